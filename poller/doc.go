@@ -1,0 +1,58 @@
+// Package poller tells when bare sockets are ready, and reads, writes and
+// closes them. It is the only package of sluice that knows about file
+// descriptors of the operating system, system calls and unsafe.
+//
+// Readiness comes from github.com/mailru/easygo/netpoll, through its exported
+// raw-descriptor Epoll. That type runs one goroutine which waits and calls
+// back, one descriptor at a time; this package makes that goroutine the
+// caller's loop and closes the holes that easygo leaves (DESIGN.md lists them).
+//
+// # The loop
+//
+// A [Poller] has one goroutine. Every [Handler] and the wake function run on
+// it, one after the other, so that what they share needs no lock. A handler
+// must not block: while it runs, no other descriptor of that poller is served.
+// [Poller.Add], [Poller.Mod] and [Poller.Del] are called from that goroutine
+// alone; [Poller.Wake] and [Poller.Close] may be called from any other.
+//
+// # Spurious events
+//
+// Readiness is a hint. A handler may be called although a read or a write
+// would not make progress; [Read] and [Write] then report zero bytes and no
+// error. What is guaranteed is the other direction: a handler that has been
+// added is not called after [Poller.Del] returned, not even for an event that
+// the kernel had already reported, and an event for a descriptor that was closed
+// is never taken for one of a later descriptor with the same number.
+//
+// # Draining
+//
+// Interest is level-triggered: as long as bytes can be read, [Readable] comes
+// again at the next turn. So one read for each event is enough, and a busy
+// peer cannot keep the loop from its other descriptors. [Hangup] is reported
+// whether asked for or not, and again at every turn until [Poller.Del]: read
+// what is left, then delete. EPOLLRDHUP is never asked for, because a peer's FIN
+// shows itself as io.EOF behind the bytes that came before it.
+//
+// # Waking
+//
+// [Poller.Wake] makes the wake function run soon on the loop. Wakes coalesce:
+// between the call and the start of the wake function any number of further
+// wakes is one. The wake function never misses one: a wake that comes while
+// it runs makes it run again. It runs in the same turn as ready descriptors,
+// before, between or after them.
+//
+// # Closing
+//
+// [Poller.Del] comes before [Close]. [Poller.Close] waits for the loop to end,
+// so it must not be called from it. A wait that fails for another reason than
+// EINTR ends the loop; this is reported once to the failure function, and the
+// process should stop: a poller without its loop is deaf for ever.
+//
+// # Other systems
+//
+// On anything but Linux the package compiles, and [New] and [Detach] return
+// [ErrUnsupported].
+//
+// The package does not know what the bytes mean, who the peer is, or what time
+// it is.
+package poller

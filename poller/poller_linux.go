@@ -1,0 +1,186 @@
+package poller
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"sync/atomic"
+
+	"github.com/mailru/easygo/netpoll"
+	"golang.org/x/sys/unix"
+)
+
+// Poller waits for a set of descriptors and calls their handlers.
+//
+// The rejected alternatives were netpoll.Poller, whose Desc duplicates each
+// descriptor and switches it to blocking mode, and an epoll loop of our own,
+// which stays possible behind this type should easygo ever be in the way.
+type Poller struct {
+	// Set at construction.
+	ep     *netpoll.Epoll
+	onWake func()
+	waker  int // eventfd, registered edge-triggered, written by Wake, never read
+
+	// Atomic: 1 from a Wake until the loop has seen it. It makes a thousand
+	// wakes cost one write.
+	awake atomic.Bool
+}
+
+// New starts a poller. onWake runs on the loop after Wake. onFail is called at
+// most once, from the loop's goroutine as it ends, when waiting failed; the
+// process should then stop.
+func New(onWake func(), onFail func(error)) (*Poller, error) {
+	ep, err := netpoll.EpollCreate(&netpoll.EpollConfig{OnWaitError: onFail})
+	if err != nil {
+		return nil, fmt.Errorf("poller: create epoll: %w", err)
+	}
+	p := &Poller{ep: ep, onWake: onWake, waker: -1}
+	if err := p.start(); err != nil {
+		if p.waker >= 0 {
+			unix.Close(p.waker) // ignored: the error that matters is err
+		}
+		ep.Close() // ignored: the error that matters is err
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Poller) start() error {
+	// easygo creates its two descriptors without close-on-exec and does not
+	// show them. Their numbers can be read by reflection, without unsafe; the
+	// module's version is pinned, and a renamed field is an error here.
+	for _, name := range [...]string{"fd", "eventFd"} {
+		f := reflect.ValueOf(p.ep).Elem().FieldByName(name)
+		if !f.IsValid() || f.Kind() != reflect.Int {
+			return fmt.Errorf("poller: netpoll.Epoll has no descriptor %q: not the pinned version of easygo", name)
+		}
+		unix.CloseOnExec(int(f.Int()))
+	}
+	waker, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("poller: eventfd: %w", err)
+	}
+	p.waker = waker
+	if err := p.ep.Add(waker, netpoll.EPOLLIN|netpoll.EPOLLET, p.wake); err != nil {
+		return fmt.Errorf("poller: watch eventfd: %w", err)
+	}
+	return nil
+}
+
+// wake is easygo's callback for the eventfd. The flag falls before onWake looks
+// at anything, so whoever raises it afterwards is heard by a further run.
+func (p *Poller) wake(ev netpoll.EpollEvent) {
+	if ev&netpoll.EPOLLIN == 0 {
+		return // easygo's mark of closing (0x20): not an event
+	}
+	p.awake.Store(false)
+	p.onWake()
+}
+
+// Wake makes the wake function run soon on the loop. It may be called from any
+// goroutine, the loop's own included, and never blocks. It must not be called
+// after Close.
+func (p *Poller) Wake() {
+	if p.awake.Swap(true) {
+		return
+	}
+	wakeEventfd(p.waker)
+}
+
+// Add starts to report fd, which must be open and non-blocking, to h. On error
+// nothing is registered and fd still belongs to the caller.
+func (p *Poller) Add(d *Desc, fd int, interest Events, h Handler) error {
+	if d.fd != 0 || d.handler != nil {
+		panic("poller: Desc used twice")
+	}
+	d.fd, d.interest, d.handler = int32(fd), interest, h
+	err := p.ep.Add(fd, epollEvents(interest), d.ready)
+	if errors.Is(err, netpoll.ErrRegistered) {
+		// A stale entry of a descriptor that was closed without Del. There
+		// should be none; deleting it is right in any case, and its failure
+		// (the old descriptor is gone) is expected.
+		p.ep.Del(fd)
+		err = p.ep.Add(fd, epollEvents(interest), d.ready)
+	}
+	if err != nil {
+		p.ep.Del(fd) // ignored: easygo keeps the callback of a failed Add, this drops it
+		d.handler = nil
+		return fmt.Errorf("poller: add: %w", err)
+	}
+	return nil
+}
+
+// Mod changes what d's owner waits for. Zero waits for nothing; Hangup is still
+// reported.
+func (p *Poller) Mod(d *Desc, interest Events) error {
+	if d.handler == nil {
+		return ErrDeleted
+	}
+	if d.interest == interest {
+		return nil
+	}
+	if err := p.ep.Mod(int(d.fd), epollEvents(interest)); err != nil {
+		return fmt.Errorf("poller: mod: %w", err)
+	}
+	d.interest = interest
+	return nil
+}
+
+// Del stops reporting. The handler is not called again, whatever the kernel has
+// already reported. Deleting twice is ErrDeleted and does nothing.
+func (p *Poller) Del(d *Desc) error {
+	if d.handler == nil {
+		return ErrDeleted
+	}
+	d.handler = nil
+	d.interest = 0
+	if err := p.ep.Del(int(d.fd)); err != nil {
+		return fmt.Errorf("poller: del: %w", err)
+	}
+	return nil
+}
+
+// Close stops the loop, waits for its end and gives the poller's own descriptors
+// back. The descriptors that were added stay open. It must not be called from
+// the loop.
+func (p *Poller) Close() error {
+	err := p.ep.Close()
+	unix.Close(p.waker) // ignored: an eventfd's close cannot fail in a way that matters
+	if err != nil {
+		return fmt.Errorf("poller: close: %w", err)
+	}
+	return nil
+}
+
+// ready is easygo's callback. easygo looks callbacks up for a whole batch of
+// events and then calls them, so one may come after Del: handler is nil then.
+func (d *Desc) ready(ev netpoll.EpollEvent) {
+	h := d.handler
+	if h == nil {
+		return
+	}
+	var e Events
+	if ev&netpoll.EPOLLIN != 0 {
+		e |= Readable
+	}
+	if ev&netpoll.EPOLLOUT != 0 {
+		e |= Writable
+	}
+	if ev&(netpoll.EPOLLHUP|netpoll.EPOLLERR) != 0 {
+		e |= Hangup
+	}
+	if e != 0 { // zero: easygo's mark of closing (0x20)
+		h.Ready(e)
+	}
+}
+
+func epollEvents(e Events) netpoll.EpollEvent {
+	var ev netpoll.EpollEvent
+	if e&Readable != 0 {
+		ev |= netpoll.EPOLLIN
+	}
+	if e&Writable != 0 {
+		ev |= netpoll.EPOLLOUT
+	}
+	return ev
+}

@@ -1,0 +1,193 @@
+package poller
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Detach takes the socket out of a net.Conn: it duplicates the descriptor
+// close-on-exec and closes c, so that the Go runtime's poller lets go of it.
+// The result is non-blocking (the mode belongs to the open file that both
+// descriptors share), is registered nowhere and belongs to the caller. For a
+// moment the connection has two descriptors. c is closed in any case.
+//
+// c must be a connection of package net itself; one that is wrapped (TLS) has
+// no descriptor of its own and is refused.
+func Detach(c net.Conn) (fd int, err error) {
+	defer c.Close() // ignored: the duplicate keeps the connection, or there was none to keep
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return -1, fmt.Errorf("poller: detach: %T has no descriptor", c)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, fmt.Errorf("poller: detach: %w", err)
+	}
+	fd = -1
+	var dupErr error
+	err = raw.Control(func(old uintptr) {
+		fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3)
+	})
+	if err == nil {
+		err = dupErr
+	}
+	if err != nil {
+		return -1, fmt.Errorf("poller: detach: %w", err)
+	}
+	return fd, nil
+}
+
+// Read reads once into p. It gives the number of bytes; zero and no error when
+// there is nothing to read now; io.EOF after the peer's FIN; else the socket's
+// error (a syscall.Errno), after which the connection is of no use.
+//
+// Like Write it is a raw system call that does not tell the Go scheduler:
+// on a non-blocking descriptor it does not wait.
+func Read(fd int, p []byte) (n int, err error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		// unsafe: the address of p's bytes, for the time of the call.
+		r, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			if r == 0 {
+				return 0, io.EOF
+			}
+			return int(r), nil
+		case unix.EAGAIN:
+			return 0, nil
+		case unix.EINTR:
+			continue
+		}
+		return 0, errno
+	}
+}
+
+// Write writes p once. It gives the number of bytes that the socket took; fewer
+// than len(p) and no error means that it is full for now. An error is the
+// socket's (a syscall.Errno), after which the connection is of no use. No
+// SIGPIPE is raised.
+func Write(fd int, p []byte) (n int, err error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for {
+		// unsafe: the address of p's bytes, for the time of the call.
+		r, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd),
+			uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			return int(r), nil
+		case unix.EAGAIN:
+			return 0, nil
+		case unix.EINTR:
+			continue
+		}
+		return 0, errno
+	}
+}
+
+// wakeEventfd adds one to an eventfd. The counter is never read and cannot
+// overflow in the life of a process, so the write cannot fail.
+func wakeEventfd(fd int) {
+	one := [8]byte{1}
+	for {
+		// unsafe: the address of one, for the time of the call.
+		_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&one)), 8)
+		if errno != unix.EINTR {
+			return
+		}
+	}
+}
+
+// ShutdownWrite sends the peer a FIN; what it still sends can be read.
+func ShutdownWrite(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) }
+
+// Close gives the descriptor back. A registration must be deleted before. When
+// received bytes are unread the kernel sends a reset, which can destroy what
+// was sent last.
+func Close(fd int) error { return unix.Close(fd) }
+
+// SetSendBuffer bounds the bytes that the kernel holds for a peer that does not
+// read (SO_SNDBUF, socket(7)). The kernel doubles the value for its own
+// bookkeeping. On a listening socket it holds for every connection accepted
+// later. c is anything with a descriptor of package net: a listener or
+// connection.
+func SetSendBuffer(c syscall.Conn, bytes int) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var optErr error
+	err = raw.Control(func(fd uintptr) {
+		optErr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, bytes)
+	})
+	return errors.Join(err, optErr)
+}
+
+// ReadReady reads from a connection of package net what is there now, without
+// waiting: zero and no error when there is nothing.
+func ReadReady(c syscall.Conn, p []byte) (n int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var readErr error
+	err = raw.Read(func(fd uintptr) bool {
+		n, readErr = Read(int(fd), p)
+		return true
+	})
+	if err == nil {
+		err = readErr
+	}
+	return n, err
+}
+
+// PeerAddr gives the address of the other side (getpeername(2)), the zero
+// AddrPort for a Unix socket or a connection that is gone.
+func PeerAddr(fd int) netip.AddrPort {
+	sa, err := unix.Getpeername(fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// DescriptorLimit raises the soft limit on open descriptors to the hard one
+// (RLIMIT_NOFILE, getrlimit(2)) and gives what holds then.
+func DescriptorLimit() (int, error) {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return 0, fmt.Errorf("poller: getrlimit: %w", err)
+	}
+	if lim.Cur < lim.Max {
+		raised := lim
+		raised.Cur = lim.Max
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &raised); err == nil { // else: the soft limit stays, and is reported
+			lim = raised
+		}
+	}
+	return int(min(lim.Cur, 1<<30)), nil
+}
+
+// IsDescriptorLimit tells whether err means that the process (EMFILE) or the
+// machine (ENFILE) has no descriptor left.
+func IsDescriptorLimit(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
+}

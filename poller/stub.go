@@ -1,0 +1,35 @@
+//go:build !linux
+
+package poller
+
+import (
+	"net"
+	"net/netip"
+	"syscall"
+)
+
+// Poller is not available here: see ErrUnsupported.
+type Poller struct{}
+
+func New(onWake func(), onFail func(error)) (*Poller, error) { return nil, ErrUnsupported }
+
+func (p *Poller) Wake()                                                 {}
+func (p *Poller) Add(d *Desc, fd int, interest Events, h Handler) error { return ErrUnsupported }
+func (p *Poller) Mod(d *Desc, interest Events) error                    { return ErrUnsupported }
+func (p *Poller) Del(d *Desc) error                                     { return ErrUnsupported }
+func (p *Poller) Close() error                                          { return ErrUnsupported }
+
+func Detach(c net.Conn) (fd int, err error) {
+	c.Close() // ignored: as on Linux, c is closed in any case
+	return -1, ErrUnsupported
+}
+
+func Read(fd int, p []byte) (n int, err error)        { return 0, ErrUnsupported }
+func Write(fd int, p []byte) (n int, err error)       { return 0, ErrUnsupported }
+func ReadReady(c syscall.Conn, p []byte) (int, error) { return 0, ErrUnsupported }
+func ShutdownWrite(fd int) error                      { return ErrUnsupported }
+func Close(fd int) error                              { return ErrUnsupported }
+func SetSendBuffer(c syscall.Conn, bytes int) error   { return ErrUnsupported }
+func PeerAddr(fd int) netip.AddrPort                  { return netip.AddrPort{} }
+func DescriptorLimit() (int, error)                   { return 0, ErrUnsupported }
+func IsDescriptorLimit(err error) bool                { return false }
