@@ -1,0 +1,99 @@
+package gateway
+
+import (
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"sluice/poller"
+)
+
+// acceptPause is how long accepting rests after a failure that will not pass at
+// once, so that it never spins.
+const acceptPause = 50 * time.Millisecond
+
+// Serve accepts clients on l until Shutdown, and closes l. It serves WebSocket
+// upgrades and, for everything else, HTTP. Connections must be of package net
+// itself: a wrapped one has no descriptor to wait for.
+func (s *Server) Serve(l net.Listener) error {
+	defer l.Close() // ignored: nothing is accepted any more
+	if !s.track(l) {
+		return ErrServerClosed
+	}
+	defer s.untrack(l)
+	if err := boundSendBuffer(l, s.cfg.SendBuffer); err != nil {
+		return err
+	}
+	door := &door{server: s, listen: s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && !onlyLocal(l.Addr())}
+	spare := openSpare()
+	defer func() { spare.Close() }() // ignored: the file is /dev/null
+	for {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			if !s.stage.enter(door, c) {
+				c.Close() // ignored: shutting down
+			}
+		case closedByUs(err):
+			return ErrServerClosed
+		case poller.IsDescriptorLimit(err):
+			// The descriptor that was kept takes the client in, so that it is
+			// answered instead of waiting in the kernel's queue.
+			s.stats.descriptors.Add(1)
+			spare.Close() // ignored: see above
+			if c, err := l.Accept(); err == nil {
+				c.Write(rejectDescriptors.Append(nil)) // ignored: the client may be gone
+				c.Close()                              // ignored: likewise
+				s.stats.refused(rejectDescriptors.Reason)
+			} else if closedByUs(err) {
+				return ErrServerClosed
+			}
+			spare = openSpare()
+			s.pause()
+		default:
+			s.cfg.Logger.Warn("accept failed", "error", err)
+			s.pause()
+		}
+	}
+}
+
+func (s *Server) pause() {
+	t := time.NewTimer(acceptPause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.ending:
+	}
+}
+
+// openSpare opens a descriptor to have one when there are none left. It may fail
+// for that reason; a nil file can be closed.
+func openSpare() *os.File {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// boundSendBuffer sets SO_SNDBUF on a listening socket, for its connections to
+// inherit.
+func boundSendBuffer(l net.Listener, bytes int) error {
+	sc, ok := l.(syscall.Conn)
+	if !ok || bytes <= 0 {
+		return nil
+	}
+	return poller.SetSendBuffer(sc, bytes)
+}
+
+// onlyLocal tells whether only this machine can reach an address.
+func onlyLocal(a net.Addr) bool {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	}
+	return false
+}

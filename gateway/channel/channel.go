@@ -1,0 +1,197 @@
+package channel
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+)
+
+// ErrFull refuses a publication because a log has no room: some subscriber, or
+// its loop, is behind by the whole log, or the process's budget is used up. The
+// publisher's Waiter is told when it is worth to try again.
+var ErrFull = errors.New("channel: log is full")
+
+// ErrTooBig refuses a publication that the channel's buffer could not take even
+// when it is half empty.
+var ErrTooBig = errors.New("channel: publication does not fit the channel's buffer")
+
+// Publication is one message published into a channel.
+type Publication struct {
+	Payload []byte // the caller's; it is copied before Publish returns
+	Binary  bool   // else the payload is text: the publisher has checked that it is UTF-8
+	From    uint64 // connection that sent it, 0 for none
+}
+
+// Epoch names one life of a channel's order. Offsets of different epochs have
+// nothing to do with each other.
+type Epoch uint64
+
+// String gives the epoch as clients see it, "" for the zero Epoch.
+func (e Epoch) String() string {
+	if e == 0 {
+		return ""
+	}
+	return strconv.FormatUint(uint64(e), 36)
+}
+
+// Receipt tells what became of a publication.
+type Receipt struct {
+	Epoch       Epoch  // of the channel's order; 0 when there is no channel
+	Offset      uint64 // within the epoch, 1 for the first; 0 when nobody was there to get it
+	Subscribers int    // on this node when it was published
+}
+
+// Format is a wire format: the same bytes for every subscriber.
+type Format interface {
+	// Append adds p's frame to dst. It runs under the channel's lock.
+	Append(dst []byte, p *Publication) []byte
+}
+
+// Waiter is a publisher that was refused with ErrFull.
+type Waiter interface {
+	// Released says that it is worth to try again. It comes once for each
+	// refusal, from any goroutine and under the channel's lock: it must only post.
+	Released()
+}
+
+// Scratch is where publications are encoded before they are appended. Each
+// publishing goroutine has its own. The zero Scratch is ready for use.
+type Scratch struct {
+	buf  []byte
+	ends []int // of each log's frame in buf
+}
+
+// Channel has one order of publications and a log for each wire format that has
+// subscribers.
+type Channel struct {
+	// Set at construction.
+	name  string
+	space *Space
+	epoch Epoch
+
+	// Atomic: changed by loops as their subscribers come and go.
+	subscribers atomic.Int64
+
+	mu sync.Mutex
+	// Guarded by mu.
+	offset  uint64
+	logs    []*Log
+	waiters []Waiter
+	dead    bool // out of the space: a later channel of that name is another
+}
+
+// Name gives the channel's name.
+func (c *Channel) Name() string { return c.name }
+
+// Epoch names the channel's order.
+func (c *Channel) Epoch() Epoch { return c.epoch }
+
+// Subscribers counts the subscriptions on this node.
+func (c *Channel) Subscribers() int { return int(c.subscribers.Load()) }
+
+// Joined counts a subscription. The loop calls it beside its own bookkeeping.
+func (c *Channel) Joined() { c.subscribers.Add(1) }
+
+// Left takes a subscription off the count.
+func (c *Channel) Left() { c.subscribers.Add(-1) }
+
+// Publish gives p its place in the channel's order and appends it to the log of
+// every format in use. It never waits for a subscriber: when a log is full it
+// returns ErrFull and changes nothing; w, where it is not nil, is told when there
+// may be room. It allocates nothing once s has grown to the size of what is
+// published.
+func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead {
+		return Receipt{}, nil
+	}
+	if len(c.waiters) > 0 {
+		c.waitLocked(w)
+		return Receipt{}, ErrFull
+	}
+	// First every log must have room, then all take it: a publication is in all
+	// formats or in none.
+	s.buf, s.ends = s.buf[:0], s.ends[:0]
+	for _, l := range c.logs {
+		start := len(s.buf)
+		s.buf = l.format.Append(s.buf, p)
+		s.ends = append(s.ends, len(s.buf))
+		n := len(s.buf) - start
+		if n+entryBytes > l.limit/2 {
+			return Receipt{}, ErrTooBig
+		}
+		if !c.makeRoomLocked(l, n, w) {
+			return Receipt{}, ErrFull
+		}
+	}
+	c.offset++
+	start := 0
+	for i, l := range c.logs {
+		l.appendLocked(s.buf[start:s.ends[i]], c.offset, p.From)
+		start = s.ends[i]
+	}
+	return Receipt{Epoch: c.epoch, Offset: c.offset, Subscribers: c.Subscribers()}, nil
+}
+
+// makeRoomLocked makes room for n bytes in l, or presses l's readers and lets w
+// wait.
+func (c *Channel) makeRoomLocked(l *Log, n int, w Waiter) bool {
+	if l.roomLocked(n) {
+		return true
+	}
+	// The flag goes up before the readers' positions are read once more; a reader
+	// publishes its position before it looks at the flag. One sees the other.
+	l.starved.Store(true)
+	if l.roomLocked(n) {
+		l.starved.Store(false)
+		return true
+	}
+	l.pressLocked()
+	l.starved.Store(w != nil)
+	c.waitLocked(w)
+	return false
+}
+
+// waitLocked notes a refused publisher.
+func (c *Channel) waitLocked(w Waiter) {
+	if w != nil {
+		c.waiters = append(c.waiters, w)
+	}
+}
+
+// Forget takes a publisher back that was refused and no longer waits. Where it
+// was already told, nothing happens.
+func (c *Channel) Forget(w Waiter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiters = slices.DeleteFunc(c.waiters, func(x Waiter) bool { return x == w })
+	if len(c.waiters) == 0 {
+		c.wakeLocked()
+	}
+}
+
+// release is called by a reader that has served more while a publisher waits.
+func (c *Channel) release(l *Log) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l.freeLocked()
+	if l.usedLocked() <= l.limit/2 {
+		c.wakeLocked()
+	}
+}
+
+// wakeLocked tells all waiting publishers to try again; those that are refused
+// once more wait once more.
+func (c *Channel) wakeLocked() {
+	for _, l := range c.logs {
+		l.starved.Store(false)
+	}
+	waiters := c.waiters
+	c.waiters = nil
+	for _, w := range waiters {
+		w.Released()
+	}
+}

@@ -1,0 +1,37 @@
+// Package channel keeps channels: where publications get their order, and the
+// logs of wire-ready bytes that the subscribers of a channel read at their own
+// pace.
+//
+// A [Space] is the set of channels of one node. A [Channel] has one order of
+// publications and, for each wire [Format] that has subscribers, one [Log]. A
+// publication is encoded once for each such format and appended; nothing is
+// queued for a single subscriber. A [Reader] is one event loop's place at a
+// log: the loop keeps its subscribers' positions itself, and publishes through the
+// Reader the position below which all of them are served.
+//
+// # Positions
+//
+// A position counts the bytes ever appended to a log; it never falls and
+// never wraps in the life of a process. Bytes between the lowest published
+// position of all readers and the head are kept and do not change, so a loop
+// reads them without a lock. Positions that a reader publishes lie on the end of an
+// entry (a frame).
+//
+// # Push-back
+//
+// A log is bounded. An append that does not fit is refused with [ErrFull]: the
+// publisher's [Waiter] is kept and told once there is room, and the readers
+// that hold the log back are pressed: each must serve or drop its subscribers
+// below a goal. While a publisher waits, later ones are refused as well, so
+// that a large publication is not starved by small ones.
+//
+// # Concurrency
+//
+// A channel's short lock guards its order, its appends, and who reads it. The
+// calls made under it (Subscriber.Notify, Waiter.Released) must only post.
+// Lock order: a Space's shard, then a channel. A Reader's own methods belong to
+// its loop; what crosses is atomic.
+//
+// The package does no I/O, starts no goroutine and reads no clock. It does not know what
+// the bytes mean, who the subscribers are, or what becomes of slow ones.
+package channel

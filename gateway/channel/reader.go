@@ -1,0 +1,119 @@
+package channel
+
+import "sync/atomic"
+
+// Subscriber is who reads a log: a loop with its own subscribers of a channel.
+type Subscriber interface {
+	// Notify says that there is something to read, or to let go of. It comes
+	// once until the reader has called Clear, from any goroutine and under the
+	// channel's lock: it must only post.
+	Notify()
+}
+
+// Reader is one loop's place at a log. Its methods belong to that loop.
+type Reader struct {
+	// Set at construction.
+	log *Log
+	sub Subscriber
+
+	// Atomic.
+	posted atomic.Bool   // Notify was called and Clear was not
+	served atomic.Uint64 // all of the loop's subscribers have what lies below
+	press  atomic.Uint64 // position below which the loop must let go, 0 for none
+
+	// Owned by the loop: the entries from first on are not freed.
+	first uint64
+}
+
+// Log gives the log that is read.
+func (r *Reader) Log() *Log { return r.log }
+
+func (r *Reader) notify() {
+	if !r.posted.Swap(true) {
+		r.sub.Notify()
+	}
+}
+
+// Clear takes the notification back. What is appended afterwards notifies anew;
+// so it comes before the head is read, never after. pressed is the position
+// below which nothing may be held any longer, 0 when there is none.
+func (r *Reader) Clear() (pressed uint64) {
+	r.posted.Store(false)
+	return r.press.Swap(0)
+}
+
+// Served publishes that all of the loop's subscribers have what lies below pos,
+// an entry's end (or where the reader began), and wakes publishers that wait
+// for room.
+func (r *Reader) Served(pos uint64) {
+	if pos != r.served.Load() {
+		l := r.log
+		count := l.count.Load()
+		if entries := l.entries.Load(); entries != nil {
+			mask := uint64(len(*entries) - 1)
+			for r.first < count && (*entries)[r.first&mask].end <= pos {
+				r.first++
+			}
+		}
+		r.served.Store(pos)
+	}
+	if r.log.starved.Load() {
+		r.log.channel.release(r.log)
+	}
+}
+
+// Find gives the index of the entry that holds the byte at pos: the first whose
+// end is above pos, or the count of entries when pos is at the head.
+func (r *Reader) Find(pos uint64) uint64 {
+	lo, hi := r.first, r.log.count.Load()
+	if lo >= hi {
+		return hi
+	}
+	entries := *r.log.entries.Load()
+	mask := uint64(len(entries) - 1)
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		if entries[mid&mask].end > pos {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	return lo
+}
+
+// Entry gives where an entry ends, and the connection that sent it. i is at
+// least what Find gave for a position that the reader holds, and below a count
+// of entries that a loaded head has.
+func (r *Reader) Entry(i uint64) (end, from uint64) {
+	entries := *r.log.entries.Load()
+	e := &entries[i&uint64(len(entries)-1)]
+	return e.end, e.from
+}
+
+// Boundary gives the end of the entry that pos lies within, pos itself when it
+// is an entry's end already.
+func (r *Reader) Boundary(pos uint64) uint64 {
+	if pos == r.served.Load() || pos == r.log.head.Load() {
+		return pos
+	}
+	// The entry that holds the byte before pos.
+	end, _ := r.Entry(r.Find(pos - 1))
+	return end
+}
+
+// Fit gives the furthest entry's end that is at most n bytes above pos, and at
+// least the end of the entry at pos; head when all of it fits. pos is an
+// entry's end below head.
+func (r *Reader) Fit(pos, head uint64, n int) uint64 {
+	if head-pos <= uint64(n) {
+		return head
+	}
+	i := r.Find(pos + uint64(n))
+	if first := r.Find(pos); i <= first {
+		end, _ := r.Entry(first)
+		return end
+	}
+	end, _ := r.Entry(i - 1)
+	return end
+}

@@ -1,0 +1,256 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"strings"
+	"time"
+
+	"sluice/gateway/handshake"
+)
+
+// Raw says what clients of the raw protocol (/ws, /echo) may do.
+type Raw int
+
+const (
+	// RawDefault is RawPublish where only this machine can reach the listeners,
+	// else RawListen. Serve decides it from its listener's address.
+	RawDefault Raw = iota
+	// RawPublish: clients listen, and what they send goes to their channel.
+	RawPublish
+	// RawListen: clients only listen; one that sends a message is closed with 1008.
+	RawListen
+	// RawOff: the raw paths answer 404.
+	RawOff
+)
+
+// String gives the flag's word.
+func (r Raw) String() string {
+	switch r {
+	case RawPublish:
+		return "publish"
+	case RawListen:
+		return "listen"
+	case RawOff:
+		return "off"
+	}
+	return "default"
+}
+
+// Config is what a Server can be told. In every field zero means the default
+// that its comment gives; where a comment says so, negative means off. The
+// comment names the flag of `sluice serve`, which errors use too.
+type Config struct {
+	// Loops is the number of event loops (--loops). Each owns its share of
+	// the connections and runs on a core of its own while there is work.
+	// Default: GOMAXPROCS.
+	Loops int
+	// BatchWindow is the least time between two sweeps of one channel
+	// (--batch-window): 10ms lets a busy channel collect what 10 ms bring into one
+	// write for each subscriber and delays a publication by up to as much.
+	// Default: 0, every sweep as soon as it can be.
+	BatchWindow time.Duration
+
+	// WSPaths are paths that serve what /ws serves (--ws-path).
+	WSPaths []string
+	// Subprotocols are the WebSocket subprotocols that may be agreed on
+	// (--subprotocols); the first that a client offers and this list names is
+	// chosen. Default: none.
+	Subprotocols []string
+	// Raw is what raw clients may do (--raw).
+	Raw Raw
+	// AllowedOrigins are the Origins that may connect beside the page's own host
+	// (--allowed-origins): "https://app.example.com", "https://*.example.com",
+	// "null", or "*" for every page of every site.
+	AllowedOrigins []string
+
+	// MaxConnections bounds the WebSocket connections (--max-connections).
+	// Default: the process's descriptor limit less a reserve and MaxHandshakes.
+	MaxConnections int
+	// MaxHandshakes bounds the connections that have not finished their request
+	// (--max-handshakes). When all places are taken the one that has waited longest for
+	// its client's bytes is closed. Default: 128.
+	MaxHandshakes int
+	// HandshakeTimeout is the time for a whole request head (--handshake-timeout).
+	// Default: 5s.
+	HandshakeTimeout time.Duration
+	// MaxMessage bounds one message of a client in bytes, its fragments
+	// together (--max-message); more is answered with close code 1009. Default: 64 KiB.
+	MaxMessage int
+	// MaxFragments bounds the frames of one message (--max-fragments); more is
+	// answered with 1008. Default: 64.
+	MaxFragments int
+	// MaxChannels bounds the channels that exist at a time (--max-channels).
+	// Default: 100,000.
+	MaxChannels int
+	// ChannelBuffer bounds one channel's log in bytes (--channel-buffer): how far
+	// the fastest and the slowest subscriber can be apart. At least twice
+	// MaxMessage. Default: 256 KiB.
+	ChannelBuffer int
+	// MaxPending bounds in bytes what is kept for one connection beside the
+	// channel's log, replies and the rest of a cut frame (--max-pending). A
+	// connection with more is closed with 1013. At least MaxMessage and 32 KiB
+	// more. Default: 256 KiB.
+	MaxPending int
+	// MaxBuffered bounds in bytes what the process keeps in channel logs,
+	// incomplete messages and pending bytes together (--max-buffered). Default: 512 MiB.
+	MaxBuffered int
+
+	// PingInterval is how long a client may be silent before it is pinged
+	// (--ping-interval). Negative: never. Default: 25s.
+	PingInterval time.Duration
+	// PongTimeout is how long a pinged client may stay silent after that
+	// (--pong-timeout). Default: 10s.
+	PongTimeout time.Duration
+	// WriteTimeout is how long a client may take no byte while bytes wait for it
+	// (--write-timeout). Negative: for ever. Default: 10s.
+	WriteTimeout time.Duration
+	// CloseTimeout is how long a connection that is being closed is offered its
+	// last bytes and waited for (--close-timeout). Default: 5s.
+	CloseTimeout time.Duration
+	// SendBuffer bounds what the kernel holds for a client that does not read
+	// (SO_SNDBUF, --send-buffer). Negative: the kernel's own default. Default: 64 KiB.
+	SendBuffer int
+
+	// OnMessage, where set, is given every message of a raw client before it is
+	// published; it runs on the client's loop and must not block. Only what it
+	// returns true for is published. The payload is valid during the call.
+	OnMessage func(m Message) (publish bool)
+
+	// Logger takes the log. Payloads are never logged. Default: none is written.
+	Logger *slog.Logger
+}
+
+// Defaults of Config, for help texts and tests.
+const (
+	DefaultMaxHandshakes    = 128
+	DefaultHandshakeTimeout = 5 * time.Second
+	DefaultMaxMessage       = 64 << 10
+	DefaultMaxFragments     = 64
+	DefaultMaxChannels      = 100_000
+	DefaultChannelBuffer    = 256 << 10
+	DefaultMaxPending       = 256 << 10
+	DefaultMaxBuffered      = 512 << 20
+	DefaultPingInterval     = 25 * time.Second
+	DefaultPongTimeout      = 10 * time.Second
+	DefaultWriteTimeout     = 10 * time.Second
+	DefaultCloseTimeout     = 5 * time.Second
+	DefaultSendBuffer       = 64 << 10
+)
+
+// pendingReadMax is how many bytes may wait for a connection before it is no
+// longer read. pendingSlack is what one turn may add to that besides a reply:
+// control frames and the rest of a cut frame's neighbourhood.
+const (
+	pendingReadMax = 16 << 10
+	pendingSlack   = 16 << 10
+)
+
+// withDefaults fills in what was left zero.
+func (c Config) withDefaults() Config {
+	def(&c.Loops, runtime.GOMAXPROCS(0))
+	def(&c.MaxHandshakes, DefaultMaxHandshakes)
+	def(&c.HandshakeTimeout, DefaultHandshakeTimeout)
+	def(&c.MaxMessage, DefaultMaxMessage)
+	def(&c.MaxFragments, DefaultMaxFragments)
+	def(&c.MaxChannels, DefaultMaxChannels)
+	def(&c.ChannelBuffer, DefaultChannelBuffer)
+	def(&c.MaxPending, DefaultMaxPending)
+	def(&c.MaxBuffered, DefaultMaxBuffered)
+	def(&c.PingInterval, DefaultPingInterval)
+	def(&c.PongTimeout, DefaultPongTimeout)
+	def(&c.WriteTimeout, DefaultWriteTimeout)
+	def(&c.CloseTimeout, DefaultCloseTimeout)
+	def(&c.SendBuffer, DefaultSendBuffer)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1}))
+	}
+	return c
+}
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate reports every fault at once (errors.Join), each as what, why and how
+// to mend it.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	atLeast := func(flag string, got, least int) {
+		if got < least {
+			fault("--%s %d is too small: give at least %d", flag, got, least)
+		}
+	}
+	// Time is swept once a second, so nothing shorter can be kept.
+	seconds := func(flag string, d time.Duration) {
+		if d > 0 && d < time.Second {
+			fault("--%s %v is too short: time is checked once a second, give at least 1s", flag, d)
+		}
+	}
+	positive := func(flag string, d time.Duration) {
+		if d < 0 {
+			fault("--%s %v must be positive: without it a silent peer would hold its place for ever", flag, d)
+		}
+	}
+	atLeast("loops", c.Loops, 1)
+	if c.Loops > 1024 {
+		fault("--loops %d is too many: about one for each core is enough", c.Loops)
+	}
+	if c.BatchWindow < 0 || c.BatchWindow > time.Second {
+		fault("--batch-window %v is out of range: give 0 to 1s", c.BatchWindow)
+	}
+	for _, p := range c.WSPaths {
+		if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "?#% ") || len(p) > 255 {
+			fault("--ws-path %q is not a plain path: give one like /socket", p)
+		}
+	}
+	for _, p := range c.Subprotocols {
+		if !handshake.Token(p) {
+			fault("--subprotocols %q is not a token (RFC 6455 section 4.1): give names like chat,v2.chat", p)
+		}
+	}
+	if _, _, err := handshake.CompileOrigins(c.AllowedOrigins); err != nil {
+		fault("--allowed-origins: %w", err)
+	}
+	if c.MaxConnections < 0 {
+		fault("--max-connections %d is negative: leave it out for the most that the descriptor limit allows", c.MaxConnections)
+	}
+	atLeast("max-handshakes", c.MaxHandshakes, 1)
+	positive("handshake-timeout", c.HandshakeTimeout)
+	atLeast("max-message", c.MaxMessage, 125)
+	if c.MaxMessage > 64<<20 {
+		fault("--max-message %d is too large: a message is encoded in one piece, give at most 64MiB", c.MaxMessage)
+	}
+	atLeast("max-fragments", c.MaxFragments, 1)
+	atLeast("max-channels", c.MaxChannels, 1)
+	if least := 2 * (c.MaxMessage + 1024); c.ChannelBuffer < least {
+		fault("--channel-buffer %d cannot hold two messages of --max-message %d: give at least %d", c.ChannelBuffer, c.MaxMessage, least)
+	}
+	if c.ChannelBuffer > 1<<30 {
+		fault("--channel-buffer %d is too large: give at most 1GiB", c.ChannelBuffer)
+	}
+	if least := c.MaxMessage + pendingReadMax + pendingSlack; c.MaxPending < least {
+		fault("--max-pending %d cannot hold the reply to a message of --max-message %d: give at least %d", c.MaxPending, c.MaxMessage, least)
+	}
+	if least := 2 * c.ChannelBuffer; c.MaxBuffered < least {
+		fault("--max-buffered %d cannot hold two channels of --channel-buffer %d: give at least %d", c.MaxBuffered, c.ChannelBuffer, least)
+	}
+	seconds("ping-interval", c.PingInterval)
+	seconds("pong-timeout", c.PongTimeout)
+	positive("pong-timeout", c.PongTimeout)
+	seconds("write-timeout", c.WriteTimeout)
+	seconds("close-timeout", c.CloseTimeout)
+	positive("close-timeout", c.CloseTimeout)
+	if c.SendBuffer > 0 && c.SendBuffer < 4<<10 {
+		fault("--send-buffer %d is too small for TCP to work well: give at least 4KiB", c.SendBuffer)
+	}
+	return errors.Join(faults...)
+}

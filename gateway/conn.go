@@ -1,0 +1,421 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/frame"
+	"sluice/poller"
+
+	"github.com/gobwas/ws"
+)
+
+// A connection at rest is its descriptor and the record below: about 112 bytes,
+// with 16 for the poller's closure and its place in three tables. Buffers hang
+// off it only while a message is incomplete or bytes wait to be sent.
+
+// phase is how far a connection's life has come. It only grows.
+type phase uint8
+
+const (
+	// phaseOpen: messages go both ways.
+	phaseOpen phase = iota
+	// phaseClosing: it is decided that the connection ends. What was published
+	// before is still sent; then the Close frame is queued. Nothing is taken from
+	// the client any more.
+	phaseClosing
+	// phaseClosed: the Close frame is queued or sent, all subscriptions are
+	// dropped. The client's own Close frame is waited for.
+	phaseClosed
+	// phaseDraining: everything is sent and our FIN is out. What the client still
+	// sends is read and thrown away, because closing with unread bytes would
+	// reset the connection and could destroy the Close frame.
+	phaseDraining
+	// phaseDead: out of the loop's lists; the descriptor is closed at the end of
+	// the turn.
+	phaseDead
+)
+
+// kind is what a connection speaks.
+type kind uint8
+
+const (
+	kindRaw  kind = iota // messages go to the channel
+	kindEcho             // messages go back
+)
+
+// bits of a connection.
+const (
+	// bitBlocked: the socket refused bytes; write interest is armed, and nothing
+	// is written until it is writable.
+	bitBlocked uint8 = 1 << iota
+	// bitParked: a message waits for room in the channel's log.
+	bitParked
+	// bitPinged: a ping is out and nothing has come since.
+	bitPinged
+	// bitNoEcho: the client does not want its own messages back.
+	bitNoEcho
+	// bitListen: the client may not publish.
+	bitListen
+	// bitGone: the peer has sent its FIN, or hung up. The descriptor is not read
+	// any more.
+	bitGone
+	// bitPeerClosed: the client's Close frame has come.
+	bitPeerClosed
+	// bitHungUp: the connection is gone in both directions; it lives on only for
+	// a message that is parked.
+	bitHungUp
+)
+
+// conn is one WebSocket connection. It belongs to its loop.
+type conn struct {
+	poller.Desc
+
+	// Set at construction.
+	loop *loop
+	id   uint64
+
+	in   *input  // an incomplete or put-off message; nil at rest
+	out  *outbox // bytes that wait to be sent; nil at rest
+	sub  ref     // the subscription; sub.group is nil when there is none
+	more *[]ref  // further subscriptions, nil for most
+
+	slot    int32  // index in loop.conns and loop.due
+	heard   uint32 // loop time of the last bytes from the client
+	since   uint32 // blocked: loop time of the last byte that the socket took; closing: of the end
+	pinged  uint32 // loop time of the last ping
+	counted uint32 // bytes of in and out that loop.held counts
+
+	kind   kind
+	phase  phase
+	bits   uint8
+	reason reason
+	code   ws.StatusCode // of the Close frame that is due, 0 for none
+}
+
+// ref is a connection's side of a subscription: the place of a sub in its group.
+type ref struct {
+	group *group
+	index int32
+}
+
+func (c *conn) has(bit uint8) bool { return c.bits&bit != 0 }
+
+// arrival is a connection that has passed its handshake, on its way to a loop.
+type arrival struct {
+	server   *Server
+	fd       int
+	target   target
+	response []byte // the 101, not yet sent
+	early    []byte // what came behind the handshake
+	buf      *[]byte
+	greeting *greeting // gives its place in the handshake stage back
+}
+
+// deliver makes the arrival a connection of the loop. The channel is joined
+// before the 101 goes out: what is published after the client knows that it is
+// in reaches it.
+func (a *arrival) deliver(l *loop) {
+	defer a.done()
+	if l.stopping {
+		a.refuse("shutting_down")
+		return
+	}
+	c := &conn{loop: l, id: a.server.nextID(), kind: a.target.kind, heard: l.now}
+	if a.target.noEcho {
+		c.bits |= bitNoEcho
+	}
+	if a.target.listen {
+		c.bits |= bitListen
+	}
+	if err := l.poller.Add(&c.Desc, a.fd, poller.Readable, c); err != nil {
+		l.log.Error("connection refused: cannot watch its descriptor", "error", err)
+		a.refuse("poller")
+		return
+	}
+	l.add(c)
+	if l.debug {
+		l.log.Debug("connection opened", "conn", c.id, "loop", l.index, "remote", poller.PeerAddr(a.fd).String(),
+			"path", a.target.path, "channel", a.target.channel)
+	}
+	c.output().buf = append(c.output().buf, a.response...)
+	if l.cfg.PingInterval > 0 {
+		l.wakeAt(c, l.now+seconds(l.cfg.PingInterval))
+	}
+	if c.kind == kindRaw {
+		if err := l.join(c, a.target.channel, rawFormat{}); err != nil {
+			c.close(reasonChannels)
+		}
+	}
+	c.flush()
+	if len(a.early) > 0 && c.phase < phaseDraining {
+		c.feed(a.early)
+	}
+	c.settle()
+}
+
+func (a *arrival) refuse(why string) {
+	poller.Close(a.fd) // ignored: nothing of ours was sent
+	a.server.stats.refused(why)
+	a.server.connections.Add(-1)
+}
+
+func (a *arrival) done() {
+	a.greeting.leave()
+	headPool.Put(a.buf)
+}
+
+// Ready implements poller.Handler.
+func (c *conn) Ready(ev poller.Events) {
+	if c.phase == phaseDead {
+		return
+	}
+	if ev&poller.Writable != 0 {
+		c.write()
+	}
+	if ev&(poller.Readable|poller.Hangup) != 0 && c.phase < phaseDead {
+		c.read(ev&poller.Hangup != 0)
+	}
+	c.settle()
+}
+
+// settle brings what depends on the connection's state in line with it after
+// anything was done to it: the poller's interest, the memory accounts, and steps
+// of closing that have become due.
+func (c *conn) settle() {
+	if c.phase == phaseDead {
+		return
+	}
+	c.advanceClose()
+	if c.phase == phaseDead {
+		return
+	}
+	var want poller.Events
+	if c.reads() {
+		want |= poller.Readable
+	}
+	if c.has(bitBlocked) {
+		want |= poller.Writable
+	}
+	if want != c.Interest() && c.registered() {
+		if err := c.loop.poller.Mod(&c.Desc, want); err != nil {
+			c.loop.log.Error("connection closed: cannot watch its descriptor", "conn", c.id, "error", err)
+			c.kill(reasonInternal)
+			return
+		}
+	}
+	c.account()
+}
+
+// reads tells whether the connection's bytes are wanted at present.
+func (c *conn) reads() bool {
+	if c.has(bitGone) {
+		return false
+	}
+	if c.phase != phaseOpen {
+		return true // for the client's Close frame or its FIN
+	}
+	return !c.has(bitParked) && c.pending() <= pendingReadMax
+}
+
+// registered tells whether the poller watches the descriptor. A peer that hung
+// up while its last message is parked is not watched: the kernel would report
+// the hangup at every turn.
+func (c *conn) registered() bool { return !c.has(bitHungUp) }
+
+// account brings loop.held up to date, and sheds when the loop holds too much.
+func (c *conn) account() {
+	c.recount()
+	if c.loop.held > c.loop.heldMax {
+		c.loop.shedWorst()
+	}
+}
+
+func (c *conn) recount() {
+	n := 0
+	if c.in != nil {
+		n += c.in.size()
+	}
+	if c.out != nil {
+		n += c.out.size()
+	}
+	l := c.loop
+	l.held += n - int(c.counted)
+	c.counted = uint32(n)
+	l.stats.held.Store(int64(l.held))
+}
+
+// expire is called when the connection is due. It does what its deadlines ask
+// for, and sets when it is due next.
+func (c *conn) expire() {
+	l := c.loop
+	l.due[c.slot] = noDue
+	if c.phase != phaseOpen {
+		if l.now >= c.since {
+			c.closeTimedOut()
+		} else {
+			l.wakeAt(c, c.since)
+		}
+		return
+	}
+	if c.has(bitBlocked) && l.cfg.WriteTimeout > 0 {
+		at := c.since + seconds(l.cfg.WriteTimeout)
+		if l.now >= at {
+			c.write() // one last try
+			if c.phase == phaseOpen && c.has(bitBlocked) && l.now >= c.since+seconds(l.cfg.WriteTimeout) {
+				c.close(reasonWriteTimeout)
+			}
+			c.settle()
+			if c.phase != phaseOpen {
+				return
+			}
+		}
+		if c.has(bitBlocked) {
+			l.wakeAt(c, c.since+seconds(l.cfg.WriteTimeout))
+		}
+	}
+	if l.cfg.PingInterval > 0 {
+		c.keepAlive()
+	}
+}
+
+// keepAlive pings a client that was silent, and closes one that stayed silent.
+// Time in which we did not read is not the client's silence.
+func (c *conn) keepAlive() {
+	l := c.loop
+	if !c.reads() {
+		c.heard = l.now
+	}
+	interval, timeout := seconds(l.cfg.PingInterval), seconds(l.cfg.PongTimeout)
+	if c.has(bitPinged) && c.heard >= c.pinged+1 {
+		c.bits &^= bitPinged
+	}
+	switch {
+	case c.has(bitPinged) && l.now >= c.pinged+timeout:
+		c.read(false) // one last read
+		if c.phase == phaseOpen && c.has(bitPinged) {
+			c.close(reasonNoPong)
+		}
+		c.settle()
+		if c.phase != phaseOpen {
+			return
+		}
+		l.wakeAt(c, c.heard+interval)
+	case c.has(bitPinged):
+		l.wakeAt(c, c.pinged+timeout)
+	case l.now >= c.heard+interval:
+		c.bits |= bitPinged
+		c.pinged = l.now
+		l.stats.pings.Add(1)
+		c.reply(ws.OpPing, nil)
+		c.flush()
+		c.settle()
+		if c.phase == phaseOpen {
+			l.wakeAt(c, c.pinged+timeout)
+		}
+	default:
+		l.wakeAt(c, c.heard+interval)
+	}
+}
+
+// unblock notes that the socket takes bytes again.
+func (c *conn) unblock() {
+	if !c.has(bitBlocked) {
+		return
+	}
+	c.bits &^= bitBlocked
+	c.loop.stats.blocked.Add(-1)
+	c.mark()
+}
+
+// block notes that the socket refused bytes: nothing is written until it is
+// writable again, and its time to take some begins.
+func (c *conn) block() {
+	if c.has(bitBlocked) {
+		return
+	}
+	l := c.loop
+	c.bits |= bitBlocked
+	l.stats.blocked.Add(1)
+	l.stats.blockings.Add(1)
+	if c.phase == phaseOpen {
+		c.since = l.now
+		if l.cfg.WriteTimeout > 0 {
+			l.wakeAt(c, l.now+seconds(l.cfg.WriteTimeout))
+		}
+	}
+	c.mark()
+}
+
+// mark tells the connection's subscriptions whether a sweep may write to it
+// directly, without a look at the record.
+func (c *conn) mark() {
+	direct := c.bits&(bitBlocked|bitNoEcho|bitHungUp) == 0 && c.out == nil && c.more == nil && c.phase == phaseOpen
+	for i := range c.refs() {
+		r := c.ref(i)
+		s := &r.group.subs[r.index]
+		s.direct = direct
+		s.blocked = c.has(bitBlocked)
+	}
+}
+
+// refs counts the subscriptions, for a range over them with ref.
+func (c *conn) refs() int {
+	switch {
+	case c.sub.group == nil:
+		return 0
+	case c.more == nil:
+		return 1
+	}
+	return 1 + len(*c.more)
+}
+
+// ref gives the i-th subscription.
+func (c *conn) ref(i int) *ref {
+	if i == 0 {
+		return &c.sub
+	}
+	return &(*c.more)[i-1]
+}
+
+// Released implements engine.Caller: the channel's log has room again.
+func (c *conn) Released() { c.loop.post((*retry)(c)) }
+
+// Published implements engine.Caller. The local engine answers at once.
+func (c *conn) Published(channel.Receipt, error) {}
+
+// retry is posted when a parked message may be tried again.
+type retry conn
+
+func (r *retry) deliver(*loop) {
+	c := (*conn)(r)
+	if c.phase == phaseDead || !c.has(bitParked) {
+		return
+	}
+	c.resume()
+	c.settle()
+}
+
+// input is what a connection has of messages that are not processed yet.
+type input struct {
+	frame frame.State // of an incomplete message
+
+	// A message that was put off because its channel's log was full, and the
+	// bytes that came behind it (also those behind a reply that could not be sent).
+	op      ws.OpCode
+	payload []byte
+	rest    []byte
+	buf     []byte // where payload and rest lie
+}
+
+func (in *input) size() int { return in.frame.Held() + cap(in.buf) }
+
+// logClose writes the one record about a connection's end.
+func (c *conn) logClose() {
+	l := c.loop
+	if !l.debug {
+		return
+	}
+	l.log.LogAttrs(context.Background(), slog.LevelDebug, "connection closed", slog.Uint64("conn", c.id), slog.String("reason", c.reason.String()))
+}

@@ -1,0 +1,290 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"runtime/debug"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/frame"
+	"sluice/poller"
+
+	"github.com/gobwas/ws"
+)
+
+// inputKeep is the largest buffer that is kept for the next connection.
+const inputKeep = 8 << 10
+
+// read reads once and processes what came. hangup: the kernel says that nothing
+// more will come.
+func (c *conn) read(hangup bool) {
+	l := c.loop
+	if !c.reads() {
+		if hangup {
+			c.hangUp()
+		}
+		return
+	}
+	n, err := poller.Read(c.FD(), l.scratch)
+	if n > 0 {
+		c.heard = l.now
+		c.bits &^= bitPinged
+		l.stats.bytesIn.Add(uint64(n))
+		if c.phase == phaseOpen {
+			c.feed(l.scratch[:n])
+		} else {
+			c.feedClosing(l.scratch[:n])
+		}
+		return
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+		c.eof()
+	case err != nil:
+		c.kill(reasonReset)
+	case hangup:
+		// An error that was reported by another call already.
+		c.kill(reasonReset)
+	}
+}
+
+// hangUp deals with a peer that is gone while its bytes are not read: what it
+// sent and we have read is still processed, when its turn comes.
+func (c *conn) hangUp() {
+	if !c.has(bitParked) {
+		c.kill(reasonReset)
+		return
+	}
+	c.bits |= bitGone | bitHungUp
+	c.unblock()
+	c.mark()
+	c.loop.poller.Del(&c.Desc) // its failure is ignored; without it the hangup would be reported at every turn
+}
+
+// eof deals with the peer's FIN: everything before it has been processed.
+func (c *conn) eof() {
+	c.bits |= bitGone
+	switch {
+	case c.phase >= phaseDraining, c.phase == phaseClosed && c.pending() == 0:
+		c.die()
+	case c.phase == phaseOpen:
+		c.close(reasonClientGone)
+	}
+}
+
+// feed processes bytes from the client. It is where a panic is that of one
+// connection: nothing in here holds a lock but calls into the core, which are
+// marked.
+func (c *conn) feed(p []byte) {
+	defer func() {
+		if c.loop.inCore {
+			return // not this connection's panic: let it end the process
+		}
+		if r := recover(); r != nil {
+			c.panicked(r)
+		}
+	}()
+	c.parse(p)
+}
+
+func (c *conn) panicked(r any) {
+	l := c.loop
+	l.stats.panics.Add(1)
+	l.log.LogAttrs(context.Background(), slog.LevelError, "connection closed: panic while its message was processed",
+		slog.Uint64("conn", c.id), slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
+	c.dropInput()
+	c.close(reasonPanic)
+}
+
+// parse takes p apart into messages and processes them, until p is used up, the
+// connection closes, or a message has to wait.
+func (c *conn) parse(p []byte) {
+	l := c.loop
+	for len(p) > 0 && c.phase == phaseOpen {
+		if c.pending() > pendingReadMax {
+			c.putOff(ws.OpContinuation, nil, p)
+			break
+		}
+		var (
+			m   frame.Message
+			n   int
+			ok  bool
+			err error
+		)
+		if c.in == nil {
+			m, n, ok, err = frame.Whole(p, &l.limits)
+		}
+		if !ok && err == nil {
+			m, n, ok, err = frame.Next(&c.input().frame, p, &l.limits)
+		}
+		if err != nil {
+			c.close(reasonFor(err))
+			break
+		}
+		p = p[n:]
+		if !ok {
+			break
+		}
+		if !c.handle(m, p) {
+			break
+		}
+	}
+	c.restInput()
+	if !c.has(bitBlocked) && c.out != nil {
+		c.flush()
+	}
+}
+
+// handle processes one message. false: it is put off together with rest, the
+// bytes behind it.
+func (c *conn) handle(m frame.Message, rest []byte) bool {
+	l := c.loop
+	switch m.Op {
+	case ws.OpPing:
+		c.reply(ws.OpPong, m.Payload)
+	case ws.OpPong:
+	case ws.OpClose:
+		c.peerClosed(m.Payload)
+	default:
+		l.stats.messages.Add(1)
+		return c.message(m, rest)
+	}
+	return true
+}
+
+// peerClosed answers the client's Close frame with its code.
+func (c *conn) peerClosed(payload []byte) {
+	c.bits |= bitPeerClosed
+	if c.phase == phaseOpen {
+		code := frame.CloseEcho(payload)
+		c.closeWith(reasonClientClose, code)
+	}
+}
+
+// feedClosing looks for the client's Close frame among bytes that came after it
+// was decided that the connection ends; everything else is thrown away.
+func (c *conn) feedClosing(p []byte) {
+	if c.phase == phaseDraining || reasons[c.reason].lost || c.has(bitPeerClosed) {
+		return
+	}
+	l := c.loop
+	for len(p) > 0 {
+		m, n, ok, err := frame.Next(&c.input().frame, p, &l.limits)
+		if err != nil {
+			c.bits |= bitPeerClosed // nothing sensible will come any more
+			break
+		}
+		p = p[n:]
+		if ok && m.Op == ws.OpClose {
+			c.bits |= bitPeerClosed
+			break
+		}
+		if !ok {
+			break
+		}
+	}
+	c.restInput()
+}
+
+// putOff keeps a message (op, payload) that cannot be processed yet, and the
+// bytes behind it. Without a message op is OpContinuation.
+func (c *conn) putOff(op ws.OpCode, payload, rest []byte) {
+	in := c.input()
+	buf := make([]byte, 0, len(payload)+len(rest)) // a new one: payload and rest may lie in the old
+	buf = append(append(buf, payload...), rest...)
+	in.op, in.buf = op, buf
+	in.payload, in.rest = buf[:len(payload)], buf[len(payload):]
+}
+
+// resume processes what was put off.
+func (c *conn) resume() {
+	in := c.in
+	if in == nil || in.buf == nil || c.phase != phaseOpen {
+		return
+	}
+	l := c.loop
+	op, payload, rest := in.op, in.payload, in.rest
+	in.buf, in.payload, in.rest = nil, nil, nil
+	c.bits &^= bitParked
+	c.heard = l.now // the silence was ours
+	if op != ws.OpContinuation && !c.message(frame.Message{Op: op, Payload: payload}, rest) {
+		return
+	}
+	c.feed(rest)
+	if c.has(bitGone) && !c.has(bitParked) && c.phase == phaseOpen {
+		c.close(reasonClientGone)
+	}
+}
+
+// input gives the connection's input, making one where there is none.
+func (c *conn) input() *input {
+	if c.in == nil {
+		l := c.loop
+		if n := len(l.inputs); n > 0 {
+			c.in, l.inputs = l.inputs[n-1], l.inputs[:n-1]
+		} else {
+			c.in = new(input)
+		}
+	}
+	return c.in
+}
+
+// restInput gives the input back when nothing is in it.
+func (c *conn) restInput() {
+	if c.in != nil && c.in.frame.Idle() && c.in.buf == nil {
+		c.dropInput()
+	}
+}
+
+func (c *conn) dropInput() {
+	in, l := c.in, c.loop
+	if in == nil {
+		return
+	}
+	c.in = nil
+	if in.frame.Held() <= inputKeep && len(l.inputs) < 64 {
+		in.frame.Reset()
+		in.buf, in.payload, in.rest = nil, nil, nil
+		l.inputs = append(l.inputs, in)
+	}
+}
+
+// reasonFor gives the reason for a fault of the client's frames.
+func reasonFor(err error) reason {
+	var fault *frame.Error
+	if errors.As(err, &fault) {
+		switch fault.Code {
+		case ws.StatusProtocolError:
+			return reasonProtocol
+		case ws.StatusInvalidFramePayloadData:
+			return reasonText
+		case ws.StatusMessageTooBig:
+			return reasonTooBig
+		case ws.StatusPolicyViolation:
+			return reasonFragments
+		}
+	}
+	return reasonInternal
+}
+
+// publish publishes a client's message. false: it waits for room.
+func (c *conn) publish(ch *channel.Channel, p *channel.Publication) (ok bool) {
+	l := c.loop
+	l.inCore = true
+	receipt, err := l.engine.Publish(ch.Name(), ch, p, &l.encode, c)
+	l.inCore = false
+	switch {
+	case err == nil:
+		l.stats.publications.Add(1)
+		_ = receipt // raw clients are not told
+		return true
+	case errors.Is(err, channel.ErrFull):
+		l.stats.pushBacks.Add(1)
+		c.bits |= bitParked
+		return false
+	}
+	c.close(reasonTooBig) // ErrTooBig: cannot be, the limits are validated together
+	return true
+}

@@ -1,0 +1,329 @@
+package gateway
+
+import (
+	"sluice/gateway/frame"
+	"sluice/poller"
+
+	"github.com/gobwas/ws"
+)
+
+// What waits for a connection is of two kinds: bytes of its own, in its outbox
+// (the rest of a frame that a write cut, and replies), and what its channels'
+// logs hold above its positions. The outbox goes first. A write takes both
+// together, through the loop's cork buffer; only where nothing but one log is
+// due it goes out straight from the log.
+
+// outbox holds the bytes that wait for one connection.
+type outbox struct {
+	buf  []byte
+	sent int // of buf
+	// pong is the answer to the newest ping that came while the socket was
+	// blocked; it takes its place behind buf.
+	pong []byte
+}
+
+// outboxKeep is the largest buffer that is kept for the next connection.
+const outboxKeep = 4 << 10
+
+func (o *outbox) size() int   { return cap(o.buf) + cap(o.pong) }
+func (o *outbox) empty() bool { return o.sent == len(o.buf) && len(o.pong) == 0 }
+
+// segment is a run of one log's bytes in the cork buffer.
+type segment struct {
+	ref  *ref
+	from uint64 // position of its first byte
+	to   uint64 // position behind its last byte
+	end  int    // its end in the cork buffer
+	skip bool   // nothing is in the cork: the client's own messages, left out
+}
+
+// pending counts the bytes that wait in the outbox.
+func (c *conn) pending() int {
+	if c.out == nil {
+		return 0
+	}
+	return len(c.out.buf) - c.out.sent + len(c.out.pong)
+}
+
+// output gives the connection's outbox, making one where there is none.
+func (c *conn) output() *outbox {
+	if c.out == nil {
+		l := c.loop
+		if n := len(l.outboxes); n > 0 {
+			c.out, l.outboxes = l.outboxes[n-1], l.outboxes[:n-1]
+		} else {
+			c.out = new(outbox)
+		}
+		c.mark()
+	}
+	return c.out
+}
+
+// dropOutput gives the outbox back.
+func (c *conn) dropOutput() {
+	if c.out == nil {
+		return
+	}
+	o, l := c.out, c.loop
+	c.out = nil
+	if cap(o.buf) <= outboxKeep && len(l.outboxes) < 64 {
+		o.buf, o.pong, o.sent = o.buf[:0], o.pong[:0], 0
+		l.outboxes = append(l.outboxes, o)
+	}
+	c.mark()
+}
+
+// reply queues a frame of the connection's own. The caller flushes when the
+// turn's replies are together.
+func (c *conn) reply(op ws.OpCode, payload []byte) {
+	if c.phase >= phaseClosed {
+		return // a Close frame is the last
+	}
+	o := c.output()
+	if op == ws.OpPong && c.has(bitBlocked) {
+		o.pong = frame.Append(o.pong[:0], op, payload)
+		return
+	}
+	o.buf = frame.Append(o.buf, op, payload)
+	if c.pending() > c.loop.cfg.MaxPending {
+		c.close(reasonPendingFull)
+	}
+}
+
+// flush makes one write of what is due to the connection, unless its socket
+// refused bytes and has not become writable since. What remains due although the socket
+// took everything is left to the sweep, so that one connection does not keep the
+// others waiting. It counts the writes it made.
+func (c *conn) flush() (writes int) {
+	if c.has(bitBlocked) {
+		return 0
+	}
+	return c.write()
+}
+
+// write is flush for a socket that may take bytes again. The connection is
+// blocked afterwards exactly when the socket did not take everything.
+func (c *conn) write() (writes int) {
+	if c.phase >= phaseDraining {
+		return 0
+	}
+	if c.has(bitHungUp) {
+		c.skip()
+		return 0
+	}
+	if c.out == nil && c.more == nil && !c.has(bitNoEcho) && c.phase == phaseOpen {
+		if c.sub.group == nil {
+			c.unblock()
+			return 0
+		}
+		if done := c.writeLog(); done {
+			return 1
+		}
+	}
+	return c.writeCork()
+}
+
+// writeLog writes what one log has, straight from its bytes; false when they wrap
+// around the log's end, which the cork puts together.
+func (c *conn) writeLog() bool {
+	g := c.sub.group
+	s := &g.subs[c.sub.index]
+	head := g.Log().Head()
+	if s.pos == head {
+		c.unblock()
+		return true
+	}
+	to := g.Fit(s.pos, head, corkBytes)
+	a, b := g.Log().Bytes(s.pos, to)
+	if b != nil {
+		return false
+	}
+	if to < head {
+		g.again()
+	}
+	n, err := poller.Write(c.FD(), a)
+	c.loop.stats.writes.Add(1)
+	if err != nil {
+		c.kill(reasonReset)
+		return true
+	}
+	c.took(s, g, to, n)
+	return true
+}
+
+// took advances a subscription by n bytes that the socket took of those up to
+// to. When that is less, the connection is blocked; the rest of a cut frame
+// becomes the connection's own, so that positions stay on frames' ends.
+func (c *conn) took(s *sub, g *group, to uint64, n int) {
+	l := c.loop
+	l.stats.bytesOut.Add(uint64(n))
+	from := s.pos
+	s.pos += uint64(n)
+	if s.pos == to {
+		l.stats.deliveries.Add(g.Find(to) - g.Find(from))
+		c.unblock()
+		return
+	}
+	if n > 0 {
+		c.since = l.now
+		cut := s.pos
+		s.pos = g.Boundary(cut)
+		l.stats.deliveries.Add(g.Find(s.pos) - g.Find(from))
+		if s.pos > cut {
+			a, b := g.Log().Bytes(cut, s.pos)
+			o := c.output()
+			o.buf = append(append(o.buf, a...), b...)
+		}
+	}
+	c.block()
+}
+
+// writeCork gathers the outbox and all logs in one write.
+func (c *conn) writeCork() int {
+	l := c.loop
+	l.cork, l.segments = l.cork[:0], l.segments[:0]
+	own := 0
+	if o := c.out; o != nil {
+		if len(o.pong) > 0 {
+			o.buf = append(o.buf, o.pong...)
+			o.pong = o.pong[:0]
+		}
+		own = len(o.buf) - o.sent
+		l.cork = append(l.cork, o.buf[o.sent:]...) // above 64 KiB after a large reply: goes out in one write all the same
+	}
+	if c.phase < phaseClosed {
+		for i := 0; i < c.refs() && len(l.cork) < corkBytes; i++ {
+			c.gather(c.ref(i))
+		}
+	}
+	if len(l.cork) == 0 {
+		c.apply(0, 0)
+		c.unblock()
+		return 0
+	}
+	n, err := poller.Write(c.FD(), l.cork)
+	l.stats.writes.Add(1)
+	if err != nil {
+		c.kill(reasonReset)
+		return 1
+	}
+	l.stats.bytesOut.Add(uint64(n))
+	c.apply(own, n)
+	if n == len(l.cork) {
+		c.unblock()
+	} else {
+		if n > 0 && c.phase == phaseOpen {
+			c.since = l.now
+		}
+		c.block()
+	}
+	if cap(l.cork) > 4*corkBytes {
+		l.cork = make([]byte, 0, corkBytes) // a large reply has made it grow
+	}
+	return 1
+}
+
+// gather puts what is due of one subscription into the cork.
+func (c *conn) gather(r *ref) {
+	l, g := c.loop, r.group
+	pos, head := g.subs[r.index].pos, g.Log().Head()
+	if pos == head {
+		return
+	}
+	to := head
+	if room := corkBytes - len(l.cork); head-pos > uint64(room) {
+		if to = g.Fit(pos, head, room); len(l.cork) > 0 && to-pos > uint64(room) {
+			g.again() // not even one frame fits behind the others
+			return
+		}
+		g.again()
+	}
+	if !c.has(bitNoEcho) {
+		c.gatherRun(r, pos, to, false)
+		return
+	}
+	// In runs of others' messages and of the client's own.
+	for i := g.Find(pos); pos < to; {
+		end, from := g.Entry(i)
+		own := from == c.id
+		for i++; end < to; i++ {
+			next, from := g.Entry(i)
+			if (from == c.id) != own {
+				break
+			}
+			end = next
+		}
+		c.gatherRun(r, pos, end, own)
+		pos = end
+	}
+}
+
+func (c *conn) gatherRun(r *ref, from, to uint64, skip bool) {
+	l := c.loop
+	if !skip {
+		a, b := r.group.Log().Bytes(from, to)
+		l.cork = append(append(l.cork, a...), b...)
+	}
+	l.segments = append(l.segments, segment{ref: r, from: from, to: to, end: len(l.cork), skip: skip})
+}
+
+// apply advances the outbox and the positions by n bytes taken from the cork, of
+// which the first own are the outbox's.
+func (c *conn) apply(own, n int) {
+	l := c.loop
+	if o := c.out; o != nil {
+		o.sent += min(n, own)
+		if n < own {
+			return
+		}
+		o.buf, o.sent = o.buf[:0], 0
+	}
+	start := own
+	for i := range l.segments {
+		seg := &l.segments[i]
+		g := seg.ref.group
+		s := &g.subs[seg.ref.index]
+		switch {
+		case seg.skip:
+			s.pos = seg.to
+		case seg.end <= n:
+			l.stats.deliveries.Add(g.Find(seg.to) - g.Find(seg.from))
+			s.pos = seg.to
+		case start < n: // cut within this run
+			cut := seg.from + uint64(n-start)
+			s.pos = g.Boundary(cut)
+			l.stats.deliveries.Add(g.Find(s.pos) - g.Find(seg.from))
+			if s.pos > cut {
+				a, b := g.Log().Bytes(cut, s.pos)
+				o := c.output()
+				o.buf = append(append(o.buf, a...), b...)
+			}
+			return
+		default:
+			return
+		}
+		start = seg.end
+	}
+	if c.out != nil && c.out.empty() {
+		c.dropOutput()
+	}
+}
+
+// behind tells whether something of a log is still due to the connection.
+func (c *conn) behind() bool {
+	for i := range c.refs() {
+		r := c.ref(i)
+		if r.group.subs[r.index].pos != r.group.Log().Head() {
+			return true
+		}
+	}
+	return false
+}
+
+// skip advances all positions to the heads: nobody is there to read.
+func (c *conn) skip() {
+	for i := range c.refs() {
+		r := c.ref(i)
+		r.group.subs[r.index].pos = r.group.Log().Head()
+	}
+}

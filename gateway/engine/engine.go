@@ -1,0 +1,53 @@
+// Package engine is where publications get their order and their history.
+//
+// [Local] orders them on this node. An engine that shares channels between
+// nodes stands beside it and answers later; that is why every call takes a
+// [Caller].
+//
+// The package does not know connections, loops or wire formats.
+package engine
+
+import (
+	"errors"
+
+	"sluice/gateway/channel"
+)
+
+// ErrPending says that the answer comes through the Caller.
+var ErrPending = errors.New("engine: answer is pending")
+
+// Caller is who publishes. Its methods come from any goroutine, perhaps under a
+// lock: they must only post to where the caller lives.
+type Caller interface {
+	// Released: a publish that was refused with channel.ErrFull may be tried again.
+	channel.Waiter
+	// Published: the answer to a publish that returned ErrPending.
+	Published(channel.Receipt, error)
+}
+
+// Engine gives publications their order.
+type Engine interface {
+	// Publish publishes p into the channel called name. ch is that channel where
+	// the caller holds it (it subscribes to it), or nil. p is not kept. The errors
+	// are channel.ErrFull, after which c is told when to try again (a nil c is
+	// not), channel.ErrTooBig and ErrPending.
+	Publish(name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c Caller) (channel.Receipt, error)
+}
+
+// Local is the engine of a single node: a publication's place is the one it gets
+// in this node's channel, and the answer comes at once.
+type Local struct{ Space *channel.Space }
+
+// Publish implements Engine. Where nobody on this node has the channel nothing is
+// created, and the receipt is zero.
+func (e Local) Publish(name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c Caller) (channel.Receipt, error) {
+	if ch == nil {
+		if ch = e.Space.Find(name); ch == nil {
+			return channel.Receipt{}, nil
+		}
+	}
+	if c == nil {
+		return ch.Publish(p, s, nil) // not c: a nil Caller in a Waiter would not be nil
+	}
+	return ch.Publish(p, s, c)
+}

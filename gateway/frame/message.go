@@ -1,0 +1,145 @@
+package frame
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+
+	"github.com/gobwas/ws"
+)
+
+// Limits bounds what one connection may make the gateway hold.
+type Limits struct {
+	MessageBytesMax int // payload of a whole message, all fragments together; more is ErrTooBig
+	FragmentsMax    int // frames of one fragmented message, empty ones counted; more is ErrTooManyFragments
+}
+
+// Message is one complete message or control frame.
+type Message struct {
+	Op ws.OpCode // OpText, OpBinary, OpClose, OpPing or OpPong
+
+	// Payload is unmasked and checked. It lies in the bytes that were read or in
+	// the State: it is valid until either is used again.
+	Payload []byte
+}
+
+// The bits of a header (RFC 6455 section 5.2).
+const (
+	fin          = 0x80 // of byte 0
+	reservedBits = 0x70
+	opCodeBits   = 0x0f
+	controlBit   = 0x08
+
+	masked     = 0x80 // of byte 1
+	lengthBits = 0x7f
+)
+
+// The first bytes of a frame that is whole by itself.
+const (
+	finText   = fin | byte(ws.OpText)
+	finBinary = fin | byte(ws.OpBinary)
+	finClose  = fin | byte(ws.OpClose)
+	finPing   = fin | byte(ws.OpPing)
+	finPong   = fin | byte(ws.OpPong)
+)
+
+// Whole takes a message or control frame of one frame that stands complete at
+// the start of p, unmasks it there and gives the number n of bytes it takes.
+// It is for a connection that keeps no State.
+//
+// With ok == false and err == nil, p does not start with such a frame (or with
+// one whose header is at fault), n is zero and p is untouched: Next tells more.
+// An error is of the payload: text or a Close that is not right.
+func Whole(p []byte, lim *Limits) (m Message, n int, ok bool, err error) {
+	if len(p) < ws.MinHeaderSize+4 {
+		return Message{}, 0, false, nil
+	}
+	switch p[0] {
+	case finText, finBinary, finClose, finPing, finPong:
+	default:
+		return Message{}, 0, false, nil
+	}
+	// Without the bit for masked, length is negative.
+	length, start := int(p[1])-masked, ws.MinHeaderSize+4
+	switch {
+	case length < 0:
+		return Message{}, 0, false, nil
+	case length < 126:
+	case p[0]&controlBit != 0: // a long control frame
+		return Message{}, 0, false, nil
+	case length == 126:
+		length = int(binary.BigEndian.Uint16(p[2:]))
+		start += 2
+		if length < 126 {
+			return Message{}, 0, false, nil
+		}
+	default:
+		if len(p) < ws.MaxHeaderSize {
+			return Message{}, 0, false, nil
+		}
+		long := binary.BigEndian.Uint64(p[2:])
+		if long < 1<<16 || long > uint64(len(p)) {
+			return Message{}, 0, false, nil
+		}
+		length = int(long)
+		start += 8
+	}
+	if length > len(p)-start || length > lim.MessageBytesMax && p[0]&controlBit == 0 {
+		return Message{}, 0, false, nil
+	}
+	n = start + length
+	m = Message{Op: ws.OpCode(p[0] & opCodeBits), Payload: p[start:n:n]}
+	ws.Cipher(m.Payload, [4]byte(p[start-4:start]), 0)
+	if err := check(m); err != nil {
+		return Message{}, n, false, err
+	}
+	return m, n, true, nil
+}
+
+// check checks the payload of a message that was not looked at before.
+func check(m Message) error {
+	switch m.Op {
+	case ws.OpText:
+		if !utf8.Valid(m.Payload) {
+			return ErrText
+		}
+	case ws.OpClose:
+		return checkClose(m.Payload)
+	}
+	return nil
+}
+
+// checkClose checks the payload of a Close frame (RFC 6455 sections 5.5.1, 7.4).
+func checkClose(p []byte) error {
+	switch {
+	case len(p) == 0:
+		return nil
+	case len(p) == 1:
+		return ErrCloseLength
+	case !closeCodeAllowed(ws.StatusCode(binary.BigEndian.Uint16(p))):
+		return ErrCloseCode
+	case !utf8.Valid(p[2:]):
+		return ErrCloseReason
+	}
+	return nil
+}
+
+// closeCodeAllowed tells whether a peer may send a code. ws.CheckCloseFrameData
+// is no help: it refuses 1012 to 1014, which IANA has registered since, and
+// takes what is above 4999.
+func closeCodeAllowed(c ws.StatusCode) bool {
+	switch {
+	case c.In(ws.StatusCodeRange{Min: 1000, Max: 1014}):
+		return c != ws.StatusNoMeaningYet && !c.IsProtocolReserved()
+	default:
+		return c.IsApplicationSpec() || c.IsPrivateSpec()
+	}
+}
+
+// CloseEcho gives the code of the payload of a Close that Whole or Next has
+// passed: 1005 (no status received) when it is empty.
+func CloseEcho(payload []byte) ws.StatusCode {
+	if len(payload) < 2 {
+		return ws.StatusNoStatusRcvd
+	}
+	return ws.StatusCode(binary.BigEndian.Uint16(payload))
+}

@@ -1,0 +1,41 @@
+package handshake
+
+import (
+	"errors"
+	"unicode"
+	"unicode/utf8"
+)
+
+// ChannelNameBytesMax bounds a channel's name.
+const ChannelNameBytesMax = 255
+
+var (
+	errNameEmpty   = errors.New("the channel's name is empty")
+	errNameLength  = errors.New("the channel's name is longer than 255 bytes")
+	errNameUTF8    = errors.New("the channel's name is not UTF-8")
+	errNameControl = errors.New("the channel's name has a control character")
+	errNameSpace   = errors.New("the channel's name has white space")
+)
+
+// ChannelName checks a channel's name: 1 to 255 bytes of UTF-8 without control
+// characters and white space. The error is a fixed sentence that does not quote
+// the name.
+func ChannelName(s string) error {
+	switch {
+	case s == "":
+		return errNameEmpty
+	case len(s) > ChannelNameBytesMax:
+		return errNameLength
+	case !utf8.ValidString(s):
+		return errNameUTF8
+	}
+	for _, r := range s {
+		switch {
+		case unicode.IsSpace(r):
+			return errNameSpace
+		case unicode.IsControl(r):
+			return errNameControl
+		}
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package handshake
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+)
+
+// A Reject is a refusal of a request: the whole HTTP answer and the reason for
+// logs and metrics. It holds nothing that a client sent, so it can be logged and
+// answered as it is. Those that this package returns are shared: do not change
+// them. Others may be made for refusals that are decided elsewhere.
+type Reject struct {
+	Status int    // HTTP status code
+	Reason string // metric label and log value: a few lower-case words joined by "_"
+	Text   string // the body: a sentence for whoever wrote the client
+	Header string // further header fields, each ended by CRLF
+}
+
+// Error returns the sentence.
+func (r *Reject) Error() string { return r.Text }
+
+// Append appends the answer to dst. The connection must be closed after it,
+// because nobody knows where a refused request ends.
+func (r *Reject) Append(dst []byte) []byte {
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = strconv.AppendInt(dst, int64(r.Status), 10)
+	dst = append(dst, ' ')
+	dst = append(dst, http.StatusText(r.Status)...)
+	dst = append(dst, "\r\nConnection: close"...)
+	if r.Status == http.StatusUpgradeRequired {
+		// RFC 9110 section 7.8: who sends Upgrade names it in Connection.
+		dst = append(dst, ", Upgrade"...)
+	}
+	dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
+	dst = strconv.AppendInt(dst, int64(len(r.Text)+1), 10)
+	dst = append(dst, "\r\nX-Content-Type-Options: nosniff\r\n"...)
+	dst = append(dst, r.Header...)
+	dst = append(dst, "\r\n"...)
+	dst = append(dst, r.Text...)
+	return append(dst, '\n')
+}
+
+// Reasons returns the reason of every Reject that this package returns, sorted,
+// so that a counter for each can be made before the first refusal.
+func Reasons() []string {
+	var all []string
+	for _, r := range rejects {
+		all = append(all, r.Reason)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// rejects is filled while the package is initialised and never changes.
+var rejects []*Reject
+
+func refuse(status int, reason, text string) *Reject {
+	r := &Reject{Status: status, Reason: reason, Text: text}
+	rejects = append(rejects, r)
+	return r
+}
+
+func (r *Reject) with(header string) *Reject {
+	r.Header = header
+	return r
+}
+
+// Defects of any request: its size and its syntax. After these, two parsers might
+// disagree about where a field or the head ends.
+var (
+	rejectHeadBytes = refuse(431, "head_too_large", "The request head is larger than 8 KiB.")
+	rejectHeadLines = refuse(431, "too_many_fields", "The request head has more than 64 lines.")
+	rejectURILength = refuse(414, "uri_too_long", "The request target is longer than 4 KiB.")
+
+	rejectIncomplete  = refuse(400, "incomplete", "The request head does not end in exactly one empty line.")
+	rejectLineFeed    = refuse(400, "bare_lf", "A line of the request head ends in LF instead of CRLF.")
+	rejectCR          = refuse(400, "bare_cr", "The request head has a CR inside a line.")
+	rejectControl     = refuse(400, "control_byte", "The request head has a control byte.")
+	rejectRequestLine = refuse(400, "request_line", "The request line is not a method, a target and a version with one space between them.")
+	rejectMethodToken = refuse(400, "method_token", "The request method is not a token.")
+	rejectTarget      = refuse(400, "target", "The request target does not begin with a slash: only the origin form is served here.")
+	rejectTargetByte  = refuse(400, "target_byte", "The request target has a fragment, or a byte that must be percent-encoded.")
+	rejectEscape      = refuse(400, "target_escape", "The path has a percent sign without two hexadecimal digits behind it.")
+	rejectHTTPSyntax  = refuse(400, "http_version", "The HTTP version is not written as HTTP/1.1.")
+	rejectHTTPVersion = refuse(505, "http_version", "Only HTTP/1.1 is spoken here.")
+	rejectFold        = refuse(400, "obs_fold", "A header field is continued on a second line.")
+	rejectFieldName   = refuse(400, "field_name", "A header line has no colon, or something before it that is not a field name.")
+)
+
+// Defects of any request: fields that say who is asked and where the request ends.
+var (
+	rejectHostMissing   = refuse(400, "missing_host", "The request has no Host header field.")
+	rejectHostTwice     = refuse(400, "duplicate_host", "The request has more than one Host header field.")
+	rejectHost          = refuse(400, "bad_host", "The Host header field is not a host name or address with an optional port.")
+	rejectOriginTwice   = refuse(400, "duplicate_origin", "The request has more than one Origin header field.")
+	rejectLengthTwice   = refuse(400, "duplicate_content_length", "The request has more than one Content-Length header field.")
+	rejectLength        = refuse(400, "bad_content_length", "The Content-Length header field is not a number.")
+	rejectFraming       = refuse(400, "ambiguous_length", "The request has Content-Length and Transfer-Encoding, or Transfer-Encoding in HTTP/1.0.")
+	rejectEncodingTwice = refuse(400, "duplicate_transfer_encoding", "The request has more than one Transfer-Encoding header field.")
+	rejectEncoding      = refuse(501, "transfer_encoding", "The only transfer coding understood here is chunked.")
+	rejectTrailer       = refuse(400, "trailer", "The request announces trailer fields.")
+)
+
+// Defects of an upgrade: RFC 6455 section 4.2.1, in its order.
+var (
+	rejectMethod = refuse(405, "method", "A WebSocket handshake is a GET request.").
+			with("Allow: GET\r\n")
+	rejectHTTP10          = refuse(400, "http_version", "A WebSocket handshake needs HTTP/1.1.")
+	rejectBody            = refuse(400, "body", "A WebSocket handshake has no body: Content-Length and Transfer-Encoding have no place in it.")
+	rejectUpgradeTwice    = refuse(400, "duplicate_upgrade", "The request has more than one Upgrade header field.")
+	rejectUpgrade         = refuse(400, "bad_upgrade", "The Upgrade header field must be websocket and nothing else.")
+	rejectConnectionTwice = refuse(400, "duplicate_connection", "The request has more than one Connection header field.")
+	rejectConnection      = refuse(400, "bad_connection", "The Connection header field must be a list with Upgrade in it.")
+	rejectVersionTwice    = refuse(400, "duplicate_version", "The request has more than one Sec-WebSocket-Version header field.")
+	// RFC 6455 section 4.4: the answer to a version that is not spoken names those
+	// that are. No version at all gets the same answer, because it comes from
+	// drafts older than the field, whose clients are helped most by it.
+	rejectVersion = refuse(426, "version", "The WebSocket version spoken here is 13 (RFC 6455).").
+			with("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n")
+	rejectKeyMissing = refuse(400, "missing_key", "The request has no Sec-WebSocket-Key header field.")
+	rejectKeyTwice   = refuse(400, "duplicate_key", "The request has more than one Sec-WebSocket-Key header field.")
+	rejectKey        = refuse(400, "bad_key", "The Sec-WebSocket-Key header field is not 16 bytes in base64.")
+	rejectProtocol   = refuse(400, "bad_protocol", "The Sec-WebSocket-Protocol header field is not a list of tokens.")
+
+	// rejectUpgrader is a fault of this package, not of the client: a head that
+	// Parse accepts and ws.Upgrader does not.
+	rejectUpgrader = refuse(500, "upgrader", "The WebSocket handshake failed.")
+)

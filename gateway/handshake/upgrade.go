@@ -1,0 +1,86 @@
+package handshake
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/gobwas/ws"
+)
+
+// An Upgrader answers upgrades that [Parse] accepted.
+type Upgrader struct {
+	// Set at construction.
+	protocols []string
+	upgrader  ws.Upgrader
+}
+
+// NewUpgrader makes an Upgrader that agrees to these subprotocols, each a [Token].
+func NewUpgrader(subprotocols []string) *Upgrader {
+	u := &Upgrader{protocols: slices.Clone(subprotocols)}
+	if len(u.protocols) > 0 {
+		u.upgrader.ProtocolCustom = u.choose
+	}
+	return u
+}
+
+// Upgrade runs ws.Upgrader over head, which Parse accepted, and writes its 101 to
+// w with one Write. It returns the chosen subprotocol: the first that the client
+// offers and the configured list names, or "". Extensions are declined.
+//
+// An error that is a [*Reject] means that nothing was written, and is a fault of
+// this package. Any other error is that of w.
+func (u *Upgrader) Upgrade(head []byte, w io.Writer) (protocol string, err error) {
+	x := exchange{rest: head}
+	x.answer = x.space[:0]
+	hs, err := u.upgrader.Upgrade(&x)
+	if err != nil {
+		// Its answer is dropped, because an error's text may quote the request.
+		return "", rejectUpgrader
+	}
+	if _, err := w.Write(x.answer); err != nil {
+		return "", fmt.Errorf("write the upgrade's answer: %w", err)
+	}
+	return hs.Protocol, nil
+}
+
+// choose is given one Sec-WebSocket-Protocol field after the other until it
+// names a protocol.
+func (u *Upgrader) choose(list []byte) (string, bool) {
+	for len(list) > 0 {
+		var offered []byte
+		offered, list, _ = bytes.Cut(list, comma)
+		offered = bytes.Trim(offered, " \t")
+		for _, p := range u.protocols {
+			if string(offered) == p {
+				return p, true
+			}
+		}
+	}
+	return "", true
+}
+
+var comma = []byte{','}
+
+// exchange is the connection that ws.Upgrader sees. It holds the answer back, so
+// that one of an upgrade that fails can be dropped.
+type exchange struct {
+	rest   []byte // of the head
+	answer []byte
+	space  [256]byte // room for an ordinary answer
+}
+
+func (x *exchange) Read(p []byte) (int, error) {
+	if len(x.rest) == 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	n := copy(p, x.rest)
+	x.rest = x.rest[n:]
+	return n, nil
+}
+
+func (x *exchange) Write(p []byte) (int, error) {
+	x.answer = append(x.answer, p...)
+	return len(p), nil
+}

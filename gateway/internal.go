@@ -1,0 +1,188 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"sluice/gateway/channel"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// publishWait is how long an HTTP publish waits for a channel that pushes back.
+const publishWait = 250 * time.Millisecond
+
+// Internal configures the internal listener.
+type Internal struct {
+	// APIKey, where set, must come with every request but those for health, as
+	// "X-API-Key: KEY" or "Authorization: Bearer KEY". Without one, requests that
+	// carry an Origin or whose Host is not this machine are refused, because a
+	// web page can post to a loopback port.
+	APIKey string
+}
+
+// ServeInternal serves publishing, metrics, health and profiling on l until
+// Shutdown, and closes l. It must not be reachable by clients.
+func (s *Server) ServeInternal(l net.Listener, opt Internal) error {
+	srv := &http.Server{
+		Handler:           s.InternalHandler(opt),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-done:
+		case <-s.stats.stopped: // health and metrics are there until the end
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if srv.Shutdown(ctx) != nil {
+				srv.Close() // ignored: what is left is cut off
+			}
+		}
+	}()
+	if err := srv.Serve(l); !closedByUs(err) {
+		return err
+	}
+	return ErrServerClosed
+}
+
+// InternalHandler gives the internal listener's handler, for programs that serve
+// it themselves.
+func (s *Server) InternalHandler(opt Internal) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /publish/{channel}", s.handlePublish)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", healthz)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if !s.Ready() {
+			http.Error(w, "not ready: shutting down, or no listener yet", http.StatusServiceUnavailable)
+			return
+		}
+		healthz(w, r)
+	})
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return guard(mux, opt.APIKey)
+}
+
+// guard lets in who has the key; without a key, whoever is on this machine and no
+// web page.
+func guard(next http.Handler, key string) http.Handler {
+	want := sha256.Sum256([]byte(key))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz":
+		case key != "":
+			given := r.Header.Get("X-API-Key")
+			if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && given == "" {
+				given = bearer
+			}
+			got := sha256.Sum256([]byte(given))
+			if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				writeError(w, http.StatusUnauthorized, "unauthorized", "the API key is missing or wrong: send it as X-API-Key or Authorization: Bearer")
+				return
+			}
+		case len(r.Header.Values("Origin")) > 0 || !localHost(r.Host):
+			writeError(w, http.StatusForbidden, "forbidden", "without --api-key-file only programs on this machine are served, and no web pages (Origin, foreign Host)")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// localHost tells whether a Host field names this machine as itself. A name that
+// only resolves to it does not: a web page could have one.
+func localHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// handlePublish publishes the request's body: text, or binary when it says that
+// it is application/octet-stream.
+func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("channel")
+	// PathValue is unescaped already; a path that cannot be is refused by net/url.
+	if raw := strings.TrimPrefix(r.URL.EscapedPath(), "/publish/"); strings.Contains(raw, "%2F") || strings.Contains(raw, "%2f") {
+		if unescaped, err := url.PathUnescape(raw); err == nil {
+			name = unescaped
+		}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxMessage)))
+	if err != nil {
+		var tooBig *http.MaxBytesError
+		if errors.As(err, &tooBig) {
+			writeError(w, http.StatusRequestEntityTooLarge, "too_large", ErrTooBig.Error())
+			return
+		}
+		writeError(w, http.StatusBadRequest, "bad_request", "the body could not be read")
+		return
+	}
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // a kind that cannot be parsed is not binary
+	ctx, cancel := context.WithTimeout(r.Context(), publishWait)
+	defer cancel()
+	receipt, err := s.Publish(ctx, Message{Channel: name, Payload: body, Binary: kind == "application/octet-stream"})
+	switch {
+	case err == nil:
+		writeJSON(w, http.StatusOK, receipt)
+	case errors.Is(err, ErrBadChannel):
+		writeError(w, http.StatusBadRequest, "bad_channel", err.Error())
+	case errors.Is(err, ErrBadText):
+		writeError(w, http.StatusBadRequest, "bad_text", err.Error())
+	case errors.Is(err, ErrTooBig), errors.Is(err, channel.ErrTooBig):
+		writeError(w, http.StatusRequestEntityTooLarge, "too_large", err.Error())
+	case errors.Is(err, ErrPushedBack):
+		w.Header().Set("Retry-After", "1")
+		writeError(w, http.StatusServiceUnavailable, "pushed_back", err.Error())
+	default:
+		s.cfg.Logger.Error("publish failed", "error", err)
+		writeError(w, http.StatusInternalServerError, "internal", "the publication failed")
+	}
+}
+
+// errorBody is the JSON of every error of the internal listener.
+type errorBody struct {
+	Error struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+func writeError(w http.ResponseWriter, status int, code, message string) {
+	var body errorBody
+	body.Error.Code, body.Error.Message = code, strings.TrimPrefix(message, "gateway: ")
+	writeJSON(w, status, body)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v) // ignored: the client may be gone
+}

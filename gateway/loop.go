@@ -1,0 +1,251 @@
+package gateway
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/engine"
+	"sluice/gateway/frame"
+	"sluice/poller"
+)
+
+// A loop is one goroutine that owns connections and their subscriptions. It has no
+// code of its own that runs: the poller calls conn.Ready for each ready
+// descriptor, and turn after a wake. Everything that is put off (what other
+// goroutines posted, the rest of a sweep, the closing of descriptors, time) is
+// done in turn, a bounded piece at a time, so that no work of one kind keeps the
+// others waiting.
+
+const (
+	// scratchBytes is the size of a read: one for each readable event.
+	scratchBytes = 64 << 10
+	// corkBytes bounds one write.
+	corkBytes = 64 << 10
+	// turnWrites is how many writes a turn makes before it looks at events
+	// again: about 3 ms.
+	turnWrites = 512
+	// noDue stands in loop.due for a connection without a deadline.
+	noDue = math.MaxUint32
+)
+
+// groupKey finds a group in its loop.
+type groupKey struct {
+	channel string
+	format  channel.Format
+}
+
+type loop struct {
+	// Set at construction.
+	server *Server
+	index  int
+	cfg    *Config
+	log    *slog.Logger
+	debug  bool // the log takes debug records
+	engine engine.Engine
+	space  *channel.Space
+	limits frame.Limits
+	poller *poller.Poller
+
+	inbox inbox
+	stats loopStats // written here, read by the collector
+
+	// Atomic: when the tick that is under way was posted, Unix nanoseconds.
+	ticked atomic.Int64
+
+	// Owned by the loop.
+	now      uint32 // seconds that the loop has lived through: see tick
+	lastTick time.Time
+	conns    []*conn
+	due      []uint32 // due[i] is when conns[i] has to be looked at, in loop time
+	groups   map[groupKey]*group
+	sweeps   []*group // with a sweep to begin or to continue, first come first
+	delayed  []*group // waiting for their batch window
+	window   *time.Timer
+	dead     []*conn // descriptors to close at the end of the turn
+	held     int     // bytes of connections' buffers
+	heldMax  int
+	stopping bool
+	done     bool // the server was told that nobody is left
+	inCore   bool // code runs that may hold a lock: a panic here is not one connection's
+	outboxes []*outbox
+	inputs   []*input
+	scratch  []byte
+	cork     []byte
+	segments []segment
+	encode   channel.Scratch
+}
+
+func newLoop(s *Server, index int) (*loop, error) {
+	l := &loop{
+		server: s, index: index, cfg: &s.cfg, log: s.cfg.Logger,
+		debug:  s.cfg.Logger.Enabled(nil, slog.LevelDebug), //nolint:staticcheck // handlers ignore the context here
+		engine: s.engine, space: s.space,
+		limits:   frame.Limits{MessageBytesMax: s.cfg.MaxMessage, FragmentsMax: s.cfg.MaxFragments},
+		groups:   make(map[groupKey]*group),
+		lastTick: time.Now(),
+		heldMax:  max(s.cfg.MaxBuffered/2/s.cfg.Loops, s.cfg.MaxPending),
+		scratch:  make([]byte, scratchBytes),
+		cork:     make([]byte, 0, corkBytes),
+	}
+	p, err := poller.New(l.turn, func(err error) { s.fail(fmt.Errorf("loop %d: wait: %w", index, err)) })
+	if err != nil {
+		return nil, err
+	}
+	l.poller = p
+	l.inbox.wake = p.Wake
+	return l, nil
+}
+
+// post hands m to the loop; false when the loop has ended. Any goroutine.
+func (l *loop) post(m message) bool { return l.inbox.put(m) }
+
+// turn is the poller's wake function.
+func (l *loop) turn() {
+	for _, m := range l.inbox.take() {
+		m.deliver(l)
+	}
+	l.sweep()
+	l.bury()
+	if len(l.sweeps) > 0 {
+		l.poller.Wake()
+	}
+}
+
+// sweep spends the turn's writes on the groups that wait for them, in order.
+func (l *loop) sweep() {
+	i := 0
+	for writes := 0; i < len(l.sweeps) && writes < turnWrites; i++ {
+		g := l.sweeps[i]
+		l.sweeps[i] = nil
+		writes += g.sweep(turnWrites - writes)
+		if g.sweeping {
+			l.sweeps = append(l.sweeps, g) // the rest, behind the others
+			continue
+		}
+		g.queued = false
+		if g.dirty {
+			g.again()
+		}
+	}
+	l.sweeps = append(l.sweeps[:0], l.sweeps[i:]...)
+}
+
+// bury closes the descriptors of connections that ended since the last turn.
+// Nothing of this turn can meet them any more: they are out of every list.
+func (l *loop) bury() {
+	for i, c := range l.dead {
+		c.closeFD()
+		l.dead[i] = nil
+	}
+	l.dead = l.dead[:0]
+	if l.stopping && len(l.conns) == 0 && !l.done {
+		l.done = true
+		l.server.loops.Done()
+	}
+}
+
+// tick is posted once a second.
+type tick struct{}
+
+// deliver advances the loop's time and looks at the connections that are due.
+//
+// Loop time counts the seconds in which the loop was there to read and write: a
+// tick that comes late counts as two at most. So a process that was stopped or
+// starved for a minute does not find that all its clients were silent
+// meanwhile.
+func (tick) deliver(l *loop) {
+	now := time.Now()
+	passed := now.Sub(l.lastTick).Round(time.Second)
+	l.lastTick = l.lastTick.Add(passed)
+	l.now += uint32(min(max(passed/time.Second, 0), 2))
+	if posted := l.ticked.Swap(0); posted != 0 {
+		l.stats.observeLag(now.Sub(time.Unix(0, posted)))
+	}
+	for i := 0; i < len(l.due); i++ {
+		if l.due[i] <= l.now {
+			c := l.conns[i]
+			c.expire()
+			if c.phase == phaseDead {
+				i-- // another connection stands here now
+			}
+		}
+	}
+}
+
+// add makes a place for c in the loop's lists.
+func (l *loop) add(c *conn) {
+	c.slot = int32(len(l.conns))
+	l.conns = append(l.conns, c)
+	l.due = append(l.due, noDue)
+	l.stats.connections.Store(int64(len(l.conns)))
+}
+
+// remove takes c out of the lists; the last one takes its place.
+func (l *loop) remove(c *conn) {
+	last := len(l.conns) - 1
+	moved := l.conns[last]
+	l.conns[c.slot], l.due[c.slot] = moved, l.due[last]
+	moved.slot = c.slot
+	l.conns[last] = nil
+	l.conns, l.due = l.conns[:last], l.due[:last]
+	l.stats.connections.Store(int64(len(l.conns)))
+}
+
+// wakeAt makes sure that c is looked at no later than at that loop time.
+func (l *loop) wakeAt(c *conn, at uint32) {
+	l.due[c.slot] = min(l.due[c.slot], at)
+}
+
+// shedWorst closes the connections that hold most while the loop is above its
+// part of the process's budget.
+func (l *loop) shedWorst() {
+	for l.held > l.heldMax {
+		var worst *conn
+		for _, c := range l.conns {
+			if c.phase == phaseOpen && c.counted > 0 && (worst == nil || c.counted > worst.counted) {
+				worst = c
+			}
+		}
+		if worst == nil {
+			return
+		}
+		worst.close(reasonBudget) // lets its input go
+		if worst.recount(); worst.out != nil && worst.out.size() > outboxKeep {
+			worst.kill(reasonBudget) // its output stands in the way of a Close frame
+		}
+	}
+}
+
+// stop is posted at shutdown: everybody is told, after what was published
+// before.
+type stop struct{}
+
+func (stop) deliver(l *loop) {
+	l.stopping = true
+	// A copy, because closing changes the list.
+	for _, c := range append([]*conn(nil), l.conns...) {
+		c.close(reasonShutdown)
+		c.settle()
+	}
+}
+
+// abort is posted when the time for shutting down is over.
+type abort struct{}
+
+func (abort) deliver(l *loop) {
+	for len(l.conns) > 0 {
+		l.conns[len(l.conns)-1].kill(reasonShutdown)
+	}
+}
+
+// seconds converts a duration to loop time, at least one tick; 0 stays off.
+func seconds(d time.Duration) uint32 {
+	if d <= 0 {
+		return 0
+	}
+	return uint32(max((d+time.Second-1)/time.Second, 1))
+}

@@ -1,0 +1,163 @@
+package gateway
+
+import (
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"sluice/gateway/handshake"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Counters are kept where things happen, each loop its own, and are put together
+// only when somebody asks: no label is looked up and no counter is shared on the
+// way of a message.
+
+// loopStats are written by one loop and read by the collector.
+type loopStats struct {
+	connections atomic.Int64
+	blocked     atomic.Int64
+	held        atomic.Int64 // bytes
+
+	bytesIn, bytesOut       atomic.Uint64
+	messages, publications  atomic.Uint64
+	deliveries, writes      atomic.Uint64
+	pushBacks, blockings    atomic.Uint64
+	pings, panics, sweeps   atomic.Uint64
+	closed                  [reasonCount]atomic.Uint64
+	lag, lagSum, lagSamples atomic.Int64 // nanoseconds
+}
+
+// observeLag notes how late a tick was.
+func (s *loopStats) observeLag(d time.Duration) {
+	s.lag.Store(int64(d))
+	s.lagSum.Add(int64(d))
+	s.lagSamples.Add(1)
+}
+
+// serverStats are written by handshakes and HTTP publishers.
+type serverStats struct {
+	stopped chan struct{} // closed when the loops have ended
+
+	outcomes     map[string]*atomic.Uint64 // handshakes by outcome; the map does not change
+	descriptors  atomic.Uint64
+	published    atomic.Uint64
+	pushedBack   atomic.Uint64
+	churn        atomic.Uint64 // connections accepted
+	originLogged atomic.Int64  // Unix second of the last record
+}
+
+func newServerStats() *serverStats {
+	s := &serverStats{stopped: make(chan struct{}), outcomes: make(map[string]*atomic.Uint64)}
+	labels := append(handshake.Reasons(), "upgraded", "http", "timeout", "evicted", "no_request", "cut_off", "detach", "poller", "shutting_down", rejectBusy.Reason)
+	for _, r := range ownRejects {
+		labels = append(labels, r.Reason)
+	}
+	for _, label := range labels {
+		s.outcomes[label] = new(atomic.Uint64)
+	}
+	return s
+}
+
+// outcome counts a handshake's end.
+func (s *serverStats) outcome(label string) { s.outcomes[label].Add(1) }
+
+// refused counts a handshake that led to nothing.
+func (s *serverStats) refused(label string) { s.outcome(label) }
+
+// collector reads the counters for Prometheus.
+type collector struct{ server *Server }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("sluice_"+name, help, labels, nil)
+}
+
+var (
+	descConnections  = desc("connections", "Open WebSocket connections.", "loop")
+	descBlocked      = desc("blocked_connections", "Connections whose socket refused bytes and has not become writable.", "loop")
+	descHeld         = desc("held_bytes", "Bytes held: logs of channels, and incomplete input and pending output of connections.", "what")
+	descChannels     = desc("channels", "Channels with subscribers on this node.")
+	descMessages     = desc("messages_received_total", "Messages received from clients.", "loop")
+	descPublications = desc("publications_total", "Publications accepted, by where they came from.", "source")
+	descDeliveries   = desc("deliveries_total", "Publications written to subscribers' sockets.", "loop")
+	descBytesIn      = desc("received_bytes_total", "Bytes received from clients.", "loop")
+	descBytesOut     = desc("sent_bytes_total", "Bytes that clients' sockets took.", "loop")
+	descWrites       = desc("writes_total", "Write system calls.", "loop")
+	descSweeps       = desc("sweeps_total", "Sweeps begun over the subscribers of a channel.", "loop")
+	descBlockings    = desc("blockings_total", "Times that a socket refused bytes.", "loop")
+	descPushBacks    = desc("push_backs_total", "Publications that were refused for the moment because a log was full, by who published.", "source")
+	descPings        = desc("pings_total", "Pings sent to silent clients.", "loop")
+	descPanics       = desc("panics_total", "Panics that cost one connection.", "loop")
+	descClosed       = desc("connections_closed_total", "Connections closed, by reason.", "reason")
+	descHandshakes   = desc("handshakes_total", "Connections accepted, by what became of their first request.", "outcome")
+	descDescriptors  = desc("descriptors_exhausted_total", "Times that accepting failed because no descriptor was left.")
+	descMaxConns     = desc("max_connections", "Most WebSocket connections that are let in.")
+	descLag          = desc("loop_lag_seconds", "How late the loop got to its last tick.", "loop")
+	descLagSum       = desc("loop_lag_seconds_sum", "Sum of all ticks' lateness.", "loop")
+	descLagCount     = desc("loop_lag_seconds_count", "Ticks.", "loop")
+)
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	s := c.server
+	var held int64
+	var published, pushBacks uint64
+	var closed [reasonCount]uint64
+	for i, l := range s.loop {
+		st, loop := &l.stats, strconv.Itoa(i)
+		gauge(descConnections, float64(st.connections.Load()), loop)
+		gauge(descBlocked, float64(st.blocked.Load()), loop)
+		counter(descMessages, st.messages.Load(), loop)
+		counter(descDeliveries, st.deliveries.Load(), loop)
+		counter(descBytesIn, st.bytesIn.Load(), loop)
+		counter(descBytesOut, st.bytesOut.Load(), loop)
+		counter(descWrites, st.writes.Load(), loop)
+		counter(descSweeps, st.sweeps.Load(), loop)
+		counter(descBlockings, st.blockings.Load(), loop)
+		counter(descPings, st.pings.Load(), loop)
+		counter(descPanics, st.panics.Load(), loop)
+		gauge(descLag, time.Duration(st.lag.Load()).Seconds(), loop)
+		counterSeconds := time.Duration(st.lagSum.Load()).Seconds()
+		ch <- prometheus.MustNewConstMetric(descLagSum, prometheus.CounterValue, counterSeconds, loop)
+		counter(descLagCount, uint64(st.lagSamples.Load()), loop)
+		held += st.held.Load()
+		published += st.publications.Load()
+		pushBacks += st.pushBacks.Load()
+		for r := range closed {
+			closed[r] += st.closed[r].Load()
+		}
+	}
+	gauge(descHeld, float64(held), "connections")
+	gauge(descHeld, float64(s.budget.Used()), "logs")
+	gauge(descChannels, float64(s.space.Channels()))
+	gauge(descMaxConns, float64(s.cfg.MaxConnections))
+	counter(descPublications, published, "client")
+	counter(descPublications, s.stats.published.Load(), "api")
+	counter(descPushBacks, pushBacks, "client")
+	counter(descPushBacks, s.stats.pushedBack.Load(), "api")
+	counter(descDescriptors, s.stats.descriptors.Load())
+	for r := reasonNone + 1; r < reasonCount; r++ {
+		counter(descClosed, closed[r], r.String())
+	}
+	for label, n := range s.stats.outcomes {
+		counter(descHandshakes, n.Load(), label)
+	}
+}
+
+// registry gives everything that /metrics shows.
+func (s *Server) registry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}

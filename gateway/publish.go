@@ -1,0 +1,86 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"unicode/utf8"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/handshake"
+)
+
+// Receipt tells what became of a publication.
+type Receipt struct {
+	// Epoch and Offset are its place in the channel's order. Where nobody on
+	// this node had the channel there is none: "" and 0.
+	Epoch  string `json:"epoch"`
+	Offset uint64 `json:"offset"`
+	// Subscribers counts those on this node at that moment.
+	Subscribers int `json:"subscribers"`
+}
+
+// Errors of Publish.
+var (
+	ErrBadChannel = errors.New("gateway: channel name must be 1 to 255 bytes of UTF-8 without control characters and white space")
+	ErrBadText    = errors.New("gateway: text is not UTF-8: publish it as binary")
+	ErrTooBig     = errors.New("gateway: message is larger than --max-message")
+	// ErrPushedBack: the channel's log stayed full until the context ended. Nothing
+	// was published; try again later.
+	ErrPushedBack = errors.New("gateway: channel is full, its subscribers are behind")
+)
+
+// publisher is a goroutine that publishes. It implements engine.Caller.
+type publisher struct {
+	scratch  channel.Scratch
+	released chan struct{}
+}
+
+var publishers = sync.Pool{New: func() any { return &publisher{released: make(chan struct{}, 1)} }}
+
+func (p *publisher) Released() {
+	select {
+	case p.released <- struct{}{}:
+	default:
+	}
+}
+
+func (p *publisher) Published(channel.Receipt, error) {}
+
+// Publish publishes a message into its channel. It waits while the channel
+// pushes back, until ctx ends. The payload is not kept.
+func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) {
+	switch {
+	case handshake.ChannelName(m.Channel) != nil:
+		return Receipt{}, ErrBadChannel
+	case len(m.Payload) > s.cfg.MaxMessage:
+		return Receipt{}, ErrTooBig
+	case !m.Binary && !utf8.Valid(m.Payload):
+		return Receipt{}, ErrBadText
+	}
+	p := publishers.Get().(*publisher)
+	defer publishers.Put(p)
+	pub := channel.Publication{Payload: m.Payload, Binary: m.Binary, From: m.Conn}
+	for {
+		ch := s.space.Find(m.Channel)
+		receipt, err := s.engine.Publish(m.Channel, ch, &pub, &p.scratch, p)
+		if err == nil {
+			s.stats.published.Add(1)
+			return Receipt{Epoch: receipt.Epoch.String(), Offset: receipt.Offset, Subscribers: receipt.Subscribers}, nil
+		}
+		if !errors.Is(err, channel.ErrFull) {
+			return Receipt{}, err
+		}
+		s.stats.pushedBack.Add(1)
+		select {
+		case <-p.released:
+		case <-ctx.Done():
+			ch.Forget(p)
+			select { // it may have been told meanwhile
+			case <-p.released:
+			default:
+			}
+			return Receipt{}, ErrPushedBack
+		}
+	}
+}

@@ -1,0 +1,58 @@
+package gateway
+
+import (
+	"sluice/gateway/channel"
+	"sluice/gateway/frame"
+
+	"github.com/gobwas/ws"
+)
+
+// The raw protocol: a WebSocket message is a publication and nothing else. What a
+// client sends goes unchanged, with its opcode, to everyone on its channel.
+
+// Lobby is the channel of a raw client that names none.
+const Lobby = "lobby"
+
+// Message is a text or binary message.
+type Message struct {
+	Channel string
+	Payload []byte
+	Binary  bool
+	Conn    uint64 // id of the sending connection, 0 for none
+}
+
+// rawFormat is the wire format of raw clients: one unmasked frame for each
+// publication.
+type rawFormat struct{}
+
+// Append implements channel.Format.
+func (rawFormat) Append(dst []byte, p *channel.Publication) []byte {
+	op := ws.OpText
+	if p.Binary {
+		op = ws.OpBinary
+	}
+	return frame.Append(dst, op, p.Payload)
+}
+
+// message processes a client's data message. false: it is put off, with rest.
+func (c *conn) message(m frame.Message, rest []byte) bool {
+	if c.kind == kindEcho {
+		c.reply(m.Op, m.Payload)
+		return true
+	}
+	if c.has(bitListen) {
+		c.close(reasonNotAllowed)
+		return true
+	}
+	ch := c.sub.group.Log().Channel()
+	if hook := c.loop.cfg.OnMessage; hook != nil {
+		if !hook(Message{Channel: ch.Name(), Payload: m.Payload, Binary: m.Op == ws.OpBinary, Conn: c.id}) {
+			return true
+		}
+	}
+	if !c.publish(ch, &channel.Publication{Payload: m.Payload, Binary: m.Op == ws.OpBinary, From: c.id}) {
+		c.putOff(m.Op, m.Payload, rest)
+		return false
+	}
+	return true
+}

@@ -1,0 +1,72 @@
+package gateway
+
+import "github.com/gobwas/ws"
+
+// reason says why a connection ends. It is at once the close code that the
+// client sees, the label of sluice_connections_closed_total and the value in
+// the log. A new way to end is a new row in reasons, and a test.
+type reason uint8
+
+const (
+	reasonNone reason = iota
+	reasonClientClose
+	reasonClientGone
+	reasonReset
+	reasonProtocol
+	reasonText
+	reasonTooBig
+	reasonFragments
+	reasonNotAllowed
+	reasonNoPong
+	reasonSlow
+	reasonWriteTimeout
+	reasonPendingFull
+	reasonBudget
+	reasonChannels
+	reasonShutdown
+	reasonPanic
+	reasonInternal
+	reasonCount
+)
+
+// reasonInfo is a row of the table.
+type reasonInfo struct {
+	label string
+	// code goes out in the Close frame; 0 where the client gets none: it is gone,
+	// or its own Close is answered.
+	code ws.StatusCode
+	text string
+	// cut: the client is behind, so what was published before is not sent first.
+	cut bool
+	// lost: the peer broke the protocol or is gone, so no Close of its own is
+	// waited for.
+	lost bool
+}
+
+var reasons = [reasonCount]reasonInfo{
+	reasonNone:         {label: "none"},
+	reasonClientClose:  {label: "client_close", lost: true},
+	reasonClientGone:   {label: "client_gone", lost: true},
+	reasonReset:        {label: "reset", cut: true, lost: true},
+	reasonProtocol:     {label: "protocol_error", code: ws.StatusProtocolError, lost: true},
+	reasonText:         {label: "bad_utf8", code: ws.StatusInvalidFramePayloadData, text: "text is not UTF-8", lost: true},
+	reasonTooBig:       {label: "message_too_big", code: ws.StatusMessageTooBig, text: "message too big", lost: true},
+	reasonFragments:    {label: "too_many_fragments", code: ws.StatusPolicyViolation, text: "too many fragments", lost: true},
+	reasonNotAllowed:   {label: "not_allowed", code: ws.StatusPolicyViolation, text: "publishing is not allowed here"},
+	reasonNoPong:       {label: "no_pong", code: ws.StatusPolicyViolation, text: "no answer to ping", cut: true},
+	reasonSlow:         {label: "slow", code: statusTryAgainLater, text: "too slow: the channel's buffer ran out", cut: true},
+	reasonWriteTimeout: {label: "write_timeout", code: statusTryAgainLater, text: "too slow: no byte taken in time", cut: true},
+	reasonPendingFull:  {label: "pending_full", code: statusTryAgainLater, text: "too slow: too many replies wait", cut: true},
+	reasonBudget:       {label: "budget", code: statusTryAgainLater, text: "out of buffer memory", cut: true},
+	reasonChannels:     {label: "too_many_channels", code: statusTryAgainLater, text: "too many channels"},
+	reasonShutdown:     {label: "shutdown", code: ws.StatusGoingAway, text: "server is shutting down"},
+	reasonPanic:        {label: "panic", code: ws.StatusInternalServerError, text: "internal error", lost: true},
+	reasonInternal:     {label: "internal", code: ws.StatusInternalServerError, text: "internal error", cut: true, lost: true},
+}
+
+// statusTryAgainLater is 1013 of the IANA registry of close codes, which
+// gobwas/ws does not name.
+const statusTryAgainLater ws.StatusCode = 1013
+
+// String gives the label.
+func (r reason) String() string { return reasons[r].label }

@@ -1,0 +1,299 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/engine"
+	"sluice/gateway/handshake"
+	"sluice/poller"
+)
+
+// ErrServerClosed is what Serve and ServeInternal return after Shutdown.
+var ErrServerClosed = errors.New("gateway: server closed")
+
+// descriptorReserve is how many descriptors are left for everything that is no
+// client: listeners, pollers, the internal listener's connections, files.
+const descriptorReserve = 64
+
+// Server is a broadcast gateway. Its methods may be called from any goroutine.
+type Server struct {
+	// Set at construction.
+	cfg             Config
+	descriptorLimit int
+	space           *channel.Space
+	engine          engine.Engine
+	budget          *channel.Budget
+	origins         *handshake.Origins
+	upgrader        *handshake.Upgrader
+	loop            []*loop
+	stage           *stage
+	web             *web
+	stats           *serverStats
+	failed          chan error
+	ending          chan struct{} // closed when Shutdown begins
+
+	connections atomic.Int64 // WebSocket connections, those on their way to a loop included
+	lastID      atomic.Uint64
+	nextLoop    atomic.Uint64
+
+	loops     sync.WaitGroup // loops that still have connections, once Shutdown has begun
+	acceptors sync.WaitGroup
+
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{} // guarded by mu
+	closing   bool                      // guarded by mu
+}
+
+// New makes a server and starts its loops. It raises the process's soft limit on
+// descriptors to the hard one. The server runs until Shutdown.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	limit, err := poller.DescriptorLimit()
+	if err != nil {
+		return nil, err
+	}
+	// In its handshake a connection has two descriptors for a moment, and as many
+	// as there are handshakes may be answered as plain HTTP.
+	most := limit - descriptorReserve - 3*cfg.MaxHandshakes
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = most
+	}
+	if cfg.MaxConnections > most || most < 1 {
+		return nil, fmt.Errorf("--max-connections %d needs more descriptors than the limit of %d allows (%d are kept for handshakes and files): raise it (ulimit -n, LimitNOFILE=), or give at most %d",
+			cfg.MaxConnections, limit, limit-most, max(most, 1))
+	}
+	origins, warnings, err := handshake.CompileOrigins(cfg.AllowedOrigins)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		cfg.Logger.Warn("--allowed-origins: " + w)
+	}
+	s := &Server{
+		cfg: cfg, descriptorLimit: limit,
+		budget:    channel.NewBudget(cfg.MaxBuffered / 2),
+		origins:   origins,
+		upgrader:  handshake.NewUpgrader(cfg.Subprotocols),
+		stats:     newServerStats(),
+		failed:    make(chan error, 1),
+		ending:    make(chan struct{}),
+		listeners: make(map[net.Listener]struct{}),
+	}
+	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
+	s.engine = engine.Local{Space: s.space}
+	s.stage = newStage(cfg.MaxHandshakes)
+	s.web = newWeb(s)
+	for i := range cfg.Loops {
+		l, err := newLoop(s, i)
+		if err != nil {
+			for _, l := range s.loop {
+				l.poller.Close() // ignored: the error that matters is err
+			}
+			return nil, err
+		}
+		s.loop = append(s.loop, l)
+	}
+	s.loops.Add(len(s.loop))
+	go s.keepTime()
+	return s, nil
+}
+
+// Limits are the effective limits of a server.
+type Limits struct {
+	Loops           int
+	MaxConnections  int
+	DescriptorLimit int
+	MaxMessage      int // bytes
+	ChannelBuffer   int // bytes
+	MaxBuffered     int // bytes
+}
+
+// Limits gives what holds for this server.
+func (s *Server) Limits() Limits {
+	return Limits{
+		Loops: s.cfg.Loops, MaxConnections: s.cfg.MaxConnections, DescriptorLimit: s.descriptorLimit,
+		MaxMessage: s.cfg.MaxMessage, ChannelBuffer: s.cfg.ChannelBuffer, MaxBuffered: s.cfg.MaxBuffered,
+	}
+}
+
+// Failed gives the error that makes the server useless: a loop that can no
+// longer wait for its connections. The process should stop.
+func (s *Server) Failed() <-chan error { return s.failed }
+
+func (s *Server) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+func (s *Server) nextID() uint64 { return s.lastID.Add(1) }
+
+// chooseLoop spreads connections over the loops in turn.
+func (s *Server) chooseLoop() *loop {
+	return s.loop[s.nextLoop.Add(1)%uint64(len(s.loop))]
+}
+
+// keepTime ticks the loops, once a second, until Shutdown has ended them, and
+// gives memory back.
+func (s *Server) keepTime() {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	var storm stormWatch
+	for {
+		select {
+		case <-ticker.C:
+		case <-s.stats.stopped:
+			return
+		}
+		now := time.Now().UnixNano()
+		for _, l := range s.loop {
+			l.ticked.CompareAndSwap(0, now)
+			l.post(tick{})
+		}
+		s.space.Trim()
+		if storm.over(s.stats.churn.Load()) {
+			// Handshakes leave buffers and net.Conns behind, which the runtime
+			// would keep for the next ones.
+			debug.FreeOSMemory()
+		}
+	}
+}
+
+// stormWatch tells when many connections have come or gone and no more do.
+type stormWatch struct {
+	seen, freed uint64
+	calm        int
+}
+
+// stormSize is how many comings and goings leave enough garbage to care;
+// stormCalm is for how many seconds there must be few more.
+const (
+	stormSize = 500
+	stormCalm = 3
+)
+
+func (w *stormWatch) over(churn uint64) bool {
+	if churn-w.seen > 20 {
+		w.calm = 0
+	} else {
+		w.calm++
+	}
+	w.seen = churn
+	if w.calm < stormCalm || churn-w.freed < stormSize {
+		return false
+	}
+	w.freed = churn
+	return true
+}
+
+// track adds a listener for Shutdown to close; false when it has begun.
+func (s *Server) track(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.listeners[l] = struct{}{}
+	s.acceptors.Add(1)
+	return true
+}
+
+func (s *Server) untrack(l net.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+	s.acceptors.Done()
+}
+
+// Ready tells whether the server takes connections.
+func (s *Server) Ready() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.closing && len(s.listeners) > 0
+}
+
+// Shutdown stops accepting, closes every connection with 1001 after what was
+// published before, waits for them to go and stops the loops. When ctx ends
+// first the rest is cut off and ctx's error returned. A second call waits for
+// nothing and returns ErrServerClosed.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return ErrServerClosed
+	}
+	s.closing = true
+	for l := range s.listeners {
+		l.Close() // ignored: Serve returns whatever it says
+	}
+	s.mu.Unlock()
+	close(s.ending)
+	s.stage.close()
+	for _, l := range s.loop {
+		l.post(stop{})
+	}
+	gone := make(chan struct{})
+	go func() {
+		s.loops.Wait()
+		close(gone)
+	}()
+	var err error
+	select {
+	case <-gone:
+	case <-ctx.Done():
+		err = ctx.Err()
+		for _, l := range s.loop {
+			l.post(abort{})
+		}
+		<-gone
+	}
+	s.web.close()
+	close(s.stats.stopped)
+	for _, l := range s.loop {
+		for _, m := range l.inbox.close() {
+			if a, ok := m.(*arrival); ok {
+				a.refuse("shutting_down")
+				a.done()
+			}
+		}
+		l.poller.Close() // ignored: the process lets go of the loop in any case
+	}
+	s.stage.wait()
+	s.acceptors.Wait()
+	return err
+}
+
+// Listen makes a listening socket as Serve likes it: without TCP's own
+// keep-alive, which would cost four system calls for each connection and tells
+// nothing that a ping does not, and with the bound on what the kernel holds for
+// one client (bytes, as Config.SendBuffer) set once for all of them.
+func Listen(ctx context.Context, network, address string, sendBuffer int) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAlive: -1}
+	l, err := lc.Listen(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if err := boundSendBuffer(l, sendBuffer); err != nil {
+		l.Close() // ignored: the error that matters is err
+		return nil, fmt.Errorf("set send buffer: %w", err)
+	}
+	return l, nil
+}
+
+// closedByUs tells whether an Accept failed because the listener was closed.
+func closedByUs(err error) bool {
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed)
+}

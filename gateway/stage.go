@@ -1,0 +1,195 @@
+package gateway
+
+import (
+	"container/list"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"sluice/gateway/handshake"
+	"sluice/poller"
+)
+
+// The handshake stage is the only place where a connection has a goroutine: it
+// waits for the request's head, with one deadline for all of it, and hands the
+// connection to a loop or to net/http. The stage has a fixed number of places. When
+// they are taken and another client comes, the one that has waited longest for its
+// client's bytes is closed: a flood of clients that send nothing passes through
+// without keeping anybody out. Somebody whose bytes have not been looked at yet is not
+// waiting, so a burst of good clients is worked off in order.
+
+// headBytes is the size of a head's buffer: the largest head and some bytes
+// that came behind it.
+const headBytes = handshake.HeadBytesMax + 1024
+
+// headPool keeps heads' buffers: at most about as many as the stage has places.
+var headPool = sync.Pool{New: func() any {
+	b := make([]byte, headBytes)
+	return &b
+}}
+
+type stage struct {
+	places  int
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	changed sync.Cond  // a place is free, or somebody began to wait
+	taken   int        // guarded by mu
+	waiting *list.List // guarded by mu: *greeting, the longest wait first
+	closed  bool       // guarded by mu
+}
+
+func newStage(places int) *stage {
+	st := &stage{places: places, waiting: list.New()}
+	st.changed.L = &st.mu
+	return st
+}
+
+// greeting is one connection in its handshake.
+type greeting struct {
+	door *door
+	conn net.Conn
+
+	// Guarded by the stage's mu.
+	place   *list.Element // in stage.waiting, nil while it does not wait
+	evicted bool          // its place was given to another
+	left    atomic.Bool
+}
+
+// enter takes a place for c and starts its handshake. When none is free it
+// evicts whoever waits longest; when nobody waits it lets the caller wait for
+// those that are being worked on. false: the stage is closed.
+func (st *stage) enter(d *door, c net.Conn) bool {
+	g := &greeting{door: d, conn: c}
+	st.mu.Lock()
+	for st.taken >= st.places && st.waiting.Len() == 0 && !st.closed {
+		st.changed.Wait()
+	}
+	if st.closed {
+		st.mu.Unlock()
+		return false
+	}
+	if st.taken >= st.places {
+		st.evictLocked(st.waiting.Front().Value.(*greeting))
+		d.server.stats.refused("evicted")
+	}
+	st.taken++
+	st.running.Add(1)
+	st.mu.Unlock()
+	go g.run()
+	return true
+}
+
+// evictLocked frees g's place at once; its goroutine ends by itself.
+func (st *stage) evictLocked(g *greeting) {
+	st.waiting.Remove(g.place)
+	g.place, g.evicted = nil, true
+	st.taken--
+	g.conn.SetReadDeadline(time.Unix(1, 0)) // ignored: then it was closed already
+}
+
+// wait marks g as waiting for its client; false when it was evicted before.
+func (g *greeting) wait() bool {
+	st := g.door.server.stage
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.closed || g.evicted {
+		return false
+	}
+	g.place = st.waiting.PushBack(g)
+	st.changed.Signal()
+	return true
+}
+
+// hurry takes g off the waiting; false when it was evicted.
+func (g *greeting) hurry() bool {
+	st := g.door.server.stage
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if g.place != nil {
+		st.waiting.Remove(g.place)
+		g.place = nil
+	}
+	return !g.evicted
+}
+
+// leave gives the place back. Later calls do nothing.
+func (g *greeting) leave() {
+	if g.left.Swap(true) {
+		return
+	}
+	g.hurry()
+	st := g.door.server.stage
+	st.mu.Lock()
+	if !g.evicted {
+		st.taken--
+		st.changed.Signal()
+	}
+	st.mu.Unlock()
+	st.running.Done()
+}
+
+// close lets nobody in any more and sends those away who wait.
+func (st *stage) close() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.closed = true
+	for st.waiting.Len() > 0 {
+		st.evictLocked(st.waiting.Front().Value.(*greeting))
+	}
+	st.changed.Broadcast()
+}
+
+// wait waits until all places are left.
+func (st *stage) wait() { st.running.Wait() }
+
+// errEvicted ends a greeting whose place was needed.
+var errEvicted = errors.New("gateway: handshake evicted")
+
+// readHead reads until buf holds a whole head: its length, and the number of
+// bytes read, which may be more.
+func (g *greeting) readHead(buf []byte) (head, n int, err error) {
+	sc, raw := g.conn.(syscall.Conn)
+	deadline := time.Now().Add(g.door.server.cfg.HandshakeTimeout)
+	waits := false
+	for {
+		var m int
+		switch {
+		case raw && !waits:
+			// A look without waiting: most heads are there already.
+			m, err = poller.ReadReady(sc, buf[n:])
+			if m == 0 && err == nil {
+				waits = true
+				g.conn.SetReadDeadline(deadline) // ignored: then the read fails
+				if !g.wait() {
+					return 0, n, errEvicted
+				}
+				continue
+			}
+		default:
+			m, err = g.conn.Read(buf[n:])
+		}
+		if m > 0 {
+			end, reject := handshake.End(buf[:n+m], n)
+			n += m
+			if reject != nil {
+				err = reject
+			}
+			if end > 0 || reject != nil {
+				if waits && !g.hurry() {
+					return 0, n, errEvicted
+				}
+				return end, n, err
+			}
+		}
+		if err != nil {
+			if waits && !g.hurry() {
+				return 0, n, errEvicted
+			}
+			return 0, n, err
+		}
+	}
+}

@@ -1,0 +1,286 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"sluice/gateway/handshake"
+	"sluice/poller"
+)
+
+// door is one listener's way in.
+type door struct {
+	server *Server
+	listen bool // raw clients may only listen
+}
+
+// answerTimeout bounds the writing of a refusal, and the reading of what the
+// client still sends before the connection is closed.
+const answerTimeout = 500 * time.Millisecond
+
+// run takes one connection through its handshake.
+func (g *greeting) run() {
+	s := g.door.server
+	s.stats.churn.Add(1)
+	buf := headPool.Get().(*[]byte)
+	head, n, err := g.readHead(*buf)
+	if err == nil {
+		var req handshake.Request
+		var reject *handshake.Reject
+		if req, reject = handshake.Parse((*buf)[:head]); reject == nil {
+			if !req.Upgrade {
+				s.stats.outcome("http")
+				s.web.take(g, buf, n)
+				return
+			}
+			if reject = g.upgrade(&req, buf, head, n); reject == nil {
+				return
+			}
+		}
+		err = reject
+	}
+	var reject *handshake.Reject
+	switch {
+	case errors.As(err, &reject):
+		s.stats.refused(reject.Reason)
+		g.answer(reject)
+	case errors.Is(err, errEvicted): // counted where it was decided
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.stats.refused("timeout")
+	case errors.Is(err, io.EOF) && n == 0:
+		s.stats.refused("no_request") // a port scan, a health check
+	default:
+		s.stats.refused("cut_off")
+	}
+	g.conn.Close() // ignored: there is nobody to tell
+	headPool.Put(buf)
+	g.leave()
+}
+
+// answer writes a refusal and reads for a moment what the client still sends,
+// because closing with unread bytes would reset the connection and could destroy the
+// answer.
+func (g *greeting) answer(r *handshake.Reject) {
+	c := g.conn
+	c.SetDeadline(time.Now().Add(answerTimeout)) // ignored: then the write fails
+	if _, err := c.Write(r.Append(nil)); err != nil {
+		return
+	}
+	if half, ok := c.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+		return
+	}
+	if !g.wait() { // from here on the place can be had by somebody else
+		return
+	}
+	io.CopyN(io.Discard, c, 256<<10) // ignored: only the waiting matters
+}
+
+// target is where an upgrade leads.
+type target struct {
+	kind    kind
+	path    string // for the log
+	channel string
+	noEcho  bool
+	listen  bool
+}
+
+// upgrade sends the connection to a loop: route, origin and limit are checked,
+// ws.Upgrader makes the 101, and the loop sends it once the channel is joined.
+func (g *greeting) upgrade(req *handshake.Request, buf *[]byte, head, n int) *handshake.Reject {
+	s := g.door.server
+	t, reject := s.route(req)
+	if reject != nil {
+		return reject
+	}
+	t.listen = t.listen || g.door.listen
+	if !s.origins.Allow(req.Origin, req.HasOrigin, req.Host) {
+		s.logRefusedOrigin(req)
+		return rejectOrigin
+	}
+	if s.connections.Add(1) > int64(s.cfg.MaxConnections) {
+		s.connections.Add(-1)
+		return rejectLimit
+	}
+	a := &arrival{server: s, target: t, buf: buf, greeting: g, early: (*buf)[head:n]}
+	if _, err := s.upgrader.Upgrade((*buf)[:head], (*response)(a)); err != nil {
+		s.connections.Add(-1)
+		if errors.As(err, &reject) {
+			return reject
+		}
+		return rejectDescriptors // cannot be: writing to memory does not fail
+	}
+	fd, err := poller.Detach(g.conn)
+	if err != nil {
+		s.connections.Add(-1)
+		s.cfg.Logger.Error("connection refused: cannot take over its descriptor", "error", err)
+		s.stats.refused("detach")
+		headPool.Put(buf)
+		g.leave()
+		return nil
+	}
+	a.fd = fd
+	s.stats.outcome("upgraded")
+	if !s.chooseLoop().post(a) {
+		a.refuse("shutting_down")
+		a.done()
+	}
+	return nil
+}
+
+// response collects the 101 of ws.Upgrader in its arrival.
+type response arrival
+
+func (r *response) Write(p []byte) (int, error) {
+	r.response = append(r.response, p...)
+	return len(p), nil
+}
+
+var (
+	rejectNotFound = &handshake.Reject{Status: http.StatusNotFound, Reason: "not_found",
+		Text: "There is no WebSocket here: try /ws, /ws/{channel} or /echo."}
+	rejectRawOff = &handshake.Reject{Status: http.StatusNotFound, Reason: "raw_off",
+		Text: "Raw WebSocket clients are not served here (--raw off)."}
+	rejectChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_channel",
+		Text: "A channel's name is 1 to 255 bytes of UTF-8 without control characters and white space."}
+	rejectChannelTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "duplicate_channel",
+		Text: "The channel is given in the path and in the query: give it once."}
+	rejectQuery = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_query",
+		Text: "The query is not understood: channel=NAME, echo=on|off and mode=publish|subscribe are, each once."}
+	rejectOrigin = &handshake.Reject{Status: http.StatusForbidden, Reason: "origin",
+		Text: "Pages of this origin may not connect."}
+	rejectLimit = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "max_connections",
+		Text: "This node has as many connections as it may.", Header: "Retry-After: 5\r\n"}
+	rejectDescriptors = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "no_descriptors",
+		Text: "This node has no descriptor left.", Header: "Retry-After: 5\r\n"}
+)
+
+// ownRejects are the refusals that are decided here, for the metrics.
+var ownRejects = []*handshake.Reject{rejectNotFound, rejectRawOff, rejectChannel, rejectChannelTwice, rejectQuery, rejectOrigin, rejectLimit, rejectDescriptors}
+
+// route finds out where an upgrade wants to go.
+func (s *Server) route(req *handshake.Request) (t target, _ *handshake.Reject) {
+	t.path = req.Path
+	if req.RawPath == "/echo" {
+		t.kind = kindEcho
+	} else {
+		name, ok := s.rawPath(req.RawPath)
+		if !ok {
+			return t, rejectNotFound
+		}
+		if name != "" {
+			unescaped, err := url.PathUnescape(name)
+			if err != nil {
+				return t, rejectChannel
+			}
+			t.channel = unescaped
+		}
+	}
+	if s.cfg.Raw == RawOff {
+		return t, rejectRawOff
+	}
+	if reject := t.readQuery(req.RawQuery); reject != nil {
+		return t, reject
+	}
+	if t.kind == kindEcho {
+		return t, nil
+	}
+	if t.channel == "" {
+		t.channel = Lobby
+	}
+	if handshake.ChannelName(t.channel) != nil {
+		return t, rejectChannel
+	}
+	// The name must not keep the whole head alive.
+	t.channel = strings.Clone(t.channel)
+	t.path = ""
+	return t, nil
+}
+
+// rawPath tells whether raw clients are served under an escaped path, and the
+// channel that stands in it, escaped, "" for none.
+func (s *Server) rawPath(path string) (channel string, ok bool) {
+	if path == "/" || path == "/ws" {
+		return "", true
+	}
+	if rest, ok := strings.CutPrefix(path, "/ws/"); ok {
+		return rest, rest != "" && !strings.Contains(rest, "/")
+	}
+	for _, alias := range s.cfg.WSPaths {
+		if path == alias {
+			return "", true
+		}
+		if rest, ok := strings.CutPrefix(path, strings.TrimSuffix(alias, "/")+"/"); ok {
+			return rest, rest != "" && !strings.Contains(rest, "/")
+		}
+	}
+	return "", false
+}
+
+// readQuery reads the parameters of a raw client.
+func (t *target) readQuery(raw string) *handshake.Reject {
+	if raw == "" {
+		return nil
+	}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return rejectQuery
+	}
+	for key, v := range values {
+		if len(v) != 1 {
+			return rejectQuery
+		}
+		switch value := v[0]; key {
+		case "channel":
+			if t.channel != "" {
+				return rejectChannelTwice
+			}
+			if t.channel = value; value == "" || t.kind == kindEcho {
+				return rejectChannel
+			}
+		case "echo":
+			if value != "on" && value != "off" {
+				return rejectQuery
+			}
+			t.noEcho = value == "off"
+		case "mode":
+			if value != "publish" && value != "subscribe" {
+				return rejectQuery
+			}
+			t.listen = value == "subscribe"
+		default:
+			// Somebody else's: a cache buster, a proxy's mark.
+		}
+	}
+	return nil
+}
+
+// logRefusedOrigin tells the operator which flag lets the page in, at most once
+// a second.
+func (s *Server) logRefusedOrigin(req *handshake.Request) {
+	now := time.Now().Unix()
+	if last := s.stats.originLogged.Swap(now); last == now {
+		return
+	}
+	s.cfg.Logger.Warn("refused a page of another origin: to let it in, name it in --allowed-origins",
+		"origin", quoteClient(req.Origin), "host", quoteClient(req.Host))
+}
+
+// clientTextMax is how much of what a client sent goes into a log record.
+const clientTextMax = 128
+
+// quoteClient makes text of a client fit for a log.
+func quoteClient(s string) string {
+	if len(s) > clientTextMax {
+		s = s[:clientTextMax]
+	}
+	return strings.ToValidUTF8(s, "\ufffd")
+}
+
+// remoteLocal tells whether a connection comes from this machine.
+func remoteLocal(c net.Conn) bool { return onlyLocal(c.RemoteAddr()) }

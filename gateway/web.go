@@ -1,0 +1,161 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"sluice/gateway/handshake"
+)
+
+// web is the net/http server inside the process that answers whatever is no
+// upgrade. It gets connections from the handshake stage with the bytes that were
+// read already, and answers one request on each: an upgrade is always a
+// connection's first request.
+type web struct {
+	server *Server
+	http   *http.Server
+	places chan struct{}
+	queue  chan net.Conn
+	ended  chan struct{}
+	once   sync.Once
+	served sync.WaitGroup
+}
+
+// webTimeout bounds the reading of a request and the writing of its answer.
+const webTimeout = 10 * time.Second
+
+func newWeb(s *Server) *web {
+	w := &web{
+		server: s,
+		places: make(chan struct{}, s.cfg.MaxHandshakes),
+		queue:  make(chan net.Conn),
+		ended:  make(chan struct{}),
+	}
+	w.http = &http.Server{
+		Handler:        s.publicHandler(),
+		ReadTimeout:    webTimeout,
+		WriteTimeout:   webTimeout,
+		MaxHeaderBytes: headBytes,
+		ErrorLog:       slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	w.http.SetKeepAlivesEnabled(false)
+	w.served.Add(1)
+	go func() {
+		defer w.served.Done()
+		w.http.Serve((*webListener)(w)) // ignored: it ends when the listener does
+	}()
+	return w
+}
+
+var rejectBusy = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "http_busy",
+	Text: "Too many requests at a time.", Header: "Retry-After: 1\r\n"}
+
+// take hands a connection of which n bytes lie in buf to net/http.
+func (w *web) take(g *greeting, buf *[]byte, n int) {
+	select {
+	case w.places <- struct{}{}:
+	default:
+		w.server.stats.refused(rejectBusy.Reason)
+		g.answer(rejectBusy)
+		g.conn.Close() // ignored: there is nobody to tell
+		headPool.Put(buf)
+		g.leave()
+		return
+	}
+	c := &webConn{Conn: g.conn, web: w, early: append([]byte(nil), (*buf)[:n]...)}
+	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
+	headPool.Put(buf)
+	g.leave()
+	select {
+	case w.queue <- c:
+	case <-w.ended:
+		c.Close() // ignored: shutting down
+	}
+}
+
+func (w *web) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if w.http.Shutdown(ctx) != nil {
+		w.http.Close() // ignored: what is left is cut off
+	}
+	w.served.Wait()
+}
+
+// webListener feeds the http.Server from the queue.
+type webListener web
+
+func (l *webListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.queue:
+		return c, nil
+	case <-l.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *webListener) Close() error {
+	l.once.Do(func() { close(l.ended) })
+	return nil
+}
+
+func (l *webListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// webConn is a connection whose first bytes were read already.
+type webConn struct {
+	net.Conn
+	web   *web
+	early []byte
+	once  sync.Once
+}
+
+func (c *webConn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *webConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() { <-c.web.places })
+	return err
+}
+
+// publicHandler serves what is no upgrade on the public listeners.
+func (s *Server) publicHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", healthz)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		_, raw := s.rawPath(r.URL.EscapedPath())
+		switch {
+		case r.URL.Path == "/":
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			io.WriteString(w, "sluice: a broadcast gateway. Connect a WebSocket to /ws, /ws/{channel} or /echo.\n") // ignored: the client may be gone
+		case raw || r.URL.Path == "/echo":
+			w.Header().Set("Upgrade", "websocket")
+			w.Header().Set("Connection", "Upgrade")
+			http.Error(w, "This path speaks WebSocket: connect to it with a WebSocket client, not with a plain request.", http.StatusUpgradeRequired)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+	return mux
+}
+
+func healthz(w http.ResponseWriter, _ *http.Request) {
+	io.WriteString(w, "ok\n") // ignored: the client may be gone
+}
+
+// isGone tells whether an HTTP server ended because it was told to.
+func isGone(err error) bool {
+	return errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)
+}
