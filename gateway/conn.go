@@ -184,8 +184,8 @@ func (c *conn) Ready(ev poller.Events) {
 // anything was done to it: the poller's interest, the memory accounts, and steps
 // of closing that have become due.
 func (c *conn) settle() {
-	if c.phase == phaseDead {
-		return
+	for c.resumable() {
+		c.resume()
 	}
 	c.advanceClose()
 	if c.phase == phaseDead {
@@ -217,6 +217,11 @@ func (c *conn) reads() bool {
 		return true // for the client's Close frame or its FIN
 	}
 	return !c.has(bitParked) && c.pending() <= pendingReadMax
+}
+
+// resumable tells whether input that was put off behind replies can go on.
+func (c *conn) resumable() bool {
+	return c.phase == phaseOpen && !c.has(bitParked) && c.in != nil && c.in.buf != nil && c.pending() <= pendingReadMax
 }
 
 // registered tells whether the poller watches the descriptor. A peer that hung

@@ -79,7 +79,7 @@ func (c *conn) advanceClose() {
 		}
 		c.queueClose()
 	}
-	if c.phase != phaseClosed || c.pending() > 0 {
+	if c.phase != phaseClosed || c.pending() > 0 { // phaseDead included
 		return
 	}
 	if c.has(bitGone) {

@@ -28,6 +28,8 @@ const (
 	// turnWrites is how many writes a turn makes before it looks at events
 	// again: about 3 ms.
 	turnWrites = 512
+	// turnDue is how many connections that are due a turn looks at.
+	turnDue = 128
 	// noDue stands in loop.due for a connection without a deadline.
 	noDue = math.MaxUint32
 )
@@ -68,6 +70,7 @@ type loop struct {
 	dead     []*conn // descriptors to close at the end of the turn
 	held     int     // bytes of connections' buffers
 	heldMax  int
+	checked  int // connections before it were looked at since the last tick
 	stopping bool
 	done     bool // the server was told that nobody is left
 	inCore   bool // code runs that may hold a lock: a panic here is not one connection's
@@ -108,6 +111,7 @@ func (l *loop) turn() {
 	for _, m := range l.inbox.take() {
 		m.deliver(l)
 	}
+	l.checkDue()
 	l.sweep()
 	l.bury()
 	if len(l.sweeps) > 0 {
@@ -151,7 +155,8 @@ func (l *loop) bury() {
 // tick is posted once a second.
 type tick struct{}
 
-// deliver advances the loop's time and looks at the connections that are due.
+// deliver advances the loop's time and lets it look at the connections that are
+// due.
 //
 // Loop time counts the seconds in which the loop was there to read and write: a
 // tick that comes late counts as two at most. So a process that was stopped or
@@ -165,13 +170,24 @@ func (tick) deliver(l *loop) {
 	if posted := l.ticked.Swap(0); posted != 0 {
 		l.stats.observeLag(now.Sub(time.Unix(0, posted)))
 	}
-	for i := 0; i < len(l.due); i++ {
-		if l.due[i] <= l.now {
-			c := l.conns[i]
-			c.expire()
-			if c.phase == phaseDead {
-				i-- // another connection stands here now
-			}
+	l.checked = 0
+}
+
+// checkDue goes on looking at the connections that are due, a bounded number of
+// them in a turn: ten thousand pings at once would keep everything else waiting.
+func (l *loop) checkDue() {
+	for n := 0; l.checked < len(l.due); l.checked++ {
+		if l.due[l.checked] > l.now {
+			continue
+		}
+		if n++; n > turnDue {
+			l.poller.Wake()
+			return
+		}
+		c := l.conns[l.checked]
+		c.expire()
+		if c.phase == phaseDead {
+			l.checked-- // another connection stands here now
 		}
 	}
 }
