@@ -25,7 +25,15 @@ func (s *Server) Serve(l net.Listener) error {
 	if err := boundSendBuffer(l, s.cfg.SendBuffer); err != nil {
 		return err
 	}
-	door := &door{server: s, listen: s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && !onlyLocal(l.Addr())}
+	door := &door{
+		server:   s,
+		listen:   s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && !onlyLocal(l.Addr()),
+		deadline: s.cfg.HandshakeTimeout,
+	}
+	if sc, ok := l.(syscall.Conn); ok && poller.SetDeferAccept(sc) == nil {
+		// Whoever is accepted without having sent anything has waited a second.
+		door.deadline = max(door.deadline-time.Second, time.Second)
+	}
 	spare := openSpare()
 	defer func() { spare.Close() }() // ignored: the file is /dev/null
 	for {

@@ -153,7 +153,7 @@ var errEvicted = errors.New("gateway: handshake evicted")
 // bytes read, which may be more.
 func (g *greeting) readHead(buf []byte) (head, n int, err error) {
 	sc, raw := g.conn.(syscall.Conn)
-	deadline := time.Now().Add(g.door.server.cfg.HandshakeTimeout)
+	deadline := time.Now().Add(g.door.deadline)
 	waits := false
 	for {
 		var m int

@@ -16,8 +16,9 @@ import (
 
 // door is one listener's way in.
 type door struct {
-	server *Server
-	listen bool // raw clients may only listen
+	server   *Server
+	listen   bool          // raw clients may only listen
+	deadline time.Duration // for the head of a client that has not sent all of it when it is accepted
 }
 
 // answerTimeout bounds the writing of a refusal, and the reading of what the

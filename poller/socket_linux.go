@@ -191,3 +191,26 @@ func DescriptorLimit() (int, error) {
 func IsDescriptorLimit(err error) bool {
 	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
 }
+
+// SetAbort makes a later Close reset the connection and drop what the peer has
+// not taken yet (SO_LINGER of zero, socket(7)).
+func SetAbort(fd int) error {
+	return unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+}
+
+// SetDeferAccept makes a listening TCP socket keep a connection back until its
+// client has sent something, for a second at most (TCP_DEFER_ACCEPT, tcp(7)): a
+// client that only connects costs the kernel a few hundred bytes and the process
+// nothing, and an accepted connection can be read at once. Other sockets refuse
+// it.
+func SetDeferAccept(l syscall.Conn) error {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var optErr error
+	err = raw.Control(func(fd uintptr) {
+		optErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1)
+	})
+	return errors.Join(err, optErr)
+}

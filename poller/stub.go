@@ -29,6 +29,8 @@ func Write(fd int, p []byte) (n int, err error)       { return 0, ErrUnsupported
 func ReadReady(c syscall.Conn, p []byte) (int, error) { return 0, ErrUnsupported }
 func ShutdownWrite(fd int) error                      { return ErrUnsupported }
 func Close(fd int) error                              { return ErrUnsupported }
+func SetDeferAccept(l syscall.Conn) error             { return ErrUnsupported }
+func SetAbort(fd int) error                           { return ErrUnsupported }
 func SetSendBuffer(c syscall.Conn, bytes int) error   { return ErrUnsupported }
 func PeerAddr(fd int) netip.AddrPort                  { return netip.AddrPort{} }
 func DescriptorLimit() (int, error)                   { return 0, ErrUnsupported }

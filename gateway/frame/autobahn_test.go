@@ -150,7 +150,7 @@ func autobahnCases() []autobahnCase {
 	return cases
 }
 
-func TestAutobahnCasesHowEverTheyAreCut(t *testing.T) {
+func TestAutobahnCasesHoweverTheyAreCut(t *testing.T) {
 	for _, c := range autobahnCases() {
 		t.Run(c.number, func(t *testing.T) {
 			t.Parallel()

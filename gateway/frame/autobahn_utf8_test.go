@@ -53,7 +53,7 @@ func noncharacters() []string {
 	return s
 }
 
-func TestAutobahnUTF8CasesHowEverTheyAreCut(t *testing.T) {
+func TestAutobahnUTF8CasesHoweverTheyAreCut(t *testing.T) {
 	for _, c := range utf8Cases {
 		t.Run(c.section, func(t *testing.T) {
 			t.Parallel()
@@ -95,7 +95,7 @@ func TestBadTextIsRefusedAtTheByteThatBreaksIt(t *testing.T) {
 			header := len(b) - len(p)
 			for end := header; end <= len(b); end++ {
 				for start := header; start <= end; start++ {
-					_, err, _ := parse(t, cut(b[:end], start), &roomy)
+					_, err := parse(t, cut(b[:end], start), &roomy)
 					want := ErrText
 					if canBecomeUTF8(p[:end-header]) {
 						want = nil
@@ -149,7 +149,7 @@ func TestEveryCodePointInPieces(t *testing.T) {
 		frames[0].b0 |= 0x01
 		frames[len(frames)-1].b0 |= fin
 		lim := Limits{MessageBytesMax: len(all), FragmentsMax: len(frames)}
-		msgs, err, _ := parse(t, cut(stream(frames...)), &lim)
+		msgs, err := parse(t, cut(stream(frames...)), &lim)
 		if err != nil || fmt.Sprint(msgs) != fmt.Sprint([]got{text(string(all))}) {
 			t.Errorf("fragments of %d: %v", size, err)
 		}

@@ -149,7 +149,7 @@ func wantLikeReference(t *testing.T, b []byte, lim *Limits, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	var first error
 	for i, chunks := range [][][]byte{cut(b), cutEverywhere(b), cutRandomly(b, r), cutRandomly(b, r)} {
-		msgs, err, _ := parse(t, chunks, lim)
+		msgs, err := parse(t, chunks, lim)
 		if diff := cmp.Diff(want, msgs); diff != "" {
 			t.Fatalf("chunking %d of %x, limits %v: messages (-reference +got):\n%.2000s", i, b, *lim, diff)
 		}

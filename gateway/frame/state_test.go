@@ -90,7 +90,7 @@ func TestLengthsAtTheirBoundsPass(t *testing.T) {
 		b := append(header(0x82, c.bits, uint64(c.length)), make([]byte, c.length)...)
 		lim := Limits{MessageBytesMax: c.length}
 		for _, chunks := range [][][]byte{cut(b), cutEverywhere(b), cut(b, len(b)-1)} {
-			msgs, err, _ := parse(t, chunks, &lim)
+			msgs, err := parse(t, chunks, &lim)
 			if err != nil || len(msgs) != 1 || len(msgs[0].Payload) != c.length {
 				t.Errorf("%d in %d bits: %v", c.length, c.bits, err)
 			}
@@ -140,7 +140,7 @@ func TestLimitsHoldForMessagesAndNotForControlFrames(t *testing.T) {
 	}
 }
 
-func TestControlFrameLeavesTheMessageAloneWhereEverItStands(t *testing.T) {
+func TestControlFrameLeavesTheMessageAloneWhereverItStands(t *testing.T) {
 	for i := range len(chinese) + 1 {
 		b := stream(
 			sent{0x01, chinese[:i]}, sent{0x89, stars(i % 126)},
