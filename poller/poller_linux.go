@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 	"sync/atomic"
 
 	"github.com/mailru/easygo/netpoll"
@@ -30,7 +31,11 @@ type Poller struct {
 // most once, from the loop's goroutine as it ends, when waiting failed; the
 // process should then stop.
 func New(onWake func(), onFail func(error)) (*Poller, error) {
-	ep, err := netpoll.EpollCreate(&netpoll.EpollConfig{OnWaitError: onFail})
+	// Once: easygo also reports that it could not close a descriptor that was the
+	// reason for the failure.
+	var once sync.Once
+	fail := func(err error) { once.Do(func() { onFail(err) }) }
+	ep, err := netpoll.EpollCreate(&netpoll.EpollConfig{OnWaitError: fail})
 	if err != nil {
 		return nil, fmt.Errorf("poller: create epoll: %w", err)
 	}
@@ -73,7 +78,7 @@ func (p *Poller) wake(ev netpoll.EpollEvent) {
 	if ev&netpoll.EPOLLIN == 0 {
 		return // easygo's mark of closing (0x20): not an event
 	}
-	p.awake.Store(false)
+	p.awake.Swap(false) // not Store: reading the waker's write orders what it did before behind us
 	p.onWake()
 }
 
@@ -96,9 +101,9 @@ func (p *Poller) Add(d *Desc, fd int, interest Events, h Handler) error {
 	d.fd, d.interest, d.handler = int32(fd), interest, h
 	err := p.ep.Add(fd, epollEvents(interest), d.ready)
 	if errors.Is(err, netpoll.ErrRegistered) {
-		// A stale entry of a descriptor that was closed without Del. There
-		// should be none; deleting it is right in any case, and its failure
-		// (the old descriptor is gone) is expected.
+		// A stale entry of a descriptor that was closed without Del, by a
+		// caller's fault. Deleting it is right, and its failure (the old
+		// descriptor is gone) is expected.
 		p.ep.Del(fd)
 		err = p.ep.Add(fd, epollEvents(interest), d.ready)
 	}
@@ -142,13 +147,13 @@ func (p *Poller) Del(d *Desc) error {
 
 // Close stops the loop, waits for its end and gives the poller's own descriptors
 // back. The descriptors that were added stay open. It must not be called from
-// the loop.
+// the loop, and only when nobody wakes it any more. A second Close is an error and
+// does nothing.
 func (p *Poller) Close() error {
-	err := p.ep.Close()
-	unix.Close(p.waker) // ignored: an eventfd's close cannot fail in a way that matters
-	if err != nil {
+	if err := p.ep.Close(); err != nil {
 		return fmt.Errorf("poller: close: %w", err)
 	}
+	unix.Close(p.waker) // ignored: an eventfd's close cannot fail in a way that matters
 	return nil
 }
 
