@@ -107,17 +107,16 @@ type arrival struct {
 	server   *Server
 	fd       int
 	target   target
-	response []byte // the 101, not yet sent
-	early    []byte // what came behind the handshake
-	buf      *[]byte
-	greeting *greeting // gives its place in the handshake stage back
+	response []byte    // the 101, not yet sent
+	early    []byte    // what came behind the handshake
+	greeting *greeting // holds early's buffer, and a place in the handshake stage
 }
 
 // deliver makes the arrival a connection of the loop. The channel is joined
 // before the 101 goes out: what is published after the client knows that it is
 // in reaches it.
 func (a *arrival) deliver(l *loop) {
-	defer a.done()
+	defer a.greeting.leave()
 	if l.stopping {
 		a.refuse("shutting_down")
 		return
@@ -159,11 +158,6 @@ func (a *arrival) refuse(why string) {
 	poller.Close(a.fd) // ignored: nothing of ours was sent
 	a.server.stats.refused(why)
 	a.server.connections.Add(-1)
-}
-
-func (a *arrival) done() {
-	a.greeting.leave()
-	headPool.Put(a.buf)
 }
 
 // Ready implements poller.Handler.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -166,7 +167,9 @@ func (s *Server) keepTime() {
 		s.space.Trim()
 		if storm.over(s.stats.churn.Load()) {
 			// Handshakes leave buffers and net.Conns behind, which the runtime
-			// would keep for the next ones.
+			// would keep for the next ones. Twice, because a sync.Pool lets go of
+			// what it holds only at the second collection.
+			runtime.GC()
 			debug.FreeOSMemory()
 		}
 	}
@@ -266,7 +269,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		for _, m := range l.inbox.close() {
 			if a, ok := m.(*arrival); ok {
 				a.refuse("shutting_down")
-				a.done()
+				a.greeting.leave()
 			}
 		}
 		l.poller.Close() // ignored: the process lets go of the loop in any case

@@ -6,16 +6,14 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"sluice/gateway/handshake"
-	"sluice/poller"
 )
 
-// The handshake stage is the only place where a connection has a goroutine: it
-// waits for the request's head, with one deadline for all of it, and hands the
-// connection to a loop or to net/http. The stage has a fixed number of places. When
+// The handshake stage is the only place where a connection may have a goroutine:
+// it waits for the request's head, with one deadline for all of it, and hands
+// the connection to a loop or to net/http. The stage has a fixed number of places. When
 // they are taken and another client comes, the one that has waited longest for its
 // client's bytes is closed: a flood of clients that send nothing passes through
 // without keeping anybody out. Somebody whose bytes have not been looked at yet is not
@@ -52,6 +50,7 @@ func newStage(places int) *stage {
 type greeting struct {
 	door *door
 	conn net.Conn
+	buf  *[]byte // the head and what came behind it; goes back when the place is left
 
 	// Guarded by the stage's mu.
 	place   *list.Element // in stage.waiting, nil while it does not wait
@@ -79,7 +78,7 @@ func (st *stage) enter(d *door, c net.Conn) bool {
 	st.taken++
 	st.running.Add(1)
 	st.mu.Unlock()
-	go g.run()
+	g.start()
 	return true
 }
 
@@ -122,6 +121,7 @@ func (g *greeting) leave() {
 		return
 	}
 	g.hurry()
+	headPool.Put(g.buf)
 	st := g.door.server.stage
 	st.mu.Lock()
 	if !g.evicted {
@@ -149,47 +149,29 @@ func (st *stage) wait() { st.running.Wait() }
 // errEvicted ends a greeting whose place was needed.
 var errEvicted = errors.New("gateway: handshake evicted")
 
-// readHead reads until buf holds a whole head: its length, and the number of
-// bytes read, which may be more.
-func (g *greeting) readHead(buf []byte) (head, n int, err error) {
-	sc, raw := g.conn.(syscall.Conn)
-	deadline := time.Now().Add(g.door.deadline)
-	waits := false
-	for {
+// readHead waits until the buffer, of which n bytes are filled, holds a whole
+// head: its length, and the number of bytes read, which may be more.
+func (g *greeting) readHead(n int) (head, read int, err error) {
+	g.conn.SetReadDeadline(time.Now().Add(g.door.deadline)) // ignored: then the read fails
+	if !g.wait() {
+		return 0, n, errEvicted
+	}
+	for err == nil && head == 0 {
 		var m int
-		switch {
-		case raw && !waits:
-			// A look without waiting: most heads are there already.
-			m, err = poller.ReadReady(sc, buf[n:])
-			if m == 0 && err == nil {
-				waits = true
-				g.conn.SetReadDeadline(deadline) // ignored: then the read fails
-				if !g.wait() {
-					return 0, n, errEvicted
-				}
-				continue
-			}
-		default:
-			m, err = g.conn.Read(buf[n:])
-		}
+		var reject *handshake.Reject
+		m, err = g.conn.Read((*g.buf)[n:])
 		if m > 0 {
-			end, reject := handshake.End(buf[:n+m], n)
-			n += m
-			if reject != nil {
+			if head, reject = handshake.End((*g.buf)[:n+m], n); reject != nil {
 				err = reject
 			}
-			if end > 0 || reject != nil {
-				if waits && !g.hurry() {
-					return 0, n, errEvicted
-				}
-				return end, n, err
-			}
-		}
-		if err != nil {
-			if waits && !g.hurry() {
-				return 0, n, errEvicted
-			}
-			return 0, n, err
+			n += m
 		}
 	}
+	if !g.hurry() {
+		return 0, n, errEvicted
+	}
+	if head > 0 {
+		err = nil // whatever comes behind the head is seen by the next read
+	}
+	return head, n, err
 }

@@ -3,11 +3,11 @@ package gateway
 import (
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"sluice/gateway/handshake"
@@ -25,32 +25,75 @@ type door struct {
 // client still sends before the connection is closed.
 const answerTimeout = 500 * time.Millisecond
 
-// run takes one connection through its handshake.
-func (g *greeting) run() {
-	s := g.door.server
-	s.stats.churn.Add(1)
-	buf := headPool.Get().(*[]byte)
-	head, n, err := g.readHead(*buf)
-	if err == nil {
-		var req handshake.Request
-		var reject *handshake.Reject
-		if req, reject = handshake.Parse((*buf)[:head]); reject == nil {
-			if !req.Upgrade {
-				s.stats.outcome("http")
-				s.web.take(g, buf, n)
-				return
-			}
-			if reject = g.upgrade(&req, buf, head, n); reject == nil {
-				return
-			}
-		}
-		err = reject
+// start takes one connection into its handshake. Most heads are there as a
+// whole when the connection is accepted; those are dealt with here, on the
+// acceptor's goroutine. Whatever has to wait gets a goroutine of its own.
+func (g *greeting) start() {
+	g.door.server.stats.churn.Add(1)
+	g.buf = headPool.Get().(*[]byte)
+	if _, ok := g.conn.(syscall.Conn); !ok {
+		go g.run(0)
+		return
 	}
+	n, err := poller.ReadReady(g.conn.(syscall.Conn), *g.buf)
+	if err != nil {
+		g.fail(err, n)
+		return
+	}
+	head, reject := handshake.End((*g.buf)[:n], 0)
+	switch {
+	case reject != nil:
+		g.refuse(reject)
+	case head > 0:
+		g.proceed(head, n)
+	default:
+		go g.run(n)
+	}
+}
+
+// run waits for the rest of a head of which n bytes are there.
+func (g *greeting) run(n int) {
+	head, n, err := g.readHead(n)
+	if err != nil {
+		g.fail(err, n)
+		return
+	}
+	g.proceed(head, n)
+}
+
+// proceed goes on with a whole head, of n bytes that are there.
+func (g *greeting) proceed(head, n int) {
+	s := g.door.server
+	req, reject := handshake.Parse((*g.buf)[:head])
+	switch {
+	case reject != nil:
+	case req.Upgrade:
+		reject = g.upgrade(&req, head, n)
+	default:
+		reject = s.web.take(g, n)
+	}
+	if reject != nil {
+		g.refuse(reject)
+	}
+}
+
+// refuse answers with a refusal, on a goroutine because that may have to wait.
+func (g *greeting) refuse(r *handshake.Reject) {
+	g.door.server.stats.refused(r.Reason)
+	go func() {
+		g.answer(r)
+		g.end()
+	}()
+}
+
+// fail ends a handshake whose head did not come, after n bytes.
+func (g *greeting) fail(err error, n int) {
+	s := g.door.server
 	var reject *handshake.Reject
 	switch {
 	case errors.As(err, &reject):
-		s.stats.refused(reject.Reason)
-		g.answer(reject)
+		g.refuse(reject)
+		return
 	case errors.Is(err, errEvicted): // counted where it was decided
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.stats.refused("timeout")
@@ -59,8 +102,12 @@ func (g *greeting) run() {
 	default:
 		s.stats.refused("cut_off")
 	}
+	g.end()
+}
+
+// end closes the connection, of which nothing has become.
+func (g *greeting) end() {
 	g.conn.Close() // ignored: there is nobody to tell
-	headPool.Put(buf)
 	g.leave()
 }
 
@@ -93,7 +140,7 @@ type target struct {
 
 // upgrade sends the connection to a loop: route, origin and limit are checked,
 // ws.Upgrader makes the 101, and the loop sends it once the channel is joined.
-func (g *greeting) upgrade(req *handshake.Request, buf *[]byte, head, n int) *handshake.Reject {
+func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Reject {
 	s := g.door.server
 	t, reject := s.route(req)
 	if reject != nil {
@@ -108,8 +155,8 @@ func (g *greeting) upgrade(req *handshake.Request, buf *[]byte, head, n int) *ha
 		s.connections.Add(-1)
 		return rejectLimit
 	}
-	a := &arrival{server: s, target: t, buf: buf, greeting: g, early: (*buf)[head:n]}
-	if _, err := s.upgrader.Upgrade((*buf)[:head], (*response)(a)); err != nil {
+	a := &arrival{server: s, target: t, greeting: g, early: (*g.buf)[head:n]}
+	if _, err := s.upgrader.Upgrade((*g.buf)[:head], (*response)(a)); err != nil {
 		s.connections.Add(-1)
 		if errors.As(err, &reject) {
 			return reject
@@ -121,7 +168,6 @@ func (g *greeting) upgrade(req *handshake.Request, buf *[]byte, head, n int) *ha
 		s.connections.Add(-1)
 		s.cfg.Logger.Error("connection refused: cannot take over its descriptor", "error", err)
 		s.stats.refused("detach")
-		headPool.Put(buf)
 		g.leave()
 		return nil
 	}
@@ -129,7 +175,7 @@ func (g *greeting) upgrade(req *handshake.Request, buf *[]byte, head, n int) *ha
 	s.stats.outcome("upgraded")
 	if !s.chooseLoop().post(a) {
 		a.refuse("shutting_down")
-		a.done()
+		g.leave()
 	}
 	return nil
 }
@@ -282,6 +328,3 @@ func quoteClient(s string) string {
 	}
 	return strings.ToValidUTF8(s, "\ufffd")
 }
-
-// remoteLocal tells whether a connection comes from this machine.
-func remoteLocal(c net.Conn) bool { return onlyLocal(c.RemoteAddr()) }

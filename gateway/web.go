@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -34,7 +33,7 @@ func newWeb(s *Server) *web {
 	w := &web{
 		server: s,
 		places: make(chan struct{}, s.cfg.MaxHandshakes),
-		queue:  make(chan net.Conn),
+		queue:  make(chan net.Conn, s.cfg.MaxHandshakes),
 		ended:  make(chan struct{}),
 	}
 	w.http = &http.Server{
@@ -56,27 +55,23 @@ func newWeb(s *Server) *web {
 var rejectBusy = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "http_busy",
 	Text: "Too many requests at a time.", Header: "Retry-After: 1\r\n"}
 
-// take hands a connection of which n bytes lie in buf to net/http.
-func (w *web) take(g *greeting, buf *[]byte, n int) {
+// take hands a connection of which n bytes were read to net/http.
+func (w *web) take(g *greeting, n int) *handshake.Reject {
 	select {
 	case w.places <- struct{}{}:
 	default:
-		w.server.stats.refused(rejectBusy.Reason)
-		g.answer(rejectBusy)
-		g.conn.Close() // ignored: there is nobody to tell
-		headPool.Put(buf)
-		g.leave()
-		return
+		return rejectBusy
 	}
-	c := &webConn{Conn: g.conn, web: w, early: append([]byte(nil), (*buf)[:n]...)}
+	w.server.stats.outcome("http")
+	c := &webConn{Conn: g.conn, web: w, early: append([]byte(nil), (*g.buf)[:n]...)}
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
-	headPool.Put(buf)
 	g.leave()
 	select {
-	case w.queue <- c:
+	case w.queue <- c: // has room for as many as there are places
 	case <-w.ended:
 		c.Close() // ignored: shutting down
 	}
+	return nil
 }
 
 func (w *web) close() {
@@ -153,9 +148,4 @@ func (s *Server) publicHandler() http.Handler {
 
 func healthz(w http.ResponseWriter, _ *http.Request) {
 	io.WriteString(w, "ok\n") // ignored: the client may be gone
-}
-
-// isGone tells whether an HTTP server ended because it was told to.
-func isGone(err error) bool {
-	return errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed)
 }
