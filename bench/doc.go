@@ -1,0 +1,69 @@
+// Package bench is the load tester behind `sluice bench`. It measures any
+// WebSocket broadcast server, this one or another, from outside: over sockets
+// and through /proc. It never imports package gateway, and reads frames with
+// gobwas/ws itself, so that a fault of the gateway's own parser cannot hide.
+//
+// # What is measured
+//
+//   - [Fanout]: every message to all subscribers, at a rate, flat out, or at the
+//     highest rate that is held. Lost, repeated and reordered messages are counted
+//     exactly, for each connection.
+//   - [Idle]: memory and CPU of connections at rest.
+//   - [Storm]: many clients that connect at once.
+//   - [Floor]: what this machine's kernel takes when there is no server, so that
+//     figures can be given as ratios. Absolute ones drift from machine to machine.
+//
+// # How
+//
+// The rate is an open loop: each message has a time at which it is due, whatever
+// became of the one before, and latency runs from there to the read that brought
+// the message (coordinated omission; Tene, "How NOT to Measure Latency"). The
+// payload's stamp carries that time, the sequence number, and the run and phase
+// it belongs to. A phase (warm-up, measurement, one try of a search) has numbers
+// of its own; what comes late from another phase is counted as stale and never
+// mixed in.
+//
+// A loss is a number that was published and had not come to a connection when the
+// phase ended: when all was there, or after a pause of CatchUp without any
+// delivery. What a connection missed that the server had ended is part of the
+// losses, and given separately too. A message that comes after a higher number is
+// reordered; one that had come before is repeated.
+//
+// The tester shares the machine with the server, so it must be cheap: a
+// descriptor and a small record for each connection, one read into a shared
+// scratch for each event, one look at the clock for each read, and about 20 ns
+// for each message, because a header that lies on the wire as the last one did is
+// not read again.
+//
+// # When a run is INVALID
+//
+// When more than 1 % of the sends were late: by more than 10 ms, or a fifth of the
+// interval between messages if that is longer. Late is what the generator itself
+// caused. The time for which the server keeps a send waiting does not count: it
+// is told as push_back_max, and shows in the latency. Whether the receiving side was the bottleneck shows in
+// generator_cpu_percent: near 100 for each loop, the latency is the tester's own.
+//
+// # Goroutines
+//
+//	caller        runs the scenario; reads the loops' accounts through loop.do
+//	loop          one for each of Options.Loops, the goroutine of its poller:
+//	              owns its connections and, during a phase, its tally
+//	publisher     one for each stream while a phase publishes
+//	reader        one for each publisher's own connection: discards and answers
+//	dialers       at most Options.Dialing, while connecting
+//	progress      one, only when there is a writer for it
+//
+// What crosses goroutines is a function in a loop's inbox, which the sender waits
+// for, and the loop's two atomic counters.
+//
+// # Reading order
+//
+// stamp.go (what a payload says), conn.go (bytes to messages), tally.go (messages
+// to figures), loop.go and fleet.go (the connections), publish.go (the schedule),
+// then the scenarios: fanout.go, findmax.go, idle.go, storm.go, floor.go.
+//
+// The package does not know what the server is, how it works inside or what its
+// channels are called. It does not speak TLS or permessage-deflate, does not
+// reconnect, does not check UTF-8, and does not look for a stamp beyond a
+// message's first frame or its first 512 bytes.
+package bench

@@ -1,0 +1,253 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"sluice/poller"
+)
+
+// FanoutOptions is what Fanout measures: every message is delivered to all
+// subscribers.
+type FanoutOptions struct {
+	Options
+	Subscribers int           // 1,000
+	Publishers  int           // connections that publish, in turn; 1
+	PublishURL  string        // POST there instead of publishing over connections
+	Rate        float64       // publications a second in all; 10; with FindMax: where to begin
+	Burst       int           // instead of Rate: this many as fast as possible
+	FindMax     bool          // instead: the highest rate that is held
+	Size        int           // payload bytes; 64, at least SizeMin
+	Duration    time.Duration // 20 s
+	Warmup      time.Duration // 2 s, negative: none; excluded from all figures
+	CatchUp     time.Duration // how long nothing may come before the rest is given up; 2 s
+}
+
+func (o *FanoutOptions) setDefaults() {
+	o.Options.setDefaults()
+	setDefault(&o.Subscribers, 1000)
+	setDefault(&o.Publishers, 1)
+	setDefault(&o.Rate, 10)
+	setDefault(&o.Size, 64)
+	setDefault(&o.Duration, DefaultDuration)
+	setDefault(&o.Warmup, DefaultWarmup)
+	setDefault(&o.CatchUp, DefaultCatchUp)
+}
+
+// publicationsMax bounds a phase: each loop keeps 24 bytes for each of them.
+const publicationsMax = 10_000_000
+
+func (o *FanoutOptions) check(f *faults) {
+	f.atLeast("--subscribers", o.Subscribers, 1)
+	f.atLeast("--size", o.Size, SizeMin)
+	if o.Publishers < 1 || o.Publishers > 256 {
+		f.add("--publishers is %d, give 1 to 256", o.Publishers)
+	}
+	if o.Burst < 0 {
+		f.add("--burst is %d, give the number of messages", o.Burst)
+	}
+	if o.Burst > 0 && o.FindMax {
+		f.add("--burst and --find-max exclude each other")
+	}
+	if o.Rate < 0 || o.Duration <= 0 || o.CatchUp <= 0 {
+		f.add("--rate, --duration and --catch-up must be above zero")
+	} else if n := o.Rate * o.Duration.Seconds(); n > publicationsMax || o.Burst > publicationsMax {
+		f.add("more than %d messages in a run: lower --rate, --duration or --burst", publicationsMax)
+	}
+}
+
+// fanout is a run under way.
+type fanout struct {
+	FanoutOptions
+	target     target
+	result     *Result
+	server     *process
+	fleet      *fleet
+	publishers []publisher
+	mark       mark
+	phases     int // begun so far; the next one's mark
+	progress   *progress
+}
+
+// Fanout measures a server's broadcast. When ctx ends early, the result tells
+// what there was until then.
+func Fanout(ctx context.Context, o FanoutOptions) (*Result, error) {
+	o.setDefaults()
+	var f faults
+	t := o.target(&f)
+	o.check(&f)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	server, err := watch(o.PID)
+	if err != nil {
+		return nil, err
+	}
+	r := &fanout{FanoutOptions: o, target: t, result: newResult("fanout"), server: server, mark: newMark()}
+	r.progress = newProgress(o.Progress)
+	defer r.disconnect()
+	defer r.progress.stop()
+	defer withThreads(o.Loops + o.Publishers)()
+	if err := r.connect(ctx); err != nil {
+		return r.result.end(ctx, err)
+	}
+	err = r.run(ctx)
+	return r.result.end(ctx, errors.Join(err, r.fleet.err()))
+}
+
+// withThreads lets n goroutines run beside the Go runtime's own, so that a
+// publisher whose time has come does not wait for a loop's turn to end. It
+// gives the way back.
+func withThreads(n int) func() {
+	before := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(max(before, n+2))
+	return func() { runtime.GOMAXPROCS(before) }
+}
+
+func (r *fanout) connect(ctx context.Context) (err error) {
+	if r.fleet, err = newFleet(r.target, r.Loops); err != nil {
+		return err
+	}
+	d := dialing{connections: r.Subscribers, outstanding: r.Dialing}
+	r.progress.show(func() string { return fmt.Sprintf("connecting %d of %d", d.done.Load(), d.connections) })
+	if err := r.fleet.dial(ctx, &d); err != nil || ctx.Err() != nil {
+		return err
+	}
+	for range r.Publishers {
+		if r.PublishURL != "" {
+			r.publishers = append(r.publishers, newHTTPPublisher(r.PublishURL, r.Timeout))
+			continue
+		}
+		p, err := newSocketPublisher(ctx, r.target)
+		if err != nil {
+			return err
+		}
+		r.publishers = append(r.publishers, p)
+	}
+	return nil
+}
+
+// disconnect ends all connections.
+func (r *fanout) disconnect() {
+	for _, p := range r.publishers {
+		p.close()
+	}
+	r.publishers = nil
+	if r.fleet != nil {
+		r.fleet.close() // ignored: the figures have been taken
+		r.fleet = nil
+	}
+}
+
+func (r *fanout) run(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	if r.FindMax {
+		return r.findMax(ctx)
+	}
+	rate, n := r.Rate, max(int(r.Rate*r.Duration.Seconds()), 1)
+	if r.Burst > 0 {
+		rate, n = 0, r.Burst
+	}
+	if r.Warmup > 0 {
+		warm := n
+		if rate > 0 {
+			warm = int(rate * r.Warmup.Seconds())
+		}
+		if _, err := r.phase(ctx, "warming up", rate, max(warm, 1), 0); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	a, err := r.phase(ctx, "publishing", rate, n, 0)
+	r.report(a)
+	return err
+}
+
+// phase publishes n messages and waits for their delivery: until all are there,
+// until nothing has come for CatchUp, or, when bound is not zero, until that
+// long after the last was due.
+func (r *fanout) phase(ctx context.Context, what string, rate float64, n int, bound time.Duration) (*account, error) {
+	r.phases = r.phases%255 + 1
+	s := schedule{
+		phase: phase{mark: r.mark.inPhase(uint8(r.phases)), streams: r.Publishers, count: n},
+		clock: r.fleet.clock, rate: rate, size: r.Size,
+	}
+	r.fleet.begin(s.phase)
+	serverBefore := r.cpu()
+	ownBefore, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
+	s.start = s.clock.now() + int64(time.Millisecond)
+	begin := s.clock.now()
+	fl := r.fleet // the line is shown by another goroutine, and a search replaces the fleet
+	r.progress.show(func() string {
+		return fmt.Sprintf("%s %s: %s, delivered %s", what, rateText(rate),
+			time.Duration(fl.clock.now()-begin).Round(time.Second), thousands(float64(fl.delivered()), 0))
+	})
+
+	a := &account{schedule: s, rate: rate, sendings: make([]sending, r.Publishers)}
+	var wg sync.WaitGroup
+	for i, p := range r.publishers {
+		wg.Go(func() { a.sendings[i] = s.publish(ctx, p, i) })
+	}
+	wg.Wait()
+	var err error
+	for _, out := range a.sendings {
+		a.published += int(out.published)
+		if err == nil {
+			err = out.err
+		}
+	}
+	r.await(ctx, a, bound)
+	a.serverCPU = r.cpu() - serverBefore
+	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
+	a.generatorCPU = ownAfter - ownBefore
+	a.elapsed = time.Duration(s.clock.now() - begin)
+	r.settle(a)
+	return a, err
+}
+
+func rateText(rate float64) string {
+	if rate == 0 {
+		return "flat out"
+	}
+	return fmt.Sprintf("at %s /s", strconv.FormatFloat(rate, 'f', -1, 64))
+}
+
+// await waits for the end of delivery.
+func (r *fanout) await(ctx context.Context, a *account, bound time.Duration) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	progressAt, before := a.clock.now(), int64(-1)
+	for {
+		want := int64(a.published) * r.fleet.live() // before delivered: see loop.live
+		got := r.fleet.delivered()
+		now := a.clock.now()
+		if got >= want {
+			return
+		}
+		if got != before {
+			progressAt, before = now, got
+		}
+		if bound > 0 && now > a.end(a.count)+int64(bound) || now-progressAt > int64(r.CatchUp) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *fanout) cpu() time.Duration {
+	if r.server == nil {
+		return 0
+	}
+	d, _ := poller.ProcessCPU(r.server.pid) // ignored: a server that has died shows in everything else
+	return d
+}

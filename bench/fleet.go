@@ -1,0 +1,265 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+
+	"sluice/poller"
+)
+
+// fleet is all subscribers of a run, spread over the receiving loops.
+type fleet struct {
+	// Set at construction.
+	target target
+	clock  clock
+	loops  []*loop
+}
+
+// goodbye is the Close frame that a subscriber leaves with: 1000.
+var goodbye = maskedFrame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))
+
+// newFleet starts n loops.
+func newFleet(t target, n int) (*fleet, error) {
+	f := &fleet{target: t, clock: newClock()}
+	for range n {
+		l, err := newLoop(f.clock)
+		if err != nil {
+			f.close()
+			return nil, err
+		}
+		f.loops = append(f.loops, l)
+	}
+	return f, nil
+}
+
+// dialing is one connecting of many subscribers.
+type dialing struct {
+	connections int
+	outstanding int  // how many may be under way at a time
+	keepGoing   bool // count failures, else end at the first
+
+	// What came out of it.
+	latency  *hdr.Histogram // connect and upgrade, microseconds
+	elapsed  time.Duration
+	failed   int64
+	firstErr error
+	done     atomic.Int64 // for the progress line
+}
+
+// dial opens the connections and hands each to a loop. It gives the first
+// failure, unless d says to keep going.
+func (f *fleet) dial(ctx context.Context, d *dialing) error {
+	if err := checkDescriptors(d.connections + d.outstanding); err != nil {
+		return err
+	}
+	d.latency = newLatency()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var (
+		mu   sync.Mutex // guards d's outcome
+		next atomic.Int64
+		wg   sync.WaitGroup
+	)
+	begin := time.Now()
+	for range min(d.outstanding, d.connections) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= d.connections || ctx.Err() != nil {
+					return
+				}
+				took, err := f.dialOne(ctx, i)
+				if err == nil {
+					d.done.Add(1)
+				}
+				mu.Lock()
+				if err == nil {
+					d.latency.RecordValue(min(took, latencyMax).Microseconds()) // ignored: within the bounds
+				} else if ctx.Err() == nil {
+					d.failed++
+					if d.firstErr == nil {
+						d.firstErr = fmt.Errorf("connection %d of %d: %w", i+1, d.connections, err)
+					}
+					if !d.keepGoing {
+						cancel()
+					}
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	d.elapsed = time.Since(begin)
+	if d.keepGoing {
+		return nil
+	}
+	return d.firstErr
+}
+
+func (f *fleet) dialOne(ctx context.Context, i int) (time.Duration, error) {
+	begin := time.Now()
+	c, early, err := f.target.open(ctx, i)
+	took := time.Since(begin)
+	if err != nil {
+		return 0, err
+	}
+	if f.target.once {
+		return took, c.Close()
+	}
+	fd, err := poller.Detach(c)
+	if err != nil {
+		return 0, err
+	}
+	l := f.loops[i%len(f.loops)]
+	var addErr error
+	l.do(func() { addErr = l.add(fd, early) })
+	return took, addErr
+}
+
+// begin opens the account of a phase on every loop.
+func (f *fleet) begin(p phase) {
+	for _, l := range f.loops {
+		l.do(func() { l.begin(p) })
+	}
+}
+
+// delivered counts the messages of the present phase so far that live
+// connections have got.
+func (f *fleet) delivered() (n int64) {
+	for _, l := range f.loops {
+		n += l.progress.Load()
+	}
+	return n
+}
+
+// totalReads counts the reads that brought something since the phase began.
+func (f *fleet) totalReads() (n int64) {
+	for _, l := range f.loops {
+		l.do(func() { n += l.reads })
+	}
+	return n
+}
+
+// live counts the connections that the server has not ended.
+func (f *fleet) live() (n int64) {
+	for _, l := range f.loops {
+		n += l.live.Load()
+	}
+	return n
+}
+
+// err gives the failure of a loop, if one has failed.
+func (f *fleet) err() error {
+	for _, l := range f.loops {
+		select {
+		case err := <-l.deaf:
+			l.deaf <- err // for the next one who asks
+			return fmt.Errorf("a receiving loop failed: %w", err)
+		default:
+		}
+	}
+	return nil
+}
+
+// close ends all connections and loops.
+func (f *fleet) close() error {
+	var errs []error
+	for _, l := range f.loops {
+		errs = append(errs, l.close())
+	}
+	return errors.Join(errs...)
+}
+
+// open connects from the i-th source address and upgrades. It gives the bytes
+// that came behind the handshake as well.
+func (t target) open(ctx context.Context, i int) (net.Conn, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	dialer := net.Dialer{KeepAlive: -1} // 15,000 keep-alive timers would be load of their own
+	if t.sources > 0 {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%t.sources))}
+	}
+	c, err := dialer.DialContext(ctx, "tcp", t.addr)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w; is a server listening there? (--url)", err)
+	}
+	if t.bare {
+		return c, nil, nil
+	}
+	deadline, _ := ctx.Deadline()
+	c.SetDeadline(deadline) // ignored: a socket that cannot have a deadline fails in what follows
+	early, err := t.upgrade(c)
+	if err != nil {
+		c.Close() // ignored: the error that matters is err
+		return nil, nil, err
+	}
+	c.SetDeadline(time.Time{}) // ignored: as above
+	return c, early, nil
+}
+
+func (t target) upgrade(c net.Conn) (early []byte, err error) {
+	br, _, err := ws.Dialer{}.Upgrade(c, t.url)
+	if t.once && errors.Is(err, ws.ErrHandshakeBadSecAccept) {
+		return nil, nil // the fixed answer of the bare server: a 101, which is all that is asked of it
+	}
+	if err != nil {
+		return nil, fmt.Errorf("upgrade %s: %w", t.url, explainUpgrade(err))
+	}
+	if br != nil {
+		early, err = takeBuffered(br)
+		ws.PutReader(br)
+		if err != nil {
+			return nil, err
+		}
+	}
+	if t.hello != "" {
+		if err := wsutil.WriteClientText(c, []byte(t.hello)); err != nil {
+			return nil, fmt.Errorf("send --hello: %w", err)
+		}
+	}
+	return early, nil
+}
+
+// takeBuffered gives what br has read already.
+func takeBuffered(br *bufio.Reader) ([]byte, error) {
+	p := make([]byte, br.Buffered())
+	_, err := io.ReadFull(br, p)
+	return p, err
+}
+
+// explainUpgrade says what a refused upgrade means.
+func explainUpgrade(err error) error {
+	var status ws.StatusError
+	switch {
+	case errors.As(err, &status):
+		return fmt.Errorf("the server answered %w instead of 101; check --path", err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the server closed the connection instead of answering; its log may say why")
+	}
+	return err
+}
+
+// checkDescriptors tells whether this process may open n connections.
+func checkDescriptors(n int) error {
+	const reserve = 64 // files, pollers, publishers
+	limit, err := poller.DescriptorLimit()
+	if err != nil {
+		return err
+	}
+	if n+reserve > limit {
+		return fmt.Errorf("%d connections at a time need %d descriptors, the limit is %d: ask for fewer, or raise it with ulimit -n",
+			n, n+reserve, limit)
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice/poller"
+)
+
+// IdleOptions is what Idle measures: connections at rest.
+type IdleOptions struct {
+	Options
+	Connections int           // 10,000
+	Settle      time.Duration // between connecting and measuring; 30 s, negative: none
+	Duration    time.Duration // how long CPU is measured after that; 20 s
+	FreshRSS    int64         // server's VmRSS before it had connections; read when zero
+}
+
+// Idle measures what connections at rest cost the server named by PID: memory
+// above that of a fresh server, and CPU.
+func Idle(ctx context.Context, o IdleOptions) (*Result, error) {
+	o.setDefaults()
+	setDefault(&o.Connections, 10_000)
+	setDefault(&o.Settle, DefaultSettle)
+	setDefault(&o.Duration, DefaultDuration)
+	var f faults
+	t := o.target(&f)
+	f.atLeast("--connections", o.Connections, 1)
+	if o.PID == 0 {
+		f.add("--pid is missing: memory is read from /proc, give the server's process")
+	}
+	if o.FreshRSS < 0 || o.Duration <= 0 {
+		f.add("--fresh-rss and --duration must be above zero")
+	}
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	server, err := watch(o.PID)
+	if err != nil {
+		return nil, err
+	}
+	fl, err := newFleet(t, o.Loops)
+	if err != nil {
+		return nil, err
+	}
+	defer fl.close() // ignored: the figures have been taken
+	r := &idle{o, newResult("idle"), server, fl, newProgress(o.Progress)}
+	defer r.progress.stop()
+	err = r.run(ctx)
+	return r.result.end(ctx, errors.Join(err, fl.err()))
+}
+
+// idle is a run under way.
+type idle struct {
+	IdleOptions
+	result   *Result
+	server   *process
+	fleet    *fleet
+	progress *progress
+}
+
+func (r *idle) run(ctx context.Context) error {
+	fresh := r.FreshRSS
+	if fresh == 0 {
+		var err error
+		if fresh, err = r.server.rss(); err != nil {
+			return err
+		}
+	}
+	slabBefore, err := slab()
+	if err != nil {
+		return err
+	}
+	r.result.set("rss_fresh", float64(fresh))
+
+	d := dialing{connections: r.Connections, outstanding: r.Dialing}
+	r.progress.show(func() string { return fmt.Sprintf("connecting %d of %d", d.done.Load(), d.connections) })
+	if err := r.fleet.dial(ctx, &d); err != nil {
+		return err
+	}
+	r.progress.show(func() string { return fmt.Sprintf("settling for %s", r.Settle) })
+	wait(ctx, r.Settle)
+	if err := r.memory(fresh, slabBefore); err != nil || ctx.Err() != nil {
+		return err
+	}
+	r.progress.show(func() string { return fmt.Sprintf("measuring idle CPU for %s", r.Duration) })
+	return r.cpu(ctx)
+}
+
+func (r *idle) memory(fresh, slabBefore int64) error {
+	rss, err := r.server.rss()
+	if err != nil {
+		return fmt.Errorf("the server is gone: %w", err)
+	}
+	slabAfter, err := slab()
+	if err != nil {
+		return err
+	}
+	n := float64(max(r.fleet.live(), 1))
+	r.result.set("connections", float64(r.fleet.live()))
+	r.result.set("rss", float64(rss))
+	r.result.set("rss_per_connection", float64(rss-fresh)/n)
+	r.result.set("slab_per_connection", float64(slabAfter-slabBefore)/n)
+	return nil
+}
+
+func (r *idle) cpu(ctx context.Context) error {
+	begin := time.Now()
+	server, err := poller.ProcessCPU(r.server.pid)
+	if err != nil {
+		return err
+	}
+	own, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
+	wait(ctx, r.Duration)
+	serverAfter, err := poller.ProcessCPU(r.server.pid)
+	if err != nil {
+		return fmt.Errorf("the server is gone: %w", err)
+	}
+	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
+	took := time.Since(begin).Seconds()
+	r.result.set("server_cpu", (serverAfter - server).Seconds())
+	r.result.set("server_cpu_percent", 100*(serverAfter-server).Seconds()/took)
+	r.result.set("generator_cpu_percent", 100*(ownAfter-own).Seconds()/took)
+	r.result.setConnections(r.fleet)
+	return nil
+}
+
+// setConnections tells how the connections of a run that publishes nothing fared.
+func (r *Result) setConnections(f *fleet) {
+	var cut, foreign int64
+	for _, l := range f.loops {
+		l.do(func() {
+			cut += int64(len(l.conns)) - l.live.Load()
+			foreign += l.foreign
+			for code, n := range l.closes {
+				r.Closes[fmt.Sprint(int(code))] += n
+			}
+		})
+	}
+	r.set("cut", float64(cut))
+	if _, ok := findMetric(r.Scenario, "foreign"); ok {
+		r.set("foreign", float64(foreign))
+	}
+}
+
+// wait passes the time; a run that is interrupted goes on at once.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

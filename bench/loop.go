@@ -1,0 +1,168 @@
+package bench
+
+import (
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"sluice/poller"
+)
+
+// loop reads its share of the connections, on the one goroutine of its poller.
+type loop struct {
+	// Set at construction.
+	poller *poller.Poller
+	clock  clock
+	deaf   chan error // gets one error when the poller's loop has failed
+
+	// Owned by the loop.
+	receiver
+	scratch []byte // a partial frame, then what one read brings behind it
+	conns   []*conn
+	reads   int64 // reads that brought bytes
+	gone    int64 // of the phase's deliveries, those to connections that have ended since
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	inbox []func()
+
+	// Atomic: for those who watch from outside; stored once for each read.
+	progress atomic.Int64 // deliveries of the present phase to live connections
+	live     atomic.Int64 // connections that the server has not ended; falls after progress
+}
+
+// scratchSize is what one read takes at most: small enough to stay in the
+// processor's cache between the kernel's copy and the parsing.
+const scratchSize = 64 << 10
+
+// clock is the run's time: nanoseconds since its start.
+type clock struct{ start time.Time }
+
+func newClock() clock      { return clock{time.Now()} }
+func (c clock) now() int64 { return int64(time.Since(c.start)) }
+
+func newLoop(c clock) (*loop, error) {
+	l := &loop{clock: c, deaf: make(chan error, 1), scratch: make([]byte, envelopeMax+ws.MaxHeaderSize+scratchSize)}
+	l.receiver = newReceiver(func(c *conn, frame []byte) error {
+		n, err := poller.Write(c.fd, frame)
+		if err == nil && n > 0 && n < len(frame) {
+			return io.ErrShortWrite // a cut frame cannot be mended; zero is only an unanswered ping
+		}
+		return err
+	})
+	p, err := poller.New(l.drainInbox, func(err error) { l.deaf <- err })
+	if err != nil {
+		return nil, err
+	}
+	l.poller = p
+	return l, nil
+}
+
+// do runs f on the loop and waits for it; on a loop that has failed f does not
+// run.
+func (l *loop) do(f func()) {
+	done := make(chan struct{})
+	l.mu.Lock()
+	l.inbox = append(l.inbox, func() { f(); close(done) })
+	l.mu.Unlock()
+	l.poller.Wake()
+	select {
+	case <-done:
+	case err := <-l.deaf:
+		l.deaf <- err // for the next one who asks
+	}
+}
+
+func (l *loop) drainInbox() {
+	l.mu.Lock()
+	todo := l.inbox
+	l.inbox = nil
+	l.mu.Unlock()
+	for _, f := range todo {
+		f()
+	}
+}
+
+// add takes a detached descriptor and the bytes that came behind its handshake.
+func (l *loop) add(fd int, early []byte) error {
+	c := &conn{loop: l, index: len(l.conns), fd: fd}
+	if err := l.poller.Add(&c.desc, fd, poller.Readable, c); err != nil {
+		poller.Close(fd) // ignored: the error that matters is err
+		return err
+	}
+	l.conns = append(l.conns, c)
+	l.live.Add(1)
+	if len(early) > 0 {
+		if err := l.feed(c, early, l.clock.now()); err != nil {
+			l.end(c)
+		}
+	}
+	return nil
+}
+
+// Ready takes one read's worth of bytes. It is the tester's hot path.
+func (c *conn) Ready(poller.Events) {
+	l := c.loop
+	kept := copy(l.scratch, c.partial)
+	n, err := poller.Read(c.fd, l.scratch[kept:kept+scratchSize])
+	if n > 0 {
+		l.reads++
+		err = l.feed(c, l.scratch[:kept+n], l.clock.now())
+		l.progress.Store(l.delivered - l.gone)
+	}
+	if err != nil {
+		l.end(c)
+	}
+}
+
+// end gives up a connection that the server, or an error, has ended.
+func (l *loop) end(c *conn) {
+	c.cut = true
+	l.gone += l.received(c.index)
+	l.progress.Store(l.delivered - l.gone)
+	l.live.Add(-1)
+	l.release(c)
+}
+
+// release gives the descriptor back.
+func (l *loop) release(c *conn) {
+	if c.fd < 0 {
+		return
+	}
+	l.poller.Del(&c.desc) // ignored: the descriptor is closed next in any case
+	poller.Close(c.fd)    // ignored: the same
+	c.fd = -1
+	c.partial = nil
+}
+
+// begin opens the account of a phase, on the loop.
+func (l *loop) begin(p phase) {
+	l.tally = newTally(p, len(l.conns))
+	l.reads, l.gone = 0, 0
+	l.progress.Store(0)
+}
+
+// finish closes the account of a phase, on the loop, and gives it away.
+func (l *loop) finish() *tally {
+	t := l.tally
+	t.flush()
+	l.tally = newTally(phase{mark: t.mark.inPhase(0), streams: 1}, 0)
+	return t
+}
+
+// close ends the loop and all of its connections.
+func (l *loop) close() error {
+	l.do(func() {
+		for _, c := range l.conns {
+			if c.fd >= 0 {
+				l.reply(c, goodbye) // ignored: the connection is closed next
+			}
+			l.release(c)
+		}
+		l.conns = nil
+	})
+	return l.poller.Close()
+}

@@ -1,0 +1,103 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"sluice/poller"
+)
+
+// Machine is where a run took place: figures of two machines do not compare.
+type Machine struct {
+	Kernel      string `json:"kernel"`
+	CPU         string `json:"cpu"`
+	Cores       int    `json:"cores"`
+	MemoryBytes int64  `json:"memory_bytes"`
+	Go          string `json:"go"`
+	Descriptors int    `json:"nofile"`
+	Commit      string `json:"commit,omitempty"`
+	Modified    bool   `json:"modified,omitempty"` // the commit does not tell all
+}
+
+// ThisMachine gives what is known of the machine and of this program.
+func ThisMachine() Machine {
+	m := Machine{Cores: runtime.NumCPU(), Go: runtime.Version(), CPU: runtime.GOARCH}
+	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		m.Kernel = strings.TrimSpace(string(b))
+	}
+	if v, ok := field("/proc/cpuinfo", "model name"); ok {
+		m.CPU = v
+	}
+	if n, err := kilobytes("/proc/meminfo", "MemTotal"); err == nil {
+		m.MemoryBytes = n
+	}
+	m.Descriptors, _ = poller.DescriptorLimit() // zero: not known
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				m.Commit = s.Value
+			case "vcs.modified":
+				m.Modified = s.Value == "true"
+			}
+		}
+	}
+	return m
+}
+
+// process is the server, watched through /proc; nil is none.
+type process struct{ pid int }
+
+// watch checks that there is such a process. Zero is none.
+func watch(pid int) (*process, error) {
+	if pid == 0 {
+		return nil, nil
+	}
+	p := &process{pid}
+	if _, err := p.rss(); err != nil {
+		return nil, fmt.Errorf("--pid %d: %w; give the number of the server's process on this machine", pid, err)
+	}
+	return p, nil
+}
+
+// rss gives VmRSS in bytes.
+func (p *process) rss() (int64, error) {
+	return kilobytes(fmt.Sprintf("/proc/%d/status", p.pid), "VmRSS")
+}
+
+// slab gives the memory of the kernel's small objects, sockets among them, in
+// bytes: of the whole machine.
+func slab() (int64, error) { return kilobytes("/proc/meminfo", "Slab") }
+
+// kilobytes reads a line such as "VmRSS:   1234 kB" and gives bytes.
+func kilobytes(file, name string) (int64, error) {
+	v, ok := field(file, name)
+	if !ok {
+		return 0, fmt.Errorf("%s has no %s", file, name)
+	}
+	n, err := strconv.ParseInt(strings.TrimSuffix(v, " kB"), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %s: %w", file, name, err)
+	}
+	return n << 10, nil
+}
+
+// field reads the value of the first line "name: value" of a file of /proc.
+func field(file, name string) (string, bool) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", false
+	}
+	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
+		if k, v, ok := strings.Cut(s.Text(), ":"); ok && strings.TrimSpace(k) == name {
+			return strings.TrimSpace(v), true
+		}
+	}
+	return "", false
+}

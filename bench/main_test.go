@@ -1,0 +1,46 @@
+package bench
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain is the other process of TestFloor when it is started as such;
+// else it runs the tests and fails when goroutines or descriptors are left over.
+func TestMain(m *testing.M) {
+	if os.Getenv("BENCH_TEST_FLOOR_SENDER") != "" {
+		if err := FloorSender(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	before := descriptors()
+	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		if left := descriptors() - before; left > runtimeDescriptors {
+			fmt.Fprintf(os.Stderr, "%d descriptors are left over\n", left)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// runtimeDescriptors is what the Go runtime opens for itself once and keeps: its
+// epoll and its eventfd.
+const runtimeDescriptors = 2
+
+func descriptors() int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	return len(entries)
+}

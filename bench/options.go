@@ -1,0 +1,140 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// Options is what the scenarios have in common. The zero value of a field
+// means its default.
+type Options struct {
+	URL     string        // ws://host:port of the server
+	Path    string        // /ws; not used when URL has a path of its own
+	Hello   string        // text message that each connection sends first; none
+	Sources int           // local addresses from 127.0.0.2 on; 32 for a loopback server, none for others
+	Loops   int           // receiving loops; one on each core
+	Dialing int           // connects under way at a time; 64
+	Timeout time.Duration // for a connect with its upgrade; 10 s
+	PID     int           // the server's process, for its CPU and memory; not measured
+
+	// Progress gets a line that is written over and over; none when nil.
+	Progress io.Writer
+}
+
+// Defaults of the scenarios' times.
+const (
+	DefaultTimeout  = 10 * time.Second
+	DefaultDuration = 20 * time.Second
+	DefaultWarmup   = 2 * time.Second
+	DefaultCatchUp  = 2 * time.Second
+	DefaultSettle   = 30 * time.Second
+)
+
+// UsageError is what is wrong with the options, a line for each fault: what, why
+// and how to mend it.
+type UsageError struct{ faults []string }
+
+func (e *UsageError) Error() string { return strings.Join(e.faults, "\n") }
+
+// faults collects everything that is wrong with some options.
+type faults []string
+
+func (f *faults) add(format string, args ...any) { *f = append(*f, fmt.Sprintf(format, args...)) }
+
+func (f *faults) atLeast(flag string, got, least int) {
+	if got < least {
+		f.add("%s is %d, give at least %d", flag, got, least)
+	}
+}
+
+func (f faults) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return &UsageError{f}
+}
+
+// target is where and how a fleet connects.
+type target struct {
+	url     *url.URL
+	addr    string // resolved once, not for each connection
+	hello   string
+	sources int
+	timeout time.Duration
+	bare    bool // no upgrade: a plain TCP socket
+	once    bool // close after the upgrade
+}
+
+func (o *Options) setDefaults() {
+	setDefault(&o.URL, "ws://127.0.0.1:8000")
+	setDefault(&o.Path, "/ws")
+	setDefault(&o.Loops, runtime.NumCPU())
+	setDefault(&o.Dialing, 64)
+	setDefault(&o.Timeout, DefaultTimeout)
+}
+
+func setDefault[T comparable](v *T, to T) {
+	var zero T
+	if *v == zero {
+		*v = to
+	}
+}
+
+// sourcesMost keeps within 127.0.0.0/24.
+const sourcesMost = 250
+
+// target checks what concerns the server and resolves its address.
+func (o *Options) target(f *faults) target {
+	t := target{hello: o.Hello, sources: o.Sources, timeout: o.Timeout}
+	if o.Loops < 0 || o.Loops > 64 {
+		f.add("--loops is %d, give 1 to 64, or 0 for one on each core", o.Loops)
+	}
+	f.atLeast("--dialing", o.Dialing, 1)
+	if o.Sources < 0 || o.Sources > sourcesMost {
+		f.add("--sources is %d, give 1 to %d, or 0 for the default", o.Sources, sourcesMost)
+	}
+	u, err := url.Parse(o.URL)
+	switch {
+	case err != nil:
+		f.add("--url %q is not a URL: give one such as ws://127.0.0.1:8000", o.URL)
+		return t
+	case u.Scheme == "wss":
+		f.add("--url %s: wss:// is not spoken yet, give the server's ws:// address behind the TLS", o.URL)
+		return t
+	case u.Scheme != "ws" || u.Host == "":
+		f.add("--url %q is not a WebSocket address: give one such as ws://127.0.0.1:8000", o.URL)
+		return t
+	}
+	if u.Path == "" || u.Path == "/" {
+		path, query, _ := strings.Cut(o.Path, "?")
+		u.Path, u.RawQuery = "/"+strings.TrimPrefix(path, "/"), query
+	}
+	host := u.Host
+	if u.Port() == "" {
+		host = net.JoinHostPort(u.Hostname(), "80")
+	}
+	addr, err := net.ResolveTCPAddr("tcp", host)
+	if err != nil {
+		f.add("--url %s: %v", o.URL, err)
+		return t
+	}
+	t.url, t.addr = u, addr.String()
+	t.setSources(addr.IP)
+	return t
+}
+
+// setSources settles the local addresses: many ports are needed to connect to
+// one server port, and a closed connection keeps its port for a minute.
+func (t *target) setSources(server net.IP) {
+	switch {
+	case !server.IsLoopback() || server.To4() == nil:
+		t.sources = 0 // the system chooses
+	case t.sources == 0:
+		t.sources = 32
+	}
+}

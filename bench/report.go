@@ -1,0 +1,153 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+)
+
+// Schema names the form of the JSON that WriteJSON gives. A change that breaks
+// a reader changes it.
+const Schema = "sluice-bench/1"
+
+// Result is what a run gave. Figures that were not measured are absent.
+type Result struct {
+	Schema   string             `json:"schema"`
+	Scenario string             `json:"scenario"`
+	Verdict  string             `json:"verdict"` // one of Verdict...
+	Reasons  []string           `json:"reasons,omitempty"`
+	Started  time.Time          `json:"started"`
+	Machine  Machine            `json:"machine"`
+	Flags    map[string]string  `json:"flags,omitempty"`
+	Metrics  map[string]float64 `json:"metrics"` // base units: seconds, bytes, plain numbers
+	Units    map[string]string  `json:"units"`
+	Closes   map[string]int64   `json:"closes"`          // Close frames by code
+	Tries    []Try              `json:"tries,omitempty"` // of a search for the highest rate
+	Notes    []string           `json:"notes,omitempty"`
+}
+
+// Verdicts of a run.
+const (
+	VerdictOK          = "ok"
+	VerdictInvalid     = "INVALID"
+	VerdictInterrupted = "interrupted"
+	VerdictFailed      = "failed"
+)
+
+func newResult(scenario string) *Result {
+	r := &Result{
+		Schema: Schema, Scenario: scenario, Verdict: VerdictOK, Started: time.Now().UTC(),
+		Machine: ThisMachine(), Metrics: map[string]float64{}, Units: map[string]string{}, Closes: map[string]int64{},
+	}
+	r.set("invalid", 0)
+	r.set("interrupted", 0)
+	return r
+}
+
+// set gives a figure. Its name must be one of the scenario's.
+func (r *Result) set(name string, v float64) {
+	m, ok := findMetric(r.Scenario, name)
+	if !ok {
+		panic("bench: " + r.Scenario + " has no metric " + name)
+	}
+	r.Metrics[name] = v
+	r.Units[name] = string(m.unit)
+}
+
+// invalidate says why the figures are not to be trusted.
+func (r *Result) invalidate(format string, args ...any) {
+	r.Verdict = VerdictInvalid
+	r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
+	r.set("invalid", 1)
+}
+
+// end settles the verdict of a run that gave err, and gives both back. A run
+// whose ctx has ended was interrupted, and whatever failed then failed for that.
+func (r *Result) end(ctx context.Context, err error) (*Result, error) {
+	switch {
+	case ctx.Err() != nil:
+		r.Reasons = append(r.Reasons, "interrupted: the figures are of what ran until then")
+		r.set("interrupted", 1)
+		if r.Verdict == VerdictOK {
+			r.Verdict = VerdictInterrupted
+		}
+		return r, nil
+	case err != nil:
+		r.Verdict = VerdictFailed
+		r.Reasons = append(r.Reasons, err.Error())
+	}
+	return r, err
+}
+
+// WriteJSON writes the result as indented JSON.
+func (r *Result) WriteJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// WriteTable writes the result as an aligned table for people.
+func (r *Result) WriteTable(w io.Writer) error {
+	m := r.Machine
+	fmt.Fprintf(w, "%s: %d cores of %s, Linux %s, %s\n", r.Scenario, m.Cores, m.CPU, m.Kernel, m.Go)
+	for _, g := range scenarios[r.Scenario] {
+		if g.title == "verdict" || !r.hasAny(g) {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s\n", g.title)
+		for _, m := range g.metrics {
+			if v, ok := r.Metrics[m.name]; ok {
+				fmt.Fprintf(w, "  %-52s %14s\n", m.label, m.unit.format(v))
+			}
+		}
+	}
+	if len(r.Closes) > 0 {
+		fmt.Fprint(w, "\nClose frames by code:")
+		for _, code := range sortedKeys(r.Closes) {
+			fmt.Fprintf(w, "  %s: %d", code, r.Closes[code])
+		}
+		fmt.Fprintln(w)
+	}
+	r.writeTries(w)
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "\nnote: %s\n", n)
+	}
+	_, err := fmt.Fprintf(w, "\nverdict: %s\n", r.Verdict)
+	for _, reason := range r.Reasons {
+		_, err = fmt.Fprintf(w, "  %s\n", reason)
+	}
+	return err
+}
+
+func (r *Result) hasAny(g group) bool {
+	return slices.ContainsFunc(g.metrics, func(m metric) bool { _, ok := r.Metrics[m.name]; return ok })
+}
+
+func (r *Result) writeTries(w io.Writer) {
+	if len(r.Tries) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\ntries")
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
+	for _, y := range r.Tries {
+		outcome := "held"
+		if !y.Held {
+			outcome = y.Why
+		}
+		fmt.Fprintf(t, "\t%s\tfor %s\t p99 %s\t\t%s\n", perSecond.format(y.Rate), y.Duration, formatSeconds(y.P99), outcome)
+	}
+	t.Flush() // ignored: what w refuses is seen by the caller's next write
+}
+
+func sortedKeys(m map[string]int64) []string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

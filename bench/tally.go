@@ -1,0 +1,166 @@
+package bench
+
+import (
+	"time"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// phase is a stretch of publications that is accounted for by itself: the
+// warm-up, the measured part, one try of a search. Each has its own mark and
+// its own sequence numbers, so that late messages of one are never taken for
+// another's.
+type phase struct {
+	mark    mark
+	streams int // publishers; each numbers its own messages from 0
+	count   int // publications in all, dealt to the streams in turn
+}
+
+// perStream bounds the sequence numbers of one stream.
+func (p phase) perStream() int { return (p.count + p.streams - 1) / p.streams }
+
+// tally is the account of one loop in one phase. It belongs to the loop's
+// goroutine until the phase has ended, and is then merged by its reader.
+type tally struct {
+	phase
+	perStreamMax uint32
+
+	next    []uint32       // by slot: the sequence number that comes next
+	missing map[int][]span // by slot: what was skipped, ascending, disjoint
+	heard   []arrival      // by stream*perStreamMax+seq
+
+	delivered int64 // distinct messages, over all connections
+	repeated  int64 // messages that had come before on their connection
+	reordered int64 // messages that came after one with a higher number
+	stale     int64 // messages of another phase
+	foreign   int64 // messages without a stamp of this run
+
+	latency  *hdr.Histogram // microseconds
+	runValue int64          // a value not yet recorded ...
+	runCount int64          // ... and how often it came in a row
+}
+
+// span is the half-open range of sequence numbers [from, to).
+type span struct{ from, to uint32 }
+
+// arrival is what a loop knows of one publication.
+type arrival struct {
+	last      int64 // when its last connection got it
+	scheduled int64
+	count     uint32 // connections that got it
+}
+
+// latencyMax bounds the histograms; what takes longer is recorded as this.
+const latencyMax = 10 * time.Minute
+
+func newLatency() *hdr.Histogram {
+	return hdr.New(1, latencyMax.Microseconds(), 3)
+}
+
+// newTally gives an empty account for connections with index 0 to conns-1.
+func newTally(p phase, conns int) *tally {
+	per := p.perStream()
+	return &tally{
+		phase:        p,
+		perStreamMax: uint32(per),
+		next:         make([]uint32, conns*p.streams),
+		missing:      map[int][]span{},
+		heard:        make([]arrival, per*p.streams),
+		latency:      newLatency(),
+	}
+}
+
+// deliver accounts for one message of this phase on the connection with this
+// index, read at now.
+func (t *tally) deliver(index int, s stamp, now int64) {
+	if s.seq >= t.perStreamMax || int(s.stream) >= t.streams {
+		t.foreign++ // not a number that was given out
+		return
+	}
+	slot := index*t.streams + int(s.stream)
+	if next := t.next[slot]; s.seq == next {
+		t.next[slot] = next + 1
+	} else if !t.outOfTurn(slot, s.seq) {
+		t.repeated++
+		return
+	}
+	t.delivered++
+	a := &t.heard[int(s.stream)*int(t.perStreamMax)+int(s.seq)]
+	a.last, a.scheduled = now, s.scheduled
+	a.count++
+	v := (now - s.scheduled) / int64(time.Microsecond)
+	if v != t.runValue {
+		t.flush()
+		t.runValue = v
+	}
+	t.runCount++
+}
+
+// outOfTurn accounts for a number that is not the next one, and tells whether
+// it is new.
+func (t *tally) outOfTurn(slot int, seq uint32) bool {
+	next := t.next[slot]
+	if seq > next {
+		t.missing[slot] = append(t.missing[slot], span{next, seq})
+		t.next[slot] = seq + 1
+		return true
+	}
+	gaps := t.missing[slot]
+	for i, g := range gaps {
+		if seq < g.from || seq >= g.to {
+			continue
+		}
+		t.reordered++
+		rest := append([]span(nil), gaps[:i]...) // a copy: a gap may become two
+		if g.from < seq {
+			rest = append(rest, span{g.from, seq})
+		}
+		if seq+1 < g.to {
+			rest = append(rest, span{seq + 1, g.to})
+		}
+		t.missing[slot] = append(rest, gaps[i+1:]...)
+		return true
+	}
+	return false
+}
+
+// flush records the values that were held back.
+func (t *tally) flush() {
+	if t.runCount > 0 {
+		v := min(max(t.runValue, 0), latencyMax.Microseconds())
+		t.latency.RecordValues(v, t.runCount) // ignored: v is within the bounds
+		t.runCount = 0
+	}
+}
+
+// received counts the distinct messages that the connection with this index has
+// got.
+func (t *tally) received(index int) int64 {
+	if index >= len(t.next)/t.streams {
+		return 0 // the phase does not concern it
+	}
+	var n int64
+	for slot := index * t.streams; slot < (index+1)*t.streams; slot++ {
+		n += int64(t.next[slot])
+		for _, g := range t.missing[slot] {
+			n -= int64(g.to - g.from)
+		}
+	}
+	return n
+}
+
+// lost counts the messages that the connection with this index has not got, of
+// those that were published: stream s published the numbers below published[s].
+func (t *tally) lost(index int, published []uint32) int64 {
+	var n int64
+	for s, end := range published {
+		slot := index*t.streams + s
+		for _, g := range t.missing[slot] {
+			n += int64(g.to - g.from)
+		}
+		if next := t.next[slot]; next < end {
+			n += int64(end - next)
+		}
+	}
+	return n
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// arrows are the imports that a package of this module may make: of the module's
+// own packages, and of those that open the door to the operating system. Whatever
+// is not listed is a defect of the code or of the design (gateway/DESIGN.md).
+var arrows = map[string][]string{
+	"cmd/sluice":        {"sluice/gateway", "sluice/bench", "syscall"},                                                                                       // syscall: signals
+	"gateway":           {"sluice/poller", "sluice/gateway/channel", "sluice/gateway/engine", "sluice/gateway/frame", "sluice/gateway/handshake", "syscall"}, // syscall: the Conn interface
+	"gateway/channel":   {},
+	"gateway/engine":    {"sluice/gateway/channel"},
+	"gateway/frame":     {},
+	"gateway/handshake": {},
+	"poller":            {"golang.org/x/sys/unix", "unsafe", "syscall", "github.com/mailru/easygo/netpoll"},
+	"bench":             {"sluice/poller", "syscall"}, // syscall: the Conn interface, signals of its child
+}
+
+// watched tells whether an import has to be listed in arrows.
+func watched(path string) bool {
+	return strings.HasPrefix(path, "sluice/") || path == "unsafe" || path == "syscall" ||
+		strings.HasPrefix(path, "golang.org/x/sys") || strings.HasPrefix(path, "github.com/mailru/easygo")
+}
+
+func TestArrowsRunDown(t *testing.T) {
+	root := filepath.Join("..", "..")
+	seen := map[string]bool{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "testdata" || d.Name() == "node_modules") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		dir, err := filepath.Rel(root, filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		dir = filepath.ToSlash(dir)
+		allowed, known := arrows[dir]
+		if !known {
+			t.Errorf("%s: a package that the design does not have: add it to arrows and to gateway/DESIGN.md", dir)
+			return nil
+		}
+		seen[dir] = true
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range file.Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if watched(name) && !slices.Contains(allowed, name) {
+				t.Errorf("%s imports %s, which no arrow of the design allows", path, name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir := range arrows {
+		if !seen[dir] {
+			t.Errorf("no package %s: it is in arrows", dir)
+		}
+	}
+}
+
+func TestTopLevelHoldsNothingElse(t *testing.T) {
+	entries, err := filepath.Glob(filepath.Join("..", "..", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := []string{"go.mod", "go.sum", "cmd", "gateway", "poller", "bench", "deploy", "README.md", "LICENSE"}
+	for _, e := range entries {
+		if name := filepath.Base(e); !slices.Contains(allowed, name) && !strings.HasPrefix(name, ".") {
+			t.Errorf("%s does not belong at the top level", name)
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"sluice/bench"
+)
+
+// benchRun executes one command line of `sluice bench`.
+func benchRun(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := newBenchCommand()
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetErr(io.Discard)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func TestBenchHelpBeginsWithExamplesWithin80Columns(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"floor", "--help"}} {
+		out, err := benchRun(t, args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		examples, flags := strings.Index(out, "Examples:\n  sluice bench"), strings.Index(out, "Usage:")
+		if examples < 0 || flags < examples || strings.Count(out[:flags], "  sluice bench") != 2 {
+			t.Errorf("%v: two examples do not come first:\n%s", args, out)
+		}
+		for line := range strings.Lines(out) {
+			if len(strings.TrimRight(line, "\n")) > 80 {
+				t.Errorf("%v: longer than 80 columns: %s", args, line)
+			}
+		}
+		if strings.Contains(out, "floor-sender") {
+			t.Errorf("%v: shows the sender, which is not for users", args)
+		}
+	}
+}
+
+func TestBenchUsageErrorsAreToldBeforeAnythingRuns(t *testing.T) {
+	for _, tc := range []struct {
+		args []string
+		why  string
+	}{
+		{nil, "no scenario"},
+		{[]string{"fanout", "--fail-if", "loss>0"}, "no figure \"loss\""},
+		{[]string{"fanout", "--size", "8"}, "--size is 8"},
+		{[]string{"idle"}, "--pid is missing"},
+		{[]string{"storm", "--url", "wss://127.0.0.1:1"}, "wss:// is not spoken yet"},
+		{[]string{"floor", "--burst", "-1"}, "--burst is -1"},
+	} {
+		_, err := benchRun(t, tc.args...)
+		if err == nil || !strings.Contains(err.Error(), tc.why) || !errors.As(err, new(usageError)) {
+			t.Errorf("%v: got %v, want a usage error with %q", tc.args, err, tc.why)
+		}
+	}
+}
+
+func TestBenchFailIfFailsTheCommand(t *testing.T) {
+	// Nobody listens there, so that all upgrades fail and the run itself succeeds.
+	args := []string{"storm", "--url", "ws://127.0.0.1:1", "--connections", "3", "--json"}
+	out, err := benchRun(t, append(args, "--fail-if", "failed>0,upgraded>0")...)
+	if err == nil || err.Error() != "--fail-if failed>0: failed is 3" || errors.As(err, new(usageError)) {
+		t.Errorf("got %v", err)
+	}
+	var r bench.Result
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.Schema != bench.Schema || r.Metrics["failed"] != 3 || r.Flags["connections"] != "3" || r.Flags["fail-if"] == "" {
+		t.Errorf("schema %q, metrics %v, flags %v", r.Schema, r.Metrics, r.Flags)
+	}
+	if _, err := benchRun(t, append(args, "--fail-if", "upgraded>0")...); err != nil {
+		t.Errorf("no condition holds, got %v", err)
+	}
+}

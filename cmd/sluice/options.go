@@ -1,0 +1,262 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Every option of `serve` is a flag, an environment variable and a key of the
+// configuration file. The three are layers: each holds, for some of the options,
+// the words that were given there and where that was. resolve takes each option
+// from the first layer that has it (flag, environment, file, default) and only
+// then parses, with one parser whatever the source. A value that another one
+// overrides is therefore not looked at.
+//
+// Repeatable options take a comma list in every layer, and may be repeated as
+// flag and as key. A layer replaces the list of the one below it.
+
+const envPrefix = "SLUICE_"
+
+// sourceKind says which layer a value came from.
+type sourceKind int
+
+const (
+	fromDefault sourceKind = iota
+	fromFile
+	fromEnv
+	fromFlag
+)
+
+func (k sourceKind) String() string {
+	return [...]string{"default", "file", "environment", "flag"}[k]
+}
+
+// source is where a value came from.
+type source struct {
+	kind  sourceKind
+	place string // "--listen", "SLUICE_LISTEN", "/etc/sluice.conf:3"; empty for a default
+}
+
+// option is one setting of `serve`.
+type option struct {
+	name, group, meta, usage string
+	fallback                 string             // the default, as a user would write it; empty: unset
+	repeatable               bool               // takes several values
+	choices                  []string           // for shell completion, where there are few
+	parse                    func(string) error // stores a value, adds it where repeatable
+
+	// Set by resolve.
+	text   string // the effective value, as a user would write it
+	source source
+}
+
+// env is the option's environment variable.
+func (o *option) env() string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
+}
+
+// options are all settings of a command, in the order of its help.
+type options struct {
+	list   []*option
+	byName map[string]*option
+	flags  layer // filled while the command line is parsed
+}
+
+// given is an option's words in one layer.
+type given struct {
+	words  []string
+	source source
+}
+
+type layer map[string]given
+
+func (l layer) add(o *option, word string, src source) {
+	g := l[o.name]
+	g.words = append(g.words, word)
+	g.source = src
+	l[o.name] = g
+}
+
+// flagValue adds an option's words to the flag layer as pflag meets them.
+type flagValue struct {
+	opts *options
+	opt  *option
+}
+
+func (v flagValue) String() string { return v.opt.fallback }
+func (v flagValue) Type() string   { return v.opt.meta }
+func (v flagValue) Set(word string) error {
+	v.opts.flags.add(v.opt, word, source{fromFlag, "--" + v.opt.name})
+	return nil
+}
+
+// register makes the options flags of a command.
+func (o *options) register(cmd *cobra.Command) {
+	for _, opt := range o.list {
+		cmd.Flags().Var(flagValue{o, opt}, opt.name, opt.usage)
+		if opt.choices != nil {
+			// Fails only for a flag that does not exist or has choices already.
+			_ = cmd.RegisterFlagCompletionFunc(opt.name, cobra.FixedCompletions(opt.choices, cobra.ShellCompDirectiveNoFileComp))
+		}
+	}
+}
+
+// resolve settles every option from the layers. It reports every fault at once.
+func (o *options) resolve(environ []string) error {
+	env, faults := o.envLayer(environ)
+	if err := o.settle(o.byName["config"], o.flags, env); err != nil {
+		return errors.Join(append(faults, err)...)
+	}
+	var file layer
+	if path := o.byName["config"].text; path != "" {
+		var more []error
+		file, more = o.fileLayer(path)
+		faults = append(faults, more...)
+	}
+	for _, opt := range o.list {
+		if err := o.settle(opt, o.flags, env, file); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// settle parses an option from the first layer that has it.
+func (o *options) settle(opt *option, layers ...layer) error {
+	var g given
+	for _, l := range layers {
+		if found, ok := l[opt.name]; ok {
+			g = found
+			break
+		}
+	}
+	if g.words == nil {
+		if opt.fallback == "" {
+			return nil
+		}
+		g.words = []string{opt.fallback}
+	}
+	words := g.words
+	if opt.repeatable {
+		words = strings.Split(strings.Join(words, ","), ",")
+	} else {
+		words = words[len(words)-1:] // a flag given twice: the last one counts
+	}
+	for i, word := range words {
+		words[i] = strings.TrimSpace(word)
+		err := errEmpty
+		if words[i] != "" {
+			err = opt.parse(words[i])
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", describe(opt, words[i], g.source), err)
+		}
+	}
+	opt.text, opt.source = strings.Join(words, ","), g.source
+	return nil
+}
+
+var errEmpty = errors.New("the value is empty: give one or leave the option out")
+
+// describe names an option's value as it was given.
+func describe(opt *option, word string, src source) string {
+	switch src.kind {
+	case fromEnv:
+		return fmt.Sprintf("%s=%s", src.place, word)
+	case fromFile:
+		return fmt.Sprintf("%s: %s = %s", src.place, opt.name, word)
+	}
+	return fmt.Sprintf("--%s %s", opt.name, word)
+}
+
+// explain adds to an error that begins with a flag's name where the value came
+// from, when that was not a flag.
+func (o *options) explain(fault string) string {
+	name, ok := strings.CutPrefix(fault, "--")
+	if !ok {
+		return fault
+	}
+	name, _, _ = strings.Cut(name, " ")
+	opt := o.byName[strings.TrimSuffix(name, ":")]
+	if opt == nil || opt.source.kind != fromEnv && opt.source.kind != fromFile {
+		return fault
+	}
+	return fmt.Sprintf("%s (set by %s)", fault, opt.source.place)
+}
+
+// serviceLink matches the variables that Kubernetes and Docker set for a service
+// called sluice (or sluice-something): SLUICE_SERVICE_HOST, SLUICE_PORT_80_TCP_ADDR.
+// They are not ours and not a mistake of the operator.
+var serviceLink = regexp.MustCompile(`^SLUICE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)=|^SLUICE_(\w+_)?PORT=(tcp|udp|sctp)://`)
+
+// envLayer reads the environment. An empty variable counts as unset.
+func (o *options) envLayer(environ []string) (layer, []error) {
+	env, faults := layer{}, []error(nil)
+	for _, entry := range environ {
+		name, word, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, envPrefix) || serviceLink.MatchString(entry) || word == "" {
+			continue
+		}
+		i := slices.IndexFunc(o.list, func(opt *option) bool { return opt.env() == name })
+		if i < 0 {
+			var names []string
+			for _, opt := range o.list {
+				names = append(names, opt.env())
+			}
+			faults = append(faults, fmt.Errorf("unknown variable %s: %s", name,
+				advice(name, "", names, "unset it, or see 'sluice serve --help'")))
+			continue
+		}
+		env.add(o.list[i], word, source{fromEnv, name})
+	}
+	return env, faults
+}
+
+// fileLayer reads a configuration file: lines of `key = value`, where # at the
+// start or after white space begins a comment.
+func (o *options) fileLayer(path string) (layer, []error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, []error{fmt.Errorf("--config %s: %w: give the path of a file of 'key = value' lines", path, bareError(err))}
+	}
+	file, faults := layer{}, []error(nil)
+	text := strings.TrimPrefix(string(data), "\ufeff") // some editors begin a file so
+	for i, line := range strings.Split(text, "\n") {
+		place := fmt.Sprintf("%s:%d", path, i+1)
+		fault := func(format string, args ...any) {
+			faults = append(faults, fmt.Errorf("%s: %w", place, fmt.Errorf(format, args...)))
+		}
+		line = strings.TrimSpace(comment.ReplaceAllString(line, ""))
+		if line == "" {
+			continue
+		}
+		key, word, ok := strings.Cut(line, "=")
+		key, word = strings.TrimSpace(key), strings.TrimSpace(word)
+		opt := o.byName[key]
+		switch {
+		case !ok:
+			fault("%q is not a setting: write 'key = value'", line)
+		case key == "config":
+			fault("a file cannot name another file: remove the key config")
+		case opt == nil:
+			var names []string
+			for _, known := range o.list {
+				names = append(names, known.name)
+			}
+			fault("unknown key %q: %s", key, advice(key, "", names, "see 'sluice serve --help', keys are flags without the dashes"))
+		case !opt.repeatable && file[key].words != nil:
+			fault("%s is set a second time, first by %s: keep one", key, file[key].source.place)
+		default:
+			file.add(opt, word, source{fromFile, place})
+		}
+	}
+	return file, faults
+}
+
+var comment = regexp.MustCompile(`(^|\s)#.*`)

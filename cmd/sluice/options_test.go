@@ -1,0 +1,226 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+
+	"sluice/gateway"
+)
+
+// resolveOptions runs the layers over a command line, an environment and a file.
+func resolveOptions(t *testing.T, args, env []string, file string) (*settings, *options, error) {
+	t.Helper()
+	cfg := new(settings)
+	opts := cfg.options()
+	cmd := &cobra.Command{Use: "serve"}
+	opts.register(cmd)
+	if file != "" {
+		args = append(args, "--config", writeFile(t, "sluice.conf", file))
+	}
+	if err := cmd.ParseFlags(args); err != nil {
+		t.Fatal(err)
+	}
+	return cfg, opts, opts.resolve(env)
+}
+
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFlagComesBeforeEnvironmentBeforeFileBeforeDefault(t *testing.T) {
+	const file = "ping-interval = 1m\n"
+	env := []string{"HOME=/root", "SLUICE_PING_INTERVAL=2m"}
+	flag := []string{"--ping-interval", "3m"}
+	tests := []struct {
+		name      string
+		args, env []string
+		file      string
+		want      time.Duration
+		text      string
+		kind      sourceKind
+		place     string
+	}{
+		{"all", flag, env, file, 3 * time.Minute, "3m", fromFlag, "--ping-interval"},
+		{"environment and file", nil, env, file, 2 * time.Minute, "2m", fromEnv, "SLUICE_PING_INTERVAL"},
+		{"file", nil, nil, file, time.Minute, "1m", fromFile, "sluice.conf:1"},
+		{"empty variable", nil, []string{"SLUICE_PING_INTERVAL="}, file, time.Minute, "1m", fromFile, "sluice.conf:1"},
+		{"nothing", nil, nil, "", gateway.DefaultPingInterval, "25s", fromDefault, ""},
+		{"the last flag", append(flag, "--ping-interval=4m"), nil, "", 4 * time.Minute, "4m", fromFlag, "--ping-interval"},
+		{"an overridden value is not looked at", flag, []string{"SLUICE_PING_INTERVAL=soon"}, "", 3 * time.Minute, "3m", fromFlag, "--ping-interval"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg, opts, err := resolveOptions(t, tt.args, tt.env, tt.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			opt := opts.byName["ping-interval"]
+			if got := cfg.gateway.PingInterval; got != tt.want {
+				t.Errorf("ping interval %v, want %v", got, tt.want)
+			}
+			if opt.text != tt.text {
+				t.Errorf("text %q, want %q", opt.text, tt.text)
+			}
+			if place := filepath.Base(opt.source.place); opt.source.kind != tt.kind || tt.place != "" && place != tt.place {
+				t.Errorf("source %v %q, want %v %q", opt.source.kind, opt.source.place, tt.kind, tt.place)
+			}
+		})
+	}
+}
+
+func TestConfigFileMayBeNamedByTheEnvironment(t *testing.T) {
+	path := writeFile(t, "sluice.conf", "max-channels = 7")
+	cfg, opts, err := resolveOptions(t, nil, []string{"SLUICE_CONFIG=" + path}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.gateway.MaxChannels != 7 {
+		t.Errorf("max channels %d, want 7", cfg.gateway.MaxChannels)
+	}
+	if got, want := opts.byName["max-channels"].source.place, path+":1"; got != want {
+		t.Errorf("source %q, want %q", got, want)
+	}
+}
+
+func TestRepeatableOptionsTakeListsAndRepetition(t *testing.T) {
+	want := []string{"127.0.0.1:1", "[::1]:2", "unix:/s"}
+	tests := []struct {
+		name      string
+		args, env []string
+		file      string
+	}{
+		{"flags", []string{"--listen", "127.0.0.1:1", "--listen=[::1]:2", "--listen", "unix:/s"}, nil, ""},
+		{"flags and lists", []string{"--listen", "127.0.0.1:1,[::1]:2", "--listen", "unix:/s"}, nil, "listen = :9\n"},
+		{"variable", nil, []string{"SLUICE_LISTEN=127.0.0.1:1, [::1]:2,unix:/s"}, "listen = :9\n"},
+		{"keys", nil, nil, "listen = 127.0.0.1:1\nlisten = [::1]:2, unix:/s\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg, opts, err := resolveOptions(t, tt.args, tt.env, tt.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, cfg.listen); diff != "" {
+				t.Error(diff)
+			}
+			if got, want := opts.byName["listen"].text, strings.Join(want, ","); got != want {
+				t.Errorf("text %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestConfigFileSyntax(t *testing.T) {
+	const file = "\ufeff# a comment\r\n\r\n  max-message=16KiB # behind a value\r\nraw = listen\n" +
+		"ws-path = /socket#1\n\tsend-buffer = off\n"
+	cfg, _, err := resolveOptions(t, nil, nil, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []any{cfg.gateway.MaxMessage, cfg.raw, cfg.gateway.WSPaths, cfg.gateway.SendBuffer}
+	if diff := cmp.Diff([]any{16 << 10, "listen", []string{"/socket#1"}, -1}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEveryFaultOfTheLayersIsOneLine(t *testing.T) {
+	tests := []struct {
+		name      string
+		args, env []string
+		file      string
+		want      []string // a line each; FILE stands for the file's path
+	}{
+		{"unknown key", nil, nil, "\nmax_message = 1KiB", []string{
+			`FILE:2: unknown key "max_message": did you mean max-message?`}},
+		{"unknown key like no other", nil, nil, "colour = red", []string{
+			`FILE:1: unknown key "colour": see 'sluice serve --help', keys are flags without the dashes`}},
+		{"unknown variable", nil, []string{"SLUICE_LISTN=:1"}, "", []string{
+			`unknown variable SLUICE_LISTN: did you mean SLUICE_LISTEN?`}},
+		{"unknown variable like no other", nil, []string{"SLUICE_COLOUR=:1"}, "", []string{
+			`unknown variable SLUICE_COLOUR: unset it, or see 'sluice serve --help'`}},
+		{"not a setting", nil, nil, "raw: listen", []string{
+			`FILE:1: "raw: listen" is not a setting: write 'key = value'`}},
+		{"set twice", nil, nil, "raw = listen\nraw = off", []string{
+			`FILE:2: raw is set a second time, first by FILE:1: keep one`}},
+		{"nested file", nil, nil, "config = x", []string{
+			`FILE:1: a file cannot name another file: remove the key config`}},
+		{"no value", nil, nil, "raw =", []string{
+			`FILE:1: raw = : the value is empty: give one or leave the option out`}},
+		{"several at once", []string{"--max-message", "64KB", "--loops=0"}, []string{"SLUICE_RAW=yes"}, "ping-interval = 25", []string{
+			`SLUICE_RAW=yes: not known: give one of auto, publish, listen, off`,
+			`--max-message 64KB: not a size: give a whole number of bytes, or one with B, KiB, MiB or GiB, such as 64KiB`,
+			`--loops 0: not a count: give a whole number from 1 up, or auto`,
+			`FILE:1: ping-interval = 25: not a duration: give one with its unit, such as 500ms, 10s or 2m`}},
+		{"zero", []string{"--max-message=0", "--ping-interval=0", "--close-timeout=-1s", "--max-channels=x"}, nil, "", []string{
+			`--max-message 0: must be more than 0`,
+			`--max-channels x: not a count: give a whole number from 1 up`,
+			`--ping-interval 0: must be more than 0: to switch it off, say off`,
+			`--close-timeout -1s: must be more than 0`}},
+		{"empty in a list", []string{"--listen", ":1,,:2"}, nil, "", []string{
+			`--listen : the value is empty: give one or leave the option out`}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, opts, err := resolveOptions(t, tt.args, tt.env, tt.file)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			text := err.Error()
+			if path := opts.byName["config"].text; path != "" {
+				text = strings.ReplaceAll(text, path, "FILE")
+			}
+			got := strings.Split(text, "\n")
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// Kubernetes and Docker set these for a service that is called sluice.
+func TestServiceLinksOfAnOrchestratorAreNotMistakes(t *testing.T) {
+	_, _, err := resolveOptions(t, nil, []string{
+		"SLUICE_SERVICE_HOST=10.0.0.1", "SLUICE_SERVICE_PORT=80", "SLUICE_SERVICE_PORT_HTTP=80",
+		"SLUICE_PORT=tcp://10.0.0.1:80", "SLUICE_PORT_80_TCP=tcp://10.0.0.1:80", "SLUICE_PORT_80_TCP_PROTO=tcp",
+		"SLUICE_INTERNAL_SERVICE_HOST=10.0.0.1", "SLUICE_INTERNAL_PORT=tcp://10.0.0.1:80",
+	}, "")
+	if err != nil {
+		t.Error(err)
+	}
+	if _, _, err := resolveOptions(t, nil, []string{"SLUICE_PORT=8000"}, ""); err == nil {
+		t.Error("SLUICE_PORT=8000 was taken for a service link")
+	}
+}
+
+func TestDefaultsAreThoseOfTheGateway(t *testing.T) {
+	cfg, _, err := resolveOptions(t, nil, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := gateway.Config{
+		MaxHandshakes: gateway.DefaultMaxHandshakes, HandshakeTimeout: gateway.DefaultHandshakeTimeout,
+		MaxMessage: gateway.DefaultMaxMessage, MaxFragments: gateway.DefaultMaxFragments,
+		MaxChannels: gateway.DefaultMaxChannels, ChannelBuffer: gateway.DefaultChannelBuffer,
+		MaxPending: gateway.DefaultMaxPending, MaxBuffered: gateway.DefaultMaxBuffered,
+		PingInterval: gateway.DefaultPingInterval, PongTimeout: gateway.DefaultPongTimeout,
+		WriteTimeout: gateway.DefaultWriteTimeout, CloseTimeout: gateway.DefaultCloseTimeout,
+		SendBuffer: gateway.DefaultSendBuffer,
+	}
+	if diff := cmp.Diff(want, cfg.gateway); diff != "" {
+		t.Error(diff)
+	}
+	if err := cfg.gateway.Validate(); err != nil {
+		t.Error(err)
+	}
+}

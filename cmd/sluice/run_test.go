@@ -1,0 +1,187 @@
+package main
+
+import (
+	"encoding/json"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
+	empty := writeFile(t, "empty", " \n")
+	twoWords := writeFile(t, "two", "one two\n")
+	tests := []struct {
+		name string
+		env  []string
+		args string
+		want []string // without "sluice: "
+	}{
+		{"unknown flag", nil, "--max-mesage 1", []string{`unknown flag --max-mesage: did you mean --max-message?`}},
+		{"unknown flag of serve", nil, "serve --lisen=:1", []string{`unknown flag --lisen: did you mean --listen?`}},
+		{"unknown flag like no other", nil, "serve --colour", []string{`unknown flag --colour: see 'sluice serve --help'`}},
+		{"unknown shorthand", nil, "-x", []string{`unknown shorthand flag: 'x' in -x: see 'sluice --help'`}},
+		{"flag of another command", nil, "version --jsn", []string{`unknown flag --jsn: did you mean --json?`}},
+		{"bad boolean", nil, "version --json=perhaps", []string{`--json perhaps: invalid syntax: see 'sluice version --help'`}},
+		{"no value", nil, "--listen", []string{`--listen has no value: give one behind it: see 'sluice --help'`}},
+		{"unknown command", nil, "serv", []string{`unknown command "serv": did you mean serve?`}},
+		{"unknown command like no other", nil, "fly", []string{`unknown command "fly": see 'sluice --help'`}},
+		{"argument", nil, "serve now", []string{`unexpected argument "now": options are given as flags: see 'sluice serve --help'`}},
+		{"unknown variable", []string{"SLUICE_RAWW=off"}, "", []string{`unknown variable SLUICE_RAWW: did you mean SLUICE_RAW?`}},
+		{"no file", nil, "--config /no/such/file", []string{`--config /no/such/file: no such file or directory: give the path of a file of 'key = value' lines`}},
+		{"addresses", nil, "--listen 8000 --listen localhost: --internal-listen unix:", []string{
+			`--listen 8000: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path`,
+			`--listen localhost:: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path`,
+			`--internal-listen unix:: no path: give one, such as unix:/run/sluice.sock`}},
+		{"one address twice", nil, "--listen 127.0.0.1:9000", []string{
+			`--internal-listen 127.0.0.1:9000 is a --listen address too: give it a port of its own, or off`}},
+		{"internal listener within reach", nil, "--internal-listen :0", []string{
+			`--internal-listen :0 needs --api-key-file: others can reach it, and it publishes and profiles: give a key or 127.0.0.1`}},
+		{"empty key", nil, "--api-key-file " + empty, []string{
+			`--api-key-file ` + empty + `: the file is empty: put a key there, such as the output of 'openssl rand -hex 32'`}},
+		{"key of two words", []string{"SLUICE_API_KEY_FILE=" + twoWords}, "", []string{
+			`--api-key-file ` + twoWords + `: the key has white space or other characters that no header can carry: put one word of ASCII there (set by SLUICE_API_KEY_FILE)`}},
+		{"no key file", nil, "--api-key-file /no/such/file", []string{
+			`--api-key-file /no/such/file: no such file or directory: give a file with the key in one line`}},
+		{"what the gateway refuses, with the source", []string{"SLUICE_PONG_TIMEOUT=10ms"}, "--batch-window 2s", []string{
+			`--batch-window 2s is out of range: give 0 to 1s`,
+			`--pong-timeout 10ms is too short: time is checked once a second, give at least 1s (set by SLUICE_PONG_TIMEOUT)`}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			code, stdout, stderr := runOnce(tt.env, strings.Fields(tt.args)...)
+			if code != exitUsage {
+				t.Errorf("exit code %d, want %d", code, exitUsage)
+			}
+			if stdout != "" {
+				t.Errorf("stdout %q, want none", stdout)
+			}
+			want := "sluice: " + strings.Join(tt.want, "\nsluice: ") + "\n"
+			if stderr != want {
+				t.Errorf("stderr\n%swant\n%s", stderr, want)
+			}
+		})
+	}
+}
+
+func TestEveryBadOriginIsALineThatNamesItsFlag(t *testing.T) {
+	code, _, stderr := runOnce(nil, "--allowed-origins", "https://a.example/path,example.com")
+	lines := strings.Split(strings.TrimSpace(stderr), "\n")
+	if code != exitUsage || len(lines) != 2 {
+		t.Fatalf("exit code %d, stderr:\n%s", code, stderr)
+	}
+	for _, line := range lines {
+		if !strings.HasPrefix(line, "sluice: --allowed-origins: ") {
+			t.Errorf("line %q does not name its flag", line)
+		}
+	}
+}
+
+func TestPortInUseNamesTheAddress(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	addr := l.Addr().String()
+	for _, args := range [][]string{
+		{"--listen", addr, "--internal-listen", "off"},
+		{"--listen", "127.0.0.1:0", "--internal-listen", addr},
+	} {
+		code, _, stderr := runOnce(nil, args...)
+		want := "sluice: " + args[0] + " " + addr + ": the address is in use: stop the process that 'ss -ltnp' shows there or give another port\n"
+		if args[3] == addr {
+			want = strings.Replace(want, "--listen", "--internal-listen", 1)
+		}
+		if code != exitFailed || stderr != want {
+			t.Errorf("%v: exit code %d, stderr %q; want %d, %q", args, code, stderr, exitFailed, want)
+		}
+	}
+}
+
+func TestHelpNamesEveryOptionWithin80Columns(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"serve", "--help"}, {"help", "serve"}} {
+		code, help, stderr := runOnce(nil, args...)
+		if code != 0 || stderr != "" {
+			t.Fatalf("%v: exit code %d, stderr %q", args, code, stderr)
+		}
+		for line := range strings.Lines(help) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+				t.Errorf("%v: %d columns: %q", args, n, line)
+			}
+		}
+		for _, opt := range new(settings).options().list {
+			found := false
+			for line := range strings.Lines(help) {
+				fields := strings.Fields(line)
+				if len(fields) < 3 || fields[0] != "--"+opt.name {
+					continue
+				}
+				found = fields[2] == opt.env() && strings.HasSuffix(strings.TrimSpace(line), opt.fallback)
+			}
+			if !found {
+				t.Errorf("%v: no line with --%s, %s and %q", args, opt.name, opt.env(), opt.fallback)
+			}
+			if !strings.Contains(help, "\n"+opt.group+":\n") {
+				t.Errorf("%v: no group %s", args, opt.group)
+			}
+		}
+		if strings.Index(help, "Examples:") > strings.Index(help, "Listen:") {
+			t.Errorf("%v: the examples do not come first", args)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	code, stdout, stderr := runOnce(nil, "version", "--json")
+	var b build
+	if err := json.Unmarshal([]byte(stdout), &b); err != nil || code != 0 || stderr != "" {
+		t.Fatalf("exit code %d, stderr %q, JSON: %v", code, stderr, err)
+	}
+	if b.Version == "" || b.Go != runtime.Version() {
+		t.Errorf("version %q, Go %q", b.Version, b.Go)
+	}
+	if code, stdout, _ = runOnce(nil, "version"); code != 0 || !strings.HasPrefix(stdout, "sluice ") {
+		t.Errorf("exit code %d, stdout %q", code, stdout)
+	}
+	if code, stdout, _ = runOnce(nil, "--version"); code != 0 || stdout != "sluice version "+b.Version+"\n" {
+		t.Errorf("--version: exit code %d, stdout %q", code, stdout)
+	}
+}
+
+func TestShellCompletion(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if code, stdout, _ := runOnce(nil, "completion", shell); code != 0 || !strings.Contains(stdout, "sluice") {
+			t.Errorf("%s: exit code %d, %d bytes", shell, code, len(stdout))
+		}
+	}
+	if _, stdout, _ := runOnce(nil, "__complete", "serve", "--raw", ""); !strings.Contains(stdout, "publish\n") {
+		t.Errorf("--raw is completed with %q", stdout)
+	}
+}
+
+func TestLogFormat(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close() // a character device, as a terminal is
+	var pipe strings.Builder
+	if _, plain := newLogger(null, "info", "auto"); !plain {
+		t.Error("a terminal gets no plain text")
+	}
+	if _, plain := newLogger(null, "info", "json"); plain {
+		t.Error("json on a terminal is plain text")
+	}
+	for format, want := range map[string]string{"auto": `"msg":"hello"`, "json": `"msg":"hello"`, "text": "msg=hello"} {
+		pipe.Reset()
+		logger, plain := newLogger(&pipe, "warn", format)
+		logger.Info("silent")
+		logger.Warn("hello")
+		if plain || !strings.Contains(pipe.String(), want) || strings.Contains(pipe.String(), "silent") {
+			t.Errorf("%s: plain %v, %q", format, plain, pipe.String())
+		}
+	}
+}

@@ -1,0 +1,304 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// client is a WebSocket client of another make than the gateway.
+type client struct {
+	t    *testing.T
+	conn *websocket.Conn
+}
+
+func dial(t *testing.T, s *sluice, path string) client {
+	t.Helper()
+	return dialWith(t, websocket.DefaultDialer, "ws"+strings.TrimPrefix(s.url, "http")+path)
+}
+
+func dialWith(t *testing.T, d *websocket.Dialer, url string) client {
+	t.Helper()
+	conn, resp, err := d.Dial(url, nil)
+	if err != nil {
+		t.Fatalf("dial %s: %v (%+v)", url, err, resp)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return client{t, conn}
+}
+
+// join dials a channel and waits until what it sends comes back: from then on
+// it gets everything that is published.
+func join(t *testing.T, s *sluice, path, name string) client {
+	t.Helper()
+	c := dial(t, s, path)
+	c.send(websocket.TextMessage, "join "+name)
+	c.want(websocket.TextMessage, "join "+name)
+	return c
+}
+
+func (c client) send(kind int, text string) {
+	c.t.Helper()
+	if err := c.conn.WriteMessage(kind, []byte(text)); err != nil {
+		c.t.Fatalf("send %q: %v", text, err)
+	}
+}
+
+// want reads up to the message, over joins of others.
+func (c client) want(kind int, text string) {
+	c.t.Helper()
+	for {
+		k, p, err := c.conn.ReadMessage()
+		if err != nil {
+			c.t.Fatalf("waiting for %q: %v", text, err)
+		}
+		if k == kind && string(p) == text {
+			return
+		}
+		if !strings.HasPrefix(string(p), "join ") {
+			c.t.Fatalf("got %d %q, want %d %q", k, p, kind, text)
+		}
+	}
+}
+
+// wantClose reads the Close frame; the library answers it.
+func (c client) wantClose(code int) {
+	c.t.Helper()
+	for {
+		_, p, err := c.conn.ReadMessage()
+		if err == nil && strings.HasPrefix(string(p), "join ") {
+			continue
+		}
+		if !websocket.IsCloseError(err, code) {
+			c.t.Errorf("got %q, %v; want close code %d", p, err, code)
+		}
+		return
+	}
+}
+
+// post publishes through the internal listener.
+func post(t *testing.T, s *sluice, path, key, body string) (status int, answer map[string]any) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.internal+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		t.Errorf("POST %s: status %d, no JSON: %v", path, resp.StatusCode, err)
+	}
+	return resp.StatusCode, answer
+}
+
+func TestRealBinaryCarriesAChat(t *testing.T) {
+	s := start(t)
+	a := join(t, s, "/ws", "a")
+	b := join(t, s, "/", "b") // an upgrade on / is /ws
+	echo := dial(t, s, "/echo")
+
+	a.send(websocket.TextMessage, "hello, 世界")
+	a.want(websocket.TextMessage, "hello, 世界")
+	b.want(websocket.TextMessage, "hello, 世界")
+	b.send(websocket.BinaryMessage, "\x00\xff")
+	a.want(websocket.BinaryMessage, "\x00\xff")
+	b.want(websocket.BinaryMessage, "\x00\xff")
+
+	status, receipt := post(t, s, "/publish/lobby", "", "from a backend")
+	if status != http.StatusOK || receipt["subscribers"] != 2.0 {
+		t.Errorf("status %d, receipt %v; want 200 and 2 subscribers", status, receipt)
+	}
+	a.want(websocket.TextMessage, "from a backend")
+	b.want(websocket.TextMessage, "from a backend")
+
+	echo.send(websocket.TextMessage, "to myself") // the first it gets: nothing of the lobby reached it
+	echo.want(websocket.TextMessage, "to myself")
+
+	s.signal(syscall.SIGTERM)
+	for _, c := range []client{a, b, echo} {
+		c.wantClose(websocket.CloseGoingAway)
+	}
+	s.wantExit(0)
+	if r := s.log.wait(t, "stopping"); r["reason"] != "terminated" {
+		t.Errorf("stopping for %q, want terminated", r["reason"])
+	}
+}
+
+func TestStartIsToldInTwoRecords(t *testing.T) {
+	s := start(t, "--max-connections", "100", "--loops", "2", "--max-message", "32KiB")
+	ready, limits := s.log.wait(t, "ready"), s.log.wait(t, "limits")
+	if ready["raw"] != "publish" {
+		t.Errorf("ready: raw = %v, want publish", ready["raw"])
+	}
+	for key, want := range map[string]any{
+		"connections": 100.0, "loops": 2.0, "message": "32KiB", "channel_buffer": "256KiB", "max_buffered": "512MiB",
+	} {
+		if limits[key] != want {
+			t.Errorf("limits: %s = %v, want %v", key, limits[key], want)
+		}
+	}
+	if because, _ := limits["because"].(string); !strings.HasPrefix(because, "--max-connections, descriptor limit ") {
+		t.Errorf("limits: because = %q", because)
+	}
+	s.stop()
+}
+
+// A client that does not answer its Close frame holds up the shutdown.
+func silentClient(t *testing.T, s *sluice) {
+	t.Helper()
+	dial(t, s, "/ws")
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	s := start(t, "--close-timeout", "10m", "--shutdown-timeout", "10m")
+	silentClient(t, s)
+	s.signal(syscall.SIGINT)
+	s.log.wait(t, "stopping")
+	s.signal(syscall.SIGTERM)
+	s.wantExit(exitFailed)
+	if text := s.log.String(); !strings.HasSuffix(text, "sluice: terminated again: stopping without waiting for clients\n") {
+		t.Errorf("stderr ends in %q", text)
+	}
+}
+
+func TestShutdownThatTakesTooLongIsForced(t *testing.T) {
+	s := start(t, "--close-timeout", "10m", "--shutdown-timeout", "100ms")
+	silentClient(t, s)
+	s.signal(syscall.SIGTERM)
+	s.wantExit(exitFailed)
+	s.log.wait(t, "stopped by force: connections were left")
+}
+
+func TestRunLeavesNothingBehind(t *testing.T) {
+	s := startHere(t, "serve")
+	c := join(t, s, "/ws/news%2Fsport", "c")
+	s.signal(os.Interrupt)
+	c.wantClose(websocket.CloseGoingAway)
+	s.wantExit(0) // goroutines are counted at the end of all tests
+}
+
+func TestListenersWithinReachOnlyLetListen(t *testing.T) {
+	s := startHere(t, "--listen", "0.0.0.0:0")
+	if !strings.HasPrefix(s.url, "http://localhost:") {
+		t.Errorf("URL %s, want one with localhost", s.url)
+	}
+	c := dial(t, s, "/ws")
+	c.send(websocket.TextMessage, "x")
+	c.wantClose(websocket.ClosePolicyViolation)
+	s.stop()
+
+	s = startHere(t, "--listen", "0.0.0.0:0", "--raw", "publish")
+	join(t, s, "/ws", "a").conn.Close()
+	s.stop()
+}
+
+func TestInternalListenerCanBeOff(t *testing.T) {
+	s := startHere(t, "--internal-listen", "off")
+	if s.internal != "off" {
+		t.Errorf("internal %q, want off", s.internal)
+	}
+	s.stop()
+}
+
+func TestInternalListenerDemandsItsKey(t *testing.T) {
+	s := startHere(t, "--internal-listen", "0.0.0.0:0", "--api-key-file", writeFile(t, "key", "\n sesame \n"))
+	if status, _ := post(t, s, "/publish/lobby", "", "x"); status != http.StatusUnauthorized {
+		t.Errorf("without the key: status %d, want 401", status)
+	}
+	if status, _ := post(t, s, "/publish/lobby", "sesame", "x"); status != http.StatusOK {
+		t.Errorf("with the key: status %d, want 200", status)
+	}
+	s.stop()
+}
+
+func TestUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	stale.Close()
+
+	s := start(t, "--listen", "unix:"+path)
+	if s.url != "unix:"+path {
+		t.Errorf("URL %q", s.url)
+	}
+	dialer := &websocket.Dialer{NetDial: func(string, string) (net.Conn, error) { return net.Dial("unix", path) }}
+	c := dialWith(t, dialer, "ws://localhost/ws")
+	c.send(websocket.TextMessage, "over a socket file")
+	c.want(websocket.TextMessage, "over a socket file")
+
+	code, _, stderr := runOnce(nil, "--listen", "unix:"+path, "--internal-listen", "off")
+	want := "sluice: --listen unix:" + path + ": the socket is in use by another process: stop it or give another path\n"
+	if code != exitFailed || stderr != want {
+		t.Errorf("a second one: exit code %d, stderr %q; want %d, %q", code, stderr, exitFailed, want)
+	}
+
+	s.signal(syscall.SIGTERM)
+	c.wantClose(websocket.CloseGoingAway)
+	s.wantExit(0)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket file is left behind: %v", err)
+	}
+}
+
+func TestFilesThatAreNoSocketsAreLeftAlone(t *testing.T) {
+	path := writeFile(t, "precious", "data")
+	code, _, stderr := runOnce(nil, "--listen", "unix:"+path, "--internal-listen", "off")
+	if code != exitFailed || !strings.HasSuffix(stderr, "the path exists and is no socket: remove it or give another path\n") {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != "data" {
+		t.Errorf("the file is now %q, %v", data, err)
+	}
+}
+
+func TestURLsToClick(t *testing.T) {
+	for _, tt := range []struct{ ip, want string }{
+		{"127.0.0.1", "http://127.0.0.1:8000/"},
+		{"192.0.2.1", "http://192.0.2.1:8000/"},
+		{"0.0.0.0", "http://localhost:8000/"},
+		{"::", "http://localhost:8000/"},
+		{"::1", "http://[::1]:8000/"},
+	} {
+		if got := clickable(&net.TCPAddr{IP: net.ParseIP(tt.ip), Port: 8000}); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.ip, got, tt.want)
+		}
+	}
+}
+
+func TestEndpointsKnowWhoCanReachThem(t *testing.T) {
+	for text, local := range map[string]bool{
+		"127.0.0.1:1": true, "127.9.9.9:1": true, "[::1]:1": true, "localhost:1": true, "unix:/s": true,
+		":1": false, "0.0.0.0:1": false, "[::]:1": false, "192.0.2.1:1": false, "[::ffff:127.0.0.1]:1": true,
+	} {
+		e, err := parseEndpoint("listen", text)
+		if err != nil || e.local != local {
+			t.Errorf("%s: local %v, %v; want %v", text, e.local, err, local)
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The kinds of option. Each method adds one to the group that was begun last;
+// fallback is the default in the words a user would write.
+
+// adder adds options to one group.
+type adder struct {
+	opts  *options
+	group string
+}
+
+// in begins a group.
+func (o *options) in(group string) adder { return adder{o, group} }
+
+func (a adder) add(opt *option) {
+	opt.group = a.group
+	a.opts.list = append(a.opts.list, opt)
+	a.opts.byName[opt.name] = opt
+}
+
+// text is any string.
+func (a adder) text(p *string, name, meta, fallback, usage string) {
+	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage,
+		parse: func(s string) error { *p = s; return nil }})
+}
+
+// texts is a list of strings.
+func (a adder) texts(p *[]string, name, meta, fallback, usage string) {
+	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage, repeatable: true,
+		parse: func(s string) error { *p = append(*p, s); return nil }})
+}
+
+// word is one of a few words.
+func (a adder) word(p *string, name, fallback, usage string, words ...string) {
+	a.add(&option{name: name, meta: "WORD", fallback: fallback, usage: usage, choices: words,
+		parse: func(s string) error {
+			if !slices.Contains(words, s) {
+				return fmt.Errorf("not known: give one of %s", strings.Join(words, ", "))
+			}
+			*p = s
+			return nil
+		}})
+}
+
+// count is a whole number of things, at least one; special, where not empty, is
+// a word that stands for zero: the gateway chooses.
+func (a adder) count(p *int, name, fallback, special, usage string) {
+	a.add(&option{name: name, meta: "N", fallback: fallback, usage: usage,
+		parse: func(s string) error {
+			if special != "" && s == special {
+				*p = 0
+				return nil
+			}
+			n, err := strconv.Atoi(s)
+			if err != nil || n < 1 {
+				return errors.New("not a count: give a whole number from 1 up" + orWord(special))
+			}
+			*p = n
+			return nil
+		}})
+}
+
+// size is a number of bytes; off says that "off" is possible, for which the
+// gateway has a negative number.
+func (a adder) size(p *int, name, fallback string, off bool, usage string) {
+	a.add(&option{name: name, meta: "SIZE", fallback: fallback, usage: usage,
+		parse: func(s string) error {
+			if off && s == "off" {
+				*p = -1
+				return nil
+			}
+			n, err := parseSize(s)
+			if err == nil && n == 0 {
+				err = errors.New("must be more than 0" + offAdvice(off))
+			}
+			*p = n
+			return err
+		}})
+}
+
+// What a duration's zero means on the command line. In gateway.Config zero
+// is the default, so it must not get there by accident.
+type zero int
+
+const (
+	zeroRefused zero = iota
+	zeroAllowed      // 0 is a value like any other
+	zeroIsOff        // "off" is possible; the gateway has a negative duration for it
+)
+
+// duration is a time.Duration.
+func (a adder) duration(p *time.Duration, name, fallback string, z zero, usage string) {
+	a.add(&option{name: name, meta: "TIME", fallback: fallback, usage: usage,
+		parse: func(s string) error {
+			if z == zeroIsOff && s == "off" {
+				*p = -1
+				return nil
+			}
+			d, err := time.ParseDuration(s)
+			switch {
+			case err != nil:
+				return errors.New("not a duration: give one with its unit, such as 500ms, 10s or 2m")
+			case d < 0, d == 0 && z != zeroAllowed:
+				return errors.New("must be more than 0" + offAdvice(z == zeroIsOff))
+			}
+			*p = d
+			return nil
+		}})
+}
+
+func orWord(special string) string {
+	if special == "" {
+		return ""
+	}
+	return ", or " + special
+}
+
+func offAdvice(possible bool) string {
+	if !possible {
+		return ""
+	}
+	return ": to switch it off, say off"
+}
+
+// sizeUnits are the units of sizes, greatest first; a plain number is bytes.
+var sizeUnits = []struct {
+	name  string
+	bytes int
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+// parseSize reads "64KiB".
+func parseSize(s string) (int, error) {
+	digits, unit := s, 1
+	for _, u := range sizeUnits {
+		if rest, ok := strings.CutSuffix(s, u.name); ok {
+			digits, unit = strings.TrimSpace(rest), u.bytes
+			break
+		}
+	}
+	n, err := strconv.ParseUint(digits, 10, 63)
+	if err != nil || n > uint64(math.MaxInt/unit) {
+		return 0, errors.New("not a size: give a whole number of bytes, or one with B, KiB, MiB or GiB, such as 64KiB")
+	}
+	return int(n) * unit, nil
+}
+
+// formatSize writes a size in the greatest unit that leaves a whole number.
+func formatSize(bytes int) string {
+	for _, u := range sizeUnits {
+		if bytes >= u.bytes && bytes%u.bytes == 0 {
+			return strconv.Itoa(bytes/u.bytes) + u.name
+		}
+	}
+	return strconv.Itoa(bytes) + "B"
+}
+
+// formatCount writes a number with its thousands set apart.
+func formatCount(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// bareError strips the operation and the path from a file error, for lines that
+// name the path already.
+func bareError(err error) error {
+	var path *fs.PathError
+	var sys *os.SyscallError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	if errors.As(err, &sys) {
+		err = sys.Err
+	}
+	return err
+}
+
+// nearest gives the known word that word was most likely meant to be, or "".
+func nearest(word string, known []string) string {
+	best, least := "", max(2, len(word)/4)+1
+	for _, k := range known {
+		if d := editDistance(word, k); d < least {
+			best, least = k, d
+		}
+	}
+	return best
+}
+
+// editDistance is Levenshtein's: how many bytes must be put in, taken out or
+// replaced to make b of a.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			d := diagonal
+			if a[i] != b[j] {
+				d = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], d
+		}
+	}
+	return row[len(b)]
+}

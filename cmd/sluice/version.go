@@ -1,0 +1,103 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by a release build: -ldflags "-X main.version=v1.2.3".
+var version string
+
+// build is what `sluice version --json` prints.
+type build struct {
+	Version  string            `json:"version"`
+	Commit   string            `json:"commit"`   // empty outside a repository
+	Modified bool              `json:"modified"` // built from a changed tree
+	Go       string            `json:"go"`
+	Platform string            `json:"platform"`
+	Tags     []string          `json:"tags"`
+	Modules  map[string]string `json:"modules"`
+}
+
+// toldModules are the modules whose version matters in a report of a fault.
+var toldModules = []string{"github.com/gobwas/ws", "github.com/mailru/easygo"}
+
+func readBuild() build {
+	b := build{
+		Version:  version,
+		Go:       runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Tags:     []string{},
+		Modules:  map[string]string{},
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		b.Version = cmp.Or(b.Version, "unknown")
+		return b
+	}
+	b.Version = cmp.Or(b.Version, info.Main.Version, "unknown")
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
+		case "-tags":
+			b.Tags = strings.Split(s.Value, ",")
+		}
+	}
+	for _, path := range toldModules {
+		for _, m := range info.Deps {
+			if m.Path == path {
+				if m.Replace != nil {
+					m = m.Replace
+				}
+				b.Modules[path] = m.Version
+			}
+		}
+	}
+	return b
+}
+
+func (b build) print(w io.Writer) {
+	fmt.Fprintf(w, "sluice %s\n", b.Version)
+	commit := cmp.Or(b.Commit, "unknown")
+	if b.Modified {
+		commit += " and changes"
+	}
+	fmt.Fprintf(w, "commit    %s\n", commit)
+	fmt.Fprintf(w, "go        %s %s\n", b.Go, b.Platform)
+	for _, path := range toldModules {
+		fmt.Fprintf(w, "%-9s %s %s\n", "module", path, cmp.Or(b.Modules[path], "unknown"))
+	}
+	if len(b.Tags) > 0 {
+		fmt.Fprintf(w, "tags      %s\n", strings.Join(b.Tags, ","))
+	}
+}
+
+func newVersionCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Say which sluice this is and what it was built from",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !asJSON {
+				readBuild().print(cmd.OutOrStdout())
+				return nil
+			}
+			out := json.NewEncoder(cmd.OutOrStdout())
+			out.SetIndent("", "  ")
+			return out.Encode(readBuild())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return cmd
+}

@@ -1,0 +1,65 @@
+// Package gateway holds very many WebSocket connections in little memory and
+// sends what is published into a channel to everyone who is subscribed to it.
+//
+// A program embeds it with [New], [Server.Serve], [Server.Publish] and
+// [Server.Shutdown]; Config.OnMessage sees what clients send. cmd/sluice is such a
+// program.
+//
+// # Goroutines
+//
+//	acceptor    one for each Serve: accepts, and deals with a request head that
+//	            is there at once (accept.go, upgrade.go)
+//	greeting    one for each connection whose head is not there yet, or that is
+//	            refused; at most MaxHandshakes (stage.go)
+//	net/http    whatever is no upgrade, one request a connection (web.go), and
+//	            the internal listener (internal.go)
+//	loop        one for each of Loops, the poller's own: owns connections, their
+//	            subscriptions and their buffers, without a lock (loop.go)
+//	time        one: ticks the loops once a second (server.go)
+//
+// What crosses between them is a message through a loop's inbox (inbox.go), or
+// bytes of a channel's log below its atomic head. Nothing else does.
+//
+// # The life of a broadcast
+//
+//  1. A client's bytes are ready: conn.Ready reads once into the loop's scratch,
+//     package frame takes messages out of it in place (conn_read.go), and the
+//     raw protocol publishes each (raw.go). An HTTP publish begins here (publish.go).
+//  2. The engine gives the publication its offset: it is encoded once and
+//     appended to the channel's log (package channel). A full log refuses: the
+//     message is parked with its connection, which is not read until there is room.
+//  3. The append notifies every loop with subscribers, once however often it
+//     happens before the loop gets to it (group.Notify).
+//  4. In its next turn the loop sweeps the group of subscribers (group.go):
+//     each is sent what lies between its position and the log's head, in one
+//     write, straight from the log. After so many writes the sweep pauses for events.
+//  5. A socket that refuses bytes blocks its connection: sweeps pass it by until
+//     the poller says that it is writable; then it gets all it missed in one
+//     longer write. Bytes of its own (a pong, the rest of a cut frame) and the log's go
+//     out together, through the loop's cork (conn_write.go).
+//  6. At the end of a sweep the group publishes the position below which all
+//     its subscribers are served; the log frees what lies below the lowest of these, and
+//     publishers that wait are told. Where a full log is held back, whoever's
+//     socket still refuses is closed with 1013.
+//
+// # Glossary
+//
+//	loop          an event loop: a goroutine with the connections it owns
+//	turn          one run of what a loop has put off: inbox, deadlines, sweeps, closing
+//	connection    a client's WebSocket (conn)
+//	channel       a named order of publications
+//	publication   one message published into a channel
+//	log           the wire-ready bytes of a channel's publications in one format
+//	position      where a subscriber stands in a log, in bytes ever appended
+//	group         a loop's subscribers of one log
+//	sweep         one pass over a group, sending to each what is due
+//	blocked       of a connection: its socket refused bytes
+//	parked        of a message: it waits for room in its channel's log
+//	pressed       of a group: told to let go of positions that hold a log back
+//	epoch, offset the life of a channel's order, and the place of a publication in it
+//	engine        where publications get their order and their history
+//	node          one process
+//
+// The package does not know flags, files and signals (cmd/sluice does), system
+// calls (poller does), or how bytes become frames (frame does).
+package gateway
