@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"math"
@@ -85,7 +86,7 @@ type loop struct {
 func newLoop(s *Server, index int) (*loop, error) {
 	l := &loop{
 		server: s, index: index, cfg: &s.cfg, log: s.cfg.Logger,
-		debug:  s.cfg.Logger.Enabled(nil, slog.LevelDebug), //nolint:staticcheck // handlers ignore the context here
+		debug:  s.cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
 		engine: s.engine, space: s.space,
 		limits:   frame.Limits{MessageBytesMax: s.cfg.MaxMessage, FragmentsMax: s.cfg.MaxFragments},
 		groups:   make(map[groupKey]*group),
