@@ -26,14 +26,13 @@ func (s *Server) Serve(l net.Listener) error {
 		return err
 	}
 	door := &door{
-		server:   s,
-		listen:   s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && !onlyLocal(l.Addr()),
-		deadline: s.cfg.HandshakeTimeout,
+		server: s,
+		listen: s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && !onlyLocal(l.Addr()),
 	}
-	if sc, ok := l.(syscall.Conn); ok && poller.SetDeferAccept(sc) == nil {
-		// Whoever is accepted without having sent anything has waited a second.
-		door.deadline = max(door.deadline-time.Second, time.Second)
+	if sc, ok := l.(syscall.Conn); ok {
+		door.defers = poller.SetDeferAccept(sc) == nil
 	}
+	_, door.inherits = l.(*net.TCPListener)
 	spare := openSpare()
 	defer func() { spare.Close() }() // ignored: the file is /dev/null
 	for {
@@ -50,13 +49,7 @@ func (s *Server) Serve(l net.Listener) error {
 			// answered instead of waiting in the kernel's queue.
 			s.stats.descriptors.Add(1)
 			spare.Close() // ignored: see above
-			if c, err := l.Accept(); err == nil {
-				c.Write(rejectDescriptors.Append(nil)) // ignored: the client may be gone
-				c.Close()                              // ignored: likewise
-				s.stats.refused(rejectDescriptors.Reason)
-			} else if closedByUs(err) {
-				return ErrServerClosed
-			}
+			s.turnAway(l)
 			spare = openSpare()
 			s.pause()
 		default:
@@ -64,6 +57,27 @@ func (s *Server) Serve(l net.Listener) error {
 			s.pause()
 		}
 	}
+}
+
+// turnAway answers one client for whom there is no descriptor beyond the spare
+// one. Perhaps nobody waits: the kernel reports the lack before it looks.
+func (s *Server) turnAway(l net.Listener) {
+	if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok {
+		d.SetDeadline(time.Now().Add(acceptPause)) // ignored: the listener was closed then
+		defer d.SetDeadline(time.Time{})
+	}
+	c, err := l.Accept()
+	if err != nil {
+		return
+	}
+	if sc, ok := c.(syscall.Conn); ok {
+		buf := headPool.Get().(*[]byte)
+		poller.ReadReady(sc, *buf) // ignored: closing with unread bytes would reset the answer away
+		headPool.Put(buf)
+	}
+	c.Write(rejectDescriptors.Append(nil)) // ignored: the client may be gone
+	c.Close()                              // ignored: likewise
+	s.stats.refused(rejectDescriptors.Reason)
 }
 
 func (s *Server) pause() {

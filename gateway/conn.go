@@ -63,9 +63,9 @@ const (
 	bitGone
 	// bitPeerClosed: the client's Close frame has come.
 	bitPeerClosed
-	// bitHungUp: the connection is gone in both directions; it lives on only for
-	// a message that is parked.
-	bitHungUp
+	// bitMuted: the socket takes nothing any more, for good. The connection lives
+	// on for what the peer has sent before.
+	bitMuted
 )
 
 // conn is one WebSocket connection. It belongs to its loop.
@@ -178,6 +178,13 @@ func (c *conn) Ready(ev poller.Events) {
 // anything was done to it: the poller's interest, the memory accounts, and steps
 // of closing that have become due.
 func (c *conn) settle() {
+	c.adjust()
+	if c.loop.held > c.loop.heldMax {
+		c.loop.shedWorst()
+	}
+}
+
+func (c *conn) adjust() {
 	for c.resumable() {
 		c.resume()
 	}
@@ -192,14 +199,14 @@ func (c *conn) settle() {
 	if c.has(bitBlocked) {
 		want |= poller.Writable
 	}
-	if want != c.Interest() && c.registered() {
+	if want != c.Interest() && c.Active() {
 		if err := c.loop.poller.Mod(&c.Desc, want); err != nil {
 			c.loop.log.Error("connection closed: cannot watch its descriptor", "conn", c.id, "error", err)
 			c.kill(reasonInternal)
 			return
 		}
 	}
-	c.account()
+	c.recount()
 }
 
 // reads tells whether the connection's bytes are wanted at present.
@@ -218,19 +225,7 @@ func (c *conn) resumable() bool {
 	return c.phase == phaseOpen && !c.has(bitParked) && c.in != nil && c.in.buf != nil && c.pending() <= pendingReadMax
 }
 
-// registered tells whether the poller watches the descriptor. A peer that hung
-// up while its last message is parked is not watched: the kernel would report
-// the hangup at every turn.
-func (c *conn) registered() bool { return !c.has(bitHungUp) }
-
-// account brings loop.held up to date, and sheds when the loop holds too much.
-func (c *conn) account() {
-	c.recount()
-	if c.loop.held > c.loop.heldMax {
-		c.loop.shedWorst()
-	}
-}
-
+// recount brings loop.held up to date.
 func (c *conn) recount() {
 	n := 0
 	if c.in != nil {
@@ -350,7 +345,7 @@ func (c *conn) block() {
 // mark tells the connection's subscriptions whether a sweep may write to it
 // directly, without a look at the record.
 func (c *conn) mark() {
-	direct := c.bits&(bitBlocked|bitNoEcho|bitHungUp) == 0 && c.out == nil && c.more == nil && c.phase == phaseOpen
+	direct := c.bits&(bitBlocked|bitNoEcho|bitMuted) == 0 && c.out == nil && c.more == nil && c.phase == phaseOpen
 	for i := range c.refs() {
 		r := c.ref(i)
 		s := &r.group.subs[r.index]

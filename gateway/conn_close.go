@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"time"
+
 	"sluice/gateway/frame"
 	"sluice/poller"
 
@@ -30,13 +32,12 @@ func (c *conn) closeWith(why reason, code ws.StatusCode) {
 		c.phase = phaseClosing
 		c.since = l.now + max(seconds(l.cfg.CloseTimeout), 1)
 		l.wakeAt(c, c.since)
-		if c.has(bitParked) {
-			l.inCore = true
-			c.sub.group.Log().Channel().Forget(c)
-			l.inCore = false
-			c.bits &^= bitParked
+		c.unpark()
+		if reasons[why].waits && c.in != nil {
+			c.in.buf, c.in.payload, c.in.rest = nil, nil, nil // the client's Close frame may come behind half a frame
+		} else {
+			c.dropInput()
 		}
-		c.dropInput()
 	case c.phase == phaseClosing && reasons[why].cut && !reasons[c.reason].cut:
 	default:
 		return
@@ -57,7 +58,7 @@ func (c *conn) closeWith(why reason, code ws.StatusCode) {
 func (c *conn) queueClose() {
 	c.loop.leaveAll(c)
 	c.phase = phaseClosed
-	if c.code != 0 && !c.has(bitGone) {
+	if c.code != 0 && !c.has(bitGone) && !c.has(bitMuted) {
 		o := c.output()
 		o.pong = o.pong[:0]
 		o.buf = frame.AppendClose(o.buf, c.code, reasons[c.reason].text)
@@ -82,11 +83,11 @@ func (c *conn) advanceClose() {
 	if c.phase != phaseClosed || c.pending() > 0 { // phaseDead included
 		return
 	}
-	if c.has(bitGone) {
+	if c.has(bitGone) || c.has(bitMuted) {
 		c.die()
 		return
 	}
-	if reasons[c.reason].lost || c.has(bitPeerClosed) {
+	if !reasons[c.reason].waits || c.has(bitPeerClosed) {
 		c.shut()
 	}
 }
@@ -112,12 +113,18 @@ func (c *conn) closeTimedOut() {
 		// It did not take in time what was published before: it is told that it
 		// lost something, should it take anything at all.
 		c.close(reasonWriteTimeout)
-		c.since = c.loop.now + 1
-		c.loop.wakeAt(c, c.since)
+		if c.phase != phaseDead {
+			c.since = c.loop.now + 1
+			c.loop.wakeAt(c, c.since)
+		}
 		c.settle()
 	case c.phase == phaseClosed && c.pending() == 0:
 		c.shut()
 		c.settle()
+	case c.phase == phaseDraining:
+		// Not a reset: the kernel may still be on its way with the last bytes.
+		poller.SetUserTimeout(c.FD(), max(c.loop.cfg.CloseTimeout, time.Second)) // ignored: not TCP, or gone
+		c.die()
 	default:
 		c.abort()
 	}
@@ -152,12 +159,7 @@ func (c *conn) die() {
 	if c.phase == phaseDead {
 		return
 	}
-	if c.has(bitParked) {
-		l.inCore = true
-		c.sub.group.Log().Channel().Forget(c)
-		l.inCore = false
-		c.bits &^= bitParked
-	}
+	c.unpark()
 	c.phase = phaseDead
 	l.leaveAll(c)
 	c.unblock()
@@ -173,6 +175,14 @@ func (c *conn) die() {
 	c.logClose()
 	l.dead = append(l.dead, c)
 	l.poller.Wake()
+}
+
+// unpark gives up a parked message.
+func (c *conn) unpark() {
+	if c.has(bitParked) {
+		c.sub.group.Log().Channel().Forget(c)
+		c.bits &^= bitParked
+	}
 }
 
 // closeFD gives the descriptor back.

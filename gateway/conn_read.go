@@ -14,9 +14,6 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// inputKeep is the largest buffer that is kept for the next connection.
-const inputKeep = 8 << 10
-
 // read reads once and processes what came. hangup: the kernel says that nothing
 // more will come.
 func (c *conn) read(hangup bool) {
@@ -50,17 +47,17 @@ func (c *conn) read(hangup bool) {
 	}
 }
 
-// hangUp deals with a peer that is gone while its bytes are not read: what it
-// sent and we have read is still processed, when its turn comes.
+// hangUp deals with a peer that is gone in both directions while its bytes are
+// not read. What it sent before is processed when its turn comes.
 func (c *conn) hangUp() {
-	if !c.has(bitParked) {
+	if c.phase != phaseOpen || c.has(bitGone) {
 		c.kill(reasonReset)
 		return
 	}
-	c.bits |= bitGone | bitHungUp
-	c.unblock()
-	c.mark()
-	c.loop.poller.Del(&c.Desc) // its failure is ignored; without it the hangup would be reported at every turn
+	c.broken()
+	if c.has(bitParked) {
+		c.loop.poller.Del(&c.Desc) // its failure is ignored; without it the hangup would be reported at every turn
+	}
 }
 
 // eof deals with the peer's FIN: everything before it has been processed.
@@ -74,15 +71,16 @@ func (c *conn) eof() {
 	}
 }
 
-// feed processes bytes from the client. It is where a panic is that of one
-// connection: nothing in here holds a lock but calls into the core, which are
-// marked.
+// feed processes bytes from the client. A panic while they are taken apart, or in
+// the hook that looks at a message, is that connection's own: nothing is locked
+// and no table is half changed then. Any other ends the process.
 func (c *conn) feed(p []byte) {
 	defer func() {
-		if c.loop.inCore {
-			return // not this connection's panic: let it end the process
+		if !c.loop.inStep {
+			return
 		}
 		if r := recover(); r != nil {
+			c.loop.inStep = false
 			c.panicked(r)
 		}
 	}()
@@ -113,12 +111,14 @@ func (c *conn) parse(p []byte) {
 			ok  bool
 			err error
 		)
+		l.inStep = true
 		if c.in == nil {
 			m, n, ok, err = frame.Whole(p, &l.limits)
 		}
 		if !ok && err == nil {
 			m, n, ok, err = frame.Next(&c.input().frame, p, &l.limits)
 		}
+		l.inStep = false
 		if err != nil {
 			c.close(reasonFor(err))
 			break
@@ -128,8 +128,11 @@ func (c *conn) parse(p []byte) {
 			break
 		}
 		if !c.handle(m, p) {
-			break
+			break // put off, with p
 		}
+	}
+	if c.phase > phaseOpen && c.phase < phaseDead {
+		c.feedClosing(p)
 	}
 	c.restInput()
 	if !c.has(bitBlocked) && c.out != nil {
@@ -149,6 +152,9 @@ func (c *conn) handle(m frame.Message, rest []byte) bool {
 		c.peerClosed(m.Payload)
 	default:
 		l.stats.messages.Add(1)
+		if l.debug {
+			l.log.LogAttrs(context.Background(), slog.LevelDebug, "message received", slog.Uint64("conn", c.id), slog.Int("bytes", len(m.Payload)))
+		}
 		return c.message(m, rest)
 	}
 	return true
@@ -166,7 +172,7 @@ func (c *conn) peerClosed(payload []byte) {
 // feedClosing looks for the client's Close frame among bytes that came after it
 // was decided that the connection ends; everything else is thrown away.
 func (c *conn) feedClosing(p []byte) {
-	if c.phase == phaseDraining || reasons[c.reason].lost || c.has(bitPeerClosed) {
+	if c.phase >= phaseDraining || !reasons[c.reason].waits || c.has(bitPeerClosed) {
 		return
 	}
 	l := c.loop
@@ -209,12 +215,14 @@ func (c *conn) resume() {
 	in.buf, in.payload, in.rest = nil, nil, nil
 	c.bits &^= bitParked
 	c.heard = l.now // the silence was ours
-	if op != ws.OpContinuation && !c.message(frame.Message{Op: op, Payload: payload}, rest) {
+	if op != ws.OpContinuation && !c.offer(c.sub.group.Log().Channel(), frame.Message{Op: op, Payload: payload}, rest) {
 		return
 	}
 	c.feed(rest)
-	if c.has(bitGone) && !c.has(bitParked) && c.phase == phaseOpen {
-		c.close(reasonClientGone)
+	// A peer that hung up meanwhile is not watched any more: what the kernel has of
+	// it is read now.
+	for !c.Active() && c.phase == phaseOpen && c.reads() {
+		c.read(true)
 	}
 }
 
@@ -244,8 +252,8 @@ func (c *conn) dropInput() {
 		return
 	}
 	c.in = nil
-	if in.frame.Held() <= inputKeep && len(l.inputs) < 64 {
-		in.frame.Reset()
+	if len(l.inputs) < 64 {
+		in.frame.Reset() // lets a large buffer go
 		in.buf, in.payload, in.rest = nil, nil, nil
 		l.inputs = append(l.inputs, in)
 	}
@@ -270,15 +278,14 @@ func reasonFor(err error) reason {
 }
 
 // publish publishes a client's message. false: it waits for room.
-func (c *conn) publish(ch *channel.Channel, p *channel.Publication) (ok bool) {
+func (c *conn) publish(ch *channel.Channel, p channel.Publication) (ok bool) {
 	l := c.loop
-	l.inCore = true
-	receipt, err := l.engine.Publish(ch.Name(), ch, p, &l.encode, c)
-	l.inCore = false
+	l.sending = p
+	_, err := l.engine.Publish(ch.Name(), ch, &l.sending, &l.encode, c) // raw clients get no receipt
+	l.sending.Payload = nil                                             // may lie in a buffer that is let go
 	switch {
 	case err == nil:
 		l.stats.publications.Add(1)
-		_ = receipt // raw clients are not told
 		return true
 	case errors.Is(err, channel.ErrFull):
 		l.stats.pushBacks.Add(1)

@@ -28,6 +28,20 @@ const outboxKeep = 4 << 10
 func (o *outbox) size() int   { return cap(o.buf) + cap(o.pong) }
 func (o *outbox) empty() bool { return o.sent == len(o.buf) && len(o.pong) == 0 }
 
+// reserve makes room for n bytes: what was sent goes first, before the buffer
+// grows.
+func (o *outbox) reserve(n int) {
+	if o.sent > 0 && len(o.buf)+n > cap(o.buf) {
+		o.buf = o.buf[:copy(o.buf, o.buf[o.sent:])]
+		o.sent = 0
+	}
+}
+
+func (o *outbox) add(a, b []byte) {
+	o.reserve(len(a) + len(b))
+	o.buf = append(append(o.buf, a...), b...)
+}
+
 // segment is a run of one log's bytes in the cork buffer.
 type segment struct {
 	ref  *ref
@@ -76,14 +90,15 @@ func (c *conn) dropOutput() {
 // reply queues a frame of the connection's own. The caller flushes when the
 // turn's replies are together.
 func (c *conn) reply(op ws.OpCode, payload []byte) {
-	if c.phase >= phaseClosed {
-		return // a Close frame is the last
+	if c.phase >= phaseClosed || c.has(bitMuted) {
+		return // a Close frame is the last; or nobody is there to read
 	}
 	o := c.output()
 	if op == ws.OpPong && c.has(bitBlocked) {
 		o.pong = frame.Append(o.pong[:0], op, payload)
 		return
 	}
+	o.reserve(frame.HeaderLen(len(payload)) + len(payload))
 	o.buf = frame.Append(o.buf, op, payload)
 	if c.pending() > c.loop.cfg.MaxPending {
 		c.close(reasonPendingFull)
@@ -107,7 +122,7 @@ func (c *conn) write() (writes int) {
 	if c.phase >= phaseDraining {
 		return 0
 	}
-	if c.has(bitHungUp) {
+	if c.has(bitMuted) {
 		c.skip()
 		return 0
 	}
@@ -144,7 +159,7 @@ func (c *conn) writeLog() bool {
 	n, err := poller.Write(c.FD(), a)
 	c.loop.stats.writes.Add(1)
 	if err != nil {
-		c.kill(reasonReset)
+		c.broken()
 		return true
 	}
 	c.took(s, g, to, n)
@@ -171,8 +186,7 @@ func (c *conn) took(s *sub, g *group, to uint64, n int) {
 		l.stats.deliveries.Add(g.Find(s.pos) - g.Find(from))
 		if s.pos > cut {
 			a, b := g.Log().Bytes(cut, s.pos)
-			o := c.output()
-			o.buf = append(append(o.buf, a...), b...)
+			c.output().add(a, b)
 		}
 	}
 	c.block()
@@ -182,35 +196,43 @@ func (c *conn) took(s *sub, g *group, to uint64, n int) {
 func (c *conn) writeCork() int {
 	l := c.loop
 	l.cork, l.segments = l.cork[:0], l.segments[:0]
-	own := 0
+	own, p := 0, l.cork
 	if o := c.out; o != nil {
 		if len(o.pong) > 0 {
-			o.buf = append(o.buf, o.pong...)
+			o.add(o.pong, nil)
 			o.pong = o.pong[:0]
 		}
-		own = len(o.buf) - o.sent
-		l.cork = append(l.cork, o.buf[o.sent:]...) // above 64 KiB after a large reply: goes out in one write all the same
+		own, p = len(o.buf)-o.sent, o.buf[o.sent:]
 	}
-	if c.phase < phaseClosed {
-		for i := 0; i < c.refs() && len(l.cork) < corkBytes; i++ {
-			c.gather(c.ref(i))
+	if own < corkBytes { // else it fills a write by itself, and goes out from where it lies
+		l.cork = append(l.cork, p...)
+		if c.phase < phaseClosed {
+			for i := range c.refs() {
+				c.gather(c.ref(i))
+			}
 		}
+		p = l.cork
 	}
-	if len(l.cork) == 0 {
+	if len(p) == 0 {
 		c.apply(0, 0)
 		c.unblock()
 		return 0
 	}
-	n, err := poller.Write(c.FD(), l.cork)
+	n, err := poller.Write(c.FD(), p)
 	l.stats.writes.Add(1)
 	if err != nil {
-		c.kill(reasonReset)
+		c.broken()
 		return 1
 	}
 	l.stats.bytesOut.Add(uint64(n))
 	c.apply(own, n)
-	if n == len(l.cork) {
+	if n == len(p) {
 		c.unblock()
+		if own >= corkBytes {
+			for i := range c.refs() {
+				c.ref(i).group.again() // what its log has was left out
+			}
+		}
 	} else {
 		if n > 0 && c.phase == phaseOpen {
 			c.since = l.now
@@ -218,7 +240,7 @@ func (c *conn) writeCork() int {
 		c.block()
 	}
 	if cap(l.cork) > 4*corkBytes {
-		l.cork = make([]byte, 0, corkBytes) // a large reply has made it grow
+		l.cork = make([]byte, 0, corkBytes) // a large frame has made it grow
 	}
 	return 1
 }
@@ -230,8 +252,12 @@ func (c *conn) gather(r *ref) {
 	if pos == head {
 		return
 	}
-	to := head
-	if room := corkBytes - len(l.cork); head-pos > uint64(room) {
+	to, room := head, corkBytes-len(l.cork)
+	if room <= 0 {
+		g.again()
+		return
+	}
+	if head-pos > uint64(room) {
 		if to = g.Fit(pos, head, room); len(l.cork) > 0 && to-pos > uint64(room) {
 			g.again() // not even one frame fits behind the others
 			return
@@ -295,8 +321,7 @@ func (c *conn) apply(own, n int) {
 			l.stats.deliveries.Add(g.Find(s.pos) - g.Find(seg.from))
 			if s.pos > cut {
 				a, b := g.Log().Bytes(cut, s.pos)
-				o := c.output()
-				o.buf = append(append(o.buf, a...), b...)
+				c.output().add(a, b)
 			}
 			return
 		default:
@@ -318,6 +343,21 @@ func (c *conn) behind() bool {
 		}
 	}
 	return false
+}
+
+// broken deals with a failed write. The peer will not read any more, but what it
+// sent before may still lie in the kernel: it is processed before the connection
+// ends, by reading until there is an end.
+func (c *conn) broken() {
+	if c.phase != phaseOpen {
+		c.kill(reasonReset)
+		return
+	}
+	c.bits |= bitMuted
+	c.dropOutput()
+	c.unblock()
+	c.skip()
+	c.mark()
 }
 
 // skip advances all positions to the heads: nobody is there to read.

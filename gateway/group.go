@@ -37,10 +37,14 @@ type group struct {
 	cursor   int    // next sub to look at
 	low      uint64 // lowest position seen by this sweep
 
-	queued  bool // in loop.sweeps or loop.delayed
-	dirty   bool // another sweep is needed after this one
-	pressed uint64
-	swept   time.Time // when the last sweep began; kept only for a batch window
+	queued bool // in loop.sweeps or loop.delayed
+	dirty  bool // another sweep is needed after this one
+
+	// The log is full: subscribers below pressed must go on, or go.
+	pressed   uint64
+	pressedAt time.Time // since when they were found to hold it back; zero when they are not
+
+	notBefore time.Time // when the next sweep may begin: a batch window, a grace
 }
 
 // Notify implements channel.Subscriber.
@@ -62,35 +66,41 @@ func (g *group) again() {
 	}
 	g.queued = true
 	l := g.loop
-	if w := l.cfg.BatchWindow; w > 0 {
-		if wait := time.Until(g.swept.Add(w)); wait > 0 {
+	if !g.notBefore.IsZero() {
+		if wait := time.Until(g.notBefore); wait > 0 {
 			l.delay(g, wait)
 			return
 		}
+		g.notBefore = time.Time{}
 	}
 	l.sweeps = append(l.sweeps, g)
 	l.poller.Wake()
 }
 
-// delay puts a group off until its batch window is over.
+// delay puts a group off. One timer serves all groups of the loop: it goes off for
+// the first of them, and whoever is not due then is put off again.
 func (l *loop) delay(g *group, wait time.Duration) {
 	l.delayed = append(l.delayed, g)
-	if l.window == nil {
-		l.window = time.AfterFunc(wait, func() { l.post(windowOver{}) })
-	} else if len(l.delayed) == 1 {
-		l.window.Reset(wait)
+	switch {
+	case l.timer == nil:
+		l.timer = time.AfterFunc(wait, func() { l.post(delayOver{}) })
+	case len(l.delayed) == 1 || g.notBefore.Before(l.timerAt):
+		l.timer.Reset(wait)
+	default:
+		return
 	}
+	l.timerAt = g.notBefore
 }
 
-// windowOver is posted by the loop's window timer.
-type windowOver struct{}
+// delayOver is posted by the loop's timer.
+type delayOver struct{}
 
-func (windowOver) deliver(l *loop) {
+func (delayOver) deliver(l *loop) {
 	now := time.Now()
 	next := time.Duration(math.MaxInt64)
 	rest := l.delayed[:0]
 	for _, g := range l.delayed {
-		if wait := g.swept.Add(l.cfg.BatchWindow).Sub(now); wait > 0 {
+		if wait := g.notBefore.Sub(now); wait > 0 {
 			next = min(next, wait)
 			rest = append(rest, g)
 			continue
@@ -100,7 +110,8 @@ func (windowOver) deliver(l *loop) {
 	clear(l.delayed[len(rest):])
 	l.delayed = rest
 	if len(rest) > 0 {
-		l.window.Reset(next)
+		l.timer.Reset(next)
+		l.timerAt = now.Add(next)
 	}
 }
 
@@ -151,9 +162,7 @@ func (l *loop) leave(r ref) {
 	if len(g.subs) == g.holes {
 		g.subs, g.holes, g.sweeping, g.dirty = nil, 0, false, false
 		delete(l.groups, g.key)
-		l.inCore = true
 		l.space.Leave(&g.Reader)
-		l.inCore = false
 	}
 }
 
@@ -194,6 +203,23 @@ func (c *conn) moved(g *group, from, to int32) {
 	}
 }
 
+// span is what a log has for subscribers at one position.
+type span struct {
+	from, to uint64
+	bytes    []byte // nil where they wrap around the log's end
+	entries  uint64
+}
+
+// span finds what goes out in one write from a position.
+func (g *group) span(from, head uint64) span {
+	sp := span{from: from, to: g.Fit(from, head, corkBytes)}
+	if a, b := g.Log().Bytes(from, sp.to); b == nil {
+		sp.bytes = a
+	}
+	sp.entries = g.Find(sp.to) - g.Find(from)
+	return sp
+}
+
 // sweep goes on with the group's sweep, or begins one, for about so many
 // writes, and counts those it made.
 func (g *group) sweep(writesMax int) (writes int) {
@@ -201,76 +227,57 @@ func (g *group) sweep(writesMax int) (writes int) {
 		g.dirty = false
 		return 0
 	}
-	l := g.loop
 	if !g.sweeping {
 		g.begin()
 	}
-	log := g.Log()
-	head := log.Head()
-	var (
-		from    = uint64(math.MaxUint64) // where the bytes below begin
-		to      uint64
-		bytes   []byte // nil where they wrap
-		entries uint64
-		taken   uint64 // deliveries and bytes of the writes made here
-		sent    uint64
-		direct  uint64
-	)
+	head := g.Log().Head()
+	sp := span{from: math.MaxUint64}
+	var direct, deliveries, bytes uint64 // counted here, published once
 	for g.cursor < len(g.subs) && writes < writesMax {
 		s := &g.subs[g.cursor]
 		g.cursor++
-		if s.c == nil {
-			continue
-		}
+		c := s.c
 		switch {
+		case c == nil: // a hole
+			continue
 		case s.pos == head || s.blocked:
-		case s.direct:
-			if s.pos != from {
-				from = s.pos
-				to = g.Fit(from, head, corkBytes)
-				a, b := log.Bytes(from, to)
-				if bytes = a; b != nil {
-					bytes = nil
-				}
-				entries = g.Find(to) - g.Find(from)
+		case !s.direct:
+			writes += c.write()
+			c.settle()
+		default:
+			if s.pos != sp.from {
+				sp = g.span(s.pos, head)
 			}
-			if bytes == nil {
-				c := s.c
+			if sp.bytes == nil {
 				writes += c.write()
 				c.settle()
 				break
 			}
-			n, err := poller.Write(int(s.fd), bytes)
+			n, err := poller.Write(int(s.fd), sp.bytes)
 			writes++
 			direct++
-			if n == len(bytes) {
-				s.pos = to
-				sent += uint64(n)
-				taken += entries
-				if to != head {
-					g.dirty = true
-				}
+			if n == len(sp.bytes) {
+				s.pos = sp.to
+				bytes += uint64(n)
+				deliveries += sp.entries
+				g.dirty = g.dirty || sp.to != head
 				break
 			}
-			c := s.c
 			if err != nil {
-				c.kill(reasonReset)
+				c.broken()
 			} else {
-				c.took(s, g, to, n)
-				c.settle()
+				c.took(s, g, sp.to, n)
 			}
-		default:
-			c := s.c
-			writes += c.write()
 			c.settle()
 		}
 		if s.c != nil {
 			g.low = min(g.low, s.pos)
 		}
 	}
-	l.stats.writes.Add(direct)
-	l.stats.bytesOut.Add(sent)
-	l.stats.deliveries.Add(taken)
+	st := &g.loop.stats
+	st.writes.Add(direct)
+	st.bytesOut.Add(bytes)
+	st.deliveries.Add(deliveries)
 	if g.sweeping && g.cursor >= len(g.subs) {
 		g.end()
 	}
@@ -283,8 +290,8 @@ func (g *group) begin() {
 	g.dirty = false
 	g.pressed = max(g.pressed, g.Clear())
 	g.sweeping, g.cursor, g.low = true, 0, math.MaxUint64
-	if g.loop.cfg.BatchWindow > 0 {
-		g.swept = time.Now()
+	if w := g.loop.cfg.BatchWindow; w > 0 {
+		g.notBefore = time.Now().Add(w)
 	}
 	g.loop.stats.sweeps.Add(1)
 }
@@ -302,30 +309,41 @@ func (g *group) end() {
 	}
 	g.fill()
 	if g.low >= g.pressed {
-		g.pressed = 0
+		g.pressed, g.pressedAt = 0, time.Time{}
 	} else {
-		g.dirty = true // somebody who takes bytes is not through yet
+		g.dirty = true // somebody is not through yet
 	}
 	if g.low != math.MaxUint64 {
-		g.loop.inCore = true
 		g.Served(g.low)
-		g.loop.inCore = false
 	}
 }
 
+// A client that reads all the time can still be behind by half a log when many
+// publishers flood it at once. Their publications wait; so it is given a moment to
+// catch up, in which the sockets are tried again and again, before it is cut. The
+// moment is short, because everybody on the channel waits with it.
+const (
+	pressGrace = 200 * time.Millisecond
+	pressRetry = 20 * time.Millisecond
+)
+
 // relieve makes the log free up to the pressed position: laggards below it are
-// tried once more, and cut when their sockets still refuse.
+// tried once more, and cut when their sockets still refuse at the end of the grace.
 func (g *group) relieve() {
+	now := time.Now()
+	if g.pressedAt.IsZero() {
+		g.pressedAt = now
+	}
+	cut := now.Sub(g.pressedAt) >= pressGrace
 	g.sweeping = true // leavers leave holes
 	g.low = math.MaxUint64
-	for i := range g.subs {
+	tried := 0
+	for i := 0; i < len(g.subs); i++ { // not range: subs is nil when the last one has left
 		s := &g.subs[i]
-		if s.c == nil {
-			continue
-		}
-		if c := s.c; s.pos < g.pressed {
+		if c := s.c; c != nil && s.pos < g.pressed && tried < g.loop.turnWrites {
+			tried++
 			c.write()
-			if s.c != nil && s.pos < g.pressed && c.has(bitBlocked) {
+			if cut && s.c != nil && s.pos < g.pressed && c.has(bitBlocked) {
 				c.close(reasonSlow)
 			}
 			c.settle()
@@ -335,4 +353,7 @@ func (g *group) relieve() {
 		}
 	}
 	g.sweeping = false
+	if !cut && g.low < g.pressed {
+		g.notBefore = now.Add(pressRetry)
+	}
 }

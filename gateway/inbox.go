@@ -9,6 +9,9 @@ type message interface {
 	deliver(l *loop)
 }
 
+// inboxKeep is the capacity above which a queue is let go after a storm.
+const inboxKeep = 4096
+
 // inbox is a loop's only door for other goroutines.
 type inbox struct {
 	wake func() // set at construction: makes the loop take what came
@@ -39,6 +42,9 @@ func (b *inbox) put(m message) bool {
 // take gives what has come. The slice is the loop's until the next take.
 func (b *inbox) take() []message {
 	clear(b.spare)
+	if cap(b.spare) > inboxKeep {
+		b.spare = nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.queue, b.spare = b.spare[:0], b.queue
@@ -50,5 +56,7 @@ func (b *inbox) close() []message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	return b.queue
+	rest := b.queue
+	b.queue = nil // what is given here is not taken by a last turn as well
+	return rest
 }

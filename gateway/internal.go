@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
@@ -129,12 +128,6 @@ func localHost(host string) bool {
 // it is application/octet-stream.
 func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("channel")
-	// PathValue is unescaped already; a path that cannot be is refused by net/url.
-	if raw := strings.TrimPrefix(r.URL.EscapedPath(), "/publish/"); strings.Contains(raw, "%2F") || strings.Contains(raw, "%2f") {
-		if unescaped, err := url.PathUnescape(raw); err == nil {
-			name = unescaped
-		}
-	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxMessage)))
 	if err != nil {
 		var tooBig *http.MaxBytesError

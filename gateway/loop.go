@@ -53,6 +53,8 @@ type loop struct {
 	limits frame.Limits
 	poller *poller.Poller
 
+	turnWrites int // the constant; tests that look into a paused sweep lower it
+
 	inbox inbox
 	stats loopStats // written here, read by the collector
 
@@ -66,28 +68,31 @@ type loop struct {
 	due      []uint32 // due[i] is when conns[i] has to be looked at, in loop time
 	groups   map[groupKey]*group
 	sweeps   []*group // with a sweep to begin or to continue, first come first
-	delayed  []*group // waiting for their batch window
-	window   *time.Timer
+	delayed  []*group // with a sweep to begin that is put off
+	timer    *time.Timer
+	timerAt  time.Time
 	dead     []*conn // descriptors to close at the end of the turn
 	held     int     // bytes of connections' buffers
 	heldMax  int
 	checked  int // connections before it were looked at since the last tick
 	stopping bool
+	toStop   int  // connections before it are not told yet that the server stops
 	done     bool // the server was told that nobody is left
-	inCore   bool // code runs that may hold a lock: a panic here is not one connection's
+	inStep   bool // a connection's bytes are parsed or its hook runs: a panic is that connection's
 	outboxes []*outbox
 	inputs   []*input
 	scratch  []byte
 	cork     []byte
 	segments []segment
 	encode   channel.Scratch
+	sending  channel.Publication // on its way to the engine; here, because there it would be allocated
 }
 
 func newLoop(s *Server, index int) (*loop, error) {
 	l := &loop{
 		server: s, index: index, cfg: &s.cfg, log: s.cfg.Logger,
 		debug:  s.cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
-		engine: s.engine, space: s.space,
+		engine: s.engine, space: s.space, turnWrites: turnWrites,
 		limits:   frame.Limits{MessageBytesMax: s.cfg.MaxMessage, FragmentsMax: s.cfg.MaxFragments},
 		groups:   make(map[groupKey]*group),
 		lastTick: time.Now(),
@@ -114,6 +119,9 @@ func (l *loop) turn() {
 	}
 	l.checkDue()
 	l.sweep()
+	if l.stopping {
+		l.stopSome()
+	}
 	l.bury()
 	if len(l.sweeps) > 0 {
 		l.poller.Wake()
@@ -123,10 +131,10 @@ func (l *loop) turn() {
 // sweep spends the turn's writes on the groups that wait for them, in order.
 func (l *loop) sweep() {
 	i := 0
-	for writes := 0; i < len(l.sweeps) && writes < turnWrites; i++ {
+	for writes := 0; i < len(l.sweeps) && writes < l.turnWrites; i++ {
 		g := l.sweeps[i]
 		l.sweeps[i] = nil
-		writes += g.sweep(turnWrites - writes)
+		writes += g.sweep(l.turnWrites - writes)
 		if g.sweeping {
 			l.sweeps = append(l.sweeps, g) // the rest, behind the others
 			continue
@@ -136,7 +144,9 @@ func (l *loop) sweep() {
 			g.again()
 		}
 	}
-	l.sweeps = append(l.sweeps[:0], l.sweeps[i:]...)
+	rest := copy(l.sweeps, l.sweeps[i:])
+	clear(l.sweeps[rest:])
+	l.sweeps = l.sweeps[:rest]
 }
 
 // bury closes the descriptors of connections that ended since the last turn.
@@ -231,7 +241,7 @@ func (l *loop) shedWorst() {
 			return
 		}
 		worst.close(reasonBudget) // lets its input go
-		if worst.recount(); worst.out != nil && worst.out.size() > outboxKeep {
+		if worst.adjust(); worst.out != nil && worst.out.size() > outboxKeep {
 			worst.kill(reasonBudget) // its output stands in the way of a Close frame
 		}
 	}
@@ -243,10 +253,22 @@ type stop struct{}
 
 func (stop) deliver(l *loop) {
 	l.stopping = true
-	// A copy, because closing changes the list.
-	for _, c := range append([]*conn(nil), l.conns...) {
+	l.toStop = len(l.conns)
+}
+
+// stopSome tells some more. It goes down from the end: whoever leaves has his
+// place taken by the last one, who was told already.
+func (l *loop) stopSome() {
+	for n := 0; n < l.turnWrites && l.toStop > 0; n++ {
+		if l.toStop = min(l.toStop, len(l.conns)) - 1; l.toStop < 0 {
+			break
+		}
+		c := l.conns[l.toStop]
 		c.close(reasonShutdown)
 		c.settle()
+	}
+	if l.toStop > 0 {
+		l.poller.Wake()
 	}
 }
 

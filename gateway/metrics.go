@@ -51,7 +51,7 @@ type serverStats struct {
 
 func newServerStats() *serverStats {
 	s := &serverStats{stopped: make(chan struct{}), outcomes: make(map[string]*atomic.Uint64)}
-	labels := append(handshake.Reasons(), "upgraded", "http", "timeout", "evicted", "no_request", "cut_off", "detach", "poller", "shutting_down", rejectBusy.Reason)
+	labels := append(handshake.Reasons(), "upgraded", "http", "timeout", "evicted", "no_request", "cut_off", "poller", "shutting_down", rejectBusy.Reason)
 	for _, r := range ownRejects {
 		labels = append(labels, r.Reason)
 	}

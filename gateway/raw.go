@@ -46,11 +46,20 @@ func (c *conn) message(m frame.Message, rest []byte) bool {
 	}
 	ch := c.sub.group.Log().Channel()
 	if hook := c.loop.cfg.OnMessage; hook != nil {
-		if !hook(Message{Channel: ch.Name(), Payload: m.Payload, Binary: m.Op == ws.OpBinary, Conn: c.id}) {
+		c.loop.inStep = true
+		publish := hook(Message{Channel: ch.Name(), Payload: m.Payload, Binary: m.Op == ws.OpBinary, Conn: c.id})
+		c.loop.inStep = false
+		if !publish {
 			return true
 		}
 	}
-	if !c.publish(ch, &channel.Publication{Payload: m.Payload, Binary: m.Op == ws.OpBinary, From: c.id}) {
+	return c.offer(ch, m, rest)
+}
+
+// offer publishes a message that the hook has let pass. false: the channel has no
+// room, and it is put off, with rest.
+func (c *conn) offer(ch *channel.Channel, m frame.Message, rest []byte) bool {
+	if !c.publish(ch, channel.Publication{Payload: m.Payload, Binary: m.Op == ws.OpBinary, From: c.id}) {
 		c.putOff(m.Op, m.Payload, rest)
 		return false
 	}

@@ -38,30 +38,30 @@ type reasonInfo struct {
 	text string
 	// cut: the client is behind, so what was published before is not sent first.
 	cut bool
-	// lost: the peer broke the protocol or is gone, so no Close of its own is
-	// waited for.
-	lost bool
+	// waits: after our Close frame the client's own is waited for. Not where it
+	// has come, or nothing sensible is to be expected.
+	waits bool
 }
 
 var reasons = [reasonCount]reasonInfo{
 	reasonNone:         {label: "none"},
-	reasonClientClose:  {label: "client_close", lost: true},
-	reasonClientGone:   {label: "client_gone", lost: true},
-	reasonReset:        {label: "reset", cut: true, lost: true},
-	reasonProtocol:     {label: "protocol_error", code: ws.StatusProtocolError, lost: true},
-	reasonText:         {label: "bad_utf8", code: ws.StatusInvalidFramePayloadData, text: "text is not UTF-8", lost: true},
-	reasonTooBig:       {label: "message_too_big", code: ws.StatusMessageTooBig, text: "message too big", lost: true},
-	reasonFragments:    {label: "too_many_fragments", code: ws.StatusPolicyViolation, text: "too many fragments", lost: true},
-	reasonNotAllowed:   {label: "not_allowed", code: ws.StatusPolicyViolation, text: "publishing is not allowed here"},
-	reasonNoPong:       {label: "no_pong", code: ws.StatusPolicyViolation, text: "no answer to ping", cut: true},
-	reasonSlow:         {label: "slow", code: statusTryAgainLater, text: "too slow: the channel's buffer ran out", cut: true},
-	reasonWriteTimeout: {label: "write_timeout", code: statusTryAgainLater, text: "too slow: no byte taken in time", cut: true},
-	reasonPendingFull:  {label: "pending_full", code: statusTryAgainLater, text: "too slow: too many replies wait", cut: true},
+	reasonClientClose:  {label: "client_close"},
+	reasonClientGone:   {label: "client_gone"},
+	reasonReset:        {label: "reset", cut: true},
+	reasonProtocol:     {label: "protocol_error", code: ws.StatusProtocolError},
+	reasonText:         {label: "bad_utf8", code: ws.StatusInvalidFramePayloadData, text: "text is not UTF-8"},
+	reasonTooBig:       {label: "message_too_big", code: ws.StatusMessageTooBig, text: "message too big"},
+	reasonFragments:    {label: "too_many_fragments", code: ws.StatusPolicyViolation, text: "too many fragments"},
+	reasonNotAllowed:   {label: "not_allowed", code: ws.StatusPolicyViolation, text: "publishing is not allowed here", waits: true},
+	reasonNoPong:       {label: "no_pong", code: ws.StatusPolicyViolation, text: "no answer to ping", cut: true, waits: true},
+	reasonSlow:         {label: "slow", code: statusTryAgainLater, text: "too slow: the channel's buffer ran out", cut: true, waits: true},
+	reasonWriteTimeout: {label: "write_timeout", code: statusTryAgainLater, text: "too slow: no byte taken in time", cut: true, waits: true},
+	reasonPendingFull:  {label: "pending_full", code: statusTryAgainLater, text: "too slow: too many replies wait", cut: true, waits: true},
 	reasonBudget:       {label: "budget", code: statusTryAgainLater, text: "out of buffer memory", cut: true},
-	reasonChannels:     {label: "too_many_channels", code: statusTryAgainLater, text: "too many channels"},
-	reasonShutdown:     {label: "shutdown", code: ws.StatusGoingAway, text: "server is shutting down"},
-	reasonPanic:        {label: "panic", code: ws.StatusInternalServerError, text: "internal error", lost: true},
-	reasonInternal:     {label: "internal", code: ws.StatusInternalServerError, text: "internal error", cut: true, lost: true},
+	reasonChannels:     {label: "too_many_channels", code: statusTryAgainLater, text: "too many channels", waits: true},
+	reasonShutdown:     {label: "shutdown", code: ws.StatusGoingAway, text: "server is shutting down", waits: true},
+	reasonPanic:        {label: "panic", code: ws.StatusInternalServerError, text: "internal error"},
+	reasonInternal:     {label: "internal", code: ws.StatusInternalServerError, text: "internal error", cut: true},
 }
 
 // statusTryAgainLater is 1013 of the IANA registry of close codes, which

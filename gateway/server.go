@@ -49,6 +49,8 @@ type Server struct {
 	loops     sync.WaitGroup // loops that still have connections, once Shutdown has begun
 	acceptors sync.WaitGroup
 
+	background sync.WaitGroup // keepTime
+
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{} // guarded by mu
 	closing   bool                      // guarded by mu
@@ -93,9 +95,8 @@ func New(cfg Config) (*Server, error) {
 		listeners: make(map[net.Listener]struct{}),
 	}
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
-	s.engine = engine.Local{Space: s.space}
+	s.engine = engine.Local{}
 	s.stage = newStage(cfg.MaxHandshakes)
-	s.web = newWeb(s)
 	for i := range cfg.Loops {
 		l, err := newLoop(s, i)
 		if err != nil {
@@ -107,6 +108,8 @@ func New(cfg Config) (*Server, error) {
 		s.loop = append(s.loop, l)
 	}
 	s.loops.Add(len(s.loop))
+	s.web = newWeb(s)
+	s.background.Add(1)
 	go s.keepTime()
 	return s, nil
 }
@@ -150,6 +153,7 @@ func (s *Server) chooseLoop() *loop {
 // keepTime ticks the loops, once a second, until Shutdown has ended them, and
 // gives memory back.
 func (s *Server) keepTime() {
+	defer s.background.Done()
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	var storm stormWatch
@@ -261,9 +265,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		for _, l := range s.loop {
 			l.post(abort{})
 		}
-		<-gone
+		select {
+		case <-gone:
+		case <-time.After(abortTimeout):
+			// A loop that is stuck, in a hook or in the kernel. It cannot be
+			// stopped; the process should end.
+			close(s.stats.stopped)
+			return err
+		}
 	}
-	s.web.close()
 	close(s.stats.stopped)
 	for _, l := range s.loop {
 		for _, m := range l.inbox.close() {
@@ -275,9 +285,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		l.poller.Close() // ignored: the process lets go of the loop in any case
 	}
 	s.stage.wait()
+	s.web.close()
 	s.acceptors.Wait()
+	s.background.Wait()
 	return err
 }
+
+// abortTimeout bounds what cutting everybody off may take.
+const abortTimeout = 2 * time.Second
 
 // Listen makes a listening socket as Serve likes it: without TCP's own
 // keep-alive, which would cost four system calls for each connection and tells

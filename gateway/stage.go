@@ -55,6 +55,7 @@ type greeting struct {
 	// Guarded by the stage's mu.
 	place   *list.Element // in stage.waiting, nil while it does not wait
 	evicted bool          // its place was given to another
+	refused bool          // it was counted already: only its answer is under way; set before it waits
 	left    atomic.Bool
 }
 
@@ -72,8 +73,11 @@ func (st *stage) enter(d *door, c net.Conn) bool {
 		return false
 	}
 	if st.taken >= st.places {
-		st.evictLocked(st.waiting.Front().Value.(*greeting))
-		d.server.stats.refused("evicted")
+		victim := st.waiting.Front().Value.(*greeting)
+		st.evictLocked(victim)
+		if !victim.refused {
+			d.server.stats.refused("evicted")
+		}
 	}
 	st.taken++
 	st.running.Add(1)
@@ -152,7 +156,7 @@ var errEvicted = errors.New("gateway: handshake evicted")
 // readHead waits until the buffer, of which n bytes are filled, holds a whole
 // head: its length, and the number of bytes read, which may be more.
 func (g *greeting) readHead(n int) (head, read int, err error) {
-	g.conn.SetReadDeadline(time.Now().Add(g.door.deadline)) // ignored: then the read fails
+	g.conn.SetReadDeadline(time.Now().Add(g.door.deadline(n))) // ignored: then the read fails
 	if !g.wait() {
 		return 0, n, errEvicted
 	}

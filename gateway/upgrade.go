@@ -16,9 +16,21 @@ import (
 
 // door is one listener's way in.
 type door struct {
-	server   *Server
-	listen   bool          // raw clients may only listen
-	deadline time.Duration // for the head of a client that has not sent all of it when it is accepted
+	server *Server
+	listen bool // raw clients may only listen
+	// defers: whoever is accepted without having sent anything has waited for a
+	// second.
+	defers   bool
+	inherits bool // connections have the listener's send buffer
+}
+
+// deadline gives the time that is left for a head of which n bytes have come.
+func (d *door) deadline(n int) time.Duration {
+	timeout := d.server.cfg.HandshakeTimeout
+	if n == 0 && d.defers {
+		return max(timeout-time.Second, timeout/2)
+	}
+	return timeout
 }
 
 // answerTimeout bounds the writing of a refusal, and the reading of what the
@@ -80,6 +92,7 @@ func (g *greeting) proceed(head, n int) {
 // refuse answers with a refusal, on a goroutine because that may have to wait.
 func (g *greeting) refuse(r *handshake.Reject) {
 	g.door.server.stats.refused(r.Reason)
+	g.refused = true
 	go func() {
 		g.answer(r)
 		g.end()
@@ -163,13 +176,13 @@ func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Rejec
 		}
 		return rejectDescriptors // cannot be: writing to memory does not fail
 	}
+	if sc, ok := g.conn.(syscall.Conn); ok && !g.door.inherits && s.cfg.SendBuffer > 0 {
+		poller.SetSendBuffer(sc, s.cfg.SendBuffer) // ignored: the kernel's default is a bound too
+	}
 	fd, err := poller.Detach(g.conn)
 	if err != nil {
 		s.connections.Add(-1)
-		s.cfg.Logger.Error("connection refused: cannot take over its descriptor", "error", err)
-		s.stats.refused("detach")
-		g.leave()
-		return nil
+		return rejectDescriptors
 	}
 	a.fd = fd
 	s.stats.outcome("upgraded")

@@ -65,15 +65,12 @@ func (w *web) take(g *greeting, n int) *handshake.Reject {
 	w.server.stats.outcome("http")
 	c := &webConn{Conn: g.conn, web: w, early: append([]byte(nil), (*g.buf)[:n]...)}
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
+	w.queue <- c                    // has room for as many as there are places
 	g.leave()
-	select {
-	case w.queue <- c: // has room for as many as there are places
-	case <-w.ended:
-		c.Close() // ignored: shutting down
-	}
 	return nil
 }
 
+// close ends the server. The handshake stage must be empty.
 func (w *web) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -81,6 +78,9 @@ func (w *web) close() {
 		w.http.Close() // ignored: what is left is cut off
 	}
 	w.served.Wait()
+	for len(w.queue) > 0 { // nobody adds any more: the stage is empty
+		(<-w.queue).Close() // ignored: there is nobody to tell
+	}
 }
 
 // webListener feeds the http.Server from the queue.
@@ -117,6 +117,14 @@ func (c *webConn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return c.Conn.Read(p)
+}
+
+// CloseWrite lets net/http end an answer without a reset.
+func (c *webConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 func (c *webConn) Close() error {

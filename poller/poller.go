@@ -60,5 +60,8 @@ type Desc struct {
 // FD gives the descriptor's number as given to Add.
 func (d *Desc) FD() int { return int(d.fd) }
 
+// Active tells whether the descriptor is registered.
+func (d *Desc) Active() bool { return d.handler != nil }
+
 // Interest gives what the owner waits for at present.
 func (d *Desc) Interest() Events { return d.interest }

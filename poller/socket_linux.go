@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,12 +17,12 @@ import (
 // close-on-exec and closes c, so that the Go runtime's poller lets go of it.
 // The result is non-blocking (the mode belongs to the open file that both
 // descriptors share), is registered nowhere and belongs to the caller. For a
-// moment the connection has two descriptors. c is closed in any case.
+// moment the connection has two descriptors. On error c is as it was, and still
+// belongs to the caller.
 //
 // c must be a connection of package net itself; one that is wrapped (TLS) has
 // no descriptor of its own and is refused.
 func Detach(c net.Conn) (fd int, err error) {
-	defer c.Close() // ignored: the duplicate keeps the connection, or there was none to keep
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return -1, fmt.Errorf("poller: detach: %T has no descriptor", c)
@@ -41,6 +42,7 @@ func Detach(c net.Conn) (fd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("poller: detach: %w", err)
 	}
+	c.Close() // ignored: the duplicate keeps the connection
 	return fd, nil
 }
 
@@ -213,4 +215,11 @@ func SetDeferAccept(l syscall.Conn) error {
 		optErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1)
 	})
 	return errors.Join(err, optErr)
+}
+
+// SetUserTimeout bounds how long the kernel goes on offering bytes that the peer does
+// not acknowledge, also after Close (TCP_USER_TIMEOUT, tcp(7)). Sockets other than
+// TCP refuse it.
+func SetUserTimeout(fd int, d time.Duration) error {
+	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 )
 
 // Poller is not available here: see ErrUnsupported.
@@ -20,7 +21,6 @@ func (p *Poller) Del(d *Desc) error                                     { return
 func (p *Poller) Close() error                                          { return ErrUnsupported }
 
 func Detach(c net.Conn) (fd int, err error) {
-	c.Close() // ignored: as on Linux, c is closed in any case
 	return -1, ErrUnsupported
 }
 
@@ -30,6 +30,7 @@ func ReadReady(c syscall.Conn, p []byte) (int, error) { return 0, ErrUnsupported
 func ShutdownWrite(fd int) error                      { return ErrUnsupported }
 func Close(fd int) error                              { return ErrUnsupported }
 func SetDeferAccept(l syscall.Conn) error             { return ErrUnsupported }
+func SetUserTimeout(fd int, d time.Duration) error    { return ErrUnsupported }
 func SetAbort(fd int) error                           { return ErrUnsupported }
 func SetSendBuffer(c syscall.Conn, bytes int) error   { return ErrUnsupported }
 func PeerAddr(fd int) netip.AddrPort                  { return netip.AddrPort{} }

@@ -138,6 +138,7 @@ func (l *Log) growLocked(n int) bool {
 	newBytes := grown(oldBytes, ringBytesMin, int(l.head.Load()-l.tail)+n)
 	newEntries := grown(oldEntries, ringEntriesMin, int(l.count.Load()-l.tailEntry)+1)
 	if !l.budget.Take(newBytes - oldBytes + entryBytes*(newEntries-oldEntries)) {
+		l.channel.space.starved.Store(true)
 		return false
 	}
 	if newBytes > oldBytes {
@@ -182,16 +183,24 @@ func (l *Log) appendLocked(frame []byte, offset, from uint64) {
 // pressLocked asks the readers that hold the log back to let go of its older
 // half, so that a later release finds room for any publication.
 func (l *Log) pressLocked() {
+	used := l.usedLocked()
+	if used == 0 {
+		return // only the budget is in the way, and there may be no rings
+	}
 	goal := l.tail
 	entries := *l.entries.Load()
 	mask := uint64(len(entries) - 1)
 	count := l.count.Load()
-	used := l.usedLocked()
 	for i := l.tailEntry; i < count && used > l.limit/2; i++ {
 		end := entries[i&mask].end
 		used -= int(end-goal) + entryBytes
 		goal = end
 	}
+	l.pressToLocked(goal)
+}
+
+// pressToLocked asks the readers to let go of everything below goal.
+func (l *Log) pressToLocked(goal uint64) {
 	for _, r := range l.readers {
 		if r.served.Load() < goal {
 			r.press.Store(goal)

@@ -26,6 +26,7 @@ type Space struct {
 	seed        maphash.Seed
 
 	channels atomic.Int64
+	starved  atomic.Bool // the budget has refused a log since the last Trim
 	shards   [spaceShards]shard
 	trimmed  atomic.Uint64 // calls of Trim
 }
@@ -121,12 +122,20 @@ const trimPart = 8
 
 // Trim gives back the memory of logs that are served and quiet since the last
 // round, and lets publishers that wait try again, should only the budget have
-// been in their way. It looks at an eighth of the channels at each call.
+// been in their way. Readers that hold a quiet log are notified, because their
+// subscribers may have caught up since they looked. It looks at an eighth of the
+// channels at each call.
+//
+// When the budget has refused a log, every shard is relieved as well.
 func (s *Space) Trim() {
 	part := s.trimmed.Add(1) % trimPart
+	starved := s.starved.Swap(false)
 	for i := range s.shards {
 		if uint64(i)%trimPart == part {
 			s.shards[i].trim()
+		}
+		if starved {
+			s.shards[i].relieve()
 		}
 	}
 }
@@ -142,6 +151,11 @@ func (sh *shard) trim() {
 				if l.tail == l.head.Load() {
 					l.dropLocked()
 				}
+				for _, r := range l.readers {
+					if r.served.Load() != l.head.Load() {
+						r.notify()
+					}
+				}
 			}
 			l.idle = true
 		}
@@ -149,6 +163,32 @@ func (sh *shard) trim() {
 			c.wakeLocked()
 		}
 		c.mu.Unlock()
+	}
+}
+
+// relieve presses the readers of the log that holds most for laggards: memory
+// that slow subscribers of one channel keep is no reason to stop another. All
+// publishers that wait may try again.
+func (sh *shard) relieve() {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	var worst *Log
+	for _, c := range sh.byName {
+		c.mu.Lock()
+		for _, l := range c.logs {
+			if l.freeLocked(); l.tail != l.head.Load() && (worst == nil || ringLen(&l.bytes) > ringLen(&worst.bytes)) {
+				worst = l
+			}
+		}
+		if len(c.waiters) > 0 {
+			c.wakeLocked()
+		}
+		c.mu.Unlock()
+	}
+	if worst != nil {
+		worst.channel.mu.Lock()
+		worst.pressToLocked(worst.head.Load())
+		worst.channel.mu.Unlock()
 	}
 }
 

@@ -27,8 +27,8 @@ type Caller interface {
 
 // Engine gives publications their order.
 type Engine interface {
-	// Publish publishes p into the channel called name. ch is that channel where
-	// the caller holds it (it subscribes to it), or nil. p is not kept. The errors
+	// Publish publishes p into the channel called name. ch is that channel on this
+	// node, nil where nobody here has it. p is not kept. The errors
 	// are channel.ErrFull, after which c is told when to try again (a nil c is
 	// not), channel.ErrTooBig and ErrPending.
 	Publish(name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c Caller) (channel.Receipt, error)
@@ -36,15 +36,13 @@ type Engine interface {
 
 // Local is the engine of a single node: a publication's place is the one it gets
 // in this node's channel, and the answer comes at once.
-type Local struct{ Space *channel.Space }
+type Local struct{}
 
 // Publish implements Engine. Where nobody on this node has the channel nothing is
 // created, and the receipt is zero.
-func (e Local) Publish(name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c Caller) (channel.Receipt, error) {
+func (Local) Publish(name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c Caller) (channel.Receipt, error) {
 	if ch == nil {
-		if ch = e.Space.Find(name); ch == nil {
-			return channel.Receipt{}, nil
-		}
+		return channel.Receipt{}, nil
 	}
 	if c == nil {
 		return ch.Publish(p, s, nil) // not c: a nil Caller in a Waiter would not be nil

@@ -1,0 +1,281 @@
+package channel
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// script is a source of decisions; 0 when it has run out.
+type script []byte
+
+func (s *script) next(n int) int {
+	if len(*s) == 0 {
+		return 0
+	}
+	b := int((*s)[0])
+	*s = (*s)[1:]
+	return b % n
+}
+
+// scriptMax bounds the operations of one run.
+const scriptMax = 400
+
+func FuzzLogAgainstModel(f *testing.F) {
+	for seed := range uint64(20) {
+		f.Add(randomScript(seed))
+	}
+	f.Fuzz(func(t *testing.T, p []byte) { runModel(t, p) })
+}
+
+func TestLogAgainstModel(t *testing.T) {
+	accepted, refused := 0, 0
+	for seed := range uint64(300) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			m := runModel(t, randomScript(1000+seed))
+			accepted += m.accepted
+			refused += m.refused
+		})
+	}
+	if min(accepted, refused) < 1000 {
+		t.Errorf("%d publications accepted, %d refused: the scripts hardly try one of them", accepted, refused)
+	}
+}
+
+func randomScript(seed uint64) []byte {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	p := make([]byte, 100+rnd.IntN(900))
+	for i := range p {
+		p[i] = byte(rnd.Uint32())
+	}
+	return p
+}
+
+// runModel runs a script against a channel and its model.
+func runModel(t *testing.T, p []byte) *model {
+	s := script(p)
+	limit := ringBytesMin << s.next(4)
+	budget := 1 << 30
+	if s.next(3) == 0 { // rings of one log, or a little more
+		budget = limit + s.next(256)*limit/64
+	}
+	m := newModel(t, limit, budget)
+	m.join(0)
+	for i := 0; len(s) > 0 && i < scriptMax; i++ {
+		m.step(&s)
+		m.check()
+	}
+	m.checkRelease()
+	for slot := range m.slots {
+		m.leave(slot)
+		m.check()
+	}
+	if got := m.space.budget.Used(); got != 0 {
+		t.Errorf("%d bytes are held after the last reader has left", got)
+	}
+	if m.space.Channels() != 0 || m.space.Find(modelName) != nil {
+		t.Errorf("%d channels after the last reader has left", m.space.Channels())
+	}
+	return m
+}
+
+// step is one operation of the script.
+func (m *model) step(s *script) {
+	op := s.next(16)
+	if op < 5 {
+		n := s.next(40)
+		if op == 4 { // a large one: up to the most that is ever taken, and beyond
+			n = m.limit/2 - 128 + s.next(128)
+		}
+		m.publish(n, uint64(s.next(4)), s.next(4) > 0)
+		return
+	}
+	slot := s.next(len(m.slots))
+	r := m.slots[slot]
+	if r == nil {
+		if op%4 == 0 {
+			m.join(slot)
+		}
+		return
+	}
+	switch op {
+	case 5, 6, 7, 8:
+		m.advance(r, s.next(4), s)
+	case 9, 10:
+		m.served(r)
+	case 11:
+		m.clear(r)
+	case 12:
+		m.relieve(r, s.next(2) == 0)
+	case 13: // a subscriber comes, or the first goes
+		if len(r.subs) == 0 || s.next(2) == 0 {
+			r.subs = append(r.subs, r.log.head())
+		} else {
+			r.subs = r.subs[1:]
+		}
+	case 14:
+		switch {
+		case s.next(3) > 0:
+			m.trim()
+		case len(m.waiting) > 0:
+			m.forget(s.next(len(m.waiting)))
+		}
+	case 15:
+		if s.next(3) == 0 {
+			m.leave(slot)
+		}
+	}
+}
+
+// advance lets one of r's subscribers read: what fits so many bytes, a part that
+// is cut within a frame, or everything.
+func (m *model) advance(r *modelReader, sub int, s *script) {
+	l := r.log
+	head := l.head()
+	if sub >= len(r.subs) || r.subs[sub] == head {
+		return
+	}
+	pos := r.subs[sub]
+	switch n := s.next(256); s.next(3) {
+	case 0:
+		to := r.Fit(pos, head, n)
+		want := l.fit(pos, n)
+		if to != want {
+			m.Fatalf("of %d bytes from %d to %d fits up to %d, want %d", n, pos, head, to, want)
+		}
+		m.checkBytes(r, pos, to)
+		r.subs[sub] = to
+	case 1:
+		cut := min(pos+uint64(1+n), head)
+		m.checkBytes(r, pos, cut)
+		to := r.Boundary(cut)
+		if want := l.boundary(cut); to != want {
+			m.Fatalf("the frame cut at %d ends at %d, want %d", cut, to, want)
+		}
+		m.checkBytes(r, cut, to)
+		r.subs[sub] = to
+	case 2:
+		if to := r.Fit(pos, head, int(head-pos)); to != head {
+			m.Fatalf("all from %d to %d fits, not only up to %d", pos, head, to)
+		}
+		r.subs[sub] = head
+	}
+	for _, pos := range r.subs {
+		if got := r.Boundary(pos); got != pos {
+			m.Errorf("%d is an end, Boundary gives %d", pos, got)
+		}
+	}
+}
+
+// forget takes a waiter back that has lost patience.
+func (m *model) forget(i int) {
+	w := m.waiting[i]
+	m.space.Find(modelName).Forget(w)
+	m.waiting = append(m.waiting[:i:i], m.waiting[i+1:]...)
+	if len(m.waiting) == 0 {
+		m.wake()
+	}
+}
+
+// checkRelease checks the way out of a full log: once every reader has let go of
+// what it is pressed for, nobody waits, and the largest publication there can be
+// is taken.
+func (m *model) checkRelease() {
+	if len(m.logs) == 0 {
+		return
+	}
+	if m.bytes < 1<<30 {
+		// The budget may be in the way: it is tried again at every round of Trim.
+		m.trim()
+		m.check()
+		if len(m.waiting) > 0 {
+			m.Error("publishers wait after a round of Trim")
+		}
+		return
+	}
+	widest := padded(0)
+	for _, l := range m.logs {
+		widest = max(widest, l.format)
+	}
+	largest := m.limit/2 - entryBytes - widest.size(0)
+	for range len(m.logs) + 2 { // each log may press once, after a round for who waits already
+		err := m.publish(largest, 0, true)
+		m.check()
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, ErrFull) {
+			m.Fatal(err)
+		}
+		for _, r := range m.slots {
+			if r != nil {
+				m.relieve(r, m.made%2 == 0)
+				m.check()
+			}
+		}
+		if len(m.waiting) > 0 {
+			m.Fatal("publishers wait although every reader has let go of what it was pressed for")
+		}
+	}
+	m.Error("everybody let go, and the largest publication is still refused")
+}
+
+// check compares everything that can be seen.
+func (m *model) check() {
+	if got, want := m.space.budget.Used(), m.held(); got != want || got > m.bytes {
+		m.Errorf("%d bytes of the budget of %d are used, want %d", got, m.bytes, want)
+	}
+	for i, w := range m.waiters {
+		if w.told != w.want {
+			m.Errorf("waiter %d was released %d times, want %d", i, w.told, w.want)
+		}
+	}
+	for slot, r := range m.slots {
+		if r == nil {
+			continue
+		}
+		if r.told != r.want {
+			m.Errorf("reader %d was notified %d times, want %d", slot, r.told, r.want)
+		}
+		m.checkReader(r)
+	}
+	if m.Failed() {
+		m.FailNow()
+	}
+}
+
+func (m *model) checkReader(r *modelReader) {
+	log, l := r.Log(), r.log
+	head := log.Head()
+	if head != l.head() {
+		m.Fatalf("the head is %d, want %d", head, l.head())
+	}
+	if used := log.usedLocked(); used > m.limit {
+		m.Errorf("%d bytes are kept in a log of %d", used, m.limit)
+	}
+	m.checkBytes(r, r.served, head)
+	for i := l.find(r.served); i < uint64(len(l.entries)); i++ {
+		want := l.entries[i]
+		if end, from := r.Entry(i); end != want.end || from != want.from {
+			m.Errorf("entry %d ends at %d and is from %d, want %+v", i, end, from, want)
+		}
+	}
+	for _, pos := range append([]uint64{r.served, head}, r.subs...) {
+		if got, want := r.Find(pos), l.find(pos); got != want {
+			m.Errorf("position %d is in entry %d, want %d", pos, got, want)
+		}
+	}
+}
+
+func (m *model) checkBytes(r *modelReader, from, to uint64) {
+	a, b := r.Log().Bytes(from, to)
+	if ring := uint64(r.log.ringBytes); from < to && (b != nil) != (from/ring != (to-1)/ring) {
+		m.Errorf("between %d and %d lie %d and %d bytes in a ring of %d", from, to, len(a), len(b), ring)
+	}
+	if want := r.log.data[from:to]; !bytes.Equal(slices.Concat(a, b), want) {
+		m.Errorf("between %d and %d lies %x %x, want %x", from, to, a, b, want)
+	}
+}

@@ -1,0 +1,68 @@
+package channel
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// patience bounds every wait for something that must happen.
+const patience = 20 * time.Second
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// padded is a Format: a length, the payload, and so many bytes of padding.
+type padded int
+
+// lengthBytes is what a padded frame begins with: the length of all of it.
+const lengthBytes = 4
+
+func (f padded) Append(dst []byte, p *Publication) []byte {
+	start := len(dst)
+	dst = append(dst, 0, 0, 0, 0)
+	dst = append(dst, p.Payload...)
+	for range int(f) {
+		dst = append(dst, 0xee)
+	}
+	binary.BigEndian.PutUint32(dst[start:], uint32(len(dst)-start))
+	return dst
+}
+
+// size is what a payload of n bytes takes in the log.
+func (f padded) size(n int) int { return lengthBytes + n + int(f) }
+
+// counting is a Subscriber and a Waiter that counts what it is told.
+type counting struct{ told int }
+
+func (c *counting) Notify()   { c.told++ }
+func (c *counting) Released() { c.told++ }
+
+// member is a reader of a log with one subscriber.
+type member struct {
+	Reader
+	counting
+}
+
+func join(t testing.TB, s *Space, name string, f Format) *member {
+	t.Helper()
+	m := new(member)
+	if err := s.Join(name, f, m, &m.Reader); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// serve reads all that there is, as a loop whose subscribers take everything.
+func (m *member) serve() (pressed uint64) {
+	pressed = m.Clear()
+	m.Served(m.Log().Head())
+	return pressed
+}
+
+// publishSize publishes n bytes; w may be nil.
+func publishSize(c *Channel, n int, w Waiter) error {
+	_, err := c.Publish(&Publication{Payload: make([]byte, n)}, new(Scratch), w)
+	return err
+}

@@ -1,0 +1,381 @@
+package channel
+
+import (
+	"errors"
+	"slices"
+	"testing"
+)
+
+// The model keeps everything that was ever appended to a log, as one slice, and
+// finds every answer by looking at all of it. It says for each operation what
+// the channel must do: which publication is refused and why, who is notified,
+// pressed and released, and what the rings take of the budget.
+
+type modelLog struct {
+	format  padded
+	data    []byte // position 0 is its first byte
+	entries []entry
+	readers []*modelReader
+
+	ringBytes, ringEntries int
+	starved, idle          bool
+}
+
+func (l *modelLog) head() uint64 { return uint64(len(l.data)) }
+
+// low is the position below which all readers have everything.
+func (l *modelLog) low() uint64 {
+	low := l.head()
+	for _, r := range l.readers {
+		low = min(low, r.served)
+	}
+	return low
+}
+
+// above gives the entries that end above pos.
+func (l *modelLog) above(pos uint64) (entries []entry) {
+	for _, e := range l.entries {
+		if e.end > pos {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+// cost is what the frames above pos count against the limit.
+func (l *modelLog) cost(pos uint64) int {
+	return int(l.head()-pos) + entryBytes*len(l.above(pos))
+}
+
+func (l *modelLog) held() int { return l.ringBytes + entryBytes*l.ringEntries }
+
+// find is the index of the first entry that ends above pos.
+func (l *modelLog) find(pos uint64) uint64 {
+	return uint64(len(l.entries) - len(l.above(pos)))
+}
+
+// boundary is the first entry's end that is not below pos.
+func (l *modelLog) boundary(pos uint64) uint64 {
+	if pos == 0 {
+		return 0
+	}
+	return l.above(pos - 1)[0].end
+}
+
+// fit is the last end within n bytes above pos, or the first end at all.
+func (l *modelLog) fit(pos uint64, n int) uint64 {
+	fit := l.above(pos)[0].end
+	for _, e := range l.above(pos) {
+		if e.end <= pos+uint64(n) {
+			fit = e.end
+		}
+	}
+	return fit
+}
+
+// goal is the lowest end above which no more than half the limit is kept.
+func (l *modelLog) goal(limit int) uint64 {
+	goal := l.low()
+	for _, e := range l.above(goal) {
+		if l.cost(goal) <= limit/2 {
+			break
+		}
+		goal = e.end
+	}
+	return goal
+}
+
+type modelReader struct {
+	counting // what it is told really
+	Reader
+	log    *modelLog
+	served uint64
+	subs   []uint64 // positions of its own subscribers
+	posted bool
+	press  uint64
+	heard  uint64 // what it was pressed to and has not let go of
+	want   int    // what it must have been told
+}
+
+func (r *modelReader) notify() {
+	if !r.posted {
+		r.posted = true
+		r.want++
+	}
+}
+
+type modelWaiter struct {
+	counting
+	want int
+}
+
+// model is a space with one channel beside its model.
+type model struct {
+	starved bool // the budget has refused a log since the last trim
+	*testing.T
+	space *Space
+	limit int
+	bytes int // of the budget
+
+	logs     []*modelLog // in the order of their making
+	slots    [6]*modelReader
+	offset   uint64
+	epoch    Epoch
+	waiting  []*modelWaiter
+	waiters  []*modelWaiter // all that ever waited
+	previous *Channel       // the last one that died
+	scratch  Scratch
+	made     int // payloads
+
+	accepted, refused int
+}
+
+const modelName = "model"
+
+func newModel(t *testing.T, limit, budget int) *model {
+	return &model{T: t, space: NewSpace(limit, 4, NewBudget(budget)), limit: limit, bytes: budget}
+}
+
+func (m *model) join(slot int) {
+	if m.slots[slot] != nil {
+		return
+	}
+	f := padded(slot % 2 * 5)
+	r := new(modelReader)
+	if err := m.space.Join(modelName, f, r, &r.Reader); err != nil {
+		m.Fatal(err)
+	}
+	c := m.space.Find(modelName)
+	if len(m.logs) == 0 {
+		if c.Epoch() == m.epoch || c.Epoch() == 0 || c == m.previous {
+			m.Fatalf("a new channel has the epoch %v after %v", c.Epoch(), m.epoch)
+		}
+		m.epoch, m.offset = c.Epoch(), 0
+	}
+	i := slices.IndexFunc(m.logs, func(l *modelLog) bool { return l.format == f })
+	if i < 0 {
+		i = len(m.logs)
+		m.logs = append(m.logs, &modelLog{format: f})
+	}
+	r.log = m.logs[i]
+	r.log.readers = append(r.log.readers, r)
+	r.served = r.log.head()
+	r.subs = []uint64{r.served}
+	m.slots[slot] = r
+}
+
+func (m *model) leave(slot int) {
+	r := m.slots[slot]
+	if r == nil {
+		return
+	}
+	m.previous = r.Log().Channel()
+	m.space.Leave(&r.Reader)
+	m.slots[slot] = nil
+	l := r.log
+	l.readers = slices.DeleteFunc(l.readers, func(x *modelReader) bool { return x == r })
+	if len(l.readers) == 0 {
+		m.logs = slices.DeleteFunc(m.logs, func(x *modelLog) bool { return x == l })
+	}
+	if len(m.waiting) > 0 {
+		m.wake()
+	}
+	if len(m.logs) == 0 {
+		if got, err := m.previous.Publish(&Publication{Payload: []byte("late")}, &m.scratch, nil); got != (Receipt{}) || err != nil {
+			m.Errorf("a channel that is gone takes a publication: %+v, %v", got, err)
+		}
+	}
+}
+
+func (m *model) wake() {
+	for _, l := range m.logs {
+		l.starved = false
+	}
+	for _, w := range m.waiting {
+		w.want++
+	}
+	m.waiting = nil
+}
+
+// publish publishes n bytes, and waits for room if it is refused and waits is
+// true.
+func (m *model) publish(n int, from uint64, waits bool) error {
+	c := m.space.Find(modelName)
+	if c == nil {
+		return nil
+	}
+	p := &Publication{Payload: make([]byte, n), From: from}
+	for i := range p.Payload {
+		p.Payload[i] = byte(m.made*31 + i)
+	}
+	m.made++
+	var w Waiter // a nil *modelWaiter in it would not be nil
+	mw := new(modelWaiter)
+	if waits {
+		w = mw
+		m.waiters = append(m.waiters, mw)
+	}
+	want := m.expect(p, mw, waits)
+	got, err := c.Publish(p, &m.scratch, w)
+	if !errors.Is(err, want) {
+		m.Fatalf("publishing %d bytes: %v, want %v", n, err, want)
+	}
+	if err != nil {
+		m.refused++
+		if got != (Receipt{}) {
+			m.Errorf("a refused publication has the receipt %+v", got)
+		}
+		return err
+	}
+	m.accepted++
+	m.offset++
+	if want := (Receipt{Epoch: m.epoch, Offset: m.offset}); got != want {
+		m.Errorf("receipt %+v, want %+v", got, want)
+	}
+	for _, l := range m.logs {
+		l.data = l.format.Append(l.data, p)
+		l.entries = append(l.entries, entry{end: l.head(), offset: m.offset, from: from})
+		l.idle = false
+		for _, r := range l.readers {
+			r.notify()
+		}
+	}
+	return nil
+}
+
+// expect says what must become of a publication, and what its refusal does.
+func (m *model) expect(p *Publication, w *modelWaiter, waits bool) error {
+	wait := func() {
+		if waits {
+			m.waiting = append(m.waiting, w)
+		}
+	}
+	if len(m.waiting) > 0 {
+		wait()
+		return ErrFull
+	}
+	for _, l := range m.logs {
+		n := l.format.size(len(p.Payload))
+		if n+entryBytes > m.limit/2 {
+			return ErrTooBig
+		}
+		low := l.low()
+		if l.cost(low)+n+entryBytes <= m.limit && m.grow(l, int(l.head()-low)+n, len(l.above(low))+1) {
+			continue
+		}
+		for _, r := range l.readers {
+			if goal := l.goal(m.limit); r.served < goal {
+				r.press = goal
+				r.notify()
+			}
+		}
+		l.starved = waits
+		wait()
+		return ErrFull
+	}
+	return nil
+}
+
+// grow makes l's rings large enough, where the budget allows it.
+func (m *model) grow(l *modelLog, needBytes, needEntries int) bool {
+	size := func(now, least, need int) int {
+		if need <= now {
+			return now
+		}
+		for least < need {
+			least *= 2
+		}
+		return least
+	}
+	b, e := size(l.ringBytes, ringBytesMin, needBytes), size(l.ringEntries, ringEntriesMin, needEntries)
+	if m.held()-l.held()+b+entryBytes*e > m.bytes {
+		m.starved = true
+		return false
+	}
+	l.ringBytes, l.ringEntries = b, e
+	return true
+}
+
+func (m *model) held() (n int) {
+	for _, l := range m.logs {
+		n += l.held()
+	}
+	return n
+}
+
+func (m *model) served(r *modelReader) {
+	low := r.log.head()
+	for _, pos := range r.subs {
+		low = min(low, pos)
+	}
+	r.Served(low)
+	r.served = low
+	if r.log.starved && r.log.cost(r.log.low()) <= m.limit/2 {
+		m.wake()
+	}
+}
+
+func (m *model) clear(r *modelReader) {
+	pressed := r.Clear()
+	if pressed != r.press {
+		m.Errorf("pressed to %d, want %d", pressed, r.press)
+	}
+	r.heard = max(r.heard, pressed)
+	r.posted, r.press = false, 0
+}
+
+// relieve lets go of everything below the pressed position: laggards are moved
+// up to it, or leave.
+func (m *model) relieve(r *modelReader, drop bool) {
+	m.clear(r)
+	r.subs = slices.DeleteFunc(r.subs, func(pos uint64) bool { return drop && pos < r.heard })
+	for i := range r.subs {
+		r.subs[i] = max(r.subs[i], r.heard)
+	}
+	r.heard = 0
+	m.served(r)
+}
+
+// trim goes round all shards once.
+func (m *model) trim() {
+	for range trimPart {
+		m.space.Trim()
+	}
+	for _, l := range m.logs {
+		if l.idle && l.ringBytes > 0 {
+			if l.low() == l.head() {
+				l.ringBytes, l.ringEntries = 0, 0
+			}
+			for _, r := range l.readers {
+				if r.served < l.head() {
+					r.notify()
+				}
+			}
+		}
+		l.idle = true
+	}
+	if len(m.waiting) > 0 {
+		m.wake()
+	}
+	if !m.starved {
+		return
+	}
+	// The budget was in the way: whoever holds the largest rings for laggards
+	// lets go of all of it.
+	m.starved = false
+	var worst *modelLog
+	for _, l := range m.logs {
+		if l.low() != l.head() && (worst == nil || l.ringBytes > worst.ringBytes) {
+			worst = l
+		}
+	}
+	if worst == nil {
+		return
+	}
+	for _, r := range worst.readers {
+		if r.served < worst.head() {
+			r.press = worst.head()
+			r.notify()
+		}
+	}
+}

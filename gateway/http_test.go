@@ -1,0 +1,357 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+func TestPublicHTTPIsAnsweredAndClosed(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{WSPaths: []string{"/socket"}})
+	for _, c := range []struct {
+		request string
+		status  int
+		says    string
+	}{
+		{"GET / HTTP/1.1", 200, "WebSocket"},
+		{"GET /healthz HTTP/1.1", 200, "ok"},
+		{"GET /nothing HTTP/1.1", 404, ""},
+		{"GET /ws HTTP/1.1", 426, "WebSocket client"},
+		{"GET /ws/x HTTP/1.1", 426, "WebSocket client"},
+		{"GET /ws/a%2Fb?q HTTP/1.1", 426, "WebSocket client"},
+		{"GET /echo HTTP/1.1", 426, "WebSocket client"},
+		{"GET /socket HTTP/1.1", 426, "WebSocket client"},
+		{"GET /metrics HTTP/1.1", 404, ""},
+		{"GET /debug/pprof/ HTTP/1.1", 404, ""},
+		{"GET /readyz HTTP/1.1", 404, ""},
+		{"POST /publish/x HTTP/1.1", 404, ""},
+	} {
+		k := connect(t, s)
+		// A second request and an upgrade behind it must not be served.
+		k.write(c.request + "\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n" + upgradeTo("/ws"))
+		a := k.wantStatus(c.request, c.status)
+		if !a.Close || !strings.Contains(a.body, c.says) {
+			t.Errorf("%s: got %q, close %v; want the end and %q", c.request, a.body, a.Close, c.says)
+		}
+		if c.status == 426 && a.Header.Get("Upgrade") != "websocket" {
+			t.Errorf("%s: 426 without Upgrade: websocket", c.request)
+		}
+		k.wantGone(c.request)
+	}
+	if n := s.stats.outcomes["upgraded"].Load(); n != 0 {
+		t.Errorf("%d upgrades behind other requests were served", n)
+	}
+	if n := s.stats.outcomes["http"].Load(); n != 12 {
+		t.Errorf("%d HTTP requests are counted, want 12", n)
+	}
+}
+
+func TestHTTPRequestsAtATimeAreBounded(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{MaxHandshakes: 2})
+	s.web.places <- struct{}{} // as two clients do that send their bodies slowly
+	s.web.places <- struct{}{}
+	c := connect(t, s)
+	c.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if a := c.wantStatus("all places are taken", 503); a.Header.Get("Retry-After") == "" || !a.Close {
+		t.Errorf("got header %v, want Retry-After and the end", a.Header)
+	}
+	dial(t, s, "/ws").settle(s) // upgrades need no such place
+	<-s.web.places
+	<-s.web.places
+	for range 5 {
+		c := connect(t, s)
+		c.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		c.wantStatus("there is a place again", 200)
+		c.fin()
+		c.wantEOF("one answer")
+		waitFor(t, "its place to be free", func() bool { return len(s.web.places) == 0 })
+	}
+}
+
+// internal serves the internal handler.
+func (s *server) internal(key string) *httptest.Server {
+	srv := httptest.NewServer(s.InternalHandler(Internal{APIKey: key}))
+	s.t.Cleanup(srv.Close)
+	return srv
+}
+
+// ask makes a request and gives its status, header and body.
+func ask(t testing.TB, method, url string, body io.Reader, fields ...string) (int, http.Header, string) {
+	t.Helper()
+	r, err := http.NewRequest(method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, ": ")
+		if r.Header.Set(name, value); name == "Host" {
+			r.Host = value
+		}
+	}
+	c := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := c.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, string(b)
+}
+
+// wantError sees that a body is an error as JSON with a code and a sentence.
+func wantError(t testing.TB, why, body, code string) {
+	t.Helper()
+	var e errorBody
+	if err := json.Unmarshal([]byte(body), &e); err != nil || e.Error.Code != code || e.Error.Message == "" {
+		t.Errorf("%s: got %q (%v), want an error with code %q", why, body, err, code)
+	}
+}
+
+func TestPublishByHTTP(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{})
+	at := s.internal("").URL + "/publish/"
+	a, b := dial(t, s, "/ws/a%2Fb"), dial(t, s, "/ws/a%2Fb")
+	for i, c := range []struct{ kind, body string }{
+		{"", "plain"}, {"text/plain; charset=utf-8", "频道"}, {"application/json", "{}"}, {"application/octet-stream", "\xff\x00"}, {"Application/Octet-Stream; x=y", "\xfe"}, {"", ""},
+	} {
+		status, header, body := ask(t, "POST", at+"a%2Fb", strings.NewReader(c.body), "Content-Type: "+c.kind)
+		var got Receipt
+		if err := json.Unmarshal([]byte(body), &got); err != nil || status != 200 || header.Get("Content-Type") != "application/json" {
+			t.Fatalf("got %d %s %q, %v", status, header.Get("Content-Type"), body, err)
+		}
+		if got.Offset != uint64(i+1) || got.Subscribers != 2 || got.Epoch == "" {
+			t.Errorf("got receipt %+v, want offset %d, 2 subscribers and an epoch", got, i+1)
+		}
+		for _, k := range []*client{a, b} {
+			if strings.HasPrefix(strings.ToLower(c.kind), "application/octet") {
+				k.wantBinary(c.kind, c.body)
+			} else {
+				k.wantText(c.kind, c.body)
+			}
+		}
+	}
+	if _, _, body := ask(t, "POST", at+"nobody", strings.NewReader("x")); body != "{\"epoch\":\"\",\"offset\":0,\"subscribers\":0}\n" {
+		t.Errorf("where nobody listens the receipt is %q", body)
+	}
+	for _, c := range []struct {
+		name, body string
+		status     int
+		code       string
+	}{
+		{"a%20b", "x", 400, "bad_channel"},
+		{"%00", "x", 400, "bad_channel"},
+		{"%FF", "x", 400, "bad_channel"},
+		{strings.Repeat("x", 256), "x", 400, "bad_channel"},
+		{"x", "\xff", 400, "bad_text"},
+		{"x", "\xed\xa0\x80", 400, "bad_text"},
+		{"x", stars(64<<10 + 1), 413, "too_large"},
+	} {
+		status, _, body := ask(t, "POST", at+c.name, strings.NewReader(c.body))
+		if status != c.status {
+			t.Errorf("%s, %s: got status %d, want %d", c.name, brief(c.body), status, c.status)
+		}
+		wantError(t, c.name, body, c.code)
+	}
+	if status, _, _ := ask(t, "POST", at+"x", strings.NewReader(stars(64<<10))); status != 200 {
+		t.Errorf("64 KiB: got status %d", status)
+	}
+	if status, _, _ := ask(t, "GET", at+"x", nil); status != 405 {
+		t.Errorf("GET: got status %d, want 405", status)
+	}
+}
+
+func TestPublishByHTTPIsPushedBack(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Loops: 1, MaxMessage: 1000, ChannelBuffer: 4 << 10})
+	at := s.internal("").URL + "/publish/x"
+	c := dial(t, s, "/ws/x")
+	release := s.hold(0)
+	var sent []string
+	for _, p := range numbered(20, 500) {
+		status, header, body := ask(t, "POST", at, strings.NewReader(p))
+		if status == 200 {
+			sent = append(sent, p)
+			continue
+		}
+		if status != 503 || header.Get("Retry-After") == "" {
+			t.Errorf("got status %d, Retry-After %q; want 503 and some seconds", status, header.Get("Retry-After"))
+		}
+		wantError(t, "the log is full", body, "pushed_back")
+		break
+	}
+	release()
+	for _, p := range sent {
+		c.wantText("what was acknowledged comes", p)
+	}
+	c.wantIdle(s, "what was refused does not")
+	if status, _, _ := ask(t, "POST", at, strings.NewReader("again")); status != 200 {
+		t.Errorf("once there is room: got status %d", status)
+	}
+	c.wantText("there is room again", "again")
+}
+
+func TestInternalListenerIsGuarded(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{})
+	open, locked := s.internal("").URL, s.internal("open sesame").URL
+	for _, c := range []struct {
+		at, path, field string
+		status          int
+	}{
+		{open, "/metrics", "X: y", 200},
+		{open, "/metrics", "Origin: http://localhost", 403},
+		{open, "/metrics", "Origin: ", 403},
+		{open, "/metrics", "Host: evil.example", 403},
+		{open, "/metrics", "Host: evil.example:9000", 403},
+		{open, "/metrics", "Host: localhost.evil.example", 403},
+		{open, "/metrics", "Host: 10.0.0.1", 403},
+		{open, "/metrics", "Host: localhost:1", 200},
+		{open, "/metrics", "Host: [::1]:9000", 200},
+		{open, "/metrics", "Host: 127.1.2.3", 200},
+		{open, "/debug/pprof/", "Host: evil.example", 403},
+		{open, "/healthz", "Host: 10.0.0.1:9000", 200}, // a load balancer asks by address
+		{open, "/readyz", "Host: 10.0.0.1:9000", 200},
+		{locked, "/metrics", "X: y", 401},
+		{locked, "/metrics", "X-API-Key: open", 401},
+		{locked, "/metrics", "X-API-Key: open sesame", 200},
+		{locked, "/metrics", "Authorization: Bearer open sesame", 200},
+		{locked, "/metrics", "Authorization: Basic open sesame", 401},
+		{locked, "/debug/pprof/", "X: y", 401},
+		{locked, "/healthz", "X: y", 200},
+		{locked, "/readyz", "X: y", 200},
+	} {
+		if status, _, body := ask(t, "GET", c.at+c.path, nil, c.field); status != c.status {
+			t.Errorf("%s with %q: got %d %s, want %d", c.path, c.field, status, brief(body), c.status)
+		}
+	}
+	if status, _, body := ask(t, "POST", open+"/publish/x", strings.NewReader("x"), "Origin: null"); status != 403 {
+		t.Errorf("a page's publish: got %d", status)
+	} else {
+		wantError(t, "a page's publish", body, "forbidden")
+	}
+}
+
+// metrics reads the page: a value for each name with labels.
+func metrics(t testing.TB, at string) map[string]float64 {
+	t.Helper()
+	_, _, body := ask(t, "GET", at+"/metrics", nil)
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader([]byte(body)))
+	if err != nil {
+		t.Fatalf("metrics: %v", err)
+	}
+	all := make(map[string]float64)
+	for name, f := range families {
+		all[name] += 0
+		for _, m := range f.Metric {
+			v := m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue()
+			all[name] += v
+			for _, l := range m.Label {
+				all[fmt.Sprintf("%s %s", name, l.GetValue())] += v
+			}
+		}
+	}
+	return all
+}
+
+func TestMetricsTellExactlyWhatHappened(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{MaxConnections: 100})
+	at := s.internal("").URL
+	const listeners, messages = 7, 30
+	var all []*client
+	for range listeners {
+		all = append(all, dial(t, s, "/ws/x"))
+	}
+	bad := connect(t, s)
+	bad.write(upgradeTo("/nowhere"))
+	bad.wantStatus("no such path", 404)
+	sizes := 0
+	for i := range messages {
+		p := stars(i * 20)
+		sizes += len(p) + 2
+		if len(p) > 125 {
+			sizes += 2
+		}
+		if i%3 == 0 {
+			s.publish("x", p)
+		} else {
+			all[i%listeners].send(text(p))
+		}
+		for _, c := range all {
+			c.wantText("to everybody", p)
+		}
+	}
+	handshakes := s.sum(func(st *loopStats) uint64 { return st.bytesOut.Load() }) - uint64(listeners*sizes)
+	all[0].send(closing(1000, ""))
+	all[0].wantClose("it leaves", 1000)
+	all[1].vanish()
+	all[2].send(text("\xff"))
+	all[2].wantClose("bad text", 1007)
+	s.wantConnections(listeners - 3)
+
+	got := metrics(t, at)
+	want := map[string]float64{
+		"sluice_connections":                           listeners - 3,
+		"sluice_max_connections":                       100,
+		"sluice_channels":                              1,
+		"sluice_messages_received_total":               messages - messages/3,
+		"sluice_publications_total client":             messages - messages/3,
+		"sluice_publications_total api":                messages / 3,
+		"sluice_deliveries_total":                      listeners * messages,
+		"sluice_sent_bytes_total":                      float64(handshakes + uint64(listeners*sizes) + 4 + 4 + uint64(len(reasons[reasonText].text))),
+		"sluice_blocked_connections":                   0,
+		"sluice_blockings_total":                       0,
+		"sluice_push_backs_total":                      0,
+		"sluice_panics_total":                          0,
+		"sluice_pings_total":                           0,
+		"sluice_descriptors_exhausted_total":           0,
+		"sluice_held_bytes connections":                0,
+		"sluice_connections_closed_total":              3,
+		"sluice_connections_closed_total client_close": 1,
+		"sluice_connections_closed_total reset":        1,
+		"sluice_connections_closed_total bad_utf8":     1,
+		"sluice_handshakes_total":                      listeners + 1,
+		"sluice_handshakes_total upgraded":             listeners,
+		"sluice_handshakes_total not_found":            1,
+	}
+	have := make(map[string]float64)
+	for name := range want {
+		if v, ok := got[name]; ok {
+			have[name] = v
+		}
+	}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+	for _, name := range []string{"sluice_received_bytes_total", "sluice_writes_total", "sluice_sweeps_total", "sluice_held_bytes logs", "go_goroutines", "process_open_fds"} {
+		if got[name] <= 0 {
+			t.Errorf("%s is %v", name, got[name])
+		}
+	}
+	for _, name := range []string{"sluice_loop_lag_seconds", "sluice_loop_lag_seconds_sum", "sluice_loop_lag_seconds_count"} {
+		if _, ok := got[name]; !ok {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	for r := reasonNone + 1; r < reasonCount; r++ {
+		if _, ok := got["sluice_connections_closed_total "+r.String()]; !ok {
+			t.Errorf("the reason %v has no counter", r)
+		}
+	}
+}

@@ -1,0 +1,474 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+// wantPrefix sees that what a slow client got before its Close is what was
+// published, in order, and not all of it.
+func wantPrefix(t *testing.T, got, sent []string) {
+	t.Helper()
+	if len(got) >= len(sent) {
+		t.Errorf("it got all of %d messages", len(sent))
+	}
+	for i, p := range got {
+		if p != sent[i] {
+			t.Fatalf("message %d is %s, want %s", i, brief(p), brief(sent[i]))
+		}
+	}
+}
+
+func TestReaderThatNeverReadsIsCutWhenTheLogIsFull(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{SendBuffer: 4 << 10, CloseTimeout: time.Minute})
+	slow, other := dialSmall(t, s, "/ws/x"), dialSmall(t, s, "/ws/x")
+	good := []*client{dial(t, s, "/ws/x"), dial(t, s, "/ws/x?echo=off"), dial(t, s, "/ws/x")}
+	texts := numbered(60, 16<<10)
+	for _, p := range texts {
+		s.publish("x", p)
+		for _, c := range good {
+			c.wantText("who reads loses nothing", p)
+		}
+	}
+	s.wantClosing(reasonSlow, 2)
+	for _, c := range []*client{slow, other} {
+		got, code, err := c.texts()
+		if code != 1013 {
+			t.Errorf("after %d messages: close code %d, %v; want 1013", len(got), code, err)
+		}
+		wantPrefix(t, got, texts)
+		c.endClose("it is told why")
+	}
+	s.wantConnections(3)
+}
+
+func TestReaderThatTakesNothingIsCutByTheWriteTimeout(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{SendBuffer: 4 << 10, PingInterval: -1, CloseTimeout: time.Hour})
+	slow, echo, good := dialSmall(t, s, "/ws/x"), dialSmall(t, s, "/echo"), dial(t, s, "/ws/x")
+	texts := numbered(100, 1000)
+	for _, p := range texts {
+		s.publish("x", p)
+		good.wantText("who reads gets it", p)
+	}
+	for range 8 {
+		echo.send(text(stars(8 << 10)))
+	}
+	waitFor(t, "both to be blocked", func() bool { return s.blocked() == 2 })
+	s.pass(4)
+	if n := s.closing(reasonWriteTimeout); n != 0 {
+		t.Fatalf("%d are cut after 4 s", n)
+	}
+	for range 100 { // the kernel may still move some bytes
+		if s.pass(1); s.closing(reasonWriteTimeout) == 2 {
+			break
+		}
+	}
+	s.wantClosing(reasonWriteTimeout, 2)
+	got, code, err := slow.texts()
+	if code != 1013 {
+		t.Errorf("after %d messages: close code %d, %v; want 1013", len(got), code, err)
+	}
+	wantPrefix(t, got, texts)
+	slow.endClose("it is told why")
+	if got, code, err := echo.texts(); code != 1013 {
+		t.Errorf("after %d echoes: close code %d, %v; want 1013", len(got), code, err)
+	}
+	echo.endClose("it is told why")
+	s.publish("x", "later")
+	good.wantText("others go on", "later")
+}
+
+func TestReaderThatTakesALittleIsNotCut(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{SendBuffer: 4 << 10, PingInterval: -1})
+	slow := dialSmall(t, s, "/ws/x")
+	texts := numbered(100, 1000)
+	for _, p := range texts {
+		s.publish("x", p)
+	}
+	for i, p := range texts {
+		if i%20 == 0 { // half of what the time-out allows, over and over
+			s.pass(5)
+		}
+		slow.wantText("it takes its time", p)
+		s.quiet()
+	}
+	s.wantConnections(1)
+}
+
+// Whatever the socket's buffers cut, and wherever: once the client reads, it gets
+// everything, though nobody publishes again.
+func TestSocketThatDrainsLaterGetsEverything(t *testing.T) {
+	t.Parallel()
+	atEnd, inside := 0, 0
+	for _, size := range []int{1, 1, 1, 9, 123, 1000, 4092, 16 << 10, 64 << 10} {
+		for _, query := range []string{"", "?echo=off"} {
+			s := start(t, Config{SendBuffer: 4 << 10, ChannelBuffer: 1 << 20})
+			c := connectWith(t, s, 4<<10)
+			c.upgrade("/ws/x" + query)
+			p, sent := stars(size), 0
+			for ; s.blocked() == 0 || sent < 10; s.quiet() {
+				for range max(1, 256/size) {
+					s.publish("x", p)
+					sent++
+				}
+				if sent > 50_000 {
+					t.Fatal("the socket never fills")
+				}
+			}
+			s.do(func(l *loop) {
+				for _, c := range l.conns {
+					if c.pending() == 0 {
+						atEnd++
+					} else {
+						inside++
+					}
+				}
+			})
+			for i := range sent {
+				c.wantText(fmt.Sprintf("message %d of %d, each of %d bytes", i, sent, size), p)
+			}
+			c.settle(s)
+			if s.blocked() != 0 {
+				t.Errorf("messages of %d bytes: the client is still blocked", size)
+			}
+			if n := s.deliveries(); n != uint64(sent) {
+				t.Errorf("messages of %d bytes: %d deliveries are counted, want %d", size, n, sent)
+			}
+		}
+	}
+	if atEnd == 0 || inside == 0 {
+		t.Errorf("the socket filled %d times at a frame's end, %d times inside: want both", atEnd, inside)
+	}
+	t.Logf("filled %d times at a frame's end, %d times inside", atEnd, inside)
+}
+
+// The rest of a cut frame can be more than one write takes, with more of the log
+// behind it.
+func TestLargeMessagesToASlowReaderAllArrive(t *testing.T) {
+	t.Parallel()
+	for _, sendBuffer := range []int{4 << 10, 64 << 10, 1 << 20} {
+		for _, size := range []int{64 << 10, 300 << 10, 1 << 20} {
+			s := start(t, Config{SendBuffer: sendBuffer, MaxMessage: 1 << 20, ChannelBuffer: 8 << 20, MaxPending: 4 << 20, PingInterval: -1})
+			c := connectWith(t, s, 64<<10)
+			c.upgrade("/ws/x")
+			texts := numbered(5<<20/size, size)
+			for _, p := range texts {
+				s.publish("x", p)
+			}
+			waitFor(t, "the reader to be blocked", func() bool { return s.blocked() == 1 })
+			for i, p := range texts {
+				c.wantText(fmt.Sprintf("message %d of %d bytes, send buffer %d", i, size, sendBuffer), p)
+			}
+		}
+	}
+}
+
+// A hole that a leaver left in a sweep lies behind the last subscriber, who is
+// then cut for holding the log back.
+func TestLastSubscriberMayBeCutAfterOthersLeftTheSweep(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Loops: 1, SendBuffer: 4 << 10, MaxMessage: 16 << 10, ChannelBuffer: 64 << 10})
+	slow, leaver := dialSmall(t, s, "/ws/x"), dial(t, s, "/ws/x")
+	var texts []string
+	for _, p := range numbered(3, 15<<10) {
+		s.publish("x", p)
+		leaver.wantText("it reads", p)
+		texts = append(texts, p)
+	}
+	waitFor(t, "the slow one to be blocked", func() bool { return s.blocked() == 1 })
+	full := make(chan error, 1)
+	s.do(func(l *loop) {
+		g := l.groups[groupKey{"x", rawFormat{}}]
+		g.begin()
+		g.cursor = len(g.subs)
+		g.low = g.subs[0].pos
+		g.subs[1].c.kill(reasonReset) // as a failed write does
+		g.pressed = g.Log().Head()    // as a publisher does for whom there is no room
+		g.pressedAt = time.Now().Add(-time.Hour)
+		func() {
+			defer func() {
+				if r := recover(); r != nil {
+					full <- fmt.Errorf("panic in the loop: %v", r)
+				}
+			}()
+			g.end()
+			full <- nil
+		}()
+	})
+	if err := receive(t, "the sweep to end", full); err != nil {
+		t.Fatal(err)
+	}
+	s.wantClosing(reasonSlow, 1)
+	got, code, _ := slow.texts()
+	if code != 1013 {
+		t.Errorf("close code %d, want 1013", code)
+	}
+	wantPrefix(t, got, texts)
+	slow.endClose("it is told")
+}
+
+// Others leave while a sweep is under way; who stays gets each message once.
+func TestSweepThatIsPausedGoesOnRightly(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Loops: 1})
+	s.do(func(l *loop) { l.turnWrites = 16 })
+	var all []*client
+	for range 150 {
+		all = append(all, dial(t, s, "/ws/x"))
+	}
+	texts := numbered(12, 100)
+	for i, p := range texts {
+		s.publish("x", p)
+		s.do(func(l *loop) { // between two turns of the sweep
+			g := l.groups[groupKey{"x", rawFormat{}}]
+			for range 3 {
+				if i%2 == 0 { // the last, whom a filled hole would carry past the cursor
+					g.leaveOne(len(g.subs) - 1)
+				}
+				g.leaveOne(g.cursor / 2)
+				g.leaveOne(g.cursor)
+			}
+		})
+	}
+	texts = append(texts, "the end")
+	s.publish("x", "the end")
+	gone := 0
+	for _, c := range all {
+		for _, want := range texts {
+			_, p, err := c.next()
+			if err != nil {
+				gone++
+				break
+			}
+			if p != want {
+				t.Fatalf("got %s, want %s", brief(p), brief(want))
+			}
+		}
+	}
+	if s.closedFor(reasonReset) != uint64(gone) || gone < 50 {
+		t.Errorf("%d clients lost something, %d were cut", gone, s.closedFor(reasonReset))
+	}
+}
+
+// leaveOne resets the first connection from a place on.
+func (g *group) leaveOne(i int) {
+	for ; i < len(g.subs); i++ {
+		if c := g.subs[i].c; c != nil {
+			c.kill(reasonReset)
+			return
+		}
+	}
+}
+
+// fast makes a subscriber whose socket takes much before it refuses.
+func fast(t *testing.T, s *server, target string) *client {
+	c := connectWith(t, s, 4<<20)
+	c.upgrade(target)
+	return c
+}
+
+func TestPublisherThatOutrunsTheGatewayIsPushedBack(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{SendBuffer: 4 << 20, MaxMessage: 1000, ChannelBuffer: 8 << 10, PingInterval: time.Second, PongTimeout: time.Second})
+	a, b := fast(t, s, "/ws/x?echo=off"), fast(t, s, "/ws/x")
+	readers := []*client{b, fast(t, s, "/ws/x"), fast(t, s, "/ws/x")}
+	texts := numbered(scaled(100_000, 20_000), 9)
+
+	// First the other loop is away for longer than keep-alive allows.
+	release := s.hold(b.loopOf(s))
+	read := make(chan error, len(readers))
+	for _, c := range readers {
+		go func() { read <- c.readAll(texts) }()
+	}
+	sent := make(chan error, 1)
+	go func() {
+		var wire []byte
+		for _, p := range texts {
+			wire = append(wire, text(p)...)
+		}
+		a.conn.SetWriteDeadline(time.Now().Add(patience)) // ignored: then the write fails
+		_, err := a.conn.Write(wire)
+		sent <- err
+	}()
+	waitFor(t, "the publisher to be parked", func() bool { return s.pushBacks() > 0 })
+	away := time.Now()
+	waitFor(t, "keep-alive to be over", func() bool { return time.Since(away) > 4*time.Second })
+	release()
+	for range readers {
+		if err := receive(t, "the readers to be through", read); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := receive(t, "the publisher to be through", sent); err != nil {
+		t.Errorf("the publisher: %v", err)
+	}
+	s.wantConnections(4)
+	if n := s.deliveries(); n != uint64(3*len(texts)) {
+		t.Errorf("%d deliveries are counted, want %d", n, 3*len(texts))
+	}
+	t.Logf("%d push-backs", s.pushBacks())
+}
+
+// readAll reads texts and answers pings.
+func (c *client) readAll(texts []string) error {
+	for i := 0; i < len(texts); {
+		op, p, err := c.next()
+		switch {
+		case err != nil:
+			return fmt.Errorf("message %d: %w", i, err)
+		case op == ws.OpPing:
+			io.WriteString(c.conn, pong("")) // ignored: then the next read fails
+		case p != texts[i]:
+			return fmt.Errorf("message %d is %q, want %q", i, brief(p), brief(texts[i]))
+		default:
+			i++
+		}
+	}
+	return nil
+}
+
+// Two channels with subscribers on both loops, and publishers that wait for the
+// other loop: nobody waits for ever.
+func TestPublishersThatCrossDoNotBlockEachOther(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{SendBuffer: 4 << 20, MaxMessage: 1000, ChannelBuffer: 8 << 10})
+	const clientsEach = 4
+	n := scaled(5_000, 1_000)
+	failed := make(chan error, 2*clientsEach*2+2)
+	var all []*client
+	for i := range 2 * clientsEach {
+		all = append(all, fast(t, s, fmt.Sprint("/ws/", i/2%2)))
+	}
+	for i, c := range all {
+		go func() { // everyone publishes
+			var wire []byte
+			for _, p := range numbered(n, 12) {
+				wire = append(wire, text(fmt.Sprint(i)+p)...)
+			}
+			c.conn.SetWriteDeadline(time.Now().Add(patience)) // ignored: then the write fails
+			_, err := c.conn.Write(wire)
+			failed <- err
+		}()
+		go func() { // and reads everyone's, each sender's in order
+			want := make(map[byte]int)
+			texts := numbered(n, 12)
+			for range clientsEach * n {
+				_, p, err := c.next()
+				if err != nil {
+					failed <- fmt.Errorf("client %d: %w", i, err)
+					return
+				}
+				if p[1:] != texts[want[p[0]]] {
+					failed <- fmt.Errorf("client %d: %q, want number %d of that sender", i, p, want[p[0]])
+					return
+				}
+				want[p[0]]++
+			}
+			failed <- nil
+		}()
+	}
+	for range 2 * len(all) {
+		if err := receive(t, "everyone to be through", failed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.pushBacks() == 0 {
+		t.Error("nobody was pushed back: the test shows nothing")
+	}
+}
+
+func TestParkedPublisherMayVanish(t *testing.T) {
+	t.Parallel()
+	for _, end := range []string{"FIN", "reset", "Close", "none"} {
+		s := start(t, Config{SendBuffer: 4 << 20, MaxMessage: 1000, ChannelBuffer: 8 << 10})
+		a, b := fast(t, s, "/ws/x?echo=off"), fast(t, s, "/ws/x?echo=off")
+		held := b.loopOf(s)
+		release := s.hold(held)
+		texts := numbered(200, 500)
+		for _, p := range texts {
+			a.send(text(p))
+		}
+		waitFor(t, "the publisher to be parked", func() bool { return s.pushBacks() > 0 })
+		pushed := make(chan error, 1)
+		go func() { // somebody else waits behind it
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			_, err := s.Publish(ctx, Message{Channel: "x", Payload: []byte("end")})
+			pushed <- err
+		}()
+		waitFor(t, "the API to wait", func() bool { return s.stats.pushedBack.Load() > 0 })
+		switch end {
+		case "FIN":
+			a.fin()
+		case "reset":
+			a.vanish()
+			waitFor(t, "the reset to be seen", func() bool { return s.loop[1-held].hasHungUp(t) })
+		case "Close":
+			a.send(closing(1000, ""))
+		}
+		release()
+		i, ended := 0, false
+		for want := len(texts); i < want || !ended; {
+			_, p, err := b.next()
+			if err != nil {
+				t.Fatalf("%s: after %d messages: %v", end, i, err)
+			}
+			if p == "end" {
+				if ended = true; end == "reset" {
+					want = 0 // what the gateway had not read yet is gone
+				}
+				continue
+			}
+			if p != texts[i] {
+				t.Fatalf("%s: message %d is %s", end, i, brief(p))
+			}
+			i++
+		}
+		if err := receive(t, "the API to be through", pushed); err != nil {
+			t.Errorf("%s: %v", end, err)
+		}
+		switch end {
+		case "FIN":
+			s.wantClosed(reasonClientGone, 1)
+			if got, _, err := a.texts(); !errors.Is(err, io.EOF) || len(got) > 1 {
+				t.Errorf("half closed, it got %q, %v; want the API's message at most, and the end", got, err)
+			}
+		case "reset":
+			s.wantConnections(1)
+			if i == 0 {
+				t.Error("nothing of what it sent was published")
+			}
+		case "Close":
+			if got, code, err := a.texts(); code != 1000 || len(got) > 1 {
+				t.Errorf("it got %q, close code %d, %v; want the API's message at most, and its own code", got, code, err)
+			}
+			a.endClose("its Close came behind its messages")
+		case "none":
+			a.wantText("it stays", "end")
+			a.settle(s)
+		}
+	}
+}
+
+// hasHungUp tells whether some connection's peer has hung up while its message
+// was parked.
+func (l *loop) hasHungUp(t *testing.T) (yes bool) {
+	done := make(chan struct{})
+	l.post(onLoop(func(l *loop) {
+		defer close(done)
+		for _, c := range l.conns {
+			yes = yes || c.has(bitMuted)
+		}
+	}))
+	receive(t, "the loop to look", done)
+	return yes
+}
