@@ -21,7 +21,8 @@ const (
 	RawDefault Raw = iota
 	// RawPublish: clients listen, and what they send goes to their channel.
 	RawPublish
-	// RawListen: clients only listen; one that sends a message is closed with 1008.
+	// RawListen: clients only listen; one that sends a message to a channel is
+	// closed with 1008. /echo still answers.
 	RawListen
 	// RawOff: the raw paths answer 404.
 	RawOff
@@ -87,8 +88,10 @@ type Config struct {
 	// Default: 100,000.
 	MaxChannels int
 	// ChannelBuffer bounds one channel's log in bytes (--channel-buffer): how far
-	// the fastest and the slowest subscriber can be apart. At least twice
-	// MaxMessage. Default: 256 KiB.
+	// the fastest and the slowest subscriber can be apart, frames and 24 bytes
+	// for each. Rounded up to a power of two; the rings that hold it take up to two and
+	// a half times as much when traffic changes between large and tiny messages.
+	// At least twice MaxMessage and 2 KiB more. Default: 256 KiB.
 	ChannelBuffer int
 	// MaxPending bounds in bytes what is kept for one connection beside the
 	// channel's log, replies and the rest of a cut frame (--max-pending). A
@@ -96,7 +99,9 @@ type Config struct {
 	// more. Default: 256 KiB.
 	MaxPending int
 	// MaxBuffered bounds in bytes what the process keeps in channel logs,
-	// incomplete messages and pending bytes together (--max-buffered). Default: 512 MiB.
+	// incomplete messages and pending bytes together (--max-buffered): one half
+	// for logs, the other divided among the loops. At least eight times
+	// ChannelBuffer. Default: 512 MiB.
 	MaxBuffered int
 
 	// PingInterval is how long a client may be silent before it is pinged
@@ -240,8 +245,8 @@ func (c Config) Validate() error {
 	if least := c.MaxMessage + pendingReadMax + pendingSlack; c.MaxPending < least {
 		fault("--max-pending %d cannot hold the reply to a message of --max-message %d: give at least %d", c.MaxPending, c.MaxMessage, least)
 	}
-	if least := 2 * c.ChannelBuffer; c.MaxBuffered < least {
-		fault("--max-buffered %d cannot hold two channels of --channel-buffer %d: give at least %d", c.MaxBuffered, c.ChannelBuffer, least)
+	if least := 8 * c.ChannelBuffer; c.MaxBuffered < least {
+		fault("--max-buffered %d cannot hold a few channels of --channel-buffer %d: give at least %d", c.MaxBuffered, c.ChannelBuffer, least)
 	}
 	seconds("ping-interval", c.PingInterval)
 	seconds("pong-timeout", c.PongTimeout)

@@ -1,0 +1,78 @@
+package gateway
+
+import "github.com/gobwas/ws"
+
+// Time comes to a connection through its one deadline in loop.due, in loop time.
+
+// expire is called when the connection is due. It does what its deadlines ask
+// for, and sets when it is due next.
+func (c *conn) expire() {
+	l := c.loop
+	l.due[c.slot] = noDue
+	if c.phase != phaseOpen {
+		if l.now >= c.since {
+			c.closeTimedOut()
+		} else {
+			l.wakeAt(c, c.since)
+		}
+		return
+	}
+	if c.has(bitBlocked) && l.cfg.WriteTimeout > 0 {
+		at := c.since + seconds(l.cfg.WriteTimeout)
+		if l.now >= at {
+			c.write() // one last try
+			if c.phase == phaseOpen && c.has(bitBlocked) && l.now >= c.since+seconds(l.cfg.WriteTimeout) {
+				c.close(reasonWriteTimeout)
+			}
+			c.settle()
+			if c.phase != phaseOpen {
+				return
+			}
+		}
+		if c.has(bitBlocked) {
+			l.wakeAt(c, c.since+seconds(l.cfg.WriteTimeout))
+		}
+	}
+	if l.cfg.PingInterval > 0 {
+		c.keepAlive()
+	}
+}
+
+// keepAlive pings a client that was silent, and closes one that stayed silent.
+// Time in which we did not read is not the client's silence.
+func (c *conn) keepAlive() {
+	l := c.loop
+	if !c.reads() {
+		c.heard = l.now
+	}
+	interval, timeout := seconds(l.cfg.PingInterval), seconds(l.cfg.PongTimeout)
+	if c.has(bitPinged) && c.heard >= c.pinged+1 {
+		c.bits &^= bitPinged
+	}
+	switch {
+	case c.has(bitPinged) && l.now >= c.pinged+timeout:
+		c.read(false) // one last read
+		if c.phase == phaseOpen && c.has(bitPinged) {
+			c.close(reasonNoPong)
+		}
+		c.settle()
+		if c.phase != phaseOpen {
+			return
+		}
+		l.wakeAt(c, c.heard+interval)
+	case c.has(bitPinged):
+		l.wakeAt(c, c.pinged+timeout)
+	case l.now >= c.heard+interval:
+		c.bits |= bitPinged
+		c.pinged = l.now
+		l.stats.pings.Add(1)
+		c.reply(ws.OpPing, nil)
+		c.flush()
+		c.settle()
+		if c.phase == phaseOpen {
+			l.wakeAt(c, c.pinged+timeout)
+		}
+	default:
+		l.wakeAt(c, c.heard+interval)
+	}
+}

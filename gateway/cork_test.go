@@ -1,0 +1,295 @@
+package gateway
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"sluice/poller"
+
+	"github.com/gobwas/ws"
+)
+
+// The cork's tests take the socket's place: they fill the cork as a write would,
+// and take as many bytes as they like.
+
+// corked is a connection whose socket is the test.
+type corked struct {
+	*conn
+	t       testing.TB
+	stream  []byte // what the socket took
+	serials map[string]int
+}
+
+// newCorked gives a connection of three channels, or fewer, whose logs have wrapped
+// and hold backlog publications each, every third of them the connection's own.
+func newCorked(t testing.TB, l *loop, names []string, backlog int, noEcho bool) *corked {
+	t.Helper()
+	k := &corked{conn: loopConn(l), t: t, serials: make(map[string]int)}
+	if noEcho {
+		k.bits |= bitNoEcho
+	}
+	other := loopConn(l)
+	loopJoin(t, other, names...) // keeps the channels between two tests
+	for _, name := range names {
+		g := loopGroup(l, name)
+		for int(g.Log().Head())%l.cfg.ChannelBuffer < l.cfg.ChannelBuffer-40 { // so that the backlog wraps
+			if err := loopPublish(l, name, strings.Repeat("-", 10), 0); err != nil {
+				t.Fatal(err)
+			}
+			for i := range g.subs {
+				g.subs[i].pos = g.Log().Head()
+			}
+			g.Clear()
+			g.Served(g.Log().Head())
+		}
+	}
+	loopJoin(t, k.conn, names...)
+	k.publish(names, backlog)
+	return k
+}
+
+// publish publishes a number of messages into each channel.
+func (k *corked) publish(names []string, n int) {
+	k.t.Helper()
+	for range n {
+		for _, name := range names {
+			i := k.serials[name]
+			k.serials[name]++
+			from := uint64(0)
+			if i%3 == 1 {
+				from = k.id
+			}
+			if err := loopPublish(k.loop, name, fmt.Sprint(name, i, strings.Repeat("*", i*7%20)), from); err != nil {
+				k.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// fill fills the cork, as writeCork does.
+func (k *corked) fill() (own int) {
+	l := k.loop
+	l.cork, l.segments = l.cork[:0], l.segments[:0]
+	if k.out != nil {
+		own = k.pending()
+		l.cork = append(l.cork, k.out.buf[k.out.sent:]...)
+	}
+	for i := range k.refs() {
+		k.gather(k.ref(i))
+	}
+	return own
+}
+
+// take takes n bytes of the cork, or all of it.
+func (k *corked) take(n int) (all bool) {
+	own := k.fill()
+	n = min(n, len(k.loop.cork))
+	k.stream = append(k.stream, k.loop.cork[:n]...)
+	all = n == len(k.loop.cork)
+	k.apply(own, n)
+	return all
+}
+
+// drain takes everything, part bytes at a time.
+func (k *corked) drain(part int) {
+	k.t.Helper()
+	for i := 0; !k.take(part); i++ {
+		if i > 10_000 {
+			k.t.Fatal("the connection is never drained")
+		}
+	}
+	if k.behind() || k.out != nil {
+		k.t.Errorf("behind: %v, %d bytes pending after everything was taken", k.behind(), k.pending())
+	}
+}
+
+// check takes the stream apart: replies in their order before everything else,
+// and each channel's messages in theirs, whole and once.
+func (k *corked) check(replies int) {
+	k.t.Helper()
+	next := make(map[string]int)
+	r := strings.NewReader(string(k.stream))
+	for n := 0; r.Len() > 0; n++ {
+		op, p, err := loopNext(r)
+		if err != nil {
+			k.t.Fatalf("frame %d: %v", n, err)
+		}
+		if op == ws.OpPong {
+			if want := fmt.Sprint("reply", next["reply"]); p != want || n >= replies {
+				k.t.Fatalf("frame %d is %q, want %q among the first %d", n, p, want, replies)
+			}
+			next["reply"]++
+			continue
+		}
+		name := p[:1]
+		for k.has(bitNoEcho) && next[name]%3 == 1 {
+			next[name]++ // its own is left out
+		}
+		if i := next[name]; p != fmt.Sprint(name, i, strings.Repeat("*", i*7%20)) {
+			k.t.Fatalf("frame %d is %q where message %d of its channel comes next", n, p, i)
+		}
+		next[name]++
+	}
+	for name, n := range k.serials {
+		for k.has(bitNoEcho) && next[name]%3 == 1 && next[name] < n {
+			next[name]++
+		}
+		if next[name] != n {
+			k.t.Errorf("%d of %d messages of channel %s came", next[name], n, name)
+		}
+	}
+	if next["reply"] != replies {
+		k.t.Errorf("%d of %d replies came", next["reply"], replies)
+	}
+}
+
+// end takes the connection, and the one that kept the channels, out of the loop.
+func (k *corked) end() {
+	for _, c := range append([]*conn(nil), k.loop.conns...) {
+		k.loop.leaveAll(c)
+		c.dropOutput()
+		k.loop.remove(c)
+	}
+}
+
+// A write is cut at every byte there is: within replies, frames, at their ends,
+// where a log wraps, next to what is left out. The rest comes behind it, with what
+// is published meanwhile.
+func TestCorkCutAtEveryByte(t *testing.T) {
+	cfg := Config{MaxMessage: 125, ChannelBuffer: 4096, PingInterval: -1}
+	l := loopBare(t, cfg)
+	for _, names := range [][]string{{"a"}, {"a", "b", "c"}} {
+		for _, noEcho := range []bool{false, true} {
+			for _, replies := range []int{0, 2} {
+				for cut, all := 0, false; !all; cut++ {
+					k := newCorked(t, l, names, 6, noEcho)
+					for i := range replies {
+						k.reply(ws.OpPong, fmt.Append(nil, "reply", i))
+					}
+					all = k.take(cut)
+					for i := range k.refs() {
+						r := k.ref(i)
+						s, g := r.group.subs[r.index], r.group
+						if end := g.Boundary(s.pos); s.pos != end {
+							t.Fatalf("cut at %d: a position lies within a frame that ends at %d", cut, end)
+						}
+					}
+					if all && (k.behind() || k.out != nil) {
+						t.Fatalf("all %d bytes are taken, and something is due", cut)
+					}
+					k.publish(names, 2)
+					k.drain(1 + cut%50)
+					if k.check(replies); t.Failed() {
+						t.Fatalf("channels %v, echo off: %v, %d replies, cut at %d", names, noEcho, replies, cut)
+					}
+					k.end()
+				}
+			}
+		}
+	}
+}
+
+// What a full cork has no room for is not forgotten, whichever channel's sweep
+// came first: nobody publishes again.
+func TestFullCorkLeavesNothingBehind(t *testing.T) {
+	s := start(t, Config{Loops: 1, PingInterval: -1, SendBuffer: 4 << 20})
+	for name, fill := range map[string]func(c *conn){
+		"another channel fills the cork exactly": func(c *conn) {
+			for _, text := range numbered(64, 1020) {
+				if err := loopPublish(c.loop, "a", text, 0); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+		"another channel has more": func(c *conn) {
+			for _, text := range numbered(100, 1000) {
+				if err := loopPublish(c.loop, "a", text, 0); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+		"replies fill the cork": func(c *conn) {
+			c.output().buf = append(c.output().buf, strings.Repeat("\x8a\x00", corkBytes/2)...)
+		},
+		"replies fill nearly all of it": func(c *conn) {
+			c.output().buf = append(c.output().buf, strings.Repeat("\x8a\x00", corkBytes/2-10)...)
+		},
+	} {
+		cl, c := loopDial(t, s, "/ws/a", false)
+		last := strings.Repeat("b", 500)
+		s.do(func(l *loop) {
+			loopJoin(t, c, "b")
+			fill(c)
+			if err := loopPublish(l, "b", last, 0); err != nil {
+				t.Error(err)
+			}
+			for _, name := range []string{"b", "a"} {
+				loopGroup(l, name).again()
+			}
+			l.sweep()
+		})
+		for {
+			op, p, err := cl.next()
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if op == ws.OpText && p == last {
+				break
+			}
+		}
+		s.quiet()
+		s.do(func(*loop) {
+			if c.behind() || c.out != nil {
+				t.Errorf("%s: the connection is behind", name)
+			}
+		})
+		cl.vanish()
+		s.wantConnections(0)
+	}
+}
+
+// Replies of a turn go before what the logs have, also before what came first.
+func TestRepliesGoBeforeTheLogsBytesOfTheirTurn(t *testing.T) {
+	s := start(t, Config{Loops: 1})
+	cl := dial(t, s, "/ws/x")
+	for range 3 {
+		cl.send(text("one"), ping("first"), text("two"), ping("second"))
+		cl.wantPong("a reply of the turn", "first")
+		cl.wantPong("another", "second")
+		cl.wantText("the log behind them", "one")
+		cl.wantText("the log behind them", "two")
+		cl.settle(s)
+	}
+}
+
+// Whose log's bytes wrap gets them through the cork, in one write.
+func TestWrappedBytesAreOneWrite(t *testing.T) {
+	s := start(t, Config{Loops: 1, MaxMessage: 125, ChannelBuffer: 4096, PingInterval: -1})
+	fd, c := loopPair(t, s, "x", 0)
+	const each = 5
+	s.do(func(l *loop) {
+		g := loopGroup(l, "x")
+		part := make([]byte, 4096)
+		for round := range 200 {
+			writes, want := l.stats.writes.Load(), ""
+			for _, p := range numbered(each, 60) {
+				if err := loopPublish(l, "x", p, 0); err != nil {
+					t.Error(err)
+				}
+				want += "\x81\x3c" + p
+			}
+			g.again()
+			l.sweep()
+			if n := l.stats.writes.Load() - writes; n != 1 || c.behind() {
+				t.Errorf("round %d: %d writes, behind: %v", round, n, c.behind())
+			}
+			if n, err := poller.Read(fd, part); string(part[:n]) != want || err != nil {
+				t.Errorf("round %d: %d bytes came, not the %d expected: %v", round, n, len(want), err)
+			}
+		}
+	})
+	if n := s.deliveries(); n != 200*each {
+		t.Errorf("%d deliveries are counted, want %d", n, 200*each)
+	}
+}

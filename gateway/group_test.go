@@ -1,0 +1,317 @@
+package gateway
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+// loopCheckGroup compares both sides of every subscription of a group.
+func loopCheckGroup(t testing.TB, g *group) {
+	t.Helper()
+	holes := 0
+	for i := range g.subs {
+		s := &g.subs[i]
+		if s.c == nil {
+			holes++
+			continue
+		}
+		if r := s.c.ref(loopRef(s.c, g)); int(r.index) != i || int(s.fd) != s.c.FD() {
+			t.Errorf("place %d belongs to connection %d, which believes itself at %d", i, s.c.id, r.index)
+		}
+	}
+	if holes != g.holes || holes > 0 && !g.sweeping {
+		t.Errorf("%d holes, %d are counted; sweeping: %v", holes, g.holes, g.sweeping)
+	}
+}
+
+// loopRef finds c's subscription in g.
+func loopRef(c *conn, g *group) int {
+	for i := range c.refs() {
+		if c.ref(i).group == g {
+			return i
+		}
+	}
+	panic("not subscribed")
+}
+
+// Seven subscribers, a sweep that is paused after some of them, and leavers
+// everywhere. Who stays gets the message once; who leaves by a Close gets it once
+// before it; nobody's place gets mixed up.
+func TestLeaversDuringAPausedSweep(t *testing.T) {
+	const all = 7
+	for pause := 1; pause <= all; pause++ {
+		for name, leavers := range map[string][]int{
+			"first": {0}, "last": {all - 1}, "last two": {all - 1, all - 2}, "first and last": {0, all - 1},
+			"behind the cursor": {pause - 1}, "at the cursor": {pause % all}, "all but one": {6, 0, 5, 1, 4, 2}, "all but the last": {0, 1, 2, 3, 4, 5},
+			"everybody": {3, 0, 6, 2, 4, 1, 5},
+		} {
+			t.Run(fmt.Sprintf("%d swept, %s", pause, name), func(t *testing.T) {
+				s := start(t, Config{Loops: 1})
+				var clients []*client
+				var conns []*conn
+				for range all {
+					cl, c := loopDial(t, s, "/ws/x", false)
+					clients, conns = append(clients, cl), append(conns, c)
+				}
+				s.do(func(l *loop) {
+					g := loopGroup(l, "x")
+					if err := loopPublish(l, "x", "one", 0); err != nil {
+						t.Error(err)
+					}
+					g.again()
+					l.turnWrites = pause
+					l.sweep()
+					if g.sweeping != (pause < all) || pause < all && g.cursor != pause {
+						t.Errorf("the sweep is at %d, sweeping: %v", g.cursor, g.sweeping)
+					}
+					for _, i := range leavers {
+						conns[i].close(reasonNotAllowed)
+						loopCheckGroup(t, g)
+					}
+					l.turnWrites = turnWrites
+					l.sweep()
+					loopCheckGroup(t, g)
+					for i, c := range conns {
+						switch {
+						case slices.Contains(leavers, i):
+							if c.refs() != 0 {
+								t.Errorf("leaver %d is subscribed", i)
+							}
+						case c.behind():
+							t.Errorf("subscriber %d was skipped", i)
+						}
+					}
+					if got := loopGroup(l, "x"); (got == nil) != (len(leavers) == all) {
+						t.Errorf("the group is there: %v", got != nil)
+					}
+				})
+				s.publish("x", "two")
+				for i, cl := range clients {
+					cl.wantText("published before anybody left", "one")
+					if slices.Contains(leavers, i) {
+						cl.wantCloseFrame("it leaves", ws.StatusPolicyViolation)
+						continue
+					}
+					cl.wantText("published behind that", "two")
+				}
+			})
+		}
+	}
+}
+
+// Who comes while a sweep is paused gets what is published from then on.
+func TestJoinersDuringAPausedSweep(t *testing.T) {
+	s := start(t, Config{Loops: 1})
+	var there, coming []*client
+	var conns []*conn
+	for range 4 {
+		cl, _ := loopDial(t, s, "/ws/x", false)
+		there = append(there, cl)
+	}
+	for range 3 {
+		cl, c := loopDial(t, s, "/ws/y", false)
+		coming, conns = append(coming, cl), append(conns, c)
+	}
+	s.do(func(l *loop) {
+		g := loopGroup(l, "x")
+		l.turnWrites = 1
+		for i, text := range []string{"one", "two", "three"} {
+			if err := loopPublish(l, "x", text, 0); err != nil {
+				t.Error(err)
+			}
+			g.again()
+			l.sweep()
+			loopJoin(t, conns[i], "x") // while the sweep for text is under way, or a later one
+			loopCheckGroup(t, g)
+		}
+		l.turnWrites = turnWrites
+	})
+	s.publish("x", "four")
+	texts := []string{"one", "two", "three", "four"}
+	for i, cl := range there {
+		for _, text := range texts {
+			cl.wantText(fmt.Sprintf("subscriber %d was there", i), text)
+		}
+	}
+	for i, cl := range coming {
+		for _, text := range texts[i+1:] {
+			cl.wantText(fmt.Sprintf("joiner %d came before that", i), text)
+		}
+		cl.settle(s)
+	}
+}
+
+// All sockets of a group are reset, and a sweep finds out before the poller does.
+func TestGroupThatVanishesDuringASweep(t *testing.T) {
+	s := start(t, Config{Loops: 1})
+	for _, reading := range []int{0, 1} {
+		var clients []*client
+		for range 20 {
+			cl, _ := loopDial(t, s, "/ws/x", false)
+			clients = append(clients, cl)
+		}
+		gone, ready := make(chan struct{}), make(chan struct{})
+		go func() {
+			<-ready
+			for _, cl := range clients[reading:] {
+				cl.vanish()
+			}
+			close(gone)
+		}()
+		s.do(func(l *loop) {
+			close(ready)
+			<-gone // nobody but the sweep finds out
+			if err := loopPublish(l, "x", "one", 0); err != nil {
+				t.Error(err)
+			}
+			g := loopGroup(l, "x")
+			g.again()
+			l.sweep()
+			loopCheckGroup(t, g)
+			for i, s := range g.subs { // they live on for what they may have sent
+				if s.c.behind() || s.c.has(bitMuted) != (i >= reading) {
+					t.Errorf("connection %d: behind %v, bits %b", i, s.c.behind(), s.c.bits)
+				}
+			}
+			if err := loopPublish(l, "x", "two", 0); err != nil {
+				t.Error(err)
+			}
+			g.again()
+			l.sweep()
+		})
+		s.wantConnections(int64(reading))
+		for _, cl := range clients[:reading] {
+			cl.wantText("it is still there", "one")
+			cl.wantText("and gets the next", "two")
+			cl.vanish()
+		}
+		s.wantConnections(0)
+		s.quiet()
+		cl := dial(t, s, "/ws/x") // the name is free for a new group
+		s.publish("x", "three")
+		cl.wantText("the first of a new channel", "three")
+		cl.vanish()
+		s.wantConnections(0)
+	}
+}
+
+// Subscribers come and go on two loops while others publish and sweeps are
+// paused after every third write. Whatever a client gets is a run without a gap.
+func TestNobodyIsSkippedOrServedTwice(t *testing.T) {
+	s := start(t, Config{Loops: 2})
+	s.do(func(l *loop) { l.turnWrites = 3 })
+	texts := numbered(scaled(600, 200), 20)
+	published := make(chan struct{})
+	ends := make(chan string)
+	begin := make(chan struct{}, 40)
+	for i := range cap(begin) {
+		go func() {
+			cl := dial(t, s, "/ws/x")
+			begin <- struct{}{}
+			stays, n := i%4 == 0, 0
+			for last := -1; ; n++ {
+				_, p, err := cl.next()
+				if err != nil {
+					ends <- fmt.Sprintf("client %d: %v after %d texts", i, err, n)
+					return
+				}
+				at, ok := slices.BinarySearch(texts, p)
+				if !ok || last >= 0 && at != last+1 {
+					ends <- fmt.Sprintf("client %d: text %d comes behind %d", i, at, last)
+					return
+				}
+				if last = at; last == len(texts)-1 {
+					ends <- ""
+					return
+				}
+				if !stays && n > 5+i { // leaves, and comes again as another
+					cl.vanish()
+					cl = dial(t, s, "/ws/x")
+					last, n = -1, -1
+					select {
+					case <-published: // perhaps too late for the last
+						ends <- ""
+						return
+					default:
+					}
+				}
+			}
+		}()
+	}
+	for range cap(begin) {
+		receive(t, "the clients to connect", begin)
+	}
+	for i, text := range texts {
+		if i == len(texts)-1 {
+			close(published)
+		}
+		s.publish("x", text)
+	}
+	for range cap(begin) {
+		if end := receive(t, "the clients to get the last text", ends); end != "" {
+			t.Error(end)
+		}
+	}
+	s.do(func(l *loop) {
+		if g := loopGroup(l, "x"); g != nil {
+			loopCheckGroup(t, g)
+		}
+	})
+}
+
+// A channel whose sweeps are held apart by the batch window sends what the window
+// has collected at once, in order, also to those who come meanwhile.
+func TestBatchWindowCollects(t *testing.T) {
+	s := start(t, Config{Loops: 1, BatchWindow: 100 * time.Millisecond})
+	first, second := dial(t, s, "/ws/x"), dial(t, s, "/ws/y")
+	s.publish("x", "zero")
+	first.wantText("the first does not wait", "zero")
+	writes := s.sum(func(st *loopStats) uint64 { return st.writes.Load() })
+	texts := numbered(50, 20)
+	for _, text := range texts {
+		s.publish("x", text)
+		s.publish("y", text)
+	}
+	for _, cl := range []*client{first, second} {
+		for _, text := range texts {
+			cl.wantText("after the window", text)
+		}
+	}
+	if n := s.sum(func(st *loopStats) uint64 { return st.writes.Load() }) - writes; n > 10 {
+		t.Errorf("%d writes for 50 publications into two channels within moments", n)
+	}
+	s.publish("x", "late")
+	first.vanish() // while its group is put off, or just after
+	s.publish("y", "late")
+	second.wantText("its own channel's", "late")
+	s.wantConnections(1)
+	s.quiet()
+}
+
+// The rest of a log that does not fit one write follows without another
+// publication.
+func TestLongBacklogIsSentInSeveralWrites(t *testing.T) {
+	s := start(t, Config{Loops: 1, SendBuffer: 4 << 20})
+	cl, c := loopDial(t, s, "/ws/x", false)
+	texts := numbered(200, 1000)
+	s.do(func(l *loop) {
+		for _, text := range texts {
+			if err := loopPublish(l, "x", text, 0); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for _, text := range texts {
+		cl.wantText("from the backlog", text)
+	}
+	s.quiet()
+	s.do(func(*loop) {
+		if c.behind() {
+			t.Error("the connection is behind")
+		}
+	})
+}
