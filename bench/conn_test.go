@@ -22,6 +22,7 @@ type heard struct {
 func hear(p phase, stream []byte, cut func() int) heard {
 	var h heard
 	r := newReceiver(func(_ *conn, frame []byte) error {
+		//lint:ignore SA1019 the length is our own tester's
 		f, err := ws.ReadFrame(bytes.NewReader(frame))
 		if err != nil || !f.Header.Masked {
 			panic(fmt.Sprintf("not a client's frame: %x", frame))

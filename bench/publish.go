@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
@@ -198,6 +199,11 @@ type sending struct {
 // delays is not the generator's fault. Latency is measured from the due time in
 // either case.
 func (s schedule) publish(ctx context.Context, p publisher, stream int) sending {
+	// On cores that are shared with the receiving loops and the server, a
+	// publisher must not queue behind them when its time has come. The thread is not
+	// unlocked: it ends with the goroutine, and its priority with it.
+	runtime.LockOSThread()
+	poller.Hurry()
 	out := sending{late: newLatency()}
 	payload := bytes.Repeat([]byte{'.'}, s.size)
 	bound := s.lateBound()

@@ -38,6 +38,7 @@ func loopFill(t testing.TB, l *loop, name string, size int) (texts []string) {
 
 // loopNext reads a frame of the server's from a socket.
 func loopNext(r io.Reader) (op ws.OpCode, payload string, err error) {
+	//lint:ignore SA1019 the length is our own server's
 	f, err := ws.ReadFrame(r)
 	return f.Header.OpCode, string(f.Payload), err
 }

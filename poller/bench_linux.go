@@ -34,6 +34,13 @@ func Sleep(d time.Duration) {
 	unix.Nanosleep(&ts, nil) // ignored: EINTR ends it early, as documented
 }
 
+// Hurry lets the calling thread run before others that are ready (setpriority(2)),
+// where the process may ask for that; the goroutine should be locked to it. Where
+// it may not, nothing changes.
+func Hurry() {
+	unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -15) // ignored: as documented
+}
+
 // ListenBare opens a blocking listening socket at an IPv4 address and gives its
 // descriptor and the address it got. The Go runtime does not know of it.
 func ListenBare(addr netip.AddrPort) (fd int, bound netip.AddrPort, err error) {
