@@ -59,7 +59,7 @@ for ((round = 1; round <= rounds; round++)); do
 		run floor_burst deliveries_per_second,sender_cpu_per_delivery -- floor --connections 10000 --burst 100
 		run burst deliveries_per_second,server_cpu_per_delivery,lost -- fanout --subscribers 10000 --burst 200 $(server)
 		start
-		run max rate_held,deliveries_per_second,lost,cut -- fanout --subscribers 10000 --find-max --rate 800 --duration 20s $(server)
+		run max rate_held,deliveries_per_second,lost,cut -- fanout --subscribers 10000 --find-max --rate 1600 --duration 20s $(server)
 		start
 		run dense server_cpu_per_delivery,p50,p99,lost,cut -- fanout --subscribers 10000 --rate 100 --duration 60s $(server)
 		run thousand server_cpu_per_delivery,p50,p99,lost -- fanout --subscribers 1000 --rate 20 --duration 20s $(server)

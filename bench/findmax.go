@@ -24,7 +24,7 @@ type Try struct {
 // step finds that out, and its tries alone count.
 const (
 	searchPrecision = 1.06
-	searchStepDown  = 0.95
+	searchStepDown  = 0.9
 	searchProbe     = 5 // a probe's part of the duration
 )
 
