@@ -2,16 +2,18 @@
 # Measures the figures of README on this machine: ROUNDS (5) rounds of every
 # scenario in turn, so that a machine whose speed drifts does so for all of them, and
 # the median of each. Each round begins with a fresh gateway. It talks to loopback
-# only and takes about seven minutes a round. What was measured is kept in
-# OUT (bench-results/figures.txt), one line for each figure of each round.
+# only. A round takes about three and a half minutes; the first MAXROUNDS (3) also
+# look for the highest rate, which takes three more. What was measured is kept
+# in OUT (bench-results/figures.txt), one line for each figure of each round.
 #
-#   bench/figures.sh            all of it
-#   ROUNDS=1 bench/figures.sh   a first look
+#   bench/figures.sh                        all of it
+#   ROUNDS=1 MAXROUNDS=0 bench/figures.sh   a first look
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ulimit -n "$(ulimit -Hn)"
 
 rounds=${ROUNDS:-5}
+maxrounds=${MAXROUNDS:-3}
 out=${OUT:-bench-results/figures.txt}
 port=${PORT:-18000} # and the one after it, for the internal listener
 mkdir -p "$(dirname "$out")"
@@ -52,17 +54,17 @@ for ((round = 1; round <= rounds; round++)); do
 		start
 		run idle10k rss_per_connection,slab_per_connection,server_cpu_percent -- idle --connections 10000 --settle 30s --duration 26s $(server)
 		start
-		run idle19k rss_per_connection,slab_per_connection -- idle --connections 19000 --settle 30s --duration 1s $(server)
+		run idle19k rss_per_connection,slab_per_connection -- idle --connections 19000 --settle 30s --duration 2s $(server)
 		start
-		run floor_sparse sender_cpu_per_delivery -- floor --connections 10000 --rate 4 --duration 15s
-		run sparse server_cpu_per_delivery,p99,lost -- fanout --subscribers 10000 --rate 4 --duration 15s $(server)
+		run floor_sparse sender_cpu_per_delivery -- floor --connections 10000 --rate 4 --duration 10s
+		run sparse server_cpu_per_delivery,p99,lost -- fanout --subscribers 10000 --rate 4 --duration 10s $(server)
 		run floor_burst deliveries_per_second,sender_cpu_per_delivery -- floor --connections 10000 --burst 100
 		run burst deliveries_per_second,server_cpu_per_delivery,lost -- fanout --subscribers 10000 --burst 200 $(server)
 		start
-		run max rate_held,deliveries_per_second,lost,cut -- fanout --subscribers 10000 --find-max --rate 1600 --duration 20s $(server)
+		((round > maxrounds)) || run max rate_held,deliveries_per_second,lost,cut -- fanout --subscribers 10000 --find-max --rate 1600 --duration 20s $(server)
 		start
 		run dense server_cpu_per_delivery,p50,p99,lost,cut -- fanout --subscribers 10000 --rate 100 --duration 60s $(server)
-		run thousand server_cpu_per_delivery,p50,p99,lost -- fanout --subscribers 1000 --rate 20 --duration 20s $(server)
+		run thousand server_cpu_per_delivery,p50,p99,lost -- fanout --subscribers 1000 --rate 20 --duration 10s $(server)
 		run storm server_cpu_per_upgrade,upgrades_per_second,p99,failed -- storm --connections 10000 --outstanding 512 $(server)
 	}
 done

@@ -193,59 +193,57 @@ func TestCorkCutAtEveryByte(t *testing.T) {
 // What a full cork has no room for is not forgotten, whichever channel's sweep
 // came first: nobody publishes again.
 func TestFullCorkLeavesNothingBehind(t *testing.T) {
-	s := start(t, Config{Loops: 1, PingInterval: -1, SendBuffer: 4 << 20})
-	for name, fill := range map[string]func(c *conn){
-		"another channel fills the cork exactly": func(c *conn) {
-			for _, text := range numbered(64, 1020) {
+	s := start(t, Config{Loops: 1, PingInterval: -1, WriteTimeout: -1})
+	pongs := func(bytes int) func(c *conn) {
+		return func(c *conn) { c.output().buf = append(c.output().buf, strings.Repeat("\x8a\x00", bytes/2)...) }
+	}
+	texts := func(n, size int) func(c *conn) {
+		return func(c *conn) {
+			for _, text := range numbered(n, size) {
 				if err := loopPublish(c.loop, "a", text, 0); err != nil {
 					t.Error(err)
 				}
-			}
-		},
-		"another channel has more": func(c *conn) {
-			for _, text := range numbered(100, 1000) {
-				if err := loopPublish(c.loop, "a", text, 0); err != nil {
-					t.Error(err)
-				}
-			}
-		},
-		"replies fill the cork": func(c *conn) {
-			c.output().buf = append(c.output().buf, strings.Repeat("\x8a\x00", corkBytes/2)...)
-		},
-		"replies fill nearly all of it": func(c *conn) {
-			c.output().buf = append(c.output().buf, strings.Repeat("\x8a\x00", corkBytes/2-10)...)
-		},
-	} {
-		cl, c := loopDial(t, s, "/ws/a", false)
-		last := strings.Repeat("b", 500)
-		s.do(func(l *loop) {
-			loopJoin(t, c, "b")
-			fill(c)
-			if err := loopPublish(l, "b", last, 0); err != nil {
-				t.Error(err)
-			}
-			for _, name := range []string{"b", "a"} {
-				loopGroup(l, name).again()
-			}
-			l.sweep()
-		})
-		for {
-			op, p, err := cl.next()
-			if err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
-			if op == ws.OpText && p == last {
-				break
 			}
 		}
-		s.quiet()
-		s.do(func(*loop) {
-			if c.behind() || c.out != nil {
-				t.Errorf("%s: the connection is behind", name)
+	}
+	for name, fill := range map[string]func(c *conn){
+		"another channel fills it exactly": texts(64, corkBytes/64-4), // and the frames' headers
+		"another channel has more":         texts(100, 1000),
+		"replies fill it":                  pongs(corkBytes),
+		"replies fill nearly all of it":    pongs(corkBytes - 20),
+		"replies fill more than it":        pongs(corkBytes + 20),
+	} {
+		t.Run(name, func(t *testing.T) {
+			fd, c := loopPair(t, s, "a", 1<<20)
+			last := strings.Repeat("b", 500)
+			s.do(func(l *loop) {
+				loopJoin(t, c, "b")
+				if err := loopPublish(l, "b", last, 0); err != nil { // its sweep comes first
+					t.Error(err)
+				}
+				fill(c)
+				loopDeliver(l)
+				l.sweep()
+				if c.has(bitBlocked) {
+					t.Error("the socket does not take a whole cork: the test shows nothing")
+				}
+			})
+			loopWantIdle(t, s, c) // the socket has room for all of it
+			end := loopNetConn(t, fd)
+			for {
+				op, p, err := loopNext(end)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if op == ws.OpText && p == last {
+					break
+				}
 			}
+			if err := end.CloseWrite(); err != nil {
+				t.Error(err)
+			}
+			s.wantConnections(0)
 		})
-		cl.vanish()
-		s.wantConnections(0)
 	}
 }
 
@@ -269,7 +267,6 @@ func TestWrappedBytesAreOneWrite(t *testing.T) {
 	fd, c := loopPair(t, s, "x", 0)
 	const each = 5
 	s.do(func(l *loop) {
-		g := loopGroup(l, "x")
 		part := make([]byte, 4096)
 		for round := range 200 {
 			writes, want := l.stats.writes.Load(), ""
@@ -279,7 +276,7 @@ func TestWrappedBytesAreOneWrite(t *testing.T) {
 				}
 				want += "\x81\x3c" + p
 			}
-			g.again()
+			loopDeliver(l)
 			l.sweep()
 			if n := l.stats.writes.Load() - writes; n != 1 || c.behind() {
 				t.Errorf("round %d: %d writes, behind: %v", round, n, c.behind())
@@ -291,5 +288,71 @@ func TestWrappedBytesAreOneWrite(t *testing.T) {
 	})
 	if n := s.deliveries(); n != 200*each {
 		t.Errorf("%d deliveries are counted, want %d", n, 200*each)
+	}
+}
+
+// Buffers go from one connection to the next, and nothing that was in them.
+func TestNextConnectionFindsEmptyBuffers(t *testing.T) {
+	l := loopBare(t, Config{PingInterval: -1})
+	first, next := loopConn(l), loopConn(l)
+	for i := range 3 {
+		first.feed([]byte(text("half a message")[:9]))
+		first.reply(ws.OpPong, []byte("pending"))
+		first.out.sent = i
+		first.out.pong = append(first.out.pong, "newest"...)
+		out, in := first.out, first.in
+		first.dropOutput()
+		first.dropInput()
+		if next.output() != out || next.pending() != 0 || !next.out.empty() {
+			t.Errorf("%d bytes of another's are pending", next.pending())
+		}
+		if next.input() != in || !next.in.frame.Idle() || next.in.buf != nil {
+			t.Error("another's message is in progress")
+		}
+		next.dropOutput()
+		next.dropInput()
+	}
+}
+
+// A write that is cut within a frame leaves the position on the frame's end, and
+// the rest of it goes before any reply.
+func TestReplyGoesBehindTheRestOfACutFrame(t *testing.T) {
+	s := start(t, Config{Loops: 1, PingInterval: -1, WriteTimeout: -1})
+	for name, write := range map[string]func(l *loop, c *conn){
+		"by a sweep":       func(l *loop, c *conn) { l.sweep() },
+		"when writable":    func(l *loop, c *conn) { c.block(); c.write() },
+		"through the cork": func(l *loop, c *conn) { c.bits |= bitNoEcho; c.mark(); l.sweep() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fd, c := loopPair(t, s, "x", 4<<10)
+			texts := numbered(40, 701) // no number of them fills a socket exactly
+			written := 0
+			s.do(func(l *loop) {
+				for _, text := range texts {
+					if err := loopPublish(l, "x", text, 0); err != nil {
+						t.Error(err)
+					}
+				}
+				loopDeliver(l)
+				write(l, c)
+				g := loopGroup(l, "x")
+				pos := g.subs[0].pos
+				if g.Boundary(pos) != pos || pos == 0 || !c.behind() || c.pending() == 0 || c.pending() >= 705 {
+					t.Errorf("at %d of %d, %d bytes pending", pos, g.Log().Head(), c.pending())
+				}
+				written = int(g.Find(pos))
+				c.reply(ws.OpText, []byte("reply"))
+				c.settle()
+			})
+			end := loopNetConn(t, fd)
+			loopWantTexts(t, end, texts[:written])
+			loopWantTexts(t, end, []string{"reply"})
+			loopWantTexts(t, end, texts[written:])
+			loopWantIdle(t, s, c)
+			if err := end.CloseWrite(); err != nil {
+				t.Error(err)
+			}
+			s.wantConnections(0)
+		})
 	}
 }

@@ -2,9 +2,15 @@ package gateway
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"sluice/gateway/channel"
+	"sluice/poller"
 
 	"github.com/gobwas/ws"
 )
@@ -62,7 +68,7 @@ func TestLeaversDuringAPausedSweep(t *testing.T) {
 					if err := loopPublish(l, "x", "one", 0); err != nil {
 						t.Error(err)
 					}
-					g.again()
+					loopDeliver(l)
 					l.turnWrites = pause
 					l.sweep()
 					if g.sweeping != (pause < all) || pause < all && g.cursor != pause {
@@ -123,7 +129,7 @@ func TestJoinersDuringAPausedSweep(t *testing.T) {
 			if err := loopPublish(l, "x", text, 0); err != nil {
 				t.Error(err)
 			}
-			g.again()
+			loopDeliver(l)
 			l.sweep()
 			loopJoin(t, conns[i], "x") // while the sweep for text is under way, or a later one
 			loopCheckGroup(t, g)
@@ -168,9 +174,9 @@ func TestGroupThatVanishesDuringASweep(t *testing.T) {
 			if err := loopPublish(l, "x", "one", 0); err != nil {
 				t.Error(err)
 			}
-			g := loopGroup(l, "x")
-			g.again()
+			loopDeliver(l)
 			l.sweep()
+			g := loopGroup(l, "x")
 			loopCheckGroup(t, g)
 			for i, s := range g.subs { // they live on for what they may have sent
 				if s.c.behind() || s.c.has(bitMuted) != (i >= reading) {
@@ -180,7 +186,7 @@ func TestGroupThatVanishesDuringASweep(t *testing.T) {
 			if err := loopPublish(l, "x", "two", 0); err != nil {
 				t.Error(err)
 			}
-			g.again()
+			loopDeliver(l)
 			l.sweep()
 		})
 		s.wantConnections(int64(reading))
@@ -292,26 +298,102 @@ func TestBatchWindowCollects(t *testing.T) {
 	s.quiet()
 }
 
-// The rest of a log that does not fit one write follows without another
-// publication.
+// What does not fit one write follows without another publication, whichever way
+// the first write went.
 func TestLongBacklogIsSentInSeveralWrites(t *testing.T) {
-	s := start(t, Config{Loops: 1, SendBuffer: 4 << 20})
-	cl, c := loopDial(t, s, "/ws/x", false)
+	s := start(t, Config{Loops: 1, PingInterval: -1})
 	texts := numbered(200, 1000)
-	s.do(func(l *loop) {
-		for _, text := range texts {
-			if err := loopPublish(l, "x", text, 0); err != nil {
+	for name, prepare := range map[string]func(c *conn){
+		"from the log":                func(*conn) {},
+		"through the cork":            func(c *conn) { c.bits |= bitNoEcho; c.mark() },
+		"when it is writable":         func(c *conn) { c.block(); c.settle() },
+		"through the cork, writable":  func(c *conn) { c.bits |= bitNoEcho; c.block(); c.settle() },
+		"behind a reply, when it can": func(c *conn) { c.block(); c.reply(ws.OpText, []byte("reply")); c.settle() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			fd, c := loopPair(t, s, "x", 1<<20)
+			s.do(func(l *loop) {
+				for _, text := range texts {
+					if err := loopPublish(l, "x", text, 0); err != nil {
+						t.Error(err)
+					}
+				}
+				prepare(c)
+				loopDeliver(l)
+				l.sweep()
+			})
+			loopWantIdle(t, s, c) // the socket has room for all of it
+			end := loopNetConn(t, fd)
+			if name == "behind a reply, when it can" {
+				loopWantTexts(t, end, []string{"reply"})
+			}
+			loopWantTexts(t, end, texts)
+			if err := end.CloseWrite(); err != nil {
 				t.Error(err)
 			}
-		}
-	})
-	for _, text := range texts {
-		cl.wantText("from the backlog", text)
+			s.wantConnections(0)
+		})
 	}
-	s.quiet()
-	s.do(func(*loop) {
-		if c.behind() {
-			t.Error("the connection is behind")
+}
+
+// What is published while a sweep begins is seen by it, or asks for another.
+func TestNoPublicationIsMissedByASweep(t *testing.T) {
+	l := loopBare(t, Config{PingInterval: -1})
+	pair := loopSockets(t, 0)
+	c := &conn{loop: l, id: l.server.nextID()}
+	if err := l.poller.Add(&c.Desc, pair[0], poller.Readable, c); err != nil {
+		t.Fatal(err)
+	}
+	l.server.connections.Add(1)
+	l.add(c)
+	loopJoin(t, c, "x")
+	g := loopGroup(l, "x")
+	const rounds = 50_000
+	var round, published atomic.Int64
+	var publishing sync.WaitGroup
+	wait := func(n *atomic.Int64, least int64) {
+		for i := 0; n.Load() < least; i++ {
+			if i > 1000 {
+				runtime.Gosched()
+			}
+		}
+	}
+	publishing.Go(func() {
+		var scratch channel.Scratch
+		for n := range int64(rounds) {
+			wait(&round, n+1)
+			g.Log().Channel().Publish(&channel.Publication{Payload: []byte("two")}, &scratch, nil) // room is there
+			published.Add(1)
 		}
 	})
+	part := make([]byte, 1<<10)
+	for n := range int64(rounds) {
+		if err := loopPublish(l, "x", "one", 0); err != nil {
+			t.Fatal(err)
+		}
+		loopDeliver(l)
+		round.Add(1)
+		for range n % 41 { // meet it at ever other places
+			g.Log().Head()
+		}
+		l.sweep()
+		wait(&published, n+1)
+		loopDeliver(l)
+		if c.behind() && len(l.sweeps) == 0 {
+			t.Errorf("round %d: a publication is forgotten", n)
+			break
+		}
+		l.sweep()
+		if c.behind() {
+			t.Errorf("round %d: a publication is not sent", n)
+			break
+		}
+		for m := 1; m > 0; {
+			m, _ = poller.Read(pair[1], part) // its error shows in the next sweep
+		}
+	}
+	round.Store(rounds)
+	publishing.Wait()
+	c.kill(reasonReset)
+	l.bury()
 }

@@ -29,7 +29,7 @@ func loopFill(t testing.TB, l *loop, name string, size int) (texts []string) {
 			return texts
 		}
 		texts = append(texts, text)
-		loopGroup(l, name).again()
+		loopDeliver(l)
 		l.sweep()
 	}
 	t.Error("the log does not become full")
@@ -69,6 +69,7 @@ func TestPressedGroupCutsOnlyThoseWhoseSocketsRefuse(t *testing.T) {
 		fds, conns = append(fds, fd), append(conns, c)
 	}
 	const revived = 2
+	fd, fast := loopPair(t, s, "x", 0) // the last in the group, and never behind
 	var texts []string
 	var drained bytes.Buffer
 	s.do(func(l *loop) {
@@ -80,7 +81,7 @@ func TestPressedGroupCutsOnlyThoseWhoseSocketsRefuse(t *testing.T) {
 		}
 		g := loopGroup(l, "x")
 		g.sweep(turnWrites)
-		if len(g.subs) != len(fds) || g.pressedAt.IsZero() {
+		if len(g.subs) != len(fds)+1 || fast.behind() || g.pressedAt.IsZero() {
 			t.Errorf("%d subscribers are left before the grace is over", len(g.subs))
 		}
 		// One drains its socket; the loop has no time to see it.
@@ -97,13 +98,14 @@ func TestPressedGroupCutsOnlyThoseWhoseSocketsRefuse(t *testing.T) {
 		g.pressedAt = g.pressedAt.Add(-pressGrace)
 		g.sweep(turnWrites)
 		loopCheckGroup(t, g)
-		if len(g.subs) != 1 || g.subs[0].c != conns[revived] {
-			t.Errorf("%d subscribers are left, want the one whose socket takes bytes", len(g.subs))
+		if len(g.subs) != 2 || conns[revived].phase != phaseOpen || fast.phase != phaseOpen {
+			t.Errorf("%d subscribers are left, want the two whose sockets take bytes", len(g.subs))
 		}
 		if err := loopPublish(l, "x", "room", 0); err != nil {
 			t.Errorf("after the relief: %v", err)
 		}
 	})
+	loopWantTexts(t, loopNetConn(t, fd), append(texts, "room"))
 	for i, fd := range fds {
 		end := loopNetConn(t, fd)
 		if i == revived {
@@ -130,6 +132,65 @@ func TestPressedGroupCutsOnlyThoseWhoseSocketsRefuse(t *testing.T) {
 		}
 	}
 	s.wantClosed(reasonSlow, 3)
+}
+
+// A laggard whose socket takes all of a write is not through with it, when the
+// log is longer than a write. It goes on and is not cut.
+func TestLaggardThatTakesBytesIsNotCut(t *testing.T) {
+	s := start(t, Config{Loops: 1, PingInterval: -1, ChannelBuffer: 1 << 20})
+	fd, c := loopPair(t, s, "x", 4<<20)
+	var texts []string
+	s.do(func(l *loop) {
+		for _, text := range numbered(10_000, 1000) {
+			if loopPublish(l, "x", text, 0) != nil {
+				break
+			}
+			texts = append(texts, text)
+		}
+		c.block() // it drained before the loop was told
+		g := loopGroup(l, "x")
+		g.begin()
+		g.pressedAt = time.Now().Add(-pressGrace)
+		g.sweep(turnWrites)
+		if len(g.subs) != 1 || c.has(bitBlocked) || g.subs[0].pos >= g.pressed || g.subs[0].pos == 0 {
+			t.Errorf("%d subscribers are left, blocked: %v", len(g.subs), c.has(bitBlocked))
+		}
+		if !g.dirty {
+			t.Error("the group does not go on")
+		}
+		loopDeliver(l)
+	})
+	loopWantTexts(t, loopNetConn(t, fd), texts)
+	loopWantIdle(t, s, c)
+}
+
+// Nobody writes to a blocked socket before it is writable, however much is
+// published.
+func TestSweepsPassBlockedConnectionsOver(t *testing.T) {
+	s := start(t, Config{Loops: 1, PingInterval: -1})
+	_, c := loopPair(t, s, "x", 4<<10)
+	loopPair(t, s, "x", 0)
+	s.do(func(l *loop) {
+		for !c.has(bitBlocked) {
+			if err := loopPublish(l, "x", "x", 0); err != nil {
+				t.Error(err)
+				return
+			}
+			loopDeliver(l)
+			l.sweep()
+		}
+		before := l.stats.writes.Load()
+		for range 10 {
+			if err := loopPublish(l, "x", "x", 0); err != nil {
+				t.Error(err)
+			}
+			loopDeliver(l)
+			l.sweep()
+		}
+		if n := l.stats.writes.Load() - before; n != 10 {
+			t.Errorf("%d writes for 10 publications to one socket that takes them and one that does not", n)
+		}
+	})
 }
 
 // Subscribers that are behind because the loop was late, not their sockets, are
@@ -223,9 +284,9 @@ func TestSocketThatFillsAtAFramesEnd(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		g := loopGroup(l, "x")
-		g.again()
+		loopDeliver(l)
 		l.sweep()
+		g := loopGroup(l, "x")
 		if !c.has(bitBlocked) || c.out != nil || g.subs[0].pos != uint64(takes) {
 			t.Errorf("the socket took %d of %d bytes, %d are pending, blocked: %v", g.subs[0].pos, takes, c.pending(), c.has(bitBlocked))
 		}
@@ -247,14 +308,20 @@ func loopWantIdle(t testing.TB, s *server, c *conn) {
 	})
 }
 
-// The rest of a cut frame, replies and several channels' logs wait behind a
-// socket that takes a little at a time.
-func TestSlowSocketGetsEverythingOfAllItsChannels(t *testing.T) {
+// The rest of a cut frame, replies and the logs of one channel or several wait
+// behind a socket that takes a little at a time.
+func TestSlowSocketGetsEverything(t *testing.T) {
+	for _, names := range [][]string{{"a"}, {"a", "b", "c"}} {
+		t.Run(strings.Join(names, " "), func(t *testing.T) { testSlowSocket(t, names) })
+	}
+}
+
+func testSlowSocket(t *testing.T, names []string) {
 	s := start(t, Config{Loops: 1, PingInterval: -1, WriteTimeout: -1, ChannelBuffer: 8 << 20}) // nobody is pressed
-	fd, c := loopPair(t, s, "a", 4<<10)
-	fast, _ := loopPair(t, s, "b", 0)
-	names := []string{"a", "b", "c"}
+	fd, c := loopPair(t, s, names[0], 4<<10)
+	fast, _ := loopPair(t, s, names[len(names)-1], 0)
 	s.do(func(*loop) { loopJoin(t, c, names[1:]...) })
+	const replyEvery = 3
 	rounds := scaled(400, 100)
 	go func() { // somebody else of one of the channels reads at full speed
 		end := loopNetConn(t, fast)
@@ -264,12 +331,15 @@ func TestSlowSocketGetsEverythingOfAllItsChannels(t *testing.T) {
 			}
 		}
 	}()
+	want := numbered(rounds, 8)
+	published := make(chan struct{})
 	go func() {
-		for i, text := range numbered(rounds, 8) {
+		defer close(published)
+		for i, text := range want {
 			for j, name := range names {
 				s.publish(name, name+text+strings.Repeat("*", (i*131+j*977)%3000))
 			}
-			if i%10 == 0 {
+			if i%replyEvery == 0 {
 				s.do(func(*loop) {
 					c.reply(ws.OpText, []byte("reply"+text))
 					c.flush()
@@ -280,24 +350,24 @@ func TestSlowSocketGetsEverythingOfAllItsChannels(t *testing.T) {
 	}()
 	end := loopNetConn(t, fd)
 	next := make(map[string]int)
-	want := numbered(rounds, 8)
-	for n := 0; n < 3*rounds+rounds/10; n++ {
+	for n := 0; n < len(names)*rounds+(rounds+replyEvery-1)/replyEvery; n++ {
 		_, p, err := loopNext(end)
 		if err != nil {
 			t.Fatalf("frame %d: %v", n, err)
 		}
 		name := strings.TrimRight(p, "0123456789*")
 		p = strings.TrimRight(strings.TrimPrefix(p, name), "*")
+		at := next[name]
 		if name == "reply" {
-			if p != want[10*next[name]] {
-				t.Fatalf("reply %s where %d come before", p, next[name])
-			}
-		} else if p != want[next[name]] {
-			t.Fatalf("text %s of channel %q where %d come before", p, name, next[name])
+			at *= replyEvery
+		}
+		if at >= len(want) || p != want[at] {
+			t.Fatalf("%s %s where %d come before", name, brief(p), next[name])
 		}
 		next[name]++
 	}
-	if n := s.sum(func(st *loopStats) uint64 { return st.blockings.Load() }); n == 0 {
+	receive(t, "the publisher to end", published)
+	if s.sum(func(st *loopStats) uint64 { return st.blockings.Load() }) == 0 {
 		t.Error("the socket was never full")
 	}
 	loopWantIdle(t, s, c)

@@ -75,7 +75,9 @@ func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) {
 		select {
 		case <-p.released:
 		case <-ctx.Done():
-			ch.Forget(p)
+			if ch != nil { // else the engine is full, without a channel on this node
+				ch.Forget(p)
+			}
 			select { // it may have been told meanwhile
 			case <-p.released:
 			default:

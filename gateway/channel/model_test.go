@@ -111,7 +111,6 @@ type modelWaiter struct {
 
 // model is a space with one channel beside its model.
 type model struct {
-	starved bool // the budget has refused a log since the last trim
 	*testing.T
 	space *Space
 	limit int
@@ -121,6 +120,7 @@ type model struct {
 	slots    [6]*modelReader
 	offset   uint64
 	epoch    Epoch
+	starved  bool // the budget has refused a log since the last round of Trim
 	waiting  []*modelWaiter
 	waiters  []*modelWaiter // all that ever waited
 	previous *Channel       // the last one that died
