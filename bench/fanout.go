@@ -72,6 +72,8 @@ type fanout struct {
 	mark       mark
 	phases     int // begun so far; the next one's mark
 	progress   *progress
+
+	failedTries, lateTries int // of findMax: all, and those that only the generator's lateness failed
 }
 
 // Fanout measures a server's broadcast. When ctx ends early, the result tells
@@ -96,7 +98,9 @@ func Fanout(ctx context.Context, o FanoutOptions) (*Result, error) {
 	if err := r.connect(ctx); err != nil {
 		return r.result.end(ctx, err)
 	}
-	err = r.run(ctx)
+	if err = r.run(ctx); err == nil && ctx.Err() == nil && r.result.Metrics["published"] > 0 && r.result.Metrics["delivered"] == 0 {
+		err = errors.New("nothing that was published arrived: do publishers and subscribers meet on one channel (--path, --publish-url)?")
+	}
 	return r.result.end(ctx, errors.Join(err, r.fleet.err()))
 }
 

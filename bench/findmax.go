@@ -67,6 +67,9 @@ func (r *fanout) findMax(ctx context.Context) error {
 		if held {
 			r.report(a)
 			r.result.set("rate_held", rate)
+			if r.lateTries > 0 && r.lateTries == r.failedTries {
+				r.result.invalidate("every rate above was lost to the generator, not to the server: give it more CPU, or use more --subscribers")
+			}
 			return nil
 		}
 		if rate*r.Duration.Seconds() < 1 {
@@ -95,6 +98,12 @@ func (r *fanout) try(ctx context.Context, rate float64, d time.Duration) (*accou
 		Rate: rate, Duration: d.String(), Held: why == "", Why: why,
 		P99: float64(a.latency.ValueAtPercentile(99)) / 1e6, CatchUp: a.catchUp().Seconds(),
 	})
+	if why != "" {
+		r.failedTries++
+		if err == nil && a.serverHeld(bound) {
+			r.lateTries++
+		}
+	}
 	switch {
 	case err != nil || a.cut > 0:
 		r.disconnect()
@@ -123,6 +132,11 @@ func (r *fanout) calm(ctx context.Context) {
 		}
 		before = now
 	}
+}
+
+// serverHeld tells that nothing but the generator's lateness was wrong.
+func (a *account) serverHeld(bound time.Duration) bool {
+	return a.cut == 0 && a.lost == 0 && a.repeated == 0 && a.reordered == 0 && a.catchUp() <= bound
 }
 
 // whyNotHeld gives a sentence, or nothing when the rate was held.

@@ -23,6 +23,9 @@ func Storm(ctx context.Context, o StormOptions) (*Result, error) {
 	o.setDefaults()
 	setDefault(&o.Connections, 10_000)
 	setDefault(&o.Outstanding, 512)
+	if o.Connections > 0 {
+		o.Outstanding = min(o.Outstanding, o.Connections)
+	}
 	var f faults
 	t := o.target(&f)
 	f.atLeast("--connections", o.Connections, 1)
@@ -49,6 +52,9 @@ func Storm(ctx context.Context, o StormOptions) (*Result, error) {
 	res.setConnections(fl)
 	if d.firstErr != nil {
 		res.Notes = append(res.Notes, "first failure: "+d.firstErr.Error())
+		if err == nil && d.done.Load() == 0 {
+			err = fmt.Errorf("not one connection was upgraded: %w", d.firstErr)
+		}
 	}
 	return res.end(ctx, errors.Join(err, fl.err()))
 }

@@ -338,5 +338,5 @@ func (c *conn) logClose() {
 	if !l.debug {
 		return
 	}
-	l.log.LogAttrs(context.Background(), slog.LevelDebug, "connection closed", slog.Uint64("conn", c.id), slog.String("reason", c.reason.String()))
+	l.log.LogAttrs(context.Background(), slog.LevelDebug, "connection closed", slog.Uint64("conn", c.id), slog.String("reason", c.reason.String()), slog.Int("code", int(c.code)))
 }

@@ -193,7 +193,7 @@ func heap() int64 {
 
 func TestHostileClientsHurtNobodyElse(t *testing.T) {
 	maxBuffered := scaled(16<<20, 4<<20)
-	s := start(t, Config{MaxBuffered: maxBuffered, ChannelBuffer: 64 << 10, MaxMessage: 16 << 10, SendBuffer: 16 << 10, MaxPending: 64 << 10})
+	s := start(t, Config{MaxBuffered: maxBuffered, ChannelBuffer: 64 << 10, MaxMessage: 16 << 10, SendBuffer: 16 << 10, MaxPending: 64 << 10, PingInterval: -1})
 	w := gather(t, s, scaled(1000, 100))
 	few, many := scaled(200, 50), scaled(5000, 500)
 	for _, act := range []struct {

@@ -37,7 +37,7 @@ type Internal struct {
 // Shutdown, and closes l. It must not be reachable by clients.
 func (s *Server) ServeInternal(l net.Listener, opt Internal) error {
 	srv := &http.Server{
-		Handler:           s.InternalHandler(opt),
+		Handler:           s.internalHandler(opt, l.Addr().Network() == "unix"),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -64,7 +64,10 @@ func (s *Server) ServeInternal(l net.Listener, opt Internal) error {
 
 // InternalHandler gives the internal listener's handler, for programs that serve
 // it themselves.
-func (s *Server) InternalHandler(opt Internal) http.Handler {
+func (s *Server) InternalHandler(opt Internal) http.Handler { return s.internalHandler(opt, false) }
+
+// internalHandler: no web page can reach a Unix socket, whatever Host says there.
+func (s *Server) internalHandler(opt Internal, unixSocket bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /publish/{channel}", s.handlePublish)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{}))
@@ -81,12 +84,12 @@ func (s *Server) InternalHandler(opt Internal) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return guard(mux, opt.APIKey)
+	return guard(mux, opt.APIKey, unixSocket)
 }
 
 // guard lets in who has the key; without a key, whoever is on this machine and no
 // web page.
-func guard(next http.Handler, key string) http.Handler {
+func guard(next http.Handler, key string, unixSocket bool) http.Handler {
 	want := sha256.Sum256([]byte(key))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -102,7 +105,7 @@ func guard(next http.Handler, key string) http.Handler {
 				writeError(w, http.StatusUnauthorized, "unauthorized", "the API key is missing or wrong: send it as X-API-Key or Authorization: Bearer")
 				return
 			}
-		case len(r.Header.Values("Origin")) > 0 || !localHost(r.Host):
+		case len(r.Header.Values("Origin")) > 0 || !unixSocket && !localHost(r.Host):
 			writeError(w, http.StatusForbidden, "forbidden", "without --api-key-file only programs on this machine are served, and no web pages (Origin, foreign Host)")
 			return
 		}
@@ -142,6 +145,9 @@ func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), publishWait)
 	defer cancel()
 	receipt, err := s.Publish(ctx, Message{Channel: name, Payload: body, Binary: kind == "application/octet-stream"})
+	if s.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
+		s.cfg.Logger.Debug("published over HTTP", "channel", quoteClient(name), "bytes", len(body), "offset", receipt.Offset, "subscribers", receipt.Subscribers, "error", err)
+	}
 	switch {
 	case err == nil:
 		writeJSON(w, http.StatusOK, receipt)

@@ -154,7 +154,7 @@ const childDescriptors = 60
 // once it serves, because New sees to it that this cannot happen.
 func serveWithFewDescriptors() int {
 	runtime.LockOSThread()
-	s, err := New(Config{Loops: 1, MaxHandshakes: 4})
+	s, err := New(Config{Loops: 1, MaxHandshakes: 4, HandshakeTimeout: time.Minute})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -249,6 +249,20 @@ func TestNoDescriptorLeft(t *testing.T) {
 	}
 	if _, answered, _ := counts(); answered != refused {
 		t.Errorf("%d of %d refusals are counted", answered, refused)
+	}
+
+	// When not even one is left to accept with, somebody is answered all the same.
+	for range 3 {
+		connect(t, s).write("GET /ws HTTP/1.1\r\n")
+	}
+	for range 3 {
+		c := connect(t, s)
+		c.write(upgradeTo("/ws"))
+		c.wantStatus("handshakes have taken the last descriptors", http.StatusServiceUnavailable)
+		c.vanish()
+	}
+	if exhausted, _, _ := counts(); exhausted == 0 {
+		t.Error("accepting never failed: the test shows nothing")
 	}
 
 	// Clients that wait in the kernel's queue meanwhile must not cost CPU.

@@ -68,14 +68,18 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	// In its handshake a connection has two descriptors for a moment, and as many
-	// as there are handshakes may be answered as plain HTTP.
-	most := limit - descriptorReserve - 3*cfg.MaxHandshakes
-	if cfg.MaxConnections == 0 {
-		cfg.MaxConnections = most
+	// as there are handshakes may be answered as plain HTTP. A loop has three.
+	kept := descriptorReserve + 3*cfg.MaxHandshakes + 3*cfg.Loops
+	if limit <= kept {
+		return nil, fmt.Errorf("the descriptor limit of %d is too low: %d are kept for files, loops and handshakes: raise it (ulimit -n, LimitNOFILE=) above that, or lower --max-handshakes %d",
+			limit, kept, cfg.MaxHandshakes)
 	}
-	if cfg.MaxConnections > most || most < 1 {
-		return nil, fmt.Errorf("--max-connections %d needs more descriptors than the limit of %d allows (%d are kept for handshakes and files): raise it (ulimit -n, LimitNOFILE=), or give at most %d",
-			cfg.MaxConnections, limit, limit-most, max(most, 1))
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = limit - kept
+	}
+	if cfg.MaxConnections > limit-kept {
+		return nil, fmt.Errorf("--max-connections %d needs more descriptors than the limit of %d allows (%d are kept for files, loops and handshakes): raise the limit (ulimit -n, LimitNOFILE=), or give at most %d",
+			cfg.MaxConnections, limit, kept, limit-kept)
 	}
 	origins, warnings, err := handshake.CompileOrigins(cfg.AllowedOrigins)
 	if err != nil {

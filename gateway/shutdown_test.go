@@ -24,6 +24,10 @@ func TestShutdownTellsEveryoneAfterWhatWasPublished(t *testing.T) {
 	slowHead.write("GET /ws HTTP/1.1\r\n")
 	waitFor(t, "the handshake to be in progress", func() bool { return s.waiting() == 1 })
 	texts := numbered(100, 200)
+	var release []func() // the loops learn of the messages and of the end at once
+	for i := range s.loop {
+		release = append(release, s.hold(i))
+	}
 	for _, p := range texts {
 		for name := range 3 {
 			s.publish(fmt.Sprint(name), p)
@@ -36,6 +40,10 @@ func TestShutdownTellsEveryoneAfterWhatWasPublished(t *testing.T) {
 		defer cancel()
 		ended <- s.shutdown(ctx)
 	}()
+	waitFor(t, "the shutdown to begin", func() bool { return !s.Ready() })
+	for _, r := range release {
+		r()
+	}
 	for i, c := range all {
 		for _, p := range texts {
 			c.wantText(fmt.Sprint("client ", i, " gets what was published before"), p)

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"fmt"
+	"io"
+	"strings"
 	"testing"
 	"time"
 )
@@ -160,11 +162,52 @@ func TestLargeMessagesToASlowReaderAllArrive(t *testing.T) {
 				s.publish("x", p)
 			}
 			waitFor(t, "the reader to be blocked", func() bool { return s.blocked() == 1 })
+			begun := time.Now()
 			for i, p := range texts {
 				c.wantText(fmt.Sprintf("message %d of %d bytes, send buffer %d", i, size, sendBuffer), p)
 			}
+			if took := time.Since(begun); took > woken {
+				t.Errorf("messages of %d bytes, send buffer %d: reading took %v", size, sendBuffer, took)
+			}
 		}
 	}
+}
+
+// woken is far more than a reader needs for a backlog, and less than it takes
+// until a subscriber that was forgotten is found by chance, when its log is
+// trimmed.
+const woken = 6 * time.Second
+
+// A long backlog of short messages goes out in several writes, though the socket
+// takes each of them as a whole.
+func TestLongBacklogOfShortMessagesArrives(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Loops: 1, SendBuffer: 256 << 10, ChannelBuffer: 16 << 20, PingInterval: -1})
+	c := connectWith(t, s, 4<<10)
+	c.upgrade("/ws/x")
+	const frame = "\x81\x0212" // a divisor of what a socket is filled in: it is full at a frame's end
+	sent := 0
+	publish := func(n int) {
+		for range n {
+			s.publish("x", frame[2:])
+		}
+		sent += n
+		s.quiet()
+	}
+	for s.blocked() == 0 {
+		publish(5000)
+	}
+	publish(4 * corkBytes / len(frame))
+	begun := time.Now()
+	got := make([]byte, sent*len(frame))
+	c.patience()
+	if n, err := io.ReadFull(c.in, got); err != nil || string(got) != strings.Repeat(frame, sent) {
+		t.Fatalf("got %d of %d bytes, or others; %v", n, len(got), err)
+	}
+	if took := time.Since(begun); took > woken {
+		t.Errorf("reading took %v", took)
+	}
+	c.settle(s)
 }
 
 // A hole that a leaver left in a sweep lies behind the last subscriber, who is

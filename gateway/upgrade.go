@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -91,7 +93,11 @@ func (g *greeting) proceed(head, n int) {
 
 // refuse answers with a refusal, on a goroutine because that may have to wait.
 func (g *greeting) refuse(r *handshake.Reject) {
-	g.door.server.stats.refused(r.Reason)
+	s := g.door.server
+	s.stats.refused(r.Reason)
+	if s.cfg.Logger.Enabled(context.Background(), slog.LevelDebug) {
+		s.cfg.Logger.Debug("request refused", "remote", g.conn.RemoteAddr().String(), "status", r.Status, "reason", r.Reason)
+	}
 	g.refused = true
 	go func() {
 		g.answer(r)
@@ -210,6 +216,8 @@ var (
 		Text: "A channel's name is 1 to 255 bytes of UTF-8 without control characters and white space."}
 	rejectChannelTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "duplicate_channel",
 		Text: "The channel is given in the path and in the query: give it once."}
+	rejectEchoChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "echo_channel",
+		Text: "/echo has no channel: connect to /ws/{channel} for one."}
 	rejectQuery = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_query",
 		Text: "The query is not understood: channel=NAME, echo=on|off and mode=publish|subscribe are, each once."}
 	rejectOrigin = &handshake.Reject{Status: http.StatusForbidden, Reason: "origin",
@@ -221,7 +229,7 @@ var (
 )
 
 // ownRejects are the refusals that are decided here, for the metrics.
-var ownRejects = []*handshake.Reject{rejectNotFound, rejectRawOff, rejectChannel, rejectChannelTwice, rejectQuery, rejectOrigin, rejectLimit, rejectDescriptors}
+var ownRejects = []*handshake.Reject{rejectNotFound, rejectRawOff, rejectChannel, rejectChannelTwice, rejectEchoChannel, rejectQuery, rejectOrigin, rejectLimit, rejectDescriptors}
 
 // route finds out where an upgrade wants to go.
 func (s *Server) route(req *handshake.Request) (t target, _ *handshake.Reject) {
@@ -300,7 +308,9 @@ func (t *target) readQuery(raw string) *handshake.Reject {
 			if t.channel != "" {
 				return rejectChannelTwice
 			}
-			if t.channel = value; value == "" || t.kind == kindEcho {
+			if t.channel = value; t.kind == kindEcho {
+				return rejectEchoChannel
+			} else if value == "" {
 				return rejectChannel
 			}
 		case "echo":

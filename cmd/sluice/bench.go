@@ -165,11 +165,14 @@ func scenario(name, short, examples string, o *bench.Options, measure func(conte
 		}
 	}
 	f.BoolVar(&asJSON, "json", false, "print JSON ("+bench.Schema+") instead of a table")
-	f.StringVar(&failIf, "fail-if", "", "exit 1 when one of these `CONDITIONS` holds, such as 'lost>0,p99>50ms'; a wrong name lists the names")
+	f.StringVar(&failIf, "fail-if", "", "exit 1 when one of these `CONDITIONS` holds, such as 'lost>0,p99>50ms', or the run is INVALID; a wrong name lists the names")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		conditions, err := bench.ParseFailIf(name, failIf)
 		if err != nil {
 			return usageError{err}
+		}
+		if err := explicitZero(cmd.Flags()); err != nil {
+			return err
 		}
 		result, err := measure(cmd.Context())
 		if errors.As(err, new(*bench.UsageError)) {
@@ -187,6 +190,20 @@ func scenario(name, short, examples string, o *bench.Options, measure func(conte
 	return cmd
 }
 
+// explicitZero refuses a 0 that was typed where 0 stands for the default.
+func explicitZero(f *pflag.FlagSet) error {
+	var err error
+	f.Visit(func(f *pflag.Flag) {
+		switch f.Name {
+		case "subscribers", "publishers", "connections", "outstanding", "dialing", "rate", "burst", "size", "duration", "timeout", "catch-up":
+			if v := f.Value.String(); err == nil && (v == "0" || v == "0s") {
+				err = usagef("--%s 0: give more than nothing, or leave it out for the default", f.Name)
+			}
+		}
+	})
+	return err
+}
+
 // report prints a result and tells which conditions it fails.
 func report(w io.Writer, r *bench.Result, asJSON bool, conditions bench.FailIf) error {
 	write := r.WriteTable
@@ -197,6 +214,9 @@ func report(w io.Writer, r *bench.Result, asJSON bool, conditions bench.FailIf) 
 		return fmt.Errorf("print the result: %w", err)
 	}
 	var failed []error
+	if r.Verdict == bench.VerdictInvalid && len(conditions) > 0 {
+		failed = append(failed, errors.New("--fail-if cannot be judged: the run is INVALID"))
+	}
 	for _, sentence := range conditions.Check(r) {
 		failed = append(failed, fmt.Errorf("--fail-if %s", sentence))
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 const serveExamples = `Examples:
-  sluice                        then open http://127.0.0.1:8000/ in two tabs
+  sluice                        then npx wscat -c ws://127.0.0.1:8000/ws
   sluice serve --listen :8000 --raw publish --log-level debug
 `
 

@@ -197,13 +197,15 @@ func (s *service) run(ctx context.Context, cfg *settings) error {
 // tellStart prints where to connect and what the limits are: two lines for a
 // person, two records for a machine.
 func (s *service) tellStart(w io.Writer, plain bool, cfg *settings) {
-	var urls []string
+	var urls, bound []string // to click, and as others can reach them
 	for _, l := range s.publicListeners {
 		urls = append(urls, clickable(l.Addr()))
+		bound = append(bound, l.Addr().String())
 	}
-	internal := "off"
+	internal, boundInternal := "off", "off"
 	if s.internalListener != nil {
 		internal = clickable(s.internalListener.Addr())
+		boundInternal = s.internalListener.Addr().String()
 	}
 	l := s.server.Limits()
 	reason := fmt.Sprintf("descriptor limit %s", formatCount(l.DescriptorLimit))
@@ -217,7 +219,7 @@ func (s *service) tellStart(w io.Writer, plain bool, cfg *settings) {
 			formatSize(l.MaxMessage), formatSize(l.ChannelBuffer), formatSize(l.MaxBuffered))
 		return
 	}
-	s.log.Info("ready", "url", urls[0], "listen", urls, "internal", internal, "raw", cfg.gateway.Raw.String())
+	s.log.Info("ready", "url", urls[0], "listen", bound, "internal", internal, "internal_listen", boundInternal, "raw", cfg.gateway.Raw.String())
 	s.log.Info("limits", "connections", l.MaxConnections, "because", reason, "loops", l.Loops,
 		"message", formatSize(l.MaxMessage), "channel_buffer", formatSize(l.ChannelBuffer), "max_buffered", formatSize(l.MaxBuffered))
 }
