@@ -321,9 +321,11 @@ func (g *group) end() {
 // A client that reads all the time can still be behind by half a log when many
 // publishers flood it at once. Their publications wait; so it is given a moment to
 // catch up, in which the sockets are tried again and again, before it is cut. The
-// moment is short, because everybody on the channel waits with it.
+// moment is short, because everybody on the channel waits with it; but it is longer
+// than one lost segment takes TCP, and the same segment lost twice (200 and 400 ms
+// on Linux), in which the socket of the best reader takes nothing.
 const (
-	pressGrace = 200 * time.Millisecond
+	pressGrace = time.Second
 	pressRetry = 20 * time.Millisecond
 )
 
