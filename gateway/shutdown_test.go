@@ -14,7 +14,12 @@ import (
 
 func TestShutdownTellsEveryoneAfterWhatWasPublished(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{})
+	s := start(t, Config{SendBuffer: 4 << 10})
+	slow, backlog := dialSmall(t, s, "/ws/slow"), numbered(100, 1000)
+	for _, p := range backlog {
+		s.publish("slow", p)
+	}
+	waitFor(t, "the slow one to be blocked", func() bool { return s.blocked() == 1 })
 	var all []*client
 	for i := range 20 {
 		all = append(all, dial(t, s, fmt.Sprint("/ws/", i%3)))
@@ -50,6 +55,10 @@ func TestShutdownTellsEveryoneAfterWhatWasPublished(t *testing.T) {
 		}
 		c.wantClose("then it is told", 1001)
 	}
+	for _, p := range backlog {
+		slow.wantText("whoever is behind gets it, too", p)
+	}
+	slow.wantClose("then it is told", 1001)
 	echo.wantClose("it is told", 1001)
 	slowHead.wantGone("handshakes end, too")
 	if err := receive(t, "Shutdown to return", ended); err != nil {
@@ -58,8 +67,8 @@ func TestShutdownTellsEveryoneAfterWhatWasPublished(t *testing.T) {
 	if took := time.Since(begun); took > 4*time.Second {
 		t.Errorf("it took %v although everybody answered", took)
 	}
-	if n := s.closedFor(reasonShutdown); n != 21 {
-		t.Errorf("%d connections ended for shutdown, want 21", n)
+	if n := s.closedFor(reasonShutdown); n != 22 {
+		t.Errorf("%d connections ended for shutdown, want 22", n)
 	}
 	if nc, err := net.Dial("tcp", s.addr); err == nil {
 		nc.Close()

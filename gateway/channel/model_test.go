@@ -360,12 +360,15 @@ func (m *model) trim() {
 	if !m.starved {
 		return
 	}
-	// The budget was in the way: whoever holds the largest rings for laggards
-	// lets go of all of it.
+	// The budget was in the way: logs that are served have no rings any more, and
+	// whoever holds the largest for laggards lets go of all of it.
 	m.starved = false
 	var worst *modelLog
 	for _, l := range m.logs {
-		if l.low() != l.head() && (worst == nil || l.ringBytes > worst.ringBytes) {
+		switch {
+		case l.low() == l.head():
+			l.ringBytes, l.ringEntries = 0, 0
+		case worst == nil || l.ringBytes > worst.ringBytes:
 			worst = l
 		}
 	}

@@ -166,9 +166,10 @@ func (sh *shard) trim() {
 	}
 }
 
-// relieve presses the readers of the log that holds most for laggards: memory
-// that slow subscribers of one channel keep is no reason to stop another. All
-// publishers that wait may try again.
+// relieve gives back the memory of logs that are served, however lately they were
+// used, and presses the readers of the one that holds most for laggards: what the
+// subscribers of one channel keep is no reason to stop another. All publishers
+// that wait may try again.
 func (sh *shard) relieve() {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -176,7 +177,10 @@ func (sh *shard) relieve() {
 	for _, c := range sh.byName {
 		c.mu.Lock()
 		for _, l := range c.logs {
-			if l.freeLocked(); l.tail != l.head.Load() && (worst == nil || ringLen(&l.bytes) > ringLen(&worst.bytes)) {
+			switch l.freeLocked(); {
+			case l.tail == l.head.Load():
+				l.dropLocked()
+			case worst == nil || ringLen(&l.bytes) > ringLen(&worst.bytes):
 				worst = l
 			}
 		}
