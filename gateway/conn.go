@@ -217,6 +217,9 @@ func (c *conn) reads() bool {
 	if c.phase != phaseOpen {
 		return true // for the client's Close frame or its FIN
 	}
+	if c.in != nil && c.in.buf != nil {
+		return false // what was put off comes first
+	}
 	return !c.has(bitParked) && c.pending() <= pendingReadMax
 }
 

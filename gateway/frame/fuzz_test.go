@@ -246,7 +246,7 @@ func addSeeds(f *testing.F, add func([]byte)) {
 func FuzzParsesLikeTheReference(f *testing.F) {
 	addSeeds(f, func(b []byte) { f.Add(b, uint64(1), uint16(300), uint8(4)) })
 	f.Fuzz(func(t *testing.T, b []byte, seed uint64, bytesMax uint16, fragmentsMax uint8) {
-		lim := Limits{MessageBytesMax: int(bytesMax), FragmentsMax: int(fragmentsMax)}
+		lim := Limits{MessageBytesMax: max(int(bytesMax), 0), FragmentsMax: max(int(fragmentsMax), 0)}
 		wantLikeReference(t, b, &lim, seed)
 	})
 }
@@ -257,7 +257,7 @@ func FuzzHoldsNoMoreThanItsLimits(f *testing.F) {
 	addSeeds(f, func(b []byte) { f.Add(b, uint64(1), int16(100), int8(2)) })
 	f.Fuzz(func(t *testing.T, b []byte, seed uint64, bytesMax int16, fragmentsMax int8) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		lim := Limits{MessageBytesMax: int(bytesMax), FragmentsMax: int(fragmentsMax)}
+		lim := Limits{MessageBytesMax: max(int(bytesMax), 0), FragmentsMax: max(int(fragmentsMax), 0)}
 		s := new(State)
 		for _, chunk := range cutRandomly(slices.Clone(b), r) {
 			for len(chunk) > 0 {
