@@ -22,8 +22,8 @@
 // A log is bounded. An append that does not fit is refused with [ErrFull]: the
 // publisher's [Waiter] is kept and told once there is room, and the readers
 // that hold the log back are pressed: each must serve or drop its subscribers
-// below a goal. While a publisher waits, later ones are refused as well, so
-// that a large publication is not starved by small ones.
+// below a goal. While a publisher waits, later ones are refused as well; when
+// there is room all are told, and whoever comes first gets in.
 //
 // # Concurrency
 //
