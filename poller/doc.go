@@ -20,9 +20,10 @@
 // Readiness is a hint. A handler may be called although a read or a write
 // would not make progress; [Read] and [Write] then report zero bytes and no
 // error. What is guaranteed is the other direction: a handler that has been
-// added is not called after [Poller.Del] returned, not even for an event that
-// the kernel had already reported, and an event for a descriptor that was closed
-// is never taken for one of a later descriptor with the same number.
+// added is not called after [Poller.Del] returned, nor with an event that
+// [Poller.Mod] took out of its interest, not even for what the kernel had
+// already reported, and an event for a descriptor that was closed is never taken
+// for one of a later descriptor with the same number.
 //
 // # Draining
 //

@@ -159,6 +159,8 @@ func (p *Poller) Close() error {
 
 // ready is easygo's callback. easygo looks callbacks up for a whole batch of
 // events and then calls them, so one may come after Del: handler is nil then.
+// And one may tell what an earlier callback of the batch has lost interest in:
+// that is left out.
 func (d *Desc) ready(ev netpoll.EpollEvent) {
 	h := d.handler
 	if h == nil {
@@ -174,7 +176,8 @@ func (d *Desc) ready(ev netpoll.EpollEvent) {
 	if ev&(netpoll.EPOLLHUP|netpoll.EPOLLERR) != 0 {
 		e |= Hangup
 	}
-	if e != 0 { // zero: easygo's mark of closing (0x20)
+	e &= d.interest | Hangup
+	if e != 0 { // zero also: easygo's mark of closing (0x20)
 		h.Ready(e)
 	}
 }
