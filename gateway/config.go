@@ -8,7 +8,9 @@ import (
 	"runtime"
 	"strings"
 	"time"
+	"unicode/utf8"
 
+	"sluice/gateway/channel"
 	"sluice/gateway/handshake"
 )
 
@@ -67,6 +69,25 @@ type Config struct {
 	// (--allowed-origins): "https://app.example.com", "https://*.example.com",
 	// "null", or "*" for every page of every site.
 	AllowedOrigins []string
+
+	// History is how many publications of each channel are kept for clients that
+	// ask for them (--history), for HistoryTTL at most (--history-ttl) and at most
+	// HistoryBytes of them together (--history-bytes, payloads and 48 bytes for
+	// each). They count against MaxBuffered. Negative: none are kept.
+	// Default: 100, 5m, 1 MiB.
+	History      int
+	HistoryTTL   time.Duration
+	HistoryBytes int
+	// Greeting is sent to each client before anything else (--greeting). Default:
+	// nothing.
+	Greeting string
+	// Page is what "/" shows in a browser: a page to try the gateway with. NoPage
+	// leaves it out (--page=off); WebRoot is a directory whose files are served
+	// instead (--web-root). PublishURL is where the page says that programs
+	// publish, the URL of the internal listener without a path; "" leaves it open.
+	NoPage     bool
+	WebRoot    string
+	PublishURL string
 
 	// MaxConnections bounds the WebSocket connections (--max-connections).
 	// Default: the process's descriptor limit less a reserve and MaxHandshakes.
@@ -131,6 +152,9 @@ type Config struct {
 
 // Defaults of Config, for help texts and tests.
 const (
+	DefaultHistory          = 100
+	DefaultHistoryTTL       = 5 * time.Minute
+	DefaultHistoryBytes     = 1 << 20
 	DefaultMaxHandshakes    = 128
 	DefaultHandshakeTimeout = 5 * time.Second
 	DefaultMaxMessage       = 64 << 10
@@ -150,6 +174,8 @@ const (
 // longer read. pendingSlack is what one turn may add to that besides a reply:
 // control frames and the rest of a cut frame's neighbourhood.
 const (
+	historyEntryBytes = channel.HistoryEntryBytes
+
 	pendingReadMax = 16 << 10
 	pendingSlack   = 16 << 10
 )
@@ -157,6 +183,9 @@ const (
 // withDefaults fills in what was left zero.
 func (c Config) withDefaults() Config {
 	def(&c.Loops, runtime.GOMAXPROCS(0))
+	def(&c.History, DefaultHistory)
+	def(&c.HistoryTTL, DefaultHistoryTTL)
+	def(&c.HistoryBytes, DefaultHistoryBytes)
 	def(&c.MaxHandshakes, DefaultMaxHandshakes)
 	def(&c.HandshakeTimeout, DefaultHandshakeTimeout)
 	def(&c.MaxMessage, DefaultMaxMessage)
@@ -247,6 +276,26 @@ func (c Config) Validate() error {
 	}
 	if least := 8 * c.ChannelBuffer; c.MaxBuffered < least {
 		fault("--max-buffered %d cannot hold a few channels of --channel-buffer %d: give at least %d", c.MaxBuffered, c.ChannelBuffer, least)
+	}
+	if c.History > 1<<20 {
+		fault("--history %d is too many: give at most 1048576", c.History)
+	}
+	seconds("history-ttl", c.HistoryTTL)
+	positive("history-ttl", c.HistoryTTL)
+	if least := c.MaxMessage + historyEntryBytes; c.History > 0 && c.HistoryBytes < least {
+		fault("--history-bytes %d cannot hold one message of --max-message %d: give at least %d, or --history off", c.HistoryBytes, c.MaxMessage, least)
+	}
+	if c.HistoryBytes > c.MaxBuffered/8 {
+		fault("--history-bytes %d is more than an eighth of --max-buffered %d: a few channels would use it up", c.HistoryBytes, c.MaxBuffered)
+	}
+	if len(c.Greeting) > c.MaxMessage {
+		fault("--greeting has %d bytes, more than --max-message %d: give a shorter one", len(c.Greeting), c.MaxMessage)
+	}
+	if !utf8.ValidString(c.Greeting) {
+		fault("--greeting is not UTF-8: it is sent as text")
+	}
+	if c.NoPage && c.WebRoot != "" {
+		fault("--web-root %s does nothing with --page=off: give one of the two", c.WebRoot)
 	}
 	seconds("ping-interval", c.PingInterval)
 	seconds("pong-timeout", c.PongTimeout)

@@ -25,6 +25,7 @@ func runServe(ctx context.Context, cfg *settings, opts *options, stderr io.Write
 		return err
 	}
 	cfg.gateway.Raw = cfg.rawFor(public)
+	cfg.gateway.NoPage = cfg.page == "off"
 	if err := cfg.validate(opts); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 type settings struct {
 	gateway         gateway.Config // without Raw and Logger, which start decides
 	raw             string
+	page            string
 	listen          []string
 	internalListen  string
 	apiKeyFile      string
@@ -39,6 +40,15 @@ func (s *settings) options() *options {
 	in.texts(&g.AllowedOrigins, "allowed-origins", "LIST", "", "other web origins whose pages may connect, such as\nhttps://app.example.com or https://*.example.com")
 	in.texts(&g.Subprotocols, "subprotocols", "LIST", "", "WebSocket subprotocols that may be agreed on")
 	in.texts(&g.WSPaths, "ws-path", "PATH", "", "a further path that serves what /ws serves; repeatable")
+
+	in.text(&g.Greeting, "greeting", "TEXT", "", "sent to each client before anything else")
+	in.word(&s.page, "page", "on", "the page at / to try the gateway with", "on", "off")
+	in.text(&g.WebRoot, "web-root", "DIR", "", "a directory to serve at / instead of that page")
+
+	in = o.in("History")
+	in.count(&g.History, "history", strconv.Itoa(gateway.DefaultHistory), "off", "publications kept of each channel for clients that come back;\nor off")
+	in.duration(&g.HistoryTTL, "history-ttl", gateway.DefaultHistoryTTL.String(), zeroRefused, "how long they are kept")
+	in.size(&g.HistoryBytes, "history-bytes", formatSize(gateway.DefaultHistoryBytes), false, "bytes kept of each channel")
 
 	in = o.in("Limits")
 	in.count(&g.MaxConnections, "max-connections", "auto", "auto", "WebSocket connections; auto is what descriptors allow")

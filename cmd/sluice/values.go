@@ -55,12 +55,16 @@ func (a adder) word(p *string, name, fallback, usage string, words ...string) {
 }
 
 // count is a whole number of things, at least one; special, where not empty, is
-// a word that stands for zero: the gateway chooses.
+// a word beside the numbers: with auto the gateway chooses, for which it has zero;
+// off is a negative number to it.
 func (a adder) count(p *int, name, fallback, special, usage string) {
 	a.add(&option{name: name, meta: "N", fallback: fallback, usage: usage,
 		parse: func(s string) error {
 			if special != "" && s == special {
 				*p = 0
+				if special == "off" {
+					*p = -1
+				}
 				return nil
 			}
 			n, err := strconv.Atoi(s)

@@ -24,6 +24,9 @@ type Publication struct {
 	From    uint64 // connection that sent it, 0 for none
 }
 
+// HistoryEntryBytes is what a kept publication costs beside its payload.
+const HistoryEntryBytes = 48
+
 // Epoch names one life of a channel's order. Offsets of different epochs have
 // nothing to do with each other.
 type Epoch uint64
