@@ -10,7 +10,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"sluice/gateway/channel"
 	"sluice/gateway/handshake"
 )
 
@@ -72,9 +71,11 @@ type Config struct {
 
 	// History is how many publications of each channel are kept for clients that
 	// ask for them (--history), for HistoryTTL at most (--history-ttl) and at most
-	// HistoryBytes of them together (--history-bytes, payloads and 48 bytes for
-	// each). They count against MaxBuffered. Negative: none are kept.
-	// Default: 100, 5m, 1 MiB.
+	// HistoryBytes of them together (--history-bytes, payloads and 40 bytes for
+	// each; a larger message is not kept). They count against MaxBuffered, and the
+	// channels that nobody reads while something of them is kept against
+	// MaxChannels, but give way to new ones. Negative: none are kept. Default: 100,
+	// 5m, 1 MiB.
 	History      int
 	HistoryTTL   time.Duration
 	HistoryBytes int
@@ -120,9 +121,9 @@ type Config struct {
 	// more. Default: 256 KiB.
 	MaxPending int
 	// MaxBuffered bounds in bytes what the process keeps in channel logs,
-	// incomplete messages and pending bytes together (--max-buffered): one half
-	// for logs, the other divided among the loops. At least eight times
-	// ChannelBuffer. Default: 512 MiB.
+	// histories, incomplete messages and pending bytes together (--max-buffered):
+	// three eighths for logs, one for histories, one half divided among the loops.
+	// At least eight times ChannelBuffer. Default: 512 MiB.
 	MaxBuffered int
 
 	// PingInterval is how long a client may be silent before it is pinged
@@ -174,8 +175,6 @@ const (
 // longer read. pendingSlack is what one turn may add to that besides a reply:
 // control frames and the rest of a cut frame's neighbourhood.
 const (
-	historyEntryBytes = channel.HistoryEntryBytes
-
 	pendingReadMax = 16 << 10
 	pendingSlack   = 16 << 10
 )
@@ -259,37 +258,34 @@ func (c Config) Validate() error {
 	}
 	atLeast("max-handshakes", c.MaxHandshakes, 1)
 	positive("handshake-timeout", c.HandshakeTimeout)
-	atLeast("max-message", c.MaxMessage, 125)
+	if c.MaxMessage < 125 {
+		fault("--max-message %s is too small: give at least 125B, as much as a control frame holds", bytesText(c.MaxMessage))
+	}
 	if c.MaxMessage > 64<<20 {
-		fault("--max-message %d is too large: a message is encoded in one piece, give at most 64MiB", c.MaxMessage)
+		fault("--max-message %s is too large: a message is encoded in one piece, give at most 64MiB", bytesText(c.MaxMessage))
 	}
 	atLeast("max-fragments", c.MaxFragments, 1)
 	atLeast("max-channels", c.MaxChannels, 1)
 	if least := 2 * (c.MaxMessage + 1024); c.ChannelBuffer < least {
-		fault("--channel-buffer %d cannot hold two messages of --max-message %d: give at least %d", c.ChannelBuffer, c.MaxMessage, least)
+		fault("--channel-buffer %s cannot hold two messages of --max-message %s: give at least %s", bytesText(c.ChannelBuffer), bytesText(c.MaxMessage), bytesText(least))
 	}
 	if c.ChannelBuffer > 1<<30 {
-		fault("--channel-buffer %d is too large: give at most 1GiB", c.ChannelBuffer)
+		fault("--channel-buffer %s is too large: give at most 1GiB", bytesText(c.ChannelBuffer))
 	}
 	if least := c.MaxMessage + pendingReadMax + pendingSlack; c.MaxPending < least {
-		fault("--max-pending %d cannot hold the reply to a message of --max-message %d: give at least %d", c.MaxPending, c.MaxMessage, least)
+		fault("--max-pending %s cannot hold the reply to a message of --max-message %s: give at least %s", bytesText(c.MaxPending), bytesText(c.MaxMessage), bytesText(least))
 	}
 	if least := 8 * c.ChannelBuffer; c.MaxBuffered < least {
-		fault("--max-buffered %d cannot hold a few channels of --channel-buffer %d: give at least %d", c.MaxBuffered, c.ChannelBuffer, least)
+		fault("--max-buffered %s cannot hold a few channels of --channel-buffer %s: give at least %s", bytesText(c.MaxBuffered), bytesText(c.ChannelBuffer), bytesText(least))
 	}
 	if c.History > 1<<20 {
 		fault("--history %d is too many: give at most 1048576", c.History)
 	}
 	seconds("history-ttl", c.HistoryTTL)
 	positive("history-ttl", c.HistoryTTL)
-	if least := c.MaxMessage + historyEntryBytes; c.History > 0 && c.HistoryBytes < least {
-		fault("--history-bytes %d cannot hold one message of --max-message %d: give at least %d, or --history off", c.HistoryBytes, c.MaxMessage, least)
-	}
-	if c.HistoryBytes > c.MaxBuffered/8 {
-		fault("--history-bytes %d is more than an eighth of --max-buffered %d: a few channels would use it up", c.HistoryBytes, c.MaxBuffered)
-	}
+	atLeast("history-bytes", c.HistoryBytes, 1024)
 	if len(c.Greeting) > c.MaxMessage {
-		fault("--greeting has %d bytes, more than --max-message %d: give a shorter one", len(c.Greeting), c.MaxMessage)
+		fault("--greeting has %d bytes, more than --max-message %s: give a shorter one", len(c.Greeting), bytesText(c.MaxMessage))
 	}
 	if !utf8.ValidString(c.Greeting) {
 		fault("--greeting is not UTF-8: it is sent as text")
@@ -304,7 +300,18 @@ func (c Config) Validate() error {
 	seconds("close-timeout", c.CloseTimeout)
 	positive("close-timeout", c.CloseTimeout)
 	if c.SendBuffer > 0 && c.SendBuffer < 4<<10 {
-		fault("--send-buffer %d is too small for TCP to work well: give at least 4KiB", c.SendBuffer)
+		fault("--send-buffer %s is too small for TCP to work well: give at least 4KiB", bytesText(c.SendBuffer))
 	}
 	return errors.Join(faults...)
+}
+
+// bytesText writes a size as flags take it, in the greatest unit that leaves a
+// whole number.
+func bytesText(n int) string {
+	unit := 0
+	for unit < 3 && n != 0 && n%1024 == 0 {
+		n /= 1024
+		unit++
+	}
+	return fmt.Sprint(n) + [...]string{"B", "KiB", "MiB", "GiB"}[unit]
 }

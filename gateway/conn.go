@@ -41,8 +41,9 @@ const (
 type kind uint8
 
 const (
-	kindRaw  kind = iota // messages go to the channel
-	kindEcho             // messages go back
+	kindRaw    kind = iota // messages go to the channel
+	kindEcho               // messages go back
+	kindStream             // an event stream over HTTP: nothing is expected from the client
 )
 
 // bits of a connection.
@@ -101,64 +102,6 @@ type ref struct {
 }
 
 func (c *conn) has(bit uint8) bool { return c.bits&bit != 0 }
-
-// arrival is a connection that has passed its handshake, on its way to a loop.
-type arrival struct {
-	server   *Server
-	fd       int
-	target   target
-	response []byte    // the 101, not yet sent
-	early    []byte    // what came behind the handshake
-	greeting *greeting // holds early's buffer, and a place in the handshake stage
-}
-
-// deliver makes the arrival a connection of the loop. The channel is joined
-// before the 101 goes out: what is published after the client knows that it is
-// in reaches it.
-func (a *arrival) deliver(l *loop) {
-	defer a.greeting.leave()
-	if l.stopping {
-		a.refuse("shutting_down")
-		return
-	}
-	c := &conn{loop: l, id: a.server.nextID(), kind: a.target.kind, heard: l.now}
-	if a.target.noEcho {
-		c.bits |= bitNoEcho
-	}
-	if a.target.listen {
-		c.bits |= bitListen
-	}
-	if err := l.poller.Add(&c.Desc, a.fd, poller.Readable, c); err != nil {
-		l.log.Error("connection refused: cannot watch its descriptor", "error", err)
-		a.refuse("poller")
-		return
-	}
-	l.add(c)
-	if l.debug {
-		l.log.Debug("connection opened", "conn", c.id, "loop", l.index, "remote", poller.PeerAddr(a.fd).String(),
-			"path", a.target.path, "channel", a.target.channel)
-	}
-	c.output().buf = append(c.output().buf, a.response...)
-	if l.cfg.PingInterval > 0 {
-		l.wakeAt(c, l.now+seconds(l.cfg.PingInterval))
-	}
-	if c.kind == kindRaw {
-		if err := l.join(c, a.target.channel, rawFormat{}); err != nil {
-			c.close(reasonChannels)
-		}
-	}
-	c.flush()
-	if len(a.early) > 0 && c.phase < phaseDraining {
-		c.feed(a.early)
-	}
-	c.settle()
-}
-
-func (a *arrival) refuse(why string) {
-	poller.Close(a.fd) // ignored: nothing of ours was sent
-	a.server.stats.refused(why)
-	a.server.connections.Add(-1)
-}
 
 // Ready implements poller.Handler.
 func (c *conn) Ready(ev poller.Events) {
@@ -220,12 +163,16 @@ func (c *conn) reads() bool {
 	if c.in != nil && c.in.buf != nil {
 		return false // what was put off comes first
 	}
-	return !c.has(bitParked) && c.pending() <= pendingReadMax
+	return !c.has(bitParked) && !c.full()
 }
+
+// full tells whether so much is due to the connection that nothing more is taken
+// from it: replies, or what it missed.
+func (c *conn) full() bool { return c.pending() > pendingReadMax || c.catchingUp() }
 
 // resumable tells whether input that was put off behind replies can go on.
 func (c *conn) resumable() bool {
-	return c.phase == phaseOpen && !c.has(bitParked) && c.in != nil && c.in.buf != nil && c.pending() <= pendingReadMax
+	return c.phase == phaseOpen && !c.has(bitParked) && c.in != nil && c.in.buf != nil && !c.full()
 }
 
 // recount brings loop.held up to date.

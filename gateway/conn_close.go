@@ -60,8 +60,12 @@ func (c *conn) queueClose() {
 	c.phase = phaseClosed
 	if c.code != 0 && !c.has(bitGone) && !c.has(bitMuted) {
 		o := c.output()
-		o.pong = o.pong[:0]
-		o.buf = frame.AppendClose(o.buf, c.code, reasons[c.reason].text)
+		o.pong, o.catch = o.pong[:0], nil
+		if c.kind == kindStream {
+			o.buf = appendCloseEvent(o.buf, c.code, reasons[c.reason].text)
+		} else {
+			o.buf = frame.AppendClose(o.buf, c.code, reasons[c.reason].text)
+		}
 	}
 	c.flush()
 }

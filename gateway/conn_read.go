@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime/debug"
+	"time"
 
 	"sluice/gateway/channel"
 	"sluice/gateway/frame"
@@ -29,9 +30,11 @@ func (c *conn) read(hangup bool) {
 		c.heard = l.now
 		c.bits &^= bitPinged
 		l.stats.bytesIn.Add(uint64(n))
-		if c.phase == phaseOpen {
+		switch {
+		case c.kind == kindStream: // whatever it is, nobody asked for it
+		case c.phase == phaseOpen:
 			c.feed(l.scratch[:n])
-		} else {
+		default:
 			c.feedClosing(l.scratch[:n])
 		}
 		return
@@ -101,7 +104,7 @@ func (c *conn) panicked(r any) {
 func (c *conn) parse(p []byte) {
 	l := c.loop
 	for len(p) > 0 && c.phase == phaseOpen {
-		if c.pending() > pendingReadMax {
+		if c.full() {
 			c.putOff(ws.OpContinuation, nil, p)
 			break
 		}
@@ -281,6 +284,7 @@ func reasonFor(err error) reason {
 func (c *conn) publish(ch *channel.Channel, p channel.Publication) (ok bool) {
 	l := c.loop
 	l.sending = p
+	l.sending.At = time.Now().UnixMilli()
 	_, err := l.engine.Publish(ch.Name(), ch, &l.sending, &l.encode, c) // raw clients get no receipt
 	l.sending.Payload = nil                                             // may lie in a buffer that is let go
 	switch {

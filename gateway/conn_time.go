@@ -42,6 +42,10 @@ func (c *conn) expire() {
 // Time in which we did not read is not the client's silence.
 func (c *conn) keepAlive() {
 	l := c.loop
+	if c.kind == kindStream {
+		c.comment()
+		return
+	}
 	if !c.reads() {
 		c.heard = l.now
 	}
@@ -74,5 +78,26 @@ func (c *conn) keepAlive() {
 		}
 	default:
 		l.wakeAt(c, c.heard+interval)
+	}
+}
+
+// comment keeps an event stream alive. Whether somebody is there TCP tells: what
+// the peer does not acknowledge in time ends the connection (TCP_USER_TIMEOUT).
+func (c *conn) comment() {
+	l := c.loop
+	if next := c.pinged + seconds(l.cfg.PingInterval); l.now < next {
+		l.wakeAt(c, next)
+		return
+	}
+	c.pinged = l.now
+	l.stats.pings.Add(1)
+	if !c.has(bitBlocked) && !c.has(bitMuted) { // else bytes wait already
+		o := c.output()
+		o.buf = append(o.buf, streamComment...)
+		c.flush()
+		c.settle()
+	}
+	if c.phase == phaseOpen {
+		l.wakeAt(c, c.pinged+seconds(l.cfg.PingInterval))
 	}
 }

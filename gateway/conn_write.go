@@ -20,6 +20,8 @@ type outbox struct {
 	// pong is the answer to the newest ping that came while the socket was
 	// blocked; it takes its place behind buf.
 	pong []byte
+	// catch is what the connection still has to be sent before live delivery.
+	catch *catchUp
 }
 
 // outboxKeep is the largest buffer that is kept for the next connection.
@@ -79,7 +81,7 @@ func (c *conn) dropOutput() {
 		return
 	}
 	o, l := c.out, c.loop
-	c.out = nil
+	c.out, o.catch = nil, nil
 	if cap(o.buf) <= outboxKeep && len(l.outboxes) < 64 {
 		o.buf, o.pong, o.sent = o.buf[:0], o.pong[:0], 0
 		l.outboxes = append(l.outboxes, o)
@@ -330,6 +332,10 @@ func (c *conn) apply(own, n int) {
 		start = seg.end
 	}
 	if c.out != nil && c.out.empty() {
+		if c.out.catch != nil && c.phase == phaseOpen {
+			l.post((*catchNext)(c)) // not here: others' turn comes first
+			return
+		}
 		c.dropOutput()
 	}
 }

@@ -117,17 +117,33 @@ func (delayOver) deliver(l *loop) {
 
 // join makes c a subscriber of the channel in a format, from its head on.
 func (l *loop) join(c *conn, name string, f channel.Format) error {
-	key := groupKey{name, f}
-	g := l.groups[key]
-	if g == nil {
-		g = &group{loop: l, key: key}
-		if err := l.space.Join(name, f, g, &g.Reader); err != nil {
-			return err
-		}
-		l.groups[key] = g
+	g, err := l.group(name, f)
+	if err == nil {
+		l.enter(c, g, g.Log().Head())
 	}
+	return err
+}
+
+// group gives the loop's group of a channel in a format. A new one must be entered
+// before anything else happens.
+func (l *loop) group(name string, f channel.Format) (*group, error) {
+	key := groupKey{name, f}
+	if g := l.groups[key]; g != nil {
+		return g, nil
+	}
+	g := &group{loop: l, key: key}
+	if err := l.space.Join(name, f, g, &g.Reader); err != nil {
+		return nil, err
+	}
+	l.groups[key] = g
+	return g, nil
+}
+
+// enter makes c a subscriber from a position on: the log's head, or one that was
+// the head while the group was there to hold it.
+func (l *loop) enter(c *conn, g *group, pos uint64) {
 	r := ref{group: g, index: int32(len(g.subs))}
-	g.subs = append(g.subs, sub{pos: g.Log().Head(), c: c, fd: int32(c.FD())})
+	g.subs = append(g.subs, sub{pos: pos, c: c, fd: int32(c.FD())})
 	if c.sub.group == nil {
 		c.sub = r
 	} else {
@@ -138,7 +154,6 @@ func (l *loop) join(c *conn, name string, f channel.Format) error {
 	}
 	g.Log().Channel().Joined()
 	c.mark()
-	return nil
 }
 
 // leaveAll drops all subscriptions of c.

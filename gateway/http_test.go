@@ -87,7 +87,7 @@ func (s *server) internal(key string) *httptest.Server {
 }
 
 // ask makes a request and gives its status, header and body.
-func ask(t testing.TB, method, url string, body io.Reader, fields ...string) (int, http.Header, string) {
+func askHTTP(t testing.TB, method, url string, body io.Reader, fields ...string) (int, http.Header, string) {
 	t.Helper()
 	r, err := http.NewRequest(method, url, body)
 	if err != nil {
@@ -123,13 +123,13 @@ func wantError(t testing.TB, why, body, code string) {
 
 func TestPublishByHTTP(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{})
+	s := start(t, Config{History: -1})
 	at := s.internal("").URL + "/publish/"
 	a, b := dial(t, s, "/ws/a%2Fb"), dial(t, s, "/ws/a%2Fb")
 	for i, c := range []struct{ kind, body string }{
 		{"", "plain"}, {"text/plain; charset=utf-8", "频道"}, {"application/json", "{}"}, {"application/octet-stream", "\xff\x00"}, {"Application/Octet-Stream; x=y", "\xfe"}, {"", ""},
 	} {
-		status, header, body := ask(t, "POST", at+"a%2Fb", strings.NewReader(c.body), "Content-Type: "+c.kind)
+		status, header, body := askHTTP(t, "POST", at+"a%2Fb", strings.NewReader(c.body), "Content-Type: "+c.kind)
 		var got Receipt
 		if err := json.Unmarshal([]byte(body), &got); err != nil || status != 200 || header.Get("Content-Type") != "application/json" {
 			t.Fatalf("got %d %s %q, %v", status, header.Get("Content-Type"), body, err)
@@ -145,7 +145,7 @@ func TestPublishByHTTP(t *testing.T) {
 			}
 		}
 	}
-	if _, _, body := ask(t, "POST", at+"nobody", strings.NewReader("x")); body != "{\"epoch\":\"\",\"offset\":0,\"subscribers\":0}\n" {
+	if _, _, body := askHTTP(t, "POST", at+"nobody", strings.NewReader("x")); body != "{\"epoch\":\"\",\"offset\":0,\"subscribers\":0}\n" {
 		t.Errorf("where nobody listens the receipt is %q", body)
 	}
 	for _, c := range []struct {
@@ -161,16 +161,16 @@ func TestPublishByHTTP(t *testing.T) {
 		{"x", "\xed\xa0\x80", 400, "bad_text"},
 		{"x", stars(64<<10 + 1), 413, "too_large"},
 	} {
-		status, _, body := ask(t, "POST", at+c.name, strings.NewReader(c.body))
+		status, _, body := askHTTP(t, "POST", at+c.name, strings.NewReader(c.body))
 		if status != c.status {
 			t.Errorf("%s, %s: got status %d, want %d", c.name, brief(c.body), status, c.status)
 		}
 		wantError(t, c.name, body, c.code)
 	}
-	if status, _, _ := ask(t, "POST", at+"x", strings.NewReader(stars(64<<10))); status != 200 {
+	if status, _, _ := askHTTP(t, "POST", at+"x", strings.NewReader(stars(64<<10))); status != 200 {
 		t.Errorf("64 KiB: got status %d", status)
 	}
-	if status, _, _ := ask(t, "GET", at+"x", nil); status != 405 {
+	if status, _, _ := askHTTP(t, "GET", at+"x", nil); status != 405 {
 		t.Errorf("GET: got status %d, want 405", status)
 	}
 }
@@ -183,7 +183,7 @@ func TestPublishByHTTPIsPushedBack(t *testing.T) {
 	release := s.hold(0)
 	var sent []string
 	for _, p := range numbered(20, 500) {
-		status, header, body := ask(t, "POST", at, strings.NewReader(p))
+		status, header, body := askHTTP(t, "POST", at, strings.NewReader(p))
 		if status == 200 {
 			sent = append(sent, p)
 			continue
@@ -199,7 +199,7 @@ func TestPublishByHTTPIsPushedBack(t *testing.T) {
 		c.wantText("what was acknowledged comes", p)
 	}
 	c.wantIdle(s, "what was refused does not")
-	if status, _, _ := ask(t, "POST", at, strings.NewReader("again")); status != 200 {
+	if status, _, _ := askHTTP(t, "POST", at, strings.NewReader("again")); status != 200 {
 		t.Errorf("once there is room: got status %d", status)
 	}
 	c.wantText("there is room again", "again")
@@ -235,11 +235,11 @@ func TestInternalListenerIsGuarded(t *testing.T) {
 		{locked, "/healthz", "X: y", 200},
 		{locked, "/readyz", "X: y", 200},
 	} {
-		if status, _, body := ask(t, "GET", c.at+c.path, nil, c.field); status != c.status {
+		if status, _, body := askHTTP(t, "GET", c.at+c.path, nil, c.field); status != c.status {
 			t.Errorf("%s with %q: got %d %s, want %d", c.path, c.field, status, brief(body), c.status)
 		}
 	}
-	if status, _, body := ask(t, "POST", open+"/publish/x", strings.NewReader("x"), "Origin: null"); status != 403 {
+	if status, _, body := askHTTP(t, "POST", open+"/publish/x", strings.NewReader("x"), "Origin: null"); status != 403 {
 		t.Errorf("a page's publish: got %d", status)
 	} else {
 		wantError(t, "a page's publish", body, "forbidden")
@@ -249,7 +249,7 @@ func TestInternalListenerIsGuarded(t *testing.T) {
 // metrics reads the page: a value for each name with labels.
 func metrics(t testing.TB, at string) map[string]float64 {
 	t.Helper()
-	_, _, body := ask(t, "GET", at+"/metrics", nil)
+	_, _, body := askHTTP(t, "GET", at+"/metrics", nil)
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader([]byte(body)))
 	if err != nil {

@@ -85,6 +85,7 @@ type loop struct {
 	cork     []byte
 	segments []segment
 	encode   channel.Scratch
+	recalled []byte              // a piece of a history, on its way to an outbox
 	sending  channel.Publication // on its way to the engine; here, because there it would be allocated
 }
 

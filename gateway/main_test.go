@@ -165,12 +165,15 @@ func (s *server) shutdown(ctx context.Context) (err error) {
 	return err
 }
 
-// wantNothingLeft is the census inside the process: no connection, channel, log
-// or buffer outlives its clients.
+// wantNothingLeft is the census inside the process: no connection, log or buffer
+// outlives its clients, and no channel its history.
 func (s *server) wantNothingLeft() {
 	s.t.Helper()
+	for range 8 { // once round all shards
+		s.space.Trim(time.Now().Add(s.cfg.HistoryTTL + time.Second).UnixMilli())
+	}
 	for what, n := range map[string]int{
-		"connections": int(s.connections.Load()), "channels": s.space.Channels(), "bytes of logs": s.budget.Used(),
+		"connections": int(s.connections.Load()), "channels": s.space.Channels(), "bytes of logs": s.budget.Used(), "bytes of histories": s.historyBudget.Used(),
 	} {
 		if n != 0 {
 			s.t.Errorf("%d %s are left over", n, what)

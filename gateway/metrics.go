@@ -26,6 +26,8 @@ type loopStats struct {
 	deliveries, writes      atomic.Uint64
 	pushBacks, blockings    atomic.Uint64
 	pings, panics, sweeps   atomic.Uint64
+	recoveries, gaps        atomic.Uint64
+	recalled                atomic.Uint64
 	closed                  [reasonCount]atomic.Uint64
 	lag, lagSum, lagSamples atomic.Int64 // nanoseconds
 }
@@ -51,7 +53,7 @@ type serverStats struct {
 
 func newServerStats() *serverStats {
 	s := &serverStats{stopped: make(chan struct{}), outcomes: make(map[string]*atomic.Uint64)}
-	labels := append(handshake.Reasons(), "upgraded", "http", "timeout", "evicted", "no_request", "cut_off", "poller", "shutting_down", rejectBusy.Reason)
+	labels := append(handshake.Reasons(), "upgraded", "http", "event_stream", "timeout", "evicted", "no_request", "cut_off", "poller", "shutting_down", rejectBusy.Reason)
 	for _, r := range ownRejects {
 		labels = append(labels, r.Reason)
 	}
@@ -75,10 +77,10 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	descConnections  = desc("connections", "Open WebSocket connections.", "loop")
+	descConnections  = desc("connections", "Open connections: WebSocket and event streams.", "loop")
 	descBlocked      = desc("blocked_connections", "Connections whose socket refused bytes and has not become writable.", "loop")
-	descHeld         = desc("held_bytes", "Bytes held: logs of channels, and incomplete input and pending output of connections.", "what")
-	descChannels     = desc("channels", "Channels with subscribers on this node.")
+	descHeld         = desc("held_bytes", "Bytes held: logs and histories of channels, and incomplete input and pending output of connections.", "what")
+	descChannels     = desc("channels", "Channels with subscribers on this node, or with something kept.")
 	descMessages     = desc("messages_received_total", "Messages received from clients.", "loop")
 	descPublications = desc("publications_total", "Publications accepted, by where they came from.", "source")
 	descDeliveries   = desc("deliveries_total", "Publications written to subscribers' sockets.", "loop")
@@ -88,12 +90,15 @@ var (
 	descSweeps       = desc("sweeps_total", "Sweeps begun over the subscribers of a channel.", "loop")
 	descBlockings    = desc("blockings_total", "Times that a socket refused bytes.", "loop")
 	descPushBacks    = desc("push_backs_total", "Publications that were refused for the moment because a log was full, by who published.", "source")
-	descPings        = desc("pings_total", "Pings sent to silent clients.", "loop")
+	descRecoveries   = desc("recoveries_total", "Subscriptions that began in the past (since, history, Last-Event-ID) and came to live delivery.", "loop")
+	descGaps         = desc("recovery_gaps_total", "Subscribers that were told that not everything since their position is kept any more.", "loop")
+	descRecalled     = desc("recovered_publications_total", "Publications sent from the history.", "loop")
+	descPings        = desc("pings_total", "Pings sent to silent clients, and comments to event streams.", "loop")
 	descPanics       = desc("panics_total", "Panics that cost one connection.", "loop")
 	descClosed       = desc("connections_closed_total", "Connections closed, by reason.", "reason")
-	descHandshakes   = desc("handshakes_total", "Connections accepted, by what became of their first request.", "outcome")
+	descHandshakes   = desc("handshakes_total", "Connections accepted, by what became of their first request; an event stream counts as http first.", "outcome")
 	descDescriptors  = desc("descriptors_exhausted_total", "Times that accepting failed because no descriptor was left.")
-	descMaxConns     = desc("max_connections", "Most WebSocket connections that are let in.")
+	descMaxConns     = desc("max_connections", "Most connections that are let in, WebSocket and event streams.")
 	descLag          = desc("loop_lag_seconds", "How late the loop got to its last tick.", "loop")
 	descLagSum       = desc("loop_lag_seconds_sum", "Sum of all ticks' lateness.", "loop")
 	descLagCount     = desc("loop_lag_seconds_count", "Ticks.", "loop")
@@ -125,6 +130,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		counter(descWrites, st.writes.Load(), loop)
 		counter(descSweeps, st.sweeps.Load(), loop)
 		counter(descBlockings, st.blockings.Load(), loop)
+		counter(descRecoveries, st.recoveries.Load(), loop)
+		counter(descGaps, st.gaps.Load(), loop)
+		counter(descRecalled, st.recalled.Load(), loop)
 		counter(descPings, st.pings.Load(), loop)
 		counter(descPanics, st.panics.Load(), loop)
 		gauge(descLag, time.Duration(st.lag.Load()).Seconds(), loop)
@@ -140,6 +148,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descHeld, float64(held), "connections")
 	gauge(descHeld, float64(s.budget.Used()), "logs")
+	gauge(descHeld, float64(s.historyBudget.Used()), "history")
 	gauge(descChannels, float64(s.space.Channels()))
 	gauge(descMaxConns, float64(s.cfg.MaxConnections))
 	counter(descPublications, published, "client")

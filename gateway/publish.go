@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"sluice/gateway/channel"
@@ -13,7 +14,7 @@ import (
 // Receipt tells what became of a publication.
 type Receipt struct {
 	// Epoch and Offset are its place in the channel's order. Where nobody on
-	// this node had the channel there is none: "" and 0.
+	// this node has the channel and no history is kept there is none: "" and 0.
 	Epoch  string `json:"epoch"`
 	Offset uint64 `json:"offset"`
 	// Subscribers counts those on this node at that moment.
@@ -63,10 +64,17 @@ func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) {
 	pub := channel.Publication{Payload: m.Payload, Binary: m.Binary, From: m.Conn}
 	for {
 		ch := s.space.Find(m.Channel)
+		if ch == nil && s.cfg.History > 0 {
+			ch, _ = s.space.Open(m.Channel) // no place for one more: the receipt says that nothing was kept
+		}
+		pub.At = time.Now().UnixMilli()
 		receipt, err := s.engine.Publish(m.Channel, ch, &pub, &p.scratch, p)
 		if err == nil {
 			s.stats.published.Add(1)
 			return Receipt{Epoch: receipt.Epoch.String(), Offset: receipt.Offset, Subscribers: receipt.Subscribers}, nil
+		}
+		if errors.Is(err, channel.ErrGone) {
+			continue // it ended between the two: there is another now, or none
 		}
 		if !errors.Is(err, channel.ErrFull) {
 			return Receipt{}, err

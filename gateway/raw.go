@@ -21,19 +21,6 @@ type Message struct {
 	Conn    uint64 // id of the sending connection, 0 for none
 }
 
-// rawFormat is the wire format of raw clients: one unmasked frame for each
-// publication.
-type rawFormat struct{}
-
-// Append implements channel.Format.
-func (rawFormat) Append(dst []byte, p *channel.Publication) []byte {
-	op := ws.OpText
-	if p.Binary {
-		op = ws.OpBinary
-	}
-	return frame.Append(dst, op, p.Payload)
-}
-
 // message processes a client's data message. false: it is put off, with rest.
 func (c *conn) message(m frame.Message, rest []byte) bool {
 	if c.kind == kindEcho {

@@ -13,7 +13,7 @@ import (
 
 func TestMessageGoesToEveryoneOnItsChannelUnchanged(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{})
+	s := start(t, Config{History: -1})
 	a, b, other := dial(t, s, "/ws/news"), dial(t, s, "/ws/news"), dial(t, s, "/ws/sport")
 	for _, c := range []*client{a, b} { // one of each loop publishes
 		c.send(text("plain"), bin("\x00\xff"), part(0x01, "jo"), part(0x00, ""), part(0x80, "ined"), part(0x02, "\xfe"), part(0x80, "\xff"), text(""))

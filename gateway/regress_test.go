@@ -59,7 +59,7 @@ func (deaf) Notify() {}
 // not keep it as a waiter of whom nobody knows.
 func TestChannelThatAppearsWhileSomebodyPublishes(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{Loops: 1})
+	s := start(t, Config{History: -1, Loops: 1})
 	var reader channel.Reader
 	s.before(func(ch *channel.Channel, _ engine.Caller, publish func() (channel.Receipt, error)) (channel.Receipt, error) {
 		if ch != nil {

@@ -32,7 +32,8 @@ type Server struct {
 	descriptorLimit int
 	space           *channel.Space
 	engine          engine.Engine
-	budget          *channel.Budget
+	budget          *channel.Budget // of channels' logs
+	historyBudget   *channel.Budget
 	origins         *handshake.Origins
 	upgrader        *handshake.Upgrader
 	loop            []*loop
@@ -90,15 +91,17 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, descriptorLimit: limit,
-		budget:    channel.NewBudget(cfg.MaxBuffered / 2),
-		origins:   origins,
-		upgrader:  handshake.NewUpgrader(cfg.Subprotocols),
-		stats:     newServerStats(),
-		failed:    make(chan error, 1),
-		ending:    make(chan struct{}),
-		listeners: make(map[net.Listener]struct{}),
+		budget:        channel.NewBudget(cfg.MaxBuffered / 8 * 3),
+		historyBudget: channel.NewBudget(cfg.MaxBuffered / 8),
+		origins:       origins,
+		upgrader:      handshake.NewUpgrader(cfg.Subprotocols),
+		stats:         newServerStats(),
+		failed:        make(chan error, 1),
+		ending:        make(chan struct{}),
+		listeners:     make(map[net.Listener]struct{}),
 	}
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
+	s.space.KeepHistory(channel.History{Count: max(cfg.History, 0), TTL: cfg.HistoryTTL.Milliseconds(), Bytes: cfg.HistoryBytes, Budget: s.historyBudget})
 	s.engine = engine.Local{}
 	s.stage = newStage(cfg.MaxHandshakes)
 	for i := range cfg.Loops {
@@ -112,7 +115,12 @@ func New(cfg Config) (*Server, error) {
 		s.loop = append(s.loop, l)
 	}
 	s.loops.Add(len(s.loop))
-	s.web = newWeb(s)
+	if s.web, err = newWeb(s); err != nil {
+		for _, l := range s.loop {
+			l.poller.Close() // ignored: the error that matters is err
+		}
+		return nil, err
+	}
 	s.background.Add(1)
 	go s.keepTime()
 	return s, nil
@@ -167,12 +175,12 @@ func (s *Server) keepTime() {
 		case <-s.stats.stopped:
 			return
 		}
-		now := time.Now().UnixNano()
+		now := time.Now()
 		for _, l := range s.loop {
-			l.ticked.CompareAndSwap(0, now)
+			l.ticked.CompareAndSwap(0, now.UnixNano())
 			l.post(tick{})
 		}
-		s.space.Trim()
+		s.space.Trim(now.UnixMilli())
 		if storm.over(s.stats.churn.Load()) {
 			// Handshakes leave buffers and net.Conns behind, which the runtime
 			// would keep for the next ones. Twice, because a sync.Pool lets go of
@@ -283,7 +291,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		for _, m := range l.inbox.close() {
 			if a, ok := m.(*arrival); ok {
 				a.refuse("shutting_down")
-				a.greeting.leave()
+				a.from.leave()
 			}
 		}
 		l.poller.Close() // ignored: the process lets go of the loop in any case

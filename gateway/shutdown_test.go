@@ -185,7 +185,7 @@ func TestShutdownDuringAStorm(t *testing.T) {
 // The census: after thousands of clients have come and gone nothing is left of
 // them.
 func TestConnectionsLeaveNothingBehind(t *testing.T) {
-	s := start(t, Config{})
+	s := start(t, Config{History: -1})
 	dial(t, s, "/ws").settle(s) // whatever is made at the first use
 	s.wantConnections(1)
 	leaks := goleak.IgnoreCurrent()

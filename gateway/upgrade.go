@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -148,15 +146,6 @@ func (g *greeting) answer(r *handshake.Reject) {
 	io.CopyN(io.Discard, c, 256<<10) // ignored: only the waiting matters
 }
 
-// target is where an upgrade leads.
-type target struct {
-	kind    kind
-	path    string // for the log
-	channel string
-	noEcho  bool
-	listen  bool
-}
-
 // upgrade sends the connection to a loop: route, origin and limit are checked,
 // ws.Upgrader makes the 101, and the loop sends it once the channel is joined.
 func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Reject {
@@ -167,14 +156,14 @@ func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Rejec
 	}
 	t.listen = t.listen || g.door.listen
 	if !s.origins.Allow(req.Origin, req.HasOrigin, req.Host) {
-		s.logRefusedOrigin(req)
+		s.logRefusedOrigin(req.Origin, req.Host)
 		return rejectOrigin
 	}
 	if s.connections.Add(1) > int64(s.cfg.MaxConnections) {
 		s.connections.Add(-1)
 		return rejectLimit
 	}
-	a := &arrival{server: s, target: t, greeting: g, early: (*g.buf)[head:n]}
+	a := &arrival{server: s, target: t, from: g, early: (*g.buf)[head:n]}
 	if _, err := s.upgrader.Upgrade((*g.buf)[:head], (*response)(a)); err != nil {
 		s.connections.Add(-1)
 		if errors.As(err, &reject) {
@@ -207,138 +196,15 @@ func (r *response) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-var (
-	rejectNotFound = &handshake.Reject{Status: http.StatusNotFound, Reason: "not_found",
-		Text: "There is no WebSocket here: try /ws, /ws/{channel} or /echo."}
-	rejectRawOff = &handshake.Reject{Status: http.StatusNotFound, Reason: "raw_off",
-		Text: "Raw WebSocket clients are not served here (--raw off)."}
-	rejectChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_channel",
-		Text: "A channel's name is 1 to 255 bytes of UTF-8 without control characters and white space."}
-	rejectChannelTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "duplicate_channel",
-		Text: "The channel is given in the path and in the query: give it once."}
-	rejectEchoChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "echo_channel",
-		Text: "/echo has no channel: connect to /ws/{channel} for one."}
-	rejectQuery = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_query",
-		Text: "The query is not understood: channel=NAME, echo=on|off and mode=publish|subscribe are, each once."}
-	rejectOrigin = &handshake.Reject{Status: http.StatusForbidden, Reason: "origin",
-		Text: "Pages of this origin may not connect."}
-	rejectLimit = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "max_connections",
-		Text: "This node has as many connections as it may.", Header: "Retry-After: 5\r\n"}
-	rejectDescriptors = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "no_descriptors",
-		Text: "This node has no descriptor left.", Header: "Retry-After: 5\r\n"}
-)
-
-// ownRejects are the refusals that are decided here, for the metrics.
-var ownRejects = []*handshake.Reject{rejectNotFound, rejectRawOff, rejectChannel, rejectChannelTwice, rejectEchoChannel, rejectQuery, rejectOrigin, rejectLimit, rejectDescriptors}
-
-// route finds out where an upgrade wants to go.
-func (s *Server) route(req *handshake.Request) (t target, _ *handshake.Reject) {
-	t.path = req.Path
-	if req.RawPath == "/echo" {
-		t.kind = kindEcho
-	} else {
-		name, ok := s.rawPath(req.RawPath)
-		if !ok {
-			return t, rejectNotFound
-		}
-		if name != "" {
-			unescaped, err := url.PathUnescape(name)
-			if err != nil {
-				return t, rejectChannel
-			}
-			t.channel = unescaped
-		}
-	}
-	if s.cfg.Raw == RawOff {
-		return t, rejectRawOff
-	}
-	if reject := t.readQuery(req.RawQuery); reject != nil {
-		return t, reject
-	}
-	if t.kind == kindEcho {
-		return t, nil
-	}
-	if t.channel == "" {
-		t.channel = Lobby
-	}
-	if handshake.ChannelName(t.channel) != nil {
-		return t, rejectChannel
-	}
-	// The name must not keep the whole head alive.
-	t.channel = strings.Clone(t.channel)
-	t.path = ""
-	return t, nil
-}
-
-// rawPath tells whether raw clients are served under an escaped path, and the
-// channel that stands in it, escaped, "" for none.
-func (s *Server) rawPath(path string) (channel string, ok bool) {
-	if path == "/" || path == "/ws" {
-		return "", true
-	}
-	if rest, ok := strings.CutPrefix(path, "/ws/"); ok {
-		return rest, rest != "" && !strings.Contains(rest, "/")
-	}
-	for _, alias := range s.cfg.WSPaths {
-		if path == alias {
-			return "", true
-		}
-		if rest, ok := strings.CutPrefix(path, strings.TrimSuffix(alias, "/")+"/"); ok {
-			return rest, rest != "" && !strings.Contains(rest, "/")
-		}
-	}
-	return "", false
-}
-
-// readQuery reads the parameters of a raw client.
-func (t *target) readQuery(raw string) *handshake.Reject {
-	if raw == "" {
-		return nil
-	}
-	values, err := url.ParseQuery(raw)
-	if err != nil {
-		return rejectQuery
-	}
-	for key, v := range values {
-		if len(v) != 1 {
-			return rejectQuery
-		}
-		switch value := v[0]; key {
-		case "channel":
-			if t.channel != "" {
-				return rejectChannelTwice
-			}
-			if t.channel = value; t.kind == kindEcho {
-				return rejectEchoChannel
-			} else if value == "" {
-				return rejectChannel
-			}
-		case "echo":
-			if value != "on" && value != "off" {
-				return rejectQuery
-			}
-			t.noEcho = value == "off"
-		case "mode":
-			if value != "publish" && value != "subscribe" {
-				return rejectQuery
-			}
-			t.listen = value == "subscribe"
-		default:
-			// Somebody else's: a cache buster, a proxy's mark.
-		}
-	}
-	return nil
-}
-
 // logRefusedOrigin tells the operator which flag lets the page in, at most once
 // a second.
-func (s *Server) logRefusedOrigin(req *handshake.Request) {
+func (s *Server) logRefusedOrigin(origin, host string) {
 	now := time.Now().Unix()
 	if last := s.stats.originLogged.Swap(now); last == now {
 		return
 	}
 	s.cfg.Logger.Warn("refused a page of another origin: to let it in, name it in --allowed-origins",
-		"origin", quoteClient(req.Origin), "host", quoteClient(req.Host))
+		"origin", quoteClient(origin), "host", quoteClient(host))
 }
 
 // clientTextMax is how much of what a client sent goes into a log record.

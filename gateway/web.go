@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice/gateway/handshake"
+	page "sluice/gateway/web" // web is net/http's server here
 )
 
 // web is the net/http server inside the process that answers whatever is no
@@ -29,7 +30,11 @@ type web struct {
 // webTimeout bounds the reading of a request and the writing of its answer.
 const webTimeout = 10 * time.Second
 
-func newWeb(s *Server) *web {
+func newWeb(s *Server) (*web, error) {
+	handler, err := s.publicHandler()
+	if err != nil {
+		return nil, err
+	}
 	w := &web{
 		server: s,
 		places: make(chan struct{}, s.cfg.MaxHandshakes),
@@ -37,7 +42,7 @@ func newWeb(s *Server) *web {
 		ended:  make(chan struct{}),
 	}
 	w.http = &http.Server{
-		Handler:        s.publicHandler(),
+		Handler:        handler,
 		ReadTimeout:    webTimeout,
 		WriteTimeout:   webTimeout,
 		MaxHeaderBytes: headBytes,
@@ -49,7 +54,7 @@ func newWeb(s *Server) *web {
 		defer w.served.Done()
 		w.http.Serve((*webListener)(w)) // ignored: it ends when the listener does
 	}()
-	return w
+	return w, nil
 }
 
 var rejectBusy = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "http_busy",
@@ -63,7 +68,7 @@ func (w *web) take(g *greeting, n int) *handshake.Reject {
 		return rejectBusy
 	}
 	w.server.stats.outcome("http")
-	c := &webConn{Conn: g.conn, web: w, early: append([]byte(nil), (*g.buf)[:n]...)}
+	c := &webConn{Conn: g.conn, web: w, inherits: g.door.inherits, early: append([]byte(nil), (*g.buf)[:n]...)}
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
 	w.queue <- c                    // has room for as many as there are places
 	g.leave()
@@ -108,6 +113,8 @@ type webConn struct {
 	web   *web
 	early []byte
 	once  sync.Once
+
+	inherits bool // it has the listener's send buffer
 }
 
 func (c *webConn) Read(p []byte) (int, error) {
@@ -129,20 +136,28 @@ func (c *webConn) CloseWrite() error {
 
 func (c *webConn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(func() { <-c.web.places })
+	c.leave()
 	return err
 }
 
+// leave gives the place back. Later calls do nothing.
+func (c *webConn) leave() { c.once.Do(func() { <-c.web.places }) }
+
 // publicHandler serves what is no upgrade on the public listeners.
-func (s *Server) publicHandler() http.Handler {
+func (s *Server) publicHandler() (http.Handler, error) {
+	page, err := s.page()
+	if err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", healthz)
+	mux.HandleFunc("/sse", s.handleStream)
+	mux.HandleFunc("/sse/{channel}", s.handleStream)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		_, raw := s.rawPath(r.URL.EscapedPath())
 		switch {
-		case r.URL.Path == "/":
-			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-			io.WriteString(w, "sluice: a broadcast gateway. Connect a WebSocket to /ws, /ws/{channel} or /echo.\n") // ignored: the client may be gone
+		case page != nil && (r.URL.Path == "/" || !raw && r.URL.Path != "/echo" && (r.Method == http.MethodGet || r.Method == http.MethodHead)):
+			page.ServeHTTP(w, r)
 		case raw || r.URL.Path == "/echo":
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
@@ -151,7 +166,15 @@ func (s *Server) publicHandler() http.Handler {
 			http.NotFound(w, r)
 		}
 	})
-	return mux
+	return mux, nil
+}
+
+// page gives what "/" shows in a browser; nil for nothing.
+func (s *Server) page() (http.Handler, error) {
+	if s.cfg.NoPage {
+		return nil, nil
+	}
+	return page.New(page.Options{Dir: s.cfg.WebRoot, PublishURL: s.cfg.PublishURL})
 }
 
 func healthz(w http.ResponseWriter, _ *http.Request) {

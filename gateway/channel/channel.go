@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"container/list"
 	"errors"
 	"slices"
 	"strconv"
@@ -13,19 +14,26 @@ import (
 // publisher's Waiter is told when it is worth to try again.
 var ErrFull = errors.New("channel: log is full")
 
-// ErrTooBig refuses a publication that the channel's buffer could not take even
-// when it is half empty.
+// ErrTooBig refuses a publication that a format encodes to more than even an empty
+// log takes.
 var ErrTooBig = errors.New("channel: publication does not fit the channel's buffer")
+
+// ErrGone refuses a publication because the channel has ended meanwhile: another
+// one of that name may exist, or is to be opened.
+var ErrGone = errors.New("channel: channel has ended")
 
 // Publication is one message published into a channel.
 type Publication struct {
 	Payload []byte // the caller's; it is copied before Publish returns
 	Binary  bool   // else the payload is text: the publisher has checked that it is UTF-8
 	From    uint64 // connection that sent it, 0 for none
-}
+	At      int64  // when it was published: milliseconds of Unix time
 
-// HistoryEntryBytes is what a kept publication costs beside its payload.
-const HistoryEntryBytes = 48
+	// Set by Publish, for formats: its place in the order.
+	Channel string
+	Epoch   Epoch
+	Offset  uint64
+}
 
 // Epoch names one life of a channel's order. Offsets of different epochs have
 // nothing to do with each other.
@@ -39,10 +47,24 @@ func (e Epoch) String() string {
 	return strconv.FormatUint(uint64(e), 36)
 }
 
+// Append adds the epoch as String gives it.
+func (e Epoch) Append(dst []byte) []byte {
+	if e == 0 {
+		return dst
+	}
+	return strconv.AppendUint(dst, uint64(e), 36)
+}
+
+// ParseEpoch reads what String gives.
+func ParseEpoch(s string) (Epoch, bool) {
+	e, err := strconv.ParseUint(s, 36, 64)
+	return Epoch(e), err == nil && e != 0
+}
+
 // Receipt tells what became of a publication.
 type Receipt struct {
 	Epoch       Epoch  // of the channel's order; 0 when there is no channel
-	Offset      uint64 // within the epoch, 1 for the first; 0 when nobody was there to get it
+	Offset      uint64 // within the epoch, 1 for the first; 0 when there is no channel
 	Subscribers int    // on this node when it was published
 }
 
@@ -63,7 +85,8 @@ type Waiter interface {
 // publishing goroutine has its own. The zero Scratch is ready for use.
 type Scratch struct {
 	buf  []byte
-	ends []int // of each log's frame in buf
+	ends []int       // of each log's frame in buf
+	kept Publication // of a history, on its way to a format
 }
 
 // Channel has one order of publications and a log for each wire format that has
@@ -82,7 +105,13 @@ type Channel struct {
 	offset  uint64
 	logs    []*Log
 	waiters []Waiter
+	history history
 	dead    bool // out of the space: a later channel of that name is another
+
+	// Guarded by the space's shard: since when nobody reads the channel, and its
+	// place among those; nil while somebody does.
+	idleSince int64
+	idle      *list.Element
 }
 
 // Name gives the channel's name.
@@ -100,16 +129,16 @@ func (c *Channel) Joined() { c.subscribers.Add(1) }
 // Left takes a subscription off the count.
 func (c *Channel) Left() { c.subscribers.Add(-1) }
 
-// Publish gives p its place in the channel's order and appends it to the log of
-// every format in use. It never waits for a subscriber: when a log is full it
-// returns ErrFull and changes nothing; w, where it is not nil, is told when there
-// may be room. It allocates nothing once s has grown to the size of what is
-// published.
+// Publish gives p its place in the channel's order, keeps it for the history and
+// appends it to the log of every format in use. It never waits for a subscriber:
+// when a log is full it returns ErrFull and changes nothing; w, where it is not
+// nil, is told when there may be room. It allocates nothing once s and the history
+// have grown to the size of what is published.
 func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.dead {
-		return Receipt{}, nil
+		return Receipt{}, ErrGone
 	}
 	if len(c.waiters) > 0 {
 		c.waitLocked(w)
@@ -118,12 +147,13 @@ func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error)
 	// First every log must have room, then all take it: a publication is in all
 	// formats or in none.
 	s.buf, s.ends = s.buf[:0], s.ends[:0]
+	p.Channel, p.Epoch, p.Offset = c.name, c.epoch, c.offset+1
 	for _, l := range c.logs {
 		start := len(s.buf)
 		s.buf = l.format.Append(s.buf, p)
 		s.ends = append(s.ends, len(s.buf))
 		n := len(s.buf) - start
-		if n+entryBytes > l.limit/2 {
+		if n+entryBytes > largeFrames*l.limit {
 			return Receipt{}, ErrTooBig
 		}
 		if !c.makeRoomLocked(l, n, w) {
@@ -131,6 +161,9 @@ func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error)
 		}
 	}
 	c.offset++
+	if c.space.history.Count > 0 && !c.history.add(p, &c.space.history) {
+		c.space.historyStarved.Store(true)
+	}
 	start := 0
 	for i, l := range c.logs {
 		l.appendLocked(s.buf[start:s.ends[i]], c.offset, p.From)
@@ -152,7 +185,7 @@ func (c *Channel) makeRoomLocked(l *Log, n int, w Waiter) bool {
 		l.starved.Store(false)
 		return true
 	}
-	l.pressLocked()
+	l.pressLocked(n)
 	l.starved.Store(w != nil)
 	c.waitLocked(w)
 	return false

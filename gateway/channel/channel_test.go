@@ -35,22 +35,44 @@ func TestEpochsText(t *testing.T) {
 	}
 }
 
-func TestPublicationOfMoreThanHalfTheLogIsTooBig(t *testing.T) {
+// A frame of more than half the log goes in alone: when everything else is served.
+// Only one that is larger than any log may become is refused for good.
+func TestLargeFrameWaitsUntilItIsAlone(t *testing.T) {
 	s := NewSpace(ringBytesMin, 1, NewBudget(1<<20))
 	m := join(t, s, "c", padded(0))
 	defer s.Leave(&m.Reader)
 	c := s.Find("c")
 	w := new(counting)
-	if err := publishSize(c, most+1, w); !errors.Is(err, ErrTooBig) {
-		t.Errorf("%d bytes: %v, want ErrTooBig", most+1, err)
-	}
-	for i := range 2 {
-		if err := publishSize(c, most, w); err != nil {
-			t.Errorf("publication %d of %d bytes: %v", i, most, err)
+	for _, n := range []int{most, most} {
+		if err := publishSize(c, n, w); err != nil {
+			t.Fatalf("%d bytes: %v", n, err)
 		}
 	}
 	if used := m.Log().usedLocked(); used != ringBytesMin {
 		t.Errorf("%d bytes are used, want all %d", used, ringBytesMin)
+	}
+	if err := publishSize(c, most+1, w); !errors.Is(err, ErrFull) {
+		t.Errorf("a large one beside others: %v, want ErrFull", err)
+	}
+	if got := m.Clear(); got != m.Log().Head() {
+		t.Errorf("readers are pressed to %d, want %d: everything", got, m.Log().Head())
+	}
+	half := m.Log().Head() / 2
+	m.Served(half)
+	if err := publishSize(c, most+1, w); !errors.Is(err, ErrFull) {
+		t.Errorf("a large one beside one other: %v, want ErrFull", err)
+	}
+	m.Served(m.Log().Head())
+	largest := largeFrames*ringBytesMin - entryBytes - padded(0).size(0)
+	if err := publishSize(c, largest, w); err != nil {
+		t.Errorf("the largest, alone: %v", err)
+	}
+	if err := publishSize(c, 1, w); !errors.Is(err, ErrFull) {
+		t.Errorf("a small one behind it: %v, want ErrFull", err)
+	}
+	m.Served(m.Log().Head())
+	if err := publishSize(c, largest+1, w); !errors.Is(err, ErrTooBig) {
+		t.Errorf("more than the largest: %v, want ErrTooBig", err)
 	}
 }
 

@@ -87,7 +87,7 @@ func (m *model) step(s *script) {
 	op := s.next(16)
 	if op < 5 {
 		n := s.next(40)
-		if op == 4 { // a large one: up to the most that is ever taken, and beyond
+		if op == 4 { // a large one: up to the most that goes in beside others, and beyond
 			n = m.limit/2 - 128 + s.next(128)
 		}
 		m.publish(n, uint64(s.next(4)), s.next(4) > 0)

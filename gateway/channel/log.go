@@ -31,6 +31,12 @@ const (
 	ringEntriesMin = 8
 )
 
+// largeFrames is how many times a log's limit one frame may have. A frame of more
+// than half the limit waits until the log is empty: a message that is within the
+// publisher's limits must not fail because a format needs several bytes for some of
+// its characters.
+const largeFrames = 8
+
 // entry describes one frame of a log.
 type entry struct {
 	end    uint64 // position behind its last byte
@@ -100,15 +106,24 @@ func (l *Log) roomLocked(n int) bool {
 	if l.fitsLocked(n) {
 		return true
 	}
-	if l.usedLocked()+n+entryBytes > l.limit {
+	if !l.allowsLocked(n) {
 		return false
 	}
 	return l.growLocked(n)
 }
 
+// allowsLocked tells whether the limit allows a frame of n bytes more.
+func (l *Log) allowsLocked(n int) bool {
+	used := l.usedLocked()
+	return used == 0 || used+n+entryBytes <= l.limit && !l.large(n)
+}
+
+// large tells whether a frame of n bytes has to be alone in the log.
+func (l *Log) large(n int) bool { return n+entryBytes > l.limit/2 }
+
 // fitsLocked tells whether the rings as they are take a frame of n bytes.
 func (l *Log) fitsLocked(n int) bool {
-	return l.usedLocked()+n+entryBytes <= l.limit &&
+	return l.allowsLocked(n) &&
 		int(l.head.Load()-l.tail)+n <= ringLen(&l.bytes) &&
 		int(l.count.Load()-l.tailEntry)+1 <= ringLen(&l.entries)
 }
@@ -181,11 +196,16 @@ func (l *Log) appendLocked(frame []byte, offset, from uint64) {
 }
 
 // pressLocked asks the readers that hold the log back to let go of its older
-// half, so that a later release finds room for any publication.
-func (l *Log) pressLocked() {
+// half, so that a later release finds room for any publication but a large one;
+// for a large frame of n bytes, of everything.
+func (l *Log) pressLocked(n int) {
 	used := l.usedLocked()
 	if used == 0 {
 		return // only the budget is in the way, and there may be no rings
+	}
+	if l.large(n) {
+		l.pressToLocked(l.head.Load())
+		return
 	}
 	goal := l.tail
 	entries := *l.entries.Load()

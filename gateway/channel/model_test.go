@@ -181,7 +181,7 @@ func (m *model) leave(slot int) {
 		m.wake()
 	}
 	if len(m.logs) == 0 {
-		if got, err := m.previous.Publish(&Publication{Payload: []byte("late")}, &m.scratch, nil); got != (Receipt{}) || err != nil {
+		if got, err := m.previous.Publish(&Publication{Payload: []byte("late")}, &m.scratch, nil); got != (Receipt{}) || !errors.Is(err, ErrGone) {
 			m.Errorf("a channel that is gone takes a publication: %+v, %v", got, err)
 		}
 	}
@@ -256,15 +256,21 @@ func (m *model) expect(p *Publication, w *modelWaiter, waits bool) error {
 	}
 	for _, l := range m.logs {
 		n := l.format.size(len(p.Payload))
-		if n+entryBytes > m.limit/2 {
+		if n+entryBytes > largeFrames*m.limit {
 			return ErrTooBig
 		}
 		low := l.low()
-		if l.cost(low)+n+entryBytes <= m.limit && m.grow(l, int(l.head()-low)+n, len(l.above(low))+1) {
+		large := n+entryBytes > m.limit/2
+		room := l.cost(low) == 0 || !large && l.cost(low)+n+entryBytes <= m.limit
+		if room && m.grow(l, int(l.head()-low)+n, len(l.above(low))+1) {
 			continue
 		}
 		for _, r := range l.readers {
-			if goal := l.goal(m.limit); r.served < goal {
+			goal := l.goal(m.limit)
+			if large {
+				goal = l.head()
+			}
+			if r.served < goal {
 				r.press = goal
 				r.notify()
 			}
@@ -339,7 +345,7 @@ func (m *model) relieve(r *modelReader, drop bool) {
 // trim goes round all shards once.
 func (m *model) trim() {
 	for range trimPart {
-		m.space.Trim()
+		m.space.Trim(0)
 	}
 	for _, l := range m.logs {
 		if l.idle && l.ringBytes > 0 {

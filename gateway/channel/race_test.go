@@ -128,6 +128,9 @@ func (p *racePublisher) publish(s *Space, name string, id uint64, size int) (Rec
 			return Receipt{}, nil
 		}
 		r, err := c.Publish(&Publication{Payload: payload}, &p.scratch, p)
+		if errors.Is(err, ErrGone) {
+			return r, nil // nobody has it
+		}
 		if !errors.Is(err, ErrFull) {
 			return r, err
 		}

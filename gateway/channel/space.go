@@ -1,8 +1,10 @@
 package channel
 
 import (
+	"container/list"
 	"errors"
 	"hash/maphash"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -25,15 +27,21 @@ type Space struct {
 	budget      *Budget
 	seed        maphash.Seed
 
-	channels atomic.Int64
-	starved  atomic.Bool // the budget has refused a log since the last Trim
-	shards   [spaceShards]shard
-	trimmed  atomic.Uint64 // calls of Trim
+	history History // set by KeepHistory, before the space is used
+
+	channels       atomic.Int64
+	now            atomic.Int64 // of the last Trim
+	historyStarved atomic.Bool  // a publication was not kept since the last Trim: the budget
+	starved        atomic.Bool  // the budget has refused a log since the last Trim
+	shards         [spaceShards]shard
+	trimmed        atomic.Uint64 // calls of Trim
+	evicting       atomic.Uint64 // shards that makePlace has looked at
 }
 
 type shard struct {
 	mu     sync.Mutex
 	byName map[string]*Channel // guarded by mu
+	idle   list.List           // guarded by mu: channels that nobody reads, longest idle first
 }
 
 // NewSpace makes an empty space. A log holds up to logBytes, rounded up to a
@@ -45,6 +53,11 @@ func NewSpace(logBytes, channelsMax int, budget *Budget) *Space {
 	}
 	return s
 }
+
+// KeepHistory makes the space keep the newest publications of each channel, and
+// channels without subscribers for as long as their history may live. It comes
+// before anything else.
+func (s *Space) KeepHistory(h History) { s.history = h }
 
 func (s *Space) shard(name string) *shard {
 	return &s.shards[maphash.String(s.seed, name)%spaceShards]
@@ -61,21 +74,93 @@ func (s *Space) Find(name string) *Channel {
 	return sh.byName[name]
 }
 
+// Open gives the channel of that name, creating it where it does not exist: for
+// a publication that is kept although nobody reads it.
+func (s *Space) Open(name string) (*Channel, error) {
+	s.makePlace()
+	sh := s.shard(name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	c, err := s.openLocked(sh, name)
+	if err == nil && c.idle == nil && len(c.logs) == 0 {
+		c.idleSince, c.idle = s.now.Load(), sh.idle.PushBack(c)
+	}
+	return c, err
+}
+
+// openLocked finds or creates a channel of the shard. A new one is neither read
+// nor idle yet.
+func (s *Space) openLocked(sh *shard, name string) (*Channel, error) {
+	if c := sh.byName[name]; c != nil {
+		return c, nil
+	}
+	if s.channels.Add(1) > int64(s.channelsMax) {
+		s.channels.Add(-1)
+		return nil, ErrTooManyChannels
+	}
+	c := &Channel{name: name, space: s, epoch: Epoch(rand.Uint64() | 1)} // never 0
+	sh.byName[name] = c
+	return c, nil
+}
+
+// makePlace ends a channel that nobody reads when there are as many channels as
+// there may be. What is kept of one counts less than that another can begin.
+func (s *Space) makePlace() {
+	if s.channels.Load() < int64(s.channelsMax) {
+		return
+	}
+	for range spaceShards {
+		sh := &s.shards[s.evicting.Add(1)%spaceShards]
+		sh.mu.Lock()
+		e := sh.idle.Front()
+		if e != nil {
+			s.endLocked(sh, e.Value.(*Channel), math.MaxInt64)
+		}
+		sh.mu.Unlock()
+		if e != nil {
+			return
+		}
+	}
+}
+
+// endLocked takes a channel that nobody reads out of its shard, with its history;
+// unless its newest publication is younger than keep, of which it gives the time.
+func (s *Space) endLocked(sh *shard, c *Channel, keep int64) (newest int64, ended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if h := &c.history; h.len() > 0 {
+		if newest = h.at(h.end - 1).at; newest > keep {
+			return newest, false
+		}
+	}
+	if c.idle != nil {
+		sh.idle.Remove(c.idle)
+		c.idle = nil
+	}
+	delete(sh.byName, c.name)
+	s.channels.Add(-1)
+	c.dead = true
+	if s.history.Count > 0 {
+		c.history.release(c.offset, s.history.Budget)
+	}
+	return 0, true
+}
+
 // Join makes sub a reader of the channel's log in a format, creating what does
 // not exist yet. r begins at the log's head. A subscriber joins a log once; its
 // own subscribers share the reader.
 func (s *Space) Join(name string, f Format, sub Subscriber, r *Reader) error {
+	s.makePlace()
 	sh := s.shard(name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	c := sh.byName[name]
-	if c == nil {
-		if s.channels.Add(1) > int64(s.channelsMax) {
-			s.channels.Add(-1)
-			return ErrTooManyChannels
-		}
-		c = &Channel{name: name, space: s, epoch: Epoch(rand.Uint64() | 1)} // never 0
-		sh.byName[name] = c
+	c, err := s.openLocked(sh, name)
+	if err != nil {
+		return err
+	}
+	if c.idle != nil {
+		sh.idle.Remove(c.idle)
+		c.idle = nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,14 +177,25 @@ func (s *Space) Join(name string, f Format, sub Subscriber, r *Reader) error {
 	return nil
 }
 
-// Leave ends r's reading. A log goes with its last reader and a channel with its
-// last log; publishers that waited for r are told.
+// Leave ends r's reading. A log goes with its last reader, and a channel with its
+// last log and its history; publishers that waited for r are told.
 func (s *Space) Leave(r *Reader) {
 	l := r.log
 	c := l.channel
 	sh := s.shard(c.name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	unread := c.leave(l, r)
+	switch {
+	case unread && s.history.Count > 0:
+		c.idleSince, c.idle = s.now.Load(), sh.idle.PushBack(c)
+	case unread:
+		s.endLocked(sh, c, math.MaxInt64)
+	}
+}
+
+// leave takes a reader off a log; true when nobody reads the channel any more.
+func (c *Channel) leave(l *Log, r *Reader) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	l.readers = slices.DeleteFunc(l.readers, func(x *Reader) bool { return x == r })
@@ -107,14 +203,10 @@ func (s *Space) Leave(r *Reader) {
 		l.dropLocked()
 		c.logs = slices.DeleteFunc(c.logs, func(x *Log) bool { return x == l })
 	}
-	if len(c.logs) == 0 {
-		delete(sh.byName, c.name)
-		s.channels.Add(-1)
-		c.dead = true
-	}
 	if len(c.waiters) > 0 {
 		c.wakeLocked()
 	}
+	return len(c.logs) == 0
 }
 
 // trimPart is how many calls of Trim go round all shards once.
@@ -124,15 +216,22 @@ const trimPart = 8
 // round, and lets publishers that wait try again, should only the budget have
 // been in their way. Readers that hold a quiet log are notified, because their
 // subscribers may have caught up since they looked. It looks at an eighth of the
-// channels at each call.
+// channels at each call. now is the time, in the unit of Publication.At: what is
+// kept too long goes, and channels that nobody reads with it.
 //
-// When the budget has refused a log, every shard is relieved as well.
-func (s *Space) Trim() {
+// When the budget has refused a log, every shard is relieved as well; when it has
+// refused a history, every shard gives up its largest.
+func (s *Space) Trim(now int64) {
+	s.now.Store(now)
+	historyStarved := s.historyStarved.Swap(false)
 	part := s.trimmed.Add(1) % trimPart
 	starved := s.starved.Swap(false)
 	for i := range s.shards {
 		if uint64(i)%trimPart == part {
-			s.shards[i].trim()
+			s.trim(&s.shards[i], now)
+		}
+		if historyStarved {
+			s.shards[i].forget()
 		}
 		if starved {
 			s.shards[i].relieve()
@@ -140,29 +239,70 @@ func (s *Space) Trim() {
 	}
 }
 
-func (sh *shard) trim() {
+func (s *Space) trim(sh *shard, now int64) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for _, c := range sh.byName {
-		c.mu.Lock()
-		for _, l := range c.logs {
-			if l.idle && l.bytes.Load() != nil {
-				l.freeLocked()
-				if l.tail == l.head.Load() {
-					l.dropLocked()
-				}
-				for _, r := range l.readers {
-					if r.served.Load() != l.head.Load() {
-						r.notify()
-					}
+		c.trim(now)
+	}
+	for e := sh.idle.Front(); e != nil; e = sh.idle.Front() {
+		c := e.Value.(*Channel)
+		if c.idleSince > now-s.history.TTL {
+			break
+		}
+		newest, ended := s.endLocked(sh, c, now-s.history.TTL)
+		if !ended {
+			c.idleSince = newest
+			sh.idle.MoveToBack(e)
+		}
+	}
+}
+
+// trim gives back what is not needed at present.
+func (c *Channel) trim(now int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.logs {
+		if l.idle && l.bytes.Load() != nil {
+			l.freeLocked()
+			if l.tail == l.head.Load() {
+				l.dropLocked()
+			}
+			for _, r := range l.readers {
+				if r.served.Load() != l.head.Load() {
+					r.notify()
 				}
 			}
-			l.idle = true
 		}
-		if len(c.waiters) > 0 {
-			c.wakeLocked()
+		l.idle = true
+	}
+	if h := &c.history; h.len() > 0 {
+		if h.expire(now, c.space.history.TTL); h.len() == 0 {
+			h.release(c.offset, c.space.history.Budget)
+		}
+	}
+	if len(c.waiters) > 0 {
+		c.wakeLocked()
+	}
+}
+
+// forget gives up the largest history of the shard.
+func (sh *shard) forget() {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	var largest *Channel
+	most := 0
+	for _, c := range sh.byName {
+		c.mu.Lock()
+		if n := c.history.size(); n > most {
+			largest, most = c, n
 		}
 		c.mu.Unlock()
+	}
+	if largest != nil {
+		largest.mu.Lock()
+		largest.history.release(largest.offset, largest.space.history.Budget)
+		largest.mu.Unlock()
 	}
 }
 

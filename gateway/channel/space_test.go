@@ -106,7 +106,7 @@ func TestTrimGivesAQuietLogsMemoryBack(t *testing.T) {
 	used := budget.Used()
 	round := func() {
 		for range trimPart {
-			s.Trim()
+			s.Trim(0)
 		}
 	}
 	round()
@@ -143,7 +143,7 @@ func TestTrimAsksReadersThatHoldAQuietLog(t *testing.T) {
 	m.Clear()
 	other.serve()
 	for range 2 * trimPart {
-		s.Trim()
+		s.Trim(0)
 	}
 	if m.told != 2 || other.told != 1 {
 		t.Errorf("notified %d and %d times, want twice and once", m.told, other.told)
@@ -153,7 +153,7 @@ func TestTrimAsksReadersThatHoldAQuietLog(t *testing.T) {
 	}
 	m.serve()
 	for range trimPart {
-		s.Trim()
+		s.Trim(0)
 	}
 	if got := budget.Used(); got != 0 {
 		t.Errorf("%d bytes are held after the reader has served", got)
@@ -182,7 +182,7 @@ func TestBudgetRefusesAndIsTriedAgain(t *testing.T) {
 		t.Errorf("growing beyond the budget: %v with %d bytes used", err, budget.Used())
 	}
 	for range trimPart {
-		s.Trim()
+		s.Trim(0)
 	}
 	if w.told != 1 {
 		t.Fatalf("released %d times within a round of Trim, want once", w.told)
@@ -192,7 +192,7 @@ func TestBudgetRefusesAndIsTriedAgain(t *testing.T) {
 	}
 	s.Leave(&holder.Reader)
 	for range trimPart {
-		s.Trim()
+		s.Trim(0)
 	}
 	if w.told != 2 {
 		t.Fatalf("released %d times after the budget is free, want twice", w.told)

@@ -1,0 +1,140 @@
+package gateway
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/gateway/channel"
+)
+
+// A subscriber that asks for what it missed is sent that first, from the channel's
+// history, a piece at a time: the next one when its socket has taken the one
+// before. The last piece is taken together with the position in the channel's log
+// where live delivery goes on, under one hold of the channel's lock; so nothing
+// lies between the two. Until then it holds nothing in the log, and its own
+// messages wait in the kernel. Memory for it is one piece, however much it missed.
+
+// ask is what a subscriber wants before live delivery.
+type ask struct {
+	kind askKind
+	at   channel.Place // askSince
+	n    int           // askNewest
+}
+
+type askKind uint8
+
+const (
+	askLive   askKind = iota // nothing
+	askNow                   // where live delivery begins
+	askSince                 // what came since a place
+	askNewest                // the newest n
+)
+
+// parseSince reads "epoch:offset", or "now".
+func parseSince(s string) (ask, bool) {
+	if s == "now" {
+		return ask{kind: askNow}, true
+	}
+	name, number, found := strings.Cut(s, ":")
+	epoch, ok := channel.ParseEpoch(name)
+	offset, err := strconv.ParseUint(number, 10, 64)
+	return ask{kind: askSince, at: channel.Place{Epoch: epoch, Offset: offset}}, found && ok && err == nil
+}
+
+// catchUp is a subscription that begins in the past.
+type catchUp struct {
+	channel string
+	format  format
+	ask     ask
+	at      channel.Place // everything up to it was queued
+	begun   bool          // at is settled, and told where it is to be told
+}
+
+// catchingUp tells whether the connection is not at live delivery yet.
+func (c *conn) catchingUp() bool { return c.out != nil && c.out.catch != nil }
+
+// catchUp queues the next piece of what a subscriber missed. With the last one it
+// joins the channel.
+func (c *conn) catchUp() {
+	l, cu := c.loop, c.out.catch
+	now := time.Now().UnixMilli()
+	ch := l.space.Find(cu.channel)
+	if ch != nil {
+		cu.settle(ch, now)
+		if r := ch.Recall(l.recalled[:0], cu.at, cu.format, corkBytes, now, &l.encode); r.More {
+			c.queueRecalled(r)
+			return
+		}
+	}
+	g, err := l.group(cu.channel, cu.format)
+	if err != nil {
+		c.out.catch = nil
+		c.close(reasonChannels)
+		return
+	}
+	cu.settle(g.Log().Channel(), now) // there was none before
+	r, live := g.Recall(l.recalled[:0], cu.at, now, &l.encode)
+	l.enter(c, g, live)
+	if c.queueRecalled(r) {
+		c.out.catch = nil
+		l.stats.recoveries.Add(1)
+	}
+}
+
+// settle finds the place where a subscription begins.
+func (cu *catchUp) settle(ch *channel.Channel, now int64) {
+	if cu.begun || cu.at.Epoch != 0 {
+		return
+	}
+	switch cu.ask.kind {
+	case askNow:
+		cu.at = ch.Now()
+	case askSince:
+		cu.at = cu.ask.at
+	case askNewest:
+		cu.at = ch.Newest(cu.ask.n, now)
+	}
+}
+
+// queueRecalled queues a piece, behind the record that tells where it begins when
+// that is due. false: the connection ends, because it cannot be told that
+// something is missing.
+func (c *conn) queueRecalled(r channel.Recalled) bool {
+	l, o, cu := c.loop, c.out, c.out.catch
+	// The newest that are kept are asked for by their number: before the first of
+	// them nothing is missing.
+	gap := r.Gap && (cu.begun || cu.ask.kind != askNewest)
+	first := !cu.begun
+	cu.begun, cu.at = true, r.To
+	if gap {
+		l.stats.gaps.Add(1)
+		if _, raw := cu.format.(rawFormat); raw {
+			o.catch = nil
+			c.close(reasonSlow)
+			return false
+		}
+	}
+	if _, stream := cu.format.(streamFormat); gap || first && (stream || cu.ask.kind == askNow) {
+		o.buf = cu.format.appendPlace(o.buf, &place{channel: cu.channel, at: r.From, gap: gap, conn: c.id})
+	}
+	o.buf = append(o.buf, r.Frames...)
+	l.stats.recalled.Add(uint64(r.Count))
+	if l.recalled = r.Frames[:0]; cap(l.recalled) > 4*corkBytes {
+		l.recalled = nil // a large frame has made it grow
+	}
+	return true
+}
+
+// catchNext is posted when a piece is sent.
+type catchNext conn
+
+func (n *catchNext) deliver(*loop) {
+	c := (*conn)(n)
+	if c.phase != phaseOpen || !c.catchingUp() || c.pending() > 0 {
+		return
+	}
+	c.catchUp()
+	c.flush()
+	c.settle()
+}

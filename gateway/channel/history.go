@@ -1,0 +1,257 @@
+package channel
+
+import "math"
+
+// A history is the newest publications of a channel, as they were published: two
+// rings like a log's, of payloads and of entries. It belongs to the channel's lock
+// and is written and read under it; whoever recovers gets copies, encoded in its
+// own format. That is dearer for him than reading a log, and free for everybody
+// else: the logs of formats that nobody reads at present need not exist, and no
+// laggard's position holds a history back.
+
+// HistoryEntryBytes is what a kept publication costs beside its payload.
+const HistoryEntryBytes = 40
+
+// History says what a space keeps of each channel. All three bounds hold.
+type History struct {
+	Count  int     // publications
+	TTL    int64   // how long, in the unit of Publication.At
+	Bytes  int     // payloads, and HistoryEntryBytes for each publication
+	Budget *Budget // of all channels together
+}
+
+// kept is a publication of the history. Its payload begins where the one before
+// it ends.
+type kept struct {
+	end    uint64 // position behind its last byte
+	offset uint64
+	at     int64
+	from   uint64
+	binary bool
+}
+
+type history struct {
+	// Invariant: every publication above floor and up to the channel's offset is
+	// in entries, in order.
+	floor uint64 // offset of the newest publication that is not kept
+
+	bytes      []byte // a power of two in length, or nil
+	entries    []kept // likewise
+	tail, head uint64 // positions of the oldest byte and behind the newest
+	first, end uint64 // entries ever added below the oldest, and up to the newest
+}
+
+func (h *history) len() int          { return int(h.end - h.first) }
+func (h *history) at(i uint64) *kept { return &h.entries[i&uint64(len(h.entries)-1)] }
+func (h *history) size() int         { return len(h.bytes) + HistoryEntryBytes*len(h.entries) }
+
+// add keeps p, and lets go of what the limits no longer allow. Where the budget
+// has no room, older ones make place; where they cannot, nothing is kept: false.
+func (h *history) add(p *Publication, limit *History) bool {
+	h.expire(p.At, limit.TTL)
+	n := len(p.Payload)
+	if limit.Count <= 0 || n+HistoryEntryBytes > limit.Bytes {
+		h.forget(p.Offset)
+		return true
+	}
+	for h.len() >= limit.Count || int(h.head-h.tail)+n+HistoryEntryBytes*(h.len()+1) > limit.Bytes {
+		h.drop()
+	}
+	ok := h.grow(n, limit.Budget)
+	for !h.fits(n) {
+		if h.len() == 0 {
+			h.forget(p.Offset)
+			return false
+		}
+		h.drop()
+	}
+	copyIn(h.bytes, h.head, p.Payload)
+	h.head += uint64(n)
+	*h.at(h.end) = kept{end: h.head, offset: p.Offset, at: p.At, from: p.From, binary: p.Binary}
+	h.end++
+	return ok
+}
+
+// fits tells whether the rings have room for a payload of n bytes.
+func (h *history) fits(n int) bool {
+	return int(h.head-h.tail)+n <= len(h.bytes) && h.len() < len(h.entries)
+}
+
+// grow makes the rings large enough for n bytes more, if the budget allows it.
+func (h *history) grow(n int, budget *Budget) bool {
+	if h.fits(n) && h.bytes != nil {
+		return true
+	}
+	bytes := grown(len(h.bytes), ringBytesMin, int(h.head-h.tail)+n)
+	entries := grown(len(h.entries), ringEntriesMin, h.len()+1)
+	if !budget.Take(bytes - len(h.bytes) + HistoryEntryBytes*(entries-len(h.entries))) {
+		return false
+	}
+	if bytes > len(h.bytes) {
+		ring := make([]byte, bytes)
+		a, b := h.slice(h.tail, h.head)
+		copyIn(ring, h.tail, a)
+		copyIn(ring, h.tail+uint64(len(a)), b)
+		h.bytes = ring
+	}
+	if entries > len(h.entries) {
+		ring := make([]kept, entries)
+		for i := h.first; i < h.end; i++ {
+			ring[i&uint64(entries-1)] = *h.at(i)
+		}
+		h.entries = ring
+	}
+	return true
+}
+
+// slice gives what lies between two positions, in two parts where it wraps.
+func (h *history) slice(from, to uint64) (a, b []byte) {
+	if from == to {
+		return nil, nil
+	}
+	i := from & uint64(len(h.bytes)-1)
+	if n := to - from; i+n > uint64(len(h.bytes)) {
+		return h.bytes[i:], h.bytes[:i+n-uint64(len(h.bytes))]
+	}
+	return h.bytes[i : i+to-from], nil
+}
+
+// drop lets go of the oldest publication.
+func (h *history) drop() {
+	e := h.at(h.first)
+	h.floor, h.tail = e.offset, e.end
+	h.first++
+}
+
+// forget lets go of everything up to an offset that is not kept itself.
+func (h *history) forget(offset uint64) {
+	h.floor, h.tail, h.first = offset, h.head, h.end
+}
+
+// expire lets go of what is older than ttl at that time.
+func (h *history) expire(now, ttl int64) {
+	for h.len() > 0 && h.at(h.first).at < now-ttl {
+		h.drop()
+	}
+}
+
+// release gives the rings back; what they held is forgotten.
+func (h *history) release(offset uint64, budget *Budget) {
+	budget.Give(h.size())
+	*h = history{floor: offset}
+}
+
+// after gives the index of the first entry above an offset.
+func (h *history) after(offset uint64) uint64 {
+	lo, hi := h.first, h.end
+	for lo < hi {
+		if mid := lo + (hi-lo)/2; h.at(mid).offset > offset {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	return lo
+}
+
+// Place is where a subscriber stands in a channel's order: it has everything up
+// to Offset.
+type Place struct {
+	Epoch  Epoch
+	Offset uint64
+}
+
+// Recalled is what a channel has kept for a subscriber.
+type Recalled struct {
+	// Frames are the kept publications above the place asked for, encoded one
+	// after the other: Count of them.
+	Frames []byte
+	Count  int
+	// Gap: not everything since the place that was asked for is kept any more, or
+	// the place is of another epoch. The frames begin after From all the same.
+	Gap      bool
+	From, To Place
+	// More: the limit was reached, and there is more above To.
+	More bool
+}
+
+// Recall appends to dst what is kept above at, in a format, and stops when that
+// has become limit bytes or more. now is the time for what has expired.
+func (c *Channel) Recall(dst []byte, at Place, f Format, limit int, now int64, s *Scratch) Recalled {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.recallLocked(dst, at, f, limit, now, s)
+}
+
+// Recall is the channel's Recall, all of it, together with the position in the
+// reader's log where live delivery goes on: nothing lies between the two, and
+// nothing is in both.
+func (r *Reader) Recall(dst []byte, at Place, now int64, s *Scratch) (_ Recalled, live uint64) {
+	c := r.log.channel
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.recallLocked(dst, at, r.log.format, math.MaxInt, now, s), r.log.head.Load()
+}
+
+func (c *Channel) recallLocked(dst []byte, at Place, f Format, limit int, now int64, s *Scratch) Recalled {
+	h := &c.history
+	h.expire(now, c.space.history.TTL)
+	r := Recalled{Gap: at.Epoch != c.epoch || at.Offset < h.floor || at.Offset > c.offset}
+	r.From = Place{c.epoch, at.Offset}
+	if r.Gap {
+		r.From.Offset = h.floor
+	}
+	r.To = Place{c.epoch, c.offset}
+	start := len(dst)
+	for i := h.after(r.From.Offset); i < h.end; i++ {
+		if len(dst)-start >= limit {
+			r.More = true
+			break
+		}
+		dst = f.Append(dst, c.keptLocked(i, s))
+		r.To.Offset = h.at(i).offset
+		r.Count++
+	}
+	r.Frames = dst
+	return r
+}
+
+// keptLocked gives a kept publication as it was published. Its payload lies in
+// the history, or in s where it wraps.
+func (c *Channel) keptLocked(i uint64, s *Scratch) *Publication {
+	h := &c.history
+	begin := h.tail
+	if i > h.first {
+		begin = h.at(i - 1).end
+	}
+	e := h.at(i)
+	a, b := h.slice(begin, e.end)
+	if b != nil {
+		s.buf = append(append(s.buf[:0], a...), b...)
+		a = s.buf
+	}
+	s.kept = Publication{Payload: a, Binary: e.binary, From: e.from, At: e.at, Channel: c.name, Epoch: c.epoch, Offset: e.offset}
+	return &s.kept
+}
+
+// Newest gives the place before the newest n kept publications.
+func (c *Channel) Newest(n int, now int64) Place {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := &c.history
+	h.expire(now, c.space.history.TTL)
+	if n >= h.len() {
+		return Place{c.epoch, h.floor}
+	}
+	if n <= 0 {
+		return Place{c.epoch, c.offset}
+	}
+	return Place{c.epoch, h.at(h.end - uint64(n) - 1).offset}
+}
+
+// Now gives the place of whoever has everything.
+func (c *Channel) Now() Place {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Place{c.epoch, c.offset}
+}

@@ -1,0 +1,302 @@
+package channel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// spelled is a wire format that writes everything of a publication down.
+type spelled struct{}
+
+func (spelled) Append(dst []byte, p *Publication) []byte {
+	return fmt.Appendf(dst, "%s %s:%d at %d from %d binary %t: %x\n", p.Channel, p.Epoch, p.Offset, p.At, p.From, p.Binary, p.Payload)
+}
+
+func historySpace(h History) *Space {
+	s := NewSpace(4<<10, 4, NewBudget(1<<20))
+	if h.Budget == nil {
+		h.Budget = NewBudget(1 << 20)
+	}
+	s.KeepHistory(h)
+	return s
+}
+
+func mustOpen(t *testing.T, s *Space, name string) *Channel {
+	t.Helper()
+	c, err := s.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func mustPublish(t *testing.T, c *Channel, p Publication) Receipt {
+	t.Helper()
+	r, err := c.Publish(&p, new(Scratch), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// The model keeps every publication for ever, and finds by looking at all of
+// them what a history with these bounds has.
+type historyModel struct {
+	limit History
+	all   []Publication
+	first int // of those that are kept
+}
+
+func (m *historyModel) expire(now int64) {
+	for m.first < len(m.all) && m.all[m.first].At < now-m.limit.TTL {
+		m.first++
+	}
+}
+
+func (m *historyModel) add(p Publication) {
+	m.expire(p.At)
+	p.Payload = slices.Clone(p.Payload)
+	m.all = append(m.all, p)
+	used := 0
+	for i := len(m.all) - 1; i >= m.first; i-- {
+		if used += len(m.all[i].Payload) + HistoryEntryBytes; used > m.limit.Bytes || len(m.all)-i > m.limit.Count {
+			m.first = i + 1
+		}
+	}
+}
+
+// frames gives what is kept above an offset, in the format.
+func (m *historyModel) frames(offset uint64) (frames [][]byte) {
+	for i := m.first; i < len(m.all); i++ {
+		if p := m.all[i]; p.Offset > offset {
+			frames = append(frames, spelled{}.Append(nil, &p))
+		}
+	}
+	return frames
+}
+
+func TestHistoryAgainstModel(t *testing.T) {
+	for seed := range uint64(60) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		limit := History{Count: 1 + rnd.IntN(40), TTL: int64(1 + rnd.IntN(200)), Bytes: 200 + rnd.IntN(4000)}
+		s := historySpace(limit)
+		c := mustOpen(t, s, "x")
+		m := historyModel{limit: limit}
+		var scratch Scratch
+		now := int64(1000)
+		for range 400 {
+			now += int64(rnd.IntN(8))
+			if rnd.IntN(3) > 0 {
+				p := Publication{Payload: make([]byte, rnd.IntN(1+rnd.IntN(600))), Binary: rnd.IntN(2) == 0, From: rnd.Uint64N(3), At: now}
+				for i := range p.Payload {
+					p.Payload[i] = byte(rnd.Uint32())
+				}
+				mustPublish(t, c, p)
+				p.Channel, p.Epoch, p.Offset = "x", c.Epoch(), uint64(len(m.all)+1)
+				m.add(p)
+				continue
+			}
+			m.expire(now)
+			head := uint64(len(m.all))
+			at := Place{c.Epoch(), rnd.Uint64N(head + 3)}
+			if rnd.IntN(10) == 0 {
+				at.Epoch++
+			}
+			if n := rnd.IntN(2 * limit.Count); rnd.IntN(4) == 0 {
+				at = c.Newest(n, now)
+				if want := head - min(uint64(n), uint64(len(m.all)-m.first)); at.Offset != want {
+					t.Fatalf("seed %d: the newest %d begin after %d, want %d", seed, n, at.Offset, want)
+				}
+			}
+			wantGap := at.Epoch != c.Epoch() || at.Offset < uint64(m.first) || at.Offset > head
+			from := at.Offset
+			if wantGap {
+				from = uint64(m.first)
+			}
+			want := m.frames(from)
+			bytesMax := math.MaxInt
+			if rnd.IntN(2) == 0 {
+				bytesMax = 1 + rnd.IntN(1000)
+			}
+			count, size := 0, 0
+			for count < len(want) && size < bytesMax {
+				size += len(want[count])
+				count++
+			}
+			r := c.Recall([]byte("before"), at, spelled{}, bytesMax, now, &scratch)
+			if r.Gap != wantGap || r.From != (Place{c.Epoch(), from}) || r.Count != count || r.More != (count < len(want)) {
+				t.Fatalf("seed %d: recall after %v of %d: %+v; want gap %t, from %d, %d of %d", seed, at, head, r, wantGap, from, count, len(want))
+			}
+			if wantTo := from + uint64(count); r.More && r.To.Offset != wantTo || !r.More && r.To.Offset != head {
+				t.Fatalf("seed %d: it went to %d, want %d of %d", seed, r.To.Offset, wantTo, head)
+			}
+			if got := string(r.Frames); got != "before"+string(bytes.Join(want[:count], nil)) {
+				t.Fatalf("seed %d: got %s", seed, got)
+			}
+		}
+		for range trimPart {
+			s.Trim(now + limit.TTL + 1)
+		}
+		if n := s.history.Budget.Used(); n != 0 || s.Channels() != 0 {
+			t.Fatalf("seed %d: %d bytes of %d channels are left when everything has expired", seed, n, s.Channels())
+		}
+	}
+}
+
+// Whoever recovers while others publish gets every publication once, the last of
+// the history and the first of the log one behind the other.
+func TestRecoveryMeetsTheLogWithoutAHole(t *testing.T) {
+	s := historySpace(History{Count: 64, TTL: 1 << 40, Bytes: 1 << 20})
+	keeper := join(t, s, "x", padded(0)) // the log is there from the beginning
+	c := s.Find("x")
+	const total = 20_000
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		var scratch Scratch
+		payload := make([]byte, 8)
+		for i := range uint64(total) {
+			binary.BigEndian.PutUint64(payload, i+1)
+			for {
+				if _, err := c.Publish(&Publication{Payload: payload}, &scratch, nil); err == nil {
+					break
+				}
+				keeper.serve() // only here: a reader belongs to one goroutine
+			}
+		}
+	})
+	recoveries, recalled := 0, 0
+	for at := (Place{c.Epoch(), 0}); at.Offset < total; {
+		m := join(t, s, "x", padded(0))
+		r, live := m.Recall(nil, at, 0, new(Scratch))
+		next := r.From.Offset + 1
+		if !r.Gap && r.From != at {
+			t.Fatalf("asked for %v, it begins after %v", at, r.From)
+		}
+		read := func(frames []byte) {
+			for ; len(frames) > 0; next++ {
+				n := binary.BigEndian.Uint32(frames)
+				if got := binary.BigEndian.Uint64(frames[lengthBytes:]); got != next {
+					t.Fatalf("got publication %d, want %d", got, next)
+				}
+				frames = frames[n:]
+			}
+		}
+		read(r.Frames)
+		a, b := m.Log().Bytes(live, m.Log().Head())
+		read(append(slices.Clone(a), b...))
+		recoveries, recalled = recoveries+1, recalled+r.Count
+		at.Offset = next - 1
+		s.Leave(&m.Reader)
+	}
+	publishing.Wait()
+	s.Leave(&keeper.Reader)
+	t.Logf("%d recoveries, %d publications of the history", recoveries, recalled)
+	if recalled == 0 {
+		t.Error("nothing was recovered: the test shows nothing")
+	}
+}
+
+// A channel that nobody reads lives as long as what it keeps, and gives way to
+// a new one before that.
+func TestUnreadChannelLivesWithItsHistory(t *testing.T) {
+	s := historySpace(History{Count: 10, TTL: 100, Bytes: 1000})
+	round := func(now int64) {
+		for range trimPart {
+			s.Trim(now)
+		}
+	}
+	round(1000)
+	m := join(t, s, "read", padded(0))
+	epoch := m.Log().Channel().Epoch()
+	s.Leave(&m.Reader)
+	round(1099)
+	if c := s.Find("read"); c == nil || c.Epoch() != epoch {
+		t.Error("a channel is gone before its time")
+	}
+	c := mustOpen(t, s, "published")
+	mustPublish(t, c, Publication{At: 1150})
+	round(1200)
+	if s.Find("read") != nil {
+		t.Error("a channel that nobody used for its history's time is still there")
+	}
+	round(1249)
+	if s.Find("published") != c {
+		t.Error("a channel is gone before what was published into it")
+	}
+	round(1251)
+	if s.Find("published") != nil || s.Channels() != 0 {
+		t.Error("a channel outlives its history")
+	}
+	if _, err := c.Publish(new(Publication), new(Scratch), nil); err != ErrGone {
+		t.Errorf("publishing into a channel that has ended: %v, want ErrGone", err)
+	}
+
+	// Four channels are the limit here: those that are read stay.
+	a, b := join(t, s, "a", padded(0)), join(t, s, "b", padded(0))
+	mustOpen(t, s, "old")
+	mustOpen(t, s, "young")
+	mustOpen(t, s, "younger")
+	d := join(t, s, "d", padded(0))
+	if s.Find("a") == nil || s.Find("b") == nil || s.Find("d") == nil || s.Channels() != 4 {
+		t.Errorf("%d channels, want the three that are read and one more", s.Channels())
+	}
+	e := join(t, s, "e", padded(0))
+	if err := s.Join("f", padded(0), new(counting), new(Reader)); err != ErrTooManyChannels {
+		t.Errorf("a fifth channel that is read: %v", err)
+	}
+	for _, m := range []*member{a, b, d, e} {
+		s.Leave(&m.Reader)
+	}
+}
+
+// When histories have used their budget up, what cannot be kept is a gap and
+// nothing else; the largest give way.
+func TestHistoriesShareABudget(t *testing.T) {
+	budget := NewBudget(10 << 10)
+	s := historySpace(History{Count: 100, TTL: 1 << 40, Bytes: 1 << 20, Budget: budget})
+	big, small := mustOpen(t, s, "big"), mustOpen(t, s, "small")
+	for range 40 {
+		mustPublish(t, big, Publication{Payload: make([]byte, 300)})
+	}
+	if r := big.Recall(nil, Place{big.Epoch(), 0}, padded(0), math.MaxInt, 0, new(Scratch)); !r.Gap || r.Count == 0 || r.Count == 40 {
+		t.Errorf("a history as large as the budget: %d kept, gap %t; want the newest, and a gap", r.Count, r.Gap)
+	}
+	lost := mustPublish(t, small, Publication{Payload: make([]byte, 6000)})
+	if r := small.Recall(nil, Place{small.Epoch(), 0}, padded(0), math.MaxInt, 0, new(Scratch)); !r.Gap || r.Count != 0 || r.From.Offset != lost.Offset {
+		t.Errorf("without room nothing is kept: %+v", r)
+	}
+	s.Trim(0)
+	if n := big.history.size(); n != 0 {
+		t.Errorf("the largest history still has %d bytes", n)
+	}
+	mustPublish(t, small, Publication{Payload: make([]byte, 6000)})
+	if r := small.Recall(nil, Place{small.Epoch(), 1}, padded(0), math.MaxInt, 0, new(Scratch)); r.Gap || r.Count != 1 {
+		t.Errorf("there is room again: %+v", r)
+	}
+	if budget.Used() > 10<<10 {
+		t.Errorf("%d bytes are used of %d", budget.Used(), 10<<10)
+	}
+}
+
+func TestKeepingAllocatesNothing(t *testing.T) {
+	s := historySpace(History{Count: 100, TTL: 1 << 40, Bytes: 1 << 20})
+	c := mustOpen(t, s, "x")
+	p, scratch := Publication{Payload: make([]byte, 200)}, new(Scratch)
+	publish := func() {
+		if _, err := c.Publish(&p, scratch, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 200 {
+		publish()
+	}
+	if n := testing.AllocsPerRun(1000, publish); n != 0 {
+		t.Errorf("%v allocations for each publication", n)
+	}
+}

@@ -1,0 +1,204 @@
+package gateway
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"sluice/gateway/handshake"
+)
+
+// target is where a connection leads.
+type target struct {
+	kind    kind
+	path    string // for the log
+	channel string
+	format  format
+	ask     ask
+	noEcho  bool
+	listen  bool
+}
+
+// route finds out where an upgrade wants to go.
+func (s *Server) route(req *handshake.Request) (t target, _ *handshake.Reject) {
+	t.path = req.Path
+	if req.RawPath == "/echo" {
+		t.kind = kindEcho
+	} else {
+		name, ok := s.rawPath(req.RawPath)
+		if !ok {
+			return t, rejectNotFound
+		}
+		if name != "" {
+			unescaped, err := url.PathUnescape(name)
+			if err != nil {
+				return t, rejectChannel
+			}
+			t.channel = unescaped
+		}
+	}
+	if reject := s.settleTarget(&t, req.RawQuery); reject != nil {
+		return t, reject
+	}
+	// The name must not keep the whole head alive.
+	t.channel = strings.Clone(t.channel)
+	t.path = ""
+	return t, nil
+}
+
+// settleTarget reads a query into a target whose kind is known, and whose channel
+// where the path has one.
+func (s *Server) settleTarget(t *target, query string) *handshake.Reject {
+	if s.cfg.Raw == RawOff {
+		return rejectRawOff
+	}
+	t.format = rawFormat{}
+	if t.kind == kindStream {
+		t.format = streamFormat{}
+	}
+	if reject := t.readQuery(query); reject != nil {
+		return reject
+	}
+	if t.kind == kindEcho {
+		return nil
+	}
+	if t.channel == "" {
+		t.channel = Lobby
+	}
+	if handshake.ChannelName(t.channel) != nil {
+		return rejectChannel
+	}
+	return nil
+}
+
+// rawPath tells whether raw clients are served under an escaped path, and the
+// channel that stands in it, escaped, "" for none.
+func (s *Server) rawPath(path string) (channel string, ok bool) {
+	if path == "/" || path == "/ws" {
+		return "", true
+	}
+	if rest, ok := strings.CutPrefix(path, "/ws/"); ok {
+		return rest, rest != "" && !strings.Contains(rest, "/")
+	}
+	for _, alias := range s.cfg.WSPaths {
+		if path == alias {
+			return "", true
+		}
+		if rest, ok := strings.CutPrefix(path, strings.TrimSuffix(alias, "/")+"/"); ok {
+			return rest, rest != "" && !strings.Contains(rest, "/")
+		}
+	}
+	return "", false
+}
+
+// readQuery reads the parameters of a raw client.
+func (t *target) readQuery(raw string) *handshake.Reject {
+	if raw == "" {
+		return nil
+	}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return rejectQuery
+	}
+	for key, v := range values {
+		if len(v) != 1 {
+			return rejectQuery
+		}
+		if t.kind == kindEcho && (key == "format" || key == "since" || key == "history") {
+			return rejectEchoChannel
+		}
+		switch value := v[0]; key {
+		case "channel":
+			if t.channel != "" {
+				return rejectChannelTwice
+			}
+			if t.channel = value; t.kind == kindEcho {
+				return rejectEchoChannel
+			} else if value == "" {
+				return rejectChannel
+			}
+		case "echo":
+			if value != "on" && value != "off" {
+				return rejectQuery
+			}
+			t.noEcho = value == "off"
+		case "mode":
+			if value != "publish" && value != "subscribe" {
+				return rejectQuery
+			}
+			t.listen = value == "subscribe"
+		case "format":
+			if value != "raw" && value != "json" {
+				return rejectFormat
+			}
+			t.format = t.kind.format(value == "json")
+		case "since":
+			var ok bool
+			if t.ask, ok = parseSince(value); !ok {
+				return rejectSince
+			}
+		case "history":
+			n, err := strconv.ParseUint(value, 10, 31)
+			if err != nil {
+				return rejectHistory
+			}
+			t.ask = ask{kind: askNewest, n: int(n)}
+		default:
+			// Somebody else's: a cache buster, a proxy's mark.
+		}
+	}
+	if values.Has("since") && values.Has("history") {
+		return rejectSinceHistory
+	}
+	if t.format == (rawFormat{}) && values.Has("since") {
+		return rejectSinceRaw
+	}
+	return nil
+}
+
+// format gives the wire format of a kind of connection.
+func (k kind) format(json bool) format {
+	switch {
+	case k == kindStream:
+		return streamFormat{json: json}
+	case json:
+		return jsonFormat{}
+	}
+	return rawFormat{}
+}
+
+var (
+	rejectNotFound = &handshake.Reject{Status: http.StatusNotFound, Reason: "not_found",
+		Text: "There is no WebSocket here: try /ws, /ws/{channel} or /echo."}
+	rejectRawOff = &handshake.Reject{Status: http.StatusNotFound, Reason: "raw_off",
+		Text: "Raw WebSocket clients are not served here (--raw off)."}
+	rejectChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_channel",
+		Text: "A channel's name is 1 to 255 bytes of UTF-8 without control characters and white space."}
+	rejectChannelTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "duplicate_channel",
+		Text: "The channel is given in the path and in the query: give it once."}
+	rejectEchoChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "echo_channel",
+		Text: "/echo has no channel, and nothing of one is kept: connect to /ws/{channel}."}
+	rejectQuery = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_query",
+		Text: "The query is not understood: channel=NAME, echo=on|off, mode=publish|subscribe, format=raw|json, since=EPOCH:OFFSET and history=N are, each once."}
+	rejectFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_format",
+		Text: "The format is not known: raw and json are."}
+	rejectSince = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_since",
+		Text: "The position is not understood: give since=EPOCH:OFFSET as it was received, or since=now."}
+	rejectHistory = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_history",
+		Text: "The number is not understood: history=N asks for the newest N publications that are kept."}
+	rejectSinceHistory = &handshake.Reject{Status: http.StatusBadRequest, Reason: "since_and_history",
+		Text: "since and history exclude each other: give one."}
+	rejectSinceRaw = &handshake.Reject{Status: http.StatusBadRequest, Reason: "since_without_format",
+		Text: "since needs format=json: raw messages carry no offsets, so that a gap could not be told."}
+	rejectOrigin = &handshake.Reject{Status: http.StatusForbidden, Reason: "origin",
+		Text: "Pages of this origin may not connect."}
+	rejectLimit = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "max_connections",
+		Text: "This node has as many connections as it may.", Header: "Retry-After: 5\r\n"}
+	rejectDescriptors = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "no_descriptors",
+		Text: "This node has no descriptor left.", Header: "Retry-After: 5\r\n"}
+)
+
+// ownRejects are the refusals that are decided here, for the metrics.
+var ownRejects = []*handshake.Reject{rejectNotFound, rejectRawOff, rejectChannel, rejectChannelTwice, rejectEchoChannel, rejectQuery,
+	rejectFormat, rejectSince, rejectHistory, rejectSinceHistory, rejectSinceRaw, rejectOrigin, rejectLimit, rejectDescriptors, rejectStreamMethod}

@@ -1,0 +1,151 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"sluice/gateway/handshake"
+	"sluice/poller"
+
+	"github.com/gobwas/ws"
+)
+
+// Event streams (Server-Sent Events, HTML standard section 9.2) are for browsers
+// behind proxies that break WebSocket, and for curl. net/http takes the request
+// apart; then the connection goes to a loop like any other, and only its wire
+// format differs. The response has no length and ends with the connection, so that
+// the same bytes are for every subscriber.
+
+// streamComment is the keep-alive: a line that every reader ignores.
+const streamComment = ":\n\n"
+
+// A browser whose stream has ended waits this long before it comes again, milliseconds:
+// each a little differently, so that not all come at once.
+const (
+	streamRetryMin = 1000
+	streamRetryMax = 3000
+)
+
+var rejectStreamMethod = &handshake.Reject{Status: http.StatusMethodNotAllowed, Reason: "stream_method",
+	Text: "An event stream is asked for with GET.", Header: "Allow: GET, OPTIONS\r\n"}
+
+// handleStream serves /sse/{channel}.
+func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
+	origin, foreign := r.Header.Get("Origin"), len(r.Header.Values("Origin")) > 0
+	w.Header().Set("Vary", "Origin")
+	if len(r.Header.Values("Origin")) > 1 || !s.origins.Allow(origin, foreign, r.Host) {
+		s.logRefusedOrigin(origin, r.Host)
+		s.refuseHTTP(w, rejectOrigin)
+		return
+	}
+	if foreign {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+	}
+	switch r.Method {
+	case http.MethodGet:
+	case http.MethodOptions:
+		w.Header().Set("Allow", "GET, OPTIONS")
+		w.Header().Set("Access-Control-Allow-Methods", "GET")
+		w.Header().Set("Access-Control-Allow-Headers", "Cache-Control, Last-Event-ID")
+		w.Header().Set("Access-Control-Max-Age", "600")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	default:
+		s.refuseHTTP(w, rejectStreamMethod)
+		return
+	}
+	t := target{kind: kindStream, path: r.URL.Path, channel: r.PathValue("channel"), listen: true}
+	reject := s.settleTarget(&t, r.URL.RawQuery)
+	if last := r.Header.Get("Last-Event-ID"); last != "" && reject == nil {
+		var ok bool
+		if t.ask, ok = parseSince(last); !ok {
+			reject = rejectSince
+		}
+	}
+	if reject == nil {
+		reject = s.stream(w, t)
+	}
+	if reject != nil {
+		s.refuseHTTP(w, reject)
+	}
+}
+
+// stream takes the connection from net/http and sends it to a loop.
+func (s *Server) stream(w http.ResponseWriter, t target) *handshake.Reject {
+	if t.ask.kind == askLive {
+		t.ask.kind = askNow // a stream begins with its position
+	}
+	if s.connections.Add(1) > int64(s.cfg.MaxConnections) {
+		s.connections.Add(-1)
+		return rejectLimit
+	}
+	header := w.Header().Clone()
+	hijacked, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		s.connections.Add(-1)
+		return rejectDescriptors // cannot be: it is a connection of ours, with HTTP/1
+	}
+	c := hijacked.(*webConn) // web gives net/http no other
+	if sc, ok := c.Conn.(syscall.Conn); ok && !c.inherits && s.cfg.SendBuffer > 0 {
+		poller.SetSendBuffer(sc, s.cfg.SendBuffer) // ignored: the kernel's default is a bound too
+	}
+	fd, err := poller.Detach(c.Conn)
+	if err != nil {
+		s.connections.Add(-1)
+		s.stats.refused(rejectDescriptors.Reason)
+		c.Close() // ignored: there is nobody to tell
+		return nil
+	}
+	if s.cfg.PingInterval > 0 {
+		// There is no pong: TCP has to notice that nobody acknowledges a comment.
+		poller.SetUserTimeout(fd, s.cfg.PingInterval+s.cfg.PongTimeout) // ignored: not TCP
+	}
+	s.stats.outcome("event_stream")
+	a := &arrival{server: s, fd: fd, target: t, from: c, response: streamHead(header)}
+	if !s.chooseLoop().post(a) {
+		a.refuse("shutting_down")
+		c.leave()
+	}
+	return nil
+}
+
+// streamHead is the response's head, with the header fields that concern origins.
+func streamHead(header http.Header) []byte {
+	b := []byte("HTTP/1.1 200 OK\r\n" +
+		"Content-Type: text/event-stream; charset=utf-8\r\n" +
+		"Cache-Control: no-store\r\n" +
+		"X-Accel-Buffering: no\r\n" + // nginx: pass on what comes at once
+		"Connection: close\r\n")
+	for _, name := range []string{"Access-Control-Allow-Origin", "Vary"} {
+		if v := header.Get(name); v != "" {
+			b = fmt.Appendf(b, "%s: %s\r\n", name, v)
+		}
+	}
+	b = append(b, "\r\nretry: "...)
+	b = strconv.AppendInt(b, streamRetryMin+rand.Int64N(streamRetryMax-streamRetryMin+1), 10)
+	return append(b, '\n')
+}
+
+// appendCloseEvent adds what stands for a Close frame in an event stream.
+func appendCloseEvent(dst []byte, code ws.StatusCode, text string) []byte {
+	data, _ := json.Marshal(struct { // cannot fail: a number and a string
+		Code   ws.StatusCode `json:"code"`
+		Reason string        `json:"reason"`
+	}{code, text})
+	return append(append(append(dst, "event: close\ndata: "...), data...), "\n\n"...)
+}
+
+// refuseHTTP answers a request with a refusal, and counts it.
+func (s *Server) refuseHTTP(w http.ResponseWriter, r *handshake.Reject) {
+	s.stats.refused(r.Reason)
+	for line := range strings.Lines(r.Header) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		w.Header().Set(name, value)
+	}
+	http.Error(w, r.Text, r.Status)
+}

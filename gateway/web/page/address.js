@@ -1,0 +1,64 @@
+// Where the gateway is, and the addresses that come of it. Pure: no page, no network.
+
+// defaultAddress is where the page came from, as a WebSocket address, with the path
+// that a proxy may have put before it.
+export function defaultAddress(location, configured) {
+  if (configured) return configured;
+  if (location.protocol !== "http:" && location.protocol !== "https:") return "ws://127.0.0.1:8000";
+  const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+  return `${scheme}//${location.host}${location.pathname.replace(/\/[^/]*$/, "")}`;
+}
+
+// parseAddress takes what was typed, or throws an Error that says what is wrong.
+export function parseAddress(text) {
+  const typed = text.trim().replace(/^http(s?):/i, "ws$1:");
+  const wanted = "give one such as ws://localhost:8000 or wss://example.com/live";
+  let url;
+  try {
+    url = new URL(typed);
+  } catch {
+    throw new Error(`The address “${text.trim()}” cannot be read: ${wanted}.`);
+  }
+  if (url.protocol !== "ws:" && url.protocol !== "wss:") {
+    throw new Error(`The address begins with ${url.protocol} and not with ws: or wss:. Please ${wanted}.`);
+  }
+  url.hash = "";
+  url.pathname = url.pathname.replace(/\/+$/, "");
+  return url;
+}
+
+// parseChannel takes a channel's name: at most 255 bytes of UTF-8 without control
+// characters and white space. No name means the lobby.
+export function parseChannel(text) {
+  const name = text.trim() || "lobby";
+  if (/[\p{Cc}\p{White_Space}]/u.test(name)) {
+    throw new Error("A channel's name has no white space in it.");
+  }
+  if (/\p{Surrogate}/u.test(name)) throw new Error("The channel's name has half a character in it.");
+  if (new TextEncoder().encode(name).length > 255) {
+    throw new Error("A channel's name has at most 255 bytes.");
+  }
+  return name;
+}
+
+// channelURL is where a channel's records are read, without since. A name of dots
+// goes into the query: in a path a browser would take it for a step up.
+export function channelURL(address, channel) {
+  const url = new URL(address);
+  const inQuery = channel === "." || channel === "..";
+  url.pathname = below(url, inQuery ? "/ws" : `/ws/${encodeURIComponent(channel)}`);
+  if (inQuery) url.searchParams.set("channel", channel);
+  url.searchParams.set("format", "json");
+  return url.href;
+}
+
+// echoURL is where each message comes back to its sender alone.
+export function echoURL(address) {
+  const url = new URL(address);
+  url.pathname = below(url, "/echo");
+  return url.href;
+}
+
+function below(url, path) {
+  return url.pathname.replace(/\/+$/, "") + path;
+}

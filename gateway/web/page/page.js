@@ -1,0 +1,231 @@
+// The page: fields, buttons and words around a stream and a list.
+
+import { channelURL, defaultAddress, parseAddress, parseChannel } from "./address.js";
+import { List } from "./list.js";
+import { curlFor, javascriptFor } from "./snippets.js";
+import { Stream } from "./stream.js";
+import { closeWords, messages, notAllowed, notReached, seconds } from "./words.js";
+
+const $ = (id) => document.getElementById(id);
+const configured = document.documentElement.dataset;
+const list = new List($("log"), $("rows"), $("newest"), $("empty"));
+
+let stream = null;
+let backRow = null; // the row that says what the last return has brought
+let counting = 0; // the interval of the count-down
+let noticed = 0; // the time-out of the notice
+let used = ""; // what the fields held when the stream began
+
+const told = {
+  state: showState,
+  message: (m) => list.message(m),
+  greeting: (text) => list.note(`Greeting: ${text}`),
+  back(report) {
+    if (!backRow || (report.caughtUp === 0 && !report.gap)) backRow = list.note("");
+    backRow.classList.toggle("lost", report.gap);
+    backRow.textContent = backWords(report);
+  },
+};
+
+// backWords: lost is how many messages are gone, 0 when that is not known.
+function backWords({ away, caughtUp, gap, lost, resumes }) {
+  const time = seconds(away);
+  const came = `${messages(caughtUp)} caught up`;
+  if (gap) {
+    const what = lost ? `${messages(lost)} ${lost === 1 ? "was" : "were"} lost (gap)` : "messages were lost (gap), the channel began anew";
+    return `${time} away: ${what}${caughtUp ? `; ${came}` : ""}`;
+  }
+  if (!resumes) return `Back after ${time}`;
+  return `Back after ${time}: ${caughtUp ? came : "nothing was missed"}`;
+}
+
+// --- connection
+
+function connect() {
+  stream?.close();
+  let address, channel;
+  try {
+    address = parseAddress($("address").value);
+    channel = parseChannel($("channel").value);
+  } catch (err) {
+    stream = null;
+    showClosed(err.message);
+    return;
+  }
+  const echo = mode() === "echo";
+  remember(channel);
+  used = typed();
+  stream = new Stream({ address, channel, echo }, told);
+  stream.open();
+}
+
+const mode = () => document.querySelector("input[name=mode]:checked").value;
+const typed = () => JSON.stringify([$("address").value, $("channel").value, mode()]);
+
+// connects tells what the button does: it ends the connection that the fields
+// describe, or begins it.
+const connects = () => !stream || stream.state === "closed" || used !== typed();
+
+// remember puts the channel into the page's address, to be reloaded or passed on.
+function remember(channel) {
+  const url = new URL(location);
+  if (channel === "lobby") url.searchParams.delete("channel");
+  else url.searchParams.set("channel", channel);
+  if (url.href !== location.href) history.replaceState(null, "", url);
+}
+
+// --- state in words
+
+function showState(s) {
+  clearInterval(counting);
+  $("countdown").textContent = "";
+  const where = s.echo ? "echo" : `channel ${s.channel}${s.listenOnly ? ", listening only" : ""}`;
+  switch (s.state) {
+    case "connecting":
+      show("connecting", `Connecting to ${s.address.host}`);
+      break;
+    case "open":
+      show("open", `Open: ${where}`);
+      break;
+    case "waiting":
+      if (s.closed.opened) list.note(capital(lossWords(s.closed)));
+      if (s.refused !== "" && $("message").value === "") $("message").value = s.refused;
+      show("waiting", `${capital(lossWords(s.closed))}. Reconnecting`);
+      countDown(s);
+      break;
+    case "closed":
+      showClosed(s.closed ? lossWords(s.closed) : "closed by you");
+  }
+}
+
+function showClosed(words) {
+  show("closed", capital(words));
+}
+
+function show(state, words) {
+  $("state").dataset.state = state;
+  $("state-words").textContent = words;
+  showButton();
+  $("cut").textContent = state === "waiting" ? "Reconnect now" : "Cut connection";
+  $("cut").hidden = state !== "open" && state !== "waiting";
+}
+
+function showButton() {
+  $("connect").textContent = connects() ? "Connect" : "Disconnect";
+  $("connect").classList.toggle("primary", connects());
+}
+
+function lossWords({ code, reason, opened }) {
+  if (code === 0) return opened ? "cut by you" : `no connection: ${reason}`;
+  if (!opened) return `${notReached} [${code}]`;
+  return `closed, ${code}: ${closeWords(code, reason)}`;
+}
+
+// countDown shows the seconds outside the live region: read out each second, they
+// would drown everything else.
+function countDown(s) {
+  const tick = () => {
+    const left = Math.max(0, s.retryAt - performance.now());
+    $("countdown").textContent = ` in ${Math.ceil(left / 1000)} s`;
+  };
+  tick();
+  counting = setInterval(tick, 250);
+}
+
+const capital = (words) => words[0].toUpperCase() + words.slice(1);
+
+// --- sending
+
+function send() {
+  const field = $("message");
+  if (field.value === "") return;
+  if (stream?.listenOnly && stream.state === "open") {
+    list.note(`Not sent: ${closeWords(1008, notAllowed)}. Connect anew when that has changed.`);
+    return;
+  }
+  if (!stream?.send(field.value)) {
+    notice("Not connected: the message is still in its field.");
+    return;
+  }
+  field.value = "";
+  list.toEnd();
+}
+
+// Enter sends, but not the one that picks a character in an input method. Some
+// browsers end the composition before that key: 229 tells it.
+function composerKey(event) {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+  event.preventDefault();
+  send();
+}
+
+// --- what to copy
+
+function showSnippets() {
+  try {
+    const channel = parseChannel($("channel").value);
+    $("javascript").textContent = javascriptFor(channelURL(parseAddress($("address").value), channel));
+    $("curl").textContent = curlFor(configured.publishUrl, channel);
+  } catch {
+    // Half typed: what stands there stays until it can be read again.
+  }
+}
+
+async function copy(button) {
+  const code = $(button.dataset.copies);
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+  } catch { // not a secure context, or not allowed
+    getSelection().selectAllChildren(code);
+    if (!document.execCommand("copy")) {
+      notice("This browser does not let the page copy: the code is selected, copy it by hand.");
+      return;
+    }
+  }
+  notice("Copied.");
+}
+
+// notice says something that needs no place on the page for long.
+function notice(words) {
+  clearTimeout(noticed);
+  $("notice").textContent = words;
+  noticed = setTimeout(() => ($("notice").textContent = ""), 4000);
+}
+
+// --- begin
+
+$("address").value = defaultAddress(location, configured.address);
+$("channel").value = new URLSearchParams(location.search).get("channel") || "lobby";
+showSnippets();
+
+$("connection").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (connects()) connect();
+  else stream.close();
+});
+$("connection").addEventListener("keydown", (event) => { // Enter in a field never disconnects
+  if (event.key === "Enter" && event.target.matches("input") && !connects()) event.preventDefault();
+});
+$("connection").addEventListener("input", (event) => {
+  showSnippets();
+  if (event.target.name === "mode" && stream && stream.state !== "closed") connect();
+  showButton();
+});
+$("cut").addEventListener("click", () => (stream.state === "waiting" ? stream.hurry() : stream.cut()));
+$("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+  $("message").focus();
+});
+$("message").addEventListener("keydown", composerKey);
+document.querySelectorAll("[data-copies]").forEach((b) => b.addEventListener("click", () => copy(b)));
+
+addEventListener("online", () => stream?.hurry());
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible") stream?.hurry();
+});
+addEventListener("pageshow", (event) => { // back from the cache of pages
+  if (event.persisted) stream?.hurry();
+});
+
+connect();

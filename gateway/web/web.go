@@ -1,0 +1,59 @@
+// Package web serves what a browser sees at "/": the page that comes with sluice,
+// to try the gateway with, or the files of a directory in its place.
+//
+// The page is plain HTML, CSS and JavaScript in page/, embedded as it stands there
+// and held in memory. It loads nothing from elsewhere, and its headers forbid it to.
+// It works from any origin that the gateway allows, because all it needs is the
+// address of the gateway.
+//
+// The package is apart from gateway because a directory of files and a cache's
+// headers have nothing to do with connections. It does not know WebSockets: the
+// page does, in the browser.
+package web
+
+import (
+	"net/http"
+)
+
+// Options configures what is served. The zero value is the page that comes with
+// sluice.
+type Options struct {
+	// Dir is a directory whose files are served instead of the page.
+	Dir string
+	// PublishURL is where a program publishes, such as "http://127.0.0.1:9000". The
+	// page shows it in its curl line; empty, it shows a place to fill in.
+	PublishURL string
+}
+
+// New gives a handler of GET and HEAD. It fails where Dir is no directory that can
+// be read.
+func New(opt Options) (http.Handler, error) {
+	if opt.Dir == "" {
+		return readOnly(newPage(opt.PublishURL)), nil
+	}
+	d, err := newDirectory(opt.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return readOnly(d), nil
+}
+
+// readOnly refuses what would change something. It also sets the headers that suit
+// every file of either kind.
+func readOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			h.Set("Allow", "GET, HEAD")
+			http.Error(w, "Only GET and HEAD: these are files.", http.StatusMethodNotAllowed)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// revalidate: a browser asks each time, so that a new version is seen at once; what
+// has not changed costs a 304.
+const revalidate = "no-cache"
