@@ -62,10 +62,10 @@ func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 	t := target{kind: kindStream, path: r.URL.Path, channel: r.PathValue("channel"), listen: true}
 	reject := s.settleTarget(&t, r.URL.RawQuery)
 	if last := r.Header.Get("Last-Event-ID"); last != "" && reject == nil {
-		var ok bool
-		if t.ask, ok = parseSince(last); !ok {
-			reject = rejectSince
-		}
+		// A browser sends what it got last from this URL, and comes no more after a
+		// refusal: what is not a position of ours is one that is not kept.
+		t.ask, _ = parseSince(last)
+		t.ask.kind = askSince
 	}
 	if reject == nil {
 		reject = s.stream(w, t)

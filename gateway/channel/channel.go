@@ -161,7 +161,7 @@ func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error)
 		}
 	}
 	c.offset++
-	if c.space.history.Count > 0 && !c.history.add(p, &c.space.history) {
+	if !c.history.add(p, &c.space.history) {
 		c.space.historyStarved.Store(true)
 	}
 	start := 0

@@ -48,12 +48,12 @@ func (h *history) size() int         { return len(h.bytes) + HistoryEntryBytes*l
 // add keeps p, and lets go of what the limits no longer allow. Where the budget
 // has no room, older ones make place; where they cannot, nothing is kept: false.
 func (h *history) add(p *Publication, limit *History) bool {
-	h.expire(p.At, limit.TTL)
 	n := len(p.Payload)
 	if limit.Count <= 0 || n+HistoryEntryBytes > limit.Bytes {
 		h.forget(p.Offset)
 		return true
 	}
+	h.expire(p.At, limit.TTL)
 	for h.len() >= limit.Count || int(h.head-h.tail)+n+HistoryEntryBytes*(h.len()+1) > limit.Bytes {
 		h.drop()
 	}

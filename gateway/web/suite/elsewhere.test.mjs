@@ -1,0 +1,73 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launch, Tab } from "./browser.mjs";
+import { Gateway, pageElsewhere, proxyAt } from "./gateway.mjs";
+
+let browser;
+
+before(async () => { browser = await launch(); });
+after(() => browser?.close());
+
+test("a page of another origin works where the gateway allows it, and is told where not", async (t) => {
+  const friend = await pageElsewhere("");
+  t.after(friend.close);
+  const gateway = await Gateway.start("--allowed-origins", friend.origin);
+  t.after(() => gateway.stop());
+
+  const a = await Tab.open(browser, friend.url);
+  t.after(() => a.close());
+  assert.equal(await a.page.inputValue("#address"), friend.origin.replace("http", "ws"), "where it came from");
+  assert.match(await a.inState("closed"), /^No connection: nothing answers/);
+  await a.set("address", `ws://${gateway.host}`);
+  await a.page.click("#connect");
+  await a.opened();
+  await a.send("from afar");
+  await a.sees("from afar");
+
+  const stranger = await pageElsewhere(`ws://${gateway.host}`);
+  t.after(stranger.close);
+  const b = await Tab.open(browser, stranger.url);
+  t.after(() => b.close());
+  assert.equal(await b.page.inputValue("#address"), `ws://${gateway.host}`, "as its data-address says");
+  assert.match(await b.inState("closed"), /does not let pages of this origin in \(--allowed-origins\)/);
+});
+
+test("below a path of a proxy everything is found", async (t) => {
+  const gateway = await Gateway.start();
+  t.after(() => gateway.stop());
+  const proxy = await proxyAt("/live/", gateway.port);
+  t.after(proxy.close);
+  const tab = await Tab.open(browser, `${proxy.url}?channel=news`);
+  t.after(() => tab.close());
+  await tab.opened();
+  assert.equal(await tab.page.inputValue("#address"), proxy.url.replace("http", "ws").replace(/\/$/, ""));
+  await tab.send("through the proxy");
+  await tab.sees("through the proxy");
+  await tab.page.check("input[value=echo]");
+  await tab.page.waitForFunction(() => document.querySelector("#state-words").textContent === "Open: echo");
+  await tab.send("echo, too");
+  await tab.sees("echo, too");
+  assert.deepEqual(tab.faults, []);
+});
+
+test("addresses come out right", async (t) => {
+  const gateway = await Gateway.start();
+  t.after(() => gateway.stop());
+  const tab = await Tab.open(browser, gateway.url);
+  t.after(() => tab.close());
+  const got = await tab.page.evaluate(async () => {
+    const { channelURL, defaultAddress, echoURL, parseAddress } = await import("./address.js");
+    const from = (href) => defaultAddress(new URL(href), "");
+    const at = (address, channel) => channelURL(parseAddress(address), channel);
+    return {
+      https: from("https://x/live/"), file: from("https://x/live/index.html?channel=a"), port: from("http://[::1]:8000/"), disk: from("file:///page/index.html"),
+      plain: at("ws://h:1", "a"), escaped: at("wss://h/live/", "a/b?c#d e%é".replaceAll(" ", "")), dots: at("ws://h", ".."),
+      token: at("wss://h/x?token=1#top", "a"), echo: echoURL(parseAddress("https://h/live/")),
+    };
+  });
+  assert.deepEqual(got, {
+    https: "wss://x/live", file: "wss://x/live", port: "ws://[::1]:8000", disk: "ws://127.0.0.1:8000",
+    plain: "ws://h:1/ws/a?format=json", escaped: "wss://h/live/ws/a%2Fb%3Fc%23de%25%C3%A9?format=json", dots: "ws://h/ws?channel=..&format=json",
+    token: "wss://h/x/ws/a?token=1&format=json", echo: "wss://h/live/echo",
+  });
+});

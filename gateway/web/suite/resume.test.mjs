@@ -1,0 +1,157 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launch, Tab } from "./browser.mjs";
+import { Gateway, Wire } from "./gateway.mjs";
+
+let browser;
+
+before(async () => { browser = await launch(); });
+after(() => browser?.close());
+
+// scene gives a gateway behind a wire and a tab that came through it. Everything is
+// ended with the test.
+async function scene(t, ...flags) {
+  const gateway = await Gateway.start(...flags);
+  t.after(() => gateway.stop());
+  const wire = await Wire.to(gateway.port);
+  t.after(() => wire.close());
+  const tab = await Tab.open(browser, wire.url);
+  t.after(() => tab.close());
+  await tab.opened();
+  return { gateway, wire, tab };
+}
+
+const said = (rows) => rows.filter((r) => r.note === undefined);
+
+test("what was published while the connection was lost arrives, marked, and none twice", async (t) => {
+  const { gateway, wire, tab } = await scene(t);
+  await tab.send("own before");
+  await gateway.publish("lobby", "before");
+  await tab.sees("before");
+  wire.cut();
+  assert.match(await tab.inState("waiting"), /^Closed, 1006: the connection broke off/);
+  assert.match(await tab.page.textContent("#countdown"), /^ in \d+ s$/);
+  for (const text of ["missed 1", "missed 2", "missed 3"]) await gateway.publish("lobby", text);
+  wire.mend();
+  assert.match(await tab.notes(/caught up/), /^Back after [\d.]+ s: \d messages? caught up$/);
+  await tab.sees("missed 3");
+  await tab.send("own after");
+  await tab.sees("own after");
+  await gateway.publish("lobby", "after");
+
+  const rows = said(await tab.sees("after"));
+  assert.deepEqual(rows.map((r) => [r.offset, r.text, r.latency === "caught up"]), [
+    ["#1", "own before", false], ["#2", "before", false],
+    ["#3", "missed 1", true], ["#4", "missed 2", true], ["#5", "missed 3", true],
+    ["#6", "own after", false], ["#7", "after", false],
+  ]);
+  assert.deepEqual([rows[0].from, rows[5].from], ["you", "you"], "a new connection's own messages are known too");
+  assert.match(await tab.notes(/^Back after/), /: 3 messages caught up$/);
+  assert.deepEqual(tab.faults, []);
+});
+
+test("a connection lost again and again loses nothing", async (t) => {
+  const { gateway, wire, tab } = await scene(t);
+  let n = 0;
+  for (let round = 0; round < 3; round++) {
+    await gateway.publish("lobby", `m${++n}`);
+    wire.cut(); // the message may be on its way
+    await gateway.publish("lobby", `m${++n}`);
+    await tab.inState("waiting");
+    wire.mend();
+    await tab.page.evaluate(() => dispatchEvent(new Event("online")));
+    await tab.opened();
+  }
+  await gateway.publish("lobby", `m${++n}`);
+  const rows = said(await tab.sees(`m${n}`));
+  assert.deepEqual(rows.map((r) => r.offset), rows.map((_, i) => `#${i + 1}`));
+  assert.equal(rows.length, n);
+});
+
+test("what is no longer kept is told by its number, and the rest comes", async (t) => {
+  const { gateway, wire, tab } = await scene(t, "--history", "100");
+  await gateway.publish("lobby", "before");
+  await tab.sees("before");
+  wire.cut();
+  await tab.inState("waiting");
+  for (let i = 1; i <= 130; i++) await gateway.publish("lobby", `missed ${i}`);
+  wire.mend();
+  assert.match(await tab.notes(/100 messages caught up/), /^[\d.]+ s away: 30 messages were lost \(gap\); 100 messages caught up$/);
+  assert.deepEqual((await tab.texts()).slice(0, 2), ["before", "missed 31"]);
+  assert.equal((await tab.texts()).length, 101);
+});
+
+test("a gateway that was started anew is told as a gap", async (t) => {
+  const { gateway, tab } = await scene(t);
+  await gateway.publish("lobby", "in the old life");
+  await tab.sees("in the old life");
+  await gateway.stop();
+  assert.match(await tab.notes(/^Closed/), /^Closed, 1001: the server is shutting down/);
+  await gateway.run();
+  assert.match(await tab.notes(/away/), /^[\d.]+ s away: messages were lost \(gap\), the channel began anew$/);
+  await tab.opened();
+  await tab.send("in the new life");
+  const rows = said(await tab.sees("in the new life"));
+  assert.deepEqual(rows.map((r) => [r.offset, r.from, r.latency === "caught up"]), [["#1", "api", false], ["#1", "you", false]]);
+});
+
+test("a connection can be cut by hand, and comes back at once when the network does", async (t) => {
+  const { gateway, tab } = await scene(t);
+  await tab.page.click("#cut");
+  assert.equal(await tab.inState("waiting"), "Cut by you. Reconnecting");
+  await gateway.publish("lobby", "meanwhile");
+  await tab.page.click("#cut"); // now: Reconnect now
+  assert.match(await tab.notes(/caught up/), /: 1 message caught up$/);
+  await tab.opened();
+
+  await tab.page.click("#cut");
+  await tab.inState("waiting");
+  await tab.context.setOffline(true);
+  await tab.context.setOffline(false);
+  await tab.opened(); // a cut waits 5 s by itself
+  assert.match((await tab.rows()).at(-1).note, /^Back after [0-4]\.\d s: nothing was missed$/);
+
+  await tab.page.click("#cut");
+  await tab.inState("waiting");
+  await tab.page.click("#connect");
+  assert.equal(await tab.inState("closed"), "Closed by you");
+  assert.ok(await tab.page.isHidden("#cut"));
+});
+
+test("a message that is too big is told in words and given back", async (t) => {
+  const { gateway, tab } = await scene(t);
+  const big = "x".repeat(70_000);
+  await tab.page.fill("#message", big);
+  await tab.page.press("#message", "Enter");
+  assert.match(await tab.notes(/1009/), /^Closed, 1009: the message was bigger than the server takes \(--max-message\)$/);
+  assert.equal(await tab.page.inputValue("#message"), big);
+  await tab.opened();
+  await gateway.publish("lobby", "and goes on");
+  await tab.sees("and goes on");
+});
+
+test("who may only listen is told how that is changed, and goes on listening", async (t) => {
+  const { gateway, tab } = await scene(t, "--raw", "listen");
+  await tab.send("may I?");
+  assert.match(await tab.notes(/1008/), /publishing over WebSocket is off here.*--raw publish.*curl/);
+  await tab.page.waitForFunction(() => document.querySelector("#state-words").textContent === "Open: channel lobby, listening only");
+  assert.equal(await tab.page.inputValue("#message"), "may I?");
+  await tab.page.press("#message", "Enter");
+  await tab.notes(/^Not sent: publishing over WebSocket is off/);
+  assert.equal(await tab.page.getAttribute("#state", "data-state"), "open", "it is not tried again");
+  await gateway.publish("lobby", "listen");
+  await tab.sees("listen");
+});
+
+test("close codes are words", async (t) => {
+  const { tab } = await scene(t);
+  const words = await tab.page.evaluate(async () => {
+    const { closeWords } = await import("./words.js");
+    return [closeWords(1013, "too slow"), closeWords(1008, "no answer to ping"), closeWords(1008, "elsewise"), closeWords(4321, ""), closeWords(4321, "why")];
+  });
+  assert.match(words[0], /too far behind/);
+  assert.match(words[1], /pings/);
+  assert.equal(words[2], "the server does not allow that: “elsewise”");
+  assert.equal(words[3], "a code this page does not know");
+  assert.equal(words[4], "a code this page does not know: “why”");
+});
