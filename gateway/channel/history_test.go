@@ -155,21 +155,31 @@ func TestRecoveryMeetsTheLogWithoutAHole(t *testing.T) {
 	s := historySpace(History{Count: 64, TTL: 1 << 40, Bytes: 1 << 20})
 	keeper := join(t, s, "x", padded(0)) // the log is there from the beginning
 	c := s.Find("x")
-	const total = 20_000
+	const total, publishers = 100_000, 4
 	var publishing sync.WaitGroup
-	publishing.Go(func() {
-		var scratch Scratch
-		payload := make([]byte, 8)
-		for i := range uint64(total) {
-			binary.BigEndian.PutUint64(payload, i+1)
+	var turn sync.Mutex // puts publishers in a queue, so that one is always about to publish
+	published := uint64(0)
+	for range publishers {
+		publishing.Go(func() {
+			var scratch Scratch
+			payload := make([]byte, 8)
 			for {
-				if _, err := c.Publish(&Publication{Payload: payload}, &scratch, nil); err == nil {
-					break
+				turn.Lock()
+				if published++; published > total {
+					turn.Unlock()
+					return
 				}
-				keeper.serve() // only here: a reader belongs to one goroutine
+				binary.BigEndian.PutUint64(payload, published)
+				for {
+					if _, err := c.Publish(&Publication{Payload: payload}, &scratch, nil); err == nil {
+						break
+					}
+					keeper.serve() // under turn: a reader belongs to one goroutine at a time
+				}
+				turn.Unlock()
 			}
-		}
-	})
+		})
+	}
 	recoveries, recalled := 0, 0
 	for at := (Place{c.Epoch(), 0}); at.Offset < total; {
 		m := join(t, s, "x", padded(0))
