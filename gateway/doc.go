@@ -1,5 +1,5 @@
-// Package gateway holds very many WebSocket connections in little memory and
-// sends what is published into a channel to everyone who is subscribed to it.
+// Package gateway holds very many WebSocket connections and event streams in
+// little memory and sends what is published into a channel to everyone who is subscribed to it.
 //
 // A program embeds it with [New], [Server.Serve], [Server.Publish] and
 // [Server.Shutdown]; Config.OnMessage sees what clients send. cmd/sluice is such a
@@ -11,8 +11,9 @@
 //	            is there at once (accept.go, upgrade.go)
 //	greeting    one for each connection whose head is not there yet, or that is
 //	            refused; at most MaxHandshakes (stage.go)
-//	net/http    whatever is no upgrade, one request a connection (web.go), and
-//	            the internal listener (internal.go)
+//	net/http    whatever is no upgrade, one request a connection (web.go): the
+//	            page, and event streams until they go to a loop (stream.go);
+//	            and the internal listener (internal.go)
 //	loop        one for each of Loops, the poller's own: owns connections, their
 //	            subscriptions and their buffers, without a lock (loop.go)
 //	time        one: ticks the loops once a second (server.go)
@@ -25,8 +26,9 @@
 //  1. A client's bytes are ready: conn.Ready reads once into the loop's scratch,
 //     package frame takes messages out of it in place (conn_read.go), and the
 //     raw protocol publishes each (raw.go). An HTTP publish begins here (publish.go).
-//  2. The engine gives the publication its offset: it is encoded once and
-//     appended to the channel's log (package channel). A full log refuses: the
+//  2. The engine gives the publication its offset: it is kept for the channel's
+//     history, encoded once in each wire format that has subscribers (format.go)
+//     and appended to that format's log (package channel). A full log refuses: the
 //     message is parked with its connection, which is not read until there is room.
 //  3. The append notifies every loop with subscribers, once however often it
 //     happens before the loop gets to it (group.Notify).
@@ -42,13 +44,22 @@
 //     publishers that wait are told. Where a full log is held back, whoever's
 //     socket still refuses is closed with 1013.
 //
+// # Coming back
+//
+// A subscriber that asks for what it missed (since, history, Last-Event-ID) is sent
+// that from the channel's history first, a piece at a time (catchup.go). With the
+// last piece it takes its position in the log, under one hold of the channel's
+// lock; from there on it is a subscriber like any other.
+//
 // # Glossary
 //
 //	loop          an event loop: a goroutine with the connections it owns
 //	turn          one run of what a loop has put off: inbox, deadlines, sweeps, closing
-//	connection    a client's WebSocket (conn)
+//	connection    a client's WebSocket or event stream (conn)
 //	channel       a named order of publications
 //	publication   one message published into a channel
+//	history       the newest publications of a channel, kept as they were published
+//	place         where a subscriber stands in a channel's order: epoch and offset
 //	log           the wire-ready bytes of a channel's publications in one format
 //	position      where a subscriber stands in a log, in bytes ever appended
 //	group         a loop's subscribers of one log

@@ -17,6 +17,15 @@
 // reads them without a lock. Positions that a reader publishes lie on the end of an
 // entry (a frame).
 //
+// # History
+//
+// A channel keeps its newest publications as they were published, within bounds of
+// number, age and bytes ([History]). A subscriber that was away gets them with
+// [Channel.Recall], encoded in its format; [Reader.Recall] gives the last of
+// them together with the position in the log where live delivery goes on, under
+// one hold of the channel's lock. What cannot be kept is a gap, which Recall tells.
+// A channel that nobody reads lives as long as its history.
+//
 // # Push-back
 //
 // A log is bounded. An append that does not fit is refused with [ErrFull]: the
