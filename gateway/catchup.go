@@ -126,15 +126,25 @@ func (c *conn) queueRecalled(r channel.Recalled) bool {
 	return true
 }
 
-// catchNext is posted when a piece is sent.
-type catchNext conn
+// catchUpMost is how many pieces a turn sends: about a megabyte. A thousand
+// clients that come back at once take turns with everybody else.
+const catchUpMost = 16
 
-func (n *catchNext) deliver(*loop) {
-	c := (*conn)(n)
-	if c.phase != phaseOpen || !c.catchingUp() || c.pending() > 0 {
-		return
+// catchUpSome goes on with those whose last piece is sent.
+func (l *loop) catchUpSome() {
+	n := min(len(l.catching), catchUpMost)
+	for i, c := range l.catching[:n] {
+		l.catching[i] = nil
+		if c.phase == phaseOpen && c.catchingUp() && c.pending() == 0 {
+			c.catchUp()
+			c.flush()
+			c.settle()
+		}
 	}
-	c.catchUp()
-	c.flush()
-	c.settle()
+	rest := copy(l.catching, l.catching[n:]) // with those that were added meanwhile
+	clear(l.catching[rest:])
+	l.catching = l.catching[:rest]
+	if rest > 0 {
+		l.poller.Wake()
+	}
 }

@@ -333,7 +333,8 @@ func (c *conn) apply(own, n int) {
 	}
 	if c.out != nil && c.out.empty() {
 		if c.out.catch != nil && c.phase == phaseOpen {
-			l.post((*catchNext)(c)) // not here: others' turn comes first
+			l.catching = append(l.catching, c)
+			l.poller.Wake()
 			return
 		}
 		c.dropOutput()

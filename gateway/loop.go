@@ -69,6 +69,7 @@ type loop struct {
 	groups   map[groupKey]*group
 	sweeps   []*group // with a sweep to begin or to continue, first come first
 	delayed  []*group // with a sweep to begin that is put off
+	catching []*conn  // whose next piece of what they missed is due
 	timer    *time.Timer
 	timerAt  time.Time
 	dead     []*conn // descriptors to close at the end of the turn
@@ -119,6 +120,7 @@ func (l *loop) turn() {
 		m.deliver(l)
 	}
 	l.checkDue()
+	l.catchUpSome()
 	l.sweep()
 	if l.stopping {
 		l.stopSome()

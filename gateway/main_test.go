@@ -227,7 +227,7 @@ func (s *server) quiet() {
 		s.do(func(l *loop) {
 			l.inbox.mu.Lock()
 			defer l.inbox.mu.Unlock()
-			if len(l.inbox.queue)+len(l.sweeps)+len(l.delayed)+len(l.dead) > 0 || l.checked < len(l.due) {
+			if len(l.inbox.queue)+len(l.sweeps)+len(l.delayed)+len(l.catching)+len(l.dead) > 0 || l.checked < len(l.due) {
 				quiet = false
 			}
 		})
