@@ -405,3 +405,20 @@ func TestJoinsWithSinceSeeNoHoleAndNoRepeat(t *testing.T) {
 	close(stop)
 	publishing.Wait()
 }
+
+// A format may need many bytes for one: what is within the publisher's limit
+// reaches everybody, whatever they read, and costs the sender nothing.
+func TestLargestMessagesReachEveryFormat(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Loops: 1})
+	raw, asJSON, events := dial(t, s, "/ws/x"), dial(t, s, "/ws/x?format=json"), stream(t, s, "/sse/x")
+	events.wantBegin("it is there", 0)
+	for i, p := range []string{strings.Repeat("\x01", DefaultMaxMessage), strings.Repeat("\n", DefaultMaxMessage), "small"} {
+		raw.send(text(p))
+		raw.wantText("raw", p)
+		asJSON.wantData("JSON", uint64(i+1), p)
+		if got := events.event(); strings.Count(got, "\n")-2 != strings.Count(p, "\n") || len(got) < len(p) {
+			t.Fatalf("message %d: an event of %d bytes and %d lines", i, len(got), strings.Count(got, "\n"))
+		}
+	}
+}
