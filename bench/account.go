@@ -22,6 +22,8 @@ type account struct {
 	reordered   int64
 	stale       int64
 	foreign     int64
+	holes       int64
+	repeats     int64
 	reads       int64
 	cut         int64
 
@@ -88,6 +90,8 @@ func (a *account) add(t *tally) {
 	a.reordered += t.reordered
 	a.stale += t.stale
 	a.foreign += t.foreign
+	a.holes += t.holes + t.gaps // nobody asked for the past
+	a.repeats += t.repeats
 	a.latency.Merge(t.latency) // ignored: all have the same bounds, nothing is dropped
 }
 
@@ -111,6 +115,10 @@ func (r *fanout) report(a *account) {
 	res.set("reordered", float64(a.reordered))
 	res.set("stale", float64(a.stale))
 	res.set("foreign", float64(a.foreign))
+	if r.Protocol.positions() {
+		res.set("holes", float64(a.holes))
+		res.set("repeats", float64(a.repeats))
+	}
 	res.set("cut", float64(a.cut))
 	res.set("incomplete", float64(a.incomplete))
 	res.setLatency("", a.latency)
@@ -139,12 +147,12 @@ func (r *fanout) report(a *account) {
 			}
 		})
 	}
-	r.reportGenerator(a)
+	res.setGenerator(a)
+	res.judgeGenerator(a)
 }
 
-// reportGenerator tells whether the tester did its own part.
-func (r *fanout) reportGenerator(a *account) {
-	res := r.result
+// setGenerator tells how the tester did its own part.
+func (res *Result) setGenerator(a *account) {
 	res.set("generator_cpu_percent", 100*a.generatorCPU.Seconds()/a.elapsed.Seconds())
 	late, blocked := newLatency(), time.Duration(0)
 	var retries int64
@@ -158,12 +166,15 @@ func (r *fanout) reportGenerator(a *account) {
 	if a.rate == 0 || late.TotalCount() == 0 {
 		return
 	}
-	share := a.lateShare()
-	res.set("late", 100*share)
+	res.set("late", 100*a.lateShare())
 	res.set("late_p99", float64(late.ValueAtPercentile(99))/1e6)
 	res.set("late_max", float64(late.Max())/1e6)
-	if share > lateShareMax {
-		res.invalidate("the generator sent %.1f %% of its messages more than %s after they were due: give it more CPU, or lower --rate or --subscribers",
+}
+
+// judgeGenerator makes a run INVALID whose latencies the tester itself has spoilt.
+func (res *Result) judgeGenerator(a *account) {
+	if share := a.lateShare(); share > lateShareMax {
+		res.invalidate("the generator sent %.1f %% of its messages more than %s after they were due: give it more CPU, or lower --rate or the number of connections",
 			100*share, a.lateBound().Round(time.Millisecond))
 	}
 }

@@ -29,6 +29,9 @@ type conn struct {
 	fragmented bool   // a message's next fragment is due
 	held       stamp  // the stamp of a message that is not yet complete ...
 	heldOwn    bool   // ... if it has one of this phase
+	next       uint64 // the offset that is due; 0: any
+	event      event  // of an event stream: what has come of an event ...
+	midLine    bool   // ... and that a long line's rest is passed over
 	cut        bool   // the server ended it
 }
 
@@ -45,8 +48,16 @@ type receiver struct {
 	headBuf   []byte       // for ws.ReadHeaderBuffer
 	headBytes bytes.Reader // the same
 
+	lead   []byte                            // how records, or ids of events, begin: see place
+	epoch  []byte                            // the one in it
+	at     uint64                            // the last offset
+	joined func(c *conn, s stamp, now int64) // gets the messages instead of the tally; nil: the tally
+
 	closes map[ws.StatusCode]int64 // Close frames by code; 1005: without
-	reply  func(c *conn, frame []byte) error
+
+	// Set at construction.
+	protocol Protocol
+	reply    func(c *conn, frame []byte) error
 }
 
 // envelopeMax bounds the bytes of a payload in which a stamp is looked for.
@@ -57,12 +68,13 @@ var (
 	errProtocol = errors.New("the server broke the protocol")
 )
 
-func newReceiver(reply func(*conn, []byte) error) receiver {
+func newReceiver(p Protocol, reply func(*conn, []byte) error) receiver {
 	return receiver{
-		tally:   newTally(phase{mark: 0, streams: 1}, 0),
-		headBuf: make([]byte, 0, ws.MaxHeaderSize),
-		closes:  map[ws.StatusCode]int64{},
-		reply:   reply,
+		tally:    newTally(phase{mark: 0, streams: 1}, 0),
+		headBuf:  make([]byte, 0, ws.MaxHeaderSize),
+		closes:   map[ws.StatusCode]int64{},
+		protocol: p,
+		reply:    reply,
 	}
 }
 
@@ -70,6 +82,14 @@ func newReceiver(reply func(*conn, []byte) error) receiver {
 // unfinished frame in c.partial: the caller puts it before the bytes of the
 // next read. p is the caller's again afterwards. An error ends the connection.
 func (r *receiver) feed(c *conn, p []byte, now int64) error {
+	if r.protocol == SSE {
+		return r.feedEvents(c, p, now)
+	}
+	return r.feedFrames(c, p, now)
+}
+
+// feedFrames is feed for WebSocket frames.
+func (r *receiver) feedFrames(c *conn, p []byte, now int64) error {
 	if c.rest > 0 {
 		n := min(int64(len(p)), c.rest)
 		c.rest -= n
@@ -104,8 +124,8 @@ func (r *receiver) feed(c *conn, p []byte, now int64) error {
 				return err
 			}
 		case h.Fin && !c.fragmented:
-			if s, own := r.stampIn(payload); own {
-				r.deliver(c.index, s, now)
+			if s, own := r.stampIn(c, payload); own {
+				r.arrived(c, s, now)
 			}
 		default:
 			r.fragment(c, payload)
@@ -162,9 +182,34 @@ func (r *receiver) readHeader(c *conn, p []byte) (ws.Header, int, error) {
 	return h, size, nil
 }
 
-// stampIn looks for a stamp of the present phase in a payload; a payload that
+// arrived takes a message of the present phase that is complete.
+func (r *receiver) arrived(c *conn, s stamp, now int64) {
+	if r.joined != nil {
+		r.joined(c, s, now)
+		return
+	}
+	r.deliver(c.index, s, now)
+}
+
+// stampIn gives the stamp of the present phase in a message, of which p is all or
+// the start. It takes the message's position where messages have one.
+func (r *receiver) stampIn(c *conn, p []byte) (stamp, bool) {
+	if r.protocol != JSON {
+		return r.findOwn(p)
+	}
+	if r.place(c, p) {
+		return r.findOwn(p)
+	}
+	if findStamp(p[:min(len(p), envelopeMax)], r.mark) < 0 {
+		return stamp{}, false // a record of another kind: no publication
+	}
+	r.holes++ // nobody can resume from it
+	return r.findOwn(p)
+}
+
+// findOwn looks for a stamp of the present phase in a payload; a payload that
 // has none is counted as what it is.
-func (r *receiver) stampIn(payload []byte) (stamp, bool) {
+func (r *receiver) findOwn(payload []byte) (stamp, bool) {
 	if len(payload)-r.offset >= SizeMin {
 		if s, ok := readStamp(payload[r.offset:], r.mark); ok {
 			return s, true
@@ -192,7 +237,7 @@ func (r *receiver) searchStamp(payload []byte) (stamp, bool) {
 // The stamp must lie in a message's first frame.
 func (r *receiver) fragment(c *conn, payload []byte) {
 	if !c.fragmented {
-		c.held, c.heldOwn = r.stampIn(payload)
+		c.held, c.heldOwn = r.stampIn(c, payload)
 	}
 }
 
@@ -200,8 +245,8 @@ func (r *receiver) fragment(c *conn, payload []byte) {
 func (r *receiver) fragmentDone(c *conn, fin bool, now int64) {
 	c.fragmented = !fin
 	if fin && c.heldOwn {
-		r.deliver(c.index, c.held, now)
 		c.heldOwn = false
+		r.arrived(c, c.held, now)
 	}
 }
 

@@ -13,15 +13,16 @@ import (
 // heard is what a receiver makes of a byte stream.
 type heard struct {
 	Delivered, Lost, Repeated, Reordered, Stale, Foreign int64
+	Holes, Repeats, Gaps                                 int64
 	Pongs                                                []string
 	Closes                                               map[ws.StatusCode]int64
 	Err                                                  string
 }
 
 // hear feeds a stream in pieces as a loop does; cut gives the size of the next.
-func hear(p phase, stream []byte, cut func() int) heard {
+func hear(protocol Protocol, p phase, stream []byte, cut func() int) heard {
 	var h heard
-	r := newReceiver(func(_ *conn, frame []byte) error {
+	r := newReceiver(protocol, func(_ *conn, frame []byte) error {
 		//lint:ignore SA1019 the length is our own tester's
 		f, err := ws.ReadFrame(bytes.NewReader(frame))
 		if err != nil || !f.Header.Masked {
@@ -53,6 +54,7 @@ func hear(p phase, stream []byte, cut func() int) heard {
 	}
 	h.Delivered, h.Lost = r.delivered, r.lost(0, []uint32{uint32(p.count)})
 	h.Repeated, h.Reordered, h.Stale, h.Foreign = r.repeated, r.reordered, r.stale, r.foreign
+	h.Holes, h.Repeats, h.Gaps = r.holes, r.repeats, r.gaps
 	h.Closes = r.closes
 	return h
 }
@@ -99,22 +101,27 @@ func testPhase() phase { return phase{mark: newMark().inPhase(1), streams: 1, co
 
 func TestFramesAreReadHoweverTheyAreCut(t *testing.T) {
 	p := testPhase()
-	stream := transcript(p, 70_000)
+	testCuts(t, Raw, p, transcript(p, 70_000), transcriptHeard())
+}
+
+// testCuts feeds a stream in pieces of every size, and cut in two at most places.
+func testCuts(t *testing.T, protocol Protocol, p phase, stream []byte, want heard) {
+	t.Helper()
 	for size := 1; size < 200; size++ {
-		if diff := cmp.Diff(transcriptHeard(), hear(p, stream, func() int { return size })); diff != "" {
+		if diff := cmp.Diff(want, hear(protocol, p, stream, func() int { return size })); diff != "" {
 			t.Fatalf("in pieces of %d: want -, got +:\n%s", size, diff)
 		}
 	}
 	for at := range len(stream) {
 		if at > 3000 && at < len(stream)-500 && at%97 != 0 {
-			continue // the inside of the long frame, for the most part
+			continue // the inside of the long message, for the most part
 		}
 		sizes := []int{at, len(stream)}
 		cut := func() int { n := sizes[0]; sizes = sizes[1:]; return n }
 		if at == 0 {
 			sizes = sizes[1:]
 		}
-		if diff := cmp.Diff(transcriptHeard(), hear(p, stream, cut)); diff != "" {
+		if diff := cmp.Diff(want, hear(protocol, p, stream, cut)); diff != "" {
 			t.Fatalf("cut at %d: want -, got +:\n%s", at, diff)
 		}
 	}
@@ -131,7 +138,7 @@ func TestBrokenProtocolEndsTheConnection(t *testing.T) {
 		"length with the high bit": {0x82, 127, 0xff, 0, 0, 0, 0, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newReceiver(nil)
+			r := newReceiver(Raw, nil)
 			if err := r.feed(new(conn), frame, 0); !errors.Is(err, errProtocol) {
 				t.Errorf("got %v, want %v", err, errProtocol)
 			}
@@ -141,7 +148,7 @@ func TestBrokenProtocolEndsTheConnection(t *testing.T) {
 
 func TestMessageIsDeliveredWithItsLastFragment(t *testing.T) {
 	p := testPhase()
-	r := newReceiver(nil)
+	r := newReceiver(Raw, nil)
 	r.tally = newTally(p, 1)
 	var c conn
 	for i, f := range []ws.Frame{
@@ -162,7 +169,7 @@ func TestMessageIsDeliveredWithItsLastFragment(t *testing.T) {
 func TestNewMessageInsideAnotherIsRefusedThoughItsHeaderIsKnown(t *testing.T) {
 	p := testPhase()
 	whole := frames(p, 1, 64)
-	r := newReceiver(nil)
+	r := newReceiver(Raw, nil)
 	r.tally = newTally(p, 1)
 	var c conn
 	if err := r.feed(&c, whole, 0); err != nil {
@@ -175,42 +182,47 @@ func TestNewMessageInsideAnotherIsRefusedThoughItsHeaderIsKnown(t *testing.T) {
 }
 
 func TestReceivingAllocatesNothing(t *testing.T) {
-	p := phase{mark: newMark().inPhase(1), streams: 1, count: 100}
-	stream := frames(p, 100, 64)
-	r := newReceiver(nil)
-	r.tally = newTally(p, 1)
-	c := conn{partial: make([]byte, 0, envelopeMax)}
-	scratch := make([]byte, len(stream)+envelopeMax)
-	if n := testing.AllocsPerRun(100, func() {
-		r.next[0] = 0
-		for rest := stream; len(rest) > 0; {
-			kept := copy(scratch, c.partial)
-			n := copy(scratch[kept:kept+min(len(rest), 333)], rest)
-			rest = rest[n:]
-			if err := r.feed(&c, scratch[:kept+n], int64(len(rest))); err != nil {
-				t.Fatal(err)
+	for _, protocol := range []Protocol{Raw, JSON, SSE} {
+		p := phase{mark: newMark().inPhase(1), streams: 1, count: 100}
+		stream := messagesOf(protocol, p, 100, 64)
+		r := newReceiver(protocol, nil)
+		r.tally = newTally(p, 1)
+		c := conn{partial: make([]byte, 0, envelopeMax)}
+		scratch := make([]byte, len(stream)+envelopeMax)
+		if n := testing.AllocsPerRun(100, func() {
+			r.next[0], c.next = 0, 0
+			for rest := stream; len(rest) > 0; {
+				kept := copy(scratch, c.partial)
+				n := copy(scratch[kept:kept+min(len(rest), 333)], rest)
+				rest = rest[n:]
+				if err := r.feed(&c, scratch[:kept+n], int64(len(rest))); err != nil {
+					t.Fatal(err)
+				}
 			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations for 100 messages", protocol, n)
 		}
-	}); n != 0 {
-		t.Errorf("%v allocations for 100 messages", n)
-	}
-	if r.foreign+r.repeated+r.reordered != 0 {
-		t.Errorf("the messages were not accounted for: %+v", r.tally)
+		if r.foreign+r.repeated+r.reordered+r.holes+r.repeats != 0 || r.delivered%100 != 0 {
+			t.Errorf("%s: the messages were not accounted for: %+v", protocol, r.tally)
+		}
 	}
 }
 
 // FuzzFeed checks that the way a stream is cut makes no difference.
 func FuzzFeed(f *testing.F) {
 	p := phase{mark: mark(0x61_62_63_64_65_66_40_41), streams: 1, count: 10}
-	f.Add(transcript(p, 64), uint8(1), uint8(7))
-	f.Add([]byte{0x81, 127, 0x3f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 'x'}, uint8(3), uint8(9))
-	f.Fuzz(func(t *testing.T, stream []byte, a, b uint8) {
-		whole := hear(p, stream, func() int { return len(stream) })
+	f.Add(transcript(p, 64), uint8(1), uint8(7), uint8(0))
+	f.Add([]byte{0x81, 127, 0x3f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 'x'}, uint8(3), uint8(9), uint8(0))
+	f.Add(recordTranscript(p, 64), uint8(1), uint8(7), uint8(1))
+	f.Add(eventTranscript(p, 600), uint8(1), uint8(7), uint8(2))
+	f.Fuzz(func(t *testing.T, stream []byte, a, b, which uint8) {
+		protocol := [...]Protocol{Raw, JSON, SSE}[which%3]
+		whole := hear(protocol, p, stream, func() int { return len(stream) })
 		sizes := [2]int{int(a) + 1, int(b) + 1}
 		turn := 0
-		pieces := hear(p, stream, func() int { turn++; return sizes[turn%2] })
+		pieces := hear(protocol, p, stream, func() int { turn++; return sizes[turn%2] })
 		if diff := cmp.Diff(whole, pieces); diff != "" {
-			t.Errorf("whole -, pieces of %v +:\n%s", sizes, diff)
+			t.Errorf("%s: whole -, pieces of %v +:\n%s", protocol, sizes, diff)
 		}
 	})
 }

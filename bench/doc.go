@@ -10,6 +10,8 @@
 //     exactly, for each connection.
 //   - [Idle]: memory and CPU of connections at rest.
 //   - [Storm]: many clients that connect at once.
+//   - [Recover]: clients that come back and ask for what they missed, each checked
+//     offset by offset.
 //   - [Floor]: what this machine's kernel takes when there is no server, so that
 //     figures can be given as ratios. Absolute ones drift from machine to machine.
 //
@@ -35,6 +37,19 @@
 // for each message, because a header that lies on the wire as the last one did is
 // not read again.
 //
+// # Protocols
+//
+// Raw is any server's: a WebSocket message is a payload, or an envelope that holds
+// one. JSON and SSE are sluice's own and have offsets, which must grow by one for each
+// connection: what is missing is a hole, what comes again a repeat. Both are counted
+// beside the losses of the payloads' own numbers. No record is decoded and no event
+// assembled: the bytes before the offset are compared with those of the last
+// record, the stamp is looked for where the last one lay.
+//
+// Recover trusts neither offsets nor payloads alone. There is one publisher, so that
+// its message n has the offset base+n or something is wrong; a join's first offset
+// must be the one after the position that it asked with.
+//
 // # When a run is INVALID
 //
 // When more than 1 % of the sends were late: by more than 10 ms, or a fifth of the
@@ -42,6 +57,9 @@
 // caused. The time for which the server keeps a send waiting does not count: it
 // is told as push_back_max, and shows in the latency. Whether the receiving side was the bottleneck shows in
 // generator_cpu_percent: near 100 for each loop, the latency is the tester's own.
+//
+// Recover measures nothing from when a message was due. Its run is INVALID when fewer
+// than 99 % of the messages were published that its rate asks for.
 //
 // # Goroutines
 //
@@ -51,6 +69,7 @@
 //	publisher     one for each stream while a phase publishes
 //	reader        one for each publisher's own connection: discards and answers
 //	dialers       at most Options.Dialing, while connecting
+//	client        of Recover: one for each of Concurrency, owns its receiver
 //	progress      one, only when there is a writer for it
 //
 // What crosses goroutines is a function in a loop's inbox, which the sender waits
@@ -58,12 +77,14 @@
 //
 // # Reading order
 //
-// stamp.go (what a payload says), conn.go (bytes to messages), tally.go (messages
-// to figures), loop.go and fleet.go (the connections), publish.go (the schedule),
-// then the scenarios: fanout.go, findmax.go, idle.go, storm.go, floor.go.
+// stamp.go (what a payload says), conn.go (bytes to messages), record.go and
+// events.go (the same with offsets), tally.go (messages to figures), loop.go and
+// fleet.go (the connections), publish.go (the schedule), then the scenarios:
+// fanout.go, findmax.go, idle.go, storm.go, recover.go with joiner.go, floor.go.
 //
 // The package does not know what the server is, how it works inside or what its
 // channels are called. It does not speak TLS or permessage-deflate, does not
 // reconnect, does not check UTF-8, and does not look for a stamp beyond a
-// message's first frame or its first 512 bytes.
+// message's first frame or its first 512 bytes. Of event streams it reads only
+// those that run to the end of their connection, neither in chunks nor with a length.
 package bench

@@ -183,7 +183,7 @@ func (r *fanout) phase(ctx context.Context, what string, rate float64, n int, bo
 		clock: r.fleet.clock, rate: rate, size: r.Size,
 	}
 	r.fleet.begin(s.phase)
-	serverBefore := r.cpu()
+	serverBefore := r.server.cpu()
 	ownBefore, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
 	s.start = s.clock.now() + int64(time.Millisecond)
 	begin := s.clock.now()
@@ -207,7 +207,7 @@ func (r *fanout) phase(ctx context.Context, what string, rate float64, n int, bo
 		}
 	}
 	r.await(ctx, a, bound)
-	a.serverCPU = r.cpu() - serverBefore
+	a.serverCPU = r.server.cpu() - serverBefore
 	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
 	a.generatorCPU = ownAfter - ownBefore
 	a.elapsed = time.Duration(s.clock.now() - begin)
@@ -246,12 +246,4 @@ func (r *fanout) await(ctx context.Context, a *account, bound time.Duration) {
 		case <-tick.C:
 		}
 	}
-}
-
-func (r *fanout) cpu() time.Duration {
-	if r.server == nil {
-		return 0
-	}
-	d, _ := poller.ProcessCPU(r.server.pid) // ignored: a server that has died shows in everything else
-	return d
 }

@@ -230,10 +230,12 @@ func TestLateGeneratorIsToldFromPushBack(t *testing.T) {
 	if out.published != 100 || out.lateSends != 100 {
 		t.Errorf("begun late: %d of %d sends count as late, want all 100", out.lateSends, out.published)
 	}
-	r := fanout{result: newResult("fanout")}
-	r.reportGenerator(&account{schedule: s, rate: s.rate, sendings: []sending{out}, elapsed: time.Second})
-	if r.result.Verdict != VerdictInvalid || r.result.Metrics["invalid"] != 1 || r.result.Metrics["late"] != 100 {
-		t.Errorf("verdict %q with %v %% late", r.result.Verdict, r.result.Metrics["late"])
+	r := newResult("fanout")
+	a := &account{schedule: s, rate: s.rate, sendings: []sending{out}, elapsed: time.Second}
+	r.setGenerator(a)
+	r.judgeGenerator(a)
+	if r.Verdict != VerdictInvalid || r.Metrics["invalid"] != 1 || r.Metrics["late"] != 100 {
+		t.Errorf("verdict %q with %v %% late", r.Verdict, r.Metrics["late"])
 	}
 
 	s.start = s.clock.now()

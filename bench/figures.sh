@@ -1,19 +1,26 @@
 #!/usr/bin/env bash
 # Measures the figures of README on this machine: ROUNDS (5) rounds of every
 # scenario in turn, so that a machine whose speed drifts does so for all of them, and
-# the median of each. Each round begins with a fresh gateway. It talks to loopback
-# only. A round takes about three and a half minutes; the first MAXROUNDS (3) also
-# look for the highest rate, which takes three more. What was measured is kept
-# in OUT (bench-results/figures.txt), one line for each figure of each round.
+# the median of each. Each scenario begins with a fresh gateway. It talks to loopback
+# only. A round takes about five minutes; the first MAXROUNDS (3) also look for the
+# highest rate, which takes three more. What was measured is kept in OUT
+# (bench-results/figures.txt), one line for each figure of each round.
 #
-#   bench/figures.sh                        all of it
-#   ROUNDS=1 MAXROUNDS=0 bench/figures.sh   a first look
+#   bench/figures.sh                                  all of it
+#   ROUNDS=1 MAXROUNDS=0 bench/figures.sh             a first look
+#   SCENARIOS='sparse stream' bench/figures.sh        some of it
+#   BIN=./sluice BASE=/tmp/before/sluice bench/figures.sh
+#
+# The last compares two gateways: each round measures each scenario with BASE and
+# with BIN, one straight after the other and in changing order, and the medians are
+# given with their ratio, BIN by BASE. The tester is the one of this tree for both.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ulimit -n "$(ulimit -Hn)"
 
 rounds=${ROUNDS:-5}
 maxrounds=${MAXROUNDS:-3}
+scenarios=${SCENARIOS:-idle10k idle19k idle_sse sparse burst max dense thousand storm stream recover}
 out=${OUT:-bench-results/figures.txt}
 port=${PORT:-18000} # and the one after it, for the internal listener
 mkdir -p "$(dirname "$out")"
@@ -21,57 +28,103 @@ mkdir -p "$(dirname "$out")"
 dir=$(mktemp -d)
 gateway=
 stop() {
-	[[ -z $gateway ]] || { kill "$gateway" && wait "$gateway" || true; }
+	[[ -z $gateway ]] || { kill "$gateway" && wait "$gateway"; } 2>"$dir/stop" || true
 	gateway=
 }
 trap 'stop; rm -rf "$dir"' EXIT
 go build -o "$dir/sluice" ./cmd/sluice
 
+# start FLAGS runs a fresh gateway. false: it did not come up, as one that does not
+# know a flag yet.
 start() {
 	stop
-	"$dir/sluice" serve --listen "127.0.0.1:$port" --internal-listen "127.0.0.1:$((port + 1))" --log-level warn "$@" &
+	"$binary" serve --listen "127.0.0.1:$port" --internal-listen "127.0.0.1:$((port + 1))" --log-level warn "$@" &
 	gateway=$!
-	until (exec 3<>"/dev/tcp/127.0.0.1/$((port + 1))") 2>/dev/null; do sleep 0.1; done
+	until (exec 3<>"/dev/tcp/127.0.0.1/$((port + 1))") 2>"$dir/start"; do
+		kill -0 "$gateway" 2>"$dir/start" || return 1
+		sleep 0.1
+	done
 	sleep 1
 }
+
+# note NAME FIGURE VALUE keeps one figure of this round.
+note() { printf '%s %s %s %s\n' "$which" "$1" "$2" "$3" >>"$out"; }
 
 # run NAME FIGURE,... -- ARGUMENTS runs one scenario and notes these figures of it.
 run() {
 	local name=$1 figures=${2//,/ } figure
 	shift 3
-	printf 'round %d: %s\n' "$round" "bench $*" >&2
+	printf 'round %d, %s: %s\n' "$round" "$which" "bench $*" >&2
 	"$dir/sluice" bench "$@" --json >"$dir/json" || true
 	for figure in $figures verdict; do
-		printf '%s %s %s\n' "$name" "$figure" \
-			"$(sed -n "s/^ *\"${figure//./\\.}\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$dir/json" | head -n 1)" >>"$out"
+		note "$name" "$figure" "$(sed -n "s/^ *\"${figure//./\\.}\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$dir/json" | head -n 1)"
 	done
 }
-server() { printf -- '--url ws://127.0.0.1:%d --pid %d' "$port" "$gateway"; }
+# loaded is run against the gateway.
+loaded() { run "$@" --url "ws://127.0.0.1:$port" --pid "$gateway"; }
+# floor is run without one, which is the same for all.
+floor() { [[ $which != "${gateways[0]}" ]] || run "$@"; }
 
+idle10k() { loaded idle10k rss_per_connection,slab_per_connection,server_cpu_percent -- idle --connections 10000 --settle 30s --duration 26s; }
+idle19k() { loaded idle19k rss_per_connection,slab_per_connection -- idle --connections 19000 --settle 30s --duration 2s; }
+idle_sse() { loaded idle_sse rss_per_connection,slab_per_connection,server_cpu_percent -- idle --protocol sse --connections 10000 --settle 30s --duration 26s; }
+sparse() {
+	floor floor_sparse sender_cpu_per_delivery -- floor --connections 10000 --rate 4 --duration 10s
+	loaded sparse server_cpu_per_delivery,p99,lost -- fanout --subscribers 10000 --rate 4 --duration 10s
+}
+burst() {
+	floor floor_burst deliveries_per_second,sender_cpu_per_delivery -- floor --connections 10000 --burst 100
+	loaded burst deliveries_per_second,server_cpu_per_delivery,lost -- fanout --subscribers 10000 --burst 200
+}
+max() { ((round > maxrounds)) || loaded max rate_held,deliveries_per_second,lost,cut -- fanout --subscribers 10000 --find-max --rate 1600 --duration 20s; }
+dense() { loaded dense server_cpu_per_delivery,p50,p99,lost,cut -- fanout --subscribers 10000 --rate 100 --duration 60s; }
+thousand() { loaded thousand server_cpu_per_delivery,p50,p99,lost -- fanout --subscribers 1000 --rate 20 --duration 10s; }
+storm() { loaded storm server_cpu_per_upgrade,upgrades_per_second,p99,failed -- storm --connections 10000 --outstanding 512; }
+# stream measures event streams beside raw, in one gateway.
+stream() {
+	local protocol
+	for protocol in raw sse; do
+		loaded "stream_$protocol" server_cpu_per_delivery,p99,lost -- fanout --protocol "$protocol" --path /ws/stream --subscribers 10000 --rate 4 --duration 10s
+	done
+	note stream_sse by_raw "$(values "$which" stream_raw server_cpu_per_delivery tail | paste -d' ' - <(values "$which" stream_sse server_cpu_per_delivery tail) |
+		awk 'NF == 2 && $1 > 0 { print $2 / $1 }')"
+}
+# A gateway that keeps little would have gaps here.
+recover_flags=(--history 10000 --history-bytes 16MiB)
+recover() { loaded recover joins,joins_per_second,holes,repeats,wrong,gaps,failed,p50,p99,server_cpu_per_join -- recover --joins "${JOINS:-100000}"; }
+
+# values WHICH NAME FIGURE [tail] gives what was noted: all, ascending, or the last.
+values() {
+	awk -v w="$1" -v n="$2" -v f="$3" '$1 == w && $2 == n && $3 == f && NF == 4 { print $4 }' "$out" |
+		if [[ ${4:-} == tail ]]; then tail -n 1; else sort -g; fi
+}
+median() { awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
+gateways=(bin)
+[[ -z ${BASE:-} ]] || gateways=(base bin)
 for ((round = 1; round <= rounds; round++)); do
-	# shellcheck disable=SC2046 # server gives several words
-	{
-		start
-		run idle10k rss_per_connection,slab_per_connection,server_cpu_percent -- idle --connections 10000 --settle 30s --duration 26s $(server)
-		start
-		run idle19k rss_per_connection,slab_per_connection -- idle --connections 19000 --settle 30s --duration 2s $(server)
-		start
-		run floor_sparse sender_cpu_per_delivery -- floor --connections 10000 --rate 4 --duration 10s
-		run sparse server_cpu_per_delivery,p99,lost -- fanout --subscribers 10000 --rate 4 --duration 10s $(server)
-		run floor_burst deliveries_per_second,sender_cpu_per_delivery -- floor --connections 10000 --burst 100
-		run burst deliveries_per_second,server_cpu_per_delivery,lost -- fanout --subscribers 10000 --burst 200 $(server)
-		start
-		((round > maxrounds)) || run max rate_held,deliveries_per_second,lost,cut -- fanout --subscribers 10000 --find-max --rate 1600 --duration 20s $(server)
-		start
-		run dense server_cpu_per_delivery,p50,p99,lost,cut -- fanout --subscribers 10000 --rate 100 --duration 60s $(server)
-		run thousand server_cpu_per_delivery,p50,p99,lost -- fanout --subscribers 1000 --rate 20 --duration 10s $(server)
-		run storm server_cpu_per_upgrade,upgrades_per_second,p99,failed -- storm --connections 10000 --outstanding 512 $(server)
-	}
+	order=("${gateways[@]}")
+	((round % 2 == 1)) || [[ -z ${BASE:-} ]] || order=(bin base)
+	for scenario in $scenarios; do
+		for which in "${order[@]}"; do
+			binary=${BIN:-$dir/sluice}
+			[[ $which == bin ]] || binary=$BASE
+			declare -n flags="${scenario}_flags"
+			if start ${flags[@]+"${flags[@]}"}; then "$scenario"; fi
+		done
+	done
 done
+stop
 
 # The median of each figure, and all of its rounds.
-cut -d' ' -f1,2 "$out" | awk '!seen[$0]++' | while read -r name figure; do
-	awk -v n="$name" -v f="$figure" '$1 == n && $2 == f { print $3 }' "$out" | sort -g >"$dir/values"
-	median=$(awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }' "$dir/values")
-	printf '%-13s %-26s %-22s (%s)\n' "$name" "$figure" "$median" "$(paste -sd' ' "$dir/values")"
+[[ -z ${BASE:-} ]] || printf '%-13s %-26s %-22s %-22s %s\n' scenario figure base bin bin/base
+cut -d' ' -f2,3 "$out" | awk '!seen[$0]++' | while read -r name figure; do
+	median=$(values bin "$name" "$figure" | median)
+	if [[ -z ${BASE:-} ]]; then
+		printf '%-13s %-26s %-22s (%s)\n' "$name" "$figure" "$median" "$(values bin "$name" "$figure" | paste -sd' ')"
+		continue
+	fi
+	base=$(values base "$name" "$figure" | median)
+	ratio=$(awk -v a="$median" -v b="$base" 'BEGIN { if (a + 0 > 0 && b + 0 > 0) printf "%.3f", a / b }')
+	printf '%-13s %-26s %-22s %-22s %s\n' "$name" "$figure" "$base" "$median" "$ratio"
 done

@@ -33,7 +33,7 @@ var goodbye = maskedFrame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosur
 func newFleet(t target, n int) (*fleet, error) {
 	f := &fleet{target: t, clock: newClock()}
 	for range n {
-		l, err := newLoop(f.clock)
+		l, err := newLoop(f.clock, t.protocol)
 		if err != nil {
 			f.close()
 			return nil, err
@@ -199,7 +199,11 @@ func (t target) open(ctx context.Context, i int) (net.Conn, []byte, error) {
 	}
 	deadline, _ := ctx.Deadline()
 	c.SetDeadline(deadline) // ignored: a socket that cannot have a deadline fails in what follows
-	early, err := t.upgrade(c)
+	introduce := t.upgrade
+	if t.protocol == SSE {
+		introduce = t.request
+	}
+	early, err := introduce(c)
 	if err != nil {
 		c.Close() // ignored: the error that matters is err
 		return nil, nil, err

@@ -44,20 +44,20 @@ type clock struct{ start time.Time }
 func newClock() clock      { return clock{time.Now()} }
 func (c clock) now() int64 { return int64(time.Since(c.start)) }
 
-func newLoop(c clock) (*loop, error) {
+func newLoop(c clock, p Protocol) (*loop, error) {
 	l := &loop{clock: c, deaf: make(chan error, 1), scratch: make([]byte, envelopeMax+ws.MaxHeaderSize+scratchSize)}
-	l.receiver = newReceiver(func(c *conn, frame []byte) error {
+	l.receiver = newReceiver(p, func(c *conn, frame []byte) error {
 		n, err := poller.Write(c.fd, frame)
 		if err == nil && n > 0 && n < len(frame) {
 			return io.ErrShortWrite // a cut frame cannot be mended; zero is only an unanswered ping
 		}
 		return err
 	})
-	p, err := poller.New(l.drainInbox, func(err error) { l.deaf <- err })
+	loop, err := poller.New(l.drainInbox, func(err error) { l.deaf <- err })
 	if err != nil {
 		return nil, err
 	}
-	l.poller = p
+	l.poller = loop
 	return l, nil
 }
 
@@ -157,7 +157,7 @@ func (l *loop) finish() *tally {
 func (l *loop) close() error {
 	l.do(func() {
 		for _, c := range l.conns {
-			if c.fd >= 0 {
+			if c.fd >= 0 && l.protocol != SSE {
 				l.reply(c, goodbye) // ignored: the connection is closed next
 			}
 			l.release(c)

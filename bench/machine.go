@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"sluice/poller"
 )
@@ -64,6 +65,15 @@ func watch(pid int) (*process, error) {
 		return nil, fmt.Errorf("--pid %d: %w; give the number of the server's process on this machine", pid, err)
 	}
 	return p, nil
+}
+
+// cpu gives the CPU time used so far, zero without a process.
+func (p *process) cpu() time.Duration {
+	if p == nil {
+		return 0
+	}
+	d, _ := poller.ProcessCPU(p.pid) // ignored: a server that has died shows in everything else
+	return d
 }
 
 // rss gives VmRSS in bytes.

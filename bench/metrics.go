@@ -64,6 +64,8 @@ var (
 			{"lost_cut", count, "of these on connections the server ended"},
 			{"repeated", count, "repeated"},
 			{"reordered", count, "reordered"},
+			{"holes", count, "offsets missing, by --protocol json or sse"},
+			{"repeats", count, "offsets repeated, by --protocol json or sse"},
 			{"cut", count, "connections the server ended"},
 			{"stale", count, "messages of another phase of this run"},
 			{"foreign", count, "messages of others"},
@@ -112,6 +114,27 @@ var (
 		{"generator", []metric{{"generator_cpu_percent", percent, "CPU, of one core"}}},
 		verdictGroup,
 	}
+	recoverGroups = []group{
+		{"joins", []metric{
+			{"joins", count, "complete"},
+			{"failed", count, "failed"},
+			{"joins_per_second", perSecond, "joins"},
+			{"published", count, "published meanwhile"},
+			{"published_per_second", perSecond, "published"},
+			{"recovered", count, "publications recovered"},
+			{"live", count, "publications after those"},
+			{"holes", count, "offsets missing"},
+			{"repeats", count, "offsets repeated"},
+			{"wrong", count, "publications with the payload of another"},
+			{"gaps", count, "times the server said that it kept too little"},
+			{"foreign", count, "messages of others"},
+			{"elapsed", seconds, "from first to last"},
+		}},
+		{"from connecting to having all that was missed", latencyMetrics("")},
+		withMetric(serverGroup, metric{"server_cpu_per_join", seconds, "CPU for each join, publishing included"}),
+		generatorGroup,
+		verdictGroup,
+	}
 	floorGroups = []group{
 		{"one send for each delivery, without a server", []metric{
 			{"connections", count, "sockets"},
@@ -137,7 +160,8 @@ var (
 		verdictGroup,
 	}
 	scenarios = map[string][]group{
-		"fanout": fanoutGroups, "idle": idleGroups, "storm": stormGroups, "floor": floorGroups,
+		"fanout": fanoutGroups, "idle": idleGroups, "storm": stormGroups,
+		"recover": recoverGroups, "floor": floorGroups,
 	}
 )
 

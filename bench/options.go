@@ -13,14 +13,15 @@ import (
 // Options is what the scenarios have in common. The zero value of a field
 // means its default.
 type Options struct {
-	URL     string        // ws://host:port of the server
-	Path    string        // /ws; not used when URL has a path of its own
-	Hello   string        // text message that each connection sends first; none
-	Sources int           // local addresses from 127.0.0.2 on; 32 for a loopback server, none for others
-	Loops   int           // receiving loops; one on each core
-	Dialing int           // connects under way at a time; 64
-	Timeout time.Duration // for a connect with its upgrade; 10 s
-	PID     int           // the server's process, for its CPU and memory; not measured
+	URL      string        // ws://host:port of the server
+	Path     string        // /ws; not used when URL has a path of its own
+	Protocol Protocol      // what subscribers speak; Raw
+	Hello    string        // text message that each connection sends first; none
+	Sources  int           // local addresses from 127.0.0.2 on; 32 for a loopback server, none for others
+	Loops    int           // receiving loops; one on each core
+	Dialing  int           // connects under way at a time; 64
+	Timeout  time.Duration // for a connect with its upgrade; 10 s
+	PID      int           // the server's process, for its CPU and memory; not measured
 
 	// Progress gets a line that is written over and over; none when nil.
 	Progress io.Writer
@@ -61,18 +62,21 @@ func (f faults) err() error {
 
 // target is where and how a fleet connects.
 type target struct {
-	url     *url.URL
-	addr    string // resolved once, not for each connection
-	hello   string
-	sources int
-	timeout time.Duration
-	bare    bool // no upgrade: a plain TCP socket
-	once    bool // close after the upgrade
+	url      *url.URL // where subscribers connect
+	publish  *url.URL // where publishers do
+	protocol Protocol
+	addr     string // resolved once, not for each connection
+	hello    string
+	sources  int
+	timeout  time.Duration
+	bare     bool // no upgrade: a plain TCP socket
+	once     bool // close after the upgrade
 }
 
 func (o *Options) setDefaults() {
 	setDefault(&o.URL, "ws://127.0.0.1:8000")
 	setDefault(&o.Path, "/ws")
+	setDefault(&o.Protocol, Raw)
 	setDefault(&o.Loops, runtime.NumCPU())
 	setDefault(&o.Dialing, 64)
 	setDefault(&o.Timeout, DefaultTimeout)
@@ -90,7 +94,11 @@ const sourcesMost = 250
 
 // target checks what concerns the server and resolves its address.
 func (o *Options) target(f *faults) target {
-	t := target{hello: o.Hello, sources: o.Sources, timeout: o.Timeout}
+	t := target{hello: o.Hello, sources: o.Sources, timeout: o.Timeout, protocol: o.Protocol}
+	o.Protocol.check(f)
+	if o.Protocol == SSE && o.Hello != "" {
+		f.add("--hello needs a WebSocket: leave it out with --protocol sse")
+	}
 	if o.Loops < 0 || o.Loops > 64 {
 		f.add("--loops is %d, give 1 to 64, or 0 for one on each core", o.Loops)
 	}
@@ -123,7 +131,10 @@ func (o *Options) target(f *faults) target {
 		f.add("--url %s: %v", o.URL, err)
 		return t
 	}
-	t.url, t.addr = u, addr.String()
+	if t.url, t.publish, err = o.Protocol.addresses(u); err != nil {
+		f.add("--url %s, --path %s: %v", o.URL, o.Path, err)
+	}
+	t.addr = addr.String()
 	t.setSources(addr.IP)
 	return t
 }

@@ -37,6 +37,7 @@ type socketPublisher struct {
 }
 
 func newSocketPublisher(ctx context.Context, t target) (*socketPublisher, error) {
+	t.url, t.protocol = t.publish, Raw // what a client sends is the bare payload, whatever it gets
 	c, early, err := t.open(ctx, 0)
 	if err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
@@ -48,7 +49,7 @@ func newSocketPublisher(ctx context.Context, t target) (*socketPublisher, error)
 
 func (p *socketPublisher) read(early []byte) {
 	defer close(p.done)
-	r := newReceiver(func(_ *conn, frame []byte) error {
+	r := newReceiver(Raw, func(_ *conn, frame []byte) error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		_, err := p.conn.Write(frame)

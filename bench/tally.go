@@ -35,6 +35,11 @@ type tally struct {
 	stale     int64 // messages of another phase
 	foreign   int64 // messages without a stamp of this run
 
+	// By offset, where the protocol has them.
+	holes   int64 // offsets that a connection did not get
+	repeats int64 // offsets that it got again
+	gaps    int64 // times that the server said that something is not kept any more
+
 	latency  *hdr.Histogram // microseconds
 	runValue int64          // a value not yet recorded ...
 	runCount int64          // ... and how often it came in a row

@@ -283,7 +283,9 @@ func (c Config) Validate() error {
 	}
 	seconds("history-ttl", c.HistoryTTL)
 	positive("history-ttl", c.HistoryTTL)
-	atLeast("history-bytes", c.HistoryBytes, 1024)
+	if c.HistoryBytes < 1<<10 {
+		fault("--history-bytes %s is too small: give at least 1KiB, or --history off", bytesText(c.HistoryBytes))
+	}
 	if len(c.Greeting) > c.MaxMessage {
 		fault("--greeting has %d bytes, more than --max-message %s: give a shorter one", len(c.Greeting), bytesText(c.MaxMessage))
 	}

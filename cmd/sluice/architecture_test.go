@@ -15,12 +15,13 @@ import (
 // own packages, and of those that open the door to the operating system. Whatever
 // is not listed is a defect of the code or of the design (gateway/DESIGN.md).
 var arrows = map[string][]string{
-	"cmd/sluice":        {"sluice/gateway", "sluice/bench", "syscall"},                                                                                       // syscall: signals
-	"gateway":           {"sluice/poller", "sluice/gateway/channel", "sluice/gateway/engine", "sluice/gateway/frame", "sluice/gateway/handshake", "syscall"}, // syscall: the Conn interface
+	"cmd/sluice":        {"sluice/gateway", "sluice/bench", "syscall"},                                                                                                             // syscall: signals
+	"gateway":           {"sluice/poller", "sluice/gateway/channel", "sluice/gateway/engine", "sluice/gateway/frame", "sluice/gateway/handshake", "sluice/gateway/web", "syscall"}, // syscall: the Conn interface
 	"gateway/channel":   {},
 	"gateway/engine":    {"sluice/gateway/channel"},
 	"gateway/frame":     {},
 	"gateway/handshake": {},
+	"gateway/web":       {},
 	"poller":            {"golang.org/x/sys/unix", "unsafe", "syscall", "github.com/mailru/easygo/netpoll"},
 	"bench":             {"sluice/poller", "syscall"}, // syscall: the Conn interface, signals of its child
 }

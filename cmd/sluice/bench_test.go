@@ -25,7 +25,7 @@ func benchRun(t *testing.T, args ...string) (string, error) {
 }
 
 func TestBenchHelpBeginsWithExamplesWithin80Columns(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"floor", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"recover", "--help"}, {"floor", "--help"}} {
 		out, err := benchRun(t, args...)
 		if err != nil {
 			t.Fatal(err)
@@ -56,6 +56,12 @@ func TestBenchUsageErrorsAreToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"idle"}, "--pid is missing"},
 		{[]string{"storm", "--url", "wss://127.0.0.1:1"}, "wss:// is not spoken yet"},
 		{[]string{"floor", "--burst", "-1"}, "--burst is -1"},
+		{[]string{"fanout", "--protocol", "xml"}, `--protocol is "xml", give raw, json or sse`},
+		{[]string{"idle", "--pid", "1", "--protocol", "sse", "--path", "/events"}, "give --path /ws/CHANNEL"},
+		{[]string{"recover", "--joins", "-1"}, "--joins is -1"},
+		{[]string{"recover", "--protocol", "raw"}, "give json or sse"},
+		{[]string{"recover", "--behind", "0"}, "--behind 0"},
+		{[]string{"recover", "--fail-if", "lost>0"}, `recover has no figure "lost"`},
 	} {
 		_, err := benchRun(t, tc.args...)
 		if err == nil || !strings.Contains(err.Error(), tc.why) || !errors.As(err, new(usageError)) {
@@ -80,5 +86,32 @@ func TestBenchFailIfFailsTheCommand(t *testing.T) {
 	}
 	if _, err := benchRun(t, append(args, "--fail-if", "upgraded>0")...); err == nil || strings.Contains(err.Error(), "--fail-if") {
 		t.Errorf("no condition holds, and nothing was upgraded: got %v", err)
+	}
+}
+
+func TestBenchTakesTheServerFromTheEnvironment(t *testing.T) {
+	t.Setenv("SLUICE_URL", "ws://127.0.0.1:1/from-the-environment")
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "/from-the-environment"},
+		{[]string{"--url", "ws://127.0.0.1:1/from-a-flag"}, "/from-a-flag"},
+	} {
+		out, _ := benchRun(t, append([]string{"storm", "--connections", "1", "--json"}, tc.args...)...) // nobody listens there
+		var r bench.Result
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(r.Flags["url"], tc.want) {
+			t.Errorf("%v: the URL is %q, want %q", tc.args, r.Flags["url"], tc.want)
+		}
+	}
+}
+
+func TestBenchRecoverSpeaksJSONUnasked(t *testing.T) {
+	_, err := benchRun(t, "recover", "--url", "ws://127.0.0.1:1")
+	if err == nil || errors.As(err, new(usageError)) || !strings.Contains(err.Error(), "is a server listening there?") {
+		t.Errorf("got %v, want that nobody listens", err)
 	}
 }

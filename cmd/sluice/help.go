@@ -3,50 +3,208 @@ package main
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
-const serveExamples = `Examples:
-  sluice                        then npx wscat -c ws://127.0.0.1:8000/ws
-  sluice serve --listen :8000 --raw publish --log-level debug
-`
+// Help is the same for every command: what it does, two examples, how it is
+// called, then its flags by group, each with its variable and its default. Lines
+// stay within 80 columns; what is hidden stays hidden.
 
-// serveHelp is the help of `sluice` and of `sluice serve`: two examples, the
-// subcommands, then every option by group with its variable and its default.
-// Lines stay within 80 columns.
-func serveHelp(cmd *cobra.Command, opts *options) string {
-	var b strings.Builder
-	usage := cmd.CommandPath() + " [flags]"
-	if cmd.HasSubCommands() {
-		usage += fmt.Sprintf("\n  %s COMMAND [flags]", cmd.CommandPath())
+const helpColumns = 80
+
+// flagGroup is a heading of a help text with the flags below it.
+type flagGroup struct {
+	title string
+	flags []string
+}
+
+// setHelp gives cmd its help. It takes the sentence from cmd.Short, the examples
+// from cmd.Example (lines indented by two spaces) and a paragraph, wrapped by its
+// author, from cmd.Long. Flags that no group names come last. A flag's usage text
+// is wrapped here; a word in back quotes in it is what the flag's value is called.
+func setHelp(cmd *cobra.Command, groups ...flagGroup) {
+	otherwise := cmd.HelpFunc()
+	cmd.SetHelpFunc(func(c *cobra.Command, args []string) {
+		if c != cmd { // commands inherit this function from their parent
+			otherwise(c, args)
+			return
+		}
+		fmt.Fprint(cmd.OutOrStdout(), helpText(cmd, groups))
+	})
+}
+
+// envAnnotation holds the environment variable of a flag.
+const envAnnotation = "sluice_env"
+
+// bindEnv makes flags of cmd environment variables too: --url is SLUICE_URL. The
+// command line comes first, an empty variable counts as unset, and a value that
+// the flag refuses is a usage error. It takes cmd.PreRunE.
+func bindEnv(cmd *cobra.Command, environ []string, names ...string) {
+	for _, name := range names {
+		// Fails only for a flag that does not exist.
+		if err := cmd.Flags().SetAnnotation(name, envAnnotation, []string{envName(name)}); err != nil {
+			panic(err)
+		}
 	}
-	fmt.Fprintf(&b, "%s.\n\nUsage:\n  %s\n\n%s", cmd.Short, usage, serveExamples)
-	if cmd.HasSubCommands() {
-		b.WriteString("\nCommands:\n")
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		for _, name := range names {
+			for _, entry := range environ {
+				value, ours := strings.CutPrefix(entry, envName(name)+"=")
+				if !ours || value == "" || cmd.Flags().Changed(name) {
+					continue
+				}
+				if err := cmd.Flags().Lookup(name).Value.Set(value); err != nil {
+					return usagef("%s: %w: see '%s --help'", entry, err, cmd.CommandPath())
+				}
+				cmd.Flags().Lookup(name).Changed = true
+			}
+		}
+		return nil
+	}
+}
+
+// flagEnv gives a flag's environment variable, or "".
+func flagEnv(f *pflag.Flag) string {
+	if v, ok := f.Value.(flagValue); ok {
+		return v.opt.env()
+	}
+	if names := f.Annotations[envAnnotation]; len(names) > 0 {
+		return names[0]
+	}
+	return ""
+}
+
+func helpText(cmd *cobra.Command, groups []flagGroup) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s.\n\nExamples:\n%s\n\nUsage:\n", cmd.Short, strings.TrimRight(cmd.Example, "\n"))
+	if cmd.Runnable() && (!cmd.HasParent() || !cmd.HasAvailableSubCommands()) { // else it only says that a name is missing
+		fmt.Fprintf(&b, "  %s\n", cmd.UseLine())
+	}
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "  %s COMMAND [flags]\n", cmd.CommandPath())
+	}
+	if cmd.Long != "" {
+		fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(cmd.Long))
+	}
+	helpCommands(&b, cmd)
+	helpFlags(&b, cmd, groups)
+	return b.String()
+}
+
+// helpCommands lists the subcommands by group; those without one come last.
+func helpCommands(b *strings.Builder, cmd *cobra.Command) {
+	groups := append(cmd.Groups(), &cobra.Group{Title: "Other commands:"})
+	if len(groups) == 1 {
+		groups[0].Title = "Commands:"
+	}
+	for _, group := range groups {
+		title := "\n" + group.Title + "\n"
 		for _, sub := range cmd.Commands() {
-			if sub.IsAvailableCommand() || sub.Name() == "help" {
-				fmt.Fprintf(&b, "  %-12s%s\n", sub.Name(), sub.Short)
+			if sub.GroupID == group.ID && (sub.IsAvailableCommand() || sub.Name() == "help") {
+				fmt.Fprintf(b, "%s  %-12s%s\n", title, sub.Name(), sub.Short)
+				title = ""
 			}
 		}
 	}
-	b.WriteString("\nEach flag is also an environment variable and a key of the --config file; a flag\n" +
-		"comes before the environment, the environment before the file. Times are given\n" +
-		"as 500ms, 10s, 2m; sizes in bytes or as 64KiB, 1MiB; lists with commas.\n")
-	group := ""
-	for _, opt := range opts.list {
-		if opt.group != group {
-			group = opt.group
-			fmt.Fprintf(&b, "\n%s:\n", group)
+}
+
+// helpFlags lists the flags by group.
+func helpFlags(b *strings.Builder, cmd *cobra.Command, groups []flagGroup) {
+	cmd.InitDefaultHelpFlag()
+	grouped := map[string]bool{"help": true, "version": true} // say what they do by their names
+	variables := false
+	for _, g := range groups {
+		for _, name := range g.flags {
+			grouped[name] = true
 		}
-		line := fmt.Sprintf("  %-27s  %-24s", "--"+opt.name+" "+opt.meta, opt.env())
-		if opt.fallback != "" {
-			line += "  default " + opt.fallback
+	}
+	rest := flagGroup{title: "Other flags"}
+	if len(groups) == 0 {
+		rest.title = "Flags"
+	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		variables = variables || flagEnv(f) != ""
+		if !grouped[f.Name] {
+			rest.flags = append(rest.flags, f.Name)
 		}
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
-		for text := range strings.Lines(opt.usage) {
-			fmt.Fprintf(&b, "      %s\n", strings.TrimSpace(text))
+	})
+	for _, g := range append(groups[:len(groups):len(groups)], rest) {
+		title := fmt.Sprintf("\n%s:\n", g.title)
+		for _, name := range g.flags {
+			if f := cmd.Flags().Lookup(name); f != nil && !f.Hidden {
+				b.WriteString(title + helpFlag(f, variables))
+				title = ""
+			}
 		}
+	}
+}
+
+// helpFlag is the line of a flag and, below it, what it does. variables says that
+// there is a column for the variable.
+func helpFlag(f *pflag.Flag, variables bool) string {
+	meta, usage := pflag.UnquoteUsage(f)
+	name := "--" + f.Name
+	if f.Shorthand != "" {
+		name = "-" + f.Shorthand + ", " + name
+	}
+	line := fmt.Sprintf("  %-27s", strings.TrimSpace(name+" "+meta))
+	if variables {
+		line += fmt.Sprintf("  %-24s", flagEnv(f))
+	}
+	switch f.DefValue {
+	case "", "false", "[]":
+	default:
+		value, left := "default "+f.DefValue, strings.TrimRight(line, " ")
+		// A long one begins further to the left.
+		column := min(len(line)+2, max(len(left)+2, helpColumns-utf8.RuneCountInString(value)))
+		line = fmt.Sprintf("%-*s%s", column, left, value)
+	}
+	return strings.TrimRight(line, " ") + "\n" + wrap(usage, "      ")
+}
+
+// wrap breaks a text into indented lines of at most helpColumns columns.
+func wrap(text, indent string) string {
+	var b strings.Builder
+	column := 0
+	for _, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case column == 0:
+			b.WriteString(indent)
+			column = len(indent)
+		case column+1+n > helpColumns:
+			b.WriteString("\n" + indent)
+			column = len(indent)
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	if column > 0 {
+		b.WriteByte('\n')
 	}
 	return b.String()
 }
+
+// groups gives the options as the groups of a help text.
+func (o *options) groups() []flagGroup {
+	var groups []flagGroup
+	for _, opt := range o.list {
+		if n := len(groups); n == 0 || groups[n-1].title != opt.group {
+			groups = append(groups, flagGroup{title: opt.group})
+		}
+		last := &groups[len(groups)-1]
+		last.flags = append(last.flags, opt.name)
+	}
+	return groups
+}
+
+// layersText says where options come from.
+const layersText = `Each flag is also an environment variable and a key of the --config file; a flag
+comes before the environment, the environment before the file. Times are given
+as 500ms, 10s, 2m; sizes in bytes or as 64KiB, 1MiB; lists with commas.`

@@ -75,6 +75,8 @@ func (e endpoint) listen(sendBuffer int) (net.Listener, error) {
 		return nil, fmt.Errorf("--%s %s: not an address of this machine: see 'ip address' for those it has", e.flag, e.text)
 	case errors.Is(err, fs.ErrPermission) && e.network == "tcp":
 		return nil, fmt.Errorf("--%s %s: permission denied: ports below 1024 need CAP_NET_BIND_SERVICE, give a higher one", e.flag, e.text)
+	case e.network == "unix":
+		return nil, fmt.Errorf("--%s %s: cannot make the socket: %w: give a path in a directory that is there and that sluice may write to", e.flag, e.text, bareNetError(err))
 	}
 	return nil, fmt.Errorf("--%s %s: cannot listen: %w", e.flag, e.text, bareError(err))
 }
@@ -86,30 +88,39 @@ func (e endpoint) inUse() error {
 	return fmt.Errorf("--%s %s: the address is in use: stop the process that 'ss -ltnp' shows there or give another port", e.flag, e.text)
 }
 
-// clearSocket removes the socket file of a process that ended without doing it:
-// one that nobody listens on.
+// clearSocket removes the socket file of a process that ended without doing it.
 func (e endpoint) clearSocket() error {
-	info, err := os.Lstat(e.address)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("--%s %s: cannot look at the path: %w", e.flag, e.text, bareError(err))
-	case info.Mode().Type() != fs.ModeSocket:
-		return fmt.Errorf("--%s %s: the path exists and is no socket: remove it or give another path", e.flag, e.text)
-	}
-	c, err := net.DialTimeout("unix", e.address, time.Second)
-	if err == nil {
-		c.Close()
-		return e.inUse()
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return e.inUse() // full, or not ours to ask: somebody may well be there
+	stale, err := e.staleSocket()
+	if err != nil || !stale {
+		return err
 	}
 	if err := os.Remove(e.address); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("--%s %s: cannot remove the socket nobody listens on: %w", e.flag, e.text, bareError(err))
 	}
 	return nil
+}
+
+// staleSocket tells whether a socket file is in the way that nobody listens on.
+// Anything else in the way is an error.
+func (e endpoint) staleSocket() (bool, error) {
+	info, err := os.Lstat(e.address)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("--%s %s: cannot look at the path: %w: give one that sluice may use", e.flag, e.text, bareError(err))
+	case info.Mode().Type() != fs.ModeSocket:
+		return false, fmt.Errorf("--%s %s: the path exists and is no socket: remove it or give another path", e.flag, e.text)
+	}
+	c, err := net.DialTimeout("unix", e.address, time.Second)
+	if err == nil {
+		c.Close()
+		return false, e.inUse()
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return false, e.inUse() // full, or not ours to ask: somebody may well be there
+	}
+	return true, nil
 }
 
 // clickable gives the URL of a listener for a person on this machine, or the

@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -48,7 +49,7 @@ type option struct {
 	name, group, meta, usage string
 	fallback                 string             // the default, as a user would write it; empty: unset
 	repeatable               bool               // takes several values
-	choices                  []string           // for shell completion, where there are few
+	choices                  []string           // words for shell completion, beside the default; "" is none
 	parse                    func(string) error // stores a value, adds it where repeatable
 
 	// Set by resolve.
@@ -57,8 +58,11 @@ type option struct {
 }
 
 // env is the option's environment variable.
-func (o *option) env() string {
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
+func (o *option) env() string { return envName(o.name) }
+
+// envName is the environment variable of a flag.
+func envName(flag string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // options are all settings of a command, in the order of its help.
@@ -66,6 +70,10 @@ type options struct {
 	list   []*option
 	byName map[string]*option
 	flags  layer // filled while the command line is parsed
+
+	// foreign are variables that begin like ours and belong to other commands: one
+	// environment may be meant for several.
+	foreign map[string]bool
 }
 
 // given is an option's words in one layer.
@@ -96,15 +104,29 @@ func (v flagValue) Set(word string) error {
 	return nil
 }
 
-// register makes the options flags of a command.
-func (o *options) register(cmd *cobra.Command) {
+// register makes options flags of a command: those that are named, else all.
+func (o *options) register(cmd *cobra.Command, names ...string) {
 	for _, opt := range o.list {
+		if len(names) > 0 && !slices.Contains(names, opt.name) {
+			continue
+		}
 		cmd.Flags().Var(flagValue{o, opt}, opt.name, opt.usage)
-		if opt.choices != nil {
-			// Fails only for a flag that does not exist or has choices already.
-			_ = cmd.RegisterFlagCompletionFunc(opt.name, cobra.FixedCompletions(opt.choices, cobra.ShellCompDirectiveNoFileComp))
+		if words := opt.completions(); words != nil {
+			// Fails only for a flag that does not exist or has words already.
+			_ = cmd.RegisterFlagCompletionFunc(opt.name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 		}
 	}
+}
+
+// completions are the words that a shell offers.
+func (o *option) completions() []string {
+	var words []string
+	for _, word := range append([]string{o.fallback}, o.choices...) {
+		if word != "" && !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	return words
 }
 
 // resolve settles every option from the layers. It reports every fault at once.
@@ -176,18 +198,18 @@ func describe(opt *option, word string, src source) string {
 }
 
 // explain adds to an error that begins with a flag's name where the value came
-// from, when that was not a flag.
-func (o *options) explain(fault string) string {
-	name, ok := strings.CutPrefix(fault, "--")
+// from, when that was not a flag. A usage error stays one.
+func (o *options) explain(err error) error {
+	name, ok := strings.CutPrefix(err.Error(), "--")
 	if !ok {
-		return fault
+		return err
 	}
 	name, _, _ = strings.Cut(name, " ")
 	opt := o.byName[strings.TrimSuffix(name, ":")]
 	if opt == nil || opt.source.kind != fromEnv && opt.source.kind != fromFile {
-		return fault
+		return err
 	}
-	return fmt.Sprintf("%s (set by %s)", fault, opt.source.place)
+	return fmt.Errorf("%w (set by %s)", err, opt.source.place)
 }
 
 // serviceLink matches the variables that Kubernetes and Docker set for a service
@@ -200,7 +222,7 @@ func (o *options) envLayer(environ []string) (layer, []error) {
 	env, faults := layer{}, []error(nil)
 	for _, entry := range environ {
 		name, word, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, envPrefix) || serviceLink.MatchString(entry) || word == "" {
+		if !strings.HasPrefix(name, envPrefix) || serviceLink.MatchString(entry) || o.foreign[name] || word == "" {
 			continue
 		}
 		i := slices.IndexFunc(o.list, func(opt *option) bool { return opt.env() == name })
@@ -218,8 +240,31 @@ func (o *options) envLayer(environ []string) (layer, []error) {
 	return env, faults
 }
 
+// lookUp settles only the named options, for commands that need to know where a
+// gateway is and not whether everything else about it is right.
+func (o *options) lookUp(environ []string, names ...string) error {
+	env, _ := o.envLayer(environ) // ignored: faults of variables that are not asked for
+	if err := o.settle(o.byName["config"], o.flags, env); err != nil {
+		return err
+	}
+	var file layer
+	if path := o.byName["config"].text; path != "" {
+		var faults []error
+		if file, faults = o.fileLayer(path); file == nil {
+			return errors.Join(faults...)
+		}
+	}
+	var faults []error
+	for _, name := range names {
+		faults = append(faults, o.settle(o.byName[name], o.flags, env, file))
+	}
+	return errors.Join(faults...)
+}
+
 // fileLayer reads a configuration file: lines of `key = value`, where # at the
-// start or after white space begins a comment.
+// start or after white space begins a comment. A value in double quotes is read
+// as Go reads a string, so that it can hold that, too. The layer is nil if the file
+// cannot be read.
 func (o *options) fileLayer(path string) (layer, []error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -232,16 +277,14 @@ func (o *options) fileLayer(path string) (layer, []error) {
 		fault := func(format string, args ...any) {
 			faults = append(faults, fmt.Errorf("%s: %w", place, fmt.Errorf(format, args...)))
 		}
-		line = strings.TrimSpace(comment.ReplaceAllString(line, ""))
-		if line == "" {
+		key, word, ok, err := setting(line)
+		if key == "" && !ok {
 			continue
 		}
-		key, word, ok := strings.Cut(line, "=")
-		key, word = strings.TrimSpace(key), strings.TrimSpace(word)
 		opt := o.byName[key]
 		switch {
 		case !ok:
-			fault("%q is not a setting: write 'key = value'", line)
+			fault("%q is not a setting: write 'key = value'", key)
 		case key == "config":
 			fault("a file cannot name another file: remove the key config")
 		case opt == nil:
@@ -252,6 +295,8 @@ func (o *options) fileLayer(path string) (layer, []error) {
 			fault("unknown key %q: %s", key, advice(key, "", names, "see 'sluice serve --help', keys are flags without the dashes"))
 		case !opt.repeatable && file[key].words != nil:
 			fault("%s is set a second time, first by %s: keep one", key, file[key].source.place)
+		case err != nil:
+			fault("%s: %w", key, err)
 		default:
 			file.add(opt, word, source{fromFile, place})
 		}
@@ -260,3 +305,24 @@ func (o *options) fileLayer(path string) (layer, []error) {
 }
 
 var comment = regexp.MustCompile(`(^|\s)#.*`)
+
+// setting takes a line of a file apart. ok says that there is a '='; without one
+// key is the line less its comment.
+func setting(line string) (key, word string, ok bool, err error) {
+	key, word, ok = strings.Cut(line, "=")
+	if bare := comment.ReplaceAllString(key, ""); !ok || bare != key {
+		return strings.TrimSpace(comment.ReplaceAllString(line, "")), "", false, nil
+	}
+	rest := word
+	key, word = strings.TrimSpace(key), strings.TrimSpace(word)
+	if !strings.HasPrefix(word, `"`) {
+		// The '=' keeps a '#' right behind it from being at the start.
+		return key, strings.TrimSpace(comment.ReplaceAllString("="+rest, "")[1:]), true, nil
+	}
+	quoted, err := strconv.QuotedPrefix(word)
+	if err != nil || strings.TrimSpace(comment.ReplaceAllString(word[len(quoted):], "")) != "" {
+		return key, word, true, errors.New("the quotes do not fit: begin and end the value with one, and write \\\" for one inside")
+	}
+	word, err = strconv.Unquote(quoted)
+	return key, word, true, err
+}

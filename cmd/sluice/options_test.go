@@ -122,14 +122,14 @@ func TestRepeatableOptionsTakeListsAndRepetition(t *testing.T) {
 }
 
 func TestConfigFileSyntax(t *testing.T) {
-	const file = "\ufeff# a comment\r\n\r\n  max-message=16KiB # behind a value\r\nraw = listen\n" +
-		"ws-path = /socket#1\n\tsend-buffer = off\n"
+	const file = "\ufeff# a comment = none\r\n\r\n  max-message=16KiB # behind a value\r\nraw = listen\n" +
+		"ws-path = /socket#1\n\tsend-buffer = off\ngreeting = \"a \\\"b\\\" #1\"  # quoted\nsubprotocols =#1\n"
 	cfg, _, err := resolveOptions(t, nil, nil, file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []any{cfg.gateway.MaxMessage, cfg.raw, cfg.gateway.WSPaths, cfg.gateway.SendBuffer}
-	if diff := cmp.Diff([]any{16 << 10, "listen", []string{"/socket#1"}, -1}, got); diff != "" {
+	got := []any{cfg.gateway.MaxMessage, cfg.raw, cfg.gateway.WSPaths, cfg.gateway.SendBuffer, cfg.gateway.Greeting, cfg.gateway.Subprotocols}
+	if diff := cmp.Diff([]any{16 << 10, "listen", []string{"/socket#1"}, -1, `a "b" #1`, []string{"#1"}}, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -155,6 +155,10 @@ func TestEveryFaultOfTheLayersIsOneLine(t *testing.T) {
 			`FILE:2: raw is set a second time, first by FILE:1: keep one`}},
 		{"nested file", nil, nil, "config = x", []string{
 			`FILE:1: a file cannot name another file: remove the key config`}},
+		{"quotes left open", nil, nil, `greeting = "hello`, []string{
+			`FILE:1: greeting: the quotes do not fit: begin and end the value with one, and write \" for one inside`}},
+		{"something behind the quotes", nil, nil, `greeting = "hello" world`, []string{
+			`FILE:1: greeting: the quotes do not fit: begin and end the value with one, and write \" for one inside`}},
 		{"no value", nil, nil, "raw =", []string{
 			`FILE:1: raw = : the value is empty: give one or leave the option out`}},
 		{"several at once", []string{"--max-message", "64KB", "--loops=0"}, []string{"SLUICE_RAW=yes"}, "ping-interval = 25", []string{
@@ -209,6 +213,7 @@ func TestDefaultsAreThoseOfTheGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := gateway.Config{
+		History: gateway.DefaultHistory, HistoryTTL: gateway.DefaultHistoryTTL, HistoryBytes: gateway.DefaultHistoryBytes,
 		MaxHandshakes: gateway.DefaultMaxHandshakes, HandshakeTimeout: gateway.DefaultHandshakeTimeout,
 		MaxMessage: gateway.DefaultMaxMessage, MaxFragments: gateway.DefaultMaxFragments,
 		MaxChannels: gateway.DefaultMaxChannels, ChannelBuffer: gateway.DefaultChannelBuffer,

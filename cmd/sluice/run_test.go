@@ -22,12 +22,28 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 		{"unknown flag", nil, "--max-mesage 1", []string{`unknown flag --max-mesage: did you mean --max-message?`}},
 		{"unknown flag of serve", nil, "serve --lisen=:1", []string{`unknown flag --lisen: did you mean --listen?`}},
 		{"unknown flag like no other", nil, "serve --colour", []string{`unknown flag --colour: see 'sluice serve --help'`}},
-		{"unknown shorthand", nil, "-x", []string{`unknown shorthand flag: 'x' in -x: see 'sluice --help'`}},
+		{"unknown shorthand", nil, "-x", []string{`unknown flag -x: see 'sluice --help'`}},
+		{"one dash", nil, "-listen :1", []string{`unknown flag -listen: did you mean --listen?`}},
+		{"one dash and a value", nil, "check -max-mesage=1", []string{`unknown flag -max-mesage: did you mean --max-message?`}},
+		{"help with one dash", nil, "-help", []string{`unknown flag -help: did you mean --help?`}},
+		{"unknown flag of check", nil, "check --lisen=:1", []string{`unknown flag --lisen: did you mean --listen?`}},
+		{"unknown flag of config", nil, "config --jsom", []string{`unknown flag --jsom: did you mean --json?`}},
+		{"unknown flag of health", nil, "health --timout 1s", []string{`unknown flag --timout: did you mean --timeout?`}},
+		{"unknown flag of a scenario", nil, "bench idle --conections 1", []string{`unknown flag --conections: did you mean --connections?`}},
 		{"flag of another command", nil, "version --jsn", []string{`unknown flag --jsn: did you mean --json?`}},
 		{"bad boolean", nil, "version --json=perhaps", []string{`--json perhaps: invalid syntax: see 'sluice version --help'`}},
 		{"no value", nil, "--listen", []string{`--listen has no value: give one behind it: see 'sluice --help'`}},
 		{"unknown command", nil, "serv", []string{`unknown command "serv": did you mean serve?`}},
 		{"unknown command like no other", nil, "fly", []string{`unknown command "fly": see 'sluice --help'`}},
+		{"a longer word", nil, "publish", []string{`unknown command "publish": did you mean pub?`}},
+		{"a shorter word", nil, "comp", []string{`unknown command "comp": did you mean completion?`}},
+		{"no duration", nil, "health --timeout 2", []string{`--timeout 2: not a duration: give one with its unit, such as 500ms, 10s or 2m: see 'sluice health --help'`}},
+		{"unknown command of bench", nil, "bench fanot", []string{`unknown command "fanot": did you mean sluice bench fanout?`}},
+		{"hidden command", nil, "bench floor-sende", []string{`unknown command "floor-sende": did you mean sluice bench floor?`}},
+		{"help of an unknown command", nil, "help chek", []string{`unknown command "chek": did you mean check?`}},
+		{"help of an unknown subcommand", nil, "help bench strom", []string{`unknown command "strom": did you mean sluice bench storm?`}},
+		{"no shell", nil, "completion", []string{`no shell is named: give bash, zsh, fish or powershell`}},
+		{"unknown shell", nil, "completion tcsh", []string{`unknown shell "tcsh": give bash, zsh, fish or powershell`}},
 		{"argument", nil, "serve now", []string{`unexpected argument "now": options are given as flags: see 'sluice serve --help'`}},
 		{"unknown variable", []string{"SLUICE_RAWW=off"}, "", []string{`unknown variable SLUICE_RAWW: did you mean SLUICE_RAW?`}},
 		{"no file", nil, "--config /no/such/file", []string{`--config /no/such/file: no such file or directory: give the path of a file of 'key = value' lines`}},
@@ -35,6 +51,23 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 			`--listen 8000: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path`,
 			`--listen localhost:: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path`,
 			`--internal-listen unix:: no path: give one, such as unix:/run/sluice.sock`}},
+		{"an address of the environment", []string{"SLUICE_LISTEN=8000"}, "", []string{
+			`--listen 8000: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path (set by SLUICE_LISTEN)`}},
+		{"an internal listener of the environment", []string{"SLUICE_INTERNAL_LISTEN=:0"}, "", []string{
+			`--internal-listen :0 needs --api-key-file: others can reach it, and it publishes and profiles: give a key or 127.0.0.1 (set by SLUICE_INTERNAL_LISTEN)`}},
+		{"a listener twice", nil, "--listen :8000,:8000", []string{`--listen :8000 is given twice: leave one out`}},
+		{"no web root", nil, "--web-root /no/such/dir", []string{
+			`--web-root /no/such/dir: no such file or directory: give a directory of files that may be read`}},
+		{"web root that is a file", []string{"SLUICE_WEB_ROOT=" + empty}, "", []string{
+			`--web-root ` + empty + `: not a directory: give the one that holds index.html (set by SLUICE_WEB_ROOT)`}},
+		{"faults of several kinds at once", nil, "--listen 8000 --web-root /no/such/dir --max-message 1B --api-key-file /no/such/file", []string{
+			`--listen 8000: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path`,
+			`--max-message 1B is too small: give at least 125B, as much as a control frame holds`,
+			`--api-key-file /no/such/file: no such file or directory: give a file with the key in one line`,
+			`--web-root /no/such/dir: no such file or directory: give a directory of files that may be read`}},
+		{"sizes", nil, "--max-pending 65536 --max-message 64KiB --channel-buffer 4096", []string{
+			`--channel-buffer 4KiB cannot hold two messages of --max-message 64KiB: give at least 130KiB`,
+			`--max-pending 64KiB cannot hold the reply to a message of --max-message 64KiB: give at least 96KiB`}},
 		{"one address twice", nil, "--listen 127.0.0.1:9000", []string{
 			`--internal-listen 127.0.0.1:9000 is a --listen address too: give it a port of its own, or off`}},
 		{"internal listener within reach", nil, "--internal-listen :0", []string{
@@ -99,6 +132,11 @@ func TestPortInUseNamesTheAddress(t *testing.T) {
 			t.Errorf("%v: exit code %d, stderr %q; want %d, %q", args, code, stderr, exitFailed, want)
 		}
 	}
+	code, _, stderr := runOnce([]string{"SLUICE_LISTEN=" + addr}, "--internal-listen", "off")
+	want := "sluice: --listen " + addr + ": the address is in use: stop the process that 'ss -ltnp' shows there or give another port (set by SLUICE_LISTEN)\n"
+	if code != exitFailed || stderr != want {
+		t.Errorf("from the environment: exit code %d, stderr %q; want %d, %q", code, stderr, exitFailed, want)
+	}
 }
 
 func TestHelpNamesEveryOptionWithin80Columns(t *testing.T) {
@@ -148,17 +186,6 @@ func TestVersion(t *testing.T) {
 	}
 	if code, stdout, _ = runOnce(nil, "--version"); code != 0 || stdout != "sluice version "+b.Version+"\n" {
 		t.Errorf("--version: exit code %d, stdout %q", code, stdout)
-	}
-}
-
-func TestShellCompletion(t *testing.T) {
-	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
-		if code, stdout, _ := runOnce(nil, "completion", shell); code != 0 || !strings.Contains(stdout, "sluice") {
-			t.Errorf("%s: exit code %d, %d bytes", shell, code, len(stdout))
-		}
-	}
-	if _, stdout, _ := runOnce(nil, "__complete", "serve", "--raw", ""); !strings.Contains(stdout, "publish\n") {
-		t.Errorf("--raw is completed with %q", stdout)
 	}
 }
 

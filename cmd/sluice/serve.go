@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"slices"
 	"strings"
 	"sync"
 
@@ -20,104 +17,34 @@ import (
 func runServe(ctx context.Context, cfg *settings, opts *options, stderr io.Writer) error {
 	logger, plain := newLogger(stderr, cfg.logLevel, cfg.logFormat)
 	cfg.gateway.Logger = logger
-	public, internal, err := cfg.endpoints()
+	p, err := cfg.plan(opts)
 	if err != nil {
 		return err
 	}
-	cfg.gateway.Raw = cfg.rawFor(public)
-	cfg.gateway.NoPage = cfg.page == "off"
-	if err := cfg.validate(opts); err != nil {
-		return err
-	}
-	key, err := cfg.apiKey(opts)
-	if err != nil {
-		return err
-	}
-	if internal != nil && !internal.local && key == "" {
-		return usagef("--%s %s needs --api-key-file: others can reach it, and it publishes and profiles: give a key or 127.0.0.1", internal.flag, internal.text)
-	}
-
-	s := service{log: logger, internal: gateway.Internal{APIKey: key}}
+	s := service{log: logger, internal: gateway.Internal{APIKey: p.apiKey}}
 	defer s.closeListeners()
-	if err := s.open(public, internal, cfg.gateway.SendBuffer); err != nil {
-		return err
+	if err := s.open(p, cfg.gateway.SendBuffer); err != nil {
+		return opts.explain(err)
 	}
+	cfg.gateway.PublishURL = publishURL(s.internalListener)
 	if s.server, err = gateway.New(cfg.gateway); err != nil {
-		return errors.New(opts.explain(err.Error()))
+		return opts.explain(err)
 	}
 	s.tellStart(stderr, plain, cfg)
 	return s.run(ctx, cfg)
 }
 
-// endpoints takes the addresses apart; internal is nil when it is off.
-func (s *settings) endpoints() (public []endpoint, internal *endpoint, err error) {
-	var faults []error
-	usage := true // of all faults
-	parse := func(flag, text string) endpoint {
-		e, err := parseEndpoint(flag, text)
-		if err != nil {
-			faults = append(faults, err)
-			usage = usage && errors.As(err, new(usageError))
-		}
-		return e
+// publishURL is where the page at / tells its reader to publish: nowhere if the
+// internal listener is not where a reader on this machine would find it.
+func publishURL(internal net.Listener) string {
+	if internal == nil {
+		return ""
 	}
-	for _, text := range s.listen {
-		public = append(public, parse("listen", text))
+	addr, ok := internal.Addr().(*net.TCPAddr)
+	if !ok || !addr.IP.IsLoopback() {
+		return ""
 	}
-	if s.internalListen != "off" {
-		e := parse("internal-listen", s.internalListen)
-		internal = &e
-		if faults == nil && slices.ContainsFunc(public, e.same) {
-			faults = append(faults, usagef("--internal-listen %s is a --listen address too: give it a port of its own, or off", e.text))
-		}
-	}
-	err = errors.Join(faults...)
-	if err != nil && usage {
-		err = usageError{err}
-	}
-	return public, internal, err
-}
-
-// rawFor settles what raw clients may do: with auto they publish only where
-// every listener is out of others' reach.
-func (s *settings) rawFor(public []endpoint) gateway.Raw {
-	switch s.raw {
-	case "publish":
-		return gateway.RawPublish
-	case "listen":
-		return gateway.RawListen
-	case "off":
-		return gateway.RawOff
-	}
-	for _, e := range public {
-		if !e.local {
-			return gateway.RawListen
-		}
-	}
-	return gateway.RawPublish
-}
-
-// apiKey reads the internal listener's key; empty without a file.
-func (s *settings) apiKey(opts *options) (string, error) {
-	if s.apiKeyFile == "" {
-		return "", nil
-	}
-	fault := func(format string, args ...any) error {
-		what := "--api-key-file " + s.apiKeyFile + ": " + fmt.Sprintf(format, args...)
-		return usageError{errors.New(opts.explain(what))}
-	}
-	data, err := os.ReadFile(s.apiKeyFile)
-	if err != nil {
-		return "", fault("%v: give a file with the key in one line", bareError(err))
-	}
-	key := strings.TrimSpace(string(data))
-	switch {
-	case key == "":
-		return "", fault("the file is empty: put a key there, such as the output of 'openssl rand -hex 32'")
-	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", fault("the key has white space or other characters that no header can carry: put one word of ASCII there")
-	}
-	return key, nil
+	return "http://" + addr.String()
 }
 
 // service is a running gateway with its listeners.
@@ -130,16 +57,20 @@ type service struct {
 	internalListener net.Listener // nil when off
 }
 
-func (s *service) open(public []endpoint, internal *endpoint, sendBuffer int) (err error) {
-	for _, e := range public {
+func (s *service) open(p plan, sendBuffer int) (err error) {
+	for _, e := range p.public {
 		l, err := e.listen(sendBuffer)
 		if err != nil {
 			return err
 		}
 		s.publicListeners = append(s.publicListeners, l)
 	}
-	if internal != nil {
-		s.internalListener, err = internal.listen(sendBuffer)
+	if p.internal == nil {
+		return nil
+	}
+	l, err := p.internal.listen(sendBuffer)
+	if err == nil { // an interface that holds no listener would not be nil
+		s.internalListener = l
 	}
 	return err
 }

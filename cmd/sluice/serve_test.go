@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -301,4 +302,72 @@ func TestEndpointsKnowWhoCanReachThem(t *testing.T) {
 			t.Errorf("%s: local %v, %v; want %v", text, e.local, err, local)
 		}
 	}
+}
+
+func TestPageIsToldWhereToPublishOnlyOnThisMachine(t *testing.T) {
+	for _, tt := range []struct {
+		network, address string
+		told             bool
+	}{
+		{"tcp", "127.0.0.1:0", true}, {"tcp", "0.0.0.0:0", false}, {"unix", filepath.Join(t.TempDir(), "s"), false},
+	} {
+		l, err := net.Listen(tt.network, tt.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		if tt.told {
+			want = "http://" + l.Addr().String()
+		}
+		if got := publishURL(l); got != want {
+			t.Errorf("%s %s: %q, want %q", tt.network, tt.address, got, want)
+		}
+		l.Close()
+	}
+	if got := publishURL(nil); got != "" {
+		t.Errorf("no listener: %q", got)
+	}
+}
+
+func TestPageShowsWhereToPublish(t *testing.T) {
+	s := startHere(t)
+	if page := get(t, s.url+"/"); !strings.Contains(page, `"`+s.internal+`"`) {
+		t.Errorf("the page does not name %s", s.internal)
+	}
+	s.stop()
+	s = startHere(t, "--page", "off")
+	if page := get(t, s.url+"/"); strings.Contains(page, "<html") {
+		t.Errorf("--page off: %q", page)
+	}
+	s.stop()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "index.html"), []byte("our own"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s = startHere(t, "--web-root", dir)
+	if page := get(t, s.url+"/"); page != "our own" {
+		t.Errorf("--web-root: %q", page)
+	}
+	s.stop()
+}
+
+// get gives the body of an answer, whatever its status.
+func get(t *testing.T, url string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"strconv"
-	"strings"
 	"time"
 
 	"sluice/gateway"
@@ -26,13 +24,13 @@ type settings struct {
 
 // options binds every setting to its option.
 func (s *settings) options() *options {
-	o := &options{byName: map[string]*option{}, flags: layer{}}
+	o := &options{byName: map[string]*option{}, flags: layer{}, foreign: map[string]bool{}}
 	g := &s.gateway
 
 	in := o.in("Listen")
 	in.texts(&s.listen, "listen", "ADDR", "127.0.0.1:8000", "where clients connect: HOST:PORT or unix:/path; repeatable")
-	in.text(&s.internalListen, "internal-listen", "ADDR", "127.0.0.1:9000", "where metrics, health, publishing and profiles are; or off")
-	in.text(&s.apiKeyFile, "api-key-file", "PATH", "", "a file with the key that the internal listener demands")
+	in.text(&s.internalListen, "internal-listen", "ADDR", "127.0.0.1:9000", "where metrics, health, publishing and profiles are; or off", "off")
+	in.text(&s.apiKeyFile, "api-key-file", "FILE", "", "a file with the key that the internal listener demands")
 
 	in = o.in("Clients")
 	in.word(&s.raw, "raw", "auto", "what clients may do: publish, listen (only), off; auto is\npublish where only this machine can connect, else listen",
@@ -40,14 +38,13 @@ func (s *settings) options() *options {
 	in.texts(&g.AllowedOrigins, "allowed-origins", "LIST", "", "other web origins whose pages may connect, such as\nhttps://app.example.com or https://*.example.com")
 	in.texts(&g.Subprotocols, "subprotocols", "LIST", "", "WebSocket subprotocols that may be agreed on")
 	in.texts(&g.WSPaths, "ws-path", "PATH", "", "a further path that serves what /ws serves; repeatable")
-
 	in.text(&g.Greeting, "greeting", "TEXT", "", "sent to each client before anything else")
 	in.word(&s.page, "page", "on", "the page at / to try the gateway with", "on", "off")
 	in.text(&g.WebRoot, "web-root", "DIR", "", "a directory to serve at / instead of that page")
 
 	in = o.in("History")
 	in.count(&g.History, "history", strconv.Itoa(gateway.DefaultHistory), "off", "publications kept of each channel for clients that come back;\nor off")
-	in.duration(&g.HistoryTTL, "history-ttl", gateway.DefaultHistoryTTL.String(), zeroRefused, "how long they are kept")
+	in.duration(&g.HistoryTTL, "history-ttl", formatDuration(gateway.DefaultHistoryTTL), zeroRefused, "how long they are kept")
 	in.size(&g.HistoryBytes, "history-bytes", formatSize(gateway.DefaultHistoryBytes), false, "bytes kept of each channel")
 
 	in = o.in("Limits")
@@ -66,11 +63,11 @@ func (s *settings) options() *options {
 	in.size(&g.SendBuffer, "send-buffer", formatSize(gateway.DefaultSendBuffer), true, "what the kernel holds for a client that does not read;\noff leaves it to the kernel")
 
 	in = o.in("Timeouts")
-	in.duration(&g.HandshakeTimeout, "handshake-timeout", gateway.DefaultHandshakeTimeout.String(), zeroRefused, "for a client's whole request head")
-	in.duration(&g.PingInterval, "ping-interval", gateway.DefaultPingInterval.String(), zeroIsOff, "silence after which a client is pinged; or off")
-	in.duration(&g.PongTimeout, "pong-timeout", gateway.DefaultPongTimeout.String(), zeroRefused, "silence after a ping that ends the connection")
-	in.duration(&g.WriteTimeout, "write-timeout", gateway.DefaultWriteTimeout.String(), zeroIsOff, "how long a client may take no byte of what waits; or off")
-	in.duration(&g.CloseTimeout, "close-timeout", gateway.DefaultCloseTimeout.String(), zeroRefused, "for the closing handshake and a client's last bytes")
+	in.duration(&g.HandshakeTimeout, "handshake-timeout", formatDuration(gateway.DefaultHandshakeTimeout), zeroRefused, "for a client's whole request head")
+	in.duration(&g.PingInterval, "ping-interval", formatDuration(gateway.DefaultPingInterval), zeroIsOff, "silence after which a client is pinged; or off")
+	in.duration(&g.PongTimeout, "pong-timeout", formatDuration(gateway.DefaultPongTimeout), zeroRefused, "silence after a ping that ends the connection")
+	in.duration(&g.WriteTimeout, "write-timeout", formatDuration(gateway.DefaultWriteTimeout), zeroIsOff, "how long a client may take no byte of what waits; or off")
+	in.duration(&g.CloseTimeout, "close-timeout", formatDuration(gateway.DefaultCloseTimeout), zeroRefused, "for the closing handshake and a client's last bytes")
 	in.duration(&s.shutdownTimeout, "shutdown-timeout", "30s", zeroRefused, "for closing every connection after SIGINT or SIGTERM")
 
 	in = o.in("Logging")
@@ -80,26 +77,6 @@ func (s *settings) options() *options {
 		"auto", "text", "json")
 
 	in = o.in("Configuration")
-	in.text(&s.config, "config", "PATH", "", "a file of 'key = value' lines; keys are these flags")
+	in.text(&s.config, "config", "FILE", "", "a file of 'key = value' lines; keys are these flags")
 	return o
-}
-
-// validate reports every fault of the gateway's configuration, a line each, with
-// the source of the value at fault.
-func (s *settings) validate(opts *options) error {
-	err := s.gateway.Validate()
-	if err == nil {
-		return nil
-	}
-	var faults []error
-	flag := ""
-	for line := range strings.Lines(err.Error()) {
-		line = strings.TrimSpace(line)
-		if !strings.HasPrefix(line, "--") {
-			line = flag + " " + line // a further fault of the same flag
-		}
-		flag, _, _ = strings.Cut(line, " ")
-		faults = append(faults, errors.New(opts.explain(line)))
-	}
-	return usageError{errors.Join(faults...)}
 }

@@ -30,9 +30,9 @@ func (a adder) add(opt *option) {
 	a.opts.byName[opt.name] = opt
 }
 
-// text is any string.
-func (a adder) text(p *string, name, meta, fallback, usage string) {
-	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage,
+// text is any string; words are some that a shell may offer.
+func (a adder) text(p *string, name, meta, fallback, usage string, words ...string) {
+	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage, choices: words,
 		parse: func(s string) error { *p = s; return nil }})
 }
 
@@ -58,7 +58,7 @@ func (a adder) word(p *string, name, fallback, usage string, words ...string) {
 // a word beside the numbers: with auto the gateway chooses, for which it has zero;
 // off is a negative number to it.
 func (a adder) count(p *int, name, fallback, special, usage string) {
-	a.add(&option{name: name, meta: "N", fallback: fallback, usage: usage,
+	a.add(&option{name: name, meta: "N", fallback: fallback, usage: usage, choices: []string{special},
 		parse: func(s string) error {
 			if special != "" && s == special {
 				*p = 0
@@ -79,7 +79,7 @@ func (a adder) count(p *int, name, fallback, special, usage string) {
 // size is a number of bytes; off says that "off" is possible, for which the
 // gateway has a negative number.
 func (a adder) size(p *int, name, fallback string, off bool, usage string) {
-	a.add(&option{name: name, meta: "SIZE", fallback: fallback, usage: usage,
+	a.add(&option{name: name, meta: "SIZE", fallback: fallback, usage: usage, choices: []string{offWord(off)},
 		parse: func(s string) error {
 			if off && s == "off" {
 				*p = -1
@@ -106,7 +106,7 @@ const (
 
 // duration is a time.Duration.
 func (a adder) duration(p *time.Duration, name, fallback string, z zero, usage string) {
-	a.add(&option{name: name, meta: "TIME", fallback: fallback, usage: usage,
+	a.add(&option{name: name, meta: "TIME", fallback: fallback, usage: usage, choices: []string{offWord(z == zeroIsOff)},
 		parse: func(s string) error {
 			if z == zeroIsOff && s == "off" {
 				*p = -1
@@ -115,7 +115,7 @@ func (a adder) duration(p *time.Duration, name, fallback string, z zero, usage s
 			d, err := time.ParseDuration(s)
 			switch {
 			case err != nil:
-				return errors.New("not a duration: give one with its unit, such as 500ms, 10s or 2m")
+				return errNoDuration
 			case d < 0, d == 0 && z != zeroAllowed:
 				return errors.New("must be more than 0" + offAdvice(z == zeroIsOff))
 			}
@@ -124,11 +124,20 @@ func (a adder) duration(p *time.Duration, name, fallback string, z zero, usage s
 		}})
 }
 
+var errNoDuration = errors.New("not a duration: give one with its unit, such as 500ms, 10s or 2m")
+
 func orWord(special string) string {
 	if special == "" {
 		return ""
 	}
 	return ", or " + special
+}
+
+func offWord(possible bool) string {
+	if !possible {
+		return ""
+	}
+	return "off"
 }
 
 func offAdvice(possible bool) string {
@@ -168,6 +177,27 @@ func formatSize(bytes int) string {
 		}
 	}
 	return strconv.Itoa(bytes) + "B"
+}
+
+// aboutSize writes a size that somebody else has chosen, with one decimal.
+func aboutSize(bytes int) string {
+	for _, u := range sizeUnits {
+		if bytes >= u.bytes && u.bytes > 1 {
+			return strings.TrimSuffix(strconv.FormatFloat(float64(bytes)/float64(u.bytes), 'f', 1, 64), ".0") + u.name
+		}
+	}
+	return strconv.Itoa(bytes) + "B"
+}
+
+// formatDuration writes a duration without units that are zero: 5m, not 5m0s.
+func formatDuration(d time.Duration) string {
+	s := d.String()
+	for _, tail := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, tail) {
+			s = s[:len(s)-len("0s")]
+		}
+	}
+	return s
 }
 
 // formatCount writes a number with its thousands set apart.

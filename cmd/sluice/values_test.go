@@ -3,6 +3,7 @@ package main
 import (
 	"math"
 	"testing"
+	"time"
 )
 
 func TestSizes(t *testing.T) {
@@ -54,6 +55,25 @@ func TestNearest(t *testing.T) {
 	} {
 		if got := nearest(word, known); got != want {
 			t.Errorf("nearest(%q) = %q, want %q", word, got, want)
+		}
+	}
+}
+
+func TestSizesOfOthersAreRounded(t *testing.T) {
+	for bytes, want := range map[int]string{0: "0B", 1023: "1023B", 1024: "1KiB", 1536: "1.5KiB", 520 << 20: "520MiB", 24684092 << 10: "23.5GiB"} {
+		if got := aboutSize(bytes); got != want {
+			t.Errorf("aboutSize(%d) = %q, want %q", bytes, got, want)
+		}
+	}
+}
+
+func TestDurationsAreWrittenShort(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", time.Second: "1s", 5 * time.Minute: "5m", time.Hour: "1h", 90 * time.Second: "1m30s", 90 * time.Minute: "1h30m",
+		10 * time.Minute: "10m", 10 * time.Hour: "10h", 10 * time.Second: "10s", 1500 * time.Millisecond: "1.5s",
+	} {
+		if got := formatDuration(d); got != want {
+			t.Errorf("formatDuration(%d) = %q, want %q", d, got, want)
 		}
 	}
 }

@@ -87,7 +87,9 @@ func newVersionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Say which sluice this is and what it was built from",
-		Args:  noArguments,
+		Example: `  sluice version
+  sluice version --json | jq -r .commit`,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !asJSON {
 				readBuild().print(cmd.OutOrStdout())
@@ -99,5 +101,6 @@ func newVersionCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	setHelp(cmd)
 	return cmd
 }

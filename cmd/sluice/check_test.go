@@ -1,0 +1,129 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// runCheck runs `sluice check` with bounds that any machine keeps, and gives its
+// findings, the verdict in front.
+func runCheck(t *testing.T, code int, env []string, args ...string) []string {
+	t.Helper()
+	got, stdout, stderr := runOnce(env, append([]string{"check", "--max-buffered", "16MiB"}, args...)...)
+	if got != code || stderr != "" {
+		t.Errorf("check %v: exit code %d, stderr %q; want %d\n%s", args, got, stderr, code, stdout)
+	}
+	return strings.Split(strings.TrimSpace(squeeze(stdout)), "\n")
+}
+
+// wantFinding fails unless one of the findings is this one.
+func wantFinding(t *testing.T, found []string, want string) {
+	t.Helper()
+	for _, line := range found {
+		if line == want {
+			return
+		}
+	}
+	t.Errorf("no finding %q in\n%s", want, strings.Join(found, "\n"))
+}
+
+var freePorts = []string{"--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"}
+
+func TestCheckOfWhatWorksHasNoFault(t *testing.T) {
+	dir := t.TempDir()
+	found := runCheck(t, 0, []string{"SLUICE_WEB_ROOT=" + dir}, append(freePorts, "--api-key-file", writeFile(t, "key", "sesame"))...)
+	wantFinding(t, found, "ok --listen 127.0.0.1:0: free")
+	wantFinding(t, found, "ok --internal-listen 127.0.0.1:0: free")
+	wantFinding(t, found, "ok --web-root "+dir+": can be read")
+	for _, line := range found {
+		if strings.HasPrefix(line, "fault") || strings.Contains(line, "sesame") {
+			t.Error(line)
+		}
+	}
+}
+
+func TestCheckNamesABusyPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	busy := l.Addr().String()
+	found := runCheck(t, exitFailed, []string{"SLUICE_LISTEN=" + busy}, "--internal-listen", "127.0.0.1:0")
+	wantFinding(t, found, "fault --listen "+busy+": the address is in use: stop the process that 'ss -ltnp' shows there or give another port (set by SLUICE_LISTEN)")
+	wantFinding(t, found, "ok --internal-listen 127.0.0.1:0: free")
+
+	// One address that takes the other in: found although each alone is free.
+	l.Close()
+	_, port, _ := net.SplitHostPort(busy)
+	found = runCheck(t, exitFailed, nil, "--listen", "127.0.0.1:"+port, "--internal-listen", "0.0.0.0:"+port, "--api-key-file", writeFile(t, "key", "k"))
+	wantFinding(t, found, "fault --internal-listen 0.0.0.0:"+port+": the address is in use: stop the process that 'ss -ltnp' shows there or give another port")
+}
+
+func TestCheckLeavesSocketFilesAsTheyAre(t *testing.T) {
+	dir := t.TempDir()
+	fresh, left, file := filepath.Join(dir, "fresh"), filepath.Join(dir, "left"), filepath.Join(dir, "file")
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: left, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	stale.Close()
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found := runCheck(t, exitFailed, nil, "--listen", "unix:"+fresh+",unix:"+left, "--internal-listen", "unix:"+file)
+	wantFinding(t, found, "ok --listen unix:"+fresh+": free")
+	wantFinding(t, found, "ok --listen unix:"+left+": free: nobody listens on the socket that is there, serve replaces it")
+	nowhere := filepath.Join(dir, "no", "dir")
+	wantFinding(t, runCheck(t, exitFailed, nil, "--listen", "unix:"+nowhere, "--internal-listen", "off"), "fault --listen unix:"+nowhere+
+		": cannot make the socket: no such file or directory: give a path in a directory that is there and that sluice may write to")
+	wantFinding(t, found, "fault --internal-listen unix:"+file+": the path exists and is no socket: remove it or give another path")
+	if _, err := os.Lstat(fresh); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a socket file was left behind: %v", err)
+	}
+	if _, err := os.Lstat(left); err != nil {
+		t.Errorf("the socket file is gone: %v", err)
+	}
+}
+
+func TestCheckReportsEveryFaultOfTheSettings(t *testing.T) {
+	file := writeFile(t, "sluice.conf", "rawr = off\n")
+	found := runCheck(t, exitFailed, []string{"SLUICE_LOOPS=0"}, "--config", file)
+	wantFinding(t, found, "fault "+file+`:1: unknown key "rawr": did you mean raw?`)
+	wantFinding(t, found, "fault SLUICE_LOOPS=0: not a count: give a whole number from 1 up, or auto")
+	wantFinding(t, found, "unknown limits and ports: looked at once the settings can be read")
+
+	found = runCheck(t, exitFailed, nil, append(freePorts, "--pong-timeout", "1ms", "--api-key-file", "/no/such/file", "--web-root", "/no/such/dir")...)
+	wantFinding(t, found, "fault --pong-timeout 1ms is too short: time is checked once a second, give at least 1s")
+	wantFinding(t, found, "fault --api-key-file /no/such/file: no such file or directory: give a file with the key in one line")
+	wantFinding(t, found, "fault --web-root /no/such/dir: no such file or directory: give a directory of files that may be read")
+	wantFinding(t, found, "unknown limits: looked at once the settings have no fault")
+	wantFinding(t, found, "ok --listen 127.0.0.1:0: free") // ports are looked at all the same
+}
+
+func TestCheckComparesConnectionsWithTheDescriptorLimit(t *testing.T) {
+	found := runCheck(t, exitFailed, []string{"SLUICE_MAX_CONNECTIONS=2000000000"}, freePorts...)
+	for _, line := range found {
+		if strings.HasPrefix(line, "fault --max-connections 2000000000 needs more descriptors than the limit of ") &&
+			strings.HasSuffix(line, " (set by SLUICE_MAX_CONNECTIONS)") {
+			return
+		}
+	}
+	t.Errorf("no fault about descriptors in\n%s", strings.Join(found, "\n"))
+}
+
+func TestCheckTellsWhatTheGatewayWarnsOf(t *testing.T) {
+	found := runCheck(t, 0, nil, append(freePorts, "--allowed-origins", "*")...)
+	for _, line := range found {
+		if strings.HasPrefix(line, "warning --allowed-origins: ") {
+			return
+		}
+	}
+	t.Errorf("no warning about origins in\n%s", strings.Join(found, "\n"))
+}

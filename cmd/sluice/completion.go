@@ -1,0 +1,80 @@
+package main
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// A shell's script asks the hidden command __complete for what may follow. cobra
+// answers with commands and flags; the words that values can be are registered
+// where a flag is made, and completeNoFiles says where files are meant.
+
+// newCompletionCommand gives `sluice completion` with a subcommand for each shell.
+func newCompletionCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "completion",
+		Short: "Print the script that completes sluice's words in a shell",
+		Example: `  source <(sluice completion bash)
+  sluice completion fish > ~/.config/fish/completions/sluice.fish`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("no shell is named: give bash, zsh, fish or powershell")
+			}
+			return usagef("unknown shell %q: give bash, zsh, fish or powershell", args[0])
+		},
+		RunE: func(*cobra.Command, []string) error { return nil }, // never reached
+	}
+	setHelp(cmd)
+	for _, shell := range []struct {
+		name, examples string
+		script         func(root *cobra.Command, w io.Writer) error
+	}{
+		{"bash", `  source <(sluice completion bash)
+  sluice completion bash > /etc/bash_completion.d/sluice`,
+			func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) }},
+		{"zsh", `  source <(sluice completion zsh)
+  sluice completion zsh > "${fpath[1]}/_sluice"`,
+			func(root *cobra.Command, w io.Writer) error { return root.GenZshCompletion(w) }},
+		{"fish", `  sluice completion fish | source
+  sluice completion fish > ~/.config/fish/completions/sluice.fish`,
+			func(root *cobra.Command, w io.Writer) error { return root.GenFishCompletion(w, true) }},
+		{"powershell", `  sluice completion powershell | Out-String | Invoke-Expression
+  sluice completion powershell > sluice.ps1`,
+			func(root *cobra.Command, w io.Writer) error { return root.GenPowerShellCompletionWithDesc(w) }},
+	} {
+		sub := &cobra.Command{
+			Use: shell.name, Short: "Print the script for " + shell.name, Example: shell.examples, Args: noArguments,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				return shell.script(cmd.Root(), cmd.OutOrStdout())
+			},
+		}
+		setHelp(sub)
+		cmd.AddCommand(sub)
+	}
+	return cmd
+}
+
+// completeNoFiles keeps shells from offering the files of the directory where no
+// file is meant: for every argument and flag value that has no words of its own.
+func completeNoFiles(cmd *cobra.Command) {
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if _, known := cmd.GetFlagCompletionFunc(f.Name); known || f.NoOptDefVal != "" {
+			return
+		}
+		// Fails only for a flag that does not exist or has words already.
+		switch meta, _ := pflag.UnquoteUsage(f); {
+		case meta == "DIR":
+			_ = cmd.MarkFlagDirname(f.Name)
+		case meta != "FILE":
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions)
+		}
+	})
+	for _, sub := range cmd.Commands() {
+		completeNoFiles(sub)
+	}
+}

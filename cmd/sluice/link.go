@@ -1,0 +1,235 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+)
+
+const (
+	// linkBuffer is the size of a link's buffers, each way.
+	linkBuffer = 64 << 10
+	// recordBytesMax bounds a message of the gateway: its own bound is far below,
+	// so what is above comes from something else.
+	recordBytesMax = 64 << 20
+	// linkPing is how often a link pings, and linkSilence the silence after which
+	// the gateway counts as gone: three of its own default ping intervals.
+	linkPing    = 20 * time.Second
+	linkSilence = 75 * time.Second
+)
+
+// link is a WebSocket connection of a client command.
+//
+// One goroutine reads (next), which never waits for a write: a gateway that does not
+// read for a while must still be able to write, or both would wait for each other.
+// What reading owes, a pong or the answer to a Close frame, is sent by the link's own
+// goroutine (keep). Any goroutine writes.
+type link struct {
+	// Set at construction, or before keep begins.
+	conn   net.Conn
+	opened time.Time
+	onPong func(payload []byte)
+	onIdle func() error // called before each wait for the gateway's bytes; its error ends reading
+
+	// Owned by the goroutine that reads.
+	source *bufio.Reader
+	reader *wsutil.Reader
+	buf    []byte // the message that next gave last
+	idle   error  // of onIdle
+
+	writing sync.Mutex // guards out and message
+	out     *bufio.Writer
+	message *wsutil.Writer
+
+	mu   sync.Mutex // guards owed
+	owed []byte     // frames; only the last answer counts (RFC 6455 section 5.5.3)
+	owes chan struct{}
+
+	silence time.Duration
+	stop    context.CancelFunc // of keep; nil while it does not run
+	kept    sync.WaitGroup
+}
+
+// newLink makes a link of an upgraded connection; early, if not nil, holds bytes
+// that came with the upgrade.
+func newLink(conn net.Conn, early *bufio.Reader) *link {
+	l := &link{conn: conn, opened: time.Now(), owes: make(chan struct{}, 1), silence: linkSilence}
+	var from io.Reader = linkReader{l}
+	if early != nil {
+		first, _ := early.Peek(early.Buffered()) // cannot fail
+		from = io.MultiReader(bytes.NewReader(bytes.Clone(first)), from)
+		ws.PutReader(early)
+	}
+	l.source = bufio.NewReaderSize(from, linkBuffer)
+	l.reader = &wsutil.Reader{Source: l.source, State: ws.StateClientSide, MaxMessageSize: recordBytesMax, OnIntermediate: l.control}
+	l.out = bufio.NewWriterSize(conn, linkBuffer)
+	l.message = wsutil.NewWriterSize(l.out, ws.StateClientSide, ws.OpText, 4<<10)
+	l.message.DisableFlush() // a message is one frame, whatever its length
+	return l
+}
+
+// linkReader reads the connection and watches for silence.
+type linkReader struct{ *link }
+
+func (r linkReader) Read(p []byte) (int, error) {
+	if r.onIdle != nil && r.idle == nil {
+		r.idle = r.onIdle()
+	}
+	if r.idle != nil {
+		return 0, r.idle
+	}
+	r.conn.SetReadDeadline(time.Now().Add(r.silence)) // ignored: then the read fails
+	return r.conn.Read(p)
+}
+
+// next gives the next data message, valid until the call after; with discard it
+// throws messages away and returns only at the end. The error is a
+// wsutil.ClosedError when the gateway closed.
+func (l *link) next(discard bool) (op ws.OpCode, payload []byte, err error) {
+	for {
+		h, err := l.reader.NextFrame()
+		if err != nil {
+			return 0, nil, err
+		}
+		if !h.OpCode.IsControl() && !discard {
+			op, payload, err = l.read(h)
+			return op, payload, err
+		}
+		if h.OpCode.IsControl() {
+			if err := l.control(h, l.reader); err != nil {
+				return 0, nil, err
+			}
+		}
+		if err := l.reader.Discard(); err != nil {
+			return 0, nil, err
+		}
+	}
+}
+
+// read takes the message that begins with header h.
+func (l *link) read(h ws.Header) (ws.OpCode, []byte, error) {
+	if int64(cap(l.buf)) < h.Length+1 {
+		l.buf = make([]byte, h.Length+1+h.Length/2)
+	}
+	n := 0
+	for {
+		if n == cap(l.buf) {
+			l.buf = append(l.buf[:n], 0)
+		}
+		l.buf = l.buf[:cap(l.buf)]
+		m, err := l.reader.Read(l.buf[n:])
+		n += m
+		if errors.Is(err, io.EOF) {
+			return h.OpCode, l.buf[:n], nil
+		}
+		if err != nil {
+			return 0, nil, err
+		}
+	}
+}
+
+// control deals with a control frame.
+func (l *link) control(h ws.Header, payload io.Reader) error {
+	if h.OpCode == ws.OpPong {
+		var p [ws.MaxControlFramePayloadSize]byte
+		if _, err := io.ReadFull(payload, p[:h.Length]); err != nil {
+			return err
+		}
+		if l.onPong != nil {
+			l.onPong(p[:h.Length])
+		}
+		return nil
+	}
+	var answer bytes.Buffer
+	err := wsutil.ControlHandler{Src: payload, Dst: &answer, State: ws.StateClientSide}.Handle(h)
+	l.mu.Lock()
+	l.owed = answer.Bytes()
+	l.mu.Unlock()
+	select {
+	case l.owes <- struct{}{}:
+	default: // told already
+	}
+	return err
+}
+
+// keep starts the link's own goroutine, which sends what is owed and a ping every
+// interval.
+func (l *link) keep(interval time.Duration) {
+	ctx, stop := context.WithCancel(context.Background())
+	l.stop = stop
+	l.kept.Go(func() {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			var err error
+			select {
+			case <-ctx.Done():
+				return
+			case <-l.owes:
+				err = l.settle()
+			case <-ticker.C:
+				l.writing.Lock()
+				err = errors.Join(l.frame(ws.OpPing, nil), l.out.Flush())
+				l.writing.Unlock()
+			}
+			if err != nil {
+				l.conn.Close() // reading tells why the link ended
+				return
+			}
+		}
+	})
+}
+
+// settle sends what is owed.
+func (l *link) settle() error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.mu.Lock()
+	owed := l.owed
+	l.owed = nil
+	l.mu.Unlock()
+	l.out.Write(owed) // its error is Flush's too
+	return l.out.Flush()
+}
+
+// frame puts a message or a control frame into the buffer of what is sent. The
+// caller holds writing.
+func (l *link) frame(op ws.OpCode, payload []byte) error {
+	l.message.ResetOp(op)
+	if _, err := l.message.Write(payload); err != nil {
+		return err
+	}
+	return l.message.Flush()
+}
+
+// bye sends a Close frame with code 1000. The link ends after at most d; until then
+// the answer can be read.
+func (l *link) bye(d time.Duration) {
+	time.AfterFunc(d, func() { l.conn.Close() }) // a second Close does nothing
+	l.conn.SetWriteDeadline(time.Now().Add(d))   // ignored: the timer is there too
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if l.frame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, "")) == nil {
+		l.out.Flush() // ignored: reading tells
+	}
+}
+
+// end closes the connection, after what is owed, such as the answer to a Close
+// frame, was sent. Nobody may be reading or writing.
+func (l *link) end() {
+	if l.stop != nil {
+		l.conn.SetWriteDeadline(time.Now().Add(time.Second)) // ignored: the peer is going, too
+		l.stop()
+		l.kept.Wait()
+	}
+	l.settle() // ignored: the peer may be gone
+	l.conn.Close()
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+)
+
+// Waits between two tries to connect: each twice the one before, less a random
+// part of up to half, so that many clients do not come back in step.
+const (
+	backoffMin = 100 * time.Millisecond
+	backoffMax = 5 * time.Second
+)
+
+// retryForever is the retryBound without an end.
+const retryForever retryBound = -1
+
+// retryBound says for how long a lost connection is tried again; 0: not at all.
+type retryBound time.Duration
+
+func (r *retryBound) String() string {
+	if *r == retryForever {
+		return "forever"
+	}
+	return time.Duration(*r).String()
+}
+
+func (r *retryBound) Type() string { return "TIME" }
+
+func (r *retryBound) Set(text string) error {
+	if text == "forever" {
+		*r = retryForever
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return errors.New("not a time: give one such as 30s, 0 for no retry, or forever")
+	}
+	*r = retryBound(d)
+	return nil
+}
+
+// session is a link and its successors.
+type session struct {
+	target *target
+	retry  retryBound
+	note   func(format string, args ...any) // a line for the user, on stderr
+
+	lost time.Time     // since when nothing was achieved; zero: all is well
+	wait time.Duration // before the next try
+}
+
+// notes gives session.note.
+func notes(stderr io.Writer) func(format string, args ...any) {
+	return func(format string, args ...any) {
+		fmt.Fprintf(stderr, "sluice: "+format+"\n", args...)
+	}
+}
+
+// progress notes that the link achieves something, so that its loss begins a new
+// count. A gateway that takes connections and drops them does not.
+func (s *session) progress() { s.lost, s.wait = time.Time{}, 0 }
+
+// again gives a new link in place of l, which ended with why, as endOf has it. The
+// error is why itself where no other try would end differently.
+func (s *session) again(ctx context.Context, l *link, why error, query url.Values) (*link, error) {
+	if !isTemporary(why) || s.retry == 0 {
+		return nil, fmt.Errorf("connection to %s lost: %w", s.target.base, why)
+	}
+	now := time.Now()
+	if now.Sub(l.opened) >= backoffMax {
+		s.progress()
+	}
+	if s.lost.IsZero() {
+		s.lost = now
+		s.note("connection lost: %v: trying again%s", why, s.boundWords())
+	}
+	for {
+		if err := s.pause(ctx); err != nil {
+			return nil, err
+		}
+		next, err := s.target.dial(ctx, query)
+		if err == nil {
+			s.note("connected again after %v", time.Since(s.lost).Round(time.Millisecond))
+			return next, nil
+		}
+		if ctx.Err() != nil || !isTemporary(err) {
+			return nil, err
+		}
+		if s.retry != retryForever && time.Since(s.lost) >= time.Duration(s.retry) {
+			return nil, fmt.Errorf("given up after %v (--retry): %w", s.retry.String(), err)
+		}
+	}
+}
+
+func (s *session) boundWords() string {
+	if s.retry == retryForever {
+		return ""
+	}
+	return " for " + s.retry.String()
+}
+
+// pause waits before a try, at most until the bound.
+func (s *session) pause(ctx context.Context) error {
+	s.wait = min(max(2*s.wait, backoffMin), backoffMax)
+	d := s.wait - rand.N(s.wait/2)
+	if s.retry != retryForever {
+		d = max(0, min(d, time.Duration(s.retry)-time.Since(s.lost)))
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// isTemporary tells whether another try may end differently.
+func isTemporary(err error) bool {
+	if r := (*refusal)(nil); errors.As(err, &r) {
+		return r.temporary()
+	}
+	return errors.As(err, new(temporary))
+}
+
+// closed is the gateway's Close frame.
+type closed struct {
+	code   ws.StatusCode
+	reason string
+}
+
+func (c *closed) Error() string {
+	s := fmt.Sprintf("closed with %d", c.code)
+	if c.reason != "" {
+		s += " (" + strings.Map(printable, c.reason) + ")"
+	}
+	return s
+}
+
+// endOf puts the end of a link into words.
+func endOf(err error) error {
+	var close wsutil.ClosedError
+	switch {
+	case errors.As(err, &close):
+		c := &closed{close.Code, close.Reason}
+		if c.final() {
+			return c
+		}
+		return temporary{c}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return temporary{errors.New("the gateway has been silent for too long")}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return temporary{errors.New("cut off")}
+	case errors.As(err, new(ws.ProtocolError)), errors.Is(err, wsutil.ErrMessageTooLarge):
+		return fmt.Errorf("what comes is not WebSocket as it should be: %w", err)
+	}
+	return temporary{err}
+}
+
+// final tells whether the gateway would close the next connection as well. 1008 is
+// also its word for a client that did not answer pings, which may have been asleep.
+func (c *closed) final() bool {
+	switch c.code {
+	case ws.StatusProtocolError, ws.StatusUnsupportedData, ws.StatusInvalidFramePayloadData, ws.StatusMessageTooBig, ws.StatusMandatoryExt:
+		return true
+	case ws.StatusPolicyViolation:
+		return !strings.Contains(c.reason, "ping")
+	}
+	return false
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// `sluice sub` prints what is published and loses nothing over a lost connection: it
+// asks for the gateway's JSON records, which tell each publication's place in the
+// channel, and comes back with the place of the last one. What the gateway does not
+// keep any more is told as a gap.
+
+// newSubCommand gives `sluice sub`.
+func newSubCommand(env []string) *cobra.Command {
+	var (
+		client clientFlags
+		since  string
+		s      subscriber
+	)
+	cmd := &cobra.Command{
+		Use:   "sub CHANNEL [flags]",
+		Short: "Print what is published",
+		Example: `  sluice sub news
+  sluice sub logs --history 10 --json --url wss://push.example.com`,
+		Long: `Prints each publication and a newline, from now on. After a lost connection it
+goes on with the publication after the last one; what the gateway does not keep
+any more is told on standard error.`,
+		DisableFlagsInUseLine: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0:
+				return usagef("no channel is named: give one, as in 'sluice sub news'")
+			case len(args) > 1:
+				return usagef("unexpected argument %q: one sub prints one channel", args[1])
+			}
+			return nil
+		},
+	}
+	client.register(cmd, env, "forever", "`TIME` for which a lost connection is tried again; 0 for no retry, or forever")
+	f := cmd.Flags()
+	f.StringVar(&since, "since", "", "begin after this position, `EPOCH:OFFSET`, as --json prints them")
+	f.IntVar(&s.history, "history", 0, "begin with the newest `N` publications that the gateway keeps")
+	f.IntVar(&s.count, "count", 0, "end after `N` publications")
+	f.BoolVar(&s.json, "json", false, "print each record as it comes, in one line of JSON")
+	f.BoolVar(&s.failOnGap, "fail-on-gap", false, "end with 1 when publications were lost")
+	for _, name := range []string{"history", "count"} {
+		f.Lookup(name).DefValue = "" // help would call 0 the default, which is not taken
+	}
+	setHelp(cmd, addressGroup, flagGroup{"Publications", []string{"since", "history", "count", "json", "fail-on-gap"}}, retryGroup)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		t, err := client.target(args[0])
+		if err != nil {
+			return err
+		}
+		for _, name := range []string{"history", "count"} {
+			if n, _ := f.GetInt(name); f.Changed(name) && n < 1 { // the flag exists
+				return usagef("--%s %d: must be at least 1: leave it out for none", name, n)
+			}
+		}
+		if since != "" {
+			if s.history > 0 {
+				return usagef("--since and --history exclude each other: give the one from where it shall begin")
+			}
+			if s.at, err = parsePosition(since); err != nil {
+				return usagef("--since %s: %w", since, err)
+			}
+		}
+		s.session = session{target: t, retry: client.retry, note: notes(cmd.ErrOrStderr())}
+		s.out = bufio.NewWriterSize(cmd.OutOrStdout(), linkBuffer)
+		s.ping, s.silence = linkPing, linkSilence
+		return s.run(cmd.Context())
+	}
+	return cmd
+}
+
+// subscriber prints a channel.
+type subscriber struct {
+	session
+	history   int // 0: none
+	count     int // 0: no end
+	json      bool
+	failOnGap bool
+	out       *bufio.Writer
+	ping      time.Duration
+	silence   time.Duration
+
+	records recordReader
+	at      position // of what was printed last
+	printed int
+}
+
+// errEnough is that as many as --count were printed.
+var errEnough = errors.New("enough")
+
+// stopError ends a subscriber, whatever becomes of its connection.
+type stopError struct{ error }
+
+func (e stopError) Unwrap() error { return e.error }
+
+// run prints until ctx ends, --count is reached or something fails for good.
+func (s *subscriber) run(ctx context.Context) error {
+	l, err := s.target.dial(ctx, s.query())
+	for err == nil {
+		err = errors.Join(s.print(ctx, l), s.flush())
+		if ctx.Err() != nil || err == nil || errors.As(err, new(stopError)) {
+			break
+		}
+		l, err = s.again(ctx, l, err, s.query())
+	}
+	if ctx.Err() != nil && !errors.As(err, new(stopError)) {
+		return nil // it was told to end
+	}
+	return err
+}
+
+// query asks for what comes after the position; where none is known, for the
+// beginning that the user wants.
+func (s *subscriber) query() url.Values {
+	q := url.Values{"format": {"json"}, "mode": {"subscribe"}}
+	switch {
+	case s.at.epoch != "":
+		q.Set("since", s.at.String())
+	case s.history > 0:
+		q.Set("history", strconv.Itoa(s.history))
+	default:
+		q.Set("since", "now")
+	}
+	return q
+}
+
+// print prints what comes over l. nil: it is enough.
+func (s *subscriber) print(ctx context.Context, l *link) error {
+	l.silence = s.silence
+	l.onIdle = s.flush // so that a line never waits in the buffer for the next one
+	l.keep(s.ping)
+	defer l.end()
+	defer context.AfterFunc(ctx, func() { l.bye(s.target.timeout) })()
+	for {
+		_, p, err := l.next(false)
+		switch {
+		case errors.As(err, new(stopError)):
+			return nil // run finds out what stops it
+		case err != nil:
+			return endOf(err)
+		case ctx.Err() != nil:
+			continue // until the gateway answers the Close frame
+		}
+		if err = s.take(p); err != nil {
+			l.bye(s.target.timeout)
+			l.next(true) // its error is the end of it
+			if errors.Is(err, errEnough) {
+				return nil
+			}
+			return stopError{err}
+		}
+	}
+}
+
+// take deals with one record.
+func (s *subscriber) take(p []byte) error {
+	r, err := s.records.read(p)
+	if err != nil {
+		return err
+	}
+	was := s.at
+	what, lost := s.at.advance(r)
+	s.progress()
+	switch what {
+	case stepRepeat:
+		s.note("offset %d of epoch %s came again after %d: left out", r.offset, r.epoch, was.offset)
+		return nil
+	case stepGap, stepHole:
+		s.note("gap: %s", lost)
+	}
+	if s.json {
+		s.line(oneLine(p))
+	} else if what == stepPublication || what == stepHole {
+		s.line(r.payload)
+	}
+	if what == stepPublication || what == stepHole {
+		s.printed++
+	}
+	switch {
+	case lost != "" && s.failOnGap:
+		return errors.New("publications were lost: that ends it because of --fail-on-gap")
+	case s.printed == s.count && s.count > 0:
+		return errEnough
+	}
+	return nil
+}
+
+// line prints p and a newline; what fails is told by the flush.
+func (s *subscriber) line(p []byte) {
+	s.out.Write(p)
+	s.out.WriteByte('\n')
+}
+
+func (s *subscriber) flush() error {
+	if err := s.out.Flush(); err != nil {
+		return stopError{fmt.Errorf("standard output: %w", bareError(err))}
+	}
+	return nil
+}
