@@ -1,0 +1,246 @@
+package deploy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+)
+
+// proxy is a program that stands in front of the gateway, with its shipped file.
+type proxy struct {
+	name, debianPackage, file string
+	// idle is how the file says the time after which silence ends a connection; ""
+	// where the program has no such time.
+	idle string
+	// change puts the places of the test into the file.
+	change func(t *testing.T, text, port, upstream string) string
+	// plain is the line that listens without TLS; secure those, commented out in
+	// the file, that go in its place; cert and key are the paths in there.
+	plain, cert, key string
+	secure           []string
+	// caps are the lines, commented out in the file, that bound the connections of one
+	// address; cap is the end of one of them, with the bound.
+	caps []string
+	cap  string
+	// args start the program in the foreground.
+	args func(file string) []string
+}
+
+var proxies = []proxy{
+	{
+		name: "nginx", debianPackage: "nginx-light", file: "proxy/nginx.conf", idle: "75s",
+		change: func(t *testing.T, text, port, upstream string) string {
+			dir := t.TempDir()
+			temporary := "http {\n" // else under /var/lib/nginx, which is root's
+			for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+				temporary += kind + "_temp_path " + dir + "/" + kind + ";\n"
+			}
+			return substitute(t, text, "server 127.0.0.1:8000", "server "+upstream, "listen 80;", "listen 127.0.0.1:"+port+";",
+				"listen 443 ssl;", "listen 127.0.0.1:"+port+" ssl;", "/run/nginx.pid", dir+"/nginx.pid", "http {\n", temporary)
+		},
+		plain: "listen 80;", secure: []string{"listen 443 ssl;", "ssl_certificate ", "ssl_certificate_key ", "ssl_protocols "},
+		cert: "/etc/ssl/sluice/fullchain.pem", key: "/etc/ssl/sluice/key.pem",
+		caps: []string{"limit_conn_zone ", "limit_conn "}, cap: "address 200",
+		args: func(file string) []string {
+			return []string{"-c", file, "-e", "stderr", "-g", "daemon off;"}
+		},
+	},
+	{
+		name: "haproxy", debianPackage: "haproxy", file: "proxy/haproxy.cfg", idle: "75s",
+		change: func(t *testing.T, text, port, upstream string) string {
+			// Two descriptors for each of 100,000 clients are more than a test may have.
+			return substitute(t, text, "127.0.0.1:8000", upstream, "bind :80\n", "bind 127.0.0.1:"+port+"\n",
+				"bind :443 ", "bind 127.0.0.1:"+port+" ", "maxconn 100000", "maxconn 1000")
+		},
+		plain: "bind :80\n", secure: []string{"bind :443 "}, cert: "/etc/ssl/sluice/both.pem",
+		caps: []string{"stick-table ", "tcp-request connection track", "tcp-request connection reject"}, cap: "gt 200",
+		args: func(file string) []string { return []string{"-db", "-f", file} },
+	},
+	{
+		name: "caddy", debianPackage: "caddy", file: "proxy/Caddyfile",
+		change: func(t *testing.T, text, port, upstream string) string {
+			return substitute(t, text, "127.0.0.1:8000", upstream, "\n:80 {", "\nhttp://:"+port+" {\n\tbind 127.0.0.1")
+		},
+		args: func(file string) []string { return []string{"run", "--adapter", "caddyfile", "--config", file} },
+	},
+}
+
+// start runs the proxy in front of a gateway and gives its HOST:PORT. With idle it
+// ends what is silent for so long.
+func (p proxy) start(t *testing.T, g *gateway, idle string) string {
+	t.Helper()
+	text := shipped(t, p.file)
+	if p.idle != "" && idle != "" {
+		text = substitute(t, text, p.idle, idle)
+	}
+	return p.startWith(t, g, text)
+}
+
+func (p proxy) startWith(t *testing.T, g *gateway, text string) string {
+	t.Helper()
+	binary := tool(t, p.name, p.debianPackage)
+	port := freePort(t)
+	file := write(t, filepath.Base(p.file), p.change(t, text, port, g.public))
+	cmd := exec.Command(binary, p.args(file)...)
+	cmd.Env = environment("HOME="+t.TempDir(), "XDG_DATA_HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir())
+	process := run(t, cmd)
+	address := "127.0.0.1:" + port
+	waitFor(t, p.name+" to listen", func() bool {
+		select {
+		case <-process.ended:
+			t.Fatalf("%s has ended: %v\n%s", p.name, process.err, &process.output)
+		default:
+		}
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	return address
+}
+
+// each runs a test for each proxy, side by side: they mostly wait.
+func each(t *testing.T, f func(t *testing.T, p proxy)) {
+	t.Parallel()
+	for _, p := range proxies {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel()
+			tool(t, p.name, p.debianPackage)
+			f(t, p)
+		})
+	}
+}
+
+// connect upgrades a connection at a path, as a page of the given origin would that
+// was served by host.
+func connect(address, path, host, origin string) (net.Conn, error) {
+	d := ws.Dialer{
+		Timeout: patience,
+		Host:    host,
+		NetDial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		},
+	}
+	if origin != "" {
+		d.Header = ws.HandshakeHeaderHTTP{"Origin": {origin}}
+	}
+	c, early, _, err := d.Dial(context.Background(), "ws://"+address+path)
+	if err != nil {
+		return nil, err
+	}
+	if early != nil {
+		c.Close()
+		return nil, errors.New("bytes came before anything was sent")
+	}
+	return c, nil
+}
+
+// echo sends a message to /echo and wants it back.
+func echo(c net.Conn, message string) error {
+	c.SetDeadline(time.Now().Add(patience)) // ignored: then reading fails
+	if err := wsutil.WriteClientText(c, []byte(message)); err != nil {
+		return err
+	}
+	got, err := wsutil.ReadServerText(c)
+	if err == nil && string(got) != message {
+		err = fmt.Errorf("got %q", got)
+	}
+	return err
+}
+
+func TestProxyPassesWebSocketOn(t *testing.T) {
+	each(t, func(t *testing.T, p proxy) {
+		address := p.start(t, serve(t), "")
+		c, err := connect(address, "/echo", "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for _, message := range []string{"hello", strings.Repeat("x", 60<<10), "你好"} {
+			if err := echo(c, message); err != nil {
+				t.Fatalf("echo of %d bytes: %v", len(message), err)
+			}
+		}
+	})
+}
+
+func TestProxyPassesHostOnSoThatOriginsAreJudged(t *testing.T) {
+	each(t, func(t *testing.T, p proxy) {
+		address := p.start(t, serve(t), "")
+		c, err := connect(address, "/ws/news", "live.example.com", "http://live.example.com")
+		if err != nil {
+			t.Fatalf("the page's own host: %v", err)
+		}
+		c.Close()
+		_, err = connect(address, "/ws/news", "live.example.com", "http://evil.example.net")
+		if status := ws.StatusError(0); !errors.As(err, &status) || status != http.StatusForbidden {
+			t.Fatalf("another site's page: %v, want 403", err)
+		}
+	})
+}
+
+func TestProxyLeavesInternalListenerOut(t *testing.T) {
+	each(t, func(t *testing.T, p proxy) {
+		address := p.start(t, serve(t), "")
+		if status, _, err := get("http://" + address + "/healthz"); err != nil || status != http.StatusOK {
+			t.Fatalf("/healthz: %d, %v, want 200", status, err)
+		}
+		for _, path := range []string{"/metrics", "/readyz", "/publish/news", "/debug/pprof/"} {
+			if status, _, err := get("http://" + address + path); err != nil || status != http.StatusNotFound {
+				t.Errorf("%s: %d, %v, want 404", path, status, err)
+			}
+		}
+	})
+}
+
+// The lines for a cap of one address are in the files, commented out.
+func TestProxyCapsConnectionsOfOneAddress(t *testing.T) {
+	each(t, func(t *testing.T, p proxy) {
+		if p.caps == nil {
+			t.Skipf("%s as Debian has it cannot do that", p.name)
+		}
+		text := shipped(t, p.file)
+		for _, line := range p.caps {
+			text = substitute(t, text, "#"+line, line)
+		}
+		text = substitute(t, text, p.cap, strings.Replace(p.cap, "200", "2", 1))
+		address := p.startWith(t, serve(t), text)
+		open := func() (net.Conn, error) { return connect(address, "/echo", "", "") }
+		var first net.Conn
+		waitFor(t, "a place", func() bool { // the first look at the port may count for a moment
+			var err error
+			first, err = open()
+			return err == nil
+		})
+		defer first.Close()
+		var second net.Conn
+		waitFor(t, "a second place", func() bool {
+			var err error
+			second, err = open()
+			return err == nil
+		})
+		if c, err := open(); err == nil {
+			c.Close()
+			t.Error("a third connection was let in")
+		}
+		second.Close() // ignored: the proxy sees it go
+		waitFor(t, "the place to be free again", func() bool {
+			c, err := open()
+			if err == nil {
+				c.Close()
+			}
+			return err == nil
+		})
+	})
+}

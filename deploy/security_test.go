@@ -1,0 +1,125 @@
+package deploy_test
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rows gives the cells of every table row of a page that has so many of them,
+// without head and rule.
+func rows(page string, cells int) [][]string {
+	var found [][]string
+	for line := range strings.Lines(page) {
+		line = strings.TrimSpace(line)
+		if !strings.HasPrefix(line, "|") || strings.HasPrefix(line, "|--") {
+			continue
+		}
+		row := strings.Split(strings.Trim(line, "|"), "|")
+		if len(row) != cells {
+			continue
+		}
+		for i := range row {
+			row[i] = strings.Trim(strings.TrimSpace(row[i]), "`")
+		}
+		found = append(found, row)
+	}
+	return found[min(1, len(found)):]
+}
+
+// exposed tells whether /metrics shows a series: a name, or a name with labels.
+func exposed(metrics, series string) bool {
+	name, labels, _ := strings.Cut(series, "{")
+	for line := range strings.Lines(metrics) {
+		rest, ok := strings.CutPrefix(line, name)
+		if ok && (rest[0] == ' ' && labels == "" || rest[0] == '{' && strings.Contains(rest, strings.TrimSuffix(labels, "}"))) {
+			return true
+		}
+	}
+	return false
+}
+
+// metrics gives what a fresh gateway shows.
+func metrics(t *testing.T) string {
+	t.Helper()
+	status, text, err := get("http://" + serve(t).internal + "/metrics")
+	if err != nil || status != 200 {
+		t.Fatalf("/metrics: %d, %v", status, err)
+	}
+	return text
+}
+
+func TestEveryLimitIsWhatSecurityPageSays(t *testing.T) {
+	t.Parallel()
+	defaults, text := flags(t), metrics(t)
+	limits := rows(shipped(t, "SECURITY.md"), 5)
+	if len(limits) < 20 {
+		t.Fatalf("found %d limits in SECURITY.md", len(limits))
+	}
+	told := map[string]bool{}
+	for _, row := range limits {
+		limit, flag, value, metric := row[0], row[1], row[2], row[4]
+		if flag != "fixed" {
+			name := strings.TrimPrefix(flag, "--")
+			told[name] = true
+			want, known := defaults[name]
+			switch {
+			case !known:
+				t.Errorf("%s: sluice serve has no flag %s", limit, flag)
+			case value != want:
+				t.Errorf("%s: default of %s is %q, SECURITY.md says %q", limit, flag, want, value)
+			}
+		}
+		if !exposed(text, metric) {
+			t.Errorf("%s: /metrics does not show %s", limit, metric)
+		}
+	}
+	// What bounds clients has to be told; these are the names of such flags.
+	bounds := regexp.MustCompile(`^(max-.*|.*-timeout|.*-interval|history.*|.*-buffer|raw|allowed-origins)$`)
+	for name := range defaults {
+		if bounds.MatchString(name) && !told[name] {
+			t.Errorf("SECURITY.md does not tell of --%s", name)
+		}
+	}
+}
+
+func TestEveryReasonIsInSecurityPage(t *testing.T) {
+	t.Parallel()
+	var told []string
+	for _, row := range rows(shipped(t, "SECURITY.md"), 3) {
+		for reason := range strings.SplitSeq(row[0], ",") {
+			told = append(told, strings.Trim(strings.TrimSpace(reason), "`"))
+		}
+	}
+	var real []string
+	for _, m := range regexp.MustCompile(`sluice_connections_closed_total\{reason="(\w+)"\}`).FindAllStringSubmatch(metrics(t), -1) {
+		real = append(real, m[1])
+		if !slices.Contains(told, m[1]) {
+			t.Errorf("SECURITY.md does not explain the reason %s", m[1])
+		}
+	}
+	if len(real) == 0 {
+		t.Fatal("found no reason in /metrics")
+	}
+	for _, reason := range told {
+		if !slices.Contains(real, reason) {
+			t.Errorf("SECURITY.md explains the reason %s, which there is not", reason)
+		}
+	}
+}
+
+// Whatever these files call a setting of the gateway is one.
+func TestEverySettingThatIsNamedExists(t *testing.T) {
+	t.Parallel()
+	defaults := flags(t)
+	variable := regexp.MustCompile(`\bSLUICE_[A-Z_]+[A-Z]\b`)
+	for _, file := range []string{"Dockerfile", "compose.yaml", "README.md", "SECURITY.md", "sizing.md", "proxy/README.md", "systemd/sluice.service", "systemd/sluice.conf"} {
+		for _, name := range variable.FindAllString(shipped(t, file), -1) {
+			flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "SLUICE_")), "_", "-")
+			if _, known := defaults[flag]; !known {
+				t.Errorf("%s names %s, which sluice serve does not know", file, name)
+			}
+		}
+	}
+}

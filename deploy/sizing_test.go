@@ -1,0 +1,99 @@
+package deploy_test
+
+import (
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// The figures of sizing.md: bytes for each connection, and what the page adds to them.
+const (
+	gatewayBytes   = 406
+	gatewayMiB     = 12
+	kernelBytes    = 5 << 10
+	stalledBytes   = 33 * 4096
+	stalledShare   = 0.02
+	bufferedFactor = 1.25
+)
+
+// mebibytes reads a cell: a number with or without a unit.
+func mebibytes(t *testing.T, cell string) float64 {
+	t.Helper()
+	factor := 1.0
+	for unit, f := range map[string]float64{"MiB": 1, "GiB": 1024} {
+		if digits, ok := strings.CutSuffix(cell, unit); ok {
+			cell, factor = digits, f
+		}
+	}
+	n, err := strconv.Atoi(strings.ReplaceAll(cell, ",", ""))
+	if err != nil {
+		t.Fatalf("%q is no number", cell)
+	}
+	return float64(n) * factor
+}
+
+func TestSizingTableFollowsFromItsFigures(t *testing.T) {
+	t.Parallel()
+	number := func(cell string) float64 { return mebibytes(t, cell) }
+	table := rows(shipped(t, "sizing.md"), 8)
+	if len(table) != 5 {
+		t.Fatalf("the table has %d rows, want 5", len(table))
+	}
+	for _, row := range table {
+		n, buffered := number(row[0]), number(row[4])
+		rest := gatewayMiB + n*gatewayBytes/(1<<20)
+		kernel, stalled := n*kernelBytes/(1<<20), n*stalledBytes/(1<<20)
+		limit := math.Ceil(rest + bufferedFactor*buffered)
+		for _, column := range []struct {
+			name string
+			got  float64
+			want float64
+		}{
+			{"gateway at rest", number(row[2]), math.Round(rest)},
+			{"kernel at rest", number(row[3]), math.Round(kernel)},
+			{"GOMEMLIMIT", number(row[5]), limit},
+			{"every client stalled", number(row[6]), math.Round(stalled)},
+			{"MemoryMax", number(row[7]), math.Ceil(limit + kernel + stalledShare*stalled)},
+		} {
+			if column.got != column.want {
+				t.Errorf("%s connections, %s: the page says %v MiB, its figures give %v", row[0], column.name, column.got, column.want)
+			}
+		}
+		if descriptors := number(row[1]); descriptors < n+64+3*128+3*16 {
+			t.Errorf("%s connections do not fit into LimitNOFILE %v of the page", row[0], descriptors)
+		}
+	}
+}
+
+// The unit and the compose file are made for one row of the table, the one with as
+// many connections as they allow.
+func TestUnitAndComposeFileFitTheirConnections(t *testing.T) {
+	t.Parallel()
+	unit, conf, compose := shipped(t, unitFile), shipped(t, "systemd/sluice.conf"), shipped(t, "compose.yaml")
+	first := func(text, pattern string) string {
+		m := regexp.MustCompile(pattern).FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("found no %s", pattern)
+		}
+		return m[1]
+	}
+	for _, tt := range []struct{ file, connections, buffered, limit, memory string }{
+		{unitFile, first(conf, `max-connections = (\d+)`), first(conf, `max-buffered = (\S+)`),
+			first(unit, `GOMEMLIMIT=(\d+)GiB`), first(unit, `MemoryMax=(\d+)G`)},
+		{"compose.yaml", first(compose, `MAX_CONNECTIONS: "(\d+)"`), first(compose, `MAX_BUFFERED: (\S+)`),
+			first(compose, `GOMEMLIMIT: (\d+)GiB`), first(compose, `mem_limit: (\d+)g`)},
+	} {
+		fits := false
+		for _, row := range rows(shipped(t, "sizing.md"), 8) {
+			if mebibytes(t, row[0]) == mebibytes(t, tt.connections) && row[4] == tt.buffered {
+				fits = 1024*mebibytes(t, tt.limit) >= mebibytes(t, row[5]) &&
+					1024*mebibytes(t, tt.memory) >= mebibytes(t, row[7])+1024*mebibytes(t, tt.limit)-mebibytes(t, row[5])
+			}
+		}
+		if !fits {
+			t.Errorf("%s: %s GiB, %s of them for Go, do not fit %s connections with %s", tt.file, tt.memory, tt.limit, tt.connections, tt.buffered)
+		}
+	}
+}

@@ -1,0 +1,173 @@
+package deploy_test
+
+import (
+	"maps"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const unitFile = "systemd/sluice.service"
+
+// exposureMax is the worst score of `systemd-analyze security` that is accepted:
+// 0 is a service without any right, 10 one without any protection.
+const exposureMax = "15" // tenths
+
+func TestUnitIsHardened(t *testing.T) {
+	t.Parallel()
+	analyze := tool(t, "systemd-analyze", "systemd")
+	out, err := exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold="+exposureMax, unitFile).CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if score := regexp.MustCompile(`Overall exposure level.*`).FindString(string(out)); score == "" {
+		t.Errorf("no score in\n%s", out)
+	} else {
+		t.Log(score)
+	}
+}
+
+func TestUnitIsUnderstood(t *testing.T) {
+	t.Parallel()
+	analyze := tool(t, "systemd-analyze", "systemd")
+	unit := write(t, "sluice.service", substitute(t, shipped(t, unitFile), "/usr/local/bin/sluice", sluice(t)))
+	if out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
+
+// values gives what a unit sets a key to, one string for each line.
+func values(unit, key string) []string {
+	var found []string
+	for _, m := range regexp.MustCompile(`(?m)^`+key+`=(.*)$`).FindAllStringSubmatch(unit, -1) {
+		found = append(found, m[1])
+	}
+	return found
+}
+
+func TestSupervisorsWaitLongerThanClosingTakes(t *testing.T) {
+	t.Parallel()
+	shutdown, err := time.ParseDuration(flags(t)["shutdown-timeout"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	waits := map[string]string{
+		unitFile:       strings.Join(values(shipped(t, unitFile), "TimeoutStopSec"), "") + "s",
+		"compose.yaml": regexp.MustCompile(`stop_grace_period: (\S+)`).FindStringSubmatch(shipped(t, "compose.yaml"))[1],
+	}
+	for file, text := range waits {
+		if wait, err := time.ParseDuration(text); err != nil || wait <= shutdown {
+			t.Errorf("%s waits %s (%v), --shutdown-timeout is %v", file, text, err, shutdown)
+		}
+	}
+}
+
+// systemCalls gives the names that a unit allows, its groups taken apart as
+// systemd does.
+func systemCalls(t *testing.T, analyze, unit string) map[string]bool {
+	t.Helper()
+	groups, name := map[string][]string{}, ""
+	for line := range strings.Lines(command(t, analyze, "syscall-filter", "--no-pager")) {
+		word := strings.TrimSpace(line)
+		switch {
+		case word == "" || strings.HasPrefix(word, "#"):
+		case strings.HasPrefix(line, "@"):
+			name = word
+		default:
+			groups[name] = append(groups[name], word)
+		}
+	}
+	var expand func(word string) map[string]bool
+	expand = func(word string) map[string]bool {
+		if !strings.HasPrefix(word, "@") {
+			return map[string]bool{word: true}
+		}
+		if groups[word] == nil {
+			t.Fatalf("systemd-analyze does not know the group %s", word)
+		}
+		names := map[string]bool{}
+		for _, member := range groups[word] {
+			maps.Copy(names, expand(member))
+		}
+		return names
+	}
+	allowed := map[string]bool{}
+	for _, line := range values(unit, "SystemCallFilter") {
+		words, without := strings.CutPrefix(line, "~")
+		for _, word := range strings.Fields(words) {
+			for call := range expand(word) {
+				if without {
+					delete(allowed, call)
+				} else {
+					allowed[call] = true
+				}
+			}
+		}
+	}
+	return allowed
+}
+
+// The gateway does all its work with the system calls, the families of sockets and
+// the memory that the unit allows: here another one kills it. This cannot show what a
+// running systemd adds (users, mounts, credentials).
+func TestGatewayWorksWithWhatUnitAllows(t *testing.T) {
+	t.Parallel()
+	unit := shipped(t, unitFile)
+	calls := systemCalls(t, tool(t, "systemd-analyze", "systemd"), unit)
+	families := strings.Fields(strings.Join(values(unit, "RestrictAddressFamilies"), " "))
+	if got := values(unit, "MemoryDenyWriteExecute"); !cmp.Equal(got, []string{"true"}) {
+		t.Errorf("MemoryDenyWriteExecute: %q", got)
+	}
+
+	const key = "0123456789abcdef"
+	config := write(t, "sluice.conf", substitute(t, shipped(t, "systemd/sluice.conf"),
+		"127.0.0.1:8000", "127.0.0.1:0", "127.0.0.1:9000", "127.0.0.1:0", "raw = listen", "raw = publish",
+		"max-connections = 100000", "max-connections = 100")) // as many descriptors as a test may have
+	cmd := confined(t, calls, families, sluice(t), "serve", "--config", config)
+	cmd.Env = append(cmd.Env, "SLUICE_API_KEY_FILE="+write(t, "api-key", key+"\n"), "SLUICE_CLOSE_TIMEOUT=1s", "SLUICE_PING_INTERVAL=1s")
+	g := ready(t, run(t, cmd))
+
+	c, err := connect(g.public, "/echo", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := echo(c, strings.Repeat("x", 60<<10)); err != nil {
+		t.Fatal(err)
+	}
+	lines := events(t, g.public, "/sse/news")
+	wantLine(t, lines, "id: ", patience)
+	request := func(method, path, body string) {
+		req, err := http.NewRequest(method, "http://"+g.internal+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-API-Key", key)
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", path, resp.Status)
+		}
+	}
+	request(http.MethodPost, "/publish/news", "hello")
+	wantLine(t, lines, "data: hello", patience)
+	wantLine(t, lines, ":", patience) // time passes: a keep-alive
+	request(http.MethodGet, "/metrics", "")
+	request(http.MethodGet, "/debug/pprof/profile?seconds=1", "")
+	if status, _, err := get("http://" + g.public + "/healthz"); err != nil || status != http.StatusOK {
+		t.Errorf("/healthz: %d, %v", status, err)
+	}
+
+	g.stop(t)
+	if g.err != nil {
+		t.Errorf("after SIGTERM: %v", g.err)
+	}
+}
