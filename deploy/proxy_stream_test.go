@@ -109,7 +109,7 @@ func TestProxyKeepsSilentConnectionsOnlyByPings(t *testing.T) {
 				continue
 			}
 			pair.installed = true
-			pair.gateway = serve(t, "--ping-interval", interval, "--pong-timeout", "1s")
+			pair.gateway = serve(t, "--ping-interval", interval)
 			address := p.start(t, pair.gateway, idle.String())
 			c, err := connect(address, "/echo", "", "")
 			if err != nil {

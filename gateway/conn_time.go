@@ -74,7 +74,7 @@ func (c *conn) keepAlive() {
 		c.flush()
 		c.settle()
 		if c.phase == phaseOpen {
-			l.wakeAt(c, c.pinged+timeout)
+			l.wakeAt(c, c.pinged+min(timeout, interval)) // the pong may come, and the next ping be due first
 		}
 	default:
 		l.wakeAt(c, c.heard+interval)

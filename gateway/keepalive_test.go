@@ -48,6 +48,24 @@ func TestClientThatAnswersPingsStays(t *testing.T) {
 	talks.wantIdle(s, "who talks is not pinged")
 }
 
+// A proxy in front may cut who is silent for less than the pong's time: the pong
+// that has come does not hold the next ping back.
+func TestPingsComeAtTheirIntervalWhateverThePongsTime(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{PingInterval: 5 * time.Second, PongTimeout: 60 * time.Second})
+	c, silent := dial(t, s, "/ws"), dial(t, s, "/ws")
+	for range 4 {
+		s.pass(6)
+		c.wantPing("5 s of silence")
+		c.send(pong(""))
+		c.settle(s)
+	}
+	silent.wantPing("5 s of silence")
+	silent.wantIdle(s, "one ping is enough")
+	s.pass(50)
+	silent.wantClose("60 s without a pong", 1008)
+}
+
 func TestKeepAliveInRealSeconds(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{PingInterval: time.Second, PongTimeout: time.Second})
