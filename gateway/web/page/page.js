@@ -32,7 +32,7 @@ function backWords({ away, caughtUp, gap, lost, resumes }) {
   const time = seconds(away);
   const came = `${messages(caughtUp)} caught up`;
   if (gap) {
-    const what = lost ? `${messages(lost)} ${lost === 1 ? "was" : "were"} lost (gap)` : "messages were lost (gap), the channel began anew";
+    const what = lost ? `${messages(lost)} ${lost === 1 ? "was" : "were"} lost (gap)` : "messages may be lost (gap): the channel began anew";
     return `${time} away: ${what}${caughtUp ? `; ${came}` : ""}`;
   }
   if (!resumes) return `Back after ${time}`;

@@ -132,9 +132,15 @@ export class Stream {
   // record takes a message of format=json. Records and keys it does not know are passed over.
   record(data) {
     const now = Date.now();
-    const r = JSON.parse(data);
-    if (typeof r.greeting === "string") this.told.greeting(r.greeting);
-    if (typeof r.offset !== "number") return;
+    let r;
+    try {
+      r = JSON.parse(data);
+    } catch { // another kind of server: shown as it is
+      this.told.message({ at: now, offset: null, latency: null, caughtUp: false, from: "server", text: textOf(data) });
+      return;
+    }
+    if (typeof r?.greeting === "string") this.told.greeting(r.greeting);
+    if (typeof r?.offset !== "number") return;
     const [epoch, offset] = this.since.split(":");
     if (r.epoch !== epoch) this.mine.clear(); // ids of another life
     if (r.epoch) this.since = `${r.epoch}:${r.offset}`;
@@ -195,7 +201,9 @@ export class Stream {
       latency: own ? Math.round((now - at) * 10) / 10 : null,
       caughtUp: false,
       from: own ? "you" : "server",
-      text: typeof data === "string" ? data : binaryWords(base64Of(data)),
+      text: textOf(data),
     });
   }
 }
+
+const textOf = (data) => (typeof data === "string" ? data : binaryWords(base64Of(data)));

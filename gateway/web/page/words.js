@@ -34,7 +34,7 @@ export function closeWords(code, reason) {
 
 // notReached is for a connection that never opened: a browser does not tell pages why.
 export const notReached =
-  "no connection: nothing answers at this address, it is no sluice, or it does not let pages of this origin in (--allowed-origins)";
+  "no connection: nothing answers at this address, or it does not let this page in (see --allowed-origins and --raw)";
 
 // seconds gives a duration of milliseconds for people: "0.8 s", "12 s", "3 min".
 export function seconds(ms) {

@@ -6,7 +6,8 @@ import { Gateway } from "./gateway.mjs";
 let browser, gateway;
 
 before(async () => {
-  [browser, gateway] = await Promise.all([launch(), Gateway.start()]);
+  browser = await launch();
+  gateway = await Gateway.start();
 });
 after(async () => {
   await browser?.close();

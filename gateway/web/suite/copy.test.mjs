@@ -9,7 +9,8 @@ const exec = promisify(execFile);
 let browser, gateway;
 
 before(async () => {
-  [browser, gateway] = await Promise.all([launch(), Gateway.start()]);
+  browser = await launch();
+  gateway = await Gateway.start();
 });
 after(async () => {
   await browser?.close();
@@ -64,7 +65,7 @@ test("the curl line publishes, whatever the channel is called", async (t) => {
   const tab = await Tab.open(browser, gateway.url);
   t.after(() => tab.close());
   await tab.opened();
-  assert.match(await tab.page.textContent("#curl"), new RegExp(`^curl -d 'hello from a shell' http://127.0.0.1:${gateway.internalPort}/publish/lobby$`));
+  assert.match(await tab.page.textContent("#curl"), new RegExp(`^curl -d 'hello from a shell' http://${gateway.internal}/publish/lobby$`));
   await tab.set("channel", name);
   await tab.page.click("#connect");
   await tab.page.waitForFunction((n) => document.querySelector("#state-words").textContent === `Open: channel ${n}`, name);

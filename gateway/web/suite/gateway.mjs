@@ -9,6 +9,7 @@ import { extname } from "node:path";
 import { createInterface } from "node:readline";
 
 const binary = process.env.SLUICE_BIN;
+delete process.env.SLUICE_BIN; // sluice refuses variables of its prefix that it does not know
 if (!binary) throw new Error("SLUICE_BIN is not set: start the suite with ./run, or set it to a sluice binary");
 
 // Gateway is a sluice process on ports of its own, which it keeps when it is restarted.
@@ -16,31 +17,37 @@ export class Gateway {
   static async start(...flags) {
     const g = new Gateway();
     g.flags = flags;
-    [g.port, g.internalPort] = await freePorts(2);
+    g.host = g.internal = "127.0.0.1:0";
     await g.run();
     return g;
   }
 
+  // run starts the process and waits until it says where it listens.
   async run() {
     this.process = spawn(binary, [
-      "--listen", this.host, "--internal-listen", `127.0.0.1:${this.internalPort}`, ...this.flags,
+      "--listen", this.host, "--internal-listen", this.internal, "--log-format", "json", ...this.flags,
     ], { stdio: ["ignore", "ignore", "pipe"] });
+    const late = setTimeout(() => this.process.kill("SIGKILL"), 10_000);
     const said = [];
     for await (const line of createInterface({ input: this.process.stderr })) {
       said.push(line);
-      if (line.includes("sluice is ready")) {
-        this.process.stderr.resume();
-        return;
-      }
+      if (!line.includes('"msg":"ready"')) continue;
+      clearTimeout(late);
+      this.process.stderr.resume();
+      const ready = JSON.parse(line);
+      this.host = ready.listen[0];
+      this.internal = ready.internal_listen;
+      return;
     }
+    clearTimeout(late);
     throw new Error(`sluice did not start:\n${said.join("\n")}`);
   }
 
-  get host() { return `127.0.0.1:${this.port}`; }
+  get port() { return new URL(this.url).port; }
   get url() { return `http://${this.host}/`; }
 
   async publish(channel, body, headers = {}) {
-    const url = `http://127.0.0.1:${this.internalPort}/publish/${encodeURIComponent(channel)}`;
+    const url = `http://${this.internal}/publish/${encodeURIComponent(channel)}`;
     const response = await fetch(url, { method: "POST", body, headers: { "Content-Type": "text/plain", ...headers } });
     if (!response.ok) throw new Error(`publish: ${response.status} ${await response.text()}`);
     return response.json();
@@ -125,8 +132,9 @@ export async function proxyAt(prefix, port) {
 }
 
 // pageElsewhere serves the page's files from an origin of its own, as somebody would
-// who copied them: with the gateway's address filled in.
-export async function pageElsewhere(address) {
+// who copied them, with the gateway's address filled in. The name is a foreign one:
+// pages of this machine's own names may connect to a gateway on it anyway.
+export async function pageElsewhere(name, address) {
   const types = { ".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml" };
   const server = http.createServer(async (req, res) => {
     const name = req.url === "/" ? "index.html" : req.url.slice(1);
@@ -135,7 +143,7 @@ export async function pageElsewhere(address) {
     if (name === "index.html") content = String(content).replace('data-address=""', `data-address="${address}"`);
     res.writeHead(200, { "Content-Type": types[extname(name)] }).end(content);
   });
-  const url = await listen(server);
+  const url = (await listen(server)).replace("127.0.0.1", name);
   return { url, origin: new URL(url).origin, close: () => { server.close(); server.closeAllConnections(); } };
 }
 
@@ -143,18 +151,4 @@ async function listen(server) {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   return `http://127.0.0.1:${server.address().port}/`;
-}
-
-// freePorts finds ports that were free a moment ago: a gateway that is restarted has
-// to come back where it was, so that it cannot be left to the kernel.
-async function freePorts(n) {
-  const servers = [];
-  for (let i = 0; i < n; i++) {
-    const s = net.createServer();
-    await listen(s);
-    servers.push(s);
-  }
-  const ports = servers.map((s) => s.address().port);
-  await Promise.all(servers.map((s) => new Promise((done) => s.close(done))));
-  return ports;
 }

@@ -12,7 +12,8 @@ mkdirSync(shots, { recursive: true });
 let browser, gateway;
 
 before(async () => {
-  [browser, gateway] = await Promise.all([launch(), Gateway.start()]);
+  browser = await launch();
+  gateway = await Gateway.start();
 });
 after(async () => {
   await browser?.close();
