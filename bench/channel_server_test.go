@@ -24,6 +24,7 @@ type channelServer struct {
 	mu      sync.Mutex
 	log     []string // payloads; the first has offset 1
 	kept    int      // how many a joining client can get; 0: all
+	skips   int      // how many of what it missed a joining client does not get
 	clients map[*channelClient]bool
 	paths   []string // of all requests
 }
@@ -112,16 +113,17 @@ func (s *channelServer) joinLocked(c *channelClient, since string) {
 	if gap {
 		from = head - s.kept
 	}
-	record := fmt.Sprintf(`{"gap":%v,"channel":"news","epoch":%q,"offset":%d,"conn":"17"}`, gap, s.epoch, from)
+	stands := from
+	record := fmt.Sprintf(`{"gap":%v,"channel":"news","epoch":%q,"offset":%d,"conn":"17"}`, gap, s.epoch, stands)
 	switch {
 	case c.sse && gap:
-		c.send(fmt.Sprintf("retry: 1500\nid: %s:%d\nevent: gap\ndata: %s\n\n", s.epoch, from, record))
+		c.send(fmt.Sprintf("retry: 1500\nid: %s:%d\nevent: gap\ndata: %s\n\n", s.epoch, stands, record))
 	case c.sse:
-		c.send(fmt.Sprintf("retry: 1500\nid: %s:%d\n\n", s.epoch, from))
+		c.send(fmt.Sprintf("retry: 1500\nid: %s:%d\n\n", s.epoch, stands))
 	case gap || since == "now":
 		c.send(record)
 	}
-	for ; from < head; from++ {
+	for from = min(from+s.skips, head); from < head; from++ {
 		s.write(c, from+1)
 	}
 	s.clients[c] = true

@@ -23,6 +23,7 @@ func TestRecoverReportsWhatTheServerDidWrong(t *testing.T) {
 		name   string
 		wrong  func(offset int, record string) []string
 		kept   int
+		skips  int
 		faults []string // figures above zero
 	}{
 		{name: "nothing"},
@@ -39,12 +40,13 @@ func TestRecoverReportsWhatTheServerDidWrong(t *testing.T) {
 			return []string{record}
 		}},
 		{name: "gives an offset the payload of another", faults: []string{"wrong"}, wrong: swapPayloads()},
+		{name: "begins one too late", skips: 1, faults: []string{"holes"}},
 		{name: "keeps too little", kept: 2, faults: []string{"gaps"}},
 	} {
 		for _, protocol := range []Protocol{JSON, SSE} {
 			t.Run(tc.name+"/"+string(protocol), func(t *testing.T) {
 				s := newChannelServer(t, tc.wrong)
-				s.kept = tc.kept
+				s.kept, s.skips = tc.kept, tc.skips
 				o := recoverOptions(s)
 				o.Protocol = protocol
 				r, err := Recover(t.Context(), o)

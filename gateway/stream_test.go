@@ -253,3 +253,40 @@ func TestSlowEventStreamIsCut(t *testing.T) {
 		t.Errorf("it comes back to %q, want a gap", got)
 	}
 }
+
+// When net/http is busy a request waits for its turn, for a moment and not too
+// many of them, before it is refused.
+func TestRequestsWaitForTheirTurn(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{MaxHandshakes: 4})
+	for range cap(s.web.places) {
+		s.web.places <- struct{}{}
+	}
+	const get = "GET /sse/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	waits := connect(t, s)
+	waits.write(get)
+	waitFor(t, "it to wait", func() bool { return len(s.web.waits) == 1 })
+	dial(t, s, "/ws") // upgrades do not wait for it
+	<-s.web.places
+	if _, err := http.ReadResponse(waits.in, nil); err != nil {
+		t.Fatal(err)
+	}
+	waits.wantBegin("it is its turn", 0)
+	waitFor(t, "its place to be free", func() bool { return len(s.web.places) == 3 && len(s.web.waits) == 0 })
+	s.web.places <- struct{}{}
+
+	first, second := connect(t, s), connect(t, s)
+	first.write(get)
+	second.write(get)
+	waitFor(t, "both to wait", func() bool { return len(s.web.waits) == 2 })
+	third := connect(t, s)
+	third.write(get)
+	for _, c := range []*client{third, first, second} {
+		if got := c.wantStatus("it is busy", http.StatusServiceUnavailable); got.Header.Get("Retry-After") == "" {
+			t.Error("it is not told when to come back")
+		}
+	}
+	for range cap(s.web.places) {
+		<-s.web.places
+	}
+}

@@ -21,6 +21,7 @@ type web struct {
 	server *Server
 	http   *http.Server
 	places chan struct{}
+	waits  chan struct{} // places of those who wait for a place
 	queue  chan net.Conn
 	ended  chan struct{}
 	once   sync.Once
@@ -38,6 +39,7 @@ func newWeb(s *Server) (*web, error) {
 	w := &web{
 		server: s,
 		places: make(chan struct{}, s.cfg.MaxHandshakes),
+		waits:  make(chan struct{}, max(s.cfg.MaxHandshakes/2, 1)),
 		queue:  make(chan net.Conn, s.cfg.MaxHandshakes),
 		ended:  make(chan struct{}),
 	}
@@ -60,19 +62,49 @@ func newWeb(s *Server) (*web, error) {
 var rejectBusy = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "http_busy",
 	Text: "Too many requests at a time.", Header: "Retry-After: 1\r\n"}
 
-// take hands a connection of which n bytes were read to net/http.
+// webWait is how long a request waits for its turn: a browser whose event stream
+// is refused gives up for good, and when everybody comes back at once a place is
+// free within milliseconds. Half of the handshakes' places may wait so, because
+// slow readers of answers can keep net/http busy for longer.
+const webWait = time.Second
+
+// take hands a connection of which n bytes were read to net/http, at once or on a
+// goroutine that waits for a place.
 func (w *web) take(g *greeting, n int) *handshake.Reject {
 	select {
 	case w.places <- struct{}{}:
+		w.hand(g, n)
+		return nil
+	default:
+	}
+	select {
+	case w.waits <- struct{}{}:
 	default:
 		return rejectBusy
 	}
+	go func() {
+		defer func() { <-w.waits }()
+		t := time.NewTimer(webWait)
+		defer t.Stop()
+		select {
+		case w.places <- struct{}{}:
+			w.hand(g, n)
+		case <-t.C:
+			g.refuse(rejectBusy)
+		case <-w.server.ending:
+			g.refuse(rejectBusy)
+		}
+	}()
+	return nil
+}
+
+// hand gives net/http a connection that has a place.
+func (w *web) hand(g *greeting, n int) {
 	w.server.stats.outcome("http")
 	c := &webConn{Conn: g.conn, web: w, inherits: g.door.inherits, early: append([]byte(nil), (*g.buf)[:n]...)}
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
 	w.queue <- c                    // has room for as many as there are places
 	g.leave()
-	return nil
 }
 
 // close ends the server. The handshake stage must be empty.
