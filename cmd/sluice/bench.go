@@ -11,7 +11,7 @@ import (
 
 // newBenchCommand gives `sluice bench`, the load tester for any WebSocket
 // broadcast server. Its scenarios are subcommands.
-func newBenchCommand() *cobra.Command {
+func newBenchCommand(env []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure a WebSocket broadcast server, this one or another",
@@ -26,6 +26,9 @@ func newBenchCommand() *cobra.Command {
 	for _, scenario := range []*cobra.Command{
 		newFanoutCommand(), newIdleCommand(), newStormCommand(), newRecoverCommand(), newFloorCommand(),
 	} {
+		if scenario.Flags().Lookup("url") != nil {
+			bindEnv(scenario, env, "url")
+		}
 		setHelp(scenario, flagGroup{"Load", ownFlags(scenario)}, flagGroup{"Server", serverFlags},
 			flagGroup{"Tester", testerFlags}, flagGroup{"Report", reportFlags})
 		cmd.AddCommand(scenario)

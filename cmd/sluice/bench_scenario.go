@@ -56,7 +56,6 @@ func scenario(name, short, examples string, o *bench.Options, measure func(conte
 	if o != nil {
 		f.StringVar(&o.URL, "url", "ws://127.0.0.1:8000", "`URL` of the server; ws://127.0.0.1:8000 when nothing is said")
 		f.Lookup("url").DefValue = "" // it stands in the text: the line with the variable is full
-		bindEnv(cmd, os.Environ(), "url")
 		f.StringVar(&o.Path, "path", "/ws", "`PATH` to upgrade at, such as /ws/CHANNEL")
 		f.StringVar((*string)(&o.Protocol), "protocol", string(bench.Raw), "`WORD`: raw (a message is a payload), json (a record with an offset) or sse (an event stream, /sse/CHANNEL for /ws/CHANNEL); the last two are sluice's own")
 		_ = cmd.RegisterFlagCompletionFunc("protocol", cobra.FixedCompletions(protocolWords, cobra.ShellCompDirectiveNoFileComp)) // the flag is there, and new

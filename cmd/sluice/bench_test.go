@@ -14,7 +14,7 @@ import (
 // benchRun executes one command line of `sluice bench`.
 func benchRun(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	cmd := newBenchCommand()
+	cmd := newBenchCommand(nil)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	var out bytes.Buffer
 	cmd.SetOut(&out)

@@ -1,13 +1,14 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -228,12 +229,11 @@ func (t *target) dial(ctx context.Context, query url.Values) (*link, error) {
 // dialer's deadline bounds it.
 func readRefusal(status int, resp io.Reader) *refusal {
 	r := &refusal{status: status}
-	// The dialer sends no body and takes none: what cannot be read is left out.
-	head, err := io.ReadAll(io.LimitReader(resp, 8<<10))
-	_, body, found := bytes.Cut(head, []byte("\r\n\r\n"))
-	if err != nil && len(head) == 0 || !found {
-		return r
+	answer, err := http.ReadResponse(bufio.NewReader(resp), nil)
+	if err != nil {
+		return r // without a text
 	}
+	body, _ := io.ReadAll(io.LimitReader(answer.Body, 4<<10)) // what has come will do
 	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(body), "")), " ")
 	text = strings.TrimRight(strings.Map(printable, text), ".")
 	if runes := []rune(text); len(runes) > 300 {
@@ -258,11 +258,14 @@ func (t *target) explain(err error) error {
 		name      x509.HostnameError
 		invalid   x509.CertificateInvalidError
 		plain     tls.RecordHeaderError
+		dns       *net.DNSError
 		timeout   interface{ Timeout() bool }
 	)
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return temporary{errors.New("connection refused: is sluice running there? start it, or give its address with --url")}
+	case errors.As(err, &dns):
+		return temporary{fmt.Errorf("the name %s leads nowhere: %s: check --url", dns.Name, dns.Err)}
 	case errors.As(err, &authority):
 		return fmt.Errorf("its certificate is signed by nobody who is known here: %w: give the signer's certificate with --cacert", err)
 	case errors.As(err, &name):

@@ -143,7 +143,7 @@ func (p *publisher) run(ctx context.Context, next func() (*batch, error)) error 
 		}
 	}
 	if ctx.Err() != nil {
-		p.note("stopped by %v after line %d: all until there is confirmed", context.Cause(ctx), p.taken)
+		p.note("stopped (%v): %s published, and confirmed", context.Cause(ctx), plural(p.taken, "line"))
 		return nil
 	}
 	return p.inputErr
@@ -335,7 +335,11 @@ func (p *publisher) failed(err error) error {
 		return err
 	}
 	first, last := p.window[0].first, p.window[len(p.window)-1].last()
-	return fmt.Errorf("%w\nlines %d to %d are not confirmed: they may or may not have arrived", err, first, last)
+	which := fmt.Sprintf("lines %d to %d are", first, last)
+	if first == last {
+		which = fmt.Sprintf("line %d is", first)
+	}
+	return fmt.Errorf("%w\n%s not confirmed: some or all may have arrived", err, which)
 }
 
 // longest gives the longest message of the window.

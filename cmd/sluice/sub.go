@@ -22,7 +22,7 @@ func newSubCommand(env []string) *cobra.Command {
 	var (
 		client clientFlags
 		since  string
-		s      subscriber
+		s      = subscriber{ping: linkPing, silence: linkSilence}
 	)
 	cmd := &cobra.Command{
 		Use:   "sub CHANNEL [flags]",
@@ -74,7 +74,6 @@ any more is told on standard error.`,
 		}
 		s.session = session{target: t, retry: client.retry, note: notes(cmd.ErrOrStderr())}
 		s.out = bufio.NewWriterSize(cmd.OutOrStdout(), linkBuffer)
-		s.ping, s.silence = linkPing, linkSilence
 		return s.run(cmd.Context())
 	}
 	return cmd

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"crypto/tls"
+	"encoding/pem"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+func TestChannelAddress(t *testing.T) {
+	for _, tc := range []struct{ url, channel, want string }{
+		{"ws://127.0.0.1:8000", "news", "ws://127.0.0.1:8000/ws/news?echo=off"},
+		{"http://h/", "news", "ws://h/ws/news?echo=off"},
+		{"HTTPS://h", "news", "wss://h/ws/news?echo=off"},
+		{"wss://h/prefix/", "news", "wss://h/prefix/ws/news?echo=off"},
+		{"ws://h/a%2Fb/", "c/d?e#f%", "ws://h/a%2Fb/ws/c%2Fd%3Fe%23f%25?echo=off"},
+		{"ws://[::1]:8000/?token=x&echo=on", "比分", "ws://[::1]:8000/ws/%E6%AF%94%E5%88%86?echo=off&token=x"},
+		{"ws://h/p", "..", "ws://h/p/ws?channel=..&echo=off"},
+	} {
+		flags := clientFlags{url: tc.url, timeout: time.Second}
+		target, err := flags.target(tc.channel)
+		if err != nil {
+			t.Errorf("%s: %v", tc.url, err)
+			continue
+		}
+		if got := target.url(map[string][]string{"echo": {"off"}}); got != tc.want {
+			t.Errorf("%s of %s: got %s, want %s", tc.channel, tc.url, got, tc.want)
+		}
+	}
+}
+
+func TestClientUsageErrors(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	if err := os.WriteFile(empty, []byte("nothing\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"pub"}, "no channel is named"},
+		{[]string{"pub", "", "x"}, "the channel's name is empty"},
+		{[]string{"pub", "news", "a", "b"}, `unexpected argument "b"`},
+		{[]string{"sub"}, "no channel is named"},
+		{[]string{"sub", "news", "more"}, `unexpected argument "more"`},
+		{[]string{"sub", "news", "--since", "e1:1", "--history", "2"}, "exclude each other"},
+		{[]string{"sub", "news", "--since", "now"}, "--since now: not a position"},
+		{[]string{"sub", "news", "--count", "0"}, "--count 0: must be at least 1"},
+		{[]string{"sub", "news", "--retry", "-1s"}, "--retry -1s: not a time"},
+		{[]string{"pub", "news", "--max-line", "0"}, "--max-line 0: must be more than 0"},
+		{[]string{"pub", "news", "--timeout", "0s"}, "--timeout 0s: must be more than 0"},
+		{[]string{"pub", "news", "--url", "127.0.0.1:8000"}, "--url 127.0.0.1:8000: not an address"},
+		{[]string{"pub", "news", "--url", "ftp://h"}, "its scheme is none of"},
+		{[]string{"pub", "news", "--url", "ws://"}, "no host is named"},
+		{[]string{"pub", "news", "--url", "ws://a:b@h"}, "give --header"},
+		{[]string{"pub", "news", "--url", "ws://h/#x"}, "behind #"},
+		{[]string{"pub", "news", "--header", "nothing"}, "not a header"},
+		{[]string{"pub", "news", "--header", "A b: c"}, "not a header"},
+		{[]string{"pub", "news", "--header", "A: b\r\nC: d"}, "control character"},
+		{[]string{"pub", "news", "--header", "upgrade: x"}, "belongs to the upgrade"},
+		{[]string{"pub", "news", "--cacert", "/nonexistent.pem"}, "--cacert /nonexistent.pem: no such file"},
+		{[]string{"pub", "news", "--cacert", empty}, "no certificate is in it"},
+	} {
+		c := startClient(t, strings.NewReader(""), tc.args...)
+		c.wantExit(2, tc.want)
+	}
+}
+
+func TestClientHelp(t *testing.T) {
+	for _, name := range []string{"pub", "sub"} {
+		code, help, _ := runOnce(nil, name, "--help")
+		if code != 0 || strings.Count(help, "sluice "+name) != 3 || !strings.Contains(help, "SLUICE_URL") {
+			t.Errorf("exit code %d, help of %s without two examples, its use and SLUICE_URL:\n%s", code, name, help)
+		}
+		for line := range strings.Lines(help) {
+			if len(strings.TrimRight(line, "\n")) > 80 {
+				t.Errorf("%s: longer than 80 columns: %s", name, line)
+			}
+		}
+	}
+}
+
+func TestClientSendsItsHeaders(t *testing.T) {
+	g := newFakeGateway(t, func(c *fakeConn) {
+		if got := c.head.Get("Authorization"); got != "Bearer a, b: c" {
+			t.Errorf("Authorization: %q", got)
+		}
+		c.confirm()
+	})
+	pub := startClient(t, nil, "pub", "news", "x", "--url", g.url, "--header", "authorization: Bearer a, b: c", "--header", "Host: example.com")
+	pub.wantExit(0)
+}
+
+func TestClientTellsARefusal(t *testing.T) {
+	for _, tc := range []struct {
+		status int
+		body   string
+		want   string
+	}{
+		{400, "The channel's name has white space.\n", "refused with 400 Bad Request (The channel's name has white space): "},
+		{403, "The origin is foreign\x1b[2J.", "refused with 403 Forbidden (The origin is foreign[2J): "},
+		{404, "", "refused with 404 Not Found: --url is the gateway's own address"},
+		{503, "Too many\nconnections", "refused with 503 Service Unavailable (Too many connections): try again later"},
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(tc.status)
+			io.WriteString(w, tc.body)
+		}))
+		sub := startClient(t, nil, "sub", "news", "--url", s.URL)
+		sub.wantExit(1, "sluice: connect to ws://"+strings.TrimPrefix(s.URL, "http://")+": "+tc.want)
+		s.Close()
+	}
+}
+
+func TestClientOverTLS(t *testing.T) {
+	g := newFakeGateway(t, func(c *fakeConn) {
+		c.send(ws.OpPing, "hello") // comes with the upgrade
+		c.confirm()
+	})
+	proxy, certificate := newTLSProxy(t, g.l.Addr().String())
+	for _, tc := range []struct {
+		args []string
+		code int
+		says []string
+	}{
+		{[]string{"--cacert", certificate}, 0, nil},
+		{[]string{"--insecure-skip-verify"}, 0, nil},
+		{nil, 1, []string{"signed by nobody who is known here", "--cacert"}},
+	} {
+		pub := startClient(t, nil, append([]string{"pub", "news", "x", "--url", "https://" + proxy}, tc.args...)...)
+		pub.wantExit(tc.code, tc.says...)
+	}
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	pub := startClient(t, nil, "pub", "news", "x", "--url", "wss://"+plain.Listener.Addr().String())
+	pub.wantExit(1, "it does not speak TLS")
+	encrypted := httptest.NewTLSServer(http.NotFoundHandler())
+	encrypted.Config.ErrorLog = log.New(io.Discard, "", 0) // it notes what is wrong with this
+	defer encrypted.Close()
+	pub = startClient(t, nil, "pub", "news", "x", "--url", "ws://"+encrypted.Listener.Addr().String())
+	pub.wantExit(1, "wss://")
+}
+
+// newTLSProxy pipes TLS connections to another address. It gives its own, and the
+// file with its certificate.
+func newTLSProxy(t *testing.T, to string) (addr, certificate string) {
+	t.Helper()
+	donor := httptest.NewTLSServer(http.NotFoundHandler()) // has a certificate for 127.0.0.1
+	config := donor.TLS.Clone()
+	config.NextProtos = nil
+	certificate = filepath.Join(t.TempDir(), "ca.pem")
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: donor.Certificate().Raw})
+	donor.Close()
+	if err := os.WriteFile(certificate, block, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pipeTo(t, l, to)
+	return p.l.Addr().String(), certificate
+}
+
+// pipes is a proxy that copies bytes, and can be cut.
+type pipes struct {
+	l      net.Listener
+	served sync.WaitGroup
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func pipeTo(t *testing.T, l net.Listener, to string) *pipes {
+	p := &pipes{l: l}
+	p.served.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			p.mu.Lock()
+			p.conns = append(p.conns, client, server)
+			p.mu.Unlock()
+			pipe := func(to, from net.Conn) {
+				io.Copy(to, from) // ignored: the other side learns of the end
+				to.Close()
+				from.Close()
+			}
+			p.served.Go(func() { pipe(client, server) })
+			p.served.Go(func() { pipe(server, client) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		p.cut()
+		p.served.Wait()
+	})
+	return p
+}
+
+// cut ends all connections; new ones can be made.
+func (p *pipes) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.conns = nil
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// pub and sub against a real gateway.
+
+// startSub starts a `sluice sub` that has joined the channel when it returns.
+func startSub(t *testing.T, url string, args ...string) *clientRun {
+	t.Helper()
+	sub := startClient(t, nil, append([]string{"sub", "logs", "--url", url}, args...)...)
+	// The first line shows that it has joined; it is taken off what is compared.
+	for {
+		pub := startClient(t, nil, "pub", "logs", "joined?", "--url", url)
+		pub.wantExit(0)
+		if strings.Contains(sub.stdout.String(), "joined?") {
+			return sub
+		}
+		select {
+		case <-sub.exited:
+			t.Fatalf("sub has ended; stderr:\n%s", sub.stderr)
+		default:
+		}
+	}
+}
+
+// afterJoining gives what a subscriber printed but for the lines that found out
+// whether it had joined.
+func afterJoining(sub *clientRun) string {
+	text := sub.stdout.String()
+	for strings.HasPrefix(text, "joined?\n") {
+		text = text[len("joined?\n"):]
+	}
+	return text
+}
+
+func TestLinesArriveCompleteAndInOrder(t *testing.T) {
+	const n = 200_000
+	s := startHere(t)
+	sub := startSub(t, s.url, "--fail-on-gap")
+	pub := startClient(t, strings.NewReader(numbered(1, n)), "pub", "logs", "--url", s.url)
+	pub.wantExit(0)
+	sub.stdout.wait(t, fmt.Sprintf("line %d\n", n))
+	sub.cancel(signalled{syscall.SIGTERM})
+	sub.wantExit(0)
+	if afterJoining(sub) != numbered(1, n) {
+		t.Error("what arrived is not what was sent")
+	}
+	if sub.stderr.String() != "" || pub.stderr.String() != "" {
+		t.Errorf("stderr of sub %q, of pub %q", sub.stderr, pub.stderr)
+	}
+	s.stop()
+}
+
+// Connections are cut again and again while lines pass. Nothing is lost; lines come
+// again only behind a loss of pub's connection, and as a whole stretch.
+func TestNothingIsLostWhenConnectionsAreCut(t *testing.T) {
+	const n = 200_000
+	s := startHere(t, "--history", "400000", "--history-bytes", "256MiB")
+	listen := func() *pipes {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pipeTo(t, l, strings.TrimPrefix(s.url, "http://"))
+	}
+	pubProxy, subProxy := listen(), listen()
+	var sub, pub *clientRun
+	defer func() {
+		if t.Failed() {
+			t.Logf("stderr of sub:\n%s\nof pub:\n%s", sub.stderr, pub.stderr)
+		}
+	}()
+	sub = startSub(t, "ws://"+subProxy.l.Addr().String(), "--fail-on-gap")
+	pub = startClient(t, &cuttingReader{Reader: strings.NewReader(numbered(1, n)), every: 40, cut: []func(){pubProxy.cut, subProxy.cut}},
+		"pub", "logs", "--url", "ws://"+pubProxy.l.Addr().String())
+	pub.wantExit(0)
+	sub.stdout.wait(t, fmt.Sprintf("line %d\n", n))
+	sub.cancel(signalled{syscall.SIGTERM})
+	sub.wantExit(0, "connected again")
+	pub.wantExit(0, "connected again", "that were not confirmed: some may have arrived twice")
+
+	highest, stretches := 0, 0
+	last := 0
+	for line := range strings.Lines(afterJoining(sub)) {
+		var i int
+		if _, err := fmt.Sscanf(line, "line %d\n", &i); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if i > highest+1 {
+			t.Fatalf("line %d follows %d, lines between are lost", i, highest)
+		}
+		if i != last+1 {
+			stretches++
+		}
+		highest, last = max(highest, i), i
+	}
+	resends := strings.Count(pub.stderr.String(), "resent ")
+	if highest != n || last != n || stretches > resends {
+		t.Errorf("the highest line is %d, the last %d, want %d; %d times lines came again, pub says it for %d", highest, last, n, stretches, resends)
+	}
+	s.stop()
+}
+
+// cuttingReader calls one of cut, in turn, at each so many reads.
+type cuttingReader struct {
+	*strings.Reader
+	every int
+	cut   []func()
+	reads int
+}
+
+func (r *cuttingReader) Read(p []byte) (int, error) {
+	if r.reads++; r.reads%r.every == 0 {
+		r.cut[r.reads/r.every%len(r.cut)]()
+	}
+	return r.Reader.Read(p[:min(len(p), 4<<10)])
+}
+
+func TestSubTellsThatTheGatewayWasRestarted(t *testing.T) {
+	s := startHere(t)
+	sub := startSub(t, s.url)
+	s.stop()
+	startHere(t, "--listen", strings.TrimPrefix(s.url, "http://"))
+	sub.stderr.wait(t, "gap: publications may be lost after offset ")
+	pub := startClient(t, nil, "pub", "logs", "after", "--url", s.url)
+	pub.wantExit(0)
+	sub.stdout.wait(t, "after\n")
+	sub.cancel(signalled{syscall.SIGTERM})
+	sub.wantExit(0, "closed with 1001 (server is shutting down): trying again", "the channel began anew with epoch ")
+}
+
+func TestPubIsToldThatClientsMayOnlyListen(t *testing.T) {
+	s := startHere(t, "--raw", "listen")
+	pub := startClient(t, strings.NewReader("a\n"), "pub", "logs", "--url", s.url)
+	pub.wantExit(1, "closed with 1008 (publishing is not allowed here): start the gateway with --raw publish", "line 1 is not confirmed")
+}
+
+func TestPubIsToldOfAMessageTooBig(t *testing.T) {
+	s := startHere(t, "--max-message", "1KiB")
+	pub := startClient(t, strings.NewReader("a\n"+strings.Repeat("x", 2000)+"\n"), "pub", "logs", "--url", s.url)
+	pub.wantExit(1, "closed with 1009 (message too big): the longest message that is not confirmed is line 2 with 2000 bytes")
+}
+
+func TestPubAndSubOverTLS(t *testing.T) {
+	s := startHere(t)
+	proxy, certificate := newTLSProxy(t, strings.TrimPrefix(s.url, "http://"))
+	url := "wss://" + proxy
+	pub := startClient(t, nil, "pub", "a/b 比分", "x", "--url", url, "--cacert", certificate)
+	pub.wantExit(1, "white space") // the gateway's own words
+	for _, line := range []string{"one", "", "three\nin two lines"} {
+		pub = startClient(t, nil, "pub", "a/b比分", line, "--url", url, "--cacert", certificate)
+		pub.wantExit(0)
+	}
+	pub = startClient(t, nil, "pub", "a/b比分", "\x00\xff", "--binary", "--url", url, "--insecure-skip-verify")
+	pub.wantExit(0)
+	// The history is there as long as somebody knows the channel, or its time lasts.
+	sub := startClient(t, nil, "sub", "a/b比分", "--history", "4", "--count", "4", "--url", url, "--cacert", certificate)
+	sub.wantExit(0)
+	if diff := cmp.Diff("one\n\nthree\nin two lines\n\x00\xff\n", sub.stdout.String()); diff != "" {
+		t.Errorf("stdout (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestSubGoesOnAfterTheLastPublication(t *testing.T) {
+	g := newFakeGateway(t,
+		func(c *fakeConn) { // cut
+			c.send(ws.OpText, `{"greeting":"welcome"}`)
+			c.position(false, "e1", 7)
+			c.publications("e1", 8, 9)
+		},
+		func(c *fakeConn) { // told to come back, before anything came
+			c.close(ws.StatusGoingAway, "server is shutting down")
+		},
+		func(c *fakeConn) {
+			c.publications("e1", 10, 12)
+			c.wantBye()
+		})
+	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--count", "5")
+	sub.wantExit(0, "connection lost: cut off: trying again", "connected again after")
+	if diff := cmp.Diff(numbered(8, 12), sub.stdout.String()); diff != "" {
+		t.Errorf("stdout (-want +got):\n%s", diff)
+	}
+	q := func(since string) string { return "format=json&mode=subscribe&since=" + since }
+	g.wantQueries(q("now"), q("e1%3A9"), q("e1%3A9"))
+}
+
+func TestSubBeginsWhereItIsTold(t *testing.T) {
+	for _, tc := range []struct {
+		args  []string
+		query string
+	}{
+		{nil, "format=json&mode=subscribe&since=now"},
+		{[]string{"--since", "e1:7"}, "format=json&mode=subscribe&since=e1%3A7"},
+		{[]string{"--history", "3"}, "format=json&history=3&mode=subscribe"},
+	} {
+		g := newFakeGateway(t, func(c *fakeConn) {
+			c.publications("e1", 8, 8)
+			c.wantBye()
+		})
+		sub := startClient(t, nil, append(tc.args, "sub", "news", "--url", g.url, "--count", "1")...)
+		sub.wantExit(0)
+		if sub.stderr.String() != "" || sub.stdout.String() != "line 8\n" {
+			t.Errorf("%v: stdout %q, stderr %q", tc.args, sub.stdout, sub.stderr)
+		}
+		g.wantQueries(tc.query)
+	}
+}
+
+func TestSubTellsWhatIsMissing(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		after func(c *fakeConn)
+		want  string
+	}{
+		{"a gap of the same epoch", func(c *fakeConn) { c.position(true, "e1", 5); c.publications("e1", 6, 6) },
+			"gap: publications were lost between offset 2 and 6 of epoch e1"},
+		{"a gap to another epoch", func(c *fakeConn) { c.position(true, "e2", 0); c.publications("e2", 1, 1) },
+			"gap: publications may be lost after offset 2 of epoch e1: the channel began anew with epoch e2"},
+		{"a hole", func(c *fakeConn) { c.publications("e1", 4, 4) },
+			"gap: publications are missing between offset 2 and 4 of epoch e1, and the gateway did not say so"},
+		{"another epoch", func(c *fakeConn) { c.publications("e2", 9, 9) },
+			"gap: publications may be missing after offset 2 of epoch e1: epoch e2 follows at offset 9, and the gateway did not say so"},
+	} {
+		g := newFakeGateway(t, func(c *fakeConn) {
+			c.publications("e1", 1, 2)
+			tc.after(c)
+			c.wantBye()
+		})
+		sub := startClient(t, nil, "sub", "news", "--url", g.url, "--count", "3")
+		sub.wantExit(0, tc.want)
+		if n := strings.Count(sub.stdout.String(), "\n"); n != 3 || strings.Count(sub.stderr.String(), "\n") != 1 {
+			t.Errorf("%s: %d lines of stdout; stderr:\n%s", tc.name, n, sub.stderr)
+		}
+		sub = startClient(t, nil, "sub", "news", "--url", g.url, "--fail-on-gap")
+		sub.wantExit(1, tc.want, "--fail-on-gap")
+	}
+}
+
+func TestSubLeavesOutWhatCameBefore(t *testing.T) {
+	g := newFakeGateway(t, func(c *fakeConn) {
+		c.publications("e1", 1, 3)
+		c.publications("e1", 2, 4)
+		c.wantBye()
+	})
+	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--count", "4", "--fail-on-gap")
+	sub.wantExit(0, "offset 2 of epoch e1 came again after 3", "offset 3 of epoch e1 came again after 3")
+	if diff := cmp.Diff(numbered(1, 4), sub.stdout.String()); diff != "" {
+		t.Errorf("stdout (-want +got):\n%s", diff)
+	}
+}
+
+func TestSubJSONPrintsEveryRecordAsItCame(t *testing.T) {
+	records := []string{
+		`{"greeting":"welcome"}`,
+		`{"gap":true,"channel":"news","epoch":"e1","offset":4,"conn":"17"}`,
+		`{"channel":"news","epoch":"e1","offset":5,"at":1,"from":"api","base64":"AAEC"}`,
+		`{"channel":"news","epoch":"e1","offset":6,"at":1,"from":"17","data":"a\n\"b\"","new key":[1]}`,
+	}
+	script := func(c *fakeConn) {
+		for _, r := range records {
+			c.send(ws.OpText, r)
+		}
+		c.wantBye()
+	}
+	g := newFakeGateway(t, script)
+	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--count", "2", "--json")
+	sub.wantExit(0, "gap: ")
+	if diff := cmp.Diff(strings.Join(records, "\n")+"\n", sub.stdout.String()); diff != "" {
+		t.Errorf("stdout (-want +got):\n%s", diff)
+	}
+	sub = startClient(t, nil, "sub", "news", "--url", g.url, "--count", "2")
+	sub.wantExit(0)
+	if got, want := sub.stdout.String(), "\x00\x01\x02\na\n\"b\"\n"; got != want {
+		t.Errorf("payloads %q, want %q", got, want)
+	}
+}
+
+// A line that has come is printed although the next has come in part.
+func TestSubPrintsALineWithoutTheNext(t *testing.T) {
+	release := make(chan struct{})
+	g := newFakeGateway(t, func(c *fakeConn) {
+		one := ws.MustCompileFrame(ws.NewTextFrame([]byte(`{"channel":"news","epoch":"e1","offset":1,"at":1,"from":"17","data":"line 1"}`)))
+		c.conn.Write(append(one, 0x81, 0x7e, 0x01)) // ignored: then the client gets nothing
+		<-release
+	})
+	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--retry", "0")
+	sub.stdout.wait(t, "line 1\n")
+	close(release)
+	sub.wantExit(1, "lost: cut off")
+}
+
+func TestSubAnswersPingsAndEndsWithASignal(t *testing.T) {
+	g := newFakeGateway(t, func(c *fakeConn) {
+		c.position(false, "e1", 0)
+		c.send(ws.OpPing, "are you there")
+		c.want(ws.OpPong, "are you there")
+		c.send(ws.OpPing, "")
+		c.want(ws.OpPong, "")
+		c.publications("e1", 1, 1)
+		c.wantBye()
+	})
+	sub := startClient(t, nil, "sub", "news", "--url", g.url)
+	sub.stdout.wait(t, "line 1\n")
+	sub.cancel(signalled{})
+	sub.wantExit(0)
+	if sub.stderr.String() != "" {
+		t.Errorf("stderr %q", sub.stderr)
+	}
+}
+
+// A gateway that says nothing, not even that it answers pings, is gone.
+func TestSubLeavesASilentGateway(t *testing.T) {
+	g := newFakeGateway(t,
+		func(c *fakeConn) {
+			c.publications("e1", 1, 1)
+			if op, _ := c.next(); op != ws.OpPing {
+				t.Errorf("got %v, want a ping", op)
+			}
+			for op := ws.OpText; op != 0; { // until the client is gone
+				op, _ = c.next()
+			}
+		},
+		func(c *fakeConn) {
+			c.publications("e1", 2, 2)
+			c.wantBye()
+		})
+	flags := clientFlags{url: g.url, timeout: patience}
+	target, err := flags.target("news")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr := newOutput(), newOutput()
+	s := subscriber{
+		session: session{target: target, retry: retryForever, note: notes(stderr)}, out: bufio.NewWriter(stdout),
+		count: 2, ping: 20 * time.Millisecond, silence: 100 * time.Millisecond,
+	}
+	if err := s.run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if stdout.String() != numbered(1, 2) || !strings.Contains(stderr.String(), "silent for too long") {
+		t.Errorf("stdout %q, stderr %q", stdout, stderr)
+	}
+}
+
+func TestSubEndsWithItsOutput(t *testing.T) {
+	g := newFakeGateway(t, func(c *fakeConn) {
+		c.publications("e1", 1, 1)
+		for op := ws.OpText; op != 0; {
+			op, _ = c.next()
+		}
+	})
+	flags := clientFlags{url: g.url, timeout: patience}
+	target, err := flags.target("news")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w := io.Pipe()
+	r.CloseWithError(errors.New("disk full"))
+	s := subscriber{
+		session: session{target: target, retry: retryForever, note: notes(newOutput())}, out: bufio.NewWriter(w),
+		ping: linkPing, silence: linkSilence,
+	}
+	if err := s.run(t.Context()); err == nil || err.Error() != "standard output: disk full" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSubIsRefused(t *testing.T) {
+	notJSON := func(c *fakeConn) { c.send(ws.OpText, "hello"); c.wantBye() }
+	for _, tc := range []struct {
+		name    string
+		gateway func(c *fakeConn)
+		want    string
+	}{
+		{"no records", notJSON, "what came is no record of format=json"},
+		{"policy", func(c *fakeConn) { c.close(ws.StatusPolicyViolation, "not yours") }, "closed with 1008 (not yours)"},
+		{"compression that was not asked for", func(c *fakeConn) { c.conn.Write([]byte{0xc1, 0x01, 0x00}); c.next() }, "not WebSocket as it should be"},
+	} {
+		g := newFakeGateway(t, tc.gateway)
+		sub := startClient(t, nil, "sub", "news", "--url", g.url)
+		sub.wantExit(1, tc.want)
+	}
+}
+
+// No answer to a ping is a client's that was asleep: it comes back.
+func TestSubComesBackAfterASleep(t *testing.T) {
+	g := newFakeGateway(t,
+		func(c *fakeConn) {
+			c.publications("e1", 1, 1)
+			c.close(ws.StatusPolicyViolation, "no answer to ping")
+		},
+		func(c *fakeConn) {
+			c.publications("e1", 2, 2)
+			c.wantBye()
+		})
+	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--count", "2")
+	sub.wantExit(0, "closed with 1008 (no answer to ping): trying again")
+}
+
+func TestClientGivesUp(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := "ws://" + l.Addr().String()
+	l.Close()
+	for _, name := range []string{"pub", "sub"} {
+		c := startClient(t, strings.NewReader("a\n"), name, "news", "--url", nobody)
+		c.wantExit(1, "sluice: connect to "+nobody+": connection refused: is sluice running there?", "--url")
+	}
+
+	var g *fakeGateway
+	g = newFakeGateway(t, func(c *fakeConn) {
+		g.l.Close()
+		c.publications("e1", 1, 1)
+	})
+	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--retry", "200ms")
+	sub.wantExit(1, "cut off: trying again for 200ms", "given up after 200ms (--retry): connect to "+g.url+": connection refused")
+}
