@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 
@@ -14,7 +15,7 @@ import (
 // benchRun executes one command line of `sluice bench`.
 func benchRun(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	cmd := newBenchCommand(nil)
+	cmd := newBenchCommand(os.Environ())
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	var out bytes.Buffer
 	cmd.SetOut(&out)
