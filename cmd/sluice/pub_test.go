@@ -341,3 +341,15 @@ func BenchmarkLines(b *testing.B) {
 		}
 	}
 }
+
+func TestPubTakesNoConfirmationOfWhatItHasNotSent(t *testing.T) {
+	p := publisher{window: []*batch{{first: 1, data: []byte("a"), ends: []int{1}}}, windowBytes: 1, windowLines: 1}
+	for _, tc := range []struct {
+		pong uint64
+		left int
+	}{{0, 1}, {2, 1}, {1 << 63, 1}, {1, 0}, {1, 0}} {
+		if p.confirm(tc.pong); len(p.window) != tc.left || p.windowLines != tc.left || p.windowBytes != tc.left {
+			t.Errorf("after pong %d: %d batches, %d lines, %d bytes, want %d of each", tc.pong, len(p.window), p.windowLines, p.windowBytes, tc.left)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,6 +131,8 @@ func TestSubJSONPrintsEveryRecordAsItCame(t *testing.T) {
 // A line that has come is printed although the next has come in part.
 func TestSubPrintsALineWithoutTheNext(t *testing.T) {
 	release := make(chan struct{})
+	end := sync.OnceFunc(func() { close(release) })
+	defer end()
 	g := newFakeGateway(t, func(c *fakeConn) {
 		one := ws.MustCompileFrame(ws.NewTextFrame([]byte(`{"channel":"news","epoch":"e1","offset":1,"at":1,"from":"17","data":"line 1"}`)))
 		c.conn.Write(append(one, 0x81, 0x7e, 0x01)) // ignored: then the client gets nothing
@@ -137,7 +140,7 @@ func TestSubPrintsALineWithoutTheNext(t *testing.T) {
 	})
 	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--retry", "0")
 	sub.stdout.wait(t, "line 1\n")
-	close(release)
+	end()
 	sub.wantExit(1, "lost: cut off")
 }
 
