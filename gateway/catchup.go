@@ -49,6 +49,7 @@ type catchUp struct {
 	ask     ask
 	at      channel.Place // everything up to it was queued
 	begun   bool          // at is settled, and told where it is to be told
+	queued  bool          // in loop.catching
 }
 
 // catchingUp tells whether the connection is not at live delivery yet.
@@ -59,14 +60,14 @@ func (c *conn) catchingUp() bool { return c.out != nil && c.out.catch != nil }
 func (c *conn) catchUp() {
 	l, cu := c.loop, c.out.catch
 	now := time.Now().UnixMilli()
-	ch := l.space.Find(cu.channel)
-	if ch != nil {
+	if ch := l.space.Find(cu.channel); ch != nil {
 		cu.settle(ch, now)
-		if r := ch.Recall(l.recalled[:0], cu.at, cu.format, corkBytes, now, &l.encode); r.More {
-			c.queueRecalled(r)
+		r := ch.Recall(l.recalled[:0], cu.at, cu.format, corkBytes, now, &l.encode)
+		if !c.queueRecalled(r) || r.More {
 			return
 		}
 	}
+	// What came since is little; it is taken together with the live position.
 	g, err := l.group(cu.channel, cu.format)
 	if err != nil {
 		c.out.catch = nil
@@ -74,12 +75,19 @@ func (c *conn) catchUp() {
 		return
 	}
 	cu.settle(g.Log().Channel(), now) // there was none before
-	r, live := g.Recall(l.recalled[:0], cu.at, now, &l.encode)
-	l.enter(c, g, live)
-	if c.queueRecalled(r) {
-		c.out.catch = nil
-		l.stats.recoveries.Add(1)
+	r, live := g.Recall(l.recalled[:0], cu.at, corkBytes, now, &l.encode)
+	if !r.More {
+		l.enter(c, g, live)
 	}
+	if !c.queueRecalled(r) {
+		return
+	}
+	if r.More { // so much within a moment: once more around
+		l.endIfEmpty(g)
+		return
+	}
+	c.out.catch = nil
+	l.stats.recoveries.Add(1)
 }
 
 // settle finds the place where a subscription begins.
@@ -130,12 +138,30 @@ func (c *conn) queueRecalled(r channel.Recalled) bool {
 // clients that come back at once take turns with everybody else.
 const catchUpMost = 16
 
+// catchLater notes that the last piece is sent. Not the next one at once: others'
+// turn comes first.
+func (c *conn) catchLater() {
+	l, o := c.loop, c.out
+	if o.catch.queued {
+		return
+	}
+	o.catch.queued = true
+	if cap(o.buf) > outboxKeep {
+		o.buf = nil // there may be many who wait
+	}
+	l.catching = append(l.catching, c)
+	l.poller.Wake()
+}
+
 // catchUpSome goes on with those whose last piece is sent.
 func (l *loop) catchUpSome() {
 	n := min(len(l.catching), catchUpMost)
 	for i, c := range l.catching[:n] {
 		l.catching[i] = nil
-		if c.phase == phaseOpen && c.catchingUp() && c.pending() == 0 {
+		if c.phase != phaseOpen || !c.catchingUp() {
+			continue
+		}
+		if c.out.catch.queued = false; c.pending() == 0 {
 			c.catchUp()
 			c.flush()
 			c.settle()

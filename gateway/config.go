@@ -241,7 +241,9 @@ func (c Config) Validate() error {
 		fault("--batch-window %v is out of range: give 0 to 1s", c.BatchWindow)
 	}
 	for _, p := range c.WSPaths {
-		if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "?#% ") || len(p) > 255 {
+		if p == "/" {
+			fault("--ws-path / is served already: an upgrade there goes to the lobby")
+		} else if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "?#% ") || len(p) > 255 {
 			fault("--ws-path %q is not a plain path: give one like /socket", p)
 		}
 	}

@@ -333,8 +333,7 @@ func (c *conn) apply(own, n int) {
 	}
 	if c.out != nil && c.out.empty() {
 		if c.out.catch != nil && c.phase == phaseOpen {
-			l.catching = append(l.catching, c)
-			l.poller.Wake()
+			c.catchLater()
 			return
 		}
 		c.dropOutput()
@@ -359,6 +358,13 @@ func (c *conn) broken() {
 	if c.phase != phaseOpen {
 		c.kill(reasonReset)
 		return
+	}
+	if c.catchingUp() {
+		// What it sent before goes to its channel, so it has to be in.
+		if cu := c.out.catch; c.loop.join(c, cu.channel, cu.format) != nil {
+			c.kill(reasonReset)
+			return
+		}
 	}
 	c.bits |= bitMuted
 	c.dropOutput()

@@ -124,8 +124,8 @@ func (l *loop) join(c *conn, name string, f channel.Format) error {
 	return err
 }
 
-// group gives the loop's group of a channel in a format. A new one must be entered
-// before anything else happens.
+// group gives the loop's group of a channel in a format. A new one must be entered,
+// or ended, before anything else happens.
 func (l *loop) group(name string, f channel.Format) (*group, error) {
 	key := groupKey{name, f}
 	if g := l.groups[key]; g != nil {
@@ -174,6 +174,11 @@ func (l *loop) leave(r ref) {
 	if !g.sweeping {
 		g.fillAt(int(r.index))
 	}
+	l.endIfEmpty(g)
+}
+
+// endIfEmpty ends a group that has nobody.
+func (l *loop) endIfEmpty(g *group) {
 	if len(g.subs) == g.holes {
 		g.subs, g.holes, g.sweeping, g.dirty = nil, 0, false, false
 		delete(l.groups, g.key)
@@ -344,6 +349,16 @@ const (
 	pressRetry = 20 * time.Millisecond
 )
 
+// grace is longer for a log that holds more than it usually may, because a large
+// frame went in alone: the same rate of bytes is asked for.
+func (g *group) grace() time.Duration {
+	behind, limit := int64(g.Log().Head()-g.low), int64(g.loop.cfg.ChannelBuffer)
+	if behind <= limit {
+		return pressGrace
+	}
+	return pressGrace * time.Duration(4*behind/limit)
+}
+
 // relieve makes the log free up to the pressed position: laggards below it are
 // tried once more, and cut when their sockets still refuse at the end of the grace.
 func (g *group) relieve() {
@@ -351,7 +366,7 @@ func (g *group) relieve() {
 	if g.pressedAt.IsZero() {
 		g.pressedAt = now
 	}
-	cut := now.Sub(g.pressedAt) >= pressGrace
+	cut := now.Sub(g.pressedAt) >= g.grace()
 	g.sweeping = true // leavers leave holes
 	g.low = math.MaxUint64
 	tried := 0

@@ -74,6 +74,9 @@ func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) {
 			return Receipt{Epoch: receipt.Epoch.String(), Offset: receipt.Offset, Subscribers: receipt.Subscribers}, nil
 		}
 		if errors.Is(err, channel.ErrGone) {
+			if ctx.Err() != nil {
+				return Receipt{}, ErrPushedBack
+			}
 			continue // it ended between the two: there is another now, or none
 		}
 		if !errors.Is(err, channel.ErrFull) {

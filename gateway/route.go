@@ -41,8 +41,6 @@ func (s *Server) route(req *handshake.Request) (t target, _ *handshake.Reject) {
 	if reject := s.settleTarget(&t, req.RawQuery); reject != nil {
 		return t, reject
 	}
-	// The name must not keep the whole head alive.
-	t.channel = strings.Clone(t.channel)
 	t.path = ""
 	return t, nil
 }
@@ -69,6 +67,7 @@ func (s *Server) settleTarget(t *target, query string) *handshake.Reject {
 	if handshake.ChannelName(t.channel) != nil {
 		return rejectChannel
 	}
+	t.channel = strings.Clone(t.channel) // it must not keep the whole head alive
 	return nil
 }
 

@@ -101,7 +101,7 @@ func New(cfg Config) (*Server, error) {
 		listeners:     make(map[net.Listener]struct{}),
 	}
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
-	s.space.KeepHistory(channel.History{Count: max(cfg.History, 0), TTL: cfg.HistoryTTL.Milliseconds(), Bytes: cfg.HistoryBytes, Budget: s.historyBudget})
+	s.space.KeepHistory(channel.History{Count: max(cfg.History, 0), TTL: cfg.HistoryTTL.Milliseconds(), Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
 	s.engine = engine.Local{}
 	s.stage = newStage(cfg.MaxHandshakes)
 	for i := range cfg.Loops {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"sluice/gateway/handshake"
 	"sluice/poller"
@@ -45,6 +46,10 @@ func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 	}
 	if foreign {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
+	}
+	if s.cfg.Raw == RawOff {
+		s.refuseHTTP(w, rejectRawOff)
+		return
 	}
 	switch r.Method {
 	case http.MethodGet:
@@ -101,9 +106,11 @@ func (s *Server) stream(w http.ResponseWriter, t target) *handshake.Reject {
 		c.Close() // ignored: there is nobody to tell
 		return nil
 	}
-	if s.cfg.PingInterval > 0 {
-		// There is no pong: TCP has to notice that nobody acknowledges a comment.
-		poller.SetUserTimeout(fd, s.cfg.PingInterval+s.cfg.PongTimeout) // ignored: not TCP
+	if s.cfg.PingInterval > 0 && s.cfg.WriteTimeout > 0 {
+		// There is no pong: TCP has to notice that nobody acknowledges a comment. It
+		// counts the time of a closed window as well, and must not cut off whom the
+		// write time-out would tell why.
+		poller.SetUserTimeout(fd, max(s.cfg.PingInterval+s.cfg.PongTimeout, s.cfg.WriteTimeout+s.cfg.CloseTimeout+2*time.Second)) // ignored: not TCP
 	}
 	s.stats.outcome("event_stream")
 	a := &arrival{server: s, fd: fd, target: t, from: c, response: streamHead(header)}
@@ -119,6 +126,7 @@ func streamHead(header http.Header) []byte {
 	b := []byte("HTTP/1.1 200 OK\r\n" +
 		"Content-Type: text/event-stream; charset=utf-8\r\n" +
 		"Cache-Control: no-store\r\n" +
+		"X-Content-Type-Options: nosniff\r\n" +
 		"X-Accel-Buffering: no\r\n" + // nginx: pass on what comes at once
 		"Connection: close\r\n")
 	for _, name := range []string{"Access-Control-Allow-Origin", "Vary"} {

@@ -14,8 +14,8 @@ import (
 // publisher's Waiter is told when it is worth to try again.
 var ErrFull = errors.New("channel: log is full")
 
-// ErrTooBig refuses a publication that a format encodes to more than even an empty
-// log takes.
+// ErrTooBig refuses a publication that the formats in use encode to more than even
+// empty logs take.
 var ErrTooBig = errors.New("channel: publication does not fit the channel's buffer")
 
 // ErrGone refuses a publication because the channel has ended meanwhile: another
@@ -148,12 +148,14 @@ func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error)
 	// formats or in none.
 	s.buf, s.ends = s.buf[:0], s.ends[:0]
 	p.Channel, p.Epoch, p.Offset = c.name, c.epoch, c.offset+1
+	alone := 0 // bytes that all logs would take with nothing else in them
 	for _, l := range c.logs {
 		start := len(s.buf)
 		s.buf = l.format.Append(s.buf, p)
 		s.ends = append(s.ends, len(s.buf))
 		n := len(s.buf) - start
-		if n+entryBytes > largeFrames*l.limit {
+		alone += grown(0, ringBytesMin, n) + ringEntriesMin*entryBytes
+		if n+entryBytes > largeFrames*l.limit || alone > int(l.budget.limit) {
 			return Receipt{}, ErrTooBig
 		}
 		if !c.makeRoomLocked(l, n, w) {

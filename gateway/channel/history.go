@@ -1,7 +1,5 @@
 package channel
 
-import "math"
-
 // A history is the newest publications of a channel, as they were published: two
 // rings like a log's, of payloads and of entries. It belongs to the channel's lock
 // and is written and read under it; whoever recovers gets copies, encoded in its
@@ -46,7 +44,7 @@ func (h *history) at(i uint64) *kept { return &h.entries[i&uint64(len(h.entries)
 func (h *history) size() int         { return len(h.bytes) + HistoryEntryBytes*len(h.entries) }
 
 // add keeps p, and lets go of what the limits no longer allow. Where the budget
-// has no room, older ones make place; where they cannot, nothing is kept: false.
+// has no room, older ones make place; where they cannot, p is not kept: false.
 func (h *history) add(p *Publication, limit *History) bool {
 	n := len(p.Payload)
 	if limit.Count <= 0 || n+HistoryEntryBytes > limit.Bytes {
@@ -57,7 +55,7 @@ func (h *history) add(p *Publication, limit *History) bool {
 	for h.len() >= limit.Count || int(h.head-h.tail)+n+HistoryEntryBytes*(h.len()+1) > limit.Bytes {
 		h.drop()
 	}
-	ok := h.grow(n, limit.Budget)
+	h.grow(n, limit.Budget)
 	for !h.fits(n) {
 		if h.len() == 0 {
 			h.forget(p.Offset)
@@ -69,7 +67,7 @@ func (h *history) add(p *Publication, limit *History) bool {
 	h.head += uint64(n)
 	*h.at(h.end) = kept{end: h.head, offset: p.Offset, at: p.At, from: p.From, binary: p.Binary}
 	h.end++
-	return ok
+	return true
 }
 
 // fits tells whether the rings have room for a payload of n bytes.
@@ -78,14 +76,14 @@ func (h *history) fits(n int) bool {
 }
 
 // grow makes the rings large enough for n bytes more, if the budget allows it.
-func (h *history) grow(n int, budget *Budget) bool {
+func (h *history) grow(n int, budget *Budget) {
 	if h.fits(n) && h.bytes != nil {
-		return true
+		return
 	}
 	bytes := grown(len(h.bytes), ringBytesMin, int(h.head-h.tail)+n)
 	entries := grown(len(h.entries), ringEntriesMin, h.len()+1)
 	if !budget.Take(bytes - len(h.bytes) + HistoryEntryBytes*(entries-len(h.entries))) {
-		return false
+		return
 	}
 	if bytes > len(h.bytes) {
 		ring := make([]byte, bytes)
@@ -101,7 +99,6 @@ func (h *history) grow(n int, budget *Budget) bool {
 		}
 		h.entries = ring
 	}
-	return true
 }
 
 // slice gives what lies between two positions, in two parts where it wraps.
@@ -183,14 +180,14 @@ func (c *Channel) Recall(dst []byte, at Place, f Format, limit int, now int64, s
 	return c.recallLocked(dst, at, f, limit, now, s)
 }
 
-// Recall is the channel's Recall, all of it, together with the position in the
-// reader's log where live delivery goes on: nothing lies between the two, and
-// nothing is in both.
-func (r *Reader) Recall(dst []byte, at Place, now int64, s *Scratch) (_ Recalled, live uint64) {
+// Recall is the channel's Recall together with the position in the reader's log
+// where live delivery goes on when there is no more: nothing lies between the two,
+// and nothing is in both.
+func (r *Reader) Recall(dst []byte, at Place, limit int, now int64, s *Scratch) (_ Recalled, live uint64) {
 	c := r.log.channel
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.recallLocked(dst, at, r.log.format, math.MaxInt, now, s), r.log.head.Load()
+	return c.recallLocked(dst, at, r.log.format, limit, now, s), r.log.head.Load()
 }
 
 func (c *Channel) recallLocked(dst []byte, at Place, f Format, limit int, now int64, s *Scratch) Recalled {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"unsafe"
 )
 
 // spelled is a wire format that writes everything of a publication down.
@@ -23,7 +24,7 @@ func historySpace(h History) *Space {
 	if h.Budget == nil {
 		h.Budget = NewBudget(1 << 20)
 	}
-	s.KeepHistory(h)
+	s.KeepHistory(h, 0)
 	return s
 }
 
@@ -183,7 +184,7 @@ func TestRecoveryMeetsTheLogWithoutAHole(t *testing.T) {
 	recoveries, recalled := 0, 0
 	for at := (Place{c.Epoch(), 0}); at.Offset < total; {
 		m := join(t, s, "x", padded(0))
-		r, live := m.Recall(nil, at, 0, new(Scratch))
+		r, live := m.Recall(nil, at, math.MaxInt, 0, new(Scratch))
 		next := r.From.Offset + 1
 		if !r.Gap && r.From != at {
 			t.Fatalf("asked for %v, it begins after %v", at, r.From)
@@ -308,5 +309,60 @@ func TestKeepingAllocatesNothing(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(1000, publish); n != 0 {
 		t.Errorf("%v allocations for each publication", n)
+	}
+}
+
+// However many open channels at once, one that nobody reads gives way to each; and
+// the name of a channel is its own memory.
+func TestUnreadChannelsGiveWayToAll(t *testing.T) {
+	s := NewSpace(4<<10, 100, NewBudget(1<<20))
+	s.KeepHistory(History{Count: 1, TTL: 1000, Bytes: 1 << 10, Budget: NewBudget(1 << 20)}, 0)
+	for i := range 100 {
+		mustOpen(t, s, fmt.Sprint("first", i))
+	}
+	var opening sync.WaitGroup
+	for g := range 8 {
+		opening.Go(func() {
+			for i := range 5000 {
+				if _, err := s.Open(fmt.Sprint(g, "-", i)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	opening.Wait()
+	request := "GET /sse/name?much=more"
+	name := request[9:13]
+	if c := mustOpen(t, s, name); unsafe.StringData(c.Name()) == unsafe.StringData(name) {
+		t.Error("a channel's name keeps the request that brought it")
+	}
+}
+
+// When one history finds no room, others give up one each until there is some; not
+// all of them.
+func TestRefusedHistoryCostsFewOthers(t *testing.T) {
+	budget := NewBudget(64 << 10)
+	s := NewSpace(4<<10, 1000, NewBudget(1<<20))
+	s.KeepHistory(History{Count: 100, TTL: 1 << 40, Bytes: 1 << 20, Budget: budget}, 0)
+	var all []*Channel
+	for i := range 60 { // 1 KiB and a few entries each
+		c := mustOpen(t, s, fmt.Sprint(i))
+		mustPublish(t, c, Publication{Payload: make([]byte, 700)})
+		all = append(all, c)
+	}
+	kept := func() (n int) {
+		for _, c := range all {
+			n += c.history.len()
+		}
+		return n
+	}
+	before := kept()
+	if before >= 60 || before < 40 {
+		t.Fatalf("%d of 60 are kept: the test shows nothing", before)
+	}
+	s.Trim(0)
+	if after := kept(); after < before-8 || after == before || budget.free() < 8<<10 {
+		t.Errorf("of %d histories %d are left, with %d bytes free", before, after, budget.free())
 	}
 }

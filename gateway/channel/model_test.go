@@ -254,9 +254,15 @@ func (m *model) expect(p *Publication, w *modelWaiter, waits bool) error {
 		wait()
 		return ErrFull
 	}
+	alone := 0
 	for _, l := range m.logs {
 		n := l.format.size(len(p.Payload))
-		if n+entryBytes > largeFrames*m.limit {
+		ring := ringBytesMin
+		for ring < n {
+			ring *= 2
+		}
+		alone += ring + ringEntriesMin*entryBytes
+		if n+entryBytes > largeFrames*m.limit || alone > m.bytes {
 			return ErrTooBig
 		}
 		low := l.low()

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -35,7 +36,7 @@ type Space struct {
 	starved        atomic.Bool  // the budget has refused a log since the last Trim
 	shards         [spaceShards]shard
 	trimmed        atomic.Uint64 // calls of Trim
-	evicting       atomic.Uint64 // shards that makePlace has looked at
+	evicting       atomic.Uint64 // shards that evict has looked at
 }
 
 type shard struct {
@@ -55,9 +56,12 @@ func NewSpace(logBytes, channelsMax int, budget *Budget) *Space {
 }
 
 // KeepHistory makes the space keep the newest publications of each channel, and
-// channels without subscribers for as long as their history may live. It comes
-// before anything else.
-func (s *Space) KeepHistory(h History) { s.history = h }
+// channels without subscribers for as long as their history may live. now is the
+// time, as for Trim. It comes before anything else.
+func (s *Space) KeepHistory(h History, now int64) {
+	s.history = h
+	s.now.Store(now)
+}
 
 func (s *Space) shard(name string) *shard {
 	return &s.shards[maphash.String(s.seed, name)%spaceShards]
@@ -77,38 +81,45 @@ func (s *Space) Find(name string) *Channel {
 // Open gives the channel of that name, creating it where it does not exist: for
 // a publication that is kept although nobody reads it.
 func (s *Space) Open(name string) (*Channel, error) {
-	s.makePlace()
-	sh := s.shard(name)
-	sh.mu.Lock()
+	sh, c, err := s.open(name)
+	if err != nil {
+		return nil, err
+	}
 	defer sh.mu.Unlock()
-	c, err := s.openLocked(sh, name)
-	if err == nil && c.idle == nil && len(c.logs) == 0 {
+	if c.idle == nil && len(c.logs) == 0 {
 		c.idleSince, c.idle = s.now.Load(), sh.idle.PushBack(c)
 	}
-	return c, err
-}
-
-// openLocked finds or creates a channel of the shard. A new one is neither read
-// nor idle yet.
-func (s *Space) openLocked(sh *shard, name string) (*Channel, error) {
-	if c := sh.byName[name]; c != nil {
-		return c, nil
-	}
-	if s.channels.Add(1) > int64(s.channelsMax) {
-		s.channels.Add(-1)
-		return nil, ErrTooManyChannels
-	}
-	c := &Channel{name: name, space: s, epoch: Epoch(rand.Uint64() | 1)} // never 0
-	sh.byName[name] = c
 	return c, nil
 }
 
-// makePlace ends a channel that nobody reads when there are as many channels as
-// there may be. What is kept of one counts less than that another can begin.
-func (s *Space) makePlace() {
-	if s.channels.Load() < int64(s.channelsMax) {
-		return
+// open finds or creates a channel, and gives it with its shard locked. A new one is
+// neither read nor idle yet. When there are as many as there may be, one that nobody
+// reads gives way: what is kept of it counts less than that another can begin.
+func (s *Space) open(name string) (*shard, *Channel, error) {
+	sh := s.shard(name)
+	for {
+		sh.mu.Lock()
+		if c := sh.byName[name]; c != nil {
+			return sh, c, nil
+		}
+		if s.channels.Add(1) <= int64(s.channelsMax) {
+			break
+		}
+		s.channels.Add(-1)
+		sh.mu.Unlock()
+		if !s.evict() {
+			return nil, nil, ErrTooManyChannels
+		}
 	}
+	name = strings.Clone(name)                                           // it may be a piece of something large
+	c := &Channel{name: name, space: s, epoch: Epoch(rand.Uint64() | 1)} // never 0
+	sh.byName[name] = c
+	return sh, c, nil
+}
+
+// evict ends a channel that nobody reads, the longest unread of some shard; false
+// when there is none.
+func (s *Space) evict() bool {
 	for range spaceShards {
 		sh := &s.shards[s.evicting.Add(1)%spaceShards]
 		sh.mu.Lock()
@@ -118,9 +129,10 @@ func (s *Space) makePlace() {
 		}
 		sh.mu.Unlock()
 		if e != nil {
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // endLocked takes a channel that nobody reads out of its shard, with its history;
@@ -150,14 +162,11 @@ func (s *Space) endLocked(sh *shard, c *Channel, keep int64) (newest int64, ende
 // not exist yet. r begins at the log's head. A subscriber joins a log once; its
 // own subscribers share the reader.
 func (s *Space) Join(name string, f Format, sub Subscriber, r *Reader) error {
-	s.makePlace()
-	sh := s.shard(name)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	c, err := s.openLocked(sh, name)
+	sh, c, err := s.open(name)
 	if err != nil {
 		return err
 	}
+	defer sh.mu.Unlock()
 	if c.idle != nil {
 		sh.idle.Remove(c.idle)
 		c.idle = nil
@@ -220,7 +229,8 @@ const trimPart = 8
 // kept too long goes, and channels that nobody reads with it.
 //
 // When the budget has refused a log, every shard is relieved as well; when it has
-// refused a history, every shard gives up its largest.
+// refused a history everything, shards give up one each until an eighth of the
+// histories' budget is free.
 func (s *Space) Trim(now int64) {
 	s.now.Store(now)
 	historyStarved := s.historyStarved.Swap(false)
@@ -230,8 +240,8 @@ func (s *Space) Trim(now int64) {
 		if uint64(i)%trimPart == part {
 			s.trim(&s.shards[i], now)
 		}
-		if historyStarved {
-			s.shards[i].forget()
+		if historyStarved && s.history.Budget.free() < s.history.Budget.limit/8 {
+			s.shards[(i+int(part)*trimPart)%spaceShards].forget()
 		}
 		if starved {
 			s.shards[i].relieve()
@@ -286,7 +296,8 @@ func (c *Channel) trim(now int64) {
 	}
 }
 
-// forget gives up the largest history of the shard.
+// forget gives up the largest history of the shard, of those that nobody reads if
+// there are any.
 func (sh *shard) forget() {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -294,10 +305,16 @@ func (sh *shard) forget() {
 	most := 0
 	for _, c := range sh.byName {
 		c.mu.Lock()
-		if n := c.history.size(); n > most {
+		n := c.history.size()
+		c.mu.Unlock()
+		unread := c.idle != nil
+		switch {
+		case n == 0:
+		case largest == nil || unread && largest.idle == nil:
+			largest, most = c, n
+		case n > most && (unread || largest.idle == nil):
 			largest, most = c, n
 		}
-		c.mu.Unlock()
 	}
 	if largest != nil {
 		largest.mu.Lock()
@@ -356,6 +373,9 @@ func (b *Budget) Take(n int) bool {
 
 // Give gives n bytes back.
 func (b *Budget) Give(n int) { b.used.Add(-int64(n)) }
+
+// free gives the bytes that can be taken.
+func (b *Budget) free() int64 { return b.limit - b.used.Load() }
 
 // Used gives the bytes taken.
 func (b *Budget) Used() int { return int(b.used.Load()) }

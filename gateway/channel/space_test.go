@@ -164,7 +164,7 @@ func TestTrimAsksReadersThatHoldAQuietLog(t *testing.T) {
 
 func TestBudgetRefusesAndIsTriedAgain(t *testing.T) {
 	first := ringBytesMin + entryBytes*ringEntriesMin // what a log starts with
-	budget := NewBudget(first)
+	budget := NewBudget(first + ringBytesMin)         // not enough for two
 	s := NewSpace(64<<10, 2, budget)
 	holder, poor := join(t, s, "holder", padded(0)), join(t, s, "poor", padded(0))
 	if err := publishSize(s.Find("holder"), 100, nil); err != nil {
@@ -178,7 +178,7 @@ func TestBudgetRefusesAndIsTriedAgain(t *testing.T) {
 	if poor.Clear() != 0 || poor.told != 0 {
 		t.Error("a reader that holds nothing is pressed")
 	}
-	if err := publishSize(s.Find("holder"), 600, nil); !errors.Is(err, ErrFull) || budget.Used() != first {
+	if err := publishSize(s.Find("holder"), 950, nil); !errors.Is(err, ErrFull) || budget.Used() != first {
 		t.Errorf("growing beyond the budget: %v with %d bytes used", err, budget.Used())
 	}
 	for range trimPart {

@@ -1,0 +1,131 @@
+package gateway
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// fill publishes n messages of so many bytes.
+func (s *server) fill(name string, n, size int) (last Receipt) {
+	s.t.Helper()
+	for range n {
+		last = s.publish(name, strings.Repeat("x", size))
+	}
+	return last
+}
+
+// A client that is gone while it catches up has sent something before: it goes to
+// its channel, and ends nothing but its own connection.
+func TestClientThatGoesWhileItCatchesUp(t *testing.T) {
+	t.Parallel()
+	for why, early := range map[string]string{"sent later": "", "sent with its request": text("early")} {
+		s := start(t, Config{Loops: 1})
+		s.fill("x", 15, 60_000)
+		live := dial(t, s, "/ws/x")
+		c := connectWith(t, s, 4<<10)
+		c.write(upgradeTo("/ws/x?history=100") + early)
+		waitFor(t, "its socket to be full", func() bool { return s.blocked() == 1 })
+		if early == "" {
+			c.send(text("early"))
+		}
+		c.fin()
+		s.quiet()
+		c.vanish()
+		live.wantText(why, "early")
+		s.wantConnections(1)
+	}
+}
+
+// Very many come back at once, and all read: nobody is cut for memory that others
+// wait with.
+func TestRecoveryStormCutsNobody(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Loops: 1, MaxBuffered: 32 << 20, MaxHandshakes: 512})
+	s.fill("x", 100, 8000)
+	var clients sync.WaitGroup
+	var served atomic.Int64
+	total := scaled(600, 200)
+	for range total {
+		clients.Go(func() {
+			c := dial(t, s, "/ws/x?history=100&format=json")
+			for range 100 {
+				if _, _, err := c.next(); err != nil {
+					return
+				}
+			}
+			served.Add(1)
+		})
+	}
+	clients.Wait()
+	if n := served.Load(); n != int64(total) || s.closedFor(reasonBudget) > 0 {
+		t.Errorf("%d of %d got everything, %d were closed for the budget", n, total, s.closedFor(reasonBudget))
+	}
+}
+
+// A channel that exists needs no other one's place, least of all its own.
+func TestJoiningWhatExistsEndsNoChannel(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{MaxChannels: 1})
+	r := s.fill("x", 3, 10)
+	c := dial(t, s, "/ws/x?format=json&since="+r.Epoch+":1")
+	c.wantData("it is kept", 2, strings.Repeat("x", 10))
+}
+
+// A reader that takes bytes all the time is not cut because one message is large.
+func TestLargeFrameGivesItsReadersTime(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Loops: 1})
+	c := connectWith(t, s, 16<<10)
+	c.upgrade("/ws/x?format=json")
+	var published sync.WaitGroup
+	published.Go(func() {
+		for range 3 {
+			s.publish("x", strings.Repeat("\x1b", DefaultMaxMessage)) // waits for room
+		}
+	})
+	buf, got := make([]byte, 20<<10), 0
+	for got < 3*6*DefaultMaxMessage {
+		c.patience()
+		n, err := c.in.Read(buf)
+		if err != nil {
+			t.Fatalf("after %d bytes: %v", got, err)
+		}
+		got += n
+		time.Sleep(time.Duration(n) * 4 * time.Microsecond) // 250 kB/s
+	}
+	published.Wait()
+	if n := s.closedFor(reasonSlow); n > 0 {
+		t.Errorf("%d are closed as slow", n)
+	}
+}
+
+// What could never go into the logs of all formats in use is refused at once.
+func TestMessageThatNeverFitsIsToldSo(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Loops: 1, MaxMessage: 127 << 10, ChannelBuffer: 256 << 10, MaxBuffered: 2 << 20})
+	events := stream(t, s, "/sse/x")
+	events.wantBegin("it is there", 0)
+	c := dial(t, s, "/ws/x?echo=off")
+	c.send(text(strings.Repeat("\n", 127<<10)))
+	c.wantClose("seven times as much for the stream is more than all logs may have", 1009)
+	s.publish("x", "the channel goes on")
+	if got := events.event(); !strings.HasSuffix(got, "data: the channel goes on\n") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// The time-out by TCP must not be there before the one that tells why.
+func TestEventStreamIsToldThatItIsSlow(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Loops: 1, PingInterval: time.Second, PongTimeout: time.Second, WriteTimeout: 4 * time.Second})
+	s.fill("x", 15, 60_000)
+	c := connectWith(t, s, 4<<10)
+	c.stream("/sse/x?history=100")
+	waitFor(t, "it to be closed", func() bool { return s.connections.Load() == 0 || s.closing(reasonWriteTimeout) == 1 })
+	if n := s.closedFor(reasonReset); n > 0 {
+		t.Error("TCP cut it off before the write time-out")
+	}
+}
