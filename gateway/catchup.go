@@ -123,7 +123,8 @@ func (c *conn) queueRecalled(r channel.Recalled) bool {
 			return false
 		}
 	}
-	if _, stream := cu.format.(streamFormat); gap || first && (stream || cu.ask.kind == askNow) {
+	_, stream := cu.format.(streamFormat)
+	if gap || first && (stream || cu.ask.kind == askNow || cu.ask.kind == askNewest && r.Count == 0) {
 		o.buf = cu.format.appendPlace(o.buf, &place{channel: cu.channel, at: r.From, gap: gap, conn: c.id})
 	}
 	o.buf = append(o.buf, r.Frames...)

@@ -79,6 +79,17 @@ func (s *Server) internalHandler(opt Internal, unixSocket bool) http.Handler {
 		}
 		healthz(w, r)
 	})
+	mux.HandleFunc("/publish/{channel}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Allow", http.MethodPost)
+		writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "a message is published with POST")
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		message := "there is nothing here: POST /publish/{channel}, GET /metrics, /healthz, /readyz and /debug/pprof/ are"
+		if strings.HasPrefix(r.URL.Path, "/publish/") {
+			message = "POST /publish/{channel} is: a slash in the channel's name is written %2F"
+		}
+		writeError(w, http.StatusNotFound, "not_found", message)
+	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

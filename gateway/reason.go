@@ -48,7 +48,7 @@ var reasons = [reasonCount]reasonInfo{
 	reasonClientClose:  {label: "client_close"},
 	reasonClientGone:   {label: "client_gone"},
 	reasonReset:        {label: "reset", cut: true},
-	reasonProtocol:     {label: "protocol_error", code: ws.StatusProtocolError},
+	reasonProtocol:     {label: "protocol_error", code: ws.StatusProtocolError, text: "protocol error"},
 	reasonText:         {label: "bad_utf8", code: ws.StatusInvalidFramePayloadData, text: "text is not UTF-8"},
 	reasonTooBig:       {label: "message_too_big", code: ws.StatusMessageTooBig, text: "message too big"},
 	reasonFragments:    {label: "too_many_fragments", code: ws.StatusPolicyViolation, text: "too many fragments"},

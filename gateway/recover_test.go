@@ -224,12 +224,17 @@ func TestNewestOfTheHistory(t *testing.T) {
 			asJSON.wantData("history="+n, uint64(i), fmt.Sprint(i))
 			raw.wantText("history="+n, fmt.Sprint(i))
 		}
+		if first > 6 {
+			asJSON.wantPlace("none was asked for", false, 6)
+		}
 		asJSON.wantIdle(s, "no more")
 		raw.wantIdle(s, "no more")
 	}
-	none := dial(t, s, "/ws/other?history=5")
+	none, placed := dial(t, s, "/ws/other?history=5"), dial(t, s, "/ws/other?history=5&format=json")
+	placed.wantPlace("nothing is kept, and it has to know where to come back to", false, 0)
 	s.publish("other", "live")
 	none.wantText("nothing was kept", "live")
+	placed.wantData("live", 1, "live")
 }
 
 func TestWithoutHistoryNothingIsKept(t *testing.T) {
@@ -345,7 +350,10 @@ func TestQueriesThatAreRefused(t *testing.T) {
 		"format=json&since=abc:-1":             "bad_since",
 		"format=json&since=:1":                 "bad_since",
 		"format=json&since=0:1":                "bad_since",
-		"format=json&since=now&since=now":      "bad_query",
+		"format=json&since=now&since=now":      "repeated_parameter",
+		"echo=no":                              "bad_echo",
+		"mode=x":                               "bad_mode",
+		"%zz":                                  "bad_query",
 		"format=json&since=abc:1&history=1":    "since_and_history",
 		"since=now":                            "since_without_format",
 		"format=raw&since=abc:1":               "since_without_format",

@@ -91,6 +91,10 @@ func (s *Server) rawPath(path string) (channel string, ok bool) {
 	return "", false
 }
 
+// queryKeys are the parameters that mean something here. Others are somebody
+// else's: a cache buster, a proxy's mark.
+var queryKeys = map[string]bool{"channel": true, "echo": true, "mode": true, "format": true, "since": true, "history": true}
+
 // readQuery reads the parameters of a raw client.
 func (t *target) readQuery(raw string) *handshake.Reject {
 	if raw == "" {
@@ -102,7 +106,10 @@ func (t *target) readQuery(raw string) *handshake.Reject {
 	}
 	for key, v := range values {
 		if len(v) != 1 {
-			return rejectQuery
+			if queryKeys[key] {
+				return rejectTwice
+			}
+			continue
 		}
 		if t.kind == kindEcho && (key == "format" || key == "since" || key == "history") {
 			return rejectEchoChannel
@@ -119,12 +126,12 @@ func (t *target) readQuery(raw string) *handshake.Reject {
 			}
 		case "echo":
 			if value != "on" && value != "off" {
-				return rejectQuery
+				return rejectEcho
 			}
 			t.noEcho = value == "off"
 		case "mode":
 			if value != "publish" && value != "subscribe" {
-				return rejectQuery
+				return rejectMode
 			}
 			t.listen = value == "subscribe"
 		case "format":
@@ -143,8 +150,6 @@ func (t *target) readQuery(raw string) *handshake.Reject {
 				return rejectHistory
 			}
 			t.ask = ask{kind: askNewest, n: int(n)}
-		default:
-			// Somebody else's: a cache buster, a proxy's mark.
 		}
 	}
 	if values.Has("since") && values.Has("history") {
@@ -179,7 +184,13 @@ var (
 	rejectEchoChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "echo_channel",
 		Text: "/echo has no channel, and nothing of one is kept: connect to /ws/{channel}."}
 	rejectQuery = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_query",
-		Text: "The query is not understood: channel=NAME, echo=on|off, mode=publish|subscribe, format=raw|json, since=EPOCH:OFFSET and history=N are, each once."}
+		Text: "The query is not one: escape what stands in it as in any URL."}
+	rejectTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "repeated_parameter",
+		Text: "A parameter is given more than once: channel, echo, mode, format, since and history may be given once."}
+	rejectEcho = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_echo",
+		Text: "echo is not understood: it is on or off."}
+	rejectMode = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_mode",
+		Text: "mode is not understood: it is publish or subscribe."}
 	rejectFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_format",
 		Text: "The format is not known: raw and json are."}
 	rejectSince = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_since",
@@ -200,4 +211,4 @@ var (
 
 // ownRejects are the refusals that are decided here, for the metrics.
 var ownRejects = []*handshake.Reject{rejectNotFound, rejectRawOff, rejectChannel, rejectChannelTwice, rejectEchoChannel, rejectQuery,
-	rejectFormat, rejectSince, rejectHistory, rejectSinceHistory, rejectSinceRaw, rejectOrigin, rejectLimit, rejectDescriptors, rejectStreamMethod}
+	rejectTwice, rejectEcho, rejectMode, rejectFormat, rejectSince, rejectHistory, rejectSinceHistory, rejectSinceRaw, rejectOrigin, rejectLimit, rejectDescriptors, rejectStreamMethod}

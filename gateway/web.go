@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -194,6 +195,8 @@ func (s *Server) publicHandler() (http.Handler, error) {
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
 			http.Error(w, "This path speaks WebSocket: connect to it with a WebSocket client, not with a plain request.", http.StatusUpgradeRequired)
+		case strings.HasPrefix(r.URL.Path, "/publish/"):
+			http.Error(w, "Clients do not publish here: programs do, on the internal listener (--internal-listen).", http.StatusNotFound)
 		default:
 			http.NotFound(w, r)
 		}
