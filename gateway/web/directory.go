@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 )
 
 // directory serves the files below a directory: no listings, no name that begins
@@ -88,8 +89,22 @@ func (d directory) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer f.Close() // ignored: nothing was written
+	// A large file may take longer than the server gives an answer; it is not to keep
+	// one of its places for ever.
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(fileTime(info.Size()))) // ignored: the server's own time counts then
 	http.ServeContent(w, r, name, info.ModTime(), f)
 	return nil
+}
+
+// A file has fileTimeMin and what fileRate bytes a second take, at most fileTimeMax.
+const (
+	fileTimeMin = 10 * time.Second
+	fileTimeMax = 2 * time.Minute
+	fileRate    = 64 << 10
+)
+
+func fileTime(size int64) time.Duration {
+	return min(fileTimeMin+time.Duration(size/fileRate)*time.Second, fileTimeMax)
 }
 
 // hidden tells whether an element of the path begins with a dot.

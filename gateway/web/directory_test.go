@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // site makes a directory with files, something outside it, and links to both.
@@ -146,6 +147,16 @@ func TestWhatIsNoDirectoryIsRefusedInWords(t *testing.T) {
 		_, err := New(Options{Dir: dir})
 		if err == nil || err.Error() != "web root "+dir+": "+want {
 			t.Errorf("New with %s:\n got %v\nwant web root %s: %s", dir, err, dir, want)
+		}
+	}
+}
+
+func TestLargeFilesHaveMoreTime(t *testing.T) {
+	for size, want := range map[int64]time.Duration{
+		0: fileTimeMin, 2 << 20: fileTimeMin + 32*time.Second, 1 << 40: fileTimeMax,
+	} {
+		if got := fileTime(size); got != want {
+			t.Errorf("%d bytes have %v, want %v", size, got, want)
 		}
 	}
 }

@@ -45,6 +45,11 @@ export class List {
     return row;
   }
 
+  // hasRows counts those that wait for their frame, too: a hidden tab draws none.
+  hasRows() {
+    return this.waiting.length > 0 || this.rows.childElementCount > 0;
+  }
+
   // add puts a row off to the next frame: a busy channel costs one layout a frame,
   // and a hidden tab nothing.
   add(row) {

@@ -14,6 +14,7 @@ let stream = null;
 let backRow = null; // the row that says what the last return has brought
 let counting = 0; // the interval of the count-down
 let noticed = 0; // the time-out of the notice
+let above = ""; // the target that the rows came from
 let used = ""; // what the fields held when the stream began
 
 const told = {
@@ -85,6 +86,7 @@ function showState(s) {
       show("connecting", `Connecting to ${s.address.host}`);
       break;
     case "open":
+      divide(s);
       show("open", `Open: ${where}`);
       break;
     case "waiting":
@@ -96,6 +98,14 @@ function showState(s) {
     case "closed":
       showClosed(s.closed ? lossWords(s.closed) : "closed by you");
   }
+}
+
+// divide keeps rows of different targets apart: their offsets have nothing to do with
+// each other. It waits for the connection to open, as one that fails brings no rows.
+function divide(s) {
+  const target = s.target();
+  if (target !== above && list.hasRows()) list.note(`Now on ${s.echo ? "echo" : `channel ${s.channel}`}`);
+  above = target;
 }
 
 function showClosed(words) {

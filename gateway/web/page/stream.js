@@ -82,9 +82,13 @@ export class Stream {
     return true;
   }
 
+  // target is what the connection is to, wherever in it the next one begins.
+  target() {
+    return this.echo ? echoURL(this.address) : channelURL(this.address, this.channel);
+  }
+
   url() {
-    if (this.echo) return echoURL(this.address);
-    return `${channelURL(this.address, this.channel)}&since=${this.since}`;
+    return this.echo ? this.target() : `${this.target()}&since=${this.since}`;
   }
 
   opened() {

@@ -165,3 +165,55 @@ test("fields that cannot be used are told in words, and another channel is a cli
   assert.equal(await t.page.inputValue("#message"), "kept");
   await t.close();
 });
+
+test("rows of another target are divided from the former ones, and only those", async (t) => {
+  const other = await Gateway.start();
+  t.after(() => other.stop());
+  const tab = await open("?channel=unheard");
+  t.after(() => tab.close());
+  const connect = async (field, value) => {
+    if (field) await tab.set(field, value);
+    await tab.page.click("#connect");
+    await tab.opened();
+  };
+  const say = async (text) => {
+    await tab.send(text);
+    await tab.sees(text);
+  };
+
+  await connect("channel", "first"); // with nothing above
+  await say("first, 1");
+  await tab.page.click("#cut");
+  await tab.inState("waiting");
+  await tab.page.click("#cut");
+  await tab.opened();
+  await say("first, 2");
+  await tab.page.click("#connect"); // disconnects
+  await tab.inState("closed");
+  await connect();
+  await say("first, 3");
+  await tab.set("address", "ftp://example.com"); // brings no rows
+  await tab.page.click("#connect");
+  await tab.inState("closed");
+  await connect("address", gateway.url);
+  await say("first, 4");
+
+  await connect("channel", "news");
+  await say("news, 1");
+  await tab.page.check("input[value=echo]");
+  await tab.opened();
+  await say("echo");
+  await tab.page.check("input[value=chat]");
+  await tab.opened();
+  await connect("address", other.url);
+  await say("news of another gateway, 1");
+
+  const rows = (await tab.rows()).filter((r) => r.note === undefined || r.note.startsWith("Now on"));
+  assert.deepEqual(rows.map((r) => r.note ?? `${r.offset} ${r.text}`), [
+    "#1 first, 1", "#2 first, 2", "#3 first, 3", "#4 first, 4",
+    "Now on channel news", "#1 news, 1",
+    "Now on echo", " echo",
+    "Now on channel news", "Now on channel news", "#1 news of another gateway, 1",
+  ]);
+  assert.deepEqual(tab.faults, []);
+});
