@@ -1,14 +1,18 @@
 package main
 
 import (
+	"errors"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // arrows are the imports that a package of this module may make: of the module's
@@ -86,10 +90,38 @@ func TestTopLevelHoldsNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	gitignore, err := os.ReadFile(filepath.Join("..", "..", ".gitignore"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // an archive of the sources may be without it
+		t.Fatal(err)
+	}
+	ignored := ignoredAtTop(string(gitignore))
 	allowed := []string{"go.mod", "go.sum", "cmd", "gateway", "poller", "bench", "deploy", "README.md", "LICENSE"}
 	for _, e := range entries {
-		if name := filepath.Base(e); !slices.Contains(allowed, name) && !strings.HasPrefix(name, ".") {
+		name := filepath.Base(e)
+		if !slices.Contains(allowed, name) && !slices.Contains(ignored, name) && !strings.HasPrefix(name, ".") {
 			t.Errorf("%s does not belong at the top level", name)
 		}
+	}
+}
+
+// ignoredAtTop gives the names of the top level that the .gitignore there has, each
+// in a line that begins with a slash: what was built or measured there is no defect
+// of the sources.
+func ignoredAtTop(gitignore string) []string {
+	var names []string
+	for line := range strings.Lines(gitignore) {
+		name, rooted := strings.CutPrefix(strings.TrimSpace(line), "/")
+		name = strings.TrimSuffix(name, "/")
+		if rooted && name != "" && !strings.Contains(name, "/") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func TestOnlyWhatIsIgnoredAtTheTopMayLieThere(t *testing.T) {
+	got := ignoredAtTop("/sluice\n*.test\n# /comment\n\n/\n!/kept\n/bench-results/ \r\n/gateway/web/suite/\nanywhere/\n/last")
+	if diff := cmp.Diff([]string{"sluice", "bench-results", "last"}, got); diff != "" {
+		t.Error(diff)
 	}
 }

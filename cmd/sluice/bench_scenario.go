@@ -91,7 +91,14 @@ func scenario(name, short, examples string, o *bench.Options, measure func(conte
 		if ctx := cmd.Context(); ctx.Err() != nil {
 			err = fmt.Errorf("interrupted: %w", context.Cause(ctx))
 		}
-		return errors.Join(report(cmd.OutOrStdout(), result, asJSON, conditions), err)
+		failed := report(cmd.OutOrStdout(), result, asJSON, conditions)
+		if err != nil && !asJSON && slices.Contains(result.Reasons, err.Error()) {
+			if failed == nil {
+				return exitCode(exitFailed) // the table has told why, as its verdict
+			}
+			return failed
+		}
+		return errors.Join(failed, err)
 	}
 	return cmd
 }

@@ -111,8 +111,27 @@ func TestBenchTakesTheServerFromTheEnvironment(t *testing.T) {
 }
 
 func TestBenchRecoverSpeaksJSONUnasked(t *testing.T) {
-	_, err := benchRun(t, "recover", "--url", "ws://127.0.0.1:1")
-	if err == nil || errors.As(err, new(usageError)) || !strings.Contains(err.Error(), "is a server listening there?") {
-		t.Errorf("got %v, want that nobody listens", err)
+	out, err := benchRun(t, "recover", "--url", "ws://127.0.0.1:1")
+	if err == nil || errors.As(err, new(usageError)) || !strings.Contains(out, "is a server listening there?") {
+		t.Errorf("got %v and the report\n%s\nwant that nobody listens", err, out)
+	}
+}
+
+func TestBenchTellsOnceWhyARunFailed(t *testing.T) {
+	const why = "is a server listening there?"
+	for _, tc := range []struct {
+		args           []string
+		stdout, stderr int // how often it says why
+		also           string
+	}{
+		{nil, 1, 0, ""},
+		{[]string{"--fail-if", "delivered<1"}, 1, 0, "--fail-if"},
+		{[]string{"--json"}, 1, 1, ""}, // the report is for a machine, and often in a file
+	} {
+		args := append([]string{"bench", "fanout", "--url", "ws://127.0.0.1:1"}, tc.args...)
+		code, stdout, stderr := runOnce(nil, args...)
+		if code != exitFailed || strings.Count(stdout, why) != tc.stdout || strings.Count(stderr, why) != tc.stderr || !strings.Contains(stderr, tc.also) {
+			t.Errorf("%v: exit code %d, stdout\n%s\nstderr\n%s", tc.args, code, stdout, stderr)
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 // newCompletionCommand gives `sluice completion` with a subcommand for each shell.
 func newCompletionCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "completion",
+		Use:   "completion SHELL",
 		Short: "Print the script that completes sluice's words in a shell",
 		Example: `  source <(sluice completion bash)
   sluice completion fish > ~/.config/fish/completions/sluice.fish`,
@@ -28,24 +28,25 @@ func newCompletionCommand() *cobra.Command {
 	}
 	setHelp(cmd)
 	for _, shell := range []struct {
-		name, examples string
-		script         func(root *cobra.Command, w io.Writer) error
+		name, examples, needs string
+		script                func(root *cobra.Command, w io.Writer) error
 	}{
 		{"bash", `  source <(sluice completion bash)
   sluice completion bash > /etc/bash_completion.d/sluice`,
+			"The script needs the package bash-completion.",
 			func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) }},
 		{"zsh", `  source <(sluice completion zsh)
-  sluice completion zsh > "${fpath[1]}/_sluice"`,
+  sluice completion zsh > "${fpath[1]}/_sluice"`, "",
 			func(root *cobra.Command, w io.Writer) error { return root.GenZshCompletion(w) }},
 		{"fish", `  sluice completion fish | source
-  sluice completion fish > ~/.config/fish/completions/sluice.fish`,
+  sluice completion fish > ~/.config/fish/completions/sluice.fish`, "",
 			func(root *cobra.Command, w io.Writer) error { return root.GenFishCompletion(w, true) }},
 		{"powershell", `  sluice completion powershell | Out-String | Invoke-Expression
-  sluice completion powershell > sluice.ps1`,
+  sluice completion powershell > sluice.ps1`, "",
 			func(root *cobra.Command, w io.Writer) error { return root.GenPowerShellCompletionWithDesc(w) }},
 	} {
 		sub := &cobra.Command{
-			Use: shell.name, Short: "Print the script for " + shell.name, Example: shell.examples, Args: noArguments,
+			Use: shell.name, Short: "Print the script for " + shell.name, Example: shell.examples, Long: shell.needs, Args: noArguments,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				return shell.script(cmd.Root(), cmd.OutOrStdout())
 			},

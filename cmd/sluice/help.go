@@ -84,7 +84,11 @@ func helpText(cmd *cobra.Command, groups []flagGroup) string {
 		fmt.Fprintf(&b, "  %s\n", cmd.UseLine())
 	}
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(&b, "  %s COMMAND [flags]\n", cmd.CommandPath())
+		word := "COMMAND"
+		if _, own, ok := strings.Cut(cmd.Use, " "); ok { // what its subcommands are called together
+			word = own
+		}
+		fmt.Fprintf(&b, "  %s %s [flags]\n", cmd.CommandPath(), word)
 	}
 	if cmd.Long != "" {
 		fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(cmd.Long))

@@ -67,6 +67,31 @@ func TestHelpOfEveryCommand(t *testing.T) {
 	})
 }
 
+// What somebody needs to know before the first try stands in the help.
+func TestHelpSaysWhatOthersHadToFindOut(t *testing.T) {
+	for command, says := range map[string][]string{
+		"": {"An edge gateway that broadcasts over WebSocket and event streams.", "Hold connections and broadcast to them (the default)\n"},
+		"serve": {
+			"connections, WebSocket and event streams; auto is", "bytes kept of each channel; a larger message is not kept",
+			"a file of lines 'key = value'", "A # that begins a line or follows white space begins a comment.",
+			"Double quotes around a value", "A list may be repeated or given with commas, any other key only once",
+		},
+		"pub":             {"It publishes as a WebSocket client does, so the gateway's --raw must allow that.", "a CR before the newline is kept"},
+		"sub":             {"default now"},
+		"completion":      {"sluice completion SHELL [flags]"},
+		"completion bash": {"needs the package bash-completion"},
+		"bench":           {"sluice bench COMMAND [flags]"},
+	} {
+		_, help, _ := runOnce(nil, append(strings.Fields(command), "--help")...)
+		text := strings.Join(strings.Fields(help), " ") + "\n"
+		for _, s := range says {
+			if !strings.Contains(text, s) && !strings.Contains(help, s) {
+				t.Errorf("%q: the help does not say %q:\n%s", command, s, help)
+			}
+		}
+	}
+}
+
 // flagLine gives the line that begins with a flag.
 func flagLine(help, name string) string {
 	for line := range strings.Lines(help) {

@@ -171,6 +171,8 @@ func TestEveryFaultOfTheLayersIsOneLine(t *testing.T) {
 			`--max-channels x: not a count: give a whole number from 1 up`,
 			`--ping-interval 0: must be more than 0: to switch it off, say off`,
 			`--close-timeout -1s: must be more than 0`}},
+		{"below zero where zero is a value", []string{"--batch-window=-1s"}, nil, "", []string{
+			`--batch-window -1s: must not be below 0`}},
 		{"empty in a list", []string{"--listen", ":1,,:2"}, nil, "", []string{
 			`--listen : the value is empty: give one or leave the option out`}},
 	}

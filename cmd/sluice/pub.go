@@ -44,8 +44,10 @@ func newPubCommand(env []string) *cobra.Command {
 		Short: "Publish a message, or each line of standard input",
 		Example: `  sluice pub news 'goal!'
   tail -F app.log | sluice pub logs --url wss://push.example.com`,
-		Long: `Without MESSAGE each line of standard input is a message, without its newline.
-It ends with 0 only when the gateway has confirmed everything.`,
+		Long: `Without MESSAGE each line of standard input is a message, without its newline; a
+CR before the newline is kept. It publishes as a WebSocket client does, so the
+gateway's --raw must allow that. It ends with 0 only when the gateway has
+confirmed everything.`,
 		DisableFlagsInUseLine: true,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
@@ -114,6 +116,7 @@ type publisher struct {
 	windowBytes int
 	windowLines int
 	confirmed   uint64 // number of the last batch that left the window
+	repeated    uint64 // number of the last batch that an earlier link has carried, too
 	taken       int    // lines, of all batches
 }
 
@@ -292,6 +295,7 @@ func (p *publisher) resend(l *link) error {
 	if len(p.window) == 0 {
 		return nil
 	}
+	p.repeated = p.confirmed + uint64(len(p.window))
 	p.note("resent %s that were not confirmed: some may have arrived twice", plural(p.windowLines, "line"))
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -322,11 +326,15 @@ func (p *publisher) confirm(n uint64) {
 // failed adds to the error that ends it what that means for the messages.
 func (p *publisher) failed(err error) error {
 	var c *closed
+	refused := false // whatever of the window went over the last link
 	if errors.As(err, &c) && c.final() {
 		switch {
 		case c.code == ws.StatusPolicyViolation && strings.Contains(c.reason, "publish"):
-			err = fmt.Errorf("%w: start the gateway with --raw publish if clients are to publish there", err)
+			refused = true // the gateway says so at the first message, and reads no other
+			err = fmt.Errorf("%w: pub publishes as a client does: start the gateway with --raw publish if clients are to publish there, "+
+				"or publish at its internal listener, with its key if it has one: curl -d MESSAGE http://127.0.0.1:9000/publish/CHANNEL", err)
 		case c.code == ws.StatusMessageTooBig:
+			refused = p.windowLines == 1 // of several, those before the one that is too big may have arrived
 			line, size := p.longest()
 			err = fmt.Errorf("%w: the longest message that is not confirmed is line %d with %d bytes: shorten it, or raise the gateway's --max-message", err, line, size)
 		}
@@ -338,6 +346,12 @@ func (p *publisher) failed(err error) error {
 	which := fmt.Sprintf("lines %d to %d are", first, last)
 	if first == last {
 		which = fmt.Sprintf("line %d is", first)
+	}
+	switch {
+	case refused && p.repeated <= p.confirmed:
+		return fmt.Errorf("%w\n%s not published: refused, none of it has arrived", err, which)
+	case refused:
+		return fmt.Errorf("%w\n%s not confirmed: refused now, but some or all may have arrived over the connection before", err, which)
 	}
 	return fmt.Errorf("%w\n%s not confirmed: some or all may have arrived", err, which)
 }

@@ -212,20 +212,41 @@ func TestPubIsRefused(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		gateway func(c *fakeConn)
+		input   string
 		want    []string
 	}{
 		{"publishing is not allowed", func(c *fakeConn) { c.close(ws.StatusPolicyViolation, "publishing is not allowed here") },
-			[]string{"closed with 1008 (publishing is not allowed here): start the gateway with --raw publish", "lines 1 to 3 are not confirmed"}},
-		{"too big", func(c *fakeConn) { c.close(ws.StatusMessageTooBig, "message too big") },
-			[]string{"the longest message that is not confirmed is line 2 with 4 bytes", "--max-message"}},
+			"a\nbbbb\nc\n", []string{"closed with 1008 (publishing is not allowed here): pub publishes as a client does",
+				"--raw publish", "curl -d MESSAGE", "sluice: lines 1 to 3 are not published: refused, none of it has arrived\n"}},
+		{"too big, one of several", func(c *fakeConn) { c.close(ws.StatusMessageTooBig, "message too big") },
+			"a\nbbbb\nc\n", []string{"the longest message that is not confirmed is line 2 with 4 bytes", "--max-message",
+				"sluice: lines 1 to 3 are not confirmed: some or all may have arrived\n"}},
+		{"too big, alone", func(c *fakeConn) { c.close(ws.StatusMessageTooBig, "message too big") },
+			"bbbb\n", []string{"is line 1 with 4 bytes", "sluice: line 1 is not published: refused, none of it has arrived\n"}},
+		{"for another reason", func(c *fakeConn) { c.close(ws.StatusPolicyViolation, "too many fragments") },
+			"a\n", []string{"sluice: line 1 is not confirmed: some or all may have arrived\n"}},
 	} {
-		g := newFakeGateway(t, func(c *fakeConn) {
-			c.next() // else the refusal may be there before the first line is read
-			tc.gateway(c)
+		t.Run(tc.name, func(t *testing.T) {
+			g := newFakeGateway(t, func(c *fakeConn) {
+				c.next() // else the refusal may be there before the first line is read
+				tc.gateway(c)
+			})
+			pub := startClient(t, strings.NewReader(tc.input), "pub", "news", "--url", g.url)
+			pub.wantExit(1, tc.want...)
 		})
-		pub := startClient(t, strings.NewReader("a\nbbbb\nc\n"), "pub", "news", "--url", g.url)
-		pub.wantExit(1, tc.want...)
 	}
+}
+
+// What an earlier connection carried may have arrived, whatever is said of it now.
+func TestPubIsRefusedWhatItSendsAgain(t *testing.T) {
+	g := newFakeGateway(t,
+		func(c *fakeConn) { c.want(ws.OpText, "a") },
+		func(c *fakeConn) {
+			c.want(ws.OpText, "a")
+			c.close(ws.StatusPolicyViolation, "publishing is not allowed here")
+		})
+	pub := startClient(t, strings.NewReader("a\n"), "pub", "news", "--url", g.url)
+	pub.wantExit(1, "sluice: line 1 is not confirmed: refused now, but some or all may have arrived over the connection before\n")
 }
 
 func TestPubStopsWithASignal(t *testing.T) {

@@ -140,7 +140,8 @@ func TestSubTellsThatTheGatewayWasRestarted(t *testing.T) {
 func TestPubIsToldThatClientsMayOnlyListen(t *testing.T) {
 	s := startHere(t, "--raw", "listen")
 	pub := startClient(t, strings.NewReader("a\n"), "pub", "logs", "--url", s.url)
-	pub.wantExit(1, "closed with 1008 (publishing is not allowed here): start the gateway with --raw publish", "line 1 is not confirmed")
+	pub.wantExit(1, "closed with 1008 (publishing is not allowed here): pub publishes as a client does: start the gateway with --raw publish",
+		"curl -d MESSAGE http://127.0.0.1:9000/publish/CHANNEL", "line 1 is not published: refused, none of it has arrived")
 }
 
 func TestPubIsToldOfAMessageTooBig(t *testing.T) {

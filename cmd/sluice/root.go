@@ -17,7 +17,7 @@ func newRootCommand(env []string) *cobra.Command {
 	opts := cfg.options()
 	root := newServeCommand(cfg, opts, env)
 	root.Use = "sluice"
-	root.Short = "An edge gateway that broadcasts over WebSocket"
+	root.Short = "An edge gateway that broadcasts over WebSocket and event streams"
 	root.Example = `  sluice                        then open http://127.0.0.1:8000/
   sluice serve --listen :8000 --raw publish --log-level debug`
 	root.Version = readBuild().Version // gives --version
@@ -60,7 +60,7 @@ func (o *options) leaveTo(cmd *cobra.Command) {
 func newServeCommand(cfg *settings, opts *options, env []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Hold WebSocket connections and broadcast to them (the default)",
+		Short: "Hold connections and broadcast to them (the default)",
 		Example: `  sluice serve --listen :8000 --raw publish --log-level debug
   sluice serve --config /etc/sluice.conf --listen unix:/run/sluice.sock`,
 		Long: layersText,
@@ -157,11 +157,15 @@ func flagError(cmd *cobra.Command, err error) error {
 		return usagef("--%s has no value: give one behind it: %s", bare.GetFlag().Name, helpAdvice(cmd))
 	case errors.As(err, &invalid):
 		cause := invalid.Unwrap()
-		if num := (*strconv.NumError)(nil); errors.As(cause, &num) {
+		num := (*strconv.NumError)(nil)
+		if errors.As(cause, &num) {
 			cause = num.Err // without the name of a function
 		}
-		if invalid.GetFlag().Value.Type() == "duration" {
+		switch kind := invalid.GetFlag().Value.Type(); {
+		case kind == "duration":
 			cause = errNoDuration
+		case kind == "int" && errors.Is(cause, strconv.ErrSyntax):
+			cause = errors.New("not a count: give a whole number")
 		}
 		return usagef("--%s %s: %w: %s", invalid.GetFlag().Name, invalid.GetValue(), cause, helpAdvice(cmd))
 	}

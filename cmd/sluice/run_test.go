@@ -32,6 +32,8 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 		{"unknown flag of a scenario", nil, "bench idle --conections 1", []string{`unknown flag --conections: did you mean --connections?`}},
 		{"flag of another command", nil, "version --jsn", []string{`unknown flag --jsn: did you mean --json?`}},
 		{"bad boolean", nil, "version --json=perhaps", []string{`--json perhaps: invalid syntax: see 'sluice version --help'`}},
+		{"no count", nil, "sub news --history x", []string{`--history x: not a count: give a whole number: see 'sluice sub --help'`}},
+		{"count out of range", nil, "sub news --count 99999999999999999999", []string{`--count 99999999999999999999: value out of range: see 'sluice sub --help'`}},
 		{"no value", nil, "--listen", []string{`--listen has no value: give one behind it: see 'sluice --help'`}},
 		{"unknown command", nil, "serv", []string{`unknown command "serv": did you mean serve?`}},
 		{"unknown command like no other", nil, "fly", []string{`unknown command "fly": see 'sluice --help'`}},

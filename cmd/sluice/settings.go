@@ -45,10 +45,10 @@ func (s *settings) options() *options {
 	in = o.in("History")
 	in.count(&g.History, "history", strconv.Itoa(gateway.DefaultHistory), "off", "publications kept of each channel for clients that come back;\nor off")
 	in.duration(&g.HistoryTTL, "history-ttl", formatDuration(gateway.DefaultHistoryTTL), zeroRefused, "how long they are kept")
-	in.size(&g.HistoryBytes, "history-bytes", formatSize(gateway.DefaultHistoryBytes), false, "bytes kept of each channel")
+	in.size(&g.HistoryBytes, "history-bytes", formatSize(gateway.DefaultHistoryBytes), false, "bytes kept of each channel; a larger message is not kept")
 
 	in = o.in("Limits")
-	in.count(&g.MaxConnections, "max-connections", "auto", "auto", "WebSocket connections; auto is what descriptors allow")
+	in.count(&g.MaxConnections, "max-connections", "auto", "auto", "connections, WebSocket and event streams; auto is what\ndescriptors allow")
 	in.count(&g.MaxHandshakes, "max-handshakes", strconv.Itoa(gateway.DefaultMaxHandshakes), "", "connections that have not finished their request")
 	in.size(&g.MaxMessage, "max-message", formatSize(gateway.DefaultMaxMessage), false, "one message of a client, its fragments together")
 	in.count(&g.MaxFragments, "max-fragments", strconv.Itoa(gateway.DefaultMaxFragments), "", "frames of one message")
@@ -77,6 +77,6 @@ func (s *settings) options() *options {
 		"auto", "text", "json")
 
 	in = o.in("Configuration")
-	in.text(&s.config, "config", "FILE", "", "a file of 'key = value' lines; keys are these flags")
+	in.text(&s.config, "config", "FILE", "", "a file of lines 'key = value'; keys are these flags without\nthe dashes. A # that begins a line or follows white space\nbegins a comment. Double quotes around a value, read as Go\nreads a string, keep what would be lost: a #, white space at\nits ends. A list may be repeated or given with commas, any\nother key only once")
 	return o
 }

@@ -45,7 +45,7 @@ any more is told on standard error.`,
 	}
 	client.register(cmd, env, "forever", "`TIME` for which a lost connection is tried again; 0 for no retry, or forever")
 	f := cmd.Flags()
-	f.StringVar(&since, "since", "", "begin after this position, `EPOCH:OFFSET`, as --json prints them")
+	f.StringVar(&since, "since", "now", "begin after this position, `EPOCH:OFFSET`, as --json prints them; now: with what comes")
 	f.IntVar(&s.history, "history", 0, "begin with the newest `N` publications that the gateway keeps")
 	f.IntVar(&s.count, "count", 0, "end after `N` publications")
 	f.BoolVar(&s.json, "json", false, "print each record as it comes, in one line of JSON")
@@ -64,10 +64,10 @@ any more is told on standard error.`,
 				return usagef("--%s %d: must be at least 1: leave it out for none", name, n)
 			}
 		}
-		if since != "" {
-			if s.history > 0 {
-				return usagef("--since and --history exclude each other: give the one from where it shall begin")
-			}
+		if s.history > 0 && since != "" && f.Changed("since") {
+			return usagef("--since and --history exclude each other: give the one from where it shall begin")
+		}
+		if since != "" && since != "now" {
 			if s.at, err = parsePosition(since); err != nil {
 				return usagef("--since %s: %w", since, err)
 			}

@@ -43,6 +43,8 @@ func TestSubBeginsWhereItIsTold(t *testing.T) {
 		query string
 	}{
 		{nil, "format=json&mode=subscribe&since=now"},
+		{[]string{"--since", "now"}, "format=json&mode=subscribe&since=now"},
+		{[]string{"--since", ""}, "format=json&mode=subscribe&since=now"},
 		{[]string{"--since", "e1:7"}, "format=json&mode=subscribe&since=e1%3A7"},
 		{[]string{"--history", "3"}, "format=json&history=3&mode=subscribe"},
 	} {

@@ -116,6 +116,8 @@ func (a adder) duration(p *time.Duration, name, fallback string, z zero, usage s
 			switch {
 			case err != nil:
 				return errNoDuration
+			case d < 0 && z == zeroAllowed:
+				return errors.New("must not be below 0")
 			case d < 0, d == 0 && z != zeroAllowed:
 				return errors.New("must be more than 0" + offAdvice(z == zeroIsOff))
 			}
