@@ -57,7 +57,7 @@ func (a *arrival) deliver(l *loop) {
 	}
 	switch {
 	case c.kind == kindEcho:
-	case t.ask.kind == askLive:
+	case !t.asks:
 		if err := l.join(c, t.channel, t.format); err != nil {
 			c.close(reasonChannels)
 		}

@@ -15,41 +15,24 @@ import (
 // lies between the two. Until then it holds nothing in the log, and its own
 // messages wait in the kernel. Memory for it is one piece, however much it missed.
 
-// ask is what a subscriber wants before live delivery.
-type ask struct {
-	kind askKind
-	at   channel.Place // askSince
-	n    int           // askNewest
-}
-
-type askKind uint8
-
-const (
-	askLive   askKind = iota // nothing
-	askNow                   // where live delivery begins
-	askSince                 // what came since a place
-	askNewest                // the newest n
-)
-
 // parseSince reads "epoch:offset", or "now".
-func parseSince(s string) (ask, bool) {
+func parseSince(s string) (channel.Ask, bool) {
 	if s == "now" {
-		return ask{kind: askNow}, true
+		return channel.Ask{Kind: channel.AskNow}, true
 	}
 	name, number, found := strings.Cut(s, ":")
 	epoch, ok := channel.ParseEpoch(name)
 	offset, err := strconv.ParseUint(number, 10, 64)
-	return ask{kind: askSince, at: channel.Place{Epoch: epoch, Offset: offset}}, found && ok && err == nil
+	return channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: epoch, Offset: offset}}, found && ok && err == nil
 }
 
 // catchUp is a subscription that begins in the past.
 type catchUp struct {
 	channel string
 	format  format
-	ask     ask
-	at      channel.Place // everything up to it was queued
-	begun   bool          // at is settled, and told where it is to be told
-	queued  bool          // in loop.catching
+	ask     channel.Ask // for the next piece
+	begun   bool        // the first piece was queued
+	queued  bool        // in loop.catching
 }
 
 // catchingUp tells whether the connection is not at live delivery yet.
@@ -59,49 +42,21 @@ func (c *conn) catchingUp() bool { return c.out != nil && c.out.catch != nil }
 // joins the channel.
 func (c *conn) catchUp() {
 	l, cu := c.loop, c.out.catch
-	now := time.Now().UnixMilli()
-	if ch := l.space.Find(cu.channel); ch != nil {
-		cu.settle(ch, now)
-		r := ch.Recall(l.recalled[:0], cu.at, cu.format, corkBytes, now, &l.encode)
-		if !c.queueRecalled(r) || r.More {
-			return
-		}
-	}
-	// What came since is little; it is taken together with the live position.
 	g, err := l.group(cu.channel, cu.format)
 	if err != nil {
 		c.out.catch = nil
 		c.close(reasonChannels)
 		return
 	}
-	cu.settle(g.Log().Channel(), now) // there was none before
-	r, live := g.Recall(l.recalled[:0], cu.at, corkBytes, now, &l.encode)
-	if !r.More {
+	r, live := g.Recall(l.recalled[:0], cu.ask, corkBytes, time.Now().UnixMilli(), &l.encode)
+	if r.More {
+		l.endIfEmpty(g)
+	} else {
 		l.enter(c, g, live)
 	}
-	if !c.queueRecalled(r) {
-		return
-	}
-	if r.More { // so much within a moment: once more around
-		l.endIfEmpty(g)
-		return
-	}
-	c.out.catch = nil
-	l.stats.recoveries.Add(1)
-}
-
-// settle finds the place where a subscription begins.
-func (cu *catchUp) settle(ch *channel.Channel, now int64) {
-	if cu.begun || cu.at.Epoch != 0 {
-		return
-	}
-	switch cu.ask.kind {
-	case askNow:
-		cu.at = ch.Now()
-	case askSince:
-		cu.at = cu.ask.at
-	case askNewest:
-		cu.at = ch.Newest(cu.ask.n, now)
+	if c.queueRecalled(r) && !r.More {
+		c.out.catch = nil
+		l.stats.recoveries.Add(1)
 	}
 }
 
@@ -110,12 +65,9 @@ func (cu *catchUp) settle(ch *channel.Channel, now int64) {
 // something is missing.
 func (c *conn) queueRecalled(r channel.Recalled) bool {
 	l, o, cu := c.loop, c.out, c.out.catch
-	// The newest that are kept are asked for by their number: before the first of
-	// them nothing is missing.
-	gap := r.Gap && (cu.begun || cu.ask.kind != askNewest)
-	first := !cu.begun
-	cu.begun, cu.at = true, r.To
-	if gap {
+	kind, first := cu.ask.Kind, !cu.begun
+	cu.begun, cu.ask = true, channel.Ask{Kind: channel.AskSince, At: r.To}
+	if r.Gap {
 		l.stats.gaps.Add(1)
 		if _, raw := cu.format.(rawFormat); raw {
 			o.catch = nil
@@ -124,8 +76,8 @@ func (c *conn) queueRecalled(r channel.Recalled) bool {
 		}
 	}
 	_, stream := cu.format.(streamFormat)
-	if gap || first && (stream || cu.ask.kind == askNow || cu.ask.kind == askNewest && r.Count == 0) {
-		o.buf = cu.format.appendPlace(o.buf, &place{channel: cu.channel, at: r.From, gap: gap, conn: c.id})
+	if r.Gap || first && (stream || kind == channel.AskNow || kind == channel.AskNewest && r.Count == 0) {
+		o.buf = cu.format.appendPlace(o.buf, &place{channel: cu.channel, at: r.From, gap: r.Gap, conn: c.id})
 	}
 	o.buf = append(o.buf, r.Frames...)
 	l.stats.recalled.Add(uint64(r.Count))

@@ -1,11 +1,14 @@
 package gateway
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/gobwas/ws"
 )
 
 // fill publishes n messages of so many bytes.
@@ -128,4 +131,52 @@ func TestEventStreamIsToldThatItIsSlow(t *testing.T) {
 	if n := s.closedFor(reasonReset); n > 0 {
 		t.Error("TCP cut it off before the write time-out")
 	}
+}
+
+// Where a subscription begins is decided together with what it gets: whatever is
+// published meanwhile, whoever asks for now or for the newest misses nothing of it.
+func TestNewcomersAreNotToldOfGaps(t *testing.T) {
+	t.Parallel()
+	off, one := start(t, Config{History: -1, Loops: 1}), start(t, Config{History: 1, Loops: 1})
+	stop := make(chan struct{})
+	var publishing sync.WaitGroup
+	for _, s := range []*server{off, one} {
+		publishing.Go(func() {
+			for i := 1; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					s.publish("x", strconv.Itoa(i))
+				}
+			}
+		})
+	}
+	for range scaled(400, 100) {
+		c := dial(t, off, "/ws/x?format=json&since=now")
+		r := c.record("where it begins")
+		if r.Gap == nil || *r.Gap {
+			t.Fatalf("a newcomer is told %+v", r)
+		}
+		for i := range uint64(3) {
+			if next := c.record("one after the other"); next.Gap != nil || next.Offset != r.Offset+1+i {
+				t.Fatalf("got %+v behind %d", next, r.Offset+i)
+			}
+		}
+		c.vanish()
+
+		raw := dial(t, one, "/ws/x?history=1")
+		last := 0
+		for range 3 {
+			op, p, err := raw.next()
+			n, _ := strconv.Atoi(p)
+			if err != nil || op != ws.OpText || last != 0 && n != last+1 {
+				t.Fatalf("after %d: opcode %#x, %q, %v", last, op, p, err)
+			}
+			last = n
+		}
+		raw.vanish()
+	}
+	close(stop)
+	publishing.Wait()
 }

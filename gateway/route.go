@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"sluice/gateway/channel"
 	"sluice/gateway/handshake"
 )
 
@@ -15,7 +16,8 @@ type target struct {
 	path    string // for the log
 	channel string
 	format  format
-	ask     ask
+	asks    bool // for what came before it, or where it begins
+	ask     channel.Ask
 	noEcho  bool
 	listen  bool
 }
@@ -144,12 +146,13 @@ func (t *target) readQuery(raw string) *handshake.Reject {
 			if t.ask, ok = parseSince(value); !ok {
 				return rejectSince
 			}
+			t.asks = true
 		case "history":
 			n, err := strconv.ParseUint(value, 10, 31)
 			if err != nil {
 				return rejectHistory
 			}
-			t.ask = ask{kind: askNewest, n: int(n)}
+			t.asks, t.ask = true, channel.Ask{Kind: channel.AskNewest, N: int(n)}
 		}
 	}
 	if values.Has("since") && values.Has("history") {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"sluice/gateway/channel"
 	"sluice/gateway/handshake"
 	"sluice/poller"
 
@@ -70,7 +71,7 @@ func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 		// A browser sends what it got last from this URL, and comes no more after a
 		// refusal: what is not a position of ours is one that is not kept.
 		t.ask, _ = parseSince(last)
-		t.ask.kind = askSince
+		t.ask.Kind = channel.AskSince
 	}
 	if reject == nil {
 		reject = s.stream(w, t)
@@ -82,9 +83,7 @@ func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 
 // stream takes the connection from net/http and sends it to a loop.
 func (s *Server) stream(w http.ResponseWriter, t target) *handshake.Reject {
-	if t.ask.kind == askLive {
-		t.ask.kind = askNow // a stream begins with its position
-	}
+	t.asks = true // if for nothing else, for its place: the zero Ask is for now
 	if s.connections.Add(1) > int64(s.cfg.MaxConnections) {
 		s.connections.Add(-1)
 		return rejectLimit

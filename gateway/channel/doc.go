@@ -21,9 +21,9 @@
 //
 // A channel keeps its newest publications as they were published, within bounds of
 // number, age and bytes ([History]). A subscriber that was away gets them with
-// [Channel.Recall], encoded in its format; [Reader.Recall] gives the last of
-// them together with the position in the log where live delivery goes on, under
-// one hold of the channel's lock. What cannot be kept is a gap, which Recall tells.
+// [Reader.Recall], encoded in its format; the last of them together with the
+// position in the log where live delivery goes on, under one hold of the channel's
+// lock. What cannot be kept is a gap, which Recall tells.
 // A channel that nobody reads lives as long as its history.
 //
 // # Push-back

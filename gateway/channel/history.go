@@ -151,12 +151,39 @@ func (h *history) after(offset uint64) uint64 {
 	return lo
 }
 
+// before gives the offset before the newest n, of those up to offset.
+func (h *history) before(n int, offset uint64) uint64 {
+	switch {
+	case n <= 0:
+		return offset
+	case n >= h.len():
+		return h.floor
+	}
+	return h.at(h.end - uint64(n) - 1).offset
+}
+
 // Place is where a subscriber stands in a channel's order: it has everything up
 // to Offset.
 type Place struct {
 	Epoch  Epoch
 	Offset uint64
 }
+
+// Ask says from where a subscriber wants a channel.
+type Ask struct {
+	Kind AskKind
+	At   Place // AskSince
+	N    int   // AskNewest
+}
+
+// AskKind is the way in which a place is named.
+type AskKind uint8
+
+const (
+	AskNow    AskKind = iota // where everything was published already
+	AskSince                 // a place that was told before
+	AskNewest                // before the newest N that are kept
+)
 
 // Recalled is what a channel has kept for a subscriber.
 type Recalled struct {
@@ -172,27 +199,27 @@ type Recalled struct {
 	More bool
 }
 
-// Recall appends to dst what is kept above at, in a format, and stops when that
-// has become limit bytes or more. now is the time for what has expired.
-func (c *Channel) Recall(dst []byte, at Place, f Format, limit int, now int64, s *Scratch) Recalled {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.recallLocked(dst, at, f, limit, now, s)
-}
-
-// Recall is the channel's Recall together with the position in the reader's log
-// where live delivery goes on when there is no more: nothing lies between the two,
-// and nothing is in both.
-func (r *Reader) Recall(dst []byte, at Place, limit int, now int64, s *Scratch) (_ Recalled, live uint64) {
+// Recall appends to dst what is kept since a place, in the format of the reader's
+// log, and stops when that has become limit bytes or more. When there is no more,
+// live is the position in the log where live delivery goes on: nothing lies between
+// the two, and nothing is in both. now is the time for what has expired.
+func (r *Reader) Recall(dst []byte, ask Ask, limit int, now int64, s *Scratch) (_ Recalled, live uint64) {
 	c := r.log.channel
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.recallLocked(dst, at, r.log.format, limit, now, s), r.log.head.Load()
+	return c.recallLocked(dst, ask, r.log.format, limit, now, s), r.log.head.Load()
 }
 
-func (c *Channel) recallLocked(dst []byte, at Place, f Format, limit int, now int64, s *Scratch) Recalled {
+func (c *Channel) recallLocked(dst []byte, ask Ask, f Format, limit int, now int64, s *Scratch) Recalled {
 	h := &c.history
 	h.expire(now, c.space.history.TTL)
+	at := ask.At
+	switch ask.Kind {
+	case AskNow:
+		at = Place{c.epoch, c.offset}
+	case AskNewest:
+		at = Place{c.epoch, h.before(ask.N, c.offset)}
+	}
 	r := Recalled{Gap: at.Epoch != c.epoch || at.Offset < h.floor || at.Offset > c.offset}
 	r.From = Place{c.epoch, at.Offset}
 	if r.Gap {
@@ -229,26 +256,4 @@ func (c *Channel) keptLocked(i uint64, s *Scratch) *Publication {
 	}
 	s.kept = Publication{Payload: a, Binary: e.binary, From: e.from, At: e.at, Channel: c.name, Epoch: c.epoch, Offset: e.offset}
 	return &s.kept
-}
-
-// Newest gives the place before the newest n kept publications.
-func (c *Channel) Newest(n int, now int64) Place {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	h := &c.history
-	h.expire(now, c.space.history.TTL)
-	if n >= h.len() {
-		return Place{c.epoch, h.floor}
-	}
-	if n <= 0 {
-		return Place{c.epoch, c.offset}
-	}
-	return Place{c.epoch, h.at(h.end - uint64(n) - 1).offset}
-}
-
-// Now gives the place of whoever has everything.
-func (c *Channel) Now() Place {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return Place{c.epoch, c.offset}
 }

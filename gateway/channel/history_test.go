@@ -46,6 +46,11 @@ func mustPublish(t *testing.T, c *Channel, p Publication) Receipt {
 	return r
 }
 
+// keptSince gives what is kept of a channel that nobody else uses.
+func keptSince(c *Channel, offset uint64) Recalled {
+	return c.recallLocked(nil, Ask{Kind: AskSince, At: Place{c.epoch, offset}}, padded(0), math.MaxInt, 0, new(Scratch))
+}
+
 // The model keeps every publication for ever, and finds by looking at all of
 // them what a history with these bounds has.
 type historyModel struct {
@@ -109,11 +114,13 @@ func TestHistoryAgainstModel(t *testing.T) {
 			if rnd.IntN(10) == 0 {
 				at.Epoch++
 			}
-			if n := rnd.IntN(2 * limit.Count); rnd.IntN(4) == 0 {
-				at = c.Newest(n, now)
-				if want := head - min(uint64(n), uint64(len(m.all)-m.first)); at.Offset != want {
-					t.Fatalf("seed %d: the newest %d begin after %d, want %d", seed, n, at.Offset, want)
-				}
+			ask := Ask{Kind: AskSince, At: at}
+			switch rnd.IntN(8) {
+			case 0:
+				ask, at = Ask{Kind: AskNow}, Place{c.Epoch(), head}
+			case 1:
+				n := rnd.IntN(2 * limit.Count)
+				ask, at = Ask{Kind: AskNewest, N: n}, Place{c.Epoch(), head - min(uint64(n), uint64(len(m.all)-m.first))}
 			}
 			wantGap := at.Epoch != c.Epoch() || at.Offset < uint64(m.first) || at.Offset > head
 			from := at.Offset
@@ -130,9 +137,9 @@ func TestHistoryAgainstModel(t *testing.T) {
 				size += len(want[count])
 				count++
 			}
-			r := c.Recall([]byte("before"), at, spelled{}, bytesMax, now, &scratch)
+			r := c.recallLocked([]byte("before"), ask, spelled{}, bytesMax, now, &scratch) // nobody else is there
 			if r.Gap != wantGap || r.From != (Place{c.Epoch(), from}) || r.Count != count || r.More != (count < len(want)) {
-				t.Fatalf("seed %d: recall after %v of %d: %+v; want gap %t, from %d, %d of %d", seed, at, head, r, wantGap, from, count, len(want))
+				t.Fatalf("seed %d: recall %+v of %d: %+v; want gap %t, from %d, %d of %d", seed, ask, head, r, wantGap, from, count, len(want))
 			}
 			if wantTo := from + uint64(count); r.More && r.To.Offset != wantTo || !r.More && r.To.Offset != head {
 				t.Fatalf("seed %d: it went to %d, want %d of %d", seed, r.To.Offset, wantTo, head)
@@ -184,7 +191,7 @@ func TestRecoveryMeetsTheLogWithoutAHole(t *testing.T) {
 	recoveries, recalled := 0, 0
 	for at := (Place{c.Epoch(), 0}); at.Offset < total; {
 		m := join(t, s, "x", padded(0))
-		r, live := m.Recall(nil, at, math.MaxInt, 0, new(Scratch))
+		r, live := m.Recall(nil, Ask{Kind: AskSince, At: at}, math.MaxInt, 0, new(Scratch))
 		next := r.From.Offset + 1
 		if !r.Gap && r.From != at {
 			t.Fatalf("asked for %v, it begins after %v", at, r.From)
@@ -275,11 +282,11 @@ func TestHistoriesShareABudget(t *testing.T) {
 	for range 40 {
 		mustPublish(t, big, Publication{Payload: make([]byte, 300)})
 	}
-	if r := big.Recall(nil, Place{big.Epoch(), 0}, padded(0), math.MaxInt, 0, new(Scratch)); !r.Gap || r.Count == 0 || r.Count == 40 {
+	if r := keptSince(big, 0); !r.Gap || r.Count == 0 || r.Count == 40 {
 		t.Errorf("a history as large as the budget: %d kept, gap %t; want the newest, and a gap", r.Count, r.Gap)
 	}
 	lost := mustPublish(t, small, Publication{Payload: make([]byte, 6000)})
-	if r := small.Recall(nil, Place{small.Epoch(), 0}, padded(0), math.MaxInt, 0, new(Scratch)); !r.Gap || r.Count != 0 || r.From.Offset != lost.Offset {
+	if r := keptSince(small, 0); !r.Gap || r.Count != 0 || r.From.Offset != lost.Offset {
 		t.Errorf("without room nothing is kept: %+v", r)
 	}
 	s.Trim(0)
@@ -287,7 +294,7 @@ func TestHistoriesShareABudget(t *testing.T) {
 		t.Errorf("the largest history still has %d bytes", n)
 	}
 	mustPublish(t, small, Publication{Payload: make([]byte, 6000)})
-	if r := small.Recall(nil, Place{small.Epoch(), 1}, padded(0), math.MaxInt, 0, new(Scratch)); r.Gap || r.Count != 1 {
+	if r := keptSince(small, 1); r.Gap || r.Count != 1 {
 		t.Errorf("there is room again: %+v", r)
 	}
 	if budget.Used() > 10<<10 {
