@@ -253,28 +253,29 @@ func TestWithoutHistoryNothingIsKept(t *testing.T) {
 // not grow with it, publishers do not wait for it, and it may send meanwhile.
 func TestRecoveryInPieces(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{History: 4000, HistoryBytes: 8 << 20, MaxBuffered: 128 << 20})
-	texts := numbered(4000, 1000)
+	total := scaled(4000, 1000)
+	s := start(t, Config{History: total, HistoryBytes: 8 << 20, MaxBuffered: 128 << 20, PingInterval: -1, WriteTimeout: -1})
+	texts := numbered(total, 1000)
 	var epoch string
-	for _, p := range texts[:2000] {
+	for _, p := range texts[:total/2] {
 		epoch = s.publish("x", p).Epoch
 	}
 	live := dial(t, s, "/ws/x?format=json")
 	c := dialSmall(t, s, "/ws/x?format=json&since="+epoch+":0")
 	c.send(text("sent while it catches up"))
 	waitFor(t, "its socket to be full", func() bool { return s.blocked() == 1 })
-	if held := s.held(); held > 1<<20 {
-		t.Errorf("%d bytes are held for 2 MB of history", held)
+	if held := s.held(); held > 256<<10 {
+		t.Errorf("%d bytes are held for %d kB of history", held, total/2)
 	}
-	for i, p := range texts[2000:] {
+	for i, p := range texts[total/2:] {
 		s.publish("x", p)
-		live.wantData("others are served meanwhile", uint64(2001+i), p)
+		live.wantData("others are served meanwhile", uint64(total/2+1+i), p)
 	}
 	for i, p := range texts {
 		c.wantData("everything in order", uint64(1+i), p)
 	}
-	c.wantData("and its own message behind it", 4001, "sent while it catches up")
-	live.wantData("likewise", 4001, "sent while it catches up")
+	c.wantData("and its own message behind it", uint64(total+1), "sent while it catches up")
+	live.wantData("likewise", uint64(total+1), "sent while it catches up")
 	c.settle(s)
 	if held := s.held(); held > 4<<10 {
 		t.Errorf("%d bytes are held when everything is sent", held)
@@ -285,7 +286,7 @@ func TestRecoveryInPieces(t *testing.T) {
 // cannot be told.
 func TestRecoveryThatIsOvertaken(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{History: 400, HistoryBytes: 8 << 20, MaxBuffered: 128 << 20})
+	s := start(t, Config{History: 400, HistoryBytes: 8 << 20, MaxBuffered: 128 << 20, PingInterval: -1, WriteTimeout: -1})
 	texts := numbered(2000, 1000)
 	var epoch string
 	for _, p := range texts[:400] {

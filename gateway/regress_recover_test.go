@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/channel"
+
 	"github.com/gobwas/ws"
 )
 
@@ -77,31 +79,27 @@ func TestJoiningWhatExistsEndsNoChannel(t *testing.T) {
 	c.wantData("it is kept", 2, strings.Repeat("x", 10))
 }
 
-// A reader that takes bytes all the time is not cut because one message is large.
+// A log that a large frame went into alone gives its readers the time that its bytes
+// need; any other the usual one.
 func TestLargeFrameGivesItsReadersTime(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{Loops: 1})
-	c := connectWith(t, s, 16<<10)
-	c.upgrade("/ws/x?format=json")
-	var published sync.WaitGroup
-	published.Go(func() {
-		for range 3 {
-			s.publish("x", strings.Repeat("\x1b", DefaultMaxMessage)) // waits for room
-		}
-	})
-	buf, got := make([]byte, 20<<10), 0
-	for got < 3*6*DefaultMaxMessage {
-		c.patience()
-		n, err := c.in.Read(buf)
-		if err != nil {
-			t.Fatalf("after %d bytes: %v", got, err)
-		}
-		got += n
-		time.Sleep(time.Duration(n) * 4 * time.Microsecond) // 250 kB/s
-	}
-	published.Wait()
-	if n := s.closedFor(reasonSlow); n > 0 {
-		t.Errorf("%d are closed as slow", n)
+	for payload, want := range map[string]time.Duration{
+		strings.Repeat("x", DefaultMaxMessage):    pressGrace,
+		strings.Repeat("\x1b", DefaultMaxMessage): 6 * pressGrace, // 393 KB as JSON, of a log of 256 KiB
+	} {
+		s := start(t, Config{Loops: 1})
+		c := dial(t, s, "/ws/x?format=json")
+		s.do(func(l *loop) {
+			g := l.groups[groupKey{"x", jsonFormat{}}]
+			g.low = g.Log().Head()
+			if _, err := g.Log().Channel().Publish(&channel.Publication{Payload: []byte(payload)}, new(channel.Scratch), nil); err != nil {
+				t.Error(err)
+			}
+			if got := g.grace(); got != want {
+				t.Errorf("%q and so on: readers have %v, want %v", payload[:1], got, want)
+			}
+		})
+		c.wantData("it is sent", 1, payload)
 	}
 }
 
