@@ -65,7 +65,7 @@ func (r *receiver) feedEvents(c *conn, p []byte, now int64) error {
 			}
 		}
 		if len(line) > 0 {
-			r.line(c, line)
+			r.line(c, line[:min(len(line), envelopeMax)]) // the same of a line whether it came whole or not
 		} else if err := r.eventDone(c, now); err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func (r *receiver) publication(c *conn, p []byte, now int64) int {
 		return 0
 	}
 	r.follow(c, offset)
-	if s, own := r.findOwn(p[at : at+end]); own {
+	if s, own := r.findOwn(p[at : at+min(end, envelopeMax-len(dataField))]); own { // as of a line
 		r.arrived(c, s, now)
 	}
 	return at + end + 2
