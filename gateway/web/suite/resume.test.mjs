@@ -26,6 +26,7 @@ const said = (rows) => rows.filter((r) => r.note === undefined);
 test("what was published while the connection was lost arrives, marked, and none twice", async (t) => {
   const { gateway, wire, tab } = await scene(t);
   await tab.send("own before");
+  await tab.sees("own before");
   await gateway.publish("lobby", "before");
   await tab.sees("before");
   wire.cut();
