@@ -103,6 +103,9 @@ func TestFanoutChecksOffsetsAndPayloads(t *testing.T) {
 		}, map[string]float64{"delivered": 10, "holes": 1}},
 	} {
 		for _, protocol := range []Protocol{JSON, SSE} {
+			if tc.name == "drops the first" && protocol == JSON {
+				continue // a JSON client learns where it stands from its first record
+			}
 			t.Run(tc.name+"/"+string(protocol), func(t *testing.T) {
 				s := newChannelServer(t, func(offset int, record string) []string {
 					if tc.wrong == nil {
@@ -110,9 +113,6 @@ func TestFanoutChecksOffsetsAndPayloads(t *testing.T) {
 					}
 					return tc.wrong(offset, record)
 				})
-				if tc.name == "drops the first" && protocol == JSON {
-					t.Skip("a JSON client learns where it stands from its first record")
-				}
 				catchUp := 5 * time.Second // a machine under load stalls; it ends when all is there
 				if tc.want["lost"] > 0 {
 					catchUp = 300 * time.Millisecond

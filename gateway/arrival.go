@@ -45,7 +45,7 @@ func (a *arrival) deliver(l *loop) {
 	l.add(c)
 	if l.debug {
 		l.log.Debug("connection opened", "conn", c.id, "loop", l.index, "remote", poller.PeerAddr(a.fd).String(),
-			"path", t.path, "channel", t.channel)
+			"kind", t.kind.String(), "channel", t.channel)
 	}
 	o := c.output()
 	o.buf = append(o.buf, a.response...)

@@ -46,6 +46,9 @@ const (
 	kindStream             // an event stream over HTTP: nothing is expected from the client
 )
 
+// String gives the word for the log.
+func (k kind) String() string { return [...]string{"websocket", "echo", "event_stream"}[k] }
+
 // bits of a connection.
 const (
 	// bitBlocked: the socket refused bytes; write interest is armed, and nothing

@@ -385,15 +385,16 @@ func TestJoinsWithSinceSeeNoHoleAndNoRepeat(t *testing.T) {
 	stop := make(chan struct{})
 	var publishing, joining sync.WaitGroup
 	publishing.Go(func() {
+		rate := time.NewTicker(200 * time.Microsecond) // so that recoveries keep up
+		defer rate.Stop()
 		for i := 2; ; i++ {
 			select {
 			case <-stop:
 				return
-			default:
+			case <-rate.C:
 				if s.publish("x", fmt.Sprint(i)).Offset == 0 {
 					t.Error("a publication was not kept")
 				}
-				time.Sleep(200 * time.Microsecond) // a rate, so that recoveries keep up
 			}
 		}
 	})

@@ -13,7 +13,6 @@ import (
 // target is where a connection leads.
 type target struct {
 	kind    kind
-	path    string // for the log
 	channel string
 	format  format
 	asks    bool // for what came before it, or where it begins
@@ -24,7 +23,6 @@ type target struct {
 
 // route finds out where an upgrade wants to go.
 func (s *Server) route(req *handshake.Request) (t target, _ *handshake.Reject) {
-	t.path = req.Path
 	if req.RawPath == "/echo" {
 		t.kind = kindEcho
 	} else {
@@ -40,11 +38,7 @@ func (s *Server) route(req *handshake.Request) (t target, _ *handshake.Reject) {
 			t.channel = unescaped
 		}
 	}
-	if reject := s.settleTarget(&t, req.RawQuery); reject != nil {
-		return t, reject
-	}
-	t.path = ""
-	return t, nil
+	return t, s.settleTarget(&t, req.RawQuery)
 }
 
 // settleTarget reads a query into a target whose kind is known, and whose channel

@@ -65,7 +65,7 @@ func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 		s.refuseHTTP(w, rejectStreamMethod)
 		return
 	}
-	t := target{kind: kindStream, path: r.URL.Path, channel: r.PathValue("channel"), listen: true}
+	t := target{kind: kindStream, channel: r.PathValue("channel"), listen: true}
 	reject := s.settleTarget(&t, r.URL.RawQuery)
 	if last := r.Header.Get("Last-Event-ID"); last != "" && reject == nil {
 		// A browser sends what it got last from this URL, and comes no more after a

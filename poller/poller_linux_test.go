@@ -322,6 +322,41 @@ func TestInterestCanChange(t *testing.T) {
 	l.del(d)
 }
 
+// What an earlier callback of a batch took out of a descriptor's interest is not told
+// any more, although the kernel had reported it.
+func TestEventOfTheSameBatchRespectsANewInterest(t *testing.T) {
+	fds := newFDs(t)
+	l := newLoop(t)
+	var ds [2]Desc
+	told := 0
+	first := make(chan struct{}, 2)
+	l.do(func() { // while the loop is here, both become ready: one batch
+		for i := range ds {
+			a, b := fds.pair(t)
+			mustWrite(t, b, "x")
+			other := &ds[1-i]
+			if err := l.Add(&ds[i], a, Readable, handlerFunc(func(Events) {
+				told++
+				if err := errors.Join(l.Mod(other, 0), l.Mod(&ds[i], 0)); err != nil {
+					t.Error(err)
+				}
+				first <- struct{}{}
+			})); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	receive(t, first, "one of the two")
+	l.settle()
+	l.do(func() {
+		if told != 1 {
+			t.Errorf("%d were told, the second after its interest was gone", told)
+		}
+	})
+	l.del(&ds[0])
+	l.del(&ds[1])
+}
+
 // interestInKernel gives what the kernel reports of fd.
 func interestInKernel(t *testing.T, p *Poller, fd int) (events uint32) {
 	t.Helper()
