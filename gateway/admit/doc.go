@@ -1,0 +1,34 @@
+// Package admit decides whether a client's address may open one more connection.
+//
+// A [Table] counts the open connections of each address and how fast it opens
+// them, and how fast all do together. [Table.Enter] asks for a connection and
+// gives a [Seat], which [Table.Leave] gives back when the connection ends.
+//
+// # Units
+//
+// An address is an IPv4 address or the /64 of an IPv6 address: whoever has one
+// IPv6 address usually has all of its /64. Rates are connections a second. Time
+// is milliseconds of any clock; only differences count. Tokens are counted in
+// thousandths, because a rate of r a second is r thousandths a millisecond:
+// whole numbers, without drift.
+//
+// # Refusals cost too
+//
+// Answering a refused client means reading its request and writing to it. So
+// refusals have a bucket of their own beside each limit; when that is empty too,
+// the [Verdict] says Drop: reset the connection, without an answer.
+//
+// # Memory
+//
+// An entry is 48 bytes and a place in a map. One without connections whose
+// buckets are full again says no more than no entry, so it is forgotten: each
+// newcomer looks at a few such candidates and takes their place. A table that is
+// full of entries that still matter lets newcomers in without counting them: an
+// attacker with that many addresses must not shut out everybody else, and the
+// limits on all connections still hold.
+//
+// The package does not read clocks, does no I/O and starts no goroutines. It is
+// a package of its own so that its arithmetic can be checked against a model,
+// apart from sockets and time. It does not know who the client is behind a
+// proxy (package peer does) and how a refusal looks on the wire (gateway does).
+package admit

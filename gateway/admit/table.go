@@ -1,0 +1,268 @@
+package admit
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"sync"
+)
+
+// Limits are what a Table holds clients to. Zero and negative numbers are no
+// limit, except where a comment gives a default.
+type Limits struct {
+	// Open is how many connections an address may have open.
+	Open int
+	// Rate is how many connections an address may open a second, Burst how
+	// many at once after a rest. Default of Burst: five times Rate. Rates and
+	// bursts above a million count as a million.
+	Rate, Burst int
+	// TotalRate is how many connections all may open a second, and how many
+	// at once after a rest.
+	TotalRate int
+	// Loopback holds loopback addresses to the limits of an address too. They
+	// are free of them otherwise: all clients of a proxy or of a test on this
+	// machine have the same one.
+	Loopback bool
+	// Entries bounds the addresses that are remembered. Default: 65,536.
+	Entries int
+}
+
+const (
+	entriesDefault = 65_536
+	burstSeconds   = 5
+
+	// Refusals for each address where it has no rate of its own.
+	refusalRate  = 20
+	refusalBurst = 100
+
+	// candidates is how many idle entries a newcomer looks at. Any number
+	// above one lets the table shrink; a few more find a place sooner.
+	candidates = 4
+
+	// Steps of the clock, in milliseconds: a longer step back is a clock that was
+	// set, a shorter one callers that overtook each other. A longer step
+	// forward than stepMax fills no bucket more.
+	backMax = 1_000
+	stepMax = 1 << 32
+)
+
+// A Seat is a connection's share in the count of its address. 0 is none: there
+// is nothing to give back.
+type Seat uint32
+
+// A key is what one client's addresses have in common.
+type key struct {
+	prefix uint64
+	v4     bool
+}
+
+// An entry is what is known of one address.
+type entry struct {
+	key        key
+	mark       int64 // of Table.rate
+	refusals   int64 // mark of Table.refusal
+	open       uint32
+	prev, next Seat // in the ring of idle entries
+}
+
+// A Table holds addresses to Limits. All methods are safe for concurrent use.
+type Table struct {
+	// Set at construction.
+	open     int
+	rate     bucket // of each address
+	refusal  bucket // of each address
+	total    bucket // of all, and of refusals because of it
+	tracks   bool   // whether addresses have limits
+	loopback bool
+	entries  int
+
+	mu sync.Mutex
+	// Guarded by mu.
+	seats map[key]Seat
+	// Invariant: every entry from slab[1] on is in the free list (through next),
+	// or in seats; then it is in the ring exactly if nothing of it is open.
+	// slab[0] is where the ring begins and ends: next is the one that is idle for longest.
+	slab          []entry
+	free          Seat
+	totalMark     int64
+	totalRefusals int64
+	untracked     uint64
+	seen          int64 // the caller's time
+	clock         int64 // ours: grows with seen, and never falls
+}
+
+// New gives a table that knows nobody.
+func New(l Limits) *Table {
+	if l.Burst <= 0 {
+		l.Burst = burstSeconds * min(l.Rate, rateMax)
+	}
+	if l.Entries <= 0 {
+		l.Entries = entriesDefault
+	}
+	t := &Table{
+		open:     l.Open,
+		rate:     newBucket(l.Rate, l.Burst),
+		refusal:  newBucket(l.Rate, l.Burst),
+		total:    newBucket(l.TotalRate, l.TotalRate),
+		tracks:   l.Open > 0 || l.Rate > 0,
+		loopback: l.Loopback,
+		entries:  l.Entries,
+		seats:    make(map[key]Seat),
+		slab:     make([]entry, 1),
+	}
+	if l.Rate <= 0 {
+		t.refusal = newBucket(refusalRate, refusalBurst)
+	}
+	return t
+}
+
+// Enter asks for a connection from addr at now, in milliseconds. Whoever is
+// Admitted with a Seat that is not 0 owes a [Table.Leave]. An address that is not
+// valid (a Unix socket's peer has none) is held to the total rate alone. A now
+// that goes back neither gives nor takes anything.
+func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tick(now)
+	k, limited := t.keyOf(addr)
+	var s Seat
+	if limited {
+		s = t.seats[k]
+	}
+	if s != 0 {
+		e := &t.slab[s]
+		if t.open > 0 && int64(e.open) >= int64(t.open) {
+			return 0, t.refuse(AddressOpen, t.refusal, &e.refusals)
+		}
+		if !t.rate.has(e.mark, t.clock) {
+			return 0, t.refuse(AddressRate, t.refusal, &e.refusals)
+		}
+	}
+	// Behind the address's own limits: what these refuse must not use up what
+	// everybody shares.
+	if !t.total.take(&t.totalMark, t.clock) {
+		return 0, t.refuse(TotalRate, t.total, &t.totalRefusals)
+	}
+	if !limited {
+		return 0, Admitted
+	}
+	if s == 0 {
+		if s = t.add(k); s == 0 {
+			t.untracked++
+			return 0, Admitted
+		}
+	} else if t.slab[s].open == 0 {
+		t.unlink(s)
+	}
+	e := &t.slab[s]
+	t.rate.take(&e.mark, t.clock)
+	e.open++
+	return s, Admitted
+}
+
+// Leave gives a seat back. It must be called exactly once for each Seat; 0 is
+// no seat, and does nothing.
+func (t *Table) Leave(s Seat) {
+	if s == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := &t.slab[s]
+	if e.open == 0 {
+		panic("admit: a seat was given back twice")
+	}
+	if e.open--; e.open == 0 {
+		t.link(s)
+	}
+}
+
+// Len gives the number of addresses that the table remembers: those with open
+// connections, and those that came lately.
+func (t *Table) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.seats)
+}
+
+// Untracked counts the connections that were let in without a seat because the
+// table was full.
+func (t *Table) Untracked() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.untracked
+}
+
+// keyOf also tells whether addr has limits.
+func (t *Table) keyOf(addr netip.Addr) (k key, limited bool) {
+	addr = addr.Unmap()
+	if !t.tracks || !addr.IsValid() || addr.IsLoopback() && !t.loopback {
+		return key{}, false
+	}
+	if addr.Is4() {
+		a := addr.As4()
+		return key{prefix: uint64(binary.BigEndian.Uint32(a[:])), v4: true}, true
+	}
+	a := addr.As16()
+	return key{prefix: binary.BigEndian.Uint64(a[:8])}, true
+}
+
+func (t *Table) tick(now int64) {
+	switch step := now - t.seen; {
+	case step > 0:
+		t.clock += min(step, stepMax)
+	case step > -backMax:
+		return
+	}
+	t.seen = now
+}
+
+func (t *Table) refuse(v Verdict, b bucket, mark *int64) Verdict {
+	if b.take(mark, t.clock) {
+		return v
+	}
+	return v + dropped
+}
+
+// add gives a new entry for k, or 0 if there is no place.
+func (t *Table) add(k key) Seat {
+	for range candidates {
+		s := t.slab[0].next
+		if s == 0 {
+			break
+		}
+		e := &t.slab[s]
+		t.unlink(s)
+		if !t.rate.full(e.mark, t.clock) || !t.refusal.full(e.refusals, t.clock) {
+			t.link(s) // it still counts; ask the others first
+			continue
+		}
+		delete(t.seats, e.key)
+		*e = entry{next: t.free}
+		t.free = s
+	}
+	s := t.free
+	switch {
+	case s != 0:
+		t.free = t.slab[s].next
+		t.slab[s] = entry{key: k}
+	case len(t.seats) >= t.entries:
+		return 0
+	default:
+		s = Seat(len(t.slab))
+		t.slab = append(t.slab, entry{key: k})
+	}
+	t.seats[k] = s
+	return s
+}
+
+// link puts an entry at the end of the ring of idle ones.
+func (t *Table) link(s Seat) {
+	last := t.slab[0].prev
+	t.slab[s].prev, t.slab[s].next = last, 0
+	t.slab[last].next, t.slab[0].prev = s, s
+}
+
+func (t *Table) unlink(s Seat) {
+	prev, next := t.slab[s].prev, t.slab[s].next
+	t.slab[prev].next, t.slab[next].prev = next, prev
+}
