@@ -1,0 +1,211 @@
+// Package certificate keeps what a TLS listener shows its clients, and what it wants
+// to see of them, as fresh as the files it comes from: a certificate is renewed every
+// few weeks, and that must not take a restart, which would drop every connection.
+//
+// A [Store] reads the files; its Config serves what was last good. [Store.Reload] looks at
+// the files at once, [Store.Watch] every few seconds. What cannot be used, such as a
+// certificate whose key is not written yet, changes nothing.
+//
+// It knows neither listeners nor the gateway, and is a package of its own because
+// gateway is given a *tls.Config and does not care where that comes from.
+package certificate
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Files are the paths of PEM files.
+type Files struct {
+	Cert     string // the certificate, then those that lead to one that clients know
+	Key      string // its private key
+	ClientCA string // who signs clients' certificates; empty: clients need none
+}
+
+// Store holds the newest good certificates of some files. Its methods may be called
+// at any time from any goroutine.
+type Store struct {
+	files Files
+	mu    sync.Mutex // one reload at a time, or an older one could win
+	live  atomic.Pointer[material]
+}
+
+// material is what the files held at one time. It does not change.
+type material struct {
+	sum    [sha256.Size]byte // of the files' bytes
+	leaf   *x509.Certificate
+	config *tls.Config
+}
+
+// Load reads the files for the first time. Its errors name the flags of `sluice
+// serve`; every fault is reported at once.
+func Load(files Files) (*Store, error) {
+	s := &Store{files: files}
+	m, err := files.read()
+	s.live.Store(m)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Config gives the configuration of a listener. It is good for ever: each handshake
+// takes what is newest then. Session tickets hold over a reload, since their keys are
+// those of the configuration that a listener was given, or of its clone.
+func (s *Store) Config() *tls.Config {
+	c := base()
+	if s.files.ClientCA == "" {
+		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return &s.live.Load().config.Certificates[0], nil
+		}
+		return c
+	}
+	// Only a whole configuration can bring new ClientCAs; against those crypto/tls
+	// checks resumed clients too, so a signer that was taken out is out.
+	c.ClientAuth = tls.RequireAndVerifyClientCert
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return s.live.Load().config, nil
+	}
+	return c
+}
+
+// base is what all configurations have. The server that is given one sets the same,
+// but not in what GetConfigForClient returns.
+func base() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, DynamicRecordSizingDisabled: true}
+}
+
+// Reload reads the files again and tells whether they have changed. On an error,
+// what was good stays.
+func (s *Store) Reload() (changed bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, err := s.files.read()
+	if err != nil || m.sum == s.live.Load().sum {
+		return false, err
+	}
+	s.live.Store(m)
+	return true, nil
+}
+
+// Expiry is when the certificate ends.
+func (s *Store) Expiry() time.Time { return s.live.Load().leaf.NotAfter }
+
+// Names are those that the certificate is for.
+func (s *Store) Names() []string {
+	leaf := s.live.Load().leaf
+	names := append([]string(nil), leaf.DNSNames...)
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		names = append(names, leaf.Subject.String()) // clients will not take it, but this tells which it is
+	}
+	return names
+}
+
+// LogValue gives names and end for a log record.
+func (s *Store) LogValue() slog.Value {
+	return slog.GroupValue(slog.Any("names", s.Names()), slog.Time("expires", s.Expiry().UTC()))
+}
+
+// soon is how long before its end a certificate should have been renewed.
+const soon = 14 * 24 * time.Hour
+
+// Warnings tell what works, but is not well, each as what, why and how to mend it.
+func (s *Store) Warnings(now time.Time) (warnings []string) {
+	leaf := s.live.Load().leaf
+	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	day := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+	switch left := leaf.NotAfter.Sub(now); {
+	case left < 0:
+		warn("--tls-cert %s: expired at %s: clients refuse it: renew it", s.files.Cert, day(leaf.NotAfter))
+	case left < soon:
+		warn("--tls-cert %s: expires at %s: from then on clients refuse it: renew it", s.files.Cert, day(leaf.NotAfter))
+	}
+	if leaf.NotBefore.After(now) {
+		warn("--tls-cert %s: valid only from %s: until then clients refuse it: check the clock", s.files.Cert, day(leaf.NotBefore))
+	}
+	if info, err := os.Stat(s.files.Key); err == nil && info.Mode().Perm()&0o004 != 0 {
+		warn("--tls-key %s: every user of this machine can read it: who has it can pass for this gateway: chmod o= it", s.files.Key)
+	}
+	return warnings
+}
+
+// read reads and checks the files.
+func (f Files) read() (*material, error) {
+	var faults []error
+	fault := func(flag, path, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("--%s %s: %w", flag, path, fmt.Errorf(format, args...)))
+	}
+	h := sha256.New()
+	file := func(flag, path, mend string) []byte {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			if p := (*fs.PathError)(nil); errors.As(err, &p) {
+				err = p.Err // the path is told already
+			}
+			fault(flag, path, "%w: %s", err, mend)
+			return nil
+		}
+		fmt.Fprintf(h, "%d:", len(data)) // a hash does not fail
+		h.Write(data)
+		return data
+	}
+	const wantCert, wantKey, wantCA = "give a PEM file with the certificate and its chain", "give a PEM file with the certificate's private key", "give a PEM file with the certificates that sign clients' ones"
+	cert, key := file("tls-cert", f.Cert, wantCert), file("tls-key", f.Key, wantKey)
+
+	m := &material{config: base()}
+	if cert != nil {
+		if block := find(cert, "CERTIFICATE"); block == nil {
+			fault("tls-cert", f.Cert, "no certificate is in it: %s", wantCert)
+		} else if leaf, err := x509.ParseCertificate(block.Bytes); err != nil {
+			fault("tls-cert", f.Cert, "%w: %s", err, wantCert)
+		} else {
+			m.leaf = leaf
+		}
+	}
+	if key != nil {
+		if block := find(key, "PRIVATE KEY"); block == nil {
+			fault("tls-key", f.Key, "no private key is in it: %s", wantKey)
+		} else if strings.HasPrefix(block.Type, "ENCRYPTED") || block.Headers["DEK-Info"] != "" {
+			fault("tls-key", f.Key, "the key is encrypted, and nobody is here to give the password: write it decrypted, 'openssl pkey' does that")
+		} else if m.leaf != nil {
+			pair, err := tls.X509KeyPair(cert, key)
+			if err != nil {
+				fault("tls-key", f.Key, "%s: give the key of the certificate in %s", strings.TrimPrefix(err.Error(), "tls: "), f.Cert)
+			}
+			m.config.Certificates = []tls.Certificate{pair}
+		}
+	}
+	if f.ClientCA != "" {
+		m.config.ClientAuth, m.config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+		if ca := file("tls-client-ca", f.ClientCA, wantCA); ca != nil && !m.config.ClientCAs.AppendCertsFromPEM(ca) {
+			fault("tls-client-ca", f.ClientCA, "no certificate is in it: %s", wantCA)
+		}
+	}
+	h.Sum(m.sum[:0])
+	return m, errors.Join(faults...)
+}
+
+// find gives the first PEM block whose type ends so.
+func find(data []byte, kind string) *pem.Block {
+	for {
+		block, rest := pem.Decode(data)
+		if block == nil || strings.HasSuffix(block.Type, kind) {
+			return block
+		}
+		data = rest
+	}
+}
