@@ -17,6 +17,7 @@ const (
 	fieldLength
 	fieldEncoding
 	fieldTrailer
+	fieldForwarded
 	fieldKinds
 )
 
@@ -29,6 +30,7 @@ type fields struct {
 	webSocket   bool     // an Upgrade field names websocket
 	protocol    []string // of all Sec-WebSocket-Protocol fields
 	badProtocol bool     // one of them is not a list of tokens
+	forwarded   []string // values of X-Forwarded-For, in order
 }
 
 // add takes a line of the header.
@@ -60,6 +62,8 @@ func (f *fields) add(line string) *Reject {
 		f.webSocket = f.webSocket || namesWebSocket(value)
 	case fieldProtocol:
 		f.addProtocols(value)
+	case fieldForwarded:
+		f.forwarded = append(f.forwarded, value)
 	}
 	return nil
 }
@@ -74,6 +78,8 @@ func kindOf(name string) field {
 		return is(name, "upgrade", fieldUpgrade) | is(name, "trailer", fieldTrailer)
 	case len("Connection"):
 		return is(name, "connection", fieldConnection)
+	case len("X-Forwarded-For"):
+		return is(name, "x-forwarded-for", fieldForwarded)
 	case len("Content-Length"):
 		return is(name, "content-length", fieldLength)
 	case len("Transfer-Encoding"):

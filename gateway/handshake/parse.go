@@ -16,6 +16,10 @@ type Request struct {
 	Origin    string   // as it was sent, see Origins
 	Protocols []string // subprotocols that an upgrade offers, in the client's order
 
+	// ForwardedFor are the values of X-Forwarded-For, to be believed of trusted
+	// proxies alone.
+	ForwardedFor []string
+
 	HasOrigin bool // the field is there, though it may be empty
 	Upgrade   bool // asks for a WebSocket: an Upgrade field names it
 }
@@ -60,7 +64,7 @@ func Parse(head []byte) (Request, *Reject) {
 	if rest != "" {
 		return req, rejectIncomplete
 	}
-	req.Upgrade = f.webSocket
+	req.Upgrade, req.ForwardedFor = f.webSocket, f.forwarded
 	req.Host, req.Origin, req.HasOrigin = f.value[fieldHost], f.value[fieldOrigin], f.count[fieldOrigin] > 0
 	if reject = f.checkRequest(http10); reject != nil || !req.Upgrade {
 		return req, reject

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,7 +16,14 @@ type Reject struct {
 	Reason string // metric label and log value: a few lower-case words joined by "_"
 	Text   string // the body: a sentence for whoever wrote the client
 	Header string // further header fields, each ended by CRLF
+	// Retry is after how many seconds it is worth to come again; 0: it is not said.
+	// Each client is told another time up to twice as long, so that not all come back at
+	// once.
+	Retry int
 }
+
+// RetryAfter gives the seconds of a Retry-After field for one client.
+func (r *Reject) RetryAfter() int { return r.Retry + rand.IntN(r.Retry+1) }
 
 // Error returns the sentence.
 func (r *Reject) Error() string { return r.Text }
@@ -36,6 +44,11 @@ func (r *Reject) Append(dst []byte) []byte {
 	dst = strconv.AppendInt(dst, int64(len(r.Text)+1), 10)
 	dst = append(dst, "\r\nX-Content-Type-Options: nosniff\r\n"...)
 	dst = append(dst, r.Header...)
+	if r.Retry > 0 {
+		dst = append(dst, "Retry-After: "...)
+		dst = strconv.AppendInt(dst, int64(r.RetryAfter()), 10)
+		dst = append(dst, "\r\n"...)
+	}
 	dst = append(dst, "\r\n"...)
 	dst = append(dst, r.Text...)
 	return append(dst, '\n')

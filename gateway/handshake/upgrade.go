@@ -77,6 +77,11 @@ func (x *exchange) Read(p []byte) (int, error) {
 	}
 	n := copy(p, x.rest)
 	x.rest = x.rest[n:]
+	for i := range p[:n] {
+		if p[i] == '\t' { // white space as well (RFC 9110 section 5.6.3), which httphead does not know in a list
+			p[i] = ' '
+		}
+	}
 	return n, nil
 }
 
