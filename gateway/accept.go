@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"net"
 	"os"
 	"syscall"
@@ -16,32 +17,37 @@ const acceptPause = 50 * time.Millisecond
 // Serve accepts clients on l until Shutdown, and closes l. It serves WebSocket
 // upgrades and, for everything else, HTTP. Connections must be of package net
 // itself: a wrapped one has no descriptor to wait for.
-func (s *Server) Serve(l net.Listener) error {
+func (s *Server) Serve(l net.Listener) error { return s.serve(l, nil) }
+
+// ServeTLS is Serve for clients that speak TLS. Of cfg, which needs a certificate, a
+// copy is used with TLS 1.2 as the least version and http/1.1 as the one protocol.
+func (s *Server) ServeTLS(l net.Listener, cfg *tls.Config) error {
+	return s.serve(l, hardened(cfg))
+}
+
+func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 	defer l.Close() // ignored: nothing is accepted any more
 	if !s.track(l) {
 		return ErrServerClosed
 	}
 	defer s.untrack(l)
-	if err := boundSendBuffer(l, s.cfg.SendBuffer); err != nil {
-		return err
-	}
 	door := &door{
 		server: s,
+		tls:    secured,
 		listen: s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && !onlyLocal(l.Addr()),
 	}
 	if sc, ok := l.(syscall.Conn); ok {
+		_, tcp := l.(*net.TCPListener)
+		door.inherits = s.tune(sc) == nil && tcp // else each connection is tuned: a listener for Multipath TCP has not all options
 		door.defers = poller.SetDeferAccept(sc) == nil
 	}
-	_, door.inherits = l.(*net.TCPListener)
 	spare := openSpare()
 	defer func() { spare.Close() }() // ignored: the file is /dev/null
 	for {
 		c, err := l.Accept()
 		switch {
 		case err == nil:
-			if !s.stage.enter(door, c) {
-				c.Close() // ignored: shutting down
-			}
+			s.receive(door, c)
 		case closedByUs(err):
 			return ErrServerClosed
 		case poller.IsDescriptorLimit(err):
@@ -49,7 +55,7 @@ func (s *Server) Serve(l net.Listener) error {
 			// answered instead of waiting in the kernel's queue.
 			s.stats.descriptors.Add(1)
 			spare.Close() // ignored: see above
-			s.turnAway(l)
+			s.turnAway(l, secured != nil)
 			spare = openSpare()
 			s.pause()
 		default:
@@ -61,7 +67,7 @@ func (s *Server) Serve(l net.Listener) error {
 
 // turnAway answers one client for whom there is no descriptor beyond the spare
 // one. Perhaps nobody waits: the kernel reports the lack before it looks.
-func (s *Server) turnAway(l net.Listener) {
+func (s *Server) turnAway(l net.Listener, secured bool) {
 	if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok {
 		d.SetDeadline(time.Now().Add(acceptPause)) // ignored: the listener was closed then
 		defer d.SetDeadline(time.Time{})
@@ -70,13 +76,15 @@ func (s *Server) turnAway(l net.Listener) {
 	if err != nil {
 		return
 	}
-	if sc, ok := c.(syscall.Conn); ok {
+	if sc, ok := c.(syscall.Conn); ok && !secured {
 		buf := headPool.Get().(*[]byte)
 		poller.ReadReady(sc, *buf) // ignored: closing with unread bytes would reset the answer away
 		headPool.Put(buf)
 	}
-	c.Write(rejectDescriptors.Append(nil)) // ignored: the client may be gone
-	c.Close()                              // ignored: likewise
+	if !secured {
+		c.Write(rejectDescriptors.Append(nil)) // ignored: the client may be gone
+	}
+	c.Close() // ignored: likewise
 	s.stats.refused(rejectDescriptors.Reason)
 }
 
@@ -99,14 +107,11 @@ func openSpare() *os.File {
 	return f
 }
 
-// boundSendBuffer sets SO_SNDBUF on a listening socket, for its connections to
-// inherit.
-func boundSendBuffer(l net.Listener, bytes int) error {
-	sc, ok := l.(syscall.Conn)
-	if !ok || bytes <= 0 {
-		return nil
-	}
-	return poller.SetSendBuffer(sc, bytes)
+// tune sets a socket's options: a listening one's, for its connections to inherit.
+func (s *Server) tune(sc syscall.Conn) error {
+	return poller.Tune(sc, poller.Options{
+		SendBuffer: s.cfg.SendBuffer, NotsentLowat: s.cfg.NotsentLowat, UserTimeout: s.cfg.UserTimeout,
+	})
 }
 
 // onlyLocal tells whether only this machine can reach an address.

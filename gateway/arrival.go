@@ -1,6 +1,12 @@
 package gateway
 
 import (
+	"net"
+	"net/netip"
+	"syscall"
+
+	"sluice/gateway/admit"
+	"sluice/gateway/sampling"
 	"sluice/poller"
 )
 
@@ -8,7 +14,12 @@ import (
 type arrival struct {
 	server   *Server
 	fd       int
+	secure   *secure // nil for a plain one
 	target   target
+	count    counted
+	seat     admit.Seat
+	client   netip.AddrPort
+	told     bool   // client is whom a proxy named
 	response []byte // the head of the response, not yet sent
 	early    []byte // what came behind the request
 	from     leaver // what it holds until it has arrived: early's buffer, a place
@@ -28,6 +39,19 @@ func (a *arrival) deliver(l *loop) {
 	}
 	t := &a.target
 	c := &conn{loop: l, id: a.server.nextID(), kind: t.kind, heard: l.now, pinged: l.now}
+	if c.seat = a.seat; local(a.client) {
+		c.bits |= bitLocal
+	}
+	if a.told {
+		c.extra().client = a.client
+	}
+	if a.secure != nil {
+		a.secure.wire.loop = l
+		c.extra().secure = a.secure
+	}
+	if a.count == countedRefused {
+		c.bits |= bitRefused
+	}
 	if t.noEcho {
 		c.bits |= bitNoEcho
 	}
@@ -44,8 +68,8 @@ func (a *arrival) deliver(l *loop) {
 	}
 	l.add(c)
 	if l.debug {
-		l.log.Debug("connection opened", "conn", c.id, "loop", l.index, "remote", poller.PeerAddr(a.fd).String(),
-			"kind", t.kind.String(), "channel", t.channel)
+		l.log.Debug("connection opened", "conn", c.id, "loop", l.index, "remote", a.client.String(), "tls", a.secure != nil,
+			"kind", t.kind.String(), "channel", sampling.Quote(t.channel))
 	}
 	o := c.output()
 	o.buf = append(o.buf, a.response...)
@@ -56,6 +80,8 @@ func (a *arrival) deliver(l *loop) {
 		l.wakeAt(c, l.now+seconds(l.cfg.PingInterval))
 	}
 	switch {
+	case a.count == countedRefused:
+		c.close(reasonRefused)
 	case c.kind == kindEcho:
 	case !t.asks:
 		if err := l.join(c, t.channel, t.format); err != nil {
@@ -69,11 +95,24 @@ func (a *arrival) deliver(l *loop) {
 	if len(a.early) > 0 && c.phase < phaseDraining {
 		c.feed(a.early)
 	}
+	if a.secure != nil && c.phase < phaseDraining {
+		c.readSecure(a.secure, false) // what came behind the request may be decrypted already
+	}
 	c.settle()
 }
 
 func (a *arrival) refuse(why string) {
 	poller.Close(a.fd) // ignored: nothing of ours was sent
 	a.server.stats.refused(why)
-	a.server.connections.Add(-1)
+	a.server.leavePlace(a.count)
+	a.server.admission.Leave(a.seat)
+}
+
+// detach takes the connection from package net.
+func (a *arrival) detach(c net.Conn, inherits bool) (err error) {
+	if sc, ok := bare(c).(syscall.Conn); ok && !inherits {
+		a.server.tune(sc)
+	}
+	a.fd, a.secure, err = detach(c)
+	return err
 }

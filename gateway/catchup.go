@@ -33,6 +33,9 @@ type catchUp struct {
 	ask     channel.Ask // for the next piece
 	begun   bool        // the first piece was queued
 	queued  bool        // in loop.catching
+
+	skipped bool   // it was too slow, and goes on with the newest
+	last    uint64 // ... behind this offset
 }
 
 // catchingUp tells whether the connection is not at live delivery yet.
@@ -49,6 +52,10 @@ func (c *conn) catchUp() {
 		return
 	}
 	r, live := g.Recall(l.recalled[:0], cu.ask, corkBytes, time.Now().UnixMilli(), &l.encode)
+	if cu.skipped {
+		r.Gap = true
+		l.stats.dropped[droppedBySkip].Add(r.To.Offset - cu.last)
+	}
 	if r.More {
 		l.endIfEmpty(g)
 	} else {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -22,7 +23,7 @@ import (
 // and what is wanted and why. Every wait is bounded by patience.
 type client struct {
 	t    testing.TB
-	conn *net.TCPConn
+	conn link
 	in   *bufio.Reader
 }
 
@@ -54,8 +55,39 @@ func connectWith(t testing.TB, s *server, receiveBuffer int) *client {
 		t.Fatalf("dial: %v", err)
 	}
 	t.Cleanup(func() { nc.Close() }) // ignored: it may be closed already
-	return &client{t: t, conn: nc.(*net.TCPConn), in: bufio.NewReader(nc)}
+	l := link(nc.(*net.TCPConn))
+	if s.secured {
+		l = secureLink(nc.(*net.TCPConn), nil)
+	}
+	return &client{t: t, conn: l, in: bufio.NewReader(l)}
 }
+
+// link is a client's connection: TCP, or TLS on it.
+type link interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
+	SetLinger(seconds int) error
+}
+
+// tlsLink is TLS on TCP.
+type tlsLink struct {
+	*tls.Conn
+	tcp *net.TCPConn
+}
+
+func secureLink(tcp *net.TCPConn, cfg *tls.Config) *tlsLink {
+	if cfg == nil {
+		cfg = &tls.Config{}
+	}
+	cfg.InsecureSkipVerify = true
+	return &tlsLink{tls.Client(tcp, cfg), tcp}
+}
+
+func (l *tlsLink) SyscallConn() (syscall.RawConn, error) { return l.tcp.SyscallConn() }
+func (l *tlsLink) SetLinger(seconds int) error           { return l.tcp.SetLinger(seconds) }
+func (l *tlsLink) Close() error                          { return l.tcp.Close() }
+func (l *tlsLink) CloseWrite() error                     { return errors.Join(l.Conn.CloseWrite(), l.tcp.CloseWrite()) }
 
 // dial makes a WebSocket connection to a request target.
 func dial(t testing.TB, s *server, target string, fields ...string) *client {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"strings"
 	"time"
@@ -40,6 +41,35 @@ func (r Raw) String() string {
 		return "off"
 	}
 	return "default"
+}
+
+// Refuse says how a newcomer is refused for a limit.
+type Refuse int
+
+const (
+	// RefuseHTTP answers the request: 429 or 503, with Retry-After.
+	RefuseHTTP Refuse = iota
+	// RefuseClose accepts an upgrade and closes it with 1013, because a browser's
+	// page does not see the status of a refused upgrade.
+	RefuseClose
+)
+
+// String gives the flag's word.
+func (r Refuse) String() string {
+	if r == RefuseClose {
+		return "close"
+	}
+	return "http"
+}
+
+// SlowRule is what becomes of slow subscribers of some channels. In Pattern *
+// stands for any run of characters.
+type SlowRule struct {
+	Pattern string
+	// Skip: instead of being closed with 1013 they go on with the newest
+	// publication, and are told that there is a gap. Only where the wire format can
+	// tell it (format=json, event streams); others are closed all the same.
+	Skip bool
 }
 
 // Config is what a Server can be told. In every field zero means the default
@@ -142,12 +172,67 @@ type Config struct {
 	// (SO_SNDBUF, --send-buffer). Negative: the kernel's own default. Default: 64 KiB.
 	SendBuffer int
 
+	// TrustedProxies are the peers whose X-Forwarded-For is believed
+	// (--trusted-proxies): the client is the rightmost address there that is not
+	// one of them. ProxyProtocol are the peers whose connections begin with a header
+	// of the PROXY protocol, version 1 or 2 (--proxy-protocol); from them it is
+	// required, from others not taken. Default: none.
+	TrustedProxies []netip.Prefix
+	ProxyProtocol  []netip.Prefix
+	// MaxPerAddress bounds the open connections of one IPv4 address or one /64 of
+	// IPv6 (--max-per-address), AddressRate how many of it are accepted a second
+	// (--address-rate), five times that at once. The defaults are not for clients of
+	// this machine, explicit values are. Negative: no bound. Default: 200, 20.
+	MaxPerAddress int
+	AddressRate   int
+	// AcceptRate bounds the connections that are accepted a second in all
+	// (--accept-rate). Default: 0, no bound.
+	AcceptRate int
+	// MemoryLimit is the memory in bytes that the process may have (--memory-limit).
+	// Go's collector is told 90 % of it; newcomers are refused above 95 %. Negative:
+	// no limit. Default: that of the cgroup, if it has one.
+	MemoryLimit int64
+	// Refuse is how newcomers are refused for a limit (--refuse).
+	Refuse Refuse
+
+	// SlowPolicy says what becomes of a subscriber that is too slow, by its channel
+	// (--slow-policy). The first rule whose pattern fits holds. Default: closed.
+	SlowPolicy []SlowRule
+	// MessageRate bounds the messages a second of one connection (--message-rate),
+	// ControlRate its control frames (--control-rate); twice that at once. More is
+	// answered with 1008. The defaults are not for clients of this machine,
+	// explicit values are. Negative: no bound. Default: 100, 10.
+	MessageRate int
+	ControlRate int
+	// ChannelRate bounds the publications a second of one channel (--channel-rate).
+	// More are pushed back: clients wait, HTTP publishers are answered 429. Default:
+	// 0, no bound.
+	ChannelRate int
+	// MessageTimeout is the time in which a message that has begun must be whole
+	// (--message-timeout); after it the client is closed with 1008. Default: 10s.
+	MessageTimeout time.Duration
+	// UserTimeout bounds how long the peer's kernel may leave bytes
+	// unacknowledged or its window closed (TCP_USER_TIMEOUT, --tcp-user-timeout).
+	// More than WriteTimeout and than CloseTimeout, which tell the client why.
+	// Negative: the kernel's own, about 15 minutes. Default: 20s, or 5s more than the
+	// longer of the two.
+	UserTimeout time.Duration
+	// NotsentLowat bounds the bytes that wait in the kernel without having been sent
+	// (TCP_NOTSENT_LOWAT, --notsent-lowat). Negative: the kernel's own, SendBuffer.
+	// Default: negative.
+	NotsentLowat int
+
 	// OnMessage, where set, is given every message of a raw client before it is
 	// published; it runs on the client's loop and must not block. Only what it
 	// returns true for is published. The payload is valid during the call.
 	OnMessage func(m Message) (publish bool)
 
-	// Logger takes the log. Payloads are never logged. Default: none is written.
+	// CertificateExpiry, where set, tells the metrics when the certificate ends that is
+	// shown to TLS clients.
+	CertificateExpiry func() time.Time
+
+	// Logger takes the log, of which records that repeat themselves are cut to a few a
+	// second and a count. Payloads are never logged. Default: none is written.
 	Logger *slog.Logger
 }
 
@@ -169,6 +254,12 @@ const (
 	DefaultWriteTimeout     = 10 * time.Second
 	DefaultCloseTimeout     = 5 * time.Second
 	DefaultSendBuffer       = 64 << 10
+	DefaultMaxPerAddress    = 200
+	DefaultAddressRate      = 20
+	DefaultMessageRate      = 100
+	DefaultControlRate      = 10
+	DefaultMessageTimeout   = 10 * time.Second
+	DefaultUserTimeout      = 20 * time.Second
 )
 
 // pendingReadMax is how many bytes may wait for a connection before it is no
@@ -198,6 +289,9 @@ func (c Config) withDefaults() Config {
 	def(&c.WriteTimeout, DefaultWriteTimeout)
 	def(&c.CloseTimeout, DefaultCloseTimeout)
 	def(&c.SendBuffer, DefaultSendBuffer)
+	def(&c.MessageTimeout, DefaultMessageTimeout)
+	def(&c.UserTimeout, max(DefaultUserTimeout, c.WriteTimeout+5*time.Second, c.CloseTimeout+5*time.Second))
+	def(&c.NotsentLowat, -1)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1}))
 	}
@@ -305,6 +399,25 @@ func (c Config) Validate() error {
 	positive("close-timeout", c.CloseTimeout)
 	if c.SendBuffer > 0 && c.SendBuffer < 4<<10 {
 		fault("--send-buffer %s is too small for TCP to work well: give at least 4KiB", bytesText(c.SendBuffer))
+	}
+	if c.AcceptRate < 0 || c.ChannelRate < 0 {
+		fault("--accept-rate %d and --channel-rate %d cannot be negative: leave out what shall have no bound", c.AcceptRate, c.ChannelRate)
+	}
+	if c.MemoryLimit > 0 && c.MemoryLimit < 32<<20 {
+		fault("--memory-limit %s is too small for the process itself: give at least 32MiB", bytesText(int(c.MemoryLimit)))
+	}
+	for _, r := range c.SlowPolicy {
+		if r.Pattern == "" {
+			fault("--slow-policy has an empty pattern: give one such as prices.*=skip, or *=skip for all channels")
+		}
+	}
+	seconds("message-timeout", c.MessageTimeout)
+	positive("message-timeout", c.MessageTimeout)
+	if least := max(c.WriteTimeout, c.CloseTimeout); c.UserTimeout > 0 && c.UserTimeout <= least {
+		fault("--tcp-user-timeout %v is too short: the kernel would end connections before --write-timeout %v and --close-timeout %v can tell the client why: give more than %v", c.UserTimeout, c.WriteTimeout, c.CloseTimeout, least)
+	}
+	if c.NotsentLowat > 0 && c.NotsentLowat < 2<<10 {
+		fault("--notsent-lowat %s is too small for TCP to work well: give at least 2KiB", bytesText(c.NotsentLowat))
 	}
 	return errors.Join(faults...)
 }

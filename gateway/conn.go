@@ -3,7 +3,9 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 
+	"sluice/gateway/admit"
 	"sluice/gateway/channel"
 	"sluice/gateway/frame"
 	"sluice/poller"
@@ -53,7 +55,7 @@ func (k kind) String() string { return [...]string{"websocket", "echo", "event_s
 const (
 	// bitBlocked: the socket refused bytes; write interest is armed, and nothing
 	// is written until it is writable.
-	bitBlocked uint8 = 1 << iota
+	bitBlocked uint16 = 1 << iota
 	// bitParked: a message waits for room in the channel's log.
 	bitParked
 	// bitPinged: a ping is out and nothing has come since.
@@ -70,6 +72,11 @@ const (
 	// bitMuted: the socket takes nothing any more, for good. The connection lives
 	// on for what the peer has sent before.
 	bitMuted
+	// bitLocal: the client is on this machine, so that limits hold for it only
+	// where they were asked for.
+	bitLocal
+	// bitRefused: it was let in only to be told that it is not let in.
+	bitRefused
 )
 
 // conn is one WebSocket connection. It belongs to its loop.
@@ -80,10 +87,10 @@ type conn struct {
 	loop *loop
 	id   uint64
 
-	in   *input  // an incomplete or put-off message; nil at rest
-	out  *outbox // bytes that wait to be sent; nil at rest
-	sub  ref     // the subscription; sub.group is nil when there is none
-	more *[]ref  // further subscriptions, nil for most
+	in  *input  // an incomplete or put-off message; nil at rest
+	out *outbox // bytes that wait to be sent; nil at rest
+	sub ref     // the subscription; sub.group is nil when there is none
+	ext *extra  // what few connections have; nil for most
 
 	slot    int32  // index in loop.conns and loop.due
 	heard   uint32 // loop time of the last bytes from the client
@@ -91,11 +98,32 @@ type conn struct {
 	pinged  uint32 // loop time of the last ping
 	counted uint32 // bytes of in and out that loop.held counts
 
-	kind   kind
-	phase  phase
-	bits   uint8
-	reason reason
-	code   ws.StatusCode // of the Close frame that is due, 0 for none
+	kind    kind
+	phase   phase
+	reason  reason
+	control uint8 // level of its control frames' bucket, see rate.go
+	bits    uint16
+	code    ws.StatusCode // of the Close frame that is due, 0 for none
+	seat    admit.Seat    // its place among its address's connections, 0 for none
+}
+
+// extra is what only some connections have.
+type extra struct {
+	more     []ref          // further subscriptions
+	secure   *secure        // nil for plain ones
+	client   netip.AddrPort // whom the connection is from, where a proxy has told it
+	messages uint32         // level of its messages' bucket, see rate.go
+}
+
+// direct tells whether a sweep may write straight to the socket.
+func (e *extra) direct() bool { return e == nil || e.secure == nil && len(e.more) == 0 }
+
+// extra gives the connection's extra, making one where there is none.
+func (c *conn) extra() *extra {
+	if c.ext == nil {
+		c.ext = new(extra)
+	}
+	return c.ext
 }
 
 // ref is a connection's side of a subscription: the place of a sub in its group.
@@ -104,7 +132,7 @@ type ref struct {
 	index int32
 }
 
-func (c *conn) has(bit uint8) bool { return c.bits&bit != 0 }
+func (c *conn) has(bit uint16) bool { return c.bits&bit != 0 }
 
 // Ready implements poller.Handler.
 func (c *conn) Ready(ev poller.Events) {
@@ -133,6 +161,9 @@ func (c *conn) settle() {
 func (c *conn) adjust() {
 	for c.resumable() {
 		c.resume()
+	}
+	if s := c.secure(); s != nil && s.wire.unread && c.phase == phaseOpen && c.reads() {
+		c.readSecure(s, false)
 	}
 	c.advanceClose()
 	if c.phase == phaseDead {
@@ -187,6 +218,9 @@ func (c *conn) recount() {
 	if c.out != nil {
 		n += c.out.size()
 	}
+	if s := c.secure(); s != nil {
+		n += cap(s.wire.rest)
+	}
 	l := c.loop
 	l.held += n - int(c.counted)
 	c.counted = uint32(n)
@@ -195,6 +229,10 @@ func (c *conn) recount() {
 
 // unblock notes that the socket takes bytes again.
 func (c *conn) unblock() {
+	if c.sealed() {
+		c.block()
+		return
+	}
 	if !c.has(bitBlocked) {
 		return
 	}
@@ -225,7 +263,7 @@ func (c *conn) block() {
 // mark tells the connection's subscriptions whether a sweep may write to it
 // directly, without a look at the record.
 func (c *conn) mark() {
-	direct := c.bits&(bitBlocked|bitNoEcho|bitMuted) == 0 && c.out == nil && c.more == nil && c.phase == phaseOpen
+	direct := c.bits&(bitBlocked|bitNoEcho|bitMuted) == 0 && c.out == nil && c.ext.direct() && c.phase == phaseOpen
 	for i := range c.refs() {
 		r := c.ref(i)
 		s := &r.group.subs[r.index]
@@ -239,10 +277,10 @@ func (c *conn) refs() int {
 	switch {
 	case c.sub.group == nil:
 		return 0
-	case c.more == nil:
+	case c.ext == nil:
 		return 1
 	}
-	return 1 + len(*c.more)
+	return 1 + len(c.ext.more)
 }
 
 // ref gives the i-th subscription.
@@ -250,7 +288,7 @@ func (c *conn) ref(i int) *ref {
 	if i == 0 {
 		return &c.sub
 	}
-	return &(*c.more)[i-1]
+	return &c.ext.more[i-1]
 }
 
 // Released implements engine.Caller: the channel's log has room again.
@@ -274,6 +312,7 @@ func (r *retry) deliver(*loop) {
 // input is what a connection has of messages that are not processed yet.
 type input struct {
 	frame frame.State // of an incomplete message
+	begun uint32      // loop time when it began
 
 	// A message that was put off because its channel's log was full, and the
 	// bytes that came behind it (also those behind a reply that could not be sent).
@@ -287,9 +326,13 @@ func (in *input) size() int { return in.frame.Held() + cap(in.buf) }
 
 // logClose writes the one record about a connection's end.
 func (c *conn) logClose() {
-	l := c.loop
-	if !l.debug {
+	l, level := c.loop, slog.LevelDebug
+	if reasons[c.reason].loud {
+		level = slog.LevelInfo
+	}
+	if level == slog.LevelDebug && !l.debug {
 		return
 	}
-	l.log.LogAttrs(context.Background(), slog.LevelDebug, "connection closed", slog.Uint64("conn", c.id), slog.String("reason", c.reason.String()), slog.Int("code", int(c.code)))
+	l.log.LogAttrs(context.Background(), level, "connection closed", slog.Uint64("conn", c.id), slog.String("client", addressText(c.from())),
+		slog.String("reason", c.reason.String()), slog.Int("code", int(c.code)))
 }

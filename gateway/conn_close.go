@@ -102,6 +102,11 @@ func (c *conn) shut() {
 	c.phase = phaseDraining
 	c.dropInput()
 	c.dropOutput()
+	if s := c.secure(); s != nil && !s.wire.failed {
+		s.Conn.CloseWrite() // ignored: what is not taken now is not waited for
+		s.push()            // ignored: likewise
+		s.wire.giveBack()
+	}
 	if poller.ShutdownWrite(c.FD()) != nil {
 		c.die() // the peer is gone
 		return
@@ -166,6 +171,9 @@ func (c *conn) die() {
 	c.unpark()
 	c.phase = phaseDead
 	l.leaveAll(c)
+	if s := c.secure(); s != nil {
+		s.wire.giveBack()
+	}
 	c.unblock()
 	c.dropInput()
 	c.dropOutput()
@@ -175,7 +183,11 @@ func (c *conn) die() {
 	l.poller.Del(&c.Desc) // ignored: ErrDeleted after a hangup, else the descriptor is closed anyway
 	l.remove(c)
 	l.stats.closed[c.reason].Add(1)
-	l.server.connections.Add(-1)
+	if l.server.admission.Leave(c.seat); c.has(bitRefused) {
+		l.server.leavePlace(countedRefused)
+	} else {
+		l.server.leavePlace(countedOpen)
+	}
 	c.logClose()
 	l.dead = append(l.dead, c)
 	l.poller.Wake()

@@ -25,18 +25,13 @@ func (c *conn) read(hangup bool) {
 		}
 		return
 	}
+	if s := c.secure(); s != nil && !s.wire.failed && c.phase < phaseDraining {
+		c.readSecure(s, hangup)
+		return
+	}
 	n, err := poller.Read(c.FD(), l.scratch)
 	if n > 0 {
-		c.heard = l.now
-		c.bits &^= bitPinged
-		l.stats.bytesIn.Add(uint64(n))
-		switch {
-		case c.kind == kindStream: // whatever it is, nobody asked for it
-		case c.phase == phaseOpen:
-			c.feed(l.scratch[:n])
-		default:
-			c.feedClosing(l.scratch[:n])
-		}
+		c.received(l.scratch[:n])
 		return
 	}
 	switch {
@@ -47,6 +42,21 @@ func (c *conn) read(hangup bool) {
 	case hangup:
 		// An error that was reported by another call already.
 		c.kill(reasonReset)
+	}
+}
+
+// received processes bytes of the client.
+func (c *conn) received(p []byte) {
+	l := c.loop
+	c.hear()
+	c.bits &^= bitPinged
+	l.stats.bytesIn.Add(uint64(len(p)))
+	switch {
+	case c.kind == kindStream: // whatever it is, nobody asked for it
+	case c.phase == phaseOpen:
+		c.feed(p)
+	default:
+		c.feedClosing(p)
 	}
 }
 
@@ -119,7 +129,11 @@ func (c *conn) parse(p []byte) {
 			m, n, ok, err = frame.Whole(p, &l.limits)
 		}
 		if !ok && err == nil {
-			m, n, ok, err = frame.Next(&c.input().frame, p, &l.limits)
+			in := c.input()
+			if in.frame.Idle() {
+				in.begun = l.now
+			}
+			m, n, ok, err = frame.Next(&in.frame, p, &l.limits)
 		}
 		l.inStep = false
 		if err != nil {
@@ -137,7 +151,9 @@ func (c *conn) parse(p []byte) {
 	if c.phase > phaseOpen && c.phase < phaseDead {
 		c.feedClosing(p)
 	}
-	c.restInput()
+	if c.restInput(); c.in != nil && !c.in.frame.Idle() && c.phase == phaseOpen {
+		l.wakeAt(c, c.in.begun+seconds(l.cfg.MessageTimeout))
+	}
 	if !c.has(bitBlocked) && c.out != nil {
 		c.flush()
 	}
@@ -147,6 +163,10 @@ func (c *conn) parse(p []byte) {
 // bytes behind it.
 func (c *conn) handle(m frame.Message, rest []byte) bool {
 	l := c.loop
+	if m.Op.IsControl() && !c.mayControl() {
+		c.close(reasonControlRate)
+		return true
+	}
 	switch m.Op {
 	case ws.OpPing:
 		c.reply(ws.OpPong, m.Payload)
@@ -154,6 +174,10 @@ func (c *conn) handle(m frame.Message, rest []byte) bool {
 	case ws.OpClose:
 		c.peerClosed(m.Payload)
 	default:
+		if !c.mayMessage() {
+			c.close(reasonMessageRate)
+			return true
+		}
 		l.stats.messages.Add(1)
 		if l.debug {
 			l.log.LogAttrs(context.Background(), slog.LevelDebug, "message received", slog.Uint64("conn", c.id), slog.Int("bytes", len(m.Payload)))
@@ -213,11 +237,10 @@ func (c *conn) resume() {
 	if in == nil || in.buf == nil || c.phase != phaseOpen {
 		return
 	}
-	l := c.loop
 	op, payload, rest := in.op, in.payload, in.rest
 	in.buf, in.payload, in.rest = nil, nil, nil
 	c.bits &^= bitParked
-	c.heard = l.now // the silence was ours
+	c.hear() // the silence was ours
 	if op != ws.OpContinuation && !c.offer(c.sub.group.Log().Channel(), frame.Message{Op: op, Payload: payload}, rest) {
 		return
 	}

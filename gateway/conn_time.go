@@ -33,9 +33,33 @@ func (c *conn) expire() {
 			l.wakeAt(c, c.since+seconds(l.cfg.WriteTimeout))
 		}
 	}
+	if c.in != nil && !c.in.frame.Idle() && c.unfinished() {
+		return
+	}
 	if l.cfg.PingInterval > 0 {
 		c.keepAlive()
 	}
+}
+
+// unfinished closes a connection whose message was not finished in time. Time in
+// which we did not read is not the client's.
+func (c *conn) unfinished() (closed bool) {
+	l := c.loop
+	limit := seconds(l.cfg.MessageTimeout)
+	if !c.reads() {
+		c.in.begun = l.now
+	}
+	if l.now >= c.in.begun+limit {
+		c.read(false) // one last read
+		if c.phase == phaseOpen && c.in != nil && !c.in.frame.Idle() && l.now >= c.in.begun+limit {
+			c.close(reasonMessageTimeout)
+		}
+		c.settle()
+	}
+	if c.phase == phaseOpen && c.in != nil && !c.in.frame.Idle() {
+		l.wakeAt(c, c.in.begun+limit)
+	}
+	return c.phase != phaseOpen
 }
 
 // keepAlive pings a client that was silent, and closes one that stayed silent.
@@ -47,7 +71,7 @@ func (c *conn) keepAlive() {
 		return
 	}
 	if !c.reads() {
-		c.heard = l.now
+		c.hear()
 	}
 	interval, timeout := seconds(l.cfg.PingInterval), seconds(l.cfg.PongTimeout)
 	if c.has(bitPinged) && c.heard >= c.pinged+1 {

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"sluice/gateway/frame"
-	"sluice/poller"
 
 	"github.com/gobwas/ws"
 )
@@ -55,10 +54,14 @@ type segment struct {
 
 // pending counts the bytes that wait in the outbox.
 func (c *conn) pending() int {
-	if c.out == nil {
-		return 0
+	n := 0
+	if s := c.secure(); s != nil {
+		n = len(s.wire.rest)
 	}
-	return len(c.out.buf) - c.out.sent + len(c.out.pong)
+	if c.out == nil {
+		return n
+	}
+	return n + len(c.out.buf) - c.out.sent + len(c.out.pong)
 }
 
 // output gives the connection's outbox, making one where there is none.
@@ -128,7 +131,21 @@ func (c *conn) write() (writes int) {
 		c.skip()
 		return 0
 	}
-	if c.out == nil && c.more == nil && !c.has(bitNoEcho) && c.phase == phaseOpen {
+	if s := c.secure(); s != nil && s.wire.rest != nil {
+		before := len(s.wire.rest)
+		if err := s.push(); err != nil {
+			c.broken()
+			return 1
+		}
+		if s.wire.rest != nil {
+			if len(s.wire.rest) < before && c.phase == phaseOpen {
+				c.since = c.loop.now
+			}
+			c.block()
+			return 1
+		}
+	}
+	if c.out == nil && c.refs() < 2 && !c.has(bitNoEcho) && c.phase == phaseOpen {
 		if c.sub.group == nil {
 			c.unblock()
 			return 0
@@ -158,7 +175,7 @@ func (c *conn) writeLog() bool {
 	if to < head {
 		g.again()
 	}
-	n, err := poller.Write(c.FD(), a)
+	n, err := c.send(a)
 	c.loop.stats.writes.Add(1)
 	if err != nil {
 		c.broken()
@@ -220,7 +237,7 @@ func (c *conn) writeCork() int {
 		c.unblock()
 		return 0
 	}
-	n, err := poller.Write(c.FD(), p)
+	n, err := c.send(p)
 	l.stats.writes.Add(1)
 	if err != nil {
 		c.broken()
@@ -367,6 +384,10 @@ func (c *conn) broken() {
 		}
 	}
 	c.bits |= bitMuted
+	if s := c.secure(); s != nil {
+		s.wire.mute = true
+		s.wire.giveBack()
+	}
 	c.dropOutput()
 	c.unblock()
 	c.skip()
@@ -377,6 +398,7 @@ func (c *conn) broken() {
 func (c *conn) skip() {
 	for i := range c.refs() {
 		r := c.ref(i)
+		c.loop.stats.dropped[reasonReset].Add(c.unsent(r))
 		r.group.subs[r.index].pos = r.group.Log().Head()
 	}
 }

@@ -45,6 +45,8 @@ type group struct {
 	pressedAt time.Time // since when they were found to hold it back; zero when they are not
 
 	notBefore time.Time // when the next sweep may begin: a batch window, a grace
+
+	skips bool // whoever is too slow goes on with the newest, instead of being closed
 }
 
 // Notify implements channel.Subscriber.
@@ -135,6 +137,7 @@ func (l *loop) group(name string, f channel.Format) (*group, error) {
 	if err := l.space.Join(name, f, g, &g.Reader); err != nil {
 		return nil, err
 	}
+	g.skips = l.cfg.skips(name, f)
 	l.groups[key] = g
 	return g, nil
 }
@@ -147,10 +150,8 @@ func (l *loop) enter(c *conn, g *group, pos uint64) {
 	if c.sub.group == nil {
 		c.sub = r
 	} else {
-		if c.more == nil {
-			c.more = new([]ref)
-		}
-		*c.more = append(*c.more, r)
+		e := c.extra()
+		e.more = append(e.more, r)
 	}
 	g.Log().Channel().Joined()
 	c.mark()
@@ -159,9 +160,13 @@ func (l *loop) enter(c *conn, g *group, pos uint64) {
 // leaveAll drops all subscriptions of c.
 func (l *loop) leaveAll(c *conn) {
 	for i := range c.refs() {
+		l.stats.dropped[c.reason].Add(c.unsent(c.ref(i)))
 		l.leave(*c.ref(i))
 	}
-	c.sub, c.more = ref{}, nil
+	c.sub = ref{}
+	if c.ext != nil {
+		c.ext.more = nil
+	}
 }
 
 // leave takes a sub out of its group. During a sweep it leaves a hole, because
@@ -376,7 +381,7 @@ func (g *group) relieve() {
 			tried++
 			c.write()
 			if cut && s.c != nil && s.pos < g.pressed && c.has(bitBlocked) {
-				c.close(reasonSlow)
+				c.tooSlow(g)
 			}
 			c.settle()
 		}

@@ -340,7 +340,7 @@ func TestLongBacklogIsSentInSeveralWrites(t *testing.T) {
 func TestNoPublicationIsMissedByASweep(t *testing.T) {
 	l := loopBare(t, Config{PingInterval: -1})
 	pair := loopSockets(t, 0)
-	c := &conn{loop: l, id: l.server.nextID()}
+	c := &conn{loop: l, id: l.server.nextID(), bits: bitLocal}
 	if err := l.poller.Add(&c.Desc, pair[0], poller.Readable, c); err != nil {
 		t.Fatal(err)
 	}

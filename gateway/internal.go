@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"sluice/gateway/channel"
+	"sluice/gateway/sampling"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -71,6 +72,8 @@ func (s *Server) internalHandler(opt Internal, unixSocket bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /publish/{channel}", s.handlePublish)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /api/connections", s.handleConnections)
+	mux.HandleFunc("POST /api/connections/{id}/close", s.handleClose)
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if !s.Ready() {
@@ -84,7 +87,7 @@ func (s *Server) internalHandler(opt Internal, unixSocket bool) http.Handler {
 		writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "a message is published with POST")
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		message := "there is nothing here: POST /publish/{channel}, GET /metrics, /healthz, /readyz and /debug/pprof/ are"
+		message := "there is nothing here: POST /publish/{channel}, GET /api/connections, POST /api/connections/{id}/close, GET /metrics, /healthz, /readyz and /debug/pprof/ are"
 		if strings.HasPrefix(r.URL.Path, "/publish/") {
 			message = "POST /publish/{channel} is: a slash in the channel's name is written %2F"
 		}
@@ -157,7 +160,7 @@ func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	receipt, err := s.Publish(ctx, Message{Channel: name, Payload: body, Binary: kind == "application/octet-stream"})
 	if s.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
-		s.cfg.Logger.Debug("published over HTTP", "channel", quoteClient(name), "bytes", len(body), "offset", receipt.Offset, "subscribers", receipt.Subscribers, "error", err)
+		s.cfg.Logger.Debug("published over HTTP", "channel", sampling.Quote(name), "bytes", len(body), "offset", receipt.Offset, "subscribers", receipt.Subscribers, "error", err)
 	}
 	switch {
 	case err == nil:
@@ -168,6 +171,9 @@ func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, "bad_text", err.Error())
 	case errors.Is(err, ErrTooBig), errors.Is(err, channel.ErrTooBig):
 		writeError(w, http.StatusRequestEntityTooLarge, "too_large", err.Error())
+	case errors.Is(err, ErrRate):
+		w.Header().Set("Retry-After", "1")
+		writeError(w, http.StatusTooManyRequests, "rate", err.Error())
 	case errors.Is(err, ErrPushedBack):
 		w.Header().Set("Retry-After", "1")
 		writeError(w, http.StatusServiceUnavailable, "pushed_back", err.Error())

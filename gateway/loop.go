@@ -84,6 +84,7 @@ type loop struct {
 	inputs   []*input
 	scratch  []byte
 	cork     []byte
+	sealed   []byte // where records are encrypted; nil while a connection uses it
 	segments []segment
 	encode   channel.Scratch
 	recalled []byte              // a piece of a history, on its way to an outbox

@@ -125,7 +125,7 @@ func benchmarkSweep(b *testing.B, subscribers, batch int) {
 	var fds []int
 	for range subscribers {
 		pair := loopSockets(b, 0)
-		c := &conn{loop: l, id: l.server.nextID()}
+		c := &conn{loop: l, id: l.server.nextID(), bits: bitLocal}
 		if err := l.poller.Add(&c.Desc, pair[0], poller.Readable, c); err != nil {
 			b.Fatal(err)
 		}

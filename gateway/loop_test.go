@@ -47,7 +47,7 @@ func loopBare(t testing.TB, cfg Config) *loop {
 
 // loopConn adds a connection without a descriptor.
 func loopConn(l *loop) *conn {
-	c := &conn{loop: l, id: l.server.nextID()}
+	c := &conn{loop: l, id: l.server.nextID(), bits: bitLocal}
 	l.server.connections.Add(1)
 	l.add(c)
 	return c
@@ -117,7 +117,7 @@ func loopPair(t testing.TB, s *server, name string, sendBuffer int) (fd int, c *
 		if l.index > 0 {
 			return
 		}
-		c = &conn{loop: l, id: s.nextID(), heard: l.now}
+		c = &conn{loop: l, id: s.nextID(), heard: l.now, bits: bitLocal}
 		if err := l.poller.Add(&c.Desc, fds[0], poller.Readable, c); err != nil {
 			t.Error(err)
 			return

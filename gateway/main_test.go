@@ -117,11 +117,15 @@ func receive[T any](t testing.TB, why string, from <-chan T) (v T) {
 // server is a Server behind a listener on loopback.
 type server struct {
 	*Server
-	t      testing.TB
-	addr   string
-	served chan error
-	once   sync.Once
+	t       testing.TB
+	addr    string
+	secured bool // it speaks TLS there
+	served  chan error
+	once    sync.Once
 }
+
+// With -tls the clients of the tests speak TLS: what they see must be the same.
+var overTLS = flag.Bool("tls", false, "let the tests' clients speak TLS")
 
 // start serves cfg until the test ends, and then sees that nothing is left of
 // its clients.
@@ -139,7 +143,12 @@ func start(t testing.TB, cfg Config) *server {
 		t.Fatal(err)
 	}
 	s := &server{Server: srv, t: t, addr: l.Addr().String(), served: make(chan error, 1)}
-	go func() { s.served <- srv.Serve(l) }()
+	serve := srv.Serve
+	if *overTLS {
+		s.secured = true
+		serve = func(l net.Listener) error { return srv.ServeTLS(l, testTLS()) }
+	}
+	go func() { s.served <- serve(l) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -147,7 +156,14 @@ func start(t testing.TB, cfg Config) *server {
 			t.Errorf("shutdown: %v", err)
 		}
 	})
-	waitFor(t, "the server to be ready", srv.Ready)
+	waitFor(t, "the server to be ready", func() bool {
+		select {
+		case err := <-s.served:
+			t.Fatalf("Serve: %v", err)
+		default:
+		}
+		return srv.Ready()
+	})
 	return s
 }
 

@@ -15,6 +15,10 @@ import (
 // only when somebody asks: no label is looked up and no counter is shared on the
 // way of a message.
 
+// droppedBySkip is where publications are counted that the slow policy skipped, behind
+// the reasons for which connections end.
+const droppedBySkip = reasonCount
+
 // loopStats are written by one loop and read by the collector.
 type loopStats struct {
 	connections atomic.Int64
@@ -29,7 +33,9 @@ type loopStats struct {
 	recoveries, gaps        atomic.Uint64
 	recalled                atomic.Uint64
 	closed                  [reasonCount]atomic.Uint64
-	lag, lagSum, lagSamples atomic.Int64 // nanoseconds
+	skips                   atomic.Uint64
+	dropped                 [droppedBySkip + 1]atomic.Uint64 // publications
+	lag, lagSum, lagSamples atomic.Int64                     // nanoseconds
 }
 
 // observeLag notes how late a tick was.
@@ -46,6 +52,7 @@ type serverStats struct {
 	outcomes     map[string]*atomic.Uint64 // handshakes by outcome; the map does not change
 	descriptors  atomic.Uint64
 	published    atomic.Uint64
+	handshakes   [2]atomic.Uint64 // with TLS, the resumed ones second
 	pushedBack   atomic.Uint64
 	churn        atomic.Uint64 // connections accepted
 	originLogged atomic.Int64  // Unix second of the last record
@@ -53,7 +60,11 @@ type serverStats struct {
 
 func newServerStats() *serverStats {
 	s := &serverStats{stopped: make(chan struct{}), outcomes: make(map[string]*atomic.Uint64)}
-	labels := append(handshake.Reasons(), "upgraded", "http", "event_stream", "timeout", "evicted", "no_request", "cut_off", "poller", "shutting_down", rejectBusy.Reason)
+	labels := append(handshake.Reasons(), "upgraded", "http", "event_stream", "timeout", "evicted", "no_request", "cut_off", "poller", "shutting_down", rejectBusy.Reason,
+		"tls_failed", "bad_proxy_header", rejectMemory.Reason)
+	for _, r := range addressRejects {
+		labels = append(labels, r.Reason)
+	}
 	for _, r := range ownRejects {
 		labels = append(labels, r.Reason)
 	}
@@ -65,6 +76,15 @@ func newServerStats() *serverStats {
 
 // outcome counts a handshake's end.
 func (s *serverStats) outcome(label string) { s.outcomes[label].Add(1) }
+
+// secured counts a TLS handshake that was done.
+func (s *serverStats) secured(resumed bool) {
+	if resumed {
+		s.handshakes[1].Add(1)
+		return
+	}
+	s.handshakes[0].Add(1)
+}
 
 // refused counts a handshake that led to nothing.
 func (s *serverStats) refused(label string) { s.outcome(label) }
@@ -95,6 +115,15 @@ var (
 	descRecalled     = desc("recovered_publications_total", "Publications sent from the history.", "loop")
 	descPings        = desc("pings_total", "Pings sent to silent clients, and comments to event streams.", "loop")
 	descPanics       = desc("panics_total", "Panics that cost one connection.", "loop")
+	descSkips        = desc("skips_total", "Times that a slow subscriber went on with the newest publication.", "loop")
+	descDropped      = desc("dropped_publications_total", "Publications that a subscriber was not sent: by the reason for which it was closed, or skipped.", "reason")
+	descSecured      = desc("tls_handshakes_total", "TLS handshakes that were done.", "resumed")
+	descAddresses    = desc("addresses", "Client addresses that are counted for limits.")
+	descUntracked    = desc("untracked_addresses_total", "Connections whose address was not counted because the table was full.")
+	descMemoryLimit  = desc("memory_limit_bytes", "Memory that the process may have, 0 for no limit.")
+	descMemoryUsed   = desc("memory_used_bytes", "Memory that counts against the limit, as of the last second.")
+	descSuppressed   = desc("log_records_suppressed_total", "Log records that were counted instead of written.")
+	descCertificate  = desc("certificate_expiry_timestamp_seconds", "When the certificate that is shown ends, Unix time.")
 	descClosed       = desc("connections_closed_total", "Connections closed, by reason.", "reason")
 	descHandshakes   = desc("handshakes_total", "Connections accepted, by what became of their first request; an event stream counts as http first.", "outcome")
 	descDescriptors  = desc("descriptors_exhausted_total", "Times that accepting failed because no descriptor was left.")
@@ -119,6 +148,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	var held int64
 	var published, pushBacks uint64
 	var closed [reasonCount]uint64
+	var dropped [droppedBySkip + 1]uint64
 	for i, l := range s.loop {
 		st, loop := &l.stats, strconv.Itoa(i)
 		gauge(descConnections, float64(st.connections.Load()), loop)
@@ -135,6 +165,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		counter(descRecalled, st.recalled.Load(), loop)
 		counter(descPings, st.pings.Load(), loop)
 		counter(descPanics, st.panics.Load(), loop)
+		counter(descSkips, st.skips.Load(), loop)
 		gauge(descLag, time.Duration(st.lag.Load()).Seconds(), loop)
 		counterSeconds := time.Duration(st.lagSum.Load()).Seconds()
 		ch <- prometheus.MustNewConstMetric(descLagSum, prometheus.CounterValue, counterSeconds, loop)
@@ -145,6 +176,19 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		for r := range closed {
 			closed[r] += st.closed[r].Load()
 		}
+		for r := range dropped {
+			dropped[r] += st.dropped[r].Load()
+		}
+	}
+	gauge(descAddresses, float64(s.admission.Len()))
+	counter(descUntracked, s.admission.Untracked())
+	gauge(descMemoryLimit, float64(s.memory.limit))
+	gauge(descMemoryUsed, float64(s.memory.used.Load()))
+	counter(descSuppressed, s.sampled.Suppressed())
+	counter(descSecured, s.stats.handshakes[0].Load(), "false")
+	counter(descSecured, s.stats.handshakes[1].Load(), "true")
+	if s.cfg.CertificateExpiry != nil {
+		gauge(descCertificate, float64(s.cfg.CertificateExpiry().Unix()))
 	}
 	gauge(descHeld, float64(held), "connections")
 	gauge(descHeld, float64(s.budget.Used()), "logs")
@@ -158,7 +202,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descDescriptors, s.stats.descriptors.Load())
 	for r := reasonNone + 1; r < reasonCount; r++ {
 		counter(descClosed, closed[r], r.String())
+		counter(descDropped, dropped[r], r.String())
 	}
+	counter(descDropped, dropped[droppedBySkip], "skip")
 	for label, n := range s.stats.outcomes {
 		counter(descHandshakes, n.Load(), label)
 	}

@@ -29,6 +29,8 @@ var (
 	// ErrPushedBack: the channel's log stayed full until the context ended. Nothing
 	// was published; try again later.
 	ErrPushedBack = errors.New("gateway: channel is full, its subscribers are behind")
+	// ErrRate: the channel has had --channel-rate publications in this second.
+	ErrRate = errors.New("gateway: the channel has as many publications a second as it may")
 )
 
 // publisher is a goroutine that publishes. It implements engine.Caller.
@@ -92,6 +94,9 @@ func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) {
 			select { // it may have been told meanwhile
 			case <-p.released:
 			default:
+			}
+			if errors.Is(err, channel.ErrRate) {
+				return Receipt{}, ErrRate
 			}
 			return Receipt{}, ErrPushedBack
 		}

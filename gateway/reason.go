@@ -12,10 +12,14 @@ const (
 	reasonClientClose
 	reasonClientGone
 	reasonReset
+	reasonTLS
 	reasonProtocol
 	reasonText
 	reasonTooBig
 	reasonFragments
+	reasonMessageTimeout
+	reasonMessageRate
+	reasonControlRate
 	reasonNotAllowed
 	reasonNoPong
 	reasonSlow
@@ -26,6 +30,8 @@ const (
 	reasonShutdown
 	reasonPanic
 	reasonInternal
+	reasonOperator
+	reasonRefused
 	reasonCount
 )
 
@@ -41,27 +47,36 @@ type reasonInfo struct {
 	// waits: after our Close frame the client's own is waited for. Not where it
 	// has come, or nothing sensible is to be expected.
 	waits bool
+	// loud: an operator wants to know without having asked, because the gateway has cut
+	// off a client that wanted to stay.
+	loud bool
 }
 
 var reasons = [reasonCount]reasonInfo{
-	reasonNone:         {label: "none"},
-	reasonClientClose:  {label: "client_close"},
-	reasonClientGone:   {label: "client_gone"},
-	reasonReset:        {label: "reset", cut: true},
-	reasonProtocol:     {label: "protocol_error", code: ws.StatusProtocolError, text: "protocol error"},
-	reasonText:         {label: "bad_utf8", code: ws.StatusInvalidFramePayloadData, text: "text is not UTF-8"},
-	reasonTooBig:       {label: "message_too_big", code: ws.StatusMessageTooBig, text: "message too big"},
-	reasonFragments:    {label: "too_many_fragments", code: ws.StatusPolicyViolation, text: "too many fragments"},
-	reasonNotAllowed:   {label: "not_allowed", code: ws.StatusPolicyViolation, text: "publishing is not allowed here", waits: true},
-	reasonNoPong:       {label: "no_pong", code: ws.StatusPolicyViolation, text: "no answer to ping", cut: true, waits: true},
-	reasonSlow:         {label: "slow", code: statusTryAgainLater, text: "too slow: the channel's buffer ran out", cut: true, waits: true},
-	reasonWriteTimeout: {label: "write_timeout", code: statusTryAgainLater, text: "too slow: no byte taken in time", cut: true, waits: true},
-	reasonPendingFull:  {label: "pending_full", code: statusTryAgainLater, text: "too slow: too many replies wait", cut: true, waits: true},
-	reasonBudget:       {label: "budget", code: statusTryAgainLater, text: "out of buffer memory", cut: true},
-	reasonChannels:     {label: "too_many_channels", code: statusTryAgainLater, text: "too many channels", waits: true},
-	reasonShutdown:     {label: "shutdown", code: ws.StatusGoingAway, text: "server is shutting down", waits: true},
-	reasonPanic:        {label: "panic", code: ws.StatusInternalServerError, text: "internal error"},
-	reasonInternal:     {label: "internal", code: ws.StatusInternalServerError, text: "internal error", cut: true},
+	reasonNone:           {label: "none"},
+	reasonClientClose:    {label: "client_close"},
+	reasonClientGone:     {label: "client_gone"},
+	reasonReset:          {label: "reset", cut: true},
+	reasonTLS:            {label: "tls_error", cut: true},
+	reasonProtocol:       {label: "protocol_error", code: ws.StatusProtocolError, text: "protocol error"},
+	reasonText:           {label: "bad_utf8", code: ws.StatusInvalidFramePayloadData, text: "text is not UTF-8"},
+	reasonTooBig:         {label: "message_too_big", code: ws.StatusMessageTooBig, text: "message too big"},
+	reasonFragments:      {label: "too_many_fragments", code: ws.StatusPolicyViolation, text: "too many fragments"},
+	reasonMessageTimeout: {label: "message_timeout", code: ws.StatusPolicyViolation, text: "message not finished in time", loud: true},
+	reasonMessageRate:    {label: "message_rate", code: ws.StatusPolicyViolation, text: "too many messages", waits: true, loud: true},
+	reasonControlRate:    {label: "control_rate", code: ws.StatusPolicyViolation, text: "too many control frames", waits: true, loud: true},
+	reasonNotAllowed:     {label: "not_allowed", code: ws.StatusPolicyViolation, text: "publishing is not allowed here", waits: true},
+	reasonNoPong:         {label: "no_pong", code: ws.StatusPolicyViolation, text: "no answer to ping", cut: true, waits: true},
+	reasonSlow:           {label: "slow", code: statusTryAgainLater, text: "too slow: the channel's buffer ran out", cut: true, waits: true, loud: true},
+	reasonWriteTimeout:   {label: "write_timeout", code: statusTryAgainLater, text: "too slow: no byte taken in time", cut: true, waits: true, loud: true},
+	reasonPendingFull:    {label: "pending_full", code: statusTryAgainLater, text: "too slow: too many replies wait", cut: true, waits: true, loud: true},
+	reasonBudget:         {label: "budget", code: statusTryAgainLater, text: "out of buffer memory", cut: true, loud: true},
+	reasonChannels:       {label: "too_many_channels", code: statusTryAgainLater, text: "too many channels", waits: true, loud: true},
+	reasonShutdown:       {label: "shutdown", code: ws.StatusGoingAway, text: "server is shutting down", waits: true},
+	reasonPanic:          {label: "panic", code: ws.StatusInternalServerError, text: "internal error"},
+	reasonInternal:       {label: "internal", code: ws.StatusInternalServerError, text: "internal error", cut: true},
+	reasonOperator:       {label: "operator", code: ws.StatusPolicyViolation, text: "closed by an operator", cut: true, waits: true, loud: true},
+	reasonRefused:        {label: "refused", code: statusTryAgainLater, text: "refused for a limit: come back later", cut: true, waits: true},
 }
 
 // statusTryAgainLater is 1013 of the IANA registry of close codes, which

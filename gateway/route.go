@@ -201,9 +201,9 @@ var (
 	rejectOrigin = &handshake.Reject{Status: http.StatusForbidden, Reason: "origin",
 		Text: "Pages of this origin may not connect."}
 	rejectLimit = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "max_connections",
-		Text: "This node has as many connections as it may.", Header: "Retry-After: 5\r\n"}
+		Text: "This node has as many connections as it may.", Retry: 5}
 	rejectDescriptors = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "no_descriptors",
-		Text: "This node has no descriptor left.", Header: "Retry-After: 5\r\n"}
+		Text: "This node has no descriptor left.", Retry: 5}
 )
 
 // ownRejects are the refusals that are decided here, for the metrics.

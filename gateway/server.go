@@ -4,17 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
+	"sluice/gateway/admit"
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
 	"sluice/gateway/handshake"
+	"sluice/gateway/peer"
+	"sluice/gateway/sampling"
 	"sluice/poller"
 )
 
@@ -39,10 +44,17 @@ type Server struct {
 	loop            []*loop
 	stage           *stage
 	web             *web
+	admission       *admit.Table
+	trusted         *peer.Set     // whose X-Forwarded-For is believed
+	proxies         *peer.Set     // who begins with a PROXY header
+	crypto          chan struct{} // the right to calculate for a TLS handshake
+	memory          *memoryWatch
+	sampled         *sampling.Handler // under cfg.Logger
 	stats           *serverStats
 	failed          chan error
 	ending          chan struct{} // closed when Shutdown begins
 
+	refusing    atomic.Int64 // connections that are let in to be told that they are not
 	connections atomic.Int64 // WebSocket connections, those on their way to a loop included
 	lastID      atomic.Uint64
 	nextLoop    atomic.Uint64
@@ -82,6 +94,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("--max-connections %d needs more descriptors than the limit of %d allows (%d are kept for files, loops and handshakes): raise the limit (ulimit -n, LimitNOFILE=), or give at most %d",
 			cfg.MaxConnections, limit, kept, limit-kept)
 	}
+	sampled := sampling.New(cfg.Logger.Handler())
+	cfg.Logger = slog.New(sampled)
 	origins, warnings, err := handshake.CompileOrigins(cfg.AllowedOrigins)
 	if err != nil {
 		return nil, err
@@ -96,13 +110,19 @@ func New(cfg Config) (*Server, error) {
 		origins:       origins,
 		upgrader:      handshake.NewUpgrader(cfg.Subprotocols),
 		stats:         newServerStats(),
+		sampled:       sampled,
 		failed:        make(chan error, 1),
 		ending:        make(chan struct{}),
 		listeners:     make(map[net.Listener]struct{}),
 	}
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
 	s.space.KeepHistory(channel.History{Count: max(cfg.History, 0), TTL: cfg.HistoryTTL.Milliseconds(), Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
+	s.space.LimitRate(cfg.ChannelRate)
 	s.engine = engine.Local{}
+	s.admission = newAdmission(&cfg)
+	s.trusted, s.proxies = peer.NewSet(cfg.TrustedProxies), peer.NewSet(cfg.ProxyProtocol)
+	s.crypto = make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))
+	s.memory = newMemoryWatch(cfg.MemoryLimit)
 	s.stage = newStage(cfg.MaxHandshakes)
 	for i := range cfg.Loops {
 		l, err := newLoop(s, i)
@@ -181,6 +201,8 @@ func (s *Server) keepTime() {
 			l.post(tick{})
 		}
 		s.space.Trim(now.UnixMilli())
+		s.memory.look()
+		s.sampled.Flush(now) // ignored: as the log is, when it cannot be written
 		if storm.over(s.stats.churn.Load()) {
 			// Handshakes leave buffers and net.Conns behind, which the runtime
 			// would keep for the next ones. Twice, because a sync.Pool lets go of
@@ -300,6 +322,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.web.close()
 	s.acceptors.Wait()
 	s.background.Wait()
+	s.memory.close()
+	s.sampled.Close() // ignored: as the log is, when it cannot be written
 	return err
 }
 
@@ -312,11 +336,15 @@ const abortTimeout = 2 * time.Second
 // one client (bytes, as Config.SendBuffer) set once for all of them.
 func Listen(ctx context.Context, network, address string, sendBuffer int) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAlive: -1}
+	lc.SetMultipathTCP(false) // its listening socket does not hand all options on
 	l, err := lc.Listen(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	if err := boundSendBuffer(l, sendBuffer); err != nil {
+	if sc, ok := l.(syscall.Conn); ok {
+		err = poller.Tune(sc, poller.Options{SendBuffer: sendBuffer})
+	}
+	if err != nil {
 		l.Close() // ignored: the error that matters is err
 		return nil, fmt.Errorf("set send buffer: %w", err)
 	}

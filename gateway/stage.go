@@ -4,10 +4,12 @@ import (
 	"container/list"
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"sluice/gateway/admit"
 	"sluice/gateway/handshake"
 )
 
@@ -48,25 +50,43 @@ func newStage(places int) *stage {
 
 // greeting is one connection in its handshake.
 type greeting struct {
-	door *door
-	conn net.Conn
-	buf  *[]byte // the head and what came behind it; goes back when the place is left
+	door    *door
+	conn    net.Conn          // a *secure where the door speaks TLS
+	client  netip.AddrPort    // who it is from: its peer, or whom a proxy named; zero for a Unix socket
+	proxied proxied           // how a proxy names its client
+	told    bool              // client is whom a proxy named
+	seat    admit.Seat        // among the client's connections, until it is given on
+	refusal *handshake.Reject // it is over a limit, and shall be told so; nil when it is not
+	until   time.Time         // for the whole handshake; zero until somebody waits
+	buf     *[]byte           // the head and what came behind it; goes back when the place is left
 
 	// Guarded by the stage's mu.
+	since   time.Time     // when it began to wait
 	place   *list.Element // in stage.waiting, nil while it does not wait
 	evicted bool          // its place was given to another
 	refused bool          // it was counted already: only its answer is under way; set before it waits
 	left    atomic.Bool
+	heard   atomic.Bool // it has begun to speak TLS
 }
 
 // enter takes a place for c and starts its handshake. When none is free it
 // evicts whoever waits longest; when nobody waits it lets the caller wait for
 // those that are being worked on. false: the stage is closed.
-func (st *stage) enter(d *door, c net.Conn) bool {
-	g := &greeting{door: d, conn: c}
+func (st *stage) enter(g *greeting) bool {
 	st.mu.Lock()
-	for st.taken >= st.places && st.waiting.Len() == 0 && !st.closed {
+	for st.taken >= st.places && !st.closed {
+		first := st.waiting.Front()
+		if first == nil {
+			st.changed.Wait()
+			continue
+		}
+		spared := first.Value.(*greeting).spared()
+		if spared <= 0 {
+			break
+		}
+		t := time.AfterFunc(spared, st.wakeAll)
 		st.changed.Wait()
+		t.Stop()
 	}
 	if st.closed {
 		st.mu.Unlock()
@@ -76,7 +96,7 @@ func (st *stage) enter(d *door, c net.Conn) bool {
 		victim := st.waiting.Front().Value.(*greeting)
 		st.evictLocked(victim)
 		if !victim.refused {
-			d.server.stats.refused("evicted")
+			g.door.server.stats.refused("evicted")
 		}
 	}
 	st.taken++
@@ -84,6 +104,12 @@ func (st *stage) enter(d *door, c net.Conn) bool {
 	st.mu.Unlock()
 	g.start()
 	return true
+}
+
+func (st *stage) wakeAll() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.changed.Broadcast()
 }
 
 // evictLocked frees g's place at once; its goroutine ends by itself.
@@ -94,6 +120,19 @@ func (st *stage) evictLocked(g *greeting) {
 	g.conn.SetReadDeadline(time.Unix(1, 0)) // ignored: then it was closed already
 }
 
+// secureTurn is how long a client that has begun to speak TLS is waited for before its
+// place can be had by another: the handshake has a turn of its own, and when all come at
+// once a good client needs a while for it.
+const secureTurn = 500 * time.Millisecond
+
+// spared tells for how long g, which waits, keeps its place in any case.
+func (g *greeting) spared() time.Duration {
+	if !g.heard.Load() {
+		return 0
+	}
+	return secureTurn - time.Since(g.since)
+}
+
 // wait marks g as waiting for its client; false when it was evicted before.
 func (g *greeting) wait() bool {
 	st := g.door.server.stage
@@ -102,7 +141,7 @@ func (g *greeting) wait() bool {
 	if st.closed || g.evicted {
 		return false
 	}
-	g.place = st.waiting.PushBack(g)
+	g.since, g.place = time.Now(), st.waiting.PushBack(g)
 	st.changed.Signal()
 	return true
 }
@@ -125,6 +164,7 @@ func (g *greeting) leave() {
 		return
 	}
 	g.hurry()
+	g.door.server.admission.Leave(g.seat)
 	headPool.Put(g.buf)
 	st := g.door.server.stage
 	st.mu.Lock()
@@ -156,7 +196,17 @@ var errEvicted = errors.New("gateway: handshake evicted")
 // readHead waits until the buffer, of which n bytes are filled, holds a whole
 // head: its length, and the number of bytes read, which may be more.
 func (g *greeting) readHead(n int) (head, read int, err error) {
-	g.conn.SetReadDeadline(time.Now().Add(g.door.deadline(n))) // ignored: then the read fails
+	head, reject := handshake.End((*g.buf)[:n], 0)
+	switch {
+	case reject != nil:
+		return 0, n, reject
+	case head > 0:
+		return head, n, nil
+	}
+	if g.until.IsZero() {
+		g.until = time.Now().Add(g.door.deadline(n))
+	}
+	g.conn.SetReadDeadline(g.until) // ignored: then the read fails
 	if !g.wait() {
 		return 0, n, errEvicted
 	}

@@ -7,12 +7,9 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"sluice/gateway/channel"
 	"sluice/gateway/handshake"
-	"sluice/poller"
 
 	"github.com/gobwas/ws"
 )
@@ -74,7 +71,7 @@ func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 		t.ask.Kind = channel.AskSince
 	}
 	if reject == nil {
-		reject = s.stream(w, t)
+		reject = s.stream(w, r.Context().Value(webConnKey{}).(*webConn), t)
 	}
 	if reject != nil {
 		s.refuseHTTP(w, reject)
@@ -82,37 +79,27 @@ func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 }
 
 // stream takes the connection from net/http and sends it to a loop.
-func (s *Server) stream(w http.ResponseWriter, t target) *handshake.Reject {
+func (s *Server) stream(w http.ResponseWriter, c *webConn, t target) *handshake.Reject {
 	t.asks = true // if for nothing else, for its place: the zero Ask is for now
-	if s.connections.Add(1) > int64(s.cfg.MaxConnections) {
-		s.connections.Add(-1)
-		return rejectLimit
+	count, reject := s.takePlace(c.refusal, c.client)
+	if reject != nil {
+		return reject
 	}
-	header := w.Header().Clone()
-	hijacked, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		s.connections.Add(-1)
+	a := &arrival{server: s, target: t, count: count, client: c.client, told: c.told, from: c, response: streamHead(w.Header())}
+	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
+		s.leavePlace(count)
 		return rejectDescriptors // cannot be: it is a connection of ours, with HTTP/1
 	}
-	c := hijacked.(*webConn) // web gives net/http no other
-	if sc, ok := c.Conn.(syscall.Conn); ok && !c.inherits && s.cfg.SendBuffer > 0 {
-		poller.SetSendBuffer(sc, s.cfg.SendBuffer) // ignored: the kernel's default is a bound too
-	}
-	fd, err := poller.Detach(c.Conn)
-	if err != nil {
-		s.connections.Add(-1)
+	if a.detach(c.Conn, c.inherits) != nil {
+		s.leavePlace(count)
 		s.stats.refused(rejectDescriptors.Reason)
 		c.Close() // ignored: there is nobody to tell
 		return nil
 	}
-	if s.cfg.PingInterval > 0 && s.cfg.WriteTimeout > 0 {
-		// There is no pong: TCP has to notice that nobody acknowledges a comment. It
-		// counts the time of a closed window as well, and must not cut off whom the
-		// write time-out would tell why.
-		poller.SetUserTimeout(fd, max(s.cfg.PingInterval+s.cfg.PongTimeout, s.cfg.WriteTimeout+s.cfg.CloseTimeout+2*time.Second)) // ignored: not TCP
+	a.seat, c.seat = c.seat, 0
+	if count == countedOpen {
+		s.stats.outcome("event_stream")
 	}
-	s.stats.outcome("event_stream")
-	a := &arrival{server: s, fd: fd, target: t, from: c, response: streamHead(header)}
 	if !s.chooseLoop().post(a) {
 		a.refuse("shutting_down")
 		c.leave()
@@ -153,6 +140,9 @@ func (s *Server) refuseHTTP(w http.ResponseWriter, r *handshake.Reject) {
 	for line := range strings.Lines(r.Header) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		w.Header().Set(name, value)
+	}
+	if r.Retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(r.RetryAfter()))
 	}
 	http.Error(w, r.Text, r.Status)
 }

@@ -2,26 +2,28 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
 	"os"
-	"strings"
 	"syscall"
 	"time"
 
 	"sluice/gateway/handshake"
+	"sluice/gateway/sampling"
 	"sluice/poller"
 )
 
 // door is one listener's way in.
 type door struct {
 	server *Server
-	listen bool // raw clients may only listen
+	tls    *tls.Config // nil for a plain one
+	listen bool        // raw clients may only listen
 	// defers: whoever is accepted without having sent anything has waited for a
 	// second.
 	defers   bool
-	inherits bool // connections have the listener's send buffer
+	inherits bool // connections have the listener's options
 }
 
 // deadline gives the time that is left for a head of which n bytes have come.
@@ -43,7 +45,7 @@ const answerTimeout = 500 * time.Millisecond
 func (g *greeting) start() {
 	g.door.server.stats.churn.Add(1)
 	g.buf = headPool.Get().(*[]byte)
-	if _, ok := g.conn.(syscall.Conn); !ok {
+	if _, ok := g.conn.(syscall.Conn); !ok || g.proxied == byHeader {
 		go g.run(0)
 		return
 	}
@@ -65,6 +67,11 @@ func (g *greeting) start() {
 
 // run waits for the rest of a head of which n bytes are there.
 func (g *greeting) run(n int) {
+	n, err := g.prepare(n)
+	if err != nil {
+		g.fail(err, n)
+		return
+	}
 	head, n, err := g.readHead(n)
 	if err != nil {
 		g.fail(err, n)
@@ -77,8 +84,15 @@ func (g *greeting) run(n int) {
 func (g *greeting) proceed(head, n int) {
 	s := g.door.server
 	req, reject := handshake.Parse((*g.buf)[:head])
+	if reject == nil && g.proxied == byForwarded && !g.forwarded(req.ForwardedFor) {
+		abandon(bare(g.conn))
+		g.leave()
+		return
+	}
 	switch {
 	case reject != nil:
+	case g.refusal != nil && !g.toldInside(&req):
+		reject = g.refusal
 	case req.Upgrade:
 		reject = g.upgrade(&req, head, n)
 	default:
@@ -94,7 +108,7 @@ func (g *greeting) refuse(r *handshake.Reject) {
 	s := g.door.server
 	s.stats.refused(r.Reason)
 	if s.cfg.Logger.Enabled(context.Background(), slog.LevelDebug) {
-		s.cfg.Logger.Debug("request refused", "remote", g.conn.RemoteAddr().String(), "status", r.Status, "reason", r.Reason)
+		s.cfg.Logger.Debug("request refused", "remote", g.client.String(), "status", r.Status, "reason", r.Reason)
 	}
 	g.refused = true
 	go func() {
@@ -111,11 +125,18 @@ func (g *greeting) fail(err error, n int) {
 	case errors.As(err, &reject):
 		g.refuse(reject)
 		return
-	case errors.Is(err, errEvicted): // counted where it was decided
+	case errors.Is(err, errEvicted), errors.Is(err, errDropped): // counted where it was decided
+	case errors.Is(err, errProxyHeader):
+		s.stats.refused("bad_proxy_header")
+		s.cfg.Logger.Warn("refused a connection of a proxy that did not say whom it is from: "+
+			"let it send the header, or take it out of --proxy-protocol", "peer", g.client.String(), "error", err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.stats.refused("timeout")
 	case errors.Is(err, io.EOF) && n == 0:
 		s.stats.refused("no_request") // a port scan, a health check
+	case errors.As(err, new(*handshakeError)):
+		s.stats.refused("tls_failed")
+		s.cfg.Logger.Debug("TLS handshake failed", "remote", g.client.String(), "error", sampling.Quote(err.Error()))
 	default:
 		s.stats.refused("cut_off")
 	}
@@ -159,28 +180,26 @@ func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Rejec
 		s.logRefusedOrigin(req.Origin, req.Host)
 		return rejectOrigin
 	}
-	if s.connections.Add(1) > int64(s.cfg.MaxConnections) {
-		s.connections.Add(-1)
-		return rejectLimit
+	count, reject := s.takePlace(g.refusal, g.client)
+	if reject != nil {
+		return reject
 	}
-	a := &arrival{server: s, target: t, from: g, early: (*g.buf)[head:n]}
+	a := &arrival{server: s, target: t, count: count, client: g.client, told: g.told, from: g, early: (*g.buf)[head:n]}
 	if _, err := s.upgrader.Upgrade((*g.buf)[:head], (*response)(a)); err != nil {
-		s.connections.Add(-1)
+		s.leavePlace(count)
 		if errors.As(err, &reject) {
 			return reject
 		}
 		return rejectDescriptors // cannot be: writing to memory does not fail
 	}
-	if sc, ok := g.conn.(syscall.Conn); ok && !g.door.inherits && s.cfg.SendBuffer > 0 {
-		poller.SetSendBuffer(sc, s.cfg.SendBuffer) // ignored: the kernel's default is a bound too
-	}
-	fd, err := poller.Detach(g.conn)
-	if err != nil {
-		s.connections.Add(-1)
+	if a.detach(g.conn, g.door.inherits) != nil {
+		s.leavePlace(count)
 		return rejectDescriptors
 	}
-	a.fd = fd
-	s.stats.outcome("upgraded")
+	a.seat, g.seat = g.seat, 0
+	if count == countedOpen {
+		s.stats.outcome("upgraded")
+	}
 	if !s.chooseLoop().post(a) {
 		a.refuse("shutting_down")
 		g.leave()
@@ -204,16 +223,5 @@ func (s *Server) logRefusedOrigin(origin, host string) {
 		return
 	}
 	s.cfg.Logger.Warn("refused a page of another origin: to let it in, name it in --allowed-origins",
-		"origin", quoteClient(origin), "host", quoteClient(host))
-}
-
-// clientTextMax is how much of what a client sent goes into a log record.
-const clientTextMax = 128
-
-// quoteClient makes text of a client fit for a log.
-func quoteClient(s string) string {
-	if len(s) > clientTextMax {
-		s = s[:clientTextMax]
-	}
-	return strings.ToValidUTF8(s, "\ufffd")
+		"origin", sampling.Quote(origin), "host", sampling.Quote(host))
 }

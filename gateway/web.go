@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
 
+	"sluice/gateway/admit"
 	"sluice/gateway/handshake"
 	page "sluice/gateway/web" // web is net/http's server here
 )
@@ -49,7 +51,10 @@ func newWeb(s *Server) (*web, error) {
 		ReadTimeout:    webTimeout,
 		WriteTimeout:   webTimeout,
 		MaxHeaderBytes: headBytes,
-		ErrorLog:       slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, webConnKey{}, c)
+		},
+		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}
 	w.http.SetKeepAlivesEnabled(false)
 	w.served.Add(1)
@@ -61,7 +66,7 @@ func newWeb(s *Server) (*web, error) {
 }
 
 var rejectBusy = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "http_busy",
-	Text: "Too many requests at a time.", Header: "Retry-After: 1\r\n"}
+	Text: "Too many requests at a time.", Retry: 1}
 
 // webWait is how long a request waits for its turn: a browser whose event stream
 // is refused gives up for good, and when everybody comes back at once a place is
@@ -102,7 +107,9 @@ func (w *web) take(g *greeting, n int) *handshake.Reject {
 // hand gives net/http a connection that has a place.
 func (w *web) hand(g *greeting, n int) {
 	w.server.stats.outcome("http")
-	c := &webConn{Conn: g.conn, web: w, inherits: g.door.inherits, early: append([]byte(nil), (*g.buf)[:n]...)}
+	c := &webConn{Conn: g.conn, web: w, inherits: g.door.inherits, early: append([]byte(nil), (*g.buf)[:n]...),
+		client: g.client, told: g.told, seat: g.seat, refusal: g.refusal}
+	g.seat = 0
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
 	w.queue <- c                    // has room for as many as there are places
 	g.leave()
@@ -147,8 +154,15 @@ type webConn struct {
 	early []byte
 	once  sync.Once
 
-	inherits bool // it has the listener's send buffer
+	inherits bool // it has the listener's options
+	client   netip.AddrPort
+	told     bool // client is whom a proxy named
+	refusal  *handshake.Reject
+	seat     admit.Seat // 0 once it is given on
 }
+
+// webConnKey finds a request's webConn in its context.
+type webConnKey struct{}
 
 func (c *webConn) Read(p []byte) (int, error) {
 	if len(c.early) > 0 {
@@ -174,7 +188,12 @@ func (c *webConn) Close() error {
 }
 
 // leave gives the place back. Later calls do nothing.
-func (c *webConn) leave() { c.once.Do(func() { <-c.web.places }) }
+func (c *webConn) leave() {
+	c.once.Do(func() {
+		c.web.server.admission.Leave(c.seat)
+		<-c.web.places
+	})
+}
 
 // publicHandler serves what is no upgrade on the public listeners.
 func (s *Server) publicHandler() (http.Handler, error) {

@@ -99,7 +99,10 @@ func (p *Poller) Add(d *Desc, fd int, interest Events, h Handler) error {
 		panic("poller: Desc used twice")
 	}
 	d.fd, d.interest, d.handler = int32(fd), interest, h
-	err := p.ep.Add(fd, epollEvents(interest), d.ready)
+	_, err := fault(CallAdd, fd, nil)
+	if err == nil {
+		err = p.ep.Add(fd, epollEvents(interest), d.ready)
+	}
 	if errors.Is(err, netpoll.ErrRegistered) {
 		// A stale entry of a descriptor that was closed without Del, by a
 		// caller's fault. Deleting it is right, and its failure (the old
@@ -124,7 +127,11 @@ func (p *Poller) Mod(d *Desc, interest Events) error {
 	if d.interest == interest {
 		return nil
 	}
-	if err := p.ep.Mod(int(d.fd), epollEvents(interest)); err != nil {
+	_, err := fault(CallMod, int(d.fd), nil)
+	if err == nil {
+		err = p.ep.Mod(int(d.fd), epollEvents(interest))
+	}
+	if err != nil {
 		return fmt.Errorf("poller: mod: %w", err)
 	}
 	d.interest = interest
@@ -139,7 +146,11 @@ func (p *Poller) Del(d *Desc) error {
 	}
 	d.handler = nil
 	d.interest = 0
-	if err := p.ep.Del(int(d.fd)); err != nil {
+	_, err := fault(CallDel, int(d.fd), nil)
+	if err == nil {
+		err = p.ep.Del(int(d.fd))
+	}
+	if err != nil {
 		return fmt.Errorf("poller: del: %w", err)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 	"unsafe"
@@ -53,6 +54,9 @@ func Detach(c net.Conn) (fd int, err error) {
 // Like Write it is a raw system call that does not tell the Go scheduler:
 // on a non-blocking descriptor it does not wait.
 func Read(fd int, p []byte) (n int, err error) {
+	if p, err = fault(CallRead, fd, p); err != nil {
+		return 0, err
+	}
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -80,6 +84,9 @@ func Read(fd int, p []byte) (n int, err error) {
 // socket's (a syscall.Errno), after which the connection is of no use. No
 // SIGPIPE is raised.
 func Write(fd int, p []byte) (n int, err error) {
+	if p, err = fault(CallWrite, fd, p); err != nil {
+		return 0, err
+	}
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -120,19 +127,40 @@ func ShutdownWrite(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) }
 // was sent last.
 func Close(fd int) error { return unix.Close(fd) }
 
-// SetSendBuffer bounds the bytes that the kernel holds for a peer that does not
-// read (SO_SNDBUF, socket(7)). The kernel doubles the value for its own
-// bookkeeping. On a listening socket it holds for every connection accepted
-// later. c is anything with a descriptor of package net: a listener or
-// connection.
-func SetSendBuffer(c syscall.Conn, bytes int) error {
+// Options are what Tune sets. What is not positive stays as it is.
+type Options struct {
+	// SendBuffer bounds the bytes that the kernel holds for a peer that does not read
+	// (SO_SNDBUF, socket(7)). The kernel doubles it for its own bookkeeping.
+	SendBuffer int
+	// NotsentLowat bounds those of them that were not sent yet (TCP_NOTSENT_LOWAT,
+	// tcp(7)).
+	NotsentLowat int
+	// UserTimeout bounds how long the kernel goes on offering bytes that the peer does
+	// not acknowledge, or has no window for (TCP_USER_TIMEOUT, tcp(7)).
+	UserTimeout time.Duration
+}
+
+// Tune sets a socket's options. On a listening socket they hold for every connection
+// accepted later. c is anything with a descriptor of package net: a listener or
+// connection. A Unix socket has only the first.
+func Tune(c syscall.Conn, o Options) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var optErr error
 	err = raw.Control(func(fd uintptr) {
-		optErr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, bytes)
+		set := func(level, option, value int) {
+			if value <= 0 {
+				return
+			}
+			if err := unix.SetsockoptInt(int(fd), level, option, value); err != nil && err != unix.EOPNOTSUPP {
+				optErr = errors.Join(optErr, os.NewSyscallError("setsockopt", err))
+			}
+		}
+		set(unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBuffer)
+		set(unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, o.NotsentLowat)
+		set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.UserTimeout.Milliseconds()))
 	})
 	return errors.Join(err, optErr)
 }
@@ -222,4 +250,21 @@ func SetDeferAccept(l syscall.Conn) error {
 // TCP refuse it.
 func SetUserTimeout(fd int, d time.Duration) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
+}
+
+// IsSocketError tells whether an error is the socket's own (a system call's), after
+// which the connection is of no use.
+func IsSocketError(err error) bool {
+	var errno unix.Errno
+	return errors.As(err, &errno)
+}
+
+// RTT gives the round-trip time as TCP knows it (TCP_INFO, tcp(7)), 0 where there is
+// none.
+func RTT(fd int) time.Duration {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(info.Rtt) * time.Microsecond
 }

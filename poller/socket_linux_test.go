@@ -243,7 +243,7 @@ func TestSendBufferOfAListenerHoldsForItsConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	if err := SetSendBuffer(ln.(*net.TCPListener), size); err != nil {
+	if err := Tune(ln.(*net.TCPListener), Options{SendBuffer: size}); err != nil {
 		t.Fatal(err)
 	}
 	client, err := net.Dial("tcp", ln.Addr().String())
@@ -270,7 +270,7 @@ func TestSendBufferOfAListenerHoldsForItsConnections(t *testing.T) {
 		}
 	}
 	t.Logf("a peer that does not read has swallowed %d bytes", total)
-	if err := SetSendBuffer(server.(*net.TCPConn), size); !errors.Is(err, net.ErrClosed) {
+	if err := Tune(server.(*net.TCPConn), Options{SendBuffer: size}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("of a closed connection: %v, want %v", err, net.ErrClosed)
 	}
 }

@@ -9,6 +9,12 @@ import (
 	"time"
 )
 
+// Options are what Tune would set.
+type Options struct {
+	SendBuffer, NotsentLowat int
+	UserTimeout              time.Duration
+}
+
 // Poller is not available here: see ErrUnsupported.
 type Poller struct{}
 
@@ -32,7 +38,9 @@ func Close(fd int) error                              { return ErrUnsupported }
 func SetDeferAccept(l syscall.Conn) error             { return ErrUnsupported }
 func SetUserTimeout(fd int, d time.Duration) error    { return ErrUnsupported }
 func SetAbort(fd int) error                           { return ErrUnsupported }
-func SetSendBuffer(c syscall.Conn, bytes int) error   { return ErrUnsupported }
+func Tune(c syscall.Conn, o Options) error            { return ErrUnsupported }
 func PeerAddr(fd int) netip.AddrPort                  { return netip.AddrPort{} }
+func RTT(fd int) time.Duration                        { return 0 }
 func DescriptorLimit() (int, error)                   { return 0, ErrUnsupported }
 func IsDescriptorLimit(err error) bool                { return false }
+func IsSocketError(err error) bool                    { return false }

@@ -107,6 +107,7 @@ type Channel struct {
 	waiters []Waiter
 	history history
 	dead    bool // out of the space: a later channel of that name is another
+	rate    bucket
 
 	// Guarded by the space's shard: since when nobody reads the channel, and its
 	// place among those; nil while somebody does.
@@ -144,6 +145,13 @@ func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error)
 		c.waitLocked(w)
 		return Receipt{}, ErrFull
 	}
+	if !c.rate.has(c.space.rate, p.At) {
+		if w != nil {
+			c.waitLocked(w)
+			c.space.holdBack(c)
+		}
+		return Receipt{}, ErrRate
+	}
 	// First every log must have room, then all take it: a publication is in all
 	// formats or in none.
 	s.buf, s.ends = s.buf[:0], s.ends[:0]
@@ -162,6 +170,7 @@ func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error)
 			return Receipt{}, ErrFull
 		}
 	}
+	c.rate.take()
 	c.offset++
 	if !c.history.add(p, &c.space.history) {
 		c.space.historyStarved.Store(true)

@@ -91,6 +91,12 @@ func (r *Reader) Entry(i uint64) (end, from uint64) {
 	return e.end, e.from
 }
 
+// Offset gives the offset of an entry's publication, with i as for Entry.
+func (r *Reader) Offset(i uint64) uint64 {
+	entries := *r.log.entries.Load()
+	return entries[i&uint64(len(entries)-1)].offset
+}
+
 // Boundary gives the end of the entry that pos lies within, pos itself when it
 // is an entry's end already.
 func (r *Reader) Boundary(pos uint64) uint64 {

@@ -29,6 +29,7 @@ type Space struct {
 	seed        maphash.Seed
 
 	history History // set by KeepHistory, before the space is used
+	rate    int     // publications a second of one channel, 0 for no bound; set by LimitRate likewise
 
 	channels       atomic.Int64
 	now            atomic.Int64 // of the last Trim
@@ -37,6 +38,9 @@ type Space struct {
 	shards         [spaceShards]shard
 	trimmed        atomic.Uint64 // calls of Trim
 	evicting       atomic.Uint64 // shards that evict has looked at
+
+	heldMu sync.Mutex
+	held   []*Channel // guarded by heldMu: whose publishers wait because of the rate
 }
 
 type shard struct {
@@ -233,6 +237,7 @@ const trimPart = 8
 // histories' budget is free.
 func (s *Space) Trim(now int64) {
 	s.now.Store(now)
+	s.letGo()
 	historyStarved := s.historyStarved.Swap(false)
 	part := s.trimmed.Add(1) % trimPart
 	starved := s.starved.Swap(false)

@@ -1,0 +1,188 @@
+package gateway
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"sluice/gateway/admit"
+	"sluice/gateway/handshake"
+	"sluice/gateway/peer"
+)
+
+// Who may come in is decided in three places: for the client's address when the
+// connection is accepted, or when a proxy has told whom it is from; for the whole
+// process when it asks for an upgrade or a stream. Whoever is refused is told so
+// when the request is there, at the price of a request, unless there are too many
+// even for that.
+
+// proxied says how a proxy tells whom a connection is from.
+type proxied uint8
+
+const (
+	notProxied  proxied = iota
+	byHeader            // a header of the PROXY protocol comes before anything else
+	byForwarded         // X-Forwarded-For in the request
+)
+
+var (
+	rejectMemory = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "memory",
+		Text: "This node has no memory for more connections.", Retry: 5}
+
+	// addressRejects are the answers to the verdicts of package admit.
+	addressRejects = map[admit.Verdict]*handshake.Reject{
+		admit.AddressOpen: {Status: http.StatusTooManyRequests, Reason: admit.AddressOpen.String(),
+			Text: "This address has as many connections as it may.", Retry: 10},
+		admit.AddressRate: {Status: http.StatusTooManyRequests, Reason: admit.AddressRate.String(),
+			Text: "This address connects too often.", Retry: 5},
+		admit.TotalRate: {Status: http.StatusServiceUnavailable, Reason: admit.TotalRate.String(),
+			Text: "Too many connect at a time.", Retry: 2},
+	}
+)
+
+// errDropped ends a connection that is over a limit and not even answered.
+var errDropped = errors.New("gateway: dropped")
+
+// newAdmission makes the table of addresses for a configuration.
+func newAdmission(c *Config) *admit.Table {
+	l := admit.Limits{TotalRate: c.AcceptRate}
+	// What was asked for holds for this machine's clients too; the table has one switch
+	// for both limits.
+	l.Loopback = c.MaxPerAddress > 0 || c.AddressRate > 0
+	l.Open = rateFor(c.MaxPerAddress, DefaultMaxPerAddress, l.Loopback)
+	l.Rate = rateFor(c.AddressRate, DefaultAddressRate, l.Loopback)
+	l.Burst = 5 * l.Rate
+	return admit.New(l)
+}
+
+// receive takes one connection into its handshake, unless its address has had so
+// much that it is not even answered.
+func (s *Server) receive(d *door, c net.Conn) {
+	g := &greeting{door: d, conn: c, client: peerOf(c)}
+	switch addr := g.client.Addr(); {
+	case s.proxies.Has(addr):
+		g.proxied = byHeader
+	case s.trusted.Has(addr):
+		g.proxied = byForwarded
+	case !g.enterAddress():
+		abandon(c)
+		return
+	}
+	if d.tls != nil {
+		g.conn = newSecure(g, c, d.tls)
+	}
+	if !s.stage.enter(g) { // shutting down
+		s.admission.Leave(g.seat)
+		c.Close() // ignored: there is nobody to tell
+	}
+}
+
+// peerOf gives the other side's address; zero for a Unix socket.
+func peerOf(c net.Conn) netip.AddrPort {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		p := a.AddrPort()
+		return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+	}
+	return netip.AddrPort{}
+}
+
+// local tells whether a client is on this machine.
+func local(client netip.AddrPort) bool {
+	return !client.IsValid() || client.Addr().IsLoopback()
+}
+
+// abandon ends a connection with a reset: nothing of it stays.
+func abandon(c net.Conn) {
+	if l, ok := c.(interface{ SetLinger(int) error }); ok {
+		l.SetLinger(0) // ignored: then the kernel takes longer to let go
+	}
+	c.Close() // ignored: there is nobody to tell
+}
+
+// enterAddress takes a seat among the connections of the client's address. Over a
+// limit there is none, and the client is refused later, when its request is there;
+// false when it is not even to be answered.
+func (g *greeting) enterAddress() bool {
+	s := g.door.server
+	seat, verdict := s.admission.Enter(g.client.Addr(), time.Now().UnixMilli())
+	g.seat = seat
+	if verdict == admit.Admitted {
+		return true
+	}
+	s.logRefusal(verdict.String(), g.client)
+	if verdict.Drop() {
+		s.stats.refused(verdict.String())
+		return false
+	}
+	g.refusal = addressRejects[verdict]
+	return true
+}
+
+// logRefusal tells the operator that a limit is hit.
+func (s *Server) logRefusal(why string, client netip.AddrPort) {
+	s.cfg.Logger.Warn("refused a connection for a limit", "reason", why, "client", client.Addr().String())
+}
+
+// forwarded settles who a trusted proxy's request is from; false when the client is
+// not to be answered.
+func (g *greeting) forwarded(values []string) bool {
+	addr, ok := peer.Forwarded(values, g.client.Addr(), g.door.server.trusted)
+	if !ok || addr == g.client.Addr() {
+		return true // the proxy's own request, such as a check of its health
+	}
+	g.client, g.told = netip.AddrPortFrom(addr, 0), true
+	return g.enterAddress()
+}
+
+// toldInside tells whether a refused client is let in to be told: in a Close frame, or
+// in an event stream's last event.
+func (g *greeting) toldInside(req *handshake.Request) bool {
+	return g.door.server.cfg.Refuse == RefuseClose && (req.Upgrade || strings.HasPrefix(req.Path, "/sse"))
+}
+
+// counted is what a connection counts as.
+type counted uint8
+
+const (
+	countedOpen    counted = iota // against MaxConnections
+	countedRefused                // one of the few that are let in to be told that they are not
+)
+
+// takePlace counts one more connection, of which refusal says that it is over a limit
+// already when it is not nil. The reject, if any, is the answer.
+func (s *Server) takePlace(refusal *handshake.Reject, client netip.AddrPort) (counted, *handshake.Reject) {
+	switch {
+	case refusal != nil:
+	case s.memory.full.Load():
+		refusal = rejectMemory
+	case s.connections.Add(1) > int64(s.cfg.MaxConnections):
+		s.connections.Add(-1)
+		refusal = rejectLimit
+	default:
+		return countedOpen, nil
+	}
+	if refusal == rejectMemory || refusal == rejectLimit {
+		s.logRefusal(refusal.Reason, client)
+	}
+	if s.cfg.Refuse != RefuseClose {
+		return 0, refusal
+	}
+	if s.refusing.Add(1) > int64(s.cfg.MaxHandshakes) {
+		s.refusing.Add(-1)
+		return 0, refusal
+	}
+	s.stats.refused(refusal.Reason)
+	return countedRefused, nil
+}
+
+// leavePlace takes a connection off the count.
+func (s *Server) leavePlace(c counted) {
+	if c == countedRefused {
+		s.refusing.Add(-1)
+		return
+	}
+	s.connections.Add(-1)
+}

@@ -1,0 +1,54 @@
+package channel
+
+import "fmt"
+
+// ErrRate refuses a publication that is more than its channel may have in a second.
+// It is an ErrFull: the Waiter is told, by the next Trim, when to try again.
+var ErrRate = fmt.Errorf("%w: too many publications a second", ErrFull)
+
+// LimitRate bounds the publications a second of each channel; as many can come at
+// once. 0 is no bound. It comes before anything else.
+func (s *Space) LimitRate(rate int) { s.rate = rate }
+
+// A bucket holds what a channel may still have, in thousandths of a publication: a
+// rate of r a second brings r of them in a millisecond.
+type bucket struct {
+	spent int64
+	at    int64 // Unix milliseconds of the last look
+}
+
+// has tells whether there is room for one more. A clock that goes back brings
+// nothing.
+func (b *bucket) has(rate int, now int64) bool {
+	if rate <= 0 {
+		return true
+	}
+	if now > b.at {
+		b.spent = max(b.spent-min(now-b.at, 1000)*int64(rate), 0)
+	}
+	b.at = now
+	return b.spent+1000 <= int64(rate)*1000
+}
+
+// take takes one.
+func (b *bucket) take() { b.spent += 1000 }
+
+// holdBack notes that publishers of c wait because of the rate.
+func (s *Space) holdBack(c *Channel) {
+	s.heldMu.Lock()
+	defer s.heldMu.Unlock()
+	s.held = append(s.held, c)
+}
+
+// letGo tells publishers that were held back to try again.
+func (s *Space) letGo() {
+	s.heldMu.Lock()
+	held := s.held
+	s.held = nil
+	s.heldMu.Unlock()
+	for _, c := range held {
+		c.mu.Lock()
+		c.wakeLocked()
+		c.mu.Unlock()
+	}
+}

@@ -1,0 +1,134 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"sluice/gateway/peer"
+	"sluice/poller"
+)
+
+// What may come before a request: the header of a proxy that says whom the
+// connection is from, and the TLS handshake.
+
+// prepare reads what comes before the request, of which n bytes are in the buffer,
+// and gives the number of bytes of the request that are.
+func (g *greeting) prepare(n int) (int, error) {
+	s, secured := g.conn.(*secure)
+	if g.proxied != byHeader && !secured {
+		return n, nil
+	}
+	g.until = time.Now().Add(g.door.deadline(n))
+	g.conn.SetDeadline(g.until) // ignored: then reading fails
+	var err error
+	if g.proxied == byHeader {
+		if n, err = g.readProxyHeader(n); err != nil {
+			return n, err
+		}
+	}
+	if !secured {
+		return n, nil
+	}
+	s.wire.early = append(s.wire.early, (*g.buf)[:n]...)
+	return 0, g.handshake(s)
+}
+
+// errProxyHeader: a peer that has to name its client does not.
+var errProxyHeader = errors.New("no PROXY header")
+
+// readProxyHeader reads the header of the PROXY protocol, and settles who the client is.
+func (g *greeting) readProxyHeader(n int) (int, error) {
+	c := bare(g.conn)
+	for {
+		src, used, done, err := peer.ReadProxyHeader((*g.buf)[:n])
+		switch {
+		case err != nil:
+			return n, fmt.Errorf("%w: %w", errProxyHeader, err)
+		case !done:
+			m, err := g.readTurn(c, (*g.buf)[n:])
+			if n += m; err != nil {
+				return n, err
+			}
+			continue
+		}
+		n = copy(*g.buf, (*g.buf)[used:n])
+		if !src.IsValid() {
+			return n, nil // the proxy's own request, such as a check of its health
+		}
+		g.client, g.told = src, true
+		if !g.enterAddress() {
+			abandon(c)
+			return n, errDropped
+		}
+		return n, nil
+	}
+}
+
+// handshakeError is a TLS handshake that failed by what the client sent.
+type handshakeError struct{ err error }
+
+func (e *handshakeError) Error() string { return e.err.Error() }
+
+// handshake does the TLS handshake. Its arithmetic costs more than anything else
+// here, so only a few have it at a time, and the loops keep cores for themselves:
+// the right to calculate is given back while the client is waited for.
+func (g *greeting) handshake(s *secure) error {
+	server := g.door.server
+	server.crypto <- struct{}{}
+	err := s.Conn.Handshake()
+	<-server.crypto
+	s.wire.from = nil
+	if err == nil {
+		server.stats.secured(s.ConnectionState().DidResume)
+		return nil
+	}
+	var timeout net.Error
+	if errors.Is(err, errEvicted) || errors.Is(err, io.EOF) || errors.As(err, &timeout) && timeout.Timeout() || poller.IsSocketError(err) {
+		return err
+	}
+	var record tls.RecordHeaderError
+	if errors.As(err, &record) && string(record.RecordHeader[:4]) == "GET " {
+		record.Conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" + // ignored: the client may be gone
+			"This port speaks TLS: begin the URL with https:// or wss://.\n"))
+	}
+	return &handshakeError{err}
+}
+
+// readSecured reads for a TLS handshake that is under way.
+func (g *greeting) readSecured(c net.Conn, p []byte) (int, error) {
+	if n, err := readReady(c, p); n > 0 || err != nil {
+		g.heard.Store(true)
+		return n, err
+	}
+	crypto := g.door.server.crypto
+	<-crypto
+	n, err := g.readTurn(c, p)
+	crypto <- struct{}{}
+	return n, err
+}
+
+// readReady reads what is there already.
+func readReady(c net.Conn, p []byte) (int, error) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return 0, nil
+	}
+	return poller.ReadReady(sc, p)
+}
+
+// readTurn reads once. While it waits its place can be given to another.
+func (g *greeting) readTurn(c net.Conn, p []byte) (int, error) {
+	if !g.wait() {
+		return 0, errEvicted
+	}
+	n, err := c.Read(p)
+	if !g.hurry() {
+		return 0, errEvicted
+	}
+	return n, err
+}

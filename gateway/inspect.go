@@ -1,0 +1,247 @@
+package gateway
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"sluice/poller"
+)
+
+// The inspector shows an operator the connections that stand out, and ends one. Each
+// loop chooses among its own and describes only those that can be in the answer.
+
+// inspectMost bounds how many connections one answer holds.
+const inspectMost = 1000
+
+// inspectWait bounds how long an answer waits for the loops.
+const inspectWait = 5 * time.Second
+
+// inspected is a connection as the inspector shows it.
+type inspected struct {
+	ID       string   `json:"id"`
+	Address  string   `json:"address"` // of the client, as a proxy told it where one did
+	Protocol string   `json:"protocol"`
+	Format   string   `json:"format"`
+	TLS      bool     `json:"tls"`
+	Channels []string `json:"channels"`
+	State    string   `json:"state"`         // open, blocked or closing
+	Pending  int      `json:"pending_bytes"` // of its own: the rest of a frame, replies
+	// Age is for how long bytes have waited without the socket taking one,
+	// milliseconds, from seconds.
+	Age int64 `json:"unsent_age_ms"`
+	// Lag counts the publications of its channels that it was not sent yet.
+	Lag  uint64 `json:"lag"`
+	RTT  int64  `json:"rtt_us"` // as TCP knows it (TCP_INFO), 0 for none
+	Loop int    `json:"loop"`
+
+	id  uint64
+	key uint64
+}
+
+// inspection asks a loop for its connections with the highest keys.
+type inspection struct {
+	key   func(*conn) uint64
+	limit int
+	reply chan<- []inspected // has room for every loop's answer
+}
+
+func (q inspection) deliver(l *loop) {
+	type candidate struct {
+		c   *conn
+		key uint64
+	}
+	all := make([]candidate, 0, len(l.conns))
+	for _, c := range l.conns {
+		all = append(all, candidate{c, q.key(c)})
+	}
+	slices.SortFunc(all, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(b.key, a.key), cmp.Compare(a.c.id, b.c.id))
+	})
+	rows := []inspected{}
+	for _, a := range all[:min(len(all), q.limit)] {
+		row := a.c.inspect()
+		row.key = a.key
+		rows = append(rows, row)
+	}
+	q.reply <- rows
+}
+
+// inspectKeys are what an answer can be sorted by.
+var inspectKeys = map[string]func(*conn) uint64{
+	"pending": func(c *conn) uint64 { return uint64(c.pending()) },
+	"lag":     (*conn).lag,
+	"age":     func(c *conn) uint64 { return uint64(c.stuck()) },
+	"id":      func(c *conn) uint64 { return c.id },
+}
+
+// lag counts the publications that the connection was not sent yet.
+func (c *conn) lag() (n uint64) {
+	for i := range c.refs() {
+		n += c.unsent(c.ref(i))
+	}
+	return n
+}
+
+// stuck tells for how long bytes have waited without the socket taking one.
+func (c *conn) stuck() time.Duration {
+	if !c.has(bitBlocked) || c.phase != phaseOpen {
+		return 0
+	}
+	return time.Duration(c.loop.now-c.since) * time.Second
+}
+
+// from gives the client's address.
+func (c *conn) from() netip.AddrPort {
+	if c.ext != nil && c.ext.client.IsValid() {
+		return c.ext.client
+	}
+	return poller.PeerAddr(c.FD())
+}
+
+func (c *conn) inspect() inspected {
+	row := inspected{
+		ID: strconv.FormatUint(c.id, 10), Address: addressText(c.from()), Protocol: c.kind.String(), Format: "raw",
+		TLS: c.secure() != nil, Channels: []string{}, State: "open", Pending: c.pending(), Age: c.stuck().Milliseconds(),
+		Lag: c.lag(), RTT: poller.RTT(c.FD()).Microseconds(), Loop: c.loop.index, id: c.id,
+	}
+	describe := func(channel string, f any) {
+		row.Channels = append(row.Channels, channel)
+		switch f := f.(type) {
+		case jsonFormat:
+			row.Format = "json"
+		case streamFormat:
+			if f.json {
+				row.Format = "json"
+			}
+		}
+	}
+	for i := range c.refs() {
+		key := c.ref(i).group.key
+		describe(key.channel, key.format)
+	}
+	if c.catchingUp() {
+		describe(c.out.catch.channel, c.out.catch.format)
+	}
+	switch {
+	case c.phase != phaseOpen:
+		row.State = "closing"
+	case c.has(bitBlocked):
+		row.State = "blocked"
+	}
+	return row
+}
+
+// addressText writes an address, without the port where it is not known.
+func addressText(a netip.AddrPort) string {
+	switch {
+	case !a.IsValid():
+		return "unix"
+	case a.Port() == 0:
+		return a.Addr().String()
+	}
+	return a.String()
+}
+
+// handleConnections serves GET /api/connections.
+func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	sort := cmp.Or(query.Get("sort"), "pending")
+	key, ok := inspectKeys[sort]
+	if !ok {
+		writeError(w, http.StatusBadRequest, "bad_sort", "sort is not understood: it is pending, lag, age or id")
+		return
+	}
+	limit, err := strconv.Atoi(cmp.Or(query.Get("limit"), "50"))
+	if err != nil || limit < 1 || limit > inspectMost {
+		writeError(w, http.StatusBadRequest, "bad_limit", fmt.Sprintf("limit is not understood: it is 1 to %d", inspectMost))
+		return
+	}
+	replies := make(chan []inspected, len(s.loop))
+	asked := 0
+	for _, l := range s.loop {
+		if l.post(inspection{key, limit, replies}) {
+			asked++
+		}
+	}
+	rows := []inspected{}
+	late := time.NewTimer(inspectWait)
+	defer late.Stop()
+	for range asked {
+		select {
+		case more := <-replies:
+			rows = append(rows, more...)
+		case <-s.stats.stopped:
+			writeError(w, http.StatusServiceUnavailable, "shutting_down", "the gateway is shutting down")
+			return
+		case <-late.C:
+			writeError(w, http.StatusServiceUnavailable, "busy", "a loop did not answer in time: see sluice_loop_lag_seconds")
+			return
+		}
+	}
+	slices.SortFunc(rows, func(a, b inspected) int { return cmp.Or(cmp.Compare(b.key, a.key), cmp.Compare(a.id, b.id)) })
+	writeJSON(w, http.StatusOK, struct {
+		Total       int64       `json:"total"`
+		Sort        string      `json:"sort"`
+		Connections []inspected `json:"connections"`
+	}{s.connections.Load(), sort, rows[:min(len(rows), limit)]})
+}
+
+// ending asks a loop to end a connection, if it has it.
+type ending struct {
+	id    uint64
+	reply chan<- bool // has room for every loop's answer
+}
+
+func (e ending) deliver(l *loop) {
+	for _, c := range l.conns {
+		if c.id == e.id {
+			open := c.phase == phaseOpen
+			c.close(reasonOperator)
+			c.settle()
+			e.reply <- open
+			return
+		}
+	}
+	e.reply <- false
+}
+
+// handleClose serves POST /api/connections/{id}/close.
+func (s *Server) handleClose(w http.ResponseWriter, r *http.Request) {
+	text := r.PathValue("id")
+	id, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, "bad_id", "the id is not a number: GET /api/connections shows those that are there")
+		return
+	}
+	replies := make(chan bool, len(s.loop))
+	asked := 0
+	for _, l := range s.loop {
+		if l.post(ending{id, replies}) {
+			asked++
+		}
+	}
+	late := time.NewTimer(inspectWait)
+	defer late.Stop()
+	for range asked {
+		select {
+		case closed := <-replies:
+			if closed {
+				writeJSON(w, http.StatusOK, struct {
+					ID     string `json:"id"`
+					Closed bool   `json:"closed"`
+				}{text, true})
+				return
+			}
+		case <-s.stats.stopped:
+		case <-late.C:
+			writeError(w, http.StatusServiceUnavailable, "busy", "a loop did not answer in time: see sluice_loop_lag_seconds")
+			return
+		}
+	}
+	writeError(w, http.StatusNotFound, "not_found", "no open connection has this id: it has ended, or never was")
+}

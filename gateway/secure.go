@@ -1,0 +1,315 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"sluice/poller"
+)
+
+// TLS is crypto/tls over a bare descriptor. A tls.Conn keeps the net.Conn that it
+// was made with, so that one is a wire: while the connection is in its handshake
+// or with net/http the wire leads to the real net.Conn; from then on it reads the
+// descriptor without waiting, and collects what is to be written. A broadcast is
+// encrypted for each connection from the log's bytes.
+//
+// What the socket does not take of encrypted bytes is kept, at most a record and a
+// few bytes: a tls.Conn must never see a short write. From the log's side those
+// bytes are gone; the connection is blocked until they are out.
+
+// recordBytes is the most of plain text that one record holds (RFC 8446 section
+// 5.1), and so the most that is encrypted before it is seen whether the socket
+// takes it.
+const recordBytes = 16 << 10
+
+// secure is the TLS side of a connection. It is a net.Conn as long as its wire leads
+// to one; afterwards it belongs to the connection's loop.
+type secure struct {
+	*tls.Conn
+	wire wire
+}
+
+// wire is what a tls.Conn reads from and writes to.
+type wire struct {
+	// Until the connection is detached.
+	conn  net.Conn
+	early []byte    // bytes that were read before TLS began
+	from  *greeting // while the TLS handshake runs, else nil
+
+	// Owned by the loop, once detached.
+	loop  *loop
+	fd    int
+	rest  []byte // encrypted, not yet taken by the socket
+	limit int    // bytes that may still be read in this turn
+	empty bool   // the descriptor had nothing more
+	// unread: reading ended before errNothing came, so that whole records may lie in
+	// the tls.Conn of which the descriptor tells nothing.
+	unread bool
+	mute   bool // the socket takes nothing any more: what is written is dropped
+	failed bool // the peer broke TLS: nothing sensible can be read any more
+}
+
+// newSecure makes the TLS side of a connection in its handshake.
+func newSecure(g *greeting, c net.Conn, cfg *tls.Config) *secure {
+	s := &secure{wire: wire{conn: c, from: g, fd: -1}}
+	s.Conn = tls.Server(&s.wire, cfg)
+	return s
+}
+
+// errNothing is what a wire answers when there is nothing to read. It must be a
+// temporary net.Error: crypto/tls takes every other for the connection's end.
+var errNothing net.Error = nothingError{}
+
+type nothingError struct{}
+
+func (nothingError) Error() string   { return "gateway: nothing to read" }
+func (nothingError) Timeout() bool   { return false }
+func (nothingError) Temporary() bool { return true }
+
+// Read implements net.Conn.
+func (w *wire) Read(p []byte) (int, error) {
+	switch {
+	case len(w.early) > 0:
+		n := copy(p, w.early)
+		if w.early = w.early[n:]; len(w.early) == 0 {
+			w.early = nil
+		}
+		return n, nil
+	case w.conn != nil && w.from != nil:
+		return w.from.readSecured(w.conn, p)
+	case w.conn != nil:
+		return w.conn.Read(p)
+	case w.limit <= 0:
+		return 0, errNothing
+	}
+	n, err := poller.Read(w.fd, p)
+	if n == 0 && err == nil {
+		w.limit, w.empty = 0, true
+		return 0, errNothing
+	}
+	w.limit -= n
+	return n, err
+}
+
+// Write implements net.Conn.
+func (w *wire) Write(p []byte) (int, error) {
+	if w.conn != nil {
+		return w.conn.Write(p)
+	}
+	if w.mute {
+		return len(p), nil
+	}
+	if w.rest == nil {
+		w.rest, w.loop.sealed = w.loop.sealed[:0], nil // given back by push
+	}
+	w.rest = append(w.rest, p...)
+	return len(p), nil
+}
+
+// Close implements net.Conn. Once detached the descriptor is the loop's to close.
+func (w *wire) Close() error {
+	if w.conn != nil {
+		return w.conn.Close()
+	}
+	return nil
+}
+
+// LocalAddr implements net.Conn; nil once detached.
+func (w *wire) LocalAddr() net.Addr {
+	if w.conn != nil {
+		return w.conn.LocalAddr()
+	}
+	return nil
+}
+
+// RemoteAddr implements net.Conn; nil once detached.
+func (w *wire) RemoteAddr() net.Addr {
+	if w.conn != nil {
+		return w.conn.RemoteAddr()
+	}
+	return nil
+}
+
+// SetDeadline implements net.Conn. Once detached nothing waits.
+func (w *wire) SetDeadline(t time.Time) error {
+	if w.conn != nil {
+		return w.conn.SetDeadline(t)
+	}
+	return nil
+}
+
+// SetReadDeadline implements net.Conn.
+func (w *wire) SetReadDeadline(t time.Time) error {
+	if w.conn != nil {
+		return w.conn.SetReadDeadline(t)
+	}
+	return nil
+}
+
+// SetWriteDeadline implements net.Conn.
+func (w *wire) SetWriteDeadline(t time.Time) error {
+	if w.conn != nil {
+		return w.conn.SetWriteDeadline(t)
+	}
+	return nil
+}
+
+// bare gives the connection of package net below a connection.
+func bare(c net.Conn) net.Conn {
+	if s, ok := c.(*secure); ok {
+		return s.wire.conn
+	}
+	return c
+}
+
+// CloseWrite says in TLS and in TCP that nothing more will come.
+func (s *secure) CloseWrite() error {
+	err := s.Conn.CloseWrite()
+	if half, ok := s.wire.conn.(interface{ CloseWrite() error }); ok {
+		err = errors.Join(err, half.CloseWrite())
+	}
+	return err
+}
+
+// detach takes the descriptor out of a connection; sec is its TLS side, nil for a plain
+// one. Nobody else may be using the connection.
+func detach(c net.Conn) (fd int, sec *secure, err error) {
+	fd, err = poller.Detach(bare(c))
+	if err != nil {
+		return -1, nil, err
+	}
+	if sec, _ = c.(*secure); sec != nil {
+		sec.wire.conn, sec.wire.from, sec.wire.fd = nil, nil, fd
+	}
+	return fd, sec, nil
+}
+
+// push offers the socket what is encrypted. What it does not take stays.
+func (s *secure) push() error {
+	w := &s.wire
+	if w.rest == nil {
+		return nil
+	}
+	n, err := poller.Write(w.fd, w.rest)
+	w.loop.stats.writes.Add(1)
+	rest := w.rest[n:]
+	switch {
+	case err != nil || len(rest) == 0:
+		w.giveBack()
+	case w.loop.sealed == nil: // it is the loop's buffer
+		rest = append([]byte(nil), rest...)
+		w.giveBack()
+		w.rest = rest
+	default:
+		w.rest = rest
+	}
+	return err
+}
+
+// giveBack lets the encrypted bytes go.
+func (w *wire) giveBack() {
+	if w.rest != nil && w.loop.sealed == nil {
+		w.loop.sealed = w.rest[:0]
+	}
+	w.rest = nil
+}
+
+// send encrypts p and offers it to the socket, a record at a time as long as that takes
+// everything. It tells how much of p was encrypted, which is as good as sent.
+func (s *secure) send(p []byte) (n int, err error) {
+	for n < len(p) && s.wire.rest == nil && err == nil {
+		m := min(len(p)-n, recordBytes)
+		if _, err = s.Conn.Write(p[n : n+m]); err == nil {
+			n += m
+			err = s.push()
+		}
+	}
+	return n, err
+}
+
+// secure gives the connection's TLS side, nil for a plain one.
+func (c *conn) secure() *secure {
+	if c.ext == nil {
+		return nil
+	}
+	return c.ext.secure
+}
+
+// sealed tells whether encrypted bytes wait for the socket.
+func (c *conn) sealed() bool {
+	s := c.secure()
+	return s != nil && s.wire.rest != nil
+}
+
+// send gives the socket p and tells how many bytes of it are taken care of: those that
+// it took, or with TLS those that were encrypted.
+func (c *conn) send(p []byte) (n int, err error) {
+	if s := c.secure(); s != nil {
+		return s.send(p)
+	}
+	return poller.Write(c.FD(), p)
+}
+
+// readSecure reads what has come, a bounded amount, until nothing whole is left of
+// it, and processes it.
+func (c *conn) readSecure(s *secure, hangup bool) {
+	l, w := c.loop, &s.wire
+	w.limit, w.empty, w.unread = scratchBytes, false, true
+	for c.reads() && c.phase < phaseDraining && !w.failed {
+		n, err := s.Conn.Read(l.scratch)
+		if n > 0 {
+			c.received(l.scratch[:n])
+		}
+		if err != nil {
+			c.secureFailed(s, err, hangup)
+			break
+		}
+	}
+	if w.rest != nil && !c.has(bitBlocked) && c.phase < phaseDraining {
+		c.write() // what TLS itself answers: a key update, an alert
+	}
+}
+
+// secureFailed deals with what ended a read.
+func (c *conn) secureFailed(s *secure, err error, hangup bool) {
+	switch {
+	case errors.Is(err, errNothing):
+		s.wire.unread = false
+		if hangup && s.wire.empty {
+			c.kill(reasonReset) // an error that was reported by another call already
+		}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		s.wire.failed = true // what comes behind it is nothing any more
+		c.eof()
+	case poller.IsSocketError(err):
+		c.kill(reasonReset)
+	default:
+		// The peer broke the protocol, or says that we did. An alert may be on its way.
+		s.wire.failed = true
+		if c.phase == phaseOpen {
+			c.dropOutput()
+			c.close(reasonTLS)
+		}
+	}
+}
+
+// hardened gives a copy of a TLS configuration with what is the same for all.
+func hardened(cfg *tls.Config) *tls.Config {
+	cfg = cfg.Clone()
+	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
+	cfg.NextProtos = []string{"http/1.1"}
+	cfg.DynamicRecordSizingDisabled = true // a write is one record, which goes out in one send
+	if choose := cfg.GetConfigForClient; choose != nil {
+		cfg.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			chosen, err := choose(h)
+			if chosen != nil {
+				chosen = hardened(chosen)
+			}
+			return chosen, err
+		}
+	}
+	return cfg
+}
