@@ -147,6 +147,7 @@ func (r *fanout) report(a *account) {
 			}
 		})
 	}
+	res.setHandshakes(r.target)
 	res.setGenerator(a)
 	res.judgeGenerator(a)
 }

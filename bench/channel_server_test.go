@@ -18,8 +18,9 @@ import (
 // records and event streams. It can be told to go wrong.
 type channelServer struct {
 	*httptest.Server
-	wrong func(offset int, record string) []string // what a subscriber gets instead; nil: the record
-	epoch string
+	wrong  func(offset int, record string) []string // what a subscriber gets instead; nil: the record
+	epoch  string
+	cacert string // a file, over TLS
 
 	mu      sync.Mutex
 	log     []string // payloads; the first has offset 1
@@ -36,6 +37,10 @@ type channelClient struct {
 }
 
 func newChannelServer(t *testing.T, wrong func(offset int, record string) []string) *channelServer {
+	return startChannelServer(t, false, wrong)
+}
+
+func startChannelServer(t *testing.T, secure bool, wrong func(offset int, record string) []string) *channelServer {
 	s := &channelServer{wrong: wrong, epoch: "3w5e11264sg1", clients: map[*channelClient]bool{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ws/", s.socket)
@@ -44,7 +49,7 @@ func newChannelServer(t *testing.T, wrong func(offset int, record string) []stri
 		msg, _ := io.ReadAll(r.Body) // ignored: the test's client sends whole bodies
 		s.publish(string(msg))
 	})
-	s.Server = httptest.NewServer(mux)
+	s.Server, s.cacert = startServer(t, secure, mux)
 	t.Cleanup(s.CloseClientConnections)
 	t.Cleanup(s.Server.Close)
 	return s

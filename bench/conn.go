@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,8 +19,9 @@ type conn struct {
 	desc poller.Desc
 
 	// Set at construction.
-	loop  *loop // nil for a publisher's own connection
-	index int   // among the loop's connections
+	loop   *loop     // nil for a publisher's own connection
+	index  int       // among the loop's connections
+	secure *tls.Conn // over a wire; nil without TLS
 
 	// Owned by the loop.
 	fd         int    // -1 when closed

@@ -8,10 +8,12 @@
 //   - [Fanout]: every message to all subscribers, at a rate, flat out, or at the
 //     highest rate that is held. Lost, repeated and reordered messages are counted
 //     exactly, for each connection.
-//   - [Idle]: memory and CPU of connections at rest.
+//   - [Idle]: memory and CPU of connections at rest, after a message for each if asked.
 //   - [Storm]: many clients that connect at once.
 //   - [Recover]: clients that come back and ask for what they missed, each checked
 //     offset by offset.
+//   - [Churn]: connections that come and go, and what the server keeps of them: its
+//     descriptors, goroutines, epoll entries and memory before and after.
 //   - [Floor]: what this machine's kernel takes when there is no server, so that
 //     figures can be given as ratios. Absolute ones drift from machine to machine.
 //
@@ -50,6 +52,14 @@
 // its message n has the offset base+n or something is wrong; a join's first offset
 // must be the one after the position that it asked with.
 //
+// # TLS
+//
+// Every scenario speaks it when the address begins with wss. A tls.Conn rests in its
+// loop like a bare descriptor; secure.go says how, and why it has no goroutine. Each
+// connection makes a handshake in full, storms too: so must clients that were
+// never here, and those of a gateway that has restarted with new ticket keys. With
+// Options.Resume all share one session, once the first few have brought it.
+//
 // # When a run is INVALID
 //
 // When more than 1 % of the sends were late: by more than 10 ms, or a fifth of the
@@ -69,7 +79,7 @@
 //	publisher     one for each stream while a phase publishes
 //	reader        one for each publisher's own connection: discards and answers
 //	dialers       at most Options.Dialing, while connecting
-//	client        of Recover: one for each of Concurrency, owns its receiver
+//	client        of Recover and Churn: one for each of Concurrency, owns its receiver
 //	progress      one, only when there is a writer for it
 //
 // What crosses goroutines is a function in a loop's inbox, which the sender waits
@@ -79,11 +89,12 @@
 //
 // stamp.go (what a payload says), conn.go (bytes to messages), record.go and
 // events.go (the same with offsets), tally.go (messages to figures), loop.go and
-// fleet.go (the connections), publish.go (the schedule), then the scenarios:
-// fanout.go, findmax.go, idle.go, storm.go, recover.go with joiner.go, floor.go.
+// fleet.go (the connections), secure.go (the same over TLS), publish.go (the schedule), then the scenarios:
+// fanout.go, findmax.go, idle.go, storm.go, recover.go with joiner.go, churn.go with
+// census.go, floor.go.
 //
 // The package does not know what the server is, how it works inside or what its
-// channels are called. It does not speak TLS or permessage-deflate, does not
+// channels are called. It does not speak permessage-deflate, does not
 // reconnect, does not check UTF-8, and does not look for a stamp beyond a
 // message's first frame or its first 512 bytes. Of event streams it reads only
 // those that run to the end of their connection, neither in chunks nor with a length.

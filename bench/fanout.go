@@ -124,7 +124,7 @@ func (r *fanout) connect(ctx context.Context) (err error) {
 	}
 	for range r.Publishers {
 		if r.PublishURL != "" {
-			r.publishers = append(r.publishers, newHTTPPublisher(r.PublishURL, r.Timeout))
+			r.publishers = append(r.publishers, newHTTPPublisher(r.PublishURL, r.target))
 			continue
 		}
 		p, err := newSocketPublisher(ctx, r.target)

@@ -78,8 +78,8 @@ func TestFanoutReportsWhatTheServerDidWrong(t *testing.T) {
 			s.toAll(msg)
 		}, map[string]float64{"delivered": 24, "lost": 6, "lost_cut": 6, "cut": 1}},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s := newFaultyServer(t, tc.deliver)
+		test := func(t *testing.T, secure bool) {
+			s := startFaultyServer(t, secure, tc.deliver)
 			r, err := Fanout(t.Context(), fanoutOptions(s))
 			if err != nil {
 				t.Fatal(err)
@@ -99,7 +99,9 @@ func TestFanoutReportsWhatTheServerDidWrong(t *testing.T) {
 			if tc.want["cut"] > 0 && r.Closes["1013"] != 1 {
 				t.Errorf("Close frames by code: %v, want one of 1013", r.Closes)
 			}
-		})
+		}
+		t.Run(tc.name, func(t *testing.T) { test(t, false) })
+		t.Run(tc.name+"/TLS", func(t *testing.T) { test(t, true) })
 	}
 }
 
@@ -300,12 +302,12 @@ func TestResultIsJSONWithMachineFacts(t *testing.T) {
 
 func TestWrongOptionsAreToldAllAtOnce(t *testing.T) {
 	_, err := Fanout(t.Context(), FanoutOptions{
-		Options: Options{URL: "wss://example.com", Loops: -1}, Subscribers: -1, Size: 31, Burst: 1, FindMax: true,
+		Options: Options{URL: "tcp://example.com", Loops: -1}, Subscribers: -1, Size: 31, Burst: 1, FindMax: true,
 	})
 	if !errors.As(err, new(*UsageError)) {
 		t.Fatalf("got %v, want a usage error", err)
 	}
-	for _, want := range []string{"wss:// is not spoken yet", "--loops", "--subscribers", "--size", "--find-max"} {
+	for _, want := range []string{"is not a WebSocket address", "--loops", "--subscribers", "--size", "--find-max"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in:\n%v", want, err)
 		}

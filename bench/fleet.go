@@ -117,13 +117,13 @@ func (f *fleet) dialOne(ctx context.Context, i int) (time.Duration, error) {
 	if f.target.once {
 		return took, c.Close()
 	}
-	fd, err := poller.Detach(c)
+	fd, secure, err := detach(c)
 	if err != nil {
 		return 0, err
 	}
 	l := f.loops[i%len(f.loops)]
 	var addErr error
-	l.do(func() { addErr = l.add(fd, early) })
+	l.do(func() { addErr = l.add(fd, secure, early) })
 	return took, addErr
 }
 
@@ -190,27 +190,53 @@ func (t target) open(ctx context.Context, i int) (net.Conn, []byte, error) {
 	if t.sources > 0 {
 		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%t.sources))}
 	}
-	c, err := dialer.DialContext(ctx, "tcp", t.addr)
+	tcp, err := dialer.DialContext(ctx, "tcp", t.addr)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w; is a server listening there? (--url)", err)
+		return nil, nil, failure{causeConnect, fmt.Errorf("%w; is a server listening there? (--url)", err)}
 	}
 	if t.bare {
-		return c, nil, nil
+		return tcp, nil, nil
 	}
 	deadline, _ := ctx.Deadline()
-	c.SetDeadline(deadline) // ignored: a socket that cannot have a deadline fails in what follows
+	tcp.SetDeadline(deadline) // ignored: a socket that cannot have a deadline fails in what follows
+	c := tcp
+	if t.url.Scheme == "wss" || t.url.Scheme == "https" {
+		if c, err = t.secured(tcp); err != nil {
+			tcp.Close() // ignored: the error that matters is err
+			return nil, nil, failure{causeTLS, err}
+		}
+	}
 	introduce := t.upgrade
 	if t.protocol == SSE {
 		introduce = t.request
 	}
 	early, err := introduce(c)
 	if err != nil {
-		c.Close() // ignored: the error that matters is err
-		return nil, nil, err
+		tcp.Close() // ignored: the error that matters is err
+		return nil, nil, failure{causeUpgrade, err}
 	}
-	c.SetDeadline(time.Time{}) // ignored: as above
+	tcp.SetDeadline(time.Time{}) // ignored: as above
 	return c, early, nil
 }
+
+// failure is an error and the step that it happened in.
+type failure struct {
+	cause cause
+	error
+}
+
+func (f failure) Unwrap() error { return f.error }
+
+// cause is a step of a connection, as figures call it.
+type cause string
+
+const (
+	causeConnect cause = "connect"
+	causeTLS     cause = "tls"
+	causeUpgrade cause = "upgrade"
+	causeMessage cause = "message" // sending it, and getting it back
+	causeClose   cause = "close"
+)
 
 func (t target) upgrade(c net.Conn) (early []byte, err error) {
 	br, _, err := ws.Dialer{}.Upgrade(c, t.url)
@@ -250,6 +276,8 @@ func explainUpgrade(err error) error {
 		return fmt.Errorf("the server answered %w instead of 101; check --path", err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the server closed the connection instead of answering; its log may say why")
+	case errors.Is(err, ws.ErrMalformedResponse), errors.Is(err, ws.ErrHandshakeBadProtocol):
+		return fmt.Errorf("the answer is not HTTP/1.1 (%w): give a wss:// address where the server speaks TLS, or the right port (--url)", err)
 	}
 	return err
 }

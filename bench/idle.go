@@ -1,10 +1,14 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/gobwas/ws"
 
 	"sluice/poller"
 )
@@ -16,7 +20,11 @@ type IdleOptions struct {
 	Settle      time.Duration // between connecting and measuring; 30 s, negative: none
 	Duration    time.Duration // how long CPU is measured after that; 20 s
 	FreshRSS    int64         // server's VmRSS before it had connections; read when zero
+	Exchange    int           // bytes of a message that each connection gets before; none, at least SizeMin
 }
+
+// exchangeMost is what a socket takes at once.
+const exchangeMost = 16 << 10
 
 // Idle measures what connections at rest cost the server named by PID: memory
 // above that of a fresh server, and CPU.
@@ -33,6 +41,9 @@ func Idle(ctx context.Context, o IdleOptions) (*Result, error) {
 	}
 	if o.FreshRSS < 0 || o.Duration <= 0 {
 		f.add("--fresh-rss and --duration must be above zero")
+	}
+	if o.Exchange != 0 && (o.Exchange < SizeMin || o.Exchange > exchangeMost) {
+		f.add("--exchange is %d, give %d to %d bytes", o.Exchange, SizeMin, exchangeMost)
 	}
 	if err := f.err(); err != nil {
 		return nil, err
@@ -80,6 +91,10 @@ func (r *idle) run(ctx context.Context) error {
 	if err := r.fleet.dial(ctx, &d); err != nil {
 		return err
 	}
+	r.result.setHandshakes(r.fleet.target)
+	if err := r.exchange(ctx); err != nil {
+		return err
+	}
 	r.progress.show(func() string { return fmt.Sprintf("settling for %s", r.Settle) })
 	wait(ctx, r.Settle)
 	if err := r.memory(fresh, slabBefore); err != nil || ctx.Err() != nil {
@@ -87,6 +102,67 @@ func (r *idle) run(ctx context.Context) error {
 	}
 	r.progress.show(func() string { return fmt.Sprintf("measuring idle CPU for %s", r.Duration) })
 	return r.cpu(ctx)
+}
+
+// exchange gives each connection a message: its own on a path that ends in /echo, else
+// one that is published to all.
+func (r *idle) exchange(ctx context.Context) error {
+	if r.Exchange == 0 || ctx.Err() != nil {
+		return nil
+	}
+	r.progress.show(func() string { return fmt.Sprintf("exchanged %d", r.fleet.delivered()) })
+	p := phase{mark: newMark().inPhase(1), streams: 1, count: 1}
+	r.fleet.begin(p)
+	payload := bytes.Repeat([]byte{'.'}, r.Exchange)
+	stamp{scheduled: r.fleet.clock.now()}.put(payload, p.mark)
+	send := r.sendAll
+	if !strings.HasSuffix(r.fleet.target.url.Path, "/echo") {
+		send = r.publishOne
+	}
+	if err := send(ctx, payload); err != nil {
+		return err
+	}
+	for end := time.Now().Add(r.Timeout); r.fleet.delivered() < r.fleet.live() && ctx.Err() == nil; wait(ctx, 5*time.Millisecond) {
+		if time.Now().After(end) {
+			break
+		}
+	}
+	got := r.fleet.delivered()
+	r.result.set("exchanged", float64(got))
+	if got < int64(r.Connections) && ctx.Err() == nil {
+		return fmt.Errorf("--exchange: only %d of %d connections got a message: give --path /echo, where each gets its own, or the one of a channel", got, r.Connections)
+	}
+	return nil
+}
+
+// sendAll sends the message on every connection.
+func (r *idle) sendAll(_ context.Context, payload []byte) (err error) {
+	for _, l := range r.fleet.loops {
+		var conns []*conn
+		l.do(func() { conns = l.conns })
+		for _, c := range conns {
+			l.do(func() { // one for each, so that what comes back is read meanwhile
+				if err == nil && !c.cut {
+					err = c.write(maskedFrame(ws.OpText, payload))
+				}
+			})
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("--exchange: %w", err)
+	}
+	return err
+}
+
+// publishOne sends the message on a connection of its own.
+func (r *idle) publishOne(ctx context.Context, payload []byte) error {
+	p, err := newSocketPublisher(ctx, r.fleet.target)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	_, err = p.send(ctx, payload)
+	return err
 }
 
 func (r *idle) memory(fresh, slabBefore int64) error {

@@ -2,31 +2,23 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"os"
 	"strconv"
 	"time"
 )
 
-// joiner is one client of a recovery: it joins, leaves and joins again, on a
-// goroutine of its own. Its receiver checks the offsets, it checks the payloads.
+// joiner is one client of a recovery: it joins, leaves and joins again. Its
+// receiver checks the offsets, it checks the payloads.
 type joiner struct {
-	receiver
+	*caller
 
 	// Set at construction.
 	recovery *recovery
-	index    int
 
 	// Owned by its goroutine.
-	socket  net.Conn
-	unwatch func() bool // of the context that ends the run
-	conn    conn
-	scratch []byte
-	last    uint64 // the offset up to which it has got everything; 0: none
-	until   uint64 // the head when it joined: up to there it recovers
+	last  uint64 // the offset up to which it has got everything; 0: none
+	until uint64 // the head when it joined: up to there it recovers
 
 	recovered int64 // publications up to until
 	live      int64 // those behind it
@@ -37,9 +29,7 @@ type joiner struct {
 const joinScratch = 32 << 10
 
 func (r *recovery) newJoiner(i int) *joiner {
-	j := &joiner{recovery: r, index: i, scratch: make([]byte, joinScratch)}
-	j.receiver = newReceiver(r.Protocol, j.answer)
-	j.tally = &tally{phase: r.phase} // for its counters alone
+	j := &joiner{recovery: r, caller: newCaller(r.Protocol, r.phase, r.clock, i, joinScratch)}
 	j.epoch = []byte(r.ledger.epoch) // unless it is the scout, which finds it out
 	j.joined = j.publication
 	return j
@@ -89,7 +79,7 @@ func (j *joiner) join(ctx context.Context, since uint64) (caughtUp time.Duration
 	if err != nil {
 		return 0, err
 	}
-	defer j.leave()
+	defer j.reset()
 	j.until = max(r.ledger.head.Load(), since)
 	j.conn.next = since + 1
 	enough := j.until + uint64(r.Live)
@@ -110,8 +100,7 @@ func (j *joiner) join(ctx context.Context, since uint64) (caughtUp time.Duration
 	return caughtUp, nil
 }
 
-// open connects from a position. Closing resets the connection: a port that waited for
-// a minute after each join would soon be one of too many.
+// open connects from a position.
 func (j *joiner) open(ctx context.Context, since string) (early []byte, err error) {
 	r := j.recovery
 	t := r.target
@@ -121,41 +110,15 @@ func (j *joiner) open(ctx context.Context, since string) (early []byte, err erro
 	}
 	u.RawQuery += "since=" + since
 	t.url = &u
-	c, early, err := t.open(ctx, j.index)
-	if err != nil {
-		return nil, err
-	}
 	stay := time.Duration(2 * float64(r.Live) / r.Rate * float64(time.Second))
-	c.SetReadDeadline(time.Now().Add(r.Timeout + stay)) // ignored: a socket that cannot have one fails in what follows
-	c.(*net.TCPConn).SetLinger(0)                       // ignored: only ports are saved by it
-	j.socket, j.conn = c, conn{partial: j.conn.partial[:0]}
-	j.unwatch = context.AfterFunc(ctx, func() { c.Close() }) // ignored: whoever reads sees that it is closed
-	return early, nil
-}
-
-func (j *joiner) leave() {
-	j.unwatch()
-	j.socket.Close() // ignored: it is over
-}
-
-// answer sends what the server is owed, such as a pong.
-func (j *joiner) answer(_ *conn, frame []byte) error {
-	_, err := j.socket.Write(frame)
-	return err
+	return j.connect(ctx, t, r.Timeout+stay)
 }
 
 // read takes one read's worth of bytes.
 func (j *joiner) read() error {
-	kept := copy(j.scratch, j.conn.partial)
-	n, err := j.socket.Read(j.scratch[kept:])
-	if n > 0 {
-		if e := j.feed(&j.conn, j.scratch[:kept+n], j.recovery.clock.now()); e != nil {
-			return e
-		}
+	err := j.caller.read()
+	if j.conn.next > 0 {
 		j.recovery.ledger.got(j.conn.next - 1)
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return errors.New("nothing more came within --timeout")
 	}
 	return err
 }
@@ -173,7 +136,7 @@ func (r *recovery) newScout(ctx context.Context) (*joiner, error) {
 		err = j.read()
 	}
 	if err != nil {
-		j.leave()
+		j.reset()
 		return nil, fmt.Errorf("%s: no position came with since=now: %w; does the server speak ?since=, and does it keep a history?", r.target.url, err)
 	}
 	return j, nil
@@ -181,7 +144,7 @@ func (r *recovery) newScout(ctx context.Context) (*joiner, error) {
 
 // find waits for the run's first publication, and ends the connection.
 func (j *joiner) find() error {
-	defer j.leave()
+	defer j.reset()
 	l := &j.recovery.ledger
 	found := false
 	j.joined = func(c *conn, s stamp, now int64) {

@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"crypto/tls"
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -21,6 +23,7 @@ type loop struct {
 	// Owned by the loop.
 	receiver
 	scratch []byte // a partial frame, then what one read brings behind it
+	sealed  []byte // what one read brings before TLS has opened it; nil: no TLS so far
 	conns   []*conn
 	reads   int64 // reads that brought bytes
 	gone    int64 // of the phase's deliveries, those to connections that have ended since
@@ -46,13 +49,7 @@ func (c clock) now() int64 { return int64(time.Since(c.start)) }
 
 func newLoop(c clock, p Protocol) (*loop, error) {
 	l := &loop{clock: c, deaf: make(chan error, 1), scratch: make([]byte, envelopeMax+ws.MaxHeaderSize+scratchSize)}
-	l.receiver = newReceiver(p, func(c *conn, frame []byte) error {
-		n, err := poller.Write(c.fd, frame)
-		if err == nil && n > 0 && n < len(frame) {
-			return io.ErrShortWrite // a cut frame cannot be mended; zero is only an unanswered ping
-		}
-		return err
-	})
+	l.receiver = newReceiver(p, (*conn).write)
 	loop, err := poller.New(l.drainInbox, func(err error) { l.deaf <- err })
 	if err != nil {
 		return nil, err
@@ -86,9 +83,23 @@ func (l *loop) drainInbox() {
 	}
 }
 
-// add takes a detached descriptor and the bytes that came behind its handshake.
-func (l *loop) add(fd int, early []byte) error {
-	c := &conn{loop: l, index: len(l.conns), fd: fd}
+// write sends a frame in a loop.
+func (c *conn) write(frame []byte) error {
+	if c.secure != nil {
+		_, err := c.secure.Write(frame)
+		return err
+	}
+	n, err := poller.Write(c.fd, frame)
+	if err == nil && n > 0 && n < len(frame) {
+		return io.ErrShortWrite // a cut frame cannot be mended; zero is only an unanswered ping
+	}
+	return err
+}
+
+// add takes a detached descriptor, its TLS if it has any, and the bytes that came
+// behind its handshake.
+func (l *loop) add(fd int, secure *tls.Conn, early []byte) error {
+	c := &conn{loop: l, index: len(l.conns), fd: fd, secure: secure}
 	if err := l.poller.Add(&c.desc, fd, poller.Readable, c); err != nil {
 		poller.Close(fd) // ignored: the error that matters is err
 		return err
@@ -98,7 +109,14 @@ func (l *loop) add(fd int, early []byte) error {
 	if len(early) > 0 {
 		if err := l.feed(c, early, l.clock.now()); err != nil {
 			l.end(c)
+			return nil
 		}
+	}
+	if secure != nil {
+		if l.sealed == nil {
+			l.sealed = make([]byte, scratchSize)
+		}
+		l.open(c) // no event tells of what TLS has read already
 	}
 	return nil
 }
@@ -106,6 +124,10 @@ func (l *loop) add(fd int, early []byte) error {
 // Ready takes one read's worth of bytes. It is the tester's hot path.
 func (c *conn) Ready(poller.Events) {
 	l := c.loop
+	if c.secure != nil {
+		l.readSealed(c)
+		return
+	}
 	kept := copy(l.scratch, c.partial)
 	n, err := poller.Read(c.fd, l.scratch[kept:kept+scratchSize])
 	if n > 0 {
@@ -115,6 +137,40 @@ func (c *conn) Ready(poller.Events) {
 	}
 	if err != nil {
 		l.end(c)
+	}
+}
+
+// readSealed is Ready over TLS.
+func (l *loop) readSealed(c *conn) {
+	w := c.secure.NetConn().(*wire)
+	n, err := poller.Read(c.fd, l.sealed)
+	if n == 0 && err == nil {
+		return
+	}
+	w.come, w.ended = l.sealed[:n], err
+	l.reads++
+	l.open(c)
+}
+
+// open feeds all that TLS can open of what has come.
+func (l *loop) open(c *conn) {
+	now := l.clock.now()
+	for {
+		kept := copy(l.scratch, c.partial)
+		n, err := c.secure.Read(l.scratch[kept : kept+scratchSize])
+		if n > 0 {
+			if e := l.feed(c, l.scratch[:kept+n], now); e != nil {
+				err = e
+			}
+		}
+		if err == nil {
+			continue
+		}
+		l.progress.Store(l.delivered - l.gone)
+		if !errors.Is(err, errLater) {
+			l.end(c)
+		}
+		return
 	}
 }
 
@@ -131,6 +187,9 @@ func (l *loop) end(c *conn) {
 func (l *loop) release(c *conn) {
 	if c.fd < 0 {
 		return
+	}
+	if c.secure != nil && !c.cut {
+		c.secure.CloseWrite() // ignored: only what an orderly end owes the server
 	}
 	l.poller.Del(&c.desc) // ignored: the descriptor is closed next in any case
 	poller.Close(c.fd)    // ignored: the same
@@ -158,7 +217,7 @@ func (l *loop) close() error {
 	l.do(func() {
 		for _, c := range l.conns {
 			if c.fd >= 0 && l.protocol != SSE {
-				l.reply(c, goodbye) // ignored: the connection is closed next
+				c.write(goodbye) // ignored: the connection is closed next
 			}
 			l.release(c)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -84,6 +85,31 @@ func (p *process) rss() (int64, error) {
 // slab gives the memory of the kernel's small objects, sockets among them, in
 // bytes: of the whole machine.
 func slab() (int64, error) { return kilobytes("/proc/meminfo", "Slab") }
+
+// listenOverflows counts the connects of this network namespace so far that found
+// a full backlog (TcpExt ListenOverflows).
+func listenOverflows() (n int64, ok bool) {
+	b, err := os.ReadFile("/proc/net/netstat")
+	if err != nil {
+		return 0, false
+	}
+	var names []string
+	for line := range strings.Lines(string(b)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] != "TcpExt:" {
+			continue
+		}
+		if names == nil {
+			names = fields
+			continue
+		}
+		if i := slices.Index(names, "ListenOverflows"); i >= 0 && i < len(fields) {
+			n, err = strconv.ParseInt(fields[i], 10, 64)
+			return n, err == nil
+		}
+	}
+	return 0, false
+}
 
 // kilobytes reads a line such as "VmRSS:   1234 kB" and gives bytes.
 func kilobytes(file, name string) (int64, error) {

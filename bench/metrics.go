@@ -46,6 +46,10 @@ var (
 		{"server_cpu_percent", percent, "CPU, of one core"},
 		{"server_rss", bytesUnit, "memory (VmRSS) at the end"},
 	}}
+	tlsGroup = group{"TLS", []metric{
+		{"tls_handshakes", count, "handshakes"},
+		{"tls_resumed", count, "of these resumed from an earlier session"},
+	}}
 	generatorGroup = group{"generator", []metric{
 		{"generator_cpu_percent", percent, "CPU, of one core"},
 		{"late", percent, "sends later than the bound"},
@@ -78,6 +82,7 @@ var (
 		{"time to a publication's last subscriber", append(latencyMetrics("last_"),
 			metric{"incomplete", count, "publications that did not reach all"})},
 		withMetric(serverGroup, metric{"server_cpu_per_delivery", seconds, "CPU for each delivery"}),
+		tlsGroup,
 		generatorGroup,
 		verdictGroup,
 	}
@@ -89,7 +94,9 @@ var (
 			{"rss", bytesUnit, "server's VmRSS, settled"},
 			{"rss_per_connection", bytesUnit, "VmRSS for each connection"},
 			{"slab_per_connection", bytesUnit, "kernel slab for each connection, both ends if local"},
+			{"exchanged", count, "messages that came before, by --exchange"},
 		}},
+		tlsGroup,
 		{"idle server", []metric{
 			{"server_cpu", seconds, "CPU time"},
 			{"server_cpu_percent", percent, "CPU, of one core"},
@@ -108,8 +115,10 @@ var (
 			{"cut", count, "connections the server ended"},
 			{"upgrades_per_second", perSecond, "upgrades"},
 			{"elapsed", seconds, "from first to last"},
+			{"listen_overflows", count, "connects that found this machine's backlog full"},
 		}},
 		{"connect and upgrade", latencyMetrics("")},
+		tlsGroup,
 		withMetric(serverGroup, metric{"server_cpu_per_upgrade", seconds, "CPU for each upgrade"}),
 		{"generator", []metric{{"generator_cpu_percent", percent, "CPU, of one core"}}},
 		verdictGroup,
@@ -131,8 +140,49 @@ var (
 			{"elapsed", seconds, "from first to last"},
 		}},
 		{"from connecting to having all that was missed", latencyMetrics("")},
+		tlsGroup,
 		withMetric(serverGroup, metric{"server_cpu_per_join", seconds, "CPU for each join, publishing included"}),
 		generatorGroup,
+		verdictGroup,
+	}
+	churnGroups = []group{
+		{"cycles of connect, a message there and back, close", []metric{
+			{"cycles", count, "complete"},
+			{"clean", count, "of these ended by a closing handshake"},
+			{"reset", count, "of these ended by a reset"},
+			{"cycles_per_second", perSecond, "cycles"},
+			{"elapsed", seconds, "from first to last"},
+			{"failed", count, "failed"},
+			{"failed_connect", count, "of these in connecting"},
+			{"failed_tls", count, "of these in the TLS handshake"},
+			{"failed_upgrade", count, "of these in the upgrade"},
+			{"failed_message", count, "of these with the message"},
+			{"failed_close", count, "of these in the closing handshake"},
+		}},
+		{"from connecting to the message's return", latencyMetrics("")},
+		{"what the server held before and after", []metric{
+			{"descriptors_before", count, "descriptors before"},
+			{"descriptors_after", count, "descriptors after"},
+			{"descriptors_left", count, "descriptors left behind"},
+			{"goroutines_before", count, "goroutines before"},
+			{"goroutines_after", count, "goroutines after"},
+			{"goroutines_left", count, "goroutines left behind"},
+			{"epoll_before", count, "epoll entries before"},
+			{"epoll_after", count, "epoll entries after"},
+			{"epoll_left", count, "epoll entries left behind"},
+			{"threads_before", count, "threads before"},
+			{"threads_after", count, "threads after"},
+			{"rss_before", bytesUnit, "memory (VmRSS) before"},
+			{"rss_after", bytesUnit, "memory (VmRSS) after"},
+			{"rss_growth", percent, "growth of memory"},
+		}},
+		tlsGroup,
+		{"server", []metric{
+			{"server_cpu_per_cycle", seconds, "CPU for each cycle"},
+			{"server_cpu", seconds, "CPU time"},
+			{"server_cpu_percent", percent, "CPU, of one core"},
+		}},
+		{"generator", []metric{{"generator_cpu_percent", percent, "CPU, of one core"}}},
 		verdictGroup,
 	}
 	floorGroups = []group{
@@ -161,7 +211,7 @@ var (
 	}
 	scenarios = map[string][]group{
 		"fanout": fanoutGroups, "idle": idleGroups, "storm": stormGroups,
-		"recover": recoverGroups, "floor": floorGroups,
+		"recover": recoverGroups, "churn": churnGroups, "floor": floorGroups,
 	}
 )
 

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +14,7 @@ import (
 // Options is what the scenarios have in common. The zero value of a field
 // means its default.
 type Options struct {
-	URL      string        // ws://host:port of the server
+	URL      string        // ws://host:port or wss://host:port of the server
 	Path     string        // /ws; not used when URL has a path of its own
 	Protocol Protocol      // what subscribers speak; Raw
 	Hello    string        // text message that each connection sends first; none
@@ -22,6 +23,12 @@ type Options struct {
 	Dialing  int           // connects under way at a time; 64
 	Timeout  time.Duration // for a connect with its upgrade; 10 s
 	PID      int           // the server's process, for its CPU and memory; not measured
+
+	// For wss.
+	CACert    string // a file of PEM certificates that sign the server's; the system's
+	Insecure  bool   // take any certificate
+	Cert, Key string // files with a certificate of the client and its key; none
+	Resume    bool   // resume sessions: all connections share what servers hand out for that
 
 	// Progress gets a line that is written over and over; none when nil.
 	Progress io.Writer
@@ -71,6 +78,9 @@ type target struct {
 	timeout  time.Duration
 	bare     bool // no upgrade: a plain TCP socket
 	once     bool // close after the upgrade
+
+	tls        *tls.Config // also of a ws address, for POSTs to an https one
+	handshakes *handshakes
 }
 
 func (o *Options) setDefaults() {
@@ -94,7 +104,7 @@ const sourcesMost = 250
 
 // target checks what concerns the server and resolves its address.
 func (o *Options) target(f *faults) target {
-	t := target{hello: o.Hello, sources: o.Sources, timeout: o.Timeout, protocol: o.Protocol}
+	t := target{hello: o.Hello, sources: o.Sources, timeout: o.Timeout, protocol: o.Protocol, handshakes: &handshakes{}}
 	o.Protocol.check(f)
 	if o.Protocol == SSE && o.Hello != "" {
 		f.add("--hello needs a WebSocket: leave it out with --protocol sse")
@@ -111,20 +121,18 @@ func (o *Options) target(f *faults) target {
 	case err != nil:
 		f.add("--url %q is not a URL: give one such as ws://127.0.0.1:8000", o.URL)
 		return t
-	case u.Scheme == "wss":
-		f.add("--url %s: wss:// is not spoken yet, give the server's ws:// address behind the TLS", o.URL)
-		return t
-	case u.Scheme != "ws" || u.Host == "":
-		f.add("--url %q is not a WebSocket address: give one such as ws://127.0.0.1:8000", o.URL)
+	case u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "":
+		f.add("--url %q is not a WebSocket address: give one such as ws://127.0.0.1:8000 or wss://127.0.0.1:8443", o.URL)
 		return t
 	}
+	t.tls = o.tlsConfig(f, u.Hostname())
 	if u.Path == "" || u.Path == "/" {
 		path, query, _ := strings.Cut(o.Path, "?")
 		u.Path, u.RawQuery = "/"+strings.TrimPrefix(path, "/"), query
 	}
 	host := u.Host
 	if u.Port() == "" {
-		host = net.JoinHostPort(u.Hostname(), "80")
+		host = net.JoinHostPort(u.Hostname(), map[string]string{"ws": "80", "wss": "443"}[u.Scheme])
 	}
 	addr, err := net.ResolveTCPAddr("tcp", host)
 	if err != nil {

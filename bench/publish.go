@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -105,11 +106,18 @@ type httpPublisher struct {
 	client *http.Client
 }
 
-func newHTTPPublisher(url string, timeout time.Duration) *httpPublisher {
+func newHTTPPublisher(url string, t target) *httpPublisher {
 	return &httpPublisher{url: url, client: &http.Client{
-		Timeout:   timeout,
-		Transport: &http.Transport{MaxIdleConnsPerHost: 1, DisableCompression: true},
+		Timeout:   t.timeout,
+		Transport: &http.Transport{MaxIdleConnsPerHost: 1, DisableCompression: true, TLSClientConfig: anyName(t.tls)},
 	}}
+}
+
+// anyName gives c for a server of another name than the subscribers'.
+func anyName(c *tls.Config) *tls.Config {
+	c = c.Clone()
+	c.ServerName = ""
+	return c
 }
 
 // errRefused is an answer that asks to come again: 429 or 503.

@@ -184,7 +184,7 @@ func (r *recovery) run(outer context.Context) error {
 
 func (r *recovery) publisher(ctx context.Context) (publisher, error) {
 	if r.PublishURL != "" {
-		return newHTTPPublisher(r.PublishURL, r.Timeout), nil
+		return newHTTPPublisher(r.PublishURL, r.target), nil
 	}
 	return newSocketPublisher(ctx, r.target)
 }
@@ -248,6 +248,7 @@ func (r *recovery) report(a *account, clients []*joiner) {
 	res.set("gaps", float64(sum.gaps))
 	res.set("foreign", float64(sum.foreign))
 	res.setLatency("", r.latency)
+	res.setHandshakes(r.target)
 	res.set("elapsed", a.elapsed.Seconds())
 	res.set("joins_per_second", float64(r.joins)/a.elapsed.Seconds())
 	if r.server != nil {

@@ -13,7 +13,7 @@ import (
 
 func recoverOptions(s *channelServer) RecoverOptions {
 	return RecoverOptions{
-		Options: Options{URL: s.url(), Path: "/ws/news", Timeout: 5 * time.Second},
+		Options: Options{URL: s.url(), CACert: s.cacert, Path: "/ws/news", Timeout: 5 * time.Second},
 		Joins:   60, Concurrency: 4, Behind: 20, Live: 3, Rate: 500,
 	}
 }

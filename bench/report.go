@@ -35,7 +35,11 @@ const (
 	VerdictOK          = "ok"
 	VerdictInvalid     = "INVALID"
 	VerdictInterrupted = "interrupted"
-	VerdictFailed      = "failed"
+	VerdictFailed      = "failed" // it could not be done
+
+	// Of Churn, which is a test.
+	VerdictPass = "PASS"
+	VerdictFail = "FAIL"
 )
 
 func newResult(scenario string) *Result {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +27,33 @@ func TestIdleMeasuresMemoryAndCPU(t *testing.T) {
 	}
 }
 
+func TestIdleExchangesAMessageOnEachConnectionBefore(t *testing.T) {
+	for _, tc := range []struct {
+		path    string
+		secure  bool
+		deliver func(*faultyServer, int, []byte)
+		want    float64
+		why     string
+	}{
+		{path: "/ws", want: 20},
+		{path: "/echo", want: 20},
+		{path: "/ws", secure: true, want: 20},
+		{path: "/echo", secure: true, want: 20},
+		{path: "/ws", deliver: func(*faultyServer, int, []byte) {}, why: "only 0 of 20 connections got a message"},
+	} {
+		s := startFaultyServer(t, tc.secure, tc.deliver)
+		o := IdleOptions{Options: own(), Connections: 20, Settle: -1, Duration: time.Millisecond, Exchange: 1024}
+		o.URL, o.CACert, o.Path, o.Timeout = s.url(), s.cacert, tc.path, 10*time.Second
+		if tc.why != "" {
+			o.Timeout = 200 * time.Millisecond
+		}
+		r, err := Idle(t.Context(), o)
+		if (err != nil) != (tc.why != "") || err != nil && !strings.Contains(err.Error(), tc.why) || r.Metrics["exchanged"] != tc.want {
+			t.Errorf("%s, TLS %v: exchanged %v, %v", tc.path, tc.secure, r.Metrics["exchanged"], err)
+		}
+	}
+}
+
 func TestStormCountsUpgradesAndFailures(t *testing.T) {
 	s := newFaultyServer(t, nil)
 	o := StormOptions{Options: own(), Connections: 50, Outstanding: 8}
@@ -45,8 +73,8 @@ func TestStormCountsUpgradesAndFailures(t *testing.T) {
 	if err == nil || r.Verdict != VerdictFailed {
 		t.Errorf("verdict %s, %v: not one connection was upgraded", r.Verdict, err)
 	}
-	if diff := cmp.Diff(map[string]float64{"upgraded": 0, "failed": 50}, figures(r, "upgraded", "failed")); diff != "" || len(r.Notes) != 1 {
-		t.Errorf("notes %q; want -, got +:\n%s", r.Notes, diff)
+	if diff := cmp.Diff(map[string]float64{"upgraded": 0, "failed": 50}, figures(r, "upgraded", "failed")); diff != "" || len(r.Reasons) != 1 || len(r.Notes) != 0 {
+		t.Errorf("reasons %q, notes %q, want one reason alone; want -, got +:\n%s", r.Reasons, r.Notes, diff)
 	}
 }
 

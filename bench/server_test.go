@@ -1,10 +1,14 @@
 package bench
 
 import (
+	"encoding/pem"
 	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +22,7 @@ import (
 type faultyServer struct {
 	*httptest.Server
 	deliver func(s *faultyServer, n int, msg []byte) // under mu; n counts messages from 0
+	cacert  string                                   // a file, over TLS
 
 	mu       sync.Mutex
 	clients  []*websocket.Conn
@@ -28,9 +33,14 @@ type faultyServer struct {
 }
 
 func newFaultyServer(t *testing.T, deliver func(s *faultyServer, n int, msg []byte)) *faultyServer {
+	return startFaultyServer(t, false, deliver)
+}
+
+func startFaultyServer(t *testing.T, secure bool, deliver func(s *faultyServer, n int, msg []byte)) *faultyServer {
 	s := &faultyServer{deliver: deliver, pongs: make(chan string, 100)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/ws", s.serve)
+	mux.HandleFunc("/echo", s.echo)
 	mux.HandleFunc("POST /publish", func(w http.ResponseWriter, r *http.Request) {
 		msg, _ := io.ReadAll(r.Body) // ignored: the test's client sends whole bodies
 		s.mu.Lock()
@@ -42,9 +52,53 @@ func newFaultyServer(t *testing.T, deliver func(s *faultyServer, n int, msg []by
 		}
 		s.publish(msg)
 	})
-	s.Server = httptest.NewServer(mux)
+	s.Server, s.cacert = startServer(t, secure, mux)
 	t.Cleanup(s.stop)
 	return s
+}
+
+// startServer gives a server, over TLS with the file of its certificate.
+func startServer(t *testing.T, secure bool, h http.Handler) (s *httptest.Server, cacert string) {
+	if !secure {
+		return httptest.NewServer(h), ""
+	}
+	s = httptest.NewUnstartedServer(h)
+	s.Listener = tearing{s.Listener}
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that fail, as they should
+	s.StartTLS()
+	return s, writePEM(t, "CERTIFICATE", s.Certificate().Raw)
+}
+
+func writePEM(t *testing.T, kind string, der []byte) string {
+	file := filepath.Join(t.TempDir(), "pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// tearing accepts connections whose writes go out in pieces, so that TLS records
+// come in pieces too.
+type tearing struct{ net.Listener }
+
+func (l tearing) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return &torn{Conn: c}, err
+}
+
+type torn struct {
+	net.Conn
+	writes int
+}
+
+func (c *torn) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		c.writes++
+		var m int
+		m, err = c.Conn.Write(p[n:min(n+[...]int{3, 500, 20, 4000}[c.writes%4], len(p))])
+		n += m
+	}
+	return n, err
 }
 
 func (s *faultyServer) stop() {
@@ -83,6 +137,21 @@ func (s *faultyServer) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// echo gives each message back; a client's Close is answered by package websocket.
+func (s *faultyServer) echo(w http.ResponseWriter, r *http.Request) {
+	c, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	for err == nil {
+		var msg []byte
+		if _, msg, err = c.ReadMessage(); err == nil {
+			err = c.WriteMessage(websocket.TextMessage, msg)
+		}
+	}
+}
+
 func (s *faultyServer) publish(msg []byte) {
 	n := s.messages
 	s.messages++
@@ -102,7 +171,7 @@ func (s *faultyServer) toAll(msg []byte) {
 // fanoutOptions are for a quick run of 10 messages to 3 subscribers.
 func fanoutOptions(s *faultyServer) FanoutOptions {
 	return FanoutOptions{
-		Options:     Options{URL: s.url(), Loops: 2},
+		Options:     Options{URL: s.url(), CACert: s.cacert, Loops: 2},
 		Subscribers: 3, Rate: 200, Duration: 50 * time.Millisecond, Warmup: -1, CatchUp: 300 * time.Millisecond,
 	}
 }

@@ -50,11 +50,12 @@ func Storm(ctx context.Context, o StormOptions) (*Result, error) {
 		wait(ctx, o.Hold)
 	}
 	res.setConnections(fl)
-	if d.firstErr != nil {
+	switch {
+	case d.firstErr == nil:
+	case err == nil && d.done.Load() == 0:
+		err = fmt.Errorf("not one connection was upgraded: %w", d.firstErr)
+	default:
 		res.Notes = append(res.Notes, "first failure: "+d.firstErr.Error())
-		if err == nil && d.done.Load() == 0 {
-			err = fmt.Errorf("not one connection was upgraded: %w", d.firstErr)
-		}
 	}
 	return res.end(ctx, errors.Join(err, fl.err()))
 }
@@ -70,9 +71,14 @@ func (r *Result) storm(ctx context.Context, fl *fleet, server *process, o StormO
 		}
 	}
 	own, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
+	overflows, counted := listenOverflows()
 	if err := fl.dial(ctx, d); err != nil {
 		return d, err
 	}
+	if after, ok := listenOverflows(); ok && counted {
+		r.set("listen_overflows", float64(after-overflows))
+	}
+	r.setHandshakes(fl.target)
 	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
 	r.set("connections", float64(d.connections))
 	r.set("generator_cpu_percent", 100*(ownAfter-own).Seconds()/d.elapsed.Seconds())

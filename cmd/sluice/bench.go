@@ -17,23 +17,23 @@ func newBenchCommand(env []string) *cobra.Command {
 		Short: "Measure a WebSocket broadcast server, this one or another",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("no scenario is named: give fanout, idle, storm, recover or floor: see '%s --help'", cmd.CommandPath())
+			return usagef("no scenario is named: give fanout, idle, storm, recover, churn, hostile, chaos or floor: see '%s --help'", cmd.CommandPath())
 		},
 		Example: `  sluice bench fanout --subscribers 10000 --rate 100 --duration 60s --pid PID
   sluice bench storm --url ws://10.0.0.7:8000 --fail-if 'failed>0,p99>1s'`,
 	}
 	setHelp(cmd)
 	for _, scenario := range []*cobra.Command{
-		newFanoutCommand(), newIdleCommand(), newStormCommand(), newRecoverCommand(), newFloorCommand(),
+		newFanoutCommand(), newIdleCommand(), newStormCommand(), newRecoverCommand(), newChurnCommand(), newFloorCommand(),
 	} {
 		if scenario.Flags().Lookup("url") != nil {
-			bindEnv(scenario, env, "url")
+			bindEnv(scenario, env, "url", "cacert", "insecure-skip-verify")
 		}
 		setHelp(scenario, flagGroup{"Load", ownFlags(scenario)}, flagGroup{"Server", serverFlags},
-			flagGroup{"Tester", testerFlags}, flagGroup{"Report", reportFlags})
+			flagGroup{"TLS", tlsFlags}, flagGroup{"Tester", testerFlags}, flagGroup{"Report", reportFlags})
 		cmd.AddCommand(scenario)
 	}
-	cmd.AddCommand(newFloorSenderCommand())
+	cmd.AddCommand(newHostileCommand(env), newChaosCommand(), newFloorSenderCommand())
 	return cmd
 }
 
@@ -75,6 +75,7 @@ func newIdleCommand() *cobra.Command {
 	f.IntVar(&o.Connections, "connections", 10_000, "`N` connections")
 	f.DurationVar(&o.Settle, "settle", bench.DefaultSettle, "`TIME` between connecting and measuring")
 	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "`TIME` over which idle CPU is measured")
+	f.Var(&sizeFlag{n: &o.Exchange}, "exchange", "first a message of so many `BYTES`, 32 to 16384, for each connection: its own back with --path /echo, else one that is published to all")
 	f.Var(&sizeFlag{n64: &o.FreshRSS}, "fresh-rss", "the server's VmRSS in `BYTES` when it was fresh; else read before connecting")
 	return cmd
 }
@@ -108,6 +109,38 @@ func newRecoverCommand() *cobra.Command {
 	f.Float64Var(&o.Rate, "rate", 2000, "`N` messages a second")
 	f.StringVar(&o.PublishURL, "publish-url", "", "POST messages to this `URL` instead of sending them over a connection")
 	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload `BYTES`, at least 32")
+	return cmd
+}
+
+func newChurnCommand() *cobra.Command {
+	var o bench.ChurnOptions
+	measure := func(ctx context.Context) (*bench.Result, error) {
+		if o.Warmup == 0 {
+			o.Warmup = -1 // as zeroIsNone
+		}
+		return bench.Churn(ctx, o)
+	}
+	cmd := scenario("churn", "Connections come and go: what fails, and what the server keeps",
+		`  sluice bench churn --pid PID --metrics http://127.0.0.1:9000/metrics
+  sluice bench churn --url wss://127.0.0.1:8443 --fail-if 'failed>0'`,
+		&o.Options, measure)
+	cmd.Long = `A cycle connects, sends a message, gets it back and closes: every other one with
+a closing handshake, the rest with a reset. Before and after, the server's
+descriptors, goroutines, epoll entries and memory are counted. The verdict is
+PASS when no cycle failed, nothing is left and memory grew by 5 % at most; FAIL,
+with exit code 1, when not; ok when --pid or --metrics is missing.
+
+` + benchUnits
+	f := cmd.Flags()
+	path := f.Lookup("path")
+	path.DefValue, path.Usage = "/echo", "`PATH` to upgrade at: /echo, or a channel, which brings the messages of all"
+	o.Path = path.DefValue
+	f.IntVar(&o.Cycles, "cycles", 1_000_000, "`N` cycles in all")
+	f.IntVar(&o.Concurrency, "concurrency", 64, "`N` connections at a time")
+	f.IntVar(&o.Warmup, "warmup", 10_000, "`N` cycles before the first census, excluded; 0 for none")
+	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload `BYTES`, at least 32")
+	f.StringVar(&o.Metrics, "metrics", "", "`URL` of the server's metrics in Prometheus's format, for its goroutines; with --pid")
+	f.DurationVar(&o.Settle, "settle", bench.DefaultSettle, "`TIME` that the server may take to come to rest")
 	return cmd
 }
 

@@ -20,13 +20,14 @@ const benchUnits = `Times are given as 500ms, 10s, 2m; sizes in bytes or as 64Ki
 // The flags that scenarios share, as their help groups them.
 var (
 	serverFlags = []string{"url", "path", "protocol", "hello", "pid"}
+	tlsFlags    = []string{"cacert", "insecure-skip-verify", "cert", "key", "resume"}
 	testerFlags = []string{"loops", "dialing", "sources", "timeout"}
 	reportFlags = []string{"json", "fail-if"}
 )
 
 // ownFlags gives the other flags of a scenario, in the order of their definition.
 func ownFlags(scenario *cobra.Command) (own []string) {
-	shared := slices.Concat(serverFlags, testerFlags, reportFlags)
+	shared := slices.Concat(serverFlags, tlsFlags, testerFlags, reportFlags)
 	scenario.Flags().SortFlags = false
 	scenario.Flags().VisitAll(func(f *pflag.Flag) {
 		if !slices.Contains(shared, f.Name) {
@@ -40,6 +41,7 @@ func ownFlags(scenario *cobra.Command) (own []string) {
 var unused = map[string][]string{
 	"storm":   {"dialing"}, // --outstanding takes its place
 	"recover": {"dialing", "loops", "hello"},
+	"churn":   {"dialing", "loops", "hello"},
 }
 
 var protocolWords = []string{string(bench.Raw), string(bench.JSON), string(bench.SSE)}
@@ -54,13 +56,18 @@ func scenario(name, short, examples string, o *bench.Options, measure func(conte
 	cmd := &cobra.Command{Use: name, Short: short, Example: examples, Args: noArguments, Long: benchUnits}
 	f := cmd.Flags()
 	if o != nil {
-		f.StringVar(&o.URL, "url", "ws://127.0.0.1:8000", "`URL` of the server; ws://127.0.0.1:8000 when nothing is said")
+		f.StringVar(&o.URL, "url", "ws://127.0.0.1:8000", "`URL` of the server, ws or wss; ws://127.0.0.1:8000 when nothing is said")
 		f.Lookup("url").DefValue = "" // it stands in the text: the line with the variable is full
 		f.StringVar(&o.Path, "path", "/ws", "`PATH` to upgrade at, such as /ws/CHANNEL")
 		f.StringVar((*string)(&o.Protocol), "protocol", string(bench.Raw), "`WORD`: raw (a message is a payload), json (a record with an offset) or sse (an event stream, /sse/CHANNEL for /ws/CHANNEL); the last two are sluice's own")
 		_ = cmd.RegisterFlagCompletionFunc("protocol", cobra.FixedCompletions(protocolWords, cobra.ShellCompDirectiveNoFileComp)) // the flag is there, and new
 		f.StringVar(&o.Hello, "hello", "", "`TEXT` that each connection sends first, for servers that want a subscription")
 		f.IntVar(&o.PID, "pid", 0, "`PID` of the server on this machine, for its CPU and memory")
+		f.StringVar(&o.CACert, "cacert", "", "a `FILE` of PEM certificates that sign the server's, in place of the system's")
+		f.BoolVar(&o.Insecure, "insecure-skip-verify", false, "take any certificate: for tests alone, anybody in between can read and write")
+		f.StringVar(&o.Cert, "cert", "", "a `FILE` with a PEM certificate of the client, for servers that ask for one")
+		f.StringVar(&o.Key, "key", "", "the `FILE` with its key")
+		f.BoolVar(&o.Resume, "resume", false, "resume sessions that the server handed out, on all connections but the first few; else each makes a handshake in full")
 		f.IntVar(&o.Sources, "sources", 0, "`N` local addresses from 127.0.0.2 on; 0: 32 for a server on loopback, none for others")
 		f.IntVar(&o.Loops, "loops", 0, "`N` receiving loops; 0: one on each core")
 		f.IntVar(&o.Dialing, "dialing", 64, "`N` connects under way at a time")
@@ -108,7 +115,7 @@ func explicitZero(f *pflag.FlagSet) error {
 	var err error
 	f.Visit(func(f *pflag.Flag) {
 		switch f.Name {
-		case "subscribers", "publishers", "connections", "outstanding", "dialing", "joins", "concurrency", "behind", "live", "rate", "burst", "size", "duration", "timeout", "catch-up":
+		case "subscribers", "publishers", "connections", "outstanding", "dialing", "joins", "cycles", "concurrency", "exchange", "behind", "live", "rate", "burst", "size", "duration", "timeout", "catch-up":
 			if v := f.Value.String(); err == nil && (v == "0" || v == "0s") {
 				err = usagef("--%s 0: give more than nothing, or leave it out for the default", f.Name)
 			}

@@ -26,7 +26,7 @@ func benchRun(t *testing.T, args ...string) (string, error) {
 }
 
 func TestBenchHelpBeginsWithExamplesWithin80Columns(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"recover", "--help"}, {"floor", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"recover", "--help"}, {"churn", "--help"}, {"floor", "--help"}} {
 		out, err := benchRun(t, args...)
 		if err != nil {
 			t.Fatal(err)
@@ -55,7 +55,12 @@ func TestBenchUsageErrorsAreToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"fanout", "--fail-if", "loss>0"}, "no figure \"loss\""},
 		{[]string{"fanout", "--size", "8"}, "--size is 8"},
 		{[]string{"idle"}, "--pid is missing"},
-		{[]string{"storm", "--url", "wss://127.0.0.1:1"}, "wss:// is not spoken yet"},
+		{[]string{"storm", "--url", "tcp://127.0.0.1:1"}, "is not a WebSocket address"},
+		{[]string{"storm", "--url", "wss://127.0.0.1:1", "--cacert", "/nonexistent.pem"}, "no such file"},
+		{[]string{"storm", "--url", "wss://127.0.0.1:1", "--cert", "/nonexistent.pem"}, "give both"},
+		{[]string{"idle", "--pid", "1", "--exchange", "8"}, "--exchange is 8"},
+		{[]string{"churn", "--protocol", "sse"}, "give raw or json"},
+		{[]string{"churn", "--metrics", "http://127.0.0.1:1"}, "--pid alone"},
 		{[]string{"floor", "--burst", "-1"}, "--burst is -1"},
 		{[]string{"fanout", "--protocol", "xml"}, `--protocol is "xml", give raw, json or sse`},
 		{[]string{"idle", "--pid", "1", "--protocol", "sse", "--path", "/events"}, "give --path /ws/CHANNEL"},

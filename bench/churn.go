@@ -1,0 +1,386 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/gobwas/ws"
+
+	"sluice/poller"
+)
+
+// ChurnOptions is what Churn measures: connections that come and go.
+type ChurnOptions struct {
+	Options                   // Path is /echo
+	Cycles      int           // connect, a message there and back, close; 1,000,000
+	Concurrency int           // connections at a time; 64
+	Warmup      int           // cycles before the first census, excluded; 10,000, negative: none
+	Size        int           // payload bytes; 64, at least SizeMin
+	Metrics     string        // URL of the server's metrics, for its goroutines; not counted
+	Settle      time.Duration // how long the server may take to come to rest; 30 s
+}
+
+func (o *ChurnOptions) setDefaults() {
+	setDefault(&o.Path, "/echo")
+	o.Options.setDefaults()
+	setDefault(&o.Cycles, 1_000_000)
+	setDefault(&o.Concurrency, 64)
+	setDefault(&o.Warmup, 10_000)
+	setDefault(&o.Size, 64)
+	setDefault(&o.Settle, DefaultSettle)
+	o.Concurrency = min(o.Concurrency, max(o.Cycles, 1))
+}
+
+func (o *ChurnOptions) check(f *faults) {
+	if o.Protocol == SSE {
+		f.add("--protocol is sse, in which nobody can send what is to come back: give raw or json")
+	}
+	f.atLeast("--cycles", o.Cycles, 1)
+	f.atLeast("--size", o.Size, SizeMin)
+	if o.Concurrency < 1 || o.Concurrency > 10_000 {
+		f.add("--concurrency is %d, give 1 to 10000", o.Concurrency)
+	}
+	if o.Settle <= 0 {
+		f.add("--settle must be above zero")
+	}
+	if o.Metrics != "" && o.PID == 0 {
+		f.add("--metrics is of use with --pid alone: give the server's process, or leave --metrics out")
+	}
+}
+
+// churn is a run under way.
+type churn struct {
+	ChurnOptions
+	target  target
+	result  *Result
+	counter *counter // nil without a PID
+	callers []*churner
+	cancel  context.CancelFunc
+	begun   atomic.Int64 // cycles of the present part
+	latest  atomic.Int64 // numbers the messages of all parts
+
+	mu       sync.Mutex
+	latency  *hdr.Histogram // connect to the message's return, microseconds
+	clean    int64
+	reset    int64
+	failed   map[cause]int64
+	firstErr map[cause]error
+}
+
+// churner is one client of it.
+type churner struct {
+	*caller
+	payload []byte
+	wanted  uint32 // the number of the message that is to come back
+	back    bool   // it has
+	closing bool   // it has sent its Close frame
+}
+
+// Churn opens connections and ends them, half with a closing handshake and half with
+// a reset, and looks for what the server named by PID keeps of them.
+func Churn(ctx context.Context, o ChurnOptions) (*Result, error) {
+	o.setDefaults()
+	var f faults
+	t := o.target(&f)
+	o.check(&f)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	server, err := watch(o.PID)
+	if err == nil {
+		err = checkDescriptors(o.Concurrency)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &churn{ChurnOptions: o, target: t, result: newResult("churn")}
+	if server != nil {
+		r.counter = &counter{server, o.Metrics, &http.Client{Timeout: o.Timeout, Transport: &http.Transport{}}, o.Settle}
+		defer r.counter.client.CloseIdleConnections()
+	}
+	progress := newProgress(o.Progress)
+	defer progress.stop()
+	faults, err := r.run(ctx, progress)
+	res, err := r.result.end(ctx, err)
+	if res.Verdict == VerdictOK {
+		return res, res.judge(faults, r.counter != nil && r.Metrics != "")
+	}
+	return res, err
+}
+
+// judge settles the verdict of a run that was to show that nothing goes wrong.
+func (r *Result) judge(faults []string, all bool) error {
+	switch {
+	case len(faults) > 0:
+		err := errors.New(strings.Join(faults, "; "))
+		r.Verdict, r.Reasons = VerdictFail, append(r.Reasons, err.Error())
+		return err
+	case all:
+		r.Verdict = VerdictPass
+	default:
+		r.Notes = append(r.Notes, "not judged as a whole: give --pid and --metrics, to see what the server keeps")
+	}
+	return nil
+}
+
+func (r *churn) run(outer context.Context, p *progress) (faults []string, err error) {
+	var ctx context.Context
+	ctx, r.cancel = context.WithCancel(outer)
+	defer r.cancel()
+	mark, c := newMark().inPhase(1), newClock()
+	for i := range r.Concurrency {
+		r.callers = append(r.callers, newChurner(r.Protocol, mark, c, i, r.Size))
+	}
+	if r.Warmup > 0 {
+		r.cycles(ctx, p, "warming up", r.Warmup)
+		if err := r.hopeless(); err != nil {
+			return nil, fmt.Errorf("warming up: %w", err)
+		}
+	}
+	var before census
+	if r.counter != nil {
+		p.show(func() string { return "waiting for the server to come to rest" })
+		if before, err = r.counter.steady(ctx); err != nil {
+			return nil, err
+		}
+		before.tell(r.result, "before")
+	}
+	for _, c := range r.callers {
+		clear(c.closes) // of the warm-up, as what follows
+	}
+	r.target.handshakes.done.Store(0)
+	r.target.handshakes.resumed.Store(0)
+	serverBefore := r.cpu()
+	own, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
+	took := r.cycles(ctx, p, "cycles", r.Cycles)
+	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
+	r.report(took, r.cpu()-serverBefore, ownAfter-own)
+	if err := r.hopeless(); err != nil {
+		return nil, err
+	}
+	if n := sum(r.failed); n > 0 {
+		faults = append(faults, fmt.Sprintf("%d cycles failed", n))
+	}
+	if r.counter != nil {
+		p.show(func() string { return "waiting for the server to come to rest" })
+		after, err := r.counter.settled(outer, before)
+		if err != nil {
+			return nil, fmt.Errorf("the server is gone: %w", err)
+		}
+		after.tell(r.result, "after")
+		after.compare(r.result, before)
+		faults = append(faults, after.faults(before)...)
+	}
+	return faults, nil
+}
+
+// hopeless tells of cycles that show nothing but that they fail.
+func (r *churn) hopeless() error {
+	n := sum(r.failed)
+	if r.clean+r.reset > 0 && n < failuresMost || n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d cycles failed, %d did not: %w", n, r.clean+r.reset, r.first())
+}
+
+func (r *churn) cpu() time.Duration {
+	if r.counter == nil {
+		return 0
+	}
+	return r.counter.process.cpu()
+}
+
+// cycles runs n of them. What they gave replaces what the part before gave.
+func (r *churn) cycles(ctx context.Context, p *progress, what string, n int) time.Duration {
+	r.latency, r.clean, r.reset = newLatency(), 0, 0
+	r.failed, r.firstErr = map[cause]int64{}, map[cause]error{}
+	r.begun.Store(0)
+	begin := time.Now()
+	p.show(func() string {
+		done := min(r.begun.Load(), int64(n))
+		return fmt.Sprintf("%s: %s of %s, %s", what, thousands(float64(done), 0), thousands(float64(n), 0),
+			perSecond.format(float64(done)/time.Since(begin).Seconds()))
+	})
+	var wg sync.WaitGroup
+	for _, c := range r.callers {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				i := r.begun.Add(1)
+				if i > int64(n) {
+					return
+				}
+				c.wanted = uint32(r.latest.Add(1))
+				took, err := c.cycle(ctx, r.target, r.Timeout, i%2 == 0)
+				if err == nil || ctx.Err() == nil { // else interrupted: neither complete nor failed
+					r.outcome(took, i%2 == 0, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(begin)
+}
+
+func newChurner(p Protocol, m mark, c clock, index, size int) *churner {
+	h := &churner{caller: newCaller(p, phase{mark: m, streams: 1}, c, index, envelopeMax+ws.MaxHeaderSize+4096)}
+	h.payload = bytes.Repeat([]byte{'.'}, size)
+	h.joined = func(_ *conn, s stamp, _ int64) { h.back = h.back || s.seq == h.wanted } // on a channel, those of others come too
+	answer := h.reply
+	h.reply = func(c *conn, frame []byte) error {
+		if h.closing {
+			return nil // nothing may follow a Close frame
+		}
+		return answer(c, frame)
+	}
+	return h
+}
+
+// cycle is one connection's life. It gives the time from connecting to the message's
+// return.
+func (h *churner) cycle(ctx context.Context, t target, patience time.Duration, clean bool) (time.Duration, error) {
+	h.back, h.closing = false, false
+	begin := h.clock.now()
+	early, err := h.connect(ctx, t, patience)
+	if err != nil {
+		return 0, err
+	}
+	if err := h.exchange(early); err != nil {
+		h.reset()
+		return 0, failure{causeMessage, err}
+	}
+	took := time.Duration(h.clock.now() - begin)
+	if !clean {
+		h.reset()
+		return took, nil
+	}
+	defer h.end()
+	if err := h.close(); err != nil {
+		return 0, failure{causeClose, err}
+	}
+	return took, nil
+}
+
+// exchange sends a message and waits until it is back.
+func (h *churner) exchange(early []byte) error {
+	stamp{seq: h.wanted}.put(h.payload, h.mark)
+	_, err := h.socket.Write(maskedFrame(ws.OpText, h.payload))
+	if err == nil {
+		err = h.feed(&h.conn, early, 0)
+	}
+	for err == nil && !h.back {
+		err = h.read()
+	}
+	return err
+}
+
+// close is a closing handshake, and the server's end of the connection: it closes
+// first, so that it has the ports that must wait (RFC 6455, section 7.1.1).
+func (h *churner) close() error {
+	if _, err := h.socket.Write(goodbye); err != nil {
+		return err
+	}
+	h.closing = true
+	normal := h.closes[ws.StatusNormalClosure]
+	var err error
+	for err == nil {
+		err = h.read()
+	}
+	if !errors.Is(err, errClosed) {
+		return fmt.Errorf("instead of a Close frame: %w", err)
+	}
+	if h.closes[ws.StatusNormalClosure] == normal {
+		return errors.New("the Close frame that came back has another code than 1000")
+	}
+	for err = nil; err == nil; {
+		_, err = socket(h.socket).Read(h.scratch)
+	}
+	if !errors.Is(err, io.EOF) {
+		return fmt.Errorf("instead of the connection's end: %w", err)
+	}
+	return nil
+}
+
+// outcome takes what became of a cycle.
+func (r *churn) outcome(took time.Duration, clean bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		if clean {
+			r.clean++
+		} else {
+			r.reset++
+		}
+		r.latency.RecordValue(min(took, latencyMax).Microseconds()) // ignored: within the bounds
+		return
+	}
+	f := failure{cause: causeConnect}
+	errors.As(err, &f)
+	if r.failed[f.cause]++; r.failed[f.cause] == 1 {
+		r.firstErr[f.cause] = err
+	}
+	if sum(r.failed) == failuresMost {
+		r.cancel()
+	}
+}
+
+// causes are the steps of a cycle, in their order.
+var causes = []cause{causeConnect, causeTLS, causeUpgrade, causeMessage, causeClose}
+
+// first gives the first failure of the earliest step that failed.
+func (r *churn) first() error {
+	for _, c := range causes {
+		if r.failed[c] > 0 {
+			return r.firstErr[c]
+		}
+	}
+	return nil
+}
+
+func sum(m map[cause]int64) (n int64) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
+
+func (r *churn) report(took, server, own time.Duration) {
+	res := r.result
+	done := float64(r.clean + r.reset)
+	res.set("cycles", done)
+	res.set("clean", float64(r.clean))
+	res.set("reset", float64(r.reset))
+	res.set("cycles_per_second", done/took.Seconds())
+	res.set("failed", float64(sum(r.failed)))
+	for _, c := range causes {
+		res.set("failed_"+string(c), float64(r.failed[c]))
+		if r.failed[c] > 0 && done > 0 { // else the verdict tells it
+			res.Notes = append(res.Notes, fmt.Sprintf("first failure (%s): %v", c, r.firstErr[c]))
+		}
+	}
+	res.setLatency("", r.latency)
+	res.set("elapsed", took.Seconds())
+	res.set("generator_cpu_percent", 100*own.Seconds()/took.Seconds())
+	if r.counter != nil {
+		res.set("server_cpu", server.Seconds())
+		res.set("server_cpu_percent", 100*server.Seconds()/took.Seconds())
+		if done > 0 {
+			res.set("server_cpu_per_cycle", server.Seconds()/done)
+		}
+	}
+	res.setHandshakes(r.target)
+	for _, c := range r.callers {
+		for code, n := range c.closes {
+			res.Closes[strconv.Itoa(int(code))] += n
+		}
+	}
+}

@@ -1,0 +1,122 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gobwas/ws"
+)
+
+// HostileFrames opens sessions with a server that sends every message back, most of
+// them with one fault of a known class. Wrong is every answer that is not, frame by
+// frame and with the Close frame's code, the one that the bytes demand.
+func HostileFrames(ctx context.Context, o HostileOptions) (*Result, error) {
+	setDefault(&o.Path, "/echo")
+	o.setDefaults()
+	return hostile(ctx, "frames", o, func(a *attacker, r *rand.Rand, n int) error {
+		class := sessionClasses[n%len(sessionClasses)]
+		return a.session(r, n, class, newSession(r, class, a.MessageMax))
+	})
+}
+
+// session upgrades, sends b and judges what comes back.
+func (a *attacker) session(r *rand.Rand, n int, class sessionClass, b []byte) error {
+	want, cut := echoes(b, a.MessageMax)
+	if code := class.code; code != 0 && (cut || closeCode(want[len(want)-1]) != code) {
+		return wrongf("the judge itself does not end %s with %d: %s", class.name, code, quoted(b))
+	}
+	c, err := a.dial(n)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	u := a.target.url
+	head := fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", u.RequestURI(), u.Host)
+	var early []byte
+	if r.IntN(2) == 0 { // all at once, or the 101 first
+		writeCut(c, r, append(head, b...))
+	} else {
+		c.Write(head) // ignored: then there is no 101
+		if early, err = readHead(c); err != nil {
+			return wrongf("%s: %v", class.name, err)
+		}
+		writeCut(c, r, b)
+	}
+	if cut {
+		c.CloseWrite() // ignored: then the server has ended it
+	}
+	answer, err := io.ReadAll(c)
+	if answer = append(early, answer...); err != nil {
+		return wrongf("%s: the connection does not end as it should: %v, behind %s; sent %s", class.name, err, quoted(answer), quoted(b))
+	}
+	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 101 ")) {
+		return wrongf("%s: no 101, but %s", class.name, quoted(answer))
+	}
+	_, answer, _ = bytes.Cut(answer, []byte("\r\n\r\n"))
+	got, whole := serverFrames(answer)
+	if cut && len(got) == len(want)+1 && slices.Contains(faultCodes, closeCode(got[len(want)])) && got[len(want)].op == ws.OpClose {
+		want = append(want, got[len(want)])
+	}
+	if !whole || !slices.Equal(got, want) {
+		return wrongf("%s: sent %s, which must be answered %s, and was %s", class.name, quoted(b), described(want), quoted(answer))
+	}
+	a.counts["class_"+class.name]++
+	if n := len(got); n > 0 && got[n-1].op == ws.OpClose {
+		a.codes[strconv.Itoa(int(closeCode(got[n-1])))]++
+	}
+	return nil
+}
+
+// faultCodes may end a session whose last frame is not whole.
+var faultCodes = []ws.StatusCode{ws.StatusProtocolError, ws.StatusInvalidFramePayloadData, ws.StatusPolicyViolation, ws.StatusMessageTooBig}
+
+// described shows frames in a report.
+func described(frames []wsFrame) string {
+	var b []byte
+	for _, f := range frames {
+		b = fmt.Appendf(b, "[opcode %d, %.60q]", f.op, f.payload)
+	}
+	return string(b)
+}
+
+// readHead reads up to the end of a response's head.
+func readHead(c net.Conn) (b []byte, err error) {
+	p := make([]byte, 512)
+	for !bytes.Contains(b, []byte("\r\n\r\n")) {
+		n, err := c.Read(p)
+		if b = append(b, p[:n]...); err != nil {
+			return nil, errors.New("no 101, but " + quoted(b))
+		}
+	}
+	return b, nil
+}
+
+func init() {
+	var classes []metric
+	for _, c := range sessionClasses {
+		label := "as the bytes demand"
+		if c.code != 0 {
+			label = strconv.Itoa(int(c.code))
+		}
+		classes = append(classes, metric{"class_" + c.name, count, strings.ReplaceAll(c.name, "_", " ") + ": " + label})
+	}
+	scenarios["frames"] = []group{
+		{"hostile sessions", []metric{
+			{"cases", count, "sessions"},
+			{"wrong", count, "wrong answers"},
+			{"cases_per_second", perSecond, "sessions"},
+			{"elapsed", seconds, "from first to last"},
+		}},
+		{"rightly answered, and the Close frame's code", classes}, serverGroup, tlsGroup,
+		{"generator", []metric{{"generator_cpu_percent", percent, "CPU, of one core"}}}, verdictGroup,
+	}
+}

@@ -1,0 +1,170 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// goodEvery is how often a case is a handshake that must be taken.
+const goodEvery = 50
+
+// HostileHandshakes sends requests of which almost all are bad. Wrong is a 101 for
+// one that must not have it, anything else for one in fifty that is good, an answer
+// that is no HTTP response or has something behind it, a 500, and silence.
+func HostileHandshakes(ctx context.Context, o HostileOptions) (*Result, error) {
+	o.setDefaults()
+	return hostile(ctx, "handshakes", o, func(a *attacker, r *rand.Rand, n int) error {
+		g := requests{Rand: r, host: a.target.url.Host, path: a.target.url.RequestURI()}
+		good := (n+1)%goodEvery == 0
+		b := joinLines(g.good())
+		if !good {
+			b = g.bad()
+		}
+		return a.handshake(r, n, b, good)
+	})
+}
+
+// handshake sends one request and judges the answer.
+func (a *attacker) handshake(r *rand.Rand, n int, b []byte, good bool) error {
+	why := upgradeRefusal(b)
+	if good && why != "" {
+		return wrongf("a good request is refused by the judge itself: %s: %s", why, quoted(b))
+	}
+	c, err := a.dial(n)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	writeCut(c, r, b)
+	if why != "" && waitsForMore(b) {
+		if r.IntN(4) == 0 {
+			a.counts["cut_off"]++
+			return nil // gone without a word
+		}
+		c.CloseWrite() // ignored: then there is an answer already
+	}
+	method, _, _ := strings.Cut(string(b[:min(len(b), 20)]), " ")
+	resp, err := readAnswer(c, method)
+	switch {
+	case err != nil:
+		return wrongf("%v; sent %s", err, quoted(b))
+	case resp == nil && good:
+		return wrongf("a good request was not answered: %s", quoted(b))
+	case resp == nil:
+		a.counts["unanswered"]++
+		return nil
+	}
+	status := resp.StatusCode
+	a.counts[statusMetric(status)]++
+	switch {
+	case status == http.StatusSwitchingProtocols && why != "":
+		return wrongf("101 for a request that must not have it (%s): %s", why, quoted(b))
+	case status != http.StatusSwitchingProtocols && good:
+		return wrongf("%d for a good request: %s", status, quoted(b))
+	case status == http.StatusSwitchingProtocols:
+		return checkAccept(resp, b)
+	case status == http.StatusInternalServerError:
+		return wrongf("500, a fault of the server, for %s", quoted(b))
+	}
+	if why == "" {
+		a.counts["refused_unasked"]++
+	}
+	return nil
+}
+
+// waitsForMore tells whether a server may wait for the rest of what was sent: of a
+// head, or of a body that it may read before it answers.
+func waitsForMore(b []byte) bool {
+	lower := bytes.ToLower(b)
+	return !bytes.Contains(b, []byte("\r\n\r\n")) || bytes.Contains(lower, []byte("content-length")) || bytes.Contains(lower, []byte("transfer-encoding"))
+}
+
+// readAnswer reads one response and the end of the connection behind it, nil when it
+// ends without. A 101 is read up to its empty line.
+func readAnswer(c net.Conn, method string) (*http.Response, error) {
+	br := bufio.NewReaderSize(c, 1<<10)
+	if _, err := br.Peek(1); err != nil {
+		if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
+			return nil, errors.New("neither an answer nor an end")
+		}
+		return nil, nil
+	}
+	for {
+		resp, err := http.ReadResponse(br, &http.Request{Method: method})
+		if err != nil {
+			return nil, errors.New("the answer is no HTTP response: " + err.Error())
+		}
+		switch {
+		case resp.StatusCode == http.StatusSwitchingProtocols:
+			return resp, nil
+		case resp.StatusCode < 200:
+			continue
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			return nil, errors.New("the response is not whole: " + err.Error())
+		}
+		if method == http.MethodHead { // a refusal that came before the method was known to be that
+			return resp, nil
+		}
+		if rest, _ := br.Peek(1); len(rest) > 0 { // the error is the end that is waited for
+			return nil, errors.New("something follows the response " + resp.Status)
+		}
+		return resp, nil
+	}
+}
+
+// checkAccept checks a 101 against RFC 6455 section 4.2.2.
+func checkAccept(resp *http.Response, b []byte) error {
+	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
+	if err != nil {
+		return wrongf("101 for what net/http refuses: %v: %s", err, quoted(b))
+	}
+	sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	if h := resp.Header; h.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(sum[:]) ||
+		!strings.EqualFold(h.Get("Upgrade"), "websocket") || !hasToken(h.Get("Connection"), "upgrade") {
+		return wrongf("a 101 that no client takes, %v: %s", h, quoted(b))
+	}
+	return nil
+}
+
+// answerStatuses are those that are counted by themselves.
+var answerStatuses = []int{101, 200, 400, 403, 404, 405, 414, 417, 426, 431, 501, 503, 505}
+
+func statusMetric(status int) string {
+	for _, s := range answerStatuses {
+		if s == status {
+			return "answered_" + strconv.Itoa(s)
+		}
+	}
+	return "answered_otherwise"
+}
+
+func init() {
+	cases := []metric{
+		{"cases", count, "requests, one in fifty of them good"},
+		{"wrong", count, "wrong answers"},
+		{"refused_unasked", count, "refused although the RFCs allow them"},
+		{"cases_per_second", perSecond, "requests"},
+		{"elapsed", seconds, "from first to last"},
+	}
+	var answers []metric
+	for _, s := range answerStatuses {
+		answers = append(answers, metric{statusMetric(s), count, strconv.Itoa(s) + " " + http.StatusText(s)})
+	}
+	answers = append(answers, metric{statusMetric(0), count, "another status"},
+		metric{"unanswered", count, "closed without an answer"}, metric{"cut_off", count, "not waited for"})
+	scenarios["handshakes"] = []group{
+		{"hostile handshakes", cases}, {"answers", answers}, serverGroup, tlsGroup,
+		{"generator", []metric{{"generator_cpu_percent", percent, "CPU, of one core"}}}, verdictGroup,
+	}
+}

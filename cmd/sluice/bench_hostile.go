@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"sluice/bench"
+)
+
+// newHostileCommand gives `sluice bench hostile`, whose scenarios are attacks.
+func newHostileCommand(env []string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "hostile",
+		Short: "Attack a server, and check every answer",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usagef("no attack is named: give handshakes or frames: see '%s --help'", cmd.CommandPath())
+		},
+		Example: `  sluice bench hostile handshakes --pid PID
+  sluice bench hostile frames --count 100000 --json`,
+	}
+	setHelp(cmd)
+	for _, attack := range []*cobra.Command{
+		newAttack("handshakes", "Requests of which almost all must not get a 101",
+			`  sluice bench hostile handshakes --pid PID
+  sluice bench hostile handshakes --seed 7 --first 4711 --count 1`,
+			"/ws", bench.HostileHandshakes),
+		newAttack("frames", "Sessions with faulty frames, each with a known answer",
+			`  sluice bench hostile frames --pid PID
+  sluice bench hostile frames --seed 7 --first 4711 --count 1`,
+			"/echo", bench.HostileFrames),
+	} {
+		bindEnv(attack, env, "url", "cacert", "insecure-skip-verify")
+		setHelp(attack, flagGroup{"Load", ownFlags(attack)}, flagGroup{"Server", serverFlags},
+			flagGroup{"TLS", tlsFlags}, flagGroup{"Tester", testerFlags}, flagGroup{"Report", reportFlags})
+		cmd.AddCommand(attack)
+	}
+	return cmd
+}
+
+func newAttack(name, short, examples, path string, run func(context.Context, bench.HostileOptions) (*bench.Result, error)) *cobra.Command {
+	var o bench.HostileOptions
+	cmd := scenario(name, short, examples, &o.Options, func(ctx context.Context) (*bench.Result, error) { return run(ctx, o) })
+	f := cmd.Flags()
+	for _, unused := range []string{"protocol", "hello", "loops", "dialing"} {
+		f.MarkHidden(unused) // ignored: the flag exists
+	}
+	o.Path = path
+	f.Lookup("path").DefValue = path
+	f.IntVar(&o.Count, "count", 1_000_000, "`N` cases, each with a connection of its own")
+	f.IntVar(&o.Concurrency, "concurrency", 64, "`N` cases at a time")
+	f.Uint64Var(&o.Seed, "seed", 0, "`N` that all cases follow from; 0: a new one, which the report tells")
+	f.IntVar(&o.First, "first", 0, "`N` of the first case: with --count 1 it is sent alone")
+	if name == "frames" {
+		f.Var(&sizeFlag{n: &o.MessageMax, text: "64KiB"}, "max-message", "the server's own --max-message, in `BYTES`")
+	}
+	return cmd
+}
