@@ -211,6 +211,7 @@ func environment(more ...string) []string {
 type gateway struct {
 	*process
 	public, internal string // HOST:PORT
+	secure           string // HOST:PORT with TLS; empty without
 }
 
 // serve starts a gateway on free loopback ports. It does not take long to stop.
@@ -237,10 +238,14 @@ func ready(t *testing.T, p *process) *gateway {
 			var record struct {
 				Msg      string   `json:"msg"`
 				Listen   []string `json:"listen"`
+				Secure   []string `json:"tls_listen"`
 				Internal string   `json:"internal_listen"`
 			}
 			if json.Unmarshal(lines.Bytes(), &record) == nil && record.Msg == "ready" && len(record.Listen) > 0 {
 				g.public, g.internal = record.Listen[0], record.Internal
+				if len(record.Secure) > 0 {
+					g.secure = record.Secure[0]
+				}
 				return true
 			}
 		}
@@ -311,7 +316,7 @@ func flags(t *testing.T) map[string]string {
 	return found
 }
 
-var helpLine = regexp.MustCompile(`(?m)^  --([a-z-]+) \S+ +SLUICE_\S+(?: +default (\S+))?$`)
+var helpLine = regexp.MustCompile(`(?m)^  --([a-z-]+)(?: \S+)? +SLUICE_\S+(?: +default (\S+))?$`)
 
 // command runs a program to its end and gives what it wrote.
 func command(t *testing.T, name string, args ...string) string {

@@ -76,7 +76,7 @@ func TestEveryLimitIsWhatSecurityPageSays(t *testing.T) {
 		}
 	}
 	// What bounds clients has to be told; these are the names of such flags.
-	bounds := regexp.MustCompile(`^(max-.*|.*-timeout|.*-interval|history.*|.*-buffer|raw|allowed-origins)$`)
+	bounds := regexp.MustCompile(`^(max-.*|.*-timeout|.*-interval|history.*|.*-buffer|.*-rate|.*-limit|.*-policy|.*-lowat|refuse|trusted-proxies|proxy-protocol|tls-client-ca|raw|allowed-origins)$`)
 	for name := range defaults {
 		if bounds.MatchString(name) && !told[name] {
 			t.Errorf("SECURITY.md does not tell of --%s", name)
@@ -114,7 +114,7 @@ func TestEverySettingThatIsNamedExists(t *testing.T) {
 	t.Parallel()
 	defaults := flags(t)
 	variable := regexp.MustCompile(`\bSLUICE_[A-Z_]+[A-Z]\b`)
-	for _, file := range []string{"Dockerfile", "compose.yaml", "README.md", "SECURITY.md", "sizing.md", "proxy/README.md", "systemd/sluice.service", "systemd/sluice.conf"} {
+	for _, file := range []string{"Dockerfile", "compose.yaml", "README.md", "SECURITY.md", "sizing.md", "proxy/README.md", "systemd/sluice.service", "systemd/sluice.conf", "systemd/direct.conf"} {
 		for _, name := range variable.FindAllString(shipped(t, file), -1) {
 			flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "SLUICE_")), "_", "-")
 			if _, known := defaults[flag]; !known {

@@ -1,18 +1,34 @@
 package deploy_test
 
 import (
+	"crypto/tls"
 	"maps"
 	"net/http"
 	"os/exec"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-const unitFile = "systemd/sluice.service"
+const (
+	unitFile   = "systemd/sluice.service"
+	directFile = "systemd/direct.conf"
+)
+
+// units gives the unit as it is, and with the drop-in, as systemd reads it then.
+func units(t *testing.T) map[string]string {
+	t.Helper()
+	unit := shipped(t, unitFile)
+	drop := substitute(t, shipped(t, directFile), "\n[Service]\n", "\n")
+	return map[string]string{
+		"sluice": write(t, "sluice.service", substitute(t, unit, "/usr/local/bin/sluice", sluice(t))),
+		"direct": write(t, "sluice.service", substitute(t, unit, "/usr/local/bin/sluice", sluice(t), "[Install]\n", drop+"\n[Install]\n")),
+	}
+}
 
 // exposureMax is the worst score of `systemd-analyze security` that is accepted:
 // 0 is a service without any right, 10 one without any protection.
@@ -21,23 +37,26 @@ const exposureMax = "15" // tenths
 func TestUnitIsHardened(t *testing.T) {
 	t.Parallel()
 	analyze := tool(t, "systemd-analyze", "systemd")
-	out, err := exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold="+exposureMax, unitFile).CombinedOutput()
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-	if score := regexp.MustCompile(`Overall exposure level.*`).FindString(string(out)); score == "" {
-		t.Errorf("no score in\n%s", out)
-	} else {
-		t.Log(score)
+	for name, unit := range units(t) {
+		out, err := exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold="+exposureMax, unit).CombinedOutput()
+		if err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+		if score := regexp.MustCompile(`Overall exposure level.*`).FindString(string(out)); score == "" {
+			t.Errorf("%s: no score in\n%s", name, out)
+		} else {
+			t.Log(name, score)
+		}
 	}
 }
 
 func TestUnitIsUnderstood(t *testing.T) {
 	t.Parallel()
 	analyze := tool(t, "systemd-analyze", "systemd")
-	unit := write(t, "sluice.service", substitute(t, shipped(t, unitFile), "/usr/local/bin/sluice", sluice(t)))
-	if out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	for name, unit := range units(t) {
+		if out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%s: systemd-analyze verify: %v\n%s", name, err, out)
+		}
 	}
 }
 
@@ -129,7 +148,8 @@ func TestGatewayWorksWithWhatUnitAllows(t *testing.T) {
 		"127.0.0.1:8000", "127.0.0.1:0", "127.0.0.1:9000", "127.0.0.1:0", "raw = listen", "raw = publish",
 		"max-connections = 100000", "max-connections = 100")) // as many descriptors as a test may have
 	cmd := confined(t, calls, families, sluice(t), "serve", "--config", config)
-	cmd.Env = append(cmd.Env, "SLUICE_API_KEY_FILE="+write(t, "api-key", key+"\n"), "SLUICE_CLOSE_TIMEOUT=1s", "SLUICE_PING_INTERVAL=1s")
+	cmd.Env = append(cmd.Env, "SLUICE_API_KEY_FILE="+write(t, "api-key", key+"\n"), "SLUICE_CLOSE_TIMEOUT=1s", "SLUICE_PING_INTERVAL=1s",
+		"SLUICE_TLS_LISTEN=127.0.0.1:0", "SLUICE_TLS_SELF_SIGNED=on")
 	g := ready(t, run(t, cmd))
 
 	c, err := connect(g.public, "/echo", "", "")
@@ -162,8 +182,23 @@ func TestGatewayWorksWithWhatUnitAllows(t *testing.T) {
 	wantLine(t, lines, ":", patience) // time passes: a keep-alive
 	request(http.MethodGet, "/metrics", "")
 	request(http.MethodGet, "/debug/pprof/profile?seconds=1", "")
-	if status, _, err := get("http://" + g.public + "/healthz"); err != nil || status != http.StatusOK {
-		t.Errorf("/healthz: %d, %v", status, err)
+	if got := values(unit, "ExecReload"); !cmp.Equal(got, []string{"/bin/kill -HUP $MAINPID"}) {
+		t.Errorf("ExecReload: %q", got)
+	} else if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the reload", func() bool { return strings.Contains(g.output.String(), "hangup: ") })
+	trial := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for url, asker := range map[string]*http.Client{"http://" + g.public: client, "https://" + g.secure: trial} {
+		resp, err := asker.Get(url + "/healthz")
+		if err != nil {
+			t.Errorf("%s: %v", url, err)
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", url, resp.Status)
+		}
 	}
 
 	g.stop(t)
