@@ -19,15 +19,23 @@ import (
 // own packages, and of those that open the door to the operating system. Whatever
 // is not listed is a defect of the code or of the design (gateway/DESIGN.md).
 var arrows = map[string][]string{
-	"cmd/sluice":        {"sluice/gateway", "sluice/bench", "syscall"},                                                                                                             // syscall: signals
-	"gateway":           {"sluice/poller", "sluice/gateway/channel", "sluice/gateway/engine", "sluice/gateway/frame", "sluice/gateway/handshake", "sluice/gateway/web", "syscall"}, // syscall: the Conn interface
-	"gateway/channel":   {},
-	"gateway/engine":    {"sluice/gateway/channel"},
-	"gateway/frame":     {},
-	"gateway/handshake": {},
-	"gateway/web":       {},
-	"poller":            {"golang.org/x/sys/unix", "unsafe", "syscall", "github.com/mailru/easygo/netpoll"},
-	"bench":             {"sluice/poller", "syscall"}, // syscall: the Conn interface, signals of its child
+	// syscall: signals
+	"cmd/sluice": {"sluice/gateway", "sluice/gateway/certificate", "sluice/gateway/peer", "sluice/bench", "sluice/bench/chaos", "syscall"},
+	// syscall: the Conn interface
+	"gateway": {"sluice/poller", "sluice/gateway/admit", "sluice/gateway/channel", "sluice/gateway/engine", "sluice/gateway/frame",
+		"sluice/gateway/handshake", "sluice/gateway/peer", "sluice/gateway/sampling", "sluice/gateway/web", "syscall"},
+	"gateway/admit":       {},
+	"gateway/certificate": {},
+	"gateway/channel":     {},
+	"gateway/engine":      {"sluice/gateway/channel"},
+	"gateway/frame":       {},
+	"gateway/handshake":   {},
+	"gateway/peer":        {},
+	"gateway/sampling":    {},
+	"gateway/web":         {},
+	"poller":              {"golang.org/x/sys/unix", "unsafe", "syscall", "github.com/mailru/easygo/netpoll"},
+	"bench":               {"sluice/poller", "syscall"},                 // syscall: the Conn interface, signals of its child
+	"bench/chaos":         {"sluice/poller", "sluice/bench", "syscall"}, // syscall: signals, limits and resources of its children
 }
 
 // watched tells whether an import has to be listed in arrows.
@@ -45,6 +53,9 @@ func TestArrowsRunDown(t *testing.T) {
 		}
 		if d.IsDir() && (d.Name() == ".git" || d.Name() == "testdata" || d.Name() == "node_modules") {
 			return filepath.SkipDir
+		}
+		if _, err := os.Stat(filepath.Join(path, "go.mod")); d.IsDir() && path != root && err == nil {
+			return filepath.SkipDir // a module of its own
 		}
 		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return nil

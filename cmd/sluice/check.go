@@ -114,6 +114,8 @@ func (s *settings) check(opts *options, env []string, files fs.FS) (f findings) 
 	f.faults(err)
 	if err == nil {
 		f.settingsFound(opts)
+		f.certificates(p, time.Now())
+		f.exemptions(opts)
 		s.checkLimits(&f, opts, files)
 	} else {
 		f.add(isUnknown, "limits: looked at once the settings have no fault")

@@ -98,7 +98,8 @@ func TestConfigIsAFileThatMakesTheSameSettings(t *testing.T) {
 	for _, greeting := range []string{
 		"hello", "hello, 世界", "#1", "number #1", "a#b", `"quoted"`, `half a "quote`, "two\nlines", "tab\there", "x = y", `back\slash`, "a  # b", "é",
 	} {
-		args := []string{"--greeting", greeting, "--listen", ":0", "--listen", "unix:/run/s", "--history", "off", "--batch-window", "10ms", "--log-format=json"}
+		args := []string{"--greeting", greeting, "--listen", ":0", "--listen", "unix:/run/s", "--history", "off", "--batch-window", "10ms", "--log-format=json",
+			"--tls-self-signed", "--slow-policy", "a=skip,*=close", "--max-per-address", "off", "--address-rate", "5"}
 		before := reportOf(t, nil, args...)
 		code, text, _ := runOnce(nil, append([]string{"config"}, args...)...)
 		file := writeFile(t, "sluice.conf", text)

@@ -4,14 +4,12 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -23,17 +21,16 @@ import (
 
 // clientFlags are what pub and sub are told about the gateway and the way to it.
 type clientFlags struct {
-	url      string
-	cacert   string
-	insecure bool
-	headers  []string
-	timeout  time.Duration
-	retry    retryBound
+	clientTLS
+	url     string
+	headers []string
+	timeout time.Duration
+	retry   retryBound
 }
 
 // The groups of the commands' help that both have.
 var (
-	addressGroup = flagGroup{"Gateway", []string{"url", "header", "cacert", "insecure-skip-verify"}}
+	addressGroup = flagGroup{"Gateway", append([]string{"url", "header"}, clientTLSNames...)}
 	retryGroup   = flagGroup{"Connection", []string{"timeout", "retry"}}
 )
 
@@ -42,12 +39,11 @@ func (c *clientFlags) register(cmd *cobra.Command, env []string, retry, retryUsa
 	f.SortFlags = false
 	f.StringVar(&c.url, "url", "ws://127.0.0.1:8000", "`URL` of the gateway: ws or wss (http and https mean the same), a host, and the path that it is below, if any")
 	f.StringArrayVar(&c.headers, "header", nil, "a line `'K: V'` for the request, such as 'Authorization: Bearer KEY'; repeatable")
-	f.StringVar(&c.cacert, "cacert", "", "a `FILE` of PEM certificates that sign the gateway's, in place of the system's")
-	f.BoolVar(&c.insecure, "insecure-skip-verify", false, "take any certificate: for tests alone, anybody in between can read and write")
+	c.clientTLS.register(cmd)
 	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "`TIME` for one connect with its upgrade, and for the end of a connection")
 	_ = c.retry.Set(retry) // a constant that it takes
 	f.Var(&c.retry, "retry", retryUsage)
-	bindEnv(cmd, env, "url", "cacert", "insecure-skip-verify")
+	bindEnv(cmd, env, append([]string{"url"}, clientTLSNames...)...)
 }
 
 // target is a channel of a gateway, and how to get there.
@@ -71,8 +67,7 @@ func (c *clientFlags) target(channel string) (*target, error) {
 	if err != nil {
 		return nil, usagef("--url %s: %w", c.url, err)
 	}
-	t := &target{base: base, channel: channel, timeout: c.timeout, header: http.Header{},
-		tls: &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, InsecureSkipVerify: c.insecure}}
+	t := &target{base: base, channel: channel, timeout: c.timeout, header: http.Header{}}
 	for _, line := range c.headers {
 		key, value, err := parseHeader(line)
 		if err != nil {
@@ -80,17 +75,8 @@ func (c *clientFlags) target(channel string) (*target, error) {
 		}
 		t.header.Add(key, value)
 	}
-	if c.cacert != "" {
-		pem, err := os.ReadFile(c.cacert)
-		if err != nil {
-			return nil, usagef("--cacert %s: %w: give a file of PEM certificates", c.cacert, bareError(err))
-		}
-		t.tls.RootCAs = x509.NewCertPool()
-		if !t.tls.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, usagef("--cacert %s: no certificate is in it: give a file of PEM certificates", c.cacert)
-		}
-	}
-	return t, nil
+	t.tls, err = c.config()
+	return t, err
 }
 
 // parseBase reads the address of a gateway.
@@ -254,24 +240,18 @@ func printable(r rune) rune {
 // explain puts an error of the dialer into words, with a way on.
 func (t *target) explain(err error) error {
 	var (
-		authority x509.UnknownAuthorityError
-		name      x509.HostnameError
-		invalid   x509.CertificateInvalidError
-		plain     tls.RecordHeaderError
-		dns       *net.DNSError
-		timeout   interface{ Timeout() bool }
+		plain   tls.RecordHeaderError
+		dns     *net.DNSError
+		timeout interface{ Timeout() bool }
 	)
+	if told := explainTLS(err); told != nil {
+		return told
+	}
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return temporary{errors.New("connection refused: is sluice running there? start it, or give its address with --url")}
 	case errors.As(err, &dns):
 		return temporary{fmt.Errorf("the name %s leads nowhere: %s: check --url", dns.Name, dns.Err)}
-	case errors.As(err, &authority):
-		return fmt.Errorf("its certificate is signed by nobody who is known here: %w: give the signer's certificate with --cacert", err)
-	case errors.As(err, &name):
-		return fmt.Errorf("its certificate is for another name: %w: give that name in --url", err)
-	case errors.As(err, &invalid):
-		return fmt.Errorf("its certificate is not valid: %w: renew it there", err)
 	case errors.As(err, &plain):
 		return errors.New("it does not speak TLS: give a ws:// address, or the port where it does")
 	case errors.Is(err, ws.ErrMalformedResponse), errors.Is(err, ws.ErrHandshakeBadProtocol):
@@ -281,9 +261,18 @@ func (t *target) explain(err error) error {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return temporary{fmt.Errorf("no answer within %v: check the address, or give it longer with --timeout", t.timeout)}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return temporary{errors.New("it closed the connection without an answer: is --url the address of a gateway, ws or wss as it speaks?")}
+		return temporary{errors.New("it closed the connection without an answer: is --url the address of a gateway, ws or wss as it speaks?" + t.withoutCertificate())}
 	}
 	return temporary{fmt.Errorf("%w: check --url", err)}
+}
+
+// withoutCertificate adds what a gateway that wants a certificate may not have come
+// to say: its last words are lost where it resets the connection.
+func (t *target) withoutCertificate() string {
+	if t.base.Scheme != "wss" || len(t.tls.Certificates) > 0 {
+		return ""
+	}
+	return " Does it want a certificate (--cert)?"
 }
 
 // temporary is an error after which another try may end differently.

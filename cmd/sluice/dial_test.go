@@ -72,6 +72,12 @@ func TestClientUsageErrors(t *testing.T) {
 		{[]string{"pub", "news", "--header", "upgrade: x"}, "belongs to the upgrade"},
 		{[]string{"pub", "news", "--cacert", "/nonexistent.pem"}, "--cacert /nonexistent.pem: no such file"},
 		{[]string{"pub", "news", "--cacert", empty}, "no certificate is in it"},
+		{[]string{"sub", "news", "--cert", empty}, "--cert " + empty + " has no --key: give the file with its key too"},
+		{[]string{"sub", "news", "--key", empty}, "--key " + empty + " has no --cert"},
+		{[]string{"pub", "news", "--cert", "/nonexistent.pem", "--key", empty}, "--cert /nonexistent.pem: no such file"},
+		{[]string{"pub", "news", "--cert", empty, "--key", "/nonexistent.pem"}, "--key /nonexistent.pem: no such file"},
+		{[]string{"health", "--cert", empty, "--key", empty}, "--cert " + empty + " and --key " + empty + ": failed to find any PEM data"},
+		{[]string{"top", "--cacert", empty}, "no certificate is in it"},
 	} {
 		c := startClient(t, strings.NewReader(""), tc.args...)
 		c.wantExit(2, tc.want)
@@ -137,7 +143,7 @@ func TestClientOverTLS(t *testing.T) {
 	}{
 		{[]string{"--cacert", certificate}, 0, nil},
 		{[]string{"--insecure-skip-verify"}, 0, nil},
-		{nil, 1, []string{"signed by nobody who is known here", "--cacert"}},
+		{nil, 1, []string{"signed by nobody who is known here", "--cacert", "--insecure-skip-verify"}},
 	} {
 		pub := startClient(t, nil, append([]string{"pub", "news", "x", "--url", "https://" + proxy}, tc.args...)...)
 		pub.wantExit(tc.code, tc.says...)
@@ -154,12 +160,15 @@ func TestClientOverTLS(t *testing.T) {
 }
 
 // newTLSProxy pipes TLS connections to another address. It gives its own, and the
-// file with its certificate.
-func newTLSProxy(t *testing.T, to string) (addr, certificate string) {
+// file with its certificate. change, if any, alters its configuration.
+func newTLSProxy(t *testing.T, to string, change ...func(*tls.Config)) (addr, certificate string) {
 	t.Helper()
 	donor := httptest.NewTLSServer(http.NotFoundHandler()) // has a certificate for 127.0.0.1
 	config := donor.TLS.Clone()
 	config.NextProtos = nil
+	for _, f := range change {
+		f(config)
+	}
 	certificate = filepath.Join(t.TempDir(), "ca.pem")
 	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: donor.Certificate().Raw})
 	donor.Close()

@@ -95,6 +95,9 @@ func TestHelpSaysWhatOthersHadToFindOut(t *testing.T) {
 // flagLine gives the line that begins with a flag.
 func flagLine(help, name string) string {
 	for line := range strings.Lines(help) {
+		if strings.HasPrefix(line, "      ") { // what a flag does may name another
+			continue
+		}
 		for _, word := range strings.Fields(line) {
 			if word == "--"+name {
 				return strings.TrimRight(line, "\n")

@@ -15,7 +15,7 @@ import (
 	"sluice/gateway"
 )
 
-// endpoint is where a listener is to be: an address that --listen or
+// endpoint is where a listener is to be: an address that --listen, --tls-listen or
 // --internal-listen gave, taken apart.
 type endpoint struct {
 	flag    string // for errors
@@ -23,6 +23,7 @@ type endpoint struct {
 	network string // "tcp" or "unix"
 	address string // resolved, so that what was judged is what is listened on
 	local   bool   // only this machine can connect
+	tls     bool
 }
 
 // parseEndpoint takes apart HOST:PORT or unix:/path.
@@ -125,7 +126,7 @@ func (e endpoint) staleSocket() (bool, error) {
 
 // clickable gives the URL of a listener for a person on this machine, or the
 // path of a Unix socket.
-func clickable(addr net.Addr) string {
+func clickable(scheme string, addr net.Addr) string {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok {
 		return "unix:" + addr.String()
@@ -134,5 +135,5 @@ func clickable(addr net.Addr) string {
 	if tcp.IP.IsUnspecified() {
 		host = fmt.Sprintf("localhost:%d", tcp.Port)
 	}
-	return (&url.URL{Scheme: "http", Host: host, Path: "/"}).String()
+	return (&url.URL{Scheme: scheme, Host: host, Path: "/"}).String()
 }

@@ -50,6 +50,7 @@ type option struct {
 	fallback                 string             // the default, as a user would write it; empty: unset
 	repeatable               bool               // takes several values
 	choices                  []string           // words for shell completion, beside the default; "" is none
+	bare                     string             // what the flag without a value means; empty: it needs one
 	parse                    func(string) error // stores a value, adds it where repeatable
 
 	// Set by resolve.
@@ -110,7 +111,7 @@ func (o *options) register(cmd *cobra.Command, names ...string) {
 		if len(names) > 0 && !slices.Contains(names, opt.name) {
 			continue
 		}
-		cmd.Flags().Var(flagValue{o, opt}, opt.name, opt.usage)
+		cmd.Flags().VarPF(flagValue{o, opt}, opt.name, "", opt.usage).NoOptDefVal = opt.bare
 		if words := opt.completions(); words != nil {
 			// Fails only for a flag that does not exist or has words already.
 			_ = cmd.RegisterFlagCompletionFunc(opt.name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))

@@ -14,9 +14,10 @@ import (
 // plan is what `serve` is about to do: its settings, checked as far as that goes
 // without opening a listener.
 type plan struct {
-	public   []endpoint
-	internal *endpoint // nil when it is off
-	apiKey   string    // empty without a file
+	public   []endpoint // with TLS and without
+	internal *endpoint  // nil when it is off
+	apiKey   string     // empty without a file
+	secure   secure
 }
 
 // plan checks the settings together and settles what depends on several of them.
@@ -25,13 +26,19 @@ func (s *settings) plan(opts *options) (plan, error) {
 	public, internal, faults := s.endpoints()
 	s.gateway.Raw = s.rawFor(public)
 	s.gateway.NoPage = s.page == "off"
+	s.gateway.MemoryLimit = int64(s.memoryLimit)
+	if s.refuse == "close" {
+		s.gateway.Refuse = gateway.RefuseClose
+	}
 	faults = append(faults, usageLines(s.gateway.Validate())...)
 	key, err := s.apiKey()
 	faults = append(faults, err, s.lookAtWebRoot())
+	secure, more := s.checkTLS(public)
+	faults = append(faults, more...)
 	if internal != nil && internal.address != "" && !internal.local && s.apiKeyFile == "" {
 		faults = append(faults, usagef("--%s %s needs --api-key-file: others can reach it, and it publishes and profiles: give a key or 127.0.0.1", internal.flag, internal.text))
 	}
-	return plan{public, internal, key}, joinFaults(opts, faults)
+	return plan{public, internal, key, secure}, joinFaults(opts, faults)
 }
 
 // endpoints takes the addresses apart; internal is nil when it is off.
@@ -43,18 +50,32 @@ func (s *settings) endpoints() (public []endpoint, internal *endpoint, faults []
 		}
 		return e
 	}
-	for i, text := range s.listen {
-		e := parse("listen", text)
-		if e.address != "" && slices.ContainsFunc(public[:i], e.same) {
-			faults = append(faults, usagef("--listen %s is given twice: leave one out", e.text))
+	add := func(flag, text string) {
+		e := parse(flag, text)
+		if e.address != "" && slices.ContainsFunc(public, e.same) {
+			faults = append(faults, usagef("--%s %s is given twice: leave one out", flag, e.text))
 		}
+		e.tls = flag == "tls-listen"
 		public = append(public, e)
+	}
+	switch off := slices.Contains(s.listen, "off"); {
+	case off && len(s.listen) > 1:
+		faults = append(faults, usagef("--listen %s: off and an address: leave one of them out", strings.Join(s.listen, ",")))
+	case off && len(s.tlsListen) == 0:
+		faults = append(faults, usagef("--listen off leaves no way in for clients: give --tls-listen, or an address"))
+	case !off:
+		for _, text := range s.listen {
+			add("listen", text)
+		}
+	}
+	for _, text := range s.tlsListen {
+		add("tls-listen", text)
 	}
 	if s.internalListen != "off" {
 		e := parse("internal-listen", s.internalListen)
 		internal = &e
-		if e.address != "" && slices.ContainsFunc(public, e.same) {
-			faults = append(faults, usagef("--internal-listen %s is a --listen address too: give it a port of its own, or off", e.text))
+		if i := slices.IndexFunc(public, e.same); e.address != "" && i >= 0 {
+			faults = append(faults, usagef("--internal-listen %s is a --%s address too: give it a port of its own, or off", e.text, public[i].flag))
 		}
 	}
 	return public, internal, faults

@@ -74,6 +74,33 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 			`--internal-listen 127.0.0.1:9000 is a --listen address too: give it a port of its own, or off`}},
 		{"internal listener within reach", nil, "--internal-listen :0", []string{
 			`--internal-listen :0 needs --api-key-file: others can reach it, and it publishes and profiles: give a key or 127.0.0.1`}},
+		{"no way in", nil, "--listen off", []string{`--listen off leaves no way in for clients: give --tls-listen, or an address`}},
+		{"off and an address", nil, "--listen off,:8000", []string{`--listen off,:8000: off and an address: leave one of them out`}},
+		{"one address plain and with TLS", nil, "--listen :8000 --tls-listen :8000 --tls-self-signed", []string{
+			`--tls-listen :8000 is given twice: leave one out`,
+			`--tls-listen :8000: others can reach it, and --tls-self-signed is for trials on loopback: give --tls-cert and --tls-key, or 127.0.0.1`}},
+		{"internal listener where TLS is", nil, "--tls-listen 127.0.0.1:9000 --tls-self-signed=on", []string{
+			`--internal-listen 127.0.0.1:9000 is a --tls-listen address too: give it a port of its own, or off`}},
+		{"TLS without a certificate", []string{"SLUICE_TLS_LISTEN=:8443"}, "", []string{
+			`--tls-listen :8443 needs a certificate: give --tls-cert and --tls-key, or --tls-self-signed for a trial on loopback (set by SLUICE_TLS_LISTEN)`}},
+		{"a certificate without TLS", nil, "--tls-cert c --tls-self-signed", []string{
+			`--tls-cert c does nothing without --tls-listen: say where clients connect with TLS, such as --tls-listen :8443`,
+			`--tls-self-signed on does nothing without --tls-listen: say where clients connect with TLS, such as --tls-listen :8443`}},
+		{"a certificate without its key", nil, "--tls-listen :0 --tls-cert c", []string{`--tls-cert c needs its private key: give --tls-key`}},
+		{"a key without its certificate", nil, "--tls-listen :0 --tls-key k", []string{`--tls-key k needs its certificate: give --tls-cert`}},
+		{"two certificates", nil, "--tls-listen 127.0.0.1:0 --tls-self-signed --tls-client-ca ca", []string{
+			`--tls-self-signed is for trials without files: leave it out, or --tls-cert, --tls-key and --tls-client-ca`}},
+		{"certificate files", []string{"SLUICE_TLS_KEY=" + empty}, "--tls-listen :0 --tls-cert /no/such/file --web-root /no/such/dir", []string{
+			`--web-root /no/such/dir: no such file or directory: give a directory of files that may be read`,
+			`--tls-cert /no/such/file: no such file or directory: give a PEM file with the certificate and its chain`,
+			`--tls-key ` + empty + `: no private key is in it: give a PEM file with the certificate's private key (set by SLUICE_TLS_KEY)`}},
+		{"bounds at the edge", nil, "--max-per-address 0 --address-rate 5/m --accept-rate auto --slow-policy prices --proxy-protocol 10.0.0.1/8 --refuse 429", []string{
+			`--proxy-protocol 10.0.0.1/8: it has bits behind its first 8: did you mean 10.0.0.0/8, or 10.0.0.1 alone?`,
+			`--max-per-address 0: not a count: give a whole number from 1 up, auto or off`,
+			`--address-rate 5/m: not a rate: give a whole number from 1 up for each second, such as 50 or 50/s, auto or off`,
+			`--accept-rate auto: not a rate: give a whole number from 1 up for each second, such as 50 or 50/s, or off`,
+			`--refuse 429: not known: give one of http, close`,
+			`--slow-policy prices: not a rule: give PATTERN=close or PATTERN=skip, such as prices.*=skip`}},
 		{"empty key", nil, "--api-key-file " + empty, []string{
 			`--api-key-file ` + empty + `: the file is empty: put a key there, such as the output of 'openssl rand -hex 32'`}},
 		{"key of two words", []string{"SLUICE_API_KEY_FILE=" + twoWords}, "", []string{
@@ -159,7 +186,10 @@ func TestHelpNamesEveryOptionWithin80Columns(t *testing.T) {
 				if len(fields) < 3 || fields[0] != "--"+opt.name {
 					continue
 				}
-				found = fields[2] == opt.env() && strings.HasSuffix(strings.TrimSpace(line), opt.fallback)
+				if opt.meta != "" {
+					fields = fields[1:]
+				}
+				found = fields[1] == opt.env() && strings.HasSuffix(strings.TrimSpace(line), opt.fallback)
 			}
 			if !found {
 				t.Errorf("%v: no line with --%s, %s and %q", args, opt.name, opt.env(), opt.fallback)

@@ -6,8 +6,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
 	"strings"
 	"sync"
+	"syscall"
 
 	"sluice/gateway"
 )
@@ -21,12 +24,21 @@ func runServe(ctx context.Context, cfg *settings, opts *options, stderr io.Write
 	if err != nil {
 		return err
 	}
-	s := service{log: logger, internal: gateway.Internal{APIKey: p.apiKey}}
+	s := service{
+		log: logger, internal: gateway.Internal{APIKey: p.apiKey}, secure: p.secure,
+		hangup: make(chan os.Signal, 1), // more at a time say the same
+	}
+	// Whoever is hung up on must not lose a gateway: its connections would go.
+	signal.Notify(s.hangup, syscall.SIGHUP)
+	defer signal.Stop(s.hangup)
 	defer s.closeListeners()
 	if err := s.open(p, cfg.gateway.SendBuffer); err != nil {
 		return opts.explain(err)
 	}
 	cfg.gateway.PublishURL = publishURL(s.internalListener)
+	if p.secure.store != nil {
+		cfg.gateway.CertificateExpiry = p.secure.store.Expiry
+	}
 	if s.server, err = gateway.New(cfg.gateway); err != nil {
 		return opts.explain(err)
 	}
@@ -52,9 +64,16 @@ type service struct {
 	log      *slog.Logger
 	server   *gateway.Server
 	internal gateway.Internal
+	secure   secure
+	hangup   chan os.Signal // SIGHUP
 
-	publicListeners  []net.Listener
+	publicListeners  []publicListener
 	internalListener net.Listener // nil when off
+}
+
+type publicListener struct {
+	net.Listener
+	tls bool
 }
 
 func (s *service) open(p plan, sendBuffer int) (err error) {
@@ -63,7 +82,7 @@ func (s *service) open(p plan, sendBuffer int) (err error) {
 		if err != nil {
 			return err
 		}
-		s.publicListeners = append(s.publicListeners, l)
+		s.publicListeners = append(s.publicListeners, publicListener{l, e.tls})
 	}
 	if p.internal == nil {
 		return nil
@@ -94,11 +113,21 @@ func (s *service) run(ctx context.Context, cfg *settings) error {
 		serving.Go(func() { ended <- f() })
 	}
 	for _, l := range s.publicListeners {
-		serve(func() error { return s.server.Serve(l) })
+		if l.tls {
+			serve(func() error { return s.server.ServeTLS(l.Listener, s.secure.config) })
+		} else {
+			serve(func() error { return s.server.Serve(l.Listener) })
+		}
 	}
 	if l := s.internalListener; l != nil {
 		serve(func() error { return s.server.ServeInternal(l, s.internal) })
 	}
+
+	fresh, rest := context.WithCancel(ctx)
+	var keeping sync.WaitGroup
+	keeping.Go(func() { s.secure.keepFresh(fresh, s.hangup, s.log) })
+	defer keeping.Wait()
+	defer rest()
 
 	var failure error
 	select {
@@ -126,17 +155,24 @@ func (s *service) run(ctx context.Context, cfg *settings) error {
 	return nil
 }
 
-// tellStart prints where to connect and what the limits are: two lines for a
-// person, two records for a machine.
+// tellStart prints where to connect and what the limits are: a few lines for a
+// person, a few records for a machine.
 func (s *service) tellStart(w io.Writer, plain bool, cfg *settings) {
-	var urls, bound []string // to click, and as others can reach them
+	var urls, bound, boundTLS []string // to click, and as others can reach them
+	secured := ""
 	for _, l := range s.publicListeners {
-		urls = append(urls, clickable(l.Addr()))
-		bound = append(bound, l.Addr().String())
+		if l.tls {
+			urls = append(urls, clickable("https", l.Addr()))
+			secured = urls[len(urls)-1]
+			boundTLS = append(boundTLS, l.Addr().String())
+		} else {
+			urls = append(urls, clickable("http", l.Addr()))
+			bound = append(bound, l.Addr().String())
+		}
 	}
 	internal, boundInternal := "off", "off"
 	if s.internalListener != nil {
-		internal = clickable(s.internalListener.Addr())
+		internal = clickable("http", s.internalListener.Addr())
 		boundInternal = s.internalListener.Addr().String()
 	}
 	l := s.server.Limits()
@@ -149,9 +185,16 @@ func (s *service) tellStart(w io.Writer, plain bool, cfg *settings) {
 		fmt.Fprintf(w, "limits: %s connections (%s), %d loops, message %s, channel buffer %s, %s in all\n",
 			formatCount(l.MaxConnections), reason, l.Loops,
 			formatSize(l.MaxMessage), formatSize(l.ChannelBuffer), formatSize(l.MaxBuffered))
+		if secured != "" {
+			fmt.Fprintf(w, "certificate: %s\n", s.secure.tell(secured))
+		}
 		return
 	}
-	s.log.Info("ready", "url", urls[0], "listen", bound, "internal", internal, "internal_listen", boundInternal, "raw", cfg.gateway.Raw.String())
+	ready := []any{"url", urls[0], "urls", urls, "listen", bound, "internal", internal, "internal_listen", boundInternal, "raw", cfg.gateway.Raw.String()}
+	if secured != "" {
+		ready = append(ready, "tls_listen", boundTLS, "certificate", s.secure.tell(secured))
+	}
+	s.log.Info("ready", ready...)
 	s.log.Info("limits", "connections", l.MaxConnections, "because", reason, "loops", l.Loops,
 		"message", formatSize(l.MaxMessage), "channel_buffer", formatSize(l.ChannelBuffer), "max_buffered", formatSize(l.MaxBuffered))
 }

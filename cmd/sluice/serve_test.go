@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"sluice/gateway"
 )
 
 // client is a WebSocket client of another make than the gateway.
@@ -193,6 +196,22 @@ func TestShutdownThatTakesTooLongIsForced(t *testing.T) {
 	s.log.wait(t, "stopped by force: connections were left")
 }
 
+func TestListenerThatEndsStopsTheProcess(t *testing.T) {
+	server, err := gateway.New(gateway.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := gateway.Listen(t.Context(), "tcp", "127.0.0.1:0", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	s := service{log: slog.New(slog.DiscardHandler), server: server, publicListeners: []publicListener{{Listener: l}}}
+	if err := s.run(t.Context(), &settings{shutdownTimeout: patience}); err != exitCode(exitFailed) {
+		t.Errorf("it ends with %v, want exit code %d", err, exitFailed)
+	}
+}
+
 func TestRunLeavesNothingBehind(t *testing.T) {
 	s := startHere(t, "serve")
 	c := join(t, s, "/ws/news%2Fsport", "c")
@@ -286,7 +305,7 @@ func TestURLsToClick(t *testing.T) {
 		{"::", "http://localhost:8000/"},
 		{"::1", "http://[::1]:8000/"},
 	} {
-		if got := clickable(&net.TCPAddr{IP: net.ParseIP(tt.ip), Port: 8000}); got != tt.want {
+		if got := clickable("http", &net.TCPAddr{IP: net.ParseIP(tt.ip), Port: 8000}); got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.ip, got, tt.want)
 		}
 	}

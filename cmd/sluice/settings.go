@@ -1,21 +1,28 @@
 package main
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
 	"sluice/gateway"
+	"sluice/gateway/certificate"
 )
 
 // settings are what `serve` is told: the gateway's configuration and what the
 // command itself needs.
 type settings struct {
-	gateway         gateway.Config // without Raw and Logger, which start decides
+	gateway         gateway.Config // without what plan settles: Raw, NoPage, Refuse, MemoryLimit
 	raw             string
 	page            string
 	listen          []string
+	tlsListen       []string
+	certificate     certificate.Files
+	selfSigned      string // on or off
 	internalListen  string
 	apiKeyFile      string
+	refuse          string
+	memoryLimit     int
 	shutdownTimeout time.Duration
 	logLevel        string
 	logFormat       string
@@ -28,9 +35,12 @@ func (s *settings) options() *options {
 	g := &s.gateway
 
 	in := o.in("Listen")
-	in.texts(&s.listen, "listen", "ADDR", "127.0.0.1:8000", "where clients connect: HOST:PORT or unix:/path; repeatable")
+	in.texts(&s.listen, "listen", "ADDR", "127.0.0.1:8000", "where clients connect: HOST:PORT or unix:/path; repeatable;\nor off, where --tls-listen is enough", "off")
 	in.text(&s.internalListen, "internal-listen", "ADDR", "127.0.0.1:9000", "where metrics, health, publishing and profiles are; or off", "off")
 	in.text(&s.apiKeyFile, "api-key-file", "FILE", "", "a file with the key that the internal listener demands")
+
+	s.tlsOptions(o.in("TLS"))
+	s.admissionOptions(o.in("Who may come in"))
 
 	in = o.in("Clients")
 	in.word(&s.raw, "raw", "auto", "what clients may do: publish, listen (only), off; auto is\npublish where only this machine can connect, else listen",
@@ -56,6 +66,8 @@ func (s *settings) options() *options {
 	in.size(&g.MaxPending, "max-pending", formatSize(gateway.DefaultMaxPending), false, "bytes kept for one connection beside the channels' logs")
 	in.size(&g.MaxBuffered, "max-buffered", formatSize(gateway.DefaultMaxBuffered), false, "bytes kept for all channels and connections together")
 
+	s.hostileOptions(o.in("Slow and hostile clients"))
+
 	in = o.in("Delivery")
 	in.count(&g.Loops, "loops", "auto", "auto", "event loops; auto is one for each core")
 	in.size(&g.ChannelBuffer, "channel-buffer", formatSize(gateway.DefaultChannelBuffer), false, "how far a channel's slowest subscriber may be behind")
@@ -79,4 +91,37 @@ func (s *settings) options() *options {
 	in = o.in("Configuration")
 	in.text(&s.config, "config", "FILE", "", "a file of lines 'key = value'; keys are these flags without\nthe dashes. A # that begins a line or follows white space\nbegins a comment. Double quotes around a value, read as Go\nreads a string, keep what would be lost: a #, white space at\nits ends. A list may be repeated or given with commas, any\nother key only once")
 	return o
+}
+
+func (s *settings) tlsOptions(in adder) {
+	in.texts(&s.tlsListen, "tls-listen", "ADDR", "", "where clients connect with TLS: HOST:PORT or unix:/path;\nrepeatable, beside --listen")
+	in.text(&s.certificate.Cert, "tls-cert", "FILE", "", "the certificate with its chain, PEM; read again when it\nchanges and at SIGHUP, as the other two")
+	in.text(&s.certificate.Key, "tls-key", "FILE", "", "its private key, PEM")
+	in.text(&s.certificate.ClientCA, "tls-client-ca", "FILE", "", "certificates, PEM: every TLS client must show one that they\nsigned")
+	in.toggle(&s.selfSigned, "tls-self-signed", "for trials on loopback: a certificate made at the start")
+}
+
+// withoutLoopback says what auto means to a bound that is for each client.
+const withoutLoopback = "; auto is %s, without\na bound for clients of this machine"
+
+func (s *settings) admissionOptions(in adder) {
+	g := &s.gateway
+	in.prefixes(&g.TrustedProxies, "trusted-proxies", "peers whose X-Forwarded-For is believed: addresses or\nnetworks; without it all clients of a proxy count as one")
+	in.prefixes(&g.ProxyProtocol, "proxy-protocol", "peers whose connections must begin with a header of the\nPROXY protocol (1 or 2); from others none is taken")
+	in.bound(&g.MaxPerAddress, "max-per-address", "", "auto", fmt.Sprintf("connections of one address, of one /64 of IPv6"+withoutLoopback, strconv.Itoa(gateway.DefaultMaxPerAddress)))
+	in.bound(&g.AddressRate, "address-rate", perSecond, "auto", fmt.Sprintf("new ones of it in a second, five times that at once"+withoutLoopback, formatRate(gateway.DefaultAddressRate)))
+	in.bound(&g.AcceptRate, "accept-rate", perSecond, "off", "new connections of all in a second")
+	in.size(&s.memoryLimit, "memory-limit", "auto", true, "of the process: above 95 % nobody new is let in; auto is what\nthe cgroup allows, if it says")
+	in.word(&s.refuse, "refuse", "http", "how newcomers are refused: http answers 429 or 503, close\naccepts and closes with 1013, which a page can see", "http", "close")
+}
+
+func (s *settings) hostileOptions(in adder) {
+	g := &s.gateway
+	in.rules(&g.SlowPolicy, "slow-policy", "what becomes of slow subscribers, by channel, such as\nprices.*=skip: to the newest, with a record of the gap, where\nthe format has one; the first that fits, else close")
+	in.bound(&g.MessageRate, "message-rate", perSecond, "auto", fmt.Sprintf("messages of one connection, twice that at once"+withoutLoopback, formatRate(gateway.DefaultMessageRate)))
+	in.bound(&g.ControlRate, "control-rate", perSecond, "auto", fmt.Sprintf("its control frames, twice that at once"+withoutLoopback, formatRate(gateway.DefaultControlRate)))
+	in.bound(&g.ChannelRate, "channel-rate", perSecond, "off", "publications of one channel; who publishes more waits, or\ngets 429")
+	in.duration(&g.MessageTimeout, "message-timeout", formatDuration(gateway.DefaultMessageTimeout), zeroRefused, "for a message that has begun")
+	in.duration(&g.UserTimeout, "tcp-user-timeout", "auto", zeroIsOff, fmt.Sprintf("how long a peer's kernel may acknowledge nothing; auto is %s,\nor more, to be above --write-timeout and --close-timeout", formatDuration(gateway.DefaultUserTimeout)))
+	in.size(&g.NotsentLowat, "notsent-lowat", "off", true, "bytes that wait in the kernel without having been sent; off\nbounds them by --send-buffer alone")
 }

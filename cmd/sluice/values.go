@@ -36,9 +36,9 @@ func (a adder) text(p *string, name, meta, fallback, usage string, words ...stri
 		parse: func(s string) error { *p = s; return nil }})
 }
 
-// texts is a list of strings.
-func (a adder) texts(p *[]string, name, meta, fallback, usage string) {
-	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage, repeatable: true,
+// texts is a list of strings; words are some that a shell may offer.
+func (a adder) texts(p *[]string, name, meta, fallback, usage string, words ...string) {
+	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage, repeatable: true, choices: words,
 		parse: func(s string) error { *p = append(*p, s); return nil }})
 }
 
@@ -77,12 +77,17 @@ func (a adder) count(p *int, name, fallback, special, usage string) {
 }
 
 // size is a number of bytes; off says that "off" is possible, for which the
-// gateway has a negative number.
+// gateway has a negative number. Where the default is auto the gateway chooses, for
+// which it has zero.
 func (a adder) size(p *int, name, fallback string, off bool, usage string) {
 	a.add(&option{name: name, meta: "SIZE", fallback: fallback, usage: usage, choices: []string{offWord(off)},
 		parse: func(s string) error {
-			if off && s == "off" {
+			switch {
+			case off && s == "off":
 				*p = -1
+				return nil
+			case s == "auto" && fallback == "auto":
+				*p = 0
 				return nil
 			}
 			n, err := parseSize(s)
@@ -104,12 +109,17 @@ const (
 	zeroIsOff        // "off" is possible; the gateway has a negative duration for it
 )
 
-// duration is a time.Duration.
+// duration is a time.Duration. Where the default is auto the gateway chooses, for
+// which it has zero.
 func (a adder) duration(p *time.Duration, name, fallback string, z zero, usage string) {
 	a.add(&option{name: name, meta: "TIME", fallback: fallback, usage: usage, choices: []string{offWord(z == zeroIsOff)},
 		parse: func(s string) error {
-			if z == zeroIsOff && s == "off" {
+			switch {
+			case z == zeroIsOff && s == "off":
 				*p = -1
+				return nil
+			case s == "auto" && fallback == "auto":
+				*p = 0
 				return nil
 			}
 			d, err := time.ParseDuration(s)

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/gateway/certificate"
+)
+
+// secure is what TLS listeners show to clients.
+type secure struct {
+	config *tls.Config        // nil without TLS
+	store  *certificate.Store // nil for a self-signed certificate, which nothing renews
+}
+
+// checkTLS settles whether the settings of TLS fit together, and reads the files.
+// Faults are those of a wrong call.
+func (s *settings) checkTLS(endpoints []endpoint) (secure, []error) {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, usagef(format, args...)) }
+	files, trial := s.certificate, s.selfSigned == "on"
+	if len(s.tlsListen) == 0 {
+		for _, f := range []struct{ flag, value string }{
+			{"tls-cert", files.Cert}, {"tls-key", files.Key}, {"tls-client-ca", files.ClientCA}, {"tls-self-signed", s.selfSigned},
+		} {
+			if f.value != "" && f.value != "off" {
+				fault("--%s %s does nothing without --tls-listen: say where clients connect with TLS, such as --tls-listen :8443", f.flag, f.value)
+			}
+		}
+		return secure{}, faults
+	}
+	switch {
+	case trial && (files.Cert != "" || files.Key != "" || files.ClientCA != ""):
+		fault("--tls-self-signed is for trials without files: leave it out, or --tls-cert, --tls-key and --tls-client-ca")
+	case trial:
+		for _, e := range endpoints {
+			if e.tls && e.address != "" && !e.local {
+				fault("--tls-listen %s: others can reach it, and --tls-self-signed is for trials on loopback: give --tls-cert and --tls-key, or 127.0.0.1", e.text)
+			}
+		}
+	case files.Cert == "" && files.Key == "":
+		fault("--tls-listen %s needs a certificate: give --tls-cert and --tls-key, or --tls-self-signed for a trial on loopback", strings.Join(s.tlsListen, ","))
+	case files.Key == "":
+		fault("--tls-cert %s needs its private key: give --tls-key", files.Cert)
+	case files.Cert == "":
+		fault("--tls-key %s needs its certificate: give --tls-cert", files.Key)
+	}
+	if len(faults) > 0 {
+		return secure{}, faults
+	}
+	if trial {
+		pair, err := certificate.SelfSigned(time.Now())
+		if err != nil {
+			return secure{}, []error{fmt.Errorf("--tls-self-signed: %w", err)}
+		}
+		return secure{config: &tls.Config{Certificates: []tls.Certificate{pair}}}, nil
+	}
+	store, err := certificate.Load(files)
+	if err != nil {
+		return secure{}, usageLines(err)
+	}
+	return secure{config: store.Config(), store: store}, nil
+}
+
+// watchInterval is how often the files of certificates are looked at.
+const watchInterval = 10 * time.Second
+
+// keepFresh reloads certificates when their files change and at each hangup, until ctx
+// ends. Without TLS it only says that a hangup does nothing.
+func (s secure) keepFresh(ctx context.Context, hangup <-chan os.Signal, log *slog.Logger) {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	if s.store != nil {
+		watching.Go(func() { s.store.Watch(ctx, watchInterval, log) })
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+		}
+		if s.store == nil {
+			log.Info("hangup: ignored, there are no certificate files to read again")
+			continue
+		}
+		if changed, err := s.store.Reload(); err != nil {
+			log.Error("hangup: the certificates cannot be reloaded, the last good ones are used", "error", err, "certificate", s.store)
+		} else {
+			log.Info("hangup: certificates read again", "changed", changed, "certificate", s.store)
+		}
+	}
+}
+
+// tell says whose certificate it is, and until when; or what to do with one that is
+// made for trials, at a URL where it is shown.
+func (s secure) tell(at string) string {
+	if s.store != nil {
+		return certificateText(s.store)
+	}
+	if path, ok := strings.CutPrefix(at, "unix:"); ok {
+		return fmt.Sprintf("self-signed, for trials alone: 'curl -k --unix-socket %s https://localhost/'", path)
+	}
+	return fmt.Sprintf("self-signed, for trials alone: 'curl -k %s' or 'sluice sub --insecure-skip-verify --url %s news'", at, strings.TrimSuffix(at, "/"))
+}
+
+func certificateText(store *certificate.Store) string {
+	return fmt.Sprintf("for %s, until %s", strings.Join(store.Names(), ", "), store.Expiry().UTC().Format(time.RFC3339))
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// state is the line about what there is now.
+func (v view) state() string {
+	f := v.figures
+	return fmt.Sprintf("connections %s  blocked %s  buffered %s  dropped %s  loop lag %s",
+		count(f.connections), count(f.blocked), aboutSize(int(f.held)), count(f.dropped),
+		aboutDuration(time.Duration(f.lag*float64(time.Second))))
+}
+
+// flow is the line about what goes through: since when, and how much.
+func (f figures) flow(since string) string {
+	return fmt.Sprintf("%s: received %s  published %s  delivered %s  sent %s",
+		since, count(f.received), count(f.published), count(f.delivered), aboutSize(int(f.sent)))
+}
+
+// totals is the head of a table that is printed once.
+func (v view) totals() []string { return []string{v.state(), v.figures.flow("since its start")} }
+
+// head is the head of a table that is drawn again and again.
+func (v view) head(p place, earlier view, trouble error) []string {
+	flow := "a second: -"
+	if rates, ok := v.rates(earlier); ok {
+		flow = rates.flow("a second")
+	}
+	last := "q quits; sort by p pending, l lag, a age, i id"
+	if trouble != nil {
+		told, _ := strings.CutPrefix(trouble.Error(), p.below(inspectorPath).String()+": ") // the first line names the place
+		last = "old figures: " + cell(told)
+	}
+	return []string{fmt.Sprintf("sluice top  %s  %s", cell(p.String()), v.at.Format(time.TimeOnly)), v.state(), flow, last}
+}
+
+// headLines is how many lines a screen has beside the connections: the head, an
+// empty line and the columns' names.
+const headLines = 6
+
+// What is cut to keep the columns beside each other.
+const (
+	addressMax  = 47 // an IPv6 address with its port
+	channelsMax = 40
+)
+
+// table gives the columns' names and a line for each connection. mark shows in the
+// names what it is sorted by.
+func (v view) table(mark bool) []string {
+	rows := [][]string{{"ID", "PENDING", "AGE", "LAG", "RTT", "STATE", "ADDRESS", "CHANNELS", "KIND", "LOOP"}}
+	if mark {
+		for i, name := range rows[0] {
+			if strings.EqualFold(name, v.sort) {
+				rows[0][i] = "*" + name
+			}
+		}
+	}
+	for _, c := range v.connections.Connections {
+		kind := c.Protocol
+		if c.Format != "" && c.Format != "raw" {
+			kind += "/" + c.Format
+		}
+		if c.TLS {
+			kind += "/tls"
+		}
+		rows = append(rows, []string{
+			c.ID, aboutSize(c.Pending), aboutDuration(time.Duration(c.UnsentAge) * time.Millisecond), formatCount(c.Lag),
+			aboutDuration(time.Duration(c.RTT) * time.Microsecond), c.State, short(c.Address, addressMax),
+			short(strings.Join(c.Channels, ","), channelsMax), kind, fmt.Sprint(c.Loop),
+		})
+	}
+	lines := align(rows, map[int]bool{0: true, 1: true, 2: true, 3: true, 4: true})
+	if hidden := v.connections.Total - len(v.connections.Connections); hidden > 0 && !mark {
+		lines = append(lines, fmt.Sprintf("and %s more", formatCount(hidden)))
+	}
+	return lines
+}
+
+// align puts cells into columns; right says which of them end in line.
+func align(rows [][]string, right map[int]bool) []string {
+	width := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, s := range row {
+			if row[i] = cell(s); row[i] == "" {
+				row[i] = "-"
+			}
+			width[i] = max(width[i], utf8.RuneCountInString(row[i]))
+		}
+	}
+	lines := make([]string, len(rows))
+	for n, row := range rows {
+		var b strings.Builder
+		for i, s := range row {
+			if right[i] {
+				fmt.Fprintf(&b, "%*s  ", width[i], s)
+			} else {
+				fmt.Fprintf(&b, "%-*s  ", width[i], s)
+			}
+		}
+		lines[n] = strings.TrimRight(b.String(), " ")
+	}
+	return lines
+}
+
+// short is cell with a bound of its own.
+func short(s string, n int) string {
+	s = cell(s)
+	if runes := []rune(s); len(runes) > n {
+		return string(runes[:n-3]) + "..."
+	}
+	return s
+}
+
+func count(f float64) string { return formatCount(int(f + 0.5)) }
+
+// aboutDuration writes a duration with three digits or so; 0 is nothing.
+func aboutDuration(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return "-"
+	case d < time.Millisecond:
+		return fmt.Sprintf("%dus", max(d.Microseconds(), 1))
+	case d < 10*time.Millisecond:
+		return fmt.Sprintf("%.1fms", float64(d)/float64(time.Millisecond))
+	case d < time.Second:
+		return fmt.Sprintf("%dms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	return formatDuration(d.Round(time.Second))
+}
