@@ -1,0 +1,197 @@
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Publisher publishes into one channel over HTTP. Nobody else publishes there, so
+// its receipts, in the order of their offsets, are the channel's order.
+type Publisher struct {
+	run     *Run
+	gateway *Gateway
+	url     string
+	channel string
+	size    int
+	rate    float64
+	begin   time.Time
+	due     atomic.Int64 // messages that a worker has taken on
+
+	mu      sync.Mutex // guards the rest; nobody else has it after done
+	entries map[string][]entry
+	pushed  int // times that the gateway pushed back
+	longest time.Duration
+	err     error // the first one
+
+	cancel  context.CancelFunc
+	workers sync.WaitGroup
+}
+
+// entry is what a receipt says, and the payload's hash.
+type entry struct{ offset, subscribers, hash uint64 }
+
+// inFlight is how many messages of a publisher may wait for their receipts: the
+// answers take long when the gateway shares two cores with ten thousand clients.
+const inFlight = 8
+
+// Publish begins to publish so many messages a second of so many bytes, until
+// StopPublishing. What becomes due while the gateway does not answer follows at once.
+func (r *Run) Publish(g *Gateway, channel string, rate float64, size int) *Publisher {
+	p := &Publisher{run: r, gateway: g, channel: channel, size: size, rate: rate, begin: time.Now(),
+		url: "http://" + g.Internal + "/publish/" + url.PathEscape(channel), entries: map[string][]entry{}}
+	ctx, cancel := context.WithCancel(r.ctx)
+	p.cancel = cancel
+	for range inFlight {
+		p.workers.Go(func() {
+			for p.next(ctx) {
+			}
+		})
+	}
+	return p
+}
+
+// next publishes the next message when it is due; false when there is none.
+func (p *Publisher) next(ctx context.Context) bool {
+	n := p.due.Add(1) - 1
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(time.Until(p.begin.Add(time.Duration(float64(n) / p.rate * float64(time.Second))))):
+	}
+	err := p.publish(ctx, n)
+	if err != nil {
+		p.mu.Lock()
+		if p.err == nil {
+			p.err = fmt.Errorf("publish into %s: %w", p.channel, err)
+		}
+		p.mu.Unlock()
+		p.cancel()
+	}
+	return err == nil
+}
+
+// StopPublishing ends publishers and takes what they published into the row's ledger.
+// It gives the part of what was due that was published, 0 to 1.
+func (r *Run) StopPublishing(publishers ...*Publisher) (held float64, err error) {
+	var pushed, published int
+	var longest time.Duration
+	var due float64
+	for _, p := range publishers {
+		due += max(time.Since(p.begin).Seconds()*p.rate, 1)
+		p.cancel()
+	}
+	for _, p := range publishers {
+		p.workers.Wait()
+		orders, wrong := p.orders()
+		r.orders = append(r.orders, orders...)
+		for _, o := range orders {
+			published += len(o.Hashes)
+		}
+		pushed += p.pushed
+		longest = max(longest, p.longest)
+		err = errors.Join(err, p.err, wrong)
+	}
+	held = min(float64(published)/due, 1)
+	r.Count("pushed_back", float64(pushed))
+	r.Count("longest_publish_seconds", longest.Seconds())
+	r.Count("published_part_of_due", held)
+	return held, err
+}
+
+// publish publishes one message: again and again while the gateway pushes back. Once
+// begun it is carried out, because its fate must be known.
+func (p *Publisher) publish(ctx context.Context, n int64) error {
+	for {
+		payload := p.payload(n)
+		begin := time.Now()
+		receipt, pushedBack, err := p.post(payload)
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.longest = max(p.longest, time.Since(begin))
+		if pushedBack {
+			p.pushed++
+		} else {
+			p.entries[receipt.Epoch] = append(p.entries[receipt.Epoch], entry{receipt.Offset, receipt.Subscribers, hashOf([]byte(payload))})
+		}
+		p.mu.Unlock()
+		if !pushedBack || ctx.Err() != nil { // pushed back, it was not published
+			return nil
+		}
+	}
+}
+
+// payload begins with the time and the number, so that no two are alike.
+func (p *Publisher) payload(n int64) string {
+	head := fmt.Sprintf("%016x.%s.%d.", int64(time.Since(p.run.began)), p.channel, n)
+	from := int(n*7919) % (len(p.run.filler) / 2)
+	return head + p.run.filler[from:from+max(p.size-len(head), 0)]
+}
+
+// receipt is the answer to a POST.
+type receipt struct {
+	Epoch       string `json:"epoch"`
+	Offset      uint64 `json:"offset"`
+	Subscribers uint64 `json:"subscribers"`
+}
+
+func (p *Publisher) post(payload string) (r receipt, pushedBack bool, err error) {
+	resp, err := p.gateway.http.Post(p.url, "text/plain; charset=utf-8", strings.NewReader(payload))
+	if err != nil {
+		return r, false, fmt.Errorf("its fate is not known: %w", err)
+	}
+	defer resp.Body.Close() // ignored: only an unread rest could fail
+	body, err := io.ReadAll(resp.Body)
+	switch {
+	case err != nil:
+		return r, false, fmt.Errorf("its fate is not known: %w", err)
+	case resp.StatusCode == http.StatusServiceUnavailable, resp.StatusCode == http.StatusTooManyRequests:
+		return r, true, nil
+	case resp.StatusCode != http.StatusOK:
+		return r, false, fmt.Errorf("%s: %.200s", resp.Status, body)
+	}
+	return r, false, json.Unmarshal(body, &r)
+}
+
+// orders puts the receipts in order, an epoch at a time, the one that began first
+// first. Between two offsets there must be none that was given to nobody.
+func (p *Publisher) orders() (orders []*Order, err error) {
+	for epoch, entries := range p.entries {
+		slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.offset, b.offset) })
+		o := &Order{Channel: p.channel, Epoch: epoch, First: entries[0].offset}
+		for _, e := range entries {
+			if e.offset != o.Last()+1 && err == nil {
+				err = fmt.Errorf("the receipts of %s have offset %d behind %d: the gateway lost its place, or somebody else publishes there", p.channel, e.offset, o.Last())
+			}
+			o.Hashes = append(o.Hashes, e.hash)
+			o.Subscribers += e.subscribers
+		}
+		orders = append(orders, o)
+	}
+	if len(orders) > 1 && err == nil {
+		err = fmt.Errorf("the channel %s began anew %d times", p.channel, len(orders)-1)
+	}
+	return orders, err
+}
+
+// stampOf reads the time at which a payload was published.
+func stampOf(payload []byte) (time.Duration, bool) {
+	if len(payload) < 16 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(payload[:16]), 16, 64)
+	return time.Duration(n), err == nil
+}

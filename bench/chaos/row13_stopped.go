@@ -1,0 +1,86 @@
+package chaos
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+)
+
+func init() {
+	register(Row{Number: 13, Name: "stopped gateway", Run: stoppedGateway,
+		What: "SIGSTOP again and again: nobody is cut for the gateway's own silence, nothing is lost or out of order"})
+}
+
+func stoppedGateway(r *Run) error {
+	clients := Param(r, "clients", 200, 2000)
+	channels := Param(r, "channels", 2, 4)
+	rate := Param(r, "messages_per_second_and_channel", 50.0, 25.0)
+	size := Param(r, "message_bytes", 512, 512)
+	stops := Param(r, "stops", []time.Duration{500 * time.Millisecond, 2 * time.Second}, []time.Duration{500 * time.Millisecond, 5 * time.Second, 30 * time.Second})
+	times := Param(r, "times_each", 1, 10)
+	between := Param(r, "between", 300*time.Millisecond, 3*time.Second)
+	// Times that are shorter than the longest stop: the gateway must see that it was
+	// itself which was away.
+	flags := Param(r, "gateway", []string{"--ping-interval", "1s", "--pong-timeout", "1s", "--write-timeout", "1s"},
+		[]string{"--ping-interval", "3s", "--pong-timeout", "2s", "--write-timeout", "3s"})
+	// Slow to answer, so that at any moment many pings are not answered yet.
+	pong := Param(r, "pong_delay", 400*time.Millisecond, 1200*time.Millisecond)
+	// What a gateway may take besides what it had with everybody connected: logs,
+	// a few buffers, garbage that is not collected yet.
+	growth := float64(Param(r, "growth_bytes", 64<<20, 64<<20))
+	g, err := r.Start(flags...)
+	if err != nil {
+		return err
+	}
+	var publishers []*Publisher
+	for i := range channels {
+		name := fmt.Sprintf("row-%d", i)
+		if _, err := r.Join(g, clients/channels, ClientOptions{Name: name, Channel: name, Whole: true, PongDelay: pong}); err != nil {
+			return err
+		}
+		publishers = append(publishers, r.Publish(g, name, rate, size))
+	}
+	if err := r.Pause(between); err != nil {
+		return err
+	}
+	before, _, err := g.Memory()
+	if err != nil {
+		return err
+	}
+	for _, stop := range stops {
+		for range times {
+			if err := r.freeze(g, stop); err != nil {
+				return err
+			}
+			if err := r.Pause(between + time.Duration(r.random.Int64N(int64(between)))); err != nil {
+				return err
+			}
+		}
+		r.Say("%d stops of %v are over", times, stop)
+	}
+	_, err = r.StopPublishing(publishers...)
+	if err != nil {
+		return err
+	}
+	r.Settle(30 * time.Second)
+	_, peak, err := g.Memory()
+	if err != nil {
+		return err
+	}
+	r.Count("rss_before_bytes", before)
+	r.Count("rss_peak_bytes", peak)
+	r.Check("memory", peak-before <= growth, "RSS %.1f MiB before, %.1f MiB at most, growth at most %.0f MiB", before/(1<<20), peak/(1<<20), growth/(1<<20))
+	return r.Judge(g)
+}
+
+// freeze stops the gateway's process for a time.
+func (r *Run) freeze(g *Gateway, d time.Duration) error {
+	if err := g.Signal(syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("stop the gateway: %w", err)
+	}
+	err := r.Pause(d)
+	if again := g.Signal(syscall.SIGCONT); err == nil {
+		err = again
+	}
+	return err
+}
