@@ -43,6 +43,7 @@ type group struct {
 	// The log is full: subscribers below pressed must go on, or go.
 	pressed   uint64
 	pressedAt time.Time // since when they were found to hold it back; zero when they are not
+	held      holding   // for how long they did lately
 
 	notBefore time.Time // when the next sweep may begin: a batch window, a grace
 
@@ -334,6 +335,7 @@ func (g *group) end() {
 	}
 	g.fill()
 	if g.low >= g.pressed {
+		g.held.ends(g.pressedAt)
 		g.pressed, g.pressedAt = 0, time.Time{}
 	} else {
 		g.dirty = true // somebody is not through yet
@@ -370,8 +372,9 @@ func (g *group) relieve() {
 	now := time.Now()
 	if g.pressedAt.IsZero() {
 		g.pressedAt = now
+		g.held.begins(now)
 	}
-	cut := now.Sub(g.pressedAt) >= g.grace()
+	cut := now.Sub(g.pressedAt) >= g.grace() || g.held.tooLong(now.Sub(g.pressedAt)) && g.fewBelow(g.pressed)
 	g.sweeping = true // leavers leave holes
 	g.low = math.MaxUint64
 	tried := 0

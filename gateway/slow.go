@@ -1,6 +1,10 @@
 package gateway
 
-import "sluice/gateway/channel"
+import (
+	"time"
+
+	"sluice/gateway/channel"
+)
 
 // Whoever holds a full log back is too slow. What becomes of it is its channel's
 // policy: it is closed with 1013, or it goes on with the newest publication and is
@@ -79,4 +83,57 @@ func (c *conn) unsent(r *ref) uint64 {
 		}
 	}
 	return n
+}
+
+// A reader that takes half of what is published never stands still for as long as the
+// grace, and would slow everybody on the channel down to its own pace for good. So it
+// is counted for how long a loop's subscribers hold the log back. When that is much,
+// and others keep up, those who do not are too slow.
+type holding struct {
+	total time.Duration
+	since time.Time // of the last change
+}
+
+const (
+	// holdingMax is for how long a few may hold a channel back.
+	holdingMax = 5 * time.Second
+	// holdingFree is not counted of each time: a good reader catches up within it,
+	// however fast publishers are.
+	holdingFree = 100 * time.Millisecond
+	// holdingPardon is how many times as long one must not hold back for what was
+	// counted to be forgotten.
+	holdingPardon = 4
+)
+
+// begins: subscribers begin to hold the log back.
+func (h *holding) begins(now time.Time) {
+	if !h.since.IsZero() {
+		h.total = max(h.total-now.Sub(h.since)/holdingPardon, 0)
+	}
+}
+
+// ends: they do not any more; they did since begun, if that is not zero.
+func (h *holding) ends(begun time.Time) {
+	if begun.IsZero() {
+		return
+	}
+	h.since = time.Now()
+	h.total += max(h.since.Sub(begun)-holdingFree, 0)
+}
+
+// tooLong tells whether it was too long by now, with the present time counted.
+func (h *holding) tooLong(present time.Duration) bool {
+	return h.total+max(present-holdingFree, 0) >= holdingMax
+}
+
+// fewBelow tells whether most subscribers are further than a position: of this loop, or
+// all those of another one.
+func (g *group) fewBelow(pos uint64) bool {
+	below := 0
+	for i := range g.subs {
+		if s := &g.subs[i]; s.c != nil && s.pos < pos {
+			below++
+		}
+	}
+	return 2*below <= len(g.subs)-g.holes || g.OtherServed(pos)
 }

@@ -122,15 +122,23 @@ func (st *stage) evictLocked(g *greeting) {
 
 // secureTurn is how long a client that has begun to speak TLS is waited for before its
 // place can be had by another: the handshake has a turn of its own, and when all come at
-// once a good client needs a while for it.
-const secureTurn = 500 * time.Millisecond
+// once a good client needs a while for it. One that has said nothing yet is waited for
+// only so long that a flood of them passes through at more than a thousand a second.
+const (
+	secureTurn   = time.Second
+	secureSilent = 100 * time.Millisecond
+)
 
 // spared tells for how long g, which waits, keeps its place in any case.
 func (g *greeting) spared() time.Duration {
-	if !g.heard.Load() {
-		return 0
+	turn := time.Duration(0)
+	switch {
+	case g.heard.Load():
+		turn = secureTurn
+	case g.door.tls != nil:
+		turn = secureSilent
 	}
-	return secureTurn - time.Since(g.since)
+	return turn - time.Since(g.since)
 }
 
 // wait marks g as waiting for its client; false when it was evicted before.

@@ -91,6 +91,19 @@ func (r *Reader) Entry(i uint64) (end, from uint64) {
 	return e.end, e.from
 }
 
+// OtherServed tells whether another loop has served all of its subscribers up to pos.
+func (r *Reader) OtherServed(pos uint64) bool {
+	c := r.log.channel
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, other := range r.log.readers {
+		if other != r && other.served.Load() >= pos {
+			return true
+		}
+	}
+	return false
+}
+
 // Offset gives the offset of an entry's publication, with i as for Entry.
 func (r *Reader) Offset(i uint64) uint64 {
 	entries := *r.log.entries.Load()
