@@ -271,8 +271,13 @@ func (o *options) fileLayer(path string) (layer, []error) {
 	if err != nil {
 		return nil, []error{fmt.Errorf("--config %s: %w: give the path of a file of 'key = value' lines", path, bareError(err))}
 	}
+	return o.parseFile(path, string(data))
+}
+
+// parseFile is fileLayer for what a file holds.
+func (o *options) parseFile(path, text string) (layer, []error) {
 	file, faults := layer{}, []error(nil)
-	text := strings.TrimPrefix(string(data), "\ufeff") // some editors begin a file so
+	text = strings.TrimPrefix(text, "\ufeff") // some editors begin a file so
 	for i, line := range strings.Split(text, "\n") {
 		place := fmt.Sprintf("%s:%d", path, i+1)
 		fault := func(format string, args ...any) {
