@@ -1,7 +1,7 @@
 // Package gateway holds very many WebSocket connections and event streams in
 // little memory and sends what is published into a channel to everyone who is subscribed to it.
 //
-// A program embeds it with [New], [Server.Serve], [Server.Publish] and
+// A program embeds it with [New], [Server.Serve], [Server.ServeTLS], [Server.Publish] and
 // [Server.Shutdown]; Config.OnMessage sees what clients send. cmd/sluice is such a
 // program.
 //
@@ -9,14 +9,15 @@
 //
 //	acceptor    one for each Serve: accepts, and deals with a request head that
 //	            is there at once (accept.go, upgrade.go)
-//	greeting    one for each connection whose head is not there yet, or that is
-//	            refused; at most MaxHandshakes (stage.go)
+//	greeting    one for each connection whose head is not there yet, that begins
+//	            with TLS or a proxy's header (greet.go), or that is refused; at most
+//	            MaxHandshakes (stage.go)
 //	net/http    whatever is no upgrade, one request a connection (web.go): the
 //	            page, and event streams until they go to a loop (stream.go);
 //	            and the internal listener (internal.go)
 //	loop        one for each of Loops, the poller's own: owns connections, their
 //	            subscriptions and their buffers, without a lock (loop.go)
-//	time        one: ticks the loops once a second (server.go)
+//	time        one: ticks the loops once a second, looks at the memory (server.go)
 //
 // What crosses between them is a message through a loop's inbox (inbox.go), or
 // bytes of a channel's log below its atomic head. Nothing else does.
@@ -42,7 +43,22 @@
 //  6. At the end of a sweep the group publishes the position below which all
 //     its subscribers are served; the log frees what lies below the lowest of these, and
 //     publishers that wait are told. Where a full log is held back, whoever's
-//     socket still refuses is closed with 1013.
+//     socket still refuses is closed with 1013, or goes on with the newest (slow.go).
+//
+// # Who may come in
+//
+// Whom a connection is from is its peer, or whom a listed proxy names (package peer).
+// That address has a bounded number of connections and of new ones a second (package
+// admit, admission.go); in all there are MaxConnections, AcceptRate and the memory
+// (memory.go). A refused client is told when its request is there: by a status, or
+// inside by 1013.
+//
+// # TLS
+//
+// The handshake runs in the stage, a few at a time. Then the tls.Conn stays with its
+// connection and its net.Conn is swapped for the bare descriptor (secure.go): it reads
+// what is there, and what it writes is collected and sent by the loop. A connection over
+// TLS rests without a goroutine, like any other.
 //
 // # Coming back
 //
@@ -65,6 +81,8 @@
 //	group         a loop's subscribers of one log
 //	sweep         one pass over a group, sending to each what is due
 //	blocked       of a connection: its socket refused bytes
+//	sealed        of bytes: encrypted, and not yet taken by the socket
+//	seat          of a connection: counted for its client's address
 //	parked        of a message: it waits for room in its channel's log
 //	pressed       of a group: told to let go of positions that hold a log back
 //	epoch, offset the life of a channel's order, and the place of a publication in it
