@@ -10,6 +10,10 @@ import (
 	"sluice/poller"
 )
 
+// turnAwayMost is how many are turned away for want of a descriptor between two
+// pauses: everybody is answered soon, and not at the price of a core.
+const turnAwayMost = 64
+
 // acceptPause is how long accepting rests after a failure that will not pass at
 // once, so that it never spins.
 const acceptPause = 50 * time.Millisecond
@@ -34,7 +38,7 @@ func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 	door := &door{
 		server: s,
 		tls:    secured,
-		listen: s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && !onlyLocal(l.Addr()),
+		listen: s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && (!onlyLocal(l.Addr()) || len(s.cfg.TrustedProxies)+len(s.cfg.ProxyProtocol) > 0),
 	}
 	if sc, ok := l.(syscall.Conn); ok {
 		_, tcp := l.(*net.TCPListener)
@@ -43,6 +47,7 @@ func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 	}
 	spare := openSpare()
 	defer func() { spare.Close() }() // ignored: the file is /dev/null
+	turned := 0
 	for {
 		c, err := l.Accept()
 		switch {
@@ -55,9 +60,12 @@ func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 			// answered instead of waiting in the kernel's queue.
 			s.stats.descriptors.Add(1)
 			spare.Close() // ignored: see above
-			s.turnAway(l, secured != nil)
+			away := s.turnAway(l, secured != nil)
 			spare = openSpare()
-			s.pause()
+			if turned++; !away || turned >= turnAwayMost {
+				turned = 0
+				s.pause()
+			}
 		default:
 			s.cfg.Logger.Warn("accept failed", "error", err)
 			s.pause()
@@ -66,15 +74,16 @@ func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 }
 
 // turnAway answers one client for whom there is no descriptor beyond the spare
-// one. Perhaps nobody waits: the kernel reports the lack before it looks.
-func (s *Server) turnAway(l net.Listener, secured bool) {
+// one. Perhaps nobody waits, then it tells false: the kernel reports the lack before it
+// looks.
+func (s *Server) turnAway(l net.Listener, secured bool) bool {
 	if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok {
 		d.SetDeadline(time.Now().Add(acceptPause)) // ignored: the listener was closed then
 		defer d.SetDeadline(time.Time{})
 	}
 	c, err := l.Accept()
 	if err != nil {
-		return
+		return false
 	}
 	if sc, ok := c.(syscall.Conn); ok && !secured {
 		buf := headPool.Get().(*[]byte)
@@ -85,7 +94,8 @@ func (s *Server) turnAway(l net.Listener, secured bool) {
 		c.Write(rejectDescriptors.Append(nil)) // ignored: the client may be gone
 	}
 	c.Close() // ignored: likewise
-	s.stats.refused(rejectDescriptors.Reason)
+	s.refused(rejectDescriptors.Reason, peerOf(c))
+	return true
 }
 
 func (s *Server) pause() {

@@ -48,14 +48,12 @@ var errDropped = errors.New("gateway: dropped")
 
 // newAdmission makes the table of addresses for a configuration.
 func newAdmission(c *Config) *admit.Table {
-	l := admit.Limits{TotalRate: c.AcceptRate}
-	// What was asked for holds for this machine's clients too; the table has one switch
-	// for both limits.
-	l.Loopback = c.MaxPerAddress > 0 || c.AddressRate > 0
-	l.Open = rateFor(c.MaxPerAddress, DefaultMaxPerAddress, l.Loopback)
-	l.Rate = rateFor(c.AddressRate, DefaultAddressRate, l.Loopback)
-	l.Burst = 5 * l.Rate
-	return admit.New(l)
+	rate := rateFor(c.AddressRate, DefaultAddressRate, false)
+	return admit.New(admit.Limits{
+		Open: rateFor(c.MaxPerAddress, DefaultMaxPerAddress, false), Rate: rate, Burst: 5 * rate, TotalRate: c.AcceptRate,
+		// What was asked for holds for this machine's clients too.
+		LoopbackOpen: c.MaxPerAddress > 0, LoopbackRate: c.AddressRate > 0,
+	})
 }
 
 // receive takes one connection into its handshake, unless its address has had so
@@ -112,18 +110,12 @@ func (g *greeting) enterAddress() bool {
 	if verdict == admit.Admitted {
 		return true
 	}
-	s.logRefusal(verdict.String(), g.client)
 	if verdict.Drop() {
-		s.stats.refused(verdict.String())
+		s.refused(verdict.String(), g.client)
 		return false
 	}
 	g.refusal = addressRejects[verdict]
 	return true
-}
-
-// logRefusal tells the operator that a limit is hit.
-func (s *Server) logRefusal(why string, client netip.AddrPort) {
-	s.cfg.Logger.Warn("refused a connection for a limit", "reason", why, "client", client.Addr().String())
 }
 
 // forwarded settles who a trusted proxy's request is from; false when the client is
@@ -140,7 +132,7 @@ func (g *greeting) forwarded(values []string) bool {
 // toldInside tells whether a refused client is let in to be told: in a Close frame, or
 // in an event stream's last event.
 func (g *greeting) toldInside(req *handshake.Request) bool {
-	return g.door.server.cfg.Refuse == RefuseClose && (req.Upgrade || strings.HasPrefix(req.Path, "/sse"))
+	return g.door.server.cfg.Refuse == RefuseClose && (req.Upgrade || req.Path == "/sse" || strings.HasPrefix(req.Path, "/sse/"))
 }
 
 // counted is what a connection counts as.
@@ -164,9 +156,6 @@ func (s *Server) takePlace(refusal *handshake.Reject, client netip.AddrPort) (co
 	default:
 		return countedOpen, nil
 	}
-	if refusal == rejectMemory || refusal == rejectLimit {
-		s.logRefusal(refusal.Reason, client)
-	}
 	if s.cfg.Refuse != RefuseClose {
 		return 0, refusal
 	}
@@ -174,7 +163,7 @@ func (s *Server) takePlace(refusal *handshake.Reject, client netip.AddrPort) (co
 		s.refusing.Add(-1)
 		return 0, refusal
 	}
-	s.stats.refused(refusal.Reason)
+	s.refused(refusal.Reason, client)
 	return countedRefused, nil
 }
 

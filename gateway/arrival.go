@@ -46,7 +46,7 @@ func (a *arrival) deliver(l *loop) {
 		c.extra().client = a.client
 	}
 	if a.secure != nil {
-		a.secure.wire.loop = l
+		a.secure.wire.owner, a.secure.wire.begun = c, l.now
 		c.extra().secure = a.secure
 	}
 	if a.count == countedRefused {
@@ -103,7 +103,7 @@ func (a *arrival) deliver(l *loop) {
 
 func (a *arrival) refuse(why string) {
 	poller.Close(a.fd) // ignored: nothing of ours was sent
-	a.server.stats.refused(why)
+	a.server.refused(why, a.client)
 	a.server.leavePlace(a.count)
 	a.server.admission.Leave(a.seat)
 }

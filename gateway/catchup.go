@@ -34,8 +34,28 @@ type catchUp struct {
 	begun   bool        // the first piece was queued
 	queued  bool        // in loop.catching
 
-	skipped bool   // it was too slow, and goes on with the newest
-	last    uint64 // ... behind this offset
+	skipped bool          // it was too slow, and goes on with the newest
+	last    channel.Place // ... behind this one
+}
+
+// skippedUntil counts what was published since the subscriber was skipped.
+func (cu *catchUp) skippedUntil(at channel.Place) uint64 {
+	if at.Epoch != cu.last.Epoch {
+		return at.Offset // the channel has ended and begun again meanwhile
+	}
+	return at.Offset - cu.last.Offset
+}
+
+// giveUpSkipped counts what a subscriber that is skipping has missed, when it ends.
+func (c *conn) giveUpSkipped() {
+	if !c.catchingUp() || !c.out.catch.skipped {
+		return
+	}
+	cu := c.out.catch
+	cu.skipped = false
+	if ch := c.loop.space.Find(cu.channel); ch != nil {
+		c.loop.stats.dropped[droppedBySkip].Add(cu.skippedUntil(ch.Newest()))
+	}
 }
 
 // catchingUp tells whether the connection is not at live delivery yet.
@@ -54,7 +74,7 @@ func (c *conn) catchUp() {
 	r, live := g.Recall(l.recalled[:0], cu.ask, corkBytes, time.Now().UnixMilli(), &l.encode)
 	if cu.skipped {
 		r.Gap = true
-		l.stats.dropped[droppedBySkip].Add(r.To.Offset - cu.last)
+		l.stats.dropped[droppedBySkip].Add(cu.skippedUntil(r.To))
 	}
 	if r.More {
 		l.endIfEmpty(g)
@@ -63,7 +83,9 @@ func (c *conn) catchUp() {
 	}
 	if c.queueRecalled(r) && !r.More {
 		c.out.catch = nil
-		l.stats.recoveries.Add(1)
+		if !cu.skipped {
+			l.stats.recoveries.Add(1)
+		}
 	}
 }
 
@@ -74,7 +96,7 @@ func (c *conn) queueRecalled(r channel.Recalled) bool {
 	l, o, cu := c.loop, c.out, c.out.catch
 	kind, first := cu.ask.Kind, !cu.begun
 	cu.begun, cu.ask = true, channel.Ask{Kind: channel.AskSince, At: r.To}
-	if r.Gap {
+	if r.Gap && !cu.skipped {
 		l.stats.gaps.Add(1)
 		if _, raw := cu.format.(rawFormat); raw {
 			o.catch = nil

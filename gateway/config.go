@@ -18,8 +18,8 @@ import (
 type Raw int
 
 const (
-	// RawDefault is RawPublish where only this machine can reach the listeners,
-	// else RawListen. Serve decides it from its listener's address.
+	// RawDefault is RawPublish where only this machine can reach the listeners, and
+	// no proxy is listed that brings others, else RawListen. Serve decides it from its listener's address.
 	RawDefault Raw = iota
 	// RawPublish: clients listen, and what they send goes to their channel.
 	RawPublish
@@ -215,7 +215,7 @@ type Config struct {
 	// unacknowledged or its window closed (TCP_USER_TIMEOUT, --tcp-user-timeout).
 	// More than WriteTimeout and than CloseTimeout, which tell the client why.
 	// Negative: the kernel's own, about 15 minutes. Default: 20s, or 5s more than the
-	// longer of the two.
+	// longer of the two; negative where WriteTimeout is.
 	UserTimeout time.Duration
 	// NotsentLowat bounds the bytes that wait in the kernel without having been sent
 	// (TCP_NOTSENT_LOWAT, --notsent-lowat). Negative: the kernel's own, SendBuffer.
@@ -290,6 +290,9 @@ func (c Config) withDefaults() Config {
 	def(&c.CloseTimeout, DefaultCloseTimeout)
 	def(&c.SendBuffer, DefaultSendBuffer)
 	def(&c.MessageTimeout, DefaultMessageTimeout)
+	if c.WriteTimeout < 0 {
+		def(&c.UserTimeout, -1) // it would end who takes nothing, who may
+	}
 	def(&c.UserTimeout, max(DefaultUserTimeout, c.WriteTimeout+5*time.Second, c.CloseTimeout+5*time.Second))
 	def(&c.NotsentLowat, -1)
 	if c.Logger == nil {
@@ -399,6 +402,11 @@ func (c Config) Validate() error {
 	positive("close-timeout", c.CloseTimeout)
 	if c.SendBuffer > 0 && c.SendBuffer < 4<<10 {
 		fault("--send-buffer %s is too small for TCP to work well: give at least 4KiB", bytesText(c.SendBuffer))
+	}
+	for flag, rate := range map[string]int{"message-rate": c.MessageRate, "control-rate": c.ControlRate, "address-rate": c.AddressRate, "accept-rate": c.AcceptRate, "channel-rate": c.ChannelRate} {
+		if rate > rateMax {
+			fault("--%s %d is too much to be a bound: give at most %d, or off", flag, rate, rateMax)
+		}
 	}
 	if c.AcceptRate < 0 || c.ChannelRate < 0 {
 		fault("--accept-rate %d and --channel-rate %d cannot be negative: leave out what shall have no bound", c.AcceptRate, c.ChannelRate)

@@ -98,21 +98,20 @@ type conn struct {
 	pinged  uint32 // loop time of the last ping
 	counted uint32 // bytes of in and out that loop.held counts
 
-	kind    kind
-	phase   phase
-	reason  reason
-	control uint8 // level of its control frames' bucket, see rate.go
-	bits    uint16
-	code    ws.StatusCode // of the Close frame that is due, 0 for none
-	seat    admit.Seat    // its place among its address's connections, 0 for none
+	kind   kind
+	phase  phase
+	reason reason
+	bits   uint16
+	code   ws.StatusCode // of the Close frame that is due, 0 for none
+	seat   admit.Seat    // its place among its address's connections, 0 for none
 }
 
 // extra is what only some connections have.
 type extra struct {
-	more     []ref          // further subscriptions
-	secure   *secure        // nil for plain ones
-	client   netip.AddrPort // whom the connection is from, where a proxy has told it
-	messages uint32         // level of its messages' bucket, see rate.go
+	more   []ref          // further subscriptions
+	secure *secure        // nil for plain ones
+	client netip.AddrPort // whom the connection is from, where a proxy has told it
+	levels buckets        // of what it has sent, see rate.go
 }
 
 // direct tells whether a sweep may write straight to the socket.
@@ -159,12 +158,7 @@ func (c *conn) settle() {
 }
 
 func (c *conn) adjust() {
-	for c.resumable() {
-		c.resume()
-	}
-	if s := c.secure(); s != nil && s.wire.unread && c.phase == phaseOpen && c.reads() {
-		c.readSecure(s, false)
-	}
+	c.goOn()
 	c.advanceClose()
 	if c.phase == phaseDead {
 		return
@@ -184,6 +178,35 @@ func (c *conn) adjust() {
 		}
 	}
 	c.recount()
+}
+
+// goOnMost bounds how often a connection goes on with what was put off before others
+// have their turn.
+const goOnMost = 8
+
+// goOn goes on with input that was put off, as far as that is possible now.
+func (c *conn) goOn() {
+	s := c.secure()
+	for range goOnMost {
+		switch {
+		case c.resumable():
+			c.resume()
+		case s != nil && s.wire.unread && c.phase == phaseOpen && c.reads():
+			c.readSecure(s, false)
+		default:
+			return
+		}
+	}
+	c.loop.post((*later)(c))
+}
+
+// later is posted for a connection that has to go on in another turn.
+type later conn
+
+func (l *later) deliver(*loop) {
+	if c := (*conn)(l); c.phase != phaseDead {
+		c.settle()
+	}
 }
 
 // reads tells whether the connection's bytes are wanted at present.
@@ -219,7 +242,7 @@ func (c *conn) recount() {
 		n += c.out.size()
 	}
 	if s := c.secure(); s != nil {
-		n += cap(s.wire.rest)
+		n += cap(s.wire.rest) + s.wire.over + s.wire.left // crypto/tls makes room for all of a record
 	}
 	l := c.loop
 	l.held += n - int(c.counted)
@@ -324,13 +347,15 @@ type input struct {
 
 func (in *input) size() int { return in.frame.Held() + cap(in.buf) }
 
-// logClose writes the one record about a connection's end.
-func (c *conn) logClose() {
+// logClose writes the one record about a connection's end: where the gateway cuts off
+// whom an operator wants to know of, when that is decided, because later the address is
+// not known any more.
+func (c *conn) logClose(decided bool) {
 	l, level := c.loop, slog.LevelDebug
 	if reasons[c.reason].loud {
 		level = slog.LevelInfo
 	}
-	if level == slog.LevelDebug && !l.debug {
+	if decided != reasons[c.reason].loud || level == slog.LevelDebug && !l.debug {
 		return
 	}
 	l.log.LogAttrs(context.Background(), level, "connection closed", slog.Uint64("conn", c.id), slog.String("client", addressText(c.from())),

@@ -43,6 +43,7 @@ func (c *conn) closeWith(why reason, code ws.StatusCode) {
 		return
 	}
 	c.reason, c.code = why, code
+	c.logClose(true)
 	c.mark()
 	if !reasons[why].cut {
 		// What was published before; what the socket does not take now follows when
@@ -147,6 +148,7 @@ func (c *conn) kill(why reason) {
 	}
 	if c.phase == phaseOpen {
 		c.reason = why
+		c.logClose(true)
 	}
 	c.abort()
 }
@@ -188,7 +190,7 @@ func (c *conn) die() {
 	} else {
 		l.server.leavePlace(countedOpen)
 	}
-	c.logClose()
+	c.logClose(false)
 	l.dead = append(l.dead, c)
 	l.poller.Wake()
 }

@@ -49,6 +49,7 @@ func (c *conn) read(hangup bool) {
 func (c *conn) received(p []byte) {
 	l := c.loop
 	c.hear()
+	l.asked = c.has(bitPinged)
 	c.bits &^= bitPinged
 	l.stats.bytesIn.Add(uint64(len(p)))
 	switch {
@@ -163,9 +164,12 @@ func (c *conn) parse(p []byte) {
 // bytes behind it.
 func (c *conn) handle(m frame.Message, rest []byte) bool {
 	l := c.loop
-	if m.Op.IsControl() && !c.mayControl() {
-		c.close(reasonControlRate)
-		return true
+	if m.Op.IsControl() {
+		asked := m.Op == ws.OpPong && l.asked // it was asked for, and is not counted
+		if l.asked = l.asked && !asked; !asked && !c.mayControl() {
+			c.close(reasonControlRate)
+			return true
+		}
 	}
 	switch m.Op {
 	case ws.OpPing:
@@ -240,7 +244,7 @@ func (c *conn) resume() {
 	op, payload, rest := in.op, in.payload, in.rest
 	in.buf, in.payload, in.rest = nil, nil, nil
 	c.bits &^= bitParked
-	c.hear() // the silence was ours
+	c.excuse()
 	if op != ws.OpContinuation && !c.offer(c.sub.group.Log().Channel(), frame.Message{Op: op, Payload: payload}, rest) {
 		return
 	}

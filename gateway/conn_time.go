@@ -36,9 +36,32 @@ func (c *conn) expire() {
 	if c.in != nil && !c.in.frame.Idle() && c.unfinished() {
 		return
 	}
+	if s := c.secure(); s != nil && s.wire.left > 0 && c.unfinishedRecord(s) {
+		return
+	}
 	if l.cfg.PingInterval > 0 {
 		c.keepAlive()
 	}
+}
+
+// unfinishedRecord closes a connection whose TLS record was not finished in time.
+func (c *conn) unfinishedRecord(s *secure) (closed bool) {
+	l := c.loop
+	limit := seconds(l.cfg.MessageTimeout)
+	if !c.reads() {
+		s.wire.begun = l.now
+	}
+	if l.now >= s.wire.begun+limit {
+		c.read(false) // one last read
+		if c.phase == phaseOpen && s.wire.left > 0 && l.now >= s.wire.begun+limit {
+			c.close(reasonMessageTimeout)
+		}
+		c.settle()
+	}
+	if c.phase == phaseOpen && s.wire.left > 0 {
+		l.wakeAt(c, s.wire.begun+limit)
+	}
+	return c.phase != phaseOpen
 }
 
 // unfinished closes a connection whose message was not finished in time. Time in
@@ -71,7 +94,7 @@ func (c *conn) keepAlive() {
 		return
 	}
 	if !c.reads() {
-		c.hear()
+		c.excuse()
 	}
 	interval, timeout := seconds(l.cfg.PingInterval), seconds(l.cfg.PongTimeout)
 	if c.has(bitPinged) && c.heard >= c.pinged+1 {

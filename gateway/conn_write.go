@@ -132,15 +132,11 @@ func (c *conn) write() (writes int) {
 		return 0
 	}
 	if s := c.secure(); s != nil && s.wire.rest != nil {
-		before := len(s.wire.rest)
 		if err := s.push(); err != nil {
 			c.broken()
 			return 1
 		}
 		if s.wire.rest != nil {
-			if len(s.wire.rest) < before && c.phase == phaseOpen {
-				c.since = c.loop.now
-			}
 			c.block()
 			return 1
 		}
@@ -378,6 +374,7 @@ func (c *conn) broken() {
 	}
 	if c.catchingUp() {
 		// What it sent before goes to its channel, so it has to be in.
+		c.giveUpSkipped()
 		if cu := c.out.catch; c.loop.join(c, cu.channel, cu.format) != nil {
 			c.kill(reasonReset)
 			return

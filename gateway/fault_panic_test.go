@@ -12,6 +12,7 @@ import (
 // One message in a thousand makes the hook panic. Each costs the connection that sent
 // it, and nothing else: the others' messages are published, and reach all who stay.
 func TestPanicsCostTheirConnectionsAlone(t *testing.T) {
+	plainOnly(t)
 	t.Parallel()
 	clients, each := scaled(1000, 100), 10
 	const every = 100 // a connection in so many sends the message, its fifth

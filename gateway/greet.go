@@ -34,6 +34,7 @@ func (g *greeting) prepare(n int) (int, error) {
 	if !secured {
 		return n, nil
 	}
+	g.heard.Store(n > 0)
 	s.wire.early = append(s.wire.early, (*g.buf)[:n]...)
 	return 0, g.handshake(s)
 }
@@ -92,7 +93,7 @@ func (g *greeting) handshake(s *secure) error {
 		return err
 	}
 	var record tls.RecordHeaderError
-	if errors.As(err, &record) && string(record.RecordHeader[:4]) == "GET " {
+	if errors.As(err, &record) && record.Conn != nil && string(record.RecordHeader[:4]) == "GET " {
 		record.Conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" + // ignored: the client may be gone
 			"This port speaks TLS: begin the URL with https:// or wss://.\n"))
 	}
@@ -108,6 +109,16 @@ func (g *greeting) readSecured(c net.Conn, p []byte) (int, error) {
 	crypto := g.door.server.crypto
 	<-crypto
 	n, err := g.readTurn(c, p)
+	crypto <- struct{}{}
+	return n, err
+}
+
+// writeSecured writes for a TLS handshake that is under way: not at the price of others'
+// handshakes, should the client not read.
+func (g *greeting) writeSecured(c net.Conn, p []byte) (int, error) {
+	crypto := g.door.server.crypto
+	<-crypto
+	n, err := c.Write(p)
 	crypto <- struct{}{}
 	return n, err
 }

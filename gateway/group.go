@@ -160,6 +160,7 @@ func (l *loop) enter(c *conn, g *group, pos uint64) {
 
 // leaveAll drops all subscriptions of c.
 func (l *loop) leaveAll(c *conn) {
+	c.giveUpSkipped()
 	for i := range c.refs() {
 		l.stats.dropped[c.reason].Add(c.unsent(c.ref(i)))
 		l.leave(*c.ref(i))

@@ -224,6 +224,7 @@ func TestNewcomerTakesThePlaceOfWhoeverWaitsLongest(t *testing.T) {
 }
 
 func TestLibrariesCanTalk(t *testing.T) {
+	plainOnly(t)
 	t.Parallel()
 	s := start(t, Config{})
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -192,6 +192,7 @@ func heap() int64 {
 }
 
 func TestHostileClientsHurtNobodyElse(t *testing.T) {
+	plainOnly(t)
 	maxBuffered := scaled(16<<20, 4<<20)
 	s := start(t, Config{MaxBuffered: maxBuffered, ChannelBuffer: 64 << 10, MaxMessage: 16 << 10, SendBuffer: 16 << 10, MaxPending: 64 << 10, PingInterval: -1})
 	w := gather(t, s, scaled(1000, 100))

@@ -57,6 +57,7 @@ func TestPublicHTTPIsAnsweredAndClosed(t *testing.T) {
 }
 
 func TestHTTPRequestsAtATimeAreBounded(t *testing.T) {
+	plainOnly(t)
 	t.Parallel()
 	s := start(t, Config{MaxHandshakes: 2})
 	s.web.places <- struct{}{} // as two clients do that send their bodies slowly

@@ -82,7 +82,9 @@ var inspectKeys = map[string]func(*conn) uint64{
 // lag counts the publications that the connection was not sent yet.
 func (c *conn) lag() (n uint64) {
 	for i := range c.refs() {
-		n += c.unsent(c.ref(i))
+		r := c.ref(i)
+		g := r.group
+		n += g.Find(g.Log().Head()) - g.Find(g.subs[r.index].pos)
 	}
 	return n
 }
@@ -140,7 +142,7 @@ func (c *conn) inspect() inspected {
 func addressText(a netip.AddrPort) string {
 	switch {
 	case !a.IsValid():
-		return "unix"
+		return "" // of a Unix socket, or of a peer that is gone
 	case a.Port() == 0:
 		return a.Addr().String()
 	}
@@ -238,6 +240,8 @@ func (s *Server) handleClose(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 		case <-s.stats.stopped:
+			writeError(w, http.StatusServiceUnavailable, "shutting_down", "the gateway is shutting down")
+			return
 		case <-late.C:
 			writeError(w, http.StatusServiceUnavailable, "busy", "a loop did not answer in time: see sluice_loop_lag_seconds")
 			return

@@ -50,6 +50,7 @@ func TestChannelsBeyondTheLimitAreRefused(t *testing.T) {
 }
 
 func TestRepliesBeyondTheLimitCloseTheConnection(t *testing.T) {
+	plainOnly(t)
 	t.Parallel()
 	s := start(t, Config{})
 	s.do(func(l *loop) { l.cfg.MaxPending = 17 << 10 }) // Validate does not allow what makes this possible

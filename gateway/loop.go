@@ -79,6 +79,7 @@ type loop struct {
 	stopping bool
 	toStop   int  // connections before it are not told yet that the server stops
 	done     bool // the server was told that nobody is left
+	asked    bool // a ping was out to the connection whose bytes are parsed
 	inStep   bool // a connection's bytes are parsed or its hook runs: a panic is that connection's
 	outboxes []*outbox
 	inputs   []*input

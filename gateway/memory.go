@@ -26,13 +26,19 @@ const (
 	memoryFull = 95
 )
 
-// newMemoryWatch watches a limit in bytes: 0 for the cgroup's, negative for none.
-// Where GOMEMLIMIT is set Go's limit stays what that says.
-func newMemoryWatch(limit int64) *memoryWatch {
-	w := &memoryWatch{limit: max(limit, 0), before: -1}
-	if limit == 0 {
-		w.cgroup, w.limit = cgroupLimit("/proc/self/cgroup", "/sys/fs/cgroup")
+// memoryLimit gives the limit in bytes that holds for a configured one: 0 for none. When
+// it is a cgroup's, that is the directory.
+func memoryLimit(configured int64) (cgroup string, limit int64) {
+	if configured != 0 {
+		return "", max(configured, 0)
 	}
+	return cgroupLimit("/proc/self/cgroup", "/sys/fs/cgroup")
+}
+
+// newMemoryWatch watches what memoryLimit has found. Where GOMEMLIMIT is set Go's limit
+// stays what that says.
+func newMemoryWatch(cgroup string, limit int64) *memoryWatch {
+	w := &memoryWatch{limit: limit, cgroup: cgroup, before: -1}
 	if w.limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		w.before = debug.SetMemoryLimit(w.limit / 100 * memoryGo)
 	}

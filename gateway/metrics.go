@@ -1,6 +1,9 @@
 package gateway
 
 import (
+	"context"
+	"log/slog"
+	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -86,8 +89,11 @@ func (s *serverStats) secured(resumed bool) {
 	s.handshakes[0].Add(1)
 }
 
-// refused counts a handshake that led to nothing.
-func (s *serverStats) refused(label string) { s.outcome(label) }
+// refused counts a connection that was not let in, and tells the log, which samples.
+func (s *Server) refused(reason string, client netip.AddrPort) {
+	s.stats.outcome(reason)
+	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "connection refused: "+reason, slog.String("client", addressText(client)))
+}
 
 // collector reads the counters for Prometheus.
 type collector struct{ server *Server }

@@ -2,19 +2,29 @@ package gateway
 
 // A bucket bounds a rate: each thing that happens raises its level by one, each
 // second lowers it by the rate, and at twice the rate it is full. A connection has
-// only the level; the time is that of its last bytes, in seconds of loop time,
-// which are all that it needs.
+// only the levels; the time is that of its last bytes, in seconds of loop time.
 
-// drain lowers a bucket's level by what runs out in so many seconds.
-func drain[T uint8 | uint32](level *T, rate int, seconds uint32) {
-	*level -= T(min(uint64(*level), uint64(max(rate, 0))*uint64(seconds)))
+// buckets are the levels of a connection's rates. A level below zero is what it may
+// have beside the rate, because it was not read for a while.
+type buckets struct {
+	messages, control int32
 }
 
-// fill raises a bucket's level by one; false when it is full. A rate of 0 is no bound.
-func fill[T uint8 | uint32](level *T, rate int) bool {
-	if rate <= 0 {
-		return true
+// drain lowers a level by what runs out in so many seconds.
+func drain(level *int32, rate int, seconds uint32) {
+	if *level > 0 {
+		*level = int32(max(int64(*level)-int64(rate)*int64(seconds), 0))
 	}
+}
+
+// credit lowers a level by what would have come in so many seconds in which the
+// connection was not read.
+func credit(level *int32, rate int, seconds uint32) {
+	*level = int32(max(int64(*level)-int64(rate)*int64(seconds), -1<<30))
+}
+
+// fill raises a level by one; false when the bucket is full.
+func fill(level *int32, rate int) bool {
 	if int(*level) >= 2*rate {
 		return false
 	}
@@ -22,14 +32,21 @@ func fill[T uint8 | uint32](level *T, rate int) bool {
 	return true
 }
 
-// hear notes that the client was heard, or that its silence until now was ours.
-func (c *conn) hear() {
+// rateMax bounds rates, so that levels hold them.
+const rateMax = 1_000_000
+
+// hear notes that the client was heard.
+func (c *conn) hear() { c.pass(drain) }
+
+// excuse notes that the client's silence until now was ours.
+func (c *conn) excuse() { c.pass(credit) }
+
+// pass lets the levels run out since the client was heard.
+func (c *conn) pass(lower func(level *int32, rate int, seconds uint32)) {
 	l := c.loop
-	if passed := l.now - c.heard; passed > 0 {
-		drain(&c.control, c.rate(l.cfg.ControlRate, DefaultControlRate), passed)
-		if c.ext != nil {
-			drain(&c.ext.messages, c.rate(l.cfg.MessageRate, DefaultMessageRate), passed)
-		}
+	if passed := l.now - c.heard; passed > 0 && c.ext != nil {
+		lower(&c.ext.levels.control, c.rate(l.cfg.ControlRate, DefaultControlRate), passed)
+		lower(&c.ext.levels.messages, c.rate(l.cfg.MessageRate, DefaultMessageRate), passed)
 	}
 	c.heard = l.now
 }
@@ -41,13 +58,14 @@ func (c *conn) rate(configured, otherwise int) int {
 
 // mayControl counts a control frame; false when there were too many.
 func (c *conn) mayControl() bool {
-	return fill(&c.control, c.rate(c.loop.cfg.ControlRate, DefaultControlRate))
+	rate := c.rate(c.loop.cfg.ControlRate, DefaultControlRate)
+	return rate <= 0 || fill(&c.extra().levels.control, rate)
 }
 
 // mayMessage counts a message; false when there were too many.
 func (c *conn) mayMessage() bool {
 	rate := c.rate(c.loop.cfg.MessageRate, DefaultMessageRate)
-	return rate <= 0 || fill(&c.extra().messages, rate)
+	return rate <= 0 || fill(&c.extra().levels.messages, rate)
 }
 
 // rateFor gives the bound that holds for a client: none for one of this machine,

@@ -66,7 +66,7 @@ var reasons = [reasonCount]reasonInfo{
 	reasonMessageRate:    {label: "message_rate", code: ws.StatusPolicyViolation, text: "too many messages", waits: true, loud: true},
 	reasonControlRate:    {label: "control_rate", code: ws.StatusPolicyViolation, text: "too many control frames", waits: true, loud: true},
 	reasonNotAllowed:     {label: "not_allowed", code: ws.StatusPolicyViolation, text: "publishing is not allowed here", waits: true},
-	reasonNoPong:         {label: "no_pong", code: ws.StatusPolicyViolation, text: "no answer to ping", cut: true, waits: true},
+	reasonNoPong:         {label: "no_pong", code: ws.StatusPolicyViolation, text: "no answer to ping", cut: true},
 	reasonSlow:           {label: "slow", code: statusTryAgainLater, text: "too slow: the channel's buffer ran out", cut: true, waits: true, loud: true},
 	reasonWriteTimeout:   {label: "write_timeout", code: statusTryAgainLater, text: "too slow: no byte taken in time", cut: true, waits: true, loud: true},
 	reasonPendingFull:    {label: "pending_full", code: statusTryAgainLater, text: "too slow: too many replies wait", cut: true, waits: true, loud: true},

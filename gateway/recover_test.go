@@ -379,6 +379,7 @@ func TestQueriesThatAreRefused(t *testing.T) {
 // Very many join with since while others publish: whatever falls between the
 // history and the log, or into both, shows here.
 func TestJoinsWithSinceSeeNoHoleAndNoRepeat(t *testing.T) {
+	plainOnly(t)
 	t.Parallel()
 	s := start(t, Config{History: 5000})
 	epoch := s.publish("x", "1").Epoch

@@ -299,6 +299,7 @@ func TestSpareDescriptorIsKeptWhileNobodyWaits(t *testing.T) {
 }
 
 func TestConnectionsHaveTheConfiguredSendBuffer(t *testing.T) {
+	plainOnly(t)
 	t.Parallel()
 	const sendBuffer = 16 << 10
 	s := start(t, Config{SendBuffer: sendBuffer})

@@ -36,14 +36,19 @@ type secure struct {
 type wire struct {
 	// Until the connection is detached.
 	conn  net.Conn
-	early []byte    // bytes that were read before TLS began
-	from  *greeting // while the TLS handshake runs, else nil
+	early []byte           // bytes that were read before TLS began
+	head  [recordHead]byte // of the record that is being read ...
+	have  int              // ... of which so many bytes have come
+	from  *greeting        // while the TLS handshake runs, else nil
 
 	// Owned by the loop, once detached.
-	loop  *loop
+	owner *conn
 	fd    int
 	rest  []byte // encrypted, not yet taken by the socket
 	limit int    // bytes that may still be read in this turn
+	over  int    // bytes that were read and have not become messages, less what records may cost
+	left  int    // of the record that is being read, its header included; 0 between two
+	begun uint32 // loop time when that record began
 	empty bool   // the descriptor had nothing more
 	// unread: reading ended before errNothing came, so that whole records may lie in
 	// the tls.Conn of which the descriptor tells nothing.
@@ -71,6 +76,12 @@ func (nothingError) Temporary() bool { return true }
 
 // Read implements net.Conn.
 func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.read(p)
+	w.follow(p[:n])
+	return n, err
+}
+
+func (w *wire) read(p []byte) (int, error) {
 	switch {
 	case len(w.early) > 0:
 		n := copy(p, w.early)
@@ -82,7 +93,7 @@ func (w *wire) Read(p []byte) (int, error) {
 		return w.from.readSecured(w.conn, p)
 	case w.conn != nil:
 		return w.conn.Read(p)
-	case w.limit <= 0:
+	case w.limit <= 0 || w.over > overMost:
 		return 0, errNothing
 	}
 	n, err := poller.Read(w.fd, p)
@@ -91,19 +102,54 @@ func (w *wire) Read(p []byte) (int, error) {
 		return 0, errNothing
 	}
 	w.limit -= n
+	w.over += n
 	return n, err
+}
+
+// overMost bounds the bytes that TLS may keep of a client: a record, what crypto/tls has
+// read ahead, and what post-handshake messages there may be. overRecord is what a record
+// may cost beside its content.
+const (
+	overMost   = 64 << 10
+	overRecord = 64
+)
+
+// recordHead is the size of a record's header (RFC 8446 section 5.1).
+const recordHead = 5
+
+// follow keeps track of where records end, for the time that one may take.
+func (w *wire) follow(p []byte) {
+	for len(p) > 0 {
+		if w.left == 0 {
+			if w.have, w.left = 0, recordHead; w.owner != nil {
+				w.begun = w.owner.loop.now
+			}
+		}
+		if w.have < recordHead {
+			n := copy(w.head[w.have:], p)
+			w.have, w.left, p = w.have+n, w.left-n, p[n:]
+			if w.have == recordHead {
+				w.left = int(w.head[3])<<8 | int(w.head[4])
+			}
+			continue
+		}
+		n := min(w.left, len(p))
+		w.left, p = w.left-n, p[n:]
+	}
 }
 
 // Write implements net.Conn.
 func (w *wire) Write(p []byte) (int, error) {
-	if w.conn != nil {
+	switch {
+	case w.conn != nil && w.from != nil:
+		return w.from.writeSecured(w.conn, p)
+	case w.conn != nil:
 		return w.conn.Write(p)
-	}
-	if w.mute {
+	case w.mute:
 		return len(p), nil
 	}
-	if w.rest == nil {
-		w.rest, w.loop.sealed = w.loop.sealed[:0], nil // given back by push
+	if l := w.owner.loop; w.rest == nil {
+		w.rest, l.sealed = l.sealed[:0], nil // given back by push
 	}
 	w.rest = append(w.rest, p...)
 	return len(p), nil
@@ -194,12 +240,16 @@ func (s *secure) push() error {
 		return nil
 	}
 	n, err := poller.Write(w.fd, w.rest)
-	w.loop.stats.writes.Add(1)
+	c := w.owner
+	c.loop.stats.writes.Add(1)
+	if n > 0 && c.phase == phaseOpen {
+		c.since = c.loop.now
+	}
 	rest := w.rest[n:]
 	switch {
 	case err != nil || len(rest) == 0:
 		w.giveBack()
-	case w.loop.sealed == nil: // it is the loop's buffer
+	case c.loop.sealed == nil: // it is the loop's buffer
 		rest = append([]byte(nil), rest...)
 		w.giveBack()
 		w.rest = rest
@@ -211,8 +261,8 @@ func (s *secure) push() error {
 
 // giveBack lets the encrypted bytes go.
 func (w *wire) giveBack() {
-	if w.rest != nil && w.loop.sealed == nil {
-		w.loop.sealed = w.rest[:0]
+	if l := w.owner.loop; w.rest != nil && l.sealed == nil {
+		l.sealed = w.rest[:0]
 	}
 	w.rest = nil
 }
@@ -261,6 +311,7 @@ func (c *conn) readSecure(s *secure, hangup bool) {
 	for c.reads() && c.phase < phaseDraining && !w.failed {
 		n, err := s.Conn.Read(l.scratch)
 		if n > 0 {
+			w.over = max(w.over-n-overRecord, 0)
 			c.received(l.scratch[:n])
 		}
 		if err != nil {
@@ -278,6 +329,13 @@ func (c *conn) secureFailed(s *secure, err error, hangup bool) {
 	switch {
 	case errors.Is(err, errNothing):
 		s.wire.unread = false
+		if s.wire.over > overMost {
+			c.close(reasonTLS) // what it sends is nothing but TLS
+			return
+		}
+		if s.wire.left > 0 {
+			c.loop.wakeAt(c, s.wire.begun+seconds(c.loop.cfg.MessageTimeout))
+		}
 		if hangup && s.wire.empty {
 			c.kill(reasonReset) // an error that was reported by another call already
 		}

@@ -94,6 +94,11 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("--max-connections %d needs more descriptors than the limit of %d allows (%d are kept for files, loops and handshakes): raise the limit (ulimit -n, LimitNOFILE=), or give at most %d",
 			cfg.MaxConnections, limit, kept, limit-kept)
 	}
+	cgroup, memory := memoryLimit(cfg.MemoryLimit)
+	if most := max(int(memory/2), 8*cfg.ChannelBuffer); memory > 0 && cfg.MaxBuffered > most {
+		cfg.Logger.Warn("--max-buffered is lowered to half of the memory limit", "from", bytesText(cfg.MaxBuffered), "to", bytesText(most))
+		cfg.MaxBuffered = most
+	}
 	sampled := sampling.New(cfg.Logger.Handler())
 	cfg.Logger = slog.New(sampled)
 	origins, warnings, err := handshake.CompileOrigins(cfg.AllowedOrigins)
@@ -122,7 +127,6 @@ func New(cfg Config) (*Server, error) {
 	s.admission = newAdmission(&cfg)
 	s.trusted, s.proxies = peer.NewSet(cfg.TrustedProxies), peer.NewSet(cfg.ProxyProtocol)
 	s.crypto = make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))
-	s.memory = newMemoryWatch(cfg.MemoryLimit)
 	s.stage = newStage(cfg.MaxHandshakes)
 	for i := range cfg.Loops {
 		l, err := newLoop(s, i)
@@ -141,6 +145,7 @@ func New(cfg Config) (*Server, error) {
 		}
 		return nil, err
 	}
+	s.memory = newMemoryWatch(cgroup, memory)
 	s.background.Add(1)
 	go s.keepTime()
 	return s, nil

@@ -147,6 +147,7 @@ func TestShutdownWhilePublishersWait(t *testing.T) {
 }
 
 func TestShutdownDuringAStorm(t *testing.T) {
+	plainOnly(t)
 	t.Parallel()
 	for range scaled(5, 2) {
 		s := start(t, Config{})
@@ -185,6 +186,7 @@ func TestShutdownDuringAStorm(t *testing.T) {
 // The census: after thousands of clients have come and gone nothing is left of
 // them.
 func TestConnectionsLeaveNothingBehind(t *testing.T) {
+	plainOnly(t)
 	s := start(t, Config{History: -1})
 	dial(t, s, "/ws").settle(s) // whatever is made at the first use
 	s.wantConnections(1)

@@ -59,7 +59,7 @@ func (c *conn) tooSlow(g *group) {
 	head := g.Log().Head()
 	l.stats.skips.Add(1)
 	l.stats.dropped[droppedBySkip].Add(c.unsent(&c.sub))
-	cu := &catchUp{channel: g.key.channel, format: g.key.format.(format), skipped: true, last: g.Offset(g.Find(head - 1))}
+	cu := &catchUp{channel: g.key.channel, format: g.key.format.(format), skipped: true, last: channel.Place{Epoch: g.Log().Channel().Epoch(), Offset: g.Offset(g.Find(head - 1))}}
 	l.leave(c.sub)
 	c.sub = ref{}
 	c.output().catch = cu // it comes back when its socket has taken what was begun

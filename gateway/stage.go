@@ -56,12 +56,12 @@ type greeting struct {
 	proxied proxied           // how a proxy names its client
 	told    bool              // client is whom a proxy named
 	seat    admit.Seat        // among the client's connections, until it is given on
+	entered time.Time         // when its place was taken
 	refusal *handshake.Reject // it is over a limit, and shall be told so; nil when it is not
 	until   time.Time         // for the whole handshake; zero until somebody waits
 	buf     *[]byte           // the head and what came behind it; goes back when the place is left
 
 	// Guarded by the stage's mu.
-	since   time.Time     // when it began to wait
 	place   *list.Element // in stage.waiting, nil while it does not wait
 	evicted bool          // its place was given to another
 	refused bool          // it was counted already: only its answer is under way; set before it waits
@@ -73,15 +73,11 @@ type greeting struct {
 // evicts whoever waits longest; when nobody waits it lets the caller wait for
 // those that are being worked on. false: the stage is closed.
 func (st *stage) enter(g *greeting) bool {
+	var victim *greeting
 	st.mu.Lock()
 	for st.taken >= st.places && !st.closed {
-		first := st.waiting.Front()
-		if first == nil {
-			st.changed.Wait()
-			continue
-		}
-		spared := first.Value.(*greeting).spared()
-		if spared <= 0 {
+		var spared time.Duration
+		if victim, spared = st.victimLocked(); victim != nil {
 			break
 		}
 		t := time.AfterFunc(spared, st.wakeAll)
@@ -92,16 +88,16 @@ func (st *stage) enter(g *greeting) bool {
 		st.mu.Unlock()
 		return false
 	}
-	if st.taken >= st.places {
-		victim := st.waiting.Front().Value.(*greeting)
+	if victim != nil {
 		st.evictLocked(victim)
-		if !victim.refused {
-			g.door.server.stats.refused("evicted")
-		}
 	}
+	g.entered = time.Now()
 	st.taken++
 	st.running.Add(1)
 	st.mu.Unlock()
+	if victim != nil && !victim.refused {
+		g.door.server.refused("evicted", victim.client)
+	}
 	g.start()
 	return true
 }
@@ -129,7 +125,23 @@ const (
 	secureSilent = 100 * time.Millisecond
 )
 
-// spared tells for how long g, which waits, keeps its place in any case.
+// victimLocked gives whoever waits and has its place for longest, unless all who wait are
+// spared: then nobody, and for how long that is so.
+func (st *stage) victimLocked() (victim *greeting, spared time.Duration) {
+	spared = time.Hour // nobody waits: somebody has to begin to, or leave
+	for e := st.waiting.Front(); e != nil; e = e.Next() {
+		g := e.Value.(*greeting)
+		if left := g.spared(); left > 0 {
+			spared = min(spared, left)
+		} else if victim == nil || g.entered.Before(victim.entered) {
+			victim = g
+		}
+	}
+	return victim, spared
+}
+
+// spared tells for how long g keeps its place in any case. It counts from when the
+// place was taken, so that nobody is spared for ever by sending a byte now and then.
 func (g *greeting) spared() time.Duration {
 	turn := time.Duration(0)
 	switch {
@@ -138,7 +150,10 @@ func (g *greeting) spared() time.Duration {
 	case g.door.tls != nil:
 		turn = secureSilent
 	}
-	return turn - time.Since(g.since)
+	if turn == 0 {
+		return 0
+	}
+	return turn - time.Since(g.entered)
 }
 
 // wait marks g as waiting for its client; false when it was evicted before.
@@ -149,7 +164,7 @@ func (g *greeting) wait() bool {
 	if st.closed || g.evicted {
 		return false
 	}
-	g.since, g.place = time.Now(), st.waiting.PushBack(g)
+	g.place = st.waiting.PushBack(g)
 	st.changed.Signal()
 	return true
 }

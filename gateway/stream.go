@@ -35,18 +35,19 @@ var rejectStreamMethod = &handshake.Reject{Status: http.StatusMethodNotAllowed, 
 
 // handleStream serves /sse/{channel}.
 func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
+	conn := r.Context().Value(webConnKey{}).(*webConn) // web gives net/http no other
 	origin, foreign := r.Header.Get("Origin"), len(r.Header.Values("Origin")) > 0
 	w.Header().Set("Vary", "Origin")
 	if len(r.Header.Values("Origin")) > 1 || !s.origins.Allow(origin, foreign, r.Host) {
 		s.logRefusedOrigin(origin, r.Host)
-		s.refuseHTTP(w, rejectOrigin)
+		s.refuseHTTP(w, conn, rejectOrigin)
 		return
 	}
 	if foreign {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
 	}
 	if s.cfg.Raw == RawOff {
-		s.refuseHTTP(w, rejectRawOff)
+		s.refuseHTTP(w, conn, rejectRawOff)
 		return
 	}
 	switch r.Method {
@@ -59,7 +60,7 @@ func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 		return
 	default:
-		s.refuseHTTP(w, rejectStreamMethod)
+		s.refuseHTTP(w, conn, rejectStreamMethod)
 		return
 	}
 	t := target{kind: kindStream, channel: r.PathValue("channel"), listen: true}
@@ -71,10 +72,10 @@ func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 		t.ask.Kind = channel.AskSince
 	}
 	if reject == nil {
-		reject = s.stream(w, r.Context().Value(webConnKey{}).(*webConn), t)
+		reject = s.stream(w, conn, t)
 	}
 	if reject != nil {
-		s.refuseHTTP(w, reject)
+		s.refuseHTTP(w, conn, reject)
 	}
 }
 
@@ -92,7 +93,7 @@ func (s *Server) stream(w http.ResponseWriter, c *webConn, t target) *handshake.
 	}
 	if a.detach(c.Conn, c.inherits) != nil {
 		s.leavePlace(count)
-		s.stats.refused(rejectDescriptors.Reason)
+		s.refused(rejectDescriptors.Reason, c.client)
 		c.Close() // ignored: there is nobody to tell
 		return nil
 	}
@@ -135,8 +136,8 @@ func appendCloseEvent(dst []byte, code ws.StatusCode, text string) []byte {
 }
 
 // refuseHTTP answers a request with a refusal, and counts it.
-func (s *Server) refuseHTTP(w http.ResponseWriter, r *handshake.Reject) {
-	s.stats.refused(r.Reason)
+func (s *Server) refuseHTTP(w http.ResponseWriter, from *webConn, r *handshake.Reject) {
+	s.refused(r.Reason, from.client)
 	for line := range strings.Lines(r.Header) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		w.Header().Set(name, value)

@@ -1,18 +1,14 @@
 package gateway
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
-	"log/slog"
 	"os"
-	"syscall"
 	"time"
 
 	"sluice/gateway/handshake"
 	"sluice/gateway/sampling"
-	"sluice/poller"
 )
 
 // door is one listener's way in.
@@ -45,13 +41,13 @@ const answerTimeout = 500 * time.Millisecond
 func (g *greeting) start() {
 	g.door.server.stats.churn.Add(1)
 	g.buf = headPool.Get().(*[]byte)
-	if _, ok := g.conn.(syscall.Conn); !ok || g.proxied == byHeader {
-		go g.run(0)
-		return
-	}
-	n, err := poller.ReadReady(g.conn.(syscall.Conn), *g.buf)
+	n, err := readReady(bare(g.conn), *g.buf)
 	if err != nil {
 		g.fail(err, n)
+		return
+	}
+	if g.door.tls != nil || g.proxied == byHeader {
+		go g.run(n)
 		return
 	}
 	head, reject := handshake.End((*g.buf)[:n], 0)
@@ -106,10 +102,7 @@ func (g *greeting) proceed(head, n int) {
 // refuse answers with a refusal, on a goroutine because that may have to wait.
 func (g *greeting) refuse(r *handshake.Reject) {
 	s := g.door.server
-	s.stats.refused(r.Reason)
-	if s.cfg.Logger.Enabled(context.Background(), slog.LevelDebug) {
-		s.cfg.Logger.Debug("request refused", "remote", g.client.String(), "status", r.Status, "reason", r.Reason)
-	}
+	s.refused(r.Reason, g.client)
 	g.refused = true
 	go func() {
 		g.answer(r)
@@ -127,18 +120,18 @@ func (g *greeting) fail(err error, n int) {
 		return
 	case errors.Is(err, errEvicted), errors.Is(err, errDropped): // counted where it was decided
 	case errors.Is(err, errProxyHeader):
-		s.stats.refused("bad_proxy_header")
+		s.stats.outcome("bad_proxy_header")
 		s.cfg.Logger.Warn("refused a connection of a proxy that did not say whom it is from: "+
 			"let it send the header, or take it out of --proxy-protocol", "peer", g.client.String(), "error", err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		s.stats.refused("timeout")
+		s.refused("timeout", g.client)
 	case errors.Is(err, io.EOF) && n == 0:
-		s.stats.refused("no_request") // a port scan, a health check
+		s.stats.outcome("no_request") // a port scan, a health check
 	case errors.As(err, new(*handshakeError)):
-		s.stats.refused("tls_failed")
-		s.cfg.Logger.Debug("TLS handshake failed", "remote", g.client.String(), "error", sampling.Quote(err.Error()))
+		s.stats.outcome("tls_failed")
+		s.cfg.Logger.Info("connection refused: tls_failed", "client", addressText(g.client), "error", sampling.Quote(err.Error()))
 	default:
-		s.stats.refused("cut_off")
+		s.stats.outcome("cut_off")
 	}
 	g.end()
 }

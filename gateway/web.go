@@ -206,6 +206,10 @@ func (s *Server) publicHandler() (http.Handler, error) {
 	mux.HandleFunc("/sse", s.handleStream)
 	mux.HandleFunc("/sse/{channel}", s.handleStream)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if conn := r.Context().Value(webConnKey{}).(*webConn); conn.refusal != nil { // not a stream after all
+			s.refuseHTTP(w, conn, conn.refusal)
+			return
+		}
 		_, raw := s.rawPath(r.URL.EscapedPath())
 		switch {
 		case page != nil && (r.URL.Path == "/" || !raw && r.URL.Path != "/echo" && (r.Method == http.MethodGet || r.Method == http.MethodHead)):

@@ -3,11 +3,14 @@ package chaos
 import (
 	"bufio"
 	"bytes"
+	"cmp"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -33,6 +36,9 @@ type Client struct {
 	// Atomic: any goroutine looks.
 	connected atomic.Bool
 	last      atomic.Uint64 // offset
+	places    atomic.Int64  // connections that came to their first record
+
+	ending chan struct{} // closed when it is to end its connection itself
 
 	mu    sync.Mutex // guards conn, and what is written to it
 	conn  net.Conn
@@ -48,6 +54,40 @@ type ClientOptions struct {
 	ComeBack      bool          // when it was cut, it comes back with its place
 	ReceiveBuffer int           // SO_RCVBUF; 0: the kernel's own way
 	PongDelay     time.Duration // how long it takes to answer a ping
+	Through       string        // HOST:PORT to connect to in place of the gateway
+	TLS           bool          // with a full handshake each time, of any certificate
+	Gate          *Gate         // when it was cut, it comes back only while this is open
+}
+
+// Gate holds clients back, to let all of them come at once.
+type Gate struct {
+	mu   sync.Mutex
+	open chan struct{} // closed while it is open; guarded by mu
+}
+
+// NewGate gives a gate that is shut.
+func NewGate() *Gate { return &Gate{open: make(chan struct{})} }
+
+// Open lets everybody through, also who comes later, until Shut.
+func (g *Gate) Open() { g.mu.Lock(); defer g.mu.Unlock(); close(g.open) }
+
+// Shut ends what Open began.
+func (g *Gate) Shut() { g.mu.Lock(); defer g.mu.Unlock(); g.open = make(chan struct{}) }
+
+// pass waits for the gate, where there is one.
+func (c *Client) pass() {
+	g := c.options.Gate
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	open := g.open
+	g.mu.Unlock()
+	select {
+	case <-open:
+	case <-c.ending:
+	case <-c.run.ctx.Done():
+	}
 }
 
 // dialers is how many connects of a row are under way.
@@ -60,7 +100,7 @@ func (r *Run) Join(g *Gateway, n int, o ClientOptions) ([]*Client, error) {
 	places := make(chan struct{}, dialers)
 	failed := make(chan error, n)
 	for i := range clients {
-		c := &Client{run: r, gateway: g, options: o, account: Account{Name: o.Name + "-" + strconv.Itoa(i), Channel: o.Channel, Whole: o.Whole}}
+		c := &Client{run: r, gateway: g, options: o, ending: make(chan struct{}), account: Account{Name: o.Name + "-" + strconv.Itoa(i), Channel: o.Channel, Whole: o.Whole}}
 		c.pace.set(0)
 		clients[i] = c
 		places <- struct{}{}
@@ -82,6 +122,9 @@ func (c *Client) Pace(rate int) { c.pace.set(rate) }
 // Connected tells whether there is a connection.
 func (c *Client) Connected() bool { return c.connected.Load() }
 
+// comeBackAfter is how long a client that was cut waits.
+const comeBackAfter = 50 * time.Millisecond
+
 // live is the client's life: connection after connection while it comes back.
 // joined is told once how the first one began: when its place came.
 func (c *Client) live(joined func(error)) {
@@ -98,7 +141,14 @@ func (c *Client) live(joined func(error)) {
 		switch {
 		case err == nil:
 			c.account.add(Event{Kind: begin})
-			c.read(br, func() { tell(nil) })
+			fresh := true
+			c.read(br, func() {
+				if fresh {
+					fresh = false
+					c.places.Add(1)
+				}
+				tell(nil)
+			})
 			tell(errors.New("it ended before its place came"))
 		case begin == Joined:
 			tell(err)
@@ -107,9 +157,10 @@ func (c *Client) live(joined func(error)) {
 		if epoch, last := c.account.place(); epoch != "" {
 			begin, since = Resumed, epoch+":"+strconv.FormatUint(last, 10)
 		}
-		if !c.options.ComeBack || c.over() || c.run.Pause(50*time.Millisecond) != nil {
+		if !c.options.ComeBack || c.over() || c.run.Pause(comeBackAfter) != nil {
 			return
 		}
+		c.pass()
 	}
 }
 
@@ -132,11 +183,20 @@ func (c *Client) over() bool {
 
 var errOver = errors.New("the row is over")
 
+// url is where the client connects for what follows a place.
+func (c *Client) url(since string) string {
+	scheme, addr := "ws", c.gateway.Addr
+	if c.options.TLS {
+		scheme, addr = "wss", c.gateway.Secure
+	}
+	return fmt.Sprintf("%s://%s/ws/%s?format=json&since=%s", scheme, cmp.Or(c.options.Through, addr), url.PathEscape(c.options.Channel), url.QueryEscape(since))
+}
+
 func (c *Client) connect(since string) (*bufio.Reader, error) {
 	if c.over() {
 		return nil, errOver
 	}
-	conn, br, err := dial(c.run.ctx, c.gateway.Addr, c.options.Channel, since, c.options.ReceiveBuffer, &c.pace)
+	conn, br, err := dial(c.run.ctx, c.url(since), c.options.ReceiveBuffer, &c.pace)
 	if err != nil {
 		return nil, err
 	}
@@ -284,6 +344,20 @@ const finishWithin = 15 * time.Second
 func (c *Client) Leave()  { c.end(Left) }
 func (c *Client) finish() { c.end(Stayed) }
 
+// Cut ends the connection with a reset, as a network does that forgets it.
+func (c *Client) Cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	raw := c.conn
+	if secure, ok := raw.(*tls.Conn); ok {
+		raw = secure.NetConn()
+	}
+	if raw != nil {
+		raw.(*net.TCPConn).SetLinger(0) // ignored: it has ended
+		raw.Close()                     // ignored: as above
+	}
+}
+
 func (c *Client) end(final Kind) {
 	c.mu.Lock()
 	if c.final != "" {
@@ -291,6 +365,7 @@ func (c *Client) end(final Kind) {
 		return
 	}
 	c.final = final
+	close(c.ending)
 	if c.conn != nil {
 		c.conn.SetReadDeadline(time.Now().Add(finishWithin)) // ignored: the connection has ended
 	}

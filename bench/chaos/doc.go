@@ -47,20 +47,25 @@
 //	caller      runs the row
 //	publisher   one for each channel: waits for each receipt, so its offsets are in order
 //	client      one for each connection; its ledger is its own until it has ended
+//	proxy       one that accepts, one for each direction of a connection (row 15)
 //	watcher     one for each gateway: notices that it ended
 //
 // # A new row
 //
 // A row is one file with a function of a [*Run] and a call of register in an init.
 // The function starts gateways (Run.Start), clients (Run.Join) and publishers
-// (Run.Publish), and ends with Run.Settle and Run.Judge. What else it wants to see it says with Run.Check.
+// (Run.Publish), and ends with Run.Settle and Run.Judge. What else it wants to see it says with Run.Check. What it
+// needs of the machine and does not find makes it return skipped. Whether its long form's
+// times and memory count Run.judgesSpeed tells.
 //
 // # Reading order
 //
 // ledger.go and judge.go (pure), then run.go, gateway.go, publisher.go, client.go,
-// wire.go, and the rows.
+// wire.go, proxy.go, and the rows. Where a scenario of package bench does what a row
+// wants, the row starts a gateway for it and judges its figures (1, 2, 3, 19);
+// row_programs.go runs tests that lie elsewhere in the sources.
 //
 // The package does not know the gateway's insides. It speaks format=json over plain
-// WebSocket; it does not publish over WebSockets, and a publication whose fate it
-// cannot know (no answer to its POST) ends the row.
+// WebSocket, or over TLS; it does not publish over WebSockets, and a publication whose
+// fate it cannot know (no answer to its POST) ends the row.
 package chaos

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,6 +21,7 @@ import (
 // Gateway is a gateway of a row: another process, which the row may hurt.
 type Gateway struct {
 	Addr     string // HOST:PORT of the public listener
+	Secure   string // HOST:PORT of the one with TLS; empty without
 	Internal string // HOST:PORT of the internal one
 
 	run  *Run
@@ -34,8 +36,20 @@ type Gateway struct {
 // startWithin bounds the start of a gateway.
 const startWithin = 10 * time.Second
 
+// Launch is how a gateway is started where something is special about it.
+type Launch struct {
+	Listen string   // HOST:PORT; a free port of loopback when empty
+	By     []string // a command that becomes the one that follows its arguments; none when empty
+}
+
 // Start starts a gateway on free ports of loopback, with these flags besides.
-func (r *Run) Start(flags ...string) (*Gateway, error) {
+func (r *Run) Start(flags ...string) (*Gateway, error) { return r.StartBy(Launch{}, flags...) }
+
+// StartBy is Start in a special way.
+func (r *Run) StartBy(l Launch, flags ...string) (*Gateway, error) {
+	if l.Listen == "" {
+		l.Listen = "127.0.0.1:0"
+	}
 	g := &Gateway{run: r, name: fmt.Sprintf("gateway-%d", len(r.gateways)), done: make(chan struct{}), http: &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute, // longer than a gateway is stopped for
 	}}
@@ -45,7 +59,8 @@ func (r *Run) Start(flags ...string) (*Gateway, error) {
 		return nil, fmt.Errorf("make the gateway's log: %w", err)
 	}
 	defer file.Close() // ignored: the gateway has its own descriptor
-	g.cmd = exec.Command(r.Bin, append([]string{"serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0", "--log-format", "json"}, flags...)...)
+	words := slices.Concat(l.By, []string{r.Bin, "serve", "--listen", l.Listen, "--internal-listen", "127.0.0.1:0", "--log-format", "json"}, flags)
+	g.cmd = exec.Command(words[0], words[1:]...)
 	g.cmd.Stdout, g.cmd.Stderr = file, file
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "SLUICE_") { // else this program's settings would be the gateway's
@@ -78,10 +93,11 @@ func (g *Gateway) ready() bool {
 		var line struct {
 			Msg      string   `json:"msg"`
 			Listen   []string `json:"listen"`
+			Secure   []string `json:"tls_listen"`
 			Internal string   `json:"internal_listen"`
 		}
 		if json.Unmarshal(s.Bytes(), &line) == nil && line.Msg == "ready" && len(line.Listen) > 0 {
-			g.Addr, g.Internal = line.Listen[0], line.Internal
+			g.Addr, g.Internal, g.Secure = line.Listen[0], line.Internal, strings.Join(line.Secure, ",")
 			return true
 		}
 	}

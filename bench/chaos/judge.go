@@ -8,6 +8,7 @@ type Verdict string
 const (
 	Pass Verdict = "PASS"
 	Fail Verdict = "FAIL"
+	Skip Verdict = "SKIP" // of a row that this machine cannot carry out
 )
 
 // Check is one thing that was looked at.

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,9 +37,14 @@ type Result struct {
 func newResult(row Row, o Options) *Result {
 	return &Result{
 		Schema: Schema, Row: row.Number, Name: row.Name, Short: o.Short, Seed: o.Seed, Dir: o.Dir, Verdict: Fail,
-		Started: time.Now().UTC(), Machine: bench.ThisMachine(), Parameters: map[string]string{}, Counts: map[string]float64{},
+		Started: time.Now().UTC(), Machine: bench.ThisMachine(), Parameters: map[string]string{}, Counts: map[string]float64{}, Checks: []Check{},
 	}
 }
+
+// skipped is the error of a row that this machine cannot carry out: not a fault.
+type skipped struct{ why string }
+
+func (s skipped) Error() string { return "skipped: " + s.why }
 
 // settle gives the verdict of a row that ended with err: PASS when something was
 // looked at, and nothing failed.
@@ -46,6 +52,9 @@ func (r *Result) settle(err error) {
 	r.Elapsed = time.Since(r.Started).Seconds()
 	if err != nil {
 		r.Error = err.Error()
+		if errors.As(err, new(skipped)) {
+			r.Verdict = Skip
+		}
 		return
 	}
 	failed := func(c Check) bool { return c.Verdict == Fail }

@@ -22,8 +22,8 @@ const (
 )
 
 func stalledReaders(r *Run) error {
-	readers := Param(r, "readers", 160, 8000)
-	stalled := Param(r, "stalled", 40, 2000)
+	readers := Size(r, "readers", 160, 8000)
+	stalled := Size(r, "stalled", 40, 2000)
 	rate := Param(r, "messages_per_second", 200.0, 100.0)
 	size := Param(r, "message_bytes", 512, 512)
 	warmup := Param(r, "warmup", 200*time.Millisecond, 3*time.Second)
@@ -73,7 +73,7 @@ func stalledReaders(r *Run) error {
 		return err
 	}
 	r.Settle(30 * time.Second)
-	if !r.Short {
+	if r.judgesSpeed() {
 		r.Check("the load was carried", held >= heldLeast, "%.1f %% of what was due was published, at least %.0f %%", 100*held, 100*heldLeast)
 	}
 	r.compare(before, during, held >= heldLeast)
@@ -124,7 +124,7 @@ func (r *Run) compare(quiet, loaded *Meter, carried bool) {
 	r.Count("p99_seconds", during.Seconds())
 	r.Count("p99_ratio", ratio)
 	text := fmt.Sprintf("p99 %v, %v in the quiet phase: %.2f times", during.Round(time.Microsecond), before.Round(time.Microsecond), ratio)
-	if r.Short || !carried {
+	if !r.judgesSpeed() || !carried {
 		r.Say("%s: not judged", text)
 		return
 	}

@@ -44,9 +44,13 @@ func TestFaultsLoseNothingSilently(t *testing.T) {
 	for _, row := range Rows() {
 		for _, policy := range policies(row) {
 			t.Run(fmt.Sprintf("%02d %s %s", row.Number, row.Name, policy), func(t *testing.T) {
+				t.Parallel() // half of the rows wait for time-outs of the gateway's
 				r, err := Do(t.Context(), row, Options{Short: true, Bin: bin, Policy: policy, Progress: log{t}})
 				if err != nil {
 					t.Fatal(err)
+				}
+				if r.Verdict == Skip {
+					t.Skip(r.Error)
 				}
 				if r.Verdict != Pass {
 					t.Errorf("seed %d: %s %s %+v; see %s", r.Seed, r.Verdict, r.Error, r.Checks, r.Dir)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ type Row struct {
 	Name   string
 	What   string // one line: what is done to whom
 	Slow   bool   // has slow clients: what becomes of them is the slow policy's matter
+	Builds bool   // runs Go's tools, which may have to compile a lot first
 	Run    func(*Run) error
 }
 
@@ -41,8 +43,10 @@ type Options struct {
 	Bin      string        // the gateway's binary; this program when empty
 	Dir      string        // where logs and ledgers lie; a temporary one when empty, which is kept only after a failure
 	Policy   string        // --slow-policy of the gateway in rows with slow clients; "" or close: its default
-	Deadline time.Duration // for one row; 15 minutes, or 45 s in short form
+	Deadline time.Duration // for one row; 15 minutes, or 45 s in short form, 5 minutes where something is built
 	Progress io.Writer     // lines for people; none when nil
+
+	part int // of the long form's sizes only one in so many, and no judgement of speed and memory; 0 and 1: all
 }
 
 // Run is one row under way.
@@ -58,6 +62,7 @@ type Run struct {
 	clients  []*Client
 	orders   []*Order
 	counters map[string]float64 // of the gateway that was judged
+	phase    string             // before the names of checks
 	working  sync.WaitGroup     // goroutines of clients
 
 	measuring atomic.Pointer[[]*Meter] // replaced as a whole
@@ -73,6 +78,9 @@ func Do(ctx context.Context, row Row, o Options) (*Result, error) {
 		o.Deadline = 15 * time.Minute
 		if o.Short {
 			o.Deadline = 45 * time.Second
+		}
+		if o.Short && row.Builds {
+			o.Deadline = 5 * time.Minute
 		}
 	}
 	kept := o.Dir != ""
@@ -90,7 +98,7 @@ func Do(ctx context.Context, row Row, o Options) (*Result, error) {
 		err = cause
 	}
 	r.result.settle(err)
-	if r.result.Verdict != Pass {
+	if r.result.Verdict == Fail {
 		r.leave()
 		kept = true
 	}
@@ -139,6 +147,16 @@ func Param[T any](r *Run, name string, short, long T) T {
 	return v
 }
 
+// Size is Param for how many of something there are: a row that is run in part has
+// only a part of the long form's.
+func Size(r *Run, name string, short, long int) int {
+	return Param(r, name, short, long/max(r.part, 1))
+}
+
+// judgesSpeed tells whether times and memory are judged: not in the short form, which
+// runs beside other tests, nor with a binary that is slow by design.
+func (r *Run) judgesSpeed() bool { return !r.Short && r.part <= 1 }
+
 // Count notes a figure.
 func (r *Run) Count(name string, v float64) { r.result.Counts[name] = v }
 
@@ -148,6 +166,11 @@ func (r *Run) Check(name string, holds bool, format string, args ...any) {
 	if !holds {
 		c.Verdict = Fail
 	}
+	r.note(c)
+}
+
+func (r *Run) note(c Check) {
+	c.Name = r.phase + c.Name
 	r.result.Checks = append(r.result.Checks, c)
 	r.Say("%s %s: %s", c.Verdict, c.Name, c.Detail)
 }
@@ -194,6 +217,20 @@ const letGoWithin = 10 * time.Second
 // Judge ends the clients and has the ledgers judged against the gateway's
 // counters, which are read when it has let go of all of them.
 func (r *Run) Judge(g *Gateway) error {
+	return r.judge(g, func(Check) bool { return true })
+}
+
+// JudgeClients is Judge without the counters, for clients of which others than this
+// gateway had a part.
+func (r *Run) JudgeClients(g *Gateway) error {
+	return r.judge(g, func(c Check) bool { return !strings.HasPrefix(c.Name, "C6") })
+}
+
+// Phase begins a part of a row, whose checks bear its name: of what was judged nothing
+// is judged again.
+func (r *Run) Phase(name string) { r.clients, r.orders, r.phase = nil, nil, name+": " }
+
+func (r *Run) judge(g *Gateway, matters func(Check) bool) error {
 	l := r.ledger()
 	var err error
 	left := !r.Await(letGoWithin, func() bool {
@@ -206,8 +243,9 @@ func (r *Run) Judge(g *Gateway) error {
 	r.Check("connections", !left, "%v are left in the gateway when all clients have gone", r.counters["connections"])
 	l.Counters = r.counters
 	for _, c := range Judge(l) {
-		r.result.Checks = append(r.result.Checks, c)
-		r.Say("%s %s: %s", c.Verdict, c.Name, c.Detail)
+		if matters(c) {
+			r.note(c)
+		}
 	}
 	r.tell(l)
 	return nil

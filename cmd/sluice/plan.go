@@ -92,6 +92,9 @@ func (s *settings) rawFor(public []endpoint) gateway.Raw {
 	case "off":
 		return gateway.RawOff
 	}
+	if len(s.gateway.TrustedProxies)+len(s.gateway.ProxyProtocol) > 0 {
+		return gateway.RawListen // they bring clients from elsewhere
+	}
 	for _, e := range public {
 		if !e.local {
 			return gateway.RawListen

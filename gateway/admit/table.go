@@ -18,10 +18,9 @@ type Limits struct {
 	// TotalRate is how many connections all may open a second, and how many
 	// at once after a rest.
 	TotalRate int
-	// Loopback holds loopback addresses to the limits of an address too. They
-	// are free of them otherwise: all clients of a proxy or of a test on this
-	// machine have the same one.
-	Loopback bool
+	// LoopbackOpen and LoopbackRate hold loopback addresses to the limits of an
+	// address too: a trial, a test and a proxy on this machine all come from one.
+	LoopbackOpen, LoopbackRate bool
 	// Entries bounds the addresses that are remembered. Default: 65,536.
 	Entries int
 }
@@ -64,16 +63,21 @@ type entry struct {
 	prev, next Seat // in the ring of idle entries
 }
 
+// limits are what holds for one address.
+type limits struct {
+	open int
+	rate bucket
+}
+
 // A Table holds addresses to Limits. All methods are safe for concurrent use.
 type Table struct {
 	// Set at construction.
-	open     int
-	rate     bucket // of each address
-	refusal  bucket // of each address
-	total    bucket // of all, and of refusals because of it
-	tracks   bool   // whether addresses have limits
-	loopback bool
-	entries  int
+	far     limits // of the others
+	refusal bucket // of each address
+	total   bucket // of all, and of refusals because of it
+	tracks  bool   // whether addresses have limits
+	here    limits // of loopback addresses
+	entries int
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -99,15 +103,19 @@ func New(l Limits) *Table {
 		l.Entries = entriesDefault
 	}
 	t := &Table{
-		open:     l.Open,
-		rate:     newBucket(l.Rate, l.Burst),
-		refusal:  newBucket(l.Rate, l.Burst),
-		total:    newBucket(l.TotalRate, l.TotalRate),
-		tracks:   l.Open > 0 || l.Rate > 0,
-		loopback: l.Loopback,
-		entries:  l.Entries,
-		seats:    make(map[key]Seat),
-		slab:     make([]entry, 1),
+		far:     limits{l.Open, newBucket(l.Rate, l.Burst)},
+		refusal: newBucket(l.Rate, l.Burst),
+		total:   newBucket(l.TotalRate, l.TotalRate),
+		tracks:  l.Open > 0 || l.Rate > 0,
+		entries: l.Entries,
+		seats:   make(map[key]Seat),
+		slab:    make([]entry, 1),
+	}
+	if l.LoopbackOpen {
+		t.here.open = l.Open
+	}
+	if l.LoopbackRate {
+		t.here.rate = t.far.rate
 	}
 	if l.Rate <= 0 {
 		t.refusal = newBucket(refusalRate, refusalBurst)
@@ -123,6 +131,10 @@ func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.tick(now)
+	lim := &t.far
+	if addr.Unmap().IsLoopback() {
+		lim = &t.here
+	}
 	k, limited := t.keyOf(addr)
 	var s Seat
 	if limited {
@@ -130,10 +142,10 @@ func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
 	}
 	if s != 0 {
 		e := &t.slab[s]
-		if t.open > 0 && int64(e.open) >= int64(t.open) {
+		if lim.open > 0 && int64(e.open) >= int64(lim.open) {
 			return 0, t.refuse(AddressOpen, t.refusal, &e.refusals)
 		}
-		if !t.rate.has(e.mark, t.clock) {
+		if !lim.rate.has(e.mark, t.clock) {
 			return 0, t.refuse(AddressRate, t.refusal, &e.refusals)
 		}
 	}
@@ -154,7 +166,7 @@ func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
 		t.unlink(s)
 	}
 	e := &t.slab[s]
-	t.rate.take(&e.mark, t.clock)
+	lim.rate.take(&e.mark, t.clock)
 	e.open++
 	return s, Admitted
 }
@@ -195,7 +207,7 @@ func (t *Table) Untracked() uint64 {
 // keyOf also tells whether addr has limits.
 func (t *Table) keyOf(addr netip.Addr) (k key, limited bool) {
 	addr = addr.Unmap()
-	if !t.tracks || !addr.IsValid() || addr.IsLoopback() && !t.loopback {
+	if !t.tracks || !addr.IsValid() || addr.IsLoopback() && t.here == (limits{}) {
 		return key{}, false
 	}
 	if addr.Is4() {
@@ -232,7 +244,7 @@ func (t *Table) add(k key) Seat {
 		}
 		e := &t.slab[s]
 		t.unlink(s)
-		if !t.rate.full(e.mark, t.clock) || !t.refusal.full(e.refusals, t.clock) {
+		if !t.far.rate.full(e.mark, t.clock) || !t.refusal.full(e.refusals, t.clock) {
 			t.link(s) // it still counts; ask the others first
 			continue
 		}

@@ -136,7 +136,7 @@ func TestWhoIsFreeOfAnAddressesLimits(t *testing.T) {
 		{netip.Addr{}, true, true},
 		{alice, false, false},
 	} {
-		table := New(Limits{Open: 1, Rate: 1, Burst: 1, Loopback: test.loopback})
+		table := New(Limits{Open: 1, Rate: 1, Burst: 1, LoopbackOpen: test.loopback, LoopbackRate: test.loopback})
 		seats, got := enter(table, test.addr, 0, 2)
 		if free := got[Admitted] == 2 && len(seats) == 0; free != test.free {
 			t.Errorf("%s, limits for loopback %v: %v, seats %v", test.addr, test.loopback, got, seats)

@@ -108,6 +108,7 @@ type Channel struct {
 	history history
 	dead    bool // out of the space: a later channel of that name is another
 	rate    bucket
+	limited bool // those who wait do so because of the rate
 
 	// Guarded by the space's shard: since when nobody reads the channel, and its
 	// place among those; nil while somebody does.
@@ -120,6 +121,13 @@ func (c *Channel) Name() string { return c.name }
 
 // Epoch names the channel's order.
 func (c *Channel) Epoch() Epoch { return c.epoch }
+
+// Newest gives the place of the newest publication.
+func (c *Channel) Newest() Place {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Place{c.epoch, c.offset}
+}
 
 // Subscribers counts the subscriptions on this node.
 func (c *Channel) Subscribers() int { return int(c.subscribers.Load()) }
@@ -143,11 +151,15 @@ func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error)
 	}
 	if len(c.waiters) > 0 {
 		c.waitLocked(w)
+		if c.limited {
+			return Receipt{}, ErrRate
+		}
 		return Receipt{}, ErrFull
 	}
 	if !c.rate.has(c.space.rate, p.At) {
 		if w != nil {
 			c.waitLocked(w)
+			c.limited = true
 			c.space.holdBack(c)
 		}
 		return Receipt{}, ErrRate
@@ -237,7 +249,7 @@ func (c *Channel) wakeLocked() {
 		l.starved.Store(false)
 	}
 	waiters := c.waiters
-	c.waiters = nil
+	c.waiters, c.limited = nil, false
 	for _, w := range waiters {
 		w.Released()
 	}

@@ -23,10 +23,13 @@ func (b *bucket) has(rate int, now int64) bool {
 	if rate <= 0 {
 		return true
 	}
-	if now > b.at {
+	switch {
+	case now > b.at:
 		b.spent = max(b.spent-min(now-b.at, 1000)*int64(rate), 0)
+		b.at = now
+	case now < b.at-1000: // not just another publisher's clock
+		b.at = now
 	}
-	b.at = now
 	return b.spent+1000 <= int64(rate)*1000
 }
 

@@ -1,0 +1,51 @@
+package chaos
+
+import "sluice/bench"
+
+func init() {
+	register(Row{Number: 3, Name: "hostile frames", Run: hostileFrames,
+		What: "sessions with one fault of a known class each: the right Close code, counted by its reason"})
+}
+
+// frameReasons are the reasons of connections_closed_total that a client's own frames
+// bring about, by the code of the Close frame that it gets. A client may also
+// have asked for a code, by a Close frame of its own.
+var frameReasons = []struct{ code, reason string }{
+	{"1002", "protocol_error"}, {"1007", "bad_utf8"}, {"1008", "too_many_fragments"}, {"1009", "message_too_big"},
+}
+
+func hostileFrames(r *Run) error {
+	cases := Size(r, "cases", 3000, 1_000_000)
+	g, err := r.Start()
+	if err != nil {
+		return err
+	}
+	o := r.hostile(g, cases)
+	o.Path = "/echo"
+	res, err := bench.HostileFrames(r.ctx, o)
+	if err := r.attacked(res, err, cases); err != nil {
+		return err
+	}
+	var c map[string]float64
+	r.Await(letGoWithin, func() bool {
+		c, err = g.Counters()
+		return err != nil || c["connections_closed_total"] == float64(cases)
+	})
+	if err != nil {
+		return err
+	}
+	closed := func(reason string) float64 { return c["connections_closed_total{"+reason+"}"] }
+	r.Check("C6 closed", c["connections_closed_total"] == float64(cases), "%d sessions, %.0f counted by their reasons", cases, c["connections_closed_total"])
+	told, counted := int64(0), closed("client_close")
+	for code, n := range res.Closes {
+		told += n
+		r.Count("close_"+code, float64(n))
+	}
+	for _, f := range frameReasons {
+		counted += closed(f.reason)
+		r.Check("C6 "+f.code, closed(f.reason) > 0 && closed(f.reason) <= float64(res.Closes[f.code]),
+			"%d Close frames with it, those that clients asked for among them; %.0f for %s", res.Closes[f.code], closed(f.reason), f.reason)
+	}
+	r.Check("C6 told", counted == float64(told), "%d Close frames, %.0f counted by their reasons", told, counted)
+	return nil
+}

@@ -1,0 +1,197 @@
+package chaos
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/poller"
+)
+
+func init() {
+	register(Row{Number: 16, Name: "no descriptors", Run: noDescriptors,
+		What: "more clients than descriptors: the gateway rests, refuses soon, and is there again when clients go"})
+}
+
+const (
+	// refusedWithin is how long a client that finds no room may wait for its answer or
+	// reset, and how long the gateway may take to let somebody in again.
+	refusedWithin = time.Second
+	// restingMost is the gateway's CPU while it has no descriptors, of one core.
+	restingMost = 0.10
+	// knockWithin ends the wait of a client that gets neither.
+	knockWithin = 10 * time.Second
+)
+
+func noDescriptors(r *Run) error {
+	descriptors := Param(r, "descriptors", 300, 300)
+	rounds := Param(r, "rounds", 2, 20)
+	dials := Param(r, "dials", 220, 1000)
+	hold := Param(r, "hold", 200*time.Millisecond, 3*time.Second)
+	// The gateway keeps as many descriptors back as it plans for, so it should never run
+	// out of them. In every other round the row takes away from it what it has planned with.
+	spare := Param(r, "descriptors_left_in_every_other_round", 100, 100)
+	prlimit, err := exec.LookPath("prlimit")
+	if err != nil {
+		return skipped{"there is no prlimit, which changes the gateway's limit while it runs: install util-linux"}
+	}
+	g, err := r.StartBy(Launch{By: []string{"sh", "-c", `ulimit -n "$0" && exec "$@"`, fmt.Sprint(descriptors)}},
+		"--max-handshakes", "16", "--max-per-address", "off", "--address-rate", "off")
+	if err != nil {
+		return err
+	}
+	var worst struct{ refused, back, cpu [2]float64 }
+	var unanswered, refusals int
+	for i := range rounds {
+		kind, limit := i%2, descriptors
+		if kind == 1 {
+			open, err := g.descriptors()
+			if err != nil {
+				return err
+			}
+			limit = open + spare
+		}
+		if out, err := exec.Command(prlimit, "--pid", fmt.Sprint(g.PID()), fmt.Sprintf("--nofile=%d:", limit)).CombinedOutput(); err != nil {
+			return fmt.Errorf("change the gateway's limit: %w: %s", err, out)
+		}
+		round, err := r.knocks(g, dials, hold)
+		if err != nil {
+			return err
+		}
+		r.Say("round %d, limit %d: %s", i, limit, round)
+		worst.refused[kind] = max(worst.refused[kind], round.refused.Seconds())
+		worst.back[kind] = max(worst.back[kind], round.back.Seconds())
+		worst.cpu[kind] = max(worst.cpu[kind], round.cpu)
+		unanswered += round.answers["nothing"]
+		refusals += dials - round.answers["101"]
+	}
+	c, err := g.Counters()
+	if err != nil {
+		return err
+	}
+	exhausted := c["descriptors_exhausted_total"]
+	r.Count("descriptors_exhausted", exhausted)
+	r.Check("the fault happened", refusals > 0 && exhausted > 0, "%d clients refused, %.0f times no descriptor", refusals, exhausted)
+	r.Check("alive", !g.Ended(), "the gateway's process lives")
+	for kind, name := range []string{"planned", "exhausted"} {
+		if kind >= rounds {
+			break
+		}
+		r.Count(name+"_refused_seconds", worst.refused[kind])
+		r.Count(name+"_back_seconds", worst.back[kind])
+		r.Count(name+"_cpu_of_a_core", worst.cpu[kind])
+		if r.judgesSpeed() {
+			r.Check(name+": refused", worst.refused[kind] <= refusedWithin.Seconds(), "after %.3f s at most, %v are allowed", worst.refused[kind], refusedWithin)
+			r.Check(name+": back", worst.back[kind] <= refusedWithin.Seconds(), "after %.3f s at most, %v are allowed", worst.back[kind], refusedWithin)
+			r.Check(name+": CPU", worst.cpu[kind] <= restingMost, "%.1f %% of a core at most, %.0f %% are allowed", 100*worst.cpu[kind], 100*restingMost)
+		}
+	}
+	if r.judgesSpeed() {
+		r.Check("everybody is answered", unanswered == 0, "%d clients heard nothing in %v", unanswered, knockWithin)
+	}
+	return nil
+}
+
+// descriptors counts what the process has open.
+func (g *Gateway) descriptors() (int, error) {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.PID()))
+	return len(entries), err
+}
+
+// round is what many clients at once came to.
+type round struct {
+	answers map[string]int
+	refused time.Duration // the longest wait for a refusal
+	back    time.Duration // until somebody was let in again
+	cpu     float64       // of one core
+}
+
+func (o round) String() string {
+	return fmt.Sprintf("%v, refused after %v at most, %.1f %% of a core, back after %v", o.answers, o.refused.Round(time.Millisecond), 100*o.cpu, o.back.Round(time.Millisecond))
+}
+
+// knocks has n clients ask to be let in at once, and those who are go after a time.
+func (r *Run) knocks(g *Gateway, n int, hold time.Duration) (o round, err error) {
+	o.answers = map[string]int{}
+	var mu sync.Mutex // guards o and inside
+	var inside []net.Conn
+	var all sync.WaitGroup
+	before, err := poller.ProcessCPU(g.PID())
+	if err != nil {
+		return o, fmt.Errorf("the gateway is gone: %w", err)
+	}
+	begin := time.Now()
+	for range n {
+		all.Go(func() {
+			conn, answer, took := knock(g.Addr, knockWithin)
+			mu.Lock()
+			defer mu.Unlock()
+			if o.answers[answer]++; conn != nil {
+				inside = append(inside, conn)
+			} else {
+				o.refused = max(o.refused, took)
+			}
+		})
+	}
+	all.Wait()
+	if err := r.Pause(hold); err != nil {
+		return o, err
+	}
+	after, err := poller.ProcessCPU(g.PID())
+	if err != nil {
+		return o, fmt.Errorf("the gateway is gone: %w", err)
+	}
+	o.cpu = (after - before).Seconds() / time.Since(begin).Seconds()
+	for _, c := range inside {
+		reset(c.(*net.TCPConn))
+	}
+	released := time.Now()
+	if !r.Await(knockWithin, func() bool {
+		conn, _, _ := knock(g.Addr, refusedWithin)
+		if conn != nil {
+			reset(conn.(*net.TCPConn))
+		}
+		return conn != nil
+	}) {
+		return o, errors.New("nobody is let in when all have gone")
+	}
+	o.back = time.Since(released)
+	return o, nil
+}
+
+// knock asks for an upgrade. It gives the connection when it is let in, and the
+// answer: a status, reset for an end without one, nothing.
+func knock(addr string, within time.Duration) (conn net.Conn, answer string, took time.Duration) {
+	begin := time.Now()
+	conn, err := net.DialTimeout("tcp", addr, within)
+	if err == nil {
+		conn.SetDeadline(begin.Add(within)) // ignored: a new socket can have one
+		fmt.Fprintf(conn, "GET /ws/row HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", addr) // ignored: reading tells
+		answer, err = bufio.NewReader(conn).ReadString('\n')
+	}
+	took = time.Since(begin)
+	fields := strings.Fields(answer)
+	var timeout net.Error
+	switch {
+	case err == nil && len(fields) > 1 && fields[1] == "101":
+		conn.SetDeadline(time.Time{}) // ignored: reading tells
+		return conn, "101", took
+	case err == nil && len(fields) > 1:
+		answer = fields[1]
+	case errors.As(err, &timeout) && timeout.Timeout():
+		answer = "nothing"
+	default:
+		answer = "reset"
+	}
+	if conn != nil {
+		reset(conn.(*net.TCPConn))
+	}
+	return nil, answer, took
+}
