@@ -149,7 +149,12 @@ func (l *link) control(h ws.Header, payload io.Reader) error {
 		return nil
 	}
 	var answer bytes.Buffer
-	err := wsutil.ControlHandler{Src: payload, Dst: &answer, State: ws.StateClientSide}.Handle(h)
+	var err error
+	if h.OpCode == ws.OpClose {
+		err = goodbye(payload, int(h.Length), &answer)
+	} else {
+		err = wsutil.ControlHandler{Src: payload, Dst: &answer, State: ws.StateClientSide}.Handle(h)
+	}
 	l.mu.Lock()
 	l.owed = answer.Bytes()
 	l.mu.Unlock()
@@ -158,6 +163,22 @@ func (l *link) control(h ws.Header, payload io.Reader) error {
 	default: // told already
 	}
 	return err
+}
+
+// goodbye takes the gateway's Close frame apart and answers it with its own code. wsutil
+// knows only the codes of RFC 6455, and takes 1013 for a breach of the protocol.
+func goodbye(payload io.Reader, length int, answer *bytes.Buffer) error {
+	var p [ws.MaxControlFramePayloadSize]byte
+	if _, err := io.ReadFull(payload, p[:length]); err != nil {
+		return err
+	}
+	body := p[:min(length, 2)]
+	answer.Write(ws.MustCompileFrame(ws.MaskFrame(ws.NewCloseFrame(append([]byte(nil), body...)))))
+	code, reason := ws.ParseCloseFrameData(p[:length])
+	if len(body) < 2 {
+		code = ws.StatusNoStatusRcvd
+	}
+	return wsutil.ClosedError{Code: code, Reason: reason}
 }
 
 // keep starts the link's own goroutine, which sends what is owed and a ping every

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"bufio"
 	"errors"
 	"io"
@@ -240,18 +241,31 @@ func TestSubIsRefused(t *testing.T) {
 }
 
 // No answer to a ping is a client's that was asleep: it comes back.
-func TestSubComesBackAfterASleep(t *testing.T) {
-	g := newFakeGateway(t,
-		func(c *fakeConn) {
-			c.publications("e1", 1, 1)
-			c.close(ws.StatusPolicyViolation, "no answer to ping")
-		},
-		func(c *fakeConn) {
-			c.publications("e1", 2, 2)
-			c.wantBye()
-		})
-	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--count", "2")
-	sub.wantExit(0, "closed with 1008 (no answer to ping): trying again")
+func TestSubComesBackAfterACut(t *testing.T) {
+	for _, cut := range []struct {
+		code ws.StatusCode
+		text string
+	}{
+		{ws.StatusPolicyViolation, "no answer to ping"}, // it may have been asleep
+		{1013, "too slow: the channel's buffer ran out"},
+		{1012, ""},
+	} {
+		g := newFakeGateway(t,
+			func(c *fakeConn) {
+				c.publications("e1", 1, 1)
+				c.close(cut.code, cut.text)
+			},
+			func(c *fakeConn) {
+				c.publications("e1", 2, 2)
+				c.wantBye()
+			})
+		sub := startClient(t, nil, "sub", "news", "--url", g.url, "--count", "2")
+		text := ""
+		if cut.text != "" {
+			text = " (" + cut.text + ")"
+		}
+		sub.wantExit(0, fmt.Sprintf("closed with %d%s: trying again", cut.code, text))
+	}
 }
 
 func TestClientGivesUp(t *testing.T) {
