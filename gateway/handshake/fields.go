@@ -18,6 +18,7 @@ const (
 	fieldEncoding
 	fieldTrailer
 	fieldForwarded
+	fieldExpect
 	fieldKinds
 )
 
@@ -29,6 +30,7 @@ type fields struct {
 
 	webSocket   bool     // an Upgrade field names websocket
 	protocol    []string // of all Sec-WebSocket-Protocol fields
+	unmet       bool     // an Expect field asks for what is not known here
 	badProtocol bool     // one of them is not a list of tokens
 	forwarded   []string // values of X-Forwarded-For, in order
 }
@@ -62,6 +64,8 @@ func (f *fields) add(line string) *Reject {
 		f.webSocket = f.webSocket || namesWebSocket(value)
 	case fieldProtocol:
 		f.addProtocols(value)
+	case fieldExpect:
+		f.unmet = f.unmet || !equalFold(value, "100-continue")
 	case fieldForwarded:
 		f.forwarded = append(f.forwarded, value)
 	}
@@ -73,7 +77,7 @@ func kindOf(name string) field {
 	case len("Host"):
 		return is(name, "host", fieldHost)
 	case len("Origin"):
-		return is(name, "origin", fieldOrigin)
+		return is(name, "origin", fieldOrigin) | is(name, "expect", fieldExpect)
 	case len("Upgrade"):
 		return is(name, "upgrade", fieldUpgrade) | is(name, "trailer", fieldTrailer)
 	case len("Connection"):
@@ -174,6 +178,8 @@ func (f *fields) checkUpgrade(method string, http10 bool) *Reject {
 		return rejectBody
 	case f.count[fieldUpgrade] > 1:
 		return rejectUpgradeTwice
+	case f.unmet:
+		return rejectExpect
 	case !equalFold(f.value[fieldUpgrade], "websocket"):
 		return rejectUpgrade
 	case f.count[fieldConnection] > 1:

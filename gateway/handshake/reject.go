@@ -121,6 +121,7 @@ var (
 			with("Allow: GET\r\n")
 	rejectHTTP10          = refuse(400, "http_version", "A WebSocket handshake needs HTTP/1.1.")
 	rejectBody            = refuse(400, "body", "A WebSocket handshake has no body: Content-Length and Transfer-Encoding have no place in it.")
+	rejectExpect          = refuse(417, "expect", "The only expectation known here is 100-continue.")
 	rejectUpgradeTwice    = refuse(400, "duplicate_upgrade", "The request has more than one Upgrade header field.")
 	rejectUpgrade         = refuse(400, "bad_upgrade", "The Upgrade header field must be websocket and nothing else.")
 	rejectConnectionTwice = refuse(400, "duplicate_connection", "The request has more than one Connection header field.")
