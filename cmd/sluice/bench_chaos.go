@@ -31,8 +31,8 @@ func newChaosCommand() *cobra.Command {
   sluice bench chaos --row 13 --seed 42 --json --dir results`,
 		Long: `Each row starts gateways on free ports of loopback and ends them. What was
 published and what every client received is compared offset by offset and with
-the gateway's counters. A failure leaves logs, ledger and goroutines behind. A row
-that this machine cannot carry out is SKIP, which is no failure.`,
+the gateway's counters. A failure leaves logs, ledger and goroutines behind. A
+row that this machine cannot carry out is SKIP, which is no failure.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {

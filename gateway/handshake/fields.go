@@ -163,6 +163,8 @@ func (f *fields) checkRequest(http10 bool) *Reject {
 		return rejectEncoding
 	case encoding == 1 && f.count[fieldTrailer] > 0:
 		return rejectTrailer
+	case f.unmet:
+		return rejectExpect
 	}
 	return nil
 }
@@ -178,8 +180,6 @@ func (f *fields) checkUpgrade(method string, http10 bool) *Reject {
 		return rejectBody
 	case f.count[fieldUpgrade] > 1:
 		return rejectUpgradeTwice
-	case f.unmet:
-		return rejectExpect
 	case !equalFold(f.value[fieldUpgrade], "websocket"):
 		return rejectUpgrade
 	case f.count[fieldConnection] > 1:

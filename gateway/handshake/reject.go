@@ -112,6 +112,7 @@ var (
 	rejectFraming       = refuse(400, "ambiguous_length", "The request has Content-Length and Transfer-Encoding, or Transfer-Encoding in HTTP/1.0.")
 	rejectEncodingTwice = refuse(400, "duplicate_transfer_encoding", "The request has more than one Transfer-Encoding header field.")
 	rejectEncoding      = refuse(501, "transfer_encoding", "The only transfer coding understood here is chunked.")
+	rejectExpect        = refuse(417, "expect", "The only expectation known here is 100-continue.")
 	rejectTrailer       = refuse(400, "trailer", "The request announces trailer fields.")
 )
 
@@ -121,7 +122,6 @@ var (
 			with("Allow: GET\r\n")
 	rejectHTTP10          = refuse(400, "http_version", "A WebSocket handshake needs HTTP/1.1.")
 	rejectBody            = refuse(400, "body", "A WebSocket handshake has no body: Content-Length and Transfer-Encoding have no place in it.")
-	rejectExpect          = refuse(417, "expect", "The only expectation known here is 100-continue.")
 	rejectUpgradeTwice    = refuse(400, "duplicate_upgrade", "The request has more than one Upgrade header field.")
 	rejectUpgrade         = refuse(400, "bad_upgrade", "The Upgrade header field must be websocket and nothing else.")
 	rejectConnectionTwice = refuse(400, "duplicate_connection", "The request has more than one Connection header field.")
