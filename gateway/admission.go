@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/http"
@@ -32,6 +33,9 @@ var (
 	rejectMemory = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "memory",
 		Text: "This node has no memory for more connections.", Retry: 5}
 
+	rejectProxied = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_proxy_header",
+		Text: "The connection begins with a PROXY header, which is not taken from this address."}
+
 	// addressRejects are the answers to the verdicts of package admit.
 	addressRejects = map[admit.Verdict]*handshake.Reject{
 		admit.AddressOpen: {Status: http.StatusTooManyRequests, Reason: admit.AddressOpen.String(),
@@ -42,6 +46,17 @@ var (
 			Text: "Too many connect at a time.", Retry: 2},
 	}
 )
+
+// beginsWithProxyHeader tells whether a peer that is not listed has sent a header of the
+// PROXY protocol: the commonest mistake of who puts a proxy before a gateway.
+func beginsWithProxyHeader(p []byte) bool {
+	return bytes.HasPrefix(p, []byte("PROXY ")) || bytes.HasPrefix(p, []byte("\r\n\r\n\x00\r\nQUIT\n"))
+}
+
+// logProxied tells the operator which flag is missing.
+func (s *Server) logProxied(peer netip.AddrPort) {
+	s.cfg.Logger.Warn("a PROXY header came from an address that --proxy-protocol does not list", "peer", addressText(peer))
+}
 
 // errDropped ends a connection that is over a limit and not even answered.
 var errDropped = errors.New("gateway: dropped")

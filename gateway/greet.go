@@ -71,7 +71,10 @@ func (g *greeting) readProxyHeader(n int) (int, error) {
 }
 
 // handshakeError is a TLS handshake that failed by what the client sent.
-type handshakeError struct{ err error }
+type handshakeError struct {
+	err     error
+	proxied bool // it began with a PROXY header
+}
 
 func (e *handshakeError) Error() string { return e.err.Error() }
 
@@ -97,7 +100,8 @@ func (g *greeting) handshake(s *secure) error {
 		record.Conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" + // ignored: the client may be gone
 			"This port speaks TLS: begin the URL with https:// or wss://.\n"))
 	}
-	return &handshakeError{err}
+	begin := string(record.RecordHeader[:])
+	return &handshakeError{err, g.proxied != byHeader && (begin == "PROXY" || begin == "\r\n\r\n\x00")}
 }
 
 // readSecured reads for a TLS handshake that is under way.

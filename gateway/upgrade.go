@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"time"
 
@@ -102,6 +103,10 @@ func (g *greeting) proceed(head, n int) {
 // refuse answers with a refusal, on a goroutine because that may have to wait.
 func (g *greeting) refuse(r *handshake.Reject) {
 	s := g.door.server
+	if g.proxied != byHeader && r.Status == http.StatusBadRequest && beginsWithProxyHeader(*g.buf) {
+		s.logProxied(g.client)
+		r = rejectProxied
+	}
 	s.refused(r.Reason, g.client)
 	g.refused = true
 	go func() {
@@ -114,6 +119,7 @@ func (g *greeting) refuse(r *handshake.Reject) {
 func (g *greeting) fail(err error, n int) {
 	s := g.door.server
 	var reject *handshake.Reject
+	var begun *handshakeError
 	switch {
 	case errors.As(err, &reject):
 		g.refuse(reject)
@@ -127,6 +133,9 @@ func (g *greeting) fail(err error, n int) {
 		s.refused("timeout", g.client)
 	case errors.Is(err, io.EOF) && n == 0:
 		s.stats.outcome("no_request") // a port scan, a health check
+	case errors.As(err, &begun) && begun.proxied:
+		s.stats.outcome(rejectProxied.Reason)
+		s.logProxied(g.client)
 	case errors.As(err, new(*handshakeError)):
 		s.stats.outcome("tls_failed")
 		s.cfg.Logger.Info("connection refused: tls_failed", "client", addressText(g.client), "error", sampling.Quote(err.Error()))
