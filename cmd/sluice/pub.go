@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -118,6 +119,42 @@ type publisher struct {
 	confirmed   uint64 // number of the last batch that left the window
 	repeated    uint64 // number of the last batch that an earlier link has carried, too
 	taken       int    // lines, of all batches
+
+	asked uint64           // number of the last batch whose confirmation this link was asked for
+	pace  pace             // of asking
+	due   <-chan time.Time // when it may be asked again; nil when that is not waited for
+}
+
+// pace bounds how often a gateway elsewhere is asked for confirmations: it counts pings,
+// and closes who sends too many (--control-rate).
+type pace struct {
+	free   bool // it is on this machine, and does not count
+	tokens float64
+	at     time.Time
+}
+
+// A gateway's default is 10 a second and 20 at once, of which keep-alive needs some.
+const (
+	paceRate  = 8
+	paceBurst = 15
+)
+
+// wait takes a token, or tells when there will be one.
+func (p *pace) wait(now time.Time) time.Duration {
+	if p.free {
+		return 0
+	}
+	if p.at.IsZero() {
+		p.tokens = paceBurst
+	} else {
+		p.tokens = min(p.tokens+now.Sub(p.at).Seconds()*paceRate, paceBurst)
+	}
+	p.at = now
+	if p.tokens < 1 {
+		return max(time.Duration((1-p.tokens)/paceRate*float64(time.Second)), time.Millisecond)
+	}
+	p.tokens--
+	return 0
 }
 
 // run connects, publishes what next gives until its error, and waits until all is
@@ -127,6 +164,7 @@ func (p *publisher) run(ctx context.Context, next func() (*batch, error)) error 
 	if err != nil {
 		return err
 	}
+	p.pace.free = loopback(p.target.base.Hostname())
 	gone := make(chan struct{})
 	defer close(gone)
 	go p.feed(next, gone)
@@ -238,6 +276,11 @@ func (p *publisher) exchange(ctx context.Context, l *link, progress <-chan struc
 			}
 		case <-progress:
 			p.confirm(confirmed.Load())
+		case <-p.due:
+			p.due = nil
+			if err := p.send(l, nil, true); err != nil {
+				return err
+			}
 		case err := <-ended:
 			ended <- err
 			return err
@@ -252,15 +295,18 @@ func (p *publisher) exchange(ctx context.Context, l *link, progress <-chan struc
 	return nil
 }
 
-// send writes b, unless the input has ended (!ok), and the batches that are ready
-// behind it, in as few writes as possible.
+// send writes b, unless the input has ended (!ok) or it is nil, and the batches that are
+// ready behind it, in as few writes as possible, and asks for their confirmation.
 func (p *publisher) send(l *link, b *batch, ok bool) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	for {
 		if !ok {
 			p.ended = true
-			return l.out.Flush()
+			return p.ask(l)
+		}
+		if b == nil {
+			return p.ask(l)
 		}
 		p.window = append(p.window, b)
 		p.windowBytes += len(b.data)
@@ -270,28 +316,46 @@ func (p *publisher) send(l *link, b *batch, ok bool) error {
 			return err
 		}
 		if p.windowBytes >= windowBytesMax || p.windowLines >= windowLinesMax {
-			return l.out.Flush()
+			return p.ask(l)
 		}
 		select {
 		case b, ok = <-p.batches:
 		default:
-			return l.out.Flush()
+			return p.ask(l)
 		}
 	}
 }
 
-// write writes the window's batch i and a ping that asks for its confirmation. The
-// caller holds l.writing.
+// write writes the window's batch i. The caller holds l.writing.
 func (p *publisher) write(l *link, i int) error {
-	err := p.window[i].messages(func(payload []byte) error { return l.frame(p.op, payload) })
-	if err != nil {
-		return err
+	return p.window[i].messages(func(payload []byte) error { return l.frame(p.op, payload) })
+}
+
+// ask sends what was written, with a ping that asks for the confirmation of all of it,
+// now or when the pace allows. The caller holds l.writing.
+func (p *publisher) ask(l *link) error {
+	newest := p.confirmed + uint64(len(p.window))
+	if newest > p.asked && p.due == nil {
+		if wait := p.pace.wait(time.Now()); wait > 0 {
+			p.due = time.After(wait)
+		} else if err := l.frame(ws.OpPing, strconv.AppendUint(nil, newest, 10)); err != nil {
+			return err
+		} else {
+			p.asked = newest
+		}
 	}
-	return l.frame(ws.OpPing, strconv.AppendUint(nil, p.confirmed+uint64(i)+1, 10))
+	return l.out.Flush()
+}
+
+// loopback tells whether a host is this machine.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // resend writes what is not confirmed to a new link.
 func (p *publisher) resend(l *link) error {
+	p.asked, p.due = p.confirmed, nil
 	if len(p.window) == 0 {
 		return nil
 	}
@@ -304,7 +368,7 @@ func (p *publisher) resend(l *link) error {
 			return err
 		}
 	}
-	return l.out.Flush()
+	return p.ask(l)
 }
 
 // confirm takes the batches up to number n out of the window.
@@ -333,6 +397,8 @@ func (p *publisher) failed(err error) error {
 			refused = true // the gateway says so at the first message, and reads no other
 			err = fmt.Errorf("%w: pub publishes as a client does: start the gateway with --raw publish if clients are to publish there, "+
 				"or publish at its internal listener, with its key if it has one: curl -d MESSAGE http://127.0.0.1:9000/publish/CHANNEL", err)
+		case c.code == ws.StatusPolicyViolation && strings.Contains(c.reason, "too many messages"):
+			err = fmt.Errorf("%w: the gateway lets a client send --message-rate messages a second: send fewer, raise it there, or publish at its internal listener", err)
 		case c.code == ws.StatusMessageTooBig:
 			refused = p.windowLines == 1 // of several, those before the one that is too big may have arrived
 			line, size := p.longest()
