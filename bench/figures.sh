@@ -11,7 +11,9 @@
 #   SCENARIOS='sparse stream' bench/figures.sh        some of it
 #   BIN=./sluice BASE=/tmp/before/sluice bench/figures.sh
 #
-# The last compares two gateways: each round measures each scenario with BASE and
+#   DENSE=12s bench/figures.sh                       a shorter dense run than 60s
+#
+# BASE compares two gateways: each round measures each scenario with BASE and
 # with BIN, one straight after the other and in changing order, and the medians are
 # given with their ratio, BIN by BASE. The tester is the one of this tree for both. A
 # scenario whose flags BASE does not know is left out for it.
@@ -81,7 +83,7 @@ burst() {
 	loaded burst deliveries_per_second,server_cpu_per_delivery,lost -- fanout --subscribers 10000 --burst 200
 }
 max() { ((round > maxrounds)) || loaded max rate_held,deliveries_per_second,lost,cut -- fanout --subscribers 10000 --find-max --rate 1600 --duration 20s; }
-dense() { loaded dense server_cpu_per_delivery,p50,p99,lost,cut -- fanout --subscribers 10000 --rate 100 --duration 60s; }
+dense() { loaded dense server_cpu_per_delivery,p50,p99,lost,cut -- fanout --subscribers 10000 --rate 100 --duration "${DENSE:-60s}"; }
 thousand() { loaded thousand server_cpu_per_delivery,p50,p99,lost -- fanout --subscribers 1000 --rate 20 --duration 10s; }
 storm() { loaded storm server_cpu_per_upgrade,upgrades_per_second,elapsed,p99,failed,listen_overflows -- storm --connections 10000 --outstanding 512; }
 # stream measures event streams beside raw, in one gateway.
