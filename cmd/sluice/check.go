@@ -116,6 +116,8 @@ func (s *settings) check(opts *options, env []string, files fs.FS) (f findings) 
 		f.settingsFound(opts)
 		f.certificates(p, time.Now())
 		f.exemptions(opts)
+		f.proxies(s.gateway)
+		f.slowRules(s.gateway.SlowPolicy)
 		s.checkLimits(&f, opts, files)
 	} else {
 		f.add(isUnknown, "limits: looked at once the settings have no fault")
@@ -151,7 +153,7 @@ func (s *settings) checkLimits(f *findings, opts *options, files fs.FS) {
 		f.faults(opts.explain(err))
 	} else {
 		l := server.Limits()
-		need.connections = l.MaxConnections
+		need.connections, need.buffered = l.MaxConnections, l.MaxBuffered
 		f.add(isOK, "descriptors: the limit of %s allows %s connections", formatCount(l.DescriptorLimit), formatCount(l.MaxConnections))
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -159,6 +161,7 @@ func (s *settings) checkLimits(f *findings, opts *options, files fs.FS) {
 	}
 	if need.connections > 0 {
 		f.kernel(files, need)
+		f.memoryUnder(files, need, s.memoryLimit, cfg.MaxBuffered)
 	}
 }
 
@@ -201,6 +204,15 @@ func (h warningsTo) Enabled(_ context.Context, level slog.Level) bool { return l
 func (h warningsTo) WithAttrs([]slog.Attr) slog.Handler               { return h }
 func (h warningsTo) WithGroup(string) slog.Handler                    { return h }
 func (h warningsTo) Handle(_ context.Context, r slog.Record) error {
-	h.f.add(isWarning, "%s", r.Message)
+	var about []string
+	r.Attrs(func(a slog.Attr) bool {
+		about = append(about, a.Key+" "+a.Value.String())
+		return true
+	})
+	text := r.Message
+	if len(about) > 0 {
+		text += " (" + strings.Join(about, ", ") + ")"
+	}
+	h.f.add(isWarning, "%s", text)
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // runCheck runs `sluice check` with bounds that any machine keeps, and gives its
@@ -126,4 +128,59 @@ func TestCheckTellsWhatTheGatewayWarnsOf(t *testing.T) {
 		}
 	}
 	t.Errorf("no warning about origins in\n%s", strings.Join(found, "\n"))
+}
+
+func TestCheckWarnsOfSettingsThatUndoOthers(t *testing.T) {
+	found := runCheck(t, 0, nil, append(freePorts, "--trusted-proxies", "10.0.0.0/8,::/0", "--proxy-protocol", "10.1.0.0/16",
+		"--proxy-protocol", "0.0.0.0/0", "--slow-policy", "a=skip,*=skip,log=close", "--tls-listen", "off")...)
+	var got []string
+	for _, line := range found {
+		if strings.HasPrefix(line, "warning --") {
+			got = append(got, line)
+		}
+	}
+	const all = ": everybody is in it, so anybody can be any address: list your proxies alone"
+	const both = ": for peers of both the PROXY header counts: list each in one"
+	if diff := cmp.Diff([]string{
+		"warning --trusted-proxies ::/0" + all,
+		"warning --trusted-proxies 10.0.0.0/8 overlaps --proxy-protocol 10.1.0.0/16" + both,
+		"warning --proxy-protocol 0.0.0.0/0" + all,
+		"warning --trusted-proxies 10.0.0.0/8 overlaps --proxy-protocol 0.0.0.0/0" + both,
+		"warning --slow-policy: the rule for log never counts: * before it fits every channel, and the first that fits counts: put * last",
+	}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCheckOfMemoryKnowsTheLimit(t *testing.T) {
+	const mib = 1 << 20
+	tests := []struct {
+		name                    string
+		limit, buffered, wanted int
+		want                    string
+	}{
+		{"none", 0, 512 * mib, 512 * mib, "ok memory: the machine has 16GiB, enough for --max-buffered 512MiB and 100 connections"},
+		{"enough", 2048 * mib, 512 * mib, 512 * mib, "ok memory: --memory-limit 2GiB, enough for --max-buffered 512MiB and 100 connections"},
+		{"lowered", 300 * mib, 150 * mib, 512 * mib, "warning memory: --memory-limit 300MiB, enough for --max-buffered 150MiB (lowered from 512MiB) and 100 connections"},
+		{"little", 32 * mib, 32 * mib, 32 * mib, "warning memory: --memory-limit 32MiB, less than the 32.6MiB of --max-buffered 32MiB and 100 connections (about 6KiB each): give it more, or lower --max-buffered or --max-connections"},
+		{"more than there is", 20480 * mib, 512 * mib, 512 * mib, "warning --memory-limit 20GiB: the machine has 16GiB: the kernel kills the process before newcomers are refused: give less"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var f findings
+			d := demand{connections: 100, buffered: tt.buffered, pageBytes: 4096}
+			f.memory(machine(nil), d)
+			f.memoryUnder(machine(nil), d, tt.limit, tt.wanted)
+			last := f[len(f)-1]
+			if got := last.verdict.String() + " " + last.text; got != tt.want {
+				t.Errorf("got  %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+
+	found := runCheck(t, 0, nil, append(freePorts, "--memory-limit", "64MiB", "--max-buffered", "63MiB", "--max-connections", "100")...)
+	wantFinding(t, found, "warning memory: --memory-limit 64MiB, enough for --max-buffered 32MiB (lowered from 63MiB) and 100 connections")
+	if n := strings.Count(strings.Join(found, "\n"), "--max-buffered"); n != 1 {
+		t.Errorf("%d lines on --max-buffered in\n%s", n, strings.Join(found, "\n"))
+	}
 }

@@ -58,6 +58,12 @@ func (s *settings) endpoints() (public []endpoint, internal *endpoint, faults []
 		e.tls = flag == "tls-listen"
 		public = append(public, e)
 	}
+	if slices.Equal(s.tlsListen, []string{"off"}) {
+		s.tlsListen = nil
+	}
+	if slices.Contains(s.tlsListen, "off") {
+		faults = append(faults, usagef("--tls-listen %s: off and an address: leave one of them out", strings.Join(s.tlsListen, ",")))
+	}
 	switch off := slices.Contains(s.listen, "off"); {
 	case off && len(s.listen) > 1:
 		faults = append(faults, usagef("--listen %s: off and an address: leave one of them out", strings.Join(s.listen, ",")))
@@ -69,7 +75,9 @@ func (s *settings) endpoints() (public []endpoint, internal *endpoint, faults []
 		}
 	}
 	for _, text := range s.tlsListen {
-		add("tls-listen", text)
+		if text != "off" {
+			add("tls-listen", text)
+		}
 	}
 	if s.internalListen != "off" {
 		e := parse("internal-listen", s.internalListen)

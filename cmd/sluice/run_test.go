@@ -83,9 +83,12 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 			`--internal-listen 127.0.0.1:9000 is a --tls-listen address too: give it a port of its own, or off`}},
 		{"TLS without a certificate", []string{"SLUICE_TLS_LISTEN=:8443"}, "", []string{
 			`--tls-listen :8443 needs a certificate: give --tls-cert and --tls-key, or --tls-self-signed for a trial on loopback (set by SLUICE_TLS_LISTEN)`}},
-		{"a certificate without TLS", nil, "--tls-cert c --tls-self-signed", []string{
-			`--tls-cert c does nothing without --tls-listen: say where clients connect with TLS, such as --tls-listen :8443`,
-			`--tls-self-signed on does nothing without --tls-listen: say where clients connect with TLS, such as --tls-listen :8443`}},
+		{"a certificate without TLS", nil, "--tls-cert c --tls-key k --tls-listen off", []string{
+			`--tls-cert c, --tls-key k do nothing without --tls-listen: say where clients connect with TLS, such as --tls-listen :8443`}},
+		{"a trial without TLS", nil, "--tls-self-signed", []string{
+			`--tls-self-signed does nothing without --tls-listen: say where clients connect with TLS, such as --tls-listen 127.0.0.1:8443`}},
+		{"no way in for TLS either", nil, "--listen off --tls-listen off", []string{`--listen off leaves no way in for clients: give --tls-listen, or an address`}},
+		{"off and an address for TLS", nil, "--tls-listen off,127.0.0.1:0 --tls-self-signed", []string{`--tls-listen off,127.0.0.1:0: off and an address: leave one of them out`}},
 		{"a certificate without its key", nil, "--tls-listen :0 --tls-cert c", []string{`--tls-cert c needs its private key: give --tls-key`}},
 		{"a key without its certificate", nil, "--tls-listen :0 --tls-key k", []string{`--tls-key k needs its certificate: give --tls-cert`}},
 		{"two certificates", nil, "--tls-listen 127.0.0.1:0 --tls-self-signed --tls-client-ca ca", []string{

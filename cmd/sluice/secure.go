@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,12 +28,23 @@ func (s *settings) checkTLS(endpoints []endpoint) (secure, []error) {
 	fault := func(format string, args ...any) { faults = append(faults, usagef(format, args...)) }
 	files, trial := s.certificate, s.selfSigned == "on"
 	if len(s.tlsListen) == 0 {
+		var idle []string
 		for _, f := range []struct{ flag, value string }{
-			{"tls-cert", files.Cert}, {"tls-key", files.Key}, {"tls-client-ca", files.ClientCA}, {"tls-self-signed", s.selfSigned},
+			{"tls-cert", files.Cert}, {"tls-key", files.Key}, {"tls-client-ca", files.ClientCA},
 		} {
-			if f.value != "" && f.value != "off" {
-				fault("--%s %s does nothing without --tls-listen: say where clients connect with TLS, such as --tls-listen :8443", f.flag, f.value)
+			if f.value != "" {
+				idle = append(idle, "--"+f.flag+" "+f.value)
 			}
+		}
+		do, where := "does", ":8443"
+		if trial {
+			idle, where = append(idle, "--tls-self-signed"), "127.0.0.1:8443"
+		}
+		if len(idle) > 1 {
+			do = "do"
+		}
+		if len(idle) > 0 {
+			fault("%s %s nothing without --tls-listen: say where clients connect with TLS, such as --tls-listen %s", strings.Join(idle, ", "), do, where)
 		}
 		return secure{}, faults
 	}
@@ -63,16 +76,48 @@ func (s *settings) checkTLS(endpoints []endpoint) (secure, []error) {
 	}
 	store, err := certificate.Load(files)
 	if err != nil {
-		return secure{}, usageLines(err)
+		faults = usageLines(err)
+		if pair := pairFault(files); pair != nil { // says all about the two at once
+			faults = slices.DeleteFunc(faults, func(err error) bool { return !strings.HasPrefix(err.Error(), "--tls-client-ca ") })
+			faults = append(faults, pair)
+		}
+		return secure{}, faults
 	}
 	return secure{config: store.Config(), store: store}, nil
+}
+
+// pairFault tells of a certificate and a key that are what they should be, but not for
+// each other, or each in the place of the other; nil for whatever else is wrong.
+func pairFault(files certificate.Files) error {
+	cert, err := os.ReadFile(files.Cert)
+	if err != nil {
+		return nil // told by who loads them
+	}
+	key, err := os.ReadFile(files.Key)
+	if err != nil {
+		return nil // likewise
+	}
+	inCert, _ := pem.Decode(cert)
+	inKey, _ := pem.Decode(key)
+	if inCert == nil || inKey == nil {
+		return nil
+	}
+	if strings.HasSuffix(inCert.Type, "PRIVATE KEY") && inKey.Type == "CERTIFICATE" {
+		return usagef("--tls-cert %s holds a key and --tls-key %s a certificate: swapped?", files.Cert, files.Key)
+	}
+	// Both words of crypto/tls for it, "private key does not match public key" and
+	// "private key type does not match ...": it has no error to compare with.
+	if _, err := tls.X509KeyPair(cert, key); err != nil && strings.Contains(err.Error(), "does not match") {
+		return usagef("--tls-key %s does not fit the certificate in %s: give the key that it was made with", files.Key, files.Cert)
+	}
+	return nil
 }
 
 // watchInterval is how often the files of certificates are looked at.
 const watchInterval = 10 * time.Second
 
-// keepFresh reloads certificates when their files change and at each hangup, until ctx
-// ends. Without TLS it only says that a hangup does nothing.
+// keepFresh reloads certificates when their files change and at each SIGHUP, until ctx
+// ends. Without TLS it only says that SIGHUP does nothing.
 func (s secure) keepFresh(ctx context.Context, hangup <-chan os.Signal, log *slog.Logger) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -86,13 +131,13 @@ func (s secure) keepFresh(ctx context.Context, hangup <-chan os.Signal, log *slo
 		case <-hangup:
 		}
 		if s.store == nil {
-			log.Info("hangup: ignored, there are no certificate files to read again")
+			log.Info("SIGHUP: no certificate files to read again, ignored")
 			continue
 		}
 		if changed, err := s.store.Reload(); err != nil {
-			log.Error("hangup: the certificates cannot be reloaded, the last good ones are used", "error", err, "certificate", s.store)
+			log.Error("SIGHUP: certificates cannot be read again, the last good ones are used", "error", err, "certificate", s.store)
 		} else {
-			log.Info("hangup: certificates read again", "changed", changed, "certificate", s.store)
+			log.Info("SIGHUP: certificates read again", "changed", changed, "certificate", s.store)
 		}
 	}
 }

@@ -72,7 +72,7 @@ func TestSelfSignedCertificateIsEnoughForATrial(t *testing.T) {
 	c.want(websocket.TextMessage, "hello")
 
 	s.signal(syscall.SIGHUP) // nothing to read: ignored, and above all not the end
-	s.log.wait(t, "hangup: ignored, there are no certificate files to read again")
+	s.log.wait(t, "SIGHUP: no certificate files to read again, ignored")
 	c.send(websocket.TextMessage, "still here")
 	c.want(websocket.TextMessage, "still here")
 	s.stop()
@@ -88,13 +88,13 @@ func TestHangupChangesTheCertificateUnderOpenConnections(t *testing.T) {
 
 	second := writePair(t, cert, key, time.Now())
 	s.signal(syscall.SIGHUP)
-	s.log.wait(t, "hangup: certificates read again")
+	s.log.wait(t, "SIGHUP: certificates read again")
 	fresh := dialTLS(t, s, "/echo", trusting(second)) // takes no other
 	if err := os.WriteFile(key, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.signal(syscall.SIGHUP)
-	r := s.log.wait(t, "hangup: the certificates cannot be reloaded, the last good ones are used")
+	r := s.log.wait(t, "SIGHUP: certificates cannot be read again, the last good ones are used")
 	if why, _ := r["error"].(string); !strings.HasPrefix(why, "--tls-key "+key+": no private key is in it: ") {
 		t.Errorf("error %q", why)
 	}
@@ -135,6 +135,18 @@ func TestCheckTellsOfCertificates(t *testing.T) {
 		"ok clients of this machine (loopback) are free of --max-per-address, --address-rate, --message-rate, --control-rate until these are set",
 	} {
 		wantFinding(t, found, want)
+	}
+	tls := func(cert, key string) []string {
+		return append(freePorts, "--tls-listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key)
+	}
+	late := filepath.Join(dir, "late")
+	ended := writePair(t, late, filepath.Join(dir, "late.key"), time.Now().AddDate(-1, 0, 0))
+	for _, tt := range []struct{ cert, key, want string }{
+		{key, cert, "fault --tls-cert " + key + " holds a key and --tls-key " + cert + " a certificate: swapped?"},
+		{cert, late + ".key", "fault --tls-key " + late + ".key does not fit the certificate in " + cert + ": give the key that it was made with"},
+		{late, late + ".key", "fault --tls-cert " + late + ": expired at " + ended.NotAfter.UTC().Format(time.RFC3339) + ": clients refuse it: renew it"},
+	} {
+		wantFinding(t, runCheck(t, exitFailed, nil, tls(tt.cert, tt.key)...), tt.want)
 	}
 	found = runCheck(t, exitFailed, nil, append(freePorts, "--tls-listen", "127.0.0.1:0", "--tls-cert", key, "--tls-key", key)...)
 	wantFinding(t, found, "fault --tls-cert "+key+": no certificate is in it: give a PEM file with the certificate and its chain")

@@ -57,7 +57,10 @@ func newTopCommand(cfg *settings, opts *options, env []string) *cobra.Command {
 		Long: `It asks the internal listener, where the same environment and file tell 'sluice
 serve' to have it. On a terminal it goes on until q; p, l, a and i sort by
 pending bytes, lag, age and id. Elsewhere it prints one table. NO_COLOR keeps
-colours away.`,
+colours away.
+
+--close ends a connection for good: 'sluice sub' and 'sluice pub' do not come
+back after it (close code 1008). A page may.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := t.check(cmd.Flags().Changed("limit")); err != nil {
