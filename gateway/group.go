@@ -270,7 +270,9 @@ func (g *group) sweep(writesMax int) (writes int) {
 		case s.pos == head || s.blocked:
 		case !s.direct:
 			writes += c.write()
-			c.settle()
+			if c.phase != phaseOpen || c.out != nil || c.in != nil || c.has(bitBlocked) || c.counted > 0 {
+				c.settle()
+			}
 		default:
 			if s.pos != sp.from {
 				sp = g.span(s.pos, head)
