@@ -187,7 +187,7 @@ func TestGatewayWorksWithWhatUnitAllows(t *testing.T) {
 	} else if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the reload", func() bool { return strings.Contains(g.output.String(), "hangup: ") })
+	waitFor(t, "the reload", func() bool { return strings.Contains(g.output.String(), "SIGHUP: ") })
 	trial := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for url, asker := range map[string]*http.Client{"http://" + g.public: client, "https://" + g.secure: trial} {
 		resp, err := asker.Get(url + "/healthz")
