@@ -21,7 +21,7 @@ func TestLoudEndIsLoggedWithTheClientsAddress(t *testing.T) {
 	c.vanish()
 	s.wantClosed(reasonMessageRate, 1)
 	if !log.has("client="+client) || log.has("client=unix") {
-		t.Errorf("the log does not name %s:\n%s", client, log.b.String())
+		t.Errorf("the log does not name %s:\n%s", client, log.text())
 	}
 }
 
