@@ -18,7 +18,7 @@ import (
 // the connection to a loop or to net/http. The stage has a fixed number of places. When
 // they are taken and another client comes, the one that has waited longest for its
 // client's bytes is closed: a flood of clients that send nothing passes through
-// without keeping anybody out. Somebody whose bytes have not been looked at yet is not
+// without keeping anybody out; over TLS it is waited for a moment, see secureTurn. Somebody whose bytes have not been looked at yet is not
 // waiting, so a burst of good clients is worked off in order.
 
 // headBytes is the size of a head's buffer: the largest head and some bytes
