@@ -142,7 +142,8 @@ func TestSocketThatDrainsLaterGetsEverything(t *testing.T) {
 			}
 		}
 	}
-	if atEnd == 0 || inside == 0 {
+	// Over TLS a socket that is full has all but never taken a record's last byte.
+	if atEnd == 0 && !*overTLS || inside == 0 {
 		t.Errorf("the socket filled %d times at a frame's end, %d times inside: want both", atEnd, inside)
 	}
 	t.Logf("filled %d times at a frame's end, %d times inside", atEnd, inside)
