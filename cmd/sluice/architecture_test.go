@@ -25,6 +25,7 @@ var arrows = map[string][]string{
 	"gateway": {"sluice/poller", "sluice/gateway/admit", "sluice/gateway/channel", "sluice/gateway/engine", "sluice/gateway/frame",
 		"sluice/gateway/handshake", "sluice/gateway/peer", "sluice/gateway/sampling", "sluice/gateway/web", "syscall"},
 	"gateway/admit":       {},
+	"gateway/centrifugo":  {"sluice/gateway/channel", "sluice/gateway/frame"},
 	"gateway/certificate": {},
 	"gateway/channel":     {},
 	"gateway/engine":      {"sluice/gateway/channel"},

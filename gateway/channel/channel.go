@@ -22,12 +22,31 @@ var ErrTooBig = errors.New("channel: publication does not fit the channel's buff
 // one of that name may exist, or is to be opened.
 var ErrGone = errors.New("channel: channel has ended")
 
+// Kind says what a publication is.
+type Kind uint8
+
+// The kinds of publications. A join and a leave tell that somebody came to the
+// channel or went: they have no offset and are not kept, and their Payload is a
+// ClientInfo of the client protocol as Protobuf (package centrifugo).
+const (
+	KindMessage Kind = iota
+	KindJoin
+	KindLeave
+)
+
 // Publication is one message published into a channel.
 type Publication struct {
+	Kind Kind
+
 	Payload []byte // the caller's; it is copied before Publish returns
 	Binary  bool   // else the payload is text: the publisher has checked that it is UTF-8
 	From    uint64 // connection that sent it, 0 for none
 	At      int64  // when it was published: milliseconds of Unix time
+
+	// Extra is what some formats tell beside the payload; opaque here, and kept with
+	// it. It holds the fields info (5) and tags (7) of the client protocol's
+	// Publication as Protobuf, one after the other. The caller's, like Payload.
+	Extra []byte
 
 	// Set by Publish, for formats: its place in the order.
 	Channel string

@@ -1,0 +1,64 @@
+package centrifugo
+
+import "github.com/centrifugal/protocol"
+
+// Errors that a client is told in the reply to its command, with the codes and the
+// texts of Centrifugo. A temporary one invites to try again. They are shared: not
+// to be changed.
+var (
+	ErrorInternal              = &protocol.Error{Code: 100, Message: "internal server error", Temporary: true}
+	ErrorUnauthorized          = &protocol.Error{Code: 101, Message: "unauthorized"}
+	ErrorUnknownChannel        = &protocol.Error{Code: 102, Message: "unknown channel"}
+	ErrorPermissionDenied      = &protocol.Error{Code: 103, Message: "permission denied"}
+	ErrorMethodNotFound        = &protocol.Error{Code: 104, Message: "method not found"}
+	ErrorAlreadySubscribed     = &protocol.Error{Code: 105, Message: "already subscribed"}
+	ErrorLimitExceeded         = &protocol.Error{Code: 106, Message: "limit exceeded"}
+	ErrorBadRequest            = &protocol.Error{Code: 107, Message: "bad request"}
+	ErrorNotAvailable          = &protocol.Error{Code: 108, Message: "not available"}
+	ErrorTokenExpired          = &protocol.Error{Code: 109, Message: "token expired"}
+	ErrorExpired               = &protocol.Error{Code: 110, Message: "expired"}
+	ErrorTooManyRequests       = &protocol.Error{Code: 111, Message: "too many requests", Temporary: true}
+	ErrorUnrecoverablePosition = &protocol.Error{Code: 112, Message: "unrecoverable position"}
+)
+
+// Reasons for the end of a connection, with the codes and the texts of Centrifugo.
+// Code and Reason are those of the Close frame; the value as it stands goes into
+// the push to a client of an event stream. They are shared: not to be changed.
+var (
+	DisconnectConnectionClosed      = &protocol.Disconnect{Code: 3000, Reason: "connection closed"}
+	DisconnectShutdown              = &protocol.Disconnect{Code: 3001, Reason: "shutdown"}
+	DisconnectServerError           = &protocol.Disconnect{Code: 3004, Reason: "internal server error"}
+	DisconnectExpired               = &protocol.Disconnect{Code: 3005, Reason: "connection expired"}
+	DisconnectSubExpired            = &protocol.Disconnect{Code: 3006, Reason: "subscription expired"}
+	DisconnectSlow                  = &protocol.Disconnect{Code: 3008, Reason: "slow"}
+	DisconnectWriteError            = &protocol.Disconnect{Code: 3009, Reason: "write error"}
+	DisconnectInsufficientState     = &protocol.Disconnect{Code: 3010, Reason: "insufficient state"}
+	DisconnectForceReconnect        = &protocol.Disconnect{Code: 3011, Reason: "force reconnect"}
+	DisconnectNoPong                = &protocol.Disconnect{Code: 3012, Reason: "no pong"}
+	DisconnectTooManyRequests       = &protocol.Disconnect{Code: 3013, Reason: "too many requests"}
+	DisconnectInvalidToken          = &protocol.Disconnect{Code: 3500, Reason: "invalid token"}
+	DisconnectBadRequest            = &protocol.Disconnect{Code: 3501, Reason: "bad request"}
+	DisconnectStale                 = &protocol.Disconnect{Code: 3502, Reason: "stale"}
+	DisconnectForceNoReconnect      = &protocol.Disconnect{Code: 3503, Reason: "force disconnect"}
+	DisconnectConnectionLimit       = &protocol.Disconnect{Code: 3504, Reason: "connection limit"}
+	DisconnectChannelLimit          = &protocol.Disconnect{Code: 3505, Reason: "channel limit"}
+	DisconnectInappropriateProtocol = &protocol.Disconnect{Code: 3506, Reason: "inappropriate protocol"}
+	DisconnectPermissionDenied      = &protocol.Disconnect{Code: 3507, Reason: "permission denied"}
+	DisconnectNotAvailable          = &protocol.Disconnect{Code: 3508, Reason: "not available"}
+	DisconnectTooManyErrors         = &protocol.Disconnect{Code: 3509, Reason: "too many errors"}
+)
+
+// Reconnects tells whether clients come back by themselves after a disconnect with
+// this code.
+func Reconnects(code uint32) bool {
+	return code < 3500 || code >= 4000 && code < 4500 || code >= 5000
+}
+
+// Reasons for the end of a subscription that the server ends, as the push to the
+// client has them, with the codes and the texts of Centrifugo. From 2500 on clients
+// subscribe again by themselves. They are shared: not to be changed.
+var (
+	UnsubscribeServer            = &protocol.Unsubscribe{Code: 2000, Reason: "server unsubscribe"}
+	UnsubscribeInsufficientState = &protocol.Unsubscribe{Code: 2500, Reason: "insufficient state"}
+	UnsubscribeExpired           = &protocol.Unsubscribe{Code: 2501, Reason: "subscription expired"}
+)

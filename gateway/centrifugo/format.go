@@ -1,0 +1,131 @@
+package centrifugo
+
+import (
+	"sluice/gateway/channel"
+	"sluice/gateway/frame"
+
+	"github.com/gobwas/ws"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Encoding is one of the two forms of the protocol.
+type Encoding uint8
+
+// The encodings. JSON travels in text frames, Protobuf in binary ones, where each
+// message stands behind its length.
+const (
+	JSON Encoding = iota
+	Protobuf
+)
+
+// Format is a wire format of the protocol. It is comparable: subscribers with equal
+// formats share a log.
+type Format struct {
+	Encoding Encoding
+	Uni      bool // pushes stand alone, with no Reply around them
+	SSE      bool // an event of an event stream instead of a frame; Encoding must be JSON
+	Joins    bool // the subscriber is told of joins and leaves
+}
+
+var _ channel.Format = Format{}
+
+// Append implements channel.Format: it adds one whole frame, not masked, or one
+// event. A join or a leave gives nothing where they are not wanted.
+func (f Format) Append(dst []byte, p *channel.Publication) []byte {
+	if p.Kind != channel.KindMessage && !f.Joins {
+		return dst
+	}
+	if f.Encoding == Protobuf {
+		return f.appendProtobuf(dst, p)
+	}
+	start := len(dst)
+	dst = f.begin(dst)
+	if f.Uni {
+		return f.end(appendPushJSON(dst, p), start)
+	}
+	dst = append(dst, `{"push":`...)
+	return f.end(append(appendPushJSON(dst, p), '}'), start)
+}
+
+// headerSpace is room for the longest header of a frame that is not masked.
+var headerSpace = make([]byte, 10)
+
+// begin adds what stands before JSON, end what stands behind it: start is where
+// begin began.
+func (f Format) begin(dst []byte) []byte {
+	if f.SSE {
+		return append(dst, "data: "...)
+	}
+	return append(dst, headerSpace...)
+}
+
+func (f Format) end(dst []byte, start int) []byte {
+	if f.SSE {
+		return append(dst, "\n\n"...)
+	}
+	// The length is known only now; the payload moves down to its header.
+	payload := dst[start+len(headerSpace):]
+	head := frame.AppendHeader(dst[:start], ws.OpText, len(payload))
+	return append(head, payload...) // overlaps: append is memmove
+}
+
+// appendProtobuf adds a publication as a frame of Protobuf. All lengths are summed
+// up first, so that every byte is written once, where it stays.
+func (f Format) appendProtobuf(dst []byte, p *channel.Publication) []byte {
+	var e extra
+	var num protowire.Number
+	body := len(p.Payload) // of the Publication, or of the Join or Leave
+	switch p.Kind {
+	case channel.KindJoin:
+		num, body = pushJoin, bytesFieldLen(body)
+	case channel.KindLeave:
+		num, body = pushLeave, bytesFieldLen(body)
+	default:
+		num = pushPub
+		if body > 0 {
+			body = bytesFieldLen(body)
+		}
+		e, _ = parseExtra(p.Extra) // one that cannot be read says nothing
+		if e.hasInfo {
+			body += bytesFieldLen(len(e.info))
+		}
+		if p.Offset != 0 {
+			body += 1 + protowire.SizeVarint(p.Offset)
+		}
+		body += len(e.tags)
+	}
+	push := bytesFieldLen(body)
+	if p.Channel != "" {
+		push += bytesFieldLen(len(p.Channel))
+	}
+	message := push
+	if !f.Uni {
+		message = bytesFieldLen(push)
+	}
+
+	dst = frame.AppendHeader(dst, ws.OpBinary, protowire.SizeBytes(message))
+	dst = protowire.AppendVarint(dst, uint64(message))
+	if !f.Uni {
+		dst = protowire.AppendTag(dst, replyPush, protowire.BytesType)
+		dst = protowire.AppendVarint(dst, uint64(push))
+	}
+	if p.Channel != "" {
+		dst = appendBytesField(dst, pushChannel, p.Channel)
+	}
+	dst = protowire.AppendTag(dst, num, protowire.BytesType)
+	dst = protowire.AppendVarint(dst, uint64(body))
+	if p.Kind != channel.KindMessage {
+		return appendBytesField(dst, joinInfo, p.Payload)
+	}
+	if len(p.Payload) > 0 {
+		dst = appendBytesField(dst, pubData, p.Payload)
+	}
+	if e.hasInfo {
+		dst = appendBytesField(dst, pubInfo, e.info)
+	}
+	if p.Offset != 0 {
+		dst = protowire.AppendTag(dst, pubOffset, protowire.VarintType)
+		dst = protowire.AppendVarint(dst, p.Offset)
+	}
+	return append(dst, e.tags...)
+}
