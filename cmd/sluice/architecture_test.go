@@ -31,6 +31,7 @@ var arrows = map[string][]string{
 	"gateway/engine":      {"sluice/gateway/channel"},
 	"gateway/frame":       {},
 	"gateway/handshake":   {},
+	"gateway/namespace":   {},
 	"gateway/peer":        {},
 	"gateway/sampling":    {},
 	"gateway/web":         {},

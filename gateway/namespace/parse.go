@@ -1,0 +1,182 @@
+package namespace
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Parse reads a file of namespaces. Its faults are reported at once, each as
+// where: option: what, why: how to mend it. The set does not refer to data.
+func Parse(data []byte) (*Set, error) {
+	if err := syntax(data); err != nil {
+		return nil, err
+	}
+	p := parser{set: Default(Options{})}
+	p.file(string(bytes.TrimSpace(data)))
+	if p.faults != nil {
+		return nil, errors.Join(p.faults...)
+	}
+	return p.set, nil
+}
+
+// syntax makes sure that data is one JSON value, so that what comes later needs not
+// look for faults of that kind.
+func syntax(data []byte) error {
+	if len(bytes.TrimSpace(data)) == 0 {
+		return errors.New(`the file is empty: write at least {"namespaces": []}`)
+	}
+	err := json.Unmarshal(data, new(json.RawMessage))
+	if wrong, ok := errors.AsType[*json.SyntaxError](err); ok {
+		before := data[:min(max(int(wrong.Offset)-1, 0), len(data))]
+		line := bytes.Count(before, []byte("\n")) + 1
+		column := len(before) - (bytes.LastIndexByte(before, '\n') + 1) + 1
+		return fmt.Errorf("line %d, column %d: not one JSON object, %v: mend it there, or a little before", line, column, wrong)
+	}
+	return err
+}
+
+// A member is a key of a JSON object and its value, not yet read.
+type member struct{ key, raw string }
+
+// members takes a JSON object apart. It is called with valid JSON.
+func members(object string) []member {
+	var list []member
+	d := json.NewDecoder(strings.NewReader(object))
+	d.Token() // '{': the caller has looked
+	for d.More() {
+		key, err := d.Token()
+		var raw json.RawMessage
+		if err == nil {
+			err = d.Decode(&raw)
+		}
+		if err != nil {
+			panic(err) // syntax has let it pass
+		}
+		list = append(list, member{key.(string), string(raw)})
+	}
+	return list
+}
+
+// elements takes a JSON array apart, the first max of it, and says whether that is
+// all. It is called with valid JSON.
+func elements(array string, max int) (list []string, all bool) {
+	d := json.NewDecoder(strings.NewReader(array))
+	d.Token() // '[': the caller has looked
+	for d.More() {
+		if len(list) == max {
+			return list, false
+		}
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			panic(err) // syntax has let it pass
+		}
+		list = append(list, string(raw))
+	}
+	return list, true
+}
+
+// kind says what a JSON value is.
+func kind(raw string) string {
+	switch raw[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "no value"
+	}
+	return "a number"
+}
+
+// text reads a JSON string.
+func text(raw string) (string, bool) {
+	var s string
+	if kind(raw) != "a string" || json.Unmarshal([]byte(raw), &s) != nil {
+		return "", false
+	}
+	return s, true
+}
+
+// shownMax bounds what a message repeats of the file, in bytes.
+const shownMax = 64
+
+// shown gives a value as a message has it.
+func shown(raw string) string {
+	raw = strings.Join(strings.Fields(raw), " ")
+	if len(raw) > shownMax {
+		return strings.ToValidUTF8(raw[:shownMax], "") + "..."
+	}
+	return raw
+}
+
+// quoted gives a key or a name as a message has it.
+func quoted(s string) string {
+	if len(s) > shownMax {
+		return strconv.Quote(strings.ToValidUTF8(s[:shownMax], "") + "...")
+	}
+	return strconv.Quote(s)
+}
+
+func readFlag(raw string) (bool, error) {
+	switch raw {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("%s is %s: write true or false, without quotes", shown(raw), kind(raw))
+}
+
+func readHistorySize(o *Options, raw string) error {
+	if kind(raw) != "a number" {
+		return fmt.Errorf("%s is %s: write how many publications to keep as a number without quotes, for example 100",
+			shown(raw), kind(raw))
+	}
+	n, err := strconv.Atoi(raw)
+	if errors.Is(err, strconv.ErrRange) {
+		return fmt.Errorf("%s is out of range: write a whole number from 0 to %d", shown(raw), historySizeMax)
+	}
+	if err != nil {
+		return fmt.Errorf("%s is not a plain whole number: write one from 0 to %d", shown(raw), historySizeMax)
+	}
+	o.HistorySize = n
+	return nil
+}
+
+func readHistoryTTL(o *Options, raw string) error {
+	if kind(raw) == "a number" {
+		return fmt.Errorf(`%s is a number, and its unit is unclear: write a string with a unit, for example "300s"`, shown(raw))
+	}
+	s, ok := text(raw)
+	if !ok {
+		return fmt.Errorf(`%s is %s: write a string with a unit, for example "300s"`, shown(raw), kind(raw))
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return fmt.Errorf(`%s is not a duration with a unit: write for example "90s", "5m" or "24h"`, quoted(s))
+	}
+	o.HistoryTTL = d
+	return nil
+}
+
+func readRecoveryMode(o *Options, raw string) error {
+	s, ok := text(raw)
+	switch {
+	case ok && (s == "" || s == Stream.String()):
+		o.ForceRecoveryMode = Stream
+	case ok && s == Cache.String():
+		o.ForceRecoveryMode = Cache
+	default:
+		return fmt.Errorf(`%s is no mode of recovery: write "stream" for all that was missed, or "cache" for the newest only`, shown(raw))
+	}
+	return nil
+}

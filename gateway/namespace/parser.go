@@ -1,0 +1,229 @@
+package namespace
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+)
+
+// What a file has around its options.
+const (
+	keyChannel    = "channel"
+	keyWithout    = "without_namespace"
+	keyNamespaces = "namespaces"
+	keyName       = "name"
+)
+
+// namePattern is what a namespace's name looks like, as in Centrifugo.
+var namePattern = regexp.MustCompile(`^[-a-zA-Z0-9_.]{2,}$`)
+
+// parser reads a file whose JSON is valid, and goes on behind each fault.
+type parser struct {
+	set    *Set
+	faults []error
+}
+
+// fault reports what is wrong; where is "" for the file as a whole.
+func (p *parser) fault(where, format string, args ...any) {
+	if where != "" {
+		format = "%s: " + format
+		args = append([]any{where}, args...)
+	}
+	p.faults = append(p.faults, fmt.Errorf(format, args...))
+}
+
+// object takes a value apart that has to be an object; keys that are there twice
+// are reported and their first value is taken.
+func (p *parser) object(where, raw string) (list []member, ok bool) {
+	if kind(raw) != "an object" {
+		if where == "" {
+			p.fault("", `the file is %s: write an object, {"without_namespace": {...}, "namespaces": [...]}`, kind(raw))
+		} else {
+			p.fault(where, "%s is %s: write an object, {...}", shown(raw), kind(raw))
+		}
+		return nil, false
+	}
+	seen := make(map[string]int)
+	for _, m := range members(raw) {
+		seen[m.key]++
+		switch seen[m.key] {
+		case 1:
+			list = append(list, m)
+		case 2:
+			p.fault(where, "%s is there more than once, and it is unclear which is meant: remove all but one", quoted(m.key))
+		}
+	}
+	return list, true
+}
+
+func (p *parser) file(raw string) {
+	list, ok := p.object("", raw)
+	if !ok {
+		return
+	}
+	i := slices.IndexFunc(list, func(m member) bool { return m.key == keyChannel })
+	if i < 0 {
+		p.channel("", list)
+		return
+	}
+	for j, m := range list {
+		if j != i {
+			p.fault("", `%s is beside "channel", and of such a file sluice reads "channel" only: `+
+				"move it into that if it belongs there, or remove it", quoted(m.key))
+		}
+	}
+	if inner, ok := p.object(keyChannel, list[i].raw); ok {
+		p.channel(keyChannel, inner)
+	}
+}
+
+// channel reads what is around the options.
+func (p *parser) channel(where string, list []member) {
+	for _, m := range list {
+		switch m.key {
+		case keyWithout:
+			if inner, ok := p.object(keyWithout, m.raw); ok {
+				p.without(inner)
+			}
+		case keyNamespaces:
+			p.namespaces(m.raw)
+		default:
+			p.unknownAbove(where, m.key)
+		}
+	}
+}
+
+// unknownAbove reports a key that is neither of those around options.
+func (p *parser) unknownAbove(where, key string) {
+	if does, ok := foreignAbove[key]; ok {
+		p.fault(where, "%s", notOurs(key, does))
+		return
+	}
+	_, has := foreign[key]
+	if has || optionOf(key) != nil {
+		p.fault(where, "%s is an option of channels and is in no place for one: "+
+			`move it into "without_namespace" or into a namespace`, quoted(key))
+		return
+	}
+	p.fault(where, "%s", unknown(key, []string{keyWithout, keyNamespaces, keyChannel}))
+}
+
+func (p *parser) without(list []member) {
+	list = slices.DeleteFunc(list, func(m member) bool {
+		if m.key == keyName {
+			p.fault(keyWithout, `name: is for channels that have no namespace: remove it, or move all into "namespaces"`)
+		}
+		return m.key == keyName
+	})
+	p.options(keyWithout, list, p.set.without)
+}
+
+func (p *parser) namespaces(raw string) {
+	if kind(raw) != "an array" {
+		p.fault(keyNamespaces, `%s is %s: write an array of objects, [{"name": "chat", ...}]`, shown(raw), kind(raw))
+		return
+	}
+	list, all := elements(raw, namespacesMax)
+	if !all {
+		p.fault(keyNamespaces, "there are more than %d, too many to keep an eye on: put channels with the same options into one",
+			namespacesMax)
+	}
+	for i, raw := range list {
+		where := fmt.Sprintf("%s[%d]", keyNamespaces, i)
+		list, ok := p.object(where, raw)
+		if !ok {
+			continue
+		}
+		o := new(Options)
+		if j := slices.IndexFunc(list, func(m member) bool { return m.key == keyName }); j < 0 {
+			p.fault(where, `name: is missing, so no channel would be of it: add it, for example "name": "chat"`)
+		} else {
+			where = p.name(where, list[j].raw, o)
+			list = slices.Delete(list, j, j+1)
+		}
+		p.options(where, list, o)
+	}
+}
+
+// name reads a namespace's name, adds the namespace to the set and gives how it is
+// called in what is reported.
+func (p *parser) name(where, raw string, o *Options) string {
+	name, ok := text(raw)
+	switch {
+	case !ok:
+		p.fault(where, `name: %s is %s: write a string, for example "chat"`, shown(raw), kind(raw))
+		return where
+	case !namePattern.MatchString(name):
+		p.fault(where, "name: %s is not made of two or more of a-z, A-Z, 0-9, '-', '_' and '.': "+
+			`write for example "chat", without ':'`, quoted(name))
+		return where
+	}
+	named := fmt.Sprintf("namespace %s", quoted(name))
+	if p.set.byName[name] != nil {
+		p.fault(where, "name: %s is another namespace's already: rename one of them, or remove it", quoted(name))
+		return named
+	}
+	o.Name = name
+	p.set.byName[name] = o
+	p.set.named = append(p.set.named, o)
+	return named
+}
+
+// options reads all but the name.
+func (p *parser) options(where string, list []member, o *Options) {
+	unread := make(map[string]bool)
+	for _, m := range list {
+		if err := o.read(m); err != nil {
+			p.fault(where, "%w", err)
+			unread[m.key] = true
+		}
+	}
+	for _, err := range o.faults(unread) {
+		p.fault(where, "%w", err)
+	}
+}
+
+// read sets one option.
+func (o *Options) read(m member) error {
+	x := optionOf(m.key)
+	if x == nil {
+		if does, ok := foreign[m.key]; ok {
+			return notOurs(m.key, does)
+		}
+		names := make([]string, len(known))
+		for i := range known {
+			names[i] = known[i].name
+		}
+		return unknown(m.key, names)
+	}
+	var err error
+	if x.flag != nil {
+		*x.flag(o), err = readFlag(m.raw)
+	} else {
+		err = x.read(o, m.raw)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", x.name, err)
+	}
+	return nil
+}
+
+func optionOf(name string) *option {
+	if i := slices.IndexFunc(known, func(x option) bool { return x.name == name }); i >= 0 {
+		return &known[i]
+	}
+	return nil
+}
+
+// notOurs is the fault of an option that Centrifugo has.
+func notOurs(name, does string) error {
+	return fmt.Errorf("%s: Centrifugo has this option, and sluice does not, for it %s: remove it", name, does)
+}
+
+// unknown is the fault of a key that nobody has; names are those it could mean.
+func unknown(key string, names []string) error {
+	if name, ok := nearest(key, names); ok {
+		return fmt.Errorf("%s is unknown: did you mean %q?", quoted(key), name)
+	}
+	return fmt.Errorf("%s is unknown, and resembles nothing that is known: remove it", quoted(key))
+}
