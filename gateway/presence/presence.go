@@ -1,0 +1,107 @@
+// Package presence knows who is subscribed to the channels of a node: a table that
+// loops write as their clients come and go, and that answers whoever asks.
+//
+// A loop cannot answer for the others, and asking all of them would make each
+// question wait for all; so the table stands beside them, with a short lock for each
+// part of the channels' names. It costs nothing for channels whose options do not ask
+// for it.
+//
+// The package does not know connections, protocols or permissions.
+package presence
+
+import (
+	"hash/maphash"
+	"maps"
+	"sync"
+)
+
+// shards is how many locks the channels' names are spread over.
+const shards = 64
+
+// Info is who a subscriber is. It is not changed once it is in a table.
+type Info struct {
+	User     string
+	Client   string // the connection's ID as clients see it
+	ConnInfo []byte // what its token says of it, nil for nothing
+	ChanInfo []byte // what its subscription's token says
+}
+
+// Table is who is subscribed, by channel. Its methods may be called from any goroutine.
+type Table struct {
+	seed   maphash.Seed
+	shards [shards]shard
+}
+
+type shard struct {
+	mu       sync.Mutex
+	channels map[string]map[uint64]*Info // guarded by mu; by channel, then by connection
+}
+
+// New makes an empty table.
+func New() *Table {
+	t := &Table{seed: maphash.MakeSeed()}
+	for i := range t.shards {
+		t.shards[i].channels = make(map[string]map[uint64]*Info)
+	}
+	return t
+}
+
+func (t *Table) shard(channel string) *shard {
+	return &t.shards[maphash.String(t.seed, channel)%shards]
+}
+
+// Add notes that a connection is subscribed, or who it is now.
+func (t *Table) Add(channel string, conn uint64, info *Info) {
+	s := t.shard(channel)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.channels[channel]
+	if m == nil {
+		m = make(map[uint64]*Info, 1)
+		s.channels[channel] = m
+	}
+	m[conn] = info
+}
+
+// Remove notes that a connection is not subscribed any more, and gives who it was;
+// nil where it was not there.
+func (t *Table) Remove(channel string, conn uint64) *Info {
+	s := t.shard(channel)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.channels[channel]
+	info := m[conn]
+	if delete(m, conn); len(m) == 0 {
+		delete(s.channels, channel)
+	}
+	return info
+}
+
+// List gives everybody who is subscribed, in no order, unless they are more than most.
+func (t *Table) List(channel string, most int) (all []*Info, ok bool) {
+	s := t.shard(channel)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.channels[channel]
+	if len(m) > most {
+		return nil, false
+	}
+	all = make([]*Info, 0, len(m))
+	for info := range maps.Values(m) {
+		all = append(all, info)
+	}
+	return all, true
+}
+
+// Count counts connections, and the different users among them.
+func (t *Table) Count(channel string) (clients, users int) {
+	s := t.shard(channel)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.channels[channel]
+	seen := make(map[string]struct{}, len(m))
+	for _, info := range m {
+		seen[info.User] = struct{}{}
+	}
+	return len(m), len(seen)
+}
