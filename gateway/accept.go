@@ -38,7 +38,7 @@ func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 	door := &door{
 		server: s,
 		tls:    secured,
-		listen: s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && (!onlyLocal(l.Addr()) || len(s.cfg.TrustedProxies)+len(s.cfg.ProxyProtocol) > 0),
+		listen: s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && s.access.open && (!onlyLocal(l.Addr()) || len(s.cfg.TrustedProxies)+len(s.cfg.ProxyProtocol) > 0),
 	}
 	if sc, ok := l.(syscall.Conn); ok {
 		_, tcp := l.(*net.TCPListener)

@@ -8,6 +8,8 @@ import (
 	"sluice/gateway/admit"
 	"sluice/gateway/sampling"
 	"sluice/poller"
+
+	"github.com/gobwas/ws"
 )
 
 // arrival is a connection that has passed its handshake, on its way to a loop.
@@ -52,13 +54,18 @@ func (a *arrival) deliver(l *loop) {
 	if a.count == countedRefused {
 		c.bits |= bitRefused
 	}
+	if t.kind == kindClient {
+		c.extra().session = &session{id: newClientID(), format: t.client}
+	} else if who := t.identity; who != nil {
+		c.extra().session = &session{id: newClientID(), info: who.info, expireAt: who.expireAt}
+	}
 	if t.noEcho {
 		c.bits |= bitNoEcho
 	}
 	if t.listen {
 		c.bits |= bitListen
 	}
-	if c.kind == kindStream {
+	if c.streams() {
 		c.bits |= bitPeerClosed // nobody answers the end of a stream
 	}
 	if err := l.poller.Add(&c.Desc, a.fd, poller.Readable, c); err != nil {
@@ -73,7 +80,7 @@ func (a *arrival) deliver(l *loop) {
 	}
 	o := c.output()
 	o.buf = append(o.buf, a.response...)
-	if l.cfg.Greeting != "" {
+	if l.cfg.Greeting != "" && !c.speaks() {
 		o.buf = t.format.appendGreeting(o.buf, l.cfg.Greeting)
 	}
 	if l.cfg.PingInterval > 0 {
@@ -83,6 +90,11 @@ func (a *arrival) deliver(l *loop) {
 	case a.count == countedRefused:
 		c.close(reasonRefused)
 	case c.kind == kindEcho:
+	case c.speaks():
+		c.session().arrive(c)
+		if t.connect != nil {
+			c.commands(ws.OpText, t.connect, nil) // false: its token is verified
+		}
 	case !t.asks:
 		if err := l.join(c, t.channel, t.format); err != nil {
 			c.close(reasonChannels)
@@ -90,6 +102,11 @@ func (a *arrival) deliver(l *loop) {
 	default:
 		o.catch = &catchUp{channel: t.channel, format: t.format, ask: t.ask}
 		c.catchUp()
+	}
+	if who := t.identity; who != nil && c.phase == phaseOpen {
+		c.session().connected = true
+		l.identify(c, who.user)
+		c.wakeSession()
 	}
 	c.flush()
 	if len(a.early) > 0 && c.phase < phaseDraining {

@@ -11,7 +11,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"sluice/gateway/auth"
 	"sluice/gateway/handshake"
+	"sluice/gateway/namespace"
 )
 
 // Raw says what clients of the raw protocol (/ws, /echo) may do.
@@ -94,6 +96,16 @@ type Config struct {
 	Subprotocols []string
 	// Raw is what raw clients may do (--raw).
 	Raw Raw
+	// Tokens, where set, verifies the tokens with which clients say who they are
+	// (--token-hmac-secret-file and its like). It is the caller's to close, after
+	// Shutdown. Namespaces are what holds for channels, by the part of their name
+	// before ':' (--namespaces). Where either is set a client may do what its token
+	// and the channel's namespace say; else whatever the protocol can, but publishing
+	// only as Raw says. Insecure lets everybody do everything all the same
+	// (--insecure): for trials, where only this machine can reach the listeners.
+	Tokens     *auth.Verifier
+	Namespaces *namespace.Set
+	Insecure   bool
 	// AllowedOrigins are the Origins that may connect beside the page's own host
 	// (--allowed-origins): "https://app.example.com", "https://*.example.com",
 	// "null", or "*" for every page of every site.
@@ -222,7 +234,13 @@ type Config struct {
 	// Default: negative.
 	NotsentLowat int
 
-	// OnMessage, where set, is given every message of a raw client before it is
+	// Version is what clients are told of the program, in the reply to their connect.
+	// Default: "".
+	Version string
+	// NoClients turns the client protocol's paths off (--client-protocol off).
+	NoClients bool
+
+	// OnMessage, where set, is given every message of a client before it is
 	// published; it runs on the client's loop and must not block. Only what it
 	// returns true for is published. The payload is valid during the call.
 	OnMessage func(m Message) (publish bool)

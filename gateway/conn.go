@@ -46,10 +46,11 @@ const (
 	kindRaw    kind = iota // messages go to the channel
 	kindEcho               // messages go back
 	kindStream             // an event stream over HTTP: nothing is expected from the client
+	kindClient             // Centrifugo's client protocol, see session.go
 )
 
 // String gives the word for the log.
-func (k kind) String() string { return [...]string{"websocket", "echo", "event_stream"}[k] }
+func (k kind) String() string { return [...]string{"websocket", "echo", "event_stream", "client"}[k] }
 
 // bits of a connection.
 const (
@@ -108,10 +109,11 @@ type conn struct {
 
 // extra is what only some connections have.
 type extra struct {
-	more   []ref          // further subscriptions
-	secure *secure        // nil for plain ones
-	client netip.AddrPort // whom the connection is from, where a proxy has told it
-	levels buckets        // of what it has sent, see rate.go
+	more    []ref          // further subscriptions
+	secure  *secure        // nil for plain ones
+	client  netip.AddrPort // whom the connection is from, where a proxy has told it
+	levels  buckets        // of what it has sent, see rate.go
+	session *session       // of clients with a token, or of the client protocol; nil for others
 }
 
 // direct tells whether a sweep may write straight to the socket.
@@ -129,6 +131,7 @@ func (c *conn) extra() *extra {
 type ref struct {
 	group *group
 	index int32
+	flags uint8 // refServer and others, of the client protocol
 }
 
 func (c *conn) has(bit uint16) bool { return c.bits&bit != 0 }

@@ -22,7 +22,22 @@ const drainSeconds = 2
 // behind. A later reason changes nothing, except that a connection which is
 // behind is no longer waited for.
 func (c *conn) close(why reason) {
-	c.closeWith(why, reasons[why].code)
+	code, _ := c.closeWords(why)
+	c.closeWith(why, code)
+}
+
+// closeWords gives the code and the text of the Close frame for a reason, as the
+// connection's protocol has them.
+func (c *conn) closeWords(why reason) (ws.StatusCode, string) {
+	row := &reasons[why]
+	if !c.speaks() || row.client == nil {
+		return row.code, row.text
+	}
+	d := row.client
+	if given := c.session().disconnect; given != nil {
+		d = given
+	}
+	return ws.StatusCode(d.Code), d.Reason
 }
 
 func (c *conn) closeWith(why reason, code ws.StatusCode) {
@@ -62,10 +77,14 @@ func (c *conn) queueClose() {
 	if c.code != 0 && !c.has(bitGone) && !c.has(bitMuted) {
 		o := c.output()
 		o.pong, o.catch = o.pong[:0], nil
-		if c.kind == kindStream {
-			o.buf = appendCloseEvent(o.buf, c.code, reasons[c.reason].text)
-		} else {
-			o.buf = frame.AppendClose(o.buf, c.code, reasons[c.reason].text)
+		_, text := c.closeWords(c.reason)
+		switch {
+		case c.speaks() && c.session().format.SSE:
+			o.buf = c.appendDisconnect(o.buf, c.code, text)
+		case c.kind == kindStream:
+			o.buf = appendCloseEvent(o.buf, c.code, text)
+		default:
+			o.buf = frame.AppendClose(o.buf, c.code, text)
 		}
 	}
 	c.flush()
@@ -173,6 +192,7 @@ func (c *conn) die() {
 	c.unpark()
 	c.phase = phaseDead
 	l.leaveAll(c)
+	l.forgetSession(c)
 	if s := c.secure(); s != nil {
 		s.wire.giveBack()
 	}
@@ -197,10 +217,19 @@ func (c *conn) die() {
 
 // unpark gives up a parked message.
 func (c *conn) unpark() {
-	if c.has(bitParked) {
-		c.sub.group.Log().Channel().Forget(c)
-		c.bits &^= bitParked
+	if !c.has(bitParked) {
+		return
 	}
+	c.bits &^= bitParked
+	if !c.speaks() {
+		c.sub.group.Log().Channel().Forget(c)
+		return
+	}
+	ses := c.session()
+	if ses.waits != nil {
+		ses.waits.Forget(c)
+	}
+	ses.waits, ses.judged = nil, nil
 }
 
 // closeFD gives the descriptor back.

@@ -53,7 +53,7 @@ func (c *conn) received(p []byte) {
 	c.bits &^= bitPinged
 	l.stats.bytesIn.Add(uint64(len(p)))
 	switch {
-	case c.kind == kindStream: // whatever it is, nobody asked for it
+	case c.streams(): // whatever it is, nobody asked for it
 	case c.phase == phaseOpen:
 		c.feed(p)
 	default:
@@ -178,7 +178,7 @@ func (c *conn) handle(m frame.Message, rest []byte) bool {
 	case ws.OpClose:
 		c.peerClosed(m.Payload)
 	default:
-		if !c.mayMessage() {
+		if !c.speaks() && !c.mayMessage() { // the client protocol counts commands
 			c.close(reasonMessageRate)
 			return true
 		}
@@ -245,7 +245,7 @@ func (c *conn) resume() {
 	in.buf, in.payload, in.rest = nil, nil, nil
 	c.bits &^= bitParked
 	c.excuse()
-	if op != ws.OpContinuation && !c.offer(c.sub.group.Log().Channel(), frame.Message{Op: op, Payload: payload}, rest) {
+	if op != ws.OpContinuation && !c.goOnWith(frame.Message{Op: op, Payload: payload}, rest) {
 		return
 	}
 	c.feed(rest)
@@ -254,6 +254,14 @@ func (c *conn) resume() {
 	for !c.Active() && c.phase == phaseOpen && c.reads() {
 		c.read(true)
 	}
+}
+
+// goOnWith goes on with a message that was put off. false: it has to wait again.
+func (c *conn) goOnWith(m frame.Message, rest []byte) bool {
+	if c.speaks() {
+		return c.commands(m.Op, m.Payload, rest)
+	}
+	return c.offer(c.sub.group.Log().Channel(), m, rest)
 }
 
 // input gives the connection's input, making one where there is none.

@@ -39,6 +39,12 @@ func (c *conn) expire() {
 	if s := c.secure(); s != nil && s.wire.left > 0 && c.unfinishedRecord(s) {
 		return
 	}
+	if c.session() != nil {
+		c.expireSession()
+		if c.speaks() || c.phase != phaseOpen {
+			return
+		}
+	}
 	if l.cfg.PingInterval > 0 {
 		c.keepAlive()
 	}

@@ -163,6 +163,7 @@ func (l *loop) leaveAll(c *conn) {
 	c.giveUpSkipped()
 	for i := range c.refs() {
 		l.stats.dropped[c.reason].Add(c.unsent(c.ref(i)))
+		c.left(c.ref(i))
 		l.leave(*c.ref(i))
 	}
 	c.sub = ref{}

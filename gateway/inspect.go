@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"sluice/gateway/centrifugo"
 	"sluice/poller"
 )
 
@@ -27,6 +28,8 @@ type inspected struct {
 	Address  string   `json:"address"` // of the client, as a proxy told it where one did
 	Protocol string   `json:"protocol"`
 	Format   string   `json:"format"`
+	User     string   `json:"user,omitempty"`   // as its token says
+	Client   string   `json:"client,omitempty"` // the ID by which the API's methods know it
 	TLS      bool     `json:"tls"`
 	Channels []string `json:"channels"`
 	State    string   `json:"state"`         // open, blocked or closing
@@ -111,6 +114,9 @@ func (c *conn) inspect() inspected {
 		TLS: c.secure() != nil, Channels: []string{}, State: "open", Pending: c.pending(), Age: c.stuck().Milliseconds(),
 		Lag: c.lag(), RTT: poller.RTT(c.FD()).Microseconds(), Loop: c.loop.index, id: c.id,
 	}
+	if ses := c.session(); ses != nil {
+		row.User, row.Client = ses.user, ses.id.String()
+	}
 	describe := func(channel string, f any) {
 		row.Channels = append(row.Channels, channel)
 		switch f := f.(type) {
@@ -119,6 +125,10 @@ func (c *conn) inspect() inspected {
 		case streamFormat:
 			if f.json {
 				row.Format = "json"
+			}
+		case centrifugo.Format:
+			if row.Format = "json"; f.Encoding == centrifugo.Protobuf {
+				row.Format = "protobuf"
 			}
 		}
 	}

@@ -74,6 +74,7 @@ func (s *Server) internalHandler(opt Internal, unixSocket bool) http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /api/connections", s.handleConnections)
 	mux.HandleFunc("POST /api/connections/{id}/close", s.handleClose)
+	mux.Handle("/api/", api.Handler((*node)(s), api.Options{MaxBody: s.cfg.apiBodyMax(), MaxMessage: s.cfg.MaxMessage, OnError: s.apiFailed}))
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if !s.Ready() {
@@ -145,7 +146,7 @@ func localHost(host string) bool {
 // it is application/octet-stream.
 func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("channel")
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(s.cfg.MaxMessage)))
+	body, err := readBody(w, r, s.cfg.MaxMessage)
 	if err != nil {
 		var tooBig *http.MaxBytesError
 		if errors.As(err, &tooBig) {
@@ -181,6 +182,11 @@ func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 		s.cfg.Logger.Error("publish failed", "error", err)
 		writeError(w, http.StatusInternalServerError, "internal", "the publication failed")
 	}
+}
+
+// readBody reads a request's body of at most so many bytes.
+func readBody(w http.ResponseWriter, r *http.Request, most int) ([]byte, error) {
+	return io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
 }
 
 // errorBody is the JSON of every error of the internal listener.

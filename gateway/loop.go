@@ -67,9 +67,10 @@ type loop struct {
 	conns    []*conn
 	due      []uint32 // due[i] is when conns[i] has to be looked at, in loop time
 	groups   map[groupKey]*group
-	sweeps   []*group // with a sweep to begin or to continue, first come first
-	delayed  []*group // with a sweep to begin that is put off
-	catching []*conn  // whose next piece of what they missed is due
+	users    map[string]*conn // the first connection of each user, by session.next the others
+	sweeps   []*group         // with a sweep to begin or to continue, first come first
+	delayed  []*group         // with a sweep to begin that is put off
+	catching []*conn          // whose next piece of what they missed is due
 	timer    *time.Timer
 	timerAt  time.Time
 	dead     []*conn // descriptors to close at the end of the turn
@@ -99,6 +100,7 @@ func newLoop(s *Server, index int) (*loop, error) {
 		engine: s.engine, space: s.space, turnWrites: turnWrites,
 		limits:   frame.Limits{MessageBytesMax: s.cfg.MaxMessage, FragmentsMax: s.cfg.MaxFragments},
 		groups:   make(map[groupKey]*group),
+		users:    make(map[string]*conn),
 		lastTick: time.Now(),
 		heldMax:  max(s.cfg.MaxBuffered/2/s.cfg.Loops, s.cfg.MaxPending),
 		scratch:  make([]byte, scratchBytes),

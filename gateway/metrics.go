@@ -27,6 +27,7 @@ type loopStats struct {
 	connections atomic.Int64
 	blocked     atomic.Int64
 	held        atomic.Int64 // bytes
+	users       atomic.Int64
 
 	bytesIn, bytesOut       atomic.Uint64
 	messages, publications  atomic.Uint64
@@ -106,6 +107,7 @@ var (
 	descConnections  = desc("connections", "Open connections: WebSocket and event streams.", "loop")
 	descBlocked      = desc("blocked_connections", "Connections whose socket refused bytes and has not become writable.", "loop")
 	descHeld         = desc("held_bytes", "Bytes held: logs and histories of channels, and incomplete input and pending output of connections.", "what")
+	descUsers        = desc("users", "Users with connections on this node, counted by each loop; anonymous ones are one.", "loop")
 	descChannels     = desc("channels", "Channels with subscribers on this node, or with something kept.")
 	descMessages     = desc("messages_received_total", "Messages received from clients.", "loop")
 	descPublications = desc("publications_total", "Publications accepted, by where they came from.", "source")
@@ -159,6 +161,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		st, loop := &l.stats, strconv.Itoa(i)
 		gauge(descConnections, float64(st.connections.Load()), loop)
 		gauge(descBlocked, float64(st.blocked.Load()), loop)
+		gauge(descUsers, float64(st.users.Load()), loop)
 		counter(descMessages, st.messages.Load(), loop)
 		counter(descDeliveries, st.deliveries.Load(), loop)
 		counter(descBytesIn, st.bytesIn.Load(), loop)

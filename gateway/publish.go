@@ -61,16 +61,20 @@ func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) {
 	case !m.Binary && !utf8.Valid(m.Payload):
 		return Receipt{}, ErrBadText
 	}
+	return s.publish(ctx, m.Channel, channel.Publication{Payload: m.Payload, Binary: m.Binary, From: m.Conn})
+}
+
+// publish publishes what was found to be right.
+func (s *Server) publish(ctx context.Context, name string, pub channel.Publication) (Receipt, error) {
 	p := publishers.Get().(*publisher)
 	defer publishers.Put(p)
-	pub := channel.Publication{Payload: m.Payload, Binary: m.Binary, From: m.Conn}
 	for {
-		ch := s.space.Find(m.Channel)
-		if ch == nil && s.cfg.History > 0 {
-			ch, _ = s.space.Open(m.Channel) // no place for one more: the receipt says that nothing was kept
+		ch := s.space.Find(name)
+		if ch == nil && !pub.Passing && s.space.Keeps(name) {
+			ch, _ = s.space.Open(name) // no place for one more: the receipt says that nothing was kept
 		}
 		pub.At = time.Now().UnixMilli()
-		receipt, err := s.engine.Publish(m.Channel, ch, &pub, &p.scratch, p)
+		receipt, err := s.engine.Publish(name, ch, &pub, &p.scratch, p)
 		if err == nil {
 			s.stats.published.Add(1)
 			return Receipt{Epoch: receipt.Epoch.String(), Offset: receipt.Offset, Subscribers: receipt.Subscribers}, nil

@@ -27,6 +27,9 @@ func (c *conn) message(m frame.Message, rest []byte) bool {
 		c.reply(m.Op, m.Payload)
 		return true
 	}
+	if c.speaks() {
+		return c.commands(m.Op, m.Payload, rest)
+	}
 	if c.has(bitListen) {
 		c.close(reasonNotAllowed)
 		return true

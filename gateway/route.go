@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
 	"sluice/gateway/handshake"
 )
@@ -19,13 +20,28 @@ type target struct {
 	ask     channel.Ask
 	noEcho  bool
 	listen  bool
+
+	token    string            // as the client gave it, "" for none
+	identity *identity         // whom a token says that a raw client is; nil without one
+	client   centrifugo.Format // of a client of the client protocol
+	connect  []byte            // its first message, where it came with the request
+}
+
+// identity is whom a token says that a client is.
+type identity struct {
+	user     string
+	info     []byte
+	expireAt int64 // Unix seconds, 0 for never
 }
 
 // route finds out where an upgrade wants to go.
 func (s *Server) route(req *handshake.Request) (t target, _ *handshake.Reject) {
-	if req.RawPath == "/echo" {
+	switch req.RawPath {
+	case pathClient, pathUniClient:
+		return t, s.settleClient(&t, req)
+	case "/echo":
 		t.kind = kindEcho
-	} else {
+	default:
 		name, ok := s.rawPath(req.RawPath)
 		if !ok {
 			return t, rejectNotFound
@@ -89,7 +105,7 @@ func (s *Server) rawPath(path string) (channel string, ok bool) {
 
 // queryKeys are the parameters that mean something here. Others are somebody
 // else's: a cache buster, a proxy's mark.
-var queryKeys = map[string]bool{"channel": true, "echo": true, "mode": true, "format": true, "since": true, "history": true}
+var queryKeys = map[string]bool{"token": true, "channel": true, "echo": true, "mode": true, "format": true, "since": true, "history": true}
 
 // readQuery reads the parameters of a raw client.
 func (t *target) readQuery(raw string) *handshake.Reject {
@@ -111,6 +127,8 @@ func (t *target) readQuery(raw string) *handshake.Reject {
 			return rejectEchoChannel
 		}
 		switch value := v[0]; key {
+		case "token":
+			t.token = value
 		case "channel":
 			if t.channel != "" {
 				return rejectChannelTwice
@@ -183,7 +201,7 @@ var (
 	rejectQuery = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_query",
 		Text: "The query is not one: escape what stands in it as in any URL."}
 	rejectTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "repeated_parameter",
-		Text: "A parameter is given more than once: channel, echo, mode, format, since and history may be given once."}
+		Text: "A parameter is given more than once: token, channel, echo, mode, format, since and history may be given once."}
 	rejectEcho = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_echo",
 		Text: "echo is not understood: it is on or off."}
 	rejectMode = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_mode",
@@ -208,4 +226,5 @@ var (
 
 // ownRejects are the refusals that are decided here, for the metrics.
 var ownRejects = []*handshake.Reject{rejectNotFound, rejectRawOff, rejectChannel, rejectChannelTwice, rejectEchoChannel, rejectQuery,
-	rejectTwice, rejectEcho, rejectMode, rejectFormat, rejectSince, rejectHistory, rejectSinceHistory, rejectSinceRaw, rejectOrigin, rejectLimit, rejectDescriptors, rejectStreamMethod}
+	rejectTwice, rejectEcho, rejectMode, rejectFormat, rejectSince, rejectHistory, rejectSinceHistory, rejectSinceRaw, rejectOrigin, rejectLimit, rejectDescriptors, rejectStreamMethod,
+	rejectClientOff, rejectClientFormat, rejectConnect, rejectToken, rejectTokenExpired, rejectKeys, rejectDenied, rejectUnknownChannel}

@@ -19,6 +19,7 @@ import (
 	"sluice/gateway/engine"
 	"sluice/gateway/handshake"
 	"sluice/gateway/peer"
+	"sluice/gateway/presence"
 	"sluice/gateway/sampling"
 	"sluice/poller"
 )
@@ -37,10 +38,15 @@ type Server struct {
 	descriptorLimit int
 	space           *channel.Space
 	engine          engine.Engine
+	access          access
+	present         *presence.Table
+	judges          judges
+	started         time.Time
 	budget          *channel.Budget // of channels' logs
 	historyBudget   *channel.Budget
 	origins         *handshake.Origins
 	upgrader        *handshake.Upgrader
+	clientUpgrader  *handshake.Upgrader // of the client protocol's paths
 	loop            []*loop
 	stage           *stage
 	web             *web
@@ -110,20 +116,24 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, descriptorLimit: limit,
-		budget:        channel.NewBudget(cfg.MaxBuffered / 8 * 3),
-		historyBudget: channel.NewBudget(cfg.MaxBuffered / 8),
-		origins:       origins,
-		upgrader:      handshake.NewUpgrader(cfg.Subprotocols),
-		stats:         newServerStats(),
-		sampled:       sampled,
-		failed:        make(chan error, 1),
-		ending:        make(chan struct{}),
-		listeners:     make(map[net.Listener]struct{}),
+		budget:         channel.NewBudget(cfg.MaxBuffered / 8 * 3),
+		historyBudget:  channel.NewBudget(cfg.MaxBuffered / 8),
+		origins:        origins,
+		upgrader:       handshake.NewUpgrader(cfg.Subprotocols),
+		clientUpgrader: handshake.NewUpgrader([]string{subprotocolJSON, subprotocolProtobuf}),
+		stats:          newServerStats(),
+		sampled:        sampled,
+		failed:         make(chan error, 1),
+		ending:         make(chan struct{}),
+		listeners:      make(map[net.Listener]struct{}),
 	}
+	s.access = newAccess(&cfg)
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
-	s.space.KeepHistory(channel.History{Count: max(cfg.History, 0), TTL: cfg.HistoryTTL.Milliseconds(), Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
+	s.space.KeepHistory(channel.History{Of: s.access.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
 	s.space.LimitRate(cfg.ChannelRate)
 	s.engine = engine.Local{}
+	s.present = presence.New()
+	s.started = time.Now()
 	s.admission = newAdmission(&cfg)
 	s.trusted, s.proxies = peer.NewSet(cfg.TrustedProxies), peer.NewSet(cfg.ProxyProtocol)
 	s.crypto = make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))
@@ -148,6 +158,7 @@ func New(cfg Config) (*Server, error) {
 	s.memory = newMemoryWatch(cgroup, memory)
 	s.background.Add(1)
 	go s.keepTime()
+	s.startJudges(4 * runtime.GOMAXPROCS(0))
 	return s, nil
 }
 
@@ -181,6 +192,14 @@ func (s *Server) fail(err error) {
 }
 
 func (s *Server) nextID() uint64 { return s.lastID.Add(1) }
+
+// version is what clients are told that they talk to.
+func (s *Server) version() string {
+	if s.cfg.Version == "" {
+		return "sluice"
+	}
+	return "sluice " + s.cfg.Version
+}
 
 // chooseLoop spreads connections over the loops in turn.
 func (s *Server) chooseLoop() *loop {

@@ -3,7 +3,10 @@ package gateway
 import (
 	"time"
 
+	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
+
+	"github.com/centrifugal/protocol"
 )
 
 // Whoever holds a full log back is too slow. What becomes of it is its channel's
@@ -14,6 +17,9 @@ import (
 func (c *Config) skips(name string, f channel.Format) bool {
 	if _, raw := f.(rawFormat); raw {
 		return false // its messages carry nothing that could tell a gap
+	}
+	if f, client := f.(centrifugo.Format); client && f.Uni {
+		return false // nor do these
 	}
 	for _, r := range c.SlowPolicy {
 		if matches(r.Pattern, name) {
@@ -51,6 +57,10 @@ func matches(pattern, name string) bool {
 
 // tooSlow does what the policy says with a subscriber of g that holds its log back.
 func (c *conn) tooSlow(g *group) {
+	if c.speaks() && g.skips && c.phase == phaseOpen {
+		c.skipClient(g)
+		return
+	}
 	if !g.skips || c.phase != phaseOpen || c.refs() != 1 {
 		c.close(reasonSlow)
 		return
@@ -64,6 +74,27 @@ func (c *conn) tooSlow(g *group) {
 	c.sub = ref{}
 	c.output().catch = cu // it comes back when its socket has taken what was begun
 	c.mark()
+}
+
+// skipClient takes a client out of a channel for which it is too slow, and tells it that its
+// state is not sufficient any more: it subscribes again with its position, and learns whether
+// it has missed anything. Where the server subscribed it, it has to connect again.
+func (c *conn) skipClient(g *group) {
+	for i := range c.refs() {
+		r := c.ref(i)
+		if r.group != g {
+			continue
+		}
+		if r.flags&refServer != 0 {
+			c.close(reasonInsufficient)
+			return
+		}
+		c.loop.stats.skips.Add(1)
+		c.drop(i, droppedBySkip)
+		delete(c.session().details, g.key.channel)
+		c.tell(&protocol.Push{Channel: g.key.channel, Unsubscribe: centrifugo.UnsubscribeInsufficientState})
+		return
+	}
 }
 
 // unsent counts what a subscription has not been sent of its log.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,32 +36,8 @@ var rejectStreamMethod = &handshake.Reject{Status: http.StatusMethodNotAllowed, 
 
 // handleStream serves /sse/{channel}.
 func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
-	conn := r.Context().Value(webConnKey{}).(*webConn) // web gives net/http no other
-	origin, foreign := r.Header.Get("Origin"), len(r.Header.Values("Origin")) > 0
-	w.Header().Set("Vary", "Origin")
-	if len(r.Header.Values("Origin")) > 1 || !s.origins.Allow(origin, foreign, r.Host) {
-		s.logRefusedOrigin(origin, r.Host)
-		s.refuseHTTP(w, conn, rejectOrigin)
-		return
-	}
-	if foreign {
-		w.Header().Set("Access-Control-Allow-Origin", origin)
-	}
-	if s.cfg.Raw == RawOff {
-		s.refuseHTTP(w, conn, rejectRawOff)
-		return
-	}
-	switch r.Method {
-	case http.MethodGet:
-	case http.MethodOptions:
-		w.Header().Set("Allow", "GET, OPTIONS")
-		w.Header().Set("Access-Control-Allow-Methods", "GET")
-		w.Header().Set("Access-Control-Allow-Headers", "Cache-Control, Last-Event-ID")
-		w.Header().Set("Access-Control-Max-Age", "600")
-		w.WriteHeader(http.StatusNoContent)
-		return
-	default:
-		s.refuseHTTP(w, conn, rejectStreamMethod)
+	conn, ok := s.admitStream(w, r, "GET, OPTIONS", s.cfg.Raw == RawOff, rejectRawOff)
+	if !ok {
 		return
 	}
 	t := target{kind: kindStream, channel: r.PathValue("channel"), listen: true}
@@ -72,11 +49,49 @@ func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 		t.ask.Kind = channel.AskSince
 	}
 	if reject == nil {
+		reject = s.authorize(r.Context(), &t)
+	}
+	if reject == nil {
 		reject = s.stream(w, conn, t)
 	}
 	if reject != nil {
 		s.refuseHTTP(w, conn, reject)
 	}
+}
+
+// admitStream looks at what is the same for all event streams: whether the page may ask,
+// and with which of the methods. Where it answered the request itself, ok is false.
+func (s *Server) admitStream(w http.ResponseWriter, r *http.Request, methods string, off bool, rejectOff *handshake.Reject) (conn *webConn, ok bool) {
+	conn = r.Context().Value(webConnKey{}).(*webConn) // web gives net/http no other
+	origin, foreign := r.Header.Get("Origin"), len(r.Header.Values("Origin")) > 0
+	w.Header().Set("Vary", "Origin")
+	if len(r.Header.Values("Origin")) > 1 || !s.origins.Allow(origin, foreign, r.Host) {
+		s.logRefusedOrigin(origin, r.Host)
+		s.refuseHTTP(w, conn, rejectOrigin)
+		return conn, false
+	}
+	if foreign {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+	}
+	allowed := strings.Split(methods, ", ")
+	words := allowed[:len(allowed)-1] // without OPTIONS
+	switch {
+	case off:
+		s.refuseHTTP(w, conn, rejectOff)
+	case r.Method == http.MethodOptions:
+		w.Header().Set("Allow", methods)
+		w.Header().Set("Access-Control-Allow-Methods", strings.Join(words, ", "))
+		w.Header().Set("Access-Control-Allow-Headers", "Cache-Control, Content-Type, Last-Event-ID")
+		w.Header().Set("Access-Control-Max-Age", "600")
+		w.WriteHeader(http.StatusNoContent)
+	case !slices.Contains(words, r.Method):
+		reject := *rejectStreamMethod
+		reject.Text, reject.Header = "An event stream is asked for with "+strings.Join(words, " or ")+".", "Allow: "+methods+"\r\n"
+		s.refuseHTTP(w, conn, &reject)
+	default:
+		return conn, true
+	}
+	return conn, false
 }
 
 // stream takes the connection from net/http and sends it to a loop.

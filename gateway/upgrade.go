@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -177,17 +178,38 @@ func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Rejec
 	if reject != nil {
 		return reject
 	}
-	t.listen = t.listen || g.door.listen
+	t.listen = g.door.listen && (t.kind != kindClient || s.access.open) || t.listen
 	if !s.origins.Allow(req.Origin, req.HasOrigin, req.Host) {
 		s.logRefusedOrigin(req.Origin, req.Host)
 		return rejectOrigin
+	}
+	if s.dear(&t) { // not on the acceptor's goroutine
+		go func() {
+			if reject := g.admit(t, head, n); reject != nil {
+				g.refuse(reject)
+			}
+		}()
+		return nil
+	}
+	return g.admit(t, head, n)
+}
+
+// admit makes a connection of an upgrade that is right, if its token allows that.
+func (g *greeting) admit(t target, head, n int) *handshake.Reject {
+	s := g.door.server
+	if reject := s.authorize(context.Background(), &t); reject != nil {
+		return reject
 	}
 	count, reject := s.takePlace(g.refusal, g.client)
 	if reject != nil {
 		return reject
 	}
 	a := &arrival{server: s, target: t, count: count, client: g.client, told: g.told, from: g, early: (*g.buf)[head:n]}
-	if _, err := s.upgrader.Upgrade((*g.buf)[:head], (*response)(a)); err != nil {
+	upgrader := s.upgrader
+	if t.kind == kindClient {
+		upgrader = s.clientUpgrader
+	}
+	if _, err := upgrader.Upgrade((*g.buf)[:head], (*response)(a)); err != nil {
 		s.leavePlace(count)
 		if errors.As(err, &reject) {
 			return reject

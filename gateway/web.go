@@ -205,6 +205,7 @@ func (s *Server) publicHandler() (http.Handler, error) {
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("/sse", s.handleStream)
 	mux.HandleFunc("/sse/{channel}", s.handleStream)
+	mux.HandleFunc(pathUniSSE, s.handleUniSSE)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if conn := r.Context().Value(webConnKey{}).(*webConn); conn.refusal != nil { // not a stream after all
 			s.refuseHTTP(w, conn, conn.refusal)
@@ -212,9 +213,9 @@ func (s *Server) publicHandler() (http.Handler, error) {
 		}
 		_, raw := s.rawPath(r.URL.EscapedPath())
 		switch {
-		case page != nil && (r.URL.Path == "/" || !raw && r.URL.Path != "/echo" && (r.Method == http.MethodGet || r.Method == http.MethodHead)):
+		case page != nil && (r.URL.Path == "/" || !raw && r.URL.Path != "/echo" && !wantsUpgrade(r.URL.Path) && (r.Method == http.MethodGet || r.Method == http.MethodHead)):
 			page.ServeHTTP(w, r)
-		case raw || r.URL.Path == "/echo":
+		case raw || r.URL.Path == "/echo" || wantsUpgrade(r.URL.Path):
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
 			http.Error(w, "This path speaks WebSocket: connect to it with a WebSocket client, not with a plain request.", http.StatusUpgradeRequired)

@@ -22,7 +22,8 @@ var arrows = map[string][]string{
 	// syscall: signals
 	"cmd/sluice": {"sluice/gateway", "sluice/gateway/certificate", "sluice/gateway/peer", "sluice/bench", "sluice/bench/chaos", "syscall"},
 	// syscall: the Conn interface
-	"gateway": {"sluice/poller", "sluice/gateway/admit", "sluice/gateway/channel", "sluice/gateway/engine", "sluice/gateway/frame",
+	"gateway": {"sluice/poller", "sluice/gateway/admit", "sluice/gateway/api", "sluice/gateway/auth", "sluice/gateway/centrifugo", "sluice/gateway/channel",
+		"sluice/gateway/engine", "sluice/gateway/frame", "sluice/gateway/namespace", "sluice/gateway/presence",
 		"sluice/gateway/handshake", "sluice/gateway/peer", "sluice/gateway/sampling", "sluice/gateway/web", "syscall"},
 	"gateway/admit":       {},
 	"gateway/centrifugo":  {"sluice/gateway/channel", "sluice/gateway/frame"},
@@ -33,6 +34,7 @@ var arrows = map[string][]string{
 	"gateway/handshake":   {},
 	"gateway/namespace":   {},
 	"gateway/peer":        {},
+	"gateway/presence":    {},
 	"gateway/sampling":    {},
 	"gateway/web":         {},
 	"poller":              {"golang.org/x/sys/unix", "unsafe", "syscall", "github.com/mailru/easygo/netpoll"},

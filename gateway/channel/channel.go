@@ -25,34 +25,38 @@ var ErrGone = errors.New("channel: channel has ended")
 // Kind says what a publication is.
 type Kind uint8
 
-// The kinds of publications. A join and a leave tell that somebody came to the
-// channel or went: they have no offset and are not kept, and their Payload is a
-// ClientInfo of the client protocol as Protobuf (package centrifugo).
 const (
 	KindMessage Kind = iota
+	// KindJoin and KindLeave tell that a client has subscribed, or does not any more.
+	// They have no offset, are not kept, and go only to the formats that carry
+	// them; Payload says who it is, as a Protobuf ClientInfo of the client protocol.
 	KindJoin
 	KindLeave
 )
 
 // Publication is one message published into a channel.
 type Publication struct {
-	Kind Kind
-
 	Payload []byte // the caller's; it is copied before Publish returns
 	Binary  bool   // else the payload is text: the publisher has checked that it is UTF-8
 	From    uint64 // connection that sent it, 0 for none
 	At      int64  // when it was published: milliseconds of Unix time
-
+	Kind    Kind
+	// Passing: it goes to those who are there, without an offset, and is not kept.
+	Passing bool
 	// Extra is what some formats tell beside the payload; opaque here, and kept with
-	// it. It holds the fields info (5) and tags (7) of the client protocol's
-	// Publication as Protobuf, one after the other. The caller's, like Payload.
+	// it: the Protobuf fields info (5) and tags (7) of the client protocol's
+	// Publication, one behind the other. Owned as Payload is.
 	Extra []byte
 
-	// Set by Publish, for formats: its place in the order.
+	// Set by Publish, for formats: its place in the order. Offset is 0 for what has
+	// none.
 	Channel string
 	Epoch   Epoch
 	Offset  uint64
 }
+
+// ordered tells whether p gets an offset.
+func (p *Publication) ordered() bool { return p.Kind == KindMessage && !p.Passing }
 
 // Epoch names one life of a channel's order. Offsets of different epochs have
 // nothing to do with each other.
@@ -83,13 +87,14 @@ func ParseEpoch(s string) (Epoch, bool) {
 // Receipt tells what became of a publication.
 type Receipt struct {
 	Epoch       Epoch  // of the channel's order; 0 when there is no channel
-	Offset      uint64 // within the epoch, 1 for the first; 0 when there is no channel
+	Offset      uint64 // within the epoch, 1 for the first; 0 when there is no channel, or p has none
 	Subscribers int    // on this node when it was published
 }
 
 // Format is a wire format: the same bytes for every subscriber.
 type Format interface {
-	// Append adds p's frame to dst. It runs under the channel's lock.
+	// Append adds p's frame to dst, or nothing where the format does not carry what p
+	// is. It runs under the channel's lock.
 	Append(dst []byte, p *Publication) []byte
 }
 
@@ -115,6 +120,7 @@ type Channel struct {
 	name  string
 	space *Space
 	epoch Epoch
+	keep  Keep
 
 	// Atomic: changed by loops as their subscribers come and go.
 	subscribers atomic.Int64
@@ -175,7 +181,7 @@ func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error)
 		}
 		return Receipt{}, ErrFull
 	}
-	if !c.rate.has(c.space.rate, p.At) {
+	if p.Kind == KindMessage && !c.rate.has(c.space.rate, p.At) {
 		if w != nil {
 			c.waitLocked(w)
 			c.limited = true
@@ -186,13 +192,19 @@ func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error)
 	// First every log must have room, then all take it: a publication is in all
 	// formats or in none.
 	s.buf, s.ends = s.buf[:0], s.ends[:0]
-	p.Channel, p.Epoch, p.Offset = c.name, c.epoch, c.offset+1
+	p.Channel, p.Epoch, p.Offset = c.name, c.epoch, 0
+	if p.ordered() {
+		p.Offset = c.offset + 1
+	}
 	alone := 0 // bytes that all logs would take with nothing else in them
 	for _, l := range c.logs {
 		start := len(s.buf)
 		s.buf = l.format.Append(s.buf, p)
 		s.ends = append(s.ends, len(s.buf))
 		n := len(s.buf) - start
+		if n == 0 {
+			continue
+		}
 		alone += grown(0, ringBytesMin, n) + ringEntriesMin*entryBytes
 		if n+entryBytes > largeFrames*l.limit || alone > int(l.budget.limit) {
 			return Receipt{}, ErrTooBig
@@ -201,17 +213,23 @@ func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error)
 			return Receipt{}, ErrFull
 		}
 	}
-	c.rate.take()
-	c.offset++
-	if !c.history.add(p, &c.space.history) {
-		c.space.historyStarved.Store(true)
+	if p.Kind == KindMessage {
+		c.rate.take()
+	}
+	if p.ordered() {
+		c.offset++
+		if !c.history.add(p, c.keep, &c.space.history) {
+			c.space.historyStarved.Store(true)
+		}
 	}
 	start := 0
 	for i, l := range c.logs {
-		l.appendLocked(s.buf[start:s.ends[i]], c.offset, p.From)
-		start = s.ends[i]
+		if end := s.ends[i]; end > start {
+			l.appendLocked(s.buf[start:end], c.offset, p.From)
+			start = end
+		}
 	}
-	return Receipt{Epoch: c.epoch, Offset: c.offset, Subscribers: c.Subscribers()}, nil
+	return Receipt{Epoch: c.epoch, Offset: p.Offset, Subscribers: c.Subscribers()}, nil
 }
 
 // makeRoomLocked makes room for n bytes in l, or presses l's readers and lets w

@@ -10,21 +10,28 @@ package channel
 // HistoryEntryBytes is what a kept publication costs beside its payload.
 const HistoryEntryBytes = 40
 
-// History says what a space keeps of each channel. All three bounds hold.
+// Keep says how much is kept of one channel.
+type Keep struct {
+	Count int   // publications; 0 for none
+	TTL   int64 // how long, in the unit of Publication.At
+}
+
+// History says what a space keeps. All bounds hold.
 type History struct {
-	Count  int     // publications
-	TTL    int64   // how long, in the unit of Publication.At
-	Bytes  int     // payloads, and HistoryEntryBytes for each publication
+	// Of gives what is kept of a channel. It is called when the channel comes to be.
+	Of     func(channel string) Keep
+	Bytes  int     // of one channel: payloads, extras, and HistoryEntryBytes for each publication
 	Budget *Budget // of all channels together
 }
 
 // kept is a publication of the history. Its payload begins where the one before
-// it ends.
+// it ends, and its extra stands behind the payload.
 type kept struct {
 	end    uint64 // position behind its last byte
 	offset uint64
 	at     int64
 	from   uint64
+	extra  uint32 // bytes of the extra
 	binary bool
 }
 
@@ -45,14 +52,14 @@ func (h *history) size() int         { return len(h.bytes) + HistoryEntryBytes*l
 
 // add keeps p, and lets go of what the limits no longer allow. Where the budget
 // has no room, older ones make place; where they cannot, p is not kept: false.
-func (h *history) add(p *Publication, limit *History) bool {
-	n := len(p.Payload)
-	if limit.Count <= 0 || n+HistoryEntryBytes > limit.Bytes {
+func (h *history) add(p *Publication, keep Keep, limit *History) bool {
+	n := len(p.Payload) + len(p.Extra)
+	if keep.Count <= 0 || n+HistoryEntryBytes > limit.Bytes {
 		h.forget(p.Offset)
 		return true
 	}
-	h.expire(p.At, limit.TTL)
-	for h.len() >= limit.Count || int(h.head-h.tail)+n+HistoryEntryBytes*(h.len()+1) > limit.Bytes {
+	h.expire(p.At, keep.TTL)
+	for h.len() >= keep.Count || int(h.head-h.tail)+n+HistoryEntryBytes*(h.len()+1) > limit.Bytes {
 		h.drop()
 	}
 	h.grow(n, limit.Budget)
@@ -64,8 +71,9 @@ func (h *history) add(p *Publication, limit *History) bool {
 		h.drop()
 	}
 	copyIn(h.bytes, h.head, p.Payload)
+	copyIn(h.bytes, h.head+uint64(len(p.Payload)), p.Extra)
 	h.head += uint64(n)
-	*h.at(h.end) = kept{end: h.head, offset: p.Offset, at: p.At, from: p.From, binary: p.Binary}
+	*h.at(h.end) = kept{end: h.head, offset: p.Offset, at: p.At, from: p.From, extra: uint32(len(p.Extra)), binary: p.Binary}
 	h.end++
 	return true
 }
@@ -211,8 +219,27 @@ func (r *Reader) Recall(dst []byte, ask Ask, limit int, now int64, s *Scratch) (
 }
 
 func (c *Channel) recallLocked(dst []byte, ask Ask, f Format, limit int, now int64, s *Scratch) Recalled {
+	r := c.placeLocked(ask, now)
 	h := &c.history
-	h.expire(now, c.space.history.TTL)
+	start := len(dst)
+	for i := h.after(r.From.Offset); i < h.end; i++ {
+		if len(dst)-start >= limit {
+			r.More = true
+			break
+		}
+		dst = f.Append(dst, c.keptLocked(i, s))
+		r.To.Offset = h.at(i).offset
+		r.Count++
+	}
+	r.Frames = dst
+	return r
+}
+
+// placeLocked finds the place that is asked for, and lets go of what has expired. Its
+// answer runs from there to the newest publication.
+func (c *Channel) placeLocked(ask Ask, now int64) Recalled {
+	h := &c.history
+	h.expire(now, c.keep.TTL)
 	at := ask.At
 	switch ask.Kind {
 	case AskNow:
@@ -226,17 +253,6 @@ func (c *Channel) recallLocked(dst []byte, ask Ask, f Format, limit int, now int
 		r.From.Offset = h.floor
 	}
 	r.To = Place{c.epoch, c.offset}
-	start := len(dst)
-	for i := h.after(r.From.Offset); i < h.end; i++ {
-		if len(dst)-start >= limit {
-			r.More = true
-			break
-		}
-		dst = f.Append(dst, c.keptLocked(i, s))
-		r.To.Offset = h.at(i).offset
-		r.Count++
-	}
-	r.Frames = dst
 	return r
 }
 
@@ -254,6 +270,7 @@ func (c *Channel) keptLocked(i uint64, s *Scratch) *Publication {
 		s.buf = append(append(s.buf[:0], a...), b...)
 		a = s.buf
 	}
-	s.kept = Publication{Payload: a, Binary: e.binary, From: e.from, At: e.at, Channel: c.name, Epoch: c.epoch, Offset: e.offset}
+	payload := len(a) - int(e.extra)
+	s.kept = Publication{Payload: a[:payload], Extra: a[payload:], Binary: e.binary, From: e.from, At: e.at, Channel: c.name, Epoch: c.epoch, Offset: e.offset}
 	return &s.kept
 }

@@ -17,7 +17,7 @@ func (g *gate) Append(dst []byte, p *Publication) []byte {
 // Whoever recovers while a publication has the lock waits for it, and begins behind it
 // in the order and in the log alike.
 func TestRecoveryThatMeetsAPublicationBeginsBehindIt(t *testing.T) {
-	s := historySpace(History{Count: 64, TTL: 1 << 40, Bytes: 1 << 20})
+	s := historySpace(History{Of: keeping(64, 1<<40), Bytes: 1 << 20})
 	g := &gate{make(chan struct{}), make(chan struct{})}
 	m := join(t, s, "x", g)
 	c := s.Find("x")

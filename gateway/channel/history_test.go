@@ -16,7 +16,12 @@ import (
 type spelled struct{}
 
 func (spelled) Append(dst []byte, p *Publication) []byte {
-	return fmt.Appendf(dst, "%s %s:%d at %d from %d binary %t: %x\n", p.Channel, p.Epoch, p.Offset, p.At, p.From, p.Binary, p.Payload)
+	return fmt.Appendf(dst, "%s %s:%d at %d from %d binary %t: %x %x\n", p.Channel, p.Epoch, p.Offset, p.At, p.From, p.Binary, p.Payload, p.Extra)
+}
+
+// keeping keeps as much of every channel.
+func keeping(count int, ttl int64) func(string) Keep {
+	return func(string) Keep { return Keep{Count: count, TTL: ttl} }
 }
 
 func historySpace(h History) *Space {
@@ -55,23 +60,24 @@ func keptSince(c *Channel, offset uint64) Recalled {
 // them what a history with these bounds has.
 type historyModel struct {
 	limit History
+	keep  Keep
 	all   []Publication
 	first int // of those that are kept
 }
 
 func (m *historyModel) expire(now int64) {
-	for m.first < len(m.all) && m.all[m.first].At < now-m.limit.TTL {
+	for m.first < len(m.all) && m.all[m.first].At < now-m.keep.TTL {
 		m.first++
 	}
 }
 
 func (m *historyModel) add(p Publication) {
 	m.expire(p.At)
-	p.Payload = slices.Clone(p.Payload)
+	p.Payload, p.Extra = slices.Clone(p.Payload), slices.Clone(p.Extra)
 	m.all = append(m.all, p)
 	used := 0
 	for i := len(m.all) - 1; i >= m.first; i-- {
-		if used += len(m.all[i].Payload) + HistoryEntryBytes; used > m.limit.Bytes || len(m.all)-i > m.limit.Count {
+		if used += len(m.all[i].Payload) + len(m.all[i].Extra) + HistoryEntryBytes; used > m.limit.Bytes || len(m.all)-i > m.keep.Count {
 			m.first = i + 1
 		}
 	}
@@ -87,13 +93,53 @@ func (m *historyModel) frames(offset uint64) (frames [][]byte) {
 	return frames
 }
 
+// compareCollected looks at what Collect and CollectBack give for an ask that Recall
+// answers with want, of which at is the place.
+func (m *historyModel) compareCollected(t *testing.T, c *Channel, ask Ask, at Place, wantGap bool, want [][]byte, now int64) {
+	t.Helper()
+	spell := func(all []Publication) (frames [][]byte) {
+		for _, p := range all {
+			frames = append(frames, spelled{}.Append(nil, &p))
+		}
+		return frames
+	}
+	for _, most := range []int{-1, 0, 1, 3} {
+		n := len(want)
+		if most >= 0 {
+			n = min(n, most)
+		}
+		got := c.Collect(ask, Bounds{Count: most}, now)
+		if all := spell(got.Publications); !slices.EqualFunc(want[:n], all, bytes.Equal) || got.Gap != wantGap || got.More != (n < len(want)) || got.Newest.Offset != uint64(len(m.all)) {
+			t.Fatalf("collect %+v, at most %d: gap %t, more %t, newest %v\n%s", ask, most, got.Gap, got.More, got.Newest, bytes.Join(all, nil))
+		}
+		if to := got.From.Offset + uint64(n); !got.More && got.To != got.Newest || got.More && got.To.Offset != to {
+			t.Fatalf("collect %+v, at most %d: it went to %v", ask, most, got.To)
+		}
+	}
+	if ask.Kind == AskNewest {
+		return
+	}
+	before := uint64(len(m.all)) + 1
+	if ask.Kind == AskSince && at.Epoch == c.Epoch() && at.Offset > 0 {
+		before = at.Offset
+	}
+	end := max(min(len(m.all), int(before)-1), m.first)
+	back := slices.Clone(m.all[max(m.first, end-3):end])
+	slices.Reverse(back)
+	got := c.CollectBack(ask, Bounds{Count: 3}, now)
+	if all := spell(got.Publications); !slices.EqualFunc(spell(back), all, bytes.Equal) || got.More != (end-m.first > 3) {
+		t.Fatalf("collect back %+v: more %t\n%s", ask, got.More, bytes.Join(all, nil))
+	}
+}
+
 func TestHistoryAgainstModel(t *testing.T) {
 	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		limit := History{Count: 1 + rnd.IntN(40), TTL: int64(1 + rnd.IntN(200)), Bytes: 200 + rnd.IntN(4000)}
+		keep := Keep{Count: 1 + rnd.IntN(40), TTL: int64(1 + rnd.IntN(200))}
+		limit := History{Of: keeping(keep.Count, keep.TTL), Bytes: 200 + rnd.IntN(4000)}
 		s := historySpace(limit)
 		c := mustOpen(t, s, "x")
-		m := historyModel{limit: limit}
+		m := historyModel{limit: limit, keep: keep}
 		var scratch Scratch
 		now := int64(1000)
 		for range 400 {
@@ -102,6 +148,19 @@ func TestHistoryAgainstModel(t *testing.T) {
 				p := Publication{Payload: make([]byte, rnd.IntN(1+rnd.IntN(600))), Binary: rnd.IntN(2) == 0, From: rnd.Uint64N(3), At: now}
 				for i := range p.Payload {
 					p.Payload[i] = byte(rnd.Uint32())
+				}
+				if rnd.IntN(2) == 0 {
+					p.Extra = []byte(fmt.Sprint(rnd.Uint64()))
+				}
+				switch rnd.IntN(6) {
+				case 0: // it has no place in the order, and leaves no trace
+					p.Passing = true
+					mustPublish(t, c, p)
+					continue
+				case 1:
+					p.Kind = KindJoin
+					mustPublish(t, c, p)
+					continue
 				}
 				mustPublish(t, c, p)
 				p.Channel, p.Epoch, p.Offset = "x", c.Epoch(), uint64(len(m.all)+1)
@@ -119,7 +178,7 @@ func TestHistoryAgainstModel(t *testing.T) {
 			case 0:
 				ask, at = Ask{Kind: AskNow}, Place{c.Epoch(), head}
 			case 1:
-				n := rnd.IntN(2 * limit.Count)
+				n := rnd.IntN(2 * keep.Count)
 				ask, at = Ask{Kind: AskNewest, N: n}, Place{c.Epoch(), head - min(uint64(n), uint64(len(m.all)-m.first))}
 			}
 			wantGap := at.Epoch != c.Epoch() || at.Offset < uint64(m.first) || at.Offset > head
@@ -147,9 +206,10 @@ func TestHistoryAgainstModel(t *testing.T) {
 			if got := string(r.Frames); got != "before"+string(bytes.Join(want[:count], nil)) {
 				t.Fatalf("seed %d: got %s", seed, got)
 			}
+			m.compareCollected(t, c, ask, at, wantGap, want, now)
 		}
 		for range trimPart {
-			s.Trim(now + limit.TTL + 1)
+			s.Trim(now + keep.TTL + 1)
 		}
 		if n := s.history.Budget.Used(); n != 0 || s.Channels() != 0 {
 			t.Fatalf("seed %d: %d bytes of %d channels are left when everything has expired", seed, n, s.Channels())
@@ -160,7 +220,7 @@ func TestHistoryAgainstModel(t *testing.T) {
 // Whoever recovers while others publish gets every publication once, the last of
 // the history and the first of the log one behind the other.
 func TestRecoveryMeetsTheLogWithoutAHole(t *testing.T) {
-	s := historySpace(History{Count: 64, TTL: 1 << 40, Bytes: 1 << 20})
+	s := historySpace(History{Of: keeping(64, 1<<40), Bytes: 1 << 20})
 	keeper := join(t, s, "x", padded(0)) // the log is there from the beginning
 	c := s.Find("x")
 	const total, publishers = 100_000, 4
@@ -223,7 +283,7 @@ func TestRecoveryMeetsTheLogWithoutAHole(t *testing.T) {
 // A channel that nobody reads lives as long as what it keeps, and gives way to
 // a new one before that.
 func TestUnreadChannelLivesWithItsHistory(t *testing.T) {
-	s := historySpace(History{Count: 10, TTL: 100, Bytes: 1000})
+	s := historySpace(History{Of: keeping(10, 100), Bytes: 1000})
 	round := func(now int64) {
 		for range trimPart {
 			s.Trim(now)
@@ -277,7 +337,7 @@ func TestUnreadChannelLivesWithItsHistory(t *testing.T) {
 // nothing else; the largest give way.
 func TestHistoriesShareABudget(t *testing.T) {
 	budget := NewBudget(10 << 10)
-	s := historySpace(History{Count: 100, TTL: 1 << 40, Bytes: 1 << 20, Budget: budget})
+	s := historySpace(History{Of: keeping(100, 1<<40), Bytes: 1 << 20, Budget: budget})
 	big, small := mustOpen(t, s, "big"), mustOpen(t, s, "small")
 	for range 40 {
 		mustPublish(t, big, Publication{Payload: make([]byte, 300)})
@@ -303,7 +363,7 @@ func TestHistoriesShareABudget(t *testing.T) {
 }
 
 func TestKeepingAllocatesNothing(t *testing.T) {
-	s := historySpace(History{Count: 100, TTL: 1 << 40, Bytes: 1 << 20})
+	s := historySpace(History{Of: keeping(100, 1<<40), Bytes: 1 << 20})
 	c := mustOpen(t, s, "x")
 	p, scratch := Publication{Payload: make([]byte, 200)}, new(Scratch)
 	publish := func() {
@@ -323,7 +383,7 @@ func TestKeepingAllocatesNothing(t *testing.T) {
 // the name of a channel is its own memory.
 func TestUnreadChannelsGiveWayToAll(t *testing.T) {
 	s := NewSpace(4<<10, 100, NewBudget(1<<20))
-	s.KeepHistory(History{Count: 1, TTL: 1000, Bytes: 1 << 10, Budget: NewBudget(1 << 20)}, 0)
+	s.KeepHistory(History{Of: keeping(1, 1000), Bytes: 1 << 10, Budget: NewBudget(1 << 20)}, 0)
 	for i := range 100 {
 		mustOpen(t, s, fmt.Sprint("first", i))
 	}
@@ -351,7 +411,7 @@ func TestUnreadChannelsGiveWayToAll(t *testing.T) {
 func TestRefusedHistoryCostsFewOthers(t *testing.T) {
 	budget := NewBudget(64 << 10)
 	s := NewSpace(4<<10, 1000, NewBudget(1<<20))
-	s.KeepHistory(History{Count: 100, TTL: 1 << 40, Bytes: 1 << 20, Budget: budget}, 0)
+	s.KeepHistory(History{Of: keeping(100, 1<<40), Bytes: 1 << 20, Budget: budget}, 0)
 	var all []*Channel
 	for i := range 60 { // 1 KiB and a few entries each
 		c := mustOpen(t, s, fmt.Sprint(i))

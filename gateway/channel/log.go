@@ -40,7 +40,7 @@ const largeFrames = 8
 // entry describes one frame of a log.
 type entry struct {
 	end    uint64 // position behind its last byte
-	offset uint64 // of its publication, 0 for none
+	offset uint64 // of the channel with it
 	from   uint64 // connection that sent it, 0 for none
 }
 

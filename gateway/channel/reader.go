@@ -104,7 +104,7 @@ func (r *Reader) OtherServed(pos uint64) bool {
 	return false
 }
 
-// Offset gives the offset of an entry's publication, with i as for Entry.
+// Offset gives the channel's offset with an entry, with i as for Entry.
 func (r *Reader) Offset(i uint64) uint64 {
 	entries := *r.log.entries.Load()
 	return entries[i&uint64(len(entries)-1)].offset

@@ -53,6 +53,7 @@ type shard struct {
 // power of two; all logs together draw on budget.
 func NewSpace(logBytes, channelsMax int, budget *Budget) *Space {
 	s := &Space{limit: grown(0, ringBytesMin, logBytes), channelsMax: channelsMax, budget: budget, seed: maphash.MakeSeed()}
+	s.history.Of = func(string) Keep { return Keep{} }
 	for i := range s.shards {
 		s.shards[i].byName = make(map[string]*Channel)
 	}
@@ -63,6 +64,9 @@ func NewSpace(logBytes, channelsMax int, budget *Budget) *Space {
 // channels without subscribers for as long as their history may live. now is the
 // time, as for Trim. It comes before anything else.
 func (s *Space) KeepHistory(h History, now int64) {
+	if h.Of == nil {
+		h.Of = func(string) Keep { return Keep{} }
+	}
 	s.history = h
 	s.now.Store(now)
 }
@@ -115,8 +119,8 @@ func (s *Space) open(name string) (*shard, *Channel, error) {
 			return nil, nil, ErrTooManyChannels
 		}
 	}
-	name = strings.Clone(name)                                           // it may be a piece of something large
-	c := &Channel{name: name, space: s, epoch: Epoch(rand.Uint64() | 1)} // never 0
+	name = strings.Clone(name)                                                                     // it may be a piece of something large
+	c := &Channel{name: name, space: s, epoch: Epoch(rand.Uint64() | 1), keep: s.history.Of(name)} // never epoch 0
 	sh.byName[name] = c
 	return sh, c, nil
 }
@@ -156,7 +160,7 @@ func (s *Space) endLocked(sh *shard, c *Channel, keep int64) (newest int64, ende
 	delete(sh.byName, c.name)
 	s.channels.Add(-1)
 	c.dead = true
-	if s.history.Count > 0 {
+	if c.keep.Count > 0 {
 		c.history.release(c.offset, s.history.Budget)
 	}
 	return 0, true
@@ -200,7 +204,7 @@ func (s *Space) Leave(r *Reader) {
 	defer sh.mu.Unlock()
 	unread := c.leave(l, r)
 	switch {
-	case unread && s.history.Count > 0:
+	case unread && c.keep.Count > 0:
 		c.idleSince, c.idle = s.now.Load(), sh.idle.PushBack(c)
 	case unread:
 		s.endLocked(sh, c, math.MaxInt64)
@@ -260,12 +264,14 @@ func (s *Space) trim(sh *shard, now int64) {
 	for _, c := range sh.byName {
 		c.trim(now)
 	}
-	for e := sh.idle.Front(); e != nil; e = sh.idle.Front() {
+	var next *list.Element
+	for e := sh.idle.Front(); e != nil; e = next {
+		next = e.Next()
 		c := e.Value.(*Channel)
-		if c.idleSince > now-s.history.TTL {
-			break
+		if c.idleSince > now-c.keep.TTL {
+			continue // channels differ in how long they may be idle
 		}
-		newest, ended := s.endLocked(sh, c, now-s.history.TTL)
+		newest, ended := s.endLocked(sh, c, now-c.keep.TTL)
 		if !ended {
 			c.idleSince = newest
 			sh.idle.MoveToBack(e)
@@ -292,7 +298,7 @@ func (c *Channel) trim(now int64) {
 		l.idle = true
 	}
 	if h := &c.history; h.len() > 0 {
-		if h.expire(now, c.space.history.TTL); h.len() == 0 {
+		if h.expire(now, c.keep.TTL); h.len() == 0 {
 			h.release(c.offset, c.space.history.Budget)
 		}
 	}

@@ -1,0 +1,78 @@
+package gateway
+
+import (
+	"math"
+
+	"sluice/gateway/auth"
+	"sluice/gateway/channel"
+	"sluice/gateway/namespace"
+)
+
+// What clients may do is settled in one place for all protocols and paths: a channel's
+// options come from its namespace, and who a client is from its token.
+//
+// A node for which neither keys nor namespaces are configured is open: anybody may
+// subscribe to every channel, and publish where Raw says so. So is one that is
+// Insecure, whatever else it has.
+
+// access is what the configuration says about rights.
+type access struct {
+	open       bool // rights are not asked for
+	insecure   bool // nor tokens
+	namespaces *namespace.Set
+	verifier   *auth.Verifier // nil without keys
+}
+
+// newAccess settles it. cfg has its defaults.
+func newAccess(cfg *Config) access {
+	a := access{insecure: cfg.Insecure, namespaces: cfg.Namespaces, verifier: cfg.Tokens}
+	a.open = a.insecure || a.namespaces == nil && a.verifier == nil
+	if a.namespaces == nil {
+		a.namespaces = namespace.Everywhere(unnamed(cfg, a.open))
+	}
+	return a
+}
+
+// unnamed are the options of all channels where no namespaces are configured: what
+// the flags say of the history, and where rights are asked for none for clients
+// beyond their tokens.
+func unnamed(cfg *Config, open bool) namespace.Options {
+	o := namespace.Options{Presence: open, JoinLeave: open}
+	if cfg.History > 0 {
+		o.HistorySize, o.HistoryTTL = cfg.History, cfg.HistoryTTL
+		o.ForceRecovery, o.AllowRecovery = true, true
+	}
+	return o
+}
+
+// options gives what holds for a channel; nil where its namespace is not configured.
+func (a *access) options(name string) *namespace.Options {
+	o, ok := a.namespaces.Lookup(name)
+	switch {
+	case ok:
+		return o
+	case a.insecure:
+		return &namespace.Options{}
+	}
+	return nil
+}
+
+// keep tells the channels' space how much is kept of one.
+func (a *access) keep(name string) channel.Keep {
+	o := a.options(name)
+	if o == nil {
+		return channel.Keep{}
+	}
+	return channel.Keep{Count: min(o.HistorySize, math.MaxInt32), TTL: o.HistoryTTL.Milliseconds()}
+}
+
+// allows tells whether a client may do something with a channel that its options let it
+// do, other than subscribe.
+func (a *access) allows(o *namespace.Options, op namespace.Op, who namespace.Who) bool {
+	return a.open || o.Allows(op, who)
+}
+
+// maySubscribe tells whether a client may subscribe without a token for the channel.
+func (a *access) maySubscribe(o *namespace.Options, name, user string) bool {
+	return a.open || o.MaySubscribe(name, user)
+}

@@ -1,0 +1,135 @@
+package channel
+
+import "slices"
+
+// Whoever wants publications as they are, and not as frames of a log's format, is given
+// copies: for a reply that lists them.
+
+// Bounds of a Collect. It ends behind the publication that reaches one of them.
+type Bounds struct {
+	Count int // publications; negative for no bound
+	Bytes int // of payloads and extras; 0 for no bound
+}
+
+// Collected is what a channel has kept since a place.
+type Collected struct {
+	// Publications in their order, copies that belong to the caller.
+	Publications []Publication
+	// Gap, More, From and To as in Recalled.
+	Gap, More bool
+	From, To  Place
+	// Newest is the place of the channel's newest publication at that moment.
+	Newest Place
+}
+
+// Collect gives what is kept since a place, and the position in the reader's log where
+// live delivery goes on behind Newest; both under one hold of the channel's lock, so that
+// nothing lies between the two and nothing is in both, unless More or Gap is set.
+func (r *Reader) Collect(ask Ask, most Bounds, now int64) (_ Collected, live uint64) {
+	c := r.log.channel
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.collectLocked(ask, most, now), r.log.head.Load()
+}
+
+// Collect gives what is kept since a place. now is the time for what has expired.
+func (c *Channel) Collect(ask Ask, most Bounds, now int64) Collected {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.collectLocked(ask, most, now)
+}
+
+// CollectBack gives what is kept up to and without the publication at a place, newest
+// first; with AskNow, from the newest one on. Gap says that the place is not of this order.
+func (c *Channel) CollectBack(ask Ask, most Bounds, now int64) Collected {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.placeLocked(ask, now)
+	out := Collected{From: ask.At, Newest: r.To, Gap: ask.Kind == AskSince && ask.At.Epoch != c.epoch}
+	if ask.Kind != AskSince {
+		out.From = r.To
+	}
+	h := &c.history
+	end := h.end
+	if ask.Kind == AskSince && !out.Gap && ask.At.Offset > 0 {
+		end = h.after(ask.At.Offset - 1)
+	}
+	var held int
+	var s Scratch
+	for ; end > h.first; end-- {
+		if out.full(most, held) {
+			out.More = true
+			break
+		}
+		held += out.add(c.keptLocked(end-1, &s))
+	}
+	if n := len(out.Publications); n > 0 {
+		out.To = Place{c.epoch, out.Publications[n-1].Offset}
+	}
+	return out
+}
+
+func (c *Channel) collectLocked(ask Ask, most Bounds, now int64) Collected {
+	r := c.placeLocked(ask, now)
+	out := Collected{Gap: r.Gap, From: r.From, To: r.To, Newest: r.To}
+	h := &c.history
+	first := h.after(r.From.Offset)
+	if n := int(h.end - first); n > 0 && most.Count != 0 {
+		if most.Count > 0 {
+			n = min(n, most.Count)
+		}
+		out.Publications = make([]Publication, 0, n)
+	}
+	var held int
+	var s Scratch
+	for i := first; i < h.end; i++ {
+		if out.full(most, held) {
+			out.More = true
+			break
+		}
+		held += out.add(c.keptLocked(i, &s))
+		out.To.Offset = h.at(i).offset
+	}
+	if out.More && len(out.Publications) == 0 {
+		out.To = out.From
+	}
+	return out
+}
+
+// full tells whether the bounds let nothing more in.
+func (o *Collected) full(most Bounds, held int) bool {
+	return most.Count >= 0 && len(o.Publications) >= most.Count || most.Bytes > 0 && held >= most.Bytes
+}
+
+// add copies a publication, and gives the bytes that it holds.
+func (o *Collected) add(p *Publication) int {
+	payload, extra := len(p.Payload), len(p.Extra)
+	p.Payload, p.Extra = slices.Clone(p.Payload), slices.Clone(p.Extra)
+	o.Publications = append(o.Publications, *p)
+	return payload + extra
+}
+
+// ForgetHistory lets go of everything that is kept. Offsets go on, so that whoever comes back
+// with a place is told of a gap.
+func (c *Channel) ForgetHistory() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.history.release(c.offset, c.space.history.Budget)
+}
+
+// Keeps tells whether something is kept of a channel of that name.
+func (s *Space) Keeps(name string) bool { return s.history.Of(name).Count > 0 }
+
+// Each calls visit for every channel: its name and its subscriptions on this node. No
+// lock of a channel is held meanwhile, but that of a part of the names: visit must
+// only note what it is told.
+func (s *Space) Each(visit func(name string, subscribers int)) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for name, c := range sh.byName {
+			visit(name, c.Subscribers())
+		}
+		sh.mu.Unlock()
+	}
+}

@@ -1,0 +1,182 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"sluice/gateway/auth"
+	"sluice/gateway/centrifugo"
+	"sluice/gateway/handshake"
+	"sluice/gateway/namespace"
+)
+
+// Paths of the client protocol, as its libraries and its users know them.
+const (
+	pathClient    = "/connection/websocket"
+	pathUniClient = "/connection/uni_websocket"
+	pathUniSSE    = "/connection/uni_sse"
+)
+
+// connectParameter is the parameter of a URL in which a client that is only sent to says
+// who it is.
+const connectParameter = "cf_connect"
+
+// settleClient reads an upgrade of the client protocol into a target.
+func (s *Server) settleClient(t *target, req *handshake.Request) *handshake.Reject {
+	if s.cfg.NoClients {
+		return rejectClientOff
+	}
+	t.kind = kindClient
+	t.client.Uni = req.RawPath == pathUniClient
+	values, err := url.ParseQuery(req.RawQuery)
+	if err != nil {
+		return rejectQuery
+	}
+	switch format := values.Get("format"); {
+	case format == "protobuf", format == "" && chosen(req.Protocols) == subprotocolProtobuf:
+		t.client.Encoding = centrifugo.Protobuf
+	case format != "" && format != "json":
+		return rejectClientFormat
+	}
+	if t.client.Uni && values.Has(connectParameter) {
+		t.connect = []byte(values.Get(connectParameter))
+	}
+	return nil
+}
+
+// chosen gives the subprotocol that the upgrader will agree to.
+func chosen(offered []string) string {
+	for _, p := range offered {
+		if p == subprotocolJSON || p == subprotocolProtobuf {
+			return p
+		}
+	}
+	return ""
+}
+
+// dear tells whether a raw client's token has to be verified where it may take long.
+func (s *Server) dear(t *target) bool {
+	return t.token != "" && s.access.verifier != nil && !s.access.insecure && !s.access.verifier.Cheap(t.token)
+}
+
+// authorize settles what a raw client or an event stream may do in its channel, by its
+// token and the channel's namespace.
+func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
+	if t.kind != kindRaw && t.kind != kindStream || s.access.insecure {
+		return nil
+	}
+	granted := false // the token itself is for this channel
+	if t.token != "" {
+		if s.access.verifier == nil {
+			return rejectToken
+		}
+		var reject *handshake.Reject
+		if granted, reject = s.identify(ctx, t); reject != nil {
+			return reject
+		}
+	}
+	if s.access.open {
+		return nil
+	}
+	user := ""
+	if t.identity != nil {
+		user = t.identity.user
+	}
+	o := s.access.options(t.channel)
+	switch {
+	case o == nil:
+		return rejectUnknownChannel
+	case !granted && !o.MaySubscribe(t.channel, user):
+		return rejectDenied
+	}
+	t.listen = t.listen || !o.AllowRawPublish || !o.Allows(namespace.Publish, namespace.Who{User: user, Subscribed: true})
+	return nil
+}
+
+// identify verifies a raw client's token: one for a connection, or one for its channel,
+// which then grants that. A connection token grants the channels that it names.
+func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *handshake.Reject) {
+	now := time.Now()
+	c, err := s.access.verifier.Connection(ctx, t.token, now)
+	if err == nil {
+		t.identity = &identity{user: c.User, info: c.Info, expireAt: c.ExpireAt}
+		_, named := c.Subs[t.channel]
+		return named || slices.Contains(c.Channels, t.channel), nil
+	}
+	if errors.As(err, new(*auth.InvalidError)) {
+		var sub auth.Subscription
+		if sub, err = s.access.verifier.Subscription(ctx, t.token, now); err == nil && (sub.Channel != t.channel || sub.Client != "") {
+			return false, rejectDenied // it is another channel's, or for one connection that this is not
+		}
+		if err == nil {
+			t.identity = &identity{user: sub.User, info: sub.Info, expireAt: sub.ExpireAt}
+			return true, nil
+		}
+	}
+	switch {
+	case errors.Is(err, auth.ErrExpired):
+		return false, rejectTokenExpired
+	case errors.As(err, new(*auth.InvalidError)):
+		return false, rejectToken
+	}
+	return false, rejectKeys
+}
+
+// handleUniSSE serves /connection/uni_sse: an event stream of the client protocol.
+func (s *Server) handleUniSSE(w http.ResponseWriter, r *http.Request) {
+	conn, ok := s.admitStream(w, r, "GET, POST, OPTIONS", s.cfg.NoClients, rejectClientOff)
+	if !ok {
+		return
+	}
+	t := target{kind: kindClient, listen: true, client: centrifugo.Format{Uni: true, SSE: true}}
+	t.connect = []byte(r.URL.Query().Get(connectParameter))
+	if r.Method == http.MethodPost {
+		body, err := readBody(w, r, s.cfg.MaxMessage)
+		if err != nil {
+			s.refuseHTTP(w, conn, rejectConnect)
+			return
+		}
+		t.connect = body
+	}
+	if len(t.connect) == 0 {
+		t.connect = []byte("{}")
+	}
+	if _, err := centrifugo.DecodeConnect(t.connect); err != nil {
+		s.refuseHTTP(w, conn, rejectConnect)
+		return
+	}
+	if reject := s.stream(w, conn, t); reject != nil {
+		s.refuseHTTP(w, conn, reject)
+	}
+}
+
+// wantsUpgrade tells whether a path is one of the client protocol's that want a WebSocket.
+func wantsUpgrade(path string) bool {
+	return path == pathClient || path == pathUniClient
+}
+
+// challenge is the field that a refusal with 401 has to have (RFC 9110 section 11.6.1).
+const challenge = "WWW-Authenticate: Bearer\r\n"
+
+var (
+	rejectClientOff = &handshake.Reject{Status: http.StatusNotFound, Reason: "client_off",
+		Text: "The client protocol is not served here (--client-protocol off)."}
+	rejectClientFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_client_format",
+		Text: "The format is not known: json and protobuf are."}
+	rejectConnect = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_connect",
+		Text: "The connect request is not understood: give a JSON object in " + connectParameter + " or as the body, such as {\"token\":\"...\"}."}
+	rejectToken = &handshake.Reject{Status: http.StatusUnauthorized, Reason: "invalid_token", Header: challenge,
+		Text: "The token is not valid here."}
+	rejectTokenExpired = &handshake.Reject{Status: http.StatusUnauthorized, Reason: "token_expired", Header: challenge,
+		Text: "The token has expired: get a fresh one."}
+	rejectKeys = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "keys_unavailable",
+		Text: "The token cannot be verified at present.", Retry: 5}
+	rejectDenied = &handshake.Reject{Status: http.StatusForbidden, Reason: "permission_denied",
+		Text: "This channel may not be subscribed to, or not without a token: give one in the parameter token."}
+	rejectUnknownChannel = &handshake.Reject{Status: http.StatusNotFound, Reason: "unknown_channel",
+		Text: "No channel of this namespace is known here."}
+)

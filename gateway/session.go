@@ -1,0 +1,252 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"time"
+
+	"sluice/gateway/auth"
+	"sluice/gateway/centrifugo"
+	"sluice/gateway/channel"
+
+	"github.com/centrifugal/protocol"
+	"github.com/gobwas/ws"
+)
+
+// A client is a connection that has said who it is, or speaks the client protocol
+// (Centrifugo's), in which it has many channels and is told what becomes of what it
+// asks. Its commands come as messages (session_command.go) and are worked off one
+// after the other; one that has to wait, for a token to be verified or for room in a
+// channel, is put off with everything behind it, and done again from its beginning when
+// the wait is over.
+
+// session is what such a connection has beside others.
+type session struct {
+	// Set at construction.
+	id     clientID
+	format centrifugo.Format // of what is for this connection alone; those of its channels differ in Joins
+	user   string            // "" for an anonymous one; set when it connects
+
+	connected bool
+	again     bool   // the command that was put off is done again, and not counted again
+	begun     uint32 // loop time when it came
+	expireAt  int64  // Unix seconds, 0 for never
+	info      []byte // JSON, what the token says of it
+
+	judged  *judgement         // the token of the command that was put off
+	waits   *channel.Channel   // where the command that was put off wants to publish
+	details map[string]*detail // of subscriptions, by channel: those that have any
+
+	prev, next *conn // of the same user, in no order
+
+	disconnect *protocol.Disconnect // what the server's API gave as the reason of its end
+}
+
+// detail is what only some subscriptions have.
+type detail struct {
+	info     []byte // JSON, what the token says of the subscription
+	expireAt int64  // Unix seconds, 0 for never
+}
+
+// clientID names a connection to clients. It is random, because whoever knows one may
+// ask the server's API to close the connection.
+type clientID [16]byte
+
+func newClientID() (id clientID) {
+	rand.Read(id[:]) // never fails (crypto/rand)
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id
+}
+
+// String gives the ID as a UUID of version 4 (RFC 9562).
+func (id clientID) String() string {
+	var b [36]byte
+	hex.Encode(b[:], id[:4])
+	hex.Encode(b[9:], id[4:6])
+	hex.Encode(b[14:], id[6:8])
+	hex.Encode(b[19:], id[8:10])
+	hex.Encode(b[24:], id[10:])
+	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
+	return string(b[:])
+}
+
+// session gives what the connection has as a client, nil for others.
+func (c *conn) session() *session {
+	if c.ext == nil {
+		return nil
+	}
+	return c.ext.session
+}
+
+// speaks tells whether the connection speaks the client protocol.
+func (c *conn) speaks() bool { return c.kind == kindClient }
+
+// streams tells whether the connection is an event stream, of which nothing is read.
+func (c *conn) streams() bool {
+	return c.kind == kindStream || c.speaks() && c.session().format.SSE
+}
+
+// identify makes a connection one of a user.
+func (l *loop) identify(c *conn, user string) {
+	ses := c.session()
+	ses.user = user
+	ses.next = l.users[user]
+	if ses.next != nil {
+		ses.next.session().prev = c
+	}
+	l.users[user] = c
+	l.stats.users.Store(int64(len(l.users)))
+}
+
+// forgetSession takes a connection off its user's, when it ends.
+func (l *loop) forgetSession(c *conn) {
+	ses := c.session()
+	if ses == nil || !ses.connected {
+		return
+	}
+	ses.connected = false
+	if ses.next != nil {
+		ses.next.session().prev = ses.prev
+	}
+	switch {
+	case ses.prev != nil:
+		ses.prev.session().next = ses.next
+	case ses.next != nil:
+		l.users[ses.user] = ses.next
+	default:
+		delete(l.users, ses.user)
+		l.stats.users.Store(int64(len(l.users)))
+	}
+	ses.prev, ses.next = nil, nil
+}
+
+// clientInfo says who the connection is, with what a subscription's token said of it.
+func (c *conn) clientInfo(chanInfo []byte) *protocol.ClientInfo {
+	ses := c.session()
+	return &protocol.ClientInfo{User: ses.user, Client: ses.id.String(), ConnInfo: ses.info, ChanInfo: chanInfo}
+}
+
+// detail gives what a subscription has beside its position.
+func (ses *session) detail(channel string) detail {
+	if d := ses.details[channel]; d != nil {
+		return *d
+	}
+	return detail{}
+}
+
+// judgement is a token that is verified away from the loop. It goes to the judges and
+// comes back.
+type judgement struct {
+	c            *conn
+	token        string
+	subscription bool
+
+	// Written by a judge, read by the loop when it has come back.
+	done    bool
+	granted auth.Connection
+	sub     auth.Subscription
+	err     error
+}
+
+// judges verify the tokens that are too dear for a loop: a few goroutines, because a
+// flood of forged tokens must not take the machine.
+type judges struct {
+	verifier *auth.Verifier
+	queue    chan *judgement
+}
+
+// judgesQueue bounds the tokens that wait; whoever comes when it is full is told to try
+// again.
+const judgesQueue = 4096
+
+// start starts the judges, who end with ending.
+func (s *Server) startJudges(n int) {
+	s.judges = judges{verifier: s.access.verifier, queue: make(chan *judgement, judgesQueue)}
+	if s.access.verifier == nil {
+		return
+	}
+	for range n {
+		s.background.Go(func() { s.judges.work(s.stats.stopped) })
+	}
+}
+
+func (j *judges) work(stopped <-chan struct{}) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-stopped:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for {
+		select {
+		case x := <-j.queue:
+			if x.subscription {
+				x.sub, x.err = j.verifier.Subscription(ctx, x.token, time.Now())
+			} else {
+				x.granted, x.err = j.verifier.Connection(ctx, x.token, time.Now())
+			}
+			x.c.loop.post(x)
+		case <-stopped:
+			return
+		}
+	}
+}
+
+// deliver goes on with the command that waits for the token.
+func (j *judgement) deliver(l *loop) {
+	j.done = true
+	if j.c.session().judged == j {
+		(*retry)(j.c).deliver(l)
+	}
+}
+
+// judge verifies a token: at once where that is cheap, else done is false, and the
+// command is to be put off.
+func (c *conn) judge(token string, subscription bool) (x *judgement, done bool) {
+	ses := c.session()
+	if x = ses.judged; x != nil && x.token == token && x.subscription == subscription {
+		if x.done {
+			ses.judged = nil
+		}
+		return x, x.done
+	}
+	x = &judgement{c: c, token: token, subscription: subscription}
+	s := c.loop.server
+	if v := s.access.verifier; v.Cheap(token) {
+		if subscription {
+			x.sub, x.err = v.Subscription(context.Background(), token, time.Now())
+		} else {
+			x.granted, x.err = v.Connection(context.Background(), token, time.Now())
+		}
+		return x, true
+	}
+	select {
+	case s.judges.queue <- x:
+		ses.judged = x
+		return x, false
+	default:
+		x.err = auth.ErrUnavailable
+		return x, true
+	}
+}
+
+// subprotocols of the client protocol.
+const (
+	subprotocolJSON     = "centrifuge-json"
+	subprotocolProtobuf = "centrifuge-protobuf"
+)
+
+// appendDisconnect adds what stands for a Close frame in an event stream of the client
+// protocol.
+func (c *conn) appendDisconnect(dst []byte, code ws.StatusCode, text string) []byte {
+	d := &protocol.Disconnect{Code: uint32(code), Reason: text, Reconnect: centrifugo.Reconnects(uint32(code))}
+	out, err := centrifugo.AppendPush(dst, c.session().format, &protocol.Push{Disconnect: d})
+	if err != nil {
+		return dst // cannot be: a number and a string
+	}
+	return out
+}

@@ -1,0 +1,391 @@
+package gateway
+
+import (
+	"errors"
+	"time"
+	"unicode/utf8"
+
+	"sluice/gateway/auth"
+	"sluice/gateway/centrifugo"
+	"sluice/gateway/channel"
+	"sluice/gateway/handshake"
+	"sluice/gateway/namespace"
+
+	"github.com/centrifugal/protocol"
+	"github.com/gobwas/ws"
+)
+
+// commands works off the commands of a message. false: one of them has to wait, and is put
+// off with those behind it and with rest, the bytes behind the message.
+func (c *conn) commands(op ws.OpCode, p, rest []byte) bool {
+	l, ses := c.loop, c.session()
+	if ses.format.Uni {
+		return c.onlyConnects(op, p, rest)
+	}
+	if centrifugo.IsPong(ses.format.Encoding, p) {
+		return true // received noted that the client is there
+	}
+	for len(p) > 0 && c.phase == phaseOpen {
+		if c.full() {
+			c.putOff(op, p, rest)
+			return false
+		}
+		l.inStep = true
+		cmd, n, err := centrifugo.Next(ses.format.Encoding, p)
+		l.inStep = false
+		if err != nil {
+			c.close(reasonBadCommand)
+			break
+		}
+		if !c.command(cmd) {
+			ses.again = true
+			c.bits |= bitParked
+			c.putOff(op, p, rest)
+			return false
+		}
+		p = p[n:]
+	}
+	return true
+}
+
+// command does one command. false: it has to wait.
+func (c *conn) command(cmd *protocol.Command) bool {
+	ses := c.session()
+	if !ses.again && !c.mayMessage() {
+		c.close(reasonMessageRate)
+		return true
+	}
+	ses.again = false
+	if cmd.Id == 0 && cmd.Send == nil {
+		if cmd.Connect != nil || cmd.Subscribe != nil || cmd.Publish != nil {
+			c.close(reasonBadCommand) // nobody could tell what its reply is for
+		}
+		return true // a pong among other commands
+	}
+	if !ses.connected {
+		if cmd.Connect == nil {
+			c.close(reasonBadCommand) // a connection begins with connect
+			return true
+		}
+		return c.connect(cmd.Id, cmd.Connect)
+	}
+	r := &protocol.Reply{Id: cmd.Id}
+	switch {
+	case cmd.Connect != nil:
+		c.close(reasonBadCommand) // it is connected
+		return true
+	case cmd.Subscribe != nil:
+		return c.subscribe(r, cmd.Subscribe)
+	case cmd.Publish != nil:
+		return c.publishCommand(r, cmd.Publish)
+	case cmd.Refresh != nil:
+		return c.refresh(r, cmd.Refresh)
+	case cmd.SubRefresh != nil:
+		return c.subRefresh(r, cmd.SubRefresh)
+	case cmd.Unsubscribe != nil:
+		c.unsubscribe(cmd.Unsubscribe.Channel, nil)
+		r.Unsubscribe = &protocol.UnsubscribeResult{}
+	case cmd.Presence != nil:
+		r.Presence, r.Error = c.presence(cmd.Presence.Channel)
+	case cmd.PresenceStats != nil:
+		r.PresenceStats, r.Error = c.presenceStats(cmd.PresenceStats.Channel)
+	case cmd.History != nil:
+		r.History, r.Error = c.history(cmd.History)
+	case cmd.Send != nil: // nobody is there to take it, and none is promised
+		return true
+	case cmd.Ping != nil:
+		r.Ping = &protocol.PingResult{}
+	default: // rpc, and what later versions of the protocol may have
+		r.Error = centrifugo.ErrorMethodNotFound
+	}
+	c.answer(r)
+	return true
+}
+
+// answer queues a reply.
+func (c *conn) answer(r *protocol.Reply) {
+	if c.phase >= phaseClosed || c.has(bitMuted) {
+		return // a Close frame is the last; or nobody is there to read
+	}
+	o := c.output()
+	buf, err := centrifugo.AppendReply(o.buf, c.session().format, r)
+	c.queued(buf, err)
+}
+
+// tell queues a push for this connection alone.
+func (c *conn) tell(p *protocol.Push) {
+	if c.phase >= phaseClosed || c.has(bitMuted) {
+		return
+	}
+	o := c.output()
+	buf, err := centrifugo.AppendPush(o.buf, c.session().format, p)
+	c.queued(buf, err)
+}
+
+// queued takes what was appended to the outbox's buffer.
+func (c *conn) queued(buf []byte, err error) {
+	if err != nil {
+		c.loop.log.Error("connection closed: a reply cannot be encoded", "conn", c.id, "error", err)
+		c.close(reasonInternal)
+		return
+	}
+	c.out.buf = buf
+	if c.pending() > c.loop.cfg.MaxPending {
+		c.close(reasonPendingFull)
+	}
+}
+
+// fail queues the reply that a command failed.
+func (c *conn) fail(r *protocol.Reply, err *protocol.Error) bool {
+	r.Error = err
+	c.answer(r)
+	return true
+}
+
+// optionsOf gives a channel's options, or the error for a name that is none.
+func (c *conn) optionsOf(name string) (*namespace.Options, *protocol.Error) {
+	if handshake.ChannelName(name) != nil {
+		return nil, centrifugo.ErrorBadRequest
+	}
+	o := c.loop.server.access.options(name)
+	if o == nil {
+		return nil, centrifugo.ErrorUnknownChannel
+	}
+	return o, nil
+}
+
+// may gives a channel's options where the client may do op with it.
+func (c *conn) may(op namespace.Op, name string) (*namespace.Options, *protocol.Error) {
+	o, err := c.optionsOf(name)
+	if err != nil {
+		return nil, err
+	}
+	who := namespace.Who{User: c.session().user, Subscribed: c.find(name) != nil}
+	if !c.loop.server.access.allows(o, op, who) {
+		return nil, centrifugo.ErrorPermissionDenied
+	}
+	return o, nil
+}
+
+// publishCommand publishes for a client. false: the channel has no room.
+func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) bool {
+	ses, l := c.session(), c.loop
+	if _, err := c.may(namespace.Publish, req.Channel); err != nil {
+		return c.fail(r, err)
+	}
+	if c.has(bitListen) {
+		return c.fail(r, centrifugo.ErrorPermissionDenied)
+	}
+	if len(req.Data) == 0 || req.Type != 0 || ses.format.Encoding == centrifugo.JSON && !utf8.Valid(req.Data) {
+		return c.fail(r, centrifugo.ErrorBadRequest)
+	}
+	p := channel.Publication{Payload: req.Data, Binary: !utf8.Valid(req.Data), From: c.id}
+	if hook := l.cfg.OnMessage; hook != nil {
+		l.inStep = true
+		publish := hook(Message{Channel: req.Channel, Payload: p.Payload, Binary: p.Binary, Conn: c.id})
+		l.inStep = false
+		if !publish {
+			return c.fail(r, centrifugo.ErrorPermissionDenied)
+		}
+	}
+	p.Extra = centrifugo.AppendExtra(nil, c.clientInfo(ses.detail(req.Channel).info), nil)
+	ch := l.space.Find(req.Channel)
+	for tries := 0; ; tries++ {
+		if ch == nil && l.space.Keeps(req.Channel) {
+			ch, _ = l.space.Open(req.Channel) // no place for one more: nothing is kept
+		}
+		p.At = time.Now().UnixMilli()
+		l.sending = p
+		_, err := l.engine.Publish(req.Channel, ch, &l.sending, &l.encode, c)
+		l.sending = channel.Publication{} // it lies in a buffer that is let go
+		switch {
+		case err == nil:
+			l.stats.publications.Add(1)
+			r.Publish = &protocol.PublishResult{}
+			c.answer(r)
+			return true
+		case errors.Is(err, channel.ErrGone) && tries < 3:
+			ch = l.space.Find(req.Channel) // it ended between the two: there is another now, or none
+			continue
+		case errors.Is(err, channel.ErrFull), errors.Is(err, channel.ErrRate):
+			l.stats.pushBacks.Add(1)
+			ses.waits = ch
+			return false
+		case errors.Is(err, channel.ErrTooBig):
+			return c.fail(r, centrifugo.ErrorLimitExceeded)
+		}
+		return c.fail(r, centrifugo.ErrorInternal)
+	}
+}
+
+// tokenError says what a client is told of a token that was refused: an error, or, where
+// nothing but a new connection helps, the end.
+func (c *conn) tokenError(r *protocol.Reply, err error) bool {
+	switch {
+	case errors.Is(err, auth.ErrExpired):
+		return c.fail(r, centrifugo.ErrorTokenExpired)
+	case errors.As(err, new(*auth.InvalidError)):
+		c.close(reasonInvalidToken)
+		return true
+	}
+	return c.fail(r, centrifugo.ErrorInternal) // temporary: it comes again
+}
+
+// connect is the first command of a connection. false: it has to wait.
+func (c *conn) connect(id uint32, req *protocol.ConnectRequest) bool {
+	r := &protocol.Reply{Id: id}
+	var granted auth.Connection
+	access := &c.loop.server.access
+	switch {
+	case access.insecure, req.Token == "":
+	case access.verifier == nil:
+		c.close(reasonInvalidToken) // there is no key for it
+		return true
+	default:
+		x, done := c.judge(req.Token, false)
+		if !done {
+			return false
+		}
+		if x.err != nil {
+			return c.tokenError(r, x.err)
+		}
+		granted = x.granted
+	}
+	c.connected(r, &granted, req)
+	return true
+}
+
+// connected makes the connection that of a user, with the subscriptions that its token
+// names, and tells it so.
+func (c *conn) connected(r *protocol.Reply, granted *auth.Connection, req *protocol.ConnectRequest) {
+	l, ses := c.loop, c.session()
+	if req.Flag != 0 {
+		req.Flag = 0 // none of the features that are asked for is there: none is answered
+	}
+	ses.connected, ses.info = true, granted.Info
+	ses.setExpiry(granted.ExpireAt)
+	l.identify(c, granted.User)
+	subs, faulty := c.serverSubscriptions(granted, req)
+	if faulty {
+		return
+	}
+	result := &protocol.ConnectResult{
+		Client: ses.id.String(), Version: l.server.version(), Ping: uint32(l.cfg.PingInterval / time.Second),
+		Pong: l.cfg.PingInterval > 0 && !ses.format.Uni, Subs: make(map[string]*protocol.SubscribeResult, len(subs)),
+	}
+	result.Expires, result.Ttl = lifetime(ses.expireAt)
+	for i := range subs {
+		result.Subs[subs[i].name] = subs[i].result
+	}
+	if ses.format.Uni {
+		c.tell(&protocol.Push{Connect: &protocol.Connect{Client: result.Client, Version: result.Version, Subs: result.Subs,
+			Expires: result.Expires, Ttl: result.Ttl, Ping: result.Ping}})
+	} else {
+		r.Connect = result
+		c.answer(r)
+	}
+	for i := range subs {
+		c.begin(&subs[i])
+	}
+	c.wakeSession()
+}
+
+// lifetime gives what a client is told of a time: whether it comes, and in how many
+// seconds.
+func lifetime(expireAt int64) (expires bool, ttl uint32) {
+	if expireAt == 0 {
+		return false, 0
+	}
+	return true, uint32(min(max(expireAt-time.Now().Unix(), 0), 1<<31))
+}
+
+// refresh takes a fresh token for the connection. false: it has to wait.
+func (c *conn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) bool {
+	l, ses := c.loop, c.session()
+	if l.server.access.verifier == nil || req.Token == "" {
+		return c.fail(r, centrifugo.ErrorBadRequest)
+	}
+	x, done := c.judge(req.Token, false)
+	switch {
+	case !done:
+		return false
+	case x.err != nil:
+		return c.tokenError(r, x.err)
+	case x.granted.User != ses.user:
+		c.close(reasonInvalidToken) // somebody else's
+		return true
+	}
+	ses.setExpiry(x.granted.ExpireAt)
+	ses.info = x.granted.Info
+	r.Refresh = &protocol.RefreshResult{Client: ses.id.String(), Version: l.server.version()}
+	r.Refresh.Expires, r.Refresh.Ttl = lifetime(ses.expireAt)
+	c.answer(r)
+	c.wakeSession()
+	return true
+}
+
+// subRefresh takes a fresh token for a subscription. false: it has to wait.
+func (c *conn) subRefresh(r *protocol.Reply, req *protocol.SubRefreshRequest) bool {
+	ses := c.session()
+	if c.loop.server.access.verifier == nil || req.Token == "" || req.Type != 0 || c.find(req.Channel) == nil {
+		return c.fail(r, centrifugo.ErrorBadRequest)
+	}
+	x, done := c.judge(req.Token, true)
+	switch {
+	case !done:
+		return false
+	case x.err != nil:
+		return c.tokenError(r, x.err)
+	case !ses.fits(&x.sub, req.Channel):
+		c.close(reasonInvalidToken)
+		return true
+	}
+	ses.setDetail(req.Channel, detail{info: x.sub.Info, expireAt: x.sub.ExpireAt})
+	r.SubRefresh = &protocol.SubRefreshResult{}
+	r.SubRefresh.Expires, r.SubRefresh.Ttl = lifetime(x.sub.ExpireAt)
+	c.answer(r)
+	c.wakeSession()
+	return true
+}
+
+// fits tells whether a subscription token is for this client and channel.
+func (ses *session) fits(t *auth.Subscription, channel string) bool {
+	return t.Channel == channel && t.User == ses.user && (t.Client == "" || t.Client == ses.id.String())
+}
+
+// setDetail notes what a subscription has beside its position.
+func (ses *session) setDetail(channel string, d detail) {
+	switch {
+	case d.info == nil && d.expireAt == 0:
+		delete(ses.details, channel)
+		return
+	case ses.details == nil:
+		ses.details = make(map[string]*detail, 1)
+	}
+	ses.details[channel] = &d
+}
+
+// setExpiry notes until when the connection may stay.
+func (ses *session) setExpiry(at int64) { ses.expireAt = at }
+
+// onlyConnects takes the message of a client that is only sent to: its first one says
+// who it is, and nothing else is expected. false: it has to wait.
+func (c *conn) onlyConnects(op ws.OpCode, p, rest []byte) bool {
+	ses := c.session()
+	if ses.connected {
+		return true
+	}
+	c.loop.inStep = true
+	req, err := centrifugo.DecodeConnect(p)
+	c.loop.inStep = false
+	if err != nil {
+		c.close(reasonBadCommand)
+		return true
+	}
+	if !c.connect(0, req) {
+		c.bits |= bitParked
+		c.putOff(op, p, rest)
+		return false
+	}
+	return true
+}

@@ -1,0 +1,423 @@
+package gateway
+
+import (
+	"slices"
+	"time"
+
+	"sluice/gateway/auth"
+	"sluice/gateway/centrifugo"
+	"sluice/gateway/channel"
+	"sluice/gateway/namespace"
+	"sluice/gateway/presence"
+
+	"github.com/centrifugal/protocol"
+)
+
+const (
+	// sessionChannelsMax bounds the subscriptions of one connection.
+	sessionChannelsMax = 128
+	// recoverMax bounds the publications that a reply holds of what a client missed. One
+	// that has missed more is told that it is not recovered.
+	recoverMax = 300
+	// presenceMax bounds the subscribers that a reply lists.
+	presenceMax = 1000
+)
+
+// bits of a subscription.
+const (
+	// refServer: the server subscribed the client, by its token or the API.
+	refServer uint8 = 1 << iota
+	// refPresent: it is in the presence table.
+	refPresent
+	// refAnnounced: the channel was told of the join.
+	refAnnounced
+)
+
+// subscription is one that is settled and has not begun: nothing may happen to its
+// group, and no publication reach the log, before it does.
+type subscription struct {
+	name   string
+	group  *group
+	live   uint64 // position in the group's log
+	flags  uint8
+	detail detail
+	result *protocol.SubscribeResult
+}
+
+// wish is what a subscriber asks for.
+type wish struct {
+	recovers, recover, positions, joins bool
+	since                               channel.Place
+	detail                              detail
+	server                              bool
+}
+
+func wishOf(req *protocol.SubscribeRequest) wish {
+	w := wish{recovers: req.Recoverable || req.Recover, recover: req.Recover, positions: req.Positioned, joins: req.JoinLeave}
+	w.since.Epoch, _ = channel.ParseEpoch(req.Epoch) // 0 is no channel's
+	w.since.Offset = req.Offset
+	return w
+}
+
+// find gives the connection's subscription to a channel, nil for none.
+func (c *conn) find(name string) *ref {
+	for i := range c.refs() {
+		if r := c.ref(i); r.group.key.channel == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// subscribe is a client's own wish. false: it has to wait.
+func (c *conn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest) bool {
+	ses := c.session()
+	o, err := c.optionsOf(req.Channel)
+	switch {
+	case err != nil:
+		return c.fail(r, err)
+	case req.Tf != nil || req.Type != 0 || req.Phase != 0: // it would be told more than it asks for
+		return c.fail(r, centrifugo.ErrorNotAvailable)
+	case c.find(req.Channel) != nil:
+		return c.fail(r, centrifugo.ErrorAlreadySubscribed)
+	case c.refs() >= sessionChannelsMax:
+		return c.fail(r, centrifugo.ErrorLimitExceeded)
+	}
+	w := wishOf(req)
+	access := &c.loop.server.access
+	switch {
+	case access.insecure, req.Token == "":
+		if !access.maySubscribe(o, req.Channel, ses.user) {
+			return c.fail(r, centrifugo.ErrorPermissionDenied)
+		}
+	case access.verifier == nil:
+		return c.fail(r, centrifugo.ErrorPermissionDenied)
+	default:
+		x, done := c.judge(req.Token, true)
+		switch {
+		case !done:
+			return false
+		case x.err != nil:
+			return c.tokenError(r, x.err)
+		case !ses.fits(&x.sub, req.Channel):
+			c.close(reasonInvalidToken)
+			return true
+		}
+		w.detail = detail{info: x.sub.Info, expireAt: x.sub.ExpireAt}
+	}
+	s, err := c.settleSubscription(req.Channel, o, w)
+	if err != nil {
+		return c.fail(r, err)
+	}
+	r.Subscribe = s.result
+	c.answer(r)
+	c.begin(&s)
+	return true
+}
+
+// settleSubscription finds out where a subscription begins, with what the client missed
+// where it recovers: both under one hold of the channel's lock. begin is due next.
+func (c *conn) settleSubscription(name string, o *namespace.Options, w wish) (subscription, *protocol.Error) {
+	l, ses := c.loop, c.session()
+	f := ses.format
+	f.Joins = c.wantsJoins(o, w.joins)
+	g, err := l.group(name, f)
+	if err != nil {
+		return subscription{}, centrifugo.ErrorTooManyRequests // temporary: too many channels
+	}
+	s := subscription{name: g.key.channel, group: g, detail: w.detail, result: &protocol.SubscribeResult{}}
+	if w.server {
+		s.flags |= refServer
+	}
+	recovers := o.HistorySize > 0 && o.Recovers(ses.user, w.recovers)
+	s.result.Recoverable = recovers
+	s.result.Positioned = recovers || o.HistorySize > 0 && o.Positions(ses.user, w.positions)
+	s.result.Expires, s.result.Ttl = lifetime(w.detail.expireAt)
+	ask, most := channel.Ask{Kind: channel.AskNow}, channel.Bounds{Count: recoverMax, Bytes: l.cfg.MaxPending / 2}
+	cache := recovers && o.ForceRecoveryMode == namespace.Cache
+	switch {
+	case cache:
+		ask = channel.Ask{Kind: channel.AskNewest, N: 1}
+	case recovers && w.recover:
+		ask = channel.Ask{Kind: channel.AskSince, At: w.since}
+	}
+	kept, live := g.Collect(ask, most, time.Now().UnixMilli())
+	s.live = live
+	if s.result.Positioned {
+		s.result.Epoch, s.result.Offset = kept.Newest.Epoch.String(), kept.Newest.Offset
+	}
+	if recovers && w.recover {
+		s.result.WasRecovering = true
+		has := w.since == kept.Newest
+		if cache {
+			s.result.Recovered = has || len(kept.Publications) > 0
+		} else {
+			s.result.Recovered = !kept.Gap && !kept.More
+		}
+		if s.result.Recovered {
+			l.stats.recoveries.Add(1)
+		} else {
+			l.stats.gaps.Add(1)
+		}
+		if !s.result.Recovered || cache && has {
+			kept.Publications = nil
+		}
+	}
+	for i := range kept.Publications {
+		s.result.Publications = append(s.result.Publications, centrifugo.Publication(f.Encoding, &kept.Publications[i]))
+	}
+	l.stats.recalled.Add(uint64(len(kept.Publications)))
+	return s, nil
+}
+
+// wantsJoins tells whether a subscriber is told who comes and goes.
+func (c *conn) wantsJoins(o *namespace.Options, asks bool) bool {
+	if c.loop.server.access.open {
+		return o.JoinLeave && asks
+	}
+	return o.PushesJoinLeave(c.session().user, asks)
+}
+
+// begin lets a subscription that was settled begin. The client was told so before.
+func (c *conn) begin(s *subscription) {
+	l, ses := c.loop, c.session()
+	if c.phase != phaseOpen { // the reply was too much
+		l.endIfEmpty(s.group)
+		return
+	}
+	l.enter(c, s.group, s.live)
+	r := c.ref(c.refs() - 1)
+	r.flags = s.flags
+	if ses.setDetail(s.name, s.detail); s.detail.expireAt > 0 {
+		c.wakeSession()
+	}
+	o := l.server.access.options(s.name)
+	if o == nil || !o.Presence && !o.JoinLeave {
+		return
+	}
+	info := &presence.Info{User: ses.user, Client: ses.id.String(), ConnInfo: ses.info, ChanInfo: s.detail.info}
+	if o.Presence {
+		r.flags |= refPresent
+		l.server.present.Add(s.name, c.id, info)
+	}
+	if o.JoinLeave {
+		r.flags |= refAnnounced
+		l.announce(channel.KindJoin, s.group.Log().Channel(), info)
+	}
+}
+
+// left does what is due when a subscription of a client ends, before its group has let
+// go of it.
+func (c *conn) left(r *ref) {
+	if r.flags&(refPresent|refAnnounced) == 0 {
+		return
+	}
+	l, ses, name := c.loop, c.session(), r.group.key.channel
+	if r.flags&refPresent != 0 {
+		l.server.present.Remove(name, c.id)
+	}
+	if r.flags&refAnnounced != 0 && !l.stopping { // at the end everybody leaves, and nobody needs to be told
+		l.announce(channel.KindLeave, r.group.Log().Channel(),
+			&presence.Info{User: ses.user, Client: ses.id.String(), ConnInfo: ses.info, ChanInfo: ses.detail(name).info})
+	}
+	r.flags = 0
+}
+
+// unsubscribe ends a subscription. Where push is not nil the client is told so; its own
+// reply it gets behind.
+func (c *conn) unsubscribe(name string, push *protocol.Unsubscribe) {
+	for i := range c.refs() {
+		if r := c.ref(i); r.group.key.channel == name {
+			c.drop(i, reasonUnsubscribed)
+			delete(c.session().details, name)
+			if push != nil {
+				c.tell(&protocol.Push{Channel: name, Unsubscribe: push})
+			}
+			return
+		}
+	}
+}
+
+// drop takes one subscription from the connection; what its log still has for it is
+// counted as dropped for that reason.
+func (c *conn) drop(i int, why reason) {
+	l, r := c.loop, *c.ref(i)
+	l.stats.dropped[why].Add(c.unsent(&r))
+	c.left(c.ref(i))
+	l.leave(r)
+	last := c.refs() - 1
+	*c.ref(i) = *c.ref(last)
+	if last == 0 {
+		c.sub = ref{}
+	} else {
+		c.ext.more = slices.Delete(c.ext.more, last-1, last)
+		if len(c.ext.more) == 0 {
+			c.ext.more = nil
+		}
+	}
+	c.mark()
+}
+
+// serverSubscriptions settles the subscriptions that a connection's token names. Where one
+// of them cannot be, the connection ends, because nobody could tell it so: faulty.
+func (c *conn) serverSubscriptions(granted *auth.Connection, req *protocol.ConnectRequest) (all []subscription, faulty bool) {
+	names := slices.Clone(granted.Channels)
+	for name := range granted.Subs {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	end := func(why reason) ([]subscription, bool) {
+		for i := range all {
+			c.loop.endIfEmpty(all[i].group)
+		}
+		c.close(why)
+		return nil, true
+	}
+	if len(names) > sessionChannelsMax {
+		return end(reasonChannelLimit)
+	}
+	for _, name := range names {
+		o, err := c.optionsOf(name)
+		if err != nil {
+			return end(reasonInvalidToken)
+		}
+		w := wish{recovers: true, positions: true}
+		if asked := req.Subs[name]; asked != nil {
+			w = wishOf(asked)
+		}
+		w.server, w.detail.info = true, granted.Subs[name].Info
+		s, err := c.settleSubscription(name, o, w)
+		if err != nil {
+			return end(reasonChannels)
+		}
+		all = append(all, s)
+	}
+	return all, false
+}
+
+// announcement is a join or a leave on its way into its channel. Where the channel has no
+// room it waits there, so that none is lost and none overtakes another.
+type announcement struct {
+	loop *loop
+	ch   *channel.Channel
+	p    channel.Publication
+}
+
+// announce tells a channel who comes or goes.
+func (l *loop) announce(kind channel.Kind, ch *channel.Channel, who *presence.Info) {
+	info := &protocol.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.ConnInfo, ChanInfo: who.ChanInfo}
+	a := &announcement{loop: l, ch: ch, p: channel.Publication{Kind: kind, Payload: centrifugo.AppendClientInfo(nil, info)}}
+	a.publish()
+}
+
+func (a *announcement) publish() {
+	l := a.loop
+	a.p.At = time.Now().UnixMilli()
+	l.engine.Publish(a.ch.Name(), a.ch, &a.p, &l.encode, a) // refused: Released comes; the channel has ended: nobody is there
+}
+
+// Released implements engine.Caller.
+func (a *announcement) Released() { a.loop.post(a) }
+
+// Published implements engine.Caller. The local engine answers at once.
+func (a *announcement) Published(channel.Receipt, error) {}
+
+func (a *announcement) deliver(*loop) { a.publish() }
+
+// presence lists who is subscribed to a channel.
+func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error) {
+	o, fault := c.may(namespace.Presence, name)
+	switch {
+	case fault != nil:
+		return nil, fault
+	case !o.Presence:
+		return nil, centrifugo.ErrorNotAvailable
+	}
+	all, ok := c.loop.server.present.List(name, presenceMax)
+	if !ok {
+		return nil, centrifugo.ErrorLimitExceeded
+	}
+	r := &protocol.PresenceResult{Presence: make(map[string]*protocol.ClientInfo, len(all))}
+	for _, who := range all {
+		r.Presence[who.Client] = &protocol.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.ConnInfo, ChanInfo: who.ChanInfo}
+	}
+	return r, nil
+}
+
+// presenceStats counts who is subscribed to a channel.
+func (c *conn) presenceStats(name string) (*protocol.PresenceStatsResult, *protocol.Error) {
+	o, fault := c.may(namespace.Presence, name)
+	switch {
+	case fault != nil:
+		return nil, fault
+	case !o.Presence:
+		return nil, centrifugo.ErrorNotAvailable
+	}
+	clients, users := c.loop.server.present.Count(name)
+	return &protocol.PresenceStatsResult{NumClients: uint32(clients), NumUsers: uint32(users)}, nil
+}
+
+// history gives what a channel has kept.
+func (c *conn) history(req *protocol.HistoryRequest) (*protocol.HistoryResult, *protocol.Error) {
+	o, fault := c.may(namespace.History, req.Channel)
+	switch {
+	case fault != nil:
+		return nil, fault
+	case o.HistorySize == 0:
+		return nil, centrifugo.ErrorNotAvailable
+	}
+	q := historyQuery{channel: req.Channel, limit: int(req.Limit), reverse: req.Reverse, most: recoverMax, bytes: c.loop.cfg.MaxPending / 2}
+	if req.Since != nil {
+		q.since = &channel.Place{Offset: req.Since.Offset}
+		q.since.Epoch, _ = channel.ParseEpoch(req.Since.Epoch)
+	}
+	kept, ok := c.loop.server.kept(&q)
+	if !ok {
+		return nil, centrifugo.ErrorUnrecoverablePosition
+	}
+	r := &protocol.HistoryResult{Epoch: kept.Newest.Epoch.String(), Offset: kept.Newest.Offset}
+	for i := range kept.Publications {
+		r.Publications = append(r.Publications, centrifugo.Publication(c.session().format.Encoding, &kept.Publications[i]))
+	}
+	return r, nil
+}
+
+// historyQuery asks for a part of a channel's history.
+type historyQuery struct {
+	channel string
+	since   *channel.Place // only what is after it, before it with reverse; nil for all
+	limit   int            // 0: only the newest place; negative: as many as there are
+	reverse bool
+	most    int // bound of limit; negative for none
+	bytes   int // bound of a reply; 0 for none
+}
+
+// kept answers it. false: since is of another order than the channel has.
+func (s *Server) kept(q *historyQuery) (channel.Collected, bool) {
+	ch, err := s.space.Open(q.channel) // created, so that its epoch is that of what comes next
+	if err != nil {
+		return channel.Collected{}, q.since == nil
+	}
+	most := channel.Bounds{Count: q.limit, Bytes: q.bytes}
+	if q.most >= 0 && (q.limit < 0 || q.limit > q.most) {
+		most.Count = q.most
+	}
+	ask := channel.Ask{Kind: channel.AskNewest, N: 1 << 30}
+	if q.since != nil {
+		ask = channel.Ask{Kind: channel.AskSince, At: *q.since}
+	} else if q.reverse {
+		ask = channel.Ask{Kind: channel.AskNow}
+	}
+	now := time.Now().UnixMilli()
+	var out channel.Collected
+	if q.reverse {
+		out = ch.CollectBack(ask, most, now)
+	} else {
+		out = ch.Collect(ask, most, now)
+	}
+	if q.since != nil && q.since.Epoch != out.Newest.Epoch {
+		return out, false
+	}
+	return out, true
+}

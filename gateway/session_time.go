@@ -1,0 +1,125 @@
+package gateway
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"sluice/gateway/centrifugo"
+)
+
+const (
+	// staleSeconds is how long a client may take to connect, once it is here.
+	staleSeconds = 10
+	// refreshSeconds is for how long a connection or subscription may be expired before
+	// it ends: its client asks for a fresh token when it learns of that.
+	refreshSeconds = 10
+)
+
+// arrive sets the times of a new client. Pings begin at different times, so that not
+// all who came in one storm are pinged at once.
+func (ses *session) arrive(c *conn) {
+	l := c.loop
+	ses.begun = l.now
+	if interval := seconds(l.cfg.PingInterval); interval > 0 {
+		c.pinged = l.now - rand.Uint32N(interval/2+1) // may wrap around, as what is compared with it
+	}
+	c.wakeSession()
+}
+
+// wakeSession sets when a client has to be looked at next.
+func (c *conn) wakeSession() {
+	l, ses := c.loop, c.session()
+	if c.phase != phaseOpen {
+		return
+	}
+	if interval := seconds(l.cfg.PingInterval); interval > 0 && ses.connected {
+		at := c.pinged + interval
+		if c.has(bitPinged) {
+			at = min(at, c.pinged+seconds(l.cfg.PongTimeout))
+		}
+		l.wakeAt(c, at)
+	}
+	if !ses.connected && c.speaks() {
+		l.wakeAt(c, ses.begun+staleSeconds)
+	}
+	now := time.Now().Unix()
+	wake := func(expireAt int64) {
+		if expireAt > 0 {
+			l.wakeAt(c, l.now+uint32(min(max(expireAt-now, 1), 1<<30)))
+		}
+	}
+	wake(ses.endsAt(c, ses.expireAt))
+	for _, d := range ses.details {
+		wake(ses.endsAt(c, d.expireAt))
+	}
+}
+
+// endsAt gives when something that expires is over: later, where its client can ask
+// for more time.
+func (ses *session) endsAt(c *conn, expireAt int64) int64 {
+	if expireAt > 0 && c.speaks() && !ses.format.Uni {
+		return expireAt + refreshSeconds
+	}
+	return expireAt
+}
+
+// expireSession does what a client's times ask for.
+func (c *conn) expireSession() {
+	l, ses := c.loop, c.session()
+	now := time.Now().Unix()
+	if at := ses.endsAt(c, ses.expireAt); at > 0 && now >= at {
+		c.close(reasonExpired)
+		c.settle()
+		return
+	}
+	for name, d := range ses.details {
+		if at := ses.endsAt(c, d.expireAt); at > 0 && now >= at {
+			c.unsubscribe(name, centrifugo.UnsubscribeExpired)
+		}
+	}
+	switch {
+	case !c.speaks():
+	case !ses.connected:
+		if l.now >= ses.begun+staleSeconds && !c.has(bitParked) { // while it waits for us it is not late
+			c.close(reasonStale)
+		}
+	case l.cfg.PingInterval > 0:
+		c.pingSession()
+	}
+	c.flush()
+	c.settle()
+	c.wakeSession()
+}
+
+// pingSession pings a client, whatever else it was sent, because its library expects
+// that, and ends one that does not answer.
+func (c *conn) pingSession() {
+	l, ses := c.loop, c.session()
+	if !c.reads() {
+		c.excuse()
+		if c.has(bitPinged) {
+			c.pinged = l.now // time in which it is not read is not its silence
+		}
+	}
+	if ses.format.Uni {
+		c.bits &^= bitPinged // it does not answer
+	}
+	if c.has(bitPinged) && l.now >= c.pinged+seconds(l.cfg.PongTimeout) {
+		c.read(false) // one last read
+		if c.phase == phaseOpen && c.has(bitPinged) {
+			c.close(reasonNoPong)
+		}
+		return
+	}
+	if l.now < c.pinged+seconds(l.cfg.PingInterval) {
+		return
+	}
+	c.pinged = l.now
+	if c.has(bitMuted) {
+		return
+	}
+	c.bits |= bitPinged
+	l.stats.pings.Add(1)
+	o := c.output()
+	o.buf = centrifugo.AppendPing(o.buf, ses.format)
+}
