@@ -27,6 +27,7 @@ var arrows = map[string][]string{
 		"sluice/gateway/handshake", "sluice/gateway/peer", "sluice/gateway/sampling", "sluice/gateway/web", "syscall"},
 	"gateway/admit":       {},
 	"gateway/centrifugo":  {"sluice/gateway/channel", "sluice/gateway/frame"},
+	"gateway/api":         {},
 	"gateway/certificate": {},
 	"gateway/channel":     {},
 	"gateway/engine":      {"sluice/gateway/channel"},

@@ -1,0 +1,222 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// description is the API's OpenAPI description.
+//
+//go:embed openapi.json
+var description []byte
+
+// Options of a Handler. The zero Options are ready for use.
+type Options struct {
+	// MaxBody bounds a request's body in bytes. 0 is 4 MiB.
+	MaxBody int64
+	// IdempotencyWindow is how long a publication's result is remembered by its
+	// idempotency key. 0 is 5 minutes; negative remembers none, and refuses requests
+	// that have a key.
+	IdempotencyWindow time.Duration
+	// IdempotencyKeys bounds how many are remembered. 0 is 100,000, which is about 20 MB
+	// when they are there.
+	IdempotencyKeys int
+	// Now is the clock. nil is time.Now.
+	Now func() time.Time
+	// OnError is told of what the caller gets to see as an internal server error.
+	// It is called from many goroutines. nil is nobody.
+	OnError func(method string, err error)
+}
+
+// Handler answers the API's requests. It is to be served at /api and below /api/.
+type Handler struct {
+	node   Node
+	opt    Options
+	window *window // nil: no idempotency keys
+}
+
+// New gives the Handler that asks node.
+func New(node Node, opt Options) *Handler {
+	if opt.MaxBody <= 0 {
+		opt.MaxBody = 4 << 20
+	}
+	if opt.IdempotencyWindow == 0 {
+		opt.IdempotencyWindow = 5 * time.Minute
+	}
+	if opt.IdempotencyKeys <= 0 {
+		opt.IdempotencyKeys = 100_000
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.OnError == nil {
+		opt.OnError = func(string, error) {}
+	}
+	h := &Handler{node: node, opt: opt}
+	if opt.IdempotencyWindow > 0 {
+		h.window = newWindow(opt.IdempotencyWindow, opt.IdempotencyKeys)
+	}
+	return h
+}
+
+// ForgottenEarly counts the idempotency keys that were forgotten before the window's end, because
+// there were too many.
+func (h *Handler) ForgottenEarly() uint64 {
+	if h.window == nil {
+		return 0
+	}
+	return h.window.forgottenEarly()
+}
+
+// ServeHTTP answers POST /api/{method} and GET /api/openapi.json.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/api"), "/")
+	m := find(name)
+	switch {
+	case name == "openapi.json":
+		h.serveDescription(w, r)
+	case name == "":
+		h.serveSinglePath(w, r)
+	case m == nil && name != "batch":
+		h.refuse(w, r, http.StatusNotFound, ErrMethodNotFound.With("there is no such method: "+methodNames()))
+	case r.Method != http.MethodPost:
+		w.Header().Set("Allow", http.MethodPost)
+		h.refuse(w, r, http.StatusMethodNotAllowed, badRequest("the API is called with POST, not %s", shorten(r.Method)))
+	default:
+		body, status, err := h.read(w, r)
+		if err != nil {
+			h.refuse(w, r, status, err)
+			return
+		}
+		if m == nil {
+			h.serveBatch(w, r, body)
+			return
+		}
+		call, err := m.decode(body, "")
+		if err != nil {
+			h.refuse(w, r, http.StatusBadRequest, err)
+			return
+		}
+		result, failure := call(r.Context(), h)
+		if failure != nil {
+			h.refuse(w, r, 0, h.shown(r.Context(), name, failure))
+			return
+		}
+		h.write(w, name, http.StatusOK, reply{Result: result})
+	}
+}
+
+// reply is the body of an answer.
+type reply struct {
+	Result any    `json:"result,omitempty"`
+	Error  *Error `json:"error,omitempty"`
+}
+
+// read gives the request's body.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request) (body []byte, status int, refusal *Error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.opt.MaxBody))
+	var tooBig *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooBig):
+		return nil, http.StatusRequestEntityTooLarge, ErrLimitExceeded.With(fmt.Sprintf("the body has more than %d bytes", h.opt.MaxBody))
+	case err != nil:
+		return nil, http.StatusBadRequest, badRequest("the body could not be read")
+	case !utf8.Valid(body):
+		return nil, http.StatusBadRequest, badRequest("the body is not UTF-8: send bytes as b64data")
+	}
+	return body, 0, nil
+}
+
+// shown gives the error that the caller is to see.
+func (h *Handler) shown(ctx context.Context, method string, err error) *Error {
+	var e *Error
+	if errors.As(err, &e) && e != nil {
+		return e
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) { // the caller is gone, or gave up
+		return ErrInternal.With("the request ended before it was done").Later(time.Second)
+	}
+	h.opt.OnError(method, err)
+	return ErrInternal
+}
+
+// refuse answers with an error. A status of 0 is that of errors of a Node: 200, or e's own where
+// the caller wants them to have one.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, e *Error) {
+	var body any = reply{Error: e}
+	if r.Header.Get("X-Centrifugo-Error-Mode") == "transport" {
+		body = e
+		if status == 0 {
+			status = e.status()
+		}
+	}
+	if status == 0 {
+		status = http.StatusOK
+	}
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		after := max(e.RetryAfter, time.Second)
+		w.Header().Set("Retry-After", strconv.FormatInt(int64((after+time.Second-1)/time.Second), 10))
+	}
+	h.write(w, "", status, body)
+}
+
+// write answers with JSON. Nothing in it is escaped for HTML.
+func (h *Handler) write(w http.ResponseWriter, method string, status int, v any) {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil { // a Node's float that JSON has not
+		h.opt.OnError(method, err)
+		status = http.StatusInternalServerError
+		body.Reset()
+		encoder.Encode(reply{Error: ErrInternal}) // ignored: there is nothing in it that could fail
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(body.Bytes()) // ignored: the caller may be gone
+}
+
+func (h *Handler) serveDescription(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		h.refuse(w, r, http.StatusMethodNotAllowed, badRequest("the description is read with GET, not %s", shorten(r.Method)))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(description) // ignored: the caller may be gone
+}
+
+// serveSinglePath tells those who call POST /api with the method in the body, as before
+// Centrifugo v6, which path to use.
+func (h *Handler) serveSinglePath(w http.ResponseWriter, r *http.Request) {
+	message := "each method has its own path, with its parameters as the body: POST /api/{method}, and " + methodNames()
+	var old struct {
+		Method string `json:"method"`
+	}
+	if body, _, err := h.read(w, r); err == nil && json.Unmarshal(body, &old) == nil && (find(old.Method) != nil || old.Method == "batch") {
+		message = "each method has its own path: send the params as the body to POST /api/" + old.Method
+	}
+	h.refuse(w, r, http.StatusNotFound, ErrMethodNotFound.With(message))
+}
+
+// methodNames says which methods there are.
+func methodNames() string {
+	var names []string
+	for _, m := range methods {
+		names = append(names, m.name)
+	}
+	names = append(names, "batch")
+	slices.Sort(names)
+	return "the methods are " + strings.Join(names, ", ")
+}

@@ -1,0 +1,207 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"sync"
+	"sync/atomic"
+)
+
+// method is a method of the API that may also be a batch's command.
+type method struct {
+	name string
+	// decode reads a request; at is where it lies in the body.
+	decode func(body []byte, at string) (call, *Error)
+}
+
+// call checks a request that was decoded, and does what it asks for.
+type call func(context.Context, *Handler) (any, error)
+
+// define makes a method of what it does. Of R, a request's type, a pointer can be checked.
+func define[R any, P interface {
+	*R
+	check() error
+}](name string, do func(*Handler, context.Context, P) (any, error)) method {
+	return method{name, func(body []byte, at string) (call, *Error) {
+		r := P(new(R))
+		if err := decode(body, r, at); err != nil {
+			return nil, err
+		}
+		return func(ctx context.Context, h *Handler) (any, error) {
+			if err := r.check(); err != nil {
+				return nil, err
+			}
+			return do(h, ctx, r)
+		}, nil
+	}}
+}
+
+// methods are all but batch, which has another answer.
+var methods = []method{
+	define("publish", (*Handler).publish),
+	define("broadcast", (*Handler).broadcast),
+	define("subscribe", func(h *Handler, ctx context.Context, r *SubscribeRequest) (any, error) {
+		return Empty{}, h.node.Subscribe(ctx, r)
+	}),
+	define("unsubscribe", func(h *Handler, ctx context.Context, r *UnsubscribeRequest) (any, error) {
+		return Empty{}, h.node.Unsubscribe(ctx, r)
+	}),
+	define("disconnect", func(h *Handler, ctx context.Context, r *DisconnectRequest) (any, error) {
+		return Empty{}, h.node.Disconnect(ctx, r)
+	}),
+	define("refresh", func(h *Handler, ctx context.Context, r *RefreshRequest) (any, error) {
+		return Empty{}, h.node.Refresh(ctx, r)
+	}),
+	define("presence", (*Handler).presence),
+	define("presence_stats", func(h *Handler, ctx context.Context, r *ChannelRequest) (any, error) {
+		clients, users, err := h.node.PresenceStats(ctx, r.Channel)
+		return PresenceStatsResult{NumClients: clients, NumUsers: users}, err
+	}),
+	define("history", (*Handler).history),
+	define("history_remove", func(h *Handler, ctx context.Context, r *ChannelRequest) (any, error) {
+		return Empty{}, h.node.HistoryRemove(ctx, r.Channel)
+	}),
+	define("channels", (*Handler).channels),
+	define("info", func(h *Handler, ctx context.Context, _ *InfoRequest) (any, error) {
+		result, err := h.node.Info(ctx)
+		if result.Nodes == nil {
+			result.Nodes = []NodeInfo{} // not null
+		}
+		return result, err
+	}),
+}
+
+// find gives the method of that name, nil for none.
+func find(name string) *method {
+	for i := range methods {
+		if methods[i].name == name {
+			return &methods[i]
+		}
+	}
+	return nil
+}
+
+func (h *Handler) publish(ctx context.Context, r *PublishRequest) (any, error) {
+	return h.publishOnce(ctx, r)
+}
+
+// publishOnce publishes, unless the request's idempotency key says that this was done.
+func (h *Handler) publishOnce(ctx context.Context, r *PublishRequest) (PublishResult, error) {
+	switch {
+	case r.IdempotencyKey == "":
+		return h.node.Publish(ctx, r)
+	case h.window == nil:
+		return PublishResult{}, ErrNotAvailable.With("idempotency_key is not supported here: no keys are remembered")
+	}
+	return h.window.do(ctx, digestOf(r.Channel, r.IdempotencyKey), h.opt.Now, func() (PublishResult, error) {
+		return h.node.Publish(ctx, r)
+	})
+}
+
+// atOnce is how many of one request's publications, or of a parallel batch's commands, are done at
+// the same time: a channel that pushes back must not hold up all others.
+const atOnce = 16
+
+func (h *Handler) broadcast(ctx context.Context, r *BroadcastRequest) (any, error) {
+	responses := make([]PublishResponse, len(r.Channels))
+	each(len(r.Channels), atOnce, func(i int) {
+		if r.Channels[i] == "" {
+			responses[i].Error = badRequest("channels[%d] is empty", i)
+			return
+		}
+		result, err := h.publishOnce(ctx, &PublishRequest{
+			Channel: r.Channels[i], Data: r.Data, B64Data: r.B64Data, Payload: r.payload, Binary: r.binary,
+			Tags: r.Tags, SkipHistory: r.SkipHistory, IdempotencyKey: r.IdempotencyKey,
+		})
+		if err != nil {
+			responses[i].Error = h.shown(ctx, "broadcast", err)
+			return
+		}
+		responses[i].Result = &result
+	})
+	return BroadcastResult{responses}, nil
+}
+
+func (h *Handler) presence(ctx context.Context, r *ChannelRequest) (any, error) {
+	clients, err := h.node.Presence(ctx, r.Channel)
+	result := PresenceResult{make(map[string]ClientInfo, len(clients))}
+	for id, info := range clients {
+		h.tidy("presence", &info)
+		result.Presence[id] = info
+	}
+	return result, err
+}
+
+func (h *Handler) history(ctx context.Context, r *HistoryRequest) (any, error) {
+	result, err := h.node.History(ctx, r)
+	publications := make([]Publication, len(result.Publications)) // the node's stay as they are
+	for i, p := range result.Publications {
+		if p.B64Data == nil && !isJSON(p.Data) {
+			p.B64Data = p.Data
+		}
+		if p.B64Data != nil {
+			p.Data = nil
+		}
+		if p.Info != nil {
+			info := *p.Info
+			h.tidy("history", &info)
+			p.Info = &info
+		}
+		publications[i] = p
+	}
+	result.Publications = publications
+	return result, err
+}
+
+// tidy leaves out what would break the answer.
+func (h *Handler) tidy(method string, info *ClientInfo) {
+	for _, raw := range []*json.RawMessage{&info.ConnInfo, &info.ChanInfo} {
+		if len(*raw) > 0 && !isJSON(*raw) {
+			h.opt.OnError(method, errors.New("info of client "+info.Client+" is not JSON: "+shorten(base64.StdEncoding.EncodeToString(*raw))))
+			*raw = nil
+		}
+	}
+}
+
+func (h *Handler) channels(ctx context.Context, r *ChannelsRequest) (any, error) {
+	channels, err := h.node.Channels(ctx, r.Pattern)
+	result := ChannelsResult{make(map[string]ChannelInfo, len(channels))}
+	for name, n := range channels {
+		result.Channels[name] = ChannelInfo{NumClients: n}
+	}
+	return result, err
+}
+
+// each calls f for 0 to n-1, with at most so many calls at the same time; with one, in order. A
+// panic of f is one of the caller, who is a server's handler.
+func each(n, most int, f func(i int)) {
+	if most = min(most, n); most <= 1 {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var (
+		next     atomic.Int64
+		panicked atomic.Pointer[any]
+		workers  sync.WaitGroup
+	)
+	for range most {
+		workers.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					panicked.Store(&p)
+				}
+			}()
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	workers.Wait()
+	if p := panicked.Load(); p != nil {
+		panic(*p)
+	}
+}
