@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -39,11 +40,37 @@ func decode(body []byte, into any, at string) *Error {
 		case at != "":
 			field = at + "." + field
 		}
+		if isElement(reflect.TypeOf(into).Elem(), mistyped) {
+			field = "each of " + field
+		}
 		return badRequest("%s must be %s, not %s", field, inWords(mistyped.Type), shorten(mistyped.Value))
 	case errors.As(err, &syntax):
 		return badRequest("the body is not JSON: %s, at byte %d", syntax, syntax.Offset)
 	}
 	return badRequest("the body is not JSON: %s", err)
+}
+
+// isElement tells whether it is not the named field of t that has the wrong type, but something in
+// that array or map.
+func isElement(t reflect.Type, mistyped *json.UnmarshalTypeError) bool {
+	for name := range strings.SplitSeq(mistyped.Field, ".") {
+		if t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if t.Kind() != reflect.Struct {
+			return false
+		}
+		field, ok := t.FieldByNameFunc(func(goName string) bool {
+			f, _ := t.FieldByName(goName)
+			jsonName, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			return jsonName == name
+		})
+		if !ok {
+			return false
+		}
+		t = field.Type
+	}
+	return (t.Kind() == reflect.Slice || t.Kind() == reflect.Map) && t.Elem() == mistyped.Type
 }
 
 // inWords names what JSON has for a Go type of a request.

@@ -29,7 +29,7 @@ type Options struct {
 	// idempotency key. 0 is 5 minutes; negative remembers none, and refuses requests
 	// that have a key.
 	IdempotencyWindow time.Duration
-	// IdempotencyKeys bounds how many are remembered. 0 is 100,000, which is about 20 MB
+	// IdempotencyKeys bounds how many are remembered. 0 is 100,000, which is 20 to 35 MB
 	// when they are there.
 	IdempotencyKeys int
 	// Now is the clock. nil is time.Now.
