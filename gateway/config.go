@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os"
 	"runtime"
 	"strings"
 	"time"
@@ -234,6 +235,8 @@ type Config struct {
 	// Default: negative.
 	NotsentLowat int
 
+	// Name is what the API calls this node. Default: the host's name.
+	Name string
 	// Version is what clients are told of the program, in the reply to their connect.
 	// Default: "".
 	Version string
@@ -313,6 +316,9 @@ func (c Config) withDefaults() Config {
 	}
 	def(&c.UserTimeout, max(DefaultUserTimeout, c.WriteTimeout+5*time.Second, c.CloseTimeout+5*time.Second))
 	def(&c.NotsentLowat, -1)
+	if c.Name == "" {
+		c.Name, _ = os.Hostname() // "" where it is not known
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1}))
 	}

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/gateway/api"
 	"sluice/gateway/channel"
 	"sluice/gateway/sampling"
 
@@ -74,7 +75,9 @@ func (s *Server) internalHandler(opt Internal, unixSocket bool) http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry(), promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /api/connections", s.handleConnections)
 	mux.HandleFunc("POST /api/connections/{id}/close", s.handleClose)
-	mux.Handle("/api/", api.Handler((*node)(s), api.Options{MaxBody: s.cfg.apiBodyMax(), MaxMessage: s.cfg.MaxMessage, OnError: s.apiFailed}))
+	handler := api.New((*node)(s), api.Options{MaxBody: s.cfg.apiBodyMax(), OnError: s.apiFailed})
+	mux.Handle("/api", handler)
+	mux.Handle("/api/", handler)
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if !s.Ready() {

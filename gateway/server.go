@@ -42,6 +42,7 @@ type Server struct {
 	present         *presence.Table
 	judges          judges
 	started         time.Time
+	uid             string          // names this process among others
 	budget          *channel.Budget // of channels' logs
 	historyBudget   *channel.Budget
 	origins         *handshake.Origins
@@ -133,7 +134,7 @@ func New(cfg Config) (*Server, error) {
 	s.space.LimitRate(cfg.ChannelRate)
 	s.engine = engine.Local{}
 	s.present = presence.New()
-	s.started = time.Now()
+	s.started, s.uid = time.Now(), newClientID().String()
 	s.admission = newAdmission(&cfg)
 	s.trusted, s.proxies = peer.NewSet(cfg.TrustedProxies), peer.NewSet(cfg.ProxyProtocol)
 	s.crypto = make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))

@@ -62,13 +62,13 @@ func members(object string) []member {
 	return list
 }
 
-// elements takes a JSON array apart, the first max of it, and says whether that is
+// elements takes a JSON array apart, the first limit of it, and says whether that is
 // all. It is called with valid JSON.
-func elements(array string, max int) (list []string, all bool) {
+func elements(array string, limit int) (list []string, all bool) {
 	d := json.NewDecoder(strings.NewReader(array))
 	d.Token() // '[': the caller has looked
 	for d.More() {
-		if len(list) == max {
+		if len(list) == limit {
 			return list, false
 		}
 		var raw json.RawMessage

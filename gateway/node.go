@@ -1,0 +1,379 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"path"
+	"slices"
+	"time"
+
+	"sluice/gateway/api"
+	"sluice/gateway/centrifugo"
+	"sluice/gateway/channel"
+	"sluice/gateway/handshake"
+	"sluice/gateway/presence"
+
+	"github.com/centrifugal/protocol"
+)
+
+// node does what the server's HTTP API asks for. What concerns connections goes to every
+// loop as a message, and the answer is waited for: a loop finds a user's connections
+// by its own table.
+type node Server
+
+// errBusy says that a loop did not answer in time.
+var errBusy = api.ErrInternal.With("the gateway is busy: see sluice_loop_lag_seconds").Later(time.Second)
+
+// Publish implements api.Node.
+func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishResult, error) {
+	s := (*Server)(n)
+	if err := s.known(r.Channel); err != nil {
+		return api.PublishResult{}, err
+	}
+	if len(r.Payload) > s.cfg.MaxMessage {
+		return api.PublishResult{}, api.ErrLimitExceeded.With(bareText(ErrTooBig))
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishWait)
+	defer cancel()
+	p := channel.Publication{Payload: r.Payload, Binary: r.Binary, Passing: r.SkipHistory}
+	if len(r.Tags) > 0 {
+		p.Extra = centrifugo.AppendExtra(nil, nil, r.Tags)
+	}
+	receipt, err := s.publish(ctx, r.Channel, p)
+	switch {
+	case err == nil:
+		return api.PublishResult{Offset: receipt.Offset, Epoch: receipt.Epoch, Subscribers: receipt.Subscribers}, nil
+	case errors.Is(err, channel.ErrTooBig):
+		return api.PublishResult{}, api.ErrLimitExceeded.With(err.Error())
+	case errors.Is(err, ErrRate):
+		return api.PublishResult{}, api.ErrTooManyRequests.With(bareText(err))
+	case errors.Is(err, ErrPushedBack):
+		return api.PublishResult{}, api.ErrInternal.With(bareText(err)).Later(time.Second)
+	}
+	return api.PublishResult{}, err
+}
+
+// known tells what is wrong with a channel's name, if anything is.
+func (s *Server) known(name string) error {
+	if handshake.ChannelName(name) != nil {
+		return api.ErrBadRequest.With(bareText(ErrBadChannel))
+	}
+	if s.access.options(name) == nil {
+		return api.ErrUnknownChannel
+	}
+	return nil
+}
+
+// task is something to be done with connections of a user.
+type task struct {
+	user, client string
+	do           func(l *loop, c *conn)
+	done         chan<- struct{} // has room for every loop's answer
+}
+
+func (t *task) deliver(l *loop) {
+	var found []*conn // first, because what is done may end some
+	for c := l.users[t.user]; c != nil; c = c.session().next {
+		if t.client == "" || c.session().id.String() == t.client {
+			found = append(found, c)
+		}
+	}
+	for _, c := range found {
+		if c.phase == phaseOpen {
+			t.do(l, c)
+			c.flush()
+			c.settle()
+		}
+	}
+	t.done <- struct{}{}
+}
+
+// each does something with the connections of a user, of which client names one if it is
+// not "", and waits until it is done.
+func (n *node) each(ctx context.Context, user, client string, do func(l *loop, c *conn)) error {
+	done := make(chan struct{}, len(n.loop))
+	return n.ask(ctx, &task{user: user, client: client, do: do, done: done}, done)
+}
+
+// ask posts a message to every loop and waits for their answers.
+func (n *node) ask(ctx context.Context, m message, done <-chan struct{}) error {
+	asked := 0
+	for _, l := range n.loop {
+		if l.post(m) {
+			asked++
+		}
+	}
+	late := time.NewTimer(inspectWait)
+	defer late.Stop()
+	for range asked {
+		select {
+		case <-done:
+		case <-n.stats.stopped:
+			return api.ErrInternal.With("the gateway is shutting down").Later(time.Second)
+		case <-late.C:
+			return errBusy
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Subscribe implements api.Node.
+func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
+	s := (*Server)(n)
+	if err := s.known(r.Channel); err != nil {
+		return err
+	}
+	o := s.access.options(r.Channel)
+	w := wish{recovers: true, positions: true, server: true, detail: detail{info: bytes.Clone(r.Info), expireAt: r.ExpireAt}}
+	if r.RecoverSince != nil {
+		w.recover = true
+		w.since.Epoch, _ = channel.ParseEpoch(r.RecoverSince.Epoch)
+		w.since.Offset = r.RecoverSince.Offset
+	}
+	name, data := r.Channel, bytes.Clone(r.Data)
+	return n.each(ctx, r.User, r.Client, func(l *loop, c *conn) {
+		if !c.speaks() || c.find(name) != nil || c.refs() >= sessionChannelsMax {
+			return
+		}
+		settled, err := c.settleSubscription(name, o, w)
+		if err != nil {
+			l.log.Warn("a subscription by the server's API was refused", "conn", c.id, "error", err.Message)
+			return
+		}
+		result := settled.result
+		c.tell(&protocol.Push{Channel: settled.name, Subscribe: &protocol.Subscribe{Recoverable: result.Recoverable, Epoch: result.Epoch,
+			Offset: result.Offset, Positioned: result.Positioned, Data: data}})
+		for _, p := range result.Publications {
+			c.tell(&protocol.Push{Channel: settled.name, Pub: p})
+		}
+		c.begin(&settled)
+	})
+}
+
+// Unsubscribe implements api.Node.
+func (n *node) Unsubscribe(ctx context.Context, r *api.UnsubscribeRequest) error {
+	name := r.Channel
+	if name != "" && handshake.ChannelName(name) != nil {
+		return api.ErrBadRequest.With(bareText(ErrBadChannel))
+	}
+	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) {
+		if !c.speaks() {
+			if name == "" || c.find(name) != nil {
+				c.close(reasonDisconnected) // it is its one subscription
+			}
+			return
+		}
+		names := []string{name}
+		if name == "" {
+			names = names[:0]
+			for i := range c.refs() {
+				names = append(names, c.ref(i).group.key.channel)
+			}
+		}
+		for _, name := range names {
+			c.unsubscribe(name, centrifugo.UnsubscribeServer)
+		}
+	})
+}
+
+// Disconnect implements api.Node.
+func (n *node) Disconnect(ctx context.Context, r *api.DisconnectRequest) error {
+	spared := r.Whitelist
+	var told *protocol.Disconnect
+	if r.Disconnect != nil {
+		told = &protocol.Disconnect{Code: r.Disconnect.Code, Reason: r.Disconnect.Reason}
+	}
+	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) {
+		ses := c.session()
+		if slices.Contains(spared, ses.id.String()) {
+			return
+		}
+		ses.disconnect = told
+		c.close(reasonDisconnected)
+	})
+}
+
+// Refresh implements api.Node.
+func (n *node) Refresh(ctx context.Context, r *api.RefreshRequest) error {
+	expired, expireAt, info := r.Expired, r.ExpireAt, bytes.Clone(r.Info)
+	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) {
+		ses := c.session()
+		if expired {
+			c.close(reasonExpired)
+			return
+		}
+		ses.expireAt = expireAt
+		if info != nil {
+			ses.info = info
+		}
+		if c.speaks() {
+			p := &protocol.Refresh{}
+			p.Expires, p.Ttl = lifetime(expireAt)
+			c.tell(&protocol.Push{Refresh: p})
+		}
+		c.wakeSession()
+	})
+}
+
+// Presence implements api.Node.
+func (n *node) Presence(_ context.Context, name string) (map[string]api.ClientInfo, error) {
+	if err := n.presenceKnown(name); err != nil {
+		return nil, err
+	}
+	all, _ := n.present.List(name, 1<<30)
+	out := make(map[string]api.ClientInfo, len(all))
+	for _, who := range all {
+		out[who.Client] = clientInfo(who)
+	}
+	return out, nil
+}
+
+func clientInfo(who *presence.Info) api.ClientInfo {
+	return api.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.ConnInfo, ChanInfo: who.ChanInfo}
+}
+
+func (n *node) presenceKnown(name string) error {
+	s := (*Server)(n)
+	if err := s.known(name); err != nil {
+		return err
+	}
+	if !s.access.options(name).Presence {
+		return api.ErrNotAvailable
+	}
+	return nil
+}
+
+// PresenceStats implements api.Node.
+func (n *node) PresenceStats(_ context.Context, name string) (clients, users int, err error) {
+	if err := n.presenceKnown(name); err != nil {
+		return 0, 0, err
+	}
+	clients, users = n.present.Count(name)
+	return clients, users, nil
+}
+
+// History implements api.Node.
+func (n *node) History(_ context.Context, r *api.HistoryRequest) (api.HistoryResult, error) {
+	s := (*Server)(n)
+	if err := s.known(r.Channel); err != nil {
+		return api.HistoryResult{}, err
+	}
+	if s.access.options(r.Channel).HistorySize == 0 {
+		return api.HistoryResult{}, api.ErrNotAvailable
+	}
+	q := historyQuery{channel: r.Channel, limit: r.Limit, reverse: r.Reverse, most: -1}
+	if r.Since != nil {
+		q.since = &channel.Place{Offset: r.Since.Offset}
+		q.since.Epoch, _ = channel.ParseEpoch(r.Since.Epoch)
+	}
+	kept, ok := s.kept(&q)
+	if !ok {
+		return api.HistoryResult{}, api.ErrUnrecoverablePosition
+	}
+	out := api.HistoryResult{Publications: []api.Publication{}, Epoch: kept.Newest.Epoch.String(), Offset: kept.Newest.Offset}
+	for i := range kept.Publications {
+		out.Publications = append(out.Publications, apiPublication(&kept.Publications[i]))
+	}
+	return out, nil
+}
+
+// apiPublication gives a publication as the API lists it: what is binary as bytes, and
+// everything else as clients with JSON see it.
+func apiPublication(p *channel.Publication) api.Publication {
+	listed := centrifugo.Publication(centrifugo.JSON, p)
+	out := api.Publication{Offset: p.Offset, Tags: listed.Tags}
+	if p.Binary {
+		out.B64Data = p.Payload
+	} else {
+		out.Data = []byte(listed.Data)
+	}
+	if i := listed.Info; i != nil {
+		out.Info = &api.ClientInfo{User: i.User, Client: i.Client, ConnInfo: []byte(i.ConnInfo), ChanInfo: []byte(i.ChanInfo)}
+	}
+	return out
+}
+
+// HistoryRemove implements api.Node.
+func (n *node) HistoryRemove(_ context.Context, name string) error {
+	s := (*Server)(n)
+	if err := s.known(name); err != nil {
+		return err
+	}
+	if ch := s.space.Find(name); ch != nil {
+		ch.ForgetHistory()
+	}
+	return nil
+}
+
+// Channels implements api.Node. In a pattern * and ? stand for runs of characters and for
+// one, and [a-z] for one of them (path.Match).
+func (n *node) Channels(_ context.Context, pattern string) (map[string]int, error) {
+	if _, err := path.Match(pattern, ""); err != nil {
+		return nil, api.ErrBadRequest.With("pattern is not one: see the description of channels")
+	}
+	out := map[string]int{}
+	n.space.Each(func(name string, subscribers int) {
+		if subscribers == 0 {
+			return
+		}
+		if fits, _ := path.Match(pattern, name); fits || pattern == "" { // its only error was looked for
+			out[name] = subscribers
+		}
+	})
+	return out, nil
+}
+
+// census asks a loop for what only it knows.
+type census struct {
+	users chan<- []string // has room for every loop's answer
+	subs  chan<- int      // likewise
+	done  chan<- struct{} // likewise
+}
+
+func (q *census) deliver(l *loop) {
+	subs := 0
+	for _, g := range l.groups {
+		subs += len(g.subs) - g.holes
+	}
+	q.users <- slices.Collect(maps.Keys(l.users))
+	q.subs <- subs
+	q.done <- struct{}{}
+}
+
+// Info implements api.Node.
+func (n *node) Info(ctx context.Context) (api.InfoResult, error) {
+	users, subs, done := make(chan []string, len(n.loop)), make(chan int, len(n.loop)), make(chan struct{}, len(n.loop))
+	if err := n.ask(ctx, &census{users, subs, done}, done); err != nil {
+		return api.InfoResult{}, err
+	}
+	different, subscriptions := map[string]struct{}{}, 0
+	for range len(users) {
+		for _, user := range <-users {
+			different[user] = struct{}{}
+		}
+		subscriptions += <-subs
+	}
+	return api.InfoResult{Nodes: []api.NodeInfo{{
+		UID: n.uid, Name: n.cfg.Name, Version: n.cfg.Version, NumClients: int(n.connections.Load()), NumUsers: len(different), NumSubs: subscriptions,
+		NumChannels: n.space.Channels(), Uptime: int(time.Since(n.started) / time.Second),
+	}}}, nil
+}
+
+// bareText is an error's text without the package's name.
+func bareText(err error) string {
+	text, _ := bytes.CutPrefix([]byte(err.Error()), []byte("gateway: "))
+	return string(text)
+}
+
+// apiFailed logs what the caller of the API is only told is an internal error.
+func (s *Server) apiFailed(method string, err error) {
+	s.cfg.Logger.Error("a request to the API failed", "method", method, "error", err.Error())
+}
+
+// apiBodyMax bounds a request of the API: a message in base64, as JSON, with room for
+// everything else, and a batch of small ones.
+func (c *Config) apiBodyMax() int64 { return max(4<<20, 8*int64(c.MaxMessage)) }
