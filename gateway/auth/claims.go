@@ -1,0 +1,312 @@
+package auth
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// Bounds of what a token may name, as in the client protocol.
+const (
+	nameBytesMax = 255
+	channelsMax  = 128
+)
+
+// Connection is what a connection token grants. It holds no memory of the token.
+type Connection struct {
+	User     string                // at most 255 bytes; "" for nobody in particular
+	ExpireAt int64                 // Unix seconds; 0 for never
+	Info     []byte                // JSON in one line; nil for none
+	Meta     []byte                // JSON in one line, not for clients; nil for none
+	Channels []string              // distinct, each of 1 to 255 bytes
+	Subs     map[string]SubOptions // by channel, of 1 to 255 bytes; may have some of Channels, too
+}
+
+// SubOptions is what a connection token says about one of its channels.
+type SubOptions struct {
+	Info []byte // JSON in one line; nil for none
+}
+
+// Subscription is what a subscription token grants. It holds no memory of the token.
+// Whether User and Client are those of the connection is for the caller to compare.
+type Subscription struct {
+	User     string // at most 255 bytes; "" for nobody in particular
+	Channel  string // 1 to 255 bytes
+	Client   string // the only connection that may use it; "" for any
+	ExpireAt int64  // Unix seconds; 0 for never
+	Info     []byte // JSON in one line; nil for none
+}
+
+// claims is what a token of either kind says.
+type claims struct {
+	user                  string
+	exp, nbf              int64 // 0 when absent
+	expireAt              int64
+	hasExpireAt           bool
+	info, b64info, meta   []byte
+	channels              []string
+	subs                  map[string]SubOptions
+	channel, client       string
+	isSub, hasServerSubs  bool
+	rightAud, rightIssuer bool
+}
+
+// parseClaims reads the claims and checks their types.
+func (v *Verifier) parseClaims(b []byte) (c claims, bad *InvalidError) {
+	if !object(b) {
+		return c, errClaims
+	}
+	var seen names
+	w := over(b)
+	for {
+		name, value, ok := w.member()
+		if !ok {
+			break
+		}
+		if bad := seen.add(name); bad != nil {
+			return c, bad
+		}
+		if bad := v.parseClaim(&c, name, value); bad != nil {
+			return c, bad
+		}
+	}
+	if c.b64info != nil {
+		c.info = c.b64info
+	}
+	return c, nil
+}
+
+func (v *Verifier) parseClaim(c *claims, name, value []byte) (bad *InvalidError) {
+	isText := value[0] == '"'
+	switch string(name) {
+	case "sub":
+		if c.user, isText = text(value); len(c.user) > nameBytesMax {
+			return errUser
+		}
+	case "channel":
+		c.isSub = true
+		if c.channel, isText = text(value); isText && !named255(c.channel) {
+			return errName
+		}
+	case "client":
+		c.client, isText = text(value)
+	case "jti":
+	case "iss":
+		c.rightIssuer = isText && string(unquote(value)) == v.issuer
+	case "aud":
+		c.rightAud, isText = v.forUs(value)
+	case "exp":
+		c.exp, bad = seconds(value)
+		return bad
+	case "nbf":
+		c.nbf, bad = seconds(value)
+		return bad
+	case "iat":
+		_, bad = seconds(value)
+		return bad
+	case "expire_at":
+		if c.hasExpireAt = true; string(value) != "0" {
+			c.expireAt, bad = seconds(value)
+		}
+		return bad
+	case "info":
+		c.info = keep(value)
+		return nil
+	case "b64info":
+		c.b64info, bad = decodeInfo(value)
+		return bad
+	case "meta":
+		c.meta = keep(value)
+		return nil
+	case "channels":
+		c.hasServerSubs = true
+		return c.parseChannels(value)
+	case "subs":
+		c.hasServerSubs = true
+		return c.parseSubs(value)
+	default:
+		return nil
+	}
+	if !isText {
+		return errString
+	}
+	return nil
+}
+
+func named255(channel string) bool { return channel != "" && len(channel) <= nameBytesMax }
+
+// forUs tells whether an aud claim, a string or an array of strings, has our audience.
+func (v *Verifier) forUs(value []byte) (right, isText bool) {
+	switch value[0] {
+	case '"':
+		return string(unquote(value)) == v.audience, true
+	case '[':
+		w := over(value)
+		for {
+			one, ok := w.element()
+			if !ok {
+				return right, true
+			}
+			if one[0] != '"' {
+				return false, false
+			}
+			right = right || string(unquote(one)) == v.audience
+		}
+	}
+	return false, false
+}
+
+// year9999 is its last second. Later times are mistakes, of milliseconds mostly, that
+// would make a token last for ever.
+const year9999 = 253402300799
+
+// seconds reads a time (NumericDate, RFC 7519, section 2): a whole number of seconds,
+// or a broken one, which is rounded down.
+func seconds(value []byte) (int64, *InvalidError) {
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil {
+		f, err := strconv.ParseFloat(string(value), 64)
+		if err != nil && !math.IsInf(f, 1) || f < 1 {
+			return 0, errTime
+		}
+		n = int64(min(f, year9999+1))
+	}
+	switch {
+	case n <= 0:
+		return 0, errTime
+	case n > year9999:
+		return 0, errMilliseconds
+	}
+	return n, nil
+}
+
+// decodeInfo takes an info out of its base64. Bytes that are not JSON could not be
+// shown to clients that speak JSON.
+func decodeInfo(value []byte) ([]byte, *InvalidError) {
+	s, ok := text(value)
+	if !ok {
+		return nil, errString
+	}
+	b, err := base64.StdEncoding.DecodeString(s)
+	if s == "" {
+		return nil, nil
+	}
+	if err != nil || !utf8.Valid(b) || !json.Valid(b) {
+		return nil, errInfo
+	}
+	return keep(b), nil
+}
+
+func (c *claims) parseChannels(value []byte) *InvalidError {
+	if value[0] != '[' {
+		return errChannels
+	}
+	w := over(value)
+	for {
+		one, ok := w.element()
+		if !ok {
+			return nil
+		}
+		name, ok := text(one)
+		switch {
+		case !ok:
+			return errChannels
+		case !named255(name):
+			return errName
+		case slices.Contains(c.channels, name):
+			continue // it is subscribed once
+		case len(c.channels)+len(c.subs) == channelsMax:
+			return errManyChannels
+		}
+		c.channels = append(c.channels, name)
+	}
+}
+
+func (c *claims) parseSubs(value []byte) *InvalidError {
+	if value[0] != '{' {
+		return errSubs
+	}
+	c.subs = make(map[string]SubOptions)
+	w := over(value)
+	for {
+		name, options, ok := w.member()
+		if !ok {
+			return nil
+		}
+		channel := string(name)
+		switch _, twice := c.subs[channel]; {
+		case twice:
+			return errDuplicate
+		case !named255(channel):
+			return errName
+		case options[0] != '{':
+			return errSubs
+		case len(c.channels)+len(c.subs) == channelsMax:
+			return errManyChannels
+		}
+		o, bad := parseSubOptions(options)
+		if bad != nil {
+			return bad
+		}
+		c.subs[channel] = o
+	}
+}
+
+func parseSubOptions(value []byte) (o SubOptions, bad *InvalidError) {
+	var b64info []byte
+	var seen names
+	w := over(value)
+	for {
+		name, value, ok := w.member()
+		if !ok {
+			break
+		}
+		if bad := seen.add(name); bad != nil {
+			return o, bad
+		}
+		switch string(name) {
+		case "info":
+			o.Info = keep(value)
+		case "b64info":
+			if b64info, bad = decodeInfo(value); bad != nil {
+				return o, bad
+			}
+		}
+	}
+	if b64info != nil {
+		o.Info = b64info
+	}
+	return o, nil
+}
+
+// check judges claims of the right types. That the token has expired is said last: it
+// means that a fresh one would do.
+func (v *Verifier) check(c *claims, now time.Time) error {
+	switch {
+	case c.isSub && c.hasServerSubs:
+		return errBothKinds
+	case v.audience != "" && !c.rightAud:
+		return errAudience
+	case v.issuer != "" && !c.rightIssuer:
+		return errIssuer
+	case c.nbf != 0 && now.Add(v.leeway).Unix() < c.nbf:
+		return errEarly
+	case c.exp != 0 && now.Unix() >= c.exp:
+		return ErrExpired
+	case c.expireAt != 0 && now.Unix() >= c.expireAt:
+		return ErrExpired
+	}
+	return nil
+}
+
+// end is when what the token grants ends.
+func (c *claims) end() int64 {
+	if c.hasExpireAt {
+		return c.expireAt
+	}
+	return c.exp
+}

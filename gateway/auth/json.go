@@ -1,0 +1,155 @@
+package auth
+
+import (
+	"bytes"
+	"encoding/json"
+	"unicode/utf8"
+)
+
+// Package encoding/json takes names in any case, the last of two equal names, and null
+// for everything; in a token each of these lets two readers see different things. So it
+// only checks the syntax here, and the few members are walked over by hand, which is
+// also several times faster. What is walked over is valid, so there are no errors.
+
+// membersMax bounds the members of a header and of the claims. Identity providers give
+// thirty.
+const membersMax = 64
+
+// object tells whether b is a JSON object in UTF-8.
+func object(b []byte) bool {
+	return utf8.Valid(b) && json.Valid(b) && first(b) == '{'
+}
+
+// first gives the first byte of a valid JSON text that is not white space.
+func first(b []byte) byte {
+	for _, c := range b {
+		if !space(c) {
+			return c
+		}
+	}
+	return 0
+}
+
+func space(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
+
+// walk goes over the members of a valid JSON object, or over the elements of an array.
+type walk struct {
+	b []byte // what is left
+}
+
+// over begins a walk behind the opening bracket.
+func over(b []byte) walk {
+	return walk{b[bytes.IndexAny(b, "{[")+1:]}
+}
+
+// member gives the next member of an object: its name, unquoted, and its value as it
+// stands. The name may lie in the text.
+func (w *walk) member() (name, value []byte, ok bool) {
+	raw, ok := w.element()
+	if !ok {
+		return nil, nil, false
+	}
+	value, _ = w.element() // it is there: the text is valid
+	return unquote(raw), value, true
+}
+
+// element gives the next value as it stands.
+func (w *walk) element() (value []byte, ok bool) {
+	for len(w.b) > 0 && (space(w.b[0]) || w.b[0] == ',' || w.b[0] == ':') {
+		w.b = w.b[1:]
+	}
+	if len(w.b) == 0 || w.b[0] == '}' || w.b[0] == ']' {
+		return nil, false
+	}
+	n := span(w.b)
+	value, w.b = w.b[:n:n], w.b[n:]
+	return value, true
+}
+
+// span is the length of the value that b begins with.
+func span(b []byte) int {
+	depth := 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			for i++; b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+			if depth == 0 {
+				return i + 1
+			}
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+			if depth < 0 {
+				return i // it ended a number or a word
+			}
+		case ',', ' ', '\t', '\n', '\r':
+			if depth == 0 {
+				return i
+			}
+		}
+	}
+	return len(b)
+}
+
+// unquote gives what a string means; without escapes that is a part of it.
+func unquote(raw []byte) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1]
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		panic("auth: a valid string does not decode: " + err.Error())
+	}
+	return []byte(s)
+}
+
+// text gives a value that is a string.
+func text(value []byte) (string, bool) {
+	if value[0] != '"' {
+		return "", false
+	}
+	return string(unquote(value)), true
+}
+
+// names finds a name that is there twice.
+type names struct {
+	seen [membersMax][]byte
+	n    int
+}
+
+func (s *names) add(name []byte) *InvalidError {
+	if s.n == membersMax {
+		return errMany
+	}
+	for _, old := range s.seen[:s.n] {
+		if bytes.Equal(old, name) {
+			return errDuplicate
+		}
+	}
+	s.seen[s.n] = name
+	s.n++
+	return nil
+}
+
+// keep copies a value out of the token, in one line as the client protocol needs it.
+// It gives nil for null.
+func keep(value []byte) []byte {
+	if string(value) == "null" {
+		return nil
+	}
+	if bytes.IndexByte(value, '\n') < 0 && bytes.IndexByte(value, '\r') < 0 {
+		return bytes.Clone(value)
+	}
+	var line bytes.Buffer
+	if err := json.Compact(&line, value); err != nil {
+		panic("auth: a valid value cannot be compacted: " + err.Error())
+	}
+	return line.Bytes()
+}

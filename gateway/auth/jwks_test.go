@@ -1,0 +1,428 @@
+package auth
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/MicahParks/jwkset"
+)
+
+// jwksServer gives a key set, counts who asks, and can be slow or broken.
+type jwksServer struct {
+	*httptest.Server
+	mu     sync.Mutex
+	asked  int
+	answer func(w http.ResponseWriter)
+	hold   chan struct{} // answers wait until it is closed; nil: they do not
+	failed []error       // what OnError was told
+}
+
+func newJWKSServer(t *testing.T, answer func(w http.ResponseWriter)) *jwksServer {
+	s := &jwksServer{answer: answer}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.asked++
+		answer, hold := s.answer, s.hold
+		s.mu.Unlock()
+		if hold != nil {
+			select {
+			case <-hold:
+			case <-r.Context().Done():
+			}
+		}
+		answer(w)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *jwksServer) set(answer func(w http.ResponseWriter), hold chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer, s.hold = answer, hold
+}
+
+func (s *jwksServer) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
+func (s *jwksServer) onError(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = append(s.failed, err)
+}
+
+func (s *jwksServer) errors() []error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]error(nil), s.failed...)
+}
+
+// never is a timing at which nothing happens but what a test asks for.
+var never = timing{first: patience, fetch: patience, refresh: time.Hour, retry: time.Hour, gap: time.Hour, ask: patience}
+
+func (s *jwksServer) verifier(t *testing.T, tm timing) *Verifier {
+	t.Helper()
+	v, err := newVerifier(t.Context(), Options{JWKSURL: s.URL + "/jwks", OnError: s.onError}, tm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	return v
+}
+
+// jwk is a key of a set, with members changed.
+func jwk(key any, kid string, change ...string) map[string]any {
+	private := false
+	if _, ok := key.([]byte); ok {
+		private = true
+	}
+	made, err := jwkset.NewJWKFromKey(key, jwkset.JWKOptions{
+		Marshal: jwkset.JWKMarshalOptions{Private: private}, Metadata: jwkset.JWKMetadataOptions{KID: kid},
+	})
+	if err != nil {
+		panic(err)
+	}
+	m := map[string]any{}
+	if err := json.Unmarshal(must(json.Marshal(made.Marshal())), &m); err != nil {
+		panic(err)
+	}
+	for i := 0; i < len(change); i += 2 {
+		m[change[i]] = change[i+1]
+	}
+	return m
+}
+
+func serve(keys ...map[string]any) func(w http.ResponseWriter) {
+	body := must(json.Marshal(map[string]any{"keys": keys}))
+	return func(w http.ResponseWriter) { w.Write(body) }
+}
+
+func status(code int) func(w http.ResponseWriter) {
+	return func(w http.ResponseWriter) { w.WriteHeader(code) }
+}
+
+// kidToken is signed by a pair and names a key.
+func kidToken(t testing.TB, p pair, kid string) string {
+	t.Helper()
+	made, err := withKey(p.signer, kid).Sign(Claims{User: "42"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
+}
+
+func wantAnswer(t *testing.T, why string, v *Verifier, token string, want error) {
+	t.Helper()
+	if _, err := v.Connection(t.Context(), token, noon); err != want {
+		t.Errorf("%s: %v, want %v", why, err, want)
+	}
+}
+
+// until waits for a condition.
+func until(t *testing.T, why string, met func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !met(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not happen: %s", why)
+		}
+	}
+}
+
+func TestKeySetsVerifyByTheirOwnAlgorithms(t *testing.T) {
+	k := keys()
+	p384 := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
+	s := newJWKSServer(t, serve(
+		map[string]any{"kty": "RSA", "kid": "broken", "n": "!", "e": "AQAB"},
+		map[string]any{"kty": 7},
+		map[string]any{"kty": "OKP", "crv": "Ed448", "kid": "ed448", "x": "AAAA"},
+		jwk(secret, "oct"),
+		jwk(k.otherRSA.key, "pss", "alg", "PS256"),
+		jwk(k.otherRSA.key, "enc", "use", "enc"),
+		jwk(p384.Public(), "p384"),
+		jwk(k.rsa.key, "rsa", "alg", "RS256", "use", "sig", "x5u", "http://127.0.0.1:1/", "unknown", "x"),
+		jwk(k.ec.key, "ec"),
+		jwk(k.ed.key, "ed", "alg", "EdDSA"),
+		jwk(k.ec.key, "same"), jwk(k.ed.key, "same"),
+	))
+	v := s.verifier(t, never)
+	for _, tt := range []struct {
+		why  string
+		p    pair
+		kid  string
+		want error
+	}{
+		{"RS256", k.rsa, "rsa", nil},
+		{"ES256", k.ec, "ec", nil},
+		{"EdDSA", k.ed, "ed", nil},
+		{"the kid of two, ES256", k.ec, "same", nil},
+		{"the kid of two, EdDSA", k.ed, "same", nil},
+		{"another key under its kid", k.otherRSA, "rsa", errSignature},
+		{"a key for PS256", k.otherRSA, "pss", ErrUnavailable},
+		{"a key for encryption", k.otherRSA, "enc", ErrUnavailable},
+		{"a kid of another algorithm", k.rsa, "ec", ErrUnavailable},
+		{"no kid, and one key", k.rsa, "", nil},
+		{"no kid, and two keys", k.ec, "", errNoKeyID},
+	} {
+		wantAnswer(t, tt.why, v, kidToken(t, tt.p, tt.kid), tt.want)
+		if v.Cheap(kidToken(t, tt.p, tt.kid)) {
+			t.Errorf("%s: cheap", tt.why)
+		}
+	}
+	// A shared secret in a set is as public as the set.
+	wantAnswer(t, "HS256 with the set's secret", v, tokenOf(t, hmacSigner(secret), `{"alg":"HS256","kid":"oct"}`, `{"sub":"42"}`), errNoKey)
+	wantAnswer(t, "HS256 with a public key", v, tokenOf(t, hmacSigner(k.rsa.public), `{"alg":"HS256","kid":"rsa"}`, `{"sub":"42"}`), errNoKey)
+	if n := s.count(); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
+}
+
+func TestConfiguredKeysComeBeforeTheSet(t *testing.T) {
+	k := keys()
+	s := newJWKSServer(t, serve(jwk(k.rsa.key, "rsa")))
+	v, err := newVerifier(t.Context(), Options{HMACSecret: secret, PublicKeys: [][]byte{k.otherRSA.public, k.ec.public}, JWKSURL: s.URL, OnError: s.onError}, never)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	wantAnswer(t, "a configured key", v, kidToken(t, k.otherRSA, "whatever"), nil)
+	wantAnswer(t, "another algorithm", v, kidToken(t, k.ec, ""), nil)
+	wantAnswer(t, "the secret", v, token(t, hmacSigner(secret), `{}`), nil)
+	wantAnswer(t, "the set's key", v, kidToken(t, k.rsa, "rsa"), nil)
+	wantAnswer(t, "the set's key without its kid", v, kidToken(t, k.rsa, ""), nil)
+	wantAnswer(t, "nobody's key", v, kidToken(t, k.otherEC, "x"), ErrUnavailable)
+	if !v.Cheap(token(t, hmacSigner(secret), `{}`)) {
+		t.Error("HS256 is not cheap beside a key set")
+	}
+}
+
+func TestAFloodOfUnknownKidsFetchesOnce(t *testing.T) {
+	k := keys()
+	s := newJWKSServer(t, serve(jwk(k.ed.key, "good")))
+	tm := never
+	tm.gap = 0
+	v := s.verifier(t, tm)
+	wantAnswer(t, "unknown, and the set was fetched since", v, kidToken(t, k.otherEd, "x"), errUnknown)
+	v.remote.timing.gap = time.Hour // nobody else reads it now
+	before := s.count()
+	var flood sync.WaitGroup
+	for i := range 8 {
+		flood.Go(func() {
+			for j := range 200 {
+				if _, err := v.Connection(t.Context(), kidToken(t, k.otherEd, fmt.Sprintf("%d-%d", i, j)), noon); err != ErrUnavailable {
+					t.Errorf("%v", err)
+				}
+			}
+		})
+	}
+	flood.Wait()
+	wantAnswer(t, "a known kid meanwhile", v, kidToken(t, k.ed, "good"), nil)
+	if n := s.count() - before; n != 0 {
+		t.Errorf("%d requests within the gap", n)
+	}
+	if before != 2 {
+		t.Errorf("%d requests before it, want 2", before)
+	}
+}
+
+func TestAfterTheGapAFloodFetchesOnceMore(t *testing.T) {
+	k := keys()
+	s := newJWKSServer(t, serve(jwk(k.ed.key, "good")))
+	tm := never
+	tm.gap = 200 * time.Millisecond
+	v := s.verifier(t, tm)
+	start := time.Now()
+	for time.Since(start) < 900*time.Millisecond {
+		v.Connection(t.Context(), kidToken(t, k.otherEd, "x"), noon) // refused
+	}
+	most := 2 + int(time.Since(start)/tm.gap)
+	if n := s.count(); n < 2 || n > most {
+		t.Errorf("%d requests, want 2 to %d", n, most)
+	}
+}
+
+func TestRotatedKeysAreFetchedWhenTheyAreUsed(t *testing.T) {
+	k := keys()
+	s := newJWKSServer(t, serve(jwk(k.rsa.key, "old")))
+	tm := never
+	tm.gap = 0
+	v := s.verifier(t, tm)
+	wantAnswer(t, "the old key", v, kidToken(t, k.rsa, "old"), nil)
+	s.set(serve(jwk(k.otherRSA.key, "new")), nil)
+	wantAnswer(t, "the old key before anybody asks", v, kidToken(t, k.rsa, "old"), nil)
+	wantAnswer(t, "the new key", v, kidToken(t, k.otherRSA, "new"), nil)
+	wantAnswer(t, "the old key", v, kidToken(t, k.rsa, "old"), errUnknown)
+}
+
+func TestKeySetsAreRefreshed(t *testing.T) {
+	k := keys()
+	s := newJWKSServer(t, serve(jwk(k.ed.key, "a")))
+	tm := never
+	tm.refresh = 20 * time.Millisecond
+	v := s.verifier(t, tm)
+	s.set(serve(jwk(k.otherEd.key, "a")), nil)
+	until(t, "the key is withdrawn", func() bool {
+		_, err := v.Connection(t.Context(), kidToken(t, k.ed, "a"), noon)
+		return err == errSignature
+	})
+}
+
+func TestTheLastGoodKeysStay(t *testing.T) {
+	k := keys()
+	big := strings.Repeat(" ", setBytesMax)
+	var many []map[string]any
+	for i := range setKeysMax + 1 {
+		many = append(many, jwk(k.ed.key, fmt.Sprint(i)))
+	}
+	elsewhere := newJWKSServer(t, serve(jwk(k.otherEd.key, "evil")))
+	s := newJWKSServer(t, nil)
+	for _, tt := range []struct {
+		why    string
+		answer func(w http.ResponseWriter)
+		told   string
+	}{
+		{"a failure", status(http.StatusInternalServerError), "500 Internal Server Error"},
+		{"nothing new", status(http.StatusNoContent), "204"},
+		{"a page", func(w http.ResponseWriter) { io.WriteString(w, "<html>") }, "not a key set"},
+		{"a list", func(w http.ResponseWriter) { io.WriteString(w, "[]") }, "not a key set"},
+		{"no keys", serve(), "none of the set's 0 keys"},
+		{"no usable keys", serve(jwk(secret, "oct")), "none of the set's 1 keys"},
+		{"a long answer", func(w http.ResponseWriter) { io.WriteString(w, `{"keys":[]`+big+"}") }, "longer than 256 KiB"},
+		{"too many keys", serve(many...), "the set has 65 keys"},
+		{"a redirect", func(w http.ResponseWriter) {
+			w.Header().Set("Location", elsewhere.URL)
+			w.WriteHeader(http.StatusFound)
+		}, "302 Found"},
+		{"an end too soon", func(w http.ResponseWriter) {
+			w.Header().Set("Content-Length", "100")
+			io.WriteString(w, "{")
+		}, "unexpected EOF"},
+	} {
+		s.set(serve(jwk(k.ed.key, "good")), nil)
+		tm := never
+		tm.gap = 0
+		v := s.verifier(t, tm)
+		s.set(tt.answer, nil)
+		before := len(s.errors())
+		wantAnswer(t, tt.why+": unknown", v, kidToken(t, k.otherEd, "evil"), ErrUnavailable)
+		wantAnswer(t, tt.why+": known", v, kidToken(t, k.ed, "good"), nil)
+		until(t, tt.why+" is told", func() bool { return len(s.errors()) > before })
+		if err := s.errors()[before]; !strings.Contains(err.Error(), tt.told) {
+			t.Errorf("%s: told %v, want %q", tt.why, err, tt.told)
+		}
+		v.Close()
+	}
+	if n := elsewhere.count(); n != 0 {
+		t.Errorf("%d requests followed the redirect", n)
+	}
+}
+
+func TestAServerThatIsDownAtTheStartIsTriedAgain(t *testing.T) {
+	k := keys()
+	s := newJWKSServer(t, status(http.StatusServiceUnavailable))
+	tm := never
+	tm.retry = 10 * time.Millisecond
+	v := s.verifier(t, tm)
+	if len(s.errors()) == 0 {
+		t.Error("the failure is not told")
+	}
+	wantAnswer(t, "no keys yet", v, kidToken(t, k.ed, "a"), ErrUnavailable)
+	s.set(serve(jwk(k.ed.key, "a")), nil)
+	until(t, "the keys are there", func() bool {
+		_, err := v.Connection(t.Context(), kidToken(t, k.ed, "a"), noon)
+		return err == nil
+	})
+}
+
+func TestASlowServerKeepsNobodyLong(t *testing.T) {
+	k := keys()
+	s := newJWKSServer(t, serve(jwk(k.ed.key, "a")))
+	hold := make(chan struct{})
+	s.set(serve(jwk(k.ed.key, "a")), hold)
+	tm := never
+	tm.first, tm.ask = 30*time.Millisecond, 50*time.Millisecond
+	start := time.Now()
+	v := s.verifier(t, tm)
+	wantAnswer(t, "no answer yet", v, kidToken(t, k.ed, "a"), ErrUnavailable)
+	if took := time.Since(start); took < 80*time.Millisecond || took > patience/2 {
+		t.Errorf("it took %v", took)
+	}
+
+	// The caller may have less patience.
+	v.remote.timing.ask = patience // nobody else reads it now
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := v.Connection(ctx, kidToken(t, k.ed, "a"), noon); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+
+	// Only so many wait; all of them get the one answer.
+	answers := make(chan error, waitersMax)
+	for range waitersMax {
+		go func() {
+			_, err := v.Connection(t.Context(), kidToken(t, k.ed, "a"), noon)
+			answers <- err
+		}()
+	}
+	until(t, "all wait", func() bool {
+		v.remote.mu.Lock()
+		defer v.remote.mu.Unlock()
+		return v.remote.waiting == waitersMax
+	})
+	wantAnswer(t, "one too many", v, kidToken(t, k.ed, "a"), ErrUnavailable)
+	close(hold)
+	for range waitersMax {
+		if err := <-answers; err != nil {
+			t.Errorf("a waiter: %v", err)
+		}
+	}
+	if n := s.count(); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
+	if v.remote.waiting != 0 {
+		t.Errorf("%d wait for ever", v.remote.waiting)
+	}
+}
+
+func TestCloseEndsAFetch(t *testing.T) {
+	hold := make(chan struct{})
+	defer close(hold)
+	s := newJWKSServer(t, nil)
+	s.set(status(http.StatusOK), hold)
+	tm := never
+	tm.first = time.Millisecond
+	v := s.verifier(t, tm)
+	until(t, "it asks", func() bool { return s.count() == 1 })
+	waiter := make(chan error)
+	go func() {
+		_, err := v.Connection(t.Context(), kidToken(t, keys().ed, "a"), noon)
+		waiter <- err
+	}()
+	until(t, "somebody waits", func() bool {
+		v.remote.mu.Lock()
+		defer v.remote.mu.Unlock()
+		return v.remote.waiting == 1
+	})
+	v.Close()
+	v.Close()
+	if err := <-waiter; err != ErrUnavailable {
+		t.Errorf("who waited: %v", err)
+	}
+	if errs := s.errors(); len(errs) != 0 {
+		t.Errorf("told %v", errs)
+	}
+}

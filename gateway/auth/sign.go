@@ -1,0 +1,124 @@
+package auth
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Claims is what a token is to say; the package's comment explains each. Zero values
+// are left out.
+type Claims struct {
+	User      string          `json:"sub,omitempty"`
+	Channel   string          `json:"channel,omitempty"` // makes it a subscription token
+	Client    string          `json:"client,omitempty"`
+	Audience  string          `json:"aud,omitempty"`
+	Issuer    string          `json:"iss,omitempty"`
+	ID        string          `json:"jti,omitempty"`
+	ExpiresAt int64           `json:"exp,omitempty"` // Unix seconds, as the other times
+	NotBefore int64           `json:"nbf,omitempty"`
+	IssuedAt  int64           `json:"iat,omitempty"`
+	Info      json.RawMessage `json:"info,omitempty"`
+	Meta      json.RawMessage `json:"meta,omitempty"`
+	Channels  []string        `json:"channels,omitempty"`
+}
+
+// Signer makes tokens with one key. It may be used by several goroutines.
+type Signer struct {
+	alg   algorithm
+	key   any
+	keyID string
+}
+
+// NewHMACSigner signs with HS256. The secret is what a [Verifier] has in
+// Options.HMACSecret; see [CheckSecret].
+func NewHMACSigner(secret []byte) (*Signer, error) {
+	if err := CheckSecret(secret); err != nil {
+		return nil, err
+	}
+	return &Signer{alg: hs256, key: append([]byte(nil), secret...)}, nil
+}
+
+// NewSigner signs with the first private key of a PEM text (PKCS #8, PKCS #1 or SEC 1,
+// not encrypted): RS256 for RSA, ES256 for P-256, EdDSA for Ed25519. A keyID that is not
+// empty is named in the token's header, for key sets.
+func NewSigner(privateKey []byte, keyID string) (*Signer, error) {
+	for {
+		block, rest := pem.Decode(privateKey)
+		if block == nil {
+			return nil, errors.New("no private key in PEM is in it: give one of RSA, P-256 or Ed25519, such as 'openssl genpkey -algorithm ed25519' makes")
+		}
+		privateKey = rest
+		if !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			continue
+		}
+		key, err := parsePrivate(block)
+		if err != nil {
+			return nil, err
+		}
+		alg, err := algorithmOf(key.Public())
+		if err != nil {
+			return nil, err
+		}
+		return &Signer{alg: alg, key: key, keyID: keyID}, nil
+	}
+}
+
+func parsePrivate(block *pem.Block) (crypto.Signer, error) {
+	if strings.HasPrefix(block.Type, "ENCRYPTED") || block.Headers["DEK-Info"] != "" {
+		return nil, errors.New("the private key is encrypted: give it decrypted, 'openssl pkey' does that")
+	}
+	var key any
+	var err error
+	switch block.Type {
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(block.Bytes)
+	default:
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	}
+	if err != nil {
+		return nil, err
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("a key of type %T: give one of RSA, P-256 or Ed25519", key)
+	}
+	return signer, nil
+}
+
+// Algorithm is the signer's, as in a header's alg.
+func (s *Signer) Algorithm() string { return s.alg.String() }
+
+// Sign makes a token. It does not check what the claims say.
+func (s *Signer) Sign(c Claims) (string, error) {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return "", fmt.Errorf("claims: %w", err)
+	}
+	h := struct {
+		Alg string `json:"alg"`
+		Kid string `json:"kid,omitempty"`
+		Typ string `json:"typ"`
+	}{s.alg.String(), s.keyID, "JWT"}
+	head, err := json.Marshal(h)
+	if err != nil {
+		return "", fmt.Errorf("header: %w", err)
+	}
+	return s.sign(head, b)
+}
+
+// sign makes a token of any bytes; tests make bad ones so.
+func (s *Signer) sign(header, claims []byte) (string, error) {
+	signed := base64url.EncodeToString(header) + "." + base64url.EncodeToString(claims)
+	signature, err := methods[s.alg].Sign(signed, s.key)
+	if err != nil {
+		return "", err
+	}
+	return signed + "." + base64url.EncodeToString(signature), nil
+}

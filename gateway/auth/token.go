@@ -1,0 +1,126 @@
+package auth
+
+import (
+	"encoding/base64"
+	"strings"
+)
+
+// tokenBytesMax bounds tokens before anything is done with them. Web servers end at
+// about the same length of a header field.
+const tokenBytesMax = 8 << 10
+
+// base64url refuses bits that a decoder would drop: a token has one spelling.
+var base64url = base64.RawURLEncoding.Strict()
+
+// inAlphabet has true for the characters of a token. A decoder skips line ends, so it
+// does not suffice.
+var inAlphabet = func() (table [256]bool) {
+	for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_" {
+		table[c] = true
+	}
+	table['.'] = true
+	return table
+}()
+
+// parts is a token taken apart, as it stands.
+type parts struct {
+	header, claims, signature string
+	signed                    string // header and claims with the dot between them
+}
+
+// split takes a token apart; what it costs is bounded by tokenBytesMax.
+func split(token string) (parts, *InvalidError) {
+	switch {
+	case token == "":
+		return parts{}, errEmpty
+	case len(token) > tokenBytesMax:
+		return parts{}, errLong
+	}
+	for i := range len(token) {
+		if !inAlphabet[token[i]] {
+			return parts{}, errAlphabet
+		}
+	}
+	one := strings.IndexByte(token, '.')
+	two := strings.LastIndexByte(token, '.')
+	if one == two || strings.IndexByte(token[one+1:two], '.') >= 0 {
+		return parts{}, errParts
+	}
+	return parts{token[:one], token[one+1 : two], token[two+1:], token[:two]}, nil
+}
+
+// algorithm is what a key is for.
+type algorithm uint8
+
+const (
+	hs256 algorithm = iota + 1
+	rs256
+	es256
+	edDSA
+	algorithms // how many, and one
+)
+
+func (a algorithm) String() string {
+	return [algorithms]string{"", "HS256", "RS256", "ES256", "EdDSA"}[a]
+}
+
+// header is what counts of a token's header.
+type header struct {
+	alg    algorithm
+	kid    string
+	hasKid bool
+}
+
+// parseHeader reads a header as it stands in a token.
+func parseHeader(encoded string) (h header, bad *InvalidError) {
+	b, err := base64url.DecodeString(encoded)
+	if err != nil {
+		return h, errBase64
+	}
+	if !object(b) {
+		return h, errHeader
+	}
+	var seen names
+	w := over(b)
+	for {
+		name, value, ok := w.member()
+		if !ok {
+			break
+		}
+		if bad := seen.add(name); bad != nil {
+			return h, bad
+		}
+		switch string(name) {
+		case "alg":
+			if value[0] != '"' {
+				return h, errHeadType
+			}
+			if h.alg, bad = named(unquote(value)); bad != nil {
+				return h, bad
+			}
+		case "kid":
+			if h.kid, h.hasKid = text(value); !h.hasKid {
+				return h, errHeadType
+			}
+		case "crit", "b64":
+			return h, errCritical
+		}
+	}
+	if h.alg == 0 {
+		return h, errAlgorithm
+	}
+	return h, nil
+}
+
+// named gives the algorithm of a name, which is exact (RFC 7515, section 4.1.1).
+func named(name []byte) (algorithm, *InvalidError) {
+	for a := hs256; a < algorithms; a++ {
+		if string(name) == a.String() {
+			return a, nil
+		}
+	}
+	if strings.EqualFold(string(name), "none") {
+		return 0, errNone
+	}
+	return 0, errAlgorithm
+}
