@@ -36,7 +36,7 @@ func newRootCommand(env []string) *cobra.Command {
 	}
 	addTo(gatewayGroup, newServeCommand(cfg, opts, env), newCheckCommand(cfg, opts, env),
 		newConfigCommand(opts, env), newHealthCommand(cfg, opts, env), newTopCommand(cfg, opts, env))
-	addTo(clientGroup, newPubCommand(env), newSubCommand(env), newBenchCommand(env))
+	addTo(clientGroup, newPubCommand(env), newSubCommand(env), newTokenCommand(), newBenchCommand(env))
 	root.AddCommand(newCompletionCommand(), newVersionCommand())
 	root.SetHelpCommand(newHelpCommand())
 	root.InitDefaultHelpCmd()

@@ -42,6 +42,9 @@ func CheckSecret(secret []byte) error {
 	return nil
 }
 
+// CheckPublicKey tells what is wrong with a text for Options.PublicKeys.
+func CheckPublicKey(text []byte) error { return new(keyring).addPEM(text) }
+
 // algorithmOf gives the one algorithm of a public key.
 func algorithmOf(key any) (algorithm, error) {
 	switch key := key.(type) {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/json"
@@ -97,8 +98,10 @@ func (s *Signer) Algorithm() string { return s.alg.String() }
 
 // Sign makes a token. It does not check what the claims say.
 func (s *Signer) Sign(c Claims) (string, error) {
-	b, err := json.Marshal(c)
-	if err != nil {
+	var b bytes.Buffer
+	out := json.NewEncoder(&b)
+	out.SetEscapeHTML(false) // info goes to clients as it was given
+	if err := out.Encode(c); err != nil {
 		return "", fmt.Errorf("claims: %w", err)
 	}
 	h := struct {
@@ -110,7 +113,7 @@ func (s *Signer) Sign(c Claims) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("header: %w", err)
 	}
-	return s.sign(head, b)
+	return s.sign(head, bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
 // sign makes a token of any bytes; tests make bad ones so.

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"sluice/gateway/auth"
+)
+
+const tokenSecret = "0123456789abcdef0123456789abcdef"
+
+// runToken runs `sluice token` with an input.
+func runToken(stdin string, args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	code = run(ctx, append([]string{"token"}, args...), nil, strings.NewReader(stdin), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// makeToken makes a token, and nothing else may be printed.
+func makeToken(t *testing.T, args ...string) string {
+	t.Helper()
+	code, stdout, stderr := runToken("", append([]string{"make"}, args...)...)
+	token, ok := strings.CutSuffix(stdout, "\n")
+	if code != 0 || stderr != "" || !ok || strings.ContainsAny(token, " \n") || token == "" {
+		t.Fatalf("make %q: exit code %d, stdout %q, stderr %q", args, code, stdout, stderr)
+	}
+	return token
+}
+
+// keyFiles writes a key pair in PEM.
+func keyFiles(t *testing.T, key crypto.Signer) (private, public string) {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private = writeFile(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	if der, err = x509.MarshalPKIXPublicKey(key.Public()); err != nil {
+		t.Fatal(err)
+	}
+	public = writeFile(t, "public.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	return private, public
+}
+
+func TestTokensOfEveryKeyAreMadeAndVerified(t *testing.T) {
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := writeFile(t, "secret", tokenSecret+"\n")
+	type pair struct{ alg, make, verify string }
+	pairs := []pair{{"HS256", "--token-hmac-secret-file=" + secret, "--token-hmac-secret-file=" + secret}}
+	for alg, key := range map[string]crypto.Signer{"RS256": rsaKey, "ES256": ecKey, "EdDSA": edKey} {
+		private, public := keyFiles(t, key)
+		pairs = append(pairs, pair{alg, "--private-key=" + private, "--token-public-key-file=" + public})
+	}
+	for _, p := range pairs {
+		token := makeToken(t, p.make, "--user", "42", "--expires", "10m", "--info", `{"a":"<"}`, "--channels", "x,y", "--aud", "A", "--iss", "I")
+		head, err := base64.RawURLEncoding.DecodeString(token[:strings.IndexByte(token, '.')])
+		if err != nil || !strings.Contains(string(head), `"`+p.alg+`"`) {
+			t.Errorf("%s: header %s (%v)", p.alg, head, err)
+		}
+		for stdin, args := range map[string][]string{"": {token}, " " + token + "\r\n": nil} {
+			code, stdout, stderr := runToken(stdin, append([]string{"verify", p.verify, "--aud", "A", "--iss", "I"}, args...)...)
+			if code != 0 || stderr != "" || !strings.Contains(stdout, `"<"`) {
+				t.Fatalf("%s: exit code %d, stdout %q, stderr %q", p.alg, code, stdout, stderr)
+			}
+			var got map[string]any
+			if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+				t.Fatal(err)
+			}
+			exp, iat := got["exp"].(float64), got["iat"].(float64)
+			if now := float64(time.Now().Unix()); exp-iat != 600 || iat > now || iat < now-patience.Seconds() {
+				t.Errorf("%s: from %v to %v", p.alg, iat, exp)
+			}
+			delete(got, "exp")
+			delete(got, "iat")
+			want := map[string]any{"sub": "42", "info": map[string]any{"a": "<"}, "channels": []any{"x", "y"}, "aud": "A", "iss": "I"}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: %s", p.alg, diff)
+			}
+		}
+	}
+}
+
+// What the command makes is what a gateway with the key takes, of the kind that was asked for.
+func TestMadeTokensAreOfTheirKind(t *testing.T) {
+	file := "--token-hmac-secret-file=" + writeFile(t, "secret", tokenSecret+"\r\n")
+	v, err := auth.New(t.Context(), auth.Options{HMACSecret: []byte(tokenSecret)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	c, err := v.Connection(t.Context(), makeToken(t, file, "--user", "", "--expires", "0", "--meta", "[1, 2]"), time.Now())
+	if diff := cmp.Diff(auth.Connection{Meta: []byte("[1,2]")}, c); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	s, err := v.Subscription(t.Context(), makeToken(t, file, "--user=42", "--channel=news", "--client=c1", "--expires=0"), time.Now())
+	if diff := cmp.Diff(auth.Subscription{User: "42", Channel: "news", Client: "c1"}, s); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+func TestSecretsAreFreshAndGoodEnough(t *testing.T) {
+	var made []string
+	for range 2 {
+		code, stdout, stderr := runToken("", "secret")
+		if code != 0 || stderr != "" || len(stdout) != 65 {
+			t.Fatalf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+		}
+		made = append(made, stdout)
+	}
+	if made[0] == made[1] {
+		t.Error("the same secret twice")
+	}
+	makeToken(t, "--user=1", "--token-hmac-secret-file", writeFile(t, "secret", made[0]))
+}
+
+func TestTokenVerifyRefusesWithOneReason(t *testing.T) {
+	file := "--token-hmac-secret-file=" + writeFile(t, "secret", tokenSecret)
+	other := "--token-hmac-secret-file=" + writeFile(t, "other", strings.Repeat("x", 32))
+	signer, err := auth.NewHMACSigner([]byte(tokenSecret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(c auth.Claims) string {
+		token, err := signer.Sign(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	for _, tt := range []struct {
+		token string
+		args  []string
+		told  string
+	}{
+		{sign(auth.Claims{ExpiresAt: 1}), []string{file}, "the token has expired"},
+		{sign(auth.Claims{}), []string{other}, "invalid token: the signature is wrong"},
+		{sign(auth.Claims{}), []string{file, "--aud", "x"}, "invalid token: it is for another audience (aud)"},
+		{sign(auth.Claims{}), []string{file, "--iss", "x"}, "invalid token: it is from another issuer (iss)"},
+		{"nonsense", []string{file}, "invalid token: it does not have three parts"},
+		{strings.Repeat("A", 100_000), []string{file}, "invalid token: it is longer than 8 KiB"},
+	} {
+		code, stdout, stderr := runToken(tt.token+"\n", append([]string{"verify"}, tt.args...)...)
+		if code != exitFailed || stdout != "" || stderr != "sluice: "+tt.told+"\n" {
+			t.Errorf("exit code %d, stdout %q, stderr %q, want %q", code, stdout, stderr, tt.told)
+		}
+	}
+}
+
+func TestTokenVerifyFetchesKeySets(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, _ := keyFiles(t, key)
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		x := base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey))
+		fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","alg":"EdDSA","kid":"k1","x":%q}]}`, x)
+	}))
+	defer server.Close()
+	url := "--jwks-url=" + server.URL
+	good := makeToken(t, "--user=42", "--private-key", private, "--key-id=k1")
+	if code, stdout, stderr := runToken("", "verify", url, good); code != 0 || stderr != "" || !strings.Contains(stdout, `"42"`) {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	wantRefusal := func(token, told string) {
+		t.Helper()
+		if code, stdout, stderr := runToken("", "verify", url, token); code != exitFailed || stdout != "" || stderr != "sluice: "+told+"\n" {
+			t.Errorf("exit code %d, stdout %q, stderr %q, want %q", code, stdout, stderr, told)
+		}
+	}
+	wantRefusal(makeToken(t, "--user=42", "--private-key", private, "--key-id=k2"), "invalid token: the key that it names (kid) is not in the key set")
+	status = http.StatusNotFound
+	wantRefusal(good, "the keys cannot be fetched at present: key set of "+strings.TrimPrefix(server.URL, "http://")+": the answer is 404 Not Found")
+}
+
+func TestSecretsThatOthersCanReadAreWarnedOf(t *testing.T) {
+	path := writeFile(t, "secret", tokenSecret)
+	want := "sluice: --token-hmac-secret-file " + path + ": every user of this machine can read it: who has it can make tokens: chmod o= it\n"
+	for mode, told := range map[os.FileMode]string{0o644: want, 0o640: "", 0o600: ""} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		code, token, stderr := runToken("", "make", "--user=1", "--token-hmac-secret-file", path)
+		if code != 0 || stderr != told {
+			t.Errorf("make, %v: exit code %d, stderr %q", mode, code, stderr)
+		}
+		if code, _, stderr := runToken(token, "verify", "--token-hmac-secret-file", path); code != 0 || stderr != told {
+			t.Errorf("verify, %v: exit code %d, stderr %q", mode, code, stderr)
+		}
+	}
+}
+
+func TestTokenSaysWhatIsMissingOrWrong(t *testing.T) {
+	secret := "--token-hmac-secret-file=" + writeFile(t, "secret", tokenSecret)
+	short := writeFile(t, "short", tokenSecret[:31]+"\n")
+	long := writeFile(t, "long", strings.Repeat("x", keyBytesMax+1))
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, public := keyFiles(t, key)
+	for _, tt := range []struct {
+		args []string
+		told string
+	}{
+		{nil, "no command is named: give make, verify or secret: see 'sluice token --help'"},
+		{[]string{"mint"}, "unknown command \"mint\": see 'sluice token --help'"},
+		{[]string{"make", secret}, "--user is missing: give the user's id, or --user '' for nobody in particular"},
+		{[]string{"make", "--user=1"}, "one key signs: give --token-hmac-secret-file or --private-key"},
+		{[]string{"make", "--user=1", secret, "--private-key", private}, "one key signs: give --token-hmac-secret-file or --private-key"},
+		{[]string{"make", "--user=1", secret, "--key-id=k"}, "--key-id k: a secret is in no key set: leave it out, or give --private-key"},
+		{[]string{"make", "--user=1", "--private-key", public}, "--private-key " + public + ": no private key in PEM is in it: give one of RSA, P-256 or Ed25519, such as 'openssl genpkey -algorithm ed25519' makes"},
+		{[]string{"make", "--user=1", "--private-key", "/no/such"}, "--private-key /no/such: no such file or directory: give a PEM file with a private key"},
+		{[]string{"make", "--user=1", "--token-hmac-secret-file", short}, "--token-hmac-secret-file " + short + ": the secret has 31 bytes: with fewer than 32 somebody who sees a token can guess it: make one with 'sluice token secret' or 'openssl rand -hex 32'"},
+		{[]string{"make", "--user=1", "--token-hmac-secret-file", long}, "--token-hmac-secret-file " + long + ": the file is longer than 64 KiB: give a file with the secret, 'sluice token secret' makes one"},
+		{[]string{"make", "--user=1", secret, "--info={"}, "--info {: not JSON: give some such as '{\"name\":\"Ada\"}'"},
+		{[]string{"make", "--user=1", secret, "--expires=1ms"}, "--expires 1ms: tokens count whole seconds: give a time such as 1h, or 0 for never"},
+		{[]string{"make", "--user=1", secret, "--expires=-1s"}, "--expires -1s: tokens count whole seconds: give a time such as 1h, or 0 for never"},
+		{[]string{"make", "--user=1", secret, "--channel=a", "--channels=b"}, "--channel a with --channels: no token is for both a subscription and a connection: leave one out"},
+		{[]string{"make", "--user=1", secret, "--channel=a", "--meta=1"}, "--channel a with --meta: only a connection token has that: leave one out"},
+		{[]string{"make", "--user=1", secret, "--client=a"}, "--client a without --channel: only a subscription token has one: give a channel too"},
+		{[]string{"make", "--user=1", secret, "x"}, "unexpected argument \"x\": options are given as flags: see 'sluice token make --help'"},
+		{[]string{"verify", "x"}, "no key is named: give --token-hmac-secret-file, --token-public-key-file or --jwks-url"},
+		{[]string{"verify", secret}, "standard input is empty: give the token there or as an argument"},
+		{[]string{"verify", secret, "a", "b"}, "unexpected argument \"b\": one token is verified at a time"},
+		{[]string{"verify", "--token-public-key-file", private, "x"}, "--token-public-key-file " + private + ": a private key is in it: whoever verifies should not be able to sign: give the public key, 'openssl pkey -pubout' makes it"},
+		{[]string{"verify", "--jwks-url=http://id.example.com/", "x"}, "--jwks-url http://id.example.com/: the URL of a key set is http, so that anybody in between could put in a key: give an https one"},
+	} {
+		code, stdout, stderr := runToken("", tt.args...)
+		if code != exitUsage || stdout != "" || stderr != "sluice: "+tt.told+"\n" {
+			t.Errorf("%q: exit code %d, stdout %q, stderr\n%swant\n%s", tt.args, code, stdout, stderr, tt.told)
+		}
+	}
+}
