@@ -18,13 +18,16 @@ type plan struct {
 	internal *endpoint  // nil when it is off
 	apiKey   string     // empty without a file
 	secure   secure
+	access   access
 }
 
 // plan checks the settings together and settles what depends on several of them.
 // It reports every fault at once, each with the source of its value.
 func (s *settings) plan(opts *options) (plan, error) {
 	public, internal, faults := s.endpoints()
-	s.gateway.Raw = s.rawFor(public)
+	allowed, more := s.checkAccess(public)
+	faults = append(faults, more...)
+	s.gateway.Raw = s.rawFor(public, allowed.keyed)
 	s.gateway.NoPage = s.page == "off"
 	s.gateway.MemoryLimit = int64(s.memoryLimit)
 	if s.refuse == "close" {
@@ -38,7 +41,7 @@ func (s *settings) plan(opts *options) (plan, error) {
 	if internal != nil && internal.address != "" && !internal.local && s.apiKeyFile == "" {
 		faults = append(faults, usagef("--%s %s needs --api-key-file: others can reach it, and it publishes and profiles: give a key or 127.0.0.1", internal.flag, internal.text))
 	}
-	return plan{public, internal, key, secure}, joinFaults(opts, faults)
+	return plan{public, internal, key, secure, allowed}, joinFaults(opts, faults)
 }
 
 // endpoints takes the addresses apart; internal is nil when it is off.
@@ -87,28 +90,6 @@ func (s *settings) endpoints() (public []endpoint, internal *endpoint, faults []
 		}
 	}
 	return public, internal, faults
-}
-
-// rawFor settles what raw clients may do: with auto they publish only where
-// every listener is out of others' reach.
-func (s *settings) rawFor(public []endpoint) gateway.Raw {
-	switch s.raw {
-	case "publish":
-		return gateway.RawPublish
-	case "listen":
-		return gateway.RawListen
-	case "off":
-		return gateway.RawOff
-	}
-	if len(s.gateway.TrustedProxies)+len(s.gateway.ProxyProtocol) > 0 {
-		return gateway.RawListen // they bring clients from elsewhere
-	}
-	for _, e := range public {
-		if !e.local {
-			return gateway.RawListen
-		}
-	}
-	return gateway.RawPublish
 }
 
 // apiKey reads the internal listener's key; empty without a file.

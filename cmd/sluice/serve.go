@@ -39,8 +39,23 @@ func runServe(ctx context.Context, cfg *settings, opts *options, stderr io.Write
 	if p.secure.store != nil {
 		cfg.gateway.CertificateExpiry = p.secure.store.Expiry
 	}
+	cfg.gateway.Version = readBuild().Version
+	verifier, err := p.access.verifier(ctx, logger)
+	if err != nil {
+		return opts.explain(err)
+	}
+	if verifier != nil {
+		defer verifier.Close()
+	}
+	cfg.gateway.Tokens = verifier
 	if s.server, err = gateway.New(cfg.gateway); err != nil {
 		return opts.explain(err)
+	}
+	for _, w := range p.access.warnings {
+		logger.Warn(w)
+	}
+	if cfg.gateway.Insecure {
+		logger.Warn("--insecure: everybody may do everything, and no token is looked at: for trials only")
 	}
 	s.tellStart(stderr, plain, cfg)
 	return s.run(ctx, cfg)

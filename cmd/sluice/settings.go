@@ -22,6 +22,7 @@ type settings struct {
 	internalListen  string
 	apiKeyFile      string
 	refuse          string
+	access          accessFiles
 	memoryLimit     int
 	shutdownTimeout time.Duration
 	logLevel        string
@@ -51,6 +52,8 @@ func (s *settings) options() *options {
 	in.text(&g.Greeting, "greeting", "TEXT", "", "sent to each client before anything else")
 	in.word(&s.page, "page", "on", "the page at / to try the gateway with", "on", "off")
 	in.text(&g.WebRoot, "web-root", "DIR", "", "a directory to serve at / instead of that page")
+
+	s.accessOptions(o.in("Channels and rights"))
 
 	in = o.in("History")
 	in.count(&g.History, "history", strconv.Itoa(gateway.DefaultHistory), "off", "publications kept of each channel for clients that come back;\nor off")

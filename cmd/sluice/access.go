@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"sluice/gateway"
+	"sluice/gateway/auth"
+	"sluice/gateway/namespace"
+)
+
+// accessFiles are the options that say what clients may do.
+type accessFiles struct {
+	hmacSecret string
+	publicKeys []string
+	jwksURL    string
+	audience   string
+	issuer     string
+	namespaces string
+	insecure   string // on or off
+	clients    string // on or off
+}
+
+// access is what they come to.
+type access struct {
+	tokens   auth.Options
+	keyed    bool // there are keys
+	warnings []string
+}
+
+func (s *settings) accessOptions(in adder) {
+	a := &s.access
+	in.word(&a.clients, "client-protocol", "on", "Centrifugo's client protocol at /connection/...", "on", "off")
+	in.text(&s.access.namespaces, "namespaces", "FILE", "", "JSON: history, presence and rights by channel, as the object\n\"channel\" of Centrifugo's configuration; with it --history and\n--history-ttl do not count")
+	in.text(&a.hmacSecret, "token-hmac-secret-file", "FILE", "", "the secret that tokens are signed with (HS256); see\n'sluice token secret'")
+	in.texts(&a.publicKeys, "token-public-key-file", "FILE", "", "public keys, PEM, of tokens' signatures: RS256, ES256, EdDSA;\nrepeatable")
+	in.text(&a.jwksURL, "jwks-url", "URL", "", "where such keys are fetched as a key set (JWKS)")
+	in.text(&a.audience, "token-audience", "TEXT", "", "what tokens must have as aud")
+	in.text(&a.issuer, "token-issuer", "TEXT", "", "what they must have as iss")
+	in.toggle(&a.insecure, "insecure", "for trials on loopback: everybody may do everything, and no\ntoken is looked at")
+}
+
+// checkAccess reads and checks what clients may do. public are the listeners.
+func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
+	files, g := &s.access, &s.gateway
+	add := func(err error) {
+		if err != nil {
+			faults = append(faults, err)
+		}
+	}
+	g.NoClients, g.Insecure = files.clients == "off", files.insecure == "on"
+	if files.hmacSecret != "" {
+		secret, warning, err := readHMACSecretFile("token-hmac-secret-file", files.hmacSecret)
+		add(err)
+		if a.tokens.HMACSecret = secret; warning != "" {
+			a.warnings = append(a.warnings, warning)
+		}
+	}
+	for _, path := range files.publicKeys {
+		text, err := readPublicKeyFile("token-public-key-file", path)
+		add(err)
+		if err == nil {
+			a.tokens.PublicKeys = append(a.tokens.PublicKeys, text)
+		}
+	}
+	if a.tokens.JWKSURL = files.jwksURL; files.jwksURL != "" {
+		if err := auth.CheckJWKSURL(files.jwksURL); err != nil {
+			add(usagef("--jwks-url %s: %w", files.jwksURL, err))
+		}
+	}
+	a.tokens.Audience, a.tokens.Issuer = files.audience, files.issuer
+	a.keyed = files.hmacSecret != "" || len(files.publicKeys) > 0 || files.jwksURL != ""
+	if !a.keyed && (files.audience != "" || files.issuer != "") {
+		add(usagef("--token-audience and --token-issuer are of tokens, and there is no key for them: give --token-hmac-secret-file, --token-public-key-file or --jwks-url"))
+	}
+	add(s.checkNamespaces())
+	if !g.Insecure {
+		return a, faults
+	}
+	for _, e := range public {
+		if e.address != "" && !e.local {
+			add(usagef("--insecure lets everybody do everything, and others can reach --%s %s: listen on 127.0.0.1, or configure keys and namespaces", e.flag, e.text))
+		}
+	}
+	if len(g.TrustedProxies)+len(g.ProxyProtocol) > 0 {
+		add(usagef("--insecure lets everybody do everything, and a proxy brings clients from elsewhere: leave one of them out"))
+	}
+	return a, faults
+}
+
+// checkNamespaces reads the file of --namespaces.
+func (s *settings) checkNamespaces() error {
+	path := s.access.namespaces
+	if path == "" {
+		return nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return usagef("--namespaces %s: %w: give a JSON file", path, bareError(err))
+	}
+	if s.gateway.Namespaces, err = namespace.Parse(data); err != nil {
+		return usagef("--namespaces %s: %w", path, err)
+	}
+	return nil
+}
+
+// verifier makes what verifies tokens; nil without keys. Key sets are fetched meanwhile.
+func (a *access) verifier(ctx context.Context, log *slog.Logger) (*auth.Verifier, error) {
+	if !a.keyed {
+		return nil, nil
+	}
+	opt := a.tokens
+	opt.OnError = func(err error) { log.Warn("the key set cannot be fetched", "error", err.Error()) }
+	return auth.New(ctx, opt)
+}
+
+// rawFor settles what clients may do where rights are not asked for: with auto they
+// publish only where every listener is out of others' reach. Where rights are asked
+// for, they alone decide.
+func (s *settings) rawFor(public []endpoint, keyed bool) gateway.Raw {
+	switch s.raw {
+	case "publish":
+		return gateway.RawPublish
+	case "listen":
+		return gateway.RawListen
+	case "off":
+		return gateway.RawOff
+	}
+	if (keyed || s.gateway.Namespaces != nil) && !s.gateway.Insecure {
+		return gateway.RawPublish
+	}
+	if len(s.gateway.TrustedProxies)+len(s.gateway.ProxyProtocol) > 0 {
+		return gateway.RawListen // they bring clients from elsewhere
+	}
+	for _, e := range public {
+		if !e.local {
+			return gateway.RawListen
+		}
+	}
+	return gateway.RawPublish
+}
