@@ -38,8 +38,8 @@
 //
 // [Next] takes what the official decoders take, with less tolerance: nothing may
 // follow a command but its separator, JSON is checked as a whole before it is
-// decoded, filters nest no deeper than 32 levels, and what names a channel or a
-// method is UTF-8.
+// decoded and nests no deeper than a payload may, the filters of Protobuf nest no
+// deeper than 32 levels, and what names a channel or a method is UTF-8.
 //
 // The package is apart from package gateway so that it can be fuzzed and compared
 // with the official one away from sockets. It does no I/O and knows no goroutine,

@@ -7,6 +7,10 @@ const nestingMax = 500
 // validJSON tells whether b is one JSON value (RFC 8259) with nothing around it but
 // white space, nested no deeper than nestingMax. That b is UTF-8 is the caller's to
 // know. It allocates nothing.
+//
+// It is here because the other two validators at hand do not bound the nesting: that
+// of segmentio/encoding not at all, that of encoding/json at 10,000 levels, and the
+// latter takes two to four times as long (BenchmarkValidJSON).
 func validJSON(b []byte) bool {
 	end := scanValue(b, skipSpace(b, 0), nestingMax)
 	return end >= 0 && skipSpace(b, end) == len(b)
