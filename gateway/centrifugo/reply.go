@@ -75,7 +75,7 @@ func AppendPing(dst []byte, f Format) []byte {
 	case f.Encoding == Protobuf:
 		return append(frame.AppendHeader(dst, ws.OpBinary, 1), 0)
 	case f.SSE:
-		return append(dst, "event: ping\ndata:\n\n"...)
+		return append(dst, "data: {}\n\n"...)
 	}
 	return frame.Append(dst, ws.OpText, []byte("{}"))
 }

@@ -84,7 +84,7 @@ func TestPings(t *testing.T) {
 		{Format{Uni: true}, "\x81\x02{}"},
 		{Format{Encoding: Protobuf}, "\x82\x01\x00"},
 		{Format{Encoding: Protobuf, Uni: true}, "\x82\x01\x00"},
-		{Format{Uni: true, SSE: true}, "event: ping\ndata:\n\n"},
+		{Format{Uni: true, SSE: true}, "data: {}\n\n"},
 	} {
 		if diff := cmp.Diff("before"+c.want, string(AppendPing([]byte("before"), c.f))); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", c.f, diff)
