@@ -331,6 +331,29 @@ func TestTheLastGoodKeysStay(t *testing.T) {
 	}
 }
 
+func TestAnEndlessAnswerIsNotRead(t *testing.T) {
+	const chunk, most = 1 << 20, 64
+	chunks := make(chan int, 1)
+	s := newJWKSServer(t, func(w http.ResponseWriter) {
+		n := 0
+		for n < most {
+			if _, err := w.Write(make([]byte, chunk)); err != nil {
+				break
+			}
+			n++
+		}
+		chunks <- n
+	})
+	s.verifier(t, never)
+	// What was written and not read lies in the system's buffers.
+	if n := <-chunks; n > most/2 {
+		t.Errorf("%d MiB were taken", n)
+	}
+	if errs := s.errors(); len(errs) != 1 || !strings.Contains(errs[0].Error(), "longer than 256 KiB") {
+		t.Errorf("told %v", errs)
+	}
+}
+
 func TestAServerThatIsDownAtTheStartIsTriedAgain(t *testing.T) {
 	k := keys()
 	s := newJWKSServer(t, status(http.StatusServiceUnavailable))
@@ -395,6 +418,32 @@ func TestASlowServerKeepsNobodyLong(t *testing.T) {
 	}
 	if v.remote.waiting != 0 {
 		t.Errorf("%d wait for ever", v.remote.waiting)
+	}
+}
+
+// The answer that is on its way may be older than the key.
+func TestAFetchThatBeganBeforeDoesNotSettleWhatIsUnknown(t *testing.T) {
+	k := keys()
+	hold := make(chan struct{})
+	s := newJWKSServer(t, nil)
+	s.set(serve(jwk(k.ed.key, "a")), hold)
+	tm := never
+	tm.first = time.Millisecond
+	v := s.verifier(t, tm)
+	until(t, "it asks", func() bool { return s.count() == 1 })
+	waiter := make(chan error)
+	go func() {
+		_, err := v.Connection(t.Context(), kidToken(t, k.otherEd, "b"), noon)
+		waiter <- err
+	}()
+	until(t, "somebody waits", func() bool {
+		v.remote.mu.Lock()
+		defer v.remote.mu.Unlock()
+		return v.remote.waiting == 1
+	})
+	close(hold)
+	if err := <-waiter; err != ErrUnavailable {
+		t.Errorf("%v", err)
 	}
 }
 

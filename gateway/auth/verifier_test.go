@@ -99,6 +99,7 @@ func TestWhatConnectionTokensSay(t *testing.T) {
 		{`{"sub":"u","exp":1800000001,"expire_at":0,` + base + `}`, Connection{User: "u"}},
 		{`{"expire_at":1800000009,"exp":1800000001,` + base + `}`, Connection{ExpireAt: 1_800_000_009}},
 		{`{"exp":1.800000005e9,` + base + `}`, Connection{ExpireAt: 1_800_000_005}},
+		{`{"aud":["x","push","y"],"iss":"shop"}`, Connection{}},
 		{"{\"info\": {\n \"n\": [1, 2.50, \"a\\n]}\"]\r\n}," + base + "}", Connection{Info: []byte(`{"n":[1,2.50,"a\n]}"]}`)}},
 		{`{"info":12345678901234567890,` + base + `}`, Connection{Info: []byte("12345678901234567890")}},
 		{`{"info":null,"meta":{"a":true},` + base + `}`, Connection{Meta: []byte(`{"a":true}`)}},
