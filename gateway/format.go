@@ -35,6 +35,9 @@ type rawFormat struct{}
 
 // Append implements channel.Format.
 func (rawFormat) Append(dst []byte, p *channel.Publication) []byte {
+	if p.Kind != channel.KindMessage {
+		return dst // joins and leaves are the client protocol's
+	}
 	op := ws.OpText
 	if p.Binary {
 		op = ws.OpBinary
@@ -54,6 +57,9 @@ type jsonFormat struct{}
 
 // Append implements channel.Format.
 func (jsonFormat) Append(dst []byte, p *channel.Publication) []byte {
+	if p.Kind != channel.KindMessage {
+		return dst
+	}
 	start := len(dst)
 	return textFrame(appendRecord(append(dst, headerSpace...), p), start)
 }
@@ -85,7 +91,9 @@ func textFrame(dst []byte, start int) []byte {
 func appendRecord(dst []byte, p *channel.Publication) []byte {
 	dst = append(dst, `{"channel":`...)
 	dst = appendString(dst, p.Channel)
-	dst = appendPosition(dst, p.Epoch, p.Offset)
+	if p.Offset > 0 { // else it passes, and leaves the reader where it is
+		dst = appendPosition(dst, p.Epoch, p.Offset)
+	}
 	dst = append(dst, `,"at":`...)
 	dst = strconv.AppendInt(dst, p.At, 10)
 	dst = append(dst, `,"from":"`...)
@@ -160,7 +168,12 @@ type streamFormat struct {
 
 // Append implements channel.Format.
 func (f streamFormat) Append(dst []byte, p *channel.Publication) []byte {
-	dst = appendEventID(dst, p.Epoch, p.Offset)
+	if p.Kind != channel.KindMessage {
+		return dst
+	}
+	if p.Offset > 0 { // else it passes, and leaves the reader where it is
+		dst = appendEventID(dst, p.Epoch, p.Offset)
+	}
 	switch {
 	case f.json:
 		dst = appendRecord(append(dst, "data: "...), p)

@@ -190,6 +190,7 @@ func (s *server) wantNothingLeft() {
 	}
 	for what, n := range map[string]int{
 		"connections": int(s.connections.Load()), "channels": s.space.Channels(), "bytes of logs": s.budget.Used(), "bytes of histories": s.historyBudget.Used(),
+		"subscribers in the presence table": s.present.Len(),
 	} {
 		if n != 0 {
 			s.t.Errorf("%d %s are left over", n, what)
@@ -199,6 +200,9 @@ func (s *server) wantNothingLeft() {
 		if st := &l.stats; st.connections.Load() != 0 || st.blocked.Load() != 0 || st.held.Load() != 0 {
 			s.t.Errorf("loop %d keeps %d connections, %d of them blocked, and %d bytes",
 				l.index, st.connections.Load(), st.blocked.Load(), st.held.Load())
+		}
+		if n := len(l.users); n != 0 {
+			s.t.Errorf("loop %d keeps %d users", l.index, n)
 		}
 		if len(l.conns)+len(l.due)+len(l.groups)+len(l.dead) != 0 { // the loop has ended: nobody else looks
 			s.t.Errorf("loop %d keeps %d connections, %d dues, %d groups and %d dead", l.index, len(l.conns), len(l.due), len(l.groups), len(l.dead))

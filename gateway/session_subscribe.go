@@ -376,7 +376,7 @@ func (c *conn) history(req *protocol.HistoryRequest) (*protocol.HistoryResult, *
 	if !ok {
 		return nil, centrifugo.ErrorUnrecoverablePosition
 	}
-	r := &protocol.HistoryResult{Epoch: kept.Newest.Epoch.String(), Offset: kept.Newest.Offset}
+	r := &protocol.HistoryResult{Publications: []*protocol.Publication{}, Epoch: kept.Newest.Epoch.String(), Offset: kept.Newest.Offset}
 	for i := range kept.Publications {
 		r.Publications = append(r.Publications, centrifugo.Publication(c.session().format.Encoding, &kept.Publications[i]))
 	}

@@ -105,3 +105,16 @@ func (t *Table) Count(channel string) (clients, users int) {
 	}
 	return len(m), len(seen)
 }
+
+// Len counts the subscribers of all channels.
+func (t *Table) Len() (n int) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for _, m := range s.channels {
+			n += len(m)
+		}
+		s.mu.Unlock()
+	}
+	return n
+}
