@@ -156,7 +156,7 @@ func TestSessionTranscript(t *testing.T) {
 	c.wantTold("unsubscribe", `{"id":12,"unsubscribe":{}}`)
 	s.publish("chat:1", "nobody is there")
 	c.does(`{"id":13,"presence":{"channel":"chat:1"}}`)
-	c.wantTold("nothing follows", `{"id":13,"presence":{}}`)
+	c.wantTold("nothing follows", `{"id":13,"presence":{"presence":{}}}`)
 	c.does(`{"id":14,"subscribe":{"channel":"a"}}` + "\n" + `{"id":15,"publish":{"channel":"a","data":1}}` + "\n" + `{"id":16,"ping":{}}`)
 	c.wantTold("commands of one frame", `{"id":14,"subscribe":{"recoverable":true,"epoch":"E","positioned":true}}`)
 	c.wantTold("the second", `{"id":15,"publish":{}}`)

@@ -1,0 +1,318 @@
+package gateway
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/gateway/auth"
+
+	"github.com/centrifugal/protocol"
+	"github.com/gobwas/ws"
+)
+
+// api asks the server's API and gives the answer, with what differs from run to run
+// written as ID and E.
+func (s *server) api(method, body string) string {
+	s.t.Helper()
+	r := httptest.NewRequest("POST", "http://127.0.0.1/api/"+method, strings.NewReader(body))
+	w := httptest.NewRecorder()
+	s.InternalHandler(Internal{}).ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		s.t.Fatalf("%s: status %d: %s", method, w.Code, w.Body)
+	}
+	return constant(strings.TrimSpace(w.Body.String()))
+}
+
+func (s *server) wantAPI(method, body, want string) {
+	s.t.Helper()
+	if got := s.api(method, body); got != want {
+		s.t.Errorf("%s %s:\n got %s\nwant %s", method, body, got, want)
+	}
+}
+
+func TestServerAPIActsOnConnections(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, rightsFile))
+	user := tokens(t, auth.Claims{User: "42"})
+	c, other := member(t, s, user), member(t, s, tokens(t, auth.Claims{User: "7"}))
+	done := `{"result":{}}`
+	s.wantAPI("subscribe", `{"user":"42","channel":"shut:x","info":{"a":1},"data":{"b":2}}`, done)
+	c.wantTold("the server subscribes it", `{"push":{"channel":"shut:x","subscribe":{"data":{"b":2}}}}`)
+	s.wantAPI("subscribe", `{"user":"42","channel":"shut:x"}`, done) // it is subscribed: nothing happens
+	s.wantAPI("publish", `{"channel":"shut:x","data":{"n":1},"tags":{"k":"v"}}`, `{"result":{"offset":1,"epoch":"E","subscribers":1}}`)
+	c.wantTold("the publication", `{"push":{"channel":"shut:x","pub":{"data":{"n":1},"offset":1,"tags":{"k":"v"}}}}`)
+	s.wantAPI("channels", `{"pattern":"shut:*"}`, `{"result":{"channels":{"shut:x":{"num_clients":1}}}}`)
+	s.wantAPI("unsubscribe", `{"user":"42","channel":"shut:x"}`, done)
+	c.wantTold("the server unsubscribes it", `{"push":{"channel":"shut:x","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}`)
+	s.wantAPI("refresh", `{"user":"42","expire_at":`+fmt.Sprint(time.Now().Unix()+3600)+`}`, done)
+	if got := c.told("refresh"); !strings.Contains(got, `{"push":{"refresh":{"expires":true,"ttl":3`) {
+		t.Errorf("refresh: got %s", got)
+	}
+	c.joins("look:x")
+	other.joins("look:x")
+	s.wantAPI("presence_stats", `{"channel":"look:x"}`, `{"result":{"num_clients":2,"num_users":2}}`)
+	s.wantAPI("presence", `{"channel":"all:x"}`, `{"error":{"code":108,"message":"not available"}}`)
+	s.wantAPI("publish", `{"channel":"unknown:x","data":1}`, `{"error":{"code":102,"message":"unknown channel"}}`)
+	s.wantAPI("publish", `{"channel":"look:x","data":1}`, `{"result":{"offset":1,"epoch":"E","subscribers":2}}`)
+	s.wantAPI("publish", `{"channel":"look:x","data":2,"skip_history":true}`, `{"result":{"offset":0,"epoch":"E","subscribers":2}}`)
+	s.wantAPI("publish", `{"channel":"look:x","b64data":"`+base64.StdEncoding.EncodeToString([]byte("\xff\x00"))+`"}`, `{"result":{"offset":2,"epoch":"E","subscribers":2}}`)
+	for _, c := range []*client{c, other} {
+		c.wantTold("the first", `{"push":{"channel":"look:x","pub":{"data":1,"offset":1}}}`)
+		c.wantTold("one that passes", `{"push":{"channel":"look:x","pub":{"data":2}}}`)
+		c.wantTold("a binary one", `{"push":{"channel":"look:x","pub":{"data":{"base64":"/wA="},"offset":2}}}`)
+	}
+	s.wantAPI("history", `{"channel":"look:x","limit":-1}`, `{"result":{"publications":[{"offset":1,"data":1},{"offset":2,"data":null,"b64data":"/wA="}],"epoch":"E","offset":2}}`)
+	s.wantAPI("history_remove", `{"channel":"look:x"}`, done)
+	s.wantAPI("history", `{"channel":"look:x","limit":-1}`, `{"result":{"publications":[],"epoch":"E","offset":2}}`)
+	s.wantAPI("broadcast", `{"channels":["look:x","unknown:x"],"data":3}`,
+		`{"result":{"responses":[{"result":{"offset":3,"epoch":"E","subscribers":2}},{"error":{"code":102,"message":"unknown channel"}}]}}`)
+
+	raw := dial(t, s, "/ws/users:x?token="+user)
+	s.wantAPI("disconnect", `{"user":"42"}`, done)
+	for range 1 {
+		c.wantTold("what was published before", `{"push":{"channel":"look:x","pub":{"data":3,"offset":3}}}`)
+	}
+	c.wantClose("it shall not come back", 3503)
+	raw.wantClose("nor shall the same user's raw client", 1008)
+	s.wantAPI("disconnect", `{"user":"7","disconnect":{"code":4000,"reason":"come back"}}`, done)
+	other.wantTold("what was published before", `{"push":{"channel":"look:x","pub":{"data":3,"offset":3}}}`)
+	other.wantClose("with the code of the caller", 4000)
+	s.wantAPI("presence_stats", `{"channel":"look:x"}`, `{"result":{"num_clients":0,"num_users":0}}`)
+}
+
+func TestSubscriptionsThatTheTokenNames(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, `{"without_namespace":{}, "namespaces":[{"name":"aa","history_size":10,"history_ttl":"60s","force_recovery":true},{"name":"bb"}]}`))
+	token := tokens(t, auth.Claims{User: "42", Channels: []string{"aa:1", "bb:1"}})
+	c := dial(t, s, pathClient)
+	c.does(`{"id":1,"connect":{"token":"` + token + `"}}`)
+	reply := c.told("connect")
+	var r struct {
+		Connect struct {
+			Subs map[string]struct {
+				Epoch       string `json:"epoch"`
+				Offset      uint64 `json:"offset"`
+				Recoverable bool   `json:"recoverable"`
+			} `json:"subs"`
+		} `json:"connect"`
+	}
+	if err := json.Unmarshal([]byte(reply), &r); err != nil || len(r.Connect.Subs) != 2 || !r.Connect.Subs["aa:1"].Recoverable || r.Connect.Subs["bb:1"].Recoverable {
+		t.Fatalf("got %s, %v", reply, err)
+	}
+	s.publish("aa:1", "1")
+	s.publish("bb:1", "2")
+	c.wantTold("it is subscribed", `{"push":{"channel":"aa:1","pub":{"data":1,"offset":1}}}`)
+	c.wantTold("to both", `{"push":{"channel":"bb:1","pub":{"data":2,"offset":1}}}`)
+	c.vanish()
+	s.publish("aa:1", "3")
+	c = dial(t, s, pathClient)
+	c.does(`{"id":1,"connect":{"token":"` + token + `","subs":{"aa:1":{"recover":true,"epoch":"` + r.Connect.Subs["aa:1"].Epoch + `","offset":1}}}}`)
+	if got := c.told("connect again"); !strings.Contains(got, `"publications":[{"data":3,"offset":2}],"recovered":true`) {
+		t.Errorf("got %s", got)
+	}
+	unknown := dial(t, s, pathClient)
+	unknown.does(`{"id":1,"connect":{"token":"` + tokens(t, auth.Claims{User: "42", Channels: []string{"aa:1", "unknown:1"}}) + `"}}`)
+	unknown.wantClose("a channel of no namespace", 3500)
+}
+
+func TestWhoComesAndGoesIsTold(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, `{"without_namespace":{"presence":true,"join_leave":true,"allow_subscribe_for_client":true,"allow_presence_for_subscriber":true,"allow_presence_for_client":true}}`))
+	a := member(t, s, tokens(t, auth.Claims{User: "a"}))
+	a.joins("x", `"join_leave":true`)
+	a.wantTold("its own join", `{"push":{"channel":"x","join":{"info":{"user":"a","client":"ID"}}}}`)
+	b := member(t, s, tokens(t, auth.Claims{User: "b", Info: json.RawMessage(`{"n":"<b>"}`)}))
+	b.joins("x") // it does not want to know
+	joined := `{"push":{"channel":"x","join":{"info":{"user":"b","client":"ID","conn_info":{"n":"<b>"}}}}}`
+	left := strings.Replace(joined, "join", "leave", 1)
+	a.wantTold("another comes", joined)
+	raw := dial(t, s, "/ws/x?token="+tokens(t, auth.Claims{User: "c"}))
+	s.publish("x", "1")
+	raw.wantText("raw clients are told of messages alone", "1")
+	a.wantTold("so are others, of messages too", `{"push":{"channel":"x","pub":{"data":1,"offset":1}}}`)
+	b.wantTold("and who does not want to know", `{"push":{"channel":"x","pub":{"data":1,"offset":1}}}`)
+	b.does(`{"id":3,"unsubscribe":{"channel":"x"}}`)
+	b.wantTold("its reply", `{"id":3,"unsubscribe":{}}`)
+	a.wantTold("it goes", left)
+	b.joins("x")
+	a.wantTold("it comes again", joined)
+	b.vanish()
+	a.wantTold("its connection is lost", left)
+	s.wantAPI("presence", `{"channel":"x"}`, `{"result":{"presence":{"ID":{"user":"a","client":"ID"}}}}`)
+}
+
+// Joins and leaves that find their channel full wait, and none is lost.
+func TestJoinsWaitForRoom(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{ChannelBuffer: 16 << 10, MaxMessage: 4 << 10, SendBuffer: 4 << 10, PingInterval: -1, Loops: 1, History: -1})
+	a := connectWith(t, s, 4<<10)
+	a.upgrade(pathClient)
+	a.connects("")
+	a.joins("x", `"join_leave":true`)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	published := 0
+	for ; ; published++ { // until the channel is full
+		if _, err := s.Publish(ctx, Message{Channel: "x", Payload: fmt.Appendf(nil, `"%s"`, strings.Repeat("x", 1000))}); err != nil {
+			break
+		}
+	}
+	var all []*client
+	for range 5 {
+		c := member(t, s, "")
+		c.joins("x")
+		all = append(all, c)
+	}
+	for _, c := range all {
+		c.send(closing(1000, ""))
+		c.wantClose("it leaves again", 1000)
+	}
+	joins, leaves, pubs := 0, 0, 0
+	for joins < 6 || leaves < 5 || pubs < published {
+		switch got := a.told("everything"); {
+		case strings.Contains(got, `"join":`):
+			joins++
+		case strings.Contains(got, `"leave":`):
+			leaves++
+		default:
+			pubs++
+		}
+	}
+	a.wantIdle(s, "and nothing twice")
+}
+
+func TestOneWayClients(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, rightsFile))
+	token := tokens(t, auth.Claims{User: "42", Channels: []string{"all:x"}})
+	first := dial(t, s, pathUniClient)
+	first.does(`{"token":"` + token + `"}`)
+	inURL := dial(t, s, pathUniClient+"?cf_connect="+url.QueryEscape(`{"token":"`+token+`"}`))
+	for _, c := range []*client{first, inURL} {
+		if got := c.told("connected"); !strings.HasPrefix(constant(got), `{"connect":{"client":"ID","version":"sluice","subs":{"all:x":{}}`) {
+			t.Errorf("connect: got %s", got)
+		}
+	}
+	stream := connect(t, s)
+	stream.write("GET " + pathUniSSE + "?cf_connect=" + url.QueryEscape(`{"token":"`+token+`"}`) + " HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	posted := connect(t, s)
+	body := `{"token":"` + token + `"}`
+	posted.write(fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", pathUniSSE, len(body), body))
+	for _, c := range []*client{stream, posted} {
+		if status := c.status(t); status != 200 {
+			t.Fatalf("status %d", status)
+		}
+		if got := constant(c.pushed(t)); !strings.HasPrefix(got, `{"connect":{"client":"ID"`) {
+			t.Errorf("connect: got %s", got)
+		}
+	}
+	s.publish("all:x", `{"a":1}`)
+	want := `{"channel":"all:x","pub":{"data":{"a":1},"offset":1}}`
+	for _, c := range []*client{first, inURL} {
+		c.wantTold("a publication stands alone", want)
+	}
+	for _, c := range []*client{stream, posted} {
+		if got := c.pushed(t); got != want {
+			t.Errorf("got %s", got)
+		}
+	}
+	s.wantAPI("disconnect", `{"user":"42"}`, `{"result":{}}`)
+	first.wantClose("the end", 3503)
+	inURL.wantClose("the end", 3503)
+	for _, c := range []*client{stream, posted} {
+		if got := c.pushed(t); got != `{"disconnect":{"code":3503,"reason":"force disconnect"}}` {
+			t.Errorf("got %s", got)
+		}
+		c.wantEOF("the stream ends")
+	}
+	bad := connect(t, s)
+	bad.write("GET " + pathUniSSE + "?cf_connect=nonsense HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	bad.wantStatus("no connect request", 400)
+	refused := dial(t, s, pathUniClient+"?cf_connect="+url.QueryEscape(`{"token":"`+token+`x"}`))
+	refused.wantClose("a forged token", 3500)
+}
+
+// pushed reads the data of the next event of a stream that has any.
+func (c *client) pushed(t testing.TB) string {
+	t.Helper()
+	for {
+		c.patience()
+		line, err := c.in.ReadString('\n')
+		if err != nil {
+			t.Fatalf("an event: %v", err)
+		}
+		if data, ok := strings.CutPrefix(line, "data: "); ok && data != "{}\n" {
+			if blank, err := c.in.ReadString('\n'); err != nil || blank != "\n" {
+				t.Fatalf("an event ends with %q, %v", blank, err)
+			}
+			return strings.TrimSuffix(data, "\n")
+		}
+	}
+}
+
+// The same channel in Protobuf.
+func TestProtobufSession(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{})
+	c := connect(t, s)
+	if got := c.upgrade(pathClient, "Sec-WebSocket-Protocol: centrifuge-protobuf").Get("Sec-WebSocket-Protocol"); got != subprotocolProtobuf {
+		t.Fatalf("the subprotocol is %q", got)
+	}
+	other := dial(t, s, pathClient+"?format=protobuf")
+	for _, c := range []*client{c, other} {
+		c.sendsProtobuf(&protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{}}, &protocol.Command{Id: 2, Subscribe: &protocol.SubscribeRequest{Channel: "x"}})
+		if r := c.readsProtobuf(t); r.Id != 1 || r.Connect.GetPing() != 25 {
+			t.Fatalf("got %v", r)
+		}
+		if r := c.readsProtobuf(t); r.Id != 2 || !r.Subscribe.GetRecoverable() {
+			t.Fatalf("got %v", r)
+		}
+	}
+	raw, jsonClient := dial(t, s, "/ws/x"), member(t, s, "")
+	jsonClient.joins("x")
+	c.sendsProtobuf(&protocol.Command{Id: 3, Publish: &protocol.PublishRequest{Channel: "x", Data: []byte("\xff\x00")}})
+	if r := c.readsProtobuf(t); r.Id != 3 || r.Publish == nil {
+		t.Fatalf("got %v", r)
+	}
+	for _, c := range []*client{c, other} {
+		if r := c.readsProtobuf(t); string(r.Push.GetPub().GetData()) != "\xff\x00" || r.Push.GetChannel() != "x" || r.Push.Pub.Offset != 1 {
+			t.Fatalf("got %v", r)
+		}
+	}
+	raw.wantBinary("raw clients get the bytes", "\xff\x00")
+	jsonClient.wantTold("clients of JSON get them in base64", `{"push":{"channel":"x","pub":{"data":{"base64":"/wA="},"info":{"user":"","client":"ID"},"offset":1}}}`)
+}
+
+func (c *client) sendsProtobuf(commands ...*protocol.Command) {
+	c.t.Helper()
+	var frame []byte
+	for _, cmd := range commands {
+		data, err := cmd.MarshalVT()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		frame = append(append(frame, byte(len(data))), data...) // all are short
+	}
+	c.send(bin(string(frame)))
+}
+
+func (c *client) readsProtobuf(t testing.TB) *protocol.Reply {
+	t.Helper()
+	op, p, err := c.next()
+	if err != nil || op != ws.OpBinary {
+		t.Fatalf("opcode %#x, %v", op, err)
+	}
+	r, err := protocol.NewProtobufReplyDecoder([]byte(p)).Decode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}

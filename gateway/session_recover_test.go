@@ -1,0 +1,364 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/gateway/namespace"
+)
+
+// subscribed is the reply to a subscribe command, as far as recovery goes.
+type subscribed struct {
+	ID        int `json:"id"`
+	Subscribe *struct {
+		Epoch        string `json:"epoch"`
+		Offset       uint64 `json:"offset"`
+		Recovered    bool   `json:"recovered"`
+		Recovering   bool   `json:"was_recovering"`
+		Publications []pub  `json:"publications"`
+	} `json:"subscribe"`
+	Push *struct {
+		Channel     string `json:"channel"`
+		Pub         *pub   `json:"pub"`
+		Unsubscribe *struct {
+			Code int `json:"code"`
+		} `json:"unsubscribe"`
+	} `json:"push"`
+	Error *struct {
+		Code int `json:"code"`
+	} `json:"error"`
+}
+
+type pub struct {
+	Data   json.RawMessage `json:"data"`
+	Offset uint64          `json:"offset"`
+}
+
+func (c *client) reads(why string) (r subscribed) {
+	c.t.Helper()
+	text := c.told(why)
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		c.t.Fatalf("%s: %s: %v", why, text, err)
+	}
+	return r
+}
+
+// recovers subscribes from a place.
+func (c *client) recovers(name, epoch string, offset uint64) subscribed {
+	c.t.Helper()
+	c.does(fmt.Sprintf(`{"id":7,"subscribe":{"channel":%q,"recover":true,"epoch":%q,"offset":%d}}`, name, epoch, offset))
+	r := c.reads("recover " + name)
+	if r.Subscribe == nil {
+		c.t.Fatalf("recover %s: %+v", name, r)
+	}
+	return r
+}
+
+func TestRecoveredMeansCompleteAndInOrder(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{History: 400})
+	c := member(t, s, "")
+	c.does(`{"id":2,"subscribe":{"channel":"x"}}`)
+	epoch := c.reads("subscribe").Subscribe.Epoch
+	for i := range 350 {
+		s.publish("x", strconv.Itoa(i+1))
+	}
+	for _, test := range []struct {
+		why       string
+		epoch     string
+		offset    uint64
+		recovered bool
+		n         int
+	}{
+		{"nothing was missed", epoch, 350, true, 0},
+		{"the last one", epoch, 349, true, 1},
+		{"as many as a reply holds", epoch, 50, true, recoverMax},
+		{"one more", epoch, 49, false, 0},
+		{"another order", "other", 349, false, 0},
+		{"no order", "", 0, false, 0},
+		{"a place that is not there yet", epoch, 351, false, 0},
+	} {
+		c := member(t, s, "")
+		r := c.recovers("x", test.epoch, test.offset).Subscribe
+		if !r.Recovering || r.Recovered != test.recovered || len(r.Publications) != test.n || r.Offset != 350 || r.Epoch != epoch {
+			t.Errorf("%s: recovered %t with %d publications up to %d", test.why, r.Recovered, len(r.Publications), r.Offset)
+		}
+		for i, p := range r.Publications {
+			if want := test.offset + uint64(i) + 1; p.Offset != want || string(p.Data) != strconv.FormatUint(want, 10) {
+				t.Fatalf("%s: publication %d is %d, %s", test.why, i, p.Offset, p.Data)
+			}
+		}
+	}
+	if err := s.historyForget("x"); err != nil {
+		t.Fatal(err)
+	}
+	if r := member(t, s, "").recovers("x", epoch, 349).Subscribe; r.Recovered {
+		t.Error("what was removed is recovered")
+	}
+	if r := member(t, s, "").recovers("x", epoch, 350).Subscribe; !r.Recovered || len(r.Publications) != 0 {
+		t.Error("nothing was missed, although nothing is kept")
+	}
+}
+
+func (s *server) historyForget(name string) error {
+	return (*node)(s.Server).HistoryRemove(s.t.Context(), name)
+}
+
+func TestCacheModeGivesTheNewest(t *testing.T) {
+	t.Parallel()
+	set, err := namespace.Parse([]byte(`{"without_namespace": {"allow_subscribe_for_client": true, "allow_subscribe_for_anonymous": true,
+		"history_size": 1, "history_ttl": "60s", "force_recovery": true, "force_recovery_mode": "cache"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, Config{Namespaces: set})
+	c := member(t, s, "")
+	c.does(`{"id":2,"subscribe":{"channel":"x"}}`)
+	first := c.reads("nothing was published").Subscribe
+	if len(first.Publications) != 0 || first.Recovered {
+		t.Errorf("got %+v", first)
+	}
+	for i := range 3 {
+		s.publish("x", strconv.Itoa(i+1))
+	}
+	newest := func(why string, r subscribed, recovered bool, n int) {
+		t.Helper()
+		if got := r.Subscribe; got.Recovered != recovered || len(got.Publications) != n || n > 0 && string(got.Publications[0].Data) != "3" {
+			t.Errorf("%s: got %+v", why, *got)
+		}
+	}
+	c = member(t, s, "")
+	c.does(`{"id":2,"subscribe":{"channel":"x"}}`)
+	newest("on the first subscribe", c.reads("subscribe"), false, 1)
+	newest("it missed more than is kept", member(t, s, "").recovers("x", first.Epoch, 0), true, 1)
+	newest("it has missed nothing", member(t, s, "").recovers("x", first.Epoch, 3), true, 0)
+	newest("another order", member(t, s, "").recovers("x", "other", 3), true, 1)
+}
+
+// Clients come and go in a busy channel, and recover from where they were: none sees a hole
+// or a publication twice, in whatever encoding the loops meet them.
+func TestJoinsWithHistorySeeNoHoleAndNoRepeat(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{History: 20_000, HistoryBytes: 8 << 20, MessageRate: -1})
+	var stop atomic.Bool
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for n := 1; !stop.Load(); n++ {
+			s.publish("x", strconv.Itoa(n))
+			if n%16 == 0 {
+				time.Sleep(time.Millisecond) // a pace, not a synchronisation
+			}
+		}
+	})
+	var clients sync.WaitGroup
+	for range 16 {
+		c := member(t, s, "")
+		clients.Go(func() {
+			c.does(`{"id":7,"subscribe":{"channel":"x"}}`)
+			r := c.reads("the first").Subscribe
+			epoch, at := r.Epoch, r.Offset
+			for range scaled(120, 8) {
+				at = c.readsOn(at, 1+rand.IntN(4))
+				c.does(`{"id":8,"unsubscribe":{"channel":"x"}}`)
+				for { // what was on its way still comes
+					r := c.reads("until it is unsubscribed")
+					if r.ID == 8 {
+						break
+					}
+					at = c.follows(at, *r.Push.Pub)
+				}
+				r := c.recovers("x", epoch, at).Subscribe
+				if !r.Recovered {
+					c.t.Errorf("not recovered from %d at %d", at, r.Offset)
+					return
+				}
+				for _, p := range r.Publications {
+					at = c.follows(at, p)
+				}
+				if at != r.Offset {
+					c.t.Errorf("recovered up to %d, but the reply says %d", at, r.Offset)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	stop.Store(true)
+	publishing.Wait()
+}
+
+// readsOn reads n publications that follow a place, and gives the last one's.
+func (c *client) readsOn(at uint64, n int) uint64 {
+	for range n {
+		at = c.follows(at, *c.reads("a publication").Push.Pub)
+	}
+	return at
+}
+
+// follows sees that a publication is the next.
+func (c *client) follows(at uint64, p pub) uint64 {
+	if want := at + 1; p.Offset != want || string(p.Data) != strconv.FormatUint(want, 10) {
+		c.t.Errorf("publication %d, %s follows %d", p.Offset, p.Data, at)
+	}
+	return p.Offset
+}
+
+// A publication of any publisher reaches every format, whole and in order, with those who
+// come and go in many channels on the same connection.
+func TestManyChannelsOnOneConnectionKeepTheirOrders(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{MessageRate: -1})
+	const channels = 12
+	var stop atomic.Bool
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		var n [channels]int
+		for i := 0; !stop.Load(); i++ {
+			k := rand.IntN(channels)
+			n[k]++
+			s.publish(fmt.Sprint("c", k), strconv.Itoa(n[k]))
+			if i%16 == 0 {
+				time.Sleep(time.Millisecond) // a pace, not a synchronisation
+			}
+		}
+	})
+	var clients sync.WaitGroup
+	for range 12 {
+		c := member(t, s, "")
+		clients.Go(func() {
+			at := map[string]uint64{} // of the channels that it is subscribed to
+			asked, ids := map[int]string{}, 10
+			for range scaled(400, 8) {
+				name := fmt.Sprint("c", rand.IntN(channels))
+				ids++
+				asked[ids] = name
+				if _, in := at[name]; in && !slices.Contains(pendingNames(asked, ids), name) {
+					c.does(fmt.Sprintf(`{"id":%d,"unsubscribe":{"channel":%q}}`, ids, name))
+				} else {
+					c.does(fmt.Sprintf(`{"id":%d,"subscribe":{"channel":%q}}`, ids, name))
+				}
+				for len(asked) > 3 {
+					if !c.oneMessage(at, asked) {
+						return
+					}
+				}
+			}
+			for len(asked) > 0 {
+				if !c.oneMessage(at, asked) {
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	stop.Store(true)
+	publishing.Wait()
+}
+
+// pendingNames are the channels of commands before the last that are not answered.
+func pendingNames(asked map[int]string, last int) (names []string) {
+	for id, name := range asked {
+		if id != last {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// oneMessage reads a message and holds it against what the client knows.
+func (c *client) oneMessage(at map[string]uint64, asked map[int]string) bool {
+	r := c.reads("a message")
+	switch {
+	case r.Push != nil:
+		place, in := at[r.Push.Channel]
+		if !in {
+			c.t.Errorf("a publication of %s, which is not subscribed to", r.Push.Channel)
+			return false
+		}
+		at[r.Push.Channel] = c.follows(place, *r.Push.Pub)
+	case r.Subscribe != nil:
+		at[asked[r.ID]] = r.Subscribe.Offset
+		delete(asked, r.ID)
+	case r.Error != nil && r.Error.Code == 105: // it was asked for twice
+		delete(asked, r.ID)
+	case r.Error == nil:
+		delete(at, asked[r.ID])
+		delete(asked, r.ID)
+	default:
+		c.t.Errorf("got %+v", r)
+		return false
+	}
+	return true
+}
+
+// A full channel parks the command that publishes into it with everything behind, and
+// nothing is done twice or lost when there is room again.
+func TestFullChannelParksCommands(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{ChannelBuffer: 16 << 10, MaxMessage: 4 << 10, SendBuffer: 4 << 10, PingInterval: -1, Loops: 1, History: -1})
+	reader := connectWith(t, s, 4<<10)
+	reader.upgrade("/ws/x")
+	c := member(t, s, "")
+	const n = 64
+	var frames []string
+	for i := range n {
+		data := fmt.Sprintf(`"%d %s"`, i, strings.Repeat("x", 1000))
+		frames = append(frames, text(fmt.Sprintf(`{"id":%d,"publish":{"channel":"x","data":%s}}`+"\n"+`{"id":%d,"ping":{}}`, 2*i+10, data, 2*i+11)))
+	}
+	c.send(frames...)
+	waitFor(t, "the channel to push back", func() bool { return s.pushBacks() > 0 })
+	go func() {
+		for i := range n {
+			reader.wantText("each once, in order", fmt.Sprintf(`"%d %s"`, i, strings.Repeat("x", 1000)))
+		}
+	}()
+	for i := range n {
+		c.wantTold("published", fmt.Sprintf(`{"id":%d,"publish":{}}`, 2*i+10))
+		c.wantTold("and the command behind it", fmt.Sprintf(`{"id":%d,"ping":{}}`, 2*i+11))
+	}
+}
+
+// A client that is too slow for a channel with the policy skip is told that its state is
+// not sufficient any more, and learns by its next subscribe what it has missed.
+func TestSlowClientIsToldToSubscribeAgain(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{ChannelBuffer: 16 << 10, MaxMessage: 4 << 10, SendBuffer: 4 << 10, PingInterval: -1, Loops: 1, History: 5, WriteTimeout: 30 * time.Second,
+		SlowPolicy: []SlowRule{{Pattern: "x", Skip: true}}})
+	c := connectWith(t, s, 4<<10)
+	c.upgrade(pathClient)
+	c.connects("")
+	c.does(`{"id":2,"subscribe":{"channel":"x"}}`)
+	epoch := c.reads("subscribe").Subscribe.Epoch
+	for i := range 80 {
+		s.publish("x", fmt.Sprintf(`"%d %s"`, i+1, strings.Repeat("x", 1000)))
+	}
+	waitFor(t, "it to be skipped", func() bool { return s.sum(func(st *loopStats) uint64 { return st.skips.Load() }) == 1 })
+	var last uint64
+	for {
+		r := c.reads("what was on its way, and then the end of the subscription")
+		if r.Push.Unsubscribe != nil {
+			if r.Push.Unsubscribe.Code != 2500 {
+				t.Errorf("code %d", r.Push.Unsubscribe.Code)
+			}
+			break
+		}
+		if r.Push.Pub.Offset != last+1 {
+			t.Fatalf("publication %d follows %d", r.Push.Pub.Offset, last)
+		}
+		last = r.Push.Pub.Offset
+	}
+	if r := c.recovers("x", epoch, last).Subscribe; r.Recovered || r.Offset != 80 {
+		t.Errorf("it is told that it has missed nothing: %+v", r)
+	}
+	dropped := s.sum(func(st *loopStats) uint64 { return st.dropped[droppedBySkip].Load() })
+	if n := s.deliveries(); n != last || dropped == 0 { // what comes after it was skipped is not due to it
+		t.Errorf("%d deliveries are counted of %d, and %d dropped publications", n, last, dropped)
+	}
+}

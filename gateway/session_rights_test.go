@@ -1,0 +1,336 @@
+package gateway
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/gateway/auth"
+)
+
+const rightsFile = `{"without_namespace": {}, "namespaces": [
+	{"name": "users", "allow_subscribe_for_client": true, "allow_publish_for_subscriber": true, "allow_raw_publish": true},
+	{"name": "all", "allow_subscribe_for_client": true, "allow_subscribe_for_anonymous": true},
+	{"name": "shut"},
+	{"name": "dialog", "allow_user_limited_channels": true},
+	{"name": "look", "presence": true, "history_size": 5, "history_ttl": "60s",
+	 "allow_subscribe_for_client": true, "allow_presence_for_subscriber": true, "allow_history_for_client": true}
+]}`
+
+// One table of rights holds for every protocol and path: what a token opens and what a
+// namespace allows is the same for the client protocol, raw WebSocket and event streams.
+func TestRightsAreTheSameInEveryProtocol(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, rightsFile))
+	user := tokens(t, auth.Claims{User: "42"})
+	for _, test := range []struct {
+		channel, token string
+		subscription   string // a token for the channel
+		may            bool
+	}{
+		{"users:x", "", "", false},
+		{"users:x", user, "", true},
+		{"all:x", "", "", true},
+		{"all:x", user, "", true},
+		{"shut:x", user, "", false},
+		{"shut:x", user, tokens(t, auth.Claims{User: "42", Channel: "shut:x"}), true},
+		{"shut:x", user, tokens(t, auth.Claims{User: "42", Channel: "shut:y"}), false},
+		{"lobby", user, "", false},
+		{"unknown:x", user, "", false},
+		{"dialog:a#42,7", user, "", true},
+		{"dialog:a#7", user, "", false},
+		{"dialog:a#42", "", "", false},
+		{"$all:x", user, "", false},
+		{"$all:x", user, tokens(t, auth.Claims{User: "42", Channel: "$all:x"}), true},
+	} {
+		name := fmt.Sprintf("%s, token: %t, for the channel: %t", test.channel, test.token != "", test.subscription != "")
+		for what, tries := range map[string]func() bool{
+			"client": func() bool {
+				c := member(t, s, test.token)
+				cmd, _ := json.Marshal(map[string]any{"id": 2, "subscribe": map[string]any{"channel": test.channel, "token": test.subscription}}) // cannot fail
+				c.does(string(cmd))
+				op, p, err := c.next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return op == 1 && strings.HasPrefix(p, `{"id":2,"subscribe"`)
+			},
+			"raw": func() bool {
+				c := connect(t, s)
+				c.write(upgradeTo(rawTarget("/ws/", test.channel, test.token, test.subscription)))
+				return c.status(t) == 101
+			},
+			"event stream": func() bool {
+				c := connect(t, s)
+				c.write("GET " + rawTarget("/sse/", test.channel, test.token, test.subscription) + " HTTP/1.1\r\nHost: localhost\r\n\r\n")
+				return c.status(t) == 200
+			},
+		} {
+			if got := tries(); got != test.may {
+				t.Errorf("%s, %s: let in: %t, want %t", what, name, got, test.may)
+			}
+		}
+	}
+}
+
+// rawTarget is the path of a raw client; the token for its channel is the one that counts.
+func rawTarget(path, channel, token, subscription string) string {
+	if subscription != "" {
+		token = subscription
+	}
+	target := path + url.PathEscape(channel)
+	if token != "" {
+		target += "?token=" + token
+	}
+	return target
+}
+
+// status reads an HTTP answer's status line.
+func (c *client) status(t testing.TB) (status int) {
+	t.Helper()
+	c.patience()
+	line, err := c.in.ReadString('\n')
+	if _, scanned := fmt.Sscanf(line, "HTTP/1.1 %d", &status); err != nil || scanned != nil {
+		t.Fatalf("no status line: %q, %v", line, err)
+	}
+	return status
+}
+
+func TestRightsToPublishAndToLook(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, rightsFile))
+	c := member(t, s, tokens(t, auth.Claims{User: "42", Info: json.RawMessage(`{"name":"x"}`)}))
+	denied := func(command, name string, code int, text string) {
+		t.Helper()
+		c.does(fmt.Sprintf(`{"id":9,%q:{"channel":%q,"data":1}}`, command, name))
+		c.wantTold(command+" "+name, fmt.Sprintf(`{"id":9,"error":{"code":%d,"message":%q}}`, code, text))
+	}
+	denied("publish", "users:x", 103, "permission denied") // only subscribers may
+	c.joins("users:x")
+	c.does(`{"id":3,"publish":{"channel":"users:x","data":1}}`)
+	c.wantTold("now it may", `{"id":3,"publish":{}}`)
+	c.wantTold("with who it is", `{"push":{"channel":"users:x","pub":{"data":1,"info":{"user":"42","client":"ID","conn_info":{"name":"x"}},"offset":1}}}`)
+	c.joins("all:x")
+	denied("publish", "all:x", 103, "permission denied")
+	denied("publish", "unknown:x", 102, "unknown channel")
+	denied("presence", "look:x", 103, "permission denied")
+	c.joins("look:x")
+	c.does(`{"id":4,"presence_stats":{"channel":"look:x"}}`)
+	c.wantTold("a subscriber may look", `{"id":4,"presence_stats":{"num_clients":1,"num_users":1}}`)
+	denied("presence", "all:x", 103, "permission denied")
+	denied("history", "all:x", 103, "permission denied")
+	c.does(`{"id":5,"history":{"channel":"look:other","limit":-1}}`)
+	c.wantTold("the history of a channel that is not subscribed to", `{"id":5,"history":{"publications":[],"epoch":"E","offset":0}}`)
+	c.does(`{"id":6,"history":{"channel":"look:x","limit":1,"since":{"offset":0,"epoch":"other"}}}`)
+	c.wantTold("a place of another order", `{"id":6,"error":{"code":112,"message":"unrecoverable position"}}`)
+}
+
+// Raw clients publish only where a namespace says so, and their token lets them.
+func TestRawPublishingNeedsANamespaceThatAllowsIt(t *testing.T) {
+	t.Parallel()
+	cfg := guarded(t, rightsFile)
+	cfg.Raw = RawPublish
+	s := start(t, cfg)
+	user := tokens(t, auth.Claims{User: "42"})
+	c := dial(t, s, "/ws/users:x?token="+user)
+	c.send(text("hello"))
+	c.wantText("it may, and the client protocol's subscribers may", "hello")
+	c = dial(t, s, "/ws/all:x?token="+user)
+	c.send(text("hello"))
+	c.wantClose("it may only listen", 1008)
+	keysOnly := start(t, guarded(t, ""))
+	c = dial(t, keysOnly, "/ws/"+url.PathEscape("any:x")+"?token="+tokens(t, auth.Claims{User: "42", Channel: "any:x"}))
+	c.send(text("hello"))
+	c.wantClose("with keys alone nobody publishes", 1008)
+}
+
+func TestTokensOfRawClients(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, rightsFile))
+	for why, test := range map[string]struct {
+		token  string
+		status int
+	}{
+		"forged":          {tokens(t, auth.Claims{User: "42"}) + "x", 401},
+		"nonsense":        {"nonsense", 401},
+		"expired":         {tokens(t, auth.Claims{User: "42", ExpiresAt: time.Now().Unix() - 5}), 401},
+		"another channel": {tokens(t, auth.Claims{User: "42", Channel: "all:y"}), 403},
+	} {
+		c := connect(t, s)
+		c.write(upgradeTo("/ws/all:x?token=" + test.token))
+		if got := c.status(t); got != test.status {
+			t.Errorf("%s: status %d, want %d", why, got, test.status)
+		}
+	}
+	open := connect(t, start(t, Config{}))
+	open.write(upgradeTo("/ws/x?token=" + tokens(t, auth.Claims{User: "42"})))
+	open.wantStatus("there is no key for it", 401)
+
+	soon := tokens(t, auth.Claims{User: "42", ExpiresAt: time.Now().Unix() + 2})
+	c := dial(t, s, "/ws/all:x?token="+soon)
+	begun := time.Now()
+	c.wantClose("raw clients end with their token", 3005)
+	if took := time.Since(begun); took > 8*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	s.wantClosed(reasonExpired, 1)
+}
+
+func TestTokensOfSessions(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, rightsFile))
+	c := dial(t, s, pathClient)
+	c.does(`{"id":1,"connect":{"token":"` + tokens(t, auth.Claims{User: "42", ExpiresAt: time.Now().Unix() - 1}) + `"}}`)
+	c.wantTold("a library fetches a fresh one now", `{"id":1,"error":{"code":109,"message":"token expired"}}`)
+	if reply := c.connects(tokens(t, auth.Claims{User: "42", ExpiresAt: time.Now().Unix() + 100})); !strings.Contains(reply, `"expires":true,"ttl":`) {
+		t.Errorf("connect: got %s", reply)
+	}
+	c.does(`{"id":3,"refresh":{"token":"` + tokens(t, auth.Claims{User: "42", ExpiresAt: time.Now().Unix() - 1}) + `"}}`)
+	c.wantTold("refresh with an expired one", `{"id":3,"error":{"code":109,"message":"token expired"}}`)
+	c.does(`{"id":3,"refresh":{"token":"` + tokens(t, auth.Claims{User: "42"}) + `"}}`)
+	c.wantTold("refresh with one that does not", `{"id":3,"refresh":{"client":"ID","version":"sluice"}}`)
+	c.does(`{"id":4,"refresh":{"token":"` + tokens(t, auth.Claims{User: "43"}) + `"}}`)
+	c.wantClose("somebody else's", 3500)
+
+	for why, token := range map[string]string{
+		"forged":               tokens(t, auth.Claims{User: "42"}) + "x",
+		"one for a channel":    tokens(t, auth.Claims{User: "42", Channel: "all:x"}),
+		"one of nobody's keys": "eyJhbGciOiJSUzI1NiJ9.e30.AAAA",
+	} {
+		c := dial(t, s, pathClient)
+		c.does(`{"id":1,"connect":{"token":"` + token + `"}}`)
+		c.wantClose(why, 3500)
+	}
+	for why, sub := range map[string]auth.Claims{
+		"another user's":    {User: "43", Channel: "shut:x"},
+		"another channel's": {User: "42", Channel: "shut:y"},
+		"another client's":  {User: "42", Channel: "shut:x", Client: "c"},
+	} {
+		c := member(t, s, tokens(t, auth.Claims{User: "42"}))
+		c.does(`{"id":2,"subscribe":{"channel":"shut:x","token":"` + tokens(t, sub) + `"}}`)
+		c.wantClose(why, 3500)
+	}
+}
+
+// A subscription's token that expires ends the subscription, not the connection; and the
+// library, which is told to subscribe again, gets a fresh one.
+func TestSubscriptionsExpire(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, rightsFile))
+	c := member(t, s, tokens(t, auth.Claims{User: "42"}))
+	token := func(in int64) string {
+		return `"token":"` + tokens(t, auth.Claims{User: "42", Channel: "shut:x", ExpiresAt: time.Now().Unix() + in}) + `"`
+	}
+	if reply := c.joins("shut:x", token(2)); !strings.Contains(reply, `"expires":true,"ttl":`) {
+		t.Errorf("subscribe: got %s", reply)
+	}
+	c.does(`{"id":3,"sub_refresh":{"channel":"shut:x",` + token(1) + `}}`)
+	if reply := c.told("sub_refresh"); !strings.Contains(reply, `{"id":3,"sub_refresh":{"expires":true`) {
+		t.Errorf("sub_refresh: got %s", reply)
+	}
+	s.do(func(l *loop) { // as if its grace were over
+		for _, c := range l.conns {
+			for _, d := range c.session().details {
+				d.expireAt -= refreshSeconds + 5
+			}
+			l.wakeAt(c, 0)
+		}
+	})
+	s.pass(1)
+	c.wantTold("the subscription ends", `{"push":{"channel":"shut:x","unsubscribe":{"code":2501,"reason":"subscription expired"}}}`)
+	c.joins("shut:x", token(100))
+}
+
+// Asymmetric signatures are not verified on the loop: the commands behind wait, and are
+// done in their order when the answer is there.
+func TestDearTokensLetTheCommandsBehindWait(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, _ := x509.MarshalPKCS8PrivateKey(key)         // cannot fail for this curve
+	public, _ := x509.MarshalPKIXPublicKey(&key.PublicKey) // likewise
+	v, err := auth.New(t.Context(), auth.Options{PublicKeys: [][]byte{pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	cfg := guarded(t, rightsFile)
+	cfg.Tokens = v
+	s := start(t, cfg)
+	signer, err := auth.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(c auth.Claims) string {
+		token, err := signer.Sign(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	token, sub := sign(auth.Claims{User: "42"}), sign(auth.Claims{User: "42", Channel: "shut:x"})
+	for range 20 {
+		c := dial(t, s, pathClient)
+		c.send(text(`{"id":1,"connect":{"token":"`+token+`"}}`+"\n"+`{"id":2,"subscribe":{"channel":"shut:x","token":"`+sub+`"}}`+"\n"+`{"id":3,"ping":{}}`),
+			text(`{"id":4,"ping":{}}`))
+		var got []string
+		for range 4 {
+			got = append(got, constant(c.told("the replies")))
+		}
+		want := []string{`{"id":1,"connect":{"client":"ID","version":"sluice","ping":25,"pong":true}}`, `{"id":2,"subscribe":{}}`, `{"id":3,"ping":{}}`, `{"id":4,"ping":{}}`}
+		if !slices.Equal(got, want) {
+			t.Fatalf("got %q", got)
+		}
+		if c := dial(t, s, "/ws/shut:x?token="+sub); c == nil {
+			t.Fatal("a raw client with the same")
+		}
+		c.send(text(`{"id":5,"refresh":{"token":"` + token + `"}}`)) // and goes away while it is verified
+		c.vanish()
+	}
+	forged := connect(t, s)
+	forged.write(upgradeTo("/ws/shut:x?token=" + sub[:len(sub)-4] + "AAAA"))
+	if status := forged.status(t); status != 401 {
+		t.Errorf("a forged one: status %d", status)
+	}
+}
+
+// A canary in the token is in no record of the log, at any level.
+func TestTokensAreNotLogged(t *testing.T) {
+	t.Parallel()
+	var log lockedBuffer
+	cfg := guarded(t, rightsFile)
+	cfg.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s := start(t, cfg)
+	canary := tokens(t, auth.Claims{User: "42", Audience: "canary"})
+	for _, token := range []string{canary, canary + "x"} {
+		for _, path := range []string{"/ws/users:x", "/sse/users:x", "/nothing"} {
+			c := connect(t, s)
+			c.write(upgradeTo(path + "?token=" + token))
+			c.status(t)
+			c = connect(t, s)
+			c.write("GET " + path + "?token=" + token + " HTTP/1.1\r\nHost: localhost\r\nOrigin: http://foreign\r\n\r\n")
+			c.status(t)
+		}
+		c := dial(t, s, pathClient)
+		c.does(`{"id":1,"connect":{"token":"` + token + `"}}`)
+		c.next() // whatever it is
+		c = dial(t, s, pathUniClient+"?cf_connect="+url.QueryEscape(`{"token":"`+token+`"}`))
+		c.next() // whatever it is
+	}
+	s.quiet()
+	if text := log.String(); strings.Contains(text, canary[20:]) || len(text) == 0 {
+		t.Errorf("the log holds a token, or nothing:\n%s", text)
+	}
+}
