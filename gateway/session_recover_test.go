@@ -314,15 +314,17 @@ func TestFullChannelParksCommands(t *testing.T) {
 	}
 	c.send(frames...)
 	waitFor(t, "the channel to push back", func() bool { return s.pushBacks() > 0 })
-	go func() {
+	var reading sync.WaitGroup
+	reading.Go(func() {
 		for i := range n {
 			reader.wantText("each once, in order", fmt.Sprintf(`"%d %s"`, i, strings.Repeat("x", 1000)))
 		}
-	}()
+	})
 	for i := range n {
 		c.wantTold("published", fmt.Sprintf(`{"id":%d,"publish":{}}`, 2*i+10))
 		c.wantTold("and the command behind it", fmt.Sprintf(`{"id":%d,"ping":{}}`, 2*i+11))
 	}
+	reading.Wait()
 }
 
 // A client that is too slow for a channel with the policy skip is told that its state is
