@@ -20,7 +20,7 @@ import (
 // is not listed is a defect of the code or of the design (gateway/DESIGN.md).
 var arrows = map[string][]string{
 	// syscall: signals
-	"cmd/sluice": {"sluice/gateway", "sluice/gateway/auth", "sluice/gateway/certificate", "sluice/gateway/peer", "sluice/bench", "sluice/bench/chaos", "syscall"},
+	"cmd/sluice": {"sluice/gateway", "sluice/gateway/auth", "sluice/gateway/certificate", "sluice/gateway/namespace", "sluice/gateway/peer", "sluice/bench", "sluice/bench/chaos", "syscall"},
 	// syscall: the Conn interface
 	"gateway": {"sluice/poller", "sluice/gateway/admit", "sluice/gateway/api", "sluice/gateway/auth", "sluice/gateway/centrifugo", "sluice/gateway/channel",
 		"sluice/gateway/engine", "sluice/gateway/frame", "sluice/gateway/namespace", "sluice/gateway/presence",

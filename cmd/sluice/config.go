@@ -72,8 +72,12 @@ func (o *options) report() []setOption {
 func (o *options) print(w io.Writer) error {
 	keys, values := 0, 0
 	for _, opt := range o.list {
-		keys = max(keys, len(opt.name))
-		if n := len(fileValue(opt.text)); n <= 24 { // one long value should not move all comments away
+		n := len(opt.name)
+		if opt.text == "" {
+			n += len("# ") // it stands in a comment
+		}
+		keys = max(keys, n)
+		if n = len(fileValue(opt.text)); n <= 24 { // one long value should not move all comments away
 			values = max(values, n)
 		}
 	}
