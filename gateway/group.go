@@ -138,8 +138,9 @@ func (l *loop) group(name string, f channel.Format) (*group, error) {
 	if err := l.space.Join(name, f, g, &g.Reader); err != nil {
 		return nil, err
 	}
+	g.key.channel = g.Log().Channel().Name() // name may be a copy of its own
 	g.skips = l.cfg.skips(name, f)
-	l.groups[key] = g
+	l.groups[g.key] = g
 	return g, nil
 }
 

@@ -121,7 +121,7 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish) (su
 	l, ses := c.loop, c.session()
 	f := ses.format
 	f.Joins = c.wantsJoins(o, w.joins)
-	g, err := l.group(name, f)
+	g, err := l.group(name, f.Shared())
 	if err != nil {
 		return subscription{}, centrifugo.ErrorTooManyRequests // temporary: too many channels
 	}

@@ -29,6 +29,26 @@ type Format struct {
 
 var _ channel.Format = Format{}
 
+// shared are all formats as what a log has. A value of an interface would be allocated
+// anew for each subscription.
+var shared = func() (all [1 << 4]channel.Format) {
+	for i := range all {
+		all[i] = Format{Encoding: Encoding(i & 1), Uni: i&2 != 0, SSE: i&4 != 0, Joins: i&8 != 0}
+	}
+	return all
+}()
+
+// Shared gives the format as a log has it, without an allocation.
+func (f Format) Shared() channel.Format {
+	i := int(f.Encoding & 1)
+	for bit, set := range [...]bool{f.Uni, f.SSE, f.Joins} {
+		if set {
+			i |= 2 << bit
+		}
+	}
+	return shared[i]
+}
+
 // Append implements channel.Format: it adds one whole frame, not masked, or one
 // event. A join or a leave gives nothing where they are not wanted.
 func (f Format) Append(dst []byte, p *channel.Publication) []byte {

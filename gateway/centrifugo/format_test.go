@@ -385,3 +385,13 @@ func TestAppendAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestSharedFormatsAreThoseAskedFor(t *testing.T) {
+	for i := range 16 {
+		f := Format{Encoding: Encoding(i & 1), Uni: i&2 != 0, SSE: i&4 != 0, Joins: i&8 != 0}
+		var got channel.Format
+		if n := testing.AllocsPerRun(10, func() { got = f.Shared() }); n != 0 || got != channel.Format(f) {
+			t.Errorf("%+v: got %+v, %v allocations", f, got, n)
+		}
+	}
+}

@@ -35,16 +35,23 @@ type kept struct {
 	binary bool
 }
 
+// A channel in which nothing was published costs no more than two words here.
 type history struct {
 	// Invariant: every publication above floor and up to the channel's offset is
 	// in entries, in order.
-	floor uint64 // offset of the newest publication that is not kept
+	floor  uint64 // offset of the newest publication that is not kept
+	*rings        // those of nothing are shared, and never written
+}
 
+type rings struct {
 	bytes      []byte // a power of two in length, or nil
 	entries    []kept // likewise
 	tail, head uint64 // positions of the oldest byte and behind the newest
 	first, end uint64 // entries ever added below the oldest, and up to the newest
 }
+
+// nothing are the rings of histories that hold nothing.
+var nothing rings
 
 func (h *history) len() int          { return int(h.end - h.first) }
 func (h *history) at(i uint64) *kept { return &h.entries[i&uint64(len(h.entries)-1)] }
@@ -57,6 +64,9 @@ func (h *history) add(p *Publication, keep Keep, limit *History) bool {
 	if keep.Count <= 0 || n+HistoryEntryBytes > limit.Bytes {
 		h.forget(p.Offset)
 		return true
+	}
+	if h.rings == &nothing {
+		h.rings = new(rings)
 	}
 	h.expire(p.At, keep.TTL)
 	for h.len() >= keep.Count || int(h.head-h.tail)+n+HistoryEntryBytes*(h.len()+1) > limit.Bytes {
@@ -130,7 +140,10 @@ func (h *history) drop() {
 
 // forget lets go of everything up to an offset that is not kept itself.
 func (h *history) forget(offset uint64) {
-	h.floor, h.tail, h.first = offset, h.head, h.end
+	h.floor = offset
+	if h.rings != &nothing {
+		h.tail, h.first = h.head, h.end
+	}
 }
 
 // expire lets go of what is older than ttl at that time.
@@ -143,7 +156,7 @@ func (h *history) expire(now, ttl int64) {
 // release gives the rings back; what they held is forgotten.
 func (h *history) release(offset uint64, budget *Budget) {
 	budget.Give(h.size())
-	*h = history{floor: offset}
+	*h = history{floor: offset, rings: &nothing}
 }
 
 // after gives the index of the first entry above an offset.
