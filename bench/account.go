@@ -24,6 +24,7 @@ type account struct {
 	foreign     int64
 	holes       int64
 	repeats     int64
+	gaps        int64
 	reads       int64
 	cut         int64
 
@@ -39,24 +40,30 @@ type account struct {
 
 // settle takes the accounts of the loops and adds them up.
 func (r *fanout) settle(a *account) {
-	published := make([]uint32, len(a.sendings))
-	for i, s := range a.sendings {
-		published[i] = s.published
+	published := make([]uint32, a.streams)
+	for i := range published {
+		published[i] = a.of(i, a.sendings[i%a.publishers].published)
 	}
 	a.latency, a.last = newLatency(), newLatency()
 	heard := make([]arrival, a.perStream()*a.streams)
-	var alive uint32
+	alive := make([]uint32, a.streams) // connections that should have got a stream
 	for _, l := range r.fleet.loops {
 		l.do(func() {
 			t := l.finish()
 			for _, c := range l.conns {
-				n := t.lost(c.index, published)
+				first, end := 0, a.streams
+				if a.apart {
+					first, end = c.stream, c.stream+1
+				}
+				n := t.lost(c.index, published[first:end])
 				a.lost += n
 				if c.cut {
 					a.lostCut += n
 					a.cut++
 				} else {
-					alive++
+					for i := first; i < end; i++ {
+						alive[i]++
+					}
 				}
 			}
 			a.subscribers += len(l.conns)
@@ -74,7 +81,7 @@ func (r *fanout) settle(a *account) {
 	for stream, n := range published {
 		for _, h := range heard[stream*a.perStream():][:n] {
 			a.lastSeen = max(a.lastSeen, h.last)
-			if h.count < alive || h.count == 0 {
+			if h.count < alive[stream] || h.count == 0 {
 				a.incomplete++
 				continue
 			}
@@ -90,7 +97,8 @@ func (a *account) add(t *tally) {
 	a.reordered += t.reordered
 	a.stale += t.stale
 	a.foreign += t.foreign
-	a.holes += t.holes + t.gaps // nobody asked for the past
+	a.holes += t.holes
+	a.gaps += t.gaps
 	a.repeats += t.repeats
 	a.latency.Merge(t.latency) // ignored: all have the same bounds, nothing is dropped
 }
@@ -107,6 +115,9 @@ func (a *account) catchUp() time.Duration {
 func (r *fanout) report(a *account) {
 	res := r.result
 	res.set("subscribers", float64(a.subscribers))
+	if a.apart {
+		res.set("channels", float64(a.streams))
+	}
 	res.set("published", float64(a.published))
 	res.set("delivered", float64(a.delivered))
 	res.set("lost", float64(a.lost))
@@ -116,7 +127,7 @@ func (r *fanout) report(a *account) {
 	res.set("stale", float64(a.stale))
 	res.set("foreign", float64(a.foreign))
 	if r.Protocol.positions() {
-		res.set("holes", float64(a.holes))
+		res.set("holes", float64(a.holes+a.gaps)) // nobody asked for the past
 		res.set("repeats", float64(a.repeats))
 	}
 	res.set("cut", float64(a.cut))

@@ -31,6 +31,14 @@ func newCaller(p Protocol, ph phase, c clock, index, scratch int) *caller {
 	return j
 }
 
+// connected tells whether it has a connection.
+func (j *caller) connected() bool { return j.socket != nil }
+
+// extend gives a connection more time.
+func (j *caller) extend(patience time.Duration) {
+	j.socket.SetDeadline(time.Now().Add(patience)) // ignored: a socket that cannot have one fails in what follows
+}
+
 // connect gives the bytes that came behind the handshake. Whatever the connection
 // waits for must come within patience.
 func (j *caller) connect(ctx context.Context, t target, patience time.Duration) (early []byte, err error) {
@@ -38,8 +46,8 @@ func (j *caller) connect(ctx context.Context, t target, patience time.Duration) 
 	if err != nil {
 		return nil, err
 	}
-	c.SetDeadline(time.Now().Add(patience)) // ignored: a socket that cannot have one fails in what follows
 	j.socket, j.conn = c, conn{partial: j.conn.partial[:0]}
+	j.extend(patience)
 	tcp := socket(c)
 	j.unwatch = context.AfterFunc(ctx, func() { tcp.Close() }) // ignored: whoever reads sees that it is closed
 	return early, nil
@@ -56,6 +64,7 @@ func (j *caller) reset() {
 func (j *caller) end() {
 	j.unwatch()
 	socket(j.socket).Close() // ignored: it is over
+	j.socket = nil
 }
 
 // answer sends what the server is owed, such as a pong.

@@ -45,6 +45,9 @@ func (o *ChurnOptions) check(f *faults) {
 	if o.Protocol == SSE {
 		f.add("--protocol is sse, in which nobody can send what is to come back: give raw or json")
 	}
+	if o.Protocol.dialect() != nil {
+		f.add("--protocol is %s, in which nobody gets back what he sends: give raw or json", o.Protocol)
+	}
 	f.atLeast("--cycles", o.Cycles, 1)
 	f.atLeast("--size", o.Size, SizeMin)
 	if o.Concurrency < 1 || o.Concurrency > 10_000 {

@@ -19,9 +19,11 @@ type conn struct {
 	desc poller.Desc
 
 	// Set at construction.
-	loop   *loop     // nil for a publisher's own connection
-	index  int       // among the loop's connections
-	secure *tls.Conn // over a wire; nil without TLS
+	loop    *loop     // nil for a publisher's own connection
+	index   int       // among the loop's connections
+	secure  *tls.Conn // over a wire; nil without TLS
+	stream  int       // the one that it gets, where streams go apart
+	session *session  // of Centrifugo's protocol; nil in others
 
 	// Owned by the loop.
 	fd         int    // -1 when closed
@@ -59,6 +61,7 @@ type receiver struct {
 
 	// Set at construction.
 	protocol Protocol
+	dialect  dialect // nil in other protocols than Centrifugo's
 	reply    func(c *conn, frame []byte) error
 }
 
@@ -76,6 +79,7 @@ func newReceiver(p Protocol, reply func(*conn, []byte) error) receiver {
 		headBuf:  make([]byte, 0, ws.MaxHeaderSize),
 		closes:   map[ws.StatusCode]int64{},
 		protocol: p,
+		dialect:  p.dialect(),
 		reply:    reply,
 	}
 }
@@ -114,6 +118,12 @@ func (r *receiver) feedFrames(c *conn, p []byte, now int64) error {
 			if h.OpCode.IsControl() || have < envelopeMax {
 				break
 			}
+			if r.dialect != nil {
+				if h.Length > messageMost {
+					return fmt.Errorf("a message of %d bytes, of which the tester reads %d at most: let clients miss less", h.Length, messageMost)
+				}
+				break
+			}
 			r.fragment(c, p[size:])
 			c.rest, c.restFin, p = h.Length-have, h.Fin, nil
 			break
@@ -123,6 +133,13 @@ func (r *receiver) feedFrames(c *conn, p []byte, now int64) error {
 		switch {
 		case h.OpCode.IsControl():
 			if err := r.control(c, h.OpCode, payload); err != nil {
+				return err
+			}
+		case r.dialect != nil:
+			if !h.Fin || h.OpCode != r.dialect.opcode() {
+				return fmt.Errorf("%w: messages must come in one frame each, and be text in JSON, binary in Protobuf", errProtocol)
+			}
+			if err := r.dialect.message(r, c, payload, now); err != nil {
 				return err
 			}
 		case h.Fin && !c.fragmented:
@@ -188,6 +205,10 @@ func (r *receiver) readHeader(c *conn, p []byte) (ws.Header, int, error) {
 func (r *receiver) arrived(c *conn, s stamp, now int64) {
 	if r.joined != nil {
 		r.joined(c, s, now)
+		return
+	}
+	if r.apart && int(s.stream) != c.stream {
+		r.foreign++ // of another channel
 		return
 	}
 	r.deliver(c.index, s, now)
@@ -258,12 +279,15 @@ func (r *receiver) control(c *conn, op ws.OpCode, payload []byte) error {
 	case ws.OpPing:
 		return r.reply(c, maskedFrame(ws.OpPong, payload))
 	case ws.OpClose:
-		code, _ := ws.ParseCloseFrameData(payload)
+		code, reason := ws.ParseCloseFrameData(payload)
 		if code.Empty() {
 			code = ws.StatusNoStatusRcvd
 		}
 		r.closes[code]++
 		r.reply(c, maskedFrame(ws.OpClose, payload[:min(len(payload), 2)])) // ignored: the connection ends in any case
+		if c.session != nil {
+			return fmt.Errorf("%w: %d, %s", errClosed, code, reason) // whoever waits for a reply is told
+		}
 		return errClosed
 	}
 	return nil // a pong that nobody asked for

@@ -93,7 +93,7 @@ func (r *receiver) publication(c *conn, p []byte, now int64) int {
 	if end < 0 || len(p) == at+end+1 || p[at+end+1] != '\n' {
 		return 0
 	}
-	r.follow(c, offset)
+	r.follow(&c.next, offset)
 	if s, own := r.findOwn(p[at : at+min(end, envelopeMax-len(dataField))]); own { // as of a line
 		r.arrived(c, s, now)
 	}
@@ -166,14 +166,14 @@ func (r *receiver) eventDone(c *conn, now int64) error {
 		c.next = e.due
 	case e.kind == eventGreeting:
 	case e.due > 0 && !e.data: // it says where the connection stands
-		r.follow(c, e.due) // what is due must be what was due
+		r.follow(&c.next, e.due) // what is due must be what was due
 		c.next = e.due
 	case e.data:
 		if e.moved {
 			r.moved(c)
 		}
 		if e.due > 0 {
-			r.follow(c, e.due-1)
+			r.follow(&c.next, e.due-1)
 		}
 		if c.heldOwn {
 			if e.due == 0 {

@@ -46,7 +46,7 @@ func TestFailIf(t *testing.T) {
 func TestFailIfRefusesWhatItDoesNotKnow(t *testing.T) {
 	for text, why := range map[string]string{
 		"lost":               "no comparison",
-		"loss>0":             "it has catch_up, cut, deliver",
+		"loss>0":             "it has catch_up, channels, cut, deliver",
 		"lost=0":             "comparison that is known",
 		"lost>many":          "not a number",
 		"lost>5%":            "not a number",

@@ -205,7 +205,7 @@ func TestRateIsHeldOnlyWithoutAnyFault(t *testing.T) {
 		{"generator late", account{sendings: []sending{{published: 10, lateSends: 1}}}, false},
 		{"too late", account{lastSeen: int64(time.Second) + 1}, false},
 	} {
-		tc.a.schedule, tc.a.published = schedule{phase: phase{streams: 1, count: 1}, rate: 1}, 1
+		tc.a.schedule, tc.a.published = schedule{phase: phase{streams: 1, count: 1}, rate: 1, publishers: 1}, 1
 		if why := tc.a.whyNotHeld(time.Second); (why == "") != tc.held {
 			t.Errorf("%s: %q", tc.name, why)
 		}
@@ -215,7 +215,7 @@ func TestRateIsHeldOnlyWithoutAnyFault(t *testing.T) {
 // lazyPublisher takes a message at once, but the first of them late.
 type lazyPublisher struct{ first func() }
 
-func (p *lazyPublisher) send(context.Context, []byte) (int, error) {
+func (p *lazyPublisher) send(context.Context, int, []byte) (int, error) {
 	if p.first != nil {
 		p.first()
 		p.first = nil
@@ -225,7 +225,7 @@ func (p *lazyPublisher) send(context.Context, []byte) (int, error) {
 func (p *lazyPublisher) close() {}
 
 func TestLateGeneratorIsToldFromPushBack(t *testing.T) {
-	s := schedule{phase: phase{mark: 1, streams: 1, count: 100}, clock: newClock(), rate: 1000, size: 64}
+	s := schedule{phase: phase{mark: 1, streams: 1, count: 100}, clock: newClock(), rate: 1000, size: 64, publishers: 1}
 
 	s.start = s.clock.now() - int64(time.Second) // the generator begins a second late
 	out := s.publish(t.Context(), &lazyPublisher{}, 0)

@@ -122,15 +122,35 @@ func (f *fleet) dialOne(ctx context.Context, i int) (time.Duration, error) {
 		return 0, err
 	}
 	l := f.loops[i%len(f.loops)]
-	var addErr error
-	l.do(func() { addErr = l.add(fd, secure, early) })
-	return took, addErr
+	k := &conn{fd: fd, secure: secure, stream: f.target.audience.stream(i)}
+	k.session, err = f.target.audience.session(i)
+	l.do(func() {
+		if e := l.add(k, early); err == nil {
+			err = e
+		}
+		if err == nil && k.cut && k.session != nil {
+			err = errors.New("the server ended the connection at once; its log may say why")
+		}
+		if err == nil && k.session != nil {
+			if since := f.target.audience.since; since != nil {
+				k.next = since[k.stream].offset + 1
+			}
+			err = k.write(k.session.flush())
+		}
+	})
+	if err == nil && k.session != nil {
+		err = k.session.wait(ctx, f.target.timeout)
+		took = time.Since(begin)
+	}
+	return took, err
 }
 
-// begin opens the account of a phase on every loop.
-func (f *fleet) begin(p phase) {
-	for _, l := range f.loops {
-		l.do(func() { l.begin(p) })
+// begin opens the account of a phase on every loop, for connections that are there and
+// for those that are to come, if any are.
+func (f *fleet) begin(p phase, toCome int) {
+	for i, l := range f.loops {
+		room := (toCome + len(f.loops) - 1 - i) / len(f.loops)
+		l.do(func() { l.begin(p, room) })
 	}
 }
 
@@ -239,12 +259,19 @@ const (
 )
 
 func (t target) upgrade(c net.Conn) (early []byte, err error) {
-	br, _, err := ws.Dialer{}.Upgrade(c, t.url)
+	dialer := ws.Dialer{}
+	if t.audience != nil && t.audience.dialect.subprotocol() != "" {
+		dialer.Protocols = []string{t.audience.dialect.subprotocol()}
+	}
+	br, hs, err := dialer.Upgrade(c, t.url)
 	if t.once && errors.Is(err, ws.ErrHandshakeBadSecAccept) {
 		return nil, nil // the fixed answer of the bare server: a 101, which is all that is asked of it
 	}
 	if err != nil {
 		return nil, fmt.Errorf("upgrade %s: %w", t.url, explainUpgrade(err))
+	}
+	if len(dialer.Protocols) > 0 && hs.Protocol != dialer.Protocols[0] {
+		return nil, fmt.Errorf("upgrade %s: the server does not speak the subprotocol %s; check --path", t.url, dialer.Protocols[0])
 	}
 	if br != nil {
 		early, err = takeBuffered(br)

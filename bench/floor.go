@@ -126,12 +126,12 @@ func (r *floor) sends(ctx context.Context) error {
 		rounds = max(int(r.Rate*r.Duration.Seconds()), 1)
 	}
 	p := phase{mark: newMark().inPhase(1), streams: 1, count: rounds}
-	fl.begin(p)
+	fl.begin(p, 0)
 	r.progress.show(func() string { return fmt.Sprintf("sending %s, delivered %d", rateText(r.Rate), fl.delivered()) })
 	own, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
 	start := fl.clock.now()
 	sent, err := r.sender.ask(order{Do: "send", N: rounds, Rate: r.Rate, Size: r.Size, Mark: uint64(p.mark)})
-	a := &account{schedule: schedule{phase: p, clock: fl.clock, start: start, rate: r.Rate}, published: sent.Rounds,
+	a := &account{schedule: schedule{phase: p, clock: fl.clock, start: start, rate: r.Rate, publishers: 1}, published: sent.Rounds,
 		sendings: []sending{{published: uint32(sent.Rounds)}}}
 	run := &fanout{FanoutOptions: FanoutOptions{CatchUp: DefaultCatchUp}, fleet: fl}
 	run.await(ctx, a, 0)

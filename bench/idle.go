@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +20,11 @@ type IdleOptions struct {
 	Duration    time.Duration // how long CPU is measured after that; 20 s
 	FreshRSS    int64         // server's VmRSS before it had connections; read when zero
 	Exchange    int           // bytes of a message that each connection gets before; none, at least SizeMin
+	Each        int           // channels that each connection has for itself, measured apart; none: one for all
 }
+
+// eachMost is well below what fits into one message to the server.
+const eachMost = 100
 
 // exchangeMost is what a socket takes at once.
 const exchangeMost = 16 << 10
@@ -42,8 +45,18 @@ func Idle(ctx context.Context, o IdleOptions) (*Result, error) {
 	if o.FreshRSS < 0 || o.Duration <= 0 {
 		f.add("--fresh-rss and --duration must be above zero")
 	}
-	if o.Exchange != 0 && (o.Exchange < SizeMin || o.Exchange > exchangeMost) {
-		f.add("--exchange is %d, give %d to %d bytes", o.Exchange, SizeMin, exchangeMost)
+	if least := o.Protocol.sizeMin(); o.Exchange != 0 && (o.Exchange < least || o.Exchange > exchangeMost) {
+		f.add("--exchange is %d, give %d to %d bytes", o.Exchange, least, exchangeMost)
+	}
+	switch {
+	case o.Each < 0 || o.Each > eachMost:
+		f.add("--channels-each is %d, give 1 to %d", o.Each, eachMost)
+	case o.Each > 0 && (t.audience == nil || o.Channels > 1 || o.Exchange > 0):
+		f.add("--channels-each needs --protocol centrifugo, and goes with neither --channels nor --exchange")
+	case o.Exchange > 0 && o.Channels > 1:
+		f.add("--exchange publishes on one channel: leave --channels out")
+	case o.Each > 0:
+		t.audience.later = true
 	}
 	if err := f.err(); err != nil {
 		return nil, err
@@ -100,6 +113,11 @@ func (r *idle) run(ctx context.Context) error {
 	if err := r.memory(fresh, slabBefore); err != nil || ctx.Err() != nil {
 		return err
 	}
+	if r.Each > 0 {
+		if err := r.subscribe(ctx); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
 	r.progress.show(func() string { return fmt.Sprintf("measuring idle CPU for %s", r.Duration) })
 	return r.cpu(ctx)
 }
@@ -112,9 +130,9 @@ func (r *idle) exchange(ctx context.Context) error {
 	}
 	r.progress.show(func() string { return fmt.Sprintf("exchanged %d", r.fleet.delivered()) })
 	p := phase{mark: newMark().inPhase(1), streams: 1, count: 1}
-	r.fleet.begin(p)
-	payload := bytes.Repeat([]byte{'.'}, r.Exchange)
-	stamp{scheduled: r.fleet.clock.now()}.put(payload, p.mark)
+	r.fleet.begin(p, 0)
+	payload, at := blank(r.Exchange, r.fleet.target.audience != nil)
+	stamp{scheduled: r.fleet.clock.now()}.put(payload[at:], p.mark)
 	send := r.sendAll
 	if !strings.HasSuffix(r.fleet.target.url.Path, "/echo") {
 		send = r.publishOne
@@ -161,7 +179,7 @@ func (r *idle) publishOne(ctx context.Context, payload []byte) error {
 		return err
 	}
 	defer p.close()
-	_, err = p.send(ctx, payload)
+	_, err = p.send(ctx, 0, payload)
 	return err
 }
 

@@ -15,6 +15,7 @@ type joiner struct {
 
 	// Set at construction.
 	recovery *recovery
+	door     door
 
 	// Owned by its goroutine.
 	last  uint64 // the offset up to which it has got everything; 0: none
@@ -32,8 +33,26 @@ func (r *recovery) newJoiner(i int) *joiner {
 	j := &joiner{recovery: r, caller: newCaller(r.Protocol, r.phase, r.clock, i, joinScratch)}
 	j.epoch = []byte(r.ledger.epoch) // unless it is the scout, which finds it out
 	j.joined = j.publication
+	j.door = byAddress{j}
+	if r.target.audience != nil {
+		j.door = &bySubscription{joiner: j}
+	}
 	return j
 }
+
+// door is how a client joins and leaves. Both give a failure of the connection, after
+// which it is gone.
+type door interface {
+	// enter joins behind the publication that since names, or with what comes next
+	// when it names none, and feeds what has come by then.
+	enter(ctx context.Context, since *position) error
+	leave() error
+	// hint says what a server may lack that tells no position.
+	hint() string
+}
+
+// byAddress joins with a connection whose address has the position.
+type byAddress struct{ *joiner }
 
 // publication checks one payload against its offset.
 func (j *joiner) publication(c *conn, s stamp, _ int64) {
@@ -50,6 +69,7 @@ func (j *joiner) publication(c *conn, s stamp, _ int64) {
 
 // run joins until the run's joins have been dealt.
 func (j *joiner) run(ctx context.Context) {
+	defer j.drop()
 	for ctx.Err() == nil && j.recovery.begun.Add(1) <= int64(j.recovery.Joins) {
 		took, err := j.join(ctx, j.since())
 		if err != nil && ctx.Err() != nil {
@@ -75,15 +95,10 @@ func (j *joiner) since() uint64 {
 func (j *joiner) join(ctx context.Context, since uint64) (caughtUp time.Duration, err error) {
 	r := j.recovery
 	begin := r.clock.now()
-	early, err := j.open(ctx, r.ledger.epoch+":"+strconv.FormatUint(since, 10))
-	if err != nil {
+	if err := j.door.enter(ctx, &position{r.ledger.epoch, since}); err != nil {
 		return 0, err
 	}
-	defer j.reset()
-	j.until = max(r.ledger.head.Load(), since)
-	j.conn.next = since + 1
 	enough := j.until + uint64(r.Live)
-	err = j.feed(&j.conn, early, r.clock.now())
 	for err == nil && j.conn.next <= enough {
 		if caughtUp == 0 && j.conn.next > j.until {
 			caughtUp = time.Duration(r.clock.now() - begin)
@@ -93,25 +108,70 @@ func (j *joiner) join(ctx context.Context, since uint64) (caughtUp time.Duration
 	if caughtUp == 0 {
 		caughtUp = time.Duration(r.clock.now() - begin)
 	}
+	if err == nil {
+		err = j.door.leave()
+	}
 	j.last = j.conn.next - 1
 	if err != nil {
+		j.drop()
 		return 0, fmt.Errorf("since %d, joined at %d: got as far as %d: %w", since, j.until, j.last, err)
 	}
 	return caughtUp, nil
 }
 
-// open connects from a position.
-func (j *joiner) open(ctx context.Context, since string) (early []byte, err error) {
+// stand begins a join: behind since, with all that is published by now to be recovered.
+func (j *joiner) stand(since *position) {
+	if since != nil {
+		j.until = max(j.recovery.ledger.head.Load(), since.offset)
+		j.conn.next = since.offset + 1
+	}
+}
+
+// stay is how long a join may take beyond the server's patience.
+func (j *joiner) stay() time.Duration {
+	r := j.recovery
+	return r.Timeout + time.Duration(2*float64(r.Live)/r.Rate*float64(time.Second))
+}
+
+// drop ends the connection if there is one.
+func (j *joiner) drop() {
+	if j.connected() {
+		j.reset()
+	}
+}
+
+func (j byAddress) hint() string {
+	return "does the server speak ?since=, and does it keep a history?"
+}
+
+func (j byAddress) enter(ctx context.Context, since *position) error {
 	r := j.recovery
 	t := r.target
+	at := "now"
+	if since != nil {
+		at = since.epoch + ":" + strconv.FormatUint(since.offset, 10)
+	}
 	u := *t.url
 	if u.RawQuery != "" {
 		u.RawQuery += "&"
 	}
-	u.RawQuery += "since=" + since
+	u.RawQuery += "since=" + at
 	t.url = &u
-	stay := time.Duration(2 * float64(r.Live) / r.Rate * float64(time.Second))
-	return j.connect(ctx, t, r.Timeout+stay)
+	early, err := j.connect(ctx, t, j.stay())
+	if err != nil {
+		return err
+	}
+	j.stand(since)
+	if err := j.feed(&j.conn, early, r.clock.now()); err != nil {
+		j.drop()
+		return err
+	}
+	return nil
+}
+
+func (j byAddress) leave() error {
+	j.drop()
+	return nil
 }
 
 // read takes one read's worth of bytes.
@@ -127,24 +187,23 @@ func (j *joiner) read() error {
 // the position at which it has joined.
 func (r *recovery) newScout(ctx context.Context) (*joiner, error) {
 	j := r.newJoiner(0)
-	early, err := j.open(ctx, "now")
-	if err != nil {
+	if err := j.door.enter(ctx, nil); err != nil {
 		return nil, err
 	}
-	err = j.feed(&j.conn, early, 0)
+	var err error
 	for err == nil && len(j.epoch) == 0 {
 		err = j.read()
 	}
 	if err != nil {
-		j.reset()
-		return nil, fmt.Errorf("%s: no position came with since=now: %w; does the server speak ?since=, and does it keep a history?", r.target.url, err)
+		j.drop()
+		return nil, fmt.Errorf("%s: no position came: %w; %s", r.target.url, err, j.door.hint())
 	}
 	return j, nil
 }
 
 // find waits for the run's first publication, and ends the connection.
 func (j *joiner) find() error {
-	defer j.reset()
+	defer j.drop()
 	l := &j.recovery.ledger
 	found := false
 	j.joined = func(c *conn, s stamp, now int64) {

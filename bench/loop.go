@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
 	"sync"
@@ -41,6 +40,14 @@ type loop struct {
 // processor's cache between the kernel's copy and the parsing.
 const scratchSize = 64 << 10
 
+// partialMost bounds what is kept of a frame that is not whole.
+func partialMost(p Protocol) int {
+	if p.dialect() != nil {
+		return messageMost + ws.MaxHeaderSize
+	}
+	return envelopeMax + ws.MaxHeaderSize
+}
+
 // clock is the run's time: nanoseconds since its start.
 type clock struct{ start time.Time }
 
@@ -48,7 +55,7 @@ func newClock() clock      { return clock{time.Now()} }
 func (c clock) now() int64 { return int64(time.Since(c.start)) }
 
 func newLoop(c clock, p Protocol) (*loop, error) {
-	l := &loop{clock: c, deaf: make(chan error, 1), scratch: make([]byte, envelopeMax+ws.MaxHeaderSize+scratchSize)}
+	l := &loop{clock: c, deaf: make(chan error, 1), scratch: make([]byte, partialMost(p)+scratchSize)}
 	l.receiver = newReceiver(p, (*conn).write)
 	loop, err := poller.New(l.drainInbox, func(err error) { l.deaf <- err })
 	if err != nil {
@@ -96,10 +103,11 @@ func (c *conn) write(frame []byte) error {
 	return err
 }
 
-// add takes a detached descriptor, its TLS if it has any, and the bytes that came
-// behind its handshake.
-func (l *loop) add(fd int, secure *tls.Conn, early []byte) error {
-	c := &conn{loop: l, index: len(l.conns), fd: fd, secure: secure}
+// add takes a detached descriptor with its TLS and its session if it has any, and the
+// bytes that came behind its handshake.
+func (l *loop) add(c *conn, early []byte) error {
+	c.loop, c.index = l, len(l.conns)
+	fd, secure := c.fd, c.secure
 	if err := l.poller.Add(&c.desc, fd, poller.Readable, c); err != nil {
 		poller.Close(fd) // ignored: the error that matters is err
 		return err
@@ -108,7 +116,7 @@ func (l *loop) add(fd int, secure *tls.Conn, early []byte) error {
 	l.live.Add(1)
 	if len(early) > 0 {
 		if err := l.feed(c, early, l.clock.now()); err != nil {
-			l.end(c)
+			l.end(c, err)
 			return nil
 		}
 	}
@@ -136,7 +144,7 @@ func (c *conn) Ready(poller.Events) {
 		l.progress.Store(l.delivered - l.gone)
 	}
 	if err != nil {
-		l.end(c)
+		l.end(c, err)
 	}
 }
 
@@ -168,15 +176,18 @@ func (l *loop) open(c *conn) {
 		}
 		l.progress.Store(l.delivered - l.gone)
 		if !errors.Is(err, errLater) {
-			l.end(c)
+			l.end(c, err)
 		}
 		return
 	}
 }
 
 // end gives up a connection that the server, or an error, has ended.
-func (l *loop) end(c *conn) {
+func (l *loop) end(c *conn, why error) {
 	c.cut = true
+	if c.session != nil {
+		c.session.settle(why)
+	}
 	l.gone += l.received(c.index)
 	l.progress.Store(l.delivered - l.gone)
 	l.live.Add(-1)
@@ -197,9 +208,10 @@ func (l *loop) release(c *conn) {
 	c.partial = nil
 }
 
-// begin opens the account of a phase, on the loop.
-func (l *loop) begin(p phase) {
-	l.tally = newTally(p, len(l.conns))
+// begin opens the account of a phase, on the loop, for the connections that are there,
+// or for as many as room says when more are to come.
+func (l *loop) begin(p phase, room int) {
+	l.tally = newTally(p, max(len(l.conns), room))
 	l.reads, l.gone = 0, 0
 	l.progress.Store(0)
 }

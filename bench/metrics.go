@@ -62,14 +62,15 @@ var (
 	fanoutGroups = []group{
 		{"deliveries", []metric{
 			{"subscribers", count, "subscribers"},
+			{"channels", count, "channels, each with its share of them"},
 			{"published", count, "published"},
 			{"delivered", count, "delivered"},
 			{"lost", count, "lost"},
 			{"lost_cut", count, "of these on connections the server ended"},
 			{"repeated", count, "repeated"},
 			{"reordered", count, "reordered"},
-			{"holes", count, "offsets missing, by --protocol json or sse"},
-			{"repeats", count, "offsets repeated, by --protocol json or sse"},
+			{"holes", count, "offsets missing, by protocols that have them"},
+			{"repeats", count, "offsets repeated, by protocols that have them"},
 			{"cut", count, "connections the server ended"},
 			{"stale", count, "messages of another phase of this run"},
 			{"foreign", count, "messages of others"},
@@ -95,6 +96,11 @@ var (
 			{"rss_per_connection", bytesUnit, "VmRSS for each connection"},
 			{"slab_per_connection", bytesUnit, "kernel slab for each connection, both ends if local"},
 			{"exchanged", count, "messages that came before, by --exchange"},
+		}},
+		{"memory for each subscription beyond that", []metric{
+			{"subscriptions", count, "subscriptions, each to a channel of its own"},
+			{"rss_subscribed", bytesUnit, "server's VmRSS, settled"},
+			{"rss_per_subscription", bytesUnit, "VmRSS for each subscription and its channel"},
 		}},
 		tlsGroup,
 		{"idle server", []metric{
@@ -143,6 +149,30 @@ var (
 		tlsGroup,
 		withMetric(serverGroup, metric{"server_cpu_per_join", seconds, "CPU for each join, publishing included"}),
 		generatorGroup,
+		verdictGroup,
+	}
+	reconnectGroups = []group{
+		{"clients that come back", []metric{
+			{"connections", count, "clients"},
+			{"returned", count, "came back"},
+			{"failed", count, "failed"},
+			{"cut", count, "connections the server ended"},
+			{"published", count, "published meanwhile"},
+			{"delivered", count, "recovered"},
+			{"lost", count, "lost"},
+			{"repeated", count, "repeated"},
+			{"reordered", count, "reordered"},
+			{"holes", count, "offsets missing"},
+			{"repeats", count, "offsets repeated"},
+			{"gaps", count, "clients that the server could not give all they missed"},
+			{"foreign", count, "messages of others"},
+			{"elapsed", seconds, "until all had what they missed"},
+			{"returns_per_second", perSecond, "returns"},
+		}},
+		{"from connecting to having all that was missed", latencyMetrics("")},
+		tlsGroup,
+		withMetric(serverGroup, metric{"server_cpu_per_return", seconds, "CPU for each return"}),
+		{"generator", []metric{{"generator_cpu_percent", percent, "CPU, of one core"}}},
 		verdictGroup,
 	}
 	churnGroups = []group{
@@ -211,7 +241,7 @@ var (
 	}
 	scenarios = map[string][]group{
 		"fanout": fanoutGroups, "idle": idleGroups, "storm": stormGroups,
-		"recover": recoverGroups, "churn": churnGroups, "floor": floorGroups,
+		"recover": recoverGroups, "reconnect": reconnectGroups, "churn": churnGroups, "floor": floorGroups,
 	}
 )
 

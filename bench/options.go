@@ -15,7 +15,7 @@ import (
 // means its default.
 type Options struct {
 	URL      string        // ws://host:port or wss://host:port of the server
-	Path     string        // /ws; not used when URL has a path of its own
+	Path     string        // /ws, or /connection/websocket; not used when URL has a path of its own
 	Protocol Protocol      // what subscribers speak; Raw
 	Hello    string        // text message that each connection sends first; none
 	Sources  int           // local addresses from 127.0.0.2 on; 32 for a loopback server, none for others
@@ -23,6 +23,12 @@ type Options struct {
 	Dialing  int           // connects under way at a time; 64
 	Timeout  time.Duration // for a connect with its upgrade; 10 s
 	PID      int           // the server's process, for its CPU and memory; not measured
+
+	// For Centrifugo's protocol.
+	Channel         string // what clients subscribe to; lobby
+	Channels        int    // instead: so many, each with its number behind the name, dealt to the clients in turn; 1
+	Token           string // of all clients; none
+	TokenSecretFile string // instead: a file with the secret that a token for each client is signed with, by HS256
 
 	// For wss.
 	CACert    string // a file of PEM certificates that sign the server's; the system's
@@ -72,7 +78,8 @@ type target struct {
 	url      *url.URL // where subscribers connect
 	publish  *url.URL // where publishers do
 	protocol Protocol
-	addr     string // resolved once, not for each connection
+	audience *audience // nil in other protocols than Centrifugo's
+	addr     string    // resolved once, not for each connection
 	hello    string
 	sources  int
 	timeout  time.Duration
@@ -85,8 +92,10 @@ type target struct {
 
 func (o *Options) setDefaults() {
 	setDefault(&o.URL, "ws://127.0.0.1:8000")
-	setDefault(&o.Path, "/ws")
 	setDefault(&o.Protocol, Raw)
+	setDefault(&o.Path, o.Protocol.path())
+	setDefault(&o.Channel, "lobby")
+	setDefault(&o.Channels, 1)
 	setDefault(&o.Loops, runtime.NumCPU())
 	setDefault(&o.Dialing, 64)
 	setDefault(&o.Timeout, DefaultTimeout)
@@ -106,6 +115,7 @@ const sourcesMost = 250
 func (o *Options) target(f *faults) target {
 	t := target{hello: o.Hello, sources: o.Sources, timeout: o.Timeout, protocol: o.Protocol, handshakes: &handshakes{}}
 	o.Protocol.check(f)
+	t.audience = o.audience(f)
 	if o.Protocol == SSE && o.Hello != "" {
 		f.add("--hello needs a WebSocket: leave it out with --protocol sse")
 	}
@@ -139,7 +149,7 @@ func (o *Options) target(f *faults) target {
 		f.add("--url %s: %v", o.URL, err)
 		return t
 	}
-	if t.url, t.publish, err = o.Protocol.addresses(u); err != nil {
+	if t.url, t.publish, err = o.Protocol.addresses(u, o.Channel); err != nil {
 		f.add("--url %s, --path %s: %v", o.URL, o.Path, err)
 	}
 	t.addr = addr.String()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -17,27 +18,58 @@ const (
 	JSON Protocol = "json"
 	// SSE: an event stream (GET /sse/CHANNEL), an event is a payload with an id.
 	SSE Protocol = "sse"
+	// Centrifugo: Centrifugo's client protocol in JSON.
+	Centrifugo Protocol = "centrifugo"
+	// CentrifugoProtobuf: the same in Protobuf.
+	CentrifugoProtobuf Protocol = "centrifugo-protobuf"
 )
+
+// Protocols is all of them.
+var Protocols = []Protocol{Raw, JSON, SSE, Centrifugo, CentrifugoProtobuf}
 
 // check tells whether there is such a protocol.
 func (p Protocol) check(f *faults) {
-	if p != Raw && p != JSON && p != SSE {
-		f.add("--protocol is %q, give raw, json or sse", string(p))
+	if !slices.Contains(Protocols, p) {
+		f.add("--protocol is %q, give raw, json, sse, centrifugo or centrifugo-protobuf", string(p))
 	}
 }
 
+// dialect gives the form of Centrifugo's protocol, nil for other protocols.
+func (p Protocol) dialect() dialect {
+	switch p {
+	case Centrifugo:
+		return inJSON{}
+	case CentrifugoProtobuf:
+		return inProtobuf{}
+	}
+	return nil
+}
+
+// path is where to upgrade when nothing is said.
+func (p Protocol) path() string {
+	if p.dialect() != nil {
+		return "/connection/websocket"
+	}
+	return "/ws"
+}
+
 // positions tells whether messages have offsets, which must grow by one.
-func (p Protocol) positions() bool { return p == JSON || p == SSE }
+func (p Protocol) positions() bool { return p != Raw }
 
 // addresses gives where subscribers and where publishers connect, from the
-// address of a WebSocket channel.
-func (p Protocol) addresses(u *url.URL) (subscribe, publish *url.URL, err error) {
+// address of a WebSocket channel. channel is of use where the address does not
+// name it.
+func (p Protocol) addresses(u *url.URL, channel string) (subscribe, publish *url.URL, err error) {
 	switch p {
 	case JSON:
 		return withQuery(u, "format", "json"), withQuery(u, "mode", "publish"), nil
 	case SSE:
 		s, err := streamAddress(u)
 		return s, withQuery(u, "mode", "publish"), err
+	case Centrifugo, CentrifugoProtobuf:
+		ws := *u
+		ws.Path, ws.RawPath = "/ws/"+channel, ""
+		return u, withQuery(&ws, "mode", "publish"), nil
 	}
 	return u, u, nil
 }

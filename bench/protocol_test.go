@@ -26,13 +26,14 @@ func TestAddressesOfAChannelInEachProtocol(t *testing.T) {
 		{SSE, "ws://h:1/ws/a%2Fb?history=3", "http://h:1/sse/a%2Fb?history=3", "ws://h:1/ws/a%2Fb?history=3&mode=publish"},
 		{SSE, "ws://h:1/ws?channel=a%20b", "http://h:1/sse/a%20b", "ws://h:1/ws?channel=a+b&mode=publish"},
 		{SSE, "ws://h:1/prefix/ws/ws", "http://h:1/prefix/sse/ws", "ws://h:1/prefix/ws/ws?mode=publish"},
+		{Centrifugo, "ws://h:1/connection/websocket", "ws://h:1/connection/websocket", "ws://h:1/ws/news?mode=publish"},
 		{SSE, "ws://h:1/wsx/ws/news", "http://h:1/wsx/sse/news", "ws://h:1/wsx/ws/news?mode=publish"},
 	} {
 		u, err := url.Parse(tc.url)
 		if err != nil {
 			t.Fatal(err)
 		}
-		subscribe, publish, err := tc.protocol.addresses(u)
+		subscribe, publish, err := tc.protocol.addresses(u, "news")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,10 +22,19 @@ import (
 )
 
 // publisher is one way to hand a message to the server. send returns when the
-// server, or the kernel on its behalf, has taken it.
+// server, or the kernel on its behalf, has taken it. stream says to which channel,
+// where each has its own.
 type publisher interface {
-	send(ctx context.Context, payload []byte) (retries int, err error)
+	send(ctx context.Context, stream int, payload []byte) (retries int, err error)
 	close()
+}
+
+// newPublisher gives one that POSTs, or without an address one with a connection.
+func newPublisher(ctx context.Context, t target, postTo string) (publisher, error) {
+	if postTo != "" {
+		return newHTTPPublisher(postTo, t), nil
+	}
+	return newSocketPublisher(ctx, t)
 }
 
 // socketPublisher publishes over a WebSocket connection of its own. What comes
@@ -38,7 +49,7 @@ type socketPublisher struct {
 }
 
 func newSocketPublisher(ctx context.Context, t target) (*socketPublisher, error) {
-	t.url, t.protocol = t.publish, Raw // what a client sends is the bare payload, whatever it gets
+	t.url, t.protocol, t.audience = t.publish, Raw, nil // what a client sends is the bare payload, whatever it gets
 	c, early, err := t.open(ctx, 0)
 	if err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
@@ -73,7 +84,7 @@ func (p *socketPublisher) read(early []byte) {
 	p.conn.Close() // ignored: a send under way fails, which is the purpose
 }
 
-func (p *socketPublisher) send(_ context.Context, payload []byte) (int, error) {
+func (p *socketPublisher) send(_ context.Context, _ int, payload []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := ws.Header{Fin: true, OpCode: ws.OpText, Masked: true, Mask: ws.NewMask(), Length: int64(len(payload))}
@@ -102,12 +113,22 @@ func (p *socketPublisher) close() {
 
 // httpPublisher publishes by POST over a kept connection.
 type httpPublisher struct {
-	url    string
+	urls   []string // by stream; one: that of all
 	client *http.Client
 }
 
-func newHTTPPublisher(url string, t target) *httpPublisher {
-	return &httpPublisher{url: url, client: &http.Client{
+// inURL stands for the name of a channel in --publish-url.
+const inURL = "{channel}"
+
+func newHTTPPublisher(address string, t target) *httpPublisher {
+	urls := []string{address}
+	if t.audience != nil && strings.Contains(address, inURL) {
+		urls = nil
+		for _, c := range t.audience.channels {
+			urls = append(urls, strings.ReplaceAll(address, inURL, url.PathEscape(c.name)))
+		}
+	}
+	return &httpPublisher{urls: urls, client: &http.Client{
 		Timeout:   t.timeout,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 1, DisableCompression: true, TLSClientConfig: anyName(t.tls)},
 	}}
@@ -123,11 +144,12 @@ func anyName(c *tls.Config) *tls.Config {
 // errRefused is an answer that asks to come again: 429 or 503.
 var errRefused = errors.New("the server refuses publications")
 
-func (p *httpPublisher) send(ctx context.Context, payload []byte) (retries int, err error) {
+func (p *httpPublisher) send(ctx context.Context, stream int, payload []byte) (retries int, err error) {
 	const pauseMost = 100 * time.Millisecond
 	deadline := time.Now().Add(p.client.Timeout)
+	address := p.urls[min(stream, len(p.urls)-1)]
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, pauseMost) {
-		err := p.post(ctx, payload)
+		err := p.post(ctx, address, payload)
 		if !errors.Is(err, errRefused) || ctx.Err() != nil || time.Now().After(deadline) {
 			return retries, err
 		}
@@ -136,8 +158,8 @@ func (p *httpPublisher) send(ctx context.Context, payload []byte) (retries int, 
 	}
 }
 
-func (p *httpPublisher) post(ctx context.Context, payload []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(payload))
+func (p *httpPublisher) post(ctx context.Context, address string, payload []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(payload))
 	if err != nil {
 		return err
 	}
@@ -150,11 +172,11 @@ func (p *httpPublisher) post(ctx context.Context, payload []byte) error {
 	answer, err := io.ReadAll(resp.Body) // to its end, so that the connection is kept
 	switch {
 	case err != nil:
-		return fmt.Errorf("POST %s: %w", p.url, err)
+		return fmt.Errorf("POST %s: %w", address, err)
 	case resp.StatusCode == http.StatusServiceUnavailable, resp.StatusCode == http.StatusTooManyRequests:
-		return fmt.Errorf("%w: POST %s: %s", errRefused, p.url, resp.Status)
+		return fmt.Errorf("%w: POST %s: %s", errRefused, address, resp.Status)
 	case resp.StatusCode/100 != 2:
-		return fmt.Errorf("POST %s: %s: %.200q; check --publish-url", p.url, resp.Status, answer)
+		return fmt.Errorf("POST %s: %s: %.200q; check --publish-url", address, resp.Status, answer)
 	}
 	return nil
 }
@@ -166,20 +188,30 @@ type schedule struct {
 	phase
 	clock clock
 	start int64   // on the clock
-	rate  float64 // publications a second, of all streams together; 0: all at once
+	rate  float64 // publications a second, of all publishers together; 0: all at once
 	size  int     // payload bytes
+
+	publishers int  // who send in turn; streams is a multiple of it
+	object     bool // payloads are JSON objects
 }
 
-// due gives the time of a stream's seq-th publication.
-func (s schedule) due(stream, seq int) int64 {
+// due gives the time of the i-th publication, from 0.
+func (s schedule) due(i int) int64 {
 	if s.rate == 0 {
 		return s.start
 	}
-	return s.start + int64(float64(seq*s.streams+stream)/s.rate*float64(time.Second))
+	return s.start + int64(float64(i)/s.rate*float64(time.Second))
 }
 
 // end gives the time at which the n-th publication is due.
-func (s schedule) end(n int) int64 { return s.due((n-1)%s.streams, (n-1)/s.streams) }
+func (s schedule) end(n int) int64 { return s.due(n - 1) }
+
+// of counts the publications in a stream after the one who publishes there has sent n.
+func (s schedule) of(stream int, n uint32) uint32 {
+	own := uint32(s.streams / s.publishers) // streams that it publishes in, in turn
+	first := uint32(stream / s.publishers)  // its publications before the stream's first
+	return (max(n, first) - first + own - 1) / own
+}
 
 // lateBound is how late a send may be before it counts as late: 10 ms, or a
 // fifth of the interval when messages are sparse.
@@ -187,11 +219,11 @@ func (s schedule) lateBound() time.Duration {
 	if s.rate == 0 {
 		return latencyMax
 	}
-	interval := time.Duration(float64(s.streams) / s.rate * float64(time.Second))
+	interval := time.Duration(float64(s.publishers) / s.rate * float64(time.Second))
 	return max(10*time.Millisecond, interval/5)
 }
 
-// sending is what became of one stream.
+// sending is what one publisher did.
 type sending struct {
 	published uint32
 	retries   int64
@@ -201,24 +233,49 @@ type sending struct {
 	err       error
 }
 
-// publish sends one stream's part of a schedule.
+// stampAt is where a stamp lies in a payload that is a JSON object: {"s":"..."}.
+const stampAt = 6
+
+// objectMin is the least payload that is an object and holds a stamp.
+const objectMin = stampAt + SizeMin + 2
+
+// sizeMin is the least payload.
+func (p Protocol) sizeMin() int {
+	if p.dialect() != nil {
+		return objectMin
+	}
+	return SizeMin
+}
+
+// blank gives a payload without its stamp, and where that lies.
+func blank(size int, object bool) (payload []byte, at int) {
+	payload = bytes.Repeat([]byte{'.'}, size)
+	if object {
+		at = copy(payload, `{"s":"`)
+		copy(payload[size-2:], `"}`)
+	}
+	return payload, at
+}
+
+// publish sends one publisher's part of a schedule.
 //
 // A send is late by what separates it from an ideal generator, one that is never
 // late but whose sends take as long as these did: what the server's push-back
 // delays is not the generator's fault. Latency is measured from the due time in
 // either case.
-func (s schedule) publish(ctx context.Context, p publisher, stream int) sending {
+func (s schedule) publish(ctx context.Context, p publisher, publisher int) sending {
 	// On cores that are shared with the receiving loops and the server, a
 	// publisher must not queue behind them when its time has come. The thread is not
 	// unlocked: it ends with the goroutine, and its priority with it.
 	runtime.LockOSThread()
 	poller.Hurry()
 	out := sending{late: newLatency()}
-	payload := bytes.Repeat([]byte{'.'}, s.size)
+	payload, at := blank(s.size, s.object)
 	bound := s.lateBound()
 	free := s.start // when the ideal generator is done with the send before
-	for seq := 0; seq*s.streams+stream < s.count; seq++ {
-		due := s.due(stream, seq)
+	for i := publisher; i < s.count; i += s.publishers {
+		stream, seq := i%s.streams, i/s.streams
+		due := s.due(i)
 		now, ok := s.sleepUntil(ctx, due)
 		if !ok {
 			return out
@@ -231,8 +288,8 @@ func (s schedule) publish(ctx context.Context, p publisher, stream int) sending 
 				out.lateSends++
 			}
 		}
-		stamp{uint8(stream), uint32(seq), due}.put(payload, s.mark)
-		retries, err := p.send(ctx, payload)
+		stamp{uint16(stream), uint32(seq), due}.put(payload[at:], s.mark)
+		retries, err := p.send(ctx, stream, payload)
 		out.retries += int64(retries)
 		if err != nil {
 			if ctx.Err() == nil {

@@ -34,7 +34,7 @@ func (r *receiver) place(c *conn, record []byte) bool {
 	}
 	offset, size := decimal(record[len(r.lead):])
 	if size > 0 {
-		r.follow(c, offset)
+		r.follow(&c.next, offset)
 	}
 	return size > 0
 }
@@ -69,18 +69,19 @@ func (r *receiver) moved(c *conn) {
 	}
 }
 
-// follow accounts for the offset of a connection's next publication.
-func (r *receiver) follow(c *conn, offset uint64) {
+// follow accounts for the offset of the next publication, where due lies that which
+// should come.
+func (r *receiver) follow(due *uint64, offset uint64) {
 	r.at = offset
 	switch {
-	case offset == c.next || c.next == 0:
-	case offset > c.next:
-		r.holes += int64(offset - c.next)
+	case offset == *due || *due == 0:
+	case offset > *due:
+		r.holes += int64(offset - *due)
 	default:
 		r.repeats++
 		return
 	}
-	c.next = offset + 1
+	*due = offset + 1
 }
 
 // findPosition gives where a record's offset begins, or -1, and its epoch. Both

@@ -41,12 +41,15 @@ func (o *RecoverOptions) setDefaults() {
 
 func (o *RecoverOptions) check(f *faults) {
 	if o.Protocol == Raw {
-		f.add("--protocol is raw, in which nobody can ask for what was missed: give json or sse")
+		f.add("--protocol is raw, in which nobody can ask for what was missed: give json, sse or centrifugo")
 	}
 	f.atLeast("--joins", o.Joins, 1)
 	f.atLeast("--behind", o.Behind, 1)
 	f.atLeast("--live", o.Live, 1)
-	f.atLeast("--size", o.Size, SizeMin)
+	f.atLeast("--size", o.Size, o.Protocol.sizeMin())
+	if o.Channels > 1 {
+		f.add("--channels is %d: here all clients are of one channel", o.Channels)
+	}
 	if o.Concurrency < 1 || o.Concurrency > 10_000 {
 		f.add("--concurrency is %d, give 1 to 10000", o.Concurrency)
 	}
@@ -140,7 +143,7 @@ func (r *recovery) run(outer context.Context) error {
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancel(outer)
 	defer r.cancel()
-	p, err := r.publisher(ctx)
+	p, err := newPublisher(ctx, r.target, r.PublishURL)
 	if err != nil {
 		return err
 	}
@@ -149,7 +152,7 @@ func (r *recovery) run(outer context.Context) error {
 	if err != nil {
 		return err
 	}
-	a := &account{schedule: schedule{phase: r.phase, clock: r.clock, rate: r.Rate, size: r.Size}, rate: r.Rate, sendings: make([]sending, 1)}
+	a := &account{schedule: schedule{phase: r.phase, clock: r.clock, rate: r.Rate, size: r.Size, publishers: 1, object: r.target.audience != nil}, rate: r.Rate, sendings: make([]sending, 1)}
 	a.start = r.clock.now()
 	serverBefore := r.server.cpu()
 	ownBefore, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
@@ -180,13 +183,6 @@ func (r *recovery) run(outer context.Context) error {
 		return e // what else failed then failed for that
 	}
 	return errors.Join(err, r.verdict())
-}
-
-func (r *recovery) publisher(ctx context.Context) (publisher, error) {
-	if r.PublishURL != "" {
-		return newHTTPPublisher(r.PublishURL, r.target), nil
-	}
-	return newSocketPublisher(ctx, r.target)
 }
 
 // joinAll runs all clients to their end.

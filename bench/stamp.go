@@ -12,14 +12,14 @@ import (
 //
 //	0  6   run id: letters, random for each run
 //	6  2   phase, two nibbles
-//	8  2   stream (publisher), two nibbles
-//	10 8   sequence number in its stream, eight nibbles
-//	18 14  scheduled time, nanoseconds on the run's clock, fourteen nibbles
+//	8  4   stream (publisher, or channel), four nibbles
+//	12 8   sequence number in its stream, eight nibbles
+//	20 12  scheduled time, nanoseconds on the run's clock, twelve nibbles: 78 hours
 //
 // A nibble is '@' plus its value. Run and phase are
 // compared as one word.
 type stamp struct {
-	stream    uint8
+	stream    uint16
 	seq       uint32
 	scheduled int64
 }
@@ -31,8 +31,8 @@ const (
 	runIDSize = 6
 	phaseAt   = 6
 	streamAt  = 8
-	seqAt     = 10
-	timeAt    = 18
+	seqAt     = 12
+	timeAt    = 20
 )
 
 // mark is the first word of a stamp, big-endian: run id and phase.
@@ -79,11 +79,11 @@ func readStamp(p []byte, m mark) (stamp, bool) {
 		return stamp{}, false
 	}
 	return stamp{
-		stream: p[streamAt]<<4 | p[streamAt+1]&0xf,
+		stream: uint16(eightNibbles(binary.BigEndian.Uint64(p[streamAt:])) >> 16), // and four of seq's
 		seq:    eightNibbles(binary.BigEndian.Uint64(p[seqAt:])),
-		// Fourteen nibbles as two words of eight that share two.
-		scheduled: int64(eightNibbles(binary.BigEndian.Uint64(p[timeAt:])))<<24 |
-			int64(eightNibbles(binary.BigEndian.Uint64(p[SizeMin-8:]))&0xff_ffff),
+		// Twelve nibbles as two words of eight that share four.
+		scheduled: int64(eightNibbles(binary.BigEndian.Uint64(p[timeAt:])))<<16 |
+			int64(eightNibbles(binary.BigEndian.Uint64(p[SizeMin-8:]))&0xffff),
 	}, true
 }
 

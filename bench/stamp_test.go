@@ -10,8 +10,8 @@ func TestStampIsReadAsItWasWritten(t *testing.T) {
 	m := newMark().inPhase(7)
 	for _, want := range []stamp{
 		{},
-		{stream: 255, seq: 1<<32 - 1, scheduled: 1<<56 - 1},
-		{stream: 0x5a, seq: 0x01234567, scheduled: 0x89abcdef012345},
+		{stream: 1<<16 - 1, seq: 1<<32 - 1, scheduled: 1<<48 - 1},
+		{stream: 0x5a3c, seq: 0x01234567, scheduled: 0x89abcdef0123},
 		{stream: 1, seq: 2, scheduled: 3},
 	} {
 		p := make([]byte, SizeMin)

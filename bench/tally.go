@@ -12,8 +12,17 @@ import (
 // another's.
 type phase struct {
 	mark    mark
-	streams int // publishers; each numbers its own messages from 0
-	count   int // publications in all, dealt to the streams in turn
+	streams int  // publishers, or channels; the messages of each are numbered from 0
+	count   int  // publications in all, dealt to the streams in turn
+	apart   bool // a connection gets the messages of one stream alone: conn.stream
+}
+
+// slots is how many streams' messages come to one connection.
+func (p phase) slots() int {
+	if p.apart {
+		return 1
+	}
+	return p.streams
 }
 
 // perStream bounds the sequence numbers of one stream.
@@ -25,7 +34,7 @@ type tally struct {
 	phase
 	perStreamMax uint32
 
-	next    []uint32       // by slot: the sequence number that comes next
+	next    []uint32       // by slot, of which each connection has slots(): the sequence number that comes next
 	missing map[int][]span // by slot: what was skipped, ascending, disjoint
 	heard   []arrival      // by stream*perStreamMax+seq
 
@@ -68,7 +77,7 @@ func newTally(p phase, conns int) *tally {
 	return &tally{
 		phase:        p,
 		perStreamMax: uint32(per),
-		next:         make([]uint32, conns*p.streams),
+		next:         make([]uint32, conns*p.slots()),
 		missing:      map[int][]span{},
 		heard:        make([]arrival, per*p.streams),
 		latency:      newLatency(),
@@ -82,7 +91,10 @@ func (t *tally) deliver(index int, s stamp, now int64) {
 		t.foreign++ // not a number that was given out
 		return
 	}
-	slot := index*t.streams + int(s.stream)
+	slot := index
+	if !t.apart {
+		slot = index*t.streams + int(s.stream)
+	}
 	if next := t.next[slot]; s.seq == next {
 		t.next[slot] = next + 1
 	} else if !t.outOfTurn(slot, s.seq) {
@@ -141,11 +153,12 @@ func (t *tally) flush() {
 // received counts the distinct messages that the connection with this index has
 // got.
 func (t *tally) received(index int) int64 {
-	if index >= len(t.next)/t.streams {
+	slots := t.slots()
+	if index >= len(t.next)/slots {
 		return 0 // the phase does not concern it
 	}
 	var n int64
-	for slot := index * t.streams; slot < (index+1)*t.streams; slot++ {
+	for slot := index * slots; slot < (index+1)*slots; slot++ {
 		n += int64(t.next[slot])
 		for _, g := range t.missing[slot] {
 			n -= int64(g.to - g.from)
@@ -155,11 +168,12 @@ func (t *tally) received(index int) int64 {
 }
 
 // lost counts the messages that the connection with this index has not got, of
-// those that were published: stream s published the numbers below published[s].
+// those that were published: stream s published the numbers below published[s]. When
+// streams go apart, published has the connection's own alone.
 func (t *tally) lost(index int, published []uint32) int64 {
 	var n int64
 	for s, end := range published {
-		slot := index*t.streams + s
+		slot := index*t.slots() + s
 		for _, g := range t.missing[slot] {
 			n += int64(g.to - g.from)
 		}

@@ -1,0 +1,128 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// audience is who the clients of Centrifugo's protocol are, and what they subscribe to.
+type audience struct {
+	dialect  dialect
+	channels []*channel // client i subscribes to the one with the number i % len
+	later    bool       // instead to none, until Idle says so
+	token    string     // of all of them
+	secret   []byte     // instead: signs a token for each
+
+	since []position // by channel: where all of them come back from; nil: they are new
+}
+
+// plainName is a channel's name that needs no escapes, in JSON or in paths.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,200}$`)
+
+// streamsMost is how many streams a stamp can tell apart.
+const streamsMost = 1 << 16
+
+// audience checks what concerns the clients; nil in other protocols than Centrifugo's.
+func (o *Options) audience(f *faults) *audience {
+	a := &audience{dialect: o.Protocol.dialect(), token: o.Token}
+	if a.dialect == nil {
+		if o.Token != "" || o.TokenSecretFile != "" {
+			f.add("--token and --token-hmac-secret-file are of Centrifugo's protocol: leave them out, or give --protocol centrifugo")
+		}
+		if o.Channels > 1 {
+			f.add("--channels needs --protocol centrifugo: in the others a connection's channel is its path")
+		}
+		return nil
+	}
+	if o.Hello != "" {
+		f.add("--hello is not of Centrifugo's protocol: leave it out")
+	}
+	if !plainName.MatchString(o.Channel) {
+		f.add("--channel is %q, give letters, digits and any of _ . : -", o.Channel)
+	}
+	if o.Channels < 1 || o.Channels > streamsMost {
+		f.add("--channels is %d, give 1 to %d", o.Channels, streamsMost)
+	} else {
+		a.channels = o.channelNames()
+	}
+	if o.TokenSecretFile != "" {
+		secret, err := os.ReadFile(o.TokenSecretFile)
+		a.secret = bytes.TrimSpace(secret)
+		switch {
+		case err != nil:
+			f.add("--token-hmac-secret-file: %v: give a file with the secret that the server checks tokens with", err)
+		case len(a.secret) == 0:
+			f.add("--token-hmac-secret-file %s is empty: put the secret there that the server checks tokens with", o.TokenSecretFile)
+		case o.Token != "":
+			f.add("--token and --token-hmac-secret-file exclude each other")
+		}
+	}
+	return a
+}
+
+// channelNames gives NAME, or NAME0 to NAMEn when there are many.
+func (o *Options) channelNames() []*channel {
+	if o.Channels == 1 {
+		return []*channel{newChannel(o.Channel)}
+	}
+	var list []*channel
+	for i := range o.Channels {
+		list = append(list, newChannel(o.Channel+strconv.Itoa(i)))
+	}
+	return list
+}
+
+// tokenLife is longer than any run.
+const tokenLife = 24 * time.Hour
+
+// tokenOf gives the token of a client, whose user is its number.
+func (a *audience) tokenOf(client int) (string, error) {
+	if a.secret == nil {
+		return a.token, nil
+	}
+	now := time.Now()
+	t, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.RegisteredClaims{
+		Subject: strconv.Itoa(client), IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(tokenLife)),
+	}).SignedString(a.secret)
+	if err != nil {
+		return "", fmt.Errorf("sign a token: %w", err)
+	}
+	return t, nil
+}
+
+// stream gives the number of a client's channel.
+func (a *audience) stream(client int) int {
+	if a == nil {
+		return 0
+	}
+	return client % len(a.channels)
+}
+
+// session gives a client with the commands that it begins with.
+func (a *audience) session(client int) (*session, error) {
+	if a == nil {
+		return nil, nil
+	}
+	s := newClientSession(a.dialect)
+	token, err := a.tokenOf(client)
+	if err != nil {
+		return nil, err
+	}
+	s.connect(token)
+	if a.later {
+		return s, nil
+	}
+	i := a.stream(client)
+	var since *position
+	if a.since != nil {
+		since = &a.since[i]
+	}
+	s.join(a.channels[i], since)
+	return s, nil
+}

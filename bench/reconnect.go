@@ -1,0 +1,189 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice/poller"
+)
+
+// ReconnectOptions is what Reconnect measures: all clients of a channel leave, and come
+// back at once for what was published meanwhile. Protocol is Centrifugo's.
+type ReconnectOptions struct {
+	Options
+	Connections int           // 10,000
+	Outstanding int           // how many may be coming back at a time; 512
+	Missed      int           // publications that each has missed; 20
+	PublishURL  string        // POST there instead of publishing over a connection
+	Size        int           // payload bytes; 64
+	Settle      time.Duration // between leaving, publishing and coming back; 2 s, negative: none
+}
+
+// DefaultAway is Reconnect's Settle.
+const DefaultAway = 2 * time.Second
+
+// reconnect is a run under way.
+type reconnect struct {
+	ReconnectOptions
+	target   target
+	result   *Result
+	server   *process
+	progress *progress
+}
+
+// Reconnect measures the time until all clients have again what they missed, and checks
+// that each got all of it, once and in order.
+func Reconnect(ctx context.Context, o ReconnectOptions) (*Result, error) {
+	setDefault(&o.Protocol, Centrifugo)
+	o.setDefaults()
+	setDefault(&o.Connections, 10_000)
+	setDefault(&o.Outstanding, 512)
+	setDefault(&o.Missed, 20)
+	setDefault(&o.Size, 64)
+	setDefault(&o.Settle, DefaultAway)
+	var f faults
+	t := o.target(&f)
+	if t.audience == nil {
+		f.add("--protocol is %s, give centrifugo or centrifugo-protobuf", o.Protocol)
+	}
+	if o.Channels > 1 {
+		f.add("--channels is %d: here all clients are of one channel", o.Channels)
+	}
+	f.atLeast("--connections", o.Connections, 1)
+	f.atLeast("--outstanding", o.Outstanding, 1)
+	f.atLeast("--missed", o.Missed, 1)
+	f.atLeast("--size", o.Size, objectMin)
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	o.Outstanding = min(o.Outstanding, o.Connections)
+	server, err := watch(o.PID)
+	if err != nil {
+		return nil, err
+	}
+	r := &reconnect{o, t, newResult("reconnect"), server, newProgress(o.Progress)}
+	defer r.progress.stop()
+	return r.result.end(ctx, r.run(ctx))
+}
+
+func (r *reconnect) run(ctx context.Context) error {
+	since, err := r.stood(ctx)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	wait(ctx, r.Settle)
+	r.target.audience.since = []position{since}
+	fl, err := newFleet(r.target, r.Loops)
+	if err != nil {
+		return err
+	}
+	defer fl.close() // ignored: the figures have been taken
+	a := &account{schedule: schedule{
+		phase: phase{mark: newMark().inPhase(1), streams: 1, count: r.Missed},
+		clock: fl.clock, size: r.Size, publishers: 1, object: true,
+	}, sendings: make([]sending, 1)}
+	if err := r.publish(ctx, a); err != nil || ctx.Err() != nil {
+		return err
+	}
+	wait(ctx, r.Settle)
+	fl.begin(a.phase, r.Connections)
+	d := dialing{connections: r.Connections, outstanding: r.Outstanding, keepGoing: true}
+	r.progress.show(func() string { return fmt.Sprintf("came back %d of %d", d.done.Load(), d.connections) })
+	serverBefore := r.server.cpu()
+	ownBefore, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
+	if err := fl.dial(ctx, &d); err != nil {
+		return err
+	}
+	a.serverCPU = r.server.cpu() - serverBefore
+	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
+	a.generatorCPU, a.elapsed = ownAfter-ownBefore, d.elapsed
+	(&fanout{fleet: fl}).settle(a)
+	r.report(a, &d)
+	r.result.setConnections(fl)
+	if d.done.Load() == 0 && d.firstErr != nil {
+		return fmt.Errorf("nobody came back: %w", d.firstErr)
+	}
+	return fl.err()
+}
+
+// stood connects all clients, sees where they stand, and lets them go.
+func (r *reconnect) stood(ctx context.Context) (at position, err error) {
+	fl, err := newFleet(r.target, r.Loops)
+	if err != nil {
+		return at, err
+	}
+	defer fl.close() // ignored: they are to leave
+	d := dialing{connections: r.Connections, outstanding: r.Dialing}
+	r.progress.show(func() string { return fmt.Sprintf("connecting %d of %d", d.done.Load(), d.connections) })
+	if err := fl.dial(ctx, &d); err != nil || ctx.Err() != nil {
+		return at, err
+	}
+	for _, l := range fl.loops {
+		l.do(func() {
+			for _, c := range l.conns {
+				own := position{c.session.subs[0].epoch, c.next - 1}
+				switch {
+				case own.epoch == "":
+					err = errors.New("a subscription has no position; does the channel keep a history from which clients may recover? (history_size, history_ttl and force_recovery of its namespace)")
+				case at.epoch != "" && own != at:
+					err = fmt.Errorf("one client stands at %v, another at %v: does somebody else publish in the channel? (--channel)", at, own)
+				}
+				at = own
+			}
+		})
+	}
+	return at, err
+}
+
+// publish sends what the clients miss.
+func (r *reconnect) publish(ctx context.Context, a *account) (err error) {
+	p, err := newPublisher(ctx, r.target, r.PublishURL)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	a.start = a.clock.now()
+	a.sendings[0] = a.schedule.publish(ctx, p, 0)
+	a.published = int(a.sendings[0].published)
+	return a.sendings[0].err
+}
+
+func (r *reconnect) report(a *account, d *dialing) {
+	res := r.result
+	n := float64(d.done.Load())
+	res.set("connections", float64(d.connections))
+	res.set("returned", n)
+	res.set("failed", float64(d.failed))
+	res.set("published", float64(a.published))
+	res.set("delivered", float64(a.delivered))
+	res.set("lost", float64(a.lost))
+	res.set("repeated", float64(a.repeated))
+	res.set("reordered", float64(a.reordered))
+	res.set("holes", float64(a.holes))
+	res.set("repeats", float64(a.repeats))
+	res.set("gaps", float64(a.gaps))
+	res.set("elapsed", d.elapsed.Seconds())
+	res.set("returns_per_second", n/d.elapsed.Seconds())
+	res.setLatency("", d.latency)
+	res.setHandshakes(r.target)
+	res.set("generator_cpu_percent", 100*a.generatorCPU.Seconds()/d.elapsed.Seconds())
+	if d.firstErr != nil {
+		res.Notes = append(res.Notes, "first failure: "+d.firstErr.Error())
+	}
+	if a.gaps > 0 {
+		res.Notes = append(res.Notes, "gaps: the server does not keep as many publications as the clients missed: raise history_size of the namespace, or lower --missed")
+	}
+	if r.server == nil {
+		return
+	}
+	res.set("server_cpu", a.serverCPU.Seconds())
+	res.set("server_cpu_percent", 100*a.serverCPU.Seconds()/d.elapsed.Seconds())
+	if n > 0 {
+		res.set("server_cpu_per_return", a.serverCPU.Seconds()/n)
+	}
+	if rss, err := r.server.rss(); err == nil { // else it has died, and the figure is absent
+		res.set("server_rss", float64(rss))
+	}
+}
