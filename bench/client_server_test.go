@@ -31,7 +31,7 @@ type clientServer struct {
 	users    map[string]int // connections by the token's user
 	commands int
 	pongs    int
-	stray    bool // publications go to those who have unsubscribed, too
+	stray    bool // a publication comes after the reply to unsubscribe
 }
 
 type clientChannel struct {
@@ -165,7 +165,7 @@ func (s *clientServer) message(c *wireClient, msg []byte) {
 	if c.binary {
 		d = protocol.NewProtobufCommandDecoder(msg)
 	}
-	var replies []*protocol.Reply
+	var replies, behind []*protocol.Reply
 	for {
 		cmd, err := d.Decode()
 		if cmd != nil {
@@ -173,13 +173,18 @@ func (s *clientServer) message(c *wireClient, msg []byte) {
 			reply := s.command(c, cmd)
 			reply.Id = cmd.Id
 			replies = append(replies, reply)
+			if s.stray && cmd.Unsubscribe != nil {
+				name := cmd.Unsubscribe.Channel
+				log := s.channelLocked(name).log
+				behind = append(behind, &protocol.Reply{Push: &protocol.Push{Channel: name, Pub: log[len(log)-1]}})
+			}
 		}
 		if err != nil {
 			break
 		}
 	}
 	c.send(replies...)
-	c.send(&protocol.Reply{}) // a ping
+	c.send(append(behind, &protocol.Reply{})...) // a ping
 }
 
 func (s *clientServer) command(c *wireClient, cmd *protocol.Command) *protocol.Reply {
@@ -198,9 +203,7 @@ func (s *clientServer) command(c *wireClient, cmd *protocol.Command) *protocol.R
 	case cmd.Subscribe != nil:
 		return s.subscribe(c, cmd.Subscribe)
 	case cmd.Unsubscribe != nil:
-		if !s.stray {
-			delete(s.channelLocked(cmd.Unsubscribe.Channel).subs, c)
-		}
+		delete(s.channelLocked(cmd.Unsubscribe.Channel).subs, c)
 		return &protocol.Reply{Unsubscribe: &protocol.UnsubscribeResult{}}
 	}
 	return &protocol.Reply{Error: &protocol.Error{Code: 104, Message: fmt.Sprintf("what is %v?", cmd)}}

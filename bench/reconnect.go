@@ -137,8 +137,21 @@ func (r *reconnect) stood(ctx context.Context) (at position, err error) {
 	return at, err
 }
 
-// publish sends what the clients miss.
+// publish sends what the clients miss. A witness stays for it: what the server has taken
+// from a publisher is not yet published.
 func (r *reconnect) publish(ctx context.Context, a *account) (err error) {
+	witness := r.target
+	staying := *r.target.audience
+	staying.since, witness.audience = nil, &staying
+	fl, err := newFleet(witness, 1)
+	if err != nil {
+		return err
+	}
+	defer fl.close() // ignored: it has seen what it was there for
+	if err := fl.dial(ctx, &dialing{connections: 1, outstanding: 1}); err != nil || ctx.Err() != nil {
+		return err
+	}
+	fl.begin(a.phase, 0)
 	p, err := newPublisher(ctx, r.target, r.PublishURL)
 	if err != nil {
 		return err
@@ -147,7 +160,14 @@ func (r *reconnect) publish(ctx context.Context, a *account) (err error) {
 	a.start = a.clock.now()
 	a.sendings[0] = a.schedule.publish(ctx, p, 0)
 	a.published = int(a.sendings[0].published)
-	return a.sendings[0].err
+	if err := a.sendings[0].err; err != nil {
+		return err
+	}
+	(&fanout{FanoutOptions: FanoutOptions{CatchUp: r.Timeout}, fleet: fl}).await(ctx, a, 0)
+	if n := fl.delivered(); n < int64(a.published) && ctx.Err() == nil {
+		return fmt.Errorf("only %d of %d publications arrived: do publisher and clients meet on one channel (--channel, --publish-url)?", n, a.published)
+	}
+	return nil
 }
 
 func (r *reconnect) report(a *account, d *dialing) {

@@ -17,19 +17,19 @@ func newBenchCommand(env []string) *cobra.Command {
 		Short: "Measure a WebSocket broadcast server, this one or another",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("no scenario is named: give fanout, idle, storm, recover, churn, hostile, chaos or floor: see '%s --help'", cmd.CommandPath())
+			return usagef("no scenario is named: give fanout, idle, storm, recover, reconnect, churn, hostile, chaos or floor: see '%s --help'", cmd.CommandPath())
 		},
 		Example: `  sluice bench fanout --subscribers 10000 --rate 100 --duration 60s --pid PID
   sluice bench storm --url ws://10.0.0.7:8000 --fail-if 'failed>0,p99>1s'`,
 	}
 	setHelp(cmd)
 	for _, scenario := range []*cobra.Command{
-		newFanoutCommand(), newIdleCommand(), newStormCommand(), newRecoverCommand(), newChurnCommand(), newFloorCommand(),
+		newFanoutCommand(), newIdleCommand(), newStormCommand(), newRecoverCommand(), newReconnectCommand(), newChurnCommand(), newFloorCommand(),
 	} {
 		if scenario.Flags().Lookup("url") != nil {
 			bindEnv(scenario, env, "url", "cacert", "insecure-skip-verify")
 		}
-		setHelp(scenario, flagGroup{"Load", ownFlags(scenario)}, flagGroup{"Server", serverFlags},
+		setHelp(scenario, flagGroup{"Load", ownFlags(scenario)}, flagGroup{"Server", serverFlags}, flagGroup{"Centrifugo's protocol", audienceFlags},
 			flagGroup{"TLS", tlsFlags}, flagGroup{"Tester", testerFlags}, flagGroup{"Report", reportFlags})
 		cmd.AddCommand(scenario)
 	}
@@ -50,7 +50,7 @@ func newFanoutCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&o.Subscribers, "subscribers", 1000, "`N` connections that listen")
 	f.IntVar(&o.Publishers, "publishers", 1, "`N` connections that publish, in turn; order is checked for each")
-	f.StringVar(&o.PublishURL, "publish-url", "", "POST messages to this `URL` instead, such as http://127.0.0.1:9000/publish/lobby")
+	f.StringVar(&o.PublishURL, "publish-url", "", "POST messages to this `URL` instead, such as http://127.0.0.1:9000/publish/lobby; with --channels {channel} stands for the name")
 	f.Float64Var(&o.Rate, "rate", 10, "`N` messages a second in all; where --find-max begins")
 	f.IntVar(&o.Burst, "burst", 0, "instead: `N` messages as fast as possible")
 	f.BoolVar(&o.FindMax, "find-max", false, "instead: the highest rate that is held for --duration: nothing lost, nobody cut, all delivered within --catch-up after the last was due")
@@ -76,6 +76,7 @@ func newIdleCommand() *cobra.Command {
 	f.DurationVar(&o.Settle, "settle", bench.DefaultSettle, "`TIME` between connecting and measuring")
 	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "`TIME` over which idle CPU is measured")
 	f.Var(&sizeFlag{n: &o.Exchange}, "exchange", "first a message of so many `BYTES`, 32 to 16384, for each connection: its own back with --path /echo, else one that is published to all")
+	f.IntVar(&o.Each, "channels-each", 0, "with Centrifugo's protocol: `N` channels that each connection has for itself; what they take is measured beyond the connections")
 	f.Var(&sizeFlag{n64: &o.FreshRSS}, "fresh-rss", "the server's VmRSS in `BYTES` when it was fresh; else read before connecting")
 	return cmd
 }
@@ -109,6 +110,28 @@ func newRecoverCommand() *cobra.Command {
 	f.Float64Var(&o.Rate, "rate", 2000, "`N` messages a second")
 	f.StringVar(&o.PublishURL, "publish-url", "", "POST messages to this `URL` instead of sending them over a connection")
 	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload `BYTES`, at least 32")
+	return cmd
+}
+
+func newReconnectCommand() *cobra.Command {
+	var o bench.ReconnectOptions
+	measure := func(ctx context.Context) (*bench.Result, error) {
+		zeroIsNone(&o.Settle)
+		return bench.Reconnect(ctx, o)
+	}
+	cmd := scenario("reconnect", "All clients come back at once for what they missed",
+		`  sluice bench reconnect --pid PID --fail-if 'lost>0,repeated>0'
+  sluice bench reconnect --connections 1000 --missed 100`,
+		&o.Options, measure)
+	o.Protocol = bench.Centrifugo // in which a client says where it stands
+	f := cmd.Flags()
+	f.Lookup("protocol").DefValue = string(bench.Centrifugo)
+	f.IntVar(&o.Connections, "connections", 10_000, "`N` clients")
+	f.IntVar(&o.Outstanding, "outstanding", 512, "`N` of them coming back at a time")
+	f.IntVar(&o.Missed, "missed", 20, "`N` publications that each has missed; the channel must keep as many")
+	f.StringVar(&o.PublishURL, "publish-url", "", "POST messages to this `URL` instead of sending them over a connection")
+	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload `BYTES`, at least 40")
+	f.DurationVar(&o.Settle, "settle", bench.DefaultAway, "`TIME` after they left, and again after publishing; 0 for none")
 	return cmd
 }
 

@@ -19,15 +19,16 @@ const benchUnits = `Times are given as 500ms, 10s, 2m; sizes in bytes or as 64Ki
 
 // The flags that scenarios share, as their help groups them.
 var (
-	serverFlags = []string{"url", "path", "protocol", "hello", "pid"}
-	tlsFlags    = []string{"cacert", "insecure-skip-verify", "cert", "key", "resume"}
-	testerFlags = []string{"loops", "dialing", "sources", "timeout"}
-	reportFlags = []string{"json", "fail-if"}
+	serverFlags   = []string{"url", "path", "protocol", "hello", "pid"}
+	audienceFlags = []string{"channel", "channels", "token", "token-hmac-secret-file"}
+	tlsFlags      = []string{"cacert", "insecure-skip-verify", "cert", "key", "resume"}
+	testerFlags   = []string{"loops", "dialing", "sources", "timeout"}
+	reportFlags   = []string{"json", "fail-if"}
 )
 
 // ownFlags gives the other flags of a scenario, in the order of their definition.
 func ownFlags(scenario *cobra.Command) (own []string) {
-	shared := slices.Concat(serverFlags, tlsFlags, testerFlags, reportFlags)
+	shared := slices.Concat(serverFlags, audienceFlags, tlsFlags, testerFlags, reportFlags)
 	scenario.Flags().SortFlags = false
 	scenario.Flags().VisitAll(func(f *pflag.Flag) {
 		if !slices.Contains(shared, f.Name) {
@@ -39,12 +40,19 @@ func ownFlags(scenario *cobra.Command) (own []string) {
 
 // unused names the shared flags that a scenario has no use for.
 var unused = map[string][]string{
-	"storm":   {"dialing"}, // --outstanding takes its place
-	"recover": {"dialing", "loops", "hello"},
-	"churn":   {"dialing", "loops", "hello"},
+	"storm":     {"dialing"}, // --outstanding takes its place
+	"recover":   {"dialing", "loops", "hello", "channels"},
+	"reconnect": {"hello", "channels"},
+	"churn":     {"dialing", "loops", "hello", "channel", "channels", "token", "token-hmac-secret-file"},
 }
 
-var protocolWords = []string{string(bench.Raw), string(bench.JSON), string(bench.SSE)}
+// protocolWords completes --protocol.
+func protocolWords() (words []string) {
+	for _, p := range bench.Protocols {
+		words = append(words, string(p))
+	}
+	return words
+}
 
 // scenario gives a subcommand with the flags that all have: those of o, which is
 // nil where there is no server, and those of the report.
@@ -58,10 +66,14 @@ func scenario(name, short, examples string, o *bench.Options, measure func(conte
 	if o != nil {
 		f.StringVar(&o.URL, "url", "ws://127.0.0.1:8000", "`URL` of the server, ws or wss; ws://127.0.0.1:8000 when nothing is said")
 		f.Lookup("url").DefValue = "" // it stands in the text: the line with the variable is full
-		f.StringVar(&o.Path, "path", "/ws", "`PATH` to upgrade at, such as /ws/CHANNEL")
-		f.StringVar((*string)(&o.Protocol), "protocol", string(bench.Raw), "`WORD`: raw (a message is a payload), json (a record with an offset) or sse (an event stream, /sse/CHANNEL for /ws/CHANNEL); the last two are sluice's own")
-		_ = cmd.RegisterFlagCompletionFunc("protocol", cobra.FixedCompletions(protocolWords, cobra.ShellCompDirectiveNoFileComp)) // the flag is there, and new
+		f.StringVar(&o.Path, "path", "", "`PATH` to upgrade at, such as /ws/CHANNEL; /ws, or /connection/websocket for Centrifugo's protocol")
+		f.StringVar((*string)(&o.Protocol), "protocol", string(bench.Raw), "`WORD`: raw (a message is a payload), json (a record with an offset), sse (an event stream, /sse/CHANNEL for /ws/CHANNEL), centrifugo or centrifugo-protobuf (Centrifugo's client protocol); json and sse are sluice's own")
+		_ = cmd.RegisterFlagCompletionFunc("protocol", cobra.FixedCompletions(protocolWords(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there, and new
 		f.StringVar(&o.Hello, "hello", "", "`TEXT` that each connection sends first, for servers that want a subscription")
+		f.StringVar(&o.Channel, "channel", "lobby", "`NAME` of the channel that clients subscribe to")
+		f.IntVar(&o.Channels, "channels", 1, "`N` channels instead, NAME0 and so on, dealt to the clients in turn")
+		f.StringVar(&o.Token, "token", "", "`TOKEN` that all clients connect with")
+		f.StringVar(&o.TokenSecretFile, "token-hmac-secret-file", "", "instead: a `FILE` with the secret that signs a token for each client by HS256; its user is the client's number")
 		f.IntVar(&o.PID, "pid", 0, "`PID` of the server on this machine, for its CPU and memory")
 		f.StringVar(&o.CACert, "cacert", "", "a `FILE` of PEM certificates that sign the server's, in place of the system's")
 		f.BoolVar(&o.Insecure, "insecure-skip-verify", false, "take any certificate: for tests alone, anybody in between can read and write")
@@ -115,7 +127,7 @@ func explicitZero(f *pflag.FlagSet) error {
 	var err error
 	f.Visit(func(f *pflag.Flag) {
 		switch f.Name {
-		case "subscribers", "publishers", "connections", "outstanding", "dialing", "joins", "cycles", "concurrency", "exchange", "behind", "live", "rate", "burst", "size", "duration", "timeout", "catch-up":
+		case "subscribers", "publishers", "connections", "outstanding", "dialing", "joins", "cycles", "concurrency", "exchange", "channels", "channels-each", "missed", "behind", "live", "rate", "burst", "size", "duration", "timeout", "catch-up":
 			if v := f.Value.String(); err == nil && (v == "0" || v == "0s") {
 				err = usagef("--%s 0: give more than nothing, or leave it out for the default", f.Name)
 			}

@@ -26,7 +26,7 @@ func benchRun(t *testing.T, args ...string) (string, error) {
 }
 
 func TestBenchHelpBeginsWithExamplesWithin80Columns(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"recover", "--help"}, {"churn", "--help"}, {"floor", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"recover", "--help"}, {"reconnect", "--help"}, {"churn", "--help"}, {"floor", "--help"}} {
 		out, err := benchRun(t, args...)
 		if err != nil {
 			t.Fatal(err)
@@ -62,10 +62,14 @@ func TestBenchUsageErrorsAreToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"churn", "--protocol", "sse"}, "give raw or json"},
 		{[]string{"churn", "--metrics", "http://127.0.0.1:1"}, "--pid alone"},
 		{[]string{"floor", "--burst", "-1"}, "--burst is -1"},
-		{[]string{"fanout", "--protocol", "xml"}, `--protocol is "xml", give raw, json or sse`},
+		{[]string{"fanout", "--protocol", "xml"}, `--protocol is "xml", give raw, json, sse, centrifugo or centrifugo-protobuf`},
 		{[]string{"idle", "--pid", "1", "--protocol", "sse", "--path", "/events"}, "give --path /ws/CHANNEL"},
 		{[]string{"recover", "--joins", "-1"}, "--joins is -1"},
-		{[]string{"recover", "--protocol", "raw"}, "give json or sse"},
+		{[]string{"recover", "--protocol", "raw"}, "give json, sse or centrifugo"},
+		{[]string{"reconnect", "--protocol", "raw"}, "give centrifugo"},
+		{[]string{"churn", "--protocol", "centrifugo"}, "give raw or json"},
+		{[]string{"storm", "--token", "t"}, "give --protocol centrifugo"},
+		{[]string{"idle", "--pid", "1", "--channels-each", "10"}, "--channels-each needs --protocol centrifugo"},
 		{[]string{"recover", "--behind", "0"}, "--behind 0"},
 		{[]string{"recover", "--fail-if", "lost>0"}, `recover has no figure "lost"`},
 	} {
