@@ -106,11 +106,10 @@ func (s *clientServer) publish(channel string, data []byte) {
 	}
 }
 
-// send writes replies in one message.
-func (c *wireClient) send(replies ...*protocol.Reply) {
-	var out []byte
+// encodeReplies gives replies in one message.
+func encodeReplies(binaryForm bool, replies ...*protocol.Reply) (out []byte) {
 	for i, r := range replies {
-		if c.binary {
+		if binaryForm {
 			b, _ := protocol.NewProtobufReplyEncoder().Encode(r) // ignored: the test's own
 			out = append(binary.AppendUvarint(out, uint64(len(b))), b...)
 			continue
@@ -121,11 +120,16 @@ func (c *wireClient) send(replies ...*protocol.Reply) {
 		b, _ := protocol.NewJSONReplyEncoder().Encode(r) // ignored: the test's own
 		out = append(out, b...)
 	}
+	return out
+}
+
+// send writes replies in one message.
+func (c *wireClient) send(replies ...*protocol.Reply) {
 	kind := websocket.TextMessage
 	if c.binary {
 		kind = websocket.BinaryMessage
 	}
-	c.ws.WriteMessage(kind, out) // ignored: a client that has gone is a client less
+	c.ws.WriteMessage(kind, encodeReplies(c.binary, replies...)) // ignored: a client that has gone is a client less
 }
 
 func (s *clientServer) serve(w http.ResponseWriter, r *http.Request) {

@@ -29,21 +29,21 @@ func hear(protocol Protocol, p phase, stream []byte, cut func() int) heard {
 			panic(fmt.Sprintf("not a client's frame: %x", frame))
 		}
 		f = ws.UnmaskFrameInPlace(f)
-		if f.Header.OpCode == ws.OpPong {
+		if f.Header.OpCode == ws.OpPong || protocol.dialect() != nil {
 			h.Pongs = append(h.Pongs, string(f.Payload))
 		}
 		return nil
 	})
 	r.tally = newTally(p, 1)
 	var (
-		c       conn
+		c       = subscriberOf(protocol)
 		err     error
 		scratch []byte
 	)
 	for len(stream) > 0 && err == nil {
 		n := min(cut(), len(stream))
 		scratch = append(append(scratch[:0], c.partial...), stream[:n]...)
-		err = r.feed(&c, scratch, 0)
+		err = r.feed(c, scratch, 0)
 		for i := range scratch { // what feed keeps must not lie in here
 			scratch[i] = 0xee
 		}
@@ -182,12 +182,13 @@ func TestNewMessageInsideAnotherIsRefusedThoughItsHeaderIsKnown(t *testing.T) {
 }
 
 func TestReceivingAllocatesNothing(t *testing.T) {
-	for _, protocol := range []Protocol{Raw, JSON, SSE} {
+	for _, protocol := range Protocols {
 		p := phase{mark: newMark().inPhase(1), streams: 1, count: 100}
 		stream := messagesOf(protocol, p, 100, 64)
 		r := newReceiver(protocol, nil)
 		r.tally = newTally(p, 1)
-		c := conn{partial: make([]byte, 0, envelopeMax)}
+		c := subscriberOf(protocol)
+		c.partial = make([]byte, 0, envelopeMax)
 		scratch := make([]byte, len(stream)+envelopeMax)
 		if n := testing.AllocsPerRun(100, func() {
 			r.next[0], c.next = 0, 0
@@ -195,7 +196,7 @@ func TestReceivingAllocatesNothing(t *testing.T) {
 				kept := copy(scratch, c.partial)
 				n := copy(scratch[kept:kept+min(len(rest), 333)], rest)
 				rest = rest[n:]
-				if err := r.feed(&c, scratch[:kept+n], int64(len(rest))); err != nil {
+				if err := r.feed(c, scratch[:kept+n], int64(len(rest))); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -215,8 +216,10 @@ func FuzzFeed(f *testing.F) {
 	f.Add([]byte{0x81, 127, 0x3f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 'x'}, uint8(3), uint8(9), uint8(0))
 	f.Add(recordTranscript(p, 64), uint8(1), uint8(7), uint8(1))
 	f.Add(eventTranscript(p, 600), uint8(1), uint8(7), uint8(2))
+	f.Add(clientTranscript(Centrifugo, p, 600), uint8(1), uint8(7), uint8(3))
+	f.Add(clientTranscript(CentrifugoProtobuf, p, 600), uint8(1), uint8(7), uint8(4))
 	f.Fuzz(func(t *testing.T, stream []byte, a, b, which uint8) {
-		protocol := [...]Protocol{Raw, JSON, SSE}[which%3]
+		protocol := Protocols[int(which)%len(Protocols)]
 		whole := hear(protocol, p, stream, func() int { return len(stream) })
 		sizes := [2]int{int(a) + 1, int(b) + 1}
 		turn := 0

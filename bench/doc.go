@@ -12,6 +12,8 @@
 //   - [Storm]: many clients that connect at once.
 //   - [Recover]: clients that come back and ask for what they missed, each checked
 //     offset by offset.
+//   - [Reconnect]: all clients of Centrifugo's protocol come back at once, each for what
+//     it missed.
 //   - [Churn]: connections that come and go, and what the server keeps of them: its
 //     descriptors, goroutines, epoll entries and memory before and after.
 //   - [Floor]: what this machine's kernel takes when there is no server, so that
@@ -47,6 +49,15 @@
 // beside the losses of the payloads' own numbers. No record is decoded and no event
 // assembled: the bytes before the offset are compared with those of the last
 // record, the stamp is looked for where the last one lay.
+//
+// Centrifugo's client protocol, in JSON and in Protobuf, has a session above the frames:
+// a client connects with a token, subscribes, answers pings, and says where it stands
+// when it comes back (session.go). Connecting ends with the replies. A plain publication
+// is read where it lies, without being decoded (dialect.go); all else goes through package
+// protocol. Its offsets are checked as those of JSON and SSE are, from the position in the
+// reply to the subscription on, so that a first publication that is missing is a hole.
+// Payloads are JSON objects. With many channels a stream of publications goes to each,
+// and a connection must get its own channel's alone.
 //
 // Recover trusts neither offsets nor payloads alone. There is one publisher, so that
 // its message n has the offset base+n or something is wrong; a join's first offset
@@ -88,13 +99,13 @@
 // # Reading order
 //
 // stamp.go (what a payload says), conn.go (bytes to messages), record.go and
-// events.go (the same with offsets), tally.go (messages to figures), loop.go and
+// events.go (the same with offsets), session.go, dialect.go and audience.go (Centrifugo's
+// protocol), tally.go (messages to figures), loop.go and
 // fleet.go (the connections), secure.go (the same over TLS), publish.go (the schedule), then the scenarios:
-// fanout.go, findmax.go, idle.go, storm.go, recover.go with joiner.go, churn.go with
-// census.go, floor.go.
+// fanout.go, findmax.go, idle.go, storm.go, recover.go with joiner.go, reconnect.go,
+// churn.go with census.go, floor.go.
 //
-// The package does not know what the server is, how it works inside or what its
-// channels are called. It does not speak permessage-deflate, does not
+// The package does not know what the server is or how it works inside. It does not speak permessage-deflate, does not
 // reconnect, does not check UTF-8, and does not look for a stamp beyond a
 // message's first frame or its first 512 bytes. Of event streams it reads only
 // those that run to the end of their connection, neither in chunks nor with a length.
