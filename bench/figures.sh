@@ -23,7 +23,8 @@ ulimit -n "$(ulimit -Hn)"
 
 rounds=${ROUNDS:-5}
 maxrounds=${MAXROUNDS:-3}
-scenarios=${SCENARIOS:-idle10k idle19k idle_sse sparse burst max dense thousand storm stream recover churn tls_idle tls_sparse tls_storm}
+scenarios=${SCENARIOS:-idle10k idle19k idle_sse sparse burst max dense thousand storm stream recover churn tls_idle tls_sparse tls_storm
+	client_idle client_sparse client_dense client_connect client_recover client_joins client_channels client_many}
 out=${OUT:-bench-results/figures.txt}
 port=${PORT:-18000} # the one after it for the internal listener, the next for TLS
 mkdir -p "$(dirname "$out")"
@@ -118,6 +119,69 @@ churn() {
 # A gateway that keeps little would have gaps here.
 recover_flags=(--history 10000 --history-bytes 16MiB)
 recover() { loaded recover joins,joins_per_second,holes,repeats,wrong,gaps,failed,p50,p99,server_cpu_per_join -- recover --joins "${JOINS:-100000}"; }
+
+# Clients of Centrifugo's protocol. In these gateways they have tokens, and namespaces say
+# what they may do. What is measured beside raw is so in one gateway.
+printf 'the secret of a gateway that is only measured\n' >"$dir/secret"
+printf '{"without_namespace":{"allow_subscribe_for_client":true,"history_size":%s,"history_ttl":"300s","force_recovery":true}}\n' 100 >"$dir/namespaces"
+printf '{"without_namespace":{"allow_subscribe_for_client":true,"history_size":%s,"history_ttl":"300s","force_recovery":true}}\n' 10000 >"$dir/namespaces_long"
+open_flags=(--namespaces "$dir/namespaces" --insecure)
+keyed_flags=(--namespaces "$dir/namespaces" --token-hmac-secret-file "$dir/secret")
+client_sparse_flags=("${open_flags[@]}") client_dense_flags=("${open_flags[@]}") client_connect_flags=("${keyed_flags[@]}")
+client_idle_flags=("${keyed_flags[@]}") client_recover_flags=("${keyed_flags[@]}") client_channels_flags=("${keyed_flags[@]}" --max-channels 200000)
+client_many_flags=("${keyed_flags[@]}")
+client_joins_flags=(--namespaces "$dir/namespaces_long" --token-hmac-secret-file "$dir/secret" "${recover_flags[@]}")
+tokens=(--token-hmac-secret-file "$dir/secret")
+posted="http://127.0.0.1:$((port + 1))/publish"
+client_idle() {
+	loaded client_idle rss_per_connection,slab_per_connection,server_cpu_percent -- \
+		idle --protocol centrifugo "${tokens[@]}" --channel news --connections 10000 --settle 30s --duration 26s
+}
+# client_beside NAME ARGUMENTS measures a fan-out in raw and in both forms of the protocol.
+client_beside() {
+	local name=$1 protocol
+	shift
+	for protocol in raw centrifugo centrifugo-protobuf; do
+		local where=(--channel news)
+		[[ $protocol != raw ]] || where=(--path /ws/news)
+		loaded "${name}_$protocol" server_cpu_per_delivery,p50,p99,lost,cut -- \
+			fanout --protocol "$protocol" "${where[@]}" --publish-url "$posted/news" --subscribers 10000 "$@"
+		[[ $protocol == raw ]] || note "${name}_$protocol" by_raw "$(beside "${name}_raw" "${name}_$protocol" server_cpu_per_delivery '$2 / $1')"
+	done
+}
+client_sparse() { client_beside client_sparse --rate 4 --duration 20s; }
+# client_dense looks for the highest rate that is held, and measures all at that one.
+client_dense() {
+	((round > maxrounds)) || loaded client_max rate_held,deliveries_per_second,lost,cut -- \
+		fanout --protocol centrifugo --channel news --publish-url "$posted/news" --subscribers 10000 --find-max --rate 50 --duration 20s
+	local rate
+	rate=$(values "$which" client_max rate_held tail)
+	[[ -z $rate ]] || client_beside client_dense --rate "$rate" --duration 20s
+}
+# client_connect measures what a token and a subscription take beyond the upgrade.
+client_connect() {
+	loaded client_connect_raw server_cpu_per_upgrade,upgrades_per_second,failed -- storm --path /ws/news --connections 10000
+	loaded client_connect server_cpu_per_upgrade,upgrades_per_second,p99,failed -- \
+		storm --protocol centrifugo "${tokens[@]}" --channel news --connections 10000
+	note client_connect above_raw "$(beside client_connect_raw client_connect server_cpu_per_upgrade '$2 - $1')"
+}
+client_recover() {
+	loaded client_recover returned,elapsed,p99,lost,repeated,holes,repeats,gaps,failed,server_cpu_per_return -- \
+		reconnect "${tokens[@]}" --channel news --publish-url "$posted/news" --connections 10000 --missed 20
+}
+client_joins() {
+	loaded client_joins joins,joins_per_second,holes,repeats,wrong,gaps,failed,p50,p99,server_cpu_per_join -- \
+		recover --protocol centrifugo "${tokens[@]}" --channel news --publish-url "$posted/news" --joins "${JOINS:-100000}"
+}
+client_channels() {
+	loaded client_channels subscriptions,rss_per_connection,rss_per_subscription -- \
+		idle --protocol centrifugo "${tokens[@]}" --connections 10000 --channels-each 10 --settle 30s --duration 2s
+}
+client_many() {
+	loaded client_many published,p50,p99,lost,repeated,holes,late -- \
+		fanout --protocol centrifugo "${tokens[@]}" --channel news --channels 1000 --subscribers 10000 \
+		--publishers 4 --publish-url "$posted/{channel}" --rate 1000 --duration 20s
+}
 
 # values WHICH NAME FIGURE [tail] gives what was noted: all, ascending, or the last.
 values() {
