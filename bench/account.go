@@ -51,6 +51,9 @@ func (r *fanout) settle(a *account) {
 		l.do(func() {
 			t := l.finish()
 			for _, c := range l.conns {
+				if c.refused {
+					continue // it has failed, and is counted as that
+				}
 				first, end := 0, a.streams
 				if a.apart {
 					first, end = c.stream, c.stream+1

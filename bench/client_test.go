@@ -204,8 +204,8 @@ func TestClientsTellWhyTheyWereRefused(t *testing.T) {
 			if p == CentrifugoProtobuf && o.Path != "" {
 				want = "does not speak the subprotocol"
 			}
-			if r, err := Storm(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) || r.Metrics["failed"] != 2 {
-				t.Errorf("%s: got %v, want %q", p, err, want)
+			if r, err := Storm(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) || r.Metrics["failed"] != 2 || r.Metrics["cut"] != 0 {
+				t.Errorf("%s: got %v, want %q; %v", p, err, want, r.Metrics)
 			}
 		}
 	}

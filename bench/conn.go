@@ -37,6 +37,7 @@ type conn struct {
 	event      event  // of an event stream: what has come of an event ...
 	midLine    bool   // ... and that a long line's rest is passed over
 	cut        bool   // the server ended it
+	refused    bool   // ... or we, because it did not become a subscriber
 }
 
 // receiver parses what comes on connections and accounts for it. A loop has

@@ -121,10 +121,11 @@ recover_flags=(--history 10000 --history-bytes 16MiB)
 recover() { loaded recover joins,joins_per_second,holes,repeats,wrong,gaps,failed,p50,p99,server_cpu_per_join -- recover --joins "${JOINS:-100000}"; }
 
 # Clients of Centrifugo's protocol. In these gateways they have tokens, and namespaces say
-# what they may do. What is measured beside raw is so in one gateway.
-printf 'the secret of a gateway that is only measured\n' >"$dir/secret"
-printf '{"without_namespace":{"allow_subscribe_for_client":true,"history_size":%s,"history_ttl":"300s","force_recovery":true}}\n' 100 >"$dir/namespaces"
-printf '{"without_namespace":{"allow_subscribe_for_client":true,"history_size":%s,"history_ttl":"300s","force_recovery":true}}\n' 10000 >"$dir/namespaces_long"
+# what they may do; raw has no tokens, and may listen as well. What is measured beside raw
+# is so in one gateway.
+(umask 077 && printf 'the secret of a gateway that is only measured\n' >"$dir/secret")
+printf '{"without_namespace":{"allow_subscribe_for_client":true,"allow_subscribe_for_anonymous":true,"history_size":%s,"history_ttl":"300s","force_recovery":true}}\n' 100 >"$dir/namespaces"
+printf '{"without_namespace":{"allow_subscribe_for_client":true,"allow_subscribe_for_anonymous":true,"history_size":%s,"history_ttl":"300s","force_recovery":true}}\n' 10000 >"$dir/namespaces_long"
 open_flags=(--namespaces "$dir/namespaces" --insecure)
 keyed_flags=(--namespaces "$dir/namespaces" --token-hmac-secret-file "$dir/secret")
 client_sparse_flags=("${open_flags[@]}") client_dense_flags=("${open_flags[@]}") client_connect_flags=("${keyed_flags[@]}")

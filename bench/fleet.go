@@ -138,11 +138,16 @@ func (f *fleet) dialOne(ctx context.Context, i int) (time.Duration, error) {
 			err = k.write(k.session.flush())
 		}
 	})
-	if err == nil && k.session != nil {
-		err = k.session.wait(ctx, f.target.timeout)
-		took = time.Since(begin)
+	if k.session == nil {
+		return took, err
 	}
-	return took, err
+	if err == nil {
+		err = k.session.wait(ctx, f.target.timeout)
+	}
+	if err != nil {
+		l.do(func() { l.refuse(k) })
+	}
+	return time.Since(begin), err
 }
 
 // begin opens the account of a phase on every loop, for connections that are there and

@@ -226,7 +226,11 @@ func (r *Result) setConnections(f *fleet) {
 	var cut, foreign int64
 	for _, l := range f.loops {
 		l.do(func() {
-			cut += int64(len(l.conns)) - l.live.Load()
+			for _, c := range l.conns {
+				if c.cut && !c.refused {
+					cut++
+				}
+			}
 			foreign += l.foreign
 			for code, n := range l.closes {
 				r.Closes[fmt.Sprint(int(code))] += n

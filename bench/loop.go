@@ -110,6 +110,7 @@ func (l *loop) add(c *conn, early []byte) error {
 	fd, secure := c.fd, c.secure
 	if err := l.poller.Add(&c.desc, fd, poller.Readable, c); err != nil {
 		poller.Close(fd) // ignored: the error that matters is err
+		c.fd = -1
 		return err
 	}
 	l.conns = append(l.conns, c)
@@ -192,6 +193,14 @@ func (l *loop) end(c *conn, why error) {
 	l.progress.Store(l.delivered - l.gone)
 	l.live.Add(-1)
 	l.release(c)
+}
+
+// refuse gives up a connection that has not become a subscriber.
+func (l *loop) refuse(c *conn) {
+	c.refused = true
+	if !c.cut && c.fd >= 0 {
+		l.end(c, nil)
+	}
 }
 
 // release gives the descriptor back.
