@@ -286,10 +286,7 @@ func (r *receiver) control(c *conn, op ws.OpCode, payload []byte) error {
 		}
 		r.closes[code]++
 		r.reply(c, maskedFrame(ws.OpClose, payload[:min(len(payload), 2)])) // ignored: the connection ends in any case
-		if c.session != nil {
-			return fmt.Errorf("%w: %d, %s", errClosed, code, reason) // whoever waits for a reply is told
-		}
-		return errClosed
+		return fmt.Errorf("%w: %d, %q", errClosed, code, reason)
 	}
 	return nil // a pong that nobody asked for
 }

@@ -93,7 +93,7 @@ func transcript(p phase, long int) []byte {
 func transcriptHeard() heard {
 	return heard{
 		Delivered: 9, Lost: 1, Repeated: 1, Stale: 1, Foreign: 2,
-		Pongs: []string{"are you there?", ""}, Closes: map[ws.StatusCode]int64{ws.StatusGoingAway: 1}, Err: errClosed.Error(),
+		Pongs: []string{"are you there?", ""}, Closes: map[ws.StatusCode]int64{ws.StatusGoingAway: 1}, Err: errClosed.Error() + `: 1001, "bye"`,
 	}
 }
 

@@ -124,14 +124,18 @@ recover() { loaded recover joins,joins_per_second,holes,repeats,wrong,gaps,faile
 # what they may do; raw has no tokens, and may listen as well. What is measured beside raw
 # is so in one gateway.
 (umask 077 && printf 'the secret of a gateway that is only measured\n' >"$dir/secret")
-printf '{"without_namespace":{"allow_subscribe_for_client":true,"allow_subscribe_for_anonymous":true,"history_size":%s,"history_ttl":"300s","force_recovery":true}}\n' 100 >"$dir/namespaces"
-printf '{"without_namespace":{"allow_subscribe_for_client":true,"allow_subscribe_for_anonymous":true,"history_size":%s,"history_ttl":"300s","force_recovery":true}}\n' 10000 >"$dir/namespaces_long"
+namespaces() { # FILE HISTORY_SIZE [MORE]
+	printf '{"without_namespace":{"allow_subscribe_for_client":true,"allow_subscribe_for_anonymous":true,"history_size":%s,"history_ttl":"300s","force_recovery":true%s}}\n' "$2" "${3:-}" >"$1"
+}
+namespaces "$dir/namespaces" 100
+# POSTs one by one are not fast enough for 2,000 a second beside all those joins.
+namespaces "$dir/namespaces_joins" 10000 ',"allow_publish_for_client":true,"allow_publish_for_anonymous":true,"allow_raw_publish":true'
 open_flags=(--namespaces "$dir/namespaces" --insecure)
 keyed_flags=(--namespaces "$dir/namespaces" --token-hmac-secret-file "$dir/secret")
 client_sparse_flags=("${open_flags[@]}") client_dense_flags=("${open_flags[@]}") client_connect_flags=("${keyed_flags[@]}")
 client_idle_flags=("${keyed_flags[@]}") client_recover_flags=("${keyed_flags[@]}") client_channels_flags=("${keyed_flags[@]}" --max-channels 200000)
 client_many_flags=("${keyed_flags[@]}")
-client_joins_flags=(--namespaces "$dir/namespaces_long" --token-hmac-secret-file "$dir/secret" "${recover_flags[@]}")
+client_joins_flags=(--raw publish --namespaces "$dir/namespaces_joins" --token-hmac-secret-file "$dir/secret" "${recover_flags[@]}")
 tokens=(--token-hmac-secret-file "$dir/secret")
 posted="http://127.0.0.1:$((port + 1))/publish"
 client_idle() {
@@ -159,8 +163,10 @@ client_dense() {
 	rate=$(values "$which" client_max rate_held tail)
 	[[ -z $rate ]] || client_beside client_dense --rate "$rate" --duration 20s
 }
-# client_connect measures what a token and a subscription take beyond the upgrade.
+# client_connect measures what a token and a subscription take beyond the upgrade. A first
+# storm, of no figure, is what both find behind them.
 client_connect() {
+	loaded client_connect_first failed -- storm --protocol centrifugo "${tokens[@]}" --channel news --connections 10000
 	loaded client_connect_raw server_cpu_per_upgrade,upgrades_per_second,failed -- storm --path /ws/news --connections 10000
 	loaded client_connect server_cpu_per_upgrade,upgrades_per_second,p99,failed -- \
 		storm --protocol centrifugo "${tokens[@]}" --channel news --connections 10000
@@ -172,7 +178,7 @@ client_recover() {
 }
 client_joins() {
 	loaded client_joins joins,joins_per_second,holes,repeats,wrong,gaps,failed,p50,p99,server_cpu_per_join -- \
-		recover --protocol centrifugo "${tokens[@]}" --channel news --publish-url "$posted/news" --joins "${JOINS:-100000}"
+		recover --protocol centrifugo "${tokens[@]}" --channel news --behind 100 --joins "${JOINS:-100000}"
 }
 client_channels() {
 	loaded client_channels subscriptions,rss_per_connection,rss_per_subscription -- \

@@ -43,6 +43,8 @@ func (r *recovery) newJoiner(i int) *joiner {
 // door is how a client joins and leaves. Both give a failure of the connection, after
 // which it is gone.
 type door interface {
+	// ready does what comes before a position is chosen, which grows old.
+	ready(ctx context.Context) error
 	// enter joins behind the publication that since names, or with what comes next
 	// when it names none, and feeds what has come by then.
 	enter(ctx context.Context, since *position) error
@@ -71,7 +73,11 @@ func (j *joiner) publication(c *conn, s stamp, _ int64) {
 func (j *joiner) run(ctx context.Context) {
 	defer j.drop()
 	for ctx.Err() == nil && j.recovery.begun.Add(1) <= int64(j.recovery.Joins) {
-		took, err := j.join(ctx, j.since())
+		var took time.Duration
+		err := j.door.ready(ctx)
+		if err == nil {
+			took, err = j.join(ctx, j.since())
+		}
 		if err != nil && ctx.Err() != nil {
 			return // interrupted: neither complete nor failed
 		}
@@ -144,6 +150,8 @@ func (j byAddress) hint() string {
 	return "does the server speak ?since=, and does it keep a history?"
 }
 
+func (j byAddress) ready(context.Context) error { return nil }
+
 func (j byAddress) enter(ctx context.Context, since *position) error {
 	r := j.recovery
 	t := r.target
@@ -187,10 +195,13 @@ func (j *joiner) read() error {
 // the position at which it has joined.
 func (r *recovery) newScout(ctx context.Context) (*joiner, error) {
 	j := r.newJoiner(0)
-	if err := j.door.enter(ctx, nil); err != nil {
+	err := j.door.ready(ctx)
+	if err == nil {
+		err = j.door.enter(ctx, nil)
+	}
+	if err != nil {
 		return nil, err
 	}
-	var err error
 	for err == nil && len(j.epoch) == 0 {
 		err = j.read()
 	}

@@ -16,18 +16,23 @@ func (j *bySubscription) hint() string {
 	return "does the channel keep a history from which clients may recover? (history_size, history_ttl and force_recovery of its namespace)"
 }
 
-func (j *bySubscription) enter(ctx context.Context, since *position) error {
-	r := j.recovery
-	if !j.connected() {
-		early, err := j.connect(ctx, r.target, j.stay())
-		if err == nil {
-			err = j.introduce(early)
-		}
-		if err != nil {
-			j.drop()
-			return err
-		}
+func (j *bySubscription) ready(ctx context.Context) error {
+	if j.connected() {
+		return nil
 	}
+	early, err := j.connect(ctx, j.recovery.target, j.stay())
+	if err != nil {
+		return err
+	}
+	if err := j.introduce(early); err != nil {
+		j.drop()
+		return err
+	}
+	return nil
+}
+
+func (j *bySubscription) enter(_ context.Context, since *position) error {
+	r := j.recovery
 	j.extend(j.stay())
 	s := j.conn.session
 	if j.sub == nil {

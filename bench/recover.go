@@ -264,7 +264,7 @@ func (r *recovery) report(a *account, clients []*joiner) {
 		res.invalidate("only %.0f messages a second were published, of %.0f: give the generator more CPU, or lower --rate or --concurrency", rate, r.Rate)
 	}
 	if sum.gaps > 0 {
-		res.Notes = append(res.Notes, "gaps: the server does not keep as many publications as the clients missed: raise what it keeps (sluice serve --history), or lower --behind")
+		res.Notes = append(res.Notes, "gaps: the server does not keep as many publications as the clients missed: raise what it keeps (sluice serve --history), or lower --behind; one recovery may have a bound, too")
 	}
 	if sum.foreign > 0 {
 		res.Notes = append(res.Notes, "others publish on this channel, so that payloads cannot be told from their offsets: use a --path of its own")
