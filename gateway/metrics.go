@@ -38,6 +38,7 @@ type loopStats struct {
 	recalled                atomic.Uint64
 	closed                  [reasonCount]atomic.Uint64
 	skips                   atomic.Uint64
+	subscribed              atomic.Uint64 // subscriptions of the client protocol that have begun
 	dropped                 [droppedBySkip + 1]atomic.Uint64 // publications
 	lag, lagSum, lagSamples atomic.Int64                     // nanoseconds
 }
@@ -123,6 +124,7 @@ var (
 	descRecalled     = desc("recovered_publications_total", "Publications sent from the history.", "loop")
 	descPings        = desc("pings_total", "Pings sent to silent clients, and comments to event streams.", "loop")
 	descPanics       = desc("panics_total", "Panics that cost one connection.", "loop")
+	descSubscribed   = desc("subscriptions_total", "Subscriptions that have begun in the client protocol.", "loop")
 	descSkips        = desc("skips_total", "Times that a slow subscriber went on with the newest publication.", "loop")
 	descDropped      = desc("dropped_publications_total", "Publications that a subscriber was not sent: by the reason for which it was closed, or skipped.", "reason")
 	descSecured      = desc("tls_handshakes_total", "TLS handshakes that were done.", "resumed")
@@ -175,6 +177,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		counter(descPings, st.pings.Load(), loop)
 		counter(descPanics, st.panics.Load(), loop)
 		counter(descSkips, st.skips.Load(), loop)
+		counter(descSubscribed, st.subscribed.Load(), loop)
 		gauge(descLag, time.Duration(st.lag.Load()).Seconds(), loop)
 		counterSeconds := time.Duration(st.lagSum.Load()).Seconds()
 		ch <- prometheus.MustNewConstMetric(descLagSum, prometheus.CounterValue, counterSeconds, loop)

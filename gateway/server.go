@@ -228,9 +228,13 @@ func (s *Server) keepTime() {
 		s.space.Trim(now.UnixMilli())
 		s.memory.look()
 		s.sampled.Flush(now) // ignored: as the log is, when it cannot be written
-		if storm.over(s.stats.churn.Load()) {
-			// Handshakes leave buffers and net.Conns behind, which the runtime
-			// would keep for the next ones. Twice, because a sync.Pool lets go of
+		churn := s.stats.churn.Load()
+		for _, l := range s.loop {
+			churn += l.stats.subscribed.Load()
+		}
+		if storm.over(churn) {
+			// Handshakes and commands leave buffers, net.Conns and decoded requests behind,
+			// whose memory the runtime would keep for the next ones. Twice, because a sync.Pool lets go of
 			// what it holds only at the second collection.
 			runtime.GC()
 			debug.FreeOSMemory()
@@ -238,7 +242,7 @@ func (s *Server) keepTime() {
 	}
 }
 
-// stormWatch tells when many connections have come or gone and no more do.
+// stormWatch tells when many connections or subscriptions have come and no more do.
 type stormWatch struct {
 	seen, freed uint64
 	calm        int

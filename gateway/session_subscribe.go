@@ -186,6 +186,7 @@ func (c *conn) begin(s *subscription) {
 		return
 	}
 	l.enter(c, s.group, s.live)
+	l.stats.subscribed.Add(1)
 	r := c.ref(c.refs() - 1)
 	r.flags = s.flags
 	if ses.setDetail(s.name, s.detail); s.detail.expireAt > 0 {
