@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"sluice/gateway/admit"
+	"sluice/gateway/frame"
 	"sluice/gateway/sampling"
 	"sluice/poller"
 
@@ -93,7 +94,8 @@ func (a *arrival) deliver(l *loop) {
 	case c.speaks():
 		c.session().arrive(c)
 		if t.connect != nil {
-			c.commands(ws.OpText, t.connect, nil) // false: its token is verified
+			c.goOnWith(frame.Message{Op: ws.OpText, Payload: t.connect}, a.early) // false: its token is verified
+			a.early = c.unlessParked(a.early)
 		}
 	case !t.asks:
 		if err := l.join(c, t.channel, t.format); err != nil {
@@ -116,6 +118,14 @@ func (a *arrival) deliver(l *loop) {
 		c.readSecure(a.secure, false) // what came behind the request may be decrypted already
 	}
 	c.settle()
+}
+
+// unlessParked gives what came behind a request where it was not put off.
+func (c *conn) unlessParked(early []byte) []byte {
+	if c.has(bitParked) {
+		return nil
+	}
+	return early
 }
 
 func (a *arrival) refuse(why string) {

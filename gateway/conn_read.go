@@ -89,16 +89,19 @@ func (c *conn) eof() {
 // the hook that looks at a message, is that connection's own: nothing is locked
 // and no table is half changed then. Any other ends the process.
 func (c *conn) feed(p []byte) {
-	defer func() {
-		if !c.loop.inStep {
-			return
-		}
-		if r := recover(); r != nil {
-			c.loop.inStep = false
-			c.panicked(r)
-		}
-	}()
+	defer c.mindStep()
 	c.parse(p)
+}
+
+// mindStep is deferred by whoever takes a client's bytes apart.
+func (c *conn) mindStep() {
+	if !c.loop.inStep {
+		return
+	}
+	if r := recover(); r != nil {
+		c.loop.inStep = false
+		c.panicked(r)
+	}
 }
 
 func (c *conn) panicked(r any) {
@@ -259,6 +262,7 @@ func (c *conn) resume() {
 // goOnWith goes on with a message that was put off. false: it has to wait again.
 func (c *conn) goOnWith(m frame.Message, rest []byte) bool {
 	if c.speaks() {
+		defer c.mindStep()
 		return c.commands(m.Op, m.Payload, rest)
 	}
 	return c.offer(c.sub.group.Log().Channel(), m, rest)

@@ -38,7 +38,7 @@ type loopStats struct {
 	recalled                atomic.Uint64
 	closed                  [reasonCount]atomic.Uint64
 	skips                   atomic.Uint64
-	subscribed              atomic.Uint64 // subscriptions of the client protocol that have begun
+	subscribed              atomic.Uint64                    // subscriptions of the client protocol that have begun
 	dropped                 [droppedBySkip + 1]atomic.Uint64 // publications
 	lag, lagSum, lagSamples atomic.Int64                     // nanoseconds
 }

@@ -227,4 +227,4 @@ var (
 // ownRejects are the refusals that are decided here, for the metrics.
 var ownRejects = []*handshake.Reject{rejectNotFound, rejectRawOff, rejectChannel, rejectChannelTwice, rejectEchoChannel, rejectQuery,
 	rejectTwice, rejectEcho, rejectMode, rejectFormat, rejectSince, rejectHistory, rejectSinceHistory, rejectSinceRaw, rejectOrigin, rejectLimit, rejectDescriptors, rejectStreamMethod,
-	rejectClientOff, rejectClientFormat, rejectConnect, rejectToken, rejectTokenExpired, rejectKeys, rejectDenied, rejectUnknownChannel}
+	rejectClientOff, rejectClientFormat, rejectUniFormat, rejectConnect, rejectToken, rejectTokenExpired, rejectKeys, rejectDenied, rejectUnknownChannel}

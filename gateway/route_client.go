@@ -42,6 +42,9 @@ func (s *Server) settleClient(t *target, req *handshake.Request) *handshake.Reje
 	case format != "" && format != "json":
 		return rejectClientFormat
 	}
+	if t.client.Uni && t.client.Encoding != centrifugo.JSON {
+		return rejectUniFormat
+	}
 	if t.client.Uni && values.Has(connectParameter) {
 		t.connect = []byte(values.Get(connectParameter))
 	}
@@ -167,6 +170,8 @@ var (
 		Text: "The client protocol is not served here (--client-protocol off)."}
 	rejectClientFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_client_format",
 		Text: "The format is not known: json and protobuf are."}
+	rejectUniFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "one_way_format",
+		Text: "Clients that are only sent to are served in JSON."}
 	rejectConnect = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_connect",
 		Text: "The connect request is not understood: give a JSON object in " + connectParameter + " or as the body, such as {\"token\":\"...\"}."}
 	rejectToken = &handshake.Reject{Status: http.StatusUnauthorized, Reason: "invalid_token", Header: challenge,

@@ -119,7 +119,7 @@ func (s *Space) open(name string) (*shard, *Channel, error) {
 			return nil, nil, ErrTooManyChannels
 		}
 	}
-	name = strings.Clone(name)                                                                     // it may be a piece of something large
+	name = strings.Clone(name)                                                                                                        // it may be a piece of something large
 	c := &Channel{name: name, space: s, epoch: Epoch(rand.Uint64() | 1), keep: s.history.Of(name), history: history{rings: &nothing}} // never epoch 0
 	sh.byName[name] = c
 	return sh, c, nil
