@@ -18,6 +18,7 @@
 //	loop        one for each of Loops, the poller's own: owns connections, their
 //	            subscriptions and their buffers, without a lock (loop.go)
 //	time        one: ticks the loops once a second, looks at the memory (server.go)
+//	judges      a few: verify the tokens that are too dear for a loop (session.go)
 //
 // What crosses between them is a message through a loop's inbox (inbox.go), or
 // bytes of a channel's log below its atomic head. Nothing else does.
@@ -67,6 +68,20 @@
 // last piece it takes its position in the log, under one hold of the channel's
 // lock; from there on it is a subscriber like any other.
 //
+// # Clients with many channels
+//
+// The client protocol is Centrifugo's; package centrifugo has its bytes, and session.go,
+// session_command.go, session_subscribe.go and session_time.go what a connection does with it.
+// A command that has to wait (for a token's verdict, for room in a channel) is put off with
+// everything behind it, and done again from its beginning. A subscription is settled first:
+// what was missed, and the position where live delivery goes on, under one hold of
+// the channel's lock; its reply is queued; then it begins. So a reply precedes its first publication.
+//
+// What clients may do is the same for every protocol and path (access.go): a channel's
+// options come from package namespace, who a client is from package auth. What the server's
+// HTTP API (package api) asks for goes to every loop as a message (node.go); a loop knows its connections
+// of a user. Who is subscribed stands in one table beside the loops (package presence).
+//
 // # Glossary
 //
 //	loop          an event loop: a goroutine with the connections it owns
@@ -85,6 +100,8 @@
 //	seat          of a connection: counted for its client's address
 //	parked        of a message: it waits for room in its channel's log
 //	pressed       of a group: told to let go of positions that hold a log back
+//	session       what a connection has that speaks the client protocol, or came with a token
+//	namespace     what holds for channels whose names begin alike, up to the ':'
 //	epoch, offset the life of a channel's order, and the place of a publication in it
 //	engine        where publications get their order and their history
 //	node          one process
