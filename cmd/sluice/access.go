@@ -105,6 +105,19 @@ func (s *settings) checkNamespaces() error {
 	return nil
 }
 
+// uselessHistory tells of flags that say what is kept beside a file that says it.
+func (s *settings) uselessHistory(opts *options) error {
+	if s.access.namespaces == "" {
+		return nil
+	}
+	for _, name := range []string{"history", "history-ttl"} {
+		if o := opts.byName[name]; o.source.kind != fromDefault {
+			return usagef("--%s %s does not count beside --namespaces: put history_size and history_ttl into the file, and leave it out", name, o.text)
+		}
+	}
+	return nil
+}
+
 // verifier makes what verifies tokens; nil without keys. Key sets are fetched meanwhile.
 func (a *access) verifier(ctx context.Context, log *slog.Logger) (*auth.Verifier, error) {
 	if !a.keyed {

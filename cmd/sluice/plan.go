@@ -27,6 +27,7 @@ func (s *settings) plan(opts *options) (plan, error) {
 	public, internal, faults := s.endpoints()
 	allowed, more := s.checkAccess(public)
 	faults = append(faults, more...)
+	faults = append(faults, s.uselessHistory(opts))
 	s.gateway.Raw = s.rawFor(public, allowed.keyed)
 	s.gateway.NoPage = s.page == "off"
 	s.gateway.MemoryLimit = int64(s.memoryLimit)
