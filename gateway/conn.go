@@ -102,6 +102,7 @@ type conn struct {
 	kind   kind
 	phase  phase
 	reason reason
+	tookAt uint8 // blocked: the loop's clock at the last byte that the socket took, see slow.go
 	bits   uint16
 	code   ws.StatusCode // of the Close frame that is due, 0 for none
 	seat   admit.Seat    // its place among its address's connections, 0 for none
@@ -277,6 +278,7 @@ func (c *conn) block() {
 	c.bits |= bitBlocked
 	l.stats.blocked.Add(1)
 	l.stats.blockings.Add(1)
+	c.tookAt = l.clock()
 	if c.phase == phaseOpen {
 		c.since = l.now
 		if l.cfg.WriteTimeout > 0 {

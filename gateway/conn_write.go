@@ -195,7 +195,7 @@ func (c *conn) took(s *sub, g *group, to uint64, n int) {
 		return
 	}
 	if n > 0 {
-		c.since = l.now
+		c.since, c.tookAt = l.now, l.clock()
 		cut := s.pos
 		s.pos = g.Boundary(cut)
 		l.stats.deliveries.Add(g.Find(s.pos) - g.Find(from))
@@ -250,7 +250,7 @@ func (c *conn) writeCork() int {
 		}
 	} else {
 		if n > 0 && c.phase == phaseOpen {
-			c.since = l.now
+			c.since, c.tookAt = l.now, l.clock()
 		}
 		c.block()
 	}

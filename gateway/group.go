@@ -355,7 +355,9 @@ func (g *group) end() {
 // catch up, in which the sockets are tried again and again, before it is cut. The
 // moment is short, because everybody on the channel waits with it; but it is longer
 // than one lost segment takes TCP, and the same segment lost twice (200 and 400 ms
-// on Linux), in which the socket of the best reader takes nothing.
+// on Linux), in which the socket of the best reader takes nothing. Whose socket had
+// taken nothing for as long when the log became full has had its moment: publishers do
+// not wait for that one.
 const (
 	pressGrace = time.Second
 	pressRetry = 20 * time.Millisecond
@@ -372,7 +374,8 @@ func (g *group) grace() time.Duration {
 }
 
 // relieve makes the log free up to the pressed position: laggards below it are
-// tried once more, and cut when their sockets still refuse at the end of the grace.
+// tried once more, and cut when their sockets still refuse at the end of the grace, or
+// have refused for as long.
 func (g *group) relieve() {
 	now := time.Now()
 	if g.pressedAt.IsZero() {
@@ -382,14 +385,15 @@ func (g *group) relieve() {
 	cut := now.Sub(g.pressedAt) >= g.grace() || g.held.tooLong(now.Sub(g.pressedAt)) && g.fewBelow(g.pressed)
 	g.sweeping = true // leavers leave holes
 	g.low = math.MaxUint64
-	tried := 0
+	tried, gone := 0, 0
 	for i := 0; i < len(g.subs); i++ { // not range: subs is nil when the last one has left
 		s := &g.subs[i]
 		if c := s.c; c != nil && s.pos < g.pressed && tried < g.loop.turnWrites {
 			tried++
 			c.write()
-			if cut && s.c != nil && s.pos < g.pressed && c.has(bitBlocked) {
+			if s.c != nil && s.pos < g.pressed && c.has(bitBlocked) && (cut || c.stoodStill() && g.FarBehind(s.pos)) {
 				c.tooSlow(g)
+				gone++
 			}
 			c.settle()
 		}
@@ -398,7 +402,7 @@ func (g *group) relieve() {
 		}
 	}
 	g.sweeping = false
-	if !cut && g.low < g.pressed {
-		g.notBefore = now.Add(pressRetry)
+	if !cut && g.low < g.pressed && (gone == 0 || tried < g.loop.turnWrites) {
+		g.notBefore = now.Add(pressRetry) // else more may have to go, who were not tried in this turn
 	}
 }

@@ -48,6 +48,7 @@ type loop struct {
 	cfg    *Config
 	log    *slog.Logger
 	debug  bool // the log takes debug records
+	began  time.Time // of its clock
 	engine engine.Engine
 	space  *channel.Space
 	limits frame.Limits
@@ -101,6 +102,7 @@ func newLoop(s *Server, index int) (*loop, error) {
 		limits:   frame.Limits{MessageBytesMax: s.cfg.MaxMessage, FragmentsMax: s.cfg.MaxFragments},
 		groups:   make(map[groupKey]*group),
 		users:    make(map[string]*conn),
+		began:    time.Now(),
 		lastTick: time.Now(),
 		heldMax:  max(s.cfg.MaxBuffered/2/s.cfg.Loops, s.cfg.MaxPending),
 		scratch:  make([]byte, scratchBytes),

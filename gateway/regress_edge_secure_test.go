@@ -130,12 +130,13 @@ func TestSteadyReaderOverTLSIsNotCut(t *testing.T) {
 		rest int
 	}
 	waits := uint32(0) // for how long it has taken nothing, as far as the loop knows
+	stood := false     // for longer than the grace
 	at := func() (p progress) {
 		s.do(func(l *loop) {
 			for _, c := range l.conns {
 				if c.sub.group != nil { // else it is being closed
 					p = progress{c.sub.group.subs[c.sub.index].pos, len(c.secure().wire.rest)}
-					if waits = 0; c.has(bitBlocked) {
+					if waits, stood = 0, c.stoodStill(); c.has(bitBlocked) {
 						waits = l.now - c.since
 					}
 				}
@@ -149,11 +150,16 @@ func TestSteadyReaderOverTLSIsNotCut(t *testing.T) {
 		if n := s.closing(reasonWriteTimeout); n != 0 {
 			t.Fatalf("cut after %d messages, although it took some each time", read)
 		}
+		s.do(func(l *loop) {
+			for _, c := range l.conns {
+				loopStood(c, longer)
+			}
+		})
 		for from := at(); at() == from; read++ {
 			c.wantText("it takes its time", texts[read])
 		}
-		if waits >= timeout/3 {
-			t.Errorf("after %d messages: it took some now, and is blamed for %d s", read, waits)
+		if waits >= timeout/3 || stood {
+			t.Errorf("after %d messages: it took some now, and is blamed for %d s, or to stand still (%v)", read, waits, stood)
 		}
 	}
 	for ; read < len(texts); read++ {

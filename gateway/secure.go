@@ -243,7 +243,7 @@ func (s *secure) push() error {
 	c := w.owner
 	c.loop.stats.writes.Add(1)
 	if n > 0 && c.phase == phaseOpen {
-		c.since = c.loop.now
+		c.since, c.tookAt = c.loop.now, c.loop.clock()
 	}
 	rest := w.rest[n:]
 	switch {

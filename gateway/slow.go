@@ -97,6 +97,20 @@ func (c *conn) skipClient(g *group) {
 	}
 }
 
+// clockUnit is what the loop's clock counts modulo 256, so that a connection has room
+// for it: 32 s. Whoever stands still for longer is, in one second of each 32, taken for
+// one that does not, and gets its grace.
+const clockUnit = time.Second / 8
+
+// clock counts real time, which ticks do not: a late one moves loop time on by 2 s.
+func (l *loop) clock() uint8 { return uint8(time.Since(l.began) / clockUnit) }
+
+// stoodStill tells whether the socket has taken nothing for longer than the grace. A
+// connection that is closing is not asked for more than before.
+func (c *conn) stoodStill() bool {
+	return c.phase == phaseOpen && c.has(bitBlocked) && time.Duration(c.loop.clock()-c.tookAt) > pressGrace/clockUnit
+}
+
 // unsent counts what a subscription has not been sent of its log.
 func (c *conn) unsent(r *ref) uint64 {
 	g := r.group

@@ -267,6 +267,9 @@ func (m *model) checkReader(r *modelReader) {
 		if got, want := r.Find(pos), l.find(pos); got != want {
 			m.Errorf("position %d is in entry %d, want %d", pos, got, want)
 		}
+		if got, want := r.FarBehind(pos), l.cost(pos) > m.limit/2 && l.cost(pos) <= m.limit; got != want {
+			m.Errorf("position %d is far behind: %v, want %v", pos, got, want)
+		}
 	}
 }
 

@@ -104,6 +104,15 @@ func (r *Reader) OtherServed(pos uint64) bool {
 	return false
 }
 
+// FarBehind tells whether what lies above pos costs more than half of the log's limit.
+// Of a log that holds more than its limit, because of a large frame, it does not say so.
+func (r *Reader) FarBehind(pos uint64) bool {
+	l := r.log
+	head := l.head.Load()
+	behind := int(head-pos) + entryBytes*int(r.Find(head)-r.Find(pos))
+	return behind > l.limit/2 && behind <= l.limit
+}
+
 // Offset gives the channel's offset with an entry, with i as for Entry.
 func (r *Reader) Offset(i uint64) uint64 {
 	entries := *r.log.entries.Load()
