@@ -47,7 +47,7 @@ type loop struct {
 	index  int
 	cfg    *Config
 	log    *slog.Logger
-	debug  bool // the log takes debug records
+	debug  bool      // the log takes debug records
 	began  time.Time // of its clock
 	engine engine.Engine
 	space  *channel.Space
