@@ -259,6 +259,12 @@ func (g *group) sweep(writesMax int) (writes int) {
 	if !g.sweeping {
 		g.begin()
 	}
+	if pressed := max(g.pressed, g.Pressed()); pressed > 0 {
+		writes = g.dismiss(pressed, writesMax)
+		if len(g.subs) == 0 || writes >= writesMax {
+			return max(writes, 1) // nobody is left, or more may have to go
+		}
+	}
 	head := g.Log().Head()
 	sp := span{from: math.MaxUint64}
 	var direct, deliveries, bytes uint64 // counted here, published once
@@ -356,8 +362,8 @@ func (g *group) end() {
 // moment is short, because everybody on the channel waits with it; but it is longer
 // than one lost segment takes TCP, and the same segment lost twice (200 and 400 ms
 // on Linux), in which the socket of the best reader takes nothing. Whose socket had
-// taken nothing for as long when the log became full has had its moment: publishers do
-// not wait for that one.
+// taken nothing for as long when the log became full has had its moment, and is
+// dismissed at once (slow.go).
 const (
 	pressGrace = time.Second
 	pressRetry = 20 * time.Millisecond
@@ -374,8 +380,7 @@ func (g *group) grace() time.Duration {
 }
 
 // relieve makes the log free up to the pressed position: laggards below it are
-// tried once more, and cut when their sockets still refuse at the end of the grace, or
-// have refused for as long.
+// tried once more, and cut when their sockets still refuse at the end of the grace.
 func (g *group) relieve() {
 	now := time.Now()
 	if g.pressedAt.IsZero() {
@@ -385,15 +390,14 @@ func (g *group) relieve() {
 	cut := now.Sub(g.pressedAt) >= g.grace() || g.held.tooLong(now.Sub(g.pressedAt)) && g.fewBelow(g.pressed)
 	g.sweeping = true // leavers leave holes
 	g.low = math.MaxUint64
-	tried, gone := 0, 0
+	tried := 0
 	for i := 0; i < len(g.subs); i++ { // not range: subs is nil when the last one has left
 		s := &g.subs[i]
 		if c := s.c; c != nil && s.pos < g.pressed && tried < g.loop.turnWrites {
 			tried++
 			c.write()
-			if s.c != nil && s.pos < g.pressed && c.has(bitBlocked) && (cut || c.stoodStill() && g.FarBehind(s.pos)) {
+			if cut && s.c != nil && s.pos < g.pressed && c.has(bitBlocked) {
 				c.tooSlow(g)
-				gone++
 			}
 			c.settle()
 		}
@@ -402,7 +406,7 @@ func (g *group) relieve() {
 		}
 	}
 	g.sweeping = false
-	if !cut && g.low < g.pressed && (gone == 0 || tried < g.loop.turnWrites) {
-		g.notBefore = now.Add(pressRetry) // else more may have to go, who were not tried in this turn
+	if !cut && g.low < g.pressed {
+		g.notBefore = now.Add(pressRetry)
 	}
 }

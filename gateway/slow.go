@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"math"
 	"time"
 
 	"sluice/gateway/centrifugo"
@@ -109,6 +110,33 @@ func (l *loop) clock() uint8 { return uint8(time.Since(l.began) / clockUnit) }
 // connection that is closing is not asked for more than before.
 func (c *conn) stoodStill() bool {
 	return c.phase == phaseOpen && c.has(bitBlocked) && time.Duration(c.loop.clock()-c.tookAt) > pressGrace/clockUnit
+}
+
+// dismiss cuts those below a pressed position who are far behind and have had their grace
+// already, when their sockets still refuse. They are not owed the end of a sweep, for
+// which a busy loop can take long while publishers wait. It makes so many writes at
+// most, and counts them. A sweep is under way.
+func (g *group) dismiss(pressed uint64, writesMax int) (writes int) {
+	low := uint64(math.MaxUint64)
+	for i := 0; i < len(g.subs); i++ { // not range: subs is nil when the last one has left
+		s := &g.subs[i]
+		if c := s.c; c != nil && s.blocked && s.pos < pressed && writes < writesMax && c.stoodStill() && g.FarBehind(s.pos) {
+			writes++
+			c.write()
+			if s.c != nil && c.stoodStill() {
+				c.tooSlow(g)
+			}
+			c.settle()
+		}
+		if s.c != nil {
+			low = min(low, s.pos)
+		}
+	}
+	if writes > 0 && len(g.subs) > 0 {
+		g.low = low
+		g.Served(low)
+	}
+	return writes
 }
 
 // unsent counts what a subscription has not been sent of its log.

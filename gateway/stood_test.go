@@ -56,30 +56,58 @@ func drained(t *testing.T, fd int) (n int) {
 }
 
 // Whoever has taken nothing for a second when the log becomes full has had its grace:
-// nobody waits for it. Each turn cuts as many as it may, and the next one follows at
-// once.
+// nobody waits for it, nor for the end of a sweep. Each turn cuts as many as it may.
 func TestPublisherDoesNotWaitForWhoStoodStill(t *testing.T) {
-	s := start(t, tiny)
-	loopFull(t, s, 5, func(l *loop, g *group, conns []*conn, _ []int) {
-		l.turnWrites = 2
-		for _, c := range conns {
-			loopStood(c, longer)
-		}
-		for turn := range 3 {
-			if !g.notBefore.IsZero() {
-				t.Errorf("turn %d is put off", turn)
-			}
-			g.sweep(turnWrites)
-		}
+	for name, paused := range map[string]bool{"between sweeps": false, "in a sweep": true} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, tiny)
+			loopFull(t, s, 5, func(l *loop, g *group, conns []*conn, _ []int) {
+				for _, c := range conns {
+					loopStood(c, longer)
+				}
+				if paused { // it began before the log was full
+					g.sweeping, g.cursor, g.low = true, 3, g.subs[0].pos
+				}
+				const most = 2
+				for range (len(conns) + most - 1) / most {
+					if err := loopPublish(l, "x", stars(700), 0); err == nil {
+						t.Error("there is room already")
+					}
+					g.sweep(most)
+				}
+				if !g.pressedAt.IsZero() || !g.notBefore.IsZero() {
+					t.Error("somebody gets a grace")
+				}
+				if err := loopPublish(l, "x", stars(700), 0); err != nil {
+					t.Errorf("a publisher has to wait: %v", err)
+				}
+				g.sweep(turnWrites)
+				loopCheckGroup(t, g)
+				if len(g.subs) != 1 {
+					t.Errorf("%d subscribers are left, want the one who reads", len(g.subs))
+				}
+			})
+			s.wantClosedOrClosing(reasonSlow)
+		})
+	}
+}
+
+// The last subscriber of a channel may be dismissed as well.
+func TestGroupThatIsDismissed(t *testing.T) {
+	without := tiny
+	without.History = -1
+	s := start(t, without)
+	_, c := loopPair(t, s, "x", 4<<10)
+	s.do(func(l *loop) {
+		loopFill(t, l, "x", 700)
+		g := loopGroup(l, "x")
+		loopStood(c, longer)
+		g.sweep(turnWrites)
 		loopCheckGroup(t, g)
-		if len(g.subs) != 1 || !g.pressedAt.IsZero() {
-			t.Errorf("%d subscribers are left, want the one who reads", len(g.subs))
-		}
-		if err := loopPublish(l, "x", "room", 0); err != nil {
-			t.Errorf("a publisher has to wait: %v", err)
+		if loopGroup(l, "x") != nil || l.space.Find("x") != nil || len(g.subs) != 0 {
+			t.Errorf("%d subscribers of a group that was dismissed as a whole", len(g.subs))
 		}
 	})
-	s.wantClosedOrClosing(reasonSlow)
 }
 
 // Who has not stood still for long enough has its grace, and so has whoever goes on at

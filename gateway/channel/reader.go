@@ -42,6 +42,9 @@ func (r *Reader) Clear() (pressed uint64) {
 	return r.press.Swap(0)
 }
 
+// Pressed gives what Clear would: it may have come after the last one.
+func (r *Reader) Pressed() uint64 { return r.press.Load() }
+
 // Served publishes that all of the loop's subscribers have what lies below pos,
 // an entry's end (or where the reader began), and wakes publishers that wait
 // for room.
