@@ -261,9 +261,6 @@ func (g *group) sweep(writesMax int) (writes int) {
 	}
 	if pressed := max(g.pressed, g.Pressed()); pressed > 0 {
 		writes = g.dismiss(pressed, writesMax)
-		if len(g.subs) == 0 || writes >= writesMax {
-			return max(writes, 1) // nobody is left, or more may have to go
-		}
 	}
 	head := g.Log().Head()
 	sp := span{from: math.MaxUint64}

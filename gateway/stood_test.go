@@ -61,7 +61,7 @@ func TestPublisherDoesNotWaitForWhoStoodStill(t *testing.T) {
 	for name, paused := range map[string]bool{"between sweeps": false, "in a sweep": true} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, tiny)
-			loopFull(t, s, 5, func(l *loop, g *group, conns []*conn, _ []int) {
+			loopFull(t, s, 6, func(l *loop, g *group, conns []*conn, _ []int) {
 				for _, c := range conns {
 					loopStood(c, longer)
 				}
@@ -69,7 +69,7 @@ func TestPublisherDoesNotWaitForWhoStoodStill(t *testing.T) {
 					g.sweeping, g.cursor, g.low = true, 3, g.subs[0].pos
 				}
 				const most = 2
-				for range (len(conns) + most - 1) / most {
+				for range len(conns) / most {
 					if err := loopPublish(l, "x", stars(700), 0); err == nil {
 						t.Error("there is room already")
 					}
