@@ -81,10 +81,11 @@ func TestPublisherDoesNotWaitForWhoStoodStill(t *testing.T) {
 				if err := loopPublish(l, "x", stars(700), 0); err != nil {
 					t.Errorf("a publisher has to wait: %v", err)
 				}
+				served := g.subs[len(conns)].pos
 				g.sweep(turnWrites)
 				loopCheckGroup(t, g)
-				if len(g.subs) != 1 {
-					t.Errorf("%d subscribers are left, want the one who reads", len(g.subs))
+				if len(g.subs) != 1 || g.low < served {
+					t.Errorf("%d subscribers are left, want the one who reads; served up to %d after %d", len(g.subs), g.low, served)
 				}
 			})
 			s.wantClosedOrClosing(reasonSlow)
