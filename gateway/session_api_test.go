@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -147,6 +147,7 @@ func TestWhoComesAndGoesIsTold(t *testing.T) {
 	b.vanish()
 	a.wantTold("its connection is lost", left)
 	s.wantAPI("presence", `{"channel":"x"}`, `{"result":{"presence":{"ID":{"user":"a","client":"ID"}}}}`)
+	raw.wantIdle(s, "joins and leaves are not for raw clients")
 }
 
 // Joins and leaves that find their channel full wait, and none is lost.
@@ -157,14 +158,14 @@ func TestJoinsWaitForRoom(t *testing.T) {
 	a.upgrade(pathClient)
 	a.connects("")
 	a.joins("x", `"join_leave":true`)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	published := 0
-	for ; ; published++ { // until the channel is full
-		if _, err := s.Publish(ctx, Message{Channel: "x", Payload: fmt.Appendf(nil, `"%s"`, strings.Repeat("x", 1000))}); err != nil {
-			break
+	const published = 60
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for range published {
+			s.publish("x", `"`+strings.Repeat("x", 1000)+`"`)
 		}
-	}
+	})
+	waitFor(t, "the channel to push back", func() bool { return s.stats.pushedBack.Load() > 0 })
 	var all []*client
 	for range 5 {
 		c := member(t, s, "")
@@ -187,6 +188,7 @@ func TestJoinsWaitForRoom(t *testing.T) {
 		}
 	}
 	a.wantIdle(s, "and nothing twice")
+	publishing.Wait()
 }
 
 func TestOneWayClients(t *testing.T) {

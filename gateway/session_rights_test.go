@@ -22,6 +22,7 @@ const rightsFile = `{"without_namespace": {}, "namespaces": [
 	{"name": "users", "allow_subscribe_for_client": true, "allow_publish_for_subscriber": true, "allow_raw_publish": true},
 	{"name": "all", "allow_subscribe_for_client": true, "allow_subscribe_for_anonymous": true},
 	{"name": "shut"},
+	{"name": "clients", "allow_subscribe_for_client": true, "allow_publish_for_subscriber": true},
 	{"name": "dialog", "allow_user_limited_channels": true},
 	{"name": "look", "presence": true, "history_size": 5, "history_ttl": "60s",
 	 "allow_subscribe_for_client": true, "allow_presence_for_subscriber": true, "allow_history_for_client": true}
@@ -145,9 +146,11 @@ func TestRawPublishingNeedsANamespaceThatAllowsIt(t *testing.T) {
 	c := dial(t, s, "/ws/users:x?token="+user)
 	c.send(text("hello"))
 	c.wantText("it may, and the client protocol's subscribers may", "hello")
-	c = dial(t, s, "/ws/all:x?token="+user)
-	c.send(text("hello"))
-	c.wantClose("it may only listen", 1008)
+	for _, name := range []string{"all:x", "clients:x"} {
+		c = dial(t, s, "/ws/"+name+"?token="+user)
+		c.send(text("hello"))
+		c.wantClose("it may only listen to "+name, 1008)
+	}
 	keysOnly := start(t, guarded(t, ""))
 	c = dial(t, keysOnly, "/ws/"+url.PathEscape("any:x")+"?token="+tokens(t, auth.Claims{User: "42", Channel: "any:x"}))
 	c.send(text("hello"))
