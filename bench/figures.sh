@@ -135,7 +135,7 @@ keyed_flags=(--namespaces "$dir/namespaces" --token-hmac-secret-file "$dir/secre
 client_sparse_flags=("${open_flags[@]}") client_dense_flags=("${open_flags[@]}") client_connect_flags=("${keyed_flags[@]}")
 client_idle_flags=("${keyed_flags[@]}") client_recover_flags=("${keyed_flags[@]}") client_channels_flags=("${keyed_flags[@]}" --max-channels 200000)
 client_many_flags=("${keyed_flags[@]}")
-client_joins_flags=(--raw publish --namespaces "$dir/namespaces_joins" --token-hmac-secret-file "$dir/secret" "${recover_flags[@]}")
+client_joins_flags=(--raw publish --namespaces "$dir/namespaces_joins" --token-hmac-secret-file "$dir/secret" --history-bytes 16MiB)
 tokens=(--token-hmac-secret-file "$dir/secret")
 posted="http://127.0.0.1:$((port + 1))/publish"
 client_idle() {
