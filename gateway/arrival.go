@@ -102,7 +102,7 @@ func (a *arrival) deliver(l *loop) {
 			c.close(reasonChannels)
 		}
 	default:
-		o.catch = &catchUp{channel: t.channel, format: t.format, ask: t.ask}
+		o.catch = &catchUp{channel: t.channel, format: t.format, ask: t.ask, blind: t.blind}
 		c.catchUp()
 	}
 	if who := t.identity; who != nil && c.phase == phaseOpen {

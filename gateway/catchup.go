@@ -31,6 +31,7 @@ type catchUp struct {
 	channel string
 	format  format
 	ask     channel.Ask // for the next piece
+	blind   bool        // it may not see what it missed: it is told that there is a gap
 	begun   bool        // the first piece was queued
 	queued  bool        // in loop.catching
 
@@ -76,6 +77,7 @@ func (c *conn) catchUp() {
 		r.Gap = true
 		l.stats.dropped[droppedBySkip].Add(cu.skippedUntil(r.To))
 	}
+	r.Gap = r.Gap || cu.blind
 	if r.More {
 		l.endIfEmpty(g)
 	} else {

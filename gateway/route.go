@@ -18,6 +18,8 @@ type target struct {
 	format  format
 	asks    bool // for what came before it, or where it begins
 	ask     channel.Ask
+	resumes bool // ask is a browser's own, which does not come again after a refusal
+	blind   bool // it asked for what it may not see: it begins now, and is told of a gap
 	noEcho  bool
 	listen  bool
 
@@ -227,4 +229,4 @@ var (
 // ownRejects are the refusals that are decided here, for the metrics.
 var ownRejects = []*handshake.Reject{rejectNotFound, rejectRawOff, rejectChannel, rejectChannelTwice, rejectEchoChannel, rejectQuery,
 	rejectTwice, rejectEcho, rejectMode, rejectFormat, rejectSince, rejectHistory, rejectSinceHistory, rejectSinceRaw, rejectOrigin, rejectLimit, rejectDescriptors, rejectStreamMethod,
-	rejectClientOff, rejectClientFormat, rejectUniFormat, rejectConnect, rejectToken, rejectTokenExpired, rejectKeys, rejectDenied, rejectUnknownChannel}
+	rejectClientOff, rejectClientFormat, rejectUniFormat, rejectConnect, rejectToken, rejectTokenExpired, rejectKeys, rejectDenied, rejectLookBack, rejectUnknownChannel}

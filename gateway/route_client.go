@@ -10,6 +10,7 @@ import (
 
 	"sluice/gateway/auth"
 	"sluice/gateway/centrifugo"
+	"sluice/gateway/channel"
 	"sluice/gateway/handshake"
 	"sluice/gateway/namespace"
 )
@@ -95,6 +96,12 @@ func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
 		return rejectUnknownChannel
 	case !granted && !o.MaySubscribe(t.channel, user):
 		return rejectDenied
+	}
+	if t.ask.Kind != channel.AskNow && o.HistorySize > 0 && !o.Recovers(user, true) {
+		if !t.resumes {
+			return rejectLookBack
+		}
+		t.ask, t.blind = channel.Ask{Kind: channel.AskNow}, true
 	}
 	t.listen = t.listen || !o.AllowRawPublish || !o.Allows(namespace.Publish, namespace.Who{User: user, Subscribed: true})
 	return nil
@@ -182,6 +189,8 @@ var (
 		Text: "The token cannot be verified at present.", Retry: 5}
 	rejectDenied = &handshake.Reject{Status: http.StatusForbidden, Reason: "permission_denied",
 		Text: "This channel may not be subscribed to, or not without a token: give one in the parameter token."}
+	rejectLookBack = &handshake.Reject{Status: http.StatusForbidden, Reason: "history_denied",
+		Text: "What came before may not be seen in this channel: leave out since and history."}
 	rejectUnknownChannel = &handshake.Reject{Status: http.StatusNotFound, Reason: "unknown_channel",
 		Text: "No channel of this namespace is known here."}
 )

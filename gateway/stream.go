@@ -46,7 +46,7 @@ func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 		// A browser sends what it got last from this URL, and comes no more after a
 		// refusal: what is not a position of ours is one that is not kept.
 		t.ask, _ = parseSince(last)
-		t.ask.Kind = channel.AskSince
+		t.ask.Kind, t.resumes = channel.AskSince, true
 	}
 	if reject == nil {
 		reject = s.authorize(r.Context(), &t)
