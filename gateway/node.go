@@ -139,7 +139,7 @@ func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
 		if !c.speaks() || c.find(name) != nil || c.refs() >= sessionChannelsMax {
 			return
 		}
-		settled, err := c.settleSubscription(name, o, w)
+		settled, err := c.settleSubscription(name, o, w, c.room())
 		if err != nil {
 			l.log.Warn("a subscription by the server's API was refused", "conn", c.id, "error", err.Message)
 			return

@@ -77,3 +77,58 @@ func (c *client) lines(t testing.TB, last string) (all string) {
 		}
 	}
 }
+
+// A text of control characters takes six bytes for each in JSON. Whoever publishes such
+// must not lock others out, who would be cut off for their own reply whenever they come back.
+func TestNobodyIsCutOffForWhatItAsksFor(t *testing.T) {
+	t.Parallel()
+	const namespaces = `{"namespaces": [
+		{"name": "all", "history_size": 50, "history_ttl": "60s", "force_recovery": true, "allow_subscribe_for_client": true, "allow_history_for_client": true},
+		{"name": "one", "history_size": 50, "history_ttl": "60s", "force_recovery": true, "force_recovery_mode": "cache", "allow_subscribe_for_client": true},
+		{"name": "who", "presence": true, "allow_subscribe_for_client": true, "allow_presence_for_client": true}
+	]}`
+	s := start(t, guarded(t, namespaces))
+	var epoch string
+	for _, name := range []string{"all:x", "one:x"} {
+		for range 3 {
+			epoch = s.publish(name, strings.Repeat("\x01", 60<<10)).Epoch
+		}
+	}
+	first := s.publish("all:x", "x").Epoch
+	user := tokens(t, auth.Claims{User: "42"})
+	c := member(t, s, user)
+	if reply := c.joins("all:x", `"recover":true,"offset":0,"epoch":"`+first+`"`); strings.Contains(reply, `"recovered":true`) {
+		t.Errorf("more than a reply holds was recovered: %.300s", reply)
+	}
+	if reply := c.joins("one:x", `"recover":true,"offset":0,"epoch":"`+epoch+`"`); strings.Contains(reply, `"recovered":true`) {
+		t.Errorf("more than a reply holds was recovered: %.300s", reply)
+	}
+	c.does(`{"id":3,"history":{"channel":"all:x","limit":2}}`)
+	c.wantTold("the first is too large for a reply", `{"id":3,"error":{"code":106,"message":"limit exceeded"}}`)
+	c.does(`{"id":4,"history":{"channel":"all:x","limit":2,"reverse":true}}`)
+	if reply := c.told("newest first"); !strings.HasPrefix(reply, `{"id":4,"history":{"publications":[{"data":"x","offset":4}],`) {
+		t.Errorf("what fits is told: got %.300s", reply)
+	}
+
+	// Infos of tokens are for the presence what payloads are for the history.
+	large := tokens(t, auth.Claims{User: "43", Info: []byte(`"` + strings.Repeat("i", 5000) + `"`)})
+	for range 60 {
+		member(t, s, large).joins("who:x")
+	}
+	c.does(`{"id":5,"presence":{"channel":"who:x"}}`)
+	c.wantTold("a presence that is too large for a reply", `{"id":5,"error":{"code":106,"message":"limit exceeded"}}`)
+
+	// What one connection's channels recover is one reply.
+	var names, subs []string
+	for i := range 10 {
+		name := "all:s" + string(rune('0'+i))
+		r := s.publish(name, strings.Repeat("m", 60<<10))
+		names, subs = append(names, name), append(subs, `"`+name+`":{"recover":true,"offset":0,"epoch":"`+r.Epoch+`"}`)
+	}
+	c = dial(t, s, pathClient)
+	c.does(`{"id":1,"connect":{"token":"` + tokens(t, auth.Claims{User: "42", Channels: names}) + `","subs":{` + strings.Join(subs, ",") + `}}}`)
+	if reply := c.told("connect"); !strings.Contains(reply, `"recovered":true`) || strings.Count(reply, `"was_recovering":true`) != 10 {
+		t.Errorf("connect: got %d bytes, %.300s", len(reply), reply)
+	}
+	s.wantClosed(reasonPendingFull, 0)
+}

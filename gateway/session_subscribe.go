@@ -42,6 +42,7 @@ type subscription struct {
 	flags  uint8
 	detail detail
 	result *protocol.SubscribeResult
+	listed int // bytes that its publications take in a reply
 }
 
 // wish is what a subscriber asks for.
@@ -57,6 +58,28 @@ func wishOf(req *protocol.SubscribeRequest) wish {
 	w.since.Epoch, _ = channel.ParseEpoch(req.Epoch) // 0 is no channel's
 	w.since.Offset = req.Offset
 	return w
+}
+
+// room gives the bytes that a reply may list. Beside payloads there are infos, and JSON may
+// take six bytes for one: a client is not to be cut off for what it asks for, whatever
+// others have published.
+func (c *conn) room() int { return c.loop.cfg.MaxPending - pendingSlack - c.pending() }
+
+// listedBytes is about what a publication takes in a reply.
+func listedBytes(p *protocol.Publication) int {
+	n := 64 + len(p.Data)
+	for key, value := range p.Tags {
+		n += 8 + len(key) + len(value)
+	}
+	if p.Info != nil {
+		n += infoBytes(p.Info.User, p.Info.ConnInfo, p.Info.ChanInfo)
+	}
+	return n
+}
+
+// infoBytes is about what a ClientInfo takes in a reply.
+func infoBytes(user string, conn, channel []byte) int {
+	return 128 + len(user) + len(conn) + len(channel)
 }
 
 // find gives the connection's subscription to a channel, nil for none.
@@ -105,7 +128,7 @@ func (c *conn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest) bool
 		}
 		w.detail = detail{info: x.sub.Info, expireAt: x.sub.ExpireAt}
 	}
-	s, err := c.settleSubscription(req.Channel, o, w)
+	s, err := c.settleSubscription(req.Channel, o, w, c.room())
 	if err != nil {
 		return c.fail(r, err)
 	}
@@ -116,8 +139,9 @@ func (c *conn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest) bool
 }
 
 // settleSubscription finds out where a subscription begins, with what the client missed
-// where it recovers: both under one hold of the channel's lock. begin is due next.
-func (c *conn) settleSubscription(name string, o *namespace.Options, w wish) (subscription, *protocol.Error) {
+// where it recovers: both under one hold of the channel's lock. What would take more than
+// room bytes of the reply counts as not recovered. begin is due next.
+func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, room int) (subscription, *protocol.Error) {
 	l, ses := c.loop, c.session()
 	f := ses.format
 	f.Joins = c.wantsJoins(o, w.joins)
@@ -133,7 +157,7 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish) (su
 	s.result.Recoverable = recovers
 	s.result.Positioned = recovers || o.HistorySize > 0 && o.Positions(ses.user, w.positions)
 	s.result.Expires, s.result.Ttl = lifetime(w.detail.expireAt)
-	ask, most := channel.Ask{Kind: channel.AskNow}, channel.Bounds{Count: recoverMax, Bytes: l.cfg.MaxPending / 2}
+	ask, most := channel.Ask{Kind: channel.AskNow}, channel.Bounds{Count: recoverMax, Bytes: max(min(l.cfg.MaxPending/2, room), 1)}
 	cache := recovers && o.ForceRecoveryMode == namespace.Cache
 	switch {
 	case cache:
@@ -146,11 +170,22 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish) (su
 	if s.result.Positioned {
 		s.result.Epoch, s.result.Offset = kept.Newest.Epoch.String(), kept.Newest.Offset
 	}
+	if !cache && (kept.Gap || kept.More) {
+		kept.Publications = nil // a part of them would be of no use
+	}
+	for i := range kept.Publications {
+		p := centrifugo.Publication(f.Encoding, &kept.Publications[i])
+		if s.listed += listedBytes(p); s.listed > room {
+			kept.More = true
+			break
+		}
+		s.result.Publications = append(s.result.Publications, p)
+	}
 	if recovers && w.recover {
 		s.result.WasRecovering = true
 		has := w.since == kept.Newest
 		if cache {
-			s.result.Recovered = has || len(kept.Publications) > 0
+			s.result.Recovered = has || len(s.result.Publications) > 0
 		} else {
 			s.result.Recovered = !kept.Gap && !kept.More
 		}
@@ -160,13 +195,10 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish) (su
 			l.stats.gaps.Add(1)
 		}
 		if !s.result.Recovered || cache && has {
-			kept.Publications = nil
+			s.result.Publications, s.listed = nil, 0
 		}
 	}
-	for i := range kept.Publications {
-		s.result.Publications = append(s.result.Publications, centrifugo.Publication(f.Encoding, &kept.Publications[i]))
-	}
-	l.stats.recalled.Add(uint64(len(kept.Publications)))
+	l.stats.recalled.Add(uint64(len(s.result.Publications)))
 	return s, nil
 }
 
@@ -278,6 +310,7 @@ func (c *conn) serverSubscriptions(granted *auth.Connection, req *protocol.Conne
 	if len(names) > sessionChannelsMax {
 		return end(reasonChannelLimit)
 	}
+	room := c.room()
 	for _, name := range names {
 		o, err := c.optionsOf(name)
 		if err != nil {
@@ -288,10 +321,11 @@ func (c *conn) serverSubscriptions(granted *auth.Connection, req *protocol.Conne
 			w = wishOf(asked)
 		}
 		w.server, w.detail.info = true, granted.Subs[name].Info
-		s, err := c.settleSubscription(name, o, w)
+		s, err := c.settleSubscription(name, o, w, room)
 		if err != nil {
 			return end(reasonChannels)
 		}
+		room -= s.listed + len(name) + 128
 		all = append(all, s)
 	}
 	return all, false
@@ -339,6 +373,12 @@ func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error)
 	if !ok {
 		return nil, centrifugo.ErrorLimitExceeded
 	}
+	room := c.room()
+	for _, who := range all {
+		if room -= 48 + infoBytes(who.User, who.ConnInfo, who.ChanInfo); room < 0 {
+			return nil, centrifugo.ErrorLimitExceeded
+		}
+	}
 	r := &protocol.PresenceResult{Presence: make(map[string]*protocol.ClientInfo, len(all))}
 	for _, who := range all {
 		r.Presence[who.Client] = &protocol.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.ConnInfo, ChanInfo: who.ChanInfo}
@@ -378,8 +418,16 @@ func (c *conn) history(req *protocol.HistoryRequest) (*protocol.HistoryResult, *
 		return nil, centrifugo.ErrorUnrecoverablePosition
 	}
 	r := &protocol.HistoryResult{Publications: []*protocol.Publication{}, Epoch: kept.Newest.Epoch.String(), Offset: kept.Newest.Offset}
+	room := c.room()
 	for i := range kept.Publications {
-		r.Publications = append(r.Publications, centrifugo.Publication(c.session().format.Encoding, &kept.Publications[i]))
+		p := centrifugo.Publication(c.session().format.Encoding, &kept.Publications[i])
+		if room -= listedBytes(p); room < 0 {
+			if i == 0 {
+				return nil, centrifugo.ErrorLimitExceeded // to give none would say that there is none
+			}
+			break
+		}
+		r.Publications = append(r.Publications, p)
 	}
 	return r, nil
 }
