@@ -19,10 +19,14 @@ import (
 // off with those behind it and with rest, the bytes behind the message.
 func (c *conn) commands(op ws.OpCode, p, rest []byte) bool {
 	l, ses := c.loop, c.session()
-	if ses.format.Uni {
-		return c.onlyConnects(op, p, rest)
-	}
-	if centrifugo.IsPong(ses.format.Encoding, p) {
+	if pong := centrifugo.IsPong(ses.format.Encoding, p); pong || ses.format.Uni {
+		if !ses.again && !c.mayMessage() {
+			c.close(reasonMessageRate)
+			return true
+		}
+		if ses.format.Uni {
+			return c.onlyConnects(op, p, rest)
+		}
 		return true // received noted that the client is there
 	}
 	for len(p) > 0 && c.phase == phaseOpen {
@@ -219,13 +223,21 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 }
 
 // tokenError says what a client is told of a token that was refused: an error, or, where
-// nothing but a new connection helps, the end.
+// nothing but a new connection helps, the end. A client that is only sent to asked for
+// nothing that could be answered: it ends, and comes back.
 func (c *conn) tokenError(r *protocol.Reply, err error) bool {
+	uni := c.session().format.Uni
 	switch {
+	case uni && errors.Is(err, auth.ErrExpired):
+		c.close(reasonExpired)
+		return true
 	case errors.Is(err, auth.ErrExpired):
 		return c.fail(r, centrifugo.ErrorTokenExpired)
 	case errors.As(err, new(*auth.InvalidError)):
 		c.close(reasonInvalidToken)
+		return true
+	case uni:
+		c.close(reasonInternal)
 		return true
 	}
 	return c.fail(r, centrifugo.ErrorInternal) // temporary: it comes again
@@ -372,6 +384,7 @@ func (ses *session) setExpiry(at int64) { ses.expireAt = at }
 // who it is, and nothing else is expected. false: it has to wait.
 func (c *conn) onlyConnects(op ws.OpCode, p, rest []byte) bool {
 	ses := c.session()
+	ses.again = false
 	if ses.connected {
 		return true
 	}
@@ -383,6 +396,7 @@ func (c *conn) onlyConnects(op ws.OpCode, p, rest []byte) bool {
 		return true
 	}
 	if !c.connect(0, req) {
+		ses.again = true
 		c.bits |= bitParked
 		c.putOff(op, p, rest)
 		return false

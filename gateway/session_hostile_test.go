@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 
 	"sluice/gateway/auth"
+
+	"github.com/gobwas/ws"
 )
 
 // What a namespace keeps from clients of the protocol it keeps from raw ones too: who may
@@ -131,4 +134,42 @@ func TestNobodyIsCutOffForWhatItAsksFor(t *testing.T) {
 		t.Errorf("connect: got %d bytes, %.300s", len(reply), reply)
 	}
 	s.wantClosed(reasonPendingFull, 0)
+}
+
+// What says nothing costs as much to read as what says something: empty commands and the
+// messages of clients that are only sent to count too.
+func TestEmptyCommandsCount(t *testing.T) {
+	t.Parallel()
+	cfg := guarded(t, "")
+	cfg.MessageRate = 10
+	s := start(t, cfg)
+	expired := tokens(t, auth.Claims{User: "42", ExpiresAt: 5})
+	for why, test := range map[string]struct {
+		path, before, frame string
+		code                ws.StatusCode
+	}{
+		"pongs":                            {pathClient, `{"id":1,"connect":{}}`, "{}", 3013},
+		"pongs before a connect":           {pathClient, "{}", "{}", 3013},
+		"expired tokens":                   {pathClient, "{}", `{"id":1,"connect":{"token":"` + expired + `"}}`, 3013},
+		"from a client only sent to":       {pathUniClient, "{}", "{}", 3013},
+		"and its expired tokens end it so": {pathUniClient, `{"token":"` + expired + `"}`, "{}", 3005},
+	} {
+		c := dial(t, s, test.path)
+		c.send(text(test.before), strings.Repeat(text(test.frame), 100))
+		if _, code, err := c.texts(); code != test.code {
+			t.Errorf("%s: code %d, %v, want %d", why, code, err, test.code)
+		}
+	}
+}
+
+// Nothing tells a client that is only sent to what it could do about a token: it ends, as
+// browsers expect of a stream.
+func TestAStreamOfAnExpiredTokenEnds(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, ""))
+	c := connect(t, s)
+	c.write("GET " + pathUniSSE + "?cf_connect=" + url.QueryEscape(`{"token":"`+tokens(t, auth.Claims{User: "42", ExpiresAt: 5})+`"}`) + " HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if got := c.lines(t, `data: {"disconnect":{"code":3005,"reason":"connection expired","reconnect":true}}`); strings.Contains(got, "error") {
+		t.Errorf("got %q", got)
+	}
 }
