@@ -35,6 +35,11 @@ type Table struct {
 type shard struct {
 	mu       sync.Mutex
 	channels map[string]map[uint64]*Info // guarded by mu; by channel, then by connection
+	// users are the connections of each user, by channel. Guarded by mu.
+	//
+	// Invariant: it has the channels in which somebody has counted since they came to be,
+	// so that who counts again costs nothing, and the others no memory.
+	users map[string]map[string]int
 }
 
 // New makes an empty table.
@@ -42,6 +47,7 @@ func New() *Table {
 	t := &Table{seed: maphash.MakeSeed()}
 	for i := range t.shards {
 		t.shards[i].channels = make(map[string]map[uint64]*Info)
+		t.shards[i].users = make(map[string]map[string]int)
 	}
 	return t
 }
@@ -60,7 +66,20 @@ func (t *Table) Add(channel string, conn uint64, info *Info) {
 		m = make(map[uint64]*Info, 1)
 		s.channels[channel] = m
 	}
+	if users := s.users[channel]; users != nil {
+		if old := m[conn]; old != nil {
+			leave(users, old.User)
+		}
+		users[info.User]++
+	}
 	m[conn] = info
+}
+
+// leave takes one of a user's connections off.
+func leave(users map[string]int, user string) {
+	if users[user]--; users[user] == 0 {
+		delete(users, user)
+	}
 }
 
 // Remove notes that a connection is not subscribed any more, and gives who it was;
@@ -73,6 +92,9 @@ func (t *Table) Remove(channel string, conn uint64) *Info {
 	info := m[conn]
 	if delete(m, conn); len(m) == 0 {
 		delete(s.channels, channel)
+		delete(s.users, channel)
+	} else if users := s.users[channel]; users != nil && info != nil {
+		leave(users, info.User)
 	}
 	return info
 }
@@ -99,11 +121,18 @@ func (t *Table) Count(channel string) (clients, users int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.channels[channel]
-	seen := make(map[string]struct{}, len(m))
-	for _, info := range m {
-		seen[info.User] = struct{}{}
+	if len(m) == 0 {
+		return 0, 0
 	}
-	return len(m), len(seen)
+	of := s.users[channel]
+	if of == nil {
+		of = make(map[string]int)
+		for _, info := range m {
+			of[info.User]++
+		}
+		s.users[channel] = of
+	}
+	return len(m), len(of)
 }
 
 // Len counts the subscribers of all channels.

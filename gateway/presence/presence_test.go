@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -87,5 +89,27 @@ func TestTableIsSharedSafely(t *testing.T) {
 	all.Wait()
 	if n, _ := table.Count("x"); n != 0 {
 		t.Errorf("%d are left", n)
+	}
+}
+
+// A client may ask again and again how many there are: that must not cost the loop of a
+// channel's size each time.
+func TestCountingTakesNoTimeOfTheSize(t *testing.T) {
+	table := New()
+	const n = 200_000
+	for i := range n {
+		table.Add("c", uint64(i), &Info{User: strconv.Itoa(i / 2)})
+	}
+	table.Count("c") // the first may
+	best := time.Hour
+	for range 5 {
+		begun := time.Now()
+		if clients, users := table.Count("c"); clients != n || users != n/2 {
+			t.Fatalf("%d clients, %d users", clients, users)
+		}
+		best = min(best, time.Since(begun))
+	}
+	if best > time.Millisecond {
+		t.Errorf("counting %d takes %v", n, best)
 	}
 }
