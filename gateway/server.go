@@ -159,7 +159,7 @@ func New(cfg Config) (*Server, error) {
 	s.memory = newMemoryWatch(cgroup, memory)
 	s.background.Add(1)
 	go s.keepTime()
-	s.startJudges(4 * runtime.GOMAXPROCS(0))
+	s.startJudges(max(runtime.GOMAXPROCS(0)/2, 1))
 	return s, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"time"
 
 	"sluice/gateway/auth"
@@ -150,49 +151,86 @@ type judgement struct {
 }
 
 // judges verify the tokens that are too dear for a loop: a few goroutines, because a
-// flood of forged tokens must not take the machine.
+// flood of forged tokens must not take the machine. Those whose key has to be waited for go on to
+// others, because anybody can name keys that nobody has, and must not keep others waiting.
 type judges struct {
-	verifier *auth.Verifier
-	queue    chan *judgement
+	verifier       *auth.Verifier
+	queue, waiting chan *judgement
 }
 
 // judgesQueue bounds the tokens that wait; whoever comes when it is full is told to try
 // again.
 const judgesQueue = 4096
 
-// start starts the judges, who end with ending.
+// waitersMost is how many judgements wait for a key set at a time. One that waits costs
+// nothing but its goroutine.
+const waitersMost = 16
+
+// startJudges starts the judges, who end with the server: n who never wait, and those who
+// do.
 func (s *Server) startJudges(n int) {
-	s.judges = judges{verifier: s.access.verifier, queue: make(chan *judgement, judgesQueue)}
+	s.judges = judges{verifier: s.access.verifier, queue: make(chan *judgement, judgesQueue), waiting: make(chan *judgement, judgesQueue)}
 	if s.access.verifier == nil {
 		return
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.background.Go(func() {
+		<-s.stats.stopped
+		cancel()
+	})
 	for range n {
-		s.background.Go(func() { s.judges.work(s.stats.stopped) })
+		s.background.Go(func() { s.judges.work(ctx) })
+	}
+	for range waitersMost {
+		s.background.Go(func() { s.judges.wait(ctx) })
 	}
 }
 
-func (j *judges) work(stopped <-chan struct{}) {
+// ended is the context of who does not wait for a key set.
+var ended = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-stopped:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	cancel()
+	return ctx
+}()
+
+func (j *judges) work(ctx context.Context) {
 	for {
 		select {
 		case x := <-j.queue:
-			if x.subscription {
-				x.sub, x.err = j.verifier.Subscription(ctx, x.token, time.Now())
-			} else {
-				x.granted, x.err = j.verifier.Connection(ctx, x.token, time.Now())
+			if x.verify(ended, j.verifier); !errors.Is(x.err, context.Canceled) {
+				x.c.loop.post(x)
+				continue
 			}
-			x.c.loop.post(x)
-		case <-stopped:
+			select {
+			case j.waiting <- x:
+			default:
+				x.err = auth.ErrUnavailable
+				x.c.loop.post(x)
+			}
+		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+func (j *judges) wait(ctx context.Context) {
+	for {
+		select {
+		case x := <-j.waiting:
+			x.verify(ctx, j.verifier)
+			x.c.loop.post(x)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// verify finds out what the token grants. ctx ends the wait for a key set.
+func (j *judgement) verify(ctx context.Context, v *auth.Verifier) {
+	if j.subscription {
+		j.sub, j.err = v.Subscription(ctx, j.token, time.Now())
+	} else {
+		j.granted, j.err = v.Connection(ctx, j.token, time.Now())
 	}
 }
 
@@ -217,11 +255,7 @@ func (c *conn) judge(token string, subscription bool) (x *judgement, done bool) 
 	x = &judgement{c: c, token: token, subscription: subscription}
 	s := c.loop.server
 	if v := s.access.verifier; v.Cheap(token) {
-		if subscription {
-			x.sub, x.err = v.Subscription(context.Background(), token, time.Now())
-		} else {
-			x.granted, x.err = v.Connection(context.Background(), token, time.Now())
-		}
+		x.verify(ended, v)
 		return x, true
 	}
 	select {

@@ -1,9 +1,16 @@
 package gateway
 
 import (
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/gateway/auth"
 
@@ -172,4 +179,65 @@ func TestAStreamOfAnExpiredTokenEnds(t *testing.T) {
 	if got := c.lines(t, `data: {"disconnect":{"code":3005,"reason":"connection expired","reconnect":true}}`); strings.Contains(got, "error") {
 		t.Errorf("got %q", got)
 	}
+}
+
+// Who names keys that nobody has waits for a key set that does not come. Others, whose key
+// is there, do not wait behind.
+func TestForgedKeyNamesKeepNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	hang := make(chan struct{})
+	keySet := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang }))
+	t.Cleanup(keySet.Close)
+	t.Cleanup(func() { close(hang) })
+	_, key, _ := ed25519.GenerateKey(nil) // cannot fail
+	_, otherKey, _ := ed25519.GenerateKey(nil)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel() // the set is not waited for
+	v, err := auth.New(ended, auth.Options{PublicKeys: [][]byte{pemOf(t, key.Public())}, JWKSURL: keySet.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	s := start(t, Config{Tokens: v})
+	connectBy := func(key ed25519.PrivateKey) string {
+		return text(`{"id":1,"connect":{"token":"` + signedBy(t, key, auth.Claims{User: "42"}) + `"}}`)
+	}
+	for range 60 {
+		dial(t, s, pathClient).send(connectBy(otherKey))
+	}
+	honest := dial(t, s, pathClient)
+	begun := time.Now()
+	honest.send(connectBy(key))
+	honest.wantTold("its key is there", `{"id":1,"connect":{"client":"ID","version":"sluice","ping":25,"pong":true}}`)
+	if took := time.Since(begun); took > 1500*time.Millisecond {
+		t.Errorf("it waited for %v", took)
+	}
+}
+
+// pemOf writes a public key.
+func pemOf(t testing.TB, public any) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+// signedBy signs what tests need with a private key, which it names.
+func signedBy(t testing.TB, private any, c auth.Claims) string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := auth.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := signer.Sign(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
 }

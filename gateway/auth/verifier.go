@@ -116,7 +116,8 @@ func (v *Verifier) Cheap(token string) bool {
 }
 
 // Connection verifies a connection token. Its errors are [ErrExpired], [ErrUnavailable],
-// an [*InvalidError], or ctx's while it waits for a key set.
+// an [*InvalidError], or ctx's while it waits for a key set. With a ctx that has ended it
+// does not wait: the set is asked for all the same.
 func (v *Verifier) Connection(ctx context.Context, token string, now time.Time) (Connection, error) {
 	c, _, err := v.verify(ctx, token)
 	if err != nil {
