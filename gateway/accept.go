@@ -31,6 +31,10 @@ func (s *Server) ServeTLS(l net.Listener, cfg *tls.Config) error {
 
 func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 	defer l.Close() // ignored: nothing is accepted any more
+	others := !onlyLocal(l.Addr()) || len(s.cfg.TrustedProxies)+len(s.cfg.ProxyProtocol) > 0 // can reach it
+	if others && s.access.insecure {
+		return ErrInsecure
+	}
 	if !s.track(l) {
 		return ErrServerClosed
 	}
@@ -38,7 +42,7 @@ func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 	door := &door{
 		server: s,
 		tls:    secured,
-		listen: s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && s.access.open && (!onlyLocal(l.Addr()) || len(s.cfg.TrustedProxies)+len(s.cfg.ProxyProtocol) > 0),
+		listen: s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && s.access.open && others,
 	}
 	if sc, ok := l.(syscall.Conn); ok {
 		_, tcp := l.(*net.TCPListener)

@@ -27,6 +27,10 @@ import (
 // ErrServerClosed is what Serve and ServeInternal return after Shutdown.
 var ErrServerClosed = errors.New("gateway: server closed")
 
+// ErrInsecure is what Serve returns for a listener that others than this machine can reach,
+// with a Config that is Insecure.
+var ErrInsecure = errors.New("gateway: with --insecure everybody may do everything: listen on 127.0.0.1 and without proxies")
+
 // descriptorReserve is how many descriptors are left for everything that is no
 // client: listeners, pollers, the internal listener's connections, files.
 const descriptorReserve = 64

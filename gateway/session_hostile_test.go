@@ -5,8 +5,11 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -240,4 +243,43 @@ func signedBy(t testing.TB, private any, c auth.Claims) string {
 		t.Fatal(err)
 	}
 	return token
+}
+
+func TestInsecureIsForThisMachineAlone(t *testing.T) {
+	t.Parallel()
+	for why, test := range map[string]struct {
+		address string
+		proxies []netip.Prefix
+	}{
+		"an address of all":   {"0.0.0.0:0", nil},
+		"a proxy is believed": {"127.0.0.1:0", []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}},
+	} {
+		s, err := New(Config{Loops: 1, Insecure: true, TrustedProxies: test.proxies})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", test.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(l) }()
+		select {
+		case err = <-served:
+		case <-time.After(time.Second):
+		}
+		if !errors.Is(err, ErrInsecure) {
+			t.Errorf("%s: Serve gave %v", why, err)
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	// Where it is served no token is looked at, and no right.
+	cfg := guarded(t, rightsFile)
+	cfg.Insecure = true
+	c := member(t, start(t, cfg), "no token")
+	c.joins("$unknown:x", `"token":"nor is this"`)
+	c.does(`{"id":3,"publish":{"channel":"$unknown:x","data":1}}`)
+	c.wantTold("everybody may", `{"id":3,"publish":{}}`)
 }
