@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/gateway/api"
@@ -309,21 +310,31 @@ func (n *node) HistoryRemove(_ context.Context, name string) error {
 	return nil
 }
 
+// patternBytesMax bounds the pattern of Channels: each channel's name is held against it.
+const patternBytesMax = 1 << 10
+
 // Channels implements api.Node. In a pattern * and ? stand for runs of characters and for
-// one, and [a-z] for one of them (path.Match).
+// one, and [a-z] for one of them (path.Match), of which none is special in a name.
 func (n *node) Channels(_ context.Context, pattern string) (map[string]int, error) {
+	plain := func(s string) string { return strings.ReplaceAll(s, "/", "\x00") } // no name has that
+	if len(pattern) > patternBytesMax {
+		return nil, api.ErrBadRequest.With("pattern is too long")
+	}
+	pattern = plain(pattern)
 	if _, err := path.Match(pattern, ""); err != nil {
 		return nil, api.ErrBadRequest.With("pattern is not one: see the description of channels")
 	}
 	out := map[string]int{}
 	n.space.Each(func(name string, subscribers int) {
-		if subscribers == 0 {
-			return
-		}
-		if fits, _ := path.Match(pattern, name); fits || pattern == "" { // its only error was looked for
+		if subscribers > 0 {
 			out[name] = subscribers
 		}
 	})
+	for name := range out {
+		if fits, _ := path.Match(pattern, plain(name)); !fits && pattern != "" { // its only error was looked for
+			delete(out, name)
+		}
+	}
 	return out, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/api"
 	"sluice/gateway/auth"
 
 	"github.com/gobwas/ws"
@@ -282,4 +283,22 @@ func TestInsecureIsForThisMachineAlone(t *testing.T) {
 	c.joins("$unknown:x", `"token":"nor is this"`)
 	c.does(`{"id":3,"publish":{"channel":"$unknown:x","data":1}}`)
 	c.wantTold("everybody may", `{"id":3,"publish":{}}`)
+}
+
+// A channel's name may have slashes, and a pattern is no reason to hold all loops up.
+func TestPatternsOfChannels(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{})
+	dial(t, s, "/ws/"+url.PathEscape("a/b:c"))
+	n := (*node)(s.Server)
+	for pattern, want := range map[string]int{"": 1, "*": 1, "a*": 1, "a/*": 1, "a?b:c": 1, "b*": 0, `a\/b:c`: 1, "a[./]b:c": 1} {
+		if got, err := n.Channels(t.Context(), pattern); len(got) != want || err != nil {
+			t.Errorf("%q: got %v, %v, want %d", pattern, got, err, want)
+		}
+	}
+	for _, pattern := range []string{"[", strings.Repeat("*", 1<<20)} {
+		if got, err := n.Channels(t.Context(), pattern); !errors.Is(err, api.ErrBadRequest) {
+			t.Errorf("%.10q: got %v, %v", pattern, got, err)
+		}
+	}
 }
