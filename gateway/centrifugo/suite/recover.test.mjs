@@ -120,7 +120,7 @@ both(test, "300 missed are recovered, 301 are not", async (t, encoding) => {
     const name = `long:${missed}-${encoding.name}`;
     const sub = await c.subscribed(name, { recoverable: true });
     const all = { commands: through(1, missed).map((data) => ({ publish: { channel: name, data } })) };
-    await away(wire, c, () => node.api("batch", all).catch(() => node.ask("batch", all)));
+    await away(wire, c, () => node.ask("batch", all));
     assert.deepEqual(says(await sub.heard.next("subscribed")), want, `${missed}`);
     if (want === complete) assert.deepEqual(await sub.heard.data(missed), through(1, missed));
   }
@@ -233,9 +233,7 @@ test("a new life that has more than the old one had is not taken for it", async 
   for (let i = 1; i <= 3; i++) await own.api("publish", { channel: sub.channel, data: i });
   await sub.heard.data(3);
   await own.stop("SIGKILL");
-  const wanted = c.sdk.state;
-  c.sdk.disconnect();
-  assert.notEqual(wanted, "disconnected");
+  c.sdk.disconnect(); // it keeps its place
   await own.run();
   for (let i = 1; i <= 9; i++) await own.api("publish", { channel: sub.channel, data: `new ${i}` });
   c.sdk.connect();
