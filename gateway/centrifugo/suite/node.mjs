@@ -11,18 +11,23 @@ import { Gateway, Wire } from "../../web/suite/gateway.mjs";
 export { Wire };
 
 const directory = mkdtempSync(join(tmpdir(), "sluice-centrifugo-"));
-process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+const all = [];
+process.on("exit", (code) => {
+  rmSync(directory, { recursive: true, force: true });
+  if (code !== 0 || process.exitCode) for (const n of all) console.error(`logs of ${n.host}:\n${n.logs}`);
+});
 
 export const secret = randomBytes(32).toString("hex");
 export const secretFile = join(directory, "secret");
 writeFileSync(secretFile, secret, { mode: 0o600 });
 
-// Node is a gateway with tokens and namespaces, and its logs.
+// Node is a gateway with tokens and namespaces. What it logged is printed where a test of
+// its process failed.
 export class Node extends Gateway {
-  // started gives one that ends with the test, and prints its logs where that failed.
+  // started gives one that ends with the test.
   static async started(t, ...flags) {
     const n = await Node.begin(...flags);
-    t.after(() => n.end(t));
+    t.after(() => n.end());
     return n;
   }
 
@@ -31,6 +36,7 @@ export class Node extends Gateway {
     n.flags = ["--token-hmac-secret-file", secretFile, "--namespaces", fileURLToPath(new URL("namespaces.json", import.meta.url)), ...flags];
     n.host = n.internal = "127.0.0.1:0";
     n.logs = "";
+    all.push(n);
     await n.run();
     return n;
   }
@@ -40,10 +46,9 @@ export class Node extends Gateway {
     this.process.stderr.on("data", (bytes) => { this.logs += bytes; });
   }
 
-  async end(t) {
+  async end() {
     await this.stop();
-    if (t?.passed === false) console.error(this.logs);
-    assert.equal(this.process.exitCode, 0, this.logs);
+    assert.equal(this.process.exitCode, 0, "it ended well");
     assert.doesNotMatch(this.logs, /"level":"ERROR"|panic/);
   }
 

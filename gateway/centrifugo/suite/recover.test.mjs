@@ -114,6 +114,23 @@ both(test, "exactly as many missed as are kept is recovered", async (t, encoding
   assert.deepEqual(await sub.heard.data(21), through(1, 21));
 });
 
+both(test, "what was published with skip_history leaves no gap", async (t, encoding) => {
+  const { wire, c } = await behind(t, encoding);
+  const name = `stream:skip-${encoding.name}`;
+  const sub = await c.subscribed(name);
+  await publish(name, 1, 2);
+  await node.api("publish", { channel: name, data: "heard", skip_history: true });
+  await sub.heard.data(3);
+  await away(wire, c, async () => {
+    await publish(name, 3, 3);
+    await node.api("publish", { channel: name, data: "not heard", skip_history: true });
+    await publish(name, 4, 4);
+  });
+  assert.deepEqual(says(await sub.heard.next("subscribed")), complete);
+  await publish(name, 5, 5);
+  assert.deepEqual(await sub.heard.data(6), [1, 2, "heard", 3, 4, 5]);
+});
+
 both(test, "300 missed are recovered, 301 are not", async (t, encoding) => {
   for (const [missed, want] of [[300, complete], [301, lost]]) {
     const { wire, c } = await behind(t, encoding);

@@ -97,9 +97,11 @@ describe("time", { concurrency: true }, () => {
     const c = await Client.of(t, encoding, node.client, "ann", {}, { maxServerPingDelay: 500, maxReconnectDelay: 100 });
     await c.heard.next("connecting"); // connect was called
     node.process.kill("SIGSTOP");
-    t.after(() => node.process.kill("SIGCONT"));
-    assert.deepEqual(why(await c.heard.next("connecting")), { code: 2, reason: "no ping" });
-    node.process.kill("SIGCONT");
+    try {
+      assert.deepEqual(why(await c.heard.next("connecting")), { code: 2, reason: "no ping" });
+    } finally {
+      node.process.kill("SIGCONT"); // or it would not end
+    }
     await c.heard.next("connected");
   });
 });

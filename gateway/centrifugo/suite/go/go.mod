@@ -1,10 +1,13 @@
-module sluice/gateway/centrifugo/suite/golang
+module sluice/gateway/centrifugo/suite/go
 
 go 1.26.0
 
 toolchain go1.26.8
 
-require github.com/centrifugal/centrifuge-go v0.10.11
+require (
+	github.com/centrifugal/centrifuge-go v0.10.11
+	github.com/google/go-cmp v0.7.0
+)
 
 require (
 	github.com/centrifugal/protocol v0.16.0 // indirect

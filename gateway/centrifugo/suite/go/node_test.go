@@ -1,0 +1,283 @@
+// Package suite drives a real gateway with centrifuge-go. It is a module of its own, so that
+// sluice does not depend on that; ../run starts it. There are only tests in it.
+package suite
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var (
+	secret     = rand.Text() + rand.Text()
+	secretFile string
+	shared     *node // of all tests that do not restart it
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) (code int) {
+	directory, err := os.MkdirTemp("", "sluice-centrifugo-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(directory)
+	secretFile = filepath.Join(directory, "secret")
+	if err := os.WriteFile(secretFile, []byte(secret), 0o600); err != nil {
+		panic(err)
+	}
+	shared = &node{flags: []string{"--ping-interval", "1s", "--pong-timeout", "1s"}}
+	if err := shared.start(); err != nil {
+		panic(err)
+	}
+	code = m.Run()
+	if err := shared.stop(syscall.SIGTERM); err != nil || code != 0 {
+		os.Stderr.WriteString(shared.logged())
+		return max(code, 1)
+	}
+	return code
+}
+
+// node is a gateway with tokens and namespaces, on ports that it keeps when it is
+// restarted.
+type node struct {
+	flags          []string
+	process        *exec.Cmd
+	host, internal string
+	drained        chan struct{} // closed at the end of what it logs
+
+	mu   sync.Mutex
+	logs bytes.Buffer // guarded by mu
+}
+
+// newNode starts one that ends with the test.
+func newNode(t *testing.T, flags ...string) *node {
+	t.Helper()
+	n := &node{flags: flags}
+	if err := n.start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.stop(syscall.SIGTERM); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Log(n.logged())
+		}
+	})
+	return n
+}
+
+func (n *node) start() error {
+	host, internal := n.host, n.internal
+	if host == "" {
+		host, internal = "127.0.0.1:0", "127.0.0.1:0"
+	}
+	n.process = exec.Command(os.Getenv("SLUICE_BIN"), append([]string{"serve", "--log-format", "json",
+		"--listen", host, "--internal-listen", internal,
+		"--token-hmac-secret-file", secretFile, "--namespaces", "../namespaces.json"}, n.flags...)...)
+	n.process.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SLUICE_") }) // unknown ones are refused
+	stderr, err := n.process.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := n.process.Start(); err != nil {
+		return err
+	}
+	ready := make(chan bool, 1)
+	n.drained = make(chan struct{})
+	go func() {
+		defer close(n.drained)
+		lines := bufio.NewScanner(stderr)
+		for lines.Scan() {
+			n.mu.Lock()
+			n.logs.WriteString(lines.Text() + "\n")
+			n.mu.Unlock()
+			var said struct {
+				Msg      string   `json:"msg"`
+				Listen   []string `json:"listen"`
+				Internal string   `json:"internal_listen"`
+			}
+			if json.Unmarshal(lines.Bytes(), &said) == nil && said.Msg == "ready" {
+				n.host, n.internal = said.Listen[0], said.Internal
+				ready <- true
+			}
+		}
+		close(ready)
+	}()
+	if !<-ready {
+		n.process.Wait() // ignored: what it logged says more
+		return errorText("sluice did not start:\n" + n.logged())
+	}
+	return nil
+}
+
+type errorText string
+
+func (e errorText) Error() string { return string(e) }
+
+func (n *node) logged() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.logs.String()
+}
+
+// stop ends the process. After SIGKILL its status means nothing.
+func (n *node) stop(signal syscall.Signal) error {
+	if n.process.ProcessState != nil {
+		return nil
+	}
+	if err := n.process.Process.Signal(signal); err != nil {
+		return err
+	}
+	<-n.drained
+	if err := n.process.Wait(); err != nil && signal != syscall.SIGKILL {
+		return err
+	}
+	return nil
+}
+
+func (n *node) client() string { return "ws://" + n.host + "/connection/websocket" }
+
+// api asks the server's API and reads its result.
+func (n *node) api(t *testing.T, method string, request map[string]any, result any) {
+	t.Helper()
+	body, err := json.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.Post("http://"+n.internal+"/api/"+method, "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var got struct {
+		Result json.RawMessage `json:"result"`
+		Error  json.RawMessage `json:"error"`
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&got); err != nil || got.Error != nil {
+		t.Fatalf("%s: %v, %s", method, err, got.Error)
+	}
+	if result != nil {
+		if err := json.Unmarshal(got.Result, result); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// publish publishes the numbers from one to another.
+func (n *node) publish(t *testing.T, channel string, from, to int) {
+	t.Helper()
+	for i := from; i <= to; i++ {
+		n.api(t, "publish", map[string]any{"channel": channel, "data": i}, nil)
+	}
+}
+
+type claims map[string]any
+
+// token makes one of HS256 that lasts for an hour, where claims do not say otherwise.
+func token(user string, more claims) string { return signed(secret, user, more) }
+
+func signed(key, user string, more claims) string {
+	all := claims{"sub": user, "exp": time.Now().Add(time.Hour).Unix()}
+	for name, value := range more {
+		if name == "ttl" {
+			name, value = "exp", time.Now().Unix()+int64(value.(int))
+		}
+		all[name] = value
+	}
+	body, err := json.Marshal(all)
+	if err != nil {
+		panic(err)
+	}
+	text := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`)) + "." + base64.RawURLEncoding.EncodeToString(body)
+	mac := hmac.New(sha256.New, []byte(key))
+	mac.Write([]byte(text))
+	return text + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// wire passes bytes through to an address until it is cut.
+type wire struct {
+	listener net.Listener
+	to       string
+
+	mu    sync.Mutex
+	isCut bool
+	conns []net.Conn
+}
+
+func newWire(t *testing.T, to string) *wire {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{listener: l, to: to}
+	go w.accept()
+	t.Cleanup(func() { l.Close(); w.cut() })
+	return w
+}
+
+func (w *wire) accept() {
+	for {
+		client, err := w.listener.Accept()
+		if err != nil {
+			return // closed
+		}
+		w.mu.Lock()
+		server, err := net.Dial("tcp", w.to)
+		if err != nil || w.isCut {
+			client.Close()
+			if err == nil {
+				server.Close()
+			}
+			w.mu.Unlock()
+			continue
+		}
+		w.conns = append(w.conns, client, server)
+		w.mu.Unlock()
+		for _, pair := range [][2]net.Conn{{client, server}, {server, client}} {
+			go func() {
+				io.Copy(pair[0], pair[1]) // ignored: both ends are closed whatever it is
+				pair[0].Close()
+				pair[1].Close()
+			}()
+		}
+	}
+}
+
+func (w *wire) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.isCut = true
+	for _, c := range w.conns {
+		c.Close()
+	}
+	w.conns = nil
+}
+
+func (w *wire) mend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.isCut = false
+}
+
+func (w *wire) client() string { return "ws://" + w.listener.Addr().String() + "/connection/websocket" }
