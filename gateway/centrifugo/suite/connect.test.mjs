@@ -67,7 +67,7 @@ for (const [what, forged] of [
 }
 
 both(test, "a fresh token of somebody else ends the connection with 3500", async (t, encoding) => {
-  const c = await Client.of(t, encoding, node.client, "ann", { ttl: 1 }, { getToken: async () => token("mallory") });
+  const c = await Client.of(t, encoding, node.client, "ann", { ttl: 2 }, { getToken: async () => token("mallory") });
   assert.equal((await c.heard.next("disconnected")).code, 3500);
 });
 

@@ -77,7 +77,7 @@ both(test, "an expired subscription token is answered with 109, and the library 
 both(test, "a fresh subscription token of somebody else ends the connection with 3500", async (t, encoding) => {
   const c = await ann(t, encoding);
   await c.subscribed("$open:a", {
-    token: token("ann", { channel: "$open:a", ttl: 1 }), getToken: async () => token("mallory", { channel: "$open:a" }),
+    token: token("ann", { channel: "$open:a", ttl: 2 }), getToken: async () => token("mallory", { channel: "$open:a" }),
   });
   assert.deepEqual(why(await c.heard.next("disconnected")), invalid);
 });

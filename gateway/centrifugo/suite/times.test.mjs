@@ -11,8 +11,8 @@ describe("time", { concurrency: true }, () => {
   both(test, "a connection that gets fresh tokens outlives the first", async (t, encoding) => {
     const node = await Node.started(t);
     let asked = 0;
-    const c = await Client.of(t, encoding, node.client, "ann", { ttl: 1 }, { getToken: async () => { asked++; return token("ann", { ttl: asked === 1 ? 2 : 3600 }); } });
-    await quiet(13_500); // the first ended after 11 s, the second after 13 s
+    const c = await Client.of(t, encoding, node.client, "ann", { ttl: 2 }, { getToken: async () => { asked++; return token("ann", { ttl: asked === 1 ? 3 : 3600 }); } });
+    await quiet(16_000); // the first ends after 12 s, the second after 15 s
     assert.equal(c.sdk.state, "connected");
     assert.deepEqual([c.heard.all("connected").length, asked], [1, 2]);
     await c.subscribed("open:later");
@@ -20,7 +20,7 @@ describe("time", { concurrency: true }, () => {
 
   both(test, "a connection that gets no fresh token ends with 3005 ten seconds later", async (t, encoding) => {
     const node = await Node.started(t);
-    const c = await Client.of(t, encoding, node.client, "ann", { ttl: 1 }, { getToken: () => new Promise(() => {}) });
+    const c = await Client.of(t, encoding, node.client, "ann", { ttl: 2 }, { getToken: () => new Promise(() => {}) });
     await c.heard.next("connecting"); // connect was called
     await quiet(9_000);
     assert.equal(c.sdk.state, "connected");
@@ -32,10 +32,10 @@ describe("time", { concurrency: true }, () => {
     const c = await Client.of(t, encoding, node.client, "ann");
     let asked = 0;
     const sub = await c.subscribed("$open:a", {
-      token: token("ann", { channel: "$open:a", ttl: 1 }),
+      token: token("ann", { channel: "$open:a", ttl: 2 }),
       getToken: async ({ channel }) => { asked++; return token("ann", { channel }); },
     });
-    await quiet(12_500);
+    await quiet(13_500);
     assert.deepEqual([sub.state, sub.heard.all("subscribed").length, asked], ["subscribed", 1, 1]);
     await node.api("publish", { channel: "$open:a", data: 1 });
     assert.deepEqual(await sub.heard.data(1), [1]);
@@ -46,7 +46,7 @@ describe("time", { concurrency: true }, () => {
     const c = await Client.of(t, encoding, node.client, "ann");
     let asked = 0;
     const sub = await c.subscribed("$open:a", {
-      token: token("ann", { channel: "$open:a", ttl: 1 }),
+      token: token("ann", { channel: "$open:a", ttl: 2 }),
       getToken: ({ channel }) => (asked++ === 0 ? new Promise(() => {}) : token("ann", { channel })),
     });
     await sub.heard.next("subscribing"); // subscribe was called

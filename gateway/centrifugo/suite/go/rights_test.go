@@ -74,12 +74,12 @@ func TestInvalidTokenEndsForGood(t *testing.T) {
 func TestFreshTokensOutliveTheFirst(t *testing.T) {
 	both(t, func(t *testing.T, e encoding) {
 		c := dial(t, e, shared.client(), centrifuge.Config{
-			Token:    token("ann", claims{"ttl": 1}),
+			Token:    token("ann", claims{"ttl": 2}),
 			GetToken: func(centrifuge.ConnectionTokenEvent) (string, error) { return token("ann", nil), nil },
 		})
 		next(t, c.connected, "connected")
 		s := c.ask(t, "$open:fresh", centrifuge.SubscriptionConfig{
-			Token: token("ann", claims{"channel": "$open:fresh", "ttl": 1}),
+			Token: token("ann", claims{"channel": "$open:fresh", "ttl": 2}),
 			GetToken: func(centrifuge.SubscriptionTokenEvent) (string, error) {
 				return token("ann", claims{"channel": "$open:fresh"}), nil
 			},
@@ -100,7 +100,7 @@ func TestConnectionWithoutAFreshTokenEnds(t *testing.T) {
 		late := make(chan struct{})
 		defer close(late)
 		c := dial(t, e, shared.client(), centrifuge.Config{
-			Token: token("ann", claims{"ttl": 1}),
+			Token: token("ann", claims{"ttl": 2}),
 			GetToken: func(centrifuge.ConnectionTokenEvent) (string, error) {
 				<-late
 				return token("ann", nil), nil
