@@ -213,7 +213,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	counter(descPushBacks, s.stats.pushedBack.Load(), "api")
 	counter(descDescriptors, s.stats.descriptors.Load())
 	for r := reasonNone + 1; r < reasonCount; r++ {
-		counter(descClosed, closed[r], r.String())
+		if r != reasonUnsubscribed { // a subscription ends so, not a connection
+			counter(descClosed, closed[r], r.String())
+		}
 		counter(descDropped, dropped[r], r.String())
 	}
 	counter(descDropped, dropped[droppedBySkip], "skip")
