@@ -338,26 +338,35 @@ func (c *conn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) bool {
 
 // subRefresh takes a fresh token for a subscription. false: it has to wait.
 func (c *conn) subRefresh(r *protocol.Reply, req *protocol.SubRefreshRequest) bool {
-	ses := c.session()
 	if c.loop.server.access.verifier == nil || req.Token == "" || req.Type != 0 || c.find(req.Channel) == nil {
 		return c.fail(r, centrifugo.ErrorBadRequest)
 	}
-	x, done := c.judge(req.Token, true)
-	switch {
-	case !done:
-		return false
-	case x.err != nil:
-		return c.tokenError(r, x.err)
-	case !ses.fits(&x.sub, req.Channel):
-		c.close(reasonInvalidToken)
-		return true
+	t, done := c.subscriptionToken(r, req.Token, req.Channel)
+	if t == nil {
+		return done
 	}
-	ses.setDetail(req.Channel, detail{info: x.sub.Info, expireAt: x.sub.ExpireAt})
+	c.session().setDetail(req.Channel, detail{info: t.Info, expireAt: t.ExpireAt})
 	r.SubRefresh = &protocol.SubRefreshResult{}
-	r.SubRefresh.Expires, r.SubRefresh.Ttl = lifetime(x.sub.ExpireAt)
+	r.SubRefresh.Expires, r.SubRefresh.Ttl = lifetime(t.ExpireAt)
 	c.answer(r)
 	c.wakeSession()
 	return true
+}
+
+// subscriptionToken verifies a token for a channel. Where t is nil the command is answered or,
+// if it is not done, has to wait.
+func (c *conn) subscriptionToken(r *protocol.Reply, token, channel string) (t *auth.Subscription, done bool) {
+	x, done := c.judge(token, true)
+	switch {
+	case !done:
+		return nil, false
+	case x.err != nil:
+		return nil, c.tokenError(r, x.err)
+	case !c.session().fits(&x.sub, channel):
+		c.close(reasonInvalidToken)
+		return nil, true
+	}
+	return &x.sub, true
 }
 
 // fits tells whether a subscription token is for this client and channel.

@@ -116,17 +116,11 @@ func (c *conn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest) bool
 	case access.verifier == nil:
 		return c.fail(r, centrifugo.ErrorPermissionDenied)
 	default:
-		x, done := c.judge(req.Token, true)
-		switch {
-		case !done:
-			return false
-		case x.err != nil:
-			return c.tokenError(r, x.err)
-		case !ses.fits(&x.sub, req.Channel):
-			c.close(reasonInvalidToken)
-			return true
+		t, done := c.subscriptionToken(r, req.Token, req.Channel)
+		if t == nil {
+			return done
 		}
-		w.detail = detail{info: x.sub.Info, expireAt: x.sub.ExpireAt}
+		w.detail = detail{info: t.Info, expireAt: t.ExpireAt}
 	}
 	s, err := c.settleSubscription(req.Channel, o, w, c.room())
 	if err != nil {
