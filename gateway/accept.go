@@ -30,7 +30,7 @@ func (s *Server) ServeTLS(l net.Listener, cfg *tls.Config) error {
 }
 
 func (s *Server) serve(l net.Listener, secured *tls.Config) error {
-	defer l.Close() // ignored: nothing is accepted any more
+	defer l.Close()                                                                          // ignored: nothing is accepted any more
 	others := !onlyLocal(l.Addr()) || len(s.cfg.TrustedProxies)+len(s.cfg.ProxyProtocol) > 0 // can reach it
 	if others && s.access.insecure {
 		return ErrInsecure
