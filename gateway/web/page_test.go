@@ -1,6 +1,8 @@
 package web
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -51,6 +53,8 @@ func TestPageIsServedWithItsTypes(t *testing.T) {
 		"/page.js":             "text/javascript; charset=utf-8",
 		"/page.css":            "text/css; charset=utf-8",
 		"/icon.svg":            "image/svg+xml",
+		"/centrifuge.js":       "text/javascript; charset=utf-8",
+		"/centrifuge.txt":      "text/plain; charset=utf-8",
 		"/page":                "",
 		"/page/":               "",
 		"/page/page.js":        "",
@@ -76,7 +80,7 @@ func TestPageIsServedWithItsTypes(t *testing.T) {
 // The page must work below a proxy's path and load nothing from elsewhere.
 func TestEveryFileOfThePageIsFoundByItsRelativeName(t *testing.T) {
 	h := handler(t, Options{})
-	link := regexp.MustCompile(`(?:src|href)="([^"#]+)"|from "([^"]+)"`)
+	link := regexp.MustCompile(`(?:src|href)="([^"#]+)"|(?:from |import\()"([^"]+)"`)
 	linked := map[string]bool{"/index.html": true, "/": true}
 	for name := range newPage("") {
 		for _, m := range link.FindAllStringSubmatch(body(t, ask(t, h, "GET", name)), -1) {
@@ -94,6 +98,32 @@ func TestEveryFileOfThePageIsFoundByItsRelativeName(t *testing.T) {
 	for name := range newPage("") {
 		if !linked[name] {
 			t.Errorf("nothing links to %s", name)
+		}
+	}
+}
+
+// The library is somebody else's: it is the file that its page says it is, and its
+// licences are with it.
+func TestTheLibraryIsTheOneThatItsNoteNames(t *testing.T) {
+	h := handler(t, Options{})
+	note := body(t, ask(t, h, "GET", "/centrifuge.txt"))
+	sum := regexp.MustCompile(`(?m)^sha256 ([0-9a-f]{64})$`).FindStringSubmatch(note)
+	if sum == nil {
+		t.Fatal("centrifuge.txt has no line of sha256")
+	}
+	if got := fmt.Sprintf("%x", sha256.Sum256([]byte(body(t, ask(t, h, "GET", "/centrifuge.js"))))); got != sum[1] {
+		t.Errorf("centrifuge.js has sha256 %s, its note says %s", got, sum[1])
+	}
+	version := regexp.MustCompile(`npm package centrifuge (\d+\.\d+\.\d+)`).FindStringSubmatch(note)
+	if version == nil || !strings.Contains(note, "/centrifuge-"+version[1]+".tgz") {
+		t.Fatalf("centrifuge.txt does not say which version it is, or names another: %q", version)
+	}
+	if !strings.Contains(body(t, ask(t, h, "GET", "/")), `<a href="centrifuge.txt">`+version[1]+`</a>`) {
+		t.Errorf("the page does not name version %s", version[1])
+	}
+	for _, holder := range []string{"Centrifugal Labs LTD", "Joyent, Inc.", "Dmitry Chestnykh"} {
+		if !strings.Contains(note, holder) {
+			t.Errorf("centrifuge.txt has no licence of %s", holder)
 		}
 	}
 }

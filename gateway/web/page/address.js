@@ -59,6 +59,13 @@ export function echoURL(address) {
   return url.href;
 }
 
+// clientURL is where the client protocol is spoken, of whatever channels.
+export function clientURL(address) {
+  const url = new URL(address);
+  url.pathname = below(url, "/connection/websocket");
+  return url.href;
+}
+
 function below(url, path) {
   return url.pathname.replace(/\/+$/, "") + path;
 }

@@ -22,15 +22,16 @@ export class List {
     });
   }
 
+  // message adds a row; how, where it is given, stands in place of the latency.
   message(m) {
     const row = document.createElement("li");
     if (m.from === "you") row.classList.add("own");
     row.append(
       cell("time", timeOfDay(m.at), new Date(m.at).toISOString()),
       cell("offset", m.offset === null ? "" : `#${m.offset}`),
-      cell("latency", m.caughtUp ? "caught up" : m.latency === null ? "" : milliseconds(m.latency)),
+      cell("latency", m.how ?? (m.caughtUp ? "caught up" : m.latency === null ? "" : milliseconds(m.latency))),
       cell("from", m.from),
-      cell("text", m.text),
+      cell(m.json ? "text json" : "text", m.text),
     );
     row.dataset.caughtUp = m.caughtUp;
     this.add(row);

@@ -1,10 +1,12 @@
 // The page: fields, buttons and words around a stream and a list.
 
 import { channelURL, defaultAddress, parseAddress, parseChannel } from "./address.js";
+import { composes } from "./composer.js";
 import { List } from "./list.js";
+import { notice } from "./notice.js";
 import { curlFor, javascriptFor } from "./snippets.js";
 import { Stream } from "./stream.js";
-import { closeWords, messages, notAllowed, notReached, seconds } from "./words.js";
+import { capital, closeWords, messages, notAllowed, notReached, seconds } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const configured = document.documentElement.dataset;
@@ -13,7 +15,6 @@ const list = new List($("log"), $("rows"), $("newest"), $("empty"));
 let stream = null;
 let backRow = null; // the row that says what the last return has brought
 let counting = 0; // the interval of the count-down
-let noticed = 0; // the time-out of the notice
 let above = ""; // the target that the rows came from
 let used = ""; // what the fields held when the stream began
 
@@ -142,8 +143,6 @@ function countDown(s) {
   counting = setInterval(tick, 250);
 }
 
-const capital = (words) => words[0].toUpperCase() + words.slice(1);
-
 // --- sending
 
 function send() {
@@ -159,14 +158,6 @@ function send() {
   }
   field.value = "";
   list.toEnd();
-}
-
-// Enter sends, but not the one that picks a character in an input method. Some
-// browsers end the composition before that key: 229 tells it.
-function composerKey(event) {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
-  event.preventDefault();
-  send();
 }
 
 // --- what to copy
@@ -195,13 +186,6 @@ async function copy(button) {
   notice("Copied.");
 }
 
-// notice says something that needs no place on the page for long.
-function notice(words) {
-  clearTimeout(noticed);
-  $("notice").textContent = words;
-  noticed = setTimeout(() => ($("notice").textContent = ""), 4000);
-}
-
 // --- begin
 
 $("address").value = defaultAddress(location, configured.address);
@@ -222,12 +206,7 @@ $("connection").addEventListener("input", (event) => {
   showButton();
 });
 $("cut").addEventListener("click", () => (stream.state === "waiting" ? stream.hurry() : stream.cut()));
-$("composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  send();
-  $("message").focus();
-});
-$("message").addEventListener("keydown", composerKey);
+composes($("composer"), $("message"), send);
 document.querySelectorAll("[data-copies]").forEach((b) => b.addEventListener("click", () => copy(b)));
 
 addEventListener("online", () => stream?.hurry());

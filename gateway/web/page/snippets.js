@@ -21,13 +21,31 @@ connect(); // then ws.send("hello") publishes
 `;
 }
 
-// curlFor publishes one message. Where the page was not told the address for
-// publishing it shows one to fill in, with the key that such an address asks for.
+// curlFor publishes one message.
 export function curlFor(publishURL, channel) {
-  const base = publishURL || "http://INTERNAL-ADDRESS:9000";
-  const key = publishURL ? "" : " -H 'X-API-Key: KEY'";
-  const target = `${base.replace(/\/+$/, "")}/publish/${encodeURIComponent(channel)}`;
-  return `curl -d 'hello from a shell'${key} ${quote(target)}`;
+  const { base, key } = internal(publishURL);
+  return `curl -d 'hello from a shell'${key} ${quote(`${base}/publish/${encodeURIComponent(channel)}`)}`;
+}
+
+// curlForAPI publishes an object through the server's API.
+export function curlForAPI(publishURL, channel) {
+  const { base, key } = internal(publishURL);
+  const body = JSON.stringify({ channel, data: { text: "hello from a shell" } });
+  return `curl -d ${quote(body)}${key} ${quote(`${base}/api/publish`)}`;
+}
+
+// tokensFor makes a token for a connection, and one for a channel. The file is the one
+// that the gateway was given.
+export function tokensFor(channel) {
+  const make = "sluice token make --token-hmac-secret-file secret --user 42";
+  return `${make}\n${make} --channel ${quote(channel)}\n`;
+}
+
+// internal is where programs publish. Where the page was not told so it shows an address
+// to fill in, with the key that such an address asks for.
+function internal(publishURL) {
+  if (publishURL) return { base: publishURL.replace(/\/+$/, ""), key: "" };
+  return { base: "http://INTERNAL-ADDRESS:9000", key: " -H 'X-API-Key: KEY'" };
 }
 
 // quote makes one word of a POSIX shell out of any text.

@@ -36,6 +36,10 @@ export function closeWords(code, reason) {
 export const notReached =
   "no connection: nothing answers at this address, or it does not let this page in (see --allowed-origins and --raw)";
 
+// notReachedByLibrary is the same for the client protocol.
+export const notReachedByLibrary =
+  "no connection: nothing answers at the address above, or it does not let this page in (see --allowed-origins and --client-protocol)";
+
 // seconds gives a duration of milliseconds for people: "0.8 s", "12 s", "3 min".
 export function seconds(ms) {
   if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`;
@@ -70,4 +74,8 @@ export function base64Of(buffer) {
 
 export function messages(n) {
   return n === 1 ? "1 message" : `${n} messages`;
+}
+
+export function capital(words) {
+  return words[0].toUpperCase() + words.slice(1);
 }

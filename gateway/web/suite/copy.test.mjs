@@ -73,6 +73,11 @@ test("the curl line publishes, whatever the channel is called", async (t) => {
   assert.equal(JSON.parse(stdout).offset, 1, stdout);
   const rows = await tab.sees("hello from a shell");
   assert.equal(rows[0].from, "api");
+
+  await tab.set("client-channel", name);
+  const api = await exec("sh", ["-c", await copied(tab, "api-curl")]);
+  assert.equal(JSON.parse(api.stdout).result.offset, 2, api.stdout);
+  await tab.sees('{"text":"hello from a shell"}');
 });
 
 test("both boxes follow the fields, and without a known address for publishing show where to put it", async (t) => {
@@ -83,10 +88,12 @@ test("both boxes follow the fields, and without a known address for publishing s
   assert.match(await tab.page.textContent("#javascript"), /^const url = "wss:\/\/example\.com\/live\/ws\/news\?format=json";\n/);
   assert.match(await tab.page.textContent("#curl"), /\/publish\/news$/);
 
-  const [unknown, quoted] = await tab.page.evaluate(async () => {
-    const { curlFor, quote } = await import("./snippets.js");
-    return [curlFor("", "news"), quote("a'b c")];
+  const [unknown, quoted, api, tokens] = await tab.page.evaluate(async () => {
+    const { curlFor, curlForAPI, quote, tokensFor } = await import("./snippets.js");
+    return [curlFor("", "news"), quote("a'b c"), curlForAPI("", "news"), tokensFor("a'b")];
   });
   assert.equal(unknown, "curl -d 'hello from a shell' -H 'X-API-Key: KEY' http://INTERNAL-ADDRESS:9000/publish/news");
+  assert.equal(api, `curl -d '{"channel":"news","data":{"text":"hello from a shell"}}' -H 'X-API-Key: KEY' http://INTERNAL-ADDRESS:9000/api/publish`);
+  assert.match(tokens, /--channel 'a'\\''b'\n$/);
   assert.equal(quoted, `'a'\\''b c'`);
 });

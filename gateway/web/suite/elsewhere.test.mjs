@@ -25,6 +25,8 @@ test("a page of another origin works where the gateway allows it, and is told wh
   await a.sees("from afar");
   await a.page.click("[data-copies=curl]"); // plain http: has no clipboard of the new kind
   await a.page.waitForFunction(() => document.querySelector("#notice").textContent === "Copied.");
+  await a.page.click("#client-connect");
+  await a.page.waitForSelector("#client-state[data-state=open]");
 
   const stranger = await pageElsewhere("stranger.test", `ws://${gateway.host}`);
   t.after(stranger.close);
@@ -32,6 +34,8 @@ test("a page of another origin works where the gateway allows it, and is told wh
   t.after(() => b.close());
   assert.equal(await b.page.inputValue("#address"), `ws://${gateway.host}`, "as its data-address says");
   assert.match(await b.inState("closed"), /does not let this page in \(see --allowed-origins/);
+  await b.page.click("#client-connect");
+  await b.page.waitForFunction(() => /does not let this page in \(see --allowed-origins/.test(document.querySelector("#client-state-words").textContent));
 });
 
 test("below a path of a proxy everything is found", async (t) => {
@@ -49,6 +53,8 @@ test("below a path of a proxy everything is found", async (t) => {
   await tab.page.waitForFunction(() => document.querySelector("#state-words").textContent === "Open: echo");
   await tab.send("echo, too");
   await tab.sees("echo, too");
+  await tab.page.click("#client-connect");
+  await tab.page.waitForSelector("#client-state[data-state=open]");
   assert.deepEqual(tab.faults, []);
 });
 
@@ -58,18 +64,18 @@ test("addresses come out right", async (t) => {
   const tab = await Tab.open(browser, gateway.url);
   t.after(() => tab.close());
   const got = await tab.page.evaluate(async () => {
-    const { channelURL, defaultAddress, echoURL, parseAddress } = await import("./address.js");
+    const { channelURL, clientURL, defaultAddress, echoURL, parseAddress } = await import("./address.js");
     const from = (href) => defaultAddress(new URL(href), "");
     const at = (address, channel) => channelURL(parseAddress(address), channel);
     return {
       https: from("https://x/live/"), file: from("https://x/live/index.html?channel=a"), port: from("http://[::1]:8000/"), disk: from("file:///page/index.html"),
       plain: at("ws://h:1", "a"), escaped: at("wss://h/live/", "a/b?c#d e%é".replaceAll(" ", "")), dots: at("ws://h", ".."),
-      token: at("wss://h/x?token=1#top", "a"), echo: echoURL(parseAddress("https://h/live/")),
+      token: at("wss://h/x?token=1#top", "a"), echo: echoURL(parseAddress("https://h/live/")), client: clientURL(parseAddress("https://h/live/?a=1")),
     };
   });
   assert.deepEqual(got, {
     https: "wss://x/live", file: "wss://x/live", port: "ws://[::1]:8000", disk: "ws://127.0.0.1:8000",
     plain: "ws://h:1/ws/a?format=json", escaped: "wss://h/live/ws/a%2Fb%3Fc%23de%25%C3%A9?format=json", dots: "ws://h/ws?channel=..&format=json",
-    token: "wss://h/x/ws/a?token=1&format=json", echo: "wss://h/live/echo",
+    token: "wss://h/x/ws/a?token=1&format=json", echo: "wss://h/live/echo", client: "wss://h/live/connection/websocket?a=1",
   });
 });

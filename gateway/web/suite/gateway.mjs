@@ -1,16 +1,22 @@
 // A gateway under test, and what may stand between it and a browser.
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import http from "node:http";
 import net from "node:net";
 import { extname } from "node:path";
 import { createInterface } from "node:readline";
+import { promisify } from "node:util";
 
 const binary = process.env.SLUICE_BIN;
 delete process.env.SLUICE_BIN; // sluice refuses variables of its prefix that it does not know
 if (!binary) throw new Error("SLUICE_BIN is not set: start the suite with ./run, or set it to a sluice binary");
+
+// sluice runs one of the other commands and gives what it prints.
+export async function sluice(...words) {
+  return (await promisify(execFile)(binary, words)).stdout;
+}
 
 // Gateway is a sluice process on ports of its own, which it keeps when it is restarted.
 export class Gateway {
@@ -135,7 +141,7 @@ export async function proxyAt(prefix, port) {
 // who copied them, with the gateway's address filled in. The name is a foreign one:
 // pages of this machine's own names may connect to a gateway on it anyway.
 export async function pageElsewhere(name, address) {
-  const types = { ".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml" };
+  const types = { ".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain" };
   const server = http.createServer(async (req, res) => {
     const name = req.url === "/" ? "index.html" : req.url.slice(1);
     if (!/^\w+\.\w+$/.test(name)) return res.writeHead(404).end();

@@ -28,9 +28,12 @@ const views = {
 };
 
 // Every pair of colours that carries words.
-const worded = ["header p", "label", "legend", "#address", "#channel", ".choice input + span", ".choice input:checked + span", "#connect", "#state-words", "#cut",
+const worded = ["header p", "header a", "label", "legend", "#address", "#channel", ".choice input + span", ".choice input:checked + span", "#connect", "#state-words", "#cut",
   ".columns", "#rows .time", "#rows .offset", "#rows .latency", "#rows [data-caught-up=true] .latency", "#rows .from", "#rows .own .from", "#rows .text", "#rows .note",
-  "#message", "#composer button", "#message-hint", ".code h2", ".code button", "#javascript", "#curl", "#notice"];
+  "#message", "#composer button", "#message-hint", ".code h2", ".code button", "#javascript", "#curl", "#notice",
+  ".lead h2", ".lead p", ".lead a", "#token-hint", "#client-connect", "#client-state-words", "#offline", "#client-rows .offset", "#client-rows [data-caught-up=true] .latency",
+  "#client-rows .own .from", "#client-rows .json", "#client-rows .note", "#client-composer button", "#here-title", "#here-again", "#here-words", "#here-rows .own .name", "#here-rows .id",
+  "#kept", "#kept-words", "#kept-rows .id", "#kept-rows .text", "#api-curl", "#tokens"];
 
 for (const [name, options] of Object.entries(views)) {
   test(`${name}: it fits its window, its words can be read, and it was photographed`, async (t) => {
@@ -44,6 +47,7 @@ for (const [name, options] of Object.entries(views)) {
     await gateway.publish(name, "This came while the connection was cut.");
     await tab.page.click("#cut");
     await tab.sees("This came while the connection was cut.");
+    await visitClient(tab, name);
     await tab.page.click("[data-copies=curl]");
     await tab.page.waitForSelector("#notice:not(:empty)");
 
@@ -51,10 +55,29 @@ for (const [name, options] of Object.entries(views)) {
     assert.ok(content <= window, `the page is ${content} wide in a window of ${window}`);
     const ratios = await tab.page.evaluate(contrasts, worded);
     for (const [selector, ratio] of ratios) assert.ok(ratio >= 4.5, `${selector}: contrast ${ratio.toFixed(2)}`);
-    assert.ok(ratios.length >= 20, `${ratios.length} pairs of colours were seen`);
+    assert.ok(ratios.length >= 44, `${ratios.length} pairs of colours were seen`);
     await tab.page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
     t.diagnostic(join(shots, `${name}.png`));
   });
+}
+
+// visitClient lets the second part show each kind of thing that it has.
+async function visitClient(tab, channel) {
+  const { page } = tab;
+  await page.click("#client-connect");
+  await page.waitForSelector("#client-state[data-state=open]");
+  await page.fill("#client-message", '{"text":"an object","list":[1,2,3]}');
+  await page.press("#client-message", "Enter");
+  await page.waitForSelector("#client-rows .own .json");
+  await page.click("#offline");
+  await page.waitForSelector("#client-state[data-state=offline]");
+  await gateway.publish(channel, "This came while the library was offline.");
+  await gateway.publish(channel, `long ${"word".repeat(60)}`);
+  await page.click("#offline");
+  await page.waitForSelector("#client-rows [data-caught-up=true]");
+  await page.waitForSelector("#here-rows .own");
+  await page.click("#kept");
+  await page.waitForSelector("#kept-rows li");
 }
 
 // contrasts gives the contrast (WCAG 2) of the words in each visible element.
@@ -93,17 +116,19 @@ test("it is used with the keyboard alone, and the focus is always seen", async (
     const e = document.activeElement;
     const ring = getComputedStyle(e.type === "radio" ? e.nextElementSibling : e);
     const copies = e.dataset.copies && `Copy ${e.dataset.copies}`;
-    return [e.id || copies || e.getAttribute("aria-labelledby") || e.value || e.textContent.trim(), ring.outlineStyle !== "none" && parseFloat(ring.outlineWidth) >= 2];
+    return [e.id || copies || e.getAttribute("href") || e.getAttribute("aria-labelledby") || e.value || e.textContent.trim(), ring.outlineStyle !== "none" && parseFloat(ring.outlineWidth) >= 2];
   });
   const order = [];
-  for (let i = 0; i < 13; i++) {
+  for (let i = 0; i < 27; i++) {
     await keyboard.press("Tab");
     const [name, visible] = await focus();
     assert.ok(visible, `the focus on ${name} is not seen`);
     order.push(name);
   }
-  assert.deepEqual(order, ["To the message field", "address", "channel", "chat", "connect", "cut", "log", "message", "Send",
-    "Copy javascript", "javascript-title", "Copy curl", "curl-title"]);
+  assert.deepEqual(order, ["#message", "#client", "address", "channel", "chat", "connect", "cut", "log", "message", "Send",
+    "Copy javascript", "javascript-title", "Copy curl", "curl-title",
+    "centrifuge.txt", "client-channel", "client-token", "client-channel-token", "client-connect", "client-log", "client-message", "Publish",
+    "here-rows", "kept-rows", "Copy api-curl", "api-curl-title", "Copy tokens"]);
 
   await tab.page.focus(".skip");
   await keyboard.press("Enter");
@@ -121,6 +146,42 @@ test("it is used with the keyboard alone, and the focus is always seen", async (
   assert.equal(await tab.inState("closed"), "Closed by you");
 });
 
+test("the second part is used with the keyboard alone", async (t) => {
+  const tab = await Tab.open(browser, `${gateway.url}?channel=more-keys`);
+  t.after(() => tab.close());
+  const { keyboard } = tab.page;
+  const focused = () => tab.page.evaluate(() => document.activeElement.id);
+  const state = (name) => tab.page.waitForSelector(`#client-state[data-state=${name}]`);
+  await tab.page.focus("#client-channel");
+  await keyboard.press("Enter");
+  await state("open");
+  await tab.page.focus("#client-connect");
+  await keyboard.press("Tab");
+  assert.equal(await focused(), "offline");
+  await keyboard.press("Enter");
+  await state("offline");
+  assert.equal(await focused(), "offline", "the button that brings it back is where the focus is");
+  await keyboard.press("Space");
+  await state("open");
+  await keyboard.press("Tab"); // the log
+  await keyboard.press("Tab");
+  assert.equal(await focused(), "client-message");
+  await keyboard.type("typed");
+  await keyboard.press("Enter");
+  await tab.page.waitForSelector("#client-rows .own");
+  await tab.page.focus("#here-rows");
+  await keyboard.press("Tab");
+  assert.equal(await focused(), "kept");
+  await keyboard.press("Enter");
+  await tab.page.waitForSelector("#kept-rows li");
+  await tab.page.focus("#client-channel");
+  await keyboard.press("Enter");
+  await tab.page.focus("#client-connect");
+  assert.equal(await tab.page.textContent("#client-state-words"), "Open: channel more-keys", "Enter in a field does not disconnect");
+  await keyboard.press("Enter");
+  await state("closed");
+});
+
 test("a screen reader finds names, a log and a state that speaks", async (t) => {
   const tab = await Tab.open(browser, `${gateway.url}?channel=aloud`);
   t.after(() => tab.close());
@@ -132,7 +193,9 @@ test("a screen reader finds names, a log and a state that speaks", async (t) => 
     if (["textbox", "button", "radio", "radiogroup", "log", "group", "form", "region"].includes(role)) assert.ok(name, `a ${role} without a name`);
   }
   for (const wanted of [["textbox", "Address"], ["textbox", "Channel"], ["textbox", "Message"], ["group", "Mode"], ["radio", "Chat"], ["radio", "Echo"],
-    ["button", "Disconnect"], ["button", "Cut connection"], ["button", "Send"], ["button", "Copy the JavaScript"], ["button", "Copy the curl line"], ["log", "Messages"], ["heading", "sluice"]]) {
+    ["button", "Disconnect"], ["button", "Cut connection"], ["button", "Send"], ["button", "Copy the JavaScript"], ["button", "Copy the curl line"], ["log", "Messages"], ["heading", "sluice"],
+    ["heading", "With a client library"], ["textbox", "Token, optional"], ["textbox", "Channel token, optional"], ["textbox", "Message to publish"], ["button", "Publish"],
+    ["log", "Messages of the library"], ["list", "Who is here"], ["list", "History"], ["button", "Copy the line for the API"], ["button", "Copy the lines for tokens"]]) {
     assert.ok(named.some(([role, name]) => role === wanted[0] && name === wanted[1]), `no ${wanted.join(" ")}`);
   }
   assert.equal(await tab.page.getAttribute("#state-words", "aria-live"), "polite");

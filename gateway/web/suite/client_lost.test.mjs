@@ -1,0 +1,135 @@
+// The second part of the page: connections that are lost, and what comes after.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { after, before, test } from "node:test";
+import { promisify } from "node:util";
+import { launch } from "./browser.mjs";
+import { Client } from "./client.mjs";
+import { Gateway, Wire } from "./gateway.mjs";
+
+const exec = promisify(execFile);
+let browser, gateway;
+
+before(async () => {
+  browser = await launch();
+  gateway = await Gateway.start();
+});
+after(async () => {
+  await browser?.close();
+  await gateway?.stop();
+});
+
+const open = (t, channel) => Client.open(t, browser, gateway.url, channel).then((c) => c.opened());
+
+test("what was published while offline comes once, told as recovered", async (t) => {
+  const c = await open(t, "away");
+  await c.publish("before");
+  await c.sees("before");
+  await c.page.click("#offline");
+  assert.equal(await c.inState("offline"), "Offline, by you");
+  assert.equal(await c.page.textContent("#offline"), "Come back");
+  assert.equal(await c.page.textContent("#here-words"), "Not known while not connected");
+  await c.tab.send("missed 1"); // the first part is still there
+  await c.tab.sees("missed 1");
+  for (let i = 2; i <= 4; i++) await gateway.publish("away", `missed ${i}`);
+  const { stdout } = await exec("sh", ["-c", await c.page.textContent("#api-curl")]);
+  assert.equal(JSON.parse(stdout).result.offset, 6, stdout);
+  assert.equal(await c.inState("offline"), "Offline, by you", "it does not come back by itself");
+
+  await c.page.click("#offline");
+  assert.match(await c.notes(/^Back after .*caught up/), /^Back after [\d.]+ s, recovered: true\. 5 messages caught up, #2 to #6$/);
+  await gateway.publish("away", "after");
+  assert.deepEqual((await c.sees("after")).map((r) => [r.offset, r.how, r.text]), [
+    ["#1", "live", "before"],
+    ["#2", "recovered", "missed 1"], ["#3", "recovered", "missed 2"], ["#4", "recovered", "missed 3"], ["#5", "recovered", "missed 4"],
+    ["#6", "recovered", '{"text":"hello from a shell"}'],
+    ["#7", "live", "after"],
+  ]);
+
+  await c.page.click("#offline");
+  await c.inState("offline");
+  await c.page.click("#offline");
+  await c.notes(/recovered: true\. Nothing was missed$/);
+  assert.deepEqual(await c.here(1), ["you"]);
+  assert.deepEqual(c.tab.faults, []);
+});
+
+test("a connection that breaks is opened anew, and what was missed comes once", async (t) => {
+  const wire = await Wire.to(gateway.port);
+  t.after(() => wire.close());
+  const c = await Client.open(t, browser, wire.url, "broken");
+  await c.opened();
+  await gateway.publish("broken", "before");
+  await c.sees("before");
+  wire.cut();
+  await c.notes(/^The connection broke off \(1\)$/);
+  await c.says("#client-state-words", /^No connection: nothing answers.*Trying again$/);
+  await gateway.publish("broken", "meanwhile");
+  wire.mend();
+  await c.notes(/recovered: true\. 1 message caught up, #2$/);
+  await gateway.publish("broken", "after");
+  assert.deepEqual((await c.sees("after")).map((r) => r.text), ["before", "meanwhile", "after"]);
+});
+
+test("a gateway that was started anew is told as a lost history", async (t) => {
+  const own = await Gateway.start();
+  t.after(() => own.stop());
+  const c = await Client.open(t, browser, own.url, "anew");
+  await c.opened();
+  await own.publish("anew", "in the old life");
+  await c.sees("in the old life");
+  await own.stop();
+  await c.notes(/^The gateway is shutting down \(3001\)$/);
+  await own.run();
+  const words = await c.notes(/^Back after/);
+  assert.match(words, /^Back after [\d.]+ s, recovered: false\. The history was lost: the channel began anew, and messages may be missing$/);
+  await c.publish("in the new life");
+  const rows = await c.sees("in the new life");
+  assert.deepEqual(rows.map((r) => [r.offset, r.text]), [["#1", "in the old life"], ["#1", "in the new life"]]);
+});
+
+test("more missed than is kept is told by its number", async (t) => {
+  const own = await Gateway.start("--history", "3");
+  t.after(() => own.stop());
+  const c = await Client.open(t, browser, own.url, "short");
+  await c.opened();
+  await own.publish("short", "before");
+  await c.sees("before");
+  await c.page.click("#offline");
+  await c.inState("offline");
+  for (let i = 1; i <= 5; i++) await own.publish("short", `missed ${i}`);
+  await c.page.click("#offline");
+  await c.notes(/recovered: false\. 5 messages came meanwhile, and not all of them are kept$/);
+});
+
+test("an address at which nothing answers is told, and tried again until it does", async (t) => {
+  const own = await Gateway.start();
+  t.after(() => own.stop());
+  const c = await Client.open(t, browser, own.url, "lobby");
+  await c.opened();
+  await own.stop();
+  await c.says("#client-state-words", /^No connection: nothing answers at the address above, or it does not let this page in/);
+  await own.run();
+  await c.opened();
+
+  await c.page.fill("#address", "ftp://example.com");
+  assert.equal(await c.page.textContent("#client-connect"), "Connect", "the fields describe another connection");
+  await c.page.click("#client-connect");
+  assert.match(await c.inState("closed"), /begins with ftp:/);
+});
+
+test("a gateway that does not speak the protocol is told, and a message that is too big", async (t) => {
+  const silent = await Gateway.start("--client-protocol", "off");
+  t.after(() => silent.stop());
+  const c = await Client.open(t, browser, silent.url, "lobby");
+  await c.says("#client-state-words", /^No connection: .*--client-protocol/);
+  await c.page.click("#client-connect");
+  assert.equal(await c.inState("closed"), "Closed by you");
+
+  const d = await open(t, "big");
+  await d.page.fill("#client-message", "x".repeat(70_000));
+  await d.page.press("#client-message", "Enter");
+  assert.match(await d.inState("closed"), /^Closed: the message was bigger than the gateway takes \(--max-message\) \(3\)$/);
+  assert.equal((await d.page.inputValue("#client-message")).length, 70_000);
+});

@@ -1,0 +1,112 @@
+// The second part of the page: tokens and namespaces, and what is not allowed.
+
+import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { launch } from "./browser.mjs";
+import { Client } from "./client.mjs";
+import { Gateway, sluice } from "./gateway.mjs";
+
+let browser;
+
+before(async () => {
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+});
+
+// keys gives a file with a secret, one with namespaces, and what makes tokens.
+async function keys(t, namespaces) {
+  const dir = await mkdtemp(join(tmpdir(), "sluice-keys-"));
+  t.after(() => rm(dir, { recursive: true }));
+  const secret = join(dir, "secret"), file = join(dir, "channels.json");
+  await writeFile(secret, await sluice("token", "secret"), { mode: 0o600 });
+  await writeFile(file, JSON.stringify(namespaces));
+  return {
+    secret, file,
+    // token runs a line as the page shows it, in which the file is called secret.
+    async token(line) {
+      const words = line.trim().split(/\s+/).slice(1).map((w) => (w === "secret" ? secret : w));
+      return (await sluice(...words)).trim();
+    },
+    // expired gives a token that was good once, which the command does not make.
+    async expired() {
+      const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+      const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: "42", exp: 1_000_000_000 })}`;
+      return `${signed}.${createHmac("sha256", (await readFile(secret, "utf8")).trim()).update(signed).digest("base64url")}`;
+    },
+    make: async (...flags) => (await sluice("token", "make", "--token-hmac-secret-file", secret, ...flags)).trim(),
+  };
+}
+
+test("with keys the lines of the page make the tokens that are needed", async (t) => {
+  const k = await keys(t, {});
+  const own = await Gateway.start("--token-hmac-secret-file", k.secret);
+  t.after(() => own.stop());
+  const c = await Client.open(t, browser, own.url, "chat:1");
+  assert.match(await c.inState("closed"), /^Closed: you may not subscribe to this channel: it takes a channel token.*--insecure to try without \(103\)$/);
+
+  const [forConnection, forChannel] = (await c.page.textContent("#tokens")).trim().split("\n");
+  await c.page.fill("#client-token", await k.token(forConnection));
+  await c.page.fill("#client-channel-token", await k.token(forChannel));
+  await c.page.click("#client-connect");
+  await c.opened();
+  await c.says("#here-words", /^You may not see who is here: start the gateway with --insecure to try presence.*\(103\)$/);
+  await c.page.click("#kept");
+  await c.says("#kept-words", /^You may not read the history: start the gateway with --insecure to try it.*\(103\)$/);
+  await c.publish("may I?");
+  await c.notes(/^Not published: you may not publish into this channel: start the gateway with --insecure to try it.*\(103\)$/);
+  assert.equal(await c.page.inputValue("#client-message"), "may I?", "it is given back");
+
+  for (const [token, words] of [
+    ["nonsense", /^Closed: the gateway does not take this token.*\(3500\)$/],
+    [await k.expired(), /^Closed: the token has expired, or is missing: make a fresh one, as shown below \(1\)$/],
+    [await k.make("--user", "42", "--channels", "chat:1"), /^Closed: the token names this channel already.*\(105\)$/],
+  ]) {
+    await c.page.fill("#client-token", token);
+    await c.page.click("#client-connect");
+    await c.says("#client-state-words", words);
+  }
+});
+
+test("a token that expires is told, and users are called by their names", async (t) => {
+  const k = await keys(t, { namespaces: [{ name: "chat", allow_subscribe_for_client: true, presence: true, join_leave: true, allow_presence_for_subscriber: true }] });
+  const own = await Gateway.start("--token-hmac-secret-file", k.secret, "--namespaces", k.file);
+  t.after(() => own.stop());
+  const a = await Client.open(t, browser, own.url, "chat:1", { token: await k.make("--user", "Ann", "--info", '{"name":"<b>Ann"}') });
+  await a.opened();
+  assert.match(await a.says("#here-rows", /Ann/), /^you[0-9a-f]{8}user Ann, \{"name":"<b>Ann"\}$/);
+  const b = await Client.open(t, browser, own.url, "chat:1", { token: await k.make("--user", "Bob", "--expires", "2s") });
+  await b.opened();
+  assert.deepEqual(await a.here(2), ["Bob", "you"]);
+  assert.match(await b.inState("closed"), /^Closed: the token has expired, or is missing: make a fresh one, as shown below \(1\)$/);
+  assert.deepEqual(await a.here(1), ["you"]);
+  await a.page.click("#kept");
+  await a.says("#kept-words", /^You may not read the history.*\(103\)$/);
+
+  await a.page.fill("#client-channel", "other:1");
+  await a.page.click("#client-connect");
+  assert.match(await a.inState("closed"), /^Closed: there is no such channel: its namespace.*\(102\)$/);
+});
+
+test("with --insecure no token is looked at, and what a namespace lacks is told", async (t) => {
+  const k = await keys(t, { namespaces: [{ name: "bare" }] });
+  const own = await Gateway.start("--token-hmac-secret-file", k.secret, "--namespaces", k.file, "--insecure");
+  t.after(() => own.stop());
+  const c = await Client.open(t, browser, own.url, "bare:1", { token: "nonsense" });
+  await c.opened();
+  await c.says("#here-words", /^This channel does not know who is here: its namespace needs "presence": true.*\(108\)$/);
+  await c.page.click("#kept");
+  await c.says("#kept-words", /^This channel keeps no history.*\(108\)$/);
+  await c.publish("passes");
+  assert.deepEqual((await c.sees("passes")).map((r) => [r.offset, r.from]), [["#1", "you"]]);
+  await c.page.click("#offline");
+  await c.inState("offline");
+  await own.publish("bare:1", "gone");
+  await c.page.click("#offline");
+  await c.notes(/^Back after [\d.]+ s\. Nothing is recovered in this channel/);
+});
