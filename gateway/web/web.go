@@ -3,6 +3,8 @@
 //
 // The page is plain HTML, CSS and JavaScript in page/, embedded as it stands there
 // and held in memory. It loads nothing from elsewhere, and its headers forbid it to.
+// Its one file by others is centrifuge.js, a client library; centrifuge.txt says where it
+// comes from.
 // It works from any origin that the gateway allows, because all it needs is the
 // address of the gateway.
 //
