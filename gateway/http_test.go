@@ -231,6 +231,8 @@ func TestInternalListenerIsGuarded(t *testing.T) {
 		{locked, "/metrics", "X-API-Key: open", 401},
 		{locked, "/metrics", "X-API-Key: open sesame", 200},
 		{locked, "/metrics", "Authorization: Bearer open sesame", 200},
+		{locked, "/metrics", "Authorization: apikey open sesame", 200},
+		{locked, "/metrics", "Authorization: Basic open sesame", 401},
 		{locked, "/metrics", "Authorization: Basic open sesame", 401},
 		{locked, "/debug/pprof/", "X: y", 401},
 		{locked, "/healthz", "X: y", 200},

@@ -114,8 +114,9 @@ func guard(next http.Handler, key string, unixSocket bool) http.Handler {
 		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz":
 		case key != "":
 			given := r.Header.Get("X-API-Key")
-			if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && given == "" {
-				given = bearer
+			// "apikey" is the scheme of older libraries of Centrifugo's API.
+			if scheme, word, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && given == "" && (scheme == "Bearer" || scheme == "apikey") {
+				given = word
 			}
 			got := sha256.Sum256([]byte(given))
 			if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {

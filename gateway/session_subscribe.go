@@ -183,6 +183,11 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 		} else {
 			s.result.Recovered = !kept.Gap && !kept.More
 		}
+		if s.result.Recovered && !cache {
+			// The client's own place, as Centrifugo gives it: libraries move on from it with each
+			// publication that their application took, and lose none should it fail midway.
+			s.result.Offset = w.since.Offset
+		}
 		if s.result.Recovered {
 			l.stats.recoveries.Add(1)
 		} else {
