@@ -156,7 +156,7 @@ const (
 	keyChannel = 2<<3 | 2 // of Push
 	keyPub     = 4<<3 | 2 // of Push
 	keyData    = 4<<3 | 2 // of Publication
-	keyOffset  = 6<<3 | 0 // of Publication
+	keyOffset  = 6 << 3   // of Publication, a varint
 )
 
 // publication takes a push with a channel and a publication of data and offset, in this
