@@ -23,7 +23,7 @@ import (
 // itself: its connection may end at any moment, and the checks at the end decide
 // whether it was allowed to.
 type actor struct {
-	s       *session
+	s       *faultRun
 	name    string
 	format  string // of what it gets: "raw", "json", "stream", "echo"; "" for nothing
 	channel string
@@ -38,7 +38,7 @@ type actor struct {
 	wantClose ws.StatusCode // what it is told at the end; 0 for nothing
 	done      int           // publications of its channel that it must have got
 
-	// Guarded by session.mu.
+	// Guarded by faultRun.mu.
 	status int
 	from   [2]int // publications of its channel before it came, and when it knew that it was in
 	asked  bool   // it came with since: the first publication is the one at from[1]
@@ -57,7 +57,7 @@ type news struct {
 }
 
 // open connects and waits for the answer.
-func (s *session) open(a *actor, target string) *actor {
+func (s *faultRun) open(a *actor, target string) *actor {
 	a.s, a.reads = s, make(chan struct{})
 	d, network, address := net.Dialer{Timeout: patience}, "tcp", s.server.addr
 	if a.stalls {
@@ -244,7 +244,7 @@ func (a *actor) say(message string, frames ...string) {
 }
 
 // by gives what of a's messages was published, in order.
-func (s *session) by(a *actor) (all []string) {
+func (s *faultRun) by(a *actor) (all []string) {
 	for _, data := range s.truth[a.channel] {
 		if name, _, _ := strings.Cut(data, "-"); name == a.name {
 			all = append(all, data)

@@ -62,6 +62,7 @@ func (c *client) survive(id, each int, panics bool, others, senders int) error {
 		if panics && k == each/2 {
 			m = "panic"
 		}
+		c.patience() // it was dialed long ago on a busy machine
 		if _, err := c.conn.Write([]byte(text(m))); err != nil && !panics {
 			return fmt.Errorf("client %d: %w", id, err)
 		}

@@ -18,9 +18,9 @@ import (
 	"sluice/gateway/engine"
 )
 
-// session is one run of the script: a server, its clients, and the ledger of what was
+// faultRun is one run of the script: a server, its clients, and the ledger of what was
 // published.
-type session struct {
+type faultRun struct {
 	t      *testing.T
 	server *server
 	socket string // path of the server's second listener
@@ -37,7 +37,7 @@ type session struct {
 }
 
 // note changes what is guarded by mu.
-func (s *session) note(f func()) {
+func (s *faultRun) note(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f()
@@ -45,7 +45,7 @@ func (s *session) note(f func()) {
 }
 
 // await waits for a condition on what is guarded by mu. A session that hangs fails.
-func (s *session) await(why string, holds func() bool) {
+func (s *faultRun) await(why string, holds func() bool) {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +64,7 @@ func (s *session) await(why string, holds func() bool) {
 }
 
 // published counts what was published into a channel.
-func (s *session) published(name string) int {
+func (s *faultRun) published(name string) int {
 	s.order.Lock()
 	defer s.order.Unlock()
 	s.mu.Lock()
@@ -73,7 +73,7 @@ func (s *session) published(name string) int {
 }
 
 // sync waits until everybody who listens has everything.
-func (s *session) sync() {
+func (s *faultRun) sync() {
 	s.t.Helper()
 	for _, a := range s.actors {
 		select {
@@ -99,7 +99,7 @@ func (s *session) sync() {
 // recorder is the engine with the ledger, and with the faults of publishing.
 type recorder struct {
 	engine.Engine
-	s *session
+	s *faultRun
 }
 
 func (r recorder) Publish(name string, ch *channel.Channel, p *channel.Publication, scratch *channel.Scratch, c engine.Caller) (channel.Receipt, error) {
@@ -118,7 +118,7 @@ func (r recorder) Publish(name string, ch *channel.Channel, p *channel.Publicati
 // run plays the script once.
 func run(t *testing.T, in *injection) {
 	descriptorsBefore, goroutines := descriptors(), runtime.NumGoroutine()
-	s := &session{t: t, inject: in, truth: make(map[string][]string)}
+	s := &faultRun{t: t, inject: in, truth: make(map[string][]string)}
 	s.changed.L = &s.mu
 	s.serve()
 	in.begin()
@@ -163,7 +163,7 @@ func run(t *testing.T, in *injection) {
 
 // serve starts the server, on TCP and on a Unix socket, with the ledger before its
 // engine.
-func (s *session) serve() {
+func (s *faultRun) serve() {
 	t := s.t
 	srv, err := New(Config{Loops: 2, SendBuffer: 16 << 10, MaxMessage: 8 << 10})
 	if err != nil {
@@ -223,7 +223,7 @@ func (l faultyListener) Accept() (net.Conn, error) {
 
 // play is the script. Each step waits for its effect, so that a call has nearly the
 // same number in every run.
-func (s *session) play() {
+func (s *faultRun) play() {
 	a := s.open(&actor{name: "a", format: "raw", channel: "x"}, "/ws/x")
 	b := s.open(&actor{name: "b", format: "raw", channel: "x", noEcho: true}, "/ws/x?echo=off")
 	j := s.open(&actor{name: "j", format: "json", channel: "x"}, "/ws/x?format=json&since=now")
@@ -305,7 +305,7 @@ func (s *session) play() {
 }
 
 // drain lets a client read when its socket is full.
-func (s *session) drain(a *actor) {
+func (s *faultRun) drain(a *actor) {
 	s.t.Helper()
 	waitFor(s.t, a.name+" to be blocked", func() bool {
 		s.mu.Lock()

@@ -43,7 +43,7 @@ type faultKind struct {
 	rare   bool // a session has few of them, or few that matter
 
 	accept error                          // where Accept fails
-	budget func(*session) *channel.Budget // where a budget refuses
+	budget func(*faultRun) *channel.Budget // where a budget refuses
 	push   bool                           // where the engine pushes back
 }
 
@@ -76,8 +76,8 @@ var faultKinds = []faultKind{
 	{name: "accept_aborted", accept: unix.ECONNABORTED, gentle: true, rare: true},
 	{name: "accept_descriptors", accept: unix.EMFILE, rare: true},
 	{name: "publish", push: true, gentle: true},
-	{name: "budget", budget: func(s *session) *channel.Budget { return s.server.budget }, gentle: true, rare: true},
-	{name: "history_budget", budget: func(s *session) *channel.Budget { return s.server.historyBudget }, gentle: true, rare: true},
+	{name: "budget", budget: func(s *faultRun) *channel.Budget { return s.server.budget }, gentle: true, rare: true},
+	{name: "history_budget", budget: func(s *faultRun) *channel.Budget { return s.server.historyBudget }, gentle: true, rare: true},
 }
 
 // injection fails the n-th call of a kind.
@@ -140,7 +140,7 @@ func (in *injection) accept() error {
 }
 
 // publish runs in the place of an engine's Publish, one at a time.
-func (in *injection) publish(s *session, c engine.Caller, publish func() (channel.Receipt, error)) (channel.Receipt, error) {
+func (in *injection) publish(s *faultRun, c engine.Caller, publish func() (channel.Receipt, error)) (channel.Receipt, error) {
 	switch {
 	case in.kind.push && in.next():
 		c.Released()

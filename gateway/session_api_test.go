@@ -174,7 +174,10 @@ func TestJoinsWaitForRoom(t *testing.T) {
 	}
 	for _, c := range all {
 		c.send(closing(1000, ""))
-		c.wantClose("it leaves again", 1000)
+		if _, code, err := c.texts(); err != nil || code != 1000 { // behind publications, if there are
+			t.Errorf("it leaves again: code %d, %v", code, err)
+		}
+		c.endClose("it leaves again")
 	}
 	joins, leaves, pubs := 0, 0, 0
 	for joins < 6 || leaves < 5 || pubs < published {

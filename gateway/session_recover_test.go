@@ -157,13 +157,13 @@ func TestJoinsWithHistorySeeNoHoleAndNoRepeat(t *testing.T) {
 	publishing.Go(func() {
 		for n := 1; !stop.Load(); n++ {
 			s.publish("x", strconv.Itoa(n))
-			if n%16 == 0 {
+			if n%4 == 0 {
 				time.Sleep(time.Millisecond) // a pace, not a synchronisation
 			}
 		}
 	})
 	var clients sync.WaitGroup
-	for range 16 {
+	for range 8 {
 		c := member(t, s, "")
 		clients.Go(func() {
 			c.does(`{"id":7,"subscribe":{"channel":"x"}}`)
@@ -232,13 +232,13 @@ func TestManyChannelsOnOneConnectionKeepTheirOrders(t *testing.T) {
 			k := rand.IntN(channels)
 			n[k]++
 			s.publish(fmt.Sprint("c", k), strconv.Itoa(n[k]))
-			if i%16 == 0 {
+			if i%4 == 0 {
 				time.Sleep(time.Millisecond) // a pace, not a synchronisation
 			}
 		}
 	})
 	var clients sync.WaitGroup
-	for range 12 {
+	for range 8 {
 		c := member(t, s, "")
 		clients.Go(func() {
 			at := map[string]uint64{} // of the channels that it is subscribed to
