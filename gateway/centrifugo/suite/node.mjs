@@ -14,6 +14,7 @@ const directory = mkdtempSync(join(tmpdir(), "sluice-centrifugo-"));
 const all = [];
 process.on("exit", (code) => {
   rmSync(directory, { recursive: true, force: true });
+  for (const n of all) n.process?.kill("SIGKILL"); // of those that a failed test has left
   if (code !== 0 || process.exitCode) for (const n of all) console.error(`logs of ${n.host}:\n${n.logs}`);
 });
 
@@ -75,7 +76,8 @@ export const clientThrough = (wire) => new URL("connection/websocket", wire.url.
 const now = () => Math.floor(Date.now() / 1000);
 const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 
-// token makes one of HS256. ttl is in seconds.
+// token makes one of HS256. ttl is in seconds; because the times in it are whole ones, less
+// than 2 may be none.
 export function token(user, { ttl = 3600, key = secret, ...claims } = {}) {
   const body = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: user, iat: now(), exp: now() + ttl, ...claims })}`;
   return `${body}.${createHmac("sha256", key).update(body).digest("base64url")}`;

@@ -39,6 +39,7 @@ both(test, "what was published while the connection was cut arrives once and in 
   const { wire, c } = await behind(t, encoding);
   const name = `stream:cut-${encoding.name}`;
   await publish(name, 1, 3);
+  const stays = await (await Client.of(t, encoding, node.client, "ben")).subscribed(name); // its channel goes on meanwhile
   const sub = await c.subscribed(name);
   assert.deepEqual(says(sub.first), anew);
   assert.deepEqual(pick(sub.first, "recoverable", "positioned"), { recoverable: true, positioned: true });
@@ -50,6 +51,7 @@ both(test, "what was published while the connection was cut arrives once and in 
   await publish(name, 16, 17);
   assert.deepEqual(await sub.heard.data(14), through(4, 17));
   assert.deepEqual(sub.heard.all("publication").map((p) => p.offset), through(4, 17));
+  assert.deepEqual(await stays.heard.data(14), through(4, 17));
 });
 
 both(test, "a cut in which nothing was published is recovered", async (t, encoding) => {

@@ -193,7 +193,8 @@ func (n *node) publish(t *testing.T, channel string, from, to int) {
 
 type claims map[string]any
 
-// token makes one of HS256 that lasts for an hour, where claims do not say otherwise.
+// token makes one of HS256 that lasts for an hour, or ttl seconds. Because its times are whole
+// seconds, less than 2 may be none.
 func token(user string, more claims) string { return signed(secret, user, more) }
 
 func signed(key, user string, more claims) string {
