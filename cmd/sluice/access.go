@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"strings"
 
 	"sluice/gateway"
 	"sluice/gateway/auth"
@@ -64,6 +65,9 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 			a.tokens.PublicKeys = append(a.tokens.PublicKeys, text)
 		}
 	}
+	if err := auth.CheckPublicKey(a.tokens.PublicKeys...); err != nil { // each is right, so it is their number
+		add(usagef("--token-public-key-file %s: %w", strings.Join(files.publicKeys, ","), err))
+	}
 	if a.tokens.JWKSURL = files.jwksURL; files.jwksURL != "" {
 		if err := auth.CheckJWKSURL(files.jwksURL); err != nil {
 			add(usagef("--jwks-url %s: %w", files.jwksURL, err))
@@ -74,7 +78,7 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 	if !a.keyed && (files.audience != "" || files.issuer != "") {
 		add(usagef("--token-audience and --token-issuer are of tokens, and there is no key for them: give --token-hmac-secret-file, --token-public-key-file or --jwks-url"))
 	}
-	add(s.checkNamespaces())
+	faults = append(faults, s.checkNamespaces()...)
 	if !g.Insecure {
 		return a, faults
 	}
@@ -89,20 +93,23 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 	return a, faults
 }
 
-// checkNamespaces reads the file of --namespaces.
-func (s *settings) checkNamespaces() error {
+// checkNamespaces reads the file of --namespaces, and gives each of its faults.
+func (s *settings) checkNamespaces() (faults []error) {
 	path := s.access.namespaces
 	if path == "" {
 		return nil
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return usagef("--namespaces %s: %w: give a JSON file", path, bareError(err))
+		return []error{usagef("--namespaces %s: %w: give a JSON file", path, bareError(err))}
 	}
-	if s.gateway.Namespaces, err = namespace.Parse(data); err != nil {
-		return usagef("--namespaces %s: %w", path, err)
+	if s.gateway.Namespaces, err = namespace.Parse(data); err == nil {
+		return nil
 	}
-	return nil
+	for line := range strings.Lines(err.Error()) {
+		faults = append(faults, usagef("--namespaces %s: %s", path, strings.TrimSpace(line)))
+	}
+	return faults
 }
 
 // uselessHistory tells of flags that say what is kept beside a file that says it.
@@ -126,6 +133,26 @@ func (a *access) verifier(ctx context.Context, log *slog.Logger) (*auth.Verifier
 	opt := a.tokens
 	opt.OnError = func(err error) { log.Warn("the key set cannot be fetched", "error", err.Error()) }
 	return auth.New(ctx, opt)
+}
+
+// insecureText warns of --insecure.
+const insecureText = "--insecure: everybody may do everything, and no token is looked at: for trials only"
+
+// rights tells what clients may do, and what serve would warn of.
+func (f *findings) rights(a access, s *settings) {
+	for _, w := range a.warnings {
+		f.add(isWarning, "%s", w)
+	}
+	switch {
+	case s.gateway.Insecure:
+		f.add(isWarning, "%s", insecureText)
+	case a.keyed && s.gateway.Namespaces == nil:
+		f.add(isOK, "rights: by tokens alone, for there are no --namespaces: clients may subscribe to what their tokens name")
+	case !a.keyed && s.gateway.Namespaces != nil:
+		f.add(isOK, "rights: by --namespaces, and everybody is anonymous, for there are no keys of tokens")
+	case a.keyed:
+		f.add(isOK, "rights: by tokens and --namespaces")
+	}
 }
 
 // rawFor settles what clients may do where rights are not asked for: with auto they

@@ -114,6 +114,7 @@ func (s *settings) check(opts *options, env []string, files fs.FS) (f findings) 
 	f.faults(err)
 	if err == nil {
 		f.settingsFound(opts)
+		f.rights(p.access, s)
 		f.certificates(p, time.Now())
 		f.exemptions(opts)
 		f.proxies(s.gateway)

@@ -55,7 +55,7 @@ func runServe(ctx context.Context, cfg *settings, opts *options, stderr io.Write
 		logger.Warn(w)
 	}
 	if cfg.gateway.Insecure {
-		logger.Warn("--insecure: everybody may do everything, and no token is looked at: for trials only")
+		logger.Warn(insecureText)
 	}
 	s.tellStart(stderr, plain, cfg)
 	return s.run(ctx, cfg)

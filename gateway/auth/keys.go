@@ -42,8 +42,17 @@ func CheckSecret(secret []byte) error {
 	return nil
 }
 
-// CheckPublicKey tells what is wrong with a text for Options.PublicKeys.
-func CheckPublicKey(text []byte) error { return new(keyring).addPEM(text) }
+// CheckPublicKey tells what is wrong with texts for Options.PublicKeys, each of them or
+// all together.
+func CheckPublicKey(texts ...[]byte) error {
+	var all keyring
+	for _, text := range texts {
+		if err := all.addPEM(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // algorithmOf gives the one algorithm of a public key.
 func algorithmOf(key any) (algorithm, error) {

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A mistake about rights is one fault that names the flag and says what to do, before
+// anything listens.
+func TestCheckTellsMistakesAboutRights(t *testing.T) {
+	_, key, _ := ed25519.GenerateKey(nil) // cannot fail
+	private, public := keyFiles(t, key)
+	secret := writeFile(t, "secret", strings.Repeat("s", 40))
+	namespaces := writeFile(t, "typo.json", `{"namespaces": [{"name": "chat", "alow_subscribe_for_client": true, "presense": true}]}`)
+	var nine []string
+	for i := range 9 {
+		_, key, _ := ed25519.GenerateKey(nil) // cannot fail
+		_, one := keyFiles(t, key)
+		text, err := os.ReadFile(one)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nine = append(nine, writeFile(t, fmt.Sprintf("%d.pem", i), string(text)))
+	}
+	for _, test := range []struct {
+		args []string
+		want []string // what a line contains
+	}{
+		{[]string{"--token-public-key-file", private}, []string{"--token-public-key-file " + private + ": a private key is in it: "}},
+		{[]string{"--token-hmac-secret-file", private}, []string{"--token-hmac-secret-file " + private + ": the secret is a key or certificate in PEM: "}},
+		{[]string{"--token-hmac-secret-file", public}, []string{"--token-hmac-secret-file " + public + ": the secret is a key or certificate in PEM: "}},
+		{[]string{"--token-public-key-file", secret}, []string{"--token-public-key-file " + secret + ": no public key in PEM is in it: "}},
+		{[]string{"--token-hmac-secret-file", writeFile(t, "short", "short")}, []string{": the secret has 5 bytes: "}},
+		{[]string{"--token-public-key-file", strings.Join(nine, ",")}, []string{"9 public keys: each may have to be tried for a token: give 8 at most"}},
+		{[]string{"--namespaces", namespaces}, []string{
+			"--namespaces " + namespaces + `: namespace "chat": "alow_subscribe_for_client" is unknown: did you mean "allow_subscribe_for_client"?`,
+			"--namespaces " + namespaces + `: namespace "chat": "presense" is unknown: did you mean "presence"?`,
+		}},
+		{[]string{"--namespaces", writeFile(t, "n.json", `{"namespaces": []}`), "--history", "5"}, []string{"--history 5 does not count beside --namespaces"}},
+		{[]string{"--jwks-url", "http://id.example.com/keys"}, []string{"--jwks-url http://id.example.com/keys: the URL of a key set is http"}},
+		{[]string{"--token-audience", "push"}, []string{"there is no key for them: "}},
+		{[]string{"--insecure", "--trusted-proxies", "10.0.0.0/8"}, []string{"--insecure lets everybody do everything, and a proxy brings clients from elsewhere"}},
+		{[]string{"--insecure", "--listen", "0.0.0.0:0"}, []string{"--insecure lets everybody do everything, and others can reach --listen 0.0.0.0:0: "}},
+	} {
+		var got []string
+		for _, line := range runCheck(t, exitFailed, nil, append(slices.Clone(freePorts), test.args...)...) {
+			if strings.HasPrefix(line, "fault") {
+				got = append(got, line)
+			}
+		}
+		for i, want := range test.want {
+			if len(got) != len(test.want) || !strings.Contains(got[i], want) {
+				t.Errorf("check %v: got %q, want %q", test.args, got, test.want)
+				break
+			}
+		}
+	}
+}
+
+func TestCheckTellsWhatClientsMayDo(t *testing.T) {
+	secret := writeFile(t, "secret", strings.Repeat("s", 40))
+	if err := os.Chmod(secret, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open := writeFile(t, "open", strings.Repeat("s", 40))
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	namespaces := writeFile(t, "n.json", `{"namespaces": [{"name": "chat", "allow_subscribe_for_client": true}]}`)
+	const tokensAlone = "ok rights: by tokens alone, for there are no --namespaces: clients may subscribe to what their tokens name"
+	for _, test := range []struct {
+		args, want []string
+	}{
+		{nil, nil},
+		{[]string{"--insecure"}, []string{"warning --insecure: everybody may do everything, and no token is looked at: for trials only"}},
+		{[]string{"--token-hmac-secret-file", secret}, []string{tokensAlone}},
+		{[]string{"--token-hmac-secret-file", open}, []string{
+			"warning --token-hmac-secret-file " + open + ": every user of this machine can read it: who has it can make tokens: chmod o= it", tokensAlone}},
+		{[]string{"--namespaces", namespaces}, []string{"ok rights: by --namespaces, and everybody is anonymous, for there are no keys of tokens"}},
+		{[]string{"--token-hmac-secret-file", secret, "--namespaces", namespaces}, []string{"ok rights: by tokens and --namespaces"}},
+	} {
+		var got []string
+		for _, line := range runCheck(t, 0, nil, append(slices.Clone(freePorts), test.args...)...) {
+			if strings.HasPrefix(line, "warning --") || strings.HasPrefix(line, "ok rights") {
+				got = append(got, line)
+			}
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("check %v (-want +got):\n%s", test.args, diff)
+		}
+	}
+}
