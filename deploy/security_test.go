@@ -76,7 +76,7 @@ func TestEveryLimitIsWhatSecurityPageSays(t *testing.T) {
 		}
 	}
 	// What bounds clients has to be told; these are the names of such flags.
-	bounds := regexp.MustCompile(`^(max-.*|.*-timeout|.*-interval|history.*|.*-buffer|.*-rate|.*-limit|.*-policy|.*-lowat|refuse|trusted-proxies|proxy-protocol|tls-client-ca|raw|allowed-origins)$`)
+	bounds := regexp.MustCompile(`^(max-.*|.*-timeout|.*-interval|history.*|.*-buffer|.*-rate|.*-limit|.*-policy|.*-lowat|refuse|trusted-proxies|proxy-protocol|tls-client-ca|raw|allowed-origins|namespaces|token-.*|jwks-url|insecure|client-protocol)$`)
 	for name := range defaults {
 		if bounds.MatchString(name) && !told[name] {
 			t.Errorf("SECURITY.md does not tell of --%s", name)
