@@ -302,3 +302,45 @@ func TestPatternsOfChannels(t *testing.T) {
 		}
 	}
 }
+
+// The key is asked for on every path of the API, and without one a web page is let on none.
+func TestTheAPIIsBehindTheGuard(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{})
+	keyed, open := s.InternalHandler(Internal{APIKey: "sesame"}), s.InternalHandler(Internal{})
+	for _, path := range []string{"/api", "/api/", "/api/publish", "/api//publish", "/api/publish/", "/api/openapi.json", "/API/publish", "/healthz/../api/publish", "/healthz/", "//healthz/api/info", "/api/info?x=/healthz", "/api/info%2F..%2Fhealthz"} {
+		for _, method := range []string{"GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "QUERY"} {
+			for why, test := range map[string]struct {
+				handler http.Handler
+				host    string
+				field   string
+				value   string
+				status  int
+			}{
+				"no key":           {keyed, "127.0.0.1:9000", "X-None", "", 401},
+				"a wrong key":      {keyed, "127.0.0.1:9000", "X-API-Key", "sesam", 401},
+				"an empty key":     {keyed, "127.0.0.1:9000", "Authorization", "Bearer ", 401},
+				"another scheme":   {keyed, "127.0.0.1:9000", "Authorization", "apikey sesame", 401},
+				"a page":           {open, "127.0.0.1:9000", "Origin", "http://127.0.0.1:9000", 403},
+				"a page of a file": {open, "127.0.0.1:9000", "Origin", "null", 403},
+				"a page by DNS":    {open, "evil.example:9000", "X-None", "", 403},
+			} {
+				r := httptest.NewRequest(method, "http://localhost/", strings.NewReader(`{"channel":"x","data":1}`))
+				u, err := url.ParseRequestURI(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.URL, r.Host = u, test.host
+				r.Header.Set(test.field, test.value)
+				w := httptest.NewRecorder()
+				test.handler.ServeHTTP(w, r)
+				if w.Code != test.status {
+					t.Errorf("%s %s, %s: status %d, want %d", method, path, why, w.Code, test.status)
+				}
+			}
+		}
+	}
+	if got := s.sum(func(st *loopStats) uint64 { return st.publications.Load() }) + s.stats.published.Load(); got != 0 {
+		t.Errorf("%d publications got through", got)
+	}
+}
