@@ -42,9 +42,9 @@ type faultKind struct {
 	gentle bool
 	rare   bool // a session has few of them, or few that matter
 
-	accept error                          // where Accept fails
+	accept error                           // where Accept fails
 	budget func(*faultRun) *channel.Budget // where a budget refuses
-	push   bool                           // where the engine pushes back
+	push   bool                            // where the engine pushes back
 }
 
 func failing(err error) func(int, []byte) ([]byte, error) {
