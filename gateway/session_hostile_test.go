@@ -320,7 +320,7 @@ func TestTheAPIIsBehindTheGuard(t *testing.T) {
 				"no key":           {keyed, "127.0.0.1:9000", "X-None", "", 401},
 				"a wrong key":      {keyed, "127.0.0.1:9000", "X-API-Key", "sesam", 401},
 				"an empty key":     {keyed, "127.0.0.1:9000", "Authorization", "Bearer ", 401},
-				"another scheme":   {keyed, "127.0.0.1:9000", "Authorization", "apikey sesame", 401},
+				"another scheme":   {keyed, "127.0.0.1:9000", "Authorization", "Basic sesame", 401},
 				"a page":           {open, "127.0.0.1:9000", "Origin", "http://127.0.0.1:9000", 403},
 				"a page of a file": {open, "127.0.0.1:9000", "Origin", "null", 403},
 				"a page by DNS":    {open, "evil.example:9000", "X-None", "", 403},
