@@ -249,6 +249,7 @@ func (c *conn) resume() {
 	c.bits &^= bitParked
 	c.excuse()
 	if op != ws.OpContinuation && !c.goOnWith(frame.Message{Op: op, Payload: payload}, rest) {
+		c.flush() // what was done before it has to wait again
 		return
 	}
 	c.feed(rest)
