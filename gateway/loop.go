@@ -85,6 +85,7 @@ type loop struct {
 	inStep   bool // a connection's bytes are parsed or its hook runs: a panic is that connection's
 	outboxes []*outbox
 	inputs   []*input
+	waiting  map[*channel.Channel]*announcements // joins and leaves that have no room yet
 	scratch  []byte
 	cork     []byte
 	sealed   []byte // where records are encrypted; nil while a connection uses it
@@ -102,6 +103,7 @@ func newLoop(s *Server, index int) (*loop, error) {
 		limits:   frame.Limits{MessageBytesMax: s.cfg.MaxMessage, FragmentsMax: s.cfg.MaxFragments},
 		groups:   make(map[groupKey]*group),
 		users:    make(map[string]*conn),
+		waiting:  make(map[*channel.Channel]*announcements),
 		began:    time.Now(),
 		lastTick: time.Now(),
 		heldMax:  max(s.cfg.MaxBuffered/2/s.cfg.Loops, s.cfg.MaxPending),

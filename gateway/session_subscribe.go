@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -142,6 +143,10 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 	g, err := l.group(name, f.Shared())
 	if err != nil {
 		return subscription{}, centrifugo.ErrorTooManyRequests // temporary: too many channels
+	}
+	if a := l.waiting[g.Log().Channel()]; a != nil && len(a.waiting) >= announcingMax {
+		l.endIfEmpty(g)
+		return subscription{}, centrifugo.ErrorTooManyRequests // temporary: until the channel has room
 	}
 	s := subscription{name: g.key.channel, group: g, detail: w.detail, result: &protocol.SubscribeResult{}}
 	if w.server {
@@ -330,34 +335,61 @@ func (c *conn) serverSubscriptions(granted *auth.Connection, req *protocol.Conne
 	return all, false
 }
 
-// announcement is a join or a leave on its way into its channel. Where the channel has no
-// room it waits there, so that none is lost and none overtakes another.
-type announcement struct {
-	loop *loop
-	ch   *channel.Channel
-	p    channel.Publication
+// announcements are the joins and leaves of a loop that found their channel without room.
+// They wait there as publishers do, in their order, so that none is lost and none overtakes
+// another: not while the first of them waits, nor when it was told to try again.
+type announcements struct {
+	loop    *loop
+	ch      *channel.Channel
+	waiting []channel.Publication
 }
+
+// announcingMax bounds the joins that wait in one channel, for each loop: nobody subscribes
+// there while there are more. Leaves are not more than subscribers.
+const announcingMax = 4096
 
 // announce tells a channel who comes or goes.
 func (l *loop) announce(kind channel.Kind, ch *channel.Channel, who *presence.Info) {
 	info := &protocol.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.ConnInfo, ChanInfo: who.ChanInfo}
-	a := &announcement{loop: l, ch: ch, p: channel.Publication{Kind: kind, Payload: centrifugo.AppendClientInfo(nil, info)}}
-	a.publish()
+	p := channel.Publication{Kind: kind, Payload: centrifugo.AppendClientInfo(nil, info)}
+	a := l.waiting[ch]
+	if a != nil {
+		a.waiting = append(a.waiting, p)
+		return
+	}
+	a = &announcements{loop: l, ch: ch, waiting: []channel.Publication{p}}
+	if !a.publish() {
+		l.waiting[ch] = a
+	}
 }
 
-func (a *announcement) publish() {
+// publish publishes what waits. false: there is no room for all of it.
+func (a *announcements) publish() bool {
 	l := a.loop
-	a.p.At = time.Now().UnixMilli()
-	l.engine.Publish(a.ch.Name(), a.ch, &a.p, &l.encode, a) // refused: Released comes; the channel has ended: nobody is there
+	for len(a.waiting) > 0 {
+		p := &a.waiting[0]
+		p.At = time.Now().UnixMilli()
+		// Where the channel has ended nobody is there to be told.
+		if _, err := l.engine.Publish(a.ch.Name(), a.ch, p, &l.encode, a); errors.Is(err, channel.ErrFull) {
+			return false // Released comes
+		}
+		*p = channel.Publication{} // its payload goes before the slice does
+		a.waiting = a.waiting[1:]
+	}
+	return true
 }
 
 // Released implements engine.Caller.
-func (a *announcement) Released() { a.loop.post(a) }
+func (a *announcements) Released() { a.loop.post(a) }
 
 // Published implements engine.Caller. The local engine answers at once.
-func (a *announcement) Published(channel.Receipt, error) {}
+func (a *announcements) Published(channel.Receipt, error) {}
 
-func (a *announcement) deliver(*loop) { a.publish() }
+func (a *announcements) deliver(l *loop) {
+	if a.publish() {
+		delete(l.waiting, a.ch)
+	}
+}
 
 // presence lists who is subscribed to a channel.
 func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error) {
