@@ -105,7 +105,28 @@ func dataInJSON(payload []byte, binary bool) []byte {
 	if err != nil {
 		panic(err)
 	}
-	return b
+	return longEscapes(b)
+}
+
+// longEscapes writes \b and \f, for which RFC 8259 has two escapes each, as the protocol's
+// encoder does.
+func longEscapes(b []byte) (out []byte) {
+	for i := 0; i < len(b); i++ {
+		if b[i] != '\\' {
+			out = append(out, b[i])
+			continue
+		}
+		i++
+		switch b[i] {
+		case 'b':
+			out = append(out, `\u0008`...)
+		case 'f':
+			out = append(out, `\u000c`...)
+		default:
+			out = append(out, '\\', b[i])
+		}
+	}
+	return out
 }
 
 // depth tells how deep JSON nests.
