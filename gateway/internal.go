@@ -18,6 +18,7 @@ import (
 
 	"sluice/gateway/api"
 	"sluice/gateway/channel"
+	"sluice/gateway/handshake"
 	"sluice/gateway/sampling"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -150,6 +151,10 @@ func localHost(host string) bool {
 // it is application/octet-stream.
 func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("channel")
+	if handshake.ChannelName(name) == nil && s.access.options(name) == nil {
+		writeError(w, http.StatusNotFound, "unknown_channel", "no channel of this namespace is known here: see --namespaces")
+		return
+	}
 	body, err := readBody(w, r, s.cfg.MaxMessage)
 	if err != nil {
 		var tooBig *http.MaxBytesError

@@ -94,7 +94,7 @@ var reasons = [reasonCount]reasonInfo{
 	reasonOperator:       {label: "operator", code: ws.StatusPolicyViolation, text: "closed by an operator", client: centrifugo.DisconnectForceNoReconnect, cut: true, waits: true, loud: true},
 	reasonRefused:        {label: "refused", code: statusTryAgainLater, text: "refused for a limit: come back later", cut: true, waits: true},
 	reasonExpired:        {label: "expired", code: ws.StatusCode(centrifugo.DisconnectExpired.Code), text: "connection expired", client: centrifugo.DisconnectExpired, waits: true},
-	reasonInvalidToken:   {label: "invalid_token", client: centrifugo.DisconnectInvalidToken, waits: true},
+	reasonInvalidToken:   {label: "invalid_token", client: centrifugo.DisconnectInvalidToken, waits: true, loud: true},
 	reasonBadCommand:     {label: "bad_command", client: centrifugo.DisconnectBadRequest, waits: true},
 	reasonStale:          {label: "stale", client: centrifugo.DisconnectStale, waits: true},
 	reasonChannelLimit:   {label: "channel_limit", client: centrifugo.DisconnectChannelLimit, waits: true},

@@ -133,6 +133,17 @@ func notInHeaderName(r rune) bool {
 	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 }
 
+// name is the base as errors have it: without a password, and without a token, which opens
+// the gateway to whoever reads it.
+func (t *target) name() string {
+	u := *t.base
+	if q := u.Query(); q.Has("token") {
+		q.Set("token", "...")
+		u.RawQuery = q.Encode()
+	}
+	return u.Redacted()
+}
+
 // url is where the channel is, with query beside what the base has of its own.
 func (t *target) url(query url.Values) string {
 	u := *t.base
@@ -199,14 +210,14 @@ func (t *target) dial(ctx context.Context, query url.Values) (*link, error) {
 	conn, early, _, err := d.Dial(ctx, t.url(query))
 	switch {
 	case refused != nil:
-		return nil, fmt.Errorf("connect to %s: %w", t.base, refused)
+		return nil, fmt.Errorf("connect to %s: %w", t.name(), refused)
 	case ctx.Err() != nil:
 		if err == nil {
 			conn.Close() // nothing was sent yet
 		}
-		return nil, fmt.Errorf("connect to %s: interrupted: %w", t.base, context.Cause(ctx))
+		return nil, fmt.Errorf("connect to %s: interrupted: %w", t.name(), context.Cause(ctx))
 	case err != nil:
-		return nil, fmt.Errorf("connect to %s: %w", t.base, t.explain(err))
+		return nil, fmt.Errorf("connect to %s: %w", t.name(), t.explain(err))
 	}
 	return newLink(conn, early), nil
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -233,4 +234,20 @@ func (p *pipes) cut() {
 		c.Close()
 	}
 	p.conns = nil
+}
+
+func TestErrorsNameNoToken(t *testing.T) {
+	for given, want := range map[string]string{
+		"ws://127.0.0.1:8000?token=secret&x=1": "ws://127.0.0.1:8000?token=...&x=1",
+		"wss://u:p@host/path":                  "wss://u:xxxxx@host/path",
+		"ws://127.0.0.1:8000":                  "ws://127.0.0.1:8000",
+	} {
+		base, err := url.Parse(given)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (&target{base: base}).name(); got != want {
+			t.Errorf("%s: got %s, want %s", given, got, want)
+		}
+	}
 }

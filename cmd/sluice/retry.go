@@ -76,7 +76,7 @@ func (s *session) progress() { s.lost, s.wait = time.Time{}, 0 }
 // error is why itself where no other try would end differently.
 func (s *session) again(ctx context.Context, l *link, why error, query url.Values) (*link, error) {
 	if !isTemporary(why) || s.retry == 0 {
-		return nil, fmt.Errorf("connection to %s lost: %w", s.target.base, why)
+		return nil, fmt.Errorf("connection to %s lost: %w", s.target.name(), why)
 	}
 	now := time.Now()
 	if now.Sub(l.opened) >= backoffMax {

@@ -44,7 +44,7 @@ func (s *settings) options() *options {
 	s.admissionOptions(o.in("Who may come in"))
 
 	in = o.in("Clients")
-	in.word(&s.raw, "raw", "auto", "what clients may do: publish, listen (only), off; auto is\npublish where only this machine can connect and no proxy is listed, else listen",
+	in.word(&s.raw, "raw", "auto", "what clients may do: publish, listen (only), off; auto is\npublish where only this machine can connect and no proxy is\nlisted, or where keys or namespaces decide; else listen",
 		"auto", "publish", "listen", "off")
 	in.texts(&g.AllowedOrigins, "allowed-origins", "LIST", "", "other web origins whose pages may connect, such as\nhttps://app.example.com or https://*.example.com")
 	in.texts(&g.Subprotocols, "subprotocols", "LIST", "", "WebSocket subprotocols that may be agreed on")
