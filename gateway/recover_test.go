@@ -381,7 +381,7 @@ func TestQueriesThatAreRefused(t *testing.T) {
 func TestJoinsWithSinceSeeNoHoleAndNoRepeat(t *testing.T) {
 	plainOnly(t)
 	t.Parallel()
-	s := start(t, Config{History: 5000})
+	s := start(t, Config{History: 500_000, HistoryBytes: 48 << 20}) // however far a busy machine lets the joiners fall behind
 	epoch := s.publish("x", "1").Epoch
 	stop := make(chan struct{})
 	var publishing, joining sync.WaitGroup
