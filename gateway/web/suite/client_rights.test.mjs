@@ -80,7 +80,7 @@ test("a token that expires is told, and users are called by their names", async 
   const a = await Client.open(t, browser, own.url, "chat:1", { token: await k.make("--user", "Ann", "--info", '{"name":"<b>Ann"}') });
   await a.opened();
   assert.match(await a.says("#here-rows", /Ann/), /^you[0-9a-f]{8}user Ann, \{"name":"<b>Ann"\}$/);
-  const b = await Client.open(t, browser, own.url, "chat:1", { token: await k.make("--user", "Bob", "--expires", "2s") });
+  const b = await Client.open(t, browser, own.url, "chat:1", { token: await k.make("--user", "Bob", "--expires", "6s") });
   await b.opened();
   assert.deepEqual(await a.here(2), ["Bob", "you"]);
   assert.match(await b.inState("closed"), /^Closed: the token has expired, or is missing: make a fresh one, as shown below \(1\)$/);
