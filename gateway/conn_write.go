@@ -32,7 +32,14 @@ func (o *outbox) empty() bool { return o.sent == len(o.buf) && len(o.pong) == 0 
 // reserve makes room for n bytes: what was sent goes first, before the buffer
 // grows.
 func (o *outbox) reserve(n int) {
-	if o.sent > 0 && len(o.buf)+n > cap(o.buf) {
+	if len(o.buf)+n > cap(o.buf) {
+		o.compact()
+	}
+}
+
+// compact lets go of what was sent, before something is added whose length is not known.
+func (o *outbox) compact() {
+	if o.sent > 0 {
 		o.buf = o.buf[:copy(o.buf, o.buf[o.sent:])]
 		o.sent = 0
 	}

@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"sluice/gateway/channel"
 
+	"github.com/centrifugal/protocol"
+	"github.com/gobwas/ws"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -102,4 +106,76 @@ func TestJoinsThatWaitAreBounded(t *testing.T) {
 	c.wantTold("too many wait", `{"id":2,"error":{"code":111,"message":"too many requests","temporary":true}}`)
 	s.do(func(l *loop) { delete(l.waiting, ch) })
 	c.joins("x")
+}
+
+// What was sent of the replies goes before their buffer grows: a client that takes some of
+// them and asks for more, so that never all are sent, does not make it grow for good.
+func TestRepliesThatAreNeverAllSentStayBounded(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Loops: 1})
+	member(t, s, "")
+	var size int
+	s.do(func(l *loop) {
+		c := l.conns[0]
+		c.bits |= bitBlocked // the socket takes nothing by itself
+		for range 10_000 {
+			c.answer(&protocol.Reply{Id: 1, Ping: &protocol.PingResult{}})
+			c.out.sent = len(c.out.buf) - 1 // it took all but the last byte
+		}
+		size = c.out.size()
+		c.bits &^= bitBlocked
+		c.kill(reasonReset) // what it was sent is nothing that it can read
+	})
+	if size > outboxKeep {
+		t.Errorf("%d bytes are held for a reply", size)
+	}
+}
+
+// The hook sees each message once, also where its channel has no room at first.
+func TestHookSeesAMessageThatWaitsOnce(t *testing.T) {
+	t.Parallel()
+	var seen atomic.Int64
+	s := start(t, Config{ChannelBuffer: 16 << 10, MaxMessage: 4 << 10, SendBuffer: 4 << 10, PingInterval: -1, Loops: 1, History: -1,
+		OnMessage: func(Message) bool { seen.Add(1); return true }})
+	reader := connectWith(t, s, 4<<10)
+	reader.upgrade("/ws/x")
+	c := member(t, s, "")
+	const n = 40
+	for i := range n {
+		c.does(fmt.Sprintf(`{"id":%d,"publish":{"channel":"x","data":%q}}`, i+2, strings.Repeat("x", 1000)))
+	}
+	waitFor(t, "the channel to push back", func() bool { return s.pushBacks() > 0 })
+	for range n {
+		reader.wantText("each once", `"`+strings.Repeat("x", 1000)+`"`)
+	}
+	for i := range n {
+		c.wantTold("published", fmt.Sprintf(`{"id":%d,"publish":{}}`, i+2))
+	}
+	if got := seen.Load(); got != n {
+		t.Errorf("the hook saw %d messages, want %d", got, n)
+	}
+}
+
+// A client may have more time for its pong than there is between two pings. One that does
+// not answer is found all the same.
+func TestPongMayTakeLongerThanAnInterval(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{PingInterval: 5 * time.Second, PongTimeout: 8 * time.Second, Loops: 1})
+	c := member(t, s, "")
+	s.pass(4 + 5) // the first ping comes after half an interval at least
+	if n := s.closing(reasonNoPong); n != 0 {
+		t.Error("it is closed before its time is over")
+	}
+	s.pass(6)
+	for {
+		op, p, err := c.next()
+		if err == nil && op == ws.OpText && p == "{}" {
+			continue
+		}
+		if op != ws.OpClose {
+			t.Fatalf("got %v, a frame of opcode %#x with %s", err, op, brief(p))
+		}
+		break
+	}
+	s.wantClosed(reasonNoPong, 1)
 }

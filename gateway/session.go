@@ -30,6 +30,7 @@ type session struct {
 	user   string            // "" for an anonymous one; set when it connects
 
 	connected bool
+	hooked    bool   // the hook has seen the message of the command that was put off
 	again     bool   // the command that was put off is done again, and not counted again
 	begun     uint32 // loop time when it came
 	expireAt  int64  // Unix seconds, 0 for never

@@ -112,6 +112,7 @@ func (c *conn) answer(r *protocol.Reply) {
 		return // a Close frame is the last; or nobody is there to read
 	}
 	o := c.output()
+	o.compact()
 	buf, err := centrifugo.AppendReply(o.buf, c.session().format, r)
 	c.queued(buf, err)
 }
@@ -122,6 +123,7 @@ func (c *conn) tell(p *protocol.Push) {
 		return
 	}
 	o := c.output()
+	o.compact()
 	buf, err := centrifugo.AppendPush(o.buf, c.session().format, p)
 	c.queued(buf, err)
 }
@@ -184,7 +186,7 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 		return c.fail(r, centrifugo.ErrorBadRequest)
 	}
 	p := channel.Publication{Payload: req.Data, Binary: !utf8.Valid(req.Data), From: c.id}
-	if hook := l.cfg.OnMessage; hook != nil {
+	if hook := l.cfg.OnMessage; hook != nil && !ses.hooked { // it has let pass what waited for room
 		l.inStep = true
 		publish := hook(Message{Channel: req.Channel, Payload: p.Payload, Binary: p.Binary, Conn: c.id})
 		l.inStep = false
@@ -192,6 +194,7 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 			return c.fail(r, centrifugo.ErrorPermissionDenied)
 		}
 	}
+	ses.hooked = false
 	p.Extra = centrifugo.AppendExtra(nil, c.clientInfo(ses.detail(req.Channel).info), nil)
 	ch := l.space.Find(req.Channel)
 	for tries := 0; ; tries++ {
@@ -213,7 +216,7 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 			continue
 		case errors.Is(err, channel.ErrFull), errors.Is(err, channel.ErrRate):
 			l.stats.pushBacks.Add(1)
-			ses.waits = ch
+			ses.waits, ses.hooked = ch, true
 			return false
 		case errors.Is(err, channel.ErrTooBig):
 			return c.fail(r, centrifugo.ErrorLimitExceeded)

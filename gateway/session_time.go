@@ -33,9 +33,9 @@ func (c *conn) wakeSession() {
 		return
 	}
 	if interval := seconds(l.cfg.PingInterval); interval > 0 && ses.connected {
-		at := c.pinged + interval
-		if c.has(bitPinged) {
-			at = min(at, c.pinged+seconds(l.cfg.PongTimeout))
+		at, late := c.pinged+interval, c.pinged+seconds(l.cfg.PongTimeout)
+		if c.has(bitPinged) && (late < at || at <= l.now) {
+			at = late
 		}
 		l.wakeAt(c, at)
 	}
@@ -111,8 +111,8 @@ func (c *conn) pingSession() {
 		}
 		return
 	}
-	if l.now < c.pinged+seconds(l.cfg.PingInterval) {
-		return
+	if c.has(bitPinged) || l.now < c.pinged+seconds(l.cfg.PingInterval) {
+		return // an answer may take longer than an interval: it is for the ping that is out
 	}
 	c.pinged = l.now
 	if c.has(bitMuted) {
@@ -121,5 +121,6 @@ func (c *conn) pingSession() {
 	c.bits |= bitPinged
 	l.stats.pings.Add(1)
 	o := c.output()
+	o.compact()
 	o.buf = centrifugo.AppendPing(o.buf, ses.format)
 }
