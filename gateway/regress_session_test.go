@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/auth"
 	"sluice/gateway/channel"
 
 	"github.com/centrifugal/protocol"
@@ -178,4 +179,30 @@ func TestPongMayTakeLongerThanAnInterval(t *testing.T) {
 		break
 	}
 	s.wantClosed(reasonNoPong, 1)
+}
+
+// The hook sees what a client publishes after a command that waited for room, and that was
+// refused when it was done again: its permission was gone.
+func TestHookSeesWhatComesAfterARefusedCommand(t *testing.T) {
+	t.Parallel()
+	cfg := guarded(t, `{"without_namespace":{"allow_subscribe_for_client":true,"allow_publish_for_subscriber":true}}`)
+	cfg.ChannelBuffer, cfg.MaxMessage, cfg.SendBuffer, cfg.PingInterval, cfg.Loops = 16<<10, 4<<10, 4<<10, -1, 1
+	cfg.OnMessage = func(m Message) bool { return !strings.Contains(string(m.Payload), "spam") }
+	s := start(t, cfg)
+	reader := connectWith(t, s, 4<<10)
+	reader.upgrade("/ws/x?token=" + tokens(t, auth.Claims{User: "reader"}))
+	c := member(t, s, tokens(t, auth.Claims{User: "42"}))
+	c.joins("x")
+	n := 0
+	for ; s.pushBacks() == 0; n++ {
+		c.does(fmt.Sprintf(`{"id":%d,"publish":{"channel":"x","data":%q}}`, n+10, strings.Repeat("x", 1000)))
+		s.quiet()
+	}
+	s.wantAPI("unsubscribe", `{"user":"42","channel":"x"}`, `{"result":{}}`)
+	reader.vanish() // there is room
+	for last := fmt.Sprintf(`{"id":%d,"error":{"code":103,`, n+9); !strings.HasPrefix(c.told("all of them, and the last is refused"), last); {
+	}
+	c.joins("x")
+	c.does(`{"id":3,"publish":{"channel":"x","data":"spam"}}`)
+	c.wantTold("the hook does not let it pass", `{"id":3,"error":{"code":103,"message":"permission denied"}}`)
 }

@@ -47,6 +47,7 @@ func (c *conn) commands(op ws.OpCode, p, rest []byte) bool {
 			c.putOff(op, p, rest)
 			return false
 		}
+		ses.judged, ses.waits, ses.hooked = nil, nil, false // they were for this one
 		p = p[n:]
 	}
 	return true
@@ -194,7 +195,6 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 			return c.fail(r, centrifugo.ErrorPermissionDenied)
 		}
 	}
-	ses.hooked = false
 	p.Extra = centrifugo.AppendExtra(nil, c.clientInfo(ses.detail(req.Channel).info), nil)
 	ch := l.space.Find(req.Channel)
 	for tries := 0; ; tries++ {
