@@ -206,3 +206,15 @@ func TestHookSeesWhatComesAfterARefusedCommand(t *testing.T) {
 	c.does(`{"id":3,"publish":{"channel":"x","data":"spam"}}`)
 	c.wantTold("the hook does not let it pass", `{"id":3,"error":{"code":103,"message":"permission denied"}}`)
 }
+
+// An answer to no ping is counted as a control frame is.
+func TestPongsNobodyAskedForAreCounted(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{ControlRate: 5})
+	c := member(t, s, "")
+	for range 11 {
+		c.does("{}")
+	}
+	c.wantClose("too many", 3013)
+	s.wantClosed(reasonControlRate, 1)
+}

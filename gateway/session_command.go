@@ -27,7 +27,12 @@ func (c *conn) commands(op ws.OpCode, p, rest []byte) bool {
 		if ses.format.Uni {
 			return c.onlyConnects(op, p, rest)
 		}
-		return true // received noted that the client is there
+		// received noted that the client is there. Where nobody asked, it counts as a control frame does.
+		asked := l.asked
+		if l.asked = false; !asked && !c.mayControl() {
+			c.close(reasonControlRate)
+		}
+		return true
 	}
 	for len(p) > 0 && c.phase == phaseOpen {
 		if c.full() {
@@ -398,6 +403,9 @@ func (c *conn) onlyConnects(op ws.OpCode, p, rest []byte) bool {
 	ses := c.session()
 	ses.again = false
 	if ses.connected {
+		if !c.mayMessage() {
+			c.close(reasonMessageRate)
+		}
 		return true
 	}
 	c.loop.inStep = true
