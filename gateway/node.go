@@ -210,6 +210,7 @@ func (n *node) Refresh(ctx context.Context, r *api.RefreshRequest) error {
 		ses.expireAt = expireAt
 		if info != nil {
 			ses.info = info
+			c.showPresence("")
 		}
 		if c.speaks() {
 			p := &protocol.Refresh{}

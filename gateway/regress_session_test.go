@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"sluice/gateway/auth"
+	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
 
 	"github.com/centrifugal/protocol"
@@ -194,11 +196,16 @@ func TestHookSeesWhatComesAfterARefusedCommand(t *testing.T) {
 	c := member(t, s, tokens(t, auth.Claims{User: "42"}))
 	c.joins("x")
 	n := 0
-	for ; s.pushBacks() == 0; n++ {
+	for parked := false; !parked; n++ {
 		c.does(fmt.Sprintf(`{"id":%d,"publish":{"channel":"x","data":%q}}`, n+10, strings.Repeat("x", 1000)))
-		s.quiet()
+		s.do(func(l *loop) {
+			for _, c := range l.conns {
+				if parked = parked || c.has(bitParked); c.has(bitParked) {
+					c.unsubscribe("x", centrifugo.UnsubscribeServer)
+				}
+			}
+		})
 	}
-	s.wantAPI("unsubscribe", `{"user":"42","channel":"x"}`, `{"result":{}}`)
 	reader.vanish() // there is room
 	for last := fmt.Sprintf(`{"id":%d,"error":{"code":103,`, n+9); !strings.HasPrefix(c.told("all of them, and the last is refused"), last); {
 	}
@@ -217,4 +224,22 @@ func TestPongsNobodyAskedForAreCounted(t *testing.T) {
 	}
 	c.wantClose("too many", 3013)
 	s.wantClosed(reasonControlRate, 1)
+}
+
+// A fresh token may say something else of a client: whoever asks who is there learns that.
+func TestPresenceKnowsWhatAFreshTokenSays(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, `{"without_namespace":{"presence":true,"allow_subscribe_for_client":true,"allow_presence_for_client":true,"allow_presence_for_subscriber":true}}`))
+	claims := auth.Claims{User: "42", Info: json.RawMessage(`1`), ExpiresAt: time.Now().Add(time.Hour).Unix()}
+	c := member(t, s, tokens(t, claims))
+	c.joins("x")
+	claims.Info = json.RawMessage(`2`)
+	c.does(fmt.Sprintf(`{"id":3,"refresh":{"token":%q}}`, tokens(t, claims)))
+	c.told("refresh")
+	c.does(`{"id":4,"presence":{"channel":"x"}}`)
+	c.wantTold("presence", `{"id":4,"presence":{"presence":{"ID":{"user":"42","client":"ID","conn_info":2}}}}`)
+	c.does(fmt.Sprintf(`{"id":5,"sub_refresh":{"channel":"x","token":%q}}`, tokens(t, auth.Claims{User: "42", Channel: "x", Info: json.RawMessage(`3`)})))
+	c.told("sub_refresh")
+	c.does(`{"id":6,"presence":{"channel":"x"}}`)
+	c.wantTold("presence", `{"id":6,"presence":{"presence":{"ID":{"user":"42","client":"ID","conn_info":2,"chan_info":3}}}}`)
 }

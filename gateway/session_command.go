@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"time"
 	"unicode/utf8"
@@ -336,7 +337,10 @@ func (c *conn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) bool {
 		return true
 	}
 	ses.setExpiry(x.granted.ExpireAt)
-	ses.info = x.granted.Info
+	if !bytes.Equal(ses.info, x.granted.Info) {
+		ses.info = x.granted.Info
+		c.showPresence("")
+	}
 	r.Refresh = &protocol.RefreshResult{Client: ses.id.String(), Version: l.server.version()}
 	r.Refresh.Expires, r.Refresh.Ttl = lifetime(ses.expireAt)
 	c.answer(r)
@@ -353,7 +357,11 @@ func (c *conn) subRefresh(r *protocol.Reply, req *protocol.SubRefreshRequest) bo
 	if t == nil {
 		return done
 	}
-	c.session().setDetail(req.Channel, detail{info: t.Info, expireAt: t.ExpireAt})
+	ses := c.session()
+	known := ses.detail(req.Channel).info
+	if ses.setDetail(req.Channel, detail{info: t.Info, expireAt: t.ExpireAt}); !bytes.Equal(known, t.Info) {
+		c.showPresence(req.Channel)
+	}
 	r.SubRefresh = &protocol.SubRefreshResult{}
 	r.SubRefresh.Expires, r.SubRefresh.Ttl = lifetime(t.ExpireAt)
 	c.answer(r)

@@ -232,7 +232,7 @@ func (c *conn) begin(s *subscription) {
 	if o == nil || !o.Presence && !o.JoinLeave {
 		return
 	}
-	info := &presence.Info{User: ses.user, Client: ses.id.String(), ConnInfo: ses.info, ChanInfo: s.detail.info}
+	info := c.who(s.name)
 	if o.Presence {
 		r.flags |= refPresent
 		l.server.present.Add(s.name, c.id, info)
@@ -243,19 +243,35 @@ func (c *conn) begin(s *subscription) {
 	}
 }
 
+// who gives who the client is in a channel.
+func (c *conn) who(name string) *presence.Info {
+	ses := c.session()
+	return &presence.Info{User: ses.user, Client: ses.id.String(), ConnInfo: ses.info, ChanInfo: ses.detail(name).info}
+}
+
+// showPresence brings the presence table in line with what a fresh token says of the client;
+// with name "" in all channels.
+func (c *conn) showPresence(name string) {
+	for i := range c.refs() {
+		r := c.ref(i)
+		if known := r.group.key.channel; r.flags&refPresent != 0 && (name == "" || name == known) {
+			c.loop.server.present.Add(known, c.id, c.who(known))
+		}
+	}
+}
+
 // left does what is due when a subscription of a client ends, before its group has let
 // go of it.
 func (c *conn) left(r *ref) {
 	if r.flags&(refPresent|refAnnounced) == 0 {
 		return
 	}
-	l, ses, name := c.loop, c.session(), r.group.key.channel
+	l, name := c.loop, r.group.key.channel
 	if r.flags&refPresent != 0 {
 		l.server.present.Remove(name, c.id)
 	}
 	if r.flags&refAnnounced != 0 && !l.stopping { // at the end everybody leaves, and nobody needs to be told
-		l.announce(channel.KindLeave, r.group.Log().Channel(),
-			&presence.Info{User: ses.user, Client: ses.id.String(), ConnInfo: ses.info, ChanInfo: ses.detail(name).info})
+		l.announce(channel.KindLeave, r.group.Log().Channel(), c.who(name))
 	}
 	r.flags = 0
 }
