@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/auth"
 	"sluice/gateway/namespace"
 )
 
@@ -370,5 +371,21 @@ func TestSlowClientIsToldToSubscribeAgain(t *testing.T) {
 	dropped := s.sum(func(st *loopStats) uint64 { return st.dropped[droppedBySkip].Load() })
 	if n := s.deliveries(); n != last || dropped == 0 { // what comes after it was skipped is not due to it
 		t.Errorf("%d deliveries are counted of %d, and %d dropped publications", n, last, dropped)
+	}
+}
+
+// A newest publication that does not fit a reply costs the other channels of the same
+// connect nothing.
+func TestWhatDoesNotFitTakesNoRoom(t *testing.T) {
+	t.Parallel()
+	cfg := guarded(t, `{"without_namespace": {"allow_subscribe_for_client": true, "history_size": 1, "history_ttl": "60s",
+		"force_recovery": true, "force_recovery_mode": "cache"}}`)
+	s := start(t, cfg)
+	s.publish("large", strings.Repeat("\x01", 60_000)) // six times that in JSON
+	s.publish("small", "2")
+	c := dial(t, s, pathClient)
+	c.does(`{"id":1,"connect":{"token":"` + tokens(t, auth.Claims{User: "42", Channels: []string{"large", "small"}}) + `"}}`)
+	if got := c.told("connect"); !strings.Contains(got, `"small":{"recoverable":true`) || !strings.Contains(got, `"publications":[{"data":2,"offset":1}]`) {
+		t.Errorf("got %s", got)
 	}
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"slices"
 	"time"
 
@@ -20,8 +19,6 @@ const (
 	// recoverMax bounds the publications that a reply holds of what a client missed. One
 	// that has missed more is told that it is not recovered.
 	recoverMax = 300
-	// presenceMax bounds the subscribers that a reply lists.
-	presenceMax = 1000
 )
 
 // bits of a subscription.
@@ -174,10 +171,12 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 	}
 	for i := range kept.Publications {
 		p := centrifugo.Publication(f.Encoding, &kept.Publications[i])
-		if s.listed += listedBytes(p); s.listed > room {
+		n := listedBytes(p)
+		if s.listed+n > room {
 			kept.More = true
 			break
 		}
+		s.listed += n
 		s.result.Publications = append(s.result.Publications, p)
 	}
 	if recovers && w.recover {
@@ -349,171 +348,4 @@ func (c *conn) serverSubscriptions(granted *auth.Connection, req *protocol.Conne
 		all = append(all, s)
 	}
 	return all, false
-}
-
-// announcements are the joins and leaves of a loop that found their channel without room.
-// They wait there as publishers do, in their order, so that none is lost and none overtakes
-// another: not while the first of them waits, nor when it was told to try again.
-type announcements struct {
-	loop    *loop
-	ch      *channel.Channel
-	waiting []channel.Publication
-}
-
-// announcingMax bounds the joins that wait in one channel, for each loop: nobody subscribes
-// there while there are more. Leaves are not more than subscribers.
-const announcingMax = 4096
-
-// announce tells a channel who comes or goes.
-func (l *loop) announce(kind channel.Kind, ch *channel.Channel, who *presence.Info) {
-	info := &protocol.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.ConnInfo, ChanInfo: who.ChanInfo}
-	p := channel.Publication{Kind: kind, Payload: centrifugo.AppendClientInfo(nil, info)}
-	a := l.waiting[ch]
-	if a != nil {
-		a.waiting = append(a.waiting, p)
-		return
-	}
-	a = &announcements{loop: l, ch: ch, waiting: []channel.Publication{p}}
-	if !a.publish() {
-		l.waiting[ch] = a
-	}
-}
-
-// publish publishes what waits. false: there is no room for all of it.
-func (a *announcements) publish() bool {
-	l := a.loop
-	for len(a.waiting) > 0 {
-		p := &a.waiting[0]
-		p.At = time.Now().UnixMilli()
-		// Where the channel has ended nobody is there to be told.
-		if _, err := l.engine.Publish(a.ch.Name(), a.ch, p, &l.encode, a); errors.Is(err, channel.ErrFull) {
-			return false // Released comes
-		}
-		*p = channel.Publication{} // its payload goes before the slice does
-		a.waiting = a.waiting[1:]
-	}
-	return true
-}
-
-// Released implements engine.Caller.
-func (a *announcements) Released() { a.loop.post(a) }
-
-// Published implements engine.Caller. The local engine answers at once.
-func (a *announcements) Published(channel.Receipt, error) {}
-
-func (a *announcements) deliver(l *loop) {
-	if a.publish() {
-		delete(l.waiting, a.ch)
-	}
-}
-
-// presence lists who is subscribed to a channel.
-func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error) {
-	o, fault := c.may(namespace.Presence, name)
-	switch {
-	case fault != nil:
-		return nil, fault
-	case !o.Presence:
-		return nil, centrifugo.ErrorNotAvailable
-	}
-	all, ok := c.loop.server.present.List(name, presenceMax)
-	if !ok {
-		return nil, centrifugo.ErrorLimitExceeded
-	}
-	room := c.room()
-	for _, who := range all {
-		if room -= 48 + infoBytes(who.User, who.ConnInfo, who.ChanInfo); room < 0 {
-			return nil, centrifugo.ErrorLimitExceeded
-		}
-	}
-	r := &protocol.PresenceResult{Presence: make(map[string]*protocol.ClientInfo, len(all))}
-	for _, who := range all {
-		r.Presence[who.Client] = &protocol.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.ConnInfo, ChanInfo: who.ChanInfo}
-	}
-	return r, nil
-}
-
-// presenceStats counts who is subscribed to a channel.
-func (c *conn) presenceStats(name string) (*protocol.PresenceStatsResult, *protocol.Error) {
-	o, fault := c.may(namespace.Presence, name)
-	switch {
-	case fault != nil:
-		return nil, fault
-	case !o.Presence:
-		return nil, centrifugo.ErrorNotAvailable
-	}
-	clients, users := c.loop.server.present.Count(name)
-	return &protocol.PresenceStatsResult{NumClients: uint32(clients), NumUsers: uint32(users)}, nil
-}
-
-// history gives what a channel has kept.
-func (c *conn) history(req *protocol.HistoryRequest) (*protocol.HistoryResult, *protocol.Error) {
-	o, fault := c.may(namespace.History, req.Channel)
-	switch {
-	case fault != nil:
-		return nil, fault
-	case o.HistorySize == 0:
-		return nil, centrifugo.ErrorNotAvailable
-	}
-	q := historyQuery{channel: req.Channel, limit: int(req.Limit), reverse: req.Reverse, most: recoverMax, bytes: c.loop.cfg.MaxPending / 2}
-	if req.Since != nil {
-		q.since = &channel.Place{Offset: req.Since.Offset}
-		q.since.Epoch, _ = channel.ParseEpoch(req.Since.Epoch)
-	}
-	kept, ok := c.loop.server.kept(&q)
-	if !ok {
-		return nil, centrifugo.ErrorUnrecoverablePosition
-	}
-	r := &protocol.HistoryResult{Publications: []*protocol.Publication{}, Epoch: kept.Newest.Epoch.String(), Offset: kept.Newest.Offset}
-	room := c.room()
-	for i := range kept.Publications {
-		p := centrifugo.Publication(c.session().format.Encoding, &kept.Publications[i])
-		if room -= listedBytes(p); room < 0 {
-			if i == 0 {
-				return nil, centrifugo.ErrorLimitExceeded // to give none would say that there is none
-			}
-			break
-		}
-		r.Publications = append(r.Publications, p)
-	}
-	return r, nil
-}
-
-// historyQuery asks for a part of a channel's history.
-type historyQuery struct {
-	channel string
-	since   *channel.Place // only what is after it, before it with reverse; nil for all
-	limit   int            // 0: only the newest place; negative: as many as there are
-	reverse bool
-	most    int // bound of limit; negative for none
-	bytes   int // bound of a reply; 0 for none
-}
-
-// kept answers it. false: since is of another order than the channel has.
-func (s *Server) kept(q *historyQuery) (channel.Collected, bool) {
-	ch, err := s.space.Open(q.channel) // created, so that its epoch is that of what comes next
-	if err != nil {
-		return channel.Collected{}, q.since == nil
-	}
-	most := channel.Bounds{Count: q.limit, Bytes: q.bytes}
-	if q.most >= 0 && (q.limit < 0 || q.limit > q.most) {
-		most.Count = q.most
-	}
-	ask := channel.Ask{Kind: channel.AskNewest, N: 1 << 30}
-	if q.since != nil {
-		ask = channel.Ask{Kind: channel.AskSince, At: *q.since}
-	} else if q.reverse {
-		ask = channel.Ask{Kind: channel.AskNow}
-	}
-	now := time.Now().UnixMilli()
-	var out channel.Collected
-	if q.reverse {
-		out = ch.CollectBack(ask, most, now)
-	} else {
-		out = ch.Collect(ask, most, now)
-	}
-	if q.since != nil && q.since.Epoch != out.Newest.Epoch {
-		return out, false
-	}
-	return out, true
 }

@@ -34,8 +34,8 @@ func (c *conn) wakeSession() {
 	}
 	if interval := seconds(l.cfg.PingInterval); interval > 0 && ses.connected {
 		at, late := c.pinged+interval, c.pinged+seconds(l.cfg.PongTimeout)
-		if c.has(bitPinged) && (late < at || at <= l.now) {
-			at = late
+		if c.has(bitPinged) { // when the answer comes, the next ping may be due at once
+			at = min(late, max(at, l.now+1))
 		}
 		l.wakeAt(c, at)
 	}

@@ -1,0 +1,127 @@
+package gateway
+
+import (
+	"time"
+
+	"sluice/gateway/centrifugo"
+	"sluice/gateway/channel"
+	"sluice/gateway/namespace"
+
+	"github.com/centrifugal/protocol"
+)
+
+// What clients may look at without being sent it: who is there, and what was kept.
+
+// presenceMax bounds the subscribers that a reply lists.
+const presenceMax = 1000
+
+// presence lists who is subscribed to a channel.
+func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error) {
+	o, fault := c.may(namespace.Presence, name)
+	switch {
+	case fault != nil:
+		return nil, fault
+	case !o.Presence:
+		return nil, centrifugo.ErrorNotAvailable
+	}
+	all, ok := c.loop.server.present.List(name, presenceMax)
+	if !ok {
+		return nil, centrifugo.ErrorLimitExceeded
+	}
+	room := c.room()
+	for _, who := range all {
+		if room -= 48 + infoBytes(who.User, who.ConnInfo, who.ChanInfo); room < 0 {
+			return nil, centrifugo.ErrorLimitExceeded
+		}
+	}
+	r := &protocol.PresenceResult{Presence: make(map[string]*protocol.ClientInfo, len(all))}
+	for _, who := range all {
+		r.Presence[who.Client] = &protocol.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.ConnInfo, ChanInfo: who.ChanInfo}
+	}
+	return r, nil
+}
+
+// presenceStats counts who is subscribed to a channel.
+func (c *conn) presenceStats(name string) (*protocol.PresenceStatsResult, *protocol.Error) {
+	o, fault := c.may(namespace.Presence, name)
+	switch {
+	case fault != nil:
+		return nil, fault
+	case !o.Presence:
+		return nil, centrifugo.ErrorNotAvailable
+	}
+	clients, users := c.loop.server.present.Count(name)
+	return &protocol.PresenceStatsResult{NumClients: uint32(clients), NumUsers: uint32(users)}, nil
+}
+
+// history gives what a channel has kept.
+func (c *conn) history(req *protocol.HistoryRequest) (*protocol.HistoryResult, *protocol.Error) {
+	o, fault := c.may(namespace.History, req.Channel)
+	switch {
+	case fault != nil:
+		return nil, fault
+	case o.HistorySize == 0:
+		return nil, centrifugo.ErrorNotAvailable
+	}
+	q := historyQuery{channel: req.Channel, limit: int(req.Limit), reverse: req.Reverse, most: recoverMax, bytes: c.loop.cfg.MaxPending / 2}
+	if req.Since != nil {
+		q.since = &channel.Place{Offset: req.Since.Offset}
+		q.since.Epoch, _ = channel.ParseEpoch(req.Since.Epoch)
+	}
+	kept, ok := c.loop.server.kept(&q)
+	if !ok {
+		return nil, centrifugo.ErrorUnrecoverablePosition
+	}
+	r := &protocol.HistoryResult{Publications: []*protocol.Publication{}, Epoch: kept.Newest.Epoch.String(), Offset: kept.Newest.Offset}
+	room := c.room()
+	for i := range kept.Publications {
+		p := centrifugo.Publication(c.session().format.Encoding, &kept.Publications[i])
+		if room -= listedBytes(p); room < 0 {
+			if i == 0 {
+				return nil, centrifugo.ErrorLimitExceeded // to give none would say that there is none
+			}
+			break
+		}
+		r.Publications = append(r.Publications, p)
+	}
+	return r, nil
+}
+
+// historyQuery asks for a part of a channel's history.
+type historyQuery struct {
+	channel string
+	since   *channel.Place // only what is after it, before it with reverse; nil for all
+	limit   int            // 0: only the newest place; negative: as many as there are
+	reverse bool
+	most    int // bound of limit; negative for none
+	bytes   int // bound of a reply; 0 for none
+}
+
+// kept answers it. false: since is of another order than the channel has.
+func (s *Server) kept(q *historyQuery) (channel.Collected, bool) {
+	ch, err := s.space.Open(q.channel) // created, so that its epoch is that of what comes next
+	if err != nil {
+		return channel.Collected{}, q.since == nil
+	}
+	most := channel.Bounds{Count: q.limit, Bytes: q.bytes}
+	if q.most >= 0 && (q.limit < 0 || q.limit > q.most) {
+		most.Count = q.most
+	}
+	ask := channel.Ask{Kind: channel.AskNewest, N: 1 << 30}
+	if q.since != nil {
+		ask = channel.Ask{Kind: channel.AskSince, At: *q.since}
+	} else if q.reverse {
+		ask = channel.Ask{Kind: channel.AskNow}
+	}
+	now := time.Now().UnixMilli()
+	var out channel.Collected
+	if q.reverse {
+		out = ch.CollectBack(ask, most, now)
+	} else {
+		out = ch.Collect(ask, most, now)
+	}
+	if q.since != nil && q.since.Epoch != out.Newest.Epoch {
+		return out, false
+	}
+	return out, true
+}
