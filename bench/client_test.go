@@ -354,6 +354,9 @@ func TestJoinsOfSubscriptionsAreChecked(t *testing.T) {
 				o := RecoverOptions{Options: s.options(p), Joins: 60, Concurrency: 4, Behind: 20, Live: 3, Rate: 500}
 				o.Timeout = 5 * time.Second
 				r, err := Recover(t.Context(), o)
+				if tc.failing && err != nil && strings.Contains(err.Error(), "not subscribed to any more") {
+					return // it met every join
+				}
 				if err != nil {
 					t.Fatal(err)
 				}
