@@ -86,9 +86,13 @@ describe("time", { concurrency: true }, () => {
     const r = await Raw.open(t, node.client);
     r.send({ id: 1, connect: {} }, { id: 2, subscribe: { channel: "open:a" } });
     await r.lines(2);
-    const feed = setInterval(() => node.api("publish", { channel: "open:a", data: 1 }), 100);
-    t.after(() => clearInterval(feed));
-    assert.deepEqual(await r.ended(), { code: 3012, reason: "no pong" });
+    let ended = false;
+    const end = r.ended().finally(() => { ended = true; });
+    while (!ended) { // awaited, so that nothing is asked of a node that has gone
+      await node.api("publish", { channel: "open:a", data: 1 });
+      await quiet(100);
+    }
+    assert.deepEqual(await end, { code: 3012, reason: "no pong" });
     assert.ok(r.heard.all("message").some((m) => String(m.bytes).split("\n").includes("{}")), "it was pinged");
   });
 
