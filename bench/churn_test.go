@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -182,7 +183,9 @@ func TestChurnIsNotJudgedByHalf(t *testing.T) {
 		t.Errorf("nobody listens: verdict %s, %v, %v", r.Verdict, err, r.Metrics)
 	}
 	o.Warmup = 2 * failuresMost
-	if r, err = Churn(t.Context(), o); err == nil || !strings.HasPrefix(err.Error(), "warming up: 1000 cycles failed, 0 did not: dial") || r.Verdict != VerdictFailed {
+	// Several callers run at once, so each may fail once more before it sees that it is hopeless.
+	told := regexp.MustCompile(`^warming up: 10\d\d cycles failed, 0 did not: dial`)
+	if r, err = Churn(t.Context(), o); err == nil || !told.MatchString(err.Error()) || r.Verdict != VerdictFailed {
 		t.Errorf("nobody listens to the warm-up: verdict %s, %v", r.Verdict, err)
 	}
 }
