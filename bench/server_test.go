@@ -113,15 +113,16 @@ func (s *faultyServer) stop() {
 func (s *faultyServer) url() string { return "ws" + strings.TrimPrefix(s.URL, "http") }
 
 func (s *faultyServer) serve(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock() // whoever knows that it is in, is in
 	c, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
 	if err != nil {
+		s.mu.Unlock()
 		return
 	}
-	defer c.Close()
-	c.SetPongHandler(func(data string) error { s.pongs <- data; return nil })
-	s.mu.Lock()
 	s.clients = append(s.clients, c)
 	s.mu.Unlock()
+	defer c.Close()
+	c.SetPongHandler(func(data string) error { s.pongs <- data; return nil })
 	for {
 		_, msg, err := c.ReadMessage()
 		if err != nil {
