@@ -136,6 +136,19 @@ func TestRightsToPublishAndToLook(t *testing.T) {
 	c.wantTold("a place of another order", `{"id":6,"error":{"code":112,"message":"unrecoverable position"}}`)
 }
 
+// Who may look at everything is told where there is nothing to look at.
+func TestWhatIsNotKeptIsNotAvailable(t *testing.T) {
+	t.Parallel()
+	cfg := guarded(t, rightsFile)
+	cfg.Insecure = true
+	s := start(t, cfg)
+	c := member(t, s, "")
+	for _, command := range []string{"presence", "presence_stats", "history"} {
+		c.does(fmt.Sprintf(`{"id":2,%q:{"channel":"all:x"}}`, command))
+		c.wantTold(command, `{"id":2,"error":{"code":108,"message":"not available"}}`)
+	}
+}
+
 // Raw clients publish only where a namespace says so, and their token lets them.
 func TestRawPublishingNeedsANamespaceThatAllowsIt(t *testing.T) {
 	t.Parallel()
