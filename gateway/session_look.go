@@ -15,14 +15,20 @@ import (
 // presenceMax bounds the subscribers that a reply lists.
 const presenceMax = 1000
 
+// mayAskPresence is nil if the client may know who is subscribed to a channel, and somebody
+// keeps account of it.
+func (c *conn) mayAskPresence(name string) *protocol.Error {
+	o, fault := c.may(namespace.Presence, name)
+	if fault == nil && !o.Presence {
+		return centrifugo.ErrorNotAvailable
+	}
+	return fault
+}
+
 // presence lists who is subscribed to a channel.
 func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error) {
-	o, fault := c.may(namespace.Presence, name)
-	switch {
-	case fault != nil:
+	if fault := c.mayAskPresence(name); fault != nil {
 		return nil, fault
-	case !o.Presence:
-		return nil, centrifugo.ErrorNotAvailable
 	}
 	all, ok := c.loop.server.present.List(name, presenceMax)
 	if !ok {
@@ -43,12 +49,8 @@ func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error)
 
 // presenceStats counts who is subscribed to a channel.
 func (c *conn) presenceStats(name string) (*protocol.PresenceStatsResult, *protocol.Error) {
-	o, fault := c.may(namespace.Presence, name)
-	switch {
-	case fault != nil:
+	if fault := c.mayAskPresence(name); fault != nil {
 		return nil, fault
-	case !o.Presence:
-		return nil, centrifugo.ErrorNotAvailable
 	}
 	clients, users := c.loop.server.present.Count(name)
 	return &protocol.PresenceStatsResult{NumClients: uint32(clients), NumUsers: uint32(users)}, nil
