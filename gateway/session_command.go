@@ -411,9 +411,6 @@ func (c *conn) onlyConnects(op ws.OpCode, p, rest []byte) bool {
 	ses := c.session()
 	ses.again = false
 	if ses.connected {
-		if !c.mayMessage() {
-			c.close(reasonMessageRate)
-		}
 		return true
 	}
 	c.loop.inStep = true
