@@ -242,4 +242,26 @@ func TestPresenceKnowsWhatAFreshTokenSays(t *testing.T) {
 	c.told("sub_refresh")
 	c.does(`{"id":6,"presence":{"channel":"x"}}`)
 	c.wantTold("presence", `{"id":6,"presence":{"presence":{"ID":{"user":"42","client":"ID","conn_info":2,"chan_info":3}}}}`)
+	s.wantAPI("refresh", `{"user":"42","info":4}`, `{"result":{}}`)
+	c.told("refresh")
+	c.does(`{"id":7,"presence":{"channel":"x"}}`)
+	c.wantTold("presence", `{"id":7,"presence":{"presence":{"ID":{"user":"42","client":"ID","conn_info":4,"chan_info":3}}}}`)
+}
+
+// What a one-way client sends once it is connected is passed over, but not without end.
+func TestOneWayClientsAreHeldToTheMessageRate(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{PingInterval: -1, MessageRate: 10})
+	c := dial(t, s, pathUniClient)
+	c.does(`{}`)
+	c.told("connected")
+	for range 18 { // two seconds' worth are the burst, the connect is one of them
+		c.does(`{}`)
+	}
+	c.wantIdle(s, "within its rate")
+	for range 40 {
+		c.does(`{}`)
+	}
+	c.wantClose("too many", 3013)
+	s.wantClosed(reasonMessageRate, 1)
 }
