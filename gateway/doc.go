@@ -71,8 +71,10 @@
 //
 // # Clients with many channels
 //
-// The client protocol is Centrifugo's; package centrifugo has its bytes, and session.go,
-// session_command.go, session_subscribe.go and session_time.go what a connection does with it.
+// The client protocol is Centrifugo's; package centrifugo has its bytes, and session.go what a
+// connection keeps of it. What it does stands in session_command.go, a subscription's life in
+// session_subscribe.go, presence and history as a client sees them in session_look.go, joins and
+// leaves in session_announce.go, and pings and expiry in session_time.go.
 // A command that has to wait (for a token's verdict, for room in a channel) is put off with
 // everything behind it, and done again from its beginning. A subscription is settled first:
 // what was missed, and the position where live delivery goes on, under one hold of
