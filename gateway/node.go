@@ -132,8 +132,7 @@ func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
 	w := wish{recovers: true, positions: true, server: true, detail: detail{info: bytes.Clone(r.Info), expireAt: r.ExpireAt}}
 	if r.RecoverSince != nil {
 		w.recover = true
-		w.since.Epoch, _ = channel.ParseEpoch(r.RecoverSince.Epoch)
-		w.since.Offset = r.RecoverSince.Offset
+		w.since = askSince(r.RecoverSince.Epoch, r.RecoverSince.Offset)
 	}
 	name, data := r.Channel, bytes.Clone(r.Data)
 	return n.each(ctx, r.User, r.Client, func(l *loop, c *conn) {
@@ -269,8 +268,8 @@ func (n *node) History(_ context.Context, r *api.HistoryRequest) (api.HistoryRes
 	}
 	q := historyQuery{channel: r.Channel, limit: r.Limit, reverse: r.Reverse, most: -1}
 	if r.Since != nil {
-		q.since = &channel.Place{Offset: r.Since.Offset}
-		q.since.Epoch, _ = channel.ParseEpoch(r.Since.Epoch)
+		since := askSince(r.Since.Epoch, r.Since.Offset)
+		q.since = &since
 	}
 	kept, ok := s.kept(&q)
 	if !ok {

@@ -67,8 +67,8 @@ func (c *conn) history(req *protocol.HistoryRequest) (*protocol.HistoryResult, *
 	}
 	q := historyQuery{channel: req.Channel, limit: int(req.Limit), reverse: req.Reverse, most: recoverMax, bytes: c.loop.cfg.MaxPending / 2}
 	if req.Since != nil {
-		q.since = &channel.Place{Offset: req.Since.Offset}
-		q.since.Epoch, _ = channel.ParseEpoch(req.Since.Epoch)
+		since := askSince(req.Since.Epoch, req.Since.Offset)
+		q.since = &since
 	}
 	kept, ok := c.loop.server.kept(&q)
 	if !ok {
@@ -92,8 +92,8 @@ func (c *conn) history(req *protocol.HistoryRequest) (*protocol.HistoryResult, *
 // historyQuery asks for a part of a channel's history.
 type historyQuery struct {
 	channel string
-	since   *channel.Place // only what is after it, before it with reverse; nil for all
-	limit   int            // 0: only the newest place; negative: as many as there are
+	since   *channel.Ask // only what is after it, before it with reverse; nil for all
+	limit   int          // 0: only the newest place; negative: as many as there are
 	reverse bool
 	most    int // bound of limit; negative for none
 	bytes   int // bound of a reply; 0 for none
@@ -111,7 +111,7 @@ func (s *Server) kept(q *historyQuery) (channel.Collected, bool) {
 	}
 	ask := channel.Ask{Kind: channel.AskNewest, N: 1 << 30}
 	if q.since != nil {
-		ask = channel.Ask{Kind: channel.AskSince, At: *q.since}
+		ask = *q.since
 	} else if q.reverse {
 		ask = channel.Ask{Kind: channel.AskNow}
 	}
@@ -122,7 +122,7 @@ func (s *Server) kept(q *historyQuery) (channel.Collected, bool) {
 	} else {
 		out = ch.Collect(ask, most, now)
 	}
-	if q.since != nil && q.since.Epoch != out.Newest.Epoch {
+	if ask.Kind == channel.AskSince && ask.At.Epoch != out.Newest.Epoch {
 		return out, false
 	}
 	return out, true

@@ -84,7 +84,9 @@ func TestRecoveredMeansCompleteAndInOrder(t *testing.T) {
 		{"as many as a reply holds", epoch, 50, true, recoverMax},
 		{"one more", epoch, 49, false, 0},
 		{"another order", "other", 349, false, 0},
-		{"no order", "", 0, false, 0},
+		{"any order, more than a reply holds", "", 0, false, 0},
+		{"any order", "", 340, true, 10},
+		{"any order, and a place that is not there yet", "", 351, false, 0},
 		{"a place that is not there yet", epoch, 351, false, 0},
 	} {
 		c := member(t, s, "")
@@ -115,6 +117,59 @@ func TestRecoveredMeansCompleteAndInOrder(t *testing.T) {
 
 func (s *server) historyForget(name string) error {
 	return (*node)(s.Server).HistoryRemove(s.t.Context(), name)
+}
+
+// A client that has no position yet names offset 0 and no epoch, and means everything.
+func TestNoEpochMeansTheChannelsOwn(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{History: 3})
+	c := member(t, s, "")
+	s.publish("x", "1")
+	s.publish("x", "2")
+	both := `"publications":[{"data":1,"offset":1},{"data":2,"offset":2}]`
+	c.does(`{"id":2,"subscribe":{"channel":"x","recover":true}}`)
+	c.wantTold("all that there ever was", `{"id":2,"subscribe":{"recoverable":true,"epoch":"E",`+both+`,"recovered":true,"positioned":true,"was_recovering":true}}`)
+	for since, want := range map[string]string{
+		`"since":{}`:           both,
+		`"since":{"offset":1}`: `"publications":[{"data":2,"offset":2}]`,
+		`"since":{"offset":2,"epoch":""},"reverse":true`: `"publications":[{"data":1,"offset":1}]`,
+	} {
+		c.does(`{"id":3,"history":{"channel":"x","limit":10,` + since + `}}`)
+		c.wantTold(since, `{"id":3,"history":{`+want+`,"epoch":"E","offset":2}}`)
+	}
+	listed := func(publications string) string {
+		return `{"result":{"publications":[` + publications + `],"epoch":"E","offset":2}}`
+	}
+	s.wantAPI("history", `{"channel":"x","limit":10,"since":{"offset":0,"epoch":""}}`, listed(`{"offset":1,"data":1},{"offset":2,"data":2}`))
+	s.wantAPI("history", `{"channel":"x","limit":10,"since":{"offset":1}}`, listed(`{"offset":2,"data":2}`))
+	for i := range 3 { // the first ones are not kept any more
+		s.publish("x", strconv.Itoa(i+3))
+	}
+	if r := member(t, s, "").recovers("x", "", 0).Subscribe; r.Recovered || len(r.Publications) > 0 {
+		t.Errorf("a hole at the beginning counts as recovered: %+v", *r)
+	}
+}
+
+// An application that keeps its own state wants all that it missed, or to be refused, so that it
+// loads its state again. The flag's first bit asks for something else, which is not there.
+func TestSubscribeThatRejectsAHole(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{History: 3})
+	c := member(t, s, "")
+	for i := range 5 {
+		s.publish("x", strconv.Itoa(i+1))
+	}
+	gap := `{"id":2,"error":{"code":112,"message":"unrecoverable position"}}`
+	for _, place := range []string{`"offset":0,"epoch":"zzz"`, `"offset":0`, `"offset":1`, `"offset":6`} {
+		c.does(`{"id":2,"subscribe":{"channel":"x","recoverable":true,"recover":true,` + place + `,"flag":3}}`)
+		c.wantTold(place, gap)
+	}
+	s.wantAPI("channels", `{}`, `{"result":{"channels":{}}}`) // it is not subscribed
+	c.does(`{"id":3,"subscribe":{"channel":"x","recoverable":true,"recover":true,"offset":2,"flag":3}}`)
+	c.wantTold("all is there", `{"id":3,"subscribe":{"recoverable":true,"epoch":"E","publications":[{"data":3,"offset":3},{"data":4,"offset":4},{"data":5,"offset":5}],"recovered":true,"offset":2,"positioned":true,"was_recovering":true}}`)
+	c.does(`{"id":4,"subscribe":{"channel":"y","recoverable":true,"flag":3}}`)
+	c.wantTold("nothing is to be recovered", `{"id":4,"subscribe":{"recoverable":true,"epoch":"E","positioned":true}}`)
+	s.wantAPI("channels", `{}`, `{"result":{"channels":{"x":{"num_clients":1},"y":{"num_clients":1}}}}`)
 }
 
 func TestCacheModeGivesTheNewest(t *testing.T) {

@@ -46,16 +46,26 @@ type subscription struct {
 // wish is what a subscriber asks for.
 type wish struct {
 	recovers, recover, positions, joins bool
-	since                               channel.Place
+	whole                               bool // recovers all that it missed, or does not subscribe
+	since                               channel.Ask
 	detail                              detail
 	server                              bool
 }
 
 func wishOf(req *protocol.SubscribeRequest) wish {
 	w := wish{recovers: req.Recoverable || req.Recover, recover: req.Recover, positions: req.Positioned, joins: req.JoinLeave}
-	w.since.Epoch, _ = channel.ParseEpoch(req.Epoch) // 0 is no channel's
-	w.since.Offset = req.Offset
+	w.since = askSince(req.Epoch, req.Offset)
 	return w
+}
+
+// askSince returns what a client means that names an epoch and an offset. Without an epoch it
+// means the offset in whatever epoch the channel has, as a client does that has no position yet.
+func askSince(epoch string, offset uint64) channel.Ask {
+	if epoch == "" {
+		return channel.Ask{Kind: channel.AskOffset, At: channel.Place{Offset: offset}}
+	}
+	e, _ := channel.ParseEpoch(epoch) // 0, which no channel has, where it is malformed
+	return channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: e, Offset: offset}}
 }
 
 // room gives the bytes that a reply may list. Beside payloads there are infos, and JSON may
@@ -105,6 +115,7 @@ func (c *conn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest) bool
 		return c.fail(r, centrifugo.ErrorLimitExceeded)
 	}
 	w := wishOf(req)
+	w.whole = req.Flag&centrifugo.FlagRejectUnrecovered != 0
 	access := &c.loop.server.access
 	switch {
 	case access.insecure, req.Token == "":
@@ -159,7 +170,7 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 	case cache:
 		ask = channel.Ask{Kind: channel.AskNewest, N: 1}
 	case recovers && w.recover:
-		ask = channel.Ask{Kind: channel.AskSince, At: w.since}
+		ask = w.since
 	}
 	kept, live := g.Collect(ask, most, time.Now().UnixMilli())
 	s.live = live
@@ -181,7 +192,7 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 	}
 	if recovers && w.recover {
 		s.result.WasRecovering = true
-		has := w.since == kept.Newest
+		has := w.since.At == kept.Newest
 		if cache {
 			s.result.Recovered = has || len(s.result.Publications) > 0
 		} else {
@@ -190,12 +201,16 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 		if s.result.Recovered && !cache {
 			// The client's own place, as Centrifugo gives it: libraries move on from it with each
 			// publication that their application took, and lose none should it fail midway.
-			s.result.Offset = w.since.Offset
+			s.result.Offset = w.since.At.Offset
 		}
 		if s.result.Recovered {
 			l.stats.recoveries.Add(1)
 		} else {
 			l.stats.gaps.Add(1)
+		}
+		if w.whole && !cache && !s.result.Recovered {
+			l.endIfEmpty(g)
+			return subscription{}, centrifugo.ErrorUnrecoverablePosition
 		}
 		if !s.result.Recovered || cache && has {
 			s.result.Publications, s.listed = nil, 0

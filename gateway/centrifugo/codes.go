@@ -21,6 +21,10 @@ var (
 	ErrorUnrecoverablePosition = &protocol.Error{Code: 112, Message: "unrecoverable position"}
 )
 
+// FlagRejectUnrecovered is the bit of a subscribe command's flag by which a client that cannot be
+// given everything it missed wants ErrorUnrecoverablePosition and no subscription.
+const FlagRejectUnrecovered = 2
+
 // Reasons for the end of a connection, with the codes and the texts of Centrifugo.
 // Code and Reason are those of the Close frame; the value as it stands goes into
 // the push to a client of an event stream. They are shared: not to be changed.

@@ -44,6 +44,7 @@ func (c *Channel) Collect(ask Ask, most Bounds, now int64) Collected {
 func (c *Channel) CollectBack(ask Ask, most Bounds, now int64) Collected {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	ask = c.inEpoch(ask)
 	r := c.placeLocked(ask, now)
 	out := Collected{From: ask.At, Newest: r.To, Gap: ask.Kind == AskSince && ask.At.Epoch != c.epoch}
 	if ask.Kind != AskSince {

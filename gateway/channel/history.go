@@ -193,7 +193,7 @@ type Place struct {
 // Ask says from where a subscriber wants a channel.
 type Ask struct {
 	Kind AskKind
-	At   Place // AskSince
+	At   Place // AskSince, AskOffset
 	N    int   // AskNewest
 }
 
@@ -203,6 +203,7 @@ type AskKind uint8
 const (
 	AskNow    AskKind = iota // where everything was published already
 	AskSince                 // a place that was told before
+	AskOffset                // At.Offset in the channel's epoch, whichever that is
 	AskNewest                // before the newest N that are kept
 )
 
@@ -248,11 +249,20 @@ func (c *Channel) recallLocked(dst []byte, ask Ask, f Format, limit int, now int
 	return r
 }
 
+// inEpoch makes an offset a place of the channel's epoch.
+func (c *Channel) inEpoch(ask Ask) Ask {
+	if ask.Kind == AskOffset {
+		ask.Kind, ask.At.Epoch = AskSince, c.epoch
+	}
+	return ask
+}
+
 // placeLocked finds the place that is asked for, and lets go of what has expired. Its
 // answer runs from there to the newest publication.
 func (c *Channel) placeLocked(ask Ask, now int64) Recalled {
 	h := &c.history
 	h.expire(now, c.keep.TTL)
+	ask = c.inEpoch(ask)
 	at := ask.At
 	switch ask.Kind {
 	case AskNow:

@@ -120,7 +120,7 @@ func (m *historyModel) compareCollected(t *testing.T, c *Channel, ask Ask, at Pl
 		return
 	}
 	before := uint64(len(m.all)) + 1
-	if ask.Kind == AskSince && at.Epoch == c.Epoch() && at.Offset > 0 {
+	if (ask.Kind == AskSince || ask.Kind == AskOffset) && at.Epoch == c.Epoch() && at.Offset > 0 {
 		before = at.Offset
 	}
 	end := max(min(len(m.all), int(before)-1), m.first)
@@ -174,7 +174,9 @@ func TestHistoryAgainstModel(t *testing.T) {
 				at.Epoch++
 			}
 			ask := Ask{Kind: AskSince, At: at}
-			switch rnd.IntN(8) {
+			switch rnd.IntN(9) {
+			case 2:
+				ask, at.Epoch = Ask{Kind: AskOffset, At: Place{Offset: at.Offset}}, c.Epoch()
 			case 0:
 				ask, at = Ask{Kind: AskNow}, Place{c.Epoch(), head}
 			case 1:
