@@ -106,7 +106,9 @@ func (c *conn) command(cmd *protocol.Command) bool {
 		return true
 	case cmd.Ping != nil:
 		r.Ping = &protocol.PingResult{}
-	default: // rpc, and what later versions of the protocol may have
+	case cmd.Rpc != nil: // no handler takes it
+		r.Error = centrifugo.ErrorNotAvailable
+	default: // what later versions of the protocol may have
 		r.Error = centrifugo.ErrorMethodNotFound
 	}
 	c.answer(r)
@@ -369,13 +371,16 @@ func (c *conn) subRefresh(r *protocol.Reply, req *protocol.SubRefreshRequest) bo
 	return true
 }
 
-// subscriptionToken verifies a token for a channel. Where t is nil the command is answered or,
-// if it is not done, has to wait.
+// subscriptionToken verifies a token for a channel. An invalid one fails its command only: the
+// connection has other subscriptions, and a library does not come back after 3500. Where t is nil
+// the command is answered or, if it is not done, has to wait.
 func (c *conn) subscriptionToken(r *protocol.Reply, token, channel string) (t *auth.Subscription, done bool) {
 	x, done := c.judge(token, true)
 	switch {
 	case !done:
 		return nil, false
+	case errors.As(x.err, new(*auth.InvalidError)):
+		return nil, c.fail(r, centrifugo.ErrorPermissionDenied)
 	case x.err != nil:
 		return nil, c.tokenError(r, x.err)
 	case !c.session().fits(&x.sub, channel):

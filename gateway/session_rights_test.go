@@ -227,6 +227,23 @@ func TestTokensOfSessions(t *testing.T) {
 		c.does(`{"id":1,"connect":{"token":"` + token + `"}}`)
 		c.wantClose(why, 3500)
 	}
+	// What is wrong with a subscription's token costs the subscription. One that is good, but
+	// somebody else's, is no mistake of a backend.
+	c = member(t, s, tokens(t, auth.Claims{User: "42"}))
+	c.joins("shut:y", `"token":"`+tokens(t, auth.Claims{User: "42", Channel: "shut:y"})+`"`)
+	denied := `{"id":3,"error":{"code":103,"message":"permission denied"}}`
+	for why, token := range map[string]string{
+		"malformed":            "x",
+		"forged":               tokens(t, auth.Claims{User: "42", Channel: "shut:x"}) + "x",
+		"one for connections":  tokens(t, auth.Claims{User: "42"}),
+		"one of nobody's keys": "eyJhbGciOiJSUzI1NiJ9.e30.AAAA",
+	} {
+		c.does(`{"id":3,"subscribe":{"channel":"shut:x","token":"` + token + `"}}`)
+		c.wantTold("subscribe: "+why, denied)
+		c.does(`{"id":3,"sub_refresh":{"channel":"shut:y","token":"` + token + `"}}`)
+		c.wantTold("sub_refresh: "+why, denied)
+	}
+	c.joins("shut:x", `"token":"`+tokens(t, auth.Claims{User: "42", Channel: "shut:x"})+`"`)
 	for why, sub := range map[string]auth.Claims{
 		"another user's":    {User: "43", Channel: "shut:x"},
 		"another channel's": {User: "42", Channel: "shut:y"},

@@ -145,7 +145,7 @@ func TestSessionTranscript(t *testing.T) {
 	c.does(`{"id":7,"history":{"channel":"chat:1"}}`)
 	c.wantTold("history without a limit tells the place", `{"id":7,"history":{"publications":[],"epoch":"E","offset":2}}`)
 	c.does(`{"id":8,"rpc":{"method":"x"}}`)
-	c.wantTold("rpc", `{"id":8,"error":{"code":104,"message":"method not found"}}`)
+	c.wantTold("rpc, which nothing handles", `{"id":8,"error":{"code":108,"message":"not available"}}`)
 	c.does(`{"send":{"data":{}}}`, `{"id":9,"ping":{}}`)
 	c.wantTold("send has no reply", `{"id":9,"ping":{}}`)
 	c.does(`{"id":10,"subscribe":{"channel":"chat:1"}}`)
