@@ -275,3 +275,46 @@ func TestTLSMessagesLargerThanASocketGoBothWays(t *testing.T) {
 	s.quiet()
 	waitFor(t, "nothing to be held", func() bool { return s.held() == 0 })
 }
+
+// A record that ends the connection, the first byte of another, and a reset: the write of
+// the Close frame fails, and the connection is dead before the read has ended. The first
+// records use up what may be read in a turn, so that the reset is not seen by the read.
+func TestDeadTLSConnectionIsLeftAlone(t *testing.T) {
+	for name, end := range map[string]string{"Close": closing(1000, ""), "unmasked": "\x81\x01x"} {
+		t.Run(name, func(t *testing.T) {
+			s := startTLS(t, Config{Loops: 1, PingInterval: -1, MessageTimeout: 10 * time.Second})
+			other := dial(t, s, "/ws/y")
+			for range 3 {
+				c, p := tapped(t, s, "/ws/x?echo=off")
+				s.quiet()
+				release := s.hold(0)
+				p.TCPConn.Write([]byte(p.sealedTo(c, scratchBytes-1, end) + "\x15")) // ignored: then it does not end as expected
+				c.vanish()
+				release()
+				s.wantConnections(1)
+			}
+			s.publish("y", "still there")
+			other.wantText("the others' loop", "still there")
+		})
+	}
+}
+
+// sealedTo gives records of exactly n bytes: messages, and frames at their end.
+func (p *tap) sealedTo(c *client, n int, end string) string {
+	c.t.Helper()
+	const perRecord, perFrame, size = 5 + 1 + 16, 4 + 4, 1000 // RFC 8446 section 5.2; a masked frame of 126 bytes and more
+	var b strings.Builder
+	last := perRecord + len(end)
+	for left := n - last; left > 0; left = n - last - b.Len() {
+		payload := min(left-perRecord-perFrame, size)
+		if rest := left - payload - perRecord - perFrame; rest > 0 && rest < 200 {
+			payload -= 200
+		}
+		b.WriteString(p.sealed(c, text(stars(payload))))
+	}
+	b.WriteString(p.sealed(c, end))
+	if b.Len() != n {
+		c.t.Fatalf("%d bytes of records, want %d", b.Len(), n)
+	}
+	return b.String()
+}

@@ -233,8 +233,12 @@ func (l *loop) remove(c *conn) {
 	l.stats.connections.Store(int64(len(l.conns)))
 }
 
-// wakeAt makes sure that c is looked at no later than at that loop time.
+// wakeAt makes sure that c is looked at no later than at that loop time. A dead
+// connection has no place in the lists any more, and is left alone.
 func (l *loop) wakeAt(c *conn, at uint32) {
+	if c.phase == phaseDead {
+		return
+	}
 	l.due[c.slot] = min(l.due[c.slot], at)
 }
 
