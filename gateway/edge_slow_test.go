@@ -294,3 +294,45 @@ func TestOwnMessagesAreNotCountedAsDropped(t *testing.T) {
 		t.Errorf("%d are counted as dropped, want %d", d, before)
 	}
 }
+
+// A client that does not read publishes until its message waits for room, which there is
+// only once it has skipped.
+func TestSkippedClientPublishesWhatWaited(t *testing.T) {
+	t.Parallel()
+	s := skipping(t, Config{Loops: 1})
+	slow, good := follow(t, s, "/ws/x?format=json"), dial(t, s, "/ws/x")
+	lasts := make(chan string, 16)
+	go func() {
+		defer close(lasts)
+		for {
+			_, p, err := good.next()
+			if err != nil {
+				return
+			}
+			if strings.HasPrefix(p, "last") {
+				lasts <- p
+			}
+		}
+	}()
+	for round := uint64(1); round <= 2; round++ {
+		s.floodUntil("it to be blocked", func() bool { return s.blocked() > 0 })
+		for parked := false; !parked && s.skips() < round; {
+			slow.send(text(stars(2 << 10)))
+			s.do(func(l *loop) {
+				for _, c := range l.conns {
+					parked = parked || c.has(bitParked)
+				}
+			})
+		}
+		last := "last " + strconv.FormatUint(round, 10)
+		slow.send(text(last))
+		waitFor(t, "a skip", func() bool { return s.skips() >= round })
+		for at := slow.gaps; slow.gaps == at; { // it reads
+			slow.step()
+		}
+		if got := receive(t, "the last message", lasts); got != last {
+			t.Fatalf("got %q, want %q", got, last)
+		}
+	}
+	s.wantConnections(2)
+}
