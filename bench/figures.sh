@@ -2,7 +2,7 @@
 # Measures the figures of README on this machine: ROUNDS (5) rounds of every
 # scenario in turn, so that a machine whose speed drifts does so for all of them, and
 # the median of each. Each scenario begins with a fresh gateway. It talks to loopback
-# only. A round takes about seven minutes; the first MAXROUNDS (3) also look for the
+# only. A round takes about eight minutes; the first MAXROUNDS (3) also look for the
 # highest rate, which takes three more. What was measured is kept in OUT
 # (bench-results/figures.txt), one line for each figure of each round.
 #
@@ -23,7 +23,7 @@ ulimit -n "$(ulimit -Hn)"
 
 rounds=${ROUNDS:-5}
 maxrounds=${MAXROUNDS:-3}
-scenarios=${SCENARIOS:-idle10k idle19k idle_sse sparse burst max dense thousand storm stream recover churn tls_idle tls_sparse tls_storm
+scenarios=${SCENARIOS:-idle10k idle19k idle_sse sparse burst max dense ten ten_one hundred hundred_one thousand thousand_one storm stream recover churn tls_idle tls_sparse tls_storm
 	client_idle client_sparse client_dense client_connect client_recover client_joins client_channels client_many}
 out=${OUT:-bench-results/figures.txt}
 port=${PORT:-18000} # the one after it for the internal listener, the next for TLS
@@ -85,7 +85,16 @@ burst() {
 }
 max() { ((round > maxrounds)) || loaded max rate_held,deliveries_per_second,lost,cut -- fanout --subscribers 10000 --find-max --rate 1600 --duration 20s; }
 dense() { loaded dense server_cpu_per_delivery,p50,p99,lost,cut -- fanout --subscribers 10000 --rate 100 --duration "${DENSE:-60s}"; }
-thousand() { loaded thousand server_cpu_per_delivery,p50,p99,lost -- fanout --subscribers 1000 --rate 20 --duration 10s; }
+# Medium rates, where a loop mostly waits: with two loops, and with one.
+ten_flags=(--loops 2) hundred_flags=(--loops 2) thousand_flags=(--loops 2)
+ten_one_flags=(--loops 1) hundred_one_flags=(--loops 1) thousand_one_flags=(--loops 1)
+medium() { loaded "$scenario" server_cpu_per_delivery,p50,p99,lost -- fanout --subscribers "$1" --rate "$2" --duration 10s; }
+ten() { medium 10 500; }
+ten_one() { medium 10 500; }
+hundred() { medium 100 200; }
+hundred_one() { medium 100 200; }
+thousand() { medium 1000 20; }
+thousand_one() { medium 1000 20; }
 storm() { loaded storm server_cpu_per_upgrade,upgrades_per_second,elapsed,p99,failed,listen_overflows -- storm --connections 10000 --outstanding 512; }
 # stream measures event streams beside raw, in one gateway.
 stream() {
