@@ -18,6 +18,7 @@ import (
 // Host, nothing that has a body. The default Origin rule of sluice belongs to it: a
 // page may connect to the host and port that it came from, and on loopback to any port.
 func upgradeRefusal(b []byte) string {
+	b = bytes.TrimPrefix(b, []byte("\r\n")) // RFC 9112 section 2.2
 	head, _, ok := bytes.Cut(b, []byte("\r\n\r\n"))
 	if !ok {
 		return "the head does not end"
@@ -54,11 +55,11 @@ func upgradeRefusal(b []byte) string {
 	switch {
 	case req.Method != "GET" || req.Proto != "HTTP/1.1":
 		return "method or version"
-	case !strings.HasPrefix(req.RequestURI, "/") || strings.ContainsFunc(req.RequestURI, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }):
+	case !strings.HasPrefix(req.RequestURI, "/") && !absoluteOK(req.URL) || strings.ContainsFunc(req.RequestURI, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }):
 		return "request target"
 	case !okHost || !hostOK(host):
 		return "Host"
-	case !okUpgrade || !hasToken(upgrade, "websocket"):
+	case !okUpgrade || !hasToken(upgrade, "websocket") || !isProtocolList(upgrade):
 		return "Upgrade"
 	case !okConnection || !hasToken(connection, "upgrade"):
 		return "Connection"
@@ -74,7 +75,7 @@ func upgradeRefusal(b []byte) string {
 		return "Sec-WebSocket-Protocol"
 	}
 	switch origins := values("Origin"); {
-	case len(origins) > 1, len(origins) == 1 && !originOK(origins[0], host):
+	case len(origins) > 1, len(origins) == 1 && !originOK(origins[0], req.Host):
 		return "Origin"
 	}
 	return ""
@@ -98,6 +99,11 @@ func hostOK(host string) bool {
 		!strings.ContainsFunc(host, func(r rune) bool {
 			return r > 0x7f || !('a' <= r|0x20 && r|0x20 <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune(".-_:[]", r))
 		})
+}
+
+// absoluteOK judges a target in absolute form (RFC 9112 section 3.2.2).
+func absoluteOK(u *url.URL) bool {
+	return (u.Scheme == "http" || u.Scheme == "https") && u.User == nil && hostOK(u.Host)
 }
 
 func originOK(origin, host string) bool {
@@ -135,14 +141,29 @@ func hasToken(list, token string) bool {
 	return false
 }
 
+// isTokenList reports whether a list has nothing in it but tokens.
 func isTokenList(list string) bool {
-	some := false
 	for element := range strings.SplitSeq(list, ",") {
-		element = strings.Trim(element, " \t")
-		some = some || element != ""
-		if strings.ContainsFunc(element, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r) }) {
+		if strings.ContainsFunc(strings.Trim(element, " \t"), notInToken) {
 			return false
 		}
 	}
-	return some
+	return true
+}
+
+// isProtocolList reports whether all in an Upgrade field are protocols, and websocket
+// has no version.
+func isProtocolList(list string) bool {
+	for element := range strings.SplitSeq(list, ",") {
+		element = strings.Trim(element, " \t")
+		name, version, versioned := strings.Cut(element, "/")
+		if element != "" && (name == "" || versioned && version == "" || strings.ContainsFunc(name+version, notInToken) || versioned && strings.EqualFold(name, "websocket")) {
+			return false
+		}
+	}
+	return true
+}
+
+func notInToken(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.ContainsRune("\"(),/:;<=>?@[\\]{}", r)
 }

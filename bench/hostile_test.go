@@ -133,8 +133,16 @@ func TestUpgradeRefusalKnowsWhatParsersDisagreeOn(t *testing.T) {
 		t.Fatal(why)
 	}
 	for _, edit := range [][2]string{
+		{"/ws", "http://h/ws"}, {"GET", "\r\nGET"}, {"websocket", "h2c, websocket"}, {": 13", ": 13\r\nSec-WebSocket-Protocol:"},
+		{"/ws HTTP/1.1", "http://h/ws HTTP/1.1\r\nOrigin: http://h"},
+	} {
+		if why := upgradeRefusal([]byte(strings.Replace(good, edit[0], edit[1], 1))); why != "" {
+			t.Errorf("%q for %q: %s", edit[1], edit[0], why)
+		}
+	}
+	for _, edit := range [][2]string{
 		{"HTTP/1.1\r\n", "HTTP/1.1\n"}, {"Host: h:1", "Host : h:1"}, {"Host: h:1", "Host: h:1\r\nHost: i"}, {"Host: h:1", "Host: u@h"}, {"Host: h:1", "X: a\r\n Host: h"},
-		{"GET", "POST"}, {"/ws", "http://h/ws"}, {"/ws", "/w\x00s"}, {"HTTP/1.1", "HTTP/1.0"}, {"websocket", "websockets"}, {"Connection: Upgrade", "Connection: close"},
+		{"GET", "POST"}, {"/ws", "http:///ws"}, {"/ws", "ws://h/ws"}, {"/ws", "http://u@h/ws"}, {"GET", "\r\n\r\nGET"}, {"/ws", "/w\x00s"}, {"HTTP/1.1", "HTTP/1.0"}, {"websocket", "websockets"}, {"websocket", "h2c, websocket/13"}, {"Connection: Upgrade", "Connection: close"},
 		{"ZQ==", "ZQ="}, {"Key: ", "Key: =="}, {": 13", ": 13.0"}, {": 13", ": 13\r\nContent-Length: 1"}, {": 13", ": 13\r\nTransfer-Encoding: chunked"},
 		{": 13", ": 13\r\nSec-WebSocket-Version: 13"}, {": 13", ": 13\r\nOrigin: null"}, {": 13", ": 13\r\nOrigin: http://h:2"}, {": 13", ": 13\r\nSec-WebSocket-Protocol: a b"}, {"\r\n\r\n", "\r\n"},
 	} {

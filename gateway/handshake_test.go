@@ -117,7 +117,8 @@ func TestDefectiveHeadsAreRefusedOverASocket(t *testing.T) {
 		{"NUL in a value", add("A: b\x00c"), 400},
 		{"CR in a value", add("A: b\rc"), 400},
 		{"control byte in the target", edit("/ws", "/w\x01s"), 400},
-		{"absolute target", edit("/ws", "http://localhost/ws"), 400},
+		{"absolute target without a host", edit("/ws", "http:///ws"), 400},
+		{"two empty lines first", "\r\n\r\n" + good, 400},
 		{"request line of 4 parts", edit("GET /ws HTTP/1.1", "GET /ws x HTTP/1.1"), 400},
 		{"POST", edit("GET", "POST"), 405},
 		{"HTTP/1.0", edit("HTTP/1.1", "HTTP/1.0"), 400},
@@ -136,6 +137,48 @@ func TestDefectiveHeadsAreRefusedOverASocket(t *testing.T) {
 	waitFor(t, "the handshakes to end", func() bool { s.stage.mu.Lock(); defer s.stage.mu.Unlock(); return s.stage.taken == 0 })
 	if n := s.stats.outcomes["upgraded"].Load(); n != 0 {
 		t.Errorf("%d of them were upgraded", n)
+	}
+}
+
+// What other people's clients send, and RFC 9110 and 9112 let them.
+func TestUnusualHeadsAreServed(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{})
+	good := upgradeTo("/echo")
+	edit := func(old, new string) string { return strings.Replace(good, old, new, 1) }
+	page := func(head string) string {
+		return strings.Replace(head, "\r\n\r\n", "\r\nOrigin: http://a.example\r\n\r\n", 1)
+	}
+	for _, c := range []struct {
+		name, head string
+		status     int
+	}{
+		{"no subprotocol in the field", edit("\r\n\r\n", "\r\nSec-WebSocket-Protocol:\r\n\r\n"), 101},
+		{"absolute target", edit("/echo", "http://localhost/echo"), 101},
+		{"absolute target of the page's host", page(edit("/echo", "http://a.example/echo")), 101},
+		{"absolute target of another than the page's host", page(edit("/echo", "http://b.example/echo")), 403},
+		{"absolute target of another, the field has the page's host", page(strings.Replace(edit("/echo", "http://b.example/echo"), "Host: localhost", "Host: a.example", 1)), 403},
+		{"empty line first", "\r\n" + good, 101},
+		{"several protocols to upgrade to", edit(": websocket", ": h2c, websocket"), 101},
+		{"absolute target, no upgrade", "GET http://localhost/healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200},
+		{"absolute target without a path, no upgrade", "GET http://localhost HTTP/1.1\r\nHost: x\r\n\r\n", 200},
+		{"empty line first, no upgrade", "\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", 200},
+	} {
+		for _, cut := range []int{0, 1, 2, len(c.head) - 1} {
+			k := connect(t, s)
+			if k.write(c.head[:cut]); cut > 0 {
+				waitFor(t, "the first piece to be read", func() bool { return s.waiting() == 1 })
+			}
+			if c.status != http.StatusSwitchingProtocols {
+				k.write(c.head[cut:])
+				k.wantStatus(c.name, c.status)
+				k.wantEOF(c.name)
+				continue
+			}
+			k.write(c.head[cut:] + text("behind"))
+			k.wantUpgrade(c.name)
+			k.wantText(c.name, "behind")
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/expfmt"
@@ -53,6 +54,27 @@ func TestPublicHTTPIsAnsweredAndClosed(t *testing.T) {
 	}
 	if n := s.stats.outcomes["http"].Load(); n != 12 {
 		t.Errorf("%d HTTP requests are counted, want 12", n)
+	}
+}
+
+// A client that waits to be asked for its body is answered and left: it does not keep
+// a place until it has been waited for.
+func TestABodyThatIsNotAskedForIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{})
+	for _, request := range []string{"POST /nothing", "PUT /ws", "POST /publish/a"} {
+		k := connect(t, s)
+		k.write(request + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+		begun := time.Now()
+		resp, err := http.ReadResponse(k.in, nil)
+		if err != nil || resp.StatusCode < 400 {
+			t.Fatalf("%s: got %v, %v", request, resp, err)
+		}
+		io.Copy(io.Discard, resp.Body) // ignored: the end is looked for next
+		k.wantEOF(request)
+		if took := time.Since(begun); took > webTimeout/2 {
+			t.Errorf("%s: the end came after %v", request, took)
+		}
 	}
 }
 

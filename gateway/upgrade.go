@@ -81,6 +81,10 @@ func (g *greeting) run(n int) {
 // proceed goes on with a whole head, of n bytes that are there.
 func (g *greeting) proceed(head, n int) {
 	s := g.door.server
+	if line := handshake.EmptyLine(*g.buf); line > 0 {
+		n = copy(*g.buf, (*g.buf)[line:n])
+		head -= line
+	}
 	req, reject := handshake.Parse((*g.buf)[:head])
 	if reject == nil && g.proxied == byForwarded && !g.forwarded(req.ForwardedFor) {
 		abandon(bare(g.conn))

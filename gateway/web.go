@@ -47,7 +47,7 @@ func newWeb(s *Server) (*web, error) {
 		ended:  make(chan struct{}),
 	}
 	w.http = &http.Server{
-		Handler:        handler,
+		Handler:        evenly(handler),
 		ReadTimeout:    webTimeout,
 		WriteTimeout:   webTimeout,
 		MaxHeaderBytes: headBytes,
@@ -63,6 +63,22 @@ func newWeb(s *Server) (*web, error) {
 		w.http.Serve((*webListener)(w)) // ignored: it ends when the listener does
 	}()
 	return w, nil
+}
+
+// evenly makes good for two things in which net/http differs from what is promised here.
+// An absolute target without a path means "/" (RFC 9110 section 4.2.3). And a client that
+// holds its body back until it is asked for it, and is answered without, is not waited for
+// until webTimeout.
+func evenly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "" {
+			r.URL.Path = "/"
+		}
+		next.ServeHTTP(w, r)
+		if r.Header.Get("Expect") != "" {
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(answerTimeout)) // ignored: it was taken from net/http
+		}
+	})
 }
 
 var rejectBusy = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "http_busy",

@@ -97,11 +97,12 @@ func serve(b []byte) (Request, *Reject) {
 	case n == 0:
 		return Request{}, rejectIncomplete
 	}
-	req, reject := Parse(b[:n])
+	head := b[EmptyLine(b):n]
+	req, reject := Parse(head)
 	if reject != nil || !req.Upgrade {
 		return req, reject
 	}
-	if _, err := NewUpgrader(nil).Upgrade(b[:n], io.Discard); err != nil && !errors.As(err, &reject) {
+	if _, err := NewUpgrader(nil).Upgrade(head, io.Discard); err != nil && !errors.As(err, &reject) {
 		panic(err) // writing to nowhere does not fail
 	}
 	return req, reject

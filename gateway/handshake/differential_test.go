@@ -57,9 +57,10 @@ func (r *reference) Close() error { // http.Server calls it once
 func (r *reference) Addr() net.Addr { return &net.TCPAddr{} }
 
 // judge tells what the server makes of the first request of a connection that carries b:
-// whether it was handed to a handler, and whether it may be answered with a 101.
+// whether it was handed to a handler, and whether it may be answered with a 101. As from
+// the gateway it does not get an empty line before the request.
 func (r *reference) judge(b []byte) (parsed, upgrade bool) {
-	t := &tape{rest: bytes.NewReader(b), closed: make(chan struct{})}
+	t := &tape{rest: bytes.NewReader(b[EmptyLine(b):]), closed: make(chan struct{})}
 	r.conns <- t
 	<-t.closed
 	t.mu.Lock()
@@ -124,7 +125,7 @@ func strictUpgrade(req *http.Request) bool {
 	}
 	nonce, err := base64.StdEncoding.DecodeString(key[0])
 	body, bodyErr := io.Copy(io.Discard, req.Body)
-	return req.Method == "GET" && req.ProtoAtLeast(1, 1) && req.Host != "" && strings.HasPrefix(req.RequestURI, "/") &&
+	return req.Method == "GET" && req.ProtoAtLeast(1, 1) && req.Host != "" && (strings.HasPrefix(req.RequestURI, "/") || req.URL.Host != "") &&
 		names("Upgrade", "websocket") && names("Connection", "upgrade") && err == nil && len(nonce) == 16 && len(key[0]) == 24 &&
 		slices.Equal(req.Header["Sec-Websocket-Version"], []string{"13"}) &&
 		req.ContentLength == 0 && len(req.TransferEncoding) == 0 && body == 0 && bodyErr == nil && len(req.Header["Origin"]) <= 1

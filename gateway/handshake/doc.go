@@ -25,6 +25,7 @@
 // # The order of calls
 //
 //	n, reject := handshake.End(b, searched)  // after each read, until n > 0
+//	b, n = b[handshake.EmptyLine(b):], n-handshake.EmptyLine(b)
 //	req, reject := handshake.Parse(b[:n])
 //	origins.Allow(req.Origin, req.HasOrigin, req.Host)
 //	protocol, err := upgrader.Upgrade(b[:n], w)

@@ -29,6 +29,7 @@ type fields struct {
 	count [fieldKinds]uint8  // cannot overflow: there are at most HeadLinesMax lines
 
 	webSocket   bool     // an Upgrade field names websocket
+	badUpgrade  bool     // but not as it has to
 	protocol    []string // of all Sec-WebSocket-Protocol fields
 	unmet       bool     // an Expect field asks for what is not known here
 	badProtocol bool     // one of them is not a list of tokens
@@ -61,7 +62,7 @@ func (f *fields) add(line string) *Reject {
 	f.count[kind]++
 	switch kind {
 	case fieldUpgrade:
-		f.webSocket = f.webSocket || namesWebSocket(value)
+		f.addUpgrade(value)
 	case fieldProtocol:
 		f.addProtocols(value)
 	case fieldExpect:
@@ -104,26 +105,30 @@ func is(name, lower string, kind field) field {
 	return fieldOther
 }
 
-// namesWebSocket reports whether an Upgrade field asks for a WebSocket, even
-// among other protocols or with a version behind it: both are then refused,
-// instead of being taken for a request that does not ask.
-func namesWebSocket(value string) bool {
-	for value != "" {
+// addUpgrade takes an Upgrade field: a list of protocols, each with or without a
+// version. websocket with a version, or in what is no such list, is noticed all the
+// same: it is refused, instead of being taken for a request that does not ask.
+func (f *fields) addUpgrade(list string) {
+	plain := false
+	for list != "" {
 		var element string
-		element, value = cutElement(value)
-		name, _, _ := strings.Cut(element, "/")
-		if equalFold(trim(name), "websocket") {
-			return true
+		if element, list = cutElement(list); element == "" {
+			continue
 		}
+		name, version, versioned := strings.Cut(element, "/")
+		webSocket := equalFold(trim(name), "websocket")
+		f.webSocket, plain = f.webSocket || webSocket, plain || webSocket && !versioned
+		f.badUpgrade = f.badUpgrade || webSocket && versioned || !Token(name) || versioned && !Token(version)
 	}
-	return false
+	f.badUpgrade = f.badUpgrade || !plain
 }
 
+// addProtocols takes a Sec-WebSocket-Protocol field. One without any is as good as
+// none: there are libraries that send it.
 func (f *fields) addProtocols(list string) {
-	if f.protocol == nil {
+	if f.protocol == nil && list != "" {
 		f.protocol = make([]string, 0, 1+strings.Count(list, ","))
 	}
-	n := len(f.protocol)
 	for list != "" {
 		var element string
 		if element, list = cutElement(list); element == "" {
@@ -135,7 +140,6 @@ func (f *fields) addProtocols(list string) {
 		}
 		f.protocol = append(f.protocol, element)
 	}
-	f.badProtocol = f.badProtocol || len(f.protocol) == n
 }
 
 // checkRequest judges what is judged for every request: whom it asks, and where
@@ -180,7 +184,7 @@ func (f *fields) checkUpgrade(method string, http10 bool) *Reject {
 		return rejectBody
 	case f.count[fieldUpgrade] > 1:
 		return rejectUpgradeTwice
-	case !equalFold(f.value[fieldUpgrade], "websocket"):
+	case f.badUpgrade:
 		return rejectUpgrade
 	case f.count[fieldConnection] > 1:
 		return rejectConnectionTwice

@@ -23,11 +23,31 @@ const requestLineBytesMax = URIBytesMax + 64
 //
 // A Reject is returned as soon as the bytes show that no continuation can be
 // accepted: a bound is exceeded, or a byte may not stand where it stands.
+//
+// An empty line before the request line is passed over (RFC 9112 section 2.2): the
+// head that [Parse] takes begins behind it, see [EmptyLine], and so do the bounds.
 func End(b []byte, from int) (int, *Reject) {
+	skip := EmptyLine(b)
+	n, reject := end(b[skip:], max(from-skip, 0))
+	if n > 0 {
+		n += skip
+	}
+	return n, reject
+}
+
+// EmptyLine returns the length of the empty line that b begins with, 0 without one.
+func EmptyLine(b []byte) int {
+	if len(b) > 1 && b[0] == '\r' && b[1] == '\n' {
+		return 2
+	}
+	return 0
+}
+
+func end(b []byte, from int) (int, *Reject) {
 	if from <= requestLineBytesMax && requestLineBytesMax < len(b) {
 		// Stop where the request line must have ended, so that the verdict does not
 		// depend on how the bytes were cut into reads.
-		if n, reject := End(b[:requestLineBytesMax], from); n > 0 || reject != nil {
+		if n, reject := end(b[:requestLineBytesMax], from); n > 0 || reject != nil {
 			return n, reject
 		}
 		if bytes.IndexByte(b[:requestLineBytesMax], '\n') < 0 {

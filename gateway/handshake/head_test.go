@@ -57,6 +57,10 @@ func TestHeadEndsWhereItsEmptyLineEnds(t *testing.T) {
 		{name: "upgrade", in: good},
 		{name: "plain", in: plain},
 		{name: "no field", in: "GET / HTTP/1.0\r\n\r\n"},
+		{name: "empty line first", in: "\r\n" + good, behind: "x"},
+		{name: "empty line first, as large as it may be", in: "\r\n" + exactBytes},
+		{name: "empty line first, as many lines as there may be", in: "\r\n" + exactLines},
+		{name: "empty line first, as long a target as there may be", in: "\r\n" + longTarget},
 		{name: "bytes behind it", in: good, behind: "\x81\x85\x00\n\x00\r\r\n\r\n"},
 		{name: "as large as it may be", in: exactBytes, behind: "x"},
 		{name: "as many lines as there may be", in: exactLines},
@@ -72,7 +76,9 @@ func TestHeadEndsWhereItsEmptyLineEnds(t *testing.T) {
 		{name: "bare LF", in: "GET / HTTP/1.1\n", reject: rejectLineFeed},
 		{name: "bare LF at the end", in: strings.TrimSuffix(good, "\r\n") + "\n", reject: rejectLineFeed},
 		{name: "LF first", in: "\nGET / HTTP/1.1\r\n", reject: rejectLineFeed},
-		{name: "empty line first", in: "\r\nGET / HTTP/1.1\r\n", reject: rejectRequestLine},
+		{name: "two empty lines first", in: "\r\n\r\nGET / HTTP/1.1\r\n", reject: rejectRequestLine},
+		{name: "empty line, then CR", in: "\r\n\rGET / HTTP/1.1\r\n", reject: rejectCR},
+		{name: "a proxy's second version", in: "\r\n\r\n\x00\r\nQUIT\n", reject: rejectRequestLine},
 		{name: "CR in a line", in: "GET /\r HTTP/1.1\r\n", reject: rejectCR},
 		{name: "CR CR LF", in: "GET / HTTP/1.1\r\r\n", reject: rejectCR},
 		{name: "NUL", in: "GET / HTTP/1.1\r\nX: a\x00b", reject: rejectControl},
@@ -88,7 +94,7 @@ func TestHeadEndsWhereItsEmptyLineEnds(t *testing.T) {
 			want := len(test.in)
 			if test.reject != nil {
 				want = 0
-			} else if _, reject := Parse([]byte(test.in)); reject != nil {
+			} else if _, reject := Parse([]byte(test.in[EmptyLine([]byte(test.in)):])); reject != nil {
 				t.Errorf("Parse refuses it: %v", reject)
 			}
 			for _, step := range []int{1, 2, 3, 7, 64, 4096, len(whole)} {

@@ -12,7 +12,7 @@ type Request struct {
 	Path      string   // percent-decoded; begins with a slash; may hold any byte
 	RawPath   string   // as it was sent: the one to cut into segments, for "%2F"
 	RawQuery  string   // as it was sent, without the question mark; escapes are not checked
-	Host      string   // as it was sent; "" is possible in HTTP/1.0 alone
+	Host      string   // of an absolute target, else of the field, as it was sent; "" is possible in HTTP/1.0 alone
 	Origin    string   // as it was sent, see Origins
 	Protocols []string // subprotocols that an upgrade offers, in the client's order
 
@@ -31,8 +31,10 @@ type Request struct {
 // for every request. More is judged only when it asks for a WebSocket (RFC 6455
 // section 4.2.1); the rest of another request is left to net/http. Stricter than
 // the RFCs, because two parsers have read each of these in two ways: only the
-// origin form of a target; a field that matters appears once, and Connection,
-// too, on one line; Upgrade is websocket alone.
+// origin and the absolute form of a target; a field that matters appears once, and
+// Connection and Upgrade, too, on one line. An absolute target's host counts in
+// place of the Host field, which must be there all the same (RFC 9112 section
+// 3.2.2).
 func Parse(head []byte) (Request, *Reject) {
 	var req Request
 	if len(head) > HeadBytesMax {
@@ -65,7 +67,10 @@ func Parse(head []byte) (Request, *Reject) {
 		return req, rejectIncomplete
 	}
 	req.Upgrade, req.ForwardedFor = f.webSocket, f.forwarded
-	req.Host, req.Origin, req.HasOrigin = f.value[fieldHost], f.value[fieldOrigin], f.count[fieldOrigin] > 0
+	req.Origin, req.HasOrigin = f.value[fieldOrigin], f.count[fieldOrigin] > 0
+	if req.Host == "" {
+		req.Host = f.value[fieldHost]
+	}
 	if reject = f.checkRequest(http10); reject != nil || !req.Upgrade {
 		return req, reject
 	}
@@ -115,9 +120,13 @@ func (req *Request) parseRequestLine(line string) (http10 bool, reject *Reject) 
 		return http10, rejectURILength
 	case strings.IndexByte(target, ' ') >= 0 || target == "":
 		return http10, rejectRequestLine
-	case target[0] != '/':
-		return http10, rejectTarget
-	case !allIn(target, inTarget):
+	}
+	if target[0] != '/' {
+		if req.Host, target = cutAbsolute(target); req.Host == "" || method == "CONNECT" { // whose target is an authority
+			return http10, rejectTarget
+		}
+	}
+	if !allIn(target, inTarget) {
 		return http10, rejectTargetByte
 	}
 	req.RawPath, req.RawQuery, _ = strings.Cut(target, "?")
@@ -125,6 +134,28 @@ func (req *Request) parseRequestLine(line string) (http10 bool, reject *Reject) 
 		return http10, rejectEscape
 	}
 	return http10, nil
+}
+
+// cutAbsolute splits a target in absolute form (RFC 9112 section 3.2.2) into its
+// authority and what the origin form would have been. host is "" for any other target.
+func cutAbsolute(target string) (host, rest string) {
+	scheme, rest, ok := strings.Cut(target, "://")
+	if !ok || !equalFold(scheme, "http") && !equalFold(scheme, "https") {
+		return "", target
+	}
+	host = rest
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		host, rest = rest[:i], rest[i:]
+	} else {
+		rest = ""
+	}
+	if !validHost(host) {
+		return "", target
+	}
+	if !strings.HasPrefix(rest, "/") {
+		rest = "/" + rest // an empty path is a slash (RFC 9110 section 4.2.3)
+	}
+	return host, rest
 }
 
 // unescape decodes percent-escapes. It copies only when there are any.

@@ -46,7 +46,7 @@ func verdict(head string) (Request, *Reject) {
 	if n == 0 {
 		return Request{}, rejectIncomplete
 	}
-	return Parse([]byte(head[:n]))
+	return Parse([]byte(head[EmptyLine([]byte(head)):n]))
 }
 
 func TestParseReadsWhatClientsSend(t *testing.T) {
@@ -79,6 +79,18 @@ func TestParseReadsWhatClientsSend(t *testing.T) {
 		}},
 		{"two slashes, marks that browsers leave alone", swap(t, good, "/ws", "//ws|[]?q=a?b/{}"), Request{
 			Method: "GET", Path: "//ws|[]", RawPath: "//ws|[]", RawQuery: "q=a?b/{}", Host: "example.com", Upgrade: true,
+		}},
+		{"an absolute target: its host counts, not the field's", swap(t, good, "/ws", "http://Other.example:81/ws/a%2Fb?x=http://y"), Request{
+			Method: "GET", Path: "/ws/a/b", RawPath: "/ws/a%2Fb", RawQuery: "x=http://y", Host: "Other.example:81", Upgrade: true,
+		}},
+		{"an absolute target without a path, HTTP/1.0", "GET HTTPS://h?x HTTP/1.0\r\n\r\n", Request{
+			Method: "GET", Path: "/", RawPath: "/", RawQuery: "x", Host: "h",
+		}},
+		{"empty protocols", withFields(good, "Sec-WebSocket-Protocol:\r\n"), Request{
+			Method: "GET", Path: "/ws", RawPath: "/ws", Host: "example.com", Upgrade: true,
+		}},
+		{"several protocols to upgrade to", swap(t, good, ": websocket", ": h2c, TLS/1.0,WebSocket"), Request{
+			Method: "GET", Path: "/ws", RawPath: "/ws", Host: "example.com", Upgrade: true,
 		}},
 		{"a body of no bytes", withFields(good, "Content-Length: 0\r\n"), Request{
 			Method: "GET", Path: "/ws", RawPath: "/ws", Host: "example.com", Upgrade: true,

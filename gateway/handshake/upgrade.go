@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -35,6 +36,10 @@ func (u *Upgrader) Upgrade(head []byte, w io.Writer) (protocol string, err error
 	x := exchange{rest: head}
 	x.answer = x.space[:0]
 	hs, err := u.upgrader.Upgrade(&x)
+	if errors.Is(err, ws.ErrHandshakeBadUpgrade) { // a list, of which it knows only the one element
+		x.rest, x.answer = webSocketAlone(head), x.space[:0]
+		hs, err = u.upgrader.Upgrade(&x)
+	}
 	if err != nil {
 		// Its answer is dropped, because an error's text may quote the request.
 		return "", rejectUpgrader
@@ -43,6 +48,18 @@ func (u *Upgrader) Upgrade(head []byte, w io.Writer) (protocol string, err error
 		return "", fmt.Errorf("write the upgrade's answer: %w", err)
 	}
 	return hs.Protocol, nil
+}
+
+// webSocketAlone returns a copy of a head whose Upgrade field names nothing but websocket.
+func webSocketAlone(head []byte) []byte {
+	alone := make([]byte, 0, len(head))
+	for line := range bytes.Lines(head) {
+		if name, _, _ := bytes.Cut(line, colon); equalFold(string(name), "upgrade") {
+			line = []byte("Upgrade: websocket\r\n")
+		}
+		alone = append(alone, line...)
+	}
+	return alone
 }
 
 // choose is given one Sec-WebSocket-Protocol field after the other until it
@@ -61,7 +78,10 @@ func (u *Upgrader) choose(list []byte) (string, bool) {
 	return "", true
 }
 
-var comma = []byte{','}
+var (
+	comma = []byte{','}
+	colon = []byte{':'}
+)
 
 // exchange is the connection that ws.Upgrader sees. It holds the answer back, so
 // that one of an upgrade that fails can be dropped.
