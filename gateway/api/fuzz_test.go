@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -23,6 +24,7 @@ func FuzzRequest(f *testing.F) {
 		}
 	}
 	f.Add(uint8(0), []byte(`{"commands":[{"publish":{"channel":"a","b64data":"AA==","idempotency_key":"k"}},{}]}`), true)
+	f.Add(uint8(len(names)-2), []byte(`{"method":"publish","params":{"channel":"a","data":1}}`+"\n"+`{"method":"x"}`), false)
 	f.Fuzz(func(t *testing.T, method uint8, body []byte, mode bool) {
 		node := answering()
 		node.publish = func(r *PublishRequest) {
@@ -36,8 +38,10 @@ func FuzzRequest(f *testing.F) {
 			header = transport
 		}
 		status, got, _ := ask(h, names[int(method)%len(names)], string(body), header...)
-		if !json.Valid([]byte(got)) || !utf8.ValidString(got) || got[0] != '{' {
-			t.Errorf("answer: %q", got)
+		for line := range strings.SplitSeq(got, "\n") {
+			if !json.Valid([]byte(line)) || !utf8.ValidString(line) || line[0] != '{' {
+				t.Errorf("answer: %q", got)
+			}
 		}
 		switch status {
 		case http.StatusOK, http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge:

@@ -79,16 +79,14 @@ func (h *Handler) ForgottenEarly() uint64 {
 	return h.window.forgottenEarly()
 }
 
-// ServeHTTP answers POST /api/{method} and GET /api/openapi.json.
+// ServeHTTP answers POST /api/{method}, POST /api and GET /api/openapi.json.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/api"), "/")
 	m := find(name)
 	switch {
 	case name == "openapi.json":
 		h.serveDescription(w, r)
-	case name == "":
-		h.serveSinglePath(w, r)
-	case m == nil && name != "batch":
+	case m == nil && name != "batch" && name != "":
 		h.refuse(w, r, http.StatusNotFound, ErrMethodNotFound.With("there is no such method: "+methodNames()))
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
@@ -99,7 +97,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.refuse(w, r, status, err)
 			return
 		}
-		if m == nil {
+		switch {
+		case name == "":
+			h.serveLines(w, r, body)
+			return
+		case m == nil:
 			h.serveBatch(w, r, body)
 			return
 		}
@@ -171,16 +173,19 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, e *
 	h.write(w, "", status, body)
 }
 
-// write answers with JSON. Nothing in it is escaped for HTML.
-func (h *Handler) write(w http.ResponseWriter, method string, status int, v any) {
+// write answers with JSON, a line for each value. Nothing in it is escaped for HTML.
+func (h *Handler) write(w http.ResponseWriter, method string, status int, values ...any) {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil { // a Node's float that JSON has not
-		h.opt.OnError(method, err)
-		status = http.StatusInternalServerError
-		body.Reset()
-		encoder.Encode(reply{Error: ErrInternal}) // ignored: there is nothing in it that could fail
+	for _, v := range values {
+		if err := encoder.Encode(v); err != nil { // a Node's float that JSON has not
+			h.opt.OnError(method, err)
+			status = http.StatusInternalServerError
+			body.Reset()
+			encoder.Encode(reply{Error: ErrInternal}) // ignored: there is nothing in it that could fail
+			break
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
@@ -195,19 +200,6 @@ func (h *Handler) serveDescription(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Write(description) // ignored: the caller may be gone
-}
-
-// serveSinglePath tells those who call POST /api with the method in the body, as before
-// Centrifugo v6, which path to use.
-func (h *Handler) serveSinglePath(w http.ResponseWriter, r *http.Request) {
-	message := "each method has its own path, with its parameters as the body: POST /api/{method}, and " + methodNames()
-	var old struct {
-		Method string `json:"method"`
-	}
-	if body, _, err := h.read(w, r); err == nil && json.Unmarshal(body, &old) == nil && (find(old.Method) != nil || old.Method == "batch") {
-		message = "each method has its own path: send the params as the body to POST /api/" + old.Method
-	}
-	h.refuse(w, r, http.StatusNotFound, ErrMethodNotFound.With(message))
 }
 
 // methodNames says which methods there are.
