@@ -13,7 +13,8 @@ import (
 //
 // A node for which neither keys nor namespaces are configured is open: anybody may
 // subscribe to every channel, and publish where Raw says so. So is one that is
-// Insecure, whatever else it has.
+// Insecure, whatever else it has; a channel of a namespace that is not configured is
+// unknown all the same.
 
 // access is what the configuration says about rights.
 type access struct {
@@ -47,12 +48,8 @@ func unnamed(cfg *Config, open bool) namespace.Options {
 
 // options gives what holds for a channel; nil where its namespace is not configured.
 func (a *access) options(name string) *namespace.Options {
-	o, ok := a.namespaces.Lookup(name)
-	switch {
-	case ok:
+	if o, ok := a.namespaces.Lookup(name); ok {
 		return o
-	case a.insecure:
-		return &namespace.Options{}
 	}
 	return nil
 }

@@ -368,9 +368,15 @@ func (n *node) Info(ctx context.Context) (api.InfoResult, error) {
 		}
 		subscriptions += <-subs
 	}
+	channels := 0
+	n.space.Each(func(_ string, subscribers int) {
+		if subscribers > 0 {
+			channels++
+		}
+	})
 	return api.InfoResult{Nodes: []api.NodeInfo{{
 		UID: n.uid, Name: n.cfg.Name, Version: n.cfg.Version, NumClients: int(n.connections.Load()), NumUsers: len(different), NumSubs: subscriptions,
-		NumChannels: n.space.Channels(), Uptime: int(time.Since(n.started) / time.Second),
+		NumChannels: channels, Uptime: int(time.Since(n.started) / time.Second),
 	}}}, nil
 }
 

@@ -70,7 +70,14 @@ func (s *Server) dear(t *target) bool {
 // authorize settles what a raw client or an event stream may do in its channel, by its
 // token and the channel's namespace.
 func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
-	if t.kind != kindRaw && t.kind != kindStream || s.access.insecure {
+	if t.kind != kindRaw && t.kind != kindStream {
+		return nil
+	}
+	o := s.access.options(t.channel)
+	switch {
+	case s.access.insecure && o == nil:
+		return rejectUnknownChannel
+	case s.access.insecure:
 		return nil
 	}
 	granted := false // the token itself is for this channel
@@ -90,7 +97,6 @@ func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
 	if t.identity != nil {
 		user = t.identity.user
 	}
-	o := s.access.options(t.channel)
 	switch {
 	case o == nil:
 		return rejectUnknownChannel

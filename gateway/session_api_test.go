@@ -70,6 +70,10 @@ func TestServerAPIActsOnConnections(t *testing.T) {
 		c.wantTold("a binary one", `{"push":{"channel":"look:x","pub":{"data":{"base64":"/wA="},"offset":2}}}`)
 	}
 	s.wantAPI("history", `{"channel":"look:x","limit":-1}`, `{"result":{"publications":[{"offset":1,"data":1},{"offset":2,"data":null,"b64data":"/wA="}],"epoch":"E","offset":2}}`)
+	s.wantAPI("publish", `{"channel":"look:kept","data":1}`, `{"result":{"offset":1,"epoch":"E","subscribers":0}}`)
+	if info := s.api("info", ``); !strings.Contains(info, `"num_channels":1,`) { // those with subscribers
+		t.Errorf("info: got %s", info)
+	}
 	s.wantAPI("history_remove", `{"channel":"look:x"}`, done)
 	s.wantAPI("history", `{"channel":"look:x","limit":-1}`, `{"result":{"publications":[],"epoch":"E","offset":2}}`)
 	s.wantAPI("broadcast", `{"channels":["look:x","unknown:x"],"data":3}`,

@@ -169,11 +169,15 @@ func (c *conn) optionsOf(name string) (*namespace.Options, *protocol.Error) {
 	return o, nil
 }
 
-// may gives a channel's options where the client may do op with it.
+// may returns a channel's options where the client may do op with it. What the channel does not
+// have is not available, whatever the client may.
 func (c *conn) may(op namespace.Op, name string) (*namespace.Options, *protocol.Error) {
 	o, err := c.optionsOf(name)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case op == namespace.Presence && !o.Presence, op == namespace.History && o.HistorySize == 0:
+		return nil, centrifugo.ErrorNotAvailable
 	}
 	who := namespace.Who{User: c.session().user, Subscribed: c.find(name) != nil}
 	if !c.loop.server.access.allows(o, op, who) {

@@ -280,8 +280,8 @@ func TestInsecureIsForThisMachineAlone(t *testing.T) {
 	cfg := guarded(t, rightsFile)
 	cfg.Insecure = true
 	c := member(t, start(t, cfg), "no token")
-	c.joins("$unknown:x", `"token":"nor is this"`)
-	c.does(`{"id":3,"publish":{"channel":"$unknown:x","data":1}}`)
+	c.joins("$shut:x", `"token":"nor is this"`)
+	c.does(`{"id":3,"publish":{"channel":"$shut:x","data":1}}`)
 	c.wantTold("everybody may", `{"id":3,"publish":{}}`)
 }
 

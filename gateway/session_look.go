@@ -15,19 +15,9 @@ import (
 // presenceMax bounds the subscribers that a reply lists.
 const presenceMax = 1000
 
-// mayAskPresence is nil if the client may know who is subscribed to a channel, and somebody
-// keeps account of it.
-func (c *conn) mayAskPresence(name string) *protocol.Error {
-	o, fault := c.may(namespace.Presence, name)
-	if fault == nil && !o.Presence {
-		return centrifugo.ErrorNotAvailable
-	}
-	return fault
-}
-
 // presence lists who is subscribed to a channel.
 func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error) {
-	if fault := c.mayAskPresence(name); fault != nil {
+	if _, fault := c.may(namespace.Presence, name); fault != nil {
 		return nil, fault
 	}
 	all, ok := c.loop.server.present.List(name, presenceMax)
@@ -49,7 +39,7 @@ func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error)
 
 // presenceStats counts who is subscribed to a channel.
 func (c *conn) presenceStats(name string) (*protocol.PresenceStatsResult, *protocol.Error) {
-	if fault := c.mayAskPresence(name); fault != nil {
+	if _, fault := c.may(namespace.Presence, name); fault != nil {
 		return nil, fault
 	}
 	clients, users := c.loop.server.present.Count(name)
@@ -58,12 +48,8 @@ func (c *conn) presenceStats(name string) (*protocol.PresenceStatsResult, *proto
 
 // history gives what a channel has kept.
 func (c *conn) history(req *protocol.HistoryRequest) (*protocol.HistoryResult, *protocol.Error) {
-	o, fault := c.may(namespace.History, req.Channel)
-	switch {
-	case fault != nil:
+	if _, fault := c.may(namespace.History, req.Channel); fault != nil {
 		return nil, fault
-	case o.HistorySize == 0:
-		return nil, centrifugo.ErrorNotAvailable
 	}
 	q := historyQuery{channel: req.Channel, limit: int(req.Limit), reverse: req.Reverse, most: recoverMax, bytes: c.loop.cfg.MaxPending / 2}
 	if req.Since != nil {

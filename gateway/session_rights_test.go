@@ -128,8 +128,9 @@ func TestRightsToPublishAndToLook(t *testing.T) {
 	c.joins("look:x")
 	c.does(`{"id":4,"presence_stats":{"channel":"look:x"}}`)
 	c.wantTold("a subscriber may look", `{"id":4,"presence_stats":{"num_clients":1,"num_users":1}}`)
-	denied("presence", "all:x", 103, "permission denied")
-	denied("history", "all:x", 103, "permission denied")
+	denied("presence", "all:x", 108, "not available") // for anybody
+	denied("presence_stats", "all:x", 108, "not available")
+	denied("history", "all:x", 108, "not available")
 	c.does(`{"id":5,"history":{"channel":"look:other","limit":-1}}`)
 	c.wantTold("the history of a channel that is not subscribed to", `{"id":5,"history":{"publications":[],"epoch":"E","offset":0}}`)
 	c.does(`{"id":6,"history":{"channel":"look:x","limit":1,"since":{"offset":0,"epoch":"other"}}}`)
@@ -147,6 +148,24 @@ func TestWhatIsNotKeptIsNotAvailable(t *testing.T) {
 		c.does(fmt.Sprintf(`{"id":2,%q:{"channel":"all:x"}}`, command))
 		c.wantTold(command, `{"id":2,"error":{"code":108,"message":"not available"}}`)
 	}
+}
+
+// Who may do everything has still no channel of a namespace that is not in the file.
+func TestInsecureKnowsTheNamespaces(t *testing.T) {
+	t.Parallel()
+	cfg := guarded(t, rightsFile)
+	cfg.Insecure = true
+	s := start(t, cfg)
+	c := member(t, s, "")
+	c.joins("shut:x")
+	for _, command := range []string{"subscribe", "publish", "presence", "history"} {
+		c.does(fmt.Sprintf(`{"id":2,%q:{"channel":"unknown:x","data":1}}`, command))
+		c.wantTold(command, `{"id":2,"error":{"code":102,"message":"unknown channel"}}`)
+	}
+	s.wantAPI("publish", `{"channel":"unknown:x","data":1}`, `{"error":{"code":102,"message":"unknown channel"}}`)
+	raw := connect(t, s)
+	raw.write(upgradeTo("/ws/unknown:x"))
+	raw.wantStatus("a raw client", 404)
 }
 
 // Raw clients publish only where a namespace says so, and their token lets them.

@@ -241,8 +241,8 @@ type NodeInfo struct {
 	NumClients  int      `json:"num_clients"`
 	NumUsers    int      `json:"num_users"`
 	NumSubs     int      `json:"num_subs"`
-	NumChannels int      `json:"num_channels"`
-	Uptime      int      `json:"uptime"` // seconds
+	NumChannels int      `json:"num_channels"` // with subscribers
+	Uptime      int      `json:"uptime"`       // seconds
 	Process     *Process `json:"process,omitempty"`
 }
 
