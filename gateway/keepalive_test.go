@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/auth"
+
 	"github.com/gobwas/ws"
 )
 
@@ -311,4 +313,45 @@ func TestCloseWaitsForABlockedClientSoLong(t *testing.T) {
 	s.pass(2)
 	s.wantClosed(reasonWriteTimeout, 2)
 	s.wantConnections(0)
+}
+
+// A token changes nothing of how often its raw client is looked at: not before it was silent for
+// an interval, or its token expires.
+func TestActiveClientWithATokenIsSeldomDue(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, rightsFile))
+	hour := tokens(t, auth.Claims{User: "42", ExpiresAt: time.Now().Unix() + 3600})
+	for _, target := range []string{"/ws/all:x", "/ws/all:x?token=" + tokens(t, auth.Claims{User: "42"}), "/ws/all:x?token=" + hour} {
+		c := dial(t, s, target)
+		looks := 0
+		for range 60 {
+			c.send(pong(""))
+			c.settle(s)
+			s.do(func(l *loop) {
+				for i := range l.conns {
+					if l.due[i] <= l.now+1 {
+						looks++
+					}
+				}
+			})
+			s.pass(1)
+		}
+		if looks > 5 {
+			t.Errorf("%.20s: looked at %d times in 60 s", target, looks)
+		}
+		c.vanish()
+		s.wantConnections(0)
+	}
+	// The end of a token is a deadline all the same.
+	cfg := guarded(t, rightsFile)
+	cfg.PingInterval = -1
+	s = start(t, cfg)
+	dial(t, s, "/ws/all:x?token="+hour)
+	s.do(func(l *loop) {
+		for i := range l.conns {
+			if in := l.due[i] - l.now; in < 3000 || in > 3600 {
+				t.Errorf("a token for an hour is due in %d s", in)
+			}
+		}
+	})
 }

@@ -32,7 +32,7 @@ func (c *conn) wakeSession() {
 	if c.phase != phaseOpen {
 		return
 	}
-	if interval := seconds(l.cfg.PingInterval); interval > 0 && ses.connected {
+	if interval := seconds(l.cfg.PingInterval); interval > 0 && ses.connected && c.speaks() { // others: keepAlive
 		at, late := c.pinged+interval, c.pinged+seconds(l.cfg.PongTimeout)
 		if c.has(bitPinged) { // when the answer comes, the next ping may be due at once
 			at = min(late, max(at, l.now+1))
