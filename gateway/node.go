@@ -146,7 +146,7 @@ func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
 		}
 		result := settled.result
 		c.tell(&protocol.Push{Channel: settled.name, Subscribe: &protocol.Subscribe{Recoverable: result.Recoverable, Epoch: result.Epoch,
-			Offset: result.Offset, Positioned: result.Positioned, Data: data}})
+			Offset: result.Offset, Positioned: result.Positioned, Data: centrifugo.Raw(c.session().format.Encoding, data)}})
 		for _, p := range result.Publications {
 			c.tell(&protocol.Push{Channel: settled.name, Pub: p})
 		}

@@ -30,9 +30,10 @@ func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error)
 			return nil, centrifugo.ErrorLimitExceeded
 		}
 	}
+	enc := c.session().format.Encoding
 	r := &protocol.PresenceResult{Presence: make(map[string]*protocol.ClientInfo, len(all))}
 	for _, who := range all {
-		r.Presence[who.Client] = &protocol.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.ConnInfo, ChanInfo: who.ChanInfo}
+		r.Presence[who.Client] = &protocol.ClientInfo{User: who.User, Client: who.Client, ConnInfo: centrifugo.Raw(enc, who.ConnInfo), ChanInfo: centrifugo.Raw(enc, who.ChanInfo)}
 	}
 	return r, nil
 }

@@ -302,3 +302,35 @@ func TestShutdownTellsClientsToComeBack(t *testing.T) {
 	c.wantTold("what was published before", `{"push":{"channel":"x","pub":{"data":"before","offset":1}}}`)
 	c.wantClose("then the end, with the code that means to come back", 3001)
 }
+
+// An integer that Python's client library cannot read is text for clients of JSON, wherever it
+// comes from and however often it is read.
+func TestLongNumbersAreTextForClients(t *testing.T) {
+	t.Parallel()
+	cfg := guarded(t, `{"without_namespace": {"allow_subscribe_for_client": true, "allow_history_for_client": true, "history_size": 10, "history_ttl": "60s",
+		"presence": true, "allow_presence_for_subscriber": true}}`)
+	s := start(t, cfg)
+	long := strings.Repeat("7", 4301)
+	c := member(t, s, tokens(t, auth.Claims{User: "42", Info: json.RawMessage(long)}))
+	c.joins("x")
+	s.publish("x", long)
+	c.wantTold("published as text", `{"push":{"channel":"x","pub":{"data":"`+long+`","offset":1}}}`)
+	s.wantAPI("publish", `{"channel":"x","data":{"n":`+long+`}}`, `{"result":{"offset":2,"epoch":"E","subscribers":1}}`)
+	c.wantTold("published by the API", `{"push":{"channel":"x","pub":{"data":"{\"n\":`+long+`}","offset":2}}}`)
+	kept := `"publications":[{"data":"` + long + `","offset":1},{"data":"{\"n\":` + long + `}","offset":2}]`
+	c.does(`{"id":3,"history":{"channel":"x","limit":-1}}`)
+	c.wantTold("kept", `{"id":3,"history":{`+kept+`,"epoch":"E","offset":2}}`)
+	s.wantAPI("history", `{"channel":"x","limit":1}`, `{"result":{"publications":[{"offset":1,"data":"`+long+`"}],"epoch":"E","offset":2}}`)
+	c.does(`{"id":4,"presence":{"channel":"x"}}`)
+	c.wantTold("of a client", `{"id":4,"presence":{"presence":{"ID":{"user":"42","client":"ID","conn_info":"`+long+`"}}}}`)
+	s.wantAPI("subscribe", `{"user":"42","channel":"y","data":`+long+`}`, `{"result":{}}`)
+	if got := c.told("subscribed by the API"); !strings.Contains(got, `"data":"`+long+`"`) {
+		t.Errorf("got %s", brief(got))
+	}
+	other := member(t, s, tokens(t, auth.Claims{User: "7"}))
+	if reply := other.joins("x", `"recover":true`); !strings.Contains(reply, kept) {
+		t.Errorf("recovered: got %s", brief(reply))
+	}
+	other.does(`{"id":5,"publish":{"channel":"x","data":` + long + `}}`)
+	other.wantClose("in a command it is no JSON", 3501)
+}

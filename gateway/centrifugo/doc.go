@@ -25,7 +25,7 @@
 //	binary, empty       {"base64":""}             no bytes
 //
 // Text is JSON when it is one value of RFC 8259 that nests no deeper than 500
-// levels. Line feeds and carriage returns between its tokens are taken out: a line
+// levels and has no number with more than 4,300 digits in a row. Line feeds and carriage returns between its tokens are taken out: a line
 // feed separates the messages of a frame, and both end a line of an event stream.
 // The conn_info and chan_info of a client's info follow the same table; they are
 // text where they are UTF-8.
@@ -38,7 +38,7 @@
 //
 // [Next] takes what the official decoders take, with less tolerance: nothing may
 // follow a command but its separator, JSON is checked as a whole before it is
-// decoded and nests no deeper than a payload may, the filters of Protobuf nest no
+// decoded and is within the bounds of a payload, the filters of Protobuf nest no
 // deeper than 32 levels, and what names a channel or a method is UTF-8.
 //
 // The package is apart from package gateway so that it can be fuzzed and compared

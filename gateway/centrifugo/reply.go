@@ -108,14 +108,17 @@ func Publication(enc Encoding, p *channel.Publication) *protocol.Publication {
 // encoding: for JSON its raw fields are JSON. It is a copy.
 func ClientInfo(enc Encoding, info []byte) *protocol.ClientInfo {
 	i, _ := parseInfo(info) // as far as it can be read
-	raw := func(b []byte) protocol.Raw {
-		switch {
-		case len(b) == 0:
-			return nil
-		case enc == JSON:
-			return appendData(nil, b, !utf8.Valid(b))
-		}
-		return bytes.Clone(b)
+	return &protocol.ClientInfo{User: string(i.user), Client: string(i.client), ConnInfo: Raw(enc, i.conn), ChanInfo: Raw(enc, i.chann)}
+}
+
+// Raw returns what a backend said, of a client or for it, for clients of that encoding: nil for
+// nothing, and for JSON a value within the bounds of a payload. It is a copy.
+func Raw(enc Encoding, b []byte) protocol.Raw {
+	switch {
+	case len(b) == 0:
+		return nil
+	case enc == JSON:
+		return appendData(nil, b, !utf8.Valid(b))
 	}
-	return &protocol.ClientInfo{User: string(i.user), Client: string(i.client), ConnInfo: raw(i.conn), ChanInfo: raw(i.chann)}
+	return bytes.Clone(b)
 }

@@ -4,8 +4,12 @@ package centrifugo
 // bound of their own.
 const nestingMax = 500
 
+// digitsMax is how many digits of a number may stand in a row. Python's parser raises an error for
+// longer integers (sys.set_int_max_str_digits), which ends the reader of its client library.
+const digitsMax = 4300
+
 // validJSON tells whether b is one JSON value (RFC 8259) with nothing around it but
-// white space, nested no deeper than nestingMax. That b is UTF-8 is the caller's to
+// white space, nested no deeper than nestingMax, with numbers within digitsMax. That b is UTF-8 is the caller's to
 // know. It allocates nothing.
 //
 // It is here because the other two validators at hand do not bound the nesting: that
@@ -151,13 +155,13 @@ func scanNumber(b []byte, i int) int {
 	return i
 }
 
-// scanDigits takes one digit or more.
+// scanDigits takes one digit or more, digitsMax at most.
 func scanDigits(b []byte, i int) int {
 	start := i
 	for i < len(b) && b[i] >= '0' && b[i] <= '9' {
 		i++
 	}
-	if i == start {
+	if i == start || i-start > digitsMax {
 		return -1
 	}
 	return i

@@ -32,12 +32,26 @@ func TestValidJSONAgreesWithTheStandardLibrary(t *testing.T) {
 	}
 }
 
+// Python's parser takes no longer integers, and its client library does not survive that.
+func TestLongNumbersAreNotJSON(t *testing.T) {
+	for _, form := range []string{"%s", "-%s", "1.%s", "%s.5", "1e%s", `[{"a":%s}]`} {
+		for n, want := range map[int]bool{digitsMax: true, digitsMax + 1: false} {
+			if got := validJSON(fmt.Appendf(nil, form, strings.Repeat("9", n))); got != want {
+				t.Errorf("%s with %d digits: %t", form, n, got)
+			}
+		}
+	}
+	if !validJSON([]byte(`"` + strings.Repeat("9", digitsMax+1) + `"`)) {
+		t.Error("a string of digits is not JSON")
+	}
+}
+
 func FuzzValidJSON(f *testing.F) {
 	for _, text := range scanned {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if got, want := validJSON(b), stdjson.Valid(b); got != want && (got || depth(b) <= nestingMax) {
+		if got, want := validJSON(b), stdjson.Valid(b); got != want && (got || depth(b) <= nestingMax && len(b) <= digitsMax) {
 			t.Fatalf("%q: %t", b, got)
 		}
 	})
