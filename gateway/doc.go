@@ -18,7 +18,8 @@
 //	loop        one for each of Loops, the poller's own: owns connections, their
 //	            subscriptions and their buffers, without a lock (loop.go)
 //	time        one: ticks the loops once a second, looks at the memory (server.go)
-//	judges      a few: verify the tokens that are too dear for a loop; and some that
+//	judges      a few: verify the tokens that are too dear for a loop, and for a
+//	            handshake; and some that
 //	            wait for those whose key set has to be fetched (session.go)
 //
 // What crosses between them is a message through a loop's inbox (inbox.go), or

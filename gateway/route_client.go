@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"sluice/gateway/auth"
 	"sluice/gateway/centrifugo"
@@ -116,30 +115,24 @@ func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
 // identify verifies a raw client's token: one for a connection, or one for its channel,
 // which then grants that. A connection token grants the channels that it names.
 func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *handshake.Reject) {
-	now := time.Now()
-	c, err := s.access.verifier.Connection(ctx, t.token, now)
-	if err == nil {
+	x := s.judge(ctx, t.token)
+	switch {
+	case errors.Is(x.err, auth.ErrExpired):
+		return false, rejectTokenExpired
+	case errors.As(x.err, new(*auth.InvalidError)):
+		return false, rejectToken
+	case x.err != nil:
+		return false, rejectKeys
+	case !x.isSub:
+		c := &x.granted
 		t.identity = &identity{user: c.User, info: c.Info, expireAt: c.ExpireAt}
 		_, named := c.Subs[t.channel]
 		return named || slices.Contains(c.Channels, t.channel), nil
+	case x.sub.Channel != t.channel || x.sub.Client != "":
+		return false, rejectDenied // it is another channel's, or for one connection that this is not
 	}
-	if errors.As(err, new(*auth.InvalidError)) {
-		var sub auth.Subscription
-		if sub, err = s.access.verifier.Subscription(ctx, t.token, now); err == nil && (sub.Channel != t.channel || sub.Client != "") {
-			return false, rejectDenied // it is another channel's, or for one connection that this is not
-		}
-		if err == nil {
-			t.identity = &identity{user: sub.User, info: sub.Info, expireAt: sub.ExpireAt}
-			return true, nil
-		}
-	}
-	switch {
-	case errors.Is(err, auth.ErrExpired):
-		return false, rejectTokenExpired
-	case errors.As(err, new(*auth.InvalidError)):
-		return false, rejectToken
-	}
-	return false, rejectKeys
+	t.identity = &identity{user: x.sub.User, info: x.sub.Info, expireAt: x.sub.ExpireAt}
+	return true, nil
 }
 
 // handleUniSSE serves /connection/uni_sse: an event stream of the client protocol.

@@ -137,22 +137,24 @@ func (ses *session) detail(channel string) detail {
 	return detail{}
 }
 
-// judgement is a token that is verified away from the loop. It goes to the judges and
-// comes back.
+// judgement is a token that is verified elsewhere. It goes to the judges and comes back:
+// to a connection's loop, or to a goroutine of the handshake.
 type judgement struct {
-	c            *conn
+	c            *conn         // nil in a handshake
+	ready        chan struct{} // there alone: closed when it has come back
 	token        string
-	subscription bool
+	subscription bool // which of the two kinds it has to be; in a handshake either will do
 
 	// Written by a judge, read by the loop when it has come back.
 	done    bool
+	isSub   bool
 	granted auth.Connection
 	sub     auth.Subscription
 	err     error
 }
 
-// judges verify the tokens that are too dear for a loop: a few goroutines, because a
-// flood of forged tokens must not take the machine. Those whose key has to be waited for go on to
+// judges verify the tokens that are too dear for a loop, and those of handshakes: a few
+// goroutines, because a flood of forged tokens must not take the machine. Those whose key has to be waited for go on to
 // others, because anybody can name keys that nobody has, and must not keep others waiting.
 type judges struct {
 	verifier       *auth.Verifier
@@ -199,14 +201,14 @@ func (j *judges) work(ctx context.Context) {
 		select {
 		case x := <-j.queue:
 			if x.verify(ended, j.verifier); !errors.Is(x.err, context.Canceled) {
-				x.c.loop.post(x)
+				x.back()
 				continue
 			}
 			select {
 			case j.waiting <- x:
 			default:
 				x.err = auth.ErrUnavailable
-				x.c.loop.post(x)
+				x.back()
 			}
 		case <-ctx.Done():
 			return
@@ -219,7 +221,7 @@ func (j *judges) wait(ctx context.Context) {
 		select {
 		case x := <-j.waiting:
 			x.verify(ctx, j.verifier)
-			x.c.loop.post(x)
+			x.back()
 		case <-ctx.Done():
 			return
 		}
@@ -228,11 +230,48 @@ func (j *judges) wait(ctx context.Context) {
 
 // verify finds out what the token grants. ctx ends the wait for a key set.
 func (j *judgement) verify(ctx context.Context, v *auth.Verifier) {
-	if j.subscription {
+	switch {
+	case j.c == nil:
+		j.granted, j.sub, j.isSub, j.err = v.Either(ctx, j.token, time.Now())
+	case j.subscription:
 		j.sub, j.err = v.Subscription(ctx, j.token, time.Now())
-	} else {
+	default:
 		j.granted, j.err = v.Connection(ctx, j.token, time.Now())
 	}
+}
+
+// back returns a judgement to where it is waited for.
+func (j *judgement) back() {
+	if j.c != nil {
+		j.c.loop.post(j)
+		return
+	}
+	close(j.ready)
+}
+
+// judge verifies the token of a handshake, at once where that is cheap. Else it waits,
+// also for a key set, until ctx ends or the handshake takes too long.
+func (s *Server) judge(ctx context.Context, token string) *judgement {
+	x := &judgement{token: token, ready: make(chan struct{})}
+	if v := s.access.verifier; v.Cheap(token) {
+		x.verify(ended, v)
+		return x
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandshakeTimeout)
+	defer cancel()
+	unavailable := &judgement{err: auth.ErrUnavailable}
+	select {
+	case s.judges.queue <- x:
+	default:
+		return unavailable
+	}
+	select {
+	case <-x.ready:
+		return x
+	case <-ctx.Done():
+	case <-s.stats.stopped: // and so have the judges
+	}
+	return unavailable
 }
 
 // deliver goes on with the command that waits for the token.

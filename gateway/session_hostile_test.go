@@ -4,14 +4,17 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -215,6 +218,53 @@ func TestForgedKeyNamesKeepNobodyWaiting(t *testing.T) {
 	honest.wantTold("its key is there", `{"id":1,"connect":{"client":"ID","version":"sluice","ping":25,"pong":true}}`)
 	if took := time.Since(begun); took > 1500*time.Millisecond {
 		t.Errorf("it waited for %v", took)
+	}
+}
+
+// A raw client's token is verified once, whichever kind it is. So a key that nobody has is
+// asked for once, and the answer is that the token is wrong, as long as a key set could be
+// fetched; it is not one to come back with.
+func TestARawTokenWithAKeyThatNobodyHasIsWrong(t *testing.T) {
+	t.Parallel()
+	_, key, _ := ed25519.GenerateKey(nil) // cannot fail
+	_, otherKey, _ := ed25519.GenerateKey(nil)
+	var fetched atomic.Int32
+	keySet := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if fetched.Add(1) == 1 {
+			http.Error(w, "not yet", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"other","x":"%s"}]}`, base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)))
+	}))
+	t.Cleanup(keySet.Close)
+	v, err := auth.New(t.Context(), auth.Options{JWKSURL: keySet.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	cfg := guarded(t, rightsFile)
+	cfg.Tokens = v
+	s := start(t, cfg)
+	token := signedBy(t, otherKey, auth.Claims{User: "42", Channel: "shut:x"})
+	wantAll := func(why string, want int) {
+		for _, request := range []string{upgradeTo("/ws/shut:x?token=" + token), "GET /sse/shut:x?token=" + token + " HTTP/1.1\r\nHost: localhost\r\n\r\n"} {
+			c := connect(t, s)
+			c.write(request)
+			if status := c.status(t); status != want {
+				t.Errorf("%s: status %d, want %d", why, status, want)
+			}
+		}
+	}
+	wantAll("the key set could not be fetched", http.StatusServiceUnavailable)
+	waitFor(t, "the key set to be fetched", func() bool { return fetched.Load() == 2 })
+	c := connect(t, s)
+	c.write(upgradeTo("/ws/shut:x?token=" + token))
+	c.status(t) // either: the set may be on its way still
+	for range 3 {
+		wantAll("it was fetched, and the key is not in it", http.StatusUnauthorized)
+	}
+	if n := fetched.Load(); n != 2 {
+		t.Errorf("the key set was fetched %d times", n)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -84,7 +85,19 @@ type remote struct {
 	next    *flight   // the one that has not begun
 	began   time.Time // when the newest began
 	waiting int
+	// A kid that was asked for before a set was fetched that does not have it is one that
+	// nobody has, as long as that set is fresh. For another nobody can say so yet.
+	sought map[uint64]struct{} // since the newest fetch began, at most soughtMax
+	absent map[uint64]struct{} // not in the last good set, though sought before it
 }
+
+// soughtMax bounds how many unknown kids are remembered from one fetch to the next.
+const soughtMax = 1024
+
+// kidSeed hashes kids: they are the sender's, and may be long.
+var kidSeed = maphash.MakeSeed()
+
+func kidHash(h header) uint64 { return maphash.String(kidSeed, h.alg.String()+h.kid) }
 
 // flight is a fetch. Its error is set before done is closed.
 type flight struct {
@@ -162,6 +175,8 @@ func (r *remote) fetch() error {
 	r.mu.Lock()
 	f := r.next
 	r.flight, r.next, r.began = f, newFlight(), time.Now()
+	sought := r.sought
+	r.sought, r.absent = nil, nil
 	select {
 	case <-r.asked: // who asked until now is answered by this one
 	default:
@@ -174,6 +189,9 @@ func (r *remote) fetch() error {
 	}
 	r.mu.Lock()
 	r.flight = nil
+	if err == nil {
+		r.absent = sought
+	}
 	r.mu.Unlock()
 	f.err = err
 	close(f.done)
@@ -186,8 +204,11 @@ func (r *remote) key(ctx context.Context, h header) (any, error) {
 	if err != errUnknown {
 		return key, err
 	}
-	f, after := r.join()
-	if f == nil {
+	f, after, absent := r.join(kidHash(h))
+	switch {
+	case absent:
+		return nil, errUnknown
+	case f == nil:
 		return nil, ErrUnavailable
 	}
 	defer r.leave()
@@ -209,17 +230,26 @@ func (r *remote) key(ctx context.Context, h header) (any, error) {
 }
 
 // join gives a fetch to wait for, and whether it begins after this call; nil when there
-// is none to wait for. Who has one calls leave.
-func (r *remote) join() (f *flight, after bool) {
+// is none to wait for. Who has one calls leave. absent reports that the key is known to be
+// nobody's.
+func (r *remote) join(kid uint64) (f *flight, after, absent bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	fresh := r.flight == nil && time.Since(r.began) < r.timing.gap
+	if _, absent = r.absent[kid]; absent && fresh {
+		return nil, false, true
+	}
+	if r.sought == nil {
+		r.sought = make(map[uint64]struct{})
+	}
+	if len(r.sought) < soughtMax {
+		r.sought[kid] = struct{}{}
+	}
 	switch {
-	case r.waiting == waitersMax:
-		return nil, false
+	case fresh, r.waiting == waitersMax:
+		return nil, false, false
 	case r.flight != nil:
 		f = r.flight
-	case time.Since(r.began) < r.timing.gap:
-		return nil, false
 	default:
 		f, after = r.next, true
 		select {
@@ -228,7 +258,7 @@ func (r *remote) join() (f *flight, after bool) {
 		}
 	}
 	r.waiting++
-	return f, after
+	return f, after, false
 }
 
 func (r *remote) leave() {

@@ -239,6 +239,26 @@ func TestAFloodOfUnknownKidsFetchesOnce(t *testing.T) {
 	}
 }
 
+// A kid that nobody has is refused for good, also while the set is too fresh to be
+// fetched again; only one that is new since then may be in it by now.
+func TestAKidThatNobodyHasIsRefusedForGood(t *testing.T) {
+	k := keys()
+	s := newJWKSServer(t, serve(jwk(k.ed.key, "good")))
+	tm := never
+	tm.gap = 0
+	v := s.verifier(t, tm)
+	wantAnswer(t, "asked for at first", v, kidToken(t, k.otherEd, "nobody"), errUnknown)
+	v.remote.timing.gap = time.Hour // nobody else reads it now
+	for range 3 {
+		wantAnswer(t, "asked for again, the set is fresh", v, kidToken(t, k.otherEd, "nobody"), errUnknown)
+		wantAnswer(t, "new since then", v, kidToken(t, k.otherEd, "new"), ErrUnavailable)
+	}
+	wantAnswer(t, "of another algorithm", v, kidToken(t, k.otherEC, "nobody"), ErrUnavailable)
+	s.set(status(http.StatusServiceUnavailable), nil)
+	v.remote.timing.gap = 0
+	wantAnswer(t, "the set cannot be fetched", v, kidToken(t, k.otherEd, "nobody"), ErrUnavailable)
+}
+
 func TestAfterTheGapAFloodFetchesOnceMore(t *testing.T) {
 	k := keys()
 	s := newJWKSServer(t, serve(jwk(k.ed.key, "good")))

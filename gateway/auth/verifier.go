@@ -120,31 +120,56 @@ func (v *Verifier) Cheap(token string) bool {
 // does not wait: the set is asked for all the same.
 func (v *Verifier) Connection(ctx context.Context, token string, now time.Time) (Connection, error) {
 	c, _, err := v.verify(ctx, token)
+	if err == nil && c.isSub {
+		err = errIsSub
+	}
+	if err == nil {
+		err = v.check(&c, now)
+	}
 	if err != nil {
 		return Connection{}, err
 	}
-	if c.isSub {
-		return Connection{}, errIsSub
-	}
-	if err := v.check(&c, now); err != nil {
-		return Connection{}, err
-	}
-	return Connection{User: c.user, ExpireAt: c.end(), Info: c.info, Meta: c.meta, Channels: c.channels, Subs: c.subs}, nil
+	return c.connection(), nil
 }
 
 // Subscription verifies a subscription token, with the errors of [Verifier.Connection].
 func (v *Verifier) Subscription(ctx context.Context, token string, now time.Time) (Subscription, error) {
 	c, _, err := v.verify(ctx, token)
+	if err == nil && !c.isSub {
+		err = errIsNotSub
+	}
+	if err == nil {
+		err = v.check(&c, now)
+	}
 	if err != nil {
 		return Subscription{}, err
 	}
-	if !c.isSub {
-		return Subscription{}, errIsNotSub
+	return c.subscription(), nil
+}
+
+// Either verifies a token of either kind, once. isSub reports which of the two results
+// holds. The errors are those of [Verifier.Connection].
+func (v *Verifier) Either(ctx context.Context, token string, now time.Time) (conn Connection, sub Subscription, isSub bool, err error) {
+	c, _, err := v.verify(ctx, token)
+	if err == nil {
+		err = v.check(&c, now)
 	}
-	if err := v.check(&c, now); err != nil {
-		return Subscription{}, err
+	switch {
+	case err != nil:
+	case c.isSub:
+		sub = c.subscription()
+	default:
+		conn = c.connection()
 	}
-	return Subscription{User: c.user, Channel: c.channel, Client: c.client, ExpireAt: c.end(), Info: c.info}, nil
+	return conn, sub, c.isSub, err
+}
+
+func (c *claims) connection() Connection {
+	return Connection{User: c.user, ExpireAt: c.end(), Info: c.info, Meta: c.meta, Channels: c.channels, Subs: c.subs}
+}
+
+func (c *claims) subscription() Subscription {
+	return Subscription{User: c.user, Channel: c.channel, Client: c.client, ExpireAt: c.end(), Info: c.info}
 }
 
 // Claims verifies a token of either kind and gives its claims as they stand, in JSON,
