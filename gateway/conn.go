@@ -93,7 +93,7 @@ type conn struct {
 	sub ref     // the subscription; sub.group is nil when there is none
 	ext *extra  // what few connections have; nil for most
 
-	slot    int32  // index in loop.conns and loop.due
+	slot    int32  // index in loop.conns and loop.due, -1 of a dead one
 	heard   uint32 // loop time of the last bytes from the client
 	since   uint32 // blocked: loop time of the last byte that the socket took; closing: of the end
 	pinged  uint32 // loop time of the last ping
@@ -238,7 +238,14 @@ func (c *conn) resumable() bool {
 
 // recount brings loop.held up to date.
 func (c *conn) recount() {
-	n := 0
+	n, l := c.holds(), c.loop
+	l.held += n - int(c.counted)
+	c.counted = uint32(n)
+	l.stats.held.Store(int64(l.held))
+}
+
+// holds counts the bytes of the connection's buffers.
+func (c *conn) holds() (n int) {
 	if c.in != nil {
 		n += c.in.size()
 	}
@@ -248,10 +255,7 @@ func (c *conn) recount() {
 	if s := c.secure(); s != nil {
 		n += cap(s.wire.rest) + s.wire.over + s.wire.left // crypto/tls makes room for all of a record
 	}
-	l := c.loop
-	l.held += n - int(c.counted)
-	c.counted = uint32(n)
-	l.stats.held.Store(int64(l.held))
+	return n
 }
 
 // unblock notes that the socket takes bytes again.
@@ -271,7 +275,7 @@ func (c *conn) unblock() {
 // block notes that the socket refused bytes: nothing is written until it is
 // writable again, and its time to take some begins.
 func (c *conn) block() {
-	if c.has(bitBlocked) {
+	if c.has(bitBlocked) || c.phase == phaseDead {
 		return
 	}
 	l := c.loop

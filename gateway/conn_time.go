@@ -8,6 +8,9 @@ import "github.com/gobwas/ws"
 // for, and sets when it is due next.
 func (c *conn) expire() {
 	l := c.loop
+	if c.phase == phaseDead {
+		return
+	}
 	l.due[c.slot] = noDue
 	if c.phase != phaseOpen {
 		if l.now >= c.since {

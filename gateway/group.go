@@ -147,6 +147,10 @@ func (l *loop) group(name string, f channel.Format) (*group, error) {
 // enter makes c a subscriber from a position on: the log's head, or one that was
 // the head while the group was there to hold it.
 func (l *loop) enter(c *conn, g *group, pos uint64) {
+	if c.phase == phaseDead {
+		l.endIfEmpty(g)
+		return
+	}
 	r := ref{group: g, index: int32(len(g.subs))}
 	g.subs = append(g.subs, sub{pos: pos, c: c, fd: int32(c.FD())})
 	if c.sub.group == nil {

@@ -96,7 +96,20 @@ type loop struct {
 }
 
 func newLoop(s *Server, index int) (*loop, error) {
-	l := &loop{
+	l := bareLoop(s, index)
+	l.scratch, l.cork = make([]byte, scratchBytes), make([]byte, 0, corkBytes)
+	p, err := poller.New(l.turn, func(err error) { s.fail(fmt.Errorf("loop %d: wait: %w", index, err)) })
+	if err != nil {
+		return nil, err
+	}
+	l.poller = p
+	l.inbox.wake = p.Wake
+	return l, nil
+}
+
+// bareLoop returns a loop without a poller, which nothing runs, and without buffers.
+func bareLoop(s *Server, index int) *loop {
+	return &loop{
 		server: s, index: index, cfg: &s.cfg, log: s.cfg.Logger,
 		debug:  s.cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
 		engine: s.engine, space: s.space, turnWrites: turnWrites,
@@ -107,16 +120,7 @@ func newLoop(s *Server, index int) (*loop, error) {
 		began:    time.Now(),
 		lastTick: time.Now(),
 		heldMax:  max(s.cfg.MaxBuffered/2/s.cfg.Loops, s.cfg.MaxPending),
-		scratch:  make([]byte, scratchBytes),
-		cork:     make([]byte, 0, corkBytes),
 	}
-	p, err := poller.New(l.turn, func(err error) { s.fail(fmt.Errorf("loop %d: wait: %w", index, err)) })
-	if err != nil {
-		return nil, err
-	}
-	l.poller = p
-	l.inbox.wake = p.Wake
-	return l, nil
 }
 
 // post hands m to the loop; false when the loop has ended. Any goroutine.
@@ -228,6 +232,7 @@ func (l *loop) remove(c *conn) {
 	moved := l.conns[last]
 	l.conns[c.slot], l.due[c.slot] = moved, l.due[last]
 	moved.slot = c.slot
+	c.slot = -1
 	l.conns[last] = nil
 	l.conns, l.due = l.conns[:last], l.due[:last]
 	l.stats.connections.Store(int64(len(l.conns)))

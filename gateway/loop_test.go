@@ -12,7 +12,6 @@ import (
 
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
-	"sluice/gateway/frame"
 	"sluice/poller"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,11 +35,8 @@ func loopBare(t testing.TB, cfg Config) *loop {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Close() }) // ignored: the test is over
-	l := &loop{
-		server: s, cfg: &s.cfg, log: cfg.Logger, engine: s.engine, space: s.space, poller: p, turnWrites: turnWrites,
-		limits: frame.Limits{MessageBytesMax: cfg.MaxMessage, FragmentsMax: cfg.MaxFragments},
-		groups: make(map[groupKey]*group), lastTick: time.Now(), heldMax: cfg.MaxBuffered,
-	}
+	l := bareLoop(s, 0)
+	l.poller, l.heldMax = p, cfg.MaxBuffered
 	l.inbox.wake = func() {}
 	return l
 }

@@ -92,6 +92,10 @@ func (c *conn) streams() bool {
 // identify makes a connection one of a user.
 func (l *loop) identify(c *conn, user string) {
 	ses := c.session()
+	if c.phase == phaseDead {
+		ses.connected = false
+		return
+	}
 	ses.user = user
 	ses.next = l.users[user]
 	if ses.next != nil {

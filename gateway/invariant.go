@@ -1,0 +1,178 @@
+package gateway
+
+import "fmt"
+
+// What holds for a connection and its loop between any two steps. It is checked when a
+// panic has been contained (contain.go), because what follows relies on it, and after
+// each step of the state machine in the tests.
+
+// check returns what is wrong with the connection's own places in its loop: its slot and
+// deadline, its subscriptions, its user.
+func (c *conn) check() error {
+	l := c.loop
+	wrong := func(format string, v ...any) error {
+		return fmt.Errorf("connection %d in phase %d: "+format, append([]any{c.id, c.phase}, v...)...)
+	}
+	if c.phase == phaseDead {
+		ses := c.session()
+		switch {
+		case c.slot >= 0 || c.Active():
+			return wrong("dead, and still in slot %d or watched", c.slot)
+		case c.refs() > 0 || c.bits&(bitBlocked|bitParked) != 0 || c.counted != 0 || c.in != nil || c.out != nil:
+			return wrong("dead, with %d subscriptions, bits %#x, %d bytes counted, input %v, output %v", c.refs(), c.bits, c.counted, c.in != nil, c.out != nil)
+		case ses != nil && (ses.connected || ses.prev != nil || ses.next != nil):
+			return wrong("dead, and still its user's")
+		}
+		return nil
+	}
+	switch {
+	case len(l.conns) != len(l.due):
+		return wrong("%d connections have %d deadlines", len(l.conns), len(l.due))
+	case int(c.slot) >= len(l.conns) || c.slot < 0 || l.conns[c.slot] != c:
+		return wrong("slot %d is not its own", c.slot)
+	case c.has(bitParked) && (c.phase != phaseOpen || c.in == nil || c.in.buf == nil):
+		return wrong("parked, without a message that waits")
+	case c.has(bitParked) && c.kind == kindRaw && c.sub.group == nil:
+		return wrong("parked, without a channel")
+	case c.phase >= phaseClosed && c.refs() > 0:
+		return wrong("closed, with %d subscriptions", c.refs())
+	case c.ext != nil && len(c.ext.more) > 0 && c.sub.group == nil:
+		return wrong("its first subscription is missing")
+	}
+	for i := range c.refs() {
+		r := c.ref(i)
+		g := r.group
+		switch {
+		case g == nil || l.groups[g.key] != g:
+			return wrong("subscription %d is to a group that has ended", i)
+		case int(r.index) >= len(g.subs) || g.subs[r.index].c != c || g.subs[r.index].fd != int32(c.FD()):
+			return wrong("place %d in %q is another's", r.index, g.key.channel)
+		case g.subs[r.index].blocked != c.has(bitBlocked):
+			return wrong("blocked is %v in %q", g.subs[r.index].blocked, g.key.channel)
+		case g.subs[r.index].direct && (c.out != nil || !c.ext.direct() || c.phase != phaseOpen || c.bits&(bitBlocked|bitNoEcho|bitMuted) != 0):
+			return wrong("sweeps write to it directly in %q", g.key.channel)
+		}
+	}
+	if at := c.dueBy(); l.due[c.slot] > at {
+		return wrong("due at %d, must be at %d", l.due[c.slot], at)
+	}
+	ses := c.session()
+	if ses == nil || !ses.connected {
+		return nil
+	}
+	for other := l.users[ses.user]; other != c; other = other.session().next {
+		if other == nil {
+			return wrong("missing among the connections of its user %q", ses.user)
+		}
+	}
+	return nil
+}
+
+// dueBy returns the loop time at which the connection has to be looked at at the latest.
+func (c *conn) dueBy() uint32 {
+	l := c.loop
+	if c.phase != phaseOpen {
+		return c.since
+	}
+	at := uint32(noDue)
+	if c.has(bitBlocked) && l.cfg.WriteTimeout > 0 {
+		at = min(at, c.since+seconds(l.cfg.WriteTimeout))
+	}
+	if c.in != nil && !c.in.frame.Idle() {
+		at = min(at, c.in.begun+seconds(l.cfg.MessageTimeout))
+	}
+	if s := c.secure(); s != nil && s.wire.left > 0 && !s.wire.unread && !s.wire.failed {
+		at = min(at, s.wire.begun+seconds(l.cfg.MessageTimeout))
+	}
+	return at
+}
+
+// check returns what is wrong with the loop as a whole.
+func (l *loop) check() error {
+	held, blocked, connected, refs := 0, 0, 0, 0
+	for _, c := range l.conns {
+		if err := c.check(); err != nil {
+			return err
+		}
+		if c.phase == phaseDead {
+			return fmt.Errorf("connection %d is dead and in the lists", c.id)
+		}
+		held += int(c.counted)
+		refs += c.refs()
+		if c.has(bitBlocked) {
+			blocked++
+		}
+		if ses := c.session(); ses != nil && ses.connected {
+			connected++
+		}
+	}
+	st := &l.stats
+	switch {
+	case held != l.held || int64(held) != st.held.Load():
+		return fmt.Errorf("connections hold %d bytes, counted are %d and %d", held, l.held, st.held.Load())
+	case int64(blocked) != st.blocked.Load() || int64(len(l.conns)) != st.connections.Load():
+		return fmt.Errorf("%d of %d connections are blocked, counted are %d of %d", blocked, len(l.conns), st.blocked.Load(), st.connections.Load())
+	}
+	for user, c := range l.users {
+		for prev := (*conn)(nil); c != nil; c = c.session().next {
+			ses := c.session()
+			if connected--; c.phase == phaseDead || !ses.connected || ses.user != user || ses.prev != prev {
+				return fmt.Errorf("connection %d, connected %v, is in the list of user %q", c.id, ses.connected, user)
+			}
+			prev = c
+		}
+	}
+	if connected != 0 {
+		return fmt.Errorf("%d more connections have a user than users have connections", connected)
+	}
+	for _, c := range l.dead {
+		if err := c.check(); err != nil {
+			return err
+		}
+	}
+	return l.checkGroups(refs)
+}
+
+// checkGroups returns what is wrong with the loop's groups, in which so many subscriptions
+// of connections must be.
+func (l *loop) checkGroups(refs int) error {
+	listed := make(map[*group]int, len(l.sweeps)+len(l.delayed))
+	for _, list := range [...][]*group{l.sweeps, l.delayed} {
+		for _, g := range list {
+			if listed[g]++; listed[g] > 1 || !g.queued {
+				return fmt.Errorf("group of %q is listed %d times for a sweep, queued: %v", g.key.channel, listed[g], g.queued)
+			}
+		}
+	}
+	for key, g := range l.groups {
+		holes := 0
+		for i := range g.subs {
+			s := &g.subs[i]
+			if s.c == nil {
+				holes++
+			} else if s.c.phase == phaseDead || s.pos > g.Log().Head() {
+				return fmt.Errorf("group of %q: connection %d in phase %d is at %d of %d", key.channel, s.c.id, s.c.phase, s.pos, g.Log().Head())
+			}
+		}
+		refs -= len(g.subs) - holes
+		switch {
+		case g.key != key || len(g.subs) == holes:
+			return fmt.Errorf("group of %q has %d places, %d of them holes", key.channel, len(g.subs), holes)
+		case holes != g.holes || holes > 0 && !g.sweeping:
+			return fmt.Errorf("group of %q has %d holes and counts %d, sweeping: %v", key.channel, holes, g.holes, g.sweeping)
+		case g.queued != (listed[g] == 1) || (g.dirty || g.sweeping) && !g.queued:
+			return fmt.Errorf("group of %q waits for a sweep: %v, dirty %v, sweeping %v, listed %d times", key.channel, g.queued, g.dirty, g.sweeping, listed[g])
+		}
+	}
+	if refs != 0 {
+		return fmt.Errorf("connections have %d more subscriptions than groups have subscribers", refs)
+	}
+	caught := make(map[*conn]bool, len(l.catching))
+	for _, c := range l.catching {
+		if c.phase == phaseOpen && c.catchingUp() && (!c.out.catch.queued || caught[c]) {
+			return fmt.Errorf("connection %d is listed for catching up: queued %v, twice %v", c.id, c.out.catch.queued, caught[c])
+		}
+		caught[c] = true
+	}
+	return nil
+}
