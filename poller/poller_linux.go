@@ -110,7 +110,7 @@ func (p *Poller) Add(d *Desc, fd int, interest Events, h Handler) error {
 		p.ep.Del(fd)
 		err = p.ep.Add(fd, epollEvents(interest), d.ready)
 	}
-	if err != nil {
+	if _, err = made(err); err != nil {
 		p.ep.Del(fd) // ignored: easygo keeps the callback of a failed Add, this drops it
 		d.handler = nil
 		return fmt.Errorf("poller: add: %w", err)
@@ -131,7 +131,7 @@ func (p *Poller) Mod(d *Desc, interest Events) error {
 	if err == nil {
 		err = p.ep.Mod(int(d.fd), epollEvents(interest))
 	}
-	if err != nil {
+	if _, err = made(err); err != nil {
 		return fmt.Errorf("poller: mod: %w", err)
 	}
 	d.interest = interest
@@ -150,7 +150,7 @@ func (p *Poller) Del(d *Desc) error {
 	if err == nil {
 		err = p.ep.Del(int(d.fd))
 	}
-	if err != nil {
+	if _, err = made(err); err != nil {
 		return fmt.Errorf("poller: del: %w", err)
 	}
 	return nil

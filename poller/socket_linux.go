@@ -55,7 +55,7 @@ func Detach(c net.Conn) (fd int, err error) {
 // on a non-blocking descriptor it does not wait.
 func Read(fd int, p []byte) (n int, err error) {
 	if p, err = fault(CallRead, fd, p); err != nil {
-		return 0, err
+		return made(err)
 	}
 	if len(p) == 0 {
 		return 0, nil
@@ -85,7 +85,7 @@ func Read(fd int, p []byte) (n int, err error) {
 // SIGPIPE is raised.
 func Write(fd int, p []byte) (n int, err error) {
 	if p, err = fault(CallWrite, fd, p); err != nil {
-		return 0, err
+		return made(err)
 	}
 	if len(p) == 0 {
 		return 0, nil
@@ -120,12 +120,26 @@ func wakeEventfd(fd int) {
 }
 
 // ShutdownWrite sends the peer a FIN; what it still sends can be read.
-func ShutdownWrite(fd int) error { return unix.Shutdown(fd, unix.SHUT_WR) }
+func ShutdownWrite(fd int) error {
+	_, err := fault(CallShutdown, fd, nil)
+	if err == nil {
+		err = unix.Shutdown(fd, unix.SHUT_WR)
+	}
+	_, err = made(err)
+	return err
+}
 
 // Close gives the descriptor back. A registration must be deleted before. When
 // received bytes are unread the kernel sends a reset, which can destroy what
 // was sent last.
-func Close(fd int) error { return unix.Close(fd) }
+func Close(fd int) error {
+	_, err := fault(CallClose, fd, nil)
+	if err == nil {
+		err = unix.Close(fd)
+	}
+	_, err = made(err)
+	return err
+}
 
 // Options are what Tune sets. What is not positive stays as it is.
 type Options struct {
