@@ -132,8 +132,14 @@ func (c *conn) extra() *extra {
 type ref struct {
 	group *group
 	index int32
-	flags uint8 // refServer and others, of the client protocol
+	// cut counts the bytes of the frame at the sub's position that are out: taken by
+	// the socket, or encrypted. The rest lies in the log and goes before anything else.
+	// Invariant: at most one of a connection's refs has a cut, and then it is blocked.
+	cut uint32
 }
+
+// sub returns the group's side of the subscription.
+func (r *ref) sub() *sub { return &r.group.subs[r.index] }
 
 func (c *conn) has(bit uint16) bool { return c.bits&bit != 0 }
 
@@ -298,7 +304,7 @@ func (c *conn) mark() {
 	direct := c.bits&(bitBlocked|bitNoEcho|bitMuted) == 0 && c.out == nil && c.ext.direct() && c.phase == phaseOpen
 	for i := range c.refs() {
 		r := c.ref(i)
-		s := &r.group.subs[r.index]
+		s := r.sub()
 		s.direct = direct
 		s.blocked = c.has(bitBlocked)
 	}

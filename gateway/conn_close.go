@@ -70,8 +70,15 @@ func (c *conn) closeWith(why reason, code ws.StatusCode) {
 	}
 }
 
-// queueClose drops the subscriptions and queues the Close frame as the last one.
+// queueClose drops the subscriptions and queues the Close frame as the last one. Where
+// the rest of a cut frame cannot be kept before it, the connection ends at once.
 func (c *conn) queueClose() {
+	for i := range c.refs() {
+		if !c.keepRest(c.ref(i)) {
+			c.kill(c.reason)
+			return
+		}
+	}
 	c.loop.leaveAll(c)
 	c.phase = phaseClosed
 	if c.code != 0 && !c.has(bitGone) && !c.has(bitMuted) {

@@ -7,10 +7,15 @@ import (
 )
 
 // What waits for a connection is of two kinds: bytes of its own, in its outbox
-// (the rest of a frame that a write cut, and replies), and what its channels'
-// logs hold above its positions. The outbox goes first. A write takes both
-// together, through the loop's cork buffer; only where nothing but one log is
-// due it goes out straight from the log.
+// (replies), and what its channels' logs hold above its positions. The outbox goes
+// first. A write takes both together, through the loop's cork buffer; only where
+// nothing but one log is due it goes out straight from the log.
+//
+// A write may end within a frame of a log. How much of it is out is noted with the
+// subscription, whose position stays at the frame's beginning, so that the log holds
+// the rest (ref.cut). The rest goes out before anything else. It is copied, into the
+// outbox, only for a connection that leaves the log. So connections whose sockets are
+// full cost no memory beside the logs, however many they are and however large a frame is.
 
 // outbox holds the bytes that wait for one connection.
 type outbox struct {
@@ -153,65 +158,124 @@ func (c *conn) write() (writes int) {
 			c.unblock()
 			return 0
 		}
-		if done := c.writeLog(); done {
+		if c.writeLog() {
 			return 1
 		}
 	}
-	return c.writeCork()
+	if r := c.cut(); r != nil {
+		writes = 1
+		if !c.writeRest(r) {
+			return writes
+		}
+	}
+	return writes + c.writeCork()
 }
 
 // writeLog writes what one log has, straight from its bytes; false when they wrap
 // around the log's end, which the cork puts together.
 func (c *conn) writeLog() bool {
-	g := c.sub.group
-	s := &g.subs[c.sub.index]
+	g, s := c.sub.group, c.sub.sub()
 	head := g.Log().Head()
 	if s.pos == head {
 		c.unblock()
 		return true
 	}
 	to := g.Fit(s.pos, head, corkBytes)
-	a, b := g.Log().Bytes(s.pos, to)
-	if b != nil {
+	from := s.pos + uint64(c.sub.cut)
+	if _, b := g.Log().Bytes(from, to); b != nil && to-from <= corkBytes {
 		return false
 	}
 	if to < head {
 		g.again()
 	}
-	n, err := c.send(a)
-	c.loop.stats.writes.Add(1)
-	if err != nil {
-		c.broken()
-		return true
-	}
-	c.took(s, g, to, n)
+	c.sendLog(&c.sub, to)
 	return true
 }
 
+// cut returns the subscription whose next frame is cut, nil where there is none.
+func (c *conn) cut() *ref {
+	for i := range c.refs() {
+		if r := c.ref(i); r.cut > 0 {
+			return r
+		}
+	}
+	return nil
+}
+
+// writeRest writes the rest of a cut frame. It reports whether all of it is out, and
+// the connection may be sent more.
+func (c *conn) writeRest(r *ref) bool {
+	g, s := r.group, r.sub()
+	c.sendLog(r, g.Fit(s.pos, g.Log().Head(), 0))
+	return !c.has(bitBlocked) && !c.has(bitMuted) && c.phase < phaseDraining
+}
+
+// sendLog offers the socket what a log has for a subscription up to a position, from
+// where it lies.
+func (c *conn) sendLog(r *ref, to uint64) {
+	a, b := r.group.Log().Bytes(r.sub().pos+uint64(r.cut), to)
+	n, err := c.send(a)
+	c.loop.stats.writes.Add(1)
+	if n == len(a) && len(b) > 0 && err == nil {
+		var more int
+		more, err = c.send(b)
+		n += more
+		c.loop.stats.writes.Add(1)
+	}
+	if err != nil {
+		c.broken()
+		return
+	}
+	c.took(r, to, n)
+}
+
 // took advances a subscription by n bytes that the socket took of those up to
-// to. When that is less, the connection is blocked; the rest of a cut frame
-// becomes the connection's own, so that positions stay on frames' ends.
-func (c *conn) took(s *sub, g *group, to uint64, n int) {
+// to. When that is less, the connection is blocked.
+func (c *conn) took(r *ref, to uint64, n int) {
 	l := c.loop
 	l.stats.bytesOut.Add(uint64(n))
-	from := s.pos
-	s.pos += uint64(n)
-	if s.pos == to {
-		l.stats.deliveries.Add(g.Find(to) - g.Find(from))
+	at := r.sub().pos + uint64(r.cut) + uint64(n)
+	c.advance(r, at)
+	if at == to {
 		c.unblock()
 		return
 	}
-	if n > 0 {
+	if n > 0 && c.phase == phaseOpen {
 		c.since, c.tookAt = l.now, l.clock()
-		cut := s.pos
-		s.pos = g.Boundary(cut)
-		l.stats.deliveries.Add(g.Find(s.pos) - g.Find(from))
-		if s.pos > cut {
-			a, b := g.Log().Bytes(cut, s.pos)
-			c.output().add(a, b)
-		}
 	}
 	c.block()
+}
+
+// advance notes that the bytes of a log below at are out for a subscription: its
+// position goes to the last frame's end among them, and what is out above that is a cut.
+func (c *conn) advance(r *ref, at uint64) {
+	g, s := r.group, r.sub()
+	pos := g.Floor(s.pos, at)
+	c.loop.stats.deliveries.Add(g.Find(pos) - g.Find(s.pos))
+	s.pos, r.cut = pos, uint32(at-pos)
+}
+
+// keepRest moves the rest of a cut frame into the outbox, for a connection that leaves
+// the log. false: there is no room for it, and nothing sensible can be sent any more.
+// Those who leave take at most half of the buffers from those who stay.
+func (c *conn) keepRest(r *ref) bool {
+	if r.cut == 0 {
+		return true
+	}
+	l, g, s := c.loop, r.group, r.sub()
+	end := g.Fit(s.pos, g.Log().Head(), 0)
+	n := int(end-s.pos) - int(r.cut)
+	if l.held+n > l.heldMax/2 {
+		return false
+	}
+	a, b := g.Log().Bytes(s.pos+uint64(r.cut), end)
+	o := c.output()
+	buf := make([]byte, 0, n+len(o.buf)-o.sent+2+125) // most often a Close frame follows
+	buf = append(append(buf, a...), b...)
+	o.buf, o.sent = append(buf, o.buf[o.sent:]...), 0
+	c.advance(r, end)
+	c.recount()
+	return true
 }
 
 // writeCork gathers the outbox and all logs in one write.
@@ -327,6 +391,7 @@ func (c *conn) apply(own, n int) {
 		o.buf, o.sent = o.buf[:0], 0
 	}
 	start := own
+segments:
 	for i := range l.segments {
 		seg := &l.segments[i]
 		g := seg.ref.group
@@ -337,17 +402,11 @@ func (c *conn) apply(own, n int) {
 		case seg.end <= n:
 			l.stats.deliveries.Add(g.Find(seg.to) - g.Find(seg.from))
 			s.pos = seg.to
-		case start < n: // cut within this run
-			cut := seg.from + uint64(n-start)
-			s.pos = g.Boundary(cut)
-			l.stats.deliveries.Add(g.Find(s.pos) - g.Find(seg.from))
-			if s.pos > cut {
-				a, b := g.Log().Bytes(cut, s.pos)
-				c.output().add(a, b)
-			}
-			return
 		default:
-			return
+			if start < n { // the write has ended within this run
+				c.advance(seg.ref, seg.from+uint64(n-start))
+			}
+			break segments
 		}
 		start = seg.end
 	}
@@ -403,6 +462,6 @@ func (c *conn) skip() {
 	for i := range c.refs() {
 		r := c.ref(i)
 		c.loop.stats.dropped[reasonReset].Add(c.unsent(r))
-		r.group.subs[r.index].pos = r.group.Log().Head()
+		r.sub().pos, r.cut = r.group.Log().Head(), 0
 	}
 }

@@ -41,8 +41,9 @@
 //     write, straight from the log. After so many writes the sweep pauses for events.
 //  5. A socket that refuses bytes blocks its connection: sweeps pass it by until
 //     the poller says that it is writable; then it gets all it missed in one
-//     longer write. Bytes of its own (a pong, the rest of a cut frame) and the log's go
-//     out together, through the loop's cork (conn_write.go).
+//     longer write. Where the socket took a part of a frame, the rest comes first, from
+//     the log. Bytes of its own (a pong) and the log's go out together, through the
+//     loop's cork (conn_write.go).
 //  6. At the end of a sweep the group publishes the position below which all
 //     its subscribers are served; the log frees what lies below the lowest of these, and
 //     publishers that wait are told. Where a full log is held back, whoever's

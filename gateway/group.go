@@ -17,7 +17,8 @@ type sub struct {
 	// direct: the socket takes bytes as far as is known, and nothing but this
 	// log is due to the connection.
 	direct  bool
-	blocked bool // the socket refused bytes
+	blocked bool  // the socket refused bytes
+	flags   uint8 // refServer and others, of the client protocol
 }
 
 // group is a loop's subscribers of one channel in one format. It is the loop's
@@ -304,7 +305,7 @@ func (g *group) sweep(writesMax int) (writes int) {
 			if err != nil {
 				c.broken()
 			} else {
-				c.took(s, g, sp.to, n)
+				c.took(&c.sub, sp.to, n)
 			}
 			c.settle()
 		}

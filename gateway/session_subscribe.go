@@ -238,7 +238,8 @@ func (c *conn) begin(s *subscription) {
 	l.enter(c, s.group, s.live)
 	l.stats.subscribed.Add(1)
 	r := c.ref(c.refs() - 1)
-	r.flags = s.flags
+	flags := &r.sub().flags
+	*flags = s.flags
 	if ses.setDetail(s.name, s.detail); s.detail.expireAt > 0 {
 		c.wakeSession()
 	}
@@ -248,11 +249,11 @@ func (c *conn) begin(s *subscription) {
 	}
 	info := c.who(s.name)
 	if o.Presence {
-		r.flags |= refPresent
+		*flags |= refPresent
 		l.server.present.Add(s.name, c.id, info)
 	}
 	if o.JoinLeave {
-		r.flags |= refAnnounced
+		*flags |= refAnnounced
 		l.announce(channel.KindJoin, s.group.Log().Channel(), info)
 	}
 }
@@ -268,7 +269,7 @@ func (c *conn) who(name string) *presence.Info {
 func (c *conn) showPresence(name string) {
 	for i := range c.refs() {
 		r := c.ref(i)
-		if known := r.group.key.channel; r.flags&refPresent != 0 && (name == "" || name == known) {
+		if known := r.group.key.channel; r.sub().flags&refPresent != 0 && (name == "" || name == known) {
 			c.loop.server.present.Add(known, c.id, c.who(known))
 		}
 	}
@@ -277,17 +278,18 @@ func (c *conn) showPresence(name string) {
 // left does what is due when a subscription of a client ends, before its group has let
 // go of it.
 func (c *conn) left(r *ref) {
-	if r.flags&(refPresent|refAnnounced) == 0 {
+	flags := r.sub().flags
+	if flags&(refPresent|refAnnounced) == 0 {
 		return
 	}
 	l, name := c.loop, r.group.key.channel
-	if r.flags&refPresent != 0 {
+	if flags&refPresent != 0 {
 		l.server.present.Remove(name, c.id)
 	}
-	if r.flags&refAnnounced != 0 && !l.stopping { // at the end everybody leaves, and nobody needs to be told
+	if flags&refAnnounced != 0 && !l.stopping { // at the end everybody leaves, and nobody needs to be told
 		l.announce(channel.KindLeave, r.group.Log().Channel(), c.who(name))
 	}
-	r.flags = 0
+	r.sub().flags = 0
 }
 
 // unsubscribe ends a subscription. Where push is not nil the client is told so; its own
@@ -306,8 +308,13 @@ func (c *conn) unsubscribe(name string, push *protocol.Unsubscribe) {
 }
 
 // drop takes one subscription from the connection; what its log still has for it is
-// counted as dropped for that reason.
+// counted as dropped for that reason. Where the rest of a cut frame cannot be kept, the
+// connection ends.
 func (c *conn) drop(i int, why reason) {
+	if !c.keepRest(c.ref(i)) {
+		c.kill(reasonBudget)
+		return
+	}
 	l, r := c.loop, *c.ref(i)
 	l.stats.dropped[why].Add(c.unsent(&r))
 	c.left(c.ref(i))

@@ -67,6 +67,10 @@ func (c *conn) tooSlow(g *group) {
 		return
 	}
 	l := c.loop
+	if !c.keepRest(&c.sub) {
+		c.kill(reasonBudget)
+		return
+	}
 	head := g.Log().Head()
 	l.stats.skips.Add(1)
 	l.stats.dropped[droppedBySkip].Add(c.unsent(&c.sub))
@@ -90,7 +94,7 @@ func (c *conn) skipClient(g *group) {
 		if r.group != g {
 			continue
 		}
-		if r.flags&refServer != 0 {
+		if r.sub().flags&refServer != 0 {
 			c.close(reasonInsufficient)
 			return
 		}

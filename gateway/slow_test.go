@@ -123,7 +123,7 @@ func TestSocketThatDrainsLaterGetsEverything(t *testing.T) {
 			}
 			s.do(func(l *loop) {
 				for _, c := range l.conns {
-					if c.pending() == 0 {
+					if c.cut() == nil && c.pending() == 0 {
 						atEnd++
 					} else {
 						inside++

@@ -26,7 +26,7 @@ func TestPublishingAndReadingAllocateNothing(t *testing.T) {
 				to := m.Fit(pos, head, 1000)
 				a, b := m.Log().Bytes(pos, to)
 				bytes += len(a) + len(b) + int(m.Find(to)-m.Find(pos))
-				pos = m.Boundary(to - 1)
+				pos = m.Floor(pos, to)
 			}
 			m.Served(pos)
 		}

@@ -149,7 +149,7 @@ func TestOnlyThoseWhoHoldALogBackArePressed(t *testing.T) {
 		return int(log.Head()-pos) + entryBytes*int(log.count.Load()-slow.Find(pos))
 	}
 	frame := uint64(padded(0).size(50))
-	if slow.Boundary(goal) != goal || cost(goal) > ringBytesMin/2 || cost(goal-frame) <= ringBytesMin/2 {
+	if slow.Floor(0, goal) != goal || cost(goal) > ringBytesMin/2 || cost(goal-frame) <= ringBytesMin/2 {
 		t.Errorf("pressed to %d, which leaves %d bytes of %d; a frame less leaves %d", goal, cost(goal), ringBytesMin, cost(goal-frame))
 	}
 	if again := slow.Clear(); again != 0 {

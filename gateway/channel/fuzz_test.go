@@ -151,11 +151,11 @@ func (m *model) advance(r *modelReader, sub int, s *script) {
 	case 1:
 		cut := min(pos+uint64(1+n), head)
 		m.checkBytes(r, pos, cut)
-		to := r.Boundary(cut)
-		if want := l.boundary(cut); to != want {
-			m.Fatalf("the frame cut at %d ends at %d, want %d", cut, to, want)
+		to := r.Floor(pos, cut)
+		if want := l.floor(pos, cut); to != want {
+			m.Fatalf("the frame cut at %d begins at %d, want %d", cut, to, want)
 		}
-		m.checkBytes(r, cut, to)
+		m.checkBytes(r, to, r.Fit(to, head, 0))
 		r.subs[sub] = to
 	case 2:
 		if to := r.Fit(pos, head, int(head-pos)); to != head {
@@ -164,8 +164,8 @@ func (m *model) advance(r *modelReader, sub int, s *script) {
 		r.subs[sub] = head
 	}
 	for _, pos := range r.subs {
-		if got := r.Boundary(pos); got != pos {
-			m.Errorf("%d is an end, Boundary gives %d", pos, got)
+		if got := r.Floor(pos, pos); got != pos {
+			m.Errorf("%d is an end, Floor returns %d", pos, got)
 		}
 	}
 }

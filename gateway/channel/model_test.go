@@ -54,12 +54,15 @@ func (l *modelLog) find(pos uint64) uint64 {
 	return uint64(len(l.entries) - len(l.above(pos)))
 }
 
-// boundary is the first entry's end that is not below pos.
-func (l *modelLog) boundary(pos uint64) uint64 {
-	if pos == 0 {
-		return 0
+// floor is the last entry's end from from on that is not above pos.
+func (l *modelLog) floor(from, pos uint64) uint64 {
+	floor := from
+	for _, e := range l.above(from) {
+		if e.end <= pos {
+			floor = e.end
+		}
 	}
-	return l.above(pos - 1)[0].end
+	return floor
 }
 
 // fit is the last end within n bytes above pos, or the first end at all.

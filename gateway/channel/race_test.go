@@ -90,7 +90,7 @@ func (l *raceLoop) read(s *raceSub, head uint64, n int) {
 	to := l.Fit(s.pos, head, n)
 	if n%2 == 1 {
 		cut := min(s.pos+uint64(n), head)
-		to = l.Boundary(cut)
+		to = l.Floor(s.pos, cut)
 	}
 	a, b := l.Log().Bytes(s.pos, to)
 	s.got = append(append(s.got, a...), b...)

@@ -122,14 +122,13 @@ func (r *Reader) Offset(i uint64) uint64 {
 	return entries[i&uint64(len(entries)-1)].offset
 }
 
-// Boundary gives the end of the entry that pos lies within, pos itself when it
-// is an entry's end already.
-func (r *Reader) Boundary(pos uint64) uint64 {
-	if pos == r.served.Load() || pos == r.log.head.Load() {
-		return pos
+// Floor returns the last entry's end that is not above pos; from is one that is not.
+func (r *Reader) Floor(from, pos uint64) uint64 {
+	i := r.Find(pos)
+	if i <= r.Find(from) {
+		return from
 	}
-	// The entry that holds the byte before pos.
-	end, _ := r.Entry(r.Find(pos - 1))
+	end, _ := r.Entry(i - 1)
 	return end
 }
 
