@@ -28,7 +28,7 @@ func TestForgedTokensAreRefusedOnEveryPath(t *testing.T) {
 	if err := json.Unmarshal(body, &table); err != nil || len(table.Tokens) < 60 {
 		t.Fatalf("%d tokens, %v", len(table.Tokens), err)
 	}
-	o := auth.Options{HMACSecret: []byte(table.Secret), Audience: "push", Issuer: "shop"}
+	o := auth.Options{HMACSecrets: [][]byte{[]byte(table.Secret)}, Audience: "push", Issuer: "shop"}
 	for _, key := range table.PublicKeys {
 		o.PublicKeys = append(o.PublicKeys, []byte(key))
 	}

@@ -109,7 +109,7 @@ func tokens(t testing.TB, c auth.Claims) string {
 // guarded is a configuration with keys, and with namespaces as a file would have them.
 func guarded(t testing.TB, file string) Config {
 	t.Helper()
-	v, err := auth.New(t.Context(), auth.Options{HMACSecret: []byte(testSecret)})
+	v, err := auth.New(t.Context(), auth.Options{HMACSecrets: [][]byte{[]byte(testSecret)}})
 	if err != nil {
 		t.Fatal(err)
 	}

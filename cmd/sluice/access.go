@@ -13,7 +13,7 @@ import (
 
 // accessFiles are the options that say what clients may do.
 type accessFiles struct {
-	hmacSecret string
+	secrets    []string
 	publicKeys []string
 	jwksURL    string
 	audience   string
@@ -34,7 +34,7 @@ func (s *settings) accessOptions(in adder) {
 	a := &s.access
 	in.word(&a.clients, "client-protocol", "on", "Centrifugo's client protocol at /connection/...", "on", "off")
 	in.text(&s.access.namespaces, "namespaces", "FILE", "", "JSON: history, presence and rights by channel, as the object\n\"channel\" of Centrifugo's configuration; with it --history and\n--history-ttl do not count")
-	in.text(&a.hmacSecret, "token-hmac-secret-file", "FILE", "", "the secret that tokens are signed with (HS256); see\n'sluice token secret'")
+	in.texts(&a.secrets, "token-hmac-secret-file", "FILE", "", "the secret that tokens are signed with (HS256); see\n'sluice token secret'; repeatable: give the old and the new one\nwhile a secret is replaced")
 	in.texts(&a.publicKeys, "token-public-key-file", "FILE", "", "public keys, PEM, of tokens' signatures: RS256, ES256, EdDSA;\nrepeatable")
 	in.text(&a.jwksURL, "jwks-url", "URL", "", "where such keys are fetched as a key set (JWKS)")
 	in.text(&a.audience, "token-audience", "TEXT", "", "what tokens must have as aud")
@@ -51,12 +51,15 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 		}
 	}
 	g.NoClients, g.Insecure = files.clients == "off", files.insecure == "on"
-	if files.hmacSecret != "" {
-		secret, warning, err := readHMACSecretFile("token-hmac-secret-file", files.hmacSecret)
+	for _, path := range files.secrets {
+		secret, warning, err := readHMACSecretFile("token-hmac-secret-file", path)
 		add(err)
-		if a.tokens.HMACSecret = secret; warning != "" {
+		if a.tokens.HMACSecrets = append(a.tokens.HMACSecrets, secret); warning != "" {
 			a.warnings = append(a.warnings, warning)
 		}
+	}
+	if err := auth.CheckSecretCount(len(files.secrets)); err != nil {
+		add(usagef("--token-hmac-secret-file %s: %w", strings.Join(files.secrets, ","), err))
 	}
 	for _, path := range files.publicKeys {
 		text, err := readPublicKeyFile("token-public-key-file", path)
@@ -74,7 +77,7 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 		}
 	}
 	a.tokens.Audience, a.tokens.Issuer = files.audience, files.issuer
-	a.keyed = files.hmacSecret != "" || len(files.publicKeys) > 0 || files.jwksURL != ""
+	a.keyed = len(files.secrets) > 0 || len(files.publicKeys) > 0 || files.jwksURL != ""
 	if !a.keyed && (files.audience != "" || files.issuer != "") {
 		add(usagef("--token-audience and --token-issuer are of tokens, and there is no key for them: give --token-hmac-secret-file, --token-public-key-file or --jwks-url"))
 	}

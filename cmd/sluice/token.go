@@ -176,7 +176,7 @@ func (m *tokenMake) settle(now time.Time) error {
 
 // tokenVerify is what `sluice token verify` is told.
 type tokenVerify struct {
-	secretFile  string
+	secretFiles []string
 	publicFiles []string
 	options     auth.Options
 
@@ -223,7 +223,7 @@ it.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&v.secretFile, "token-hmac-secret-file", "", "a `FILE` with the secret, for HS256")
+	f.StringSliceVar(&v.secretFiles, "token-hmac-secret-file", nil, "a `FILE` with the secret, for HS256; may be repeated")
 	f.StringSliceVar(&v.publicFiles, "token-public-key-file", nil, "a `FILE` with public keys in PEM, for RS256, ES256 or EdDSA; may be repeated")
 	f.StringVar(&v.options.JWKSURL, "jwks-url", "", "the `URL` of a key set, https or on this machine")
 	f.StringVar(&v.options.Audience, "aud", "", "the `AUDIENCE` that it has to have")
@@ -235,12 +235,16 @@ it.`,
 
 // keys reads the files.
 func (v *tokenVerify) keys() (warning string, err error) {
-	if v.secretFile == "" && len(v.publicFiles) == 0 && v.options.JWKSURL == "" {
+	if len(v.secretFiles) == 0 && len(v.publicFiles) == 0 && v.options.JWKSURL == "" {
 		return "", usagef("no key is named: give --token-hmac-secret-file, --token-public-key-file or --jwks-url")
 	}
-	if v.secretFile != "" {
-		if v.options.HMACSecret, warning, err = readHMACSecretFile("token-hmac-secret-file", v.secretFile); err != nil {
+	for _, path := range v.secretFiles {
+		secret, found, err := readHMACSecretFile("token-hmac-secret-file", path)
+		if err != nil {
 			return "", err
+		}
+		if v.options.HMACSecrets = append(v.options.HMACSecrets, secret); warning == "" {
+			warning = found
 		}
 	}
 	for _, path := range v.publicFiles {

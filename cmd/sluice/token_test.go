@@ -115,7 +115,7 @@ func TestTokensOfEveryKeyAreMadeAndVerified(t *testing.T) {
 // What the command makes is what a gateway with the key takes, of the kind that was asked for.
 func TestMadeTokensAreOfTheirKind(t *testing.T) {
 	file := "--token-hmac-secret-file=" + writeFile(t, "secret", tokenSecret+"\r\n")
-	v, err := auth.New(t.Context(), auth.Options{HMACSecret: []byte(tokenSecret)})
+	v, err := auth.New(t.Context(), auth.Options{HMACSecrets: [][]byte{[]byte(tokenSecret)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,11 @@ func TestSecretsAreFreshAndGoodEnough(t *testing.T) {
 
 func TestTokenVerifyRefusesWithOneReason(t *testing.T) {
 	file := "--token-hmac-secret-file=" + writeFile(t, "secret", tokenSecret)
-	other := "--token-hmac-secret-file=" + writeFile(t, "other", strings.Repeat("x", 32))
+	path := writeFile(t, "other", strings.Repeat("x", 32))
+	other := "--token-hmac-secret-file=" + path
+	if err := os.WriteFile(path+"2", bytes.Repeat([]byte("y"), 32), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	signer, err := auth.NewHMACSigner([]byte(tokenSecret))
 	if err != nil {
 		t.Fatal(err)
@@ -168,6 +172,8 @@ func TestTokenVerifyRefusesWithOneReason(t *testing.T) {
 		{sign(auth.Claims{}), []string{other}, "invalid token: the signature is wrong"},
 		{sign(auth.Claims{}), []string{file, "--aud", "x"}, "invalid token: it is for another audience (aud)"},
 		{sign(auth.Claims{}), []string{file, "--iss", "x"}, "invalid token: it is from another issuer (iss)"},
+		{sign(auth.Claims{}), []string{other, other + "2"}, "invalid token: the signature is wrong"},
+		{sign(auth.Claims{ExpiresAt: 1_800_000_000_000}), []string{other, file}, `invalid token: claim "exp" is after the year 9999: it must count seconds, not milliseconds`},
 		{"nonsense", []string{file}, "invalid token: it does not have three parts"},
 		{strings.Repeat("A", 100_000), []string{file}, "invalid token: it is longer than 8 KiB"},
 	} {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"math"
@@ -68,6 +69,9 @@ func (v *Verifier) parseClaims(b []byte) (c claims, bad *InvalidError) {
 			break
 		}
 		if bad := seen.add(name); bad != nil {
+			if bad == errDuplicate && slices.Contains(claimNames, string(name)) {
+				bad = errTwice.of(string(name))
+			}
 			return c, bad
 		}
 		if bad := v.parseClaim(&c, name, value); bad != nil {
@@ -80,61 +84,80 @@ func (v *Verifier) parseClaims(b []byte) (c claims, bad *InvalidError) {
 	return c, nil
 }
 
+// claimNames are the claims that count.
+var claimNames = []string{"sub", "channel", "client", "jti", "iss", "aud", "exp", "nbf", "iat", "expire_at", "info", "b64info", "meta", "channels", "subs"}
+
 func (v *Verifier) parseClaim(c *claims, name, value []byte) (bad *InvalidError) {
 	isText := value[0] == '"'
 	switch string(name) {
 	case "sub":
-		if c.user, isText = text(value); len(c.user) > nameBytesMax {
-			return errUser
-		}
+		c.user, bad = user(value)
 	case "channel":
 		c.isSub = true
-		if c.channel, isText = text(value); isText && !named255(c.channel) {
-			return errName
+		if c.channel, isText = text(value); !isText {
+			bad = errString
+		} else if !named255(c.channel) {
+			bad = errName
 		}
 	case "client":
-		c.client, isText = text(value)
+		if c.client, isText = text(value); !isText {
+			bad = errString
+		}
 	case "jti":
+		if !isText {
+			bad = errString
+		}
 	case "iss":
-		c.rightIssuer = isText && string(unquote(value)) == v.issuer
+		if c.rightIssuer = isText && string(unquote(value)) == v.issuer; !isText {
+			bad = errString
+		}
 	case "aud":
-		c.rightAud, isText = v.forUs(value)
+		if c.rightAud, isText = v.forUs(value); !isText {
+			bad = errAudiences
+		}
 	case "exp":
 		c.exp, bad = seconds(value)
-		return bad
 	case "nbf":
 		c.nbf, bad = seconds(value)
-		return bad
 	case "iat":
 		_, bad = seconds(value)
-		return bad
 	case "expire_at":
 		if c.hasExpireAt = true; string(value) != "0" {
 			c.expireAt, bad = seconds(value)
 		}
-		return bad
 	case "info":
 		c.info = keep(value)
-		return nil
 	case "b64info":
 		c.b64info, bad = decodeInfo(value)
-		return bad
 	case "meta":
 		c.meta = keep(value)
-		return nil
 	case "channels":
 		c.hasServerSubs = true
-		return c.parseChannels(value)
+		bad = c.parseChannels(value)
 	case "subs":
 		c.hasServerSubs = true
-		return c.parseSubs(value)
-	default:
-		return nil
+		bad = c.parseSubs(value)
 	}
-	if !isText {
-		return errString
+	if bad != nil && bad != errManyChannels {
+		return bad.of(string(name))
 	}
-	return nil
+	return bad
+}
+
+// user reads a user's ID: a string, or an integer as many backends have it, which stands for its
+// decimal form, however large it is.
+func user(value []byte) (string, *InvalidError) {
+	id, ok := text(value)
+	if !ok {
+		if number := value[0] == '-' || value[0] >= '0' && value[0] <= '9'; !number || bytes.ContainsAny(value, ".eE") || string(value) == "-0" {
+			return "", errUser
+		}
+		id = string(value)
+	}
+	if len(id) > nameBytesMax {
+		return "", errUserLong
+	}
+	return id, nil
 }
 
 func named255(channel string) bool { return channel != "" && len(channel) <= nameBytesMax }
@@ -189,7 +212,7 @@ func seconds(value []byte) (int64, *InvalidError) {
 func decodeInfo(value []byte) ([]byte, *InvalidError) {
 	s, ok := text(value)
 	if !ok {
-		return nil, errString
+		return nil, errInfo
 	}
 	b, err := base64.StdEncoding.DecodeString(s)
 	if s == "" {
@@ -240,7 +263,7 @@ func (c *claims) parseSubs(value []byte) *InvalidError {
 		channel := string(name)
 		switch _, twice := c.subs[channel]; {
 		case twice:
-			return errDuplicate
+			return errSubsTwice
 		case !named255(channel):
 			return errName
 		case options[0] != '{':
@@ -250,7 +273,7 @@ func (c *claims) parseSubs(value []byte) *InvalidError {
 		}
 		o, bad := parseSubOptions(options)
 		if bad != nil {
-			return bad
+			return errSubOptions
 		}
 		c.subs[channel] = o
 	}

@@ -17,8 +17,11 @@
 //
 // A key has exactly one algorithm, which follows from the key: HS256 for a secret,
 // RS256 for RSA, ES256 for P-256, EdDSA for Ed25519 (RFC 8725, section 3.1). The
-// header's alg chooses among the keys of that algorithm, and no other key is tried;
-// kid chooses within a key set that was fetched. Nothing else in a header counts: keys
+// header's alg chooses among the keys of that algorithm, and no other key is tried. Of
+// several secrets or public keys each is tried, eight at most, which is how a key is
+// replaced without a token being refused: the new one is added, tokens are signed with it,
+// and the old one goes when its last token has expired. kid chooses within a key set that
+// was fetched, and nowhere else. Nothing else in a header counts: keys
 // and addresses in it (jwk, jku, x5c, x5u) are not looked at, and crit is refused,
 // because no extension is understood.
 //
@@ -29,7 +32,8 @@
 //
 // # Claims
 //
-//	sub       the user; absent or "" is nobody in particular
+//	sub       the user; absent or "" is nobody in particular. An integer stands for its
+//	          decimal form: 42 is "42"
 //	exp       when the token ends; it should be set, but need not
 //	nbf       when the token begins; Options.Leeway is granted
 //	aud, iss  demanded and compared when Options has them

@@ -13,15 +13,33 @@ var (
 )
 
 // InvalidError is the refusal of a token that no waiting makes good. Its text holds
-// nothing of the token, so it can be logged and sent.
-type InvalidError struct{ reason string }
+// nothing of the token, so it can be logged and sent; it names the claim that is wrong.
+type InvalidError struct {
+	reason string
+	claim  string // what the reason is about, where it is one claim
+}
 
-func (e *InvalidError) Error() string { return "invalid token: " + e.reason }
+func (e *InvalidError) Error() string { return "invalid token: " + e.Reason() }
 
 // Reason is the text without its prefix: a few words.
-func (e *InvalidError) Reason() string { return e.reason }
+func (e *InvalidError) Reason() string {
+	if e.claim == "" {
+		return e.reason
+	}
+	return `claim "` + e.claim + `" ` + e.reason
+}
 
-func invalid(reason string) *InvalidError { return &InvalidError{reason} }
+// Is reports whether target is the same refusal, of this claim or of any.
+func (e *InvalidError) Is(target error) bool {
+	t, ok := target.(*InvalidError)
+	return ok && t.reason == e.reason && (t.claim == "" || t.claim == e.claim)
+}
+
+// of returns the refusal for a claim. It allocates: claims are read only when the signature is
+// good.
+func (e *InvalidError) of(claim string) *InvalidError { return &InvalidError{e.reason, claim} }
+
+func invalid(reason string) *InvalidError { return &InvalidError{reason: reason} }
 
 // Refusals are prepared: whoever floods with bad tokens gets no memory for them.
 var (
@@ -49,13 +67,20 @@ var (
 	errEarly        = invalid("it is not valid yet (nbf)")
 	errAudience     = invalid("it is for another audience (aud)")
 	errIssuer       = invalid("it is from another issuer (iss)")
-	errString       = invalid("a claim that has to be a string is not")
-	errUser         = invalid("the user (sub) is longer than 255 bytes")
-	errTime         = invalid("a time is not a number of seconds after 1970")
-	errMilliseconds = invalid("a time is after the year 9999: it counts seconds, not milliseconds")
-	errInfo         = invalid("b64info is not JSON in base64")
-	errChannels     = invalid("channels is not a list of names")
-	errSubs         = invalid("subs is not an object of objects")
-	errName         = invalid("a channel's name is empty or longer than 255 bytes")
 	errManyChannels = invalid("it names more than 128 channels")
+
+	// Of a claim, which is named before them.
+	errTwice        = invalid("is there twice")
+	errString       = invalid("must be a string")
+	errUser         = invalid("must be a string or an integer")
+	errUserLong     = invalid("is longer than 255 bytes")
+	errAudiences    = invalid("must be a string or an array of strings")
+	errTime         = invalid("must be a number of seconds after 1970")
+	errMilliseconds = invalid("is after the year 9999: it must count seconds, not milliseconds")
+	errInfo         = invalid("must be JSON in base64")
+	errChannels     = invalid("must be an array of channels' names")
+	errSubs         = invalid("must be an object with an object for each channel")
+	errSubsTwice    = invalid("names a channel twice")
+	errSubOptions   = invalid("has options for a channel with a name twice, or with a b64info that is not JSON in base64")
+	errName         = invalid("has a channel's name that is empty or longer than 255 bytes")
 )

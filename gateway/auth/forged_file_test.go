@@ -51,7 +51,7 @@ func TestForgedTokensForOthers(t *testing.T) {
 	if err := json.Unmarshal(text, &file); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{HMACSecret: []byte(file.Secret), Audience: "push", Issuer: "shop"}
+	o := Options{HMACSecrets: [][]byte{[]byte(file.Secret)}, Audience: "push", Issuer: "shop"}
 	for _, key := range file.PublicKeys {
 		o.PublicKeys = append(o.PublicKeys, []byte(key))
 	}

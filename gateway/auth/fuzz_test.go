@@ -18,7 +18,7 @@ func FuzzToken(f *testing.F) {
 	}
 	k := keys()
 	// The tokens above are signed with the same secrets, but for this audience none is meant.
-	v := verifier(f, Options{HMACSecret: secret, PublicKeys: [][]byte{k.rsa.public, k.ec.public, k.ed.public}, Audience: "nobody"})
+	v := verifier(f, Options{HMACSecrets: [][]byte{secret}, PublicKeys: [][]byte{k.rsa.public, k.ec.public, k.ed.public}, Audience: "nobody"})
 	f.Fuzz(func(t *testing.T, token string) {
 		v.Cheap(token)
 		_, err := v.Connection(t.Context(), token, noon)
@@ -37,7 +37,7 @@ func FuzzSigned(f *testing.F) {
 	f.Add(`{"alg":"HS256"}`, `{"sub":"42","exp":1800000100,"info":{"a":[1,"]"]},"channels":["a"],"subs":{"b":{"info":1}}}`)
 	f.Add(`{"alg":"HS256","kid":"a\u0062","typ":"JWT"}`, ` {"sub":"\ud800x","channel":"c","client":"d","nbf":1.5e9}`)
 	f.Add(`{"alg":"HS256","crit":[]}`, `{"aud":["a","b"],"iss":"i","jti":"j","b64info":"e30=","expire_at":0,"meta":null}`)
-	v := verifier(f, Options{HMACSecret: secret, Leeway: -1})
+	v := verifier(f, Options{HMACSecrets: [][]byte{secret}, Leeway: -1})
 	library := jwt.NewParser(jwt.WithValidMethods([]string{"HS256"}), jwt.WithoutClaimsValidation())
 	s := hmacSigner(secret)
 	f.Fuzz(func(t *testing.T, header, claims string) {

@@ -194,7 +194,7 @@ func TestKeySetsVerifyByTheirOwnAlgorithms(t *testing.T) {
 func TestConfiguredKeysComeBeforeTheSet(t *testing.T) {
 	k := keys()
 	s := newJWKSServer(t, serve(jwk(k.rsa.key, "rsa")))
-	v, err := newVerifier(t.Context(), Options{HMACSecret: secret, PublicKeys: [][]byte{k.otherRSA.public, k.ec.public}, JWKSURL: s.URL, OnError: s.onError}, never)
+	v, err := newVerifier(t.Context(), Options{HMACSecrets: [][]byte{secret}, PublicKeys: [][]byte{k.otherRSA.public, k.ec.public}, JWKSURL: s.URL, OnError: s.onError}, never)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,8 +21,9 @@ const (
 	// which grows with the square.
 	rsaBitsMin = 2048
 	rsaBitsMax = 8192
-	// publicKeysMax bounds what one bad signature costs: all keys of an algorithm.
+	// publicKeysMax and secretsMax bound what one bad signature costs: all keys of an algorithm.
 	publicKeysMax = 8
+	secretsMax    = 8
 )
 
 // methods are how signatures of the algorithms are made and checked.
@@ -38,6 +39,14 @@ func CheckSecret(secret []byte) error {
 	case strings.Contains(string(secret), "-----BEGIN "):
 		// The classic confusion: who knows the public key could sign with it.
 		return errors.New("the secret is a key or certificate in PEM: whoever knows that could make tokens: give a public key as such, and make a secret with 'sluice token secret'")
+	}
+	return nil
+}
+
+// CheckSecretCount returns what is wrong with so many secrets, if anything is.
+func CheckSecretCount(n int) error {
+	if n > secretsMax {
+		return fmt.Errorf("%d secrets: each may have to be tried for a token: give %d at most", n, secretsMax)
 	}
 	return nil
 }

@@ -111,7 +111,7 @@ func verifier(t testing.TB, o Options) *Verifier {
 // full has a key of every algorithm.
 func full(t testing.TB) *Verifier {
 	k := keys()
-	return verifier(t, Options{HMACSecret: secret, PublicKeys: [][]byte{k.rsa.public, k.ec.public, k.ed.public}})
+	return verifier(t, Options{HMACSecrets: [][]byte{secret}, PublicKeys: [][]byte{k.rsa.public, k.ec.public, k.ed.public}})
 }
 
 func quote(s string) string { return string(must(json.Marshal(s))) }

@@ -36,7 +36,7 @@ type Signer struct {
 }
 
 // NewHMACSigner signs with HS256. The secret is what a [Verifier] has in
-// Options.HMACSecret; see [CheckSecret].
+// Options.HMACSecrets; see [CheckSecret].
 func NewHMACSigner(secret []byte) (*Signer, error) {
 	if err := CheckSecret(secret); err != nil {
 		return nil, err

@@ -1,17 +1,20 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 )
 
-// Options tells a [Verifier] which tokens to take. At least one of HMACSecret, PublicKeys
+// Options tells a [Verifier] which tokens to take. At least one of HMACSecrets, PublicKeys
 // and JWKSURL has to be there; a token's alg decides which of them it is checked with.
 type Options struct {
-	// HMACSecret is for HS256: at least 32 bytes. It is copied.
-	HMACSecret []byte
+	// HMACSecrets are for HS256, each of at least 32 bytes. A token is checked with one after
+	// the other, whatever its kid says: while a secret is replaced the new one and the old one
+	// are both here. Eight at most. They are copied.
+	HMACSecrets [][]byte
 	// PublicKeys are texts in PEM, each with one or more public keys or certificates, of
 	// which the key alone counts: RSA of 2048 to 8192 bits for RS256, P-256 for ES256,
 	// Ed25519 for EdDSA. Eight keys at most.
@@ -44,7 +47,7 @@ const (
 // but for Close, after which no other may be.
 type Verifier struct {
 	// Set at construction.
-	secret           any // a []byte, or nil; an any because the library takes one
+	secrets          []any // each a []byte, which is what the library takes
 	keys             keyring
 	audience, issuer string
 	leeway           time.Duration
@@ -61,9 +64,10 @@ func New(ctx context.Context, o Options) (*Verifier, error) {
 func newVerifier(ctx context.Context, o Options, t timing) (*Verifier, error) {
 	v := &Verifier{audience: o.Audience, issuer: o.Issuer, leeway: o.Leeway}
 	var faults []error
-	if len(o.HMACSecret) > 0 {
-		faults = append(faults, CheckSecret(o.HMACSecret))
-		v.secret = append([]byte(nil), o.HMACSecret...)
+	faults = append(faults, CheckSecretCount(len(o.HMACSecrets)))
+	for _, secret := range o.HMACSecrets {
+		faults = append(faults, CheckSecret(secret))
+		v.secrets = append(v.secrets, bytes.Clone(secret))
 	}
 	for _, text := range o.PublicKeys {
 		if err := v.keys.addPEM(text); err != nil {
@@ -78,7 +82,7 @@ func newVerifier(ctx context.Context, o Options, t timing) (*Verifier, error) {
 	case o.Leeway > leewayMax:
 		faults = append(faults, fmt.Errorf("leeway %v: clocks do not differ by that much: give %v at most", o.Leeway, leewayMax))
 	}
-	if len(o.HMACSecret) == 0 && len(o.PublicKeys) == 0 && o.JWKSURL == "" {
+	if len(o.HMACSecrets) == 0 && len(o.PublicKeys) == 0 && o.JWKSURL == "" {
 		faults = append(faults, errors.New("no key: give a secret, a public key or the URL of a key set"))
 	}
 	if o.JWKSURL != "" {
@@ -212,13 +216,15 @@ func (v *Verifier) verify(ctx context.Context, token string) (c claims, raw []by
 func (v *Verifier) checkSignature(ctx context.Context, h header, signed string, signature []byte) error {
 	method := methods[h.alg]
 	if h.alg == hs256 {
-		if v.secret == nil {
+		for _, secret := range v.secrets {
+			if method.Verify(signed, signature, secret) == nil {
+				return nil
+			}
+		}
+		if len(v.secrets) == 0 {
 			return errNoKey
 		}
-		if method.Verify(signed, signature, v.secret) != nil {
-			return errSignature
-		}
-		return nil
+		return errSignature
 	}
 	for _, key := range v.keys[h.alg] {
 		if method.Verify(signed, signature, key) == nil {

@@ -86,7 +86,7 @@ func TestSignersMakeWhatTheLibraryTakes(t *testing.T) {
 }
 
 func TestWhatConnectionTokensSay(t *testing.T) {
-	v := verifier(t, Options{HMACSecret: secret, Audience: "push", Issuer: "shop"})
+	v := verifier(t, Options{HMACSecrets: [][]byte{secret}, Audience: "push", Issuer: "shop"})
 	base := `"aud":"push","iss":"shop"`
 	long := strings.Repeat("c", 255)
 	for _, tt := range []struct {
@@ -95,6 +95,10 @@ func TestWhatConnectionTokensSay(t *testing.T) {
 	}{
 		{`{` + base + `}`, Connection{}},
 		{` {"sub" : "a\u00e9\"" , ` + base + "}\n", Connection{User: `aé"`}},
+		{`{"sub":42,` + base + `}`, Connection{User: "42"}},
+		{`{"sub":-7 ,` + base + `}`, Connection{User: "-7"}},
+		{`{"sub":0,` + base + `}`, Connection{User: "0"}},
+		{`{"sub":123456789012345678901234567890,` + base + `}`, Connection{User: "123456789012345678901234567890"}},
 		{`{"sub":"","aud":["x","push"],"iss":"shop","jti":"1","iat":1.5,"nbf":1,"exp":1800000000.9e0}`, Connection{}},
 		{`{"sub":"u","exp":1800000001,"expire_at":0,` + base + `}`, Connection{User: "u"}},
 		{`{"expire_at":1800000009,"exp":1800000001,` + base + `}`, Connection{ExpireAt: 1_800_000_009}},
@@ -156,7 +160,7 @@ func TestExpiryIsExactAndNotBeforeHasLeeway(t *testing.T) {
 		{-1, `{"nbf":1800000100}`, 1_800_000_099, errEarly},
 		{time.Minute, `{"nbf":1800000100}`, 1_800_000_039, errEarly},
 	} {
-		v := verifier(t, Options{HMACSecret: secret, Leeway: tt.leeway})
+		v := verifier(t, Options{HMACSecrets: [][]byte{secret}, Leeway: tt.leeway})
 		made := token(t, hmacSigner(secret), tt.claims)
 		good := tt.at - 1
 		if tt.want == errEarly {
@@ -199,21 +203,23 @@ func TestOptionsThatCannotBeRight(t *testing.T) {
 		want string
 	}{
 		{Options{}, "no key: give a secret"},
-		{Options{HMACSecret: secret[:31]}, "the secret has 31 bytes"},
-		{Options{HMACSecret: k.rsa.public}, "the secret is a key or certificate in PEM"},
+		{Options{HMACSecrets: [][]byte{secret[:31]}}, "the secret has 31 bytes"},
+		{Options{HMACSecrets: [][]byte{secret, nil}}, "the secret has 0 bytes"},
+		{Options{HMACSecrets: slices.Repeat([][]byte{secret}, 9)}, "9 secrets"},
+		{Options{HMACSecrets: [][]byte{k.rsa.public}}, "the secret is a key or certificate in PEM"},
 		{Options{PublicKeys: [][]byte{{}}}, "no public key in PEM"},
 		{Options{PublicKeys: [][]byte{k.rsa.private}}, "a private key is in it"},
 		{Options{PublicKeys: [][]byte{small}}, "an RSA key of 1024 bits"},
 		{Options{PublicKeys: [][]byte{p384}}, "a key of the curve P-384"},
 		{Options{PublicKeys: [][]byte{[]byte("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")}}, "public key: "},
 		{Options{PublicKeys: nine}, "9 public keys"},
-		{Options{HMACSecret: secret, Leeway: time.Hour}, "leeway 1h0m0s"},
+		{Options{HMACSecrets: [][]byte{secret}, Leeway: time.Hour}, "leeway 1h0m0s"},
 		{Options{JWKSURL: "http://example.com/jwks"}, "is http"},
 		{Options{JWKSURL: "http://127.0.0.1.example.com/jwks"}, "is http"},
 		{Options{JWKSURL: "file:///etc/passwd"}, "not the URL of a key set"},
 		{Options{JWKSURL: "https://u:p@example.com/"}, "has a password in it"},
-		{Options{HMACSecret: secret[:5], JWKSURL: "nonsense"}, "the secret has 5 bytes"},
-		{Options{HMACSecret: secret[:5], JWKSURL: "nonsense"}, "not the URL of a key set"},
+		{Options{HMACSecrets: [][]byte{secret[:5]}, JWKSURL: "nonsense"}, "the secret has 5 bytes"},
+		{Options{HMACSecrets: [][]byte{secret[:5]}, JWKSURL: "nonsense"}, "not the URL of a key set"},
 	} {
 		v, err := New(t.Context(), tt.o)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -259,7 +265,7 @@ func TestSignersTakeOldFormats(t *testing.T) {
 
 // What a token grants lives as long as a connection; the token must not with it.
 func TestWhatIsKeptIsCopied(t *testing.T) {
-	v := verifier(t, Options{HMACSecret: secret})
+	v := verifier(t, Options{HMACSecrets: [][]byte{secret}})
 	raw := []byte(`{"sub":"user","info":{"a":1},"channels":["one"],"subs":{"two":{"info":1}}}`)
 	c, bad := v.parseClaims(raw)
 	if bad != nil {
@@ -281,4 +287,54 @@ func newRSA(t *testing.T, bits int) []byte {
 func newPairPEM(t *testing.T, public any) []byte {
 	t.Helper()
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: must(x509.MarshalPKIXPublicKey(public))})
+}
+
+// A secret is replaced without a token being refused: both are good for a while, the new one for
+// what is signed now, and none of them matters to a token of another.
+func TestEachOfSeveralSecretsIsGood(t *testing.T) {
+	var secrets [][]byte
+	for i := range secretsMax {
+		secrets = append(secrets, bytes.Repeat([]byte{byte('a' + i)}, 32))
+	}
+	v := verifier(t, Options{HMACSecrets: secrets})
+	for _, one := range secrets {
+		for _, header := range []string{`{"alg":"HS256"}`, `{"alg":"HS256","kid":"old"}`} {
+			if got, err := v.Connection(t.Context(), tokenOf(t, hmacSigner(one), header, `{"sub":"42"}`), noon); err != nil || got.User != "42" {
+				t.Errorf("%.1s: %+v, %v", one, got, err)
+			}
+		}
+	}
+	if _, err := v.Connection(t.Context(), token(t, hmacSigner(secret), `{"sub":"42"}`), noon); err != errSignature {
+		t.Errorf("another secret: %v", err)
+	}
+}
+
+// Whoever signs tokens learns which claim is wrong, and how it should be.
+func TestRefusalsNameTheClaim(t *testing.T) {
+	v := full(t)
+	for claims, want := range map[string]string{
+		`{"sub":true}`:                    `claim "sub" must be a string or an integer`,
+		`{"sub":1.5}`:                     `claim "sub" must be a string or an integer`,
+		`{"sub":"a","sub":"b"}`:           `claim "sub" is there twice`,
+		`{"\u006by":1,"ky":2}`:            `a name is there twice`, // of the token's own making
+		`{"client":1}`:                    `claim "client" must be a string`,
+		`{"jti":1}`:                       `claim "jti" must be a string`,
+		`{"iss":1}`:                       `claim "iss" must be a string`,
+		`{"aud":[1]}`:                     `claim "aud" must be a string or an array of strings`,
+		`{"exp":"soon"}`:                  `claim "exp" must be a number of seconds after 1970`,
+		`{"nbf":null}`:                    `claim "nbf" must be a number of seconds after 1970`,
+		`{"iat":1800000100000}`:           `claim "iat" is after the year 9999: it must count seconds, not milliseconds`,
+		`{"b64info":"x"}`:                 `claim "b64info" must be JSON in base64`,
+		`{"channels":"a"}`:                `claim "channels" must be an array of channels' names`,
+		`{"channels":[""]}`:               `claim "channels" has a channel's name that is empty or longer than 255 bytes`,
+		`{"subs":[]}`:                     `claim "subs" must be an object with an object for each channel`,
+		`{"subs":{"a":{"b64info":true}}}`: `claim "subs" has options for a channel with a name twice, or with a b64info that is not JSON in base64`,
+		`{"channel":7}`:                   `claim "channel" must be a string`,
+	} {
+		_, err := v.Connection(t.Context(), token(t, hmacSigner(secret), claims), noon)
+		var invalid *InvalidError
+		if !errors.As(err, &invalid) || invalid.Reason() != want || err.Error() != "invalid token: "+want {
+			t.Errorf("%s: %v", claims, err)
+		}
+	}
 }
