@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"context"
+	"log/slog"
 	"math"
 
 	"sluice/gateway/auth"
@@ -44,6 +46,15 @@ func unnamed(cfg *Config, open bool) namespace.Options {
 		o.ForceRecovery, o.AllowRecovery = true, true
 	}
 	return o
+}
+
+// whyNoKey is why a token is rejected where none can be verified.
+const whyNoKey = "no key is configured to verify it with"
+
+// tokenRejected logs why a token is rejected, with what says whose it was; the log samples. The
+// token itself is never in it.
+func (s *Server) tokenRejected(why string, whose ...slog.Attr) {
+	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "token rejected", append(whose, slog.String("why", why))...)
 }
 
 // options gives what holds for a channel; nil where its namespace is not configured.

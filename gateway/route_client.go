@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/handshake"
 	"sluice/gateway/namespace"
+	"sluice/gateway/sampling"
 )
 
 // Paths of the client protocol, as its libraries and its users know them.
@@ -82,6 +84,7 @@ func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
 	granted := false // the token itself is for this channel
 	if t.token != "" {
 		if s.access.verifier == nil {
+			s.tokenRejected(whyNoKey, slog.String("channel", sampling.Quote(t.channel)))
 			return rejectToken
 		}
 		var reject *handshake.Reject
@@ -116,10 +119,12 @@ func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
 // which then grants that. A connection token grants the channels that it names.
 func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *handshake.Reject) {
 	x := s.judge(ctx, t.token)
+	var invalid *auth.InvalidError
 	switch {
 	case errors.Is(x.err, auth.ErrExpired):
 		return false, rejectTokenExpired
-	case errors.As(x.err, new(*auth.InvalidError)):
+	case errors.As(x.err, &invalid):
+		s.tokenRejected(invalid.Reason(), slog.String("channel", sampling.Quote(t.channel)))
 		return false, rejectToken
 	case x.err != nil:
 		return false, rejectKeys

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"time"
 	"unicode/utf8"
 
@@ -242,13 +243,15 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 // nothing that could be answered: it ends, and comes back.
 func (c *conn) tokenError(r *protocol.Reply, err error) bool {
 	uni := c.session().format.Uni
+	var invalid *auth.InvalidError
 	switch {
 	case uni && errors.Is(err, auth.ErrExpired):
 		c.close(reasonExpired)
 		return true
 	case errors.Is(err, auth.ErrExpired):
 		return c.fail(r, centrifugo.ErrorTokenExpired)
-	case errors.As(err, new(*auth.InvalidError)):
+	case errors.As(err, &invalid):
+		c.rejected(invalid.Reason())
 		c.close(reasonInvalidToken)
 		return true
 	case uni:
@@ -256,6 +259,11 @@ func (c *conn) tokenError(r *protocol.Reply, err error) bool {
 		return true
 	}
 	return c.fail(r, centrifugo.ErrorInternal) // temporary: it comes again
+}
+
+// rejected logs why a token of the client is rejected.
+func (c *conn) rejected(why string) {
+	c.loop.server.tokenRejected(why, slog.Uint64("conn", c.id), slog.String("client", addressText(c.from())))
 }
 
 // connect is the first command of a connection. false: it has to wait.
@@ -266,7 +274,8 @@ func (c *conn) connect(id uint32, req *protocol.ConnectRequest) bool {
 	switch {
 	case access.insecure, req.Token == "":
 	case access.verifier == nil:
-		c.close(reasonInvalidToken) // there is no key for it
+		c.rejected(whyNoKey)
+		c.close(reasonInvalidToken)
 		return true
 	default:
 		x, done := c.judge(req.Token, false)
@@ -339,7 +348,8 @@ func (c *conn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) bool {
 	case x.err != nil:
 		return c.tokenError(r, x.err)
 	case x.granted.User != ses.user:
-		c.close(reasonInvalidToken) // somebody else's
+		c.rejected("it is another user's")
+		c.close(reasonInvalidToken)
 		return true
 	}
 	ses.setExpiry(x.granted.ExpireAt)
@@ -380,23 +390,35 @@ func (c *conn) subRefresh(r *protocol.Reply, req *protocol.SubRefreshRequest) bo
 // the command is answered or, if it is not done, has to wait.
 func (c *conn) subscriptionToken(r *protocol.Reply, token, channel string) (t *auth.Subscription, done bool) {
 	x, done := c.judge(token, true)
+	var invalid *auth.InvalidError
 	switch {
 	case !done:
 		return nil, false
-	case errors.As(x.err, new(*auth.InvalidError)):
+	case errors.As(x.err, &invalid):
+		c.rejected(invalid.Reason())
 		return nil, c.fail(r, centrifugo.ErrorPermissionDenied)
 	case x.err != nil:
 		return nil, c.tokenError(r, x.err)
-	case !c.session().fits(&x.sub, channel):
+	}
+	if why := c.session().misfit(&x.sub, channel); why != "" {
+		c.rejected(why)
 		c.close(reasonInvalidToken)
 		return nil, true
 	}
 	return &x.sub, true
 }
 
-// fits tells whether a subscription token is for this client and channel.
-func (ses *session) fits(t *auth.Subscription, channel string) bool {
-	return t.Channel == channel && t.User == ses.user && (t.Client == "" || t.Client == ses.id.String())
+// misfit returns why a subscription token is not for this client and channel, "" if it is.
+func (ses *session) misfit(t *auth.Subscription, channel string) string {
+	switch {
+	case t.Channel != channel:
+		return "it is for another channel"
+	case t.User != ses.user:
+		return "it is another user's"
+	case t.Client != "" && t.Client != ses.id.String():
+		return "it is for another client"
+	}
+	return ""
 }
 
 // setDetail notes what a subscription has beside its position.

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"sluice/gateway/auth"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 const rightsFile = `{"without_namespace": {}, "namespaces": [
@@ -356,6 +358,129 @@ func TestDearTokensLetTheCommandsBehindWait(t *testing.T) {
 	if status := forged.status(t); status != 401 {
 		t.Errorf("a forged one: status %d", status)
 	}
+}
+
+// signed makes a token of any claims, as a backend's library does.
+func signed(t testing.TB, secret string, claims jwt.MapClaims) string {
+	t.Helper()
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// The log says why a token is rejected, along every path, and names the claim; nothing of the
+// token is in it.
+func TestWhyATokenIsRejectedIsInTheLog(t *testing.T) {
+	t.Parallel()
+	connects := func(token string) func(s *server) {
+		return func(s *server) {
+			c := dial(t, s, pathClient)
+			c.does(`{"id":1,"connect":{"token":"` + token + `"}}`)
+			c.wantClose("connect", 3500)
+		}
+	}
+	commands := func(command string) func(s *server) {
+		return func(s *server) {
+			c := member(t, s, tokens(t, auth.Claims{User: "42"}))
+			c.does(command)
+			c.next() // an error, or the end
+		}
+	}
+	asks := func(head string) func(s *server) {
+		return func(s *server) {
+			c := connect(t, s)
+			c.write(head)
+			c.wantStatus("raw", 401)
+		}
+	}
+	user := tokens(t, auth.Claims{User: "43"})
+	channel := tokens(t, auth.Claims{User: "43", Channel: "shut:x"})
+	forged := signed(t, strings.Repeat("x", 32), jwt.MapClaims{"sub": "42"})
+	for why, test := range map[string]struct {
+		do    func(s *server)
+		token string
+	}{
+		`the signature is wrong`:                                     {connects(forged), forged},
+		`claim \"sub\" must be a string or an integer`:               {connects(signed(t, testSecret, jwt.MapClaims{"sub": 4.5})), ""},
+		`it is a subscription token`:                                 {connects(channel), channel},
+		`it does not have three parts`:                               {commands(`{"id":2,"subscribe":{"channel":"shut:x","token":"nonsense"}}`), "nonsense"},
+		`it is another user's`:                                       {commands(`{"id":2,"subscribe":{"channel":"shut:x","token":"` + channel + `"}}`), channel},
+		`it is for another channel`:                                  {commands(`{"id":2,"subscribe":{"channel":"shut:y","token":"` + channel + `"}}`), channel},
+		`it is not a subscription token`:                             {commands(`{"id":2,"subscribe":{"channel":"shut:y","token":"` + user + `"}}`), user},
+		`claim \"exp\" must be a number of seconds after 1970`:       {asks(upgradeTo("/ws/all:x?token=" + signed(t, testSecret, jwt.MapClaims{"exp": "soon"}))), ""},
+		`it is longer than 8 KiB`:                                    {connects(strings.Repeat("a", 9000)), "aaaaaaaaa"},
+		`it is not signed (alg none)`:                                {asks("GET /sse/all:x?token=eyJhbGciOiJub25lIn0.e30. HTTP/1.1\r\nHost: localhost\r\n\r\n"), "eyJhbGciOiJub25lIn0"},
+		`a channel that it names is malformed, or of an unknown nam`: {connects(tokens(t, auth.Claims{Channels: []string{"unknown:x"}})), ""},
+	} {
+		var log lockedBuffer
+		cfg := guarded(t, rightsFile)
+		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		s := start(t, cfg)
+		test.do(s)
+		waitFor(t, why, func() bool { return strings.Contains(log.String(), "token rejected") })
+		text := log.String()
+		if !strings.Contains(text, `why="`+why) || test.token != "" && strings.Contains(text, test.token) {
+			t.Errorf("want %s, and no token:\n%s", why, text)
+		}
+	}
+	// A refresh with somebody else's, and a node without keys.
+	var log lockedBuffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	cfg := guarded(t, rightsFile)
+	cfg.Logger = logger
+	commands(`{"id":2,"refresh":{"token":"` + user + `"}}`)(start(t, cfg))
+	keyless := start(t, Config{Logger: logger})
+	connects(user)(keyless)
+	asks(upgradeTo("/ws/x?token=" + user))(keyless)
+	waitFor(t, "the records", func() bool { return strings.Count(log.String(), "token rejected") == 3 })
+	if text := log.String(); strings.Count(text, whyNoKey) != 2 || !strings.Contains(text, "another user's") {
+		t.Errorf("the log:\n%s", text)
+	}
+}
+
+// Whoever keeps its users by number has tokens with numbers.
+func TestAUserMayBeANumber(t *testing.T) {
+	t.Parallel()
+	s := start(t, guarded(t, rightsFile))
+	large := json.Number("123456789012345678901234567890")
+	for _, sub := range []any{42, large} {
+		token := signed(t, testSecret, jwt.MapClaims{"sub": sub})
+		c := member(t, s, token)
+		c.joins("users:x")
+		c.does(`{"id":3,"publish":{"channel":"users:x","data":1}}`)
+		c.wantTold("published", `{"id":3,"publish":{}}`)
+		if got, want := c.told("its own"), fmt.Sprintf(`"user":"%v"`, sub); !strings.Contains(got, want) {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		c.joins("shut:x", `"token":"`+signed(t, testSecret, jwt.MapClaims{"sub": sub, "channel": "shut:x"})+`"`)
+		dial(t, s, "/ws/users:x?token="+token)
+		c.vanish()
+	}
+	s.wantAPI("disconnect", `{"user":"42"}`, `{"result":{}}`)
+}
+
+// While a secret is replaced, tokens of the old and of the new one are good.
+func TestTokensOfTheOldAndOfTheNewSecretAreGood(t *testing.T) {
+	t.Parallel()
+	old := strings.Repeat("o", 32)
+	v, err := auth.New(t.Context(), auth.Options{HMACSecrets: [][]byte{[]byte(testSecret), []byte(old)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	cfg := guarded(t, rightsFile)
+	cfg.Tokens = v
+	s := start(t, cfg)
+	for _, secret := range []string{testSecret, old} {
+		token := signed(t, secret, jwt.MapClaims{"sub": "42"})
+		member(t, s, token).joins("users:x")
+		dial(t, s, "/ws/users:x?token="+token)
+	}
+	c := dial(t, s, pathClient)
+	c.does(`{"id":1,"connect":{"token":"` + signed(t, strings.Repeat("n", 32), jwt.MapClaims{"sub": "42"}) + `"}}`)
+	c.wantClose("a third secret's", 3500)
 }
 
 // A canary in the token is in no record of the log, at any level.
