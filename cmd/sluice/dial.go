@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -22,15 +23,21 @@ import (
 // clientFlags are what pub and sub are told about the gateway and the way to it.
 type clientFlags struct {
 	clientTLS
-	url     string
-	headers []string
-	timeout time.Duration
-	retry   retryBound
+	url       string
+	tokenFile string
+	token     string // the environment's; the file comes before it
+	headers   []string
+	timeout   time.Duration
+	retry     retryBound
 }
+
+// tokenVariable has the token itself. There is no flag for that, because a flag's value is in the
+// list of processes and in the history of a shell.
+const tokenVariable = envPrefix + "TOKEN"
 
 // The groups of the commands' help that both have.
 var (
-	addressGroup = flagGroup{"Gateway", append([]string{"url", "header"}, clientTLSNames...)}
+	addressGroup = flagGroup{"Gateway", append([]string{"url", "token-file", "header"}, clientTLSNames...)}
 	retryGroup   = flagGroup{"Connection", []string{"timeout", "retry"}}
 )
 
@@ -38,18 +45,44 @@ func (c *clientFlags) register(cmd *cobra.Command, env []string, retry, retryUsa
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&c.url, "url", "ws://127.0.0.1:8000", "`URL` of the gateway: ws or wss (http and https mean the same), a host, and the path that it is below, if any")
+	f.StringVar(&c.tokenFile, "token-file", "", "a `FILE` with the client's token, which is read at each connect; "+tokenVariable+" can have the token itself instead")
 	f.StringArrayVar(&c.headers, "header", nil, "a line `'K: V'` for the request, such as 'Authorization: Bearer KEY'; repeatable")
 	c.clientTLS.register(cmd)
 	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "`TIME` for one connect with its upgrade, and for the end of a connection")
 	_ = c.retry.Set(retry) // a constant that it takes
 	f.Var(&c.retry, "retry", retryUsage)
-	bindEnv(cmd, env, append([]string{"url"}, clientTLSNames...)...)
+	bindEnv(cmd, env, append([]string{"url", "token-file"}, clientTLSNames...)...)
+	file := f.Lookup("token-file")
+	file.Annotations[envAnnotation] = append(file.Annotations[envAnnotation], tokenVariable)
+	for _, entry := range env {
+		if value, ours := strings.CutPrefix(entry, tokenVariable+"="); ours {
+			c.token = value
+		}
+	}
+}
+
+// readToken returns the client's token, "" for none.
+func (c *clientFlags) readToken() (string, error) {
+	if c.tokenFile == "" {
+		return strings.TrimSpace(c.token), nil
+	}
+	const mend = "give a file with a token, as 'sluice token make' prints it"
+	text, _, err := readKeyFile("token-file", c.tokenFile, false, mend)
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" {
+		return "", usagef("--token-file %s: the file is empty: %s", c.tokenFile, mend)
+	}
+	return token, nil
 }
 
 // target is a channel of a gateway, and how to get there.
 type target struct {
 	base    *url.URL // scheme ws or wss; the path has no slash at its end
 	channel string
+	token   func() (string, error)
 	header  http.Header
 	tls     *tls.Config
 	timeout time.Duration
@@ -67,7 +100,10 @@ func (c *clientFlags) target(channel string) (*target, error) {
 	if err != nil {
 		return nil, usagef("--url %s: %w", c.url, err)
 	}
-	t := &target{base: base, channel: channel, timeout: c.timeout, header: http.Header{}}
+	if _, err := c.readToken(); err != nil {
+		return nil, err
+	}
+	t := &target{base: base, channel: channel, token: c.readToken, timeout: c.timeout, header: http.Header{}}
 	for _, line := range c.headers {
 		key, value, err := parseHeader(line)
 		if err != nil {
@@ -179,7 +215,7 @@ func (r *refusal) Error() string {
 	case http.StatusNotFound:
 		s += ": --url is the gateway's own address, without /ws"
 	case http.StatusUnauthorized, http.StatusForbidden:
-		s += ": what the gateway or a proxy wants to see can be given with --header"
+		s += ": a token can be given with --token-file or " + tokenVariable + ", and what a proxy wants to see with --header"
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		s += ": try again later"
 	case http.StatusBadRequest:
@@ -206,6 +242,14 @@ func (t *target) dial(ctx context.Context, query url.Values) (*link, error) {
 		d.Host = host
 		t.header.Del("Host")
 		defer t.header.Set("Host", host) // for the next time
+	}
+	token, err := t.token()
+	if err != nil {
+		return nil, err
+	}
+	if token != "" {
+		query = maps.Clone(query)
+		query.Set("token", token)
 	}
 	conn, early, _, err := d.Dial(ctx, t.url(query))
 	switch {

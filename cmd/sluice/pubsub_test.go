@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -168,4 +169,58 @@ func TestPubAndSubOverTLS(t *testing.T) {
 	if diff := cmp.Diff("one\n\nthree\nin two lines\n\x00\xff\n", sub.stdout.String()); diff != "" {
 		t.Errorf("stdout (-want +got):\n%s", diff)
 	}
+}
+
+// pub and sub are clients with a token, from a file or the environment; and the gateway takes
+// those of each of its secrets.
+func TestTokensOfPubAndSub(t *testing.T) {
+	secret := func(letter string) string { return writeFile(t, "secret", strings.Repeat(letter, 32)) }
+	old, fresh := secret("o"), secret("n")
+	s := startHere(t, "--token-hmac-secret-file", old, "--token-hmac-secret-file", fresh, "--namespaces", writeFile(t, "namespaces.json", `{"namespaces": [{"name": "logs",
+		"allow_subscribe_for_client": true, "allow_publish_for_subscriber": true, "allow_raw_publish": true, "history_size": 10, "history_ttl": "60s", "force_recovery": true}]}`))
+	tokenOf := func(secret string) string { return makeToken(t, "--user=42", "--token-hmac-secret-file", secret) }
+	file, variable := tokenOf(old), tokenOf(fresh)
+	path := writeFile(t, "token", file+"\n")
+
+	refused := "a token can be given with --token-file or SLUICE_TOKEN, and what a proxy wants to see with --header"
+	runs := func(code int, env []string, stderr string, args ...string) (stdout string) {
+		t.Helper()
+		got, stdout, errs := runOnce(env, append(args, "--url", s.url)...)
+		if got != code || !strings.Contains(errs, stderr) || strings.Contains(errs, "eyJ") {
+			t.Errorf("%v: exit code %d, stderr %q", args, got, errs)
+		}
+		return stdout
+	}
+	runs(1, nil, refused, "pub", "logs:x", "no token")
+	runs(1, []string{"SLUICE_TOKEN=" + file + "x"}, refused, "pub", "logs:x", "a bad token")
+	runs(0, nil, "", "pub", "logs:x", "of a file", "--token-file", path)
+	runs(0, []string{"SLUICE_TOKEN_FILE=" + path, "SLUICE_TOKEN=nonsense"}, "", "pub", "logs:x", "the file comes first")
+	runs(0, []string{"SLUICE_TOKEN=" + variable}, "", "pub", "logs:x", "of the environment")
+	for _, env := range []string{"SLUICE_TOKEN=" + file, "SLUICE_TOKEN_FILE=" + path} {
+		if got := runs(0, []string{env}, "", "sub", "logs:x", "--history", "3", "--count", "3"); got != "of a file\nthe file comes first\nof the environment\n" {
+			t.Errorf("sub printed %q", got)
+		}
+	}
+	runs(2, nil, "--token-file "+path+"x: no such file", "sub", "logs:x", "--token-file", path+"x")
+	runs(2, nil, ": the file is empty: ", "sub", "logs:x", "--token-file", writeFile(t, "empty", "\n"))
+	s.stop()
+	// A variable of the clients is no mistake for the gateway.
+	runCheck(t, 0, []string{"SLUICE_TOKEN=x", "SLUICE_TOKEN_FILE=y"}, freePorts...)
+}
+
+// A token that was replaced in its file is the next connection's.
+func TestTokenFileIsReadAtEachConnect(t *testing.T) {
+	path := writeFile(t, "token", "one\n")
+	g := newFakeGateway(t, func(c *fakeConn) {
+		c.publications("e1", 1, 1)
+		if err := os.WriteFile(path, []byte("two+"), 0o600); err != nil {
+			t.Error(err)
+		}
+	}, func(c *fakeConn) {
+		c.publications("e1", 2, 2)
+		c.wantBye()
+	})
+	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--count", "2", "--token-file", path)
+	sub.wantExit(0)
+	g.wantQueries("format=json&mode=subscribe&since=now&token=one", "format=json&mode=subscribe&since=e1%3A1&token=two%2B")
 }

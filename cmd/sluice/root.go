@@ -48,8 +48,8 @@ func newRootCommand(env []string) *cobra.Command {
 // leaveTo keeps the variables of other commands from being taken for mistakes.
 func (o *options) leaveTo(cmd *cobra.Command) {
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if names := f.Annotations[envAnnotation]; len(names) > 0 {
-			o.foreign[names[0]] = true
+		for _, name := range f.Annotations[envAnnotation] {
+			o.foreign[name] = true
 		}
 	})
 	for _, sub := range cmd.Commands() {
