@@ -87,9 +87,9 @@ func (s *Server) receive(d *door, c net.Conn) {
 	if d.tls != nil {
 		g.conn = newSecure(g, c, d.tls)
 	}
-	if !s.stage.enter(g) { // shutting down
+	if !s.stage.enter(g) {
 		s.admission.Leave(g.seat)
-		c.Close() // ignored: there is nobody to tell
+		abandon(c)
 	}
 }
 

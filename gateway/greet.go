@@ -83,9 +83,13 @@ func (e *handshakeError) Error() string { return e.err.Error() }
 // the right to calculate is given back while the client is waited for.
 func (g *greeting) handshake(s *secure) error {
 	server := g.door.server
+	if err := g.begin(); err != nil {
+		return err
+	}
 	server.crypto <- struct{}{}
 	err := s.Conn.Handshake()
 	<-server.crypto
+	g.finish()
 	s.wire.from = nil
 	if err == nil {
 		server.stats.secured(s.ConnectionState().DidResume)

@@ -19,6 +19,7 @@ func TestDribblingKeepsNoPlaceInTheHandshakeStage(t *testing.T) {
 		tls   *tls.Config
 		heard bool
 		ago   time.Duration
+		held  int // places of its address
 	}
 	for _, c := range []struct {
 		why    string
@@ -26,17 +27,20 @@ func TestDribblingKeepsNoPlaceInTheHandshakeStage(t *testing.T) {
 		victim int   // -1 for nobody
 	}{
 		{"nobody waits", nil, -1},
-		{"plain ones are not spared", []who{{nil, false, ahead}}, 0},
-		{"good handshakes are", []who{{secured, true, ahead}, {secured, false, ahead}}, -1},
-		{"one that says nothing", []who{{secured, true, ahead}, {secured, false, secureSilent}}, 1},
-		{"one that dribbles", []who{{secured, true, ahead}, {secured, true, secureTurn}}, 1},
-		{"the one that came first, not the one that is silent for longest", []who{{secured, true, 2 * secureTurn}, {secured, true, 3 * secureTurn}, {nil, false, 0}}, 1},
+		{"plain ones are not spared", []who{{nil, false, ahead, 0}}, 0},
+		{"good handshakes are", []who{{secured, true, ahead, 0}, {secured, false, ahead, 0}}, -1},
+		{"one that says nothing", []who{{secured, true, ahead, 0}, {secured, false, secureShort, 0}}, 1},
+		{"one that dribbles", []who{{secured, true, ahead, 0}, {secured, true, secureTurn, 0}}, 1},
+		{"the address that has most", []who{{secured, true, 3 * secureTurn, 2}, {secured, true, 2 * secureTurn, 4}, {secured, true, 2 * secureTurn, 3}}, 1},
+		{"an address with several is not spared for long", []who{{secured, true, ahead, 1}, {secured, true, secureShort, 2}}, 1},
+		{"the one that came first, not the one that is silent for longest", []who{{secured, true, 2 * secureTurn, 0}, {secured, true, 3 * secureTurn, 0}, {nil, false, 0, 0}}, 1},
 	} {
 		s := &Server{stage: newStage(4)}
 		var all []*greeting
 		for _, w := range c.all {
 			g := &greeting{door: &door{server: s, tls: w.tls}, entered: time.Now().Add(-w.ago)}
 			g.heard.Store(w.heard)
+			g.holder = &holder{places: w.held}
 			all = append(all, g)
 		}
 		for range 3 { // each sends a byte, and waits again
@@ -50,7 +54,7 @@ func TestDribblingKeepsNoPlaceInTheHandshakeStage(t *testing.T) {
 		if c.victim >= 0 {
 			want = all[c.victim]
 		}
-		if got, spared := s.stage.victimLocked(); got != want || got == nil && spared <= 0 { // nobody else is here
+		if got, spared := s.stage.victimLocked(&greeting{}); got != want || got == nil && spared <= 0 { // nobody else is here
 			t.Errorf("%s: victim %v, spared for %v; want %v", c.why, got, spared, want)
 		}
 	}

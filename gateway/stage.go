@@ -16,10 +16,15 @@ import (
 // The handshake stage is the only place where a connection may have a goroutine:
 // it waits for the request's head, with one deadline for all of it, and hands
 // the connection to a loop or to net/http. The stage has a fixed number of places. When
-// they are taken and another client comes, the one that has waited longest for its
-// client's bytes is closed: a flood of clients that send nothing passes through
-// without keeping anybody out; over TLS it is waited for a moment, see secureTurn. Somebody whose bytes have not been looked at yet is not
-// waiting, so a burst of good clients is worked off in order.
+// they are taken and another client comes, one that waits for its client's bytes is
+// closed, of the address that has most places the one that came first: a flood of
+// clients that send nothing passes through without keeping anybody out, and at the
+// price of those who flood. Over TLS a client is waited for a moment, see secureTurn.
+// Somebody whose bytes have not been looked at yet is not waiting, so a burst of good
+// clients is worked off in order.
+//
+// Of one address only a few TLS handshakes run at a time (turns.go). Others have their
+// places, which are the first to go where another address has fewer.
 
 // headBytes is the size of a head's buffer: the largest head and some bytes
 // that came behind it.
@@ -35,15 +40,16 @@ type stage struct {
 	places  int
 	running sync.WaitGroup
 
-	mu      sync.Mutex
-	changed sync.Cond  // a place is free, or somebody began to wait
-	taken   int        // guarded by mu
-	waiting *list.List // guarded by mu: *greeting, the longest wait first
-	closed  bool       // guarded by mu
+	mu        sync.Mutex
+	changed   sync.Cond             // a place is free, or somebody began to wait
+	taken     int                   // guarded by mu
+	waiting   *list.List            // guarded by mu: *greeting, the longest wait first
+	addresses map[admit.Key]*holder // guarded by mu: of those who have a place and are known
+	closed    bool                  // guarded by mu
 }
 
 func newStage(places int) *stage {
-	st := &stage{places: places, waiting: list.New()}
+	st := &stage{places: places, waiting: list.New(), addresses: make(map[admit.Key]*holder)}
 	st.changed.L = &st.mu
 	return st
 }
@@ -63,22 +69,32 @@ type greeting struct {
 
 	// Guarded by the stage's mu.
 	place   *list.Element // in stage.waiting, nil while it does not wait
+	holder  *holder       // of its place; nil while its address is not known, and once the place is left
+	turn    chan struct{} // closed when its wait for a turn is over
+	queued  bool          // it waits for a turn
+	begun   bool          // its TLS handshake counts among its address's
 	evicted bool          // its place was given to another
-	refused bool          // it was counted already: only its answer is under way; set before it waits
+	refused bool          // it is counted already, and only its answer is under way; set before it waits
 	left    atomic.Bool
 	heard   atomic.Bool // it has begun to speak TLS
 }
 
-// enter takes a place for c and starts its handshake. When none is free it
-// evicts whoever waits longest; when nobody waits it lets the caller wait for
-// those that are being worked on. false: the stage is closed.
+// enter takes a place for g and starts its handshake. When none is free it evicts
+// somebody who waits; when nobody can be it lets the caller wait for those that are
+// being worked on, unless g's address has several places already: then g is the one
+// that goes. false: it was not taken in.
 func (st *stage) enter(g *greeting) bool {
 	var victim *greeting
 	st.mu.Lock()
 	for st.taken >= st.places && !st.closed {
 		var spared time.Duration
-		if victim, spared = st.victimLocked(); victim != nil {
+		if victim, spared = st.victimLocked(g); victim != nil {
 			break
+		}
+		if st.heldLocked(g) > 1 && !g.door.server.admission.Majority(g.seat) {
+			st.mu.Unlock()
+			g.door.server.refused("evicted", g.client)
+			return false
 		}
 		t := time.AfterFunc(spared, st.wakeAll)
 		st.changed.Wait()
@@ -93,6 +109,7 @@ func (st *stage) enter(g *greeting) bool {
 	}
 	g.entered = time.Now()
 	st.taken++
+	st.knowLocked(g)
 	st.running.Add(1)
 	st.mu.Unlock()
 	if victim != nil && !victim.refused {
@@ -112,46 +129,57 @@ func (st *stage) wakeAll() {
 func (st *stage) evictLocked(g *greeting) {
 	st.waiting.Remove(g.place)
 	g.place, g.evicted = nil, true
+	if g.queued {
+		close(g.turn)
+	} else {
+		g.conn.SetReadDeadline(time.Unix(1, 0)) // ignored: then it was closed already
+	}
+	st.freeLocked(g)
+}
+
+// freeLocked takes g's place off the counts.
+func (st *stage) freeLocked(g *greeting) {
 	st.taken--
-	g.conn.SetReadDeadline(time.Unix(1, 0)) // ignored: then it was closed already
+	st.forgetLocked(g)
 }
 
 // secureTurn is how long a client that has begun to speak TLS is waited for before its
 // place can be had by another: the handshake has a turn of its own, and when all come at
-// once a good client needs a while for it. One that has said nothing yet is waited for
-// only so long that a flood of them passes through at more than a thousand a second.
+// once a good client needs a while for it. One that has said nothing yet, and one of an
+// address that has more places than the newcomer's, is waited for only so long that a
+// flood of them passes through at more than a thousand a second.
 const (
-	secureTurn   = time.Second
-	secureSilent = 100 * time.Millisecond
+	secureTurn  = time.Second
+	secureShort = 100 * time.Millisecond
 )
 
-// victimLocked gives whoever waits and has its place for longest, unless all who wait are
-// spared: then nobody, and for how long that is so.
-func (st *stage) victimLocked() (victim *greeting, spared time.Duration) {
+// victimLocked gives whoever waits of the address with most places, and has its place for
+// longest, unless all who wait are spared: then nobody, and for how long that is so.
+func (st *stage) victimLocked(newcomer *greeting) (victim *greeting, spared time.Duration) {
 	spared = time.Hour // nobody waits: somebody has to begin to, or leave
+	most, mine := 0, st.heldLocked(newcomer)
 	for e := st.waiting.Front(); e != nil; e = e.Next() {
 		g := e.Value.(*greeting)
-		if left := g.spared(); left > 0 {
+		held := st.heldLocked(g)
+		if left := g.spared(held > mine+1); left > 0 {
 			spared = min(spared, left)
-		} else if victim == nil || g.entered.Before(victim.entered) {
-			victim = g
+		} else if victim == nil || held > most || held == most && g.entered.Before(victim.entered) {
+			victim, most = g, held
 		}
 	}
 	return victim, spared
 }
 
-// spared tells for how long g keeps its place in any case. It counts from when the
-// place was taken, so that nobody is spared for ever by sending a byte now and then.
-func (g *greeting) spared() time.Duration {
-	turn := time.Duration(0)
+// spared tells for how long g keeps its place in any case; richer says that its address
+// has more places than that of who wants one. It counts from when the place was taken, so
+// that nobody is spared for ever by sending a byte now and then.
+func (g *greeting) spared(richer bool) time.Duration {
+	turn := secureTurn
 	switch {
-	case g.heard.Load():
-		turn = secureTurn
-	case g.door.tls != nil:
-		turn = secureSilent
-	}
-	if turn == 0 {
+	case g.door.tls == nil, richer && g.queued:
 		return 0
+	case richer, !g.heard.Load():
+		turn = secureShort
 	}
 	return turn - time.Since(g.entered)
 }
@@ -187,15 +215,15 @@ func (g *greeting) leave() {
 		return
 	}
 	g.hurry()
-	g.door.server.admission.Leave(g.seat)
-	headPool.Put(g.buf)
 	st := g.door.server.stage
 	st.mu.Lock()
 	if !g.evicted {
-		st.taken--
+		st.freeLocked(g)
 		st.changed.Signal()
 	}
 	st.mu.Unlock()
+	g.door.server.admission.Leave(g.seat)
+	headPool.Put(g.buf)
 	st.running.Done()
 }
 

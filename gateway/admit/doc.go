@@ -18,6 +18,11 @@
 // refusals have a bucket of their own beside each limit; when that is empty too,
 // the [Verdict] says Drop: reset the connection, without an answer.
 //
+// # Those without limits
+//
+// An address without limits, such as a loopback one, is counted all the same, so
+// that [Table.Majority] knows whose most connections are.
+//
 // # Memory
 //
 // An entry is 48 bytes and a place in a map. One without connections whose

@@ -48,15 +48,29 @@ const (
 // is nothing to give back.
 type Seat uint32
 
-// A key is what one client's addresses have in common.
-type key struct {
+// A Key is what one client's addresses have in common.
+type Key struct {
 	prefix uint64
 	v4     bool
 }
 
+// KeyOf returns the Key of an address. One that is not valid has none.
+func KeyOf(addr netip.Addr) (k Key, ok bool) {
+	addr = addr.Unmap()
+	switch {
+	case !addr.IsValid():
+		return Key{}, false
+	case addr.Is4():
+		a := addr.As4()
+		return Key{prefix: uint64(binary.BigEndian.Uint32(a[:])), v4: true}, true
+	}
+	a := addr.As16()
+	return Key{prefix: binary.BigEndian.Uint64(a[:8])}, true
+}
+
 // An entry is what is known of one address.
 type entry struct {
-	key        key
+	key        Key
 	mark       int64 // of Table.rate
 	refusals   int64 // mark of Table.refusal
 	open       uint32
@@ -81,7 +95,7 @@ type Table struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	seats map[key]Seat
+	seats map[Key]Seat
 	// Invariant: every entry from slab[1] on is in the free list (through next),
 	// or in seats; then it is in the ring exactly if nothing of it is open.
 	// slab[0] is where the ring begins and ends: next is the one that is idle for longest.
@@ -90,8 +104,9 @@ type Table struct {
 	totalMark     int64
 	totalRefusals int64
 	untracked     uint64
-	seen          int64 // the caller's time
-	clock         int64 // ours: grows with seen, and never falls
+	open          uint64 // of all seats
+	seen          int64  // the caller's time
+	clock         int64  // ours: grows with seen, and never falls
 }
 
 // New gives a table that knows nobody.
@@ -108,7 +123,7 @@ func New(l Limits) *Table {
 		total:   newBucket(l.TotalRate, l.TotalRate),
 		tracks:  l.Open > 0 || l.Rate > 0,
 		entries: l.Entries,
-		seats:   make(map[key]Seat),
+		seats:   make(map[Key]Seat),
 		slab:    make([]entry, 1),
 	}
 	if l.LoopbackOpen {
@@ -135,9 +150,9 @@ func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
 	if addr.Unmap().IsLoopback() {
 		lim = &t.here
 	}
-	k, limited := t.keyOf(addr)
+	k, counted := KeyOf(addr)
 	var s Seat
-	if limited {
+	if counted {
 		s = t.seats[k]
 	}
 	if s != 0 {
@@ -154,12 +169,14 @@ func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
 	if !t.total.take(&t.totalMark, t.clock) {
 		return 0, t.refuse(TotalRate, t.total, &t.totalRefusals)
 	}
-	if !limited {
+	if !counted {
 		return 0, Admitted
 	}
 	if s == 0 {
 		if s = t.add(k); s == 0 {
-			t.untracked++
+			if t.tracks {
+				t.untracked++
+			}
 			return 0, Admitted
 		}
 	} else if t.slab[s].open == 0 {
@@ -168,7 +185,20 @@ func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
 	e := &t.slab[s]
 	lim.rate.take(&e.mark, t.clock)
 	e.open++
+	t.open++
 	return s, Admitted
+}
+
+// Majority reports whether a seat's address has more than half of all connections that
+// have a seat: most probably it is not a client's, but that of a proxy which does not say
+// for whom it connects.
+func (t *Table) Majority(s Seat) bool {
+	if s == 0 {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return 2*uint64(t.slab[s].open) > t.open
 }
 
 // Leave gives a seat back. It must be called exactly once for each Seat; 0 is
@@ -183,6 +213,7 @@ func (t *Table) Leave(s Seat) {
 	if e.open == 0 {
 		panic("admit: a seat was given back twice")
 	}
+	t.open--
 	if e.open--; e.open == 0 {
 		t.link(s)
 	}
@@ -204,20 +235,6 @@ func (t *Table) Untracked() uint64 {
 	return t.untracked
 }
 
-// keyOf also tells whether addr has limits.
-func (t *Table) keyOf(addr netip.Addr) (k key, limited bool) {
-	addr = addr.Unmap()
-	if !t.tracks || !addr.IsValid() || addr.IsLoopback() && t.here == (limits{}) {
-		return key{}, false
-	}
-	if addr.Is4() {
-		a := addr.As4()
-		return key{prefix: uint64(binary.BigEndian.Uint32(a[:])), v4: true}, true
-	}
-	a := addr.As16()
-	return key{prefix: binary.BigEndian.Uint64(a[:8])}, true
-}
-
 func (t *Table) tick(now int64) {
 	switch step := now - t.seen; {
 	case step > 0:
@@ -236,7 +253,7 @@ func (t *Table) refuse(v Verdict, b bucket, mark *int64) Verdict {
 }
 
 // add gives a new entry for k, or 0 if there is no place.
-func (t *Table) add(k key) Seat {
+func (t *Table) add(k Key) Seat {
 	for range candidates {
 		s := t.slab[0].next
 		if s == 0 {

@@ -138,12 +138,29 @@ func TestWhoIsFreeOfAnAddressesLimits(t *testing.T) {
 	} {
 		table := New(Limits{Open: 1, Rate: 1, Burst: 1, LoopbackOpen: test.loopback, LoopbackRate: test.loopback})
 		seats, got := enter(table, test.addr, 0, 2)
-		if free := got[Admitted] == 2 && len(seats) == 0; free != test.free {
+		if free := got[Admitted] == 2 && (len(seats) == 2) == test.addr.IsValid(); free != test.free {
 			t.Errorf("%s, limits for loopback %v: %v, seats %v", test.addr, test.loopback, got, seats)
 		}
 	}
 	_, got := enter(New(Limits{}), alice, 0, 1000)
 	want(t, "no limits", got, map[Verdict]int{Admitted: 1000})
+}
+
+func TestAnAddressHasTheMajorityOrNot(t *testing.T) {
+	table := New(Limits{})
+	a, _ := enter(table, alice, 0, 2)
+	b, _ := enter(table, bob, 0, 2)
+	if table.Majority(a[0]) || table.Majority(b[0]) || table.Majority(0) {
+		t.Error("half is no majority")
+	}
+	table.Leave(b[1])
+	if !table.Majority(a[0]) || table.Majority(b[0]) {
+		t.Error("alice has two of three")
+	}
+	here, _ := enter(table, netip.MustParseAddr("127.0.0.1"), 0, 4)
+	if table.Majority(a[0]) || !table.Majority(here[0]) {
+		t.Error("this machine has four of seven, though it has no limits")
+	}
 }
 
 func TestTheTableStaysSmall(t *testing.T) {
