@@ -57,6 +57,11 @@
 // (memory.go). A refused client is told when its request is there: by a status, or
 // inside by 1013.
 //
+// Places of the handshake and of net/http are shared out by address as well, as soon as it
+// is known (turns.go, web_places.go), so that those who do not finish what they began keep
+// out themselves and nobody else. Questions for health have their answer without a place
+// (health.go).
+//
 // # TLS
 //
 // The handshake runs in the stage, a few at a time. Then the tls.Conn stays with its

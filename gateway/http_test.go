@@ -82,23 +82,92 @@ func TestHTTPRequestsAtATimeAreBounded(t *testing.T) {
 	plainOnly(t)
 	t.Parallel()
 	s := start(t, Config{MaxHandshakes: 2})
-	s.web.places <- struct{}{} // as two clients do that send their bodies slowly
-	s.web.places <- struct{}{}
+	taken := []*webPlace{{ready: make(chan struct{})}, {ready: make(chan struct{})}}
+	for _, x := range taken { // as two clients do that send their bodies slowly
+		s.web.places.take(x)
+	}
 	c := connect(t, s)
 	c.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	if a := c.wantStatus("all places are taken", 503); a.Header.Get("Retry-After") == "" || !a.Close {
 		t.Errorf("got header %v, want Retry-After and the end", a.Header)
 	}
 	dial(t, s, "/ws").settle(s) // upgrades need no such place
-	<-s.web.places
-	<-s.web.places
+	for _, x := range taken {
+		s.web.places.leave(x)
+	}
 	for range 5 {
 		c := connect(t, s)
 		c.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		c.wantStatus("there is a place again", 200)
 		c.fin()
 		c.wantEOF("one answer")
-		waitFor(t, "its place to be free", func() bool { return len(s.web.places) == 0 })
+		waitFor(t, "its place to be free", func() bool { taken, _ := s.web.places.count(); return taken == 0 })
+	}
+}
+
+// holdPlaces has all places of net/http, by bodies that do not come, from as many addresses
+// as that takes.
+func holdPlaces(t testing.TB, s *server) {
+	t.Helper()
+	for i := range s.web.places.most {
+		c := connectFrom(t, s, numberedAddress(1, i/sharePlaces))
+		c.write("POST " + pathUniSSE + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
+	}
+	waitFor(t, "all places to be held", func() bool { taken, _ := s.web.places.count(); return taken == s.web.places.most })
+}
+
+func TestHealthNeedsNoPlace(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{HandshakeTimeout: patience})
+	holdPlaces(t, s)
+	for method, body := range map[string]string{"GET": "ok\n", "HEAD": ""} {
+		c := connect(t, s)
+		begun := time.Now()
+		c.write(method + " /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		resp, err := http.ReadResponse(c.in, &http.Request{Method: method})
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: got %v, %v", method, resp, err)
+		}
+		if got, err := io.ReadAll(resp.Body); string(got) != body || err != nil {
+			t.Errorf("%s: got body %q, %v", method, got, err)
+		}
+		took := time.Since(begun)
+		if t.Logf("%s: answered after %v", method, took); took > scaledTime(webWait/2) {
+			t.Errorf("%s: it took %v", method, took)
+		}
+		c.wantEOF(method)
+	}
+	if status, _, body := askHTTP(t, "GET", s.internal("").URL+"/readyz", nil); status != http.StatusOK || body != "ok\n" {
+		t.Errorf("ready: got %d %q", status, body)
+	}
+}
+
+// Requests whose bodies do not come are answered when the handshake's time is over. Before
+// that others have places, because one address has few, and the oldest of who has most
+// goes when there is none left.
+func TestLateBodiesKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{HandshakeTimeout: patience})
+	holdPlaces(t, s)
+	s.web.places.mu.Lock()
+	for _, x := range s.web.places.taken { // as if they had been there for so long
+		x.since = x.since.Add(-2 * secureTurn)
+	}
+	s.web.places.mu.Unlock()
+	c := connect(t, s)
+	c.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	c.wantStatus("another address", http.StatusOK)
+	s.wantOutcome("evicted", 1)
+
+	quick := start(t, Config{HandshakeTimeout: time.Second})
+	var late []*client
+	for range sharePlaces {
+		c := connectFrom(t, quick, numberedAddress(1, 0))
+		c.write("POST " + pathUniSSE + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
+		late = append(late, c)
+	}
+	for _, c := range late {
+		c.wantStatus("its body is late", http.StatusRequestTimeout)
 	}
 }
 

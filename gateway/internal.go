@@ -79,14 +79,14 @@ func (s *Server) internalHandler(opt Internal, unixSocket bool) http.Handler {
 	handler := api.New((*node)(s), api.Options{MaxBody: s.cfg.apiBodyMax(), OnError: s.apiFailed})
 	mux.Handle("/api", handler)
 	mux.Handle("/api/", handler)
-	mux.HandleFunc("GET /healthz", healthz)
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if !s.Ready() {
-			http.Error(w, "not ready: shutting down, or no listener yet", http.StatusServiceUnavailable)
-			return
+	answer := func(of func() *handshake.Reject) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			r := of()
+			http.Error(w, r.Text, r.Status)
 		}
-		healthz(w, r)
-	})
+	}
+	mux.HandleFunc("GET "+pathHealth, answer(s.health))
+	mux.HandleFunc("GET /readyz", answer(s.readiness))
 	mux.HandleFunc("/publish/{channel}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Allow", http.MethodPost)
 		writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "a message is published with POST")

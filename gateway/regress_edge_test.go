@@ -93,7 +93,7 @@ func TestRefusalInsideIsForStreamsNotForWhatBeginsLikeOne(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{PingInterval: -1, MaxPerAddress: 1, AddressRate: -1, Refuse: RefuseClose})
 	dial(t, s, "/ws/x")
-	for _, path := range []string{"/healthz", "/ssefoo", "/sse-or-whatever", "/ssex/x"} {
+	for _, path := range []string{"/nothing", "/ssefoo", "/sse-or-whatever", "/ssex/x"} {
 		c := connect(t, s)
 		io.WriteString(c.conn, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n") // ignored: then there is no answer
 		c.wantStatus(path, 429)

@@ -153,7 +153,7 @@ func TestHTTPConnectionsThatNobodyAcceptedAreClosed(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{Loops: 1})
 	const n = 40
-	w := &web{server: s.Server, http: new(http.Server), places: make(chan struct{}, n), queue: make(chan net.Conn, n), ended: make(chan struct{})}
+	w := &web{server: s.Server, http: new(http.Server), places: newPlaces(s.Server, n), queue: make(chan net.Conn, n), ended: make(chan struct{})}
 	var peers []net.Conn
 	for range n {
 		conn, peer := net.Pipe()
@@ -168,8 +168,8 @@ func TestHTTPConnectionsThatNobodyAcceptedAreClosed(t *testing.T) {
 		}
 	}
 	w.close()
-	if len(w.queue) != 0 || len(w.places) != 0 {
-		t.Errorf("%d connections wait for ever, %d places are taken", len(w.queue), len(w.places))
+	if taken, _ := w.places.count(); len(w.queue) != 0 || taken != 0 {
+		t.Errorf("%d connections wait for ever, %d places are taken", len(w.queue), taken)
 	}
 	for _, peer := range peers {
 		peer.SetReadDeadline(time.Now().Add(time.Second)) // ignored: then the read fails
@@ -206,7 +206,7 @@ func TestShutdownClosesHTTPConnections(t *testing.T) {
 		}
 		cancel()
 		clients.Wait()
-		if n := len(s.web.places) + len(s.web.queue); n != 0 {
+		if n, _ := s.web.places.count(); n+len(s.web.queue) != 0 {
 			t.Errorf("%d connections are left over", n)
 		}
 	}

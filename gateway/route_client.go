@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 
 	"sluice/gateway/auth"
@@ -150,7 +151,11 @@ func (s *Server) handleUniSSE(w http.ResponseWriter, r *http.Request) {
 	t.connect = []byte(r.URL.Query().Get(connectParameter))
 	if r.Method == http.MethodPost {
 		body, err := readBody(w, r, s.cfg.MaxMessage)
-		if err != nil {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.refuseHTTP(w, conn, rejectLate)
+			return
+		case err != nil:
 			s.refuseHTTP(w, conn, rejectConnect)
 			return
 		}
@@ -185,6 +190,8 @@ var (
 		Text: "Clients that are only sent to are served in JSON."}
 	rejectConnect = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_connect",
 		Text: "The connect request is not understood: give a JSON object in " + connectParameter + " or as the body, such as {\"token\":\"...\"}."}
+	rejectLate = &handshake.Reject{Status: http.StatusRequestTimeout, Reason: "timeout",
+		Text: "The request's body did not come in time."}
 	rejectToken = &handshake.Reject{Status: http.StatusUnauthorized, Reason: "invalid_token", Header: challenge,
 		Text: "The token is not valid here."}
 	rejectTokenExpired = &handshake.Reject{Status: http.StatusUnauthorized, Reason: "token_expired", Header: challenge,

@@ -259,36 +259,39 @@ func TestSlowEventStreamIsCut(t *testing.T) {
 func TestRequestsWaitForTheirTurn(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{MaxHandshakes: 4})
-	take := func(from chan struct{}) {
-		for range cap(from) {
-			from <- struct{}{}
+	occupy := func(n int) (all []*webPlace) {
+		for range n {
+			x := &webPlace{ready: make(chan struct{})}
+			if !s.web.places.take(x) {
+				t.Fatal("there is no place")
+			}
+			all = append(all, x)
 		}
+		return all
 	}
-	give := func(to chan struct{}) {
-		for range cap(to) {
-			<-to
-		}
+	occupied := func(taken, waiting int) func() bool {
+		return func() bool { x, y := s.web.places.count(); return x == taken && y == waiting }
 	}
 	ask := func() *client {
 		c := connect(t, s)
 		c.write("GET /sse/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		return c
 	}
-	take(s.web.places)
+	all := occupy(4)
 	dial(t, s, "/ws") // upgrades do not wait
 	served := false
 	for try := 0; try < 5 && !served; try++ { // on a busy machine its moment may pass before ours comes
 		c := ask()
-		waitFor(t, "it to wait", func() bool { return len(s.web.waits) == 1 })
-		<-s.web.places
+		waitFor(t, "it to wait", occupied(4, 1))
+		s.web.places.leave(all[0])
 		c.patience()
 		resp, err := http.ReadResponse(c.in, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		served = resp.StatusCode == http.StatusOK
-		waitFor(t, "its place to be free", func() bool { return len(s.web.places) == 3 && len(s.web.waits) == 0 })
-		s.web.places <- struct{}{}
+		waitFor(t, "its place to be free", occupied(3, 0))
+		all = append(all[1:], occupy(1)...)
 	}
 	if !served {
 		t.Error("a place was free, and it did not get it")
@@ -296,9 +299,13 @@ func TestRequestsWaitForTheirTurn(t *testing.T) {
 	if got := ask().wantStatus("no place is free for so long", http.StatusServiceUnavailable); got.Header.Get("Retry-After") == "" {
 		t.Error("it is not told when to come back")
 	}
-	waitFor(t, "it to go", func() bool { return len(s.web.waits) == 0 })
-	take(s.web.waits)
+	waitFor(t, "it to go", occupied(4, 0))
+	waiting := occupy(2)
 	ask().wantStatus("enough are waiting", http.StatusServiceUnavailable)
-	give(s.web.waits)
-	give(s.web.places)
+	for _, x := range waiting {
+		s.web.places.giveUp(x)
+	}
+	for _, x := range all {
+		s.web.places.leave(x)
+	}
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -93,6 +94,14 @@ func (g *greeting) proceed(head, n int) {
 	}
 	switch {
 	case reject != nil:
+	case req.Path == pathHealth && !req.Upgrade && (req.Method == http.MethodGet || req.Method == http.MethodHead):
+		s.stats.outcome("http")
+		answer := s.health().Append(nil)
+		if req.Method == http.MethodHead {
+			answer = answer[:bytes.Index(answer, []byte("\r\n\r\n"))+4]
+		}
+		g.reply(answer, n > head)
+		return
 	case g.refusal != nil && !g.toldInside(&req):
 		reject = g.refusal
 	case req.Upgrade:
@@ -105,7 +114,7 @@ func (g *greeting) proceed(head, n int) {
 	}
 }
 
-// refuse answers with a refusal, on a goroutine because that may have to wait.
+// refuse answers with a refusal.
 func (g *greeting) refuse(r *handshake.Reject) {
 	s := g.door.server
 	if g.proxied != byHeader && r.Status == http.StatusBadRequest && beginsWithProxyHeader(*g.buf) {
@@ -113,9 +122,15 @@ func (g *greeting) refuse(r *handshake.Reject) {
 		r = rejectProxied
 	}
 	s.refused(r.Reason, g.client)
+	g.reply(r.Append(nil), true)
+}
+
+// reply answers and ends the connection, on a goroutine because that may have to wait.
+// linger: the client may have sent more, or do so.
+func (g *greeting) reply(answer []byte, linger bool) {
 	g.refused = true
 	go func() {
-		g.answer(r)
+		g.answer(answer, linger)
 		g.end()
 	}()
 }
@@ -156,16 +171,16 @@ func (g *greeting) end() {
 	g.leave()
 }
 
-// answer writes a refusal and reads for a moment what the client still sends,
+// answer writes an answer and, to linger, reads for a moment what the client still sends,
 // because closing with unread bytes would reset the connection and could destroy the
 // answer.
-func (g *greeting) answer(r *handshake.Reject) {
+func (g *greeting) answer(b []byte, linger bool) {
 	c := g.conn
 	c.SetDeadline(time.Now().Add(answerTimeout)) // ignored: then the write fails
-	if _, err := c.Write(r.Append(nil)); err != nil {
+	if _, err := c.Write(b); err != nil {
 		return
 	}
-	if half, ok := c.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
+	if half, ok := c.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil || !linger {
 		return
 	}
 	if !g.wait() { // from here on the place can be had by somebody else

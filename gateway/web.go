@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,8 +22,7 @@ import (
 type web struct {
 	server *Server
 	http   *http.Server
-	places chan struct{}
-	waits  chan struct{} // places of those who wait for a place
+	places *places
 	queue  chan net.Conn
 	ended  chan struct{}
 	once   sync.Once
@@ -41,8 +39,7 @@ func newWeb(s *Server) (*web, error) {
 	}
 	w := &web{
 		server: s,
-		places: make(chan struct{}, s.cfg.MaxHandshakes),
-		waits:  make(chan struct{}, max(s.cfg.MaxHandshakes/2, 1)),
+		places: newPlaces(s, s.cfg.MaxHandshakes),
 		queue:  make(chan net.Conn, s.cfg.MaxHandshakes),
 		ended:  make(chan struct{}),
 	}
@@ -93,38 +90,41 @@ const webWait = time.Second
 // take hands a connection of which n bytes were read to net/http, at once or on a
 // goroutine that waits for a place.
 func (w *web) take(g *greeting, n int) *handshake.Reject {
+	x := newWebPlace(g)
+	if !w.places.take(x) {
+		return rejectBusy
+	}
 	select {
-	case w.places <- struct{}{}:
-		w.hand(g, n)
+	case <-x.ready:
+		w.hand(g, x, n)
 		return nil
 	default:
 	}
-	select {
-	case w.waits <- struct{}{}:
-	default:
-		return rejectBusy
-	}
 	go func() {
-		defer func() { <-w.waits }()
 		t := time.NewTimer(webWait)
 		defer t.Stop()
 		select {
-		case w.places <- struct{}{}:
-			w.hand(g, n)
+		case <-x.ready:
 		case <-t.C:
-			g.refuse(rejectBusy)
 		case <-w.server.ending:
-			g.refuse(rejectBusy)
 		}
+		if w.places.giveUp(x) {
+			g.refuse(rejectBusy)
+			return
+		}
+		w.hand(g, x, n)
 	}()
 	return nil
 }
 
 // hand gives net/http a connection that has a place.
-func (w *web) hand(g *greeting, n int) {
+func (w *web) hand(g *greeting, x *webPlace, n int) {
 	w.server.stats.outcome("http")
-	c := &webConn{Conn: g.conn, web: w, inherits: g.door.inherits, early: append([]byte(nil), (*g.buf)[:n]...),
-		client: g.client, told: g.told, seat: g.seat, refusal: g.refusal}
+	if g.until.IsZero() {
+		g.until = time.Now().Add(g.door.deadline(n))
+	}
+	c := &webConn{Conn: g.conn, web: w, place: x, inherits: g.door.inherits, early: append([]byte(nil), (*g.buf)[:n]...),
+		until: g.until, client: g.client, told: g.told, seat: g.seat, refusal: g.refusal}
 	g.seat = 0
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
 	w.queue <- c                    // has room for as many as there are places
@@ -167,7 +167,9 @@ func (l *webListener) Addr() net.Addr { return &net.TCPAddr{} }
 type webConn struct {
 	net.Conn
 	web   *web
+	place *webPlace
 	early []byte
+	until time.Time // the end of the handshake: all of a request has to be there by then
 	once  sync.Once
 
 	inherits bool // it has the listener's options
@@ -189,6 +191,14 @@ func (c *webConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// SetReadDeadline never goes beyond the end of the handshake.
+func (c *webConn) SetReadDeadline(t time.Time) error {
+	if t.IsZero() || t.After(c.until) {
+		t = c.until
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
 // CloseWrite lets net/http end an answer without a reset.
 func (c *webConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
@@ -207,7 +217,7 @@ func (c *webConn) Close() error {
 func (c *webConn) leave() {
 	c.once.Do(func() {
 		c.web.server.admission.Leave(c.seat)
-		<-c.web.places
+		c.web.places.leave(c.place)
 	})
 }
 
@@ -218,7 +228,6 @@ func (s *Server) publicHandler() (http.Handler, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("/sse", s.handleStream)
 	mux.HandleFunc("/sse/{channel}", s.handleStream)
 	mux.HandleFunc(pathUniSSE, s.handleUniSSE)
@@ -250,8 +259,4 @@ func (s *Server) page() (http.Handler, error) {
 		return nil, nil
 	}
 	return page.New(page.Options{Dir: s.cfg.WebRoot, PublishURL: s.cfg.PublishURL})
-}
-
-func healthz(w http.ResponseWriter, _ *http.Request) {
-	io.WriteString(w, "ok\n") // ignored: the client may be gone
 }

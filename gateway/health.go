@@ -1,0 +1,30 @@
+package gateway
+
+import (
+	"net/http"
+
+	"sluice/gateway/handshake"
+)
+
+// What asks whether the gateway lives has its answer whatever else is busy: on public
+// listeners the handshake stage gives it, with the request's head, so that neither an
+// address's limits nor a place of net/http's is needed; the internal listener has no
+// places.
+
+const pathHealth = "/healthz"
+
+var (
+	healthy  = &handshake.Reject{Status: http.StatusOK, Text: "ok"}
+	notReady = &handshake.Reject{Status: http.StatusServiceUnavailable, Text: "not ready: shutting down, or no listener yet"}
+)
+
+// health is the answer of /healthz, on every listener.
+func (s *Server) health() *handshake.Reject { return healthy }
+
+// readiness is the answer of /readyz.
+func (s *Server) readiness() *handshake.Reject {
+	if !s.Ready() {
+		return notReady
+	}
+	return s.health()
+}
