@@ -75,6 +75,13 @@ func (a *arrival) deliver(l *loop) {
 		return
 	}
 	l.add(c)
+	c.step(a.begin)
+}
+
+// begin makes the connection a subscriber, and answers the request.
+func (a *arrival) begin(c *conn) {
+	c.plant("begin")
+	l, t := c.loop, &a.target
 	if l.debug {
 		l.log.Debug("connection opened", "conn", c.id, "loop", l.index, "remote", a.client.String(), "tls", a.secure != nil,
 			"kind", t.kind.String(), "channel", sampling.Quote(t.channel))

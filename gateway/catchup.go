@@ -65,6 +65,7 @@ func (c *conn) catchingUp() bool { return c.out != nil && c.out.catch != nil }
 // catchUp queues the next piece of what a subscriber missed. With the last one it
 // joins the channel.
 func (c *conn) catchUp() {
+	c.plant("catchUp")
 	l, cu := c.loop, c.out.catch
 	g, err := l.group(cu.channel, cu.format)
 	if err != nil {
@@ -91,10 +92,18 @@ func (c *conn) catchUp() {
 	}
 }
 
+// sendPiece goes on with catching up.
+func (c *conn) sendPiece() {
+	c.catchUp()
+	c.flush()
+	c.settle()
+}
+
 // queueRecalled queues a piece, behind the record that tells where it begins when
 // that is due. false: the connection ends, because it cannot be told that
 // something is missing.
 func (c *conn) queueRecalled(r channel.Recalled) bool {
+	c.plant("queueRecalled")
 	l, o, cu := c.loop, c.out, c.out.catch
 	kind, first := cu.ask.Kind, !cu.begun
 	cu.begun, cu.ask = true, channel.Ask{Kind: channel.AskSince, At: r.To}
@@ -146,9 +155,7 @@ func (l *loop) catchUpSome() {
 			continue
 		}
 		if c.out.catch.queued = false; c.pending() == 0 {
-			c.catchUp()
-			c.flush()
-			c.settle()
+			c.step((*conn).sendPiece)
 		}
 	}
 	rest := copy(l.catching, l.catching[n:]) // with those that were added meanwhile

@@ -148,6 +148,7 @@ func (c *conn) Ready(ev poller.Events) {
 	if c.phase == phaseDead {
 		return
 	}
+	defer c.contain()
 	if ev&poller.Writable != 0 {
 		c.write()
 	}
@@ -168,6 +169,7 @@ func (c *conn) settle() {
 }
 
 func (c *conn) adjust() {
+	c.plant("adjust")
 	c.goOn()
 	c.advanceClose()
 	if c.phase == phaseDead {
@@ -215,7 +217,7 @@ type later conn
 
 func (l *later) deliver(*loop) {
 	if c := (*conn)(l); c.phase != phaseDead {
-		c.settle()
+		c.step((*conn).settle)
 	}
 }
 
@@ -343,8 +345,10 @@ func (r *retry) deliver(*loop) {
 	if c.phase == phaseDead || !c.has(bitParked) {
 		return
 	}
-	c.resume()
-	c.settle()
+	c.step(func(c *conn) {
+		c.resume()
+		c.settle()
+	})
 }
 
 // input is what a connection has of messages that are not processed yet.

@@ -41,6 +41,7 @@ func (c *conn) closeWords(why reason) (ws.StatusCode, string) {
 }
 
 func (c *conn) closeWith(why reason, code ws.StatusCode) {
+	c.plant("closeWith")
 	l := c.loop
 	switch {
 	case c.phase == phaseOpen:
@@ -73,6 +74,7 @@ func (c *conn) closeWith(why reason, code ws.StatusCode) {
 // queueClose drops the subscriptions and queues the Close frame as the last one. Where
 // the rest of a cut frame cannot be kept before it, the connection ends at once.
 func (c *conn) queueClose() {
+	c.plant("queueClose")
 	for i := range c.refs() {
 		if !c.keepRest(c.ref(i)) {
 			c.kill(c.reason)
@@ -125,6 +127,7 @@ func (c *conn) advanceClose() {
 
 // shut sends our FIN and reads what the peer still sends.
 func (c *conn) shut() {
+	c.plant("shut")
 	l := c.loop
 	c.phase = phaseDraining
 	c.dropInput()

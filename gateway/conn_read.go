@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"sluice/gateway/channel"
@@ -18,6 +17,7 @@ import (
 // read reads once and processes what came. hangup: the kernel says that nothing
 // more will come.
 func (c *conn) read(hangup bool) {
+	c.plant("read")
 	l := c.loop
 	if !c.reads() {
 		if hangup {
@@ -47,6 +47,7 @@ func (c *conn) read(hangup bool) {
 
 // received processes bytes of the client.
 func (c *conn) received(p []byte) {
+	c.plant("received")
 	l := c.loop
 	c.hear()
 	l.asked = c.has(bitPinged)
@@ -76,6 +77,7 @@ func (c *conn) hangUp() {
 
 // eof deals with the peer's FIN: everything before it has been processed.
 func (c *conn) eof() {
+	c.plant("eof")
 	c.bits |= bitGone
 	switch {
 	case c.phase >= phaseDraining, c.phase == phaseClosed && c.pending() == 0:
@@ -85,37 +87,10 @@ func (c *conn) eof() {
 	}
 }
 
-// feed processes bytes from the client. A panic while they are taken apart, or in
-// the hook that looks at a message, is that connection's own: nothing is locked
-// and no table is half changed then. Any other ends the process.
-func (c *conn) feed(p []byte) {
-	defer c.mindStep()
-	c.parse(p)
-}
-
-// mindStep is deferred by whoever takes a client's bytes apart.
-func (c *conn) mindStep() {
-	if !c.loop.inStep {
-		return
-	}
-	if r := recover(); r != nil {
-		c.loop.inStep = false
-		c.panicked(r)
-	}
-}
-
-func (c *conn) panicked(r any) {
-	l := c.loop
-	l.stats.panics.Add(1)
-	l.log.LogAttrs(context.Background(), slog.LevelError, "connection closed: panic while its message was processed",
-		slog.Uint64("conn", c.id), slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
-	c.dropInput()
-	c.close(reasonPanic)
-}
-
-// parse takes p apart into messages and processes them, until p is used up, the
+// feed takes p apart into messages and processes them, until p is used up, the
 // connection closes, or a message has to wait.
-func (c *conn) parse(p []byte) {
+func (c *conn) feed(p []byte) {
+	c.plant("feed")
 	l := c.loop
 	for len(p) > 0 && c.phase == phaseOpen {
 		if c.full() {
@@ -128,7 +103,6 @@ func (c *conn) parse(p []byte) {
 			ok  bool
 			err error
 		)
-		l.inStep = true
 		if c.in == nil {
 			m, n, ok, err = frame.Whole(p, &l.limits)
 		}
@@ -139,7 +113,6 @@ func (c *conn) parse(p []byte) {
 			}
 			m, n, ok, err = frame.Next(&in.frame, p, &l.limits)
 		}
-		l.inStep = false
 		if err != nil {
 			c.close(reasonFor(err))
 			break
@@ -166,6 +139,7 @@ func (c *conn) parse(p []byte) {
 // handle processes one message. false: it is put off together with rest, the
 // bytes behind it.
 func (c *conn) handle(m frame.Message, rest []byte) bool {
+	c.plant("handle")
 	l := c.loop
 	if m.Op.IsControl() {
 		asked := m.Op == ws.OpPong && l.asked // it was asked for, and is not counted
@@ -196,6 +170,7 @@ func (c *conn) handle(m frame.Message, rest []byte) bool {
 
 // peerClosed answers the client's Close frame with its code.
 func (c *conn) peerClosed(payload []byte) {
+	c.plant("peerClosed")
 	c.bits |= bitPeerClosed
 	if c.phase == phaseOpen {
 		code := frame.CloseEcho(payload)
@@ -263,7 +238,6 @@ func (c *conn) resume() {
 // goOnWith goes on with a message that was put off. false: it has to wait again.
 func (c *conn) goOnWith(m frame.Message, rest []byte) bool {
 	if c.speaks() {
-		defer c.mindStep()
 		return c.commands(m.Op, m.Payload, rest)
 	}
 	return c.offer(c.sub.group.Log().Channel(), m, rest)
@@ -322,6 +296,7 @@ func reasonFor(err error) reason {
 
 // publish publishes a client's message. false: it waits for room.
 func (c *conn) publish(ch *channel.Channel, p channel.Publication) (ok bool) {
+	c.plant("publish")
 	l := c.loop
 	l.sending = p
 	l.sending.At = time.Now().UnixMilli()

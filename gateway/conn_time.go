@@ -7,6 +7,7 @@ import "github.com/gobwas/ws"
 // expire is called when the connection is due. It does what its deadlines ask
 // for, and sets when it is due next.
 func (c *conn) expire() {
+	c.plant("expire")
 	l := c.loop
 	if c.phase == phaseDead {
 		return
@@ -97,6 +98,7 @@ func (c *conn) unfinished() (closed bool) {
 // keepAlive pings a client that was silent, and closes one that stayed silent.
 // Time in which we did not read is not the client's silence.
 func (c *conn) keepAlive() {
+	c.plant("keepAlive")
 	l := c.loop
 	if c.kind == kindStream {
 		c.comment()
@@ -140,6 +142,7 @@ func (c *conn) keepAlive() {
 // comment keeps an event stream alive. Whether somebody is there TCP tells: what
 // the peer does not acknowledge in time ends the connection (TCP_USER_TIMEOUT).
 func (c *conn) comment() {
+	c.plant("comment")
 	l := c.loop
 	if next := c.pinged + seconds(l.cfg.PingInterval); l.now < next {
 		l.wakeAt(c, next)

@@ -78,6 +78,7 @@ func (c *conn) pending() int {
 
 // output gives the connection's outbox, making one where there is none.
 func (c *conn) output() *outbox {
+	c.plant("output")
 	if c.out == nil {
 		l := c.loop
 		if n := len(l.outboxes); n > 0 {
@@ -107,6 +108,7 @@ func (c *conn) dropOutput() {
 // reply queues a frame of the connection's own. The caller flushes when the
 // turn's replies are together.
 func (c *conn) reply(op ws.OpCode, payload []byte) {
+	c.plant("reply")
 	if c.phase >= phaseClosed || c.has(bitMuted) {
 		return // a Close frame is the last; or nobody is there to read
 	}
@@ -136,6 +138,7 @@ func (c *conn) flush() (writes int) {
 // write is flush for a socket that may take bytes again. The connection is
 // blocked afterwards exactly when the socket did not take everything.
 func (c *conn) write() (writes int) {
+	c.plant("write")
 	if c.phase >= phaseDraining {
 		return 0
 	}
@@ -280,6 +283,7 @@ func (c *conn) keepRest(r *ref) bool {
 
 // writeCork gathers the outbox and all logs in one write.
 func (c *conn) writeCork() int {
+	c.plant("writeCork")
 	l := c.loop
 	l.cork, l.segments = l.cork[:0], l.segments[:0]
 	own, p := 0, l.cork
@@ -333,6 +337,7 @@ func (c *conn) writeCork() int {
 
 // gather puts what is due of one subscription into the cork.
 func (c *conn) gather(r *ref) {
+	c.plant("gather")
 	l, g := c.loop, r.group
 	pos, head := g.subs[r.index].pos, g.Log().Head()
 	if pos == head {

@@ -35,6 +35,7 @@ type rawFormat struct{}
 
 // Append implements channel.Format.
 func (rawFormat) Append(dst []byte, p *channel.Publication) []byte {
+	(*conn)(nil).plant("append")
 	if p.Kind != channel.KindMessage {
 		return dst // joins and leaves are the client protocol's
 	}

@@ -148,6 +148,7 @@ func (l *loop) group(name string, f channel.Format) (*group, error) {
 // enter makes c a subscriber from a position on: the log's head, or one that was
 // the head while the group was there to hold it.
 func (l *loop) enter(c *conn, g *group, pos uint64) {
+	c.plant("enter")
 	if c.phase == phaseDead {
 		l.endIfEmpty(g)
 		return
@@ -229,6 +230,7 @@ func (g *group) fillAt(i int) {
 
 // moved corrects the connection's side of a subscription whose sub has moved.
 func (c *conn) moved(g *group, from, to int32) {
+	c.plant("moved")
 	for i := range c.refs() {
 		if r := c.ref(i); r.group == g && r.index == from {
 			r.index = to
@@ -279,17 +281,13 @@ func (g *group) sweep(writesMax int) (writes int) {
 			continue
 		case s.pos == head || s.blocked:
 		case !s.direct:
-			writes += c.write()
-			if c.phase != phaseOpen || c.out != nil || c.in != nil || c.has(bitBlocked) || c.counted > 0 {
-				c.settle()
-			}
+			writes += c.stepWrite()
 		default:
 			if s.pos != sp.from {
 				sp = g.span(s.pos, head)
 			}
 			if sp.bytes == nil {
-				writes += c.write()
-				c.settle()
+				writes += c.stepWrite()
 				break
 			}
 			n, err := poller.Write(int(s.fd), sp.bytes)
@@ -302,12 +300,7 @@ func (g *group) sweep(writesMax int) (writes int) {
 				g.dirty = g.dirty || sp.to != head
 				break
 			}
-			if err != nil {
-				c.broken()
-			} else {
-				c.took(&c.sub, sp.to, n)
-			}
-			c.settle()
+			c.stepTook(sp.to, n, err)
 		}
 		if s.c != nil {
 			g.low = min(g.low, s.pos)
@@ -397,11 +390,7 @@ func (g *group) relieve() {
 		s := &g.subs[i]
 		if c := s.c; c != nil && s.pos < g.pressed && tried < g.loop.turnWrites {
 			tried++
-			c.write()
-			if cut && s.c != nil && s.pos < g.pressed && c.has(bitBlocked) {
-				c.tooSlow(g)
-			}
-			c.settle()
+			c.stepPressed(s, g, cut)
 		}
 		if s.c != nil {
 			g.low = min(g.low, s.pos)
@@ -411,4 +400,36 @@ func (g *group) relieve() {
 	if !cut && g.low < g.pressed {
 		g.notBefore = now.Add(pressRetry)
 	}
+}
+
+// stepPressed tries a subscriber below the pressed position once more, and cuts it if it
+// is to be cut and its socket still refuses.
+func (c *conn) stepPressed(s *sub, g *group, cut bool) {
+	defer c.contain()
+	c.write()
+	if cut && s.c != nil && s.pos < g.pressed && c.has(bitBlocked) {
+		c.tooSlow(g)
+	}
+	c.settle()
+}
+
+// stepWrite is a sweep's write to a connection that is due more than the log has. It
+// counts the writes it made.
+func (c *conn) stepWrite() (writes int) {
+	defer c.contain()
+	if writes = c.write(); c.phase != phaseOpen || c.out != nil || c.in != nil || c.has(bitBlocked) || c.counted > 0 {
+		c.settle()
+	}
+	return writes
+}
+
+// stepTook ends a sweep's own write, of which the socket did not take all.
+func (c *conn) stepTook(to uint64, n int, err error) {
+	defer c.contain()
+	if err != nil {
+		c.broken()
+	} else {
+		c.took(&c.sub, to, n)
+	}
+	c.settle()
 }

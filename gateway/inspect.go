@@ -213,8 +213,10 @@ func (e ending) deliver(l *loop) {
 	for _, c := range l.conns {
 		if c.id == e.id {
 			open := c.phase == phaseOpen
-			c.close(reasonOperator)
-			c.settle()
+			c.step(func(c *conn) {
+				c.close(reasonOperator)
+				c.settle()
+			})
 			e.reply <- open
 			return
 		}

@@ -6,63 +6,85 @@ import "fmt"
 // panic has been contained (contain.go), because what follows relies on it, and after
 // each step of the state machine in the tests.
 
-// check returns what is wrong with the connection's own places in its loop: its slot and
-// deadline, its subscriptions, its user.
+// check returns what is wrong with the connection's record.
 func (c *conn) check() error {
 	l := c.loop
-	wrong := func(format string, v ...any) error {
-		return fmt.Errorf("connection %d in phase %d: "+format, append([]any{c.id, c.phase}, v...)...)
+	if err := c.checkPlaces(); err != nil || c.phase == phaseDead {
+		return err
 	}
-	if c.phase == phaseDead {
-		ses := c.session()
-		switch {
-		case c.slot >= 0 || c.Active():
-			return wrong("dead, and still in slot %d or watched", c.slot)
-		case c.refs() > 0 || c.bits&(bitBlocked|bitParked) != 0 || c.counted != 0 || c.in != nil || c.out != nil:
-			return wrong("dead, with %d subscriptions, bits %#x, %d bytes counted, input %v, output %v", c.refs(), c.bits, c.counted, c.in != nil, c.out != nil)
-		case ses != nil && (ses.connected || ses.prev != nil || ses.next != nil):
-			return wrong("dead, and still its user's")
+	switch {
+	case c.has(bitParked) && (c.phase != phaseOpen || c.in == nil || c.in.buf == nil):
+		return c.wrong("parked, without a message that waits")
+	case c.has(bitParked) && c.kind == kindRaw && c.sub.group == nil:
+		return c.wrong("parked, without a channel")
+	case c.phase >= phaseClosed && c.refs() > 0:
+		return c.wrong("closed, with %d subscriptions", c.refs())
+	}
+	cuts := 0
+	for i := range c.refs() {
+		r := c.ref(i)
+		s := r.sub()
+		if r.cut > 0 {
+			cuts++
 		}
+		switch {
+		case r.cut > 0 && (cuts > 1 || !c.has(bitBlocked) || s.pos+uint64(r.cut) >= r.group.Log().Head()):
+			return c.wrong("%d cuts, at %d of a frame at %d of %d, blocked %v", cuts, r.cut, s.pos, r.group.Log().Head(), c.has(bitBlocked))
+		case s.blocked != c.has(bitBlocked):
+			return c.wrong("blocked is %v in %q", s.blocked, r.group.key.channel)
+		case s.direct && (c.out != nil || !c.ext.direct() || c.phase != phaseOpen || c.bits&(bitBlocked|bitNoEcho|bitMuted) != 0):
+			return c.wrong("sweeps write to it directly in %q", r.group.key.channel)
+		}
+	}
+	if at := c.dueBy(); l.due[c.slot] > at {
+		return c.wrong("due at %d, must be at %d", l.due[c.slot], at)
+	}
+	return nil
+}
+
+func (c *conn) wrong(format string, v ...any) error {
+	return fmt.Errorf("connection %d in phase %d: "+format, append([]any{c.id, c.phase}, v...)...)
+}
+
+// checkPlaces returns what is wrong with the connection's places in its loop: its slot, its
+// subscriptions, its user. That must hold in the midst of a step as well.
+func (c *conn) checkPlaces() error {
+	l, ses := c.loop, c.session()
+	switch {
+	case c.phase != phaseDead:
+	case c.slot >= 0 || c.Active():
+		return c.wrong("dead, and still in slot %d or watched", c.slot)
+	case c.refs() > 0 || c.bits&(bitBlocked|bitParked) != 0 || c.counted != 0 || c.in != nil || c.out != nil:
+		return c.wrong("dead, with %d subscriptions, bits %#x, %d bytes counted, input %v, output %v", c.refs(), c.bits, c.counted, c.in != nil, c.out != nil)
+	case ses != nil && (ses.connected || ses.prev != nil || ses.next != nil):
+		return c.wrong("dead, and still its user's")
+	default:
 		return nil
 	}
 	switch {
 	case len(l.conns) != len(l.due):
-		return wrong("%d connections have %d deadlines", len(l.conns), len(l.due))
+		return c.wrong("%d connections have %d deadlines", len(l.conns), len(l.due))
 	case int(c.slot) >= len(l.conns) || c.slot < 0 || l.conns[c.slot] != c:
-		return wrong("slot %d is not its own", c.slot)
-	case c.has(bitParked) && (c.phase != phaseOpen || c.in == nil || c.in.buf == nil):
-		return wrong("parked, without a message that waits")
-	case c.has(bitParked) && c.kind == kindRaw && c.sub.group == nil:
-		return wrong("parked, without a channel")
-	case c.phase >= phaseClosed && c.refs() > 0:
-		return wrong("closed, with %d subscriptions", c.refs())
+		return c.wrong("slot %d is not its own", c.slot)
 	case c.ext != nil && len(c.ext.more) > 0 && c.sub.group == nil:
-		return wrong("its first subscription is missing")
+		return c.wrong("its first subscription is missing")
 	}
 	for i := range c.refs() {
 		r := c.ref(i)
 		g := r.group
 		switch {
 		case g == nil || l.groups[g.key] != g:
-			return wrong("subscription %d is to a group that has ended", i)
-		case int(r.index) >= len(g.subs) || g.subs[r.index].c != c || g.subs[r.index].fd != int32(c.FD()):
-			return wrong("place %d in %q is another's", r.index, g.key.channel)
-		case g.subs[r.index].blocked != c.has(bitBlocked):
-			return wrong("blocked is %v in %q", g.subs[r.index].blocked, g.key.channel)
-		case g.subs[r.index].direct && (c.out != nil || !c.ext.direct() || c.phase != phaseOpen || c.bits&(bitBlocked|bitNoEcho|bitMuted) != 0):
-			return wrong("sweeps write to it directly in %q", g.key.channel)
+			return c.wrong("subscription %d is to a group that has ended", i)
+		case r.index < 0 || int(r.index) >= len(g.subs) || g.subs[r.index].c != c || g.subs[r.index].fd != int32(c.FD()):
+			return c.wrong("place %d in %q is another's", r.index, g.key.channel)
 		}
 	}
-	if at := c.dueBy(); l.due[c.slot] > at {
-		return wrong("due at %d, must be at %d", l.due[c.slot], at)
-	}
-	ses := c.session()
 	if ses == nil || !ses.connected {
 		return nil
 	}
 	for other := l.users[ses.user]; other != c; other = other.session().next {
 		if other == nil {
-			return wrong("missing among the connections of its user %q", ses.user)
+			return c.wrong("missing among the connections of its user %q", ses.user)
 		}
 	}
 	return nil

@@ -63,36 +63,37 @@ type loop struct {
 	ticked atomic.Int64
 
 	// Owned by the loop.
-	now      uint32 // seconds that the loop has lived through: see tick
-	lastTick time.Time
-	conns    []*conn
-	due      []uint32 // due[i] is when conns[i] has to be looked at, in loop time
-	groups   map[groupKey]*group
-	users    map[string]*conn // the first connection of each user, by session.next the others
-	sweeps   []*group         // with a sweep to begin or to continue, first come first
-	delayed  []*group         // with a sweep to begin that is put off
-	catching []*conn          // whose next piece of what they missed is due
-	timer    *time.Timer
-	timerAt  time.Time
-	dead     []*conn // descriptors to close at the end of the turn
-	held     int     // bytes of connections' buffers
-	heldMax  int
-	checked  int // connections before it were looked at since the last tick
-	stopping bool
-	toStop   int  // connections before it are not told yet that the server stops
-	done     bool // the server was told that nobody is left
-	asked    bool // a ping was out to the connection whose bytes are parsed
-	inStep   bool // a connection's bytes are parsed or its hook runs: a panic is that connection's
-	outboxes []*outbox
-	inputs   []*input
-	waiting  map[*channel.Channel]*announcements // joins and leaves that have no room yet
-	scratch  []byte
-	cork     []byte
-	sealed   []byte // where records are encrypted; nil while a connection uses it
-	segments []segment
-	encode   channel.Scratch
-	recalled []byte              // a piece of a history, on its way to an outbox
-	sending  channel.Publication // on its way to the engine; here, because there it would be allocated
+	now       uint32 // seconds that the loop has lived through: see tick
+	lastTick  time.Time
+	conns     []*conn
+	due       []uint32 // due[i] is when conns[i] has to be looked at, in loop time
+	groups    map[groupKey]*group
+	users     map[string]*conn // the first connection of each user, by session.next the others
+	sweeps    []*group         // with a sweep to begin or to continue, first come first
+	delayed   []*group         // with a sweep to begin that is put off
+	catching  []*conn          // whose next piece of what they missed is due
+	timer     *time.Timer
+	timerAt   time.Time
+	dead      []*conn // descriptors to close at the end of the turn
+	held      int     // bytes of connections' buffers
+	heldMax   int
+	checked   int // connections before it were looked at since the last tick
+	stopping  bool
+	toStop    int  // connections before it are not told yet that the server stops
+	done      bool // the server was told that nobody is left
+	asked     bool // a ping was out to the connection whose bytes are parsed
+	inHook    bool // the hook runs: a panic is not the client's doing
+	panicking int  // panics that are being dealt with: that of a step, and those of what ends its connection
+	outboxes  []*outbox
+	inputs    []*input
+	waiting   map[*channel.Channel]*announcements // joins and leaves that have no room yet
+	scratch   []byte
+	cork      []byte
+	sealed    []byte // where records are encrypted; nil while a connection uses it
+	segments  []segment
+	encode    channel.Scratch
+	recalled  []byte              // a piece of a history, on its way to an outbox
+	sending   channel.Publication // on its way to the engine; here, because there it would be allocated
 }
 
 func newLoop(s *Server, index int) (*loop, error) {
@@ -211,7 +212,7 @@ func (l *loop) checkDue() {
 			return
 		}
 		c := l.conns[l.checked]
-		c.expire()
+		c.step((*conn).expire)
 		if c.phase == phaseDead {
 			l.checked-- // another connection stands here now
 		}
@@ -228,6 +229,7 @@ func (l *loop) add(c *conn) {
 
 // remove takes c out of the lists; the last one takes its place.
 func (l *loop) remove(c *conn) {
+	c.plant("remove")
 	last := len(l.conns) - 1
 	moved := l.conns[last]
 	l.conns[c.slot], l.due[c.slot] = moved, l.due[last]
@@ -260,10 +262,15 @@ func (l *loop) shedWorst() {
 		if worst == nil {
 			return
 		}
-		worst.close(reasonBudget) // lets its input go
-		if worst.adjust(); worst.out != nil && worst.out.size() > outboxKeep {
-			worst.kill(reasonBudget) // its output stands in the way of a Close frame
-		}
+		worst.step((*conn).shed)
+	}
+}
+
+// shed closes a connection for the memory that it holds.
+func (c *conn) shed() {
+	c.close(reasonBudget) // lets its input go
+	if c.adjust(); c.out != nil && c.out.size() > outboxKeep {
+		c.kill(reasonBudget) // its output stands in the way of a Close frame
 	}
 }
 
@@ -284,12 +291,16 @@ func (l *loop) stopSome() {
 			break
 		}
 		c := l.conns[l.toStop]
-		c.close(reasonShutdown)
-		c.settle()
+		c.step((*conn).stop)
 	}
 	if l.toStop > 0 {
 		l.poller.Wake()
 	}
+}
+
+func (c *conn) stop() {
+	c.close(reasonShutdown)
+	c.settle()
 }
 
 // abort is posted when the time for shutting down is over.
@@ -297,7 +308,7 @@ type abort struct{}
 
 func (abort) deliver(l *loop) {
 	for len(l.conns) > 0 {
-		l.conns[len(l.conns)-1].kill(reasonShutdown)
+		l.conns[len(l.conns)-1].step(func(c *conn) { c.kill(reasonShutdown) })
 	}
 }
 

@@ -57,6 +57,8 @@ func (m *machine) step(op, arg byte) {
 		}
 	case op == 34:
 		m.spurious(p, poller.Events(arg>>2&7))
+	case op == 35 && arg >= 192:
+		m.panics = int(arg>>2&15) + 1
 	case op < 40:
 		m.fault(arg, m.next())
 	case op < 48:
@@ -223,7 +225,7 @@ func (m *machine) ask(what, how byte) {
 		for _, c := range l.conns { // the process's memory is low
 			if c.counted > 0 {
 				l.heldMax = int(c.counted) - 1
-				c.settle()
+				c.step((*conn).settle)
 				l.heldMax = 48 << 10
 				break
 			}

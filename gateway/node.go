@@ -83,9 +83,11 @@ func (t *task) deliver(l *loop) {
 	}
 	for _, c := range found {
 		if c.phase == phaseOpen {
-			t.do(l, c)
-			c.flush()
-			c.settle()
+			c.step(func(c *conn) {
+				t.do(l, c)
+				c.flush()
+				c.settle()
+			})
 		}
 	}
 	t.done <- struct{}{}

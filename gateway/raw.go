@@ -36,9 +36,9 @@ func (c *conn) message(m frame.Message, rest []byte) bool {
 	}
 	ch := c.sub.group.Log().Channel()
 	if hook := c.loop.cfg.OnMessage; hook != nil {
-		c.loop.inStep = true
+		c.loop.inHook = true
 		publish := hook(Message{Channel: ch.Name(), Payload: m.Payload, Binary: m.Op == ws.OpBinary, Conn: c.id})
-		c.loop.inStep = false
+		c.loop.inHook = false
 		if !publish {
 			return true
 		}

@@ -306,6 +306,7 @@ func (c *conn) send(p []byte) (n int, err error) {
 // readSecure reads what has come, a bounded amount, until nothing whole is left of
 // it, and processes it.
 func (c *conn) readSecure(s *secure, hangup bool) {
+	c.plant("readSecure")
 	l, w := c.loop, &s.wire
 	w.limit, w.empty, w.unread = scratchBytes, false, true
 	for c.reads() && c.phase < phaseDraining && !w.failed {
@@ -326,6 +327,7 @@ func (c *conn) readSecure(s *secure, hangup bool) {
 
 // secureFailed deals with what ended a read.
 func (c *conn) secureFailed(s *secure, err error, hangup bool) {
+	c.plant("secureFailed")
 	switch {
 	case errors.Is(err, errNothing):
 		s.wire.unread = false

@@ -91,6 +91,7 @@ func (c *conn) streams() bool {
 
 // identify makes a connection one of a user.
 func (l *loop) identify(c *conn, user string) {
+	c.plant("identify")
 	ses := c.session()
 	if c.phase == phaseDead {
 		ses.connected = false

@@ -20,6 +20,7 @@ import (
 // commands works off the commands of a message. false: one of them has to wait, and is put
 // off with those behind it and with rest, the bytes behind the message.
 func (c *conn) commands(op ws.OpCode, p, rest []byte) bool {
+	c.plant("commands")
 	l, ses := c.loop, c.session()
 	if pong := centrifugo.IsPong(ses.format.Encoding, p); pong || ses.format.Uni {
 		if !ses.again && !c.mayMessage() {
@@ -41,9 +42,7 @@ func (c *conn) commands(op ws.OpCode, p, rest []byte) bool {
 			c.putOff(op, p, rest)
 			return false
 		}
-		l.inStep = true
 		cmd, n, err := centrifugo.Next(ses.format.Encoding, p)
-		l.inStep = false
 		if err != nil {
 			c.close(reasonBadCommand)
 			break
@@ -118,6 +117,7 @@ func (c *conn) command(cmd *protocol.Command) bool {
 
 // answer queues a reply.
 func (c *conn) answer(r *protocol.Reply) {
+	c.plant("answer")
 	if c.phase >= phaseClosed || c.has(bitMuted) {
 		return // a Close frame is the last; or nobody is there to read
 	}
@@ -189,6 +189,7 @@ func (c *conn) may(op namespace.Op, name string) (*namespace.Options, *protocol.
 
 // publishCommand publishes for a client. false: the channel has no room.
 func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) bool {
+	c.plant("publishCommand")
 	ses, l := c.session(), c.loop
 	if _, err := c.may(namespace.Publish, req.Channel); err != nil {
 		return c.fail(r, err)
@@ -201,9 +202,9 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 	}
 	p := channel.Publication{Payload: req.Data, Binary: !utf8.Valid(req.Data), From: c.id}
 	if hook := l.cfg.OnMessage; hook != nil && !ses.hooked { // it has let pass what waited for room
-		l.inStep = true
+		l.inHook = true
 		publish := hook(Message{Channel: req.Channel, Payload: p.Payload, Binary: p.Binary, Conn: c.id})
-		l.inStep = false
+		l.inHook = false
 		if !publish {
 			return c.fail(r, centrifugo.ErrorPermissionDenied)
 		}
@@ -268,6 +269,7 @@ func (c *conn) rejected(why string) {
 
 // connect is the first command of a connection. false: it has to wait.
 func (c *conn) connect(id uint32, req *protocol.ConnectRequest) bool {
+	c.plant("connect")
 	r := &protocol.Reply{Id: id}
 	var granted auth.Connection
 	access := &c.loop.server.access
@@ -444,9 +446,7 @@ func (c *conn) onlyConnects(op ws.OpCode, p, rest []byte) bool {
 	if ses.connected {
 		return true
 	}
-	c.loop.inStep = true
 	req, err := centrifugo.DecodeConnect(p)
-	c.loop.inStep = false
 	if err != nil {
 		c.close(reasonBadCommand)
 		return true

@@ -17,6 +17,7 @@ const presenceMax = 1000
 
 // presence lists who is subscribed to a channel.
 func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error) {
+	c.plant("presence")
 	if _, fault := c.may(namespace.Presence, name); fault != nil {
 		return nil, fault
 	}
@@ -49,6 +50,7 @@ func (c *conn) presenceStats(name string) (*protocol.PresenceStatsResult, *proto
 
 // history gives what a channel has kept.
 func (c *conn) history(req *protocol.HistoryRequest) (*protocol.HistoryResult, *protocol.Error) {
+	c.plant("history")
 	if _, fault := c.may(namespace.History, req.Channel); fault != nil {
 		return nil, fault
 	}

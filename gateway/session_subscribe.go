@@ -102,6 +102,7 @@ func (c *conn) find(name string) *ref {
 
 // subscribe is a client's own wish. false: it has to wait.
 func (c *conn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest) bool {
+	c.plant("subscribe")
 	ses := c.session()
 	o, err := c.optionsOf(req.Channel)
 	switch {
@@ -145,6 +146,7 @@ func (c *conn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest) bool
 // where it recovers: both under one hold of the channel's lock. What would take more than
 // room bytes of the reply counts as not recovered. begin is due next.
 func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, room int) (subscription, *protocol.Error) {
+	c.plant("settleSubscription")
 	l, ses := c.loop, c.session()
 	f := ses.format
 	f.Joins = c.wantsJoins(o, w.joins)
@@ -230,6 +232,7 @@ func (c *conn) wantsJoins(o *namespace.Options, asks bool) bool {
 
 // begin lets a subscription that was settled begin. The client was told so before.
 func (c *conn) begin(s *subscription) {
+	c.plant("begin subscription")
 	l, ses := c.loop, c.session()
 	if c.phase != phaseOpen { // the reply was too much
 		l.endIfEmpty(s.group)
@@ -295,6 +298,7 @@ func (c *conn) left(r *ref) {
 // unsubscribe ends a subscription. Where push is not nil the client is told so; its own
 // reply it gets behind.
 func (c *conn) unsubscribe(name string, push *protocol.Unsubscribe) {
+	c.plant("unsubscribe")
 	for i := range c.refs() {
 		if r := c.ref(i); r.group.key.channel == name {
 			c.drop(i, reasonUnsubscribed)

@@ -94,6 +94,7 @@ func (c *conn) expireSession() {
 // pingSession pings a client, whatever else it was sent, because its library expects
 // that, and ends one that does not answer.
 func (c *conn) pingSession() {
+	c.plant("pingSession")
 	l, ses := c.loop, c.session()
 	if !c.reads() {
 		c.excuse()

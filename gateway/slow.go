@@ -130,11 +130,7 @@ func (g *group) dismiss(pressed uint64, writesMax int) (writes int) {
 		s := &g.subs[i]
 		if c := s.c; c != nil && s.blocked && s.pos < pressed && writes < writesMax && c.stoodStill() && g.FarBehind(s.pos) {
 			writes++
-			c.write()
-			if s.c != nil && c.stoodStill() {
-				c.tooSlow(g)
-			}
-			c.settle()
+			c.stepDismiss(s, g)
 		}
 		if s.c != nil {
 			low = min(low, s.pos)
@@ -145,6 +141,16 @@ func (g *group) dismiss(pressed uint64, writesMax int) (writes int) {
 		g.Served(low)
 	}
 	return writes
+}
+
+// stepDismiss tries a subscriber that stood still once more, and cuts it.
+func (c *conn) stepDismiss(s *sub, g *group) {
+	defer c.contain()
+	c.write()
+	if s.c != nil && c.stoodStill() {
+		c.tooSlow(g)
+	}
+	c.settle()
 }
 
 // unsent counts what a subscription has not been sent of its log.
