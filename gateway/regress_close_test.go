@@ -84,9 +84,10 @@ func TestClientThatAWriteFindsGoneLosesNothing(t *testing.T) {
 	s := start(t, Config{Loops: 1})
 	a, b := dial(t, s, "/ws/x"), dial(t, s, "/ws/x")
 	s.quiet()
-	closed, found := make(chan struct{}), make(chan struct{})
+	begun, closed, found := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	s.loop[0].post(onLoop(func(l *loop) {
 		defer close(found)
+		close(begun)
 		<-closed
 		gone := l.conns[0]
 		for _, p := range []string{"is answered by a reset", "fails"} {
@@ -102,6 +103,7 @@ func TestClientThatAWriteFindsGoneLosesNothing(t *testing.T) {
 	for _, p := range texts {
 		wire = append(wire, text(p))
 	}
+	receive(t, "the loop", begun)
 	a.send(wire...)
 	a.arrived()
 	a.conn.Close()

@@ -92,8 +92,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	// In its handshake a connection has two descriptors for a moment, and as many
-	// as there are handshakes may be answered as plain HTTP. A loop has three.
-	kept := descriptorReserve + 3*cfg.MaxHandshakes + 3*cfg.Loops
+	// as there are handshakes may be answered as plain HTTP. A loop has five.
+	kept := descriptorReserve + 3*cfg.MaxHandshakes + 5*cfg.Loops
 	if limit <= kept {
 		return nil, fmt.Errorf("the descriptor limit of %d is too low: %d are kept for files, loops and handshakes: raise it (ulimit -n, LimitNOFILE=) above that, or lower --max-handshakes %d",
 			limit, kept, cfg.MaxHandshakes)

@@ -48,10 +48,13 @@ func TestCloseEndsTheLoopAndLeavesDescriptorsOpen(t *testing.T) {
 func TestFailedWaitIsReportedOnceAndEndsTheLoop(t *testing.T) {
 	before := descriptors()
 	failed := make(chan error, 8)
-	p, err := New(func() {}, func(err error) { failed <- err })
+	ran := make(chan struct{}, 2)
+	p, err := New(func() { ran <- struct{}{} }, func(err error) { failed <- err })
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.Wake()
+	receive(t, ran, "the wake function") // from here on a wake leads to another wait
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +64,7 @@ func TestFailedWaitIsReportedOnceAndEndsTheLoop(t *testing.T) {
 		t.Fatal(err)
 	}
 	null.Close()
-	p.Wake() // ends the wait in progress, which still has the old epoll
+	p.Wake()
 	if err := receive(t, failed, "the failure"); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("reported: %v, want EINVAL", err)
 	}

@@ -12,6 +12,8 @@
 // A [Poller] has one goroutine. Every [Handler] and the wake function run on
 // it, one after the other, so that what they share needs no lock. A handler
 // must not block: while it runs, no other descriptor of that poller is served.
+// While nothing is ready the goroutine is parked in the Go runtime's own poller, by
+// the gate (gate_linux.go): a loop that waits occupies no thread.
 // [Poller.Add], [Poller.Mod] and [Poller.Del] are called from that goroutine
 // alone; [Poller.Wake] and [Poller.Close] may be called from any other.
 //
@@ -39,15 +41,16 @@
 // [Poller.Wake] makes the wake function run soon on the loop. Wakes coalesce:
 // between the call and the start of the wake function any number of further
 // wakes is one. The wake function never misses one: a wake that comes while
-// it runs makes it run again. It runs in the same turn as ready descriptors,
-// before, between or after them.
+// it runs makes it run again. It runs once in a turn at most, before, between or after the
+// ready descriptors: what it deletes or closes may have events in the same turn,
+// which reach nobody. A wake of a loop that does not sleep costs no system call.
 //
 // # Closing
 //
 // [Poller.Del] comes before [Close]. [Poller.Close] waits for the loop to end,
 // so it must not be called from it. A wait that fails for another reason than
-// EINTR ends the loop; this is reported once to the failure function, and the
-// process should stop: a poller without its loop is deaf for ever.
+// EINTR ends the loop or makes it deaf; this is reported once to the failure function,
+// and the process should stop. A poller has five descriptors of its own.
 //
 // # Other systems
 //

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
-	"sync/atomic"
 
 	"github.com/mailru/easygo/netpoll"
 	"golang.org/x/sys/unix"
@@ -20,31 +19,26 @@ type Poller struct {
 	// Set at construction.
 	ep     *netpoll.Epoll
 	onWake func()
-	waker  int // eventfd, registered edge-triggered, written by Wake, never read
-
-	// Atomic: 1 from a Wake until the loop has seen it. It makes a thousand
-	// wakes cost one write.
-	awake atomic.Bool
+	onFail func(error) // does something at its first call only
+	gate   gate
 }
 
 // New starts a poller. onWake runs on the loop after Wake. onFail is called at
-// most once, from the loop's goroutine as it ends, when waiting failed; the
-// process should then stop.
+// most once, from the loop's goroutine, when waiting failed; the process should
+// then stop.
 func New(onWake func(), onFail func(error)) (*Poller, error) {
+	p := &Poller{onWake: onWake, gate: gate{eventfd: -1, waker: -1}}
 	// Once: easygo also reports that it could not close a descriptor that was the
 	// reason for the failure.
 	var once sync.Once
-	fail := func(err error) { once.Do(func() { onFail(err) }) }
-	ep, err := netpoll.EpollCreate(&netpoll.EpollConfig{OnWaitError: fail})
+	p.onFail = func(err error) { once.Do(func() { onFail(err) }) }
+	ep, err := netpoll.EpollCreate(&netpoll.EpollConfig{OnWaitError: p.onFail})
 	if err != nil {
 		return nil, fmt.Errorf("poller: create epoll: %w", err)
 	}
-	p := &Poller{ep: ep, onWake: onWake, waker: -1}
+	p.ep = ep
 	if err := p.start(); err != nil {
-		if p.waker >= 0 {
-			unix.Close(p.waker) // ignored: the error that matters is err
-		}
-		ep.Close() // ignored: the error that matters is err
+		p.Close() // ignored: the error that matters is err
 		return nil, err
 	}
 	return p, nil
@@ -54,43 +48,56 @@ func (p *Poller) start() error {
 	// easygo creates its two descriptors without close-on-exec and does not
 	// show them. Their numbers can be read by reflection, without unsafe; the
 	// module's version is pinned, and a renamed field is an error here.
-	for _, name := range [...]string{"fd", "eventFd"} {
-		f := reflect.ValueOf(p.ep).Elem().FieldByName(name)
+	own := [...]struct {
+		name string
+		fd   int
+	}{{name: "fd"}, {name: "eventFd"}}
+	for i, d := range own {
+		f := reflect.ValueOf(p.ep).Elem().FieldByName(d.name)
 		if !f.IsValid() || f.Kind() != reflect.Int {
-			return fmt.Errorf("poller: netpoll.Epoll has no descriptor %q: not the pinned version of easygo", name)
+			return fmt.Errorf("poller: netpoll.Epoll has no descriptor %q: not the pinned version of easygo", d.name)
 		}
-		unix.CloseOnExec(int(f.Int()))
+		own[i].fd = int(f.Int())
+		unix.CloseOnExec(own[i].fd)
 	}
-	waker, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err := p.gate.open(own[0].fd); err != nil {
+		return err
+	}
+	err := p.ep.Add(p.gate.waker, netpoll.EPOLLIN|netpoll.EPOLLET, nil) // it only has to end the wait
+	if err == nil {
+		err = p.ep.Add(p.gate.eventfd, gateEvents, p.pass)
+	}
 	if err != nil {
-		return fmt.Errorf("poller: eventfd: %w", err)
-	}
-	p.waker = waker
-	if err := p.ep.Add(waker, netpoll.EPOLLIN|netpoll.EPOLLET, p.wake); err != nil {
 		return fmt.Errorf("poller: watch eventfd: %w", err)
 	}
 	return nil
 }
 
-// wake is easygo's callback for the eventfd. The flag falls before onWake looks
-// at anything, so whoever raises it afterwards is heard by a further run.
-func (p *Poller) wake(ev netpoll.EpollEvent) {
+// pass is easygo's callback for the gate: once for each batch of events. The flag falls
+// before onWake looks at anything, so a Wake that comes afterwards makes it run again.
+func (p *Poller) pass(ev netpoll.EpollEvent) {
 	if ev&netpoll.EPOLLIN == 0 {
 		return // easygo's mark of closing (0x20): not an event
 	}
-	p.awake.Swap(false) // not Store: reading the waker's write orders what it did before behind us
-	p.onWake()
+	if p.gate.woken() {
+		p.onWake()
+		if p.gate.awake.Load() {
+			p.gate.goOn()
+		}
+	}
+	err := p.gate.park()
+	if err == nil {
+		err = p.gate.arm()
+	}
+	if err != nil {
+		p.onFail(fmt.Errorf("poller: gate: %w", err)) // the loop is deaf for wakes from now on
+	}
 }
 
 // Wake makes the wake function run soon on the loop. It may be called from any
 // goroutine, the loop's own included, and never blocks. It must not be called
 // after Close.
-func (p *Poller) Wake() {
-	if p.awake.Swap(true) {
-		return
-	}
-	wakeEventfd(p.waker)
-}
+func (p *Poller) Wake() { p.gate.wake() }
 
 // Add starts to report fd, which must be open and non-blocking, to h. On error
 // nothing is registered and fd still belongs to the caller.
@@ -164,7 +171,7 @@ func (p *Poller) Close() error {
 	if err := p.ep.Close(); err != nil {
 		return fmt.Errorf("poller: close: %w", err)
 	}
-	unix.Close(p.waker) // ignored: an eventfd's close cannot fail in a way that matters
+	p.gate.close()
 	return nil
 }
 

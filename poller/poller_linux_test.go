@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestPollerOwnsThreeDescriptorsAndAllAreCloseOnExec(t *testing.T) {
+func TestPollerOwnsFiveDescriptorsAndAllAreCloseOnExec(t *testing.T) {
 	before := descriptors()
 	p, err := New(func() {}, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	own := opened(before, descriptors())
-	if len(own) != 3 {
-		t.Errorf("a poller opens %v, want an epoll and two eventfds", own)
+	if len(own) != 5 {
+		t.Errorf("a poller opens %v, want an epoll twice and three eventfds", own)
 	}
 	for fd, what := range own {
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
@@ -202,8 +202,8 @@ func TestFailedAddLeavesNothing(t *testing.T) {
 	}
 
 	l.do(func() {
-		if got := reflect.ValueOf(l.ep).Elem().FieldByName("callbacks").Len(); got != 1 {
-			t.Errorf("easygo keeps %d callbacks, want the waker's alone", got)
+		if got := reflect.ValueOf(l.ep).Elem().FieldByName("callbacks").Len(); got != 2 {
+			t.Errorf("easygo keeps %d callbacks, want those of the waker and the gate alone", got)
 		}
 	})
 
