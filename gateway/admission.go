@@ -42,6 +42,8 @@ var (
 			Text: "This address has as many connections as it may.", Retry: 10},
 		admit.AddressRate: {Status: http.StatusTooManyRequests, Reason: admit.AddressRate.String(),
 			Text: "This address connects too often.", Retry: 5},
+		admit.AddressBlamed: {Status: http.StatusTooManyRequests, Reason: admit.AddressBlamed.String(),
+			Text: "Connections of this address have made the gateway fail.", Retry: 60},
 		admit.TotalRate: {Status: http.StatusServiceUnavailable, Reason: admit.TotalRate.String(),
 			Text: "Too many connect at a time.", Retry: 2},
 	}

@@ -10,11 +10,13 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A panic in a step that a loop takes for one connection costs that connection: it is
 // closed with 1011, counted, and logged with its stack. Others go on, however often it
-// happens.
+// happens; but an address is refused for a minute after three of them (package admit),
+// unless they were the hook's.
 //
 // It is not contained where something that others share may be half changed: in the
 // packages that keep locks and tables of their own, in the loop's and its groups'
@@ -57,7 +59,7 @@ func (c *conn) panicked(r any) {
 	if why == nil && l.panicking == 1 {
 		l.stats.panics.Add(1)
 		if record("connection closed: panic", nil); !hooked {
-			l.server.blame(c)
+			l.server.admission.Blame(c.seat, time.Now().UnixMilli())
 		}
 	}
 	if why == nil {
@@ -146,6 +148,3 @@ func panicSite() (torn bool, err error) {
 func beginsWith(name string, any []string) bool {
 	return slices.ContainsFunc(any, func(begin string) bool { return strings.HasPrefix(name, begin) })
 }
-
-// blame notes that a client's bytes have made a step panic.
-func (s *Server) blame(*conn) {}

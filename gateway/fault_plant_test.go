@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -133,6 +134,40 @@ func TestFaultPanicWhileClosing(t *testing.T) {
 	other.wantText("it goes on", "after")
 	if n := s.panics(); n != 1 {
 		t.Errorf("%d panics are counted, want 1", n)
+	}
+}
+
+// Whose connections make steps panic is refused for a minute after three. The hook's
+// panics are not the client's doing.
+func TestFaultAddressOfPanicsIsRefused(t *testing.T) {
+	t.Cleanup(func() { planted.Store(nil) })
+	s := start(t, Config{Loops: 1, Raw: RawPublish, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, OnMessage: func(m Message) bool {
+		if string(m.Payload) == "hook" {
+			panic("by order of the test")
+		}
+		return true
+	}})
+	from := func(address string) *client { return dial(t, s, "/ws/x", "X-Forwarded-For: "+address) }
+	for i := range 4 {
+		from(fmt.Sprintf("192.0.2.%d", i))
+	}
+	for range 5 {
+		c := from("198.51.100.1")
+		c.send(text("hook"))
+		c.wantClose("the hook panicked", 1011)
+	}
+	for range 3 {
+		c := from("198.51.100.1")
+		arm("handle", 0)
+		c.send(text("v"))
+		c.wantClose("its bytes made a step panic", 1011)
+	}
+	c := connect(t, s)
+	c.write(upgradeTo("/ws/x", "X-Forwarded-For: 198.51.100.1"))
+	c.wantStatus("three of its connections made a step panic", http.StatusTooManyRequests)
+	from("198.51.100.2")
+	if s.panics() != 8 || !s.Ready() {
+		t.Errorf("%d panics, ready: %v", s.panics(), s.Ready())
 	}
 }
 

@@ -18,6 +18,13 @@
 // refusals have a bucket of their own beside each limit; when that is empty too,
 // the [Verdict] says Drop: reset the connection, without an answer.
 //
+// # Harm
+//
+// An address whose connections did harm ([Table.Blame]), three times with less than a
+// minute between them, is refused for a minute. Not if most connections are its own: it is
+// a proxy then. So an attacker who finds bytes that make a step panic cannot repeat
+// them at will, and those behind a proxy do not pay for one of them.
+//
 // # Those without limits
 //
 // An address without limits, such as a loopback one, is counted all the same, so

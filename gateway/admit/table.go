@@ -105,8 +105,9 @@ type Table struct {
 	totalRefusals int64
 	untracked     uint64
 	open          uint64 // of all seats
-	seen          int64  // the caller's time
-	clock         int64  // ours: grows with seen, and never falls
+	blames        map[Key]*blame
+	seen          int64 // the caller's time
+	clock         int64 // ours: grows with seen, and never falls
 }
 
 // New gives a table that knows nobody.
@@ -154,6 +155,9 @@ func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
 	var s Seat
 	if counted {
 		s = t.seats[k]
+	}
+	if b := t.blamed(k, t.slab[s].open); b != nil && counted {
+		return 0, t.refuse(AddressBlamed, t.refusal, &b.refusals)
 	}
 	if s != 0 {
 		e := &t.slab[s]

@@ -240,9 +240,9 @@ func TestASeatGivenBackTwicePanics(t *testing.T) {
 }
 
 func TestLabels(t *testing.T) {
-	for v, label := range []string{"admitted", "accept_rate", "address_rate", "address_connections",
-		"accept_rate", "address_rate", "address_connections"} {
-		if got := Verdict(v); got.String() != label || got.Drop() != (v > 3) {
+	for v, label := range []string{"admitted", "accept_rate", "address_rate", "address_connections", "address_blamed",
+		"accept_rate", "address_rate", "address_connections", "address_blamed"} {
+		if got := Verdict(v); got.String() != label || got.Drop() != (v > 4) {
 			t.Errorf("%d: %s, drop %v", v, got, got.Drop())
 		}
 	}

@@ -12,12 +12,15 @@ const (
 	AddressRate
 	// AddressOpen: this address has too many open connections.
 	AddressOpen
+	// AddressBlamed: connections of this address have done harm lately.
+	AddressBlamed
 
 	// The same reasons, where even refusals come too fast.
 
 	TotalRateDrop
 	AddressRateDrop
 	AddressOpenDrop
+	AddressBlamedDrop
 )
 
 // dropped is how far a refusal's Drop variant lies behind it.
@@ -35,6 +38,8 @@ func (v Verdict) String() string {
 		return "address_rate"
 	case AddressOpen, AddressOpenDrop:
 		return "address_connections"
+	case AddressBlamed, AddressBlamedDrop:
+		return "address_blamed"
 	}
 	return "admitted"
 }
