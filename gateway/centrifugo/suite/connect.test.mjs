@@ -71,9 +71,9 @@ both(test, "a fresh token of somebody else ends the connection with 3500", async
   assert.equal((await c.heard.next("disconnected")).code, 3500);
 });
 
-both(test, "a procedure call is answered with 104, and a message sent is passed over", async (t, encoding) => {
+both(test, "a procedure call is answered with 108, and a message sent is passed over", async (t, encoding) => {
   const c = await Client.of(t, encoding, node.client, "ann");
-  assert.equal(await codeOf(c.sdk.rpc("method", encoding.pack({ a: 1 }))), 104);
+  assert.equal(await codeOf(c.sdk.rpc("method", encoding.pack({ a: 1 }))), 108);
   await c.sdk.send(encoding.pack({ a: 1 }));
   await c.subscribed("open:after-send");
   assert.deepEqual(c.heard.all("error"), []);
@@ -86,7 +86,7 @@ both(test, "commands in one batch are all answered", async (t, encoding) => {
   const answers = [1, 2, 3].map((n) => c.publish(sub.channel, n));
   answers.push(codeOf(c.sdk.rpc("method", encoding.pack({}))));
   c.sdk.stopBatching();
-  assert.deepEqual((await Promise.all(answers)).map((a) => a === 104 || a instanceof Object), [true, true, true, true]);
+  assert.deepEqual((await Promise.all(answers)).map((a) => a === 108 || a instanceof Object), [true, true, true, true]);
   assert.deepEqual(await sub.heard.data(3), [1, 2, 3]);
 });
 

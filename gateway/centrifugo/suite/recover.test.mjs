@@ -171,13 +171,44 @@ both(test, "a place of another epoch is not recovered", async (t, encoding) => {
   const c = await Client.of(t, encoding, node.client, "ann");
   const name = `stream:epoch-${encoding.name}`;
   await publish(name, 1, 6);
-  for (const [i, epoch] of ["another", "", "0000000000000001"].entries()) {
+  for (const [i, epoch] of ["another", "0", "0000000000000001"].entries()) {
     const sub = await c.subscribed(name, { since: { offset: 2, epoch } });
     assert.deepEqual(says(sub.first), lost, `${i}`);
     assert.deepEqual(sub.heard.all("publication"), []);
     sub.unsubscribe();
     c.sdk.removeSubscription(sub);
   }
+});
+
+both(test, "an empty epoch stands for the channel's own", async (t, encoding) => {
+  const c = await Client.of(t, encoding, node.client, "ann");
+  const name = `stream:any-${encoding.name}`;
+  await publish(name, 1, 6);
+  const sub = await c.subscribed(name, { since: { offset: 0, epoch: "" } });
+  assert.deepEqual(says(sub.first), complete);
+  assert.deepEqual(await sub.heard.data(6), through(1, 6));
+});
+
+// An application that keeps its own state loads it again where something was missed, and is told
+// of no subscription with a hole.
+both(test, "state that cannot be brought up to date is loaded again", async (t, encoding) => {
+  const { wire, c } = await behind(t, encoding);
+  const name = `stream:state-${encoding.name}`;
+  await publish(name, 1, 30); // 20 are kept
+  const places = [{ offset: 3, epoch: "" }, { offset: 3, epoch: "another" }];
+  let loads = 0;
+  const getState = async () => places[loads++] ?? await c.sdk.history(name).then(({ offset, epoch }) => ({ offset, epoch }));
+  const sub = await c.subscribed(name, { getState, minResubscribeDelay: 10, maxResubscribeDelay: 50 });
+  assert.equal(loads, 3);
+  assert.deepEqual(says(sub.first), { ...complete, hasRecoveredPublications: false });
+  await away(wire, c, () => publish(name, 31, 35));
+  assert.deepEqual(says(await sub.heard.next("subscribed")), complete);
+  assert.deepEqual(await sub.heard.data(5), through(31, 35));
+  assert.equal(loads, 3, "what is complete is not loaded again");
+  await away(wire, c, () => publish(name, 36, 70));
+  assert.deepEqual(says(await sub.heard.next("subscribed")), { ...complete, hasRecoveredPublications: false });
+  assert.equal(loads, 4);
+  assert.deepEqual(sub.heard.all("subscribed").map((s) => s.recovered), [true, true, true]);
 });
 
 both(test, "a cache gives its newest publication to whoever subscribes, and again to who was away", async (t, encoding) => {

@@ -52,8 +52,6 @@ for (const [what, made] of [
   ["another channel", () => token("ann", { channel: "$open:b" })],
   ["another user", () => token("ben", { channel: "$open:a" })],
   ["another client", () => token("ann", { channel: "$open:a", client: "0b8bd7dc-5a26-4c26-a1b5-4a0ed1a6e8c8" })],
-  ["a connection", () => token("ann")],
-  ["what another secret signed", () => token("ann", { channel: "$open:a", key: "1".repeat(64) })],
 ]) {
   both(test, `a subscription token for ${what} ends the connection with 3500`, async (t, encoding) => {
     const c = await ann(t, encoding);
@@ -62,6 +60,32 @@ for (const [what, made] of [
     assert.deepEqual(sub.heard.all("subscribed"), []);
   });
 }
+
+for (const [what, made] of [
+  ["that is none", () => "nonsense"],
+  ["of a connection", () => token("ann")],
+  ["that another secret signed", () => token("ann", { channel: "$open:a", key: "1".repeat(64) })],
+]) {
+  both(test, `a subscription token ${what} costs the subscription, with 103, and the connection stays`, async (t, encoding) => {
+    const c = await ann(t, encoding);
+    const other = await c.subscribed("open:other");
+    assert.deepEqual(why(await c.refused("$open:a", { token: made() })), denied);
+    await c.subscribed("$open:a", { token: token("ann", { channel: "$open:a" }) });
+    await c.publish(other.channel, "still here");
+    await other.heard.until(() => other.heard.all("publication").some((p) => p.data === "still here"), "its other channel");
+    assert.deepEqual(c.heard.all("disconnected"), []);
+  });
+}
+
+both(test, "a fresh subscription token that another secret signed ends the subscription with 103", async (t, encoding) => {
+  const c = await ann(t, encoding);
+  const sub = await c.subscribed("$open:a", {
+    token: token("ann", { channel: "$open:a", ttl: 2 }), getToken: async () => token("ann", { channel: "$open:a", key: "1".repeat(64) }),
+  });
+  assert.deepEqual(why(await sub.heard.next("unsubscribed")), denied);
+  await c.subscribed("open:after");
+  assert.deepEqual(c.heard.all("disconnected"), []);
+});
 
 both(test, "an expired subscription token is answered with 109, and the library gets a fresh one", async (t, encoding) => {
   const c = await ann(t, encoding);

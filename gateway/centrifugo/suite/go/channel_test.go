@@ -119,6 +119,10 @@ func TestHistoryIsReadByLimitFromAPlaceAndBackwards(t *testing.T) {
 				t.Errorf("%d (-want +got):\n%s", i, diff)
 			}
 		}
+		at.Offset, at.Epoch = 23, ""
+		if r, err := c.History(short(t), channel, centrifuge.WithHistoryLimit(5), centrifuge.WithHistorySince(at)); err != nil || len(r.Publications) != 2 {
+			t.Errorf("any epoch: %+v, %v", r, err)
+		}
 		at.Epoch = "another"
 		if _, err := c.History(short(t), channel, centrifuge.WithHistoryLimit(1), centrifuge.WithHistorySince(at)); code(t, err) != 112 {
 			t.Errorf("another epoch: %v", err)

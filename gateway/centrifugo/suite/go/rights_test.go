@@ -144,7 +144,6 @@ func TestSubscriptionTokenIsForOneUserAndChannel(t *testing.T) {
 			"another channel": token("ann", claims{"channel": "$open:b"}),
 			"another user":    token("ben", claims{"channel": "$open:a"}),
 			"another client":  token("ann", claims{"channel": "$open:a", "client": c.id}),
-			"a connection":    token("ann", nil),
 		} {
 			c := connect(t, e, shared.client(), "ann", nil)
 			s := c.ask(t, "$open:a", centrifuge.SubscriptionConfig{Token: made})
@@ -153,6 +152,28 @@ func TestSubscriptionTokenIsForOneUserAndChannel(t *testing.T) {
 			}
 			none(t, s.subscribed, what)
 		}
+	})
+}
+
+func TestInvalidSubscriptionTokenCostsTheSubscription(t *testing.T) {
+	both(t, func(t *testing.T, e encoding) {
+		c := connect(t, e, shared.client(), "ann", nil)
+		for what, made := range map[string]string{
+			"no token":       "nonsense",
+			"a connection":   token("ann", nil),
+			"another secret": signed(strings.Repeat("x", 40), "ann", claims{"channel": "$open:a"}),
+		} {
+			s := c.ask(t, "$open:a", centrifuge.SubscriptionConfig{Token: made})
+			if x := next(t, s.unsubscribed, what); x.Code != 103 {
+				t.Errorf("%s: ends with %+v", what, x)
+			}
+			none(t, s.subscribed, what)
+			if err := c.RemoveSubscription(s.Subscription); err != nil {
+				t.Fatal(err)
+			}
+		}
+		none(t, c.disconnected, "the connection ended")
+		c.subscribe(t, "open:after-invalid")
 	})
 }
 
@@ -181,7 +202,7 @@ func TestCommandsAreForWhomTheNamespaceAllowsThem(t *testing.T) {
 		_, history := c.History(short(t), "open:a")
 		_, rpc := c.RPC(short(t), "method", []byte("{}"))
 		got := []uint32{code(t, publish), code(t, unknown), code(t, anonymous), code(t, presence), code(t, stats), code(t, history), code(t, rpc)}
-		if diff := cmp.Diff([]uint32{103, 102, 103, 103, 103, 103, 104}, got); diff != "" {
+		if diff := cmp.Diff([]uint32{103, 102, 103, 103, 103, 108, 108}, got); diff != "" {
 			t.Errorf("codes (-want +got):\n%s", diff)
 		}
 		if err := c.Send(short(t), []byte("{}")); err != nil {
