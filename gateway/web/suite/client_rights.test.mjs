@@ -55,7 +55,7 @@ test("with keys the lines of the page make the tokens that are needed", async (t
   await c.page.fill("#client-channel-token", await k.token(forChannel));
   await c.page.click("#client-connect");
   await c.opened();
-  await c.says("#here-words", /^You may not see who is here: start the gateway with --insecure to try presence.*\(103\)$/);
+  await c.says("#here-words", /^This channel does not know who is here: its namespace needs "presence": true.*\(108\)$/);
   await c.page.click("#kept");
   await c.says("#kept-words", /^You may not read the history: start the gateway with --insecure to try it.*\(103\)$/);
   await c.publish("may I?");
@@ -86,7 +86,7 @@ test("a token that expires is told, and users are called by their names", async 
   assert.match(await b.inState("closed"), /^Closed: the token has expired, or is missing: make a fresh one, as shown below \(1\)$/);
   assert.deepEqual(await a.here(1), ["you"]);
   await a.page.click("#kept");
-  await a.says("#kept-words", /^You may not read the history.*\(103\)$/);
+  await a.says("#kept-words", /^This channel keeps no history.*\(108\)$/);
 
   await a.page.fill("#client-channel", "other:1");
   await a.page.click("#client-connect");
