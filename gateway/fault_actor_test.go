@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
 )
 
@@ -25,13 +27,15 @@ import (
 type actor struct {
 	s       *faultRun
 	name    string
-	format  string // of what it gets: "raw", "json", "stream", "echo"; "" for nothing
+	format  string // of what it gets: "raw", "json", "stream", "echo", "client" and "protobuf" of the Centrifugo protocol; "" for nothing
 	channel string
 	noEcho  bool
 	stalls  bool // it does not read what comes after the answer until reads is closed; by the Unix socket, whose buffer is small and has no timers
 	conn    net.Conn
+	bare    net.Conn // below TLS
 	in      *bufio.Reader
 	reads   chan struct{}
+	joined  bool // it is in its channel, in the Centrifugo protocol
 
 	// Set by the script before the connection can end by itself.
 	leaves    bool          // the script ends the connection, in whatever way
@@ -70,12 +74,19 @@ func (s *faultRun) open(a *actor, target string) *actor {
 	if a.conn, err = d.Dial(network, address); err != nil {
 		s.t.Fatalf("%s: dial: %v", a.name, err)
 	}
-	s.t.Cleanup(func() { a.conn.Close() }) // ignored: it may be closed already
+	s.t.Cleanup(func() { a.bare.Close() }) // ignored: it may be closed already
+	if a.bare = a.conn; s.inject.secured {
+		a.conn = tls.Client(a.bare, &tls.Config{InsecureSkipVerify: true})
+	}
 	s.actors = append(s.actors, a)
 	a.conn.SetDeadline(time.Now().Add(patience)) // ignored: then reading fails
 	a.in = bufio.NewReader(a.conn)
 	a.from[0] = s.published(a.channel)
-	request := upgradeTo(target)
+	var fields []string
+	if a.format == "protobuf" {
+		fields = []string{"Sec-WebSocket-Protocol: " + subprotocolProtobuf}
+	}
+	request := upgradeTo(target, fields...)
 	if a.format == "stream" || a.format == "" {
 		request = "GET " + target + " HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	}
@@ -95,10 +106,13 @@ func (s *faultRun) open(a *actor, target string) *actor {
 			err = fmt.Errorf("got %q", body)
 		}
 	}
-	joined := s.published(a.channel)
+	if a.centrifugo() && err == nil {
+		err = a.subscribe()
+	}
+	known := s.published(a.channel)
 	s.mu.Lock()
 	if !a.asked {
-		a.from[1] = joined
+		a.from[1] = known
 	}
 	if resp != nil {
 		a.status = resp.StatusCode
@@ -112,12 +126,62 @@ func (s *faultRun) open(a *actor, target string) *actor {
 	return a
 }
 
+// centrifugo tells whether the actor speaks that protocol.
+func (a *actor) centrifugo() bool { return a.format == "client" || a.format == "protobuf" }
+
+// subscribe connects in the Centrifugo protocol, and waits until it is in its channel.
+func (a *actor) subscribe() error {
+	for _, cmd := range []*protocol.Command{{Id: 1, Connect: &protocol.ConnectRequest{}}, {Id: 2, Subscribe: &protocol.SubscribeRequest{Channel: a.channel}}} {
+		frame := text
+		encode := protocol.NewJSONCommandEncoder().Encode
+		if a.format == "protobuf" {
+			frame, encode = bin, protocol.NewProtobufCommandEncoder().Encode
+		}
+		p, err := encode(cmd)
+		if err != nil {
+			return err
+		}
+		a.raw(frame(string(p)))
+	}
+	for !a.joined {
+		if err := a.readFrame(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replies takes the replies of a frame.
+func (a *actor) replies(p []byte) error {
+	d := protocol.ReplyDecoder(protocol.NewJSONReplyDecoder(p))
+	if a.format == "protobuf" {
+		d = protocol.NewProtobufReplyDecoder(p)
+	}
+	for {
+		r, err := d.Decode()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("replies %q: %w", p, err)
+		}
+		a.joined = a.joined || r.Subscribe != nil
+		if pub := r.Push.GetPub(); pub != nil {
+			data := string(pub.Data)
+			if a.format == "client" {
+				json.Unmarshal(pub.Data, &data) // ignored: then it is not what was published
+			}
+			a.s.note(func() { a.news = append(a.news, news{offset: pub.Offset, data: data}) })
+		}
+	}
+}
+
 // finish notes the end.
 func (a *actor) finish(err error) {
 	if err == nil {
 		err = io.EOF
 	}
-	a.conn.Close() // ignored: there is nobody to tell
+	a.bare.Close() // ignored: there is nobody to tell
 	a.s.note(func() { a.end = err })
 }
 
@@ -148,7 +212,7 @@ func (a *actor) readFrame() error {
 		return fmt.Errorf("within a frame: %w", err)
 	}
 	switch {
-	case !h.Fin || h.Masked || h.Rsv != 0 || h.OpCode != ws.OpText && h.OpCode != ws.OpPong && h.OpCode != ws.OpClose:
+	case !h.Fin || h.Masked || h.Rsv != 0 || h.OpCode != ws.OpText && h.OpCode != ws.OpPong && h.OpCode != ws.OpClose && a.format != "protobuf":
 		return fmt.Errorf("a frame with the header %+v", h)
 	case h.OpCode == ws.OpPong:
 		a.s.note(func() { a.pongs++ })
@@ -160,6 +224,8 @@ func (a *actor) readFrame() error {
 		if half, ok := a.conn.(interface{ CloseWrite() error }); ok {
 			half.CloseWrite() // ignored: likewise
 		}
+	case a.centrifugo():
+		return a.replies(p)
 	case a.format == "json":
 		var r record
 		if err := json.Unmarshal(p, &r); err != nil {

@@ -14,8 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
+
+	"github.com/gobwas/ws"
 )
 
 // faultRun is one run of the script: a server, its clients, and the ledger of what was
@@ -108,7 +111,7 @@ func (r recorder) Publish(name string, ch *channel.Channel, p *channel.Publicati
 	receipt, err := r.s.inject.publish(r.s, c, func() (channel.Receipt, error) {
 		return r.Engine.Publish(name, ch, p, scratch, c)
 	})
-	if err == nil && ch != nil {
+	if err == nil && ch != nil && p.Kind == channel.KindMessage {
 		data := string(p.Payload)
 		r.s.note(func() { r.s.truth[name] = append(r.s.truth[name], data) })
 	}
@@ -130,7 +133,9 @@ func run(t *testing.T, in *injection) {
 			a.done = len(s.truth[a.channel])
 		}
 		if !a.leaves {
-			a.wantClose = 1001
+			if a.wantClose = 1001; a.centrifugo() {
+				a.wantClose = ws.StatusCode(centrifugo.DisconnectShutdown.Code)
+			}
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -180,10 +185,14 @@ func (s *faultRun) serve() {
 		t.Fatal(err)
 	}
 	s.server = &server{Server: srv, t: t, addr: tcp.Addr().String(), served: make(chan error, 2)}
+	serve := srv.Serve
+	if s.inject.secured {
+		serve = func(l net.Listener) error { return srv.ServeTLS(l, testTLS()) }
+	}
 	go func() {
 		err := make(chan error, 1)
-		go func() { err <- srv.Serve(faultyListener{unix.(*net.UnixListener), s.inject}) }()
-		s.server.served <- errors.Join(srv.Serve(faultyTCP{tcp.(*net.TCPListener), s.inject}), <-err)
+		go func() { err <- serve(faultyListener{unix.(*net.UnixListener), s.inject}) }()
+		s.server.served <- errors.Join(serve(faultyTCP{tcp.(*net.TCPListener), s.inject}), <-err)
 	}()
 	t.Cleanup(func() { // where the session did not come to its end
 		s.inject.end()
@@ -228,6 +237,8 @@ func (s *faultRun) play() {
 	b := s.open(&actor{name: "b", format: "raw", channel: "x", noEcho: true}, "/ws/x?echo=off")
 	j := s.open(&actor{name: "j", format: "json", channel: "x"}, "/ws/x?format=json&since=now")
 	s.open(&actor{name: "stream", format: "stream", channel: "x"}, "/sse/x")
+	s.open(&actor{name: "client", format: "client", channel: "x"}, "/connection/websocket")
+	s.open(&actor{name: "protobuf", format: "protobuf", channel: "x"}, "/connection/websocket")
 	echo := s.open(&actor{name: "echo", format: "echo"}, "/echo")
 	stalls := s.open(&actor{name: "stalls", format: "raw", channel: "y", stalls: true}, "/ws/y")
 	half := 0
@@ -287,14 +298,14 @@ func (s *faultRun) play() {
 	fin.say("fin-0")
 	s.sync()
 	fin.done = s.published("x")
-	fin.conn.(*net.TCPConn).CloseWrite() // ignored: its connection may have ended
+	fin.conn.(interface{ CloseWrite() error }).CloseWrite() // ignored: its connection may have ended
 	s.await("fin to end", func() bool { return fin.end != nil })
 	gone := s.open(&actor{name: "gone", format: "raw", channel: "x", leaves: true}, "/ws/x")
 	gone.say("gone-0")
 	s.sync()
 	gone.done = s.published("x")
-	gone.conn.(*net.TCPConn).SetLinger(0) // ignored: likewise
-	gone.conn.Close()                     // ignored: likewise
+	gone.bare.(*net.TCPConn).SetLinger(0) // ignored: likewise
+	gone.bare.Close()                     // ignored: likewise
 	a.say("a-last")
 	s.sync()
 	a.done, a.leaves, a.wantClose = s.published("x"), true, 1000

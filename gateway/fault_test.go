@@ -28,6 +28,7 @@ import (
 //
 //	go test -tags faults ./gateway -run Fault -fault.every 1
 //	go test -tags faults ./gateway -run Fault -fault read_reset/17
+//	go test -tags faults ./gateway -run Fault -fault tls_read_reset/17
 var (
 	faultEvery = flag.Int("fault.every", 0, "1: fail every call in turn; n: one in so many, and of rare kinds one in n/7; 0: 7, 20 under the race detector")
 	faultOnly  = flag.String("fault", "", "kind/n: play this one alone")
@@ -82,8 +83,9 @@ var faultKinds = []faultKind{
 
 // injection fails the n-th call of a kind.
 type injection struct {
-	kind *faultKind
-	n    int
+	kind    *faultKind
+	secured bool // the clients speak TLS
+	n       int
 
 	mu     sync.Mutex
 	active bool // guarded by mu
@@ -160,7 +162,7 @@ func (in *injection) publish(s *faultRun, c engine.Caller, publish func() (chann
 // harms tells whether the fault may have harmed a client.
 func (in *injection) harms(a *actor) bool {
 	if in.kind.accept != nil { // one was turned away, whoever was next
-		return !in.kind.gentle && a.status == http.StatusServiceUnavailable
+		return !in.kind.gentle && (a.status == http.StatusServiceUnavailable || in.secured && a.status == 0) // in TLS there is no answer
 	}
 	return !in.kind.gentle && in.hit(a)
 }
@@ -188,14 +190,21 @@ func TestFault(t *testing.T) {
 		every = scaled(7, 20)
 	}
 	began, runs := time.Now(), 0
-	for i := range faultKinds {
-		kind, every := &faultKinds[i], every
+	for i := range 2 * len(faultKinds) {
+		kind, every := &faultKinds[i/2], every
 		if kind.rare {
 			every = (every + 6) / 7
 		}
-		first, last := 1+i%every, 1<<20
+		name, secured := kind.name, i%2 == 1
+		if secured {
+			name = "tls_" + name
+			if *faultEvery == 0 {
+				every *= 3 // a handshake for each client
+			}
+		}
+		first, last := 1+i/2%every, 1<<20
 		if *faultOnly != "" {
-			if kind.name != only {
+			if name != only {
 				continue
 			}
 			first, _ = strconv.Atoi(onlyN) // ignored: 0 fails nothing
@@ -204,19 +213,19 @@ func TestFault(t *testing.T) {
 		kindBegan, calls, failed := time.Now(), 0, 0
 		n := first
 		for ; n <= last; n += every {
-			in := &injection{kind: kind, n: n}
-			ok := t.Run(fmt.Sprintf("%s/%d", kind.name, n), func(t *testing.T) { run(t, in) })
+			in := &injection{kind: kind, secured: secured, n: n}
+			ok := t.Run(fmt.Sprintf("%s/%d", name, n), func(t *testing.T) { run(t, in) })
 			runs++
 			calls = in.calls
 			if !ok {
 				failed++
-				t.Errorf("replay it with: go test -tags faults ./gateway -run Fault -fault %s/%d", kind.name, n)
+				t.Errorf("replay it with: go test -tags faults ./gateway -run Fault -fault %s/%d", name, n)
 			}
 			if in.at == 0 || failed == 3 {
 				break
 			}
 		}
-		t.Logf("%-18s %4d calls, every %d from %d on: %v", kind.name, calls, every, first, time.Since(kindBegan).Round(time.Millisecond))
+		t.Logf("%-22s %4d calls, every %d from %d on: %v", name, calls, every, first, time.Since(kindBegan).Round(time.Millisecond))
 	}
 	t.Logf("%d runs in %v", runs, time.Since(began).Round(time.Millisecond))
 }
