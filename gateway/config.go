@@ -235,6 +235,11 @@ type Config struct {
 	// Default: negative.
 	NotsentLowat int
 
+	// LoopTimeout is for how long a loop may not tick before Server.Failed returns
+	// ErrLoopStuck (--loop-timeout): at least 11s, in whole seconds. Negative: for
+	// ever. Default: 30s.
+	LoopTimeout time.Duration
+
 	// Name is what the API calls this node. Default: the host's name.
 	Name string
 	// Version is what clients are told of the program, in the reply to their connect.
@@ -255,6 +260,9 @@ type Config struct {
 	// Logger takes the log, of which records that repeat themselves are cut to a few a
 	// second and a count. Payloads are never logged. Default: none is written.
 	Logger *slog.Logger
+
+	// Tests tick the watchdog themselves.
+	seconds <-chan time.Time
 }
 
 // Defaults of Config, for help texts and tests.
@@ -280,6 +288,7 @@ const (
 	DefaultMessageRate      = 100
 	DefaultControlRate      = 10
 	DefaultMessageTimeout   = 10 * time.Second
+	DefaultLoopTimeout      = 30 * time.Second
 	DefaultUserTimeout      = 20 * time.Second
 )
 
@@ -311,6 +320,7 @@ func (c Config) withDefaults() Config {
 	def(&c.CloseTimeout, DefaultCloseTimeout)
 	def(&c.SendBuffer, DefaultSendBuffer)
 	def(&c.MessageTimeout, DefaultMessageTimeout)
+	def(&c.LoopTimeout, DefaultLoopTimeout)
 	if c.WriteTimeout < 0 {
 		def(&c.UserTimeout, -1) // it would end who takes nothing, who may
 	}
@@ -442,6 +452,9 @@ func (c Config) Validate() error {
 		if r.Pattern == "" {
 			fault("--slow-policy has an empty pattern: give one such as prices.*=skip, or *=skip for all channels")
 		}
+	}
+	if c.LoopTimeout > 0 && c.LoopTimeout <= unhealthyAfter*time.Second {
+		fault("--loop-timeout %v is too short: a loop's stack is logged after %d s, and the process must live so long: give at least %ds, or off", c.LoopTimeout, unhealthyAfter, unhealthyAfter+1)
 	}
 	seconds("message-timeout", c.MessageTimeout)
 	positive("message-timeout", c.MessageTimeout)

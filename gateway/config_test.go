@@ -15,7 +15,7 @@ func TestEveryFaultOfAConfigSaysHowToMendIt(t *testing.T) {
 		want []string
 	}{
 		{"defaults", Config{}, nil},
-		{"off where that is possible", Config{History: -1, PingInterval: -1, WriteTimeout: -1, SendBuffer: -1}, nil},
+		{"off where that is possible", Config{History: -1, PingInterval: -1, WriteTimeout: -1, SendBuffer: -1, LoopTimeout: -1}, nil},
 		{"sizes", Config{MaxMessage: 64<<20 + 1, SendBuffer: 1 << 10}, []string{
 			"--max-message 67108865B is too large: a message is encoded in one piece, give at most 64MiB",
 			"--channel-buffer 256KiB cannot hold two messages of --max-message 67108865B: give at least 134219778B",
@@ -31,6 +31,8 @@ func TestEveryFaultOfAConfigSaysHowToMendIt(t *testing.T) {
 			"--history 2097152 is too many: give at most 1048576",
 			"--history-ttl 1ms is too short: time is checked once a second, give at least 1s",
 			"--history-bytes 1000B is too small: give at least 1KiB, or --history off"}},
+		{"a stuck loop", Config{LoopTimeout: 10 * time.Second}, []string{
+			"--loop-timeout 10s is too short: a loop's stack is logged after 10 s, and the process must live so long: give at least 11s, or off"}},
 		{"greeting", Config{Greeting: strings.Repeat("x", 70_000)}, []string{
 			"--greeting has 70000 bytes, more than --max-message 64KiB: give a shorter one"}},
 	} {

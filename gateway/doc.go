@@ -17,7 +17,8 @@
 //	            and the internal listener (internal.go)
 //	loop        one for each of Loops, the poller's own: owns connections, their
 //	            subscriptions and their buffers, without a lock (loop.go)
-//	time        one: ticks the loops once a second, looks at the memory (server.go)
+//	watchdog    one: ticks the loops once a second, and sees which is stuck (watchdog.go)
+//	house       one: looks at the memory once a second, and gives some back (server.go)
 //	judges      a few: verify the tokens that are too dear for a loop, and for a
 //	            handshake; and some that
 //	            wait for those whose key set has to be fetched (session.go)

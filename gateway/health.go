@@ -14,17 +14,27 @@ import (
 const pathHealth = "/healthz"
 
 var (
-	healthy  = &handshake.Reject{Status: http.StatusOK, Text: "ok"}
-	notReady = &handshake.Reject{Status: http.StatusServiceUnavailable, Text: "not ready: shutting down, or no listener yet"}
+	healthy   = &handshake.Reject{Status: http.StatusOK, Text: "ok"}
+	unhealthy = &handshake.Reject{Status: http.StatusServiceUnavailable, Text: "not healthy: a loop is stuck, the log has its stack"}
+	stalled   = &handshake.Reject{Status: http.StatusServiceUnavailable, Text: "not ready: a loop does not tick"}
+	notReady  = &handshake.Reject{Status: http.StatusServiceUnavailable, Text: "not ready: shutting down, or no listener yet"}
 )
 
 // health is the answer of /healthz, on every listener.
-func (s *Server) health() *handshake.Reject { return healthy }
+func (s *Server) health() *handshake.Reject {
+	if s.watchdog.stalled.Load() >= unhealthyAfter {
+		return unhealthy
+	}
+	return healthy
+}
 
 // readiness is the answer of /readyz.
 func (s *Server) readiness() *handshake.Reject {
 	if !s.Ready() {
 		return notReady
 	}
-	return s.health()
+	if s.watchdog.stalled.Load() >= unreadyAfter {
+		return stalled
+	}
+	return healthy
 }

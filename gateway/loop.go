@@ -61,6 +61,8 @@ type loop struct {
 
 	// Atomic: when the tick that is under way was posted, Unix nanoseconds.
 	ticked atomic.Int64
+	// Atomic: the number of the loop's goroutine, once it has ticked.
+	goroutine atomic.Uint64
 
 	// Owned by the loop.
 	now       uint32 // seconds that the loop has lived through: see tick
@@ -190,6 +192,9 @@ type tick struct{}
 // starved for a minute does not find that all its clients were silent
 // meanwhile.
 func (tick) deliver(l *loop) {
+	if l.goroutine.Load() == 0 {
+		l.goroutine.Store(goroutineID())
+	}
 	now := time.Now()
 	passed := now.Sub(l.lastTick).Round(time.Second)
 	l.lastTick = l.lastTick.Add(passed)

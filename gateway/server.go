@@ -60,6 +60,7 @@ type Server struct {
 	proxies         *peer.Set     // who begins with a PROXY header
 	crypto          chan struct{} // the right to calculate for a TLS handshake
 	memory          *memoryWatch
+	watchdog        *watchdog
 	sampled         *sampling.Handler // under cfg.Logger
 	stats           *serverStats
 	failed          chan error
@@ -73,7 +74,7 @@ type Server struct {
 	loops     sync.WaitGroup // loops that still have connections, once Shutdown has begun
 	acceptors sync.WaitGroup
 
-	background sync.WaitGroup // keepTime
+	background sync.WaitGroup // the watchdog and keepHouse
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{} // guarded by mu
@@ -161,8 +162,14 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s.memory = newMemoryWatch(cgroup, memory)
-	s.background.Add(1)
-	go s.keepTime()
+	s.watchdog = newWatchdog(s)
+	seconds := cfg.seconds
+	if seconds == nil {
+		seconds = time.Tick(time.Second)
+	}
+	s.background.Add(2)
+	go s.watchdog.run(seconds)
+	go s.keepHouse()
 	s.startJudges(max(runtime.GOMAXPROCS(0)/2, 1))
 	return s, nil
 }
@@ -185,8 +192,9 @@ func (s *Server) Limits() Limits {
 	}
 }
 
-// Failed gives the error that makes the server useless: a loop that can no
-// longer wait for its connections. The process should stop.
+// Failed returns the error that makes the server useless: a loop that can no
+// longer wait for its connections, or one that is stuck (ErrLoopStuck). The process should
+// stop.
 func (s *Server) Failed() <-chan error { return s.failed }
 
 func (s *Server) fail(err error) {
@@ -211,9 +219,9 @@ func (s *Server) chooseLoop() *loop {
 	return s.loop[s.nextLoop.Add(1)%uint64(len(s.loop))]
 }
 
-// keepTime ticks the loops, once a second, until Shutdown has ended them, and
-// gives memory back.
-func (s *Server) keepTime() {
+// keepHouse gives memory back and writes what the log has put off, once a second, until
+// Shutdown has ended the loops. It may wait for a channel's lock, and so for a loop.
+func (s *Server) keepHouse() {
 	defer s.background.Done()
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
@@ -225,10 +233,6 @@ func (s *Server) keepTime() {
 			return
 		}
 		now := time.Now()
-		for _, l := range s.loop {
-			l.ticked.CompareAndSwap(0, now.UnixNano())
-			l.post(tick{})
-		}
 		s.space.Trim(now.UnixMilli())
 		s.memory.look()
 		s.sampled.Flush(now) // ignored: as the log is, when it cannot be written

@@ -3,7 +3,7 @@
 //
 // main is a shell around run, which tests call. An error leaves run once: as a
 // line each of "sluice: what: why: how" on stderr and an exit code, 2 when
-// sluice was called wrongly, 1 when something failed. What happens after the
+// sluice was called wrongly, 70 when a loop is stuck, 1 when something else failed. What happens after the
 // start is logged instead.
 package main
 
@@ -22,6 +22,7 @@ import (
 const (
 	exitFailed = 1
 	exitUsage  = 2
+	exitStuck  = 70 // EX_SOFTWARE of sysexits(3): a loop is stuck
 )
 
 func main() {

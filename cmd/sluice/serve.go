@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"sluice/gateway"
 )
@@ -141,7 +143,6 @@ func (s *service) run(ctx context.Context, cfg *settings) error {
 	fresh, rest := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
 	keeping.Go(func() { s.secure.keepFresh(fresh, s.hangup, s.log) })
-	defer keeping.Wait()
 	defer rest()
 
 	var failure error
@@ -150,8 +151,8 @@ func (s *service) run(ctx context.Context, cfg *settings) error {
 		s.log.Info("stopping", "reason", context.Cause(ctx).Error(), "timeout", cfg.shutdownTimeout.String())
 	case err := <-s.server.Failed():
 		// Nothing can be promised to clients without its loop: a supervisor's restart is the way on.
-		s.log.Error("a loop has ended, so the process ends", "error", err)
-		return exitCode(exitFailed)
+		within(time.Second, func() { s.log.Error("a loop serves its clients no more, so the process ends", "error", err) })
+		return failedExit(err)
 	case failure = <-ended:
 		s.log.Error("a listener has ended, so the process stops", "error", failure)
 	}
@@ -163,11 +164,35 @@ func (s *service) run(ctx context.Context, cfg *settings) error {
 		return exitCode(exitFailed)
 	}
 	serving.Wait()
+	rest()
+	keeping.Wait()
 	s.log.Info("stopped")
 	if failure != nil {
 		return exitCode(exitFailed)
 	}
 	return nil
+}
+
+// failedExit returns how the process ends for what Server.Failed returned.
+func failedExit(err error) exitCode {
+	if errors.Is(err, gateway.ErrLoopStuck) {
+		return exitStuck
+	}
+	return exitFailed
+}
+
+// within runs f and waits so long for it: what the log goes to may be what a loop
+// is stuck in.
+func within(d time.Duration, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(d):
+	}
 }
 
 // tellStart prints where to connect and what the limits are: a few lines for a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -389,4 +390,18 @@ func get(t *testing.T, url string) string {
 		t.Fatal(err)
 	}
 	return string(body)
+}
+
+func TestStuckLoopEndsTheProcessWithAStatusOfItsOwn(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want exitCode
+	}{
+		{fmt.Errorf("gateway: loop 1 has not ticked for 30 s: %w", gateway.ErrLoopStuck), 70},
+		{errors.New("loop 1: wait: bad file descriptor"), exitFailed},
+	} {
+		if got := failedExit(tt.err); got != tt.want {
+			t.Errorf("%v: exit code %d, want %d", tt.err, got, tt.want)
+		}
+	}
 }

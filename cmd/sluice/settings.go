@@ -83,6 +83,7 @@ func (s *settings) options() *options {
 	in.duration(&g.PongTimeout, "pong-timeout", formatDuration(gateway.DefaultPongTimeout), zeroRefused, "silence after a ping that ends the connection")
 	in.duration(&g.WriteTimeout, "write-timeout", formatDuration(gateway.DefaultWriteTimeout), zeroIsOff, "how long a client may take no byte of what waits; or off")
 	in.duration(&g.CloseTimeout, "close-timeout", formatDuration(gateway.DefaultCloseTimeout), zeroRefused, "for the closing handshake and a client's last bytes")
+	in.duration(&g.LoopTimeout, "loop-timeout", formatDuration(gateway.DefaultLoopTimeout), zeroIsOff, "how long an event loop may be stuck before the process ends\nwith status 70; or off. After 2s /readyz answers 503, after\n10s /healthz")
 	in.duration(&s.shutdownTimeout, "shutdown-timeout", "30s", zeroRefused, "for closing every connection after SIGINT or SIGTERM")
 
 	in = o.in("Logging")
