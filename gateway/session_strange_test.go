@@ -44,7 +44,7 @@ func (s *strange) data() protocol.Raw {
 func (s *strange) subscribe() *protocol.SubscribeRequest {
 	return &protocol.SubscribeRequest{Channel: s.channel(), Token: pick(s, s.tokens...), Recover: s.IntN(2) == 0, Epoch: s.epoch(), Offset: s.offset(), Data: s.data(),
 		Positioned: s.IntN(2) == 0, Recoverable: s.IntN(2) == 0, JoinLeave: s.IntN(2) == 0, Delta: pick(s, "", "fossil"),
-		Tf: pick(s, nil, nil, nil, &protocol.FilterNode{}, &protocol.FilterNode{Nodes: []*protocol.FilterNode{{}, {Op: "x"}}}), Type: pick(s, int32(0), 0, 0, 1, -1)}
+		Tf: pick(s, nil, nil, nil, &protocol.FilterNode{}, &protocol.FilterNode{Nodes: []*protocol.FilterNode{{}, {Op: "x"}}}), Type: pick(s, int32(0), 0, 0, 1, -1), Flag: pick(s, int64(0), 1, 2, 3, -1)}
 }
 
 func (s *strange) command(id uint32) *protocol.Command {

@@ -4,9 +4,10 @@
 // The paths and the JSON are those of Centrifugo's HTTP API (v6), so that its server libraries
 // work as they are: POST /api/publish with {"channel":"news","data":{}} is answered with
 // {"result":{...}} or {"error":{"code":107,"message":"..."}}. Libraries of before v5 know POST /api
-// alone, with {"method":"publish","params":{...}}. [Handler] decodes, checks and encodes; what is asked for is done by a [Node], the other side of this package's door. The
-// whole is described by openapi.json, which GET /api/openapi.json serves and a test
-// holds against the code.
+// alone, with {"method":"publish","params":{...}}. [Handler] decodes, checks and encodes; what is
+// asked for is done by a [Node], the other side of this package's door. All paths but that old one
+// are described by openapi.json, which GET /api/openapi.json serves and a test holds against the
+// code.
 //
 // # Errors
 //

@@ -25,10 +25,11 @@
 //	binary, empty       {"base64":""}             no bytes
 //
 // Text is JSON when it is one value of RFC 8259 that nests no deeper than 500
-// levels and has no number with more than 4,300 digits in a row. Line feeds and carriage returns between its tokens are taken out: a line
-// feed separates the messages of a frame, and both end a line of an event stream.
-// The conn_info and chan_info of a client's info follow the same table; they are
-// text where they are UTF-8.
+// levels and has no number with more than 4,300 digits in a row. Line feeds and
+// carriage returns between its tokens are taken out: a line feed separates the
+// messages of a frame, and both end a line of an event stream. The conn_info and
+// chan_info of a client's info follow the same table; they are text where they are
+// UTF-8.
 //
 // Why so strict: a client library gives up a connection when one frame does not
 // parse, so that whoever may publish into a channel could throw out everybody who
