@@ -260,9 +260,6 @@ type Config struct {
 	// Logger takes the log, of which records that repeat themselves are cut to a few a
 	// second and a count. Payloads are never logged. Default: none is written.
 	Logger *slog.Logger
-
-	// Tests tick the watchdog themselves.
-	seconds <-chan time.Time
 }
 
 // Defaults of Config, for help texts and tests.

@@ -131,10 +131,16 @@ var overTLS = flag.Bool("tls", false, "let the tests' clients speak TLS")
 // its clients.
 func start(t testing.TB, cfg Config) *server {
 	t.Helper()
+	return startTicked(t, cfg, time.Tick(time.Second))
+}
+
+// startTicked is start with a clock for the watchdog.
+func startTicked(t testing.TB, cfg Config, seconds <-chan time.Time) *server {
+	t.Helper()
 	if cfg.Loops == 0 {
 		cfg.Loops = 2
 	}
-	srv, err := New(cfg)
+	srv, err := newServer(cfg, seconds)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,7 +83,10 @@ type Server struct {
 
 // New makes a server and starts its loops. It raises the process's soft limit on
 // descriptors to the hard one. The server runs until Shutdown.
-func New(cfg Config) (*Server, error) {
+func New(cfg Config) (*Server, error) { return newServer(cfg, time.Tick(time.Second)) }
+
+// newServer is New with a clock of its own for the watchdog.
+func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -163,10 +166,6 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.memory = newMemoryWatch(cgroup, memory)
 	s.watchdog = newWatchdog(s)
-	seconds := cfg.seconds
-	if seconds == nil {
-		seconds = time.Tick(time.Second)
-	}
 	s.background.Add(2)
 	go s.watchdog.run(seconds)
 	go s.keepHouse()

@@ -19,8 +19,8 @@ type watched struct {
 
 func startWatched(t *testing.T, cfg Config) *watched {
 	w := &watched{seconds: make(chan time.Time), log: &records{}}
-	cfg.seconds, cfg.Logger = w.seconds, slog.New(slog.NewTextHandler(w.log, nil))
-	w.server = start(t, cfg)
+	cfg.Logger = slog.New(slog.NewTextHandler(w.log, nil))
+	w.server = startTicked(t, cfg, w.seconds)
 	w.internal = w.server.internal("").URL
 	return w
 }

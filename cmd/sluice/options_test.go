@@ -222,7 +222,7 @@ func TestDefaultsAreThoseOfTheGateway(t *testing.T) {
 		MaxPending: gateway.DefaultMaxPending, MaxBuffered: gateway.DefaultMaxBuffered,
 		PingInterval: gateway.DefaultPingInterval, PongTimeout: gateway.DefaultPongTimeout,
 		WriteTimeout: gateway.DefaultWriteTimeout, CloseTimeout: gateway.DefaultCloseTimeout,
-		SendBuffer: gateway.DefaultSendBuffer, NotsentLowat: -1, MessageTimeout: gateway.DefaultMessageTimeout,
+		SendBuffer: gateway.DefaultSendBuffer, NotsentLowat: -1, MessageTimeout: gateway.DefaultMessageTimeout, LoopTimeout: gateway.DefaultLoopTimeout,
 		// The bounds for each client stay zero: one that was named would hold on loopback too.
 	}
 	if diff := cmp.Diff(want, cfg.gateway); diff != "" {

@@ -112,8 +112,8 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 			`--api-key-file /no/such/file: no such file or directory: give a file with the key in one line`}},
 		{"what the gateway refuses, with the source", []string{"SLUICE_PONG_TIMEOUT=10ms"}, "--batch-window 2s --loop-timeout 10s", []string{
 			`--batch-window 2s is out of range: give 0 to 1s`,
-			`--loop-timeout 10s is too short: a loop's stack is logged after 10 s, and the process must live so long: give at least 11s, or off`,
-			`--pong-timeout 10ms is too short: time is checked once a second, give at least 1s (set by SLUICE_PONG_TIMEOUT)`}},
+			`--pong-timeout 10ms is too short: time is checked once a second, give at least 1s (set by SLUICE_PONG_TIMEOUT)`,
+			`--loop-timeout 10s is too short: a loop's stack is logged after 10 s, and the process must live so long: give at least 11s, or off`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
