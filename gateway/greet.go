@@ -34,7 +34,6 @@ func (g *greeting) prepare(n int) (int, error) {
 	if !secured {
 		return n, nil
 	}
-	g.heard.Store(n > 0)
 	s.wire.early = append(s.wire.early, (*g.buf)[:n]...)
 	return 0, g.handshake(s)
 }
@@ -111,7 +110,6 @@ func (g *greeting) handshake(s *secure) error {
 // readSecured reads for a TLS handshake that is under way.
 func (g *greeting) readSecured(c net.Conn, p []byte) (int, error) {
 	if n, err := readReady(c, p); n > 0 || err != nil {
-		g.heard.Store(true)
 		return n, err
 	}
 	crypto := g.door.server.crypto
@@ -124,6 +122,7 @@ func (g *greeting) readSecured(c net.Conn, p []byte) (int, error) {
 // writeSecured writes for a TLS handshake that is under way: not at the price of others'
 // handshakes, should the client not read.
 func (g *greeting) writeSecured(c net.Conn, p []byte) (int, error) {
+	g.heard.Store(true)
 	crypto := g.door.server.crypto
 	<-crypto
 	n, err := c.Write(p)

@@ -32,7 +32,7 @@ func TestDribblingKeepsNoPlaceInTheHandshakeStage(t *testing.T) {
 		{"one that says nothing", []who{{secured, true, ahead, 0}, {secured, false, secureShort, 0}}, 1},
 		{"one that dribbles", []who{{secured, true, ahead, 0}, {secured, true, secureTurn, 0}}, 1},
 		{"the address that has most", []who{{secured, true, 3 * secureTurn, 2}, {secured, true, 2 * secureTurn, 4}, {secured, true, 2 * secureTurn, 3}}, 1},
-		{"an address with several is not spared for long", []who{{secured, true, ahead, 1}, {secured, true, secureShort, 2}}, 1},
+		{"an address that makes nothing of several is not spared for long", []who{{secured, true, ahead, 1}, {secured, true, 2 * secureShort, 2}}, 1},
 		{"the one that came first, not the one that is silent for longest", []who{{secured, true, 2 * secureTurn, 0}, {secured, true, 3 * secureTurn, 0}, {nil, false, 0, 0}}, 1},
 	} {
 		s := &Server{stage: newStage(4)}

@@ -57,7 +57,8 @@ func newStage(places int) *stage {
 // greeting is one connection in its handshake.
 type greeting struct {
 	door    *door
-	conn    net.Conn          // a *secure where the door speaks TLS
+	fd      int               // the descriptor, as long as conn is nil; -1 when it was given on
+	conn    net.Conn          // a *secure where the door speaks TLS; nil while it is a bare descriptor
 	client  netip.AddrPort    // who it is from: its peer, or whom a proxy named; zero for a Unix socket
 	proxied proxied           // how a proxy names its client
 	told    bool              // client is whom a proxy named
@@ -76,13 +77,13 @@ type greeting struct {
 	evicted bool          // its place was given to another
 	refused bool          // it is counted already, and only its answer is under way; set before it waits
 	left    atomic.Bool
-	heard   atomic.Bool // it has begun to speak TLS
+	heard   atomic.Bool // its ClientHello was answered
 }
 
 // enter takes a place for g and starts its handshake. When none is free it evicts
 // somebody who waits; when nobody can be it lets the caller wait for those that are
-// being worked on, unless g's address has several places already: then g is the one
-// that goes. false: it was not taken in.
+// being worked on, unless that is hopeless: then g is the one that goes. false: it
+// was not taken in.
 func (st *stage) enter(g *greeting) bool {
 	var victim *greeting
 	st.mu.Lock()
@@ -91,7 +92,7 @@ func (st *stage) enter(g *greeting) bool {
 		if victim, spared = st.victimLocked(g); victim != nil {
 			break
 		}
-		if st.heldLocked(g) > 1 && !g.door.server.admission.Majority(g.seat) {
+		if st.hopelessLocked(g) {
 			st.mu.Unlock()
 			g.door.server.refused("evicted", g.client)
 			return false
@@ -143,11 +144,11 @@ func (st *stage) freeLocked(g *greeting) {
 	st.forgetLocked(g)
 }
 
-// secureTurn is how long a client that has begun to speak TLS is waited for before its
-// place can be had by another: the handshake has a turn of its own, and when all come at
-// once a good client needs a while for it. One that has said nothing yet, and one of an
-// address that has more places than the newcomer's, is waited for only so long that a
-// flood of them passes through at more than a thousand a second.
+// secureTurn is how long a client that has said a whole ClientHello is waited for before
+// its place can be had by another: the handshake has a turn of its own, and when all come
+// at once a good client needs a while for it. One that has not, and one of an address that
+// finishes nothing, is waited for only so long that a flood of them passes through at more
+// than a thousand a second.
 const (
 	secureTurn  = time.Second
 	secureShort = 100 * time.Millisecond
@@ -161,7 +162,7 @@ func (st *stage) victimLocked(newcomer *greeting) (victim *greeting, spared time
 	for e := st.waiting.Front(); e != nil; e = e.Next() {
 		g := e.Value.(*greeting)
 		held := st.heldLocked(g)
-		if left := g.spared(held > mine+1); left > 0 {
+		if left := g.spared(held > mine && st.holderLocked(g).fruitless()); left > 0 {
 			spared = min(spared, left)
 		} else if victim == nil || held > most || held == most && g.entered.Before(victim.entered) {
 			victim, most = g, held
@@ -170,15 +171,18 @@ func (st *stage) victimLocked(newcomer *greeting) (victim *greeting, spared time
 	return victim, spared
 }
 
-// spared tells for how long g keeps its place in any case; richer says that its address
-// has more places than that of who wants one. It counts from when the place was taken, so
-// that nobody is spared for ever by sending a byte now and then.
-func (g *greeting) spared(richer bool) time.Duration {
+// spared tells for how long g keeps its place in any case; short is for one of an address
+// that has more places than that of who wants one, and finishes nothing. It counts from
+// when the place was taken, so that nobody is spared for ever by sending a byte now and
+// then. Who waits for a turn waits for us.
+func (g *greeting) spared(short bool) time.Duration {
 	turn := secureTurn
 	switch {
-	case g.door.tls == nil, richer && g.queued:
+	case g.door.tls == nil:
 		return 0
-	case richer, !g.heard.Load():
+	case g.queued && !short:
+		return time.Until(g.until)
+	case short, !g.heard.Load():
 		turn = secureShort
 	}
 	return turn - time.Since(g.entered)

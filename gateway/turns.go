@@ -3,6 +3,7 @@ package gateway
 import (
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"sluice/gateway/admit"
@@ -28,25 +29,57 @@ func (s *Server) share(seat admit.Seat, places int) int {
 type holder struct {
 	key     admit.Key
 	places  int
-	running int         // TLS handshakes, not finished
-	queue   []*greeting // who waits for a turn, in order
+	running int          // TLS handshakes, not finished
+	queue   []*greeting  // who waits for a turn, in order
+	since   time.Time    // when it had no place
+	whole   atomic.Int64 // Unix nanoseconds: when the place was taken of one that has become a whole request
+}
+
+// fruitless reports whether an address has kept several places for a while and made
+// nothing of them.
+func (h *holder) fruitless() bool {
+	return h.places > 1 && time.Since(h.since) > secureTurn && time.Since(time.Unix(0, h.whole.Load())) > secureTurn
+}
+
+// hopelessLocked reports whether it would be wrong to wait for a place for g, because
+// everybody behind it would wait too: most places are waited for, and its address is one
+// of those that make nothing of theirs.
+func (st *stage) hopelessLocked(g *greeting) bool {
+	h := st.holderLocked(g)
+	return h != nil && h.fruitless() && 2*st.waiting.Len() >= st.places && !g.door.server.admission.Majority(g.seat)
 }
 
 // known tells whether it is settled who the client is: not before a listed proxy has
 // named it.
 func (g *greeting) known() bool { return g.proxied == notProxied || g.told }
 
-// heldLocked gives the number of places of g's address.
-func (st *stage) heldLocked(g *greeting) int {
+// holderLocked finds g's address among those that have places, or gives nil.
+func (st *stage) holderLocked(g *greeting) *holder {
 	if g.holder != nil {
-		return g.holder.places
+		return g.holder
 	}
 	if k, ok := admit.KeyOf(g.client.Addr()); ok && g.known() {
-		if h := st.addresses[k]; h != nil {
-			return h.places
-		}
+		return st.addresses[k]
+	}
+	return nil
+}
+
+// heldLocked gives the number of places of g's address.
+func (st *stage) heldLocked(g *greeting) int {
+	if h := st.holderLocked(g); h != nil {
+		return h.places
 	}
 	return 0
+}
+
+// know counts g's place for the address that a proxy has named.
+func (g *greeting) know() {
+	st := g.door.server.stage
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !g.evicted {
+		st.knowLocked(g)
+	}
 }
 
 // knowLocked counts g's place for its address, once it is known.
@@ -57,7 +90,7 @@ func (st *stage) knowLocked(g *greeting) {
 	}
 	h := st.addresses[k]
 	if h == nil {
-		h = &holder{key: k}
+		h = &holder{key: k, since: g.entered}
 		st.addresses[k] = h
 	}
 	h.places++
@@ -85,9 +118,6 @@ func (st *stage) forgetLocked(g *greeting) {
 func (g *greeting) begin() error {
 	st := g.door.server.stage
 	st.mu.Lock()
-	if g.holder == nil {
-		st.knowLocked(g) // a proxy has named it
-	}
 	h := g.holder
 	switch {
 	case st.closed || g.evicted:

@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"bufio"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -152,4 +154,41 @@ func TestAnAddressHasItsShareOfHandshakes(t *testing.T) {
 		c.Close() // ignored: it is most probably closed already
 	}
 	waitFor(t, "nothing to be counted any more", func() bool { places, _, _ := s.counts(few); return places == 0 })
+}
+
+// A storm in which each address has many clients fills all places, and is worked off
+// without losing any of them.
+func TestStormFromSomeAddressesLosesNobody(t *testing.T) {
+	const addresses = 16
+	for name, begin := range map[string]func(testing.TB, Config) *server{"plain": start, "TLS": startTLS} {
+		t.Run(name, func(t *testing.T) {
+			s := begin(t, Config{PingInterval: -1})
+			var storm sync.WaitGroup
+			for i := range scaled(800, 200) {
+				storm.Go(func() {
+					c, err := dialFrom(s, numberedAddress(3, i%addresses))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer c.Close()
+					k := &client{t: t, conn: c}
+					if s.secured {
+						k.conn = secureLink(c, nil)
+					}
+					k.in = bufio.NewReader(k.conn)
+					k.patience()
+					if _, err := io.WriteString(k.conn, upgradeTo("/echo")); err != nil {
+						t.Error(err)
+						return
+					}
+					if resp, err := http.ReadResponse(k.in, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+						t.Errorf("got %v, %v", resp, err)
+					}
+				})
+			}
+			storm.Wait()
+			s.wantOutcome("evicted", 0)
+		})
+	}
 }

@@ -82,6 +82,9 @@ func (g *greeting) run(n int) {
 // proceed goes on with a whole head, of n bytes that are there.
 func (g *greeting) proceed(head, n int) {
 	s := g.door.server
+	if g.holder != nil {
+		g.holder.whole.Store(g.entered.UnixNano())
+	}
 	if line := handshake.EmptyLine(*g.buf); line > 0 {
 		n = copy(*g.buf, (*g.buf)[line:n])
 		head -= line
