@@ -6,7 +6,6 @@ import (
 	"syscall"
 
 	"sluice/gateway/admit"
-	"sluice/gateway/frame"
 	"sluice/gateway/sampling"
 	"sluice/poller"
 
@@ -101,7 +100,7 @@ func (a *arrival) begin(c *conn) {
 	case c.speaks():
 		c.session().arrive(c)
 		if t.connect != nil {
-			c.goOnWith(frame.Message{Op: ws.OpText, Payload: t.connect}, a.early) // false: its token is verified
+			c.commands(ws.OpText, t.connect, a.early) // false: its token is verified
 			a.early = c.unlessParked(a.early)
 		}
 	case !t.asks:

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"sluice/gateway/admit"
-	"sluice/gateway/channel"
 	"sluice/gateway/frame"
 	"sluice/poller"
 
@@ -331,13 +330,7 @@ func (c *conn) ref(i int) *ref {
 	return &c.ext.more[i-1]
 }
 
-// Released implements engine.Caller: the channel's log has room again.
-func (c *conn) Released() { c.loop.post((*retry)(c)) }
-
-// Published implements engine.Caller. The local engine answers at once.
-func (c *conn) Published(channel.Receipt, error) {}
-
-// retry is posted when a parked message may be tried again.
+// retry is posted when a message that waits for a token may be tried again.
 type retry conn
 
 func (r *retry) deliver(*loop) {
@@ -345,10 +338,7 @@ func (r *retry) deliver(*loop) {
 	if c.phase == phaseDead || !c.has(bitParked) {
 		return
 	}
-	c.step(func(c *conn) {
-		c.resume()
-		c.settle()
-	})
+	c.step((*conn).tryAgain)
 }
 
 // input is what a connection has of messages that are not processed yet.
@@ -356,15 +346,17 @@ type input struct {
 	frame frame.State // of an incomplete message
 	begun uint32      // loop time when it began
 
-	// A message that was put off because its channel's log was full, and the
-	// bytes that came behind it (also those behind a reply that could not be sent).
+	// A message that was put off because it has to wait, and the bytes that came
+	// behind it (also those behind a reply that could not be sent).
 	op      ws.OpCode
 	payload []byte
 	rest    []byte
-	buf     []byte // where payload and rest lie
+	buf     []byte   // where payload and rest lie
+	resumed []byte   // buf, while what it holds is processed
+	pending *pending // the publication that waits, nil where something else is waited for
 }
 
-func (in *input) size() int { return in.frame.Held() + cap(in.buf) }
+func (in *input) size() int { return in.frame.Held() + cap(in.buf) + in.pending.size() }
 
 // logClose writes the one record about a connection's end: where the gateway cuts off
 // whom an operator wants to know of, when that is decided, because later the address is

@@ -225,23 +225,6 @@ func (c *conn) die() {
 	l.poller.Wake()
 }
 
-// unpark gives up a parked message.
-func (c *conn) unpark() {
-	if !c.has(bitParked) {
-		return
-	}
-	c.bits &^= bitParked
-	if !c.speaks() {
-		c.sub.group.Log().Channel().Forget(c)
-		return
-	}
-	ses := c.session()
-	if ses.waits != nil {
-		ses.waits.Forget(c)
-	}
-	ses.waits, ses.judged = nil, nil
-}
-
 // closeFD gives the descriptor back.
 func (c *conn) closeFD() {
 	poller.Close(c.FD()) // ignored: there is nobody to tell

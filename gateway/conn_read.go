@@ -5,9 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"time"
 
-	"sluice/gateway/channel"
 	"sluice/gateway/frame"
 	"sluice/poller"
 
@@ -203,46 +201,6 @@ func (c *conn) feedClosing(p []byte) {
 	c.restInput()
 }
 
-// putOff keeps a message (op, payload) that cannot be processed yet, and the
-// bytes behind it. Without a message op is OpContinuation.
-func (c *conn) putOff(op ws.OpCode, payload, rest []byte) {
-	in := c.input()
-	buf := make([]byte, 0, len(payload)+len(rest)) // a new one: payload and rest may lie in the old
-	buf = append(append(buf, payload...), rest...)
-	in.op, in.buf = op, buf
-	in.payload, in.rest = buf[:len(payload)], buf[len(payload):]
-}
-
-// resume processes what was put off.
-func (c *conn) resume() {
-	in := c.in
-	if in == nil || in.buf == nil || c.phase != phaseOpen {
-		return
-	}
-	op, payload, rest := in.op, in.payload, in.rest
-	in.buf, in.payload, in.rest = nil, nil, nil
-	c.bits &^= bitParked
-	c.excuse()
-	if op != ws.OpContinuation && !c.goOnWith(frame.Message{Op: op, Payload: payload}, rest) {
-		c.flush() // what was done before it has to wait again
-		return
-	}
-	c.feed(rest)
-	// A peer that hung up meanwhile is not watched any more: what the kernel has of
-	// it is read now.
-	for !c.Active() && c.phase == phaseOpen && c.reads() {
-		c.read(true)
-	}
-}
-
-// goOnWith goes on with a message that was put off. false: it has to wait again.
-func (c *conn) goOnWith(m frame.Message, rest []byte) bool {
-	if c.speaks() {
-		return c.commands(m.Op, m.Payload, rest)
-	}
-	return c.offer(c.sub.group.Log().Channel(), m, rest)
-}
-
 // input gives the connection's input, making one where there is none.
 func (c *conn) input() *input {
 	if c.in == nil {
@@ -268,10 +226,11 @@ func (c *conn) dropInput() {
 	if in == nil {
 		return
 	}
+	in.giveUp()
 	c.in = nil
 	if len(l.inputs) < 64 {
 		in.frame.Reset() // lets a large buffer go
-		in.buf, in.payload, in.rest = nil, nil, nil
+		in.buf, in.payload, in.rest, in.resumed = nil, nil, nil, nil
 		l.inputs = append(l.inputs, in)
 	}
 }
@@ -292,25 +251,4 @@ func reasonFor(err error) reason {
 		}
 	}
 	return reasonInternal
-}
-
-// publish publishes a client's message. false: it waits for room.
-func (c *conn) publish(ch *channel.Channel, p channel.Publication) (ok bool) {
-	c.plant("publish")
-	l := c.loop
-	l.sending = p
-	l.sending.At = time.Now().UnixMilli()
-	_, err := l.engine.Publish(ch.Name(), ch, &l.sending, &l.encode, c) // raw clients get no receipt
-	l.sending.Payload = nil                                             // may lie in a buffer that is let go
-	switch {
-	case err == nil:
-		l.stats.publications.Add(1)
-		return true
-	case errors.Is(err, channel.ErrFull):
-		l.stats.pushBacks.Add(1)
-		c.bits |= bitParked
-		return false
-	}
-	c.close(reasonTooBig) // ErrTooBig: cannot be, the limits are validated together
-	return true
 }

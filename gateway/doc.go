@@ -22,6 +22,8 @@
 //	judges      a few: verify the tokens that are too dear for a loop, and for a
 //	            handshake; and some that
 //	            wait for those whose key set has to be fetched (session.go)
+//	encoders    a few, while there is work: encode publications that may become larger than
+//	            a megabyte (encoding.go)
 //
 // What crosses between them is a message through a loop's inbox (inbox.go), or
 // bytes of a channel's log below its atomic head. Nothing else does.
@@ -31,10 +33,12 @@
 //  1. A client's bytes are ready: conn.Ready reads once into the loop's scratch,
 //     package frame takes messages out of it in place (conn_read.go), and the
 //     raw protocol publishes each (raw.go). An HTTP publish begins here (publish.go).
-//  2. The engine gives the publication its offset: it is kept for the channel's
-//     history, encoded once in each wire format that has subscribers (format.go)
-//     and appended to that format's log (package channel). A full log refuses: the
-//     message is parked with its connection, which is not read until there is room.
+//  2. The engine gives the publication its offset in the publisher's turn: it is encoded
+//     once in each wire format that has subscribers (format.go), without the channel's
+//     lock, kept for the channel's history and appended to each format's log (package
+//     channel). A full log refuses, and so does a turn that another publisher has: the
+//     message is parked with its connection, which is not read until the channel calls
+//     (conn_publish.go).
 //  3. The append notifies every loop with subscribers, once however often it
 //     happens before the loop gets to it (group.Notify).
 //  4. In its next turn the loop sweeps the group of subscribers (group.go):
@@ -47,7 +51,7 @@
 //     loop's cork (conn_write.go).
 //  6. At the end of a sweep the group publishes the position below which all
 //     its subscribers are served; the log frees what lies below the lowest of these, and
-//     publishers that wait are told. Where a full log is held back, whoever's
+//     as many publishers that wait are called as there is room for. Where a full log is held back, whoever's
 //     socket still refuses after a second is closed with 1013, or goes on with the newest (slow.go).
 //
 // # Who may come in
@@ -83,8 +87,8 @@
 // connection keeps of it. What it does stands in session_command.go, a subscription's life in
 // session_subscribe.go, presence and history as a client sees them in session_look.go, joins and
 // leaves in session_announce.go, and pings and expiry in session_time.go.
-// A command that has to wait (for a token's verdict, for room in a channel) is put off with
-// everything behind it, and done again from its beginning. A subscription is settled first:
+// A command that has to wait for a token's verdict is put off with everything behind it, and
+// done again from its beginning; a publication that waits for room is kept decoded. A subscription is settled first:
 // what was missed, and the position where live delivery goes on, under one hold of
 // the channel's lock; its reply is queued; then it begins. So a reply precedes its first publication.
 //
@@ -109,7 +113,8 @@
 //	blocked       of a connection: its socket refused bytes
 //	sealed        of bytes: encrypted, and not yet taken by the socket
 //	seat          of a connection: counted for its client's address
-//	parked        of a message: it waits for room in its channel's log
+//	parked        of a message: it waits for room in its channel's log, or for the turn
+//	turn (publisher's) the right to publish into a channel, which one publisher has at a time
 //	pressed       of a group: told to let go of positions that hold a log back
 //	session       what a connection has that speaks the client protocol, or came with a token
 //	namespace     what holds for channels whose names begin alike, up to the ':'

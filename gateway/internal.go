@@ -166,10 +166,8 @@ func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // a kind that cannot be parsed is not binary
-	ctx, cancel := context.WithTimeout(r.Context(), publishWait)
-	defer cancel()
-	receipt, err := s.Publish(ctx, Message{Channel: name, Payload: body, Binary: kind == "application/octet-stream"})
-	if s.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
+	receipt, err := s.submit(r.Context(), publishWait, Message{Channel: name, Payload: body, Binary: kind == "application/octet-stream"})
+	if s.cfg.Logger.Enabled(r.Context(), slog.LevelDebug) {
 		s.cfg.Logger.Debug("published over HTTP", "channel", sampling.Quote(name), "bytes", len(body), "offset", receipt.Offset, "subscribers", receipt.Subscribers, "error", err)
 	}
 	switch {

@@ -15,8 +15,10 @@ func (c *conn) check() error {
 	switch {
 	case c.has(bitParked) && (c.phase != phaseOpen || c.in == nil || c.in.buf == nil):
 		return c.wrong("parked, without a message that waits")
-	case c.has(bitParked) && c.kind == kindRaw && c.sub.group == nil:
-		return c.wrong("parked, without a channel")
+	case c.has(bitParked) && c.kind == kindRaw && c.in.pending == nil:
+		return c.wrong("parked, without a publication")
+	case c.in != nil && c.in.pending != nil && (!c.has(bitParked) || c.in.pending.c != c):
+		return c.wrong("a publication waits, and it is not parked")
 	case c.phase >= phaseClosed && c.refs() > 0:
 		return c.wrong("closed, with %d subscriptions", c.refs())
 	}

@@ -73,6 +73,8 @@ type loop struct {
 	users     map[string]*conn // the first connection of each user, by session.next the others
 	sweeps    []*group         // with a sweep to begin or to continue, first come first
 	delayed   []*group         // with a sweep to begin that is put off
+	retries   []*pending       // publications that may be tried again
+	spare     *pending         // for the next one
 	catching  []*conn          // whose next piece of what they missed is due
 	timer     *time.Timer
 	timerAt   time.Time
@@ -123,6 +125,7 @@ func bareLoop(s *Server, index int) *loop {
 		began:    time.Now(),
 		lastTick: time.Now(),
 		heldMax:  max(s.cfg.MaxBuffered/2/s.cfg.Loops, s.cfg.MaxPending),
+		encode:   channel.Scratch{Limit: encodeMax},
 	}
 }
 
@@ -134,6 +137,7 @@ func (l *loop) turn() {
 	for _, m := range l.inbox.take() {
 		m.deliver(l)
 	}
+	l.retrySome()
 	l.checkDue()
 	l.catchUpSome()
 	l.sweep()

@@ -125,8 +125,13 @@ func (m *machine) tick(n int) {
 func (m *machine) publish(name string, size int, times byte) {
 	for range 1 + times {
 		p := &machinePublisher{m: m, name: name, payload: []byte(m.say(size))}
-		if !p.publish() && len(m.waits) < 8 {
+		if p.publish() {
+			continue
+		}
+		if len(m.waits) < 8 {
 			m.waits = append(m.waits, p)
+		} else if ch := m.server.space.Find(name); ch != nil {
+			ch.Forget(p)
 		}
 	}
 }
@@ -148,6 +153,8 @@ func (p *machinePublisher) publish() bool {
 			continue
 		case errors.Is(err, channel.ErrFull):
 			return false
+		case err != nil && ch != nil:
+			ch.Forget(p) // the engine has refused it, and the channel may have called
 		}
 		break
 	}

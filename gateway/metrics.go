@@ -107,7 +107,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descConnections  = desc("connections", "Open connections: WebSocket and event streams.", "loop")
 	descBlocked      = desc("blocked_connections", "Connections whose socket refused bytes and has not become writable.", "loop")
-	descHeld         = desc("held_bytes", "Bytes held: logs and histories of channels, and incomplete input and pending output of connections.", "what")
+	descHeld         = desc("held_bytes", "Bytes held: logs and histories of channels, incomplete input and pending output of connections, and large publications that are being encoded.", "what")
 	descUsers        = desc("users", "Users with connections on this node, counted by each loop; anonymous ones are one.", "loop")
 	descChannels     = desc("channels", "Channels with subscribers on this node, or with something kept.")
 	descMessages     = desc("messages_received_total", "Messages received from clients.", "loop")
@@ -205,6 +205,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descHeld, float64(held), "connections")
 	gauge(descHeld, float64(s.budget.Used()), "logs")
 	gauge(descHeld, float64(s.historyBudget.Used()), "history")
+	gauge(descHeld, float64(s.space.Encoding()), "encoding")
 	gauge(descChannels, float64(s.space.Channels()))
 	gauge(descMaxConns, float64(s.cfg.MaxConnections))
 	counter(descPublications, published, "client")

@@ -36,13 +36,11 @@ func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishR
 	if len(r.Payload) > s.cfg.MaxMessage {
 		return api.PublishResult{}, api.ErrLimitExceeded.With(bareText(ErrTooBig))
 	}
-	ctx, cancel := context.WithTimeout(ctx, publishWait)
-	defer cancel()
 	p := channel.Publication{Payload: r.Payload, Binary: r.Binary, Passing: r.SkipHistory}
 	if len(r.Tags) > 0 {
 		p.Extra = centrifugo.AppendExtra(nil, nil, r.Tags)
 	}
-	receipt, err := s.publish(ctx, r.Channel, p)
+	receipt, err := s.publish(ctx, publishWait, r.Channel, p)
 	switch {
 	case err == nil:
 		return api.PublishResult{Offset: receipt.Offset, Epoch: receipt.Epoch, Subscribers: receipt.Subscribers}, nil

@@ -50,9 +50,29 @@ func (p *publisher) Released() {
 
 func (p *publisher) Published(channel.Receipt, error) {}
 
+// await waits until the channel calls, ctx ends or, where it is not 0, wait is over.
+func (p *publisher) await(ctx context.Context, wait time.Duration) (called bool) {
+	var over <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-p.released:
+		return true
+	case <-ctx.Done():
+	case <-over:
+	}
+	return false
+}
+
 // Publish publishes a message into its channel. It waits while the channel
 // pushes back, until ctx ends. The payload is not kept.
-func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) {
+func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) { return s.submit(ctx, 0, m) }
+
+// submit publishes what has to be looked at first.
+func (s *Server) submit(ctx context.Context, wait time.Duration, m Message) (Receipt, error) {
 	switch {
 	case handshake.ChannelName(m.Channel) != nil:
 		return Receipt{}, ErrBadChannel
@@ -61,11 +81,17 @@ func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) {
 	case !m.Binary && !utf8.Valid(m.Payload):
 		return Receipt{}, ErrBadText
 	}
-	return s.publish(ctx, m.Channel, channel.Publication{Payload: m.Payload, Binary: m.Binary, From: m.Conn})
+	return s.publish(ctx, wait, m.Channel, channel.Publication{Payload: m.Payload, Binary: m.Binary, From: m.Conn})
 }
 
-// publish publishes what was found to be right.
-func (s *Server) publish(ctx context.Context, name string, pub channel.Publication) (Receipt, error) {
+// turnWait bounds how long an HTTP publish waits for other publications to be encoded,
+// beside its wait for room.
+const turnWait = 5 * time.Second
+
+// publish publishes what was found to be right. It waits for room until ctx ends and, where
+// wait is not 0, no longer than that; the time in which other publications are encoded does
+// not count.
+func (s *Server) publish(ctx context.Context, wait time.Duration, name string, pub channel.Publication) (Receipt, error) {
 	p := publishers.Get().(*publisher)
 	defer publishers.Put(p)
 	for {
@@ -88,10 +114,20 @@ func (s *Server) publish(ctx context.Context, name string, pub channel.Publicati
 		if !errors.Is(err, channel.ErrFull) {
 			return Receipt{}, err
 		}
-		s.stats.pushedBack.Add(1)
-		select {
-		case <-p.released:
-		case <-ctx.Done():
+		begun, turn := time.Now(), errors.Is(err, channel.ErrTurn)
+		called := false
+		switch {
+		case turn && wait > 0:
+			called = p.await(ctx, wait+turnWait)
+		case turn:
+			called = p.await(ctx, 0)
+		default:
+			s.stats.pushedBack.Add(1)
+			if called = p.await(ctx, wait); wait > 0 {
+				wait = max(wait-time.Since(begun), 1)
+			}
+		}
+		if !called {
 			if ch != nil { // else the engine is full, without a channel on this node
 				ch.Forget(p)
 			}

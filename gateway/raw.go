@@ -49,9 +49,13 @@ func (c *conn) message(m frame.Message, rest []byte) bool {
 // offer publishes a message that the hook has let pass. false: the channel has no
 // room, and it is put off, with rest.
 func (c *conn) offer(ch *channel.Channel, m frame.Message, rest []byte) bool {
-	if !c.publish(ch, channel.Publication{Payload: m.Payload, Binary: m.Op == ws.OpBinary, From: c.id}) {
-		c.putOff(m.Op, m.Payload, rest)
-		return false
+	pub := channel.Publication{Payload: m.Payload, Binary: m.Op == ws.OpBinary, From: c.id}
+	if c.publish(ch.Name(), ch, &pub, 0) {
+		return true
 	}
-	return true
+	c.putOff(m.Op, m.Payload, rest)
+	p := c.in.pending
+	p.pub.Payload, p.own = c.in.payload, false
+	c.await()
+	return false
 }

@@ -74,7 +74,8 @@ type Server struct {
 	loops     sync.WaitGroup // loops that still have connections, once Shutdown has begun
 	acceptors sync.WaitGroup
 
-	background sync.WaitGroup // the watchdog and keepHouse
+	background sync.WaitGroup // the watchdog, keepHouse, judges and encoders
+	encoders   encoders
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{} // guarded by mu
@@ -166,6 +167,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	}
 	s.memory = newMemoryWatch(cgroup, memory)
 	s.watchdog = newWatchdog(s)
+	s.encoders.background = &s.background
 	s.background.Add(2)
 	go s.watchdog.run(seconds)
 	go s.keepHouse()

@@ -9,7 +9,6 @@ import (
 
 	"sluice/gateway/auth"
 	"sluice/gateway/centrifugo"
-	"sluice/gateway/channel"
 
 	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
@@ -30,14 +29,12 @@ type session struct {
 	user   string            // "" for an anonymous one; set when it connects
 
 	connected bool
-	hooked    bool   // the hook has seen the message of the command that was put off
 	again     bool   // the command that was put off is done again, and not counted again
 	begun     uint32 // loop time when it came
 	expireAt  int64  // Unix seconds, 0 for never
 	info      []byte // JSON, what the token says of it
 
 	judged  *judgement         // the token of the command that was put off
-	waits   *channel.Channel   // where the command that was put off wants to publish
 	details map[string]*detail // of subscriptions, by channel: those that have any
 
 	prev, next *conn // of the same user, in no order

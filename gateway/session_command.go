@@ -48,12 +48,17 @@ func (c *conn) commands(op ws.OpCode, p, rest []byte) bool {
 			break
 		}
 		if !c.command(cmd) {
+			if c.in != nil && c.in.pending != nil {
+				c.putOff(op, p[n:], rest) // what it wants to publish is decoded
+				c.await()
+				return false
+			}
 			ses.again = true
 			c.bits |= bitParked
 			c.putOff(op, p, rest)
 			return false
 		}
-		ses.judged, ses.waits, ses.hooked = nil, nil, false // they were for this one
+		ses.judged = nil // it was for this one
 		p = p[n:]
 	}
 	return true
@@ -201,7 +206,7 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 		return c.fail(r, centrifugo.ErrorBadRequest)
 	}
 	p := channel.Publication{Payload: req.Data, Binary: !utf8.Valid(req.Data), From: c.id}
-	if hook := l.cfg.OnMessage; hook != nil && !ses.hooked { // it has let pass what waited for room
+	if hook := l.cfg.OnMessage; hook != nil {
 		l.inHook = true
 		publish := hook(Message{Channel: req.Channel, Payload: p.Payload, Binary: p.Binary, Conn: c.id})
 		l.inHook = false
@@ -210,33 +215,7 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 		}
 	}
 	p.Extra = centrifugo.AppendExtra(nil, c.clientInfo(ses.detail(req.Channel).info), nil)
-	ch := l.space.Find(req.Channel)
-	for tries := 0; ; tries++ {
-		if ch == nil && l.space.Keeps(req.Channel) {
-			ch, _ = l.space.Open(req.Channel) // no place for one more: nothing is kept
-		}
-		p.At = time.Now().UnixMilli()
-		l.sending = p
-		_, err := l.engine.Publish(req.Channel, ch, &l.sending, &l.encode, c)
-		l.sending = channel.Publication{} // it lies in a buffer that is let go
-		switch {
-		case err == nil:
-			l.stats.publications.Add(1)
-			r.Publish = &protocol.PublishResult{}
-			c.answer(r)
-			return true
-		case errors.Is(err, channel.ErrGone) && tries < 3:
-			ch = l.space.Find(req.Channel) // it ended between the two: there is another now, or none
-			continue
-		case errors.Is(err, channel.ErrFull), errors.Is(err, channel.ErrRate):
-			l.stats.pushBacks.Add(1)
-			ses.waits, ses.hooked = ch, true
-			return false
-		case errors.Is(err, channel.ErrTooBig):
-			return c.fail(r, centrifugo.ErrorLimitExceeded)
-		}
-		return c.fail(r, centrifugo.ErrorInternal)
-	}
+	return c.publish(req.Channel, l.space.Find(req.Channel), &p, r.Id)
 }
 
 // tokenError says what a client is told of a token that was refused: an error, or, where

@@ -75,10 +75,6 @@ func (c *conn) tooSlow(g *group) {
 	l.stats.skips.Add(1)
 	l.stats.dropped[droppedBySkip].Add(c.unsent(&c.sub))
 	cu := &catchUp{channel: g.key.channel, format: g.key.format.(format), skipped: true, last: channel.Place{Epoch: g.Log().Channel().Epoch(), Offset: g.Offset(g.Find(head - 1))}}
-	if c.has(bitParked) { // its message goes on waiting, for the client to be back
-		c.bits &^= bitParked
-		g.Log().Channel().Forget(c)
-	}
 	l.leave(c.sub)
 	c.sub = ref{}
 	c.output().catch = cu // it comes back when its socket has taken what was begun

@@ -3,7 +3,7 @@ package channel
 import (
 	"container/list"
 	"errors"
-	"slices"
+	"fmt"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -11,8 +11,16 @@ import (
 
 // ErrFull refuses a publication because a log has no room: some subscriber, or
 // its loop, is behind by the whole log, or the process's budget is used up. The
-// publisher's Waiter is told when it is worth to try again.
+// publisher's Waiter is called when it is worth trying again.
 var ErrFull = errors.New("channel: log is full")
+
+// ErrTurn refuses a publication because another one is being encoded. It is an
+// ErrFull: the Waiter is called when its turn has come.
+var ErrTurn = fmt.Errorf("%w: another publisher has the turn", ErrFull)
+
+// ErrLarge refuses a publication that may encode to more than its Scratch's Limit. The
+// Waiter is not called: another Scratch has to be tried.
+var ErrLarge = errors.New("channel: publication is too large to be encoded here")
 
 // ErrTooBig refuses a publication that the formats in use encode to more than even
 // empty logs take.
@@ -94,23 +102,17 @@ type Receipt struct {
 // Format is a wire format: the same bytes for every subscriber.
 type Format interface {
 	// Append adds p's frame to dst, or nothing where the format does not carry what p
-	// is. It runs under the channel's lock.
+	// is. A publisher calls it in its turn, without the channel's lock; Recall under it.
 	Append(dst []byte, p *Publication) []byte
 }
 
 // Waiter is a publisher that was refused with ErrFull.
 type Waiter interface {
-	// Released says that it is worth to try again. It comes once for each
-	// refusal, from any goroutine and under the channel's lock: it must only post.
+	// Released says that it is worth trying again: the publisher is called. It comes
+	// once for each refusal, from any goroutine and under the channel's lock: it must
+	// only post. A publisher that was called publishes with the same Waiter, or
+	// calls Forget: room is kept for it until then.
 	Released()
-}
-
-// Scratch is where publications are encoded before they are appended. Each
-// publishing goroutine has its own. The zero Scratch is ready for use.
-type Scratch struct {
-	buf  []byte
-	ends []int       // of each log's frame in buf
-	kept Publication // of a history, on its way to a format
 }
 
 // Channel has one order of publications and a log for each wire format that has
@@ -124,16 +126,21 @@ type Channel struct {
 
 	// Atomic: changed by loops as their subscribers come and go.
 	subscribers atomic.Int64
+	// Atomic: changed under mu. A publisher is at work: see turn.go.
+	turn atomic.Bool
 
 	mu sync.Mutex
 	// Guarded by mu.
 	offset  uint64
 	logs    []*Log
-	waiters []Waiter
+	waiters []waiting // refused publishers, in the order of their coming: see waiting.go
+	called  int       // of them, how many were called
 	history history
 	dead    bool // out of the space: a later channel of that name is another
 	rate    bucket
-	limited bool // those who wait do so because of the rate
+	limited bool // publishers wait because of the rate
+	held    bool // in space.held
+	broke   bool // the first that is not called waits because the budget lets no ring grow
 
 	// Guarded by the space's shard: since when nobody reads the channel, and its
 	// place among those; nil while somebody does.
@@ -162,132 +169,3 @@ func (c *Channel) Joined() { c.subscribers.Add(1) }
 
 // Left takes a subscription off the count.
 func (c *Channel) Left() { c.subscribers.Add(-1) }
-
-// Publish gives p its place in the channel's order, keeps it for the history and
-// appends it to the log of every format in use. It never waits for a subscriber:
-// when a log is full it returns ErrFull and changes nothing; w, where it is not
-// nil, is told when there may be room. It allocates nothing once s and the history
-// have grown to the size of what is published.
-func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.dead {
-		return Receipt{}, ErrGone
-	}
-	if len(c.waiters) > 0 {
-		c.waitLocked(w)
-		if c.limited {
-			return Receipt{}, ErrRate
-		}
-		return Receipt{}, ErrFull
-	}
-	if p.Kind == KindMessage && !c.rate.has(c.space.rate, p.At) {
-		if w != nil {
-			c.waitLocked(w)
-			c.limited = true
-			c.space.holdBack(c)
-		}
-		return Receipt{}, ErrRate
-	}
-	// First every log must have room, then all take it: a publication is in all
-	// formats or in none.
-	s.buf, s.ends = s.buf[:0], s.ends[:0]
-	p.Channel, p.Epoch, p.Offset = c.name, c.epoch, 0
-	if p.ordered() {
-		p.Offset = c.offset + 1
-	}
-	alone := 0 // bytes that all logs would take with nothing else in them
-	for _, l := range c.logs {
-		start := len(s.buf)
-		s.buf = l.format.Append(s.buf, p)
-		s.ends = append(s.ends, len(s.buf))
-		n := len(s.buf) - start
-		if n == 0 {
-			continue
-		}
-		alone += grown(0, ringBytesMin, n) + ringEntriesMin*entryBytes
-		if n+entryBytes > largeFrames*l.limit || alone > int(l.budget.limit) {
-			return Receipt{}, ErrTooBig
-		}
-		if !c.makeRoomLocked(l, n, w) {
-			return Receipt{}, ErrFull
-		}
-	}
-	if p.Kind == KindMessage {
-		c.rate.take()
-	}
-	if p.ordered() {
-		c.offset++
-		if !c.history.add(p, c.keep, &c.space.history) {
-			c.space.historyStarved.Store(true)
-		}
-	}
-	start := 0
-	for i, l := range c.logs {
-		if end := s.ends[i]; end > start {
-			l.appendLocked(s.buf[start:end], c.offset, p.From)
-			start = end
-		}
-	}
-	return Receipt{Epoch: c.epoch, Offset: p.Offset, Subscribers: c.Subscribers()}, nil
-}
-
-// makeRoomLocked makes room for n bytes in l, or presses l's readers and lets w
-// wait.
-func (c *Channel) makeRoomLocked(l *Log, n int, w Waiter) bool {
-	if l.roomLocked(n) {
-		return true
-	}
-	// The flag goes up before the readers' positions are read once more; a reader
-	// publishes its position before it looks at the flag. One sees the other.
-	l.starved.Store(true)
-	if l.roomLocked(n) {
-		l.starved.Store(false)
-		return true
-	}
-	l.pressLocked(n)
-	l.starved.Store(w != nil)
-	c.waitLocked(w)
-	return false
-}
-
-// waitLocked notes a refused publisher.
-func (c *Channel) waitLocked(w Waiter) {
-	if w != nil {
-		c.waiters = append(c.waiters, w)
-	}
-}
-
-// Forget takes a publisher back that was refused and no longer waits. Where it
-// was already told, nothing happens.
-func (c *Channel) Forget(w Waiter) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.waiters = slices.DeleteFunc(c.waiters, func(x Waiter) bool { return x == w })
-	if len(c.waiters) == 0 {
-		c.wakeLocked()
-	}
-}
-
-// release is called by a reader that has served more while a publisher waits.
-func (c *Channel) release(l *Log) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	l.freeLocked()
-	if l.usedLocked() <= l.limit/2 {
-		c.wakeLocked()
-	}
-}
-
-// wakeLocked tells all waiting publishers to try again; those that are refused
-// once more wait once more.
-func (c *Channel) wakeLocked() {
-	for _, l := range c.logs {
-		l.starved.Store(false)
-	}
-	waiters := c.waiters
-	c.waiters, c.limited = nil, false
-	for _, w := range waiters {
-		w.Released()
-	}
-}

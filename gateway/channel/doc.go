@@ -26,18 +26,26 @@
 // lock. What cannot be kept is a gap, which Recall tells.
 // A channel that nobody reads lives as long as its history.
 //
+// # The publisher's turn
+//
+// Offsets are part of the encoded bytes. So a channel has one publisher at a time: it takes the
+// turn, reads offset and formats under the channel's lock, encodes without it, and takes
+// the lock again to append ([Channel.Publish], turn.go). A publisher that finds the turn
+// taken waits as for room. However a turn ends, the next publisher is called.
+//
 // # Push-back
 //
 // A log is bounded. An append that does not fit is refused with [ErrFull]: the
-// publisher's [Waiter] is kept and told once there is room, and the readers
+// publisher's [Waiter] is kept and called once there is room, and the readers
 // that hold the log back are pressed: each must serve or drop its subscribers
-// below a goal. While a publisher waits, later ones are refused as well; when
-// there is room all are told, and whoever comes first gets in.
+// below a goal. Publishers that wait are called in the order of their coming, as many as there
+// is room for; one that was called publishes or calls [Channel.Forget] (waiting.go).
 //
 // # Concurrency
 //
-// A channel's short lock guards its order, its appends, and who reads it. The
-// calls made under it (Subscriber.Notify, Waiter.Released) must only post.
+// A channel's short lock guards its order, its appends, and who reads it; nothing is
+// encoded for a publication under it. The calls made under it (Subscriber.Notify,
+// Waiter.Released) must only post.
 // Lock order: a Space's shard, then a channel. A Reader's own methods belong to
 // its loop; what crosses is atomic.
 //

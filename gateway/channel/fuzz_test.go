@@ -32,16 +32,17 @@ func FuzzLogAgainstModel(f *testing.F) {
 }
 
 func TestLogAgainstModel(t *testing.T) {
-	accepted, refused := 0, 0
+	accepted, refused, turned := 0, 0, 0
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			m := runModel(t, randomScript(1000+seed))
 			accepted += m.accepted
 			refused += m.refused
+			turned += m.turned
 		})
 	}
-	if min(accepted, refused) < 1000 {
-		t.Errorf("%d publications accepted, %d refused: the scripts hardly try one of them", accepted, refused)
+	if min(accepted, refused, turned) < 1000 {
+		t.Errorf("%d publications accepted, %d refused, %d called: the scripts hardly try one of them", accepted, refused, turned)
 	}
 }
 
@@ -90,13 +91,28 @@ func (m *model) step(s *script) {
 		if op == 4 { // a large one: up to the most that goes in beside others, and beyond
 			n = m.limit/2 - 128 + s.next(128)
 		}
-		m.publish(n, uint64(s.next(4)), s.next(4) > 0)
+		var w *modelWaiter
+		if s.next(4) > 0 {
+			w = new(modelWaiter)
+			m.waiters = append(m.waiters, w)
+		}
+		m.publish(n, uint64(s.next(4)), w, func() { m.during(s) })
+		return
+	}
+	if op == 15 && len(m.waiting) > 0 && s.next(4) > 0 { // somebody who waits tries again, or gives up
+		w := m.waiting[s.next(len(m.waiting))]
+		switch {
+		case w == m.working || s.next(8) == 0:
+			m.forget(w)
+		case w.called:
+			m.again(w, s)
+		}
 		return
 	}
 	slot := s.next(len(m.slots))
 	r := m.slots[slot]
 	if r == nil {
-		if op%4 == 0 {
+		if op%4 == 0 && (!m.turn || len(m.logs) > 0) { // not a new channel during another's turn
 			m.join(slot)
 		}
 		return
@@ -117,12 +133,7 @@ func (m *model) step(s *script) {
 			r.subs = r.subs[1:]
 		}
 	case 14:
-		switch {
-		case s.next(3) > 0:
-			m.trim()
-		case len(m.waiting) > 0:
-			m.forget(s.next(len(m.waiting)))
-		}
+		m.trim()
 	case 15:
 		if s.next(3) == 0 {
 			m.leave(slot)
@@ -170,55 +181,92 @@ func (m *model) advance(r *modelReader, sub int, s *script) {
 	}
 }
 
-// forget takes a waiter back that has lost patience.
-func (m *model) forget(i int) {
-	w := m.waiting[i]
-	m.space.Find(modelName).Forget(w)
-	m.waiting = append(m.waiting[:i:i], m.waiting[i+1:]...)
-	if len(m.waiting) == 0 {
-		m.wake()
+// during is what happens while a publication is encoded.
+func (m *model) during(s *script) {
+	for range s.next(4) {
+		m.check()
+		m.step(s)
 	}
+	m.check()
+}
+
+// again lets a publisher that was called try again.
+func (m *model) again(w *modelWaiter, s *script) {
+	m.turned++
+	working := m.working
+	if !m.turn {
+		m.working = w
+	}
+	m.publish(w.payload, 0, w, func() { m.during(s) })
+	m.working = working
+}
+
+// forget takes a publisher back that has lost patience.
+func (m *model) forget(w *modelWaiter) {
+	m.space.Find(modelName).Forget(w)
+	m.forgotten(w)
+	m.call()
 }
 
 // checkRelease checks the way out of a full log: once every reader has let go of
-// what it is pressed for, nobody waits, and the largest publication there can be
-// is taken.
+// what it is pressed for, publishers are called; when those that were called have
+// published or given up, others are, until nobody waits.
 func (m *model) checkRelease() {
-	if len(m.logs) == 0 {
-		return
-	}
-	if m.bytes < 1<<30 {
-		// The budget may be in the way: it is tried again at every round of Trim.
-		m.trim()
+	for rounds := 10 + 8*len(m.waiting); len(m.waiting) > 0 && len(m.logs) > 0; rounds-- {
+		i := slices.IndexFunc(m.waiting, func(w *modelWaiter) bool { return w.called })
+		switch {
+		case rounds == 0:
+			m.Fatalf("%d publishers still wait", len(m.waiting))
+		case i >= 0 && rounds%5 == 0:
+			m.forget(m.waiting[i])
+		case i >= 0:
+			m.again(m.waiting[i], new(script))
+		default:
+			m.letGo()
+			if m.countCalled() == 0 {
+				m.Fatalf("%d publishers wait, and none is called although every reader has let go of what it was pressed for", len(m.waiting))
+			}
+		}
 		m.check()
-		if len(m.waiting) > 0 {
-			m.Error("publishers wait after a round of Trim")
-		}
-		return
 	}
-	widest := padded(0)
-	for _, l := range m.logs {
-		widest = max(widest, l.format)
-	}
-	largest := m.limit/2 - entryBytes - widest.size(0)
-	for range len(m.logs) + 2 { // each log may press once, after a round for who waits already
-		err := m.publish(largest, 0, true)
-		m.check()
-		if err == nil {
-			return
-		}
-		if !errors.Is(err, ErrFull) {
-			m.Fatal(err)
-		}
+	m.checkLargest()
+}
+
+// letGo lets every reader go of what it is pressed for, until somebody is called. One log
+// may press when another has let go.
+func (m *model) letGo() {
+	for range len(m.logs) {
 		for _, r := range m.slots {
 			if r != nil {
 				m.relieve(r, m.made%2 == 0)
 				m.check()
 			}
 		}
-		if len(m.waiting) > 0 {
-			m.Fatal("publishers wait although every reader has let go of what it was pressed for")
+	}
+	if m.bytes < 1<<30 {
+		m.trim() // the budget may be in the way: it is tried again at every round
+		m.check()
+	}
+}
+
+// checkLargest checks that the largest publication there can be is taken once the readers
+// let go.
+func (m *model) checkLargest() {
+	if len(m.logs) == 0 || m.bytes < 1<<30 {
+		return
+	}
+	widest := padded(0)
+	for _, l := range m.logs {
+		widest = max(widest, l.format.padded)
+	}
+	largest := m.limit/2 - entryBytes - widest.size(0)
+	for range len(m.logs) + 1 { // each log may press once
+		if err := m.publish(largest, 0, nil, func() {}); err == nil {
+			return
+		} else if !errors.Is(err, ErrFull) {
+			m.Fatal(err)
 		}
+		m.letGo()
 	}
 	m.Error("everybody let go, and the largest publication is still refused")
 }

@@ -112,6 +112,51 @@ func (l *Log) roomLocked(n int) bool {
 	return l.growLocked(n)
 }
 
+// makeRoomLocked makes room for n bytes, or presses the readers. waits: somebody waits, and
+// readers that serve more come to release.
+func (l *Log) makeRoomLocked(n int, waits bool) bool {
+	if l.roomLocked(n) {
+		return true
+	}
+	// The flag goes up before the readers' positions are read once more; a reader
+	// publishes its position before it looks at the flag. One sees the other.
+	l.starved.Store(true)
+	if l.roomLocked(n) {
+		l.starved.Store(false)
+		return true
+	}
+	l.pressLocked(n)
+	l.starved.Store(waits)
+	return false
+}
+
+// waitForRoomLocked is makeRoomLocked for a publication that comes later. The rings do not
+// grow for it: it looks at the limit only, or, where they cannot grow, at what they hold.
+func (l *Log) waitForRoomLocked(n int, stuck bool) bool {
+	fits := func() bool { return l.allowsLocked(n) && (!stuck || l.fitsLocked(n)) }
+	if fits() {
+		return true
+	}
+	l.starved.Store(true)
+	l.freeLocked()
+	if fits() {
+		l.starved.Store(false)
+		return true
+	}
+	l.pressLocked(n)
+	return false
+}
+
+// besideLocked reports whether the limit allows n bytes beside others that are due.
+func (l *Log) besideLocked(due, n int) bool {
+	fits := func() bool { return l.usedLocked()+due+n+entryBytes <= l.limit && !l.large(n) }
+	if fits() {
+		return true
+	}
+	l.freeLocked()
+	return fits()
+}
+
 // allowsLocked tells whether the limit allows a frame of n bytes more.
 func (l *Log) allowsLocked(n int) bool {
 	used := l.usedLocked()

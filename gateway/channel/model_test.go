@@ -11,8 +11,21 @@ import (
 // the channel must do: which publication is refused and why, who is notified,
 // pressed and released, and what the rings take of the budget.
 
+// modelFormat is a padded format. While a publication is encoded, other things happen.
+type modelFormat struct {
+	*model
+	padded
+}
+
+func (f modelFormat) Append(dst []byte, p *Publication) []byte {
+	if f.encoding != nil {
+		f.encoding()
+	}
+	return f.padded.Append(dst, p)
+}
+
 type modelLog struct {
-	format  padded
+	format  modelFormat
 	data    []byte // position 0 is its first byte
 	entries []entry
 	readers []*modelReader
@@ -109,7 +122,10 @@ func (r *modelReader) notify() {
 
 type modelWaiter struct {
 	counting
-	want int
+	want           int
+	payload        int
+	bytes          int
+	called, strict bool
 }
 
 // model is a space with one channel beside its model.
@@ -126,11 +142,15 @@ type model struct {
 	starved  bool // the budget has refused a log since the last round of Trim
 	waiting  []*modelWaiter
 	waiters  []*modelWaiter // all that ever waited
+	broke    bool           // the first of them waits for the budget
+	turn     bool           // a publication is being encoded
+	encoding func()         // happens in its first format
+	working  *modelWaiter   // whose it is, where it had waited
 	previous *Channel       // the last one that died
 	scratch  Scratch
 	made     int // payloads
 
-	accepted, refused int
+	accepted, refused, turned int
 }
 
 const modelName = "model"
@@ -143,7 +163,7 @@ func (m *model) join(slot int) {
 	if m.slots[slot] != nil {
 		return
 	}
-	f := padded(slot % 2 * 5)
+	f := modelFormat{m, padded(slot % 2 * 5)}
 	r := new(modelReader)
 	if err := m.space.Join(modelName, f, r, &r.Reader); err != nil {
 		m.Fatal(err)
@@ -180,29 +200,132 @@ func (m *model) leave(slot int) {
 	if len(l.readers) == 0 {
 		m.logs = slices.DeleteFunc(m.logs, func(x *modelLog) bool { return x == l })
 	}
-	if len(m.waiting) > 0 {
-		m.wake()
+	if len(m.logs) > 0 {
+		m.callAgain()
+		return
 	}
-	if len(m.logs) == 0 {
-		if got, err := m.previous.Publish(&Publication{Payload: []byte("late")}, &m.scratch, nil); got != (Receipt{}) || !errors.Is(err, ErrGone) {
-			m.Errorf("a channel that is gone takes a publication: %+v, %v", got, err)
+	for _, w := range m.waiting { // they learn that the channel has ended
+		if !w.called {
+			w.want++
+		}
+	}
+	m.waiting, m.broke = nil, false
+	if got, err := m.previous.Publish(&Publication{Payload: []byte("late")}, new(Scratch), nil); got != (Receipt{}) || !errors.Is(err, ErrGone) {
+		m.Errorf("a channel that is gone takes a publication: %+v, %v", got, err)
+	}
+}
+
+// call calls the publishers that there is room for.
+func (m *model) call() {
+	if m.turn {
+		return
+	}
+	m.broke = m.broke && len(m.waiting) > 0
+	for _, l := range m.logs {
+		l.starved = false
+	}
+	due, called := 0, m.countCalled()
+	for _, w := range m.waiting {
+		if !w.called {
+			if called >= calledMost || m.broke && due > 0 || !m.roomFor(due, w.bytes) {
+				return
+			}
+			w.called, m.broke = true, false
+			w.want++
+			called++
+		}
+		due += w.bytes + entryBytes
+	}
+}
+
+func (m *model) callAgain() {
+	if len(m.waiting) > 0 {
+		m.broke = false
+		m.call()
+	}
+}
+
+func (m *model) countCalled() (n int) {
+	for _, w := range m.waiting {
+		if w.called {
+			n++
+		}
+	}
+	return n
+}
+
+// roomFor tells whether the limit lets a publication of n bytes in beside what is due.
+func (m *model) roomFor(due, n int) bool {
+	for _, l := range m.logs {
+		low := l.low()
+		rings := int(l.head()-low)+n <= l.ringBytes && len(l.above(low)) < l.ringEntries
+		if l.allows(m.limit, due, n) && (!m.broke || rings) {
+			continue
+		}
+		if due == 0 {
+			l.starved = true
+			m.press(l, n)
+		}
+		return false
+	}
+	return true
+}
+
+func (l *modelLog) allows(limit, due, n int) bool {
+	used := l.cost(l.low()) + due
+	return used == 0 || n+entryBytes <= limit/2 && used+n+entryBytes <= limit
+}
+
+func (m *model) press(l *modelLog, n int) {
+	for _, r := range l.readers {
+		goal := l.goal(m.limit)
+		if n+entryBytes > m.limit/2 {
+			goal = l.head()
+		}
+		if r.served < goal {
+			r.press = goal
+			r.notify()
 		}
 	}
 }
 
-func (m *model) wake() {
-	for _, l := range m.logs {
-		l.starved = false
+// wait lets w wait: at its place, where it was called.
+func (m *model) wait(w *modelWaiter, n int) {
+	if w == nil {
+		return
 	}
-	for _, w := range m.waiting {
-		w.want++
+	if w.bytes = n; w.called {
+		w.called, w.strict = false, true
+		return
 	}
-	m.waiting = nil
+	m.waiting = append(m.waiting, w)
 }
 
-// publish publishes n bytes, and waits for room if it is refused and waits is
-// true.
-func (m *model) publish(n int, from uint64, waits bool) error {
+// admit says whether a publication gets the turn.
+func (m *model) admit(w *modelWaiter, n int) error {
+	if w == nil || !w.called {
+		due := 0
+		for _, x := range m.waiting {
+			if !x.called || x.strict {
+				return ErrFull
+			}
+			due += x.bytes + entryBytes
+		}
+		for _, l := range m.logs {
+			if due > 0 && !l.allows(m.limit, due, n) {
+				return ErrFull
+			}
+		}
+	}
+	if m.turn {
+		return ErrTurn
+	}
+	return nil
+}
+
+// publish publishes n bytes; where w is not nil it waits for room if it is refused. during
+// happens while the publication is encoded.
+func (m *model) publish(n int, from uint64, w *modelWaiter, during func()) error {
 	c := m.space.Find(modelName)
 	if c == nil {
 		return nil
@@ -212,15 +335,37 @@ func (m *model) publish(n int, from uint64, waits bool) error {
 		p.Payload[i] = byte(m.made*31 + i)
 	}
 	m.made++
-	var w Waiter // a nil *modelWaiter in it would not be nil
-	mw := new(modelWaiter)
-	if waits {
-		w = mw
-		m.waiters = append(m.waiters, mw)
+	var waiter Waiter // a nil *modelWaiter in it would not be nil
+	if w != nil {
+		w.payload = n
+		waiter = w
 	}
-	want := m.expect(p, mw, waits)
-	got, err := c.Publish(p, &m.scratch, w)
-	if !errors.Is(err, want) {
+	if want := m.admit(w, n); want != nil {
+		m.wait(w, n)
+		got, err := c.Publish(p, new(Scratch), waiter)
+		if !errors.Is(err, want) || got != (Receipt{}) {
+			m.Fatalf("publishing %d bytes out of turn: %+v, %v, want %v", n, got, err, want)
+		}
+		m.refused++
+		return err
+	}
+	m.turn = true
+	m.encoding = func() {
+		m.encoding = nil
+		during()
+	}
+	got, err := c.Publish(p, &m.scratch, waiter)
+	m.turn, m.encoding = false, nil
+	want := m.append(p, w, len(m.logs) == 0)
+	if len(m.logs) > 0 {
+		if w != nil && w.called {
+			m.forgotten(w)
+		}
+		if len(m.waiting) > 0 {
+			m.call()
+		}
+	}
+	if !errors.Is(err, want) || (err != nil) != (want != nil) {
 		m.Fatalf("publishing %d bytes: %v, want %v", n, err, want)
 	}
 	if err != nil {
@@ -231,31 +376,16 @@ func (m *model) publish(n int, from uint64, waits bool) error {
 		return err
 	}
 	m.accepted++
-	m.offset++
 	if want := (Receipt{Epoch: m.epoch, Offset: m.offset}); got != want {
 		m.Errorf("receipt %+v, want %+v", got, want)
-	}
-	for _, l := range m.logs {
-		l.data = l.format.Append(l.data, p)
-		l.entries = append(l.entries, entry{end: l.head(), offset: m.offset, from: from})
-		l.idle = false
-		for _, r := range l.readers {
-			r.notify()
-		}
 	}
 	return nil
 }
 
-// expect says what must become of a publication, and what its refusal does.
-func (m *model) expect(p *Publication, w *modelWaiter, waits bool) error {
-	wait := func() {
-		if waits {
-			m.waiting = append(m.waiting, w)
-		}
-	}
-	if len(m.waiting) > 0 {
-		wait()
-		return ErrFull
+// append does what becomes of a publication that was encoded.
+func (m *model) append(p *Publication, w *modelWaiter, gone bool) error {
+	if gone {
+		return ErrGone
 	}
 	alone := 0
 	for _, l := range m.logs {
@@ -269,26 +399,32 @@ func (m *model) expect(p *Publication, w *modelWaiter, waits bool) error {
 			return ErrTooBig
 		}
 		low := l.low()
-		large := n+entryBytes > m.limit/2
-		room := l.cost(low) == 0 || !large && l.cost(low)+n+entryBytes <= m.limit
-		if room && m.grow(l, int(l.head()-low)+n, len(l.above(low))+1) {
+		allowed := l.allows(m.limit, 0, n)
+		if allowed && m.grow(l, int(l.head()-low)+n, len(l.above(low))+1) {
 			continue
 		}
-		for _, r := range l.readers {
-			goal := l.goal(m.limit)
-			if large {
-				goal = l.head()
-			}
-			if r.served < goal {
-				r.press = goal
-				r.notify()
-			}
-		}
-		l.starved = waits
-		wait()
+		m.press(l, n)
+		l.starved = w != nil || len(m.waiting) > 0
+		m.broke = w != nil && allowed
+		m.wait(w, n)
 		return ErrFull
 	}
+	m.offset++
+	for _, l := range m.logs {
+		l.data = l.format.padded.Append(l.data, p)
+		l.entries = append(l.entries, entry{end: l.head(), offset: m.offset, from: p.From})
+		l.idle = false
+		for _, r := range l.readers {
+			r.notify()
+		}
+	}
 	return nil
+}
+
+// forgotten takes w off those who wait.
+func (m *model) forgotten(w *modelWaiter) {
+	m.waiting = slices.DeleteFunc(m.waiting, func(x *modelWaiter) bool { return x == w })
+	w.called = false
 }
 
 // grow makes l's rings large enough, where the budget allows it.
@@ -326,7 +462,8 @@ func (m *model) served(r *modelReader) {
 	r.Served(low)
 	r.served = low
 	if r.log.starved && r.log.cost(r.log.low()) <= m.limit/2 {
-		m.wake()
+		m.broke = false
+		m.call()
 	}
 }
 
@@ -369,9 +506,7 @@ func (m *model) trim() {
 		}
 		l.idle = true
 	}
-	if len(m.waiting) > 0 {
-		m.wake()
-	}
+	m.callAgain()
 	if !m.starved {
 		return
 	}
@@ -387,6 +522,7 @@ func (m *model) trim() {
 			worst = l
 		}
 	}
+	m.callAgain()
 	if worst == nil {
 		return
 	}

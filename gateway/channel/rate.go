@@ -1,6 +1,9 @@
 package channel
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // ErrRate refuses a publication that is more than its channel may have in a second.
 // It is an ErrFull: the Waiter is told, by the next Trim, when to try again.
@@ -17,11 +20,11 @@ type bucket struct {
 	at    int64 // Unix milliseconds of the last look
 }
 
-// has tells whether there is room for one more. A clock that goes back brings
+// left gives how many publications a channel may have now. A clock that goes back brings
 // nothing.
-func (b *bucket) has(rate int, now int64) bool {
+func (b *bucket) left(rate int, now int64) int {
 	if rate <= 0 {
-		return true
+		return math.MaxInt
 	}
 	switch {
 	case now > b.at:
@@ -30,28 +33,35 @@ func (b *bucket) has(rate int, now int64) bool {
 	case now < b.at-1000: // not just another publisher's clock
 		b.at = now
 	}
-	return b.spent+1000 <= int64(rate)*1000
+	return rate - int((b.spent+999)/1000)
 }
 
 // take takes one.
 func (b *bucket) take() { b.spent += 1000 }
 
-// holdBack notes that publishers of c wait because of the rate.
-func (s *Space) holdBack(c *Channel) {
+// holdLocked notes that publishers of c wait because of the rate.
+func (c *Channel) holdLocked() {
+	if c.held {
+		return
+	}
+	c.held = true
+	s := c.space
 	s.heldMu.Lock()
 	defer s.heldMu.Unlock()
 	s.held = append(s.held, c)
 }
 
-// letGo tells publishers that were held back to try again.
-func (s *Space) letGo() {
+// letGo calls publishers that were held back, as many as the rate allows at that time.
+func (s *Space) letGo(now int64) {
 	s.heldMu.Lock()
 	held := s.held
 	s.held = nil
 	s.heldMu.Unlock()
 	for _, c := range held {
 		c.mu.Lock()
-		c.wakeLocked()
+		c.held = false
+		c.rate.left(s.rate, now)
+		c.callAgainLocked()
 		c.mu.Unlock()
 	}
 }

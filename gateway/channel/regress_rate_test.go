@@ -18,7 +18,7 @@ func TestPublishersWhoseClocksDifferShareOneRate(t *testing.T) {
 		n, newest := int64(0), int64(0)
 		for i := range int64(10 * rate) {
 			newest = max(newest, at(i)-start)
-			if b.has(rate, at(i)) {
+			if b.left(rate, at(i)) > 0 {
 				b.take()
 				n++
 			}

@@ -35,6 +35,7 @@ type Space struct {
 	now            atomic.Int64 // of the last Trim
 	historyStarved atomic.Bool  // a publication was not kept since the last Trim: the budget
 	starved        atomic.Bool  // the budget has refused a log since the last Trim
+	encoding       atomic.Int64 // bytes of large publications that are being encoded
 	shards         [spaceShards]shard
 	trimmed        atomic.Uint64 // calls of Trim
 	evicting       atomic.Uint64 // shards that evict has looked at
@@ -77,6 +78,9 @@ func (s *Space) shard(name string) *shard {
 
 // Channels counts the channels that exist.
 func (s *Space) Channels() int { return int(s.channels.Load()) }
+
+// Encoding gives the bytes in which large publications are being encoded.
+func (s *Space) Encoding() int { return int(s.encoding.Load()) }
 
 // Find gives the channel of that name, or nil when nobody here has it.
 func (s *Space) Find(name string) *Channel {
@@ -160,6 +164,7 @@ func (s *Space) endLocked(sh *shard, c *Channel, keep int64) (newest int64, ende
 	delete(sh.byName, c.name)
 	s.channels.Add(-1)
 	c.dead = true
+	c.endWaitLocked()
 	if c.keep.Count > 0 {
 		c.history.release(c.offset, s.history.Budget)
 	}
@@ -221,7 +226,7 @@ func (c *Channel) leave(l *Log, r *Reader) bool {
 		c.logs = slices.DeleteFunc(c.logs, func(x *Log) bool { return x == l })
 	}
 	if len(c.waiters) > 0 {
-		c.wakeLocked()
+		c.callAgainLocked()
 	}
 	return len(c.logs) == 0
 }
@@ -241,7 +246,7 @@ const trimPart = 8
 // histories' budget is free.
 func (s *Space) Trim(now int64) {
 	s.now.Store(now)
-	s.letGo()
+	s.letGo(now)
 	historyStarved := s.historyStarved.Swap(false)
 	part := s.trimmed.Add(1) % trimPart
 	starved := s.starved.Swap(false)
@@ -303,7 +308,7 @@ func (c *Channel) trim(now int64) {
 		}
 	}
 	if len(c.waiters) > 0 {
-		c.wakeLocked()
+		c.callAgainLocked()
 	}
 }
 
@@ -353,7 +358,7 @@ func (sh *shard) relieve() {
 			}
 		}
 		if len(c.waiters) > 0 {
-			c.wakeLocked()
+			c.callAgainLocked()
 		}
 		c.mu.Unlock()
 	}
