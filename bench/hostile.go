@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +30,7 @@ type HostileOptions struct {
 	Seed        uint64 // the cases follow from it; a new one when zero
 	First       int    // number of the first case: with Count 1 it is sent alone
 	MessageMax  int    // frames: the server's bound of a message, in bytes; 64 KiB
+	Speak       string // resets: what the sessions speak, or all
 }
 
 func (o *HostileOptions) setDefaults() {
@@ -45,6 +48,9 @@ func (o *HostileOptions) check(f *faults) {
 	f.atLeast("--count", o.Count, 1)
 	f.atLeast("--first", o.First, 0)
 	f.atLeast("--max-message", o.MessageMax, 125)
+	if o.Speak != "" && o.Speak != "all" && !slices.ContainsFunc(tongues, func(t tongue) bool { return t.name == o.Speak }) {
+		f.add("--speak is %q, give all or one of %s", o.Speak, strings.Join(Tongues(), ", "))
+	}
 	if o.Concurrency < 1 || o.Concurrency > 10_000 {
 		f.add("--concurrency is %d, give 1 to 10000", o.Concurrency)
 	}
@@ -219,9 +225,23 @@ type victim interface {
 	CloseWrite() error
 }
 
-// dial opens the connection of case n. It will be closed with a reset, so that
-// neither side keeps the pair of addresses for a minute.
+// dial opens the connection of case n.
 func (a *attacker) dial(n int) (victim, error) {
+	c, err := a.connect(n)
+	if err != nil || a.target.url.Scheme != "wss" {
+		return c, err
+	}
+	secure, err := a.target.secured(c)
+	if err != nil {
+		c.Close() // ignored: the error that matters is err
+		return nil, err
+	}
+	return secure.(victim), nil
+}
+
+// connect opens a TCP connection for case n. It will be closed with a reset, so that
+// neither side keeps the pair of addresses for a minute.
+func (a *attacker) connect(n int) (*net.TCPConn, error) {
 	d := net.Dialer{KeepAlive: -1, Timeout: a.Timeout}
 	if a.target.sources > 0 {
 		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+n%a.target.sources))}
@@ -232,15 +252,7 @@ func (a *attacker) dial(n int) (victim, error) {
 	}
 	c.(*net.TCPConn).SetLinger(0)            // ignored: it then costs a port for a minute
 	c.SetDeadline(time.Now().Add(a.Timeout)) // ignored: a new socket can have one
-	if a.target.url.Scheme != "wss" {
-		return c.(victim), nil
-	}
-	secure, err := a.target.secured(c)
-	if err != nil {
-		c.Close() // ignored: the error that matters is err
-		return nil, err
-	}
-	return secure.(victim), nil
+	return c.(*net.TCPConn), nil
 }
 
 // writeCut writes b in pieces. Its failure is not looked at: a server that has seen

@@ -74,6 +74,8 @@ func TestHostileFindsAServersFaults(t *testing.T) {
 		{"no HTTP", HostileHandshakes, answer("SSH-2.0\r\n"), "no HTTP response"},
 		{"two answers", HostileHandshakes, answer(strings.Repeat("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", 2)), "something follows"},
 		{"no answer", HostileHandshakes, func(net.Conn) {}, "a good request was not answered"},
+		{"500 for cut sessions", HostileResets, answer("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"), "a fault of the server's"},
+		{"no messages", HostileResets, mute, `no "`},
 		{"no Close frames", HostileFrames, mute, "must be answered"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,7 +16,7 @@ func newHostileCommand(env []string) *cobra.Command {
 		Short: "Attack a server, and check every answer",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("no attack is named: give handshakes or frames: see '%s --help'", cmd.CommandPath())
+			return usagef("no attack is named: give handshakes, frames or resets: see '%s --help'", cmd.CommandPath())
 		},
 		Example: `  sluice bench hostile handshakes --pid PID
   sluice bench hostile frames --count 100000 --json`,
@@ -30,6 +31,10 @@ func newHostileCommand(env []string) *cobra.Command {
 			`  sluice bench hostile frames --pid PID
   sluice bench hostile frames --seed 7 --first 4711 --count 1`,
 			"/echo", bench.HostileFrames),
+		newAttack("resets", "Sessions of every protocol that end at a random byte",
+			`  sluice bench hostile resets --pid PID
+  sluice bench hostile resets --url wss://example.org --speak centrifugo`,
+			"/", bench.HostileResets),
 	} {
 		bindEnv(attack, env, "url", "cacert", "insecure-skip-verify")
 		setHelp(attack, flagGroup{"Load", ownFlags(attack)}, flagGroup{"Server", serverFlags},
@@ -52,6 +57,10 @@ func newAttack(name, short, examples, path string, run func(context.Context, ben
 	f.IntVar(&o.Concurrency, "concurrency", 64, "`N` cases at a time")
 	f.Uint64Var(&o.Seed, "seed", 0, "`N` that all cases follow from; 0: a new one, which the report tells")
 	f.IntVar(&o.First, "first", 0, "`N` of the first case: with --count 1 it is sent alone")
+	if name == "resets" {
+		f.MarkHidden("path") // ignored: the flag exists
+		f.StringVar(&o.Speak, "speak", "all", "`PROTOCOL` of the sessions: "+strings.Join(bench.Tongues(), ", ")+", or all in turn")
+	}
 	if name == "frames" {
 		f.Var(&sizeFlag{n: &o.MessageMax, text: "64KiB"}, "max-message", "the server's own --max-message, in `BYTES`")
 	}

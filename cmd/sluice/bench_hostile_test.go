@@ -19,6 +19,7 @@ func TestHostileClientsGetTheAnswersThatTheyMust(t *testing.T) {
 	}{
 		{"handshakes", func() (*bench.Result, error) { return bench.HostileHandshakes(t.Context(), o) }},
 		{"frames", func() (*bench.Result, error) { return bench.HostileFrames(t.Context(), o) }},
+		{"resets", func() (*bench.Result, error) { return bench.HostileResets(t.Context(), o) }},
 	} {
 		t.Run(attack.name, func(t *testing.T) {
 			r, err := attack.run()
@@ -36,6 +37,7 @@ func TestHostileUsageErrorsAreTold(t *testing.T) {
 	}{
 		{"", "no attack is named"},
 		{"frames --count -1", "--count is -1"},
+		{"resets --speak french", `--speak is "french"`},
 		{"frames --max-message 8", "--max-message is 8"},
 		{"handshakes --concurrency -1", "--concurrency is -1"},
 		{"handshakes --fail-if lost>0", `handshakes has no figure "lost"`},
