@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"os"
 	"syscall"
@@ -20,7 +21,8 @@ const acceptPause = 50 * time.Millisecond
 
 // Serve accepts clients on l until Shutdown, and closes l. It serves WebSocket
 // upgrades and, for everything else, HTTP. Connections must be of package net
-// itself: a wrapped one has no descriptor to wait for.
+// itself: a wrapped one has no descriptor to wait for. A listener of package net is
+// accepted from without it: what its ListenConfig says of keep-alive does not count.
 func (s *Server) Serve(l net.Listener) error { return s.serve(l, nil) }
 
 // ServeTLS is Serve for clients that speak TLS. Of cfg, which needs a certificate, a
@@ -30,15 +32,16 @@ func (s *Server) ServeTLS(l net.Listener, cfg *tls.Config) error {
 }
 
 func (s *Server) serve(l net.Listener, secured *tls.Config) error {
-	defer l.Close()                                                                          // ignored: nothing is accepted any more
+	in := enter(l)
+	defer in.Close()                                                                         // ignored: nothing is accepted any more
 	others := !onlyLocal(l.Addr()) || len(s.cfg.TrustedProxies)+len(s.cfg.ProxyProtocol) > 0 // can reach it
 	if others && s.access.insecure {
 		return ErrInsecure
 	}
-	if !s.track(l) {
+	if !s.track(in) {
 		return ErrServerClosed
 	}
-	defer s.untrack(l)
+	defer s.untrack(in)
 	door := &door{
 		server: s,
 		tls:    secured,
@@ -53,10 +56,11 @@ func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 	defer func() { spare.Close() }() // ignored: the file is /dev/null
 	turned := 0
 	for {
-		c, err := l.Accept()
+		g, err := in.accept()
 		switch {
 		case err == nil:
-			s.receive(door, c)
+			g.door = door
+			s.receive(g)
 		case closedByUs(err):
 			return ErrServerClosed
 		case poller.IsDescriptorLimit(err):
@@ -64,7 +68,7 @@ func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 			// answered instead of waiting in the kernel's queue.
 			s.stats.descriptors.Add(1)
 			spare.Close() // ignored: see above
-			away := s.turnAway(l, secured != nil)
+			away := s.turnAway(in, secured != nil)
 			spare = openSpare()
 			if turned++; !away || turned >= turnAwayMost {
 				turned = 0
@@ -77,28 +81,83 @@ func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 	}
 }
 
-// turnAway answers one client for whom there is no descriptor beyond the spare
-// one. Perhaps nobody waits, then it tells false: the kernel reports the lack before it
-// looks.
-func (s *Server) turnAway(l net.Listener, secured bool) bool {
-	if d, ok := l.(interface{ SetDeadline(time.Time) error }); ok {
+// entrance is where a listener's connections come in: as bare descriptors, where it is one
+// of package net's for TCP or Unix sockets. A program may have wrapped it, or bring one of
+// its own; that one's connections come as they are.
+type entrance struct {
+	net.Listener
+	bare *poller.Acceptor // nil where it is another's
+}
+
+func enter(l net.Listener) *entrance {
+	e := &entrance{Listener: l}
+	switch l := l.(type) {
+	case *net.TCPListener:
+		e.bare, _ = poller.NewAcceptor(l) // ignored: then it is accepted from by package net
+	case *net.UnixListener:
+		e.bare, _ = poller.NewAcceptor(l) // ignored: likewise
+	}
+	return e
+}
+
+// Close ends accepting. The socket listens as long as one of both is open.
+func (e *entrance) Close() error {
+	err := e.Listener.Close()
+	if e.bare != nil {
+		err = errors.Join(err, e.bare.Close())
+	}
+	return err
+}
+
+// accept waits for a connection.
+func (e *entrance) accept() (*greeting, error) {
+	if e.bare != nil {
+		fd, client, err := e.bare.Accept()
+		return &greeting{fd: fd, client: client}, err
+	}
+	c, err := e.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &greeting{fd: -1, conn: c, client: clientOf(c)}, nil
+}
+
+// ready is accept for who does not wait for long: nil where nobody is there.
+func (e *entrance) ready() *greeting {
+	if e.bare != nil {
+		fd, client, ok := e.bare.Ready()
+		if !ok {
+			return nil
+		}
+		return &greeting{fd: fd, client: client}
+	}
+	if d, ok := e.Listener.(interface{ SetDeadline(time.Time) error }); ok {
 		d.SetDeadline(time.Now().Add(acceptPause)) // ignored: the listener was closed then
 		defer d.SetDeadline(time.Time{})
 	}
-	c, err := l.Accept()
+	g, err := e.accept()
 	if err != nil {
+		return nil
+	}
+	return g
+}
+
+// turnAway answers one client for whom there is no descriptor beyond the spare
+// one. Perhaps nobody waits, then it tells false: the kernel reports the lack before it
+// looks.
+func (s *Server) turnAway(in *entrance, secured bool) bool {
+	g := in.ready()
+	if g == nil {
 		return false
 	}
-	if sc, ok := c.(syscall.Conn); ok && !secured {
-		buf := headPool.Get().(*[]byte)
-		poller.ReadReady(sc, *buf) // ignored: closing with unread bytes would reset the answer away
-		headPool.Put(buf)
-	}
 	if !secured {
-		c.Write(rejectDescriptors.Append(nil)) // ignored: the client may be gone
+		buf := headPool.Get().(*[]byte)
+		g.readReady(*buf) // ignored: closing with unread bytes would reset the answer away
+		headPool.Put(buf)
+		g.writeReady(rejectDescriptors.Append(nil)) // ignored: the client may be gone
 	}
-	c.Close() // ignored: likewise
-	s.refused(rejectDescriptors.Reason, peerOf(c))
+	g.close()
+	s.refused(rejectDescriptors.Reason, g.client)
 	return true
 }
 
@@ -123,9 +182,12 @@ func openSpare() *os.File {
 
 // tune sets a socket's options: a listening one's, for its connections to inherit.
 func (s *Server) tune(sc syscall.Conn) error {
-	return poller.Tune(sc, poller.Options{
-		SendBuffer: s.cfg.SendBuffer, NotsentLowat: s.cfg.NotsentLowat, UserTimeout: s.cfg.UserTimeout,
-	})
+	return poller.Tune(sc, s.options())
+}
+
+// options are those of clients' sockets.
+func (s *Server) options() poller.Options {
+	return poller.Options{SendBuffer: s.cfg.SendBuffer, NotsentLowat: s.cfg.NotsentLowat, UserTimeout: s.cfg.UserTimeout, NoDelay: true}
 }
 
 // onlyLocal tells whether only this machine can reach an address.

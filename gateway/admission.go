@@ -75,28 +75,24 @@ func newAdmission(c *Config) *admit.Table {
 
 // receive takes one connection into its handshake, unless its address has had so
 // much that it is not even answered.
-func (s *Server) receive(d *door, c net.Conn) {
-	g := &greeting{door: d, conn: c, client: peerOf(c)}
+func (s *Server) receive(g *greeting) {
 	switch addr := g.client.Addr(); {
 	case s.proxies.Has(addr):
 		g.proxied = byHeader
 	case s.trusted.Has(addr):
 		g.proxied = byForwarded
 	case !g.enterAddress():
-		abandon(c)
+		g.abandon()
 		return
-	}
-	if d.tls != nil {
-		g.conn = newSecure(g, c, d.tls)
 	}
 	if !s.stage.enter(g) {
 		s.admission.Leave(g.seat)
-		abandon(c)
+		g.abandon()
 	}
 }
 
-// peerOf gives the other side's address; zero for a Unix socket.
-func peerOf(c net.Conn) netip.AddrPort {
+// clientOf gives the other side's address; zero for a Unix socket.
+func clientOf(c net.Conn) netip.AddrPort {
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		p := a.AddrPort()
 		return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
@@ -107,14 +103,6 @@ func peerOf(c net.Conn) netip.AddrPort {
 // local tells whether a client is on this machine.
 func local(client netip.AddrPort) bool {
 	return !client.IsValid() || client.Addr().IsLoopback()
-}
-
-// abandon ends a connection with a reset: nothing of it stays.
-func abandon(c net.Conn) {
-	if l, ok := c.(interface{ SetLinger(int) error }); ok {
-		l.SetLinger(0) // ignored: then the kernel takes longer to let go
-	}
-	c.Close() // ignored: there is nobody to tell
 }
 
 // enterAddress takes a seat among the connections of the client's address. Over a

@@ -1,9 +1,7 @@
 package gateway
 
 import (
-	"net"
 	"net/netip"
-	"syscall"
 
 	"sluice/gateway/admit"
 	"sluice/gateway/sampling"
@@ -139,13 +137,4 @@ func (a *arrival) refuse(why string) {
 	a.server.refused(why, a.client)
 	a.server.leavePlace(a.count)
 	a.server.admission.Leave(a.seat)
-}
-
-// detach takes the connection from package net.
-func (a *arrival) detach(c net.Conn, inherits bool) (err error) {
-	if sc, ok := bare(c).(syscall.Conn); ok && !inherits {
-		a.server.tune(sc)
-	}
-	a.fd, a.secure, err = detach(c)
-	return err
 }

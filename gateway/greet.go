@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"syscall"
 	"time"
 
 	"sluice/gateway/peer"
@@ -62,9 +61,10 @@ func (g *greeting) readProxyHeader(n int) (int, error) {
 		}
 		g.client, g.told = src, true
 		if !g.enterAddress() {
-			abandon(c)
+			g.abandon()
 			return n, errDropped
 		}
+		g.know()
 		return n, nil
 	}
 }
@@ -128,15 +128,6 @@ func (g *greeting) writeSecured(c net.Conn, p []byte) (int, error) {
 	n, err := c.Write(p)
 	crypto <- struct{}{}
 	return n, err
-}
-
-// readReady reads what is there already.
-func readReady(c net.Conn, p []byte) (int, error) {
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return 0, nil
-	}
-	return poller.ReadReady(sc, p)
 }
 
 // readTurn reads once. While it waits its place can be given to another.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -32,7 +33,7 @@ var ErrServerClosed = errors.New("gateway: server closed")
 var ErrInsecure = errors.New("gateway: with --insecure everybody may do everything: listen on 127.0.0.1 and without proxies")
 
 // descriptorReserve is how many descriptors are left for everything that is no
-// client: listeners, pollers, the internal listener's connections, files.
+// client: listeners, two for each, pollers, the internal listener's connections, files.
 const descriptorReserve = 64
 
 // Server is a broadcast gateway. Its methods may be called from any goroutine.
@@ -78,8 +79,8 @@ type Server struct {
 	encoders   encoders
 
 	mu        sync.Mutex
-	listeners map[net.Listener]struct{} // guarded by mu
-	closing   bool                      // guarded by mu
+	listeners map[*entrance]struct{} // guarded by mu
+	closing   bool                   // guarded by mu
 }
 
 // New makes a server and starts its loops. It raises the process's soft limit on
@@ -135,7 +136,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 		sampled:        sampled,
 		failed:         make(chan error, 1),
 		ending:         make(chan struct{}),
-		listeners:      make(map[net.Listener]struct{}),
+		listeners:      make(map[*entrance]struct{}),
 	}
 	s.access = newAccess(&cfg)
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
@@ -279,7 +280,7 @@ func (w *stormWatch) over(churn uint64) bool {
 }
 
 // track adds a listener for Shutdown to close; false when it has begun.
-func (s *Server) track(l net.Listener) bool {
+func (s *Server) track(l *entrance) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
@@ -290,7 +291,7 @@ func (s *Server) track(l net.Listener) bool {
 	return true
 }
 
-func (s *Server) untrack(l net.Listener) {
+func (s *Server) untrack(l *entrance) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.listeners, l)
@@ -391,5 +392,5 @@ func Listen(ctx context.Context, network, address string, sendBuffer int) (net.L
 
 // closedByUs tells whether an Accept failed because the listener was closed.
 func closedByUs(err error) bool {
-	return errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed)
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) || errors.Is(err, http.ErrServerClosed)
 }

@@ -11,6 +11,7 @@ import (
 
 	"sluice/gateway/channel"
 	"sluice/gateway/handshake"
+	"sluice/poller"
 
 	"github.com/gobwas/ws"
 )
@@ -106,11 +107,15 @@ func (s *Server) stream(w http.ResponseWriter, c *webConn, t target) *handshake.
 		s.leavePlace(count)
 		return rejectDescriptors // cannot be: it is a connection of ours, with HTTP/1
 	}
-	if a.detach(c.Conn, c.inherits) != nil {
+	var err error
+	if a.fd, a.secure, err = detach(c.Conn); err != nil {
 		s.leavePlace(count)
 		s.refused(rejectDescriptors.Reason, c.client)
 		c.Close() // ignored: there is nobody to tell
 		return nil
+	}
+	if !c.inherits {
+		poller.TuneFD(a.fd, s.options()) // ignored: it works without
 	}
 	a.seat, c.seat = c.seat, 0
 	if count == countedOpen {

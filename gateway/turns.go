@@ -156,11 +156,11 @@ func (g *greeting) begin() error {
 }
 
 // hasten ends the handshake of g's address that has run for longest, when it has had its
-// time, so that g does not wait for one that never ends.
+// time and the address finishes nothing, so that g does not wait for one that never ends.
 func (st *stage) hasten(g *greeting) {
 	st.mu.Lock()
 	var victim *greeting
-	for e := st.waiting.Front(); e != nil && g.queued; e = e.Next() {
+	for e := st.waiting.Front(); e != nil && g.queued && g.holder.fruitless(); e = e.Next() {
 		w := e.Value.(*greeting)
 		if w.holder == g.holder && w.begun && w.spared(false) <= 0 && (victim == nil || w.entered.Before(victim.entered)) {
 			victim = w

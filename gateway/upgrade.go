@@ -12,6 +12,7 @@ import (
 
 	"sluice/gateway/handshake"
 	"sluice/gateway/sampling"
+	"sluice/poller"
 )
 
 // door is one listener's way in.
@@ -44,7 +45,7 @@ const answerTimeout = 500 * time.Millisecond
 func (g *greeting) start() {
 	g.door.server.stats.churn.Add(1)
 	g.buf = headPool.Get().(*[]byte)
-	n, err := readReady(bare(g.conn), *g.buf)
+	n, err := g.readReady(*g.buf)
 	if err != nil {
 		g.fail(err, n)
 		return
@@ -66,7 +67,10 @@ func (g *greeting) start() {
 
 // run waits for the rest of a head of which n bytes are there.
 func (g *greeting) run(n int) {
-	n, err := g.prepare(n)
+	err := g.link()
+	if err == nil {
+		n, err = g.prepare(n)
+	}
 	if err != nil {
 		g.fail(err, n)
 		return
@@ -91,7 +95,7 @@ func (g *greeting) proceed(head, n int) {
 	}
 	req, reject := handshake.Parse((*g.buf)[:head])
 	if reject == nil && g.proxied == byForwarded && !g.forwarded(req.ForwardedFor) {
-		abandon(bare(g.conn))
+		g.abandon()
 		g.leave()
 		return
 	}
@@ -132,8 +136,15 @@ func (g *greeting) refuse(r *handshake.Reject) {
 // linger: the client may have sent more, or do so.
 func (g *greeting) reply(answer []byte, linger bool) {
 	g.refused = true
+	if g.conn == nil && !linger { // it takes that much
+		g.writeReady(answer) // ignored: the client may be gone
+		g.end()
+		return
+	}
 	go func() {
-		g.answer(answer, linger)
+		if g.link() == nil {
+			g.answer(answer, linger)
+		}
 		g.end()
 	}()
 }
@@ -147,6 +158,8 @@ func (g *greeting) fail(err error, n int) {
 	case errors.As(err, &reject):
 		g.refuse(reject)
 		return
+	case poller.IsDescriptorLimit(err):
+		s.refused(rejectDescriptors.Reason, g.client)
 	case errors.Is(err, errEvicted), errors.Is(err, errDropped): // counted where it was decided
 	case errors.Is(err, errProxyHeader):
 		s.stats.outcome("bad_proxy_header")
@@ -170,7 +183,7 @@ func (g *greeting) fail(err error, n int) {
 
 // end closes the connection, of which nothing has become.
 func (g *greeting) end() {
-	g.conn.Close() // ignored: there is nobody to tell
+	g.close()
 	g.leave()
 }
 
@@ -238,9 +251,13 @@ func (g *greeting) admit(t target, head, n int) *handshake.Reject {
 		}
 		return rejectDescriptors // cannot be: writing to memory does not fail
 	}
-	if a.detach(g.conn, g.door.inherits) != nil {
+	var err error
+	if a.fd, a.secure, err = g.detach(); err != nil {
 		s.leavePlace(count)
 		return rejectDescriptors
+	}
+	if !g.door.inherits {
+		poller.TuneFD(a.fd, s.options()) // ignored: it works without
 	}
 	a.seat, g.seat = g.seat, 0
 	if count == countedOpen {

@@ -90,6 +90,9 @@ const webWait = time.Second
 // take hands a connection of which n bytes were read to net/http, at once or on a
 // goroutine that waits for a place.
 func (w *web) take(g *greeting, n int) *handshake.Reject {
+	if g.link() != nil {
+		return rejectDescriptors
+	}
 	x := newWebPlace(g)
 	if !w.places.take(x) {
 		return rejectBusy

@@ -152,6 +152,9 @@ type Options struct {
 	// UserTimeout bounds how long the kernel goes on offering bytes that the peer does
 	// not acknowledge, or has no window for (TCP_USER_TIMEOUT, tcp(7)).
 	UserTimeout time.Duration
+	// NoDelay sends small writes at once (TCP_NODELAY, tcp(7)), as package net has it on
+	// connections that it accepts itself.
+	NoDelay bool
 }
 
 // Tune sets a socket's options. On a listening socket they hold for every connection
@@ -163,20 +166,27 @@ func Tune(c syscall.Conn, o Options) error {
 		return err
 	}
 	var optErr error
-	err = raw.Control(func(fd uintptr) {
-		set := func(level, option, value int) {
-			if value <= 0 {
-				return
-			}
-			if err := unix.SetsockoptInt(int(fd), level, option, value); err != nil && err != unix.EOPNOTSUPP {
-				optErr = errors.Join(optErr, os.NewSyscallError("setsockopt", err))
-			}
-		}
-		set(unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBuffer)
-		set(unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, o.NotsentLowat)
-		set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.UserTimeout.Milliseconds()))
-	})
+	err = raw.Control(func(fd uintptr) { optErr = TuneFD(int(fd), o) })
 	return errors.Join(err, optErr)
+}
+
+// TuneFD is Tune for a bare descriptor.
+func TuneFD(fd int, o Options) (err error) {
+	set := func(level, option, value int) {
+		if value <= 0 {
+			return
+		}
+		if e := unix.SetsockoptInt(fd, level, option, value); e != nil && e != unix.EOPNOTSUPP {
+			err = errors.Join(err, os.NewSyscallError("setsockopt", e))
+		}
+	}
+	set(unix.SOL_SOCKET, unix.SO_SNDBUF, o.SendBuffer)
+	set(unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, o.NotsentLowat)
+	set(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(o.UserTimeout.Milliseconds()))
+	if o.NoDelay {
+		set(unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	}
+	return err
 }
 
 // ReadReady reads from a connection of package net what is there now, without

@@ -13,6 +13,7 @@ import (
 type Options struct {
 	SendBuffer, NotsentLowat int
 	UserTimeout              time.Duration
+	NoDelay                  bool
 }
 
 // Poller is not available here: see ErrUnsupported.
@@ -25,6 +26,16 @@ func (p *Poller) Add(d *Desc, fd int, interest Events, h Handler) error { return
 func (p *Poller) Mod(d *Desc, interest Events) error                    { return ErrUnsupported }
 func (p *Poller) Del(d *Desc) error                                     { return ErrUnsupported }
 func (p *Poller) Close() error                                          { return ErrUnsupported }
+
+// Acceptor is not available here either.
+type Acceptor struct{}
+
+func NewAcceptor(l syscall.Conn) (*Acceptor, error)      { return nil, ErrUnsupported }
+func (a *Acceptor) Accept() (int, netip.AddrPort, error) { return -1, netip.AddrPort{}, ErrUnsupported }
+func (a *Acceptor) Ready() (int, netip.AddrPort, bool)   { return -1, netip.AddrPort{}, false }
+func (a *Acceptor) Close() error                         { return ErrUnsupported }
+func NetConn(fd int) (net.Conn, error)                   { return nil, ErrUnsupported }
+func TuneFD(fd int, o Options) error                     { return ErrUnsupported }
 
 func Detach(c net.Conn) (fd int, err error) {
 	return -1, ErrUnsupported

@@ -1,0 +1,84 @@
+package gateway
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// wrapped is a listener of an embedding program's, of which nothing is known but what every
+// listener has.
+type wrapped struct{ net.Listener }
+
+// A listener that somebody has wrapped is accepted from as it stands; for the connections
+// of one of package net's no net.Conn is made unless they have to wait.
+func TestEveryListenerIsAcceptedFrom(t *testing.T) {
+	t.Parallel()
+	tcp := func() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
+	for name, listen := range map[string]func() (net.Listener, error){
+		"TCP": tcp,
+		"wrapped": func() (net.Listener, error) {
+			l, err := tcp()
+			return wrapped{l}, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, Config{PingInterval: -1})
+			l, err := listen()
+			if err != nil {
+				t.Fatal(err)
+			}
+			served := make(chan error, 1)
+			go func() { served <- s.Serve(l) }()
+			other := &server{Server: s.Server, t: t, addr: l.Addr().String()}
+			for _, head := range []string{upgradeTo("/echo"), "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", "nonsense\r\n\r\n"} {
+				for _, cut := range []int{0, 5} { // at once, and with a wait
+					c := connect(t, other)
+					if cut > 0 {
+						c.write(head[:cut])
+						waitFor(t, "the first piece to be read", func() bool { return s.waiting() == 1 })
+					}
+					c.write(head[cut:])
+					if !strings.HasPrefix(head, "GET /echo") {
+						status := http.StatusOK
+						if head[0] != 'G' {
+							status = http.StatusBadRequest
+						}
+						c.wantStatus(head, status)
+						c.wantEOF(head)
+						continue
+					}
+					c.wantUpgrade(name)
+					c.send(text("hello"))
+					c.wantText(name, "hello")
+					s.do(func(l *loop) {
+						for _, c := range l.conns {
+							if v, err := syscall.GetsockoptInt(c.FD(), syscall.IPPROTO_TCP, syscall.TCP_NODELAY); err != nil || v == 0 {
+								t.Errorf("TCP_NODELAY is %d, %v", v, err)
+							}
+						}
+					})
+					c.send(closing(1000, ""))
+					c.wantClose(name, 1000)
+				}
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			if err := s.shutdown(ctx); err != nil {
+				t.Error(err)
+			}
+			if err := receive(t, "Serve to return", served); err != ErrServerClosed {
+				t.Errorf("Serve returned %v", err)
+			}
+			again, err := net.Listen("tcp", l.Addr().String()) // nothing holds the port any more
+			if err != nil {
+				t.Fatal(err)
+			}
+			again.Close() // ignored: nobody knew of it
+		})
+	}
+}
