@@ -78,7 +78,9 @@ func (g *group) again() {
 		g.notBefore = time.Time{}
 	}
 	l.sweeps = append(l.sweeps, g)
-	l.poller.Wake()
+	if !l.turning {
+		l.poller.Wake()
+	}
 }
 
 // delay puts a group off. One timer serves all groups of the loop: it goes off for

@@ -81,7 +81,8 @@ type loop struct {
 	dead      []*conn // descriptors to close at the end of the turn
 	held      int     // bytes of connections' buffers
 	heldMax   int
-	checked   int // connections before it were looked at since the last tick
+	checked   int  // connections before it were looked at since the last tick
+	turning   bool // turn runs: it sees to what is put into sweeps meanwhile
 	stopping  bool
 	toStop    int  // connections before it are not told yet that the server stops
 	done      bool // the server was told that nobody is left
@@ -134,6 +135,7 @@ func (l *loop) post(m message) bool { return l.inbox.put(m) }
 
 // turn is the poller's wake function.
 func (l *loop) turn() {
+	l.turning = true
 	for _, m := range l.inbox.take() {
 		m.deliver(l)
 	}
@@ -145,6 +147,7 @@ func (l *loop) turn() {
 		l.stopSome()
 	}
 	l.bury()
+	l.turning = false
 	if len(l.sweeps) > 0 {
 		l.poller.Wake()
 	}
