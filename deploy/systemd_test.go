@@ -86,6 +86,20 @@ func TestSupervisorsWaitLongerThanClosingTakes(t *testing.T) {
 	}
 }
 
+// systemd's watchdog comes after the gateway's own, which logs the stack of the loop that
+// is stuck and not of all.
+func TestWatchdogOfSystemdIsTheSecond(t *testing.T) {
+	t.Parallel()
+	limit, err := time.ParseDuration(flags(t)["loop-timeout"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(values(shipped(t, unitFile), "WatchdogSec"), "") + "s"
+	if wait, err := time.ParseDuration(text); err != nil || wait <= limit+5*time.Second {
+		t.Errorf("WatchdogSec is %s (%v), --loop-timeout %v", text, err, limit)
+	}
+}
+
 // systemCalls gives the names that a unit allows, its groups taken apart as
 // systemd does.
 func systemCalls(t *testing.T, analyze, unit string) map[string]bool {

@@ -155,11 +155,17 @@ func start(t *testing.T, args ...string) *sluice {
 // startHere runs the command in this process, where leaks are seen.
 func startHere(t *testing.T, args ...string) *sluice {
 	t.Helper()
+	return startHereWith(t, nil, args...)
+}
+
+// startHereWith is startHere with an environment.
+func startHereWith(t *testing.T, env []string, args ...string) *sluice {
+	t.Helper()
 	s := &sluice{t: t, log: newStderrLog(), exited: make(chan struct{})}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	go func() {
 		defer close(s.exited)
-		s.code = run(ctx, withPorts(args), nil, strings.NewReader(""), s.log, s.log)
+		s.code = run(ctx, withPorts(args), env, strings.NewReader(""), s.log, s.log)
 	}()
 	s.signal = func(sig os.Signal) { cancel(signalled{sig}) }
 	t.Cleanup(func() {

@@ -69,7 +69,7 @@ func newServeCommand(cfg *settings, opts *options, env []string) *cobra.Command 
 			if err := opts.resolve(env); err != nil {
 				return usageError{err}
 			}
-			return runServe(cmd.Context(), cfg, opts, cmd.ErrOrStderr())
+			return runServe(cmd.Context(), cfg, opts, env, cmd.ErrOrStderr())
 		},
 	}
 	opts.register(cmd)

@@ -19,7 +19,7 @@ import (
 
 // runServe serves until ctx ends or something fails. What fails before the
 // listeners are open is returned; afterwards it is logged.
-func runServe(ctx context.Context, cfg *settings, opts *options, stderr io.Writer) error {
+func runServe(ctx context.Context, cfg *settings, opts *options, env []string, stderr io.Writer) error {
 	logger, plain := newLogger(stderr, cfg.logLevel, cfg.logFormat)
 	cfg.gateway.Logger = logger
 	p, err := cfg.plan(opts)
@@ -59,6 +59,10 @@ func runServe(ctx context.Context, cfg *settings, opts *options, stderr io.Write
 	if cfg.gateway.Insecure {
 		logger.Warn(insecureText)
 	}
+	if s.supervisor, err = newNotifier(env); err != nil {
+		logger.Warn("the service manager is not told, or not all", "error", err)
+	}
+	defer s.supervisor.close()
 	s.tellStart(stderr, plain, cfg)
 	return s.run(ctx, cfg)
 }
@@ -78,11 +82,12 @@ func publishURL(internal net.Listener) string {
 
 // service is a running gateway with its listeners.
 type service struct {
-	log      *slog.Logger
-	server   *gateway.Server
-	internal gateway.Internal
-	secure   secure
-	hangup   chan os.Signal // SIGHUP
+	log        *slog.Logger
+	server     *gateway.Server
+	internal   gateway.Internal
+	secure     secure
+	hangup     chan os.Signal // SIGHUP
+	supervisor notifier
 
 	publicListeners  []publicListener
 	internalListener net.Listener // nil when off
@@ -144,6 +149,10 @@ func (s *service) run(ctx context.Context, cfg *settings) error {
 	var keeping sync.WaitGroup
 	keeping.Go(func() { s.secure.keepFresh(fresh, s.hangup, s.log) })
 	defer rest()
+	feeding, starve := context.WithCancel(context.Background())
+	keeping.Go(func() { s.supervisor.feed(feeding, s.supervisor.turns(), s.server.Ticked) })
+	defer starve()
+	s.supervisor.tell("READY=1", "STATUS=serving clients")
 
 	var failure error
 	select {
@@ -151,12 +160,14 @@ func (s *service) run(ctx context.Context, cfg *settings) error {
 		s.log.Info("stopping", "reason", context.Cause(ctx).Error(), "timeout", cfg.shutdownTimeout.String())
 	case err := <-s.server.Failed():
 		// Nothing can be promised to clients without its loop: a supervisor's restart is the way on.
+		s.supervisor.tell("STATUS=" + err.Error())
 		within(time.Second, func() { s.log.Error("a loop serves its clients no more, so the process ends", "error", err) })
 		return failedExit(err)
 	case failure = <-ended:
 		s.log.Error("a listener has ended, so the process stops", "error", failure)
 	}
 
+	s.supervisor.tell("STOPPING=1", "STATUS=closing connections")
 	until, cancel := context.WithTimeout(context.Background(), cfg.shutdownTimeout)
 	defer cancel()
 	if err := s.server.Shutdown(until); err != nil {
@@ -165,6 +176,7 @@ func (s *service) run(ctx context.Context, cfg *settings) error {
 	}
 	serving.Wait()
 	rest()
+	starve()
 	keeping.Wait()
 	s.log.Info("stopped")
 	if failure != nil {
