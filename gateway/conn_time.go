@@ -21,6 +21,10 @@ func (c *conn) expire() {
 		}
 		return
 	}
+	if c.has(bitMuted) {
+		c.expireMuted()
+		return
+	}
 	if c.has(bitBlocked) && l.cfg.WriteTimeout > 0 {
 		at := c.since + seconds(l.cfg.WriteTimeout)
 		if l.now >= at {
@@ -52,6 +56,26 @@ func (c *conn) expire() {
 	if l.cfg.PingInterval > 0 {
 		c.keepAlive()
 	}
+}
+
+// abandonSeconds is how long what a client had sent may wait once it is gone.
+const abandonSeconds = 10
+
+// setAbandon notes since when the peer is gone.
+func (c *conn) setAbandon() {
+	c.since = c.loop.now // it is not blocked: nothing is written any more
+	c.loop.wakeAt(c, c.since+abandonSeconds)
+}
+
+// expireMuted drops what a client that is gone had sent, when it has waited for too long:
+// a channel's rate or room may let it wait for hours, in which it keeps its place.
+func (c *conn) expireMuted() {
+	l := c.loop
+	if l.now < c.since+abandonSeconds {
+		l.wakeAt(c, c.since+abandonSeconds)
+		return
+	}
+	c.kill(reasonAbandoned)
 }
 
 // unfinishedRecord closes a connection whose TLS record was not finished in time.
@@ -106,6 +130,7 @@ func (c *conn) keepAlive() {
 	}
 	if !c.reads() {
 		c.excuse()
+		c.probe()
 	}
 	interval, timeout := seconds(l.cfg.PingInterval), seconds(l.cfg.PongTimeout)
 	if c.has(bitPinged) && c.heard >= c.pinged+1 {
@@ -136,6 +161,16 @@ func (c *conn) keepAlive() {
 		}
 	default:
 		l.wakeAt(c, c.heard+interval)
+	}
+}
+
+// probe pings a client that is not read because its message waits: were it gone, nobody
+// would notice before the message has had its turn. An answer is not waited for.
+func (c *conn) probe() {
+	if c.has(bitParked) && !c.has(bitBlocked) {
+		c.loop.stats.pings.Add(1)
+		c.reply(ws.OpPing, nil)
+		c.flush()
 	}
 }
 

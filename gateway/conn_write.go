@@ -437,7 +437,7 @@ func (c *conn) behind() bool {
 
 // broken deals with a failed write. The peer will not read any more, but what it
 // sent before may still lie in the kernel: it is processed before the connection
-// ends, by reading until there is an end.
+// ends, by reading until there is an end; but not for long where it has to wait.
 func (c *conn) broken() {
 	if c.phase != phaseOpen {
 		c.kill(reasonReset)
@@ -451,6 +451,7 @@ func (c *conn) broken() {
 			return
 		}
 	}
+	first := !c.has(bitMuted)
 	c.bits |= bitMuted
 	if s := c.secure(); s != nil {
 		s.wire.mute = true
@@ -460,6 +461,9 @@ func (c *conn) broken() {
 	c.unblock()
 	c.skip()
 	c.mark()
+	if first {
+		c.setAbandon()
+	}
 }
 
 // skip advances all positions to the heads: nobody is there to read.

@@ -98,6 +98,9 @@ func (c *conn) dueBy() uint32 {
 	if c.phase != phaseOpen {
 		return c.since
 	}
+	if c.has(bitMuted) {
+		return c.since + abandonSeconds
+	}
 	at := uint32(noDue)
 	if c.has(bitBlocked) && l.cfg.WriteTimeout > 0 {
 		at = min(at, c.since+seconds(l.cfg.WriteTimeout))

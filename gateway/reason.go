@@ -17,6 +17,7 @@ const (
 	reasonClientClose
 	reasonClientGone
 	reasonReset
+	reasonAbandoned
 	reasonTLS
 	reasonProtocol
 	reasonText
@@ -73,6 +74,7 @@ var reasons = [reasonCount]reasonInfo{
 	reasonClientClose:    {label: "client_close"},
 	reasonClientGone:     {label: "client_gone"},
 	reasonReset:          {label: "reset", cut: true},
+	reasonAbandoned:      {label: "abandoned", cut: true},
 	reasonTLS:            {label: "tls_error", cut: true},
 	reasonProtocol:       {label: "protocol_error", code: ws.StatusProtocolError, text: "protocol error"},
 	reasonText:           {label: "bad_utf8", code: ws.StatusInvalidFramePayloadData, text: "text is not UTF-8"},

@@ -98,9 +98,7 @@ func (c *conn) pingSession() {
 	l, ses := c.loop, c.session()
 	if !c.reads() {
 		c.excuse()
-		if c.has(bitPinged) {
-			c.pinged = l.now // time in which it is not read is not its silence
-		}
+		c.bits &^= bitPinged // its answer is not read: another ping shows whether it is there
 	}
 	if ses.format.Uni {
 		c.bits &^= bitPinged // it does not answer

@@ -377,3 +377,74 @@ func TestWhatWaitsIsNotCopiedAgain(t *testing.T) {
 	close(stop)
 	s.space.Leave(&h.Reader)
 }
+
+// Clients that are gone leave thousands of messages behind, for which a channel's rate would
+// take hours: their places are free after a while, and others' messages have their turn.
+func TestMessagesOfTheGoneAreDropped(t *testing.T) {
+	t.Parallel()
+	for _, gone := range []string{"reset", "closed"} {
+		s := start(t, Config{ChannelRate: 10, MaxPerAddress: 6, PingInterval: 25 * time.Second})
+		var all []*client
+		for range 5 {
+			c := dial(t, s, "/ws/x?echo=off")
+			go io.Copy(io.Discard, c.conn) // ignored: until it is gone
+			c.send(strings.Repeat(text("m"), 9000))
+			all = append(all, c)
+		}
+		waitFor(t, "all to wait", func() bool { return s.publishersWaiting("x") == len(all) })
+		for _, c := range all {
+			if gone == "reset" {
+				c.vanish()
+			} else {
+				c.conn.Close() // ignored: it is gone
+			}
+		}
+		waitFor(t, "their places to be free", func() bool {
+			s.pass(5)
+			return s.connections.Load() == 0
+		})
+		if n := s.closedFor(reasonAbandoned); n != 5 {
+			t.Errorf("%s: %d are counted as abandoned, want 5", gone, n)
+		}
+		if n := s.publishersWaiting("x"); n != 0 {
+			t.Errorf("%s: %d publishers still wait", gone, n)
+		}
+	}
+}
+
+// Publishers that wait for a channel's rate take turns: one with little to say is not kept
+// waiting by those with much.
+func TestPublishersShareARateInTurn(t *testing.T) {
+	t.Parallel()
+	const talkers, own = 5, 6
+	s := start(t, Config{ChannelRate: 60, PingInterval: -1})
+	reader := dial(t, s, "/ws/x?echo=off")
+	for range talkers {
+		c := dial(t, s, "/ws/x?echo=off")
+		go io.Copy(io.Discard, c.conn) // ignored: until the end of the test
+		c.send(strings.Repeat(text("much"), 4000))
+	}
+	waitFor(t, "all to wait", func() bool { return s.publishersWaiting("x") == talkers })
+	c := dial(t, s, "/ws/x?echo=off")
+	c.send(strings.Repeat(text("little"), own))
+	waitFor(t, "it to wait", func() bool { return s.publishersWaiting("x") == talkers+1 })
+	others, mine := 0, 0
+	for first := true; mine < own; {
+		_, p, err := reader.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case p == "little":
+			mine, first = mine+1, false
+		case !first:
+			others++
+		}
+	}
+	if most := own*talkers + 2*calledAtOnce; others > most {
+		t.Errorf("between %d messages of it came %d of others, want %d at most", own, others, most)
+	}
+}
+
+// calledAtOnce is about how many publications may pass a publisher that waits.
+const calledAtOnce = 32

@@ -43,21 +43,17 @@ func (c *Channel) admitLocked(p *Publication, n int, w Waiter) error {
 
 // refusalLocked says why a publication may not have the turn, nil where it may.
 func (c *Channel) refusalLocked(n int, rated bool, at int64, called bool) error {
-	due := 0 // publications of others that are called and count against the rate
 	if !called && len(c.waiters) > 0 {
 		bytes := 0
 		for i := range c.waiters {
 			x := &c.waiters[i]
-			// What does not count against the rate passes those that wait for it.
-			if (!x.called || x.strict) && (rated || !x.rated || !c.limited) {
+			switch {
+			case !rated && x.rated && !x.called && c.limited:
+				continue // what does not count against the rate passes those that wait for it
+			case !x.called, x.strict, rated && c.space.rate > 0: // a rate is shared in turn
 				return c.reasonLocked()
 			}
-			if x.called {
-				bytes += x.bytes + entryBytes
-				if x.rated {
-					due++
-				}
-			}
+			bytes += x.bytes + entryBytes
 		}
 		for _, l := range c.logs {
 			if bytes > 0 && !l.besideLocked(bytes, n) {
@@ -68,7 +64,7 @@ func (c *Channel) refusalLocked(n int, rated bool, at int64, called bool) error 
 	switch {
 	case c.turn.Load():
 		return ErrTurn
-	case rated && c.rate.left(c.space.rate, at) <= due:
+	case rated && c.rate.left(c.space.rate, at) <= 0:
 		return ErrRate
 	}
 	return nil
