@@ -90,10 +90,6 @@ type historyQuery struct {
 
 // kept answers it. false: since is of another order than the channel has.
 func (s *Server) kept(q *historyQuery) (channel.Collected, bool) {
-	ch, err := s.space.Open(q.channel) // created, so that its epoch is that of what comes next
-	if err != nil {
-		return channel.Collected{}, q.since == nil
-	}
 	most := channel.Bounds{Count: q.limit, Bytes: q.bytes}
 	if q.most >= 0 && (q.limit < 0 || q.limit > q.most) {
 		most.Count = q.most
@@ -106,9 +102,12 @@ func (s *Server) kept(q *historyQuery) (channel.Collected, bool) {
 	}
 	now := time.Now().UnixMilli()
 	var out channel.Collected
-	if q.reverse {
+	switch ch := s.space.Find(q.channel); {
+	case ch == nil: // none is made for a look: it could cost others their history
+		out.Newest = s.space.Next(q.channel)
+	case q.reverse:
 		out = ch.CollectBack(ask, most, now)
-	} else {
+	default:
 		out = ch.Collect(ask, most, now)
 	}
 	if ask.Kind == channel.AskSince && ask.At.Epoch != out.Newest.Epoch {

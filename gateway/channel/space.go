@@ -2,10 +2,10 @@ package channel
 
 import (
 	"container/list"
+	"encoding/binary"
 	"errors"
 	"hash/maphash"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -27,9 +27,11 @@ type Space struct {
 	channelsMax int
 	budget      *Budget
 	seed        maphash.Seed
+	epochs      maphash.Seed
 
 	history History // set by KeepHistory, before the space is used
-	rate    int     // publications a second of one channel, 0 for no bound; set by LimitRate likewise
+	// Publications and joins a second of one channel, 0 for no bound; set by LimitRate likewise.
+	rate, joinRate int
 
 	channels       atomic.Int64
 	now            atomic.Int64 // of the last Trim
@@ -47,13 +49,16 @@ type Space struct {
 type shard struct {
 	mu     sync.Mutex
 	byName map[string]*Channel // guarded by mu
-	idle   list.List           // guarded by mu: channels that nobody reads, longest idle first
+	ended  uint64              // guarded by mu: channels that there were
+	// Guarded by mu: channels that nobody reads, longest idle first. Those of empty had kept
+	// nothing when they came there.
+	idle, empty list.List
 }
 
 // NewSpace makes an empty space. A log holds up to logBytes, rounded up to a
 // power of two; all logs together draw on budget.
 func NewSpace(logBytes, channelsMax int, budget *Budget) *Space {
-	s := &Space{limit: grown(0, ringBytesMin, logBytes), channelsMax: channelsMax, budget: budget, seed: maphash.MakeSeed()}
+	s := &Space{limit: grown(0, ringBytesMin, logBytes), channelsMax: channelsMax, budget: budget, seed: maphash.MakeSeed(), epochs: maphash.MakeSeed()}
 	s.history.Of = func(string) Keep { return Keep{} }
 	for i := range s.shards {
 		s.shards[i].byName = make(map[string]*Channel)
@@ -99,9 +104,31 @@ func (s *Space) Open(name string) (*Channel, error) {
 	}
 	defer sh.mu.Unlock()
 	if c.idle == nil && len(c.logs) == 0 {
-		c.idleSince, c.idle = s.now.Load(), sh.idle.PushBack(c)
+		c.idleSince, c.idle = s.now.Load(), sh.empty.PushBack(c)
 	}
 	return c, nil
+}
+
+// Next gives the place where the next channel of that name begins, where there is none: of an
+// order in which nothing is published yet. It holds as long as no other channel ends that is
+// named alike; then the next one has another epoch, as if there had been one between.
+func (s *Space) Next(name string) Place {
+	sh := s.shard(name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return Place{Epoch: s.epoch(sh, name)}
+}
+
+// epoch makes the epoch of the next channel of that name. No two channels of one name
+// have the same: one of them has ended before the other began.
+func (s *Space) epoch(sh *shard, name string) Epoch {
+	var h maphash.Hash
+	h.SetSeed(s.epochs)
+	h.WriteString(name) // never fails
+	var ended [8]byte
+	binary.LittleEndian.PutUint64(ended[:], sh.ended)
+	h.Write(ended[:])           // never fails
+	return Epoch(h.Sum64() | 1) // never epoch 0
 }
 
 // open finds or creates a channel, and gives it with its shard locked. A new one is
@@ -123,28 +150,61 @@ func (s *Space) open(name string) (*shard, *Channel, error) {
 			return nil, nil, ErrTooManyChannels
 		}
 	}
-	name = strings.Clone(name)                                                                                                        // it may be a piece of something large
-	c := &Channel{name: name, space: s, epoch: Epoch(rand.Uint64() | 1), keep: s.history.Of(name), history: history{rings: &nothing}} // never epoch 0
+	name = strings.Clone(name) // it may be a piece of something large
+	c := &Channel{name: name, space: s, epoch: s.epoch(sh, name), keep: s.history.Of(name), history: history{rings: &nothing}}
 	sh.byName[name] = c
 	return sh, c, nil
 }
 
-// evict ends a channel that nobody reads, the longest unread of some shard; false
-// when there is none.
+// evict ends a channel that nobody reads, the longest unread of some shard: one of which
+// something is kept only where there is no other. false when there is none.
 func (s *Space) evict() bool {
-	for range spaceShards {
-		sh := &s.shards[s.evicting.Add(1)%spaceShards]
-		sh.mu.Lock()
-		e := sh.idle.Front()
-		if e != nil {
-			s.endLocked(sh, e.Value.(*Channel), math.MaxInt64)
-		}
-		sh.mu.Unlock()
-		if e != nil {
-			return true
+	for _, kept := range []bool{false, true} {
+		for range spaceShards {
+			if s.evictFrom(&s.shards[s.evicting.Add(1)%spaceShards], kept) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+func (s *Space) evictFrom(sh *shard, kept bool) bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if kept {
+		if e := sh.idle.Front(); e != nil {
+			s.endLocked(sh, e.Value.(*Channel), math.MaxInt64)
+			return true
+		}
+		return false
+	}
+	for e := sh.empty.Front(); e != nil; e = sh.empty.Front() {
+		c := e.Value.(*Channel)
+		if !c.keepsSomething() {
+			s.endLocked(sh, c, math.MaxInt64)
+			return true
+		}
+		sh.empty.Remove(e)
+		c.idle = sh.idle.PushBack(c)
+	}
+	return false
+}
+
+// keepsSomething reports whether the channel's history holds anything.
+func (c *Channel) keepsSomething() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.history.len() > 0
+}
+
+// useLocked takes a channel off those that nobody reads.
+func (sh *shard) useLocked(c *Channel) {
+	if c.idle != nil {
+		sh.idle.Remove(c.idle) // a list leaves alone what is another's
+		sh.empty.Remove(c.idle)
+		c.idle = nil
+	}
 }
 
 // endLocked takes a channel that nobody reads out of its shard, with its history;
@@ -157,11 +217,9 @@ func (s *Space) endLocked(sh *shard, c *Channel, keep int64) (newest int64, ende
 			return newest, false
 		}
 	}
-	if c.idle != nil {
-		sh.idle.Remove(c.idle)
-		c.idle = nil
-	}
+	sh.useLocked(c)
 	delete(sh.byName, c.name)
+	sh.ended++
 	s.channels.Add(-1)
 	c.dead = true
 	c.endWaitLocked()
@@ -180,10 +238,7 @@ func (s *Space) Join(name string, f Format, sub Subscriber, r *Reader) error {
 		return err
 	}
 	defer sh.mu.Unlock()
-	if c.idle != nil {
-		sh.idle.Remove(c.idle)
-		c.idle = nil
-	}
+	sh.useLocked(c)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := slices.IndexFunc(c.logs, func(l *Log) bool { return l.format == f })
@@ -210,7 +265,11 @@ func (s *Space) Leave(r *Reader) {
 	unread := c.leave(l, r)
 	switch {
 	case unread && c.keep.Count > 0:
-		c.idleSince, c.idle = s.now.Load(), sh.idle.PushBack(c)
+		list := &sh.empty
+		if c.keepsSomething() {
+			list = &sh.idle
+		}
+		c.idleSince, c.idle = s.now.Load(), list.PushBack(c)
 	case unread:
 		s.endLocked(sh, c, math.MaxInt64)
 	}
@@ -269,17 +328,19 @@ func (s *Space) trim(sh *shard, now int64) {
 	for _, c := range sh.byName {
 		c.trim(now)
 	}
-	var next *list.Element
-	for e := sh.idle.Front(); e != nil; e = next {
-		next = e.Next()
-		c := e.Value.(*Channel)
-		if c.idleSince > now-c.keep.TTL {
-			continue // channels differ in how long they may be idle
-		}
-		newest, ended := s.endLocked(sh, c, now-c.keep.TTL)
-		if !ended {
-			c.idleSince = newest
-			sh.idle.MoveToBack(e)
+	for _, unread := range []*list.List{&sh.empty, &sh.idle} {
+		var next *list.Element
+		for e := unread.Front(); e != nil; e = next {
+			next = e.Next()
+			c := e.Value.(*Channel)
+			if c.idleSince > now-c.keep.TTL {
+				continue // channels differ in how long they may be idle
+			}
+			newest, ended := s.endLocked(sh, c, now-c.keep.TTL)
+			if !ended {
+				c.idleSince = newest
+				unread.MoveToBack(e)
+			}
 		}
 	}
 }

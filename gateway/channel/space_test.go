@@ -205,3 +205,59 @@ func TestBudgetRefusesAndIsTriedAgain(t *testing.T) {
 		t.Errorf("%d bytes are held after everybody has left", got)
 	}
 }
+
+// The epoch that is told of a channel that does not exist is that of the channel that comes
+// next, as long as none has ended meanwhile.
+func TestNextPlaceIsWhereTheChannelBegins(t *testing.T) {
+	s := historySpace(History{Of: keeping(10, 1<<40), Bytes: 1 << 20})
+	next := s.Next("x")
+	if s.Channels() != 0 || next.Epoch == 0 || next.Offset != 0 || s.Next("x") != next || s.Next("y") == next {
+		t.Errorf("%d channels; the next begins at %v, then %v, another at %v", s.Channels(), next, s.Next("x"), s.Next("y"))
+	}
+	c := mustOpen(t, s, "x")
+	if c.Newest() != next {
+		t.Errorf("it begins at %v, not %v", c.Newest(), next)
+	}
+	for s.evict() {
+	}
+	if again := s.Next("x"); again.Epoch == next.Epoch {
+		t.Error("the channel after it has the same epoch")
+	}
+}
+
+// What is kept of a channel goes only when there is no channel of which nothing is.
+func TestChannelsThatKeepSomethingAreEvictedLast(t *testing.T) {
+	s := NewSpace(4<<10, 100, NewBudget(1<<20))
+	s.KeepHistory(History{Of: keeping(10, 1<<40), Bytes: 1 << 20, Budget: NewBudget(1 << 20)}, 0)
+	kept := func(name string) *Channel {
+		c := mustOpen(t, s, name)
+		mustPublish(t, c, Publication{Payload: []byte("kept")})
+		return c
+	}
+	for i := range 50 {
+		c := kept(fmt.Sprint("kept", i))
+		if i%2 == 0 { // somebody was there
+			m := join(t, s, c.Name(), padded(0))
+			s.Leave(&m.Reader)
+		}
+	}
+	for i := range 1000 {
+		if i%2 == 0 {
+			mustOpen(t, s, fmt.Sprint("random", i))
+			continue
+		}
+		m := join(t, s, fmt.Sprint("random", i), padded(0))
+		s.Leave(&m.Reader)
+	}
+	for i := range 50 {
+		if c := s.Find(fmt.Sprint("kept", i)); c == nil {
+			t.Fatalf("kept%d has given way to a channel that nobody needs", i)
+		}
+	}
+	for i := range 200 {
+		kept(fmt.Sprint("newer", i))
+	}
+	if n := s.Channels(); n != 100 {
+		t.Errorf("%d channels, want 100", n)
+	}
+}
