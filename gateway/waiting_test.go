@@ -385,13 +385,23 @@ func TestMessagesOfTheGoneAreDropped(t *testing.T) {
 	for _, gone := range []string{"reset", "closed"} {
 		s := start(t, Config{ChannelRate: 10, MaxPerAddress: 6, PingInterval: 25 * time.Second})
 		var all []*client
-		for range 5 {
-			c := dial(t, s, "/ws/x?echo=off")
+		for i := range 5 {
+			name := "x"
+			if gone == "closed" { // nobody writes to it
+				name = fmt.Sprint("x", i)
+			}
+			c := dial(t, s, "/ws/"+name+"?echo=off")
 			go io.Copy(io.Discard, c.conn) // ignored: until it is gone
 			c.send(strings.Repeat(text("m"), 9000))
 			all = append(all, c)
 		}
-		waitFor(t, "all to wait", func() bool { return s.publishersWaiting("x") == len(all) })
+		waitFor(t, "all to wait", func() bool {
+			n := s.publishersWaiting("x")
+			for i := range all {
+				n += s.publishersWaiting(fmt.Sprint("x", i))
+			}
+			return n == len(all)
+		})
 		for _, c := range all {
 			if gone == "reset" {
 				c.vanish()
