@@ -221,6 +221,11 @@ type Config struct {
 	// More are pushed back: clients wait, HTTP publishers are answered 429. Default:
 	// 0, no bound.
 	ChannelRate int
+	// JoinRate bounds the subscriptions a second to one channel whose joins and leaves are
+	// told to its subscribers (--join-rate); as many at once. More are refused for the moment,
+	// with error 111. Those that a token or the API asks for are not. Negative: no bound.
+	// Default: 1,000.
+	JoinRate int
 	// MessageTimeout is the time in which a message that has begun must be whole
 	// (--message-timeout); after it the client is closed with 1008. Default: 10s.
 	MessageTimeout time.Duration
@@ -284,6 +289,7 @@ const (
 	DefaultAddressRate      = 20
 	DefaultMessageRate      = 100
 	DefaultControlRate      = 10
+	DefaultJoinRate         = 1000
 	DefaultMessageTimeout   = 10 * time.Second
 	DefaultLoopTimeout      = 30 * time.Second
 	DefaultUserTimeout      = 20 * time.Second
@@ -434,7 +440,7 @@ func (c Config) Validate() error {
 	if c.SendBuffer > 0 && c.SendBuffer < 4<<10 {
 		fault("--send-buffer %s is too small for TCP to work well: give at least 4KiB", bytesText(c.SendBuffer))
 	}
-	for flag, rate := range map[string]int{"message-rate": c.MessageRate, "control-rate": c.ControlRate, "address-rate": c.AddressRate, "accept-rate": c.AcceptRate, "channel-rate": c.ChannelRate} {
+	for flag, rate := range map[string]int{"message-rate": c.MessageRate, "control-rate": c.ControlRate, "address-rate": c.AddressRate, "accept-rate": c.AcceptRate, "channel-rate": c.ChannelRate, "join-rate": c.JoinRate} {
 		if rate > rateMax {
 			fault("--%s %d is too much to be a bound: give at most %d, or off", flag, rate, rateMax)
 		}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/gateway/auth"
 )
 
 func TestMessagesAndControlFramesHaveARate(t *testing.T) {
@@ -267,4 +269,54 @@ func TestMessageTimeoutIsNotForWhatWeDoNotRead(t *testing.T) {
 	s.pass(5)
 	c.send(half[5:])
 	c.wantText("it was parked", "the half")
+}
+
+// Messages of no bytes are counted as others are.
+func TestEmptyMessagesCount(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{MessageRate: 10, PingInterval: -1})
+	for _, empty := range []string{text(""), bin(""), part(0x01, "") + part(0x80, "")} {
+		c := member(t, s, "")
+		c.send(strings.Repeat(empty, 19))
+		c.does(`{"id":9,"presence_stats":{"channel":"x"}}`)
+		c.wantClose("twice the rate at once is the most", 3013)
+	}
+}
+
+// A client that comes and goes has others told of it only so often, and is told to come back.
+func TestJoinsHaveARate(t *testing.T) {
+	t.Parallel()
+	const rate, times = 5, 60
+	cfg := guarded(t, `{"without_namespace":{"allow_subscribe_for_client":true,"join_leave":true,"force_push_join_leave":true}}`)
+	cfg.JoinRate = rate
+	s := start(t, cfg)
+	reader, c := member(t, s, tokens(t, auth.Claims{User: "reader"})), member(t, s, tokens(t, auth.Claims{User: "other"}))
+	reader.joins("x")
+	begun, refused := time.Now(), 0
+	for range times {
+		c.does(`{"id":2,"subscribe":{"channel":"x"}}`, `{"id":3,"unsubscribe":{"channel":"x"}}`)
+		for answered := false; !answered; {
+			got := c.told("an answer")
+			answered = strings.HasPrefix(got, `{"id":3,`)
+			if strings.Contains(got, `{"id":2,"error":{"code":111,`) {
+				refused++
+			}
+		}
+	}
+	most := rate + int(time.Since(begun)/time.Second+1)*rate
+	if got := times - refused; got > most || got == 0 {
+		t.Errorf("%d of %d subscriptions were accepted, want at most %d", got, times, most)
+	}
+	s.publish("x", `"end"`)
+	told := 0
+	for {
+		got := reader.told("joins, leaves and the end")
+		if strings.Contains(got, `"pub":`) {
+			break
+		}
+		told++
+	}
+	if told > 2*most+1 {
+		t.Errorf("%d joins and leaves were told, want at most %d", told, 2*most+1)
+	}
 }

@@ -28,6 +28,10 @@ func (c *conn) message(m frame.Message, rest []byte) bool {
 		return true
 	}
 	if c.speaks() {
+		if len(m.Payload) == 0 && !c.session().format.Uni && !c.mayMessage() { // no command counts for it
+			c.close(reasonMessageRate)
+			return true
+		}
 		return c.commands(m.Op, m.Payload, rest)
 	}
 	if c.has(bitListen) {

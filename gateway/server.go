@@ -141,7 +141,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	s.access = newAccess(&cfg)
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
 	s.space.KeepHistory(channel.History{Of: s.access.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
-	s.space.LimitRate(cfg.ChannelRate)
+	s.space.LimitRate(cfg.ChannelRate, rateFor(cfg.JoinRate, DefaultJoinRate, false))
 	s.engine = engine.Local{}
 	s.present = presence.New()
 	s.started, s.uid = time.Now(), newClientID().String()

@@ -158,6 +158,10 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 		l.endIfEmpty(g)
 		return subscription{}, centrifugo.ErrorTooManyRequests // temporary: until the channel has room
 	}
+	if o.JoinLeave && !g.Log().Channel().MayJoin(time.Now().UnixMilli()) && !w.server {
+		l.endIfEmpty(g)
+		return subscription{}, centrifugo.ErrorTooManyRequests // temporary: as many as can come in a second
+	}
 	s := subscription{name: g.key.channel, group: g, detail: w.detail, result: &protocol.SubscribeResult{}}
 	if w.server {
 		s.flags |= refServer

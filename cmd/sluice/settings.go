@@ -125,6 +125,7 @@ func (s *settings) hostileOptions(in adder) {
 	in.bound(&g.MessageRate, "message-rate", perSecond, "auto", fmt.Sprintf("messages of one connection, twice that at once"+withoutLoopback, formatRate(gateway.DefaultMessageRate)))
 	in.bound(&g.ControlRate, "control-rate", perSecond, "auto", fmt.Sprintf("its control frames, twice that at once"+withoutLoopback, formatRate(gateway.DefaultControlRate)))
 	in.bound(&g.ChannelRate, "channel-rate", perSecond, "off", "publications of one channel; who publishes more waits, or\ngets 429")
+	in.bound(&g.JoinRate, "join-rate", perSecond, "auto", fmt.Sprintf("subscriptions to one channel that tells its subscribers of\njoins; auto is %s", formatRate(gateway.DefaultJoinRate)))
 	in.duration(&g.MessageTimeout, "message-timeout", formatDuration(gateway.DefaultMessageTimeout), zeroRefused, "for a message that has begun")
 	in.duration(&g.UserTimeout, "tcp-user-timeout", "auto", zeroIsOff, fmt.Sprintf("how long a peer's kernel may acknowledge nothing; auto is %s,\nor more, to be above --write-timeout and --close-timeout", formatDuration(gateway.DefaultUserTimeout)))
 	in.size(&g.NotsentLowat, "notsent-lowat", "off", true, "bytes that wait in the kernel without having been sent; off\nbounds them by --send-buffer alone")

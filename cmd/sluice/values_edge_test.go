@@ -15,7 +15,7 @@ func TestEdgeSettingsReachTheGateway(t *testing.T) {
 	cfg, opts, err := resolveOptions(t, []string{
 		"--trusted-proxies", "10.0.0.0/8,192.0.2.7", "--trusted-proxies=2001:db8::1", "--proxy-protocol", "fd00::/8",
 		"--max-per-address", "off", "--address-rate", "7/s", "--accept-rate", "500", "--memory-limit", "256MiB", "--refuse", "close",
-		"--message-rate", "auto", "--control-rate", "off", "--channel-rate", "off", "--message-timeout", "3s", "--close-timeout", "1m", "--notsent-lowat", "16KiB",
+		"--message-rate", "auto", "--control-rate", "off", "--channel-rate", "off", "--join-rate", "50", "--message-timeout", "3s", "--close-timeout", "1m", "--notsent-lowat", "16KiB",
 	}, nil, file)
 	if err != nil {
 		t.Fatal(err)
@@ -28,14 +28,14 @@ func TestEdgeSettingsReachTheGateway(t *testing.T) {
 		ProxyProtocol:  []netip.Prefix{netip.MustParsePrefix("fd00::/8")},
 		MaxPerAddress:  -1, AddressRate: 7, AcceptRate: 500, MemoryLimit: 256 << 20, Refuse: gateway.RefuseClose,
 		SlowPolicy:  []gateway.SlowRule{{Pattern: "prices.*", Skip: true}, {Pattern: "a=b"}, {Pattern: "*", Skip: true}},
-		MessageRate: 0, ControlRate: -1, ChannelRate: 0, MessageTimeout: 3 * time.Second,
+		MessageRate: 0, ControlRate: -1, ChannelRate: 0, JoinRate: 50, MessageTimeout: 3 * time.Second,
 		NotsentLowat: 16 << 10,
 	}
 	edge := func(c gateway.Config) gateway.Config {
 		return gateway.Config{
 			TrustedProxies: c.TrustedProxies, ProxyProtocol: c.ProxyProtocol, MaxPerAddress: c.MaxPerAddress, AddressRate: c.AddressRate,
 			AcceptRate: c.AcceptRate, MemoryLimit: c.MemoryLimit, Refuse: c.Refuse, SlowPolicy: c.SlowPolicy, MessageRate: c.MessageRate,
-			ControlRate: c.ControlRate, ChannelRate: c.ChannelRate, MessageTimeout: c.MessageTimeout, UserTimeout: c.UserTimeout, NotsentLowat: c.NotsentLowat,
+			ControlRate: c.ControlRate, ChannelRate: c.ChannelRate, JoinRate: c.JoinRate, MessageTimeout: c.MessageTimeout, UserTimeout: c.UserTimeout, NotsentLowat: c.NotsentLowat,
 		}
 	}
 	if diff := cmp.Diff(want, edge(got), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {

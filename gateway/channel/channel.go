@@ -138,6 +138,7 @@ type Channel struct {
 	history history
 	dead    bool // out of the space: a later channel of that name is another
 	rate    bucket
+	joins   bucket
 	limited bool // publishers wait because of the rate
 	held    bool // in space.held
 	broke   bool // the first that is not called waits because the budget lets no ring grow

@@ -9,9 +9,21 @@ import (
 // It is an ErrFull: the Waiter is told, by the next Trim, when to try again.
 var ErrRate = fmt.Errorf("%w: too many publications a second", ErrFull)
 
-// LimitRate bounds the publications a second of each channel; as many can come at
-// once. 0 is no bound. It comes before anything else.
-func (s *Space) LimitRate(rate int) { s.rate = rate }
+// LimitRate bounds the publications a second of each channel, and the subscriptions a second
+// of which others are told; as many can come at once. 0 is no bound. It comes before
+// anything else.
+func (s *Space) LimitRate(rate, joins int) { s.rate, s.joinRate = rate, joins }
+
+// MayJoin counts a subscription of which others are told; false when there were too many.
+func (c *Channel) MayJoin(now int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.joins.left(c.space.joinRate, now) <= 0 {
+		return false
+	}
+	c.joins.take()
+	return true
+}
 
 // A bucket holds what a channel may still have, in thousandths of a publication: a
 // rate of r a second brings r of them in a millisecond.

@@ -37,7 +37,7 @@ func TestWaitersAreToldWhetherItIsTheRate(t *testing.T) {
 		return err
 	}
 	s := NewSpace(ringBytesMin, 2, NewBudget(1<<20))
-	s.LimitRate(2)
+	s.LimitRate(2, 0)
 	limited, full := join(t, s, "limited", padded(0)), join(t, s, "full", padded(0))
 	defer s.Leave(&limited.Reader)
 	defer s.Leave(&full.Reader)
