@@ -130,7 +130,9 @@ func (c *conn) keepAlive() {
 	}
 	if !c.reads() {
 		c.excuse()
-		c.probe()
+		if c.probe(); c.phase != phaseOpen {
+			return
+		}
 	}
 	interval, timeout := seconds(l.cfg.PingInterval), seconds(l.cfg.PongTimeout)
 	if c.has(bitPinged) && c.heard >= c.pinged+1 {
@@ -171,6 +173,7 @@ func (c *conn) probe() {
 		c.loop.stats.pings.Add(1)
 		c.reply(ws.OpPing, nil)
 		c.flush()
+		c.settle()
 	}
 }
 
