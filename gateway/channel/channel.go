@@ -102,7 +102,8 @@ type Receipt struct {
 // Format is a wire format: the same bytes for every subscriber.
 type Format interface {
 	// Append adds p's frame to dst, or nothing where the format does not carry what p
-	// is. A publisher calls it in its turn, without the channel's lock; Recall under it.
+	// is. A publisher calls it in its turn, without the channel's lock; Recall calls it under
+	// the lock, for publications that are not large.
 	Append(dst []byte, p *Publication) []byte
 }
 

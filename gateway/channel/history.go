@@ -1,5 +1,7 @@
 package channel
 
+import "slices"
+
 // A history is the newest publications of a channel, as they were published: two
 // rings like a log's, of payloads and of entries. It belongs to the channel's lock
 // and is written and read under it; whoever recovers gets copies, encoded in its
@@ -226,27 +228,56 @@ type Recalled struct {
 // live is the position in the log where live delivery goes on: nothing lies between
 // the two, and nothing is in both. now is the time for what has expired.
 func (r *Reader) Recall(dst []byte, ask Ask, limit int, now int64, s *Scratch) (_ Recalled, live uint64) {
+	out, live := r.recall(dst, ask, limit, now, s)
+	if s.late { // a large one, which is not encoded under the lock
+		s.late = false
+		out.Frames = r.log.format.Append(out.Frames, &s.kept)
+	}
+	if s.kept = (Publication{}); cap(s.buf) > scratchKeep {
+		s.buf = nil
+	}
+	return out, live
+}
+
+func (r *Reader) recall(dst []byte, ask Ask, limit int, now int64, s *Scratch) (Recalled, uint64) {
 	c := r.log.channel
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.recallLocked(dst, ask, r.log.format, limit, now, s), r.log.head.Load()
 }
 
+// recallSmall is the size up to which what is recalled is encoded under the lock.
+const recallSmall = 64 << 10
+
+// recallLocked encodes up to limit bytes. A large publication comes alone: it is copied into
+// s, to be encoded later.
 func (c *Channel) recallLocked(dst []byte, ask Ask, f Format, limit int, now int64, s *Scratch) Recalled {
 	r := c.placeLocked(ask, now)
 	h := &c.history
 	start := len(dst)
 	for i := h.after(r.From.Offset); i < h.end; i++ {
-		if len(dst)-start >= limit {
+		p := c.keptLocked(i, s)
+		large := len(p.Payload)+len(p.Extra) > recallSmall
+		if len(dst)-start >= limit || r.Count > 0 && large {
 			r.More = true
 			break
 		}
-		dst = f.Append(dst, c.keptLocked(i, s))
-		r.To.Offset = h.at(i).offset
-		r.Count++
+		r.To.Offset = p.Offset
+		if r.Count++; large {
+			s.keepLate(p)
+			r.More = i+1 < h.end
+			break
+		}
+		dst = f.Append(dst, p)
 	}
 	r.Frames = dst
 	return r
+}
+
+// keepLate copies a publication that lies in a history.
+func (s *Scratch) keepLate(p *Publication) {
+	p.Payload, p.Extra = slices.Clone(p.Payload), slices.Clone(p.Extra)
+	s.late = true
 }
 
 // inEpoch makes an offset a place of the channel's epoch.

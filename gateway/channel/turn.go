@@ -36,6 +36,7 @@ type Scratch struct {
 	order   []int       // of the channel's logs: their places in frames
 	counted int         // bytes of buf that the space counts
 	kept    Publication // of a history, on its way to a format
+	late    bool        // kept is to be encoded without the lock
 }
 
 // encoded is a publication in one format: bytes of a Scratch.

@@ -340,3 +340,40 @@ func TestNoWaitingPublisherIsForgotten(t *testing.T) {
 	reading.Wait()
 	s.Leave(&l.Reader)
 }
+
+// What is recalled of a large publication is not encoded under the lock, and the last piece
+// goes on where the log does.
+func TestNobodyWaitsForALargeRecovery(t *testing.T) {
+	s := historySpace(History{Of: keeping(10, 1<<40), Bytes: 1 << 20})
+	c := mustOpen(t, s, "x")
+	for _, n := range []int{10, recallSmall + 1, 20, recallSmall + 2} {
+		mustPublish(t, c, Publication{Payload: make([]byte, n), Extra: []byte("extra")})
+	}
+	slow := newBlocking(0)
+	m := join(t, s, "x", slow)
+	type piece struct {
+		Recalled
+		live uint64
+	}
+	at, want := Place{c.Epoch(), 0}, []int{10, recallSmall + 1, 20, recallSmall + 2}
+	for i, n := range want {
+		got := make(chan piece)
+		go func() {
+			r, live := m.Recall(nil, Ask{Kind: AskSince, At: at}, 1<<20, 0, new(Scratch))
+			got <- piece{r, live}
+		}()
+		<-slow.entered
+		if n > recallSmall {
+			if newest := c.Newest(); newest.Offset != 4 {
+				t.Errorf("the newest is %v", newest)
+			}
+		}
+		slow.release <- struct{}{}
+		r := <-got
+		if r.Gap || r.Count != 1 || len(r.Frames) != slow.size(n) || r.To.Offset != uint64(i+1) || r.More != (i < 3) || !r.More && r.live != m.Log().Head() {
+			t.Errorf("piece %d: %d bytes of %d publications, gap %t, more %t, to %v, live from %d", i, len(r.Frames), r.Count, r.Gap, r.More, r.To, r.live)
+		}
+		at = r.To
+	}
+	s.Leave(&m.Reader)
+}
