@@ -62,6 +62,20 @@ func (r *Run) Publish(g *Gateway, channel string, rate float64, size int) *Publi
 	return p
 }
 
+// PublishSome publishes n messages, each as soon as the channel has taken the one before, and
+// takes them into the row's ledger.
+func (r *Run) PublishSome(g *Gateway, channel string, n, size int) error {
+	p := &Publisher{run: r, gateway: g, channel: channel, size: size, url: "http://" + g.Internal + "/publish/" + url.PathEscape(channel), entries: map[string][]entry{}}
+	for i := range int64(n) {
+		if err := p.publish(r.ctx, i); err != nil {
+			return fmt.Errorf("publish into %s: %w", channel, err)
+		}
+	}
+	orders, err := p.orders()
+	r.orders = append(r.orders, orders...)
+	return err
+}
+
 // next publishes the next message when it is due; false when there is none.
 func (p *Publisher) next(ctx context.Context) bool {
 	n := p.due.Add(1) - 1

@@ -91,7 +91,7 @@ func Do(ctx context.Context, row Row, o Options) (*Result, error) {
 	defer cancel()
 	r := &Run{Options: o, ctx: ctx, result: newResult(row, o), random: rand.New(rand.NewPCG(o.Seed, uint64(row.Number))), began: time.Now()}
 	r.measuring.Store(new([]*Meter))
-	r.filler = randomText(r.random, 256<<10)
+	r.filler = randomText(r.random, 4<<20)
 	r.Say("row %d, %s: seed %d, files in %s", row.Number, row.Name, o.Seed, o.Dir)
 	err := row.Run(r)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
