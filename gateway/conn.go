@@ -77,6 +77,8 @@ const (
 	bitLocal
 	// bitRefused: it was let in only to be told that it is not let in.
 	bitRefused
+	// bitTook: the socket has refused bytes, and has taken some since.
+	bitTook
 )
 
 // conn is one WebSocket connection. It belongs to its loop.
@@ -274,7 +276,7 @@ func (c *conn) unblock() {
 	if !c.has(bitBlocked) {
 		return
 	}
-	c.bits &^= bitBlocked
+	c.bits = c.bits&^bitBlocked | bitTook
 	c.loop.stats.blocked.Add(-1)
 	c.mark()
 }

@@ -229,12 +229,12 @@ func (c *conn) sendLog(r *ref, to uint64) {
 		c.broken()
 		return
 	}
-	c.took(r, to, n)
+	c.sent(r, to, n)
 }
 
-// took advances a subscription by n bytes that the socket took of those up to
+// sent advances a subscription by n bytes that the socket took of those up to
 // to. When that is less, the connection is blocked.
-func (c *conn) took(r *ref, to uint64, n int) {
+func (c *conn) sent(r *ref, to uint64, n int) {
 	l := c.loop
 	l.stats.bytesOut.Add(uint64(n))
 	at := r.sub().pos + uint64(r.cut) + uint64(n)
@@ -243,10 +243,21 @@ func (c *conn) took(r *ref, to uint64, n int) {
 		c.unblock()
 		return
 	}
-	if n > 0 && c.phase == phaseOpen {
-		c.since, c.tookAt = l.now, l.clock()
+	if n > 0 {
+		c.took()
 	}
 	c.block()
+}
+
+// took notes that the socket has taken something of what waits.
+func (c *conn) took() {
+	if c.phase != phaseOpen {
+		return
+	}
+	c.since, c.tookAt = c.loop.now, c.loop.clock()
+	if c.has(bitBlocked) {
+		c.bits |= bitTook
+	}
 }
 
 // advance notes that the bytes of a log below at are out for a subscription: its
@@ -324,8 +335,8 @@ func (c *conn) writeCork() int {
 			}
 		}
 	} else {
-		if n > 0 && c.phase == phaseOpen {
-			c.since, c.tookAt = l.now, l.clock()
+		if n > 0 {
+			c.took()
 		}
 		c.block()
 	}

@@ -90,7 +90,7 @@ func (k *corked) take(n int) (all bool) {
 		rest := append(append([]byte(nil), a...), b...)
 		m := min(n, len(rest))
 		k.stream = append(k.stream, rest[:m]...)
-		if k.took(r, to, m); m < len(rest) {
+		if k.sent(r, to, m); m < len(rest) {
 			return false
 		}
 		n -= m

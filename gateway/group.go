@@ -44,7 +44,7 @@ type group struct {
 	// The log is full: subscribers below pressed must go on, or go.
 	pressed   uint64
 	pressedAt time.Time // since when they were found to hold it back; zero when they are not
-	held      holding   // for how long they did lately
+	dismissal dismissal
 
 	notBefore time.Time // when the next sweep may begin: a batch window, a grace
 
@@ -198,6 +198,7 @@ func (l *loop) leave(r ref) {
 func (l *loop) endIfEmpty(g *group) {
 	if len(g.subs) == g.holes {
 		g.subs, g.holes, g.sweeping, g.dirty = nil, 0, false, false
+		g.letGo()
 		delete(l.groups, g.key)
 		l.space.Leave(&g.Reader)
 	}
@@ -324,6 +325,7 @@ func (g *group) begin() {
 	g.dirty = false
 	g.pressed = max(g.pressed, g.Clear())
 	g.sweeping, g.cursor, g.low = true, 0, math.MaxUint64
+	g.dismissal = dismissal{}
 	if w := g.loop.cfg.BatchWindow; w > 0 {
 		g.notBefore = time.Now().Add(w)
 	}
@@ -343,76 +345,13 @@ func (g *group) end() {
 	}
 	g.fill()
 	if g.low >= g.pressed {
-		g.held.ends(g.pressedAt)
-		g.pressed, g.pressedAt = 0, time.Time{}
+		g.letGo()
 	} else {
 		g.dirty = true // somebody is not through yet
 	}
 	if g.low != math.MaxUint64 {
 		g.Served(g.low)
 	}
-}
-
-// A client that reads all the time can still be behind by half a log when many
-// publishers flood it at once. Their publications wait; so it is given a moment to
-// catch up, in which the sockets are tried again and again, before it is cut. The
-// moment is short, because everybody on the channel waits with it; but it is longer
-// than one lost segment takes TCP, and the same segment lost twice (200 and 400 ms
-// on Linux), in which the socket of the best reader takes nothing. Whose socket had
-// taken nothing for as long when the log became full has had its moment, and is
-// dismissed at once (slow.go).
-const (
-	pressGrace = time.Second
-	pressRetry = 20 * time.Millisecond
-)
-
-// grace is longer for a log that holds more than it usually may, because a large
-// frame went in alone: the same rate of bytes is asked for.
-func (g *group) grace() time.Duration {
-	behind, limit := int64(g.Log().Head()-g.low), int64(g.loop.cfg.ChannelBuffer)
-	if behind <= limit {
-		return pressGrace
-	}
-	return pressGrace * time.Duration(4*behind/limit)
-}
-
-// relieve makes the log free up to the pressed position: laggards below it are
-// tried once more, and cut when their sockets still refuse at the end of the grace.
-func (g *group) relieve() {
-	now := time.Now()
-	if g.pressedAt.IsZero() {
-		g.pressedAt = now
-		g.held.begins(now)
-	}
-	cut := now.Sub(g.pressedAt) >= g.grace() || g.held.tooLong(now.Sub(g.pressedAt)) && g.fewBelow(g.pressed)
-	g.sweeping = true // leavers leave holes
-	g.low = math.MaxUint64
-	tried := 0
-	for i := 0; i < len(g.subs); i++ { // not range: subs is nil when the last one has left
-		s := &g.subs[i]
-		if c := s.c; c != nil && s.pos < g.pressed && tried < g.loop.turnWrites {
-			tried++
-			c.stepPressed(s, g, cut)
-		}
-		if s.c != nil {
-			g.low = min(g.low, s.pos)
-		}
-	}
-	g.sweeping = false
-	if !cut && g.low < g.pressed {
-		g.notBefore = now.Add(pressRetry)
-	}
-}
-
-// stepPressed tries a subscriber below the pressed position once more, and cuts it if it
-// is to be cut and its socket still refuses.
-func (c *conn) stepPressed(s *sub, g *group, cut bool) {
-	defer c.contain()
-	c.write()
-	if cut && s.c != nil && s.pos < g.pressed && c.has(bitBlocked) {
-		c.tooSlow(g)
-	}
-	c.settle()
 }
 
 // stepWrite is a sweep's write to a connection that is due more than the log has. It
@@ -431,7 +370,7 @@ func (c *conn) stepTook(to uint64, n int, err error) {
 	if err != nil {
 		c.broken()
 	} else {
-		c.took(&c.sub, to, n)
+		c.sent(&c.sub, to, n)
 	}
 	c.settle()
 }

@@ -95,7 +95,7 @@ func TestPressedGroupCutsOnlyThoseWhoseSocketsRefuse(t *testing.T) {
 				break
 			}
 		}
-		g.pressedAt = g.pressedAt.Add(-pressGrace)
+		g.pressedAt = g.pressedAt.Add(-pressTakes * pressGrace)
 		g.sweep(turnWrites)
 		loopCheckGroup(t, g)
 		if len(g.subs) != 2 || conns[revived].phase != phaseOpen || fast.phase != phaseOpen {
@@ -150,7 +150,7 @@ func TestLaggardThatTakesBytesIsNotCut(t *testing.T) {
 		c.block() // it drained before the loop was told
 		g := loopGroup(l, "x")
 		g.begin()
-		g.pressedAt = time.Now().Add(-pressGrace)
+		g.pressedAt = time.Now().Add(-pressTakes * pressGrace)
 		g.sweep(turnWrites)
 		if len(g.subs) != 1 || c.has(bitBlocked) || g.subs[0].pos >= g.pressed || g.subs[0].pos == 0 {
 			t.Errorf("%d subscribers are left, blocked: %v", len(g.subs), c.has(bitBlocked))
@@ -239,7 +239,7 @@ func TestGroupThatEndsInItsRelief(t *testing.T) {
 			loopFill(t, l, "x", 700)
 			g := loopGroup(l, "x")
 			g.begin()
-			g.pressedAt = time.Now().Add(-pressGrace)
+			g.pressedAt = time.Now().Add(-pressTakes * pressGrace)
 			for _, i := range gone {
 				conns[i].kill(reasonReset)
 			}

@@ -390,7 +390,7 @@ func (m *machine) pass(d time.Duration) {
 
 // passed moves what a group remembers of time into the past.
 func (g *group) passed(d time.Duration) {
-	for _, at := range [...]*time.Time{&g.pressedAt, &g.held.since, &g.notBefore} {
+	for _, at := range [...]*time.Time{&g.pressedAt, &g.notBefore} {
 		if !at.IsZero() {
 			*at = at.Add(-d)
 		}

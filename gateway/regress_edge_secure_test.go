@@ -136,7 +136,7 @@ func TestSteadyReaderOverTLSIsNotCut(t *testing.T) {
 			for _, c := range l.conns {
 				if c.sub.group != nil { // else it is being closed
 					p = progress{c.sub.group.subs[c.sub.index].pos, len(c.secure().wire.rest)}
-					if waits, stood = 0, c.stoodStill(); c.has(bitBlocked) {
+					if waits, stood = 0, c.stoodStill(pressGrace); c.has(bitBlocked) {
 						waits = l.now - c.since
 					}
 				}

@@ -242,8 +242,8 @@ func (s *secure) push() error {
 	n, err := poller.Write(w.fd, w.rest)
 	c := w.owner
 	c.loop.stats.writes.Add(1)
-	if n > 0 && c.phase == phaseOpen {
-		c.since, c.tookAt = c.loop.now, c.loop.clock()
+	if n > 0 {
+		c.took()
 	}
 	rest := w.rest[n:]
 	switch {

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"math"
 	"time"
 
 	"sluice/gateway/centrifugo"
@@ -110,43 +109,10 @@ const clockUnit = time.Second / 8
 // clock counts real time, which ticks do not: a late one moves loop time on by 2 s.
 func (l *loop) clock() uint8 { return uint8(time.Since(l.began) / clockUnit) }
 
-// stoodStill tells whether the socket has taken nothing for longer than the grace. A
+// stoodStill tells whether the socket has taken nothing for longer than a grace. A
 // connection that is closing is not asked for more than before.
-func (c *conn) stoodStill() bool {
-	return c.phase == phaseOpen && c.has(bitBlocked) && time.Duration(c.loop.clock()-c.tookAt) > pressGrace/clockUnit
-}
-
-// dismiss cuts those below a pressed position who are far behind and have had their grace
-// already, when their sockets still refuse. They are not owed the end of a sweep, for
-// which a busy loop can take long while publishers wait. It makes so many writes at
-// most, and counts them. A sweep is under way.
-func (g *group) dismiss(pressed uint64, writesMax int) (writes int) {
-	low := uint64(math.MaxUint64)
-	for i := 0; i < len(g.subs); i++ { // not range: subs is nil when the last one has left
-		s := &g.subs[i]
-		if c := s.c; c != nil && s.blocked && s.pos < pressed && writes < writesMax && c.stoodStill() && g.FarBehind(s.pos) {
-			writes++
-			c.stepDismiss(s, g)
-		}
-		if s.c != nil {
-			low = min(low, s.pos)
-		}
-	}
-	if writes > 0 && len(g.subs) > 0 {
-		g.low = low
-		g.Served(low)
-	}
-	return writes
-}
-
-// stepDismiss tries a subscriber that stood still once more, and cuts it.
-func (c *conn) stepDismiss(s *sub, g *group) {
-	defer c.contain()
-	c.write()
-	if s.c != nil && c.stoodStill() {
-		c.tooSlow(g)
-	}
-	c.settle()
+func (c *conn) stoodStill(grace time.Duration) bool {
+	return c.phase == phaseOpen && c.has(bitBlocked) && time.Duration(c.loop.clock()-c.tookAt) > grace/clockUnit
 }
 
 // unsent counts what a subscription has not been sent of its log.
@@ -166,57 +132,4 @@ func (c *conn) unsent(r *ref) uint64 {
 		}
 	}
 	return n
-}
-
-// A reader that takes half of what is published never stands still for as long as the
-// grace, and would slow everybody on the channel down to its own pace for good. So it
-// is counted for how long a loop's subscribers hold the log back. When that is much,
-// and others keep up, those who do not are too slow.
-type holding struct {
-	total time.Duration
-	since time.Time // of the last change
-}
-
-const (
-	// holdingMax is for how long a few may hold a channel back.
-	holdingMax = 5 * time.Second
-	// holdingFree is not counted of each time: a good reader catches up within it,
-	// however fast publishers are.
-	holdingFree = 100 * time.Millisecond
-	// holdingPardon is how many times as long one must not hold back for what was
-	// counted to be forgotten.
-	holdingPardon = 4
-)
-
-// begins: subscribers begin to hold the log back.
-func (h *holding) begins(now time.Time) {
-	if !h.since.IsZero() {
-		h.total = max(h.total-now.Sub(h.since)/holdingPardon, 0)
-	}
-}
-
-// ends: they do not any more; they did since begun, if that is not zero.
-func (h *holding) ends(begun time.Time) {
-	if begun.IsZero() {
-		return
-	}
-	h.since = time.Now()
-	h.total += max(h.since.Sub(begun)-holdingFree, 0)
-}
-
-// tooLong tells whether it was too long by now, with the present time counted.
-func (h *holding) tooLong(present time.Duration) bool {
-	return h.total+max(present-holdingFree, 0) >= holdingMax
-}
-
-// fewBelow tells whether most subscribers are further than a position: of this loop, or
-// all those of another one.
-func (g *group) fewBelow(pos uint64) bool {
-	below := 0
-	for i := range g.subs {
-		if s := &g.subs[i]; s.c != nil && s.pos < pos {
-			below++
-		}
-	}
-	return 2*below <= len(g.subs)-g.holes || g.OtherServed(pos)
 }

@@ -28,7 +28,7 @@ func loopFull(t *testing.T, s *server, n int, do func(l *loop, g *group, conns [
 		l.began = l.began.Add(-10 * time.Second) // its clock is not at the beginning
 		loopFill(t, l, "x", 700)
 		for i, c := range conns {
-			if !c.has(bitBlocked) || !c.behind() || c.stoodStill() {
+			if !c.has(bitBlocked) || !c.behind() || c.stoodStill(pressGrace) {
 				t.Errorf("connection %d is not blocked behind a full log, or for too long already", i)
 			}
 		}
@@ -178,7 +178,7 @@ func TestSocketThatTakesAPartDoesNotStandStill(t *testing.T) {
 	partly := func(t *testing.T, c *conn) {
 		t.Helper()
 		loopStood(c, longer)
-		if c.write(); !c.has(bitBlocked) || c.stoodStill() {
+		if c.write(); !c.has(bitBlocked) || c.stoodStill(pressGrace) {
 			t.Error("it has taken a part and is blamed for standing still")
 		}
 	}
@@ -196,7 +196,7 @@ func TestSocketThatTakesAPartDoesNotStandStill(t *testing.T) {
 				}
 				partly(t, c)
 				loopStood(c, longer)
-				if c.write(); !c.stoodStill() {
+				if c.write(); !c.stoodStill(pressGrace) {
 					t.Error("it takes nothing and does not stand still")
 				}
 				if drained(t, fd) == 0 {

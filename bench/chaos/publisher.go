@@ -46,11 +46,16 @@ type entry struct{ offset, subscribers, hash uint64 }
 // answers take long when the gateway shares two cores with ten thousand clients.
 const inFlight = 8
 
+// publisher returns one that has not begun.
+func (r *Run) publisher(g *Gateway, channel string, size int) *Publisher {
+	return &Publisher{run: r, gateway: g, channel: channel, size: size, url: "http://" + g.Internal + "/publish/" + url.PathEscape(channel), entries: map[string][]entry{}}
+}
+
 // Publish begins to publish so many messages a second of so many bytes, until
 // StopPublishing. What becomes due while the gateway does not answer follows at once.
 func (r *Run) Publish(g *Gateway, channel string, rate float64, size int) *Publisher {
-	p := &Publisher{run: r, gateway: g, channel: channel, size: size, rate: rate, begin: time.Now(),
-		url: "http://" + g.Internal + "/publish/" + url.PathEscape(channel), entries: map[string][]entry{}}
+	p := r.publisher(g, channel, size)
+	p.rate, p.begin = rate, time.Now()
 	ctx, cancel := context.WithCancel(r.ctx)
 	p.cancel = cancel
 	for range inFlight {
@@ -65,7 +70,7 @@ func (r *Run) Publish(g *Gateway, channel string, rate float64, size int) *Publi
 // PublishSome publishes n messages, each as soon as the channel has taken the one before, and
 // takes them into the row's ledger.
 func (r *Run) PublishSome(g *Gateway, channel string, n, size int) error {
-	p := &Publisher{run: r, gateway: g, channel: channel, size: size, url: "http://" + g.Internal + "/publish/" + url.PathEscape(channel), entries: map[string][]entry{}}
+	p := r.publisher(g, channel, size)
 	for i := range int64(n) {
 		if err := p.publish(r.ctx, i); err != nil {
 			return fmt.Errorf("publish into %s: %w", channel, err)

@@ -143,6 +143,7 @@ type Channel struct {
 	limited bool // publishers wait because of the rate
 	held    bool // in space.held
 	broke   bool // the first that is not called waits because the budget lets no ring grow
+	stall   stall
 
 	// Guarded by the space's shard: since when nobody reads the channel, and its
 	// place among those; nil while somebody does.

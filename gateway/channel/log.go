@@ -269,6 +269,7 @@ func (l *Log) pressToLocked(goal uint64) {
 	for _, r := range l.readers {
 		if r.served.Load() < goal {
 			r.press.Store(goal)
+			r.below = unknown
 			r.notify()
 		}
 	}

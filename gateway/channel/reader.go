@@ -23,6 +23,10 @@ type Reader struct {
 
 	// Owned by the loop: the entries from first on are not freed.
 	first uint64
+
+	// Guarded by the channel's lock: how many of the loop's subscribers hold the log back
+	// (stall.go).
+	below int
 }
 
 // Log gives the log that is read.
@@ -92,19 +96,6 @@ func (r *Reader) Entry(i uint64) (end, from uint64) {
 	entries := *r.log.entries.Load()
 	e := &entries[i&uint64(len(entries)-1)]
 	return e.end, e.from
-}
-
-// OtherServed tells whether another loop has served all of its subscribers up to pos.
-func (r *Reader) OtherServed(pos uint64) bool {
-	c := r.log.channel
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, other := range r.log.readers {
-		if other != r && other.served.Load() >= pos {
-			return true
-		}
-	}
-	return false
 }
 
 // FarBehind tells whether what lies above pos costs more than half of the log's limit.
