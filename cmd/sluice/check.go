@@ -156,6 +156,7 @@ func (s *settings) checkLimits(f *findings, opts *options, files fs.FS) {
 		l := server.Limits()
 		need.connections, need.buffered = l.MaxConnections, l.MaxBuffered
 		f.add(isOK, "descriptors: the limit of %s allows %s connections", formatCount(l.DescriptorLimit), formatCount(l.MaxConnections))
+		f.messages(l)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		f.faults(server.Shutdown(ctx))
@@ -164,6 +165,17 @@ func (s *settings) checkLimits(f *findings, opts *options, files fs.FS) {
 		f.kernel(files, need)
 		f.memoryUnder(files, need, s.memoryLimit, cfg.MaxBuffered)
 	}
+}
+
+// tlsRecord is what a connection over TLS holds while its socket is full: a record.
+const tlsRecord = 16 << 10
+
+// messages tells how large a message the buffers allow, and to how many: its bytes lie in the
+// channel's log however many read it, so only what is encrypted for a connection counts for each.
+func (f *findings) messages(l gateway.Limits) {
+	f.add(isOK, "messages: --channel-buffer %s allows up to %s to any number of subscribers; the buffers hold %s full logs, and over TLS %s connections whose sockets are full at the same moment",
+		formatSize(l.ChannelBuffer), formatSize(l.ChannelBuffer/2-1024),
+		formatCount(l.MaxBuffered/8*3/l.ChannelBuffer), formatCount(l.MaxBuffered/2/tlsRecord))
 }
 
 // ports opens every listener as serve does, all at a time, and closes them.

@@ -42,6 +42,7 @@ func TestCheckOfWhatWorksHasNoFault(t *testing.T) {
 	wantFinding(t, found, "ok --listen 127.0.0.1:0: free")
 	wantFinding(t, found, "ok --internal-listen 127.0.0.1:0: free")
 	wantFinding(t, found, "ok --web-root "+dir+": can be read")
+	wantFinding(t, found, "ok messages: --channel-buffer 256KiB allows up to 127KiB to any number of subscribers; the buffers hold 24 full logs, and over TLS 512 connections whose sockets are full at the same moment")
 	for _, line := range found {
 		if strings.HasPrefix(line, "fault") || strings.Contains(line, "sesame") {
 			t.Error(line)
