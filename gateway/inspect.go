@@ -54,19 +54,8 @@ type inspection struct {
 }
 
 func (q inspection) deliver(l *loop) {
-	type candidate struct {
-		c   *conn
-		key uint64
-	}
-	all := make([]candidate, 0, len(l.conns))
-	for _, c := range l.conns {
-		all = append(all, candidate{c, q.key(c)})
-	}
-	slices.SortFunc(all, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(b.key, a.key), cmp.Compare(a.c.id, b.c.id))
-	})
 	rows := []inspected{}
-	for _, a := range all[:min(len(all), q.limit)] {
+	for _, a := range l.highest(q.limit, q.key, true) {
 		row := a.c.inspect()
 		row.key = a.key
 		rows = append(rows, row)

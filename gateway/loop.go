@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"sync/atomic"
 	"time"
@@ -81,8 +82,9 @@ type loop struct {
 	dead      []*conn // descriptors to close at the end of the turn
 	held      int     // bytes of connections' buffers
 	heldMax   int
-	checked   int  // connections before it were looked at since the last tick
-	turning   bool // turn runs: it sees to what is put into sweeps meanwhile
+	worst     []ranked // those that held most at the last look, most first: they are closed where there is need
+	checked   int      // connections before it were looked at since the last tick
+	turning   bool     // turn runs: it sees to what is put into sweeps meanwhile
 	stopping  bool
 	toStop    int  // connections before it are not told yet that the server stops
 	done      bool // the server was told that nobody is left
@@ -252,6 +254,25 @@ func (l *loop) remove(c *conn) {
 	l.stats.connections.Store(int64(len(l.conns)))
 }
 
+// shrink is posted when a storm of connections is over.
+type shrink struct{}
+
+// deliver makes the tables fit those that are left.
+func (shrink) deliver(l *loop) {
+	l.worst = nil
+	if n := len(l.conns); cap(l.conns) <= 1024 || n > cap(l.conns)/4 {
+		return
+	}
+	l.conns, l.due = fitted(l.conns), fitted(l.due)
+	users, groups := make(map[string]*conn, len(l.users)), make(map[groupKey]*group, len(l.groups))
+	maps.Copy(users, l.users)
+	maps.Copy(groups, l.groups)
+	l.users, l.groups = users, groups
+}
+
+// fitted returns a copy with room for a few more.
+func fitted[T any](s []T) []T { return append(make([]T, 0, len(s)+len(s)/4), s...) }
+
 // wakeAt makes sure that c is looked at no later than at that loop time. A dead
 // connection has no place in the lists any more, and is left alone.
 func (l *loop) wakeAt(c *conn, at uint32) {
@@ -261,20 +282,31 @@ func (l *loop) wakeAt(c *conn, at uint32) {
 	l.due[c.slot] = min(l.due[c.slot], at)
 }
 
+// shedMost is how many connections that hold much one look at all of them finds.
+const shedMost = 64
+
 // shedWorst closes the connections that hold most while the loop is above its
 // part of the process's budget.
 func (l *loop) shedWorst() {
 	for l.held > l.heldMax {
-		var worst *conn
-		for _, c := range l.conns {
-			if c.phase == phaseOpen && c.counted > 0 && (worst == nil || c.counted > worst.counted) {
-				worst = c
+		if len(l.worst) == 0 {
+			l.worst = l.highest(shedMost, func(c *conn) uint64 {
+				if c.phase != phaseOpen {
+					return 0
+				}
+				return uint64(c.counted)
+			}, false)
+			if len(l.worst) == 0 {
+				return
 			}
 		}
-		if worst == nil {
-			return
+		worst := l.worst[0]
+		if l.worst = l.worst[1:]; worst.c.phase == phaseOpen && uint64(worst.c.counted) >= worst.key { // it holds as much as then
+			worst.c.step((*conn).shed)
 		}
-		worst.step((*conn).shed)
+	}
+	if len(l.worst) == 0 {
+		l.worst = nil
 	}
 }
 

@@ -246,6 +246,9 @@ func (s *Server) keepHouse() {
 			// Handshakes and commands leave buffers, net.Conns and decoded requests behind,
 			// whose memory the runtime would keep for the next ones. Twice, because a sync.Pool lets go of
 			// what it holds only at the second collection.
+			for _, l := range s.loop {
+				l.post(shrink{})
+			}
 			runtime.GC()
 			debug.FreeOSMemory()
 		}
