@@ -350,6 +350,7 @@ func testSlowSocket(t *testing.T, names []string) {
 			}
 		}
 	}()
+	waitFor(t, "the socket to be full", func() bool { return s.blocked() > 0 })
 	end := loopNetConn(t, fd)
 	next := make(map[string]int)
 	for n := 0; n < len(names)*rounds+(rounds+replyEvery-1)/replyEvery; n++ {
@@ -369,8 +370,5 @@ func testSlowSocket(t *testing.T, names []string) {
 		next[name]++
 	}
 	receive(t, "the publisher to end", published)
-	if s.sum(func(st *loopStats) uint64 { return st.blockings.Load() }) == 0 {
-		t.Error("the socket was never full")
-	}
 	loopWantIdle(t, s, c)
 }
