@@ -8,7 +8,8 @@
 // # Goroutines
 //
 //	acceptor    one for each Serve: accepts, and deals with a request head that
-//	            is there at once (accept.go, upgrade.go)
+//	            is there at once (accept.go, upgrade.go); up to its loop such a
+//	            connection is a bare descriptor (link.go)
 //	greeting    one for each connection whose head is not there yet, that begins
 //	            with TLS or a proxy's header (greet.go), or that is refused; at most
 //	            MaxHandshakes (stage.go)
