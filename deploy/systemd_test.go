@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"os/exec"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -97,6 +99,33 @@ func TestWatchdogOfSystemdIsTheSecond(t *testing.T) {
 	text := strings.Join(values(shipped(t, unitFile), "WatchdogSec"), "") + "s"
 	if wait, err := time.ParseDuration(text); err != nil || wait <= limit+5*time.Second {
 		t.Errorf("WatchdogSec is %s (%v), --loop-timeout %v", text, err, limit)
+	}
+}
+
+// A gateway that systemd's watchdog aborts, or that the Go runtime ends, has to come back, whatever
+// status that leaves.
+func TestUnitStartsAnAbortedGatewayAgain(t *testing.T) {
+	t.Parallel()
+	g := serve(t)
+	if err := g.cmd.Process.Signal(syscall.SIGABRT); err != nil { // as WatchdogSignal= is by default
+		t.Fatal(err)
+	}
+	waitFor(t, "the end of an aborted gateway", func() bool {
+		select {
+		case <-g.ended:
+			return true
+		default:
+			return false
+		}
+	})
+	unit, status := shipped(t, unitFile), strconv.Itoa(g.cmd.ProcessState.ExitCode())
+	if restart := values(unit, "Restart"); len(restart) != 1 || restart[0] != "on-failure" {
+		t.Errorf("Restart is %q", restart)
+	}
+	for _, key := range []string{"RestartPreventExitStatus", "SuccessExitStatus"} {
+		if set := strings.Fields(strings.Join(values(unit, key), " ")); slices.Contains(set, status) {
+			t.Errorf("%s is %q, and an aborted gateway ends with %s: it would stay down", key, set, status)
+		}
 	}
 }
 
