@@ -52,7 +52,7 @@ well when nothing is printed.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&ready, "ready", false, "ask the internal listener whether clients are let in (/readyz), not the public one whether the process lives (/healthz)")
+	f.BoolVar(&ready, "ready", false, "ask the internal listener whether clients are let in (/readyz), not the public one whether the loops turn (/healthz)")
 	f.StringVar(&where, "url", "", "ask this `URL`; without a path, /healthz or /readyz is added; or unix:/path")
 	f.DurationVar(&timeout, "timeout", 2*time.Second, "`TIME` for the whole answer")
 	secure.register(cmd)
