@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 
 	"sluice/gateway"
@@ -54,6 +57,9 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 	for _, path := range files.secrets {
 		secret, warning, err := readHMACSecretFile("token-hmac-secret-file", path)
 		add(err)
+		if err == nil && slices.ContainsFunc(a.tokens.HMACSecrets, func(other []byte) bool { return bytes.Equal(other, secret) }) {
+			a.warnings = append(a.warnings, fmt.Sprintf("--token-hmac-secret-file %s: the secret is the same as one before it: to replace a secret, the new one has to be another", path))
+		}
 		if a.tokens.HMACSecrets = append(a.tokens.HMACSecrets, secret); warning != "" {
 			a.warnings = append(a.warnings, warning)
 		}

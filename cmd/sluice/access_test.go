@@ -66,9 +66,11 @@ func TestCheckTellsMistakesAboutRights(t *testing.T) {
 }
 
 func TestCheckTellsWhatClientsMayDo(t *testing.T) {
-	secret := writeFile(t, "secret", strings.Repeat("s", 40))
-	if err := os.Chmod(secret, 0o600); err != nil {
-		t.Fatal(err)
+	secret, again := writeFile(t, "secret", strings.Repeat("s", 40)), writeFile(t, "again", strings.Repeat("s", 40)+"\n")
+	for _, path := range []string{secret, again} {
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	open := writeFile(t, "open", strings.Repeat("s", 40))
 	if err := os.Chmod(open, 0o644); err != nil {
@@ -84,6 +86,8 @@ func TestCheckTellsWhatClientsMayDo(t *testing.T) {
 		{[]string{"--token-hmac-secret-file", secret}, []string{tokensAlone}},
 		{[]string{"--token-hmac-secret-file", open}, []string{
 			"warning --token-hmac-secret-file " + open + ": every user of this machine can read it: who has it can make tokens: chmod o= it", tokensAlone}},
+		{[]string{"--token-hmac-secret-file", secret, "--token-hmac-secret-file", again}, []string{
+			"warning --token-hmac-secret-file " + again + ": the secret is the same as one before it: to replace a secret, the new one has to be another", tokensAlone}},
 		{[]string{"--namespaces", namespaces}, []string{"ok rights: by --namespaces, and everybody is anonymous, for there are no keys of tokens"}},
 		{[]string{"--token-hmac-secret-file", secret, "--namespaces", namespaces}, []string{"ok rights: by tokens and --namespaces"}},
 	} {
