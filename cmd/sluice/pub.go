@@ -395,7 +395,7 @@ func (p *publisher) failed(err error) error {
 		switch {
 		case c.code == ws.StatusPolicyViolation && strings.Contains(c.reason, "publish"):
 			refused = true // the gateway says so at the first message, and reads no other
-			err = fmt.Errorf("%w: pub publishes as a client does: start the gateway with --raw publish if clients are to publish there, "+
+			err = fmt.Errorf("%w: pub publishes as a client does: start the gateway with --raw publish if clients are to publish there (where namespaces decide, with allow_raw_publish for the channel), "+
 				"or publish at its internal listener, with its key if it has one: curl -d MESSAGE http://127.0.0.1:9000/publish/CHANNEL", err)
 		case c.code == ws.StatusPolicyViolation && strings.Contains(c.reason, "too many messages"):
 			err = fmt.Errorf("%w: the gateway lets a client send --message-rate messages a second: send fewer, raise it there, or publish at its internal listener", err)
