@@ -24,6 +24,7 @@ type target struct {
 	listen  bool
 
 	token    string            // as the client gave it, "" for none
+	patient  func() bool       // called when its token has to wait for a key set: false where it cannot; nil for nothing
 	identity *identity         // whom a token says that a raw client is; nil without one
 	client   centrifugo.Format // of a client of the client protocol
 	connect  []byte            // its first message, where it came with the request

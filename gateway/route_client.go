@@ -119,7 +119,7 @@ func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
 // identify verifies a raw client's token: one for a connection, or one for its channel,
 // which then grants that. A connection token grants the channels that it names.
 func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *handshake.Reject) {
-	x := s.judge(ctx, t.token)
+	x := s.judge(ctx, t)
 	var invalid *auth.InvalidError
 	switch {
 	case errors.Is(x.err, auth.ErrExpired):

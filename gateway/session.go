@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"sluice/gateway/auth"
@@ -143,7 +144,8 @@ func (ses *session) detail(channel string) detail {
 // to a connection's loop, or to a goroutine of the handshake.
 type judgement struct {
 	c            *conn         // nil in a handshake
-	ready        chan struct{} // there alone: closed when it has come back
+	ready, long  chan struct{} // there alone: closed when it has come back, and when it has to wait for a key set
+	dropped      atomic.Bool   // likewise: nobody waits for it any more
 	token        string
 	subscription bool // which of the two kinds it has to be; in a handshake either will do
 
@@ -206,6 +208,9 @@ func (j *judges) work(ctx context.Context) {
 				x.back()
 				continue
 			}
+			if x.long != nil {
+				close(x.long)
+			}
 			select {
 			case j.waiting <- x:
 			default:
@@ -222,6 +227,9 @@ func (j *judges) wait(ctx context.Context) {
 	for {
 		select {
 		case x := <-j.waiting:
+			if x.dropped.Load() {
+				continue
+			}
 			x.verify(ctx, j.verifier)
 			x.back()
 		case <-ctx.Done():
@@ -253,9 +261,9 @@ func (j *judgement) back() {
 
 // judge verifies the token of a handshake, at once where that is cheap. Else it waits,
 // also for a key set, until ctx ends or the handshake takes too long.
-func (s *Server) judge(ctx context.Context, token string) *judgement {
-	x := &judgement{token: token, ready: make(chan struct{})}
-	if v := s.access.verifier; v.Cheap(token) {
+func (s *Server) judge(ctx context.Context, t *target) *judgement {
+	x := &judgement{token: t.token, ready: make(chan struct{}), long: make(chan struct{})}
+	if v := s.access.verifier; v.Cheap(x.token) {
 		x.verify(ended, v)
 		return x
 	}
@@ -270,9 +278,20 @@ func (s *Server) judge(ctx context.Context, token string) *judgement {
 	select {
 	case <-x.ready:
 		return x
+	case <-x.long:
+		if t.patient != nil && !t.patient() {
+			break
+		}
+		select {
+		case <-x.ready:
+			return x
+		case <-ctx.Done():
+		case <-s.stats.stopped: // and so have the judges
+		}
 	case <-ctx.Done():
-	case <-s.stats.stopped: // and so have the judges
+	case <-s.stats.stopped: // likewise
 	}
+	x.dropped.Store(true)
 	return unavailable
 }
 

@@ -21,7 +21,7 @@ import (
 // clients that send nothing passes through without keeping anybody out, and at the
 // price of those who flood. Over TLS a client is waited for a moment, see secureTurn.
 // Somebody whose bytes have not been looked at yet is not waiting, so a burst of good
-// clients is worked off in order.
+// clients is worked off in order. Whose token has to wait for a key set is waiting too.
 //
 // Of one address only a few TLS handshakes run at a time (turns.go). Others have their
 // places, which are the first to go where another address has fewer.
@@ -72,6 +72,7 @@ type greeting struct {
 	place   *list.Element // in stage.waiting, nil while it does not wait
 	holder  *holder       // of its place; nil while its address is not known, and once the place is left
 	turn    chan struct{} // closed when its wait for a turn is over
+	evict   func()        // ends its wait for a key set; nil while it does not wait for one
 	queued  bool          // it waits for a turn
 	begun   bool          // its TLS handshake counts among its address's
 	evicted bool          // its place was given to another
@@ -130,9 +131,12 @@ func (st *stage) wakeAll() {
 func (st *stage) evictLocked(g *greeting) {
 	st.waiting.Remove(g.place)
 	g.place, g.evicted = nil, true
-	if g.queued {
+	switch {
+	case g.queued:
 		close(g.turn)
-	} else {
+	case g.evict != nil:
+		g.evict()
+	default:
 		g.conn.SetReadDeadline(time.Unix(1, 0)) // ignored: then it was closed already
 	}
 	st.freeLocked(g)
@@ -189,13 +193,17 @@ func (g *greeting) spared(short bool) time.Duration {
 }
 
 // wait marks g as waiting for its client; false when it was evicted before.
-func (g *greeting) wait() bool {
+func (g *greeting) wait() bool { return g.waitUntil(nil) }
+
+// waitUntil is wait for what is not the client's bytes: evict ends it.
+func (g *greeting) waitUntil(evict func()) bool {
 	st := g.door.server.stage
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.closed || g.evicted {
 		return false
 	}
+	g.evict = evict
 	g.place = st.waiting.PushBack(g)
 	st.changed.Signal()
 	return true
@@ -210,6 +218,7 @@ func (g *greeting) hurry() bool {
 		st.waiting.Remove(g.place)
 		g.place = nil
 	}
+	g.evict = nil
 	return !g.evicted
 }
 

@@ -2,9 +2,12 @@ package gateway
 
 import (
 	"bufio"
+	"context"
+	"crypto/ed25519"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -14,6 +17,7 @@ import (
 	"time"
 
 	"sluice/gateway/admit"
+	"sluice/gateway/auth"
 )
 
 // connectFrom is connect from an address of this machine's.
@@ -195,5 +199,38 @@ func TestStormFromSomeAddressesGetsIn(t *testing.T) {
 				t.Errorf("%d of %d are lost", lost.Load(), n)
 			}
 		})
+	}
+}
+
+// Whose token waits for a key set that does not come keeps nobody out: his place can be had
+// by another.
+func TestATokenThatWaitsForAKeySetKeepsNobodyOut(t *testing.T) {
+	t.Parallel()
+	_, key, _ := ed25519.GenerateKey(nil) // cannot fail
+	over := make(chan struct{})
+	keySet := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-over }))
+	t.Cleanup(keySet.Close)
+	t.Cleanup(func() { close(over) })
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	v, err := auth.New(impatient, auth.Options{JWKSURL: keySet.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	cfg := guarded(t, rightsFile)
+	cfg.Tokens, cfg.MaxHandshakes = v, 1
+	s := start(t, cfg)
+	c := connect(t, s)
+	c.write(upgradeTo("/ws/shut:x?token=" + signedBy(t, key, auth.Claims{User: "42", Channel: "shut:x"})))
+	waitFor(t, "its token to wait for the key set", func() bool {
+		s.stage.mu.Lock()
+		defer s.stage.mu.Unlock()
+		return s.stage.waiting.Len() == 1
+	})
+	dial(t, s, "/connection/websocket")
+	c.patience()
+	if p, err := io.ReadAll(c.conn); len(p) > 0 {
+		t.Errorf("the one that waited got %q, %v, and not its end", p, err)
 	}
 }

@@ -220,19 +220,29 @@ func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Rejec
 	}
 	if s.dear(&t) { // not on the acceptor's goroutine
 		go func() {
-			if reject := g.admit(t, head, n); reject != nil {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			t.patient = func() bool { return g.waitUntil(cancel) }
+			if reject := g.admit(ctx, t, head, n); reject != nil {
 				g.refuse(reject)
 			}
 		}()
 		return nil
 	}
-	return g.admit(t, head, n)
+	return g.admit(context.Background(), t, head, n)
 }
 
 // admit makes a connection of an upgrade that is right, if its token allows that.
-func (g *greeting) admit(t target, head, n int) *handshake.Reject {
+func (g *greeting) admit(ctx context.Context, t target, head, n int) *handshake.Reject {
 	s := g.door.server
-	if reject := s.authorize(context.Background(), &t); reject != nil {
+	reject := s.authorize(ctx, &t)
+	if t.patient != nil {
+		if t.patient = nil; !g.hurry() {
+			g.fail(errEvicted, n)
+			return nil
+		}
+	}
+	if reject != nil {
 		return reject
 	}
 	count, reject := s.takePlace(g.refusal, g.client)
