@@ -207,7 +207,7 @@ func (r *remote) key(ctx context.Context, h header) (any, error) {
 	f, after, absent := r.join(kidHash(h))
 	switch {
 	case absent:
-		return nil, errUnknown
+		return r.live.Load().find(ctx, h) // it may have come between the two, with the set that it was sought for
 	case f == nil:
 		return nil, ErrUnavailable
 	}
