@@ -438,6 +438,9 @@ func (m *machine) rest() {
 			m.fatalf("connection %d waits for ever: bits %#x, behind %v, %d bytes pending, catching up %v", c.id, c.bits, c.behind(), c.pending(), c.catchingUp())
 		}
 	}
+	if len(m.waits) > 0 || len(m.l.waiting) > 0 {
+		m.fatalf("%d publishers and the joins of %d channels wait for ever", len(m.waits), len(m.l.waiting))
+	}
 	for _, p := range m.peers {
 		if p != nil {
 			p.rested()
