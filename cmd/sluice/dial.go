@@ -204,6 +204,7 @@ func (t *target) url(query url.Values) string {
 type refusal struct {
 	status int
 	text   string // its body, in one line
+	token  bool   // one was sent
 }
 
 func (r *refusal) Error() string {
@@ -212,9 +213,15 @@ func (r *refusal) Error() string {
 		s += " (" + r.text + ")"
 	}
 	switch r.status {
+	case http.StatusRequestURITooLong:
+		s += ": the token stands in the URL: is its file the right one?"
 	case http.StatusNotFound:
-		s += ": --url is the gateway's own address, without /ws"
+		s += ": is the channel the right one, and --url the gateway's own address, without /ws?"
 	case http.StatusUnauthorized, http.StatusForbidden:
+		if r.token {
+			s += ": a token was sent: 'sluice token verify' says what is in it, and the gateway's log why it was rejected, if it was"
+			break
+		}
 		s += ": a token can be given with --token-file or " + tokenVariable + ", and what a proxy wants to see with --header"
 	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		s += ": try again later"
@@ -254,6 +261,7 @@ func (t *target) dial(ctx context.Context, query url.Values) (*link, error) {
 	conn, early, _, err := d.Dial(ctx, t.url(query))
 	switch {
 	case refused != nil:
+		refused.token = token != ""
 		return nil, fmt.Errorf("connect to %s: %w", t.name(), refused)
 	case ctx.Err() != nil:
 		if err == nil {
