@@ -37,8 +37,22 @@ func (a *arrival) deliver(l *loop) {
 		a.refuse("shutting_down")
 		return
 	}
+	if c := a.watched(l); c != nil {
+		c.step(a.begin)
+	}
+}
+
+// watched makes the loop's connection, which the poller watches; nil where that fails.
+func (a *arrival) watched(l *loop) (c *conn) {
+	defer func() {
+		if r := recover(); r != nil {
+			a.panicked(l, r)
+			c = nil
+		}
+	}()
 	t := &a.target
-	c := &conn{loop: l, id: a.server.nextID(), kind: t.kind, heard: l.now, pinged: l.now}
+	c = &conn{loop: l, id: a.server.nextID(), kind: t.kind, heard: l.now, pinged: l.now}
+	a.plant("arrive")
 	if c.seat = a.seat; local(a.client) {
 		c.bits |= bitLocal
 	}
@@ -69,10 +83,10 @@ func (a *arrival) deliver(l *loop) {
 	if err := l.poller.Add(&c.Desc, a.fd, poller.Readable, c); err != nil {
 		l.log.Error("connection refused: cannot watch its descriptor", "error", err)
 		a.refuse("poller")
-		return
+		return nil
 	}
 	l.add(c)
-	c.step(a.begin)
+	return c
 }
 
 // begin makes the connection a subscriber, and answers the request.
@@ -133,8 +147,13 @@ func (c *conn) unlessParked(early []byte) []byte {
 }
 
 func (a *arrival) refuse(why string) {
-	poller.Close(a.fd) // ignored: nothing of ours was sent
 	a.server.refused(why, a.client)
+	a.drop()
+}
+
+// drop gives back what an arrival holds, beside what it came from.
+func (a *arrival) drop() {
+	poller.Close(a.fd) // ignored: nothing of ours was sent
 	a.server.leavePlace(a.count)
 	a.server.admission.Leave(a.seat)
 }

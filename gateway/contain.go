@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sluice/poller"
 )
 
 // A panic in a step that a loop takes for one connection costs that connection: it is
@@ -52,7 +54,7 @@ func (c *conn) panicked(r any) {
 	}
 	l.panicking++
 	defer func() { l.panicking-- }()
-	torn, why := panicSite()
+	torn, why := panicSite(steps[:], sharing[:])
 	if why == nil {
 		why = c.checkPlaces()
 	}
@@ -107,6 +109,12 @@ func (c *conn) endPanicked(torn bool) error {
 // gatewayPath is the path of this package.
 var gatewayPath = reflect.TypeFor[conn]().PkgPath()
 
+// pollerPath is that of the poller's.
+var pollerPath = reflect.TypeFor[poller.Desc]().PkgPath()
+
+// steps are the beginnings of the names of steps.
+var steps = [...]string{gatewayPath + ".(*conn).Ready", gatewayPath + ".(*conn).step"}
+
 // sharing are the beginnings of functions in which a panic leaves half changed what
 // connections share.
 var sharing = [...]string{gatewayPath + "/channel.", gatewayPath + "/presence.", gatewayPath + "/engine.", gatewayPath + ".(*loop).", gatewayPath + ".(*group)."}
@@ -117,8 +125,9 @@ var writing = [...]string{gatewayPath + ".(*conn).write", gatewayPath + ".(*conn
 
 // panicSite returns an error where a panic has interrupted something that connections
 // share, and reports whether it has interrupted a write of the connection's own. The
-// deferred function that recovered it calls it.
-func panicSite() (torn bool, err error) {
+// deferred function that recovered it calls it. steps are the functions that defer such a
+// one, sharing those in which a panic cannot be lived with.
+func panicSite(steps, sharing []string) (torn bool, err error) {
 	pcs := make([]uintptr, 64)
 	n := runtime.Callers(1, pcs)
 	for n == len(pcs) {
@@ -132,9 +141,9 @@ func panicSite() (torn bool, err error) {
 		case f.Function == "runtime.gopanic":
 			panicked = true
 		case !panicked:
-		case f.Function == gatewayPath+".(*conn).Ready", strings.HasPrefix(f.Function, gatewayPath+".(*conn).step"):
+		case beginsWith(f.Function, steps):
 			return torn || beginsWith(f.Function, writing[:]), nil // the step: what called it was not interrupted
-		case beginsWith(f.Function, sharing[:]):
+		case beginsWith(f.Function, sharing):
 			return true, fmt.Errorf("panic in %s", f.Function)
 		default:
 			torn = torn || beginsWith(f.Function, writing[:])

@@ -85,9 +85,10 @@ func (g *greeting) handshake(s *secure) error {
 	if err := g.begin(); err != nil {
 		return err
 	}
-	server.crypto <- struct{}{}
+	g.calculate(true)
+	g.plant("calculate")
 	err := s.Conn.Handshake()
-	<-server.crypto
+	g.calculate(false)
 	g.finish()
 	s.wire.from = nil
 	if err == nil {
@@ -107,15 +108,25 @@ func (g *greeting) handshake(s *secure) error {
 	return &handshakeError{err, g.proxied != byHeader && (begin == "PROXY" || begin == "\r\n\r\n\x00")}
 }
 
+// calculate takes the right to calculate, or gives it back.
+func (g *greeting) calculate(take bool) {
+	crypto := g.door.server.crypto
+	if take {
+		crypto <- struct{}{}
+	} else {
+		<-crypto
+	}
+	g.calculates = take
+}
+
 // readSecured reads for a TLS handshake that is under way.
 func (g *greeting) readSecured(c net.Conn, p []byte) (int, error) {
 	if n, err := readReady(c, p); n > 0 || err != nil {
 		return n, err
 	}
-	crypto := g.door.server.crypto
-	<-crypto
+	g.calculate(false)
 	n, err := g.readTurn(c, p)
-	crypto <- struct{}{}
+	g.calculate(true)
 	return n, err
 }
 
@@ -123,10 +134,9 @@ func (g *greeting) readSecured(c net.Conn, p []byte) (int, error) {
 // handshakes, should the client not read.
 func (g *greeting) writeSecured(c net.Conn, p []byte) (int, error) {
 	g.heard.Store(true)
-	crypto := g.door.server.crypto
-	<-crypto
+	g.calculate(false)
 	n, err := c.Write(p)
-	crypto <- struct{}{}
+	g.calculate(true)
 	return n, err
 }
 

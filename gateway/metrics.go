@@ -56,6 +56,7 @@ type serverStats struct {
 
 	outcomes     map[string]*atomic.Uint64 // handshakes by outcome; the map does not change
 	descriptors  atomic.Uint64
+	panics       atomic.Uint64 // in handshakes
 	published    atomic.Uint64
 	handshakes   [2]atomic.Uint64 // with TLS, the resumed ones second
 	pushedBack   atomic.Uint64
@@ -123,7 +124,7 @@ var (
 	descGaps         = desc("recovery_gaps_total", "Subscribers that were told that not everything since their position is kept any more.", "loop")
 	descRecalled     = desc("recovered_publications_total", "Publications sent from the history.", "loop")
 	descPings        = desc("pings_total", "Pings sent to silent clients, and comments to event streams.", "loop")
-	descPanics       = desc("panics_total", "Panics that cost one connection.", "loop")
+	descPanics       = desc("panics_total", "Panics that cost one connection, by its loop; none where it was in its handshake.", "loop")
 	descSubscribed   = desc("subscriptions_total", "Subscriptions that have begun in the client protocol.", "loop")
 	descSkips        = desc("skips_total", "Times that a slow subscriber went on with the newest publication.", "loop")
 	descDropped      = desc("dropped_publications_total", "Publications that a subscriber was not sent: by the reason for which it was closed, or skipped.", "reason")
@@ -192,6 +193,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			dropped[r] += st.dropped[r].Load()
 		}
 	}
+	counter(descPanics, s.stats.panics.Load(), "none")
 	gauge(descAddresses, float64(s.admission.Len()))
 	counter(descUntracked, s.admission.Untracked())
 	gauge(descMemoryLimit, float64(s.memory.limit))

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -200,11 +202,39 @@ var ended = func() context.Context {
 	return ctx
 }()
 
+// judgePanic is a panic of a judge's. It goes back with the judgement, and panics once more
+// where the token's connection is.
+type judgePanic struct {
+	value any
+	stack []byte
+}
+
+func (p *judgePanic) Error() string { return fmt.Sprintf("judge: %v\n%s", p.value, p.stack) }
+
+// try verifies as a judge does.
+func (j *judgement) try(ctx context.Context, v *auth.Verifier) {
+	defer func() {
+		if r := recover(); r != nil {
+			j.err = &judgePanic{r, debug.Stack()}
+		}
+	}()
+	j.plant("judge")
+	j.verify(ctx, v)
+}
+
+// verdict returns the judgement where it is waited for.
+func (j *judgement) verdict() *judgement {
+	if p, ok := j.err.(*judgePanic); ok {
+		panic(p)
+	}
+	return j
+}
+
 func (j *judges) work(ctx context.Context) {
 	for {
 		select {
 		case x := <-j.queue:
-			if x.verify(ended, j.verifier); !errors.Is(x.err, context.Canceled) {
+			if x.try(ended, j.verifier); !errors.Is(x.err, context.Canceled) {
 				x.back()
 				continue
 			}
@@ -230,7 +260,7 @@ func (j *judges) wait(ctx context.Context) {
 			if x.dropped.Load() {
 				continue
 			}
-			x.verify(ctx, j.verifier)
+			x.try(ctx, j.verifier)
 			x.back()
 		case <-ctx.Done():
 			return
@@ -277,14 +307,14 @@ func (s *Server) judge(ctx context.Context, t *target) *judgement {
 	}
 	select {
 	case <-x.ready:
-		return x
+		return x.verdict()
 	case <-x.long:
 		if t.patient != nil && !t.patient() {
 			break
 		}
 		select {
 		case <-x.ready:
-			return x
+			return x.verdict()
 		case <-ctx.Done():
 		case <-s.stats.stopped: // and so have the judges
 		}
@@ -310,6 +340,7 @@ func (c *conn) judge(token string, subscription bool) (x *judgement, done bool) 
 	if x = ses.judged; x != nil && x.token == token && x.subscription == subscription {
 		if x.done {
 			ses.judged = nil
+			x.verdict()
 		}
 		return x, x.done
 	}

@@ -68,6 +68,11 @@ type greeting struct {
 	until   time.Time         // for the whole handshake; zero until somebody waits
 	buf     *[]byte           // the head and what came behind it; goes back when the place is left
 
+	// What it holds beside its place and its seat, for the case of a panic.
+	calculates bool      // the right to calculate
+	arriving   *arrival  // what is to become of it: a place among connections and, from detach on, its descriptor
+	requesting *webPlace // a place of net/http's, or its wait for one
+
 	// Guarded by the stage's mu.
 	place   *list.Element // in stage.waiting, nil while it does not wait
 	holder  *holder       // of its place; nil while its address is not known, and once the place is left

@@ -43,6 +43,7 @@ const answerTimeout = 500 * time.Millisecond
 // whole when the connection is accepted; those are dealt with here, on the
 // acceptor's goroutine. Whatever has to wait gets a goroutine of its own.
 func (g *greeting) start() {
+	defer g.contain()
 	g.door.server.stats.churn.Add(1)
 	g.buf = headPool.Get().(*[]byte)
 	n, err := g.readReady(*g.buf)
@@ -67,6 +68,8 @@ func (g *greeting) start() {
 
 // run waits for the rest of a head of which n bytes are there.
 func (g *greeting) run(n int) {
+	defer g.contain()
+	g.plant("run")
 	err := g.link()
 	if err == nil {
 		n, err = g.prepare(n)
@@ -85,6 +88,7 @@ func (g *greeting) run(n int) {
 
 // proceed goes on with a whole head, of n bytes that are there.
 func (g *greeting) proceed(head, n int) {
+	g.plant("proceed")
 	s := g.door.server
 	if g.holder != nil {
 		g.holder.whole.Store(g.entered.UnixNano())
@@ -141,12 +145,13 @@ func (g *greeting) reply(answer []byte, linger bool) {
 		g.end()
 		return
 	}
-	go func() {
+	go g.contained(func() {
+		g.plant("reply")
 		if g.link() == nil {
 			g.answer(answer, linger)
 		}
 		g.end()
-	}()
+	})
 }
 
 // fail ends a handshake whose head did not come, after n bytes.
@@ -219,14 +224,14 @@ func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Rejec
 		return rejectOrigin
 	}
 	if s.dear(&t) { // not on the acceptor's goroutine
-		go func() {
+		go g.contained(func() {
 			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
 			t.patient = func() bool { return g.waitUntil(cancel) }
 			if reject := g.admit(ctx, t, head, n); reject != nil {
 				g.refuse(reject)
 			}
-		}()
+		})
 		return nil
 	}
 	return g.admit(context.Background(), t, head, n)
@@ -249,13 +254,15 @@ func (g *greeting) admit(ctx context.Context, t target, head, n int) *handshake.
 	if reject != nil {
 		return reject
 	}
-	a := &arrival{server: s, target: t, count: count, client: g.client, told: g.told, from: g, early: (*g.buf)[head:n]}
+	a := &arrival{server: s, fd: -1, target: t, count: count, client: g.client, told: g.told, from: g, early: (*g.buf)[head:n]}
+	g.arriving = a
+	g.plant("admit")
 	upgrader := s.upgrader
 	if t.kind == kindClient {
 		upgrader = s.clientUpgrader
 	}
 	if _, err := upgrader.Upgrade((*g.buf)[:head], (*response)(a)); err != nil {
-		s.leavePlace(count)
+		g.unplace()
 		if errors.As(err, &reject) {
 			return reject
 		}
@@ -263,21 +270,29 @@ func (g *greeting) admit(ctx context.Context, t target, head, n int) *handshake.
 	}
 	var err error
 	if a.fd, a.secure, err = g.detach(); err != nil {
-		s.leavePlace(count)
+		g.unplace()
 		return rejectDescriptors
 	}
+	g.plant("detached")
 	if !g.door.inherits {
 		poller.TuneFD(a.fd, s.options()) // ignored: it works without
 	}
-	a.seat, g.seat = g.seat, 0
 	if count == countedOpen {
 		s.stats.outcome("upgraded")
 	}
+	a.seat, g.seat, g.arriving = g.seat, 0, nil
 	if !s.chooseLoop().post(a) {
 		a.refuse("shutting_down")
 		g.leave()
 	}
 	return nil
+}
+
+// unplace gives back the place among connections of an arrival that has not come about.
+func (g *greeting) unplace() {
+	a := g.arriving
+	g.arriving = nil
+	g.door.server.leavePlace(a.count)
 }
 
 // response collects the 101 of ws.Upgrader in its arrival.

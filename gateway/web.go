@@ -43,8 +43,9 @@ func newWeb(s *Server) (*web, error) {
 		queue:  make(chan net.Conn, s.cfg.MaxHandshakes),
 		ended:  make(chan struct{}),
 	}
+	evened := evenly(handler)
 	w.http = &http.Server{
-		Handler:        evenly(handler),
+		Handler:        http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.contained(evened, rw, r) }),
 		ReadTimeout:    webTimeout,
 		WriteTimeout:   webTimeout,
 		MaxHeaderBytes: headBytes,
@@ -78,6 +79,25 @@ func evenly(next http.Handler) http.Handler {
 	})
 }
 
+// contained serves a request. A panic is counted, logged and blamed as in a handshake;
+// net/http ends the connection.
+func (w *web) contained(next http.Handler, rw http.ResponseWriter, r *http.Request) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if p != http.ErrAbortHandler {
+			c := r.Context().Value(webConnKey{}).(*webConn)
+			w.server.survive(p, c.client)
+			w.server.stats.panics.Add(1)
+			w.server.admission.Blame(c.seat, time.Now().UnixMilli())
+		}
+		panic(http.ErrAbortHandler)
+	}()
+	next.ServeHTTP(rw, r)
+}
+
 var rejectBusy = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "http_busy",
 	Text: "Too many requests at a time.", Retry: 1}
 
@@ -97,13 +117,15 @@ func (w *web) take(g *greeting, n int) *handshake.Reject {
 	if !w.places.take(x) {
 		return rejectBusy
 	}
+	g.requesting = x
+	g.plant("take")
 	select {
 	case <-x.ready:
 		w.hand(g, x, n)
 		return nil
 	default:
 	}
-	go func() {
+	go g.contained(func() {
 		t := time.NewTimer(webWait)
 		defer t.Stop()
 		select {
@@ -112,11 +134,12 @@ func (w *web) take(g *greeting, n int) *handshake.Reject {
 		case <-w.server.ending:
 		}
 		if w.places.giveUp(x) {
+			g.requesting = nil
 			g.refuse(rejectBusy)
 			return
 		}
 		w.hand(g, x, n)
-	}()
+	})
 	return nil
 }
 
@@ -128,9 +151,10 @@ func (w *web) hand(g *greeting, x *webPlace, n int) {
 	}
 	c := &webConn{Conn: g.conn, web: w, place: x, inherits: g.door.inherits, early: append([]byte(nil), (*g.buf)[:n]...),
 		until: g.until, client: g.client, told: g.told, seat: g.seat, refusal: g.refusal}
-	g.seat = 0
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
-	w.queue <- c                    // has room for as many as there are places
+	g.plant("hand")
+	g.seat, g.requesting = 0, nil
+	w.queue <- c // has room for as many as there are places
 	g.leave()
 }
 
