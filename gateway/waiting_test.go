@@ -458,3 +458,25 @@ func TestPublishersShareARateInTurn(t *testing.T) {
 
 // calledAtOnce is about how many publications may pass a publisher that waits.
 const calledAtOnce = 32
+
+// A publisher that has lost patience has no place among those that wait any more.
+func TestPublisherThatLosesPatienceLeavesItsPlace(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Loops: 1, MaxMessage: 1 << 10, ChannelBuffer: 8 << 10})
+	h := s.holdFull("x", 1<<10)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Publish(ctx, Message{Channel: "x", Payload: []byte(stars(1 << 10))})
+		done <- err
+	}()
+	waitFor(t, "it to wait", func() bool { return s.publishersWaiting("x") == 1 })
+	cancel()
+	if err := receive(t, "the end of its patience", done); !errors.Is(err, ErrPushedBack) {
+		t.Errorf("%v, want ErrPushedBack", err)
+	}
+	if n := s.publishersWaiting("x"); n != 0 {
+		t.Errorf("%d wait", n)
+	}
+	s.space.Leave(&h.Reader)
+}
