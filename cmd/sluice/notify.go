@@ -21,6 +21,10 @@ type notifier struct {
 // notifyPatience bounds the wait for a service manager that does not read.
 const notifyPatience = time.Second
 
+// watchdogLeast is the shortest time of a watchdog that is fed from ticks, of which there
+// is one a second.
+const watchdogLeast = 3 * time.Second
+
 // newNotifier reads what a service manager has put into the environment.
 func newNotifier(env []string) (notifier, error) {
 	set := make(map[string]string)
@@ -47,7 +51,9 @@ func newNotifier(env []string) (notifier, error) {
 		if err != nil || usec == 0 {
 			return n, fmt.Errorf("WATCHDOG_USEC %q is not a number of microseconds", word)
 		}
-		n.watchdog = time.Duration(usec) * time.Microsecond
+		if n.watchdog = time.Duration(usec) * time.Microsecond; n.watchdog < watchdogLeast {
+			return n, fmt.Errorf("a watchdog of %v is too short: loops are looked at once a second, and a healthy gateway may be ended: set WatchdogSec= to %v or more", n.watchdog, watchdogLeast)
+		}
 	}
 	return n, nil
 }
