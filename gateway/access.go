@@ -48,6 +48,9 @@ func unnamed(cfg *Config, open bool) namespace.Options {
 	return o
 }
 
+// whyExpired is why a token is rejected that was good once.
+const whyExpired = "it has expired"
+
 // whyNoKey is why a token is rejected where none can be verified.
 const whyNoKey = "no key is configured to verify it with"
 

@@ -123,6 +123,7 @@ func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *hand
 	var invalid *auth.InvalidError
 	switch {
 	case errors.Is(x.err, auth.ErrExpired):
+		s.tokenRejected(whyExpired, slog.String("channel", sampling.Quote(t.channel)))
 		return false, rejectTokenExpired
 	case errors.As(x.err, &invalid):
 		s.tokenRejected(invalid.Reason(), slog.String("channel", sampling.Quote(t.channel)))

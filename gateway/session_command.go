@@ -224,6 +224,9 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 func (c *conn) tokenError(r *protocol.Reply, err error) bool {
 	uni := c.session().format.Uni
 	var invalid *auth.InvalidError
+	if errors.Is(err, auth.ErrExpired) {
+		c.rejected(whyExpired)
+	}
 	switch {
 	case uni && errors.Is(err, auth.ErrExpired):
 		c.close(reasonExpired)

@@ -425,10 +425,20 @@ func TestWhyATokenIsRejectedIsInTheLog(t *testing.T) {
 			t.Errorf("want %s, and no token:\n%s", why, text)
 		}
 	}
+	// One that was good once, on both ways; it is no connection's end.
+	var expired lockedBuffer
+	old := signed(t, testSecret, jwt.MapClaims{"sub": "42", "exp": 1})
+	cfg := guarded(t, rightsFile)
+	cfg.Logger = slog.New(slog.NewTextHandler(&expired, nil))
+	aged := start(t, cfg)
+	asks(upgradeTo("/ws/all:x?token=" + old))(aged)
+	c := dial(t, aged, pathClient)
+	c.does(`{"id":1,"connect":{"token":"` + old + `"}}`)
+	waitFor(t, "the records", func() bool { return strings.Count(expired.String(), `why="`+whyExpired) == 2 })
 	// A refresh with somebody else's, and a node without keys.
 	var log lockedBuffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
-	cfg := guarded(t, rightsFile)
+	cfg = guarded(t, rightsFile)
 	cfg.Logger = logger
 	commands(`{"id":2,"refresh":{"token":"` + user + `"}}`)(start(t, cfg))
 	keyless := start(t, Config{Logger: logger})
