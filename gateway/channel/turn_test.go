@@ -125,7 +125,7 @@ func TestChannelEndsDuringATurn(t *testing.T) {
 }
 
 // broken is a format that panics.
-type broken struct{ padded }
+type broken struct{}
 
 func (broken) Append([]byte, *Publication) []byte { panic("broken") }
 
