@@ -91,7 +91,7 @@ func (s *Server) receive(g *greeting) {
 	}
 }
 
-// clientOf gives the other side's address; zero for a Unix socket.
+// clientOf returns the other side's address; zero for a Unix socket.
 func clientOf(c net.Conn) netip.AddrPort {
 	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		p := a.AddrPort()

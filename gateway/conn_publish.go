@@ -128,7 +128,7 @@ func (c *conn) publish(name string, ch *channel.Channel, pub *channel.Publicatio
 	return false
 }
 
-// waits tells whether a publication that was refused is to be tried again.
+// waits reports whether a publication that was refused is to be tried again.
 func waits(err error) bool { return errors.Is(err, channel.ErrFull) || err == channel.ErrLarge }
 
 // await lets the connection wait for its publication.
@@ -234,7 +234,7 @@ func (c *conn) putOff(op ws.OpCode, payload, rest []byte) {
 	in.payload, in.rest = buf[:len(payload):len(payload)], buf[len(payload):]
 }
 
-// again gives payload and rest in the buffer they were put off in before, if they are
+// again returns payload and rest in the buffer they were put off in before, if they are
 // the end of it and it is not much larger; nil where they have to be copied.
 func (in *input) again(payload, rest []byte) []byte {
 	n := len(payload) + len(rest)

@@ -52,8 +52,8 @@
 //     loop's cork (conn_write.go).
 //  6. At the end of a sweep the group publishes the position below which all
 //     its subscribers are served; the log frees what lies below the lowest of these, and
-//     as many publishers that wait are called as there is room for. Where a full log is held back, whoever's
-//     socket still refuses after a second (pressed.go) is closed with 1013, or goes on with the newest (slow.go).
+//     as many publishers that wait are called as there is room for. Where a full log is held back, a subscriber
+//     whose socket still refuses after a second (pressed.go) is closed with 1013, or goes on with the newest (slow.go).
 //
 // # Who may come in
 //

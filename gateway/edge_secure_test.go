@@ -299,7 +299,7 @@ func TestDeadTLSConnectionIsLeftAlone(t *testing.T) {
 	}
 }
 
-// sealedTo gives records of exactly n bytes: messages, and frames at their end.
+// sealedTo returns records of exactly n bytes: messages, and frames at their end.
 func (p *tap) sealedTo(c *client, n int, end string) string {
 	c.t.Helper()
 	const perRecord, perFrame, size = 5 + 1 + 16, 4 + 4, 1000 // RFC 8446 section 5.2; a masked frame of 126 bytes and more

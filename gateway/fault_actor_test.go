@@ -126,7 +126,7 @@ func (s *faultRun) open(a *actor, target string) *actor {
 	return a
 }
 
-// centrifugo tells whether the actor speaks that protocol.
+// centrifugo reports whether the actor speaks that protocol.
 func (a *actor) centrifugo() bool { return a.format == "client" || a.format == "protobuf" }
 
 // subscribe connects in the Centrifugo protocol, and waits until it is in its channel.

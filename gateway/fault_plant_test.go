@@ -106,7 +106,7 @@ func TestFaultPanicsCostTheirConnectionAlone(t *testing.T) {
 	s.wantConnections(int64(others))
 }
 
-// Where it can be, the client is told.
+// Where it can be, the client learns of it.
 func TestFaultPanicIsTold(t *testing.T) {
 	t.Cleanup(func() { planted.Store(nil) })
 	s := start(t, Config{Loops: 1})

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A full log stops its publishers, so whoever holds it back must go on, or go. The channel
+// A full log stops its publishers, so a subscriber that holds it back must go on, or go. The channel
 // presses the groups whose positions are too low.
 //
 // A client that reads all the time can still be behind by half a log when many

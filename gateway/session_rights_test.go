@@ -450,7 +450,7 @@ func TestWhyATokenIsRejectedIsInTheLog(t *testing.T) {
 	}
 }
 
-// Whoever keeps its users by number has tokens with numbers.
+// A backend that numbers its users has tokens with numbers.
 func TestAUserMayBeANumber(t *testing.T) {
 	t.Parallel()
 	s := start(t, guarded(t, rightsFile))

@@ -109,7 +109,7 @@ const clockUnit = time.Second / 8
 // clock counts real time, which ticks do not: a late one moves loop time on by 2 s.
 func (l *loop) clock() uint8 { return uint8(time.Since(l.began) / clockUnit) }
 
-// stoodStill tells whether the socket has taken nothing for longer than a grace. A
+// stoodStill reports whether the socket has taken nothing for longer than a grace. A
 // connection that is closing is not asked for more than before.
 func (c *conn) stoodStill(grace time.Duration) bool {
 	return c.phase == phaseOpen && c.has(bitBlocked) && time.Duration(c.loop.clock()-c.tookAt) > grace/clockUnit

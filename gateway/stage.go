@@ -163,7 +163,7 @@ const (
 	secureShort = 100 * time.Millisecond
 )
 
-// victimLocked gives whoever waits of the address with most places, and has its place for
+// victimLocked returns the one that waits of the address with most places, and has its place for
 // longest, unless all who wait are spared: then nobody, and for how long that is so.
 func (st *stage) victimLocked(newcomer *greeting) (victim *greeting, spared time.Duration) {
 	spared = time.Hour // nobody waits: somebody has to begin to, or leave
@@ -180,7 +180,7 @@ func (st *stage) victimLocked(newcomer *greeting) (victim *greeting, spared time
 	return victim, spared
 }
 
-// spared tells for how long g keeps its place in any case; short is for one of an address
+// spared returns for how long g keeps its place in any case; short is for one of an address
 // that has more places than that of who wants one, and finishes nothing. It counts from
 // when the place was taken, so that nobody is spared for ever by sending a byte now and
 // then. Who waits for a turn waits for us.

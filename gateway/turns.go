@@ -17,7 +17,7 @@ import (
 // may have half of the places: it is most probably a balancer that is not listed.
 const sharePlaces = 8
 
-// share gives the share of an address in so many places.
+// share returns the share of an address in so many places.
 func (s *Server) share(seat admit.Seat, places int) int {
 	if s.admission.Majority(seat) {
 		return max(sharePlaces, places/2)
@@ -49,7 +49,7 @@ func (st *stage) hopelessLocked(g *greeting) bool {
 	return h != nil && h.fruitless() && 2*st.waiting.Len() >= st.places && !g.door.server.admission.Majority(g.seat)
 }
 
-// known tells whether it is settled who the client is: not before a listed proxy has
+// known reports whether it is settled who the client is: not before a listed proxy has
 // named it.
 func (g *greeting) known() bool { return g.proxied == notProxied || g.told }
 
@@ -64,7 +64,7 @@ func (st *stage) holderLocked(g *greeting) *holder {
 	return nil
 }
 
-// heldLocked gives the number of places of g's address.
+// heldLocked returns the number of places of g's address.
 func (st *stage) heldLocked(g *greeting) int {
 	if h := st.holderLocked(g); h != nil {
 		return h.places

@@ -44,7 +44,7 @@ func dialFrom(s *server, address string) (*net.TCPConn, error) {
 	return c.(*net.TCPConn), nil
 }
 
-// numberedAddress gives one of so many loopback addresses of a group.
+// numberedAddress returns one of so many loopback addresses of a group.
 func numberedAddress(group, i int) string {
 	return "127.0." + strconv.Itoa(group) + "." + strconv.Itoa(1+i)
 }
@@ -112,7 +112,7 @@ func scaledTime(d time.Duration) time.Duration {
 	return d
 }
 
-// counts gives what the stage counts for an address.
+// counts returns what the stage counts for an address.
 func (s *server) counts(address string) (places, running, queued int) {
 	s.stage.mu.Lock()
 	defer s.stage.mu.Unlock()

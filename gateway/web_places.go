@@ -140,7 +140,7 @@ func (p *places) giveUp(x *webPlace) bool {
 	return i >= 0
 }
 
-// count gives how many have a place, and how many wait for one.
+// count returns how many have a place, and how many wait for one.
 func (p *places) count() (taken, waiting int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// acceptor gives an Acceptor on a listener of package net, which are closed at the end.
+// acceptor returns an Acceptor on a listener of package net, which are closed at the end.
 func acceptor(t *testing.T, network, address string) (*Acceptor, net.Listener) {
 	t.Helper()
 	l, err := net.Listen(network, address)

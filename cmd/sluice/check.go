@@ -170,7 +170,7 @@ func (s *settings) checkLimits(f *findings, opts *options, files fs.FS) {
 // tlsRecord is what a connection over TLS holds while its socket is full: a record.
 const tlsRecord = 16 << 10
 
-// messages tells how large a message the buffers allow, and to how many: its bytes lie in the
+// messages reports how large a message the buffers allow, and to how many: its bytes lie in the
 // channel's log however many read it, so only what is encrypted for a connection counts for each.
 func (f *findings) messages(l gateway.Limits) {
 	f.add(isOK, "messages: --channel-buffer %s allows up to %s to any number of subscribers; the buffers hold %s full logs, and over TLS %s connections whose sockets are full at the same moment",

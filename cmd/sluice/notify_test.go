@@ -105,7 +105,7 @@ func TestServiceManagersEnvironment(t *testing.T) {
 	}{
 		{"no manager", []string{"WATCHDOG_USEC=1000000"}, false, 0, ""},
 		{"no watchdog", []string{socket}, true, 0, ""},
-		{"a watchdog for whoever has the socket", []string{socket, "WATCHDOG_USEC=5000000"}, true, 5 * time.Second, ""},
+		{"a watchdog for any process that has the socket", []string{socket, "WATCHDOG_USEC=5000000"}, true, 5 * time.Second, ""},
 		{"a watchdog shorter than ticks", []string{socket, "WATCHDOG_USEC=1000000"}, true, time.Second, "too short"},
 		{"another process's", []string{socket, "WATCHDOG_USEC=1000000", "WATCHDOG_PID=1"}, true, 0, ""},
 		{"no number", []string{socket, "WATCHDOG_USEC=1s"}, true, 0, "WATCHDOG_USEC"},

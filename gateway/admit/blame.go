@@ -1,6 +1,6 @@
 package admit
 
-// An address whose connections did harm is refused for a while: whoever has found bytes
+// An address whose connections did harm is refused for a while: a client that has found bytes
 // that make the process panic repeats them.
 
 const (

@@ -309,7 +309,7 @@ func TestEachOfSeveralSecretsIsGood(t *testing.T) {
 	}
 }
 
-// Whoever signs tokens learns which claim is wrong, and how it should be.
+// A backend that signs tokens learns which claim is wrong, and how it should be.
 func TestRefusalsNameTheClaim(t *testing.T) {
 	v := full(t)
 	for claims, want := range map[string]string{

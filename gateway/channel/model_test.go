@@ -254,7 +254,7 @@ func (m *model) countCalled() (n int) {
 	return n
 }
 
-// roomFor tells whether the limit lets a publication of n bytes in beside what is due.
+// roomFor reports whether the limit lets a publication of n bytes in beside what is due.
 func (m *model) roomFor(due, n int) bool {
 	for _, l := range m.logs {
 		low := l.low()
@@ -382,7 +382,7 @@ func (m *model) publish(n int, from uint64, w *modelWaiter, during func()) error
 	return nil
 }
 
-// append does what becomes of a publication that was encoded.
+// append does what happens to a publication that was encoded.
 func (m *model) append(p *Publication, w *modelWaiter, gone bool) error {
 	if gone {
 		return ErrGone

@@ -32,7 +32,7 @@ type bucket struct {
 	at    int64 // Unix milliseconds of the last look
 }
 
-// left gives how many publications a channel may have now. A clock that goes back brings
+// left returns how many publications a channel may have now. A clock that goes back brings
 // nothing.
 func (b *bucket) left(rate int, now int64) int {
 	if rate <= 0 {

@@ -84,7 +84,7 @@ func (s *Space) shard(name string) *shard {
 // Channels counts the channels that exist.
 func (s *Space) Channels() int { return int(s.channels.Load()) }
 
-// Encoding gives the bytes in which large publications are being encoded.
+// Encoding returns the bytes in which large publications are being encoded.
 func (s *Space) Encoding() int { return int(s.encoding.Load()) }
 
 // Find gives the channel of that name, or nil when nobody here has it.
@@ -109,7 +109,7 @@ func (s *Space) Open(name string) (*Channel, error) {
 	return c, nil
 }
 
-// Next gives the place where the next channel of that name begins, where there is none: of an
+// Next returns the place where the next channel of that name begins, where there is none: of an
 // order in which nothing is published yet. It holds as long as no other channel ends that is
 // named alike; then the next one has another epoch, as if there had been one between.
 func (s *Space) Next(name string) Place {

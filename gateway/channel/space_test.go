@@ -206,7 +206,7 @@ func TestBudgetRefusesAndIsTriedAgain(t *testing.T) {
 	}
 }
 
-// The epoch that is told of a channel that does not exist is that of the channel that comes
+// The epoch that is reported for a channel that does not exist is that of the channel that comes
 // next, as long as none has ended meanwhile.
 func TestNextPlaceIsWhereTheChannelBegins(t *testing.T) {
 	s := historySpace(History{Of: keeping(10, 1<<40), Bytes: 1 << 20})

@@ -2,7 +2,7 @@ package channel
 
 import "time"
 
-// Whoever holds a full log back stops everybody on the channel, in all formats and on all
+// A subscriber that holds a full log back stops everybody on the channel, in all formats and on all
 // loops. So the time for which a few do so is counted for the channel. A loop that finds
 // subscribers in the way, after it has tried their sockets, reports how many (Holds), and
 // when none are any more (LetsGo). From the reports of all loops the channel knows whether most
@@ -10,7 +10,7 @@ import "time"
 // nobody's fault in particular: the publishers are faster than all.
 
 const (
-	// stallMost is for how long a few may hold a channel back. Then whoever does so is too
+	// stallMost is for how long a few may hold a channel back. Then one that does so is too
 	// slow.
 	stallMost = 5 * time.Second
 	// stallFree is not counted where it is not longer than this, or than most needed: a good

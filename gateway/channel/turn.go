@@ -129,7 +129,7 @@ func (s *Scratch) letGo(space *Space) {
 	}
 }
 
-// find gives the place of a format in frames, which is mostly that of the log; -1 for a
+// find returns the place of a format in frames, which is mostly that of the log; -1 for a
 // format that is not there.
 func (s *Scratch) find(f Format, likely int) int {
 	if likely < len(s.frames) && s.frames[likely].format == f {

@@ -81,7 +81,7 @@ func (c *Channel) reasonLocked() error {
 	return ErrFull
 }
 
-// calledLocked gives the place of a called publisher, -1 for none.
+// calledLocked returns the place of a called publisher, -1 for none.
 func (c *Channel) calledLocked(w Waiter) int {
 	if w == nil {
 		return -1
