@@ -83,6 +83,7 @@ type loop struct {
 	held      int     // bytes of connections' buffers
 	heldMax   int
 	worst     []ranked // those that held most at the last look, most first: they are closed where there is need
+	worstAt   uint32   // loop time of that look
 	checked   int      // connections before it were looked at since the last tick
 	turning   bool     // turn runs: it sees to what is put into sweeps meanwhile
 	stopping  bool
@@ -286,28 +287,41 @@ func (l *loop) wakeAt(c *conn, at uint32) {
 const shedMost = 64
 
 // shedWorst closes the connections that hold most while the loop is above its
-// part of the process's budget.
+// part of the process's budget. One look serves for up to a second, as long as
+// those that it found hold as much as then.
 func (l *loop) shedWorst() {
 	for l.held > l.heldMax {
-		if len(l.worst) == 0 {
-			l.worst = l.highest(shedMost, func(c *conn) uint64 {
-				if c.phase != phaseOpen {
-					return 0
-				}
-				return uint64(c.counted)
-			}, false)
+		if len(l.worst) == 0 || l.worstAt != l.now {
+			l.worst, l.worstAt = l.findWorst(), l.now
 			if len(l.worst) == 0 {
 				return
 			}
 		}
 		worst := l.worst[0]
-		if l.worst = l.worst[1:]; worst.c.phase == phaseOpen && uint64(worst.c.counted) >= worst.key { // it holds as much as then
+		if l.worst = l.worst[1:]; worst.c.phase == phaseOpen && uint64(worst.c.counted) >= worst.key {
 			worst.c.step((*conn).shed)
 		}
 	}
 	if len(l.worst) == 0 {
 		l.worst = nil
 	}
+}
+
+// findWorst returns the connections that hold most, and at least half as much as the
+// first of them: one that holds little is spared while others hold much.
+func (l *loop) findWorst() []ranked {
+	found := l.highest(shedMost, func(c *conn) uint64 {
+		if c.phase != phaseOpen {
+			return 0
+		}
+		return uint64(c.counted)
+	}, false)
+	for i := range found {
+		if 2*found[i].key < found[0].key {
+			return found[:i]
+		}
+	}
+	return found
 }
 
 // shed closes a connection for the memory that it holds.
