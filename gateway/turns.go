@@ -196,6 +196,7 @@ func (st *stage) finishLocked(g *greeting) {
 		h.queue = h.queue[1:]
 		h.running++
 		next.queued, next.begun = false, true
+		next.entered = time.Now() // until now it waited for us
 		close(next.turn)
 	}
 }
