@@ -151,7 +151,7 @@ func (a *arrival) refuse(why string) {
 	a.drop()
 }
 
-// drop gives back what an arrival holds, beside what it came from.
+// drop releases what an arrival holds, beside what it came from.
 func (a *arrival) drop() {
 	poller.Close(a.fd) // ignored: nothing of ours was sent
 	a.server.leavePlace(a.count)

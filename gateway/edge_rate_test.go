@@ -283,7 +283,7 @@ func TestEmptyMessagesCount(t *testing.T) {
 	}
 }
 
-// A client that comes and goes has others told of it only so often, and is told to come back.
+// A client that comes and goes is announced to others only so often, and then has to come back later.
 func TestJoinsHaveARate(t *testing.T) {
 	t.Parallel()
 	const rate, times = 5, 60

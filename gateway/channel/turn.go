@@ -46,7 +46,7 @@ type encoded struct {
 	start, end int
 }
 
-// Publish gives p its place in the channel's order, keeps it for the history and
+// Publish assigns p its place in the channel's order, keeps it for the history and
 // appends it to the log of every format in use. It never waits for a subscriber or
 // for another publisher: when a log is full or somebody else has the turn it returns
 // an ErrFull and changes nothing; w, where it is not nil, is called when it is worth
@@ -121,7 +121,7 @@ func (s *Scratch) encode(p *Publication, space *Space) {
 	}
 }
 
-// letGo gives a large buffer back.
+// letGo releases a large buffer.
 func (s *Scratch) letGo(space *Space) {
 	if s.counted > 0 {
 		space.encoding.Add(-int64(s.counted))
@@ -208,7 +208,7 @@ func (c *Channel) makeAllRoomLocked(p *Publication, s *Scratch, w Waiter) error 
 	return nil
 }
 
-// passTurnLocked gives the turn up, after w's publication was taken, was refused for good
+// passTurnLocked passes the turn on, after w's publication was taken, was refused for good
 // or panicked; where it waits again it has its place already. Others are called.
 func (c *Channel) passTurnLocked(w Waiter) {
 	c.turn.Store(false)
