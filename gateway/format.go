@@ -88,7 +88,7 @@ func textFrame(dst []byte, start int) []byte {
 }
 
 // appendRecord adds a publication as a JSON object. Its keys and their order are
-// part of the protocol (README).
+// part of the protocol (PROTOCOL.md).
 func appendRecord(dst []byte, p *channel.Publication) []byte {
 	dst = append(dst, `{"channel":`...)
 	dst = appendString(dst, p.Channel)

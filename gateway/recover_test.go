@@ -112,7 +112,7 @@ func TestRecordsOfJSONClients(t *testing.T) {
 	}
 }
 
-// The bytes of a record, as README prints them.
+// The bytes of a record, as PROTOCOL.md prints them.
 func TestRecordsBytes(t *testing.T) {
 	p := channel.Publication{Payload: []byte("a\"b"), Channel: "news", Epoch: 36, Offset: 12, At: 1763712000123, From: 17}
 	if got, want := string(appendRecord(nil, &p)), `{"channel":"news","epoch":"10","offset":12,"at":1763712000123,"from":"17","data":"a\"b"}`; got != want {

@@ -51,7 +51,7 @@ func same(got, want ledger) error {
 	return nil
 }
 
-// record is what a client with format=json gets, README "What clients see".
+// record is what a client with format=json gets, gateway/PROTOCOL.md, "Records".
 type record struct {
 	Gap    *bool   `json:"gap"`
 	Conn   string  `json:"conn"`

@@ -10,7 +10,7 @@
 // is told to stop and must say so to everyone.
 //
 // It is a module of its own, so that the clients are no dependencies of the gateway.
-// It knows nothing of the gateway but what README promises to clients.
+// It knows nothing of the gateway but what gateway/PROTOCOL.md promises to clients.
 package main
 
 import (
