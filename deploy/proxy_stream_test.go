@@ -98,10 +98,10 @@ func TestProxyKeepsSilentConnectionsOnlyByPings(t *testing.T) {
 	var pairs []*silentPair
 	for _, p := range proxies {
 		for _, pings := range []bool{true, false} {
-			pair := &silentPair{name: p.name + "/pings", broken: make(chan error, 1)}
+			pair := &silentPair{name: p.file + "/pings", broken: make(chan error, 1)}
 			interval := "1s"
 			if !pings {
-				pair.name, interval = p.name+"/no pings", "off"
+				pair.name, interval = p.file+"/no pings", "off"
 				pair.wantCut = p.idle != ""
 			}
 			pairs = append(pairs, pair)

@@ -25,7 +25,8 @@ type proxy struct {
 	// change puts the places of the test into the file.
 	change func(t *testing.T, text, port, upstream string) string
 	// plain is the line that listens without TLS; secure those, commented out in
-	// the file, that go in its place; cert and key are the paths in there.
+	// the file, that go in its place, both empty where TLS is on; cert and key are the
+	// paths in there.
 	plain, cert, key string
 	secure           []string
 	// caps are the lines, commented out in the file, that bound the connections of one
@@ -41,19 +42,34 @@ var proxies = []proxy{
 		name: "nginx", debianPackage: "nginx-light", file: "proxy/nginx.conf", idle: "75s",
 		change: func(t *testing.T, text, port, upstream string) string {
 			dir := t.TempDir()
-			temporary := "http {\n" // else under /var/lib/nginx, which is root's
-			for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-				temporary += kind + "_temp_path " + dir + "/" + kind + ";\n"
-			}
-			return substitute(t, text, "server 127.0.0.1:8000", "server "+upstream, "listen 80;", "listen 127.0.0.1:"+port+";",
-				"listen 443 ssl;", "listen 127.0.0.1:"+port+" ssl;", "/run/nginx.pid", dir+"/nginx.pid", "http {\n", temporary)
+			return substitute(t, text, "server 127.0.0.1:8000", "server "+upstream, "listen 80;", "listen 127.0.0.1:"+port+";", "listen [::]:80;", "",
+				"listen [::]:443 ssl;", "", "listen 443 ssl;", "listen 127.0.0.1:"+port+" ssl;", "/run/nginx.pid", dir+"/nginx.pid", "http {\n", "http {\n"+temporaryPaths(dir))
 		},
 		plain: "listen 80;", secure: []string{"listen 443 ssl;", "ssl_certificate ", "ssl_certificate_key ", "ssl_protocols "},
 		cert: "/etc/ssl/sluice/fullchain.pem", key: "/etc/ssl/sluice/key.pem",
 		caps: []string{"limit_conn_zone ", "limit_conn "}, cap: "address 200",
-		args: func(file string) []string {
-			return []string{"-c", file, "-e", "stderr", "-g", "daemon off;"}
+		args: nginxInForeground,
+	},
+	{ // a site beside others, with TLS
+		name: "nginx", debianPackage: "nginx-light", file: "recipes/behind-nginx.md", idle: "75s",
+		change: func(t *testing.T, text, port, upstream string) string {
+			_, rest, _ := strings.Cut(text, "```nginx checked\n")
+			site, _, ok := strings.Cut(rest, "```\n")
+			if !ok {
+				t.Fatal("the page has no site")
+			}
+			dir := t.TempDir()
+			here := "listen 127.0.0.1:" + port + " ssl http2;"
+			if strings.Contains(site, letsencrypt) { // there is none here
+				here = "listen 127.0.0.1:" + port + ";"
+				site = substitute(t, site, "ssl_certificate ", "#ssl_certificate ", "ssl_certificate_key ", "#ssl_certificate_key ")
+			}
+			site = substitute(t, site, "server 127.0.0.1:8000", "server "+upstream, "listen 80;", "listen unix:"+dir+"/redirect;", "listen [::]:80;", "",
+				"listen [::]:443 ssl http2;", "", "listen 443 ssl http2;", here)
+			return "pid " + dir + "/nginx.pid;\nevents {}\nhttp {\n" + temporaryPaths(dir) + site + "}\n"
 		},
+		cert: letsencrypt + "fullchain.pem", key: letsencrypt + "privkey.pem",
+		args: nginxInForeground,
 	},
 	{
 		name: "haproxy", debianPackage: "haproxy", file: "proxy/haproxy.cfg", idle: "75s",
@@ -73,6 +89,20 @@ var proxies = []proxy{
 		},
 		args: func(file string) []string { return []string{"run", "--adapter", "caddyfile", "--config", file} },
 	},
+}
+
+const letsencrypt = "/etc/letsencrypt/live/push.example.com/"
+
+func nginxInForeground(file string) []string {
+	return []string{"-c", file, "-e", "stderr", "-g", "daemon off;"}
+}
+
+// temporaryPaths are nginx's directories, which are else under /var/lib/nginx: that is root's.
+func temporaryPaths(dir string) (lines string) {
+	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		lines += kind + "_temp_path " + dir + "/" + kind + ";\n"
+	}
+	return lines
 }
 
 // start runs the proxy in front of a gateway and gives its HOST:PORT. With idle it
@@ -114,7 +144,7 @@ func (p proxy) startWith(t *testing.T, g *gateway, text string) string {
 func each(t *testing.T, f func(t *testing.T, p proxy)) {
 	t.Parallel()
 	for _, p := range proxies {
-		t.Run(p.name, func(t *testing.T) {
+		t.Run(filepath.Base(p.file), func(t *testing.T) {
 			t.Parallel()
 			tool(t, p.name, p.debianPackage)
 			f(t, p)
@@ -208,7 +238,7 @@ func TestProxyLeavesInternalListenerOut(t *testing.T) {
 func TestProxyCapsConnectionsOfOneAddress(t *testing.T) {
 	each(t, func(t *testing.T, p proxy) {
 		if p.caps == nil {
-			t.Skipf("%s as Debian has it cannot do that", p.name)
+			t.Skipf("%s has no lines for that", p.file)
 		}
 		text := shipped(t, p.file)
 		for _, line := range p.caps {
