@@ -10,7 +10,7 @@ import (
 
 // The figures of sizing.md: bytes for each connection, and what the page adds to them.
 const (
-	gatewayBytes   = 406
+	gatewayBytes   = 368
 	gatewayMiB     = 12
 	kernelBytes    = 5 << 10
 	stalledBytes   = 33 * 4096
@@ -37,7 +37,14 @@ func mebibytes(t *testing.T, cell string) float64 {
 func TestSizingTableFollowsFromItsFigures(t *testing.T) {
 	t.Parallel()
 	number := func(cell string) float64 { return mebibytes(t, cell) }
-	table := rows(shipped(t, "sizing.md"), 8)
+	page := shipped(t, "sizing.md")
+	for cost, cell := range map[string]float64{"gateway, idle connection": gatewayBytes, "kernel, idle connection": kernelBytes, "kernel, stalled client": stalledBytes} {
+		m := regexp.MustCompile(`\| ` + cost + ` \| ([0-9,]+)`).FindStringSubmatch(page)
+		if m == nil || number(m[1]) != cell {
+			t.Errorf("%s: the page says %q, the table below it is computed with %v", cost, m, cell)
+		}
+	}
+	table := rows(page, 8)
 	if len(table) != 5 {
 		t.Fatalf("the table has %d rows, want 5", len(table))
 	}
@@ -51,8 +58,8 @@ func TestSizingTableFollowsFromItsFigures(t *testing.T) {
 			got  float64
 			want float64
 		}{
-			{"gateway at rest", number(row[2]), math.Round(rest)},
-			{"kernel at rest", number(row[3]), math.Round(kernel)},
+			{"gateway idle", number(row[2]), math.Round(rest)},
+			{"kernel idle", number(row[3]), math.Round(kernel)},
 			{"GOMEMLIMIT", number(row[5]), limit},
 			{"every client stalled", number(row[6]), math.Round(stalled)},
 			{"MemoryMax", number(row[7]), math.Ceil(limit + kernel + stalledShare*stalled)},
