@@ -40,10 +40,12 @@ func exposed(metrics, series string) bool {
 	return false
 }
 
-// metrics gives what a fresh gateway shows.
+// metrics gives what a fresh gateway with a certificate shows.
 func metrics(t *testing.T) string {
 	t.Helper()
-	status, text, err := get("http://" + serve(t).internal + "/metrics")
+	dir, _ := certificateFiles(t)
+	g := serve(t, "--tls-listen", "127.0.0.1:0", "--tls-cert", dir+"/cert", "--tls-key", dir+"/key")
+	status, text, err := get("http://" + g.internal + "/metrics")
 	if err != nil || status != 200 {
 		t.Fatalf("/metrics: %d, %v", status, err)
 	}
@@ -114,7 +116,8 @@ func TestEverySettingThatIsNamedExists(t *testing.T) {
 	t.Parallel()
 	defaults := flags(t)
 	variable := regexp.MustCompile(`\bSLUICE_[A-Z_]+[A-Z]\b`)
-	for _, file := range []string{"Dockerfile", "compose.yaml", "README.md", "SECURITY.md", "sizing.md", "proxy/README.md", "systemd/sluice.service", "systemd/sluice.conf", "systemd/direct.conf"} {
+	files := append([]string{"Dockerfile", "compose.yaml", "systemd/sluice.service", "systemd/sluice.conf", "systemd/direct.conf"}, operatorsPages...)
+	for _, file := range files {
 		for _, name := range variable.FindAllString(shipped(t, file), -1) {
 			flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "SLUICE_")), "_", "-")
 			if _, known := defaults[flag]; !known {

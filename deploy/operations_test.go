@@ -1,0 +1,84 @@
+package deploy_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// operatorsPages are the pages that name metrics and settings.
+var operatorsPages = []string{"README.md", "OPERATIONS.md", "SECURITY.md", "sizing.md", "proxy/README.md", "recipes/behind-nginx.md", "recipes/troubleshooting.md"}
+
+// An alert on a metric that does not exist never fires.
+func TestEveryMetricThatIsNamedExists(t *testing.T) {
+	t.Parallel()
+	text := metrics(t)
+	series := regexp.MustCompile(`\bsluice_[a-z_]+`)
+	for _, file := range operatorsPages {
+		page := shipped(t, file)
+		for _, name := range series.FindAllString(page, -1) {
+			if !exposed(text, name) {
+				t.Errorf("%s names %s, which /metrics does not show", file, name)
+			}
+		}
+	}
+}
+
+// The labels in queries and alerts are those that a gateway shows.
+func TestEveryLabelOfAnAlertExists(t *testing.T) {
+	t.Parallel()
+	text := metrics(t)
+	selected := regexp.MustCompile(`(sluice_[a-z_]+)\{(\w+)=~?"([^"]+)"\}`)
+	found := selected.FindAllStringSubmatch(shipped(t, "OPERATIONS.md"), -1)
+	if len(found) < 5 {
+		t.Fatalf("found %d selectors in OPERATIONS.md", len(found))
+	}
+	for _, m := range found {
+		for value := range strings.SplitSeq(m[3], "|") {
+			if series := m[1] + `{` + m[2] + `="` + value + `"}`; !exposed(text, series) {
+				t.Errorf("OPERATIONS.md has %s, which /metrics does not show", series)
+			}
+		}
+	}
+}
+
+// What the page on trouble quotes, as `"..."`, is what the gateway says.
+func TestTroubleshootingQuotesTheGateway(t *testing.T) {
+	t.Parallel()
+	var source strings.Builder
+	for _, dir := range []string{"../cmd/sluice", "../gateway"} {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() && d.Name() == "node_modules" {
+				return fs.SkipDir
+			}
+			if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			source.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	quoted := regexp.MustCompile("`\"([^`]+)\"`").FindAllStringSubmatch(shipped(t, "recipes/troubleshooting.md"), -1)
+	if len(quoted) < 20 {
+		t.Fatalf("found %d quotations", len(quoted))
+	}
+	for _, m := range quoted {
+		said := strings.Trim(strconv.Quote(m[1]), `"`)
+		// A refusal is logged with its reason, which is a string of its own.
+		message, reason, refused := strings.Cut(said, "connection refused: ")
+		if refused {
+			message, said = reason, `"`+reason+`"`
+		}
+		if message == "" || !strings.Contains(source.String(), said) {
+			t.Errorf("troubleshooting.md quotes %q, which is not in the source", m[1])
+		}
+	}
+}
