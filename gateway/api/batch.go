@@ -6,27 +6,26 @@ import (
 	"net/http"
 )
 
-// BatchRequest is several requests in one. Each command is an object whose only field is named
-// as a method, and has its request.
+// BatchRequest is several requests in one. Each command is an object with one field, which is
+// named after a method and holds its request.
 type BatchRequest struct {
 	Commands []json.RawMessage `json:"commands"`
 	Parallel bool              `json:"parallel,omitempty"` // else one after the other
 }
 
-// BatchResponse has a reply for each command, in order: an object whose only field is
-// named as the method, and has its result; or is error. It stands by itself, without "result".
+// BatchResponse holds a reply for each command, in order: an object with one field, which is
+// named after the method and holds its result, or is named error. It is not wrapped in "result".
 type BatchResponse struct {
 	Replies []map[string]any `json:"replies"`
 }
 
-// command is a batch's, decoded. Without a call its method is not known.
+// command is a decoded command of a batch. Its call is nil if its method is unknown.
 type command struct {
 	method string
 	call   call
 }
 
-// serveBatch does what a batch asks for. All of it is decoded first: a batch that cannot be read
-// changes nothing.
+// serveBatch carries out a batch. All of it is decoded first: a malformed batch changes nothing.
 func (h *Handler) serveBatch(w http.ResponseWriter, r *http.Request, body []byte) {
 	commands, err := decodeBatch(body)
 	if err != nil {
@@ -42,7 +41,7 @@ func (h *Handler) serveBatch(w http.ResponseWriter, r *http.Request, body []byte
 	each(len(commands.list), most, func(i int) {
 		c := commands.list[i]
 		if c.call == nil {
-			replies[i] = map[string]any{"error": ErrMethodNotFound.With(fmt.Sprintf("commands[%d] has no method of a batch", i))}
+			replies[i] = map[string]any{"error": ErrMethodNotFound.With(fmt.Sprintf("commands[%d] names no method that a batch can call", i))}
 			return
 		}
 		result, err := c.call(r.Context(), h)
@@ -69,7 +68,7 @@ func decodeBatch(body []byte) (commands, *Error) {
 	case r.Commands == nil:
 		return commands{}, badRequest("commands is required")
 	case n > commandsMax:
-		return commands{}, ErrLimitExceeded.With(fmt.Sprintf("commands has %d entries: at most %d", n, commandsMax))
+		return commands{}, ErrLimitExceeded.With(fmt.Sprintf("commands has %d entries; the limit is %d", n, commandsMax))
 	}
 	list := make([]command, len(r.Commands))
 	for i, raw := range r.Commands {
@@ -92,7 +91,7 @@ func decodeCommand(raw json.RawMessage, at string) (c command, err *Error) {
 			continue
 		}
 		if c.call != nil {
-			return command{}, badRequest("%s has two methods, %s and %s: send a command for each", at, c.method, m.name)
+			return command{}, badRequest("%s has two methods, %s and %s: send one command per method", at, c.method, m.name)
 		}
 		if c.call, err = m.decode(request, at+"."+m.name); err != nil {
 			return command{}, err

@@ -18,8 +18,8 @@ const (
 	reasonMax   = 123    // bytes of a close reason: RFC 6455 section 5.5, less the code
 )
 
-// decode reads a request's JSON; at is where it lies in the body, "" for the whole. An empty body
-// is an empty object. Its errors are those of a body that cannot be read, not of what it asks for.
+// decode reads a request's JSON; at is its place in the body, "" for the whole. An empty body
+// is an empty object. Its errors are about the body's form, not about what it asks for.
 func decode(body []byte, into any, at string) *Error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil
@@ -45,13 +45,13 @@ func decode(body []byte, into any, at string) *Error {
 		}
 		return badRequest("%s must be %s, not %s", field, inWords(mistyped.Type), shorten(mistyped.Value))
 	case errors.As(err, &syntax):
-		return badRequest("the body is not JSON: %s, at byte %d", syntax, syntax.Offset)
+		return badRequest("the body is not valid JSON: %s (byte %d)", syntax, syntax.Offset)
 	}
-	return badRequest("the body is not JSON: %s", err)
+	return badRequest("the body is not valid JSON: %s", err)
 }
 
-// isElement tells whether it is not the named field of t that has the wrong type, but something in
-// that array or map.
+// isElement reports whether the wrong type is that of an element of the named field, an array or
+// a map, and not of the field itself.
 func isElement(t reflect.Type, mistyped *json.UnmarshalTypeError) bool {
 	for name := range strings.SplitSeq(mistyped.Field, ".") {
 		if t.Kind() == reflect.Pointer {
@@ -73,7 +73,7 @@ func isElement(t reflect.Type, mistyped *json.UnmarshalTypeError) bool {
 	return (t.Kind() == reflect.Slice || t.Kind() == reflect.Map) && t.Elem() == mistyped.Type
 }
 
-// inWords names what JSON has for a Go type of a request.
+// inWords returns the JSON name of a Go type that requests have.
 func inWords(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:
@@ -81,9 +81,9 @@ func inWords(t reflect.Type) string {
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Uint64, reflect.Uint32:
-		return fmt.Sprintf("a whole number from 0 to %d", uint64(1)<<(t.Bits()-1)-1+uint64(1)<<(t.Bits()-1))
+		return fmt.Sprintf("an integer from 0 to %d", uint64(1)<<(t.Bits()-1)-1+uint64(1)<<(t.Bits()-1))
 	case reflect.Int, reflect.Int64:
-		return fmt.Sprintf("a whole number of %d bits", t.Bits())
+		return fmt.Sprintf("a %d-bit integer", t.Bits())
 	case reflect.Slice:
 		return "an array"
 	}
@@ -98,10 +98,10 @@ func shorten(s string) string {
 	return s
 }
 
-// given tells whether a field of any JSON is there.
+// given reports whether a field that holds any JSON is there.
 func given(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
-// isJSON tells whether b can stand in an answer.
+// isJSON reports whether b may be part of an answer.
 func isJSON(b []byte) bool { return json.Valid(b) && utf8.Valid(b) }
 
 func required(name, value string) error {
@@ -118,8 +118,8 @@ func userOrClient(user, client string) error {
 	return nil
 }
 
-// narrowed refuses the ways to act on fewer connections that the gateway does not have: without
-// them the request would act on more than the caller means.
+// narrowed refuses filters that the gateway does not support: ignoring them, a request would act
+// on more connections than the caller means.
 func narrowed(session string, labels json.RawMessage) error {
 	switch {
 	case session != "":
@@ -136,12 +136,12 @@ func notSupported(field string) error {
 
 func notNegative(name string, seconds int64) error {
 	if seconds < 0 {
-		return badRequest("%s must not be negative: it is in Unix seconds", name)
+		return badRequest("%s must not be negative (it is a time in Unix seconds)", name)
 	}
 	return nil
 }
 
-// first gives the first error.
+// first returns the first error that is not nil.
 func first(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -151,7 +151,7 @@ func first(errs ...error) error {
 	return nil
 }
 
-// payload gives what is to be published.
+// payload returns the bytes to publish.
 func payload(data json.RawMessage, b64 string, version uint64) (p []byte, binary bool, err error) {
 	switch {
 	case version != 0:
@@ -179,9 +179,9 @@ func (r *PublishRequest) check() (err error) {
 func (r *BroadcastRequest) check() (err error) {
 	switch n := len(r.Channels); {
 	case n == 0:
-		return badRequest("channels is required: at least one")
+		return badRequest("channels is required: list at least one")
 	case n > channelsMax:
-		return ErrLimitExceeded.With(fmt.Sprintf("channels has %d entries: at most %d", n, channelsMax))
+		return ErrLimitExceeded.With(fmt.Sprintf("channels has %d entries; the limit is %d", n, channelsMax))
 	}
 	r.payload, r.binary, err = payload(r.Data, r.B64Data, r.Version)
 	return err
@@ -210,9 +210,9 @@ func (r *DisconnectRequest) check() error {
 		case *d == Disconnect{}:
 			r.Disconnect = nil
 		case d.Code < 3000 || d.Code > 4999:
-			return badRequest("disconnect.code must be 3000 to 4999, not %d", d.Code)
+			return badRequest("disconnect.code must be between 3000 and 4999, not %d", d.Code)
 		case len(d.Reason) > reasonMax:
-			return badRequest("disconnect.reason has %d bytes: at most %d", len(d.Reason), reasonMax)
+			return badRequest("disconnect.reason has %d bytes; the limit is %d", len(d.Reason), reasonMax)
 		}
 	}
 	return first(userOrClient(r.User, r.Client), narrowed(r.Session, r.LabelFilter))

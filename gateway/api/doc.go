@@ -1,48 +1,49 @@
-// Package api answers the server's HTTP API: how a backend publishes, and how it asks about
-// and acts on clients and channels.
+// Package api serves the server's HTTP API, through which a backend publishes, looks up clients
+// and channels, and acts on them.
 //
 // The paths and the JSON are those of Centrifugo's HTTP API (v6), so that its server libraries
 // work as they are: POST /api/publish with {"channel":"news","data":{}} is answered with
-// {"result":{...}} or {"error":{"code":107,"message":"..."}}. Libraries of before v5 know POST /api
-// alone, with {"method":"publish","params":{...}}. [Handler] decodes, checks and encodes; what is
-// asked for is done by a [Node], the other side of this package's door. All paths but that old one
-// are described by openapi.json, which GET /api/openapi.json serves and a test holds against the
-// code.
+// {"result":{...}} or {"error":{"code":107,"message":"..."}}. Libraries from before v5 use only
+// POST /api, with {"method":"publish","params":{...}}. A [Handler] decodes, checks and encodes; a
+// [Node] carries out the requests. openapi.json, served at GET /api/openapi.json, describes every
+// path but that old one, and a test compares it with the code.
 //
 // # Errors
 //
-// An error that a [Node] gives comes with status 200, as Centrifugo answers. With the header
-// "X-Centrifugo-Error-Mode: transport" it has a status of its own, and is the body itself
-// instead of being wrapped in "error". What is no request at all has its status in
-// either mode: 400 for a body that is not JSON or has a field of the wrong type, 404 for an
-// unknown method, 405 for GET, 413 for a body that is too large.
+// An error that a [Node] returns is sent with status 200, as Centrifugo does. With the header
+// "X-Centrifugo-Error-Mode: transport" it has a status of its own, and the error is the whole
+// body instead of being wrapped in "error". A malformed request has the same status in both
+// modes: 400 for a body that is not JSON or has a field of the wrong type, 404 for an unknown
+// method, 405 for GET, 413 for a body that is too large.
 //
 // # Where it differs from Centrifugo
 //
-//   - A result of publish also has subscribers: how many this node had at that moment.
-//   - Fields that are not known are ignored, and the case of a known field's name does not
-//     count. A known field that would change what a request does, and that this gateway
-//     does not have (session, label_filter, version, override, b64info), is refused
-//     with 108 where it is set: who asks to close one session must not close all of them.
-//     Of publish's fields delta is ignored: whoever asked for deltas gets whole publications.
-//   - subscribe, unsubscribe, disconnect and refresh want a user or a client. No user is
-//     the user "": those that came without saying who they are.
-//   - A history's publication that is not JSON has "data":null and its bytes in b64data.
-//   - One malformed command refuses the whole batch before any of it is done.
+//   - The result of publish also has subscribers: how many subscribers this node had at that
+//     moment.
+//   - Unknown fields are ignored, and field names are case-insensitive. A field of Centrifugo's
+//     that would change what a request does, and that is not supported here (session,
+//     label_filter, version, override, b64info), is refused with 108 when it is set: a request
+//     to close one session must not close all of them. The field delta of publish is ignored:
+//     clients that asked for deltas get whole publications.
+//   - subscribe, unsubscribe, disconnect and refresh require a user or a client. The user ""
+//     stands for anonymous connections.
+//   - A publication that is not JSON has "data":null in a history, and its bytes in b64data.
+//   - One malformed command refuses the whole batch before any of it is carried out.
 //   - A batch has at most 1,000 commands, a broadcast at most 10,000 channels.
 //
 // # Idempotency keys
 //
-// A publish or broadcast with an idempotency_key is done once for each channel and key; who
-// sends it again within the window is given the first result, whatever the rest of the request says. The
-// window (5 minutes) begins when the first is done; a failure is not remembered, and who sends the same key
-// meanwhile waits for the first. Keys live in this process's memory: another node, or this
-// one after a restart, does not know them. At most 100,000 are kept; the oldest go first,
-// before their time if need be, and [Handler.ForgottenEarly] counts those.
+// A publish or broadcast with an idempotency_key is carried out once for each channel and key. A
+// repetition within the window gets the first result, whatever the rest of its request says. The
+// window (5 minutes) begins when the first request completes. Failures are not remembered, and a
+// request that arrives while the first is in progress waits for it. Keys are kept in this
+// process's memory: other nodes do not know them, nor does this one after a restart. At most
+// 100,000 are kept. When there are more, the oldest are forgotten early, and
+// [Handler.ForgottenEarly] counts them.
 //
 // # What it does not know
 //
-// The package checks no API key (the internal listener has done so), and imports nothing of
-// this module: channels, connections and users are the Node's. It is a package of its own so
-// that the shapes that other people's libraries rely on are in one place, beside their description.
+// The package does not check API keys (the internal listener does) and imports nothing from this
+// module: channels, connections and users are the Node's business. It is a package of its own so
+// that the JSON that other people's libraries rely on is in one place, beside its description.
 package api

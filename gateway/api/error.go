@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// Error is an error as the caller of the API sees it.
+// Error is an error as a caller of the API sees it.
 type Error struct {
 	Code      uint32 `json:"code"`
 	Message   string `json:"message"`
 	Temporary bool   `json:"temporary,omitempty"` // the same request may succeed later
-	// RetryAfter, where it is positive, says when. It makes the status of ErrInternal
-	// 503 where errors have a status.
+	// RetryAfter, if positive, is how long to wait before trying again. With it,
+	// ErrInternal has status 503 in transport mode.
 	RetryAfter time.Duration `json:"-"`
 }
 
-// The errors that Centrifugo has. A Node returns one of these, or With a message of its own.
+// The errors of Centrifugo's API. A Node returns one of these, or a copy with a message of its own ([Error.With]).
 var (
 	ErrInternal              = &Error{Code: 100, Message: "internal server error", Temporary: true}
 	ErrUnauthorized          = &Error{Code: 101, Message: "unauthorized"}
@@ -35,20 +35,20 @@ var (
 
 func (e *Error) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code) }
 
-// Is tells whether target has the same code, whatever its message.
+// Is reports whether target is an Error with the same code. Messages are not compared.
 func (e *Error) Is(target error) bool {
 	t, ok := target.(*Error)
 	return ok && t.Code == e.Code
 }
 
-// With gives a copy of e with another message.
+// With returns a copy of e with the given message.
 func (e *Error) With(message string) *Error {
 	with := *e
 	with.Message = message
 	return &with
 }
 
-// Later gives a copy of e that says when to try again.
+// Later returns a copy of e that is temporary and asks the caller to retry after the given time.
 func (e *Error) Later(after time.Duration) *Error {
 	later := *e
 	later.Temporary, later.RetryAfter = true, after
@@ -59,8 +59,8 @@ func badRequest(format string, args ...any) *Error {
 	return ErrBadRequest.With(fmt.Sprintf(format, args...))
 }
 
-// status is the HTTP status of e where errors have one. Those of codes that Centrifugo's own
-// API gives are the same as there.
+// status returns the HTTP status of e in transport mode. Codes that Centrifugo's own API
+// returns have the same status as there.
 func (e *Error) status() int {
 	switch e.Code {
 	case ErrInternal.Code:

@@ -21,32 +21,31 @@ import (
 //go:embed openapi.json
 var description []byte
 
-// Options of a Handler. The zero Options are ready for use.
+// Options are the settings of a Handler. The zero value is ready for use.
 type Options struct {
-	// MaxBody bounds a request's body in bytes. 0 is 4 MiB.
+	// MaxBody is the largest size of a request's body, in bytes. 0 means 4 MiB.
 	MaxBody int64
-	// IdempotencyWindow is how long a publication's result is remembered by its
-	// idempotency key. 0 is 5 minutes; negative remembers none, and refuses requests
-	// that have a key.
+	// IdempotencyWindow is how long the result of a publication with an idempotency key is
+	// remembered. 0 means 5 minutes. If it is negative, requests with a key are refused.
 	IdempotencyWindow time.Duration
-	// IdempotencyKeys bounds how many are remembered. 0 is 100,000, which is 20 to 35 MB
-	// when they are there.
+	// IdempotencyKeys is the largest number of keys remembered. 0 means 100,000, which
+	// take 20 to 35 MB.
 	IdempotencyKeys int
-	// Now is the clock. nil is time.Now.
+	// Now returns the current time. nil means time.Now.
 	Now func() time.Time
-	// OnError is told of what the caller gets to see as an internal server error.
-	// It is called from many goroutines. nil is nobody.
+	// OnError, if not nil, is called with each error that the caller sees as an internal
+	// server error. It may be called from several goroutines at once.
 	OnError func(method string, err error)
 }
 
-// Handler answers the API's requests. It is to be served at /api and below /api/.
+// Handler is an http.Handler that answers the API's requests. Register it at /api and /api/.
 type Handler struct {
 	node   Node
 	opt    Options
 	window *window // nil: no idempotency keys
 }
 
-// New gives the Handler that asks node.
+// New returns a Handler whose requests node carries out.
 func New(node Node, opt Options) *Handler {
 	if opt.MaxBody <= 0 {
 		opt.MaxBody = 4 << 20
@@ -70,8 +69,8 @@ func New(node Node, opt Options) *Handler {
 	return h
 }
 
-// ForgottenEarly counts the idempotency keys that were forgotten before the window's end, because
-// there were too many.
+// ForgottenEarly returns how many idempotency keys were forgotten before the end of the window
+// because there were too many.
 func (h *Handler) ForgottenEarly() uint64 {
 	if h.window == nil {
 		return 0
@@ -90,7 +89,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, http.StatusNotFound, ErrMethodNotFound.With("there is no such method: "+methodNames()))
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
-		h.refuse(w, r, http.StatusMethodNotAllowed, badRequest("the API is called with POST, not %s", shorten(r.Method)))
+		h.refuse(w, r, http.StatusMethodNotAllowed, badRequest("API methods are called with POST, not %s", shorten(r.Method)))
 	default:
 		body, status, err := h.read(w, r)
 		if err != nil {
@@ -125,13 +124,13 @@ type reply struct {
 	Error  *Error `json:"error,omitempty"`
 }
 
-// read gives the request's body.
+// read returns the request's body.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request) (body []byte, status int, refusal *Error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.opt.MaxBody))
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooBig):
-		return nil, http.StatusRequestEntityTooLarge, ErrLimitExceeded.With(fmt.Sprintf("the body has more than %d bytes", h.opt.MaxBody))
+		return nil, http.StatusRequestEntityTooLarge, ErrLimitExceeded.With(fmt.Sprintf("the body is larger than %d bytes", h.opt.MaxBody))
 	case err != nil:
 		return nil, http.StatusBadRequest, badRequest("the body could not be read")
 	case !utf8.Valid(body):
@@ -140,21 +139,21 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request) (body []byte, sta
 	return body, 0, nil
 }
 
-// shown gives the error that the caller is to see.
+// shown returns the error that the caller sees.
 func (h *Handler) shown(ctx context.Context, method string, err error) *Error {
 	var e *Error
 	if errors.As(err, &e) && e != nil {
 		return e
 	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) { // the caller is gone, or gave up
-		return ErrInternal.With("the request ended before it was done").Later(time.Second)
+		return ErrInternal.With("the request ended before it was complete").Later(time.Second)
 	}
 	h.opt.OnError(method, err)
 	return ErrInternal
 }
 
-// refuse answers with an error. A status of 0 is that of errors of a Node: 200, or e's own where
-// the caller wants them to have one.
+// refuse answers with an error. A status of 0 stands for that of a Node's errors: 200, or e's own
+// in transport mode.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, e *Error) {
 	var body any = reply{Error: e}
 	if r.Header.Get("X-Centrifugo-Error-Mode") == "transport" {
@@ -173,7 +172,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, status int, e *
 	h.write(w, "", status, body)
 }
 
-// write answers with JSON, a line for each value. Nothing in it is escaped for HTML.
+// write answers with JSON, one line for each value. HTML is not escaped.
 func (h *Handler) write(w http.ResponseWriter, method string, status int, values ...any) {
 	var body bytes.Buffer
 	encoder := json.NewEncoder(&body)
@@ -195,14 +194,14 @@ func (h *Handler) write(w http.ResponseWriter, method string, status int, values
 func (h *Handler) serveDescription(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		h.refuse(w, r, http.StatusMethodNotAllowed, badRequest("the description is read with GET, not %s", shorten(r.Method)))
+		h.refuse(w, r, http.StatusMethodNotAllowed, badRequest("openapi.json is read with GET, not %s", shorten(r.Method)))
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Write(description) // ignored: the caller may be gone
 }
 
-// methodNames says which methods there are.
+// methodNames lists the methods.
 func methodNames() string {
 	var names []string
 	for _, m := range methods {

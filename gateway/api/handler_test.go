@@ -183,8 +183,8 @@ func TestWhatIsRefusedHasOneClearMessage(t *testing.T) {
 		code         int
 		message      string
 	}{
-		{"publish", `{`, 400, 107, "the body is not JSON: unexpected end of JSON input, at byte 1"},
-		{"publish", `{} x`, 400, 107, "the body is not JSON: invalid character 'x' after top-level value, at byte 4"},
+		{"publish", `{`, 400, 107, "the body is not valid JSON: unexpected end of JSON input (byte 1)"},
+		{"publish", `{} x`, 400, 107, "the body is not valid JSON: invalid character 'x' after top-level value (byte 4)"},
 		{"publish", "{\"channel\":\"\xff\"}", 400, 107, "the body is not UTF-8: send bytes as b64data"},
 		{"publish", `[]`, 400, 107, "the body must be an object, not array"},
 		{"publish", `{"channel":5}`, 400, 107, "channel must be a string, not number"},
@@ -193,29 +193,29 @@ func TestWhatIsRefusedHasOneClearMessage(t *testing.T) {
 		{"broadcast", `{"CHANNELS":"a"}`, 400, 107, "channels must be an array, not string"},
 		{"publish", `{"channel":"a","tags":[]}`, 400, 107, "tags must be an object, not array"},
 		{"publish", `{"skip_history":"yes"}`, 400, 107, "skip_history must be true or false, not string"},
-		{"history", `{"since":{"offset":-1}}`, 400, 107, "since.offset must be a whole number from 0 to 18446744073709551615, not number -1"},
-		{"history", `{"limit":1.5}`, 400, 107, "limit must be a whole number of 64 bits, not number 1.5"},
-		{"history", `{"limit":` + strings.Repeat("9", 100) + `}`, 400, 107, "limit must be a whole number of 64 bits, not number 999999999999999999999999999999999..."},
-		{"disconnect", `{"disconnect":{"code":4294967296}}`, 400, 107, "disconnect.code must be a whole number from 0 to 4294967295, not number 4294967296"},
+		{"history", `{"since":{"offset":-1}}`, 400, 107, "since.offset must be an integer from 0 to 18446744073709551615, not number -1"},
+		{"history", `{"limit":1.5}`, 400, 107, "limit must be a 64-bit integer, not number 1.5"},
+		{"history", `{"limit":` + strings.Repeat("9", 100) + `}`, 400, 107, "limit must be a 64-bit integer, not number 999999999999999999999999999999999..."},
+		{"disconnect", `{"disconnect":{"code":4294967296}}`, 400, 107, "disconnect.code must be an integer from 0 to 4294967295, not number 4294967296"},
 		{"disconnect", `{"whitelist":"a"}`, 400, 107, "whitelist must be an array, not string"},
 		{"batch", `{"commands":{}}`, 400, 107, "commands must be an array, not object"},
 		{"batch", `{"commands":[1]}`, 400, 107, "commands[0] must be an object, not number"},
 		{"batch", `{"commands":[{},{"publish":[]}]}`, 400, 107, "commands[1].publish must be an object, not array"},
 		{"batch", `{"commands":[{},{"publish":{"channel":1}}]}`, 400, 107, "commands[1].publish.channel must be a string, not number"},
-		{"batch", `{"commands":[{"publish":{},"info":{}}]}`, 400, 107, "commands[0] has two methods, publish and info: send a command for each"},
+		{"batch", `{"commands":[{"publish":{},"info":{}}]}`, 400, 107, "commands[0] has two methods, publish and info: send one command per method"},
 		{"batch", ``, 400, 107, "commands is required"},
-		{"batch", `{"commands":[` + many(1001, "{}") + `]}`, 400, 106, "commands has 1001 entries: at most 1000"},
+		{"batch", `{"commands":[` + many(1001, "{}") + `]}`, 400, 106, "commands has 1001 entries; the limit is 1000"},
 
 		{"publish", ``, 200, 107, "channel is required"},
 		{"publish", `{"channel":"a"}`, 200, 107, "data or b64data is required"},
 		{"publish", `{"channel":"a","b64data":"?"}`, 200, 107, "b64data is not base64 (RFC 4648 section 4, with padding)"},
 		{"publish", `{"channel":"a","data":1,"version":2}`, 200, 108, "version is not supported"},
-		{"broadcast", `{"data":1}`, 200, 107, "channels is required: at least one"},
+		{"broadcast", `{"data":1}`, 200, 107, "channels is required: list at least one"},
 		{"broadcast", `{"channels":["a"]}`, 200, 107, "data or b64data is required"},
-		{"broadcast", `{"data":1,"channels":[` + many(10001, `""`) + `]}`, 200, 106, "channels has 10001 entries: at most 10000"},
+		{"broadcast", `{"data":1,"channels":[` + many(10001, `""`) + `]}`, 200, 106, "channels has 10001 entries; the limit is 10000"},
 		{"subscribe", `{"user":"42"}`, 200, 107, "channel is required"},
 		{"subscribe", `{"channel":"a"}`, 200, 107, "user or client is required"},
-		{"subscribe", `{"channel":"a","user":"42","expire_at":-1}`, 200, 107, "expire_at must not be negative: it is in Unix seconds"},
+		{"subscribe", `{"channel":"a","user":"42","expire_at":-1}`, 200, 107, "expire_at must not be negative (it is a time in Unix seconds)"},
 		{"subscribe", `{"channel":"a","user":"42","override":{"presence":{"value":true}}}`, 200, 108, "override is not supported"},
 		{"subscribe", `{"channel":"a","user":"42","b64info":"e30="}`, 200, 108, "b64info is not supported"},
 		{"subscribe", `{"channel":"a","user":"42","b64data":"e30="}`, 200, 108, "b64data is not supported"},
@@ -225,20 +225,20 @@ func TestWhatIsRefusedHasOneClearMessage(t *testing.T) {
 		{"disconnect", `{}`, 200, 107, "user or client is required"},
 		{"disconnect", `{"user":"42","session":"s"}`, 200, 108, "session is not supported"},
 		{"disconnect", `{"user":"42","label_filter":{"key":"k"}}`, 200, 108, "label_filter is not supported"},
-		{"disconnect", `{"user":"42","disconnect":{"code":1005}}`, 200, 107, "disconnect.code must be 3000 to 4999, not 1005"},
-		{"disconnect", `{"user":"42","disconnect":{"reason":"x"}}`, 200, 107, "disconnect.code must be 3000 to 4999, not 0"},
-		{"disconnect", `{"user":"42","disconnect":{"code":3000,"reason":"` + strings.Repeat("x", 124) + `"}}`, 200, 107, "disconnect.reason has 124 bytes: at most 123"},
+		{"disconnect", `{"user":"42","disconnect":{"code":1005}}`, 200, 107, "disconnect.code must be between 3000 and 4999, not 1005"},
+		{"disconnect", `{"user":"42","disconnect":{"reason":"x"}}`, 200, 107, "disconnect.code must be between 3000 and 4999, not 0"},
+		{"disconnect", `{"user":"42","disconnect":{"code":3000,"reason":"` + strings.Repeat("x", 124) + `"}}`, 200, 107, "disconnect.reason has 124 bytes; the limit is 123"},
 		{"refresh", `{}`, 200, 107, "user or client is required"},
 		{"refresh", `{"user":"42","session":"s"}`, 200, 108, "session is not supported"},
-		{"refresh", `{"user":"42","expire_at":-1}`, 200, 107, "expire_at must not be negative: it is in Unix seconds"},
+		{"refresh", `{"user":"42","expire_at":-1}`, 200, 107, "expire_at must not be negative (it is a time in Unix seconds)"},
 		{"presence", `{}`, 200, 107, "channel is required"},
 		{"presence_stats", `{}`, 200, 107, "channel is required"},
 		{"history", `{}`, 200, 107, "channel is required"},
 		{"history_remove", `{}`, 200, 107, "channel is required"},
 
-		{"publish", `"` + strings.Repeat("x", 70_000) + `"`, 413, 106, "the body has more than 65536 bytes"},
-		{"rpc", `{}`, 404, 104, "there is no such method: the methods are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, refresh, subscribe, unsubscribe"},
-		{"publish/", `{}`, 404, 104, "there is no such method: the methods are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, refresh, subscribe, unsubscribe"},
+		{"publish", `"` + strings.Repeat("x", 70_000) + `"`, 413, 106, "the body is larger than 65536 bytes"},
+		{"rpc", `{}`, 404, 104, "unknown method: the methods are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, refresh, subscribe, unsubscribe"},
+		{"publish/", `{}`, 404, 104, "unknown method: the methods are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, refresh, subscribe, unsubscribe"},
 	} {
 		node := &fake{}
 		h := New(node, Options{MaxBody: 64 << 10, OnError: func(method string, err error) { t.Errorf("%s: %v", method, err) }})
@@ -271,10 +271,10 @@ func quote(s string) string {
 func TestOtherVerbsAreToldWhichOneItIs(t *testing.T) {
 	h := New(&fake{}, Options{})
 	for _, tt := range []struct{ verb, path, allow, want string }{
-		{"GET", "/api/publish", "POST", `{"error":{"code":107,"message":"the API is called with POST, not GET"}}`},
-		{"GET", "/api", "POST", `{"error":{"code":107,"message":"the API is called with POST, not GET"}}`},
-		{"DELETE", "/api/batch", "POST", `{"error":{"code":107,"message":"the API is called with POST, not DELETE"}}`},
-		{"POST", "/api/openapi.json", "GET, HEAD", `{"error":{"code":107,"message":"the description is read with GET, not POST"}}`},
+		{"GET", "/api/publish", "POST", `{"error":{"code":107,"message":"API methods are called with POST, not GET"}}`},
+		{"GET", "/api", "POST", `{"error":{"code":107,"message":"API methods are called with POST, not GET"}}`},
+		{"DELETE", "/api/batch", "POST", `{"error":{"code":107,"message":"API methods are called with POST, not DELETE"}}`},
+		{"POST", "/api/openapi.json", "GET, HEAD", `{"error":{"code":107,"message":"openapi.json is read with GET, not POST"}}`},
 	} {
 		status, got, header := request(h, tt.verb, tt.path, "")
 		if status != http.StatusMethodNotAllowed || header.Get("Allow") != tt.allow || got != tt.want {
@@ -354,7 +354,7 @@ func TestARequestThatEndedIsNoErrorOfOurs(t *testing.T) {
 	r.Header.Set(transport[0], transport[1])
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	if w.Code != 503 || !strings.Contains(w.Body.String(), "the request ended before it was done") {
+	if w.Code != 503 || !strings.Contains(w.Body.String(), "the request ended before it was complete") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

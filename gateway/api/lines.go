@@ -9,7 +9,7 @@ import (
 )
 
 // Before v5 Centrifugo had one path for all methods, POST /api, and libraries of that time
-// (gocent v3 for one) know no other. The body is one command, or several, one on each line; the
+// (such as gocent v3) use no other. The body holds one command or several, one on each line; the
 // answer has a line for each.
 
 // line is a command of POST /api.
@@ -18,7 +18,7 @@ type line struct {
 	Method string          `json:"method"`
 	Params json.RawMessage `json:"params"`
 
-	call call // nil where the method is not known
+	call call // nil if the method is unknown
 }
 
 // lineReply is the answer to one.
@@ -27,8 +27,8 @@ type lineReply struct {
 	reply
 }
 
-// serveLines does what the commands of POST /api ask for, one after the other. All of them are
-// decoded first: a body that cannot be read changes nothing.
+// serveLines carries out the commands of POST /api, one after the other. All of them are decoded
+// first: a malformed body changes nothing.
 func (h *Handler) serveLines(w http.ResponseWriter, r *http.Request, body []byte) {
 	lines, refusal := decodeLines(body)
 	if refusal != nil {
@@ -39,7 +39,7 @@ func (h *Handler) serveLines(w http.ResponseWriter, r *http.Request, body []byte
 	for i, l := range lines {
 		answer := lineReply{ID: l.ID}
 		if l.call == nil {
-			answer.Error = ErrMethodNotFound.With("there is no such method: " + methodNames())
+			answer.Error = ErrMethodNotFound.With("unknown method: " + methodNames())
 		} else if result, err := l.call(r.Context(), h); err != nil {
 			answer.Error = h.shown(r.Context(), l.Method, err)
 		} else {
@@ -57,7 +57,7 @@ func decodeLines(body []byte) (lines []line, refusal *Error) {
 		case err == io.EOF && len(lines) > 0:
 			return lines, nil
 		case err != nil:
-			return nil, badRequest(`each line of the body must be {"method":"...","params":{}}: or send the params as the body to POST /api/{method}`)
+			return nil, badRequest(`each line of the body must be {"method":"...","params":{}}, or send the params alone as the body of POST /api/{method}`)
 		case len(lines) == commandsMax:
 			return nil, ErrLimitExceeded.With(fmt.Sprintf("the body has more than %d commands", commandsMax))
 		}

@@ -22,7 +22,7 @@ func TestCommandsOnLinesAreAnsweredLineByLine(t *testing.T) {
 		`{"error":{"code":102,"message":"unknown channel"}}`,
 		`{"id":3,"error":{"code":107,"message":"channel is required"}}`,
 		`{"result":{"nodes":[]}}`,
-		`{"id":5,"error":{"code":104,"message":"there is no such method: ` + methodNames() + `"}}`,
+		`{"id":5,"error":{"code":104,"message":"unknown method: ` + methodNames() + `"}}`,
 	}, "\n")
 	if diff := cmp.Diff(want, got); status != 200 || diff != "" {
 		t.Errorf("status %d: %s", status, diff)

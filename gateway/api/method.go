@@ -12,14 +12,14 @@ import (
 // method is a method of the API that may also be a batch's command.
 type method struct {
 	name string
-	// decode reads a request; at is where it lies in the body.
+	// decode reads a request; at is its place in the body.
 	decode func(body []byte, at string) (call, *Error)
 }
 
-// call checks a request that was decoded, and does what it asks for.
+// call checks a decoded request and carries it out.
 type call func(context.Context, *Handler) (any, error)
 
-// define makes a method of what it does. Of R, a request's type, a pointer can be checked.
+// define returns the method called name that do carries out. R is the type of its requests.
 func define[R any, P interface {
 	*R
 	check() error
@@ -38,7 +38,7 @@ func define[R any, P interface {
 	}}
 }
 
-// methods are all but batch, which has another answer.
+// methods are all methods but batch, which has another form of answer.
 var methods = []method{
 	define("publish", (*Handler).publish),
 	define("broadcast", (*Handler).broadcast),
@@ -73,7 +73,7 @@ var methods = []method{
 	}),
 }
 
-// find gives the method of that name, nil for none.
+// find returns the method of that name, or nil if there is none.
 func find(name string) *method {
 	for i := range methods {
 		if methods[i].name == name {
@@ -87,13 +87,13 @@ func (h *Handler) publish(ctx context.Context, r *PublishRequest) (any, error) {
 	return h.publishOnce(ctx, r)
 }
 
-// publishOnce publishes, unless the request's idempotency key says that this was done.
+// publishOnce publishes, unless a request with the same idempotency key has done so.
 func (h *Handler) publishOnce(ctx context.Context, r *PublishRequest) (PublishResult, error) {
 	switch {
 	case r.IdempotencyKey == "":
 		return h.node.Publish(ctx, r)
 	case h.window == nil:
-		return PublishResult{}, ErrNotAvailable.With("idempotency_key is not supported here: no keys are remembered")
+		return PublishResult{}, ErrNotAvailable.With("idempotency_key is not supported: this server does not remember keys")
 	}
 	return h.window.do(ctx, digestOf(r.Channel, r.IdempotencyKey), h.opt.Now, func() (PublishResult, error) {
 		return h.node.Publish(ctx, r)
@@ -155,7 +155,7 @@ func (h *Handler) history(ctx context.Context, r *HistoryRequest) (any, error) {
 	return result, err
 }
 
-// tidy leaves out what would break the answer.
+// tidy removes what would break the answer.
 func (h *Handler) tidy(method string, info *ClientInfo) {
 	for _, raw := range []*json.RawMessage{&info.ConnInfo, &info.ChanInfo} {
 		if len(*raw) > 0 && !isJSON(*raw) {
@@ -174,8 +174,8 @@ func (h *Handler) channels(ctx context.Context, r *ChannelsRequest) (any, error)
 	return result, err
 }
 
-// each calls f for 0 to n-1, with at most so many calls at the same time; with one, in order. A
-// panic of f is one of the caller, who is a server's handler.
+// each calls f for 0 to n-1, at most so many at a time; with a limit of one, in order. A panic in
+// f becomes one of the caller, which is a server's handler.
 func each(n, most int, f func(i int)) {
 	if most = min(most, n); most <= 1 {
 		for i := range n {

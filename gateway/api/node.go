@@ -5,84 +5,85 @@ import (
 	"encoding/json"
 )
 
-// Node does what the API asks for. Its methods are called from many goroutines. Requests
-// are checked: what is required is there. They, and the bytes in them, are the Node's to read
-// until it returns, not to change; a broadcast's calls share them. Errors are *Error, also wrapped; any other is
-// an internal error to the caller, and told to Options.OnError.
+// Node carries out the API's requests. Its methods may be called from several goroutines at
+// once. Requests have been checked: required fields are there. A Node may read a request and the
+// bytes in it until it returns, but must not change them: the calls of one broadcast share
+// them. It returns an *Error, which may be wrapped; the caller sees any other error as an
+// internal server error, and Options.OnError is called with it.
 //
-// Where a request has a user and a client, it is for the connections of that user, and
-// of these only for the one with that client ID unless it is "". The user "" is
-// that of connections which did not say who they are. None that fits is no error.
+// A request with a user is for that user's connections. With a client ID it is for that
+// connection alone. The user "" stands for anonymous connections. It is not an error if no
+// connection matches.
 type Node interface {
-	// Publish publishes into a channel. Where the channel keeps pushing back it
-	// returns ErrInternal.Later, where it has a rate, ErrTooManyRequests.
+	// Publish publishes into a channel. It returns ErrInternal.Later if the channel has
+	// no room, and ErrTooManyRequests if the channel's rate is exceeded.
 	Publish(context.Context, *PublishRequest) (PublishResult, error)
 	// Subscribe subscribes connections to a channel, as if they had asked.
 	Subscribe(context.Context, *SubscribeRequest) error
-	// Unsubscribe ends subscriptions: of one channel, or of all where it is "".
+	// Unsubscribe ends subscriptions to one channel, or to all if Channel is "".
 	Unsubscribe(context.Context, *UnsubscribeRequest) error
 	// Disconnect closes connections.
 	Disconnect(context.Context, *DisconnectRequest) error
-	// Refresh changes when connections expire: never, where neither Expired nor
-	// ExpireAt is set.
+	// Refresh changes when connections expire: never, if neither Expired nor ExpireAt
+	// is set.
 	Refresh(context.Context, *RefreshRequest) error
-	// Presence gives who is subscribed to a channel, by client ID.
+	// Presence returns the clients subscribed to a channel, by client ID.
 	Presence(ctx context.Context, channel string) (map[string]ClientInfo, error)
-	// PresenceStats counts who is subscribed to a channel.
+	// PresenceStats returns how many clients, and how many different users, are subscribed to a channel.
 	PresenceStats(ctx context.Context, channel string) (clients, users int, err error)
-	// History gives what a channel has kept.
+	// History returns publications from a channel's history.
 	History(context.Context, *HistoryRequest) (HistoryResult, error)
-	// HistoryRemove forgets what a channel has kept. Its order goes on.
+	// HistoryRemove removes a channel's history. Its epoch and offset stay.
 	HistoryRemove(ctx context.Context, channel string) error
-	// Channels gives the channels with subscribers whose names fit the pattern ("" is
-	// all), and how many subscribers each has.
+	// Channels returns how many subscribers each channel has that has any and whose name
+	// matches the pattern; "" matches all.
 	Channels(ctx context.Context, pattern string) (map[string]int, error)
-	// Info tells of the nodes.
+	// Info returns a description of each node.
 	Info(context.Context) (InfoResult, error)
 }
 
 // PublishRequest publishes into a channel.
 type PublishRequest struct {
 	Channel string          `json:"channel"`
-	Data    json.RawMessage `json:"data,omitempty"`    // JSON, as the caller wrote it
-	B64Data string          `json:"b64data,omitempty"` // or bytes in base64, which go before data
+	Data    json.RawMessage `json:"data,omitempty"`    // JSON, unchanged
+	B64Data string          `json:"b64data,omitempty"` // or bytes in base64, which take precedence over Data
 
 	Tags           map[string]string `json:"tags,omitempty"`
 	SkipHistory    bool              `json:"skip_history,omitempty"`
-	IdempotencyKey string            `json:"idempotency_key,omitempty"` // the Handler sees to it
+	IdempotencyKey string            `json:"idempotency_key,omitempty"` // the Handler applies it
 
 	Version uint64 `json:"version,omitempty"` // refused
 
-	// Set by the Handler: what is to be published, from Data or B64Data, and
-	// whether it is bytes and not JSON. Text is UTF-8.
+	// Set by the Handler: the bytes to publish, from Data or B64Data, and whether they
+	// are binary rather than JSON. Text is UTF-8.
 	Payload []byte `json:"-"`
 	Binary  bool   `json:"-"`
 }
 
-// PublishResult is a publication's place in the channel's order ("" and 0 where it has none),
-// and how many subscribers this node had.
+// PublishResult is a publication's position in its channel ("" and 0 if it has none), and how
+// many subscribers this node had.
 type PublishResult struct {
 	Offset      uint64 `json:"offset"`
 	Epoch       string `json:"epoch"`
 	Subscribers int    `json:"subscribers"`
 }
 
-// BroadcastRequest publishes the same into several channels. A Node does not see it: it is
-// asked to Publish for each.
+// BroadcastRequest publishes the same message into several channels. A Node does not see it:
+// its Publish is called for each channel.
 type BroadcastRequest struct {
 	Channels       []string          `json:"channels"`
 	Data           json.RawMessage   `json:"data,omitempty"`
 	B64Data        string            `json:"b64data,omitempty"`
 	Tags           map[string]string `json:"tags,omitempty"`
 	SkipHistory    bool              `json:"skip_history,omitempty"`
-	IdempotencyKey string            `json:"idempotency_key,omitempty"` // of each channel
+	IdempotencyKey string            `json:"idempotency_key,omitempty"` // applies to each channel
 	Version        uint64            `json:"version,omitempty"`         // refused
 
 	payload []byte
 	binary  bool
 }
 
-// BroadcastResult has a response for each channel, in order.
+// BroadcastResult holds a response for each channel, in order.
 type BroadcastResult struct {
 	Responses []PublishResponse `json:"responses"`
 }
@@ -93,7 +94,7 @@ type PublishResponse struct {
 	Error  *Error         `json:"error,omitempty"`
 }
 
-// StreamPosition is a place in a channel's order.
+// StreamPosition is a position in a channel: an offset within an epoch.
 type StreamPosition struct {
 	Offset uint64 `json:"offset"`
 	Epoch  string `json:"epoch"`
@@ -104,8 +105,8 @@ type SubscribeRequest struct {
 	User         string          `json:"user,omitempty"`
 	Channel      string          `json:"channel"`
 	Client       string          `json:"client,omitempty"`
-	Info         json.RawMessage `json:"info,omitempty"`      // for presence and joins
-	Data         json.RawMessage `json:"data,omitempty"`      // for the client, with the subscription
+	Info         json.RawMessage `json:"info,omitempty"`      // shown in presence and joins
+	Data         json.RawMessage `json:"data,omitempty"`      // sent to the client with the subscription
 	ExpireAt     int64           `json:"expire_at,omitempty"` // Unix seconds, 0 for never
 	RecoverSince *StreamPosition `json:"recover_since,omitempty"`
 
@@ -132,16 +133,16 @@ type UnsubscribeRequest struct {
 type DisconnectRequest struct {
 	User       string      `json:"user,omitempty"`
 	Client     string      `json:"client,omitempty"`
-	Whitelist  []string    `json:"whitelist,omitempty"`  // client IDs that stay
-	Disconnect *Disconnect `json:"disconnect,omitempty"` // nil for the gateway's own
+	Whitelist  []string    `json:"whitelist,omitempty"`  // client IDs to leave connected
+	Disconnect *Disconnect `json:"disconnect,omitempty"` // nil for the gateway's default
 
 	// Refused.
 	Session     string          `json:"session,omitempty"`
 	LabelFilter json.RawMessage `json:"label_filter,omitempty"`
 }
 
-// Disconnect is what a client is told when it is closed: a WebSocket close code of those for
-// applications, 3000 to 4999 (RFC 6455 section 7.4.2), and at most 123 bytes of text.
+// Disconnect is the close that a client receives: a WebSocket close code for applications, 3000
+// to 4999 (RFC 6455 section 7.4.2), and a reason of at most 123 bytes.
 type Disconnect struct {
 	Code   uint32 `json:"code"`
 	Reason string `json:"reason"`
@@ -153,15 +154,15 @@ type RefreshRequest struct {
 	Client   string          `json:"client,omitempty"`
 	Expired  bool            `json:"expired,omitempty"`   // now
 	ExpireAt int64           `json:"expire_at,omitempty"` // Unix seconds, 0 for never
-	Info     json.RawMessage `json:"info,omitempty"`      // replaces that of the connection
+	Info     json.RawMessage `json:"info,omitempty"`      // replaces the connection's
 
 	// Refused.
 	Session     string          `json:"session,omitempty"`
 	LabelFilter json.RawMessage `json:"label_filter,omitempty"`
 }
 
-// ClientInfo tells who a subscriber or publisher is. ConnInfo and ChanInfo are JSON, or
-// empty; what is not JSON is left out, and told to Options.OnError.
+// ClientInfo describes a subscriber or a publisher. ConnInfo and ChanInfo are JSON or empty;
+// anything else is left out, and Options.OnError is called.
 type ClientInfo struct {
 	User     string          `json:"user"`
 	Client   string          `json:"client"`
@@ -169,39 +170,39 @@ type ClientInfo struct {
 	ChanInfo json.RawMessage `json:"chan_info,omitempty"`
 }
 
-// ChannelRequest is the request of methods that want a channel and nothing else.
+// ChannelRequest is the request of methods that need only a channel.
 type ChannelRequest struct {
 	Channel string `json:"channel"`
 }
 
-// PresenceResult has who is subscribed, by client ID.
+// PresenceResult holds the clients that are subscribed, by client ID.
 type PresenceResult struct {
 	Presence map[string]ClientInfo `json:"presence"`
 }
 
-// PresenceStatsResult counts who is subscribed.
+// PresenceStatsResult holds how many clients and users are subscribed.
 type PresenceStatsResult struct {
 	NumClients int `json:"num_clients"`
-	NumUsers   int `json:"num_users"` // that are different
+	NumUsers   int `json:"num_users"` // different ones
 }
 
-// HistoryRequest asks for what a channel has kept.
+// HistoryRequest asks for publications from a channel's history.
 type HistoryRequest struct {
 	Channel string          `json:"channel"`
-	Limit   int             `json:"limit,omitempty"` // 0: only the position; negative: all
-	Since   *StreamPosition `json:"since,omitempty"` // only what is after (with Reverse: before) it
+	Limit   int             `json:"limit,omitempty"` // 0: no publications, only the position; negative: all
+	Since   *StreamPosition `json:"since,omitempty"` // only publications after (with Reverse: before) it
 	Reverse bool            `json:"reverse,omitempty"`
 }
 
-// HistoryResult is a part of a channel's history, and the position of its newest publication.
+// HistoryResult holds a part of a channel's history, and the position of its newest publication.
 type HistoryResult struct {
 	Publications []Publication `json:"publications"`
 	Epoch        string        `json:"epoch"`
 	Offset       uint64        `json:"offset"`
 }
 
-// Publication is one that was kept. A Node gives what is JSON in Data and what is not in B64Data; what
-// is in Data and is no JSON goes out as B64Data.
+// Publication is a publication from a channel's history. A Node returns JSON in Data and other
+// bytes in B64Data; what is in Data but is not JSON is sent as b64data.
 type Publication struct {
 	Offset  uint64            `json:"offset"`
 	Data    json.RawMessage   `json:"data"`
@@ -215,12 +216,12 @@ type ChannelsRequest struct {
 	Pattern string `json:"pattern,omitempty"`
 }
 
-// ChannelsResult has the channels by name.
+// ChannelsResult holds the channels, by name.
 type ChannelsResult struct {
 	Channels map[string]ChannelInfo `json:"channels"`
 }
 
-// ChannelInfo tells of one channel.
+// ChannelInfo describes one channel.
 type ChannelInfo struct {
 	NumClients int `json:"num_clients"`
 }
@@ -228,12 +229,12 @@ type ChannelInfo struct {
 // InfoRequest asks for the nodes.
 type InfoRequest struct{}
 
-// InfoResult has the nodes.
+// InfoResult holds the nodes.
 type InfoResult struct {
 	Nodes []NodeInfo `json:"nodes"`
 }
 
-// NodeInfo tells of one node.
+// NodeInfo describes one node.
 type NodeInfo struct {
 	UID         string   `json:"uid"`
 	Name        string   `json:"name"`
@@ -246,11 +247,11 @@ type NodeInfo struct {
 	Process     *Process `json:"process,omitempty"`
 }
 
-// Process tells what a node's process uses.
+// Process is what a node's process uses.
 type Process struct {
 	CPU float64 `json:"cpu"` // percent of one core
 	RSS int64   `json:"rss"` // bytes
 }
 
-// Empty is the result of methods that have nothing to tell.
+// Empty is the result of methods that return nothing.
 type Empty struct{}

@@ -11,9 +11,9 @@ import (
 // window remembers the results of publications by channel and idempotency key.
 //
 // A key is kept as its SHA-256, so that what a caller sends does not count for the memory: a key
-// costs 200 to 350 bytes (measured), however long it is. Results leave in the order in which they came, which
-// is also that of their expiry, because all are kept equally long. So no timer is needed:
-// whoever comes drops what is over.
+// costs 200 to 350 bytes (measured), however long it is. Results leave in the order in which they
+// came, which is also that of their expiry, because all are kept equally long. So no timer is
+// needed: each call drops what has expired.
 type window struct {
 	// Set at construction.
 	keep time.Duration
@@ -58,8 +58,8 @@ func digestOf(channel, key string) digest {
 	return sha256.Sum256(append(b, key...))
 }
 
-// do gives the result remembered for d, or that of publish, which it remembers unless it
-// failed. While another caller is at it, it waits for that one.
+// do returns the result remembered for d, or that of publish, which it remembers unless it
+// failed. While another caller is publishing for d, it waits for that call.
 func (w *window) do(ctx context.Context, d digest, now func() time.Time, publish func() (PublishResult, error)) (PublishResult, error) {
 	for {
 		result, other, known := w.begin(d, now())
@@ -86,8 +86,8 @@ func (w *window) do(ctx context.Context, d digest, now func() time.Time, publish
 	return result, err
 }
 
-// begin gives the result for d if it is known, or whom to wait for. Where it gives neither, the caller
-// publishes, and has to finish.
+// begin returns the result for d if it is known, or the flight to wait for. If it returns neither, the
+// caller publishes and must call finish.
 func (w *window) begin(d digest, now time.Time) (result PublishResult, other *flight, known bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -102,7 +102,7 @@ func (w *window) begin(d digest, now time.Time) (result PublishResult, other *fl
 	return PublishResult{}, nil, false
 }
 
-// finish ends what begin began.
+// finish ends what begin started.
 func (w *window) finish(d digest, now time.Time, result PublishResult, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -122,7 +122,7 @@ func (w *window) finish(d digest, now time.Time, result PublishResult, ok bool) 
 	w.order = append(w.order, d)
 }
 
-// expire drops what is over.
+// expire drops the results that have expired.
 func (w *window) expire(now time.Time) {
 	for w.head < len(w.order) && !now.Before(w.results[w.order[w.head]].until) {
 		w.pop()
@@ -143,7 +143,7 @@ func (w *window) pop() {
 	}
 }
 
-// forgottenEarly counts the results that made room for others before their time.
+// forgottenEarly returns how many results made room for others before they expired.
 func (w *window) forgottenEarly() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
