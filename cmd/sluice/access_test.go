@@ -32,14 +32,14 @@ func TestCheckTellsMistakesAboutRights(t *testing.T) {
 		args []string
 		want []string // what a line contains
 	}{
-		{[]string{"--token-public-key-file", private}, []string{"--token-public-key-file " + private + ": a private key is in it: "}},
-		{[]string{"--token-hmac-secret-file", private}, []string{"--token-hmac-secret-file " + private + ": the secret is a key or certificate in PEM: "}},
-		{[]string{"--token-hmac-secret-file", public}, []string{"--token-hmac-secret-file " + public + ": the secret is a key or certificate in PEM: "}},
-		{[]string{"--token-public-key-file", secret}, []string{"--token-public-key-file " + secret + ": no public key in PEM is in it: "}},
+		{[]string{"--token-public-key-file", private}, []string{"--token-public-key-file " + private + ": it holds a private key: "}},
+		{[]string{"--token-hmac-secret-file", private}, []string{"--token-hmac-secret-file " + private + ": the secret is a PEM key or certificate: "}},
+		{[]string{"--token-hmac-secret-file", public}, []string{"--token-hmac-secret-file " + public + ": the secret is a PEM key or certificate: "}},
+		{[]string{"--token-public-key-file", secret}, []string{"--token-public-key-file " + secret + ": there is no PEM public key in it: "}},
 		{[]string{"--token-hmac-secret-file", writeFile(t, "short", "short")}, []string{": the secret has 5 bytes: "}},
-		{slices.Repeat([]string{"--token-hmac-secret-file", secret}, 9), []string{"9 secrets: each may have to be tried for a token: give 8 at most"}},
-		{[]string{"--token-hmac-secret-file", secret, "--token-hmac-secret-file", private}, []string{"--token-hmac-secret-file " + private + ": the secret is a key or certificate in PEM: "}},
-		{[]string{"--token-public-key-file", strings.Join(nine, ",")}, []string{"9 public keys: each may have to be tried for a token: give 8 at most"}},
+		{slices.Repeat([]string{"--token-hmac-secret-file", secret}, 9), []string{"9 secrets: a token may be checked with each of them: give at most 8"}},
+		{[]string{"--token-hmac-secret-file", secret, "--token-hmac-secret-file", private}, []string{"--token-hmac-secret-file " + private + ": the secret is a PEM key or certificate: "}},
+		{[]string{"--token-public-key-file", strings.Join(nine, ",")}, []string{"9 public keys: a token may be checked with each of them: give at most 8"}},
 		{[]string{"--namespaces", namespaces}, []string{
 			"--namespaces " + namespaces + `: namespace "chat": "alow_subscribe_for_client" is unknown: did you mean "allow_subscribe_for_client"?`,
 			"--namespaces " + namespaces + `: namespace "chat": "presense" is unknown: did you mean "presence"?`,

@@ -170,12 +170,12 @@ func TestTokenVerifyRefusesWithOneReason(t *testing.T) {
 	}{
 		{sign(auth.Claims{ExpiresAt: 1}), []string{file}, "the token has expired"},
 		{sign(auth.Claims{}), []string{other}, "invalid token: the signature is wrong"},
-		{sign(auth.Claims{}), []string{file, "--aud", "x"}, "invalid token: it is for another audience (aud)"},
-		{sign(auth.Claims{}), []string{file, "--iss", "x"}, "invalid token: it is from another issuer (iss)"},
+		{sign(auth.Claims{}), []string{file, "--aud", "x"}, "invalid token: wrong audience (aud)"},
+		{sign(auth.Claims{}), []string{file, "--iss", "x"}, "invalid token: wrong issuer (iss)"},
 		{sign(auth.Claims{}), []string{other, other + "2"}, "invalid token: the signature is wrong"},
-		{sign(auth.Claims{ExpiresAt: 1_800_000_000_000}), []string{other, file}, `invalid token: claim "exp" is after the year 9999: it must count seconds, not milliseconds`},
-		{"nonsense", []string{file}, "invalid token: it does not have three parts"},
-		{strings.Repeat("A", 100_000), []string{file}, "invalid token: it is longer than 8 KiB"},
+		{sign(auth.Claims{ExpiresAt: 1_800_000_000_000}), []string{other, file}, `invalid token: claim "exp" is after the year 9999: use seconds, not milliseconds`},
+		{"nonsense", []string{file}, "invalid token: not three parts separated by dots"},
+		{strings.Repeat("A", 100_000), []string{file}, "invalid token: longer than 8 KiB"},
 	} {
 		code, stdout, stderr := runToken(tt.token+"\n", append([]string{"verify"}, tt.args...)...)
 		if code != exitFailed || stdout != "" || stderr != "sluice: "+tt.told+"\n" {
@@ -210,7 +210,7 @@ func TestTokenVerifyFetchesKeySets(t *testing.T) {
 	}
 	wantRefusal(makeToken(t, "--user=42", "--private-key", private, "--key-id=k2"), "invalid token: the key that it names (kid) is not in the key set")
 	status = http.StatusNotFound
-	wantRefusal(good, "the keys cannot be fetched at present: key set of "+strings.TrimPrefix(server.URL, "http://")+": the answer is 404 Not Found")
+	wantRefusal(good, "the key set is unavailable at the moment: key set of "+strings.TrimPrefix(server.URL, "http://")+": the server answered 404 Not Found")
 }
 
 func TestSecretsThatOthersCanReadAreWarnedOf(t *testing.T) {
@@ -249,9 +249,9 @@ func TestTokenSaysWhatIsMissingOrWrong(t *testing.T) {
 		{[]string{"make", "--user=1"}, "one key signs: give --token-hmac-secret-file or --private-key"},
 		{[]string{"make", "--user=1", secret, "--private-key", private}, "one key signs: give --token-hmac-secret-file or --private-key"},
 		{[]string{"make", "--user=1", secret, "--key-id=k"}, "--key-id k: a secret is in no key set: leave it out, or give --private-key"},
-		{[]string{"make", "--user=1", "--private-key", public}, "--private-key " + public + ": no private key in PEM is in it: give one of RSA, P-256 or Ed25519, such as 'openssl genpkey -algorithm ed25519' makes"},
+		{[]string{"make", "--user=1", "--private-key", public}, "--private-key " + public + ": there is no PEM private key in it: give an RSA, P-256 or Ed25519 key, such as 'openssl genpkey -algorithm ed25519' makes"},
 		{[]string{"make", "--user=1", "--private-key", "/no/such"}, "--private-key /no/such: no such file or directory: give a PEM file with a private key"},
-		{[]string{"make", "--user=1", "--token-hmac-secret-file", short}, "--token-hmac-secret-file " + short + ": the secret has 31 bytes: with fewer than 32 somebody who sees a token can guess it: make one with 'sluice token secret' or 'openssl rand -hex 32'"},
+		{[]string{"make", "--user=1", "--token-hmac-secret-file", short}, "--token-hmac-secret-file " + short + ": the secret has 31 bytes: it needs at least 32, or it can be guessed from a token: make one with 'sluice token secret' or 'openssl rand -hex 32'"},
 		{[]string{"make", "--user=1", "--token-hmac-secret-file", long}, "--token-hmac-secret-file " + long + ": the file is longer than 64 KiB: give a file with the secret, 'sluice token secret' makes one"},
 		{[]string{"make", "--user=1", secret, "--info={"}, "--info {: not JSON: give some such as '{\"name\":\"Ada\"}'"},
 		{[]string{"make", "--user=1", secret, "--expires=1ms"}, "--expires 1ms: tokens count whole seconds: give a time such as 1h, or 0 for never"},
@@ -263,8 +263,8 @@ func TestTokenSaysWhatIsMissingOrWrong(t *testing.T) {
 		{[]string{"verify", "x"}, "no key is named: give --token-hmac-secret-file, --token-public-key-file or --jwks-url"},
 		{[]string{"verify", secret}, "standard input is empty: give the token there or as an argument"},
 		{[]string{"verify", secret, "a", "b"}, "unexpected argument \"b\": one token is verified at a time"},
-		{[]string{"verify", "--token-public-key-file", private, "x"}, "--token-public-key-file " + private + ": a private key is in it: whoever verifies should not be able to sign: give the public key, 'openssl pkey -pubout' makes it"},
-		{[]string{"verify", "--jwks-url=http://id.example.com/", "x"}, "--jwks-url http://id.example.com/: the URL of a key set is http, so that anybody in between could put in a key: give an https one"},
+		{[]string{"verify", "--token-public-key-file", private, "x"}, "--token-public-key-file " + private + ": it holds a private key: verifying needs only the public key: make that with 'openssl pkey -pubout'"},
+		{[]string{"verify", "--jwks-url=http://id.example.com/", "x"}, "--jwks-url http://id.example.com/: the URL of a key set is http: anyone on the network path could insert a key: give an https URL"},
 	} {
 		code, stdout, stderr := runToken("", tt.args...)
 		if code != exitUsage || stdout != "" || stderr != "sluice: "+tt.told+"\n" {

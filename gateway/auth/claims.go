@@ -11,38 +11,38 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what a token may name, as in the client protocol.
+// Bounds of what a token may name, as in the Centrifugo protocol.
 const (
 	nameBytesMax = 255
 	channelsMax  = 128
 )
 
-// Connection is what a connection token grants. It holds no memory of the token.
+// Connection is what a connection token grants. It shares no memory with the token.
 type Connection struct {
-	User     string                // at most 255 bytes; "" for nobody in particular
+	User     string                // at most 255 bytes; "" for anonymous
 	ExpireAt int64                 // Unix seconds; 0 for never
 	Info     []byte                // JSON in one line; nil for none
 	Meta     []byte                // JSON in one line, not for clients; nil for none
 	Channels []string              // distinct, each of 1 to 255 bytes
-	Subs     map[string]SubOptions // by channel, of 1 to 255 bytes; may have some of Channels, too
+	Subs     map[string]SubOptions // by channel, of 1 to 255 bytes; may repeat some of Channels
 }
 
-// SubOptions is what a connection token says about one of its channels.
+// SubOptions are the options of a channel in a connection token.
 type SubOptions struct {
 	Info []byte // JSON in one line; nil for none
 }
 
-// Subscription is what a subscription token grants. It holds no memory of the token.
-// Whether User and Client are those of the connection is for the caller to compare.
+// Subscription is what a subscription token grants. It shares no memory with the token.
+// The caller must compare User and Client with those of the connection.
 type Subscription struct {
-	User     string // at most 255 bytes; "" for nobody in particular
+	User     string // at most 255 bytes; "" for anonymous
 	Channel  string // 1 to 255 bytes
 	Client   string // the only connection that may use it; "" for any
 	ExpireAt int64  // Unix seconds; 0 for never
 	Info     []byte // JSON in one line; nil for none
 }
 
-// claims is what a token of either kind says.
+// claims are the claims of a token of either kind.
 type claims struct {
 	user                  string
 	exp, nbf              int64 // 0 when absent
@@ -84,7 +84,7 @@ func (v *Verifier) parseClaims(b []byte) (c claims, bad *InvalidError) {
 	return c, nil
 }
 
-// claimNames are the claims that count.
+// claimNames are the claims that are read.
 var claimNames = []string{"sub", "channel", "client", "jti", "iss", "aud", "exp", "nbf", "iat", "expire_at", "info", "b64info", "meta", "channels", "subs"}
 
 func (v *Verifier) parseClaim(c *claims, name, value []byte) (bad *InvalidError) {
@@ -144,8 +144,8 @@ func (v *Verifier) parseClaim(c *claims, name, value []byte) (bad *InvalidError)
 	return bad
 }
 
-// user reads a user's ID: a string, or an integer as many backends have it, which stands for its
-// decimal form, however large it is.
+// user reads a user ID: a string, or an integer of any size, as many backends have it, which
+// stands for its decimal form.
 func user(value []byte) (string, *InvalidError) {
 	id, ok := text(value)
 	if !ok {
@@ -162,7 +162,7 @@ func user(value []byte) (string, *InvalidError) {
 
 func named255(channel string) bool { return channel != "" && len(channel) <= nameBytesMax }
 
-// forUs tells whether an aud claim, a string or an array of strings, has our audience.
+// forUs reports whether an aud claim, a string or an array of strings, has our audience.
 func (v *Verifier) forUs(value []byte) (right, isText bool) {
 	switch value[0] {
 	case '"':
@@ -183,12 +183,12 @@ func (v *Verifier) forUs(value []byte) (right, isText bool) {
 	return false, false
 }
 
-// year9999 is its last second. Later times are mistakes, of milliseconds mostly, that
-// would make a token last for ever.
+// year9999 is the last second of the year 9999. Later times are mistakes, mostly
+// milliseconds, that would make a token last forever.
 const year9999 = 253402300799
 
-// seconds reads a time (NumericDate, RFC 7519, section 2): a whole number of seconds,
-// or a broken one, which is rounded down.
+// seconds reads a time (NumericDate, RFC 7519, section 2): an integer, or a fraction, which is
+// rounded down.
 func seconds(value []byte) (int64, *InvalidError) {
 	n, err := strconv.ParseInt(string(value), 10, 64)
 	if err != nil {
@@ -207,8 +207,8 @@ func seconds(value []byte) (int64, *InvalidError) {
 	return n, nil
 }
 
-// decodeInfo takes an info out of its base64. Bytes that are not JSON could not be
-// shown to clients that speak JSON.
+// decodeInfo decodes a base64 info. Bytes that are not JSON could not be shown to clients
+// that use JSON.
 func decodeInfo(value []byte) ([]byte, *InvalidError) {
 	s, ok := text(value)
 	if !ok {
@@ -306,8 +306,8 @@ func parseSubOptions(value []byte) (o SubOptions, bad *InvalidError) {
 	return o, nil
 }
 
-// check judges claims of the right types. That the token has expired is said last: it
-// means that a fresh one would do.
+// check checks the values of the claims. Expiry comes last: it means that a fresh token would
+// be accepted.
 func (v *Verifier) check(c *claims, now time.Time) error {
 	switch {
 	case c.isSub && c.hasServerSubs:
@@ -326,7 +326,7 @@ func (v *Verifier) check(c *claims, now time.Time) error {
 	return nil
 }
 
-// end is when what the token grants ends.
+// end returns when the connection or subscription expires.
 func (c *claims) end() int64 {
 	if c.hasExpireAt {
 		return c.expireAt

@@ -6,21 +6,21 @@ import (
 	"unicode/utf8"
 )
 
-// Package encoding/json takes names in any case, the last of two equal names, and null
-// for everything; in a token each of these lets two readers see different things. So it
-// only checks the syntax here, and the few members are walked over by hand, which is
+// Package encoding/json accepts names in any case, the last of two equal names, and null
+// for everything; in a token each of these would let two readers see different things. So
+// it only checks the syntax here, and the few members are walked over by hand, which is
 // also several times faster. What is walked over is valid, so there are no errors.
 
-// membersMax bounds the members of a header and of the claims. Identity providers give
-// thirty.
+// membersMax bounds the members of a header and of the claims. Identity providers send
+// about thirty.
 const membersMax = 64
 
-// object tells whether b is a JSON object in UTF-8.
+// object reports whether b is a JSON object in UTF-8.
 func object(b []byte) bool {
 	return utf8.Valid(b) && json.Valid(b) && first(b) == '{'
 }
 
-// first gives the first byte of a valid JSON text that is not white space.
+// first returns the first byte of a valid JSON text that is not white space.
 func first(b []byte) byte {
 	for _, c := range b {
 		if !space(c) {
@@ -42,8 +42,8 @@ func over(b []byte) walk {
 	return walk{b[bytes.IndexAny(b, "{[")+1:]}
 }
 
-// member gives the next member of an object: its name, unquoted, and its value as it
-// stands. The name may lie in the text.
+// member returns the next member of an object: its name, unquoted, and its value as it is
+// in the text. The name may share memory with the text.
 func (w *walk) member() (name, value []byte, ok bool) {
 	raw, ok := w.element()
 	if !ok {
@@ -53,7 +53,7 @@ func (w *walk) member() (name, value []byte, ok bool) {
 	return unquote(raw), value, true
 }
 
-// element gives the next value as it stands.
+// element returns the next value as it is in the text.
 func (w *walk) element() (value []byte, ok bool) {
 	for len(w.b) > 0 && (space(w.b[0]) || w.b[0] == ',' || w.b[0] == ':') {
 		w.b = w.b[1:]
@@ -98,7 +98,7 @@ func span(b []byte) int {
 	return len(b)
 }
 
-// unquote gives what a string means; without escapes that is a part of it.
+// unquote returns a string's value, which shares memory with it if there are no escapes.
 func unquote(raw []byte) []byte {
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw[1 : len(raw)-1]
@@ -110,7 +110,7 @@ func unquote(raw []byte) []byte {
 	return []byte(s)
 }
 
-// text gives a value that is a string.
+// text returns a value that is a string.
 func text(value []byte) (string, bool) {
 	if value[0] != '"' {
 		return "", false
@@ -118,7 +118,7 @@ func text(value []byte) (string, bool) {
 	return string(unquote(value)), true
 }
 
-// names finds a name that is there twice.
+// names finds repeated names.
 type names struct {
 	seen [membersMax][]byte
 	n    int
@@ -138,8 +138,8 @@ func (s *names) add(name []byte) *InvalidError {
 	return nil
 }
 
-// keep copies a value out of the token, in one line as the client protocol needs it.
-// It gives nil for null.
+// keep copies a value out of the token, in one line as the Centrifugo protocol needs it.
+// It returns nil for null.
 func keep(value []byte) []byte {
 	if string(value) == "null" {
 		return nil

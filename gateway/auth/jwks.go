@@ -22,15 +22,15 @@ import (
 )
 
 // A key set is fetched by one goroutine: at the start, every few minutes, and when
-// somebody asks for a key that is not in it. The libraries parse keys and find them by
-// kid. Their own fetching is not used: it takes answers of any length, gives up a whole
-// set for one bad key, and lets each unknown kid queue for a fetch of its own, so that
-// a flood of them would keep everybody else waiting.
+// a token names a key that is not in it. The libraries parse keys and find them by kid.
+// Their own fetching is not used: it accepts responses of any length, rejects a whole set
+// for one bad key, and queues a fetch for each unknown kid, so that a flood of them would
+// keep all others waiting.
 
 const (
 	setBytesMax = 256 << 10
 	setKeysMax  = 64
-	// waitersMax bounds who waits for a fetch at a time. More are told ErrUnavailable.
+	// waitersMax bounds the callers that wait for a fetch. Others get ErrUnavailable.
 	waitersMax = 64
 )
 
@@ -41,7 +41,7 @@ type timing struct {
 	refresh time.Duration // between fetches, more or less
 	retry   time.Duration // after the first that failed; doubles up to refresh
 	gap     time.Duration // at least, from one fetch to one for an unknown kid
-	ask     time.Duration // who asks for an unknown kid waits
+	ask     time.Duration // a caller with an unknown kid waits
 }
 
 var defaultTiming = timing{
@@ -49,8 +49,8 @@ var defaultTiming = timing{
 	retry: 5 * time.Second, gap: 10 * time.Second, ask: 2 * time.Second,
 }
 
-// CheckJWKSURL tells whether a key set may be fetched there. Over plain http anybody in
-// between could put in a key, so that has to stay within this machine.
+// CheckJWKSURL returns an error if a key set may not be fetched from that URL. Over plain
+// http anyone on the network path could insert a key, so http is for this machine only.
 func CheckJWKSURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
@@ -59,9 +59,9 @@ func CheckJWKSURL(text string) error {
 	ip := net.ParseIP(u.Hostname())
 	switch {
 	case u.User != nil:
-		return errors.New("the URL of a key set has a password in it: key sets are public, leave it out")
+		return errors.New("the URL of a key set has a password in it: key sets are public: leave the password out")
 	case u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()):
-		return errors.New("the URL of a key set is http, so that anybody in between could put in a key: give an https one")
+		return errors.New("the URL of a key set is http: anyone on the network path could insert a key: give an https URL")
 	}
 	return nil
 }
@@ -178,7 +178,7 @@ func (r *remote) fetch() error {
 	sought := r.sought
 	r.sought, r.absent = nil, nil
 	select {
-	case <-r.asked: // who asked until now is answered by this one
+	case <-r.asked: // this fetch serves all who asked until now
 	default:
 	}
 	r.mu.Unlock()
@@ -229,9 +229,9 @@ func (r *remote) key(ctx context.Context, h header) (any, error) {
 	return key, err
 }
 
-// join gives a fetch to wait for, and whether it begins after this call; nil when there
-// is none to wait for. Who has one calls leave. absent reports that the key is known to be
-// nobody's.
+// join returns a fetch to wait for and whether it begins after this call, or nil if there is
+// none to wait for. With a fetch the caller must call leave. absent reports that the key is
+// known not to exist.
 func (r *remote) join(kid uint64) (f *flight, after, absent bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -280,20 +280,20 @@ func (r *remote) get() (*keySet, error) {
 	res, err := r.client.Do(req)
 	if err != nil {
 		if u := (*url.Error)(nil); errors.As(err, &u) {
-			err = u.Err // the URL may have a query that is nobody's business
+			err = u.Err // the URL may have a secret query
 		}
 		return nil, fault(err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fault(fmt.Errorf("the answer is %d %s", res.StatusCode, http.StatusText(res.StatusCode)))
+		return nil, fault(fmt.Errorf("the server answered %d %s", res.StatusCode, http.StatusText(res.StatusCode)))
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, setBytesMax+1))
 	if err != nil {
 		return nil, fault(err)
 	}
 	if len(body) > setBytesMax {
-		return nil, fault(fmt.Errorf("the answer is longer than %d KiB", setBytesMax>>10))
+		return nil, fault(fmt.Errorf("the response is longer than %d KiB", setBytesMax>>10))
 	}
 	set, err := parseKeySet(body)
 	if err != nil {
@@ -302,21 +302,21 @@ func (r *remote) get() (*keySet, error) {
 	return set, nil
 }
 
-// keySet holds the keys of a set, apart by algorithm: a kid can only find one that the
-// header's alg is for. It does not change.
+// keySet holds the keys of a set by algorithm: a kid finds only a key for the header's alg.
+// It does not change.
 type keySet [algorithms]struct {
 	byID keyfunc.Keyfunc
 	keys []any
 }
 
-// parseKeySet takes the keys that can be used. Others do no harm: providers publish keys
-// for encryption, of other algorithms, and of shared secrets side by side.
+// parseKeySet returns the keys that can be used and skips others: providers also publish keys
+// for encryption, for other algorithms, and shared secrets.
 func parseKeySet(body []byte) (*keySet, error) {
 	var doc struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if err := json.Unmarshal(body, &doc); err != nil {
-		return nil, errors.New("the answer is not a key set")
+		return nil, errors.New("the response is not a key set")
 	}
 	if len(doc.Keys) > setKeysMax {
 		return nil, fmt.Errorf("the set has %d keys, more than %d", len(doc.Keys), setKeysMax)
@@ -344,13 +344,13 @@ func parseKeySet(body []byte) (*keySet, error) {
 		set[alg].keys = append(set[alg].keys, key.Key())
 	}
 	if count == 0 {
-		// Taken for a mistake on the way: the last good set stays.
-		return nil, fmt.Errorf("none of the set's %d keys is for RS256, ES256 or EdDSA", len(doc.Keys))
+		// Probably a mistake at the provider: the last good set stays.
+		return nil, fmt.Errorf("none of the %d keys in the set is for RS256, ES256 or EdDSA", len(doc.Keys))
 	}
 	return set, nil
 }
 
-// parseKey takes one key, or gives 0.
+// parseKey parses one key. Its algorithm is 0 if the key cannot be used.
 func parseKey(raw []byte) (algorithm, jwkset.JWK) {
 	var none jwkset.JWK
 	var m jwkset.JWKMarshal
@@ -360,7 +360,7 @@ func parseKey(raw []byte) (algorithm, jwkset.JWK) {
 	if m.USE != "" && m.USE != jwkset.UseSig || len(m.KEYOPS) > 0 && !slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify) {
 		return 0, none
 	}
-	// The public part alone, without certificates: neither they nor their addresses count.
+	// Only the public part, without certificates: neither they nor their addresses are used.
 	public := jwkset.JWKMarshal{KTY: m.KTY, KID: m.KID, ALG: m.ALG, CRV: m.CRV, X: m.X, Y: m.Y, N: m.N, E: m.E}
 	key, err := jwkset.NewJWKFromMarshal(public, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 	if err != nil {
@@ -373,8 +373,8 @@ func parseKey(raw []byte) (algorithm, jwkset.JWK) {
 	return alg, key
 }
 
-// find gives the key that a header names, or errUnknown. A header without a kid means the
-// only key of its algorithm: to try several would multiply what a bad token costs.
+// find returns the key that a header names, or errUnknown. A header without a kid means the
+// only key of its algorithm: trying several would multiply the cost of a bad token.
 func (s *keySet) find(ctx context.Context, h header) (any, error) {
 	if s == nil || len(s[h.alg].keys) == 0 {
 		return nil, errUnknown

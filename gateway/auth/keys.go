@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// secretBytesMin is what RFC 7518, section 3.2 demands of a key for HS256.
+	// secretBytesMin is the minimum for HS256 (RFC 7518, section 3.2).
 	secretBytesMin = 32
-	// RFC 7518, section 3.3 demands 2048 bits. Longer keys than these only cost time,
-	// which grows with the square.
+	// RFC 7518, section 3.3 requires 2048 bits. Keys beyond the maximum only cost time,
+	// which grows with the square of their length.
 	rsaBitsMin = 2048
 	rsaBitsMax = 8192
 	// publicKeysMax and secretsMax bound what one bad signature costs: all keys of an algorithm.
@@ -26,33 +26,33 @@ const (
 	secretsMax    = 8
 )
 
-// methods are how signatures of the algorithms are made and checked.
+// methods make and check the signatures of the algorithms.
 var methods = [algorithms]jwt.SigningMethod{
 	hs256: jwt.SigningMethodHS256, rs256: jwt.SigningMethodRS256, es256: jwt.SigningMethodES256, edDSA: jwt.SigningMethodEdDSA,
 }
 
-// CheckSecret tells what is wrong with a secret for HS256, why, and how to make one.
+// CheckSecret reports whether a secret is fit for HS256. Its error says why not, and how to make one.
 func CheckSecret(secret []byte) error {
 	switch {
 	case len(secret) < secretBytesMin:
-		return fmt.Errorf("the secret has %d bytes: with fewer than %d somebody who sees a token can guess it: make one with 'sluice token secret' or 'openssl rand -hex 32'", len(secret), secretBytesMin)
+		return fmt.Errorf("the secret has %d bytes: it needs at least %d, or it can be guessed from a token: make one with 'sluice token secret' or 'openssl rand -hex 32'", len(secret), secretBytesMin)
 	case strings.Contains(string(secret), "-----BEGIN "):
-		// The classic confusion: who knows the public key could sign with it.
-		return errors.New("the secret is a key or certificate in PEM: whoever knows that could make tokens: give a public key as such, and make a secret with 'sluice token secret'")
+		// The classic confusion: anyone who knows the public key could sign with it.
+		return errors.New("the secret is a PEM key or certificate: anyone who knows the public key could sign tokens: pass a public key as a public key, and make a secret with 'sluice token secret'")
 	}
 	return nil
 }
 
-// CheckSecretCount returns what is wrong with so many secrets, if anything is.
+// CheckSecretCount returns an error if n secrets are too many for a [Verifier].
 func CheckSecretCount(n int) error {
 	if n > secretsMax {
-		return fmt.Errorf("%d secrets: each may have to be tried for a token: give %d at most", n, secretsMax)
+		return fmt.Errorf("%d secrets: a token may be checked with each of them: give at most %d", n, secretsMax)
 	}
 	return nil
 }
 
-// CheckPublicKey tells what is wrong with texts for Options.PublicKeys, each of them or
-// all together.
+// CheckPublicKey returns an error if the texts are not fit for Options.PublicKeys, one by
+// one or together.
 func CheckPublicKey(texts ...[]byte) error {
 	var all keyring
 	for _, text := range texts {
@@ -63,26 +63,26 @@ func CheckPublicKey(texts ...[]byte) error {
 	return nil
 }
 
-// algorithmOf gives the one algorithm of a public key.
+// algorithmOf returns the one algorithm of a public key.
 func algorithmOf(key any) (algorithm, error) {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
 		if bits := key.N.BitLen(); bits < rsaBitsMin || bits > rsaBitsMax {
-			return 0, fmt.Errorf("an RSA key of %d bits: give one of %d to %d", bits, rsaBitsMin, rsaBitsMax)
+			return 0, fmt.Errorf("an RSA key of %d bits: give one of %d to %d bits", bits, rsaBitsMin, rsaBitsMax)
 		}
 		return rs256, nil
 	case *ecdsa.PublicKey:
 		if key.Curve != elliptic.P256() {
-			return 0, fmt.Errorf("a key of the curve %s: give one of P-256", key.Curve.Params().Name)
+			return 0, fmt.Errorf("a key on the curve %s: give one on P-256", key.Curve.Params().Name)
 		}
 		return es256, nil
 	case ed25519.PublicKey:
 		return edDSA, nil
 	}
-	return 0, fmt.Errorf("a key of type %T: give one of RSA, P-256 or Ed25519", key)
+	return 0, fmt.Errorf("a key of type %T: give an RSA, P-256 or Ed25519 key", key)
 }
 
-// keyring holds the public keys of the configuration by algorithm.
+// keyring holds the configured public keys, by algorithm.
 type keyring [algorithms][]any
 
 func (k *keyring) count() (n int) {
@@ -113,9 +113,9 @@ func (k *keyring) addPEM(text []byte) error {
 	}
 	switch n := k.count(); {
 	case n == before:
-		return errors.New("no public key in PEM is in it: give what 'openssl pkey -pubout' prints")
+		return errors.New("there is no PEM public key in it: give the output of 'openssl pkey -pubout'")
 	case n > publicKeysMax:
-		return fmt.Errorf("%d public keys: each may have to be tried for a token: give %d at most", n, publicKeysMax)
+		return fmt.Errorf("%d public keys: a token may be checked with each of them: give at most %d", n, publicKeysMax)
 	}
 	return nil
 }
@@ -133,7 +133,7 @@ func parsePublic(block *pem.Block) (any, error) {
 		}
 		return c.PublicKey, nil
 	case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-		return nil, errors.New("a private key is in it: whoever verifies should not be able to sign: give the public key, 'openssl pkey -pubout' makes it")
+		return nil, errors.New("it holds a private key: verifying needs only the public key: make that with 'openssl pkey -pubout'")
 	}
-	return nil, fmt.Errorf("a PEM block %q: give a public key", block.Type)
+	return nil, fmt.Errorf("a PEM block of type %q: give a public key", block.Type)
 }

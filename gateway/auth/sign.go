@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Claims is what a token is to say; the package's comment explains each. Zero values
+// Claims are the claims of a token to sign; see the package comment for each. Zero values
 // are left out.
 type Claims struct {
 	User      string          `json:"sub,omitempty"`
@@ -20,7 +20,7 @@ type Claims struct {
 	Audience  string          `json:"aud,omitempty"`
 	Issuer    string          `json:"iss,omitempty"`
 	ID        string          `json:"jti,omitempty"`
-	ExpiresAt int64           `json:"exp,omitempty"` // Unix seconds, as the other times
+	ExpiresAt int64           `json:"exp,omitempty"` // Unix seconds, as are the other times
 	NotBefore int64           `json:"nbf,omitempty"`
 	IssuedAt  int64           `json:"iat,omitempty"`
 	Info      json.RawMessage `json:"info,omitempty"`
@@ -28,15 +28,15 @@ type Claims struct {
 	Channels  []string        `json:"channels,omitempty"`
 }
 
-// Signer makes tokens with one key. It may be used by several goroutines.
+// Signer signs tokens with one key. It is safe for concurrent use.
 type Signer struct {
 	alg   algorithm
 	key   any
 	keyID string
 }
 
-// NewHMACSigner signs with HS256. The secret is what a [Verifier] has in
-// Options.HMACSecrets; see [CheckSecret].
+// NewHMACSigner returns a Signer for HS256. The secret is one of those that a [Verifier]
+// has in Options.HMACSecrets; see [CheckSecret]. It is copied.
 func NewHMACSigner(secret []byte) (*Signer, error) {
 	if err := CheckSecret(secret); err != nil {
 		return nil, err
@@ -44,14 +44,14 @@ func NewHMACSigner(secret []byte) (*Signer, error) {
 	return &Signer{alg: hs256, key: append([]byte(nil), secret...)}, nil
 }
 
-// NewSigner signs with the first private key of a PEM text (PKCS #8, PKCS #1 or SEC 1,
-// not encrypted): RS256 for RSA, ES256 for P-256, EdDSA for Ed25519. A keyID that is not
-// empty is named in the token's header, for key sets.
+// NewSigner returns a Signer for the first private key in a PEM text (PKCS #8, PKCS #1 or
+// SEC 1, not encrypted): RS256 for RSA, ES256 for P-256, EdDSA for Ed25519. If keyID is not
+// empty, it is the kid in the token's header, for key sets.
 func NewSigner(privateKey []byte, keyID string) (*Signer, error) {
 	for {
 		block, rest := pem.Decode(privateKey)
 		if block == nil {
-			return nil, errors.New("no private key in PEM is in it: give one of RSA, P-256 or Ed25519, such as 'openssl genpkey -algorithm ed25519' makes")
+			return nil, errors.New("there is no PEM private key in it: give an RSA, P-256 or Ed25519 key, such as 'openssl genpkey -algorithm ed25519' makes")
 		}
 		privateKey = rest
 		if !strings.HasSuffix(block.Type, "PRIVATE KEY") {
@@ -71,7 +71,7 @@ func NewSigner(privateKey []byte, keyID string) (*Signer, error) {
 
 func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 	if strings.HasPrefix(block.Type, "ENCRYPTED") || block.Headers["DEK-Info"] != "" {
-		return nil, errors.New("the private key is encrypted: give it decrypted, 'openssl pkey' does that")
+		return nil, errors.New("the private key is encrypted: decrypt it with 'openssl pkey'")
 	}
 	var key any
 	var err error
@@ -88,15 +88,15 @@ func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("a key of type %T: give one of RSA, P-256 or Ed25519", key)
+		return nil, fmt.Errorf("a key of type %T: give an RSA, P-256 or Ed25519 key", key)
 	}
 	return signer, nil
 }
 
-// Algorithm is the signer's, as in a header's alg.
+// Algorithm returns the signer's algorithm, as in a header's alg.
 func (s *Signer) Algorithm() string { return s.alg.String() }
 
-// Sign makes a token. It does not check what the claims say.
+// Sign returns a token with the claims, which it does not check.
 func (s *Signer) Sign(c Claims) (string, error) {
 	var b bytes.Buffer
 	out := json.NewEncoder(&b)
@@ -116,7 +116,7 @@ func (s *Signer) Sign(c Claims) (string, error) {
 	return s.sign(head, bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
-// sign makes a token of any bytes; tests make bad ones so.
+// sign signs any bytes; tests use it to make bad tokens.
 func (s *Signer) sign(header, claims []byte) (string, error) {
 	signed := base64url.EncodeToString(header) + "." + base64url.EncodeToString(claims)
 	signature, err := methods[s.alg].Sign(signed, s.key)

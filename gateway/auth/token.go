@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// tokenBytesMax bounds tokens before anything is done with them. Web servers end at
-// about the same length of a header field.
+// tokenBytesMax bounds tokens before anything is done with them. Web servers have about
+// the same limit for a header field.
 const tokenBytesMax = 8 << 10
 
 // base64url refuses bits that a decoder would drop: a token has one spelling.
@@ -22,13 +22,13 @@ var inAlphabet = func() (table [256]bool) {
 	return table
 }()
 
-// parts is a token taken apart, as it stands.
+// parts is a token split at its dots, still encoded.
 type parts struct {
 	header, claims, signature string
 	signed                    string // header and claims with the dot between them
 }
 
-// split takes a token apart; what it costs is bounded by tokenBytesMax.
+// split splits a token at its dots. Its cost is bounded by tokenBytesMax.
 func split(token string) (parts, *InvalidError) {
 	switch {
 	case token == "":
@@ -49,7 +49,7 @@ func split(token string) (parts, *InvalidError) {
 	return parts{token[:one], token[one+1 : two], token[two+1:], token[:two]}, nil
 }
 
-// algorithm is what a key is for.
+// algorithm is a signature algorithm.
 type algorithm uint8
 
 const (
@@ -64,14 +64,14 @@ func (a algorithm) String() string {
 	return [algorithms]string{"", "HS256", "RS256", "ES256", "EdDSA"}[a]
 }
 
-// header is what counts of a token's header.
+// header holds the fields of a token's header that are used.
 type header struct {
 	alg    algorithm
 	kid    string
 	hasKid bool
 }
 
-// parseHeader reads a header as it stands in a token.
+// parseHeader reads an encoded header.
 func parseHeader(encoded string) (h header, bad *InvalidError) {
 	b, err := base64url.DecodeString(encoded)
 	if err != nil {
@@ -112,7 +112,7 @@ func parseHeader(encoded string) (h header, bad *InvalidError) {
 	return h, nil
 }
 
-// named gives the algorithm of a name, which is exact (RFC 7515, section 4.1.1).
+// named returns the algorithm with the name, which is case-sensitive (RFC 7515, section 4.1.1).
 func named(name []byte) (algorithm, *InvalidError) {
 	for a := hs256; a < algorithms; a++ {
 		if string(name) == a.String() {

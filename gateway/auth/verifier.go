@@ -8,33 +8,33 @@ import (
 	"time"
 )
 
-// Options tells a [Verifier] which tokens to take. At least one of HMACSecrets, PublicKeys
-// and JWKSURL has to be there; a token's alg decides which of them it is checked with.
+// Options are the settings of a [Verifier]. At least one of HMACSecrets, PublicKeys and
+// JWKSURL must be set; a token's alg decides which of them it is checked with.
 type Options struct {
-	// HMACSecrets are for HS256, each of at least 32 bytes. A token is checked with one after
-	// the other, whatever its kid says: while a secret is replaced the new one and the old one
-	// are both here. Eight at most. They are copied.
+	// HMACSecrets are the secrets for HS256, at most eight, each of at least 32 bytes. A token
+	// is checked with one after the other, whatever its kid: to replace a secret, list the
+	// new one beside the old one for a while. They are copied.
 	HMACSecrets [][]byte
-	// PublicKeys are texts in PEM, each with one or more public keys or certificates, of
-	// which the key alone counts: RSA of 2048 to 8192 bits for RS256, P-256 for ES256,
-	// Ed25519 for EdDSA. Eight keys at most.
+	// PublicKeys are PEM texts, each with one or more public keys or certificates, of which
+	// only the key is used: RSA of 2048 to 8192 bits for RS256, P-256 for ES256, Ed25519 for
+	// EdDSA. At most eight keys in all.
 	PublicKeys [][]byte
-	// JWKSURL is where a key set with keys as above is fetched: https, or http when the
-	// host is this machine.
+	// JWKSURL is the address of a key set with keys as above: https, or http if the host is
+	// this machine.
 	JWKSURL string
 
-	// Audience, if not empty, has to be (among) the token's aud.
+	// Audience, if not empty, must be the token's aud or one of its elements.
 	Audience string
-	// Issuer, if not empty, has to be the token's iss.
+	// Issuer, if not empty, must be the token's iss.
 	Issuer string
-	// Leeway is granted to nbf, because clocks differ, and a client that is refused for
-	// that does not come again. It is not granted to exp: a client whose token has
-	// expired fetches a fresh one, and a connection that is let in by leeway would have
-	// no time left. Zero means 30 s, negative none; at most 5 min.
+	// Leeway is how long before its nbf a token is accepted, because clocks differ, and a
+	// client that is refused for that does not try again. There is none for exp: a client
+	// whose token has expired fetches a fresh one, and a connection accepted by leeway
+	// would have no time left. Zero means 30 s, negative none; the maximum is 5 min.
 	Leeway time.Duration
 
-	// OnError is told why the key set could not be fetched, by a goroutine of the Verifier
-	// or by New. It may be nil. It must not call the Verifier's Close.
+	// OnError, if not nil, is called with the reason when the key set cannot be fetched, by a
+	// goroutine of the Verifier or by New. It must not call the Verifier's Close.
 	OnError func(error)
 }
 
@@ -43,20 +43,20 @@ const (
 	leewayMax     = 5 * time.Minute
 )
 
-// Verifier verifies tokens. Its methods may be called at any time from any goroutine,
-// but for Close, after which no other may be.
+// Verifier verifies tokens. It is safe for concurrent use. No other method may be called
+// after Close.
 type Verifier struct {
 	// Set at construction.
-	secrets          []any // each a []byte, which is what the library takes
+	secrets          []any // each a []byte, which the library expects
 	keys             keyring
 	audience, issuer string
 	leeway           time.Duration
 	remote           *remote // nil without a key set
 }
 
-// New checks the options, and reports every fault at once. With a JWKSURL it waits up to
-// 5 s for the first answer; that there is none goes to OnError, and is no fault: later
-// ones may be better. ctx ends that wait alone.
+// New returns a Verifier, or every fault in the options at once. With a JWKSURL it waits up
+// to 5 s for the first response. A failure of that fetch is no error: OnError is called, and
+// later fetches may succeed. ctx ends only that wait.
 func New(ctx context.Context, o Options) (*Verifier, error) {
 	return newVerifier(ctx, o, defaultTiming)
 }
@@ -80,10 +80,10 @@ func newVerifier(ctx context.Context, o Options, t timing) (*Verifier, error) {
 	case o.Leeway < 0:
 		v.leeway = 0
 	case o.Leeway > leewayMax:
-		faults = append(faults, fmt.Errorf("leeway %v: clocks do not differ by that much: give %v at most", o.Leeway, leewayMax))
+		faults = append(faults, fmt.Errorf("leeway %v is more than clocks should differ: give at most %v", o.Leeway, leewayMax))
 	}
 	if len(o.HMACSecrets) == 0 && len(o.PublicKeys) == 0 && o.JWKSURL == "" {
-		faults = append(faults, errors.New("no key: give a secret, a public key or the URL of a key set"))
+		faults = append(faults, errors.New("no key is configured: give a secret, a public key or the URL of a key set"))
 	}
 	if o.JWKSURL != "" {
 		if err := CheckJWKSURL(o.JWKSURL); err != nil {
@@ -100,16 +100,16 @@ func newVerifier(ctx context.Context, o Options, t timing) (*Verifier, error) {
 	return v, nil
 }
 
-// Close ends fetching, and waits for that. It may be called more than once.
+// Close stops fetching and waits for that. It may be called more than once.
 func (v *Verifier) Close() {
 	if v.remote != nil {
 		v.remote.close()
 	}
 }
 
-// Cheap tells whether Connection and Subscription take microseconds for this token, so
-// that an event loop may call them: it is signed with HS256, or refused at once. For
-// others there is arithmetic of up to a millisecond, or a wait for a key set.
+// Cheap reports whether Connection and Subscription take only microseconds for this token,
+// so that an event loop may call them: the token is signed with HS256, or refused at once.
+// Others take up to a millisecond of arithmetic, or wait for a key set.
 func (v *Verifier) Cheap(token string) bool {
 	p, bad := split(token)
 	if bad != nil {
@@ -119,9 +119,9 @@ func (v *Verifier) Cheap(token string) bool {
 	return bad != nil || h.alg == hs256 || len(v.keys[h.alg]) == 0 && v.remote == nil
 }
 
-// Connection verifies a connection token. Its errors are [ErrExpired], [ErrUnavailable],
-// an [*InvalidError], or ctx's while it waits for a key set. With a ctx that has ended it
-// does not wait: the set is asked for all the same.
+// Connection verifies a connection token. It returns [ErrExpired], [ErrUnavailable], an
+// [*InvalidError], or ctx's error if ctx ends while it waits for a key set. If ctx has ended
+// already it does not wait, but the key set is fetched all the same.
 func (v *Verifier) Connection(ctx context.Context, token string, now time.Time) (Connection, error) {
 	c, _, err := v.verify(ctx, token)
 	if err == nil && c.isSub {
@@ -136,7 +136,7 @@ func (v *Verifier) Connection(ctx context.Context, token string, now time.Time) 
 	return c.connection(), nil
 }
 
-// Subscription verifies a subscription token, with the errors of [Verifier.Connection].
+// Subscription verifies a subscription token. Its errors are those of [Verifier.Connection].
 func (v *Verifier) Subscription(ctx context.Context, token string, now time.Time) (Subscription, error) {
 	c, _, err := v.verify(ctx, token)
 	if err == nil && !c.isSub {
@@ -151,8 +151,8 @@ func (v *Verifier) Subscription(ctx context.Context, token string, now time.Time
 	return c.subscription(), nil
 }
 
-// Either verifies a token of either kind, once. isSub reports which of the two results
-// holds. The errors are those of [Verifier.Connection].
+// Either verifies a token of either kind. isSub reports which of the two results is set. The
+// errors are those of [Verifier.Connection].
 func (v *Verifier) Either(ctx context.Context, token string, now time.Time) (conn Connection, sub Subscription, isSub bool, err error) {
 	c, _, err := v.verify(ctx, token)
 	if err == nil {
@@ -176,8 +176,8 @@ func (c *claims) subscription() Subscription {
 	return Subscription{User: c.user, Channel: c.channel, Client: c.client, ExpireAt: c.end(), Info: c.info}
 }
 
-// Claims verifies a token of either kind and gives its claims as they stand, in JSON,
-// with the errors of [Verifier.Connection].
+// Claims verifies a token of either kind and returns its claims as they are, in JSON. Its
+// errors are those of [Verifier.Connection]; with [ErrExpired] the claims are returned too.
 func (v *Verifier) Claims(ctx context.Context, token string, now time.Time) ([]byte, error) {
 	c, raw, err := v.verify(ctx, token)
 	if err != nil {
@@ -186,7 +186,7 @@ func (v *Verifier) Claims(ctx context.Context, token string, now time.Time) ([]b
 	return raw, v.check(&c, now)
 }
 
-// verify checks the signature and reads the claims, in this order.
+// verify checks the signature, then reads the claims.
 func (v *Verifier) verify(ctx context.Context, token string) (c claims, raw []byte, err error) {
 	p, bad := split(token)
 	if bad != nil {
@@ -212,7 +212,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (c claims, raw []by
 	return c, raw, nil
 }
 
-// checkSignature tries the keys of the header's algorithm, and no other.
+// checkSignature tries the keys of the header's algorithm, and no others.
 func (v *Verifier) checkSignature(ctx context.Context, h header, signed string, signature []byte) error {
 	method := methods[h.alg]
 	if h.alg == hs256 {

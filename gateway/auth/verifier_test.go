@@ -202,13 +202,13 @@ func TestOptionsThatCannotBeRight(t *testing.T) {
 		o    Options
 		want string
 	}{
-		{Options{}, "no key: give a secret"},
+		{Options{}, "no key is configured: give a secret"},
 		{Options{HMACSecrets: [][]byte{secret[:31]}}, "the secret has 31 bytes"},
 		{Options{HMACSecrets: [][]byte{secret, nil}}, "the secret has 0 bytes"},
 		{Options{HMACSecrets: slices.Repeat([][]byte{secret}, 9)}, "9 secrets"},
-		{Options{HMACSecrets: [][]byte{k.rsa.public}}, "the secret is a key or certificate in PEM"},
-		{Options{PublicKeys: [][]byte{{}}}, "no public key in PEM"},
-		{Options{PublicKeys: [][]byte{k.rsa.private}}, "a private key is in it"},
+		{Options{HMACSecrets: [][]byte{k.rsa.public}}, "the secret is a PEM key or certificate"},
+		{Options{PublicKeys: [][]byte{{}}}, "no PEM public key"},
+		{Options{PublicKeys: [][]byte{k.rsa.private}}, "it holds a private key"},
 		{Options{PublicKeys: [][]byte{small}}, "an RSA key of 1024 bits"},
 		{Options{PublicKeys: [][]byte{p384}}, "a key of the curve P-384"},
 		{Options{PublicKeys: [][]byte{[]byte("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")}}, "public key: "},
@@ -238,7 +238,7 @@ func TestOptionsThatCannotBeRight(t *testing.T) {
 
 func TestSignersRefuseBadKeys(t *testing.T) {
 	encrypted := []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
-	for want, text := range map[string][]byte{"no private key": keys().rsa.public, "is encrypted": encrypted} {
+	for want, text := range map[string][]byte{"no PEM private key": keys().rsa.public, "is encrypted": encrypted} {
 		if _, err := NewSigner(text, ""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
@@ -315,20 +315,20 @@ func TestRefusalsNameTheClaim(t *testing.T) {
 	for claims, want := range map[string]string{
 		`{"sub":true}`:                    `claim "sub" must be a string or an integer`,
 		`{"sub":1.5}`:                     `claim "sub" must be a string or an integer`,
-		`{"sub":"a","sub":"b"}`:           `claim "sub" is there twice`,
-		`{"\u006by":1,"ky":2}`:            `a name is there twice`, // of the token's own making
+		`{"sub":"a","sub":"b"}`:           `claim "sub" is repeated`,
+		`{"\u006by":1,"ky":2}`:            `a field name is repeated`, // of the token's own making
 		`{"client":1}`:                    `claim "client" must be a string`,
 		`{"jti":1}`:                       `claim "jti" must be a string`,
 		`{"iss":1}`:                       `claim "iss" must be a string`,
 		`{"aud":[1]}`:                     `claim "aud" must be a string or an array of strings`,
-		`{"exp":"soon"}`:                  `claim "exp" must be a number of seconds after 1970`,
-		`{"nbf":null}`:                    `claim "nbf" must be a number of seconds after 1970`,
-		`{"iat":1800000100000}`:           `claim "iat" is after the year 9999: it must count seconds, not milliseconds`,
-		`{"b64info":"x"}`:                 `claim "b64info" must be JSON in base64`,
-		`{"channels":"a"}`:                `claim "channels" must be an array of channels' names`,
-		`{"channels":[""]}`:               `claim "channels" has a channel's name that is empty or longer than 255 bytes`,
-		`{"subs":[]}`:                     `claim "subs" must be an object with an object for each channel`,
-		`{"subs":{"a":{"b64info":true}}}`: `claim "subs" has options for a channel with a name twice, or with a b64info that is not JSON in base64`,
+		`{"exp":"soon"}`:                  `claim "exp" must be a time in Unix seconds`,
+		`{"nbf":null}`:                    `claim "nbf" must be a time in Unix seconds`,
+		`{"iat":1800000100000}`:           `claim "iat" is after the year 9999: use seconds, not milliseconds`,
+		`{"b64info":"x"}`:                 `claim "b64info" must be base64-encoded JSON`,
+		`{"channels":"a"}`:                `claim "channels" must be an array of channel names`,
+		`{"channels":[""]}`:               `claim "channels" has a channel name that is empty or longer than 255 bytes`,
+		`{"subs":[]}`:                     `claim "subs" must be an object with one object per channel`,
+		`{"subs":{"a":{"b64info":true}}}`: `claim "subs" has channel options with a repeated name, or with a b64info that is not base64-encoded JSON`,
 		`{"channel":7}`:                   `claim "channel" must be a string`,
 	} {
 		_, err := v.Connection(t.Context(), token(t, hmacSigner(secret), claims), noon)
