@@ -2,8 +2,8 @@ package namespace
 
 import "strings"
 
-// nearest gives the name that key most likely is a slip of the pen for: one that
-// differs from it in at most a quarter of key's bytes, and one more.
+// nearest returns the name that key most likely misspells: one that differs from it in at
+// most a quarter of key's bytes, and one more.
 func nearest(key string, names []string) (string, bool) {
 	if len(key) > shownMax { // longer than any name, and distance takes time
 		return "", false
@@ -17,7 +17,7 @@ func nearest(key string, names []string) (string, bool) {
 	return best, best != ""
 }
 
-// distance counts the bytes to insert, remove or change to make b of a.
+// distance returns the number of bytes to insert, remove or change to turn a into b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1) // of a[:i] to each b[:j]
 	for j := range row {

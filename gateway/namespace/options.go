@@ -9,15 +9,15 @@ const (
 	namespacesMax  = 1000
 )
 
-// RecoveryMode is what a subscriber that comes back is sent.
+// RecoveryMode is what a subscriber that recovers is sent.
 type RecoveryMode uint8
 
 const (
-	Stream RecoveryMode = iota // all that it missed
-	Cache                      // the newest publication only
+	Stream RecoveryMode = iota // everything it missed
+	Cache                      // only the newest publication
 )
 
-// String gives the mode as a file has it.
+// String returns the mode as it is written in a file.
 func (m RecoveryMode) String() string {
 	if m == Cache {
 		return "cache"
@@ -25,28 +25,28 @@ func (m RecoveryMode) String() string {
 	return "stream"
 }
 
-// Options is what holds for the channels of a namespace. The zero Options keep no
-// history and allow clients nothing. A field is named like its option in the file,
+// Options are the options of the channels in a namespace. With the zero value there is no
+// history, and clients may do nothing. A field is named like its option in the file,
 // without underscores.
 type Options struct {
 	Name string // of the namespace; "" for channels without one
 
-	// How many publications of a channel are kept and for how long. Both are zero
-	// where there is no history.
+	// How many publications a channel keeps, at most 1,048,576, and for how long, at least
+	// 1 s. Both are zero if there is no history.
 	HistorySize int
 	HistoryTTL  time.Duration
 
-	// What a subscriber is given in any case (force), or when it asks for it (allow);
-	// see Recovers and Positions.
+	// What a subscriber gets always (Force) or on request (Allow); see Recovers and
+	// Positions.
 	ForceRecovery     bool
 	AllowRecovery     bool
 	ForcePositioning  bool
 	AllowPositioning  bool
-	ForceRecoveryMode RecoveryMode // of all that recover, whether forced or asked for
+	ForceRecoveryMode RecoveryMode // applies to every recovery, forced or requested
 
-	Presence           bool // the channel knows who is subscribed
-	JoinLeave          bool // it says who comes and goes
-	ForcePushJoinLeave bool // and tells so also those who did not ask; see PushesJoinLeave
+	Presence           bool // clients can ask who is subscribed
+	JoinLeave          bool // subscribers are notified of joins and leaves
+	ForcePushJoinLeave bool // even without asking for it; see PushesJoinLeave
 
 	// Rights; see Allows.
 	AllowSubscribeForClient    bool
@@ -61,18 +61,18 @@ type Options struct {
 	AllowHistoryForSubscriber  bool
 	AllowHistoryForAnonymous   bool
 
-	AllowUserLimitedChannels bool // '#' in a name has its meaning; see MaySubscribe
-	AllowRawPublish          bool // also clients of the raw protocol may publish, if Allows says so
+	AllowUserLimitedChannels bool // '#' in a name lists users; see MaySubscribe
+	AllowRawPublish          bool // clients of raw WebSocket may publish too, if Allows reports so
 }
 
-// An option is one that a file may have. Exactly one of flag and read is set.
+// An option is an option that a file may have. Exactly one of flag and read is set.
 type option struct {
 	name string
-	flag func(*Options) *bool               // where the value is true or false
-	read func(o *Options, raw string) error // where it is not; raw is the value's JSON
+	flag func(*Options) *bool               // for an option that is true or false
+	read func(o *Options, raw string) error // for any other; raw is the value's JSON
 }
 
-// known are the options that sluice has, in the order in which they are suggested.
+// known are the options that sluice supports, in the order in which they are suggested.
 var known = []option{
 	{name: "history_size", read: readHistorySize},
 	{name: "history_ttl", read: readHistoryTTL},
@@ -100,25 +100,25 @@ var known = []option{
 }
 
 const (
-	noProxy  = "does not ask a backend for permission: allow it with allow_... options or subscription tokens"
-	noDelta  = "sends whole publications, never differences"
-	noMap    = "has channels with a history, and no others"
-	noFilter = "does not look into publications"
-	noMeta   = "keeps the epoch and the offsets of a channel as long as the channel"
-	fixed    = "has ':', '#', ',' and '$' in these places, and no others"
+	noProxy  = "does not ask a backend for permission; use allow_... options or subscription tokens"
+	noDelta  = "sends whole publications, never deltas"
+	noMap    = "supports only channels with a history of publications"
+	noFilter = "does not inspect publications"
+	noMeta   = "keeps a channel's epoch and offset as long as the channel"
+	fixed    = "always uses ':', '#', ',' and '$' here"
 )
 
-// foreign are the options that Centrifugo has for a namespace and sluice does not,
-// each with what sluice does.
+// foreign are the options of Centrifugo's namespaces that sluice does not support, each
+// with what sluice does instead.
 var foreign = map[string]string{
 	"history_meta_ttl":                     noMeta,
-	"auto_cache_recovery":                  "recovers when the client asks for it",
+	"auto_cache_recovery":                  "recovers only when the client asks for it",
 	"allowed_delta_types":                  noDelta,
 	"delta_publish":                        noDelta,
 	"keep_latest_publication":              noDelta,
 	"allow_tags_filter":                    noFilter,
 	"publication_data_format":              noFilter,
-	"channel_regex":                        "has one rule for the names of all channels",
+	"channel_regex":                        "has one rule for all channel names",
 	"subscribe_proxy_enabled":              noProxy,
 	"subscribe_proxy_name":                 noProxy,
 	"publish_proxy_enabled":                noProxy,
@@ -129,7 +129,7 @@ var foreign = map[string]string{
 	"subscribe_stream_proxy_name":          noProxy,
 	"subscribe_stream_proxy_bidirectional": noProxy,
 	"subscribe_stream_bidirectional":       noProxy,
-	"state_proxy_enabled":                  "does not tell a backend which channels are in use",
+	"state_proxy_enabled":                  "does not notify a backend of the channels in use",
 	"subscription_type":                    noMap,
 	"map":                                  noMap,
 	"shared_poll":                          noMap,
@@ -137,13 +137,13 @@ var foreign = map[string]string{
 	"map_users_presence_channel_prefix":    noMap,
 }
 
-// foreignAbove are the options that Centrifugo has beside without_namespace and
+// foreignAbove are the options that Centrifugo has next to without_namespace and
 // namespaces.
 var foreignAbove = map[string]string{
 	"proxy":                   noProxy,
 	"history_meta_ttl":        noMeta,
 	"publication_data_format": noFilter,
-	"max_length":              "bounds the names of all channels in the same way",
+	"max_length":              "has one limit for all channel names",
 	"private_prefix":          fixed,
 	"namespace_boundary":      fixed,
 	"user_boundary":           fixed,

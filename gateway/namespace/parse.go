@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Parse reads a file of namespaces. Its faults are reported at once, each as
-// where: option: what, why: how to mend it. The set does not refer to data.
+// Parse reads a namespaces file. Its error holds all faults of the file, each as
+// place: option: what, why: how to fix it. The Set does not retain data.
 func Parse(data []byte) (*Set, error) {
 	if err := syntax(data); err != nil {
 		return nil, err
@@ -24,8 +24,8 @@ func Parse(data []byte) (*Set, error) {
 	return p.set, nil
 }
 
-// syntax makes sure that data is one JSON value, so that what comes later needs not
-// look for faults of that kind.
+// syntax checks that data is one JSON value, so that later steps need not look for
+// syntax errors.
 func syntax(data []byte) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return errors.New(`the file is empty: write at least {"namespaces": []}`)
@@ -35,7 +35,7 @@ func syntax(data []byte) error {
 		before := data[:min(max(int(wrong.Offset)-1, 0), len(data))]
 		line := bytes.Count(before, []byte("\n")) + 1
 		column := len(before) - (bytes.LastIndexByte(before, '\n') + 1) + 1
-		return fmt.Errorf("line %d, column %d: not one JSON object, %v: mend it there, or a little before", line, column, wrong)
+		return fmt.Errorf("line %d, column %d: invalid JSON: %v: fix it here or just before", line, column, wrong)
 	}
 	return err
 }
@@ -43,7 +43,7 @@ func syntax(data []byte) error {
 // A member is a key of a JSON object and its value, not yet read.
 type member struct{ key, raw string }
 
-// members takes a JSON object apart. It is called with valid JSON.
+// members returns the members of a JSON object, which must be valid.
 func members(object string) []member {
 	var list []member
 	d := json.NewDecoder(strings.NewReader(object))
@@ -62,8 +62,8 @@ func members(object string) []member {
 	return list
 }
 
-// elements takes a JSON array apart, the first limit of it, and says whether that is
-// all. It is called with valid JSON.
+// elements returns the first limit elements of a JSON array, which must be valid, and
+// whether these are all.
 func elements(array string, limit int) (list []string, all bool) {
 	d := json.NewDecoder(strings.NewReader(array))
 	d.Token() // '[': the caller has looked
@@ -80,7 +80,7 @@ func elements(array string, limit int) (list []string, all bool) {
 	return list, true
 }
 
-// kind says what a JSON value is.
+// kind returns the kind of a JSON value in words.
 func kind(raw string) string {
 	switch raw[0] {
 	case '{':
@@ -92,7 +92,7 @@ func kind(raw string) string {
 	case 't', 'f':
 		return "a boolean"
 	case 'n':
-		return "no value"
+		return "an empty value"
 	}
 	return "a number"
 }
@@ -106,10 +106,10 @@ func text(raw string) (string, bool) {
 	return s, true
 }
 
-// shownMax bounds what a message repeats of the file, in bytes.
+// shownMax bounds the bytes of the file that a message repeats.
 const shownMax = 64
 
-// shown gives a value as a message has it.
+// shown returns a value as messages show it.
 func shown(raw string) string {
 	raw = strings.Join(strings.Fields(raw), " ")
 	if len(raw) > shownMax {
@@ -118,7 +118,7 @@ func shown(raw string) string {
 	return raw
 }
 
-// quoted gives a key or a name as a message has it.
+// quoted returns a key or a name as messages show it.
 func quoted(s string) string {
 	if len(s) > shownMax {
 		return strconv.Quote(strings.ToValidUTF8(s[:shownMax], "") + "...")
@@ -133,20 +133,20 @@ func readFlag(raw string) (bool, error) {
 	case "false":
 		return false, nil
 	}
-	return false, fmt.Errorf("%s is %s: write true or false, without quotes", shown(raw), kind(raw))
+	return false, fmt.Errorf("%s is %s: write true or false without quotes", shown(raw), kind(raw))
 }
 
 func readHistorySize(o *Options, raw string) error {
 	if kind(raw) != "a number" {
-		return fmt.Errorf("%s is %s: write how many publications to keep as a number without quotes, for example 100",
+		return fmt.Errorf("%s is %s: write the number of publications to keep, without quotes, for example 100",
 			shown(raw), kind(raw))
 	}
 	n, err := strconv.Atoi(raw)
 	if errors.Is(err, strconv.ErrRange) {
-		return fmt.Errorf("%s is out of range: write a whole number from 0 to %d", shown(raw), historySizeMax)
+		return fmt.Errorf("%s is out of range: write an integer from 0 to %d", shown(raw), historySizeMax)
 	}
 	if err != nil {
-		return fmt.Errorf("%s is not a plain whole number: write one from 0 to %d", shown(raw), historySizeMax)
+		return fmt.Errorf("%s is not an integer: write one from 0 to %d", shown(raw), historySizeMax)
 	}
 	o.HistorySize = n
 	return nil
@@ -154,7 +154,7 @@ func readHistorySize(o *Options, raw string) error {
 
 func readHistoryTTL(o *Options, raw string) error {
 	if kind(raw) == "a number" {
-		return fmt.Errorf(`%s is a number, and its unit is unclear: write a string with a unit, for example "300s"`, shown(raw))
+		return fmt.Errorf(`%s is a number without a unit: write a string with a unit, for example "300s"`, shown(raw))
 	}
 	s, ok := text(raw)
 	if !ok {
@@ -162,7 +162,7 @@ func readHistoryTTL(o *Options, raw string) error {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil {
-		return fmt.Errorf(`%s is not a duration with a unit: write for example "90s", "5m" or "24h"`, quoted(s))
+		return fmt.Errorf(`%s is not a duration with a unit: write, for example, "90s", "5m" or "24h"`, quoted(s))
 	}
 	o.HistoryTTL = d
 	return nil
@@ -176,7 +176,7 @@ func readRecoveryMode(o *Options, raw string) error {
 	case ok && s == Cache.String():
 		o.ForceRecoveryMode = Cache
 	default:
-		return fmt.Errorf(`%s is no mode of recovery: write "stream" for all that was missed, or "cache" for the newest only`, shown(raw))
+		return fmt.Errorf(`%s is not a recovery mode: write "stream" for everything missed, or "cache" for the newest publication only`, shown(raw))
 	}
 	return nil
 }

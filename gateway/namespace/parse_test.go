@@ -106,90 +106,90 @@ var faultCases = []struct{ name, file, want string }{
 	// The file.
 	{"empty", "", `the file is empty: write at least {"namespaces": []}`},
 	{"blank", " \n\t", `the file is empty: write at least {"namespaces": []}`},
-	{"cut", `{"namespaces": [`, `line 1, column 16: not one JSON object, unexpected end of JSON input: mend it there, or a little before`},
-	{"comma", "{\n  \"namespaces\": [],\n}", `line 3, column 1: not one JSON object, invalid character '}' looking for beginning of object key string: mend it there, or a little before`},
-	{"comment", "{} // ours", `line 1, column 4: not one JSON object, invalid character '/' after top-level value: mend it there, or a little before`},
-	{"trailing", "{}\n{}", `line 2, column 1: not one JSON object, invalid character '{' after top-level value: mend it there, or a little before`},
+	{"cut", `{"namespaces": [`, `line 1, column 16: invalid JSON: unexpected end of JSON input: fix it here or just before`},
+	{"comma", "{\n  \"namespaces\": [],\n}", `line 3, column 1: invalid JSON: invalid character '}' looking for beginning of object key string: fix it here or just before`},
+	{"comment", "{} // ours", `line 1, column 4: invalid JSON: invalid character '/' after top-level value: fix it here or just before`},
+	{"trailing", "{}\n{}", `line 2, column 1: invalid JSON: invalid character '{' after top-level value: fix it here or just before`},
 	{"array", `[{"name":"chat"}]`, `the file is an array: write an object, {"without_namespace": {...}, "namespaces": [...]}`},
-	{"null", `null`, `the file is no value: write an object, {"without_namespace": {...}, "namespaces": [...]}`},
-	{"twice", `{"namespaces":[],"namespaces":[]}`, `"namespaces" is there more than once, and it is unclear which is meant: remove all but one`},
-	{"thrice", `{"namespaces":[],"namespaces":[],"namespaces":[]}`, `"namespaces" is there more than once, and it is unclear which is meant: remove all but one`},
-	{"twice by escape", `{"namespaces":[],"n\u0061mespaces":[]}`, `"namespaces" is there more than once, and it is unclear which is meant: remove all but one`},
+	{"null", `null`, `the file is an empty value: write an object, {"without_namespace": {...}, "namespaces": [...]}`},
+	{"twice", `{"namespaces":[],"namespaces":[]}`, `"namespaces" appears more than once: remove all but one`},
+	{"thrice", `{"namespaces":[],"namespaces":[],"namespaces":[]}`, `"namespaces" appears more than once: remove all but one`},
+	{"twice by escape", `{"namespaces":[],"n\u0061mespaces":[]}`, `"namespaces" appears more than once: remove all but one`},
 	{"unknown", `{"namespace":[]}`, `"namespace" is unknown: did you mean "namespaces"?`},
-	{"unlike", `{"servers":[]}`, `"servers" is unknown, and resembles nothing that is known: remove it`},
-	{"option above", `{"presence":true}`, `"presence" is an option of channels and is in no place for one: move it into "without_namespace" or into a namespace`},
-	{"foreign option above", `{"delta_publish":true}`, `"delta_publish" is an option of channels and is in no place for one: move it into "without_namespace" or into a namespace`},
-	{"foreign above", `{"max_length":255}`, `max_length: Centrifugo has this option, and sluice does not, for it bounds the names of all channels in the same way: remove it`},
-	{"boundary", `{"channel":{"namespace_boundary":"/"}}`, `channel: namespace_boundary: Centrifugo has this option, and sluice does not, for it has ':', '#', ',' and '$' in these places, and no others: remove it`},
+	{"unlike", `{"servers":[]}`, `"servers" is unknown and similar to nothing that is known: remove it`},
+	{"option above", `{"presence":true}`, `"presence" is an option of channels, in the wrong place: move it into "without_namespace" or into a namespace`},
+	{"foreign option above", `{"delta_publish":true}`, `"delta_publish" is an option of channels, in the wrong place: move it into "without_namespace" or into a namespace`},
+	{"foreign above", `{"max_length":255}`, `max_length: this Centrifugo option is not supported: sluice has one limit for all channel names: remove it`},
+	{"boundary", `{"channel":{"namespace_boundary":"/"}}`, `channel: namespace_boundary: this Centrifugo option is not supported: sluice always uses ':', '#', ',' and '$' here: remove it`},
 	{"channel is no object", `{"channel":[]}`, `channel: [] is an array: write an object, {...}`},
-	{"beside channel", `{"channel":{},"client":{}}`, `"client" is beside "channel", and of such a file sluice reads "channel" only: move it into that if it belongs there, or remove it`},
-	{"namespaces beside channel", `{"namespaces":[],"channel":{}}`, `"namespaces" is beside "channel", and of such a file sluice reads "channel" only: move it into that if it belongs there, or remove it`},
+	{"beside channel", `{"channel":{},"client":{}}`, `"client" is next to "channel", and sluice reads nothing but "channel" in such a file: move it into "channel" if it belongs there, or remove it`},
+	{"namespaces beside channel", `{"namespaces":[],"channel":{}}`, `"namespaces" is next to "channel", and sluice reads nothing but "channel" in such a file: move it into "channel" if it belongs there, or remove it`},
 	{"without is no object", `{"without_namespace":true}`, `without_namespace: true is a boolean: write an object, {...}`},
 	{"namespaces is no array", `{"namespaces":{"chat":{}}}`, `namespaces: {"chat":{}} is an object: write an array of objects, [{"name": "chat", ...}]`},
 	{"namespace is no object", `{"namespaces":["chat"]}`, `namespaces[0]: "chat" is a string: write an object, {...}`},
 
 	// Names.
-	{"nameless", `{"namespaces":[{"name":"chat"},{}]}`, `namespaces[1]: name: is missing, so no channel would be of it: add it, for example "name": "chat"`},
+	{"nameless", `{"namespaces":[{"name":"chat"},{}]}`, `namespaces[1]: name: missing, so no channel would belong to this namespace: add it, for example "name": "chat"`},
 	{"name is no string", `{"namespaces":[{"name":7}]}`, `namespaces[0]: name: 7 is a number: write a string, for example "chat"`},
-	{"name with colon", `{"namespaces":[{"name":"chat:"}]}`, `namespaces[0]: name: "chat:" is not made of two or more of a-z, A-Z, 0-9, '-', '_' and '.': write for example "chat", without ':'`},
-	{"short name", `{"namespaces":[{"name":"c"}]}`, `namespaces[0]: name: "c" is not made of two or more of a-z, A-Z, 0-9, '-', '_' and '.': write for example "chat", without ':'`},
-	{"name with line end", `{"namespaces":[{"name":"chat\n"}]}`, `namespaces[0]: name: "chat\n" is not made of two or more of a-z, A-Z, 0-9, '-', '_' and '.': write for example "chat", without ':'`},
-	{"same name", `{"namespaces":[{"name":"chat"},{"name":"chat"}]}`, `namespaces[1]: name: "chat" is another namespace's already: rename one of them, or remove it`},
-	{"name without namespace", `{"without_namespace":{"name":"chat"}}`, `without_namespace: name: is for channels that have no namespace: remove it, or move all into "namespaces"`},
+	{"name with colon", `{"namespaces":[{"name":"chat:"}]}`, `namespaces[0]: name: "chat:" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.': write for example "chat", without ':'`},
+	{"short name", `{"namespaces":[{"name":"c"}]}`, `namespaces[0]: name: "c" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.': write for example "chat", without ':'`},
+	{"name with line end", `{"namespaces":[{"name":"chat\n"}]}`, `namespaces[0]: name: "chat\n" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.': write for example "chat", without ':'`},
+	{"same name", `{"namespaces":[{"name":"chat"},{"name":"chat"}]}`, `namespaces[1]: name: "chat" is already the name of another namespace: rename or remove one of them`},
+	{"name without namespace", `{"without_namespace":{"name":"chat"}}`, `without_namespace: name: not allowed for channels without a namespace: remove it, or move the options into "namespaces"`},
 
 	// Keys.
 	{"slip", chatWith(`"presense":true`), `namespace "chat": "presense" is unknown: did you mean "presence"?`},
 	{"case", chatWith(`"Presence":true`), `namespace "chat": "Presence" is unknown: did you mean "presence"?`},
 	{"left out", chatWith(`"alow_publish_for_subscribers":true`), `namespace "chat": "alow_publish_for_subscribers" is unknown: did you mean "allow_publish_for_subscriber"?`},
-	{"no option", chatWith(`"colour":"red"`), `namespace "chat": "colour" is unknown, and resembles nothing that is known: remove it`},
-	{"long key", chatWith(`"` + strings.Repeat("x", 99) + `":1`), `namespace "chat": "` + strings.Repeat("x", 64) + `..." is unknown, and resembles nothing that is known: remove it`},
-	{"option twice", chatWith(`"presence":true,"presence":false`), `namespaces[0]: "presence" is there more than once, and it is unclear which is meant: remove all but one`},
-	{"proxy", chatWith(`"subscribe_proxy_enabled":true`), `namespace "chat": subscribe_proxy_enabled: Centrifugo has this option, and sluice does not, for it does not ask a backend for permission: allow it with allow_... options or subscription tokens: remove it`},
-	{"delta", chatWith(`"allowed_delta_types":["fossil"]`), `namespace "chat": allowed_delta_types: Centrifugo has this option, and sluice does not, for it sends whole publications, never differences: remove it`},
-	{"regex, off", `{"without_namespace":{"channel_regex":""}}`, `without_namespace: channel_regex: Centrifugo has this option, and sluice does not, for it has one rule for the names of all channels: remove it`},
+	{"no option", chatWith(`"colour":"red"`), `namespace "chat": "colour" is unknown and similar to nothing that is known: remove it`},
+	{"long key", chatWith(`"` + strings.Repeat("x", 99) + `":1`), `namespace "chat": "` + strings.Repeat("x", 64) + `..." is unknown and similar to nothing that is known: remove it`},
+	{"option twice", chatWith(`"presence":true,"presence":false`), `namespaces[0]: "presence" appears more than once: remove all but one`},
+	{"proxy", chatWith(`"subscribe_proxy_enabled":true`), `namespace "chat": subscribe_proxy_enabled: this Centrifugo option is not supported: sluice does not ask a backend for permission; use allow_... options or subscription tokens: remove it`},
+	{"delta", chatWith(`"allowed_delta_types":["fossil"]`), `namespace "chat": allowed_delta_types: this Centrifugo option is not supported: sluice sends whole publications, never deltas: remove it`},
+	{"regex, off", `{"without_namespace":{"channel_regex":""}}`, `without_namespace: channel_regex: this Centrifugo option is not supported: sluice has one rule for all channel names: remove it`},
 
 	// Values.
-	{"flag as string", chatWith(`"presence":"true"`), `namespace "chat": presence: "true" is a string: write true or false, without quotes`},
-	{"flag as number", chatWith(`"join_leave":1`), `namespace "chat": join_leave: 1 is a number: write true or false, without quotes`},
-	{"flag as null", chatWith(`"presence":null`), `namespace "chat": presence: null is no value: write true or false, without quotes`},
-	{"size as string", chatWith(`"history_size":"10"`), `namespace "chat": history_size: "10" is a string: write how many publications to keep as a number without quotes, for example 100`},
-	{"size in half", chatWith(`"history_size":1.5`), `namespace "chat": history_size: 1.5 is not a plain whole number: write one from 0 to 1048576`},
-	{"size with exponent", chatWith(`"history_size":1e3`), `namespace "chat": history_size: 1e3 is not a plain whole number: write one from 0 to 1048576`},
-	{"size of no type", chatWith(`"history_size":99999999999999999999`), `namespace "chat": history_size: 99999999999999999999 is out of range: write a whole number from 0 to 1048576`},
-	{"size too big", chatWith(`"history_size":1048577,"history_ttl":"1s"`), `namespace "chat": history_size: 1048577 is more than 1048576, the most that one channel keeps: write a smaller number`},
-	{"size negative", chatWith(`"history_size":-1`), `namespace "chat": history_size: -1 is negative: write how many publications to keep, or 0 for no history`},
-	{"ttl as number", chatWith(`"history_size":1,"history_ttl":300`), `namespace "chat": history_ttl: 300 is a number, and its unit is unclear: write a string with a unit, for example "300s"`},
-	{"ttl without unit", chatWith(`"history_size":1,"history_ttl":"300"`), `namespace "chat": history_ttl: "300" is not a duration with a unit: write for example "90s", "5m" or "24h"`},
-	{"ttl in days", chatWith(`"history_size":1,"history_ttl":"7d"`), `namespace "chat": history_ttl: "7d" is not a duration with a unit: write for example "90s", "5m" or "24h"`},
+	{"flag as string", chatWith(`"presence":"true"`), `namespace "chat": presence: "true" is a string: write true or false without quotes`},
+	{"flag as number", chatWith(`"join_leave":1`), `namespace "chat": join_leave: 1 is a number: write true or false without quotes`},
+	{"flag as null", chatWith(`"presence":null`), `namespace "chat": presence: null is an empty value: write true or false without quotes`},
+	{"size as string", chatWith(`"history_size":"10"`), `namespace "chat": history_size: "10" is a string: write the number of publications to keep, without quotes, for example 100`},
+	{"size in half", chatWith(`"history_size":1.5`), `namespace "chat": history_size: 1.5 is not an integer: write one from 0 to 1048576`},
+	{"size with exponent", chatWith(`"history_size":1e3`), `namespace "chat": history_size: 1e3 is not an integer: write one from 0 to 1048576`},
+	{"size of no type", chatWith(`"history_size":99999999999999999999`), `namespace "chat": history_size: 99999999999999999999 is out of range: write an integer from 0 to 1048576`},
+	{"size too big", chatWith(`"history_size":1048577,"history_ttl":"1s"`), `namespace "chat": history_size: 1048577 is more than 1048576, the most that one channel can keep: write a smaller number`},
+	{"size negative", chatWith(`"history_size":-1`), `namespace "chat": history_size: -1 is negative: write the number of publications to keep, or 0 for no history`},
+	{"ttl as number", chatWith(`"history_size":1,"history_ttl":300`), `namespace "chat": history_ttl: 300 is a number without a unit: write a string with a unit, for example "300s"`},
+	{"ttl without unit", chatWith(`"history_size":1,"history_ttl":"300"`), `namespace "chat": history_ttl: "300" is not a duration with a unit: write, for example, "90s", "5m" or "24h"`},
+	{"ttl in days", chatWith(`"history_size":1,"history_ttl":"7d"`), `namespace "chat": history_ttl: "7d" is not a duration with a unit: write, for example, "90s", "5m" or "24h"`},
 	{"ttl as object", chatWith(`"history_size":1,"history_ttl":{"s": 1}`), `namespace "chat": history_ttl: {"s": 1} is an object: write a string with a unit, for example "300s"`},
-	{"ttl too short", chatWith(`"history_size":1,"history_ttl":"999ms"`), `namespace "chat": history_ttl: 999ms is less than 1s, too short to come back in: write at least "1s"`},
-	{"ttl negative", chatWith(`"history_size":1,"history_ttl":"-1s"`), `namespace "chat": history_ttl: -1s is negative: write for how long to keep publications, for example "300s"`},
-	{"mode", chatWith(`"force_recovery_mode":"last"`), `namespace "chat": force_recovery_mode: "last" is no mode of recovery: write "stream" for all that was missed, or "cache" for the newest only`},
-	{"mode as flag", chatWith(`"force_recovery_mode":true`), `namespace "chat": force_recovery_mode: true is no mode of recovery: write "stream" for all that was missed, or "cache" for the newest only`},
-	{"long value", chatWith(`"presence":[` + strings.Repeat("1, ", 40) + `1]`), `namespace "chat": presence: [` + strings.Repeat("1, ", 21) + `... is an array: write true or false, without quotes`},
+	{"ttl too short", chatWith(`"history_size":1,"history_ttl":"999ms"`), `namespace "chat": history_ttl: 999ms is less than 1s, too short for a client to reconnect: write at least "1s"`},
+	{"ttl negative", chatWith(`"history_size":1,"history_ttl":"-1s"`), `namespace "chat": history_ttl: -1s is negative: write how long to keep publications, for example "300s"`},
+	{"mode", chatWith(`"force_recovery_mode":"last"`), `namespace "chat": force_recovery_mode: "last" is not a recovery mode: write "stream" for everything missed, or "cache" for the newest publication only`},
+	{"mode as flag", chatWith(`"force_recovery_mode":true`), `namespace "chat": force_recovery_mode: true is not a recovery mode: write "stream" for everything missed, or "cache" for the newest publication only`},
+	{"long value", chatWith(`"presence":[` + strings.Repeat("1, ", 40) + `1]`), `namespace "chat": presence: [` + strings.Repeat("1, ", 21) + `... is an array: write true or false without quotes`},
 
 	// Together.
-	{"size alone", chatWith(`"history_size":10`), `namespace "chat": history_size: is without history_ttl, so nothing is kept: add it, for example "history_ttl": "300s", or remove history_size`},
-	{"ttl alone", chatWith(`"history_ttl":"10s"`), `namespace "chat": history_ttl: is without history_size, so nothing is kept: add it, for example "history_size": 100, or remove history_ttl`},
-	{"recovery alone", chatWith(`"force_recovery":true`), `namespace "chat": force_recovery: is without a history, so there is nothing to send: add history_size and history_ttl, or remove force_recovery`},
-	{"allowed recovery alone", chatWith(`"allow_recovery":true`), `namespace "chat": allow_recovery: is without a history, so there is nothing to send: add history_size and history_ttl, or remove allow_recovery`},
-	{"positioning alone", chatWith(`"force_positioning":true`), `namespace "chat": force_positioning: is without a history, so there is nothing to send: add history_size and history_ttl, or remove force_positioning`},
-	{"history right alone", chatWith(`"allow_history_for_subscriber":true`), `namespace "chat": allow_history_for_subscriber: is without a history, so there is nothing to send: add history_size and history_ttl, or remove allow_history_for_subscriber`},
-	{"cache alone", chatWith(`"history_size":1,"history_ttl":"1s","force_recovery_mode":"cache"`), `namespace "chat": force_recovery_mode: is "cache", but nobody can recover: add "force_recovery": true or "allow_recovery": true, or remove force_recovery_mode`},
-	{"push alone", chatWith(`"force_push_join_leave":true`), `namespace "chat": force_push_join_leave: is without join_leave, so there is nothing to push: add "join_leave": true, or remove force_push_join_leave`},
-	{"presence right alone", chatWith(`"allow_presence_for_client":true`), `namespace "chat": allow_presence_for_client: is without presence, so there is nothing to see: add "presence": true, or remove allow_presence_for_client`},
-	{"anonymous alone", `{"without_namespace":{"allow_subscribe_for_anonymous":true}}`, `without_namespace: allow_subscribe_for_anonymous: gives no right alone, it extends that of others to anonymous clients: add allow_subscribe_for_client, or remove allow_subscribe_for_anonymous`},
-	{"anonymous publishing alone", chatWith(`"allow_publish_for_anonymous":true`), `namespace "chat": allow_publish_for_anonymous: gives no right alone, it extends that of others to anonymous clients: add allow_publish_for_client or allow_publish_for_subscriber, or remove allow_publish_for_anonymous`},
+	{"size alone", chatWith(`"history_size":10`), `namespace "chat": history_size: has no effect without history_ttl: add that, for example "history_ttl": "300s", or remove history_size`},
+	{"ttl alone", chatWith(`"history_ttl":"10s"`), `namespace "chat": history_ttl: has no effect without history_size: add that, for example "history_size": 100, or remove history_ttl`},
+	{"recovery alone", chatWith(`"force_recovery":true`), `namespace "chat": force_recovery: has no effect without a history: add history_size and history_ttl, or remove force_recovery`},
+	{"allowed recovery alone", chatWith(`"allow_recovery":true`), `namespace "chat": allow_recovery: has no effect without a history: add history_size and history_ttl, or remove allow_recovery`},
+	{"positioning alone", chatWith(`"force_positioning":true`), `namespace "chat": force_positioning: has no effect without a history: add history_size and history_ttl, or remove force_positioning`},
+	{"history right alone", chatWith(`"allow_history_for_subscriber":true`), `namespace "chat": allow_history_for_subscriber: has no effect without a history: add history_size and history_ttl, or remove allow_history_for_subscriber`},
+	{"cache alone", chatWith(`"history_size":1,"history_ttl":"1s","force_recovery_mode":"cache"`), `namespace "chat": force_recovery_mode: "cache" has no effect, because no client can recover: add "force_recovery": true or "allow_recovery": true, or remove force_recovery_mode`},
+	{"push alone", chatWith(`"force_push_join_leave":true`), `namespace "chat": force_push_join_leave: has no effect without join_leave: add "join_leave": true, or remove force_push_join_leave`},
+	{"presence right alone", chatWith(`"allow_presence_for_client":true`), `namespace "chat": allow_presence_for_client: has no effect without presence: add "presence": true, or remove allow_presence_for_client`},
+	{"anonymous alone", `{"without_namespace":{"allow_subscribe_for_anonymous":true}}`, `without_namespace: allow_subscribe_for_anonymous: grants nothing by itself, it extends another right to anonymous clients: add allow_subscribe_for_client, or remove allow_subscribe_for_anonymous`},
+	{"anonymous publishing alone", chatWith(`"allow_publish_for_anonymous":true`), `namespace "chat": allow_publish_for_anonymous: grants nothing by itself, it extends another right to anonymous clients: add allow_publish_for_client or allow_publish_for_subscriber, or remove allow_publish_for_anonymous`},
 
 	// Many at once, and nothing that only follows from another fault.
 	{"all at once", `{"proxy":{},"without_namespace":{"presence":0,"allow_presence_for_client":true},
 		"namespaces":[{"name":"chat","history_size":"5","history_ttl":"1m","force_recovery":true,"join_leav":true},{"name":"?","presence":1}]}`,
-		`proxy: Centrifugo has this option, and sluice does not, for it does not ask a backend for permission: allow it with allow_... options or subscription tokens: remove it
-without_namespace: presence: 0 is a number: write true or false, without quotes
-namespace "chat": history_size: "5" is a string: write how many publications to keep as a number without quotes, for example 100
+		`proxy: this Centrifugo option is not supported: sluice does not ask a backend for permission; use allow_... options or subscription tokens: remove it
+without_namespace: presence: 0 is a number: write true or false without quotes
+namespace "chat": history_size: "5" is a string: write the number of publications to keep, without quotes, for example 100
 namespace "chat": "join_leav" is unknown: did you mean "join_leave"?
-namespaces[1]: name: "?" is not made of two or more of a-z, A-Z, 0-9, '-', '_' and '.': write for example "chat", without ':'
-namespaces[1]: presence: 1 is a number: write true or false, without quotes`},
+namespaces[1]: name: "?" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.': write for example "chat", without ':'
+namespaces[1]: presence: 1 is a number: write true or false without quotes`},
 }
 
 func TestFaultsOfAFileAreNamed(t *testing.T) {
@@ -211,13 +211,13 @@ func TestEveryForeignOptionIsRefusedAsOne(t *testing.T) {
 			t.Errorf("%s is also known", name)
 		}
 		_, err := Parse([]byte(chatWith(fmt.Sprintf("%q:false", name))))
-		if err == nil || !strings.Contains(err.Error(), name+": Centrifugo has this option, and sluice does not") {
+		if err == nil || !strings.Contains(err.Error(), name+": this Centrifugo option is not supported") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for name := range foreignAbove {
 		_, err := Parse(fmt.Appendf(nil, `{"channel":{%q:null}}`, name))
-		if err == nil || !strings.Contains(err.Error(), "channel: "+name+": Centrifugo has this option, and sluice does not") {
+		if err == nil || !strings.Contains(err.Error(), "channel: "+name+": this Centrifugo option is not supported") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -235,7 +235,7 @@ func TestNamespacesAreBounded(t *testing.T) {
 		t.Error(err)
 	}
 	_, err := Parse(many(1001))
-	want := "namespaces: there are more than 1000, too many to keep an eye on: put channels with the same options into one"
+	want := "namespaces: there are more than 1000: put channels with the same options into one namespace"
 	if err == nil || err.Error() != want {
 		t.Errorf("1001: %v", err)
 	}
@@ -243,10 +243,10 @@ func TestNamespacesAreBounded(t *testing.T) {
 
 func TestOptionsFromCodeAreValidated(t *testing.T) {
 	o := Options{Name: "any name", HistorySize: -1, HistoryTTL: time.Millisecond, ForceRecoveryMode: 2, ForcePushJoinLeave: true}
-	want := `history_size: -1 is negative: write how many publications to keep, or 0 for no history
-history_ttl: 1ms is less than 1s, too short to come back in: write at least "1s"
-force_recovery_mode: 2 is no mode: take Stream or Cache
-force_push_join_leave: is without join_leave, so there is nothing to push: add "join_leave": true, or remove force_push_join_leave`
+	want := `history_size: -1 is negative: write the number of publications to keep, or 0 for no history
+history_ttl: 1ms is less than 1s, too short for a client to reconnect: write at least "1s"
+force_recovery_mode: 2 is not a recovery mode: use Stream or Cache
+force_push_join_leave: has no effect without join_leave: add "join_leave": true, or remove force_push_join_leave`
 	if err := o.Validate(); err == nil || err.Error() != want {
 		t.Error(cmp.Diff(want, fmt.Sprint(err)))
 	}

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// What a file has around its options.
+// The keys of a file that are not options.
 const (
 	keyChannel    = "channel"
 	keyWithout    = "without_namespace"
@@ -14,10 +14,10 @@ const (
 	keyName       = "name"
 )
 
-// namePattern is what a namespace's name looks like, as in Centrifugo.
+// namePattern matches the names that a namespace may have, as in Centrifugo.
 var namePattern = regexp.MustCompile(`^[-a-zA-Z0-9_.]{2,}$`)
 
-// parser reads a file whose JSON is valid, and goes on behind each fault.
+// parser reads a file whose JSON is valid, and continues after each fault.
 type parser struct {
 	set    *Set
 	faults []error
@@ -32,8 +32,8 @@ func (p *parser) fault(where, format string, args ...any) {
 	p.faults = append(p.faults, fmt.Errorf(format, args...))
 }
 
-// object takes a value apart that has to be an object; keys that are there twice
-// are reported and their first value is taken.
+// object returns the members of a value that must be an object. Repeated keys are
+// reported, and their first value is used.
 func (p *parser) object(where, raw string) (list []member, ok bool) {
 	if kind(raw) != "an object" {
 		if where == "" {
@@ -50,7 +50,7 @@ func (p *parser) object(where, raw string) (list []member, ok bool) {
 		case 1:
 			list = append(list, m)
 		case 2:
-			p.fault(where, "%s is there more than once, and it is unclear which is meant: remove all but one", quoted(m.key))
+			p.fault(where, "%s appears more than once: remove all but one", quoted(m.key))
 		}
 	}
 	return list, true
@@ -68,8 +68,8 @@ func (p *parser) file(raw string) {
 	}
 	for j, m := range list {
 		if j != i {
-			p.fault("", `%s is beside "channel", and of such a file sluice reads "channel" only: `+
-				"move it into that if it belongs there, or remove it", quoted(m.key))
+			p.fault("", `%s is next to "channel", and sluice reads nothing but "channel" in such a file: `+
+				"move it into \"channel\" if it belongs there, or remove it", quoted(m.key))
 		}
 	}
 	if inner, ok := p.object(keyChannel, list[i].raw); ok {
@@ -77,7 +77,7 @@ func (p *parser) file(raw string) {
 	}
 }
 
-// channel reads what is around the options.
+// channel reads the object that holds without_namespace and namespaces.
 func (p *parser) channel(where string, list []member) {
 	for _, m := range list {
 		switch m.key {
@@ -93,7 +93,7 @@ func (p *parser) channel(where string, list []member) {
 	}
 }
 
-// unknownAbove reports a key that is neither of those around options.
+// unknownAbove reports a key that is neither without_namespace nor namespaces.
 func (p *parser) unknownAbove(where, key string) {
 	if does, ok := foreignAbove[key]; ok {
 		p.fault(where, "%s", notOurs(key, does))
@@ -101,7 +101,7 @@ func (p *parser) unknownAbove(where, key string) {
 	}
 	_, has := foreign[key]
 	if has || optionOf(key) != nil {
-		p.fault(where, "%s is an option of channels and is in no place for one: "+
+		p.fault(where, "%s is an option of channels, in the wrong place: "+
 			`move it into "without_namespace" or into a namespace`, quoted(key))
 		return
 	}
@@ -111,7 +111,7 @@ func (p *parser) unknownAbove(where, key string) {
 func (p *parser) without(list []member) {
 	list = slices.DeleteFunc(list, func(m member) bool {
 		if m.key == keyName {
-			p.fault(keyWithout, `name: is for channels that have no namespace: remove it, or move all into "namespaces"`)
+			p.fault(keyWithout, `name: not allowed for channels without a namespace: remove it, or move the options into "namespaces"`)
 		}
 		return m.key == keyName
 	})
@@ -125,7 +125,7 @@ func (p *parser) namespaces(raw string) {
 	}
 	list, all := elements(raw, namespacesMax)
 	if !all {
-		p.fault(keyNamespaces, "there are more than %d, too many to keep an eye on: put channels with the same options into one",
+		p.fault(keyNamespaces, "there are more than %d: put channels with the same options into one namespace",
 			namespacesMax)
 	}
 	for i, raw := range list {
@@ -136,7 +136,7 @@ func (p *parser) namespaces(raw string) {
 		}
 		o := new(Options)
 		if j := slices.IndexFunc(list, func(m member) bool { return m.key == keyName }); j < 0 {
-			p.fault(where, `name: is missing, so no channel would be of it: add it, for example "name": "chat"`)
+			p.fault(where, `name: missing, so no channel would belong to this namespace: add it, for example "name": "chat"`)
 		} else {
 			where = p.name(where, list[j].raw, o)
 			list = slices.Delete(list, j, j+1)
@@ -145,8 +145,8 @@ func (p *parser) namespaces(raw string) {
 	}
 }
 
-// name reads a namespace's name, adds the namespace to the set and gives how it is
-// called in what is reported.
+// name reads a namespace's name, adds the namespace to the set and returns the
+// namespace's place as errors name it.
 func (p *parser) name(where, raw string, o *Options) string {
 	name, ok := text(raw)
 	switch {
@@ -154,13 +154,13 @@ func (p *parser) name(where, raw string, o *Options) string {
 		p.fault(where, `name: %s is %s: write a string, for example "chat"`, shown(raw), kind(raw))
 		return where
 	case !namePattern.MatchString(name):
-		p.fault(where, "name: %s is not made of two or more of a-z, A-Z, 0-9, '-', '_' and '.': "+
+		p.fault(where, "name: %s must be two or more of a-z, A-Z, 0-9, '-', '_' and '.': "+
 			`write for example "chat", without ':'`, quoted(name))
 		return where
 	}
 	named := fmt.Sprintf("namespace %s", quoted(name))
 	if p.set.byName[name] != nil {
-		p.fault(where, "name: %s is another namespace's already: rename one of them, or remove it", quoted(name))
+		p.fault(where, "name: %s is already the name of another namespace: rename or remove one of them", quoted(name))
 		return named
 	}
 	o.Name = name
@@ -169,7 +169,7 @@ func (p *parser) name(where, raw string, o *Options) string {
 	return named
 }
 
-// options reads all but the name.
+// options reads every option but the name.
 func (p *parser) options(where string, list []member, o *Options) {
 	unread := make(map[string]bool)
 	for _, m := range list {
@@ -215,15 +215,15 @@ func optionOf(name string) *option {
 	return nil
 }
 
-// notOurs is the fault of an option that Centrifugo has.
+// notOurs returns the fault of an option that only Centrifugo has.
 func notOurs(name, does string) error {
-	return fmt.Errorf("%s: Centrifugo has this option, and sluice does not, for it %s: remove it", name, does)
+	return fmt.Errorf("%s: this Centrifugo option is not supported: sluice %s: remove it", name, does)
 }
 
-// unknown is the fault of a key that nobody has; names are those it could mean.
+// unknown returns the fault of an unknown key; names are those it could mean.
 func unknown(key string, names []string) error {
 	if name, ok := nearest(key, names); ok {
 		return fmt.Errorf("%s is unknown: did you mean %q?", quoted(key), name)
 	}
-	return fmt.Errorf("%s is unknown, and resembles nothing that is known: remove it", quoted(key))
+	return fmt.Errorf("%s is unknown and similar to nothing that is known: remove it", quoted(key))
 }

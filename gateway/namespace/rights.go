@@ -12,18 +12,18 @@ const (
 	History
 )
 
-// Who is the client that asks.
+// Who is a client that asks.
 type Who struct {
-	User       string // "" for an anonymous one
+	User       string // "" for anonymous
 	Subscribed bool   // to the channel that it asks for
 }
 
-// Allows tells whether the options give who the right to op. A client with a user
-// has the right by ..._for_client, or by ..._for_subscriber where it is subscribed; an
-// anonymous one by the same, but only together with ..._for_anonymous.
+// Allows reports whether the options grant who the right to op. A client with a user has
+// the right by ..._for_client, or by ..._for_subscriber if it is subscribed. An anonymous
+// client needs ..._for_anonymous as well.
 //
-// It is a right alone: whether the channel has a presence or a history at all, Presence
-// and HistorySize say. For Subscribe the channel's name matters too: ask
+// It reports only the right. Whether the channel has presence or a history at all is in
+// Presence and HistorySize. For Subscribe the channel's name matters too: use
 // [Options.MaySubscribe].
 func (o *Options) Allows(op Op, who Who) bool {
 	var client, subscriber, anonymous bool
@@ -43,10 +43,10 @@ func (o *Options) Allows(op Op, who Who) bool {
 	return client || subscriber && who.Subscribed
 }
 
-// MaySubscribe tells whether user ("" for an anonymous one) may subscribe to channel,
-// which is one of the namespace, without a token: never to a private channel; to one
-// that is limited to users, where the options know such, only if it names the user;
-// and to any other if Allows says so.
+// MaySubscribe reports whether user ("" for anonymous) may subscribe without a token to
+// channel, which belongs to the namespace: never to a private channel; to a user-limited
+// channel, if AllowUserLimitedChannels is on, only if it names the user; to any other
+// channel if Allows reports so.
 func (o *Options) MaySubscribe(channel, user string) bool {
 	switch {
 	case Private(channel):
@@ -57,27 +57,26 @@ func (o *Options) MaySubscribe(channel, user string) bool {
 	return o.Allows(Subscribe, Who{User: user})
 }
 
-// Recovers tells whether a subscriber is sent what it missed: always where recovery
-// is forced, and if it asks for it where that is allowed or it may read the history.
-// Whoever recovers is also told its place.
+// Recovers reports whether a subscriber is sent what it missed: always with
+// ForceRecovery; if it asks, with AllowRecovery or if it may read the history. A
+// subscriber that recovers is also sent its position.
 func (o *Options) Recovers(user string, asks bool) bool {
 	return o.ForceRecovery || asks && (o.AllowRecovery || o.Allows(History, Who{User: user, Subscribed: true}))
 }
 
-// Positions tells whether a subscriber that does not recover is told its place,
-// by the same rule as Recovers.
+// Positions reports whether a subscriber that does not recover is sent its position, by
+// the same rule as Recovers.
 func (o *Options) Positions(user string, asks bool) bool {
 	return o.ForcePositioning || asks && (o.AllowPositioning || o.Allows(History, Who{User: user, Subscribed: true}))
 }
 
-// PushesJoinLeave tells whether a subscriber is told who comes and goes: where the
-// channel says so at all, always if that is forced, and if it asks for it and may
-// see the presence.
+// PushesJoinLeave reports whether a subscriber is notified of joins and leaves. With
+// JoinLeave it is, if ForcePushJoinLeave is on, or if it asks and may read the presence.
 func (o *Options) PushesJoinLeave(user string, asks bool) bool {
 	return o.JoinLeave && (o.ForcePushJoinLeave || asks && o.Allows(Presence, Who{User: user, Subscribed: true}))
 }
 
-// What parts of a channel's name are marked with.
+// The characters that mark the parts of a channel's name.
 const (
 	privatePrefix     = "$"
 	namespaceBoundary = ':'
@@ -85,16 +84,16 @@ const (
 	userSeparator     = ","
 )
 
-// Private tells whether a subscription to channel needs a token, whatever the
-// options say.
+// Private reports whether subscribing to channel requires a token, whatever the options
+// say.
 func Private(channel string) bool { return strings.HasPrefix(channel, privatePrefix) }
 
-// UserLimited tells whether channel names users, as "dialog#42,43" does. That has a
-// meaning only where AllowUserLimitedChannels is on.
+// UserLimited reports whether channel names users, as "dialog#42,43" does. It matters only
+// if AllowUserLimitedChannels is on.
 func UserLimited(channel string) bool { return strings.IndexByte(channel, userBoundary) >= 0 }
 
-// UserAllowed tells whether user is one of those that channel names behind its last
-// '#'. An anonymous user ("") is never, and nobody is where the channel names no users.
+// UserAllowed reports whether user is one of those listed after the last '#' of channel.
+// It is false for an anonymous user ("") and if the channel names no users.
 func UserAllowed(channel, user string) bool {
 	i := strings.LastIndexByte(channel, userBoundary)
 	if i < 0 || user == "" {

@@ -7,31 +7,31 @@ import (
 	"strings"
 )
 
-// A Set gives the options of every channel. Make one with Parse, Default or
-// Everywhere. It does not change and is safe for concurrent use.
+// A Set holds the options of every channel. Create it with Parse, Default or Everywhere. It
+// does not change and is safe for concurrent use.
 type Set struct {
 	without *Options
 	named   []*Options          // in the file's order
 	byName  map[string]*Options // nil where every channel has the options of without
 }
 
-// Default gives a set without namespaces: channels whose name has no namespace have
-// the options given, all others are unknown. The options' Name is ignored.
+// Default returns a Set without namespaces: channels whose name has no namespace have the
+// given options, all others are unknown. The options' Name is ignored.
 func Default(without Options) *Set {
 	s := Everywhere(without)
 	s.byName = make(map[string]*Options)
 	return s
 }
 
-// Everywhere gives a set in which all channels have the same options, whatever their
+// Everywhere returns a Set in which all channels have the same options, whatever their
 // names. The options' Name is ignored.
 func Everywhere(all Options) *Set {
 	all.Name = ""
 	return &Set{without: &all}
 }
 
-// Lookup gives the options of channel; false says that it is of a namespace that
-// is not configured. The options are the set's own: do not change them.
+// Lookup returns the options of channel, or false if its namespace is not configured. The
+// options belong to the Set and must not be changed.
 func (s *Set) Lookup(channel string) (*Options, bool) {
 	if s.byName == nil {
 		return s.without, true
@@ -45,8 +45,8 @@ func (s *Set) Lookup(channel string) (*Options, bool) {
 	return o, ok
 }
 
-// All gives the options of channels without a namespace, then those of each namespace
-// in the file's order. They are the set's own: do not change them.
+// All returns an iterator over the options of channels without a namespace, then those of
+// each namespace in the file's order. They belong to the Set and must not be changed.
 func (s *Set) All() iter.Seq[*Options] {
 	return func(yield func(*Options) bool) {
 		if !yield(s.without) {
@@ -63,5 +63,5 @@ func (s *Set) All() iter.Seq[*Options] {
 //go:embed example.json
 var example []byte
 
-// Example gives a file that Parse accepts, to show what one looks like.
+// Example returns an example of a namespaces file, which Parse accepts.
 func Example() []byte { return slices.Clone(example) }

@@ -6,25 +6,25 @@ import (
 	"slices"
 )
 
-// Validate reports all that is wrong with the options' values and with what they
-// are together, each as option: what, why: how to mend it. It does not look at Name.
+// Validate returns an error that holds all faults of the options, one by one and together,
+// each as option: what, why: how to fix it. It does not check Name.
 func (o *Options) Validate() error { return errors.Join(o.faults(nil)...) }
 
-// faults is Validate; options in unread had no value that could be read, so that
-// nothing is said about them.
+// faults returns what Validate joins. Nothing is reported about options in unread, whose
+// values could not be read.
 func (o *Options) faults(unread map[string]bool) []error {
 	v := validation{unread: unread}
 	v.boundHistorySize(o.HistorySize)
 	v.boundHistoryTTL(o)
 	if o.ForceRecoveryMode > Cache {
-		v.fault("force_recovery_mode", "%d is no mode: take Stream or Cache", o.ForceRecoveryMode)
+		v.fault("force_recovery_mode", "%d is not a recovery mode: use Stream or Cache", o.ForceRecoveryMode)
 	}
 
 	history := o.HistorySize > 0 && o.HistoryTTL > 0
 	v.need(o.HistorySize > 0, "history_size", o.HistoryTTL != 0, []string{"history_ttl"},
-		`is without history_ttl, so nothing is kept: add it, for example "history_ttl": "300s", or remove history_size`)
+		`has no effect without history_ttl: add that, for example "history_ttl": "300s", or remove history_size`)
 	v.need(o.HistoryTTL > 0, "history_ttl", o.HistorySize != 0, []string{"history_size"},
-		`is without history_size, so nothing is kept: add it, for example "history_size": 100, or remove history_ttl`)
+		`has no effect without history_size: add that, for example "history_size": 100, or remove history_ttl`)
 	for _, x := range []struct {
 		name string
 		on   bool
@@ -37,14 +37,14 @@ func (o *Options) faults(unread map[string]bool) []error {
 		{"allow_history_for_subscriber", o.AllowHistoryForSubscriber},
 	} {
 		v.need(x.on, x.name, history, []string{"history_size", "history_ttl"},
-			"is without a history, so there is nothing to send: add history_size and history_ttl, or remove "+x.name)
+			"has no effect without a history: add history_size and history_ttl, or remove "+x.name)
 	}
 	v.need(o.ForceRecoveryMode == Cache, "force_recovery_mode",
 		o.ForceRecovery || o.AllowRecovery || o.AllowHistoryForClient || o.AllowHistoryForSubscriber,
 		[]string{"force_recovery", "allow_recovery", "allow_history_for_client", "allow_history_for_subscriber"},
-		`is "cache", but nobody can recover: add "force_recovery": true or "allow_recovery": true, or remove force_recovery_mode`)
+		`"cache" has no effect, because no client can recover: add "force_recovery": true or "allow_recovery": true, or remove force_recovery_mode`)
 	v.need(o.ForcePushJoinLeave, "force_push_join_leave", o.JoinLeave, []string{"join_leave"},
-		`is without join_leave, so there is nothing to push: add "join_leave": true, or remove force_push_join_leave`)
+		`has no effect without join_leave: add "join_leave": true, or remove force_push_join_leave`)
 	for _, x := range []struct {
 		name string
 		on   bool
@@ -53,7 +53,7 @@ func (o *Options) faults(unread map[string]bool) []error {
 		{"allow_presence_for_subscriber", o.AllowPresenceForSubscriber},
 	} {
 		v.need(x.on, x.name, o.Presence, []string{"presence"},
-			`is without presence, so there is nothing to see: add "presence": true, or remove `+x.name)
+			`has no effect without presence: add "presence": true, or remove `+x.name)
 	}
 	v.needRights(o)
 	return v.faults
@@ -70,8 +70,8 @@ func (v *validation) fault(name, format string, args ...any) {
 	}
 }
 
-// need reports an option that is on and has not what it needs. Where one of the
-// options that decide this could not be read, it may have it.
+// need reports an option that is on but lacks what it needs. If one of the deciding
+// options could not be read, the need may be met, and nothing is reported.
 func (v *validation) need(on bool, name string, met bool, deciding []string, text string) {
 	if on && !met && !slices.ContainsFunc(deciding, func(d string) bool { return v.unread[d] }) {
 		v.fault(name, "%s", text)
@@ -81,18 +81,18 @@ func (v *validation) need(on bool, name string, met bool, deciding []string, tex
 func (v *validation) boundHistorySize(n int) {
 	switch {
 	case n < 0:
-		v.fault("history_size", "%d is negative: write how many publications to keep, or 0 for no history", n)
+		v.fault("history_size", "%d is negative: write the number of publications to keep, or 0 for no history", n)
 	case n > historySizeMax:
-		v.fault("history_size", "%d is more than %d, the most that one channel keeps: write a smaller number", n, historySizeMax)
+		v.fault("history_size", "%d is more than %d, the most that one channel can keep: write a smaller number", n, historySizeMax)
 	}
 }
 
 func (v *validation) boundHistoryTTL(o *Options) {
 	switch ttl := o.HistoryTTL; {
 	case ttl < 0:
-		v.fault("history_ttl", `%s is negative: write for how long to keep publications, for example "300s"`, ttl)
+		v.fault("history_ttl", `%s is negative: write how long to keep publications, for example "300s"`, ttl)
 	case ttl > 0 && ttl < historyTTLMin:
-		v.fault("history_ttl", `%s is less than %s, too short to come back in: write at least "1s"`, ttl, historyTTLMin)
+		v.fault("history_ttl", `%s is less than %s, too short for a client to reconnect: write at least "1s"`, ttl, historyTTLMin)
 	}
 }
 
@@ -119,6 +119,6 @@ func (v *validation) needRights(o *Options) {
 			or += deciding[i]
 		}
 		v.need(x.anonymous, name, x.extends, deciding,
-			"gives no right alone, it extends that of others to anonymous clients: add "+or+", or remove "+name)
+			"grants nothing by itself, it extends another right to anonymous clients: add "+or+", or remove "+name)
 	}
 }
