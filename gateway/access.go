@@ -49,15 +49,15 @@ func unnamed(cfg *Config, open bool) namespace.Options {
 }
 
 // whyExpired is why a token is rejected that was good once.
-const whyExpired = "it has expired"
+const whyExpired = "the token has expired"
 
 // whyNoKey is why a token is rejected where none can be verified.
-const whyNoKey = "no key is configured to verify it with"
+const whyNoKey = "no key is configured for tokens"
 
 // tokenRejected logs why a token is rejected, with what says whose it was; the log samples. The
 // token itself is never in it.
 func (s *Server) tokenRejected(why string, whose ...slog.Attr) {
-	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "token rejected", append(whose, slog.String("why", why))...)
+	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "token rejected", append(whose, slog.String("reason", why))...)
 }
 
 // options gives what holds for a channel; nil where its namespace is not configured.

@@ -31,21 +31,21 @@ const (
 
 var (
 	rejectMemory = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "memory",
-		Text: "This node has no memory for more connections.", Retry: 5}
+		Text: "This node has no memory left for more connections.", Retry: 5}
 
 	rejectProxied = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_proxy_header",
-		Text: "The connection begins with a PROXY header, which is not taken from this address."}
+		Text: "The connection begins with a PROXY header, which is not accepted from this address."}
 
 	// addressRejects are the answers to the verdicts of package admit.
 	addressRejects = map[admit.Verdict]*handshake.Reject{
 		admit.AddressOpen: {Status: http.StatusTooManyRequests, Reason: admit.AddressOpen.String(),
-			Text: "This address has as many connections as it may.", Retry: 10},
+			Text: "Too many open connections from this address.", Retry: 10},
 		admit.AddressRate: {Status: http.StatusTooManyRequests, Reason: admit.AddressRate.String(),
-			Text: "This address connects too often.", Retry: 5},
+			Text: "Too many new connections from this address.", Retry: 5},
 		admit.AddressBlamed: {Status: http.StatusTooManyRequests, Reason: admit.AddressBlamed.String(),
-			Text: "Connections of this address have made the gateway fail.", Retry: 60},
+			Text: "Earlier connections from this address made the gateway fail.", Retry: 60},
 		admit.TotalRate: {Status: http.StatusServiceUnavailable, Reason: admit.TotalRate.String(),
-			Text: "Too many connect at a time.", Retry: 2},
+			Text: "Too many new connections.", Retry: 2},
 	}
 )
 
@@ -57,7 +57,7 @@ func beginsWithProxyHeader(p []byte) bool {
 
 // logProxied tells the operator which flag is missing.
 func (s *Server) logProxied(peer netip.AddrPort) {
-	s.cfg.Logger.Warn("a PROXY header came from an address that --proxy-protocol does not list", "peer", addressText(peer))
+	s.cfg.Logger.Warn("refused a PROXY header from an address that is not in --proxy-protocol", "peer", addressText(peer))
 }
 
 // errDropped ends a connection that is over a limit and not even answered.

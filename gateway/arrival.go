@@ -81,7 +81,7 @@ func (a *arrival) watched(l *loop) (c *conn) {
 		c.bits |= bitPeerClosed // nobody answers the end of a stream
 	}
 	if err := l.poller.Add(&c.Desc, a.fd, poller.Readable, c); err != nil {
-		l.log.Error("connection refused: cannot watch its descriptor", "error", err)
+		l.log.Error("connection refused: cannot watch its file descriptor", "error", err)
 		a.refuse("poller")
 		return nil
 	}
@@ -94,7 +94,7 @@ func (a *arrival) begin(c *conn) {
 	c.plant("begin")
 	l, t := c.loop, &a.target
 	if l.debug {
-		l.log.Debug("connection opened", "conn", c.id, "loop", l.index, "remote", a.client.String(), "tls", a.secure != nil,
+		l.log.Debug("connection opened", "conn", c.id, "loop", l.index, "client", a.client.String(), "tls", a.secure != nil,
 			"kind", t.kind.String(), "channel", sampling.Quote(t.channel))
 	}
 	o := c.output()

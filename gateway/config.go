@@ -359,46 +359,46 @@ func (c Config) Validate() error {
 	// Time is swept once a second, so nothing shorter can be kept.
 	seconds := func(flag string, d time.Duration) {
 		if d > 0 && d < time.Second {
-			fault("--%s %v is too short: time is checked once a second, give at least 1s", flag, d)
+			fault("--%s %v is too short: time is checked once a second: give at least 1s", flag, d)
 		}
 	}
 	positive := func(flag string, d time.Duration) {
 		if d < 0 {
-			fault("--%s %v must be positive: without it a silent peer would hold its place for ever", flag, d)
+			fault("--%s %v must be positive: otherwise a silent peer would keep its place forever", flag, d)
 		}
 	}
 	atLeast("loops", c.Loops, 1)
 	if c.Loops > 1024 {
-		fault("--loops %d is too many: about one for each core is enough", c.Loops)
+		fault("--loops %d is too many: one per core is enough", c.Loops)
 	}
 	if c.BatchWindow < 0 || c.BatchWindow > time.Second {
 		fault("--batch-window %v is out of range: give 0 to 1s", c.BatchWindow)
 	}
 	for _, p := range c.WSPaths {
 		if p == "/" {
-			fault("--ws-path / is served already: an upgrade there goes to the lobby")
+			fault("--ws-path / is already served: an upgrade there joins the channel lobby: leave it out")
 		} else if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "?#% ") || len(p) > 255 {
-			fault("--ws-path %q is not a plain path: give one like /socket", p)
+			fault("--ws-path %q is not a plain path: give a path such as /socket", p)
 		}
 	}
 	for _, p := range c.Subprotocols {
 		if !handshake.Token(p) {
-			fault("--subprotocols %q is not a token (RFC 6455 section 4.1): give names like chat,v2.chat", p)
+			fault("--subprotocols %q is not a token (RFC 6455 section 4.1): give names such as chat,v2.chat", p)
 		}
 	}
 	if _, _, err := handshake.CompileOrigins(c.AllowedOrigins); err != nil {
 		fault("--allowed-origins: %w", err)
 	}
 	if c.MaxConnections < 0 {
-		fault("--max-connections %d is negative: leave it out for the most that the descriptor limit allows", c.MaxConnections)
+		fault("--max-connections %d is negative: leave it out for as many as the file descriptor limit allows", c.MaxConnections)
 	}
 	atLeast("max-handshakes", c.MaxHandshakes, 1)
 	positive("handshake-timeout", c.HandshakeTimeout)
 	if c.MaxMessage < 125 {
-		fault("--max-message %s is too small: give at least 125B, as much as a control frame holds", bytesText(c.MaxMessage))
+		fault("--max-message %s is too small: give at least 125B, the size of a control frame", bytesText(c.MaxMessage))
 	}
 	if c.MaxMessage > 64<<20 {
-		fault("--max-message %s is too large: a message is encoded in one piece, give at most 64MiB", bytesText(c.MaxMessage))
+		fault("--max-message %s is too large: a message is encoded in one piece: give at most 64MiB", bytesText(c.MaxMessage))
 	}
 	atLeast("max-fragments", c.MaxFragments, 1)
 	atLeast("max-channels", c.MaxChannels, 1)
@@ -415,7 +415,7 @@ func (c Config) Validate() error {
 		fault("--max-buffered %s cannot hold a few channels of --channel-buffer %s: give at least %s", bytesText(c.MaxBuffered), bytesText(c.ChannelBuffer), bytesText(least))
 	}
 	if c.History > 1<<20 {
-		fault("--history %d is too many: give at most 1048576", c.History)
+		fault("--history %d is too large: give at most 1048576", c.History)
 	}
 	seconds("history-ttl", c.HistoryTTL)
 	positive("history-ttl", c.HistoryTTL)
@@ -426,10 +426,10 @@ func (c Config) Validate() error {
 		fault("--greeting has %d bytes, more than --max-message %s: give a shorter one", len(c.Greeting), bytesText(c.MaxMessage))
 	}
 	if !utf8.ValidString(c.Greeting) {
-		fault("--greeting is not UTF-8: it is sent as text")
+		fault("--greeting is not UTF-8: it is sent as text: give a UTF-8 text")
 	}
 	if c.NoPage && c.WebRoot != "" {
-		fault("--web-root %s does nothing with --page=off: give one of the two", c.WebRoot)
+		fault("--web-root %s has no effect with --page=off: give only one of them", c.WebRoot)
 	}
 	seconds("ping-interval", c.PingInterval)
 	seconds("pong-timeout", c.PongTimeout)
@@ -442,11 +442,11 @@ func (c Config) Validate() error {
 	}
 	for flag, rate := range map[string]int{"message-rate": c.MessageRate, "control-rate": c.ControlRate, "address-rate": c.AddressRate, "accept-rate": c.AcceptRate, "channel-rate": c.ChannelRate, "join-rate": c.JoinRate} {
 		if rate > rateMax {
-			fault("--%s %d is too much to be a bound: give at most %d, or off", flag, rate, rateMax)
+			fault("--%s %d is too large: give at most %d, or off", flag, rate, rateMax)
 		}
 	}
 	if c.AcceptRate < 0 || c.ChannelRate < 0 {
-		fault("--accept-rate %d and --channel-rate %d cannot be negative: leave out what shall have no bound", c.AcceptRate, c.ChannelRate)
+		fault("--accept-rate %d and --channel-rate %d must not be negative: leave out the one that should have no limit", c.AcceptRate, c.ChannelRate)
 	}
 	if c.MemoryLimit > 0 && c.MemoryLimit < 32<<20 {
 		fault("--memory-limit %s is too small for the process itself: give at least 32MiB", bytesText(int(c.MemoryLimit)))
@@ -457,12 +457,12 @@ func (c Config) Validate() error {
 		}
 	}
 	if c.LoopTimeout > 0 && c.LoopTimeout <= unhealthyAfter*time.Second {
-		fault("--loop-timeout %v is too short: a loop's stack is logged after %d s, and the process must live so long: give at least %ds, or off", c.LoopTimeout, unhealthyAfter, unhealthyAfter+1)
+		fault("--loop-timeout %v is too short: a stuck loop's stack is logged after %d s, and the process must live that long: give at least %ds, or off", c.LoopTimeout, unhealthyAfter, unhealthyAfter+1)
 	}
 	seconds("message-timeout", c.MessageTimeout)
 	positive("message-timeout", c.MessageTimeout)
 	if least := max(c.WriteTimeout, c.CloseTimeout); c.UserTimeout > 0 && c.UserTimeout <= least {
-		fault("--tcp-user-timeout %v is too short: the kernel would end connections before --write-timeout %v and --close-timeout %v can tell the client why: give more than %v", c.UserTimeout, c.WriteTimeout, c.CloseTimeout, least)
+		fault("--tcp-user-timeout %v is too short: the kernel would end connections before --write-timeout %v and --close-timeout %v can send the reason: give more than %v", c.UserTimeout, c.WriteTimeout, c.CloseTimeout, least)
 	}
 	if c.NotsentLowat > 0 && c.NotsentLowat < 2<<10 {
 		fault("--notsent-lowat %s is too small for TCP to work well: give at least 2KiB", bytesText(c.NotsentLowat))

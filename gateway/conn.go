@@ -185,7 +185,7 @@ func (c *conn) adjust() {
 	}
 	if want != c.Interest() && c.Active() {
 		if err := c.loop.poller.Mod(&c.Desc, want); err != nil {
-			c.loop.log.Error("connection closed: cannot watch its descriptor", "conn", c.id, "error", err)
+			c.loop.log.Error("connection closed: cannot watch its file descriptor", "conn", c.id, "error", err)
 			c.kill(reasonInternal)
 			return
 		}

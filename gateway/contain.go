@@ -68,7 +68,7 @@ func (c *conn) panicked(r any) {
 		why = c.endPanicked(torn)
 	}
 	if why != nil {
-		record("panic that the process cannot live with", why)
+		record("panic: the process cannot continue", why)
 		panic(r)
 	}
 }

@@ -87,8 +87,8 @@ func (s *Server) survive(r any, client netip.AddrPort) {
 		s.cfg.Logger.LogAttrs(context.Background(), slog.LevelError, what, attrs...)
 	}
 	if _, why := panicSite(handshakeSteps[:], handshakeSharing[:]); why != nil {
-		record("panic that the process cannot live with", why)
+		record("panic: the process cannot continue", why)
 		panic(r)
 	}
-	record("connection closed in its handshake: panic", nil)
+	record("connection closed during its handshake: panic", nil)
 }

@@ -258,7 +258,7 @@ func TestFaultPanicInWhatIsSharedEndsTheProcess(t *testing.T) {
 			if cmd.ProcessState.ExitCode() != 2 {
 				t.Errorf("the process ended with %v", err)
 			}
-			for _, want := range []string{"cannot live with", "conn=", "planted at " + place, "goroutine ", ".(*conn).plant", "panic: planted"} {
+			for _, want := range []string{"the process cannot continue", "conn=", "planted at " + place, "goroutine ", ".(*conn).plant", "panic: planted"} {
 				if !strings.Contains(out.String(), want) {
 					t.Errorf("its log has no %q: %s", want, out.String())
 				}

@@ -15,9 +15,9 @@ const pathHealth = "/healthz"
 
 var (
 	healthy   = &handshake.Reject{Status: http.StatusOK, Text: "ok"}
-	unhealthy = &handshake.Reject{Status: http.StatusServiceUnavailable, Text: "not healthy: a loop is stuck, the log has its stack"}
-	stalled   = &handshake.Reject{Status: http.StatusServiceUnavailable, Text: "not ready: a loop does not tick"}
-	notReady  = &handshake.Reject{Status: http.StatusServiceUnavailable, Text: "not ready: shutting down, or no listener yet"}
+	unhealthy = &handshake.Reject{Status: http.StatusServiceUnavailable, Text: "unhealthy: an event loop is stuck; its stack is in the log"}
+	stalled   = &handshake.Reject{Status: http.StatusServiceUnavailable, Text: "not ready: an event loop is not responding"}
+	notReady  = &handshake.Reject{Status: http.StatusServiceUnavailable, Text: "not ready: starting or shutting down"}
 )
 
 // health is the answer of /healthz, on every listener.

@@ -154,12 +154,12 @@ func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 	sort := cmp.Or(query.Get("sort"), "pending")
 	key, ok := inspectKeys[sort]
 	if !ok {
-		writeError(w, http.StatusBadRequest, "bad_sort", "sort is not understood: it is pending, lag, age or id")
+		writeError(w, http.StatusBadRequest, "bad_sort", "invalid sort: use pending, lag, age or id")
 		return
 	}
 	limit, err := strconv.Atoi(cmp.Or(query.Get("limit"), "50"))
 	if err != nil || limit < 1 || limit > inspectMost {
-		writeError(w, http.StatusBadRequest, "bad_limit", fmt.Sprintf("limit is not understood: it is 1 to %d", inspectMost))
+		writeError(w, http.StatusBadRequest, "bad_limit", fmt.Sprintf("invalid limit: use a number from 1 to %d", inspectMost))
 		return
 	}
 	replies := make(chan []inspected, len(s.loop))
@@ -180,7 +180,7 @@ func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 			writeError(w, http.StatusServiceUnavailable, "shutting_down", "the gateway is shutting down")
 			return
 		case <-late.C:
-			writeError(w, http.StatusServiceUnavailable, "busy", "a loop did not answer in time: see sluice_loop_lag_seconds")
+			writeError(w, http.StatusServiceUnavailable, "busy", "an event loop did not answer in time: see sluice_loop_lag_seconds")
 			return
 		}
 	}
@@ -218,7 +218,7 @@ func (s *Server) handleClose(w http.ResponseWriter, r *http.Request) {
 	text := r.PathValue("id")
 	id, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		writeError(w, http.StatusBadRequest, "bad_id", "the id is not a number: GET /api/connections shows those that are there")
+		writeError(w, http.StatusBadRequest, "bad_id", "invalid id: use the number that GET /api/connections shows")
 		return
 	}
 	replies := make(chan bool, len(s.loop))
@@ -244,9 +244,9 @@ func (s *Server) handleClose(w http.ResponseWriter, r *http.Request) {
 			writeError(w, http.StatusServiceUnavailable, "shutting_down", "the gateway is shutting down")
 			return
 		case <-late.C:
-			writeError(w, http.StatusServiceUnavailable, "busy", "a loop did not answer in time: see sluice_loop_lag_seconds")
+			writeError(w, http.StatusServiceUnavailable, "busy", "an event loop did not answer in time: see sluice_loop_lag_seconds")
 			return
 		}
 	}
-	writeError(w, http.StatusNotFound, "not_found", "no open connection has this id: it has ended, or never was")
+	writeError(w, http.StatusNotFound, "not_found", "no open connection has this id")
 }

@@ -89,12 +89,12 @@ func (s *Server) internalHandler(opt Internal, unixSocket bool) http.Handler {
 	mux.HandleFunc("GET /readyz", answer(s.readiness))
 	mux.HandleFunc("/publish/{channel}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Allow", http.MethodPost)
-		writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "a message is published with POST")
+		writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "use POST to publish a message")
 	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		message := "there is nothing here: POST /publish/{channel}, GET /api/connections, POST /api/connections/{id}/close, GET /metrics, /healthz, /readyz and /debug/pprof/ are"
+		message := "not found. Endpoints: POST /publish/{channel}, POST /api/{method}, GET /api/openapi.json, GET /api/connections, POST /api/connections/{id}/close, GET /metrics, GET /healthz, GET /readyz, GET /debug/pprof/"
 		if strings.HasPrefix(r.URL.Path, "/publish/") {
-			message = "POST /publish/{channel} is: a slash in the channel's name is written %2F"
+			message = "not found. Use POST /publish/{channel}, and write a slash in the channel name as %2F"
 		}
 		writeError(w, http.StatusNotFound, "not_found", message)
 	})
@@ -122,11 +122,11 @@ func guard(next http.Handler, key string, unixSocket bool) http.Handler {
 			got := sha256.Sum256([]byte(given))
 			if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 				w.Header().Set("WWW-Authenticate", "Bearer")
-				writeError(w, http.StatusUnauthorized, "unauthorized", "the API key is missing or wrong: send it as X-API-Key or Authorization: Bearer")
+				writeError(w, http.StatusUnauthorized, "unauthorized", "the API key is missing or wrong: send it as X-API-Key: KEY or Authorization: Bearer KEY")
 				return
 			}
 		case len(r.Header.Values("Origin")) > 0 || !unixSocket && !localHost(r.Host):
-			writeError(w, http.StatusForbidden, "forbidden", "without --api-key-file only programs on this machine are served, and no web pages (Origin, foreign Host)")
+			writeError(w, http.StatusForbidden, "forbidden", "without --api-key-file, only programs on this machine are served: requests with an Origin or a foreign Host are refused")
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -152,7 +152,7 @@ func localHost(host string) bool {
 func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("channel")
 	if handshake.ChannelName(name) == nil && s.access.options(name) == nil {
-		writeError(w, http.StatusNotFound, "unknown_channel", "no channel of this namespace is known here: see --namespaces")
+		writeError(w, http.StatusNotFound, "unknown_channel", "unknown channel: its namespace is not configured (--namespaces)")
 		return
 	}
 	body, err := readBody(w, r, s.cfg.MaxMessage)
@@ -187,7 +187,7 @@ func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusServiceUnavailable, "pushed_back", err.Error())
 	default:
 		s.cfg.Logger.Error("publish failed", "error", err)
-		writeError(w, http.StatusInternalServerError, "internal", "the publication failed")
+		writeError(w, http.StatusInternalServerError, "internal", "the message could not be published")
 	}
 }
 

@@ -25,7 +25,7 @@ import (
 type node Server
 
 // errBusy says that a loop did not answer in time.
-var errBusy = api.ErrInternal.With("the gateway is busy: see sluice_loop_lag_seconds").Later(time.Second)
+var errBusy = api.ErrInternal.With("an event loop did not answer in time: see sluice_loop_lag_seconds").Later(time.Second)
 
 // Publish implements api.Node.
 func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishResult, error) {
@@ -141,7 +141,7 @@ func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
 		}
 		settled, err := c.settleSubscription(name, o, w, c.room())
 		if err != nil {
-			l.log.Warn("a subscription by the server's API was refused", "conn", c.id, "error", err.Message)
+			l.log.Warn("a subscription requested through the API was refused", "conn", c.id, "error", err.Message)
 			return
 		}
 		result := settled.result
@@ -322,7 +322,7 @@ func (n *node) Channels(_ context.Context, pattern string) (map[string]int, erro
 	}
 	pattern = plain(pattern)
 	if _, err := path.Match(pattern, ""); err != nil {
-		return nil, api.ErrBadRequest.With("pattern is not one: see the description of channels")
+		return nil, api.ErrBadRequest.With("malformed pattern: see channels in GET /api/openapi.json")
 	}
 	out := map[string]int{}
 	n.space.Each(func(name string, subscribers int) {
@@ -388,7 +388,7 @@ func bareText(err error) string {
 
 // apiFailed logs what the caller of the API is only told is an internal error.
 func (s *Server) apiFailed(method string, err error) {
-	s.cfg.Logger.Error("a request to the API failed", "method", method, "error", err.Error())
+	s.cfg.Logger.Error("API request failed", "method", method, "error", err.Error())
 }
 
 // apiBodyMax bounds a request of the API: a message in base64, as JSON, with room for

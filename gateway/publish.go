@@ -23,14 +23,14 @@ type Receipt struct {
 
 // Errors of Publish.
 var (
-	ErrBadChannel = errors.New("gateway: channel name must be 1 to 255 bytes of UTF-8 without control characters and white space")
+	ErrBadChannel = errors.New("gateway: channel name must be 1 to 255 bytes of UTF-8 without control characters or white space")
 	ErrBadText    = errors.New("gateway: text is not UTF-8: publish it as binary")
 	ErrTooBig     = errors.New("gateway: message is larger than --max-message")
 	// ErrPushedBack: the channel's log stayed full until the context ended. Nothing
 	// was published; try again later.
-	ErrPushedBack = errors.New("gateway: channel is full, its subscribers are behind")
+	ErrPushedBack = errors.New("gateway: the channel's buffer is full, because its subscribers are behind")
 	// ErrRate: the channel has had --channel-rate publications in this second.
-	ErrRate = errors.New("gateway: the channel has as many publications a second as it may")
+	ErrRate = errors.New("gateway: the channel has reached its rate of publications (--channel-rate)")
 )
 
 // publisher is a goroutine that publishes. It implements engine.Caller.

@@ -192,39 +192,39 @@ func (k kind) format(json bool) format {
 
 var (
 	rejectNotFound = &handshake.Reject{Status: http.StatusNotFound, Reason: "not_found",
-		Text: "There is no WebSocket here: try /ws, /ws/{channel} or /echo."}
+		Text: "There is no WebSocket at this path: try /ws, /ws/{channel} or /echo."}
 	rejectRawOff = &handshake.Reject{Status: http.StatusNotFound, Reason: "raw_off",
-		Text: "Raw WebSocket clients are not served here (--raw off)."}
+		Text: "Raw WebSocket and SSE are turned off (--raw off)."}
 	rejectChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_channel",
-		Text: "A channel's name is 1 to 255 bytes of UTF-8 without control characters and white space."}
+		Text: "Invalid channel name: use 1 to 255 bytes of UTF-8 without control characters or white space."}
 	rejectChannelTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "duplicate_channel",
-		Text: "The channel is given in the path and in the query: give it once."}
+		Text: "The channel is in both the path and the query: give it once."}
 	rejectEchoChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "echo_channel",
-		Text: "/echo has no channel, and nothing of one is kept: connect to /ws/{channel}."}
+		Text: "/echo has no channel and no history: connect to /ws/{channel}."}
 	rejectQuery = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_query",
-		Text: "The query is not one: escape what stands in it as in any URL."}
+		Text: "Malformed query string: percent-encode special characters."}
 	rejectTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "repeated_parameter",
-		Text: "A parameter is given more than once: token, channel, echo, mode, format, since and history may be given once."}
+		Text: "Repeated parameter: give token, channel, echo, mode, format, since and history only once each."}
 	rejectEcho = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_echo",
-		Text: "echo is not understood: it is on or off."}
+		Text: "Invalid echo: use on or off."}
 	rejectMode = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_mode",
-		Text: "mode is not understood: it is publish or subscribe."}
+		Text: "Invalid mode: use publish or subscribe."}
 	rejectFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_format",
-		Text: "The format is not known: raw and json are."}
+		Text: "Invalid format: use raw or json."}
 	rejectSince = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_since",
-		Text: "The position is not understood: give since=EPOCH:OFFSET as it was received, or since=now."}
+		Text: "Invalid since: use since=EPOCH:OFFSET with the values of the last message received, or since=now."}
 	rejectHistory = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_history",
-		Text: "The number is not understood: history=N asks for the newest N publications that are kept."}
+		Text: "Invalid history: use history=N for the newest N publications."}
 	rejectSinceHistory = &handshake.Reject{Status: http.StatusBadRequest, Reason: "since_and_history",
-		Text: "since and history exclude each other: give one."}
+		Text: "Use either since or history, not both."}
 	rejectSinceRaw = &handshake.Reject{Status: http.StatusBadRequest, Reason: "since_without_format",
-		Text: "since needs format=json: raw messages carry no offsets, so that a gap could not be told."}
+		Text: "since requires format=json: raw messages carry no offset, so a gap could not be reported."}
 	rejectOrigin = &handshake.Reject{Status: http.StatusForbidden, Reason: "origin",
-		Text: "Pages of this origin may not connect."}
+		Text: "Pages from this origin may not connect (see --allowed-origins)."}
 	rejectLimit = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "max_connections",
-		Text: "This node has as many connections as it may.", Retry: 5}
+		Text: "This node has reached its maximum number of connections.", Retry: 5}
 	rejectDescriptors = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "no_descriptors",
-		Text: "This node has no descriptor left.", Retry: 5}
+		Text: "This node has no file descriptors left.", Retry: 5}
 )
 
 // ownRejects are the refusals that are decided here, for the metrics.

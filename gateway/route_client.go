@@ -184,25 +184,25 @@ const challenge = "WWW-Authenticate: Bearer\r\n"
 
 var (
 	rejectClientOff = &handshake.Reject{Status: http.StatusNotFound, Reason: "client_off",
-		Text: "The client protocol is not served here (--client-protocol off)."}
+		Text: "The Centrifugo protocol is turned off (--client-protocol off)."}
 	rejectClientFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_client_format",
-		Text: "The format is not known: json and protobuf are."}
+		Text: "Invalid format: use json or protobuf."}
 	rejectUniFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "one_way_format",
-		Text: "Clients that are only sent to are served in JSON."}
+		Text: "Unidirectional clients are served in JSON only."}
 	rejectConnect = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_connect",
-		Text: "The connect request is not understood: give a JSON object in " + connectParameter + " or as the body, such as {\"token\":\"...\"}."}
+		Text: "Invalid connect request: give a JSON object in " + connectParameter + " or as the body, such as {\"token\":\"...\"}."}
 	rejectLate = &handshake.Reject{Status: http.StatusRequestTimeout, Reason: "timeout",
-		Text: "The request's body did not come in time."}
+		Text: "The request body did not arrive in time."}
 	rejectToken = &handshake.Reject{Status: http.StatusUnauthorized, Reason: "invalid_token", Header: challenge,
-		Text: "The token is not valid here."}
+		Text: "The token is invalid."}
 	rejectTokenExpired = &handshake.Reject{Status: http.StatusUnauthorized, Reason: "token_expired", Header: challenge,
-		Text: "The token has expired: get a fresh one."}
+		Text: "The token has expired: get a new one."}
 	rejectKeys = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "keys_unavailable",
-		Text: "The token cannot be verified at present.", Retry: 5}
+		Text: "The token cannot be verified at the moment.", Retry: 5}
 	rejectDenied = &handshake.Reject{Status: http.StatusForbidden, Reason: "permission_denied",
-		Text: "This channel may not be subscribed to, or not without a token: give one in the parameter token."}
+		Text: "You may not subscribe to this channel, or only with a token in the parameter token."}
 	rejectLookBack = &handshake.Reject{Status: http.StatusForbidden, Reason: "history_denied",
-		Text: "What came before may not be seen in this channel: leave out since and history."}
+		Text: "You may not read this channel's history: leave out since and history."}
 	rejectUnknownChannel = &handshake.Reject{Status: http.StatusNotFound, Reason: "unknown_channel",
-		Text: "No channel of this namespace is known here."}
+		Text: "Unknown channel: its namespace is not configured."}
 )

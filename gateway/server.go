@@ -30,7 +30,7 @@ var ErrServerClosed = errors.New("gateway: server closed")
 
 // ErrInsecure is what Serve returns for a listener that others than this machine can reach,
 // with a Config that is Insecure.
-var ErrInsecure = errors.New("gateway: with --insecure everybody may do everything: listen on 127.0.0.1 and without proxies")
+var ErrInsecure = errors.New("gateway: --insecure lets every client do everything: listen on 127.0.0.1 only, and without proxies")
 
 // descriptorReserve is how many descriptors are left for everything that is no
 // client: listeners, two for each, pollers, the internal listener's connections, files.
@@ -101,19 +101,19 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	// as there are handshakes may be answered as plain HTTP. A loop has five.
 	kept := descriptorReserve + 3*cfg.MaxHandshakes + 5*cfg.Loops
 	if limit <= kept {
-		return nil, fmt.Errorf("the descriptor limit of %d is too low: %d are kept for files, loops and handshakes: raise it (ulimit -n, LimitNOFILE=) above that, or lower --max-handshakes %d",
+		return nil, fmt.Errorf("the file descriptor limit of %d is too low: %d are reserved for files, loops and handshakes: raise the limit (ulimit -n, LimitNOFILE=) above that, or lower --max-handshakes %d",
 			limit, kept, cfg.MaxHandshakes)
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = limit - kept
 	}
 	if cfg.MaxConnections > limit-kept {
-		return nil, fmt.Errorf("--max-connections %d needs more descriptors than the limit of %d allows (%d are kept for files, loops and handshakes): raise the limit (ulimit -n, LimitNOFILE=), or give at most %d",
+		return nil, fmt.Errorf("--max-connections %d needs more file descriptors than the limit of %d allows (%d are reserved for files, loops and handshakes): raise the limit (ulimit -n, LimitNOFILE=), or give at most %d",
 			cfg.MaxConnections, limit, kept, limit-kept)
 	}
 	cgroup, memory := memoryLimit(cfg.MemoryLimit)
 	if most := max(int(memory/2), 8*cfg.ChannelBuffer); memory > 0 && cfg.MaxBuffered > most {
-		cfg.Logger.Warn("--max-buffered is lowered to half of the memory limit", "from", bytesText(cfg.MaxBuffered), "to", bytesText(most))
+		cfg.Logger.Warn("--max-buffered lowered to half of the memory limit", "from", bytesText(cfg.MaxBuffered), "to", bytesText(most))
 		cfg.MaxBuffered = most
 	}
 	sampled := sampling.New(cfg.Logger.Handler())

@@ -421,7 +421,7 @@ func TestWhyATokenIsRejectedIsInTheLog(t *testing.T) {
 		test.do(s)
 		waitFor(t, why, func() bool { return strings.Contains(log.String(), "token rejected") })
 		text := log.String()
-		if !strings.Contains(text, `why="`+why) || test.token != "" && strings.Contains(text, test.token) {
+		if !strings.Contains(text, `reason="`+why) || test.token != "" && strings.Contains(text, test.token) {
 			t.Errorf("want %s, and no token:\n%s", why, text)
 		}
 	}
@@ -434,7 +434,7 @@ func TestWhyATokenIsRejectedIsInTheLog(t *testing.T) {
 	asks(upgradeTo("/ws/all:x?token=" + old))(aged)
 	c := dial(t, aged, pathClient)
 	c.does(`{"id":1,"connect":{"token":"` + old + `"}}`)
-	waitFor(t, "the records", func() bool { return strings.Count(expired.String(), `why="`+whyExpired) == 2 })
+	waitFor(t, "the records", func() bool { return strings.Count(expired.String(), `reason="`+whyExpired) == 2 })
 	// A refresh with somebody else's, and a node without keys.
 	var log lockedBuffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))

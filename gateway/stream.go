@@ -33,7 +33,7 @@ const (
 )
 
 var rejectStreamMethod = &handshake.Reject{Status: http.StatusMethodNotAllowed, Reason: "stream_method",
-	Text: "An event stream is asked for with GET.", Header: "Allow: GET, OPTIONS\r\n"}
+	Text: "Use GET to open an SSE stream.", Header: "Allow: GET, OPTIONS\r\n"}
 
 // handleStream serves /sse/{channel}.
 func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {

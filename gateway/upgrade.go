@@ -168,8 +168,8 @@ func (g *greeting) fail(err error, n int) {
 	case errors.Is(err, errEvicted), errors.Is(err, errDropped): // counted where it was decided
 	case errors.Is(err, errProxyHeader):
 		s.stats.outcome("bad_proxy_header")
-		s.cfg.Logger.Warn("refused a connection of a proxy that did not say whom it is from: "+
-			"let it send the header, or take it out of --proxy-protocol", "peer", g.client.String(), "error", err.Error())
+		s.cfg.Logger.Warn("refused a connection from a proxy that sent no valid PROXY header: "+
+			"make the proxy send one, or remove it from --proxy-protocol", "peer", g.client.String(), "error", err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.refused("timeout", g.client)
 	case errors.Is(err, io.EOF) && n == 0:
@@ -310,6 +310,6 @@ func (s *Server) logRefusedOrigin(origin, host string) {
 	if last := s.stats.originLogged.Swap(now); last == now {
 		return
 	}
-	s.cfg.Logger.Warn("refused a page of another origin: to let it in, name it in --allowed-origins",
+	s.cfg.Logger.Warn("refused a page from another origin: to allow it, add the origin to --allowed-origins",
 		"origin", sampling.Quote(origin), "host", sampling.Quote(host))
 }

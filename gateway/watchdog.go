@@ -84,7 +84,7 @@ func (w *watchdog) look(now time.Time) {
 func (w *watchdog) lookAt(seen *watchedLoop, l *loop) int {
 	if l.ticked.Load() != seen.tick || seen.tick == 0 {
 		if was := seen.stalled; was >= unhealthyAfter {
-			go l.log.Warn("a loop that was stuck goes on", "loop", l.index, "seconds", was)
+			go l.log.Warn("a stuck loop has recovered", "loop", l.index, "seconds", was)
 		}
 		*seen = watchedLoop{}
 		return 0

@@ -117,5 +117,5 @@ func TestStuckLoopIsNoticed(t *testing.T) {
 	s.second(now.Add(time.Second))
 	s.wantStalled(0)
 	s.wantHealth("it goes on", http.StatusOK, http.StatusOK)
-	waitFor(t, "the log", func() bool { return s.log.has("a loop that was stuck goes on") })
+	waitFor(t, "the log", func() bool { return s.log.has("a stuck loop has recovered") })
 }

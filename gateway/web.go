@@ -99,7 +99,7 @@ func (w *web) contained(next http.Handler, rw http.ResponseWriter, r *http.Reque
 }
 
 var rejectBusy = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "http_busy",
-	Text: "Too many requests at a time.", Retry: 1}
+	Text: "Too many concurrent requests.", Retry: 1}
 
 // webWait is how long a request waits for its turn: a browser whose event stream
 // is refused gives up for good, and when everybody comes back at once a place is
@@ -270,9 +270,9 @@ func (s *Server) publicHandler() (http.Handler, error) {
 		case raw || r.URL.Path == "/echo" || wantsUpgrade(r.URL.Path):
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
-			http.Error(w, "This path speaks WebSocket: connect to it with a WebSocket client, not with a plain request.", http.StatusUpgradeRequired)
+			http.Error(w, "This is a WebSocket endpoint: connect to it with a WebSocket client.", http.StatusUpgradeRequired)
 		case strings.HasPrefix(r.URL.Path, "/publish/"):
-			http.Error(w, "Clients do not publish here: programs do, on the internal listener (--internal-listen).", http.StatusNotFound)
+			http.Error(w, "Not found: POST /publish is on the internal listener (--internal-listen).", http.StatusNotFound)
 		default:
 			http.NotFound(w, r)
 		}

@@ -103,7 +103,7 @@ func TestCheckReportsEveryFaultOfTheSettings(t *testing.T) {
 	wantFinding(t, found, "unknown limits and ports: looked at once the settings can be read")
 
 	found = runCheck(t, exitFailed, nil, append(freePorts, "--pong-timeout", "1ms", "--api-key-file", "/no/such/file", "--web-root", "/no/such/dir")...)
-	wantFinding(t, found, "fault --pong-timeout 1ms is too short: time is checked once a second, give at least 1s")
+	wantFinding(t, found, "fault --pong-timeout 1ms is too short: time is checked once a second: give at least 1s")
 	wantFinding(t, found, "fault --api-key-file /no/such/file: no such file or directory: give a file with the key in one line")
 	wantFinding(t, found, "fault --web-root /no/such/dir: no such file or directory: give a directory of files that may be read")
 	wantFinding(t, found, "unknown limits: looked at once the settings have no fault")
@@ -113,7 +113,7 @@ func TestCheckReportsEveryFaultOfTheSettings(t *testing.T) {
 func TestCheckComparesConnectionsWithTheDescriptorLimit(t *testing.T) {
 	found := runCheck(t, exitFailed, []string{"SLUICE_MAX_CONNECTIONS=2000000000"}, freePorts...)
 	for _, line := range found {
-		if strings.HasPrefix(line, "fault --max-connections 2000000000 needs more descriptors than the limit of ") &&
+		if strings.HasPrefix(line, "fault --max-connections 2000000000 needs more file descriptors than the limit of ") &&
 			strings.HasSuffix(line, " (set by SLUICE_MAX_CONNECTIONS)") {
 			return
 		}

@@ -193,8 +193,8 @@ func TestTokensOfPubAndSub(t *testing.T) {
 	}
 	runs(1, nil, refused, "pub", "logs:x", "no token")
 	sent := ": a token was sent: 'sluice token verify' says what is in it, and the gateway's log why it was rejected, if it was\n"
-	runs(1, []string{"SLUICE_TOKEN=" + file + "x"}, "401 Unauthorized (The token is not valid here)"+sent, "pub", "logs:x", "a bad token")
-	runs(1, []string{"SLUICE_TOKEN=" + file}, "(No channel of this namespace is known here): is the channel the right one, and ", "pub", "others:x", "nobody's channel")
+	runs(1, []string{"SLUICE_TOKEN=" + file + "x"}, "401 Unauthorized (The token is invalid)"+sent, "pub", "logs:x", "a bad token")
+	runs(1, []string{"SLUICE_TOKEN=" + file}, "(Unknown channel: its namespace is not configured): is the channel the right one, and ", "pub", "others:x", "nobody's channel")
 	runs(1, []string{"SLUICE_TOKEN=" + strings.Repeat("x", 5000)}, ": the token stands in the URL: is its file the right one?\n", "pub", "logs:x", "no token at all")
 	runs(0, nil, "", "pub", "logs:x", "of a file", "--token-file", path)
 	runs(0, []string{"SLUICE_TOKEN_FILE=" + path, "SLUICE_TOKEN=nonsense"}, "", "pub", "logs:x", "the file comes first")

@@ -64,7 +64,7 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 			`--web-root ` + empty + `: not a directory: give the one that holds index.html (set by SLUICE_WEB_ROOT)`}},
 		{"faults of several kinds at once", nil, "--listen 8000 --web-root /no/such/dir --max-message 1B --api-key-file /no/such/file", []string{
 			`--listen 8000: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path`,
-			`--max-message 1B is too small: give at least 125B, as much as a control frame holds`,
+			`--max-message 1B is too small: give at least 125B, the size of a control frame`,
 			`--api-key-file /no/such/file: no such file or directory: give a file with the key in one line`,
 			`--web-root /no/such/dir: no such file or directory: give a directory of files that may be read`}},
 		{"sizes", nil, "--max-pending 65536 --max-message 64KiB --channel-buffer 4096", []string{
@@ -96,7 +96,7 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 		{"certificate files", []string{"SLUICE_TLS_KEY=" + empty}, "--tls-listen :0 --tls-cert /no/such/file --web-root /no/such/dir", []string{
 			`--web-root /no/such/dir: no such file or directory: give a directory of files that may be read`,
 			`--tls-cert /no/such/file: no such file or directory: give a PEM file with the certificate and its chain`,
-			`--tls-key ` + empty + `: no private key is in it: give a PEM file with the certificate's private key (set by SLUICE_TLS_KEY)`}},
+			`--tls-key ` + empty + `: there is no private key in it: give a PEM file with the certificate's private key (set by SLUICE_TLS_KEY)`}},
 		{"bounds at the edge", nil, "--max-per-address 0 --address-rate 5/m --accept-rate auto --slow-policy prices --proxy-protocol 10.0.0.1/8 --refuse 429", []string{
 			`--proxy-protocol 10.0.0.1/8: it has bits behind its first 8: did you mean 10.0.0.0/8, or 10.0.0.1 alone?`,
 			`--max-per-address 0: not a count: give a whole number from 1 up, auto or off`,
@@ -112,8 +112,8 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 			`--api-key-file /no/such/file: no such file or directory: give a file with the key in one line`}},
 		{"what the gateway refuses, with the source", []string{"SLUICE_PONG_TIMEOUT=10ms"}, "--batch-window 2s --loop-timeout 10s", []string{
 			`--batch-window 2s is out of range: give 0 to 1s`,
-			`--pong-timeout 10ms is too short: time is checked once a second, give at least 1s (set by SLUICE_PONG_TIMEOUT)`,
-			`--loop-timeout 10s is too short: a loop's stack is logged after 10 s, and the process must live so long: give at least 11s, or off`}},
+			`--pong-timeout 10ms is too short: time is checked once a second: give at least 1s (set by SLUICE_PONG_TIMEOUT)`,
+			`--loop-timeout 10s is too short: a stuck loop's stack is logged after 10 s, and the process must live that long: give at least 11s, or off`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

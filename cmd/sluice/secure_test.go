@@ -95,7 +95,7 @@ func TestHangupChangesTheCertificateUnderOpenConnections(t *testing.T) {
 	}
 	s.signal(syscall.SIGHUP)
 	r := s.log.wait(t, "SIGHUP: certificates cannot be read again, the last good ones are used")
-	if why, _ := r["error"].(string); !strings.HasPrefix(why, "--tls-key "+key+": no private key is in it: ") {
+	if why, _ := r["error"].(string); !strings.HasPrefix(why, "--tls-key "+key+": there is no private key in it: ") {
 		t.Errorf("error %q", why)
 	}
 	for _, c := range []client{old, fresh, dialTLS(t, s, "/echo", trusting(second))} {
@@ -131,7 +131,7 @@ func TestCheckTellsOfCertificates(t *testing.T) {
 	for _, want := range []string{
 		"ok --tls-listen 127.0.0.1:0: free",
 		"ok --tls-cert: for localhost, 127.0.0.1, ::1, until " + end,
-		"warning --tls-cert " + cert + ": expires at " + end + ": from then on clients refuse it: renew it",
+		"warning --tls-cert " + cert + ": expires at " + end + ": clients will reject it then: renew it",
 		"ok clients of this machine (loopback) are free of --max-per-address, --address-rate, --message-rate, --control-rate until these are set",
 	} {
 		wantFinding(t, found, want)
@@ -144,12 +144,12 @@ func TestCheckTellsOfCertificates(t *testing.T) {
 	for _, tt := range []struct{ cert, key, want string }{
 		{key, cert, "fault --tls-cert " + key + " holds a key and --tls-key " + cert + " a certificate: swapped?"},
 		{cert, late + ".key", "fault --tls-key " + late + ".key does not fit the certificate in " + cert + ": give the key that it was made with"},
-		{late, late + ".key", "fault --tls-cert " + late + ": expired at " + ended.NotAfter.UTC().Format(time.RFC3339) + ": clients refuse it: renew it"},
+		{late, late + ".key", "fault --tls-cert " + late + ": expired at " + ended.NotAfter.UTC().Format(time.RFC3339) + ": clients reject it: renew it"},
 	} {
 		wantFinding(t, runCheck(t, exitFailed, nil, tls(tt.cert, tt.key)...), tt.want)
 	}
 	found = runCheck(t, exitFailed, nil, append(freePorts, "--tls-listen", "127.0.0.1:0", "--tls-cert", key, "--tls-key", key)...)
-	wantFinding(t, found, "fault --tls-cert "+key+": no certificate is in it: give a PEM file with the certificate and its chain")
+	wantFinding(t, found, "fault --tls-cert "+key+": there is no certificate in it: give a PEM file with the certificate and its chain")
 
 	found = runCheck(t, 0, nil, append(freePorts, "--max-per-address", "9", "--address-rate", "off", "--message-rate", "9", "--trusted-proxies", "127.0.0.1")...)
 	var exempt []string

@@ -130,15 +130,15 @@ func (s *Store) Warnings(now time.Time) (warnings []string) {
 	day := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	switch left := leaf.NotAfter.Sub(now); {
 	case left < 0:
-		warn("--tls-cert %s: expired at %s: clients refuse it: renew it", s.files.Cert, day(leaf.NotAfter))
+		warn("--tls-cert %s: expired at %s: clients reject it: renew it", s.files.Cert, day(leaf.NotAfter))
 	case left < soon:
-		warn("--tls-cert %s: expires at %s: from then on clients refuse it: renew it", s.files.Cert, day(leaf.NotAfter))
+		warn("--tls-cert %s: expires at %s: clients will reject it then: renew it", s.files.Cert, day(leaf.NotAfter))
 	}
 	if leaf.NotBefore.After(now) {
-		warn("--tls-cert %s: valid only from %s: until then clients refuse it: check the clock", s.files.Cert, day(leaf.NotBefore))
+		warn("--tls-cert %s: not valid before %s: clients reject it until then: check the clock", s.files.Cert, day(leaf.NotBefore))
 	}
 	if info, err := os.Stat(s.files.Key); err == nil && info.Mode().Perm()&0o004 != 0 {
-		warn("--tls-key %s: every user of this machine can read it: who has it can pass for this gateway: chmod o= it", s.files.Key)
+		warn("--tls-key %s: every user of this machine can read it: anyone with the key can impersonate this gateway: run chmod o= on it", s.files.Key)
 	}
 	return warnings
 }
@@ -163,13 +163,13 @@ func (f Files) read() (*material, error) {
 		h.Write(data)
 		return data
 	}
-	const wantCert, wantKey, wantCA = "give a PEM file with the certificate and its chain", "give a PEM file with the certificate's private key", "give a PEM file with the certificates that sign clients' ones"
+	const wantCert, wantKey, wantCA = "give a PEM file with the certificate and its chain", "give a PEM file with the certificate's private key", "give a PEM file with the CA certificates that sign client certificates"
 	cert, key := file("tls-cert", f.Cert, wantCert), file("tls-key", f.Key, wantKey)
 
 	m := &material{config: base()}
 	if cert != nil {
 		if block := find(cert, "CERTIFICATE"); block == nil {
-			fault("tls-cert", f.Cert, "no certificate is in it: %s", wantCert)
+			fault("tls-cert", f.Cert, "there is no certificate in it: %s", wantCert)
 		} else if leaf, err := x509.ParseCertificate(block.Bytes); err != nil {
 			fault("tls-cert", f.Cert, "%w: %s", err, wantCert)
 		} else {
@@ -178,9 +178,9 @@ func (f Files) read() (*material, error) {
 	}
 	if key != nil {
 		if block := find(key, "PRIVATE KEY"); block == nil {
-			fault("tls-key", f.Key, "no private key is in it: %s", wantKey)
+			fault("tls-key", f.Key, "there is no private key in it: %s", wantKey)
 		} else if strings.HasPrefix(block.Type, "ENCRYPTED") || block.Headers["DEK-Info"] != "" {
-			fault("tls-key", f.Key, "the key is encrypted, and nobody is here to give the password: write it decrypted, 'openssl pkey' does that")
+			fault("tls-key", f.Key, "the key is encrypted, and sluice cannot ask for the password: decrypt it with 'openssl pkey'")
 		} else if m.leaf != nil {
 			pair, err := tls.X509KeyPair(cert, key)
 			if err != nil {
@@ -192,7 +192,7 @@ func (f Files) read() (*material, error) {
 	if f.ClientCA != "" {
 		m.config.ClientAuth, m.config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
 		if ca := file("tls-client-ca", f.ClientCA, wantCA); ca != nil && !m.config.ClientCAs.AppendCertsFromPEM(ca) {
-			fault("tls-client-ca", f.ClientCA, "no certificate is in it: %s", wantCA)
+			fault("tls-client-ca", f.ClientCA, "there is no certificate in it: %s", wantCA)
 		}
 	}
 	h.Sum(m.sum[:0])

@@ -318,14 +318,14 @@ func TestFaultsAreToldAllAtOnce(t *testing.T) {
 		{Files{Cert: "/no/cert", Key: "/no/key", ClientCA: "/no/ca"}, []string{
 			"--tls-cert /no/cert: no such file or directory: give a PEM file with the certificate and its chain",
 			"--tls-key /no/key: no such file or directory: give a PEM file with the certificate's private key",
-			"--tls-client-ca /no/ca: no such file or directory: give a PEM file with the certificates that sign clients' ones"}},
+			"--tls-client-ca /no/ca: no such file or directory: give a PEM file with the CA certificates that sign client certificates"}},
 		{Files{Cert: empty, Key: good.Cert, ClientCA: empty}, []string{
-			"--tls-cert " + empty + ": no certificate is in it: give a PEM file with the certificate and its chain",
-			"--tls-key " + good.Cert + ": no private key is in it: give a PEM file with the certificate's private key",
-			"--tls-client-ca " + empty + ": no certificate is in it: give a PEM file with the certificates that sign clients' ones"}},
+			"--tls-cert " + empty + ": there is no certificate in it: give a PEM file with the certificate and its chain",
+			"--tls-key " + good.Cert + ": there is no private key in it: give a PEM file with the certificate's private key",
+			"--tls-client-ca " + empty + ": there is no certificate in it: give a PEM file with the CA certificates that sign client certificates"}},
 		{Files{Cert: dir, Key: good.Key}, []string{"--tls-cert " + dir + ": is a directory: give a PEM file with the certificate and its chain"}},
 		{Files{Cert: good.Cert, Key: other}, []string{"--tls-key " + other + ": private key does not match public key: give the key of the certificate in " + good.Cert}},
-		{Files{Cert: good.Cert, Key: locked}, []string{"--tls-key " + locked + ": the key is encrypted, and nobody is here to give the password: write it decrypted, 'openssl pkey' does that"}},
+		{Files{Cert: good.Cert, Key: locked}, []string{"--tls-key " + locked + ": the key is encrypted, and sluice cannot ask for the password: decrypt it with 'openssl pkey'"}},
 		{Files{Cert: junk, Key: good.Key}, []string{"--tls-cert " + junk + ": x509: malformed certificate: give a PEM file with the certificate and its chain"}},
 	} {
 		_, err := Load(tt.files)
@@ -349,8 +349,8 @@ func TestWarningsAreNoErrors(t *testing.T) {
 	}{
 		{time.Now(), ""},
 		{end.Add(-soon), ""},
-		{end.Add(1 - soon), "--tls-cert " + f.Cert + ": expires at " + end.UTC().Format(time.RFC3339) + ": from then on clients refuse it: renew it"},
-		{end.Add(1), "--tls-cert " + f.Cert + ": expired at " + end.UTC().Format(time.RFC3339) + ": clients refuse it: renew it"},
+		{end.Add(1 - soon), "--tls-cert " + f.Cert + ": expires at " + end.UTC().Format(time.RFC3339) + ": clients will reject it then: renew it"},
+		{end.Add(1), "--tls-cert " + f.Cert + ": expired at " + end.UTC().Format(time.RFC3339) + ": clients reject it: renew it"},
 	} {
 		if diff := cmp.Diff(tt.want, strings.Join(s.Warnings(tt.at), "\n")); diff != "" {
 			t.Error(diff)
@@ -360,7 +360,7 @@ func TestWarningsAreNoErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	early := s.Warnings(end.AddDate(-1, 0, 0))
-	if len(early) != 2 || !strings.Contains(early[0], ": valid only from ") || !strings.HasPrefix(early[1], "--tls-key "+f.Key+": every user of this machine can read it: ") {
+	if len(early) != 2 || !strings.Contains(early[0], ": not valid before ") || !strings.HasPrefix(early[1], "--tls-key "+f.Key+": every user of this machine can read it: ") {
 		t.Errorf("too early and a key for all: %q", early)
 	}
 	if diff := cmp.Diff([]string{"example.test"}, s.Names()); diff != "" {

@@ -10,11 +10,11 @@ import (
 const ChannelNameBytesMax = 255
 
 var (
-	errNameEmpty   = errors.New("the channel's name is empty")
-	errNameLength  = errors.New("the channel's name is longer than 255 bytes")
-	errNameUTF8    = errors.New("the channel's name is not UTF-8")
-	errNameControl = errors.New("the channel's name has a control character")
-	errNameSpace   = errors.New("the channel's name has white space")
+	errNameEmpty   = errors.New("the channel name is empty")
+	errNameLength  = errors.New("the channel name is longer than 255 bytes")
+	errNameUTF8    = errors.New("the channel name is not UTF-8")
+	errNameControl = errors.New("the channel name contains a control character")
+	errNameSpace   = errors.New("the channel name contains white space")
 )
 
 // ChannelName checks a channel's name: 1 to 255 bytes of UTF-8 without control

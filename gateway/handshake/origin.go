@@ -132,12 +132,12 @@ func CompileOrigins(list []string) (origins *Origins, warnings []string, err err
 		case "*":
 			o.any = true
 			warnings = append(warnings, `"*" lets every web page connect `+
-				`in the name of whoever visits it: list the pages that should`)
+				`on behalf of its visitors: list only your own origins`)
 			continue
 		case "null":
 			o.null = true
 			warnings = append(warnings, `"null" lets every sandboxed frame and local file connect, `+
-				`and any web page can make one: list it only where nothing is private`)
+				`and any web page can create one: list it only if nothing is private`)
 			continue
 		}
 		plain := strings.Replace(entry, "://*.", "://", 1)
@@ -153,8 +153,8 @@ func CompileOrigins(list []string) (origins *Origins, warnings []string, err err
 		}
 		o.below[page] = struct{}{}
 		if !strings.Contains(page.name, ".") && page.name != "localhost" {
-			warnings = append(warnings, fmt.Sprintf("%q lets in every site directly below %q: "+
-				"name the domain that is yours", entry, page.name))
+			warnings = append(warnings, fmt.Sprintf("%q allows every site directly below %q: "+
+				"name your own domain", entry, page.name))
 		}
 	}
 	if faults != nil {
@@ -163,7 +163,7 @@ func CompileOrigins(list []string) (origins *Origins, warnings []string, err err
 	return o, warnings, nil
 }
 
-// originFault says what is wrong with an entry, why, and how to mend it.
+// originFault returns what is wrong with an entry, why, and how to fix it.
 func originFault(entry string) error {
 	scheme, rest, ok := strings.Cut(entry, "://")
 	bare := rest // what would be right
@@ -171,27 +171,27 @@ func originFault(entry string) error {
 		bare = rest[:i]
 	}
 	bare = bare[strings.LastIndexByte(bare, '@')+1:]
-	mend := fmt.Sprintf("%s://%s", scheme, bare)
+	fix := fmt.Sprintf("%s://%s", scheme, bare)
 	switch {
 	case entry == "":
 		return errors.New(`"" is empty: remove it, or write scheme://host[:port]`)
 	case !ok || scheme == "":
 		return fmt.Errorf("%q has no scheme, and http and https are different origins: "+
-			"write for example %q", entry, "https://"+strings.Trim(entry, ":/"))
+			"write, for example, %q", entry, "https://"+strings.Trim(entry, ":/"))
 	case bare+"/" == rest:
-		return fmt.Errorf("%q ends in a slash, which a browser never sends: write %q", entry, mend)
+		return fmt.Errorf("%q ends in a slash, which a browser never sends: write %q", entry, fix)
 	case strings.ContainsAny(rest, "/?#"):
 		return fmt.Errorf("%q has a path, query or fragment, which a browser never sends: "+
-			"write %q", entry, mend)
+			"write %q", entry, fix)
 	case strings.Contains(rest, "@"):
-		return fmt.Errorf("%q has a user name, which a browser never sends: write %q", entry, mend)
+		return fmt.Errorf("%q has a user name, which a browser never sends: write %q", entry, fix)
 	case strings.Contains(entry, "*"):
-		return fmt.Errorf("%q has a * that is not one whole label before a host name: "+
+		return fmt.Errorf("%q has a * that is not a whole label before a host name: "+
 			`write scheme://*.host[:port], or "*" alone for any origin`, entry)
 	case strings.IndexFunc(entry, func(r rune) bool { return r > 0x7f }) >= 0:
 		return fmt.Errorf("%q is not ASCII, but browsers send the encoded name: "+
-			"write it with xn--", entry)
+			"write the xn-- form", entry)
 	}
-	return fmt.Errorf("%q is not an origin, so no browser would ever match it: "+
+	return fmt.Errorf("%q is not an origin, so it would never match: "+
 		"write scheme://host[:port], for example %q", entry, "https://example.com:8443")
 }

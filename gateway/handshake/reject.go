@@ -86,55 +86,55 @@ var (
 	rejectHeadLines = refuse(431, "too_many_fields", "The request head has more than 64 lines.")
 	rejectURILength = refuse(414, "uri_too_long", "The request target is longer than 4 KiB.")
 
-	rejectIncomplete  = refuse(400, "incomplete", "The request head does not end in exactly one empty line.")
+	rejectIncomplete  = refuse(400, "incomplete", "The request head does not end with exactly one empty line.")
 	rejectLineFeed    = refuse(400, "bare_lf", "A line of the request head ends in LF instead of CRLF.")
 	rejectCR          = refuse(400, "bare_cr", "The request head has a CR inside a line.")
-	rejectControl     = refuse(400, "control_byte", "The request head has a control byte.")
-	rejectRequestLine = refuse(400, "request_line", "The request line is not a method, a target and a version with one space between them.")
+	rejectControl     = refuse(400, "control_byte", "The request head contains a control character.")
+	rejectRequestLine = refuse(400, "request_line", "The request line must be a method, a target and a version, separated by single spaces.")
 	rejectMethodToken = refuse(400, "method_token", "The request method is not a token.")
-	rejectTarget      = refuse(400, "target", "The request target is neither a path that begins with a slash nor an http or https URL.")
+	rejectTarget      = refuse(400, "target", "The request target must be a path that begins with a slash, or an http or https URL.")
 	rejectTargetByte  = refuse(400, "target_byte", "The request target has a fragment, or a byte that must be percent-encoded.")
-	rejectEscape      = refuse(400, "target_escape", "The path has a percent sign without two hexadecimal digits behind it.")
-	rejectHTTPSyntax  = refuse(400, "http_version", "The HTTP version is not written as HTTP/1.1.")
-	rejectHTTPVersion = refuse(505, "http_version", "Only HTTP/1.1 is spoken here.")
+	rejectEscape      = refuse(400, "target_escape", "The path has a percent sign that is not followed by two hexadecimal digits.")
+	rejectHTTPSyntax  = refuse(400, "http_version", "The HTTP version is malformed.")
+	rejectHTTPVersion = refuse(505, "http_version", "Only HTTP/1.1 is supported.")
 	rejectFold        = refuse(400, "obs_fold", "A header field is continued on a second line.")
-	rejectFieldName   = refuse(400, "field_name", "A header line has no colon, or something before it that is not a field name.")
+	rejectFieldName   = refuse(400, "field_name", "A header line has no colon, or no valid field name before it.")
 )
 
 // Defects of any request: fields that say who is asked and where the request ends.
 var (
 	rejectHostMissing   = refuse(400, "missing_host", "The request has no Host header field.")
 	rejectHostTwice     = refuse(400, "duplicate_host", "The request has more than one Host header field.")
-	rejectHost          = refuse(400, "bad_host", "The Host header field is not a host name or address with an optional port.")
+	rejectHost          = refuse(400, "bad_host", "The Host header field must be a host name or address with an optional port.")
 	rejectOriginTwice   = refuse(400, "duplicate_origin", "The request has more than one Origin header field.")
 	rejectLengthTwice   = refuse(400, "duplicate_content_length", "The request has more than one Content-Length header field.")
 	rejectLength        = refuse(400, "bad_content_length", "The Content-Length header field is not a number.")
 	rejectFraming       = refuse(400, "ambiguous_length", "The request has Content-Length and Transfer-Encoding, or Transfer-Encoding in HTTP/1.0.")
 	rejectEncodingTwice = refuse(400, "duplicate_transfer_encoding", "The request has more than one Transfer-Encoding header field.")
-	rejectEncoding      = refuse(501, "transfer_encoding", "The only transfer coding understood here is chunked.")
-	rejectExpect        = refuse(417, "expect", "The only expectation known here is 100-continue.")
-	rejectTrailer       = refuse(400, "trailer", "The request announces trailer fields.")
+	rejectEncoding      = refuse(501, "transfer_encoding", "The only supported transfer coding is chunked.")
+	rejectExpect        = refuse(417, "expect", "The only supported expectation is 100-continue.")
+	rejectTrailer       = refuse(400, "trailer", "Trailer fields are not supported.")
 )
 
 // Defects of an upgrade: RFC 6455 section 4.2.1, in its order.
 var (
-	rejectMethod = refuse(405, "method", "A WebSocket handshake is a GET request.").
+	rejectMethod = refuse(405, "method", "A WebSocket handshake must be a GET request.").
 			with("Allow: GET\r\n")
-	rejectHTTP10          = refuse(400, "http_version", "A WebSocket handshake needs HTTP/1.1.")
-	rejectBody            = refuse(400, "body", "A WebSocket handshake has no body: Content-Length and Transfer-Encoding have no place in it.")
+	rejectHTTP10          = refuse(400, "http_version", "A WebSocket handshake requires HTTP/1.1.")
+	rejectBody            = refuse(400, "body", "A WebSocket handshake must not have a body: remove Content-Length and Transfer-Encoding.")
 	rejectUpgradeTwice    = refuse(400, "duplicate_upgrade", "The request has more than one Upgrade header field.")
-	rejectUpgrade         = refuse(400, "bad_upgrade", "The Upgrade header field must be a list of protocols, websocket without a version among them.")
+	rejectUpgrade         = refuse(400, "bad_upgrade", "The Upgrade header field must be a list of protocols that includes websocket, without a version.")
 	rejectConnectionTwice = refuse(400, "duplicate_connection", "The request has more than one Connection header field.")
-	rejectConnection      = refuse(400, "bad_connection", "The Connection header field must be a list with Upgrade in it.")
+	rejectConnection      = refuse(400, "bad_connection", "The Connection header field must be a list that includes Upgrade.")
 	rejectVersionTwice    = refuse(400, "duplicate_version", "The request has more than one Sec-WebSocket-Version header field.")
 	// RFC 6455 section 4.4: the answer to a version that is not spoken names those
 	// that are. No version at all gets the same answer, because it comes from
 	// drafts older than the field, whose clients are helped most by it.
-	rejectVersion = refuse(426, "version", "The WebSocket version spoken here is 13 (RFC 6455).").
+	rejectVersion = refuse(426, "version", "Only WebSocket version 13 (RFC 6455) is supported.").
 			with("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n")
 	rejectKeyMissing = refuse(400, "missing_key", "The request has no Sec-WebSocket-Key header field.")
 	rejectKeyTwice   = refuse(400, "duplicate_key", "The request has more than one Sec-WebSocket-Key header field.")
-	rejectKey        = refuse(400, "bad_key", "The Sec-WebSocket-Key header field is not 16 bytes in base64.")
+	rejectKey        = refuse(400, "bad_key", "The Sec-WebSocket-Key header field is not 16 bytes encoded in base64.")
 	rejectProtocol   = refuse(400, "bad_protocol", "The Sec-WebSocket-Protocol header field is not a list of tokens.")
 
 	// rejectUpgrader is a fault of this package, not of the client: a head that

@@ -36,26 +36,26 @@ func parsePrefix(word string) (netip.Prefix, error) {
 	if !ok {
 		a, err := netip.ParseAddr(word)
 		if err != nil {
-			return netip.Prefix{}, fmt.Errorf("%q is not an address, and names are not looked up: "+
-				"write for example 192.0.2.1, 2001:db8::1 or 10.0.0.0/8", word)
+			return netip.Prefix{}, fmt.Errorf("%q is not an IP address, and host names are not supported: "+
+				"write, for example, 192.0.2.1, 2001:db8::1 or 10.0.0.0/8", word)
 		}
 		if a.Zone() != "" {
-			return netip.Prefix{}, fmt.Errorf("%q has a zone, which a list cannot tell apart: write %q", word, a.WithZone(""))
+			return netip.Prefix{}, fmt.Errorf("%q has a zone, which is not supported: write %q", word, a.WithZone(""))
 		}
 		return plain(netip.PrefixFrom(a, a.BitLen())), nil
 	}
 	a, err := netip.ParseAddr(address)
 	if err != nil || a.Zone() != "" {
-		return netip.Prefix{}, fmt.Errorf("%q does not begin with an address: write for example 10.0.0.0/8 or 2001:db8::/32", word)
+		return netip.Prefix{}, fmt.Errorf("%q does not begin with an IP address: write, for example, 10.0.0.0/8 or 2001:db8::/32", word)
 	}
 	p, err := netip.ParsePrefix(word)
 	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q: %q is not a number of bits from 0 to %d: write for example %s/%d",
+		return netip.Prefix{}, fmt.Errorf("%q: %q is not a prefix length from 0 to %d: write, for example, %s/%d",
 			word, bits, a.BitLen(), a, a.BitLen())
 	}
 	if p != p.Masked() {
-		return netip.Prefix{}, fmt.Errorf("%q has bits behind its first %d, so it is unclear what is meant: "+
-			"write %q for all of these, or %q for the one address", word, p.Bits(), p.Masked(), a)
+		return netip.Prefix{}, fmt.Errorf("%q has bits set after its first %d: "+
+			"write %q for the whole network, or %q for the one address", word, p.Bits(), p.Masked(), a)
 	}
 	return plain(p), nil
 }

@@ -30,19 +30,19 @@ func TestListsAreRead(t *testing.T) {
 func TestFaultsOfAListAreNamed(t *testing.T) {
 	for word, mend := range map[string]string{
 		"":                   "remove it",
-		"proxy.internal":     "write for example 192.0.2.1",
-		"10.0.0.1:80":        "write for example 192.0.2.1",
-		"10.0.0.1/8":         `write "10.0.0.0/8" for all of these, or "10.0.0.1" for the one address`,
+		"proxy.internal":     "write, for example, 192.0.2.1",
+		"10.0.0.1:80":        "write, for example, 192.0.2.1",
+		"10.0.0.1/8":         `write "10.0.0.0/8" for the whole network, or "10.0.0.1" for the one address`,
 		"2001:db8::1/32":     `write "2001:db8::/32"`,
-		"10.0.0.0/33":        `"33" is not a number of bits from 0 to 32`,
+		"10.0.0.0/33":        `"33" is not a prefix length from 0 to 32`,
 		"::/129":             "from 0 to 128",
-		"10.0.0.0/":          `"" is not a number of bits`,
+		"10.0.0.0/":          `"" is not a prefix length`,
 		"10.0.0.0/08":        `"08" is not`,
-		"10.0.0/8":           "does not begin with an address",
+		"10.0.0/8":           "does not begin with an IP address",
 		"fe80::1%eth0":       `write "fe80::1"`,
-		"fe80::%eth0/10":     "does not begin with an address",
-		"10.0.0.0/255.0.0.0": "is not a number of bits",
-		"::ffff:10.0.0.0/90": "has bits behind",
+		"fe80::%eth0/10":     "does not begin with an IP address",
+		"10.0.0.0/255.0.0.0": "is not a prefix length",
+		"::ffff:10.0.0.0/90": "has bits set after",
 	} {
 		_, err := ParseList([]string{"192.0.2.1", word})
 		if err == nil || !strings.Contains(err.Error(), mend) || strings.Contains(err.Error(), "\n") {

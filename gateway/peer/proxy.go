@@ -28,11 +28,11 @@ const v1Signature = "PROXY "
 
 var (
 	errNoHeader = errors.New("the connection does not begin with a PROXY header, " +
-		"which its address must send: have the proxy send one, or take it off the list")
+		"which is required from its address")
 	errV1Long = fmt.Errorf("a PROXY header of version 1 is longer than %d bytes", v1BytesMax)
 	errV2Long = fmt.Errorf("a PROXY header of version 2 is longer than %d bytes: "+
-		"have the proxy send fewer extensions", ProxyHeaderBytesMax)
-	errDatagrams = errors.New("a PROXY header speaks of datagrams, but this is a stream")
+		"make the proxy send fewer extensions", ProxyHeaderBytesMax)
+	errDatagrams = errors.New("a PROXY header is for datagrams, but this is a stream")
 )
 
 // ReadProxyHeader takes a header of the PROXY protocol, version 1 or 2, off the front of
@@ -52,7 +52,7 @@ func ReadProxyHeader(p []byte) (src netip.AddrPort, n int, done bool, err error)
 	// buffers nothing of what follows and never waits.
 	h, err := proxyproto.Read(bufio.NewReaderSize(bytes.NewReader(p[:n]), n))
 	if err != nil {
-		return src, 0, true, fmt.Errorf("a PROXY header is not valid: %w", err)
+		return src, 0, true, fmt.Errorf("invalid PROXY header: %w", err)
 	}
 	if h.Command.IsLocal() {
 		return src, n, true, nil

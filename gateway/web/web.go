@@ -49,7 +49,7 @@ func readOnly(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			h.Set("Allow", "GET, HEAD")
-			http.Error(w, "Only GET and HEAD: these are files.", http.StatusMethodNotAllowed)
+			http.Error(w, "Only GET and HEAD are allowed.", http.StatusMethodNotAllowed)
 			return
 		}
 		next.ServeHTTP(w, r)
