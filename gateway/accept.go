@@ -190,7 +190,7 @@ func (s *Server) options() poller.Options {
 	return poller.Options{SendBuffer: s.cfg.SendBuffer, NotsentLowat: s.cfg.NotsentLowat, UserTimeout: s.cfg.UserTimeout, NoDelay: true}
 }
 
-// onlyLocal tells whether only this machine can reach an address.
+// onlyLocal reports whether only this machine can reach an address.
 func onlyLocal(a net.Addr) bool {
 	switch a := a.(type) {
 	case *net.TCPAddr:

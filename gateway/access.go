@@ -60,7 +60,7 @@ func (s *Server) tokenRejected(why string, whose ...slog.Attr) {
 	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "token rejected", append(whose, slog.String("reason", why))...)
 }
 
-// options gives what holds for a channel; nil where its namespace is not configured.
+// options returns what holds for a channel; nil where its namespace is not configured.
 func (a *access) options(name string) *namespace.Options {
 	if o, ok := a.namespaces.Lookup(name); ok {
 		return o
@@ -77,13 +77,13 @@ func (a *access) keep(name string) channel.Keep {
 	return channel.Keep{Count: min(o.HistorySize, math.MaxInt32), TTL: o.HistoryTTL.Milliseconds()}
 }
 
-// allows tells whether a client may do something with a channel that its options let it
+// allows reports whether a client may do something with a channel that its options let it
 // do, other than subscribe.
 func (a *access) allows(o *namespace.Options, op namespace.Op, who namespace.Who) bool {
 	return a.open || o.Allows(op, who)
 }
 
-// maySubscribe tells whether a client may subscribe without a token for the channel.
+// maySubscribe reports whether a client may subscribe without a token for the channel.
 func (a *access) maySubscribe(o *namespace.Options, name, user string) bool {
 	return a.open || o.MaySubscribe(name, user)
 }

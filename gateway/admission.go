@@ -49,7 +49,7 @@ var (
 	}
 )
 
-// beginsWithProxyHeader tells whether a peer that is not listed has sent a header of the
+// beginsWithProxyHeader reports whether a peer that is not listed has sent a header of the
 // PROXY protocol: the commonest mistake of who puts a proxy before a gateway.
 func beginsWithProxyHeader(p []byte) bool {
 	return bytes.HasPrefix(p, []byte("PROXY ")) || bytes.HasPrefix(p, []byte("\r\n\r\n\x00\r\nQUIT\n"))
@@ -100,7 +100,7 @@ func clientOf(c net.Conn) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// local tells whether a client is on this machine.
+// local reports whether a client is on this machine.
 func local(client netip.AddrPort) bool {
 	return !client.IsValid() || client.Addr().IsLoopback()
 }
@@ -134,7 +134,7 @@ func (g *greeting) forwarded(values []string) bool {
 	return g.enterAddress()
 }
 
-// toldInside tells whether a refused client is let in to be told: in a Close frame, or
+// toldInside reports whether a refused client is let in to be told: in a Close frame, or
 // in an event stream's last event.
 func (g *greeting) toldInside(req *handshake.Request) bool {
 	return g.door.server.cfg.Refuse == RefuseClose && (req.Upgrade || req.Path == "/sse" || strings.HasPrefix(req.Path, "/sse/"))

@@ -138,7 +138,7 @@ func (a *arrival) begin(c *conn) {
 	c.settle()
 }
 
-// unlessParked gives what came behind a request where it was not put off.
+// unlessParked returns what came behind a request where it was not put off.
 func (c *conn) unlessParked(early []byte) []byte {
 	if c.has(bitParked) {
 		return nil

@@ -59,7 +59,7 @@ func (c *conn) giveUpSkipped() {
 	}
 }
 
-// catchingUp tells whether the connection is not at live delivery yet.
+// catchingUp reports whether the connection is not at live delivery yet.
 func (c *conn) catchingUp() bool { return c.out != nil && c.out.catch != nil }
 
 // catchUp queues the next piece of what a subscriber missed. With the last one it

@@ -33,7 +33,7 @@ const (
 	RawOff
 )
 
-// String gives the flag's word.
+// String returns the flag's word.
 func (r Raw) String() string {
 	switch r {
 	case RawPublish:
@@ -57,7 +57,7 @@ const (
 	RefuseClose
 )
 
-// String gives the flag's word.
+// String returns the flag's word.
 func (r Refuse) String() string {
 	if r == RefuseClose {
 		return "close"
@@ -176,7 +176,7 @@ type Config struct {
 	// (--pong-timeout). Default: 10s.
 	PongTimeout time.Duration
 	// WriteTimeout is how long a client may take no byte while bytes wait for it
-	// (--write-timeout). Negative: for ever. Default: 10s.
+	// (--write-timeout). Negative: forever. Default: 10s.
 	WriteTimeout time.Duration
 	// CloseTimeout is how long a connection that is being closed is offered its
 	// last bytes and waited for (--close-timeout). Default: 5s.

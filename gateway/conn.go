@@ -48,7 +48,7 @@ const (
 	kindClient             // Centrifugo's client protocol, see session.go
 )
 
-// String gives the word for the log.
+// String returns the word for the log.
 func (k kind) String() string { return [...]string{"websocket", "echo", "event_stream", "client"}[k] }
 
 // bits of a connection.
@@ -118,10 +118,10 @@ type extra struct {
 	session *session       // of clients with a token, or of the client protocol; nil for others
 }
 
-// direct tells whether a sweep may write straight to the socket.
+// direct reports whether a sweep may write straight to the socket.
 func (e *extra) direct() bool { return e == nil || e.secure == nil && len(e.more) == 0 }
 
-// extra gives the connection's extra, making one where there is none.
+// extra returns the connection's extra, making one where there is none.
 func (c *conn) extra() *extra {
 	if c.ext == nil {
 		c.ext = new(extra)
@@ -222,7 +222,7 @@ func (l *later) deliver(*loop) {
 	}
 }
 
-// reads tells whether the connection's bytes are wanted at present.
+// reads reports whether the connection's bytes are wanted at present.
 func (c *conn) reads() bool {
 	if c.has(bitGone) {
 		return false
@@ -236,11 +236,11 @@ func (c *conn) reads() bool {
 	return !c.has(bitParked) && !c.full()
 }
 
-// full tells whether so much is due to the connection that nothing more is taken
+// full reports whether so much is due to the connection that nothing more is taken
 // from it: replies, or what it missed.
 func (c *conn) full() bool { return c.pending() > pendingReadMax || c.catchingUp() }
 
-// resumable tells whether input that was put off behind replies can go on.
+// resumable reports whether input that was put off behind replies can go on.
 func (c *conn) resumable() bool {
 	return c.phase == phaseOpen && !c.has(bitParked) && c.in != nil && c.in.buf != nil && !c.full()
 }
@@ -324,7 +324,7 @@ func (c *conn) refs() int {
 	return 1 + len(c.ext.more)
 }
 
-// ref gives the i-th subscription.
+// ref returns the i-th subscription.
 func (c *conn) ref(i int) *ref {
 	if i == 0 {
 		return &c.sub

@@ -26,7 +26,7 @@ func (c *conn) close(why reason) {
 	c.closeWith(why, code)
 }
 
-// closeWords gives the code and the text of the Close frame for a reason, as the
+// closeWords returns the code and the text of the Close frame for a reason, as the
 // connection's protocol has them.
 func (c *conn) closeWords(why reason) (ws.StatusCode, string) {
 	row := &reasons[why]

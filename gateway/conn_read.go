@@ -201,7 +201,7 @@ func (c *conn) feedClosing(p []byte) {
 	c.restInput()
 }
 
-// input gives the connection's input, making one where there is none.
+// input returns the connection's input, making one where there is none.
 func (c *conn) input() *input {
 	if c.in == nil {
 		l := c.loop
@@ -235,7 +235,7 @@ func (c *conn) dropInput() {
 	}
 }
 
-// reasonFor gives the reason for a fault of the client's frames.
+// reasonFor returns the reason for a fault of the client's frames.
 func reasonFor(err error) reason {
 	var fault *frame.Error
 	if errors.As(err, &fault) {

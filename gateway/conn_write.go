@@ -76,7 +76,7 @@ func (c *conn) pending() int {
 	return n + len(c.out.buf) - c.out.sent + len(c.out.pong)
 }
 
-// output gives the connection's outbox, making one where there is none.
+// output returns the connection's outbox, making one where there is none.
 func (c *conn) output() *outbox {
 	c.plant("output")
 	if c.out == nil {
@@ -435,7 +435,7 @@ segments:
 	}
 }
 
-// behind tells whether something of a log is still due to the connection.
+// behind reports whether something of a log is still due to the connection.
 func (c *conn) behind() bool {
 	for i := range c.refs() {
 		r := c.ref(i)

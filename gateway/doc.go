@@ -84,7 +84,7 @@
 //
 // # Clients with many channels
 //
-// The client protocol is Centrifugo's; package centrifugo has its bytes, and session.go what a
+// The Centrifugo protocol is Centrifugo's; package centrifugo has its bytes, and session.go what a
 // connection keeps of it. What it does stands in session_command.go, a subscription's life in
 // session_subscribe.go, presence and history as a client sees them in session_look.go, joins and
 // leaves in session_announce.go, and pings and expiry in session_time.go.

@@ -130,7 +130,7 @@ func (l *loop) join(c *conn, name string, f channel.Format) error {
 	return err
 }
 
-// group gives the loop's group of a channel in a format. A new one must be entered,
+// group returns the loop's group of a channel in a format. A new one must be entered,
 // or ended, before anything else happens.
 func (l *loop) group(name string, f channel.Format) (*group, error) {
 	key := groupKey{name, f}

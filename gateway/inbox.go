@@ -39,7 +39,7 @@ func (b *inbox) put(m message) bool {
 	return true
 }
 
-// take gives what has come. The slice is the loop's until the next take.
+// take returns what has come. The slice is the loop's until the next take.
 func (b *inbox) take() []message {
 	clear(b.spare)
 	if cap(b.spare) > inboxKeep {

@@ -89,7 +89,7 @@ func (c *conn) stuck() time.Duration {
 	return time.Duration(c.loop.now-c.since) * time.Second
 }
 
-// from gives the client's address.
+// from returns the client's address.
 func (c *conn) from() netip.AddrPort {
 	if c.ext != nil && c.ext.client.IsValid() {
 		return c.ext.client

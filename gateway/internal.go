@@ -65,7 +65,7 @@ func (s *Server) ServeInternal(l net.Listener, opt Internal) error {
 	return ErrServerClosed
 }
 
-// InternalHandler gives the internal listener's handler, for programs that serve
+// InternalHandler returns the internal listener's handler, for programs that serve
 // it themselves.
 func (s *Server) InternalHandler(opt Internal) http.Handler { return s.internalHandler(opt, false) }
 
@@ -133,7 +133,7 @@ func guard(next http.Handler, key string, unixSocket bool) http.Handler {
 	})
 }
 
-// localHost tells whether a Host field names this machine as itself. A name that
+// localHost reports whether a Host field names this machine as itself. A name that
 // only resolves to it does not: a web page could have one.
 func localHost(host string) bool {
 	if h, _, err := net.SplitHostPort(host); err == nil {

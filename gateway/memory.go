@@ -26,7 +26,7 @@ const (
 	memoryFull = 95
 )
 
-// memoryLimit gives the limit in bytes that holds for a configured one: 0 for none. When
+// memoryLimit returns the limit in bytes that holds for a configured one: 0 for none. When
 // it is a cgroup's, that is the directory.
 func memoryLimit(configured int64) (cgroup string, limit int64) {
 	if configured != 0 {
@@ -111,7 +111,7 @@ func number(file string) (int64, bool) {
 	return n, err == nil
 }
 
-// inactiveFile gives what a cgroup has of the page cache and would drop first.
+// inactiveFile returns what a cgroup has of the page cache and would drop first.
 func inactiveFile(file string) int64 {
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -227,7 +227,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// registry gives everything that /metrics shows.
+// registry returns everything that /metrics shows.
 func (s *Server) registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -282,7 +282,7 @@ func (n *node) History(_ context.Context, r *api.HistoryRequest) (api.HistoryRes
 	return out, nil
 }
 
-// apiPublication gives a publication as the API lists it: what is binary as bytes, and
+// apiPublication returns a publication as the API lists it: what is binary as bytes, and
 // everything else as clients with JSON see it.
 func apiPublication(p *channel.Publication) api.Publication {
 	listed := centrifugo.Publication(centrifugo.JSON, p)

@@ -51,7 +51,7 @@ func (c *conn) pass(lower func(level *int32, rate int, seconds uint32)) {
 	c.heard = l.now
 }
 
-// rate gives the bound that holds for the connection, 0 for none.
+// rate returns the bound that holds for the connection, 0 for none.
 func (c *conn) rate(configured, otherwise int) int {
 	return rateFor(configured, otherwise, c.has(bitLocal))
 }
@@ -68,7 +68,7 @@ func (c *conn) mayMessage() bool {
 	return rate <= 0 || fill(&c.extra().levels.messages, rate)
 }
 
-// rateFor gives the bound that holds for a client: none for one of this machine,
+// rateFor returns the bound that holds for a client: none for one of this machine,
 // unless it was asked for.
 func rateFor(configured, otherwise int, local bool) int {
 	switch {

@@ -56,7 +56,7 @@ type reasonInfo struct {
 	// or its own Close is answered.
 	code ws.StatusCode
 	text string
-	// client stands in their place for clients of the client protocol; nil where
+	// client stands in their place for clients of the Centrifugo protocol; nil where
 	// they are told the same as others.
 	client *protocol.Disconnect
 	// cut: the client is behind, so what was published before is not sent first.
@@ -109,5 +109,5 @@ var reasons = [reasonCount]reasonInfo{
 // gobwas/ws does not name.
 const statusTryAgainLater ws.StatusCode = 1013
 
-// String gives the label.
+// String returns the label.
 func (r reason) String() string { return reasons[r].label }

@@ -86,7 +86,7 @@ func (s *Server) settleTarget(t *target, query string) *handshake.Reject {
 	return nil
 }
 
-// rawPath tells whether raw clients are served under an escaped path, and the
+// rawPath reports whether raw clients are served under an escaped path, and the
 // channel that stands in it, escaped, "" for none.
 func (s *Server) rawPath(path string) (channel string, ok bool) {
 	if path == "/" || path == "/ws" {
@@ -179,7 +179,7 @@ func (t *target) readQuery(raw string) *handshake.Reject {
 	return nil
 }
 
-// format gives the wire format of a kind of connection.
+// format returns the wire format of a kind of connection.
 func (k kind) format(json bool) format {
 	switch {
 	case k == kindStream:

@@ -17,7 +17,7 @@ import (
 	"sluice/gateway/sampling"
 )
 
-// Paths of the client protocol, as its libraries and its users know them.
+// Paths of the Centrifugo protocol, as its libraries and its users know them.
 const (
 	pathClient    = "/connection/websocket"
 	pathUniClient = "/connection/uni_websocket"
@@ -28,7 +28,7 @@ const (
 // who it is.
 const connectParameter = "cf_connect"
 
-// settleClient reads an upgrade of the client protocol into a target.
+// settleClient reads an upgrade of the Centrifugo protocol into a target.
 func (s *Server) settleClient(t *target, req *handshake.Request) *handshake.Reject {
 	if s.cfg.NoClients {
 		return rejectClientOff
@@ -54,7 +54,7 @@ func (s *Server) settleClient(t *target, req *handshake.Request) *handshake.Reje
 	return nil
 }
 
-// chosen gives the subprotocol that the upgrader will agree to.
+// chosen returns the subprotocol that the upgrader will agree to.
 func chosen(offered []string) string {
 	for _, p := range offered {
 		if p == subprotocolJSON || p == subprotocolProtobuf {
@@ -64,7 +64,7 @@ func chosen(offered []string) string {
 	return ""
 }
 
-// dear tells whether a raw client's token has to be verified where it may take long.
+// dear reports whether a raw client's token has to be verified where it may take long.
 func (s *Server) dear(t *target) bool {
 	return t.token != "" && s.access.verifier != nil && !s.access.insecure && !s.access.verifier.Cheap(t.token)
 }
@@ -142,7 +142,7 @@ func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *hand
 	return true, nil
 }
 
-// handleUniSSE serves /connection/uni_sse: an event stream of the client protocol.
+// handleUniSSE serves /connection/uni_sse: an event stream of the Centrifugo protocol.
 func (s *Server) handleUniSSE(w http.ResponseWriter, r *http.Request) {
 	conn, ok := s.admitStream(w, r, "GET, POST, OPTIONS", s.cfg.NoClients, rejectClientOff)
 	if !ok {
@@ -174,7 +174,7 @@ func (s *Server) handleUniSSE(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wantsUpgrade tells whether a path is one of the client protocol's that want a WebSocket.
+// wantsUpgrade reports whether a path is one of the Centrifugo protocol's that want a WebSocket.
 func wantsUpgrade(path string) bool {
 	return path == pathClient || path == pathUniClient
 }

@@ -203,7 +203,7 @@ func (w *wire) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// bare gives the connection of package net below a connection.
+// bare returns the connection of package net below a connection.
 func bare(c net.Conn) net.Conn {
 	if s, ok := c.(*secure); ok {
 		return s.wire.conn
@@ -280,7 +280,7 @@ func (s *secure) send(p []byte) (n int, err error) {
 	return n, err
 }
 
-// secure gives the connection's TLS side, nil for a plain one.
+// secure returns the connection's TLS side, nil for a plain one.
 func (c *conn) secure() *secure {
 	if c.ext == nil {
 		return nil
@@ -288,7 +288,7 @@ func (c *conn) secure() *secure {
 	return c.ext.secure
 }
 
-// sealed tells whether encrypted bytes wait for the socket.
+// sealed reports whether encrypted bytes wait for the socket.
 func (c *conn) sealed() bool {
 	s := c.secure()
 	return s != nil && s.wire.rest != nil
@@ -356,7 +356,7 @@ func (c *conn) secureFailed(s *secure, err error, hangup bool) {
 	}
 }
 
-// hardened gives a copy of a TLS configuration with what is the same for all.
+// hardened returns a copy of a TLS configuration with what is the same for all.
 func hardened(cfg *tls.Config) *tls.Config {
 	cfg = cfg.Clone()
 	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)

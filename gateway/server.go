@@ -186,7 +186,7 @@ type Limits struct {
 	MaxBuffered     int // bytes
 }
 
-// Limits gives what holds for this server.
+// Limits returns what holds for this server.
 func (s *Server) Limits() Limits {
 	return Limits{
 		Loops: s.cfg.Loops, MaxConnections: s.cfg.MaxConnections, DescriptorLimit: s.descriptorLimit,
@@ -301,7 +301,7 @@ func (s *Server) untrack(l *entrance) {
 	s.acceptors.Done()
 }
 
-// Ready tells whether the server takes connections.
+// Ready reports whether the server takes connections.
 func (s *Server) Ready() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -393,7 +393,7 @@ func Listen(ctx context.Context, network, address string, sendBuffer int) (net.L
 	return l, nil
 }
 
-// closedByUs tells whether an Accept failed because the listener was closed.
+// closedByUs reports whether an Accept failed because the listener was closed.
 func closedByUs(err error) bool {
 	return errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) || errors.Is(err, http.ErrServerClosed)
 }

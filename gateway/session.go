@@ -17,7 +17,7 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// A client is a connection that has said who it is, or speaks the client protocol
+// A client is a connection that has said who it is, or speaks the Centrifugo protocol
 // (Centrifugo's), in which it has many channels and is told what becomes of what it
 // asks. Its commands come as messages (session_command.go) and are worked off one
 // after the other; one that has to wait, for a token to be verified or for room in a
@@ -61,7 +61,7 @@ func newClientID() (id clientID) {
 	return id
 }
 
-// String gives the ID as a UUID of version 4 (RFC 9562).
+// String returns the ID as a UUID of version 4 (RFC 9562).
 func (id clientID) String() string {
 	var b [36]byte
 	hex.Encode(b[:], id[:4])
@@ -73,7 +73,7 @@ func (id clientID) String() string {
 	return string(b[:])
 }
 
-// session gives what the connection has as a client, nil for others.
+// session returns what the connection has as a client, nil for others.
 func (c *conn) session() *session {
 	if c.ext == nil {
 		return nil
@@ -81,10 +81,10 @@ func (c *conn) session() *session {
 	return c.ext.session
 }
 
-// speaks tells whether the connection speaks the client protocol.
+// speaks reports whether the connection speaks the Centrifugo protocol.
 func (c *conn) speaks() bool { return c.kind == kindClient }
 
-// streams tells whether the connection is an event stream, of which nothing is read.
+// streams reports whether the connection is an event stream, of which nothing is read.
 func (c *conn) streams() bool {
 	return c.kind == kindStream || c.speaks() && c.session().format.SSE
 }
@@ -134,7 +134,7 @@ func (c *conn) clientInfo(chanInfo []byte) *protocol.ClientInfo {
 	return &protocol.ClientInfo{User: ses.user, Client: ses.id.String(), ConnInfo: ses.info, ChanInfo: chanInfo}
 }
 
-// detail gives what a subscription has beside its position.
+// detail returns what a subscription has beside its position.
 func (ses *session) detail(channel string) detail {
 	if d := ses.details[channel]; d != nil {
 		return *d
@@ -360,7 +360,7 @@ func (c *conn) judge(token string, subscription bool) (x *judgement, done bool) 
 	}
 }
 
-// subprotocols of the client protocol.
+// subprotocols of the Centrifugo protocol.
 const (
 	subprotocolJSON     = "centrifuge-json"
 	subprotocolProtobuf = "centrifuge-protobuf"

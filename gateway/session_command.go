@@ -163,7 +163,7 @@ func (c *conn) fail(r *protocol.Reply, err *protocol.Error) bool {
 	return true
 }
 
-// optionsOf gives a channel's options, or the error for a name that is none.
+// optionsOf returns a channel's options, or the error for a name that is none.
 func (c *conn) optionsOf(name string) (*namespace.Options, *protocol.Error) {
 	if handshake.ChannelName(name) != nil {
 		return nil, centrifugo.ErrorBadRequest
@@ -310,7 +310,7 @@ func (c *conn) connected(r *protocol.Reply, granted *auth.Connection, req *proto
 	c.wakeSession()
 }
 
-// lifetime gives what a client is told of a time: whether it comes, and in how many
+// lifetime returns what a client is told of a time: whether it comes, and in how many
 // seconds.
 func lifetime(expireAt int64) (expires bool, ttl uint32) {
 	if expireAt == 0 {

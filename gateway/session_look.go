@@ -48,7 +48,7 @@ func (c *conn) presenceStats(name string) (*protocol.PresenceStatsResult, *proto
 	return &protocol.PresenceStatsResult{NumClients: uint32(clients), NumUsers: uint32(users)}, nil
 }
 
-// history gives what a channel has kept.
+// history returns what a channel has kept.
 func (c *conn) history(req *protocol.HistoryRequest) (*protocol.HistoryResult, *protocol.Error) {
 	c.plant("history")
 	if _, fault := c.may(namespace.History, req.Channel); fault != nil {

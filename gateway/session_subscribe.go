@@ -68,7 +68,7 @@ func askSince(epoch string, offset uint64) channel.Ask {
 	return channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: e, Offset: offset}}
 }
 
-// room gives the bytes that a reply may list. Beside payloads there are infos, and JSON may
+// room returns the bytes that a reply may list. Beside payloads there are infos, and JSON may
 // take six bytes for one: a client is not to be cut off for what it asks for, whatever
 // others have published.
 func (c *conn) room() int { return c.loop.cfg.MaxPending - pendingSlack - c.pending() }
@@ -90,7 +90,7 @@ func infoBytes(user string, conn, channel []byte) int {
 	return 128 + len(user) + len(conn) + len(channel)
 }
 
-// find gives the connection's subscription to a channel, nil for none.
+// find returns the connection's subscription to a channel, nil for none.
 func (c *conn) find(name string) *ref {
 	for i := range c.refs() {
 		if r := c.ref(i); r.group.key.channel == name {
@@ -226,7 +226,7 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 	return s, nil
 }
 
-// wantsJoins tells whether a subscriber is told who comes and goes.
+// wantsJoins reports whether a subscriber is told who comes and goes.
 func (c *conn) wantsJoins(o *namespace.Options, asks bool) bool {
 	if c.loop.server.access.open {
 		return o.JoinLeave && asks
@@ -265,7 +265,7 @@ func (c *conn) begin(s *subscription) {
 	}
 }
 
-// who gives who the client is in a channel.
+// who returns who the client is in a channel.
 func (c *conn) who(name string) *presence.Info {
 	ses := c.session()
 	return &presence.Info{User: ses.user, Client: ses.id.String(), ConnInfo: ses.info, ChanInfo: ses.detail(name).info}

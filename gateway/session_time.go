@@ -54,7 +54,7 @@ func (c *conn) wakeSession() {
 	}
 }
 
-// endsAt gives when something that expires is over: later, where its client can ask
+// endsAt returns when something that expires is over: later, where its client can ask
 // for more time.
 func (ses *session) endsAt(c *conn, expireAt int64) int64 {
 	if expireAt > 0 && c.speaks() && !ses.format.Uni {

@@ -13,7 +13,7 @@ import (
 // policy: it is closed with 1013, or it goes on with the newest publication and is
 // told that there is a gap, where its wire format can tell that.
 
-// skips tells whether slow subscribers of a channel skip.
+// skips reports whether slow subscribers of a channel skip.
 func (c *Config) skips(name string, f channel.Format) bool {
 	if _, raw := f.(rawFormat); raw {
 		return false // its messages carry nothing that could tell a gap
@@ -29,7 +29,7 @@ func (c *Config) skips(name string, f channel.Format) bool {
 	return false
 }
 
-// matches tells whether a pattern, in which * stands for any run of bytes, fits a
+// matches reports whether a pattern, in which * stands for any run of bytes, fits a
 // name. It takes time in proportion to the product of their lengths at most.
 func matches(pattern, name string) bool {
 	star, from := -1, 0 // the last star, and where what it stands for ends as far as was tried

@@ -182,7 +182,7 @@ func (st *stage) victimLocked(newcomer *greeting) (victim *greeting, spared time
 
 // spared returns for how long g keeps its place in any case; short is for one of an address
 // that has more places than that of who wants one, and finishes nothing. It counts from
-// when the place was taken, so that nobody is spared for ever by sending a byte now and
+// when the place was taken, so that nobody is spared forever by sending a byte now and
 // then. Who waits for a turn waits for us.
 func (g *greeting) spared(short bool) time.Duration {
 	turn := secureTurn

@@ -26,7 +26,7 @@ type door struct {
 	inherits bool // connections have the listener's options
 }
 
-// deadline gives the time that is left for a head of which n bytes have come.
+// deadline returns the time that is left for a head of which n bytes have come.
 func (d *door) deadline(n int) time.Duration {
 	timeout := d.server.cfg.HandshakeTimeout
 	if n == 0 && d.defers {

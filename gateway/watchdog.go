@@ -11,7 +11,7 @@ import (
 
 // The watchdog ticks the loops, and sees which of them do not take their ticks: a loop that is
 // stuck, in a hook or in the kernel, serves none of its clients, and new connections that
-// are given to it wait for ever. It runs on a goroutine of its own that waits for nothing
+// are given to it wait forever. It runs on a goroutine of its own that waits for nothing
 // a loop could hold: no channel's lock, and not the log.
 //
 // It counts its own ticks, not time. Seconds in which it did not run itself (the process was

@@ -280,7 +280,7 @@ func (s *Server) publicHandler() (http.Handler, error) {
 	return mux, nil
 }
 
-// page gives what "/" shows in a browser; nil for nothing.
+// page returns what "/" shows in a browser; nil for nothing.
 func (s *Server) page() (http.Handler, error) {
 	if s.cfg.NoPage {
 		return nil, nil

@@ -11,7 +11,7 @@ import (
 // What the load tester needs beyond bare sockets: exact CPU times, exact sleep, and
 // a server that costs nothing but its system calls.
 
-// ProcessCPU gives the CPU time, user and system, that a process has used so
+// ProcessCPU returns the CPU time, user and system, that a process has used so
 // far, its ended threads included (clock_getcpuclockid(3)). It is finer than
 // the ticks of /proc/PID/stat, and the same sum. Zero is the calling process.
 func ProcessCPU(pid int) (time.Duration, error) {

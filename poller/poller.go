@@ -21,7 +21,7 @@ const (
 	Hangup
 )
 
-// String gives the events as in "readable|hangup".
+// String returns the events as in "readable|hangup".
 func (e Events) String() string {
 	s := ""
 	for i, name := range [...]string{"readable", "writable", "hangup"} {
@@ -57,11 +57,11 @@ type Desc struct {
 	interest Events
 }
 
-// FD gives the descriptor's number as given to Add.
+// FD returns the descriptor's number as given to Add.
 func (d *Desc) FD() int { return int(d.fd) }
 
-// Active tells whether the descriptor is registered.
+// Active reports whether the descriptor is registered.
 func (d *Desc) Active() bool { return d.handler != nil }
 
-// Interest gives what the owner waits for at present.
+// Interest returns what the owner waits for at present.
 func (d *Desc) Interest() Events { return d.interest }

@@ -207,7 +207,7 @@ func ReadReady(c syscall.Conn, p []byte) (n int, err error) {
 	return n, err
 }
 
-// PeerAddr gives the address of the other side (getpeername(2)), the zero
+// PeerAddr returns the address of the other side (getpeername(2)), the zero
 // AddrPort for a Unix socket or a connection that is gone.
 func PeerAddr(fd int) netip.AddrPort {
 	sa, err := unix.Getpeername(fd)
@@ -240,7 +240,7 @@ func DescriptorLimit() (int, error) {
 	return int(min(lim.Cur, 1<<30)), nil
 }
 
-// IsDescriptorLimit tells whether err means that the process (EMFILE) or the
+// IsDescriptorLimit reports whether err means that the process (EMFILE) or the
 // machine (ENFILE) has no descriptor left.
 func IsDescriptorLimit(err error) bool {
 	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)
@@ -276,14 +276,14 @@ func SetUserTimeout(fd int, d time.Duration) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 }
 
-// IsSocketError tells whether an error is the socket's own (a system call's), after
+// IsSocketError reports whether an error is the socket's own (a system call's), after
 // which the connection is of no use.
 func IsSocketError(err error) bool {
 	var errno unix.Errno
 	return errors.As(err, &errno)
 }
 
-// RTT gives the round-trip time as TCP knows it (TCP_INFO, tcp(7)), 0 where there is
+// RTT returns the round-trip time as TCP knows it (TCP_INFO, tcp(7)), 0 where there is
 // none.
 func RTT(fd int) time.Duration {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)

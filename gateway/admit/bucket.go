@@ -17,7 +17,7 @@ type bucket struct {
 	rate, burst int64
 }
 
-// newBucket gives the bucket without bottom where rate is not positive.
+// newBucket returns the bucket without bottom where rate is not positive.
 func newBucket(rate, burst int) bucket {
 	if rate <= 0 {
 		return bucket{}
@@ -25,7 +25,7 @@ func newBucket(rate, burst int) bucket {
 	return bucket{rate: int64(min(rate, rateMax)), burst: int64(min(max(burst, 1), rateMax))}
 }
 
-// has tells whether there is a token.
+// has reports whether there is a token.
 func (b bucket) has(mark, clock int64) bool {
 	return b.rate == 0 || max(mark-clock*b.rate, 0) <= (b.burst-1)*token
 }

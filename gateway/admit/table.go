@@ -110,7 +110,7 @@ type Table struct {
 	clock         int64 // ours: grows with seen, and never falls
 }
 
-// New gives a table that knows nobody.
+// New returns a table that knows nobody.
 func New(l Limits) *Table {
 	if l.Burst <= 0 {
 		l.Burst = burstSeconds * min(l.Rate, rateMax)
@@ -223,7 +223,7 @@ func (t *Table) Leave(s Seat) {
 	}
 }
 
-// Len gives the number of addresses that the table remembers: those with open
+// Len returns the number of addresses that the table remembers: those with open
 // connections, and those that came lately.
 func (t *Table) Len() int {
 	t.mu.Lock()
@@ -256,7 +256,7 @@ func (t *Table) refuse(v Verdict, b bucket, mark *int64) Verdict {
 	return v + dropped
 }
 
-// add gives a new entry for k, or 0 if there is no place.
+// add returns a new entry for k, or 0 if there is no place.
 func (t *Table) add(k Key) Seat {
 	for range candidates {
 		s := t.slab[0].next

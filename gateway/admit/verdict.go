@@ -26,10 +26,10 @@ const (
 // dropped is how far a refusal's Drop variant lies behind it.
 const dropped = TotalRateDrop - TotalRate
 
-// Drop tells that the connection is to be reset without an answer.
+// Drop reports whether the connection is to be reset without an answer.
 func (v Verdict) Drop() bool { return v >= TotalRateDrop }
 
-// String gives the reason's metric label; with Drop or without, it is the same.
+// String returns the reason's metric label; with Drop or without, it is the same.
 func (v Verdict) String() string {
 	switch v {
 	case TotalRate, TotalRateDrop:

@@ -52,7 +52,7 @@ var (
 	DisconnectTooManyErrors         = &protocol.Disconnect{Code: 3509, Reason: "too many errors"}
 )
 
-// Reconnects tells whether clients come back by themselves after a disconnect with
+// Reconnects reports whether clients come back by themselves after a disconnect with
 // this code.
 func Reconnects(code uint32) bool {
 	return code < 3500 || code >= 4000 && code < 4500 || code >= 5000

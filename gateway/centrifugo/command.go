@@ -140,7 +140,7 @@ func checkNames(cmd *protocol.Command) error {
 	return nil
 }
 
-// IsPong tells whether data, the payload of a frame, is one empty command: the
+// IsPong reports whether data, the payload of a frame, is one empty command: the
 // answer to a ping. It allocates nothing.
 func IsPong(enc Encoding, data []byte) bool {
 	if enc == Protobuf {

@@ -1,4 +1,4 @@
-// Package centrifugo is the wire of Centrifugo's client protocol, JSON and
+// Package centrifugo is the wire of Centrifugo's protocol, JSON and
 // Protobuf, over bytes: it reads the commands of clients and builds the frames of
 // the server. It stands on the types and the codecs of
 // github.com/centrifugal/protocol, whose client.proto is the protocol's text.

@@ -78,7 +78,7 @@ func appendBytesField[T ~string | ~[]byte](dst []byte, num protowire.Number, val
 	return append(dst, value...)
 }
 
-// bytesFieldLen gives the size of a field with a value of n bytes. The numbers used
+// bytesFieldLen returns the size of a field with a value of n bytes. The numbers used
 // here are below 16, so that the tag is one byte.
 func bytesFieldLen(n int) int { return 1 + protowire.SizeBytes(n) }
 

@@ -38,7 +38,7 @@ var shared = func() (all [1 << 4]channel.Format) {
 	return all
 }()
 
-// Shared gives the format as a log has it, without an allocation.
+// Shared returns the format as a log has it, without an allocation.
 func (f Format) Shared() channel.Format {
 	i := int(f.Encoding & 1)
 	for bit, set := range [...]bool{f.Uni, f.SSE, f.Joins} {

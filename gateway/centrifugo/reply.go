@@ -80,7 +80,7 @@ func AppendPing(dst []byte, f Format) []byte {
 	return frame.Append(dst, ws.OpText, []byte("{}"))
 }
 
-// Publication gives a publication as replies list it, for clients of that encoding.
+// Publication returns a publication as replies list it, for clients of that encoding.
 // It is a copy: nothing of p is kept.
 func Publication(enc Encoding, p *channel.Publication) *protocol.Publication {
 	pub := &protocol.Publication{Offset: p.Offset}
@@ -104,7 +104,7 @@ func Publication(enc Encoding, p *channel.Publication) *protocol.Publication {
 	return pub
 }
 
-// ClientInfo gives the info that AppendClientInfo wrote, for clients of that
+// ClientInfo returns the info that AppendClientInfo wrote, for clients of that
 // encoding: for JSON its raw fields are JSON. It is a copy.
 func ClientInfo(enc Encoding, info []byte) *protocol.ClientInfo {
 	i, _ := parseInfo(info) // as far as it can be read

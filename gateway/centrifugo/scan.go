@@ -8,7 +8,7 @@ const nestingMax = 500
 // longer integers (sys.set_int_max_str_digits), which ends the reader of its client library.
 const digitsMax = 4300
 
-// validJSON tells whether b is one JSON value (RFC 8259) with nothing around it but
+// validJSON reports whether b is one JSON value (RFC 8259) with nothing around it but
 // white space, nested no deeper than nestingMax, with numbers within digitsMax. That b is UTF-8 is the caller's to
 // know. It allocates nothing.
 //

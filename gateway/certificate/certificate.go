@@ -60,7 +60,7 @@ func Load(files Files) (*Store, error) {
 	return s, nil
 }
 
-// Config gives the configuration of a listener. It is good for ever: each handshake
+// Config returns the configuration of a listener. It is good forever: each handshake
 // takes what is newest then. Session tickets hold over a reload, since their keys are
 // those of the configuration that a listener was given, or of its clone.
 func (s *Store) Config() *tls.Config {
@@ -199,7 +199,7 @@ func (f Files) read() (*material, error) {
 	return m, errors.Join(faults...)
 }
 
-// find gives the first PEM block whose type ends so.
+// find returns the first PEM block whose type ends so.
 func find(data []byte, kind string) *pem.Block {
 	for {
 		block, rest := pem.Decode(data)

@@ -37,7 +37,7 @@ const (
 	KindMessage Kind = iota
 	// KindJoin and KindLeave tell that a client has subscribed, or does not any more.
 	// They have no offset, are not kept, and go only to the formats that carry
-	// them; Payload says who it is, as a Protobuf ClientInfo of the client protocol.
+	// them; Payload says who it is, as a Protobuf ClientInfo of the Centrifugo protocol.
 	KindJoin
 	KindLeave
 )
@@ -52,7 +52,7 @@ type Publication struct {
 	// Passing: it goes to those who are there, without an offset, and is not kept.
 	Passing bool
 	// Extra is what some formats tell beside the payload; opaque here, and kept with
-	// it: the Protobuf fields info (5) and tags (7) of the client protocol's
+	// it: the Protobuf fields info (5) and tags (7) of the Centrifugo protocol's
 	// Publication, one behind the other. Owned as Payload is.
 	Extra []byte
 
@@ -63,14 +63,14 @@ type Publication struct {
 	Offset  uint64
 }
 
-// ordered tells whether p gets an offset.
+// ordered reports whether p gets an offset.
 func (p *Publication) ordered() bool { return p.Kind == KindMessage && !p.Passing }
 
 // Epoch names one life of a channel's order. Offsets of different epochs have
 // nothing to do with each other.
 type Epoch uint64
 
-// String gives the epoch as clients see it, "" for the zero Epoch.
+// String returns the epoch as clients see it, "" for the zero Epoch.
 func (e Epoch) String() string {
 	if e == 0 {
 		return ""
@@ -151,13 +151,13 @@ type Channel struct {
 	idle      *list.Element
 }
 
-// Name gives the channel's name.
+// Name returns the channel's name.
 func (c *Channel) Name() string { return c.name }
 
 // Epoch names the channel's order.
 func (c *Channel) Epoch() Epoch { return c.epoch }
 
-// Newest gives the place of the newest publication.
+// Newest returns the place of the newest publication.
 func (c *Channel) Newest() Place {
 	c.mu.Lock()
 	defer c.mu.Unlock()

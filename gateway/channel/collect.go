@@ -22,7 +22,7 @@ type Collected struct {
 	Newest Place
 }
 
-// Collect gives what is kept since a place, and the position in the reader's log where
+// Collect returns what is kept since a place, and the position in the reader's log where
 // live delivery goes on behind Newest; both under one hold of the channel's lock, so that
 // nothing lies between the two and nothing is in both, unless More or Gap is set.
 func (r *Reader) Collect(ask Ask, most Bounds, now int64) (_ Collected, live uint64) {
@@ -32,14 +32,14 @@ func (r *Reader) Collect(ask Ask, most Bounds, now int64) (_ Collected, live uin
 	return c.collectLocked(ask, most, now), r.log.head.Load()
 }
 
-// Collect gives what is kept since a place. now is the time for what has expired.
+// Collect returns what is kept since a place. now is the time for what has expired.
 func (c *Channel) Collect(ask Ask, most Bounds, now int64) Collected {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.collectLocked(ask, most, now)
 }
 
-// CollectBack gives what is kept up to and without the publication at a place, newest
+// CollectBack returns what is kept up to and without the publication at a place, newest
 // first; with AskNow, from the newest one on. Gap says that the place is not of this order.
 func (c *Channel) CollectBack(ask Ask, most Bounds, now int64) Collected {
 	c.mu.Lock()
@@ -97,7 +97,7 @@ func (c *Channel) collectLocked(ask Ask, most Bounds, now int64) Collected {
 	return out
 }
 
-// full tells whether the bounds let nothing more in.
+// full reports whether the bounds let nothing more in.
 func (o *Collected) full(most Bounds, held int) bool {
 	return most.Count >= 0 && len(o.Publications) >= most.Count || most.Bytes > 0 && held >= most.Bytes
 }
@@ -118,7 +118,7 @@ func (c *Channel) ForgetHistory() {
 	c.history.release(c.offset, c.space.history.Budget)
 }
 
-// Keeps tells whether something is kept of a channel of that name.
+// Keeps reports whether something is kept of a channel of that name.
 func (s *Space) Keeps(name string) bool { return s.history.Of(name).Count > 0 }
 
 // Each calls visit for every channel: its name and its subscriptions on this node. No

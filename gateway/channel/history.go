@@ -20,7 +20,7 @@ type Keep struct {
 
 // History says what a space keeps. All bounds hold.
 type History struct {
-	// Of gives what is kept of a channel. It is called when the channel comes to be.
+	// Of returns what is kept of a channel. It is called when the channel comes to be.
 	Of     func(channel string) Keep
 	Bytes  int     // of one channel: payloads, extras, and HistoryEntryBytes for each publication
 	Budget *Budget // of all channels together
@@ -90,7 +90,7 @@ func (h *history) add(p *Publication, keep Keep, limit *History) bool {
 	return true
 }
 
-// fits tells whether the rings have room for a payload of n bytes.
+// fits reports whether the rings have room for a payload of n bytes.
 func (h *history) fits(n int) bool {
 	return int(h.head-h.tail)+n <= len(h.bytes) && h.len() < len(h.entries)
 }
@@ -121,7 +121,7 @@ func (h *history) grow(n int, budget *Budget) {
 	}
 }
 
-// slice gives what lies between two positions, in two parts where it wraps.
+// slice returns what lies between two positions, in two parts where it wraps.
 func (h *history) slice(from, to uint64) (a, b []byte) {
 	if from == to {
 		return nil, nil
@@ -161,7 +161,7 @@ func (h *history) release(offset uint64, budget *Budget) {
 	*h = history{floor: offset, rings: &nothing}
 }
 
-// after gives the index of the first entry above an offset.
+// after returns the index of the first entry above an offset.
 func (h *history) after(offset uint64) uint64 {
 	lo, hi := h.first, h.end
 	for lo < hi {
@@ -174,7 +174,7 @@ func (h *history) after(offset uint64) uint64 {
 	return lo
 }
 
-// before gives the offset before the newest n, of those up to offset.
+// before returns the offset before the newest n, of those up to offset.
 func (h *history) before(n int, offset uint64) uint64 {
 	switch {
 	case n <= 0:
@@ -310,7 +310,7 @@ func (c *Channel) placeLocked(ask Ask, now int64) Recalled {
 	return r
 }
 
-// keptLocked gives a kept publication as it was published. Its payload lies in
+// keptLocked returns a kept publication as it was published. Its payload lies in
 // the history, or in s where it wraps.
 func (c *Channel) keptLocked(i uint64, s *Scratch) *Publication {
 	h := &c.history

@@ -68,13 +68,13 @@ type Log struct {
 	idle      bool   // nothing was appended since the last Trim
 }
 
-// Head gives the position behind the last byte appended.
+// Head returns the position behind the last byte appended.
 func (l *Log) Head() uint64 { return l.head.Load() }
 
-// Channel gives the channel whose log it is.
+// Channel returns the channel whose log it is.
 func (l *Log) Channel() *Channel { return l.channel }
 
-// Bytes gives what lies between two positions, in two parts where it wraps (b is
+// Bytes returns what lies between two positions, in two parts where it wraps (b is
 // nil else). The caller's reader must hold from, and to must not be above a head
 // it has loaded. The bytes must not be changed, and not be used after the
 // reader published a position above from.
@@ -91,7 +91,7 @@ func (l *Log) Bytes(from, to uint64) (a, b []byte) {
 	return ring[i:], ring[:i+n-uint64(len(ring))]
 }
 
-// usedLocked gives what the kept frames cost.
+// usedLocked returns what the kept frames cost.
 func (l *Log) usedLocked() int {
 	return int(l.head.Load()-l.tail) + entryBytes*int(l.count.Load()-l.tailEntry)
 }
@@ -157,16 +157,16 @@ func (l *Log) besideLocked(due, n int) bool {
 	return fits()
 }
 
-// allowsLocked tells whether the limit allows a frame of n bytes more.
+// allowsLocked reports whether the limit allows a frame of n bytes more.
 func (l *Log) allowsLocked(n int) bool {
 	used := l.usedLocked()
 	return used == 0 || used+n+entryBytes <= l.limit && !l.large(n)
 }
 
-// large tells whether a frame of n bytes has to be alone in the log.
+// large reports whether a frame of n bytes has to be alone in the log.
 func (l *Log) large(n int) bool { return n+entryBytes > l.limit/2 }
 
-// fitsLocked tells whether the rings as they are take a frame of n bytes.
+// fitsLocked reports whether the rings as they are take a frame of n bytes.
 func (l *Log) fitsLocked(n int) bool {
 	return l.allowsLocked(n) &&
 		int(l.head.Load()-l.tail)+n <= ringLen(&l.bytes) &&
@@ -282,7 +282,7 @@ func (l *Log) dropLocked() {
 	l.entries.Store(nil)
 }
 
-// ringLen gives the length of a ring that may not exist yet.
+// ringLen returns the length of a ring that may not exist yet.
 func ringLen[T any](p *atomic.Pointer[[]T]) int {
 	if ring := p.Load(); ring != nil {
 		return len(*ring)
@@ -290,7 +290,7 @@ func ringLen[T any](p *atomic.Pointer[[]T]) int {
 	return 0
 }
 
-// grown gives the power of two, from least on, that holds need.
+// grown returns the power of two, from least on, that holds need.
 func grown(now, least, need int) int {
 	n := max(now, least)
 	for n < need {

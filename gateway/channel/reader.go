@@ -29,7 +29,7 @@ type Reader struct {
 	below int
 }
 
-// Log gives the log that is read.
+// Log returns the log that is read.
 func (r *Reader) Log() *Log { return r.log }
 
 func (r *Reader) notify() {
@@ -46,7 +46,7 @@ func (r *Reader) Clear() (pressed uint64) {
 	return r.press.Swap(0)
 }
 
-// Pressed gives what Clear would: it may have come after the last one.
+// Pressed returns what Clear would: it may have come after the last one.
 func (r *Reader) Pressed() uint64 { return r.press.Load() }
 
 // Served publishes that all of the loop's subscribers have what lies below pos,
@@ -69,7 +69,7 @@ func (r *Reader) Served(pos uint64) {
 	}
 }
 
-// Find gives the index of the entry that holds the byte at pos: the first whose
+// Find returns the index of the entry that holds the byte at pos: the first whose
 // end is above pos, or the count of entries when pos is at the head.
 func (r *Reader) Find(pos uint64) uint64 {
 	lo, hi := r.first, r.log.count.Load()
@@ -89,7 +89,7 @@ func (r *Reader) Find(pos uint64) uint64 {
 	return lo
 }
 
-// Entry gives where an entry ends, and the connection that sent it. i is at
+// Entry returns where an entry ends, and the connection that sent it. i is at
 // least what Find gave for a position that the reader holds, and below a count
 // of entries that a loaded head has.
 func (r *Reader) Entry(i uint64) (end, from uint64) {
@@ -98,7 +98,7 @@ func (r *Reader) Entry(i uint64) (end, from uint64) {
 	return e.end, e.from
 }
 
-// FarBehind tells whether what lies above pos costs more than half of the log's limit.
+// FarBehind reports whether what lies above pos costs more than half of the log's limit.
 // Of a log that holds more than its limit, because of a large frame, it does not say so.
 func (r *Reader) FarBehind(pos uint64) bool {
 	l := r.log
@@ -107,7 +107,7 @@ func (r *Reader) FarBehind(pos uint64) bool {
 	return behind > l.limit/2 && behind <= l.limit
 }
 
-// Offset gives the channel's offset with an entry, with i as for Entry.
+// Offset returns the channel's offset with an entry, with i as for Entry.
 func (r *Reader) Offset(i uint64) uint64 {
 	entries := *r.log.entries.Load()
 	return entries[i&uint64(len(entries)-1)].offset
@@ -123,7 +123,7 @@ func (r *Reader) Floor(from, pos uint64) uint64 {
 	return end
 }
 
-// Fit gives the furthest entry's end that is at most n bytes above pos, and at
+// Fit returns the furthest entry's end that is at most n bytes above pos, and at
 // least the end of the entry at pos; head when all of it fits. pos is an
 // entry's end below head.
 func (r *Reader) Fit(pos, head uint64, n int) uint64 {

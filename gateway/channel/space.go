@@ -87,7 +87,7 @@ func (s *Space) Channels() int { return int(s.channels.Load()) }
 // Encoding returns the bytes in which large publications are being encoded.
 func (s *Space) Encoding() int { return int(s.encoding.Load()) }
 
-// Find gives the channel of that name, or nil when nobody here has it.
+// Find returns the channel of that name, or nil when nobody here has it.
 func (s *Space) Find(name string) *Channel {
 	sh := s.shard(name)
 	sh.mu.Lock()
@@ -95,7 +95,7 @@ func (s *Space) Find(name string) *Channel {
 	return sh.byName[name]
 }
 
-// Open gives the channel of that name, creating it where it does not exist: for
+// Open returns the channel of that name, creating it where it does not exist: for
 // a publication that is kept although nobody reads it.
 func (s *Space) Open(name string) (*Channel, error) {
 	sh, c, err := s.open(name)
@@ -451,8 +451,8 @@ func (b *Budget) Take(n int) bool {
 // Give gives n bytes back.
 func (b *Budget) Give(n int) { b.used.Add(-int64(n)) }
 
-// free gives the bytes that can be taken.
+// free returns the bytes that can be taken.
 func (b *Budget) free() int64 { return b.limit - b.used.Load() }
 
-// Used gives the bytes taken.
+// Used returns the bytes taken.
 func (b *Budget) Used() int { return int(b.used.Load()) }

@@ -11,7 +11,7 @@ import (
 // closeReasonBytesMax is what a Close frame can hold beside its code.
 const closeReasonBytesMax = ws.MaxControlFramePayloadSize - 2
 
-// HeaderLen gives the size of a server frame's header.
+// HeaderLen returns the size of a server frame's header.
 func HeaderLen(payloadLen int) int {
 	switch {
 	case payloadLen < 126:

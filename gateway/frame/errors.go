@@ -9,7 +9,7 @@ type Error struct {
 	Reason string // plain ASCII, short enough for a Close frame
 }
 
-// Error gives the fault for a log line.
+// Error returns the fault for a log line.
 func (e *Error) Error() string { return "frame: " + e.Reason }
 
 // The faults, in the order in which a frame's bytes show them.

@@ -53,7 +53,7 @@ func (s *State) takeHeader(p []byte, lim *Limits) (n int, err error) {
 	return size - before, nil
 }
 
-// headerSize gives the size of a client's header by its second byte.
+// headerSize returns the size of a client's header by its second byte.
 func headerSize(b1 byte) int {
 	switch b1 & lengthBits {
 	case 126:

@@ -123,7 +123,7 @@ func checkClose(p []byte) error {
 	return nil
 }
 
-// closeCodeAllowed tells whether a peer may send a code. ws.CheckCloseFrameData
+// closeCodeAllowed reports whether a peer may send a code. ws.CheckCloseFrameData
 // is no help: it refuses 1012 to 1014, which IANA has registered since, and
 // takes what is above 4999.
 func closeCodeAllowed(c ws.StatusCode) bool {
@@ -135,7 +135,7 @@ func closeCodeAllowed(c ws.StatusCode) bool {
 	}
 }
 
-// CloseEcho gives the code of the payload of a Close that Whole or Next has
+// CloseEcho returns the code of the payload of a Close that Whole or Next has
 // passed: 1005 (no status received) when it is empty.
 func CloseEcho(payload []byte) ws.StatusCode {
 	if len(payload) < 2 {

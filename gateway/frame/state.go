@@ -34,13 +34,13 @@ type State struct {
 	text      wsutil.UTF8Reader
 }
 
-// Idle tells that nothing is kept between two calls: the State may be given
+// Idle reports whether nothing is kept between two calls: the State may be given
 // back to a pool, once the payload of the last message is done with.
 func (s *State) Idle() bool {
 	return s.headBytes == 0 && !s.inPayload && s.op == ws.OpContinuation
 }
 
-// Held gives the size of the buffer that the State keeps, in bytes.
+// Held returns the size of the buffer that the State keeps, in bytes.
 func (s *State) Held() int { return cap(s.buf) }
 
 // Reset forgets everything. A small buffer stays for the next use; a large one

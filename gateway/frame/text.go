@@ -32,7 +32,7 @@ func (s *State) takeText(b []byte, last bool) bool {
 	return !last || s.text.Valid()
 }
 
-// cutBytes gives the number of bytes at the end of b that begin a code point
+// cutBytes returns the number of bytes at the end of b that begin a code point
 // and could be continued to a valid one.
 func cutBytes(b []byte) int {
 	for i := len(b) - 1; i >= 0 && i > len(b)-utf8.UTFMax; i-- {

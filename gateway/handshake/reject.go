@@ -22,7 +22,7 @@ type Reject struct {
 	Retry int
 }
 
-// RetryAfter gives the seconds of a Retry-After field for one client.
+// RetryAfter returns the seconds of a Retry-After field for one client.
 func (r *Reject) RetryAfter() int { return r.Retry + rand.IntN(r.Retry+1) }
 
 // Error returns the sentence.

@@ -13,7 +13,7 @@ const (
 	fieldBytesMax = 4 << 10
 )
 
-// Forwarded gives the client's address: values are all lines of the field
+// Forwarded returns the client's address: values are all lines of the field
 // X-Forwarded-For in their order, peer is who holds the connection. It reports
 // false if that is the peer itself: because it is not trusted, or because the
 // field says nothing that can be used.

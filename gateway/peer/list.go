@@ -78,7 +78,7 @@ type Set struct {
 	prefixes []netip.Prefix
 }
 
-// NewSet gives the set of all addresses in list; prefixes that are not valid
+// NewSet returns the set of all addresses in list; prefixes that are not valid
 // have none.
 func NewSet(list []netip.Prefix) *Set {
 	sorted := make([]netip.Prefix, 0, len(list))
@@ -102,7 +102,7 @@ func NewSet(list []netip.Prefix) *Set {
 	return s
 }
 
-// Has tells whether a is in the set. IPv4 written as IPv6 is IPv4; a zone does
+// Has reports whether a is in the set. IPv4 written as IPv6 is IPv4; a zone does
 // not matter.
 func (s *Set) Has(a netip.Addr) bool {
 	if s == nil {

@@ -67,7 +67,7 @@ func ReadProxyHeader(p []byte) (src netip.AddrPort, n int, done bool, err error)
 	return src, 0, true, errDatagrams
 }
 
-// headerLen gives the length of the header that p begins with; 0 without an
+// headerLen returns the length of the header that p begins with; 0 without an
 // error if that cannot be told yet, or if p does not have all of it.
 func headerLen(p []byte) (int, error) {
 	switch {
@@ -93,7 +93,7 @@ func headerLen(p []byte) (int, error) {
 	return 0, errNoHeader
 }
 
-// begins tells whether p begins with signature, as far as p goes.
+// begins reports whether p begins with signature, as far as p goes.
 func begins(p, signature []byte) bool {
 	n := min(len(p), len(signature))
 	return bytes.Equal(p[:n], signature[:n])

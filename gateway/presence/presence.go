@@ -99,7 +99,7 @@ func (t *Table) Remove(channel string, conn uint64) *Info {
 	return info
 }
 
-// List gives everybody who is subscribed, in no order, unless they are more than most.
+// List returns everybody who is subscribed, in no order, unless they are more than most.
 func (t *Table) List(channel string, most int) (all []*Info, ok bool) {
 	s := t.shard(channel)
 	s.mu.Lock()

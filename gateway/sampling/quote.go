@@ -40,7 +40,7 @@ func Quote(s string) string {
 	return string(out)
 }
 
-// plain tells that s needs no escape; it answers for ASCII alone.
+// plain reports whether s needs no escape; it answers for ASCII alone.
 func plain(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' || s[i] == '\\' {

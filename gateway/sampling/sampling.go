@@ -39,7 +39,7 @@ type Handler struct {
 	kinds *kinds
 }
 
-// New gives a handler that passes records to next.
+// New returns a handler that passes records to next.
 func New(next slog.Handler) *Handler {
 	return &Handler{next, &kinds{next: next, known: make(map[kind]*count)}}
 }
@@ -115,7 +115,7 @@ type count struct {
 	suppressed uint64
 }
 
-// over tells whether the window has ended. A clock that went back ends it, too.
+// over reports whether the window has ended. A clock that went back ends it, too.
 func (c *count) over(now time.Time) bool {
 	age := now.Sub(c.begun)
 	return c.begun.IsZero() || age >= window || age < 0
@@ -151,7 +151,7 @@ func (k *kinds) take(what kind, now time.Time) (passes bool, owed debt) {
 	return false, owed
 }
 
-// find gives the count of a kind, which is the common one where there is no room.
+// find returns the count of a kind, which is the common one where there is no room.
 func (k *kinds) find(what kind) (c *count, rest bool) {
 	if c = k.known[what]; c != nil {
 		return c, false

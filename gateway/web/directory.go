@@ -90,7 +90,7 @@ func (d directory) serve(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer f.Close() // ignored: nothing was written
 	// A large file may take longer than the server gives an answer; it is not to keep
-	// one of its places for ever.
+	// one of its places forever.
 	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(fileTime(info.Size()))) // ignored: the server's own time counts then
 	http.ServeContent(w, r, name, info.ModTime(), f)
 	return nil
@@ -107,7 +107,7 @@ func fileTime(size int64) time.Duration {
 	return min(fileTimeMin+time.Duration(size/fileRate)*time.Second, fileTimeMax)
 }
 
-// hidden tells whether an element of the path begins with a dot.
+// hidden reports whether an element of the path begins with a dot.
 func hidden(name string) bool {
 	for element := range strings.SplitSeq(name, "/") {
 		if strings.HasPrefix(element, ".") {

@@ -27,7 +27,7 @@ type Options struct {
 	PublishURL string
 }
 
-// New gives a handler of GET and HEAD. It fails where Dir is no directory that can
+// New returns a handler of GET and HEAD. It fails where Dir is no directory that can
 // be read.
 func New(opt Options) (http.Handler, error) {
 	if opt.Dir == "" {
