@@ -19,14 +19,15 @@ const turnAwayMost = 64
 // once, so that it never spins.
 const acceptPause = 50 * time.Millisecond
 
-// Serve accepts clients on l until Shutdown, and closes l. It serves WebSocket
-// upgrades and, for everything else, HTTP. Connections must be of package net
-// itself: a wrapped one has no descriptor to wait for. A listener of package net is
-// accepted from without it: what its ListenConfig says of keep-alive does not count.
+// Serve accepts clients on l until Shutdown, closes l, and returns [ErrServerClosed]. It
+// serves WebSocket upgrades, SSE streams and other HTTP requests. It may be called for
+// several listeners. The listener's connections must be of package net itself: a wrapped
+// connection has no file descriptor to wait for. The keep-alive settings of a
+// net.ListenConfig have no effect. For a listening socket that suits Serve, see [Listen].
 func (s *Server) Serve(l net.Listener) error { return s.serve(l, nil) }
 
-// ServeTLS is Serve for clients that speak TLS. Of cfg, which needs a certificate, a
-// copy is used with TLS 1.2 as the least version and http/1.1 as the one protocol.
+// ServeTLS is [Server.Serve] for clients that use TLS. cfg must have a certificate. It is
+// copied, with TLS 1.2 as the minimum version and http/1.1 as the only protocol.
 func (s *Server) ServeTLS(l net.Listener, cfg *tls.Config) error {
 	return s.serve(l, hardened(cfg))
 }

@@ -17,23 +17,24 @@ import (
 	"sluice/gateway/namespace"
 )
 
-// Raw says what clients of the raw protocol (/ws, /echo) may do.
+// Raw is what clients of raw WebSocket and SSE (/ws, /sse, /echo) may do.
 type Raw int
 
 const (
-	// RawDefault is RawPublish where only this machine can reach the listeners, and
-	// no proxy is listed that brings others, else RawListen. Serve decides it from its listener's address.
+	// RawDefault is RawPublish if only this machine can reach the listener and no
+	// proxies are configured, and RawListen otherwise. Serve decides by the address of
+	// its listener. With Tokens or Namespaces these decide instead.
 	RawDefault Raw = iota
-	// RawPublish: clients listen, and what they send goes to their channel.
+	// RawPublish: clients may subscribe, and what they send is published in their channel.
 	RawPublish
-	// RawListen: clients only listen; one that sends a message to a channel is
-	// closed with 1008. /echo still answers.
+	// RawListen: clients may only subscribe. One that sends a message to a channel is
+	// closed with code 1008. /echo still answers.
 	RawListen
-	// RawOff: the raw paths answer 404.
+	// RawOff: the paths of raw WebSocket and SSE answer 404.
 	RawOff
 )
 
-// String returns the flag's word.
+// String returns the flag's value.
 func (r Raw) String() string {
 	switch r {
 	case RawPublish:
@@ -46,18 +47,18 @@ func (r Raw) String() string {
 	return "default"
 }
 
-// Refuse says how a newcomer is refused for a limit.
+// Refuse is how a new connection that exceeds a limit is refused.
 type Refuse int
 
 const (
-	// RefuseHTTP answers the request: 429 or 503, with Retry-After.
+	// RefuseHTTP answers the request with 429 or 503 and Retry-After.
 	RefuseHTTP Refuse = iota
-	// RefuseClose accepts an upgrade and closes it with 1013, because a browser's
-	// page does not see the status of a refused upgrade.
+	// RefuseClose accepts an upgrade and closes it with code 1013, because a web page
+	// cannot see the status of a refused upgrade.
 	RefuseClose
 )
 
-// String returns the flag's word.
+// String returns the flag's value.
 func (r Refuse) String() string {
 	if r == RefuseClose {
 		return "close"
@@ -65,209 +66,224 @@ func (r Refuse) String() string {
 	return "http"
 }
 
-// SlowRule is what becomes of slow subscribers of some channels. In Pattern *
-// stands for any run of characters.
+// SlowRule is what happens to slow subscribers of the channels whose names match
+// Pattern, in which * stands for any run of characters.
 type SlowRule struct {
 	Pattern string
-	// Skip: instead of being closed with 1013 they go on with the newest
-	// publication, and are told that there is a gap. Only where the wire format can
-	// tell it (format=json, event streams); others are closed all the same.
+	// Skip: instead of being closed with code 1013, a slow subscriber continues with
+	// the newest publication and is notified of a gap. Subscribers whose format cannot
+	// carry that (raw WebSocket without format=json) are closed all the same.
 	Skip bool
 }
 
-// Config is what a Server can be told. In every field zero means the default
-// that its comment gives; where a comment says so, negative means off. The
-// comment names the flag of `sluice serve`, which errors use too.
+// Config holds the settings of a Server. The zero value is ready for use: in every
+// field zero means the default that its comment gives. Where a comment says so, a
+// negative value means off or no limit. Comments name the flag of `sluice serve` that
+// sets the field, because error texts name it.
 type Config struct {
-	// Loops is the number of event loops (--loops). Each owns its share of
-	// the connections and runs on a core of its own while there is work.
-	// Default: GOMAXPROCS.
+	// Loops is the number of event loops (--loops), 1 to 1024. Each owns a share of the
+	// connections and uses up to one core. Default: GOMAXPROCS.
 	Loops int
-	// BatchWindow is the least time between two sweeps of one channel
-	// (--batch-window): 10ms lets a busy channel collect what 10 ms bring into one
-	// write for each subscriber and delays a publication by up to as much.
-	// Default: 0, every sweep as soon as it can be.
+	// BatchWindow is the minimum time between two sweeps of one channel
+	// (--batch-window), at most 1s. With 10ms, a busy channel sends each subscriber one
+	// write per 10 ms, and a publication is delayed by up to 10 ms. Default: 0, send at
+	// once.
 	BatchWindow time.Duration
 
-	// WSPaths are paths that serve what /ws serves (--ws-path).
+	// WSPaths are further paths that serve what /ws serves (--ws-path).
 	WSPaths []string
-	// Subprotocols are the WebSocket subprotocols that may be agreed on
-	// (--subprotocols); the first that a client offers and this list names is
-	// chosen. Default: none.
+	// Subprotocols are the supported WebSocket subprotocols (--subprotocols). The first
+	// one that a client offers and that is in this list is chosen. Default: none.
 	Subprotocols []string
-	// Raw is what raw clients may do (--raw).
+	// Raw is what clients of raw WebSocket and SSE may do (--raw).
 	Raw Raw
-	// Tokens, where set, verifies the tokens with which clients say who they are
-	// (--token-hmac-secret-file and its like). It is the caller's to close, after
-	// Shutdown. Namespaces are what holds for channels, by the part of their name
-	// before ':' (--namespaces). Where either is set a client may do what its token
-	// and the channel's namespace say; else whatever the protocol can, but publishing
-	// only as Raw says. Insecure lets everybody do everything all the same
-	// (--insecure): for trials, where only this machine can reach the listeners.
-	Tokens     *auth.Verifier
+	// Tokens, if set, verifies clients' tokens (--token-hmac-secret-file and the other
+	// key flags). The caller closes it, after Shutdown.
+	//
+	// With Tokens or Namespaces set, a client may do what its token and its channel's
+	// namespace allow. With neither, every client may subscribe to any channel, and
+	// publish as Raw says.
+	Tokens *auth.Verifier
+	// Namespaces holds the options of channels by the part of their name before ':'
+	// (--namespaces).
 	Namespaces *namespace.Set
-	Insecure   bool
-	// AllowedOrigins are the Origins that may connect beside the page's own host
-	// (--allowed-origins): "https://app.example.com", "https://*.example.com",
-	// "null", or "*" for every page of every site.
+	// Insecure lets every client do everything and ignores tokens (--insecure). It is
+	// for trials: Serve returns ErrInsecure for a listener that others than this machine
+	// can reach.
+	Insecure bool
+	// AllowedOrigins are the origins whose pages may connect, in addition to the
+	// gateway's own host (--allowed-origins): "https://app.example.com",
+	// "https://*.example.com", "null", or "*" for every page of every site.
 	AllowedOrigins []string
 
-	// History is how many publications of each channel are kept for clients that
-	// ask for them (--history), for HistoryTTL at most (--history-ttl) and at most
-	// HistoryBytes of them together (--history-bytes, payloads and 40 bytes for
-	// each; a larger message is not kept). They count against MaxBuffered, and the
-	// channels that nobody reads while something of them is kept against
-	// MaxChannels, but give way to new ones. Negative: none are kept. Default: 100,
-	// 5m, 1 MiB.
-	History      int
-	HistoryTTL   time.Duration
+	// History is how many publications each channel keeps for clients that reconnect
+	// (--history), at most 1,048,576. Histories count against MaxBuffered. A channel
+	// without subscribers that has a history counts against MaxChannels, but gives way
+	// to a new channel. Negative: no history. Default: 100.
+	History int
+	// HistoryTTL is how long a publication is kept (--history-ttl), at least 1s.
+	// Default: 5m.
+	HistoryTTL time.Duration
+	// HistoryBytes bounds the history of one channel in bytes: payloads, and 40 bytes
+	// for each (--history-bytes). A larger message is not kept. Default: 1 MiB.
 	HistoryBytes int
-	// Greeting is sent to each client before anything else (--greeting). Default:
-	// nothing.
+	// Greeting is a text that is sent to each client of raw WebSocket and SSE first
+	// (--greeting). Default: none.
 	Greeting string
-	// Page is what "/" shows in a browser: a page to try the gateway with. NoPage
-	// leaves it out (--page=off); WebRoot is a directory whose files are served
-	// instead (--web-root). PublishURL is where the page says that programs
-	// publish, the URL of the internal listener without a path; "" leaves it open.
-	NoPage     bool
-	WebRoot    string
+	// NoPage turns off the demo page that "/" shows in a browser (--page=off).
+	NoPage bool
+	// WebRoot is a directory whose files are served in place of the page (--web-root).
+	WebRoot string
+	// PublishURL is the URL of the internal listener, without a path, that the page
+	// shows in its example of publishing. Default: none.
 	PublishURL string
 
-	// MaxConnections bounds the WebSocket connections (--max-connections).
-	// Default: the process's descriptor limit less a reserve and MaxHandshakes.
+	// MaxConnections bounds the WebSocket and SSE connections (--max-connections).
+	// Default: the process's limit on file descriptors, less a reserve for handshakes,
+	// loops and files.
 	MaxConnections int
-	// MaxHandshakes bounds the connections that have not finished their request
-	// (--max-handshakes). When all places are taken the one that has waited longest for
-	// its client's bytes is closed. Default: 128.
+	// MaxHandshakes bounds the connections whose request is not complete
+	// (--max-handshakes). Beyond that, the one that has waited longest for its client's
+	// bytes is closed. Default: 128.
 	MaxHandshakes int
-	// HandshakeTimeout is the time for a whole request head (--handshake-timeout).
-	// Default: 5s.
+	// HandshakeTimeout is how long the TLS handshake and the request head may take
+	// (--handshake-timeout). Default: 5s.
 	HandshakeTimeout time.Duration
-	// MaxMessage bounds one message of a client in bytes, its fragments
-	// together (--max-message); more is answered with close code 1009. Default: 64 KiB.
+	// MaxMessage bounds one message in bytes, all its fragments together
+	// (--max-message), 125 B to 64 MiB. A client that sends more is closed with code
+	// 1009. Default: 64 KiB.
 	MaxMessage int
-	// MaxFragments bounds the frames of one message (--max-fragments); more is
-	// answered with 1008. Default: 64.
+	// MaxFragments bounds the frames of one message (--max-fragments). A client that
+	// sends more is closed with code 1008. Default: 64.
 	MaxFragments int
-	// MaxChannels bounds the channels that exist at a time (--max-channels).
+	// MaxChannels bounds the channels that exist at the same time (--max-channels).
 	// Default: 100,000.
 	MaxChannels int
-	// ChannelBuffer bounds one channel's log in bytes (--channel-buffer): how far
-	// the fastest and the slowest subscriber can be apart, frames and 24 bytes
-	// for each. Rounded up to a power of two; the rings that hold it take up to two and
-	// a half times as much when traffic changes between large and tiny messages.
-	// At least twice MaxMessage and 2 KiB more. Default: 256 KiB.
+	// ChannelBuffer bounds one channel's log in bytes, frames and 24 bytes for each
+	// (--channel-buffer): how far its slowest subscriber may be behind its fastest. It is
+	// rounded up to a power of two. The log's memory can reach two and a half times as
+	// much when traffic changes between large and tiny messages. At least twice
+	// MaxMessage plus 2 KiB, at most 1 GiB. Default: 256 KiB.
 	ChannelBuffer int
-	// MaxPending bounds in bytes what is kept for one connection beside the
-	// channel's log, replies and the rest of a cut frame (--max-pending). A
-	// connection with more is closed with 1013. At least MaxMessage and 32 KiB
-	// more. Default: 256 KiB.
+	// MaxPending bounds in bytes what waits to be sent on one connection outside of
+	// channel logs: replies, and the rest of a partly written frame (--max-pending). A
+	// connection with more is closed with code 1013. At least MaxMessage plus 32 KiB.
+	// Default: 256 KiB.
 	MaxPending int
-	// MaxBuffered bounds in bytes what the process keeps in channel logs,
-	// histories, incomplete messages and pending bytes together (--max-buffered):
-	// three eighths for logs, one for histories, one half divided among the loops.
-	// At least eight times ChannelBuffer. Default: 512 MiB.
+	// MaxBuffered bounds in bytes the channel logs, histories, incomplete messages and
+	// pending bytes of the whole process (--max-buffered): three eighths for logs, one
+	// eighth for histories, one half for connections, divided among the loops. At least
+	// eight times ChannelBuffer. Default: 512 MiB, or half of the memory limit if that is
+	// less.
 	MaxBuffered int
 
 	// PingInterval is how long a client may be silent before it is pinged
 	// (--ping-interval). Negative: never. Default: 25s.
 	PingInterval time.Duration
-	// PongTimeout is how long a pinged client may stay silent after that
-	// (--pong-timeout). Default: 10s.
+	// PongTimeout is how long a client may stay silent after a ping (--pong-timeout), at
+	// least 1s. Default: 10s.
 	PongTimeout time.Duration
-	// WriteTimeout is how long a client may take no byte while bytes wait for it
-	// (--write-timeout). Negative: forever. Default: 10s.
+	// WriteTimeout is how long a client's socket may accept no bytes while bytes wait
+	// for it (--write-timeout). Negative: no limit. Default: 10s.
 	WriteTimeout time.Duration
-	// CloseTimeout is how long a connection that is being closed is offered its
-	// last bytes and waited for (--close-timeout). Default: 5s.
+	// CloseTimeout is how long to try to send a closing connection its last bytes and
+	// to wait for its Close frame (--close-timeout). Default: 5s.
 	CloseTimeout time.Duration
-	// SendBuffer bounds what the kernel holds for a client that does not read
-	// (SO_SNDBUF, --send-buffer). Negative: the kernel's own default. Default: 64 KiB.
+	// SendBuffer bounds in bytes what the kernel holds for a client that does not read
+	// (SO_SNDBUF, --send-buffer), at least 4 KiB. Negative: the kernel's default.
+	// Default: 64 KiB.
 	SendBuffer int
 
-	// TrustedProxies are the peers whose X-Forwarded-For is believed
-	// (--trusted-proxies): the client is the rightmost address there that is not
-	// one of them. ProxyProtocol are the peers whose connections begin with a header
-	// of the PROXY protocol, version 1 or 2 (--proxy-protocol); from them it is
-	// required, from others not taken. Default: none.
+	// TrustedProxies are the peers whose X-Forwarded-For is trusted (--trusted-proxies).
+	// The client is the rightmost address in it that is not one of these. Default: none.
 	TrustedProxies []netip.Prefix
-	ProxyProtocol  []netip.Prefix
-	// MaxPerAddress bounds the open connections of one IPv4 address or one /64 of
-	// IPv6 (--max-per-address), AddressRate how many of it are accepted a second
-	// (--address-rate), five times that at once. The defaults are not for clients of
-	// this machine, explicit values are. Negative: no bound. Default: 200, 20.
+	// ProxyProtocol are the peers whose connections must begin with a PROXY header,
+	// version 1 or 2 (--proxy-protocol). From other peers the header is not accepted.
+	// Default: none.
+	ProxyProtocol []netip.Prefix
+	// MaxPerAddress bounds the open connections of one IPv4 address or one IPv6 /64
+	// (--max-per-address). The default does not apply to clients on this machine; an
+	// explicit value does. Negative: no limit. Default: 200.
 	MaxPerAddress int
-	AddressRate   int
-	// AcceptRate bounds the connections that are accepted a second in all
-	// (--accept-rate). Default: 0, no bound.
+	// AddressRate bounds the new connections per second of one IPv4 address or one IPv6
+	// /64, with bursts of five times as many (--address-rate). The default does not apply
+	// to clients on this machine; an explicit value does. Negative: no limit.
+	// Default: 20.
+	AddressRate int
+	// AcceptRate bounds the new connections per second of all clients (--accept-rate).
+	// Default: 0, no limit.
 	AcceptRate int
-	// MemoryLimit is the memory in bytes that the process may have (--memory-limit).
-	// Go's collector is told 90 % of it; newcomers are refused above 95 %. Negative:
-	// no limit. Default: that of the cgroup, if it has one.
+	// MemoryLimit is the memory limit of the process in bytes, at least 32 MiB
+	// (--memory-limit). The Go garbage collector aims at 90 % of it, and new connections
+	// are refused above 95 %. Negative: no limit. Default: the cgroup's limit, if any.
 	MemoryLimit int64
-	// Refuse is how newcomers are refused for a limit (--refuse).
+	// Refuse is how new connections that exceed a limit are refused (--refuse).
 	Refuse Refuse
 
-	// SlowPolicy says what becomes of a subscriber that is too slow, by its channel
-	// (--slow-policy). The first rule whose pattern fits holds. Default: closed.
+	// SlowPolicy is what happens to slow subscribers, by channel (--slow-policy). The
+	// first rule whose pattern matches applies. Default: they are closed.
 	SlowPolicy []SlowRule
-	// MessageRate bounds the messages a second of one connection (--message-rate),
-	// ControlRate its control frames (--control-rate); twice that at once. More is
-	// answered with 1008. The defaults are not for clients of this machine,
-	// explicit values are. Negative: no bound. Default: 100, 10.
+	// MessageRate bounds the messages per second of one connection, with bursts of twice
+	// as many (--message-rate). A client that sends more is closed with code 1008. The
+	// default does not apply to clients on this machine; an explicit value does.
+	// Negative: no limit. Default: 100.
 	MessageRate int
+	// ControlRate is the same for control frames: pings, pongs (--control-rate).
+	// Default: 10.
 	ControlRate int
-	// ChannelRate bounds the publications a second of one channel (--channel-rate).
-	// More are pushed back: clients wait, HTTP publishers are answered 429. Default:
-	// 0, no bound.
+	// ChannelRate bounds the publications per second into one channel (--channel-rate).
+	// Beyond that, clients wait, Publish returns ErrRate if its context ends, and HTTP
+	// publishers get 429. Default: 0, no limit.
 	ChannelRate int
-	// JoinRate bounds the subscriptions a second to one channel whose joins and leaves are
-	// told to its subscribers (--join-rate); as many at once. More are refused for the moment,
-	// with error 111. Those that a token or the API asks for are not. Negative: no bound.
-	// Default: 1,000.
+	// JoinRate bounds the subscriptions per second to one channel that notifies its
+	// subscribers of joins and leaves (--join-rate). More are refused with error 111,
+	// except those by a token or the API. Negative: no limit. Default: 1,000.
 	JoinRate int
-	// MessageTimeout is the time in which a message that has begun must be whole
-	// (--message-timeout); after it the client is closed with 1008. Default: 10s.
+	// MessageTimeout is how long a client may take to send a message it has begun
+	// (--message-timeout), at least 1s. After that it is closed with code 1008.
+	// Default: 10s.
 	MessageTimeout time.Duration
-	// UserTimeout bounds how long the peer's kernel may leave bytes
-	// unacknowledged or its window closed (TCP_USER_TIMEOUT, --tcp-user-timeout).
-	// More than WriteTimeout and than CloseTimeout, which tell the client why.
-	// Negative: the kernel's own, about 15 minutes. Default: 20s, or 5s more than the
-	// longer of the two; negative where WriteTimeout is.
+	// UserTimeout is how long sent bytes may stay unacknowledged, or the peer's window
+	// closed, before the kernel ends the connection (TCP_USER_TIMEOUT,
+	// --tcp-user-timeout). It must be more than WriteTimeout and CloseTimeout, which send
+	// the client a reason. Negative: the kernel's default, about 15 minutes. Default:
+	// 20s, or 5s more than the longer of the two; negative if WriteTimeout is.
 	UserTimeout time.Duration
-	// NotsentLowat bounds the bytes that wait in the kernel without having been sent
-	// (TCP_NOTSENT_LOWAT, --notsent-lowat). Negative: the kernel's own, SendBuffer.
-	// Default: negative.
+	// NotsentLowat bounds the bytes that wait in the kernel unsent (TCP_NOTSENT_LOWAT,
+	// --notsent-lowat), at least 2 KiB. Negative: no limit but SendBuffer. Default:
+	// negative.
 	NotsentLowat int
 
-	// LoopTimeout is for how long a loop may not tick before Server.Failed returns
-	// ErrLoopStuck (--loop-timeout): at least 11s, in whole seconds. Negative: for
-	// ever. Default: 30s.
+	// LoopTimeout is how long an event loop may be stuck before [Server.Failed] delivers
+	// ErrLoopStuck (--loop-timeout), in whole seconds, at least 11s. Negative: never.
+	// Default: 30s.
 	LoopTimeout time.Duration
 
-	// Name is what the API calls this node. Default: the host's name.
+	// Name is this node's name in the HTTP API. Default: the host's name.
 	Name string
-	// Version is what clients are told of the program, in the reply to their connect.
-	// Default: "".
+	// Version is the program's version, which clients of the Centrifugo protocol receive
+	// when they connect. Default: "".
 	Version string
-	// NoClients turns the client protocol's paths off (--client-protocol off).
+	// NoClients turns off the paths of the Centrifugo protocol (--client-protocol off).
 	NoClients bool
 
-	// OnMessage, where set, is given every message of a client before it is
-	// published; it runs on the client's loop and must not block. Only what it
-	// returns true for is published. The payload is valid during the call.
+	// OnMessage, if set, is called with every message of a client before it is published.
+	// The message is published only if it returns true. It runs on the client's event
+	// loop and must not block: every connection of that loop waits for it. The payload is
+	// valid, and must not be changed, until it returns.
 	OnMessage func(m Message) (publish bool)
 
-	// CertificateExpiry, where set, tells the metrics when the certificate ends that is
-	// shown to TLS clients.
+	// CertificateExpiry, if set, returns when the certificate in use for TLS expires, for
+	// the metrics.
 	CertificateExpiry func() time.Time
 
-	// Logger takes the log, of which records that repeat themselves are cut to a few a
-	// second and a count. Payloads are never logged. Default: none is written.
+	// Logger receives the log. At most a few records of each kind are written per second;
+	// the rest are counted, except at debug level. Payloads are never logged. Default:
+	// nothing is logged.
 	Logger *slog.Logger
 }
 
-// Defaults of Config, for help texts and tests.
+// The defaults of Config's fields.
 const (
 	DefaultHistory          = 100
 	DefaultHistoryTTL       = 5 * time.Minute
@@ -345,8 +361,8 @@ func def[T comparable](field *T, value T) {
 	}
 }
 
-// Validate reports every fault at once (errors.Join), each as what, why and how
-// to mend it.
+// Validate returns an error that joins all faults of the configuration, each as what,
+// why and how to fix it.
 func (c Config) Validate() error {
 	c = c.withDefaults()
 	var faults []error

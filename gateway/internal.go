@@ -27,17 +27,17 @@ import (
 // publishWait is how long an HTTP publish waits for a channel that pushes back.
 const publishWait = 250 * time.Millisecond
 
-// Internal configures the internal listener.
+// Internal holds the settings of the internal listener.
 type Internal struct {
-	// APIKey, where set, must come with every request but those for health, as
-	// "X-API-Key: KEY" or "Authorization: Bearer KEY". Without one, requests that
-	// carry an Origin or whose Host is not this machine are refused, because a
-	// web page can post to a loopback port.
+	// APIKey, if set, is required in every request except those for health, as
+	// "X-API-Key: KEY" or "Authorization: Bearer KEY". Without it, requests that have an
+	// Origin, or whose Host is not this machine, are refused, because a web page can
+	// send requests to a loopback port.
 	APIKey string
 }
 
-// ServeInternal serves publishing, metrics, health and profiling on l until
-// Shutdown, and closes l. It must not be reachable by clients.
+// ServeInternal serves the HTTP API, metrics, health checks and profiling on l until
+// Shutdown, closes l, and returns [ErrServerClosed]. Clients must not be able to reach l.
 func (s *Server) ServeInternal(l net.Listener, opt Internal) error {
 	srv := &http.Server{
 		Handler:           s.internalHandler(opt, l.Addr().Network() == "unix"),
@@ -65,8 +65,8 @@ func (s *Server) ServeInternal(l net.Listener, opt Internal) error {
 	return ErrServerClosed
 }
 
-// InternalHandler returns the internal listener's handler, for programs that serve
-// it themselves.
+// InternalHandler returns the handler that [Server.ServeInternal] serves, for programs that
+// serve it themselves.
 func (s *Server) InternalHandler(opt Internal) http.Handler { return s.internalHandler(opt, false) }
 
 // internalHandler: no web page can reach a Unix socket, whatever Host says there.
@@ -106,8 +106,8 @@ func (s *Server) internalHandler(opt Internal, unixSocket bool) http.Handler {
 	return guard(mux, opt.APIKey, unixSocket)
 }
 
-// guard lets in who has the key; without a key, whoever is on this machine and no
-// web page.
+// guard allows requests with the key; without a key, requests from programs on this machine
+// but not from web pages.
 func guard(next http.Handler, key string, unixSocket bool) http.Handler {
 	want := sha256.Sum256([]byte(key))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -11,25 +11,26 @@ import (
 	"sluice/gateway/handshake"
 )
 
-// Receipt tells what became of a publication.
+// Receipt is the result of a publication.
 type Receipt struct {
-	// Epoch and Offset are its place in the channel's order. Where nobody on
-	// this node has the channel and no history is kept there is none: "" and 0.
+	// Epoch and Offset are the publication's position in its channel: "" and 0 if the
+	// channel has neither subscribers nor a history.
 	Epoch  string `json:"epoch"`
 	Offset uint64 `json:"offset"`
-	// Subscribers counts those on this node at that moment.
+	// Subscribers is how many subscribers the channel had at that moment.
 	Subscribers int `json:"subscribers"`
 }
 
-// Errors of Publish.
+// The errors of [Server.Publish].
 var (
 	ErrBadChannel = errors.New("gateway: channel name must be 1 to 255 bytes of UTF-8 without control characters or white space")
 	ErrBadText    = errors.New("gateway: text is not UTF-8: publish it as binary")
 	ErrTooBig     = errors.New("gateway: message is larger than --max-message")
-	// ErrPushedBack: the channel's log stayed full until the context ended. Nothing
-	// was published; try again later.
+	// ErrPushedBack is returned if the channel's log was full until the context ended.
+	// Nothing was published; try again later.
 	ErrPushedBack = errors.New("gateway: the channel's buffer is full, because its subscribers are behind")
-	// ErrRate: the channel has had --channel-rate publications in this second.
+	// ErrRate is returned if the channel's rate (Config.ChannelRate) was exceeded until
+	// the context ended.
 	ErrRate = errors.New("gateway: the channel has reached its rate of publications (--channel-rate)")
 )
 
@@ -67,8 +68,10 @@ func (p *publisher) await(ctx context.Context, wait time.Duration) (called bool)
 	return false
 }
 
-// Publish publishes a message into its channel. It waits while the channel
-// pushes back, until ctx ends. The payload is not kept.
+// Publish publishes a message into its channel, and returns its position and how many
+// subscribers there were. It does not wait for delivery. While the channel's log is full
+// it waits until ctx ends, then it returns [ErrPushedBack] or [ErrRate]. Other errors are
+// [ErrBadChannel], [ErrBadText] and [ErrTooBig]. The payload is copied.
 func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) { return s.submit(ctx, 0, m) }
 
 // submit publishes what has to be looked at first.

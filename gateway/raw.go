@@ -7,18 +7,18 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// The raw protocol: a WebSocket message is a publication and nothing else. What a
-// client sends goes unchanged, with its opcode, to everyone on its channel.
+// Raw WebSocket: a WebSocket message is a publication and nothing else. What a client
+// sends goes unchanged, with its opcode, to every subscriber of its channel.
 
-// Lobby is the channel of a raw client that names none.
+// Lobby is the channel of raw WebSocket and SSE clients that name none.
 const Lobby = "lobby"
 
-// Message is a text or binary message.
+// Message is a message to publish, or one that a client sent.
 type Message struct {
-	Channel string
-	Payload []byte
+	Channel string // 1 to 255 bytes of UTF-8 without control characters or white space
+	Payload []byte // UTF-8 unless Binary
 	Binary  bool
-	Conn    uint64 // id of the sending connection, 0 for none
+	Conn    uint64 // id of the sending connection; 0 if it was not a client's
 }
 
 // message processes a client's data message. false: it is put off, with rest.

@@ -25,18 +25,19 @@ import (
 	"sluice/poller"
 )
 
-// ErrServerClosed is what Serve and ServeInternal return after Shutdown.
+// ErrServerClosed is returned by Serve, ServeTLS and ServeInternal after Shutdown.
 var ErrServerClosed = errors.New("gateway: server closed")
 
-// ErrInsecure is what Serve returns for a listener that others than this machine can reach,
-// with a Config that is Insecure.
+// ErrInsecure is returned by Serve, with Config.Insecure, for a listener that other machines
+// can reach.
 var ErrInsecure = errors.New("gateway: --insecure lets every client do everything: listen on 127.0.0.1 only, and without proxies")
 
 // descriptorReserve is how many descriptors are left for everything that is no
 // client: listeners, two for each, pollers, the internal listener's connections, files.
 const descriptorReserve = 64
 
-// Server is a broadcast gateway. Its methods may be called from any goroutine.
+// Server is a broadcast gateway. Create it with [New]. Its methods are safe for concurrent
+// use.
 type Server struct {
 	// Set at construction.
 	cfg             Config
@@ -83,8 +84,10 @@ type Server struct {
 	closing   bool                   // guarded by mu
 }
 
-// New makes a server and starts its loops. It raises the process's soft limit on
-// descriptors to the hard one. The server runs until Shutdown.
+// New returns a server whose event loops are running. It accepts no clients until
+// [Server.Serve] is called, and runs until [Server.Shutdown]. New raises the process's soft
+// limit on open files to the hard limit. It returns all faults of cfg at once; see
+// [Config.Validate].
 func New(cfg Config) (*Server, error) { return newServer(cfg, time.Tick(time.Second)) }
 
 // newServer is New with a clock of its own for the watchdog.
@@ -176,7 +179,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	return s, nil
 }
 
-// Limits are the effective limits of a server.
+// Limits are the limits in effect for a server.
 type Limits struct {
 	Loops           int
 	MaxConnections  int
@@ -186,7 +189,8 @@ type Limits struct {
 	MaxBuffered     int // bytes
 }
 
-// Limits returns what holds for this server.
+// Limits returns the limits in effect: defaults are filled in, and fitted to the process's
+// limits.
 func (s *Server) Limits() Limits {
 	return Limits{
 		Loops: s.cfg.Loops, MaxConnections: s.cfg.MaxConnections, DescriptorLimit: s.descriptorLimit,
@@ -194,9 +198,9 @@ func (s *Server) Limits() Limits {
 	}
 }
 
-// Failed returns the error that makes the server useless: a loop that can no
-// longer wait for its connections, or one that is stuck (ErrLoopStuck). The process should
-// stop.
+// Failed returns a channel that delivers an error if the server can no longer serve all of
+// its clients: an event loop cannot wait for its connections any more, or is stuck
+// ([ErrLoopStuck]). The process should end then.
 func (s *Server) Failed() <-chan error { return s.failed }
 
 func (s *Server) fail(err error) {
@@ -301,17 +305,18 @@ func (s *Server) untrack(l *entrance) {
 	s.acceptors.Done()
 }
 
-// Ready reports whether the server takes connections.
+// Ready reports whether the server accepts connections: Serve has been called, and Shutdown
+// has not.
 func (s *Server) Ready() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.closing && len(s.listeners) > 0
 }
 
-// Shutdown stops accepting, closes every connection with 1001 after what was
-// published before, waits for them to go and stops the loops. When ctx ends
-// first the rest is cut off and ctx's error returned. A second call waits for
-// nothing and returns ErrServerClosed.
+// Shutdown stops accepting connections, sends each client what was published before, closes
+// it with code 1001 and waits for it to go. Then it stops the event loops. If ctx ends first,
+// it cuts off the remaining connections and returns ctx's error. A second call returns
+// ErrServerClosed at once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closing {
@@ -372,10 +377,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // abortTimeout bounds what cutting everybody off may take.
 const abortTimeout = 2 * time.Second
 
-// Listen makes a listening socket as Serve likes it: without TCP's own
-// keep-alive, which would cost four system calls for each connection and tells
-// nothing that a ping does not, and with the bound on what the kernel holds for
-// one client (bytes, as Config.SendBuffer) set once for all of them.
+// Listen returns a listener with the socket options that suit [Server.Serve]: without TCP
+// keep-alive, which costs four system calls per connection and detects nothing that a ping
+// does not, and with sendBuffer (in bytes, see Config.SendBuffer) set once for all
+// connections. Serve accepts any other listener of package net too.
 func Listen(ctx context.Context, network, address string, sendBuffer int) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAlive: -1}
 	lc.SetMultipathTCP(false) // its listening socket does not hand all options on

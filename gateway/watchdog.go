@@ -23,8 +23,8 @@ const (
 	unhealthyAfter = 10 // so does /healthz, and the loop's stack is logged
 )
 
-// ErrLoopStuck is what Server.Failed returns when a loop has not ticked for
-// Config.LoopTimeout.
+// ErrLoopStuck is wrapped by the error that [Server.Failed] delivers when an event loop has
+// not ticked for Config.LoopTimeout.
 var ErrLoopStuck = errors.New("a loop is stuck")
 
 type watchdog struct {
@@ -122,6 +122,6 @@ func stackOf(id uint64) string {
 	return "not found"
 }
 
-// Ticked returns the number of seconds in which every loop was there to serve its clients.
-// It grows while the server is of use: a supervisor's watchdog can be fed from it.
+// Ticked returns the number of seconds since the start in which no event loop was stuck. A
+// supervisor's watchdog can be fed while it grows.
 func (s *Server) Ticked() uint64 { return s.watchdog.ticked.Load() }
