@@ -8,7 +8,7 @@ var ErrUnsupported = errors.New("poller: sluice needs Linux (epoll); run it in a
 // ErrDeleted is returned for a Desc that is not, or no longer, registered.
 var ErrDeleted = errors.New("poller: descriptor is not registered")
 
-// Events says what a descriptor is ready for, or what its owner waits for.
+// Events is what a file descriptor is ready for, or what its owner waits for.
 type Events uint32
 
 const (
@@ -39,7 +39,7 @@ func (e Events) String() string {
 	return s
 }
 
-// Handler is told that its descriptor is ready. It runs on the poller's loop.
+// Handler is called when its file descriptor is ready. It runs on the poller's loop.
 type Handler interface {
 	Ready(Events)
 }
@@ -57,11 +57,11 @@ type Desc struct {
 	interest Events
 }
 
-// FD returns the descriptor's number as given to Add.
+// FD returns the file descriptor that was given to Add.
 func (d *Desc) FD() int { return int(d.fd) }
 
-// Active reports whether the descriptor is registered.
+// Active reports whether the file descriptor is registered.
 func (d *Desc) Active() bool { return d.handler != nil }
 
-// Interest returns what the owner waits for at present.
+// Interest returns what the owner currently waits for.
 func (d *Desc) Interest() Events { return d.interest }

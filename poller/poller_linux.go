@@ -23,9 +23,8 @@ type Poller struct {
 	gate   gate
 }
 
-// New starts a poller. onWake runs on the loop after Wake. onFail is called at
-// most once, from the loop's goroutine, when waiting failed; the process should
-// then stop.
+// New starts a poller. onWake runs on the loop after Wake. onFail is called at most once,
+// from the loop's goroutine, if waiting fails; the process should then stop.
 func New(onWake func(), onFail func(error)) (*Poller, error) {
 	p := &Poller{onWake: onWake, gate: gate{eventfd: -1, waker: -1}}
 	// Once: easygo also reports that it could not close a descriptor that was the
@@ -99,8 +98,8 @@ func (p *Poller) pass(ev netpoll.EpollEvent) {
 // after Close.
 func (p *Poller) Wake() { p.gate.wake() }
 
-// Add starts to report fd, which must be open and non-blocking, to h. On error
-// nothing is registered and fd still belongs to the caller.
+// Add registers fd, which must be open and non-blocking, and calls h when it is ready. On
+// error nothing is registered and fd still belongs to the caller.
 func (p *Poller) Add(d *Desc, fd int, interest Events, h Handler) error {
 	if d.fd != 0 || d.handler != nil {
 		panic("poller: Desc used twice")
@@ -145,8 +144,8 @@ func (p *Poller) Mod(d *Desc, interest Events) error {
 	return nil
 }
 
-// Del stops reporting. The handler is not called again, whatever the kernel has
-// already reported. Deleting twice is ErrDeleted and does nothing.
+// Del removes the registration. The handler is not called again, whatever the kernel has
+// already reported. Deleting twice returns ErrDeleted and does nothing.
 func (p *Poller) Del(d *Desc) error {
 	if d.handler == nil {
 		return ErrDeleted
@@ -163,10 +162,9 @@ func (p *Poller) Del(d *Desc) error {
 	return nil
 }
 
-// Close stops the loop, waits for its end and gives the poller's own descriptors
-// back. The descriptors that were added stay open. It must not be called from
-// the loop, and only when nobody wakes it any more. A second Close is an error and
-// does nothing.
+// Close stops the loop, waits for its end and closes the poller's own descriptors. The
+// descriptors that were added stay open. It must not be called from the loop, nor while
+// another goroutine may call Wake. A second Close returns an error and does nothing.
 func (p *Poller) Close() error {
 	if err := p.ep.Close(); err != nil {
 		return fmt.Errorf("poller: close: %w", err)

@@ -47,9 +47,9 @@ func Detach(c net.Conn) (fd int, err error) {
 	return fd, nil
 }
 
-// Read reads once into p. It gives the number of bytes; zero and no error when
-// there is nothing to read now; io.EOF after the peer's FIN; else the socket's
-// error (a syscall.Errno), after which the connection is of no use.
+// Read reads once into p and returns the number of bytes: zero and no error if there is
+// nothing to read now; io.EOF after the peer's FIN; otherwise the socket's error (a
+// syscall.Errno), after which the connection is unusable.
 //
 // Like Write it is a raw system call that does not tell the Go scheduler:
 // on a non-blocking descriptor it does not wait.
@@ -79,10 +79,9 @@ func Read(fd int, p []byte) (n int, err error) {
 	}
 }
 
-// Write writes p once. It gives the number of bytes that the socket took; fewer
-// than len(p) and no error means that it is full for now. An error is the
-// socket's (a syscall.Errno), after which the connection is of no use. No
-// SIGPIPE is raised.
+// Write writes p once and returns the number of bytes that the socket accepted; fewer than
+// len(p) and no error means that it is full for now. An error is the socket's (a
+// syscall.Errno), after which the connection is unusable. No SIGPIPE is raised.
 func Write(fd int, p []byte) (n int, err error) {
 	if p, err = fault(CallWrite, fd, p); err != nil {
 		return made(err)
@@ -119,7 +118,7 @@ func wakeEventfd(fd int) {
 	}
 }
 
-// ShutdownWrite sends the peer a FIN; what it still sends can be read.
+// ShutdownWrite sends the peer a FIN. What the peer still sends can be read.
 func ShutdownWrite(fd int) error {
 	_, err := fault(CallShutdown, fd, nil)
 	if err == nil {
@@ -129,9 +128,8 @@ func ShutdownWrite(fd int) error {
 	return err
 }
 
-// Close gives the descriptor back. A registration must be deleted before. When
-// received bytes are unread the kernel sends a reset, which can destroy what
-// was sent last.
+// Close closes the file descriptor. Its registration must be deleted first. If received
+// bytes are unread, the kernel sends a reset, which can destroy what was sent last.
 func Close(fd int) error {
 	_, err := fault(CallClose, fd, nil)
 	if err == nil {
@@ -141,7 +139,8 @@ func Close(fd int) error {
 	return err
 }
 
-// Options are what Tune sets. What is not positive stays as it is.
+// Options are the socket options that Tune sets. Options that are not positive are left
+// unchanged.
 type Options struct {
 	// SendBuffer bounds the bytes that the kernel holds for a peer that does not read
 	// (SO_SNDBUF, socket(7)). The kernel doubles it for its own bookkeeping.
@@ -224,7 +223,7 @@ func PeerAddr(fd int) netip.AddrPort {
 }
 
 // DescriptorLimit raises the soft limit on open descriptors to the hard one
-// (RLIMIT_NOFILE, getrlimit(2)) and gives what holds then.
+// (RLIMIT_NOFILE, getrlimit(2)) and returns it.
 func DescriptorLimit() (int, error) {
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
@@ -276,8 +275,8 @@ func SetUserTimeout(fd int, d time.Duration) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.Milliseconds()))
 }
 
-// IsSocketError reports whether an error is the socket's own (a system call's), after
-// which the connection is of no use.
+// IsSocketError reports whether an error is the socket's own (a system call's), after which
+// the connection is unusable.
 func IsSocketError(err error) bool {
 	var errno unix.Errno
 	return errors.As(err, &errno)

@@ -20,7 +20,7 @@ type blame struct {
 	refusals int64 // mark of Table.refusal
 }
 
-// Blame notes that a connection with a seat has done harm.
+// Blame records that a connection with a seat has done harm at now, in milliseconds.
 func (t *Table) Blame(s Seat, now int64) {
 	if s == 0 {
 		return

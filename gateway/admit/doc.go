@@ -1,12 +1,12 @@
 // Package admit decides whether a client's address may open one more connection.
 //
-// A [Table] counts the open connections of each address and how fast it opens
-// them, and how fast all do together. [Table.Enter] asks for a connection and
-// gives a [Seat], which [Table.Leave] gives back when the connection ends.
+// A [Table] counts the open connections of each address, how fast it opens them, and how
+// fast all addresses do together. [Table.Enter] admits a connection and returns a [Seat],
+// which [Table.Leave] gives back when the connection ends.
 //
 // # Units
 //
-// An address is an IPv4 address or the /64 of an IPv6 address: whoever has one
+// An address is an IPv4 address or the /64 of an IPv6 address, because a client with one
 // IPv6 address usually has all of its /64. Rates are connections a second. Time
 // is milliseconds of any clock; only differences count. Tokens are counted in
 // thousandths, because a rate of r a second is r thousandths a millisecond:
@@ -25,7 +25,7 @@
 // a proxy then. So an attacker who finds bytes that make a step panic cannot repeat
 // them at will, and those behind a proxy do not pay for one of them.
 //
-// # Those without limits
+// # Addresses without limits
 //
 // An address without limits, such as a loopback one, is counted all the same, so
 // that [Table.Majority] knows whose most connections are.
@@ -33,11 +33,11 @@
 // # Memory
 //
 // An entry is 48 bytes and a place in a map. One without connections whose
-// buckets are full again says no more than no entry, so it is forgotten: each
-// newcomer looks at a few such candidates and takes their place. A table that is
-// full of entries that still matter lets newcomers in without counting them: an
-// attacker with that many addresses must not shut out everybody else, and the
-// limits on all connections still hold.
+// buckets are full again says no more than no entry, so it is forgotten: each new address
+// looks at a few such candidates and takes their place. A table that is full of entries
+// that still matter admits new addresses without counting them: an attacker with that many
+// addresses must not shut out everybody else, and the limits on all connections still
+// hold.
 //
 // The package does not read clocks, does no I/O and starts no goroutines. It is
 // a package of its own so that its arithmetic can be checked against a model,

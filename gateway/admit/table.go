@@ -6,22 +6,23 @@ import (
 	"sync"
 )
 
-// Limits are what a Table holds clients to. Zero and negative numbers are no
-// limit, except where a comment gives a default.
+// Limits are the limits of a Table. Zero and negative numbers mean no limit, except where a
+// comment gives a default.
 type Limits struct {
-	// Open is how many connections an address may have open.
+	// Open is the maximum number of open connections of an address.
 	Open int
-	// Rate is how many connections an address may open a second, Burst how
-	// many at once after a rest. Default of Burst: five times Rate. Rates and
-	// bursts above a million count as a million.
+	// Rate is the number of connections per second that an address may open, Burst how
+	// many at once after a pause. Burst defaults to five times Rate. Rates and bursts above
+	// a million count as a million.
 	Rate, Burst int
-	// TotalRate is how many connections all may open a second, and how many
-	// at once after a rest.
+	// TotalRate is the number of connections per second that all addresses may open
+	// together, and how many at once after a pause.
 	TotalRate int
-	// LoopbackOpen and LoopbackRate hold loopback addresses to the limits of an
-	// address too: a trial, a test and a proxy on this machine all come from one.
+	// LoopbackOpen and LoopbackRate apply Open and Rate to loopback addresses too. By
+	// default they are exempt: a trial, a test and a proxy on this machine all come from
+	// one address.
 	LoopbackOpen, LoopbackRate bool
-	// Entries bounds the addresses that are remembered. Default: 65,536.
+	// Entries bounds the number of addresses tracked. Default: 65,536.
 	Entries int
 }
 
@@ -44,8 +45,8 @@ const (
 	stepMax = 1 << 32
 )
 
-// A Seat is a connection's share in the count of its address. 0 is none: there
-// is nothing to give back.
+// A Seat is a connection's share in the count of its address. 0 means none: there is
+// nothing to give back.
 type Seat uint32
 
 // A Key is what one client's addresses have in common.
@@ -110,7 +111,7 @@ type Table struct {
 	clock         int64 // ours: grows with seen, and never falls
 }
 
-// New returns a table that knows nobody.
+// New returns an empty table.
 func New(l Limits) *Table {
 	if l.Burst <= 0 {
 		l.Burst = burstSeconds * min(l.Rate, rateMax)
@@ -139,10 +140,10 @@ func New(l Limits) *Table {
 	return t
 }
 
-// Enter asks for a connection from addr at now, in milliseconds. Whoever is
-// Admitted with a Seat that is not 0 owes a [Table.Leave]. An address that is not
-// valid (a Unix socket's peer has none) is held to the total rate alone. A now
-// that goes back neither gives nor takes anything.
+// Enter asks to admit a connection from addr at now, in milliseconds. If it is Admitted with
+// a Seat other than 0, the caller must call [Table.Leave] when the connection ends. For an
+// invalid address (a Unix socket's peer has none) only the total rate applies. A now that
+// goes back neither adds nor removes anything.
 func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -194,8 +195,8 @@ func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
 }
 
 // Majority reports whether a seat's address has more than half of all connections that
-// have a seat: most probably it is not a client's, but that of a proxy which does not say
-// for whom it connects.
+// have a seat: most probably it is not a client's, but a proxy's that does not pass on its
+// clients' addresses.
 func (t *Table) Majority(s Seat) bool {
 	if s == 0 {
 		return false
@@ -223,16 +224,16 @@ func (t *Table) Leave(s Seat) {
 	}
 }
 
-// Len returns the number of addresses that the table remembers: those with open
-// connections, and those that came lately.
+// Len returns the number of addresses tracked: those with open connections, and recent
+// ones.
 func (t *Table) Len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.seats)
 }
 
-// Untracked counts the connections that were let in without a seat because the
-// table was full.
+// Untracked returns the number of connections that were admitted without a seat because
+// the table was full.
 func (t *Table) Untracked() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()

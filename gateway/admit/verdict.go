@@ -1,10 +1,10 @@
 package admit
 
-// A Verdict says whether a connection may come in, and if not, why.
+// A Verdict is the answer for a connection: admitted, or the reason for refusing it.
 type Verdict uint8
 
 const (
-	// Admitted: the connection may come in.
+	// Admitted: the connection is accepted.
 	Admitted Verdict = iota
 	// TotalRate: all addresses together open connections too fast.
 	TotalRate
@@ -12,7 +12,7 @@ const (
 	AddressRate
 	// AddressOpen: this address has too many open connections.
 	AddressOpen
-	// AddressBlamed: connections of this address have done harm lately.
+	// AddressBlamed: connections of this address have done harm recently.
 	AddressBlamed
 
 	// The same reasons, where even refusals come too fast.
@@ -26,10 +26,10 @@ const (
 // dropped is how far a refusal's Drop variant lies behind it.
 const dropped = TotalRateDrop - TotalRate
 
-// Drop reports whether the connection is to be reset without an answer.
+// Drop reports whether to reset the connection without an answer.
 func (v Verdict) Drop() bool { return v >= TotalRateDrop }
 
-// String returns the reason's metric label; with Drop or without, it is the same.
+// String returns the reason's metric label, which is the same with and without Drop.
 func (v Verdict) String() string {
 	switch v {
 	case TotalRate, TotalRateDrop:

@@ -2,9 +2,8 @@ package centrifugo
 
 import "github.com/centrifugal/protocol"
 
-// Errors that a client is told in the reply to its command, with the codes and the
-// texts of Centrifugo. A temporary one invites to try again. They are shared: not
-// to be changed.
+// Errors in the reply to a client's command, with Centrifugo's codes and texts. After a
+// temporary one a client may try again. They are shared and must not be changed.
 var (
 	ErrorInternal              = &protocol.Error{Code: 100, Message: "internal server error", Temporary: true}
 	ErrorUnauthorized          = &protocol.Error{Code: 101, Message: "unauthorized"}
@@ -21,13 +20,13 @@ var (
 	ErrorUnrecoverablePosition = &protocol.Error{Code: 112, Message: "unrecoverable position"}
 )
 
-// FlagRejectUnrecovered is the bit of a subscribe command's flag by which a client that cannot be
-// given everything it missed wants ErrorUnrecoverablePosition and no subscription.
+// FlagRejectUnrecovered is the bit of a subscribe command's flag with which a client asks for
+// ErrorUnrecoverablePosition, in place of a subscription, if it cannot recover everything.
 const FlagRejectUnrecovered = 2
 
-// Reasons for the end of a connection, with the codes and the texts of Centrifugo.
-// Code and Reason are those of the Close frame; the value as it stands goes into
-// the push to a client of an event stream. They are shared: not to be changed.
+// Reasons for closing a connection, with Centrifugo's codes and texts. Code and Reason are
+// those of the Close frame; the whole value goes into the push to an SSE client. They are
+// shared and must not be changed.
 var (
 	DisconnectConnectionClosed      = &protocol.Disconnect{Code: 3000, Reason: "connection closed"}
 	DisconnectShutdown              = &protocol.Disconnect{Code: 3001, Reason: "shutdown"}
@@ -52,15 +51,15 @@ var (
 	DisconnectTooManyErrors         = &protocol.Disconnect{Code: 3509, Reason: "too many errors"}
 )
 
-// Reconnects reports whether clients come back by themselves after a disconnect with
-// this code.
+// Reconnects reports whether clients reconnect automatically after a disconnect with this
+// code.
 func Reconnects(code uint32) bool {
 	return code < 3500 || code >= 4000 && code < 4500 || code >= 5000
 }
 
-// Reasons for the end of a subscription that the server ends, as the push to the
-// client has them, with the codes and the texts of Centrifugo. From 2500 on clients
-// subscribe again by themselves. They are shared: not to be changed.
+// Reasons for which the server ends a subscription, in the push to the client, with
+// Centrifugo's codes and texts. From code 2500 on clients resubscribe automatically. They are
+// shared and must not be changed.
 var (
 	UnsubscribeServer            = &protocol.Unsubscribe{Code: 2000, Reason: "server unsubscribe"}
 	UnsubscribeInsufficientState = &protocol.Unsubscribe{Code: 2500, Reason: "insufficient state"}

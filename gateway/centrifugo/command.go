@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// What a client sent is not the protocol: it is due DisconnectBadRequest.
+// Errors for malformed commands, which end with DisconnectBadRequest.
 var (
 	ErrJSON    = errors.New("centrifugo: a command is not JSON")
 	ErrLength  = errors.New("centrifugo: a length does not fit its message")

@@ -1,7 +1,7 @@
-// Package centrifugo is the wire of Centrifugo's protocol, JSON and
-// Protobuf, over bytes: it reads the commands of clients and builds the frames of
-// the server. It stands on the types and the codecs of
-// github.com/centrifugal/protocol, whose client.proto is the protocol's text.
+// Package centrifugo implements the wire format of Centrifugo's client protocol, JSON and
+// Protobuf, over bytes: it parses the commands of clients and builds the frames of the
+// server. It uses the types and codecs of github.com/centrifugal/protocol, whose
+// client.proto defines the protocol. sluice is not affiliated with Centrifugo.
 //
 // # Two ways out
 //

@@ -1,13 +1,13 @@
-// Package certificate keeps what a TLS listener shows its clients, and what it wants
-// to see of them, as fresh as the files it comes from: a certificate is renewed every
-// few weeks, and that must not take a restart, which would drop every connection.
+// Package certificate loads a TLS listener's certificate, and the CA of its clients'
+// certificates, and reloads them when their files change. Certificates are renewed every few
+// weeks, and that must not require a restart, which would drop every connection.
 //
-// A [Store] reads the files; its Config serves what was last good. [Store.Reload] looks at
-// the files at once, [Store.Watch] every few seconds. What cannot be used, such as a
-// certificate whose key is not written yet, changes nothing.
+// A [Store] reads the files; its Config serves the last good ones. [Store.Reload] checks the
+// files at once, [Store.Watch] every few seconds. Files that cannot be used, such as a
+// certificate whose key has not been written yet, change nothing.
 //
-// It knows neither listeners nor the gateway, and is a package of its own because
-// gateway is given a *tls.Config and does not care where that comes from.
+// It knows neither listeners nor the gateway, and is a package of its own because package
+// gateway takes a *tls.Config from any source.
 package certificate
 
 import (
@@ -28,13 +28,13 @@ import (
 
 // Files are the paths of PEM files.
 type Files struct {
-	Cert     string // the certificate, then those that lead to one that clients know
+	Cert     string // the certificate, then its chain up to one that clients trust
 	Key      string // its private key
-	ClientCA string // who signs clients' certificates; empty: clients need none
+	ClientCA string // the CA of clients' certificates; empty: clients need none
 }
 
-// Store holds the newest good certificates of some files. Its methods may be called
-// at any time from any goroutine.
+// Store holds the newest good certificates of some files. Its methods are safe for concurrent
+// use.
 type Store struct {
 	files Files
 	mu    sync.Mutex // one reload at a time, or an older one could win
@@ -48,8 +48,8 @@ type material struct {
 	config *tls.Config
 }
 
-// Load reads the files for the first time. Its errors name the flags of `sluice
-// serve`; every fault is reported at once.
+// Load reads the files and returns a Store, or all faults at once. Its errors name the flags
+// of `sluice serve`.
 func Load(files Files) (*Store, error) {
 	s := &Store{files: files}
 	m, err := files.read()
@@ -60,9 +60,9 @@ func Load(files Files) (*Store, error) {
 	return s, nil
 }
 
-// Config returns the configuration of a listener. It is good forever: each handshake
-// takes what is newest then. Session tickets hold over a reload, since their keys are
-// those of the configuration that a listener was given, or of its clone.
+// Config returns the configuration of a listener. It never goes out of date: each handshake
+// uses the newest certificates. Session tickets stay valid across a reload, since their keys
+// belong to the configuration that a listener was given, or to its clone.
 func (s *Store) Config() *tls.Config {
 	c := base()
 	if s.files.ClientCA == "" {
@@ -86,8 +86,8 @@ func base() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, DynamicRecordSizingDisabled: true}
 }
 
-// Reload reads the files again and tells whether they have changed. On an error,
-// what was good stays.
+// Reload reads the files again and reports whether they have changed. On an error, the last
+// good certificates stay in use.
 func (s *Store) Reload() (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,10 +99,10 @@ func (s *Store) Reload() (changed bool, err error) {
 	return true, nil
 }
 
-// Expiry is when the certificate ends.
+// Expiry returns when the certificate expires.
 func (s *Store) Expiry() time.Time { return s.live.Load().leaf.NotAfter }
 
-// Names are those that the certificate is for.
+// Names returns the DNS names and IP addresses that the certificate is for.
 func (s *Store) Names() []string {
 	leaf := s.live.Load().leaf
 	names := append([]string(nil), leaf.DNSNames...)
@@ -115,7 +115,7 @@ func (s *Store) Names() []string {
 	return names
 }
 
-// LogValue gives names and end for a log record.
+// LogValue returns names and expiry for a log record.
 func (s *Store) LogValue() slog.Value {
 	return slog.GroupValue(slog.Any("names", s.Names()), slog.Time("expires", s.Expiry().UTC()))
 }
@@ -123,7 +123,7 @@ func (s *Store) LogValue() slog.Value {
 // soon is how long before its end a certificate should have been renewed.
 const soon = 14 * 24 * time.Hour
 
-// Warnings tell what works, but is not well, each as what, why and how to mend it.
+// Warnings returns what works but needs attention, each as what, why and how to fix it.
 func (s *Store) Warnings(now time.Time) (warnings []string) {
 	leaf := s.live.Load().leaf
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }

@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// SelfSigned makes a certificate for this machine's own names, for trials: no client
-// trusts it by itself. It is good for 30 days, and nobody can use it elsewhere, since its
-// key stays in memory.
+// SelfSigned returns a certificate for this machine's own names, for trials: no client trusts
+// it by default. It is valid for 30 days, and its key exists only in memory.
 func SelfSigned(now time.Time) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 // warnEvery is how often what is not well is told while that lasts.
 const warnEvery = 24 * time.Hour
 
-// Watch looks at the files every interval until ctx ends, and logs what came of it
-// where they changed. It reads them instead of watching their directories: a few
-// kilobytes are nothing, and whatever somebody does with links is then the same.
+// Watch reloads the files every interval until ctx ends, and logs the result if they changed.
+// It reads them instead of watching their directories: a few kilobytes cost nothing, and it
+// works however links are swapped.
 //
 // Files are not replaced both at once, so a pair that does not fit is first looked at
 // again; it is a fault when it is there the next time.

@@ -9,35 +9,35 @@ import (
 	"sync/atomic"
 )
 
-// ErrFull refuses a publication because a log has no room: some subscriber, or
-// its loop, is behind by the whole log, or the process's budget is used up. The
-// publisher's Waiter is called when it is worth trying again.
+// ErrFull is returned if a log has no room for a publication: some subscriber, or its
+// loop, is behind by the whole log, or the process's budget is used up. The publisher's
+// Waiter is called when it is worth trying again.
 var ErrFull = errors.New("channel: log is full")
 
-// ErrTurn refuses a publication because another one is being encoded. It is an
-// ErrFull: the Waiter is called when its turn has come.
+// ErrTurn is returned while another publication is being encoded. It wraps ErrFull: the
+// Waiter is called when its turn has come.
 var ErrTurn = fmt.Errorf("%w: another publisher has the turn", ErrFull)
 
-// ErrLarge refuses a publication that may encode to more than its Scratch's Limit. The
-// Waiter is not called: another Scratch has to be tried.
+// ErrLarge is returned for a publication that may encode to more than its Scratch's Limit.
+// The Waiter is not called: use another Scratch.
 var ErrLarge = errors.New("channel: publication is too large to be encoded here")
 
-// ErrTooBig refuses a publication that the formats in use encode to more than even
-// empty logs take.
+// ErrTooBig is returned for a publication that, once encoded, does not fit even an empty
+// log.
 var ErrTooBig = errors.New("channel: publication does not fit the channel's buffer")
 
-// ErrGone refuses a publication because the channel has ended meanwhile: another
-// one of that name may exist, or is to be opened.
+// ErrGone is returned if the channel has ended meanwhile: another one of that name may
+// exist, or can be opened.
 var ErrGone = errors.New("channel: channel has ended")
 
-// Kind says what a publication is.
+// Kind is the kind of a publication.
 type Kind uint8
 
 const (
 	KindMessage Kind = iota
-	// KindJoin and KindLeave tell that a client has subscribed, or does not any more.
+	// KindJoin and KindLeave announce that a client has subscribed or unsubscribed.
 	// They have no offset, are not kept, and go only to the formats that carry
-	// them; Payload says who it is, as a Protobuf ClientInfo of the Centrifugo protocol.
+	// them; Payload identifies the client, as a Protobuf ClientInfo of the Centrifugo protocol.
 	KindJoin
 	KindLeave
 )
@@ -49,9 +49,9 @@ type Publication struct {
 	From    uint64 // connection that sent it, 0 for none
 	At      int64  // when it was published: milliseconds of Unix time
 	Kind    Kind
-	// Passing: it goes to those who are there, without an offset, and is not kept.
+	// Passing publications go to the present subscribers only, have no offset and are not kept.
 	Passing bool
-	// Extra is what some formats tell beside the payload; opaque here, and kept with
+	// Extra is what some formats send beside the payload; opaque here, and kept with
 	// it: the Protobuf fields info (5) and tags (7) of the Centrifugo protocol's
 	// Publication, one behind the other. Owned as Payload is.
 	Extra []byte
@@ -78,7 +78,7 @@ func (e Epoch) String() string {
 	return strconv.FormatUint(uint64(e), 36)
 }
 
-// Append adds the epoch as String gives it.
+// Append appends the epoch to dst, in the form of String.
 func (e Epoch) Append(dst []byte) []byte {
 	if e == 0 {
 		return dst
@@ -86,13 +86,13 @@ func (e Epoch) Append(dst []byte) []byte {
 	return strconv.AppendUint(dst, uint64(e), 36)
 }
 
-// ParseEpoch reads what String gives.
+// ParseEpoch parses the form of String.
 func ParseEpoch(s string) (Epoch, bool) {
 	e, err := strconv.ParseUint(s, 36, 64)
 	return Epoch(e), err == nil && e != 0
 }
 
-// Receipt tells what became of a publication.
+// Receipt is the result of a publication.
 type Receipt struct {
 	Epoch       Epoch  // of the channel's order; 0 when there is no channel
 	Offset      uint64 // within the epoch, 1 for the first; 0 when there is no channel, or p has none
@@ -109,10 +109,9 @@ type Format interface {
 
 // Waiter is a publisher that was refused with ErrFull.
 type Waiter interface {
-	// Released says that it is worth trying again: the publisher is called. It comes
-	// once for each refusal, from any goroutine and under the channel's lock: it must
-	// only post. A publisher that was called publishes with the same Waiter, or
-	// calls Forget: room is kept for it until then.
+	// Released is called when it is worth trying again, once for each refusal, from any
+	// goroutine and under the channel's lock: it must only post. The publisher must then
+	// publish with the same Waiter or call Forget: room is kept for it until then.
 	Released()
 }
 
@@ -154,21 +153,21 @@ type Channel struct {
 // Name returns the channel's name.
 func (c *Channel) Name() string { return c.name }
 
-// Epoch names the channel's order.
+// Epoch returns the epoch of the channel's order.
 func (c *Channel) Epoch() Epoch { return c.epoch }
 
-// Newest returns the place of the newest publication.
+// Newest returns the place (epoch and offset) of the newest publication.
 func (c *Channel) Newest() Place {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return Place{c.epoch, c.offset}
 }
 
-// Subscribers counts the subscriptions on this node.
+// Subscribers returns the number of subscriptions on this node.
 func (c *Channel) Subscribers() int { return int(c.subscribers.Load()) }
 
-// Joined counts a subscription. The loop calls it beside its own bookkeeping.
+// Joined adds a subscription to the count. The loop calls it with its own bookkeeping.
 func (c *Channel) Joined() { c.subscribers.Add(1) }
 
-// Left takes a subscription off the count.
+// Left removes a subscription from the count.
 func (c *Channel) Left() { c.subscribers.Add(-1) }

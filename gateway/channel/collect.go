@@ -2,16 +2,16 @@ package channel
 
 import "slices"
 
-// Whoever wants publications as they are, and not as frames of a log's format, is given
-// copies: for a reply that lists them.
+// A reply that lists publications needs them as they are, and not as frames of a log's
+// format: Collect returns copies.
 
-// Bounds of a Collect. It ends behind the publication that reaches one of them.
+// Bounds are the limits of a Collect, which ends with the publication that reaches one.
 type Bounds struct {
 	Count int // publications; negative for no bound
 	Bytes int // of payloads and extras; 0 for no bound
 }
 
-// Collected is what a channel has kept since a place.
+// Collected is what a channel's history holds since a place.
 type Collected struct {
 	// Publications in their order, copies that belong to the caller.
 	Publications []Publication
@@ -22,9 +22,9 @@ type Collected struct {
 	Newest Place
 }
 
-// Collect returns what is kept since a place, and the position in the reader's log where
-// live delivery goes on behind Newest; both under one hold of the channel's lock, so that
-// nothing lies between the two and nothing is in both, unless More or Gap is set.
+// Collect returns the history since a place, and the position in the reader's log where live
+// delivery continues after Newest. Both are taken under one hold of the channel's lock, so
+// that no publication lies between the two and none is in both, unless More or Gap is set.
 func (r *Reader) Collect(ask Ask, most Bounds, now int64) (_ Collected, live uint64) {
 	c := r.log.channel
 	c.mu.Lock()
@@ -32,15 +32,16 @@ func (r *Reader) Collect(ask Ask, most Bounds, now int64) (_ Collected, live uin
 	return c.collectLocked(ask, most, now), r.log.head.Load()
 }
 
-// Collect returns what is kept since a place. now is the time for what has expired.
+// Collect returns the history since a place. now, in the unit of Publication.At, decides what
+// has expired.
 func (c *Channel) Collect(ask Ask, most Bounds, now int64) Collected {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.collectLocked(ask, most, now)
 }
 
-// CollectBack returns what is kept up to and without the publication at a place, newest
-// first; with AskNow, from the newest one on. Gap says that the place is not of this order.
+// CollectBack returns the history before the publication at a place, newest first; with
+// AskNow, all of it. Gap reports that the place is of another epoch.
 func (c *Channel) CollectBack(ask Ask, most Bounds, now int64) Collected {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,7 +119,7 @@ func (c *Channel) ForgetHistory() {
 	c.history.release(c.offset, c.space.history.Budget)
 }
 
-// Keeps reports whether something is kept of a channel of that name.
+// Keeps reports whether a channel of that name has a history.
 func (s *Space) Keeps(name string) bool { return s.history.Of(name).Count > 0 }
 
 // Each calls visit for every channel: its name and its subscriptions on this node. No

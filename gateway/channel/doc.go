@@ -1,13 +1,12 @@
-// Package channel keeps channels: where publications get their order, and the
-// logs of wire-ready bytes that the subscribers of a channel read at their own
-// pace.
+// Package channel orders the publications of each channel, keeps their history, and
+// holds the logs of encoded bytes that a channel's subscribers read at their own pace.
 //
 // A [Space] is the set of channels of one node. A [Channel] has one order of
 // publications and, for each wire [Format] that has subscribers, one [Log]. A
-// publication is encoded once for each such format and appended; nothing is
-// queued for a single subscriber. A [Reader] is one event loop's place at a
-// log: the loop keeps its subscribers' positions itself, and publishes through the
-// Reader the position below which all of them are served.
+// publication is encoded once for each such format and appended; nothing is queued
+// for a single subscriber. A [Reader] is one event loop's view of a log: the loop
+// keeps its subscribers' positions itself, and publishes through the Reader the
+// position below which all of them have been served.
 //
 // # Positions
 //
@@ -21,10 +20,10 @@
 //
 // A channel keeps its newest publications as they were published, within bounds of
 // number, age and bytes ([History]). A subscriber that was away gets them with
-// [Reader.Recall], encoded in its format; the last of them together with the
-// position in the log where live delivery goes on, under one hold of the channel's
-// lock. What cannot be kept is a gap, which Recall tells.
-// A channel that nobody reads lives as long as its history.
+// [Reader.Recall], encoded in its format. The last of them comes with the position in
+// the log where live delivery continues, taken under the same hold of the channel's
+// lock. Recall reports a gap if some are no longer kept. A channel without subscribers
+// lives as long as its history.
 //
 // # The publisher's turn
 //
@@ -37,9 +36,10 @@
 //
 // A log is bounded. An append that does not fit is refused with [ErrFull]: the
 // publisher's [Waiter] is kept and called once there is room, and the readers
-// that hold the log back are pressed: each must serve or drop its subscribers
-// below a goal. Publishers that wait are called in the order of their coming, as many as there
-// is room for; one that was called publishes or calls [Channel.Forget] (waiting.go).
+// that hold the log back are pressed: each must serve or drop its subscribers below a
+// given position. Waiting publishers are called in the order they arrived, as many as
+// there is room for; a called publisher publishes or calls [Channel.Forget]
+// (waiting.go).
 //
 // # Concurrency
 //
@@ -50,5 +50,5 @@
 // its loop; what crosses is atomic.
 //
 // The package does no I/O, starts no goroutine and reads no clock. It does not know what
-// the bytes mean, who the subscribers are, or what becomes of slow ones.
+// the bytes mean, who the subscribers are, or what happens to slow ones.
 package channel

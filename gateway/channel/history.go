@@ -12,15 +12,15 @@ import "slices"
 // HistoryEntryBytes is what a kept publication costs beside its payload.
 const HistoryEntryBytes = 40
 
-// Keep says how much is kept of one channel.
+// Keep is the size of one channel's history.
 type Keep struct {
 	Count int   // publications; 0 for none
 	TTL   int64 // how long, in the unit of Publication.At
 }
 
-// History says what a space keeps. All bounds hold.
+// History holds the bounds of a space's histories. All of them apply.
 type History struct {
-	// Of returns what is kept of a channel. It is called when the channel comes to be.
+	// Of returns the size of a channel's history. It is called when the channel is created.
 	Of     func(channel string) Keep
 	Bytes  int     // of one channel: payloads, extras, and HistoryEntryBytes for each publication
 	Budget *Budget // of all channels together
@@ -192,41 +192,41 @@ type Place struct {
 	Offset uint64
 }
 
-// Ask says from where a subscriber wants a channel.
+// Ask is the place from which a subscriber wants a channel.
 type Ask struct {
 	Kind AskKind
 	At   Place // AskSince, AskOffset
 	N    int   // AskNewest
 }
 
-// AskKind is the way in which a place is named.
+// AskKind is the way an Ask names a place.
 type AskKind uint8
 
 const (
-	AskNow    AskKind = iota // where everything was published already
-	AskSince                 // a place that was told before
+	AskNow    AskKind = iota // after everything that was published
+	AskSince                 // a place that the subscriber received before
 	AskOffset                // At.Offset in the channel's epoch, whichever that is
 	AskNewest                // before the newest N that are kept
 )
 
-// Recalled is what a channel has kept for a subscriber.
+// Recalled is the part of a channel's history that a subscriber is sent.
 type Recalled struct {
 	// Frames are the kept publications above the place asked for, encoded one
 	// after the other: Count of them.
 	Frames []byte
 	Count  int
-	// Gap: not everything since the place that was asked for is kept any more, or
+	// Gap reports that not everything since the requested place is still kept, or that
 	// the place is of another epoch. The frames begin after From all the same.
 	Gap      bool
 	From, To Place
-	// More: the limit was reached, and there is more above To.
+	// More reports that the limit was reached, and that there is more above To.
 	More bool
 }
 
-// Recall appends to dst what is kept since a place, in the format of the reader's
-// log, and stops when that has become limit bytes or more. When there is no more,
-// live is the position in the log where live delivery goes on: nothing lies between
-// the two, and nothing is in both. now is the time for what has expired.
+// Recall appends to dst the history since a place, in the format of the reader's log, and
+// stops once it has appended limit bytes or more. If there is no more, live is the position
+// in the log where live delivery continues: no publication lies between the two, and none is
+// in both. now, in the unit of Publication.At, decides what has expired.
 func (r *Reader) Recall(dst []byte, ask Ask, limit int, now int64, s *Scratch) (_ Recalled, live uint64) {
 	out, live := r.recall(dst, ask, limit, now, s)
 	if s.late { // a large one, which is not encoded under the lock

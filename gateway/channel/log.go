@@ -44,7 +44,7 @@ type entry struct {
 	from   uint64 // connection that sent it, 0 for none
 }
 
-// Log holds the frames of one channel in one wire format, from the slowest
+// Log holds the frames of one channel in one wire format, from the slowest subscriber's
 // position to the head.
 type Log struct {
 	// Set at construction.
@@ -68,14 +68,14 @@ type Log struct {
 	idle      bool   // nothing was appended since the last Trim
 }
 
-// Head returns the position behind the last byte appended.
+// Head returns the position after the last byte appended.
 func (l *Log) Head() uint64 { return l.head.Load() }
 
 // Channel returns the channel whose log it is.
 func (l *Log) Channel() *Channel { return l.channel }
 
-// Bytes returns what lies between two positions, in two parts where it wraps (b is
-// nil else). The caller's reader must hold from, and to must not be above a head
+// Bytes returns the bytes between two positions, in two parts if they wrap (otherwise b is
+// nil). The caller's reader must hold from, and to must not be above a head
 // it has loaded. The bytes must not be changed, and not be used after the
 // reader published a position above from.
 func (l *Log) Bytes(from, to uint64) (a, b []byte) {

@@ -2,15 +2,15 @@ package channel
 
 import "sync/atomic"
 
-// Subscriber is who reads a log: a loop with its own subscribers of a channel.
+// Subscriber reads a log: it is a loop's group of subscribers of a channel.
 type Subscriber interface {
-	// Notify says that there is something to read, or to let go of. It comes
-	// once until the reader has called Clear, from any goroutine and under the
-	// channel's lock: it must only post.
+	// Notify is called when there is something to read or to release, once until the
+	// reader has called Clear, from any goroutine and under the channel's lock: it must
+	// only post.
 	Notify()
 }
 
-// Reader is one loop's place at a log. Its methods belong to that loop.
+// Reader is one loop's view of a log. Its methods must be called by that loop.
 type Reader struct {
 	// Set at construction.
 	log *Log
@@ -38,20 +38,19 @@ func (r *Reader) notify() {
 	}
 }
 
-// Clear takes the notification back. What is appended afterwards notifies anew;
-// so it comes before the head is read, never after. pressed is the position
-// below which nothing may be held any longer, 0 when there is none.
+// Clear acknowledges a notification: later appends notify again. Call it before reading the
+// head, never after. pressed is the position below which the reader must release everything,
+// or 0.
 func (r *Reader) Clear() (pressed uint64) {
 	r.posted.Store(false)
 	return r.press.Swap(0)
 }
 
-// Pressed returns what Clear would: it may have come after the last one.
+// Pressed returns what Clear would, without acknowledging.
 func (r *Reader) Pressed() uint64 { return r.press.Load() }
 
-// Served publishes that all of the loop's subscribers have what lies below pos,
-// an entry's end (or where the reader began), and wakes publishers that wait
-// for room.
+// Served publishes that all of the loop's subscribers have the bytes below pos, an entry's
+// end (or where the reader began), and wakes publishers that wait for room.
 func (r *Reader) Served(pos uint64) {
 	if pos != r.served.Load() {
 		l := r.log
@@ -90,16 +89,16 @@ func (r *Reader) Find(pos uint64) uint64 {
 }
 
 // Entry returns where an entry ends, and the connection that sent it. i is at
-// least what Find gave for a position that the reader holds, and below a count
-// of entries that a loaded head has.
+// least what Find returned for a position that the reader holds, and below the count of
+// entries of a loaded head.
 func (r *Reader) Entry(i uint64) (end, from uint64) {
 	entries := *r.log.entries.Load()
 	e := &entries[i&uint64(len(entries)-1)]
 	return e.end, e.from
 }
 
-// FarBehind reports whether what lies above pos costs more than half of the log's limit.
-// Of a log that holds more than its limit, because of a large frame, it does not say so.
+// FarBehind reports whether the frames above pos cost more than half of the log's limit. It
+// is false for a log that holds more than its limit because of a large frame.
 func (r *Reader) FarBehind(pos uint64) bool {
 	l := r.log
 	head := l.head.Load()

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 )
 
-// ErrTooManyChannels refuses a subscription that would create a channel beyond the
+// ErrTooManyChannels is returned for a subscription that would create a channel beyond the
 // space's limit.
 var ErrTooManyChannels = errors.New("channel: too many channels")
 
@@ -55,7 +55,7 @@ type shard struct {
 	idle, empty list.List
 }
 
-// NewSpace makes an empty space. A log holds up to logBytes, rounded up to a
+// NewSpace returns an empty space. A log holds up to logBytes, rounded up to a
 // power of two; all logs together draw on budget.
 func NewSpace(logBytes, channelsMax int, budget *Budget) *Space {
 	s := &Space{limit: grown(0, ringBytesMin, logBytes), channelsMax: channelsMax, budget: budget, seed: maphash.MakeSeed(), epochs: maphash.MakeSeed()}
@@ -81,13 +81,13 @@ func (s *Space) shard(name string) *shard {
 	return &s.shards[maphash.String(s.seed, name)%spaceShards]
 }
 
-// Channels counts the channels that exist.
+// Channels returns the number of channels that exist.
 func (s *Space) Channels() int { return int(s.channels.Load()) }
 
 // Encoding returns the bytes in which large publications are being encoded.
 func (s *Space) Encoding() int { return int(s.encoding.Load()) }
 
-// Find returns the channel of that name, or nil when nobody here has it.
+// Find returns the channel of that name, or nil if it does not exist.
 func (s *Space) Find(name string) *Channel {
 	sh := s.shard(name)
 	sh.mu.Lock()
@@ -95,8 +95,8 @@ func (s *Space) Find(name string) *Channel {
 	return sh.byName[name]
 }
 
-// Open returns the channel of that name, creating it where it does not exist: for
-// a publication that is kept although nobody reads it.
+// Open returns the channel of that name, and creates it if it does not exist: for a
+// publication that is kept although the channel has no subscribers.
 func (s *Space) Open(name string) (*Channel, error) {
 	sh, c, err := s.open(name)
 	if err != nil {
@@ -430,16 +430,16 @@ func (sh *shard) relieve() {
 	}
 }
 
-// Budget bounds the bytes that all logs hold together.
+// Budget bounds the bytes that all logs hold together. It is safe for concurrent use.
 type Budget struct {
 	limit int64
 	used  atomic.Int64
 }
 
-// NewBudget makes a budget of so many bytes.
+// NewBudget returns a budget of the given number of bytes.
 func NewBudget(bytes int) *Budget { return &Budget{limit: int64(bytes)} }
 
-// Take takes n bytes where that many are left.
+// Take takes n bytes and reports whether that many were left.
 func (b *Budget) Take(n int) bool {
 	if b.used.Add(int64(n)) > b.limit {
 		b.used.Add(-int64(n))
@@ -454,5 +454,5 @@ func (b *Budget) Give(n int) { b.used.Add(-int64(n)) }
 // free returns the bytes that can be taken.
 func (b *Budget) free() int64 { return b.limit - b.used.Load() }
 
-// Used returns the bytes taken.
+// Used returns the number of bytes taken.
 func (b *Budget) Used() int { return int(b.used.Load()) }

@@ -72,7 +72,7 @@ func (s *stall) charge(d time.Duration) { s.spent = min(s.spent+d, 2*stallMost) 
 // unknown stands in Reader.below from when a reader is pressed until it reports.
 const unknown = -1
 
-// Hold is what a channel knows of those who hold it back.
+// Hold is what a channel knows of the subscribers that hold it back.
 type Hold struct {
 	// Few is for how long most have waited for a few, where that is longer than a moment.
 	Few time.Duration
@@ -82,7 +82,7 @@ type Hold struct {
 	Over bool
 }
 
-// Holds reports that so many of the loop's subscribers hold the log back.
+// Holds records that below of the loop's subscribers hold the log back.
 func (r *Reader) Holds(below int, now time.Time) Hold {
 	c := r.log.channel
 	c.mu.Lock()
@@ -96,7 +96,7 @@ func (r *Reader) Holds(below int, now time.Time) Hold {
 	return h
 }
 
-// LetsGo reports that none of the loop's subscribers hold the log back.
+// LetsGo records that none of the loop's subscribers hold the log back.
 func (r *Reader) LetsGo(now time.Time) {
 	c := r.log.channel
 	c.mu.Lock()

@@ -46,12 +46,11 @@ type encoded struct {
 	start, end int
 }
 
-// Publish assigns p its place in the channel's order, keeps it for the history and
-// appends it to the log of every format in use. It never waits for a subscriber or
-// for another publisher: when a log is full or somebody else has the turn it returns
-// an ErrFull and changes nothing; w, where it is not nil, is called when it is worth
-// trying again. It allocates nothing once s and the history have grown to the size
-// of what is published.
+// Publish assigns p its offset, adds it to the history and appends it to the log of every
+// format in use. It never waits for a subscriber or for another publisher: if a log is full
+// or another publisher has the turn, it returns an ErrFull and changes nothing, and w, if
+// not nil, is called when it is worth trying again. It allocates nothing once s and the
+// history have grown to the size of what is published.
 func (c *Channel) Publish(p *Publication, s *Scratch, w Waiter) (Receipt, error) {
 	for i := 0; i < turnSpins && c.turn.Load(); i++ {
 	}

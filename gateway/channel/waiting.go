@@ -1,7 +1,7 @@
 package channel
 
-// Publishers that were refused wait in the order of their coming. They are called as far
-// as there is room, so that nobody is woken to be refused again: the first of them
+// Publishers that were refused wait in the order they arrived. They are called only as far
+// as there is room, so that none is woken to be refused again: the first of them
 // when the readers have let go of half the log, the next ones as long as what they are
 // about to publish fits beside what those called before them will, and beside the
 // rate. What a publisher was called for is kept for it until it publishes or is
@@ -123,15 +123,16 @@ func (c *Channel) removeLocked(i int) {
 	}
 }
 
-// Waiting counts the publishers that wait, with those that were called and have not come.
+// Waiting returns the number of publishers that wait, including those that were called but
+// have not published yet.
 func (c *Channel) Waiting() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.waiters)
 }
 
-// Forget takes a publisher back that was refused and no longer waits, or was called and
-// does not publish.
+// Forget removes a publisher that was refused and no longer waits, or was called and does
+// not publish.
 func (c *Channel) Forget(w Waiter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

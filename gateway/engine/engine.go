@@ -1,4 +1,4 @@
-// Package engine is where publications get their order and their history.
+// Package engine assigns publications their order and their history.
 //
 // [Local] orders them on this node. An engine that shares channels between
 // nodes stands beside it and answers later; that is why every call takes a
@@ -13,11 +13,11 @@ import (
 	"sluice/gateway/channel"
 )
 
-// ErrPending says that the answer comes through the Caller.
+// ErrPending is returned if the result comes later, through the Caller.
 var ErrPending = errors.New("engine: answer is pending")
 
-// Caller is who publishes. Its methods come from any goroutine, perhaps under a
-// lock: they must only post to where the caller lives.
+// Caller is a publisher. Its methods may be called from any goroutine, perhaps under a lock:
+// they must only post.
 type Caller interface {
 	// Released: a publish that was refused with channel.ErrFull may be tried again.
 	channel.Waiter
@@ -25,7 +25,7 @@ type Caller interface {
 	Published(channel.Receipt, error)
 }
 
-// Engine gives publications their order.
+// Engine assigns publications their order.
 type Engine interface {
 	// Publish publishes p into the channel called name. ch is that channel on this
 	// node, nil where nobody here has it. p is not kept. The errors

@@ -1,8 +1,7 @@
-// Package frame is RFC 6455 over bytes: it takes the frames of clients apart,
-// checks them and joins them into messages, and it builds the frames of the
-// server. It stands on the types, the codes and the cipher of gobwas/ws; that
-// library reads frames from an io.Reader, which must wait for the rest of a
-// frame, and a loop of the gateway waits for nobody.
+// Package frame implements RFC 6455 over bytes: it parses the frames of clients, checks them
+// and joins them into messages, and it builds the frames of the server. It uses the types,
+// the codes and the cipher of gobwas/ws. That library reads frames from an io.Reader, which
+// would have to wait for the rest of a frame, and a loop of the gateway never waits.
 //
 // # Two doors
 //

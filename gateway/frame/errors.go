@@ -2,14 +2,14 @@ package frame
 
 import "github.com/gobwas/ws"
 
-// Error is what a peer did wrong. The connection can only be closed after it,
+// Error is a violation of the protocol by the peer. The connection must be closed after it,
 // with Code and Reason in the Close frame.
 type Error struct {
 	Code   ws.StatusCode
 	Reason string // plain ASCII, short enough for a Close frame
 }
 
-// Error returns the fault for a log line.
+// Error returns the reason for a log line.
 func (e *Error) Error() string { return "frame: " + e.Reason }
 
 // The faults, in the order in which a frame's bytes show them.

@@ -7,7 +7,7 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// Limits bounds what one connection may make the gateway hold.
+// Limits bounds the memory that one connection's messages may take.
 type Limits struct {
 	MessageBytesMax int // payload of a whole message, all fragments together; more is ErrTooBig
 	FragmentsMax    int // frames of one fragmented message, empty ones counted; more is ErrTooManyFragments
@@ -42,13 +42,12 @@ const (
 	finPong   = fin | byte(ws.OpPong)
 )
 
-// Whole takes a message or control frame of one frame that stands complete at
-// the start of p, unmasks it there and gives the number n of bytes it takes.
-// It is for a connection that keeps no State.
+// Whole parses a message or control frame that is complete in one frame at the start of p,
+// unmasks it in place and returns its length n. It is for a connection that keeps no State.
 //
-// With ok == false and err == nil, p does not start with such a frame (or with
-// one whose header is at fault), n is zero and p is untouched: Next tells more.
-// An error is of the payload: text or a Close that is not right.
+// With ok == false and err == nil, p does not start with such a frame, or its header is
+// invalid; n is zero and p is untouched: call Next. An error is about the payload: invalid
+// text or an invalid Close.
 func Whole(p []byte, lim *Limits) (m Message, n int, ok bool, err error) {
 	if len(p) < ws.MinHeaderSize+4 {
 		return Message{}, 0, false, nil
@@ -135,8 +134,8 @@ func closeCodeAllowed(c ws.StatusCode) bool {
 	}
 }
 
-// CloseEcho returns the code of the payload of a Close that Whole or Next has
-// passed: 1005 (no status received) when it is empty.
+// CloseEcho returns the code in the payload of a Close that Whole or Next has accepted, or
+// 1005 (no status received) if it is empty.
 func CloseEcho(payload []byte) ws.StatusCode {
 	if len(payload) < 2 {
 		return ws.StatusNoStatusRcvd

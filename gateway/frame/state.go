@@ -13,8 +13,7 @@ const (
 	bufferBytesKept = 4096
 )
 
-// State holds what is known of an incomplete frame and of an incomplete
-// message. The zero State is idle.
+// State holds an incomplete frame and an incomplete message. The zero State is idle.
 type State struct {
 	// The frame in progress.
 	head      [ws.MaxHeaderSize]byte // its header, as far as it has come
@@ -40,7 +39,7 @@ func (s *State) Idle() bool {
 	return s.headBytes == 0 && !s.inPayload && s.op == ws.OpContinuation
 }
 
-// Held returns the size of the buffer that the State keeps, in bytes.
+// Held returns the size of the State's buffer in bytes.
 func (s *State) Held() int { return cap(s.buf) }
 
 // Reset forgets everything. A small buffer stays for the next use; a large one
@@ -53,13 +52,11 @@ func (s *State) Reset() {
 	*s = State{buf: buf[:0]}
 }
 
-// Next takes bytes from p and gives the next message or control frame, and the
-// number n of bytes taken. With ok == false and err == nil, all of p was taken
-// (n == len(p)) and more is needed. p is unmasked in place: bytes that were taken
-// are not what they were. A payload that lies in p as a whole stays there.
+// Next consumes bytes from p and returns the next message or control frame, and the number n
+// of bytes consumed. With ok == false and err == nil, all of p was consumed (n == len(p)) and
+// more is needed. p is unmasked in place. A payload that is complete in p is not copied.
 //
-// An error is an *Error and final: neither s, before its Reset, nor what follows
-// in p is of use.
+// An error is an *Error and final: s must be Reset, and the rest of p is useless.
 func Next(s *State, p []byte, lim *Limits) (m Message, n int, ok bool, err error) {
 	for {
 		if !s.inPayload {

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// ChannelNameBytesMax bounds a channel's name.
+// ChannelNameBytesMax is the maximum length of a channel name in bytes.
 const ChannelNameBytesMax = 255
 
 var (
@@ -17,8 +17,8 @@ var (
 	errNameSpace   = errors.New("the channel name contains white space")
 )
 
-// ChannelName checks a channel's name: 1 to 255 bytes of UTF-8 without control
-// characters and white space. The error is a fixed sentence that does not quote
+// ChannelName returns an error unless s is a valid channel name: 1 to 255 bytes of UTF-8
+// without control characters or white space. The error is a fixed sentence that does not quote
 // the name.
 func ChannelName(s string) error {
 	switch {

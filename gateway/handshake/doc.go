@@ -1,9 +1,9 @@
-// Package handshake reads and judges the head of a connection's first request,
-// decides which web pages may connect (the Origin rule), and lets ws.Upgrader
-// of gobwas/ws answer an upgrade.
+// Package handshake parses and checks the head of a connection's first request, decides
+// which web pages may connect (the Origin rule), and answers upgrades with ws.Upgrader of
+// gobwas/ws.
 //
-// It is a package of its own because it must be provable apart from everything
-// else, and neither neighbour allows that: gateway has sockets, deadlines and
+// It is a package of its own because it must be tested apart from everything else, and
+// neither neighbor allows that: gateway has sockets, deadlines and
 // goroutines, so the parser could not be fuzzed in it byte for byte against
 // net/http and against the upgrader; frame begins where the handshake ends and
 // knows RFC 6455's frames but nothing of HTTP, whose rules, limits and attacks
@@ -30,8 +30,7 @@
 //	origins.Allow(req.Origin, req.HasOrigin, req.Host)
 //	protocol, err := upgrader.Upgrade(b[:n], w)
 //
-// A request that is no upgrade stops behind Parse and goes to net/http together
-// with its bytes.
+// A request that is not an upgrade goes to net/http after Parse, together with its bytes.
 //
 // # Ownership
 //

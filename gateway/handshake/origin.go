@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Origins is the rule that says which web pages may open connections here. A
-// browser sends cookies, and reaches private networks, on behalf of any page;
-// the Origin field is all that tells one page from another. The zero value is
+// Origins is the rule that decides which web pages may connect. A browser sends cookies, and
+// reaches private networks, on behalf of any page; only the Origin field tells one page from
+// another. The zero value is
 // the default rule. See RFC 6455 section 10.2 and RFC 6454 section 7.
 type Origins struct {
 	// Set at construction.

@@ -4,9 +4,8 @@ import "strings"
 
 // A Request is a head that [Parse] accepted.
 //
-// Its strings share one copy of the head: they outlive the buffer that was
-// parsed, and whoever keeps one of them for long should clone it, because it
-// keeps all the others.
+// Its strings share one copy of the head, so they outlive the buffer that was parsed. Clone
+// a string before keeping it for long, because it keeps the whole copy alive.
 type Request struct {
 	Method    string
 	Path      string   // percent-decoded; begins with a slash; may hold any byte
@@ -16,16 +15,16 @@ type Request struct {
 	Origin    string   // as it was sent, see Origins
 	Protocols []string // subprotocols that an upgrade offers, in the client's order
 
-	// ForwardedFor are the values of X-Forwarded-For, to be believed of trusted
-	// proxies alone.
+	// ForwardedFor are the values of X-Forwarded-For. Trust them only from trusted
+	// proxies.
 	ForwardedFor []string
 
 	HasOrigin bool // the field is there, though it may be empty
 	Upgrade   bool // asks for a WebSocket: an Upgrade field names it
 }
 
-// Parse checks a whole head: what [End] found. On refusal the Request holds
-// what had been read by then and is good for nothing but a log.
+// Parse parses and checks a whole head, as found by [End]. On refusal the Request holds what
+// had been read by then, and is fit only for a log.
 //
 // Syntax, size, Host and everything that says where the request ends are judged
 // for every request. More is judged only when it asks for a WebSocket (RFC 6455

@@ -7,29 +7,29 @@ import (
 	"strconv"
 )
 
-// A Reject is a refusal of a request: the whole HTTP answer and the reason for
-// logs and metrics. It holds nothing that a client sent, so it can be logged and
-// answered as it is. Those that this package returns are shared: do not change
-// them. Others may be made for refusals that are decided elsewhere.
+// A Reject is a refusal of a request: the HTTP response, and the reason for logs and
+// metrics. It holds nothing that a client sent, so it can be logged and sent as it is. The
+// Rejects that this package returns are shared and must not be changed. Callers may create
+// their own.
 type Reject struct {
 	Status int    // HTTP status code
 	Reason string // metric label and log value: a few lower-case words joined by "_"
-	Text   string // the body: a sentence for whoever wrote the client
+	Text   string // the body: a sentence for the client's author
 	Header string // further header fields, each ended by CRLF
-	// Retry is after how many seconds it is worth to come again; 0: it is not said.
-	// Each client is told another time up to twice as long, so that not all come back at
-	// once.
+	// Retry is the minimum of Retry-After in seconds; 0 for none. Each client gets a
+	// random time up to twice as long, so that not all come back at once.
 	Retry int
 }
 
-// RetryAfter returns the seconds of a Retry-After field for one client.
+// RetryAfter returns the seconds for one client's Retry-After field: random, from Retry to
+// twice as many.
 func (r *Reject) RetryAfter() int { return r.Retry + rand.IntN(r.Retry+1) }
 
-// Error returns the sentence.
+// Error returns Text.
 func (r *Reject) Error() string { return r.Text }
 
-// Append appends the answer to dst. The connection must be closed after it,
-// because nobody knows where a refused request ends.
+// Append appends the HTTP response to dst. The connection must be closed after it, because
+// the end of a refused request is unknown.
 func (r *Reject) Append(dst []byte) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(r.Status), 10)

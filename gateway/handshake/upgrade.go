@@ -17,7 +17,7 @@ type Upgrader struct {
 	upgrader  ws.Upgrader
 }
 
-// NewUpgrader makes an Upgrader that agrees to these subprotocols, each a [Token].
+// NewUpgrader returns an Upgrader that supports these subprotocols, each a [Token].
 func NewUpgrader(subprotocols []string) *Upgrader {
 	u := &Upgrader{protocols: slices.Clone(subprotocols)}
 	if len(u.protocols) > 0 {
@@ -28,7 +28,7 @@ func NewUpgrader(subprotocols []string) *Upgrader {
 
 // Upgrade runs ws.Upgrader over head, which Parse accepted, and writes its 101 to
 // w with one Write. It returns the chosen subprotocol: the first that the client
-// offers and the configured list names, or "". Extensions are declined.
+// offers and that is in the configured list, or "". Extensions are declined.
 //
 // An error that is a [*Reject] means that nothing was written, and is a fault of
 // this package. Any other error is that of w.

@@ -13,17 +13,17 @@ const (
 	fieldBytesMax = 4 << 10
 )
 
-// Forwarded returns the client's address: values are all lines of the field
-// X-Forwarded-For in their order, peer is who holds the connection. It reports
-// false if that is the peer itself: because it is not trusted, or because the
-// field says nothing that can be used.
+// Forwarded returns the client's address. values are all lines of the field
+// X-Forwarded-For in their order, peer is the other end of the connection. found is false
+// if the client is the peer itself: because the peer is not trusted, or because the field
+// holds nothing usable.
 //
-// Every proxy adds, at the right, whom it was connected to. So the walk
-// begins at the right and goes on while the address is a trusted proxy's; the
-// first that is not is the client. What stands left of it the client
-// may have invented. If all are trusted, it is the leftmost. An entry that is no
-// address (empty, "unknown", a name), or that is beyond 64 entries or
-// 4 KiB, ends the walk with the last good one. An address may have a port, which is
+// Every proxy appends the address that connected to it, at the right. So the search
+// begins at the right and continues while the address is a trusted proxy's; the first that
+// is not is the client. Anything to the left of it may be the client's invention. If all
+// are trusted, the leftmost is the client. An entry that is not an address (empty,
+// "unknown", a name), or that is beyond 64 entries or 4 KiB, ends the search with the last
+// good address. An address may have a port, which is
 // ignored; IPv4 written as IPv6 comes out as IPv4.
 func Forwarded(values []string, peer netip.Addr, trusted *Set) (client netip.Addr, found bool) {
 	client = peer.Unmap()

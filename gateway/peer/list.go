@@ -71,15 +71,14 @@ func plain(p netip.Prefix) netip.Prefix {
 	return p
 }
 
-// A Set is a list of prefixes, made for being asked. Nil and the zero value have
-// no address in them. A Set does not change and is safe for concurrent use.
+// A Set is a set of addresses, made from prefixes. Nil and the zero value are empty. A Set
+// does not change and is safe for concurrent use.
 type Set struct {
 	// Invariant: sorted, and none within another.
 	prefixes []netip.Prefix
 }
 
-// NewSet returns the set of all addresses in list; prefixes that are not valid
-// have none.
+// NewSet returns the set of all addresses in list. Invalid prefixes are ignored.
 func NewSet(list []netip.Prefix) *Set {
 	sorted := make([]netip.Prefix, 0, len(list))
 	for _, p := range list {
@@ -102,8 +101,8 @@ func NewSet(list []netip.Prefix) *Set {
 	return s
 }
 
-// Has reports whether a is in the set. IPv4 written as IPv6 is IPv4; a zone does
-// not matter.
+// Has reports whether a is in the set. An IPv4 address written as IPv6 counts as IPv4, and
+// zones are ignored.
 func (s *Set) Has(a netip.Addr) bool {
 	if s == nil {
 		return false

@@ -19,7 +19,7 @@ const (
 	v2Fixed     = 16
 	v2FollowMax = 2048
 
-	// ProxyHeaderBytesMax is the length of the longest header that is taken.
+	// ProxyHeaderBytesMax is the length of the longest header that is accepted.
 	ProxyHeaderBytesMax = v2Fixed + v2FollowMax
 )
 
@@ -35,12 +35,12 @@ var (
 	errDatagrams = errors.New("a PROXY header is for datagrams, but this is a stream")
 )
 
-// ReadProxyHeader takes a header of the PROXY protocol, version 1 or 2, off the front of
-// p, which is all that has come yet. If done is false, that is not enough: call again
-// with more. Otherwise the first n bytes of p are the header, and the
-// client is src; where src is not valid, the peer itself stands (LOCAL, UNKNOWN,
-// Unix sockets: a proxy's own check, or a client without an address). An error
-// is final, n is 0 then. It does not keep p.
+// ReadProxyHeader parses a PROXY protocol header, version 1 or 2, at the start of p, which
+// holds all bytes received so far. If done is false, the header is incomplete: call again
+// with more. Otherwise the first n bytes of p are the header, and src is the client's
+// address; if src is not valid, the client is the peer itself (LOCAL, UNKNOWN, Unix
+// sockets: a proxy's own check, or a client without an address). An error is final, and n
+// is 0 then. p is not retained.
 //
 // See https://www.haproxy.org/download/3.4/doc/proxy-protocol.txt, section 2.
 func ReadProxyHeader(p []byte) (src netip.AddrPort, n int, done bool, err error) {

@@ -1,10 +1,9 @@
-// Package presence knows who is subscribed to the channels of a node: a table that
-// loops write as their clients come and go, and that answers whoever asks.
+// Package presence holds who is subscribed to the channels of a node: a table that loops
+// update as their clients come and go.
 //
-// A loop cannot answer for the others, and asking all of them would make each
-// question wait for all; so the table stands beside them, with a short lock for each
-// part of the channels' names. It costs nothing for channels whose options do not ask
-// for it.
+// A loop knows only its own clients, and asking all loops would make each query wait for all
+// of them. So the table stands beside the loops, with a short lock for each part of the
+// channel names. Channels whose options have no presence cost nothing.
 //
 // The package does not know connections, protocols or permissions.
 package presence
@@ -18,7 +17,7 @@ import (
 // shards is how many locks the channels' names are spread over.
 const shards = 64
 
-// Info is who a subscriber is. It is not changed once it is in a table.
+// Info identifies a subscriber. It must not be changed once it is in a table.
 type Info struct {
 	User     string
 	Client   string // the connection's ID as clients see it
@@ -26,7 +25,7 @@ type Info struct {
 	ChanInfo []byte // what its subscription's token says
 }
 
-// Table is who is subscribed, by channel. Its methods may be called from any goroutine.
+// Table holds who is subscribed, by channel. It is safe for concurrent use.
 type Table struct {
 	seed   maphash.Seed
 	shards [shards]shard
@@ -42,7 +41,7 @@ type shard struct {
 	users map[string]map[string]int
 }
 
-// New makes an empty table.
+// New returns an empty table.
 func New() *Table {
 	t := &Table{seed: maphash.MakeSeed()}
 	for i := range t.shards {
@@ -56,7 +55,7 @@ func (t *Table) shard(channel string) *shard {
 	return &t.shards[maphash.String(t.seed, channel)%shards]
 }
 
-// Add notes that a connection is subscribed, or who it is now.
+// Add records that a connection is subscribed, or changes its Info.
 func (t *Table) Add(channel string, conn uint64, info *Info) {
 	s := t.shard(channel)
 	s.mu.Lock()
@@ -99,7 +98,7 @@ func (t *Table) Remove(channel string, conn uint64) *Info {
 	return info
 }
 
-// List returns everybody who is subscribed, in no order, unless they are more than most.
+// List returns all subscribers, in no particular order, unless there are more than most.
 func (t *Table) List(channel string, most int) (all []*Info, ok bool) {
 	s := t.shard(channel)
 	s.mu.Lock()

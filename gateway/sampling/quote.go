@@ -8,10 +8,10 @@ import (
 // quoteMax is how many bytes of text Quote lets through.
 const quoteMax = 128
 
-// Quote makes text that a client controls fit for any log: one line of printable
-// UTF-8, in which everything else is escaped as %q does it, and so is the backslash,
-// so that an escape can be told from text that looks like one. What would be longer
-// than 128 bytes is cut in front of the rune that does not fit, and ends with "...".
+// Quote makes text that a client controls fit for a log: one line of printable UTF-8.
+// Everything else is escaped as by %q, and so is the backslash, so that an escape can be told
+// from text that looks like one. A result of more than 128 bytes is cut before the rune that
+// does not fit, and ends with "...".
 func Quote(s string) string {
 	if len(s) <= quoteMax && plain(s) {
 		return s

@@ -1,16 +1,16 @@
-// Package sampling keeps a log from being the way to harm a gateway: whoever makes
-// it repeat itself gets ten records of a kind in a second and a count of the rest,
-// and what a client wrote enters a record as one short line of plain text.
+// Package sampling limits what clients can make a gateway log: ten records of a kind per
+// second, and a count of the rest. [Quote] turns what a client sent into one short line of
+// plain text.
 //
-// A kind is a level with a message. Its second begins with a record that finds none
-// running. What is suppressed in it is told by one record of the same level and
-// message, with "suppressed" as its only attribute: ahead of the kind's next record,
-// or by Flush, whichever comes first. Handlers made with WithAttrs and WithGroup
+// A kind is a level with a message. Its second begins with the first record after the last
+// second. The count of suppressed records is logged as one record of the same level and
+// message, with "suppressed" as its only attribute: before the kind's next record, or by
+// Flush, whichever comes first. Handlers made with WithAttrs and WithGroup
 // share the kinds of their parent, so that a new connection does not begin anew.
 //
 // The package is apart from package gateway because it is about package log/slog
 // alone. It knows no destination, no clock but the records' own times, and starts
-// no goroutine: somebody has to call Flush.
+// no goroutine: the caller has to call Flush.
 package sampling
 
 import (
@@ -32,8 +32,8 @@ const (
 	kindsMax = 256
 )
 
-// Handler passes some records to another handler. It can be used by several
-// goroutines if that one can, and takes no lock while that one works.
+// Handler passes some records to another handler. It is safe for concurrent use if that
+// handler is, and holds no lock while it calls that handler.
 type Handler struct {
 	next  slog.Handler
 	kinds *kinds
@@ -44,13 +44,13 @@ func New(next slog.Handler) *Handler {
 	return &Handler{next, &kinds{next: next, known: make(map[kind]*count)}}
 }
 
-// Enabled implements slog.Handler: it is what the next handler says.
+// Enabled implements slog.Handler. It returns the next handler's answer.
 func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.next.Enabled(ctx, level)
 }
 
 // Handle implements slog.Handler. It does not allocate for a suppressed record. Debug
-// records all pass: whoever asks for them wants everything.
+// records all pass: an operator who asks for them wants everything.
 func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level < slog.LevelInfo {
 		return h.next.Handle(ctx, r)
@@ -79,15 +79,15 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 	return &Handler{h.next.WithGroup(name), h.kinds}
 }
 
-// Flush tells what was suppressed in seconds that are over at now, and forgets
-// kinds that have gone quiet. It is to be called about once a second.
+// Flush logs the counts of seconds that are over at now, and forgets kinds that have gone
+// quiet. Call it about once a second.
 func (h *Handler) Flush(now time.Time) error { return h.kinds.flush(now, false) }
 
-// Close tells everything that was suppressed, so that no count is lost at the
-// process's end. Records are still taken afterwards.
+// Close logs all remaining counts, so that none is lost when the process ends. Records are
+// still accepted afterwards.
 func (h *Handler) Close() error { return h.kinds.flush(time.Now(), true) }
 
-// Suppressed is how many records have been suppressed so far.
+// Suppressed returns how many records have been suppressed so far.
 func (h *Handler) Suppressed() uint64 { return h.kinds.total.Load() }
 
 // kind is what counts as the same record.

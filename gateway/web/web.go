@@ -1,10 +1,9 @@
-// Package web serves what a browser sees at "/": the page that comes with sluice,
-// to try the gateway with, or the files of a directory in its place.
+// Package web serves what a browser sees at "/": the demo page that comes with sluice, or the
+// files of a directory in its place.
 //
-// The page is plain HTML, CSS and JavaScript in page/, embedded as it stands there
-// and held in memory. It loads nothing from elsewhere, and its headers forbid it to.
-// Its one file by others is centrifuge.js, a client library; centrifuge.txt says where it
-// comes from.
+// The page is plain HTML, CSS and JavaScript in page/, embedded unchanged and held in memory.
+// It loads nothing from elsewhere, and its headers forbid it to. Its one third-party file is
+// centrifuge.js, a client library; see centrifuge.txt for its source.
 // It works from any origin that the gateway allows, because all it needs is the
 // address of the gateway.
 //
@@ -17,18 +16,17 @@ import (
 	"net/http"
 )
 
-// Options configures what is served. The zero value is the page that comes with
-// sluice.
+// Options are the settings of New. The zero value serves the page that comes with sluice.
 type Options struct {
-	// Dir is a directory whose files are served instead of the page.
+	// Dir is a directory whose files are served in place of the page.
 	Dir string
-	// PublishURL is where a program publishes, such as "http://127.0.0.1:9000". The
-	// page shows it in its curl line; empty, it shows a place to fill in.
+	// PublishURL is the URL of the internal listener, such as "http://127.0.0.1:9000",
+	// for the page's curl example. If it is empty, the example has a placeholder.
 	PublishURL string
 }
 
-// New returns a handler of GET and HEAD. It fails where Dir is no directory that can
-// be read.
+// New returns a handler for GET and HEAD. It returns an error if Dir is not a readable
+// directory.
 func New(opt Options) (http.Handler, error) {
 	if opt.Dir == "" {
 		return readOnly(newPage(opt.PublishURL)), nil
