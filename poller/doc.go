@@ -1,11 +1,10 @@
-// Package poller tells when bare sockets are ready, and reads, writes and
-// closes them. It is the only package of sluice that knows about file
-// descriptors of the operating system, system calls and unsafe.
+// Package poller reports when bare sockets are ready, and reads, writes and closes them. It
+// is the only package of sluice that uses file descriptors, system calls and unsafe.
 //
 // Readiness comes from github.com/mailru/easygo/netpoll, through its exported
-// raw-descriptor Epoll. That type runs one goroutine which waits and calls
-// back, one descriptor at a time; this package makes that goroutine the
-// caller's loop and closes the holes that easygo leaves (DESIGN.md lists them).
+// raw-descriptor Epoll. That type runs one goroutine that waits and calls back, one
+// descriptor at a time. This package makes that goroutine the caller's loop, and works
+// around the flaws of easygo that DESIGN.md lists.
 //
 // # The loop
 //
@@ -14,8 +13,8 @@
 // must not block: while it runs, no other descriptor of that poller is served.
 // While nothing is ready the goroutine is parked in the Go runtime's own poller, by
 // the gate (gate_linux.go): a loop that waits occupies no thread.
-// [Poller.Add], [Poller.Mod] and [Poller.Del] are called from that goroutine
-// alone; [Poller.Wake] and [Poller.Close] may be called from any other.
+// [Poller.Add], [Poller.Mod] and [Poller.Del] may be called only from that goroutine,
+// [Poller.Close] only from others, and [Poller.Wake] from any.
 //
 // # Spurious events
 //

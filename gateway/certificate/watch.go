@@ -36,7 +36,7 @@ func (s *Store) Watch(ctx context.Context, interval time.Duration, log *slog.Log
 		if changed, err = s.Reload(); err != nil {
 			if bad++; bad > 1 && told != err.Error() {
 				told = err.Error()
-				log.Error("the certificates cannot be reloaded, the last good ones are used", "error", err, "certificate", s)
+				log.Error("certificates cannot be reloaded: the last good ones stay in use", "error", err, "certificate", s)
 			}
 			continue
 		}

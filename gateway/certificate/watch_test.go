@@ -91,7 +91,7 @@ func pairFor(ttl time.Duration) func(t *testing.T, a *authority) Files {
 
 const (
 	reloaded = `level=INFO msg="certificates reloaded" certificate.names=[example.test]`
-	failed   = `level=ERROR msg="the certificates cannot be reloaded, the last good ones are used" error="--tls-key `
+	failed   = `level=ERROR msg="certificates cannot be reloaded: the last good ones stay in use" error="--tls-key `
 )
 
 func TestWatchTakesAPairThatIsWrittenInTwoSteps(t *testing.T) {
