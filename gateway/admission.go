@@ -14,11 +14,10 @@ import (
 	"sluice/gateway/peer"
 )
 
-// Who may come in is decided in three places: for the client's address when the
-// connection is accepted, or when a proxy has told whom it is from; for the whole
-// process when it asks for an upgrade or a stream. Whoever is refused is told so
-// when the request is there, at the price of a request, unless there are too many
-// even for that.
+// Admission is decided in two steps: for the client's address when the connection is accepted,
+// or when a proxy has passed the address on; for the whole process when the client asks for an
+// upgrade or a stream. A refused client is answered when its request is there, at the cost of
+// reading a request, unless there are too many even for that.
 
 // proxied says how a proxy tells whom a connection is from.
 type proxied uint8
@@ -55,7 +54,7 @@ func beginsWithProxyHeader(p []byte) bool {
 	return bytes.HasPrefix(p, []byte("PROXY ")) || bytes.HasPrefix(p, []byte("\r\n\r\n\x00\r\nQUIT\n"))
 }
 
-// logProxied tells the operator which flag is missing.
+// logProxied logs which flag is missing.
 func (s *Server) logProxied(peer netip.AddrPort) {
 	s.cfg.Logger.Warn("refused a PROXY header from an address that is not in --proxy-protocol", "peer", addressText(peer))
 }
@@ -134,8 +133,8 @@ func (g *greeting) forwarded(values []string) bool {
 	return g.enterAddress()
 }
 
-// toldInside reports whether a refused client is let in to be told: in a Close frame, or
-// in an event stream's last event.
+// toldInside reports whether a refused client is accepted to be notified: in a Close frame, or
+// in the last event of an SSE stream.
 func (g *greeting) toldInside(req *handshake.Request) bool {
 	return g.door.server.cfg.Refuse == RefuseClose && (req.Upgrade || req.Path == "/sse" || strings.HasPrefix(req.Path, "/sse/"))
 }
@@ -145,7 +144,7 @@ type counted uint8
 
 const (
 	countedOpen    counted = iota // against MaxConnections
-	countedRefused                // one of the few that are let in to be told that they are not
+	countedRefused                // one of the few that are accepted only to be refused with a reason
 )
 
 // takePlace counts one more connection, of which refusal says that it is over a limit

@@ -31,7 +31,7 @@ type catchUp struct {
 	channel string
 	format  format
 	ask     channel.Ask // for the next piece
-	blind   bool        // it may not see what it missed: it is told that there is a gap
+	blind   bool        // it may not see what it missed: it is notified of a gap
 	begun   bool        // the first piece was queued
 	queued  bool        // in loop.catching
 

@@ -75,7 +75,7 @@ const (
 	// bitLocal: the client is on this machine, so that limits hold for it only
 	// where they were asked for.
 	bitLocal
-	// bitRefused: it was let in only to be told that it is not let in.
+	// bitRefused: it was accepted only to be refused with a reason.
 	bitRefused
 	// bitTook: the socket has refused bytes, and has taken some since.
 	bitTook

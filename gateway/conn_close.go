@@ -17,9 +17,8 @@ import (
 // FIN.
 const drainSeconds = 2
 
-// close decides that the connection ends for a reason: the client is told by the
-// reason's close code, after what was published before unless the reason is that it is
-// behind. A later reason changes nothing, except that a connection which is
+// close ends the connection for a reason: the client is sent the reason's close code, after
+// what was published before, unless the reason is that it is behind. A later reason changes nothing, except that a connection which is
 // behind is no longer waited for.
 func (c *conn) close(why reason) {
 	code, _ := c.closeWords(why)
@@ -149,8 +148,8 @@ func (c *conn) shut() {
 func (c *conn) closeTimedOut() {
 	switch {
 	case c.phase == phaseClosing:
-		// It did not take in time what was published before: it is told that it
-		// lost something, should it take anything at all.
+		// It did not read in time what was published before: it is sent a code that
+		// says it lost something, if it reads anything at all.
 		c.close(reasonWriteTimeout)
 		if c.phase != phaseDead {
 			c.since = c.loop.now + 1

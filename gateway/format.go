@@ -10,14 +10,14 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// format is a wire format with what a subscriber is told beside publications. A
+// format is a wire format, with what a subscriber is sent beside publications. A
 // format is a comparable value: subscribers with equal formats share a log.
 type format interface {
 	channel.Format
-	// appendPlace adds the record that says where a subscriber begins. Nothing in
-	// formats that have no offsets.
+	// appendPlace adds the record of the place where a subscriber begins, and nothing in
+	// formats without offsets.
 	appendPlace(dst []byte, p *place) []byte
-	// appendGreeting adds the text that is sent to each newcomer.
+	// appendGreeting adds the text that each new client is sent first.
 	appendGreeting(dst []byte, text string) []byte
 }
 

@@ -48,7 +48,7 @@ type group struct {
 
 	notBefore time.Time // when the next sweep may begin: a batch window, a grace
 
-	skips bool // whoever is too slow goes on with the newest, instead of being closed
+	skips bool // slow subscribers skip to the newest publication instead of being closed
 }
 
 // Notify implements channel.Subscriber.
@@ -84,7 +84,7 @@ func (g *group) again() {
 }
 
 // delay puts a group off. One timer serves all groups of the loop: it goes off for
-// the first of them, and whoever is not due then is put off again.
+// the first of them, and groups that are not due then are put off again.
 func (l *loop) delay(g *group, wait time.Duration) {
 	l.delayed = append(l.delayed, g)
 	switch {
@@ -332,9 +332,9 @@ func (g *group) begin() {
 	g.loop.stats.sweeps.Add(1)
 }
 
-// end closes a sweep: everybody whose socket took bytes is served as far as the
-// log went. Now the log can be released, and whoever holds it back is slow by
-// his own socket's doing.
+// end closes a sweep: every subscriber whose socket took bytes is served as far as the log
+// went. Now the log can be released, and a subscriber that holds it back is slow because of
+// its own socket.
 func (g *group) end() {
 	g.sweeping = false
 	if g.pressed > g.low && !g.dirty {

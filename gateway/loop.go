@@ -332,8 +332,8 @@ func (c *conn) shed() {
 	}
 }
 
-// stop is posted at shutdown: everybody is told, after what was published
-// before.
+// stop is posted at shutdown: every client is closed with the reason, after what was
+// published before.
 type stop struct{}
 
 func (stop) deliver(l *loop) {
@@ -341,8 +341,8 @@ func (stop) deliver(l *loop) {
 	l.toStop = len(l.conns)
 }
 
-// stopSome tells some more. It goes down from the end: whoever leaves has his
-// place taken by the last one, who was told already.
+// stopSome closes some more. It goes down from the end: a connection that leaves has its
+// place taken by the last one, which was closed already.
 func (l *loop) stopSome() {
 	for n := 0; n < l.turnWrites && l.toStop > 0; n++ {
 		if l.toStop = min(l.toStop, len(l.conns)) - 1; l.toStop < 0 {

@@ -10,17 +10,17 @@ import (
 )
 
 // A memoryWatch keeps the process within its memory: Go's collector works harder as
-// the limit comes near, and newcomers are refused before it is reached.
+// the limit comes near, and new connections are refused before it is reached.
 type memoryWatch struct {
 	limit  int64        // bytes, 0 for none
 	cgroup string       // directory of the cgroup whose limit it is, "" for one that was given
 	before int64        // Go's limit before, to go back to
 	used   atomic.Int64 // bytes, as of the last look
-	full   atomic.Bool  // newcomers are refused
+	full   atomic.Bool  // new connections are refused
 }
 
 // The parts of the limit, in percent, that Go's collector aims to stay below, and
-// above which nobody is let in.
+// above which new connections are refused.
 const (
 	memoryGo   = 90
 	memoryFull = 95

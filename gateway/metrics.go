@@ -92,7 +92,7 @@ func (s *serverStats) secured(resumed bool) {
 	s.handshakes[0].Add(1)
 }
 
-// refused counts a connection that was not let in, and tells the log, which samples.
+// refused counts and logs a refused connection; the log samples.
 func (s *Server) refused(reason string, client netip.AddrPort) {
 	s.stats.outcome(reason)
 	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "connection refused: "+reason, slog.String("client", addressText(client)))
@@ -227,7 +227,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// registry returns everything that /metrics shows.
+// registry returns the registry behind /metrics.
 func (s *Server) registry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -7,9 +7,8 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// reason says why a connection ends. It is at once the close code that the
-// client sees, the label of sluice_connections_closed_total and the value in
-// the log. A new way to end is a new row in reasons, and a test.
+// reason is why a connection ends. It is at once the close code that the client sees, the
+// label of sluice_connections_closed_total and the value in the log. A new way to end is a new row in reasons, and a test.
 type reason uint8
 
 const (
@@ -52,12 +51,12 @@ const (
 // reasonInfo is a row of the table.
 type reasonInfo struct {
 	label string
-	// code goes out in the Close frame; 0 where the client gets none: it is gone,
-	// or its own Close is answered.
+	// code is sent in the Close frame; 0 if none is sent: the client is gone, or its own
+	// Close is answered.
 	code ws.StatusCode
 	text string
-	// client stands in their place for clients of the Centrifugo protocol; nil where
-	// they are told the same as others.
+	// client replaces code and text for clients of the Centrifugo protocol; nil if they
+	// get the same as others.
 	client *protocol.Disconnect
 	// cut: the client is behind, so what was published before is not sent first.
 	cut bool

@@ -19,7 +19,7 @@ type target struct {
 	asks    bool // for what came before it, or where it begins
 	ask     channel.Ask
 	resumes bool // ask is a browser's own, which does not come again after a refusal
-	blind   bool // it asked for what it may not see: it begins now, and is told of a gap
+	blind   bool // it asked for what it may not see: it begins now, and is notified of a gap
 	noEcho  bool
 	listen  bool
 
@@ -86,8 +86,8 @@ func (s *Server) settleTarget(t *target, query string) *handshake.Reject {
 	return nil
 }
 
-// rawPath reports whether raw clients are served under an escaped path, and the
-// channel that stands in it, escaped, "" for none.
+// rawPath reports whether raw clients are served at an escaped path, and the channel in
+// it, escaped, "" for none.
 func (s *Server) rawPath(path string) (channel string, ok bool) {
 	if path == "/" || path == "/ws" {
 		return "", true

@@ -64,7 +64,8 @@ func chosen(offered []string) string {
 	return ""
 }
 
-// dear reports whether a raw client's token has to be verified where it may take long.
+// dear reports whether a raw client's token is expensive, so that it has to be verified
+// elsewhere.
 func (s *Server) dear(t *target) bool {
 	return t.token != "" && s.access.verifier != nil && !s.access.insecure && !s.access.verifier.Cheap(t.token)
 }

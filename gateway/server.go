@@ -68,7 +68,7 @@ type Server struct {
 	failed          chan error
 	ending          chan struct{} // closed when Shutdown begins
 
-	refusing    atomic.Int64 // connections that are let in to be told that they are not
+	refusing    atomic.Int64 // connections that are accepted only to be refused with a reason
 	connections atomic.Int64 // WebSocket connections, those on their way to a loop included
 	lastID      atomic.Uint64
 	nextLoop    atomic.Uint64
@@ -212,7 +212,7 @@ func (s *Server) fail(err error) {
 
 func (s *Server) nextID() uint64 { return s.lastID.Add(1) }
 
-// version is what clients are told that they talk to.
+// version is the program's name and version as clients receive them.
 func (s *Server) version() string {
 	if s.cfg.Version == "" {
 		return "sluice"

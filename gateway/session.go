@@ -17,12 +17,11 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// A client is a connection that has said who it is, or speaks the Centrifugo protocol
-// (Centrifugo's), in which it has many channels and is told what becomes of what it
-// asks. Its commands come as messages (session_command.go) and are worked off one
-// after the other; one that has to wait, for a token to be verified or for room in a
-// channel, is put off with everything behind it, and done again from its beginning when
-// the wait is over.
+// A client is a connection that has identified itself, or that uses the Centrifugo protocol, in
+// which it has many channels and gets a reply to each command. Its commands come as messages
+// (session_command.go) and run one after the other. One that has to wait, for a token to be
+// verified or for room in a channel, is put off with everything after it, and run again from its
+// beginning when the wait is over.
 
 // session is what such a connection has beside others.
 type session struct {
@@ -51,7 +50,7 @@ type detail struct {
 	expireAt int64  // Unix seconds, 0 for never
 }
 
-// clientID names a connection to clients. It is random, because whoever knows one may
+// clientID names a connection to clients. It is random, because a backend that knows one can
 // ask the server's API to close the connection.
 type clientID [16]byte
 
@@ -159,7 +158,7 @@ type judgement struct {
 	err     error
 }
 
-// judges verify the tokens that are too dear for a loop, and those of handshakes: a few
+// judges verify the tokens that are too expensive for a loop, and those of handshakes: a few
 // goroutines, because a flood of forged tokens must not take the machine. Those whose key has to be waited for go on to
 // others, because anybody can name keys that nobody has, and must not keep others waiting.
 type judges struct {
@@ -167,7 +166,7 @@ type judges struct {
 	queue, waiting chan *judgement
 }
 
-// judgesQueue bounds the tokens that wait; whoever comes when it is full is told to try
+// judgesQueue bounds the tokens that wait; a client that comes when it is full is asked to try
 // again.
 const judgesQueue = 4096
 
@@ -175,7 +174,7 @@ const judgesQueue = 4096
 // nothing but its goroutine.
 const waitersMost = 16
 
-// startJudges starts the judges, who end with the server: n who never wait, and those who
+// startJudges starts the judges, which end with the server: n that never wait, and those that
 // do.
 func (s *Server) startJudges(n int) {
 	s.judges = judges{verifier: s.access.verifier, queue: make(chan *judgement, judgesQueue), waiting: make(chan *judgement, judgesQueue)}

@@ -218,9 +218,9 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 	return c.publish(req.Channel, l.space.Find(req.Channel), &p, r.Id)
 }
 
-// tokenError says what a client is told of a token that was refused: an error, or, where
-// nothing but a new connection helps, the end. A client that is only sent to asked for
-// nothing that could be answered: it ends, and comes back.
+// tokenError answers a client whose token was refused: with an error or, if only a new
+// connection helps, by closing it. A unidirectional client has no command to answer: it is
+// closed, and comes back.
 func (c *conn) tokenError(r *protocol.Reply, err error) bool {
 	uni := c.session().format.Uni
 	var invalid *auth.InvalidError
@@ -310,7 +310,7 @@ func (c *conn) connected(r *protocol.Reply, granted *auth.Connection, req *proto
 	c.wakeSession()
 }
 
-// lifetime returns what a client is told of a time: whether it comes, and in how many
+// lifetime returns an expiry as replies have it: whether it expires, and in how many
 // seconds.
 func lifetime(expireAt int64) (expires bool, ttl uint32) {
 	if expireAt == 0 {

@@ -16,8 +16,8 @@ import (
 const (
 	// sessionChannelsMax bounds the subscriptions of one connection.
 	sessionChannelsMax = 128
-	// recoverMax bounds the publications that a reply holds of what a client missed. One
-	// that has missed more is told that it is not recovered.
+	// recoverMax bounds the missed publications in a reply. A client that has missed more
+	// gets recovered: false.
 	recoverMax = 300
 )
 
@@ -226,7 +226,7 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 	return s, nil
 }
 
-// wantsJoins reports whether a subscriber is told who comes and goes.
+// wantsJoins reports whether a subscriber is notified of joins and leaves.
 func (c *conn) wantsJoins(o *namespace.Options, asks bool) bool {
 	if c.loop.server.access.open {
 		return o.JoinLeave && asks
@@ -299,8 +299,8 @@ func (c *conn) left(r *ref) {
 	r.sub().flags = 0
 }
 
-// unsubscribe ends a subscription. Where push is not nil the client is told so; its own
-// reply it gets behind.
+// unsubscribe ends a subscription. If push is not nil, the client is sent it; the reply to its
+// own command follows.
 func (c *conn) unsubscribe(name string, push *protocol.Unsubscribe) {
 	c.plant("unsubscribe")
 	for i := range c.refs() {

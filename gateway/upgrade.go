@@ -20,8 +20,8 @@ type door struct {
 	server *Server
 	tls    *tls.Config // nil for a plain one
 	listen bool        // raw clients may only listen
-	// defers: whoever is accepted without having sent anything has waited for a
-	// second.
+	// defers: a connection that is accepted without having sent anything has waited for
+	// a second.
 	defers   bool
 	inherits bool // connections have the listener's options
 }
@@ -303,8 +303,7 @@ func (r *response) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// logRefusedOrigin tells the operator which flag lets the page in, at most once
-// a second.
+// logRefusedOrigin logs which flag would allow the page, at most once a second.
 func (s *Server) logRefusedOrigin(origin, host string) {
 	now := time.Now().Unix()
 	if last := s.stats.originLogged.Swap(now); last == now {

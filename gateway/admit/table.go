@@ -34,7 +34,7 @@ const (
 	refusalRate  = 20
 	refusalBurst = 100
 
-	// candidates is how many idle entries a newcomer looks at. Any number
+	// candidates is how many idle entries a new address looks at. Any number
 	// above one lets the table shrink; a few more find a place sooner.
 	candidates = 4
 

@@ -5,9 +5,9 @@
 //
 // # Two ways out
 //
-// What one client is told (a reply, a push, a ping) is a [protocol.Reply] or a
+// What one client is sent (a reply, a push, a ping) is a [protocol.Reply] or a
 // [protocol.Push], and the protocol's own encoders write it: [AppendReply],
-// [AppendPush], [AppendPing]. What all subscribers of a channel are told goes into
+// [AppendPush], [AppendPing]. What all subscribers of a channel are sent goes into
 // the channel's log through [Format], once for each wire format in use; that is
 // the hot path, and its encoder here allocates nothing. Its bytes are those of the
 // official encoder, but for <, > and & in strings, which need no escapes in JSON.

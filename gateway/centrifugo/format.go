@@ -24,7 +24,7 @@ type Format struct {
 	Encoding Encoding
 	Uni      bool // pushes stand alone, with no Reply around them
 	SSE      bool // an event of an event stream instead of a frame; Encoding must be JSON
-	Joins    bool // the subscriber is told of joins and leaves
+	Joins    bool // the subscriber is notified of joins and leaves
 }
 
 var _ channel.Format = Format{}

@@ -150,13 +150,13 @@ func (f Files) read() (*material, error) {
 		faults = append(faults, fmt.Errorf("--%s %s: %w", flag, path, fmt.Errorf(format, args...)))
 	}
 	h := sha256.New()
-	file := func(flag, path, mend string) []byte {
+	file := func(flag, path, want string) []byte {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			if p := (*fs.PathError)(nil); errors.As(err, &p) {
-				err = p.Err // the path is told already
+				err = p.Err // the path is in the text already
 			}
-			fault(flag, path, "%w: %s", err, mend)
+			fault(flag, path, "%w: %s", err, want)
 			return nil
 		}
 		fmt.Fprintf(h, "%d:", len(data)) // a hash does not fail

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// warnEvery is how often what is not well is told while that lasts.
+// warnEvery is how often a warning is repeated while its cause lasts.
 const warnEvery = 24 * time.Hour
 
 // Watch reloads the files every interval until ctx ends, and logs the result if they changed.

@@ -111,8 +111,8 @@ func (o *Collected) add(p *Publication) int {
 	return payload + extra
 }
 
-// ForgetHistory lets go of everything that is kept. Offsets go on, so that whoever comes back
-// with a place is told of a gap.
+// ForgetHistory removes the history. Offsets continue, so that a subscriber that comes back
+// with a place is notified of a gap.
 func (c *Channel) ForgetHistory() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,9 +122,8 @@ func (c *Channel) ForgetHistory() {
 // Keeps reports whether a channel of that name has a history.
 func (s *Space) Keeps(name string) bool { return s.history.Of(name).Count > 0 }
 
-// Each calls visit for every channel: its name and its subscriptions on this node. No
-// lock of a channel is held meanwhile, but that of a part of the names: visit must
-// only note what it is told.
+// Each calls visit with every channel's name and its number of subscriptions on this node. It
+// holds no channel's lock meanwhile, but that of a part of the names: visit must be quick.
 func (s *Space) Each(visit func(name string, subscribers int)) {
 	for i := range s.shards {
 		sh := &s.shards[i]

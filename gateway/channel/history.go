@@ -4,9 +4,8 @@ import "slices"
 
 // A history is the newest publications of a channel, as they were published: two
 // rings like a log's, of payloads and of entries. It belongs to the channel's lock
-// and is written and read under it; whoever recovers gets copies, encoded in its
-// own format. That is dearer for him than reading a log, and free for everybody
-// else: the logs of formats that nobody reads at present need not exist, and no
+// and is written and read under it; a subscriber that recovers gets copies, encoded in its
+// own format. That costs more than reading a log, but costs other subscribers nothing: the logs of formats that nobody reads at present need not exist, and no
 // laggard's position holds a history back.
 
 // HistoryEntryBytes is what a kept publication costs beside its payload.
@@ -185,8 +184,7 @@ func (h *history) before(n int, offset uint64) uint64 {
 	return h.at(h.end - uint64(n) - 1).offset
 }
 
-// Place is where a subscriber stands in a channel's order: it has everything up
-// to Offset.
+// Place is a subscriber's place in a channel's order: it has everything up to Offset.
 type Place struct {
 	Epoch  Epoch
 	Offset uint64

@@ -5,16 +5,16 @@ import (
 	"math"
 )
 
-// ErrRate refuses a publication that is more than its channel may have in a second.
-// It is an ErrFull: the Waiter is told, by the next Trim, when to try again.
-var ErrRate = fmt.Errorf("%w: too many publications a second", ErrFull)
+// ErrRate is returned for a publication beyond its channel's rate. It wraps ErrFull: the next
+// Trim calls the Waiter when it may try again.
+var ErrRate = fmt.Errorf("%w: too many publications per second", ErrFull)
 
-// LimitRate bounds the publications a second of each channel, and the subscriptions a second
-// of which others are told; as many can come at once. 0 is no bound. It comes before
+// LimitRate bounds the publications per second of each channel, and its announced
+// subscriptions per second; as many may come at once. 0 means no bound. Call it before
 // anything else.
 func (s *Space) LimitRate(rate, joins int) { s.rate, s.joinRate = rate, joins }
 
-// MayJoin counts a subscription of which others are told; false when there were too many.
+// MayJoin counts an announced subscription, or returns false if there were too many.
 func (c *Channel) MayJoin(now int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -255,7 +255,7 @@ func (s *Space) Join(name string, f Format, sub Subscriber, r *Reader) error {
 }
 
 // Leave ends r's reading. A log goes with its last reader, and a channel with its
-// last log and its history; publishers that waited for r are told.
+// last log and its history; publishers that waited for r are called.
 func (s *Space) Leave(r *Reader) {
 	l := r.log
 	c := l.channel

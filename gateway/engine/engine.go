@@ -1,7 +1,7 @@
 // Package engine assigns publications their order and their history.
 //
 // [Local] orders them on this node. An engine that shares channels between
-// nodes stands beside it and answers later; that is why every call takes a
+// nodes would stand beside it and answer later, which is why every call takes a
 // [Caller].
 //
 // The package does not know connections, loops or wire formats.
@@ -29,8 +29,8 @@ type Caller interface {
 type Engine interface {
 	// Publish publishes p into the channel called name. ch is that channel on this
 	// node, nil where nobody here has it. p is not kept. The errors
-	// are channel.ErrFull, after which c is told when to try again (a nil c is
-	// not), channel.ErrTooBig and ErrPending.
+	// are channel.ErrFull, after which c.Released is called when to try again (if c is
+	// not nil), channel.ErrTooBig and ErrPending.
 	Publish(name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c Caller) (channel.Receipt, error)
 }
 

@@ -20,7 +20,7 @@
 //
 // Two properties carry this and are fuzzed: what Parse accepts, net/http accepts
 // too (never more permissive); what Parse accepts as an upgrade, ws.Upgrader
-// accepts too (no second judge with another opinion).
+// accepts too (there is no second opinion).
 //
 // # The order of calls
 //

@@ -142,8 +142,8 @@ func (f *fields) addProtocols(list string) {
 	}
 }
 
-// checkRequest judges what is judged for every request: whom it asks, and where
-// it ends (RFC 9112 section 6.3).
+// checkRequest checks what every request must have: its host, and where it ends (RFC 9112
+// section 6.3).
 func (f *fields) checkRequest(http10 bool) *Reject {
 	length, encoding := f.count[fieldLength], f.count[fieldEncoding]
 	switch {
@@ -173,7 +173,7 @@ func (f *fields) checkRequest(http10 bool) *Reject {
 	return nil
 }
 
-// checkUpgrade judges what RFC 6455 section 4.2.1 asks of a client.
+// checkUpgrade checks what RFC 6455 section 4.2.1 requires of a client.
 func (f *fields) checkUpgrade(method string, http10 bool) *Reject {
 	switch {
 	case method != "GET":

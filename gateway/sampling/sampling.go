@@ -127,7 +127,7 @@ type debt struct {
 	suppressed uint64
 }
 
-// restMessage is what records beyond the table are told as.
+// restMessage is the message for the count of records beyond the table.
 const restMessage = "log records of many kinds"
 
 // take decides about a record, and gives what is to be told ahead of it.

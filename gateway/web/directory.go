@@ -41,7 +41,7 @@ func newDirectory(name string) (directory, error) {
 func (d directory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", revalidate)
 	if err := d.serve(w, r); err != nil {
-		// Whatever the reason: that a file is there but not to be had is told to nobody.
+		// Whatever the reason: nobody learns that a file exists but cannot be read.
 		w.Header().Del("Cache-Control")
 		http.NotFound(w, r)
 	}
