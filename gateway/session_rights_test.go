@@ -404,13 +404,13 @@ func TestWhyATokenIsRejectedIsInTheLog(t *testing.T) {
 	}{
 		`the signature is wrong`:                                     {connects(forged), forged},
 		`claim \"sub\" must be a string or an integer`:               {connects(signed(t, testSecret, jwt.MapClaims{"sub": 4.5})), ""},
-		`a subscription token, not a connection token`:                                 {connects(channel), channel},
-		`not three parts separated by dots`:                               {commands(`{"id":2,"subscribe":{"channel":"shut:x","token":"nonsense"}}`), "nonsense"},
+		`a subscription token, not a connection token`:               {connects(channel), channel},
+		`not three parts separated by dots`:                          {commands(`{"id":2,"subscribe":{"channel":"shut:x","token":"nonsense"}}`), "nonsense"},
 		`it is another user's`:                                       {commands(`{"id":2,"subscribe":{"channel":"shut:x","token":"` + channel + `"}}`), channel},
 		`it is for another channel`:                                  {commands(`{"id":2,"subscribe":{"channel":"shut:y","token":"` + channel + `"}}`), channel},
-		`a connection token, not a subscription token`:                             {commands(`{"id":2,"subscribe":{"channel":"shut:y","token":"` + user + `"}}`), user},
-		`claim \"exp\" must be a time in Unix seconds`:       {asks(upgradeTo("/ws/all:x?token=" + signed(t, testSecret, jwt.MapClaims{"exp": "soon"}))), ""},
-		`longer than 8 KiB`:                                    {connects(strings.Repeat("a", 9000)), "aaaaaaaaa"},
+		`a connection token, not a subscription token`:               {commands(`{"id":2,"subscribe":{"channel":"shut:y","token":"` + user + `"}}`), user},
+		`claim \"exp\" must be a time in Unix seconds`:               {asks(upgradeTo("/ws/all:x?token=" + signed(t, testSecret, jwt.MapClaims{"exp": "soon"}))), ""},
+		`longer than 8 KiB`:                                          {connects(strings.Repeat("a", 9000)), "aaaaaaaaa"},
 		`it is not signed (alg none)`:                                {asks("GET /sse/all:x?token=eyJhbGciOiJub25lIn0.e30. HTTP/1.1\r\nHost: localhost\r\n\r\n"), "eyJhbGciOiJub25lIn0"},
 		`a channel that it names is malformed, or of an unknown nam`: {connects(tokens(t, auth.Claims{Channels: []string{"unknown:x"}})), ""},
 	} {
