@@ -57,7 +57,7 @@ const whyNoKey = "no key is configured for tokens"
 // tokenRejected logs why a token is rejected, with what says whose it was; the log samples. The
 // token itself is never in it.
 func (s *Server) tokenRejected(why string, whose ...slog.Attr) {
-	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "token rejected", append(whose, slog.String("reason", why))...)
+	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "token rejected", append(whose, slog.String("why", why))...)
 }
 
 // options returns what holds for a channel; nil where its namespace is not configured.

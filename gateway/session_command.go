@@ -332,7 +332,7 @@ func (c *conn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) bool {
 	case x.err != nil:
 		return c.tokenError(r, x.err)
 	case x.granted.User != ses.user:
-		c.rejected("it is another user's")
+		c.rejected("the token is another user's")
 		c.close(reasonInvalidToken)
 		return true
 	}
@@ -396,11 +396,11 @@ func (c *conn) subscriptionToken(r *protocol.Reply, token, channel string) (t *a
 func (ses *session) misfit(t *auth.Subscription, channel string) string {
 	switch {
 	case t.Channel != channel:
-		return "it is for another channel"
+		return "the token is for another channel"
 	case t.User != ses.user:
-		return "it is another user's"
+		return "the token is another user's"
 	case t.Client != "" && t.Client != ses.id.String():
-		return "it is for another client"
+		return "the token is for another client"
 	}
 	return ""
 }

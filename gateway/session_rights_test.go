@@ -402,17 +402,17 @@ func TestWhyATokenIsRejectedIsInTheLog(t *testing.T) {
 		do    func(s *server)
 		token string
 	}{
-		`the signature is wrong`:                                     {connects(forged), forged},
-		`claim \"sub\" must be a string or an integer`:               {connects(signed(t, testSecret, jwt.MapClaims{"sub": 4.5})), ""},
-		`a subscription token, not a connection token`:               {connects(channel), channel},
-		`not three parts separated by dots`:                          {commands(`{"id":2,"subscribe":{"channel":"shut:x","token":"nonsense"}}`), "nonsense"},
-		`it is another user's`:                                       {commands(`{"id":2,"subscribe":{"channel":"shut:x","token":"` + channel + `"}}`), channel},
-		`it is for another channel`:                                  {commands(`{"id":2,"subscribe":{"channel":"shut:y","token":"` + channel + `"}}`), channel},
-		`a connection token, not a subscription token`:               {commands(`{"id":2,"subscribe":{"channel":"shut:y","token":"` + user + `"}}`), user},
-		`claim \"exp\" must be a time in Unix seconds`:               {asks(upgradeTo("/ws/all:x?token=" + signed(t, testSecret, jwt.MapClaims{"exp": "soon"}))), ""},
-		`longer than 8 KiB`:                                          {connects(strings.Repeat("a", 9000)), "aaaaaaaaa"},
-		`it is not signed (alg none)`:                                {asks("GET /sse/all:x?token=eyJhbGciOiJub25lIn0.e30. HTTP/1.1\r\nHost: localhost\r\n\r\n"), "eyJhbGciOiJub25lIn0"},
-		`a channel that it names is malformed, or of an unknown nam`: {connects(tokens(t, auth.Claims{Channels: []string{"unknown:x"}})), ""},
+		`the signature is wrong`:                                    {connects(forged), forged},
+		`claim \"sub\" must be a string or an integer`:              {connects(signed(t, testSecret, jwt.MapClaims{"sub": 4.5})), ""},
+		`a subscription token, not a connection token`:              {connects(channel), channel},
+		`not three parts separated by dots`:                         {commands(`{"id":2,"subscribe":{"channel":"shut:x","token":"nonsense"}}`), "nonsense"},
+		`the token is another user's`:                               {commands(`{"id":2,"subscribe":{"channel":"shut:x","token":"` + channel + `"}}`), channel},
+		`the token is for another channel`:                          {commands(`{"id":2,"subscribe":{"channel":"shut:y","token":"` + channel + `"}}`), channel},
+		`a connection token, not a subscription token`:              {commands(`{"id":2,"subscribe":{"channel":"shut:y","token":"` + user + `"}}`), user},
+		`claim \"exp\" must be a time in Unix seconds`:              {asks(upgradeTo("/ws/all:x?token=" + signed(t, testSecret, jwt.MapClaims{"exp": "soon"}))), ""},
+		`longer than 8 KiB`:                                         {connects(strings.Repeat("a", 9000)), "aaaaaaaaa"},
+		`not signed (alg is none)`:                                  {asks("GET /sse/all:x?token=eyJhbGciOiJub25lIn0.e30. HTTP/1.1\r\nHost: localhost\r\n\r\n"), "eyJhbGciOiJub25lIn0"},
+		`it names a channel that is malformed or of an unknown nam`: {connects(tokens(t, auth.Claims{Channels: []string{"unknown:x"}})), ""},
 	} {
 		var log lockedBuffer
 		cfg := guarded(t, rightsFile)
@@ -421,7 +421,7 @@ func TestWhyATokenIsRejectedIsInTheLog(t *testing.T) {
 		test.do(s)
 		waitFor(t, why, func() bool { return strings.Contains(log.String(), "token rejected") })
 		text := log.String()
-		if !strings.Contains(text, `reason="`+why) || test.token != "" && strings.Contains(text, test.token) {
+		if !strings.Contains(text, `why="`+why) || test.token != "" && strings.Contains(text, test.token) {
 			t.Errorf("want %s, and no token:\n%s", why, text)
 		}
 	}
@@ -434,7 +434,7 @@ func TestWhyATokenIsRejectedIsInTheLog(t *testing.T) {
 	asks(upgradeTo("/ws/all:x?token=" + old))(aged)
 	c := dial(t, aged, pathClient)
 	c.does(`{"id":1,"connect":{"token":"` + old + `"}}`)
-	waitFor(t, "the records", func() bool { return strings.Count(expired.String(), `reason="`+whyExpired) == 2 })
+	waitFor(t, "the records", func() bool { return strings.Count(expired.String(), `why="`+whyExpired) == 2 })
 	// A refresh with somebody else's, and a node without keys.
 	var log lockedBuffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
