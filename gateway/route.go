@@ -220,7 +220,7 @@ var (
 	rejectSinceRaw = &handshake.Reject{Status: http.StatusBadRequest, Reason: "since_without_format",
 		Text: "since requires format=json: raw messages carry no offset, so a gap could not be reported."}
 	rejectOrigin = &handshake.Reject{Status: http.StatusForbidden, Reason: "origin",
-		Text: "Pages from this origin may not connect (see --allowed-origins)."}
+		Text: "Pages of this origin may not connect."}
 	rejectLimit = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "max_connections",
 		Text: "This node has reached its maximum number of connections.", Retry: 5}
 	rejectDescriptors = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "no_descriptors",
