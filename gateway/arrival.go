@@ -94,7 +94,7 @@ func (a *arrival) begin(c *conn) {
 	c.plant("begin")
 	l, t := c.loop, &a.target
 	if l.debug {
-		l.log.Debug("connection opened", "conn", c.id, "loop", l.index, "client", a.client.String(), "tls", a.secure != nil,
+		l.log.Debug("connection opened", "conn", c.id, "loop", l.index, "client", addressText(a.client), "tls", a.secure != nil,
 			"kind", t.kind.String(), "channel", sampling.Quote(t.channel))
 	}
 	o := c.output()

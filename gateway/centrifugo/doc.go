@@ -12,7 +12,7 @@
 // the hot path, and its encoder here allocates nothing. Its bytes are those of the
 // official encoder, but for <, > and & in strings, which need no escapes in JSON.
 //
-// # What becomes of a payload
+// # Payloads
 //
 // A payload is text or binary, and the same publication reaches clients of all
 // protocols. What is found in the protocol's fields of type bytes ("data"):
@@ -31,13 +31,12 @@
 // chan_info of a client's info follow the same table; they are text where they are
 // UTF-8.
 //
-// Why so strict: a client library gives up a connection when one frame does not
-// parse, so that whoever may publish into a channel could throw out everybody who
-// reads it.
+// Why so strict: a client library gives up a connection when one frame does not parse, so a
+// client that may publish into a channel could throw out all of its subscribers.
 //
 // # What is refused
 //
-// [Next] takes what the official decoders take, with less tolerance: nothing may
+// [Next] accepts what the official decoders accept, with less tolerance: nothing may
 // follow a command but its separator, JSON is checked as a whole before it is
 // decoded and is within the bounds of a payload, the filters of Protobuf nest no
 // deeper than 32 levels, and what names a channel or a method is UTF-8.

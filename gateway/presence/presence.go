@@ -21,8 +21,8 @@ const shards = 64
 type Info struct {
 	User     string
 	Client   string // the connection's ID as clients see it
-	ConnInfo []byte // what its token says of it, nil for nothing
-	ChanInfo []byte // what its subscription's token says
+	ConnInfo []byte // info from its token, nil for none
+	ChanInfo []byte // info from its subscription token, nil for none
 }
 
 // Table holds who is subscribed, by channel. It is safe for concurrent use.
@@ -36,8 +36,8 @@ type shard struct {
 	channels map[string]map[uint64]*Info // guarded by mu; by channel, then by connection
 	// users are the connections of each user, by channel. Guarded by mu.
 	//
-	// Invariant: it has the channels in which somebody has counted since they came to be,
-	// so that who counts again costs nothing, and the others no memory.
+	// Invariant: it has the channels that Count was called for since they came to be, so
+	// that counting again costs nothing, and other channels no memory.
 	users map[string]map[string]int
 }
 
@@ -81,8 +81,7 @@ func leave(users map[string]int, user string) {
 	}
 }
 
-// Remove notes that a connection is not subscribed any more, and gives who it was;
-// nil where it was not there.
+// Remove removes a connection, and returns its Info, or nil if it was not subscribed.
 func (t *Table) Remove(channel string, conn uint64) *Info {
 	s := t.shard(channel)
 	s.mu.Lock()
@@ -114,7 +113,7 @@ func (t *Table) List(channel string, most int) (all []*Info, ok bool) {
 	return all, true
 }
 
-// Count counts connections, and the different users among them.
+// Count returns the number of connections subscribed, and of different users among them.
 func (t *Table) Count(channel string) (clients, users int) {
 	s := t.shard(channel)
 	s.mu.Lock()
