@@ -119,10 +119,11 @@ type Config struct {
 	// History is how many publications each channel keeps for clients that reconnect
 	// (--history), at most 1,048,576. Histories count against MaxBuffered. A channel
 	// without subscribers that has a history counts against MaxChannels, but gives way
-	// to a new channel. Negative: no history. Default: 100.
+	// to a new channel. With Namespaces, these decide instead. Negative: no history.
+	// Default: 100.
 	History int
-	// HistoryTTL is how long a publication is kept (--history-ttl), at least 1s.
-	// Default: 5m.
+	// HistoryTTL is how long a publication is kept (--history-ttl), at least 1s. With
+	// Namespaces, these decide instead. Default: 5m.
 	HistoryTTL time.Duration
 	// HistoryBytes bounds the history of one channel in bytes: payloads, and 40 bytes
 	// for each (--history-bytes). A larger message is not kept. Default: 1 MiB.
