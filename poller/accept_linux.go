@@ -39,8 +39,8 @@ type Acceptor struct {
 	addr unix.RawSockaddrAny
 }
 
-// NewAcceptor makes an Acceptor for a *net.TCPListener or a *net.UnixListener, which
-// stays open.
+// NewAcceptor returns an Acceptor for a *net.TCPListener or a *net.UnixListener, which stays
+// open.
 func NewAcceptor(l syscall.Conn) (*Acceptor, error) {
 	raw, err := l.SyscallConn()
 	if err != nil {
@@ -67,16 +67,16 @@ func NewAcceptor(l syscall.Conn) (*Acceptor, error) {
 	return a, nil
 }
 
-// Accept waits for a connection and gives its descriptor, which is non-blocking,
-// close-on-exec and the caller's, and the address of the other side, the zero AddrPort
-// for a Unix socket's. One goroutine may call it at a time. An error that is the
-// socket's is an os.SyscallError; after Close it is os.ErrClosed.
+// Accept waits for a connection and returns its file descriptor, which is non-blocking and
+// close-on-exec and belongs to the caller, and the peer's address, which is the zero AddrPort
+// for a Unix socket. Only one goroutine may call it at a time. An error of the socket is an
+// os.SyscallError; after Close the error is os.ErrClosed.
 func (a *Acceptor) Accept() (fd int, peer netip.AddrPort, err error) {
 	return a.result(a.raw.Read(a.take))
 }
 
-// Ready is Accept for who does not wait: ok is false when nobody is there, or it
-// cannot be taken.
+// Ready is Accept without waiting: ok is false if no connection is waiting, or if it cannot be
+// accepted.
 func (a *Acceptor) Ready() (fd int, peer netip.AddrPort, ok bool) {
 	fd, peer, err := a.result(a.raw.Read(func(fd uintptr) bool {
 		a.take(fd)
@@ -128,15 +128,16 @@ func peerOf(sa *unix.RawSockaddrAny) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Close ends a running Accept. The listener is not closed with it.
+// Close ends a running Accept. It does not close the listener.
 func (a *Acceptor) Close() error {
 	a.closed.Store(true)
 	return a.file.Close()
 }
 
-// NetConn makes a connection of package net out of a bare descriptor, for who has to wait.
-// The descriptor belongs to it, on error too. For a moment there are two. What package net
-// sets on its own connections is as the listening socket has it.
+// NetConn returns a connection of package net for a bare file descriptor, for callers that
+// have to wait. It takes ownership of the descriptor, also on error. For a moment there are
+// two. The options that package net sets on its own connections are as on the listening
+// socket.
 func NetConn(fd int) (net.Conn, error) {
 	if fd < 0 {
 		return nil, unix.EBADF

@@ -11,9 +11,9 @@ import (
 // What the load tester needs beyond bare sockets: exact CPU times, exact sleep, and
 // a server that costs nothing but its system calls.
 
-// ProcessCPU returns the CPU time, user and system, that a process has used so
-// far, its ended threads included (clock_getcpuclockid(3)). It is finer than
-// the ticks of /proc/PID/stat, and the same sum. Zero is the calling process.
+// ProcessCPU returns the CPU time, user and system, that a process has used so far, including
+// threads that have ended (clock_getcpuclockid(3)). It is more precise than /proc/PID/stat. A
+// pid of zero is the calling process.
 func ProcessCPU(pid int) (time.Duration, error) {
 	const sched = 2 // CPUCLOCK_SCHED: what the scheduler counted, in nanoseconds
 	var ts unix.Timespec
@@ -34,15 +34,14 @@ func Sleep(d time.Duration) {
 	unix.Nanosleep(&ts, nil) // ignored: EINTR ends it early, as documented
 }
 
-// Hurry lets the calling thread run before others that are ready (setpriority(2)),
-// where the process may ask for that; the goroutine should be locked to it. Where
-// it may not, nothing changes.
+// Hurry raises the calling thread's priority (setpriority(2)) if the process has the right to;
+// otherwise nothing changes. The goroutine should be locked to its thread.
 func Hurry() {
 	unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -15) // ignored: as documented
 }
 
-// ListenBare opens a blocking listening socket at an IPv4 address and gives its
-// descriptor and the address it got. The Go runtime does not know of it.
+// ListenBare opens a blocking listening socket at an IPv4 address, and returns its file
+// descriptor and the bound address. The Go runtime does not know of it.
 func ListenBare(addr netip.AddrPort) (fd int, bound netip.AddrPort, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -64,8 +63,8 @@ func ListenBare(addr netip.AddrPort) (fd int, bound netip.AddrPort, err error) {
 	return fd, netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port)), nil
 }
 
-// AcceptBare waits for a connection at a socket of ListenBare and gives its
-// descriptor, which is blocking too: one thread, one system call.
+// AcceptBare waits for a connection at a socket of ListenBare and returns its file descriptor,
+// which is blocking too: one thread, one system call.
 func AcceptBare(listener int) (fd int, err error) {
 	for {
 		fd, _, err = unix.Accept4(listener, unix.SOCK_CLOEXEC)
