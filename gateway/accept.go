@@ -123,7 +123,7 @@ func (e *entrance) accept() (*greeting, error) {
 	return &greeting{fd: -1, conn: c, client: clientOf(c)}, nil
 }
 
-// ready is accept for who does not wait for long: nil where nobody is there.
+// ready is accept without waiting for long: nil if no connection is there.
 func (e *entrance) ready() *greeting {
 	if e.bare != nil {
 		fd, client, ok := e.bare.Ready()
@@ -143,8 +143,8 @@ func (e *entrance) ready() *greeting {
 	return g
 }
 
-// turnAway answers one client for whom there is no descriptor beyond the spare
-// one. Perhaps nobody waits, then it tells false: the kernel reports the lack before it
+// turnAway answers one client for which there is no file descriptor but the spare one. It
+// returns false if no client waits: the kernel reports the lack before it
 // looks.
 func (s *Server) turnAway(in *entrance, secured bool) bool {
 	g := in.ready()

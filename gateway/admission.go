@@ -19,7 +19,7 @@ import (
 // upgrade or a stream. A refused client is answered when its request is there, at the cost of
 // reading a request, unless there are too many even for that.
 
-// proxied says how a proxy tells whom a connection is from.
+// proxied is how a proxy passes on the client's address.
 type proxied uint8
 
 const (
@@ -49,7 +49,7 @@ var (
 )
 
 // beginsWithProxyHeader reports whether a peer that is not listed has sent a header of the
-// PROXY protocol: the commonest mistake of who puts a proxy before a gateway.
+// PROXY protocol: the most common mistake when a proxy is put in front of a gateway.
 func beginsWithProxyHeader(p []byte) bool {
 	return bytes.HasPrefix(p, []byte("PROXY ")) || bytes.HasPrefix(p, []byte("\r\n\r\n\x00\r\nQUIT\n"))
 }

@@ -19,7 +19,7 @@ type arrival struct {
 	count    counted
 	seat     admit.Seat
 	client   netip.AddrPort
-	told     bool   // client is whom a proxy named
+	told     bool   // a proxy has passed on the client's address
 	response []byte // the head of the response, not yet sent
 	early    []byte // what came behind the request
 	from     leaver // what it holds until it has arrived: early's buffer, a place

@@ -140,7 +140,7 @@ func (c *conn) catchLater() {
 	}
 	o.catch.queued = true
 	if cap(o.buf) > outboxKeep {
-		o.buf = nil // there may be many who wait
+		o.buf = nil // there may be many that wait
 	}
 	l.catching = append(l.catching, c)
 	l.poller.Wake()

@@ -342,7 +342,7 @@ func (c Config) withDefaults() Config {
 	def(&c.MessageTimeout, DefaultMessageTimeout)
 	def(&c.LoopTimeout, DefaultLoopTimeout)
 	if c.WriteTimeout < 0 {
-		def(&c.UserTimeout, -1) // it would end who takes nothing, who may
+		def(&c.UserTimeout, -1) // it would end clients that may stay without reading
 	}
 	def(&c.UserTimeout, max(DefaultUserTimeout, c.WriteTimeout+5*time.Second, c.CloseTimeout+5*time.Second))
 	def(&c.NotsentLowat, -1)

@@ -113,7 +113,7 @@ type conn struct {
 type extra struct {
 	more    []ref          // further subscriptions
 	secure  *secure        // nil for plain ones
-	client  netip.AddrPort // whom the connection is from, where a proxy has told it
+	client  netip.AddrPort // the client's address, if a proxy has passed it on
 	levels  buckets        // of what it has sent, see rate.go
 	session *session       // of clients with a token, or of the client protocol; nil for others
 }

@@ -12,7 +12,7 @@ import (
 	"sluice/poller"
 )
 
-// What may come before a request: the header of a proxy that says whom the
+// What may come before a request: the header of a proxy that says which client the
 // connection is from, and the TLS handshake.
 
 // prepare reads what comes before the request, of which n bytes are in the buffer,
@@ -40,7 +40,7 @@ func (g *greeting) prepare(n int) (int, error) {
 // errProxyHeader: a peer that has to name its client does not.
 var errProxyHeader = errors.New("no PROXY header")
 
-// readProxyHeader reads the header of the PROXY protocol, and settles who the client is.
+// readProxyHeader reads the header of the PROXY protocol, and sets the client's address.
 func (g *greeting) readProxyHeader(n int) (int, error) {
 	c := bare(g.conn)
 	for {

@@ -194,7 +194,7 @@ func (l *loop) leave(r ref) {
 	l.endIfEmpty(g)
 }
 
-// endIfEmpty ends a group that has nobody.
+// endIfEmpty ends a group without subscribers.
 func (l *loop) endIfEmpty(g *group) {
 	if len(g.subs) == g.holes {
 		g.subs, g.holes, g.sweeping, g.dirty = nil, 0, false, false

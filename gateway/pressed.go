@@ -113,7 +113,7 @@ func (c *conn) stepPressed(s *sub, g *group, slow func(c *conn) bool) {
 	c.settle()
 }
 
-// letGo ends the press: nobody of the group holds the log back.
+// letGo ends the press: no subscriber of the group holds the log back.
 func (g *group) letGo() {
 	if g.pressed > 0 {
 		g.LetsGo(time.Now())
@@ -130,7 +130,7 @@ type dismissal struct {
 	some    bool   // somebody was tried
 }
 
-// dismiss cuts those below a pressed position who are far behind and have had their grace
+// dismiss closes those below a pressed position that are far behind and have had their grace
 // already, when their sockets still refuse. They are not owed the end of a sweep, for
 // which a busy loop can take long while publishers wait. It makes so many writes at
 // most, and counts them. A sweep is under way.

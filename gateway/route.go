@@ -25,12 +25,12 @@ type target struct {
 
 	token    string            // as the client gave it, "" for none
 	patient  func() bool       // called when its token has to wait for a key set: false where it cannot; nil for nothing
-	identity *identity         // whom a token says that a raw client is; nil without one
+	identity *identity         // a raw client's identity by its token; nil without one
 	client   centrifugo.Format // of a client of the client protocol
 	connect  []byte            // its first message, where it came with the request
 }
 
-// identity is whom a token says that a client is.
+// identity is what a token says about a client.
 type identity struct {
 	user     string
 	info     []byte

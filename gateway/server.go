@@ -59,7 +59,7 @@ type Server struct {
 	web             *web
 	admission       *admit.Table
 	trusted         *peer.Set     // whose X-Forwarded-For is believed
-	proxies         *peer.Set     // who begins with a PROXY header
+	proxies         *peer.Set     // the peers that begin with a PROXY header
 	crypto          chan struct{} // the right to calculate for a TLS handshake
 	memory          *memoryWatch
 	watchdog        *watchdog
@@ -374,7 +374,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// abortTimeout bounds what cutting everybody off may take.
+// abortTimeout bounds how long cutting off all connections may take.
 const abortTimeout = 2 * time.Second
 
 // Listen returns a listener with the socket options that suit [Server.Serve]: without TCP

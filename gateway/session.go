@@ -194,7 +194,7 @@ func (s *Server) startJudges(n int) {
 	}
 }
 
-// ended is the context of who does not wait for a key set.
+// ended is the context of callers that do not wait for a key set.
 var ended = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -10,12 +10,12 @@ import (
 	"github.com/centrifugal/protocol"
 )
 
-// What clients may look at without being sent it: who is there, and what was kept.
+// What clients may query: presence and history.
 
 // presenceMax bounds the subscribers that a reply lists.
 const presenceMax = 1000
 
-// presence lists who is subscribed to a channel.
+// presence lists the subscribers of a channel.
 func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error) {
 	c.plant("presence")
 	if _, fault := c.may(namespace.Presence, name); fault != nil {
@@ -39,7 +39,7 @@ func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error)
 	return r, nil
 }
 
-// presenceStats counts who is subscribed to a channel.
+// presenceStats counts the subscribers of a channel.
 func (c *conn) presenceStats(name string) (*protocol.PresenceStatsResult, *protocol.Error) {
 	if _, fault := c.may(namespace.Presence, name); fault != nil {
 		return nil, fault
@@ -48,7 +48,7 @@ func (c *conn) presenceStats(name string) (*protocol.PresenceStatsResult, *proto
 	return &protocol.PresenceStatsResult{NumClients: uint32(clients), NumUsers: uint32(users)}, nil
 }
 
-// history returns what a channel has kept.
+// history returns a channel's history.
 func (c *conn) history(req *protocol.HistoryRequest) (*protocol.HistoryResult, *protocol.Error) {
 	c.plant("history")
 	if _, fault := c.may(namespace.History, req.Channel); fault != nil {

@@ -265,7 +265,7 @@ func (c *conn) begin(s *subscription) {
 	}
 }
 
-// who returns who the client is in a channel.
+// who returns the client's info in a channel.
 func (c *conn) who(name string) *presence.Info {
 	ses := c.session()
 	return &presence.Info{User: ses.user, Client: ses.id.String(), ConnInfo: ses.info, ChanInfo: ses.detail(name).info}

@@ -59,9 +59,9 @@ type greeting struct {
 	door    *door
 	fd      int               // the descriptor, as long as conn is nil; -1 when it was given on
 	conn    net.Conn          // a *secure where the door speaks TLS; nil while it is a bare descriptor
-	client  netip.AddrPort    // who it is from: its peer, or whom a proxy named; zero for a Unix socket
+	client  netip.AddrPort    // the client's address: the peer's, or what a proxy passed on; zero for a Unix socket
 	proxied proxied           // how a proxy names its client
-	told    bool              // client is whom a proxy named
+	told    bool              // a proxy has passed on the client's address
 	seat    admit.Seat        // among the client's connections, until it is given on
 	entered time.Time         // when its place was taken
 	refusal *handshake.Reject // it is over a limit, and shall be told so; nil when it is not
@@ -245,7 +245,7 @@ func (g *greeting) leave() {
 	st.running.Done()
 }
 
-// close lets nobody in any more and sends those away who wait.
+// close refuses new connections and closes those that wait.
 func (st *stage) close() {
 	st.mu.Lock()
 	defer st.mu.Unlock()

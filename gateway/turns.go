@@ -30,7 +30,7 @@ type holder struct {
 	key     admit.Key
 	places  int
 	running int          // TLS handshakes, not finished
-	queue   []*greeting  // who waits for a turn, in order
+	queue   []*greeting  // greetings that wait for a turn, in order
 	since   time.Time    // when it had no place
 	whole   atomic.Int64 // Unix nanoseconds: when the place was taken of one that has become a whole request
 }

@@ -201,7 +201,7 @@ type webConn struct {
 
 	inherits bool // it has the listener's options
 	client   netip.AddrPort
-	told     bool // client is whom a proxy named
+	told     bool // a proxy has passed on the client's address
 	refusal  *handshake.Reject
 	seat     admit.Seat // 0 once it is given on
 }

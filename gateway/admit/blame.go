@@ -58,7 +58,7 @@ func (t *Table) forgive() bool {
 
 // blamed returns what an address with so many open connections is refused for, nil where
 // it is not: also if most of all connections are its own, because then it is most
-// probably a proxy that does not say for whom it connects.
+// probably a proxy that does not pass on its clients' addresses.
 func (t *Table) blamed(k Key, open uint32) *blame {
 	b := t.blames[k]
 	if b == nil || b.times < blameTimes || t.clock-b.at >= blameFor || 2*uint64(open) > t.open {

@@ -34,7 +34,7 @@ const (
 	entryValue protowire.Number = 2
 )
 
-// AppendExtra adds what a channel.Publication has as its Extra: who published, where
+// AppendExtra adds what a channel.Publication has as its Extra: the publisher, if
 // info is not nil, and the tags. What is not UTF-8 in their strings is replaced.
 func AppendExtra(dst []byte, info *protocol.ClientInfo, tags map[string]string) []byte {
 	if info != nil {

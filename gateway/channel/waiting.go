@@ -23,7 +23,7 @@ type waiting struct {
 	bytes  int  // that it needs in a log, as far as is known
 	rated  bool // it counts against the channel's rate
 	called bool
-	strict bool // it was called and refused again: nobody passes it any more
+	strict bool // it was called and refused again: no other may pass it any more
 }
 
 // admitLocked refuses w's publication of n bytes, and lets it wait, where it may not have
@@ -213,7 +213,8 @@ func (c *Channel) roomForLocked(due, n int) bool {
 	return true
 }
 
-// endWaitLocked calls all who wait: the channel has ended, and they learn it when they try.
+// endWaitLocked calls all waiting publishers: the channel has ended, and they learn it when
+// they try.
 func (c *Channel) endWaitLocked() {
 	for i := range c.waiters {
 		if x := &c.waiters[i]; !x.called {
