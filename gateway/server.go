@@ -116,7 +116,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	}
 	cgroup, memory := memoryLimit(cfg.MemoryLimit)
 	if most := max(int(memory/2), 8*cfg.ChannelBuffer); memory > 0 && cfg.MaxBuffered > most {
-		cfg.Logger.Warn("--max-buffered lowered to half of the memory limit", "from", bytesText(cfg.MaxBuffered), "to", bytesText(most))
+		cfg.Logger.Warn("--max-buffered is lowered to half of the memory limit", "from", bytesText(cfg.MaxBuffered), "to", bytesText(most))
 		cfg.MaxBuffered = most
 	}
 	sampled := sampling.New(cfg.Logger.Handler())

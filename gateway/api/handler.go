@@ -86,7 +86,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case name == "openapi.json":
 		h.serveDescription(w, r)
 	case m == nil && name != "batch" && name != "":
-		h.refuse(w, r, http.StatusNotFound, ErrMethodNotFound.With("there is no such method: "+methodNames()))
+		h.refuse(w, r, http.StatusNotFound, ErrMethodNotFound.With("unknown method: "+methodNames()))
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
 		h.refuse(w, r, http.StatusMethodNotAllowed, badRequest("API methods are called with POST, not %s", shorten(r.Method)))

@@ -319,8 +319,8 @@ func TestTheLastGoodKeysStay(t *testing.T) {
 		{"nothing new", status(http.StatusNoContent), "204"},
 		{"a page", func(w http.ResponseWriter) { io.WriteString(w, "<html>") }, "not a key set"},
 		{"a list", func(w http.ResponseWriter) { io.WriteString(w, "[]") }, "not a key set"},
-		{"no keys", serve(), "none of the set's 0 keys"},
-		{"no usable keys", serve(jwk(secret, "oct")), "none of the set's 1 keys"},
+		{"no keys", serve(), "none of the 0 keys in the set"},
+		{"no usable keys", serve(jwk(secret, "oct")), "none of the 1 keys in the set"},
 		{"a long answer", func(w http.ResponseWriter) { io.WriteString(w, `{"keys":[]`+big+"}") }, "longer than 256 KiB"},
 		{"too many keys", serve(many...), "the set has 65 keys"},
 		{"a redirect", func(w http.ResponseWriter) {

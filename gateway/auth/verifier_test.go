@@ -210,7 +210,7 @@ func TestOptionsThatCannotBeRight(t *testing.T) {
 		{Options{PublicKeys: [][]byte{{}}}, "no PEM public key"},
 		{Options{PublicKeys: [][]byte{k.rsa.private}}, "it holds a private key"},
 		{Options{PublicKeys: [][]byte{small}}, "an RSA key of 1024 bits"},
-		{Options{PublicKeys: [][]byte{p384}}, "a key of the curve P-384"},
+		{Options{PublicKeys: [][]byte{p384}}, "a key on the curve P-384"},
 		{Options{PublicKeys: [][]byte{[]byte("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")}}, "public key: "},
 		{Options{PublicKeys: nine}, "9 public keys"},
 		{Options{HMACSecrets: [][]byte{secret}, Leeway: time.Hour}, "leeway 1h0m0s"},

@@ -246,8 +246,8 @@ func TestOriginWarnings(t *testing.T) {
 		{"http://*.localhost:3000", ""},
 		{" https://example.com ", ""},
 		{"*", "every web page"},
-		{"null", "any web page can make one"},
-		{"https://*.com", "the domain that is yours"},
+		{"null", "any web page can create one"},
+		{"https://*.com", "name your own domain"},
 	} {
 		_, warnings, err := CompileOrigins([]string{test.entry})
 		if err != nil {
