@@ -19,8 +19,8 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// Client is a subscriber with its account: one goroutine and 16 KiB while it is
-// connected.
+// Client is a subscriber that records what it receives. It takes one goroutine and 16 KiB
+// while it is connected.
 type Client struct {
 	// Set at construction.
 	run     *Run
@@ -45,18 +45,18 @@ type Client struct {
 	final Kind // Stayed or Left when it ends its connection itself; "" before
 }
 
-// ClientOptions says what a client does.
+// ClientOptions are the settings of clients.
 type ClientOptions struct {
 	Name          string
 	Channel       string
-	Whole         bool          // must lose nothing
+	Whole         bool          // must receive everything
 	Measured      bool          // its latency counts
-	ComeBack      bool          // when it was cut, it comes back with its place
+	ComeBack      bool          // reconnects with its position when it was cut off
 	ReceiveBuffer int           // SO_RCVBUF; 0: the kernel's own way
-	PongDelay     time.Duration // how long it takes to answer a ping
+	PongDelay     time.Duration // before it answers a ping
 	Through       string        // HOST:PORT to connect to in place of the gateway
-	TLS           bool          // with a full handshake each time, of any certificate
-	Gate          *Gate         // when it was cut, it comes back only while this is open
+	TLS           bool          // full handshakes, certificates not verified
+	Gate          *Gate         // reconnects only while this is open
 }
 
 // Gate holds clients back, to let all of them come at once.
@@ -65,10 +65,10 @@ type Gate struct {
 	open chan struct{} // closed while it is open; guarded by mu
 }
 
-// NewGate gives a gate that is shut.
+// NewGate returns a closed gate.
 func NewGate() *Gate { return &Gate{open: make(chan struct{})} }
 
-// Open lets everybody through, also who comes later, until Shut.
+// Open lets clients pass, until Shut.
 func (g *Gate) Open() { g.mu.Lock(); defer g.mu.Unlock(); close(g.open) }
 
 // Shut ends what Open began.
@@ -119,7 +119,7 @@ func (r *Run) Join(g *Gateway, n int, o ClientOptions) ([]*Client, error) {
 func (c *Client) Stall()        { c.pace.set(-1) }
 func (c *Client) Pace(rate int) { c.pace.set(rate) }
 
-// Connected tells whether there is a connection.
+// Connected reports whether the client is connected.
 func (c *Client) Connected() bool { return c.connected.Load() }
 
 // comeBackAfter is how long a client that was cut waits.
@@ -149,7 +149,7 @@ func (c *Client) live(joined func(error)) {
 				}
 				tell(nil)
 			})
-			tell(errors.New("it ended before its place came"))
+			tell(errors.New("the connection ended before its position arrived"))
 		case begin == Joined:
 			tell(err)
 			return
@@ -164,7 +164,7 @@ func (c *Client) live(joined func(error)) {
 	}
 }
 
-// place gives the newest place in the account.
+// place returns the newest place in the account.
 func (a *Account) place() (epoch string, last uint64) {
 	for i := len(a.Events) - 1; i >= 0; i-- {
 		if e := a.Events[i]; e.Epoch != "" {
@@ -174,14 +174,14 @@ func (a *Account) place() (epoch string, last uint64) {
 	return "", 0
 }
 
-// over tells whether the row has no more use for the client.
+// over reports whether the row has no more use for the client.
 func (c *Client) over() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.final != ""
 }
 
-var errOver = errors.New("the row is over")
+var errOver = errors.New("the row has ended")
 
 // url is where the client connects for what follows a place.
 func (c *Client) url(since string) string {
@@ -240,7 +240,7 @@ type garbled struct{ text string }
 
 func (g garbled) Error() string { return g.text }
 
-// records takes down records and gives the event of a Close frame.
+// records takes down records and returns the event of a Close frame.
 func (c *Client) records(br *bufio.Reader, placed func()) (Event, error) {
 	now := time.Duration(0)
 	for {
@@ -278,7 +278,7 @@ func (c *Client) records(br *bufio.Reader, placed func()) (Event, error) {
 			return e, nil
 		case h.OpCode == ws.OpPong:
 		case h.OpCode != ws.OpText || !h.Fin || h.Masked:
-			return Event{}, garbled{fmt.Sprintf("a frame that no record comes in: %+v", h)}
+			return Event{}, garbled{fmt.Sprintf("a frame that cannot hold a record: %+v", h)}
 		default:
 			if err := c.take(p, now); err != nil {
 				return Event{}, err
@@ -288,7 +288,7 @@ func (c *Client) records(br *bufio.Reader, placed func()) (Event, error) {
 	}
 }
 
-// payload gives a frame's payload, valid until the next read.
+// payload returns a frame's payload, valid until the next read.
 func (c *Client) payload(br *bufio.Reader, n int) ([]byte, error) {
 	if n <= br.Size() {
 		p, err := br.Peek(n)

@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// Gateway is a gateway of a row: another process, which the row may hurt.
+// Gateway is a gateway that a row has started, as a process of its own.
 type Gateway struct {
 	Addr     string // HOST:PORT of the public listener
 	Secure   string // HOST:PORT of the one with TLS; empty without
@@ -36,16 +36,16 @@ type Gateway struct {
 // startWithin bounds the start of a gateway.
 const startWithin = 10 * time.Second
 
-// Launch is how a gateway is started where something is special about it.
+// Launch says how a gateway is started.
 type Launch struct {
 	Listen string   // HOST:PORT; a free port of loopback when empty
-	By     []string // a command that becomes the one that follows its arguments; none when empty
+	By     []string // a command that runs the command after its arguments; none when empty
 }
 
-// Start starts a gateway on free ports of loopback, with these flags besides.
+// Start starts a gateway on free loopback ports, with additional flags.
 func (r *Run) Start(flags ...string) (*Gateway, error) { return r.StartBy(Launch{}, flags...) }
 
-// StartBy is Start in a special way.
+// StartBy is Start with a Launch.
 func (r *Run) StartBy(l Launch, flags ...string) (*Gateway, error) {
 	if l.Listen == "" {
 		l.Listen = "127.0.0.1:0"
@@ -56,7 +56,7 @@ func (r *Run) StartBy(l Launch, flags ...string) (*Gateway, error) {
 	g.log = filepath.Join(r.Dir, g.name+".log")
 	file, err := os.Create(g.log)
 	if err != nil {
-		return nil, fmt.Errorf("make the gateway's log: %w", err)
+		return nil, fmt.Errorf("create the gateway's log: %w", err)
 	}
 	defer file.Close() // ignored: the gateway has its own descriptor
 	words := slices.Concat(l.By, []string{r.Bin, "serve", "--listen", l.Listen, "--internal-listen", "127.0.0.1:0", "--log-format", "json"}, flags)
@@ -77,7 +77,7 @@ func (r *Run) StartBy(l Launch, flags ...string) (*Gateway, error) {
 	}()
 	if !r.Await(startWithin, func() bool { return g.ready() || g.Ended() }) || g.Ended() {
 		text, _ := os.ReadFile(g.log) // ignored: then there is nothing to quote
-		return nil, fmt.Errorf("the gateway does not start: %.500s", text)
+		return nil, fmt.Errorf("the gateway did not start: %.500s", text)
 	}
 	r.Say("%s has pid %d, flags %q", g.name, g.PID(), flags)
 	return g, nil
@@ -104,16 +104,16 @@ func (g *Gateway) ready() bool {
 	return false
 }
 
-// Knows tells whether the binary has a flag of `serve`.
+// Knows reports whether `serve` has a flag.
 func (r *Run) Knows(flag string) bool {
 	out, err := exec.CommandContext(r.ctx, r.Bin, "serve", "--help").Output()
 	return err == nil && bytes.Contains(out, []byte("  "+flag+" "))
 }
 
-// PID gives the process's number.
+// PID returns the process ID.
 func (g *Gateway) PID() int { return g.cmd.Process.Pid }
 
-// Ended tells whether the process has ended.
+// Ended reports whether the process has ended.
 func (g *Gateway) Ended() bool {
 	select {
 	case <-g.done:
@@ -126,7 +126,7 @@ func (g *Gateway) Ended() bool {
 // Signal sends the process a signal.
 func (g *Gateway) Signal(s syscall.Signal) error { return g.cmd.Process.Signal(s) }
 
-// Stop ends the process, if it lives: the row has seen what it wanted to see.
+// Stop kills the process, if it is still running.
 func (g *Gateway) Stop() {
 	g.cmd.Process.Kill() // ignored: it has ended
 	<-g.done
@@ -147,9 +147,8 @@ func (g *Gateway) get(path string) ([]byte, error) {
 	return body, err
 }
 
-// Counters gives the gateway's own figures, without the prefix sluice_: of each name
-// the sum over its labels, and as name{value} each value of the labels that the
-// judge or a row looks at: source, reason, outcome, what.
+// Counters returns the gateway's metrics, without the prefix sluice_: for each name the sum
+// over its labels, and as name{value} the metric of each label value.
 func (g *Gateway) Counters() (map[string]float64, error) {
 	text, err := g.get("/metrics")
 	if err != nil {
@@ -179,7 +178,7 @@ func parseMetrics(text []byte) map[string]float64 {
 	return counters
 }
 
-// Memory gives VmRSS and the highest VmRSS so far (VmHWM), in bytes.
+// Memory returns VmRSS and its peak so far (VmHWM), in bytes.
 func (g *Gateway) Memory() (now, peak float64, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.PID()))
 	if err != nil {
@@ -197,7 +196,7 @@ func (g *Gateway) Memory() (now, peak float64, err error) {
 		}
 	}
 	if now == 0 {
-		return 0, 0, errors.New("the gateway's process is gone")
+		return 0, 0, errors.New("the gateway has exited")
 	}
 	return now, peak, nil
 }

@@ -2,16 +2,16 @@ package chaos
 
 import "fmt"
 
-// Verdict is what became of a check.
+// Verdict is the outcome of a check, and of a row.
 type Verdict string
 
 const (
 	Pass Verdict = "PASS"
 	Fail Verdict = "FAIL"
-	Skip Verdict = "SKIP" // of a row that this machine cannot carry out
+	Skip Verdict = "SKIP" // of a row that cannot run on this machine
 )
 
-// Check is one thing that was looked at.
+// Check is one thing that was checked.
 type Check struct {
 	Name    string  `json:"name"`
 	Verdict Verdict `json:"verdict"`
@@ -41,8 +41,8 @@ type judge struct {
 	moved             uint64 // beginnings and ends of connections while something was published
 }
 
-// Judge decides C1 to C6, and "whole": that no client which must not lose
-// anything did.
+// Judge checks C1 to C6 (see the package comment), and "whole": that no client that must
+// receive everything has lost anything.
 func Judge(l *Ledger) []Check {
 	j := &judge{ledger: l, faults: map[string][]string{}, counts: map[string]int{}}
 	whole := 0
@@ -71,7 +71,7 @@ func (j *judge) fault(check string, a *Account, format string, args ...any) {
 
 func (j *judge) check(name, seen string) Check {
 	if n := j.counts[name]; n > 0 {
-		return Check{name, Fail, fmt.Sprintf("%d times, such as %q", n, j.faults[name])}
+		return Check{name, Fail, fmt.Sprintf("%d times, for example %q", n, j.faults[name])}
 	}
 	return Check{name, Pass, seen}
 }
@@ -127,7 +127,7 @@ func (j *judge) account(a *Account) {
 		}
 	}
 	if w.open {
-		j.fault("C4", a, "its account has no end")
+		j.fault("C4", a, "its record has no end")
 	}
 	o := j.ledger.order(a.Channel, w.epoch)
 	if n := len(a.Events); !w.whole || o == nil || a.Events[n-1].Kind != Stayed {
@@ -153,11 +153,11 @@ func (j *judge) gap(a *Account, w *walk, e Event) {
 func (j *judge) run(a *Account, w *walk, e Event) {
 	j.received += e.Count
 	if o := j.ledger.order(a.Channel, e.Epoch); o == nil {
-		j.fault("C1", a, "offsets %d to %d of epoch %s, into which nothing was published", e.First, e.Last, e.Epoch)
+		j.fault("C1", a, "got offsets %d to %d of epoch %s, to which nothing was published", e.First, e.Last, e.Epoch)
 	} else if sum, ok := o.sum(e.First, e.Last); !ok {
-		j.fault("C1", a, "offsets %d to %d, published were %d to %d", e.First, e.Last, o.First, o.Last())
+		j.fault("C1", a, "got offsets %d to %d, but only %d to %d were published", e.First, e.Last, o.First, o.Last())
 	} else if sum != e.Hash {
-		j.fault("C1", a, "offsets %d to %d have other payloads than were published", e.First, e.Last)
+		j.fault("C1", a, "the payloads of offsets %d to %d differ from what was published", e.First, e.Last)
 	}
 	silent := "C4"
 	if w.resumed {
@@ -165,7 +165,7 @@ func (j *judge) run(a *Account, w *walk, e Event) {
 	}
 	switch {
 	case e.Count != e.Last-e.First+1:
-		j.fault("C2", a, "a run of %d from offset %d to %d", e.Count, e.First, e.Last)
+		j.fault("C2", a, "%d messages with offsets %d to %d", e.Count, e.First, e.Last)
 	case w.epoch == "":
 	case w.epoch != e.Epoch:
 		j.fault(silent, a, "epoch %s follows %s without a gap record", e.Epoch, w.epoch)
@@ -186,14 +186,14 @@ func (j *judge) run(a *Account, w *walk, e Event) {
 func (j *judge) backwards(a *Account, w *walk, e Event) {
 	for _, r := range w.runs {
 		if e.First <= r.Last && r.First <= e.Last {
-			j.fault("C3", a, "offsets %d to %d came, and %d to %d before", e.First, e.Last, r.First, r.Last)
+			j.fault("C3", a, "got offsets %d to %d again, after %d to %d", e.First, e.Last, r.First, r.Last)
 			return
 		}
 	}
-	j.fault("C2", a, "offset %d comes behind %d", e.First, w.last)
+	j.fault("C2", a, "offset %d came after %d", e.First, w.last)
 }
 
-// tail: whoever was there to the end must have the last publication.
+// tail: a client that stayed to the end must have the last publication.
 func (j *judge) tail(a *Account, w *walk) {
 	var end *Order
 	for _, o := range j.ledger.Orders {
@@ -204,9 +204,9 @@ func (j *judge) tail(a *Account, w *walk) {
 	switch {
 	case end == nil || w.epoch == "" && len(end.Hashes) == 0:
 	case w.epoch != end.Epoch:
-		j.fault("C4", a, "stayed to the end in epoch %q, publications went on in %q", w.epoch, end.Epoch)
+		j.fault("C4", a, "stayed to the end in epoch %q, but publishing went on in %q", w.epoch, end.Epoch)
 	case w.last < end.Last():
-		j.fault("C4", a, "stayed to the end and has nothing behind offset %d, published were %d", w.last, end.Last())
+		j.fault("C4", a, "stayed to the end and has nothing after offset %d of %d", w.last, end.Last())
 	}
 }
 
@@ -218,11 +218,11 @@ func (j *judge) whole(a *Account) {
 	case n == 0 || a.Events[0].Kind != Joined || a.Events[n-1].Kind != Stayed:
 		j.fault("whole", a, "did not stay to the end: %v", tailOf(a.Events))
 	case a.gaps():
-		j.fault("whole", a, "was told of a gap")
+		j.fault("whole", a, "got a gap record")
 	}
 }
 
-// tailOf gives the last events for a sentence.
+// tailOf returns the last events for a sentence.
 func tailOf(events []Event) (kinds []string) {
 	for _, e := range events[max(len(events)-3, 0):] {
 		kinds = append(kinds, fmt.Sprintf("%s %d %s", e.Kind, max(e.Code, int(e.Last)), e.Text))
@@ -242,10 +242,10 @@ func (j *judge) counters() []Check {
 	dropped, _ := j.ledger.counter(counterDropped)
 	skipped, _ := j.ledger.counter(counterSkipped)
 	return []Check{
-		j.equal("C6 published", published, counterValue(j.ledger, counterPublished), 0, "receipts", "counted", counterPublished),
+		j.equal("C6 published", published, counterValue(j.ledger, counterPublished), 0, "receipts", "counted as published", counterPublished),
 		j.atMost("C6 received", j.received, delivered+recovered, counterDelivered, counterRecovered),
 		j.dropped(due, delivered, recovered, dropped),
-		j.equal("C6 skipped", j.skipped, skipped, 0, "missing behind gap records", "dropped as skipped", counterDropped),
+		j.equal("C6 skipped", j.skipped, skipped, 0, "missing at gap records", "counted as skipped", counterDropped),
 	}
 }
 
@@ -256,7 +256,7 @@ func (j *judge) dropped(subscribers, delivered, recovered, dropped uint64) Check
 	if !j.partly {
 		return j.equal("C6 dropped", j.due, delivered+recovered+dropped, 0, "due to the clients", became, counterDelivered, counterDropped)
 	}
-	return j.equal("C6 dropped", subscribers, delivered+dropped, j.moved+j.skipped, "due by the receipts' subscribers", became, counterDelivered, counterDropped)
+	return j.equal("C6 dropped", subscribers, delivered+dropped, j.moved+j.skipped, "due by the subscribers in the receipts", became, counterDelivered, counterDropped)
 }
 
 func counterValue(l *Ledger, name string) uint64 {
@@ -264,7 +264,7 @@ func counterValue(l *Ledger, name string) uint64 {
 	return v
 }
 
-// missing gives the check of counters that the gateway does not have.
+// missing returns the check of counters that the gateway does not have.
 func (j *judge) missing(name string, needs []string) (Check, bool) {
 	for _, c := range needs {
 		if _, ok := j.ledger.counter(c); !ok {
@@ -280,7 +280,7 @@ func (j *judge) equal(name string, want, got, tolerance uint64, wantIs, gotIs st
 	}
 	c := Check{name, Pass, fmt.Sprintf("%d %s = %d %s", want, wantIs, got, gotIs)}
 	if tolerance > 0 {
-		c.Detail += fmt.Sprintf(", off by %d, at most %d for connections that began, ended or were skipped meanwhile", int64(got-want), tolerance)
+		c.Detail += fmt.Sprintf(", off by %d; up to %d is allowed for connections that began, ended or were skipped while publishing", int64(got-want), tolerance)
 	}
 	if max(want, got)-min(want, got) > tolerance {
 		c.Verdict = Fail
@@ -294,7 +294,7 @@ func (j *judge) atMost(name string, received, sent uint64, needs ...string) Chec
 	}
 	c := Check{name, Pass, fmt.Sprintf("%d received = %d delivered and recovered", received, sent)}
 	if j.broken > 0 {
-		c.Detail = fmt.Sprintf("%d received, %d delivered and recovered: the %d more were in the kernels of %d connections that were cut off, which can have held %d", received, sent, int64(sent-received), j.broken, j.unread)
+		c.Detail = fmt.Sprintf("%d received, %d delivered and recovered: the other %d were in kernel buffers of %d connections that were cut off, which can have held %d", received, sent, int64(sent-received), j.broken, j.unread)
 	}
 	if received > sent || sent-received > j.unread {
 		c.Verdict = Fail

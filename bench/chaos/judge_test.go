@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// forged gives a ledger in which all is well: ten publications, two clients that stay,
+// forged returns a ledger in which all is well: ten publications, two clients that stay,
 // one that is skipped over 4 to 6, one that is cut after 3, comes back and is told of a gap to 5.
 func forged() *Ledger {
 	o := &Order{Channel: "x", Epoch: "e", First: 1}

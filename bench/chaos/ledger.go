@@ -26,10 +26,10 @@ type Order struct {
 	running []uint64 // by number of hashes
 }
 
-// Last gives the newest offset; First-1 where there is none.
+// Last returns the newest offset; First-1 where there is none.
 func (o *Order) Last() uint64 { return o.First + uint64(len(o.Hashes)) - 1 }
 
-// sum gives the running hash of a range of offsets; false where not all of them
+// sum returns the running hash of a range of offsets; false where not all of them
 // were published.
 func (o *Order) sum(first, last uint64) (uint64, bool) {
 	if first < o.First || last > o.Last() || first > last {
@@ -66,7 +66,7 @@ func power(n uint64) uint64 {
 // are judged.
 var hashSeed = maphash.MakeSeed()
 
-// hashOf gives the hash of a payload. maphash costs 20 ns for 512 bytes; a
+// hashOf returns the hash of a payload. maphash costs 20 ns for 512 bytes; a
 // tester that shares the cores with the gateway cannot afford a slower one.
 func hashOf(payload []byte) uint64 { return maphash.Bytes(hashSeed, payload) }
 
@@ -141,7 +141,7 @@ func (a *Account) ends(k Kind, code int) (n int) {
 	return n
 }
 
-// gaps tells whether the account has a gap record.
+// gaps reports whether the account has a gap record.
 func (a *Account) gaps() bool {
 	return slices.ContainsFunc(a.Events, func(e Event) bool { return e.Kind == Gap })
 }
@@ -156,7 +156,7 @@ func (l *Ledger) order(channel, epoch string) *Order {
 	return nil
 }
 
-// counter gives a counter of the gateway, and false where it has none of that name.
+// counter returns a counter of the gateway, and false where it has none of that name.
 func (l *Ledger) counter(name string) (uint64, bool) {
 	v, ok := l.Counters[name]
 	return uint64(math.Round(v)), ok

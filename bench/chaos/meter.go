@@ -39,7 +39,7 @@ func (m *Meter) observe(published, now time.Duration) {
 	m.buckets[bucket(uint64(max(now-published, 0)))].Add(1)
 }
 
-// bucket gives the place of a value: its power of two, and the bits behind the
+// bucket returns the place of a value: its power of two, and the bits behind the
 // first one.
 func bucket(v uint64) int {
 	n := bits.Len64(v)
@@ -50,7 +50,7 @@ func bucket(v uint64) int {
 	return (shift+1)<<meterBits | int(v>>shift)&(1<<meterBits-1)
 }
 
-// bound gives the least value that lies above a bucket.
+// bound returns the least value that lies above a bucket.
 func bound(i int) uint64 {
 	i++
 	if i < 2<<meterBits {
@@ -60,7 +60,7 @@ func bound(i int) uint64 {
 	return uint64(1<<meterBits|i&(1<<meterBits-1)) << shift
 }
 
-// Quantile gives the value below which that part of all lies; 0 without any.
+// Quantile returns the value below which that part of all lies; 0 without any.
 func (m *Meter) Quantile(q float64) time.Duration {
 	var total, seen uint64
 	for i := range m.buckets {

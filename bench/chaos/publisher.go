@@ -102,7 +102,7 @@ func (p *Publisher) next(ctx context.Context) bool {
 }
 
 // StopPublishing ends publishers and takes what they published into the row's ledger.
-// It gives the part of what was due that was published, 0 to 1.
+// It returns the part of what was due that was published, 0 to 1.
 func (r *Run) StopPublishing(publishers ...*Publisher) (held float64, err error) {
 	var pushed, published int
 	var longest time.Duration
@@ -170,13 +170,13 @@ type receipt struct {
 func (p *Publisher) post(payload string) (r receipt, pushedBack bool, err error) {
 	resp, err := p.gateway.http.Post(p.url, "text/plain; charset=utf-8", strings.NewReader(payload))
 	if err != nil {
-		return r, false, fmt.Errorf("its fate is not known: %w", err)
+		return r, false, fmt.Errorf("it is unknown whether the message was published: %w", err)
 	}
 	defer resp.Body.Close() // ignored: only an unread rest could fail
 	body, err := io.ReadAll(resp.Body)
 	switch {
 	case err != nil:
-		return r, false, fmt.Errorf("its fate is not known: %w", err)
+		return r, false, fmt.Errorf("it is unknown whether the message was published: %w", err)
 	case resp.StatusCode == http.StatusServiceUnavailable, resp.StatusCode == http.StatusTooManyRequests:
 		return r, true, nil
 	case resp.StatusCode != http.StatusOK:
@@ -193,7 +193,7 @@ func (p *Publisher) orders() (orders []*Order, err error) {
 		o := &Order{Channel: p.channel, Epoch: epoch, First: entries[0].offset}
 		for _, e := range entries {
 			if e.offset != o.Last()+1 && err == nil {
-				err = fmt.Errorf("the receipts of %s have offset %d behind %d: the gateway lost its place, or somebody else publishes there", p.channel, e.offset, o.Last())
+				err = fmt.Errorf("the receipts of %s have offset %d after %d: the gateway skipped offsets, or somebody else publishes there", p.channel, e.offset, o.Last())
 			}
 			o.Hashes = append(o.Hashes, e.hash)
 			o.Subscribers += e.subscribers
@@ -201,7 +201,7 @@ func (p *Publisher) orders() (orders []*Order, err error) {
 		orders = append(orders, o)
 	}
 	if len(orders) > 1 && err == nil {
-		err = fmt.Errorf("the channel %s began anew %d times", p.channel, len(orders)-1)
+		err = fmt.Errorf("channel %s started over %d times", p.channel, len(orders)-1)
 	}
 	return orders, err
 }

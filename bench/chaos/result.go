@@ -12,11 +12,10 @@ import (
 	"sluice/bench"
 )
 
-// Schema names the form of a result's JSON. A change that breaks a reader changes
-// it.
+// Schema is the version of a result's JSON. It changes when a change would break readers.
 const Schema = "sluice-chaos/1"
 
-// Result is what a row gave.
+// Result is the report of a row.
 type Result struct {
 	Schema     string             `json:"schema"`
 	Row        int                `json:"row"`
@@ -24,14 +23,14 @@ type Result struct {
 	Short      bool               `json:"short"`
 	Seed       uint64             `json:"seed,string"` // a string: JSON's numbers have 53 bits
 	Verdict    Verdict            `json:"verdict"`
-	Error      string             `json:"error,omitempty"` // why the row was not carried out to its end
+	Error      string             `json:"error,omitempty"` // why the row did not run to its end
 	Started    time.Time          `json:"started"`
 	Elapsed    float64            `json:"elapsed_seconds"`
 	Machine    bench.Machine      `json:"machine"`
 	Parameters map[string]string  `json:"parameters"`
 	Counts     map[string]float64 `json:"counts"`
 	Checks     []Check            `json:"checks"`
-	Dir        string             `json:"dir,omitempty"` // where logs and ledgers lie
+	Dir        string             `json:"dir,omitempty"` // with the logs and ledgers
 }
 
 func newResult(row Row, o Options) *Result {
@@ -41,12 +40,12 @@ func newResult(row Row, o Options) *Result {
 	}
 }
 
-// skipped is the error of a row that this machine cannot carry out: not a fault.
+// skipped is the error of a row that cannot run on this machine, which is no failure.
 type skipped struct{ why string }
 
 func (s skipped) Error() string { return "skipped: " + s.why }
 
-// settle gives the verdict of a row that ended with err: PASS when something was
+// settle returns the verdict of a row that ended with err: PASS when something was
 // looked at, and nothing failed.
 func (r *Result) settle(err error) {
 	r.Elapsed = time.Since(r.Started).Seconds()
@@ -70,7 +69,7 @@ func (r *Result) WriteJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// WriteTable writes the result for people.
+// WriteTable writes the result as text for people.
 func (r *Result) WriteTable(w io.Writer) error {
 	form := "long form"
 	if r.Short {
@@ -87,7 +86,7 @@ func (r *Result) WriteTable(w io.Writer) error {
 		fmt.Fprintf(w, "  %s  %s: %s\n", c.Verdict, c.Name, c.Detail)
 	}
 	if r.Error != "" {
-		fmt.Fprintf(w, "  not carried out to the end: %s\n", r.Error)
+		fmt.Fprintf(w, "  did not run to the end: %s\n", r.Error)
 	}
 	if r.Dir != "" {
 		fmt.Fprintf(w, "  logs and ledgers: %s\n", r.Dir)

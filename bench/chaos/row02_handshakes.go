@@ -8,7 +8,7 @@ import (
 
 func init() {
 	register(Row{Number: 2, Name: "hostile handshakes", Run: hostileHandshakes,
-		What: "requests of which almost all are bad: each answered rightly, and counted as it was answered"})
+		What: "upgrade requests, almost all malformed: each is answered correctly, and counted as it was answered"})
 }
 
 // silent are the outcomes of handshakes_total for which a client is told nothing.
@@ -49,14 +49,14 @@ func hostileHandshakes(r *Run) error {
 	}
 	unheard := m["cut_off"] + m["unanswered"]
 	r.Check("C6 handshakes", accepted() == all || accepted() == all+1,
-		"%.0f connections and one that sends nothing, %.0f counted by their outcomes", all, accepted())
-	r.Check("C6 upgraded", c["handshakes_total{upgraded}"] == m["answered_101"], "%.0f answers 101, %.0f upgraded", m["answered_101"], c["handshakes_total{upgraded}"])
+		"%.0f connections and one that sends nothing, %.0f counted by outcome", all, accepted())
+	r.Check("C6 upgraded", c["handshakes_total{upgraded}"] == m["answered_101"], "%.0f answers with 101, %.0f counted as upgraded", m["answered_101"], c["handshakes_total{upgraded}"])
 	r.Check("C6 refused", answers >= answered && answers <= answered+unheard,
-		"%.0f other answers, %.0f counted, %.0f clients did not wait for one or got none", answered, answers, unheard)
+		"%.0f other answers, %.0f counted, %.0f clients did not wait for an answer or got none", answered, answers, unheard)
 	return nil
 }
 
-// hostile gives the options of an attack.
+// hostile returns the options of an attack.
 func (r *Run) hostile(g *Gateway, cases int) bench.HostileOptions {
 	return bench.HostileOptions{Options: bench.Options{URL: "ws://" + g.Addr, PID: g.PID()}, Count: cases, Seed: r.Seed}
 }

@@ -4,7 +4,7 @@ import "sluice/bench"
 
 func init() {
 	register(Row{Number: 3, Name: "hostile frames", Run: hostileFrames,
-		What: "sessions with one fault of a known class each: the right Close code, counted by its reason"})
+		What: "sessions with one protocol violation each: every one gets the right close code, and is counted by its reason"})
 }
 
 // frameReasons are the reasons of connections_closed_total that a client's own frames
@@ -35,7 +35,7 @@ func hostileFrames(r *Run) error {
 		return err
 	}
 	closed := func(reason string) float64 { return c["connections_closed_total{"+reason+"}"] }
-	r.Check("C6 closed", c["connections_closed_total"] == float64(cases), "%d sessions, %.0f counted by their reasons", cases, c["connections_closed_total"])
+	r.Check("C6 closed", c["connections_closed_total"] == float64(cases), "%d sessions, %.0f counted by reason", cases, c["connections_closed_total"])
 	told, counted := int64(0), closed("client_close")
 	for code, n := range res.Closes {
 		told += n
@@ -44,8 +44,8 @@ func hostileFrames(r *Run) error {
 	for _, f := range frameReasons {
 		counted += closed(f.reason)
 		r.Check("C6 "+f.code, closed(f.reason) > 0 && closed(f.reason) <= float64(res.Closes[f.code]),
-			"%d Close frames with it, those that clients asked for among them; %.0f for %s", res.Closes[f.code], closed(f.reason), f.reason)
+			"%d Close frames with this code, including those that clients asked for; %.0f counted as %s", res.Closes[f.code], closed(f.reason), f.reason)
 	}
-	r.Check("C6 told", counted == float64(told), "%d Close frames, %.0f counted by their reasons", told, counted)
+	r.Check("C6 told", counted == float64(told), "%d Close frames, %.0f counted by reason", told, counted)
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 
 func init() {
 	register(Row{Number: 8, Name: "stalled readers", Slow: true, Run: stalledReaders,
-		What: "a fifth of the readers stops reading: cut or skipped in 25 s, the others lose nothing"})
+		What: "a fifth of the readers stops reading: they are closed or skipped within 25 s, and the others lose nothing"})
 }
 
 // cutWithin is how long a client that reads nothing may hold its place.
@@ -60,7 +60,7 @@ func stalledReaders(r *Run) error {
 	began := time.Now()
 	dealt := r.dealtWith(g, len(bad))
 	took := time.Since(began)
-	r.Check("stalled readers are dealt with", dealt, "%d of them cut or skipped after %.1f s, at most %v", len(bad), took.Seconds(), cutWithin)
+	r.Check("stalled readers are dealt with", dealt, "%d closed or skipped after %.1f s, at most %v", len(bad), took.Seconds(), cutWithin)
 	for _, c := range bad { // now they may see what they were told
 		c.Pace(0)
 	}
@@ -74,13 +74,13 @@ func stalledReaders(r *Run) error {
 	}
 	r.Settle(30 * time.Second)
 	if r.judgesSpeed() {
-		r.Check("the load was carried", held >= heldLeast, "%.1f %% of what was due was published, at least %.0f %%", 100*held, 100*heldLeast)
+		r.Check("the load was carried", held >= heldLeast, "%.1f %% of the load was published, at least %.0f %%", 100*held, 100*heldLeast)
 	}
 	r.compare(before, during, held >= heldLeast)
 	return r.Judge(g)
 }
 
-// policy gives the flags of the slow policy that the run asks for.
+// policy returns the flags of the slow policy that the run asks for.
 func (r *Run) policy(channel string) []string {
 	if r.Policy == "" || r.Policy == "close" {
 		return nil
@@ -123,7 +123,7 @@ func (r *Run) compare(quiet, loaded *Meter, carried bool) {
 	r.Count("p99_quiet_seconds", before.Seconds())
 	r.Count("p99_seconds", during.Seconds())
 	r.Count("p99_ratio", ratio)
-	text := fmt.Sprintf("p99 %v, %v in the quiet phase: %.2f times", during.Round(time.Microsecond), before.Round(time.Microsecond), ratio)
+	text := fmt.Sprintf("p99 %v, in the quiet phase %v: %.2f times", during.Round(time.Microsecond), before.Round(time.Microsecond), ratio)
 	if !r.judgesSpeed() || !carried {
 		r.Say("%s: not judged", text)
 		return

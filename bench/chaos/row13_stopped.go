@@ -8,7 +8,7 @@ import (
 
 func init() {
 	register(Row{Number: 13, Name: "stopped gateway", Run: stoppedGateway,
-		What: "SIGSTOP again and again: nobody is cut for the gateway's own silence, nothing is lost or out of order"})
+		What: "the gateway is stopped with SIGSTOP again and again: it closes no client for its own delay, and nothing is lost or out of order"})
 }
 
 func stoppedGateway(r *Run) error {
@@ -69,7 +69,7 @@ func stoppedGateway(r *Run) error {
 	}
 	r.Count("rss_before_bytes", before)
 	r.Count("rss_peak_bytes", peak)
-	r.Check("memory", peak-before <= growth, "RSS %.1f MiB before, %.1f MiB at most, growth at most %.0f MiB", before/(1<<20), peak/(1<<20), growth/(1<<20))
+	r.Check("memory", peak-before <= growth, "RSS %.1f MiB before, %.1f MiB at the peak, growth of at most %.0f MiB allowed", before/(1<<20), peak/(1<<20), growth/(1<<20))
 	return r.Judge(g)
 }
 

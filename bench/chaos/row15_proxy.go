@@ -8,7 +8,7 @@ import (
 
 func init() {
 	register(Row{Number: 15, Name: "proxy chaos", Run: proxyChaos,
-		What: "segments of one byte, delays, resets and half closes between clients and gateway: whoever was cut comes back and misses nothing silently"})
+		What: "a proxy adds one-byte segments, delays, resets and half closes: clients that were cut off reconnect and miss nothing without notice"})
 }
 
 func proxyChaos(r *Run) error {
@@ -40,7 +40,7 @@ func proxyChaos(r *Run) error {
 		publishers = append(publishers, r.Publish(g, name, rate, size))
 	}
 	p.Rage()
-	r.Say("%d clients, the proxy is wild", len(all))
+	r.Say("%d clients, the proxy starts its faults", len(all))
 	if err := r.Pause(lasts); err != nil {
 		return err
 	}
@@ -58,6 +58,6 @@ func proxyChaos(r *Run) error {
 	r.Count("proxy_segments_of_one_byte", float64(p.chopped.Load()))
 	r.Count("proxy_bytes", float64(p.carried.Load()))
 	r.Check("the faults happened", p.resets.Load() >= int64(clients) && p.halves.Load() > 0 && p.chopped.Load() > 0,
-		"%d resets, %d half closes, %d segments of one byte", p.resets.Load(), p.halves.Load(), p.chopped.Load())
+		"%d resets, %d half closes, %d one-byte segments", p.resets.Load(), p.halves.Load(), p.chopped.Load())
 	return r.Judge(g)
 }

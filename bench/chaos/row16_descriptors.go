@@ -16,7 +16,7 @@ import (
 
 func init() {
 	register(Row{Number: 16, Name: "no descriptors", Run: noDescriptors,
-		What: "more clients than descriptors: the gateway rests, refuses soon, and is there again when clients go"})
+		What: "more clients than file descriptors: the gateway refuses quickly, idles, and accepts again when clients leave"})
 }
 
 const (
@@ -39,7 +39,7 @@ func noDescriptors(r *Run) error {
 	spare := Param(r, "descriptors_left_in_every_other_round", 100, 100)
 	prlimit, err := exec.LookPath("prlimit")
 	if err != nil {
-		return skipped{"there is no prlimit, which changes the gateway's limit while it runs: install util-linux"}
+		return skipped{"prlimit, which changes the gateway's limit while it runs, is missing: install util-linux"}
 	}
 	g, err := r.StartBy(Launch{By: []string{"sh", "-c", `ulimit -n "$0" && exec "$@"`, fmt.Sprint(descriptors)}},
 		"--max-handshakes", "16", "--max-per-address", "off", "--address-rate", "off")
@@ -77,8 +77,8 @@ func noDescriptors(r *Run) error {
 	}
 	exhausted := c["descriptors_exhausted_total"]
 	r.Count("descriptors_exhausted", exhausted)
-	r.Check("the fault happened", refusals > 0 && exhausted > 0, "%d clients refused, %.0f times no descriptor", refusals, exhausted)
-	r.Check("alive", !g.Ended(), "the gateway's process lives")
+	r.Check("the fault happened", refusals > 0 && exhausted > 0, "%d clients refused, %.0f times out of file descriptors", refusals, exhausted)
+	r.Check("alive", !g.Ended(), "the gateway is still running")
 	for kind, name := range []string{"planned", "exhausted"} {
 		if kind >= rounds {
 			break
@@ -87,13 +87,13 @@ func noDescriptors(r *Run) error {
 		r.Count(name+"_back_seconds", worst.back[kind])
 		r.Count(name+"_cpu_of_a_core", worst.cpu[kind])
 		if r.judgesSpeed() {
-			r.Check(name+": refused", worst.refused[kind] <= refusedWithin.Seconds(), "after %.3f s at most, %v are allowed", worst.refused[kind], refusedWithin)
-			r.Check(name+": back", worst.back[kind] <= refusedWithin.Seconds(), "after %.3f s at most, %v are allowed", worst.back[kind], refusedWithin)
-			r.Check(name+": CPU", worst.cpu[kind] <= restingMost, "%.1f %% of a core at most, %.0f %% are allowed", 100*worst.cpu[kind], 100*restingMost)
+			r.Check(name+": refused", worst.refused[kind] <= refusedWithin.Seconds(), "after at most %.3f s, %v allowed", worst.refused[kind], refusedWithin)
+			r.Check(name+": back", worst.back[kind] <= refusedWithin.Seconds(), "after at most %.3f s, %v allowed", worst.back[kind], refusedWithin)
+			r.Check(name+": CPU", worst.cpu[kind] <= restingMost, "at most %.1f %% of a core, %.0f %% allowed", 100*worst.cpu[kind], 100*restingMost)
 		}
 	}
 	if r.judgesSpeed() {
-		r.Check("everybody is answered", unanswered == 0, "%d clients heard nothing in %v", unanswered, knockWithin)
+		r.Check("every client is answered", unanswered == 0, "%d clients got no answer within %v", unanswered, knockWithin)
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ type round struct {
 }
 
 func (o round) String() string {
-	return fmt.Sprintf("%v, refused after %v at most, %.1f %% of a core, back after %v", o.answers, o.refused.Round(time.Millisecond), 100*o.cpu, o.back.Round(time.Millisecond))
+	return fmt.Sprintf("%v, refused after at most %v, %.1f %% of a core, accepting again after %v", o.answers, o.refused.Round(time.Millisecond), 100*o.cpu, o.back.Round(time.Millisecond))
 }
 
 // knocks has n clients ask to be let in at once, and those who are go after a time.
@@ -124,7 +124,7 @@ func (r *Run) knocks(g *Gateway, n int, hold time.Duration) (o round, err error)
 	var all sync.WaitGroup
 	before, err := poller.ProcessCPU(g.PID())
 	if err != nil {
-		return o, fmt.Errorf("the gateway is gone: %w", err)
+		return o, fmt.Errorf("the gateway has exited: %w", err)
 	}
 	begin := time.Now()
 	for range n {
@@ -145,7 +145,7 @@ func (r *Run) knocks(g *Gateway, n int, hold time.Duration) (o round, err error)
 	}
 	after, err := poller.ProcessCPU(g.PID())
 	if err != nil {
-		return o, fmt.Errorf("the gateway is gone: %w", err)
+		return o, fmt.Errorf("the gateway has exited: %w", err)
 	}
 	o.cpu = (after - before).Seconds() / time.Since(begin).Seconds()
 	for _, c := range inside {
@@ -159,13 +159,13 @@ func (r *Run) knocks(g *Gateway, n int, hold time.Duration) (o round, err error)
 		}
 		return conn != nil
 	}) {
-		return o, errors.New("nobody is let in when all have gone")
+		return o, errors.New("no client is accepted after all have left")
 	}
 	o.back = time.Since(released)
 	return o, nil
 }
 
-// knock asks for an upgrade. It gives the connection when it is let in, and the
+// knock asks for an upgrade. It returns the connection when it is let in, and the
 // answer: a status, reset for an end without one, nothing.
 func knock(addr string, within time.Duration) (conn net.Conn, answer string, took time.Duration) {
 	begin := time.Now()

@@ -7,7 +7,7 @@ import (
 
 func init() {
 	register(Row{Number: 17, Name: "memory limit", Run: memoryLimit,
-		What: "stalled readers of large messages in many channels: the gateway stays within its memory, the others lose nothing"})
+		What: "stalled readers of large messages in many channels: the gateway stays within its memory limit, and the others lose nothing"})
 }
 
 func memoryLimit(r *Run) error {
@@ -66,8 +66,8 @@ func memoryLimit(r *Run) error {
 		return err
 	}
 	r.Count("rss_peak_bytes", peak)
-	r.Check("memory", peak < float64(limit), "RSS %.1f MiB at most, the limit is %.0f MiB", peak/(1<<20), float64(limit)/(1<<20))
-	r.Check("alive", !g.Ended(), "the gateway's process lives")
+	r.Check("memory", peak < float64(limit), "RSS %.1f MiB at the peak, the limit is %.0f MiB", peak/(1<<20), float64(limit)/(1<<20))
+	r.Check("alive", !g.Ended(), "the gateway is still running")
 	if err := r.Judge(g); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 
 func init() {
 	register(Row{Number: 18, Name: "reconnect storm", Run: reconnectStorm,
-		What: "all clients come back at the same moment, after a kill -9 and after a cut: all are let in soon, whoever missed something gets it or is told"})
+		What: "all clients reconnect at once, after a kill -9 and after a cut: all are back soon, and each recovers what it missed or is notified"})
 }
 
 // storm is a kind of client that comes back, and how long all of them may take.
@@ -73,7 +73,7 @@ func (r *Run) killed(s storm, times int) error {
 	for _, c := range clients {
 		told += c.account.ends(Gap, -1)
 	}
-	r.Check("told of the restart", told == times*len(clients), "%d gap records, %d restarts of %d clients", told, times, len(clients))
+	r.Check("notified of the restart", told == times*len(clients), "%d gap records for %d restarts and %d clients", told, times, len(clients))
 	g.Stop()
 	return nil
 }
@@ -111,7 +111,7 @@ func (r *Run) cut(s storm, times int) error {
 		return err
 	}
 	gaps := slices.ContainsFunc(clients, func(c *Client) bool { return c.account.gaps() })
-	r.Check("recovered", !gaps, "%d clients came back %d times, with a gap: %v", len(clients), times, gaps)
+	r.Check("recovered", !gaps, "%d clients reconnected %d times, with a gap: %v", len(clients), times, gaps)
 	g.Stop()
 	return nil
 }
@@ -156,7 +156,7 @@ func (r *Run) atTheGate(clients []*Client) {
 	r.Pause(2 * comeBackAfter) // ignored: the next step fails
 }
 
-// back opens the gate and gives the time in which all have come to their first
+// back opens the gate and returns the time in which all have come to their first
 // record; more than backWithin if they did not.
 func (r *Run) back(clients []*Client, gate *Gate) time.Duration {
 	before := make([]int64, len(clients))
@@ -195,7 +195,7 @@ func (r *Run) returned(s storm, after string, took []time.Duration) {
 	}
 }
 
-// listenOverflows gives how many connects so far found the queue of a listener full,
+// listenOverflows returns how many connects so far found the queue of a listener full,
 // of any program in this network namespace; 0 where the kernel does not tell.
 func listenOverflows() (n int64) {
 	text, _ := os.ReadFile("/proc/net/netstat") // ignored: see above

@@ -4,7 +4,7 @@ import "sluice/bench"
 
 func init() {
 	register(Row{Number: 19, Name: "join race", Run: joinRace,
-		What: "clients join with a place of the past while messages are published: no hole, no repeat, no wrong payload"})
+		What: "clients join from a position in the past while messages are published: no hole, no repeat, no wrong payload"})
 }
 
 func joinRace(r *Run) error {
@@ -29,7 +29,7 @@ func joinRace(r *Run) error {
 	m := res.Metrics
 	r.Check("joins", m["joins"] == float64(joins) && m["failed"] == 0, "%.0f of %d, %.0f failed", m["joins"], joins, m["failed"])
 	for _, name := range []string{"holes", "repeats", "wrong", "gaps", "foreign"} {
-		r.Check(name, m[name] == 0, "%.0f in %.0f publications", m[name], m["recovered"]+m["live"])
+		r.Check(name, m[name] == 0, "%.0f in %.0f messages", m[name], m["recovered"]+m["live"])
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 func init() {
 	register(Row{Number: 21, Name: "half-open", Run: halfOpen,
-		What: "peers vanish without a word, as behind a pulled cable: all are gone soon, with their descriptors"})
+		What: "peers vanish as when a cable is pulled: all are closed soon, and their file descriptors freed"})
 }
 
 // vanishedWithin is how long the gateway may hold a peer that is not there any more.
@@ -48,7 +48,7 @@ func halfOpen(r *Run) error {
 		return c["connections"]
 	}
 	if !r.Await(30*time.Second, func() bool { return connections() == float64(peers) }) {
-		return fmt.Errorf("%.0f of %d peers are connected; their program says: %s", connections(), peers, island.said())
+		return fmt.Errorf("%.0f of %d peers are connected; their program wrote: %s", connections(), peers, island.said())
 	}
 	r.Say("%d peers are connected from another network; now they vanish", peers)
 	if err := island.pullCable(); err != nil {
@@ -59,7 +59,7 @@ func halfOpen(r *Run) error {
 	gone := r.Await(2*within, func() bool { return connections() == 0 && left() <= 0 }) // longer, to tell how late it is
 	took := time.Since(begin)
 	r.Count("gone_after_seconds", took.Seconds())
-	r.Check("all are gone", gone && took <= within, "%.0f connections and %d descriptors of %d peers are left after %.1f s, at most %v", connections(), left(), peers, took.Seconds(), within)
+	r.Check("all are gone", gone && took <= within, "%.0f connections and %d file descriptors of %d peers are left after %.1f s, at most %v allowed", connections(), left(), peers, took.Seconds(), within)
 	c, err := g.Counters()
 	if err != nil {
 		return err
@@ -83,11 +83,11 @@ type island struct {
 // newIsland makes a network. Its process is a shell that waits for a command to become.
 func (r *Run) newIsland() (*island, error) {
 	if os.Geteuid() != 0 {
-		return nil, skipped{"only root may make a network for the peers: run it as root"}
+		return nil, skipped{"creating a network for the peers needs root: run it as root"}
 	}
 	for _, tool := range []string{"ip", "nsenter"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			return nil, skipped{"there is no " + tool + ": install iproute2 and util-linux"}
+			return nil, skipped{tool + " is missing: install iproute2 and util-linux"}
 		}
 	}
 	// 198.18.0.0/15 is for tests of networks (RFC 2544): nobody is there.
@@ -107,7 +107,7 @@ func (r *Run) newIsland() (*island, error) {
 		return nil, err
 	}
 	if err := n.cmd.Start(); err != nil {
-		return nil, skipped{fmt.Sprintf("no network can be made for the peers: %v: run it as root, with CAP_SYS_ADMIN", err)}
+		return nil, skipped{fmt.Sprintf("cannot create a network for the peers: %v: run it as root, with CAP_SYS_ADMIN", err)}
 	}
 	go func() {
 		defer close(n.done)
@@ -120,7 +120,7 @@ func (r *Run) newIsland() (*island, error) {
 	} {
 		if out, err := exec.Command("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
 			n.end()
-			return nil, skipped{fmt.Sprintf("no cable can be laid to the peers' network: ip %s: %s", line, out)}
+			return nil, skipped{fmt.Sprintf("cannot connect to the peers' network: ip %s: %s", line, out)}
 		}
 	}
 	fmt.Fprintln(n.orders, "go") // ignored: then its process does not connect, which is told
@@ -135,7 +135,7 @@ func (n *island) run(words ...string) {
 	fmt.Fprintln(n.orders, strings.Join(words, " ")) // ignored: as for the first order
 }
 
-// said gives what the process wrote.
+// said returns what the process wrote.
 func (n *island) said() string {
 	text, _ := os.ReadFile(n.log) // ignored: then there is nothing to quote
 	return fmt.Sprintf("%.500s", text)

@@ -11,7 +11,7 @@ import (
 
 func init() {
 	register(Row{Number: 25, Name: "race detector", Builds: true, Run: raceDetector,
-		What: "churn, stalled readers, the join race and failing calls again, smaller, with a gateway built with -race: no report"})
+		What: "rows 1, 8, 19 and failing system calls, smaller, with a gateway built with -race: no race is reported"})
 }
 
 // raceReport is how the detector begins a report in the gateway's log.
@@ -46,14 +46,14 @@ func raceDetector(r *Run) error {
 	if err != nil {
 		return err
 	}
-	r.Check("races", len(logs) >= len(again) && len(reports) == 0, "%d logs of gateways, reports in %q", len(logs), reports)
+	r.Check("races", len(logs) >= len(again) && len(reports) == 0, "%d gateway logs, race reports in %q", len(logs), reports)
 	if r.Short {
 		return nil
 	}
 	return r.goTest("-race", "-tags", "faults", "-run", "TestFault$", "./gateway", "-fault.every", fmt.Sprint(part))
 }
 
-// complaints gives what failed in a row that another one has run.
+// complaints returns what failed in a row that another one has run.
 func (r *Result) complaints() (text string) {
 	for _, c := range r.Checks {
 		if c.Verdict == Fail {

@@ -15,7 +15,7 @@ import (
 
 func init() {
 	register(Row{Number: 26, Name: "held back", Run: heldBack,
-		What: "a slow reader of a format of its own, then newcomers that never read, beside good readers: the channel keeps its rate"})
+		What: "a slow reader in a format of its own, then new connections that never read, beside good readers: the channel keeps its rate"})
 }
 
 // heldRate is the part of the quiet rate that a channel must keep, once the gateway has had time
@@ -65,14 +65,14 @@ func heldBack(r *Run) error {
 		begin func()
 	}{
 		{"one slow reader", func() { bad.join("/sse/row?format=json", int(rate)*size/4) }},
-		{"newcomers that never read", func() { working.Go(bad.keepComing) }},
+		{"new connections that never read", func() { working.Go(bad.keepComing) }},
 	} {
 		c.begin()
 		measure(c.name+"_at_first", settles)
 		for i := range windows {
 			ratio := measure(fmt.Sprint(c.name, "_", i), window)
 			if r.judgesSpeed() {
-				r.Check(c.name, ratio >= heldRate, "in window %d %.2f of the rate of a channel beside it, at least %.2f", i, ratio, heldRate)
+				r.Check(c.name, ratio >= heldRate, "in window %d %.2f of the rate of an undisturbed channel, at least %.2f", i, ratio, heldRate)
 			}
 		}
 	}
@@ -93,7 +93,7 @@ func heldBack(r *Run) error {
 			all++
 		}
 	}
-	r.Check("good readers", all == readers, "%d of %d are there to the end", all, readers)
+	r.Check("good readers", all == readers, "%d of %d stayed to the end", all, readers)
 	return r.JudgeClients(g)
 }
 

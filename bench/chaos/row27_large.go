@@ -7,7 +7,7 @@ import (
 
 func init() {
 	register(Row{Number: 27, Name: "large messages", Run: largeMessages,
-		What: "large messages to many readers, and a moment in which nobody reads: nobody is closed, and the buffers keep their bound"})
+		What: "large messages to many readers, and a moment in which none of them reads: no client is closed, and buffers stay within --max-buffered"})
 }
 
 // largeCase is one gateway with one channel.
@@ -83,7 +83,7 @@ func (r *Run) large(c largeCase) error {
 		return err
 	}
 	r.Check("closed", counters["connections_closed_total"] == 0, "%v of %d were closed, %d messages in %.1f s", counters["connections_closed_total"], c.readers, c.publications, took.Seconds())
-	r.Check("buffers", held <= buffersMost, "%.0f MiB were held at most, --max-buffered is %d MiB", held/(1<<20), buffersMost>>20)
+	r.Check("buffers", held <= buffersMost, "at most %.0f MiB held, --max-buffered is %d MiB", held/(1<<20), buffersMost>>20)
 	return r.Judge(g)
 }
 
@@ -108,7 +108,7 @@ func (r *Run) watchHeld(g *Gateway, done <-chan error) (most float64, err error)
 func (g *Gateway) held() (float64, error) {
 	c, err := g.Counters()
 	if err != nil {
-		return 0, fmt.Errorf("look at the buffers: %w", err)
+		return 0, fmt.Errorf("read the size of the buffers: %w", err)
 	}
 	return c["held_bytes"], nil
 }

@@ -14,11 +14,11 @@ import (
 // Rows that are programs of their own, in the sources: here they are only run.
 func init() {
 	register(Row{Number: 5, Name: "n-th fault", Builds: true, Run: nthFault,
-		What: "every read, write, accept and epoll_ctl of a session fails in turn: it ends closed or complete, and nothing leaks"})
+		What: "every read, write, accept and epoll_ctl of a session fails in turn: the session completes or is closed, and nothing leaks"})
 	register(Row{Number: 7, Name: "interop", Builds: true, Run: interop,
-		What: "six clients that share no code, ws and wss: all see the same"})
+		What: "six independent WebSocket clients, over ws and wss: all see the same"})
 	register(Row{Number: 22, Name: "panic hooks", Builds: true, Run: panicHooks,
-		What: "the embedder's hook panics: each panic costs its own connection alone"})
+		What: "a hook of the embedding program panics: each panic closes only its own connection"})
 }
 
 func nthFault(r *Run) error {
@@ -33,7 +33,7 @@ func panicHooks(r *Run) error {
 
 func interop(r *Run) error {
 	if r.Short {
-		return skipped{"it installs a browser and takes a minute: run the long form"}
+		return skipped{"this row installs a browser and takes a minute: run it without --short"}
 	}
 	bin, err := filepath.Abs(r.Bin)
 	if err != nil {
@@ -56,7 +56,7 @@ func (r *Run) goTest(args ...string) error {
 	return err
 }
 
-// program runs a command of the sources, and checks that it succeeds. It gives what the
+// program runs a command of the sources, and checks that it succeeds. It returns what the
 // command wrote.
 func (r *Run) program(env []string, name string, args ...string) (string, error) {
 	dir, err := sources()
@@ -95,7 +95,7 @@ func sources() (string, error) {
 		text, _ := os.ReadFile(filepath.Join(dir, "go.mod")) // ignored: most directories have none
 		if bytes.HasPrefix(text, []byte("module sluice\n")) {
 			if _, err := exec.LookPath("go"); err != nil {
-				return "", skipped{"there is no go command: install Go"}
+				return "", skipped{"the go command is missing: install Go"}
 			}
 			return dir, nil
 		}
@@ -104,5 +104,5 @@ func sources() (string, error) {
 		}
 		dir = filepath.Dir(dir)
 	}
-	return "", skipped{"the sources are not here: run it in the module's directory"}
+	return "", skipped{"the sources are not here: run it in a clone of the repository"}
 }

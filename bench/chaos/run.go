@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// Row is a fault program.
+// Row is one fault program.
 type Row struct {
 	Number int
 	Name   string
-	What   string // one line: what is done to whom
-	Slow   bool   // has slow clients: what becomes of them is the slow policy's matter
-	Builds bool   // runs Go's tools, which may have to compile a lot first
+	What   string // one line: the fault and what must hold
+	Slow   bool   // has slow clients, whose fate depends on the slow policy
+	Builds bool   // runs the go command, which may have to compile first
 	Run    func(*Run) error
 }
 
@@ -33,18 +33,18 @@ func register(r Row) {
 	slices.SortFunc(rows, func(a, b Row) int { return a.Number - b.Number })
 }
 
-// Rows gives all rows by number.
+// Rows returns all rows in the order of their numbers.
 func Rows() []Row { return slices.Clone(rows) }
 
-// Options is what a run can be told.
+// Options are the settings of a run.
 type Options struct {
 	Short    bool          // seconds and hundreds of clients instead of minutes and thousands
-	Seed     uint64        // 0: one is drawn
+	Seed     uint64        // of the random choices; a random one when 0
 	Bin      string        // the gateway's binary; this program when empty
-	Dir      string        // where logs and ledgers lie; a temporary one when empty, which is kept only after a failure
-	Policy   string        // --slow-policy of the gateway in rows with slow clients; "" or close: its default
-	Deadline time.Duration // for one row; 15 minutes, or 45 s in short form, 5 minutes where something is built
-	Progress io.Writer     // lines for people; none when nil
+	Dir      string        // for logs and ledgers; a temporary one when empty, which is kept only after a failure
+	Policy   string        // the gateway's --slow-policy in rows with slow clients: close (also "") or skip
+	Deadline time.Duration // for one row; 15 minutes, with Short 45 s (5 minutes for rows that compile)
+	Progress io.Writer     // gets a line for each step; none when nil
 
 	part int // of the long form's sizes only one in so many, and no judgement of speed and memory; 0 and 1: all
 }
@@ -68,8 +68,8 @@ type Run struct {
 	measuring atomic.Pointer[[]*Meter] // replaced as a whole
 }
 
-// Do runs one row. The error is that the row could not be carried out; a
-// gateway that misbehaves is a result with the verdict FAIL.
+// Do runs one row. The error says that the row could not be started; a gateway that
+// misbehaves is a result with the verdict FAIL.
 func Do(ctx context.Context, row Row, o Options) (*Result, error) {
 	if o.Seed == 0 {
 		o.Seed = rand.Uint64() >> 1
@@ -124,7 +124,7 @@ func (o *Options) place(row Row) (err error) {
 		err = os.MkdirAll(o.Dir, 0o755)
 	}
 	if err != nil {
-		return fmt.Errorf("make the directory for logs and ledgers: %w: give --dir", err)
+		return fmt.Errorf("create the directory for logs and ledgers: %w: give --dir", err)
 	}
 	return nil
 }
@@ -136,7 +136,7 @@ func (r *Run) Say(format string, args ...any) {
 	}
 }
 
-// Param notes a parameter and gives it back: the first in the short form, else the
+// Param notes a parameter and returns it back: the first in the short form, else the
 // second.
 func Param[T any](r *Run, name string, short, long T) T {
 	v := long
@@ -153,7 +153,7 @@ func Size(r *Run, name string, short, long int) int {
 	return Param(r, name, short, long/max(r.part, 1))
 }
 
-// judgesSpeed tells whether times and memory are judged: not in the short form, which
+// judgesSpeed reports whether times and memory are judged: not in the short form, which
 // runs beside other tests, nor with a binary that is slow by design.
 func (r *Run) judgesSpeed() bool { return !r.Short && r.part <= 1 }
 
@@ -198,7 +198,7 @@ func (r *Run) Pause(d time.Duration) error {
 }
 
 // Settle waits until every client that is connected has the last publication, at
-// most so long. Whoever has not is the judge's concern.
+// most so long. Clients that do not are the concern of Judge.
 func (r *Run) Settle(within time.Duration) {
 	last := map[string]uint64{}
 	for _, o := range r.orders {
@@ -240,7 +240,7 @@ func (r *Run) judge(g *Gateway, matters func(Check) bool) error {
 	if err != nil {
 		return err
 	}
-	r.Check("connections", !left, "%v are left in the gateway when all clients have gone", r.counters["connections"])
+	r.Check("connections", !left, "%v left in the gateway after all clients have gone", r.counters["connections"])
 	l.Counters = r.counters
 	for _, c := range Judge(l) {
 		if matters(c) {
@@ -251,7 +251,7 @@ func (r *Run) judge(g *Gateway, matters func(Check) bool) error {
 	return nil
 }
 
-// ledger ends all clients and gives what they and the publishers wrote down.
+// ledger ends all clients and returns what they and the publishers wrote down.
 func (r *Run) ledger() *Ledger {
 	for _, c := range r.clients {
 		c.finish()
@@ -290,9 +290,9 @@ func (r *Run) leave() {
 		g.dump()
 	}
 	if err := errors.Join(writeJSON(filepath.Join(r.Dir, "ledger.json"), r.ledger()), writeJSON(filepath.Join(r.Dir, "result.json"), r.result)); err != nil {
-		r.Say("what is left for a failure is not complete: %v", err)
+		r.Say("the files about the failure are incomplete: %v", err)
 	}
-	r.Say("left in %s: logs, ledger, goroutines of the gateways", r.Dir)
+	r.Say("kept in %s: logs, ledger, and the gateways' goroutines", r.Dir)
 }
 
 // end leaves no process and no goroutine.
@@ -303,7 +303,7 @@ func (r *Run) end() {
 	}
 }
 
-// randomText gives n printable bytes that need no escape in JSON.
+// randomText returns n printable bytes that need no escape in JSON.
 func randomText(random *rand.Rand, n int) string {
 	const letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 	p := make([]byte, n)

@@ -138,14 +138,14 @@ func (d *recordReader) read(p []byte) (record, error) {
 		Data   *string `json:"data"`
 	}
 	if err := json.Unmarshal(p, &j); err != nil || j.Offset == nil {
-		return record{}, garbled{fmt.Sprintf("no record of format=json: %.200q", p)}
+		return record{}, garbled{fmt.Sprintf("not a record of format=json: %.200q", p)}
 	}
 	r := record{epoch: j.Epoch, offset: *j.Offset}
 	switch {
 	case j.Gap != nil:
 		r.gap, r.place = *j.Gap, !*j.Gap
 	case j.Data == nil:
-		return record{}, garbled{fmt.Sprintf("a publication without text, which nobody published: %.200q", p)}
+		return record{}, garbled{fmt.Sprintf("a message without text, which was not published: %.200q", p)}
 	default:
 		r.payload = []byte(*j.Data)
 		if i := bytes.Index(p, offsetKey); i >= 0 {
