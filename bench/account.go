@@ -166,7 +166,7 @@ func (r *fanout) report(a *account) {
 	res.judgeGenerator(a)
 }
 
-// setGenerator tells how the tester did its own part.
+// setGenerator reports how well the tester did its own part.
 func (res *Result) setGenerator(a *account) {
 	res.set("generator_cpu_percent", 100*a.generatorCPU.Seconds()/a.elapsed.Seconds())
 	late, blocked := newLatency(), time.Duration(0)
@@ -189,7 +189,7 @@ func (res *Result) setGenerator(a *account) {
 // judgeGenerator makes a run INVALID whose latencies the tester itself has spoilt.
 func (res *Result) judgeGenerator(a *account) {
 	if share := a.lateShare(); share > lateShareMax {
-		res.invalidate("the generator sent %.1f %% of its messages more than %s after they were due: give it more CPU, or lower --rate or the number of connections",
+		res.invalidate("the tester sent %.1f %% of the messages more than %s after they were due: give it more CPU, or lower --rate or the number of connections",
 			100*share, a.lateBound().Round(time.Millisecond))
 	}
 }

@@ -33,21 +33,21 @@ func (o *Options) audience(f *faults) *audience {
 	a := &audience{dialect: o.Protocol.dialect(), token: o.Token}
 	if a.dialect == nil {
 		if o.Token != "" || o.TokenSecretFile != "" {
-			f.add("--token and --token-hmac-secret-file are of Centrifugo's protocol: leave them out, or give --protocol centrifugo")
+			f.add("--token and --token-hmac-secret-file need the Centrifugo protocol: leave them out, or give --protocol centrifugo")
 		}
 		if o.Channels > 1 {
-			f.add("--channels needs --protocol centrifugo: in the others a connection's channel is its path")
+			f.add("--channels needs --protocol centrifugo: with the others, the channel is part of the path")
 		}
 		return nil
 	}
 	if o.Hello != "" {
-		f.add("--hello is not of Centrifugo's protocol: leave it out")
+		f.add("--hello does not work with the Centrifugo protocol: leave it out")
 	}
 	if !plainName.MatchString(o.Channel) {
-		f.add("--channel is %q, give letters, digits and any of _ . : -", o.Channel)
+		f.add("--channel is %q: use letters, digits and _ . : - only", o.Channel)
 	}
 	if o.Channels < 1 || o.Channels > streamsMost {
-		f.add("--channels is %d, give 1 to %d", o.Channels, streamsMost)
+		f.add("--channels is %d: give 1 to %d", o.Channels, streamsMost)
 	} else {
 		a.channels = o.channelNames()
 	}
@@ -56,17 +56,17 @@ func (o *Options) audience(f *faults) *audience {
 		a.secret = bytes.TrimSpace(secret)
 		switch {
 		case err != nil:
-			f.add("--token-hmac-secret-file: %v: give a file with the secret that the server checks tokens with", err)
+			f.add("--token-hmac-secret-file: %v: give a file with the secret that the server verifies tokens with", err)
 		case len(a.secret) == 0:
-			f.add("--token-hmac-secret-file %s is empty: put the secret there that the server checks tokens with", o.TokenSecretFile)
+			f.add("--token-hmac-secret-file %s is empty: it must hold the secret that the server verifies tokens with", o.TokenSecretFile)
 		case o.Token != "":
-			f.add("--token and --token-hmac-secret-file exclude each other")
+			f.add("--token and --token-hmac-secret-file cannot be combined")
 		}
 	}
 	return a
 }
 
-// channelNames gives NAME, or NAME0 to NAMEn when there are many.
+// channelNames returns NAME, or NAME0 to NAMEn when there are many.
 func (o *Options) channelNames() []*channel {
 	if o.Channels == 1 {
 		return []*channel{newChannel(o.Channel)}
@@ -81,7 +81,7 @@ func (o *Options) channelNames() []*channel {
 // tokenLife is longer than any run.
 const tokenLife = 24 * time.Hour
 
-// tokenOf gives the token of a client, whose user is its number.
+// tokenOf returns the token of a client, whose user is its number.
 func (a *audience) tokenOf(client int) (string, error) {
 	if a.secret == nil {
 		return a.token, nil
@@ -96,7 +96,7 @@ func (a *audience) tokenOf(client int) (string, error) {
 	return t, nil
 }
 
-// stream gives the number of a client's channel.
+// stream returns the number of a client's channel.
 func (a *audience) stream(client int) int {
 	if a == nil {
 		return 0
@@ -104,7 +104,7 @@ func (a *audience) stream(client int) int {
 	return client % len(a.channels)
 }
 
-// session gives a client with the commands that it begins with.
+// session returns a client with the commands that it begins with.
 func (a *audience) session(client int) (*session, error) {
 	if a == nil {
 		return nil, nil

@@ -31,15 +31,15 @@ func newCaller(p Protocol, ph phase, c clock, index, scratch int) *caller {
 	return j
 }
 
-// connected tells whether it has a connection.
+// connected reports whether it has a connection.
 func (j *caller) connected() bool { return j.socket != nil }
 
-// extend gives a connection more time.
+// extend returns a connection more time.
 func (j *caller) extend(patience time.Duration) {
 	j.socket.SetDeadline(time.Now().Add(patience)) // ignored: a socket that cannot have one fails in what follows
 }
 
-// connect gives the bytes that came behind the handshake. Whatever the connection
+// connect returns the bytes that came behind the handshake. Whatever the connection
 // waits for must come within patience.
 func (j *caller) connect(ctx context.Context, t target, patience time.Duration) (early []byte, err error) {
 	c, early, err := t.open(ctx, j.index)
@@ -83,7 +83,7 @@ func (j *caller) read() error {
 		}
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return errors.New("nothing more came within --timeout")
+		return errors.New("nothing more arrived within --timeout")
 	}
 	return err
 }

@@ -41,7 +41,7 @@ func (c *counter) take(ctx context.Context) (now census, err error) {
 	proc := fmt.Sprintf("/proc/%d/", c.process.pid)
 	entries, err := os.ReadDir(proc + "fd")
 	if err != nil {
-		return now, fmt.Errorf("--pid %d: %w; be root or the server's user, and see that it still runs", c.process.pid, err)
+		return now, fmt.Errorf("--pid %d: %w; run as root or as the server's user, and check that the server is still running", c.process.pid, err)
 	}
 	now.descriptors = len(entries)
 	for _, e := range entries {
@@ -71,11 +71,11 @@ func (c *counter) goroutines(ctx context.Context) (int, error) {
 	n := 0
 	for s := bufio.NewScanner(resp.Body); s.Scan(); { // to its end, so that the connection is kept
 		if value, ok := strings.CutPrefix(s.Text(), "go_goroutines "); ok {
-			n, _ = strconv.Atoi(value) // no number is zero, which is told below
+			n, _ = strconv.Atoi(value) // no number is zero, which is an error below
 		}
 	}
 	if n == 0 {
-		return 0, errors.New("it does not tell go_goroutines: give the address of a Go server's metrics, or leave --metrics out")
+		return 0, errors.New("there is no go_goroutines: give the address of a Go server's metrics, or leave --metrics out")
 	}
 	return n, nil
 }
@@ -130,7 +130,7 @@ func (now census) faults(before census) (out []string) {
 	for _, f := range []struct {
 		what string
 		n    int
-	}{{"descriptors", left.descriptors}, {"goroutines", left.goroutines}, {"epoll entries", left.epoll}} {
+	}{{"file descriptors", left.descriptors}, {"goroutines", left.goroutines}, {"epoll entries", left.epoll}} {
 		if f.n > 0 {
 			out = append(out, fmt.Sprintf("%d %s left behind", f.n, f.what))
 		}
@@ -141,7 +141,7 @@ func (now census) faults(before census) (out []string) {
 	return out
 }
 
-// tell gives the figures of a moment.
+// tell returns the figures of a moment.
 func (now census) tell(r *Result, when string) {
 	r.set("descriptors_"+when, float64(now.descriptors))
 	r.set("epoll_"+when, float64(now.epoll))
@@ -152,7 +152,7 @@ func (now census) tell(r *Result, when string) {
 	}
 }
 
-// compare gives what there is more of than before.
+// compare returns what there is more of than before.
 func (now census) compare(r *Result, before census) {
 	left := now.left(before)
 	r.set("descriptors_left", float64(left.descriptors))

@@ -19,15 +19,15 @@ import (
 	"sluice/poller"
 )
 
-// ChurnOptions is what Churn measures: connections that come and go.
+// ChurnOptions are the settings of [Churn]. Zero means the default.
 type ChurnOptions struct {
-	Options                   // Path is /echo
-	Cycles      int           // connect, a message there and back, close; 1,000,000
+	Options                   // the default of Path is /echo here
+	Cycles      int           // of connect, send, receive back, close; 1,000,000
 	Concurrency int           // connections at a time; 64
-	Warmup      int           // cycles before the first census, excluded; 10,000, negative: none
+	Warmup      int           // cycles before the first count, not measured; 10,000, negative: none
 	Size        int           // payload bytes; 64, at least SizeMin
-	Metrics     string        // URL of the server's metrics, for its goroutines; not counted
-	Settle      time.Duration // how long the server may take to come to rest; 30 s
+	Metrics     string        // URL of the server's Prometheus metrics, for its goroutines; not counted
+	Settle      time.Duration // to wait at most until the server is at rest; 30 s
 }
 
 func (o *ChurnOptions) setDefaults() {
@@ -43,21 +43,21 @@ func (o *ChurnOptions) setDefaults() {
 
 func (o *ChurnOptions) check(f *faults) {
 	if o.Protocol == SSE {
-		f.add("--protocol is sse, in which nobody can send what is to come back: give raw or json")
+		f.add("--protocol is sse, over which clients cannot send: give raw or json")
 	}
 	if o.Protocol.dialect() != nil {
-		f.add("--protocol is %s, in which nobody gets back what he sends: give raw or json", o.Protocol)
+		f.add("--protocol is %s, in which a client does not get its own message back as it sent it: give raw or json", o.Protocol)
 	}
 	f.atLeast("--cycles", o.Cycles, 1)
 	f.atLeast("--size", o.Size, SizeMin)
 	if o.Concurrency < 1 || o.Concurrency > 10_000 {
-		f.add("--concurrency is %d, give 1 to 10000", o.Concurrency)
+		f.add("--concurrency is %d: give 1 to 10000", o.Concurrency)
 	}
 	if o.Settle <= 0 {
 		f.add("--settle must be above zero")
 	}
 	if o.Metrics != "" && o.PID == 0 {
-		f.add("--metrics is of use with --pid alone: give the server's process, or leave --metrics out")
+		f.add("--metrics needs --pid: give the server's process, or leave --metrics out")
 	}
 }
 
@@ -89,8 +89,10 @@ type churner struct {
 	closing bool   // it has sent its Close frame
 }
 
-// Churn opens connections and ends them, half with a closing handshake and half with
-// a reset, and looks for what the server named by PID keeps of them.
+// Churn opens and closes connections, half with a closing handshake and half with a reset,
+// and checks what the server process PID has left of them: file descriptors, goroutines,
+// epoll entries and memory. It is a test: its verdict is PASS, FAIL (with an error that
+// says why), or OK when PID or Metrics is missing. Otherwise the error is as of [Fanout].
 func Churn(ctx context.Context, o ChurnOptions) (*Result, error) {
 	o.setDefaults()
 	var f faults
@@ -131,7 +133,7 @@ func (r *Result) judge(faults []string, all bool) error {
 	case all:
 		r.Verdict = VerdictPass
 	default:
-		r.Notes = append(r.Notes, "not judged as a whole: give --pid and --metrics, to see what the server keeps")
+		r.Notes = append(r.Notes, "leaks were not checked: give both --pid and --metrics to check for them")
 	}
 	return nil
 }
@@ -152,7 +154,7 @@ func (r *churn) run(outer context.Context, p *progress) (faults []string, err er
 	}
 	var before census
 	if r.counter != nil {
-		p.show(func() string { return "waiting for the server to come to rest" })
+		p.show(func() string { return "waiting until the server is at rest" })
 		if before, err = r.counter.steady(ctx); err != nil {
 			return nil, err
 		}
@@ -175,10 +177,10 @@ func (r *churn) run(outer context.Context, p *progress) (faults []string, err er
 		faults = append(faults, fmt.Sprintf("%d cycles failed", n))
 	}
 	if r.counter != nil {
-		p.show(func() string { return "waiting for the server to come to rest" })
+		p.show(func() string { return "waiting until the server is at rest" })
 		after, err := r.counter.settled(outer, before)
 		if err != nil {
-			return nil, fmt.Errorf("the server is gone: %w", err)
+			return nil, fmt.Errorf("the server has exited: %w", err)
 		}
 		after.tell(r.result, "after")
 		after.compare(r.result, before)
@@ -193,7 +195,7 @@ func (r *churn) hopeless() error {
 	if r.clean+r.reset > 0 && n < failuresMost || n == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d cycles failed, %d did not: %w", n, r.clean+r.reset, r.first())
+	return fmt.Errorf("%d cycles failed and %d succeeded: %w", n, r.clean+r.reset, r.first())
 }
 
 func (r *churn) cpu() time.Duration {
@@ -248,7 +250,7 @@ func newChurner(p Protocol, m mark, c clock, index, size int) *churner {
 	return h
 }
 
-// cycle is one connection's life. It gives the time from connecting to the message's
+// cycle is one connection's life. It returns the time from connecting to the message's
 // return.
 func (h *churner) cycle(ctx context.Context, t target, patience time.Duration, clean bool) (time.Duration, error) {
 	h.back, h.closing = false, false
@@ -299,16 +301,16 @@ func (h *churner) close() error {
 		err = h.read()
 	}
 	if !errors.Is(err, errClosed) {
-		return fmt.Errorf("instead of a Close frame: %w", err)
+		return fmt.Errorf("no Close frame came back: %w", err)
 	}
 	if h.closes[ws.StatusNormalClosure] == normal {
-		return errors.New("the Close frame that came back has another code than 1000")
+		return errors.New("the Close frame that came back does not have code 1000")
 	}
 	for err = nil; err == nil; {
 		_, err = socket(h.socket).Read(h.scratch)
 	}
 	if !errors.Is(err, io.EOF) {
-		return fmt.Errorf("instead of the connection's end: %w", err)
+		return fmt.Errorf("the server did not close the connection after the closing handshake: %w", err)
 	}
 	return nil
 }
@@ -339,7 +341,7 @@ func (r *churn) outcome(took time.Duration, clean bool, err error) {
 // causes are the steps of a cycle, in their order.
 var causes = []cause{causeConnect, causeTLS, causeUpgrade, causeMessage, causeClose}
 
-// first gives the first failure of the earliest step that failed.
+// first returns the first failure of the earliest step that failed.
 func (r *churn) first() error {
 	for _, c := range causes {
 		if r.failed[c] > 0 {

@@ -106,7 +106,7 @@ func (s *clientServer) publish(channel string, data []byte) {
 	}
 }
 
-// encodeReplies gives replies in one message.
+// encodeReplies returns replies in one message.
 func encodeReplies(binaryForm bool, replies ...*protocol.Reply) (out []byte) {
 	for i, r := range replies {
 		if binaryForm {

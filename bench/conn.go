@@ -71,7 +71,7 @@ const envelopeMax = 512
 
 var (
 	errClosed   = errors.New("the server sent a Close frame")
-	errProtocol = errors.New("the server broke the protocol")
+	errProtocol = errors.New("the server violated the protocol")
 )
 
 func newReceiver(p Protocol, reply func(*conn, []byte) error) receiver {
@@ -121,7 +121,7 @@ func (r *receiver) feedFrames(c *conn, p []byte, now int64) error {
 			}
 			if r.dialect != nil {
 				if h.Length > messageMost {
-					return fmt.Errorf("a message of %d bytes, of which the tester reads %d at most: let clients miss less", h.Length, messageMost)
+					return fmt.Errorf("a message of %d bytes, more than the tester reads (%d): let clients miss fewer messages", h.Length, messageMost)
 				}
 				break
 			}
@@ -138,7 +138,7 @@ func (r *receiver) feedFrames(c *conn, p []byte, now int64) error {
 			}
 		case r.dialect != nil:
 			if !h.Fin || h.OpCode != r.dialect.opcode() {
-				return fmt.Errorf("%w: messages must come in one frame each, and be text in JSON, binary in Protobuf", errProtocol)
+				return fmt.Errorf("%w: a message must be one frame, text for JSON and binary for Protobuf", errProtocol)
 			}
 			if err := r.dialect.message(r, c, payload, now); err != nil {
 				return err
@@ -158,7 +158,7 @@ func (r *receiver) feedFrames(c *conn, p []byte, now int64) error {
 	return nil
 }
 
-// header gives the frame header at the start of p and its size, zero when p
+// header returns the frame header at the start of p and its size, zero when p
 // ends before it does.
 //
 // gobwas/ws reads it, but a broadcast's headers are all alike: one that lies
@@ -215,7 +215,7 @@ func (r *receiver) arrived(c *conn, s stamp, now int64) {
 	r.deliver(c.index, s, now)
 }
 
-// stampIn gives the stamp of the present phase in a message, of which p is all or
+// stampIn returns the stamp of the present phase in a message, of which p is all or
 // the start. It takes the message's position where messages have one.
 func (r *receiver) stampIn(c *conn, p []byte) (stamp, bool) {
 	if r.protocol != JSON {
@@ -291,7 +291,7 @@ func (r *receiver) control(c *conn, op ws.OpCode, payload []byte) error {
 	return nil // a pong that nobody asked for
 }
 
-// maskedFrame gives the bytes of a client's frame.
+// maskedFrame returns the bytes of a client's frame.
 func maskedFrame(op ws.OpCode, payload []byte) []byte {
 	f := ws.MaskFrame(ws.NewFrame(op, true, payload))
 	b, err := ws.CompileFrame(f)

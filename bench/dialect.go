@@ -78,7 +78,7 @@ var (
 )
 
 // publication takes a push as nearly all are: data, its offset, and nothing behind it. It
-// gives no subscription for any other.
+// returns no subscription for any other.
 //
 //	{"push":{"channel":"news","pub":{"data":{"s":"..."},"offset":13}}}
 //
@@ -129,7 +129,7 @@ func (d inProtobuf) message(r *receiver, c *conn, p []byte, now int64) error {
 	for len(p) > 0 {
 		size, n := binary.Uvarint(p)
 		if n <= 0 || size > uint64(len(p)-n) {
-			return fmt.Errorf("%w: a reply of %d bytes in a message with %d left", errProtocol, size, len(p))
+			return fmt.Errorf("%w: a reply of %d bytes in a message with %d bytes left", errProtocol, size, len(p))
 		}
 		one := p[n : n+int(size)]
 		p = p[n+int(size):]
@@ -160,7 +160,7 @@ const (
 )
 
 // publication takes a push with a channel and a publication of data and offset, in this
-// order, and nothing else. It gives no subscription for any other.
+// order, and nothing else. It returns no subscription for any other.
 func (inProtobuf) publication(s *session, p []byte) (sub *subscription, data []byte, offset uint64) {
 	push, rest := block(p, keyPush)
 	name, push := block(push, keyChannel)
@@ -183,7 +183,7 @@ func (inProtobuf) publication(s *session, p []byte) (sub *subscription, data []b
 	return nil, nil, 0
 }
 
-// block gives the field with a length that p begins with, and what comes behind it; none
+// block returns the field with a length that p begins with, and what comes behind it; none
 // when p begins with something else.
 func block(p []byte, key byte) (field, rest []byte) {
 	if len(p) < 2 || p[0] != key {

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// object gives the payload of a publication of a phase as a JSON object.
+// object returns the payload of a publication of a phase as a JSON object.
 func object(p phase, seq uint32, size int) []byte {
 	payload, at := blank(size, true)
 	stamp{seq: seq}.put(payload[at:], p.mark)

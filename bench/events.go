@@ -77,7 +77,7 @@ func (r *receiver) feedEvents(c *conn, p []byte, now int64) error {
 }
 
 // publication takes an event as nearly all are, one that is whole: an id that
-// begins like the last one, one line of data, the end. It gives the event's size,
+// begins like the last one, one line of data, the end. It returns the event's size,
 // zero for any other.
 func (r *receiver) publication(c *conn, p []byte, now int64) int {
 	if len(r.lead) == 0 || !bytes.HasPrefix(p, r.lead) || c.midLine || c.event != (event{}) {
@@ -132,8 +132,8 @@ func (r *receiver) line(c *conn, line []byte) {
 	}
 }
 
-// eventID gives the offset behind the one of an id, zero for an id that is no
-// position, and tells whether it is of another epoch.
+// eventID returns the offset behind the one of an id, zero for an id that is no
+// position, and reports whether it is of another epoch.
 func (r *receiver) eventID(line []byte) (due uint64, moved bool) {
 	if len(r.lead) == 0 || !bytes.HasPrefix(line, r.lead) {
 		i := bytes.LastIndexByte(line, ':')

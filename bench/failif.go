@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// FailIf is a list of conditions on the figures of a run, of which none may
-// hold: "lost>0,p99>50ms".
+// FailIf is a list of conditions on the figures of a run. The run fails if any of them
+// holds: "lost>0,p99>50ms".
 type FailIf []condition
 
 type condition struct {
@@ -17,11 +17,12 @@ type condition struct {
 	value  float64
 }
 
-// operators, those first of which another is the beginning.
+// operators, longer ones first.
 var operators = []string{">=", "<=", "==", "!=", ">", "<"}
 
-// ParseFailIf reads a comma-separated list of comparisons of a scenario's
-// metrics with numbers, durations and sizes. An empty text is no condition.
+// ParseFailIf parses a comma-separated list of comparisons of a scenario's figures
+// (see [MetricNames]) with numbers, durations or sizes. An empty text has no conditions.
+// The error is a [UsageError].
 func ParseFailIf(scenario, text string) (FailIf, error) {
 	var (
 		list FailIf
@@ -44,7 +45,7 @@ func ParseFailIf(scenario, text string) (FailIf, error) {
 func parseCondition(scenario, text string) (condition, error) {
 	at := strings.IndexAny(text, "<>=!")
 	if at < 0 {
-		return condition{}, fmt.Errorf("has no comparison: write it as in lost>0")
+		return condition{}, fmt.Errorf("no comparison: write it as in lost>0")
 	}
 	c := condition{text: text, metric: strings.TrimSpace(text[:at])}
 	for _, op := range operators {
@@ -54,7 +55,7 @@ func parseCondition(scenario, text string) (condition, error) {
 		}
 	}
 	if c.op == "" {
-		return condition{}, fmt.Errorf("has no comparison that is known: use one of %s", strings.Join(operators, " "))
+		return condition{}, fmt.Errorf("not a comparison that is known: use one of %s", strings.Join(operators, " "))
 	}
 	m, ok := findMetric(scenario, c.metric)
 	if !ok {
@@ -78,8 +79,8 @@ func findMetric(scenario, name string) (metric, bool) {
 	return metric{}, false
 }
 
-// Check gives one sentence for each condition that holds, and for each whose
-// figure was not measured.
+// Check returns one sentence for each condition that holds, and for each whose figure
+// was not measured. Nothing means that the run passed.
 func (f FailIf) Check(r *Result) []string {
 	var out []string
 	for _, c := range f {

@@ -14,20 +14,19 @@ import (
 	"sluice/poller"
 )
 
-// FanoutOptions is what Fanout measures: every message is delivered to all
-// subscribers.
+// FanoutOptions are the settings of [Fanout]. Zero means the default.
 type FanoutOptions struct {
 	Options
 	Subscribers int           // 1,000
-	Publishers  int           // connections that publish, in turn; 1
-	PublishURL  string        // POST there instead of publishing over connections
-	Rate        float64       // publications a second in all; 10; with FindMax: where to begin
-	Burst       int           // instead of Rate: this many as fast as possible
-	FindMax     bool          // instead: the highest rate that is held
+	Publishers  int           // connections that publish in turn; 1
+	PublishURL  string        // publish by POST to this URL instead of over WebSocket; none
+	Rate        float64       // messages per second in total, with FindMax the first rate tried; 10
+	Burst       int           // this many messages as fast as possible, instead of Rate; none
+	FindMax     bool          // search for the highest rate that the server holds for Duration
 	Size        int           // payload bytes; 64, at least SizeMin
-	Duration    time.Duration // 20 s
-	Warmup      time.Duration // 2 s, negative: none; excluded from all figures
-	CatchUp     time.Duration // how long nothing may come before the rest is given up; 2 s
+	Duration    time.Duration // that is measured; 20 s
+	Warmup      time.Duration // before that, not measured; 2 s, negative: none
+	CatchUp     time.Duration // without any delivery, after which missing messages are lost; 2 s
 }
 
 func (o *FanoutOptions) setDefaults() {
@@ -51,18 +50,18 @@ func (o *FanoutOptions) check(f *faults) {
 		o.checkChannels(f)
 	}
 	if o.Publishers < 1 || o.Publishers > 256 {
-		f.add("--publishers is %d, give 1 to 256", o.Publishers)
+		f.add("--publishers is %d: give 1 to 256", o.Publishers)
 	}
 	if o.Burst < 0 {
-		f.add("--burst is %d, give the number of messages", o.Burst)
+		f.add("--burst is %d: give a number of messages", o.Burst)
 	}
 	if o.Burst > 0 && o.FindMax {
-		f.add("--burst and --find-max exclude each other")
+		f.add("--burst and --find-max cannot be combined")
 	}
 	if o.Rate < 0 || o.Duration <= 0 || o.CatchUp <= 0 {
 		f.add("--rate, --duration and --catch-up must be above zero")
 	} else if n := o.Rate * o.Duration.Seconds(); n > publicationsMax || o.Burst > publicationsMax {
-		f.add("more than %d messages in a run: lower --rate, --duration or --burst", publicationsMax)
+		f.add("a run can have at most %d messages: lower --rate, --duration or --burst", publicationsMax)
 	}
 }
 
@@ -70,13 +69,13 @@ func (o *FanoutOptions) check(f *faults) {
 // in turn, and to the same number of subscribers.
 func (o *FanoutOptions) checkChannels(f *faults) {
 	if o.Subscribers%o.Channels != 0 {
-		f.add("--subscribers is %d, give a multiple of --channels, %d", o.Subscribers, o.Channels)
+		f.add("--subscribers is %d: give a multiple of --channels, %d", o.Subscribers, o.Channels)
 	}
 	if o.Publishers > 0 && o.Channels%o.Publishers != 0 {
-		f.add("--channels is %d, give a multiple of --publishers, %d: a channel has one, whose order is checked", o.Channels, o.Publishers)
+		f.add("--channels is %d: give a multiple of --publishers, %d, because each channel has one publisher whose order is checked", o.Channels, o.Publishers)
 	}
 	if !strings.Contains(o.PublishURL, inURL) {
-		f.add("--channels needs --publish-url with %s in it, such as http://127.0.0.1:9000/publish/%s", inURL, inURL)
+		f.add("--channels needs a --publish-url with %s in it, such as http://127.0.0.1:9000/publish/%s", inURL, inURL)
 	}
 }
 
@@ -95,8 +94,13 @@ type fanout struct {
 	failedTries, lateTries int // of findMax: all, and those that only the generator's lateness failed
 }
 
-// Fanout measures a server's broadcast. When ctx ends early, the result tells
-// what there was until then.
+// Fanout measures a broadcast: each message goes to all subscribers, at a rate, as fast as
+// possible, or at the highest rate that the server holds. It counts lost, repeated and
+// reordered messages exactly, on every connection, and reports latency from the time each
+// message was due. When ctx ends early, the result covers the time until then.
+//
+// The error is a [UsageError] when the options are invalid; the result is then nil.
+// Otherwise it says why the result's verdict is failed.
 func Fanout(ctx context.Context, o FanoutOptions) (*Result, error) {
 	o.setDefaults()
 	var f faults
@@ -118,14 +122,14 @@ func Fanout(ctx context.Context, o FanoutOptions) (*Result, error) {
 		return r.result.end(ctx, err)
 	}
 	if err = r.run(ctx); err == nil && ctx.Err() == nil && r.result.Metrics["published"] > 0 && r.result.Metrics["delivered"] == 0 {
-		err = errors.New("nothing that was published arrived: do publishers and subscribers meet on one channel (--path, --publish-url)?")
+		err = errors.New("no message arrived: do publishers and subscribers use the same channel (--path, --publish-url)?")
 	}
 	return r.result.end(ctx, errors.Join(err, r.fleet.err()))
 }
 
 // withThreads lets n goroutines run beside the Go runtime's own, so that a
 // publisher whose time has come does not wait for a loop's turn to end. It
-// gives the way back.
+// returns the function that undoes it.
 func withThreads(n int) func() {
 	before := runtime.GOMAXPROCS(0)
 	runtime.GOMAXPROCS(max(before, n+2))
@@ -137,7 +141,7 @@ func (r *fanout) connect(ctx context.Context) (err error) {
 		return err
 	}
 	d := dialing{connections: r.Subscribers, outstanding: r.Dialing}
-	r.progress.show(func() string { return fmt.Sprintf("connecting %d of %d", d.done.Load(), d.connections) })
+	r.progress.show(func() string { return fmt.Sprintf("connected %d of %d", d.done.Load(), d.connections) })
 	if err := r.fleet.dial(ctx, &d); err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -207,7 +211,7 @@ func (r *fanout) phase(ctx context.Context, what string, rate float64, n int, bo
 	begin := s.clock.now()
 	fl := r.fleet // the line is shown by another goroutine, and a search replaces the fleet
 	r.progress.show(func() string {
-		return fmt.Sprintf("%s %s: %s, delivered %s", what, rateText(rate),
+		return fmt.Sprintf("%s %s: %s, %s delivered", what, rateText(rate),
 			time.Duration(fl.clock.now()-begin).Round(time.Second), thousands(float64(fl.delivered()), 0))
 	})
 
@@ -235,9 +239,9 @@ func (r *fanout) phase(ctx context.Context, what string, rate float64, n int, bo
 
 func rateText(rate float64) string {
 	if rate == 0 {
-		return "flat out"
+		return "as fast as possible"
 	}
-	return fmt.Sprintf("at %s /s", strconv.FormatFloat(rate, 'f', -1, 64))
+	return fmt.Sprintf("at %s/s", strconv.FormatFloat(rate, 'f', -1, 64))
 }
 
 // await waits for the end of delivery.

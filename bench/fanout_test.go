@@ -268,7 +268,7 @@ func TestInterruptedRunTellsWhatThereIs(t *testing.T) {
 		t.Errorf("verdict %q with %v published, want interrupted with about 5", r.Verdict, got)
 	}
 	var table bytes.Buffer
-	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "interrupted: the figures are of what ran") {
+	if err := r.WriteTable(&table); err != nil || !strings.Contains(table.String(), "interrupted: the figures cover the time") {
 		t.Errorf("%v:\n%s", err, &table)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// BenchmarkFeed gives the tester's own cost for a message, at one read for each
+// BenchmarkFeed returns the tester's own cost for a message, at one read for each
 // message and at one for many, in each protocol.
 func BenchmarkFeed(b *testing.B) {
 	for _, protocol := range Protocols {
@@ -36,10 +36,10 @@ func BenchmarkFeed(b *testing.B) {
 	}
 }
 
-// frames gives messages as a server sends them.
+// frames returns messages as a server sends them.
 func frames(p phase, messages, size int) []byte { return messagesOf(Raw, p, messages, size) }
 
-// messagesOf gives them in a protocol; offsets begin at 1001.
+// messagesOf returns them in a protocol; offsets begin at 1001.
 func messagesOf(protocol Protocol, p phase, messages, size int) []byte {
 	var out []byte
 	payload, at := blank(size, protocol.dialect() != nil)
@@ -50,7 +50,7 @@ func messagesOf(protocol Protocol, p phase, messages, size int) []byte {
 	return out
 }
 
-// inProtocol gives the bytes of one publication.
+// inProtocol returns the bytes of one publication.
 func inProtocol(protocol Protocol, offset int, payload []byte) []byte {
 	switch protocol {
 	case JSON:
@@ -64,12 +64,12 @@ func inProtocol(protocol Protocol, offset int, payload []byte) []byte {
 	return ws.MustCompileFrame(ws.NewTextFrame(payload))
 }
 
-// clientFrame gives replies in one frame.
+// clientFrame returns replies in one frame.
 func clientFrame(d dialect, replies ...*client.Reply) []byte {
 	return ws.MustCompileFrame(ws.NewFrame(d.opcode(), true, encodeReplies(d.opcode() == ws.OpBinary, replies...)))
 }
 
-// subscriberOf gives a connection, which is subscribed to "news" where that is needed.
+// subscriberOf returns a connection, which is subscribed to "news" where that is needed.
 func subscriberOf(p Protocol) *conn {
 	c := &conn{}
 	if d := p.dialect(); d != nil {

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Measures the figures of README on this machine: ROUNDS (5) rounds of every
-# scenario in turn, so that a machine whose speed drifts does so for all of them, and
-# the median of each. Each scenario begins with a fresh gateway. It talks to loopback
-# only. A round takes about eight minutes; the first MAXROUNDS (3) also look for the
-# highest rate, which takes three more. What was measured is kept in OUT
-# (bench-results/figures.txt), one line for each figure of each round.
+# Measures the figures of bench/README.md on this machine: ROUNDS (5) rounds of all
+# scenarios in turn, so that a machine whose speed drifts does so for all of them, and
+# prints the median of each figure. Each scenario starts a fresh gateway. Everything runs
+# over loopback. A round takes about eight minutes; the first MAXROUNDS (3) also search for
+# the highest rate, which takes three more. OUT (bench-results/figures.txt) gets one line
+# for each figure of each round.
 #
-#   bench/figures.sh                                  all of it
+#   bench/figures.sh                                  everything
 #   ROUNDS=1 MAXROUNDS=0 bench/figures.sh             a first look
-#   SCENARIOS='sparse stream' bench/figures.sh        some of it
+#   SCENARIOS='sparse stream' bench/figures.sh        some scenarios
 #   BIN=./sluice BASE=/tmp/before/sluice bench/figures.sh
 #
-#   DENSE=12s bench/figures.sh                       a shorter dense run than 60s
+#   DENSE=12s bench/figures.sh                        a dense run shorter than 60s
 #
-# BASE compares two gateways: each round measures each scenario with BASE and
-# with BIN, one straight after the other and in changing order, and the medians are
-# given with their ratio, BIN by BASE. The tester is the one of this tree for both. A
-# scenario whose flags BASE does not know is left out for it.
+# BASE compares two gateways: each round measures each scenario with BASE and with BIN,
+# one right after the other and in alternating order, and the medians are printed with
+# their ratio, BIN divided by BASE. Both are tested by the tester of this tree. A scenario
+# whose flags BASE does not know is skipped for BASE.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ulimit -n "$(ulimit -Hn)"
@@ -38,8 +38,8 @@ stop() {
 trap 'stop; rm -rf "$dir"' EXIT
 go build -o "$dir/sluice" ./cmd/sluice
 
-# start FLAGS runs a fresh gateway. false: it did not come up, as one that does not
-# know a flag yet.
+# start FLAGS runs a fresh gateway. It fails if the gateway does not start, as one that
+# does not know a flag yet.
 start() {
 	stop
 	"$binary" serve --listen "127.0.0.1:$port" --internal-listen "127.0.0.1:$((port + 1))" --log-level warn "$@" &
@@ -51,10 +51,10 @@ start() {
 	sleep 1
 }
 
-# note NAME FIGURE VALUE keeps one figure of this round.
+# note NAME FIGURE VALUE records one figure of this round.
 note() { printf '%s %s %s %s\n' "$which" "$1" "$2" "$3" >>"$out"; }
 
-# run NAME FIGURE,... -- ARGUMENTS runs one scenario and notes these figures of it.
+# run NAME FIGURE,... -- ARGUMENTS runs one scenario and records these figures.
 run() {
 	local name=$1 figures=${2//,/ } figure
 	shift 3
@@ -64,12 +64,12 @@ run() {
 		note "$name" "$figure" "$(sed -n "s/^ *\"${figure//./\\.}\": \"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$dir/json" | head -n 1)"
 	done
 }
-# loaded is run against the gateway.
+# loaded runs a scenario against the gateway.
 loaded() { run "$@" --url "ws://127.0.0.1:$port" --pid "$gateway"; }
-# sealed is the same over TLS. The tester takes the certificate unseen: to check it is
-# a client's work, which on this machine the gateway would have to wait for.
+# sealed does the same over TLS. The tester does not verify the certificate: that would be
+# work of a client, on the cores that the gateway needs.
 sealed() { run "$@" --url "wss://127.0.0.1:$((port + 2))" --insecure-skip-verify --pid "$gateway"; }
-# floor is run without one, which is the same for all.
+# floor runs a scenario that needs no gateway, once per round.
 floor() { [[ $which != "${gateways[0]}" ]] || run "$@"; }
 
 idle10k() { loaded idle10k rss_per_connection,slab_per_connection,server_cpu_percent -- idle --connections 10000 --settle 30s --duration 26s; }
@@ -85,7 +85,7 @@ burst() {
 }
 max() { ((round > maxrounds)) || loaded max rate_held,deliveries_per_second,lost,cut -- fanout --subscribers 10000 --find-max --rate 1600 --duration 20s; }
 dense() { loaded dense server_cpu_per_delivery,p50,p99,lost,cut -- fanout --subscribers 10000 --rate 100 --duration "${DENSE:-60s}"; }
-# Medium rates, where a loop mostly waits: with two loops, and with one.
+# Medium rates, at which a loop mostly waits: with two loops, and with one.
 ten_flags=(--loops 2) hundred_flags=(--loops 2) thousand_flags=(--loops 2)
 ten_one_flags=(--loops 1) hundred_one_flags=(--loops 1) thousand_one_flags=(--loops 1)
 medium() { loaded "$scenario" server_cpu_per_delivery,p50,p99,lost -- fanout --subscribers "$1" --rate "$2" --duration 10s; }
@@ -96,7 +96,7 @@ hundred_one() { medium 100 200; }
 thousand() { medium 1000 20; }
 thousand_one() { medium 1000 20; }
 storm() { loaded storm server_cpu_per_upgrade,upgrades_per_second,elapsed,p99,failed,listen_overflows -- storm --connections 10000 --outstanding 512; }
-# stream measures event streams beside raw, in one gateway.
+# stream measures SSE beside raw WebSocket, in one gateway.
 stream() {
 	local protocol
 	for protocol in raw sse; do
@@ -104,7 +104,8 @@ stream() {
 	done
 	note stream_sse by_raw "$(beside stream_raw stream_sse server_cpu_per_delivery '$2 / $1')"
 }
-# beside NAME OTHER FIGURE EXPRESSION computes with $1 and $2, what NAME and OTHER gave last.
+# beside NAME OTHER FIGURE EXPRESSION computes with $1 and $2, the last values of FIGURE in
+# NAME and OTHER.
 beside() {
 	values "$which" "$1" "$3" tail | paste -d' ' - <(values "$which" "$2" "$3" tail) | awk "NF == 2 && \$1 > 0 { print $4 }"
 }
@@ -125,13 +126,13 @@ churn() {
 	loaded churn cycles,failed,cycles_per_second,server_cpu_per_cycle,descriptors_left,goroutines_left,epoll_left,rss_growth -- \
 		churn --cycles "${CYCLES:-200000}" --metrics "http://127.0.0.1:$((port + 1))/metrics"
 }
-# A gateway that keeps little would have gaps here.
+# A gateway with a short history would have gaps here.
 recover_flags=(--history 10000 --history-bytes 16MiB)
 recover() { loaded recover joins,joins_per_second,holes,repeats,wrong,gaps,failed,p50,p99,server_cpu_per_join -- recover --joins "${JOINS:-100000}"; }
 
-# Clients of Centrifugo's protocol. In these gateways they have tokens, and namespaces say
-# what they may do; raw has no tokens, and may listen as well. What is measured beside raw
-# is so in one gateway.
+# Clients of the Centrifugo protocol. In these gateways they have tokens, and namespaces
+# set what they may do; raw clients have no tokens and may subscribe as well. What is
+# compared with raw is measured in one gateway.
 (umask 077 && printf 'the secret of a gateway that is only measured\n' >"$dir/secret")
 namespaces() { # FILE HISTORY_SIZE [MORE]
 	printf '{"without_namespace":{"allow_subscribe_for_client":true,"allow_subscribe_for_anonymous":true,"history_size":%s,"history_ttl":"300s","force_recovery":true%s}}\n' "$2" "${3:-}" >"$1"
@@ -151,7 +152,7 @@ client_idle() {
 	loaded client_idle rss_per_connection,slab_per_connection,server_cpu_percent -- \
 		idle --protocol centrifugo "${tokens[@]}" --channel news --connections 10000 --settle 30s --duration 26s
 }
-# client_beside NAME ARGUMENTS measures a fan-out in raw and in both forms of the protocol.
+# client_beside NAME ARGUMENTS measures a fan-out over raw and over both forms of the protocol.
 client_beside() {
 	local name=$1 protocol
 	shift
@@ -164,7 +165,7 @@ client_beside() {
 	done
 }
 client_sparse() { client_beside client_sparse --rate 4 --duration 20s; }
-# client_dense looks for the highest rate that is held, and measures all at that one.
+# client_dense searches for the highest rate that is held, and measures all protocols at it.
 client_dense() {
 	((round > maxrounds)) || loaded client_max rate_held,deliveries_per_second,lost,cut -- \
 		fanout --protocol centrifugo --channel news --publish-url "$posted/news" --subscribers 10000 --find-max --rate 50 --duration 20s
@@ -172,8 +173,8 @@ client_dense() {
 	rate=$(values "$which" client_max rate_held tail)
 	[[ -z $rate ]] || client_beside client_dense --rate "$rate" --duration 20s
 }
-# client_connect measures what a token and a subscription take beyond the upgrade. A first
-# storm, of no figure, is what both find behind them.
+# client_connect measures what a token and a subscription cost beyond the upgrade. A first
+# storm, which is not measured, comes before both.
 client_connect() {
 	loaded client_connect_first failed -- storm --protocol centrifugo "${tokens[@]}" --channel news --connections 10000
 	loaded client_connect_raw server_cpu_per_upgrade,upgrades_per_second,failed -- storm --path /ws/news --connections 10000
@@ -199,7 +200,8 @@ client_many() {
 		--publishers 4 --publish-url "$posted/{channel}" --rate 1000 --duration 20s
 }
 
-# values WHICH NAME FIGURE [tail] gives what was noted: all, ascending, or the last.
+# values WHICH NAME FIGURE [tail] prints what was recorded: all in ascending order, or the
+# last.
 values() {
 	awk -v w="$1" -v n="$2" -v f="$3" '$1 == w && $2 == n && $3 == f && NF == 4 { print $4 }' "$out" |
 		if [[ ${4:-} == tail ]]; then tail -n 1; else sort -g; fi

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// Try is one rate of a search.
+// Try is one rate that a search has tried.
 type Try struct {
-	Rate     float64 `json:"rate"` // publications a second
+	Rate     float64 `json:"rate"` // messages per second
 	Duration string  `json:"duration"`
 	Held     bool    `json:"held"`
-	Why      string  `json:"why,omitempty"` // not held
+	Why      string  `json:"why,omitempty"` // it was not held
 	P99      float64 `json:"p99"`           // seconds
 	CatchUp  float64 `json:"catch_up"`      // seconds
 }
@@ -49,13 +49,13 @@ func (r *fanout) findMax(ctx context.Context) error {
 		case low == 0:
 			rate /= 2
 			if rate*probe.Seconds() < 1 {
-				return fmt.Errorf("not even %.3g publications a second are held: try fewer --subscribers", high)
+				return fmt.Errorf("not even %.3g messages per second are held: try fewer --subscribers", high)
 			}
 		default:
 			rate = (low + high) / 2
 		}
 		if rate*r.Duration.Seconds() > publicationsMax {
-			r.result.Notes = append(r.result.Notes, "the search ended at the most messages that a run may have: use more --subscribers")
+			r.result.Notes = append(r.result.Notes, "the search stopped at the largest number of messages that a run can have: use more --subscribers")
 			break
 		}
 	}
@@ -68,7 +68,7 @@ func (r *fanout) findMax(ctx context.Context) error {
 			r.report(a)
 			r.result.set("rate_held", rate)
 			if r.lateTries > 0 && r.lateTries == r.failedTries {
-				r.result.invalidate("every rate above was lost to the generator, not to the server: give it more CPU, or use more --subscribers")
+				r.result.invalidate("every higher rate failed because of the tester, not the server: give the tester more CPU, or use more --subscribers")
 			}
 			return nil
 		}
@@ -78,7 +78,7 @@ func (r *fanout) findMax(ctx context.Context) error {
 	}
 }
 
-// try tells whether a rate is held for a while. It leaves a fleet that is
+// try reports whether a rate is held for a while. It leaves a fleet that is
 // complete and quiet.
 func (r *fanout) try(ctx context.Context, rate float64, d time.Duration) (*account, bool, error) {
 	n := max(int(rate*d.Seconds()), 1)
@@ -139,17 +139,17 @@ func (a *account) serverHeld(bound time.Duration) bool {
 	return a.cut == 0 && a.lost == 0 && a.repeated == 0 && a.reordered == 0 && a.catchUp() <= bound
 }
 
-// whyNotHeld gives a sentence, or nothing when the rate was held.
+// whyNotHeld returns a sentence, or nothing when the rate was held.
 func (a *account) whyNotHeld(bound time.Duration) string {
 	switch {
 	case a.cut > 0:
-		return fmt.Sprintf("%d connections cut", a.cut)
+		return fmt.Sprintf("%d connections closed", a.cut)
 	case a.lost > 0:
 		return fmt.Sprintf("%d deliveries missing %s after the last message was due", a.lost, bound)
 	case a.catchUp() > bound:
 		return fmt.Sprintf("%s behind after the last message was due", a.catchUp().Round(time.Millisecond))
 	case a.lateShare() > lateShareMax:
-		return fmt.Sprintf("the generator was late with %.1f %%", 100*a.lateShare()) // the rate was not offered
+		return fmt.Sprintf("the tester sent %.1f %% of the messages late", 100*a.lateShare()) // the rate was not offered
 	case a.repeated > 0 || a.reordered > 0:
 		return fmt.Sprintf("%d repeated, %d reordered", a.repeated, a.reordered)
 	}

@@ -57,7 +57,7 @@ type dialing struct {
 	done     atomic.Int64 // for the progress line
 }
 
-// dial opens the connections and hands each to a loop. It gives the first
+// dial opens the connections and hands each to a loop. It returns the first
 // failure, unless d says to keep going.
 func (f *fleet) dial(ctx context.Context, d *dialing) error {
 	if err := checkDescriptors(d.connections + d.outstanding); err != nil {
@@ -129,7 +129,7 @@ func (f *fleet) dialOne(ctx context.Context, i int) (time.Duration, error) {
 			err = e
 		}
 		if err == nil && k.cut && k.session != nil {
-			err = errors.New("the server ended the connection at once; its log may say why")
+			err = errors.New("the server closed the connection at once; its log may say why")
 		}
 		if err == nil && k.session != nil {
 			if since := f.target.audience.since; since != nil {
@@ -184,13 +184,13 @@ func (f *fleet) live() (n int64) {
 	return n
 }
 
-// err gives the failure of a loop, if one has failed.
+// err returns the failure of a loop, if one has failed.
 func (f *fleet) err() error {
 	for _, l := range f.loops {
 		select {
 		case err := <-l.deaf:
 			l.deaf <- err // for the next one who asks
-			return fmt.Errorf("a receiving loop failed: %w", err)
+			return fmt.Errorf("a receiving loop of the tester failed: %w", err)
 		default:
 		}
 	}
@@ -206,7 +206,7 @@ func (f *fleet) close() error {
 	return errors.Join(errs...)
 }
 
-// open connects from the i-th source address and upgrades. It gives the bytes
+// open connects from the i-th source address and upgrades. It returns the bytes
 // that came behind the handshake as well.
 func (t target) open(ctx context.Context, i int) (net.Conn, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
@@ -293,7 +293,7 @@ func (t target) upgrade(c net.Conn) (early []byte, err error) {
 	return early, nil
 }
 
-// takeBuffered gives what br has read already.
+// takeBuffered returns what br has read already.
 func takeBuffered(br *bufio.Reader) ([]byte, error) {
 	p := make([]byte, br.Buffered())
 	_, err := io.ReadFull(br, p)
@@ -309,12 +309,12 @@ func explainUpgrade(err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the server closed the connection instead of answering; its log may say why")
 	case errors.Is(err, ws.ErrMalformedResponse), errors.Is(err, ws.ErrHandshakeBadProtocol):
-		return fmt.Errorf("the answer is not HTTP/1.1 (%w): give a wss:// address where the server speaks TLS, or the right port (--url)", err)
+		return fmt.Errorf("the answer is not HTTP/1.1 (%w): give a wss:// address if the server speaks TLS, or check the port (--url)", err)
 	}
 	return err
 }
 
-// checkDescriptors tells whether this process may open n connections.
+// checkDescriptors reports whether this process may open n connections.
 func checkDescriptors(n int) error {
 	const reserve = 64 // files, pollers, publishers
 	limit, err := poller.DescriptorLimit()
@@ -322,7 +322,7 @@ func checkDescriptors(n int) error {
 		return err
 	}
 	if n+reserve > limit {
-		return fmt.Errorf("%d connections at a time need %d descriptors, the limit is %d: ask for fewer, or raise it with ulimit -n",
+		return fmt.Errorf("%d connections need %d file descriptors, and the limit is %d: raise it with ulimit -n, or open fewer connections",
 			n, n+reserve, limit)
 	}
 	return nil

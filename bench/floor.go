@@ -13,18 +13,20 @@ import (
 	"sluice/poller"
 )
 
-// FloorOptions is what Floor measures: what this machine's kernel alone takes.
+// FloorOptions are the settings of [Floor]. Zero means the default; of Options only Loops
+// and Progress are used.
 type FloorOptions struct {
 	Options
 	Connections int           // 10,000
-	Burst       int           // rounds, flat out; 200
-	Rate        float64       // instead: rounds a second
-	Duration    time.Duration // with Rate; 20 s
+	Burst       int           // rounds, as fast as possible; 200
+	Rate        float64       // rounds per second, instead of as fast as possible; none
+	Duration    time.Duration // of a run with Rate; 20 s
 	Size        int           // payload bytes; 64
-	Upgrade     bool          // instead: accept, read, write and close for each upgrade
-	Outstanding int           // with Upgrade: 512
+	Upgrade     bool          // measure upgrades instead: one accept, read, write and close each
+	Outstanding int           // upgrades in progress at a time; 512
 
-	// Sender starts the other process, which must call FloorSender.
+	// Sender is the command of the sending process, which must call [FloorSender]; this
+	// program with the arguments bench floor-sender.
 	Sender []string
 }
 
@@ -37,10 +39,10 @@ func (o *FloorOptions) setDefaults() {
 	setDefault(&o.Outstanding, 512)
 }
 
-// Floor measures this machine's limit: a process that does nothing but one
-// send to each of many sockets, over and over, and this tester's own receiving
-// code at the other ends. No server that writes once for each delivery can
-// cost less.
+// Floor measures the limit of this machine, without a server: another process does nothing
+// but one send() to each of many sockets, over and over, and this tester receives at the
+// other ends. A server that makes one system call per delivery cannot cost less. The error
+// is as of [Fanout].
 func Floor(ctx context.Context, o FloorOptions) (*Result, error) {
 	o.setDefaults()
 	var f faults
@@ -51,7 +53,7 @@ func Floor(ctx context.Context, o FloorOptions) (*Result, error) {
 	if o.Rate < 0 || o.Duration <= 0 {
 		f.add("--rate and --duration must be above zero")
 	} else if rounds := o.Rate * o.Duration.Seconds(); rounds > publicationsMax || o.Burst > publicationsMax {
-		f.add("more than %d rounds: lower --rate, --duration or --burst", publicationsMax)
+		f.add("a run can have at most %d rounds: lower --rate, --duration or --burst", publicationsMax)
 	}
 	if err := f.err(); err != nil {
 		return nil, err
@@ -108,7 +110,7 @@ func (r *floor) sends(ctx context.Context) error {
 	}
 	defer fl.close() // ignored: the figures have been taken
 	d := dialing{connections: r.Connections, outstanding: r.Dialing}
-	r.progress.show(func() string { return fmt.Sprintf("connecting %d of %d", d.done.Load(), d.connections) })
+	r.progress.show(func() string { return fmt.Sprintf("connected %d of %d", d.done.Load(), d.connections) })
 	accepted := r.sender.begin(order{Do: "accept", N: r.Connections})
 	if err := fl.dial(ctx, &d); err != nil {
 		return err
@@ -127,7 +129,7 @@ func (r *floor) sends(ctx context.Context) error {
 	}
 	p := phase{mark: newMark().inPhase(1), streams: 1, count: rounds}
 	fl.begin(p, 0)
-	r.progress.show(func() string { return fmt.Sprintf("sending %s, delivered %d", rateText(r.Rate), fl.delivered()) })
+	r.progress.show(func() string { return fmt.Sprintf("sending %s: %d delivered", rateText(r.Rate), fl.delivered()) })
 	own, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
 	start := fl.clock.now()
 	sent, err := r.sender.ask(order{Do: "send", N: rounds, Rate: r.Rate, Size: r.Size, Mark: uint64(p.mark)})
@@ -227,7 +229,7 @@ func startSender(ctx context.Context, command []string) (*sender, error) {
 	if len(command) == 0 {
 		exe, err := os.Executable()
 		if err != nil {
-			return nil, fmt.Errorf("find this program, to start the sender: %w", err)
+			return nil, fmt.Errorf("start the sending process: find this program: %w", err)
 		}
 		command = []string{exe, "bench", "floor-sender"}
 	}
@@ -242,13 +244,13 @@ func startSender(ctx context.Context, command []string) (*sender, error) {
 		return nil, err
 	}
 	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the sender: %w", err)
+		return nil, fmt.Errorf("start the sending process: %w", err)
 	}
 	s.stdin, s.orders, s.answers = stdin, json.NewEncoder(stdin), json.NewDecoder(stdout)
 	return s, nil
 }
 
-// begin gives an order and the function that waits for its answer.
+// begin returns an order and the function that waits for its answer.
 func (s *sender) begin(o order) func() (answer, error) {
 	err := s.orders.Encode(o)
 	return func() (a answer, _ error) {
@@ -259,7 +261,7 @@ func (s *sender) begin(o order) func() (answer, error) {
 			err = errors.New(a.Err)
 		}
 		if err != nil {
-			return a, fmt.Errorf("sender: %s: %w", o.Do, err)
+			return a, fmt.Errorf("sending process: %s: %w", o.Do, err)
 		}
 		return a, nil
 	}

@@ -15,8 +15,8 @@ import (
 	"sluice/poller"
 )
 
-// FloorSender is the other process of Floor: it obeys the orders that come as
-// JSON lines on r and answers on w, until r ends.
+// FloorSender is the sending process of [Floor]. It carries out the orders that it reads
+// from r as lines of JSON and answers each on w, until r ends.
 func FloorSender(r io.Reader, w io.Writer) error {
 	// The one that sends stays on its thread; what the runtime does beside it
 	// (no garbage is made) is not in its way.
@@ -131,7 +131,7 @@ func (f *floorSender) send(o order) (rounds int, err error) {
 		for i, fd := range f.fds {
 			n, err := poller.Write(fd, frame)
 			if err != nil || n != len(frame) {
-				return rounds, errors.Join(err, fmt.Errorf("socket %d took %d of %d bytes in round %d: the receiver fell behind, lower --burst or --rate",
+				return rounds, errors.Join(err, fmt.Errorf("socket %d accepted %d of %d bytes in round %d: the receiver fell behind, lower --burst or --rate",
 					i, n, len(frame), rounds))
 			}
 		}

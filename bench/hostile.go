@@ -15,22 +15,23 @@ import (
 	"sluice/poller"
 )
 
-// HostileHandshakes and HostileFrames attack a server: each case is a connection of
-// its own, with bytes that follow from the run's seed and the case's number alone,
-// and an answer that is known before they are sent. Whoever gets another one has
-// found a fault of the server, or of the judge here; both are worth knowing. The
-// judges are written from the RFCs, with net/http and gobwas/ws, and know the
-// server's limits from the options.
+// HostileHandshakes, HostileFrames and HostileResets attack a server. Each case is a
+// connection of its own. Its bytes follow from the run's seed and the case's number alone,
+// and the right answer is known before they are sent. A wrong answer is a fault of the
+// server or of the checkers here; both are worth knowing. The checkers are written from
+// the RFCs, with net/http and gobwas/ws, and know the server's limits from the options.
 
-// HostileOptions is what the attacks have in common.
+// HostileOptions are the settings of [HostileHandshakes], [HostileFrames] and
+// [HostileResets]. Zero means the default. All cases follow from Seed: the same seed and
+// number is the same case again.
 type HostileOptions struct {
 	Options
 	Count       int    // cases; 1,000,000
 	Concurrency int    // cases at a time; 64
-	Seed        uint64 // the cases follow from it; a new one when zero
-	First       int    // number of the first case: with Count 1 it is sent alone
-	MessageMax  int    // frames: the server's bound of a message, in bytes; 64 KiB
-	Speak       string // resets: what the sessions speak, or all
+	Seed        uint64 // of the cases; a random one
+	First       int    // number of the first case; with a Count of 1, only that case is sent
+	MessageMax  int    // of HostileFrames: the longest message in bytes that the server accepts; 64 KiB
+	Speak       string // of HostileResets: one of Tongues, or all; all
 }
 
 func (o *HostileOptions) setDefaults() {
@@ -49,10 +50,10 @@ func (o *HostileOptions) check(f *faults) {
 	f.atLeast("--first", o.First, 0)
 	f.atLeast("--max-message", o.MessageMax, 125)
 	if o.Speak != "" && o.Speak != "all" && !slices.ContainsFunc(tongues, func(t tongue) bool { return t.name == o.Speak }) {
-		f.add("--speak is %q, give all or one of %s", o.Speak, strings.Join(Tongues(), ", "))
+		f.add("--speak is %q: give all or one of %s", o.Speak, strings.Join(Tongues(), ", "))
 	}
 	if o.Concurrency < 1 || o.Concurrency > 10_000 {
-		f.add("--concurrency is %d, give 1 to 10000", o.Concurrency)
+		f.add("--concurrency is %d: give 1 to 10000", o.Concurrency)
 	}
 }
 
@@ -64,7 +65,7 @@ const (
 )
 
 // errGone ends a run: the server does not take connections.
-var errGone = errors.New("the server does not answer any more")
+var errGone = errors.New("the server stopped answering")
 
 // attack is a run under way.
 type attack struct {
@@ -144,7 +145,7 @@ func hostile(ctx context.Context, scenario string, o HostileOptions, play func(*
 	for code, n := range k.codes {
 		res.Closes[code] = n
 	}
-	res.Notes = append(res.Notes, fmt.Sprintf("--seed %d --first N --count 1 sends case N again", k.Seed))
+	res.Notes = append(res.Notes, fmt.Sprintf("--seed %d --first N --count 1 repeats case N", k.Seed))
 	res.Notes = append(res.Notes, k.shown...)
 	return res.end(ctx, k.verdict())
 }
@@ -180,7 +181,7 @@ func (k *attack) run(ctx context.Context) {
 	c.Close() // ignored: nothing was sent
 }
 
-// one plays a case and tells whether there is a point in going on.
+// one plays a case and reports whether there is a point in going on.
 func (a *attacker) one(n int) bool {
 	err := a.play(a, rand.New(rand.NewPCG(a.Seed, uint64(n))), n)
 	if err == nil {

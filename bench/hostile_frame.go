@@ -15,9 +15,10 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// HostileFrames opens sessions with a server that sends every message back, most of
-// them with one fault of a known class. Wrong is every answer that is not, frame by
-// frame and with the Close frame's code, the one that the bytes demand.
+// HostileFrames opens sessions with a server that echoes every message, most of them with
+// one protocol violation of a known class. An answer is wrong unless it is, frame by frame
+// and with the right close code, the one that RFC 6455 and the server's limits demand. The
+// error says that an answer was wrong, or is as of [Fanout].
 func HostileFrames(ctx context.Context, o HostileOptions) (*Result, error) {
 	setDefault(&o.Path, "/echo")
 	o.setDefaults()
@@ -31,7 +32,7 @@ func HostileFrames(ctx context.Context, o HostileOptions) (*Result, error) {
 func (a *attacker) session(r *rand.Rand, n int, class sessionClass, b []byte) error {
 	want, cut := echoes(b, a.MessageMax)
 	if code := class.code; code != 0 && (cut || closeCode(want[len(want)-1]) != code) {
-		return wrongf("the judge itself does not end %s with %d: %s", class.name, code, quoted(b))
+		return wrongf("the checker itself does not expect %[2]d for %[1]s: %[3]s", class.name, code, quoted(b))
 	}
 	c, err := a.dial(n)
 	if err != nil {
@@ -56,10 +57,10 @@ func (a *attacker) session(r *rand.Rand, n int, class sessionClass, b []byte) er
 	}
 	answer, err := io.ReadAll(c)
 	if answer = append(early, answer...); err != nil {
-		return wrongf("%s: the connection does not end as it should: %v, behind %s; sent %s", class.name, err, quoted(answer), quoted(b))
+		return wrongf("%s: the connection did not end as it should: %v, after %s; sent %s", class.name, err, quoted(answer), quoted(b))
 	}
 	if !bytes.HasPrefix(answer, []byte("HTTP/1.1 101 ")) {
-		return wrongf("%s: no 101, but %s", class.name, quoted(answer))
+		return wrongf("%s: got %s instead of a 101", class.name, quoted(answer))
 	}
 	_, answer, _ = bytes.Cut(answer, []byte("\r\n\r\n"))
 	got, whole := serverFrames(answer)
@@ -67,7 +68,7 @@ func (a *attacker) session(r *rand.Rand, n int, class sessionClass, b []byte) er
 		want = append(want, got[len(want)])
 	}
 	if !whole || !slices.Equal(got, want) {
-		return wrongf("%s: sent %s, which must be answered %s, and was %s", class.name, quoted(b), described(want), quoted(answer))
+		return wrongf("%s: sent %s, want the answer %s, got %s", class.name, quoted(b), described(want), quoted(answer))
 	}
 	a.counts["class_"+class.name]++
 	if n := len(got); n > 0 && got[n-1].op == ws.OpClose {
@@ -94,7 +95,7 @@ func readHead(c net.Conn) (b []byte, err error) {
 	for !bytes.Contains(b, []byte("\r\n\r\n")) {
 		n, err := c.Read(p)
 		if b = append(b, p[:n]...); err != nil {
-			return nil, errors.New("no 101, but " + quoted(b))
+			return nil, errors.New("got " + quoted(b) + " instead of a 101")
 		}
 	}
 	return b, nil
@@ -103,7 +104,7 @@ func readHead(c net.Conn) (b []byte, err error) {
 func init() {
 	var classes []metric
 	for _, c := range sessionClasses {
-		label := "as the bytes demand"
+		label := "depends on the bytes"
 		if c.code != 0 {
 			label = strconv.Itoa(int(c.code))
 		}
@@ -114,9 +115,9 @@ func init() {
 			{"cases", count, "sessions"},
 			{"wrong", count, "wrong answers"},
 			{"cases_per_second", perSecond, "sessions"},
-			{"elapsed", seconds, "from first to last"},
+			{"elapsed", seconds, "time from first to last"},
 		}},
-		{"rightly answered, and the Close frame's code", classes}, serverGroup, tlsGroup,
-		{"generator", []metric{{"generator_cpu_percent", percent, "CPU, of one core"}}}, verdictGroup,
+		{"answered correctly, by class and expected close code", classes}, serverGroup, tlsGroup,
+		{"generator", []metric{{"generator_cpu_percent", percent, "CPU usage, of one core"}}}, verdictGroup,
 	}
 }

@@ -15,12 +15,13 @@ import (
 	"strings"
 )
 
-// goodEvery is how often a case is a handshake that must be taken.
+// goodEvery is how often a case is a handshake that must be accepted.
 const goodEvery = 50
 
-// HostileHandshakes sends requests of which almost all are bad. Wrong is a 101 for
-// one that must not have it, anything else for one in fifty that is good, an answer
-// that is no HTTP response or has something behind it, a 500, and silence.
+// HostileHandshakes sends upgrade requests, almost all of which must be refused. Wrong
+// answers are a 101 for one of those, anything but a 101 for the one in fifty that is
+// valid, bytes that are not one HTTP response, a 500, and silence. The error says that an
+// answer was wrong, or is as of [Fanout].
 func HostileHandshakes(ctx context.Context, o HostileOptions) (*Result, error) {
 	o.setDefaults()
 	return hostile(ctx, "handshakes", o, func(a *attacker, r *rand.Rand, n int) error {
@@ -38,7 +39,7 @@ func HostileHandshakes(ctx context.Context, o HostileOptions) (*Result, error) {
 func (a *attacker) handshake(r *rand.Rand, n int, b []byte, good bool) error {
 	why := upgradeRefusal(b)
 	if good && why != "" {
-		return wrongf("a good request is refused by the judge itself: %s: %s", why, quoted(b))
+		return wrongf("the checker itself refuses a valid request: %s: %s", why, quoted(b))
 	}
 	c, err := a.dial(n)
 	if err != nil {
@@ -59,7 +60,7 @@ func (a *attacker) handshake(r *rand.Rand, n int, b []byte, good bool) error {
 	case err != nil:
 		return wrongf("%v; sent %s", err, quoted(b))
 	case resp == nil && good:
-		return wrongf("a good request was not answered: %s", quoted(b))
+		return wrongf("a valid request was not answered: %s", quoted(b))
 	case resp == nil:
 		a.counts["unanswered"]++
 		return nil
@@ -68,13 +69,13 @@ func (a *attacker) handshake(r *rand.Rand, n int, b []byte, good bool) error {
 	a.counts[statusMetric(status)]++
 	switch {
 	case status == http.StatusSwitchingProtocols && why != "":
-		return wrongf("101 for a request that must not have it (%s): %s", why, quoted(b))
+		return wrongf("101 for a request that must be refused (%s): %s", why, quoted(b))
 	case status != http.StatusSwitchingProtocols && good:
-		return wrongf("%d for a good request: %s", status, quoted(b))
+		return wrongf("%d for a valid request: %s", status, quoted(b))
 	case status == http.StatusSwitchingProtocols:
 		return checkAccept(resp, b)
 	case status == http.StatusInternalServerError:
-		return wrongf("500, a fault of the server, for %s", quoted(b))
+		return wrongf("500, an internal server error, for %s", quoted(b))
 	}
 	if why == "" {
 		a.counts["refused_unasked"]++
@@ -82,7 +83,7 @@ func (a *attacker) handshake(r *rand.Rand, n int, b []byte, good bool) error {
 	return nil
 }
 
-// waitsForMore tells whether a server may wait for the rest of what was sent: of a
+// waitsForMore reports whether a server may wait for the rest of what was sent: of a
 // head, or of a body that it may read before it answers.
 func waitsForMore(b []byte) bool {
 	lower := bytes.ToLower(b)
@@ -95,14 +96,14 @@ func readAnswer(c net.Conn, method string) (*http.Response, error) {
 	br := bufio.NewReaderSize(c, 1<<10)
 	if _, err := br.Peek(1); err != nil {
 		if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
-			return nil, errors.New("neither an answer nor an end")
+			return nil, errors.New("no answer, and the connection stays open")
 		}
 		return nil, nil
 	}
 	for {
 		resp, err := http.ReadResponse(br, &http.Request{Method: method})
 		if err != nil {
-			return nil, errors.New("the answer is no HTTP response: " + err.Error())
+			return nil, errors.New("the answer is not an HTTP response: " + err.Error())
 		}
 		switch {
 		case resp.StatusCode == http.StatusSwitchingProtocols:
@@ -111,13 +112,13 @@ func readAnswer(c net.Conn, method string) (*http.Response, error) {
 			continue
 		}
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-			return nil, errors.New("the response is not whole: " + err.Error())
+			return nil, errors.New("the response is incomplete: " + err.Error())
 		}
 		if method == http.MethodHead { // a refusal that came before the method was known to be that
 			return resp, nil
 		}
 		if rest, _ := br.Peek(1); len(rest) > 0 { // the error is the end that is waited for
-			return nil, errors.New("something follows the response " + resp.Status)
+			return nil, errors.New("extra bytes after the response " + resp.Status)
 		}
 		return resp, nil
 	}
@@ -127,12 +128,12 @@ func readAnswer(c net.Conn, method string) (*http.Response, error) {
 func checkAccept(resp *http.Response, b []byte) error {
 	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
 	if err != nil {
-		return wrongf("101 for what net/http refuses: %v: %s", err, quoted(b))
+		return wrongf("101 for a request that net/http refuses: %v: %s", err, quoted(b))
 	}
 	sum := sha1.Sum([]byte(req.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	if h := resp.Header; h.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(sum[:]) ||
 		!strings.EqualFold(h.Get("Upgrade"), "websocket") || !hasToken(h.Get("Connection"), "upgrade") {
-		return wrongf("a 101 that no client takes, %v: %s", h, quoted(b))
+		return wrongf("a 101 that no client accepts, %v: %s", h, quoted(b))
 	}
 	return nil
 }
@@ -151,20 +152,20 @@ func statusMetric(status int) string {
 
 func init() {
 	cases := []metric{
-		{"cases", count, "requests, one in fifty of them good"},
+		{"cases", count, "requests, one in fifty of them valid"},
 		{"wrong", count, "wrong answers"},
 		{"refused_unasked", count, "refused although the RFCs allow them"},
 		{"cases_per_second", perSecond, "requests"},
-		{"elapsed", seconds, "from first to last"},
+		{"elapsed", seconds, "time from first to last"},
 	}
 	var answers []metric
 	for _, s := range answerStatuses {
 		answers = append(answers, metric{statusMetric(s), count, strconv.Itoa(s) + " " + http.StatusText(s)})
 	}
-	answers = append(answers, metric{statusMetric(0), count, "another status"},
-		metric{"unanswered", count, "closed without an answer"}, metric{"cut_off", count, "not waited for"})
+	answers = append(answers, metric{statusMetric(0), count, "any other status"},
+		metric{"unanswered", count, "closed without an answer"}, metric{"cut_off", count, "client left without waiting"})
 	scenarios["handshakes"] = []group{
 		{"hostile handshakes", cases}, {"answers", answers}, serverGroup, tlsGroup,
-		{"generator", []metric{{"generator_cpu_percent", percent, "CPU, of one core"}}}, verdictGroup,
+		{"generator", []metric{{"generator_cpu_percent", percent, "CPU usage, of one core"}}}, verdictGroup,
 	}
 }

@@ -86,7 +86,7 @@ func echoes(b []byte, messageMax int) (want []wsFrame, cut bool) {
 	}
 }
 
-// closeAnswer gives the code that answers a Close: its own, or that of its fault.
+// closeAnswer returns the code that answers a Close: its own, or that of its fault.
 func closeAnswer(payload []byte) ws.StatusCode {
 	if len(payload) == 0 {
 		return ws.StatusNoStatusRcvd
@@ -104,7 +104,7 @@ func closeAnswer(payload []byte) ws.StatusCode {
 	return code
 }
 
-// beginsText tells whether b is UTF-8 but for a code point that it cuts at its end.
+// beginsText reports whether b is UTF-8 but for a code point that it cuts at its end.
 func beginsText(b []byte) bool {
 	for len(b) > 0 {
 		r, size := utf8.DecodeRune(b)
@@ -116,7 +116,7 @@ func beginsText(b []byte) bool {
 	return true
 }
 
-// closeFrame gives a Close with a code; 1005 stands for one without.
+// closeFrame returns a Close with a code; 1005 stands for one without.
 func closeFrame(code ws.StatusCode) wsFrame {
 	if code == ws.StatusNoStatusRcvd {
 		return wsFrame{ws.OpClose, ""}
@@ -124,7 +124,7 @@ func closeFrame(code ws.StatusCode) wsFrame {
 	return wsFrame{ws.OpClose, string(binary.BigEndian.AppendUint16(nil, uint16(code)))}
 }
 
-// closeCode gives the code of a Close frame, 1005 for none.
+// closeCode returns the code of a Close frame, 1005 for none.
 func closeCode(f wsFrame) ws.StatusCode {
 	if len(f.payload) < 2 {
 		return ws.StatusNoStatusRcvd

@@ -16,7 +16,7 @@ type requests struct {
 
 func (g requests) pick(from ...string) string { return from[g.IntN(len(from))] }
 
-// good gives the lines of a handshake that any server takes, as different as the
+// good returns the lines of a handshake that any server takes, as different as the
 // RFCs allow them to be.
 func (g requests) good() []string {
 	key := make([]byte, 16)
@@ -77,7 +77,7 @@ var (
 	badBytes = []string{"\r", "\n", "\r\n", "\r\n\r\n", "\x00", " ", "\t", ":", ",", "\x7f", "\xff", "%", "\r\n ", "=", "\u2028", "HTTP/1.1", "websocket"}
 )
 
-// bad gives a request that is most probably at fault. Some that come out are right
+// bad returns a request that is most probably at fault. Some that come out are right
 // after all: the judge finds out.
 func (g requests) bad() []byte {
 	lines := g.good()

@@ -17,11 +17,11 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// HostileResets opens sessions of every protocol and ends most of them at a random byte
-// of what they send: with a reset, a FIN, or bytes that are none of the protocol's. With TLS
-// that is a byte of a record. Wrong is an answer that no server may give, a Close frame that
-// tells of a fault of the server's own, and, where a session was not cut, one that lacks
-// what was asked for.
+// HostileResets opens sessions in every protocol and cuts most of them off at a random byte
+// of what they send: with a reset, a FIN, or bytes that violate the protocol. With TLS that
+// is a byte of a record. Wrong answers are those that a server must never give, a Close
+// frame or status of an internal error, and, for sessions that were not cut off, one that
+// lacks what was asked for. The error says that an answer was wrong, or is as of [Fanout].
 func HostileResets(ctx context.Context, o HostileOptions) (*Result, error) {
 	setDefault(&o.Speak, "all")
 	o.setDefaults()
@@ -58,7 +58,7 @@ var tongues = []tongue{
 	{name: "uni-sse", target: "/connection/uni_sse?cf_connect=%7B%7D", events: true},
 }
 
-// Tongues are the names that Speak may have beside all.
+// Tongues returns the values of HostileOptions.Speak, besides all.
 func Tongues() (names []string) {
 	for _, t := range tongues {
 		names = append(names, t.name)
@@ -195,7 +195,7 @@ func (a *attacker) endSession(r *rand.Rand, t *tongue, c net.Conn, tcp *net.TCPC
 		var err error
 		answer, err = io.ReadAll(c)
 		if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
-			return wrongf("%s: the connection does not end, behind %s", t.name, quoted(answer))
+			return wrongf("%s: the connection stays open after %s", t.name, quoted(answer))
 		}
 		whole = how == 3 && !cut && err == nil
 	}
@@ -223,7 +223,7 @@ func (a *attacker) endSession(r *rand.Rand, t *tongue, c net.Conn, tcp *net.TCPC
 func unanswerable(answer []byte, t *tongue) string {
 	const begin = "HTTP/1.1 "
 	if n := min(len(answer), len(begin)); string(answer[:n]) != begin[:n] {
-		return "it is no HTTP"
+		return "the answer is not HTTP"
 	}
 	head, rest, found := bytes.Cut(answer, []byte("\r\n\r\n"))
 	if !found {
@@ -231,13 +231,13 @@ func unanswerable(answer []byte, t *tongue) string {
 	}
 	if status := string(head[len(begin):min(len(head), len(begin)+3)]); status != "101" {
 		if status[0] == '5' {
-			return "a fault of the server's"
+			return "an internal server error"
 		}
 		return ""
 	}
 	for closed := false; len(rest) > 0; {
 		if closed {
-			return "something follows the Close frame"
+			return "extra bytes after the Close frame"
 		}
 		r := bytes.NewReader(rest)
 		h, err := ws.ReadHeader(r)
@@ -245,7 +245,7 @@ func unanswerable(answer []byte, t *tongue) string {
 			return ""
 		}
 		if ws.CheckHeader(h, ws.StateClientSide) != nil || !h.Fin {
-			return "a frame that no server may send"
+			return "a frame that a server must not send"
 		}
 		at := len(rest) - r.Len()
 		if h.Length > int64(r.Len()) {
@@ -254,7 +254,7 @@ func unanswerable(answer []byte, t *tongue) string {
 		if payload := rest[at : at+int(h.Length)]; h.OpCode == ws.OpClose {
 			closed = true
 			if code := closeCode(wsFrame{h.OpCode, string(payload)}); code == ws.StatusInternalServerError || code == 3004 {
-				return "a Close frame that tells of a fault of the server's"
+				return "a Close frame with the code of an internal error"
 			}
 		}
 		rest = rest[at+int(h.Length):]
@@ -266,7 +266,7 @@ func unanswerable(answer []byte, t *tongue) string {
 func (c *cutter) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
 
 func init() {
-	spoken := []metric{{"sessions_cut", count, "ended at some byte"}, {"sessions_whole", count, "not cut, and answered in full"}}
+	spoken := []metric{{"sessions_cut", count, "cut off at a random byte"}, {"sessions_whole", count, "not cut off, and answered in full"}}
 	for _, t := range tongues {
 		spoken = append(spoken, metric{"spoke_" + t.name, count, t.name})
 	}
@@ -275,9 +275,9 @@ func init() {
 			{"cases", count, "sessions"},
 			{"wrong", count, "wrong answers"},
 			{"cases_per_second", perSecond, "sessions"},
-			{"elapsed", seconds, "from first to last"},
+			{"elapsed", seconds, "time from first to last"},
 		}},
-		{"by what they spoke", spoken}, serverGroup, tlsGroup,
-		{"generator", []metric{{"generator_cpu_percent", percent, "CPU, of one core"}}}, verdictGroup,
+		{"sessions by protocol", spoken}, serverGroup, tlsGroup,
+		{"generator", []metric{{"generator_cpu_percent", percent, "CPU usage, of one core"}}}, verdictGroup,
 	}
 }

@@ -63,7 +63,7 @@ func (d *draft) frame(b0 byte, payload []byte) {
 	d.raw(b0, bits, uint64(len(payload)), true, payload)
 }
 
-// text gives n bytes of UTF-8, about.
+// text returns n bytes of UTF-8, about.
 func (d *draft) text(n int) []byte {
 	const words = "goal! κόσμε 订阅者在线 購読者 구독자 𠮷🀄 µ@ß "
 	s := strings.Repeat(words, 1+n/len(words))
@@ -122,14 +122,14 @@ func (d *draft) close(code ws.StatusCode, reason string) {
 	d.frame(finBit|byte(ws.OpClose), append(binary.BigEndian.AppendUint16(nil, uint16(code)), reason...))
 }
 
-// oneOf gives one of some opcodes with the bit of a whole message.
+// oneOf returns one of some opcodes with the bit of a whole message.
 func (d *draft) oneOf(ops ...ws.OpCode) byte { return finBit | byte(ops[d.IntN(len(ops))]) }
 
 // badText are bytes that no UTF-8 has: surrogates, too long forms, beyond the last
 // code point, lone and missing continuations.
 var badText = []string{"\xed\xa0\x80", "\xc0\xaf", "\xf4\x90\x80\x80", "\x80", "\xfe", "\xe4\xbd!", "\xf0\x80\x80\xaf", "\xed\xbf\xbf"}
 
-// spoiled gives a text with a fault inside.
+// spoiled returns a text with a fault inside.
 func (d *draft) spoiled() []byte {
 	text := d.text(d.size() + 40)
 	for at := d.IntN(len(text)); ; at++ {
@@ -234,7 +234,7 @@ func (d *draft) change() {
 	}
 }
 
-// newSession gives a session: something right, what its class is for, and often more
+// newSession returns a session: something right, what its class is for, and often more
 // behind it.
 func newSession(r *rand.Rand, class sessionClass, messageMax int) []byte {
 	d := &draft{Rand: r, messageMax: messageMax}

@@ -68,15 +68,15 @@ func TestHostileFindsAServersFaults(t *testing.T) {
 		serve  func(net.Conn)
 		want   string
 	}{
-		{"101 for all", HostileHandshakes, lenient, "101 for a request that must not have it"},
-		{"404 for all", HostileHandshakes, answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "404 for a good request"},
-		{"500 for all", HostileHandshakes, answer("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"), "500, a fault of the server"},
-		{"no HTTP", HostileHandshakes, answer("SSH-2.0\r\n"), "no HTTP response"},
-		{"two answers", HostileHandshakes, answer(strings.Repeat("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", 2)), "something follows"},
-		{"no answer", HostileHandshakes, func(net.Conn) {}, "a good request was not answered"},
-		{"500 for cut sessions", HostileResets, answer("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"), "a fault of the server's"},
+		{"101 for all", HostileHandshakes, lenient, "101 for a request that must be refused"},
+		{"404 for all", HostileHandshakes, answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "404 for a valid request"},
+		{"500 for all", HostileHandshakes, answer("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"), "500, an internal server error"},
+		{"no HTTP", HostileHandshakes, answer("SSH-2.0\r\n"), "not an HTTP response"},
+		{"two answers", HostileHandshakes, answer(strings.Repeat("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", 2)), "extra bytes after the response"},
+		{"no answer", HostileHandshakes, func(net.Conn) {}, "a valid request was not answered"},
+		{"500 for cut sessions", HostileResets, answer("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"), "an internal server error"},
 		{"no messages", HostileResets, mute, `no "`},
-		{"no Close frames", HostileFrames, mute, "must be answered"},
+		{"no Close frames", HostileFrames, mute, "want the answer"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := HostileOptions{Count: 200, Concurrency: 4, Seed: 1}

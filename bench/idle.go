@@ -12,25 +12,29 @@ import (
 	"sluice/poller"
 )
 
-// IdleOptions is what Idle measures: connections at rest.
+// IdleOptions are the settings of [Idle]. Zero means the default.
 type IdleOptions struct {
 	Options
 	Connections int           // 10,000
 	Settle      time.Duration // between connecting and measuring; 30 s, negative: none
 	Duration    time.Duration // how long CPU is measured after that; 20 s
-	FreshRSS    int64         // server's VmRSS before it had connections; read when zero
-	Exchange    int           // bytes of a message that each connection gets before; none, at least SizeMin
-	Each        int           // channels that each connection has for itself, measured apart; none: one for all
+	FreshRSS    int64         // the server's VmRSS in bytes before it had connections; read before connecting
+	Exchange    int           // size of a message that each connection receives first, at least SizeMin; none
+	Each        int           // channels of its own that each connection subscribes to, measured separately; none: one for all
 }
 
 // eachMost is well below what fits into one message to the server.
 const eachMost = 100
 
+// fixedPartMost bounds a growth of memory of which what a server allocates only once is a
+// large part: some 400 KiB in sluice.
+const fixedPartMost = 2 << 20
+
 // exchangeMost is what a socket takes at once.
 const exchangeMost = 16 << 10
 
-// Idle measures what connections at rest cost the server named by PID: memory
-// above that of a fresh server, and CPU.
+// Idle measures what idle connections cost the server process PID: its memory beyond that
+// of the server without connections, the kernel's, and CPU. The error is as of [Fanout].
 func Idle(ctx context.Context, o IdleOptions) (*Result, error) {
 	o.setDefaults()
 	setDefault(&o.Connections, 10_000)
@@ -40,21 +44,21 @@ func Idle(ctx context.Context, o IdleOptions) (*Result, error) {
 	t := o.target(&f)
 	f.atLeast("--connections", o.Connections, 1)
 	if o.PID == 0 {
-		f.add("--pid is missing: memory is read from /proc, give the server's process")
+		f.add("--pid is missing: give the server's process, whose memory is read from /proc")
 	}
 	if o.FreshRSS < 0 || o.Duration <= 0 {
 		f.add("--fresh-rss and --duration must be above zero")
 	}
 	if least := o.Protocol.sizeMin(); o.Exchange != 0 && (o.Exchange < least || o.Exchange > exchangeMost) {
-		f.add("--exchange is %d, give %d to %d bytes", o.Exchange, least, exchangeMost)
+		f.add("--exchange is %d: give %d to %d bytes", o.Exchange, least, exchangeMost)
 	}
 	switch {
 	case o.Each < 0 || o.Each > eachMost:
-		f.add("--channels-each is %d, give 1 to %d", o.Each, eachMost)
+		f.add("--channels-each is %d: give 1 to %d", o.Each, eachMost)
 	case o.Each > 0 && (t.audience == nil || o.Channels > 1 || o.Exchange > 0):
-		f.add("--channels-each needs --protocol centrifugo, and goes with neither --channels nor --exchange")
+		f.add("--channels-each needs --protocol centrifugo, and cannot be combined with --channels or --exchange")
 	case o.Exchange > 0 && o.Channels > 1:
-		f.add("--exchange publishes on one channel: leave --channels out")
+		f.add("--exchange publishes to one channel, and cannot be combined with --channels")
 	case o.Each > 0:
 		t.audience.later = true
 	}
@@ -100,7 +104,7 @@ func (r *idle) run(ctx context.Context) error {
 	r.result.set("rss_fresh", float64(fresh))
 
 	d := dialing{connections: r.Connections, outstanding: r.Dialing}
-	r.progress.show(func() string { return fmt.Sprintf("connecting %d of %d", d.done.Load(), d.connections) })
+	r.progress.show(func() string { return fmt.Sprintf("connected %d of %d", d.done.Load(), d.connections) })
 	if err := r.fleet.dial(ctx, &d); err != nil {
 		return err
 	}
@@ -122,13 +126,13 @@ func (r *idle) run(ctx context.Context) error {
 	return r.cpu(ctx)
 }
 
-// exchange gives each connection a message: its own on a path that ends in /echo, else
+// exchange returns each connection a message: its own on a path that ends in /echo, else
 // one that is published to all.
 func (r *idle) exchange(ctx context.Context) error {
 	if r.Exchange == 0 || ctx.Err() != nil {
 		return nil
 	}
-	r.progress.show(func() string { return fmt.Sprintf("exchanged %d", r.fleet.delivered()) })
+	r.progress.show(func() string { return fmt.Sprintf("received %d", r.fleet.delivered()) })
 	p := phase{mark: newMark().inPhase(1), streams: 1, count: 1}
 	r.fleet.begin(p, 0)
 	payload, at := blank(r.Exchange, r.fleet.target.audience != nil)
@@ -148,7 +152,7 @@ func (r *idle) exchange(ctx context.Context) error {
 	got := r.fleet.delivered()
 	r.result.set("exchanged", float64(got))
 	if got < int64(r.Connections) && ctx.Err() == nil {
-		return fmt.Errorf("--exchange: only %d of %d connections got a message: give --path /echo, where each gets its own, or the one of a channel", got, r.Connections)
+		return fmt.Errorf("--exchange: only %d of %d connections received a message: give a --path of /echo, where each gets its own message back, or of a channel", got, r.Connections)
 	}
 	return nil
 }
@@ -186,7 +190,7 @@ func (r *idle) publishOne(ctx context.Context, payload []byte) error {
 func (r *idle) memory(fresh, slabBefore int64) error {
 	rss, err := r.server.rss()
 	if err != nil {
-		return fmt.Errorf("the server is gone: %w", err)
+		return fmt.Errorf("the server has exited: %w", err)
 	}
 	slabAfter, err := slab()
 	if err != nil {
@@ -197,6 +201,9 @@ func (r *idle) memory(fresh, slabBefore int64) error {
 	r.result.set("rss", float64(rss))
 	r.result.set("rss_per_connection", float64(rss-fresh)/n)
 	r.result.set("slab_per_connection", float64(slabAfter-slabBefore)/n)
+	if grown := rss - fresh; grown < fixedPartMost {
+		r.result.Notes = append(r.result.Notes, fmt.Sprintf("memory grew by only %s in total: buffers that the server allocates once are a large part of that. For a figure per connection that means something, use more --connections (10000)", formatBytes(float64(grown))))
+	}
 	return nil
 }
 
@@ -210,7 +217,7 @@ func (r *idle) cpu(ctx context.Context) error {
 	wait(ctx, r.Duration)
 	serverAfter, err := poller.ProcessCPU(r.server.pid)
 	if err != nil {
-		return fmt.Errorf("the server is gone: %w", err)
+		return fmt.Errorf("the server has exited: %w", err)
 	}
 	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
 	took := time.Since(begin).Seconds()
@@ -221,7 +228,7 @@ func (r *idle) cpu(ctx context.Context) error {
 	return nil
 }
 
-// setConnections tells how the connections of a run that publishes nothing fared.
+// setConnections reports what happened to the connections of a run that publishes nothing.
 func (r *Result) setConnections(f *fleet) {
 	var cut, foreign int64
 	for _, l := range f.loops {

@@ -7,12 +7,12 @@ import (
 	"sync/atomic"
 )
 
-// subscribe gives each connection channels of its own, and measures what memory they
+// subscribe returns each connection channels of its own, and measures what memory they
 // take beyond the connections.
 func (r *idle) subscribe(ctx context.Context) error {
 	before, err := r.server.rss()
 	if err != nil {
-		return fmt.Errorf("the server is gone: %w", err)
+		return fmt.Errorf("the server has exited: %w", err)
 	}
 	var done atomic.Int64
 	r.progress.show(func() string { return fmt.Sprintf("subscribed to %d of %d", done.Load(), r.Connections*r.Each) })
@@ -23,7 +23,7 @@ func (r *idle) subscribe(ctx context.Context) error {
 	wait(ctx, r.Settle)
 	rss, err := r.server.rss()
 	if err != nil {
-		return fmt.Errorf("the server is gone: %w", err)
+		return fmt.Errorf("the server has exited: %w", err)
 	}
 	n := float64(done.Load())
 	r.result.set("subscriptions", n)

@@ -96,7 +96,7 @@ func (j *joiner) since() uint64 {
 	return head - min(rand.Uint64N(uint64(j.recovery.Behind)+1), head-(l.base-1))
 }
 
-// join connects with a position and stays until enough is live. It gives the
+// join connects with a position and stays until enough is live. It returns the
 // time after which everything that was missed had come.
 func (j *joiner) join(ctx context.Context, since uint64) (caughtUp time.Duration, err error) {
 	r := j.recovery
@@ -120,7 +120,7 @@ func (j *joiner) join(ctx context.Context, since uint64) (caughtUp time.Duration
 	j.last = j.conn.next - 1
 	if err != nil {
 		j.drop()
-		return 0, fmt.Errorf("since %d, joined at %d: got as far as %d: %w", since, j.until, j.last, err)
+		return 0, fmt.Errorf("joined from offset %d, when the newest was %d, and got as far as %d: %w", since, j.until, j.last, err)
 	}
 	return caughtUp, nil
 }
@@ -207,7 +207,7 @@ func (r *recovery) newScout(ctx context.Context) (*joiner, error) {
 	}
 	if err != nil {
 		j.drop()
-		return nil, fmt.Errorf("%s: no position came: %w; %s", r.target.url, err, j.door.hint())
+		return nil, fmt.Errorf("%s: the server sent no position: %w; %s", r.target.url, err, j.door.hint())
 	}
 	return j, nil
 }
@@ -225,7 +225,7 @@ func (j *joiner) find() error {
 	}
 	for !found {
 		if err := j.read(); err != nil {
-			return fmt.Errorf("nothing that was published arrived: %w; do publisher and clients meet on one channel (--path, --publish-url)?", err)
+			return fmt.Errorf("no message arrived: %w; do the publisher and the clients use the same channel (--path, --publish-url)?", err)
 		}
 	}
 	l.epoch = string(j.epoch)

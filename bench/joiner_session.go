@@ -13,7 +13,7 @@ type bySubscription struct {
 }
 
 func (j *bySubscription) hint() string {
-	return "does the channel keep a history from which clients may recover? (history_size, history_ttl and force_recovery of its namespace)"
+	return "does the channel keep a history that clients may recover from (history_size, history_ttl and force_recovery of its namespace)?"
 }
 
 func (j *bySubscription) ready(ctx context.Context) error {

@@ -183,7 +183,7 @@ func (l *loop) open(c *conn) {
 	}
 }
 
-// end gives up a connection that the server, or an error, has ended.
+// end returns up a connection that the server, or an error, has ended.
 func (l *loop) end(c *conn, why error) {
 	c.cut = true
 	if c.session != nil {
@@ -195,7 +195,7 @@ func (l *loop) end(c *conn, why error) {
 	l.release(c)
 }
 
-// refuse gives up a connection that has not become a subscriber.
+// refuse returns up a connection that has not become a subscriber.
 func (l *loop) refuse(c *conn) {
 	c.refused = true
 	if !c.cut && c.fd >= 0 {
@@ -203,7 +203,7 @@ func (l *loop) refuse(c *conn) {
 	}
 }
 
-// release gives the descriptor back.
+// release returns the descriptor back.
 func (l *loop) release(c *conn) {
 	if c.fd < 0 {
 		return
@@ -225,7 +225,7 @@ func (l *loop) begin(p phase, room int) {
 	l.progress.Store(0)
 }
 
-// finish closes the account of a phase, on the loop, and gives it away.
+// finish closes the account of a phase, on the loop, and returns it away.
 func (l *loop) finish() *tally {
 	t := l.tally
 	t.flush()

@@ -15,7 +15,7 @@ import (
 	"sluice/poller"
 )
 
-// Machine is where a run took place: figures of two machines do not compare.
+// Machine describes where a run took place. Do not compare figures of different machines.
 type Machine struct {
 	Kernel      string `json:"kernel"`
 	CPU         string `json:"cpu"`
@@ -24,10 +24,10 @@ type Machine struct {
 	Go          string `json:"go"`
 	Descriptors int    `json:"nofile"`
 	Commit      string `json:"commit,omitempty"`
-	Modified    bool   `json:"modified,omitempty"` // the commit does not tell all
+	Modified    bool   `json:"modified,omitempty"` // built from a tree that differs from Commit
 }
 
-// ThisMachine gives what is known of the machine and of this program.
+// ThisMachine describes this machine and this program.
 func ThisMachine() Machine {
 	m := Machine{Cores: runtime.NumCPU(), Go: runtime.Version(), CPU: runtime.GOARCH}
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
@@ -63,12 +63,12 @@ func watch(pid int) (*process, error) {
 	}
 	p := &process{pid}
 	if _, err := p.rss(); err != nil {
-		return nil, fmt.Errorf("--pid %d: %w; give the number of the server's process on this machine", pid, err)
+		return nil, fmt.Errorf("--pid %d: %w; give the ID of the server's process on this machine", pid, err)
 	}
 	return p, nil
 }
 
-// cpu gives the CPU time used so far, zero without a process.
+// cpu returns the CPU time used so far, zero without a process.
 func (p *process) cpu() time.Duration {
 	if p == nil {
 		return 0
@@ -77,12 +77,12 @@ func (p *process) cpu() time.Duration {
 	return d
 }
 
-// rss gives VmRSS in bytes.
+// rss returns VmRSS in bytes.
 func (p *process) rss() (int64, error) {
 	return kilobytes(fmt.Sprintf("/proc/%d/status", p.pid), "VmRSS")
 }
 
-// slab gives the memory of the kernel's small objects, sockets among them, in
+// slab returns the memory of the kernel's small objects, sockets among them, in
 // bytes: of the whole machine.
 func slab() (int64, error) { return kilobytes("/proc/meminfo", "Slab") }
 
@@ -111,7 +111,7 @@ func listenOverflows() (n int64, ok bool) {
 	return 0, false
 }
 
-// kilobytes reads a line such as "VmRSS:   1234 kB" and gives bytes.
+// kilobytes reads a line such as "VmRSS:   1234 kB" and returns bytes.
 func kilobytes(file, name string) (int64, error) {
 	v, ok := field(file, name)
 	if !ok {

@@ -10,8 +10,8 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// unit says how a value is meant and printed. In JSON every value is in the
-// base unit: seconds, bytes, a plain number.
+// unit is what a value is measured in, and how it is printed. In JSON every value is in
+// the base unit: seconds, bytes, a plain number.
 type unit string
 
 const (
@@ -23,14 +23,14 @@ const (
 	flag      unit = "bool" // 0 or 1
 )
 
-// metric is one figure that a scenario can give.
+// metric is one figure that a scenario can report.
 type metric struct {
 	name  string
 	unit  unit
 	label string
 }
 
-// group is the metrics that the table shows under one heading.
+// group is the metrics under one heading of the table.
 type group struct {
 	title   string
 	metrics []metric
@@ -38,162 +38,162 @@ type group struct {
 
 var (
 	verdictGroup = group{"verdict", []metric{
-		{"invalid", flag, "the generator was late: do not trust the figures"},
-		{"interrupted", flag, "ended before its time"},
+		{"invalid", flag, "the generator was late, so the figures are not reliable"},
+		{"interrupted", flag, "ended early"},
 	}}
 	serverGroup = group{"server", []metric{
 		{"server_cpu", seconds, "CPU time"},
-		{"server_cpu_percent", percent, "CPU, of one core"},
-		{"server_rss", bytesUnit, "memory (VmRSS) at the end"},
+		{"server_cpu_percent", percent, "CPU usage, of one core"},
+		{"server_rss", bytesUnit, "memory at the end (VmRSS)"},
 	}}
 	tlsGroup = group{"TLS", []metric{
 		{"tls_handshakes", count, "handshakes"},
-		{"tls_resumed", count, "of these resumed from an earlier session"},
+		{"tls_resumed", count, "resumed handshakes"},
 	}}
 	generatorGroup = group{"generator", []metric{
-		{"generator_cpu_percent", percent, "CPU, of one core"},
-		{"late", percent, "sends later than the bound"},
-		{"late_p99", seconds, "behind schedule p99"},
-		{"late_max", seconds, "behind schedule max"},
-		{"push_back_max", seconds, "longest wait for the server to take a message"},
-		{"publish_retries", count, "publications refused and sent again"},
-		{"messages_per_read", count, "messages for each read"},
+		{"generator_cpu_percent", percent, "CPU usage, of one core"},
+		{"late", percent, "messages sent too late"},
+		{"late_p99", seconds, "behind schedule, p99"},
+		{"late_max", seconds, "behind schedule, max"},
+		{"push_back_max", seconds, "longest wait for the server to accept a message"},
+		{"publish_retries", count, "publishes rejected and retried"},
+		{"messages_per_read", count, "messages per read()"},
 	}}
 	fanoutGroups = []group{
 		{"deliveries", []metric{
 			{"subscribers", count, "subscribers"},
-			{"channels", count, "channels, each with its share of them"},
+			{"channels", count, "channels, with an equal share of the subscribers"},
 			{"published", count, "published"},
 			{"delivered", count, "delivered"},
 			{"lost", count, "lost"},
-			{"lost_cut", count, "of these on connections the server ended"},
+			{"lost_cut", count, "lost on connections closed by the server"},
 			{"repeated", count, "repeated"},
 			{"reordered", count, "reordered"},
-			{"holes", count, "offsets missing, by protocols that have them"},
-			{"repeats", count, "offsets repeated, by protocols that have them"},
-			{"cut", count, "connections the server ended"},
-			{"stale", count, "messages of another phase of this run"},
-			{"foreign", count, "messages of others"},
-			{"rate_held", perSecond, "highest rate held, publications"},
+			{"holes", count, "missing offsets"},
+			{"repeats", count, "repeated offsets"},
+			{"cut", count, "connections closed by the server"},
+			{"stale", count, "messages from another phase of this run"},
+			{"foreign", count, "messages from other publishers"},
+			{"rate_held", perSecond, "highest rate held, messages"},
 			{"deliveries_per_second", perSecond, "deliveries"},
-			{"elapsed", seconds, "first due to last delivered"},
-			{"catch_up", seconds, "last due to last delivered"},
+			{"elapsed", seconds, "time from first due to last delivered"},
+			{"catch_up", seconds, "time to drain after the last message was due"},
 		}},
-		{"latency from the scheduled time", latencyMetrics("")},
-		{"time to a publication's last subscriber", append(latencyMetrics("last_"),
-			metric{"incomplete", count, "publications that did not reach all"})},
-		withMetric(serverGroup, metric{"server_cpu_per_delivery", seconds, "CPU for each delivery"}),
+		{"latency, from the time each message was due", latencyMetrics("")},
+		{"time until a message reached its last subscriber", append(latencyMetrics("last_"),
+			metric{"incomplete", count, "messages that did not reach every subscriber"})},
+		withMetric(serverGroup, metric{"server_cpu_per_delivery", seconds, "CPU per delivery"}),
 		tlsGroup,
 		generatorGroup,
 		verdictGroup,
 	}
 	idleGroups = []group{
-		{"memory for each idle connection", []metric{
+		{"memory per idle connection", []metric{
 			{"connections", count, "connections"},
-			{"cut", count, "connections the server ended"},
-			{"rss_fresh", bytesUnit, "server's VmRSS, fresh"},
-			{"rss", bytesUnit, "server's VmRSS, settled"},
-			{"rss_per_connection", bytesUnit, "VmRSS for each connection"},
-			{"slab_per_connection", bytesUnit, "kernel slab for each connection, both ends if local"},
-			{"exchanged", count, "messages that came before, by --exchange"},
+			{"cut", count, "connections closed by the server"},
+			{"rss_fresh", bytesUnit, "server VmRSS before connecting"},
+			{"rss", bytesUnit, "server VmRSS with idle connections"},
+			{"rss_per_connection", bytesUnit, "VmRSS per connection"},
+			{"slab_per_connection", bytesUnit, "kernel slab per connection (both ends, if local)"},
+			{"exchanged", count, "messages received before measuring (--exchange)"},
 		}},
-		{"memory for each subscription beyond that", []metric{
-			{"subscriptions", count, "subscriptions, each to a channel of its own"},
-			{"rss_subscribed", bytesUnit, "server's VmRSS, settled"},
-			{"rss_per_subscription", bytesUnit, "VmRSS for each subscription and its channel"},
+		{"additional memory per subscription", []metric{
+			{"subscriptions", count, "subscriptions, each to its own channel"},
+			{"rss_subscribed", bytesUnit, "server VmRSS with subscriptions"},
+			{"rss_per_subscription", bytesUnit, "VmRSS per subscription and its channel"},
 		}},
 		tlsGroup,
 		{"idle server", []metric{
 			{"server_cpu", seconds, "CPU time"},
-			{"server_cpu_percent", percent, "CPU, of one core"},
+			{"server_cpu_percent", percent, "CPU usage, of one core"},
 		}},
 		{"generator", []metric{
-			{"generator_cpu_percent", percent, "CPU, of one core"},
-			{"foreign", count, "messages of others"},
+			{"generator_cpu_percent", percent, "CPU usage, of one core"},
+			{"foreign", count, "messages from other publishers"},
 		}},
 		verdictGroup,
 	}
 	stormGroups = []group{
 		{"upgrades", []metric{
-			{"connections", count, "connections asked for"},
+			{"connections", count, "connections attempted"},
 			{"upgraded", count, "upgraded"},
 			{"failed", count, "failed"},
-			{"cut", count, "connections the server ended"},
+			{"cut", count, "connections closed by the server"},
 			{"upgrades_per_second", perSecond, "upgrades"},
-			{"elapsed", seconds, "from first to last"},
-			{"listen_overflows", count, "connects that found this machine's backlog full"},
+			{"elapsed", seconds, "time from first to last"},
+			{"listen_overflows", count, "connects that hit a full listen backlog (this host)"},
 		}},
-		{"connect and upgrade", latencyMetrics("")},
+		{"time to connect and upgrade", latencyMetrics("")},
 		tlsGroup,
-		withMetric(serverGroup, metric{"server_cpu_per_upgrade", seconds, "CPU for each upgrade"}),
-		{"generator", []metric{{"generator_cpu_percent", percent, "CPU, of one core"}}},
+		withMetric(serverGroup, metric{"server_cpu_per_upgrade", seconds, "CPU per upgrade"}),
+		{"generator", []metric{{"generator_cpu_percent", percent, "CPU usage, of one core"}}},
 		verdictGroup,
 	}
 	recoverGroups = []group{
 		{"joins", []metric{
-			{"joins", count, "complete"},
+			{"joins", count, "completed"},
 			{"failed", count, "failed"},
 			{"joins_per_second", perSecond, "joins"},
 			{"published", count, "published meanwhile"},
 			{"published_per_second", perSecond, "published"},
-			{"recovered", count, "publications recovered"},
-			{"live", count, "publications after those"},
-			{"holes", count, "offsets missing"},
-			{"repeats", count, "offsets repeated"},
-			{"wrong", count, "publications with the payload of another"},
-			{"gaps", count, "times the server said that it kept too little"},
-			{"foreign", count, "messages of others"},
-			{"elapsed", seconds, "from first to last"},
+			{"recovered", count, "messages recovered"},
+			{"live", count, "new messages after recovering"},
+			{"holes", count, "missing offsets"},
+			{"repeats", count, "repeated offsets"},
+			{"wrong", count, "offsets with the payload of another"},
+			{"gaps", count, "joins that were not fully recovered (gap)"},
+			{"foreign", count, "messages from other publishers"},
+			{"elapsed", seconds, "time from first to last"},
 		}},
-		{"from connecting to having all that was missed", latencyMetrics("")},
+		{"time from connecting to fully recovered", latencyMetrics("")},
 		tlsGroup,
-		withMetric(serverGroup, metric{"server_cpu_per_join", seconds, "CPU for each join, publishing included"}),
+		withMetric(serverGroup, metric{"server_cpu_per_join", seconds, "CPU per join, publishing included"}),
 		generatorGroup,
 		verdictGroup,
 	}
 	reconnectGroups = []group{
-		{"clients that come back", []metric{
+		{"reconnects", []metric{
 			{"connections", count, "clients"},
-			{"returned", count, "came back"},
+			{"returned", count, "reconnected"},
 			{"failed", count, "failed"},
-			{"cut", count, "connections the server ended"},
+			{"cut", count, "connections closed by the server"},
 			{"published", count, "published meanwhile"},
 			{"delivered", count, "recovered"},
 			{"lost", count, "lost"},
 			{"repeated", count, "repeated"},
 			{"reordered", count, "reordered"},
-			{"holes", count, "offsets missing"},
-			{"repeats", count, "offsets repeated"},
-			{"gaps", count, "clients that the server could not give all they missed"},
-			{"foreign", count, "messages of others"},
-			{"elapsed", seconds, "until all had what they missed"},
-			{"returns_per_second", perSecond, "returns"},
+			{"holes", count, "missing offsets"},
+			{"repeats", count, "repeated offsets"},
+			{"gaps", count, "clients that were not fully recovered (gap)"},
+			{"foreign", count, "messages from other publishers"},
+			{"elapsed", seconds, "time until all had recovered"},
+			{"returns_per_second", perSecond, "reconnects"},
 		}},
-		{"from connecting to having all that was missed", latencyMetrics("")},
+		{"time from connecting to fully recovered", latencyMetrics("")},
 		tlsGroup,
-		withMetric(serverGroup, metric{"server_cpu_per_return", seconds, "CPU for each return"}),
-		{"generator", []metric{{"generator_cpu_percent", percent, "CPU, of one core"}}},
+		withMetric(serverGroup, metric{"server_cpu_per_return", seconds, "CPU per reconnect"}),
+		{"generator", []metric{{"generator_cpu_percent", percent, "CPU usage, of one core"}}},
 		verdictGroup,
 	}
 	churnGroups = []group{
-		{"cycles of connect, a message there and back, close", []metric{
-			{"cycles", count, "complete"},
-			{"clean", count, "of these ended by a closing handshake"},
-			{"reset", count, "of these ended by a reset"},
+		{"cycles: connect, send, receive back, close", []metric{
+			{"cycles", count, "completed"},
+			{"clean", count, "closed with a closing handshake"},
+			{"reset", count, "closed with a reset"},
 			{"cycles_per_second", perSecond, "cycles"},
-			{"elapsed", seconds, "from first to last"},
+			{"elapsed", seconds, "time from first to last"},
 			{"failed", count, "failed"},
-			{"failed_connect", count, "of these in connecting"},
-			{"failed_tls", count, "of these in the TLS handshake"},
-			{"failed_upgrade", count, "of these in the upgrade"},
-			{"failed_message", count, "of these with the message"},
-			{"failed_close", count, "of these in the closing handshake"},
+			{"failed_connect", count, "failed to connect"},
+			{"failed_tls", count, "failed in the TLS handshake"},
+			{"failed_upgrade", count, "failed in the upgrade"},
+			{"failed_message", count, "failed to get the message back"},
+			{"failed_close", count, "failed in the closing handshake"},
 		}},
-		{"from connecting to the message's return", latencyMetrics("")},
-		{"what the server held before and after", []metric{
-			{"descriptors_before", count, "descriptors before"},
-			{"descriptors_after", count, "descriptors after"},
-			{"descriptors_left", count, "descriptors left behind"},
+		{"time from connecting to the message back", latencyMetrics("")},
+		{"server resources before and after", []metric{
+			{"descriptors_before", count, "file descriptors before"},
+			{"descriptors_after", count, "file descriptors after"},
+			{"descriptors_left", count, "file descriptors left behind"},
 			{"goroutines_before", count, "goroutines before"},
 			{"goroutines_after", count, "goroutines after"},
 			{"goroutines_left", count, "goroutines left behind"},
@@ -202,40 +202,40 @@ var (
 			{"epoll_left", count, "epoll entries left behind"},
 			{"threads_before", count, "threads before"},
 			{"threads_after", count, "threads after"},
-			{"rss_before", bytesUnit, "memory (VmRSS) before"},
-			{"rss_after", bytesUnit, "memory (VmRSS) after"},
-			{"rss_growth", percent, "growth of memory"},
+			{"rss_before", bytesUnit, "memory before (VmRSS)"},
+			{"rss_after", bytesUnit, "memory after (VmRSS)"},
+			{"rss_growth", percent, "memory growth"},
 		}},
 		tlsGroup,
 		{"server", []metric{
-			{"server_cpu_per_cycle", seconds, "CPU for each cycle"},
+			{"server_cpu_per_cycle", seconds, "CPU per cycle"},
 			{"server_cpu", seconds, "CPU time"},
-			{"server_cpu_percent", percent, "CPU, of one core"},
+			{"server_cpu_percent", percent, "CPU usage, of one core"},
 		}},
-		{"generator", []metric{{"generator_cpu_percent", percent, "CPU, of one core"}}},
+		{"generator", []metric{{"generator_cpu_percent", percent, "CPU usage, of one core"}}},
 		verdictGroup,
 	}
 	floorGroups = []group{
-		{"one send for each delivery, without a server", []metric{
+		{"one send() per delivery, without a server", []metric{
 			{"connections", count, "sockets"},
-			{"rounds", count, "rounds, one send to each"},
+			{"rounds", count, "rounds, one send() to each socket"},
 			{"delivered", count, "delivered"},
 			{"lost", count, "lost"},
 			{"deliveries_per_second", perSecond, "deliveries"},
-			{"elapsed", seconds, "first sent to last delivered"},
-			{"sender_cpu", seconds, "sender's CPU time less idle"},
-			{"sender_cpu_per_delivery", seconds, "sender's CPU for each delivery"},
+			{"elapsed", seconds, "time from first sent to last delivered"},
+			{"sender_cpu", seconds, "CPU time of the sender, less idle"},
+			{"sender_cpu_per_delivery", seconds, "CPU of the sender per delivery"},
 		}},
-		{"accept, read, write, close for each upgrade", []metric{
+		{"accept, read, write and close per upgrade", []metric{
 			{"upgraded", count, "upgraded"},
 			{"failed", count, "failed"},
 			{"upgrades_per_second", perSecond, "upgrades"},
-			{"upgrades_elapsed", seconds, "from first to last"},
-			{"sender_cpu_per_upgrade", seconds, "CPU for each upgrade"},
+			{"upgrades_elapsed", seconds, "time from first to last"},
+			{"sender_cpu_per_upgrade", seconds, "CPU per upgrade"},
 		}},
 		{"generator", []metric{
-			{"generator_cpu_percent", percent, "CPU, of one core"},
-			{"messages_per_read", count, "messages for each read"},
+			{"generator_cpu_percent", percent, "CPU usage, of one core"},
+			{"messages_per_read", count, "messages per read()"},
 		}},
 		verdictGroup,
 	}
@@ -256,7 +256,8 @@ func latencyMetrics(prefix string) []metric {
 	}
 }
 
-// MetricNames lists the figures of a scenario that FailIf can name.
+// MetricNames returns the names of a scenario's figures, as [ParseFailIf] and
+// Result.Metrics use them.
 func MetricNames(scenario string) []string {
 	var names []string
 	for _, g := range scenarios[scenario] {
@@ -267,7 +268,7 @@ func MetricNames(scenario string) []string {
 	return names
 }
 
-// setLatency sets the percentiles of a histogram of microseconds.
+// setLatency reports the percentiles of a histogram of microseconds.
 func (r *Result) setLatency(prefix string, h *hdr.Histogram) {
 	if h.TotalCount() == 0 {
 		return
@@ -350,12 +351,12 @@ func thousands(v float64, decimals int) string {
 	return sign + whole + rest
 }
 
-// parseValue reads what a value is compared with: a duration, a size or a
-// plain number, in the metric's base unit.
+// parseValue reads the value that a figure is compared with, a duration, a size or a
+// plain number, and returns it in the base unit.
 func (u unit) parseValue(s string) (float64, error) {
 	if v, err := strconv.ParseFloat(strings.TrimSuffix(s, "%"), 64); err == nil && !math.IsNaN(v) && (u == percent || !strings.HasSuffix(s, "%")) {
 		if u == seconds && v != 0 {
-			return 0, fmt.Errorf("%s is a number, but the figure is a duration: write %ss or %sms", s, s, s)
+			return 0, fmt.Errorf("%s has no unit, but the figure is a duration: write %ss or %sms", s, s, s)
 		}
 		return v, nil
 	}
@@ -376,7 +377,8 @@ func (u unit) parseValue(s string) (float64, error) {
 	return 0, fmt.Errorf("%q is not a number", s)
 }
 
-// ParseSize reads a number of bytes such as 64, 0.55KB, 64KiB or 1MiB.
+// ParseSize reads a number of bytes such as 64, 0.55KB, 64KiB or 1MiB. KB, MB and GB are
+// powers of 1000, KiB, MiB and GiB of 1024.
 func ParseSize(s string) (int64, error) {
 	factor := 1.0
 	number := s

@@ -11,36 +11,36 @@ import (
 	"time"
 )
 
-// Options is what the scenarios have in common. The zero value of a field
-// means its default.
+// Options are the settings that all scenarios share: the server, the protocol, and the
+// tester itself. Zero means the default, which each field's comment ends with.
 type Options struct {
-	URL      string        // ws://host:port or wss://host:port of the server
-	Path     string        // /ws, or /connection/websocket; not used when URL has a path of its own
-	Protocol Protocol      // what subscribers speak; Raw
-	Hello    string        // text message that each connection sends first; none
-	Sources  int           // local addresses from 127.0.0.2 on; 32 for a loopback server, none for others
-	Loops    int           // receiving loops; one on each core
-	Dialing  int           // connects under way at a time; 64
-	Timeout  time.Duration // for a connect with its upgrade; 10 s
-	PID      int           // the server's process, for its CPU and memory; not measured
+	URL      string        // the server, ws://HOST:PORT or wss://HOST:PORT; ws://127.0.0.1:8000
+	Path     string        // where to upgrade, unless URL has a path; /ws, or /connection/websocket for Centrifugo's protocol
+	Protocol Protocol      // of the subscribers; Raw
+	Hello    string        // a text message that each connection sends first; none
+	Sources  int           // loopback addresses to connect from, 127.0.0.2 and up; 32 for a loopback server, none for others
+	Loops    int           // receiving loops; one per core
+	Dialing  int           // connects in progress at a time; 64
+	Timeout  time.Duration // of a connect with its upgrade; 10 s
+	PID      int           // the server's process on this machine, to measure its CPU and memory; not measured
 
 	// For Centrifugo's protocol.
-	Channel         string // what clients subscribe to; lobby
-	Channels        int    // instead: so many, each with its number behind the name, dealt to the clients in turn; 1
-	Token           string // of all clients; none
-	TokenSecretFile string // instead: a file with the secret that a token for each client is signed with, by HS256
+	Channel         string // that clients subscribe to; lobby
+	Channels        int    // this many channels instead, named Channel0, Channel1 and so on; clients are spread over them; 1
+	Token           string // that all clients connect with; none
+	TokenSecretFile string // instead: a file with the HS256 secret, to sign a token for each client; none
 
 	// For wss.
-	CACert    string // a file of PEM certificates that sign the server's; the system's
-	Insecure  bool   // take any certificate
-	Cert, Key string // files with a certificate of the client and its key; none
-	Resume    bool   // resume sessions: all connections share what servers hand out for that
+	CACert    string // a file of PEM certificates to trust; the system's
+	Insecure  bool   // do not verify the server's certificate
+	Cert, Key string // PEM files with a client certificate and its key; none
+	Resume    bool   // resume TLS sessions; by default every connection makes a full handshake
 
-	// Progress gets a line that is written over and over; none when nil.
+	// Progress is a terminal that shows one line of progress; nil: none.
 	Progress io.Writer
 }
 
-// Defaults of the scenarios' times.
+// Defaults of the scenarios' durations.
 const (
 	DefaultTimeout  = 10 * time.Second
 	DefaultDuration = 20 * time.Second
@@ -49,8 +49,8 @@ const (
 	DefaultSettle   = 30 * time.Second
 )
 
-// UsageError is what is wrong with the options, a line for each fault: what, why
-// and how to mend it.
+// UsageError reports invalid options, one line per fault: what is wrong and how to fix it.
+// Nothing was measured.
 type UsageError struct{ faults []string }
 
 func (e *UsageError) Error() string { return strings.Join(e.faults, "\n") }
@@ -62,7 +62,7 @@ func (f *faults) add(format string, args ...any) { *f = append(*f, fmt.Sprintf(f
 
 func (f *faults) atLeast(flag string, got, least int) {
 	if got < least {
-		f.add("%s is %d, give at least %d", flag, got, least)
+		f.add("%s is %d: give at least %d", flag, got, least)
 	}
 }
 
@@ -117,14 +117,14 @@ func (o *Options) target(f *faults) target {
 	o.Protocol.check(f)
 	t.audience = o.audience(f)
 	if o.Protocol == SSE && o.Hello != "" {
-		f.add("--hello needs a WebSocket: leave it out with --protocol sse")
+		f.add("--hello needs a WebSocket: it does not work with --protocol sse")
 	}
 	if o.Loops < 0 || o.Loops > 64 {
-		f.add("--loops is %d, give 1 to 64, or 0 for one on each core", o.Loops)
+		f.add("--loops is %d: give 1 to 64, or 0 for one per core", o.Loops)
 	}
 	f.atLeast("--dialing", o.Dialing, 1)
 	if o.Sources < 0 || o.Sources > sourcesMost {
-		f.add("--sources is %d, give 1 to %d, or 0 for the default", o.Sources, sourcesMost)
+		f.add("--sources is %d: give 1 to %d, or 0 for the default", o.Sources, sourcesMost)
 	}
 	u, err := url.Parse(o.URL)
 	switch {

@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// progress writes one line over and over, to a terminal. Without a writer it
-// does nothing.
+// progress rewrites one line of a terminal. Without a writer it does nothing.
 type progress struct {
 	w    io.Writer
 	quit chan struct{}

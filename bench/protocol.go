@@ -8,33 +8,33 @@ import (
 	"strings"
 )
 
-// Protocol is the form in which subscribers get what is published.
+// Protocol is what subscribers speak.
 type Protocol string
 
 const (
-	// Raw: a WebSocket message is a payload, whatever the server.
+	// Raw works with any server: a WebSocket message is a payload, or has one inside.
 	Raw Protocol = "raw"
-	// JSON: a WebSocket message is a record with an offset (?format=json).
+	// JSON is sluice's: a WebSocket message is a record with an offset (?format=json).
 	JSON Protocol = "json"
-	// SSE: an event stream (GET /sse/CHANNEL), an event is a payload with an id.
+	// SSE is sluice's streams (GET /sse/CHANNEL): an event is a payload, its id the position.
 	SSE Protocol = "sse"
-	// Centrifugo: Centrifugo's client protocol in JSON.
+	// Centrifugo is Centrifugo's client protocol in JSON.
 	Centrifugo Protocol = "centrifugo"
-	// CentrifugoProtobuf: the same in Protobuf.
+	// CentrifugoProtobuf is the same in Protobuf.
 	CentrifugoProtobuf Protocol = "centrifugo-protobuf"
 )
 
-// Protocols is all of them.
+// Protocols are all protocols.
 var Protocols = []Protocol{Raw, JSON, SSE, Centrifugo, CentrifugoProtobuf}
 
-// check tells whether there is such a protocol.
+// check adds a fault if there is no such protocol.
 func (p Protocol) check(f *faults) {
 	if !slices.Contains(Protocols, p) {
-		f.add("--protocol is %q, give raw, json, sse, centrifugo or centrifugo-protobuf", string(p))
+		f.add("--protocol is %q: give raw, json, sse, centrifugo or centrifugo-protobuf", string(p))
 	}
 }
 
-// dialect gives the form of Centrifugo's protocol, nil for other protocols.
+// dialect returns the form of Centrifugo's protocol, nil for other protocols.
 func (p Protocol) dialect() dialect {
 	switch p {
 	case Centrifugo:
@@ -45,7 +45,7 @@ func (p Protocol) dialect() dialect {
 	return nil
 }
 
-// path is where to upgrade when nothing is said.
+// path is where to upgrade by default.
 func (p Protocol) path() string {
 	if p.dialect() != nil {
 		return "/connection/websocket"
@@ -53,10 +53,10 @@ func (p Protocol) path() string {
 	return "/ws"
 }
 
-// positions tells whether messages have offsets, which must grow by one.
+// positions reports whether messages have offsets, which must grow by one.
 func (p Protocol) positions() bool { return p != Raw }
 
-// addresses gives where subscribers and where publishers connect, from the
+// addresses returns where subscribers and where publishers connect, from the
 // address of a WebSocket channel. channel is of use where the address does not
 // name it.
 func (p Protocol) addresses(u *url.URL, channel string) (subscribe, publish *url.URL, err error) {
@@ -85,12 +85,12 @@ func withQuery(u *url.URL, key, value string) *url.URL {
 // webSocketPath splits a path such as /prefix/ws/news.
 var webSocketPath = regexp.MustCompile(`^(.*?)/ws(?:/(.*))?$`)
 
-// streamAddress gives the event stream of the channel that a WebSocket address
+// streamAddress returns the SSE stream of the channel that a WebSocket address
 // names: /ws/news becomes /sse/news, and /ws, which names none, /sse/lobby.
 func streamAddress(u *url.URL) (*url.URL, error) {
 	m := webSocketPath.FindStringSubmatch(u.EscapedPath())
 	if m == nil {
-		return nil, errors.New("there is no /ws in the path: --protocol sse takes the channel from there, give --path /ws/CHANNEL")
+		return nil, errors.New("--protocol sse takes the channel from a path of /ws/CHANNEL: give --path /ws/CHANNEL")
 	}
 	q := u.Query()
 	channel := m[2]

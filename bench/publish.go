@@ -29,7 +29,7 @@ type publisher interface {
 	close()
 }
 
-// newPublisher gives one that POSTs, or without an address one with a connection.
+// newPublisher returns one that POSTs, or without an address one with a connection.
 func newPublisher(ctx context.Context, t target, postTo string) (publisher, error) {
 	if postTo != "" {
 		return newHTTPPublisher(postTo, t), nil
@@ -98,7 +98,7 @@ func (p *socketPublisher) send(_ context.Context, _ int, payload []byte) (int, e
 		if p.ended != nil {
 			err = p.ended
 		}
-		return 0, fmt.Errorf("the publisher's connection ended: %w", err)
+		return 0, fmt.Errorf("the publisher's connection was closed: %w", err)
 	}
 	return 0, nil
 }
@@ -134,7 +134,7 @@ func newHTTPPublisher(address string, t target) *httpPublisher {
 	}}
 }
 
-// anyName gives c for a server of another name than the subscribers'.
+// anyName returns c for a server of another name than the subscribers'.
 func anyName(c *tls.Config) *tls.Config {
 	c = c.Clone()
 	c.ServerName = ""
@@ -142,7 +142,7 @@ func anyName(c *tls.Config) *tls.Config {
 }
 
 // errRefused is an answer that asks to come again: 429 or 503.
-var errRefused = errors.New("the server refuses publications")
+var errRefused = errors.New("the server rejects messages")
 
 func (p *httpPublisher) send(ctx context.Context, stream int, payload []byte) (retries int, err error) {
 	const pauseMost = 100 * time.Millisecond
@@ -195,7 +195,7 @@ type schedule struct {
 	object     bool // payloads are JSON objects
 }
 
-// due gives the time of the i-th publication, from 0.
+// due returns the time of the i-th publication, from 0.
 func (s schedule) due(i int) int64 {
 	if s.rate == 0 {
 		return s.start
@@ -203,7 +203,7 @@ func (s schedule) due(i int) int64 {
 	return s.start + int64(float64(i)/s.rate*float64(time.Second))
 }
 
-// end gives the time at which the n-th publication is due.
+// end returns the time at which the n-th publication is due.
 func (s schedule) end(n int) int64 { return s.due(n - 1) }
 
 // of counts the publications in a stream after the one who publishes there has sent n.
@@ -247,7 +247,7 @@ func (p Protocol) sizeMin() int {
 	return SizeMin
 }
 
-// blank gives a payload without its stamp, and where that lies.
+// blank returns a payload without its stamp, and where that lies.
 func blank(size int, object bool) (payload []byte, at int) {
 	payload = bytes.Repeat([]byte{'.'}, size)
 	if object {
@@ -305,7 +305,7 @@ func (s schedule) publish(ctx context.Context, p publisher, publisher int) sendi
 	return out
 }
 
-// sleepUntil waits for a time on the clock and gives the time that it is then;
+// sleepUntil waits for a time on the clock and returns the time that it is then;
 // false when ctx ended first. It sleeps in pieces to notice that.
 func (s schedule) sleepUntil(ctx context.Context, due int64) (now int64, ok bool) {
 	for {

@@ -9,19 +9,19 @@ import (
 	"sluice/poller"
 )
 
-// ReconnectOptions is what Reconnect measures: all clients of a channel leave, and come
-// back at once for what was published meanwhile. Protocol is Centrifugo's.
+// ReconnectOptions are the settings of [Reconnect]. Zero means the default; Protocol must
+// be one of Centrifugo's.
 type ReconnectOptions struct {
 	Options
 	Connections int           // 10,000
-	Outstanding int           // how many may be coming back at a time; 512
-	Missed      int           // publications that each has missed; 20
-	PublishURL  string        // POST there instead of publishing over a connection
+	Outstanding int           // clients that reconnect at a time; 512
+	Missed      int           // messages published while the clients are away; 20
+	PublishURL  string        // publish by POST to this URL instead of over WebSocket; none
 	Size        int           // payload bytes; 64
-	Settle      time.Duration // between leaving, publishing and coming back; 2 s, negative: none
+	Settle      time.Duration // between leaving, publishing and reconnecting; 2 s, negative: none
 }
 
-// DefaultAway is Reconnect's Settle.
+// DefaultAway is the default of ReconnectOptions.Settle.
 const DefaultAway = 2 * time.Second
 
 // reconnect is a run under way.
@@ -33,8 +33,9 @@ type reconnect struct {
 	progress *progress
 }
 
-// Reconnect measures the time until all clients have again what they missed, and checks
-// that each got all of it, once and in order.
+// Reconnect disconnects all clients of a channel, publishes, and measures the time until
+// all of them have reconnected and recovered what they missed. It checks that each got all
+// of it, once and in order. The error is as of [Fanout].
 func Reconnect(ctx context.Context, o ReconnectOptions) (*Result, error) {
 	setDefault(&o.Protocol, Centrifugo)
 	o.setDefaults()
@@ -46,10 +47,10 @@ func Reconnect(ctx context.Context, o ReconnectOptions) (*Result, error) {
 	var f faults
 	t := o.target(&f)
 	if t.audience == nil {
-		f.add("--protocol is %s, give centrifugo or centrifugo-protobuf", o.Protocol)
+		f.add("--protocol is %s: give centrifugo or centrifugo-protobuf", o.Protocol)
 	}
 	if o.Channels > 1 {
-		f.add("--channels is %d: here all clients are of one channel", o.Channels)
+		f.add("--channels is %d: this scenario uses one channel", o.Channels)
 	}
 	f.atLeast("--connections", o.Connections, 1)
 	f.atLeast("--outstanding", o.Outstanding, 1)
@@ -90,7 +91,7 @@ func (r *reconnect) run(ctx context.Context) error {
 	wait(ctx, r.Settle)
 	fl.begin(a.phase, r.Connections)
 	d := dialing{connections: r.Connections, outstanding: r.Outstanding, keepGoing: true}
-	r.progress.show(func() string { return fmt.Sprintf("came back %d of %d", d.done.Load(), d.connections) })
+	r.progress.show(func() string { return fmt.Sprintf("reconnected %d of %d", d.done.Load(), d.connections) })
 	serverBefore := r.server.cpu()
 	ownBefore, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
 	if err := fl.dial(ctx, &d); err != nil {
@@ -103,7 +104,7 @@ func (r *reconnect) run(ctx context.Context) error {
 	r.report(a, &d)
 	r.result.setConnections(fl)
 	if d.done.Load() == 0 && d.firstErr != nil {
-		return fmt.Errorf("nobody came back: %w", d.firstErr)
+		return fmt.Errorf("no client reconnected: %w", d.firstErr)
 	}
 	return fl.err()
 }
@@ -116,7 +117,7 @@ func (r *reconnect) stood(ctx context.Context) (at position, err error) {
 	}
 	defer fl.close() // ignored: they are to leave
 	d := dialing{connections: r.Connections, outstanding: r.Dialing}
-	r.progress.show(func() string { return fmt.Sprintf("connecting %d of %d", d.done.Load(), d.connections) })
+	r.progress.show(func() string { return fmt.Sprintf("connected %d of %d", d.done.Load(), d.connections) })
 	if err := fl.dial(ctx, &d); err != nil || ctx.Err() != nil {
 		return at, err
 	}
@@ -126,9 +127,9 @@ func (r *reconnect) stood(ctx context.Context) (at position, err error) {
 				own := position{c.session.subs[0].epoch, c.next - 1}
 				switch {
 				case own.epoch == "":
-					err = errors.New("a subscription has no position; does the channel keep a history from which clients may recover? (history_size, history_ttl and force_recovery of its namespace)")
+					err = errors.New("a subscription has no position: does the channel keep a history that clients may recover from (history_size, history_ttl and force_recovery of its namespace)?")
 				case at.epoch != "" && own != at:
-					err = fmt.Errorf("one client stands at %v, another at %v: does somebody else publish in the channel? (--channel)", at, own)
+					err = fmt.Errorf("one client is at position %v, another at %v: is somebody else publishing to the channel (--channel)?", at, own)
 				}
 				at = own
 			}
@@ -165,7 +166,7 @@ func (r *reconnect) publish(ctx context.Context, a *account) (err error) {
 	}
 	(&fanout{FanoutOptions: FanoutOptions{CatchUp: r.Timeout}, fleet: fl}).await(ctx, a, 0)
 	if n := fl.delivered(); n < int64(a.published) && ctx.Err() == nil {
-		return fmt.Errorf("only %d of %d publications arrived: do publisher and clients meet on one channel (--channel, --publish-url)?", n, a.published)
+		return fmt.Errorf("only %d of %d messages arrived: do the publisher and the clients use the same channel (--channel, --publish-url)?", n, a.published)
 	}
 	return nil
 }
@@ -193,7 +194,7 @@ func (r *reconnect) report(a *account, d *dialing) {
 		res.Notes = append(res.Notes, "first failure: "+d.firstErr.Error())
 	}
 	if a.gaps > 0 {
-		res.Notes = append(res.Notes, "gaps: the server does not keep as many publications as the clients missed: raise history_size of the namespace, or lower --missed")
+		res.Notes = append(res.Notes, "gaps: the server keeps fewer messages than the clients missed. Raise history_size of the namespace, or lower --missed")
 	}
 	if r.server == nil {
 		return

@@ -16,7 +16,7 @@ var (
 	lostKey   = []byte(`{"gap":true`)
 )
 
-// place takes a JSON record's position and tells whether it is a publication, which
+// place takes a JSON record's position and reports whether it is a publication, which
 // has one. A record may only say where the connection stands.
 func (r *receiver) place(c *conn, record []byte) bool {
 	if len(r.lead) == 0 || !bytes.HasPrefix(record, r.lead) {
@@ -51,7 +51,7 @@ func (r *receiver) standing(c *conn, record []byte) {
 	}
 }
 
-// learn remembers how records begin from now on, and tells whether that is with
+// learn remembers how records begin from now on, and reports whether that is with
 // another epoch.
 func (r *receiver) learn(lead, epoch []byte) (another bool) {
 	another = len(r.epoch) > 0 && !bytes.Equal(r.epoch, epoch)
@@ -84,7 +84,7 @@ func (r *receiver) follow(due *uint64, offset uint64) {
 	*due = offset + 1
 }
 
-// findPosition gives where a record's offset begins, or -1, and its epoch. Both
+// findPosition returns where a record's offset begins, or -1, and its epoch. Both
 // lie before anything that a client wrote, except for the channel's name, in which
 // a quote is escaped.
 func findPosition(record []byte) (at int, epoch []byte) {

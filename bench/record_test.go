@@ -8,7 +8,7 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// written gives the payload of a publication of a phase.
+// written returns the payload of a publication of a phase.
 func written(p phase, seq uint32, size int) []byte {
 	payload := bytes.Repeat([]byte{'.'}, size)
 	stamp{seq: seq}.put(payload, p.mark)

@@ -14,16 +14,15 @@ import (
 	"sluice/poller"
 )
 
-// RecoverOptions is what Recover measures: clients that come back and ask for what
-// they missed, while messages go on being published.
+// RecoverOptions are the settings of [Recover]. Zero means the default.
 type RecoverOptions struct {
 	Options
-	Joins       int     // in all; 100,000
+	Joins       int     // in total; 100,000
 	Concurrency int     // clients at a time; 64
-	Behind      int     // how many publications a client has missed at most; 200
-	Live        int     // how many it stays for after that; 20
-	Rate        float64 // publications a second; 2,000
-	PublishURL  string  // POST there instead of publishing over a connection
+	Behind      int     // messages that a client has missed at most; 200
+	Live        int     // new messages that it stays for after recovering; 20
+	Rate        float64 // messages per second; 2,000
+	PublishURL  string  // publish by POST to this URL instead of over WebSocket; none
 	Size        int     // payload bytes; 64, at least SizeMin
 }
 
@@ -41,17 +40,17 @@ func (o *RecoverOptions) setDefaults() {
 
 func (o *RecoverOptions) check(f *faults) {
 	if o.Protocol == Raw {
-		f.add("--protocol is raw, in which nobody can ask for what was missed: give json, sse or centrifugo")
+		f.add("--protocol is raw, which has no positions to recover from: give json, sse or centrifugo")
 	}
 	f.atLeast("--joins", o.Joins, 1)
 	f.atLeast("--behind", o.Behind, 1)
 	f.atLeast("--live", o.Live, 1)
 	f.atLeast("--size", o.Size, o.Protocol.sizeMin())
 	if o.Channels > 1 {
-		f.add("--channels is %d: here all clients are of one channel", o.Channels)
+		f.add("--channels is %d: this scenario uses one channel", o.Channels)
 	}
 	if o.Concurrency < 1 || o.Concurrency > 10_000 {
-		f.add("--concurrency is %d, give 1 to 10000", o.Concurrency)
+		f.add("--concurrency is %d: give 1 to 10000", o.Concurrency)
 	}
 	if !(o.Rate > 0) {
 		f.add("--rate must be above zero")
@@ -105,9 +104,9 @@ const publishedShareMin = 0.99
 // failuresMost ends a run of which nothing good can come any more.
 const failuresMost = 1000
 
-// Recover measures joins: a client connects with the position that it has, gets what
-// was published since then, stays for a while and comes back. Each one's offsets
-// and payloads are checked.
+// Recover measures recovery while messages go on being published: a client joins from a
+// position in the past, gets what was published since then, stays for a while and leaves,
+// over and over. Every offset and payload is checked. The error is as of [Fanout].
 func Recover(ctx context.Context, o RecoverOptions) (*Result, error) {
 	o.setDefaults()
 	var f faults
@@ -261,13 +260,13 @@ func (r *recovery) report(a *account, clients []*joiner) {
 	rate := float64(a.published) / a.elapsed.Seconds()
 	res.set("published_per_second", rate)
 	if rate < publishedShareMin*r.Rate-1/a.elapsed.Seconds() { // one may be due as the run ends
-		res.invalidate("only %.0f messages a second were published, of %.0f: give the generator more CPU, or lower --rate or --concurrency", rate, r.Rate)
+		res.invalidate("only %.0f of %.0f messages per second were published: give the tester more CPU, or lower --rate or --concurrency", rate, r.Rate)
 	}
 	if sum.gaps > 0 {
-		res.Notes = append(res.Notes, "gaps: the server does not keep as many publications as the clients missed: raise what it keeps (sluice serve --history), or lower --behind; one recovery may have a bound, too")
+		res.Notes = append(res.Notes, "gaps: the server keeps fewer messages than the clients missed. Raise its history (sluice serve --history), or lower --behind; the size of one recovery may also be limited")
 	}
 	if sum.foreign > 0 {
-		res.Notes = append(res.Notes, "others publish on this channel, so that payloads cannot be told from their offsets: use a --path of its own")
+		res.Notes = append(res.Notes, "others publish on this channel, so payloads cannot be checked against offsets: use a separate channel (--path)")
 	}
 	if r.firstErr != nil {
 		res.Notes = append(res.Notes, "first failure: "+r.firstErr.Error())
@@ -278,9 +277,9 @@ func (r *recovery) report(a *account, clients []*joiner) {
 func (r *recovery) verdict() error {
 	switch {
 	case r.failed >= failuresMost:
-		return fmt.Errorf("ended after %d failed joins; the first: %w", r.failed, r.firstErr)
+		return fmt.Errorf("stopped after %d failed joins; the first: %w", r.failed, r.firstErr)
 	case r.joins == 0 && r.firstErr != nil:
-		return fmt.Errorf("not one join was complete: %w", r.firstErr)
+		return fmt.Errorf("no join was completed: %w", r.firstErr)
 	}
 	return nil
 }

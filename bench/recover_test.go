@@ -76,7 +76,7 @@ func TestRecoverReportsWhatTheServerDidWrong(t *testing.T) {
 	}
 }
 
-// swapPayloads gives every tenth offset the payload that the tenth before it had.
+// swapPayloads returns every tenth offset the payload that the tenth before it had.
 func swapPayloads() func(offset int, record string) []string {
 	payload := func(record string) string {
 		return record[max(strings.Index(record, `"data":`), strings.Index(record, "data: ")):]

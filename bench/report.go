@@ -10,32 +10,32 @@ import (
 	"time"
 )
 
-// Schema names the form of the JSON that WriteJSON gives. A change that breaks
-// a reader changes it.
+// Schema is the version of the JSON that [Result.WriteJSON] writes. It changes when a
+// change would break readers.
 const Schema = "sluice-bench/1"
 
-// Result is what a run gave. Figures that were not measured are absent.
+// Result is the report of a run. Figures that were not measured are absent.
 type Result struct {
 	Schema   string             `json:"schema"`
 	Scenario string             `json:"scenario"`
-	Verdict  string             `json:"verdict"` // one of Verdict...
-	Reasons  []string           `json:"reasons,omitempty"`
+	Verdict  string             `json:"verdict"`           // VerdictOK and so on
+	Reasons  []string           `json:"reasons,omitempty"` // for any other verdict than OK and PASS
 	Started  time.Time          `json:"started"`
 	Machine  Machine            `json:"machine"`
 	Flags    map[string]string  `json:"flags,omitempty"`
-	Metrics  map[string]float64 `json:"metrics"` // base units: seconds, bytes, plain numbers
-	Units    map[string]string  `json:"units"`
-	Closes   map[string]int64   `json:"closes"`          // Close frames by code
-	Tries    []Try              `json:"tries,omitempty"` // of a search for the highest rate
+	Metrics  map[string]float64 `json:"metrics"`         // by name, in base units: seconds, bytes, plain numbers
+	Units    map[string]string  `json:"units"`           // by name: 1, s, B, 1/s, % or bool
+	Closes   map[string]int64   `json:"closes"`          // Close frames received, by code
+	Tries    []Try              `json:"tries,omitempty"` // the rates that FindMax tried
 	Notes    []string           `json:"notes,omitempty"`
 }
 
 // Verdicts of a run.
 const (
-	VerdictOK          = "ok"
-	VerdictInvalid     = "INVALID"
-	VerdictInterrupted = "interrupted"
-	VerdictFailed      = "failed" // it could not be done
+	VerdictOK          = "ok"          // measured
+	VerdictInvalid     = "INVALID"     // measured, but the tester was too slow for the figures to be trusted
+	VerdictInterrupted = "interrupted" // the context ended early; the figures cover the time until then
+	VerdictFailed      = "failed"      // could not be measured
 
 	// Of Churn, which is a test.
 	VerdictPass = "PASS"
@@ -52,7 +52,7 @@ func newResult(scenario string) *Result {
 	return r
 }
 
-// set gives a figure. Its name must be one of the scenario's.
+// set reports a figure. Its name must be one of the scenario's.
 func (r *Result) set(name string, v float64) {
 	m, ok := findMetric(r.Scenario, name)
 	if !ok {
@@ -62,19 +62,19 @@ func (r *Result) set(name string, v float64) {
 	r.Units[name] = string(m.unit)
 }
 
-// invalidate says why the figures are not to be trusted.
+// invalidate makes the run INVALID, for a reason.
 func (r *Result) invalidate(format string, args ...any) {
 	r.Verdict = VerdictInvalid
 	r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
 	r.set("invalid", 1)
 }
 
-// end settles the verdict of a run that gave err, and gives both back. A run
-// whose ctx has ended was interrupted, and whatever failed then failed for that.
+// end settles the verdict of a run that returned err, and returns both. A run
+// whose ctx has ended was interrupted, and other errors are then ignored.
 func (r *Result) end(ctx context.Context, err error) (*Result, error) {
 	switch {
 	case ctx.Err() != nil:
-		r.Reasons = append(r.Reasons, "interrupted: the figures are of what ran until then")
+		r.Reasons = append(r.Reasons, "interrupted: the figures cover the time until then")
 		r.set("interrupted", 1)
 		if r.Verdict == VerdictOK {
 			r.Verdict = VerdictInterrupted
@@ -94,10 +94,10 @@ func (r *Result) WriteJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// WriteTable writes the result as an aligned table for people.
+// WriteTable writes the result as a table for people.
 func (r *Result) WriteTable(w io.Writer) error {
 	m := r.Machine
-	fmt.Fprintf(w, "%s: %d cores of %s, Linux %s, %s\n", r.Scenario, m.Cores, m.CPU, m.Kernel, m.Go)
+	fmt.Fprintf(w, "%s on %d cores of %s, Linux %s, %s\n", r.Scenario, m.Cores, m.CPU, m.Kernel, m.Go)
 	for _, g := range scenarios[r.Scenario] {
 		if g.title == "verdict" || !r.hasAny(g) {
 			continue
@@ -110,7 +110,7 @@ func (r *Result) WriteTable(w io.Writer) error {
 		}
 	}
 	if len(r.Closes) > 0 {
-		fmt.Fprint(w, "\nClose frames by code:")
+		fmt.Fprint(w, "\nclose frames received, by code:")
 		for _, code := range sortedKeys(r.Closes) {
 			fmt.Fprintf(w, "  %s: %d", code, r.Closes[code])
 		}
@@ -135,7 +135,7 @@ func (r *Result) writeTries(w io.Writer) {
 	if len(r.Tries) == 0 {
 		return
 	}
-	fmt.Fprintln(w, "\ntries")
+	fmt.Fprintln(w, "\nrates tried")
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	for _, y := range r.Tries {
 		outcome := "held"

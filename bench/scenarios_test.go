@@ -39,7 +39,7 @@ func TestIdleExchangesAMessageOnEachConnectionBefore(t *testing.T) {
 		{path: "/echo", want: 20},
 		{path: "/ws", secure: true, want: 20},
 		{path: "/echo", secure: true, want: 20},
-		{path: "/ws", deliver: func(*faultyServer, int, []byte) {}, why: "only 0 of 20 connections got a message"},
+		{path: "/ws", deliver: func(*faultyServer, int, []byte) {}, why: "only 0 of 20 connections received a message"},
 	} {
 		s := startFaultyServer(t, tc.secure, tc.deliver)
 		o := IdleOptions{Options: own(), Connections: 20, Settle: -1, Duration: time.Millisecond, Exchange: 1024}

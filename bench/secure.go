@@ -17,7 +17,7 @@ import (
 // of package net, and tls.Conn waits in it as it likes to. In a loop it is a bare
 // descriptor and never waits: the loop reads ciphertext into a scratch that all of
 // its connections share, and tls.Conn takes it from there until it has had all of it
-// and is told errLater. So a resting connection has no goroutine and no buffer but
+// and gets errLater. So a resting connection has no goroutine and no buffer but
 // the one inside tls.Conn, and an event costs one read, as without TLS. A goroutine
 // for each connection would have been shorter by some 40 lines, at a stack and a
 // wake-up of the Go scheduler for each delivery on cores that the server shares.
@@ -27,7 +27,7 @@ import (
 type wire struct {
 	net.Conn
 
-	// Owned by whoever makes the connection, then by the loop.
+	// Owned by the goroutine that connects, then by the loop.
 	fd    int    // -1: not yet bare
 	come  []byte // ciphertext in the loop's scratch, which TLS has not taken
 	ended error  // what comes behind it
@@ -85,7 +85,7 @@ func detach(c net.Conn) (fd int, secure *tls.Conn, err error) {
 	return fd, secure, err
 }
 
-// socket gives the TCP connection below c.
+// socket returns the TCP connection below c.
 func socket(c net.Conn) *net.TCPConn {
 	if secure, ok := c.(*tls.Conn); ok {
 		c = secure.NetConn().(*wire).Conn
@@ -122,13 +122,13 @@ func explainTLS(err error) error {
 	var plain tls.RecordHeaderError
 	switch {
 	case errors.As(err, new(x509.UnknownAuthorityError)):
-		return fmt.Errorf("%w; give the signer's certificate with --cacert, or take any with --insecure-skip-verify", err)
+		return fmt.Errorf("%w; give the signer's certificate with --cacert, or skip the check with --insecure-skip-verify", err)
 	case errors.As(err, new(x509.HostnameError)):
 		return fmt.Errorf("%w; give that name in --url", err)
 	case errors.As(err, &plain):
-		return errors.New("the server does not speak TLS on this port: give a ws:// address, or the port where it does (--url)")
+		return errors.New("the server does not speak TLS on this port: give a ws:// address, or its TLS port (--url)")
 	case errors.Is(err, io.EOF):
-		return errors.New("the server ended the connection in the TLS handshake; its log may say why")
+		return errors.New("the server closed the connection during the TLS handshake; its log may say why")
 	}
 	return fmt.Errorf("TLS handshake: %w", err)
 }

@@ -57,7 +57,7 @@ func startFaultyServer(t *testing.T, secure bool, deliver func(s *faultyServer, 
 	return s
 }
 
-// startServer gives a server, over TLS with the file of its certificate.
+// startServer returns a server, over TLS with the file of its certificate.
 func startServer(t *testing.T, secure bool, h http.Handler) (s *httptest.Server, cacert string) {
 	if !secure {
 		return httptest.NewServer(h), ""
@@ -138,7 +138,7 @@ func (s *faultyServer) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// echo gives each message back; a client's Close is answered by package websocket.
+// echo returns each message back; a client's Close is answered by package websocket.
 func (s *faultyServer) echo(w http.ResponseWriter, r *http.Request) {
 	c, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // session is what a client of Centrifugo's protocol knows of itself: the commands that
-// wait for their replies, and its subscriptions. Whoever reads its connection owns it.
+// wait for their replies, and its subscriptions. The goroutine that reads its connection owns it.
 type session struct {
 	// Set at construction.
 	dialect dialect
@@ -23,7 +23,7 @@ type session struct {
 	asked  []question
 	lastID uint32
 	pong   bool // the server wants its pings answered
-	idle   bool // what became of the last flush has been told
+	idle   bool // the outcome of the last flush has been reported
 }
 
 // question is a command that waits for its reply.
@@ -102,7 +102,7 @@ func (s *session) ask(of string, sub *subscription, cmd *protocol.Command) {
 	s.asked = append(s.asked, question{cmd.Id, of, sub})
 }
 
-// flush gives a frame with all commands that were asked for since the last.
+// flush returns a frame with all commands that were asked for since the last.
 func (s *session) flush() []byte {
 	frame := maskedFrame(s.dialect.opcode(), s.dialect.commands(s.unsent))
 	s.unsent, s.idle = nil, false
@@ -160,7 +160,7 @@ func (r *receiver) decoded(c *conn, reply *protocol.Reply, now int64) error {
 	case push.Pub != nil:
 		i := slices.IndexFunc(c.session.subs, func(s *subscription) bool { return s.channel.name == push.Channel })
 		if i < 0 {
-			return fmt.Errorf("%w: a publication of %q, to which nobody has subscribed", errProtocol, push.Channel)
+			return fmt.Errorf("%w: a message for channel %q, which the client has not subscribed to", errProtocol, push.Channel)
 		}
 		return r.pushed(c, c.session.subs[i], push.Pub.Data, push.Pub.Offset, now)
 	case push.Unsubscribe != nil:
@@ -178,7 +178,7 @@ func (r *receiver) answered(c *conn, reply *protocol.Reply, now int64) error {
 	s := c.session
 	i := slices.IndexFunc(s.asked, func(q question) bool { return q.id == reply.Id })
 	if i < 0 {
-		return fmt.Errorf("%w: a reply to the command %d, which was not sent or is answered", errProtocol, reply.Id)
+		return fmt.Errorf("%w: a reply to command %d, which was never sent or was already answered", errProtocol, reply.Id)
 	}
 	q := s.asked[i]
 	s.asked = slices.Delete(s.asked, i, i+1)
@@ -192,7 +192,7 @@ func (r *receiver) answered(c *conn, reply *protocol.Reply, now int64) error {
 	case q.sub != nil && q.sub.live && reply.Unsubscribe != nil:
 		q.sub.live = false
 	default:
-		return fmt.Errorf("%w: the reply to %s is of another kind", errProtocol, q.of)
+		return fmt.Errorf("%w: the reply to %s is of the wrong kind", errProtocol, q.of)
 	}
 	if len(s.asked) == 0 {
 		s.asked = nil // many sessions rest
@@ -233,7 +233,7 @@ func (r *receiver) subscribed(c *conn, sub *subscription, res *protocol.Subscrib
 // pushed takes a publication, live or recovered.
 func (r *receiver) pushed(c *conn, sub *subscription, data []byte, offset uint64, now int64) error {
 	if !sub.live {
-		return fmt.Errorf("%w: a publication of %s, which is not subscribed to any more", errProtocol, sub.channel.name)
+		return fmt.Errorf("%w: a message for channel %s after the client unsubscribed", errProtocol, sub.channel.name)
 	}
 	due := c.due(sub)
 	switch {

@@ -25,7 +25,8 @@ type stamp struct {
 }
 
 const (
-	// SizeMin is the least payload that holds a stamp.
+	// SizeMin is the size of the smallest payload: that of the stamp that every payload
+	// begins with.
 	SizeMin = 32
 
 	runIDSize = 6
@@ -38,7 +39,7 @@ const (
 // mark is the first word of a stamp, big-endian: run id and phase.
 type mark uint64
 
-// newMark gives a mark with a random run id and phase zero.
+// newMark returns a mark with a random run id and phase zero.
 func newMark() mark {
 	var b [8]byte
 	for i := range runIDSize {
@@ -48,7 +49,7 @@ func newMark() mark {
 	return mark(binary.BigEndian.Uint64(b[:]))
 }
 
-// inPhase gives the mark of the same run in another phase.
+// inPhase returns the mark of the same run in another phase.
 func (m mark) inPhase(phase uint8) mark {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], uint64(m))
@@ -56,7 +57,7 @@ func (m mark) inPhase(phase uint8) mark {
 	return mark(binary.BigEndian.Uint64(b[:]))
 }
 
-// runID gives the letters that all phases of a run share.
+// runID returns the letters that all phases of a run share.
 func (m mark) runID() [runIDSize]byte {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], uint64(m))
@@ -72,7 +73,7 @@ func (s stamp) put(p []byte, m mark) {
 }
 
 // readStamp reads the stamp at the start of p, which holds SizeMin bytes, and
-// tells whether its mark is m.
+// reports whether its mark is m.
 func readStamp(p []byte, m mark) (stamp, bool) {
 	_ = p[SizeMin-1]
 	if binary.BigEndian.Uint64(p) != uint64(m) {
@@ -88,7 +89,7 @@ func readStamp(p []byte, m mark) (stamp, bool) {
 }
 
 // findStamp looks for a stamp of the run anywhere in p: a server may put the
-// message into an envelope. It gives the offset, or -1.
+// message into an envelope. It returns the offset, or -1.
 func findStamp(p []byte, m mark) int {
 	id := m.runID()
 	i := bytes.Index(p, id[:])

@@ -9,16 +9,16 @@ import (
 	"sluice/poller"
 )
 
-// StormOptions is what Storm measures: many clients that connect at once.
+// StormOptions are the settings of [Storm]. Zero means the default.
 type StormOptions struct {
 	Options
 	Connections int           // 10,000
-	Outstanding int           // upgrades under way at a time; 512
-	Hold        time.Duration // how long the connections are kept after the last upgrade
+	Outstanding int           // upgrades in progress at a time; 512
+	Hold        time.Duration // how long the connections are kept after the last upgrade; not at all
 }
 
-// Storm measures upgrades: each connection is opened, upgraded and kept until
-// the last one is there.
+// Storm measures many clients that connect at once. Each connection is opened, upgraded
+// and kept until the last one has connected. The error is as of [Fanout].
 func Storm(ctx context.Context, o StormOptions) (*Result, error) {
 	o.setDefaults()
 	setDefault(&o.Connections, 10_000)
@@ -53,7 +53,7 @@ func Storm(ctx context.Context, o StormOptions) (*Result, error) {
 	switch {
 	case d.firstErr == nil:
 	case err == nil && d.done.Load() == 0:
-		err = fmt.Errorf("not one connection was upgraded: %w", d.firstErr)
+		err = fmt.Errorf("no connection was upgraded: %w", d.firstErr)
 	default:
 		res.Notes = append(res.Notes, "first failure: "+d.firstErr.Error())
 	}
@@ -90,7 +90,7 @@ func (r *Result) storm(ctx context.Context, fl *fleet, server *process, o StormO
 	}
 	after, err := poller.ProcessCPU(server.pid)
 	if err != nil {
-		return d, fmt.Errorf("the server is gone: %w", err)
+		return d, fmt.Errorf("the server has exited: %w", err)
 	}
 	r.set("server_cpu", (after - before).Seconds())
 	r.set("server_cpu_percent", 100*(after-before).Seconds()/d.elapsed.Seconds())

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// request asks for an event stream and gives the bytes that came behind the head of
-// the answer.
+// request asks for an SSE stream and returns the bytes that came after the head of the
+// answer.
 func (t target) request(c net.Conn) (early []byte, err error) {
 	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", t.url.RequestURI(), t.url.Host); err != nil {
 		return nil, err
@@ -25,14 +25,14 @@ func (t target) request(c net.Conn) (early []byte, err error) {
 	case resp.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("GET %s: the server answered %s instead of 200%s; check --path", t.url, resp.Status, firstLine(resp.Body))
 	case !strings.HasPrefix(kind, "text/event-stream"):
-		return nil, fmt.Errorf("GET %s: the answer is %q, not an event stream; check --path", t.url, kind)
+		return nil, fmt.Errorf("GET %s: the answer is %q, not an SSE stream (text/event-stream); check --path", t.url, kind)
 	case len(resp.TransferEncoding) > 0 || resp.ContentLength >= 0:
-		return nil, fmt.Errorf("GET %s: the stream is cut into chunks or has a length; only streams that run until the end of the connection are read", t.url)
+		return nil, fmt.Errorf("GET %s: the SSE stream is chunked or has a Content-Length, which is not supported: only streams that end with their connection are", t.url)
 	}
 	return takeBuffered(br) // not through resp.Body, which adds nothing here
 }
 
-// firstLine gives the beginning of what a server says about a refusal.
+// firstLine returns the beginning of what a server says about a refusal.
 func firstLine(body io.Reader) string {
 	b, _ := io.ReadAll(io.LimitReader(body, 200)) // ignored: less is said then
 	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")

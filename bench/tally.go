@@ -71,7 +71,7 @@ func newLatency() *hdr.Histogram {
 	return hdr.New(1, latencyMax.Microseconds(), 3)
 }
 
-// newTally gives an empty account for connections with index 0 to conns-1.
+// newTally returns an empty account for connections with index 0 to conns-1.
 func newTally(p phase, conns int) *tally {
 	per := p.perStream()
 	return &tally{
@@ -113,7 +113,7 @@ func (t *tally) deliver(index int, s stamp, now int64) {
 	t.runCount++
 }
 
-// outOfTurn accounts for a number that is not the next one, and tells whether
+// outOfTurn accounts for a number that is not the next one, and reports whether
 // it is new.
 func (t *tally) outOfTurn(slot int, seq uint32) bool {
 	next := t.next[slot]
