@@ -9,15 +9,15 @@ import (
 	"sluice/bench"
 )
 
-// newBenchCommand gives `sluice bench`, the load tester for any WebSocket
+// newBenchCommand returns `sluice bench`, the load tester for any WebSocket
 // broadcast server. Its scenarios are subcommands.
 func newBenchCommand(env []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure a WebSocket broadcast server, this one or another",
+		Short: "Load-test a WebSocket broadcast server, sluice or another",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("no scenario is named: give fanout, idle, storm, recover, reconnect, churn, hostile, chaos or floor: see '%s --help'", cmd.CommandPath())
+			return usagef("no scenario given: choose fanout, idle, storm, recover, reconnect, churn, hostile, chaos or floor (see '%s --help')", cmd.CommandPath())
 		},
 		Example: `  sluice bench fanout --subscribers 10000 --rate 100 --duration 60s --pid PID
   sluice bench storm --url ws://10.0.0.7:8000 --fail-if 'failed>0,p99>1s'`,
@@ -29,7 +29,7 @@ func newBenchCommand(env []string) *cobra.Command {
 		if scenario.Flags().Lookup("url") != nil {
 			bindEnv(scenario, env, "url", "cacert", "insecure-skip-verify")
 		}
-		setHelp(scenario, flagGroup{"Load", ownFlags(scenario)}, flagGroup{"Server", serverFlags}, flagGroup{"Centrifugo's protocol", audienceFlags},
+		setHelp(scenario, flagGroup{"Load", ownFlags(scenario)}, flagGroup{"Server", serverFlags}, flagGroup{"Centrifugo protocol", audienceFlags},
 			flagGroup{"TLS", tlsFlags}, flagGroup{"Tester", testerFlags}, flagGroup{"Report", reportFlags})
 		cmd.AddCommand(scenario)
 	}
@@ -43,21 +43,21 @@ func newFanoutCommand() *cobra.Command {
 		zeroIsNone(&o.Warmup)
 		return bench.Fanout(ctx, o)
 	}
-	cmd := scenario("fanout", "One message to all subscribers: delivery, latency, CPU",
+	cmd := scenario("fanout", "Broadcast to all subscribers: loss, latency, CPU per delivery",
 		`  sluice bench fanout --subscribers 10000 --rate 100 --duration 60s --pid PID
   sluice bench fanout --protocol sse --path /ws/news --fail-if 'lost>0,holes>0'`,
 		&o.Options, measure)
 	f := cmd.Flags()
-	f.IntVar(&o.Subscribers, "subscribers", 1000, "`N` connections that listen")
-	f.IntVar(&o.Publishers, "publishers", 1, "`N` connections that publish, in turn; order is checked for each")
-	f.StringVar(&o.PublishURL, "publish-url", "", "POST messages to this `URL` instead, such as http://127.0.0.1:9000/publish/lobby; with --channels {channel} stands for the name")
-	f.Float64Var(&o.Rate, "rate", 10, "`N` messages a second in all; where --find-max begins")
-	f.IntVar(&o.Burst, "burst", 0, "instead: `N` messages as fast as possible")
-	f.BoolVar(&o.FindMax, "find-max", false, "instead: the highest rate that is held for --duration: nothing lost, nobody cut, all delivered within --catch-up after the last was due")
-	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload `BYTES`, at least 32")
-	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "`TIME` that is measured")
-	f.DurationVar(&o.Warmup, "warmup", bench.DefaultWarmup, "`TIME` before that, excluded; 0 for none")
-	f.DurationVar(&o.CatchUp, "catch-up", bench.DefaultCatchUp, "`TIME` without a delivery after which what is missing is lost")
+	f.IntVar(&o.Subscribers, "subscribers", 1000, "subscribe with `N` connections")
+	f.IntVar(&o.Publishers, "publishers", 1, "publish from `N` connections in turn; the order of each is checked")
+	f.StringVar(&o.PublishURL, "publish-url", "", "publish by POST to this `URL` instead of over WebSocket, for example http://127.0.0.1:9000/publish/lobby; with --channels, {channel} in it is replaced by the channel name")
+	f.Float64Var(&o.Rate, "rate", 10, "publish `N` messages per second in total; with --find-max, the rate the search starts at")
+	f.IntVar(&o.Burst, "burst", 0, "publish `N` messages as fast as possible, instead of at --rate")
+	f.BoolVar(&o.FindMax, "find-max", false, "search for the highest rate that the server holds for --duration: nothing lost, no connection closed, everything delivered within --catch-up after the last message was due")
+	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload size in `BYTES`, at least 32")
+	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "measure for this `TIME`")
+	f.DurationVar(&o.Warmup, "warmup", bench.DefaultWarmup, "publish for this `TIME` before measuring; 0 skips the warm-up")
+	f.DurationVar(&o.CatchUp, "catch-up", bench.DefaultCatchUp, "count missing messages as lost after this `TIME` without any delivery")
 	return cmd
 }
 
@@ -67,49 +67,49 @@ func newIdleCommand() *cobra.Command {
 		zeroIsNone(&o.Settle)
 		return bench.Idle(ctx, o)
 	}
-	cmd := scenario("idle", "Connections at rest: the server's memory and CPU",
+	cmd := scenario("idle", "Idle connections: server memory and CPU",
 		`  sluice bench idle --connections 10000 --pid PID
   sluice bench idle --pid PID --protocol sse --fail-if 'rss_per_connection>1KB'`,
 		&o.Options, measure)
 	f := cmd.Flags()
-	f.IntVar(&o.Connections, "connections", 10_000, "`N` connections")
-	f.DurationVar(&o.Settle, "settle", bench.DefaultSettle, "`TIME` between connecting and measuring")
-	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "`TIME` over which idle CPU is measured")
-	f.Var(&sizeFlag{n: &o.Exchange}, "exchange", "first a message of so many `BYTES`, 32 to 16384, for each connection: its own back with --path /echo, else one that is published to all")
-	f.IntVar(&o.Each, "channels-each", 0, "with Centrifugo's protocol: `N` channels that each connection has for itself; what they take is measured beyond the connections")
-	f.Var(&sizeFlag{n64: &o.FreshRSS}, "fresh-rss", "the server's VmRSS in `BYTES` when it was fresh; else read before connecting")
+	f.IntVar(&o.Connections, "connections", 10_000, "open `N` connections")
+	f.DurationVar(&o.Settle, "settle", bench.DefaultSettle, "wait for this `TIME` between connecting and measuring")
+	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "measure idle CPU for this `TIME`")
+	f.Var(&sizeFlag{n: &o.Exchange}, "exchange", "before measuring, give each connection a message of this many `BYTES` (32 to 16384): its own message back with --path /echo, otherwise one that is published to all")
+	f.IntVar(&o.Each, "channels-each", 0, "subscribe each connection to `N` channels of its own and measure their memory separately; needs the Centrifugo protocol")
+	f.Var(&sizeFlag{n64: &o.FreshRSS}, "fresh-rss", "VmRSS of the freshly started server in `BYTES`; by default it is read before connecting")
 	return cmd
 }
 
 func newStormCommand() *cobra.Command {
 	var o bench.StormOptions
-	cmd := scenario("storm", "Many clients connect at once: rate, latency, CPU",
+	cmd := scenario("storm", "Connect many clients at once: rate, latency, CPU per upgrade",
 		`  sluice bench storm --connections 10000 --pid PID
   sluice bench storm --outstanding 128 --fail-if 'failed>0'`,
 		&o.Options, func(ctx context.Context) (*bench.Result, error) { return bench.Storm(ctx, o) })
 	f := cmd.Flags()
-	f.IntVar(&o.Connections, "connections", 10_000, "`N` connections in all")
-	f.IntVar(&o.Outstanding, "outstanding", 512, "`N` upgrades under way at a time")
-	f.DurationVar(&o.Hold, "hold", 0, "`TIME` to keep the connections afterwards")
+	f.IntVar(&o.Connections, "connections", 10_000, "open `N` connections in total")
+	f.IntVar(&o.Outstanding, "outstanding", 512, "keep `N` upgrades in progress at a time")
+	f.DurationVar(&o.Hold, "hold", 0, "keep the connections open for this `TIME` afterwards")
 	return cmd
 }
 
 func newRecoverCommand() *cobra.Command {
 	var o bench.RecoverOptions
-	cmd := scenario("recover", "Clients come back for what they missed: holes, repeats, latency",
+	cmd := scenario("recover", "Clients rejoin and recover messages: holes, repeats, latency",
 		`  sluice bench recover --pid PID --fail-if 'holes>0,repeats>0,wrong>0,gaps>0'
   sluice bench recover --joins 1000 --rate 100 --behind 50`,
 		&o.Options, func(ctx context.Context) (*bench.Result, error) { return bench.Recover(ctx, o) })
-	o.Protocol = bench.JSON // in raw nobody can ask for what was missed
+	o.Protocol = bench.JSON // raw has no positions to recover from
 	f := cmd.Flags()
 	f.Lookup("protocol").DefValue = string(bench.JSON)
-	f.IntVar(&o.Joins, "joins", 100_000, "`N` joins in all, each with a position of the past")
-	f.IntVar(&o.Concurrency, "concurrency", 64, "`N` clients at a time")
-	f.IntVar(&o.Behind, "behind", 200, "`N` publications that a client has missed at most; the server must keep a good many more (sluice serve --history)")
-	f.IntVar(&o.Live, "live", 20, "`N` publications that a client stays for, once it has what it missed")
-	f.Float64Var(&o.Rate, "rate", 2000, "`N` messages a second")
-	f.StringVar(&o.PublishURL, "publish-url", "", "POST messages to this `URL` instead of sending them over a connection")
-	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload `BYTES`, at least 32")
+	f.IntVar(&o.Joins, "joins", 100_000, "make `N` joins in total, each from a position in the past")
+	f.IntVar(&o.Concurrency, "concurrency", 64, "run `N` clients at a time")
+	f.IntVar(&o.Behind, "behind", 200, "let each client miss up to `N` messages; the server must keep many more than that (sluice serve --history)")
+	f.IntVar(&o.Live, "live", 20, "stay for `N` new messages after recovering")
+	f.Float64Var(&o.Rate, "rate", 2000, "publish `N` messages per second")
+	f.StringVar(&o.PublishURL, "publish-url", "", "publish by POST to this `URL` instead of over WebSocket")
+	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload size in `BYTES`, at least 32")
 	return cmd
 }
 
@@ -119,19 +119,19 @@ func newReconnectCommand() *cobra.Command {
 		zeroIsNone(&o.Settle)
 		return bench.Reconnect(ctx, o)
 	}
-	cmd := scenario("reconnect", "All clients come back at once for what they missed",
+	cmd := scenario("reconnect", "All clients reconnect at once and recover what they missed",
 		`  sluice bench reconnect --pid PID --fail-if 'lost>0,repeated>0'
   sluice bench reconnect --connections 1000 --missed 100`,
 		&o.Options, measure)
-	o.Protocol = bench.Centrifugo // in which a client says where it stands
+	o.Protocol = bench.Centrifugo // its clients reconnect with a position
 	f := cmd.Flags()
 	f.Lookup("protocol").DefValue = string(bench.Centrifugo)
-	f.IntVar(&o.Connections, "connections", 10_000, "`N` clients")
-	f.IntVar(&o.Outstanding, "outstanding", 512, "`N` of them coming back at a time")
-	f.IntVar(&o.Missed, "missed", 20, "`N` publications that each has missed; the channel must keep as many")
-	f.StringVar(&o.PublishURL, "publish-url", "", "POST messages to this `URL` instead of sending them over a connection")
-	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload `BYTES`, at least 40")
-	f.DurationVar(&o.Settle, "settle", bench.DefaultAway, "`TIME` after they left, and again after publishing; 0 for none")
+	f.IntVar(&o.Connections, "connections", 10_000, "connect `N` clients")
+	f.IntVar(&o.Outstanding, "outstanding", 512, "reconnect `N` clients at a time")
+	f.IntVar(&o.Missed, "missed", 20, "publish `N` messages while the clients are away; the channel's history must hold them all")
+	f.StringVar(&o.PublishURL, "publish-url", "", "publish by POST to this `URL` instead of over WebSocket")
+	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload size in `BYTES`, at least 40")
+	f.DurationVar(&o.Settle, "settle", bench.DefaultAway, "wait for this `TIME` after disconnecting and again after publishing; 0 for none")
 	return cmd
 }
 
@@ -143,57 +143,58 @@ func newChurnCommand() *cobra.Command {
 		}
 		return bench.Churn(ctx, o)
 	}
-	cmd := scenario("churn", "Connections come and go: what fails, and what the server keeps",
+	cmd := scenario("churn", "Connections come and go: what fails, and what the server leaks",
 		`  sluice bench churn --pid PID --metrics http://127.0.0.1:9000/metrics
   sluice bench churn --url wss://127.0.0.1:8443 --fail-if 'failed>0'`,
 		&o.Options, measure)
-	cmd.Long = `A cycle connects, sends a message, gets it back and closes: every other one with
-a closing handshake, the rest with a reset. Before and after, the server's
-descriptors, goroutines, epoll entries and memory are counted. The verdict is
-PASS when no cycle failed, nothing is left and memory grew by 5 % at most; FAIL,
-with exit code 1, when not; ok when --pid or --metrics is missing.
+	cmd.Long = `Each cycle connects, sends a message, receives it back and closes: half of them
+with a closing handshake, half with a reset. The server's file descriptors,
+goroutines, epoll entries and memory are counted before and after. The verdict
+is PASS if no cycle failed, nothing is left behind and memory grew by at most
+5 %; FAIL, with exit code 1, if not; and ok if --pid or --metrics is missing, so
+that nothing could be said about leaks.
 
 ` + benchUnits
 	f := cmd.Flags()
 	path := f.Lookup("path")
-	path.DefValue, path.Usage = "/echo", "`PATH` to upgrade at: /echo, or a channel, which brings the messages of all"
+	path.DefValue, path.Usage = "/echo", "upgrade at this `PATH`: /echo, or a channel, where each connection also receives the messages of the others"
 	o.Path = path.DefValue
-	f.IntVar(&o.Cycles, "cycles", 1_000_000, "`N` cycles in all")
-	f.IntVar(&o.Concurrency, "concurrency", 64, "`N` connections at a time")
-	f.IntVar(&o.Warmup, "warmup", 10_000, "`N` cycles before the first census, excluded; 0 for none")
-	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload `BYTES`, at least 32")
-	f.StringVar(&o.Metrics, "metrics", "", "`URL` of the server's metrics in Prometheus's format, for its goroutines; with --pid")
-	f.DurationVar(&o.Settle, "settle", bench.DefaultSettle, "`TIME` that the server may take to come to rest")
+	f.IntVar(&o.Cycles, "cycles", 1_000_000, "run `N` cycles in total")
+	f.IntVar(&o.Concurrency, "concurrency", 64, "keep `N` connections open at a time")
+	f.IntVar(&o.Warmup, "warmup", 10_000, "run `N` cycles before the first count, not measured; 0 for none")
+	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload size in `BYTES`, at least 32")
+	f.StringVar(&o.Metrics, "metrics", "", "read the number of goroutines from the server's Prometheus metrics at this `URL`; needs --pid")
+	f.DurationVar(&o.Settle, "settle", bench.DefaultSettle, "wait for up to this `TIME` until the server is at rest")
 	return cmd
 }
 
 func newFloorCommand() *cobra.Command {
 	var o bench.FloorOptions
-	cmd := scenario("floor", "This machine's limit, without any server",
+	cmd := scenario("floor", "The limit of this machine: bare send() calls, without a server",
 		`  sluice bench floor --connections 10000
   sluice bench floor --connections 10000 --rate 4 --duration 20s`,
 		nil, func(ctx context.Context) (*bench.Result, error) { return bench.Floor(ctx, o) })
 	f := cmd.Flags()
-	f.IntVar(&o.Connections, "connections", 10_000, "`N` sockets, or upgrades")
-	f.IntVar(&o.Burst, "burst", 200, "`N` rounds of one send to each, flat out")
-	f.Float64Var(&o.Rate, "rate", 0, "instead: `N` rounds a second")
-	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "`TIME` for --rate")
-	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload `BYTES`, at least 32")
-	f.BoolVar(&o.Upgrade, "upgrade", false, "instead: accept, read, write and close for each upgrade")
-	f.IntVar(&o.Outstanding, "outstanding", 512, "`N` upgrades under way at a time")
-	f.IntVar(&o.Loops, "loops", 0, "`N` receiving loops; 0: one on each core")
+	f.IntVar(&o.Connections, "connections", 10_000, "use `N` sockets, or make `N` upgrades")
+	f.IntVar(&o.Burst, "burst", 200, "send `N` rounds, one send() to each socket, as fast as possible")
+	f.Float64Var(&o.Rate, "rate", 0, "send `N` rounds per second, instead of as fast as possible")
+	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "send for this `TIME` with --rate")
+	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload size in `BYTES`, at least 32")
+	f.BoolVar(&o.Upgrade, "upgrade", false, "measure upgrades instead: one accept, read, write and close each")
+	f.IntVar(&o.Outstanding, "outstanding", 512, "keep `N` upgrades in progress at a time")
+	f.IntVar(&o.Loops, "loops", 0, "receive in `N` loops; 0: one per core")
 	return cmd
 }
 
-// zeroIsNone turns the zero that a user gives into package bench's "none": its own
-// zero is the default.
+// zeroIsNone turns a zero given by the user into package bench's "none": there, zero
+// means the default.
 func zeroIsNone(d *time.Duration) {
 	if *d == 0 {
 		*d = -1
 	}
 }
 
-// newFloorSenderCommand gives the other process of `bench floor`.
+// newFloorSenderCommand returns the command of the sending process of `bench floor`.
 func newFloorSenderCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "floor-sender", Hidden: true, Args: noArguments,

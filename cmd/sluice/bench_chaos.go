@@ -16,7 +16,7 @@ import (
 	"sluice/bench/chaos"
 )
 
-// newChaosCommand gives `sluice bench chaos`, the fault programs.
+// newChaosCommand returns `sluice bench chaos`, the fault programs.
 func newChaosCommand() *cobra.Command {
 	var (
 		o      chaos.Options
@@ -26,13 +26,14 @@ func newChaosCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "chaos",
-		Short: "Faults: gateways of its own, hurt, and judged by ledgers",
+		Short: "Inject faults into gateways of its own, and check every message",
 		Example: `  sluice bench chaos --row 8,9 --short
   sluice bench chaos --row 13 --seed 42 --json --dir results`,
-		Long: `Each row starts gateways on free ports of loopback and ends them. What was
-published and what every client received is compared offset by offset and with
-the gateway's counters. A failure leaves logs, ledger and goroutines behind. A
-row that this machine cannot carry out is SKIP, which is no failure.`,
+		Long: `Each row is one kind of fault. It starts its own gateways on free loopback ports
+and stops them at the end. What was published is compared with what every client
+received, offset by offset, and with the gateway's counters. After a failure,
+logs, ledgers and the gateway's goroutines are kept. A row that cannot run on
+this machine is reported as SKIP, which is not a failure.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {
@@ -47,16 +48,16 @@ row that this machine cannot carry out is SKIP, which is no failure.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&rows, "row", nil, "`N` of a row; repeatable, or with commas; all is every row")
-	f.BoolVar(&list, "list", false, "only print the rows")
-	f.BoolVar(&o.Short, "short", false, "seconds and hundreds of clients instead of minutes and thousands")
-	f.Uint64Var(&o.Seed, "seed", 0, "`N` that a run has printed, to draw the same again; else one is drawn")
-	f.StringVar(&o.Bin, "bin", "", "`PATH` of the gateway's binary; this program when nothing is said")
-	f.StringVar(&o.Dir, "dir", "", "`DIR` for logs and ledgers, kept; else a temporary one, kept after a failure")
-	f.StringVar(&o.Policy, "policy", "close", "`WORD`: the gateway's --slow-policy in rows with slow clients, close or skip")
-	f.DurationVar(&o.Deadline, "deadline", 0, "`TIME` after which a row has failed; 45s in short form (5m where it compiles), else 15m, when nothing is said")
-	f.BoolVar(&asJSON, "json", false, "print JSON ("+chaos.Schema+"), a line for each row, instead of a table")
-	f.Lookup("seed").DefValue, f.Lookup("deadline").DefValue = "", "" // their zeros are not what holds
+	f.StringSliceVar(&rows, "row", nil, "run the row with this number `N`; repeatable, or a comma-separated list, or all")
+	f.BoolVar(&list, "list", false, "print the list of rows and exit")
+	f.BoolVar(&o.Short, "short", false, "run for seconds with hundreds of clients, instead of minutes with thousands")
+	f.Uint64Var(&o.Seed, "seed", 0, "repeat the random choices of the run that printed the seed `N`; random by default")
+	f.StringVar(&o.Bin, "bin", "", "test the gateway binary at this `PATH`; by default this program")
+	f.StringVar(&o.Dir, "dir", "", "keep logs and ledgers in `DIR`; by default a temporary directory, kept only after a failure")
+	f.StringVar(&o.Policy, "policy", "close", "set the gateway's --slow-policy to `POLICY` in rows with slow clients: close or skip")
+	f.DurationVar(&o.Deadline, "deadline", 0, "fail a row after this `TIME`; by default 15m, with --short 45s (5m for rows that compile)")
+	f.BoolVar(&asJSON, "json", false, "print JSON ("+chaos.Schema+"), one line per row, instead of a table")
+	f.Lookup("seed").DefValue, f.Lookup("deadline").DefValue = "", "" // their zeros are not the defaults
 	f.SortFlags = false
 	setHelp(cmd)
 	return cmd
@@ -90,12 +91,12 @@ func chooseRows(words []string) (chosen []chaos.Row, err error) {
 		}
 	}
 	if len(chosen) == 0 {
-		return nil, usagef("no row is named: give --row with one of %s, or all; --list tells what they are", strings.Join(known, ", "))
+		return nil, usagef("no row given: use --row with one of %s, or all; --list describes them", strings.Join(known, ", "))
 	}
 	return chosen, nil
 }
 
-// runRows runs rows one after another, whatever became of those before.
+// runRows runs rows one after another, whether or not earlier ones failed.
 func runRows(ctx context.Context, rows []chaos.Row, o chaos.Options, w io.Writer, asJSON bool) error {
 	if o.Policy != "close" && o.Policy != "skip" {
 		return usagef("--policy %s: give close or skip", o.Policy)

@@ -33,7 +33,7 @@ func TestChaosUsageErrorsAreToldBeforeAnythingRuns(t *testing.T) {
 		args []string
 		why  string
 	}{
-		{nil, "no row is named"},
+		{nil, "no row given"},
 		{[]string{"--row", "8,6"}, "--row 6: no such row: give one of 1, 2, "},
 		{[]string{"--row", "8", "--policy", "drop"}, "--policy drop: give close or skip"},
 		{[]string{"--row", "8", "--deadline", "-1s"}, "--deadline -1s is out of range"},
@@ -47,7 +47,7 @@ func TestChaosUsageErrorsAreToldBeforeAnythingRuns(t *testing.T) {
 
 func TestChaosFailsWhereNoGatewayStarts(t *testing.T) {
 	out, err := chaosRun(t, "--row", "8", "--short", "--json", "--bin", "/bin/false", "--dir", t.TempDir())
-	if err == nil || errors.As(err, new(usageError)) || !strings.Contains(out, `"verdict":"FAIL"`) || !strings.Contains(out, "the gateway does not start") {
+	if err == nil || errors.As(err, new(usageError)) || !strings.Contains(out, `"verdict":"FAIL"`) || !strings.Contains(out, "the gateway did not start") {
 		t.Errorf("got %v and %s", err, out)
 	}
 }

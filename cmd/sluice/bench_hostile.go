@@ -9,29 +9,29 @@ import (
 	"sluice/bench"
 )
 
-// newHostileCommand gives `sluice bench hostile`, whose scenarios are attacks.
+// newHostileCommand returns `sluice bench hostile`, whose scenarios are attacks.
 func newHostileCommand(env []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hostile",
-		Short: "Attack a server, and check every answer",
+		Short: "Attack a server with malformed input, and check every answer",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("no attack is named: give handshakes, frames or resets: see '%s --help'", cmd.CommandPath())
+			return usagef("no attack given: choose handshakes, frames or resets (see '%s --help')", cmd.CommandPath())
 		},
 		Example: `  sluice bench hostile handshakes --pid PID
   sluice bench hostile frames --count 100000 --json`,
 	}
 	setHelp(cmd)
 	for _, attack := range []*cobra.Command{
-		newAttack("handshakes", "Requests of which almost all must not get a 101",
+		newAttack("handshakes", "Upgrade requests, almost all of which must be refused",
 			`  sluice bench hostile handshakes --pid PID
   sluice bench hostile handshakes --seed 7 --first 4711 --count 1`,
 			"/ws", bench.HostileHandshakes),
-		newAttack("frames", "Sessions with faulty frames, each with a known answer",
+		newAttack("frames", "Sessions with one protocol violation each",
 			`  sluice bench hostile frames --pid PID
   sluice bench hostile frames --seed 7 --first 4711 --count 1`,
 			"/echo", bench.HostileFrames),
-		newAttack("resets", "Sessions of every protocol that end at a random byte",
+		newAttack("resets", "Sessions in every protocol, cut off at a random byte",
 			`  sluice bench hostile resets --pid PID
   sluice bench hostile resets --url wss://example.org --speak centrifugo`,
 			"/", bench.HostileResets),
@@ -53,16 +53,16 @@ func newAttack(name, short, examples, path string, run func(context.Context, ben
 	}
 	o.Path = path
 	f.Lookup("path").DefValue = path
-	f.IntVar(&o.Count, "count", 1_000_000, "`N` cases, each with a connection of its own")
-	f.IntVar(&o.Concurrency, "concurrency", 64, "`N` cases at a time")
-	f.Uint64Var(&o.Seed, "seed", 0, "`N` that all cases follow from; 0: a new one, which the report tells")
-	f.IntVar(&o.First, "first", 0, "`N` of the first case: with --count 1 it is sent alone")
+	f.IntVar(&o.Count, "count", 1_000_000, "send `N` cases, each on its own connection")
+	f.IntVar(&o.Concurrency, "concurrency", 64, "run `N` cases at a time")
+	f.Uint64Var(&o.Seed, "seed", 0, "derive all cases from the seed `N`; 0: a new seed, which the report prints")
+	f.IntVar(&o.First, "first", 0, "start at case `N`; with --count 1, send only that case")
 	if name == "resets" {
 		f.MarkHidden("path") // ignored: the flag exists
-		f.StringVar(&o.Speak, "speak", "all", "`PROTOCOL` of the sessions: "+strings.Join(bench.Tongues(), ", ")+", or all in turn")
+		f.StringVar(&o.Speak, "speak", "all", "speak this `PROTOCOL`: "+strings.Join(bench.Tongues(), ", ")+", or all in turn")
 	}
 	if name == "frames" {
-		f.Var(&sizeFlag{n: &o.MessageMax, text: "64KiB"}, "max-message", "the server's own --max-message, in `BYTES`")
+		f.Var(&sizeFlag{n: &o.MessageMax, text: "64KiB"}, "max-message", "the server's --max-message in `BYTES`")
 	}
 	return cmd
 }

@@ -35,7 +35,7 @@ func TestHostileUsageErrorsAreTold(t *testing.T) {
 		args string
 		why  string
 	}{
-		{"", "no attack is named"},
+		{"", "no attack given"},
 		{"frames --count -1", "--count is -1"},
 		{"resets --speak french", `--speak is "french"`},
 		{"frames --max-message 8", "--max-message is 8"},

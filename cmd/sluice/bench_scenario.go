@@ -15,7 +15,7 @@ import (
 	"sluice/bench"
 )
 
-const benchUnits = `Times are given as 500ms, 10s, 2m; sizes in bytes or as 64KiB, 1MiB.`
+const benchUnits = `Write times as 500ms, 10s or 2m, and sizes in bytes or as 64KiB or 1MiB.`
 
 // The flags that scenarios share, as their help groups them.
 var (
@@ -26,7 +26,7 @@ var (
 	reportFlags   = []string{"json", "fail-if"}
 )
 
-// ownFlags gives the other flags of a scenario, in the order of their definition.
+// ownFlags returns the other flags of a scenario, in the order of their definition.
 func ownFlags(scenario *cobra.Command) (own []string) {
 	shared := slices.Concat(serverFlags, audienceFlags, tlsFlags, testerFlags, reportFlags)
 	scenario.Flags().SortFlags = false
@@ -38,7 +38,7 @@ func ownFlags(scenario *cobra.Command) (own []string) {
 	return own
 }
 
-// unused names the shared flags that a scenario has no use for.
+// unused names the shared flags that a scenario does not use.
 var unused = map[string][]string{
 	"storm":     {"dialing"}, // --outstanding takes its place
 	"recover":   {"dialing", "loops", "hello", "channels"},
@@ -54,8 +54,8 @@ func protocolWords() (words []string) {
 	return words
 }
 
-// scenario gives a subcommand with the flags that all have: those of o, which is
-// nil where there is no server, and those of the report.
+// scenario returns a subcommand with the flags that all scenarios have: those of o, which
+// is nil where there is no server, and those of the report.
 func scenario(name, short, examples string, o *bench.Options, measure func(context.Context) (*bench.Result, error)) *cobra.Command {
 	var (
 		asJSON bool
@@ -64,33 +64,33 @@ func scenario(name, short, examples string, o *bench.Options, measure func(conte
 	cmd := &cobra.Command{Use: name, Short: short, Example: examples, Args: noArguments, Long: benchUnits}
 	f := cmd.Flags()
 	if o != nil {
-		f.StringVar(&o.URL, "url", "ws://127.0.0.1:8000", "`URL` of the server, ws or wss; ws://127.0.0.1:8000 when nothing is said")
-		f.Lookup("url").DefValue = "" // it stands in the text: the line with the variable is full
-		f.StringVar(&o.Path, "path", "", "`PATH` to upgrade at, such as /ws/CHANNEL; /ws, or /connection/websocket for Centrifugo's protocol")
-		f.StringVar((*string)(&o.Protocol), "protocol", string(bench.Raw), "`WORD`: raw (a message is a payload), json (a record with an offset), sse (an event stream, /sse/CHANNEL for /ws/CHANNEL), centrifugo or centrifugo-protobuf (Centrifugo's client protocol); json and sse are sluice's own")
+		f.StringVar(&o.URL, "url", "ws://127.0.0.1:8000", "connect to the server at this `URL`, ws:// or wss://; ws://127.0.0.1:8000 by default")
+		f.Lookup("url").DefValue = "" // it is in the text: the line with the variable is full
+		f.StringVar(&o.Path, "path", "", "upgrade at this `PATH`, for example /ws/CHANNEL; by default /ws, or /connection/websocket for the Centrifugo protocol")
+		f.StringVar((*string)(&o.Protocol), "protocol", string(bench.Raw), "subscribe with this `PROTOCOL`: raw (a WebSocket message is a payload), json (sluice's records with offsets), sse (sluice's SSE streams; --path /ws/CHANNEL selects /sse/CHANNEL), centrifugo or centrifugo-protobuf (the Centrifugo protocol)")
 		_ = cmd.RegisterFlagCompletionFunc("protocol", cobra.FixedCompletions(protocolWords(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there, and new
-		f.StringVar(&o.Hello, "hello", "", "`TEXT` that each connection sends first, for servers that want a subscription")
-		f.StringVar(&o.Channel, "channel", "lobby", "`NAME` of the channel that clients subscribe to")
-		f.IntVar(&o.Channels, "channels", 1, "`N` channels instead, NAME0 and so on, dealt to the clients in turn")
-		f.StringVar(&o.Token, "token", "", "`TOKEN` that all clients connect with")
-		f.StringVar(&o.TokenSecretFile, "token-hmac-secret-file", "", "instead: a `FILE` with the secret that signs a token for each client by HS256; its user is the client's number")
-		f.IntVar(&o.PID, "pid", 0, "`PID` of the server on this machine, for its CPU and memory")
-		f.StringVar(&o.CACert, "cacert", "", "a `FILE` of PEM certificates that sign the server's, in place of the system's")
-		f.BoolVar(&o.Insecure, "insecure-skip-verify", false, "take any certificate: for tests alone, anybody in between can read and write")
-		f.StringVar(&o.Cert, "cert", "", "a `FILE` with a PEM certificate of the client, for servers that ask for one")
-		f.StringVar(&o.Key, "key", "", "the `FILE` with its key")
-		f.BoolVar(&o.Resume, "resume", false, "resume sessions that the server handed out, on all connections but the first few; else each makes a handshake in full")
-		f.IntVar(&o.Sources, "sources", 0, "`N` local addresses from 127.0.0.2 on; 0: 32 for a server on loopback, none for others")
-		f.IntVar(&o.Loops, "loops", 0, "`N` receiving loops; 0: one on each core")
-		f.IntVar(&o.Dialing, "dialing", 64, "`N` connects under way at a time")
-		f.DurationVar(&o.Timeout, "timeout", bench.DefaultTimeout, "`TIME` for a connect with its upgrade")
+		f.StringVar(&o.Hello, "hello", "", "send this `TEXT` first on every connection, for servers that expect a subscribe message")
+		f.StringVar(&o.Channel, "channel", "lobby", "subscribe clients to the channel `NAME`")
+		f.IntVar(&o.Channels, "channels", 1, "use `N` channels instead, NAME0, NAME1 and so on; clients are spread over them evenly")
+		f.StringVar(&o.Token, "token", "", "connect all clients with this `TOKEN`")
+		f.StringVar(&o.TokenSecretFile, "token-hmac-secret-file", "", "sign a token for each client (HS256) with the secret in this `FILE`; the user is the number of the client")
+		f.IntVar(&o.PID, "pid", 0, "measure the CPU and memory of the server process `PID` on this machine")
+		f.StringVar(&o.CACert, "cacert", "", "trust the PEM certificates in this `FILE` instead of the system's")
+		f.BoolVar(&o.Insecure, "insecure-skip-verify", false, "do not verify the server's certificate; for testing only, as it allows man-in-the-middle attacks")
+		f.StringVar(&o.Cert, "cert", "", "PEM `FILE` with the client certificate, for servers that require one")
+		f.StringVar(&o.Key, "key", "", "PEM `FILE` with the key of --cert")
+		f.BoolVar(&o.Resume, "resume", false, "resume TLS sessions on all but the first few connections; by default every connection makes a full handshake")
+		f.IntVar(&o.Sources, "sources", 0, "connect from `N` loopback addresses, 127.0.0.2 and up; 0: 32 for a server on loopback, off for others")
+		f.IntVar(&o.Loops, "loops", 0, "receive in `N` loops; 0: one per core")
+		f.IntVar(&o.Dialing, "dialing", 64, "keep `N` connects in progress at a time")
+		f.DurationVar(&o.Timeout, "timeout", bench.DefaultTimeout, "give up on a connect and upgrade after this `TIME`")
 		o.Progress = terminal(os.Stderr)
 		for _, flag := range unused[name] {
 			f.MarkHidden(flag) // ignored: the flag exists
 		}
 	}
 	f.BoolVar(&asJSON, "json", false, "print JSON ("+bench.Schema+") instead of a table")
-	f.StringVar(&failIf, "fail-if", "", "exit 1 when one of these `CONDITIONS` holds, such as 'lost>0,p99>50ms', or the run is INVALID; a wrong name lists the names")
+	f.StringVar(&failIf, "fail-if", "", "exit with 1 if any of these `CONDITIONS` holds, for example 'lost>0,p99>50ms', or if the run is INVALID; an unknown name lists all names")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		conditions, err := bench.ParseFailIf(name, failIf)
 		if err != nil {
@@ -113,7 +113,7 @@ func scenario(name, short, examples string, o *bench.Options, measure func(conte
 		failed := report(cmd.OutOrStdout(), result, asJSON, conditions)
 		if err != nil && !asJSON && slices.Contains(result.Reasons, err.Error()) {
 			if failed == nil {
-				return exitCode(exitFailed) // the table has told why, as its verdict
+				return exitCode(exitFailed) // the table says why, with its verdict
 			}
 			return failed
 		}
@@ -129,14 +129,14 @@ func explicitZero(f *pflag.FlagSet) error {
 		switch f.Name {
 		case "subscribers", "publishers", "connections", "outstanding", "dialing", "joins", "cycles", "concurrency", "exchange", "channels", "channels-each", "missed", "behind", "live", "rate", "burst", "size", "duration", "timeout", "catch-up":
 			if v := f.Value.String(); err == nil && (v == "0" || v == "0s") {
-				err = usagef("--%s 0: give more than nothing, or leave it out for the default", f.Name)
+				err = usagef("--%s 0: must be above zero; leave it out for the default", f.Name)
 			}
 		}
 	})
 	return err
 }
 
-// report prints a result and tells which conditions it fails.
+// report prints a result and returns an error for each condition that it fails.
 func report(w io.Writer, r *bench.Result, asJSON bool, conditions bench.FailIf) error {
 	write := r.WriteTable
 	if asJSON {
@@ -147,7 +147,7 @@ func report(w io.Writer, r *bench.Result, asJSON bool, conditions bench.FailIf) 
 	}
 	var failed []error
 	if r.Verdict == bench.VerdictInvalid && len(conditions) > 0 {
-		failed = append(failed, errors.New("--fail-if cannot be judged: the run is INVALID"))
+		failed = append(failed, errors.New("--fail-if cannot be checked: the run is INVALID"))
 	}
 	for _, sentence := range conditions.Check(r) {
 		failed = append(failed, fmt.Errorf("--fail-if %s", sentence))
@@ -155,7 +155,7 @@ func report(w io.Writer, r *bench.Result, asJSON bool, conditions bench.FailIf) 
 	return errors.Join(failed...)
 }
 
-// flagValues gives all flags as they hold, those that were left alone too.
+// flagValues returns the values of all flags, those of defaults as well.
 func flagValues(f *pflag.FlagSet) map[string]string {
 	values := map[string]string{}
 	f.VisitAll(func(f *pflag.Flag) {
@@ -166,8 +166,8 @@ func flagValues(f *pflag.FlagSet) map[string]string {
 	return values
 }
 
-// terminal gives f when it is one, else nothing: a progress line in a file is
-// of no use.
+// terminal returns f if it is a terminal, else nil: a progress line in a file is of
+// no use.
 func terminal(f *os.File) io.Writer {
 	info, err := f.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
