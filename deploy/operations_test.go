@@ -46,8 +46,8 @@ func TestEveryLabelOfAnAlertExists(t *testing.T) {
 	}
 }
 
-// What the page on trouble quotes, as `"..."`, is what the gateway says.
-func TestTroubleshootingQuotesTheGateway(t *testing.T) {
+// What the page on trouble quotes, as `"..."`, is what the gateway says; so are lines of the log.
+func TestPagesQuoteTheGateway(t *testing.T) {
 	t.Parallel()
 	var source strings.Builder
 	for _, dir := range []string{"../cmd/sluice", "../gateway"} {
@@ -70,7 +70,11 @@ func TestTroubleshootingQuotesTheGateway(t *testing.T) {
 	if len(quoted) < 20 {
 		t.Fatalf("found %d quotations", len(quoted))
 	}
-	for _, m := range quoted {
+	logged := regexp.MustCompile(`msg="([^"]+)"`).FindAllStringSubmatch(shipped(t, "OPERATIONS.md"), -1)
+	if len(logged) == 0 {
+		t.Fatal("found no line of the log in OPERATIONS.md")
+	}
+	for _, m := range append(quoted, logged...) {
 		said := strings.Trim(strconv.Quote(m[1]), `"`)
 		// A refusal is logged with its reason, which is a string of its own.
 		message, reason, refused := strings.Cut(said, "connection refused: ")
@@ -78,7 +82,7 @@ func TestTroubleshootingQuotesTheGateway(t *testing.T) {
 			message, said = reason, `"`+reason+`"`
 		}
 		if message == "" || !strings.Contains(source.String(), said) {
-			t.Errorf("troubleshooting.md quotes %q, which is not in the source", m[1])
+			t.Errorf("a page quotes %q, which is not in the source", m[1])
 		}
 	}
 }
