@@ -86,7 +86,7 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Security-Policy", policy)
 	f, ok := p[r.URL.Path]
 	if !ok {
-		http.NotFound(w, r)
+		http.Error(w, "Not found. The page is at /.", http.StatusNotFound)
 		return
 	}
 	h.Set("Content-Type", f.contentType)

@@ -66,8 +66,8 @@ func TestPageIsServedWithItsTypes(t *testing.T) {
 	} {
 		r := ask(t, h, "GET", target)
 		if want == "" {
-			if r.StatusCode != http.StatusNotFound {
-				t.Errorf("GET %s: got %d, want 404", target, r.StatusCode)
+			if got := body(t, r); r.StatusCode != http.StatusNotFound || got != "Not found. The page is at /.\n" {
+				t.Errorf("GET %s: got %d %q, want 404 that says where the page is", target, r.StatusCode, got)
 			}
 			continue
 		}
