@@ -12,15 +12,15 @@ export function defaultAddress(location, configured) {
 // parseAddress takes what was typed, or throws an Error that says what is wrong.
 export function parseAddress(text) {
   const typed = text.trim().replace(/^http(s?):/i, "ws$1:");
-  const wanted = "give one such as ws://localhost:8000 or wss://example.com/live";
+  const example = "Use one like ws://localhost:8000 or wss://example.com/live.";
   let url;
   try {
     url = new URL(typed);
   } catch {
-    throw new Error(`The address “${text.trim()}” cannot be read: ${wanted}.`);
+    throw new Error(`“${text.trim()}” is not a valid address. ${example}`);
   }
   if (url.protocol !== "ws:" && url.protocol !== "wss:") {
-    throw new Error(`The address begins with ${url.protocol} and not with ws: or wss:. Please ${wanted}.`);
+    throw new Error(`The address must start with ws: or wss:, not ${url.protocol}. ${example}`);
   }
   url.hash = "";
   url.pathname = url.pathname.replace(/\/+$/, "");
@@ -32,11 +32,11 @@ export function parseAddress(text) {
 export function parseChannel(text) {
   const name = text.trim() || "lobby";
   if (/[\p{Cc}\p{White_Space}]/u.test(name)) {
-    throw new Error("A channel's name has no white space in it.");
+    throw new Error("A channel name can't contain spaces or control characters.");
   }
-  if (/\p{Surrogate}/u.test(name)) throw new Error("The channel's name has half a character in it.");
+  if (/\p{Surrogate}/u.test(name)) throw new Error("The channel name contains half a character (an unpaired surrogate).");
   if (new TextEncoder().encode(name).length > 255) {
-    throw new Error("A channel's name has at most 255 bytes.");
+    throw new Error("A channel name can have at most 255 bytes.");
   }
   return name;
 }
@@ -59,7 +59,7 @@ export function echoURL(address) {
   return url.href;
 }
 
-// clientURL is where the client protocol is spoken, of whatever channels.
+// clientURL is where Centrifugo's protocol is spoken, for all channels.
 export function clientURL(address) {
   const url = new URL(address);
   url.pathname = below(url, "/connection/websocket");

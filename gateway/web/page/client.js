@@ -1,4 +1,4 @@
-// The second part of the page: fields, buttons and words around a session of the client
+// The second part of the page: fields, buttons and words around a session of Centrifugo's
 // protocol. The address is that of the first part.
 
 import { clientURL, parseAddress, parseChannel } from "./address.js";
@@ -9,7 +9,7 @@ import { List } from "./list.js";
 import { notice } from "./notice.js";
 import { Session } from "./session.js";
 import { curlForAPI, tokensFor } from "./snippets.js";
-import { capital, messages, notReachedByLibrary, seconds } from "./words.js";
+import { capital, messages, notReachedAgain, notReachedBySDK, seconds } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const configured = document.documentElement.dataset;
@@ -41,11 +41,11 @@ async function connect() {
   const token = $("client-token").value.trim();
   const channelToken = $("client-channel-token").value.trim();
   used = typed();
-  show("connecting", "Loading the library");
+  show("connecting", "Loading the SDK…");
   try {
     await import("./centrifuge.js"); // which leaves its class behind as a global
   } catch (err) {
-    show("closed", `The library could not be loaded: ${err.message}`);
+    show("closed", `The SDK could not be loaded: ${err.message}`);
     return;
   }
   if (attempt !== attempts) return; // another click came meanwhile
@@ -80,14 +80,14 @@ function worded(data) {
 // backWords says what the library found when it came back.
 function backWords({ away, recoverable, wasRecovering, recovered, caughtUp, anew, missed }) {
   const time = `Back after ${seconds(away)}`;
-  if (!recoverable || !wasRecovering) return `${time}. Nothing is recovered in this channel: what was published meanwhile is lost to this tab`;
+  if (!recoverable || !wasRecovering) return `${time}. This channel has no recovery: messages published meanwhile are lost to this tab`;
   if (recovered) {
     if (!caughtUp.length) return `${time}, recovered: true. Nothing was missed`;
     const which = caughtUp.length === 1 ? `#${caughtUp[0]}` : `#${caughtUp[0]} to #${caughtUp.at(-1)}`;
-    return `${time}, recovered: true. ${messages(caughtUp.length)} caught up, ${which}`;
+    return `${time}, recovered: true. Caught up on ${messages(caughtUp.length)}, ${which}`;
   }
-  if (anew) return `${time}, recovered: false. The history was lost: the channel began anew, and messages may be missing`;
-  return `${time}, recovered: false. ${messages(missed)} came meanwhile, and not all of them are kept`;
+  if (anew) return `${time}, recovered: false. The channel's history started over, so messages may be lost`;
+  return `${time}, recovered: false. ${messages(missed)} published meanwhile, and not all of them are still in the history`;
 }
 
 const typed = () => JSON.stringify([$("address").value, ...fields.map((id) => $(id).value)]);
@@ -105,28 +105,28 @@ function showState(s) {
       break;
     case "open":
       divide(s);
-      show("open", `Open: channel ${s.channel}`);
+      show("open", `Connected to ${s.channel}`);
       break;
     case "offline":
-      list.note("Offline. Publish something meanwhile: in the first part, in another tab, or with the curl line below.");
-      show("offline", "Offline, by you");
+      list.note("Offline. Now publish something: in the chat above, in another tab, or with the curl command below.");
+      show("offline", "You went offline");
       break;
     case "closed":
       show("closed", closedWords(s.ended));
       if (s.ended && s.lostAt) list.note($("client-state-words").textContent);
   }
-  if (s.state !== "open") here.clear(s.state === "closed" ? "Connect to see" : "Not known while not connected");
+  if (s.state !== "open") here.clear(s.state === "closed" ? "Connect to see who is here." : "Not known while disconnected.");
 }
 
 function connectingWords(s) {
   const host = new URL(s.url).host;
-  if (!s.trouble) return show("connecting", `Connecting to ${host}`);
-  const known = s.trouble.code === 2 ? notReachedByLibrary : lossWords(s.trouble);
-  show("connecting", `${capital(known)}. Trying again`);
+  if (!s.trouble) return show("connecting", `Connecting to ${host}…`);
+  const unreached = s.lostAt ? notReachedAgain : notReachedBySDK(host === location.host);
+  show("connecting", `${capital(s.trouble.code === 2 ? unreached : lossWords(s.trouble))}. Retrying…`);
 }
 
 function closedWords(ended) {
-  if (!ended) return "Closed by you";
+  if (!ended) return "Disconnected";
   if (ended.code < 100 || ended.code >= 1000) return `Closed: ${endWords(ended)}`;
   return `Closed: ${answerWords("subscribe", { code: ended.code, message: ended.reason })}`;
 }
@@ -134,14 +134,14 @@ function closedWords(ended) {
 // divide keeps rows of different channels apart.
 function divide(s) {
   const target = `${s.url} ${s.channel}`;
-  if (target !== above && list.hasRows()) list.note(`Now on channel ${s.channel}`);
+  if (target !== above && list.hasRows()) list.note(`Switched to ${s.channel}`);
   above = target;
 }
 
 function show(state, words) {
   $("client-state").dataset.state = state;
   if ($("client-state-words").textContent !== words) $("client-state-words").textContent = words;
-  $("offline").textContent = state === "offline" ? "Come back" : "Go offline";
+  $("offline").textContent = state === "offline" ? "Go online" : "Go offline";
   $("offline").hidden = state !== "open" && state !== "offline";
   $("kept").disabled = $("here-again").disabled = state !== "open";
   showButton();
@@ -159,7 +159,7 @@ async function publish() {
   const text = field.value;
   if (text === "") return;
   if (session?.state !== "open") {
-    notice("Not connected: the message is still in its field.");
+    notice("Not connected. Your message is still in the box.");
     return;
   }
   field.value = "";
@@ -189,7 +189,7 @@ async function showKept() {
   try {
     const kept = await session.history(keptShown);
     rows.replaceChildren(...kept.map(({ data, ...m }) => keptRow({ ...m, ...worded(data) })));
-    $("kept-words").textContent = kept.length ? `${messages(kept.length)}, the newest first` : "Nothing is kept";
+    $("kept-words").textContent = kept.length ? `${messages(kept.length)}, newest first` : "The history is empty.";
   } catch (err) {
     rows.replaceChildren();
     $("kept-words").textContent = capital(answerWords("history", err));

@@ -1,37 +1,37 @@
-// What the gateway's client protocol says in codes, in words. Pure.
+// What the error and close codes of Centrifugo's protocol mean, in words. Pure.
 
 const insecure = "start the gateway with --insecure to try";
 
 // notAllowed is for 103, by what was asked for.
 const notAllowed = {
-  subscribe: `you may not subscribe to this channel: it takes a channel token, or allow_subscribe_for_client in the file of --namespaces; or ${insecure} without`,
-  publish: `you may not publish into this channel: ${insecure} it, or give its namespace allow_publish_for_subscriber; where there is none, --raw publish`,
-  presence: `you may not see who is here: ${insecure} presence, or give the channel's namespace allow_presence_for_subscriber`,
-  history: `you may not read the history: ${insecure} it, or give the channel's namespace allow_history_for_subscriber`,
+  subscribe: `this channel needs a subscription token, or allow_subscribe_for_client in its namespace. Without either, ${insecure} it`,
+  publish: `you are not allowed to publish to this channel: set allow_publish_for_subscriber in its namespace, or ${insecure} it. Without keys and namespaces, --raw publish is enough`,
+  presence: `you are not allowed to see who is here: set allow_presence_for_subscriber in the channel's namespace, or ${insecure} it`,
+  history: `you are not allowed to read the history: set allow_history_for_subscriber in the channel's namespace, or ${insecure} it`,
 };
 
 // notThere is for 108.
 const notThere = {
   subscribe: "this kind of subscription is not available",
   publish: "publishing is not available here",
-  presence: "this channel does not know who is here: its namespace needs \"presence\": true, and \"join_leave\": true for who comes and goes",
-  history: "this channel keeps no history: its namespace needs history_size and history_ttl; without namespaces it is --history",
+  presence: "presence is off for this channel: set \"presence\": true in its namespace, and \"join_leave\": true to see who comes and goes",
+  history: "this channel keeps no history: set history_size and history_ttl in its namespace. Without namespaces, use --history",
 };
 
 const answers = {
   1: "the gateway did not answer in time",
-  2: "the connection broke off",
+  2: "the connection was lost",
   3: "the connection is not open",
-  11: "the connection broke off",
-  100: "the gateway failed: its log says why",
-  101: "who you are was not said: give a token",
-  102: "there is no such channel: its namespace, the part before the “:”, is not in the file of --namespaces",
-  105: "the token names this channel already, so the gateway has subscribed the connection by itself: make one without --channels",
-  106: "that is more than the gateway takes",
-  107: "the gateway does not understand the request, or the name of the channel",
-  109: "the token has expired: make a fresh one",
-  111: "the gateway has too much to do: try again",
-  112: "the channel has begun anew since",
+  11: "the connection was lost",
+  100: "internal error in the gateway; its log has the details",
+  101: "the gateway does not know who you are: add a connection token",
+  102: "no such channel: its namespace, the part before the “:”, is not in the --namespaces file",
+  105: "the gateway has already subscribed you: the connection token names this channel. Make a token without --channels",
+  106: "this is over a limit of the gateway",
+  107: "the gateway could not read the request or the channel name",
+  109: "the token has expired: make a new one",
+  111: "the gateway is too busy: try again",
+  112: "the channel's history has started over",
 };
 
 // answerWords says what an error means that came in answer to what was asked for:
@@ -42,17 +42,17 @@ export function answerWords(asked, { code, message }) {
 }
 
 const ends = {
-  1: "the token has expired, or is missing: make a fresh one, as shown below",
-  2: "the gateway answered something that is not its protocol",
-  3: "the message was bigger than the gateway takes (--max-message)",
-  2000: "the gateway was told to end this subscription",
-  3005: "the token has expired: make a fresh one",
-  3500: "the gateway does not take this token: make one with its key, as shown below. A gateway without keys takes none",
-  3501: "the gateway did not understand a request",
-  3502: "the gateway heard nothing for too long",
-  3503: "the gateway was told to close this connection",
+  1: "the token is missing or has expired: make a new one, as shown below",
+  2: "the gateway sent something that is not Centrifugo's protocol",
+  3: "the message was larger than the gateway accepts (--max-message)",
+  2000: "the subscription was ended through the server API",
+  3005: "the token has expired: make a new one",
+  3500: "the gateway rejected the token; its log says why. Make one with the gateway's key, as shown below. Without keys, leave the token empty",
+  3501: "the gateway could not read a request",
+  3502: "the gateway received nothing for too long",
+  3503: "the connection was closed through the server API",
   3505: "the token names too many channels",
-  3507: "the gateway does not allow that",
+  3507: "the gateway does not allow this",
 };
 
 // endWords says why a connection or a subscription was ended for good.
@@ -61,22 +61,22 @@ export function endWords({ code, reason }) {
 }
 
 const losses = {
-  1: "the connection broke off",
-  2: "the gateway fell silent",
+  1: "connection lost",
+  2: "the gateway stopped responding",
   109: answers[109],
-  2500: "messages may have been lost on the way",
-  2501: "the channel token has expired",
+  2500: "resubscribing, because messages may have been lost",
+  2501: "the subscription token has expired",
   3001: "the gateway is shutting down",
-  3004: "the gateway failed: its log says why",
+  3004: "internal error in the gateway; its log has the details",
   3005: "the token has expired",
-  3008: "this client fell too far behind",
-  3010: "messages may have been lost on the way",
-  3011: "the gateway wants this client to connect anew",
-  3012: "this tab did not answer the gateway's pings, perhaps because it slept",
-  3013: "these were too many requests at a time",
+  3008: "this client was too slow",
+  3010: "reconnecting, because messages may have been lost",
+  3011: "the gateway asked this client to reconnect",
+  3012: "this tab did not answer the gateway's pings. It may have been asleep",
+  3013: "too many requests at once",
 };
 
-// lossWords says why a connection was lost that the library opens anew.
+// lossWords says why a connection was lost that the SDK opens again.
 export function lossWords({ code, message }) {
   return `${losses[code] ?? `“${message}”`} (${code})`;
 }

@@ -13,7 +13,7 @@ export class Here {
   show(present, name) {
     this.rows.replaceChildren(...[...present.values()].slice(0, shownMax).map((info) => entry(name(info), info)));
     const more = present.size - shownMax;
-    this.say(`${present.size === 1 ? "1 connection" : `${present.size} connections`}${more > 0 ? `, the first ${shownMax}:` : ""}`);
+    this.say(`${present.size === 1 ? "1 connection" : `${present.size} connections`}${more > 0 ? `, showing ${shownMax}` : ""}`);
   }
 
   // say stands in place of the number: why there is none.

@@ -85,7 +85,7 @@ export class List {
   showNewest() {
     if (this.atEnd) this.unseen = 0;
     this.newest.hidden = this.atEnd;
-    this.newest.textContent = this.unseen ? `Newest (${this.unseen})` : "Newest";
+    this.newest.textContent = this.unseen ? `Jump to latest (${this.unseen})` : "Jump to latest";
   }
 }
 

@@ -6,7 +6,7 @@ import { List } from "./list.js";
 import { notice } from "./notice.js";
 import { curlFor, javascriptFor } from "./snippets.js";
 import { Stream } from "./stream.js";
-import { capital, closeWords, messages, notAllowed, notReached, seconds } from "./words.js";
+import { capital, closeWords, messages, notAllowed, notReached, notReachedAgain, seconds } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const configured = document.documentElement.dataset;
@@ -29,16 +29,17 @@ const told = {
   },
 };
 
-// backWords: lost is how many messages are gone, 0 when that is not known.
+// backWords says what a return has brought. lost is how many messages are gone, 0 when
+// that is not known.
 function backWords({ away, caughtUp, gap, lost, resumes }) {
-  const time = seconds(away);
-  const came = `${messages(caughtUp)} caught up`;
+  const back = `Back after ${seconds(away)}`;
+  const came = `caught up on ${messages(caughtUp)}`;
   if (gap) {
-    const what = lost ? `${messages(lost)} ${lost === 1 ? "was" : "were"} lost (gap)` : "messages may be lost (gap): the channel began anew";
-    return `${time} away: ${what}${caughtUp ? `; ${came}` : ""}`;
+    const gone = lost ? `${messages(lost)} lost, no longer in the history` : "messages may be lost, because the channel's history started over";
+    return `${back}: ${gone}${caughtUp ? `; ${came}` : ""}`;
   }
-  if (!resumes) return `Back after ${time}`;
-  return `Back after ${time}: ${caughtUp ? came : "nothing was missed"}`;
+  if (!resumes) return back;
+  return `${back}: ${caughtUp ? `${came}, none lost` : "nothing was missed"}`;
 }
 
 // --- connection
@@ -81,31 +82,32 @@ function remember(channel) {
 function showState(s) {
   clearInterval(counting);
   $("countdown").textContent = "";
-  const where = s.echo ? "echo" : `channel ${s.channel}${s.listenOnly ? ", listening only" : ""}`;
   switch (s.state) {
     case "connecting":
-      show("connecting", `Connecting to ${s.address.host}`);
+      show("connecting", `Connecting to ${s.address.host}…`);
       break;
     case "open":
       divide(s);
-      show("open", `Open: ${where}`);
+      show("open", `Connected to ${nameOf(s)}${s.listenOnly ? " (subscribe only)" : ""}`);
       break;
     case "waiting":
-      if (s.closed.opened) list.note(capital(lossWords(s.closed)));
+      if (s.closed.opened) list.note(capital(lossWords(s)));
       if (s.refused !== "" && $("message").value === "") $("message").value = s.refused;
-      show("waiting", `${capital(lossWords(s.closed))}. Reconnecting`);
+      show("waiting", `${capital(lossWords(s))}. Reconnecting`);
       countDown(s);
       break;
     case "closed":
-      showClosed(s.closed ? lossWords(s.closed) : "closed by you");
+      showClosed(s.closed ? lossWords(s) : "disconnected");
   }
 }
+
+const nameOf = (s) => (s.echo ? "echo" : s.channel);
 
 // divide keeps rows of different targets apart: their offsets have nothing to do with
 // each other. It waits for the connection to open, as one that fails brings no rows.
 function divide(s) {
   const target = s.target();
-  if (target !== above && list.hasRows()) list.note(`Now on ${s.echo ? "echo" : `channel ${s.channel}`}`);
+  if (target !== above && list.hasRows()) list.note(`Switched to ${nameOf(s)}`);
   above = target;
 }
 
@@ -126,10 +128,10 @@ function showButton() {
   $("connect").classList.toggle("primary", connects());
 }
 
-function lossWords({ code, reason, opened }) {
-  if (code === 0) return opened ? "cut by you" : `no connection: ${reason}`;
-  if (!opened) return `${notReached} [${code}]`;
-  return `closed, ${code}: ${closeWords(code, reason)}`;
+function lossWords({ address, state, closed: { code, reason, opened } }) {
+  if (code === 0) return opened ? "you cut the connection" : `can't connect: ${reason}`;
+  if (opened) return `connection closed (${code}): ${closeWords(code, reason)}`;
+  return state === "waiting" ? notReachedAgain : notReached(address.host === location.host);
 }
 
 // countDown shows the seconds outside the live region: read out each second, they
@@ -149,11 +151,11 @@ function send() {
   const field = $("message");
   if (field.value === "") return;
   if (stream?.listenOnly && stream.state === "open") {
-    list.note(`Not sent: ${closeWords(1008, notAllowed)}. Connect anew when that has changed.`);
+    list.note(`Not sent: ${closeWords(1008, notAllowed)}.`);
     return;
   }
   if (!stream?.send(field.value)) {
-    notice("Not connected: the message is still in its field.");
+    notice("Not connected. Your message is still in the box.");
     return;
   }
   field.value = "";
@@ -179,7 +181,7 @@ async function copy(button) {
   } catch { // not a secure context, or not allowed
     getSelection().selectAllChildren(code);
     if (!document.execCommand("copy")) {
-      notice("This browser does not let the page copy: the code is selected, copy it by hand.");
+      notice("The browser blocked copying. The code is selected: copy it with the keyboard.");
       return;
     }
   }

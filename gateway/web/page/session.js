@@ -1,5 +1,5 @@
-// A client of the gateway's client protocol, through centrifuge-js, subscribed to one
-// channel. It knows no page: what happens is told to the functions it is given.
+// A client of Centrifugo's protocol, through centrifuge-js, subscribed to one channel.
+// It knows no page: what happens is told to the functions it is given.
 
 const waitMax = 5_000; // ms, between two attempts of the library
 

@@ -1,53 +1,73 @@
 // What the page says: close codes, time and bytes in words. Pure.
 
 const meanings = {
-  1000: "the server closed the connection",
-  1001: "the server is shutting down",
-  1002: "the server saw a breach of the WebSocket protocol",
-  1003: "the server does not take this kind of data",
-  1005: "the server gave no code",
-  1006: "the connection broke off without a word: the network, a proxy, or the server itself went away",
-  1007: "what was sent is not UTF-8 text",
-  1009: "the message was bigger than the server takes (--max-message)",
-  1011: "the server failed: its log says why",
-  1012: "the server is restarting",
-  1013: "this client fell too far behind, or the server is out of room",
+  1000: "the gateway closed it",
+  1001: "the gateway is shutting down",
+  1002: "the gateway received an invalid WebSocket frame",
+  1003: "the gateway does not accept this type of data",
+  1005: "no reason was given",
+  1006: "there was no close message. The network, a proxy or the gateway went away",
+  1007: "the text sent was not valid UTF-8",
+  1009: "the message was larger than the gateway accepts (--max-message)",
+  1011: "an internal error in the gateway; its log has the details",
+  1012: "the gateway is restarting",
+  1013: "this client was too slow, or the gateway reached a limit",
+  3005: "the token has expired",
 };
 
-// notAllowed is the reason that a client hears which may only listen.
+// notAllowed is the reason that a subscribe-only client is given.
 export const notAllowed = "publishing is not allowed here";
 
 const policies = {
   [notAllowed]:
-    "publishing over WebSocket is off here, clients may only listen. Start sluice with --raw publish, or publish with the curl line below",
-  "no answer to ping": "this tab did not answer the server's pings, perhaps because it slept",
-  "too many fragments": "the message came in too many fragments",
+    "clients may not publish to this channel. Start sluice with --raw publish, set allow_raw_publish in the channel's namespace, or publish with the curl command below",
+  "no answer to ping": "this tab did not answer the gateway's pings. It may have been asleep",
+  "too many fragments": "the message was split into too many fragments",
+  "too many messages": "messages were sent too fast (--message-rate)",
 };
 
 // closeWords says what a close code means. A reason that is not known is quoted.
 export function closeWords(code, reason) {
   const known = code === 1008 ? policies[reason] : meanings[code];
   if (known) return known;
-  const general = code === 1008 ? "the server does not allow that" : "a code this page does not know";
-  return reason ? `${general}: “${reason}”` : general;
+  if (reason) return `“${reason}”`;
+  return code === 1008 ? "the gateway does not allow this" : "an unknown close code";
 }
 
-// notReached is for a connection that never opened: a browser does not tell pages why.
-export const notReached =
-  "no connection: nothing answers at this address, or it does not let this page in (see --allowed-origins and --raw)";
+// A browser does not tell a page why a WebSocket never opened, so these name what can be
+// wrong. own: the page came from the gateway at that address.
 
-// notReachedByLibrary is the same for the client protocol.
-export const notReachedByLibrary =
-  "no connection: nothing answers at the address above, or it does not let this page in (see --allowed-origins and --client-protocol)";
+// notReached is for a first attempt to connect.
+export function notReached(own) {
+  if (own) {
+    return "can't connect: the gateway refused, a proxy in between does not forward WebSocket, or the gateway has stopped. " +
+      "If it has keys, add ?token=TOKEN to the address; the last box shows how to make one. Otherwise see the gateway's log";
+  }
+  return "can't connect: nothing is listening at this address, this page's origin is not in the gateway's --allowed-origins, " +
+    "or the channel needs a token (?token=TOKEN in the address). See the gateway's log";
+}
 
-// seconds gives a duration of milliseconds for people: "0.8 s", "12 s", "3 min".
+// notReachedBySDK is the same for Centrifugo's protocol, where a wrong token has a code.
+export function notReachedBySDK(own) {
+  if (own) {
+    return "can't connect: the gateway runs with --client-protocol off, a proxy in between does not forward WebSocket, " +
+      "or the gateway has stopped. See the gateway's log";
+  }
+  return "can't connect: nothing is listening at the address above, this page's origin is not in the gateway's --allowed-origins, " +
+    "or the gateway runs with --client-protocol off";
+}
+
+// notReachedAgain is for an attempt to reconnect.
+export const notReachedAgain = "can't reach the gateway: it may be restarting, or the network is down";
+
+// seconds returns a duration of milliseconds for people: "0.8 s", "12 s", "3 min".
 export function seconds(ms) {
   if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`;
   if (ms < 119500) return `${Math.round(ms / 1000)} s`;
   return `${Math.round(ms / 60000)} min`;
 }
 
-// milliseconds gives a latency: tenths only where the clock has them.
+// milliseconds returns a latency: tenths only where the clock has them.
 export function milliseconds(ms) {
   if (ms >= 10000) return seconds(ms);
   return `${Number.isInteger(ms) || ms >= 100 ? Math.round(ms) : ms.toFixed(1)} ms`;

@@ -36,7 +36,7 @@ test("two tabs talk to each other, and each knows its own messages", async () =>
 test("echo gives each message back to its sender with the round trip", async () => {
   const [a, b] = await Promise.all([open(), open()]);
   await a.page.check("input[value=echo]");
-  await a.page.waitForFunction(() => document.querySelector("#state-words").textContent === "Open: echo");
+  await a.page.waitForFunction(() => document.querySelector("#state-words").textContent === "Connected to echo");
   await a.send("only for me");
   await a.send("and again");
   const rows = await a.sees("and again");
@@ -53,7 +53,7 @@ test("text of any script arrives as it was typed, in channels of any script", as
   const name = "日本/語&q";
   const path = `?channel=${encodeURIComponent(name)}`;
   const [a, b] = await Promise.all([open(path), open(path)]);
-  assert.equal(await a.words(), `Open: channel ${name}`);
+  assert.equal(await a.words(), `Connected to ${name}`);
   const texts = ["你好，世界", "これは長い文章です。", "안녕하세요", "👩‍👩‍👧 e\u0301 \u202eעברית", "two\nlines", "  spaces  "];
   for (const text of texts) await a.send(text);
   await b.sees(texts.at(-1));
@@ -125,7 +125,7 @@ test("the list keeps 500 rows, follows its end, and leaves a reader in peace", a
   await t.page.$eval("#log", (e) => { e.scrollTop = 1000; });
   await t.page.waitForSelector("#newest:visible");
   await gateway.publish("busy", "below");
-  await t.page.waitForFunction(() => document.querySelector("#newest").textContent === "Newest (1)");
+  await t.page.waitForFunction(() => document.querySelector("#newest").textContent === "Jump to latest (1)");
   assert.ok(await fromEnd() > 1000, "a new message does not take the reader away");
   await t.page.click("#newest");
   assert.ok(await fromEnd() < 2);
@@ -136,9 +136,9 @@ test("the list keeps 500 rows, follows its end, and leaves a reader in peace", a
 test("fields that cannot be used are told in words, and another channel is a click away", async () => {
   const t = await open();
   const cases = [
-    ["address", "http//nowhere", /cannot be read/],
-    ["address", "ftp://example.com", /begins with ftp:/],
-    ["channel", "two words", /no white space/],
+    ["address", "http//nowhere", /is not a valid address/],
+    ["address", "ftp://example.com", /must start with ws: or wss:, not ftp:/],
+    ["channel", "two words", /can't contain spaces/],
     ["channel", "x".repeat(256), /at most 255 bytes/],
   ];
   for (const [field, value, words] of cases) {
@@ -153,13 +153,13 @@ test("fields that cannot be used are told in words, and another channel is a cli
   await t.set("channel", "elsewhere");
   await t.page.press("#channel", "Enter");
   await t.opened();
-  assert.equal(await t.words(), "Open: channel elsewhere");
+  assert.equal(await t.words(), "Connected to elsewhere");
   assert.match(t.page.url(), /\?channel=elsewhere$/);
   await t.page.press("#channel", "Enter");
-  assert.equal(await t.words(), "Open: channel elsewhere", "Enter in a field does not disconnect");
+  assert.equal(await t.words(), "Connected to elsewhere", "Enter in a field does not disconnect");
 
   await t.page.click("#connect");
-  assert.equal(await t.inState("closed"), "Closed by you");
+  assert.equal(await t.inState("closed"), "Disconnected");
   await t.send("kept");
   await t.page.waitForFunction(() => /Not connected/.test(document.querySelector("#notice").textContent));
   assert.equal(await t.page.inputValue("#message"), "kept");
@@ -208,12 +208,12 @@ test("rows of another target are divided from the former ones, and only those", 
   await connect("address", other.url);
   await say("news of another gateway, 1");
 
-  const rows = (await tab.rows()).filter((r) => r.note === undefined || r.note.startsWith("Now on"));
+  const rows = (await tab.rows()).filter((r) => r.note === undefined || r.note.startsWith("Switched to"));
   assert.deepEqual(rows.map((r) => r.note ?? `${r.offset} ${r.text}`), [
     "#1 first, 1", "#2 first, 2", "#3 first, 3", "#4 first, 4",
-    "Now on channel news", "#1 news, 1",
-    "Now on echo", " echo",
-    "Now on channel news", "Now on channel news", "#1 news of another gateway, 1",
+    "Switched to news", "#1 news, 1",
+    "Switched to echo", " echo",
+    "Switched to news", "Switched to news", "#1 news of another gateway, 1",
   ]);
   assert.deepEqual(tab.faults, []);
 });

@@ -19,7 +19,7 @@ after(async () => {
 
 const open = (t, channel) => Client.open(t, browser, gateway.url, channel).then((c) => c.opened());
 
-test("two tabs talk through the library, and meet the first part", async (t) => {
+test("two tabs talk through the SDK, and meet the first part", async (t) => {
   const [a, b] = await Promise.all([open(t, "talk"), open(t, "talk")]);
   await a.publish("hello from a");
   await b.sees("hello from a");
@@ -51,18 +51,18 @@ test("who is here is known, and who comes and goes", async (t) => {
   const c = await open(t, "presence");
   await a.here(2);
   await c.page.click("#client-connect");
-  assert.equal(await c.inState("closed"), "Closed by you");
+  assert.equal(await c.inState("closed"), "Disconnected");
   assert.deepEqual(await a.here(1), ["you"]);
-  assert.equal(await c.page.textContent("#here-words"), "Connect to see");
+  assert.equal(await c.page.textContent("#here-words"), "Connect to see who is here.");
 });
 
 test("the history gives what is kept, the newest first", async (t) => {
   const c = await open(t, "kept");
   await c.page.click("#kept");
-  await c.says("#kept-words", /^Nothing is kept$/);
+  await c.says("#kept-words", /^The history is empty\.$/);
   for (let i = 1; i <= 12; i++) await gateway.publish("kept", i === 12 ? '{"n":12}' : `m${i}`);
   await c.page.click("#kept");
-  await c.says("#kept-words", /^10 messages, the newest first$/);
+  await c.says("#kept-words", /^10 messages, newest first$/);
   const rows = await c.page.$$eval("#kept-rows li", (all) => all.map((e) => e.textContent));
   assert.deepEqual(rows, ['#12{"n":12}', "#11m11", "#10m10", "#9m9", "#8m8", "#7m7", "#6m6", "#5m5", "#4m4", "#3m3"]);
 });

@@ -27,18 +27,18 @@ test("what was published while offline comes once, told as recovered", async (t)
   await c.publish("before");
   await c.sees("before");
   await c.page.click("#offline");
-  assert.equal(await c.inState("offline"), "Offline, by you");
-  assert.equal(await c.page.textContent("#offline"), "Come back");
-  assert.equal(await c.page.textContent("#here-words"), "Not known while not connected");
+  assert.equal(await c.inState("offline"), "You went offline");
+  assert.equal(await c.page.textContent("#offline"), "Go online");
+  assert.equal(await c.page.textContent("#here-words"), "Not known while disconnected.");
   await c.tab.send("missed 1"); // the first part is still there
   await c.tab.sees("missed 1");
   for (let i = 2; i <= 4; i++) await gateway.publish("away", `missed ${i}`);
   const { stdout } = await exec("sh", ["-c", await c.page.textContent("#api-curl")]);
   assert.equal(JSON.parse(stdout).result.offset, 6, stdout);
-  assert.equal(await c.inState("offline"), "Offline, by you", "it does not come back by itself");
+  assert.equal(await c.inState("offline"), "You went offline", "it does not come back by itself");
 
   await c.page.click("#offline");
-  assert.match(await c.notes(/^Back after .*caught up/), /^Back after [\d.]+ s, recovered: true\. 5 messages caught up, #2 to #6$/);
+  assert.match(await c.notes(/^Back after .*Caught up/), /^Back after [\d.]+ s, recovered: true\. Caught up on 5 messages, #2 to #6$/);
   await gateway.publish("away", "after");
   assert.deepEqual((await c.sees("after")).map((r) => [r.offset, r.how, r.text]), [
     ["#1", "live", "before"],
@@ -63,11 +63,11 @@ test("a connection that breaks is opened anew, and what was missed comes once", 
   await gateway.publish("broken", "before");
   await c.sees("before");
   wire.cut();
-  await c.notes(/^The connection broke off \(1\)$/);
-  await c.says("#client-state-words", /^No connection: nothing answers.*Trying again$/);
+  await c.notes(/^Connection lost \(1\)$/);
+  await c.says("#client-state-words", /^Can't reach the gateway: it may be restarting.*Retrying…$/);
   await gateway.publish("broken", "meanwhile");
   wire.mend();
-  await c.notes(/recovered: true\. 1 message caught up, #2$/);
+  await c.notes(/recovered: true\. Caught up on 1 message, #2$/);
   await gateway.publish("broken", "after");
   assert.deepEqual((await c.sees("after")).map((r) => r.text), ["before", "meanwhile", "after"]);
 });
@@ -83,7 +83,7 @@ test("a gateway that was started anew is told as a lost history", async (t) => {
   await c.notes(/^The gateway is shutting down \(3001\)$/);
   await own.run();
   const words = await c.notes(/^Back after/);
-  assert.match(words, /^Back after [\d.]+ s, recovered: false\. The history was lost: the channel began anew, and messages may be missing$/);
+  assert.match(words, /^Back after [\d.]+ s, recovered: false\. The channel's history started over, so messages may be lost$/);
   await c.publish("in the new life");
   const rows = await c.sees("in the new life");
   assert.deepEqual(rows.map((r) => [r.offset, r.text]), [["#1", "in the old life"], ["#1", "in the new life"]]);
@@ -100,7 +100,7 @@ test("more missed than is kept is told by its number", async (t) => {
   await c.inState("offline");
   for (let i = 1; i <= 5; i++) await own.publish("short", `missed ${i}`);
   await c.page.click("#offline");
-  await c.notes(/recovered: false\. 5 messages came meanwhile, and not all of them are kept$/);
+  await c.notes(/recovered: false\. 5 messages published meanwhile, and not all of them are still in the history$/);
 });
 
 test("an address at which nothing answers is told, and tried again until it does", async (t) => {
@@ -109,27 +109,27 @@ test("an address at which nothing answers is told, and tried again until it does
   const c = await Client.open(t, browser, own.url, "lobby");
   await c.opened();
   await own.stop();
-  await c.says("#client-state-words", /^No connection: nothing answers at the address above, or it does not let this page in/);
+  await c.says("#client-state-words", /^Can't reach the gateway: it may be restarting, or the network is down\. Retrying…$/);
   await own.run();
   await c.opened();
 
   await c.page.fill("#address", "ftp://example.com");
   assert.equal(await c.page.textContent("#client-connect"), "Connect", "the fields describe another connection");
   await c.page.click("#client-connect");
-  assert.match(await c.inState("closed"), /begins with ftp:/);
+  assert.match(await c.inState("closed"), /must start with ws: or wss:, not ftp:/);
 });
 
 test("a gateway that does not speak the protocol is told, and a message that is too big", async (t) => {
   const silent = await Gateway.start("--client-protocol", "off");
   t.after(() => silent.stop());
   const c = await Client.open(t, browser, silent.url, "lobby");
-  await c.says("#client-state-words", /^No connection: .*--client-protocol/);
+  await c.says("#client-state-words", /^Can't connect: the gateway runs with --client-protocol off/);
   await c.page.click("#client-connect");
-  assert.equal(await c.inState("closed"), "Closed by you");
+  assert.equal(await c.inState("closed"), "Disconnected");
 
   const d = await open(t, "big");
   await d.page.fill("#client-message", "x".repeat(70_000));
   await d.page.press("#client-message", "Enter");
-  assert.match(await d.inState("closed"), /^Closed: the message was bigger than the gateway takes \(--max-message\) \(3\)$/);
+  assert.match(await d.inState("closed"), /^Closed: the message was larger than the gateway accepts \(--max-message\) \(3\)$/);
   assert.equal((await d.page.inputValue("#client-message")).length, 70_000);
 });

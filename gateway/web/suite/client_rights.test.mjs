@@ -6,7 +6,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { launch } from "./browser.mjs";
+import { launch, Tab } from "./browser.mjs";
 import { Client } from "./client.mjs";
 import { Gateway, sluice } from "./gateway.mjs";
 
@@ -48,29 +48,42 @@ test("with keys the lines of the page make the tokens that are needed", async (t
   const own = await Gateway.start("--token-hmac-secret-file", k.secret);
   t.after(() => own.stop());
   const c = await Client.open(t, browser, own.url, "chat:1");
-  assert.match(await c.inState("closed"), /^Closed: you may not subscribe to this channel: it takes a channel token.*--insecure to try without \(103\)$/);
+  assert.match(await c.inState("closed"), /^Closed: this channel needs a subscription token.*--insecure to try it \(103\)$/);
 
   const [forConnection, forChannel] = (await c.page.textContent("#tokens")).trim().split("\n");
   await c.page.fill("#client-token", await k.token(forConnection));
   await c.page.fill("#client-channel-token", await k.token(forChannel));
   await c.page.click("#client-connect");
   await c.opened();
-  await c.says("#here-words", /^This channel does not know who is here: its namespace needs "presence": true.*\(108\)$/);
+  await c.says("#here-words", /^Presence is off for this channel: set "presence": true.*\(108\)$/);
   await c.page.click("#kept");
-  await c.says("#kept-words", /^You may not read the history: start the gateway with --insecure to try it.*\(103\)$/);
+  await c.says("#kept-words", /^You are not allowed to read the history: .*start the gateway with --insecure to try it \(103\)$/);
   await c.publish("may I?");
-  await c.notes(/^Not published: you may not publish into this channel: start the gateway with --insecure to try it.*\(103\)$/);
+  await c.notes(/^Not published: you are not allowed to publish to this channel: .*start the gateway with --insecure to try it.*\(103\)$/);
   assert.equal(await c.page.inputValue("#client-message"), "may I?", "it is given back");
 
   for (const [token, words] of [
-    ["nonsense", /^Closed: the gateway does not take this token.*\(3500\)$/],
-    [await k.expired(), /^Closed: the token has expired, or is missing: make a fresh one, as shown below \(1\)$/],
-    [await k.make("--user", "42", "--channels", "chat:1"), /^Closed: the token names this channel already.*\(105\)$/],
+    ["nonsense", /^Closed: the gateway rejected the token.*\(3500\)$/],
+    [await k.expired(), /^Closed: the token is missing or has expired: make a new one, as shown below \(1\)$/],
+    [await k.make("--user", "42", "--channels", "chat:1"), /^Closed: the gateway has already subscribed you.*\(105\)$/],
   ]) {
     await c.page.fill("#client-token", token);
     await c.page.click("#client-connect");
     await c.says("#client-state-words", words);
   }
+});
+
+test("with keys the first part says what is missing, and uses the token in its address", async (t) => {
+  const k = await keys(t, {});
+  const own = await Gateway.start("--token-hmac-secret-file", k.secret);
+  t.after(() => own.stop());
+  const tab = await Tab.open(browser, `${own.url}?channel=chat:1`);
+  t.after(() => tab.close());
+  assert.match(await tab.inState("closed"), /^Can't connect: the gateway refused.*If it has keys, add \?token=TOKEN to the address/);
+  await tab.set("address", `ws://${own.host}?token=${await k.make("--user", "42", "--channel", "chat:1")}`);
+  await tab.page.click("#connect");
+  await tab.opened();
+  assert.equal(await tab.words(), "Connected to chat:1");
 });
 
 test("a token that expires is told, and users are called by their names", async (t) => {
@@ -83,14 +96,14 @@ test("a token that expires is told, and users are called by their names", async 
   const b = await Client.open(t, browser, own.url, "chat:1", { token: await k.make("--user", "Bob", "--expires", "6s") });
   await b.opened();
   assert.deepEqual(await a.here(2), ["Bob", "you"]);
-  assert.match(await b.inState("closed"), /^Closed: the token has expired, or is missing: make a fresh one, as shown below \(1\)$/);
+  assert.match(await b.inState("closed"), /^Closed: the token is missing or has expired: make a new one, as shown below \(1\)$/);
   assert.deepEqual(await a.here(1), ["you"]);
   await a.page.click("#kept");
   await a.says("#kept-words", /^This channel keeps no history.*\(108\)$/);
 
   await a.page.fill("#client-channel", "other:1");
   await a.page.click("#client-connect");
-  assert.match(await a.inState("closed"), /^Closed: there is no such channel: its namespace.*\(102\)$/);
+  assert.match(await a.inState("closed"), /^Closed: no such channel: its namespace.*\(102\)$/);
 });
 
 test("with --insecure no token is looked at, and what a namespace lacks is told", async (t) => {
@@ -99,7 +112,7 @@ test("with --insecure no token is looked at, and what a namespace lacks is told"
   t.after(() => own.stop());
   const c = await Client.open(t, browser, own.url, "bare:1", { token: "nonsense" });
   await c.opened();
-  await c.says("#here-words", /^This channel does not know who is here: its namespace needs "presence": true.*\(108\)$/);
+  await c.says("#here-words", /^Presence is off for this channel: set "presence": true.*\(108\)$/);
   await c.page.click("#kept");
   await c.says("#kept-words", /^This channel keeps no history.*\(108\)$/);
   await c.publish("passes");
@@ -108,5 +121,5 @@ test("with --insecure no token is looked at, and what a namespace lacks is told"
   await c.inState("offline");
   await own.publish("bare:1", "gone");
   await c.page.click("#offline");
-  await c.notes(/^Back after [\d.]+ s\. Nothing is recovered in this channel/);
+  await c.notes(/^Back after [\d.]+ s\. This channel has no recovery/);
 });

@@ -68,7 +68,7 @@ test("the curl line publishes, whatever the channel is called", async (t) => {
   assert.match(await tab.page.textContent("#curl"), new RegExp(`^curl -d 'hello from a shell' http://${gateway.internal}/publish/lobby$`));
   await tab.set("channel", name);
   await tab.page.click("#connect");
-  await tab.page.waitForFunction((n) => document.querySelector("#state-words").textContent === `Open: channel ${n}`, name);
+  await tab.page.waitForFunction((n) => document.querySelector("#state-words").textContent === `Connected to ${n}`, name);
   const { stdout } = await exec("sh", ["-c", await copied(tab, "curl")]);
   assert.equal(JSON.parse(stdout).offset, 1, stdout);
   const rows = await tab.sees("hello from a shell");

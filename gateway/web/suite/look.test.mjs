@@ -140,10 +140,10 @@ test("it is used with the keyboard alone, and the focus is always seen", async (
   await tab.sees("typed\ntwo lines");
   await tab.page.focus("input[value=chat]");
   await keyboard.press("ArrowRight");
-  await tab.page.waitForFunction(() => document.querySelector("#state-words").textContent === "Open: echo");
+  await tab.page.waitForFunction(() => document.querySelector("#state-words").textContent === "Connected to echo");
   await keyboard.press("Tab");
   await keyboard.press("Space");
-  assert.equal(await tab.inState("closed"), "Closed by you");
+  assert.equal(await tab.inState("closed"), "Disconnected");
 });
 
 test("the second part is used with the keyboard alone", async (t) => {
@@ -177,7 +177,7 @@ test("the second part is used with the keyboard alone", async (t) => {
   await tab.page.focus("#client-channel");
   await keyboard.press("Enter");
   await tab.page.focus("#client-connect");
-  assert.equal(await tab.page.textContent("#client-state-words"), "Open: channel more-keys", "Enter in a field does not disconnect");
+  assert.equal(await tab.page.textContent("#client-state-words"), "Connected to more-keys", "Enter in a field does not disconnect");
   await keyboard.press("Enter");
   await state("closed");
 });
@@ -193,9 +193,9 @@ test("a screen reader finds names, a log and a state that speaks", async (t) => 
     if (["textbox", "button", "radio", "radiogroup", "log", "group", "form", "region"].includes(role)) assert.ok(name, `a ${role} without a name`);
   }
   for (const wanted of [["textbox", "Address"], ["textbox", "Channel"], ["textbox", "Message"], ["group", "Mode"], ["radio", "Chat"], ["radio", "Echo"],
-    ["button", "Disconnect"], ["button", "Cut connection"], ["button", "Send"], ["button", "Copy the JavaScript"], ["button", "Copy the curl line"], ["log", "Messages"], ["heading", "sluice"],
-    ["heading", "With a client library"], ["textbox", "Token, optional"], ["textbox", "Channel token, optional"], ["textbox", "Message to publish"], ["button", "Publish"],
-    ["log", "Messages of the library"], ["list", "Who is here"], ["list", "History"], ["button", "Copy the line for the API"], ["button", "Copy the lines for tokens"]]) {
+    ["button", "Disconnect"], ["button", "Cut connection"], ["button", "Send"], ["button", "Copy the JavaScript"], ["button", "Copy the curl command"], ["log", "Messages"], ["heading", "sluice"],
+    ["heading", "With Centrifugo's SDK"], ["textbox", "Connection token (optional)"], ["textbox", "Subscription token (optional)"], ["textbox", "Message to publish"], ["button", "Publish"],
+    ["log", "SDK messages"], ["list", "Who is here"], ["list", "History"], ["button", "Copy the API command"], ["button", "Copy the token commands"]]) {
     assert.ok(named.some(([role, name]) => role === wanted[0] && name === wanted[1]), `no ${wanted.join(" ")}`);
   }
   assert.equal(await tab.page.getAttribute("#state-words", "aria-live"), "polite");

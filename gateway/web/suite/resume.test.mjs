@@ -30,11 +30,11 @@ test("what was published while the connection was lost arrives, marked, and none
   await gateway.publish("lobby", "before");
   await tab.sees("before");
   wire.cut();
-  assert.match(await tab.inState("waiting"), /^Closed, 1006: the connection broke off/);
+  assert.match(await tab.inState("waiting"), /^Connection closed \(1006\): there was no close message/);
   assert.match(await tab.page.textContent("#countdown"), /^ in \d+ s$/);
   for (const text of ["missed 1", "missed 2", "missed 3"]) await gateway.publish("lobby", text);
   wire.mend();
-  assert.match(await tab.notes(/caught up/), /^Back after [\d.]+ s: \d messages? caught up$/);
+  assert.match(await tab.notes(/caught up/), /^Back after [\d.]+ s: caught up on \d messages?, none lost$/);
   await tab.sees("missed 3");
   await tab.send("own after");
   await tab.sees("own after");
@@ -47,7 +47,7 @@ test("what was published while the connection was lost arrives, marked, and none
     ["#6", "own after", false], ["#7", "after", false],
   ]);
   assert.deepEqual([rows[0].from, rows[5].from], ["you", "you"], "a new connection's own messages are known too");
-  assert.match(await tab.notes(/^Back after/), /: 3 messages caught up$/);
+  assert.match(await tab.notes(/^Back after/), /: caught up on 3 messages, none lost$/);
   assert.deepEqual(tab.faults, []);
 });
 
@@ -77,7 +77,7 @@ test("what is no longer kept is told by its number, and the rest comes", async (
   await tab.inState("waiting");
   for (let i = 1; i <= 130; i++) await gateway.publish("lobby", `missed ${i}`);
   wire.mend();
-  assert.match(await tab.notes(/100 messages caught up/), /^[\d.]+ s away: 30 messages were lost \(gap\); 100 messages caught up$/);
+  assert.match(await tab.notes(/caught up on 100 messages/), /^Back after [\d.]+ s: 30 messages lost, no longer in the history; caught up on 100 messages$/);
   await tab.sees("missed 130"); // the note counts a message before its row is drawn
   assert.deepEqual((await tab.texts()).slice(0, 2), ["before", "missed 31"]);
   assert.equal((await tab.texts()).length, 101);
@@ -88,9 +88,9 @@ test("a gateway that was started anew is told as a gap", async (t) => {
   await gateway.publish("lobby", "in the old life");
   await tab.sees("in the old life");
   await gateway.stop();
-  assert.match(await tab.notes(/^Closed/), /^Closed, 1001: the server is shutting down/);
+  assert.match(await tab.notes(/closed/), /^Connection closed \(1001\): the gateway is shutting down$/);
   await gateway.run();
-  assert.match(await tab.notes(/away/), /^[\d.]+ s away: messages may be lost \(gap\): the channel began anew$/);
+  assert.match(await tab.notes(/may be lost/), /^Back after [\d.]+ s: messages may be lost, because the channel's history started over$/);
   await tab.opened();
   await tab.send("in the new life");
   const rows = said(await tab.sees("in the new life"));
@@ -100,10 +100,10 @@ test("a gateway that was started anew is told as a gap", async (t) => {
 test("a connection can be cut by hand, and comes back at once when the network does", async (t) => {
   const { gateway, tab } = await scene(t);
   await tab.page.click("#cut");
-  assert.equal(await tab.inState("waiting"), "Cut by you. Reconnecting");
+  assert.equal(await tab.inState("waiting"), "You cut the connection. Reconnecting");
   await gateway.publish("lobby", "meanwhile");
   await tab.page.click("#cut"); // now: Reconnect now
-  assert.match(await tab.notes(/caught up/), /: 1 message caught up$/);
+  assert.match(await tab.notes(/caught up/), /: caught up on 1 message, none lost$/);
   await tab.opened();
 
   await tab.page.click("#cut");
@@ -116,7 +116,7 @@ test("a connection can be cut by hand, and comes back at once when the network d
   await tab.page.click("#cut");
   await tab.inState("waiting");
   await tab.page.click("#connect");
-  assert.equal(await tab.inState("closed"), "Closed by you");
+  assert.equal(await tab.inState("closed"), "Disconnected");
   assert.ok(await tab.page.isHidden("#cut"));
 });
 
@@ -125,7 +125,7 @@ test("a message that is too big is told in words and given back", async (t) => {
   const big = "x".repeat(70_000);
   await tab.page.fill("#message", big);
   await tab.page.press("#message", "Enter");
-  assert.match(await tab.notes(/1009/), /^Closed, 1009: the message was bigger than the server takes \(--max-message\)$/);
+  assert.match(await tab.notes(/1009/), /^Connection closed \(1009\): the message was larger than the gateway accepts \(--max-message\)$/);
   assert.equal(await tab.page.inputValue("#message"), big);
   await tab.opened();
   await gateway.publish("lobby", "and goes on");
@@ -135,11 +135,11 @@ test("a message that is too big is told in words and given back", async (t) => {
 test("who may only listen is told how that is changed, and goes on listening", async (t) => {
   const { gateway, tab } = await scene(t, "--raw", "listen");
   await tab.send("may I?");
-  assert.match(await tab.notes(/1008/), /publishing over WebSocket is off here.*--raw publish.*curl/);
-  await tab.page.waitForFunction(() => document.querySelector("#state-words").textContent === "Open: channel lobby, listening only");
+  assert.match(await tab.notes(/1008/), /clients may not publish to this channel.*--raw publish.*curl/);
+  await tab.page.waitForFunction(() => document.querySelector("#state-words").textContent === "Connected to lobby (subscribe only)");
   assert.equal(await tab.page.inputValue("#message"), "may I?");
   await tab.page.press("#message", "Enter");
-  await tab.notes(/^Not sent: publishing over WebSocket is off/);
+  await tab.notes(/^Not sent: clients may not publish to this channel/);
   assert.equal(await tab.page.getAttribute("#state", "data-state"), "open", "it is not tried again");
   await gateway.publish("lobby", "listen");
   await tab.sees("listen");
@@ -151,9 +151,9 @@ test("close codes are words", async (t) => {
     const { closeWords } = await import("./words.js");
     return [closeWords(1013, "too slow"), closeWords(1008, "no answer to ping"), closeWords(1008, "elsewise"), closeWords(4321, ""), closeWords(4321, "why")];
   });
-  assert.match(words[0], /too far behind/);
+  assert.match(words[0], /too slow/);
   assert.match(words[1], /pings/);
-  assert.equal(words[2], "the server does not allow that: “elsewise”");
-  assert.equal(words[3], "a code this page does not know");
-  assert.equal(words[4], "a code this page does not know: “why”");
+  assert.equal(words[2], "“elsewise”");
+  assert.equal(words[3], "an unknown close code");
+  assert.equal(words[4], "“why”");
 });
