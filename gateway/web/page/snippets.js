@@ -1,21 +1,26 @@
 // The code that the page offers to copy. Pure.
 
-// javascriptFor is a whole client: it reads, publishes, comes back by itself and
-// goes on where it was. url has a query already.
+// javascriptFor is a whole client, that of gateway/PROTOCOL.md in short: it reads,
+// publishes, reconnects and resumes. url has a query already.
 export function javascriptFor(url) {
   return `const url = ${JSON.stringify(url)};
 let ws, since = "now", tries = 0;
 function connect() {
   ws = new WebSocket(\`\${url}&since=\${since}\`);
-  ws.onopen = () => { tries = 0; };
   ws.onmessage = (event) => {
     const m = JSON.parse(event.data);
-    if (m.gap) console.warn("away too long: messages were lost");
-    if ("offset" in m) since = \`\${m.epoch}:\${m.offset}\`;
+    if (m.gap) console.warn("messages may be lost: load the current state again");
+    if ("offset" in m) {
+      since = \`\${m.epoch}:\${m.offset}\`;
+      tries = 0; // not in onopen: a full gateway may accept you and close at once
+    }
+    if ("base64" in m) m.data = Uint8Array.from(atob(m.base64), (c) => c.charCodeAt(0));
     if ("data" in m) console.log(m.from, m.data);
   };
-  const wait = () => (500 + 500 * Math.random()) * 2 ** Math.min(tries++, 4);
-  ws.onclose = () => setTimeout(connect, wait());
+  ws.onclose = (event) => {
+    if (event.code === 1008 && event.reason !== "no answer to ping") return; // it would happen again
+    setTimeout(connect, (500 + 500 * Math.random()) * 2 ** Math.min(tries++, 4));
+  };
 }
 connect(); // then ws.send("hello") publishes
 `;
@@ -34,8 +39,7 @@ export function curlForAPI(publishURL, channel) {
   return `curl -d ${quote(body)}${key} ${quote(`${base}/api/publish`)}`;
 }
 
-// tokensFor makes a token for a connection, and one for a channel. The file is the one
-// that the gateway was given.
+// tokensFor makes a connection token and a subscription token. The file is the gateway's.
 export function tokensFor(channel) {
   const make = "sluice token make --token-hmac-secret-file secret --user 42";
   return `${make}\n${make} --channel ${quote(channel)}\n`;

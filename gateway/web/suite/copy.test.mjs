@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { launch, Tab } from "./browser.mjs";
 import { Gateway, Wire } from "./gateway.mjs";
+import { javascriptFor } from "../page/snippets.js";
 
 const exec = promisify(execFile);
 let browser, gateway;
@@ -32,7 +34,7 @@ test("the JavaScript to copy reads, publishes, comes back and goes on where it w
   t.after(() => tab.close());
   await tab.opened();
   const code = await copied(tab, "javascript");
-  assert.ok(code.trim().split("\n").length <= 16, "it is short");
+  assert.ok(code.trim().split("\n").length <= 22, "it is short");
 
   const page = await tab.context.newPage(); // as in somebody's own page
   const printed = [];
@@ -57,8 +59,55 @@ test("the JavaScript to copy reads, publishes, comes back and goes on where it w
   await publish("live again");
   await prints("api live again");
   assert.deepEqual(printed.filter((line) => line.startsWith("api ")), ["api live", "api missed", "api live again"]);
-  assert.ok(!printed.some((line) => line.includes("were lost")));
+  assert.ok(!printed.some((line) => line.includes("may be lost")));
 });
+
+// attempts runs a client's code in front of sockets that a test opens and closes.
+function attempts(code) {
+  const seen = { sockets: [], waits: [], printed: [] };
+  class WebSocket {
+    constructor(url) {
+      this.url = url;
+      seen.sockets.push(this);
+    }
+  }
+  const setTimeout = (f, ms) => { seen.waits.push(ms); f(); };
+  const print = (...words) => seen.printed.push(words);
+  new Function("WebSocket", "setTimeout", "console", code)(WebSocket, setTimeout, { log: print, warn: print, error: print });
+  seen.newest = () => seen.sockets.at(-1);
+  return seen;
+}
+
+// The client to copy, and the longer one of PROTOCOL.md.
+const clients = {
+  "the JavaScript to copy": () => javascriptFor("ws://127.0.0.1:8000/ws/news?format=json"),
+  "the client of PROTOCOL.md": async () => {
+    const page = await readFile(new URL("../../PROTOCOL.md", import.meta.url), "utf8");
+    return page.match(/^```js file=client\.mjs\n(.*?)^```$/ms)[1];
+  },
+};
+
+for (const [name, code] of Object.entries(clients)) {
+  test(`${name} backs off while it is refused, and stops where it would be closed again`, async () => {
+    const a = attempts(await code());
+    const between = (ms, least) => assert.ok(ms >= least && ms < 2 * least, `${ms} ms, wanted ${least} to ${2 * least}`);
+    for (const least of [500, 1000, 2000, 4000, 8000, 8000]) {
+      a.newest().onopen?.(); // a full gateway with --refuse close accepts first
+      a.newest().onclose({ code: 1013, reason: "refused for a limit: come back later" });
+      between(a.waits.at(-1), least);
+    }
+    a.newest().onmessage({ data: '{"gap":false,"channel":"news","epoch":"e","offset":7,"conn":"1"}' });
+    a.newest().onmessage({ data: '{"channel":"news","epoch":"e","offset":8,"at":1,"from":"api","base64":"AP8="}' });
+    assert.deepEqual(a.printed, [["api", new Uint8Array([0, 255])]]);
+    a.newest().onclose({ code: 1008, reason: "no answer to ping" });
+    between(a.waits.at(-1), 500);
+    assert.equal(a.newest().url, "ws://127.0.0.1:8000/ws/news?format=json&since=e:8");
+
+    const before = a.sockets.length;
+    a.newest().onclose({ code: 1008, reason: "publishing is not allowed here" });
+    assert.equal(a.sockets.length, before);
+  });
+}
 
 test("the curl line publishes, whatever the channel is called", async (t) => {
   const name = "it's/日本&$(touch,pwned)`!*[1-3]{a,b};#%41";
