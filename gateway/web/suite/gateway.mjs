@@ -20,10 +20,14 @@ export async function sluice(...words) {
 
 // Gateway is a sluice process on ports of its own, which it keeps when it is restarted.
 export class Gateway {
-  static async start(...flags) {
+  static start(...flags) {
+    return Gateway.at("127.0.0.1:0", "127.0.0.1:0", ...flags);
+  }
+
+  // at starts one at given addresses.
+  static async at(host, internal, ...flags) {
     const g = new Gateway();
-    g.flags = flags;
-    g.host = g.internal = "127.0.0.1:0";
+    Object.assign(g, { host, internal, flags });
     await g.run();
     return g;
   }

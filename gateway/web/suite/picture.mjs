@@ -1,0 +1,82 @@
+// README's pictures: the page at work, in front of a real gateway. Run by ./run --picture.
+
+import { writeFile } from "node:fs/promises";
+import { pathToFileURL } from "node:url";
+import { launch, Tab } from "./browser.mjs";
+import { Gateway } from "./gateway.mjs";
+
+export const sizeMax = 200_000; // bytes of a picture
+export const schemes = ["light", "dark"];
+export const pictureOf = (scheme) => new URL(`picture-${scheme}.png`, import.meta.url);
+
+const channel = "cup-final";
+const scale = 2; // pixels of the picture for one of the page
+
+// take plays a match once and returns a PNG of it. Two tabs talk, a backend publishes, and
+// the connection of the tab in the picture is cut while both go on.
+export async function take(browser, gateway, scheme) {
+  const tabs = [];
+  try {
+    const open = async (options) => {
+      tabs.push(await Tab.open(browser, `${gateway.url}?channel=${channel}`, options));
+      return tabs.at(-1).opened();
+    };
+    const other = await open();
+    const tab = await open({ colorScheme: scheme, deviceScaleFactor: scale, viewport: { width: 1120, height: 740 } });
+    await tab.page.evaluate(() => document.fonts.ready);
+
+    const score = async (text) => {
+      await gateway.publish(channel, text);
+      await other.sees(text);
+    };
+    const say = async (who, text) => {
+      await who.send(text);
+      await other.sees(text);
+    };
+    await say(other, "Evening! Watching from the train today.");
+    await say(tab, "Same here, and there is a tunnel ahead.");
+    await score("12' Goal! Lions 1, Hawks 0");
+    await tab.sees("12' Goal! Lions 1, Hawks 0");
+
+    await tab.page.click("#cut");
+    await tab.inState("waiting");
+    await say(other, "Penalty to the Hawks... what a save!");
+    await score("38' Goal! Lions 2, Hawks 0");
+    await tab.opened(); // by itself
+    await tab.notes(/caught up on 2 messages, none lost$/);
+    await tab.sees("38' Goal! Lions 2, Hawks 0");
+    await say(tab, "Out of the tunnel. Saw it all, save included.");
+    await tab.sees("Out of the tunnel. Saw it all, save included.");
+    if (tab.faults.length) throw new Error(`the page failed: ${tab.faults.join("; ")}`);
+    await tab.page.evaluate(() => {
+      document.activeElement.blur(); // no cursor
+      scrollTo(0, 0);
+    });
+    await tab.page.mouse.move(0, 0);
+    return await tab.page.screenshot({ clip: await area(tab.page), fullPage: true, animations: "disabled" });
+  } finally {
+    await Promise.all(tabs.map((t) => t.close()));
+  }
+}
+
+// area is where the page connects, and its chat.
+async function area(page) {
+  const form = await page.locator("#connection").boundingBox();
+  const stream = await page.locator(".stream").first().boundingBox();
+  const margin = 16; // less than there is to the next card
+  return { x: form.x - margin, y: form.y - margin, width: form.width + 2 * margin, height: stream.y + stream.height - form.y + 2 * margin };
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+  const browser = await launch();
+  try {
+    for (const scheme of schemes) {
+      const gateway = await Gateway.at("127.0.0.1:8000", "127.0.0.1:9000"); // as README starts it
+      const png = await take(browser, gateway, scheme).finally(() => gateway.stop());
+      await writeFile(pictureOf(scheme), png);
+      console.log(`${pictureOf(scheme).pathname}: ${png.length} bytes`);
+    }
+  } finally {
+    await browser.close();
+  }
+}
