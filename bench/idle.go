@@ -27,8 +27,8 @@ type IdleOptions struct {
 const eachMost = 100
 
 // fixedPartMost bounds a growth of memory of which what a server allocates only once is a
-// large part: some 400 KiB in sluice.
-const fixedPartMost = 2 << 20
+// large part: up to 1 MiB in sluice.
+const fixedPartMost = 3 << 20
 
 // exchangeMost is what a socket takes at once.
 const exchangeMost = 16 << 10
@@ -202,7 +202,7 @@ func (r *idle) memory(fresh, slabBefore int64) error {
 	r.result.set("rss_per_connection", float64(rss-fresh)/n)
 	r.result.set("slab_per_connection", float64(slabAfter-slabBefore)/n)
 	if grown := rss - fresh; grown < fixedPartMost {
-		r.result.Notes = append(r.result.Notes, fmt.Sprintf("memory grew by only %s in total: buffers that the server allocates once are a large part of that. For a figure per connection that means something, use more --connections (10000)", formatBytes(float64(grown))))
+		r.result.Notes = append(r.result.Notes, fmt.Sprintf("memory grew by only %s in total: buffers that the server allocates once are a large part of that. Use more --connections (10000) for a meaningful figure per connection", formatBytes(float64(grown))))
 	}
 	return nil
 }
