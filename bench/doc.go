@@ -12,7 +12,7 @@
 //   - [Idle]: memory and CPU of idle connections.
 //   - [Storm]: many clients that connect at once.
 //   - [Recover]: clients that rejoin and recover what they missed, checked offset by offset.
-//   - [Reconnect]: all clients of Centrifugo's protocol reconnect at once and recover.
+//   - [Reconnect]: all clients of the Centrifugo protocol reconnect at once and recover.
 //   - [Churn]: connections that come and go, and what the server leaks: file descriptors,
 //     goroutines, epoll entries, memory.
 //   - [Floor]: what the kernel of this machine takes without a server, to give figures as
@@ -70,7 +70,7 @@
 // and no event assembled: the bytes before the offset are compared with those of the last
 // record, and the stamp is looked for where the last one was.
 //
-// Centrifugo's protocol, in JSON ([Centrifugo]) and in Protobuf ([CentrifugoProtobuf]), has a
+// The Centrifugo protocol, in JSON ([Centrifugo]) and in Protobuf ([CentrifugoProtobuf]), has a
 // session above the frames: a client connects with a token, subscribes, answers pings, and
 // gives its position when it reconnects (session.go). A client counts as connected once the
 // replies have arrived. A plain publication is read without decoding it (dialect.go);

@@ -15,7 +15,7 @@ import (
 // tester itself. Zero means the default, which each field's comment ends with.
 type Options struct {
 	URL      string        // the server, ws://HOST:PORT or wss://HOST:PORT; ws://127.0.0.1:8000
-	Path     string        // where to upgrade, unless URL has a path; /ws, or /connection/websocket for Centrifugo's protocol
+	Path     string        // where to upgrade, unless URL has a path; /ws, or /connection/websocket for the Centrifugo protocol
 	Protocol Protocol      // of the subscribers; Raw
 	Hello    string        // a text message that each connection sends first; none
 	Sources  int           // loopback addresses to connect from, 127.0.0.2 and up; 32 for a loopback server, none for others
@@ -24,7 +24,7 @@ type Options struct {
 	Timeout  time.Duration // of a connect with its upgrade; 10 s
 	PID      int           // the server's process on this machine, to measure its CPU and memory; not measured
 
-	// For Centrifugo's protocol.
+	// For the Centrifugo protocol.
 	Channel         string // that clients subscribe to; lobby
 	Channels        int    // this many channels instead, named Channel0, Channel1 and so on; clients are spread over them; 1
 	Token           string // that all clients connect with; none

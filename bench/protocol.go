@@ -18,7 +18,7 @@ const (
 	JSON Protocol = "json"
 	// SSE is sluice's streams (GET /sse/CHANNEL): an event is a payload, its id the position.
 	SSE Protocol = "sse"
-	// Centrifugo is Centrifugo's client protocol in JSON.
+	// Centrifugo is the Centrifugo protocol in JSON.
 	Centrifugo Protocol = "centrifugo"
 	// CentrifugoProtobuf is the same in Protobuf.
 	CentrifugoProtobuf Protocol = "centrifugo-protobuf"
