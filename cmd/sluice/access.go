@@ -14,7 +14,7 @@ import (
 	"sluice/gateway/namespace"
 )
 
-// accessFiles are the options that say what clients may do.
+// accessFiles are the options for tokens and permissions.
 type accessFiles struct {
 	secrets    []string
 	publicKeys []string
@@ -26,26 +26,27 @@ type accessFiles struct {
 	clients    string // on or off
 }
 
-// access is what they come to.
+// access is what these options amount to.
 type access struct {
 	tokens   auth.Options
-	keyed    bool // there are keys
+	keyed    bool // there are keys that verify tokens
 	warnings []string
 }
 
 func (s *settings) accessOptions(in adder) {
 	a := &s.access
-	in.word(&a.clients, "client-protocol", "on", "Centrifugo's client protocol at /connection/...", "on", "off")
-	in.text(&s.access.namespaces, "namespaces", "FILE", "", "JSON: history, presence and rights by channel, as the object\n\"channel\" of Centrifugo's configuration; with it --history and\n--history-ttl do not count")
-	in.texts(&a.secrets, "token-hmac-secret-file", "FILE", "", "the secret that tokens are signed with (HS256); see\n'sluice token secret'; repeatable: give the old and the new one\nwhile a secret is replaced")
-	in.texts(&a.publicKeys, "token-public-key-file", "FILE", "", "public keys, PEM, of tokens' signatures: RS256, ES256, EdDSA;\nrepeatable")
-	in.text(&a.jwksURL, "jwks-url", "URL", "", "where such keys are fetched as a key set (JWKS)")
-	in.text(&a.audience, "token-audience", "TEXT", "", "what tokens must have as aud")
-	in.text(&a.issuer, "token-issuer", "TEXT", "", "what they must have as iss")
-	in.toggle(&a.insecure, "insecure", "for trials on loopback: everybody may do everything, and no\ntoken is looked at")
+	in.word(&a.clients, "client-protocol", "on", "Centrifugo protocol at /connection/...: on or off", "on", "off")
+	in.text(&s.access.namespaces, "namespaces", "FILE", "", "JSON file with history, presence and permissions by channel, in the format of \"channel\" in Centrifugo's configuration. It replaces --history and --history-ttl")
+	in.texts(&a.secrets, "token-hmac-secret-file", "FILE", "", "file with the secret that signs tokens (HS256); 'sluice token secret' makes one. Repeatable: accept the old and the new secret during a rotation")
+	in.texts(&a.publicKeys, "token-public-key-file", "FILE", "", "PEM file with public keys that verify tokens: RS256, ES256 or EdDSA (repeatable)")
+	in.text(&a.jwksURL, "jwks-url", "URL", "", "URL of a key set (JWKS) with public keys that verify tokens")
+	in.text(&a.audience, "token-audience", "TEXT", "", "audience (aud) that tokens must have")
+	in.text(&a.issuer, "token-issuer", "TEXT", "", "issuer (iss) that tokens must have")
+	in.toggle(&a.insecure, "insecure", "let every client do everything and verify no tokens; for trials on loopback only")
 }
 
-// checkAccess reads and checks what clients may do. public are the listeners.
+// checkAccess reads the options for tokens and permissions and checks them. public are
+// the listeners.
 func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 	files, g := &s.access, &s.gateway
 	add := func(err error) {
@@ -58,7 +59,7 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 		secret, warning, err := readHMACSecretFile("token-hmac-secret-file", path)
 		add(err)
 		if err == nil && slices.ContainsFunc(a.tokens.HMACSecrets, func(other []byte) bool { return bytes.Equal(other, secret) }) {
-			a.warnings = append(a.warnings, fmt.Sprintf("--token-hmac-secret-file %s: the secret is the same as one before it: to replace a secret, the new one has to be another", path))
+			a.warnings = append(a.warnings, fmt.Sprintf("--token-hmac-secret-file %s: the same secret as in an earlier file: a rotation needs a new one", path))
 		}
 		if a.tokens.HMACSecrets = append(a.tokens.HMACSecrets, secret); warning != "" {
 			a.warnings = append(a.warnings, warning)
@@ -74,7 +75,7 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 			a.tokens.PublicKeys = append(a.tokens.PublicKeys, text)
 		}
 	}
-	if err := auth.CheckPublicKey(a.tokens.PublicKeys...); err != nil { // each is right, so it is their number
+	if err := auth.CheckPublicKey(a.tokens.PublicKeys...); err != nil { // each one is valid, so there are too many
 		add(usagef("--token-public-key-file %s: %w", strings.Join(files.publicKeys, ","), err))
 	}
 	if a.tokens.JWKSURL = files.jwksURL; files.jwksURL != "" {
@@ -85,7 +86,7 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 	a.tokens.Audience, a.tokens.Issuer = files.audience, files.issuer
 	a.keyed = len(files.secrets) > 0 || len(files.publicKeys) > 0 || files.jwksURL != ""
 	if !a.keyed && (files.audience != "" || files.issuer != "") {
-		add(usagef("--token-audience and --token-issuer are of tokens, and there is no key for them: give --token-hmac-secret-file, --token-public-key-file or --jwks-url"))
+		add(usagef("--token-audience and --token-issuer need a key that verifies tokens: give --token-hmac-secret-file, --token-public-key-file or --jwks-url"))
 	}
 	faults = append(faults, s.checkNamespaces()...)
 	if !g.Insecure {
@@ -93,16 +94,16 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 	}
 	for _, e := range public {
 		if e.address != "" && !e.local {
-			add(usagef("--insecure lets everybody do everything, and others can reach --%s %s: listen on 127.0.0.1, or configure keys and namespaces", e.flag, e.text))
+			add(usagef("--insecure lets every client do everything, and other machines can reach --%s %s: listen on 127.0.0.1, or configure keys and namespaces instead", e.flag, e.text))
 		}
 	}
 	if len(g.TrustedProxies)+len(g.ProxyProtocol) > 0 {
-		add(usagef("--insecure lets everybody do everything, and a proxy brings clients from elsewhere: leave one of them out"))
+		add(usagef("--insecure lets every client do everything, and a proxy brings clients from other machines: remove --insecure, or --trusted-proxies and --proxy-protocol"))
 	}
 	return a, faults
 }
 
-// checkNamespaces reads the file of --namespaces, and gives each of its faults.
+// checkNamespaces reads the file of --namespaces and returns all of its faults.
 func (s *settings) checkNamespaces() (faults []error) {
 	path := s.access.namespaces
 	if path == "" {
@@ -121,34 +122,35 @@ func (s *settings) checkNamespaces() (faults []error) {
 	return faults
 }
 
-// uselessHistory tells of flags that say what is kept beside a file that says it.
+// uselessHistory reports flags for history that --namespaces overrides.
 func (s *settings) uselessHistory(opts *options) error {
 	if s.access.namespaces == "" {
 		return nil
 	}
 	for _, name := range []string{"history", "history-ttl"} {
 		if o := opts.byName[name]; o.source.kind != fromDefault {
-			return usagef("--%s %s does not count beside --namespaces: put history_size and history_ttl into the file, and leave it out", name, o.text)
+			return usagef("--%s %s has no effect with --namespaces: remove it, and set history_size and history_ttl in that file", name, o.text)
 		}
 	}
 	return nil
 }
 
-// verifier makes what verifies tokens; nil without keys. Key sets are fetched meanwhile.
+// verifier returns what verifies tokens, or nil without keys. It fetches key sets in the
+// background.
 func (a *access) verifier(ctx context.Context, log *slog.Logger) (*auth.Verifier, error) {
 	if !a.keyed {
 		return nil, nil
 	}
 	opt := a.tokens
-	opt.OnError = func(err error) { log.Warn("the key set cannot be fetched", "error", err.Error()) }
+	opt.OnError = func(err error) { log.Warn("cannot fetch the key set", "error", err.Error()) }
 	return auth.New(ctx, opt)
 }
 
-// insecureText warns of --insecure.
-const insecureText = "--insecure: everybody may do everything, and no token is looked at: for trials only"
+// insecureText is the warning about --insecure.
+const insecureText = "--insecure: every client can do everything and no token is verified: for trials only"
 
-// rights tells what clients may do, and what serve would warn of.
-func (f *findings) rights(a access, s *settings) {
+// permissions reports where permissions come from, and what serve would warn about.
+func (f *findings) permissions(a access, s *settings) {
 	for _, w := range a.warnings {
 		f.add(isWarning, "%s", w)
 	}
@@ -156,17 +158,16 @@ func (f *findings) rights(a access, s *settings) {
 	case s.gateway.Insecure:
 		f.add(isWarning, "%s", insecureText)
 	case a.keyed && s.gateway.Namespaces == nil:
-		f.add(isOK, "rights: by tokens alone, for there are no --namespaces: clients may subscribe to what their tokens name")
+		f.add(isOK, "permissions: from tokens only, without --namespaces: clients can subscribe to the channels that their tokens name")
 	case !a.keyed && s.gateway.Namespaces != nil:
-		f.add(isOK, "rights: by --namespaces, and everybody is anonymous, for there are no keys of tokens")
+		f.add(isOK, "permissions: from --namespaces; every client is anonymous, because no key verifies tokens")
 	case a.keyed:
-		f.add(isOK, "rights: by tokens and --namespaces")
+		f.add(isOK, "permissions: from tokens and --namespaces")
 	}
 }
 
-// rawFor settles what clients may do where rights are not asked for: with auto they
-// publish only where every listener is out of others' reach. Where rights are asked
-// for, they alone decide.
+// rawFor returns what raw clients may do. With auto they may publish if permissions are
+// configured, which then decide alone, or if no other machine can reach a listener.
 func (s *settings) rawFor(public []endpoint, keyed bool) gateway.Raw {
 	switch s.raw {
 	case "publish":
@@ -180,7 +181,7 @@ func (s *settings) rawFor(public []endpoint, keyed bool) gateway.Raw {
 		return gateway.RawPublish
 	}
 	if len(s.gateway.TrustedProxies)+len(s.gateway.ProxyProtocol) > 0 {
-		return gateway.RawListen // they bring clients from elsewhere
+		return gateway.RawListen // they bring clients from other machines
 	}
 	for _, e := range public {
 		if !e.local {

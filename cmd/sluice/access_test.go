@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A mistake about rights is one fault that names the flag and says what to do, before
-// anything listens.
+// A mistake about tokens or permissions is one fault that names the flag and says what to
+// do, before anything listens.
 func TestCheckTellsMistakesAboutRights(t *testing.T) {
 	_, key, _ := ed25519.GenerateKey(nil) // cannot fail
 	private, public := keyFiles(t, key)
@@ -44,11 +44,11 @@ func TestCheckTellsMistakesAboutRights(t *testing.T) {
 			"--namespaces " + namespaces + `: namespace "chat": "alow_subscribe_for_client" is unknown: did you mean "allow_subscribe_for_client"?`,
 			"--namespaces " + namespaces + `: namespace "chat": "presense" is unknown: did you mean "presence"?`,
 		}},
-		{[]string{"--namespaces", writeFile(t, "n.json", `{"namespaces": []}`), "--history", "5"}, []string{"--history 5 does not count beside --namespaces"}},
+		{[]string{"--namespaces", writeFile(t, "n.json", `{"namespaces": []}`), "--history", "5"}, []string{"--history 5 has no effect with --namespaces"}},
 		{[]string{"--jwks-url", "http://id.example.com/keys"}, []string{"--jwks-url http://id.example.com/keys: the URL of a key set is http"}},
-		{[]string{"--token-audience", "push"}, []string{"there is no key for them: "}},
-		{[]string{"--insecure", "--trusted-proxies", "10.0.0.0/8"}, []string{"--insecure lets everybody do everything, and a proxy brings clients from elsewhere"}},
-		{[]string{"--insecure", "--listen", "0.0.0.0:0"}, []string{"--insecure lets everybody do everything, and others can reach --listen 0.0.0.0:0: "}},
+		{[]string{"--token-audience", "push"}, []string{"--token-audience and --token-issuer need a key that verifies tokens: "}},
+		{[]string{"--insecure", "--trusted-proxies", "10.0.0.0/8"}, []string{"--insecure lets every client do everything, and a proxy brings clients from other machines"}},
+		{[]string{"--insecure", "--listen", "0.0.0.0:0"}, []string{"--insecure lets every client do everything, and other machines can reach --listen 0.0.0.0:0: "}},
 	} {
 		var got []string
 		for _, line := range runCheck(t, exitFailed, nil, append(slices.Clone(freePorts), test.args...)...) {
@@ -77,23 +77,23 @@ func TestCheckTellsWhatClientsMayDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	namespaces := writeFile(t, "n.json", `{"namespaces": [{"name": "chat", "allow_subscribe_for_client": true}]}`)
-	const tokensAlone = "ok rights: by tokens alone, for there are no --namespaces: clients may subscribe to what their tokens name"
+	const tokensAlone = "ok permissions: from tokens only, without --namespaces: clients can subscribe to the channels that their tokens name"
 	for _, test := range []struct {
 		args, want []string
 	}{
 		{nil, nil},
-		{[]string{"--insecure"}, []string{"warning --insecure: everybody may do everything, and no token is looked at: for trials only"}},
+		{[]string{"--insecure"}, []string{"warning --insecure: every client can do everything and no token is verified: for trials only"}},
 		{[]string{"--token-hmac-secret-file", secret}, []string{tokensAlone}},
 		{[]string{"--token-hmac-secret-file", open}, []string{
-			"warning --token-hmac-secret-file " + open + ": every user of this machine can read it: who has it can make tokens: chmod o= it", tokensAlone}},
+			"warning --token-hmac-secret-file " + open + ": every user of this machine can read it and make tokens with it: run 'chmod o= " + open + "'", tokensAlone}},
 		{[]string{"--token-hmac-secret-file", secret, "--token-hmac-secret-file", again}, []string{
-			"warning --token-hmac-secret-file " + again + ": the secret is the same as one before it: to replace a secret, the new one has to be another", tokensAlone}},
-		{[]string{"--namespaces", namespaces}, []string{"ok rights: by --namespaces, and everybody is anonymous, for there are no keys of tokens"}},
-		{[]string{"--token-hmac-secret-file", secret, "--namespaces", namespaces}, []string{"ok rights: by tokens and --namespaces"}},
+			"warning --token-hmac-secret-file " + again + ": the same secret as in an earlier file: a rotation needs a new one", tokensAlone}},
+		{[]string{"--namespaces", namespaces}, []string{"ok permissions: from --namespaces; every client is anonymous, because no key verifies tokens"}},
+		{[]string{"--token-hmac-secret-file", secret, "--namespaces", namespaces}, []string{"ok permissions: from tokens and --namespaces"}},
 	} {
 		var got []string
 		for _, line := range runCheck(t, 0, nil, append(slices.Clone(freePorts), test.args...)...) {
-			if strings.HasPrefix(line, "warning --") || strings.HasPrefix(line, "ok rights") {
+			if strings.HasPrefix(line, "warning --") || strings.HasPrefix(line, "ok permissions") {
 				got = append(got, line)
 			}
 		}

@@ -16,7 +16,7 @@ import (
 )
 
 // arrows are the imports that a package of this module may make: of the module's
-// own packages, and of those that open the door to the operating system. Whatever
+// own packages, and of those that give access to the operating system. Whatever
 // is not listed is a defect of the code or of the design (gateway/DESIGN.md).
 var arrows = map[string][]string{
 	// syscall: signals
@@ -44,7 +44,7 @@ var arrows = map[string][]string{
 	"bench/chaos":         {"sluice/poller", "sluice/bench", "syscall"}, // syscall: signals, limits and resources of its children
 }
 
-// watched tells whether an import has to be listed in arrows.
+// watched reports whether an import must be listed in arrows.
 func watched(path string) bool {
 	return strings.HasPrefix(path, "sluice/") || path == "unsafe" || path == "syscall" ||
 		strings.HasPrefix(path, "golang.org/x/sys") || strings.HasPrefix(path, "github.com/mailru/easygo")
@@ -121,9 +121,8 @@ func TestTopLevelHoldsNothingElse(t *testing.T) {
 	}
 }
 
-// ignoredAtTop gives the names of the top level that the .gitignore there has, each
-// in a line that begins with a slash: what was built or measured there is no defect
-// of the sources.
+// ignoredAtTop returns the names in the top-level .gitignore, each on a line that begins
+// with a slash: what was built or measured there is not a defect of the sources.
 func ignoredAtTop(gitignore string) []string {
 	var names []string
 	for line := range strings.Lines(gitignore) {

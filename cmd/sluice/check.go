@@ -16,17 +16,18 @@ import (
 	"sluice/gateway"
 )
 
-// newCheckCommand gives `sluice check`: everything that `serve` would stumble
-// over, and what the machine would do to it later.
+// newCheckCommand returns `sluice check`, which reports everything that would keep
+// `serve` from starting, and the limits of the machine that it would hit later.
 func newCheckCommand(cfg *settings, opts *options, env []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Check settings, descriptor and kernel limits, memory and ports",
+		Short: "Check settings, file descriptors, kernel limits, memory and ports",
 		Example: `  sluice check
   sluice check --config /etc/sluice.conf --max-connections 100000`,
-		Long: `Give it what 'sluice serve' will get. Each line of its output is a finding: ok,
-warning, fault, or unknown where this process cannot see. Exit code 1 says that
-there is a fault. The ports of a gateway that is running are in use: faults.
+		Long: `Use the same flags, environment and file as for 'sluice serve'. Each line of the
+output is a finding: ok, warning, fault, or unknown if it cannot be checked from
+here. The exit code is 1 if there is a fault. While the gateway is running, its
+ports are in use, which is reported as a fault.
 
 ` + layersText,
 		Args: noArguments,
@@ -46,13 +47,13 @@ there is a fault. The ports of a gateway that is running are in use: faults.
 	return cmd
 }
 
-// verdict is what a finding means.
+// verdict is how bad a finding is.
 type verdict int
 
 const (
 	isOK      verdict = iota
-	isUnknown         // cannot be seen from here
-	isWarning         // works, until something happens that it names
+	isUnknown         // cannot be checked from here
+	isWarning         // works, until the named situation occurs
 	isFault           // does not work
 )
 
@@ -60,7 +61,7 @@ func (v verdict) String() string {
 	return [...]string{"ok", "unknown", "warning", "fault"}[v]
 }
 
-// finding is one line of `sluice check`: what, why and how to mend it.
+// finding is one line of `sluice check`: what, why and how to fix it.
 type finding struct {
 	verdict verdict
 	text    string
@@ -72,7 +73,7 @@ func (f *findings) add(v verdict, format string, args ...any) {
 	*f = append(*f, finding{v, fmt.Sprintf(format, args...)})
 }
 
-// faults adds an error, a finding for each of its lines.
+// faults adds one finding for each line of an error.
 func (f *findings) faults(err error) {
 	if err == nil {
 		return
@@ -102,47 +103,47 @@ func (f findings) print(w io.Writer) error {
 	return nil
 }
 
-// check looks at everything. files is the root of the file system, for the
-// kernel's limits.
+// check checks everything. files is the root of the file system, for the kernel's
+// limits.
 func (s *settings) check(opts *options, env []string, files fs.FS) (f findings) {
 	if err := opts.resolve(env); err != nil {
 		f.faults(err)
-		f.add(isUnknown, "limits and ports: looked at once the settings can be read")
+		f.add(isUnknown, "limits and ports: not checked until the settings can be read")
 		return f
 	}
 	p, err := s.plan(opts)
 	f.faults(err)
 	if err == nil {
 		f.settingsFound(opts)
-		f.rights(p.access, s)
+		f.permissions(p.access, s)
 		f.certificates(p, time.Now())
 		f.exemptions(opts)
 		f.proxies(s.gateway)
 		f.slowRules(s.gateway.SlowPolicy)
 		s.checkLimits(&f, opts, files)
 	} else {
-		f.add(isUnknown, "limits: looked at once the settings have no fault")
+		f.add(isUnknown, "limits: not checked until the settings are valid")
 	}
 	f.ports(p, opts, s.gateway.SendBuffer)
 	return f
 }
 
-// settingsFound tells what the settings were read from.
+// settingsFound reports where the settings come from.
 func (f *findings) settingsFound(opts *options) {
 	count := map[sourceKind]int{}
 	for _, opt := range opts.list {
 		count[opt.source.kind]++
 	}
-	f.add(isOK, "settings: %d by flags, %d by the environment, %d by a file, %d left to their defaults",
+	f.add(isOK, "settings: %d from flags, %d from the environment, %d from a file, %d defaults",
 		count[fromFlag], count[fromEnv], count[fromFile], count[fromDefault])
 	for _, opt := range opts.list {
-		if what := map[string]string{"api-key-file": "holds a key", "web-root": "can be read"}[opt.name]; what != "" && opt.text != "" {
+		if what := map[string]string{"api-key-file": "contains a key", "web-root": "is readable"}[opt.name]; what != "" && opt.text != "" {
 			f.add(isOK, "--%s %s: %s", opt.name, opt.text, what)
 		}
 	}
 }
 
-// checkLimits starts a gateway without listeners: it knows best what it needs.
+// checkLimits starts a gateway without listeners, which knows best what it needs.
 func (s *settings) checkLimits(f *findings, opts *options, files fs.FS) {
 	cfg := s.gateway
 	cfg.Logger = slog.New(warningsTo{f})
@@ -155,7 +156,7 @@ func (s *settings) checkLimits(f *findings, opts *options, files fs.FS) {
 	} else {
 		l := server.Limits()
 		need.connections, need.buffered = l.MaxConnections, l.MaxBuffered
-		f.add(isOK, "descriptors: the limit of %s allows %s connections", formatCount(l.DescriptorLimit), formatCount(l.MaxConnections))
+		f.add(isOK, "file descriptors: the limit of %s allows %s connections", formatCount(l.DescriptorLimit), formatCount(l.MaxConnections))
 		f.messages(l)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -167,23 +168,24 @@ func (s *settings) checkLimits(f *findings, opts *options, files fs.FS) {
 	}
 }
 
-// tlsRecord is what a connection over TLS holds while its socket is full: a record.
+// tlsRecord is what a TLS connection holds while its socket is full: one record.
 const tlsRecord = 16 << 10
 
-// messages reports how large a message the buffers allow, and to how many: its bytes lie in the
-// channel's log however many read it, so only what is encrypted for a connection counts for each.
+// messages reports how large a message the buffers allow, and for how many clients. Its
+// bytes are in the channel's log once, whatever the number of subscribers; only what is
+// encrypted for a connection is held per connection.
 func (f *findings) messages(l gateway.Limits) {
-	f.add(isOK, "messages: --channel-buffer %s allows up to %s to any number of subscribers; the buffers hold %s full logs, and over TLS %s connections whose sockets are full at the same moment",
+	f.add(isOK, "messages: --channel-buffer %s allows messages of up to %s to any number of subscribers; the buffers are enough for %s full channel logs and, over TLS, for %s connections with full sockets at the same time",
 		formatSize(l.ChannelBuffer), formatSize(l.ChannelBuffer/2-1024),
 		formatCount(l.MaxBuffered/8*3/l.ChannelBuffer), formatCount(l.MaxBuffered/2/tlsRecord))
 }
 
-// ports opens every listener as serve does, all at a time, and closes them.
+// ports opens all listeners as serve does, and closes them.
 func (f *findings) ports(p plan, opts *options, sendBuffer int) {
 	var open []net.Listener
 	defer func() {
 		for _, l := range open {
-			l.Close() // ignored: nobody has connected
+			l.Close() // error ignored: no client has connected
 		}
 	}()
 	endpoints := p.public
@@ -191,12 +193,12 @@ func (f *findings) ports(p plan, opts *options, sendBuffer int) {
 		endpoints = append(endpoints, *p.internal)
 	}
 	for _, e := range endpoints {
-		if e.address == "" { // a fault that was told
+		if e.address == "" { // already reported as a fault
 			continue
 		}
 		if e.network == "unix" {
 			if stale, err := e.staleSocket(); err == nil && stale {
-				f.add(isOK, "--%s %s: free: nobody listens on the socket that is there, serve replaces it", e.flag, e.text)
+				f.add(isOK, "--%s %s: free: serve will replace the stale socket file", e.flag, e.text)
 				continue
 			}
 		}
@@ -210,7 +212,7 @@ func (f *findings) ports(p plan, opts *options, sendBuffer int) {
 	}
 }
 
-// warningsTo makes findings of what the gateway logs as a warning.
+// warningsTo turns warnings in the gateway's log into findings.
 type warningsTo struct{ f *findings }
 
 func (h warningsTo) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }

@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// runCheck runs `sluice check` with bounds that any machine keeps, and gives its
-// findings, the verdict in front.
+// runCheck runs `sluice check` with limits that suit any machine, and returns its
+// findings, the verdict first.
 func runCheck(t *testing.T, code int, env []string, args ...string) []string {
 	t.Helper()
 	got, stdout, stderr := runOnce(env, append([]string{"check", "--max-buffered", "16MiB"}, args...)...)
@@ -41,8 +41,8 @@ func TestCheckOfWhatWorksHasNoFault(t *testing.T) {
 	found := runCheck(t, 0, []string{"SLUICE_WEB_ROOT=" + dir}, append(freePorts, "--api-key-file", writeFile(t, "key", "sesame"))...)
 	wantFinding(t, found, "ok --listen 127.0.0.1:0: free")
 	wantFinding(t, found, "ok --internal-listen 127.0.0.1:0: free")
-	wantFinding(t, found, "ok --web-root "+dir+": can be read")
-	wantFinding(t, found, "ok messages: --channel-buffer 256KiB allows up to 127KiB to any number of subscribers; the buffers hold 24 full logs, and over TLS 512 connections whose sockets are full at the same moment")
+	wantFinding(t, found, "ok --web-root "+dir+": is readable")
+	wantFinding(t, found, "ok messages: --channel-buffer 256KiB allows messages of up to 127KiB to any number of subscribers; the buffers are enough for 24 full channel logs and, over TLS, for 512 connections with full sockets at the same time")
 	for _, line := range found {
 		if strings.HasPrefix(line, "fault") || strings.Contains(line, "sesame") {
 			t.Error(line)
@@ -58,14 +58,14 @@ func TestCheckNamesABusyPort(t *testing.T) {
 	defer l.Close()
 	busy := l.Addr().String()
 	found := runCheck(t, exitFailed, []string{"SLUICE_LISTEN=" + busy}, "--internal-listen", "127.0.0.1:0")
-	wantFinding(t, found, "fault --listen "+busy+": the address is in use: stop the process that 'ss -ltnp' shows there or give another port (set by SLUICE_LISTEN)")
+	wantFinding(t, found, "fault --listen "+busy+": address already in use: stop the process that 'ss -ltnp' shows there, or give another port (set by SLUICE_LISTEN)")
 	wantFinding(t, found, "ok --internal-listen 127.0.0.1:0: free")
 
-	// One address that takes the other in: found although each alone is free.
+	// One address that includes the other: found although each of them is free.
 	l.Close()
 	_, port, _ := net.SplitHostPort(busy)
 	found = runCheck(t, exitFailed, nil, "--listen", "127.0.0.1:"+port, "--internal-listen", "0.0.0.0:"+port, "--api-key-file", writeFile(t, "key", "k"))
-	wantFinding(t, found, "fault --internal-listen 0.0.0.0:"+port+": the address is in use: stop the process that 'ss -ltnp' shows there or give another port")
+	wantFinding(t, found, "fault --internal-listen 0.0.0.0:"+port+": address already in use: stop the process that 'ss -ltnp' shows there, or give another port")
 }
 
 func TestCheckLeavesSocketFilesAsTheyAre(t *testing.T) {
@@ -82,11 +82,11 @@ func TestCheckLeavesSocketFilesAsTheyAre(t *testing.T) {
 	}
 	found := runCheck(t, exitFailed, nil, "--listen", "unix:"+fresh+",unix:"+left, "--internal-listen", "unix:"+file)
 	wantFinding(t, found, "ok --listen unix:"+fresh+": free")
-	wantFinding(t, found, "ok --listen unix:"+left+": free: nobody listens on the socket that is there, serve replaces it")
+	wantFinding(t, found, "ok --listen unix:"+left+": free: serve will replace the stale socket file")
 	nowhere := filepath.Join(dir, "no", "dir")
 	wantFinding(t, runCheck(t, exitFailed, nil, "--listen", "unix:"+nowhere, "--internal-listen", "off"), "fault --listen unix:"+nowhere+
-		": cannot make the socket: no such file or directory: give a path in a directory that is there and that sluice may write to")
-	wantFinding(t, found, "fault --internal-listen unix:"+file+": the path exists and is no socket: remove it or give another path")
+		": cannot create the socket: no such file or directory: give a path in an existing directory that sluice can write to")
+	wantFinding(t, found, "fault --internal-listen unix:"+file+": the path exists and is not a socket: remove it, or give another path")
 	if _, err := os.Lstat(fresh); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a socket file was left behind: %v", err)
 	}
@@ -99,15 +99,15 @@ func TestCheckReportsEveryFaultOfTheSettings(t *testing.T) {
 	file := writeFile(t, "sluice.conf", "rawr = off\n")
 	found := runCheck(t, exitFailed, []string{"SLUICE_LOOPS=0"}, "--config", file)
 	wantFinding(t, found, "fault "+file+`:1: unknown key "rawr": did you mean raw?`)
-	wantFinding(t, found, "fault SLUICE_LOOPS=0: not a count: give a whole number from 1 up, or auto")
-	wantFinding(t, found, "unknown limits and ports: looked at once the settings can be read")
+	wantFinding(t, found, "fault SLUICE_LOOPS=0: must be a whole number of at least 1, or auto")
+	wantFinding(t, found, "unknown limits and ports: not checked until the settings can be read")
 
 	found = runCheck(t, exitFailed, nil, append(freePorts, "--pong-timeout", "1ms", "--api-key-file", "/no/such/file", "--web-root", "/no/such/dir")...)
 	wantFinding(t, found, "fault --pong-timeout 1ms is too short: time is checked once a second: give at least 1s")
-	wantFinding(t, found, "fault --api-key-file /no/such/file: no such file or directory: give a file with the key in one line")
-	wantFinding(t, found, "fault --web-root /no/such/dir: no such file or directory: give a directory of files that may be read")
-	wantFinding(t, found, "unknown limits: looked at once the settings have no fault")
-	wantFinding(t, found, "ok --listen 127.0.0.1:0: free") // ports are looked at all the same
+	wantFinding(t, found, "fault --api-key-file /no/such/file: no such file or directory: give a file with the key on one line")
+	wantFinding(t, found, "fault --web-root /no/such/dir: no such file or directory: give a readable directory")
+	wantFinding(t, found, "unknown limits: not checked until the settings are valid")
+	wantFinding(t, found, "ok --listen 127.0.0.1:0: free") // ports are checked all the same
 }
 
 func TestCheckComparesConnectionsWithTheDescriptorLimit(t *testing.T) {
@@ -140,14 +140,14 @@ func TestCheckWarnsOfSettingsThatUndoOthers(t *testing.T) {
 			got = append(got, line)
 		}
 	}
-	const all = ": everybody is in it, so anybody can be any address: list your proxies alone"
-	const both = ": for peers of both the PROXY header counts: list each in one"
+	const all = " includes every address, so any client can claim any address: list only your proxies"
+	const both = ": for a proxy in both, the PROXY header is used: list each proxy once"
 	if diff := cmp.Diff([]string{
 		"warning --trusted-proxies ::/0" + all,
 		"warning --trusted-proxies 10.0.0.0/8 overlaps --proxy-protocol 10.1.0.0/16" + both,
 		"warning --proxy-protocol 0.0.0.0/0" + all,
 		"warning --trusted-proxies 10.0.0.0/8 overlaps --proxy-protocol 0.0.0.0/0" + both,
-		"warning --slow-policy: the rule for log never counts: * before it fits every channel, and the first that fits counts: put * last",
+		"warning --slow-policy: the rule for log is never used: * before it matches every channel, and the first match applies: put * last",
 	}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -161,10 +161,10 @@ func TestCheckOfMemoryKnowsTheLimit(t *testing.T) {
 		want                    string
 	}{
 		{"none", 0, 512 * mib, 512 * mib, "ok memory: the machine has 16GiB, enough for --max-buffered 512MiB and 100 connections"},
-		{"enough", 2048 * mib, 512 * mib, 512 * mib, "ok memory: --memory-limit 2GiB, enough for --max-buffered 512MiB and 100 connections"},
-		{"lowered", 300 * mib, 150 * mib, 512 * mib, "warning memory: --memory-limit 300MiB, enough for --max-buffered 150MiB (lowered from 512MiB) and 100 connections"},
-		{"little", 32 * mib, 32 * mib, 32 * mib, "warning memory: --memory-limit 32MiB, less than the 32.6MiB of --max-buffered 32MiB and 100 connections (about 6KiB each): give it more, or lower --max-buffered or --max-connections"},
-		{"more than there is", 20480 * mib, 512 * mib, 512 * mib, "warning --memory-limit 20GiB: the machine has 16GiB: the kernel kills the process before newcomers are refused: give less"},
+		{"enough", 2048 * mib, 512 * mib, 512 * mib, "ok memory: --memory-limit 2GiB is enough for --max-buffered 512MiB and 100 connections"},
+		{"lowered", 300 * mib, 150 * mib, 512 * mib, "warning memory: --memory-limit 300MiB is enough for --max-buffered 150MiB (lowered from 512MiB) and 100 connections"},
+		{"little", 32 * mib, 32 * mib, 32 * mib, "warning memory: --memory-limit 32MiB is less than the 32.6MiB needed for --max-buffered 32MiB and 100 connections (about 6KiB each): raise it, or lower --max-buffered or --max-connections"},
+		{"more than there is", 20480 * mib, 512 * mib, 512 * mib, "warning --memory-limit 20GiB: the machine has 16GiB: the kernel kills the process before new connections are refused: lower the limit"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -180,7 +180,7 @@ func TestCheckOfMemoryKnowsTheLimit(t *testing.T) {
 	}
 
 	found := runCheck(t, 0, nil, append(freePorts, "--memory-limit", "64MiB", "--max-buffered", "63MiB", "--max-connections", "100")...)
-	wantFinding(t, found, "warning memory: --memory-limit 64MiB, enough for --max-buffered 32MiB (lowered from 63MiB) and 100 connections")
+	wantFinding(t, found, "warning memory: --memory-limit 64MiB is enough for --max-buffered 32MiB (lowered from 63MiB) and 100 connections")
 	if n := strings.Count(strings.Join(found, "\n"), "--max-buffered"); n != 1 {
 		t.Errorf("%d lines on --max-buffered in\n%s", n, strings.Join(found, "\n"))
 	}

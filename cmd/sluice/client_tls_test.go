@@ -54,8 +54,8 @@ func newIdentity(t *testing.T) identity {
 	return id
 }
 
-// demand makes a server demand id. Below TLS 1.3 it refuses within the handshake, so
-// that what the client sends cannot overtake its last words.
+// demand makes a server require id. Below TLS 1.3 it rejects clients within the handshake,
+// so that its alert cannot be lost to what the client sends.
 func (id identity) demand(config *tls.Config) {
 	config.ClientAuth = tls.RequireAndVerifyClientCert
 	config.ClientCAs = x509.NewCertPool()
@@ -67,7 +67,7 @@ func TestCertificateAndKeyMustBeAPair(t *testing.T) {
 	one, other := newIdentity(t), newIdentity(t)
 	for _, command := range []string{"pub news x", "sub news", "health", "top"} {
 		c := startClient(t, nil, append(strings.Fields(command), "--cert", one.cert, "--key", other.key)...)
-		c.wantExit(exitUsage, "--cert "+one.cert+" and --key "+other.key+": private key does not match public key: give a certificate and its own key")
+		c.wantExit(exitUsage, "--cert "+one.cert+" and --key "+other.key+": private key does not match public key: give a certificate and the private key that belongs to it")
 	}
 }
 
@@ -89,7 +89,7 @@ func TestEveryClientShowsItsCertificateWhereOneIsWanted(t *testing.T) {
 	} {
 		if tc.address == "" {
 			s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-			s.Config.ErrorLog = log.New(io.Discard, "", 0) // it notes who is refused
+			s.Config.ErrorLog = log.New(io.Discard, "", 0) // it logs the clients that it rejects
 			s.TLS = new(tls.Config)
 			me.demand(s.TLS)
 			s.StartTLS()
@@ -99,15 +99,15 @@ func TestEveryClientShowsItsCertificateWhereOneIsWanted(t *testing.T) {
 		}
 		args := append(strings.Fields(tc.command), "--url", "https://"+tc.address)
 		startClient(t, nil, append(args, "--cacert", tc.ca)...).
-			wantExit(exitFailed, "does it want a client certificate (--cert and --key)")
+			wantExit(exitFailed, "does it require a client certificate (--cert and --key)")
 		startClient(t, nil, append(args, "--cacert", tc.ca, "--cert", me.cert, "--key", me.key)...).wantExit(0)
 		startClient(t, nil, append(args, "--insecure-skip-verify", "--cert", me.cert, "--key", me.key)...).wantExit(0)
 		startClient(t, nil, args...).
-			wantExit(exitFailed, "signed by nobody who is known here", "--cacert", "--insecure-skip-verify")
+			wantExit(exitFailed, "the server's certificate is not trusted", "--cacert", "--insecure-skip-verify")
 	}
 }
 
-// With TLS 1.3 a client learns only after the handshake that it was refused.
+// With TLS 1.3, a client learns only after the handshake that it was rejected.
 func TestAWantedCertificateIsNamed(t *testing.T) {
 	me, other := newIdentity(t), newIdentity(t)
 	pair, err := tls.LoadX509KeyPair(me.cert, me.key)
@@ -122,7 +122,7 @@ func TestAWantedCertificateIsNamed(t *testing.T) {
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			tls.Server(server, config).Handshake() // its error is the client's to tell
+			tls.Server(server, config).Handshake() // error ignored: the client reports it
 			server.Close()
 		}()
 		conn := tls.Client(client, &tls.Config{InsecureSkipVerify: true, Certificates: shown, // of a test
@@ -130,7 +130,7 @@ func TestAWantedCertificateIsNamed(t *testing.T) {
 				return &append(shown, tls.Certificate{})[0], nil // even one that the server does not ask for
 			}})
 		_, err := conn.Read(make([]byte, 1))
-		const want = "it wants a client certificate: %s: give one that it knows with --cert and --key"
+		const want = "the server requires a client certificate: %s: give one that it accepts with --cert and --key"
 		if got := fmt.Sprint(explainTLS(err)); got != fmt.Sprintf(want, alert) {
 			t.Errorf("%v: %s", err, got)
 		}
@@ -145,10 +145,10 @@ func TestTheWrongNameOrNoTLSAtAllIsTold(t *testing.T) {
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	ca := writeFile(t, "ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})))
 	named := strings.Replace(s.URL, "127.0.0.1", "localhost", 1)
-	startClient(t, nil, "health", "--url", named, "--cacert", ca).wantExit(exitFailed, "its certificate is for another name", "give that name in --url")
+	startClient(t, nil, "health", "--url", named, "--cacert", ca).wantExit(exitFailed, "the server's certificate is for another name", "use that name in --url")
 	onlyTLS := []string{"SLUICE_LISTEN=off", "SLUICE_TLS_LISTEN=" + s.Listener.Addr().String()}
 	wantHealth(t, onlyTLS, "--cacert "+ca, 0, "")
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
-	startClient(t, nil, "health", "--url", strings.Replace(plain.URL, "http", "https", 1)).wantExit(exitFailed, "it does not speak TLS: give an http:// address")
+	startClient(t, nil, "health", "--url", strings.Replace(plain.URL, "http", "https", 1)).wantExit(exitFailed, "the server does not speak TLS: use http://")
 }

@@ -7,20 +7,20 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// A shell's script asks the hidden command __complete for what may follow. cobra
-// answers with commands and flags; the words that values can be are registered
-// where a flag is made, and completeNoFiles says where files are meant.
+// A shell's completion script asks the hidden command __complete what may follow.
+// cobra answers with commands and flags. The words that a flag's value can be are
+// registered where the flag is defined; completeNoFiles knows which values are files.
 
-// newCompletionCommand gives `sluice completion` with a subcommand for each shell.
+// newCompletionCommand returns `sluice completion` with a subcommand for each shell.
 func newCompletionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "completion SHELL",
-		Short: "Print the script that completes sluice's words in a shell",
+		Short: "Print a shell completion script",
 		Example: `  source <(sluice completion bash)
   sluice completion fish > ~/.config/fish/completions/sluice.fish`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("no shell is named: give bash, zsh, fish or powershell")
+				return usagef("missing shell: give bash, zsh, fish or powershell")
 			}
 			return usagef("unknown shell %q: give bash, zsh, fish or powershell", args[0])
 		},
@@ -33,7 +33,7 @@ func newCompletionCommand() *cobra.Command {
 	}{
 		{"bash", `  source <(sluice completion bash)
   sluice completion bash > /etc/bash_completion.d/sluice`,
-			"The script needs the package bash-completion.",
+			"The script needs the bash-completion package.",
 			func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) }},
 		{"zsh", `  source <(sluice completion zsh)
   sluice completion zsh > "${fpath[1]}/_sluice"`, "",
@@ -46,7 +46,7 @@ func newCompletionCommand() *cobra.Command {
 			func(root *cobra.Command, w io.Writer) error { return root.GenPowerShellCompletionWithDesc(w) }},
 	} {
 		sub := &cobra.Command{
-			Use: shell.name, Short: "Print the script for " + shell.name, Example: shell.examples, Long: shell.needs, Args: noArguments,
+			Use: shell.name, Short: "Print the completion script for " + shell.name, Example: shell.examples, Long: shell.needs, Args: noArguments,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				return shell.script(cmd.Root(), cmd.OutOrStdout())
 			},
@@ -57,8 +57,8 @@ func newCompletionCommand() *cobra.Command {
 	return cmd
 }
 
-// completeNoFiles keeps shells from offering the files of the directory where no
-// file is meant: for every argument and flag value that has no words of its own.
+// completeNoFiles keeps shells from offering file names for arguments and flag values
+// that are not files and have no words of their own.
 func completeNoFiles(cmd *cobra.Command) {
 	if cmd.ValidArgsFunction == nil {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
@@ -68,7 +68,7 @@ func completeNoFiles(cmd *cobra.Command) {
 			return
 		}
 		// Fails only for a flag that does not exist or has words already.
-		switch meta, _ := pflag.UnquoteUsage(f); {
+		switch meta := flagMeta(f); {
 		case meta == "DIR":
 			_ = cmd.MarkFlagDirname(f.Name)
 		case meta != "FILE":

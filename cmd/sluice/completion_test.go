@@ -22,7 +22,7 @@ func TestCompletionScriptsAreForTheirShells(t *testing.T) {
 func TestCompletionOffersCommandsFlagsAndWords(t *testing.T) {
 	tests := []struct {
 		name      string
-		args      string // the last word is what is there so far; _ stands for nothing
+		args      string // the last word is what has been typed so far; _ is an empty one
 		offers    []string
 		none      []string
 		directive string

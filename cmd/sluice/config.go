@@ -11,16 +11,18 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newConfigCommand gives `sluice config`, which says what holds and why. Its
-// output is a configuration file that makes the same settings.
+// newConfigCommand returns `sluice config`, which prints the effective settings and their
+// sources. Its output is a configuration file with the same settings.
 func newConfigCommand(opts *options, env []string) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Show every setting of the gateway and where it comes from",
+		Short: "Print every setting of the gateway and where it comes from",
 		Example: `  sluice config
   sluice config --listen :8000 --raw publish > sluice.conf`,
-		Long: layersText,
+		Long: `The output is a configuration file that reproduces these settings.
+
+` + layersText,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := opts.resolve(env); err != nil {
@@ -35,7 +37,7 @@ func newConfigCommand(opts *options, env []string) *cobra.Command {
 			return opts.print(cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON instead of a configuration file")
 	opts.register(cmd)
 	setHelp(cmd, append([]flagGroup{{"Output", []string{"json"}}}, opts.groups()...)...)
 	return cmd
@@ -67,17 +69,17 @@ func (o *options) report() []setOption {
 	return report
 }
 
-// print writes the settings as a configuration file, with their sources as
-// comments. What is not set, and what a file cannot set, is a comment as a whole.
+// print writes the settings as a configuration file, with their sources as comments.
+// Settings without a value, and those that a file cannot contain, become comments.
 func (o *options) print(w io.Writer) error {
 	keys, values := 0, 0
 	for _, opt := range o.list {
 		n := len(opt.name)
 		if opt.text == "" {
-			n += len("# ") // it stands in a comment
+			n += len("# ") // it becomes a comment
 		}
 		keys = max(keys, n)
-		if n = len(fileValue(opt.text)); n <= 24 { // one long value should not move all comments away
+		if n = len(fileValue(opt.text)); n <= 24 { // one long value should not push all comments to the right
 			values = max(values, n)
 		}
 	}
@@ -111,10 +113,10 @@ func (o *options) print(w io.Writer) error {
 	return err
 }
 
-// plainValue is what a file can hold without quotes.
+// plainValue matches values that need no quotes in a file.
 var plainValue = regexp.MustCompile(`^[^"\s#[:cntrl:]]([^[:cntrl:]]*[^\s[:cntrl:]])?$`)
 
-// fileValue writes a value as a configuration file has it.
+// fileValue formats a value for a configuration file.
 func fileValue(text string) string {
 	if text == "" || plainValue.MatchString(text) && !comment.MatchString(text) {
 		return text

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Whatever stands in a configuration file, each fault names its line, and what is
-// accepted means the same once it is written again as `sluice config` writes it.
+// Whatever a configuration file contains, each fault names its line, and what is accepted
+// means the same after `sluice config` has written it again.
 func FuzzConfigFile(f *testing.F) {
 	for _, seed := range []string{
 		"listen = :8000\n", "\ufeffmax-message = 64KiB # a comment\n", "greeting = \"a # b\"\n", "slow-policy = prices.*=skip,*=close\n",

@@ -32,7 +32,7 @@ func TestConfigTellsEverySource(t *testing.T) {
 	}
 	text := func(s string) *string { return &s }
 	for name, want := range map[string]setOption{
-		"listen":        {Group: "Listen", Value: text(":1,unix:/s"), Source: "flag", Place: "--listen", Default: "127.0.0.1:8000", Variable: "SLUICE_LISTEN"},
+		"listen":        {Group: "Listeners", Value: text(":1,unix:/s"), Source: "flag", Place: "--listen", Default: "127.0.0.1:8000", Variable: "SLUICE_LISTEN"},
 		"raw":           {Group: "Clients", Value: text("listen"), Source: "environment", Place: "SLUICE_RAW", Default: "auto", Variable: "SLUICE_RAW"},
 		"ping-interval": {Group: "Timeouts", Value: text("1m"), Source: "file", Place: file + ":2", Default: "25s", Variable: "SLUICE_PING_INTERVAL"},
 		"loops":         {Group: "Delivery", Value: text("auto"), Source: "default", Default: "auto", Variable: "SLUICE_LOOPS"},
@@ -134,7 +134,7 @@ func TestConfigWithAFileCanBeAFileAgain(t *testing.T) {
 
 func TestConfigRefusesWhatServeCannotRead(t *testing.T) {
 	code, stdout, stderr := runOnce([]string{"SLUICE_RAW=yes"}, "config")
-	if code != exitUsage || stdout != "" || stderr != "sluice: SLUICE_RAW=yes: not known: give one of auto, publish, listen, off\n" {
+	if code != exitUsage || stdout != "" || stderr != "sluice: SLUICE_RAW=yes: unknown value: give one of auto, publish, listen, off\n" {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }

@@ -20,22 +20,22 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// clientFlags are what pub and sub are told about the gateway and the way to it.
+// clientFlags are the flags of pub and sub for the gateway and the connection to it.
 type clientFlags struct {
 	clientTLS
 	url       string
 	tokenFile string
-	token     string // the environment's; the file comes before it
+	token     string // from the environment; the file overrides it
 	headers   []string
 	timeout   time.Duration
 	retry     retryBound
 }
 
-// tokenVariable has the token itself. There is no flag for that, because a flag's value is in the
-// list of processes and in the history of a shell.
+// tokenVariable holds the token itself. There is no flag for it, because a flag's value is
+// visible in the process list and in the shell's history.
 const tokenVariable = envPrefix + "TOKEN"
 
-// The groups of the commands' help that both have.
+// The groups in the help of both commands.
 var (
 	addressGroup = flagGroup{"Gateway", append([]string{"url", "token-file", "header"}, clientTLSNames...)}
 	retryGroup   = flagGroup{"Connection", []string{"timeout", "retry"}}
@@ -44,12 +44,12 @@ var (
 func (c *clientFlags) register(cmd *cobra.Command, env []string, retry, retryUsage string) {
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&c.url, "url", "ws://127.0.0.1:8000", "`URL` of the gateway: ws or wss (http and https mean the same), a host, and the path that it is below, if any")
-	f.StringVar(&c.tokenFile, "token-file", "", "a `FILE` with the client's token, which is read at each connect; "+tokenVariable+" can have the token itself instead")
-	f.StringArrayVar(&c.headers, "header", nil, "a line `'K: V'` for the request, such as 'Authorization: Bearer KEY'; repeatable")
+	f.StringVar(&c.url, "url", "ws://127.0.0.1:8000", "`URL` of the gateway: ws or wss (http and https work too), a host, and a path prefix if it has one")
+	f.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the client's token, read at each connect; "+tokenVariable+" can hold the token itself instead")
+	f.StringArrayVar(&c.headers, "header", nil, "header line `'K: V'` to send with the request, for a proxy that needs one (repeatable); a client's token belongs in --token-file")
 	c.clientTLS.register(cmd)
-	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "`TIME` for one connect with its upgrade, and for the end of a connection")
-	_ = c.retry.Set(retry) // a constant that it takes
+	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "wait at most `TIME` to connect, including the upgrade, and to close")
+	_ = c.retry.Set(retry) // a valid constant
 	f.Var(&c.retry, "retry", retryUsage)
 	bindEnv(cmd, env, append([]string{"url", "token-file"}, clientTLSNames...)...)
 	file := f.Lookup("token-file")
@@ -61,24 +61,24 @@ func (c *clientFlags) register(cmd *cobra.Command, env []string, retry, retryUsa
 	}
 }
 
-// readToken returns the client's token, "" for none.
+// readToken returns the client's token, or "".
 func (c *clientFlags) readToken() (string, error) {
 	if c.tokenFile == "" {
 		return strings.TrimSpace(c.token), nil
 	}
-	const mend = "give a file with a token, as 'sluice token make' prints it"
-	text, _, err := readKeyFile("token-file", c.tokenFile, false, mend)
+	const advice = "give a file with a token, such as 'sluice token make' prints"
+	text, _, err := readKeyFile("token-file", c.tokenFile, false, advice)
 	if err != nil {
 		return "", err
 	}
 	token := strings.TrimSpace(string(text))
 	if token == "" {
-		return "", usagef("--token-file %s: the file is empty: %s", c.tokenFile, mend)
+		return "", usagef("--token-file %s: the file is empty: %s", c.tokenFile, advice)
 	}
 	return token, nil
 }
 
-// target is a channel of a gateway, and how to get there.
+// target is a channel of a gateway, and how to connect to it.
 type target struct {
 	base    *url.URL // scheme ws or wss; the path has no slash at its end
 	channel string
@@ -91,10 +91,10 @@ type target struct {
 // target checks the flags; its errors are usage errors.
 func (c *clientFlags) target(channel string) (*target, error) {
 	if channel == "" {
-		return nil, usagef("the channel's name is empty: give one, such as news")
+		return nil, usagef("the channel name is empty: give one such as news")
 	}
 	if c.timeout <= 0 {
-		return nil, usagef("--timeout %v: must be more than 0: give a time such as 10s", c.timeout)
+		return nil, usagef("--timeout %v: must be greater than 0: give a time such as 10s", c.timeout)
 	}
 	base, err := parseBase(c.url)
 	if err != nil {
@@ -115,7 +115,7 @@ func (c *clientFlags) target(channel string) (*target, error) {
 	return t, err
 }
 
-// parseBase reads the address of a gateway.
+// parseBase parses the address of a gateway.
 func parseBase(text string) (*url.URL, error) {
 	const form = "give one such as ws://127.0.0.1:8000 or wss://example.com/prefix"
 	u, err := url.Parse(text)
@@ -131,22 +131,22 @@ func parseBase(text string) (*url.URL, error) {
 	case "wss", "https":
 		u.Scheme = "wss"
 	default:
-		return nil, fmt.Errorf("its scheme is none of ws, wss, http and https: %s", form)
+		return nil, fmt.Errorf("unknown scheme, not one of ws, wss, http and https: %s", form)
 	}
 	switch {
 	case u.Hostname() == "":
-		return nil, fmt.Errorf("no host is named: %s", form)
+		return nil, fmt.Errorf("missing host: %s", form)
 	case u.User != nil:
-		return nil, errors.New("a user and a password in it would not be sent: give --header 'Authorization: ...'")
+		return nil, errors.New("a user and password in the URL are not sent: give --header 'Authorization: ...'")
 	case u.Fragment != "":
-		return nil, errors.New("what is behind # would not be sent: leave it out, or write it as %23")
+		return nil, errors.New("the part after # is not sent: remove it, or write # as %23")
 	}
-	// Both forms of the path are cut, so that what was escaped stays so.
+	// Both forms of the path are cut, so that what was escaped stays escaped.
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
 	return u, nil
 }
 
-// parseHeader reads "Key: value".
+// parseHeader parses "Key: value".
 func parseHeader(line string) (key, value string, err error) {
 	key, value, found := strings.Cut(line, ":")
 	value = strings.TrimSpace(value)
@@ -154,23 +154,23 @@ func parseHeader(line string) (key, value string, err error) {
 	case !found, key == "", strings.ContainsFunc(key, notInHeaderName):
 		return "", "", errors.New("not a header: write 'Key: value'")
 	case strings.ContainsFunc(value, unicode.IsControl):
-		return "", "", errors.New("the value has a control character: a header is one line of text")
+		return "", "", errors.New("the value contains a control character: a header is one line of text")
 	}
 	switch key = http.CanonicalHeaderKey(key); key {
 	case "Upgrade", "Connection", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions",
 		"Sec-Websocket-Protocol", "Content-Length", "Transfer-Encoding":
-		return "", "", errors.New("this one belongs to the upgrade itself: leave it out")
+		return "", "", errors.New("this header belongs to the WebSocket upgrade: leave it out")
 	}
 	return key, value, nil
 }
 
-// notInHeaderName tells what RFC 9110 section 5.6.2 leaves out of a token.
+// notInHeaderName reports whether RFC 9110 section 5.6.2 excludes r from a token.
 func notInHeaderName(r rune) bool {
 	return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 }
 
-// name is the base as errors have it: without a password, and without a token, which opens
-// the gateway to whoever reads it.
+// name returns the base for errors: without a password, and without a token, which would
+// give access to anyone who reads the message.
 func (t *target) name() string {
 	u := *t.base
 	if q := u.Query(); q.Has("token") {
@@ -180,7 +180,7 @@ func (t *target) name() string {
 	return u.Redacted()
 }
 
-// url is where the channel is, with query beside what the base has of its own.
+// url returns the channel's URL, with query added to the base's own query.
 func (t *target) url(query url.Values) string {
 	u := *t.base
 	q := u.Query()
@@ -188,7 +188,7 @@ func (t *target) url(query url.Values) string {
 		q[key] = values
 	}
 	if t.channel == "." || t.channel == ".." {
-		// Segments that proxies take out of a path, escaped or not.
+		// Proxies remove these segments from a path, escaped or not.
 		q.Set("channel", t.channel)
 		u.RawPath = u.EscapedPath() + "/ws"
 		u.Path += "/ws"
@@ -200,11 +200,12 @@ func (t *target) url(query url.Values) string {
 	return u.String()
 }
 
-// refusal is an HTTP answer in place of the upgrade.
+// refusal is an HTTP answer instead of the upgrade.
 type refusal struct {
-	status int
-	text   string // its body, in one line
-	token  bool   // one was sent
+	status   int
+	text     string // its body, on one line
+	internal bool   // the gateway's internal listener has answered
+	token    bool   // a token was sent
 }
 
 func (r *refusal) Error() string {
@@ -212,28 +213,30 @@ func (r *refusal) Error() string {
 	if r.text != "" {
 		s += " (" + r.text + ")"
 	}
-	switch r.status {
-	case http.StatusRequestURITooLong:
-		s += ": the token stands in the URL: is its file the right one?"
-	case http.StatusNotFound:
-		s += ": is the channel the right one, and --url the gateway's own address, without /ws?"
-	case http.StatusUnauthorized, http.StatusForbidden:
+	switch {
+	case r.internal:
+		s += ": this is the gateway's internal listener: clients connect to the public one, by default on port 8000"
+	case r.status == http.StatusRequestURITooLong:
+		s += ": the token is part of the URL: is it the right file?"
+	case r.status == http.StatusNotFound:
+		s += ": check the channel, and that --url is the gateway's address without /ws"
+	case r.status == http.StatusUnauthorized || r.status == http.StatusForbidden:
 		if r.token {
-			s += ": a token was sent: 'sluice token verify' says what is in it, and the gateway's log why it was rejected, if it was"
+			s += ": a token was sent: check it with 'sluice token verify', and see the gateway's log"
 			break
 		}
-		s += ": a token can be given with --token-file or " + tokenVariable + ", and what a proxy wants to see with --header"
-	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		s += ": give a token with --token-file or " + tokenVariable + ", or with --header what a proxy needs"
+	case r.status == http.StatusServiceUnavailable || r.status == http.StatusTooManyRequests:
 		s += ": try again later"
-	case http.StatusBadRequest:
-		s += ": mend what it names"
+	case r.status == http.StatusBadRequest && r.text != "":
+		// The text says what to fix.
 	default:
 		s += ": is --url the address of a gateway?"
 	}
 	return s
 }
 
-// temporary tells whether another try may end differently.
+// temporary reports whether another try may end differently.
 func (r *refusal) temporary() bool {
 	return r.status == http.StatusTooManyRequests || r.status >= 500 && r.status != http.StatusNotImplemented
 }
@@ -248,7 +251,7 @@ func (t *target) dial(ctx context.Context, query url.Values) (*link, error) {
 	if host := t.header.Get("Host"); host != "" {
 		d.Host = host
 		t.header.Del("Host")
-		defer t.header.Set("Host", host) // for the next time
+		defer t.header.Set("Host", host) // for the next dial
 	}
 	token, err := t.token()
 	if err != nil {
@@ -265,7 +268,7 @@ func (t *target) dial(ctx context.Context, query url.Values) (*link, error) {
 		return nil, fmt.Errorf("connect to %s: %w", t.name(), refused)
 	case ctx.Err() != nil:
 		if err == nil {
-			conn.Close() // nothing was sent yet
+			conn.Close() // nothing has been sent yet
 		}
 		return nil, fmt.Errorf("connect to %s: interrupted: %w", t.name(), context.Cause(ctx))
 	case err != nil:
@@ -274,7 +277,7 @@ func (t *target) dial(ctx context.Context, query url.Values) (*link, error) {
 	return newLink(conn, early), nil
 }
 
-// readRefusal reads the answer's body, as far as a line of an error holds it. The
+// readRefusal reads the answer's body, as much as an error of one line can contain. The
 // dialer's deadline bounds it.
 func readRefusal(status int, resp io.Reader) *refusal {
 	r := &refusal{status: status}
@@ -282,7 +285,10 @@ func readRefusal(status int, resp io.Reader) *refusal {
 	if err != nil {
 		return r // without a text
 	}
-	body, _ := io.ReadAll(io.LimitReader(answer.Body, 4<<10)) // what has come will do
+	body, _ := io.ReadAll(io.LimitReader(answer.Body, 4<<10)) // error ignored: what has arrived is enough
+	if message := internalError(body); message != "" {
+		r.internal, body = true, []byte(message)
+	}
 	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(body), "")), " ")
 	text = strings.TrimRight(strings.Map(printable, text), ".")
 	if runes := []rune(text); len(runes) > 300 {
@@ -292,7 +298,7 @@ func readRefusal(status int, resp io.Reader) *refusal {
 	return r
 }
 
-// printable leaves out what could play tricks on a terminal.
+// printable removes characters that could confuse a terminal.
 func printable(r rune) rune {
 	if unicode.IsPrint(r) {
 		return r
@@ -300,7 +306,7 @@ func printable(r rune) rune {
 	return -1
 }
 
-// explain puts an error of the dialer into words, with a way on.
+// explain turns an error of the dialer into what, why and how to fix it.
 func (t *target) explain(err error) error {
 	var (
 		plain   tls.RecordHeaderError
@@ -314,28 +320,28 @@ func (t *target) explain(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return temporary{errors.New("connection refused: is sluice running there? start it, or give its address with --url")}
 	case errors.As(err, &dns):
-		return temporary{fmt.Errorf("the name %s leads nowhere: %s: check --url", dns.Name, dns.Err)}
+		return temporary{fmt.Errorf("cannot resolve %s: %s: check --url", dns.Name, dns.Err)}
 	case errors.As(err, &plain):
-		return errors.New("it does not speak TLS: give a ws:// address, or the port where it does")
+		return errors.New("the server does not speak TLS: use ws://, or its TLS port")
 	case errors.Is(err, ws.ErrMalformedResponse), errors.Is(err, ws.ErrHandshakeBadProtocol):
-		return errors.New("its answer is not HTTP: give a wss:// address where it speaks TLS, or the right port")
+		return errors.New("the answer is not HTTP: use wss:// if the server speaks TLS, or check the port")
 	case errors.Is(err, ws.ErrHandshakeBadUpgrade), errors.Is(err, ws.ErrHandshakeBadConnection), errors.Is(err, ws.ErrHandshakeBadSecAccept):
-		return fmt.Errorf("its answer is not WebSocket: %w: is --url the address of a gateway?", err)
+		return fmt.Errorf("the answer is not a WebSocket upgrade: %w: is --url the address of a gateway?", err)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return temporary{fmt.Errorf("no answer within %v: check the address, or give it longer with --timeout", t.timeout)}
+		return temporary{fmt.Errorf("no answer within %v: check the address, or raise --timeout", t.timeout)}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return temporary{errors.New("it closed the connection without an answer: is --url the address of a gateway, ws or wss as it speaks?" + t.withoutCertificate())}
+		return temporary{errors.New("the server closed the connection without an answer: is --url the address of a gateway, with the right scheme (ws or wss)?" + t.withoutCertificate())}
 	}
 	return temporary{fmt.Errorf("%w: check --url", err)}
 }
 
-// withoutCertificate adds what a gateway that wants a certificate may not have come
-// to say: its last words are lost where it resets the connection.
+// withoutCertificate adds what a gateway that requires a certificate may not have been
+// able to say: its alert is lost if it resets the connection.
 func (t *target) withoutCertificate() string {
 	if t.base.Scheme != "wss" || len(t.tls.Certificates) > 0 {
 		return ""
 	}
-	return " Does it want a certificate (--cert)?"
+	return " Does it require a client certificate (--cert)?"
 }
 
 // temporary is an error after which another try may end differently.

@@ -50,35 +50,35 @@ func TestClientUsageErrors(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"pub"}, "no channel is named"},
-		{[]string{"pub", "", "x"}, "the channel's name is empty"},
+		{[]string{"pub"}, "missing channel"},
+		{[]string{"pub", "", "x"}, "the channel name is empty"},
 		{[]string{"pub", "news", "a", "b"}, `unexpected argument "b"`},
-		{[]string{"sub"}, "no channel is named"},
+		{[]string{"sub"}, "missing channel"},
 		{[]string{"sub", "news", "more"}, `unexpected argument "more"`},
-		{[]string{"sub", "news", "--since", "e1:1", "--history", "2"}, "exclude each other"},
+		{[]string{"sub", "news", "--since", "e1:1", "--history", "2"}, "cannot be combined"},
 		{[]string{"sub", "news", "--since", "then"}, "--since then: not a position"},
-		{[]string{"sub", "news", "--since", "now", "--history", "2"}, "exclude each other"},
+		{[]string{"sub", "news", "--since", "now", "--history", "2"}, "cannot be combined"},
 		{[]string{"sub", "news", "--count", "0"}, "--count 0: must be at least 1"},
 		{[]string{"sub", "news", "--retry", "-1s"}, "--retry -1s: not a time"},
-		{[]string{"pub", "news", "--max-line", "0"}, "--max-line 0: must be more than 0"},
-		{[]string{"pub", "news", "--timeout", "0s"}, "--timeout 0s: must be more than 0"},
+		{[]string{"pub", "news", "--max-line", "0"}, "--max-line 0: must be greater than 0"},
+		{[]string{"pub", "news", "--timeout", "0s"}, "--timeout 0s: must be greater than 0"},
 		{[]string{"pub", "news", "--url", "127.0.0.1:8000"}, "--url 127.0.0.1:8000: not an address"},
-		{[]string{"pub", "news", "--url", "ftp://h"}, "its scheme is none of"},
-		{[]string{"pub", "news", "--url", "ws://"}, "no host is named"},
+		{[]string{"pub", "news", "--url", "ftp://h"}, "unknown scheme"},
+		{[]string{"pub", "news", "--url", "ws://"}, "missing host"},
 		{[]string{"pub", "news", "--url", "ws://a:b@h"}, "give --header"},
-		{[]string{"pub", "news", "--url", "ws://h/#x"}, "behind #"},
+		{[]string{"pub", "news", "--url", "ws://h/#x"}, "after #"},
 		{[]string{"pub", "news", "--header", "nothing"}, "not a header"},
 		{[]string{"pub", "news", "--header", "A b: c"}, "not a header"},
 		{[]string{"pub", "news", "--header", "A: b\r\nC: d"}, "control character"},
-		{[]string{"pub", "news", "--header", "upgrade: x"}, "belongs to the upgrade"},
+		{[]string{"pub", "news", "--header", "upgrade: x"}, "belongs to the WebSocket upgrade"},
 		{[]string{"pub", "news", "--cacert", "/nonexistent.pem"}, "--cacert /nonexistent.pem: no such file"},
-		{[]string{"pub", "news", "--cacert", empty}, "no certificate is in it"},
-		{[]string{"sub", "news", "--cert", empty}, "--cert " + empty + " has no --key: give the file with its key too"},
-		{[]string{"sub", "news", "--key", empty}, "--key " + empty + " has no --cert"},
+		{[]string{"pub", "news", "--cacert", empty}, "contains no certificate"},
+		{[]string{"sub", "news", "--cert", empty}, "--cert " + empty + " needs --key: give the file with its private key too"},
+		{[]string{"sub", "news", "--key", empty}, "--key " + empty + " needs --cert"},
 		{[]string{"pub", "news", "--cert", "/nonexistent.pem", "--key", empty}, "--cert /nonexistent.pem: no such file"},
 		{[]string{"pub", "news", "--cert", empty, "--key", "/nonexistent.pem"}, "--key /nonexistent.pem: no such file"},
 		{[]string{"health", "--cert", empty, "--key", empty}, "--cert " + empty + " and --key " + empty + ": failed to find any PEM data"},
-		{[]string{"top", "--cacert", empty}, "no certificate is in it"},
+		{[]string{"top", "--cacert", empty}, "contains no certificate"},
 	} {
 		c := startClient(t, strings.NewReader(""), tc.args...)
 		c.wantExit(2, tc.want)
@@ -116,9 +116,9 @@ func TestClientTellsARefusal(t *testing.T) {
 		body   string
 		want   string
 	}{
-		{400, "The channel's name has white space.\n", "refused with 400 Bad Request (The channel's name has white space): "},
+		{400, "The channel's name has white space.\n", "refused with 400 Bad Request (The channel's name has white space)\n"},
 		{403, "The origin is foreign\x1b[2J.", "refused with 403 Forbidden (The origin is foreign[2J): "},
-		{404, "", "refused with 404 Not Found: is the channel the right one, and --url the gateway's own address"},
+		{404, "", "refused with 404 Not Found: check the channel, and that --url is the gateway's address without /ws"},
 		{503, "Too many\nconnections", "refused with 503 Service Unavailable (Too many connections): try again later"},
 	} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -144,7 +144,7 @@ func TestClientOverTLS(t *testing.T) {
 	}{
 		{[]string{"--cacert", certificate}, 0, nil},
 		{[]string{"--insecure-skip-verify"}, 0, nil},
-		{nil, 1, []string{"signed by nobody who is known here", "--cacert", "--insecure-skip-verify"}},
+		{nil, 1, []string{"the server's certificate is not trusted", "--cacert", "--insecure-skip-verify"}},
 	} {
 		pub := startClient(t, nil, append([]string{"pub", "news", "x", "--url", "https://" + proxy}, tc.args...)...)
 		pub.wantExit(tc.code, tc.says...)
@@ -152,16 +152,16 @@ func TestClientOverTLS(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
 	pub := startClient(t, nil, "pub", "news", "x", "--url", "wss://"+plain.Listener.Addr().String())
-	pub.wantExit(1, "it does not speak TLS")
+	pub.wantExit(1, "the server does not speak TLS")
 	encrypted := httptest.NewTLSServer(http.NotFoundHandler())
-	encrypted.Config.ErrorLog = log.New(io.Discard, "", 0) // it notes what is wrong with this
+	encrypted.Config.ErrorLog = log.New(io.Discard, "", 0) // it logs the failed handshake
 	defer encrypted.Close()
 	pub = startClient(t, nil, "pub", "news", "x", "--url", "ws://"+encrypted.Listener.Addr().String())
 	pub.wantExit(1, "wss://")
 }
 
-// newTLSProxy pipes TLS connections to another address. It gives its own, and the
-// file with its certificate. change, if any, alters its configuration.
+// newTLSProxy forwards TLS connections to another address. It returns its own address and
+// the file with its certificate. change, if any, alters its configuration.
 func newTLSProxy(t *testing.T, to string, change ...func(*tls.Config)) (addr, certificate string) {
 	t.Helper()
 	donor := httptest.NewTLSServer(http.NotFoundHandler()) // has a certificate for 127.0.0.1
@@ -210,7 +210,7 @@ func pipeTo(t *testing.T, l net.Listener, to string) *pipes {
 			p.conns = append(p.conns, client, server)
 			p.mu.Unlock()
 			pipe := func(to, from net.Conn) {
-				io.Copy(to, from) // ignored: the other side learns of the end
+				io.Copy(to, from) // error ignored: the other side sees the end
 				to.Close()
 				from.Close()
 			}

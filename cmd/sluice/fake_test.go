@@ -76,7 +76,7 @@ func (g *fakeGateway) accept() {
 				},
 			}
 			if _, err := u.Upgrade(conn); err != nil {
-				return // the client tells
+				return // the client reports it
 			}
 			g.mu.Lock()
 			g.uris = append(g.uris, c.uri.String())
@@ -155,7 +155,7 @@ func (c *fakeConn) want(op ws.OpCode, payload string) {
 	}
 }
 
-// confirm answers pings until the client closes, and gives what it has published.
+// confirm answers pings until the client closes, and returns what it has published.
 func (c *fakeConn) confirm() (published []string) {
 	for {
 		switch op, payload := c.next(); op {
@@ -223,8 +223,8 @@ func startClient(t *testing.T, stdin io.Reader, args ...string) *clientRun {
 	return c
 }
 
-// wantExit waits for the end and checks the code and, of each of says, that stderr
-// has it.
+// wantExit waits for the end and checks the exit code, and that stderr contains each of
+// says.
 func (c *clientRun) wantExit(code int, says ...string) {
 	c.t.Helper()
 	select {
@@ -291,7 +291,7 @@ func (o *output) wait(t *testing.T, part string) {
 	}
 }
 
-// numbered gives "line FIRST" to "line LAST", a line each.
+// numbered returns "line FIRST" to "line LAST", a line each.
 func numbered(first, last int) string {
 	var b strings.Builder
 	for i := first; i <= last; i++ {

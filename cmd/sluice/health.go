@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newHealthCommand gives `sluice health`, for containers and supervisors that
-// have no HTTP client.
+// newHealthCommand returns `sluice health`, for containers and supervisors without an
+// HTTP client.
 func newHealthCommand(cfg *settings, opts *options, env []string) *cobra.Command {
 	var (
 		ready   bool
@@ -18,17 +18,17 @@ func newHealthCommand(cfg *settings, opts *options, env []string) *cobra.Command
 	)
 	cmd := &cobra.Command{
 		Use:   "health",
-		Short: "Ask a running gateway whether it is well: exit code 0 or 1",
+		Short: "Check a running gateway's health: exit code 0 or 1",
 		Example: `  sluice health
   sluice health --ready --timeout 500ms
   sluice health --url https://push.example.com --cacert ca.pem`,
-		Long: `It asks where the same environment and file tell 'sluice serve' to listen. Flags
-that serve was started with are not seen: give them here too, or --url. All is
-well when nothing is printed.`,
+		Long: `Prints nothing and exits with 0 when the gateway is healthy. The address comes
+from the same environment and file as for 'sluice serve'. If serve was started
+with flags for its listeners, give them here too, or --url.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if timeout <= 0 {
-				return usagef("--timeout %v must be more than 0: give a time such as 2s", timeout)
+				return usagef("--timeout %v: must be greater than 0: give a time such as 2s", timeout)
 			}
 			path := "/healthz"
 			if ready {
@@ -52,26 +52,26 @@ well when nothing is printed.`,
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&ready, "ready", false, "ask the internal listener whether clients are let in (/readyz), not the public one whether the loops turn (/healthz)")
-	f.StringVar(&where, "url", "", "ask this `URL`; without a path, /healthz or /readyz is added; or unix:/path")
-	f.DurationVar(&timeout, "timeout", 2*time.Second, "`TIME` for the whole answer")
+	f.BoolVar(&ready, "ready", false, "check readiness to accept clients (/readyz on the internal listener) instead of health (/healthz on the public one)")
+	f.StringVar(&where, "url", "", "check this `URL`, http, https or unix:/path; without a path, /healthz or /readyz is added")
+	f.DurationVar(&timeout, "timeout", 2*time.Second, "wait at most `TIME` for the answer")
 	secure.register(cmd)
 	bindEnv(cmd, env, clientTLSNames...)
 	opts.register(cmd, "listen", "tls-listen", "internal-listen", "config")
-	setHelp(cmd, flagGroup{"Question", []string{"ready", "timeout"}},
-		flagGroup{"Where", []string{"url", "listen", "tls-listen", "internal-listen", "config"}},
-		flagGroup{"TLS, for https://", clientTLSNames})
+	setHelp(cmd, flagGroup{"Check", []string{"ready", "timeout"}},
+		flagGroup{"Address", []string{"url", "listen", "tls-listen", "internal-listen", "config"}},
+		flagGroup{"TLS (https)", clientTLSNames})
 	return cmd
 }
 
-// healthPlace finds whom to ask about health.
+// healthPlace returns the listener to check.
 func (s *settings) healthPlace(opts *options, env []string, where string, ready bool) (place, error) {
 	if where == "" {
 		if err := opts.lookUp(env, "listen", "tls-listen", "internal-listen"); err != nil {
 			return place{}, usageError{err}
 		}
 		if ready && s.internalListen == "off" {
-			return place{}, opts.explain(usagef("--internal-listen off leaves nobody to ask: leave --ready out, or give --url"))
+			return place{}, opts.explain(usagef("--internal-listen off: there is no internal listener to check: remove --ready, or give --url"))
 		}
 	}
 	return s.place(opts, where, ready)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// wantHealth runs `sluice health` and compares what it tells.
+// wantHealth runs `sluice health` and compares its output.
 func wantHealth(t *testing.T, env []string, args string, code int, told string) {
 	t.Helper()
 	got, stdout, stderr := runOnce(env, append([]string{"health"}, strings.Fields(args)...)...)
@@ -24,7 +24,7 @@ func wantHealth(t *testing.T, env []string, args string, code int, told string) 
 func TestHealthIsSilentWhenAllIsWell(t *testing.T) {
 	s := startHere(t)
 	public, internal := strings.TrimPrefix(s.url, "http://"), strings.TrimPrefix(s.internal, "http://")
-	env := []string{"SLUICE_LISTEN=" + public, "SLUICE_INTERNAL_LISTEN=" + internal, "SLUICE_RAW=nonsense is not its business"}
+	env := []string{"SLUICE_LISTEN=" + public, "SLUICE_INTERNAL_LISTEN=" + internal, "SLUICE_RAW=nonsense, which health ignores"}
 	wantHealth(t, env, "", 0, "")
 	wantHealth(t, env, "--ready", 0, "")
 	wantHealth(t, nil, "--listen "+public, 0, "")
@@ -54,7 +54,7 @@ func TestHealthOverUnixSockets(t *testing.T) {
 	wantHealth(t, env, "--ready", 0, "")
 	wantHealth(t, nil, "--url unix:"+public, 0, "")
 	s.stop()
-	wantHealth(t, env, "", exitFailed, "unix:"+public+" /healthz: no such file or directory: is the gateway running, and is this its address? (SLUICE_LISTEN, --url)")
+	wantHealth(t, env, "", exitFailed, "unix:"+public+" /healthz: no such file or directory: is the gateway running at this address? (set it with SLUICE_LISTEN or --url)")
 }
 
 func TestHealthSaysInOneLineWhatIsWrong(t *testing.T) {
@@ -82,28 +82,28 @@ func TestHealthSaysInOneLineWhatIsWrong(t *testing.T) {
 	closed.Close()
 
 	wantHealth(t, nil, "--url "+server.URL, 0, "")
-	wantHealth(t, nil, "--ready --url "+server.URL, exitFailed, server.URL+"/readyz: the answer is 503 Service Unavailable: not ready: shutting down")
-	wantHealth(t, nil, "--url "+server.URL+"/page", exitFailed, server.URL+"/page: the answer is 404 Not Found: this may not be a gateway")
-	wantHealth(t, nil, "--url "+server.URL+"/moved", exitFailed, server.URL+"/moved: the answer is 302 Found: this may not be a gateway")
-	wantHealth(t, nil, "--timeout 20ms --url "+server.URL+"/hang", exitFailed, server.URL+"/hang: no answer within 20ms: the gateway is stuck or the machine too busy, or give a longer --timeout")
-	wantHealth(t, []string{"SLUICE_INTERNAL_LISTEN=" + nobody}, "--ready", exitFailed, "http://"+nobody+"/readyz: connection refused: is the gateway running, and is this its address? (SLUICE_INTERNAL_LISTEN, --url)")
-	wantHealth(t, nil, "--url http://"+nobody, exitFailed, "http://"+nobody+"/healthz: connection refused: is the gateway running, and is this its address? (--url)")
-	wantHealth(t, []string{"SLUICE_LISTEN=" + nobody}, "", exitFailed, "http://"+nobody+"/healthz: connection refused: is the gateway running, and is this its address? (SLUICE_LISTEN, --url)")
+	wantHealth(t, nil, "--ready --url "+server.URL, exitFailed, server.URL+"/readyz: the server answered 503 Service Unavailable: not ready: shutting down")
+	wantHealth(t, nil, "--url "+server.URL+"/page", exitFailed, server.URL+"/page: the server answered 404 Not Found: this may not be a gateway")
+	wantHealth(t, nil, "--url "+server.URL+"/moved", exitFailed, server.URL+"/moved: the server answered 302 Found: this may not be a gateway")
+	wantHealth(t, nil, "--timeout 20ms --url "+server.URL+"/hang", exitFailed, server.URL+"/hang: no answer within 20ms: the gateway is stuck or the machine is overloaded (or --timeout is too short)")
+	wantHealth(t, []string{"SLUICE_INTERNAL_LISTEN=" + nobody}, "--ready", exitFailed, "http://"+nobody+"/readyz: connection refused: is the gateway running at this address? (set it with SLUICE_INTERNAL_LISTEN or --url)")
+	wantHealth(t, nil, "--url http://"+nobody, exitFailed, "http://"+nobody+"/healthz: connection refused: is the gateway running at this address? (set it with --url)")
+	wantHealth(t, []string{"SLUICE_LISTEN=" + nobody}, "", exitFailed, "http://"+nobody+"/healthz: connection refused: is the gateway running at this address? (set it with SLUICE_LISTEN or --url)")
 }
 
 func TestHealthRefusesWhatItCannotAsk(t *testing.T) {
 	for _, tt := range []struct{ args, told string }{
-		{"--url 127.0.0.1:8000", "--url 127.0.0.1:8000: not a URL to ask: give one such as http://127.0.0.1:8000, or unix:/path"},
-		{"--url ws://127.0.0.1:8000", "--url ws://127.0.0.1:8000: not a URL to ask: give one such as http://127.0.0.1:8000, or unix:/path"},
-		{"--url unix:", "--url unix:: not a URL to ask: give one such as http://127.0.0.1:8000, or unix:/path"},
-		{"--timeout 0s", "--timeout 0s must be more than 0: give a time such as 2s"},
-		{"--ready --internal-listen off", "--internal-listen off leaves nobody to ask: leave --ready out, or give --url"},
-		{"--listen 127.0.0.1:0", "--listen 127.0.0.1:0: the system chooses the port, so it is not known here: give --url"},
+		{"--url 127.0.0.1:8000", "--url 127.0.0.1:8000: not an http or https URL: give one such as http://127.0.0.1:8000, or unix:/path"},
+		{"--url ws://127.0.0.1:8000", "--url ws://127.0.0.1:8000: not an http or https URL: give one such as http://127.0.0.1:8000, or unix:/path"},
+		{"--url unix:", "--url unix:: not an http or https URL: give one such as http://127.0.0.1:8000, or unix:/path"},
+		{"--timeout 0s", "--timeout 0s: must be greater than 0: give a time such as 2s"},
+		{"--ready --internal-listen off", "--internal-listen off: there is no internal listener to check: remove --ready, or give --url"},
+		{"--listen 127.0.0.1:0", "--listen 127.0.0.1:0: the system chooses the port, so it is unknown here: give --url"},
 		{"--listen 8000", "--listen 8000: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path"},
-		{"--config /no/such/file", "--config /no/such/file: no such file or directory: give the path of a file of 'key = value' lines"},
+		{"--config /no/such/file", "--config /no/such/file: no such file or directory: give a file with lines 'key = value'"},
 	} {
 		wantHealth(t, nil, tt.args, exitUsage, tt.told)
 	}
 	wantHealth(t, []string{"SLUICE_INTERNAL_LISTEN=off"}, "--ready", exitUsage,
-		"--internal-listen off leaves nobody to ask: leave --ready out, or give --url (set by SLUICE_INTERNAL_LISTEN)")
+		"--internal-listen off: there is no internal listener to check: remove --ready, or give --url (set by SLUICE_INTERNAL_LISTEN)")
 }

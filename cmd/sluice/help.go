@@ -9,23 +9,28 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Help is the same for every command: what it does, two examples, how it is
-// called, then its flags by group, each with its variable and its default. Lines
-// stay within 80 columns; what is hidden stays hidden.
+// Every help text has the same layout: what the command does, two examples, how it
+// is called, then its flags by group, each with its environment variable and its
+// default. Lines stay within 80 columns; what is hidden stays hidden.
+//
+// `sluice` alone serves, so it has all flags of serve. Its help shows only those that
+// are needed first: sixty flags would push the commands off the screen.
 
 const helpColumns = 80
 
-// flagGroup is a heading of a help text with the flags below it.
+// flagGroup is a heading in a help text and the flags below it.
 type flagGroup struct {
 	title string
 	flags []string
 }
 
-// setHelp gives cmd its help. It takes the sentence from cmd.Short, the examples
-// from cmd.Example (lines indented by two spaces) and a paragraph, wrapped by its
-// author, from cmd.Long. Flags that no group names come last. A flag's usage text
-// is wrapped here; a word in back quotes in it is what the flag's value is called.
+// setHelp sets the help of cmd. The sentence comes from cmd.Short, the examples from
+// cmd.Example (lines indented by two spaces) and a paragraph, wrapped by its author,
+// from cmd.Long. Flags that are in no group come last, except for sluice itself, where
+// they are left out. A flag's usage text is wrapped here; a word in back quotes in it
+// is the name of the flag's value.
 func setHelp(cmd *cobra.Command, groups ...flagGroup) {
+	nameValues(cmd)
 	otherwise := cmd.HelpFunc()
 	cmd.SetHelpFunc(func(c *cobra.Command, args []string) {
 		if c != cmd { // commands inherit this function from their parent
@@ -36,12 +41,35 @@ func setHelp(cmd *cobra.Command, groups ...flagGroup) {
 	})
 }
 
-// envAnnotation holds the environment variable of a flag.
-const envAnnotation = "sluice_env"
+const (
+	envAnnotation  = "sluice_env"   // holds the environment variable of a flag
+	metaAnnotation = "sluice_value" // holds the name of a flag's value
+)
 
-// bindEnv makes flags of cmd environment variables too: --url is SLUICE_URL. The
-// command line comes first, an empty variable counts as unset, and a value that
-// the flag refuses is a usage error. It takes cmd.PreRunE.
+// nameValues takes the back quotes out of the usage texts of cmd's flags: shells show
+// these texts as they are. The names of the values become annotations.
+func nameValues(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		meta, _ := pflag.UnquoteUsage(f)
+		if strings.Contains(f.Usage, "`") {
+			f.Usage = strings.ReplaceAll(f.Usage, "`", "")
+			_ = cmd.Flags().SetAnnotation(f.Name, metaAnnotation, []string{meta}) // fails only for a flag that does not exist
+		}
+	})
+}
+
+// flagMeta returns the name of a flag's value, such as FILE, or "".
+func flagMeta(f *pflag.Flag) string {
+	if names := f.Annotations[metaAnnotation]; len(names) > 0 {
+		return names[0]
+	}
+	meta, _ := pflag.UnquoteUsage(f)
+	return meta
+}
+
+// bindEnv lets flags of cmd be set by environment variables too: --url by SLUICE_URL.
+// The command line comes first, an empty variable counts as unset, and a value that
+// the flag rejects is a usage error. bindEnv occupies cmd.PreRunE.
 func bindEnv(cmd *cobra.Command, environ []string, names ...string) {
 	for _, name := range names {
 		// Fails only for a flag that does not exist.
@@ -66,7 +94,7 @@ func bindEnv(cmd *cobra.Command, environ []string, names ...string) {
 	}
 }
 
-// flagEnv gives a flag's environment variable, or "".
+// flagEnv returns a flag's environment variable, or "".
 func flagEnv(f *pflag.Flag) string {
 	if v, ok := f.Value.(flagValue); ok {
 		return v.opt.env()
@@ -80,12 +108,12 @@ func flagEnv(f *pflag.Flag) string {
 func helpText(cmd *cobra.Command, groups []flagGroup) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.\n\nExamples:\n%s\n\nUsage:\n", cmd.Short, strings.TrimRight(cmd.Example, "\n"))
-	if cmd.Runnable() && (!cmd.HasParent() || !cmd.HasAvailableSubCommands()) { // else it only says that a name is missing
+	if cmd.Runnable() && (!cmd.HasParent() || !cmd.HasAvailableSubCommands()) { // otherwise it only reports that a name is missing
 		fmt.Fprintf(&b, "  %s\n", cmd.UseLine())
 	}
 	if cmd.HasAvailableSubCommands() {
 		word := "COMMAND"
-		if _, own, ok := strings.Cut(cmd.Use, " "); ok { // what its subcommands are called together
+		if _, own, ok := strings.Cut(cmd.Use, " "); ok { // the common name of its subcommands
 			word = own
 		}
 		fmt.Fprintf(&b, "  %s %s [flags]\n", cmd.CommandPath(), word)
@@ -95,8 +123,20 @@ func helpText(cmd *cobra.Command, groups []flagGroup) string {
 	}
 	helpCommands(&b, cmd)
 	helpFlags(&b, cmd, groups)
+	if isRoot(cmd) {
+		flags := 0
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if _, ours := f.Value.(flagValue); ours {
+				flags++
+			}
+		})
+		fmt.Fprintf(&b, "\nAll %d flags: sluice serve --help. A command's help: sluice COMMAND --help.\n", flags)
+	}
 	return b.String()
 }
+
+// isRoot reports whether cmd is sluice itself.
+func isRoot(cmd *cobra.Command) bool { return !cmd.HasParent() && cmd.HasSubCommands() }
 
 // helpCommands lists the subcommands by group; those without one come last.
 func helpCommands(b *strings.Builder, cmd *cobra.Command) {
@@ -118,7 +158,7 @@ func helpCommands(b *strings.Builder, cmd *cobra.Command) {
 // helpFlags lists the flags by group.
 func helpFlags(b *strings.Builder, cmd *cobra.Command, groups []flagGroup) {
 	cmd.InitDefaultHelpFlag()
-	grouped := map[string]bool{"help": true, "version": true} // say what they do by their names
+	grouped := map[string]bool{"help": true, "version": true} // their names say what they do
 	variables := false
 	for _, g := range groups {
 		for _, name := range g.flags {
@@ -131,7 +171,7 @@ func helpFlags(b *strings.Builder, cmd *cobra.Command, groups []flagGroup) {
 	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		variables = variables || flagEnv(f) != ""
-		if !grouped[f.Name] {
+		if !grouped[f.Name] && !isRoot(cmd) {
 			rest.flags = append(rest.flags, f.Name)
 		}
 	})
@@ -146,10 +186,10 @@ func helpFlags(b *strings.Builder, cmd *cobra.Command, groups []flagGroup) {
 	}
 }
 
-// helpFlag is the line of a flag and, below it, what it does. variables says that
-// there is a column for the variable.
+// helpFlag returns the line of a flag and, below it, what the flag does. variables
+// reports whether there is a column for the environment variable.
 func helpFlag(f *pflag.Flag, variables bool) string {
-	meta, usage := pflag.UnquoteUsage(f)
+	meta := flagMeta(f)
 	name := "--" + f.Name
 	if f.Shorthand != "" {
 		name = "-" + f.Shorthand + ", " + name
@@ -162,11 +202,11 @@ func helpFlag(f *pflag.Flag, variables bool) string {
 	case "", "false", "[]":
 	default:
 		value, left := "default "+f.DefValue, strings.TrimRight(line, " ")
-		// A long one begins further to the left.
+		// A long default begins further to the left.
 		column := min(len(line)+2, max(len(left)+2, helpColumns-utf8.RuneCountInString(value)))
 		line = fmt.Sprintf("%-*s%s", column, left, value)
 	}
-	return strings.TrimRight(line, " ") + "\n" + wrap(usage, "      ")
+	return strings.TrimRight(line, " ") + "\n" + wrap(f.Usage, "      ")
 }
 
 // wrap breaks a text into indented lines of at most helpColumns columns.
@@ -195,7 +235,7 @@ func wrap(text, indent string) string {
 	return b.String()
 }
 
-// groups gives the options as the groups of a help text.
+// groups returns the options as the groups of a help text.
 func (o *options) groups() []flagGroup {
 	var groups []flagGroup
 	for _, opt := range o.list {
@@ -208,7 +248,8 @@ func (o *options) groups() []flagGroup {
 	return groups
 }
 
-// layersText says where options come from.
-const layersText = `Each flag is also an environment variable and a key of the --config file; a flag
-comes before the environment, the environment before the file. Times are given
-as 500ms, 10s, 2m; sizes in bytes or as 64KiB, 1MiB; lists with commas.`
+// layersText explains where the values of options come from.
+const layersText = `Every flag can also be set by an environment variable or in the --config file.
+A flag overrides the environment, and the environment overrides the file.
+Write times as 500ms, 10s or 2m, sizes in bytes or as 64KiB or 1MiB, and lists
+with commas.`

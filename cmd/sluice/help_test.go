@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -53,10 +55,17 @@ func TestHelpOfEveryCommand(t *testing.T) {
 					return
 				}
 				line := flagLine(rest, f.Name)
-				if listed := line != ""; listed == f.Hidden {
-					t.Errorf("--%s: listed %v, hidden %v", f.Name, listed, f.Hidden)
+				want := !f.Hidden && (!isRoot(cmd) || slices.Contains(firstFlags.flags, f.Name))
+				if listed := line != ""; listed != want {
+					t.Errorf("--%s: listed %v, want %v", f.Name, listed, want)
 				}
-				if env := flagEnv(f); !f.Hidden && !strings.Contains(line, env) {
+				if !want {
+					return
+				}
+				if strings.ContainsAny(f.Usage, "`\n") {
+					t.Errorf("--%s: a shell would show %q", f.Name, f.Usage)
+				}
+				if env := flagEnv(f); !strings.Contains(line, env) {
 					t.Errorf("--%s: %s is not shown: %q", f.Name, env, line)
 				}
 				if value, ours := f.Value.(flagValue); ours && value.opt.fallback != "" && !strings.HasSuffix(line, "  default "+value.opt.fallback) {
@@ -67,19 +76,22 @@ func TestHelpOfEveryCommand(t *testing.T) {
 	})
 }
 
-// What somebody needs to know before the first try stands in the help.
+// What users need to know before the first try is in the help.
 func TestHelpSaysWhatOthersHadToFindOut(t *testing.T) {
 	for command, says := range map[string][]string{
-		"": {"An edge gateway that broadcasts over WebSocket and event streams.", "Hold connections and broadcast to them (the default)\n"},
-		"serve": {
-			"connections, WebSocket and event streams; auto is", "bytes kept of each channel; a larger message is not kept",
-			"a file of lines 'key = value'", "A # that begins a line or follows white space begins a comment.",
-			"Double quotes around a value", "A list may be repeated or given with commas, any other key only once",
+		"": {
+			"Broadcast server for WebSocket and SSE.", "Run the gateway (the default command)\n",
+			fmt.Sprintf("All %d flags: sluice serve --help. A command's help: sluice COMMAND --help.", len(new(settings).options().list)),
 		},
-		"pub":             {"It publishes as a WebSocket client does, so the gateway's --raw must allow that.", "a CR before the newline is kept"},
+		"serve": {
+			"WebSocket and SSE together; auto:", "bytes of history kept per channel; a message larger than this is not kept",
+			"configuration file with lines 'key = value'", "A # at the start of a line or after a space begins a comment.",
+			"Double quotes around a value", "A list may be repeated or separated by commas; any other key may be set only once",
+		},
+		"pub":             {"pub publishes as a WebSocket client, so the gateway must allow clients to publish", "a CR before the newline is kept"},
 		"sub":             {"default now"},
 		"completion":      {"sluice completion SHELL [flags]"},
-		"completion bash": {"needs the package bash-completion"},
+		"completion bash": {"needs the bash-completion package"},
 		"bench":           {"sluice bench COMMAND [flags]"},
 	} {
 		_, help, _ := runOnce(nil, append(strings.Fields(command), "--help")...)
@@ -92,10 +104,10 @@ func TestHelpSaysWhatOthersHadToFindOut(t *testing.T) {
 	}
 }
 
-// flagLine gives the line that begins with a flag.
+// flagLine returns the line that begins with a flag.
 func flagLine(help, name string) string {
 	for line := range strings.Lines(help) {
-		if strings.HasPrefix(line, "      ") { // what a flag does may name another
+		if strings.HasPrefix(line, "      ") { // the text of a flag may name another
 			continue
 		}
 		for _, word := range strings.Fields(line) {
@@ -110,7 +122,7 @@ func flagLine(help, name string) string {
 	return ""
 }
 
-// helpSample is a command with a flag of every kind that help treats apart.
+// helpSample is a command with a flag of every kind that help treats differently.
 func helpSample(env []string) (cmd *cobra.Command, url *string, ran *bool) {
 	ran = new(bool)
 	cmd = &cobra.Command{
@@ -118,7 +130,7 @@ func helpSample(env []string) (cmd *cobra.Command, url *string, ran *bool) {
 		RunE: func(*cobra.Command, []string) error { *ran = true; return nil },
 	}
 	f := cmd.Flags()
-	url = f.String("url", "ws://127.0.0.1:8000", "the `URL` of the gateway, which is told in so many words that the line has to be broken somewhere")
+	url = f.String("url", "ws://127.0.0.1:8000", "the `URL` of the gateway, described in so many words that the line must be broken somewhere")
 	f.BoolP("quiet", "q", false, "print nothing")
 	f.Int("count", 3, "`N` messages")
 	f.Bool("secret", false, "for us")
@@ -147,8 +159,8 @@ Usage:
 
 Server:
   --url URL                    SLUICE_URL            default ws://127.0.0.1:8000
-      the URL of the gateway, which is told in so many words that the line has
-      to be broken somewhere
+      the URL of the gateway, described in so many words that the line must be
+      broken somewhere
 
 Other flags:
   --count N                    SLUICE_COUNT              default 3

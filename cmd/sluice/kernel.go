@@ -9,29 +9,29 @@ import (
 	"strings"
 )
 
-// Limits of the kernel that a gateway runs into long after it has started. They
-// are read as files, so that tests can give their own. In a container some are not to
-// be seen; they are the host's, and hold all the same.
+// Limits of the kernel that a gateway hits long after it has started. They are read as
+// files, so that tests can supply their own. In a container some are not visible: they
+// are the host's, and apply all the same.
 
-// demand is what the gateway may come to need.
+// demand is what the gateway may need at most.
 type demand struct {
 	connections int
-	asked       bool // the operator said so; else it is the most that descriptors allow, and fewer may do
+	asked       bool // set by the operator; otherwise the most that file descriptors allow, and fewer may do
 	buffered    int  // bytes, --max-buffered
 	pageBytes   int
 }
 
 const (
-	// stormQueue is how many connections should be able to wait to be accepted:
-	// the kernel's own default since Linux 5.4. More do not arrive between two turns
-	// of the acceptor.
+	// stormQueue is how many connections should be able to wait to be accepted: the
+	// kernel's default since Linux 5.4. More do not arrive between two turns of the
+	// acceptor.
 	stormQueue = 4096
-	// connectionBytes is what an idle connection takes in a gateway's record and
-	// the kernel's socket together (README, Figures), with some room. A cgroup counts both.
+	// connectionBytes is what an idle connection uses in the gateway and in the kernel's
+	// socket together (measured, see bench/README.md), with some room. A cgroup counts both.
 	connectionBytes = 6 << 10
 )
 
-// short is how bad it is to have room for fewer connections than demanded.
+// short returns how bad it is to have room for fewer connections than demanded.
 func (d demand) short() verdict {
 	if d.asked {
 		return isFault
@@ -39,7 +39,7 @@ func (d demand) short() verdict {
 	return isWarning
 }
 
-// kernel adds what the kernel's limits mean for the demand.
+// kernel checks the kernel's limits against the demand.
 func (f *findings) kernel(files fs.FS, d demand) {
 	f.acceptQueues(files, d)
 	f.descriptors(files, d)
@@ -48,31 +48,32 @@ func (f *findings) kernel(files fs.FS, d demand) {
 	f.memory(files, d)
 }
 
-// acceptQueues: where connections wait that were not accepted yet. A reconnect
-// storm fills them; then the kernel drops, and clients retry after a second or more.
+// acceptQueues checks the queues of connections that are not accepted yet. A reconnect
+// storm fills them; then the kernel drops connections, and clients retry after a second
+// or more.
 func (f *findings) acceptQueues(files fs.FS, d demand) {
 	least := min(stormQueue, d.connections)
 	if queue, ok := f.sysctl(files, "net.core.somaxconn"); ok {
 		f.sysctlLeast("net.core.somaxconn", queue[0], least, isWarning,
-			"connections that may wait to be accepted", "a storm of reconnects overflows that and clients wait for seconds")
+			"connections that can wait to be accepted", "a reconnect storm overflows the queue, and clients wait for seconds")
 	}
 	queue, ok := f.sysctl(files, "net.ipv4.tcp_max_syn_backlog")
 	if !ok {
 		return
 	}
 	if cookies, err := readInts(files, sysctlPath("net.ipv4.tcp_syncookies")); err == nil && cookies[0] > 0 {
-		f.add(isOK, "net.ipv4.tcp_max_syn_backlog %s: with tcp_syncookies nobody is turned away for it", formatCount(queue[0]))
+		f.add(isOK, "net.ipv4.tcp_max_syn_backlog %s: not a limit while tcp_syncookies is on", formatCount(queue[0]))
 		return
 	}
 	f.sysctlLeast("net.ipv4.tcp_max_syn_backlog", queue[0], least, isWarning,
-		"handshakes that may be under way", "tcp_syncookies is off, so a storm of reconnects is turned away")
+		"TCP handshakes that can be in progress", "tcp_syncookies is off, so a reconnect storm loses connections")
 }
 
-// descriptors: the bounds of the process's limit and of the whole machine.
+// descriptors checks the file descriptor limits of the process and of the machine.
 func (f *findings) descriptors(files fs.FS, d demand) {
 	if most, ok := f.sysctl(files, "fs.nr_open"); ok {
 		f.sysctlLeast("fs.nr_open", most[0], d.connections, d.short(),
-			"descriptors that a process's limit can be raised to", "each connection takes one")
+			"file descriptors that a process can have", "each connection needs one")
 	}
 	most, ok := f.sysctl(files, "fs.file-max")
 	if !ok {
@@ -83,33 +84,33 @@ func (f *findings) descriptors(files fs.FS, d demand) {
 		inUse = nr[0]
 	}
 	f.sysctlLeast("fs.file-max", most[0], d.connections+inUse, d.short(),
-		fmt.Sprintf("files that may be open on the machine (%s are)", formatCount(inUse)), "each connection takes one")
+		fmt.Sprintf("open files on the whole machine, %s in use", formatCount(inUse)), "each connection needs one")
 }
 
-// tcpMemory: tcp_mem is low, pressure and high in pages, for the buffers of all
-// sockets together. Beyond pressure the kernel shrinks windows, beyond high it
-// drops. A connection with something under way has a page in each direction.
+// tcpMemory checks net.ipv4.tcp_mem: low, pressure and high in pages, for the buffers of
+// all sockets together. Above pressure the kernel shrinks windows, above high it drops
+// packets. A connection with data in flight has a page in each direction.
 func (f *findings) tcpMemory(files fs.FS, d demand) {
 	pages, ok := f.sysctl(files, "net.ipv4.tcp_mem")
 	if !ok {
 		return
 	}
 	if len(pages) != 3 {
-		f.add(isUnknown, "net.ipv4.tcp_mem: not three numbers")
+		f.add(isUnknown, "net.ipv4.tcp_mem: expected three numbers")
 		return
 	}
 	pressure, least := pages[1], 2*d.connections
 	size := aboutSize(pressure * d.pageBytes)
 	if pressure >= least {
-		f.add(isOK, "net.ipv4.tcp_mem: buffers of all sockets may take %s before the kernel holds back", size)
+		f.add(isOK, "net.ipv4.tcp_mem: all socket buffers together can use %s before the kernel reduces them", size)
 		return
 	}
-	f.add(isWarning, "net.ipv4.tcp_mem: buffers of all sockets may take %s before the kernel holds back, less than a page each way for %s connections: when many are busy all become slow: sysctl -w net.ipv4.tcp_mem='%d %d %d'",
+	f.add(isWarning, "net.ipv4.tcp_mem: all socket buffers together can use %s before the kernel reduces them, less than a page in each direction for %s connections: under load, all of them become slow: sysctl -w net.ipv4.tcp_mem='%d %d %d'",
 		size, formatCount(d.connections), least/4*3, least, least/2*3)
 }
 
-// conntrack: a firewall that tracks connections has a table for them. It is there
-// only where the module is loaded.
+// conntrack checks the table of a firewall that tracks connections. It exists only where
+// the kernel module is loaded.
 func (f *findings) conntrack(files fs.FS, d demand) {
 	const name = "net.netfilter.nf_conntrack_max"
 	most, err := readInts(files, sysctlPath(name))
@@ -121,37 +122,37 @@ func (f *findings) conntrack(files fs.FS, d demand) {
 		inUse = n[0]
 	}
 	short := d.short()
-	if inUse == 0 { // the module is loaded, and perhaps no rule uses it
+	if inUse == 0 { // the module is loaded, but perhaps no rule uses it
 		short = isWarning
 	}
 	f.sysctlLeast(name, most[0], d.connections+inUse, short,
-		fmt.Sprintf("connections in the firewall's table (%s are there)", formatCount(inUse)),
-		"when it is full the kernel drops new ones")
+		fmt.Sprintf("connections in the firewall's table, %s in use", formatCount(inUse)),
+		"when the table is full, the kernel drops new connections")
 }
 
-// memory: --max-buffered and the connections against what the process may have.
+// memory checks --max-buffered and the connections against the memory limit.
 func (f *findings) memory(files fs.FS, d demand) {
 	limit, who := memoryLimit(files)
 	if limit == 0 {
-		f.add(isUnknown, "memory: neither /proc/meminfo nor a cgroup limit can be read")
+		f.add(isUnknown, "memory: cannot read /proc/meminfo or a cgroup limit")
 		return
 	}
 	all := d.buffered + d.connections*connectionBytes
 	has := fmt.Sprintf("memory: %s %s", who, aboutSize(limit))
 	switch {
 	case limit <= d.buffered:
-		f.add(isFault, "%s, no more than --max-buffered %s: the kernel kills the process before the gateway pushes back: give it more, or --max-buffered %dMiB at most",
+		f.add(isFault, "%s, and --max-buffered is %s: the kernel kills the process before the gateway applies backpressure: allow more memory, or set --max-buffered to %dMiB or less",
 			has, formatSize(d.buffered), max(limit/2>>20, 1))
 	case limit < all:
-		f.add(isWarning, "%s, less than the %s of --max-buffered %s and %s connections (about %s each): give it more, or lower --max-buffered or --max-connections",
+		f.add(isWarning, "%s, less than the %s needed for --max-buffered %s and %s connections (about %s each): allow more memory, or lower --max-buffered or --max-connections",
 			has, aboutSize(all), formatSize(d.buffered), formatCount(d.connections), formatSize(connectionBytes))
 	default:
 		f.add(isOK, "%s, enough for --max-buffered %s and %s connections", has, formatSize(d.buffered), formatCount(d.connections))
 	}
 }
 
-// memoryLimit gives the least bound on this process's memory in bytes, 0 when
-// none can be read, and who sets it.
+// memoryLimit returns the lowest limit on this process's memory in bytes, 0 if none can
+// be read, and what sets it.
 func memoryLimit(files fs.FS) (limit int, who string) {
 	if data, err := fs.ReadFile(files, "proc/meminfo"); err == nil {
 		for line := range strings.Lines(string(data)) {
@@ -178,9 +179,10 @@ func memoryLimit(files fs.FS) (limit int, who string) {
 				continue
 			}
 		}
-		// Every group above bounds those below. A container may see its own as the root.
+		// A group's limit applies to all groups below it. A container may see its own group
+		// as the root.
 		for group := path.Clean("/" + part[2]); ; group = path.Dir(group) {
-			n, err := readInts(files, path.Join(root, group, name)) // "max" is no number
+			n, err := readInts(files, path.Join(root, group, name)) // "max" is not a number
 			if err == nil && n[0] > 0 && (limit == 0 || n[0] < limit) {
 				limit, who = n[0], "the cgroup allows"
 			}
@@ -192,18 +194,18 @@ func memoryLimit(files fs.FS) (limit int, who string) {
 	return limit, who
 }
 
-// sysctlLeast judges a setting that bounds a number of things: of what, and why
-// there should be at least so many.
+// sysctlLeast checks a setting that limits a number of things. what names the things, why
+// says what happens below least.
 func (f *findings) sysctlLeast(name string, got, least int, short verdict, what, why string) {
 	if got >= least {
 		f.add(isOK, "%s %s: %s", name, formatCount(got), what)
 		return
 	}
-	f.add(short, "%s %s, less than %s: %s: %s: sysctl -w %s=%d", name, formatCount(got), formatCount(least), what, why, name, roundUp(least))
+	f.add(short, "%s %s (%s) is less than %s: %s: sysctl -w %s=%d", name, formatCount(got), what, formatCount(least), why, name, roundUp(least))
 }
 
-// roundUp gives the next power of two, for settings that one does not want to
-// come back to.
+// roundUp returns the next power of two, so that the setting need not be raised again
+// soon.
 func roundUp(n int) int {
 	up := 1
 	for up < n {
@@ -212,19 +214,19 @@ func roundUp(n int) int {
 	return up
 }
 
-// sysctl reads a setting's numbers. One that cannot be read is a finding.
+// sysctl reads a setting's numbers. A setting that cannot be read is a finding.
 func (f *findings) sysctl(files fs.FS, name string) ([]int, bool) {
 	n, err := readInts(files, sysctlPath(name))
 	if err != nil {
-		f.add(isUnknown, "%s cannot be read here: look at it on the host (sysctl %s)", name, name)
+		f.add(isUnknown, "%s cannot be read here: check it on the host (sysctl %s)", name, name)
 	}
 	return n, err == nil
 }
 
 func sysctlPath(name string) string { return "proc/sys/" + strings.ReplaceAll(name, ".", "/") }
 
-// readInts reads a file of numbers, at least one. A number beyond an int is the
-// greatest int: the kernel writes "unlimited" so.
+// readInts reads a file of one or more numbers. A number that does not fit an int becomes
+// the greatest int: the kernel writes "unlimited" that way.
 func readInts(files fs.FS, name string) ([]int, error) {
 	data, err := fs.ReadFile(files, name)
 	if err != nil {
@@ -236,7 +238,7 @@ func readInts(files fs.FS, name string) ([]int, error) {
 		if err != nil && !errors.Is(err, strconv.ErrRange) {
 			return nil, fmt.Errorf("%s: %q is not a number", name, field)
 		}
-		numbers = append(numbers, n) // with an error of range, Atoi gives the nearest
+		numbers = append(numbers, n) // with a range error, Atoi returns the nearest int
 	}
 	if len(numbers) == 0 {
 		return nil, fmt.Errorf("%s is empty", name)

@@ -17,21 +17,21 @@ import (
 const (
 	// linkBuffer is the size of a link's buffers, each way.
 	linkBuffer = 64 << 10
-	// recordBytesMax bounds a message of the gateway: its own bound is far below,
-	// so what is above comes from something else.
+	// recordBytesMax bounds a message from the gateway: the gateway's own limit is far
+	// lower, so anything larger comes from something else.
 	recordBytesMax = 64 << 20
 	// linkPing is how often a link pings, and linkSilence the silence after which
-	// the gateway counts as gone: three of its own default ping intervals.
+	// the gateway counts as gone: three of its default ping intervals.
 	linkPing    = 20 * time.Second
 	linkSilence = 75 * time.Second
 )
 
 // link is a WebSocket connection of a client command.
 //
-// One goroutine reads (next), which never waits for a write: a gateway that does not
-// read for a while must still be able to write, or both would wait for each other.
-// What reading owes, a pong or the answer to a Close frame, is sent by the link's own
-// goroutine (keep). Any goroutine writes.
+// One goroutine reads (next) and never waits for a write: a gateway that does not read
+// for a while must still be able to write, or both would wait for each other. The
+// replies that reading requires, a pong or the answer to a Close frame, are sent by the
+// link's own goroutine (keep). Any goroutine may write.
 type link struct {
 	// Set at construction, or before keep begins.
 	conn   net.Conn
@@ -42,24 +42,24 @@ type link struct {
 	// Owned by the goroutine that reads.
 	source *bufio.Reader
 	reader *wsutil.Reader
-	buf    []byte // the message that next gave last
-	idle   error  // of onIdle
+	buf    []byte // the message that next returned last
+	idle   error  // the error of onIdle
 
 	writing sync.Mutex // guards out and message
 	out     *bufio.Writer
 	message *wsutil.Writer
 
 	mu   sync.Mutex // guards owed
-	owed []byte     // frames; only the last answer counts (RFC 6455 section 5.5.3)
+	owed []byte     // frames to send; only the last answer matters (RFC 6455 section 5.5.3)
 	owes chan struct{}
 
 	silence time.Duration
-	stop    context.CancelFunc // of keep; nil while it does not run
+	stop    context.CancelFunc // ends keep; nil while keep is not running
 	kept    sync.WaitGroup
 }
 
-// newLink makes a link of an upgraded connection; early, if not nil, holds bytes
-// that came with the upgrade.
+// newLink returns a link on an upgraded connection; early, if not nil, contains bytes
+// that arrived with the upgrade.
 func newLink(conn net.Conn, early *bufio.Reader) *link {
 	l := &link{conn: conn, opened: time.Now(), owes: make(chan struct{}, 1), silence: linkSilence}
 	var from io.Reader = linkReader{l}
@@ -86,13 +86,13 @@ func (r linkReader) Read(p []byte) (int, error) {
 	if r.idle != nil {
 		return 0, r.idle
 	}
-	r.conn.SetReadDeadline(time.Now().Add(r.silence)) // ignored: then the read fails
+	r.conn.SetReadDeadline(time.Now().Add(r.silence)) // error ignored: the read fails too
 	return r.conn.Read(p)
 }
 
-// next gives the next data message, valid until the call after; with discard it
-// throws messages away and returns only at the end. The error is a
-// wsutil.ClosedError when the gateway closed.
+// next returns the next data message, which is valid until the next call. With discard it
+// throws messages away and returns only at the end. The error is a wsutil.ClosedError if
+// the gateway closed the connection.
 func (l *link) next(discard bool) (op ws.OpCode, payload []byte, err error) {
 	for {
 		h, err := l.reader.NextFrame()
@@ -114,7 +114,7 @@ func (l *link) next(discard bool) (op ws.OpCode, payload []byte, err error) {
 	}
 }
 
-// read takes the message that begins with header h.
+// read reads the message that begins with header h.
 func (l *link) read(h ws.Header) (ws.OpCode, []byte, error) {
 	if int64(cap(l.buf)) < h.Length+1 {
 		l.buf = make([]byte, h.Length+1+h.Length/2)
@@ -136,7 +136,7 @@ func (l *link) read(h ws.Header) (ws.OpCode, []byte, error) {
 	}
 }
 
-// control deals with a control frame.
+// control handles a control frame.
 func (l *link) control(h ws.Header, payload io.Reader) error {
 	if h.OpCode == ws.OpPong {
 		var p [ws.MaxControlFramePayloadSize]byte
@@ -160,13 +160,13 @@ func (l *link) control(h ws.Header, payload io.Reader) error {
 	l.mu.Unlock()
 	select {
 	case l.owes <- struct{}{}:
-	default: // told already
+	default: // already notified
 	}
 	return err
 }
 
-// goodbye takes the gateway's Close frame apart and answers it with its own code. wsutil
-// knows only the codes of RFC 6455, and takes 1013 for a breach of the protocol.
+// goodbye parses the gateway's Close frame and answers with the same code. wsutil knows
+// only the codes of RFC 6455 and reports 1013 as a protocol error.
 func goodbye(payload io.Reader, length int, answer *bytes.Buffer) error {
 	var p [ws.MaxControlFramePayloadSize]byte
 	if _, err := io.ReadFull(payload, p[:length]); err != nil {
@@ -181,7 +181,7 @@ func goodbye(payload io.Reader, length int, answer *bytes.Buffer) error {
 	return wsutil.ClosedError{Code: code, Reason: reason}
 }
 
-// keep starts the link's own goroutine, which sends what is owed and a ping every
+// keep starts the link's own goroutine, which sends the replies and a ping every
 // interval.
 func (l *link) keep(interval time.Duration) {
 	ctx, stop := context.WithCancel(context.Background())
@@ -202,14 +202,14 @@ func (l *link) keep(interval time.Duration) {
 				l.writing.Unlock()
 			}
 			if err != nil {
-				l.conn.Close() // reading tells why the link ended
+				l.conn.Close() // the reader reports why the link ended
 				return
 			}
 		}
 	})
 }
 
-// settle sends what is owed.
+// settle sends the replies.
 func (l *link) settle() error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -217,12 +217,12 @@ func (l *link) settle() error {
 	owed := l.owed
 	l.owed = nil
 	l.mu.Unlock()
-	l.out.Write(owed) // its error is Flush's too
+	l.out.Write(owed) // Flush returns the same error
 	return l.out.Flush()
 }
 
-// frame puts a message or a control frame into the buffer of what is sent. The
-// caller holds writing.
+// frame appends a message or a control frame to the write buffer. The caller holds
+// writing.
 func (l *link) frame(op ws.OpCode, payload []byte) error {
 	l.message.ResetOp(op)
 	if _, err := l.message.Write(payload); err != nil {
@@ -235,22 +235,22 @@ func (l *link) frame(op ws.OpCode, payload []byte) error {
 // the answer can be read.
 func (l *link) bye(d time.Duration) {
 	time.AfterFunc(d, func() { l.conn.Close() }) // a second Close does nothing
-	l.conn.SetWriteDeadline(time.Now().Add(d))   // ignored: the timer is there too
+	l.conn.SetWriteDeadline(time.Now().Add(d))   // error ignored: the timer closes it anyway
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	if l.frame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, "")) == nil {
-		l.out.Flush() // ignored: reading tells
+		l.out.Flush() // error ignored: the reader reports it
 	}
 }
 
-// end closes the connection, after what is owed, such as the answer to a Close
-// frame, was sent. Nobody may be reading or writing.
+// end sends the replies, such as the answer to a Close frame, and closes the connection.
+// No goroutine may be reading or writing.
 func (l *link) end() {
 	if l.stop != nil {
-		l.conn.SetWriteDeadline(time.Now().Add(time.Second)) // ignored: the peer is going, too
+		l.conn.SetWriteDeadline(time.Now().Add(time.Second)) // error ignored: the peer is leaving too
 		l.stop()
 		l.kept.Wait()
 	}
-	l.settle() // ignored: the peer may be gone
+	l.settle() // error ignored: the peer may be gone
 	l.conn.Close()
 }

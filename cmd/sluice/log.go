@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// newLogger gives the log in one of the formats auto, text and json. plain says
-// that a person is reading along: text on a terminal.
+// newLogger returns a logger in one of the formats auto, text and json. plain reports
+// whether a person is reading: text on a terminal.
 func newLogger(w io.Writer, level, format string) (logger *slog.Logger, plain bool) {
 	terminal := isTerminal(w)
 	levels := map[string]slog.Level{
@@ -20,8 +20,8 @@ func newLogger(w io.Writer, level, format string) (logger *slog.Logger, plain bo
 	return slog.New(slog.NewTextHandler(w, options)), terminal
 }
 
-// isTerminal reports whether a person may be looking. A character device that
-// is no terminal, /dev/null above all, does no harm here.
+// isTerminal reports whether a person may be reading. A character device that is not a
+// terminal, such as /dev/null, does no harm here.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {

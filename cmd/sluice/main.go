@@ -1,10 +1,9 @@
 // Command sluice is the gateway and its load tester in one binary: it wires
 // packages gateway and bench to a command line and knows nothing else.
 //
-// main is a shell around run, which tests call. An error leaves run once: as a
-// line each of "sluice: what: why: how" on stderr and an exit code, 2 when
-// sluice was called wrongly, 70 when a loop is stuck, 1 when something else failed. What happens after the
-// start is logged instead.
+// main is a shell around run, which tests call. An error leaves run once: as lines of
+// "sluice: what: why: how to fix it" on stderr and an exit code, 2 for a usage error, 70
+// for a stuck loop, 1 for every other failure. After the start, errors are logged instead.
 package main
 
 import (
@@ -29,8 +28,8 @@ func main() {
 	os.Exit(run(untilSignal(), os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 }
 
-// untilSignal gives a context that SIGINT or SIGTERM ends, with the signal as
-// its cause. A second signal ends the process at once.
+// untilSignal returns a context that SIGINT or SIGTERM cancels, with the signal as its
+// cause. A second signal ends the process immediately.
 func untilSignal() context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 2)
@@ -38,19 +37,19 @@ func untilSignal() context.Context {
 	go func() {
 		cancel(signalled{<-signals})
 		sig := <-signals
-		fmt.Fprintf(os.Stderr, "sluice: %v again: stopping without waiting for clients\n", sig)
+		fmt.Fprintf(os.Stderr, "sluice: second signal (%v): exiting immediately\n", sig)
 		os.Exit(exitFailed)
 	}()
 	return ctx
 }
 
-// signalled is the cause of a context that a signal ended.
+// signalled is the cause of a context that a signal canceled.
 type signalled struct{ os.Signal }
 
 func (s signalled) Error() string { return s.String() }
 
-// run executes one command line and returns the exit code. The command ends
-// early, in its own orderly way, when ctx does.
+// run executes one command line and returns the exit code. When ctx ends, the command
+// shuts down in an orderly way.
 func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) (exit int) {
 	root := newRootCommand(env)
 	root.SetArgs(append([]string{}, args...)) // never nil: cobra would take os.Args
@@ -78,13 +77,13 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	return exit
 }
 
-// exitCode is an error that was told already: it only ends the process.
+// exitCode is an error that has been reported already: it only sets the exit code.
 type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit %d", int(c)) }
 
-// usageError is a fault of the command line, the environment or the
-// configuration file: exit code 2. Joined errors are a line each.
+// usageError is a fault in the command line, the environment or the configuration file:
+// exit code 2. Joined errors are printed on one line each.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }

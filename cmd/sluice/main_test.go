@@ -87,7 +87,7 @@ func (l *stderrLog) String() string {
 	return l.text.String()
 }
 
-// wait gives the first record with this message.
+// wait returns the first record with this message.
 func (l *stderrLog) wait(t *testing.T, msg string) record {
 	t.Helper()
 	timeout := time.After(patience)

@@ -10,22 +10,22 @@ import (
 	"time"
 )
 
-// notifier tells the service manager how the process does: sd_notify(3), datagrams of lines
-// to the socket that NOTIFY_SOCKET names. Without one it does nothing. What cannot be
-// sent is dropped, because the process is of use without its supervisor.
+// notifier reports the state of the process to the service manager: sd_notify(3), datagrams
+// of lines to the socket in NOTIFY_SOCKET. Without one it does nothing. What cannot be sent
+// is dropped, because the process is useful without its supervisor.
 type notifier struct {
-	conn     *net.UnixConn // nil where nobody listens
-	watchdog time.Duration // the longest time between two WATCHDOG=1; 0 where nobody waits for them
+	conn     *net.UnixConn // nil without a service manager
+	watchdog time.Duration // the longest time between two WATCHDOG=1; 0 without a watchdog
 }
 
-// notifyPatience bounds the wait for a service manager that does not read.
+// notifyPatience is how long to wait for a service manager that does not read.
 const notifyPatience = time.Second
 
-// watchdogLeast is the shortest time of a watchdog that is fed from ticks, of which there
-// is one a second.
+// watchdogLeast is the shortest watchdog that can be fed from ticks, of which there is one
+// per second.
 const watchdogLeast = 3 * time.Second
 
-// newNotifier reads what a service manager has put into the environment.
+// newNotifier reads the variables of a service manager from the environment.
 func newNotifier(env []string) (notifier, error) {
 	set := make(map[string]string)
 	for _, entry := range env {
@@ -39,12 +39,12 @@ func newNotifier(env []string) (notifier, error) {
 		return n, nil
 	}
 	var err error
-	// Package net takes a leading @ for the abstract namespace, as systemd writes it.
+	// A leading @ means the abstract namespace, to package net as to systemd.
 	if n.conn, err = net.DialUnix("unixgram", nil, &net.UnixAddr{Net: "unixgram", Name: path}); err != nil {
 		return n, fmt.Errorf("NOTIFY_SOCKET: %w", err)
 	}
 	if pid := set["WATCHDOG_PID"]; pid != "" && pid != strconv.Itoa(os.Getpid()) {
-		return n, nil // it is another process's
+		return n, nil // for another process
 	}
 	if word := set["WATCHDOG_USEC"]; word != "" {
 		usec, err := strconv.ParseUint(word, 10, 62)
@@ -52,22 +52,22 @@ func newNotifier(env []string) (notifier, error) {
 			return n, fmt.Errorf("WATCHDOG_USEC %q is not a number of microseconds", word)
 		}
 		if n.watchdog = time.Duration(usec) * time.Microsecond; n.watchdog < watchdogLeast {
-			return n, fmt.Errorf("a watchdog of %v is too short: loops are looked at once a second, and a healthy gateway may be ended: set WatchdogSec= to %v or more", n.watchdog, watchdogLeast)
+			return n, fmt.Errorf("the watchdog of %v is too short: loops are checked once a second, so a healthy gateway could be killed: set WatchdogSec= to %v or more", n.watchdog, watchdogLeast)
 		}
 	}
 	return n, nil
 }
 
-// tell sends states, such as READY=1.
+// tell sends state lines, such as READY=1.
 func (n *notifier) tell(states ...string) {
 	if n.conn == nil {
 		return
 	}
-	n.conn.SetWriteDeadline(time.Now().Add(notifyPatience)) // ignored: it fails as the write does
-	n.conn.Write([]byte(strings.Join(states, "\n")))        // ignored: see notifier
+	n.conn.SetWriteDeadline(time.Now().Add(notifyPatience)) // error ignored: the write fails too
+	n.conn.Write([]byte(strings.Join(states, "\n")))        // error ignored: see notifier
 }
 
-// feed sends WATCHDOG=1 at each turn in which ticked has grown, until ctx ends.
+// feed sends WATCHDOG=1 at each turn at which ticked has grown, until ctx ends.
 func (n *notifier) feed(ctx context.Context, turns <-chan time.Time, ticked func() uint64) {
 	seen := uint64(0)
 	for {
@@ -83,7 +83,7 @@ func (n *notifier) feed(ctx context.Context, turns <-chan time.Time, ticked func
 	}
 }
 
-// turns is when to feed the watchdog, a few times in its time; never where there is none.
+// turns returns when to feed the watchdog, a few times per period; never without one.
 func (n *notifier) turns() <-chan time.Time {
 	if n.watchdog == 0 {
 		return nil
@@ -93,6 +93,6 @@ func (n *notifier) turns() <-chan time.Time {
 
 func (n *notifier) close() {
 	if n.conn != nil {
-		n.conn.Close() // ignored: nothing is left to say
+		n.conn.Close() // error ignored: there is nothing left to send
 	}
 }

@@ -12,19 +12,19 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Every option of `serve` is a flag, an environment variable and a key of the
+// Every option of `serve` is a flag, an environment variable and a key in the
 // configuration file. The three are layers: each holds, for some of the options,
-// the words that were given there and where that was. resolve takes each option
-// from the first layer that has it (flag, environment, file, default) and only
-// then parses, with one parser whatever the source. A value that another one
-// overrides is therefore not looked at.
+// the words that were given there and the place. resolve takes each option from
+// the first layer that has it (flag, environment, file, default) and parses it
+// only then, with the same parser for every source. A value that is overridden is
+// therefore never parsed.
 //
-// Repeatable options take a comma list in every layer, and may be repeated as
-// flag and as key. A layer replaces the list of the one below it.
+// Repeatable options accept a comma list in every layer, and may be repeated as a
+// flag and as a key. A layer replaces the list of the layer below it.
 
 const envPrefix = "SLUICE_"
 
-// sourceKind says which layer a value came from.
+// sourceKind is the layer that a value came from.
 type sourceKind int
 
 const (
@@ -50,18 +50,18 @@ type option struct {
 	fallback                 string             // the default, as a user would write it; empty: unset
 	repeatable               bool               // takes several values
 	choices                  []string           // words for shell completion, beside the default; "" is none
-	bare                     string             // what the flag without a value means; empty: it needs one
-	parse                    func(string) error // stores a value, adds it where repeatable
+	bare                     string             // what the flag without a value means; empty: it needs a value
+	parse                    func(string) error // stores a value, or appends it if repeatable
 
 	// Set by resolve.
 	text   string // the effective value, as a user would write it
 	source source
 }
 
-// env is the option's environment variable.
+// env returns the option's environment variable.
 func (o *option) env() string { return envName(o.name) }
 
-// envName is the environment variable of a flag.
+// envName returns the environment variable of a flag.
 func envName(flag string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
@@ -72,8 +72,8 @@ type options struct {
 	byName map[string]*option
 	flags  layer // filled while the command line is parsed
 
-	// foreign are variables that begin like ours and belong to other commands: one
-	// environment may be meant for several.
+	// foreign are variables with our prefix that belong to other commands: one
+	// environment may serve several commands.
 	foreign map[string]bool
 }
 
@@ -92,7 +92,7 @@ func (l layer) add(o *option, word string, src source) {
 	l[o.name] = g
 }
 
-// flagValue adds an option's words to the flag layer as pflag meets them.
+// flagValue adds an option's words to the flag layer as pflag finds them.
 type flagValue struct {
 	opts *options
 	opt  *option
@@ -105,7 +105,7 @@ func (v flagValue) Set(word string) error {
 	return nil
 }
 
-// register makes options flags of a command: those that are named, else all.
+// register makes options flags of a command: the named ones, or all.
 func (o *options) register(cmd *cobra.Command, names ...string) {
 	for _, opt := range o.list {
 		if len(names) > 0 && !slices.Contains(names, opt.name) {
@@ -119,7 +119,7 @@ func (o *options) register(cmd *cobra.Command, names ...string) {
 	}
 }
 
-// completions are the words that a shell offers.
+// completions returns the words that a shell offers.
 func (o *option) completions() []string {
 	var words []string
 	for _, word := range append([]string{o.fallback}, o.choices...) {
@@ -169,7 +169,7 @@ func (o *options) settle(opt *option, layers ...layer) error {
 	if opt.repeatable {
 		words = strings.Split(strings.Join(words, ","), ",")
 	} else {
-		words = words[len(words)-1:] // a flag given twice: the last one counts
+		words = words[len(words)-1:] // if a flag is given twice, the last one counts
 	}
 	for i, word := range words {
 		words[i] = strings.TrimSpace(word)
@@ -185,7 +185,7 @@ func (o *options) settle(opt *option, layers ...layer) error {
 	return nil
 }
 
-var errEmpty = errors.New("the value is empty: give one or leave the option out")
+var errEmpty = errors.New("the value is empty: give a value or leave the option out")
 
 // describe names an option's value as it was given.
 func describe(opt *option, word string, src source) string {
@@ -198,8 +198,8 @@ func describe(opt *option, word string, src source) string {
 	return fmt.Sprintf("--%s %s", opt.name, word)
 }
 
-// explain adds to an error that begins with a flag's name where the value came
-// from, when that was not a flag. A usage error stays one.
+// explain adds to an error that begins with a flag's name where the value came from,
+// if it did not come from a flag. A usage error stays a usage error.
 func (o *options) explain(err error) error {
 	name, ok := strings.CutPrefix(err.Error(), "--")
 	if !ok {
@@ -215,7 +215,7 @@ func (o *options) explain(err error) error {
 
 // serviceLink matches the variables that Kubernetes and Docker set for a service
 // called sluice (or sluice-something): SLUICE_SERVICE_HOST, SLUICE_PORT_80_TCP_ADDR.
-// They are not ours and not a mistake of the operator.
+// They are not ours and not the operator's mistake.
 var serviceLink = regexp.MustCompile(`^SLUICE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)=|^SLUICE_(\w+_)?PORT=(tcp|udp|sctp)://`)
 
 // envLayer reads the environment. An empty variable counts as unset.
@@ -241,10 +241,10 @@ func (o *options) envLayer(environ []string) (layer, []error) {
 	return env, faults
 }
 
-// lookUp settles only the named options, for commands that need to know where a
-// gateway is and not whether everything else about it is right.
+// lookUp settles only the named options, for commands that need a gateway's address
+// but not all of its settings to be valid.
 func (o *options) lookUp(environ []string, names ...string) error {
-	env, _ := o.envLayer(environ) // ignored: faults of variables that are not asked for
+	env, _ := o.envLayer(environ) // ignored: faults of other variables
 	if err := o.settle(o.byName["config"], o.flags, env); err != nil {
 		return err
 	}
@@ -262,22 +262,21 @@ func (o *options) lookUp(environ []string, names ...string) error {
 	return errors.Join(faults...)
 }
 
-// fileLayer reads a configuration file: lines of `key = value`, where # at the
-// start or after white space begins a comment. A value in double quotes is read
-// as Go reads a string, so that it can hold that, too. The layer is nil if the file
-// cannot be read.
+// fileLayer reads a configuration file: lines of `key = value`, where a # at the start
+// or after white space begins a comment. A value in double quotes is a Go string, so
+// that it can contain a # too. The layer is nil if the file cannot be read.
 func (o *options) fileLayer(path string) (layer, []error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, []error{fmt.Errorf("--config %s: %w: give the path of a file of 'key = value' lines", path, bareError(err))}
+		return nil, []error{fmt.Errorf("--config %s: %w: give a file with lines 'key = value'", path, bareError(err))}
 	}
 	return o.parseFile(path, string(data))
 }
 
-// parseFile is fileLayer for what a file holds.
+// parseFile is fileLayer for the content of a file.
 func (o *options) parseFile(path, text string) (layer, []error) {
 	file, faults := layer{}, []error(nil)
-	text = strings.TrimPrefix(text, "\ufeff") // some editors begin a file so
+	text = strings.TrimPrefix(text, "\ufeff") // some editors write a byte order mark
 	for i, line := range strings.Split(text, "\n") {
 		place := fmt.Sprintf("%s:%d", path, i+1)
 		fault := func(format string, args ...any) {
@@ -292,15 +291,15 @@ func (o *options) parseFile(path, text string) (layer, []error) {
 		case !ok:
 			fault("%q is not a setting: write 'key = value'", key)
 		case key == "config":
-			fault("a file cannot name another file: remove the key config")
+			fault("a configuration file cannot include another: remove the key config")
 		case opt == nil:
 			var names []string
 			for _, known := range o.list {
 				names = append(names, known.name)
 			}
-			fault("unknown key %q: %s", key, advice(key, "", names, "see 'sluice serve --help', keys are flags without the dashes"))
+			fault("unknown key %q: %s", key, advice(key, "", names, "keys are flags without the dashes, see 'sluice serve --help'"))
 		case !opt.repeatable && file[key].words != nil:
-			fault("%s is set a second time, first by %s: keep one", key, file[key].source.place)
+			fault("%s is already set by %s: keep one of them", key, file[key].source.place)
 		case err != nil:
 			fault("%s: %w", key, err)
 		default:
@@ -312,8 +311,8 @@ func (o *options) parseFile(path, text string) (layer, []error) {
 
 var comment = regexp.MustCompile(`(^|\s)#.*`)
 
-// setting takes a line of a file apart. ok says that there is a '='; without one
-// key is the line less its comment.
+// setting splits a line of a file. ok reports whether there is a '='; without one,
+// key is the line without its comment.
 func setting(line string) (key, word string, ok bool, err error) {
 	key, word, ok = strings.Cut(line, "=")
 	if bare := comment.ReplaceAllString(key, ""); !ok || bare != key {
@@ -322,12 +321,12 @@ func setting(line string) (key, word string, ok bool, err error) {
 	rest := word
 	key, word = strings.TrimSpace(key), strings.TrimSpace(word)
 	if !strings.HasPrefix(word, `"`) {
-		// The '=' keeps a '#' right behind it from being at the start.
+		// The '=' keeps a '#' right after it from being at the start.
 		return key, strings.TrimSpace(comment.ReplaceAllString("="+rest, "")[1:]), true, nil
 	}
 	quoted, err := strconv.QuotedPrefix(word)
 	if err != nil || strings.TrimSpace(comment.ReplaceAllString(word[len(quoted):], "")) != "" {
-		return key, word, true, errors.New("the quotes do not fit: begin and end the value with one, and write \\\" for one inside")
+		return key, word, true, errors.New("unbalanced quotes: put one at each end of the value, and write \\\" for a quote inside it")
 	}
 	word, err = strconv.Unquote(quoted)
 	return key, word, true, err

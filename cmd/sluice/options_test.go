@@ -144,7 +144,7 @@ func TestEveryFaultOfTheLayersIsOneLine(t *testing.T) {
 		{"unknown key", nil, nil, "\nmax_message = 1KiB", []string{
 			`FILE:2: unknown key "max_message": did you mean max-message?`}},
 		{"unknown key like no other", nil, nil, "colour = red", []string{
-			`FILE:1: unknown key "colour": see 'sluice serve --help', keys are flags without the dashes`}},
+			`FILE:1: unknown key "colour": keys are flags without the dashes, see 'sluice serve --help'`}},
 		{"unknown variable", nil, []string{"SLUICE_LISTN=:1"}, "", []string{
 			`unknown variable SLUICE_LISTN: did you mean SLUICE_LISTEN?`}},
 		{"unknown variable like no other", nil, []string{"SLUICE_COLOUR=:1"}, "", []string{
@@ -152,29 +152,29 @@ func TestEveryFaultOfTheLayersIsOneLine(t *testing.T) {
 		{"not a setting", nil, nil, "raw: listen", []string{
 			`FILE:1: "raw: listen" is not a setting: write 'key = value'`}},
 		{"set twice", nil, nil, "raw = listen\nraw = off", []string{
-			`FILE:2: raw is set a second time, first by FILE:1: keep one`}},
+			`FILE:2: raw is already set by FILE:1: keep one of them`}},
 		{"nested file", nil, nil, "config = x", []string{
-			`FILE:1: a file cannot name another file: remove the key config`}},
+			`FILE:1: a configuration file cannot include another: remove the key config`}},
 		{"quotes left open", nil, nil, `greeting = "hello`, []string{
-			`FILE:1: greeting: the quotes do not fit: begin and end the value with one, and write \" for one inside`}},
+			`FILE:1: greeting: unbalanced quotes: put one at each end of the value, and write \" for a quote inside it`}},
 		{"something behind the quotes", nil, nil, `greeting = "hello" world`, []string{
-			`FILE:1: greeting: the quotes do not fit: begin and end the value with one, and write \" for one inside`}},
+			`FILE:1: greeting: unbalanced quotes: put one at each end of the value, and write \" for a quote inside it`}},
 		{"no value", nil, nil, "raw =", []string{
-			`FILE:1: raw = : the value is empty: give one or leave the option out`}},
+			`FILE:1: raw = : the value is empty: give a value or leave the option out`}},
 		{"several at once", []string{"--max-message", "64KB", "--loops=0"}, []string{"SLUICE_RAW=yes"}, "ping-interval = 25", []string{
-			`SLUICE_RAW=yes: not known: give one of auto, publish, listen, off`,
-			`--max-message 64KB: not a size: give a whole number of bytes, or one with B, KiB, MiB or GiB, such as 64KiB`,
-			`--loops 0: not a count: give a whole number from 1 up, or auto`,
-			`FILE:1: ping-interval = 25: not a duration: give one with its unit, such as 500ms, 10s or 2m`}},
+			`SLUICE_RAW=yes: unknown value: give one of auto, publish, listen, off`,
+			`--max-message 64KB: not a size: give a whole number of bytes, or one with the unit B, KiB, MiB or GiB, such as 64KiB`,
+			`--loops 0: must be a whole number of at least 1, or auto`,
+			`FILE:1: ping-interval = 25: not a duration: give one with a unit, such as 500ms, 10s or 2m`}},
 		{"zero", []string{"--max-message=0", "--ping-interval=0", "--close-timeout=-1s", "--max-channels=x"}, nil, "", []string{
-			`--max-message 0: must be more than 0`,
-			`--max-channels x: not a count: give a whole number from 1 up`,
-			`--ping-interval 0: must be more than 0: to switch it off, say off`,
-			`--close-timeout -1s: must be more than 0`}},
+			`--max-message 0: must be greater than 0`,
+			`--max-channels x: must be a whole number of at least 1`,
+			`--ping-interval 0: must be greater than 0, or off`,
+			`--close-timeout -1s: must be greater than 0`}},
 		{"below zero where zero is a value", []string{"--batch-window=-1s"}, nil, "", []string{
-			`--batch-window -1s: must not be below 0`}},
+			`--batch-window -1s: must not be negative`}},
 		{"empty in a list", []string{"--listen", ":1,,:2"}, nil, "", []string{
-			`--listen : the value is empty: give one or leave the option out`}},
+			`--listen : the value is empty: give a value or leave the option out`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -223,7 +223,7 @@ func TestDefaultsAreThoseOfTheGateway(t *testing.T) {
 		PingInterval: gateway.DefaultPingInterval, PongTimeout: gateway.DefaultPongTimeout,
 		WriteTimeout: gateway.DefaultWriteTimeout, CloseTimeout: gateway.DefaultCloseTimeout,
 		SendBuffer: gateway.DefaultSendBuffer, NotsentLowat: -1, MessageTimeout: gateway.DefaultMessageTimeout, LoopTimeout: gateway.DefaultLoopTimeout,
-		// The bounds for each client stay zero: one that was named would hold on loopback too.
+		// The limits per client stay zero: an explicit one would apply on loopback too.
 	}
 	if diff := cmp.Diff(want, cfg.gateway); diff != "" {
 		t.Error(diff)

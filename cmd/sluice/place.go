@@ -15,17 +15,17 @@ import (
 	"time"
 )
 
-// place is a listener of a running gateway, which is asked over HTTP.
+// place is a listener of a running gateway, for requests over HTTP.
 type place struct {
-	url    *url.URL // for a Unix socket, with a host that means nothing; a path only where --url has one
+	url    *url.URL // for a Unix socket, with a host that means nothing; it has a path only if --url has
 	unix   string   // the socket's path
-	hint   string   // where its address comes from
+	hint   string   // what sets its address
 	tls    *tls.Config
 	apiKey string
 }
 
-// place finds whom to ask: where, when it is given, else the first listener of the
-// settings; internal says which kind.
+// place returns the listener at the URL where, or if that is empty, the first listener of
+// the settings: the internal one or a public one.
 func (s *settings) place(opts *options, where string, internal bool) (place, error) {
 	if where != "" {
 		return placeAt(where)
@@ -37,7 +37,7 @@ func (s *settings) place(opts *options, where string, internal bool) (place, err
 	if text == "off" && len(s.tlsListen) > 0 {
 		scheme, flag, text = "https", "tls-listen", s.tlsListen[0]
 	}
-	hint := envName(flag) + ", --url"
+	hint := envName(flag) + " or --url"
 	e, err := parseEndpoint(flag, text)
 	if err != nil {
 		return place{}, opts.explain(err)
@@ -52,7 +52,7 @@ func (s *settings) place(opts *options, where string, internal bool) (place, err
 		return place{}, err
 	}
 	if port == "0" {
-		return place{}, opts.explain(usagef("--%s %s: the system chooses the port, so it is not known here: give --url", flag, text))
+		return place{}, opts.explain(usagef("--%s %s: the system chooses the port, so it is unknown here: give --url", flag, text))
 	}
 	switch ip := net.ParseIP(host); {
 	case host == "" || ip.Equal(net.IPv4zero):
@@ -69,7 +69,7 @@ func placeAt(where string) (place, error) {
 	}
 	u, err := url.Parse(where)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return place{}, usagef("--url %s: not a URL to ask: give one such as http://127.0.0.1:8000, or unix:/path", where)
+		return place{}, usagef("--url %s: not an http or https URL: give one such as http://127.0.0.1:8000, or unix:/path", where)
 	}
 	return place{url: u, hint: "--url"}, nil
 }
@@ -78,7 +78,7 @@ func unixPlace(socket, hint string) place {
 	return place{url: &url.URL{Scheme: "http", Host: "localhost"}, unix: socket, hint: hint}
 }
 
-// below gives the place of a path below this one, such as /healthz.
+// below returns the place with a path appended, such as /healthz.
 func (p place) below(path string) place {
 	u := *p.url
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/")+path, ""
@@ -86,7 +86,8 @@ func (p place) below(path string) place {
 	return p
 }
 
-// String is how errors name it: without the query, which may hold a secret.
+// String returns the place's name for errors: without the query, which may contain a
+// secret.
 func (p place) String() string {
 	if p.unix != "" {
 		return strings.TrimSpace("unix:" + p.unix + " " + p.url.Path)
@@ -96,21 +97,21 @@ func (p place) String() string {
 	return u.Redacted()
 }
 
-// answer is what came back, whatever its status.
+// answer is an HTTP response with any status.
 type answer struct {
 	status int
-	text   string // the status in words
+	text   string // the status line, such as "404 Not Found"
 	body   []byte
 }
 
-// answerMax bounds an answer's body; what is longer is cut.
+// answerMax is the longest body that is read; the rest is cut off.
 const answerMax = 16 << 20
 
-// ask sends one request.
+// ask sends one request and returns the answer.
 func (p place) ask(ctx context.Context, timeout time.Duration, method string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.tls} // and no proxy: the question is about this one
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: p.tls} // without a proxy: the question is about this listener
 	if p.unix != "" {
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", p.unix)
@@ -131,43 +132,49 @@ func (p place) ask(ctx context.Context, timeout time.Duration, method string) (a
 	a := answer{status: resp.StatusCode, text: resp.Status}
 	a.body, err = io.ReadAll(io.LimitReader(resp.Body, answerMax))
 	if err != nil && a.status == http.StatusOK {
-		return a, fmt.Errorf("%s: the answer breaks off: %w", p, err)
+		return a, fmt.Errorf("%s: incomplete answer: %w", p, err)
 	}
 	return a, nil
 }
 
-// explain puts an error of the transport into words, with a way on.
+// explain turns an error of the transport into what, why and how to fix it.
 func (p place) explain(err error, timeout time.Duration) error {
 	if told := explainTLS(err); told != nil {
 		return told
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer within %v: the gateway is stuck or the machine too busy, or give a longer --timeout", timeout)
+		return fmt.Errorf("no answer within %v: the gateway is stuck or the machine is overloaded (or --timeout is too short)", timeout)
 	case errors.As(err, new(tls.RecordHeaderError)):
-		return errors.New("it does not speak TLS: give an http:// address, or the port where it does")
+		return errors.New("the server does not speak TLS: use http://, or its TLS port")
 	}
-	return fmt.Errorf("%w: is the gateway running, and is this its address? (%s)", bareNetError(err), p.hint)
+	return fmt.Errorf("%w: is the gateway running at this address? (set it with %s)", bareNetError(err), p.hint)
 }
 
-// refused is the error of an answer that is not 200.
+// refused returns the error for an answer that is not 200.
 func (p place) refused(a answer) error {
 	why, _, _ := strings.Cut(string(bytes.TrimSpace(a.body)), "\n")
-	var told struct { // by the internal listener
+	if json.Valid(a.body) {
+		why = internalError(a.body)
+	}
+	if why == "" || len(why) > 200 || strings.HasPrefix(why, "<") { // a page of some other server
+		why = "this may not be a gateway"
+	}
+	return fmt.Errorf("%s: the server answered %s: %s", p, cell(a.text), cell(why))
+}
+
+// internalError returns the message in an error of the internal listener, or "".
+func internalError(body []byte) string {
+	var answer struct {
 		Error struct {
 			Message string `json:"message"`
 		} `json:"error"`
 	}
-	if json.Unmarshal(a.body, &told) == nil {
-		why = told.Error.Message
-	}
-	if why == "" || len(why) > 200 || strings.HasPrefix(why, "<") { // a page of something else
-		why = "this may not be a gateway"
-	}
-	return fmt.Errorf("%s: the answer is %s: %s", p, cell(a.text), cell(why))
+	_ = json.Unmarshal(body, &answer) // then there is no message
+	return answer.Error.Message
 }
 
-// bareNetError strips what a line that names the address says already.
+// bareNetError strips the address from an error, for messages that already name it.
 func bareNetError(err error) error {
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		err = op.Err
@@ -175,8 +182,8 @@ func bareNetError(err error) error {
 	return bareError(err)
 }
 
-// cell makes one short line of text that somebody else has written: without what
-// could play tricks on a terminal.
+// cell makes one short line of text from outside, without characters that could confuse a
+// terminal.
 func cell(s string) string {
 	s = strings.Map(printable, strings.ToValidUTF8(s, ""))
 	if runes := []rune(s); len(runes) > cellMax {
@@ -185,5 +192,5 @@ func cell(s string) string {
 	return s
 }
 
-// cellMax is how many characters cell leaves.
+// cellMax is the greatest number of characters that cell returns.
 const cellMax = 200

@@ -18,20 +18,20 @@ import (
 )
 
 // `sluice pub` sends messages and knows which of them have arrived: the gateway
-// answers a ping after it has processed everything that came before, so the pong
-// confirms what was sent before the ping. What is not confirmed is kept, within
-// bounds, and sent again over the next connection. Some of it may have arrived the
-// first time: that is said, because the gateway cannot tell.
+// answers a ping after it has processed everything before it, so the pong confirms
+// what was sent before the ping. Unconfirmed messages are kept, within bounds, and
+// sent again over the next connection. Some of them may have arrived the first time;
+// pub reports that, because the gateway cannot tell.
 
 const (
-	// What may be unconfirmed; the input is not read beyond that.
+	// The most that may be unconfirmed; the input is not read beyond it.
 	windowLinesMax = 10_000
 	windowBytesMax = 1 << 20
 	// batchesAhead is how many batches are read from the input before they are sent.
 	batchesAhead = 4
 )
 
-// newPubCommand gives `sluice pub`.
+// newPubCommand returns `sluice pub`.
 func newPubCommand(env []string) *cobra.Command {
 	var (
 		client   clientFlags
@@ -42,28 +42,28 @@ func newPubCommand(env []string) *cobra.Command {
 	lineMax.n = &maxLine
 	cmd := &cobra.Command{
 		Use:   "pub CHANNEL [MESSAGE] [flags]",
-		Short: "Publish a message, or each line of standard input",
+		Short: "Publish a message, or every line of standard input",
 		Example: `  sluice pub news 'goal!'
   tail -F app.log | sluice pub logs --url wss://push.example.com`,
-		Long: `Without MESSAGE each line of standard input is a message, without its newline; a
-CR before the newline is kept. It publishes as a WebSocket client does, so the
-gateway's --raw must allow that. It ends with 0 only when the gateway has
-confirmed everything.`,
+		Long: `Without MESSAGE, every line of standard input is a message, without its newline;
+a CR before the newline is kept. pub publishes as a WebSocket client, so the
+gateway must allow clients to publish (see --raw in 'sluice serve --help'). It
+exits with 0 only after the gateway has confirmed every message.`,
 		DisableFlagsInUseLine: true,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
-				return usagef("no channel is named: give one, as in 'sluice pub news'")
+				return usagef("missing channel: give one, as in 'sluice pub news'")
 			case len(args) > 2:
 				return usagef("unexpected argument %q: put a message with spaces in quotes", args[2])
 			}
 			return nil
 		},
 	}
-	client.register(cmd, env, "30s", "`TIME` for which a lost connection is tried again; 0 for no retry, or forever")
+	client.register(cmd, env, "30s", "try to reconnect for `TIME` after a lost connection; 0: do not reconnect; forever: no limit")
 	f := cmd.Flags()
-	f.BoolVar(&isBinary, "binary", false, "send binary messages, which need not be UTF-8")
-	f.Var(&lineMax, "max-line", "`SIZE` of the longest line that is taken")
+	f.BoolVar(&isBinary, "binary", false, "send binary messages, which need not be UTF-8, instead of text")
+	f.Var(&lineMax, "max-line", "stop with an error at a line longer than `SIZE`")
 	setHelp(cmd, addressGroup, flagGroup{"Messages", []string{"binary", "max-line"}}, retryGroup)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		t, err := client.target(args[0])
@@ -71,7 +71,7 @@ confirmed everything.`,
 			return err
 		}
 		if maxLine < 1 {
-			return usagef("--max-line %s: must be more than 0: give a size such as 1MiB", lineMax.text)
+			return usagef("--max-line %s: must be greater than 0: give a size such as 1MiB", lineMax.text)
 		}
 		p := &publisher{
 			session: session{target: t, retry: client.retry, note: notes(cmd.ErrOrStderr())},
@@ -86,7 +86,7 @@ confirmed everything.`,
 		}
 		message := args[1]
 		if !isBinary && !utf8.ValidString(message) {
-			return usagef("the message is not UTF-8: send it as it is with --binary")
+			return usagef("the message is not UTF-8: send it with --binary")
 		}
 		b := &batch{first: 1, data: []byte(message), ends: []int{len(message)}}
 		return p.run(cmd.Context(), func() (*batch, error) {
@@ -107,39 +107,39 @@ type publisher struct {
 	op    ws.OpCode
 	query url.Values
 
-	batches  chan *batch // closed at the input's end
-	inputErr error       // why the input ended, but for its end; set before batches is closed
-	ended    bool        // nothing more is taken from batches
+	batches  chan *batch // closed at the end of the input
+	inputErr error       // why reading the input failed; set before batches is closed
+	ended    bool        // nothing more is read from batches
 
-	// The window: what was written to some link and is not confirmed, oldest first.
+	// The window: what was written to a link and is not confirmed, oldest first.
 	// Batches are numbered from 1.
 	window      []*batch
 	windowBytes int
 	windowLines int
 	confirmed   uint64 // number of the last batch that left the window
-	repeated    uint64 // number of the last batch that an earlier link has carried, too
+	repeated    uint64 // number of the last batch that an earlier link has carried too
 	taken       int    // lines, of all batches
 
-	asked uint64           // number of the last batch whose confirmation this link was asked for
-	pace  pace             // of asking
-	due   <-chan time.Time // when it may be asked again; nil when that is not waited for
+	asked uint64           // number of the last batch for which this link has sent a ping
+	pace  pace             // of these pings
+	due   <-chan time.Time // when the next ping may be sent; nil if none is pending
 }
 
-// pace bounds how often a gateway elsewhere is asked for confirmations: it counts pings,
-// and closes who sends too many (--control-rate).
+// pace limits how often a gateway on another machine is pinged for confirmations: it
+// closes clients that send too many pings (--control-rate).
 type pace struct {
-	free   bool // it is on this machine, and does not count
+	free   bool // the gateway is on this machine and has no limit
 	tokens float64
 	at     time.Time
 }
 
-// A gateway's default is 10 a second and 20 at once, of which keep-alive needs some.
+// A gateway's default is 10 per second with a burst of 20, of which keep-alive needs some.
 const (
 	paceRate  = 8
 	paceBurst = 15
 )
 
-// wait takes a token, or tells when there will be one.
+// wait takes a token, or returns how long it takes until there is one.
 func (p *pace) wait(now time.Time) time.Duration {
 	if p.free {
 		return 0
@@ -157,7 +157,7 @@ func (p *pace) wait(now time.Time) time.Duration {
 	return 0
 }
 
-// run connects, publishes what next gives until its error, and waits until all is
+// run connects, publishes what next returns until it fails, and waits until everything is
 // confirmed.
 func (p *publisher) run(ctx context.Context, next func() (*batch, error)) error {
 	l, err := p.target.dial(ctx, p.query)
@@ -184,14 +184,14 @@ func (p *publisher) run(ctx context.Context, next func() (*batch, error)) error 
 		}
 	}
 	if ctx.Err() != nil {
-		p.note("stopped (%v): %s published, and confirmed", context.Cause(ctx), plural(p.taken, "line"))
+		p.note("stopped (%v): %s published and confirmed", context.Cause(ctx), plural(p.taken, "line"))
 		return nil
 	}
 	return p.inputErr
 }
 
-// feed reads the input. It can outlast run while the input gives nothing: a read of
-// standard input cannot be called back.
+// feed reads the input. It can outlive run while the input is silent: a read of standard
+// input cannot be canceled.
 func (p *publisher) feed(next func() (*batch, error), gone <-chan struct{}) {
 	defer close(p.batches)
 	for {
@@ -210,33 +210,33 @@ func (p *publisher) feed(next func() (*batch, error), gone <-chan struct{}) {
 	}
 }
 
-// publish sends over l until everything is confirmed. nil: it is, and l is closed.
+// publish sends over l until everything is confirmed. It then closes l and returns nil.
 func (p *publisher) publish(ctx context.Context, l *link) error {
-	var confirmed atomic.Uint64 // by l, as far as it was read
+	var confirmed atomic.Uint64 // by the pongs read from l so far
 	progress := make(chan struct{}, 1)
 	l.onPong = func(payload []byte) {
 		n, err := strconv.ParseUint(string(payload), 10, 64)
 		if err != nil {
-			return // of a ping that only keeps the link alive
+			return // the pong to a keep-alive ping
 		}
 		confirmed.Store(n)
 		select {
 		case progress <- struct{}{}:
-		default: // told already
+		default: // already notified
 		}
 	}
 	ended := make(chan error, 1)
 	go func() {
 		_, _, err := l.next(true)
-		l.conn.SetWriteDeadline(time.Now().Add(time.Second)) // ignored: a write that waits is in vain now
+		l.conn.SetWriteDeadline(time.Now().Add(time.Second)) // error ignored: a write that waits is useless now
 		ended <- err
 	}()
 	l.keep(linkPing)
 
 	err := p.exchange(ctx, l, progress, &confirmed, ended)
 	if err != nil {
-		// What was confirmed last counts, and the gateway's reason is better than
-		// that a write failed.
+		// Read the last confirmations, and the gateway's close reason: it says more than a
+		// failed write.
 		l.conn.SetReadDeadline(time.Now().Add(time.Second))
 		stop := time.AfterFunc(time.Second, func() { l.conn.Close() })
 		if why := <-ended; !errors.Is(err, errInterrupted) {
@@ -245,11 +245,11 @@ func (p *publisher) publish(ctx context.Context, l *link) error {
 		stop.Stop()
 		p.confirm(confirmed.Load())
 		if p.ended && len(p.window) == 0 {
-			err = nil // it ended too early, but all has arrived
+			err = nil // the link ended early, but everything has arrived
 		}
 	} else {
 		l.bye(p.target.timeout)
-		<-ended // whatever it is: all is confirmed
+		<-ended // whatever the reason: everything is confirmed
 	}
 	l.end()
 	return err
@@ -257,7 +257,7 @@ func (p *publisher) publish(ctx context.Context, l *link) error {
 
 var errInterrupted = errors.New("interrupted")
 
-// exchange writes batches and takes confirmations until none is missing.
+// exchange writes batches and handles confirmations until none is missing.
 func (p *publisher) exchange(ctx context.Context, l *link, progress <-chan struct{}, confirmed *atomic.Uint64, ended chan error) error {
 	if err := p.resend(l); err != nil {
 		return err
@@ -285,7 +285,7 @@ func (p *publisher) exchange(ctx context.Context, l *link, progress <-chan struc
 			ended <- err
 			return err
 		case <-interrupted:
-			// What is on its way is waited for, nothing more is read.
+			// Wait for what is on its way, read nothing more.
 			interrupted, p.ended = nil, true
 			patience = time.After(p.target.timeout)
 		case <-patience:
@@ -295,8 +295,8 @@ func (p *publisher) exchange(ctx context.Context, l *link, progress <-chan struc
 	return nil
 }
 
-// send writes b, unless the input has ended (!ok) or it is nil, and the batches that are
-// ready behind it, in as few writes as possible, and asks for their confirmation.
+// send writes b, unless the input has ended (!ok) or b is nil, and the batches that are
+// ready after it, in as few writes as possible, and asks for their confirmation.
 func (p *publisher) send(l *link, b *batch, ok bool) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -331,8 +331,8 @@ func (p *publisher) write(l *link, i int) error {
 	return p.window[i].messages(func(payload []byte) error { return l.frame(p.op, payload) })
 }
 
-// ask sends what was written, with a ping that asks for the confirmation of all of it,
-// now or when the pace allows. The caller holds l.writing.
+// ask flushes what was written, with a ping whose pong confirms all of it, now or when
+// the pace allows. The caller holds l.writing.
 func (p *publisher) ask(l *link) error {
 	newest := p.confirmed + uint64(len(p.window))
 	if newest > p.asked && p.due == nil {
@@ -347,13 +347,13 @@ func (p *publisher) ask(l *link) error {
 	return l.out.Flush()
 }
 
-// loopback tells whether a host is this machine.
+// loopback reports whether a host is this machine.
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// resend writes what is not confirmed to a new link.
+// resend writes what is unconfirmed to a new link.
 func (p *publisher) resend(l *link) error {
 	p.asked, p.due = p.confirmed, nil
 	if len(p.window) == 0 {
@@ -371,58 +371,58 @@ func (p *publisher) resend(l *link) error {
 	return p.ask(l)
 }
 
-// confirm takes the batches up to number n out of the window.
+// confirm removes the batches up to number n from the window.
 func (p *publisher) confirm(n uint64) {
 	if n <= p.confirmed || n-p.confirmed > uint64(len(p.window)) {
-		return // nothing new, or a pong to no ping of ours
+		return // nothing new, or a pong to a ping that was not ours
 	}
 	k := int(n - p.confirmed)
 	for _, b := range p.window[:k] {
 		p.windowBytes -= len(b.data)
 		p.windowLines -= len(b.ends)
 	}
-	clear(p.window[:k]) // lets the batches go
+	clear(p.window[:k]) // frees the batches
 	p.window = p.window[k:]
 	p.confirmed = n
 	p.progress()
 }
 
-// failed adds to the error that ends it what that means for the messages.
+// failed adds to the error that ends pub what it means for the messages.
 func (p *publisher) failed(err error) error {
 	var c *closed
-	refused := false // whatever of the window went over the last link
+	refused := false // the gateway has rejected everything that the last link carried
 	if errors.As(err, &c) && c.final() {
 		switch {
 		case c.code == ws.StatusPolicyViolation && strings.Contains(c.reason, "publish"):
-			refused = true // the gateway says so at the first message, and reads no other
-			err = fmt.Errorf("%w: pub publishes as a client does: start the gateway with --raw publish if clients are to publish there (where namespaces decide, with allow_raw_publish for the channel), "+
-				"or publish at its internal listener, with its key if it has one: curl -d MESSAGE http://127.0.0.1:9000/publish/CHANNEL", err)
+			refused = true // the gateway closes at the first message and reads no other
+			err = fmt.Errorf("%w: pub publishes as a client: allow that with --raw publish (with namespaces: allow_raw_publish for the channel), "+
+				"or publish through the internal listener, with its API key if it has one: curl -d MESSAGE http://127.0.0.1:9000/publish/CHANNEL", err)
 		case c.code == ws.StatusPolicyViolation && strings.Contains(c.reason, "too many messages"):
-			err = fmt.Errorf("%w: the gateway lets a client send --message-rate messages a second: send fewer, raise it there, or publish at its internal listener", err)
+			err = fmt.Errorf("%w: the gateway limits the messages of a client (--message-rate): send more slowly, raise the limit, or publish through the internal listener", err)
 		case c.code == ws.StatusMessageTooBig:
-			refused = p.windowLines == 1 // of several, those before the one that is too big may have arrived
+			refused = p.windowLines == 1 // if there are several, those before the one that is too big may have arrived
 			line, size := p.longest()
-			err = fmt.Errorf("%w: the longest message that is not confirmed is line %d with %d bytes: shorten it, or raise the gateway's --max-message", err, line, size)
+			err = fmt.Errorf("%w: the longest unconfirmed message is line %d with %d bytes: shorten it, or raise the gateway's --max-message", err, line, size)
 		}
 	}
 	if len(p.window) == 0 {
 		return err
 	}
 	first, last := p.window[0].first, p.window[len(p.window)-1].last()
-	which := fmt.Sprintf("lines %d to %d are", first, last)
+	which, arrived := fmt.Sprintf("lines %d to %d are", first, last), "some or all of them may have arrived"
 	if first == last {
-		which = fmt.Sprintf("line %d is", first)
+		which, arrived = fmt.Sprintf("line %d is", first), "it may have arrived"
 	}
 	switch {
 	case refused && p.repeated <= p.confirmed:
-		return fmt.Errorf("%w\n%s not published: refused, none of it has arrived", err, which)
+		return fmt.Errorf("%w\n%s not published: rejected by the gateway", err, which)
 	case refused:
-		return fmt.Errorf("%w\n%s not confirmed: refused now, but some or all may have arrived over the connection before", err, which)
+		return fmt.Errorf("%w\n%s not confirmed: rejected now, but %s over the previous connection", err, which, arrived)
 	}
-	return fmt.Errorf("%w\n%s not confirmed: some or all may have arrived", err, which)
+	return fmt.Errorf("%w\n%s not confirmed: %s", err, which, arrived)
 }
 
-// longest gives the longest message of the window.
+// longest returns the longest message in the window.
 func (p *publisher) longest() (line, bytes int) {
 	for _, b := range p.window {
 		if l, n := b.longest(); n > bytes || line == 0 {
@@ -432,7 +432,7 @@ func (p *publisher) longest() (line, bytes int) {
 	return line, bytes
 }
 
-// plural writes "1 line", "2,000 lines".
+// plural returns "1 line" or "2,000 lines".
 func plural(n int, noun string) string {
 	if n != 1 {
 		noun += "s"

@@ -8,16 +8,16 @@ import (
 )
 
 const (
-	// A batch is confirmed as a whole, so it is small beside the window of what
-	// may be unconfirmed.
+	// A batch is confirmed as a whole, so it is small compared with the window of
+	// unconfirmed messages.
 	batchLinesMax = 1000
 	batchBytesMax = 64 << 10
 )
 
-// batch is some messages that follow each other. It is never changed.
+// batch is a run of consecutive messages. It is never changed.
 type batch struct {
 	first int    // number of its first line, from 1
-	data  []byte // the messages, without anything between them
+	data  []byte // the messages, with nothing between them
 	ends  []int  // where each ends in data
 }
 
@@ -36,7 +36,7 @@ func (b *batch) messages(f func(p []byte) error) error {
 	return nil
 }
 
-// longest gives the number and the length of the longest message.
+// longest returns the number and the length of the longest message.
 func (b *batch) longest() (line, bytes int) {
 	start := 0
 	for i, end := range b.ends {
@@ -48,28 +48,28 @@ func (b *batch) longest() (line, bytes int) {
 	return line, bytes
 }
 
-// lines takes an input apart into batches of lines. Each read of the input that
-// completes a line gives what there is, so a line never waits for the next one; an
-// input that is fast gives much at each read.
+// lines splits an input into batches of lines. Each read of the input that completes a
+// line makes a batch of what there is, so a line never waits for the next one; a fast
+// input has many lines in each read.
 type lines struct {
 	input   io.Reader
-	max     int  // bytes of a line
+	max     int  // bytes in a line
 	binary  bool // lines need not be UTF-8
 	buf     []byte
-	begin   int // buf[begin:end] has been read and not given yet
+	begin   int // buf[begin:end] has been read and not returned yet
 	end     int
 	scanned int   // no newline lies in buf[begin:scanned]
-	given   int   // lines
-	ended   error // of the input
-	refused error // of the line after those given
+	given   int   // lines returned so far
+	ended   error // why the input ended
+	refused error // why the next line was rejected
 }
 
 func newLines(input io.Reader, lineMax int, binary bool) *lines {
 	return &lines{input: input, max: lineMax, binary: binary, buf: make([]byte, batchBytesMax)}
 }
 
-// next gives the next batch, or the error after all that came before: io.EOF at the
-// end of the input.
+// next returns the next batch, or the error after the last one: io.EOF at the end of the
+// input.
 func (l *lines) next() (*batch, error) {
 	for {
 		if b := l.take(); len(b.ends) > 0 {
@@ -85,7 +85,7 @@ func (l *lines) next() (*batch, error) {
 	}
 }
 
-// take gives the whole lines that have been read, up to the bounds of a batch.
+// take returns the complete lines that have been read, up to the limits of a batch.
 func (l *lines) take() *batch {
 	b := &batch{first: l.given + 1}
 	if l.refused != nil {
@@ -131,25 +131,25 @@ func (l *lines) take() *batch {
 	return b
 }
 
-// good checks a line, the one after taken others.
+// good checks the line after taken others.
 func (l *lines) good(line []byte, taken int) bool {
 	switch {
 	case len(line) > l.max:
 		l.tooLong(taken)
 	case !l.binary && !utf8.Valid(line):
-		l.refused = fmt.Errorf("line %d is not UTF-8: convert the input, or send bytes as they are with --binary", l.given+taken+1)
+		l.refused = fmt.Errorf("line %d is not UTF-8: convert the input, or send it as it is with --binary", l.given+taken+1)
 	default:
 		return true
 	}
 	return false
 }
 
-// tooLong refuses the line after taken others.
+// tooLong rejects the line after taken others.
 func (l *lines) tooLong(taken int) {
 	l.refused = fmt.Errorf("line %d is longer than %s: split it, or raise --max-line and the gateway's --max-message", l.given+taken+1, formatSize(l.max))
 }
 
-// read reads once, and makes room before.
+// read makes room and reads once.
 func (l *lines) read() {
 	if l.begin > 0 {
 		copy(l.buf, l.buf[l.begin:l.end])

@@ -109,7 +109,7 @@ func TestPubSendsAgainWhatIsNotConfirmed(t *testing.T) {
 		})
 	pub := startClient(t, stdin, "pub", "news", "--url", g.url)
 	io.WriteString(lines, "confirmed\n")
-	pub.wantExit(0, "connection lost: cut off: trying again for 30s", "connected again",
+	pub.wantExit(0, "connection lost: dropped without a Close frame: reconnecting for 30s", "reconnected",
 		"resent 2 lines that were not confirmed: some may have arrived twice")
 }
 
@@ -164,8 +164,8 @@ func TestPubReadsNoFurtherThanItsWindow(t *testing.T) {
 	}
 }
 
-// A gateway that does not read for a while, as one whose channel is full, still gets
-// rid of what it has to say.
+// A gateway that does not read for a while, such as one whose channel is full, can still
+// send.
 func TestPubReadsWhileItCannotWrite(t *testing.T) {
 	const size, messages = 32 << 10, 1000 // more than any socket buffer holds
 	g := newFakeGateway(t, func(c *fakeConn) {
@@ -221,15 +221,15 @@ func TestPubIsRefused(t *testing.T) {
 		want    []string
 	}{
 		{"publishing is not allowed", func(c *fakeConn) { c.close(ws.StatusPolicyViolation, "publishing is not allowed here") },
-			"a\nbbbb\nc\n", []string{"closed with 1008 (publishing is not allowed here): pub publishes as a client does",
-				"--raw publish", "curl -d MESSAGE", "sluice: lines 1 to 3 are not published: refused, none of it has arrived\n"}},
+			"a\nbbbb\nc\n", []string{"closed with 1008 (publishing is not allowed here): pub publishes as a client",
+				"--raw publish", "curl -d MESSAGE", "sluice: lines 1 to 3 are not published: rejected by the gateway\n"}},
 		{"too big, one of several", func(c *fakeConn) { c.close(ws.StatusMessageTooBig, "message too big") },
-			"a\nbbbb\nc\n", []string{"the longest message that is not confirmed is line 2 with 4 bytes", "--max-message",
-				"sluice: lines 1 to 3 are not confirmed: some or all may have arrived\n"}},
+			"a\nbbbb\nc\n", []string{"the longest unconfirmed message is line 2 with 4 bytes", "--max-message",
+				"sluice: lines 1 to 3 are not confirmed: some or all of them may have arrived\n"}},
 		{"too big, alone", func(c *fakeConn) { c.close(ws.StatusMessageTooBig, "message too big") },
-			"bbbb\n", []string{"is line 1 with 4 bytes", "sluice: line 1 is not published: refused, none of it has arrived\n"}},
+			"bbbb\n", []string{"is line 1 with 4 bytes", "sluice: line 1 is not published: rejected by the gateway\n"}},
 		{"for another reason", func(c *fakeConn) { c.close(ws.StatusPolicyViolation, "too many fragments") },
-			"a\n", []string{"sluice: line 1 is not confirmed: some or all may have arrived\n"}},
+			"a\n", []string{"sluice: line 1 is not confirmed: it may have arrived\n"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			g := newFakeGateway(t, func(c *fakeConn) {
@@ -242,7 +242,7 @@ func TestPubIsRefused(t *testing.T) {
 	}
 }
 
-// What an earlier connection carried may have arrived, whatever is said of it now.
+// What an earlier connection carried may have arrived, even if it is rejected now.
 func TestPubIsRefusedWhatItSendsAgain(t *testing.T) {
 	g := newFakeGateway(t,
 		func(c *fakeConn) { c.want(ws.OpText, "a") },
@@ -251,7 +251,7 @@ func TestPubIsRefusedWhatItSendsAgain(t *testing.T) {
 			c.close(ws.StatusPolicyViolation, "publishing is not allowed here")
 		})
 	pub := startClient(t, strings.NewReader("a\n"), "pub", "news", "--url", g.url)
-	pub.wantExit(1, "sluice: line 1 is not confirmed: refused now, but some or all may have arrived over the connection before\n")
+	pub.wantExit(1, "sluice: line 1 is not confirmed: rejected now, but it may have arrived over the previous connection\n")
 }
 
 func TestPubStopsWithASignal(t *testing.T) {
@@ -277,7 +277,7 @@ func TestPubStopsWithASignal(t *testing.T) {
 	io.WriteString(lines, "one\n")
 	<-confirmed
 	pub.cancel(signalled{os.Interrupt})
-	pub.wantExit(0, "stopped (interrupt): 1 line published, and confirmed")
+	pub.wantExit(0, "stopped (interrupt): 1 line published and confirmed")
 
 	stdin, more := io.Pipe()
 	defer more.Close()
@@ -295,7 +295,7 @@ func TestPubGivesUp(t *testing.T) {
 		c.next()
 	})
 	pub := startClient(t, strings.NewReader("a\n"), "pub", "news", "--url", g.url, "--retry", "0")
-	pub.wantExit(1, "lost: cut off", "line 1 is not confirmed")
+	pub.wantExit(1, "lost: dropped without a Close frame", "line 1 is not confirmed")
 }
 
 func TestLinesAreTakenApart(t *testing.T) {
@@ -380,7 +380,7 @@ func TestPubTakesNoConfirmationOfWhatItHasNotSent(t *testing.T) {
 	}
 }
 
-// A gateway elsewhere counts pings, and closes who sends too many.
+// A gateway on another machine counts pings, and closes clients that send too many.
 func TestPubAsksForConfirmationAtAPace(t *testing.T) {
 	now := time.Now()
 	p := pace{}

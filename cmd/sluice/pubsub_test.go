@@ -32,7 +32,7 @@ func startSub(t *testing.T, url string, args ...string) *clientRun {
 	}
 }
 
-// afterJoining gives what a subscriber printed but for the lines that found out
+// afterJoining returns what a subscriber printed but for the lines that found out
 // whether it had joined.
 func afterJoining(sub *clientRun) string {
 	text := sub.stdout.String()
@@ -60,8 +60,8 @@ func TestLinesArriveCompleteAndInOrder(t *testing.T) {
 	s.stop()
 }
 
-// Connections are cut again and again while lines pass. Nothing is lost; lines come
-// again only behind a loss of pub's connection, and as a whole stretch.
+// Connections are cut repeatedly while lines pass. Nothing is lost; lines are repeated only
+// after pub has lost its connection, and as a whole stretch.
 func TestNothingIsLostWhenConnectionsAreCut(t *testing.T) {
 	const n = 200_000
 	s := startHere(t, "--history", "400000", "--history-bytes", "256MiB")
@@ -85,8 +85,8 @@ func TestNothingIsLostWhenConnectionsAreCut(t *testing.T) {
 	pub.wantExit(0)
 	sub.stdout.wait(t, fmt.Sprintf("line %d\n", n))
 	sub.cancel(signalled{syscall.SIGTERM})
-	sub.wantExit(0, "connected again")
-	pub.wantExit(0, "connected again", "that were not confirmed: some may have arrived twice")
+	sub.wantExit(0, "reconnected")
+	pub.wantExit(0, "reconnected", "that were not confirmed: some may have arrived twice")
 
 	highest, stretches := 0, 0
 	last := 0
@@ -130,25 +130,37 @@ func TestSubTellsThatTheGatewayWasRestarted(t *testing.T) {
 	sub := startSub(t, s.url)
 	s.stop()
 	startHere(t, "--listen", strings.TrimPrefix(s.url, "http://"))
-	sub.stderr.wait(t, "gap: publications may be lost after offset ")
+	sub.stderr.wait(t, "gap: publications after offset ")
 	pub := startClient(t, nil, "pub", "logs", "after", "--url", s.url)
 	pub.wantExit(0)
 	sub.stdout.wait(t, "after\n")
 	sub.cancel(signalled{syscall.SIGTERM})
-	sub.wantExit(0, "closed with 1001 (server is shutting down): trying again", "the channel began anew with epoch ")
+	sub.wantExit(0, "closed with 1001 (server is shutting down): reconnecting", "the channel has started again with epoch ")
 }
 
 func TestPubIsToldThatClientsMayOnlyListen(t *testing.T) {
 	s := startHere(t, "--raw", "listen")
 	pub := startClient(t, strings.NewReader("a\n"), "pub", "logs", "--url", s.url)
-	pub.wantExit(1, "closed with 1008 (publishing is not allowed here): pub publishes as a client does: start the gateway with --raw publish",
-		"curl -d MESSAGE http://127.0.0.1:9000/publish/CHANNEL", "line 1 is not published: refused, none of it has arrived")
+	pub.wantExit(1, "closed with 1008 (publishing is not allowed here): pub publishes as a client: allow that with --raw publish",
+		"curl -d MESSAGE http://127.0.0.1:9000/publish/CHANNEL", "line 1 is not published: rejected by the gateway")
 }
 
 func TestPubIsToldOfAMessageTooBig(t *testing.T) {
 	s := startHere(t, "--max-message", "1KiB")
 	pub := startClient(t, strings.NewReader("a\n"+strings.Repeat("x", 2000)+"\n"), "pub", "logs", "--url", s.url)
-	pub.wantExit(1, "closed with 1009 (message too big): the longest message that is not confirmed is line 2 with 2000 bytes")
+	pub.wantExit(1, "closed with 1009 (message too big): the longest unconfirmed message is line 2 with 2000 bytes")
+}
+
+func TestClientsOfTheInternalListenerAreSentToThePublicOne(t *testing.T) {
+	s := startHere(t)
+	for _, command := range []string{"sub news", "pub news x"} {
+		c := startClient(t, nil, append(strings.Fields(command), "--url", s.internal)...)
+		c.wantExit(1, "refused with 404 Not Found (", "): this is the gateway's internal listener: clients connect to the public one, by default on port 8000\n")
+		if strings.Contains(c.stderr.String(), "{\"") {
+			t.Errorf("%s: the error contains JSON: %s", command, c.stderr)
+		}
+	}
+	s.stop()
 }
 
 func TestPubAndSubOverTLS(t *testing.T) {
@@ -163,7 +175,7 @@ func TestPubAndSubOverTLS(t *testing.T) {
 	}
 	pub = startClient(t, nil, "pub", "a/b比分", "\x00\xff", "--binary", "--url", url, "--insecure-skip-verify")
 	pub.wantExit(0)
-	// The history is there as long as somebody knows the channel, or its time lasts.
+	// The history exists until its time has passed.
 	sub := startClient(t, nil, "sub", "a/b比分", "--history", "4", "--count", "4", "--url", url, "--cacert", certificate)
 	sub.wantExit(0)
 	if diff := cmp.Diff("one\n\nthree\nin two lines\n\x00\xff\n", sub.stdout.String()); diff != "" {
@@ -171,8 +183,8 @@ func TestPubAndSubOverTLS(t *testing.T) {
 	}
 }
 
-// pub and sub are clients with a token, from a file or the environment; and the gateway takes
-// those of each of its secrets.
+// pub and sub connect with a token from a file or the environment, and the gateway accepts
+// tokens of each of its secrets.
 func TestTokensOfPubAndSub(t *testing.T) {
 	secret := func(letter string) string { return writeFile(t, "secret", strings.Repeat(letter, 32)) }
 	old, fresh := secret("o"), secret("n")
@@ -182,7 +194,7 @@ func TestTokensOfPubAndSub(t *testing.T) {
 	file, variable := tokenOf(old), tokenOf(fresh)
 	path := writeFile(t, "token", file+"\n")
 
-	refused := "a token can be given with --token-file or SLUICE_TOKEN, and what a proxy wants to see with --header"
+	refused := "give a token with --token-file or SLUICE_TOKEN, or with --header what a proxy needs"
 	runs := func(code int, env []string, stderr string, args ...string) (stdout string) {
 		t.Helper()
 		got, stdout, errs := runOnce(env, append(args, "--url", s.url)...)
@@ -192,10 +204,10 @@ func TestTokensOfPubAndSub(t *testing.T) {
 		return stdout
 	}
 	runs(1, nil, refused, "pub", "logs:x", "no token")
-	sent := ": a token was sent: 'sluice token verify' says what is in it, and the gateway's log why it was rejected, if it was\n"
+	sent := ": a token was sent: check it with 'sluice token verify', and see the gateway's log\n"
 	runs(1, []string{"SLUICE_TOKEN=" + file + "x"}, "401 Unauthorized (The token is invalid)"+sent, "pub", "logs:x", "a bad token")
-	runs(1, []string{"SLUICE_TOKEN=" + file}, "(Unknown channel: its namespace is not configured): is the channel the right one, and ", "pub", "others:x", "nobody's channel")
-	runs(1, []string{"SLUICE_TOKEN=" + strings.Repeat("x", 5000)}, ": the token stands in the URL: is its file the right one?\n", "pub", "logs:x", "no token at all")
+	runs(1, []string{"SLUICE_TOKEN=" + file}, "(Unknown channel: its namespace is not configured): check the channel, and that ", "pub", "others:x", "nobody's channel")
+	runs(1, []string{"SLUICE_TOKEN=" + strings.Repeat("x", 5000)}, ": the token is part of the URL: is it the right file?\n", "pub", "logs:x", "no token at all")
 	runs(0, nil, "", "pub", "logs:x", "of a file", "--token-file", path)
 	runs(0, []string{"SLUICE_TOKEN_FILE=" + path, "SLUICE_TOKEN=nonsense"}, "", "pub", "logs:x", "the file comes first")
 	runs(0, []string{"SLUICE_TOKEN=" + variable}, "", "pub", "logs:x", "of the environment")
@@ -207,11 +219,11 @@ func TestTokensOfPubAndSub(t *testing.T) {
 	runs(2, nil, "--token-file "+path+"x: no such file", "sub", "logs:x", "--token-file", path+"x")
 	runs(2, nil, ": the file is empty: ", "sub", "logs:x", "--token-file", writeFile(t, "empty", "\n"))
 	s.stop()
-	// A variable of the clients is no mistake for the gateway.
+	// The gateway ignores the clients' variables.
 	runCheck(t, 0, []string{"SLUICE_TOKEN=x", "SLUICE_TOKEN_FILE=y"}, freePorts...)
 }
 
-// A token that was replaced in its file is the next connection's.
+// A new token in the file is used for the next connection.
 func TestTokenFileIsReadAtEachConnect(t *testing.T) {
 	path := writeFile(t, "token", "one\n")
 	g := newFakeGateway(t, func(c *fakeConn) {

@@ -16,17 +16,17 @@ import (
 	"github.com/gobwas/ws/wsutil"
 )
 
-// Waits between two tries to connect: each twice the one before, less a random
-// part of up to half, so that many clients do not come back in step.
+// Delays between two tries to connect: each is twice the one before, less a random part
+// of up to half, so that many clients do not reconnect in step.
 const (
 	backoffMin = 100 * time.Millisecond
 	backoffMax = 5 * time.Second
 )
 
-// retryForever is the retryBound without an end.
+// retryForever is the retryBound without a limit.
 const retryForever retryBound = -1
 
-// retryBound says for how long a lost connection is tried again; 0: not at all.
+// retryBound is how long to try to reconnect after a lost connection; 0: not at all.
 type retryBound time.Duration
 
 func (r *retryBound) String() string {
@@ -55,25 +55,25 @@ func (r *retryBound) Set(text string) error {
 type session struct {
 	target *target
 	retry  retryBound
-	note   func(format string, args ...any) // a line for the user, on stderr
+	note   func(format string, args ...any) // prints a line for the user on stderr
 
-	lost time.Time     // since when nothing was achieved; zero: all is well
+	lost time.Time     // since when there has been no progress; zero: all is well
 	wait time.Duration // before the next try
 }
 
-// notes gives session.note.
+// notes returns the function for session.note.
 func notes(stderr io.Writer) func(format string, args ...any) {
 	return func(format string, args ...any) {
 		fmt.Fprintf(stderr, "sluice: "+format+"\n", args...)
 	}
 }
 
-// progress notes that the link achieves something, so that its loss begins a new
-// count. A gateway that takes connections and drops them does not.
+// progress records that the link works, so that its loss starts a new count. A gateway
+// that accepts connections and drops them makes no progress.
 func (s *session) progress() { s.lost, s.wait = time.Time{}, 0 }
 
-// again gives a new link in place of l, which ended with why, as endOf has it. The
-// error is why itself where no other try would end differently.
+// again returns a new link in place of l, which ended with why, as endOf returns it. If
+// no other try would end differently, it returns why.
 func (s *session) again(ctx context.Context, l *link, why error, query url.Values) (*link, error) {
 	if !isTemporary(why) || s.retry == 0 {
 		return nil, fmt.Errorf("connection to %s lost: %w", s.target.name(), why)
@@ -84,7 +84,7 @@ func (s *session) again(ctx context.Context, l *link, why error, query url.Value
 	}
 	if s.lost.IsZero() {
 		s.lost = now
-		s.note("connection lost: %v: trying again%s", why, s.boundWords())
+		s.note("connection lost: %v: reconnecting%s", why, s.boundWords())
 	}
 	for {
 		if err := s.pause(ctx); err != nil {
@@ -92,14 +92,14 @@ func (s *session) again(ctx context.Context, l *link, why error, query url.Value
 		}
 		next, err := s.target.dial(ctx, query)
 		if err == nil {
-			s.note("connected again after %v", time.Since(s.lost).Round(time.Millisecond))
+			s.note("reconnected after %v", time.Since(s.lost).Round(time.Millisecond))
 			return next, nil
 		}
 		if ctx.Err() != nil || !isTemporary(err) {
 			return nil, err
 		}
 		if s.retry != retryForever && time.Since(s.lost) >= time.Duration(s.retry) {
-			return nil, fmt.Errorf("given up after %v (--retry): %w", s.retry.String(), err)
+			return nil, fmt.Errorf("gave up after %v (--retry): %w", s.retry.String(), err)
 		}
 	}
 }
@@ -111,7 +111,7 @@ func (s *session) boundWords() string {
 	return " for " + s.retry.String()
 }
 
-// pause waits before a try, at most until the bound.
+// pause waits before a try, at most until the limit.
 func (s *session) pause(ctx context.Context) error {
 	s.wait = min(max(2*s.wait, backoffMin), backoffMax)
 	d := s.wait - rand.N(s.wait/2)
@@ -128,7 +128,7 @@ func (s *session) pause(ctx context.Context) error {
 	}
 }
 
-// isTemporary tells whether another try may end differently.
+// isTemporary reports whether another try may end differently.
 func isTemporary(err error) bool {
 	if r := (*refusal)(nil); errors.As(err, &r) {
 		return r.temporary()
@@ -150,7 +150,7 @@ func (c *closed) Error() string {
 	return s
 }
 
-// endOf puts the end of a link into words.
+// endOf describes the end of a link.
 func endOf(err error) error {
 	var close wsutil.ClosedError
 	switch {
@@ -161,17 +161,17 @@ func endOf(err error) error {
 		}
 		return temporary{c}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return temporary{errors.New("the gateway has been silent for too long")}
+		return temporary{errors.New("the gateway was silent for too long")}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return temporary{errors.New("cut off")}
+		return temporary{errors.New("dropped without a Close frame")}
 	case errors.As(err, new(ws.ProtocolError)), errors.Is(err, wsutil.ErrMessageTooLarge):
-		return fmt.Errorf("what comes is not WebSocket as it should be: %w", err)
+		return fmt.Errorf("the server sent invalid WebSocket data: %w", err)
 	}
 	return temporary{err}
 }
 
-// final tells whether the gateway would close the next connection as well. 1008 is
-// also its word for a client that did not answer pings, which may have been asleep.
+// final reports whether the gateway would close the next connection as well. It also uses
+// 1008 for a client that did not answer pings, which may have been asleep.
 func (c *closed) final() bool {
 	switch c.code {
 	case ws.StatusProtocolError, ws.StatusUnsupportedData, ws.StatusInvalidFramePayloadData, ws.StatusMessageTooBig, ws.StatusMandatoryExt:

@@ -11,22 +11,28 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// newRootCommand gives `sluice`, which serves when no subcommand is named.
+// firstFlags are the flags that a newcomer to the gateway needs first.
+var firstFlags = flagGroup{"Flags to know first", []string{"listen", "internal-listen", "raw", "allowed-origins",
+	"trusted-proxies", "token-hmac-secret-file", "namespaces", "config"}}
+
+// newRootCommand returns `sluice`, which serves when no subcommand is named.
 func newRootCommand(env []string) *cobra.Command {
 	cfg := new(settings)
 	opts := cfg.options()
 	root := newServeCommand(cfg, opts, env)
 	root.Use = "sluice"
-	root.Short = "An edge gateway that broadcasts over WebSocket and event streams"
-	root.Example = `  sluice                        then open http://127.0.0.1:8000/
-  sluice serve --listen :8000 --raw publish --log-level debug`
-	root.Version = readBuild().Version // gives --version
+	root.Short = "Broadcast server for WebSocket and SSE"
+	root.Example = `  sluice                      then open http://127.0.0.1:8000/ in a browser
+  sluice sub news             print what is published in the channel news
+  sluice pub news 'goal!'     publish a message in it`
+	setHelp(root, firstFlags)
+	root.Version = readBuild().Version // adds --version
 	root.SilenceErrors = true          // run prints them
 	root.SilenceUsage = true
 	root.SetFlagErrorFunc(flagError)
 
-	gatewayGroup := &cobra.Group{ID: "gateway", Title: "The gateway:"}
-	clientGroup := &cobra.Group{ID: "client", Title: "Its clients:"}
+	gatewayGroup := &cobra.Group{ID: "gateway", Title: "Gateway commands:"}
+	clientGroup := &cobra.Group{ID: "client", Title: "Client commands:"}
 	root.AddGroup(gatewayGroup, clientGroup)
 	addTo := func(group *cobra.Group, commands ...*cobra.Command) {
 		for _, cmd := range commands {
@@ -45,7 +51,8 @@ func newRootCommand(env []string) *cobra.Command {
 	return root
 }
 
-// leaveTo keeps the variables of other commands from being taken for mistakes.
+// leaveTo keeps the environment variables of other commands from being reported as
+// unknown.
 func (o *options) leaveTo(cmd *cobra.Command) {
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		for _, name := range f.Annotations[envAnnotation] {
@@ -60,7 +67,7 @@ func (o *options) leaveTo(cmd *cobra.Command) {
 func newServeCommand(cfg *settings, opts *options, env []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Hold connections and broadcast to them (the default)",
+		Short: "Run the gateway (the default command)",
 		Example: `  sluice serve --listen :8000 --raw publish --log-level debug
   sluice serve --config /etc/sluice.conf --listen unix:/run/sluice.sock`,
 		Long: layersText,
@@ -77,11 +84,11 @@ func newServeCommand(cfg *settings, opts *options, env []string) *cobra.Command 
 	return cmd
 }
 
-// newHelpCommand gives `sluice help`, which knows a command from a typing error.
+// newHelpCommand returns `sluice help`, which reports a mistyped command.
 func newHelpCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "help [COMMAND]",
-		Short: "Show the help of a command, as its --help does",
+		Short: "Show the help of a command, same as --help",
 		Example: `  sluice help serve
   sluice help bench fanout`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -89,7 +96,7 @@ func newHelpCommand() *cobra.Command {
 			for _, name := range args {
 				next, rest, err := topic.Find([]string{name})
 				if err != nil || next == topic || len(rest) > 0 {
-					return unknownCommand(topic, name)
+					return unknownCommand(topic, name, "help ")
 				}
 				topic = next
 			}
@@ -113,31 +120,39 @@ func newHelpCommand() *cobra.Command {
 	return cmd
 }
 
-// noArguments refuses what is neither a flag nor a subcommand.
+// noArguments rejects arguments that are neither a flag nor a subcommand.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	if !cmd.HasSubCommands() {
-		return usagef("unexpected argument %q: options are given as flags: see '%s --help'", args[0], cmd.CommandPath())
+		return usagef("unexpected argument %q: %s takes flags only: see '%s --help'", args[0], cmd.Name(), cmd.CommandPath())
 	}
-	return unknownCommand(cmd, args[0])
+	return unknownCommand(cmd, args[0], "")
 }
 
-// unknownCommand is the error of a name that is none of cmd's subcommands.
-func unknownCommand(cmd *cobra.Command, name string) error {
+// unknownCommand returns the error for a name that is not a subcommand of cmd. before
+// is what stood between sluice and the path to cmd: "help " or nothing.
+func unknownCommand(cmd *cobra.Command, name, before string) error {
 	var names []string
 	for _, sub := range cmd.Commands() {
 		if !sub.Hidden {
 			names = append(names, sub.Name())
 		}
 	}
-	prefix := ""
-	if cmd.HasParent() {
-		prefix = cmd.CommandPath() + " "
+	root := cmd.Root().Name() + " "
+	path := root + before + strings.TrimPrefix(cmd.CommandPath()+" ", root)
+	for _, sub := range cmd.Commands() { // fanout is a command of bench
+		if deeper, _, err := sub.Find([]string{name}); err == nil && deeper != sub && !deeper.Hidden {
+			return usagef("unknown command %q: did you mean %s%s %s?", name, path, sub.Name(), name)
+		}
+	}
+	prefix := strings.TrimPrefix(path, root)
+	if prefix != "" {
+		prefix = path
 	}
 	meant := name
-	for _, known := range names { // publish is further from pub than a typing error is
+	for _, known := range names { // publish is further from pub than a typo is
 		if strings.HasPrefix(name, known) || len(name) > 2 && strings.HasPrefix(known, name) {
 			meant = known
 		}
@@ -145,7 +160,7 @@ func unknownCommand(cmd *cobra.Command, name string) error {
 	return usagef("unknown command %q: %s", name, advice(meant, prefix, names, helpAdvice(cmd)))
 }
 
-// flagError turns pflag's errors into the one-line form.
+// flagError rewrites pflag's errors as one line each.
 func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var bare *pflag.ValueRequiredError
@@ -154,7 +169,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &unknown):
 		return unknownFlag(cmd, unknown)
 	case errors.As(err, &bare):
-		return usagef("--%s has no value: give one behind it: %s", bare.GetFlag().Name, helpAdvice(cmd))
+		return usagef("--%s needs a value: %s", bare.GetFlag().Name, flagAdvice(cmd))
 	case errors.As(err, &invalid):
 		cause := invalid.Unwrap()
 		num := (*strconv.NumError)(nil)
@@ -165,15 +180,15 @@ func flagError(cmd *cobra.Command, err error) error {
 		case kind == "duration":
 			cause = errNoDuration
 		case kind == "int" && errors.Is(cause, strconv.ErrSyntax):
-			cause = errors.New("not a count: give a whole number")
+			cause = errors.New("not a whole number")
 		}
-		return usagef("--%s %s: %w: %s", invalid.GetFlag().Name, invalid.GetValue(), cause, helpAdvice(cmd))
+		return usagef("--%s %s: %w: %s", invalid.GetFlag().Name, invalid.GetValue(), cause, flagAdvice(cmd))
 	}
-	return usagef("%w: %s", err, helpAdvice(cmd))
+	return usagef("%w: %s", err, flagAdvice(cmd))
 }
 
-// unknownFlag is the error of a flag that cmd does not have. A word behind a
-// single dash is to pflag a row of letters; more likely a dash is missing.
+// unknownFlag returns the error for a flag that cmd does not have. pflag reads a word
+// after a single dash as a row of one-letter flags; more likely a dash is missing.
 func unknownFlag(cmd *cobra.Command, err *pflag.NotExistError) error {
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -185,19 +200,19 @@ func unknownFlag(cmd *cobra.Command, err *pflag.NotExistError) error {
 	if letters := err.GetSpecifiedShortnames(); letters != "" {
 		dashes = "-"
 		name, _, _ = strings.Cut(letters, "=")
-		// -help: the h was known, so that only the rest is reported.
+		// -help: -h exists, so pflag reports only the rest.
 		if i := slices.IndexFunc(names, func(known string) bool { return len(name) > 1 && known[1:] == name }); i >= 0 {
 			name = names[i]
 		}
 	}
-	if len(name) == 1 { // one letter is near to everything short
+	if len(name) == 1 { // a single letter is close to every short name
 		names = nil
 	}
-	return usagef("unknown flag %s%s: %s", dashes, name, advice(name, "--", names, helpAdvice(cmd)))
+	return usagef("unknown flag %s%s: %s", dashes, name, advice(name, "--", names, flagAdvice(cmd)))
 }
 
-// advice is the last part of an error about an unknown word: the nearest known
-// one, or where to look.
+// advice returns the last part of an error about an unknown word: the nearest known
+// word, or where to look.
 func advice(word, prefix string, known []string, otherwise string) string {
 	if near := nearest(word, known); near != "" {
 		return fmt.Sprintf("did you mean %s%s?", prefix, near)
@@ -207,4 +222,12 @@ func advice(word, prefix string, known []string, otherwise string) string {
 
 func helpAdvice(cmd *cobra.Command) string {
 	return fmt.Sprintf("see '%s --help'", cmd.CommandPath())
+}
+
+// flagAdvice is helpAdvice for flags: the help of sluice itself leaves most of them out.
+func flagAdvice(cmd *cobra.Command) string {
+	if isRoot(cmd) {
+		return "see 'sluice serve --help'"
+	}
+	return helpAdvice(cmd)
 }

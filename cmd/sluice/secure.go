@@ -15,14 +15,14 @@ import (
 	"sluice/gateway/certificate"
 )
 
-// secure is what TLS listeners show to clients.
+// secure is the certificate of TLS listeners.
 type secure struct {
 	config *tls.Config        // nil without TLS
 	store  *certificate.Store // nil for a self-signed certificate, which nothing renews
 }
 
-// checkTLS settles whether the settings of TLS fit together, and reads the files.
-// Faults are those of a wrong call.
+// checkTLS checks that the settings of TLS fit together, and reads the files. Faults are
+// usage errors.
 func (s *settings) checkTLS(endpoints []endpoint) (secure, []error) {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, usagef(format, args...)) }
@@ -36,25 +36,25 @@ func (s *settings) checkTLS(endpoints []endpoint) (secure, []error) {
 				idle = append(idle, "--"+f.flag+" "+f.value)
 			}
 		}
-		do, where := "does", ":8443"
+		have, where := "has", ":8443"
 		if trial {
 			idle, where = append(idle, "--tls-self-signed"), "127.0.0.1:8443"
 		}
 		if len(idle) > 1 {
-			do = "do"
+			have = "have"
 		}
 		if len(idle) > 0 {
-			fault("%s %s nothing without --tls-listen: say where clients connect with TLS, such as --tls-listen %s", strings.Join(idle, ", "), do, where)
+			fault("%s %s no effect without --tls-listen: give an address for TLS clients, such as --tls-listen %s", strings.Join(idle, ", "), have, where)
 		}
 		return secure{}, faults
 	}
 	switch {
 	case trial && (files.Cert != "" || files.Key != "" || files.ClientCA != ""):
-		fault("--tls-self-signed is for trials without files: leave it out, or --tls-cert, --tls-key and --tls-client-ca")
+		fault("--tls-self-signed cannot be combined with certificate files: remove it, or remove --tls-cert, --tls-key and --tls-client-ca")
 	case trial:
 		for _, e := range endpoints {
 			if e.tls && e.address != "" && !e.local {
-				fault("--tls-listen %s: others can reach it, and --tls-self-signed is for trials on loopback: give --tls-cert and --tls-key, or 127.0.0.1", e.text)
+				fault("--tls-listen %s: other machines can reach it, and --tls-self-signed is for trials on loopback: give --tls-cert and --tls-key, or listen on 127.0.0.1", e.text)
 			}
 		}
 	case files.Cert == "" && files.Key == "":
@@ -77,7 +77,7 @@ func (s *settings) checkTLS(endpoints []endpoint) (secure, []error) {
 	store, err := certificate.Load(files)
 	if err != nil {
 		faults = usageLines(err)
-		if pair := pairFault(files); pair != nil { // says all about the two at once
+		if pair := pairFault(files); pair != nil { // covers both files at once
 			faults = slices.DeleteFunc(faults, func(err error) bool { return !strings.HasPrefix(err.Error(), "--tls-client-ca ") })
 			faults = append(faults, pair)
 		}
@@ -86,12 +86,12 @@ func (s *settings) checkTLS(endpoints []endpoint) (secure, []error) {
 	return secure{config: store.Config(), store: store}, nil
 }
 
-// pairFault tells of a certificate and a key that are what they should be, but not for
-// each other, or each in the place of the other; nil for whatever else is wrong.
+// pairFault returns the fault of a certificate and a key that are valid but do not belong
+// together, or are swapped; nil for every other fault.
 func pairFault(files certificate.Files) error {
 	cert, err := os.ReadFile(files.Cert)
 	if err != nil {
-		return nil // told by who loads them
+		return nil // certificate.Load reports it
 	}
 	key, err := os.ReadFile(files.Key)
 	if err != nil {
@@ -103,21 +103,21 @@ func pairFault(files certificate.Files) error {
 		return nil
 	}
 	if strings.HasSuffix(inCert.Type, "PRIVATE KEY") && inKey.Type == "CERTIFICATE" {
-		return usagef("--tls-cert %s holds a key and --tls-key %s a certificate: swapped?", files.Cert, files.Key)
+		return usagef("--tls-cert %s contains a private key and --tls-key %s a certificate: swap them", files.Cert, files.Key)
 	}
-	// Both words of crypto/tls for it, "private key does not match public key" and
-	// "private key type does not match ...": it has no error to compare with.
+	// Both texts of crypto/tls for it, "private key does not match public key" and
+	// "private key type does not match ...": it has no error value to compare with.
 	if _, err := tls.X509KeyPair(cert, key); err != nil && strings.Contains(err.Error(), "does not match") {
-		return usagef("--tls-key %s does not fit the certificate in %s: give the key that it was made with", files.Key, files.Cert)
+		return usagef("--tls-key %s does not match the certificate in %s: give the key that belongs to it", files.Key, files.Cert)
 	}
 	return nil
 }
 
-// watchInterval is how often the files of certificates are looked at.
+// watchInterval is how often the certificate files are checked for changes.
 const watchInterval = 10 * time.Second
 
-// keepFresh reloads certificates when their files change and at each SIGHUP, until ctx
-// ends. Without TLS it only says that SIGHUP does nothing.
+// keepFresh reloads certificates when their files change and on each SIGHUP, until ctx
+// ends. Without certificate files it only logs that SIGHUP does nothing.
 func (s secure) keepFresh(ctx context.Context, hangup <-chan os.Signal, log *slog.Logger) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -131,27 +131,27 @@ func (s secure) keepFresh(ctx context.Context, hangup <-chan os.Signal, log *slo
 		case <-hangup:
 		}
 		if s.store == nil {
-			log.Info("SIGHUP: no certificate files to read again, ignored")
+			log.Info("SIGHUP: ignored, because there are no certificate files to reload")
 			continue
 		}
 		if changed, err := s.store.Reload(); err != nil {
-			log.Error("SIGHUP: certificates cannot be read again, the last good ones are used", "error", err, "certificate", s.store)
+			log.Error("SIGHUP: cannot reload the certificates, keeping the current ones", "error", err, "certificate", s.store)
 		} else {
-			log.Info("SIGHUP: certificates read again", "changed", changed, "certificate", s.store)
+			log.Info("SIGHUP: certificates reloaded", "changed", changed, "certificate", s.store)
 		}
 	}
 }
 
-// tell says whose certificate it is, and until when; or what to do with one that is
-// made for trials, at a URL where it is shown.
-func (s secure) tell(at string) string {
+// describe returns the names in the certificate and its expiry, or for a self-signed one,
+// how to connect to the URL at.
+func (s secure) describe(at string) string {
 	if s.store != nil {
 		return certificateText(s.store)
 	}
 	if path, ok := strings.CutPrefix(at, "unix:"); ok {
-		return fmt.Sprintf("self-signed, for trials alone: 'curl -k --unix-socket %s https://localhost/'", path)
+		return fmt.Sprintf("self-signed, for trials only: 'curl -k --unix-socket %s https://localhost/'", path)
 	}
-	return fmt.Sprintf("self-signed, for trials alone: 'curl -k %s' or 'sluice sub --insecure-skip-verify --url %s news'", at, strings.TrimSuffix(at, "/"))
+	return fmt.Sprintf("self-signed, for trials only: 'curl -k %s' or 'sluice sub --insecure-skip-verify --url %s news'", at, strings.TrimSuffix(at, "/"))
 }
 
 func certificateText(store *certificate.Store) string {

@@ -18,8 +18,8 @@ import (
 	"sluice/gateway/certificate"
 )
 
-// writePair writes a certificate for this machine, made at a time, over what cert and key
-// hold.
+// writePair writes a certificate for this machine, made at a given time, to the files cert
+// and key.
 func writePair(t *testing.T, cert, key string, made time.Time) *x509.Certificate {
 	t.Helper()
 	pair, err := certificate.SelfSigned(made)
@@ -38,7 +38,7 @@ func writePair(t *testing.T, cert, key string, made time.Time) *x509.Certificate
 	return pair.Leaf
 }
 
-// trusting gives a client's configuration that takes one certificate alone.
+// trusting returns a client's configuration that accepts one certificate only.
 func trusting(leaf *x509.Certificate) *tls.Config {
 	roots := x509.NewCertPool()
 	roots.AddCert(leaf)
@@ -54,7 +54,7 @@ func dialTLS(t *testing.T, s *sluice, path string, config *tls.Config) client {
 func TestSelfSignedCertificateIsEnoughForATrial(t *testing.T) {
 	s := start(t, "--listen", "off", "--tls-listen", "127.0.0.1:0", "--tls-self-signed")
 	ready := s.log.wait(t, "ready")
-	want := "self-signed, for trials alone: 'curl -k " + s.url + "/' or 'sluice sub --insecure-skip-verify --url " + s.url + " news'"
+	want := "self-signed, for trials only: 'curl -k " + s.url + "/' or 'sluice sub --insecure-skip-verify --url " + s.url + " news'"
 	if !strings.HasPrefix(s.url, "https://127.0.0.1:") || ready["certificate"] != want || ready["raw"] != "publish" {
 		t.Errorf("ready: %v, want URL with https and certificate %q", ready, want)
 	}
@@ -71,8 +71,8 @@ func TestSelfSignedCertificateIsEnoughForATrial(t *testing.T) {
 	c.send(websocket.TextMessage, "hello")
 	c.want(websocket.TextMessage, "hello")
 
-	s.signal(syscall.SIGHUP) // nothing to read: ignored, and above all not the end
-	s.log.wait(t, "SIGHUP: no certificate files to read again, ignored")
+	s.signal(syscall.SIGHUP) // nothing to reload: ignored, and the process goes on
+	s.log.wait(t, "SIGHUP: ignored, because there are no certificate files to reload")
 	c.send(websocket.TextMessage, "still here")
 	c.want(websocket.TextMessage, "still here")
 	s.stop()
@@ -88,13 +88,13 @@ func TestHangupChangesTheCertificateUnderOpenConnections(t *testing.T) {
 
 	second := writePair(t, cert, key, time.Now())
 	s.signal(syscall.SIGHUP)
-	s.log.wait(t, "SIGHUP: certificates read again")
-	fresh := dialTLS(t, s, "/echo", trusting(second)) // takes no other
+	s.log.wait(t, "SIGHUP: certificates reloaded")
+	fresh := dialTLS(t, s, "/echo", trusting(second)) // accepts no other certificate
 	if err := os.WriteFile(key, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.signal(syscall.SIGHUP)
-	r := s.log.wait(t, "SIGHUP: certificates cannot be read again, the last good ones are used")
+	r := s.log.wait(t, "SIGHUP: cannot reload the certificates, keeping the current ones")
 	if why, _ := r["error"].(string); !strings.HasPrefix(why, "--tls-key "+key+": there is no private key in it: ") {
 		t.Errorf("error %q", why)
 	}
@@ -132,7 +132,7 @@ func TestCheckTellsOfCertificates(t *testing.T) {
 		"ok --tls-listen 127.0.0.1:0: free",
 		"ok --tls-cert: for localhost, 127.0.0.1, ::1, until " + end,
 		"warning --tls-cert " + cert + ": expires at " + end + ": clients will reject it then: renew it",
-		"ok clients of this machine (loopback) are free of --max-per-address, --address-rate, --message-rate, --control-rate until these are set",
+		"ok clients on this machine (loopback) are exempt from --max-per-address, --address-rate, --message-rate, --control-rate until you set them",
 	} {
 		wantFinding(t, found, want)
 	}
@@ -142,8 +142,8 @@ func TestCheckTellsOfCertificates(t *testing.T) {
 	late := filepath.Join(dir, "late")
 	ended := writePair(t, late, filepath.Join(dir, "late.key"), time.Now().AddDate(-1, 0, 0))
 	for _, tt := range []struct{ cert, key, want string }{
-		{key, cert, "fault --tls-cert " + key + " holds a key and --tls-key " + cert + " a certificate: swapped?"},
-		{cert, late + ".key", "fault --tls-key " + late + ".key does not fit the certificate in " + cert + ": give the key that it was made with"},
+		{key, cert, "fault --tls-cert " + key + " contains a private key and --tls-key " + cert + " a certificate: swap them"},
+		{cert, late + ".key", "fault --tls-key " + late + ".key does not match the certificate in " + cert + ": give the key that belongs to it"},
 		{late, late + ".key", "fault --tls-cert " + late + ": expired at " + ended.NotAfter.UTC().Format(time.RFC3339) + ": clients reject it: renew it"},
 	} {
 		wantFinding(t, runCheck(t, exitFailed, nil, tls(tt.cert, tt.key)...), tt.want)
@@ -158,7 +158,7 @@ func TestCheckTellsOfCertificates(t *testing.T) {
 			exempt = append(exempt, line)
 		}
 	}
-	if diff := cmp.Diff([]string{"ok clients of this machine (loopback) are free of --control-rate until these are set"}, exempt); diff != "" {
+	if diff := cmp.Diff([]string{"ok clients on this machine (loopback) are exempt from --control-rate until you set them"}, exempt); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"sluice/gateway"
 )
 
-// runServe serves until ctx ends or something fails. What fails before the
-// listeners are open is returned; afterwards it is logged.
+// runServe serves until ctx ends or something fails. A failure before the listeners are
+// open is returned; later ones are logged.
 func runServe(ctx context.Context, cfg *settings, opts *options, env []string, stderr io.Writer) error {
 	logger, plain := newLogger(stderr, cfg.logLevel, cfg.logFormat)
 	cfg.gateway.Logger = logger
@@ -28,9 +28,9 @@ func runServe(ctx context.Context, cfg *settings, opts *options, env []string, s
 	}
 	s := service{
 		log: logger, internal: gateway.Internal{APIKey: p.apiKey}, secure: p.secure,
-		hangup: make(chan os.Signal, 1), // more at a time say the same
+		hangup: make(chan os.Signal, 1), // several pending signals mean the same as one
 	}
-	// Whoever is hung up on must not lose a gateway: its connections would go.
+	// A terminal that hangs up must not end the gateway and its connections.
 	signal.Notify(s.hangup, syscall.SIGHUP)
 	defer signal.Stop(s.hangup)
 	defer s.closeListeners()
@@ -60,15 +60,15 @@ func runServe(ctx context.Context, cfg *settings, opts *options, env []string, s
 		logger.Warn(insecureText)
 	}
 	if s.supervisor, err = newNotifier(env); err != nil {
-		logger.Warn("the service manager is not told, or not all", "error", err)
+		logger.Warn("cannot notify the service manager, or only in part", "error", err)
 	}
 	defer s.supervisor.close()
-	s.tellStart(stderr, plain, cfg)
+	s.announce(stderr, plain, cfg)
 	return s.run(ctx, cfg)
 }
 
-// publishURL is where the page at / tells its reader to publish: nowhere if the
-// internal listener is not where a reader on this machine would find it.
+// publishURL returns the URL that the page at / shows for publishing: "" if the internal
+// listener is off or not on loopback.
 func publishURL(internal net.Listener) string {
 	if internal == nil {
 		return ""
@@ -116,8 +116,8 @@ func (s *service) open(p plan, sendBuffer int) (err error) {
 	return err
 }
 
-// closeListeners closes what may still be open, which removes the files of Unix
-// sockets. The server has closed them already when it was shut down.
+// closeListeners closes listeners that may still be open, which removes the files of Unix
+// sockets. After a shutdown, the server has closed them already.
 func (s *service) closeListeners() {
 	for _, l := range s.publicListeners {
 		l.Close()
@@ -129,7 +129,7 @@ func (s *service) closeListeners() {
 
 // run serves on every listener until ctx ends, then shuts down.
 func (s *service) run(ctx context.Context, cfg *settings) error {
-	ended := make(chan error, len(s.publicListeners)+1) // room for all: nobody waits to say so
+	ended := make(chan error, len(s.publicListeners)+1) // room for all, so that no sender waits
 	var serving sync.WaitGroup
 	serve := func(f func() error) {
 		serving.Go(func() { ended <- f() })
@@ -159,19 +159,20 @@ func (s *service) run(ctx context.Context, cfg *settings) error {
 	case <-ctx.Done():
 		s.log.Info("stopping", "reason", context.Cause(ctx).Error(), "timeout", cfg.shutdownTimeout.String())
 	case err := <-s.server.Failed():
-		// Nothing can be promised to clients without its loop: a supervisor's restart is the way on.
+		// Nothing can be guaranteed to the clients of a failed loop: exit, and let a
+		// supervisor restart the gateway.
 		s.supervisor.tell("STATUS=" + err.Error())
-		within(time.Second, func() { s.log.Error("a loop serves its clients no more, so the process ends", "error", err) })
+		within(time.Second, func() { s.log.Error("an event loop no longer serves its clients, exiting", "error", err) })
 		return failedExit(err)
 	case failure = <-ended:
-		s.log.Error("a listener has ended, so the process stops", "error", failure)
+		s.log.Error("a listener has failed, stopping", "error", failure)
 	}
 
 	s.supervisor.tell("STOPPING=1", "STATUS=closing connections")
 	until, cancel := context.WithTimeout(context.Background(), cfg.shutdownTimeout)
 	defer cancel()
 	if err := s.server.Shutdown(until); err != nil {
-		s.log.Error("stopped by force: connections were left", "error", err, "hint", "raise --shutdown-timeout")
+		s.log.Error("forced stop: connections were still open", "error", err, "hint", "raise --shutdown-timeout")
 		return exitCode(exitFailed)
 	}
 	serving.Wait()
@@ -185,7 +186,7 @@ func (s *service) run(ctx context.Context, cfg *settings) error {
 	return nil
 }
 
-// failedExit returns how the process ends for what Server.Failed returned.
+// failedExit returns the exit code for an error from Server.Failed.
 func failedExit(err error) exitCode {
 	if errors.Is(err, gateway.ErrLoopStuck) {
 		return exitStuck
@@ -193,8 +194,8 @@ func failedExit(err error) exitCode {
 	return exitFailed
 }
 
-// within runs f and waits so long for it: what the log goes to may be what a loop
-// is stuck in.
+// within runs f and waits at most d for it: the loop may be stuck in writing to the same
+// log.
 func within(d time.Duration, f func()) {
 	done := make(chan struct{})
 	go func() {
@@ -207,10 +208,10 @@ func within(d time.Duration, f func()) {
 	}
 }
 
-// tellStart prints where to connect and what the limits are: a few lines for a
-// person, a few records for a machine.
-func (s *service) tellStart(w io.Writer, plain bool, cfg *settings) {
-	var urls, bound, boundTLS []string // to click, and as others can reach them
+// announce prints the addresses and the limits: a few lines for a person, a few records
+// for a machine.
+func (s *service) announce(w io.Writer, plain bool, cfg *settings) {
+	var urls, bound, boundTLS []string // to click, and as other machines reach them
 	secured := ""
 	for _, l := range s.publicListeners {
 		if l.tls {
@@ -228,23 +229,23 @@ func (s *service) tellStart(w io.Writer, plain bool, cfg *settings) {
 		boundInternal = s.internalListener.Addr().String()
 	}
 	l := s.server.Limits()
-	reason := fmt.Sprintf("descriptor limit %s", formatCount(l.DescriptorLimit))
+	reason := fmt.Sprintf("file descriptor limit %s", formatCount(l.DescriptorLimit))
 	if cfg.gateway.MaxConnections != 0 {
 		reason = "--max-connections, " + reason
 	}
 	if plain {
 		fmt.Fprintf(w, "sluice is ready: %s (raw: %v; internal: %s)\n", strings.Join(urls, " "), cfg.gateway.Raw, internal)
-		fmt.Fprintf(w, "limits: %s connections (%s), %d loops, message %s, channel buffer %s, %s in all\n",
+		fmt.Fprintf(w, "limits: %s connections (%s), %d loops, message %s, channel buffer %s, all buffers %s\n",
 			formatCount(l.MaxConnections), reason, l.Loops,
 			formatSize(l.MaxMessage), formatSize(l.ChannelBuffer), formatSize(l.MaxBuffered))
 		if secured != "" {
-			fmt.Fprintf(w, "certificate: %s\n", s.secure.tell(secured))
+			fmt.Fprintf(w, "certificate: %s\n", s.secure.describe(secured))
 		}
 		return
 	}
 	ready := []any{"url", urls[0], "urls", urls, "listen", bound, "internal", internal, "internal_listen", boundInternal, "raw", cfg.gateway.Raw.String()}
 	if secured != "" {
-		ready = append(ready, "tls_listen", boundTLS, "certificate", s.secure.tell(secured))
+		ready = append(ready, "tls_listen", boundTLS, "certificate", s.secure.describe(secured))
 	}
 	s.log.Info("ready", ready...)
 	s.log.Info("limits", "connections", l.MaxConnections, "because", reason, "loops", l.Loops,

@@ -22,7 +22,7 @@ import (
 	"sluice/gateway"
 )
 
-// client is a WebSocket client of another make than the gateway.
+// client is a WebSocket client that shares no code with the gateway.
 type client struct {
 	t    *testing.T
 	conn *websocket.Conn
@@ -165,7 +165,7 @@ func TestStartIsToldInTwoRecords(t *testing.T) {
 			t.Errorf("limits: %s = %v, want %v", key, limits[key], want)
 		}
 	}
-	if because, _ := limits["because"].(string); !strings.HasPrefix(because, "--max-connections, descriptor limit ") {
+	if because, _ := limits["because"].(string); !strings.HasPrefix(because, "--max-connections, file descriptor limit ") {
 		t.Errorf("limits: because = %q", because)
 	}
 	s.stop()
@@ -184,7 +184,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	s.log.wait(t, "stopping")
 	s.signal(syscall.SIGTERM)
 	s.wantExit(exitFailed)
-	if text := s.log.String(); !strings.HasSuffix(text, "sluice: terminated again: stopping without waiting for clients\n") {
+	if text := s.log.String(); !strings.HasSuffix(text, "sluice: second signal (terminated): exiting immediately\n") {
 		t.Errorf("stderr ends in %q", text)
 	}
 }
@@ -194,7 +194,7 @@ func TestShutdownThatTakesTooLongIsForced(t *testing.T) {
 	silentClient(t, s)
 	s.signal(syscall.SIGTERM)
 	s.wantExit(exitFailed)
-	s.log.wait(t, "stopped by force: connections were left")
+	s.log.wait(t, "forced stop: connections were still open")
 }
 
 func TestListenerThatEndsStopsTheProcess(t *testing.T) {
@@ -274,7 +274,7 @@ func TestUnixSocket(t *testing.T) {
 	c.want(websocket.TextMessage, "over a socket file")
 
 	code, _, stderr := runOnce(nil, "--listen", "unix:"+path, "--internal-listen", "off")
-	want := "sluice: --listen unix:" + path + ": the socket is in use by another process: stop it or give another path\n"
+	want := "sluice: --listen unix:" + path + ": the socket is in use by another process: stop that process, or give another path\n"
 	if code != exitFailed || stderr != want {
 		t.Errorf("a second one: exit code %d, stderr %q; want %d, %q", code, stderr, exitFailed, want)
 	}
@@ -290,7 +290,7 @@ func TestUnixSocket(t *testing.T) {
 func TestFilesThatAreNoSocketsAreLeftAlone(t *testing.T) {
 	path := writeFile(t, "precious", "data")
 	code, _, stderr := runOnce(nil, "--listen", "unix:"+path, "--internal-listen", "off")
-	if code != exitFailed || !strings.HasSuffix(stderr, "the path exists and is no socket: remove it or give another path\n") {
+	if code != exitFailed || !strings.HasSuffix(stderr, "the path exists and is not a socket: remove it, or give another path\n") {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != "data" {
@@ -371,7 +371,7 @@ func TestPageShowsWhereToPublish(t *testing.T) {
 	s.stop()
 }
 
-// get gives the body of an answer, whatever its status.
+// get returns the body of an answer, whatever its status.
 func get(t *testing.T, url string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

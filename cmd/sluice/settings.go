@@ -9,8 +9,8 @@ import (
 	"sluice/gateway/certificate"
 )
 
-// settings are what `serve` is told: the gateway's configuration and what the
-// command itself needs.
+// settings are everything that `serve` can be configured with: the gateway's
+// configuration and what the command itself needs.
 type settings struct {
 	gateway         gateway.Config // without what plan settles: Raw, NoPage, Refuse, MemoryLimit
 	raw             string
@@ -35,98 +35,103 @@ func (s *settings) options() *options {
 	o := &options{byName: map[string]*option{}, flags: layer{}, foreign: map[string]bool{}}
 	g := &s.gateway
 
-	in := o.in("Listen")
-	in.texts(&s.listen, "listen", "ADDR", "127.0.0.1:8000", "where clients connect: HOST:PORT or unix:/path; repeatable;\nor off, where --tls-listen is enough", "off")
-	in.text(&s.internalListen, "internal-listen", "ADDR", "127.0.0.1:9000", "where metrics, health, publishing and profiles are; or off", "off")
-	in.text(&s.apiKeyFile, "api-key-file", "FILE", "", "a file with the key that the internal listener demands")
+	in := o.in("Listeners")
+	in.texts(&s.listen, "listen", "ADDR", "127.0.0.1:8000", "address for clients: HOST:PORT or unix:/path (repeatable), or off to serve TLS only", "off")
+	in.text(&s.internalListen, "internal-listen", "ADDR", "127.0.0.1:9000", "address for publishing over HTTP, the server API, metrics, health and profiles: HOST:PORT or unix:/path, or off", "off")
+	in.text(&s.apiKeyFile, "api-key-file", "FILE", "", "file with the API key that the internal listener requires; mandatory when other machines can reach it")
 
 	s.tlsOptions(o.in("TLS"))
-	s.admissionOptions(o.in("Who may come in"))
+	s.admissionOptions(o.in("Admission"))
 
 	in = o.in("Clients")
-	in.word(&s.raw, "raw", "auto", "what clients may do: publish, listen (only), off; auto is\npublish where only this machine can connect and no proxy is\nlisted, or where keys or namespaces decide; else listen",
+	in.word(&s.raw, "raw", "auto", "what raw WebSocket and SSE clients may do: publish, listen (subscribe only) or off. auto: publish if tokens or namespaces are configured, "+
+		"or if only this machine can connect and no proxy is configured; otherwise listen",
 		"auto", "publish", "listen", "off")
-	in.texts(&g.AllowedOrigins, "allowed-origins", "LIST", "", "other web origins whose pages may connect, such as\nhttps://app.example.com or https://*.example.com")
-	in.texts(&g.Subprotocols, "subprotocols", "LIST", "", "WebSocket subprotocols that may be agreed on")
-	in.texts(&g.WSPaths, "ws-path", "PATH", "", "a further path that serves what /ws serves; repeatable")
-	in.text(&g.Greeting, "greeting", "TEXT", "", "sent to each client before anything else")
-	in.word(&s.page, "page", "on", "the page at / to try the gateway with", "on", "off")
-	in.text(&g.WebRoot, "web-root", "DIR", "", "a directory to serve at / instead of that page")
+	in.texts(&g.AllowedOrigins, "allowed-origins", "LIST", "", "origins of other sites whose pages may connect, such as https://app.example.com or https://*.example.com; * allows every site")
+	in.texts(&g.Subprotocols, "subprotocols", "LIST", "", "WebSocket subprotocols to accept; the first one offered by the client that is in this list is chosen")
+	in.texts(&g.WSPaths, "ws-path", "PATH", "", "additional path for raw WebSocket, same as /ws (repeatable)")
+	in.text(&g.Greeting, "greeting", "TEXT", "", "first message sent to each raw WebSocket and SSE client")
+	in.word(&s.page, "page", "on", "demo page at /, for trying the gateway in a browser: on or off", "on", "off")
+	in.text(&g.WebRoot, "web-root", "DIR", "", "directory to serve at / in place of the demo page")
 
-	s.accessOptions(o.in("Channels and rights"))
+	s.accessOptions(o.in("Channels and permissions"))
 
 	in = o.in("History")
-	in.count(&g.History, "history", strconv.Itoa(gateway.DefaultHistory), "off", "publications kept of each channel for clients that come back;\nor off")
-	in.duration(&g.HistoryTTL, "history-ttl", formatDuration(gateway.DefaultHistoryTTL), zeroRefused, "how long they are kept")
-	in.size(&g.HistoryBytes, "history-bytes", formatSize(gateway.DefaultHistoryBytes), false, "bytes kept of each channel; a larger message is not kept")
+	in.count(&g.History, "history", strconv.Itoa(gateway.DefaultHistory), "off", "publications kept per channel for clients that reconnect, or off")
+	in.duration(&g.HistoryTTL, "history-ttl", formatDuration(gateway.DefaultHistoryTTL), zeroRefused, "how long a publication is kept in history")
+	in.size(&g.HistoryBytes, "history-bytes", formatSize(gateway.DefaultHistoryBytes), false, "bytes of history kept per channel; a message larger than this is not kept")
 
 	in = o.in("Limits")
-	in.count(&g.MaxConnections, "max-connections", "auto", "auto", "connections, WebSocket and event streams; auto is what\ndescriptors allow")
-	in.count(&g.MaxHandshakes, "max-handshakes", strconv.Itoa(gateway.DefaultMaxHandshakes), "", "connections that have not finished their request")
-	in.size(&g.MaxMessage, "max-message", formatSize(gateway.DefaultMaxMessage), false, "one message of a client, its fragments together")
-	in.count(&g.MaxFragments, "max-fragments", strconv.Itoa(gateway.DefaultMaxFragments), "", "frames of one message")
-	in.count(&g.MaxChannels, "max-channels", strconv.Itoa(gateway.DefaultMaxChannels), "", "channels at a time")
-	in.size(&g.MaxPending, "max-pending", formatSize(gateway.DefaultMaxPending), false, "bytes kept for one connection beside the channels' logs")
-	in.size(&g.MaxBuffered, "max-buffered", formatSize(gateway.DefaultMaxBuffered), false, "bytes kept for all channels and connections together")
+	in.count(&g.MaxConnections, "max-connections", "auto", "auto", "maximum open connections, WebSocket and SSE together; auto: as many as the file descriptor limit allows")
+	in.count(&g.MaxHandshakes, "max-handshakes", strconv.Itoa(gateway.DefaultMaxHandshakes), "", "maximum connections that have not finished their HTTP request; beyond that, the one that has kept the gateway waiting longest is closed")
+	in.size(&g.MaxMessage, "max-message", formatSize(gateway.DefaultMaxMessage), false, "maximum size of a message from a client, all its fragments together; a larger one closes the connection with code 1009")
+	in.count(&g.MaxFragments, "max-fragments", strconv.Itoa(gateway.DefaultMaxFragments), "", "maximum frames in a message from a client; more close the connection with code 1008")
+	in.count(&g.MaxChannels, "max-channels", strconv.Itoa(gateway.DefaultMaxChannels), "", "maximum channels that exist at the same time")
+	in.size(&g.MaxPending, "max-pending", formatSize(gateway.DefaultMaxPending), false, "maximum bytes queued for one connection, apart from its channels' logs; more close it with code 1013")
+	in.size(&g.MaxBuffered, "max-buffered", formatSize(gateway.DefaultMaxBuffered), false, "maximum memory for all channel logs, histories and connection queues together")
 
 	s.hostileOptions(o.in("Slow and hostile clients"))
 
 	in = o.in("Delivery")
-	in.count(&g.Loops, "loops", "auto", "auto", "event loops; auto is one for each core")
-	in.size(&g.ChannelBuffer, "channel-buffer", formatSize(gateway.DefaultChannelBuffer), false, "how far a channel's slowest subscriber may be behind")
-	in.duration(&g.BatchWindow, "batch-window", "0s", zeroAllowed, "least time between two writes of a channel: more latency,\nless CPU for each delivery")
-	in.size(&g.SendBuffer, "send-buffer", formatSize(gateway.DefaultSendBuffer), true, "what the kernel holds for a client that does not read;\noff leaves it to the kernel")
+	in.count(&g.Loops, "loops", "auto", "auto", "event loops; auto: one per CPU core")
+	in.size(&g.ChannelBuffer, "channel-buffer", formatSize(gateway.DefaultChannelBuffer), false, "log size of one channel: how far its slowest subscriber may fall behind")
+	in.duration(&g.BatchWindow, "batch-window", "0s", zeroAllowed, "minimum time between two writes of one channel, up to 1s: adds latency, saves CPU per delivery")
+	in.size(&g.SendBuffer, "send-buffer", formatSize(gateway.DefaultSendBuffer), true, "kernel send buffer per connection (SO_SNDBUF); off: the kernel's own default")
 
 	in = o.in("Timeouts")
-	in.duration(&g.HandshakeTimeout, "handshake-timeout", formatDuration(gateway.DefaultHandshakeTimeout), zeroRefused, "for a client's whole request head")
-	in.duration(&g.PingInterval, "ping-interval", formatDuration(gateway.DefaultPingInterval), zeroIsOff, "silence after which a client is pinged; or off")
-	in.duration(&g.PongTimeout, "pong-timeout", formatDuration(gateway.DefaultPongTimeout), zeroRefused, "silence after a ping that ends the connection")
-	in.duration(&g.WriteTimeout, "write-timeout", formatDuration(gateway.DefaultWriteTimeout), zeroIsOff, "how long a client may take no byte of what waits; or off")
-	in.duration(&g.CloseTimeout, "close-timeout", formatDuration(gateway.DefaultCloseTimeout), zeroRefused, "for the closing handshake and a client's last bytes")
-	in.duration(&g.LoopTimeout, "loop-timeout", formatDuration(gateway.DefaultLoopTimeout), zeroIsOff, "how long an event loop may be stuck before the process ends\nwith status 70; or off. After 2s /readyz answers 503, after\n10s /healthz")
-	in.duration(&s.shutdownTimeout, "shutdown-timeout", "30s", zeroRefused, "for closing every connection after SIGINT or SIGTERM")
+	in.duration(&g.HandshakeTimeout, "handshake-timeout", formatDuration(gateway.DefaultHandshakeTimeout), zeroRefused, "time limit for a client to send its whole request head")
+	in.duration(&g.PingInterval, "ping-interval", formatDuration(gateway.DefaultPingInterval), zeroIsOff, "silence after which a client is pinged, or off")
+	in.duration(&g.PongTimeout, "pong-timeout", formatDuration(gateway.DefaultPongTimeout), zeroRefused, "time limit for a client to answer a ping, before its connection is closed")
+	in.duration(&g.WriteTimeout, "write-timeout", formatDuration(gateway.DefaultWriteTimeout), zeroIsOff, "how long a client may read nothing while data is waiting for it, or off")
+	in.duration(&g.CloseTimeout, "close-timeout", formatDuration(gateway.DefaultCloseTimeout), zeroRefused, "time limit for the closing handshake, including the last bytes to the client")
+	in.duration(&g.LoopTimeout, "loop-timeout", formatDuration(gateway.DefaultLoopTimeout), zeroIsOff, "how long an event loop may be stuck before the process exits with status 70: 11s or more, or off. /readyz answers 503 after 2s, /healthz after 10s")
+	in.duration(&s.shutdownTimeout, "shutdown-timeout", "30s", zeroRefused, "time limit for closing all connections after SIGINT or SIGTERM")
 
 	in = o.in("Logging")
-	in.word(&s.logLevel, "log-level", "info", "least level: debug, info, warn or error",
+	in.word(&s.logLevel, "log-level", "info", "lowest level to log: debug, info, warn or error",
 		"debug", "info", "warn", "error")
-	in.word(&s.logFormat, "log-format", "auto", "auto (text on a terminal, else JSON), text or json",
+	in.word(&s.logFormat, "log-format", "auto", "format of the log: text, json or auto (text on a terminal, JSON otherwise)",
 		"auto", "text", "json")
 
 	in = o.in("Configuration")
-	in.text(&s.config, "config", "FILE", "", "a file of lines 'key = value'; keys are these flags without\nthe dashes. A # that begins a line or follows white space\nbegins a comment. Double quotes around a value, read as Go\nreads a string, keep what would be lost: a #, white space at\nits ends. A list may be repeated or given with commas, any\nother key only once")
+	in.text(&s.config, "config", "FILE", "", "configuration file with lines 'key = value'; keys are these flags without the dashes. A # at the start of a line or after a space begins a comment. "+
+		"Double quotes around a value (Go string syntax) keep a # or spaces at its ends. A list may be repeated or separated by commas; any other key may be set only once")
 	return o
 }
 
 func (s *settings) tlsOptions(in adder) {
-	in.texts(&s.tlsListen, "tls-listen", "ADDR", "", "where clients connect with TLS: HOST:PORT or unix:/path;\nrepeatable, beside --listen")
-	in.text(&s.certificate.Cert, "tls-cert", "FILE", "", "the certificate with its chain, PEM; read again when it\nchanges and at SIGHUP, as the other two")
-	in.text(&s.certificate.Key, "tls-key", "FILE", "", "its private key, PEM")
-	in.text(&s.certificate.ClientCA, "tls-client-ca", "FILE", "", "certificates, PEM: every TLS client must show one that they\nsigned")
-	in.toggle(&s.selfSigned, "tls-self-signed", "for trials on loopback: a certificate made at the start")
+	in.texts(&s.tlsListen, "tls-listen", "ADDR", "", "address for clients over TLS: HOST:PORT or unix:/path (repeatable), in addition to --listen")
+	in.text(&s.certificate.Cert, "tls-cert", "FILE", "", "certificate and its chain, in PEM. All TLS files are reloaded when they change and on SIGHUP")
+	in.text(&s.certificate.Key, "tls-key", "FILE", "", "private key of --tls-cert, in PEM")
+	in.text(&s.certificate.ClientCA, "tls-client-ca", "FILE", "", "CA certificates, in PEM: TLS clients must present a certificate signed by one of them")
+	in.toggle(&s.selfSigned, "tls-self-signed", "generate a self-signed certificate at startup; for trials on loopback only")
 }
 
-// withoutLoopback says what auto means to a bound that is for each client.
-const withoutLoopback = "; auto is %s, without\na bound for clients of this machine"
+// onLoopback ends the text of a per-client limit whose default does not apply to clients
+// on this machine.
+const onLoopback = "; auto: %s, unlimited for loopback"
 
 func (s *settings) admissionOptions(in adder) {
 	g := &s.gateway
-	in.prefixes(&g.TrustedProxies, "trusted-proxies", "peers whose X-Forwarded-For is believed: addresses or\nnetworks; without it all clients of a proxy count as one")
-	in.prefixes(&g.ProxyProtocol, "proxy-protocol", "peers whose connections must begin with a header of the\nPROXY protocol (1 or 2); from others none is taken")
-	in.bound(&g.MaxPerAddress, "max-per-address", "", "auto", fmt.Sprintf("connections of one address, of one /64 of IPv6"+withoutLoopback, strconv.Itoa(gateway.DefaultMaxPerAddress)))
-	in.bound(&g.AddressRate, "address-rate", perSecond, "auto", fmt.Sprintf("new ones of it in a second, five times that at once"+withoutLoopback, formatRate(gateway.DefaultAddressRate)))
-	in.bound(&g.AcceptRate, "accept-rate", perSecond, "off", "new connections of all in a second")
-	in.size(&s.memoryLimit, "memory-limit", "auto", true, "of the process: above 95 % nobody new is let in; auto is what\nthe cgroup allows, if it says")
-	in.word(&s.refuse, "refuse", "http", "how newcomers are refused: http answers 429 or 503, close\naccepts and closes with 1013, which a page can see", "http", "close")
+	in.prefixes(&g.TrustedProxies, "trusted-proxies", "proxies whose X-Forwarded-For header is trusted: addresses or networks. Without it, all clients behind a proxy count as one")
+	in.prefixes(&g.ProxyProtocol, "proxy-protocol", "proxies that send a PROXY protocol header (version 1 or 2): addresses or networks. It is required from these and not accepted from others")
+	in.bound(&g.MaxPerAddress, "max-per-address", "", "auto", fmt.Sprintf("maximum open connections from one IPv4 address or one IPv6 /64"+onLoopback, strconv.Itoa(gateway.DefaultMaxPerAddress)))
+	in.bound(&g.AddressRate, "address-rate", perSecond, "auto", fmt.Sprintf("new connections per second from one address (burst 5x)"+onLoopback, formatRate(gateway.DefaultAddressRate)))
+	in.bound(&g.AcceptRate, "accept-rate", perSecond, "off", "new connections per second from all clients together, or off")
+	in.size(&s.memoryLimit, "memory-limit", "auto", true, "memory limit of the process; new connections are refused above 95%. auto: the cgroup's limit, if there is one")
+	in.word(&s.refuse, "refuse", "http", "how new connections over a limit are refused: http answers 429 or 503; close accepts the WebSocket and closes it with code 1013, which a web page can see", "http", "close")
 }
 
 func (s *settings) hostileOptions(in adder) {
 	g := &s.gateway
-	in.rules(&g.SlowPolicy, "slow-policy", "what becomes of slow subscribers, by channel, such as\nprices.*=skip: to the newest, with a record of the gap, where\nthe format has one; the first that fits, else close")
-	in.bound(&g.MessageRate, "message-rate", perSecond, "auto", fmt.Sprintf("messages of one connection, twice that at once"+withoutLoopback, formatRate(gateway.DefaultMessageRate)))
-	in.bound(&g.ControlRate, "control-rate", perSecond, "auto", fmt.Sprintf("its control frames, twice that at once"+withoutLoopback, formatRate(gateway.DefaultControlRate)))
-	in.bound(&g.ChannelRate, "channel-rate", perSecond, "off", "publications of one channel; who publishes more waits, or\ngets 429")
-	in.bound(&g.JoinRate, "join-rate", perSecond, "auto", fmt.Sprintf("subscriptions to one channel that tells its subscribers of\njoins; auto is %s", formatRate(gateway.DefaultJoinRate)))
-	in.duration(&g.MessageTimeout, "message-timeout", formatDuration(gateway.DefaultMessageTimeout), zeroRefused, "for a message that has begun")
-	in.duration(&g.UserTimeout, "tcp-user-timeout", "auto", zeroIsOff, fmt.Sprintf("how long a peer's kernel may acknowledge nothing; auto is %s,\nor more, to be above --write-timeout and --close-timeout", formatDuration(gateway.DefaultUserTimeout)))
-	in.size(&g.NotsentLowat, "notsent-lowat", "off", true, "bytes that wait in the kernel without having been sent; off\nbounds them by --send-buffer alone")
+	in.rules(&g.SlowPolicy, "slow-policy", "action for slow subscribers, by channel: PATTERN=close or PATTERN=skip, such as prices.*=skip; the first match applies, otherwise close. "+
+		"skip continues with the newest publication and reports the gap, where the format can express it")
+	in.bound(&g.MessageRate, "message-rate", perSecond, "auto", fmt.Sprintf("messages per second from one connection (burst 2x), which is closed with code 1008 if it sends more"+onLoopback, formatRate(gateway.DefaultMessageRate)))
+	in.bound(&g.ControlRate, "control-rate", perSecond, "auto", fmt.Sprintf("control frames per second from one connection (burst 2x), which is closed with code 1008 if it sends more"+onLoopback, formatRate(gateway.DefaultControlRate)))
+	in.bound(&g.ChannelRate, "channel-rate", perSecond, "off", "publications per second in one channel, or off; above that, clients wait and HTTP publishers get 429")
+	in.bound(&g.JoinRate, "join-rate", perSecond, "auto", fmt.Sprintf("subscriptions per second to one channel that sends join and leave messages; above that, clients get error 111 and retry; auto: %s", formatRate(gateway.DefaultJoinRate)))
+	in.duration(&g.MessageTimeout, "message-timeout", formatDuration(gateway.DefaultMessageTimeout), zeroRefused, "time limit for a client to finish a message that it has begun")
+	in.duration(&g.UserTimeout, "tcp-user-timeout", "auto", zeroIsOff, fmt.Sprintf("how long a client's kernel may acknowledge nothing before the connection is dropped (TCP_USER_TIMEOUT), or off; "+
+		"auto: %s, or 5s more than the longer of --write-timeout and --close-timeout", formatDuration(gateway.DefaultUserTimeout)))
+	in.size(&g.NotsentLowat, "notsent-lowat", "off", true, "unsent bytes per connection that may wait in the kernel (TCP_NOTSENT_LOWAT); off: limited by --send-buffer only")
 }

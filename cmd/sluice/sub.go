@@ -12,12 +12,12 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// `sluice sub` prints what is published and loses nothing over a lost connection: it
-// asks for the gateway's JSON records, which tell each publication's place in the
-// channel, and comes back with the place of the last one. What the gateway does not
-// keep any more is told as a gap.
+// `sluice sub` prints what is published and loses nothing when a connection is lost: it
+// asks for the gateway's JSON records, which contain each publication's position in the
+// channel, and reconnects with the position of the last one. Publications that are no
+// longer in the gateway's history are reported as a gap.
 
-// newSubCommand gives `sluice sub`.
+// newSubCommand returns `sluice sub`.
 func newSubCommand(env []string) *cobra.Command {
 	var (
 		client clientFlags
@@ -26,32 +26,32 @@ func newSubCommand(env []string) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "sub CHANNEL [flags]",
-		Short: "Print what is published",
+		Short: "Subscribe to a channel and print its publications",
 		Example: `  sluice sub news
   sluice sub logs --history 10 --json --url wss://push.example.com`,
-		Long: `Prints each publication and a newline, from now on. After a lost connection it
-goes on with the publication after the last one; what the gateway does not keep
-any more is told on standard error.`,
+		Long: `Prints each new publication, followed by a newline. After a lost connection, sub
+continues with the publication after the last one. If some are no longer in the
+gateway's history, it reports the gap on standard error.`,
 		DisableFlagsInUseLine: true,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
-				return usagef("no channel is named: give one, as in 'sluice sub news'")
+				return usagef("missing channel: give one, as in 'sluice sub news'")
 			case len(args) > 1:
-				return usagef("unexpected argument %q: one sub prints one channel", args[1])
+				return usagef("unexpected argument %q: sub subscribes to one channel", args[1])
 			}
 			return nil
 		},
 	}
-	client.register(cmd, env, "forever", "`TIME` for which a lost connection is tried again; 0 for no retry, or forever")
+	client.register(cmd, env, "forever", "try to reconnect for `TIME` after a lost connection; 0: do not reconnect; forever: no limit")
 	f := cmd.Flags()
-	f.StringVar(&since, "since", "now", "begin after this position, `EPOCH:OFFSET`, as --json prints them; now: with what comes")
-	f.IntVar(&s.history, "history", 0, "begin with the newest `N` publications that the gateway keeps")
-	f.IntVar(&s.count, "count", 0, "end after `N` publications")
-	f.BoolVar(&s.json, "json", false, "print each record as it comes, in one line of JSON")
-	f.BoolVar(&s.failOnGap, "fail-on-gap", false, "end with 1 when publications were lost")
+	f.StringVar(&since, "since", "now", "start after this position, `EPOCH:OFFSET`, as printed by --json; now: start with the next publication")
+	f.IntVar(&s.history, "history", 0, "start with the newest `N` publications in the gateway's history")
+	f.IntVar(&s.count, "count", 0, "exit after `N` publications")
+	f.BoolVar(&s.json, "json", false, "print each record as it arrives, as one line of JSON")
+	f.BoolVar(&s.failOnGap, "fail-on-gap", false, "exit with code 1 if publications were lost")
 	for _, name := range []string{"history", "count"} {
-		f.Lookup(name).DefValue = "" // help would call 0 the default, which is not taken
+		f.Lookup(name).DefValue = "" // help would show 0 as the default, which is not accepted
 	}
 	setHelp(cmd, addressGroup, flagGroup{"Publications", []string{"since", "history", "count", "json", "fail-on-gap"}}, retryGroup)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -61,11 +61,11 @@ any more is told on standard error.`,
 		}
 		for _, name := range []string{"history", "count"} {
 			if n, _ := f.GetInt(name); f.Changed(name) && n < 1 { // the flag exists
-				return usagef("--%s %d: must be at least 1: leave it out for none", name, n)
+				return usagef("--%s %d: must be at least 1, or left out", name, n)
 			}
 		}
 		if s.history > 0 && since != "" && f.Changed("since") {
-			return usagef("--since and --history exclude each other: give the one from where it shall begin")
+			return usagef("--since and --history cannot be combined: give one of them")
 		}
 		if since != "" && since != "now" {
 			if s.at, err = parsePosition(since); err != nil {
@@ -91,14 +91,14 @@ type subscriber struct {
 	silence   time.Duration
 
 	records recordReader
-	at      position // of what was printed last
+	at      position // of the last publication printed
 	printed int
 }
 
-// errEnough is that as many as --count were printed.
+// errEnough is returned when as many as --count were printed.
 var errEnough = errors.New("enough")
 
-// stopError ends a subscriber, whatever becomes of its connection.
+// stopError ends a subscriber, whatever happens to its connection.
 type stopError struct{ error }
 
 func (e stopError) Unwrap() error { return e.error }
@@ -114,13 +114,13 @@ func (s *subscriber) run(ctx context.Context) error {
 		l, err = s.again(ctx, l, err, s.query())
 	}
 	if ctx.Err() != nil && !errors.As(err, new(stopError)) {
-		return nil // it was told to end
+		return nil // it was asked to stop
 	}
 	return err
 }
 
-// query asks for what comes after the position; where none is known, for the
-// beginning that the user wants.
+// query asks for what comes after the position, or if there is none yet, for the start
+// that the user wants.
 func (s *subscriber) query() url.Values {
 	q := url.Values{"format": {"json"}, "mode": {"subscribe"}}
 	switch {
@@ -134,7 +134,7 @@ func (s *subscriber) query() url.Values {
 	return q
 }
 
-// print prints what comes over l. nil: it is enough.
+// print prints what arrives over l. It returns nil when it has printed enough.
 func (s *subscriber) print(ctx context.Context, l *link) error {
 	l.silence = s.silence
 	l.onIdle = s.flush // so that a line never waits in the buffer for the next one
@@ -145,7 +145,7 @@ func (s *subscriber) print(ctx context.Context, l *link) error {
 		_, p, err := l.next(false)
 		switch {
 		case errors.As(err, new(stopError)):
-			return nil // run finds out what stops it
+			return nil // flush in run returns the error again
 		case err != nil:
 			return endOf(err)
 		case ctx.Err() != nil:
@@ -153,7 +153,7 @@ func (s *subscriber) print(ctx context.Context, l *link) error {
 		}
 		if err = s.take(p); err != nil {
 			l.bye(s.target.timeout)
-			l.next(true) // its error is the end of it
+			l.next(true) // error ignored: it is the end of the connection
 			if errors.Is(err, errEnough) {
 				return nil
 			}
@@ -162,7 +162,7 @@ func (s *subscriber) print(ctx context.Context, l *link) error {
 	}
 }
 
-// take deals with one record.
+// take handles one record.
 func (s *subscriber) take(p []byte) error {
 	r, err := s.records.read(p)
 	if err != nil {
@@ -173,7 +173,7 @@ func (s *subscriber) take(p []byte) error {
 	s.progress()
 	switch what {
 	case stepRepeat:
-		s.note("offset %d of epoch %s came again after %d: left out", r.offset, r.epoch, was.offset)
+		s.note("skipped a repeat: offset %d of epoch %s after %d", r.offset, r.epoch, was.offset)
 		return nil
 	case stepGap, stepHole:
 		s.note("gap: %s", lost)
@@ -188,14 +188,14 @@ func (s *subscriber) take(p []byte) error {
 	}
 	switch {
 	case lost != "" && s.failOnGap:
-		return errors.New("publications were lost: that ends it because of --fail-on-gap")
+		return errors.New("publications were lost: exiting because of --fail-on-gap")
 	case s.printed == s.count && s.count > 0:
 		return errEnough
 	}
 	return nil
 }
 
-// line prints p and a newline; what fails is told by the flush.
+// line prints p and a newline; flush returns the error if that fails.
 func (s *subscriber) line(p []byte) {
 	s.out.Write(p)
 	s.out.WriteByte('\n')

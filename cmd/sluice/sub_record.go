@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// subRecord is a record of format=json, as far as it matters here.
+// subRecord is a record of format=json, with the fields that matter here.
 type subRecord struct {
 	kind    recordKind
 	epoch   string
@@ -20,16 +20,16 @@ type subRecord struct {
 type recordKind int
 
 const (
-	recordOther       recordKind = iota // has no place in the channel: a greeting
+	recordOther       recordKind = iota // has no position in the channel: a greeting
 	recordPublication                   // a publication
-	recordPosition                      // where live begins
+	recordPosition                      // where live publications begin
 	recordGap                           // the same, and publications before it are lost
 )
 
-// recordReader reads records. They come by the million, so those that look as the
-// gateway writes them, and need no unescaping, are taken apart by position; any
-// other is left to encoding/json.
-type recordReader struct{ epoch string } // the last one, which the next has as well
+// recordReader reads records. There may be millions, so those that look as the gateway
+// writes them and need no unescaping are parsed by position; encoding/json reads the
+// others.
+type recordReader struct{ epoch string } // the last one, which the next record has too
 
 func (d *recordReader) read(p []byte) (subRecord, error) {
 	if r, ok := d.plain(p); ok {
@@ -43,7 +43,7 @@ func (d *recordReader) read(p []byte) (subRecord, error) {
 		Base64 []byte  `json:"base64"`
 	}
 	if err := json.Unmarshal(p, &j); err != nil {
-		return subRecord{}, fmt.Errorf("what came is no record of format=json: %w: is --url the address of a gateway of this version?", err)
+		return subRecord{}, fmt.Errorf("received something other than a format=json record: %w: is --url the address of a gateway of this version?", err)
 	}
 	if j.Offset == nil {
 		return subRecord{}, nil
@@ -78,8 +78,8 @@ func (d *recordReader) plain(p []byte) (r subRecord, ok bool) {
 	return subRecord{recordPublication, d.epoch, offset, data}, true
 }
 
-// plainString takes before and the text up to the next quote off p, if there is no
-// escape in it.
+// plainString cuts the prefix before and the text up to the next quote off p, if the text
+// contains no escape.
 func plainString(p []byte, before string) (text, rest []byte, ok bool) {
 	if len(p) < len(before) || string(p[:len(before)]) != before {
 		return nil, nil, false
@@ -92,7 +92,7 @@ func plainString(p []byte, before string) (text, rest []byte, ok bool) {
 	return p[:end], p[end+1:], true
 }
 
-// plainNumber takes before and the digits behind it off p.
+// plainNumber cuts the prefix before and the digits after it off p.
 func plainNumber(p []byte, before string) (n uint64, rest []byte, ok bool) {
 	if len(p) < len(before) || string(p[:len(before)]) != before {
 		return 0, nil, false
@@ -106,9 +106,9 @@ func plainNumber(p []byte, before string) (n uint64, rest []byte, ok bool) {
 	return n, p[i:], i > 0
 }
 
-// position is a place in a channel: behind the publication with that offset.
+// position is a place in a channel: after the publication with that offset.
 type position struct {
-	epoch  string // "": not known
+	epoch  string // "" if unknown
 	offset uint64
 }
 
@@ -122,7 +122,7 @@ func parsePosition(s string) (p position, err error) {
 		p.offset, err = strconv.ParseUint(s[i+1:], 10, 64)
 	}
 	if i <= 0 || err != nil {
-		return position{}, errors.New("not a position: give EPOCH:OFFSET, as --json prints them")
+		return position{}, errors.New("not a position: give EPOCH:OFFSET, as printed by --json")
 	}
 	return p, nil
 }
@@ -133,13 +133,13 @@ type step int
 const (
 	stepNothing     step = iota // neither a publication nor a loss
 	stepPublication             // the next one
-	stepGap                     // the gateway says that publications are lost
+	stepGap                     // the gateway reports that publications are lost
 	stepHole                    // a publication, but not the next one
-	stepRepeat                  // one that came before
+	stepRepeat                  // a publication that has arrived before
 )
 
-// advance moves the position to a record and tells what that means; lost says,
-// for a gap and a hole, what is missing.
+// advance moves the position to a record and returns what that means; for a gap and a
+// hole, lost says what is missing.
 func (p *position) advance(r subRecord) (s step, lost string) {
 	before, now := *p, position{r.epoch, r.offset}
 	known := before.epoch != ""
@@ -153,9 +153,9 @@ func (p *position) advance(r subRecord) (s step, lost string) {
 		*p = now
 		switch {
 		case !known || before.epoch == now.epoch:
-			return stepGap, fmt.Sprintf("publications were lost between offset %d and %d of epoch %s: the gateway does not keep them any more", before.offset, now.offset+1, now.epoch)
+			return stepGap, fmt.Sprintf("publications between offset %d and %d of epoch %s were lost: they are no longer in the gateway's history", before.offset, now.offset+1, now.epoch)
 		}
-		return stepGap, fmt.Sprintf("publications may be lost after offset %d of epoch %s: the channel began anew with epoch %s, it goes on after offset %d there", before.offset, before.epoch, now.epoch, now.offset)
+		return stepGap, fmt.Sprintf("publications after offset %d of epoch %s may be lost: the channel has started again with epoch %s, at offset %d", before.offset, before.epoch, now.epoch, now.offset)
 	}
 	switch {
 	case !known || before.epoch == now.epoch && now.offset == before.offset+1:
@@ -165,13 +165,13 @@ func (p *position) advance(r subRecord) (s step, lost string) {
 		return stepRepeat, ""
 	case before.epoch == now.epoch:
 		*p = now
-		return stepHole, fmt.Sprintf("publications are missing between offset %d and %d of epoch %s, and the gateway did not say so", before.offset, now.offset, now.epoch)
+		return stepHole, fmt.Sprintf("publications between offset %d and %d of epoch %s are missing, and the gateway did not report it", before.offset, now.offset, now.epoch)
 	}
 	*p = now
-	return stepHole, fmt.Sprintf("publications may be missing after offset %d of epoch %s: epoch %s follows at offset %d, and the gateway did not say so", before.offset, before.epoch, now.epoch, now.offset)
+	return stepHole, fmt.Sprintf("publications after offset %d of epoch %s may be missing: epoch %s follows at offset %d, and the gateway did not report it", before.offset, before.epoch, now.epoch, now.offset)
 }
 
-// oneLine gives a record without the line breaks that JSON allows between its parts.
+// oneLine returns a record without the line breaks that JSON allows between its parts.
 func oneLine(p []byte) []byte {
 	if bytes.IndexByte(p, '\n') < 0 {
 		return p

@@ -22,7 +22,7 @@ func TestSubGoesOnAfterTheLastPublication(t *testing.T) {
 			c.position(false, "e1", 7)
 			c.publications("e1", 8, 9)
 		},
-		func(c *fakeConn) { // told to come back, before anything came
+		func(c *fakeConn) { // closed before any message
 			c.close(ws.StatusGoingAway, "server is shutting down")
 		},
 		func(c *fakeConn) {
@@ -30,7 +30,7 @@ func TestSubGoesOnAfterTheLastPublication(t *testing.T) {
 			c.wantBye()
 		})
 	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--count", "5")
-	sub.wantExit(0, "connection lost: cut off: trying again", "connected again after")
+	sub.wantExit(0, "connection lost: dropped without a Close frame: reconnecting", "reconnected after")
 	if diff := cmp.Diff(numbered(8, 12), sub.stdout.String()); diff != "" {
 		t.Errorf("stdout (-want +got):\n%s", diff)
 	}
@@ -69,13 +69,13 @@ func TestSubTellsWhatIsMissing(t *testing.T) {
 		want  string
 	}{
 		{"a gap of the same epoch", func(c *fakeConn) { c.position(true, "e1", 5); c.publications("e1", 6, 6) },
-			"gap: publications were lost between offset 2 and 6 of epoch e1"},
+			"gap: publications between offset 2 and 6 of epoch e1 were lost"},
 		{"a gap to another epoch", func(c *fakeConn) { c.position(true, "e2", 0); c.publications("e2", 1, 1) },
-			"gap: publications may be lost after offset 2 of epoch e1: the channel began anew with epoch e2"},
+			"gap: publications after offset 2 of epoch e1 may be lost: the channel has started again with epoch e2"},
 		{"a hole", func(c *fakeConn) { c.publications("e1", 4, 4) },
-			"gap: publications are missing between offset 2 and 4 of epoch e1, and the gateway did not say so"},
+			"gap: publications between offset 2 and 4 of epoch e1 are missing, and the gateway did not report it"},
 		{"another epoch", func(c *fakeConn) { c.publications("e2", 9, 9) },
-			"gap: publications may be missing after offset 2 of epoch e1: epoch e2 follows at offset 9, and the gateway did not say so"},
+			"gap: publications after offset 2 of epoch e1 may be missing: epoch e2 follows at offset 9, and the gateway did not report it"},
 	} {
 		g := newFakeGateway(t, func(c *fakeConn) {
 			c.publications("e1", 1, 2)
@@ -99,7 +99,7 @@ func TestSubLeavesOutWhatCameBefore(t *testing.T) {
 		c.wantBye()
 	})
 	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--count", "4", "--fail-on-gap")
-	sub.wantExit(0, "offset 2 of epoch e1 came again after 3", "offset 3 of epoch e1 came again after 3")
+	sub.wantExit(0, "skipped a repeat: offset 2 of epoch e1 after 3", "skipped a repeat: offset 3 of epoch e1 after 3")
 	if diff := cmp.Diff(numbered(1, 4), sub.stdout.String()); diff != "" {
 		t.Errorf("stdout (-want +got):\n%s", diff)
 	}
@@ -131,7 +131,7 @@ func TestSubJSONPrintsEveryRecordAsItCame(t *testing.T) {
 	}
 }
 
-// A line that has come is printed although the next has come in part.
+// A complete line is printed although the next one has arrived only in part.
 func TestSubPrintsALineWithoutTheNext(t *testing.T) {
 	release := make(chan struct{})
 	end := sync.OnceFunc(func() { close(release) })
@@ -144,7 +144,7 @@ func TestSubPrintsALineWithoutTheNext(t *testing.T) {
 	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--retry", "0")
 	sub.stdout.wait(t, "line 1\n")
 	end()
-	sub.wantExit(1, "lost: cut off")
+	sub.wantExit(1, "lost: dropped without a Close frame")
 }
 
 func TestSubAnswersPingsAndEndsWithASignal(t *testing.T) {
@@ -166,7 +166,7 @@ func TestSubAnswersPingsAndEndsWithASignal(t *testing.T) {
 	}
 }
 
-// A gateway that says nothing, not even that it answers pings, is gone.
+// A gateway that sends nothing, not even pongs, is gone.
 func TestSubLeavesASilentGateway(t *testing.T) {
 	g := newFakeGateway(t,
 		func(c *fakeConn) {
@@ -230,9 +230,9 @@ func TestSubIsRefused(t *testing.T) {
 		gateway func(c *fakeConn)
 		want    string
 	}{
-		{"no records", notJSON, "what came is no record of format=json"},
+		{"no records", notJSON, "received something other than a format=json record"},
 		{"policy", func(c *fakeConn) { c.close(ws.StatusPolicyViolation, "not yours") }, "closed with 1008 (not yours)"},
-		{"compression that was not asked for", func(c *fakeConn) { c.conn.Write([]byte{0xc1, 0x01, 0x00}); c.next() }, "not WebSocket as it should be"},
+		{"compression that was not asked for", func(c *fakeConn) { c.conn.Write([]byte{0xc1, 0x01, 0x00}); c.next() }, "the server sent invalid WebSocket data"},
 	} {
 		g := newFakeGateway(t, tc.gateway)
 		sub := startClient(t, nil, "sub", "news", "--url", g.url)
@@ -240,7 +240,7 @@ func TestSubIsRefused(t *testing.T) {
 	}
 }
 
-// No answer to a ping is a client's that was asleep: it comes back.
+// A client that did not answer a ping may have been asleep: it reconnects.
 func TestSubComesBackAfterACut(t *testing.T) {
 	for _, cut := range []struct {
 		code ws.StatusCode
@@ -264,7 +264,7 @@ func TestSubComesBackAfterACut(t *testing.T) {
 		if cut.text != "" {
 			text = " (" + cut.text + ")"
 		}
-		sub.wantExit(0, fmt.Sprintf("closed with %d%s: trying again", cut.code, text))
+		sub.wantExit(0, fmt.Sprintf("closed with %d%s: reconnecting", cut.code, text))
 	}
 }
 
@@ -286,5 +286,5 @@ func TestClientGivesUp(t *testing.T) {
 		c.publications("e1", 1, 1)
 	})
 	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--retry", "200ms")
-	sub.wantExit(1, "cut off: trying again for 200ms", "given up after 200ms (--retry): connect to "+g.url+": connection refused")
+	sub.wantExit(1, "dropped without a Close frame: reconnecting for 200ms", "gave up after 200ms (--retry): connect to "+g.url+": connection refused")
 }

@@ -17,19 +17,19 @@ import (
 	"sluice/gateway/auth"
 )
 
-// newTokenCommand gives `sluice token`: what an application's backend does with a
-// library, for the first try and for finding out why a token is refused.
+// newTokenCommand returns `sluice token`: what an application's backend does with a
+// library, for the first try and for finding out why a token is rejected.
 func newTokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token COMMAND",
-		Short: "Make and verify the tokens (JWT) of clients",
+		Short: "Make and verify client tokens (JWT)",
 		Example: `  sluice token secret > secret.txt
   sluice token make --token-hmac-secret-file secret.txt --user 42`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("no command is named: give make, verify or secret: see '%s --help'", cmd.CommandPath())
+				return usagef("missing command: give make, verify or secret: see '%s --help'", cmd.CommandPath())
 			}
-			return unknownCommand(cmd, args[0])
+			return unknownCommand(cmd, args[0], "")
 		},
 		RunE: func(*cobra.Command, []string) error { return nil }, // never reached
 	}
@@ -41,15 +41,15 @@ func newTokenCommand() *cobra.Command {
 func newTokenSecretCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "secret",
-		Short: "Print a fresh secret for tokens of HS256",
+		Short: "Print a new secret for HS256 tokens",
 		Example: `  (umask 077; sluice token secret > secret.txt)
   sluice token secret | docker secret create sluice-token-secret -`,
-		Long: `It is 32 random bytes as 64 hexadecimal digits. The digits themselves are the
-secret: backends must not decode them.`,
+		Long: `Prints 32 random bytes as 64 hexadecimal digits. The digits themselves are the
+secret. A backend must not decode them, and must strip the newline after them.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var secret [32]byte
-			rand.Read(secret[:]) // it does not fail
+			rand.Read(secret[:]) // never fails
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), hex.EncodeToString(secret[:]))
 			return err
 		},
@@ -58,7 +58,7 @@ secret: backends must not decode them.`,
 	return cmd
 }
 
-// tokenMake is what `sluice token make` is told.
+// tokenMake are the flags of `sluice token make`.
 type tokenMake struct {
 	secretFile, keyFile, keyID string
 	expires                    time.Duration
@@ -73,13 +73,13 @@ func newTokenMakeCommand() *cobra.Command {
 		Short: "Make a token and print it",
 		Example: `  sluice token make --token-hmac-secret-file secret.txt --user 42
   sluice token make --private-key key.pem --user 42 --channel chat:1`,
-		Long: `With --channel it is a subscription token, which grants that one channel;
-without, a connection token. The key decides the algorithm: HS256 for a secret,
-RS256 for RSA, ES256 for P-256, EdDSA for Ed25519.`,
+		Long: `With --channel, the token is a subscription token for that one channel. Without
+it, it is a connection token. The key determines the algorithm: HS256 for a
+secret, RS256 for RSA, ES256 for P-256, EdDSA for Ed25519.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("user") {
-				return usagef("--user is missing: give the user's id, or --user '' for nobody in particular")
+				return usagef("missing --user: give the user's ID, or --user '' for an anonymous user")
 			}
 			signer, warning, err := m.signer()
 			if err != nil {
@@ -100,18 +100,18 @@ RS256 for RSA, ES256 for P-256, EdDSA for Ed25519.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&m.secretFile, "token-hmac-secret-file", "", "a `FILE` with the secret that the gateway has, at least 32 bytes")
-	f.StringVar(&m.keyFile, "private-key", "", "instead: a `FILE` with a private key in PEM, whose public key the gateway has")
-	f.StringVar(&m.keyID, "key-id", "", "the `ID` (kid) of that key in the gateway's key set")
-	f.StringVar(&m.claims.User, "user", "", "the user's `ID`")
-	f.DurationVar(&m.expires, "expires", time.Hour, "`TIME` until it ends; 0 for never, which is for tests")
+	f.StringVar(&m.secretFile, "token-hmac-secret-file", "", "sign with the secret in `FILE`, the same as the gateway's; 32 bytes or more")
+	f.StringVar(&m.keyFile, "private-key", "", "sign with the private key in this PEM `FILE` instead; the gateway has its public key")
+	f.StringVar(&m.keyID, "key-id", "", "key `ID` (kid) of --private-key in the gateway's key set (JWKS)")
+	f.StringVar(&m.claims.User, "user", "", "user `ID` (sub); '' for an anonymous user")
+	f.DurationVar(&m.expires, "expires", time.Hour, "make a token that is valid for `TIME`; 0: forever, for tests only")
 	f.StringVar(&m.claims.Channel, "channel", "", "make a subscription token for this `CHANNEL`")
-	f.StringVar(&m.claims.Client, "client", "", "let only the connection with this `ID` use the subscription token")
-	f.StringSliceVar(&m.claims.Channels, "channels", nil, "`CHANNELS` that the connection is subscribed to by the gateway")
-	f.StringVar(&m.info, "info", "", "`JSON` about the user that others see in presence")
+	f.StringVar(&m.claims.Client, "client", "", "restrict the subscription token to the connection with this client `ID`")
+	f.StringSliceVar(&m.claims.Channels, "channels", nil, "subscribe the connection to `CHANNELS` on the server side")
+	f.StringVar(&m.info, "info", "", "`JSON` about the user that other clients see in presence")
 	f.StringVar(&m.meta, "meta", "", "`JSON` about the user that no client sees")
-	f.StringVar(&m.claims.Audience, "aud", "", "the `AUDIENCE`, where the gateway demands one")
-	f.StringVar(&m.claims.Issuer, "iss", "", "the `ISSUER`, where the gateway demands one")
+	f.StringVar(&m.claims.Audience, "aud", "", "`AUDIENCE` (aud), if the gateway requires one")
+	f.StringVar(&m.claims.Issuer, "iss", "", "`ISSUER` (iss), if the gateway requires one")
 	setHelp(cmd, flagGroup{"Key", []string{"token-hmac-secret-file", "private-key", "key-id"}},
 		flagGroup{"Claims", []string{"user", "expires", "channel", "client", "channels", "info", "meta", "aud", "iss"}})
 	return cmd
@@ -121,9 +121,9 @@ RS256 for RSA, ES256 for P-256, EdDSA for Ed25519.`,
 func (m *tokenMake) signer() (s *auth.Signer, warning string, err error) {
 	switch {
 	case (m.secretFile == "") == (m.keyFile == ""):
-		return nil, "", usagef("one key signs: give --token-hmac-secret-file or --private-key")
+		return nil, "", usagef("a token needs exactly one key: give --token-hmac-secret-file or --private-key")
 	case m.secretFile != "" && m.keyID != "":
-		return nil, "", usagef("--key-id %s: a secret is in no key set: leave it out, or give --private-key", m.keyID)
+		return nil, "", usagef("--key-id %s is for --private-key only, a secret has none: remove it, or give --private-key", m.keyID)
 	case m.secretFile != "":
 		secret, warning, err := readHMACSecretFile("token-hmac-secret-file", m.secretFile)
 		if err != nil {
@@ -142,18 +142,18 @@ func (m *tokenMake) signer() (s *auth.Signer, warning string, err error) {
 	return s, warning, nil
 }
 
-// settle settles what the token is to say, and refuses what contradicts itself.
+// settle fills in the claims, and rejects flags that contradict each other.
 func (m *tokenMake) settle(now time.Time) error {
 	c := &m.claims
 	switch {
 	case m.expires < 0 || m.expires > 0 && m.expires < time.Second:
-		return usagef("--expires %v: tokens count whole seconds: give a time such as 1h, or 0 for never", m.expires)
+		return usagef("--expires %v: must be at least 1s, such as 1h, or 0 for never", m.expires)
 	case c.Channel != "" && len(c.Channels) > 0:
-		return usagef("--channel %s with --channels: no token is for both a subscription and a connection: leave one out", c.Channel)
+		return usagef("--channel %s cannot be combined with --channels: one is for a subscription token, the other for a connection token: remove one", c.Channel)
 	case c.Client != "" && c.Channel == "":
-		return usagef("--client %s without --channel: only a subscription token has one: give a channel too", c.Client)
+		return usagef("--client %s needs --channel: only a subscription token is for one client: give a channel too", c.Client)
 	case c.Channel != "" && m.meta != "":
-		return usagef("--channel %s with --meta: only a connection token has that: leave one out", c.Channel)
+		return usagef("--channel %s cannot be combined with --meta: only a connection token has it: remove one", c.Channel)
 	}
 	for _, v := range []struct {
 		flag, text string
@@ -163,7 +163,7 @@ func (m *tokenMake) settle(now time.Time) error {
 			continue
 		}
 		if !json.Valid([]byte(v.text)) {
-			return usagef("--%s %s: not JSON: give some such as '{\"name\":\"Ada\"}'", v.flag, v.text)
+			return usagef("--%s %s: not JSON: give JSON such as '{\"name\":\"Ada\"}'", v.flag, v.text)
 		}
 		*v.to = json.RawMessage(v.text)
 	}
@@ -174,14 +174,14 @@ func (m *tokenMake) settle(now time.Time) error {
 	return nil
 }
 
-// tokenVerify is what `sluice token verify` is told.
+// tokenVerify are the flags of `sluice token verify`.
 type tokenVerify struct {
 	secretFiles []string
 	publicFiles []string
 	options     auth.Options
 
 	mu     sync.Mutex
-	failed error // why the key set was not fetched
+	failed error // why the key set could not be fetched
 }
 
 func newTokenVerifyCommand() *cobra.Command {
@@ -191,12 +191,12 @@ func newTokenVerifyCommand() *cobra.Command {
 		Short: "Verify a token and print its claims: exit code 0 or 1",
 		Example: `  sluice token verify --token-hmac-secret-file secret.txt < token.txt
   sluice token verify --jwks-url https://id.example.com/jwks.json "$TOKEN"`,
-		Long: `It judges a token as the gateway does with the same keys, --aud and --iss.
-Without TOKEN it is read from standard input, where no list of processes shows
-it.`,
+		Long: `Verifies a token as a gateway with the same keys, audience and issuer does.
+Without TOKEN, it is read from standard input, which keeps the token out of the
+process list.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usagef("unexpected argument %q: one token is verified at a time", args[1])
+				return usagef("unexpected argument %q: give one token at a time", args[1])
 			}
 			return nil
 		},
@@ -223,12 +223,12 @@ it.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&v.secretFiles, "token-hmac-secret-file", nil, "a `FILE` with the secret, for HS256; may be repeated")
-	f.StringSliceVar(&v.publicFiles, "token-public-key-file", nil, "a `FILE` with public keys in PEM, for RS256, ES256 or EdDSA; may be repeated")
-	f.StringVar(&v.options.JWKSURL, "jwks-url", "", "the `URL` of a key set, https or on this machine")
-	f.StringVar(&v.options.Audience, "aud", "", "the `AUDIENCE` that it has to have")
-	f.StringVar(&v.options.Issuer, "iss", "", "the `ISSUER` that it has to have")
-	setHelp(cmd, flagGroup{"Keys, at least one", []string{"token-hmac-secret-file", "token-public-key-file", "jwks-url"}},
+	f.StringSliceVar(&v.secretFiles, "token-hmac-secret-file", nil, "`FILE` with the secret, for HS256 (repeatable)")
+	f.StringSliceVar(&v.publicFiles, "token-public-key-file", nil, "PEM `FILE` with public keys, for RS256, ES256 or EdDSA (repeatable)")
+	f.StringVar(&v.options.JWKSURL, "jwks-url", "", "`URL` of a key set (JWKS): https, or http on this machine")
+	f.StringVar(&v.options.Audience, "aud", "", "`AUDIENCE` (aud) that the token must have")
+	f.StringVar(&v.options.Issuer, "iss", "", "`ISSUER` (iss) that the token must have")
+	setHelp(cmd, flagGroup{"Keys (at least one)", []string{"token-hmac-secret-file", "token-public-key-file", "jwks-url"}},
 		flagGroup{"Claims", []string{"aud", "iss"}})
 	return cmd
 }
@@ -236,7 +236,7 @@ it.`,
 // keys reads the files.
 func (v *tokenVerify) keys() (warning string, err error) {
 	if len(v.secretFiles) == 0 && len(v.publicFiles) == 0 && v.options.JWKSURL == "" {
-		return "", usagef("no key is named: give --token-hmac-secret-file, --token-public-key-file or --jwks-url")
+		return "", usagef("missing key: give --token-hmac-secret-file, --token-public-key-file or --jwks-url")
 	}
 	for _, path := range v.secretFiles {
 		secret, found, err := readHMACSecretFile("token-hmac-secret-file", path)
@@ -262,8 +262,8 @@ func (v *tokenVerify) keys() (warning string, err error) {
 	return warning, nil
 }
 
-// tokenFrom takes the token from where it is. White space around it comes from a
-// terminal or a file, and is not a part of it.
+// tokenFrom returns the token from the arguments or standard input. White space around it
+// comes from a terminal or a file and is not part of it.
 func tokenFrom(stdin io.Reader, args []string) (string, error) {
 	if len(args) == 1 {
 		return strings.TrimSpace(args[0]), nil
@@ -274,12 +274,12 @@ func tokenFrom(stdin io.Reader, args []string) (string, error) {
 	}
 	token := strings.TrimSpace(string(b))
 	if token == "" {
-		return "", usagef("standard input is empty: give the token there or as an argument")
+		return "", usagef("standard input is empty: give the token there, or as an argument")
 	}
 	return token, nil
 }
 
-// verify gives the claims in JSON.
+// verify returns the claims as JSON.
 func (v *tokenVerify) verify(ctx context.Context, token string) ([]byte, error) {
 	v.options.OnError = func(err error) {
 		v.mu.Lock()
@@ -300,6 +300,6 @@ func (v *tokenVerify) verify(ctx context.Context, token string) ([]byte, error) 
 	if v.failed != nil {
 		return nil, fmt.Errorf("%w: %w", err, v.failed)
 	}
-	// The set was fetched a moment ago, so what a gateway leaves open is settled here.
-	return nil, errors.New("invalid token: the key that it names (kid) is not in the key set")
+	// The set has just been fetched, so the key is unknown; a gateway would fetch it again.
+	return nil, errors.New("invalid token: its key (kid) is not in the key set")
 }

@@ -9,18 +9,18 @@ import (
 	"sluice/gateway/auth"
 )
 
-// Keys for tokens come from files: a flag's value is in the list of processes and in
-// the history of a shell.
+// Keys for tokens come from files: a flag's value is visible in the process list and in
+// the shell's history.
 
-// keyBytesMax bounds what is read of a file with keys.
+// keyBytesMax is the largest file of keys that is read.
 const keyBytesMax = 64 << 10
 
 // readKeyFile reads the file of a flag. The warning, if not empty, says that a file which
-// has to be secret is not. Errors are usage errors that name the flag; mend says what to
+// should be secret is not. Errors are usage errors that name the flag; advice says what to
 // give instead.
-func readKeyFile(flag, path string, secret bool, mend string) (key []byte, warning string, err error) {
+func readKeyFile(flag, path string, secret bool, advice string) (key []byte, warning string, err error) {
 	fault := func(format string, args ...any) error {
-		return usagef("--%s %s: %w: %s", flag, path, fmt.Errorf(format, args...), mend)
+		return usagef("--%s %s: %w: %s", flag, path, fmt.Errorf(format, args...), advice)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -33,17 +33,17 @@ func readKeyFile(flag, path string, secret bool, mend string) (key []byte, warni
 	if len(key) > keyBytesMax {
 		return nil, "", fault("the file is longer than %d KiB", keyBytesMax>>10)
 	}
-	// What was opened is looked at, not what stands under the path by now.
+	// Check the file that was opened, not what is at the path by now.
 	if info, err := f.Stat(); secret && err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
-		warning = fmt.Sprintf("--%s %s: every user of this machine can read it: who has it can make tokens: chmod o= it", flag, path)
+		warning = fmt.Sprintf("--%s %s: every user of this machine can read it and make tokens with it: run 'chmod o= %[2]s'", flag, path)
 	}
 	return key, warning, nil
 }
 
-// readHMACSecretFile reads a secret for HS256: the bytes of the file without the line end
-// at its end.
+// readHMACSecretFile reads a secret for HS256: the bytes of the file without the newline at
+// its end.
 func readHMACSecretFile(flag, path string) (secret []byte, warning string, err error) {
-	secret, warning, err = readKeyFile(flag, path, true, "give a file with the secret, 'sluice token secret' makes one")
+	secret, warning, err = readKeyFile(flag, path, true, "give a file with the secret, such as 'sluice token secret' prints")
 	if err != nil {
 		return nil, "", err
 	}

@@ -112,7 +112,7 @@ func TestTokensOfEveryKeyAreMadeAndVerified(t *testing.T) {
 	}
 }
 
-// What the command makes is what a gateway with the key takes, of the kind that was asked for.
+// A gateway with the key accepts the tokens that the command makes, each of its kind.
 func TestMadeTokensAreOfTheirKind(t *testing.T) {
 	file := "--token-hmac-secret-file=" + writeFile(t, "secret", tokenSecret+"\r\n")
 	v, err := auth.New(t.Context(), auth.Options{HMACSecrets: [][]byte{[]byte(tokenSecret)}})
@@ -208,14 +208,14 @@ func TestTokenVerifyFetchesKeySets(t *testing.T) {
 			t.Errorf("exit code %d, stdout %q, stderr %q, want %q", code, stdout, stderr, told)
 		}
 	}
-	wantRefusal(makeToken(t, "--user=42", "--private-key", private, "--key-id=k2"), "invalid token: the key that it names (kid) is not in the key set")
+	wantRefusal(makeToken(t, "--user=42", "--private-key", private, "--key-id=k2"), "invalid token: its key (kid) is not in the key set")
 	status = http.StatusNotFound
 	wantRefusal(good, "the key set is unavailable at the moment: key set of "+strings.TrimPrefix(server.URL, "http://")+": the server answered 404 Not Found")
 }
 
 func TestSecretsThatOthersCanReadAreWarnedOf(t *testing.T) {
 	path := writeFile(t, "secret", tokenSecret)
-	want := "sluice: --token-hmac-secret-file " + path + ": every user of this machine can read it: who has it can make tokens: chmod o= it\n"
+	want := "sluice: --token-hmac-secret-file " + path + ": every user of this machine can read it and make tokens with it: run 'chmod o= " + path + "'\n"
 	for mode, told := range map[os.FileMode]string{0o644: want, 0o640: "", 0o600: ""} {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
@@ -243,26 +243,26 @@ func TestTokenSaysWhatIsMissingOrWrong(t *testing.T) {
 		args []string
 		told string
 	}{
-		{nil, "no command is named: give make, verify or secret: see 'sluice token --help'"},
+		{nil, "missing command: give make, verify or secret: see 'sluice token --help'"},
 		{[]string{"mint"}, "unknown command \"mint\": see 'sluice token --help'"},
-		{[]string{"make", secret}, "--user is missing: give the user's id, or --user '' for nobody in particular"},
-		{[]string{"make", "--user=1"}, "one key signs: give --token-hmac-secret-file or --private-key"},
-		{[]string{"make", "--user=1", secret, "--private-key", private}, "one key signs: give --token-hmac-secret-file or --private-key"},
-		{[]string{"make", "--user=1", secret, "--key-id=k"}, "--key-id k: a secret is in no key set: leave it out, or give --private-key"},
+		{[]string{"make", secret}, "missing --user: give the user's ID, or --user '' for an anonymous user"},
+		{[]string{"make", "--user=1"}, "a token needs exactly one key: give --token-hmac-secret-file or --private-key"},
+		{[]string{"make", "--user=1", secret, "--private-key", private}, "a token needs exactly one key: give --token-hmac-secret-file or --private-key"},
+		{[]string{"make", "--user=1", secret, "--key-id=k"}, "--key-id k is for --private-key only, a secret has none: remove it, or give --private-key"},
 		{[]string{"make", "--user=1", "--private-key", public}, "--private-key " + public + ": there is no PEM private key in it: give an RSA, P-256 or Ed25519 key, such as 'openssl genpkey -algorithm ed25519' makes"},
 		{[]string{"make", "--user=1", "--private-key", "/no/such"}, "--private-key /no/such: no such file or directory: give a PEM file with a private key"},
 		{[]string{"make", "--user=1", "--token-hmac-secret-file", short}, "--token-hmac-secret-file " + short + ": the secret has 31 bytes: it needs at least 32, or it can be guessed from a token: make one with 'sluice token secret' or 'openssl rand -hex 32'"},
-		{[]string{"make", "--user=1", "--token-hmac-secret-file", long}, "--token-hmac-secret-file " + long + ": the file is longer than 64 KiB: give a file with the secret, 'sluice token secret' makes one"},
-		{[]string{"make", "--user=1", secret, "--info={"}, "--info {: not JSON: give some such as '{\"name\":\"Ada\"}'"},
-		{[]string{"make", "--user=1", secret, "--expires=1ms"}, "--expires 1ms: tokens count whole seconds: give a time such as 1h, or 0 for never"},
-		{[]string{"make", "--user=1", secret, "--expires=-1s"}, "--expires -1s: tokens count whole seconds: give a time such as 1h, or 0 for never"},
-		{[]string{"make", "--user=1", secret, "--channel=a", "--channels=b"}, "--channel a with --channels: no token is for both a subscription and a connection: leave one out"},
-		{[]string{"make", "--user=1", secret, "--channel=a", "--meta=1"}, "--channel a with --meta: only a connection token has that: leave one out"},
-		{[]string{"make", "--user=1", secret, "--client=a"}, "--client a without --channel: only a subscription token has one: give a channel too"},
-		{[]string{"make", "--user=1", secret, "x"}, "unexpected argument \"x\": options are given as flags: see 'sluice token make --help'"},
-		{[]string{"verify", "x"}, "no key is named: give --token-hmac-secret-file, --token-public-key-file or --jwks-url"},
-		{[]string{"verify", secret}, "standard input is empty: give the token there or as an argument"},
-		{[]string{"verify", secret, "a", "b"}, "unexpected argument \"b\": one token is verified at a time"},
+		{[]string{"make", "--user=1", "--token-hmac-secret-file", long}, "--token-hmac-secret-file " + long + ": the file is longer than 64 KiB: give a file with the secret, such as 'sluice token secret' prints"},
+		{[]string{"make", "--user=1", secret, "--info={"}, "--info {: not JSON: give JSON such as '{\"name\":\"Ada\"}'"},
+		{[]string{"make", "--user=1", secret, "--expires=1ms"}, "--expires 1ms: must be at least 1s, such as 1h, or 0 for never"},
+		{[]string{"make", "--user=1", secret, "--expires=-1s"}, "--expires -1s: must be at least 1s, such as 1h, or 0 for never"},
+		{[]string{"make", "--user=1", secret, "--channel=a", "--channels=b"}, "--channel a cannot be combined with --channels: one is for a subscription token, the other for a connection token: remove one"},
+		{[]string{"make", "--user=1", secret, "--channel=a", "--meta=1"}, "--channel a cannot be combined with --meta: only a connection token has it: remove one"},
+		{[]string{"make", "--user=1", secret, "--client=a"}, "--client a needs --channel: only a subscription token is for one client: give a channel too"},
+		{[]string{"make", "--user=1", secret, "x"}, "unexpected argument \"x\": make takes flags only: see 'sluice token make --help'"},
+		{[]string{"verify", "x"}, "missing key: give --token-hmac-secret-file, --token-public-key-file or --jwks-url"},
+		{[]string{"verify", secret}, "standard input is empty: give the token there, or as an argument"},
+		{[]string{"verify", secret, "a", "b"}, "unexpected argument \"b\": give one token at a time"},
 		{[]string{"verify", "--token-public-key-file", private, "x"}, "--token-public-key-file " + private + ": it holds a private key: verifying needs only the public key: make that with 'openssl pkey -pubout'"},
 		{[]string{"verify", "--jwks-url=http://id.example.com/", "x"}, "--jwks-url http://id.example.com/: the URL of a key set is http: anyone on the network path could insert a key: give an https URL"},
 	} {

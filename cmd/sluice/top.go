@@ -16,16 +16,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// `sluice top` shows what the internal listener of a gateway tells about its
-// connections: again and again on a terminal, else once. top.go has the command and
-// the questions, top_answer.go what is made of the answers, top_table.go the text,
-// top_screen.go the terminal.
+// `sluice top` shows what the internal listener of a gateway reports about its
+// connections: refreshed on a terminal, otherwise once. top.go has the command and the
+// requests, top_answer.go the parsing of answers, top_table.go the text, top_screen.go
+// the terminal.
 
-// topSorts are the orders that the gateway knows; a key of the terminal is the
-// first letter.
+// topSorts are the orders that the gateway supports; the first letter is the key for it
+// on the terminal.
 var topSorts = []string{"pending", "lag", "age", "id"}
 
-// limitUnbound is how many connections are shown where no terminal is to be filled.
+// limitUnbound is how many connections are shown when the output is not a terminal.
 const limitUnbound = 50
 
 // top is one call of the command.
@@ -35,13 +35,13 @@ type top struct {
 	limit    int // 0: as many as fit
 	interval time.Duration
 	timeout  time.Duration
-	colour   bool
+	color    bool
 	once     bool
 	json     bool
 	close    string // id of a connection
 }
 
-// newTopCommand gives `sluice top`.
+// newTopCommand returns `sluice top`.
 func newTopCommand(cfg *settings, opts *options, env []string) *cobra.Command {
 	var (
 		t      top
@@ -50,17 +50,17 @@ func newTopCommand(cfg *settings, opts *options, env []string) *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "top",
-		Short: "Show the connections of a running gateway, the worst first",
+		Short: "Show the connections of a running gateway, worst first",
 		Example: `  sluice top --sort lag
   sluice top --once --limit 10
   sluice top --close 17`,
-		Long: `It asks the internal listener, where the same environment and file tell 'sluice
-serve' to have it. On a terminal it goes on until q; p, l, a and i sort by
-pending bytes, lag, age and id. Elsewhere it prints one table. NO_COLOR keeps
-colours away.
+		Long: `On a terminal, the table refreshes until you press q; p, l, a and i sort by
+pending bytes, lag, age and ID. Elsewhere, top prints one table and exits. The
+address of the internal listener comes from the same environment and file as for
+'sluice serve'. NO_COLOR turns colors off.
 
---close ends a connection for good: 'sluice sub' and 'sluice pub' do not come
-back after it (close code 1008). A page may.`,
+--close closes a connection with code 1008, after which 'sluice sub' and 'sluice
+pub' do not reconnect. A web page may.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := t.check(cmd.Flags().Changed("limit")); err != nil {
@@ -73,21 +73,21 @@ back after it (close code 1008). A page may.`,
 			if t.place.tls, err = secure.config(); err != nil {
 				return err
 			}
-			t.colour = lookUpEnv(env, "NO_COLOR") == ""
+			t.color = lookUpEnv(env, "NO_COLOR") == ""
 			return t.run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), lookUpEnv(env, "TERM"))
 		},
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&t.sort, "sort", topSorts[0], "the `WORD` to sort by: pending (bytes), lag (publications behind), age (of the oldest unsent byte) or id")
-	f.IntVar(&t.limit, "limit", 0, fmt.Sprintf("`N` connections at most: as many as fit the terminal, or %d", limitUnbound))
-	f.DurationVar(&t.interval, "interval", time.Second, "`TIME` from one look to the next")
-	f.BoolVar(&t.once, "once", false, "print one table, as where there is no terminal")
-	f.BoolVar(&t.json, "json", false, "print the gateway's answer as it is, once")
-	f.StringVar(&t.close, "close", "", "close the connection with this `ID` and show nothing")
-	f.StringVar(&where, "url", "", "`URL` of the internal listener; or unix:/path")
-	f.DurationVar(&t.timeout, "timeout", 2*time.Second, "`TIME` for an answer")
-	f.Lookup("limit").DefValue = "" // help would call 0 the default, which is not taken
+	f.StringVar(&t.sort, "sort", topSorts[0], "sort by `WORD`: pending (bytes), lag (publications behind), age (of the oldest unsent byte) or id")
+	f.IntVar(&t.limit, "limit", 0, fmt.Sprintf("show at most `N` connections; by default as many as fit the terminal, or %d", limitUnbound))
+	f.DurationVar(&t.interval, "interval", time.Second, "refresh the table every `TIME`")
+	f.BoolVar(&t.once, "once", false, "print one table and exit, as when the output is not a terminal")
+	f.BoolVar(&t.json, "json", false, "print the gateway's JSON answer and exit")
+	f.StringVar(&t.close, "close", "", "close the connection with this `ID` and exit")
+	f.StringVar(&where, "url", "", "`URL` of the internal listener: http, https or unix:/path")
+	f.DurationVar(&t.timeout, "timeout", 2*time.Second, "wait at most `TIME` for an answer")
+	f.Lookup("limit").DefValue = "" // help would show 0 as the default, which is not accepted
 	secure.register(cmd)
 	bindEnv(cmd, env, clientTLSNames...)
 	opts.register(cmd, "internal-listen", "api-key-file", "config")
@@ -95,33 +95,33 @@ back after it (close code 1008). A page may.`,
 	_ = cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(topSorts, cobra.ShellCompDirectiveNoFileComp))
 	setHelp(cmd, flagGroup{"Table", []string{"sort", "limit", "interval", "once", "json"}},
 		flagGroup{"Action", []string{"close"}},
-		flagGroup{"Where", []string{"url", "timeout", "internal-listen", "api-key-file", "config"}},
-		flagGroup{"TLS, for https://", clientTLSNames})
+		flagGroup{"Address", []string{"url", "timeout", "internal-listen", "api-key-file", "config"}},
+		flagGroup{"TLS (https)", clientTLSNames})
 	return cmd
 }
 
-// check looks at the flags; its errors are usage errors.
+// check validates the flags; its errors are usage errors.
 func (t *top) check(limited bool) error {
 	const intervalMin = 100 * time.Millisecond
 	notInID := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' }
 	switch {
 	case !slices.Contains(topSorts, t.sort):
-		return usagef("--sort %s: not known: give one of %s", t.sort, strings.Join(topSorts, ", "))
+		return usagef("--sort %s: unknown value: give one of %s", t.sort, strings.Join(topSorts, ", "))
 	case limited && t.limit < 1:
-		return usagef("--limit %d: must be at least 1: leave it out for as many as fit", t.limit)
+		return usagef("--limit %d: must be at least 1: leave it out to fill the terminal", t.limit)
 	case t.interval < intervalMin:
-		return usagef("--interval %v: must be at least %v: each look costs the gateway some time", t.interval, intervalMin)
+		return usagef("--interval %v: must be at least %v: each refresh costs the gateway CPU", t.interval, intervalMin)
 	case t.timeout <= 0:
-		return usagef("--timeout %v must be more than 0: give a time such as 2s", t.timeout)
+		return usagef("--timeout %v: must be greater than 0: give a time such as 2s", t.timeout)
 	case t.close != "" && (t.json || t.once):
-		return usagef("--close shows nothing: leave --once and --json out")
+		return usagef("--close prints no table: remove --once and --json")
 	case strings.ContainsFunc(t.close, notInID):
-		return usagef("--close %q: not an id: give one as the table shows it, such as 17", t.close)
+		return usagef("--close %q: not a connection ID: give one from the table, such as 17", t.close)
 	}
 	return nil
 }
 
-// inspector finds whom to ask about connections, and the key for it.
+// inspector returns the internal listener to ask about connections, with its API key.
 func (s *settings) inspector(opts *options, env []string, where string) (place, error) {
 	names := []string{"api-key-file"}
 	if where == "" {
@@ -131,7 +131,7 @@ func (s *settings) inspector(opts *options, env []string, where string) (place, 
 		return place{}, usageError{err}
 	}
 	if where == "" && s.internalListen == "off" {
-		return place{}, opts.explain(usagef("--internal-listen off leaves nobody to ask: give --url"))
+		return place{}, opts.explain(usagef("--internal-listen off: there is no internal listener to ask: give --url"))
 	}
 	p, err := s.place(opts, where, true)
 	if err != nil {
@@ -152,7 +152,7 @@ func (t *top) run(ctx context.Context, stdin io.Reader, stdout io.Writer, termin
 	if t.json || t.once || screen == nil || terminal == "dumb" {
 		return t.print(ctx, stdout)
 	}
-	first, err := t.look(ctx, t.fitting(screen.size())) // an error that lasts is a line, not a picture
+	first, err := t.look(ctx, t.fitting(screen.size())) // an error at the start is a message, not a picture
 	if err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (t *top) run(ctx context.Context, stdin io.Reader, stdout io.Writer, termin
 	return t.watch(ctx, screen, first)
 }
 
-// print writes one table, or the answer as it is.
+// print writes one table, or the answer itself.
 func (t *top) print(ctx context.Context, stdout io.Writer) error {
 	limit := t.limit
 	if limit == 0 {
@@ -192,7 +192,7 @@ func (t *top) print(ctx context.Context, stdout io.Writer) error {
 	return nil
 }
 
-// look asks for everything that a table shows.
+// look requests everything that the table shows.
 func (t *top) look(ctx context.Context, limit int) (view, error) {
 	v := view{sort: t.sort}
 	body, err := t.connections(ctx, v.sort, limit)
@@ -201,7 +201,7 @@ func (t *top) look(ctx context.Context, limit int) (view, error) {
 	}
 	p := t.place.below(inspectorPath)
 	if err := v.connections.read(body); err != nil {
-		return v, fmt.Errorf("%s: the answer is not what a gateway gives: %w: is --url its internal listener?", p, err)
+		return v, fmt.Errorf("%s: unexpected answer: %w: is this a gateway's internal listener?", p, err)
 	}
 	p = t.place.below("/metrics")
 	a, err := p.ask(ctx, t.timeout, http.MethodGet)
@@ -218,7 +218,7 @@ func (t *top) look(ctx context.Context, limit int) (view, error) {
 
 const inspectorPath = "/api/connections"
 
-// connections asks for the worst of them.
+// connections requests the worst connections.
 func (t *top) connections(ctx context.Context, sort string, limit int) ([]byte, error) {
 	p := t.place.below(inspectorPath)
 	p.url.RawQuery = url.Values{"sort": {sort}, "limit": {strconv.Itoa(limit)}}.Encode()
@@ -232,19 +232,19 @@ func (t *top) connections(ctx context.Context, sort string, limit int) ([]byte, 
 	return a.body, nil
 }
 
-// inspectorRefused is the error of an answer that is not 200, with what the user
-// can do about it.
+// inspectorRefused returns the error for an answer that is not 200, with what the user can
+// do about it.
 func (p place) inspectorRefused(a answer) error {
 	switch a.status {
 	case http.StatusUnauthorized:
-		return fmt.Errorf("%s: the API key is missing or wrong: give the gateway's with --api-key-file", p)
+		return fmt.Errorf("%s: missing or wrong API key: give the gateway's key with --api-key-file", p)
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
-		return fmt.Errorf("%s: there is no such thing: the gateway is older than this sluice, or this is not its internal listener: update it, or give --url", p)
+		return fmt.Errorf("%s: not found: this is not a gateway's internal listener (give --url), or the gateway is older than this command", p)
 	}
 	return p.refused(a)
 }
 
-// closeConnection has the gateway close one connection.
+// closeConnection asks the gateway to close one connection.
 func (t *top) closeConnection(ctx context.Context, stdout io.Writer) error {
 	p := t.place.below(inspectorPath + "/" + t.close + "/close")
 	a, err := p.ask(ctx, t.timeout, http.MethodPost)
@@ -257,14 +257,14 @@ func (t *top) closeConnection(ctx context.Context, stdout io.Writer) error {
 	case a.status != http.StatusNotFound:
 		return p.inspectorRefused(a)
 	}
-	// No connection, or nothing that knows connections at all.
+	// There is no such connection, or the server does not know connections at all.
 	if _, err := t.connections(ctx, topSorts[0], 1); err != nil {
 		return err
 	}
-	return errors.New("connection " + t.close + ": there is none: it may have ended: see 'sluice top' for those that are")
+	return errors.New("no connection " + t.close + ": it may have ended: 'sluice top' lists the open ones")
 }
 
-// lookUpEnv gives a variable of an environment, or "".
+// lookUpEnv returns the value of a variable in an environment, or "".
 func lookUpEnv(env []string, name string) string {
 	for _, entry := range env {
 		if value, ok := strings.CutPrefix(entry, name+"="); ok {

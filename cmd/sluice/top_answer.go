@@ -14,7 +14,7 @@ type connectionList struct {
 	Connections []connectionRow `json:"connections"`
 }
 
-// connectionRow is one connection. What it says of the client is text from outside.
+// connectionRow is one connection. Its text comes from outside.
 type connectionRow struct {
 	ID        string   `json:"id"`
 	Address   string   `json:"address"`
@@ -33,22 +33,22 @@ type connectionRow struct {
 func (c *connectionList) read(body []byte) error {
 	err := json.Unmarshal(body, c)
 	if kind := (*json.UnmarshalTypeError)(nil); errors.As(err, &kind) {
-		return errors.New("field " + kind.Field + " is of another kind")
+		return errors.New("field " + kind.Field + " has the wrong type")
 	}
 	if err != nil {
-		return errors.New("no JSON")
+		return errors.New("not JSON")
 	}
 	return nil
 }
 
-// figures are what the head of the table needs of /metrics.
+// figures are the metrics in the head of the table.
 type figures struct {
 	connections, blocked, held, dropped  float64
 	received, published, delivered, sent float64
-	lag                                  float64 // seconds, of the loop that is latest
+	lag                                  float64 // seconds, of the loop with the most lag
 }
 
-// readFigures takes them from the text format of Prometheus. What is missing is 0.
+// readFigures parses them from Prometheus's text format. What is missing is 0.
 func readFigures(text string) figures {
 	var f figures
 	sums := map[string]*float64{
@@ -74,7 +74,7 @@ func readFigures(text string) figures {
 	return f
 }
 
-// view is all that one look has shown.
+// view is the result of one look.
 type view struct {
 	at          time.Time
 	sort        string
@@ -82,13 +82,13 @@ type view struct {
 	figures     figures
 }
 
-// rates gives the counters' growth since an earlier view, for each second; ok is
-// false where they cannot be compared.
+// rates returns the counters' growth per second since an earlier view; ok is false if they
+// cannot be compared.
 func (v view) rates(earlier view) (f figures, ok bool) {
 	seconds := v.at.Sub(earlier.at).Seconds()
 	now, was := v.figures, earlier.figures
 	if earlier.at.IsZero() || seconds <= 0 || now.received < was.received || now.published < was.published ||
-		now.delivered < was.delivered || now.sent < was.sent { // it was started anew
+		now.delivered < was.delivered || now.sent < was.sent { // the gateway has restarted
 		return f, false
 	}
 	return figures{

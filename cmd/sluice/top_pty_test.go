@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTerminal gives both ends of a pseudo-terminal of 100 columns and 14 lines.
+// openTerminal returns both ends of a pseudo-terminal of 100 columns and 14 lines.
 func openTerminal(t *testing.T) (user, program *os.File) {
 	t.Helper()
 	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -64,8 +64,8 @@ func TestTheTerminalIsPutBackOnEveryWayOut(t *testing.T) {
 			cmd := exec.Command(path, "top", "--url", f.URL, "--interval", "100ms")
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = program, program, program
 			cmd.Env = append(cleanEnv(), "TERM=xterm", "NO_COLOR=")
-			colours := name != "q"
-			if !colours {
+			colors := name != "q"
+			if !colors {
 				cmd.Env = append(cmd.Env, "NO_COLOR=1")
 			}
 			if err := cmd.Start(); err != nil {
@@ -83,7 +83,7 @@ func TestTheTerminalIsPutBackOnEveryWayOut(t *testing.T) {
 				}
 			}()
 			go func() { ended <- cmd.Wait() }()
-			drawn.wait(t, "a second: received")
+			drawn.wait(t, "per second: received")
 			if cmp.Equal(before, mode()) {
 				t.Error("keys do not come one by one")
 			}
@@ -96,15 +96,15 @@ func TestTheTerminalIsPutBackOnEveryWayOut(t *testing.T) {
 					t.Error(err)
 				}
 			case <-time.After(patience):
-				cmd.Process.Kill() // ignored: it has to be gone, however
+				cmd.Process.Kill() // error ignored: it must be gone, one way or another
 				t.Fatal("it does not end")
 			}
 			if diff := cmp.Diff(before, mode()); diff != "" {
 				t.Error(diff)
 			}
 			drawn.wait(t, leaveScreen)
-			if text := drawn.String(); strings.Contains(text, reverse) != colours || !strings.HasPrefix(text, enterScreen) || !strings.HasSuffix(text, leaveScreen) {
-				t.Errorf("not within its own page, or with the wrong colours: %.20q ... %q", text, text[max(0, len(text)-60):])
+			if text := drawn.String(); strings.Contains(text, reverse) != colors || !strings.HasPrefix(text, enterScreen) || !strings.HasSuffix(text, leaveScreen) {
+				t.Errorf("not on the alternate screen, or with the wrong colors: %.20q ... %q", text, text[max(0, len(text)-60):])
 			}
 		})
 	}

@@ -12,20 +12,20 @@ import (
 	"golang.org/x/term"
 )
 
-// screen is a terminal that a picture is drawn on.
+// screen is a terminal on which top draws pictures.
 type screen struct {
 	out  io.Writer
 	size func() (columns, lines int)
-	keys chan byte // closed when no more come
+	keys chan byte // closed at the end of input
 
-	in   *os.File    // nil: no keys
+	in   *os.File    // nil: no keyboard
 	mode *term.State // of in, as it was before
 }
 
-// Control sequences of ECMA-48 and of xterm. The picture has the terminal's second
-// page, so that the user's own is there afterwards.
+// Control sequences of ECMA-48 and of xterm. The picture is on the alternate screen, so
+// that the user's own screen is back afterwards.
 const (
-	enterScreen = "\x1b[?1049h\x1b[?25l\x1b[?7l" // second page, no cursor, no wrapping of long lines
+	enterScreen = "\x1b[?1049h\x1b[?25l\x1b[?7l" // alternate screen, no cursor, no line wrapping
 	leaveScreen = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 	cursorHome  = "\x1b[H"
 	clearLine   = "\x1b[K"
@@ -36,7 +36,7 @@ const (
 	normal      = "\x1b[m"
 )
 
-// newScreen gives nil where stdout is no terminal.
+// newScreen returns nil if stdout is not a terminal.
 func newScreen(stdin io.Reader, stdout io.Writer) *screen {
 	out, ok := stdout.(*os.File)
 	if !ok || !term.IsTerminal(int(out.Fd())) {
@@ -45,7 +45,7 @@ func newScreen(stdin io.Reader, stdout io.Writer) *screen {
 	s := &screen{out: out, keys: make(chan byte)}
 	s.size = func() (int, int) {
 		columns, lines, err := term.GetSize(int(out.Fd()))
-		if err != nil || columns < 1 || lines < 1 { // a serial line does not know
+		if err != nil || columns < 1 || lines < 1 { // a serial line has no size
 			return 80, 24
 		}
 		return columns, lines
@@ -56,12 +56,12 @@ func newScreen(stdin io.Reader, stdout io.Writer) *screen {
 	return s
 }
 
-// enter takes the terminal over. leave must follow.
+// enter prepares the terminal. The caller must call leave.
 func (s *screen) enter() error {
 	if s.in != nil {
 		mode, err := term.MakeRaw(int(s.in.Fd()))
 		if err != nil {
-			return fmt.Errorf("the terminal cannot be set up: %w: print one table with --once", err)
+			return fmt.Errorf("cannot set up the terminal: %w: print one table with --once", err)
 		}
 		s.mode = mode
 		go s.read()
@@ -73,16 +73,16 @@ func (s *screen) enter() error {
 	return nil
 }
 
-// leave puts the terminal back as it was.
+// leave restores the terminal.
 func (s *screen) leave() {
-	io.WriteString(s.out, leaveScreen) // ignored: a terminal that is gone needs no mending
+	io.WriteString(s.out, leaveScreen) // error ignored: a terminal that is gone needs no restoring
 	if s.mode != nil {
 		_ = term.Restore(int(s.in.Fd()), s.mode) // likewise
 	}
 }
 
-// read passes keys on. It outlasts the picture: a read of a terminal cannot be
-// called back, and the process ends then.
+// read forwards keys. It outlives the picture: a read of a terminal cannot be canceled,
+// and the process ends then.
 func (s *screen) read() {
 	defer close(s.keys)
 	var p [64]byte
@@ -117,7 +117,7 @@ func (s *screen) draw(lines []string) error {
 	return nil
 }
 
-// fitting is how many connections a screen has room for.
+// fitting returns how many connections fit on a screen.
 func (t *top) fitting(_, lines int) int {
 	n := max(lines-headLines, 1)
 	if t.limit > 0 {
@@ -126,8 +126,8 @@ func (t *top) fitting(_, lines int) int {
 	return n
 }
 
-// watch draws until the user has seen enough or ctx ends. A look that fails is
-// told above the last one that did not.
+// watch draws until the user quits or ctx ends. If a look fails, its error is shown above
+// the result of the last one that succeeded.
 func (t *top) watch(ctx context.Context, s *screen, first view) error {
 	type looked struct {
 		view
@@ -141,7 +141,7 @@ func (t *top) watch(ctx context.Context, s *screen, first view) error {
 	busy, stale := false, false
 	look := func() {
 		if busy {
-			stale = true // its sort may be another one
+			stale = true // the sort may have changed
 			return
 		}
 		busy = true
@@ -176,7 +176,7 @@ func (t *top) watch(ctx context.Context, s *screen, first view) error {
 		case l := <-looks:
 			busy = false
 			if trouble = l.err; trouble == nil {
-				if l.at.Sub(now.at) >= t.interval/2 { // a rate over less jumps about
+				if l.at.Sub(now.at) >= t.interval/2 { // a rate over a shorter time is unsteady
 					earlier = now
 				}
 				now = l.view
@@ -189,7 +189,7 @@ func (t *top) watch(ctx context.Context, s *screen, first view) error {
 	}
 }
 
-// sortBy tells whether a key changes the sort, and does it.
+// sortBy changes the sort if the key stands for one, and reports whether it does.
 func (t *top) sortBy(key byte) bool {
 	for _, name := range topSorts {
 		if key|0x20 == name[0] {
@@ -200,8 +200,8 @@ func (t *top) sortBy(key byte) bool {
 	return false
 }
 
-// picture gives the screen's lines, cut to its size. The last column stays free:
-// what clears the rest of a line would clear it, too.
+// picture returns the screen's lines, cut to its size. The last column stays empty: the
+// sequence that clears the rest of a line would clear it too.
 func (t *top) picture(s *screen, now, earlier view, trouble error) []string {
 	columns, lines := s.size()
 	head := now.head(t.place, earlier, trouble)
@@ -212,7 +212,7 @@ func (t *top) picture(s *screen, now, earlier view, trouble error) []string {
 			picture[i] = string(runes[:columns-1])
 		}
 	}
-	if !t.colour {
+	if !t.color {
 		return picture
 	}
 	style := map[int]string{0: bold, len(head) + 1: reverse}

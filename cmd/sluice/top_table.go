@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// state is the line about what there is now.
+// state returns the line about the present state.
 func (v view) state() string {
 	f := v.figures
 	return fmt.Sprintf("connections %s  blocked %s  buffered %s  dropped %s  loop lag %s",
@@ -15,41 +15,41 @@ func (v view) state() string {
 		aboutDuration(time.Duration(f.lag*float64(time.Second))))
 }
 
-// flow is the line about what goes through: since when, and how much.
+// flow returns the line about traffic in a period.
 func (f figures) flow(since string) string {
 	return fmt.Sprintf("%s: received %s  published %s  delivered %s  sent %s",
 		since, count(f.received), count(f.published), count(f.delivered), aboutSize(int(f.sent)))
 }
 
-// totals is the head of a table that is printed once.
-func (v view) totals() []string { return []string{v.state(), v.figures.flow("since its start")} }
+// totals returns the head of a table that is printed once.
+func (v view) totals() []string { return []string{v.state(), v.figures.flow("since start")} }
 
-// head is the head of a table that is drawn again and again.
+// head returns the head of a table that is refreshed.
 func (v view) head(p place, earlier view, trouble error) []string {
-	flow := "a second: -"
+	flow := "per second: -"
 	if rates, ok := v.rates(earlier); ok {
-		flow = rates.flow("a second")
+		flow = rates.flow("per second")
 	}
-	last := "q quits; sort by p pending, l lag, a age, i id"
+	last := "q: quit  sort by p: pending, l: lag, a: age, i: ID"
 	if trouble != nil {
-		told, _ := strings.CutPrefix(trouble.Error(), p.below(inspectorPath).String()+": ") // the first line names the place
-		last = "old figures: " + cell(told)
+		why, _ := strings.CutPrefix(trouble.Error(), p.below(inspectorPath).String()+": ") // the first line names the place
+		last = "stale: " + cell(why)
 	}
 	return []string{fmt.Sprintf("sluice top  %s  %s", cell(p.String()), v.at.Format(time.TimeOnly)), v.state(), flow, last}
 }
 
-// headLines is how many lines a screen has beside the connections: the head, an
-// empty line and the columns' names.
+// headLines is the number of lines on a screen above the connections: the head, an empty
+// line and the columns' names.
 const headLines = 6
 
-// What is cut to keep the columns beside each other.
+// The widest columns before their text is cut.
 const (
 	addressMax  = 47 // an IPv6 address with its port
 	channelsMax = 40
 )
 
-// table gives the columns' names and a line for each connection. mark shows in the
-// names what it is sorted by.
+// table returns the columns' names and a line for each connection. mark marks the column
+// that the table is sorted by.
 func (v view) table(mark bool) []string {
 	rows := [][]string{{"ID", "PENDING", "AGE", "LAG", "RTT", "STATE", "ADDRESS", "CHANNELS", "KIND", "LOOP"}}
 	if mark {
@@ -80,7 +80,7 @@ func (v view) table(mark bool) []string {
 	return lines
 }
 
-// align puts cells into columns; right says which of them end in line.
+// align pads cells into columns; right are those that are right-aligned.
 func align(rows [][]string, right map[int]bool) []string {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -106,7 +106,7 @@ func align(rows [][]string, right map[int]bool) []string {
 	return lines
 }
 
-// short is cell with a bound of its own.
+// short is cell with another limit.
 func short(s string, n int) string {
 	s = cell(s)
 	if runes := []rune(s); len(runes) > n {
@@ -117,7 +117,7 @@ func short(s string, n int) string {
 
 func count(f float64) string { return formatCount(int(f + 0.5)) }
 
-// aboutDuration writes a duration with three digits or so; 0 is nothing.
+// aboutDuration formats a duration with about three digits, and 0 as "-".
 func aboutDuration(d time.Duration) string {
 	switch {
 	case d <= 0:

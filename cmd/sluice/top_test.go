@@ -15,11 +15,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// fakeInspector is the internal listener of a gateway with two connections, one of
-// them with a name that means harm.
+// fakeInspector is the internal listener of a gateway with two connections, one of them
+// with a malicious name.
 type fakeInspector struct {
 	*httptest.Server
-	asked  chan string // queries, as far as somebody reads them
+	asked  chan string // queries, as many as fit
 	broken atomic.Bool
 	looks  atomic.Int64
 	key    string
@@ -86,7 +86,7 @@ func TestTopPrintsOneTableWhereNoTerminalIs(t *testing.T) {
 	f := newFakeInspector(t)
 	code, stdout, stderr := runOnce(nil, "top", "--url", f.URL, "--sort", "lag", "--limit", "7")
 	const want = `connections 10,000  blocked 12  buffered 3.2MiB  dropped 7  loop lag 1.2ms
-since its start: received 1,000  published 1,500  delivered 1,500,000  sent 10MiB
+since start: received 1,000  published 1,500  delivered 1,500,000  sent 10MiB
 
 ID  PENDING   AGE  LAG    RTT  STATE    ADDRESS            CHANNELS                                  KIND                LOOP
 17   3.2MiB  1.2s   12  120us  blocked  192.0.2.1:1234     prices,[2Jevil` + "\ufffd" + `AAAAAAAAAAAAAAAAAAAAAA...  websocket/json/tls  0
@@ -110,7 +110,7 @@ func TestTopClosesAConnection(t *testing.T) {
 	if code, stdout, stderr := runOnce(nil, "top", "--url", f.URL, "--close", "17"); code != 0 || stdout != "closed connection 17\n" || stderr != "" {
 		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
 	}
-	wantTop(t, exitFailed, "connection 18: there is none: it may have ended: see 'sluice top' for those that are", "--url", f.URL, "--close", "18")
+	wantTop(t, exitFailed, "no connection 18: it may have ended: 'sluice top' lists the open ones", "--url", f.URL, "--close", "18")
 }
 
 // wantTop runs `sluice top`, which is to fail with one line.
@@ -140,29 +140,29 @@ func TestTopSaysInOneLineWhatIsWrong(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 
-	const isOld = ": there is no such thing: the gateway is older than this sluice, or this is not its internal listener: update it, or give --url"
-	const noKey = "/api/connections: the API key is missing or wrong: give the gateway's with --api-key-file"
+	const isOld = ": not found: this is not a gateway's internal listener (give --url), or the gateway is older than this command"
+	const noKey = "/api/connections: missing or wrong API key: give the gateway's key with --api-key-file"
 	wantTop(t, exitFailed, old.URL+"/api/connections"+isOld, "--url", old.URL)
 	wantTop(t, exitFailed, old.URL+"/api/connections"+isOld, "--url", old.URL+"/", "--close", "17")
-	wantTop(t, exitFailed, other.URL+"/api/connections: the answer is not what a gateway gives: no JSON: is --url its internal listener?", "--url", other.URL)
-	wantTop(t, exitFailed, foreign.URL+"/api/connections: the answer is 403 Forbidden: only programs on this machine are served", "--url", foreign.URL)
+	wantTop(t, exitFailed, other.URL+"/api/connections: unexpected answer: not JSON: is this a gateway's internal listener?", "--url", other.URL)
+	wantTop(t, exitFailed, foreign.URL+"/api/connections: the server answered 403 Forbidden: only programs on this machine are served", "--url", foreign.URL)
 	wantTop(t, exitFailed, locked.URL+noKey, "--url", locked.URL)
 	wantTop(t, exitFailed, locked.URL+noKey, "--url", locked.URL, "--api-key-file", writeFile(t, "wrong", "guess\n"))
-	wantTop(t, exitFailed, gone.URL+"/api/connections: connection refused: is the gateway running, and is this its address? (SLUICE_INTERNAL_LISTEN, --url)",
+	wantTop(t, exitFailed, gone.URL+"/api/connections: connection refused: is the gateway running at this address? (set it with SLUICE_INTERNAL_LISTEN or --url)",
 		"--internal-listen", strings.TrimPrefix(gone.URL, "http://"))
 	if code, stdout, stderr := runOnce(nil, "top", "--url", locked.URL, "--api-key-file", writeFile(t, "right", "secret\n")); code != 0 || stderr != "" {
 		t.Errorf("with the key: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 
 	for told, args := range map[string][]string{
-		"--sort size: not known: give one of pending, lag, age, id":                             {"--sort", "size"},
-		"--limit 0: must be at least 1: leave it out for as many as fit":                        {"--limit", "0"},
-		"--interval 1ms: must be at least 100ms: each look costs the gateway some time":         {"--interval", "1ms"},
-		"--timeout 0s must be more than 0: give a time such as 2s":                              {"--timeout", "0s"},
-		"--close shows nothing: leave --once and --json out":                                    {"--close", "17", "--json"},
-		`--close "../17": not an id: give one as the table shows it, such as 17`:                {"--close", "../17"},
-		"--internal-listen off leaves nobody to ask: give --url":                                {"--internal-listen", "off"},
-		"--url ws://h: not a URL to ask: give one such as http://127.0.0.1:8000, or unix:/path": {"--url", "ws://h"},
+		"--sort size: unknown value: give one of pending, lag, age, id":                                 {"--sort", "size"},
+		"--limit 0: must be at least 1: leave it out to fill the terminal":                              {"--limit", "0"},
+		"--interval 1ms: must be at least 100ms: each refresh costs the gateway CPU":                    {"--interval", "1ms"},
+		"--timeout 0s: must be greater than 0: give a time such as 2s":                                  {"--timeout", "0s"},
+		"--close prints no table: remove --once and --json":                                             {"--close", "17", "--json"},
+		`--close "../17": not a connection ID: give one from the table, such as 17`:                     {"--close", "../17"},
+		"--internal-listen off: there is no internal listener to ask: give --url":                       {"--internal-listen", "off"},
+		"--url ws://h: not an http or https URL: give one such as http://127.0.0.1:8000, or unix:/path": {"--url", "ws://h"},
 	} {
 		wantTop(t, exitUsage, told, args...)
 	}
@@ -175,7 +175,7 @@ type watching struct {
 	ended chan error
 }
 
-func watch(t *testing.T, f *fakeInspector, columns, lines int, colour bool) *watching {
+func watch(t *testing.T, f *fakeInspector, columns, lines int, color bool) *watching {
 	t.Helper()
 	w := &watching{newOutput(), make(chan byte), make(chan error, 1)}
 	p, err := placeAt(f.URL)
@@ -183,7 +183,7 @@ func watch(t *testing.T, f *fakeInspector, columns, lines int, colour bool) *wat
 		t.Fatal(err)
 	}
 	screen := &screen{out: w, size: func() (int, int) { return columns, lines }, keys: w.keys}
-	job := &top{place: p, sort: "pending", interval: 10 * time.Millisecond, timeout: patience, colour: colour}
+	job := &top{place: p, sort: "pending", interval: 10 * time.Millisecond, timeout: patience, color: color}
 	first, err := job.look(context.Background(), job.fitting(columns, lines))
 	if err != nil {
 		t.Fatal(err)
@@ -203,7 +203,7 @@ func watch(t *testing.T, f *fakeInspector, columns, lines int, colour bool) *wat
 
 func (w *watching) press(key byte) { w.keys <- key }
 
-// picture gives the last whole picture.
+// picture returns the last whole picture.
 func (w *watching) picture() []string {
 	pictures := strings.Split(w.String(), cursorHome)
 	for i := len(pictures) - 1; i > 0; i-- {
@@ -217,7 +217,7 @@ func (w *watching) picture() []string {
 func TestTopDrawsAgainAndAgainAndObeysItsKeys(t *testing.T) {
 	f := newFakeInspector(t)
 	w := watch(t, f, 60, 9, false)
-	w.wait(t, "a second: received")
+	w.wait(t, "per second: received")
 	for n, line := range w.picture() {
 		if n >= 9 || len([]rune(line)) > 60 || strings.ContainsAny(line, "\x1b\x00\u202e") {
 			t.Errorf("line %d of the picture: %q", n, line)
@@ -237,7 +237,7 @@ func TestTopDrawsAgainAndAgainAndObeysItsKeys(t *testing.T) {
 		}
 	}
 	f.broken.Store(true)
-	w.wait(t, "old figures: the answer is 503 Service Unavailable: ")
+	w.wait(t, "stale: the server answered 503 Service Unavailable: ")
 	w.press('x')
 	w.press('q')
 	if err := <-w.ended; err != nil {
@@ -245,15 +245,15 @@ func TestTopDrawsAgainAndAgainAndObeysItsKeys(t *testing.T) {
 	}
 }
 
-func TestColoursCanBeKeptAway(t *testing.T) {
+func TestColorsCanBeTurnedOff(t *testing.T) {
 	f := newFakeInspector(t)
 	w := watch(t, f, 120, 24, true)
 	w.wait(t, reverse)
 	plain := watch(t, f, 120, 24, false)
-	plain.wait(t, "a second: received")
+	plain.wait(t, "per second: received")
 	for _, how := range []string{bold, reverse, red, normal} {
 		if strings.Contains(plain.String(), how) {
-			t.Errorf("%q where no colours are wanted", how)
+			t.Errorf("%q although colors are off", how)
 		}
 	}
 	plain.press('\x03')

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// The kinds of option. Each method adds one to the group that was begun last;
-// fallback is the default in the words a user would write.
+// The kinds of option. Each method adds an option to a group; fallback is the default
+// as a user would write it.
 
 // adder adds options to one group.
 type adder struct {
@@ -30,13 +30,13 @@ func (a adder) add(opt *option) {
 	a.opts.byName[opt.name] = opt
 }
 
-// text is any string; words are some that a shell may offer.
+// text is any string; words are values that a shell may offer.
 func (a adder) text(p *string, name, meta, fallback, usage string, words ...string) {
 	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage, choices: words,
 		parse: func(s string) error { *p = s; return nil }})
 }
 
-// texts is a list of strings; words are some that a shell may offer.
+// texts is a list of strings; words are values that a shell may offer.
 func (a adder) texts(p *[]string, name, meta, fallback, usage string, words ...string) {
 	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage, repeatable: true, choices: words,
 		parse: func(s string) error { *p = append(*p, s); return nil }})
@@ -47,16 +47,15 @@ func (a adder) word(p *string, name, fallback, usage string, words ...string) {
 	a.add(&option{name: name, meta: "WORD", fallback: fallback, usage: usage, choices: words,
 		parse: func(s string) error {
 			if !slices.Contains(words, s) {
-				return fmt.Errorf("not known: give one of %s", strings.Join(words, ", "))
+				return fmt.Errorf("unknown value: give one of %s", strings.Join(words, ", "))
 			}
 			*p = s
 			return nil
 		}})
 }
 
-// count is a whole number of things, at least one; special, where not empty, is
-// a word beside the numbers: with auto the gateway chooses, for which it has zero;
-// off is a negative number to it.
+// count is a whole number of at least one. special, if not empty, is a word that is
+// accepted too: auto lets the gateway choose (zero in its Config), off is negative there.
 func (a adder) count(p *int, name, fallback, special, usage string) {
 	a.add(&option{name: name, meta: "N", fallback: fallback, usage: usage, choices: []string{special},
 		parse: func(s string) error {
@@ -69,16 +68,15 @@ func (a adder) count(p *int, name, fallback, special, usage string) {
 			}
 			n, err := strconv.Atoi(s)
 			if err != nil || n < 1 {
-				return errors.New("not a count: give a whole number from 1 up" + orWord(special))
+				return errors.New("must be a whole number of at least 1" + orWord(special))
 			}
 			*p = n
 			return nil
 		}})
 }
 
-// size is a number of bytes; off says that "off" is possible, for which the
-// gateway has a negative number. Where the default is auto the gateway chooses, for
-// which it has zero.
+// size is a number of bytes. off allows the word "off", which is negative in the
+// gateway's Config. If the default is auto, the gateway chooses (zero there).
 func (a adder) size(p *int, name, fallback string, off bool, usage string) {
 	a.add(&option{name: name, meta: "SIZE", fallback: fallback, usage: usage, choices: []string{offWord(off)},
 		parse: func(s string) error {
@@ -92,7 +90,7 @@ func (a adder) size(p *int, name, fallback string, off bool, usage string) {
 			}
 			n, err := parseSize(s)
 			if err == nil && n == 0 {
-				err = errors.New("must be more than 0" + offAdvice(off))
+				err = errors.New("must be greater than 0" + offAdvice(off))
 			}
 			*p = n
 			return err
@@ -106,11 +104,11 @@ type zero int
 const (
 	zeroRefused zero = iota
 	zeroAllowed      // 0 is a value like any other
-	zeroIsOff        // "off" is possible; the gateway has a negative duration for it
+	zeroIsOff        // "off" is allowed, a negative duration in the gateway's Config
 )
 
-// duration is a time.Duration. Where the default is auto the gateway chooses, for
-// which it has zero.
+// duration is a time.Duration. If the default is auto, the gateway chooses (zero in its
+// Config).
 func (a adder) duration(p *time.Duration, name, fallback string, z zero, usage string) {
 	a.add(&option{name: name, meta: "TIME", fallback: fallback, usage: usage, choices: []string{offWord(z == zeroIsOff)},
 		parse: func(s string) error {
@@ -127,16 +125,16 @@ func (a adder) duration(p *time.Duration, name, fallback string, z zero, usage s
 			case err != nil:
 				return errNoDuration
 			case d < 0 && z == zeroAllowed:
-				return errors.New("must not be below 0")
+				return errors.New("must not be negative")
 			case d < 0, d == 0 && z != zeroAllowed:
-				return errors.New("must be more than 0" + offAdvice(z == zeroIsOff))
+				return errors.New("must be greater than 0" + offAdvice(z == zeroIsOff))
 			}
 			*p = d
 			return nil
 		}})
 }
 
-var errNoDuration = errors.New("not a duration: give one with its unit, such as 500ms, 10s or 2m")
+var errNoDuration = errors.New("not a duration: give one with a unit, such as 500ms, 10s or 2m")
 
 func orWord(special string) string {
 	if special == "" {
@@ -156,10 +154,10 @@ func offAdvice(possible bool) string {
 	if !possible {
 		return ""
 	}
-	return ": to switch it off, say off"
+	return ", or off"
 }
 
-// sizeUnits are the units of sizes, greatest first; a plain number is bytes.
+// sizeUnits are the units of sizes, largest first; a plain number is bytes.
 var sizeUnits = []struct {
 	name  string
 	bytes int
@@ -176,12 +174,12 @@ func parseSize(s string) (int, error) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 63)
 	if err != nil || n > uint64(math.MaxInt/unit) {
-		return 0, errors.New("not a size: give a whole number of bytes, or one with B, KiB, MiB or GiB, such as 64KiB")
+		return 0, errors.New("not a size: give a whole number of bytes, or one with the unit B, KiB, MiB or GiB, such as 64KiB")
 	}
 	return int(n) * unit, nil
 }
 
-// formatSize writes a size in the greatest unit that leaves a whole number.
+// formatSize formats a size in the largest unit that leaves a whole number.
 func formatSize(bytes int) string {
 	for _, u := range sizeUnits {
 		if bytes >= u.bytes && bytes%u.bytes == 0 {
@@ -191,7 +189,7 @@ func formatSize(bytes int) string {
 	return strconv.Itoa(bytes) + "B"
 }
 
-// aboutSize writes a size that somebody else has chosen, with one decimal.
+// aboutSize formats a size with one decimal.
 func aboutSize(bytes int) string {
 	for _, u := range sizeUnits {
 		if bytes >= u.bytes && u.bytes > 1 {
@@ -201,7 +199,7 @@ func aboutSize(bytes int) string {
 	return strconv.Itoa(bytes) + "B"
 }
 
-// formatDuration writes a duration without units that are zero: 5m, not 5m0s.
+// formatDuration formats a duration without trailing zero units: 5m, not 5m0s.
 func formatDuration(d time.Duration) string {
 	s := d.String()
 	for _, tail := range []string{"m0s", "h0m"} {
@@ -212,7 +210,7 @@ func formatDuration(d time.Duration) string {
 	return s
 }
 
-// formatCount writes a number with its thousands set apart.
+// formatCount formats a number with thousands separators.
 func formatCount(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -221,8 +219,8 @@ func formatCount(n int) string {
 	return s
 }
 
-// bareError strips the operation and the path from a file error, for lines that
-// name the path already.
+// bareError strips the operation and the path from a file error, for messages that
+// already name the path.
 func bareError(err error) error {
 	var path *fs.PathError
 	var sys *os.SyscallError
@@ -235,7 +233,7 @@ func bareError(err error) error {
 	return err
 }
 
-// nearest gives the known word that word was most likely meant to be, or "".
+// nearest returns the known word that word was most likely meant to be, or "".
 func nearest(word string, known []string) string {
 	best, least := "", max(2, len(word)/4)+1
 	for _, k := range known {
@@ -246,8 +244,8 @@ func nearest(word string, known []string) string {
 	return best
 }
 
-// editDistance is Levenshtein's: how many bytes must be put in, taken out or
-// replaced to make b of a.
+// editDistance returns the Levenshtein distance: how many bytes must be inserted,
+// deleted or replaced to turn a into b.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -10,9 +10,9 @@ import (
 	"sluice/gateway"
 )
 
-// Kinds of option that only guard the gateway's edge.
+// Kinds of option that only the gateway's limits and proxies need.
 
-// toggle is on or off; the flag without a value is on.
+// toggle is on or off; the flag without a value means on.
 func (a adder) toggle(p *string, name, usage string) {
 	a.word(p, name, "off", usage, "on", "off")
 	opt := a.opts.byName[name]
@@ -23,12 +23,12 @@ const perSecond = "/s"
 
 func formatRate(n int) string { return strconv.Itoa(n) + perSecond }
 
-// bound is a whole number that may carry a unit, or off. Where the default is auto the
-// gateway chooses, for which it has zero, and off is a negative number; where the
-// default is off that is zero.
+// bound is a whole number that may carry a unit, or off. If the default is auto, the
+// gateway chooses (zero in its Config) and off is negative there; if the default is
+// off, off is zero.
 func (a adder) bound(p *int, name, unit, fallback, usage string) {
 	words := map[string]int{"off": 0}
-	form, or := "not a count: give a whole number from 1 up", ", or off"
+	form, or := "must be a whole number of at least 1", ", or off"
 	if fallback == "auto" {
 		words = map[string]int{"auto": 0, "off": -1}
 		or = ", auto or off"
@@ -36,7 +36,7 @@ func (a adder) bound(p *int, name, unit, fallback, usage string) {
 	meta := "N"
 	if unit != "" {
 		meta = "RATE"
-		form = "not a rate: give a whole number from 1 up for each second, such as 50 or 50/s"
+		form = "not a rate: give a whole number per second, such as 50 or 50/s"
 	}
 	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage, choices: []string{"off"},
 		parse: func(s string) error {
@@ -52,7 +52,7 @@ func (a adder) bound(p *int, name, unit, fallback, usage string) {
 		}})
 }
 
-// prefixes is a list of networks; an address is one by itself.
+// prefixes is a list of networks; a single address counts as one.
 func (a adder) prefixes(p *[]netip.Prefix, name, usage string) {
 	a.add(&option{name: name, meta: "LIST", usage: usage, repeatable: true,
 		parse: func(s string) error {
@@ -69,15 +69,15 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	if err != nil {
 		addr, addrErr := netip.ParseAddr(s)
 		if addrErr != nil || addr.Zone() != "" {
-			return netip.Prefix{}, errors.New("not a network: give an address or a CIDR, such as 192.0.2.7 or 10.0.0.0/8")
+			return netip.Prefix{}, errors.New("not an address or network: give one such as 192.0.2.7 or 10.0.0.0/8")
 		}
 		prefix = netip.PrefixFrom(addr, addr.BitLen())
 	}
 	switch {
 	case prefix.Addr().Is4In6():
-		return netip.Prefix{}, errors.New("an IPv4 network in IPv6's clothes: write it as IPv4, such as 10.0.0.0/8")
+		return netip.Prefix{}, errors.New("an IPv4 network in IPv6 notation: write it as IPv4, such as 10.0.0.0/8")
 	case prefix != prefix.Masked():
-		return netip.Prefix{}, fmt.Errorf("it has bits behind its first %d: did you mean %v, or %v alone?", prefix.Bits(), prefix.Masked(), prefix.Addr())
+		return netip.Prefix{}, fmt.Errorf("has host bits set: did you mean %v or %v?", prefix.Masked(), prefix.Addr())
 	}
 	return prefix, nil
 }
@@ -86,7 +86,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 func (a adder) rules(p *[]gateway.SlowRule, name, usage string) {
 	a.add(&option{name: name, meta: "LIST", usage: usage, repeatable: true, choices: []string{"*=skip"},
 		parse: func(s string) error {
-			at := strings.LastIndexByte(s, '=') // a channel's name may have one too
+			at := strings.LastIndexByte(s, '=') // a channel's name may contain one too
 			if at < 1 || s[at+1:] != "close" && s[at+1:] != "skip" {
 				return errors.New("not a rule: give PATTERN=close or PATTERN=skip, such as prices.*=skip")
 			}

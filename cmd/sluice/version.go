@@ -12,22 +12,22 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by a release build: -ldflags "-X main.version=v1.2.3".
+// version is set by release builds: -ldflags "-X main.version=v1.2.3".
 var version string
 
 // build is what `sluice version --json` prints.
 type build struct {
 	Version  string            `json:"version"`
 	Commit   string            `json:"commit"`   // empty outside a repository
-	Modified bool              `json:"modified"` // built from a changed tree
+	Modified bool              `json:"modified"` // the tree had uncommitted changes
 	Go       string            `json:"go"`
 	Platform string            `json:"platform"`
 	Tags     []string          `json:"tags"`
 	Modules  map[string]string `json:"modules"`
 }
 
-// toldModules are the modules whose version matters in a report of a fault.
-var toldModules = []string{"github.com/gobwas/ws", "github.com/mailru/easygo"}
+// reportedModules are the modules whose version matters in a bug report.
+var reportedModules = []string{"github.com/gobwas/ws", "github.com/mailru/easygo"}
 
 func readBuild() build {
 	b := build{
@@ -53,7 +53,7 @@ func readBuild() build {
 			b.Tags = strings.Split(s.Value, ",")
 		}
 	}
-	for _, path := range toldModules {
+	for _, path := range reportedModules {
 		for _, m := range info.Deps {
 			if m.Path == path {
 				if m.Replace != nil {
@@ -70,11 +70,11 @@ func (b build) print(w io.Writer) {
 	fmt.Fprintf(w, "sluice %s\n", b.Version)
 	commit := cmp.Or(b.Commit, "unknown")
 	if b.Modified {
-		commit += " and changes"
+		commit += " (modified)"
 	}
 	fmt.Fprintf(w, "commit    %s\n", commit)
 	fmt.Fprintf(w, "go        %s %s\n", b.Go, b.Platform)
-	for _, path := range toldModules {
+	for _, path := range reportedModules {
 		fmt.Fprintf(w, "%-9s %s %s\n", "module", path, cmp.Or(b.Modules[path], "unknown"))
 	}
 	if len(b.Tags) > 0 {
@@ -86,7 +86,7 @@ func newVersionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Say which sluice this is and what it was built from",
+		Short: "Print the version and what it was built from",
 		Example: `  sluice version
   sluice version --json | jq -r .commit`,
 		Args: noArguments,
@@ -100,7 +100,7 @@ func newVersionCommand() *cobra.Command {
 			return out.Encode(readBuild())
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	setHelp(cmd)
 	return cmd
 }
