@@ -210,7 +210,7 @@ type refusal struct {
 
 func (r *refusal) Error() string {
 	s := fmt.Sprintf("refused with %d %s", r.status, http.StatusText(r.status))
-	if r.text != "" {
+	if r.text != "" && !r.internal { // the internal listener lists its endpoints
 		s += " (" + r.text + ")"
 	}
 	switch {

@@ -59,8 +59,8 @@ pending bytes, lag, age and ID. Elsewhere, top prints one table and exits. The
 address of the internal listener comes from the same environment and file as for
 'sluice serve'. NO_COLOR turns colors off.
 
---close closes a connection with code 1008, after which 'sluice sub' and 'sluice
-pub' do not reconnect. A web page may.`,
+--close closes a connection with code 1008 (3503 for the Centrifugo protocol).
+'sluice sub' and 'sluice pub' do not reconnect after that. A web page may.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := t.check(cmd.Flags().Changed("limit")); err != nil {
