@@ -1,4 +1,4 @@
-// The lines that README prints for wscat and curl, as a person types them.
+// The lines for wscat and curl in gateway/PROTOCOL.md, as a person types them.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
