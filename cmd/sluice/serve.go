@@ -60,7 +60,7 @@ func runServe(ctx context.Context, cfg *settings, opts *options, env []string, s
 		logger.Warn(insecureText)
 	}
 	if s.supervisor, err = newNotifier(env); err != nil {
-		logger.Warn("cannot notify the service manager, or only in part", "error", err)
+		logger.Warn("service manager notifications do not work as configured", "error", err)
 	}
 	defer s.supervisor.close()
 	s.announce(stderr, plain, cfg)
