@@ -1,4 +1,4 @@
-// The lines for wscat and curl in gateway/PROTOCOL.md, as a person types them.
+// The lines for wscat and curl that README prints, as a person types them.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
