@@ -9,7 +9,7 @@ export function defaultAddress(location, configured) {
   return `${scheme}//${location.host}${location.pathname.replace(/\/[^/]*$/, "")}`;
 }
 
-// parseAddress takes what was typed, or throws an Error that says what is wrong.
+// parseAddress reads what was typed, or throws an Error that says what is wrong.
 export function parseAddress(text) {
   const typed = text.trim().replace(/^http(s?):/i, "ws$1:");
   const example = "Use one like ws://localhost:8000 or wss://example.com/live.";
@@ -27,7 +27,7 @@ export function parseAddress(text) {
   return url;
 }
 
-// parseChannel takes a channel's name: at most 255 bytes of UTF-8 without control
+// parseChannel reads a channel's name: at most 255 bytes of UTF-8 without control
 // characters and white space. No name means the lobby.
 export function parseChannel(text) {
   const name = text.trim() || "lobby";

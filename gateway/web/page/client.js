@@ -72,12 +72,12 @@ function toldOf(isPresent) {
   return Object.fromEntries(Object.entries(told).map(([name, f]) => [name, (...args) => isPresent() && f(...args)]));
 }
 
-// worded gives a payload as text, and tells whether that is JSON.
+// worded returns a payload as text, and whether that is JSON.
 function worded(data) {
   return typeof data === "string" ? { text: data, json: false } : { text: JSON.stringify(data), json: true };
 }
 
-// backWords says what the library found when it came back.
+// backWords says what the SDK found when it reconnected.
 function backWords({ away, recoverable, wasRecovering, recovered, caughtUp, anew, missed }) {
   const time = `Back after ${seconds(away)}`;
   if (!recoverable || !wasRecovering) return `${time}. This channel has no recovery: messages published meanwhile are lost to this tab`;
@@ -92,7 +92,7 @@ function backWords({ away, recoverable, wasRecovering, recovered, caughtUp, anew
 
 const typed = () => JSON.stringify([$("address").value, ...fields.map((id) => $(id).value)]);
 
-// connects tells what the button does: it ends the session that the fields describe, or
+// connects reports what the button does: it ends the session that the fields describe, or
 // begins one.
 const connects = () => !session || session.state === "closed" || used !== typed();
 
@@ -204,7 +204,7 @@ function showSnippets() {
     $("api-curl").textContent = curlForAPI(configured.publishUrl, channel);
     $("tokens").textContent = tokensFor(channel);
   } catch {
-    // Half typed: what stands there stays until it can be read again.
+    // Half typed: the code stays as it is until the fields are valid again.
   }
 }
 

@@ -9,14 +9,14 @@ export class Here {
     this.rows = rows;
   }
 
-  // show lists the connections of a map by id; name gives what to call one.
+  // show lists the connections of a map by id; name returns what to call one.
   show(present, name) {
     this.rows.replaceChildren(...[...present.values()].slice(0, shownMax).map((info) => entry(name(info), info)));
     const more = present.size - shownMax;
     this.say(`${present.size === 1 ? "1 connection" : `${present.size} connections`}${more > 0 ? `, showing ${shownMax}` : ""}`);
   }
 
-  // say stands in place of the number: why there is none.
+  // say shows, in place of the number, why there is none.
   say(words) {
     if (this.words.textContent !== words) this.words.textContent = words; // else it would be read out again
   }

@@ -22,7 +22,7 @@ export class List {
     });
   }
 
-  // message adds a row; how, where it is given, stands in place of the latency.
+  // message adds a row; how, where it is given, is shown in place of the latency.
   message(m) {
     const row = document.createElement("li");
     if (m.from === "you") row.classList.add("own");

@@ -65,7 +65,7 @@ function connect() {
 const mode = () => document.querySelector("input[name=mode]:checked").value;
 const typed = () => JSON.stringify([$("address").value, $("channel").value, mode()]);
 
-// connects tells what the button does: it ends the connection that the fields
+// connects reports what the button does: it ends the connection that the fields
 // describe, or begins it.
 const connects = () => !stream || stream.state === "closed" || used !== typed();
 
@@ -151,7 +151,7 @@ function send() {
   const field = $("message");
   if (field.value === "") return;
   if (stream?.listenOnly && stream.state === "open") {
-    list.note(`Not sent: ${closeWords(1008, notAllowed)}.`);
+    list.note(`Not sent: ${closeWords(1008, notAllowed)}`);
     return;
   }
   if (!stream?.send(field.value)) {
@@ -170,7 +170,7 @@ function showSnippets() {
     $("javascript").textContent = javascriptFor(channelURL(parseAddress($("address").value), channel));
     $("curl").textContent = curlFor(configured.publishUrl, channel);
   } catch {
-    // Half typed: what stands there stays until it can be read again.
+    // Half typed: the code stays as it is until the fields are valid again.
   }
 }
 

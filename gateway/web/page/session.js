@@ -1,11 +1,11 @@
 // A client of Centrifugo's protocol, through centrifuge-js, subscribed to one channel.
-// It knows no page: what happens is told to the functions it is given.
+// It knows no page: it reports what happens to the functions it is given.
 
-const waitMax = 5_000; // ms, between two attempts of the library
+const waitMax = 5_000; // ms, between two attempts of the SDK
 
 export class Session {
   // told: { state(session), message(message), lost(trouble), back(report), here(map),
-  // hereFault(error) }; the report of one return is told again when what it brought is counted.
+  // hereFault(error) }; the report of one return is repeated when what it brought is counted.
   constructor(Centrifuge, { url, channel, token, channelToken }, told) {
     this.channel = channel;
     this.told = told;
@@ -48,7 +48,7 @@ export class Session {
     this.end(null);
   }
 
-  // goOffline takes the connection away. The library keeps its place in the channel.
+  // goOffline takes the connection away. The SDK keeps its position in the channel.
   goOffline() {
     this.leave();
     this.setState("offline");
@@ -64,16 +64,16 @@ export class Session {
     return this.sub.publish(data);
   }
 
-  // history gives the newest n messages, the newest first.
+  // history returns the newest n messages, newest first.
   async history(n) {
     const { publications } = await this.sub.history({ limit: n, reverse: true });
     return publications.map((p) => this.messageOf(p));
   }
 
-  // connecting: the library begins, or has lost the connection or the subscription and
+  // connecting: the SDK begins, or has lost the connection or the subscription and
   // tries again.
   connecting({ code, reason }) {
-    if (code === 0) return; // as it was told to
+    if (code === 0) return; // as requested
     this.trouble = { code, message: reason };
     if (this.state === "open") this.told.lost(this.trouble);
     this.leave();
@@ -81,15 +81,15 @@ export class Session {
   }
 
   failed(error) {
-    if (error.code === 12) return; // the library has no way to a fresh token: it ends next, and says so
+    if (error.code === 12) return; // the SDK has no way to get a new token: it ends next, and says so
     this.trouble = error;
     if (this.state === "connecting") this.told.state(this);
   }
 
-  // disconnected: the gateway, or the library for it, has ended the connection or the
+  // disconnected: the gateway, or the SDK for it, has ended the connection or the
   // subscription for good.
   disconnected({ code, reason }) {
-    if (this.state === "closed" || this.state === "offline") return; // as it was told to
+    if (this.state === "closed" || this.state === "offline") return; // as requested
     this.end({ code, reason });
   }
 
@@ -117,7 +117,7 @@ export class Session {
     if (!recovered) this.offset = offset;
     this.setState("open");
     if (this.lostAt) this.told.back(report);
-    // The library hands over what was missed at once, before anything else may run.
+    // The SDK hands over what was missed at once, before anything else may run.
     const caughtUp = this.caughtUp = [];
     queueMicrotask(() => {
       this.caughtUp = null;

@@ -45,7 +45,7 @@ export function tokensFor(channel) {
   return `${make}\n${make} --channel ${quote(channel)}\n`;
 }
 
-// internal is where programs publish. Where the page was not told so it shows an address
+// internal is where programs publish. Where the page does not know, it shows an address
 // to fill in, with the key that such an address asks for.
 function internal(publishURL) {
   if (publishURL) return { base: publishURL.replace(/\/+$/, ""), key: "" };

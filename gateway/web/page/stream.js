@@ -1,5 +1,5 @@
 // A connection to the gateway that comes back by itself and goes on where it was.
-// It knows no page: what happens is told to the functions it is given.
+// It knows no page: it reports what happens to the functions it is given.
 
 import { channelURL, echoURL } from "./address.js";
 import { base64Of, binaryWords, notAllowed } from "./words.js";
@@ -7,12 +7,12 @@ import { base64Of, binaryWords, notAllowed } from "./words.js";
 const waitMin = 500; // ms, between two attempts
 const waitMax = 15_000;
 const cutWait = 5_000; // long enough to publish something meanwhile
-const openTimeout = 10_000; // an attempt that takes longer is given up
+const openTimeout = 10_000; // a longer attempt is abandoned
 const settled = 5_000; // a connection that held so long was a good one
 
 export class Stream {
   // told: { state(stream), message(message), greeting(text), back(report) }; the report
-  // of one return is told again whenever it grows.
+  // of one return is repeated whenever it grows.
   constructor({ address, channel, echo }, told) {
     this.address = address;
     this.channel = channel;
@@ -73,7 +73,7 @@ export class Stream {
     if (this.state === "waiting") this.open();
   }
 
-  // send tells whether the text went out.
+  // send reports whether the text was sent.
   send(text) {
     if (this.state !== "open") return false;
     if (!this.conn) this.unseen.push({ text, at: performance.now() }); // else what is ours is known by its id
@@ -133,7 +133,7 @@ export class Stream {
     this.told.state(this);
   }
 
-  // record takes a message of format=json. Records and keys it does not know are passed over.
+  // record reads a message of format=json. It ignores records and keys that it does not know.
   record(data) {
     const now = Date.now();
     let r;
@@ -170,13 +170,13 @@ export class Stream {
     });
   }
 
-  // reportBack tells what a return has brought so far.
+  // reportBack reports what a return has brought so far.
   reportBack(report) {
     this.report = report;
     this.told.back(report);
   }
 
-  // isOld tells whether a publication was made before this connection opened. The
+  // isOld reports whether a publication was made before this connection opened. The
   // server's clock may be off: the least difference seen so far is taken for that.
   isOld(r, now) {
     this.catchingUp &&= r.at + (this.skew ?? 0) < this.openedAt;
@@ -193,7 +193,7 @@ export class Stream {
     this.unseen.length = 0;
   }
 
-  // echoed takes a message of /echo, which come back in the order they were sent. One
+  // echoed reads a message of /echo, which come back in the order they were sent. One
   // that is not the next expected is the server's own, such as its greeting.
   echoed(data) {
     const now = performance.now();

@@ -40,7 +40,7 @@ export function closeWords(code, reason) {
 // notReached is for a first attempt to connect.
 export function notReached(own) {
   if (own) {
-    return "can't connect: the gateway refused, a proxy in between does not forward WebSocket, or the gateway has stopped. " +
+    return "can't connect: the gateway refused the connection, a proxy in between does not forward WebSocket, or the gateway has stopped. " +
       "If it has keys, add ?token=TOKEN to the address; the last box shows how to make one. Otherwise see the gateway's log";
   }
   return "can't connect: nothing is listening at this address, this page's origin is not in the gateway's --allowed-origins, " +

@@ -47,7 +47,7 @@ export class Tab {
     await this.page.press("#message", "Enter");
   }
 
-  // sees waits for a row with exactly this text and gives all rows.
+  // sees waits for a row with exactly this text and returns all rows.
   async sees(text) {
     await this.page.waitForFunction(
       (wanted) => [...document.querySelectorAll("#rows .text, #rows .note")].some((e) => e.textContent === wanted), text);

@@ -133,7 +133,7 @@ test("the list keeps 500 rows, follows its end, and leaves a reader in peace", a
   await t.close();
 });
 
-test("fields that cannot be used are told in words, and another channel is a click away", async () => {
+test("fields that cannot be used are explained, and another channel is a click away", async () => {
   const t = await open();
   const cases = [
     ["address", "http//nowhere", /is not a valid address/],

@@ -31,7 +31,7 @@ export class Client {
     await this.page.press("#client-message", "Enter");
   }
 
-  // sees waits for a row with exactly this text and gives all rows that are no notes.
+  // sees waits for a row with exactly this text and returns all rows that are not notes.
   async sees(text) {
     await this.page.waitForFunction(
       (wanted) => [...document.querySelectorAll("#client-rows .text")].some((e) => e.textContent === wanted), text);
@@ -41,7 +41,7 @@ export class Client {
     }));
   }
 
-  // says waits until an element's text matches, and gives it.
+  // says waits until an element's text matches, and returns it.
   async says(selector, pattern) {
     const handle = await this.page.waitForFunction(
       ([s, source]) => [...document.querySelectorAll(s)].map((e) => e.textContent).find((t) => new RegExp(source).test(t)),
@@ -51,7 +51,7 @@ export class Client {
 
   notes(pattern) { return this.says("#client-rows .note", pattern); }
 
-  // here waits until so many are here, and gives their names.
+  // here waits until so many are here, and returns their names.
   async here(n) {
     await this.says("#here-words", new RegExp(`^${n} connections?$`));
     return this.page.$$eval("#here-rows .name", (names) => names.map((e) => e.textContent).sort());

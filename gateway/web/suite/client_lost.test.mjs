@@ -22,7 +22,7 @@ after(async () => {
 
 const open = (t, channel) => Client.open(t, browser, gateway.url, channel).then((c) => c.opened());
 
-test("what was published while offline comes once, told as recovered", async (t) => {
+test("what was published while offline comes once, marked as recovered", async (t) => {
   const c = await open(t, "away");
   await c.publish("before");
   await c.sees("before");
@@ -55,7 +55,7 @@ test("what was published while offline comes once, told as recovered", async (t)
   assert.deepEqual(c.tab.faults, []);
 });
 
-test("a connection that breaks is opened anew, and what was missed comes once", async (t) => {
+test("a broken connection is opened again, and what was missed comes once", async (t) => {
   const wire = await Wire.to(gateway.port);
   t.after(() => wire.close());
   const c = await Client.open(t, browser, wire.url, "broken");
@@ -72,7 +72,7 @@ test("a connection that breaks is opened anew, and what was missed comes once", 
   assert.deepEqual((await c.sees("after")).map((r) => r.text), ["before", "meanwhile", "after"]);
 });
 
-test("a gateway that was started anew is told as a lost history", async (t) => {
+test("a restarted gateway is shown as a lost history", async (t) => {
   const own = await Gateway.start();
   t.after(() => own.stop());
   const c = await Client.open(t, browser, own.url, "anew");
@@ -89,7 +89,7 @@ test("a gateway that was started anew is told as a lost history", async (t) => {
   assert.deepEqual(rows.map((r) => [r.offset, r.text]), [["#1", "in the old life"], ["#1", "in the new life"]]);
 });
 
-test("more missed than is kept is told by its number", async (t) => {
+test("more missed than is kept is shown by its number", async (t) => {
   const own = await Gateway.start("--history", "3");
   t.after(() => own.stop());
   const c = await Client.open(t, browser, own.url, "short");
@@ -103,7 +103,7 @@ test("more missed than is kept is told by its number", async (t) => {
   await c.notes(/recovered: false\. 5 messages published meanwhile, and not all of them are still in the history$/);
 });
 
-test("an address at which nothing answers is told, and tried again until it does", async (t) => {
+test("an address at which nothing answers is named, and tried again until it does", async (t) => {
   const own = await Gateway.start();
   t.after(() => own.stop());
   const c = await Client.open(t, browser, own.url, "lobby");
@@ -119,7 +119,7 @@ test("an address at which nothing answers is told, and tried again until it does
   assert.match(await c.inState("closed"), /must start with ws: or wss:, not ftp:/);
 });
 
-test("a gateway that does not speak the protocol is told, and a message that is too big", async (t) => {
+test("a gateway that does not speak the protocol is explained, and a message that is too big", async (t) => {
   const silent = await Gateway.start("--client-protocol", "off");
   t.after(() => silent.stop());
   const c = await Client.open(t, browser, silent.url, "lobby");

@@ -19,7 +19,7 @@ after(async () => {
   await browser?.close();
 });
 
-// keys gives a file with a secret, one with namespaces, and what makes tokens.
+// keys returns a file with a secret, one with namespaces, and what makes tokens.
 async function keys(t, namespaces) {
   const dir = await mkdtemp(join(tmpdir(), "sluice-keys-"));
   t.after(() => rm(dir, { recursive: true }));
@@ -33,7 +33,7 @@ async function keys(t, namespaces) {
       const words = line.trim().split(/\s+/).slice(1).map((w) => (w === "secret" ? secret : w));
       return (await sluice(...words)).trim();
     },
-    // expired gives a token that was good once, which the command does not make.
+    // expired returns a token that was good once, which the command does not make.
     async expired() {
       const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
       const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: "42", exp: 1_000_000_000 })}`;
@@ -86,7 +86,7 @@ test("with keys the first part says what is missing, and uses the token in its a
   assert.equal(await tab.words(), "Connected to chat:1");
 });
 
-test("a token that expires is told, and users are called by their names", async (t) => {
+test("an expired token is named as such, and users are called by their names", async (t) => {
   const k = await keys(t, { namespaces: [{ name: "chat", allow_subscribe_for_client: true, presence: true, join_leave: true, allow_presence_for_subscriber: true }] });
   const own = await Gateway.start("--token-hmac-secret-file", k.secret, "--namespaces", k.file);
   t.after(() => own.stop());
@@ -106,7 +106,7 @@ test("a token that expires is told, and users are called by their names", async 
   assert.match(await a.inState("closed"), /^Closed: no such channel: its namespace.*\(102\)$/);
 });
 
-test("with --insecure no token is looked at, and what a namespace lacks is told", async (t) => {
+test("with --insecure no token is looked at, and what a namespace lacks is named", async (t) => {
   const k = await keys(t, { namespaces: [{ name: "bare" }] });
   const own = await Gateway.start("--token-hmac-secret-file", k.secret, "--namespaces", k.file, "--insecure");
   t.after(() => own.stop());

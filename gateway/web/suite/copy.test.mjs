@@ -19,7 +19,7 @@ after(async () => {
   await gateway?.stop();
 });
 
-// copied presses a copy button and gives what the clipboard holds.
+// copied presses a copy button and returns what the clipboard holds.
 async function copied(tab, what) {
   await tab.context.grantPermissions(["clipboard-read", "clipboard-write"]);
   await tab.page.click(`[data-copies=${what}]`);

@@ -8,7 +8,7 @@ let browser;
 before(async () => { browser = await launch(); });
 after(() => browser?.close());
 
-test("a page of another origin works where the gateway allows it, and is told where not", async (t) => {
+test("a page of another origin works where the gateway allows it, and learns why not elsewhere", async (t) => {
   const friend = await pageElsewhere("friend.test", "");
   t.after(friend.close);
   const gateway = await Gateway.start("--allowed-origins", friend.origin);
@@ -17,7 +17,7 @@ test("a page of another origin works where the gateway allows it, and is told wh
   const a = await Tab.open(browser, friend.url);
   t.after(() => a.close());
   assert.equal(await a.page.inputValue("#address"), friend.origin.replace("http", "ws"), "where it came from");
-  assert.match(await a.inState("closed"), /^Can't connect: the gateway refused, a proxy in between does not forward WebSocket/);
+  assert.match(await a.inState("closed"), /^Can't connect: the gateway refused the connection, a proxy in between does not forward WebSocket/);
   await a.set("address", `ws://${gateway.host}`);
   await a.page.click("#connect");
   await a.opened();

@@ -13,7 +13,7 @@ const binary = process.env.SLUICE_BIN;
 delete process.env.SLUICE_BIN; // sluice refuses variables of its prefix that it does not know
 if (!binary) throw new Error("SLUICE_BIN is not set: start the suite with ./run, or set it to a sluice binary");
 
-// sluice runs one of the other commands and gives what it prints.
+// sluice runs one of the other commands and returns what it prints.
 export async function sluice(...words) {
   return (await promisify(execFile)(binary, words)).stdout;
 }

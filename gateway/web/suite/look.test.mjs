@@ -80,7 +80,7 @@ async function visitClient(tab, channel) {
   await page.waitForSelector("#kept-rows li");
 }
 
-// contrasts gives the contrast (WCAG 2) of the words in each visible element.
+// contrasts returns the contrast (WCAG 2) of the words in each visible element.
 function contrasts(selectors) {
   const rgba = (text) => {
     const [r, g, b, a = 1] = text.match(/[\d.]+/g).map(Number);
@@ -204,7 +204,7 @@ test("a screen reader finds names, a log and a state that speaks", async (t) => 
   assert.equal(await tab.page.title(), "sluice");
 });
 
-test("who wants less motion gets none", async (t) => {
+test("a reader who wants less motion gets none", async (t) => {
   const tab = await Tab.open(browser, gateway.url, { reducedMotion: "reduce" });
   t.after(() => tab.close());
   await tab.opened();

@@ -8,7 +8,7 @@ let browser;
 before(async () => { browser = await launch(); });
 after(() => browser?.close());
 
-// scene gives a gateway behind a wire and a tab that came through it. Everything is
+// scene returns a gateway behind a wire and a tab that came through it. Everything is
 // ended with the test.
 async function scene(t, ...flags) {
   const gateway = await Gateway.start(...flags);
@@ -69,7 +69,7 @@ test("a connection lost again and again loses nothing", async (t) => {
   assert.equal(rows.length, n);
 });
 
-test("what is no longer kept is told by its number, and the rest comes", async (t) => {
+test("messages that are no longer kept are counted as lost, and the rest comes", async (t) => {
   const { gateway, wire, tab } = await scene(t, "--history", "100");
   await gateway.publish("lobby", "before");
   await tab.sees("before");
@@ -83,7 +83,7 @@ test("what is no longer kept is told by its number, and the rest comes", async (
   assert.equal((await tab.texts()).length, 101);
 });
 
-test("a gateway that was started anew is told as a gap", async (t) => {
+test("a restarted gateway is shown as a gap", async (t) => {
   const { gateway, tab } = await scene(t);
   await gateway.publish("lobby", "in the old life");
   await tab.sees("in the old life");
@@ -120,7 +120,7 @@ test("a connection can be cut by hand, and comes back at once when the network d
   assert.ok(await tab.page.isHidden("#cut"));
 });
 
-test("a message that is too big is told in words and given back", async (t) => {
+test("a message that is too big is explained and given back", async (t) => {
   const { gateway, tab } = await scene(t);
   const big = "x".repeat(70_000);
   await tab.page.fill("#message", big);
@@ -132,7 +132,7 @@ test("a message that is too big is told in words and given back", async (t) => {
   await tab.sees("and goes on");
 });
 
-test("who may only listen is told how that is changed, and goes on listening", async (t) => {
+test("a subscribe-only client learns how to change that, and goes on listening", async (t) => {
   const { gateway, tab } = await scene(t, "--raw", "listen");
   await tab.send("may I?");
   assert.match(await tab.notes(/1008/), /clients may not publish to this channel.*--raw publish.*curl/);
