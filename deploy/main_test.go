@@ -32,6 +32,7 @@ var scratch string
 
 func TestMain(m *testing.M) {
 	becomeConfined()
+	becomePageRunner()
 	os.Exit(testMain(m))
 }
 
