@@ -115,9 +115,10 @@ func checkYAML(t *testing.T, b block) error {
 	if err := parse(t, b); err != nil {
 		return err
 	}
-	for key, subject := range map[string]string{"groups:": "rules", "scrape_configs:": "config"} {
+	// The files that a configuration names are the reader's.
+	for key, subject := range map[string][]string{"groups:": {"check", "rules"}, "scrape_configs:": {"check", "config", "--syntax-only"}} {
 		if strings.HasPrefix(b.Text, key) || strings.Contains(b.Text, "\n"+key) {
-			err := withTool("block.yaml", "prometheus", "promtool", "check", subject)(t, b)
+			err := withTool("block.yaml", "prometheus", "promtool", subject...)(t, b)
 			if err != nil && !errors.Is(err, errMissing) {
 				return err
 			}
