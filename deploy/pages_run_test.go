@@ -16,12 +16,16 @@ import (
 )
 
 const (
-	commandPatience = time.Minute      // for a block to end
-	readyPatience   = 30 * time.Second // for one in the background to listen or connect
-	outputPatience  = 10 * time.Second // for what one in the background prints
-	// What a program opens belongs together when it comes within this time, as the
-	// two listeners of a gateway do. A reader takes longer to change terminals.
-	quiet = 300 * time.Millisecond
+	// These bound waits that succeed much sooner, also beside the tests of other packages.
+	commandPatience = 2 * time.Minute // for a block to end
+	readyPatience   = time.Minute     // for one in the background to listen or connect
+	outputPatience  = patience        // for what one in the background prints
+	// A program is ready when it has sockets and nothing happens on them for this time:
+	// a gateway opens two, a client says what it wants. A reader takes longer to change
+	// terminals.
+	quiet = 500 * time.Millisecond
+	// One that never rests is ready after this time.
+	busy = 5 * time.Second
 )
 
 // runner runs the blocks of one page, in a namespace that is theirs.
@@ -162,9 +166,10 @@ func (s *shell) failed() error {
 }
 
 // waitReady waits until there is a listening socket or a connection that there was not
-// before, and then until nothing is added for a moment.
-func (s *shell) waitReady(before map[string]bool) error {
-	last, since := before, time.Now()
+// before, and then until nothing happens for a moment.
+func (s *shell) waitReady(before map[string]string) error {
+	last, changed := before, time.Now()
+	var opened time.Time
 	for end := time.Now().Add(readyPatience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		select {
 		case <-s.ended:
@@ -176,27 +181,36 @@ func (s *shell) waitReady(before map[string]bool) error {
 		}
 		now := sockets()
 		if !maps.Equal(now, last) {
-			last, since = now, time.Now()
+			last, changed = now, time.Now()
 		}
+		isNew := false
 		for socket := range now {
-			if !before[socket] && time.Since(since) >= quiet {
-				return nil
-			}
+			_, old := before[socket]
+			isNew = isNew || !old
+		}
+		switch {
+		case !isNew:
+			opened = time.Time{}
+		case opened.IsZero():
+			opened = time.Now()
+		case time.Since(changed) >= quiet || time.Since(opened) >= busy:
+			return nil
 		}
 	}
 	return fmt.Errorf("it neither listens nor has connected after %v; it printed:\n%s", readyPatience, &s.screen)
 }
 
-// sockets are the listening sockets and the connections of the namespace.
-func sockets() map[string]bool {
+// sockets are the listening sockets and the connections of the namespace, each with
+// what waits in its queues.
+func sockets() map[string]string {
 	const listening, established = "0A", "01"
-	found := map[string]bool{}
+	found := map[string]string{}
 	for _, file := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
 		text, _ := os.ReadFile(file) // ignored: there may be no IPv6
 		for line := range strings.Lines(string(text)) {
-			f := strings.Fields(line) // number, local address, remote address, state
-			if len(f) > 3 && (f[3] == listening || f[3] == established) {
-				found[strings.Join(f[1:4], " ")] = true
+			f := strings.Fields(line) // number, local address, remote address, state, queues
+			if len(f) > 4 && (f[3] == listening || f[3] == established) {
+				found[strings.Join(f[1:4], " ")] = f[4]
 			}
 		}
 	}
