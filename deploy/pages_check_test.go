@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"go/format"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -49,9 +50,7 @@ func check(t *testing.T, b block) []fault {
 }
 
 var checkers = map[string]func(t *testing.T, b block) error{
-	"json": func(_ *testing.T, b block) error {
-		return json.Unmarshal([]byte(b.Text), new(any))
-	},
+	"json":      checkJSON,
 	"go":        checkGo,
 	"nginx":     checkNginx,
 	"js":        checkJS,
@@ -81,6 +80,23 @@ func withTool(name, debianPackage, program string, args ...string) func(t *testi
 			return fmt.Errorf("%s: %w\n%s", program, err, out)
 		}
 		return nil
+	}
+}
+
+// checkJSON reads a file's one value; of an example, one after the other, as records
+// on lines are.
+func checkJSON(_ *testing.T, b block) error {
+	if b.File != "" {
+		return json.Unmarshal([]byte(b.Text), new(any))
+	}
+	for d := json.NewDecoder(strings.NewReader(b.Text)); ; {
+		switch err := d.Decode(new(any)); err {
+		case nil:
+		case io.EOF:
+			return nil
+		default:
+			return err
+		}
 	}
 }
 
@@ -137,7 +153,7 @@ func checkNginx(t *testing.T, b block) error {
 		return fmt.Errorf("%w: nginx -t needs root", errMissing)
 	}
 	text, dir := b.Text, t.TempDir()
-	if !directive("http").MatchString(text) {
+	if !directive("http").MatchString(text) && !directive("events").MatchString(text) {
 		if directive("location").MatchString(text) && !directive("server").MatchString(text) {
 			text = "server {\n" + text + "}\n"
 		}
