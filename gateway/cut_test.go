@@ -281,7 +281,7 @@ func (m *cutModel) nextEvent() error {
 func TestMomentWithoutReadingClosesNobody(t *testing.T) {
 	t.Parallel()
 	const clients, size = 60, 60 << 10 // half of a message each is more than there are buffers
-	s := start(t, Config{SendBuffer: 4 << 10, MaxBuffered: 2 << 20, MaxPending: 256 << 10, PingInterval: -1})
+	s := start(t, Config{SendBuffer: 4 << 10, MaxBuffered: 2 << 20, MaxPending: 256 << 10, PingInterval: -1, WriteTimeout: -1})
 	var all []*client
 	for range clients {
 		all = append(all, dialSmall(t, s, "/ws/x"))

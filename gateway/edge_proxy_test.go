@@ -146,7 +146,7 @@ func TestForwardedForIsBelievedFromTrustedPeersOnly(t *testing.T) {
 func TestLimitsBehindAProxyAreForItsClients(t *testing.T) {
 	t.Parallel()
 	client := func(a string) string { return "X-Forwarded-For: " + a }
-	s := start(t, Config{TrustedProxies: here, MaxPerAddress: 2, AddressRate: -1})
+	s := start(t, Config{TrustedProxies: here, MaxPerAddress: 2, AddressRate: -1, PingInterval: -1})
 	for _, a := range []string{"203.0.113.1", "203.0.113.2", "203.0.113.3"} {
 		dial(t, s, "/ws/x", client(a))
 		dial(t, s, "/ws/x", client("6.6.6.6, "+a))

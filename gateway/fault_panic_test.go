@@ -18,7 +18,7 @@ func TestPanicsCostTheirConnectionsAlone(t *testing.T) {
 	const every = 100 // a connection in so many sends the message, its fifth
 	panicking := clients / every
 	var seen atomic.Int64
-	s := start(t, Config{OnMessage: func(m Message) bool {
+	s := start(t, Config{PingInterval: -1, OnMessage: func(m Message) bool {
 		if string(m.Payload) == "panic" {
 			panic("by order of the test")
 		}
