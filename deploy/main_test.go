@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -33,6 +34,11 @@ var scratch string
 func TestMain(m *testing.M) {
 	becomeConfined()
 	becomePageRunner()
+	// These tests wait more than they compute.
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		parallel.Value.Set("6") // ignored: it is a number
+	}
 	os.Exit(testMain(m))
 }
 
