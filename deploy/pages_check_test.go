@@ -197,6 +197,20 @@ func unknownFlags(t *testing.T, b block) []fault {
 	return faults
 }
 
+// unknownInProse returns the same for commands in spans of code.
+func unknownInProse(t *testing.T, p *page) []fault {
+	t.Helper()
+	var faults []fault
+	for _, at := range codeSpan.FindAllStringIndex(p.prose, -1) {
+		for _, words := range sluiceCommands(strings.ReplaceAll(strings.Trim(p.prose[at[0]:at[1]], "`"), "\n", " ")) {
+			if why := unknown(t, words); why != "" {
+				faults = append(faults, fault{1 + strings.Count(p.prose[:at[0]], "\n"), why})
+			}
+		}
+	}
+	return faults
+}
+
 // joinedLines returns lines; one that goes on after a backslash is where it begins.
 func joinedLines(text string) []string {
 	lines := strings.Split(text, "\n")
@@ -246,7 +260,7 @@ func unknown(t *testing.T, words []string) string {
 	}
 	called := strings.Join(append([]string{"sluice"}, path...), " ")
 	help := helpOf(t, path...)
-	if len(words) > 0 && !strings.HasPrefix(words[0], "-") && strings.Contains(help, "  "+called+" COMMAND") {
+	if len(words) > 0 && commandWord.MatchString(words[0]) && strings.Contains(help, "  "+called+" COMMAND") {
 		return fmt.Sprintf("%s has no command %s", called, words[0])
 	}
 	for _, word := range words {
@@ -254,7 +268,7 @@ func unknown(t *testing.T, words []string) string {
 		if word == "--" {
 			break
 		}
-		if !flagWord.MatchString(flag) {
+		if !flagWord.MatchString(flag) || flag == "--help" { // which help does not list everywhere
 			continue
 		}
 		if !regexp.MustCompile(`(?m)^ {2}(-\w, )?`+flag+`\b[^-]`).MatchString(help+"\n") && !regexp.MustCompile(`(?m)^ {2}`+flag+`, `).MatchString(help) {

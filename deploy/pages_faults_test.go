@@ -61,6 +61,8 @@ echo hello | sluice pub \
 ~~~
 `, []string{"2: sluice serve has no flag --lissen", "3: sluice has no command publish", "4: sluice bench has no command fanin",
 		"8: sluice pub has no flag --time", "8: sluice has no flag -Z"}},
+	{"unknown flags in prose", "Say ~sluice sub --noise~ or\n~sluice serve --help~, or ~sluice\nbench idle --pid PID~, or ~sluice lisp~.\n",
+		[]string{"1: sluice sub has no flag --noise", "3: sluice has no command lisp"}},
 	{"no shell", "~~~sh checked\nif true\n~~~\n", []string{"1: bash: exit status 2"}},
 	{"no JSON", "~~~json checked\n{\"a\":1,}\n~~~\n~~~json file=a.json\n{\n~~~\n", []string{"1: invalid character '}'", "4: unexpected end of JSON"}},
 	{"Go that gofmt changes", "~~~go checked\nx:=1\n~~~\n", []string{"1: not as gofmt writes it"}},
@@ -142,6 +144,7 @@ func TestFaultsOfPagesAreFound(t *testing.T) {
 				for _, b := range p.blocks {
 					faults = append(faults, check(t, b)...)
 				}
+				faults = append(faults, unknownInProse(t, p)...)
 			}
 			if len(faults) == 0 {
 				other, _ := parse("deploy/recipes/other.md", "# There\n")

@@ -101,6 +101,7 @@ func TestCheckedBlocksOfEveryPage(t *testing.T) {
 		for _, b := range p.blocks {
 			report(t, p.name, check(t, b))
 		}
+		report(t, p.name, unknownInProse(t, p))
 	})
 }
 
