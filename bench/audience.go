@@ -33,10 +33,10 @@ func (o *Options) audience(f *faults) *audience {
 	a := &audience{dialect: o.Protocol.dialect(), token: o.Token}
 	if a.dialect == nil {
 		if o.Token != "" || o.TokenSecretFile != "" {
-			f.add("--token and --token-hmac-secret-file need the Centrifugo protocol: leave them out, or give --protocol centrifugo")
+			f.add("--token and --token-hmac-secret-file need the Centrifugo protocol: leave them out, or use --protocol centrifugo")
 		}
 		if o.Channels > 1 {
-			f.add("--channels needs --protocol centrifugo: with the others, the channel is part of the path")
+			f.add("--channels needs --protocol centrifugo: with the other protocols, the channel is part of the path")
 		}
 		return nil
 	}
@@ -47,7 +47,7 @@ func (o *Options) audience(f *faults) *audience {
 		f.add("--channel is %q: use letters, digits and _ . : - only", o.Channel)
 	}
 	if o.Channels < 1 || o.Channels > streamsMost {
-		f.add("--channels is %d: give 1 to %d", o.Channels, streamsMost)
+		f.add("--channels is %d: use 1 to %d", o.Channels, streamsMost)
 	} else {
 		a.channels = o.channelNames()
 	}
@@ -56,9 +56,9 @@ func (o *Options) audience(f *faults) *audience {
 		a.secret = bytes.TrimSpace(secret)
 		switch {
 		case err != nil:
-			f.add("--token-hmac-secret-file: %v: give a file with the secret that the server verifies tokens with", err)
+			f.add("--token-hmac-secret-file: %v: specify a file with the secret that the server verifies tokens with", err)
 		case len(a.secret) == 0:
-			f.add("--token-hmac-secret-file %s is empty: it must hold the secret that the server verifies tokens with", o.TokenSecretFile)
+			f.add("--token-hmac-secret-file %s is empty: it must contain the secret that the server verifies tokens with", o.TokenSecretFile)
 		case o.Token != "":
 			f.add("--token and --token-hmac-secret-file cannot be combined")
 		}

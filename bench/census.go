@@ -75,7 +75,7 @@ func (c *counter) goroutines(ctx context.Context) (int, error) {
 		}
 	}
 	if n == 0 {
-		return 0, errors.New("there is no go_goroutines: give the address of a Go server's metrics, or leave --metrics out")
+		return 0, errors.New("there is no metric go_goroutines: specify the URL of a Go server's metrics, or leave --metrics out")
 	}
 	return n, nil
 }

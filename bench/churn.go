@@ -43,21 +43,21 @@ func (o *ChurnOptions) setDefaults() {
 
 func (o *ChurnOptions) check(f *faults) {
 	if o.Protocol == SSE {
-		f.add("--protocol is sse, over which clients cannot send: give raw or json")
+		f.add("--protocol sse cannot be used, because SSE clients cannot send: use raw or json")
 	}
 	if o.Protocol.dialect() != nil {
-		f.add("--protocol is %s, in which a client does not get its own message back as it sent it: give raw or json", o.Protocol)
+		f.add("--protocol is %s, which does not return a client's own message unchanged: use raw or json", o.Protocol)
 	}
 	f.atLeast("--cycles", o.Cycles, 1)
 	f.atLeast("--size", o.Size, SizeMin)
 	if o.Concurrency < 1 || o.Concurrency > 10_000 {
-		f.add("--concurrency is %d: give 1 to 10000", o.Concurrency)
+		f.add("--concurrency is %d: use 1 to 10000", o.Concurrency)
 	}
 	if o.Settle <= 0 {
 		f.add("--settle must be above zero")
 	}
 	if o.Metrics != "" && o.PID == 0 {
-		f.add("--metrics needs --pid: give the server's process, or leave --metrics out")
+		f.add("--metrics needs --pid: specify the ID of the server's process, or leave --metrics out")
 	}
 }
 
@@ -133,7 +133,7 @@ func (r *Result) judge(faults []string, all bool) error {
 	case all:
 		r.Verdict = VerdictPass
 	default:
-		r.Notes = append(r.Notes, "leaks were not checked: give both --pid and --metrics to check for them")
+		r.Notes = append(r.Notes, "leaks were not checked: use both --pid and --metrics to check for them")
 	}
 	return nil
 }
@@ -301,10 +301,10 @@ func (h *churner) close() error {
 		err = h.read()
 	}
 	if !errors.Is(err, errClosed) {
-		return fmt.Errorf("no Close frame came back: %w", err)
+		return fmt.Errorf("no Close frame was received: %w", err)
 	}
 	if h.closes[ws.StatusNormalClosure] == normal {
-		return errors.New("the Close frame that came back does not have code 1000")
+		return errors.New("the Close frame received does not have code 1000")
 	}
 	for err = nil; err == nil; {
 		_, err = socket(h.socket).Read(h.scratch)

@@ -193,7 +193,7 @@ func TestClientsTellWhyTheyWereRefused(t *testing.T) {
 	}{
 		{func(s *clientServer, _ *Options) { s.secret = "x" }, "refused to connect: 109, token expired"},
 		{func(s *clientServer, _ *Options) { s.refuses = "news" }, "refused to subscribe to news: 103, permission denied"},
-		{func(_ *clientServer, o *Options) { o.Path = "/ws/news" }, "did not answer within --timeout"},
+		{func(_ *clientServer, o *Options) { o.Path = "/ws/news" }, "did not respond within --timeout"},
 	} {
 		for _, p := range clientProtocols {
 			s := newClientServer(t)
@@ -223,7 +223,7 @@ func TestWrongOptionsOfClientsAreUsageErrors(t *testing.T) {
 		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channel: `a"b`}}, "--channel is"},
 		{FanoutOptions{Options: Options{Protocol: Centrifugo, TokenSecretFile: "/nonexistent"}}, "no such file"},
 		{FanoutOptions{Options: Options{Protocol: Centrifugo, TokenSecretFile: empty}}, "is empty"},
-		{FanoutOptions{Options: Options{Protocol: Centrifugo}, Size: SizeMin}, "give at least 40"},
+		{FanoutOptions{Options: Options{Protocol: Centrifugo}, Size: SizeMin}, "use at least 40"},
 		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channels: 3}, Subscribers: 10}, "a multiple of --channels, 3"},
 		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channels: 3}, Publishers: 2}, "a multiple of --publishers, 2"},
 		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channels: 3}, PublishURL: "http://h/p"}, "{channel} in it"},

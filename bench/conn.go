@@ -121,7 +121,7 @@ func (r *receiver) feedFrames(c *conn, p []byte, now int64) error {
 			}
 			if r.dialect != nil {
 				if h.Length > messageMost {
-					return fmt.Errorf("a message of %d bytes, more than the tester reads (%d): let clients miss fewer messages", h.Length, messageMost)
+					return fmt.Errorf("a message of %d bytes exceeds the tester's limit (%d): make clients miss fewer messages", h.Length, messageMost)
 				}
 				break
 			}

@@ -45,7 +45,7 @@ func ParseFailIf(scenario, text string) (FailIf, error) {
 func parseCondition(scenario, text string) (condition, error) {
 	at := strings.IndexAny(text, "<>=!")
 	if at < 0 {
-		return condition{}, fmt.Errorf("no comparison: write it as in lost>0")
+		return condition{}, fmt.Errorf("not a comparison: write one such as lost>0")
 	}
 	c := condition{text: text, metric: strings.TrimSpace(text[:at])}
 	for _, op := range operators {
@@ -55,13 +55,13 @@ func parseCondition(scenario, text string) (condition, error) {
 		}
 	}
 	if c.op == "" {
-		return condition{}, fmt.Errorf("not a comparison that is known: use one of %s", strings.Join(operators, " "))
+		return condition{}, fmt.Errorf("unknown operator: use one of %s", strings.Join(operators, " "))
 	}
 	m, ok := findMetric(scenario, c.metric)
 	if !ok {
 		names := MetricNames(scenario)
 		slices.Sort(names)
-		return condition{}, fmt.Errorf("%s has no figure %q; it has %s", scenario, c.metric, strings.Join(names, ", "))
+		return condition{}, fmt.Errorf("%s has no metric %q; the metrics are %s", scenario, c.metric, strings.Join(names, ", "))
 	}
 	v, err := m.unit.parseValue(text)
 	c.value = v

@@ -45,15 +45,15 @@ func TestFailIf(t *testing.T) {
 
 func TestFailIfRefusesWhatItDoesNotKnow(t *testing.T) {
 	for text, why := range map[string]string{
-		"lost":               "no comparison",
-		"loss>0":             "it has catch_up, channels, cut, deliver",
-		"lost=0":             "comparison that is known",
+		"lost":               "not a comparison",
+		"loss>0":             "the metrics are catch_up, channels, cut, deliver",
+		"lost=0":             "unknown operator",
 		"lost>many":          "not a number",
 		"lost>5%":            "not a number",
 		"p99>50":             "write 50s or 50ms",
 		"p99>fifty":          "not a duration",
 		"server_rss>1parsec": "not a size",
-		"lost>0,,p99>1s":     "no comparison",
+		"lost>0,,p99>1s":     "not a comparison",
 		"lost>NaN":           "not a number",
 	} {
 		_, err := ParseFailIf("fanout", text)

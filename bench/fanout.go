@@ -50,10 +50,10 @@ func (o *FanoutOptions) check(f *faults) {
 		o.checkChannels(f)
 	}
 	if o.Publishers < 1 || o.Publishers > 256 {
-		f.add("--publishers is %d: give 1 to 256", o.Publishers)
+		f.add("--publishers is %d: use 1 to 256", o.Publishers)
 	}
 	if o.Burst < 0 {
-		f.add("--burst is %d: give a number of messages", o.Burst)
+		f.add("--burst is %d: use a number above zero", o.Burst)
 	}
 	if o.Burst > 0 && o.FindMax {
 		f.add("--burst and --find-max cannot be combined")
@@ -69,10 +69,10 @@ func (o *FanoutOptions) check(f *faults) {
 // in turn, and to the same number of subscribers.
 func (o *FanoutOptions) checkChannels(f *faults) {
 	if o.Subscribers%o.Channels != 0 {
-		f.add("--subscribers is %d: give a multiple of --channels, %d", o.Subscribers, o.Channels)
+		f.add("--subscribers is %d: use a multiple of --channels, %d", o.Subscribers, o.Channels)
 	}
 	if o.Publishers > 0 && o.Channels%o.Publishers != 0 {
-		f.add("--channels is %d: give a multiple of --publishers, %d, because each channel has one publisher whose order is checked", o.Channels, o.Publishers)
+		f.add("--channels is %d: use a multiple of --publishers, %d, because each channel has one publisher whose order is checked", o.Channels, o.Publishers)
 	}
 	if !strings.Contains(o.PublishURL, inURL) {
 		f.add("--channels needs a --publish-url with %s in it, such as http://127.0.0.1:9000/publish/%s", inURL, inURL)

@@ -307,7 +307,7 @@ func TestWrongOptionsAreToldAllAtOnce(t *testing.T) {
 	if !errors.As(err, new(*UsageError)) {
 		t.Fatalf("got %v, want a usage error", err)
 	}
-	for _, want := range []string{"is not a WebSocket address", "--loops", "--subscribers", "--size", "--find-max"} {
+	for _, want := range []string{"is not a WebSocket URL", "--loops", "--subscribers", "--size", "--find-max"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in:\n%v", want, err)
 		}

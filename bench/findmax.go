@@ -49,7 +49,7 @@ func (r *fanout) findMax(ctx context.Context) error {
 		case low == 0:
 			rate /= 2
 			if rate*probe.Seconds() < 1 {
-				return fmt.Errorf("not even %.3g messages per second are held: try fewer --subscribers", high)
+				return fmt.Errorf("the server cannot sustain even %.3g messages per second: try fewer --subscribers", high)
 			}
 		default:
 			rate = (low + high) / 2
@@ -73,7 +73,7 @@ func (r *fanout) findMax(ctx context.Context) error {
 			return nil
 		}
 		if rate*r.Duration.Seconds() < 1 {
-			return fmt.Errorf("no rate was held for %s: try fewer --subscribers", r.Duration)
+			return fmt.Errorf("the server could not sustain any rate for %s: try fewer --subscribers", r.Duration)
 		}
 	}
 }

@@ -305,11 +305,11 @@ func explainUpgrade(err error) error {
 	var status ws.StatusError
 	switch {
 	case errors.As(err, &status):
-		return fmt.Errorf("the server answered %w instead of 101; check --path", err)
+		return fmt.Errorf("the server responded %w instead of 101; check --path", err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the server closed the connection instead of answering; its log may say why")
+		return errors.New("the server closed the connection instead of responding; its log may say why")
 	case errors.Is(err, ws.ErrMalformedResponse), errors.Is(err, ws.ErrHandshakeBadProtocol):
-		return fmt.Errorf("the answer is not HTTP/1.1 (%w): give a wss:// address if the server speaks TLS, or check the port (--url)", err)
+		return fmt.Errorf("the response is not HTTP/1.1 (%w): use a wss:// URL if the server speaks TLS, or check the port (--url)", err)
 	}
 	return err
 }

@@ -50,22 +50,22 @@ func (o *HostileOptions) check(f *faults) {
 	f.atLeast("--first", o.First, 0)
 	f.atLeast("--max-message", o.MessageMax, 125)
 	if o.Speak != "" && o.Speak != "all" && !slices.ContainsFunc(tongues, func(t tongue) bool { return t.name == o.Speak }) {
-		f.add("--speak is %q: give all or one of %s", o.Speak, strings.Join(Tongues(), ", "))
+		f.add("--speak is %q: use all or one of %s", o.Speak, strings.Join(Tongues(), ", "))
 	}
 	if o.Concurrency < 1 || o.Concurrency > 10_000 {
-		f.add("--concurrency is %d: give 1 to 10000", o.Concurrency)
+		f.add("--concurrency is %d: use 1 to 10000", o.Concurrency)
 	}
 }
 
 const (
-	// wrongShown is how many wrong answers a result describes.
+	// wrongShown is how many wrong responses a result describes.
 	wrongShown = 20
 	// wrongMost ends a run that has nothing more to show.
 	wrongMost = 1000
 )
 
 // errGone ends a run: the server does not take connections.
-var errGone = errors.New("the server stopped answering")
+var errGone = errors.New("the server stopped responding")
 
 // attack is a run under way.
 type attack struct {
@@ -117,7 +117,7 @@ func hostile(ctx context.Context, scenario string, o HostileOptions, play func(*
 	progress := newProgress(o.Progress)
 	defer progress.stop()
 	progress.show(func() string {
-		return fmt.Sprintf("%s of %s cases, %d wrong answers (--seed %d)", thousands(float64(k.done.Load()), 0), thousands(float64(k.Count), 0), k.wrong.Load(), k.Seed)
+		return fmt.Sprintf("%s of %s cases, %d wrong responses (--seed %d)", thousands(float64(k.done.Load()), 0), thousands(float64(k.Count), 0), k.wrong.Load(), k.Seed)
 	})
 	res := newResult(scenario)
 	begin, serverBefore := time.Now(), server.cpu()
@@ -215,7 +215,7 @@ func (k *attack) add(a *attacker) {
 // verdict is an error unless every answer was right.
 func (k *attack) verdict() error {
 	if n := k.wrong.Load(); n > 0 {
-		return errors.Join(fmt.Errorf("%d wrong answers in %d cases (--seed %d)", n, k.done.Load(), k.Seed), k.err)
+		return errors.Join(fmt.Errorf("%d wrong responses in %d cases (--seed %d)", n, k.done.Load(), k.Seed), k.err)
 	}
 	return k.err
 }

@@ -68,7 +68,7 @@ func (a *attacker) session(r *rand.Rand, n int, class sessionClass, b []byte) er
 		want = append(want, got[len(want)])
 	}
 	if !whole || !slices.Equal(got, want) {
-		return wrongf("%s: sent %s, want the answer %s, got %s", class.name, quoted(b), described(want), quoted(answer))
+		return wrongf("%s: sent %s, want the response %s, got %s", class.name, quoted(b), described(want), quoted(answer))
 	}
 	a.counts["class_"+class.name]++
 	if n := len(got); n > 0 && got[n-1].op == ws.OpClose {
@@ -113,11 +113,11 @@ func init() {
 	scenarios["frames"] = []group{
 		{"hostile sessions", []metric{
 			{"cases", count, "sessions"},
-			{"wrong", count, "wrong answers"},
+			{"wrong", count, "wrong responses"},
 			{"cases_per_second", perSecond, "sessions"},
 			{"elapsed", seconds, "time from first to last"},
 		}},
-		{"answered correctly, by class and expected close code", classes}, serverGroup, tlsGroup,
+		{"correct responses, by class and expected close code", classes}, serverGroup, tlsGroup,
 		{"generator", []metric{{"generator_cpu_percent", percent, "CPU usage, of one core"}}}, verdictGroup,
 	}
 }

@@ -60,7 +60,7 @@ func (a *attacker) handshake(r *rand.Rand, n int, b []byte, good bool) error {
 	case err != nil:
 		return wrongf("%v; sent %s", err, quoted(b))
 	case resp == nil && good:
-		return wrongf("a valid request was not answered: %s", quoted(b))
+		return wrongf("a valid request got no response: %s", quoted(b))
 	case resp == nil:
 		a.counts["unanswered"]++
 		return nil
@@ -96,14 +96,14 @@ func readAnswer(c net.Conn, method string) (*http.Response, error) {
 	br := bufio.NewReaderSize(c, 1<<10)
 	if _, err := br.Peek(1); err != nil {
 		if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
-			return nil, errors.New("no answer, and the connection stays open")
+			return nil, errors.New("no response, and the connection stays open")
 		}
 		return nil, nil
 	}
 	for {
 		resp, err := http.ReadResponse(br, &http.Request{Method: method})
 		if err != nil {
-			return nil, errors.New("the answer is not an HTTP response: " + err.Error())
+			return nil, errors.New("the response is not HTTP: " + err.Error())
 		}
 		switch {
 		case resp.StatusCode == http.StatusSwitchingProtocols:
@@ -153,7 +153,7 @@ func statusMetric(status int) string {
 func init() {
 	cases := []metric{
 		{"cases", count, "requests, one in fifty of them valid"},
-		{"wrong", count, "wrong answers"},
+		{"wrong", count, "wrong responses"},
 		{"refused_unasked", count, "refused although the RFCs allow them"},
 		{"cases_per_second", perSecond, "requests"},
 		{"elapsed", seconds, "time from first to last"},
@@ -163,9 +163,9 @@ func init() {
 		answers = append(answers, metric{statusMetric(s), count, strconv.Itoa(s) + " " + http.StatusText(s)})
 	}
 	answers = append(answers, metric{statusMetric(0), count, "any other status"},
-		metric{"unanswered", count, "closed without an answer"}, metric{"cut_off", count, "client left without waiting"})
+		metric{"unanswered", count, "closed without a response"}, metric{"cut_off", count, "client left without waiting"})
 	scenarios["handshakes"] = []group{
-		{"hostile handshakes", cases}, {"answers", answers}, serverGroup, tlsGroup,
+		{"hostile handshakes", cases}, {"responses", answers}, serverGroup, tlsGroup,
 		{"generator", []metric{{"generator_cpu_percent", percent, "CPU usage, of one core"}}}, verdictGroup,
 	}
 }

@@ -223,7 +223,7 @@ func (a *attacker) endSession(r *rand.Rand, t *tongue, c net.Conn, tcp *net.TCPC
 func unanswerable(answer []byte, t *tongue) string {
 	const begin = "HTTP/1.1 "
 	if n := min(len(answer), len(begin)); string(answer[:n]) != begin[:n] {
-		return "the answer is not HTTP"
+		return "the response is not HTTP"
 	}
 	head, rest, found := bytes.Cut(answer, []byte("\r\n\r\n"))
 	if !found {
@@ -266,14 +266,14 @@ func unanswerable(answer []byte, t *tongue) string {
 func (c *cutter) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
 
 func init() {
-	spoken := []metric{{"sessions_cut", count, "cut off at a random byte"}, {"sessions_whole", count, "not cut off, and answered in full"}}
+	spoken := []metric{{"sessions_cut", count, "cut off at a random byte"}, {"sessions_whole", count, "not cut off, with a complete response"}}
 	for _, t := range tongues {
 		spoken = append(spoken, metric{"spoke_" + t.name, count, t.name})
 	}
 	scenarios["resets"] = []group{
 		{"sessions cut off", []metric{
 			{"cases", count, "sessions"},
-			{"wrong", count, "wrong answers"},
+			{"wrong", count, "wrong responses"},
 			{"cases_per_second", perSecond, "sessions"},
 			{"elapsed", seconds, "time from first to last"},
 		}},

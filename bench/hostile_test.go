@@ -71,12 +71,12 @@ func TestHostileFindsAServersFaults(t *testing.T) {
 		{"101 for all", HostileHandshakes, lenient, "101 for a request that must be refused"},
 		{"404 for all", HostileHandshakes, answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), "404 for a valid request"},
 		{"500 for all", HostileHandshakes, answer("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"), "500, an internal server error"},
-		{"no HTTP", HostileHandshakes, answer("SSH-2.0\r\n"), "not an HTTP response"},
+		{"no HTTP", HostileHandshakes, answer("SSH-2.0\r\n"), "the response is not HTTP"},
 		{"two answers", HostileHandshakes, answer(strings.Repeat("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", 2)), "extra bytes after the response"},
-		{"no answer", HostileHandshakes, func(net.Conn) {}, "a valid request was not answered"},
+		{"no answer", HostileHandshakes, func(net.Conn) {}, "a valid request got no response"},
 		{"500 for cut sessions", HostileResets, answer("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"), "an internal server error"},
 		{"no messages", HostileResets, mute, `no "`},
-		{"no Close frames", HostileFrames, mute, "want the answer"},
+		{"no Close frames", HostileFrames, mute, "want the response"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := HostileOptions{Count: 200, Concurrency: 4, Seed: 1}

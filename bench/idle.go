@@ -44,17 +44,17 @@ func Idle(ctx context.Context, o IdleOptions) (*Result, error) {
 	t := o.target(&f)
 	f.atLeast("--connections", o.Connections, 1)
 	if o.PID == 0 {
-		f.add("--pid is missing: give the server's process, whose memory is read from /proc")
+		f.add("--pid is missing: specify the ID of the server's process, whose memory is read from /proc")
 	}
 	if o.FreshRSS < 0 || o.Duration <= 0 {
 		f.add("--fresh-rss and --duration must be above zero")
 	}
 	if least := o.Protocol.sizeMin(); o.Exchange != 0 && (o.Exchange < least || o.Exchange > exchangeMost) {
-		f.add("--exchange is %d: give %d to %d bytes", o.Exchange, least, exchangeMost)
+		f.add("--exchange is %d: use %d to %d bytes", o.Exchange, least, exchangeMost)
 	}
 	switch {
 	case o.Each < 0 || o.Each > eachMost:
-		f.add("--channels-each is %d: give 1 to %d", o.Each, eachMost)
+		f.add("--channels-each is %d: use 1 to %d", o.Each, eachMost)
 	case o.Each > 0 && (t.audience == nil || o.Channels > 1 || o.Exchange > 0):
 		f.add("--channels-each needs --protocol centrifugo, and cannot be combined with --channels or --exchange")
 	case o.Exchange > 0 && o.Channels > 1:
@@ -152,7 +152,7 @@ func (r *idle) exchange(ctx context.Context) error {
 	got := r.fleet.delivered()
 	r.result.set("exchanged", float64(got))
 	if got < int64(r.Connections) && ctx.Err() == nil {
-		return fmt.Errorf("--exchange: only %d of %d connections received a message: give a --path of /echo, where each gets its own message back, or of a channel", got, r.Connections)
+		return fmt.Errorf("--exchange: only %d of %d connections received a message: use --path /echo, where each connection gets its own message back, or the path of a channel", got, r.Connections)
 	}
 	return nil
 }

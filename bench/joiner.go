@@ -120,7 +120,7 @@ func (j *joiner) join(ctx context.Context, since uint64) (caughtUp time.Duration
 	j.last = j.conn.next - 1
 	if err != nil {
 		j.drop()
-		return 0, fmt.Errorf("joined from offset %d, when the newest was %d, and got as far as %d: %w", since, j.until, j.last, err)
+		return 0, fmt.Errorf("joined from offset %d when the newest was %d, and reached %d: %w", since, j.until, j.last, err)
 	}
 	return caughtUp, nil
 }
@@ -147,7 +147,7 @@ func (j *joiner) drop() {
 }
 
 func (j byAddress) hint() string {
-	return "does the server speak ?since=, and does it keep a history?"
+	return "does the server support ?since=, and does it keep a history?"
 }
 
 func (j byAddress) ready(context.Context) error { return nil }

@@ -63,7 +63,7 @@ func watch(pid int) (*process, error) {
 	}
 	p := &process{pid}
 	if _, err := p.rss(); err != nil {
-		return nil, fmt.Errorf("--pid %d: %w; give the ID of the server's process on this machine", pid, err)
+		return nil, fmt.Errorf("--pid %d: %w; specify the ID of the server's process on this machine", pid, err)
 	}
 	return p, nil
 }

@@ -74,7 +74,7 @@ var (
 			{"cut", count, "connections closed by the server"},
 			{"stale", count, "messages from another phase of this run"},
 			{"foreign", count, "messages from other publishers"},
-			{"rate_held", perSecond, "highest rate held, messages"},
+			{"rate_held", perSecond, "highest sustained rate, messages"},
 			{"deliveries_per_second", perSecond, "deliveries"},
 			{"elapsed", seconds, "time from first due to last delivered"},
 			{"catch_up", seconds, "time to drain after the last message was due"},
@@ -121,7 +121,7 @@ var (
 			{"cut", count, "connections closed by the server"},
 			{"upgrades_per_second", perSecond, "upgrades"},
 			{"elapsed", seconds, "time from first to last"},
-			{"listen_overflows", count, "connects that hit a full listen backlog (this host)"},
+			{"listen_overflows", count, "attempts that hit a full listen backlog (this host)"},
 		}},
 		{"time to connect and upgrade", latencyMetrics("")},
 		tlsGroup,
@@ -134,13 +134,13 @@ var (
 			{"joins", count, "completed"},
 			{"failed", count, "failed"},
 			{"joins_per_second", perSecond, "joins"},
-			{"published", count, "published meanwhile"},
+			{"published", count, "published in the meantime"},
 			{"published_per_second", perSecond, "published"},
 			{"recovered", count, "messages recovered"},
 			{"live", count, "new messages after recovering"},
 			{"holes", count, "missing offsets"},
 			{"repeats", count, "repeated offsets"},
-			{"wrong", count, "offsets with the payload of another"},
+			{"wrong", count, "offsets whose payload belongs to another offset"},
 			{"gaps", count, "joins that were not fully recovered (gap)"},
 			{"foreign", count, "messages from other publishers"},
 			{"elapsed", seconds, "time from first to last"},
@@ -157,7 +157,7 @@ var (
 			{"returned", count, "reconnected"},
 			{"failed", count, "failed"},
 			{"cut", count, "connections closed by the server"},
-			{"published", count, "published meanwhile"},
+			{"published", count, "published in the meantime"},
 			{"delivered", count, "recovered"},
 			{"lost", count, "lost"},
 			{"repeated", count, "repeated"},
@@ -186,7 +186,7 @@ var (
 			{"failed_connect", count, "failed to connect"},
 			{"failed_tls", count, "failed in the TLS handshake"},
 			{"failed_upgrade", count, "failed in the upgrade"},
-			{"failed_message", count, "failed to get the message back"},
+			{"failed_message", count, "did not get the message back"},
 			{"failed_close", count, "failed in the closing handshake"},
 		}},
 		{"time from connecting to the message back", latencyMetrics("")},
@@ -317,7 +317,7 @@ func formatSeconds(v float64) string {
 	case d == 0:
 		return "0 s"
 	case d < 1e-3:
-		return strconv.FormatFloat(v*1e6, 'f', 3, 64) + " us"
+		return strconv.FormatFloat(v*1e6, 'f', 3, 64) + " µs"
 	case d < 1:
 		return strconv.FormatFloat(v*1e3, 'f', 2, 64) + " ms"
 	}
@@ -393,7 +393,7 @@ func ParseSize(s string) (int64, error) {
 	}
 	v, err := strconv.ParseFloat(number, 64)
 	if err != nil || !(v >= 0 && v*factor < 1<<53) {
-		return 0, fmt.Errorf("%q is not a size: give bytes such as 64, 64KiB or 1MiB", s)
+		return 0, fmt.Errorf("%q is not a size: use a number of bytes such as 64, 64KiB or 1MiB", s)
 	}
 	return int64(v * factor), nil
 }

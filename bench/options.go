@@ -62,7 +62,7 @@ func (f *faults) add(format string, args ...any) { *f = append(*f, fmt.Sprintf(f
 
 func (f *faults) atLeast(flag string, got, least int) {
 	if got < least {
-		f.add("%s is %d: give at least %d", flag, got, least)
+		f.add("%s is %d: use at least %d", flag, got, least)
 	}
 }
 
@@ -120,19 +120,19 @@ func (o *Options) target(f *faults) target {
 		f.add("--hello needs a WebSocket: it does not work with --protocol sse")
 	}
 	if o.Loops < 0 || o.Loops > 64 {
-		f.add("--loops is %d: give 1 to 64, or 0 for one per core", o.Loops)
+		f.add("--loops is %d: use 1 to 64, or 0 for one per core", o.Loops)
 	}
 	f.atLeast("--dialing", o.Dialing, 1)
 	if o.Sources < 0 || o.Sources > sourcesMost {
-		f.add("--sources is %d: give 1 to %d, or 0 for the default", o.Sources, sourcesMost)
+		f.add("--sources is %d: use 1 to %d, or 0 for the default", o.Sources, sourcesMost)
 	}
 	u, err := url.Parse(o.URL)
 	switch {
 	case err != nil:
-		f.add("--url %q is not a URL: give one such as ws://127.0.0.1:8000", o.URL)
+		f.add("--url %q is not a URL: use one such as ws://127.0.0.1:8000", o.URL)
 		return t
 	case u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "":
-		f.add("--url %q is not a WebSocket address: give one such as ws://127.0.0.1:8000 or wss://127.0.0.1:8443", o.URL)
+		f.add("--url %q is not a WebSocket URL: use one such as ws://127.0.0.1:8000 or wss://127.0.0.1:8443", o.URL)
 		return t
 	}
 	t.tls = o.tlsConfig(f, u.Hostname())

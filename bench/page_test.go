@@ -116,7 +116,7 @@ func (p published) insertTables(t *testing.T, readme string) string {
 	tables := map[string]string{"rivals": p.rivalTable()}
 	for _, table := range p.Tables {
 		var b strings.Builder
-		b.WriteString("| | figure | range | floor | repeat |\n|---|---|---|---|---|\n")
+		b.WriteString("| | median | range | floor | how to reproduce |\n|---|---|---|---|---|\n")
 		for _, r := range table.Rows {
 			b.WriteString(r.line())
 		}
@@ -275,7 +275,7 @@ func (p published) rivalPanel(t *testing.T, th theme, id, title, what string) pa
 
 // floorPanel shows what sluice takes beside bare send() calls in the same rounds.
 func (p published) floorPanel(t *testing.T, th theme) panel {
-	out := panel{title: "CPU per delivery beside bare send() calls", what: "µs, 10,000 subscribers: 4 messages/s, and a burst of 200"}
+	out := panel{title: "CPU per delivery compared with bare send() calls", what: "µs, 10,000 subscribers: 4 messages/s, and a burst of 200"}
 	for _, load := range []struct{ id, name string }{{"sparse", "4/s"}, {"burst", "burst"}} {
 		for _, table := range p.Tables {
 			for _, r := range table.Rows {

@@ -30,7 +30,7 @@ var Protocols = []Protocol{Raw, JSON, SSE, Centrifugo, CentrifugoProtobuf}
 // check adds a fault if there is no such protocol.
 func (p Protocol) check(f *faults) {
 	if !slices.Contains(Protocols, p) {
-		f.add("--protocol is %q: give raw, json, sse, centrifugo or centrifugo-protobuf", string(p))
+		f.add("--protocol is %q: use raw, json, sse, centrifugo or centrifugo-protobuf", string(p))
 	}
 }
 
@@ -90,7 +90,7 @@ var webSocketPath = regexp.MustCompile(`^(.*?)/ws(?:/(.*))?$`)
 func streamAddress(u *url.URL) (*url.URL, error) {
 	m := webSocketPath.FindStringSubmatch(u.EscapedPath())
 	if m == nil {
-		return nil, errors.New("--protocol sse takes the channel from a path of /ws/CHANNEL: give --path /ws/CHANNEL")
+		return nil, errors.New("--protocol sse needs a --path of the form /ws/CHANNEL, from which it takes the channel")
 	}
 	q := u.Query()
 	channel := m[2]

@@ -49,7 +49,7 @@ func TestWrongProtocolIsAUsageError(t *testing.T) {
 		why string
 	}{
 		{Options{Protocol: "xml"}, `--protocol is "xml"`},
-		{Options{Protocol: SSE, Path: "/events"}, "give --path /ws/CHANNEL"},
+		{Options{Protocol: SSE, Path: "/events"}, "needs a --path of the form /ws/CHANNEL"},
 		{Options{Protocol: SSE, Hello: "hi"}, "--hello needs a WebSocket"},
 	} {
 		_, err := Storm(t.Context(), StormOptions{Options: tc.o})

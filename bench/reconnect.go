@@ -47,7 +47,7 @@ func Reconnect(ctx context.Context, o ReconnectOptions) (*Result, error) {
 	var f faults
 	t := o.target(&f)
 	if t.audience == nil {
-		f.add("--protocol is %s: give centrifugo or centrifugo-protobuf", o.Protocol)
+		f.add("--protocol is %s: use centrifugo or centrifugo-protobuf", o.Protocol)
 	}
 	if o.Channels > 1 {
 		f.add("--channels is %d: this scenario uses one channel", o.Channels)
@@ -127,9 +127,9 @@ func (r *reconnect) stood(ctx context.Context) (at position, err error) {
 				own := position{c.session.subs[0].epoch, c.next - 1}
 				switch {
 				case own.epoch == "":
-					err = errors.New("a subscription has no position: does the channel keep a history that clients may recover from (history_size, history_ttl and force_recovery of its namespace)?")
+					err = errors.New("a subscription has no position: does the channel keep a history that clients can recover from (history_size, history_ttl and force_recovery in its namespace)?")
 				case at.epoch != "" && own != at:
-					err = fmt.Errorf("one client is at position %v, another at %v: is somebody else publishing to the channel (--channel)?", at, own)
+					err = fmt.Errorf("one client is at position %v, another at %v: is another client publishing to the channel (--channel)?", at, own)
 				}
 				at = own
 			}

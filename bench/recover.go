@@ -40,7 +40,7 @@ func (o *RecoverOptions) setDefaults() {
 
 func (o *RecoverOptions) check(f *faults) {
 	if o.Protocol == Raw {
-		f.add("--protocol is raw, which has no positions to recover from: give json, sse or centrifugo")
+		f.add("--protocol is raw, which has no positions to recover from: use json, sse or centrifugo")
 	}
 	f.atLeast("--joins", o.Joins, 1)
 	f.atLeast("--behind", o.Behind, 1)
@@ -50,7 +50,7 @@ func (o *RecoverOptions) check(f *faults) {
 		f.add("--channels is %d: this scenario uses one channel", o.Channels)
 	}
 	if o.Concurrency < 1 || o.Concurrency > 10_000 {
-		f.add("--concurrency is %d: give 1 to 10000", o.Concurrency)
+		f.add("--concurrency is %d: use 1 to 10000", o.Concurrency)
 	}
 	if !(o.Rate > 0) {
 		f.add("--rate must be above zero")

@@ -137,7 +137,7 @@ func TestRecoverPublishesByPOST(t *testing.T) {
 func TestRecoverTellsOfAServerWithoutRecords(t *testing.T) {
 	s := newFaultyServer(t, nil)
 	_, err := Recover(t.Context(), RecoverOptions{Options: Options{URL: s.url(), Timeout: 200 * time.Millisecond}, Joins: 5})
-	if err == nil || !strings.Contains(err.Error(), "does the server speak ?since=") {
+	if err == nil || !strings.Contains(err.Error(), "does the server support ?since=") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -138,7 +138,7 @@ func (r *Result) writeTries(w io.Writer) {
 	fmt.Fprintln(w, "\nrates tried")
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	for _, y := range r.Tries {
-		outcome := "held"
+		outcome := "sustained"
 		if !y.Held {
 			outcome = y.Why
 		}

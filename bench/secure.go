@@ -122,11 +122,11 @@ func explainTLS(err error) error {
 	var plain tls.RecordHeaderError
 	switch {
 	case errors.As(err, new(x509.UnknownAuthorityError)):
-		return fmt.Errorf("%w; give the signer's certificate with --cacert, or skip the check with --insecure-skip-verify", err)
+		return fmt.Errorf("%w; specify the signer's certificate with --cacert, or skip the check with --insecure-skip-verify", err)
 	case errors.As(err, new(x509.HostnameError)):
-		return fmt.Errorf("%w; give that name in --url", err)
+		return fmt.Errorf("%w; use that name in --url", err)
 	case errors.As(err, &plain):
-		return errors.New("the server does not speak TLS on this port: give a ws:// address, or its TLS port (--url)")
+		return errors.New("the server does not speak TLS on this port: use a ws:// URL, or its TLS port (--url)")
 	case errors.Is(err, io.EOF):
 		return errors.New("the server closed the connection during the TLS handshake; its log may say why")
 	}
@@ -141,15 +141,15 @@ func (o *Options) tlsConfig(f *faults, host string) *tls.Config {
 	if o.CACert != "" {
 		pem, err := os.ReadFile(o.CACert)
 		if err != nil {
-			f.add("--cacert: %v: give a file of PEM certificates", err)
+			f.add("--cacert: %v: specify a file of PEM certificates", err)
 		} else if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(pem) {
-			f.add("--cacert %s: no certificate is in it: give a file of PEM certificates", o.CACert)
+			f.add("--cacert %s: it contains no certificate: specify a file of PEM certificates", o.CACert)
 		}
 	}
 	if o.Cert != "" || o.Key != "" {
 		pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
 		if err != nil {
-			f.add("--cert %s, --key %s: %v: give both, as PEM files that belong together", o.Cert, o.Key, err)
+			f.add("--cert %s, --key %s: %v: specify both, as PEM files that belong together", o.Cert, o.Key, err)
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}

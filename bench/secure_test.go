@@ -148,16 +148,16 @@ func TestFaultsOfTLSAreToldWithAWayOn(t *testing.T) {
 		o    Options
 		why  string // none: it works
 	}{
-		{"unknown signer", Options{URL: secure.url()}, "give the signer's certificate with --cacert"},
+		{"unknown signer", Options{URL: secure.url()}, "specify the signer's certificate with --cacert"},
 		{"any signer", Options{URL: secure.url(), Insecure: true}, ""},
-		{"another name", Options{URL: strings.Replace(secure.url(), "127.0.0.1", "localhost", 1), CACert: secure.cacert}, "give that name in --url"},
+		{"another name", Options{URL: strings.Replace(secure.url(), "127.0.0.1", "localhost", 1), CACert: secure.cacert}, "use that name in --url"},
 		{"no TLS there", Options{URL: overTLS}, "does not speak TLS"},
-		{"TLS there", Options{URL: strings.Replace(secure.url(), "wss:", "ws:", 1)}, "give a wss:// address"},
+		{"TLS there", Options{URL: strings.Replace(secure.url(), "wss:", "ws:", 1)}, "use a wss:// URL"},
 		{"no certificate", Options{URL: strict.url(), CACert: strict.cacert}, "certificate required"},
 		{"a certificate", Options{URL: strict.url(), CACert: strict.cacert, Cert: secure.cacert, Key: keyFile}, ""},
-		{"no file", Options{URL: secure.url(), CACert: "/nonexistent.pem"}, "give a file of PEM certificates"},
-		{"nothing in the file", Options{URL: secure.url(), CACert: keyFile}, "no certificate is in it"},
-		{"a key alone", Options{URL: secure.url(), Key: keyFile}, "give both"},
+		{"no file", Options{URL: secure.url(), CACert: "/nonexistent.pem"}, "specify a file of PEM certificates"},
+		{"nothing in the file", Options{URL: secure.url(), CACert: keyFile}, "it contains no certificate"},
+		{"a key alone", Options{URL: secure.url(), Key: keyFile}, "specify both"},
 	} {
 		tc.o.Timeout = 5 * time.Second
 		_, err := Storm(t.Context(), StormOptions{Options: tc.o, Connections: 1})

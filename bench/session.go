@@ -131,7 +131,7 @@ func (s *session) wait(ctx context.Context, patience time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-t.C:
-		return errors.New("the server did not answer within --timeout")
+		return errors.New("the server did not respond within --timeout")
 	}
 }
 
@@ -178,7 +178,7 @@ func (r *receiver) answered(c *conn, reply *protocol.Reply, now int64) error {
 	s := c.session
 	i := slices.IndexFunc(s.asked, func(q question) bool { return q.id == reply.Id })
 	if i < 0 {
-		return fmt.Errorf("%w: a reply to command %d, which was never sent or was already answered", errProtocol, reply.Id)
+		return fmt.Errorf("%w: a reply to command %d, which was never sent or has already had a reply", errProtocol, reply.Id)
 	}
 	q := s.asked[i]
 	s.asked = slices.Delete(s.asked, i, i+1)

@@ -23,9 +23,9 @@ func (t target) request(c net.Conn) (early []byte, err error) {
 	kind := resp.Header.Get("Content-Type")
 	switch {
 	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("GET %s: the server answered %s instead of 200%s; check --path", t.url, resp.Status, firstLine(resp.Body))
+		return nil, fmt.Errorf("GET %s: the server responded %s instead of 200%s; check --path", t.url, resp.Status, firstLine(resp.Body))
 	case !strings.HasPrefix(kind, "text/event-stream"):
-		return nil, fmt.Errorf("GET %s: the answer is %q, not an SSE stream (text/event-stream); check --path", t.url, kind)
+		return nil, fmt.Errorf("GET %s: the response is %q, not an SSE stream (text/event-stream); check --path", t.url, kind)
 	case len(resp.TransferEncoding) > 0 || resp.ContentLength >= 0:
 		return nil, fmt.Errorf("GET %s: the SSE stream is chunked or has a Content-Length, which is not supported: only streams that end with their connection are", t.url)
 	}

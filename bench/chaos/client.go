@@ -278,7 +278,7 @@ func (c *Client) records(br *bufio.Reader, placed func()) (Event, error) {
 			return e, nil
 		case h.OpCode == ws.OpPong:
 		case h.OpCode != ws.OpText || !h.Fin || h.Masked:
-			return Event{}, garbled{fmt.Sprintf("a frame that cannot hold a record: %+v", h)}
+			return Event{}, garbled{fmt.Sprintf("a frame that cannot contain a record: %+v", h)}
 		default:
 			if err := c.take(p, now); err != nil {
 				return Event{}, err

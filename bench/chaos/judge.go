@@ -190,7 +190,7 @@ func (j *judge) backwards(a *Account, w *walk, e Event) {
 			return
 		}
 	}
-	j.fault("C2", a, "offset %d came after %d", e.First, w.last)
+	j.fault("C2", a, "offset %d arrived after %d", e.First, w.last)
 }
 
 // tail: a client that stayed to the end must have the last publication.

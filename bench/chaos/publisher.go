@@ -193,7 +193,7 @@ func (p *Publisher) orders() (orders []*Order, err error) {
 		o := &Order{Channel: p.channel, Epoch: epoch, First: entries[0].offset}
 		for _, e := range entries {
 			if e.offset != o.Last()+1 && err == nil {
-				err = fmt.Errorf("the receipts of %s have offset %d after %d: the gateway skipped offsets, or somebody else publishes there", p.channel, e.offset, o.Last())
+				err = fmt.Errorf("the receipts of %s have offset %d after %d: the gateway skipped offsets, or another client publishes to the channel", p.channel, e.offset, o.Last())
 			}
 			o.Hashes = append(o.Hashes, e.hash)
 			o.Subscribers += e.subscribers

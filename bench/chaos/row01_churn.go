@@ -9,7 +9,7 @@ import (
 
 func init() {
 	register(Row{Number: 1, Name: "churn", Run: churn,
-		What: "connections open and close, half with a closing handshake, half with a reset: none fails, nothing leaks"})
+		What: "connections open and close, half with a closing handshake and half with a reset; none fails, and nothing leaks"})
 }
 
 // churnWithin is how long the long form's cycles may take.

@@ -8,7 +8,7 @@ import (
 
 func init() {
 	register(Row{Number: 2, Name: "hostile handshakes", Run: hostileHandshakes,
-		What: "upgrade requests, almost all malformed: each is answered correctly, and counted as it was answered"})
+		What: "nearly all upgrade requests are malformed; each gets the correct response and is counted under it"})
 }
 
 // silent are the outcomes of handshakes_total for which a client is told nothing.
@@ -50,9 +50,9 @@ func hostileHandshakes(r *Run) error {
 	unheard := m["cut_off"] + m["unanswered"]
 	r.Check("C6 handshakes", accepted() == all || accepted() == all+1,
 		"%.0f connections and one that sends nothing, %.0f counted by outcome", all, accepted())
-	r.Check("C6 upgraded", c["handshakes_total{upgraded}"] == m["answered_101"], "%.0f answers with 101, %.0f counted as upgraded", m["answered_101"], c["handshakes_total{upgraded}"])
+	r.Check("C6 upgraded", c["handshakes_total{upgraded}"] == m["answered_101"], "%.0f responses with 101, %.0f counted as upgraded", m["answered_101"], c["handshakes_total{upgraded}"])
 	r.Check("C6 refused", answers >= answered && answers <= answered+unheard,
-		"%.0f other answers, %.0f counted, %.0f clients did not wait for an answer or got none", answered, answers, unheard)
+		"%.0f other responses, %.0f counted, %.0f clients did not wait for a response or got none", answered, answers, unheard)
 	return nil
 }
 
@@ -71,6 +71,6 @@ func (r *Run) attacked(res *bench.Result, err error, cases int) error {
 		return err
 	}
 	m := res.Metrics
-	r.Check("answers", m["wrong"] == 0 && m["cases"] == float64(cases), "%.0f of %d cases, %.0f wrong answers", m["cases"], cases, m["wrong"])
+	r.Check("responses", m["wrong"] == 0 && m["cases"] == float64(cases), "%.0f of %d cases, %.0f wrong responses", m["cases"], cases, m["wrong"])
 	return nil
 }

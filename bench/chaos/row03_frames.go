@@ -4,7 +4,7 @@ import "sluice/bench"
 
 func init() {
 	register(Row{Number: 3, Name: "hostile frames", Run: hostileFrames,
-		What: "sessions with one protocol violation each: every one gets the right close code, and is counted by its reason"})
+		What: "each session commits one protocol violation, gets the right close code and is counted by its reason"})
 }
 
 // frameReasons are the reasons of connections_closed_total that a client's own frames
@@ -46,6 +46,6 @@ func hostileFrames(r *Run) error {
 		r.Check("C6 "+f.code, closed(f.reason) > 0 && closed(f.reason) <= float64(res.Closes[f.code]),
 			"%d Close frames with this code, including those that clients asked for; %.0f counted as %s", res.Closes[f.code], closed(f.reason), f.reason)
 	}
-	r.Check("C6 told", counted == float64(told), "%d Close frames, %.0f counted by reason", told, counted)
+	r.Check("C6 Close frames", counted == float64(told), "%d Close frames, %.0f counted by reason", told, counted)
 	return nil
 }

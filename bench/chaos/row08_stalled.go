@@ -7,7 +7,7 @@ import (
 
 func init() {
 	register(Row{Number: 8, Name: "stalled readers", Slow: true, Run: stalledReaders,
-		What: "a fifth of the readers stops reading: they are closed or skipped within 25 s, and the others lose nothing"})
+		What: "a fifth of the readers stop reading; they are disconnected or skipped within 25 s, and the others lose nothing"})
 }
 
 // cutWithin is how long a client that reads nothing may hold its place.
@@ -60,7 +60,7 @@ func stalledReaders(r *Run) error {
 	began := time.Now()
 	dealt := r.dealtWith(g, len(bad))
 	took := time.Since(began)
-	r.Check("stalled readers are dealt with", dealt, "%d closed or skipped after %.1f s, at most %v", len(bad), took.Seconds(), cutWithin)
+	r.Check("stalled readers are closed or skipped", dealt, "%d readers after %.1f s, at most %v allowed", len(bad), took.Seconds(), cutWithin)
 	for _, c := range bad { // now they may see what they were told
 		c.Pace(0)
 	}
@@ -74,7 +74,7 @@ func stalledReaders(r *Run) error {
 	}
 	r.Settle(30 * time.Second)
 	if r.judgesSpeed() {
-		r.Check("the load was carried", held >= heldLeast, "%.1f %% of the load was published, at least %.0f %%", 100*held, 100*heldLeast)
+		r.Check("the load was published", held >= heldLeast, "%.1f %% of the load, at least %.0f %% expected", 100*held, 100*heldLeast)
 	}
 	r.compare(before, during, held >= heldLeast)
 	return r.Judge(g)

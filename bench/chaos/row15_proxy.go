@@ -8,7 +8,7 @@ import (
 
 func init() {
 	register(Row{Number: 15, Name: "proxy chaos", Run: proxyChaos,
-		What: "a proxy adds one-byte segments, delays, resets and half closes: clients that were cut off reconnect and miss nothing without notice"})
+		What: "a proxy adds one-byte segments, delays, resets and half closes; clients that were cut off reconnect and miss nothing silently"})
 }
 
 func proxyChaos(r *Run) error {
@@ -48,7 +48,7 @@ func proxyChaos(r *Run) error {
 	back := r.Await(30*time.Second, func() bool {
 		return !slices.ContainsFunc(all, func(c *Client) bool { return !c.Connected() })
 	})
-	r.Check("all are back", back, "within 30 s of the last fault")
+	r.Check("all have reconnected", back, "within 30 s of the last fault")
 	if _, err := r.StopPublishing(publishers...); err != nil {
 		return err
 	}

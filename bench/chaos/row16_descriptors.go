@@ -16,7 +16,7 @@ import (
 
 func init() {
 	register(Row{Number: 16, Name: "no descriptors", Run: noDescriptors,
-		What: "more clients than file descriptors: the gateway refuses quickly, idles, and accepts again when clients leave"})
+		What: "more clients connect than there are file descriptors; the gateway refuses clients quickly, does not spin, and accepts again when clients leave"})
 }
 
 const (
@@ -93,7 +93,7 @@ func noDescriptors(r *Run) error {
 		}
 	}
 	if r.judgesSpeed() {
-		r.Check("every client is answered", unanswered == 0, "%d clients got no answer within %v", unanswered, knockWithin)
+		r.Check("every client gets a response", unanswered == 0, "%d clients got no response within %v", unanswered, knockWithin)
 	}
 	return nil
 }

@@ -7,7 +7,7 @@ import (
 
 func init() {
 	register(Row{Number: 17, Name: "memory limit", Run: memoryLimit,
-		What: "stalled readers of large messages in many channels: the gateway stays within its memory limit, and the others lose nothing"})
+		What: "readers of large messages stall in many channels; the gateway stays within its memory limit, and other readers lose nothing"})
 }
 
 func memoryLimit(r *Run) error {

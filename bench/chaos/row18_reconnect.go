@@ -11,7 +11,7 @@ import (
 
 func init() {
 	register(Row{Number: 18, Name: "reconnect storm", Run: reconnectStorm,
-		What: "all clients reconnect at once, after a kill -9 and after a cut: all are back soon, and each recovers what it missed or is notified"})
+		What: "all clients reconnect at once, after a kill -9 and after their connections were cut; all are back soon, and each recovers the messages it missed or is notified of a gap"})
 }
 
 // storm is a kind of client that comes back, and how long all of them may take.

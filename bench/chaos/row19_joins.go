@@ -4,7 +4,7 @@ import "sluice/bench"
 
 func init() {
 	register(Row{Number: 19, Name: "join race", Run: joinRace,
-		What: "clients join from a position in the past while messages are published: no hole, no repeat, no wrong payload"})
+		What: "clients join from a position in the past while messages are published; none sees a missing, repeated or wrong message"})
 }
 
 func joinRace(r *Run) error {

@@ -12,7 +12,7 @@ import (
 
 func init() {
 	register(Row{Number: 21, Name: "half-open", Run: halfOpen,
-		What: "peers vanish as when a cable is pulled: all are closed soon, and their file descriptors freed"})
+		What: "peers vanish as if a cable had been pulled; their connections are closed soon, and the file descriptors freed"})
 }
 
 // vanishedWithin is how long the gateway may hold a peer that is not there any more.
@@ -50,7 +50,7 @@ func halfOpen(r *Run) error {
 	if !r.Await(30*time.Second, func() bool { return connections() == float64(peers) }) {
 		return fmt.Errorf("%.0f of %d peers are connected; their program wrote: %s", connections(), peers, island.said())
 	}
-	r.Say("%d peers are connected from another network; now they vanish", peers)
+	r.Say("%d peers are connected from another network; now the cable is pulled", peers)
 	if err := island.pullCable(); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 
 func init() {
 	register(Row{Number: 25, Name: "race detector", Builds: true, Run: raceDetector,
-		What: "rows 1, 8, 19 and failing system calls, smaller, with a gateway built with -race: no race is reported"})
+		What: "rows 1, 8, 19 and the failing system calls run at a smaller scale with a gateway built with -race; no race is reported"})
 }
 
 // raceReport is how the detector begins a report in the gateway's log.

@@ -15,7 +15,7 @@ import (
 
 func init() {
 	register(Row{Number: 26, Name: "held back", Run: heldBack,
-		What: "a slow reader in a format of its own, then new connections that never read, beside good readers: the channel keeps its rate"})
+		What: "a slow reader with its own wire format, then new connections that never read, do not slow down the channel for healthy readers"})
 }
 
 // heldRate is the part of the quiet rate that a channel must keep, once the gateway has had time
@@ -93,7 +93,7 @@ func heldBack(r *Run) error {
 			all++
 		}
 	}
-	r.Check("good readers", all == readers, "%d of %d stayed to the end", all, readers)
+	r.Check("healthy readers", all == readers, "%d of %d stayed to the end", all, readers)
 	return r.JudgeClients(g)
 }
 

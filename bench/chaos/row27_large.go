@@ -7,7 +7,7 @@ import (
 
 func init() {
 	register(Row{Number: 27, Name: "large messages", Run: largeMessages,
-		What: "large messages to many readers, and a moment in which none of them reads: no client is closed, and buffers stay within --max-buffered"})
+		What: "many readers receive large messages, and for a moment none of them reads; no client is disconnected, and buffers stay within --max-buffered"})
 }
 
 // largeCase is one gateway with one channel.

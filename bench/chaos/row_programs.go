@@ -14,11 +14,11 @@ import (
 // Rows that are programs of their own, in the sources: here they are only run.
 func init() {
 	register(Row{Number: 5, Name: "n-th fault", Builds: true, Run: nthFault,
-		What: "every read, write, accept and epoll_ctl of a session fails in turn: the session completes or is closed, and nothing leaks"})
+		What: "every read, write, accept and epoll_ctl of a session fails in turn; the session completes or its connection is closed, and nothing leaks"})
 	register(Row{Number: 7, Name: "interop", Builds: true, Run: interop,
-		What: "six independent WebSocket clients, over ws and wss: all see the same"})
+		What: "six independent WebSocket clients, over ws and wss, all receive the same messages"})
 	register(Row{Number: 22, Name: "panic hooks", Builds: true, Run: panicHooks,
-		What: "a hook of the embedding program panics: each panic closes only its own connection"})
+		What: "a hook of the embedding program panics; each panic closes only its own connection"})
 }
 
 func nthFault(r *Run) error {

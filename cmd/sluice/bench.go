@@ -53,7 +53,7 @@ func newFanoutCommand() *cobra.Command {
 	f.StringVar(&o.PublishURL, "publish-url", "", "publish by POST to this `URL` instead of over WebSocket, for example http://127.0.0.1:9000/publish/lobby; with --channels, {channel} in it is replaced by the channel name")
 	f.Float64Var(&o.Rate, "rate", 10, "publish `N` messages per second in total; with --find-max, the rate the search starts at")
 	f.IntVar(&o.Burst, "burst", 0, "publish `N` messages as fast as possible, instead of at --rate")
-	f.BoolVar(&o.FindMax, "find-max", false, "search for the highest rate that the server holds for --duration: nothing lost, no connection closed, everything delivered within --catch-up after the last message was due")
+	f.BoolVar(&o.FindMax, "find-max", false, "search for the highest rate that the server can sustain for --duration: nothing lost, no connection closed, everything delivered within --catch-up after the last message was due")
 	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload size in `BYTES`, at least 32")
 	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "measure for this `TIME`")
 	f.DurationVar(&o.Warmup, "warmup", bench.DefaultWarmup, "publish for this `TIME` before measuring; 0 skips the warm-up")
@@ -75,7 +75,7 @@ func newIdleCommand() *cobra.Command {
 	f.IntVar(&o.Connections, "connections", 10_000, "open `N` connections")
 	f.DurationVar(&o.Settle, "settle", bench.DefaultSettle, "wait for this `TIME` between connecting and measuring")
 	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "measure idle CPU for this `TIME`")
-	f.Var(&sizeFlag{n: &o.Exchange}, "exchange", "before measuring, give each connection a message of this many `BYTES` (32 to 16384): its own message back with --path /echo, otherwise one that is published to all")
+	f.Var(&sizeFlag{n: &o.Exchange}, "exchange", "before measuring, deliver a message of this many `BYTES` (32 to 16384) to each connection: its own message with --path /echo, otherwise one message that is published to all")
 	f.IntVar(&o.Each, "channels-each", 0, "subscribe each connection to `N` channels of its own and measure their memory separately; needs the Centrifugo protocol")
 	f.Var(&sizeFlag{n64: &o.FreshRSS}, "fresh-rss", "VmRSS of the freshly started server in `BYTES`; by default it is read before connecting")
 	return cmd
@@ -128,7 +128,7 @@ func newReconnectCommand() *cobra.Command {
 	f.Lookup("protocol").DefValue = string(bench.Centrifugo)
 	f.IntVar(&o.Connections, "connections", 10_000, "connect `N` clients")
 	f.IntVar(&o.Outstanding, "outstanding", 512, "reconnect `N` clients at a time")
-	f.IntVar(&o.Missed, "missed", 20, "publish `N` messages while the clients are away; the channel's history must hold them all")
+	f.IntVar(&o.Missed, "missed", 20, "publish `N` messages while the clients are away; the channel's history must be large enough for all of them")
 	f.StringVar(&o.PublishURL, "publish-url", "", "publish by POST to this `URL` instead of over WebSocket")
 	f.Var(&sizeFlag{n: &o.Size, text: "64"}, "size", "payload size in `BYTES`, at least 40")
 	f.DurationVar(&o.Settle, "settle", bench.DefaultAway, "wait for this `TIME` after disconnecting and again after publishing; 0 for none")
@@ -143,21 +143,21 @@ func newChurnCommand() *cobra.Command {
 		}
 		return bench.Churn(ctx, o)
 	}
-	cmd := scenario("churn", "Connections come and go: what fails, and what the server leaks",
+	cmd := scenario("churn", "Open and close connections: failures, and leaks in the server",
 		`  sluice bench churn --pid PID --metrics http://127.0.0.1:9000/metrics
   sluice bench churn --url wss://127.0.0.1:8443 --fail-if 'failed>0'`,
 		&o.Options, measure)
-	cmd.Long = `Each cycle connects, sends a message, receives it back and closes: half of them
-with a closing handshake, half with a reset. The server's file descriptors,
-goroutines, epoll entries and memory are counted before and after. The verdict
-is PASS if no cycle failed, nothing is left behind and memory grew by at most
-5 %; FAIL, with exit code 1, if not; and ok if --pid or --metrics is missing, so
-that nothing could be said about leaks.
+	cmd.Long = `Each cycle connects, sends a message, receives it back and closes. Half of the
+cycles end with a closing handshake, half with a reset. The server's file
+descriptors, goroutines, epoll entries and memory are counted before and after.
+The verdict is PASS if no cycle failed, nothing was leaked and memory grew by at
+most 5 %. Otherwise it is FAIL, with exit code 1. Without --pid or --metrics,
+leaks cannot be checked, and the verdict is ok if no cycle failed.
 
 ` + benchUnits
 	f := cmd.Flags()
 	path := f.Lookup("path")
-	path.DefValue, path.Usage = "/echo", "upgrade at this `PATH`: /echo, or a channel, where each connection also receives the messages of the others"
+	path.DefValue, path.Usage = "/echo", "request the upgrade at this `PATH`: /echo, or a channel, where each connection also receives the messages of the others"
 	o.Path = path.DefValue
 	f.IntVar(&o.Cycles, "cycles", 1_000_000, "run `N` cycles in total")
 	f.IntVar(&o.Concurrency, "concurrency", 64, "keep `N` connections open at a time")

@@ -26,14 +26,15 @@ func newChaosCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "chaos",
-		Short: "Inject faults into gateways of its own, and check every message",
+		Short: "Start gateways, inject faults and check every message",
 		Example: `  sluice bench chaos --row 8,9 --short
   sluice bench chaos --row 13 --seed 42 --json --dir results`,
 		Long: `Each row is one kind of fault. It starts its own gateways on free loopback ports
-and stops them at the end. What was published is compared with what every client
-received, offset by offset, and with the gateway's counters. After a failure,
-logs, ledgers and the gateway's goroutines are kept. A row that cannot run on
-this machine is reported as SKIP, which is not a failure.`,
+and stops them at the end. The published messages are compared, offset by
+offset, with those that every client received, and with the gateway's counters.
+After a failure, the logs, the ledgers and a goroutine dump of the gateway are
+kept. A row that cannot run on this machine is reported as SKIP, which is not a
+failure.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {
@@ -55,7 +56,7 @@ this machine is reported as SKIP, which is not a failure.`,
 	f.StringVar(&o.Bin, "bin", "", "test the gateway binary at this `PATH`; by default this program")
 	f.StringVar(&o.Dir, "dir", "", "keep logs and ledgers in `DIR`; by default a temporary directory, kept only after a failure")
 	f.StringVar(&o.Policy, "policy", "close", "set the gateway's --slow-policy to `POLICY` in rows with slow clients: close or skip")
-	f.DurationVar(&o.Deadline, "deadline", 0, "fail a row after this `TIME`; by default 15m, with --short 45s (5m for rows that compile)")
+	f.DurationVar(&o.Deadline, "deadline", 0, "fail a row after this `TIME`; by default 15m, with --short 45s (5m for rows that compile a gateway)")
 	f.BoolVar(&asJSON, "json", false, "print JSON ("+chaos.Schema+"), one line per row, instead of a table")
 	f.Lookup("seed").DefValue, f.Lookup("deadline").DefValue = "", "" // their zeros are not the defaults
 	f.SortFlags = false
@@ -85,7 +86,7 @@ func chooseRows(words []string) (chosen []chaos.Row, err error) {
 		case word == "all":
 			chosen = append(chosen, all...)
 		case i < 0:
-			return nil, usagef("--row %s: no such row: give one of %s, or all", word, strings.Join(known, ", "))
+			return nil, usagef("--row %s: no such row: use one of %s, or all", word, strings.Join(known, ", "))
 		default:
 			chosen = append(chosen, all[i])
 		}
@@ -99,10 +100,10 @@ func chooseRows(words []string) (chosen []chaos.Row, err error) {
 // runRows runs rows one after another, whether or not earlier ones failed.
 func runRows(ctx context.Context, rows []chaos.Row, o chaos.Options, w io.Writer, asJSON bool) error {
 	if o.Policy != "close" && o.Policy != "skip" {
-		return usagef("--policy %s: give close or skip", o.Policy)
+		return usagef("--policy %s: use close or skip", o.Policy)
 	}
 	if o.Deadline < 0 || o.Deadline > 24*time.Hour {
-		return usagef("--deadline %v is out of range: give up to 24h, or leave it out", o.Deadline)
+		return usagef("--deadline %v is out of range: use up to 24h, or leave it out", o.Deadline)
 	}
 	var failed []string
 	for _, row := range rows {

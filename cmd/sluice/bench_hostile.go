@@ -13,7 +13,7 @@ import (
 func newHostileCommand(env []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hostile",
-		Short: "Attack a server with malformed input, and check every answer",
+		Short: "Attack a server with malformed input, and check every response",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return usagef("no attack given: choose handshakes, frames or resets (see '%s --help')", cmd.CommandPath())
@@ -52,7 +52,7 @@ func newAttack(name, short, examples, path string, run func(context.Context, ben
 		f.MarkHidden(unused) // ignored: the flag exists
 	}
 	o.Path = path
-	f.Lookup("path").DefValue = path
+	f.Lookup("path").DefValue, f.Lookup("path").Usage = path, "request the upgrade at this `PATH`"
 	f.IntVar(&o.Count, "count", 1_000_000, "send `N` cases, each on its own connection")
 	f.IntVar(&o.Concurrency, "concurrency", 64, "run `N` cases at a time")
 	f.Uint64Var(&o.Seed, "seed", 0, "derive all cases from the seed `N`; 0: a new seed, which the report prints")

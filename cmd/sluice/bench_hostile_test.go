@@ -40,7 +40,7 @@ func TestHostileUsageErrorsAreTold(t *testing.T) {
 		{"resets --speak french", `--speak is "french"`},
 		{"frames --max-message 8", "--max-message is 8"},
 		{"handshakes --concurrency -1", "--concurrency is -1"},
-		{"handshakes --fail-if lost>0", `handshakes has no figure "lost"`},
+		{"handshakes --fail-if lost>0", `handshakes has no metric "lost"`},
 	} {
 		cmd := newHostileCommand(nil)
 		cmd.SilenceErrors, cmd.SilenceUsage = true, true

@@ -66,7 +66,7 @@ func scenario(name, short, examples string, o *bench.Options, measure func(conte
 	if o != nil {
 		f.StringVar(&o.URL, "url", "ws://127.0.0.1:8000", "connect to the server at this `URL`, ws:// or wss://; ws://127.0.0.1:8000 by default")
 		f.Lookup("url").DefValue = "" // it is in the text: the line with the variable is full
-		f.StringVar(&o.Path, "path", "", "upgrade at this `PATH`, for example /ws/CHANNEL; by default /ws, or /connection/websocket for the Centrifugo protocol")
+		f.StringVar(&o.Path, "path", "", "request the upgrade at this `PATH`, for example /ws/CHANNEL; by default /ws, or /connection/websocket for the Centrifugo protocol")
 		f.StringVar((*string)(&o.Protocol), "protocol", string(bench.Raw), "subscribe with this `PROTOCOL`: raw (a WebSocket message is a payload), json (sluice's records with offsets), sse (sluice's SSE streams; --path /ws/CHANNEL selects /sse/CHANNEL), centrifugo or centrifugo-protobuf (the Centrifugo protocol)")
 		_ = cmd.RegisterFlagCompletionFunc("protocol", cobra.FixedCompletions(protocolWords(), cobra.ShellCompDirectiveNoFileComp)) // the flag is there, and new
 		f.StringVar(&o.Hello, "hello", "", "send this `TEXT` first on every connection, for servers that expect a subscribe message")
@@ -82,8 +82,8 @@ func scenario(name, short, examples string, o *bench.Options, measure func(conte
 		f.BoolVar(&o.Resume, "resume", false, "resume TLS sessions on all but the first few connections; by default every connection makes a full handshake")
 		f.IntVar(&o.Sources, "sources", 0, "connect from `N` loopback addresses, 127.0.0.2 and up; 0: 32 for a server on loopback, off for others")
 		f.IntVar(&o.Loops, "loops", 0, "receive in `N` loops; 0: one per core")
-		f.IntVar(&o.Dialing, "dialing", 64, "keep `N` connects in progress at a time")
-		f.DurationVar(&o.Timeout, "timeout", bench.DefaultTimeout, "give up on a connect and upgrade after this `TIME`")
+		f.IntVar(&o.Dialing, "dialing", 64, "keep `N` connection attempts in progress at a time")
+		f.DurationVar(&o.Timeout, "timeout", bench.DefaultTimeout, "give up on a connection that is not upgraded within this `TIME`")
 		o.Progress = terminal(os.Stderr)
 		for _, flag := range unused[name] {
 			f.MarkHidden(flag) // ignored: the flag exists
