@@ -50,6 +50,7 @@ export async function take(browser, gateway, scheme) {
     if (tab.faults.length) throw new Error(`the page failed: ${tab.faults.join("; ")}`);
     await tab.page.evaluate(() => {
       document.activeElement.blur(); // no cursor
+      document.querySelector("#connection").style.visibility = "hidden"; // its shadow
       scrollTo(0, 0);
     });
     await tab.page.mouse.move(0, 0);
@@ -59,12 +60,11 @@ export async function take(browser, gateway, scheme) {
   }
 }
 
-// area is where the page connects, and its chat.
+// area is the conversation: the card with the page's state, the messages and the field for one.
 async function area(page) {
-  const form = await page.locator("#connection").boundingBox();
   const stream = await page.locator(".stream").first().boundingBox();
   const margin = 16; // less than there is to the next card
-  return { x: form.x - margin, y: form.y - margin, width: form.width + 2 * margin, height: stream.y + stream.height - form.y + 2 * margin };
+  return { x: stream.x - margin, y: stream.y - margin, width: stream.width + 2 * margin, height: stream.height + 2 * margin };
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
