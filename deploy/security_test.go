@@ -5,19 +5,24 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 )
 
-// rows gives the cells of every table row of a page that has so many of them,
-// without head and rule.
+// rows returns the cells of every table row of a page that has that many of them,
+// without the tables' heads and rules.
 func rows(page string, cells int) [][]string {
 	var found [][]string
+	head := true // the next row is a table's first
 	for line := range strings.Lines(page) {
 		line = strings.TrimSpace(line)
-		if !strings.HasPrefix(line, "|") || strings.HasPrefix(line, "|--") {
+		if !strings.HasPrefix(line, "|") {
+			head = true
 			continue
 		}
 		row := strings.Split(strings.Trim(line, "|"), "|")
-		if len(row) != cells {
+		first := head
+		head = false
+		if first || strings.HasPrefix(line, "|--") || len(row) != cells {
 			continue
 		}
 		for i := range row {
@@ -25,7 +30,7 @@ func rows(page string, cells int) [][]string {
 		}
 		found = append(found, row)
 	}
-	return found[min(1, len(found)):]
+	return found
 }
 
 // exposed tells whether /metrics shows a series: a name, or a name with labels.
@@ -59,13 +64,23 @@ func TestEveryLimitIsWhatSecurityPageSays(t *testing.T) {
 	if len(limits) < 20 {
 		t.Fatalf("found %d limits in SECURITY.md", len(limits))
 	}
-	told := map[string]bool{}
+	told, seen := map[string]bool{}, map[string]bool{}
 	for _, row := range limits {
-		limit, flag, value, metric := row[0], row[1], row[2], row[4]
+		limit, flag, value, effect, metric := row[0], row[1], row[2], row[3], row[4]
+		if effect == "" || !unicode.IsUpper(rune(effect[0])) && !unicode.IsDigit(rune(effect[0])) {
+			t.Errorf("%s: %q does not begin a sentence", limit, effect)
+		}
+		if seen[limit] {
+			t.Errorf("%s is in SECURITY.md twice", limit)
+		}
+		seen[limit] = true
 		if flag != "fixed" {
 			name := strings.TrimPrefix(flag, "--")
 			told[name] = true
 			want, known := defaults[name]
+			if want == "" {
+				want = "none"
+			}
 			switch {
 			case !known:
 				t.Errorf("%s: sluice serve has no flag %s", limit, flag)
