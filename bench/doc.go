@@ -7,18 +7,18 @@
 // [Result]:
 //
 //   - [Fanout]: every message to all subscribers, at a rate, as fast as possible, or at the
-//     highest rate that the server holds. Lost, repeated and reordered messages are counted
+//     highest rate that the server can sustain. Lost, repeated and reordered messages are counted
 //     exactly, on each connection.
 //   - [Idle]: memory and CPU of idle connections.
 //   - [Storm]: many clients that connect at once.
-//   - [Recover]: clients that rejoin and recover what they missed, checked offset by offset.
+//   - [Recover]: clients that rejoin and recover missed messages, checked offset by offset.
 //   - [Reconnect]: all clients of the Centrifugo protocol reconnect at once and recover.
-//   - [Churn]: connections that come and go, and what the server leaks: file descriptors,
+//   - [Churn]: connections that open and close, and leaks in the server: file descriptors,
 //     goroutines, epoll entries, memory.
-//   - [Floor]: what the kernel of this machine takes without a server, to give figures as
+//   - [Floor]: the cost of the same system calls without a server, to express figures as
 //     ratios. Absolute figures differ from machine to machine.
 //   - [HostileHandshakes], [HostileFrames], [HostileResets]: malformed input, with every
-//     answer checked.
+//     response checked.
 //
 // A run with the defaults needs little:
 //
@@ -35,16 +35,16 @@
 //
 // # How latency and loss are measured
 //
-// The rate is an open loop: each message is due at a fixed time, however long the one
-// before took. Latency runs from that time to the read that brought the message, so that a
+// The rate is an open loop: each message is due at a fixed time, however long the previous
+// one took. Latency runs from that time to the read that returned the message, so that a
 // server that stalls cannot hide it by slowing down the tester (coordinated omission; Tene,
 // "How NOT to Measure Latency"). The payload begins with a stamp of that time, the sequence
 // number, and the run and phase. Each phase (warm-up, measurement, one try of a search) has
-// numbers of its own; a message that arrives in a later phase is counted as stale and never
+// its own numbers; a message that arrives in a later phase is counted as stale and never
 // mixed in.
 //
 // A message is lost on a connection if it was published and had not arrived there when the
-// phase ended: when everything had arrived, or after CatchUp without any delivery. Losses on
+// phase ended. A phase ends when everything has arrived, or after CatchUp without any delivery. Losses on
 // connections that the server closed are included, and also reported separately. A message
 // that arrives after one with a higher number is reordered; one that had arrived before is
 // repeated.
@@ -52,36 +52,36 @@
 // # When a run is INVALID
 //
 // A run is INVALID if more than 1 % of its messages were sent late: by more than 10 ms, or
-// by more than a fifth of the interval between messages if that is longer. Late is only what
-// the tester itself caused. The time for which the server keeps a send waiting is not late:
-// it is reported as push_back_max, and part of the latency. generator_cpu_percent shows
+// by more than a fifth of the interval between messages if that is longer. Only delays that
+// the tester itself caused count. The time for which the server keeps a send waiting does not
+// count: it is reported as push_back_max, and is part of the latency. generator_cpu_percent shows
 // whether the receiving side was the bottleneck: near 100 for each loop, the latency is the
 // tester's own.
 //
-// Recover does not measure from when messages were due. Its run is INVALID if less than 99 %
+// Recover does not measure from the time at which messages were due. Its run is INVALID if less than 99 %
 // of the rate was published.
 //
 // # Protocols
 //
 // [Raw] works with any server: a WebSocket message is a payload, or an envelope with the
 // payload in its first 512 bytes. [JSON] and [SSE] are sluice's own and have offsets, which must grow by one on each
-// connection: a missing offset is a hole, one that comes again a repeat. Both are counted
+// connection: a missing offset is a hole, and an offset that arrives again is a repeat. Both are counted
 // in addition to losses, which are found by the numbers in the payloads. No record is decoded
 // and no event assembled: the bytes before the offset are compared with those of the last
 // record, and the stamp is looked for where the last one was.
 //
 // The Centrifugo protocol, in JSON ([Centrifugo]) and in Protobuf ([CentrifugoProtobuf]), has a
-// session above the frames: a client connects with a token, subscribes, answers pings, and
-// gives its position when it reconnects (session.go). A client counts as connected once the
+// session above the frames: a client connects with a token, subscribes, responds to pings, and
+// sends its position when it reconnects (session.go). A client counts as connected once the
 // replies have arrived. A plain publication is read without decoding it (dialect.go);
 // everything else goes through package protocol. Offsets are checked from the position in the
 // reply to the subscription on, so that a missing first publication is a hole. Payloads are
 // JSON objects. With many channels, each has its own sequence of messages, and a connection
-// must receive those of its own channel only.
+// must receive only those of its own channel.
 //
 // Recover trusts neither offsets nor payloads alone. It has one publisher, so that message n
 // must have the offset base+n, and the first offset of a join must be the one after the
-// position that the client gave.
+// position that the client sent.
 //
 // # TLS
 //
@@ -94,7 +94,7 @@
 // # What it does not do
 //
 // The package does not know how the server works inside, and never imports package gateway:
-// it reads frames with gobwas/ws, so that a fault in the gateway's parser cannot hide. It
+// it reads frames with gobwas/ws, so that a bug in the gateway's parser cannot hide. It
 // does not speak permessage-deflate, does not reconnect, and does not check UTF-8. It does
 // not look for a stamp beyond a message's first frame or first 512 bytes. SSE streams that
 // are chunked or have a Content-Length are not supported.
@@ -102,21 +102,21 @@
 // # Inside
 //
 // The tester shares the machine with the server, so it must be cheap: a file descriptor and
-// a small record for each connection, one read into a shared buffer for each event, one look
-// at the clock for each read, and about 20 ns for each message, because a frame header that
+// a small record per connection, one read into a shared buffer per event, one look at the
+// clock per read, and about 20 ns per message, because a frame header that
 // is the same as the last one is not parsed again.
 //
 //	caller        runs the scenario; reads the loops' accounts through loop.do
 //	loop          one for each of Options.Loops, the goroutine of its poller:
 //	              owns its connections and, during a phase, its tally
 //	publisher     one for each stream while a phase publishes
-//	reader        one for each publisher's own connection: discards and answers
+//	reader        one for each publisher's own connection: discards and replies
 //	dialers       at most Options.Dialing, while connecting
 //	client        of Recover and Churn: one for each of Concurrency, owns its receiver
 //	progress      one, only when there is a writer for it
 //
-// What crosses goroutines is a function in a loop's inbox, which the sender waits for, and
-// the loop's two atomic counters.
+// Only two things cross goroutines: functions in a loop's inbox, for which the sender waits,
+// and the loop's two atomic counters.
 //
 // Read stamp.go first (what a payload says), then conn.go (bytes to messages), record.go and
 // events.go (the same with offsets), session.go, dialect.go and audience.go (Centrifugo's

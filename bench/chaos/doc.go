@@ -1,5 +1,5 @@
-// Package chaos is the fault programs behind `sluice bench chaos`. Each row starts gateways
-// as processes of its own, injects a fault into them or their clients, and checks what every
+// Package chaos is the fault programs behind `sluice bench chaos`. Each row starts its own
+// gateways as processes, injects a fault into them or their clients, and checks what every
 // client received against what was published. It is separate from package bench, which
 // measures any server's speed and injects no faults; it shares bench's description of the
 // machine, and nothing with the gateway but the wire.
@@ -14,31 +14,31 @@
 //	C1  nothing is invented: each offset has the publisher's bytes, and nothing else arrives
 //	C2  offsets grow
 //	C3  nothing arrives twice
-//	C4  no silent gap: what is missing is announced by a gap record, or the client's
-//	    connection was closed and it has not come back
-//	C5  a client that reconnected with its position got what follows it, or a gap record
+//	C4  no silent gap: missing messages are announced by a gap record, or the client's
+//	    connection was closed and the client has not reconnected
+//	C5  a client that reconnected with its position got the messages after it, or a gap record
 //	C6  the counters agree with the ledgers, exactly
 //
 // # What C6 compares
 //
 //	published: receipts = sluice_publications_total{source="api"}.
-//	received:  what all clients received = sluice_deliveries_total +
+//	received:  messages that all clients received = sluice_deliveries_total +
 //	           sluice_recovered_publications_total. It holds for clients that read
 //	           to the end: to a Close frame, or until everything had arrived. A connection
 //	           that was cut off (a reset, an end without Close) can have left bytes in
-//	           kernel buffers, which cannot be counted: with such connections less may have
-//	           been received, but by no more than what was published after their last offsets.
-//	dropped:   what was published after the positions of all clients =
+//	           kernel buffers, which cannot be counted: with such connections fewer may have
+//	           been received, but by no more than were published after their last offsets.
+//	dropped:   messages published after the positions of all clients =
 //	           sluice_deliveries_total + sluice_recovered_publications_total +
-//	           sluice_dropped_publications_total, where every client stayed on its
+//	           sluice_dropped_publications_total, if every client stayed on its
 //	           first connection to the end. A client cannot see when the gateway drops a
 //	           connection that it closes; with such clients the sum of the subscribers in
 //	           all receipts = sluice_deliveries_total + sluice_dropped_publications_total.
-//	           A client that comes or goes at the moment of a publication may be counted
+//	           A client that connects or leaves at the moment of a publication may be counted
 //	           there or not, and one that is being skipped is not, so these sums may differ
 //	           by one for each connection that began or ended while messages were
-//	           published, and by what was skipped.
-//	skipped:   what clients miss at gap records in the middle of a
+//	           published, and by the skipped messages.
+//	skipped:   messages that clients miss at gap records in the middle of a
 //	           connection = sluice_dropped_publications_total{reason="skip"}.
 //
 // # Goroutines
@@ -54,7 +54,7 @@
 // A row is one file with a function of a [*Run] and a call of register in an init.
 // The function starts gateways (Run.Start), clients (Run.Join) and publishers
 // (Run.Publish), and ends with Run.Settle and Run.Judge. It reports other conditions with
-// Run.Check, and returns skipped if the machine lacks what it needs. Run.judgesSpeed reports
+// Run.Check, and returns skipped if the machine lacks a requirement. Run.judgesSpeed reports
 // whether times and memory are judged.
 //
 // # Reading order
@@ -66,5 +66,5 @@
 //
 // The package does not know how the gateway works inside. It speaks format=json over
 // WebSocket, plain or over TLS. It does not publish over WebSocket, and a publication whose
-// outcome is unknown (no answer to its POST) ends the row.
+// outcome is unknown (no response to its POST) ends the row.
 package chaos
