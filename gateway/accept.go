@@ -21,7 +21,7 @@ const acceptPause = 50 * time.Millisecond
 
 // Serve accepts clients on l until Shutdown, closes l, and returns [ErrServerClosed]. It
 // serves WebSocket upgrades, SSE streams and other HTTP requests. It may be called for
-// several listeners. The listener's connections must be of package net itself: a wrapped
+// several listeners. The listener must return connections of package net itself: a wrapped
 // connection has no file descriptor to wait for. The keep-alive settings of a
 // net.ListenConfig have no effect. For a listening socket that suits Serve, see [Listen].
 func (s *Server) Serve(l net.Listener) error { return s.serve(l, nil) }

@@ -42,7 +42,7 @@ var (
 		admit.AddressRate: {Status: http.StatusTooManyRequests, Reason: admit.AddressRate.String(),
 			Text: "Too many new connections from this address.", Retry: 5},
 		admit.AddressBlamed: {Status: http.StatusTooManyRequests, Reason: admit.AddressBlamed.String(),
-			Text: "Earlier connections from this address made the gateway fail.", Retry: 60},
+			Text: "Earlier connections from this address caused internal errors.", Retry: 60},
 		admit.TotalRate: {Status: http.StatusServiceUnavailable, Reason: admit.TotalRate.String(),
 			Text: "Too many new connections.", Retry: 2},
 	}

@@ -23,14 +23,14 @@ type Raw int
 const (
 	// RawDefault is RawPublish if only this machine can reach the listener and no
 	// proxies are configured, and RawListen otherwise. Serve decides by the address of
-	// its listener. With Tokens or Namespaces these decide instead.
+	// its listener. If Tokens or Namespaces is set, it decides instead.
 	RawDefault Raw = iota
-	// RawPublish: clients may subscribe, and what they send is published in their channel.
+	// RawPublish: clients may subscribe, and their messages are published in their channel.
 	RawPublish
-	// RawListen: clients may only subscribe. One that sends a message to a channel is
-	// closed with code 1008. /echo still answers.
+	// RawListen: clients may only subscribe. A client that sends a message to a channel is
+	// disconnected with code 1008. /echo still works.
 	RawListen
-	// RawOff: the paths of raw WebSocket and SSE answer 404.
+	// RawOff: the paths of raw WebSocket and SSE return 404.
 	RawOff
 )
 
@@ -51,7 +51,7 @@ func (r Raw) String() string {
 type Refuse int
 
 const (
-	// RefuseHTTP answers the request with 429 or 503 and Retry-After.
+	// RefuseHTTP responds to the request with 429 or 503 and Retry-After.
 	RefuseHTTP Refuse = iota
 	// RefuseClose accepts an upgrade and closes it with code 1013, because a web page
 	// cannot see the status of a refused upgrade.
@@ -70,14 +70,14 @@ func (r Refuse) String() string {
 // Pattern, in which * stands for any run of characters.
 type SlowRule struct {
 	Pattern string
-	// Skip: instead of being closed with code 1013, a slow subscriber continues with
+	// Skip: instead of being disconnected with code 1013, a slow subscriber continues with
 	// the newest publication and is notified of a gap. Subscribers whose format cannot
-	// carry that (raw WebSocket without format=json) are closed all the same.
+	// express that (raw WebSocket without format=json) are disconnected all the same.
 	Skip bool
 }
 
 // Config holds the settings of a Server. The zero value is ready for use: in every
-// field zero means the default that its comment gives. Where a comment says so, a
+// field, zero means the default stated in its comment. Where a comment says so, a
 // negative value means off or no limit. Comments name the flag of `sluice serve` that
 // sets the field, because error texts name it.
 type Config struct {
@@ -90,7 +90,7 @@ type Config struct {
 	// once.
 	BatchWindow time.Duration
 
-	// WSPaths are further paths that serve what /ws serves (--ws-path).
+	// WSPaths are additional paths that are served like /ws (--ws-path).
 	WSPaths []string
 	// Subprotocols are the supported WebSocket subprotocols (--subprotocols). The first
 	// one that a client offers and that is in this list is chosen. Default: none.
@@ -107,9 +107,8 @@ type Config struct {
 	// Namespaces holds the options of channels by the part of their name before ':'
 	// (--namespaces).
 	Namespaces *namespace.Set
-	// Insecure lets every client do everything and ignores tokens (--insecure). It is
-	// for trials: Serve returns ErrInsecure for a listener that others than this machine
-	// can reach.
+	// Insecure allows every client to do everything and ignores tokens (--insecure). It is
+	// for trials: Serve returns ErrInsecure for a listener that other machines can reach.
 	Insecure bool
 	// AllowedOrigins are the origins whose pages may connect, in addition to the
 	// gateway's own host (--allowed-origins): "https://app.example.com",
@@ -119,21 +118,21 @@ type Config struct {
 	// History is how many publications each channel keeps for clients that reconnect
 	// (--history), at most 1,048,576. Histories count against MaxBuffered. A channel
 	// without subscribers that has a history counts against MaxChannels, but gives way
-	// to a new channel. With Namespaces, these decide instead. Negative: no history.
-	// Default: 100.
+	// to a new channel. If Namespaces is set, it decides instead. Negative: no
+	// history. Default: 100.
 	History int
-	// HistoryTTL is how long a publication is kept (--history-ttl), at least 1s. With
-	// Namespaces, these decide instead. Default: 5m.
+	// HistoryTTL is how long a publication is kept (--history-ttl), at least 1s. If
+	// Namespaces is set, it decides instead. Default: 5m.
 	HistoryTTL time.Duration
-	// HistoryBytes bounds the history of one channel in bytes: payloads, and 40 bytes
-	// for each (--history-bytes). A larger message is not kept. Default: 1 MiB.
+	// HistoryBytes bounds the history of one channel in bytes: payloads plus 40 bytes
+	// each (--history-bytes). A larger message is not kept. Default: 1 MiB.
 	HistoryBytes int
-	// Greeting is a text that is sent to each client of raw WebSocket and SSE first
+	// Greeting is the first message sent to each raw WebSocket and SSE client
 	// (--greeting). Default: none.
 	Greeting string
 	// NoPage turns off the demo page that "/" shows in a browser (--page=off).
 	NoPage bool
-	// WebRoot is a directory whose files are served in place of the page (--web-root).
+	// WebRoot is a directory whose files are served instead of the page (--web-root).
 	WebRoot string
 	// PublishURL is the URL of the internal listener, without a path, that the page
 	// shows in its example of publishing. Default: none.
@@ -151,7 +150,7 @@ type Config struct {
 	// (--handshake-timeout). Default: 5s.
 	HandshakeTimeout time.Duration
 	// MaxMessage bounds one message in bytes, all its fragments together
-	// (--max-message), 125 B to 64 MiB. A client that sends more is closed with code
+	// (--max-message), 125 B to 64 MiB. A client that sends more is disconnected with code
 	// 1009. Default: 64 KiB.
 	MaxMessage int
 	// MaxFragments bounds the frames of one message (--max-fragments). A client that
@@ -160,13 +159,13 @@ type Config struct {
 	// MaxChannels bounds the channels that exist at the same time (--max-channels).
 	// Default: 100,000.
 	MaxChannels int
-	// ChannelBuffer bounds one channel's log in bytes, frames and 24 bytes for each
-	// (--channel-buffer): how far its slowest subscriber may be behind its fastest. It is
+	// ChannelBuffer bounds the size of one channel's log in bytes, counting frames plus 24
+	// bytes each (--channel-buffer): how far its slowest subscriber may be behind its fastest. It is
 	// rounded up to a power of two. The log's memory can reach two and a half times as
 	// much when traffic changes between large and tiny messages. At least twice
 	// MaxMessage plus 2 KiB, at most 1 GiB. Default: 256 KiB.
 	ChannelBuffer int
-	// MaxPending bounds in bytes what waits to be sent on one connection outside of
+	// MaxPending bounds the bytes that wait to be sent on one connection outside of
 	// channel logs: replies, and the rest of a partly written frame (--max-pending). A
 	// connection with more is closed with code 1013. At least MaxMessage plus 32 KiB.
 	// Default: 256 KiB.
@@ -187,10 +186,10 @@ type Config struct {
 	// WriteTimeout is how long a client's socket may accept no bytes while bytes wait
 	// for it (--write-timeout). Negative: no limit. Default: 10s.
 	WriteTimeout time.Duration
-	// CloseTimeout is how long to try to send a closing connection its last bytes and
-	// to wait for its Close frame (--close-timeout). Default: 5s.
+	// CloseTimeout is how long the gateway tries to send a closing connection its last
+	// bytes and waits for its Close frame (--close-timeout). Default: 5s.
 	CloseTimeout time.Duration
-	// SendBuffer bounds in bytes what the kernel holds for a client that does not read
+	// SendBuffer bounds the bytes that the kernel holds for a client that does not read
 	// (SO_SNDBUF, --send-buffer), at least 4 KiB. Negative: the kernel's default.
 	// Default: 64 KiB.
 	SendBuffer int
@@ -222,14 +221,14 @@ type Config struct {
 	Refuse Refuse
 
 	// SlowPolicy is what happens to slow subscribers, by channel (--slow-policy). The
-	// first rule whose pattern matches applies. Default: they are closed.
+	// first rule whose pattern matches applies. Default: they are disconnected.
 	SlowPolicy []SlowRule
 	// MessageRate bounds the messages per second of one connection, with bursts of twice
-	// as many (--message-rate). A client that sends more is closed with code 1008. The
+	// as many (--message-rate). A client that sends more is disconnected with code 1008. The
 	// default does not apply to clients on this machine; an explicit value does.
 	// Negative: no limit. Default: 100.
 	MessageRate int
-	// ControlRate is the same for control frames: pings, pongs (--control-rate).
+	// ControlRate is the same limit for control frames (pings and pongs) (--control-rate).
 	// Default: 10.
 	ControlRate int
 	// ChannelRate bounds the publications per second into one channel (--channel-rate).
@@ -237,21 +236,21 @@ type Config struct {
 	// publishers get 429. Default: 0, no limit.
 	ChannelRate int
 	// JoinRate bounds the subscriptions per second to one channel that notifies its
-	// subscribers of joins and leaves (--join-rate). More are refused with error 111,
-	// except those by a token or the API. Negative: no limit. Default: 1,000.
+	// subscribers of joins and leaves (--join-rate). Further ones are refused with
+	// error 111, except subscriptions made by a token or through the API. Negative: no limit. Default: 1,000.
 	JoinRate int
 	// MessageTimeout is how long a client may take to send a message it has begun
-	// (--message-timeout), at least 1s. After that it is closed with code 1008.
+	// (--message-timeout), at least 1s. After that it is disconnected with code 1008.
 	// Default: 10s.
 	MessageTimeout time.Duration
 	// UserTimeout is how long sent bytes may stay unacknowledged, or the peer's window
 	// closed, before the kernel ends the connection (TCP_USER_TIMEOUT,
-	// --tcp-user-timeout). It must be more than WriteTimeout and CloseTimeout, which send
-	// the client a reason. Negative: the kernel's default, about 15 minutes. Default:
+	// --tcp-user-timeout). It must be longer than WriteTimeout and CloseTimeout, so that they
+	// can send the client a reason. Negative: the kernel's default, about 15 minutes. Default:
 	// 20s, or 5s more than the longer of the two; negative if WriteTimeout is.
 	UserTimeout time.Duration
 	// NotsentLowat bounds the bytes that wait in the kernel unsent (TCP_NOTSENT_LOWAT,
-	// --notsent-lowat), at least 2 KiB. Negative: no limit but SendBuffer. Default:
+	// --notsent-lowat), at least 2 KiB. Negative: limited only by SendBuffer. Default:
 	// negative.
 	NotsentLowat int
 
@@ -268,7 +267,7 @@ type Config struct {
 	// NoClients turns off the paths of the Centrifugo protocol (--client-protocol off).
 	NoClients bool
 
-	// OnMessage, if set, is called with every message of a client before it is published.
+	// OnMessage, if set, is called with every message from a client before it is published.
 	// The message is published only if it returns true. It runs on the client's event
 	// loop and must not block: every connection of that loop waits for it. The payload is
 	// valid, and must not be changed, until it returns.
@@ -362,26 +361,26 @@ func def[T comparable](field *T, value T) {
 	}
 }
 
-// Validate returns an error that joins all faults of the configuration, each as what,
-// why and how to fix it.
+// Validate returns an error that joins all errors in the configuration, each saying what is
+// wrong, why, and how to fix it.
 func (c Config) Validate() error {
 	c = c.withDefaults()
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	atLeast := func(flag string, got, least int) {
 		if got < least {
-			fault("--%s %d is too small: give at least %d", flag, got, least)
+			fault("--%s %d is too small: use at least %d", flag, got, least)
 		}
 	}
 	// Time is swept once a second, so nothing shorter can be kept.
 	seconds := func(flag string, d time.Duration) {
 		if d > 0 && d < time.Second {
-			fault("--%s %v is too short: time is checked once a second: give at least 1s", flag, d)
+			fault("--%s %v is too short: timeouts are checked once a second; use at least 1s", flag, d)
 		}
 	}
 	positive := func(flag string, d time.Duration) {
 		if d < 0 {
-			fault("--%s %v must be positive: otherwise a silent peer would keep its place forever", flag, d)
+			fault("--%s %v must be positive; otherwise a silent peer would stay connected forever", flag, d)
 		}
 	}
 	atLeast("loops", c.Loops, 1)
@@ -389,64 +388,64 @@ func (c Config) Validate() error {
 		fault("--loops %d is too many: one per core is enough", c.Loops)
 	}
 	if c.BatchWindow < 0 || c.BatchWindow > time.Second {
-		fault("--batch-window %v is out of range: give 0 to 1s", c.BatchWindow)
+		fault("--batch-window %v is out of range: use 0 to 1s", c.BatchWindow)
 	}
 	for _, p := range c.WSPaths {
 		if p == "/" {
-			fault("--ws-path / is already served: an upgrade there joins the channel lobby: leave it out")
+			fault("--ws-path / is already served (an upgrade there joins the channel lobby); remove it")
 		} else if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "?#% ") || len(p) > 255 {
-			fault("--ws-path %q is not a plain path: give a path such as /socket", p)
+			fault("--ws-path %q must be a plain path such as /socket", p)
 		}
 	}
 	for _, p := range c.Subprotocols {
 		if !handshake.Token(p) {
-			fault("--subprotocols %q is not a token (RFC 6455 section 4.1): give names such as chat,v2.chat", p)
+			fault("--subprotocols %q is not a token (RFC 6455 section 4.1): use names such as chat,v2.chat", p)
 		}
 	}
 	if _, _, err := handshake.CompileOrigins(c.AllowedOrigins); err != nil {
 		fault("--allowed-origins: %w", err)
 	}
 	if c.MaxConnections < 0 {
-		fault("--max-connections %d is negative: leave it out for as many as the file descriptor limit allows", c.MaxConnections)
+		fault("--max-connections %d must not be negative; omit it for as many as the file descriptor limit allows", c.MaxConnections)
 	}
 	atLeast("max-handshakes", c.MaxHandshakes, 1)
 	positive("handshake-timeout", c.HandshakeTimeout)
 	if c.MaxMessage < 125 {
-		fault("--max-message %s is too small: give at least 125B, the size of a control frame", bytesText(c.MaxMessage))
+		fault("--max-message %s is too small: use at least 125B, the size of a control frame", bytesText(c.MaxMessage))
 	}
 	if c.MaxMessage > 64<<20 {
-		fault("--max-message %s is too large: a message is encoded in one piece: give at most 64MiB", bytesText(c.MaxMessage))
+		fault("--max-message %s is too large: messages are encoded in one piece; use at most 64MiB", bytesText(c.MaxMessage))
 	}
 	atLeast("max-fragments", c.MaxFragments, 1)
 	atLeast("max-channels", c.MaxChannels, 1)
 	if least := 2 * (c.MaxMessage + 1024); c.ChannelBuffer < least {
-		fault("--channel-buffer %s cannot hold two messages of --max-message %s: give at least %s", bytesText(c.ChannelBuffer), bytesText(c.MaxMessage), bytesText(least))
+		fault("--channel-buffer %s cannot hold two messages of --max-message %s: use at least %s", bytesText(c.ChannelBuffer), bytesText(c.MaxMessage), bytesText(least))
 	}
 	if c.ChannelBuffer > 1<<30 {
-		fault("--channel-buffer %s is too large: give at most 1GiB", bytesText(c.ChannelBuffer))
+		fault("--channel-buffer %s is too large: use at most 1GiB", bytesText(c.ChannelBuffer))
 	}
 	if least := c.MaxMessage + pendingReadMax + pendingSlack; c.MaxPending < least {
-		fault("--max-pending %s cannot hold the reply to a message of --max-message %s: give at least %s", bytesText(c.MaxPending), bytesText(c.MaxMessage), bytesText(least))
+		fault("--max-pending %s cannot hold the reply to a message of --max-message %s: use at least %s", bytesText(c.MaxPending), bytesText(c.MaxMessage), bytesText(least))
 	}
 	if least := 8 * c.ChannelBuffer; c.MaxBuffered < least {
-		fault("--max-buffered %s cannot hold a few channels of --channel-buffer %s: give at least %s", bytesText(c.MaxBuffered), bytesText(c.ChannelBuffer), bytesText(least))
+		fault("--max-buffered %s cannot hold a few channels of --channel-buffer %s: use at least %s", bytesText(c.MaxBuffered), bytesText(c.ChannelBuffer), bytesText(least))
 	}
 	if c.History > 1<<20 {
-		fault("--history %d is too large: give at most 1048576", c.History)
+		fault("--history %d is too large: use at most 1048576", c.History)
 	}
 	seconds("history-ttl", c.HistoryTTL)
 	positive("history-ttl", c.HistoryTTL)
 	if c.HistoryBytes < 1<<10 {
-		fault("--history-bytes %s is too small: give at least 1KiB, or --history off", bytesText(c.HistoryBytes))
+		fault("--history-bytes %s is too small: use at least 1KiB, or --history off", bytesText(c.HistoryBytes))
 	}
 	if len(c.Greeting) > c.MaxMessage {
-		fault("--greeting has %d bytes, more than --max-message %s: give a shorter one", len(c.Greeting), bytesText(c.MaxMessage))
+		fault("--greeting has %d bytes, more than --max-message %s: use a shorter one", len(c.Greeting), bytesText(c.MaxMessage))
 	}
 	if !utf8.ValidString(c.Greeting) {
-		fault("--greeting is not UTF-8: it is sent as text: give a UTF-8 text")
+		fault("--greeting must be UTF-8, because it is sent as text")
 	}
 	if c.NoPage && c.WebRoot != "" {
-		fault("--web-root %s has no effect with --page=off: give only one of them", c.WebRoot)
+		fault("--web-root %s has no effect with --page=off: use only one of them", c.WebRoot)
 	}
 	seconds("ping-interval", c.PingInterval)
 	seconds("pong-timeout", c.PongTimeout)
@@ -455,34 +454,34 @@ func (c Config) Validate() error {
 	seconds("close-timeout", c.CloseTimeout)
 	positive("close-timeout", c.CloseTimeout)
 	if c.SendBuffer > 0 && c.SendBuffer < 4<<10 {
-		fault("--send-buffer %s is too small for TCP to work well: give at least 4KiB", bytesText(c.SendBuffer))
+		fault("--send-buffer %s is too small for TCP to work well: use at least 4KiB", bytesText(c.SendBuffer))
 	}
 	for flag, rate := range map[string]int{"message-rate": c.MessageRate, "control-rate": c.ControlRate, "address-rate": c.AddressRate, "accept-rate": c.AcceptRate, "channel-rate": c.ChannelRate, "join-rate": c.JoinRate} {
 		if rate > rateMax {
-			fault("--%s %d is too large: give at most %d, or off", flag, rate, rateMax)
+			fault("--%s %d is too large: use at most %d, or off", flag, rate, rateMax)
 		}
 	}
 	if c.AcceptRate < 0 || c.ChannelRate < 0 {
-		fault("--accept-rate %d and --channel-rate %d must not be negative: leave out the one that should have no limit", c.AcceptRate, c.ChannelRate)
+		fault("--accept-rate %d and --channel-rate %d must not be negative; omit a flag for no limit", c.AcceptRate, c.ChannelRate)
 	}
 	if c.MemoryLimit > 0 && c.MemoryLimit < 32<<20 {
-		fault("--memory-limit %s is too small for the process itself: give at least 32MiB", bytesText(int(c.MemoryLimit)))
+		fault("--memory-limit %s is too small for the process itself: use at least 32MiB", bytesText(int(c.MemoryLimit)))
 	}
 	for _, r := range c.SlowPolicy {
 		if r.Pattern == "" {
-			fault("--slow-policy has an empty pattern: give one such as prices.*=skip, or *=skip for all channels")
+			fault("--slow-policy has an empty pattern: use one such as prices.*=skip, or *=skip for all channels")
 		}
 	}
 	if c.LoopTimeout > 0 && c.LoopTimeout <= unhealthyAfter*time.Second {
-		fault("--loop-timeout %v is too short: a stuck loop's stack is logged after %d s, and the process must live that long: give at least %ds, or off", c.LoopTimeout, unhealthyAfter, unhealthyAfter+1)
+		fault("--loop-timeout %v is too short: the process must run long enough to log a stuck loop's stack, which happens after %d s; use at least %ds, or off", c.LoopTimeout, unhealthyAfter, unhealthyAfter+1)
 	}
 	seconds("message-timeout", c.MessageTimeout)
 	positive("message-timeout", c.MessageTimeout)
 	if least := max(c.WriteTimeout, c.CloseTimeout); c.UserTimeout > 0 && c.UserTimeout <= least {
-		fault("--tcp-user-timeout %v is too short: the kernel would end connections before --write-timeout %v and --close-timeout %v can send the reason: give more than %v", c.UserTimeout, c.WriteTimeout, c.CloseTimeout, least)
+		fault("--tcp-user-timeout %v is too short: the kernel would end connections before --write-timeout %v and --close-timeout %v can send the reason; use more than %v", c.UserTimeout, c.WriteTimeout, c.CloseTimeout, least)
 	}
 	if c.NotsentLowat > 0 && c.NotsentLowat < 2<<10 {
-		fault("--notsent-lowat %s is too small for TCP to work well: give at least 2KiB", bytesText(c.NotsentLowat))
+		fault("--notsent-lowat %s is too small for TCP to work well: use at least 2KiB", bytesText(c.NotsentLowat))
 	}
 	return errors.Join(faults...)
 }

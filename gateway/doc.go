@@ -10,7 +10,7 @@
 //
 //	server, err := gateway.New(gateway.Config{Raw: gateway.RawListen, Logger: slog.Default()})
 //	if err != nil {
-//		return err // all faults of the Config at once
+//		return err // all errors in the Config at once
 //	}
 //	listener, err := gateway.Listen(ctx, "tcp", ":8000", gateway.DefaultSendBuffer)
 //	if err != nil {
@@ -24,10 +24,10 @@
 // A Server runs on Linux only. It owns its listeners' connections: to serve sluice and your
 // own HTTP handlers, use two listeners. cmd/sluice is a complete program around this package.
 //
-// Where a program can take part:
+// Extension points:
 //
-//   - Config.OnMessage sees every message of a client before it is published, and can refuse
-//     it.
+//   - Config.OnMessage is called with every message from a client before it is published,
+//     and can refuse it.
 //   - Config.Tokens (package auth) and Config.Namespaces (package namespace) decide who may do
 //     what in which channel. There is no hook that is called when a client connects,
 //     subscribes or leaves.
@@ -37,129 +37,140 @@
 //     supervisor.
 //   - Config.Logger receives the log.
 //
-// PROTOCOL.md describes what clients see, README.md how the package works and how to change it,
-// and DESIGN.md why. The rest of this comment is for people who read the source.
+// PROTOCOL.md describes what clients see. README.md explains how the package works and how to
+// change it, and DESIGN.md explains why. The rest of this comment is for people who read the
+// source. A glossary is at its end.
 //
 // # Goroutines
 //
-//	acceptor    one for each Serve: accepts, and handles a request head that
-//	            is there at once (accept.go, upgrade.go); until its loop takes it, such a
-//	            connection is a bare descriptor (link.go)
-//	greeting    one for each connection whose head is not there yet, that begins
+//	acceptor    one per call of Serve: accepts connections, and handles a request head
+//	            that has arrived with the connection (accept.go, upgrade.go). Until a
+//	            loop owns such a connection, it is a bare file descriptor (link.go)
+//	greeting    one for each connection whose head has not arrived yet, that begins
 //	            with TLS or a PROXY header (greet.go), or that is refused; at most
-//	            MaxHandshakes (stage.go)
-//	net/http    whatever is not an upgrade, one request per connection (web.go): the
+//	            MaxHandshakes at a time, which are called the stage (stage.go)
+//	net/http    handles requests that are not upgrades, one per connection (web.go): the
 //	            page, and SSE streams until they move to a loop (stream.go);
 //	            and the internal listener (internal.go)
-//	loop        one for each of Loops, the poller's own: owns connections, their
+//	loop        Config.Loops of them, run by package poller: each owns connections, their
 //	            subscriptions and their buffers, without a lock (loop.go)
 //	watchdog    one: ticks the loops once a second, and detects stuck ones (watchdog.go)
-//	house       one: checks the memory once a second, and gives some back (server.go)
-//	judges      a few: verify the tokens that are too expensive for a loop, and for a
-//	            handshake; and some that
-//	            wait for a key set to be fetched (session.go)
+//	house       one: checks memory use once a second, and returns some memory to the
+//	            system (server.go)
+//	judges      a few: verify tokens that are too expensive to verify on a loop or
+//	            during a handshake; some of them wait for a key set to be fetched
+//	            (session.go)
 //	encoders    a few, while there is work: encode publications that may become larger than
 //	            a megabyte (encoding.go)
 //
-// What crosses between them is a message through a loop's inbox (inbox.go), or
-// bytes of a channel's log below its atomic head. Nothing else does.
+// They communicate only by messages through a loop's inbox (inbox.go), and by the bytes of a
+// channel's log below its atomic head.
 //
 // # The life of a broadcast
 //
-//  1. A client's bytes are ready: conn.Ready reads once into the loop's scratch,
-//     package frame parses messages in place (conn_read.go), and each is published
-//     (raw.go). An HTTP publish begins here (publish.go).
-//  2. The engine gives the publication its offset in the publisher's turn. It is encoded
-//     once in each wire format that has subscribers (format.go), without the channel's
-//     lock, added to the channel's history and appended to each format's log (package
-//     channel). If a log is full, or another publisher has the turn, the message is parked
-//     with its connection, which is not read until the channel calls
-//     (conn_publish.go).
-//  3. The append notifies every loop with subscribers, once however often it
-//     happens before the loop handles it (group.Notify).
+//  1. A client's bytes are ready: conn.Ready reads once into the loop's scratch
+//     buffer, package frame parses messages in place (conn_read.go), and each message is
+//     published (raw.go). An HTTP publish begins here (publish.go).
+//  2. The engine assigns the publication its offset while the publisher has the channel's
+//     turn. The publication is encoded once in each wire format that has subscribers
+//     (format.go), without the channel's lock, added to the channel's history and appended
+//     to each format's log (package channel). If a log is full, or another publisher has the
+//     turn, the message is parked with its connection, which is not read from until the
+//     channel wakes it (conn_publish.go).
+//  3. The append notifies every loop with subscribers only once, no matter how many
+//     appends happen before the loop handles it (group.Notify).
 //  4. In its next turn the loop sweeps the group of subscribers (group.go):
 //     each is sent the bytes between its position and the log's head, in one
-//     write, straight from the log. After so many writes the sweep pauses for events.
-//  5. A socket that refuses bytes blocks its connection: sweeps pass it by until
-//     the poller reports that it is writable; then it gets all it missed in one
-//     longer write. If the socket took a part of a frame, the rest comes first, from
-//     the log. Bytes of its own (a pong) and the log's go out together, through the
-//     loop's cork (conn_write.go).
-//  6. At the end of a sweep the group publishes the position below which all
-//     its subscribers are served. The log frees what lies below the lowest of these, and
-//     calls as many waiting publishers as there is room for. If a full log is held back, a
-//     subscriber whose socket still refuses bytes after a second (pressed.go) is closed with
-//     1013, or skips to the newest publication (slow.go).
+//     write, straight from the log. After a fixed number of writes, the sweep pauses to
+//     handle events.
+//  5. A socket that refuses bytes blocks its connection. Sweeps skip the connection until
+//     the poller reports that the socket is writable, and then everything it missed is sent
+//     in one longer write. If the socket accepted only part of a frame, the rest is sent
+//     first, from the log. The connection's own bytes (such as a pong) and those from the
+//     log are sent together, through the loop's cork (conn_write.go).
+//  6. At the end of a sweep the group publishes the position up to which all
+//     its subscribers have been sent the log. The log frees everything below the lowest of
+//     these positions, and wakes as many waiting publishers as there is room for. If a full
+//     log cannot free anything, a subscriber whose socket still refuses bytes after a second
+//     (pressed.go) is closed with 1013, or skips to the newest publication (slow.go).
 //
 // # Admission
 //
 // A connection's client is its peer, or the address that a listed proxy passes on (package
 // peer). Each address has a bounded number of connections and of new ones per second
-// (package admit, admission.go); for all together there are MaxConnections, AcceptRate and
-// the memory limit (memory.go). A refused client is answered when its request is there: with
-// a status, or after an upgrade with 1013.
+// (package admit, admission.go); all clients together are limited by MaxConnections,
+// AcceptRate and the memory limit (memory.go). A refused client gets its response once its
+// request has arrived: an HTTP status or, after an upgrade, close code 1013.
 //
-// Places in the handshake and in net/http are shared among addresses as well, as soon as the
-// address is known (turns.go, web_places.go), so that clients that do not finish what they
-// began keep out only themselves. Health checks are answered without a place (health.go).
+// The slots for handshakes and for net/http are also shared fairly among addresses, as soon as
+// the address is known (turns.go, web_places.go), so clients that do not finish their requests
+// block only themselves. Health checks need no slot (health.go).
 //
 // # TLS
 //
-// The handshake runs in the stage, a few at a time. Then the tls.Conn stays with its
-// connection, and its net.Conn is swapped for the bare descriptor (secure.go): it reads
-// what is there, and what it writes is collected and sent by the loop. A connection over
-// TLS rests without a goroutine, like any other.
+// A few handshakes run at a time, in the stage. Then the tls.Conn stays with its connection,
+// and its net.Conn is replaced with the bare file descriptor (secure.go): it reads whatever has
+// arrived, and the loop collects and sends what it writes. An idle TLS connection needs no
+// goroutine, like any other.
 //
 // # Recovery
 //
-// A subscriber that asks for what it missed (since, history, Last-Event-ID) is sent
-// that from the channel's history first, a piece at a time (catchup.go). With the
-// last piece it gets its position in the log, under one hold of the channel's
-// lock; from there on it is a subscriber like any other.
+// A subscriber that asks for missed publications (since, history, Last-Event-ID) first receives
+// them from the channel's history, a piece at a time (catchup.go). The last piece and the
+// subscriber's position in the log are determined together, while the channel's lock is held
+// once. From there on it is a subscriber like any other.
 //
 // # The Centrifugo protocol
 //
-// Package centrifugo has the bytes, and session.go what a connection keeps of the protocol:
-// commands are in session_command.go, a subscription's life in session_subscribe.go,
-// presence and history as a client sees them in session_look.go, joins and leaves in
-// session_announce.go, and pings and expiry in session_time.go.
+// Package centrifugo encodes and decodes the protocol, and session.go holds a connection's
+// protocol state:
 //
-// A command that has to wait for a token's verdict is put off with everything after it, and
-// run again from its beginning; a publication that waits for room is kept decoded. A
-// subscription is settled first: what was missed, and the position where live delivery
-// continues, under one hold of the channel's lock. Then its reply is queued, then it begins.
-// So a reply precedes its first publication.
+//   - session_command.go handles commands,
+//   - session_subscribe.go handles subscriptions from beginning to end,
+//   - session_look.go serves presence and history to clients,
+//   - session_announce.go sends joins and leaves,
+//   - session_time.go handles pings and expiry.
 //
-// What clients may do is the same for every protocol and path (access.go): a channel's
-// options come from package namespace, and who a client is from package auth. A request to
-// the HTTP API (package api) goes to every loop as a message (node.go); each loop knows its
-// connections of a user. Subscribers are in one table beside the loops (package presence).
+// A command that has to wait for a token to be verified is deferred, together with everything
+// after it, and later run again from the start; a publication that waits for room is kept
+// decoded. A subscription starts in three steps. First, the missed publications and the position
+// where live delivery continues are determined, while the channel's lock is held once. Then the
+// reply is queued, and only then does the subscription start, so the reply always precedes the
+// first publication.
+//
+// Permissions are the same for every protocol and path (access.go): a channel's options come
+// from package namespace, and the identity of a client from package auth. A request to the HTTP
+// API (package api) goes to every loop as a message (node.go); each loop knows which of its
+// connections belong to a user. All loops share one table of subscribers (package presence).
 //
 // # Glossary
 //
 //	loop          an event loop: a goroutine with the connections it owns
-//	turn          one run of what a loop has put off: inbox, deadlines, sweeps, closing
+//	turn          one run of a loop's deferred work: inbox, deadlines, sweeps, closing
 //	connection    a client's WebSocket or SSE stream (conn)
-//	channel       a named order of publications
+//	channel       a named, ordered sequence of publications
 //	publication   one message published into a channel
 //	history       the newest publications of a channel, kept as they were published
-//	place         where a subscriber is in a channel's order: epoch and offset
+//	epoch         the lifetime of a channel's numbering
+//	offset        a publication's number within its epoch
+//	place         a subscriber's epoch and offset in a channel (clients call it position)
 //	log           the encoded bytes of a channel's publications in one format
-//	position      where a subscriber is in a log, in bytes ever appended
+//	position      a subscriber's number of bytes in a log, counted from the log's first byte
 //	group         a loop's subscribers of one log
-//	sweep         one pass over a group, sending to each what is due
-//	blocked       of a connection: its socket refused bytes
-//	sealed        of bytes: encrypted, and not yet taken by the socket
-//	seat          of a connection: counted for its client's address
-//	parked        of a message: waiting for room in its channel's log, or for the turn
-//	turn (publisher's) the right to publish into a channel, which one publisher has at a time
-//	pressed       of a group: it must release positions that hold a log back
-//	session       what a connection has that uses the Centrifugo protocol, or came with a token
+//	sweep         one pass over a group that sends each subscriber the bytes it lacks
+//	blocked       state of a connection whose socket refused bytes
+//	sealed        state of bytes that are encrypted and not yet accepted by the socket
+//	seat          a connection's entry in the count for its client's address
+//	parked        state of a message that waits for room in its channel's log, or for
+//	              the publisher's turn
+//	publisher's turn  the right to publish into a channel, which one publisher has at a time
+//	pressed       state of a group that must release the positions that are holding up a log
+//	session       the state of a connection that uses the Centrifugo protocol or presented
+//	              a token
 //	namespace     the options of the channels whose names share a prefix before ':'
-//	epoch, offset the life of a channel's order, and the place of a publication in it
-//	engine        where publications get their order and their history
+//	engine        assigns publications their order and keeps their history
 //	node          one process
 //
-// The package does not know flags, files and signals (cmd/sluice does), system
-// calls (poller does), or how bytes become frames (frame does).
+// The package knows nothing about flags, files or signals (package cmd/sluice does), system
+// calls (package poller does), or how bytes become frames (package frame does).
 package gateway

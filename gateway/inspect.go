@@ -180,7 +180,7 @@ func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 			writeError(w, http.StatusServiceUnavailable, "shutting_down", "the gateway is shutting down")
 			return
 		case <-late.C:
-			writeError(w, http.StatusServiceUnavailable, "busy", "an event loop did not answer in time: see sluice_loop_lag_seconds")
+			writeError(w, http.StatusServiceUnavailable, "busy", "an event loop did not respond in time: see sluice_loop_lag_seconds")
 			return
 		}
 	}
@@ -244,7 +244,7 @@ func (s *Server) handleClose(w http.ResponseWriter, r *http.Request) {
 			writeError(w, http.StatusServiceUnavailable, "shutting_down", "the gateway is shutting down")
 			return
 		case <-late.C:
-			writeError(w, http.StatusServiceUnavailable, "busy", "an event loop did not answer in time: see sluice_loop_lag_seconds")
+			writeError(w, http.StatusServiceUnavailable, "busy", "an event loop did not respond in time: see sluice_loop_lag_seconds")
 			return
 		}
 	}

@@ -30,9 +30,9 @@ const publishWait = 250 * time.Millisecond
 // Internal holds the settings of the internal listener.
 type Internal struct {
 	// APIKey, if set, is required in every request except those for health, as
-	// "X-API-Key: KEY" or "Authorization: Bearer KEY". Without it, requests that have an
-	// Origin, or whose Host is not this machine, are refused, because a web page can
-	// send requests to a loopback port.
+	// "X-API-Key: KEY" or "Authorization: Bearer KEY". Without it, requests with an
+	// Origin header, or with a Host other than this machine, are refused, because a web page
+	// can send requests to a loopback port.
 	APIKey string
 }
 
@@ -126,7 +126,7 @@ func guard(next http.Handler, key string, unixSocket bool) http.Handler {
 				return
 			}
 		case len(r.Header.Values("Origin")) > 0 || !unixSocket && !localHost(r.Host):
-			writeError(w, http.StatusForbidden, "forbidden", "without --api-key-file, only programs on this machine are served: requests with an Origin or a foreign Host are refused")
+			writeError(w, http.StatusForbidden, "forbidden", "without --api-key-file, only programs on this machine are served: requests with an Origin header, or with a Host other than this machine, are refused")
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -59,7 +59,7 @@ func TestRepliesBeyondTheLimitCloseTheConnection(t *testing.T) {
 	for range 3 {
 		c.wantText("its replies come before the end", stars(6<<10))
 	}
-	c.wantClose("too many replies wait", 1013)
+	c.wantClose("too many pending replies", 1013)
 	s.wantClosed(reasonPendingFull, 1)
 }
 

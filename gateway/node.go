@@ -25,7 +25,7 @@ import (
 type node Server
 
 // errBusy says that a loop did not answer in time.
-var errBusy = api.ErrInternal.With("an event loop did not answer in time: see sluice_loop_lag_seconds").Later(time.Second)
+var errBusy = api.ErrInternal.With("an event loop did not respond in time: see sluice_loop_lag_seconds").Later(time.Second)
 
 // Publish implements api.Node.
 func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishResult, error) {

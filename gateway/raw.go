@@ -18,7 +18,7 @@ type Message struct {
 	Channel string // 1 to 255 bytes of UTF-8 without control characters or white space
 	Payload []byte // UTF-8 unless Binary
 	Binary  bool
-	Conn    uint64 // id of the sending connection; 0 if it was not a client's
+	Conn    uint64 // ID of the sending connection; 0 if the message did not come from a client
 }
 
 // message processes a client's data message. false: it is put off, with rest.

@@ -198,13 +198,13 @@ var (
 	rejectChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_channel",
 		Text: "Invalid channel name: use 1 to 255 bytes of UTF-8 without control characters or white space."}
 	rejectChannelTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "duplicate_channel",
-		Text: "The channel is in both the path and the query: give it once."}
+		Text: "The channel is in both the path and the query: specify it only once."}
 	rejectEchoChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "echo_channel",
 		Text: "/echo has no channel and no history: connect to /ws/{channel}."}
 	rejectQuery = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_query",
 		Text: "Malformed query string: percent-encode special characters."}
 	rejectTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "repeated_parameter",
-		Text: "Repeated parameter: give token, channel, echo, mode, format, since and history only once each."}
+		Text: "Repeated parameter: token, channel, echo, mode, format, since and history may each appear only once."}
 	rejectEcho = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_echo",
 		Text: "Invalid echo: use on or off."}
 	rejectMode = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_mode",
@@ -220,7 +220,7 @@ var (
 	rejectSinceRaw = &handshake.Reject{Status: http.StatusBadRequest, Reason: "since_without_format",
 		Text: "since requires format=json: raw messages carry no offset, so a gap could not be reported."}
 	rejectOrigin = &handshake.Reject{Status: http.StatusForbidden, Reason: "origin",
-		Text: "Pages of this origin may not connect."}
+		Text: "Pages from this origin are not allowed to connect."}
 	rejectLimit = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "max_connections",
 		Text: "This node has reached its maximum number of connections.", Retry: 5}
 	rejectDescriptors = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "no_descriptors",

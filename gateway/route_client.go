@@ -189,9 +189,9 @@ var (
 	rejectClientFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_client_format",
 		Text: "Invalid format: use json or protobuf."}
 	rejectUniFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "one_way_format",
-		Text: "Unidirectional clients are served in JSON only."}
+		Text: "Unidirectional connections support only JSON."}
 	rejectConnect = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_connect",
-		Text: "Invalid connect request: give a JSON object in " + connectParameter + " or as the body, such as {\"token\":\"...\"}."}
+		Text: "Invalid connect request: use a JSON object in " + connectParameter + " or as the body, such as {\"token\":\"...\"}."}
 	rejectLate = &handshake.Reject{Status: http.StatusRequestTimeout, Reason: "timeout",
 		Text: "The request body did not arrive in time."}
 	rejectToken = &handshake.Reject{Status: http.StatusUnauthorized, Reason: "invalid_token", Header: challenge,
@@ -201,9 +201,9 @@ var (
 	rejectKeys = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "keys_unavailable",
 		Text: "The token cannot be verified at the moment.", Retry: 5}
 	rejectDenied = &handshake.Reject{Status: http.StatusForbidden, Reason: "permission_denied",
-		Text: "You may not subscribe to this channel, or only with a token in the parameter token."}
+		Text: "Subscribing to this channel is not allowed, or requires a token (?token=)."}
 	rejectLookBack = &handshake.Reject{Status: http.StatusForbidden, Reason: "history_denied",
-		Text: "You may not read this channel's history: leave out since and history."}
+		Text: "You may not read this channel's history: omit since and history."}
 	rejectUnknownChannel = &handshake.Reject{Status: http.StatusNotFound, Reason: "unknown_channel",
 		Text: "Unknown channel: its namespace is not configured."}
 )

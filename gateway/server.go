@@ -30,7 +30,7 @@ var ErrServerClosed = errors.New("gateway: server closed")
 
 // ErrInsecure is returned by Serve, with Config.Insecure, for a listener that other machines
 // can reach.
-var ErrInsecure = errors.New("gateway: --insecure lets every client do everything: listen on 127.0.0.1 only, and without proxies")
+var ErrInsecure = errors.New("gateway: --insecure lets every client do everything: listen only on 127.0.0.1, and do not configure proxies")
 
 // descriptorReserve is how many descriptors are left for everything that is no
 // client: listeners, two for each, pollers, the internal listener's connections, files.
@@ -111,7 +111,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 		cfg.MaxConnections = limit - kept
 	}
 	if cfg.MaxConnections > limit-kept {
-		return nil, fmt.Errorf("--max-connections %d needs more file descriptors than the limit of %d allows (%d are reserved for files, loops and handshakes): raise the limit (ulimit -n, LimitNOFILE=), or give at most %d",
+		return nil, fmt.Errorf("--max-connections %d needs more file descriptors than the limit of %d allows (%d are reserved for files, loops and handshakes); raise the limit (ulimit -n, LimitNOFILE=), or use at most %d",
 			cfg.MaxConnections, limit, kept, limit-kept)
 	}
 	cgroup, memory := memoryLimit(cfg.MemoryLimit)
@@ -189,7 +189,7 @@ type Limits struct {
 	MaxBuffered     int // bytes
 }
 
-// Limits returns the limits in effect: defaults are filled in, and fitted to the process's
+// Limits returns the limits in effect, with defaults filled in and adjusted to the process's
 // limits.
 func (s *Server) Limits() Limits {
 	return Limits{
@@ -199,7 +199,7 @@ func (s *Server) Limits() Limits {
 }
 
 // Failed returns a channel that delivers an error if the server can no longer serve all of
-// its clients: an event loop cannot wait for its connections any more, or is stuck
+// its clients: an event loop can no longer wait for events on its connections, or is stuck
 // ([ErrLoopStuck]). The process should end then.
 func (s *Server) Failed() <-chan error { return s.failed }
 

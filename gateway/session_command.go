@@ -332,7 +332,7 @@ func (c *conn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) bool {
 	case x.err != nil:
 		return c.tokenError(r, x.err)
 	case x.granted.User != ses.user:
-		c.rejected("the token is another user's")
+		c.rejected("the token belongs to another user")
 		c.close(reasonInvalidToken)
 		return true
 	}
@@ -398,7 +398,7 @@ func (ses *session) misfit(t *auth.Subscription, channel string) string {
 	case t.Channel != channel:
 		return "the token is for another channel"
 	case t.User != ses.user:
-		return "the token is another user's"
+		return "the token belongs to another user"
 	case t.Client != "" && t.Client != ses.id.String():
 		return "the token is for another client"
 	}

@@ -406,7 +406,7 @@ func TestWhyATokenIsRejectedIsInTheLog(t *testing.T) {
 		`claim \"sub\" must be a string or an integer`:              {connects(signed(t, testSecret, jwt.MapClaims{"sub": 4.5})), ""},
 		`a subscription token, not a connection token`:              {connects(channel), channel},
 		`not three parts separated by dots`:                         {commands(`{"id":2,"subscribe":{"channel":"shut:x","token":"nonsense"}}`), "nonsense"},
-		`the token is another user's`:                               {commands(`{"id":2,"subscribe":{"channel":"shut:x","token":"` + channel + `"}}`), channel},
+		`the token belongs to another user`:                         {commands(`{"id":2,"subscribe":{"channel":"shut:x","token":"` + channel + `"}}`), channel},
 		`the token is for another channel`:                          {commands(`{"id":2,"subscribe":{"channel":"shut:y","token":"` + channel + `"}}`), channel},
 		`a connection token, not a subscription token`:              {commands(`{"id":2,"subscribe":{"channel":"shut:y","token":"` + user + `"}}`), user},
 		`claim \"exp\" must be a time in Unix seconds`:              {asks(upgradeTo("/ws/all:x?token=" + signed(t, testSecret, jwt.MapClaims{"exp": "soon"}))), ""},

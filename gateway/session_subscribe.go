@@ -363,7 +363,7 @@ func (c *conn) serverSubscriptions(granted *auth.Connection, req *protocol.Conne
 	for _, name := range names {
 		o, err := c.optionsOf(name)
 		if err != nil {
-			c.rejected("it names a channel that is malformed or of an unknown namespace")
+			c.rejected("it names a channel that is malformed or in an unknown namespace")
 			return end(reasonInvalidToken)
 		}
 		w := wish{recovers: true, positions: true}

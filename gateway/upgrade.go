@@ -168,7 +168,7 @@ func (g *greeting) fail(err error, n int) {
 	case errors.Is(err, errEvicted), errors.Is(err, errDropped): // counted where it was decided
 	case errors.Is(err, errProxyHeader):
 		s.stats.outcome("bad_proxy_header")
-		s.cfg.Logger.Warn("refused a connection from a proxy that sent no valid PROXY header: "+
+		s.cfg.Logger.Warn("refused a connection from a proxy without a valid PROXY header: "+
 			"make the proxy send one, or remove it from --proxy-protocol", "peer", g.client.String(), "error", err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.refused("timeout", g.client)

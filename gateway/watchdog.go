@@ -123,5 +123,5 @@ func stackOf(id uint64) string {
 }
 
 // Ticked returns the number of seconds since the start in which no event loop was stuck. A
-// supervisor's watchdog can be fed while it grows.
+// supervisor's watchdog can be fed as long as this number grows.
 func (s *Server) Ticked() uint64 { return s.watchdog.ticked.Load() }

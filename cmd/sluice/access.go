@@ -37,12 +37,12 @@ func (s *settings) accessOptions(in adder) {
 	a := &s.access
 	in.word(&a.clients, "client-protocol", "on", "Centrifugo protocol at /connection/...: on or off", "on", "off")
 	in.text(&s.access.namespaces, "namespaces", "FILE", "", "JSON file with history, presence and permissions by channel, in the format of \"channel\" in Centrifugo's configuration. It replaces --history and --history-ttl")
-	in.texts(&a.secrets, "token-hmac-secret-file", "FILE", "", "file with the secret that signs tokens (HS256); 'sluice token secret' makes one. Repeatable: accept the old and the new secret during a rotation")
+	in.texts(&a.secrets, "token-hmac-secret-file", "FILE", "", "file with the secret that signs tokens (HS256); 'sluice token secret' generates one. Repeatable: accept the old and the new secret during a rotation")
 	in.texts(&a.publicKeys, "token-public-key-file", "FILE", "", "PEM file with public keys that verify tokens: RS256, ES256 or EdDSA (repeatable)")
 	in.text(&a.jwksURL, "jwks-url", "URL", "", "URL of a key set (JWKS) with public keys that verify tokens")
 	in.text(&a.audience, "token-audience", "TEXT", "", "audience (aud) that tokens must have")
 	in.text(&a.issuer, "token-issuer", "TEXT", "", "issuer (iss) that tokens must have")
-	in.toggle(&a.insecure, "insecure", "let every client do everything and verify no tokens; for trials on loopback only")
+	in.toggle(&a.insecure, "insecure", "allow every client to do everything, and do not verify tokens; for trials on loopback only")
 }
 
 // checkAccess reads the options for tokens and permissions and checks them. public are
@@ -59,7 +59,7 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 		secret, warning, err := readHMACSecretFile("token-hmac-secret-file", path)
 		add(err)
 		if err == nil && slices.ContainsFunc(a.tokens.HMACSecrets, func(other []byte) bool { return bytes.Equal(other, secret) }) {
-			a.warnings = append(a.warnings, fmt.Sprintf("--token-hmac-secret-file %s: the same secret as in an earlier file: a rotation needs a new one", path))
+			a.warnings = append(a.warnings, fmt.Sprintf("--token-hmac-secret-file %s contains the same secret as an earlier file: use a new secret for rotation", path))
 		}
 		if a.tokens.HMACSecrets = append(a.tokens.HMACSecrets, secret); warning != "" {
 			a.warnings = append(a.warnings, warning)
@@ -86,7 +86,7 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 	a.tokens.Audience, a.tokens.Issuer = files.audience, files.issuer
 	a.keyed = len(files.secrets) > 0 || len(files.publicKeys) > 0 || files.jwksURL != ""
 	if !a.keyed && (files.audience != "" || files.issuer != "") {
-		add(usagef("--token-audience and --token-issuer need a key that verifies tokens: give --token-hmac-secret-file, --token-public-key-file or --jwks-url"))
+		add(usagef("--token-audience and --token-issuer need a key that verifies tokens: use --token-hmac-secret-file, --token-public-key-file or --jwks-url"))
 	}
 	faults = append(faults, s.checkNamespaces()...)
 	if !g.Insecure {
@@ -98,7 +98,7 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 		}
 	}
 	if len(g.TrustedProxies)+len(g.ProxyProtocol) > 0 {
-		add(usagef("--insecure lets every client do everything, and a proxy brings clients from other machines: remove --insecure, or --trusted-proxies and --proxy-protocol"))
+		add(usagef("--insecure lets every client do everything, and clients on other machines can connect through a proxy: remove --insecure, or --trusted-proxies and --proxy-protocol"))
 	}
 	return a, faults
 }
@@ -111,7 +111,7 @@ func (s *settings) checkNamespaces() (faults []error) {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return []error{usagef("--namespaces %s: %w: give a JSON file", path, bareError(err))}
+		return []error{usagef("--namespaces %s: %w; use a JSON file", path, bareError(err))}
 	}
 	if s.gateway.Namespaces, err = namespace.Parse(data); err == nil {
 		return nil

@@ -32,22 +32,22 @@ func TestCheckTellsMistakesAboutRights(t *testing.T) {
 		args []string
 		want []string // what a line contains
 	}{
-		{[]string{"--token-public-key-file", private}, []string{"--token-public-key-file " + private + ": it holds a private key: "}},
+		{[]string{"--token-public-key-file", private}, []string{"--token-public-key-file " + private + ": it contains a private key; "}},
 		{[]string{"--token-hmac-secret-file", private}, []string{"--token-hmac-secret-file " + private + ": the secret is a PEM key or certificate: "}},
 		{[]string{"--token-hmac-secret-file", public}, []string{"--token-hmac-secret-file " + public + ": the secret is a PEM key or certificate: "}},
-		{[]string{"--token-public-key-file", secret}, []string{"--token-public-key-file " + secret + ": there is no PEM public key in it: "}},
-		{[]string{"--token-hmac-secret-file", writeFile(t, "short", "short")}, []string{": the secret has 5 bytes: "}},
-		{slices.Repeat([]string{"--token-hmac-secret-file", secret}, 9), []string{"9 secrets: a token may be checked with each of them: give at most 8"}},
+		{[]string{"--token-public-key-file", secret}, []string{"--token-public-key-file " + secret + ": it contains no PEM public key; "}},
+		{[]string{"--token-hmac-secret-file", writeFile(t, "short", "short")}, []string{": the secret is 5 bytes long but must be at least 32; "}},
+		{slices.Repeat([]string{"--token-hmac-secret-file", secret}, 9), []string{"too many secrets (9): a token may be checked against all of them; use at most 8"}},
 		{[]string{"--token-hmac-secret-file", secret, "--token-hmac-secret-file", private}, []string{"--token-hmac-secret-file " + private + ": the secret is a PEM key or certificate: "}},
-		{[]string{"--token-public-key-file", strings.Join(nine, ",")}, []string{"9 public keys: a token may be checked with each of them: give at most 8"}},
+		{[]string{"--token-public-key-file", strings.Join(nine, ",")}, []string{"too many public keys (9): a token may be checked against all of them; use at most 8"}},
 		{[]string{"--namespaces", namespaces}, []string{
 			"--namespaces " + namespaces + `: namespace "chat": "alow_subscribe_for_client" is unknown: did you mean "allow_subscribe_for_client"?`,
 			"--namespaces " + namespaces + `: namespace "chat": "presense" is unknown: did you mean "presence"?`,
 		}},
 		{[]string{"--namespaces", writeFile(t, "n.json", `{"namespaces": []}`), "--history", "5"}, []string{"--history 5 has no effect with --namespaces"}},
-		{[]string{"--jwks-url", "http://id.example.com/keys"}, []string{"--jwks-url http://id.example.com/keys: the URL of a key set is http"}},
+		{[]string{"--jwks-url", "http://id.example.com/keys"}, []string{"--jwks-url http://id.example.com/keys: the key set URL uses http"}},
 		{[]string{"--token-audience", "push"}, []string{"--token-audience and --token-issuer need a key that verifies tokens: "}},
-		{[]string{"--insecure", "--trusted-proxies", "10.0.0.0/8"}, []string{"--insecure lets every client do everything, and a proxy brings clients from other machines"}},
+		{[]string{"--insecure", "--trusted-proxies", "10.0.0.0/8"}, []string{"--insecure lets every client do everything, and clients on other machines can connect through a proxy"}},
 		{[]string{"--insecure", "--listen", "0.0.0.0:0"}, []string{"--insecure lets every client do everything, and other machines can reach --listen 0.0.0.0:0: "}},
 	} {
 		var got []string
@@ -85,9 +85,9 @@ func TestCheckTellsWhatClientsMayDo(t *testing.T) {
 		{[]string{"--insecure"}, []string{"warning --insecure: every client can do everything and no token is verified: for trials only"}},
 		{[]string{"--token-hmac-secret-file", secret}, []string{tokensAlone}},
 		{[]string{"--token-hmac-secret-file", open}, []string{
-			"warning --token-hmac-secret-file " + open + ": every user of this machine can read it and make tokens with it: run 'chmod o= " + open + "'", tokensAlone}},
+			"warning --token-hmac-secret-file " + open + ": every user of this machine can read it and make tokens with it; run 'chmod o= " + open + "'", tokensAlone}},
 		{[]string{"--token-hmac-secret-file", secret, "--token-hmac-secret-file", again}, []string{
-			"warning --token-hmac-secret-file " + again + ": the same secret as in an earlier file: a rotation needs a new one", tokensAlone}},
+			"warning --token-hmac-secret-file " + again + " contains the same secret as an earlier file: use a new secret for rotation", tokensAlone}},
 		{[]string{"--namespaces", namespaces}, []string{"ok permissions: from --namespaces; every client is anonymous, because no key verifies tokens"}},
 		{[]string{"--token-hmac-secret-file", secret, "--namespaces", namespaces}, []string{"ok permissions: from tokens and --namespaces"}},
 	} {

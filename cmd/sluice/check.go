@@ -108,7 +108,7 @@ func (f findings) print(w io.Writer) error {
 func (s *settings) check(opts *options, env []string, files fs.FS) (f findings) {
 	if err := opts.resolve(env); err != nil {
 		f.faults(err)
-		f.add(isUnknown, "limits and ports: not checked until the settings can be read")
+		f.add(isUnknown, "limits and ports: not checked, because the settings could not be read")
 		return f
 	}
 	p, err := s.plan(opts)
@@ -122,7 +122,7 @@ func (s *settings) check(opts *options, env []string, files fs.FS) (f findings) 
 		f.slowRules(s.gateway.SlowPolicy)
 		s.checkLimits(&f, opts, files)
 	} else {
-		f.add(isUnknown, "limits: not checked until the settings are valid")
+		f.add(isUnknown, "limits: not checked, because the settings are invalid")
 	}
 	f.ports(p, opts, s.gateway.SendBuffer)
 	return f
@@ -175,7 +175,7 @@ const tlsRecord = 16 << 10
 // bytes are in the channel's log once, whatever the number of subscribers; only what is
 // encrypted for a connection is held per connection.
 func (f *findings) messages(l gateway.Limits) {
-	f.add(isOK, "messages: --channel-buffer %s allows messages of up to %s to any number of subscribers; the buffers are enough for %s full channel logs and, over TLS, for %s connections with full sockets at the same time",
+	f.add(isOK, "messages: --channel-buffer %s allows messages of up to %s to any number of subscribers; the buffers hold %s full channel logs or, over TLS, records for %s connections with full sockets",
 		formatSize(l.ChannelBuffer), formatSize(l.ChannelBuffer/2-1024),
 		formatCount(l.MaxBuffered/8*3/l.ChannelBuffer), formatCount(l.MaxBuffered/2/tlsRecord))
 }

@@ -44,7 +44,7 @@ func (f *findings) exemptions(opts *options) {
 	}
 	f.add(isOK, "clients on this machine (loopback) are exempt from %s until you set them", strings.Join(free, ", "))
 	if opts.byName["trusted-proxies"].text == "" && opts.byName["proxy-protocol"].text == "" {
-		f.add(isOK, "clients are identified by the address that connects: behind a proxy, set --trusted-proxies or --proxy-protocol, or all its clients count as one")
+		f.add(isOK, "clients are identified by the address they connect from: behind a proxy, set --trusted-proxies or --proxy-protocol, or all its clients count as one")
 	}
 }
 

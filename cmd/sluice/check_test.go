@@ -42,7 +42,7 @@ func TestCheckOfWhatWorksHasNoFault(t *testing.T) {
 	wantFinding(t, found, "ok --listen 127.0.0.1:0: free")
 	wantFinding(t, found, "ok --internal-listen 127.0.0.1:0: free")
 	wantFinding(t, found, "ok --web-root "+dir+": is readable")
-	wantFinding(t, found, "ok messages: --channel-buffer 256KiB allows messages of up to 127KiB to any number of subscribers; the buffers are enough for 24 full channel logs and, over TLS, for 512 connections with full sockets at the same time")
+	wantFinding(t, found, "ok messages: --channel-buffer 256KiB allows messages of up to 127KiB to any number of subscribers; the buffers hold 24 full channel logs or, over TLS, records for 512 connections with full sockets")
 	for _, line := range found {
 		if strings.HasPrefix(line, "fault") || strings.Contains(line, "sesame") {
 			t.Error(line)
@@ -58,14 +58,14 @@ func TestCheckNamesABusyPort(t *testing.T) {
 	defer l.Close()
 	busy := l.Addr().String()
 	found := runCheck(t, exitFailed, []string{"SLUICE_LISTEN=" + busy}, "--internal-listen", "127.0.0.1:0")
-	wantFinding(t, found, "fault --listen "+busy+": address already in use: stop the process that 'ss -ltnp' shows there, or give another port (set by SLUICE_LISTEN)")
+	wantFinding(t, found, "fault --listen "+busy+": address already in use; stop the process that 'ss -ltnp' shows there, or use another port (set by SLUICE_LISTEN)")
 	wantFinding(t, found, "ok --internal-listen 127.0.0.1:0: free")
 
 	// One address that includes the other: found although each of them is free.
 	l.Close()
 	_, port, _ := net.SplitHostPort(busy)
 	found = runCheck(t, exitFailed, nil, "--listen", "127.0.0.1:"+port, "--internal-listen", "0.0.0.0:"+port, "--api-key-file", writeFile(t, "key", "k"))
-	wantFinding(t, found, "fault --internal-listen 0.0.0.0:"+port+": address already in use: stop the process that 'ss -ltnp' shows there, or give another port")
+	wantFinding(t, found, "fault --internal-listen 0.0.0.0:"+port+": address already in use; stop the process that 'ss -ltnp' shows there, or use another port")
 }
 
 func TestCheckLeavesSocketFilesAsTheyAre(t *testing.T) {
@@ -85,8 +85,8 @@ func TestCheckLeavesSocketFilesAsTheyAre(t *testing.T) {
 	wantFinding(t, found, "ok --listen unix:"+left+": free: serve will replace the stale socket file")
 	nowhere := filepath.Join(dir, "no", "dir")
 	wantFinding(t, runCheck(t, exitFailed, nil, "--listen", "unix:"+nowhere, "--internal-listen", "off"), "fault --listen unix:"+nowhere+
-		": cannot create the socket: no such file or directory: give a path in an existing directory that sluice can write to")
-	wantFinding(t, found, "fault --internal-listen unix:"+file+": the path exists and is not a socket: remove it, or give another path")
+		": cannot create the socket: no such file or directory; use a path in an existing directory that sluice can write to")
+	wantFinding(t, found, "fault --internal-listen unix:"+file+": the path exists and is not a socket; remove it, or use another path")
 	if _, err := os.Lstat(fresh); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a socket file was left behind: %v", err)
 	}
@@ -100,13 +100,13 @@ func TestCheckReportsEveryFaultOfTheSettings(t *testing.T) {
 	found := runCheck(t, exitFailed, []string{"SLUICE_LOOPS=0"}, "--config", file)
 	wantFinding(t, found, "fault "+file+`:1: unknown key "rawr": did you mean raw?`)
 	wantFinding(t, found, "fault SLUICE_LOOPS=0: must be a whole number of at least 1, or auto")
-	wantFinding(t, found, "unknown limits and ports: not checked until the settings can be read")
+	wantFinding(t, found, "unknown limits and ports: not checked, because the settings could not be read")
 
 	found = runCheck(t, exitFailed, nil, append(freePorts, "--pong-timeout", "1ms", "--api-key-file", "/no/such/file", "--web-root", "/no/such/dir")...)
-	wantFinding(t, found, "fault --pong-timeout 1ms is too short: time is checked once a second: give at least 1s")
-	wantFinding(t, found, "fault --api-key-file /no/such/file: no such file or directory: give a file with the key on one line")
-	wantFinding(t, found, "fault --web-root /no/such/dir: no such file or directory: give a readable directory")
-	wantFinding(t, found, "unknown limits: not checked until the settings are valid")
+	wantFinding(t, found, "fault --pong-timeout 1ms is too short: timeouts are checked once a second; use at least 1s")
+	wantFinding(t, found, "fault --api-key-file /no/such/file: no such file or directory; use a file with the key on one line")
+	wantFinding(t, found, "fault --web-root /no/such/dir: no such file or directory; use a readable directory")
+	wantFinding(t, found, "unknown limits: not checked, because the settings are invalid")
 	wantFinding(t, found, "ok --listen 127.0.0.1:0: free") // ports are checked all the same
 }
 

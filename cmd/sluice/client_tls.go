@@ -37,20 +37,20 @@ func (t *clientTLS) config() (*tls.Config, error) {
 	if t.cacert != "" {
 		pem, err := os.ReadFile(t.cacert)
 		if err != nil {
-			return nil, usagef("--cacert %s: %w: give a file with PEM certificates", t.cacert, bareError(err))
+			return nil, usagef("--cacert %s: %w; use a file with PEM certificates", t.cacert, bareError(err))
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, usagef("--cacert %s: contains no certificate: give a file with PEM certificates", t.cacert)
+			return nil, usagef("--cacert %s: contains no certificate; use a file with PEM certificates", t.cacert)
 		}
 	}
 	switch {
 	case t.cert == "" && t.key == "":
 		return config, nil
 	case t.key == "":
-		return nil, usagef("--cert %s needs --key: give the file with its private key too", t.cert)
+		return nil, usagef("--cert %s needs --key: add the file with its private key", t.cert)
 	case t.cert == "":
-		return nil, usagef("--key %s needs --cert: give the file with its certificate too", t.key)
+		return nil, usagef("--key %s needs --cert: add the file with its certificate", t.key)
 	}
 	pair, err := t.pair()
 	config.Certificates = []tls.Certificate{pair}
@@ -61,15 +61,15 @@ func (t *clientTLS) pair() (tls.Certificate, error) {
 	var none tls.Certificate
 	certPEM, err := os.ReadFile(t.cert)
 	if err != nil {
-		return none, usagef("--cert %s: %w: give a file with a PEM certificate", t.cert, bareError(err))
+		return none, usagef("--cert %s: %w; use a file with a PEM certificate", t.cert, bareError(err))
 	}
 	keyPEM, err := os.ReadFile(t.key)
 	if err != nil {
-		return none, usagef("--key %s: %w: give a file with a PEM private key", t.key, bareError(err))
+		return none, usagef("--key %s: %w; use a file with a PEM private key", t.key, bareError(err))
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return none, usagef("--cert %s and --key %s: %s: give a certificate and the private key that belongs to it, in PEM without a password", t.cert, t.key, strings.TrimPrefix(err.Error(), "tls: "))
+		return none, usagef("--cert %s and --key %s: %s; use a certificate and the private key that belongs to it, in PEM without a password", t.cert, t.key, strings.TrimPrefix(err.Error(), "tls: "))
 	}
 	return pair, nil
 }
@@ -85,15 +85,15 @@ func explainTLS(err error) error {
 	)
 	switch {
 	case errors.As(err, &authority):
-		return fmt.Errorf("the server's certificate is not trusted: %w: give the CA certificate with --cacert (for testing, --insecure-skip-verify accepts any certificate)", bareTLSError(err))
+		return fmt.Errorf("the server's certificate is not trusted: %w; specify the CA certificate with --cacert (for testing, --insecure-skip-verify accepts any certificate)", bareTLSError(err))
 	case errors.As(err, &name):
-		return fmt.Errorf("the server's certificate is for another name: %w: use that name in --url (for testing, --insecure-skip-verify accepts any certificate)", bareTLSError(err))
+		return fmt.Errorf("the server's certificate is for another name: %w; use that name in --url (for testing, --insecure-skip-verify accepts any certificate)", bareTLSError(err))
 	case errors.As(err, &invalid):
-		return fmt.Errorf("the server's certificate is not valid: %w: renew it (for testing, --insecure-skip-verify accepts any certificate)", bareTLSError(err))
+		return fmt.Errorf("the server's certificate is not valid: %w; renew it (for testing, --insecure-skip-verify accepts any certificate)", bareTLSError(err))
 	case errors.As(err, &op) && op.Op == "remote error" && aboutClientCertificate(op.Err.Error()):
-		return fmt.Errorf("the server requires a client certificate: %w: give one that it accepts with --cert and --key", bareTLSError(op.Err))
+		return fmt.Errorf("the server requires a client certificate: %w; specify one that it accepts with --cert and --key", bareTLSError(op.Err))
 	case errors.As(err, &op) && op.Op == "remote error":
-		return temporary{fmt.Errorf("the server rejected the TLS handshake: %w: does it require a client certificate (--cert and --key), or TLS below 1.2?", bareTLSError(op.Err))}
+		return temporary{fmt.Errorf("the server rejected the TLS handshake: %w; does it require a client certificate (--cert and --key), or a TLS version older than 1.2?", bareTLSError(op.Err))}
 	}
 	return nil
 }

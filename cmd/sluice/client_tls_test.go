@@ -67,7 +67,7 @@ func TestCertificateAndKeyMustBeAPair(t *testing.T) {
 	one, other := newIdentity(t), newIdentity(t)
 	for _, command := range []string{"pub news x", "sub news", "health", "top"} {
 		c := startClient(t, nil, append(strings.Fields(command), "--cert", one.cert, "--key", other.key)...)
-		c.wantExit(exitUsage, "--cert "+one.cert+" and --key "+other.key+": private key does not match public key: give a certificate and the private key that belongs to it")
+		c.wantExit(exitUsage, "--cert "+one.cert+" and --key "+other.key+": private key does not match public key; use a certificate and the private key that belongs to it")
 	}
 }
 
@@ -130,7 +130,7 @@ func TestAWantedCertificateIsNamed(t *testing.T) {
 				return &append(shown, tls.Certificate{})[0], nil // even one that the server does not ask for
 			}})
 		_, err := conn.Read(make([]byte, 1))
-		const want = "the server requires a client certificate: %s: give one that it accepts with --cert and --key"
+		const want = "the server requires a client certificate: %s; specify one that it accepts with --cert and --key"
 		if got := fmt.Sprint(explainTLS(err)); got != fmt.Sprintf(want, alert) {
 			t.Errorf("%v: %s", err, got)
 		}

@@ -20,9 +20,9 @@ func newCompletionCommand() *cobra.Command {
   sluice completion fish > ~/.config/fish/completions/sluice.fish`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("missing shell: give bash, zsh, fish or powershell")
+				return usagef("missing shell: use bash, zsh, fish or powershell")
 			}
-			return usagef("unknown shell %q: give bash, zsh, fish or powershell", args[0])
+			return usagef("unknown shell %q: use bash, zsh, fish or powershell", args[0])
 		},
 		RunE: func(*cobra.Command, []string) error { return nil }, // never reached
 	}

@@ -134,7 +134,7 @@ func TestConfigWithAFileCanBeAFileAgain(t *testing.T) {
 
 func TestConfigRefusesWhatServeCannotRead(t *testing.T) {
 	code, stdout, stderr := runOnce([]string{"SLUICE_RAW=yes"}, "config")
-	if code != exitUsage || stdout != "" || stderr != "sluice: SLUICE_RAW=yes: unknown value: give one of auto, publish, listen, off\n" {
+	if code != exitUsage || stdout != "" || stderr != "sluice: SLUICE_RAW=yes: must be one of auto, publish, listen, off\n" {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }

@@ -45,7 +45,7 @@ func (c *clientFlags) register(cmd *cobra.Command, env []string, retry, retryUsa
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&c.url, "url", "ws://127.0.0.1:8000", "`URL` of the gateway: ws or wss (http and https work too), a host, and a path prefix if it has one")
-	f.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the client's token, read at each connect; "+tokenVariable+" can hold the token itself instead")
+	f.StringVar(&c.tokenFile, "token-file", "", "`FILE` with the client's token, read on every connection attempt; "+tokenVariable+" can hold the token itself instead")
 	f.StringArrayVar(&c.headers, "header", nil, "header line `'K: V'` to send with the request, for a proxy that needs one (repeatable); a client's token belongs in --token-file")
 	c.clientTLS.register(cmd)
 	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "wait at most `TIME` to connect, including the upgrade, and to close")
@@ -66,14 +66,14 @@ func (c *clientFlags) readToken() (string, error) {
 	if c.tokenFile == "" {
 		return strings.TrimSpace(c.token), nil
 	}
-	const advice = "give a file with a token, such as 'sluice token make' prints"
+	const advice = "use a file with a token, such as the output of 'sluice token make'"
 	text, _, err := readKeyFile("token-file", c.tokenFile, false, advice)
 	if err != nil {
 		return "", err
 	}
 	token := strings.TrimSpace(string(text))
 	if token == "" {
-		return "", usagef("--token-file %s: the file is empty: %s", c.tokenFile, advice)
+		return "", usagef("--token-file %s: the file is empty; %s", c.tokenFile, advice)
 	}
 	return token, nil
 }
@@ -91,10 +91,10 @@ type target struct {
 // target checks the flags; its errors are usage errors.
 func (c *clientFlags) target(channel string) (*target, error) {
 	if channel == "" {
-		return nil, usagef("the channel name is empty: give one such as news")
+		return nil, usagef("the channel name is empty: use one such as news")
 	}
 	if c.timeout <= 0 {
-		return nil, usagef("--timeout %v: must be greater than 0: give a time such as 10s", c.timeout)
+		return nil, usagef("--timeout %v: must be greater than 0, such as 10s", c.timeout)
 	}
 	base, err := parseBase(c.url)
 	if err != nil {
@@ -117,13 +117,13 @@ func (c *clientFlags) target(channel string) (*target, error) {
 
 // parseBase parses the address of a gateway.
 func parseBase(text string) (*url.URL, error) {
-	const form = "give one such as ws://127.0.0.1:8000 or wss://example.com/prefix"
+	const form = "use one such as ws://127.0.0.1:8000 or wss://example.com/prefix"
 	u, err := url.Parse(text)
 	if err != nil {
 		if parse := (*url.Error)(nil); errors.As(err, &parse) {
 			err = parse.Err
 		}
-		return nil, fmt.Errorf("not an address: %w: %s", err, form)
+		return nil, fmt.Errorf("not an address: %w; %s", err, form)
 	}
 	switch strings.ToLower(u.Scheme) {
 	case "ws", "http":
@@ -131,15 +131,15 @@ func parseBase(text string) (*url.URL, error) {
 	case "wss", "https":
 		u.Scheme = "wss"
 	default:
-		return nil, fmt.Errorf("unknown scheme, not one of ws, wss, http and https: %s", form)
+		return nil, errors.New("unsupported scheme: must be ws, wss, http or https")
 	}
 	switch {
 	case u.Hostname() == "":
 		return nil, fmt.Errorf("missing host: %s", form)
 	case u.User != nil:
-		return nil, errors.New("a user and password in the URL are not sent: give --header 'Authorization: ...'")
+		return nil, errors.New("a user and password in the URL are not sent; use --header 'Authorization: ...'")
 	case u.Fragment != "":
-		return nil, errors.New("the part after # is not sent: remove it, or write # as %23")
+		return nil, errors.New("the part after # is not sent; remove it, or write # as %23")
 	}
 	// Both forms of the path are cut, so that what was escaped stays escaped.
 	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
@@ -152,14 +152,14 @@ func parseHeader(line string) (key, value string, err error) {
 	value = strings.TrimSpace(value)
 	switch {
 	case !found, key == "", strings.ContainsFunc(key, notInHeaderName):
-		return "", "", errors.New("not a header: write 'Key: value'")
+		return "", "", errors.New("must have the form 'Key: value'")
 	case strings.ContainsFunc(value, unicode.IsControl):
-		return "", "", errors.New("the value contains a control character: a header is one line of text")
+		return "", "", errors.New("the value contains a control character; a header is one line of text")
 	}
 	switch key = http.CanonicalHeaderKey(key); key {
 	case "Upgrade", "Connection", "Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Extensions",
 		"Sec-Websocket-Protocol", "Content-Length", "Transfer-Encoding":
-		return "", "", errors.New("this header belongs to the WebSocket upgrade: leave it out")
+		return "", "", errors.New("this header belongs to the WebSocket upgrade; omit it")
 	}
 	return key, value, nil
 }
@@ -215,17 +215,17 @@ func (r *refusal) Error() string {
 	}
 	switch {
 	case r.internal:
-		s += ": this is the gateway's internal listener: clients connect to the public one, by default on port 8000"
+		s += ": this is the gateway's internal listener; clients connect to the public one, by default on port 8000"
 	case r.status == http.StatusRequestURITooLong:
-		s += ": the token is part of the URL: is it the right file?"
+		s += ": the token makes the URL too long: is it the right file?"
 	case r.status == http.StatusNotFound:
 		s += ": check the channel, and that --url is the gateway's address without /ws"
 	case r.status == http.StatusUnauthorized || r.status == http.StatusForbidden:
 		if r.token {
-			s += ": a token was sent: check it with 'sluice token verify', and see the gateway's log"
+			s += ": a token was sent; check it with 'sluice token verify', and see the gateway's log"
 			break
 		}
-		s += ": give a token with --token-file or " + tokenVariable + ", or with --header what a proxy needs"
+		s += ": specify a token with --token-file or " + tokenVariable + ", or, for a proxy, the header it requires with --header"
 	case r.status == http.StatusServiceUnavailable || r.status == http.StatusTooManyRequests:
 		s += ": try again later"
 	case r.status == http.StatusBadRequest && r.text != "":
@@ -318,21 +318,21 @@ func (t *target) explain(err error) error {
 	}
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return temporary{errors.New("connection refused: is sluice running there? start it, or give its address with --url")}
+		return temporary{errors.New("connection refused: is sluice running there? Start it, or specify its address with --url")}
 	case errors.As(err, &dns):
-		return temporary{fmt.Errorf("cannot resolve %s: %s: check --url", dns.Name, dns.Err)}
+		return temporary{fmt.Errorf("cannot resolve %s: %s; check --url", dns.Name, dns.Err)}
 	case errors.As(err, &plain):
 		return errors.New("the server does not speak TLS: use ws://, or its TLS port")
 	case errors.Is(err, ws.ErrMalformedResponse), errors.Is(err, ws.ErrHandshakeBadProtocol):
-		return errors.New("the answer is not HTTP: use wss:// if the server speaks TLS, or check the port")
+		return errors.New("the response is not HTTP: use wss:// if the server speaks TLS, or check the port")
 	case errors.Is(err, ws.ErrHandshakeBadUpgrade), errors.Is(err, ws.ErrHandshakeBadConnection), errors.Is(err, ws.ErrHandshakeBadSecAccept):
-		return fmt.Errorf("the answer is not a WebSocket upgrade: %w: is --url the address of a gateway?", err)
+		return fmt.Errorf("the response is not a WebSocket upgrade: %w; is --url the address of a gateway?", err)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return temporary{fmt.Errorf("no answer within %v: check the address, or raise --timeout", t.timeout)}
+		return temporary{fmt.Errorf("no response within %v: check the address, or raise --timeout", t.timeout)}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return temporary{errors.New("the server closed the connection without an answer: is --url the address of a gateway, with the right scheme (ws or wss)?" + t.withoutCertificate())}
+		return temporary{errors.New("the server closed the connection without a response: is --url the address of a gateway, with the right scheme (ws or wss)?" + t.withoutCertificate())}
 	}
-	return temporary{fmt.Errorf("%w: check --url", err)}
+	return temporary{fmt.Errorf("%w; check --url", err)}
 }
 
 // withoutCertificate adds what a gateway that requires a certificate may not have been

@@ -24,11 +24,11 @@ func newHealthCommand(cfg *settings, opts *options, env []string) *cobra.Command
   sluice health --url https://push.example.com --cacert ca.pem`,
 		Long: `Prints nothing and exits with 0 when the gateway is healthy. The address comes
 from the same environment and file as for 'sluice serve'. If serve was started
-with flags for its listeners, give them here too, or --url.`,
+with listener flags, pass the same flags here, or use --url.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if timeout <= 0 {
-				return usagef("--timeout %v: must be greater than 0: give a time such as 2s", timeout)
+				return usagef("--timeout %v: must be greater than 0, such as 2s", timeout)
 			}
 			path := "/healthz"
 			if ready {
@@ -54,7 +54,7 @@ with flags for its listeners, give them here too, or --url.`,
 	f := cmd.Flags()
 	f.BoolVar(&ready, "ready", false, "check readiness to accept clients (/readyz on the internal listener) instead of health (/healthz on the public one)")
 	f.StringVar(&where, "url", "", "check this `URL`, http, https or unix:/path; without a path, /healthz or /readyz is added")
-	f.DurationVar(&timeout, "timeout", 2*time.Second, "wait at most `TIME` for the answer")
+	f.DurationVar(&timeout, "timeout", 2*time.Second, "wait at most `TIME` for the response")
 	secure.register(cmd)
 	bindEnv(cmd, env, clientTLSNames...)
 	opts.register(cmd, "listen", "tls-listen", "internal-listen", "config")
@@ -71,7 +71,7 @@ func (s *settings) healthPlace(opts *options, env []string, where string, ready 
 			return place{}, usageError{err}
 		}
 		if ready && s.internalListen == "off" {
-			return place{}, opts.explain(usagef("--internal-listen off: there is no internal listener to check: remove --ready, or give --url"))
+			return place{}, opts.explain(usagef("--internal-listen off: there is no internal listener to check; remove --ready, or use --url"))
 		}
 	}
 	return s.place(opts, where, ready)

@@ -82,10 +82,10 @@ func TestHealthSaysInOneLineWhatIsWrong(t *testing.T) {
 	closed.Close()
 
 	wantHealth(t, nil, "--url "+server.URL, 0, "")
-	wantHealth(t, nil, "--ready --url "+server.URL, exitFailed, server.URL+"/readyz: the server answered 503 Service Unavailable: not ready: shutting down")
-	wantHealth(t, nil, "--url "+server.URL+"/page", exitFailed, server.URL+"/page: the server answered 404 Not Found: this may not be a gateway")
-	wantHealth(t, nil, "--url "+server.URL+"/moved", exitFailed, server.URL+"/moved: the server answered 302 Found: this may not be a gateway")
-	wantHealth(t, nil, "--timeout 20ms --url "+server.URL+"/hang", exitFailed, server.URL+"/hang: no answer within 20ms: the gateway is stuck or the machine is overloaded (or --timeout is too short)")
+	wantHealth(t, nil, "--ready --url "+server.URL, exitFailed, server.URL+"/readyz: the server responded with 503 Service Unavailable: not ready: shutting down")
+	wantHealth(t, nil, "--url "+server.URL+"/page", exitFailed, server.URL+"/page: the server responded with 404 Not Found: this may not be a gateway")
+	wantHealth(t, nil, "--url "+server.URL+"/moved", exitFailed, server.URL+"/moved: the server responded with 302 Found: this may not be a gateway")
+	wantHealth(t, nil, "--timeout 20ms --url "+server.URL+"/hang", exitFailed, server.URL+"/hang: no response within 20ms: the gateway is stuck or the machine is overloaded (or --timeout is too short)")
 	wantHealth(t, []string{"SLUICE_INTERNAL_LISTEN=" + nobody}, "--ready", exitFailed, "http://"+nobody+"/readyz: connection refused: is the gateway running at this address? (set it with SLUICE_INTERNAL_LISTEN or --url)")
 	wantHealth(t, nil, "--url http://"+nobody, exitFailed, "http://"+nobody+"/healthz: connection refused: is the gateway running at this address? (set it with --url)")
 	wantHealth(t, []string{"SLUICE_LISTEN=" + nobody}, "", exitFailed, "http://"+nobody+"/healthz: connection refused: is the gateway running at this address? (set it with SLUICE_LISTEN or --url)")
@@ -93,17 +93,17 @@ func TestHealthSaysInOneLineWhatIsWrong(t *testing.T) {
 
 func TestHealthRefusesWhatItCannotAsk(t *testing.T) {
 	for _, tt := range []struct{ args, told string }{
-		{"--url 127.0.0.1:8000", "--url 127.0.0.1:8000: not an http or https URL: give one such as http://127.0.0.1:8000, or unix:/path"},
-		{"--url ws://127.0.0.1:8000", "--url ws://127.0.0.1:8000: not an http or https URL: give one such as http://127.0.0.1:8000, or unix:/path"},
-		{"--url unix:", "--url unix:: not an http or https URL: give one such as http://127.0.0.1:8000, or unix:/path"},
-		{"--timeout 0s", "--timeout 0s: must be greater than 0: give a time such as 2s"},
-		{"--ready --internal-listen off", "--internal-listen off: there is no internal listener to check: remove --ready, or give --url"},
-		{"--listen 127.0.0.1:0", "--listen 127.0.0.1:0: the system chooses the port, so it is unknown here: give --url"},
-		{"--listen 8000", "--listen 8000: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path"},
-		{"--config /no/such/file", "--config /no/such/file: no such file or directory: give a file with lines 'key = value'"},
+		{"--url 127.0.0.1:8000", "--url 127.0.0.1:8000: not an http or https URL; use one such as http://127.0.0.1:8000, or unix:/path"},
+		{"--url ws://127.0.0.1:8000", "--url ws://127.0.0.1:8000: not an http or https URL; use one such as http://127.0.0.1:8000, or unix:/path"},
+		{"--url unix:", "--url unix:: not an http or https URL; use one such as http://127.0.0.1:8000, or unix:/path"},
+		{"--timeout 0s", "--timeout 0s: must be greater than 0, such as 2s"},
+		{"--ready --internal-listen off", "--internal-listen off: there is no internal listener to check; remove --ready, or use --url"},
+		{"--listen 127.0.0.1:0", "--listen 127.0.0.1:0: the system chooses the port, so it is unknown here; use --url"},
+		{"--listen 8000", "--listen 8000: not an address; use HOST:PORT, such as 127.0.0.1:8000 or :8000, or unix:/path"},
+		{"--config /no/such/file", "--config /no/such/file: no such file or directory; use a file with lines 'key = value'"},
 	} {
 		wantHealth(t, nil, tt.args, exitUsage, tt.told)
 	}
 	wantHealth(t, []string{"SLUICE_INTERNAL_LISTEN=off"}, "--ready", exitUsage,
-		"--internal-listen off: there is no internal listener to check: remove --ready, or give --url (set by SLUICE_INTERNAL_LISTEN)")
+		"--internal-listen off: there is no internal listener to check; remove --ready, or use --url (set by SLUICE_INTERNAL_LISTEN)")
 }

@@ -85,7 +85,7 @@ func bindEnv(cmd *cobra.Command, environ []string, names ...string) {
 					continue
 				}
 				if err := cmd.Flags().Lookup(name).Value.Set(value); err != nil {
-					return usagef("%s: %w: see '%s --help'", entry, err, cmd.CommandPath())
+					return usagef("%s: %w; see '%s --help'", entry, err, cmd.CommandPath())
 				}
 				cmd.Flags().Lookup(name).Changed = true
 			}

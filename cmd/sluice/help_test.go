@@ -86,7 +86,7 @@ func TestHelpSaysWhatOthersHadToFindOut(t *testing.T) {
 		"serve": {
 			"WebSocket and SSE together; auto:", "bytes of history kept per channel; a message larger than this is not kept",
 			"configuration file with lines 'key = value'", "A # at the start of a line or after a space begins a comment.",
-			"Double quotes around a value", "A list may be repeated or separated by commas; any other key may be set only once",
+			"in double quotes (Go string syntax)", "A list may be repeated or separated by commas; any other key may be set only once",
 		},
 		"pub":             {"pub publishes as a WebSocket client, so the gateway must allow clients to publish", "a CR before the newline is kept"},
 		"sub":             {"default now"},

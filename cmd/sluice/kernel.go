@@ -102,10 +102,10 @@ func (f *findings) tcpMemory(files fs.FS, d demand) {
 	pressure, least := pages[1], 2*d.connections
 	size := aboutSize(pressure * d.pageBytes)
 	if pressure >= least {
-		f.add(isOK, "net.ipv4.tcp_mem: all socket buffers together can use %s before the kernel reduces them", size)
+		f.add(isOK, "net.ipv4.tcp_mem: all socket buffers together can use %s before the kernel shrinks them", size)
 		return
 	}
-	f.add(isWarning, "net.ipv4.tcp_mem: all socket buffers together can use %s before the kernel reduces them, less than a page in each direction for %s connections: under load, all of them become slow: sysctl -w net.ipv4.tcp_mem='%d %d %d'",
+	f.add(isWarning, "net.ipv4.tcp_mem: all socket buffers together can use %s before the kernel shrinks them. That is less than one page in each direction for %s connections, so all of them slow down under load: sysctl -w net.ipv4.tcp_mem='%d %d %d'",
 		size, formatCount(d.connections), least/4*3, least, least/2*3)
 }
 

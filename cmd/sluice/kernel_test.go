@@ -65,7 +65,7 @@ func TestKernelLimits(t *testing.T) {
 			"fault fs.file-max 10,100 (open files on the whole machine, 500 in use) is less than 10,500: each connection needs one: sysctl -w fs.file-max=16384"}},
 		{"little TCP memory", million, map[string]string{
 			"proc/meminfo": "MemTotal: 33554432 kB", "proc/sys/net/netfilter/nf_conntrack_max": "absent"}, []string{
-			"warning net.ipv4.tcp_mem: all socket buffers together can use 1.5GiB before the kernel reduces them, less than a page in each direction for 1,000,000 connections: under load, all of them become slow: sysctl -w net.ipv4.tcp_mem='1500000 2000000 3000000'"}},
+			"warning net.ipv4.tcp_mem: all socket buffers together can use 1.5GiB before the kernel shrinks them. That is less than one page in each direction for 1,000,000 connections, so all of them slow down under load: sysctl -w net.ipv4.tcp_mem='1500000 2000000 3000000'"}},
 		{"a small table of the firewall", wide, map[string]string{"proc/sys/net/netfilter/nf_conntrack_max": "10000"}, []string{
 			"warning net.netfilter.nf_conntrack_max 10,000 (connections in the firewall's table, 44 in use) is less than 10,044: when the table is full, the kernel drops new connections: sysctl -w net.netfilter.nf_conntrack_max=16384"}},
 		{"a small table that is in use", asked, map[string]string{"proc/sys/net/netfilter/nf_conntrack_max": "10000"}, []string{
@@ -122,7 +122,7 @@ func TestKernelLimitsThatHoldAreToldToo(t *testing.T) {
 ok       net.ipv4.tcp_max_syn_backlog 4,096: TCP handshakes that can be in progress
 ok       fs.nr_open 1,048,576: file descriptors that a process can have
 ok       fs.file-max 9,223,372,036,854,775,807: open files on the whole machine, 500 in use
-ok       net.ipv4.tcp_mem: all socket buffers together can use 1.5GiB before the kernel reduces them
+ok       net.ipv4.tcp_mem: all socket buffers together can use 1.5GiB before the kernel shrinks them
 ok       net.netfilter.nf_conntrack_max 262,144: connections in the firewall's table, 44 in use
 ok       memory: the machine has 16GiB, enough for --max-buffered 512MiB and 10,000 connections
 `

@@ -52,7 +52,7 @@ func newNotifier(env []string) (notifier, error) {
 			return n, fmt.Errorf("WATCHDOG_USEC %q is not a number of microseconds", word)
 		}
 		if n.watchdog = time.Duration(usec) * time.Microsecond; n.watchdog < watchdogLeast {
-			return n, fmt.Errorf("the watchdog of %v is too short: loops are checked once a second, so a healthy gateway could be killed: set WatchdogSec= to %v or more", n.watchdog, watchdogLeast)
+			return n, fmt.Errorf("the watchdog of %v is too short: loops are checked once a second, so a healthy gateway could be killed; set WatchdogSec= to %v or more", n.watchdog, watchdogLeast)
 		}
 	}
 	return n, nil

@@ -185,7 +185,7 @@ func (o *options) settle(opt *option, layers ...layer) error {
 	return nil
 }
 
-var errEmpty = errors.New("the value is empty: give a value or leave the option out")
+var errEmpty = errors.New("the value is empty; specify a value or omit the option")
 
 // describe names an option's value as it was given.
 func describe(opt *option, word string, src source) string {
@@ -268,7 +268,7 @@ func (o *options) lookUp(environ []string, names ...string) error {
 func (o *options) fileLayer(path string) (layer, []error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, []error{fmt.Errorf("--config %s: %w: give a file with lines 'key = value'", path, bareError(err))}
+		return nil, []error{fmt.Errorf("--config %s: %w; use a file with lines 'key = value'", path, bareError(err))}
 	}
 	return o.parseFile(path, string(data))
 }
@@ -299,7 +299,7 @@ func (o *options) parseFile(path, text string) (layer, []error) {
 			}
 			fault("unknown key %q: %s", key, advice(key, "", names, "keys are flags without the dashes, see 'sluice serve --help'"))
 		case !opt.repeatable && file[key].words != nil:
-			fault("%s is already set by %s: keep one of them", key, file[key].source.place)
+			fault("%s is already set by %s; keep one of them", key, file[key].source.place)
 		case err != nil:
 			fault("%s: %w", key, err)
 		default:
@@ -326,7 +326,7 @@ func setting(line string) (key, word string, ok bool, err error) {
 	}
 	quoted, err := strconv.QuotedPrefix(word)
 	if err != nil || strings.TrimSpace(comment.ReplaceAllString(word[len(quoted):], "")) != "" {
-		return key, word, true, errors.New("unbalanced quotes: put one at each end of the value, and write \\\" for a quote inside it")
+		return key, word, true, errors.New("unbalanced quotes; put one at each end of the value, and write \\\" for a quote inside it")
 	}
 	word, err = strconv.Unquote(quoted)
 	return key, word, true, err

@@ -152,20 +152,20 @@ func TestEveryFaultOfTheLayersIsOneLine(t *testing.T) {
 		{"not a setting", nil, nil, "raw: listen", []string{
 			`FILE:1: "raw: listen" is not a setting: write 'key = value'`}},
 		{"set twice", nil, nil, "raw = listen\nraw = off", []string{
-			`FILE:2: raw is already set by FILE:1: keep one of them`}},
+			`FILE:2: raw is already set by FILE:1; keep one of them`}},
 		{"nested file", nil, nil, "config = x", []string{
 			`FILE:1: a configuration file cannot include another: remove the key config`}},
 		{"quotes left open", nil, nil, `greeting = "hello`, []string{
-			`FILE:1: greeting: unbalanced quotes: put one at each end of the value, and write \" for a quote inside it`}},
+			`FILE:1: greeting: unbalanced quotes; put one at each end of the value, and write \" for a quote inside it`}},
 		{"something behind the quotes", nil, nil, `greeting = "hello" world`, []string{
-			`FILE:1: greeting: unbalanced quotes: put one at each end of the value, and write \" for a quote inside it`}},
+			`FILE:1: greeting: unbalanced quotes; put one at each end of the value, and write \" for a quote inside it`}},
 		{"no value", nil, nil, "raw =", []string{
-			`FILE:1: raw = : the value is empty: give a value or leave the option out`}},
+			`FILE:1: raw = : the value is empty; specify a value or omit the option`}},
 		{"several at once", []string{"--max-message", "64KB", "--loops=0"}, []string{"SLUICE_RAW=yes"}, "ping-interval = 25", []string{
-			`SLUICE_RAW=yes: unknown value: give one of auto, publish, listen, off`,
-			`--max-message 64KB: not a size: give a whole number of bytes, or one with the unit B, KiB, MiB or GiB, such as 64KiB`,
+			`SLUICE_RAW=yes: must be one of auto, publish, listen, off`,
+			`--max-message 64KB: must be a size: a whole number of bytes, or one with the unit B, KiB, MiB or GiB, such as 64KiB`,
 			`--loops 0: must be a whole number of at least 1, or auto`,
-			`FILE:1: ping-interval = 25: not a duration: give one with a unit, such as 500ms, 10s or 2m`}},
+			`FILE:1: ping-interval = 25: must be a duration with a unit, such as 500ms, 10s or 2m`}},
 		{"zero", []string{"--max-message=0", "--ping-interval=0", "--close-timeout=-1s", "--max-channels=x"}, nil, "", []string{
 			`--max-message 0: must be greater than 0`,
 			`--max-channels x: must be a whole number of at least 1`,
@@ -174,7 +174,7 @@ func TestEveryFaultOfTheLayersIsOneLine(t *testing.T) {
 		{"below zero where zero is a value", []string{"--batch-window=-1s"}, nil, "", []string{
 			`--batch-window -1s: must not be negative`}},
 		{"empty in a list", []string{"--listen", ":1,,:2"}, nil, "", []string{
-			`--listen : the value is empty: give a value or leave the option out`}},
+			`--listen : the value is empty; specify a value or omit the option`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

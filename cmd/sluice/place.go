@@ -52,7 +52,7 @@ func (s *settings) place(opts *options, where string, internal bool) (place, err
 		return place{}, err
 	}
 	if port == "0" {
-		return place{}, opts.explain(usagef("--%s %s: the system chooses the port, so it is unknown here: give --url", flag, text))
+		return place{}, opts.explain(usagef("--%s %s: the system chooses the port, so it is unknown here; use --url", flag, text))
 	}
 	switch ip := net.ParseIP(host); {
 	case host == "" || ip.Equal(net.IPv4zero):
@@ -69,7 +69,7 @@ func placeAt(where string) (place, error) {
 	}
 	u, err := url.Parse(where)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return place{}, usagef("--url %s: not an http or https URL: give one such as http://127.0.0.1:8000, or unix:/path", where)
+		return place{}, usagef("--url %s: not an http or https URL; use one such as http://127.0.0.1:8000, or unix:/path", where)
 	}
 	return place{url: u, hint: "--url"}, nil
 }
@@ -132,7 +132,7 @@ func (p place) ask(ctx context.Context, timeout time.Duration, method string) (a
 	a := answer{status: resp.StatusCode, text: resp.Status}
 	a.body, err = io.ReadAll(io.LimitReader(resp.Body, answerMax))
 	if err != nil && a.status == http.StatusOK {
-		return a, fmt.Errorf("%s: incomplete answer: %w", p, err)
+		return a, fmt.Errorf("%s: incomplete response: %w", p, err)
 	}
 	return a, nil
 }
@@ -144,7 +144,7 @@ func (p place) explain(err error, timeout time.Duration) error {
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer within %v: the gateway is stuck or the machine is overloaded (or --timeout is too short)", timeout)
+		return fmt.Errorf("no response within %v: the gateway is stuck or the machine is overloaded (or --timeout is too short)", timeout)
 	case errors.As(err, new(tls.RecordHeaderError)):
 		return errors.New("the server does not speak TLS: use http://, or its TLS port")
 	}
@@ -160,7 +160,7 @@ func (p place) refused(a answer) error {
 	if why == "" || len(why) > 200 || strings.HasPrefix(why, "<") { // a page of some other server
 		why = "this may not be a gateway"
 	}
-	return fmt.Errorf("%s: the server answered %s: %s", p, cell(a.text), cell(why))
+	return fmt.Errorf("%s: the server responded with %s: %s", p, cell(a.text), cell(why))
 }
 
 // internalError returns the message in an error of the internal listener, or "".

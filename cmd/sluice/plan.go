@@ -40,7 +40,7 @@ func (s *settings) plan(opts *options) (plan, error) {
 	secure, more := s.checkTLS(public)
 	faults = append(faults, more...)
 	if internal != nil && internal.address != "" && !internal.local && s.apiKeyFile == "" {
-		faults = append(faults, usagef("--%s %s needs --api-key-file: other machines can reach it, and it can publish and profile: give a key file, or listen on 127.0.0.1", internal.flag, internal.text))
+		faults = append(faults, usagef("--%s %s needs --api-key-file: other machines can reach it, and it allows publishing and profiling: add a key file, or listen on 127.0.0.1", internal.flag, internal.text))
 	}
 	return plan{public, internal, key, secure, allowed}, joinFaults(opts, faults)
 }
@@ -57,7 +57,7 @@ func (s *settings) endpoints() (public []endpoint, internal *endpoint, faults []
 	add := func(flag, text string) {
 		e := parse(flag, text)
 		if e.address != "" && slices.ContainsFunc(public, e.same) {
-			faults = append(faults, usagef("--%s %s is given twice: remove one", flag, e.text))
+			faults = append(faults, usagef("--%s %s is specified twice: remove one", flag, e.text))
 		}
 		e.tls = flag == "tls-listen"
 		public = append(public, e)
@@ -66,13 +66,13 @@ func (s *settings) endpoints() (public []endpoint, internal *endpoint, faults []
 		s.tlsListen = nil
 	}
 	if slices.Contains(s.tlsListen, "off") {
-		faults = append(faults, usagef("--tls-listen %s: off cannot be combined with an address: remove one of them", strings.Join(s.tlsListen, ",")))
+		faults = append(faults, usagef("--tls-listen %s: off cannot be combined with an address; remove one of them", strings.Join(s.tlsListen, ",")))
 	}
 	switch off := slices.Contains(s.listen, "off"); {
 	case off && len(s.listen) > 1:
-		faults = append(faults, usagef("--listen %s: off cannot be combined with an address: remove one of them", strings.Join(s.listen, ",")))
+		faults = append(faults, usagef("--listen %s: off cannot be combined with an address; remove one of them", strings.Join(s.listen, ",")))
 	case off && len(s.tlsListen) == 0:
-		faults = append(faults, usagef("--listen off leaves no listener for clients: give --tls-listen, or an address"))
+		faults = append(faults, usagef("--listen off leaves no listener for clients: add --tls-listen, or use an address"))
 	case !off:
 		for _, text := range s.listen {
 			add("listen", text)
@@ -87,7 +87,7 @@ func (s *settings) endpoints() (public []endpoint, internal *endpoint, faults []
 		e := parse("internal-listen", s.internalListen)
 		internal = &e
 		if i := slices.IndexFunc(public, e.same); e.address != "" && i >= 0 {
-			faults = append(faults, usagef("--internal-listen %s is also a --%s address: give it another port, or off", e.text, public[i].flag))
+			faults = append(faults, usagef("--internal-listen %s is also a --%s address: use another port, or off", e.text, public[i].flag))
 		}
 	}
 	return public, internal, faults
@@ -103,14 +103,14 @@ func (s *settings) apiKey() (string, error) {
 	}
 	data, err := os.ReadFile(s.apiKeyFile)
 	if err != nil {
-		return "", fault("%w: give a file with the key on one line", bareError(err))
+		return "", fault("%w; use a file with the key on one line", bareError(err))
 	}
 	key := strings.TrimSpace(string(data))
 	switch {
 	case key == "":
-		return "", fault("the file is empty: write a key to it, such as the output of 'openssl rand -hex 32'")
+		return "", fault("the file is empty; write a key to it, such as the output of 'openssl rand -hex 32'")
 	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", fault("the key contains spaces or characters that an HTTP header cannot carry: use one word of printable ASCII")
+		return "", fault("the key contains spaces or characters that an HTTP header cannot carry; use one word of printable ASCII")
 	}
 	return key, nil
 }
@@ -124,15 +124,15 @@ func (s *settings) checkWebRoot() error {
 	}
 	f, err := os.Open(dir)
 	if err != nil {
-		return usagef("--web-root %s: %w: give a readable directory", dir, bareError(err))
+		return usagef("--web-root %s: %w; use a readable directory", dir, bareError(err))
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err == nil && !info.IsDir() {
-		return usagef("--web-root %s: not a directory: give the directory with index.html", dir)
+		return usagef("--web-root %s: not a directory; use the directory with index.html", dir)
 	}
 	if _, err = f.ReadDir(1); err != nil && err != io.EOF {
-		return usagef("--web-root %s: %w: give a readable directory", dir, bareError(err))
+		return usagef("--web-root %s: %w; use a readable directory", dir, bareError(err))
 	}
 	return nil
 }

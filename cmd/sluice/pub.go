@@ -53,7 +53,7 @@ exits with 0 only after the gateway has confirmed every message.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
-				return usagef("missing channel: give one, as in 'sluice pub news'")
+				return usagef("missing channel: specify one, as in 'sluice pub news'")
 			case len(args) > 2:
 				return usagef("unexpected argument %q: put a message with spaces in quotes", args[2])
 			}
@@ -63,7 +63,7 @@ exits with 0 only after the gateway has confirmed every message.`,
 	client.register(cmd, env, "30s", "try to reconnect for `TIME` after a lost connection; 0: do not reconnect; forever: no limit")
 	f := cmd.Flags()
 	f.BoolVar(&isBinary, "binary", false, "send binary messages, which need not be UTF-8, instead of text")
-	f.Var(&lineMax, "max-line", "stop with an error at a line longer than `SIZE`")
+	f.Var(&lineMax, "max-line", "stop with an error if a line is longer than `SIZE`")
 	setHelp(cmd, addressGroup, flagGroup{"Messages", []string{"binary", "max-line"}}, retryGroup)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		t, err := client.target(args[0])
@@ -71,7 +71,7 @@ exits with 0 only after the gateway has confirmed every message.`,
 			return err
 		}
 		if maxLine < 1 {
-			return usagef("--max-line %s: must be greater than 0: give a size such as 1MiB", lineMax.text)
+			return usagef("--max-line %s: must be greater than 0, such as 1MiB", lineMax.text)
 		}
 		p := &publisher{
 			session: session{target: t, retry: client.retry, note: notes(cmd.ErrOrStderr())},
@@ -395,14 +395,14 @@ func (p *publisher) failed(err error) error {
 		switch {
 		case c.code == ws.StatusPolicyViolation && strings.Contains(c.reason, "publish"):
 			refused = true // the gateway closes at the first message and reads no other
-			err = fmt.Errorf("%w: pub publishes as a client: allow that with --raw publish (with namespaces: allow_raw_publish for the channel), "+
+			err = fmt.Errorf("%w: pub publishes as a client: allow clients to publish with --raw publish (with namespaces: allow_raw_publish for the channel), "+
 				"or publish through the internal listener, with its API key if it has one: curl -d MESSAGE http://127.0.0.1:9000/publish/CHANNEL", err)
 		case c.code == ws.StatusPolicyViolation && strings.Contains(c.reason, "too many messages"):
-			err = fmt.Errorf("%w: the gateway limits the messages of a client (--message-rate): send more slowly, raise the limit, or publish through the internal listener", err)
+			err = fmt.Errorf("%w: the gateway limits the messages of a client (--message-rate); send more slowly, raise the limit, or publish through the internal listener", err)
 		case c.code == ws.StatusMessageTooBig:
 			refused = p.windowLines == 1 // if there are several, those before the one that is too big may have arrived
 			line, size := p.longest()
-			err = fmt.Errorf("%w: the longest unconfirmed message is line %d with %d bytes: shorten it, or raise the gateway's --max-message", err, line, size)
+			err = fmt.Errorf("%w: the longest unconfirmed message is line %d with %d bytes; shorten it, or raise the gateway's --max-message", err, line, size)
 		}
 	}
 	if len(p.window) == 0 {

@@ -137,7 +137,7 @@ func (l *lines) good(line []byte, taken int) bool {
 	case len(line) > l.max:
 		l.tooLong(taken)
 	case !l.binary && !utf8.Valid(line):
-		l.refused = fmt.Errorf("line %d is not UTF-8: convert the input, or send it as it is with --binary", l.given+taken+1)
+		l.refused = fmt.Errorf("line %d is not UTF-8: convert the input, or send it unchanged with --binary", l.given+taken+1)
 	default:
 		return true
 	}

@@ -135,13 +135,13 @@ func TestSubTellsThatTheGatewayWasRestarted(t *testing.T) {
 	pub.wantExit(0)
 	sub.stdout.wait(t, "after\n")
 	sub.cancel(signalled{syscall.SIGTERM})
-	sub.wantExit(0, "closed with 1001 (server is shutting down): reconnecting", "the channel has started again with epoch ")
+	sub.wantExit(0, "closed with 1001 (server is shutting down): reconnecting", "the channel was restarted with epoch ")
 }
 
 func TestPubIsToldThatClientsMayOnlyListen(t *testing.T) {
 	s := startHere(t, "--raw", "listen")
 	pub := startClient(t, strings.NewReader("a\n"), "pub", "logs", "--url", s.url)
-	pub.wantExit(1, "closed with 1008 (publishing is not allowed here): pub publishes as a client: allow that with --raw publish",
+	pub.wantExit(1, "closed with 1008 (publishing is not allowed here): pub publishes as a client: allow clients to publish with --raw publish",
 		"curl -d MESSAGE http://127.0.0.1:9000/publish/CHANNEL", "line 1 is not published: rejected by the gateway")
 }
 
@@ -155,7 +155,7 @@ func TestClientsOfTheInternalListenerAreSentToThePublicOne(t *testing.T) {
 	s := startHere(t)
 	for _, command := range []string{"sub news", "pub news x"} {
 		c := startClient(t, nil, append(strings.Fields(command), "--url", s.internal)...)
-		c.wantExit(1, "refused with 404 Not Found: this is the gateway's internal listener: clients connect to the public one, by default on port 8000\n")
+		c.wantExit(1, "refused with 404 Not Found: this is the gateway's internal listener; clients connect to the public one, by default on port 8000\n")
 	}
 	s.stop()
 }
@@ -191,7 +191,7 @@ func TestTokensOfPubAndSub(t *testing.T) {
 	file, variable := tokenOf(old), tokenOf(fresh)
 	path := writeFile(t, "token", file+"\n")
 
-	refused := "give a token with --token-file or SLUICE_TOKEN, or with --header what a proxy needs"
+	refused := "specify a token with --token-file or SLUICE_TOKEN, or, for a proxy, the header it requires with --header"
 	runs := func(code int, env []string, stderr string, args ...string) (stdout string) {
 		t.Helper()
 		got, stdout, errs := runOnce(env, append(args, "--url", s.url)...)
@@ -201,10 +201,10 @@ func TestTokensOfPubAndSub(t *testing.T) {
 		return stdout
 	}
 	runs(1, nil, refused, "pub", "logs:x", "no token")
-	sent := ": a token was sent: check it with 'sluice token verify', and see the gateway's log\n"
+	sent := ": a token was sent; check it with 'sluice token verify', and see the gateway's log\n"
 	runs(1, []string{"SLUICE_TOKEN=" + file + "x"}, "401 Unauthorized (The token is invalid)"+sent, "pub", "logs:x", "a bad token")
 	runs(1, []string{"SLUICE_TOKEN=" + file}, "(Unknown channel: its namespace is not configured): check the channel, and that ", "pub", "others:x", "nobody's channel")
-	runs(1, []string{"SLUICE_TOKEN=" + strings.Repeat("x", 5000)}, ": the token is part of the URL: is it the right file?\n", "pub", "logs:x", "no token at all")
+	runs(1, []string{"SLUICE_TOKEN=" + strings.Repeat("x", 5000)}, ": the token makes the URL too long: is it the right file?\n", "pub", "logs:x", "no token at all")
 	runs(0, nil, "", "pub", "logs:x", "of a file", "--token-file", path)
 	runs(0, []string{"SLUICE_TOKEN_FILE=" + path, "SLUICE_TOKEN=nonsense"}, "", "pub", "logs:x", "the file comes first")
 	runs(0, []string{"SLUICE_TOKEN=" + variable}, "", "pub", "logs:x", "of the environment")
@@ -214,7 +214,7 @@ func TestTokensOfPubAndSub(t *testing.T) {
 		}
 	}
 	runs(2, nil, "--token-file "+path+"x: no such file", "sub", "logs:x", "--token-file", path+"x")
-	runs(2, nil, ": the file is empty: ", "sub", "logs:x", "--token-file", writeFile(t, "empty", "\n"))
+	runs(2, nil, ": the file is empty; ", "sub", "logs:x", "--token-file", writeFile(t, "empty", "\n"))
 	s.stop()
 	// The gateway ignores the clients' variables.
 	runCheck(t, 0, []string{"SLUICE_TOKEN=x", "SLUICE_TOKEN_FILE=y"}, freePorts...)

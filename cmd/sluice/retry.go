@@ -45,7 +45,7 @@ func (r *retryBound) Set(text string) error {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d < 0 {
-		return errors.New("not a time: give one such as 30s, 0 for no retry, or forever")
+		return errors.New("must be a time such as 30s, 0 for no retry, or forever")
 	}
 	*r = retryBound(d)
 	return nil

@@ -126,7 +126,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if !cmd.HasSubCommands() {
-		return usagef("unexpected argument %q: %s takes flags only: see '%s --help'", args[0], cmd.Name(), cmd.CommandPath())
+		return usagef("unexpected argument %q: %s accepts only flags; see '%s --help'", args[0], cmd.Name(), cmd.CommandPath())
 	}
 	return unknownCommand(cmd, args[0], "")
 }
@@ -182,7 +182,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		case kind == "int" && errors.Is(cause, strconv.ErrSyntax):
 			cause = errors.New("not a whole number")
 		}
-		return usagef("--%s %s: %w: %s", invalid.GetFlag().Name, invalid.GetValue(), cause, flagAdvice(cmd))
+		return usagef("--%s %s: %w; %s", invalid.GetFlag().Name, invalid.GetValue(), cause, flagAdvice(cmd))
 	}
 	return usagef("%w: %s", err, flagAdvice(cmd))
 }

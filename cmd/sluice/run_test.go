@@ -31,91 +31,91 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 		{"unknown flag of health", nil, "health --timout 1s", []string{`unknown flag --timout: did you mean --timeout?`}},
 		{"unknown flag of a scenario", nil, "bench idle --conections 1", []string{`unknown flag --conections: did you mean --connections?`}},
 		{"flag of another command", nil, "version --jsn", []string{`unknown flag --jsn: did you mean --json?`}},
-		{"bad boolean", nil, "version --json=perhaps", []string{`--json perhaps: invalid syntax: see 'sluice version --help'`}},
-		{"no count", nil, "sub news --history x", []string{`--history x: not a whole number: see 'sluice sub --help'`}},
-		{"count out of range", nil, "sub news --count 99999999999999999999", []string{`--count 99999999999999999999: value out of range: see 'sluice sub --help'`}},
+		{"bad boolean", nil, "version --json=perhaps", []string{`--json perhaps: invalid syntax; see 'sluice version --help'`}},
+		{"no count", nil, "sub news --history x", []string{`--history x: not a whole number; see 'sluice sub --help'`}},
+		{"count out of range", nil, "sub news --count 99999999999999999999", []string{`--count 99999999999999999999: value out of range; see 'sluice sub --help'`}},
 		{"no value", nil, "--listen", []string{`--listen needs a value: see 'sluice serve --help'`}},
 		{"unknown command", nil, "serv", []string{`unknown command "serv": did you mean serve?`}},
 		{"unknown command like no other", nil, "fly", []string{`unknown command "fly": see 'sluice --help'`}},
 		{"a command of bench", nil, "fanout", []string{`unknown command "fanout": did you mean sluice bench fanout?`}},
 		{"a longer word", nil, "publish", []string{`unknown command "publish": did you mean pub?`}},
 		{"a shorter word", nil, "comp", []string{`unknown command "comp": did you mean completion?`}},
-		{"no duration", nil, "health --timeout 2", []string{`--timeout 2: not a duration: give one with a unit, such as 500ms, 10s or 2m: see 'sluice health --help'`}},
+		{"no duration", nil, "health --timeout 2", []string{`--timeout 2: must be a duration with a unit, such as 500ms, 10s or 2m; see 'sluice health --help'`}},
 		{"unknown command of bench", nil, "bench fanot", []string{`unknown command "fanot": did you mean sluice bench fanout?`}},
 		{"hidden command", nil, "bench floor-sende", []string{`unknown command "floor-sende": did you mean sluice bench floor?`}},
 		{"help of an unknown command", nil, "help chek", []string{`unknown command "chek": did you mean sluice help check?`}},
 		{"help of an unknown subcommand", nil, "help bench strom", []string{`unknown command "strom": did you mean sluice help bench storm?`}},
 		{"help of a command of bench", nil, "help fanout", []string{`unknown command "fanout": did you mean sluice help bench fanout?`}},
-		{"no shell", nil, "completion", []string{`missing shell: give bash, zsh, fish or powershell`}},
-		{"unknown shell", nil, "completion tcsh", []string{`unknown shell "tcsh": give bash, zsh, fish or powershell`}},
-		{"argument", nil, "serve now", []string{`unexpected argument "now": serve takes flags only: see 'sluice serve --help'`}},
+		{"no shell", nil, "completion", []string{`missing shell: use bash, zsh, fish or powershell`}},
+		{"unknown shell", nil, "completion tcsh", []string{`unknown shell "tcsh": use bash, zsh, fish or powershell`}},
+		{"argument", nil, "serve now", []string{`unexpected argument "now": serve accepts only flags; see 'sluice serve --help'`}},
 		{"unknown variable", []string{"SLUICE_RAWW=off"}, "", []string{`unknown variable SLUICE_RAWW: did you mean SLUICE_RAW?`}},
-		{"no file", nil, "--config /no/such/file", []string{`--config /no/such/file: no such file or directory: give a file with lines 'key = value'`}},
+		{"no file", nil, "--config /no/such/file", []string{`--config /no/such/file: no such file or directory; use a file with lines 'key = value'`}},
 		{"addresses", nil, "--listen 8000 --listen localhost: --internal-listen unix:", []string{
-			`--listen 8000: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path`,
-			`--listen localhost:: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path`,
-			`--internal-listen unix:: missing path: give one such as unix:/run/sluice.sock`}},
+			`--listen 8000: not an address; use HOST:PORT, such as 127.0.0.1:8000 or :8000, or unix:/path`,
+			`--listen localhost:: not an address; use HOST:PORT, such as 127.0.0.1:8000 or :8000, or unix:/path`,
+			`--internal-listen unix:: missing path; use one such as unix:/run/sluice.sock`}},
 		{"an address of the environment", []string{"SLUICE_LISTEN=8000"}, "", []string{
-			`--listen 8000: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path (set by SLUICE_LISTEN)`}},
+			`--listen 8000: not an address; use HOST:PORT, such as 127.0.0.1:8000 or :8000, or unix:/path (set by SLUICE_LISTEN)`}},
 		{"an internal listener of the environment", []string{"SLUICE_INTERNAL_LISTEN=:0"}, "", []string{
-			`--internal-listen :0 needs --api-key-file: other machines can reach it, and it can publish and profile: give a key file, or listen on 127.0.0.1 (set by SLUICE_INTERNAL_LISTEN)`}},
-		{"a listener twice", nil, "--listen :8000,:8000", []string{`--listen :8000 is given twice: remove one`}},
+			`--internal-listen :0 needs --api-key-file: other machines can reach it, and it allows publishing and profiling: add a key file, or listen on 127.0.0.1 (set by SLUICE_INTERNAL_LISTEN)`}},
+		{"a listener twice", nil, "--listen :8000,:8000", []string{`--listen :8000 is specified twice: remove one`}},
 		{"no web root", nil, "--web-root /no/such/dir", []string{
-			`--web-root /no/such/dir: no such file or directory: give a readable directory`}},
+			`--web-root /no/such/dir: no such file or directory; use a readable directory`}},
 		{"web root that is a file", []string{"SLUICE_WEB_ROOT=" + empty}, "", []string{
-			`--web-root ` + empty + `: not a directory: give the directory with index.html (set by SLUICE_WEB_ROOT)`}},
+			`--web-root ` + empty + `: not a directory; use the directory with index.html (set by SLUICE_WEB_ROOT)`}},
 		{"faults of several kinds at once", nil, "--listen 8000 --web-root /no/such/dir --max-message 1B --api-key-file /no/such/file", []string{
-			`--listen 8000: not an address: give HOST:PORT such as 127.0.0.1:8000 or :8000, or unix:/path`,
-			`--max-message 1B is too small: give at least 125B, the size of a control frame`,
-			`--api-key-file /no/such/file: no such file or directory: give a file with the key on one line`,
-			`--web-root /no/such/dir: no such file or directory: give a readable directory`}},
+			`--listen 8000: not an address; use HOST:PORT, such as 127.0.0.1:8000 or :8000, or unix:/path`,
+			`--max-message 1B is too small: use at least 125B, the size of a control frame`,
+			`--api-key-file /no/such/file: no such file or directory; use a file with the key on one line`,
+			`--web-root /no/such/dir: no such file or directory; use a readable directory`}},
 		{"sizes", nil, "--max-pending 65536 --max-message 64KiB --channel-buffer 4096", []string{
-			`--channel-buffer 4KiB cannot hold two messages of --max-message 64KiB: give at least 130KiB`,
-			`--max-pending 64KiB cannot hold the reply to a message of --max-message 64KiB: give at least 96KiB`}},
+			`--channel-buffer 4KiB cannot hold two messages of --max-message 64KiB: use at least 130KiB`,
+			`--max-pending 64KiB cannot hold the reply to a message of --max-message 64KiB: use at least 96KiB`}},
 		{"one address twice", nil, "--listen 127.0.0.1:9000", []string{
-			`--internal-listen 127.0.0.1:9000 is also a --listen address: give it another port, or off`}},
+			`--internal-listen 127.0.0.1:9000 is also a --listen address: use another port, or off`}},
 		{"internal listener within reach", nil, "--internal-listen :0", []string{
-			`--internal-listen :0 needs --api-key-file: other machines can reach it, and it can publish and profile: give a key file, or listen on 127.0.0.1`}},
-		{"no way in", nil, "--listen off", []string{`--listen off leaves no listener for clients: give --tls-listen, or an address`}},
-		{"off and an address", nil, "--listen off,:8000", []string{`--listen off,:8000: off cannot be combined with an address: remove one of them`}},
+			`--internal-listen :0 needs --api-key-file: other machines can reach it, and it allows publishing and profiling: add a key file, or listen on 127.0.0.1`}},
+		{"no way in", nil, "--listen off", []string{`--listen off leaves no listener for clients: add --tls-listen, or use an address`}},
+		{"off and an address", nil, "--listen off,:8000", []string{`--listen off,:8000: off cannot be combined with an address; remove one of them`}},
 		{"one address plain and with TLS", nil, "--listen :8000 --tls-listen :8000 --tls-self-signed", []string{
-			`--tls-listen :8000 is given twice: remove one`,
-			`--tls-listen :8000: other machines can reach it, and --tls-self-signed is for trials on loopback: give --tls-cert and --tls-key, or listen on 127.0.0.1`}},
+			`--tls-listen :8000 is specified twice: remove one`,
+			`--tls-listen :8000: other machines can reach it, and --tls-self-signed is for trials on loopback; use --tls-cert and --tls-key, or listen on 127.0.0.1`}},
 		{"internal listener where TLS is", nil, "--tls-listen 127.0.0.1:9000 --tls-self-signed=on", []string{
-			`--internal-listen 127.0.0.1:9000 is also a --tls-listen address: give it another port, or off`}},
+			`--internal-listen 127.0.0.1:9000 is also a --tls-listen address: use another port, or off`}},
 		{"TLS without a certificate", []string{"SLUICE_TLS_LISTEN=:8443"}, "", []string{
-			`--tls-listen :8443 needs a certificate: give --tls-cert and --tls-key, or --tls-self-signed for a trial on loopback (set by SLUICE_TLS_LISTEN)`}},
+			`--tls-listen :8443 needs a certificate: add --tls-cert and --tls-key, or --tls-self-signed for a trial on loopback (set by SLUICE_TLS_LISTEN)`}},
 		{"a certificate without TLS", nil, "--tls-cert c --tls-key k --tls-listen off", []string{
-			`--tls-cert c, --tls-key k have no effect without --tls-listen: give an address for TLS clients, such as --tls-listen :8443`}},
+			`--tls-cert c, --tls-key k have no effect without --tls-listen: add an address for TLS clients, such as --tls-listen :8443`}},
 		{"a trial without TLS", nil, "--tls-self-signed", []string{
-			`--tls-self-signed has no effect without --tls-listen: give an address for TLS clients, such as --tls-listen 127.0.0.1:8443`}},
-		{"no way in for TLS either", nil, "--listen off --tls-listen off", []string{`--listen off leaves no listener for clients: give --tls-listen, or an address`}},
-		{"off and an address for TLS", nil, "--tls-listen off,127.0.0.1:0 --tls-self-signed", []string{`--tls-listen off,127.0.0.1:0: off cannot be combined with an address: remove one of them`}},
-		{"a certificate without its key", nil, "--tls-listen :0 --tls-cert c", []string{`--tls-cert c needs its private key: give --tls-key`}},
-		{"a key without its certificate", nil, "--tls-listen :0 --tls-key k", []string{`--tls-key k needs its certificate: give --tls-cert`}},
+			`--tls-self-signed has no effect without --tls-listen: add an address for TLS clients, such as --tls-listen 127.0.0.1:8443`}},
+		{"no way in for TLS either", nil, "--listen off --tls-listen off", []string{`--listen off leaves no listener for clients: add --tls-listen, or use an address`}},
+		{"off and an address for TLS", nil, "--tls-listen off,127.0.0.1:0 --tls-self-signed", []string{`--tls-listen off,127.0.0.1:0: off cannot be combined with an address; remove one of them`}},
+		{"a certificate without its key", nil, "--tls-listen :0 --tls-cert c", []string{`--tls-cert c needs its private key: add --tls-key`}},
+		{"a key without its certificate", nil, "--tls-listen :0 --tls-key k", []string{`--tls-key k needs its certificate: add --tls-cert`}},
 		{"two certificates", nil, "--tls-listen 127.0.0.1:0 --tls-self-signed --tls-client-ca ca", []string{
 			`--tls-self-signed cannot be combined with certificate files: remove it, or remove --tls-cert, --tls-key and --tls-client-ca`}},
 		{"certificate files", []string{"SLUICE_TLS_KEY=" + empty}, "--tls-listen :0 --tls-cert /no/such/file --web-root /no/such/dir", []string{
-			`--web-root /no/such/dir: no such file or directory: give a readable directory`,
-			`--tls-cert /no/such/file: no such file or directory: give a PEM file with the certificate and its chain`,
-			`--tls-key ` + empty + `: there is no private key in it: give a PEM file with the certificate's private key (set by SLUICE_TLS_KEY)`}},
+			`--web-root /no/such/dir: no such file or directory; use a readable directory`,
+			`--tls-cert /no/such/file: no such file or directory; use a PEM file with the certificate and its chain`,
+			`--tls-key ` + empty + `: it contains no private key; use a PEM file with the certificate's private key (set by SLUICE_TLS_KEY)`}},
 		{"bounds at the edge", nil, "--max-per-address 0 --address-rate 5/m --accept-rate auto --slow-policy prices --proxy-protocol 10.0.0.1/8 --refuse 429", []string{
-			`--proxy-protocol 10.0.0.1/8: has host bits set: did you mean 10.0.0.0/8 or 10.0.0.1?`,
+			`--proxy-protocol 10.0.0.1/8: has host bits set; did you mean 10.0.0.0/8 or 10.0.0.1?`,
 			`--max-per-address 0: must be a whole number of at least 1, auto or off`,
-			`--address-rate 5/m: not a rate: give a whole number per second, such as 50 or 50/s, auto or off`,
-			`--accept-rate auto: not a rate: give a whole number per second, such as 50 or 50/s, or off`,
-			`--refuse 429: unknown value: give one of http, close`,
-			`--slow-policy prices: not a rule: give PATTERN=close or PATTERN=skip, such as prices.*=skip`}},
+			`--address-rate 5/m: must be a rate: a whole number per second, such as 50 or 50/s, auto or off`,
+			`--accept-rate auto: must be a rate: a whole number per second, such as 50 or 50/s, or off`,
+			`--refuse 429: must be one of http, close`,
+			`--slow-policy prices: must be a rule PATTERN=close or PATTERN=skip, such as prices.*=skip`}},
 		{"empty key", nil, "--api-key-file " + empty, []string{
-			`--api-key-file ` + empty + `: the file is empty: write a key to it, such as the output of 'openssl rand -hex 32'`}},
+			`--api-key-file ` + empty + `: the file is empty; write a key to it, such as the output of 'openssl rand -hex 32'`}},
 		{"key of two words", []string{"SLUICE_API_KEY_FILE=" + twoWords}, "", []string{
-			`--api-key-file ` + twoWords + `: the key contains spaces or characters that an HTTP header cannot carry: use one word of printable ASCII (set by SLUICE_API_KEY_FILE)`}},
+			`--api-key-file ` + twoWords + `: the key contains spaces or characters that an HTTP header cannot carry; use one word of printable ASCII (set by SLUICE_API_KEY_FILE)`}},
 		{"no key file", nil, "--api-key-file /no/such/file", []string{
-			`--api-key-file /no/such/file: no such file or directory: give a file with the key on one line`}},
+			`--api-key-file /no/such/file: no such file or directory; use a file with the key on one line`}},
 		{"what the gateway refuses, with the source", []string{"SLUICE_PONG_TIMEOUT=10ms"}, "--batch-window 2s --loop-timeout 10s", []string{
-			`--batch-window 2s is out of range: give 0 to 1s`,
-			`--pong-timeout 10ms is too short: time is checked once a second: give at least 1s (set by SLUICE_PONG_TIMEOUT)`,
-			`--loop-timeout 10s is too short: a stuck loop's stack is logged after 10 s, and the process must live that long: give at least 11s, or off`}},
+			`--batch-window 2s is out of range: use 0 to 1s`,
+			`--pong-timeout 10ms is too short: timeouts are checked once a second; use at least 1s (set by SLUICE_PONG_TIMEOUT)`,
+			`--loop-timeout 10s is too short: the process must run long enough to log a stuck loop's stack, which happens after 10 s; use at least 11s, or off`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -159,7 +159,7 @@ func TestPortInUseNamesTheAddress(t *testing.T) {
 		{"--listen", "127.0.0.1:0", "--internal-listen", addr},
 	} {
 		code, _, stderr := runOnce(nil, args...)
-		want := "sluice: " + args[0] + " " + addr + ": address already in use: stop the process that 'ss -ltnp' shows there, or give another port\n"
+		want := "sluice: " + args[0] + " " + addr + ": address already in use; stop the process that 'ss -ltnp' shows there, or use another port\n"
 		if args[3] == addr {
 			want = strings.Replace(want, "--listen", "--internal-listen", 1)
 		}
@@ -168,7 +168,7 @@ func TestPortInUseNamesTheAddress(t *testing.T) {
 		}
 	}
 	code, _, stderr := runOnce([]string{"SLUICE_LISTEN=" + addr}, "--internal-listen", "off")
-	want := "sluice: --listen " + addr + ": address already in use: stop the process that 'ss -ltnp' shows there, or give another port (set by SLUICE_LISTEN)\n"
+	want := "sluice: --listen " + addr + ": address already in use; stop the process that 'ss -ltnp' shows there, or use another port (set by SLUICE_LISTEN)\n"
 	if code != exitFailed || stderr != want {
 		t.Errorf("from the environment: exit code %d, stderr %q; want %d, %q", code, stderr, exitFailed, want)
 	}

@@ -44,7 +44,7 @@ func (s *settings) checkTLS(endpoints []endpoint) (secure, []error) {
 			have = "have"
 		}
 		if len(idle) > 0 {
-			fault("%s %s no effect without --tls-listen: give an address for TLS clients, such as --tls-listen %s", strings.Join(idle, ", "), have, where)
+			fault("%s %s no effect without --tls-listen: add an address for TLS clients, such as --tls-listen %s", strings.Join(idle, ", "), have, where)
 		}
 		return secure{}, faults
 	}
@@ -54,15 +54,15 @@ func (s *settings) checkTLS(endpoints []endpoint) (secure, []error) {
 	case trial:
 		for _, e := range endpoints {
 			if e.tls && e.address != "" && !e.local {
-				fault("--tls-listen %s: other machines can reach it, and --tls-self-signed is for trials on loopback: give --tls-cert and --tls-key, or listen on 127.0.0.1", e.text)
+				fault("--tls-listen %s: other machines can reach it, and --tls-self-signed is for trials on loopback; use --tls-cert and --tls-key, or listen on 127.0.0.1", e.text)
 			}
 		}
 	case files.Cert == "" && files.Key == "":
-		fault("--tls-listen %s needs a certificate: give --tls-cert and --tls-key, or --tls-self-signed for a trial on loopback", strings.Join(s.tlsListen, ","))
+		fault("--tls-listen %s needs a certificate: add --tls-cert and --tls-key, or --tls-self-signed for a trial on loopback", strings.Join(s.tlsListen, ","))
 	case files.Key == "":
-		fault("--tls-cert %s needs its private key: give --tls-key", files.Cert)
+		fault("--tls-cert %s needs its private key: add --tls-key", files.Cert)
 	case files.Cert == "":
-		fault("--tls-key %s needs its certificate: give --tls-cert", files.Key)
+		fault("--tls-key %s needs its certificate: add --tls-cert", files.Key)
 	}
 	if len(faults) > 0 {
 		return secure{}, faults
@@ -108,7 +108,7 @@ func pairFault(files certificate.Files) error {
 	// Both texts of crypto/tls for it, "private key does not match public key" and
 	// "private key type does not match ...": it has no error value to compare with.
 	if _, err := tls.X509KeyPair(cert, key); err != nil && strings.Contains(err.Error(), "does not match") {
-		return usagef("--tls-key %s does not match the certificate in %s: give the key that belongs to it", files.Key, files.Cert)
+		return usagef("--tls-key %s does not match the certificate in %s: use the key that belongs to it", files.Key, files.Cert)
 	}
 	return nil
 }

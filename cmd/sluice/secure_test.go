@@ -95,7 +95,7 @@ func TestHangupChangesTheCertificateUnderOpenConnections(t *testing.T) {
 	}
 	s.signal(syscall.SIGHUP)
 	r := s.log.wait(t, "SIGHUP: cannot reload the certificates, keeping the current ones")
-	if why, _ := r["error"].(string); !strings.HasPrefix(why, "--tls-key "+key+": there is no private key in it: ") {
+	if why, _ := r["error"].(string); !strings.HasPrefix(why, "--tls-key "+key+": it contains no private key; ") {
 		t.Errorf("error %q", why)
 	}
 	for _, c := range []client{old, fresh, dialTLS(t, s, "/echo", trusting(second))} {
@@ -143,13 +143,13 @@ func TestCheckTellsOfCertificates(t *testing.T) {
 	ended := writePair(t, late, filepath.Join(dir, "late.key"), time.Now().AddDate(-1, 0, 0))
 	for _, tt := range []struct{ cert, key, want string }{
 		{key, cert, "fault --tls-cert " + key + " contains a private key and --tls-key " + cert + " a certificate: swap them"},
-		{cert, late + ".key", "fault --tls-key " + late + ".key does not match the certificate in " + cert + ": give the key that belongs to it"},
+		{cert, late + ".key", "fault --tls-key " + late + ".key does not match the certificate in " + cert + ": use the key that belongs to it"},
 		{late, late + ".key", "fault --tls-cert " + late + ": expired at " + ended.NotAfter.UTC().Format(time.RFC3339) + ": clients reject it: renew it"},
 	} {
 		wantFinding(t, runCheck(t, exitFailed, nil, tls(tt.cert, tt.key)...), tt.want)
 	}
 	found = runCheck(t, exitFailed, nil, append(freePorts, "--tls-listen", "127.0.0.1:0", "--tls-cert", key, "--tls-key", key)...)
-	wantFinding(t, found, "fault --tls-cert "+key+": there is no certificate in it: give a PEM file with the certificate and its chain")
+	wantFinding(t, found, "fault --tls-cert "+key+": it contains no certificate; use a PEM file with the certificate and its chain")
 
 	found = runCheck(t, 0, nil, append(freePorts, "--max-per-address", "9", "--address-rate", "off", "--message-rate", "9", "--trusted-proxies", "127.0.0.1")...)
 	var exempt []string

@@ -274,7 +274,7 @@ func TestUnixSocket(t *testing.T) {
 	c.want(websocket.TextMessage, "over a socket file")
 
 	code, _, stderr := runOnce(nil, "--listen", "unix:"+path, "--internal-listen", "off")
-	want := "sluice: --listen unix:" + path + ": the socket is in use by another process: stop that process, or give another path\n"
+	want := "sluice: --listen unix:" + path + ": the socket is in use by another process; stop that process, or use another path\n"
 	if code != exitFailed || stderr != want {
 		t.Errorf("a second one: exit code %d, stderr %q; want %d, %q", code, stderr, exitFailed, want)
 	}
@@ -290,7 +290,7 @@ func TestUnixSocket(t *testing.T) {
 func TestFilesThatAreNoSocketsAreLeftAlone(t *testing.T) {
 	path := writeFile(t, "precious", "data")
 	code, _, stderr := runOnce(nil, "--listen", "unix:"+path, "--internal-listen", "off")
-	if code != exitFailed || !strings.HasSuffix(stderr, "the path exists and is not a socket: remove it, or give another path\n") {
+	if code != exitFailed || !strings.HasSuffix(stderr, "the path exists and is not a socket; remove it, or use another path\n") {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != "data" {

@@ -48,11 +48,11 @@ func (s *settings) options() *options {
 		"or if only this machine can connect and no proxy is configured; otherwise listen",
 		"auto", "publish", "listen", "off")
 	in.texts(&g.AllowedOrigins, "allowed-origins", "LIST", "", "origins of other sites whose pages may connect, such as https://app.example.com or https://*.example.com; * allows every site")
-	in.texts(&g.Subprotocols, "subprotocols", "LIST", "", "WebSocket subprotocols to accept; the first one offered by the client that is in this list is chosen")
+	in.texts(&g.Subprotocols, "subprotocols", "LIST", "", "WebSocket subprotocols to accept; the first of the client's offers that is in this list is chosen")
 	in.texts(&g.WSPaths, "ws-path", "PATH", "", "additional path for raw WebSocket, same as /ws (repeatable)")
 	in.text(&g.Greeting, "greeting", "TEXT", "", "first message sent to each raw WebSocket and SSE client")
 	in.word(&s.page, "page", "on", "demo page at /, for trying the gateway in a browser: on or off", "on", "off")
-	in.text(&g.WebRoot, "web-root", "DIR", "", "directory to serve at / in place of the demo page")
+	in.text(&g.WebRoot, "web-root", "DIR", "", "directory to serve at / instead of the demo page")
 
 	s.accessOptions(o.in("Channels and permissions"))
 
@@ -65,9 +65,9 @@ func (s *settings) options() *options {
 	in.count(&g.MaxConnections, "max-connections", "auto", "auto", "maximum open connections, WebSocket and SSE together; auto: as many as the file descriptor limit allows")
 	in.count(&g.MaxHandshakes, "max-handshakes", strconv.Itoa(gateway.DefaultMaxHandshakes), "", "maximum connections that have not finished their HTTP request; beyond that, the one that has kept the gateway waiting longest is closed")
 	in.size(&g.MaxMessage, "max-message", formatSize(gateway.DefaultMaxMessage), false, "maximum size of a message from a client, all its fragments together; a larger one closes the connection with code 1009")
-	in.count(&g.MaxFragments, "max-fragments", strconv.Itoa(gateway.DefaultMaxFragments), "", "maximum frames in a message from a client; more close the connection with code 1008")
+	in.count(&g.MaxFragments, "max-fragments", strconv.Itoa(gateway.DefaultMaxFragments), "", "maximum frames in a message from a client; exceeding this closes the connection with code 1008")
 	in.count(&g.MaxChannels, "max-channels", strconv.Itoa(gateway.DefaultMaxChannels), "", "maximum channels that exist at the same time")
-	in.size(&g.MaxPending, "max-pending", formatSize(gateway.DefaultMaxPending), false, "maximum bytes queued for one connection, apart from its channels' logs; more close it with code 1013")
+	in.size(&g.MaxPending, "max-pending", formatSize(gateway.DefaultMaxPending), false, "maximum bytes queued for one connection, apart from its channels' logs; exceeding this closes it with code 1013")
 	in.size(&g.MaxBuffered, "max-buffered", formatSize(gateway.DefaultMaxBuffered), false, "maximum memory for all channel logs, histories and connection queues together")
 
 	s.hostileOptions(o.in("Slow and hostile clients"))
@@ -81,10 +81,10 @@ func (s *settings) options() *options {
 	in = o.in("Timeouts")
 	in.duration(&g.HandshakeTimeout, "handshake-timeout", formatDuration(gateway.DefaultHandshakeTimeout), zeroRefused, "time limit for a client to send its whole request head")
 	in.duration(&g.PingInterval, "ping-interval", formatDuration(gateway.DefaultPingInterval), zeroIsOff, "silence after which a client is pinged, or off")
-	in.duration(&g.PongTimeout, "pong-timeout", formatDuration(gateway.DefaultPongTimeout), zeroRefused, "time limit for a client to answer a ping, before its connection is closed")
-	in.duration(&g.WriteTimeout, "write-timeout", formatDuration(gateway.DefaultWriteTimeout), zeroIsOff, "how long a client may read nothing while data is waiting for it, or off")
+	in.duration(&g.PongTimeout, "pong-timeout", formatDuration(gateway.DefaultPongTimeout), zeroRefused, "time limit for a client to respond to a ping, before its connection is closed")
+	in.duration(&g.WriteTimeout, "write-timeout", formatDuration(gateway.DefaultWriteTimeout), zeroIsOff, "how long a client may go without reading while data is waiting for it, or off")
 	in.duration(&g.CloseTimeout, "close-timeout", formatDuration(gateway.DefaultCloseTimeout), zeroRefused, "time limit for the closing handshake, including the last bytes to the client")
-	in.duration(&g.LoopTimeout, "loop-timeout", formatDuration(gateway.DefaultLoopTimeout), zeroIsOff, "how long an event loop may be stuck before the process exits with status 70: 11s or more, or off. /readyz answers 503 after 2s, /healthz after 10s")
+	in.duration(&g.LoopTimeout, "loop-timeout", formatDuration(gateway.DefaultLoopTimeout), zeroIsOff, "how long an event loop may be stuck before the process exits with status 70: 11s or more, or off. /readyz responds with 503 after 2s, /healthz after 10s")
 	in.duration(&s.shutdownTimeout, "shutdown-timeout", "30s", zeroRefused, "time limit for closing all connections after SIGINT or SIGTERM")
 
 	in = o.in("Logging")
@@ -95,7 +95,7 @@ func (s *settings) options() *options {
 
 	in = o.in("Configuration")
 	in.text(&s.config, "config", "FILE", "", "configuration file with lines 'key = value'; keys are these flags without the dashes. A # at the start of a line or after a space begins a comment. "+
-		"Double quotes around a value (Go string syntax) keep a # or spaces at its ends. A list may be repeated or separated by commas; any other key may be set only once")
+		"Put a value that contains # or begins or ends with spaces in double quotes (Go string syntax). A list may be repeated or separated by commas; any other key may be set only once")
 	return o
 }
 
@@ -114,24 +114,24 @@ const onLoopback = "; auto: %s, unlimited for loopback"
 func (s *settings) admissionOptions(in adder) {
 	g := &s.gateway
 	in.prefixes(&g.TrustedProxies, "trusted-proxies", "proxies whose X-Forwarded-For header is trusted: addresses or networks. Without it, all clients behind a proxy count as one")
-	in.prefixes(&g.ProxyProtocol, "proxy-protocol", "proxies that send a PROXY protocol header (version 1 or 2): addresses or networks. It is required from these and not accepted from others")
+	in.prefixes(&g.ProxyProtocol, "proxy-protocol", "proxies that send a PROXY protocol header (version 1 or 2): addresses or networks. The header is required from these proxies and rejected from all others")
 	in.bound(&g.MaxPerAddress, "max-per-address", "", "auto", fmt.Sprintf("maximum open connections from one IPv4 address or one IPv6 /64"+onLoopback, strconv.Itoa(gateway.DefaultMaxPerAddress)))
 	in.bound(&g.AddressRate, "address-rate", perSecond, "auto", fmt.Sprintf("new connections per second from one address (burst 5x)"+onLoopback, formatRate(gateway.DefaultAddressRate)))
 	in.bound(&g.AcceptRate, "accept-rate", perSecond, "off", "new connections per second from all clients together, or off")
 	in.size(&s.memoryLimit, "memory-limit", "auto", true, "memory limit of the process; new connections are refused above 95%. auto: the cgroup's limit, if there is one")
-	in.word(&s.refuse, "refuse", "http", "how new connections over a limit are refused: http answers 429 or 503; close accepts the WebSocket and closes it with code 1013, which a web page can see", "http", "close")
+	in.word(&s.refuse, "refuse", "http", "how new connections over a limit are refused: http responds with 429 or 503; close accepts the WebSocket and closes it with code 1013, which a web page can see", "http", "close")
 }
 
 func (s *settings) hostileOptions(in adder) {
 	g := &s.gateway
 	in.rules(&g.SlowPolicy, "slow-policy", "action for slow subscribers, by channel: PATTERN=close or PATTERN=skip, such as prices.*=skip; the first match applies, otherwise close. "+
-		"skip continues with the newest publication and reports the gap, where the format can express it")
+		"skip continues with the newest publication and reports the gap if the client's format can express it")
 	in.bound(&g.MessageRate, "message-rate", perSecond, "auto", fmt.Sprintf("messages per second from one connection (burst 2x), which is closed with code 1008 if it sends more"+onLoopback, formatRate(gateway.DefaultMessageRate)))
 	in.bound(&g.ControlRate, "control-rate", perSecond, "auto", fmt.Sprintf("control frames per second from one connection (burst 2x), which is closed with code 1008 if it sends more"+onLoopback, formatRate(gateway.DefaultControlRate)))
 	in.bound(&g.ChannelRate, "channel-rate", perSecond, "off", "publications per second in one channel, or off; above that, clients wait and HTTP publishers get 429")
 	in.bound(&g.JoinRate, "join-rate", perSecond, "auto", fmt.Sprintf("subscriptions per second to one channel that sends join and leave messages; above that, clients get error 111 and retry; auto: %s", formatRate(gateway.DefaultJoinRate)))
 	in.duration(&g.MessageTimeout, "message-timeout", formatDuration(gateway.DefaultMessageTimeout), zeroRefused, "time limit for a client to finish a message that it has begun")
-	in.duration(&g.UserTimeout, "tcp-user-timeout", "auto", zeroIsOff, fmt.Sprintf("how long a client's kernel may acknowledge nothing before the connection is dropped (TCP_USER_TIMEOUT), or off; "+
+	in.duration(&g.UserTimeout, "tcp-user-timeout", "auto", zeroIsOff, fmt.Sprintf("how long sent data may stay unacknowledged by the client's kernel before the connection is dropped (TCP_USER_TIMEOUT), or off; "+
 		"auto: %s, or 5s more than the longer of --write-timeout and --close-timeout", formatDuration(gateway.DefaultUserTimeout)))
 	in.size(&g.NotsentLowat, "notsent-lowat", "off", true, "unsent bytes per connection that may wait in the kernel (TCP_NOTSENT_LOWAT); off: limited by --send-buffer only")
 }

@@ -36,7 +36,7 @@ gateway's history, it reports the gap on standard error.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
-				return usagef("missing channel: give one, as in 'sluice sub news'")
+				return usagef("missing channel: specify one, as in 'sluice sub news'")
 			case len(args) > 1:
 				return usagef("unexpected argument %q: sub subscribes to one channel", args[1])
 			}
@@ -61,11 +61,11 @@ gateway's history, it reports the gap on standard error.`,
 		}
 		for _, name := range []string{"history", "count"} {
 			if n, _ := f.GetInt(name); f.Changed(name) && n < 1 { // the flag exists
-				return usagef("--%s %d: must be at least 1, or left out", name, n)
+				return usagef("--%s %d: must be at least 1, or omitted", name, n)
 			}
 		}
 		if s.history > 0 && since != "" && f.Changed("since") {
-			return usagef("--since and --history cannot be combined: give one of them")
+			return usagef("--since and --history cannot be combined: use only one of them")
 		}
 		if since != "" && since != "now" {
 			if s.at, err = parsePosition(since); err != nil {
@@ -173,7 +173,7 @@ func (s *subscriber) take(p []byte) error {
 	s.progress()
 	switch what {
 	case stepRepeat:
-		s.note("skipped a repeat: offset %d of epoch %s after %d", r.offset, r.epoch, was.offset)
+		s.note("skipped a duplicate: offset %d of epoch %s arrived after %d", r.offset, r.epoch, was.offset)
 		return nil
 	case stepGap, stepHole:
 		s.note("gap: %s", lost)

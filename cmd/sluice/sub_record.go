@@ -43,7 +43,7 @@ func (d *recordReader) read(p []byte) (subRecord, error) {
 		Base64 []byte  `json:"base64"`
 	}
 	if err := json.Unmarshal(p, &j); err != nil {
-		return subRecord{}, fmt.Errorf("received something other than a format=json record: %w: is --url the address of a gateway of this version?", err)
+		return subRecord{}, fmt.Errorf("received something other than a format=json record: %w; is --url the address of a gateway of this version?", err)
 	}
 	if j.Offset == nil {
 		return subRecord{}, nil
@@ -122,7 +122,7 @@ func parsePosition(s string) (p position, err error) {
 		p.offset, err = strconv.ParseUint(s[i+1:], 10, 64)
 	}
 	if i <= 0 || err != nil {
-		return position{}, errors.New("not a position: give EPOCH:OFFSET, as printed by --json")
+		return position{}, errors.New("must be a position EPOCH:OFFSET, as printed by --json")
 	}
 	return p, nil
 }
@@ -155,7 +155,7 @@ func (p *position) advance(r subRecord) (s step, lost string) {
 		case !known || before.epoch == now.epoch:
 			return stepGap, fmt.Sprintf("publications between offset %d and %d of epoch %s were lost: they are no longer in the gateway's history", before.offset, now.offset+1, now.epoch)
 		}
-		return stepGap, fmt.Sprintf("publications after offset %d of epoch %s may be lost: the channel has started again with epoch %s, at offset %d", before.offset, before.epoch, now.epoch, now.offset)
+		return stepGap, fmt.Sprintf("publications after offset %d of epoch %s may be lost: the channel was restarted with epoch %s, at offset %d", before.offset, before.epoch, now.epoch, now.offset)
 	}
 	switch {
 	case !known || before.epoch == now.epoch && now.offset == before.offset+1:
@@ -165,10 +165,10 @@ func (p *position) advance(r subRecord) (s step, lost string) {
 		return stepRepeat, ""
 	case before.epoch == now.epoch:
 		*p = now
-		return stepHole, fmt.Sprintf("publications between offset %d and %d of epoch %s are missing, and the gateway did not report it", before.offset, now.offset, now.epoch)
+		return stepHole, fmt.Sprintf("publications between offset %d and %d of epoch %s are missing, and the gateway did not report a gap", before.offset, now.offset, now.epoch)
 	}
 	*p = now
-	return stepHole, fmt.Sprintf("publications after offset %d of epoch %s may be missing: epoch %s follows at offset %d, and the gateway did not report it", before.offset, before.epoch, now.epoch, now.offset)
+	return stepHole, fmt.Sprintf("publications after offset %d of epoch %s may be missing: epoch %s follows at offset %d, and the gateway did not report a gap", before.offset, before.epoch, now.epoch, now.offset)
 }
 
 // oneLine returns a record without the line breaks that JSON allows between its parts.

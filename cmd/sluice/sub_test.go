@@ -71,11 +71,11 @@ func TestSubTellsWhatIsMissing(t *testing.T) {
 		{"a gap of the same epoch", func(c *fakeConn) { c.position(true, "e1", 5); c.publications("e1", 6, 6) },
 			"gap: publications between offset 2 and 6 of epoch e1 were lost"},
 		{"a gap to another epoch", func(c *fakeConn) { c.position(true, "e2", 0); c.publications("e2", 1, 1) },
-			"gap: publications after offset 2 of epoch e1 may be lost: the channel has started again with epoch e2"},
+			"gap: publications after offset 2 of epoch e1 may be lost: the channel was restarted with epoch e2"},
 		{"a hole", func(c *fakeConn) { c.publications("e1", 4, 4) },
-			"gap: publications between offset 2 and 4 of epoch e1 are missing, and the gateway did not report it"},
+			"gap: publications between offset 2 and 4 of epoch e1 are missing, and the gateway did not report a gap"},
 		{"another epoch", func(c *fakeConn) { c.publications("e2", 9, 9) },
-			"gap: publications after offset 2 of epoch e1 may be missing: epoch e2 follows at offset 9, and the gateway did not report it"},
+			"gap: publications after offset 2 of epoch e1 may be missing: epoch e2 follows at offset 9, and the gateway did not report a gap"},
 	} {
 		g := newFakeGateway(t, func(c *fakeConn) {
 			c.publications("e1", 1, 2)
@@ -99,7 +99,7 @@ func TestSubLeavesOutWhatCameBefore(t *testing.T) {
 		c.wantBye()
 	})
 	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--count", "4", "--fail-on-gap")
-	sub.wantExit(0, "skipped a repeat: offset 2 of epoch e1 after 3", "skipped a repeat: offset 3 of epoch e1 after 3")
+	sub.wantExit(0, "skipped a duplicate: offset 2 of epoch e1 arrived after 3", "skipped a duplicate: offset 3 of epoch e1 arrived after 3")
 	if diff := cmp.Diff(numbered(1, 4), sub.stdout.String()); diff != "" {
 		t.Errorf("stdout (-want +got):\n%s", diff)
 	}
@@ -246,7 +246,7 @@ func TestSubComesBackAfterACut(t *testing.T) {
 		code ws.StatusCode
 		text string
 	}{
-		{ws.StatusPolicyViolation, "no answer to ping"}, // it may have been asleep
+		{ws.StatusPolicyViolation, "no response to ping"}, // it may have been asleep
 		{1013, "too slow: the channel's buffer ran out"},
 		{1012, ""},
 	} {

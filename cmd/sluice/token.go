@@ -27,7 +27,7 @@ func newTokenCommand() *cobra.Command {
   sluice token make --token-hmac-secret-file secret.txt --user 42`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("missing command: give make, verify or secret: see '%s --help'", cmd.CommandPath())
+				return usagef("missing command: use make, verify or secret; see '%s --help'", cmd.CommandPath())
 			}
 			return unknownCommand(cmd, args[0], "")
 		},
@@ -79,7 +79,7 @@ secret, RS256 for RSA, ES256 for P-256, EdDSA for Ed25519.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("user") {
-				return usagef("missing --user: give the user's ID, or --user '' for an anonymous user")
+				return usagef("missing --user: specify the user's ID, or --user '' for an anonymous user")
 			}
 			signer, warning, err := m.signer()
 			if err != nil {
@@ -100,8 +100,8 @@ secret, RS256 for RSA, ES256 for P-256, EdDSA for Ed25519.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&m.secretFile, "token-hmac-secret-file", "", "sign with the secret in `FILE`, the same as the gateway's; 32 bytes or more")
-	f.StringVar(&m.keyFile, "private-key", "", "sign with the private key in this PEM `FILE` instead; the gateway has its public key")
+	f.StringVar(&m.secretFile, "token-hmac-secret-file", "", "sign with the secret in `FILE`, the same secret as the gateway's, at least 32 bytes")
+	f.StringVar(&m.keyFile, "private-key", "", "sign with the private key in this PEM `FILE` instead; the gateway must be configured with its public key")
 	f.StringVar(&m.keyID, "key-id", "", "key `ID` (kid) of --private-key in the gateway's key set (JWKS)")
 	f.StringVar(&m.claims.User, "user", "", "user `ID` (sub); '' for an anonymous user")
 	f.DurationVar(&m.expires, "expires", time.Hour, "make a token that is valid for `TIME`; 0: forever, for tests only")
@@ -121,9 +121,9 @@ secret, RS256 for RSA, ES256 for P-256, EdDSA for Ed25519.`,
 func (m *tokenMake) signer() (s *auth.Signer, warning string, err error) {
 	switch {
 	case (m.secretFile == "") == (m.keyFile == ""):
-		return nil, "", usagef("a token needs exactly one key: give --token-hmac-secret-file or --private-key")
+		return nil, "", usagef("a token needs exactly one key: use --token-hmac-secret-file or --private-key")
 	case m.secretFile != "" && m.keyID != "":
-		return nil, "", usagef("--key-id %s is for --private-key only, a secret has none: remove it, or give --private-key", m.keyID)
+		return nil, "", usagef("--key-id %s is only for --private-key: a secret has no key ID; remove it, or use --private-key", m.keyID)
 	case m.secretFile != "":
 		secret, warning, err := readHMACSecretFile("token-hmac-secret-file", m.secretFile)
 		if err != nil {
@@ -132,7 +132,7 @@ func (m *tokenMake) signer() (s *auth.Signer, warning string, err error) {
 		s, err = auth.NewHMACSigner(secret)
 		return s, warning, err
 	}
-	text, warning, err := readKeyFile("private-key", m.keyFile, true, "give a PEM file with a private key")
+	text, warning, err := readKeyFile("private-key", m.keyFile, true, "use a PEM file with a private key")
 	if err != nil {
 		return nil, "", err
 	}
@@ -149,11 +149,11 @@ func (m *tokenMake) settle(now time.Time) error {
 	case m.expires < 0 || m.expires > 0 && m.expires < time.Second:
 		return usagef("--expires %v: must be at least 1s, such as 1h, or 0 for never", m.expires)
 	case c.Channel != "" && len(c.Channels) > 0:
-		return usagef("--channel %s cannot be combined with --channels: one is for a subscription token, the other for a connection token: remove one", c.Channel)
+		return usagef("--channel %s cannot be combined with --channels: one is for a subscription token, the other for a connection token; remove one", c.Channel)
 	case c.Client != "" && c.Channel == "":
-		return usagef("--client %s needs --channel: only a subscription token is for one client: give a channel too", c.Client)
+		return usagef("--client %s needs --channel: only subscription tokens can be restricted to one client; add --channel", c.Client)
 	case c.Channel != "" && m.meta != "":
-		return usagef("--channel %s cannot be combined with --meta: only a connection token has it: remove one", c.Channel)
+		return usagef("--channel %s cannot be combined with --meta, which only connection tokens can have: remove one", c.Channel)
 	}
 	for _, v := range []struct {
 		flag, text string
@@ -163,7 +163,7 @@ func (m *tokenMake) settle(now time.Time) error {
 			continue
 		}
 		if !json.Valid([]byte(v.text)) {
-			return usagef("--%s %s: not JSON: give JSON such as '{\"name\":\"Ada\"}'", v.flag, v.text)
+			return usagef("--%s %s: must be JSON, such as '{\"name\":\"Ada\"}'", v.flag, v.text)
 		}
 		*v.to = json.RawMessage(v.text)
 	}
@@ -196,7 +196,7 @@ Without TOKEN, it is read from standard input, which keeps the token out of the
 process list.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usagef("unexpected argument %q: give one token at a time", args[1])
+				return usagef("unexpected argument %q: verify one token at a time", args[1])
 			}
 			return nil
 		},
@@ -236,7 +236,7 @@ process list.`,
 // keys reads the files.
 func (v *tokenVerify) keys() (warning string, err error) {
 	if len(v.secretFiles) == 0 && len(v.publicFiles) == 0 && v.options.JWKSURL == "" {
-		return "", usagef("missing key: give --token-hmac-secret-file, --token-public-key-file or --jwks-url")
+		return "", usagef("missing key: use --token-hmac-secret-file, --token-public-key-file or --jwks-url")
 	}
 	for _, path := range v.secretFiles {
 		secret, found, err := readHMACSecretFile("token-hmac-secret-file", path)
@@ -274,7 +274,7 @@ func tokenFrom(stdin io.Reader, args []string) (string, error) {
 	}
 	token := strings.TrimSpace(string(b))
 	if token == "" {
-		return "", usagef("standard input is empty: give the token there, or as an argument")
+		return "", usagef("standard input is empty: pass the token there, or as an argument")
 	}
 	return token, nil
 }

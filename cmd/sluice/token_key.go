@@ -20,7 +20,7 @@ const keyBytesMax = 64 << 10
 // give instead.
 func readKeyFile(flag, path string, secret bool, advice string) (key []byte, warning string, err error) {
 	fault := func(format string, args ...any) error {
-		return usagef("--%s %s: %w: %s", flag, path, fmt.Errorf(format, args...), advice)
+		return usagef("--%s %s: %w; %s", flag, path, fmt.Errorf(format, args...), advice)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -35,7 +35,7 @@ func readKeyFile(flag, path string, secret bool, advice string) (key []byte, war
 	}
 	// Check the file that was opened, not what is at the path by now.
 	if info, err := f.Stat(); secret && err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
-		warning = fmt.Sprintf("--%s %s: every user of this machine can read it and make tokens with it: run 'chmod o= %[2]s'", flag, path)
+		warning = fmt.Sprintf("--%s %s: every user of this machine can read it and make tokens with it; run 'chmod o= %[2]s'", flag, path)
 	}
 	return key, warning, nil
 }
@@ -43,7 +43,7 @@ func readKeyFile(flag, path string, secret bool, advice string) (key []byte, war
 // readHMACSecretFile reads a secret for HS256: the bytes of the file without the newline at
 // its end.
 func readHMACSecretFile(flag, path string) (secret []byte, warning string, err error) {
-	secret, warning, err = readKeyFile(flag, path, true, "give a file with the secret, such as 'sluice token secret' prints")
+	secret, warning, err = readKeyFile(flag, path, true, "use a file with the secret, such as the output of 'sluice token secret'")
 	if err != nil {
 		return nil, "", err
 	}
@@ -56,7 +56,7 @@ func readHMACSecretFile(flag, path string) (secret []byte, warning string, err e
 
 // readPublicKeyFile reads a PEM file of public keys.
 func readPublicKeyFile(flag, path string) ([]byte, error) {
-	text, _, err := readKeyFile(flag, path, false, "give a PEM file with a public key")
+	text, _, err := readKeyFile(flag, path, false, "use a PEM file with a public key")
 	if err != nil {
 		return nil, err
 	}

@@ -55,9 +55,9 @@ func newTopCommand(cfg *settings, opts *options, env []string) *cobra.Command {
   sluice top --once --limit 10
   sluice top --close 17`,
 		Long: `On a terminal, the table refreshes until you press q; p, l, a and i sort by
-pending bytes, lag, age and ID. Elsewhere, top prints one table and exits. The
-address of the internal listener comes from the same environment and file as for
-'sluice serve'. NO_COLOR turns colors off.
+pending bytes, lag, age and ID. If the output is not a terminal, top prints one
+table and exits. The address of the internal listener comes from the same
+environment and file as for 'sluice serve'. NO_COLOR turns colors off.
 
 --close closes a connection with code 1008 (3503 for the Centrifugo protocol).
 'sluice sub' and 'sluice pub' do not reconnect after that. A web page may.`,
@@ -83,10 +83,10 @@ address of the internal listener comes from the same environment and file as for
 	f.IntVar(&t.limit, "limit", 0, fmt.Sprintf("show at most `N` connections; by default as many as fit the terminal, or %d", limitUnbound))
 	f.DurationVar(&t.interval, "interval", time.Second, "refresh the table every `TIME`")
 	f.BoolVar(&t.once, "once", false, "print one table and exit, as when the output is not a terminal")
-	f.BoolVar(&t.json, "json", false, "print the gateway's JSON answer and exit")
+	f.BoolVar(&t.json, "json", false, "print the gateway's JSON response and exit")
 	f.StringVar(&t.close, "close", "", "close the connection with this `ID` and exit")
 	f.StringVar(&where, "url", "", "`URL` of the internal listener: http, https or unix:/path")
-	f.DurationVar(&t.timeout, "timeout", 2*time.Second, "wait at most `TIME` for an answer")
+	f.DurationVar(&t.timeout, "timeout", 2*time.Second, "wait at most `TIME` for a response")
 	f.Lookup("limit").DefValue = "" // help would show 0 as the default, which is not accepted
 	secure.register(cmd)
 	bindEnv(cmd, env, clientTLSNames...)
@@ -106,17 +106,17 @@ func (t *top) check(limited bool) error {
 	notInID := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' }
 	switch {
 	case !slices.Contains(topSorts, t.sort):
-		return usagef("--sort %s: unknown value: give one of %s", t.sort, strings.Join(topSorts, ", "))
+		return usagef("--sort %s: must be one of %s", t.sort, strings.Join(topSorts, ", "))
 	case limited && t.limit < 1:
-		return usagef("--limit %d: must be at least 1: leave it out to fill the terminal", t.limit)
+		return usagef("--limit %d: must be at least 1; omit it to fill the terminal", t.limit)
 	case t.interval < intervalMin:
-		return usagef("--interval %v: must be at least %v: each refresh costs the gateway CPU", t.interval, intervalMin)
+		return usagef("--interval %v: must be at least %v, because each refresh costs the gateway CPU", t.interval, intervalMin)
 	case t.timeout <= 0:
-		return usagef("--timeout %v: must be greater than 0: give a time such as 2s", t.timeout)
+		return usagef("--timeout %v: must be greater than 0, such as 2s", t.timeout)
 	case t.close != "" && (t.json || t.once):
 		return usagef("--close prints no table: remove --once and --json")
 	case strings.ContainsFunc(t.close, notInID):
-		return usagef("--close %q: not a connection ID: give one from the table, such as 17", t.close)
+		return usagef("--close %q: must be a connection ID from the table, such as 17", t.close)
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (s *settings) inspector(opts *options, env []string, where string) (place, 
 		return place{}, usageError{err}
 	}
 	if where == "" && s.internalListen == "off" {
-		return place{}, opts.explain(usagef("--internal-listen off: there is no internal listener to ask: give --url"))
+		return place{}, opts.explain(usagef("--internal-listen off: there is no internal listener to query; use --url"))
 	}
 	p, err := s.place(opts, where, true)
 	if err != nil {
@@ -201,7 +201,7 @@ func (t *top) look(ctx context.Context, limit int) (view, error) {
 	}
 	p := t.place.below(inspectorPath)
 	if err := v.connections.read(body); err != nil {
-		return v, fmt.Errorf("%s: unexpected answer: %w: is this a gateway's internal listener?", p, err)
+		return v, fmt.Errorf("%s: unexpected response: %w; is this a gateway's internal listener?", p, err)
 	}
 	p = t.place.below("/metrics")
 	a, err := p.ask(ctx, t.timeout, http.MethodGet)
@@ -237,9 +237,9 @@ func (t *top) connections(ctx context.Context, sort string, limit int) ([]byte, 
 func (p place) inspectorRefused(a answer) error {
 	switch a.status {
 	case http.StatusUnauthorized:
-		return fmt.Errorf("%s: missing or wrong API key: give the gateway's key with --api-key-file", p)
+		return fmt.Errorf("%s: missing or wrong API key; specify the gateway's key with --api-key-file", p)
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
-		return fmt.Errorf("%s: not found: this is not a gateway's internal listener (give --url), or the gateway is older than this command", p)
+		return fmt.Errorf("%s: not found; this is not a gateway's internal listener (use --url), or the gateway is older than this command", p)
 	}
 	return p.refused(a)
 }
@@ -261,7 +261,7 @@ func (t *top) closeConnection(ctx context.Context, stdout io.Writer) error {
 	if _, err := t.connections(ctx, topSorts[0], 1); err != nil {
 		return err
 	}
-	return errors.New("no connection " + t.close + ": it may have ended: 'sluice top' lists the open ones")
+	return errors.New("no connection " + t.close + ": it may have ended; 'sluice top' lists the open ones")
 }
 
 // lookUpEnv returns the value of a variable in an environment, or "".

@@ -61,7 +61,7 @@ func (s *screen) enter() error {
 	if s.in != nil {
 		mode, err := term.MakeRaw(int(s.in.Fd()))
 		if err != nil {
-			return fmt.Errorf("cannot set up the terminal: %w: print one table with --once", err)
+			return fmt.Errorf("cannot set up the terminal: %w; print one table with --once", err)
 		}
 		s.mode = mode
 		go s.read()

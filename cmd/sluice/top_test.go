@@ -110,7 +110,7 @@ func TestTopClosesAConnection(t *testing.T) {
 	if code, stdout, stderr := runOnce(nil, "top", "--url", f.URL, "--close", "17"); code != 0 || stdout != "closed connection 17\n" || stderr != "" {
 		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
 	}
-	wantTop(t, exitFailed, "no connection 18: it may have ended: 'sluice top' lists the open ones", "--url", f.URL, "--close", "18")
+	wantTop(t, exitFailed, "no connection 18: it may have ended; 'sluice top' lists the open ones", "--url", f.URL, "--close", "18")
 }
 
 // wantTop runs `sluice top`, which is to fail with one line.
@@ -140,12 +140,12 @@ func TestTopSaysInOneLineWhatIsWrong(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 
-	const isOld = ": not found: this is not a gateway's internal listener (give --url), or the gateway is older than this command"
-	const noKey = "/api/connections: missing or wrong API key: give the gateway's key with --api-key-file"
+	const isOld = ": not found; this is not a gateway's internal listener (use --url), or the gateway is older than this command"
+	const noKey = "/api/connections: missing or wrong API key; specify the gateway's key with --api-key-file"
 	wantTop(t, exitFailed, old.URL+"/api/connections"+isOld, "--url", old.URL)
 	wantTop(t, exitFailed, old.URL+"/api/connections"+isOld, "--url", old.URL+"/", "--close", "17")
-	wantTop(t, exitFailed, other.URL+"/api/connections: unexpected answer: not JSON: is this a gateway's internal listener?", "--url", other.URL)
-	wantTop(t, exitFailed, foreign.URL+"/api/connections: the server answered 403 Forbidden: only programs on this machine are served", "--url", foreign.URL)
+	wantTop(t, exitFailed, other.URL+"/api/connections: unexpected response: not JSON; is this a gateway's internal listener?", "--url", other.URL)
+	wantTop(t, exitFailed, foreign.URL+"/api/connections: the server responded with 403 Forbidden: only programs on this machine are served", "--url", foreign.URL)
 	wantTop(t, exitFailed, locked.URL+noKey, "--url", locked.URL)
 	wantTop(t, exitFailed, locked.URL+noKey, "--url", locked.URL, "--api-key-file", writeFile(t, "wrong", "guess\n"))
 	wantTop(t, exitFailed, gone.URL+"/api/connections: connection refused: is the gateway running at this address? (set it with SLUICE_INTERNAL_LISTEN or --url)",
@@ -155,14 +155,14 @@ func TestTopSaysInOneLineWhatIsWrong(t *testing.T) {
 	}
 
 	for told, args := range map[string][]string{
-		"--sort size: unknown value: give one of pending, lag, age, id":                                 {"--sort", "size"},
-		"--limit 0: must be at least 1: leave it out to fill the terminal":                              {"--limit", "0"},
-		"--interval 1ms: must be at least 100ms: each refresh costs the gateway CPU":                    {"--interval", "1ms"},
-		"--timeout 0s: must be greater than 0: give a time such as 2s":                                  {"--timeout", "0s"},
-		"--close prints no table: remove --once and --json":                                             {"--close", "17", "--json"},
-		`--close "../17": not a connection ID: give one from the table, such as 17`:                     {"--close", "../17"},
-		"--internal-listen off: there is no internal listener to ask: give --url":                       {"--internal-listen", "off"},
-		"--url ws://h: not an http or https URL: give one such as http://127.0.0.1:8000, or unix:/path": {"--url", "ws://h"},
+		"--sort size: must be one of pending, lag, age, id":                                            {"--sort", "size"},
+		"--limit 0: must be at least 1; omit it to fill the terminal":                                  {"--limit", "0"},
+		"--interval 1ms: must be at least 100ms, because each refresh costs the gateway CPU":           {"--interval", "1ms"},
+		"--timeout 0s: must be greater than 0, such as 2s":                                             {"--timeout", "0s"},
+		"--close prints no table: remove --once and --json":                                            {"--close", "17", "--json"},
+		`--close "../17": must be a connection ID from the table, such as 17`:                          {"--close", "../17"},
+		"--internal-listen off: there is no internal listener to query; use --url":                     {"--internal-listen", "off"},
+		"--url ws://h: not an http or https URL; use one such as http://127.0.0.1:8000, or unix:/path": {"--url", "ws://h"},
 	} {
 		wantTop(t, exitUsage, told, args...)
 	}
@@ -237,7 +237,7 @@ func TestTopDrawsAgainAndAgainAndObeysItsKeys(t *testing.T) {
 		}
 	}
 	f.broken.Store(true)
-	w.wait(t, "stale: the server answered 503 Service Unavailable: ")
+	w.wait(t, "stale: the server responded with 503 Service Unavailable: ")
 	w.press('x')
 	w.press('q')
 	if err := <-w.ended; err != nil {

@@ -47,7 +47,7 @@ func (a adder) word(p *string, name, fallback, usage string, words ...string) {
 	a.add(&option{name: name, meta: "WORD", fallback: fallback, usage: usage, choices: words,
 		parse: func(s string) error {
 			if !slices.Contains(words, s) {
-				return fmt.Errorf("unknown value: give one of %s", strings.Join(words, ", "))
+				return fmt.Errorf("must be one of %s", strings.Join(words, ", "))
 			}
 			*p = s
 			return nil
@@ -134,7 +134,7 @@ func (a adder) duration(p *time.Duration, name, fallback string, z zero, usage s
 		}})
 }
 
-var errNoDuration = errors.New("not a duration: give one with a unit, such as 500ms, 10s or 2m")
+var errNoDuration = errors.New("must be a duration with a unit, such as 500ms, 10s or 2m")
 
 func orWord(special string) string {
 	if special == "" {
@@ -174,7 +174,7 @@ func parseSize(s string) (int, error) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 63)
 	if err != nil || n > uint64(math.MaxInt/unit) {
-		return 0, errors.New("not a size: give a whole number of bytes, or one with the unit B, KiB, MiB or GiB, such as 64KiB")
+		return 0, errors.New("must be a size: a whole number of bytes, or one with the unit B, KiB, MiB or GiB, such as 64KiB")
 	}
 	return int(n) * unit, nil
 }

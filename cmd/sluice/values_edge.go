@@ -36,7 +36,7 @@ func (a adder) bound(p *int, name, unit, fallback, usage string) {
 	meta := "N"
 	if unit != "" {
 		meta = "RATE"
-		form = "not a rate: give a whole number per second, such as 50 or 50/s"
+		form = "must be a rate: a whole number per second, such as 50 or 50/s"
 	}
 	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage, choices: []string{"off"},
 		parse: func(s string) error {
@@ -69,15 +69,15 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	if err != nil {
 		addr, addrErr := netip.ParseAddr(s)
 		if addrErr != nil || addr.Zone() != "" {
-			return netip.Prefix{}, errors.New("not an address or network: give one such as 192.0.2.7 or 10.0.0.0/8")
+			return netip.Prefix{}, errors.New("must be an address or network, such as 192.0.2.7 or 10.0.0.0/8")
 		}
 		prefix = netip.PrefixFrom(addr, addr.BitLen())
 	}
 	switch {
 	case prefix.Addr().Is4In6():
-		return netip.Prefix{}, errors.New("an IPv4 network in IPv6 notation: write it as IPv4, such as 10.0.0.0/8")
+		return netip.Prefix{}, errors.New("an IPv4 network in IPv6 notation; write it as IPv4, such as 10.0.0.0/8")
 	case prefix != prefix.Masked():
-		return netip.Prefix{}, fmt.Errorf("has host bits set: did you mean %v or %v?", prefix.Masked(), prefix.Addr())
+		return netip.Prefix{}, fmt.Errorf("has host bits set; did you mean %v or %v?", prefix.Masked(), prefix.Addr())
 	}
 	return prefix, nil
 }
@@ -88,7 +88,7 @@ func (a adder) rules(p *[]gateway.SlowRule, name, usage string) {
 		parse: func(s string) error {
 			at := strings.LastIndexByte(s, '=') // a channel's name may contain one too
 			if at < 1 || s[at+1:] != "close" && s[at+1:] != "skip" {
-				return errors.New("not a rule: give PATTERN=close or PATTERN=skip, such as prices.*=skip")
+				return errors.New("must be a rule PATTERN=close or PATTERN=skip, such as prices.*=skip")
 			}
 			*p = append(*p, gateway.SlowRule{Pattern: strings.TrimSpace(s[:at]), Skip: s[at+1:] == "skip"})
 			return nil

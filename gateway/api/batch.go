@@ -41,7 +41,7 @@ func (h *Handler) serveBatch(w http.ResponseWriter, r *http.Request, body []byte
 	each(len(commands.list), most, func(i int) {
 		c := commands.list[i]
 		if c.call == nil {
-			replies[i] = map[string]any{"error": ErrMethodNotFound.With(fmt.Sprintf("commands[%d] names no method that a batch can call", i))}
+			replies[i] = map[string]any{"error": ErrMethodNotFound.With(fmt.Sprintf("commands[%d] does not name a method that a batch can call", i))}
 			return
 		}
 		result, err := c.call(r.Context(), h)

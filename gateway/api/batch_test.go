@@ -27,9 +27,9 @@ func TestABatchIsDoneInOrderWithAReplyForEachCommand(t *testing.T) {
 		`{"error":{"code":107,"message":"channel is required"}}`,
 		`{"unsubscribe":{}}`,
 		`{"info":{"nodes":[]}}`,
-		`{"error":{"code":104,"message":"commands[5] names no method that a batch can call"}}`,
-		`{"error":{"code":104,"message":"commands[6] names no method that a batch can call"}}`,
-		`{"error":{"code":104,"message":"commands[7] names no method that a batch can call"}}`,
+		`{"error":{"code":104,"message":"commands[5] does not name a method that a batch can call"}}`,
+		`{"error":{"code":104,"message":"commands[6] does not name a method that a batch can call"}}`,
+		`{"error":{"code":104,"message":"commands[7] does not name a method that a batch can call"}}`,
 		`{"broadcast":{"responses":[{"result":{"offset":2,"epoch":"xyz","subscribers":3}},{"error":{"code":102,"message":"unknown channel"}}]}}`,
 	}, ",") + `]}`
 	if status != 200 {

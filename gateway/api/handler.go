@@ -89,7 +89,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, r, http.StatusNotFound, ErrMethodNotFound.With("unknown method: "+methodNames()))
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
-		h.refuse(w, r, http.StatusMethodNotAllowed, badRequest("API methods are called with POST, not %s", shorten(r.Method)))
+		h.refuse(w, r, http.StatusMethodNotAllowed, badRequest("API methods must be called with POST, not %s", shorten(r.Method)))
 	default:
 		body, status, err := h.read(w, r)
 		if err != nil {
@@ -194,7 +194,7 @@ func (h *Handler) write(w http.ResponseWriter, method string, status int, values
 func (h *Handler) serveDescription(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		h.refuse(w, r, http.StatusMethodNotAllowed, badRequest("openapi.json is read with GET, not %s", shorten(r.Method)))
+		h.refuse(w, r, http.StatusMethodNotAllowed, badRequest("use GET for openapi.json, not %s", shorten(r.Method)))
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -93,7 +93,7 @@ func (h *Handler) publishOnce(ctx context.Context, r *PublishRequest) (PublishRe
 	case r.IdempotencyKey == "":
 		return h.node.Publish(ctx, r)
 	case h.window == nil:
-		return PublishResult{}, ErrNotAvailable.With("idempotency_key is not supported: this server does not remember keys")
+		return PublishResult{}, ErrNotAvailable.With("idempotency_key is not supported: this server does not store idempotency keys")
 	}
 	return h.window.do(ctx, digestOf(r.Channel, r.IdempotencyKey), h.opt.Now, func() (PublishResult, error) {
 		return h.node.Publish(ctx, r)

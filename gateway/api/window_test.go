@@ -174,7 +174,7 @@ func TestKeysForgottenEarlyAreCounted(t *testing.T) {
 func TestWithoutAWindowKeysAreRefused(t *testing.T) {
 	node := &fake{}
 	h := New(node, Options{IdempotencyWindow: -1})
-	want := `{"error":{"code":108,"message":"idempotency_key is not supported: this server does not remember keys"}}`
+	want := `{"error":{"code":108,"message":"idempotency_key is not supported: this server does not store idempotency keys"}}`
 	if _, got, _ := ask(h, "publish", `{"channel":"a","data":1,"idempotency_key":"k"}`); got != want || len(node.calls) > 0 {
 		t.Errorf("%s, calls %v", got, node.calls)
 	}

@@ -56,7 +56,7 @@ var (
 	errNone      = invalid("not signed (alg is none)")
 	errAlgorithm = invalid("alg is not HS256, RS256, ES256 or EdDSA")
 	errNoKey     = invalid("no key is configured for its algorithm (alg)")
-	errUnknown   = invalid("its key (kid) is unknown")
+	errUnknown   = invalid("its key ID (kid) is not in the key set")
 	errNoKeyID   = invalid("no key ID (kid), and the key set has several keys")
 	errSignature = invalid("the signature is wrong")
 

@@ -54,14 +54,14 @@ var defaultTiming = timing{
 func CheckJWKSURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return errors.New("not the URL of a key set: give one such as https://id.example.com/.well-known/jwks.json")
+		return errors.New("the key set URL must be one such as https://id.example.com/.well-known/jwks.json")
 	}
 	ip := net.ParseIP(u.Hostname())
 	switch {
 	case u.User != nil:
-		return errors.New("the URL of a key set has a password in it: key sets are public: leave the password out")
+		return errors.New("the key set URL contains a password; key sets are public, so remove it")
 	case u.Scheme == "http" && u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()):
-		return errors.New("the URL of a key set is http: anyone on the network path could insert a key: give an https URL")
+		return errors.New("the key set URL uses http, so anyone on the network path could insert a key; use https")
 	}
 	return nil
 }
@@ -286,7 +286,7 @@ func (r *remote) get() (*keySet, error) {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fault(fmt.Errorf("the server answered %d %s", res.StatusCode, http.StatusText(res.StatusCode)))
+		return nil, fault(fmt.Errorf("the server responded with %d %s", res.StatusCode, http.StatusText(res.StatusCode)))
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, setBytesMax+1))
 	if err != nil {

@@ -35,10 +35,10 @@ var methods = [algorithms]jwt.SigningMethod{
 func CheckSecret(secret []byte) error {
 	switch {
 	case len(secret) < secretBytesMin:
-		return fmt.Errorf("the secret has %d bytes: it needs at least %d, or it can be guessed from a token: make one with 'sluice token secret' or 'openssl rand -hex 32'", len(secret), secretBytesMin)
+		return fmt.Errorf("the secret is %d bytes long but must be at least %d; a shorter one can be guessed from a token. Generate one with 'sluice token secret' or 'openssl rand -hex 32'", len(secret), secretBytesMin)
 	case strings.Contains(string(secret), "-----BEGIN "):
 		// The classic confusion: anyone who knows the public key could sign with it.
-		return errors.New("the secret is a PEM key or certificate: anyone who knows the public key could sign tokens: pass a public key as a public key, and make a secret with 'sluice token secret'")
+		return errors.New("the secret is a PEM key or certificate: anyone who knows the public key could sign tokens; use the public-key setting for public keys, and generate a secret with 'sluice token secret'")
 	}
 	return nil
 }
@@ -46,7 +46,7 @@ func CheckSecret(secret []byte) error {
 // CheckSecretCount returns an error if n secrets are too many for a [Verifier].
 func CheckSecretCount(n int) error {
 	if n > secretsMax {
-		return fmt.Errorf("%d secrets: a token may be checked with each of them: give at most %d", n, secretsMax)
+		return fmt.Errorf("too many secrets (%d): a token may be checked against all of them; use at most %d", n, secretsMax)
 	}
 	return nil
 }
@@ -68,18 +68,18 @@ func algorithmOf(key any) (algorithm, error) {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
 		if bits := key.N.BitLen(); bits < rsaBitsMin || bits > rsaBitsMax {
-			return 0, fmt.Errorf("an RSA key of %d bits: give one of %d to %d bits", bits, rsaBitsMin, rsaBitsMax)
+			return 0, fmt.Errorf("RSA key has %d bits, must have %d to %d", bits, rsaBitsMin, rsaBitsMax)
 		}
 		return rs256, nil
 	case *ecdsa.PublicKey:
 		if key.Curve != elliptic.P256() {
-			return 0, fmt.Errorf("a key on the curve %s: give one on P-256", key.Curve.Params().Name)
+			return 0, fmt.Errorf("EC key is on the curve %s, must be on P-256", key.Curve.Params().Name)
 		}
 		return es256, nil
 	case ed25519.PublicKey:
 		return edDSA, nil
 	}
-	return 0, fmt.Errorf("a key of type %T: give an RSA, P-256 or Ed25519 key", key)
+	return 0, fmt.Errorf("unsupported key type %T: use an RSA, P-256 or Ed25519 key", key)
 }
 
 // keyring holds the configured public keys, by algorithm.
@@ -113,9 +113,9 @@ func (k *keyring) addPEM(text []byte) error {
 	}
 	switch n := k.count(); {
 	case n == before:
-		return errors.New("there is no PEM public key in it: give the output of 'openssl pkey -pubout'")
+		return errors.New("it contains no PEM public key; use the output of 'openssl pkey -pubout'")
 	case n > publicKeysMax:
-		return fmt.Errorf("%d public keys: a token may be checked with each of them: give at most %d", n, publicKeysMax)
+		return fmt.Errorf("too many public keys (%d): a token may be checked against all of them; use at most %d", n, publicKeysMax)
 	}
 	return nil
 }
@@ -133,7 +133,7 @@ func parsePublic(block *pem.Block) (any, error) {
 		}
 		return c.PublicKey, nil
 	case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-		return nil, errors.New("it holds a private key: verifying needs only the public key: make that with 'openssl pkey -pubout'")
+		return nil, errors.New("it contains a private key; verification needs only the public key, which you can extract with 'openssl pkey -pubout'")
 	}
-	return nil, fmt.Errorf("a PEM block of type %q: give a public key", block.Type)
+	return nil, fmt.Errorf("unsupported PEM block type %q: use a public key", block.Type)
 }

@@ -80,10 +80,10 @@ func newVerifier(ctx context.Context, o Options, t timing) (*Verifier, error) {
 	case o.Leeway < 0:
 		v.leeway = 0
 	case o.Leeway > leewayMax:
-		faults = append(faults, fmt.Errorf("leeway %v is more than clocks should differ: give at most %v", o.Leeway, leewayMax))
+		faults = append(faults, fmt.Errorf("leeway %v is larger than any reasonable clock skew; use at most %v", o.Leeway, leewayMax))
 	}
 	if len(o.HMACSecrets) == 0 && len(o.PublicKeys) == 0 && o.JWKSURL == "" {
-		faults = append(faults, errors.New("no key is configured: give a secret, a public key or the URL of a key set"))
+		faults = append(faults, errors.New("no key is configured: specify a secret, a public key or the URL of a key set"))
 	}
 	if o.JWKSURL != "" {
 		if err := CheckJWKSURL(o.JWKSURL); err != nil {

@@ -202,24 +202,24 @@ func TestOptionsThatCannotBeRight(t *testing.T) {
 		o    Options
 		want string
 	}{
-		{Options{}, "no key is configured: give a secret"},
-		{Options{HMACSecrets: [][]byte{secret[:31]}}, "the secret has 31 bytes"},
-		{Options{HMACSecrets: [][]byte{secret, nil}}, "the secret has 0 bytes"},
-		{Options{HMACSecrets: slices.Repeat([][]byte{secret}, 9)}, "9 secrets"},
+		{Options{}, "no key is configured: specify a secret"},
+		{Options{HMACSecrets: [][]byte{secret[:31]}}, "the secret is 31 bytes long"},
+		{Options{HMACSecrets: [][]byte{secret, nil}}, "the secret is 0 bytes long"},
+		{Options{HMACSecrets: slices.Repeat([][]byte{secret}, 9)}, "too many secrets (9)"},
 		{Options{HMACSecrets: [][]byte{k.rsa.public}}, "the secret is a PEM key or certificate"},
 		{Options{PublicKeys: [][]byte{{}}}, "no PEM public key"},
-		{Options{PublicKeys: [][]byte{k.rsa.private}}, "it holds a private key"},
-		{Options{PublicKeys: [][]byte{small}}, "an RSA key of 1024 bits"},
-		{Options{PublicKeys: [][]byte{p384}}, "a key on the curve P-384"},
+		{Options{PublicKeys: [][]byte{k.rsa.private}}, "it contains a private key"},
+		{Options{PublicKeys: [][]byte{small}}, "RSA key has 1024 bits"},
+		{Options{PublicKeys: [][]byte{p384}}, "EC key is on the curve P-384"},
 		{Options{PublicKeys: [][]byte{[]byte("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")}}, "public key: "},
-		{Options{PublicKeys: nine}, "9 public keys"},
+		{Options{PublicKeys: nine}, "too many public keys (9)"},
 		{Options{HMACSecrets: [][]byte{secret}, Leeway: time.Hour}, "leeway 1h0m0s"},
-		{Options{JWKSURL: "http://example.com/jwks"}, "is http"},
-		{Options{JWKSURL: "http://127.0.0.1.example.com/jwks"}, "is http"},
-		{Options{JWKSURL: "file:///etc/passwd"}, "not the URL of a key set"},
-		{Options{JWKSURL: "https://u:p@example.com/"}, "has a password in it"},
-		{Options{HMACSecrets: [][]byte{secret[:5]}, JWKSURL: "nonsense"}, "the secret has 5 bytes"},
-		{Options{HMACSecrets: [][]byte{secret[:5]}, JWKSURL: "nonsense"}, "not the URL of a key set"},
+		{Options{JWKSURL: "http://example.com/jwks"}, "uses http"},
+		{Options{JWKSURL: "http://127.0.0.1.example.com/jwks"}, "uses http"},
+		{Options{JWKSURL: "file:///etc/passwd"}, "the key set URL must be"},
+		{Options{JWKSURL: "https://u:p@example.com/"}, "contains a password"},
+		{Options{HMACSecrets: [][]byte{secret[:5]}, JWKSURL: "nonsense"}, "the secret is 5 bytes long"},
+		{Options{HMACSecrets: [][]byte{secret[:5]}, JWKSURL: "nonsense"}, "the key set URL must be"},
 	} {
 		v, err := New(t.Context(), tt.o)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {

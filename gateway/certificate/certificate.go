@@ -156,35 +156,35 @@ func (f Files) read() (*material, error) {
 			if p := (*fs.PathError)(nil); errors.As(err, &p) {
 				err = p.Err // the path is in the text already
 			}
-			fault(flag, path, "%w: %s", err, want)
+			fault(flag, path, "%w; %s", err, want)
 			return nil
 		}
 		fmt.Fprintf(h, "%d:", len(data)) // a hash does not fail
 		h.Write(data)
 		return data
 	}
-	const wantCert, wantKey, wantCA = "give a PEM file with the certificate and its chain", "give a PEM file with the certificate's private key", "give a PEM file with the CA certificates that sign client certificates"
+	const wantCert, wantKey, wantCA = "use a PEM file with the certificate and its chain", "use a PEM file with the certificate's private key", "use a PEM file with the CA certificates that sign client certificates"
 	cert, key := file("tls-cert", f.Cert, wantCert), file("tls-key", f.Key, wantKey)
 
 	m := &material{config: base()}
 	if cert != nil {
 		if block := find(cert, "CERTIFICATE"); block == nil {
-			fault("tls-cert", f.Cert, "there is no certificate in it: %s", wantCert)
+			fault("tls-cert", f.Cert, "it contains no certificate; %s", wantCert)
 		} else if leaf, err := x509.ParseCertificate(block.Bytes); err != nil {
-			fault("tls-cert", f.Cert, "%w: %s", err, wantCert)
+			fault("tls-cert", f.Cert, "%w; %s", err, wantCert)
 		} else {
 			m.leaf = leaf
 		}
 	}
 	if key != nil {
 		if block := find(key, "PRIVATE KEY"); block == nil {
-			fault("tls-key", f.Key, "there is no private key in it: %s", wantKey)
+			fault("tls-key", f.Key, "it contains no private key; %s", wantKey)
 		} else if strings.HasPrefix(block.Type, "ENCRYPTED") || block.Headers["DEK-Info"] != "" {
-			fault("tls-key", f.Key, "the key is encrypted, and sluice cannot ask for the password: decrypt it with 'openssl pkey'")
+			fault("tls-key", f.Key, "the key is encrypted, and sluice cannot ask for the password; decrypt it with 'openssl pkey'")
 		} else if m.leaf != nil {
 			pair, err := tls.X509KeyPair(cert, key)
 			if err != nil {
-				fault("tls-key", f.Key, "%s: give the key of the certificate in %s", strings.TrimPrefix(err.Error(), "tls: "), f.Cert)
+				fault("tls-key", f.Key, "%s; use the key of the certificate in %s", strings.TrimPrefix(err.Error(), "tls: "), f.Cert)
 			}
 			m.config.Certificates = []tls.Certificate{pair}
 		}
@@ -192,7 +192,7 @@ func (f Files) read() (*material, error) {
 	if f.ClientCA != "" {
 		m.config.ClientAuth, m.config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
 		if ca := file("tls-client-ca", f.ClientCA, wantCA); ca != nil && !m.config.ClientCAs.AppendCertsFromPEM(ca) {
-			fault("tls-client-ca", f.ClientCA, "there is no certificate in it: %s", wantCA)
+			fault("tls-client-ca", f.ClientCA, "it contains no certificate; %s", wantCA)
 		}
 	}
 	h.Sum(m.sum[:0])

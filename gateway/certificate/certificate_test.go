@@ -316,17 +316,17 @@ func TestFaultsAreToldAllAtOnce(t *testing.T) {
 		want  []string
 	}{
 		{Files{Cert: "/no/cert", Key: "/no/key", ClientCA: "/no/ca"}, []string{
-			"--tls-cert /no/cert: no such file or directory: give a PEM file with the certificate and its chain",
-			"--tls-key /no/key: no such file or directory: give a PEM file with the certificate's private key",
-			"--tls-client-ca /no/ca: no such file or directory: give a PEM file with the CA certificates that sign client certificates"}},
+			"--tls-cert /no/cert: no such file or directory; use a PEM file with the certificate and its chain",
+			"--tls-key /no/key: no such file or directory; use a PEM file with the certificate's private key",
+			"--tls-client-ca /no/ca: no such file or directory; use a PEM file with the CA certificates that sign client certificates"}},
 		{Files{Cert: empty, Key: good.Cert, ClientCA: empty}, []string{
-			"--tls-cert " + empty + ": there is no certificate in it: give a PEM file with the certificate and its chain",
-			"--tls-key " + good.Cert + ": there is no private key in it: give a PEM file with the certificate's private key",
-			"--tls-client-ca " + empty + ": there is no certificate in it: give a PEM file with the CA certificates that sign client certificates"}},
-		{Files{Cert: dir, Key: good.Key}, []string{"--tls-cert " + dir + ": is a directory: give a PEM file with the certificate and its chain"}},
-		{Files{Cert: good.Cert, Key: other}, []string{"--tls-key " + other + ": private key does not match public key: give the key of the certificate in " + good.Cert}},
-		{Files{Cert: good.Cert, Key: locked}, []string{"--tls-key " + locked + ": the key is encrypted, and sluice cannot ask for the password: decrypt it with 'openssl pkey'"}},
-		{Files{Cert: junk, Key: good.Key}, []string{"--tls-cert " + junk + ": x509: malformed certificate: give a PEM file with the certificate and its chain"}},
+			"--tls-cert " + empty + ": it contains no certificate; use a PEM file with the certificate and its chain",
+			"--tls-key " + good.Cert + ": it contains no private key; use a PEM file with the certificate's private key",
+			"--tls-client-ca " + empty + ": it contains no certificate; use a PEM file with the CA certificates that sign client certificates"}},
+		{Files{Cert: dir, Key: good.Key}, []string{"--tls-cert " + dir + ": is a directory; use a PEM file with the certificate and its chain"}},
+		{Files{Cert: good.Cert, Key: other}, []string{"--tls-key " + other + ": private key does not match public key; use the key of the certificate in " + good.Cert}},
+		{Files{Cert: good.Cert, Key: locked}, []string{"--tls-key " + locked + ": the key is encrypted, and sluice cannot ask for the password; decrypt it with 'openssl pkey'"}},
+		{Files{Cert: junk, Key: good.Key}, []string{"--tls-cert " + junk + ": x509: malformed certificate; use a PEM file with the certificate and its chain"}},
 	} {
 		_, err := Load(tt.files)
 		if err == nil {

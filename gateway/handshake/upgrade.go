@@ -45,7 +45,7 @@ func (u *Upgrader) Upgrade(head []byte, w io.Writer) (protocol string, err error
 		return "", rejectUpgrader
 	}
 	if _, err := w.Write(x.answer); err != nil {
-		return "", fmt.Errorf("write the upgrade's answer: %w", err)
+		return "", fmt.Errorf("write the upgrade's response: %w", err)
 	}
 	return hs.Protocol, nil
 }

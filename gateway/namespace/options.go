@@ -100,11 +100,11 @@ var known = []option{
 }
 
 const (
-	noProxy  = "does not ask a backend for permission; use allow_... options or subscription tokens"
+	noProxy  = "does not ask a backend for permission (use allow_... options or subscription tokens)"
 	noDelta  = "sends whole publications, never deltas"
 	noMap    = "supports only channels with a history of publications"
 	noFilter = "does not inspect publications"
-	noMeta   = "keeps a channel's epoch and offset as long as the channel"
+	noMeta   = "keeps a channel's epoch and offset for as long as the channel exists"
 	fixed    = "always uses ':', '#', ',' and '$' here"
 )
 

@@ -106,24 +106,24 @@ var faultCases = []struct{ name, file, want string }{
 	// The file.
 	{"empty", "", `the file is empty: write at least {"namespaces": []}`},
 	{"blank", " \n\t", `the file is empty: write at least {"namespaces": []}`},
-	{"cut", `{"namespaces": [`, `line 1, column 16: invalid JSON: unexpected end of JSON input: fix it here or just before`},
-	{"comma", "{\n  \"namespaces\": [],\n}", `line 3, column 1: invalid JSON: invalid character '}' looking for beginning of object key string: fix it here or just before`},
-	{"comment", "{} // ours", `line 1, column 4: invalid JSON: invalid character '/' after top-level value: fix it here or just before`},
-	{"trailing", "{}\n{}", `line 2, column 1: invalid JSON: invalid character '{' after top-level value: fix it here or just before`},
+	{"cut", `{"namespaces": [`, `line 1, column 16: invalid JSON: unexpected end of JSON input: fix it at or just before this position`},
+	{"comma", "{\n  \"namespaces\": [],\n}", `line 3, column 1: invalid JSON: invalid character '}' looking for beginning of object key string: fix it at or just before this position`},
+	{"comment", "{} // ours", `line 1, column 4: invalid JSON: invalid character '/' after top-level value: fix it at or just before this position`},
+	{"trailing", "{}\n{}", `line 2, column 1: invalid JSON: invalid character '{' after top-level value: fix it at or just before this position`},
 	{"array", `[{"name":"chat"}]`, `the file is an array: write an object, {"without_namespace": {...}, "namespaces": [...]}`},
 	{"null", `null`, `the file is an empty value: write an object, {"without_namespace": {...}, "namespaces": [...]}`},
 	{"twice", `{"namespaces":[],"namespaces":[]}`, `"namespaces" appears more than once: remove all but one`},
 	{"thrice", `{"namespaces":[],"namespaces":[],"namespaces":[]}`, `"namespaces" appears more than once: remove all but one`},
 	{"twice by escape", `{"namespaces":[],"n\u0061mespaces":[]}`, `"namespaces" appears more than once: remove all but one`},
 	{"unknown", `{"namespace":[]}`, `"namespace" is unknown: did you mean "namespaces"?`},
-	{"unlike", `{"servers":[]}`, `"servers" is unknown and similar to nothing that is known: remove it`},
-	{"option above", `{"presence":true}`, `"presence" is an option of channels, in the wrong place: move it into "without_namespace" or into a namespace`},
-	{"foreign option above", `{"delta_publish":true}`, `"delta_publish" is an option of channels, in the wrong place: move it into "without_namespace" or into a namespace`},
-	{"foreign above", `{"max_length":255}`, `max_length: this Centrifugo option is not supported: sluice has one limit for all channel names: remove it`},
-	{"boundary", `{"channel":{"namespace_boundary":"/"}}`, `channel: namespace_boundary: this Centrifugo option is not supported: sluice always uses ':', '#', ',' and '$' here: remove it`},
+	{"unlike", `{"servers":[]}`, `"servers" is not a known option: remove it`},
+	{"option above", `{"presence":true}`, `"presence" is a channel option in the wrong place; move it into "without_namespace" or into a namespace`},
+	{"foreign option above", `{"delta_publish":true}`, `"delta_publish" is a channel option in the wrong place; move it into "without_namespace" or into a namespace`},
+	{"foreign above", `{"max_length":255}`, `max_length: this Centrifugo option is not supported: sluice has one limit for all channel names; remove it`},
+	{"boundary", `{"channel":{"namespace_boundary":"/"}}`, `channel: namespace_boundary: this Centrifugo option is not supported: sluice always uses ':', '#', ',' and '$' here; remove it`},
 	{"channel is no object", `{"channel":[]}`, `channel: [] is an array: write an object, {...}`},
-	{"beside channel", `{"channel":{},"client":{}}`, `"client" is next to "channel", and sluice reads nothing but "channel" in such a file: move it into "channel" if it belongs there, or remove it`},
-	{"namespaces beside channel", `{"namespaces":[],"channel":{}}`, `"namespaces" is next to "channel", and sluice reads nothing but "channel" in such a file: move it into "channel" if it belongs there, or remove it`},
+	{"beside channel", `{"channel":{},"client":{}}`, `"client" is next to "channel", but if a file has "channel", sluice reads only that; move it into "channel" if it belongs there, or remove it`},
+	{"namespaces beside channel", `{"namespaces":[],"channel":{}}`, `"namespaces" is next to "channel", but if a file has "channel", sluice reads only that; move it into "channel" if it belongs there, or remove it`},
 	{"without is no object", `{"without_namespace":true}`, `without_namespace: true is a boolean: write an object, {...}`},
 	{"namespaces is no array", `{"namespaces":{"chat":{}}}`, `namespaces: {"chat":{}} is an object: write an array of objects, [{"name": "chat", ...}]`},
 	{"namespace is no object", `{"namespaces":["chat"]}`, `namespaces[0]: "chat" is a string: write an object, {...}`},
@@ -141,12 +141,12 @@ var faultCases = []struct{ name, file, want string }{
 	{"slip", chatWith(`"presense":true`), `namespace "chat": "presense" is unknown: did you mean "presence"?`},
 	{"case", chatWith(`"Presence":true`), `namespace "chat": "Presence" is unknown: did you mean "presence"?`},
 	{"left out", chatWith(`"alow_publish_for_subscribers":true`), `namespace "chat": "alow_publish_for_subscribers" is unknown: did you mean "allow_publish_for_subscriber"?`},
-	{"no option", chatWith(`"colour":"red"`), `namespace "chat": "colour" is unknown and similar to nothing that is known: remove it`},
-	{"long key", chatWith(`"` + strings.Repeat("x", 99) + `":1`), `namespace "chat": "` + strings.Repeat("x", 64) + `..." is unknown and similar to nothing that is known: remove it`},
+	{"no option", chatWith(`"colour":"red"`), `namespace "chat": "colour" is not a known option: remove it`},
+	{"long key", chatWith(`"` + strings.Repeat("x", 99) + `":1`), `namespace "chat": "` + strings.Repeat("x", 64) + `..." is not a known option: remove it`},
 	{"option twice", chatWith(`"presence":true,"presence":false`), `namespaces[0]: "presence" appears more than once: remove all but one`},
-	{"proxy", chatWith(`"subscribe_proxy_enabled":true`), `namespace "chat": subscribe_proxy_enabled: this Centrifugo option is not supported: sluice does not ask a backend for permission; use allow_... options or subscription tokens: remove it`},
-	{"delta", chatWith(`"allowed_delta_types":["fossil"]`), `namespace "chat": allowed_delta_types: this Centrifugo option is not supported: sluice sends whole publications, never deltas: remove it`},
-	{"regex, off", `{"without_namespace":{"channel_regex":""}}`, `without_namespace: channel_regex: this Centrifugo option is not supported: sluice has one rule for all channel names: remove it`},
+	{"proxy", chatWith(`"subscribe_proxy_enabled":true`), `namespace "chat": subscribe_proxy_enabled: this Centrifugo option is not supported: sluice does not ask a backend for permission (use allow_... options or subscription tokens); remove it`},
+	{"delta", chatWith(`"allowed_delta_types":["fossil"]`), `namespace "chat": allowed_delta_types: this Centrifugo option is not supported: sluice sends whole publications, never deltas; remove it`},
+	{"regex, off", `{"without_namespace":{"channel_regex":""}}`, `without_namespace: channel_regex: this Centrifugo option is not supported: sluice has one rule for all channel names; remove it`},
 
 	// Values.
 	{"flag as string", chatWith(`"presence":"true"`), `namespace "chat": presence: "true" is a string: write true or false without quotes`},
@@ -157,7 +157,7 @@ var faultCases = []struct{ name, file, want string }{
 	{"size with exponent", chatWith(`"history_size":1e3`), `namespace "chat": history_size: 1e3 is not an integer: write one from 0 to 1048576`},
 	{"size of no type", chatWith(`"history_size":99999999999999999999`), `namespace "chat": history_size: 99999999999999999999 is out of range: write an integer from 0 to 1048576`},
 	{"size too big", chatWith(`"history_size":1048577,"history_ttl":"1s"`), `namespace "chat": history_size: 1048577 is more than 1048576, the most that one channel can keep: write a smaller number`},
-	{"size negative", chatWith(`"history_size":-1`), `namespace "chat": history_size: -1 is negative: write the number of publications to keep, or 0 for no history`},
+	{"size negative", chatWith(`"history_size":-1`), `namespace "chat": history_size: -1 must not be negative: write the number of publications to keep, or 0 for no history`},
 	{"ttl as number", chatWith(`"history_size":1,"history_ttl":300`), `namespace "chat": history_ttl: 300 is a number without a unit: write a string with a unit, for example "300s"`},
 	{"ttl without unit", chatWith(`"history_size":1,"history_ttl":"300"`), `namespace "chat": history_ttl: "300" is not a duration with a unit: write, for example, "90s", "5m" or "24h"`},
 	{"ttl in days", chatWith(`"history_size":1,"history_ttl":"7d"`), `namespace "chat": history_ttl: "7d" is not a duration with a unit: write, for example, "90s", "5m" or "24h"`},
@@ -178,13 +178,13 @@ var faultCases = []struct{ name, file, want string }{
 	{"cache alone", chatWith(`"history_size":1,"history_ttl":"1s","force_recovery_mode":"cache"`), `namespace "chat": force_recovery_mode: "cache" has no effect, because no client can recover: add "force_recovery": true or "allow_recovery": true, or remove force_recovery_mode`},
 	{"push alone", chatWith(`"force_push_join_leave":true`), `namespace "chat": force_push_join_leave: has no effect without join_leave: add "join_leave": true, or remove force_push_join_leave`},
 	{"presence right alone", chatWith(`"allow_presence_for_client":true`), `namespace "chat": allow_presence_for_client: has no effect without presence: add "presence": true, or remove allow_presence_for_client`},
-	{"anonymous alone", `{"without_namespace":{"allow_subscribe_for_anonymous":true}}`, `without_namespace: allow_subscribe_for_anonymous: grants nothing by itself, it extends another right to anonymous clients: add allow_subscribe_for_client, or remove allow_subscribe_for_anonymous`},
-	{"anonymous publishing alone", chatWith(`"allow_publish_for_anonymous":true`), `namespace "chat": allow_publish_for_anonymous: grants nothing by itself, it extends another right to anonymous clients: add allow_publish_for_client or allow_publish_for_subscriber, or remove allow_publish_for_anonymous`},
+	{"anonymous alone", `{"without_namespace":{"allow_subscribe_for_anonymous":true}}`, `without_namespace: allow_subscribe_for_anonymous: grants nothing by itself; it extends another permission to anonymous clients: add allow_subscribe_for_client, or remove allow_subscribe_for_anonymous`},
+	{"anonymous publishing alone", chatWith(`"allow_publish_for_anonymous":true`), `namespace "chat": allow_publish_for_anonymous: grants nothing by itself; it extends another permission to anonymous clients: add allow_publish_for_client or allow_publish_for_subscriber, or remove allow_publish_for_anonymous`},
 
 	// Many at once, and nothing that only follows from another fault.
 	{"all at once", `{"proxy":{},"without_namespace":{"presence":0,"allow_presence_for_client":true},
 		"namespaces":[{"name":"chat","history_size":"5","history_ttl":"1m","force_recovery":true,"join_leav":true},{"name":"?","presence":1}]}`,
-		`proxy: this Centrifugo option is not supported: sluice does not ask a backend for permission; use allow_... options or subscription tokens: remove it
+		`proxy: this Centrifugo option is not supported: sluice does not ask a backend for permission (use allow_... options or subscription tokens); remove it
 without_namespace: presence: 0 is a number: write true or false without quotes
 namespace "chat": history_size: "5" is a string: write the number of publications to keep, without quotes, for example 100
 namespace "chat": "join_leav" is unknown: did you mean "join_leave"?
@@ -243,7 +243,7 @@ func TestNamespacesAreBounded(t *testing.T) {
 
 func TestOptionsFromCodeAreValidated(t *testing.T) {
 	o := Options{Name: "any name", HistorySize: -1, HistoryTTL: time.Millisecond, ForceRecoveryMode: 2, ForcePushJoinLeave: true}
-	want := `history_size: -1 is negative: write the number of publications to keep, or 0 for no history
+	want := `history_size: -1 must not be negative: write the number of publications to keep, or 0 for no history
 history_ttl: 1ms is less than 1s, too short for a client to reconnect: write at least "1s"
 force_recovery_mode: 2 is not a recovery mode: use Stream or Cache
 force_push_join_leave: has no effect without join_leave: add "join_leave": true, or remove force_push_join_leave`

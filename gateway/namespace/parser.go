@@ -68,7 +68,7 @@ func (p *parser) file(raw string) {
 	}
 	for j, m := range list {
 		if j != i {
-			p.fault("", `%s is next to "channel", and sluice reads nothing but "channel" in such a file: `+
+			p.fault("", `%s is next to "channel", but if a file has "channel", sluice reads only that; `+
 				"move it into \"channel\" if it belongs there, or remove it", quoted(m.key))
 		}
 	}
@@ -101,7 +101,7 @@ func (p *parser) unknownAbove(where, key string) {
 	}
 	_, has := foreign[key]
 	if has || optionOf(key) != nil {
-		p.fault(where, "%s is an option of channels, in the wrong place: "+
+		p.fault(where, "%s is a channel option in the wrong place; "+
 			`move it into "without_namespace" or into a namespace`, quoted(key))
 		return
 	}
@@ -217,7 +217,7 @@ func optionOf(name string) *option {
 
 // notOurs returns the fault of an option that only Centrifugo has.
 func notOurs(name, does string) error {
-	return fmt.Errorf("%s: this Centrifugo option is not supported: sluice %s: remove it", name, does)
+	return fmt.Errorf("%s: this Centrifugo option is not supported: sluice %s; remove it", name, does)
 }
 
 // unknown returns the fault of an unknown key; names are those it could mean.
@@ -225,5 +225,5 @@ func unknown(key string, names []string) error {
 	if name, ok := nearest(key, names); ok {
 		return fmt.Errorf("%s is unknown: did you mean %q?", quoted(key), name)
 	}
-	return fmt.Errorf("%s is unknown and similar to nothing that is known: remove it", quoted(key))
+	return fmt.Errorf("%s is not a known option: remove it", quoted(key))
 }

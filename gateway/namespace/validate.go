@@ -81,7 +81,7 @@ func (v *validation) need(on bool, name string, met bool, deciding []string, tex
 func (v *validation) boundHistorySize(n int) {
 	switch {
 	case n < 0:
-		v.fault("history_size", "%d is negative: write the number of publications to keep, or 0 for no history", n)
+		v.fault("history_size", "%d must not be negative: write the number of publications to keep, or 0 for no history", n)
 	case n > historySizeMax:
 		v.fault("history_size", "%d is more than %d, the most that one channel can keep: write a smaller number", n, historySizeMax)
 	}
@@ -119,6 +119,6 @@ func (v *validation) needRights(o *Options) {
 			or += deciding[i]
 		}
 		v.need(x.anonymous, name, x.extends, deciding,
-			"grants nothing by itself, it extends another right to anonymous clients: add "+or+", or remove "+name)
+			"grants nothing by itself; it extends another permission to anonymous clients: add "+or+", or remove "+name)
 	}
 }

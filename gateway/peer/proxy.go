@@ -28,11 +28,11 @@ const v1Signature = "PROXY "
 
 var (
 	errNoHeader = errors.New("the connection does not begin with a PROXY header, " +
-		"which is required from its address")
+		"which is required for connections from this address")
 	errV1Long = fmt.Errorf("a PROXY header of version 1 is longer than %d bytes", v1BytesMax)
 	errV2Long = fmt.Errorf("a PROXY header of version 2 is longer than %d bytes: "+
 		"make the proxy send fewer extensions", ProxyHeaderBytesMax)
-	errDatagrams = errors.New("a PROXY header is for datagrams, but this is a stream")
+	errDatagrams = errors.New("the PROXY header specifies a datagram transport, but this is a stream")
 )
 
 // ReadProxyHeader parses a PROXY protocol header, version 1 or 2, at the start of p, which

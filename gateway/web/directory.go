@@ -21,7 +21,7 @@ type directory string
 func newDirectory(name string) (directory, error) {
 	info, err := os.Stat(name)
 	if err == nil && !info.IsDir() {
-		return "", fmt.Errorf("web root %s: not a directory: give a directory that holds index.html", name)
+		return "", fmt.Errorf("web root %s: not a directory; use a directory that contains index.html", name)
 	}
 	if err == nil {
 		var root *os.Root
@@ -33,7 +33,7 @@ func newDirectory(name string) (directory, error) {
 		if inner := new(fs.PathError); errors.As(err, &inner) {
 			err = inner.Err // the name is said already
 		}
-		return "", fmt.Errorf("web root %s: %w: give a readable directory", name, err)
+		return "", fmt.Errorf("web root %s: %w; use a readable directory", name, err)
 	}
 	return directory(name), nil
 }

@@ -141,8 +141,8 @@ func TestDirectoryCanBeSwitchedWhileItIsServed(t *testing.T) {
 func TestWhatIsNoDirectoryIsRefusedInWords(t *testing.T) {
 	root := site(t)
 	for dir, want := range map[string]string{
-		filepath.Join(root, "app.js"):  "not a directory: give a directory that holds index.html",
-		filepath.Join(root, "missing"): "no such file or directory: give a readable directory",
+		filepath.Join(root, "app.js"):  "not a directory; use a directory that contains index.html",
+		filepath.Join(root, "missing"): "no such file or directory; use a readable directory",
 	} {
 		_, err := New(Options{Dir: dir})
 		if err == nil || err.Error() != "web root "+dir+": "+want {

@@ -48,7 +48,7 @@ async function connect() {
     show("closed", `The SDK could not be loaded: ${err.message}`);
     return;
   }
-  if (attempt !== attempts) return; // another click came meanwhile
+  if (attempt !== attempts) return; // there was another click in the meantime
   const begun = new Session(globalThis.Centrifuge, { url, channel, token, channelToken }, toldOf(() => session === begun));
   session = begun;
   session.url = url;
@@ -80,14 +80,14 @@ function worded(data) {
 // backWords says what the SDK found when it reconnected.
 function backWords({ away, recoverable, wasRecovering, recovered, caughtUp, anew, missed }) {
   const time = `Back after ${seconds(away)}`;
-  if (!recoverable || !wasRecovering) return `${time}. This channel has no recovery: messages published meanwhile are lost to this tab`;
+  if (!recoverable || !wasRecovering) return `${time}. This channel has no recovery: this tab missed any messages published in the meantime`;
   if (recovered) {
     if (!caughtUp.length) return `${time}, recovered: true. Nothing was missed`;
     const which = caughtUp.length === 1 ? `#${caughtUp[0]}` : `#${caughtUp[0]} to #${caughtUp.at(-1)}`;
     return `${time}, recovered: true. Caught up on ${messages(caughtUp.length)}, ${which}`;
   }
   if (anew) return `${time}, recovered: false. The channel's history started over, so messages may be lost`;
-  return `${time}, recovered: false. ${messages(missed)} published meanwhile, and not all of them are still in the history`;
+  return `${time}, recovered: false. ${messages(missed)} were published in the meantime, and not all of them are still in the history`;
 }
 
 const typed = () => JSON.stringify([$("address").value, ...fields.map((id) => $(id).value)]);
@@ -115,7 +115,7 @@ function showState(s) {
       show("closed", closedWords(s.ended));
       if (s.ended && s.lostAt) list.note($("client-state-words").textContent);
   }
-  if (s.state !== "open") here.clear(s.state === "closed" ? "Connect to see who is here." : "Not known while disconnected.");
+  if (s.state !== "open") here.clear(s.state === "closed" ? "Connect to see who is here." : "Not available while disconnected.");
 }
 
 function connectingWords(s) {

@@ -19,7 +19,7 @@ const notThere = {
 };
 
 const answers = {
-  1: "the gateway did not answer in time",
+  1: "the gateway did not respond in time",
   2: "the connection was lost",
   3: "the connection is not open",
   11: "the connection was lost",
@@ -43,7 +43,7 @@ export function answerWords(asked, { code, message }) {
 
 const ends = {
   1: "the token is missing or has expired: make a new one, as shown below",
-  2: "the gateway sent something that is not Centrifugo's protocol",
+  2: "the server did not speak Centrifugo's protocol",
   3: "the message was larger than the gateway accepts (--max-message)",
   2000: "the subscription was ended through the server API",
   3005: "the token has expired: make a new one",
@@ -72,7 +72,7 @@ const losses = {
   3008: "this client was too slow",
   3010: "reconnecting, because messages may have been lost",
   3011: "the gateway asked this client to reconnect",
-  3012: "this tab did not answer the gateway's pings. It may have been asleep",
+  3012: "this tab did not respond to the gateway's pings. It may have been asleep",
   3013: "too many requests at once",
 };
 

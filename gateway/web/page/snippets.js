@@ -12,13 +12,13 @@ function connect() {
     if (m.gap) console.warn("messages may be lost: load the current state again");
     if ("offset" in m) {
       since = \`\${m.epoch}:\${m.offset}\`;
-      tries = 0; // not in onopen: a full gateway may accept you and close at once
+      tries = 0; // not in onopen: a full gateway may accept the connection and close it immediately
     }
     if ("base64" in m) m.data = Uint8Array.from(atob(m.base64), (c) => c.charCodeAt(0));
     if ("data" in m) console.log(m.from, m.data);
   };
   ws.onclose = (event) => {
-    if (event.code === 1008 && event.reason !== "no answer to ping") return; // it would happen again
+    if (event.code === 1008 && event.reason !== "no response to ping") return; // it would happen again
     setTimeout(connect, (500 + 500 * Math.random()) * 2 ** Math.min(tries++, 4));
   };
 }

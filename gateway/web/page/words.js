@@ -6,7 +6,7 @@ const meanings = {
   1002: "the gateway received an invalid WebSocket frame",
   1003: "the gateway does not accept this type of data",
   1005: "no reason was given",
-  1006: "there was no close message. The network, a proxy or the gateway went away",
+  1006: "there was no close message: the network, a proxy or the gateway may be down",
   1007: "the text sent was not valid UTF-8",
   1009: "the message was larger than the gateway accepts (--max-message)",
   1011: "an internal error in the gateway; its log has the details",
@@ -21,7 +21,7 @@ export const notAllowed = "publishing is not allowed here";
 const policies = {
   [notAllowed]:
     "clients may not publish to this channel. Start sluice with --raw publish, set allow_raw_publish in the channel's namespace, or publish with the curl command below",
-  "no answer to ping": "this tab did not answer the gateway's pings. It may have been asleep",
+  "no response to ping": "this tab did not respond to the gateway's pings. It may have been asleep",
   "too many fragments": "the message was split into too many fragments",
   "too many messages": "messages were sent too fast (--message-rate)",
 };

@@ -29,7 +29,7 @@ test("what was published while offline comes once, marked as recovered", async (
   await c.page.click("#offline");
   assert.equal(await c.inState("offline"), "You went offline");
   assert.equal(await c.page.textContent("#offline"), "Go online");
-  assert.equal(await c.page.textContent("#here-words"), "Not known while disconnected.");
+  assert.equal(await c.page.textContent("#here-words"), "Not available while disconnected.");
   await c.tab.send("missed 1"); // the first part is still there
   await c.tab.sees("missed 1");
   for (let i = 2; i <= 4; i++) await gateway.publish("away", `missed ${i}`);

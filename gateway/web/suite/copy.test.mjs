@@ -93,13 +93,13 @@ for (const [name, code] of Object.entries(clients)) {
     const between = (ms, least) => assert.ok(ms >= least && ms < 2 * least, `${ms} ms, wanted ${least} to ${2 * least}`);
     for (const least of [500, 1000, 2000, 4000, 8000, 8000]) {
       a.newest().onopen?.(); // a full gateway with --refuse close accepts first
-      a.newest().onclose({ code: 1013, reason: "refused for a limit: come back later" });
+      a.newest().onclose({ code: 1013, reason: "over a limit: try again later" });
       between(a.waits.at(-1), least);
     }
     a.newest().onmessage({ data: '{"gap":false,"channel":"news","epoch":"e","offset":7,"conn":"1"}' });
     a.newest().onmessage({ data: '{"channel":"news","epoch":"e","offset":8,"at":1,"from":"api","base64":"AP8="}' });
     assert.deepEqual(a.printed, [["api", new Uint8Array([0, 255])]]);
-    a.newest().onclose({ code: 1008, reason: "no answer to ping" });
+    a.newest().onclose({ code: 1008, reason: "no response to ping" });
     between(a.waits.at(-1), 500);
     assert.equal(a.newest().url, "ws://127.0.0.1:8000/ws/news?format=json&since=e:8");
 

@@ -149,7 +149,7 @@ test("close codes are words", async (t) => {
   const { tab } = await scene(t);
   const words = await tab.page.evaluate(async () => {
     const { closeWords } = await import("./words.js");
-    return [closeWords(1013, "too slow"), closeWords(1008, "no answer to ping"), closeWords(1008, "elsewise"), closeWords(4321, ""), closeWords(4321, "why")];
+    return [closeWords(1013, "too slow"), closeWords(1008, "no response to ping"), closeWords(1008, "elsewise"), closeWords(4321, ""), closeWords(4321, "why")];
   });
   assert.match(words[0], /too slow/);
   assert.match(words[1], /pings/);
