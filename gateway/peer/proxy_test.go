@@ -67,7 +67,7 @@ var headers = []struct{ why, header, src, fault string }{
 	{"v2 without a family", v2(0x21, 0x00, ""), "", "invalid PROXY header"},
 	{"v2 with too short an address", v2(0x21, 0x11, v4Block[1:]), "", "invalid PROXY header"},
 	{"v2 with half an IPv6 address", v2(0x21, 0x21, v4Block), "", "invalid PROXY header"},
-	{"v2 of datagrams", v2(0x21, 0x12, v4Block), "", "is for datagrams"},
+	{"v2 of datagrams", v2(0x21, 0x12, v4Block), "", "datagram transport"},
 }
 
 func TestProxyHeadersAreTakenOff(t *testing.T) {
