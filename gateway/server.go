@@ -86,7 +86,7 @@ type Server struct {
 
 // New returns a server whose event loops are running. It accepts no clients until
 // [Server.Serve] is called, and runs until [Server.Shutdown]. New raises the process's soft
-// limit on open files to the hard limit. It returns all faults of cfg at once; see
+// limit on open files to the hard limit. It returns all errors in cfg at once; see
 // [Config.Validate].
 func New(cfg Config) (*Server, error) { return newServer(cfg, time.Tick(time.Second)) }
 

@@ -16,7 +16,7 @@
 //
 // Answering a refused client means reading its request and writing to it. So
 // refusals have a bucket of their own beside each limit; when that is empty too,
-// the [Verdict] says Drop: reset the connection, without an answer.
+// the [Verdict] says Drop: reset the connection, without a response.
 //
 // # Harm
 //

@@ -1,6 +1,6 @@
 package admit
 
-// A Verdict is the answer for a connection: admitted, or the reason for refusing it.
+// A Verdict is the decision on a connection: admitted, or the reason for refusing it.
 type Verdict uint8
 
 const (
@@ -26,7 +26,7 @@ const (
 // dropped is how far a refusal's Drop variant lies behind it.
 const dropped = TotalRateDrop - TotalRate
 
-// Drop reports whether to reset the connection without an answer.
+// Drop reports whether to reset the connection without a response.
 func (v Verdict) Drop() bool { return v >= TotalRateDrop }
 
 // String returns the reason's metric label, which is the same with and without Drop.

@@ -271,10 +271,10 @@ func quote(s string) string {
 func TestOtherVerbsAreToldWhichOneItIs(t *testing.T) {
 	h := New(&fake{}, Options{})
 	for _, tt := range []struct{ verb, path, allow, want string }{
-		{"GET", "/api/publish", "POST", `{"error":{"code":107,"message":"API methods are called with POST, not GET"}}`},
-		{"GET", "/api", "POST", `{"error":{"code":107,"message":"API methods are called with POST, not GET"}}`},
-		{"DELETE", "/api/batch", "POST", `{"error":{"code":107,"message":"API methods are called with POST, not DELETE"}}`},
-		{"POST", "/api/openapi.json", "GET, HEAD", `{"error":{"code":107,"message":"openapi.json is read with GET, not POST"}}`},
+		{"GET", "/api/publish", "POST", `{"error":{"code":107,"message":"API methods must be called with POST, not GET"}}`},
+		{"GET", "/api", "POST", `{"error":{"code":107,"message":"API methods must be called with POST, not GET"}}`},
+		{"DELETE", "/api/batch", "POST", `{"error":{"code":107,"message":"API methods must be called with POST, not DELETE"}}`},
+		{"POST", "/api/openapi.json", "GET, HEAD", `{"error":{"code":107,"message":"use GET for openapi.json, not POST"}}`},
 	} {
 		status, got, header := request(h, tt.verb, tt.path, "")
 		if status != http.StatusMethodNotAllowed || header.Get("Allow") != tt.allow || got != tt.want {

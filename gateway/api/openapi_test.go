@@ -490,7 +490,7 @@ func TestAllErrorCodesAreListed(t *testing.T) {
 		}
 		described := false
 		for clause := range strings.SplitSeq(mode, ";") {
-			codes, statuses, _ := strings.Cut(strings.NewReplacer(" are ", " is ").Replace(clause), " is ")
+			codes, statuses, _ := strings.Cut(clause, " as ")
 			described = described || strings.Contains(codes, fmt.Sprint(e.Code)) && strings.Contains(statuses, fmt.Sprint(e.status()))
 		}
 		if !described {

@@ -1,4 +1,4 @@
-// Package auth verifies the tokens that identify clients and grant them rights: JSON Web
+// Package auth verifies the tokens that identify clients and grant them permissions: JSON Web
 // Tokens (RFC 7519) with Centrifugo's claims, signed by an application's backend.
 //
 // A [Verifier] holds the keys. [Verifier.Connection] verifies the token that a connection

@@ -54,7 +54,7 @@ type Verifier struct {
 	remote           *remote // nil without a key set
 }
 
-// New returns a Verifier, or every fault in the options at once. With a JWKSURL it waits up
+// New returns a Verifier, or all errors in the options at once. With a JWKSURL it waits up
 // to 5 s for the first response. A failure of that fetch is no error: OnError is called, and
 // later fetches may succeed. ctx ends only that wait.
 func New(ctx context.Context, o Options) (*Verifier, error) {

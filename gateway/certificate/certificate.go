@@ -48,7 +48,7 @@ type material struct {
 	config *tls.Config
 }
 
-// Load reads the files and returns a Store, or all faults at once. Its errors name the flags
+// Load reads the files and returns a Store, or all errors at once. Its errors name the flags
 // of `sluice serve`.
 func Load(files Files) (*Store, error) {
 	s := &Store{files: files}

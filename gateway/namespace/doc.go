@@ -1,4 +1,4 @@
-// Package namespace holds the options of channels: history, presence and rights. The part
+// Package namespace holds the options of channels: history, presence and permissions. The part
 // of a channel's name before the first ':' is its namespace.
 //
 // [Parse] reads a namespaces file into a [Set], [Set.Lookup] returns the [Options] of a
@@ -32,7 +32,7 @@
 //     offset), with which it can read the history itself. Recovery sends it too.
 //
 // sluice adds one option: allow_raw_publish lets clients of raw WebSocket publish. They
-// need the right to publish as well.
+// need permission to publish as well.
 //
 // # What is refused
 //
@@ -40,14 +40,14 @@
 // Centrifugo's that sluice does not support is refused even if it is off. An unknown key
 // is refused with a suggestion. Also refused are a repeated key, a value of the wrong
 // type, and an option that has no effect without another one, which Centrifugo accepts.
-// All faults are reported at once, each with its place, what is wrong, why, and how to
+// All errors are reported at once, each with its location, what is wrong, why, and how to
 // fix it.
 //
 // # What it does not know
 //
 // The package reads no files and starts no goroutines. It is a package of its own so that
-// the table of rights can be tested against a second one, apart from connections. It does
-// not know tokens, which grant rights that options do not; whether a client is
+// the table of permissions can be tested against a second one, apart from connections. It does
+// not know tokens, which grant permissions that options do not; whether a client is
 // subscribed; whether a channel's name is well formed; and what a refused client is
 // sent.
 package namespace

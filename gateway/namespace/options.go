@@ -48,7 +48,7 @@ type Options struct {
 	JoinLeave          bool // subscribers are notified of joins and leaves
 	ForcePushJoinLeave bool // even without asking for it; see PushesJoinLeave
 
-	// Rights; see Allows.
+	// Permissions; see Allows.
 	AllowSubscribeForClient    bool
 	AllowSubscribeForAnonymous bool
 	AllowPublishForClient      bool

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Parse reads a namespaces file. Its error holds all faults of the file, each as
+// Parse reads a namespaces file. Its error holds all errors in the file, each as
 // place: option: what, why: how to fix it. The Set does not retain data.
 func Parse(data []byte) (*Set, error) {
 	if err := syntax(data); err != nil {

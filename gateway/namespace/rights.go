@@ -18,11 +18,11 @@ type Who struct {
 	Subscribed bool   // to the channel that it asks for
 }
 
-// Allows reports whether the options grant who the right to op. A client with a user has
-// the right by ..._for_client, or by ..._for_subscriber if it is subscribed. An anonymous
+// Allows reports whether the options grant who permission for op. A client with a user has
+// the permission by ..._for_client, or by ..._for_subscriber if it is subscribed. An anonymous
 // client needs ..._for_anonymous as well.
 //
-// It reports only the right. Whether the channel has presence or a history at all is in
+// It reports only the permission. Whether the channel has presence or a history at all is in
 // Presence and HistorySize. For Subscribe the channel's name matters too: use
 // [Options.MaySubscribe].
 func (o *Options) Allows(op Op, who Who) bool {

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Validate returns an error that holds all faults of the options, one by one and together,
+// Validate returns an error that holds all errors in the options, one by one and together,
 // each as option: what, why: how to fix it. It does not check Name.
 func (o *Options) Validate() error { return errors.Join(o.faults(nil)...) }
 
