@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Parse reads a namespaces file. Its error holds all errors in the file, each as
-// place: option: what, why: how to fix it. The Set does not retain data.
+// Parse reads a namespaces file. Its error lists all errors in the file, each with its
+// namespace and option, what is wrong, why, and how to fix it. The Set does not retain data.
 func Parse(data []byte) (*Set, error) {
 	if err := syntax(data); err != nil {
 		return nil, err

@@ -100,7 +100,7 @@ test("more missed than is kept is shown by its number", async (t) => {
   await c.inState("offline");
   for (let i = 1; i <= 5; i++) await own.publish("short", `missed ${i}`);
   await c.page.click("#offline");
-  await c.notes(/recovered: false\. 5 messages published meanwhile, and not all of them are still in the history$/);
+  await c.notes(/recovered: false\. 5 messages were published in the meantime, and not all of them are still in the history$/);
 });
 
 test("an address at which nothing answers is named, and tried again until it does", async (t) => {
