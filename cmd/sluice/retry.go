@@ -72,7 +72,7 @@ func notes(stderr io.Writer) func(format string, args ...any) {
 // that accepts connections and drops them makes no progress.
 func (s *session) progress() { s.lost, s.wait = time.Time{}, 0 }
 
-// again returns a new link in place of l, which ended with why, as endOf returns it. If
+// again returns a new link that replaces l, which ended with why, as endOf returns it. If
 // no other try would end differently, it returns why.
 func (s *session) again(ctx context.Context, l *link, why error, query url.Values) (*link, error) {
 	if !isTemporary(why) || s.retry == 0 {

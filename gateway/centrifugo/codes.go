@@ -21,7 +21,7 @@ var (
 )
 
 // FlagRejectUnrecovered is the bit of a subscribe command's flag with which a client asks for
-// ErrorUnrecoverablePosition, in place of a subscription, if it cannot recover everything.
+// ErrorUnrecoverablePosition, instead of a subscription, if it cannot recover everything.
 const FlagRejectUnrecovered = 2
 
 // Reasons for closing a connection, with Centrifugo's codes and texts. Code and Reason are

@@ -18,7 +18,7 @@ import (
 
 // Options are the settings of New. The zero value serves the page that comes with sluice.
 type Options struct {
-	// Dir is a directory whose files are served in place of the page.
+	// Dir is a directory whose files are served instead of the page.
 	Dir string
 	// PublishURL is the URL of the internal listener, such as "http://127.0.0.1:9000",
 	// for the page's curl example. If it is empty, the example has a placeholder.
