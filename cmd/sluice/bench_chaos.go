@@ -103,7 +103,7 @@ func runRows(ctx context.Context, rows []chaos.Row, o chaos.Options, w io.Writer
 		return usagef("--policy %s: use close or skip", o.Policy)
 	}
 	if o.Deadline < 0 || o.Deadline > 24*time.Hour {
-		return usagef("--deadline %v is out of range: use up to 24h, or leave it out", o.Deadline)
+		return usagef("--deadline %v is out of range: use up to 24h, or omit it", o.Deadline)
 	}
 	var failed []string
 	for _, row := range rows {

@@ -129,7 +129,7 @@ func explicitZero(f *pflag.FlagSet) error {
 		switch f.Name {
 		case "subscribers", "publishers", "connections", "outstanding", "dialing", "joins", "cycles", "concurrency", "exchange", "channels", "channels-each", "missed", "behind", "live", "rate", "burst", "size", "duration", "timeout", "catch-up":
 			if v := f.Value.String(); err == nil && (v == "0" || v == "0s") {
-				err = usagef("--%s 0: must be above zero; leave it out for the default", f.Name)
+				err = usagef("--%s 0: must be greater than 0; omit it for the default", f.Name)
 			}
 		}
 	})

@@ -153,7 +153,7 @@ func CompileOrigins(list []string) (origins *Origins, warnings []string, err err
 		}
 		o.below[page] = struct{}{}
 		if !strings.Contains(page.name, ".") && page.name != "localhost" {
-			warnings = append(warnings, fmt.Sprintf("%q allows every site directly below %q: "+
+			warnings = append(warnings, fmt.Sprintf("%q allows every site directly below %q; "+
 				"name your own domain", entry, page.name))
 		}
 	}
@@ -174,24 +174,24 @@ func originFault(entry string) error {
 	fix := fmt.Sprintf("%s://%s", scheme, bare)
 	switch {
 	case entry == "":
-		return errors.New(`"" is empty: remove it, or write scheme://host[:port]`)
+		return errors.New(`"" is empty; remove it, or write scheme://host[:port]`)
 	case !ok || scheme == "":
-		return fmt.Errorf("%q has no scheme, and http and https are different origins: "+
+		return fmt.Errorf("%q has no scheme, and http and https are different origins; "+
 			"write, for example, %q", entry, "https://"+strings.Trim(entry, ":/"))
 	case bare+"/" == rest:
-		return fmt.Errorf("%q ends in a slash, which a browser never sends: write %q", entry, fix)
+		return fmt.Errorf("%q ends in a slash, which a browser never sends; write %q", entry, fix)
 	case strings.ContainsAny(rest, "/?#"):
-		return fmt.Errorf("%q has a path, query or fragment, which a browser never sends: "+
+		return fmt.Errorf("%q has a path, query or fragment, which a browser never sends; "+
 			"write %q", entry, fix)
 	case strings.Contains(rest, "@"):
-		return fmt.Errorf("%q has a user name, which a browser never sends: write %q", entry, fix)
+		return fmt.Errorf("%q has a user name, which a browser never sends; write %q", entry, fix)
 	case strings.Contains(entry, "*"):
-		return fmt.Errorf("%q has a * that is not a whole label before a host name: "+
+		return fmt.Errorf("%q has a * that is not a whole label before a host name; "+
 			`write scheme://*.host[:port], or "*" alone for any origin`, entry)
 	case strings.IndexFunc(entry, func(r rune) bool { return r > 0x7f }) >= 0:
-		return fmt.Errorf("%q is not ASCII, but browsers send the encoded name: "+
+		return fmt.Errorf("%q is not ASCII, but browsers send the encoded name; "+
 			"write the xn-- form", entry)
 	}
-	return fmt.Errorf("%q is not an origin, so it would never match: "+
+	return fmt.Errorf("%q is not an origin, so it would never match; "+
 		"write scheme://host[:port], for example %q", entry, "https://example.com:8443")
 }

@@ -28,7 +28,7 @@ func Parse(data []byte) (*Set, error) {
 // syntax errors.
 func syntax(data []byte) error {
 	if len(bytes.TrimSpace(data)) == 0 {
-		return errors.New(`the file is empty: write at least {"namespaces": []}`)
+		return errors.New(`the file is empty; write at least {"namespaces": []}`)
 	}
 	err := json.Unmarshal(data, new(json.RawMessage))
 	if wrong, ok := errors.AsType[*json.SyntaxError](err); ok {
@@ -133,20 +133,20 @@ func readFlag(raw string) (bool, error) {
 	case "false":
 		return false, nil
 	}
-	return false, fmt.Errorf("%s is %s: write true or false without quotes", shown(raw), kind(raw))
+	return false, fmt.Errorf("%s is %s; write true or false without quotes", shown(raw), kind(raw))
 }
 
 func readHistorySize(o *Options, raw string) error {
 	if kind(raw) != "a number" {
-		return fmt.Errorf("%s is %s: write the number of publications to keep, without quotes, for example 100",
+		return fmt.Errorf("%s is %s; write the number of publications to keep, without quotes, for example 100",
 			shown(raw), kind(raw))
 	}
 	n, err := strconv.Atoi(raw)
 	if errors.Is(err, strconv.ErrRange) {
-		return fmt.Errorf("%s is out of range: write an integer from 0 to %d", shown(raw), historySizeMax)
+		return fmt.Errorf("%s is out of range; write an integer from 0 to %d", shown(raw), historySizeMax)
 	}
 	if err != nil {
-		return fmt.Errorf("%s is not an integer: write one from 0 to %d", shown(raw), historySizeMax)
+		return fmt.Errorf("%s is not an integer; write one from 0 to %d", shown(raw), historySizeMax)
 	}
 	o.HistorySize = n
 	return nil
@@ -154,11 +154,11 @@ func readHistorySize(o *Options, raw string) error {
 
 func readHistoryTTL(o *Options, raw string) error {
 	if kind(raw) == "a number" {
-		return fmt.Errorf(`%s is a number without a unit: write a string with a unit, for example "300s"`, shown(raw))
+		return fmt.Errorf(`%s is a number without a unit; write a string with a unit, for example "300s"`, shown(raw))
 	}
 	s, ok := text(raw)
 	if !ok {
-		return fmt.Errorf(`%s is %s: write a string with a unit, for example "300s"`, shown(raw), kind(raw))
+		return fmt.Errorf(`%s is %s; write a string with a unit, for example "300s"`, shown(raw), kind(raw))
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil {
@@ -176,7 +176,7 @@ func readRecoveryMode(o *Options, raw string) error {
 	case ok && s == Cache.String():
 		o.ForceRecoveryMode = Cache
 	default:
-		return fmt.Errorf(`%s is not a recovery mode: write "stream" for everything missed, or "cache" for the newest publication only`, shown(raw))
+		return fmt.Errorf(`%s is not a recovery mode; write "stream" for everything missed, or "cache" for the newest publication only`, shown(raw))
 	}
 	return nil
 }

@@ -104,69 +104,69 @@ func chatWith(options string) string {
 // faultCases are files and all that is said of them.
 var faultCases = []struct{ name, file, want string }{
 	// The file.
-	{"empty", "", `the file is empty: write at least {"namespaces": []}`},
-	{"blank", " \n\t", `the file is empty: write at least {"namespaces": []}`},
+	{"empty", "", `the file is empty; write at least {"namespaces": []}`},
+	{"blank", " \n\t", `the file is empty; write at least {"namespaces": []}`},
 	{"cut", `{"namespaces": [`, `line 1, column 16: invalid JSON: unexpected end of JSON input: fix it at or just before this position`},
 	{"comma", "{\n  \"namespaces\": [],\n}", `line 3, column 1: invalid JSON: invalid character '}' looking for beginning of object key string: fix it at or just before this position`},
 	{"comment", "{} // ours", `line 1, column 4: invalid JSON: invalid character '/' after top-level value: fix it at or just before this position`},
 	{"trailing", "{}\n{}", `line 2, column 1: invalid JSON: invalid character '{' after top-level value: fix it at or just before this position`},
-	{"array", `[{"name":"chat"}]`, `the file is an array: write an object, {"without_namespace": {...}, "namespaces": [...]}`},
-	{"null", `null`, `the file is an empty value: write an object, {"without_namespace": {...}, "namespaces": [...]}`},
-	{"twice", `{"namespaces":[],"namespaces":[]}`, `"namespaces" appears more than once: remove all but one`},
-	{"thrice", `{"namespaces":[],"namespaces":[],"namespaces":[]}`, `"namespaces" appears more than once: remove all but one`},
-	{"twice by escape", `{"namespaces":[],"n\u0061mespaces":[]}`, `"namespaces" appears more than once: remove all but one`},
+	{"array", `[{"name":"chat"}]`, `the file is an array; write an object, {"without_namespace": {...}, "namespaces": [...]}`},
+	{"null", `null`, `the file is an empty value; write an object, {"without_namespace": {...}, "namespaces": [...]}`},
+	{"twice", `{"namespaces":[],"namespaces":[]}`, `"namespaces" appears more than once; remove all but one`},
+	{"thrice", `{"namespaces":[],"namespaces":[],"namespaces":[]}`, `"namespaces" appears more than once; remove all but one`},
+	{"twice by escape", `{"namespaces":[],"n\u0061mespaces":[]}`, `"namespaces" appears more than once; remove all but one`},
 	{"unknown", `{"namespace":[]}`, `"namespace" is unknown: did you mean "namespaces"?`},
-	{"unlike", `{"servers":[]}`, `"servers" is not a known option: remove it`},
+	{"unlike", `{"servers":[]}`, `"servers" is not a known option; remove it`},
 	{"option above", `{"presence":true}`, `"presence" is a channel option in the wrong place; move it into "without_namespace" or into a namespace`},
 	{"foreign option above", `{"delta_publish":true}`, `"delta_publish" is a channel option in the wrong place; move it into "without_namespace" or into a namespace`},
 	{"foreign above", `{"max_length":255}`, `max_length: this Centrifugo option is not supported: sluice has one limit for all channel names; remove it`},
 	{"boundary", `{"channel":{"namespace_boundary":"/"}}`, `channel: namespace_boundary: this Centrifugo option is not supported: sluice always uses ':', '#', ',' and '$' here; remove it`},
-	{"channel is no object", `{"channel":[]}`, `channel: [] is an array: write an object, {...}`},
+	{"channel is no object", `{"channel":[]}`, `channel: [] is an array; write an object, {...}`},
 	{"beside channel", `{"channel":{},"client":{}}`, `"client" is next to "channel", but if a file has "channel", sluice reads only that; move it into "channel" if it belongs there, or remove it`},
 	{"namespaces beside channel", `{"namespaces":[],"channel":{}}`, `"namespaces" is next to "channel", but if a file has "channel", sluice reads only that; move it into "channel" if it belongs there, or remove it`},
-	{"without is no object", `{"without_namespace":true}`, `without_namespace: true is a boolean: write an object, {...}`},
-	{"namespaces is no array", `{"namespaces":{"chat":{}}}`, `namespaces: {"chat":{}} is an object: write an array of objects, [{"name": "chat", ...}]`},
-	{"namespace is no object", `{"namespaces":["chat"]}`, `namespaces[0]: "chat" is a string: write an object, {...}`},
+	{"without is no object", `{"without_namespace":true}`, `without_namespace: true is a boolean; write an object, {...}`},
+	{"namespaces is no array", `{"namespaces":{"chat":{}}}`, `namespaces: {"chat":{}} is an object; write an array of objects, [{"name": "chat", ...}]`},
+	{"namespace is no object", `{"namespaces":["chat"]}`, `namespaces[0]: "chat" is a string; write an object, {...}`},
 
 	// Names.
-	{"nameless", `{"namespaces":[{"name":"chat"},{}]}`, `namespaces[1]: name: missing, so no channel would belong to this namespace: add it, for example "name": "chat"`},
-	{"name is no string", `{"namespaces":[{"name":7}]}`, `namespaces[0]: name: 7 is a number: write a string, for example "chat"`},
-	{"name with colon", `{"namespaces":[{"name":"chat:"}]}`, `namespaces[0]: name: "chat:" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.': write for example "chat", without ':'`},
-	{"short name", `{"namespaces":[{"name":"c"}]}`, `namespaces[0]: name: "c" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.': write for example "chat", without ':'`},
-	{"name with line end", `{"namespaces":[{"name":"chat\n"}]}`, `namespaces[0]: name: "chat\n" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.': write for example "chat", without ':'`},
+	{"nameless", `{"namespaces":[{"name":"chat"},{}]}`, `namespaces[1]: name: missing, so no channel would belong to this namespace; add it, for example "name": "chat"`},
+	{"name is no string", `{"namespaces":[{"name":7}]}`, `namespaces[0]: name: 7 is a number; write a string, for example "chat"`},
+	{"name with colon", `{"namespaces":[{"name":"chat:"}]}`, `namespaces[0]: name: "chat:" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.'; write for example "chat", without ':'`},
+	{"short name", `{"namespaces":[{"name":"c"}]}`, `namespaces[0]: name: "c" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.'; write for example "chat", without ':'`},
+	{"name with line end", `{"namespaces":[{"name":"chat\n"}]}`, `namespaces[0]: name: "chat\n" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.'; write for example "chat", without ':'`},
 	{"same name", `{"namespaces":[{"name":"chat"},{"name":"chat"}]}`, `namespaces[1]: name: "chat" is already the name of another namespace: rename or remove one of them`},
-	{"name without namespace", `{"without_namespace":{"name":"chat"}}`, `without_namespace: name: not allowed for channels without a namespace: remove it, or move the options into "namespaces"`},
+	{"name without namespace", `{"without_namespace":{"name":"chat"}}`, `without_namespace: name: not allowed for channels without a namespace; remove it, or move the options into "namespaces"`},
 
 	// Keys.
 	{"slip", chatWith(`"presense":true`), `namespace "chat": "presense" is unknown: did you mean "presence"?`},
 	{"case", chatWith(`"Presence":true`), `namespace "chat": "Presence" is unknown: did you mean "presence"?`},
 	{"left out", chatWith(`"alow_publish_for_subscribers":true`), `namespace "chat": "alow_publish_for_subscribers" is unknown: did you mean "allow_publish_for_subscriber"?`},
-	{"no option", chatWith(`"colour":"red"`), `namespace "chat": "colour" is not a known option: remove it`},
-	{"long key", chatWith(`"` + strings.Repeat("x", 99) + `":1`), `namespace "chat": "` + strings.Repeat("x", 64) + `..." is not a known option: remove it`},
-	{"option twice", chatWith(`"presence":true,"presence":false`), `namespaces[0]: "presence" appears more than once: remove all but one`},
+	{"no option", chatWith(`"colour":"red"`), `namespace "chat": "colour" is not a known option; remove it`},
+	{"long key", chatWith(`"` + strings.Repeat("x", 99) + `":1`), `namespace "chat": "` + strings.Repeat("x", 64) + `..." is not a known option; remove it`},
+	{"option twice", chatWith(`"presence":true,"presence":false`), `namespaces[0]: "presence" appears more than once; remove all but one`},
 	{"proxy", chatWith(`"subscribe_proxy_enabled":true`), `namespace "chat": subscribe_proxy_enabled: this Centrifugo option is not supported: sluice does not ask a backend for permission (use allow_... options or subscription tokens); remove it`},
 	{"delta", chatWith(`"allowed_delta_types":["fossil"]`), `namespace "chat": allowed_delta_types: this Centrifugo option is not supported: sluice sends whole publications, never deltas; remove it`},
 	{"regex, off", `{"without_namespace":{"channel_regex":""}}`, `without_namespace: channel_regex: this Centrifugo option is not supported: sluice has one rule for all channel names; remove it`},
 
 	// Values.
-	{"flag as string", chatWith(`"presence":"true"`), `namespace "chat": presence: "true" is a string: write true or false without quotes`},
-	{"flag as number", chatWith(`"join_leave":1`), `namespace "chat": join_leave: 1 is a number: write true or false without quotes`},
-	{"flag as null", chatWith(`"presence":null`), `namespace "chat": presence: null is an empty value: write true or false without quotes`},
-	{"size as string", chatWith(`"history_size":"10"`), `namespace "chat": history_size: "10" is a string: write the number of publications to keep, without quotes, for example 100`},
-	{"size in half", chatWith(`"history_size":1.5`), `namespace "chat": history_size: 1.5 is not an integer: write one from 0 to 1048576`},
-	{"size with exponent", chatWith(`"history_size":1e3`), `namespace "chat": history_size: 1e3 is not an integer: write one from 0 to 1048576`},
-	{"size of no type", chatWith(`"history_size":99999999999999999999`), `namespace "chat": history_size: 99999999999999999999 is out of range: write an integer from 0 to 1048576`},
-	{"size too big", chatWith(`"history_size":1048577,"history_ttl":"1s"`), `namespace "chat": history_size: 1048577 is more than 1048576, the most that one channel can keep: write a smaller number`},
-	{"size negative", chatWith(`"history_size":-1`), `namespace "chat": history_size: -1 must not be negative: write the number of publications to keep, or 0 for no history`},
-	{"ttl as number", chatWith(`"history_size":1,"history_ttl":300`), `namespace "chat": history_ttl: 300 is a number without a unit: write a string with a unit, for example "300s"`},
+	{"flag as string", chatWith(`"presence":"true"`), `namespace "chat": presence: "true" is a string; write true or false without quotes`},
+	{"flag as number", chatWith(`"join_leave":1`), `namespace "chat": join_leave: 1 is a number; write true or false without quotes`},
+	{"flag as null", chatWith(`"presence":null`), `namespace "chat": presence: null is an empty value; write true or false without quotes`},
+	{"size as string", chatWith(`"history_size":"10"`), `namespace "chat": history_size: "10" is a string; write the number of publications to keep, without quotes, for example 100`},
+	{"size in half", chatWith(`"history_size":1.5`), `namespace "chat": history_size: 1.5 is not an integer; write one from 0 to 1048576`},
+	{"size with exponent", chatWith(`"history_size":1e3`), `namespace "chat": history_size: 1e3 is not an integer; write one from 0 to 1048576`},
+	{"size of no type", chatWith(`"history_size":99999999999999999999`), `namespace "chat": history_size: 99999999999999999999 is out of range; write an integer from 0 to 1048576`},
+	{"size too big", chatWith(`"history_size":1048577,"history_ttl":"1s"`), `namespace "chat": history_size: 1048577 is more than 1048576, the most that one channel can keep; write a smaller number`},
+	{"size negative", chatWith(`"history_size":-1`), `namespace "chat": history_size: -1 must not be negative; write the number of publications to keep, or 0 for no history`},
+	{"ttl as number", chatWith(`"history_size":1,"history_ttl":300`), `namespace "chat": history_ttl: 300 is a number without a unit; write a string with a unit, for example "300s"`},
 	{"ttl without unit", chatWith(`"history_size":1,"history_ttl":"300"`), `namespace "chat": history_ttl: "300" is not a duration with a unit: write, for example, "90s", "5m" or "24h"`},
 	{"ttl in days", chatWith(`"history_size":1,"history_ttl":"7d"`), `namespace "chat": history_ttl: "7d" is not a duration with a unit: write, for example, "90s", "5m" or "24h"`},
-	{"ttl as object", chatWith(`"history_size":1,"history_ttl":{"s": 1}`), `namespace "chat": history_ttl: {"s": 1} is an object: write a string with a unit, for example "300s"`},
-	{"ttl too short", chatWith(`"history_size":1,"history_ttl":"999ms"`), `namespace "chat": history_ttl: 999ms is less than 1s, too short for a client to reconnect: write at least "1s"`},
-	{"ttl negative", chatWith(`"history_size":1,"history_ttl":"-1s"`), `namespace "chat": history_ttl: -1s is negative: write how long to keep publications, for example "300s"`},
-	{"mode", chatWith(`"force_recovery_mode":"last"`), `namespace "chat": force_recovery_mode: "last" is not a recovery mode: write "stream" for everything missed, or "cache" for the newest publication only`},
-	{"mode as flag", chatWith(`"force_recovery_mode":true`), `namespace "chat": force_recovery_mode: true is not a recovery mode: write "stream" for everything missed, or "cache" for the newest publication only`},
-	{"long value", chatWith(`"presence":[` + strings.Repeat("1, ", 40) + `1]`), `namespace "chat": presence: [` + strings.Repeat("1, ", 21) + `... is an array: write true or false without quotes`},
+	{"ttl as object", chatWith(`"history_size":1,"history_ttl":{"s": 1}`), `namespace "chat": history_ttl: {"s": 1} is an object; write a string with a unit, for example "300s"`},
+	{"ttl too short", chatWith(`"history_size":1,"history_ttl":"999ms"`), `namespace "chat": history_ttl: 999ms is less than 1s, too short for a client to reconnect; write at least "1s"`},
+	{"ttl negative", chatWith(`"history_size":1,"history_ttl":"-1s"`), `namespace "chat": history_ttl: -1s is negative; write how long to keep publications, for example "300s"`},
+	{"mode", chatWith(`"force_recovery_mode":"last"`), `namespace "chat": force_recovery_mode: "last" is not a recovery mode; write "stream" for everything missed, or "cache" for the newest publication only`},
+	{"mode as flag", chatWith(`"force_recovery_mode":true`), `namespace "chat": force_recovery_mode: true is not a recovery mode; write "stream" for everything missed, or "cache" for the newest publication only`},
+	{"long value", chatWith(`"presence":[` + strings.Repeat("1, ", 40) + `1]`), `namespace "chat": presence: [` + strings.Repeat("1, ", 21) + `... is an array; write true or false without quotes`},
 
 	// Together.
 	{"size alone", chatWith(`"history_size":10`), `namespace "chat": history_size: has no effect without history_ttl: add that, for example "history_ttl": "300s", or remove history_size`},
@@ -185,11 +185,11 @@ var faultCases = []struct{ name, file, want string }{
 	{"all at once", `{"proxy":{},"without_namespace":{"presence":0,"allow_presence_for_client":true},
 		"namespaces":[{"name":"chat","history_size":"5","history_ttl":"1m","force_recovery":true,"join_leav":true},{"name":"?","presence":1}]}`,
 		`proxy: this Centrifugo option is not supported: sluice does not ask a backend for permission (use allow_... options or subscription tokens); remove it
-without_namespace: presence: 0 is a number: write true or false without quotes
-namespace "chat": history_size: "5" is a string: write the number of publications to keep, without quotes, for example 100
+without_namespace: presence: 0 is a number; write true or false without quotes
+namespace "chat": history_size: "5" is a string; write the number of publications to keep, without quotes, for example 100
 namespace "chat": "join_leav" is unknown: did you mean "join_leave"?
-namespaces[1]: name: "?" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.': write for example "chat", without ':'
-namespaces[1]: presence: 1 is a number: write true or false without quotes`},
+namespaces[1]: name: "?" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.'; write for example "chat", without ':'
+namespaces[1]: presence: 1 is a number; write true or false without quotes`},
 }
 
 func TestFaultsOfAFileAreNamed(t *testing.T) {
@@ -235,7 +235,7 @@ func TestNamespacesAreBounded(t *testing.T) {
 		t.Error(err)
 	}
 	_, err := Parse(many(1001))
-	want := "namespaces: there are more than 1000: put channels with the same options into one namespace"
+	want := "namespaces: there are more than 1000; put channels with the same options into one namespace"
 	if err == nil || err.Error() != want {
 		t.Errorf("1001: %v", err)
 	}
@@ -243,8 +243,8 @@ func TestNamespacesAreBounded(t *testing.T) {
 
 func TestOptionsFromCodeAreValidated(t *testing.T) {
 	o := Options{Name: "any name", HistorySize: -1, HistoryTTL: time.Millisecond, ForceRecoveryMode: 2, ForcePushJoinLeave: true}
-	want := `history_size: -1 must not be negative: write the number of publications to keep, or 0 for no history
-history_ttl: 1ms is less than 1s, too short for a client to reconnect: write at least "1s"
+	want := `history_size: -1 must not be negative; write the number of publications to keep, or 0 for no history
+history_ttl: 1ms is less than 1s, too short for a client to reconnect; write at least "1s"
 force_recovery_mode: 2 is not a recovery mode: use Stream or Cache
 force_push_join_leave: has no effect without join_leave: add "join_leave": true, or remove force_push_join_leave`
 	if err := o.Validate(); err == nil || err.Error() != want {

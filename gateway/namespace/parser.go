@@ -37,9 +37,9 @@ func (p *parser) fault(where, format string, args ...any) {
 func (p *parser) object(where, raw string) (list []member, ok bool) {
 	if kind(raw) != "an object" {
 		if where == "" {
-			p.fault("", `the file is %s: write an object, {"without_namespace": {...}, "namespaces": [...]}`, kind(raw))
+			p.fault("", `the file is %s; write an object, {"without_namespace": {...}, "namespaces": [...]}`, kind(raw))
 		} else {
-			p.fault(where, "%s is %s: write an object, {...}", shown(raw), kind(raw))
+			p.fault(where, "%s is %s; write an object, {...}", shown(raw), kind(raw))
 		}
 		return nil, false
 	}
@@ -50,7 +50,7 @@ func (p *parser) object(where, raw string) (list []member, ok bool) {
 		case 1:
 			list = append(list, m)
 		case 2:
-			p.fault(where, "%s appears more than once: remove all but one", quoted(m.key))
+			p.fault(where, "%s appears more than once; remove all but one", quoted(m.key))
 		}
 	}
 	return list, true
@@ -111,7 +111,7 @@ func (p *parser) unknownAbove(where, key string) {
 func (p *parser) without(list []member) {
 	list = slices.DeleteFunc(list, func(m member) bool {
 		if m.key == keyName {
-			p.fault(keyWithout, `name: not allowed for channels without a namespace: remove it, or move the options into "namespaces"`)
+			p.fault(keyWithout, `name: not allowed for channels without a namespace; remove it, or move the options into "namespaces"`)
 		}
 		return m.key == keyName
 	})
@@ -120,12 +120,12 @@ func (p *parser) without(list []member) {
 
 func (p *parser) namespaces(raw string) {
 	if kind(raw) != "an array" {
-		p.fault(keyNamespaces, `%s is %s: write an array of objects, [{"name": "chat", ...}]`, shown(raw), kind(raw))
+		p.fault(keyNamespaces, `%s is %s; write an array of objects, [{"name": "chat", ...}]`, shown(raw), kind(raw))
 		return
 	}
 	list, all := elements(raw, namespacesMax)
 	if !all {
-		p.fault(keyNamespaces, "there are more than %d: put channels with the same options into one namespace",
+		p.fault(keyNamespaces, "there are more than %d; put channels with the same options into one namespace",
 			namespacesMax)
 	}
 	for i, raw := range list {
@@ -136,7 +136,7 @@ func (p *parser) namespaces(raw string) {
 		}
 		o := new(Options)
 		if j := slices.IndexFunc(list, func(m member) bool { return m.key == keyName }); j < 0 {
-			p.fault(where, `name: missing, so no channel would belong to this namespace: add it, for example "name": "chat"`)
+			p.fault(where, `name: missing, so no channel would belong to this namespace; add it, for example "name": "chat"`)
 		} else {
 			where = p.name(where, list[j].raw, o)
 			list = slices.Delete(list, j, j+1)
@@ -151,10 +151,10 @@ func (p *parser) name(where, raw string, o *Options) string {
 	name, ok := text(raw)
 	switch {
 	case !ok:
-		p.fault(where, `name: %s is %s: write a string, for example "chat"`, shown(raw), kind(raw))
+		p.fault(where, `name: %s is %s; write a string, for example "chat"`, shown(raw), kind(raw))
 		return where
 	case !namePattern.MatchString(name):
-		p.fault(where, "name: %s must be two or more of a-z, A-Z, 0-9, '-', '_' and '.': "+
+		p.fault(where, "name: %s must be two or more of a-z, A-Z, 0-9, '-', '_' and '.'; "+
 			`write for example "chat", without ':'`, quoted(name))
 		return where
 	}
@@ -225,5 +225,5 @@ func unknown(key string, names []string) error {
 	if name, ok := nearest(key, names); ok {
 		return fmt.Errorf("%s is unknown: did you mean %q?", quoted(key), name)
 	}
-	return fmt.Errorf("%s is not a known option: remove it", quoted(key))
+	return fmt.Errorf("%s is not a known option; remove it", quoted(key))
 }

@@ -81,18 +81,18 @@ func (v *validation) need(on bool, name string, met bool, deciding []string, tex
 func (v *validation) boundHistorySize(n int) {
 	switch {
 	case n < 0:
-		v.fault("history_size", "%d must not be negative: write the number of publications to keep, or 0 for no history", n)
+		v.fault("history_size", "%d must not be negative; write the number of publications to keep, or 0 for no history", n)
 	case n > historySizeMax:
-		v.fault("history_size", "%d is more than %d, the most that one channel can keep: write a smaller number", n, historySizeMax)
+		v.fault("history_size", "%d is more than %d, the most that one channel can keep; write a smaller number", n, historySizeMax)
 	}
 }
 
 func (v *validation) boundHistoryTTL(o *Options) {
 	switch ttl := o.HistoryTTL; {
 	case ttl < 0:
-		v.fault("history_ttl", `%s is negative: write how long to keep publications, for example "300s"`, ttl)
+		v.fault("history_ttl", `%s is negative; write how long to keep publications, for example "300s"`, ttl)
 	case ttl > 0 && ttl < historyTTLMin:
-		v.fault("history_ttl", `%s is less than %s, too short for a client to reconnect: write at least "1s"`, ttl, historyTTLMin)
+		v.fault("history_ttl", `%s is less than %s, too short for a client to reconnect; write at least "1s"`, ttl, historyTTLMin)
 	}
 }
 

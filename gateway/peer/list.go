@@ -30,17 +30,17 @@ func ParseList(words []string) ([]netip.Prefix, error) {
 
 func parsePrefix(word string) (netip.Prefix, error) {
 	if word == "" {
-		return netip.Prefix{}, errors.New(`"" is empty: remove it, or write an address or ADDRESS/BITS`)
+		return netip.Prefix{}, errors.New(`"" is empty; remove it, or write an address or ADDRESS/BITS`)
 	}
 	address, bits, ok := strings.Cut(word, "/")
 	if !ok {
 		a, err := netip.ParseAddr(word)
 		if err != nil {
-			return netip.Prefix{}, fmt.Errorf("%q is not an IP address, and host names are not supported: "+
+			return netip.Prefix{}, fmt.Errorf("%q is not an IP address, and host names are not supported; "+
 				"write, for example, 192.0.2.1, 2001:db8::1 or 10.0.0.0/8", word)
 		}
 		if a.Zone() != "" {
-			return netip.Prefix{}, fmt.Errorf("%q has a zone, which is not supported: write %q", word, a.WithZone(""))
+			return netip.Prefix{}, fmt.Errorf("%q has a zone, which is not supported; write %q", word, a.WithZone(""))
 		}
 		return plain(netip.PrefixFrom(a, a.BitLen())), nil
 	}
@@ -54,7 +54,7 @@ func parsePrefix(word string) (netip.Prefix, error) {
 			word, bits, a.BitLen(), a, a.BitLen())
 	}
 	if p != p.Masked() {
-		return netip.Prefix{}, fmt.Errorf("%q has bits set after its first %d: "+
+		return netip.Prefix{}, fmt.Errorf("%q has bits set after its first %d; "+
 			"write %q for the whole network, or %q for the one address", word, p.Bits(), p.Masked(), a)
 	}
 	return plain(p), nil
