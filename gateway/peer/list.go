@@ -46,11 +46,11 @@ func parsePrefix(word string) (netip.Prefix, error) {
 	}
 	a, err := netip.ParseAddr(address)
 	if err != nil || a.Zone() != "" {
-		return netip.Prefix{}, fmt.Errorf("%q does not begin with an IP address: write, for example, 10.0.0.0/8 or 2001:db8::/32", word)
+		return netip.Prefix{}, fmt.Errorf("%q does not begin with an IP address; write, for example, 10.0.0.0/8 or 2001:db8::/32", word)
 	}
 	p, err := netip.ParsePrefix(word)
 	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q: %q is not a prefix length from 0 to %d: write, for example, %s/%d",
+		return netip.Prefix{}, fmt.Errorf("%q: %q is not a prefix length from 0 to %d; write, for example, %s/%d",
 			word, bits, a.BitLen(), a, a.BitLen())
 	}
 	if p != p.Masked() {
