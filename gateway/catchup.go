@@ -11,7 +11,7 @@ import (
 // A subscriber that asks for what it missed is sent that first, from the channel's
 // history, a piece at a time: the next one when its socket has taken the one
 // before. The last piece is taken together with the position in the channel's log
-// where live delivery goes on, under one hold of the channel's lock; so nothing
+// where live delivery goes on, while the channel's lock is held once; so nothing
 // lies between the two. Until then it holds nothing in the log, and its own
 // messages wait in the kernel. Memory for it is one piece, however much it missed.
 

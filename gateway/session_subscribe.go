@@ -143,7 +143,7 @@ func (c *conn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest) bool
 }
 
 // settleSubscription finds out where a subscription begins, with what the client missed
-// where it recovers: both under one hold of the channel's lock. What would take more than
+// where it recovers: both while the channel's lock is held once. What would take more than
 // room bytes of the reply counts as not recovered. begin is due next.
 func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, room int) (subscription, *protocol.Error) {
 	c.plant("settleSubscription")

@@ -123,7 +123,7 @@ func (s *Store) LogValue() slog.Value {
 // soon is how long before its end a certificate should have been renewed.
 const soon = 14 * 24 * time.Hour
 
-// Warnings returns what works but needs attention, each as what, why and how to fix it.
+// Warnings returns things that work but need attention, each saying what is wrong, why, and how to fix it.
 func (s *Store) Warnings(now time.Time) (warnings []string) {
 	leaf := s.live.Load().leaf
 	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }

@@ -23,7 +23,7 @@ type Collected struct {
 }
 
 // Collect returns the history since a place, and the position in the reader's log where live
-// delivery continues after Newest. Both are taken under one hold of the channel's lock, so
+// delivery continues after Newest. Both are determined while the channel's lock is held once, so
 // that no publication lies between the two and none is in both, unless More or Gap is set.
 func (r *Reader) Collect(ask Ask, most Bounds, now int64) (_ Collected, live uint64) {
 	c := r.log.channel
