@@ -5,9 +5,9 @@ import (
 	"log/slog"
 	"math"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/channel"
-	"sluice/gateway/namespace"
 )
 
 // What clients may do is settled in one place for all protocols and paths: a channel's

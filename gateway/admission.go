@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"sluice/gateway/admit"
-	"sluice/gateway/handshake"
-	"sluice/gateway/peer"
+	"sluice/gateway/edge/admit"
+	"sluice/gateway/edge/handshake"
+	"sluice/gateway/edge/peer"
 )
 
 // Admission is decided in two steps: for the client's address when the connection is accepted,

@@ -3,7 +3,7 @@ package gateway
 import (
 	"net/netip"
 
-	"sluice/gateway/admit"
+	"sluice/gateway/edge/admit"
 	"sluice/gateway/sampling"
 	"sluice/poller"
 

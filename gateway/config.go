@@ -12,9 +12,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"sluice/gateway/auth"
-	"sluice/gateway/handshake"
-	"sluice/gateway/namespace"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
+	"sluice/gateway/edge/handshake"
 )
 
 // Raw is what clients of raw WebSocket and SSE (/ws, /sse, /echo) may do.

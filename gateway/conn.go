@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 
-	"sluice/gateway/admit"
+	"sluice/gateway/edge/admit"
 	"sluice/gateway/frame"
 	"sluice/poller"
 

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"time"
 
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/namespace"
 
 	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"

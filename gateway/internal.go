@@ -18,7 +18,7 @@ import (
 
 	"sluice/gateway/api"
 	"sluice/gateway/channel"
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 	"sluice/gateway/sampling"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"

@@ -16,10 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
-	"sluice/gateway/namespace"
 	"sluice/gateway/presence"
 	"sluice/poller"
 )

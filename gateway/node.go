@@ -13,7 +13,7 @@ import (
 	"sluice/gateway/api"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 	"sluice/gateway/presence"
 
 	"github.com/centrifugal/protocol"

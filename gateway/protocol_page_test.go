@@ -10,7 +10,7 @@ import (
 
 	"github.com/centrifugal/protocol"
 
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 )
 
 // rows returns the cells of a page's tables.

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 
 	"sluice/gateway/channel"
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 )
 
 // Receipt is the result of a publication.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
 

@@ -8,7 +8,7 @@ import (
 
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 )
 
 // target is where a connection leads.

@@ -9,11 +9,11 @@ import (
 	"os"
 	"slices"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/handshake"
-	"sluice/gateway/namespace"
+	"sluice/gateway/edge/handshake"
 	"sluice/gateway/sampling"
 )
 

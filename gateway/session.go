@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 	"sluice/gateway/centrifugo"
 
 	"github.com/centrifugal/protocol"

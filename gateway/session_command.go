@@ -7,11 +7,11 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/handshake"
-	"sluice/gateway/namespace"
+	"sluice/gateway/edge/handshake"
 
 	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"

@@ -3,9 +3,9 @@ package gateway
 import (
 	"time"
 
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/namespace"
 
 	"github.com/centrifugal/protocol"
 )

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 
 	"github.com/golang-jwt/jwt/v5"
 )

@@ -4,10 +4,10 @@ import (
 	"slices"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/namespace"
 	"sluice/gateway/presence"
 
 	"github.com/centrifugal/protocol"

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"sluice/gateway/channel"
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 	"sluice/poller"
 
 	"github.com/gobwas/ws"

@@ -10,7 +10,7 @@ import (
 	"os"
 	"time"
 
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 	"sluice/gateway/sampling"
 	"sluice/poller"
 )

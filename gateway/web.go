@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"sluice/gateway/admit"
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/admit"
+	"sluice/gateway/edge/handshake"
 	page "sluice/gateway/web" // web is net/http's server here
 )
 

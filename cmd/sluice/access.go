@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"sluice/gateway"
-	"sluice/gateway/auth"
-	"sluice/gateway/namespace"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
 )
 
 // accessFiles are the options for tokens and permissions.

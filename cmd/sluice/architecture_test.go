@@ -20,28 +20,28 @@ import (
 // is not listed is a defect of the code or of the design (gateway/DESIGN.md).
 var arrows = map[string][]string{
 	// syscall: signals
-	"cmd/sluice": {"sluice/gateway", "sluice/gateway/auth", "sluice/gateway/certificate", "sluice/gateway/namespace", "sluice/gateway/peer", "sluice/bench", "sluice/bench/chaos", "syscall"},
+	"cmd/sluice": {"sluice/gateway", "sluice/gateway/access/auth", "sluice/gateway/edge/certificate", "sluice/gateway/access/namespace", "sluice/gateway/edge/peer", "sluice/bench", "sluice/bench/chaos", "syscall"},
 	// syscall: the Conn interface
-	"gateway": {"sluice/poller", "sluice/gateway/admit", "sluice/gateway/api", "sluice/gateway/auth", "sluice/gateway/centrifugo", "sluice/gateway/channel",
-		"sluice/gateway/engine", "sluice/gateway/frame", "sluice/gateway/namespace", "sluice/gateway/presence",
-		"sluice/gateway/handshake", "sluice/gateway/peer", "sluice/gateway/sampling", "sluice/gateway/web", "syscall"},
-	"gateway/admit":       {},
-	"gateway/centrifugo":  {"sluice/gateway/channel", "sluice/gateway/frame"},
-	"gateway/api":         {},
-	"gateway/auth":        {},
-	"gateway/certificate": {},
-	"gateway/channel":     {},
-	"gateway/engine":      {"sluice/gateway/channel"},
-	"gateway/frame":       {},
-	"gateway/handshake":   {},
-	"gateway/namespace":   {},
-	"gateway/peer":        {},
-	"gateway/presence":    {},
-	"gateway/sampling":    {},
-	"gateway/web":         {},
-	"poller":              {"golang.org/x/sys/unix", "unsafe", "syscall", "github.com/mailru/easygo/netpoll"},
-	"bench":               {"sluice/poller", "syscall"},                 // syscall: the Conn interface, signals of its child
-	"bench/chaos":         {"sluice/poller", "sluice/bench", "syscall"}, // syscall: signals, limits and resources of its children
+	"gateway": {"sluice/poller", "sluice/gateway/edge/admit", "sluice/gateway/api", "sluice/gateway/access/auth", "sluice/gateway/centrifugo", "sluice/gateway/channel",
+		"sluice/gateway/engine", "sluice/gateway/frame", "sluice/gateway/access/namespace", "sluice/gateway/presence",
+		"sluice/gateway/edge/handshake", "sluice/gateway/edge/peer", "sluice/gateway/sampling", "sluice/gateway/web", "syscall"},
+	"gateway/edge/admit":       {},
+	"gateway/centrifugo":       {"sluice/gateway/channel", "sluice/gateway/frame"},
+	"gateway/api":              {},
+	"gateway/access/auth":      {},
+	"gateway/edge/certificate": {},
+	"gateway/channel":          {},
+	"gateway/engine":           {"sluice/gateway/channel"},
+	"gateway/frame":            {},
+	"gateway/edge/handshake":   {},
+	"gateway/access/namespace": {},
+	"gateway/edge/peer":        {},
+	"gateway/presence":         {},
+	"gateway/sampling":         {},
+	"gateway/web":              {},
+	"poller":                   {"golang.org/x/sys/unix", "unsafe", "syscall", "github.com/mailru/easygo/netpoll"},
+	"bench":                    {"sluice/poller", "syscall"},                 // syscall: the Conn interface, signals of its child
+	"bench/chaos":              {"sluice/poller", "sluice/bench", "syscall"}, // syscall: signals, limits and resources of its children
 }
 
 // watched reports whether an import must be listed in arrows.

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"sluice/gateway/certificate"
+	"sluice/gateway/edge/certificate"
 )
 
 // secure is the certificate of TLS listeners.

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"sluice/gateway"
-	"sluice/gateway/certificate"
+	"sluice/gateway/edge/certificate"
 )
 
 // settings are everything that `serve` can be configured with: the gateway's

@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 )
 
 // Keys for tokens come from files: a flag's value is visible in the process list and in
