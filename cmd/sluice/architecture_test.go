@@ -53,6 +53,8 @@ var arrows = []arrow{
 	{dir: "gateway/hook", why: "Go interfaces and HTTP", todo: true},
 	{dir: "gateway/presence", why: "a table"},
 	{dir: "gateway/api", why: "HTTP in front of the interface Node"},
+	{dir: "gateway/cgroup", why: "reads files: no goroutine"},
+	{dir: "cmd/sluice", why: "gateway/cgroup"},
 	{dir: "gateway/sampling", why: "a slog.Handler"},
 	{dir: "gateway/web", why: "files"},
 
