@@ -114,7 +114,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 		return nil, fmt.Errorf("--max-connections %d needs more file descriptors than the limit of %d allows (%d are reserved for files, loops and handshakes): raise the limit (ulimit -n, LimitNOFILE=), or give at most %d",
 			cfg.MaxConnections, limit, kept, limit-kept)
 	}
-	cgroup, memory := memoryLimit(cfg.MemoryLimit)
+	group, memory := memoryLimit(os.DirFS("/"), cfg.MemoryLimit)
 	if most := max(int(memory/2), 8*cfg.ChannelBuffer); memory > 0 && cfg.MaxBuffered > most {
 		cfg.Logger.Warn("--max-buffered is lowered to half of the memory limit", "from", bytesText(cfg.MaxBuffered), "to", bytesText(most))
 		cfg.MaxBuffered = most
@@ -169,7 +169,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 		}
 		return nil, err
 	}
-	s.memory = newMemoryWatch(cgroup, memory)
+	s.memory = newMemoryWatch(group, memory)
 	s.watchdog = newWatchdog(s)
 	s.encoders.background = &s.background
 	s.background.Add(2)

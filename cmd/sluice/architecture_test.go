@@ -26,7 +26,7 @@ type arrow struct {
 }
 
 var arrows = []arrow{
-	{dir: "cmd/sluice", may: "gateway gateway/access/auth gateway/access/namespace gateway/edge/certificate gateway/edge/peer bench bench/chaos syscall",
+	{dir: "cmd/sluice", may: "gateway/cgroup gateway gateway/access/auth gateway/access/namespace gateway/edge/certificate gateway/edge/peer bench bench/chaos syscall",
 		why: "a shell around the gateway and the load tester; syscall for signals"},
 
 	// The gateway, from its wiring down. No protocol knows another one, and nothing below knows any.
@@ -54,7 +54,6 @@ var arrows = []arrow{
 	{dir: "gateway/presence", why: "a table"},
 	{dir: "gateway/api", why: "HTTP in front of the interface Node"},
 	{dir: "gateway/cgroup", why: "reads files: no goroutine"},
-	{dir: "cmd/sluice", why: "gateway/cgroup"},
 	{dir: "gateway/sampling", why: "a slog.Handler"},
 	{dir: "gateway/web", why: "files"},
 
