@@ -32,7 +32,7 @@ var arrows = []arrow{
 	// The gateway, from its wiring down. No protocol knows another one, and nothing below knows any.
 	{dir: "gateway", may: "poller gateway/... syscall", why: "wiring, and the interface for programs that embed it; syscall for syscall.Conn"},
 	{dir: "gateway/edge", may: "poller gateway/loop gateway/route gateway/web gateway/edge/...", why: "hands Arrivals to a loop; the poller for bare sockets", todo: true},
-	{dir: "gateway/edge/admit", why: "counts addresses and knows no connection"},
+	{dir: "gateway/edge/admit", may: "gateway/rate", why: "counts addresses and knows no connection"},
 	{dir: "gateway/edge/certificate", why: "files and a tls.Config"},
 	{dir: "gateway/edge/handshake", why: "request heads over bytes: pure"},
 	{dir: "gateway/edge/peer", why: "addresses and headers: pure"},
@@ -54,6 +54,7 @@ var arrows = []arrow{
 	{dir: "gateway/presence", why: "a table"},
 	{dir: "gateway/api", why: "HTTP in front of the interface Node"},
 	{dir: "gateway/cgroup", why: "reads files: no goroutine"},
+	{dir: "gateway/rate", why: "arithmetic: pure"},
 	{dir: "gateway/sampling", why: "a slog.Handler"},
 	{dir: "gateway/web", why: "files"},
 
