@@ -45,7 +45,7 @@ var arrows = []arrow{
 	{dir: "gateway/loop", may: "poller gateway/channel gateway/wire gateway/frame gateway/engine", why: "delivers, and knows no protocol, edge, ops or access", todo: true},
 	{dir: "gateway/wire", may: "gateway/channel gateway/frame", why: "encodes publications and frames them", todo: true},
 	{dir: "gateway/engine", may: "gateway/channel", why: "knows publications and no connection"},
-	{dir: "gateway/channel", why: "pure: no I/O, no goroutine, no clock"},
+	{dir: "gateway/channel", may: "gateway/rate", why: "pure: no I/O, no goroutine, no clock"},
 	{dir: "gateway/frame", why: "RFC 6455 over bytes: pure"},
 	{dir: "gateway/access", may: "gateway/access/...", why: "one policy over tokens and namespaces", todo: true},
 	{dir: "gateway/access/auth", why: "verifies tokens, and knows no channel"},
