@@ -15,6 +15,7 @@ import (
 	"sluice/gateway/access/auth"
 	"sluice/gateway/access/namespace"
 	"sluice/gateway/edge/handshake"
+	"sluice/gateway/rate"
 )
 
 // Raw is what clients of raw WebSocket and SSE (/ws, /sse, /echo) may do.
@@ -457,9 +458,9 @@ func (c Config) Validate() error {
 	if c.SendBuffer > 0 && c.SendBuffer < 4<<10 {
 		fault("--send-buffer %s is too small for TCP to work well: give at least 4KiB", bytesText(c.SendBuffer))
 	}
-	for flag, rate := range map[string]int{"message-rate": c.MessageRate, "control-rate": c.ControlRate, "address-rate": c.AddressRate, "accept-rate": c.AcceptRate, "channel-rate": c.ChannelRate, "join-rate": c.JoinRate} {
-		if rate > rateMax {
-			fault("--%s %d is too large: give at most %d, or off", flag, rate, rateMax)
+	for flag, r := range map[string]int{"message-rate": c.MessageRate, "control-rate": c.ControlRate, "address-rate": c.AddressRate, "accept-rate": c.AcceptRate, "channel-rate": c.ChannelRate, "join-rate": c.JoinRate} {
+		if r > rate.Max {
+			fault("--%s %d is too large: give at most %d, or off", flag, r, rate.Max)
 		}
 	}
 	if c.AcceptRate < 0 || c.ChannelRate < 0 {

@@ -22,8 +22,8 @@ package rate
 
 import "math"
 
-// Max bounds rates and bursts, so that every level fits its type, and a clock times a rate
-// fits an int64 for centuries.
+// Max bounds rates, and twice as much bounds bursts, so that every level fits its type, and
+// a clock times a rate fits an int64 for centuries.
 const Max = 1_000_000
 
 // creditMax bounds how far below zero [Level.Credit] takes a level.
@@ -48,7 +48,7 @@ func limit(rate, burst int, token int64) Limit {
 	if rate <= 0 {
 		return Limit{}
 	}
-	return Limit{refill: int64(min(rate, Max)), burst: int64(min(max(burst, 1), Max)) * token, token: token}
+	return Limit{refill: int64(min(rate, Max)), burst: int64(min(max(burst, 1), 2*Max)) * token, token: token}
 }
 
 // None reports whether there is no limit.

@@ -169,18 +169,21 @@ func TestClockThatWasSetBackDoesNotStopAMeter(t *testing.T) {
 func TestRatesAreBounded(t *testing.T) {
 	l := PerSecondInMillis(math.MaxInt, math.MaxInt)
 	var m Meter
-	if got := m.Left(l, math.MaxInt64); got != Max {
-		t.Errorf("%d tokens, want %d", got, Max)
+	if got := m.Left(l, math.MaxInt64); got != 2*Max {
+		t.Errorf("%d tokens, want %d", got, 2*Max)
 	}
 	var mark Mark
 	const century = 100 * 366 * 24 * 3600 * 1000
-	for n := range Max {
-		if !mark.Take(l, century) {
-			t.Fatalf("refused after %d", n)
-		}
+	n := 0
+	for mark.Take(l, century) {
+		n++
 	}
-	if mark.Take(l, century) {
-		t.Error("more than the burst at once")
+	var level Level
+	for level.Take(PerSecond(math.MaxInt, math.MaxInt)) {
+		n++
+	}
+	if n != 4*Max {
+		t.Errorf("two full buckets have %d tokens, want %d", n, 4*Max)
 	}
 }
 

@@ -118,6 +118,7 @@ func New(l Limits) *Table {
 	if l.Burst <= 0 {
 		l.Burst = burstSeconds * min(l.Rate, rate.Max)
 	}
+	l.Burst = min(l.Burst, rate.Max)
 	if l.Entries <= 0 {
 		l.Entries = entriesDefault
 	}
