@@ -211,7 +211,7 @@ func (c *conn) publishPending() bool {
 
 // forbidden refuses a publication for which the permission has gone while it waited.
 func (c *conn) forbidden(p *pending) bool {
-	_, err := c.may(namespace.Publish, p.name)
+	err := c.may(namespace.Publish, p.name)
 	if err == nil {
 		return false
 	}

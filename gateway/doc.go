@@ -130,7 +130,7 @@
 // continues, under one hold of the channel's lock. Then its reply is queued, then it begins.
 // So a reply precedes its first publication.
 //
-// What clients may do is the same for every protocol and path (access.go): a channel's
+// What clients may do is the same for every protocol and path (package access): a channel's
 // options come from package namespace, and who a client is from package auth. A request to
 // the HTTP API (package api) goes to every loop as a message (node.go); each loop knows its
 // connections of a user. Subscribers are in one table beside the loops (package presence).

@@ -151,7 +151,7 @@ func localHost(host string) bool {
 // it is application/octet-stream.
 func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("channel")
-	if handshake.ChannelName(name) == nil && s.access.options(name) == nil {
+	if handshake.ChannelName(name) == nil && s.policy.Options(name) == nil {
 		writeError(w, http.StatusNotFound, "unknown_channel", "unknown channel: its namespace is not configured (--namespaces)")
 		return
 	}

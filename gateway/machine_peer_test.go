@@ -95,7 +95,7 @@ func (m *machine) arrive(i int, what, how byte) {
 	}
 	if t.kind == kindClient && (t.client.SSE || t.client.Uni && how&4 != 0) {
 		t.connect = []byte(`{}`)
-		if m.server.access.verifier != nil && how&8 != 0 {
+		if m.server.policy.Tokens() != nil && how&8 != 0 {
 			t.connect = []byte(`{"token":"` + machineToken + `"}`)
 		}
 	}
@@ -130,7 +130,7 @@ func (m *machine) leave() {}
 var machineToken = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","typ":"JWT"}`)) + ".e30.AAAA"
 
 func (m *machine) token(how byte) string {
-	if m.server.access.verifier == nil || how&0x30 == 0 {
+	if m.server.policy.Tokens() == nil || how&0x30 == 0 {
 		return ""
 	}
 	return machineToken

@@ -59,7 +59,7 @@ func (s *Server) known(name string) error {
 	if handshake.ChannelName(name) != nil {
 		return api.ErrBadRequest.With(bareText(ErrBadChannel))
 	}
-	if s.access.options(name) == nil {
+	if s.policy.Options(name) == nil {
 		return api.ErrUnknownChannel
 	}
 	return nil
@@ -128,7 +128,7 @@ func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
 	if err := s.known(r.Channel); err != nil {
 		return err
 	}
-	o := s.access.options(r.Channel)
+	o := s.policy.Options(r.Channel)
 	w := wish{recovers: true, positions: true, server: true, detail: detail{info: bytes.Clone(r.Info), expireAt: r.ExpireAt}}
 	if r.RecoverSince != nil {
 		w.recover = true
@@ -242,7 +242,7 @@ func (n *node) presenceKnown(name string) error {
 	if err := s.known(name); err != nil {
 		return err
 	}
-	if !s.access.options(name).Presence {
+	if !s.policy.Options(name).Presence {
 		return api.ErrNotAvailable
 	}
 	return nil
@@ -263,7 +263,7 @@ func (n *node) History(_ context.Context, r *api.HistoryRequest) (api.HistoryRes
 	if err := s.known(r.Channel); err != nil {
 		return api.HistoryResult{}, err
 	}
-	if s.access.options(r.Channel).HistorySize == 0 {
+	if s.policy.Options(r.Channel).HistorySize == 0 {
 		return api.HistoryResult{}, api.ErrNotAvailable
 	}
 	q := historyQuery{channel: r.Channel, limit: r.Limit, reverse: r.Reverse, most: -1}

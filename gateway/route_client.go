@@ -7,10 +7,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 
+	"sluice/gateway/access"
 	"sluice/gateway/access/auth"
-	"sluice/gateway/access/namespace"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
 	"sluice/gateway/edge/handshake"
@@ -67,7 +66,8 @@ func chosen(offered []string) string {
 // dear reports whether a raw client's token is expensive, so that it has to be verified
 // elsewhere.
 func (s *Server) dear(t *target) bool {
-	return t.token != "" && s.access.verifier != nil && !s.access.insecure && !s.access.verifier.Cheap(t.token)
+	reads, _ := s.policy.Reads(t.token) // authorize answers the error
+	return reads && !s.policy.Tokens().Cheap(t.token)
 }
 
 // authorize settles what a raw client or an event stream may do in its channel, by its
@@ -76,44 +76,33 @@ func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
 	if t.kind != kindRaw && t.kind != kindStream {
 		return nil
 	}
-	o := s.access.options(t.channel)
+	user, granted := "", false // granted: the token itself is for this channel
+	reads, err := s.policy.Reads(t.token)
 	switch {
-	case s.access.insecure && o == nil:
-		return rejectUnknownChannel
-	case s.access.insecure:
-		return nil
-	}
-	granted := false // the token itself is for this channel
-	if t.token != "" {
-		if s.access.verifier == nil {
-			s.tokenRejected(whyNoKey, slog.String("channel", sampling.Quote(t.channel)))
-			return rejectToken
-		}
+	case err != nil:
+		s.tokenRejected(err.Error(), slog.String("channel", sampling.Quote(t.channel)))
+		return rejectToken
+	case reads:
 		var reject *handshake.Reject
 		if granted, reject = s.identify(ctx, t); reject != nil {
 			return reject
 		}
-	}
-	if s.access.open {
-		return nil
-	}
-	user := ""
-	if t.identity != nil {
 		user = t.identity.user
 	}
-	switch {
-	case o == nil:
+	rights, err := s.policy.Rights(t.channel, user, granted)
+	switch err {
+	case access.ErrUnknownChannel:
 		return rejectUnknownChannel
-	case !granted && !o.MaySubscribe(t.channel, user):
+	case access.ErrDenied:
 		return rejectDenied
 	}
-	if t.ask.Kind != channel.AskNow && o.HistorySize > 0 && !o.Recovers(user, true) {
+	if t.ask.Kind != channel.AskNow && !rights.Recover {
 		if !t.resumes {
 			return rejectLookBack
 		}
 		t.ask, t.blind = channel.Ask{Kind: channel.AskNow}, true
 	}
-	t.listen = t.listen || !o.AllowRawPublish || !o.Allows(namespace.Publish, namespace.Who{User: user, Subscribed: true})
+	t.listen = t.listen || !rights.Publish
 	return nil
 }
 
@@ -124,7 +113,7 @@ func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *hand
 	var invalid *auth.InvalidError
 	switch {
 	case errors.Is(x.err, auth.ErrExpired):
-		s.tokenRejected(whyExpired, slog.String("channel", sampling.Quote(t.channel)))
+		s.tokenRejected(auth.ErrExpired.Error(), slog.String("channel", sampling.Quote(t.channel)))
 		return false, rejectTokenExpired
 	case errors.As(x.err, &invalid):
 		s.tokenRejected(invalid.Reason(), slog.String("channel", sampling.Quote(t.channel)))
@@ -134,8 +123,7 @@ func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *hand
 	case !x.isSub:
 		c := &x.granted
 		t.identity = &identity{user: c.User, info: c.Info, expireAt: c.ExpireAt}
-		_, named := c.Subs[t.channel]
-		return named || slices.Contains(c.Channels, t.channel), nil
+		return access.Grants(c, t.channel), nil
 	case x.sub.Channel != t.channel || x.sub.Client != "":
 		return false, rejectDenied // it is another channel's, or for one connection that this is not
 	}

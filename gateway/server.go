@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"sluice/gateway/access"
 	"sluice/gateway/channel"
 	"sluice/gateway/edge/admit"
 	"sluice/gateway/edge/handshake"
@@ -44,7 +45,7 @@ type Server struct {
 	descriptorLimit int
 	space           *channel.Space
 	engine          engine.Engine
-	access          access
+	policy          *access.Policy
 	present         *presence.Table
 	judges          judges
 	started         time.Time
@@ -141,9 +142,9 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 		ending:         make(chan struct{}),
 		listeners:      make(map[*entrance]struct{}),
 	}
-	s.access = newAccess(&cfg)
+	s.policy = newPolicy(&cfg)
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
-	s.space.KeepHistory(channel.History{Of: s.access.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
+	s.space.KeepHistory(channel.History{Of: s.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
 	s.space.LimitRate(cfg.ChannelRate, rateFor(cfg.JoinRate, DefaultJoinRate, false))
 	s.engine = engine.Local{}
 	s.present = presence.New()

@@ -177,8 +177,8 @@ const waitersMost = 16
 // startJudges starts the judges, which end with the server: n that never wait, and those that
 // do.
 func (s *Server) startJudges(n int) {
-	s.judges = judges{verifier: s.access.verifier, queue: make(chan *judgement, judgesQueue), waiting: make(chan *judgement, judgesQueue)}
-	if s.access.verifier == nil {
+	s.judges = judges{verifier: s.policy.Tokens(), queue: make(chan *judgement, judgesQueue), waiting: make(chan *judgement, judgesQueue)}
+	if s.policy.Tokens() == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -292,7 +292,7 @@ func (j *judgement) back() {
 // also for a key set, until ctx ends or the handshake takes too long.
 func (s *Server) judge(ctx context.Context, t *target) *judgement {
 	x := &judgement{token: t.token, ready: make(chan struct{}), long: make(chan struct{})}
-	if v := s.access.verifier; v.Cheap(x.token) {
+	if v := s.policy.Tokens(); v.Cheap(x.token) {
 		x.verify(ended, v)
 		return x
 	}
@@ -345,7 +345,7 @@ func (c *conn) judge(token string, subscription bool) (x *judgement, done bool) 
 	}
 	x = &judgement{c: c, token: token, subscription: subscription}
 	s := c.loop.server
-	if v := s.access.verifier; v.Cheap(token) {
+	if v := s.policy.Tokens(); v.Cheap(token) {
 		x.verify(ended, v)
 		return x, true
 	}

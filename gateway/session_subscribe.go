@@ -117,15 +117,12 @@ func (c *conn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest) bool
 	}
 	w := wishOf(req)
 	w.whole = req.Flag&centrifugo.FlagRejectUnrecovered != 0
-	access := &c.loop.server.access
+	policy := c.loop.server.policy
+	reads, noKey := policy.Reads(req.Token)
 	switch {
-	case access.insecure, req.Token == "":
-		if !access.maySubscribe(o, req.Channel, ses.user) {
-			return c.fail(r, centrifugo.ErrorPermissionDenied)
-		}
-	case access.verifier == nil:
+	case noKey != nil, !reads && !policy.MaySubscribe(o, req.Channel, ses.user):
 		return c.fail(r, centrifugo.ErrorPermissionDenied)
-	default:
+	case reads:
 		t, done := c.subscriptionToken(r, req.Token, req.Channel)
 		if t == nil {
 			return done
@@ -149,7 +146,7 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 	c.plant("settleSubscription")
 	l, ses := c.loop, c.session()
 	f := ses.format
-	f.Joins = c.wantsJoins(o, w.joins)
+	f.Joins = l.server.policy.PushesJoinLeave(o, ses.user, w.joins)
 	g, err := l.group(name, f.Shared())
 	if err != nil {
 		return subscription{}, centrifugo.ErrorTooManyRequests // temporary: too many channels
@@ -226,14 +223,6 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 	return s, nil
 }
 
-// wantsJoins reports whether a subscriber is notified of joins and leaves.
-func (c *conn) wantsJoins(o *namespace.Options, asks bool) bool {
-	if c.loop.server.access.open {
-		return o.JoinLeave && asks
-	}
-	return o.PushesJoinLeave(c.session().user, asks)
-}
-
 // begin lets a subscription that was settled begin. The client was told so before.
 func (c *conn) begin(s *subscription) {
 	c.plant("begin subscription")
@@ -250,7 +239,7 @@ func (c *conn) begin(s *subscription) {
 	if ses.setDetail(s.name, s.detail); s.detail.expireAt > 0 {
 		c.wakeSession()
 	}
-	o := l.server.access.options(s.name)
+	o := l.server.policy.Options(s.name)
 	if o == nil || !o.Presence && !o.JoinLeave {
 		return
 	}

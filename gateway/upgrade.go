@@ -218,7 +218,7 @@ func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Rejec
 	if reject != nil {
 		return reject
 	}
-	t.listen = g.door.listen && (t.kind != kindClient || s.access.open) || t.listen
+	t.listen = g.door.listen && (t.kind != kindClient || s.policy.Open()) || t.listen
 	if !s.origins.Allow(req.Origin, req.HasOrigin, req.Host) {
 		s.logRefusedOrigin(req.Origin, req.Host)
 		return rejectOrigin

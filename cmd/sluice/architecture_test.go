@@ -47,7 +47,7 @@ var arrows = []arrow{
 	{dir: "gateway/engine", may: "gateway/channel", why: "knows publications and no connection"},
 	{dir: "gateway/channel", may: "gateway/rate", why: "pure: no I/O, no goroutine, no clock"},
 	{dir: "gateway/frame", why: "RFC 6455 over bytes: pure"},
-	{dir: "gateway/access", may: "gateway/access/...", why: "one policy over tokens and namespaces", todo: true},
+	{dir: "gateway/access", may: "gateway/access/...", why: "one policy over tokens and namespaces"},
 	{dir: "gateway/access/auth", why: "verifies tokens, and knows no channel"},
 	{dir: "gateway/access/namespace", why: "options by name: pure"},
 	{dir: "gateway/hook", why: "Go interfaces and HTTP", todo: true},

@@ -38,16 +38,15 @@ type part struct {
 }
 
 var parts = []part{
-	{name: "raw", protocol: true, knows: "loop wire access", files: "raw.go"},
-	{name: "centrifugo", protocol: true, knows: "loop wire access", files: "session*.go"},
+	{name: "raw", protocol: true, knows: "loop wire", files: "raw.go"},
+	{name: "centrifugo", protocol: true, knows: "loop wire", files: "session*.go"},
 	{name: "wire", protocol: true, files: "format.go"}, // it has raw's formats
-	{name: "access", files: "access.go"},
-	{name: "control", knows: "loop access", files: "node.go inspect.go"},
+	{name: "control", knows: "loop", files: "node.go inspect.go"},
 	{name: "ops", knows: "control", files: "internal.go metrics.go health.go memory.go"},
 	{name: "loop", knows: "wire", files: "arrival.go catchup.go conn*.go contain.go encoding.go group.go highest.go inbox.go invariant.go " +
 		"loop.go plant_*.go pressed.go rate.go reason.go secure.go slow.go watchdog.go"},
 	{name: "edge", knows: "loop", files: "accept.go admission.go contain_greeting.go greet.go link.go route*.go stage.go stream.go turns.go upgrade.go web*.go"},
-	{name: "gateway", protocol: true, knows: "raw centrifugo wire access control ops loop edge", files: "config.go doc.go publish.go server.go"},
+	{name: "gateway", protocol: true, knows: "raw centrifugo wire control ops loop edge", files: "access.go config.go doc.go publish.go server.go"},
 }
 
 func partOf(file string) (part, bool) {
