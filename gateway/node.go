@@ -34,7 +34,7 @@ func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishR
 		return api.PublishResult{}, err
 	}
 	if len(r.Payload) > s.cfg.MaxMessage {
-		return api.PublishResult{}, api.ErrLimitExceeded.With(bareText(ErrTooBig))
+		return api.PublishResult{}, api.ErrLimitExceeded.With(bareText(s.names.ErrorText(ErrTooBig)))
 	}
 	p := channel.Publication{Payload: r.Payload, Binary: r.Binary, Passing: r.SkipHistory}
 	if len(r.Tags) > 0 {
@@ -47,9 +47,9 @@ func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishR
 	case errors.Is(err, channel.ErrTooBig):
 		return api.PublishResult{}, api.ErrLimitExceeded.With(err.Error())
 	case errors.Is(err, ErrRate):
-		return api.PublishResult{}, api.ErrTooManyRequests.With(bareText(err))
+		return api.PublishResult{}, api.ErrTooManyRequests.With(bareText(s.names.ErrorText(err)))
 	case errors.Is(err, ErrPushedBack):
-		return api.PublishResult{}, api.ErrInternal.With(bareText(err)).Later(time.Second)
+		return api.PublishResult{}, api.ErrInternal.With(bareText(err.Error())).Later(time.Second)
 	}
 	return api.PublishResult{}, err
 }
@@ -57,7 +57,7 @@ func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishR
 // known tells what is wrong with a channel's name, if anything is.
 func (s *Server) known(name string) error {
 	if handshake.ChannelName(name) != nil {
-		return api.ErrBadRequest.With(bareText(ErrBadChannel))
+		return api.ErrBadRequest.With(bareText(ErrBadChannel.Error()))
 	}
 	if s.policy.Options(name) == nil {
 		return api.ErrUnknownChannel
@@ -158,7 +158,7 @@ func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
 func (n *node) Unsubscribe(ctx context.Context, r *api.UnsubscribeRequest) error {
 	name := r.Channel
 	if name != "" && handshake.ChannelName(name) != nil {
-		return api.ErrBadRequest.With(bareText(ErrBadChannel))
+		return api.ErrBadRequest.With(bareText(ErrBadChannel.Error()))
 	}
 	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) {
 		if !c.speaks() {
@@ -381,10 +381,7 @@ func (n *node) Info(ctx context.Context) (api.InfoResult, error) {
 }
 
 // bareText is an error's text without the package's name.
-func bareText(err error) string {
-	text, _ := bytes.CutPrefix([]byte(err.Error()), []byte("gateway: "))
-	return string(text)
-}
+func bareText(text string) string { return strings.TrimPrefix(text, "gateway: ") }
 
 // apiFailed logs what the caller of the API is only told is an internal error.
 func (s *Server) apiFailed(method string, err error) {

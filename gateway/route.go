@@ -64,7 +64,7 @@ func (s *Server) route(req *handshake.Request) (t target, _ *handshake.Reject) {
 // where the path has one.
 func (s *Server) settleTarget(t *target, query string) *handshake.Reject {
 	if s.cfg.Raw == RawOff {
-		return rejectRawOff
+		return s.named(rejectRawOff)
 	}
 	t.format = rawFormat{}
 	if t.kind == kindStream {
@@ -190,11 +190,18 @@ func (k kind) format(json bool) format {
 	return rawFormat{}
 }
 
+// named returns a refusal whose text names settings as the operator knows them.
+func (s *Server) named(r *handshake.Reject) *handshake.Reject {
+	named := *r
+	named.Text = s.names.Text(r.Text)
+	return &named
+}
+
 var (
 	rejectNotFound = &handshake.Reject{Status: http.StatusNotFound, Reason: "not_found",
 		Text: "There is no WebSocket at this path: try /ws, /ws/{channel} or /echo."}
 	rejectRawOff = &handshake.Reject{Status: http.StatusNotFound, Reason: "raw_off",
-		Text: "Raw WebSocket and SSE are turned off (--raw off)."}
+		Text: "Raw WebSocket and SSE are turned off ({Raw} off)."}
 	rejectChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_channel",
 		Text: "Invalid channel name: use 1 to 255 bytes of UTF-8 without control characters or white space."}
 	rejectChannelTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "duplicate_channel",

@@ -30,7 +30,7 @@ const connectParameter = "cf_connect"
 // settleClient reads an upgrade of the Centrifugo protocol into a target.
 func (s *Server) settleClient(t *target, req *handshake.Request) *handshake.Reject {
 	if s.cfg.NoClients {
-		return rejectClientOff
+		return s.named(rejectClientOff)
 	}
 	t.kind = kindClient
 	t.client.Uni = req.RawPath == pathUniClient
@@ -173,7 +173,7 @@ const challenge = "WWW-Authenticate: Bearer\r\n"
 
 var (
 	rejectClientOff = &handshake.Reject{Status: http.StatusNotFound, Reason: "client_off",
-		Text: "The Centrifugo protocol is turned off (--client-protocol off)."}
+		Text: "The Centrifugo protocol is turned off ({NoClients})."}
 	rejectClientFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_client_format",
 		Text: "Invalid format: use json or protobuf."}
 	rejectUniFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "one_way_format",

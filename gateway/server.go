@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -23,6 +24,7 @@ import (
 	"sluice/gateway/engine"
 	"sluice/gateway/presence"
 	"sluice/gateway/sampling"
+	"sluice/gateway/setting"
 	"sluice/poller"
 )
 
@@ -31,7 +33,7 @@ var ErrServerClosed = errors.New("gateway: server closed")
 
 // ErrInsecure is returned by Serve, with Config.Insecure, for a listener that other machines
 // can reach.
-var ErrInsecure = errors.New("gateway: --insecure lets every client do everything: listen on 127.0.0.1 only, and without proxies")
+var ErrInsecure error = setting.Error("gateway: {Insecure} lets every client do everything: listen on 127.0.0.1 only, and without proxies")
 
 // descriptorReserve is how many descriptors are left for everything that is no
 // client: listeners, two for each, pollers, the internal listener's connections, files.
@@ -52,6 +54,8 @@ type Server struct {
 	uid             string          // names this process among others
 	budget          *channel.Budget // of channels' logs
 	historyBudget   *channel.Budget
+	warnings        Faults
+	names           setting.Names // what texts call fields of cfg
 	origins         *handshake.Origins
 	upgrader        *handshake.Upgrader
 	clientUpgrader  *handshake.Upgrader // of the client protocol's paths
@@ -105,34 +109,46 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	// as there are handshakes may be answered as plain HTTP. A loop has five.
 	kept := descriptorReserve + 3*cfg.MaxHandshakes + 5*cfg.Loops
 	if limit <= kept {
-		return nil, fmt.Errorf("the file descriptor limit of %d is too low: %d are reserved for files, loops and handshakes: raise the limit (ulimit -n, LimitNOFILE=) above that, or lower --max-handshakes %d",
-			limit, kept, cfg.MaxHandshakes)
+		return nil, Faults{{
+			Why: fmt.Sprintf("the file descriptor limit of %d is too low: %d are reserved for files, loops and handshakes", limit, kept),
+			Fix: fmt.Sprintf("raise the limit (ulimit -n, LimitNOFILE=) above that, or lower {MaxHandshakes} %d", cfg.MaxHandshakes),
+		}}
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = limit - kept
 	}
 	if cfg.MaxConnections > limit-kept {
-		return nil, fmt.Errorf("--max-connections %d needs more file descriptors than the limit of %d allows (%d are reserved for files, loops and handshakes): raise the limit (ulimit -n, LimitNOFILE=), or give at most %d",
-			cfg.MaxConnections, limit, kept, limit-kept)
+		return nil, Faults{{
+			Field: "MaxConnections", Value: strconv.Itoa(cfg.MaxConnections),
+			Why: fmt.Sprintf("needs more file descriptors than the limit of %d allows (%d are reserved for files, loops and handshakes)", limit, kept),
+			Fix: fmt.Sprintf("raise the limit (ulimit -n, LimitNOFILE=), or give at most %d", limit-kept),
+		}}
 	}
+	var warnings Faults
 	group, memory := memoryLimit(os.DirFS("/"), cfg.MemoryLimit)
 	if most := max(int(memory/2), 8*cfg.ChannelBuffer); memory > 0 && cfg.MaxBuffered > most {
-		cfg.Logger.Warn("--max-buffered is lowered to half of the memory limit", "from", bytesText(cfg.MaxBuffered), "to", bytesText(most))
+		w := Fault{Field: "MaxBuffered", Why: "is lowered to half of the memory limit"}
+		cfg.Logger.Warn(w.Text(cfg.FieldName), "from", bytesText(cfg.MaxBuffered), "to", bytesText(most))
+		warnings = append(warnings, w)
 		cfg.MaxBuffered = most
 	}
 	sampled := sampling.New(cfg.Logger.Handler())
 	cfg.Logger = slog.New(sampled)
-	origins, warnings, err := handshake.CompileOrigins(cfg.AllowedOrigins)
+	origins, broad, err := handshake.CompileOrigins(cfg.AllowedOrigins)
 	if err != nil {
 		return nil, err
 	}
-	for _, w := range warnings {
-		cfg.Logger.Warn("--allowed-origins: " + w)
+	for _, text := range broad {
+		w := Fault{Field: "AllowedOrigins", Why: ": " + text}
+		cfg.Logger.Warn(w.Text(cfg.FieldName))
+		warnings = append(warnings, w)
 	}
 	s := &Server{
 		cfg: cfg, descriptorLimit: limit,
 		budget:         channel.NewBudget(cfg.MaxBuffered / 8 * 3),
 		historyBudget:  channel.NewBudget(cfg.MaxBuffered / 8),
+		warnings:       warnings,
+		names:          cfg.FieldName,
 		origins:        origins,
 		upgrader:       handshake.NewUpgrader(cfg.Subprotocols),
 		clientUpgrader: handshake.NewUpgrader([]string{subprotocolJSON, subprotocolProtobuf}),
@@ -198,6 +214,10 @@ func (s *Server) Limits() Limits {
 		MaxMessage: s.cfg.MaxMessage, ChannelBuffer: s.cfg.ChannelBuffer, MaxBuffered: s.cfg.MaxBuffered,
 	}
 }
+
+// Warnings returns what [New] logged about the configuration: what it changed, and what is
+// probably not meant so.
+func (s *Server) Warnings() Faults { return s.warnings }
 
 // Failed returns a channel that delivers an error if the server can no longer serve all of
 // its clients: an event loop cannot wait for its connections any more, or is stuck

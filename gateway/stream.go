@@ -78,7 +78,7 @@ func (s *Server) admitStream(w http.ResponseWriter, r *http.Request, methods str
 	words := allowed[:len(allowed)-1] // without OPTIONS
 	switch {
 	case off:
-		s.refuseHTTP(w, conn, rejectOff)
+		s.refuseHTTP(w, conn, s.named(rejectOff))
 	case r.Method == http.MethodOptions:
 		w.Header().Set("Allow", methods)
 		w.Header().Set("Access-Control-Allow-Methods", strings.Join(words, ", "))

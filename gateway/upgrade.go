@@ -168,8 +168,8 @@ func (g *greeting) fail(err error, n int) {
 	case errors.Is(err, errEvicted), errors.Is(err, errDropped): // counted where it was decided
 	case errors.Is(err, errProxyHeader):
 		s.stats.outcome("bad_proxy_header")
-		s.cfg.Logger.Warn("refused a connection from a proxy that sent no valid PROXY header: "+
-			"make the proxy send one, or remove it from --proxy-protocol", "peer", g.client.String(), "error", err.Error())
+		s.cfg.Logger.Warn(s.names.Text("refused a connection from a proxy that sent no valid PROXY header: "+
+			"make the proxy send one, or remove it from {ProxyProtocol}"), "peer", g.client.String(), "error", err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.refused("timeout", g.client)
 	case errors.Is(err, io.EOF) && n == 0:
@@ -303,12 +303,12 @@ func (r *response) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// logRefusedOrigin logs which flag would allow the page, at most once a second.
+// logRefusedOrigin logs which setting would allow the page, at most once a second.
 func (s *Server) logRefusedOrigin(origin, host string) {
 	now := time.Now().Unix()
 	if last := s.stats.originLogged.Swap(now); last == now {
 		return
 	}
-	s.cfg.Logger.Warn("refused a page from another origin: to allow it, add the origin to --allowed-origins",
+	s.cfg.Logger.Warn(s.names.Text("refused a page from another origin: to allow it, add the origin to {AllowedOrigins}"),
 		"origin", sampling.Quote(origin), "host", sampling.Quote(host))
 }

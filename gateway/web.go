@@ -272,7 +272,7 @@ func (s *Server) publicHandler() (http.Handler, error) {
 			w.Header().Set("Connection", "Upgrade")
 			http.Error(w, "This is a WebSocket endpoint: connect to it with a WebSocket client.", http.StatusUpgradeRequired)
 		case strings.HasPrefix(r.URL.Path, "/publish/"):
-			http.Error(w, "Not found: POST /publish is on the internal listener (--internal-listen).", http.StatusNotFound)
+			http.Error(w, s.names.Text("Not found: POST /publish is on the internal listener ({ServeInternal})."), http.StatusNotFound)
 		default:
 			http.NotFound(w, r)
 		}

@@ -26,14 +26,14 @@ type arrow struct {
 }
 
 var arrows = []arrow{
-	{dir: "cmd/sluice", may: "gateway/cgroup gateway gateway/access/auth gateway/access/namespace gateway/edge/certificate gateway/edge/peer bench bench/chaos syscall",
+	{dir: "cmd/sluice", may: "gateway/setting gateway/cgroup gateway gateway/access/auth gateway/access/namespace gateway/edge/certificate gateway/edge/peer bench bench/chaos syscall",
 		why: "a shell around the gateway and the load tester; syscall for signals"},
 
 	// The gateway, from its wiring down. No protocol knows another one, and nothing below knows any.
 	{dir: "gateway", may: "poller gateway/... syscall", why: "wiring, and the interface for programs that embed it; syscall for syscall.Conn"},
 	{dir: "gateway/edge", may: "poller gateway/loop gateway/route gateway/web gateway/edge/...", why: "hands Arrivals to a loop; the poller for bare sockets", todo: true},
 	{dir: "gateway/edge/admit", may: "gateway/rate", why: "counts addresses and knows no connection"},
-	{dir: "gateway/edge/certificate", why: "files and a tls.Config"},
+	{dir: "gateway/edge/certificate", may: "gateway/setting", why: "files and a tls.Config"},
 	{dir: "gateway/edge/handshake", why: "request heads over bytes: pure"},
 	{dir: "gateway/edge/peer", why: "addresses and headers: pure"},
 	{dir: "gateway/route", why: "what protocols register and edge looks up", todo: true},
@@ -55,6 +55,7 @@ var arrows = []arrow{
 	{dir: "gateway/api", why: "HTTP in front of the interface Node"},
 	{dir: "gateway/cgroup", why: "reads files: no goroutine"},
 	{dir: "gateway/rate", why: "arithmetic: pure"},
+	{dir: "gateway/setting", why: "texts: pure"},
 	{dir: "gateway/sampling", why: "a slog.Handler"},
 	{dir: "gateway/web", why: "files"},
 

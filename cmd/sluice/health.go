@@ -28,7 +28,7 @@ with flags for its listeners, give them here too, or --url.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if timeout <= 0 {
-				return usagef("--timeout %v: must be greater than 0: give a time such as 2s", timeout)
+				return optionUsage("timeout", " %v: must be greater than 0: give a time such as 2s", timeout)
 			}
 			path := "/healthz"
 			if ready {
@@ -71,7 +71,7 @@ func (s *settings) healthPlace(opts *options, env []string, where string, ready 
 			return place{}, usageError{err}
 		}
 		if ready && s.internalListen == "off" {
-			return place{}, opts.explain(usagef("--internal-listen off: there is no internal listener to check: remove --ready, or give --url"))
+			return place{}, opts.explain(optionUsage("internal-listen", " off: there is no internal listener to check: remove --ready, or give --url"))
 		}
 	}
 	return s.place(opts, where, ready)

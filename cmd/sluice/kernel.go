@@ -135,20 +135,20 @@ func (f *findings) conntrack(files fs.FS, d demand) {
 func (f *findings) memory(files fs.FS, d demand) {
 	limit, who := memoryLimit(files)
 	if limit == 0 {
-		f.add(isUnknown, "memory: cannot read /proc/meminfo or a cgroup limit")
+		f.addAbout("memory", isUnknown, "memory: cannot read /proc/meminfo or a cgroup limit")
 		return
 	}
 	all := d.buffered + d.connections*connectionBytes
 	has := fmt.Sprintf("memory: %s %s", who, aboutSize(limit))
 	switch {
 	case limit <= d.buffered:
-		f.add(isFault, "%s, and --max-buffered is %s: the kernel kills the process before the gateway applies backpressure: allow more memory, or set --max-buffered to %dMiB or less",
+		f.addAbout("memory", isFault, "%s, and --max-buffered is %s: the kernel kills the process before the gateway applies backpressure: allow more memory, or set --max-buffered to %dMiB or less",
 			has, formatSize(d.buffered), max(limit/2>>20, 1))
 	case limit < all:
-		f.add(isWarning, "%s, less than the %s needed for --max-buffered %s and %s connections (about %s each): allow more memory, or lower --max-buffered or --max-connections",
+		f.addAbout("memory", isWarning, "%s, less than the %s needed for --max-buffered %s and %s connections (about %s each): allow more memory, or lower --max-buffered or --max-connections",
 			has, aboutSize(all), formatSize(d.buffered), formatCount(d.connections), formatSize(connectionBytes))
 	default:
-		f.add(isOK, "%s, enough for --max-buffered %s and %s connections", has, formatSize(d.buffered), formatCount(d.connections))
+		f.addAbout("memory", isOK, "%s, enough for --max-buffered %s and %s connections", has, formatSize(d.buffered), formatCount(d.connections))
 	}
 }
 
