@@ -165,7 +165,7 @@ var machineTLS = sync.OnceValue(func() (all [2][2]*tls.Config) {
 func machineHandshake(m *machine, p *machinePeer) (*tls.Conn, *secure) {
 	cfg := machineTLS()[(p.sock.fd&7)/7]
 	near, far := net.Pipe()
-	s := &secure{wire: wire{conn: near, fd: -1}}
+	s := &secure{wire: tlsWire{conn: near, fd: -1}}
 	s.Conn = tls.Server(&s.wire, cfg[0])
 	w := &peerWire{Conn: far, p: p}
 	c := tls.Client(w, cfg[1])
