@@ -3,7 +3,7 @@ package gateway
 import (
 	"time"
 
-	"sluice/gateway/frame"
+	"sluice/gateway/wire"
 	"sluice/poller"
 
 	"github.com/gobwas/ws"
@@ -87,12 +87,12 @@ func (c *conn) queueClose() {
 		o.pong, o.catch = o.pong[:0], nil
 		_, text := c.closeWords(c.reason)
 		switch {
-		case c.speaks() && c.session().format.SSE:
+		case c.speaks() && c.session().format.Framing == wire.SSE:
 			o.buf = c.appendDisconnect(o.buf, c.code, text)
 		case c.kind == kindStream:
-			o.buf = appendCloseEvent(o.buf, c.code, text)
+			o.buf = wire.SSE.AppendClose(o.buf, c.code, text)
 		default:
-			o.buf = frame.AppendClose(o.buf, c.code, text)
+			o.buf = wire.WebSocket.AppendClose(o.buf, c.code, text)
 		}
 	}
 	c.flush()

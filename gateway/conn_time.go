@@ -1,6 +1,10 @@
 package gateway
 
-import "github.com/gobwas/ws"
+import (
+	"sluice/gateway/wire"
+
+	"github.com/gobwas/ws"
+)
 
 // Time comes to a connection through its one deadline in loop.due, in loop time.
 
@@ -190,7 +194,7 @@ func (c *conn) comment() {
 	l.stats.pings.Add(1)
 	if !c.has(bitBlocked) && !c.has(bitMuted) { // else bytes wait already
 		o := c.output()
-		o.buf = append(o.buf, streamComment...)
+		o.buf = wire.SSE.AppendPing(o.buf)
 		c.flush()
 		c.settle()
 	}

@@ -21,6 +21,7 @@ import (
 
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
+	"sluice/gateway/wire"
 
 	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
@@ -62,7 +63,7 @@ var machineTargets = [...]target{
 	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.JSON}},
 	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.Protobuf}},
 	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.JSON, Uni: true}},
-	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.JSON, Uni: true, SSE: true}},
+	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.JSON, Uni: true, Framing: wire.SSE}},
 	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.Protobuf, Uni: true}},
 }
 
@@ -93,7 +94,7 @@ func (m *machine) arrive(i int, what, how byte) {
 	if t.kind != kindClient && how&8 != 0 {
 		t.identity = &identity{user: "u" + string('0'+how>>4&1), info: []byte(`{}`)}
 	}
-	if t.kind == kindClient && (t.client.SSE || t.client.Uni && how&4 != 0) {
+	if t.kind == kindClient && (t.client.Framing == wire.SSE || t.client.Uni && how&4 != 0) {
 		t.connect = []byte(`{}`)
 		if m.server.policy.Tokens() != nil && how&8 != 0 {
 			t.connect = []byte(`{"token":"` + machineToken + `"}`)
@@ -423,7 +424,7 @@ func (p *machinePeer) took(b []byte) {
 		}
 		p.buf, p.opened = p.buf[len(machineHead):], true
 	}
-	events := p.target.kind == kindStream || p.target.client.SSE
+	events := p.target.kind == kindStream || p.target.client.Framing == wire.SSE
 	for len(p.buf) > 0 {
 		if p.ended {
 			p.m.fatalf("connection %d is sent %q behind its end", p.id, p.buf)

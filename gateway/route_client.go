@@ -14,6 +14,7 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/edge/handshake"
 	"sluice/gateway/sampling"
+	"sluice/gateway/wire"
 )
 
 // Paths of the Centrifugo protocol, as its libraries and its users know them.
@@ -137,7 +138,7 @@ func (s *Server) handleUniSSE(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	t := target{kind: kindClient, listen: true, client: centrifugo.Format{Uni: true, SSE: true}}
+	t := target{kind: kindClient, listen: true, client: centrifugo.Format{Uni: true, Framing: wire.SSE}}
 	t.connect = []byte(r.URL.Query().Get(connectParameter))
 	if r.Method == http.MethodPost {
 		body, err := readBody(w, r, s.cfg.MaxMessage)

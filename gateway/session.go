@@ -85,7 +85,7 @@ func (c *conn) speaks() bool { return c.kind == kindClient }
 
 // streams reports whether the connection is an event stream, of which nothing is read.
 func (c *conn) streams() bool {
-	return c.kind == kindStream || c.speaks() && c.session().format.SSE
+	return c.kind == kindStream || c.speaks() && !c.session().format.Framing.ReadsInput()
 }
 
 // identify makes a connection one of a user.

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -12,8 +11,6 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/edge/handshake"
 	"sluice/poller"
-
-	"github.com/gobwas/ws"
 )
 
 // Event streams (Server-Sent Events, HTML standard section 9.2) are for browsers
@@ -21,9 +18,6 @@ import (
 // apart; then the connection goes to a loop like any other, and only its wire
 // format differs. The response has no length and ends with the connection, so that
 // the same bytes are for every subscriber.
-
-// streamComment is the keep-alive: a line that every reader ignores.
-const streamComment = ":\n\n"
 
 // A browser whose stream has ended waits this long before it comes again, milliseconds:
 // each a little differently, so that not all come at once.
@@ -144,15 +138,6 @@ func streamHead(header http.Header) []byte {
 	b = append(b, "\r\nretry: "...)
 	b = strconv.AppendInt(b, streamRetryMin+rand.Int64N(streamRetryMax-streamRetryMin+1), 10)
 	return append(b, '\n')
-}
-
-// appendCloseEvent adds what stands for a Close frame in an event stream.
-func appendCloseEvent(dst []byte, code ws.StatusCode, text string) []byte {
-	data, _ := json.Marshal(struct { // cannot fail: a number and a string
-		Code   ws.StatusCode `json:"code"`
-		Reason string        `json:"reason"`
-	}{code, text})
-	return append(append(append(dst, "event: close\ndata: "...), data...), "\n\n"...)
 }
 
 // refuseHTTP answers a request with a refusal, and counts it.

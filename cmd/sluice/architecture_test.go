@@ -43,7 +43,7 @@ var arrows = []arrow{
 	{dir: "gateway/raw", may: protocol, why: "a protocol", todo: true},
 	{dir: "gateway/centrifugo", may: protocol + " gateway/frame", why: "a protocol; frame until wire frames for it"},
 	{dir: "gateway/loop", may: "gateway/rate poller gateway/channel gateway/wire gateway/frame gateway/engine", why: "delivers, and knows no protocol, edge, ops or access", todo: true},
-	{dir: "gateway/wire", may: "gateway/channel gateway/frame", why: "encodes publications and frames them", todo: true},
+	{dir: "gateway/wire", may: "gateway/channel gateway/frame", why: "frames payloads, and knows no connection"},
 	{dir: "gateway/engine", may: "gateway/channel", why: "knows publications and no connection"},
 	{dir: "gateway/channel", may: "gateway/rate", why: "pure: no I/O, no goroutine, no clock"},
 	{dir: "gateway/frame", why: "RFC 6455 over bytes: pure"},
