@@ -67,14 +67,14 @@ func (jsonFormat) appendPlace(dst []byte, p *place) []byte {
 func (jsonFormat) appendGreeting(dst []byte, text string) []byte {
 	start := len(dst)
 	dst = append(wire.WebSocket.Begin(dst), `{"greeting":`...)
-	return wire.WebSocket.End(append(wire.AppendString(dst, text), '}'), start)
+	return wire.WebSocket.End(append(wire.AppendUTF8(dst, text), '}'), start)
 }
 
 // appendRecord adds a publication as a JSON object. Its keys and their order are
 // part of the protocol (PROTOCOL.md).
 func appendRecord(dst []byte, p *channel.Publication) []byte {
 	dst = append(dst, `{"channel":`...)
-	dst = wire.AppendString(dst, p.Channel)
+	dst = wire.AppendUTF8(dst, p.Channel)
 	if p.Offset > 0 { // else it passes, and leaves the reader where it is
 		dst = appendPosition(dst, p.Epoch, p.Offset)
 	}
@@ -92,7 +92,7 @@ func appendRecord(dst []byte, p *channel.Publication) []byte {
 		return append(dst, `"}`...)
 	}
 	dst = append(dst, `","data":`...)
-	return append(wire.AppendBytes(dst, p.Payload), '}')
+	return append(wire.AppendUTF8(dst, p.Payload), '}')
 }
 
 // appendPlaceRecord adds the JSON object that says where a subscriber begins.
@@ -100,7 +100,7 @@ func appendPlaceRecord(dst []byte, p *place) []byte {
 	dst = append(dst, `{"gap":`...)
 	dst = strconv.AppendBool(dst, p.gap)
 	dst = append(dst, `,"channel":`...)
-	dst = wire.AppendString(dst, p.channel)
+	dst = wire.AppendUTF8(dst, p.channel)
 	dst = appendPosition(dst, p.at.Epoch, p.at.Offset)
 	dst = append(dst, `,"conn":"`...)
 	dst = strconv.AppendUint(dst, p.conn, 10)

@@ -9,7 +9,7 @@ func AppendString(dst []byte, text string) []byte {
 	if !utf8.ValidString(text) {
 		return appendReplaced(dst, text)
 	}
-	return append(appendEscaped(append(dst, '"'), text), '"')
+	return AppendUTF8(dst, text)
 }
 
 // AppendBytes is AppendString for bytes.
@@ -17,6 +17,12 @@ func AppendBytes(dst, text []byte) []byte {
 	if !utf8.Valid(text) {
 		return appendReplaced(dst, text)
 	}
+	return AppendUTF8(dst, text)
+}
+
+// AppendUTF8 is AppendString for text that was checked before. For text beyond ASCII, the
+// check takes longer than all else.
+func AppendUTF8[T string | []byte](dst []byte, text T) []byte {
 	return append(appendEscaped(append(dst, '"'), text), '"')
 }
 
