@@ -51,7 +51,7 @@ func (a *arrival) watched(l *loop) (c *conn) {
 		}
 	}()
 	t := &a.target
-	c = &conn{loop: l, id: a.server.nextID(), kind: t.kind, heard: l.now, pinged: l.now}
+	c = &conn{loop: l, id: a.server.nextID(), variant: l.variantIndex(t.variant), heard: l.now, pinged: l.now}
 	a.plant("arrive")
 	if c.seat = a.seat; local(a.client) {
 		c.bits |= bitLocal
@@ -66,7 +66,7 @@ func (a *arrival) watched(l *loop) (c *conn) {
 	if a.count == countedRefused {
 		c.bits |= bitRefused
 	}
-	if t.kind == kindClient {
+	if c.speaks() {
 		c.extra().session = &session{id: newClientID(), format: t.client}
 	} else if who := t.identity; who != nil {
 		c.extra().session = &session{id: newClientID(), info: who.info, expireAt: who.expireAt}
@@ -77,7 +77,7 @@ func (a *arrival) watched(l *loop) (c *conn) {
 	if t.listen {
 		c.bits |= bitListen
 	}
-	if c.streams() {
+	if !c.framing().reads() {
 		c.bits |= bitPeerClosed // nobody answers the end of a stream
 	}
 	if err := l.poller.Add(&c.Desc, a.fd, poller.Readable, c); err != nil {
@@ -95,7 +95,7 @@ func (a *arrival) begin(c *conn) {
 	l, t := c.loop, &a.target
 	if l.debug {
 		l.log.Debug("connection opened", "conn", c.id, "loop", l.index, "client", addressText(a.client), "tls", a.secure != nil,
-			"kind", t.kind.String(), "channel", sampling.Quote(t.channel))
+			"kind", t.variant.name, "channel", sampling.Quote(t.channel))
 	}
 	o := c.output()
 	o.buf = append(o.buf, a.response...)
@@ -108,7 +108,7 @@ func (a *arrival) begin(c *conn) {
 	switch {
 	case a.count == countedRefused:
 		c.close(reasonRefused)
-	case c.kind == kindEcho:
+	case t.variant == echoWebSocket:
 	case c.speaks():
 		c.session().arrive(c)
 		if t.connect != nil {

@@ -38,19 +38,6 @@ const (
 	phaseDead
 )
 
-// kind is what a connection speaks.
-type kind uint8
-
-const (
-	kindRaw    kind = iota // messages go to the channel
-	kindEcho               // messages go back
-	kindStream             // an event stream over HTTP: nothing is expected from the client
-	kindClient             // Centrifugo's client protocol, see session.go
-)
-
-// String returns the word for the log.
-func (k kind) String() string { return [...]string{"websocket", "echo", "event_stream", "client"}[k] }
-
 // bits of a connection.
 const (
 	// bitBlocked: the socket refused bytes; write interest is armed, and nothing
@@ -100,13 +87,13 @@ type conn struct {
 	pinged  uint32 // loop time of the last ping
 	counted uint32 // bytes of in and out that loop.held counts
 
-	kind   kind
-	phase  phase
-	reason reason
-	tookAt uint8 // blocked: the loop's clock at the last byte that the socket took, see slow.go
-	bits   uint16
-	code   ws.StatusCode // of the Close frame that is due, 0 for none
-	seat   admit.Seat    // its place among its address's connections, 0 for none
+	variant uint8 // index in loop.variants of what it speaks
+	phase   phase
+	reason  reason
+	tookAt  uint8 // blocked: the loop's clock at the last byte that the socket took, see slow.go
+	bits    uint16
+	code    ws.StatusCode // of the Close frame that is due, 0 for none
+	seat    admit.Seat    // its place among its address's connections, 0 for none
 }
 
 // extra is what only some connections have.

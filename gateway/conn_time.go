@@ -1,10 +1,6 @@
 package gateway
 
-import (
-	"sluice/gateway/wire"
-
-	"github.com/gobwas/ws"
-)
+import "github.com/gobwas/ws"
 
 // Time comes to a connection through its one deadline in loop.due, in loop time.
 
@@ -128,7 +124,7 @@ func (c *conn) unfinished() (closed bool) {
 func (c *conn) keepAlive() {
 	c.plant("keepAlive")
 	l := c.loop
-	if c.kind == kindStream {
+	if !c.framing().reads() {
 		c.comment()
 		return
 	}
@@ -194,7 +190,7 @@ func (c *conn) comment() {
 	l.stats.pings.Add(1)
 	if !c.has(bitBlocked) && !c.has(bitMuted) { // else bytes wait already
 		o := c.output()
-		o.buf = wire.SSE.AppendPing(o.buf)
+		o.buf = c.framing().appendPing(o.buf)
 		c.flush()
 		c.settle()
 	}

@@ -99,7 +99,7 @@ func (c *conn) from() netip.AddrPort {
 
 func (c *conn) inspect() inspected {
 	row := inspected{
-		ID: strconv.FormatUint(c.id, 10), Address: addressText(c.from()), Protocol: c.kind.String(), Format: "raw",
+		ID: strconv.FormatUint(c.id, 10), Address: addressText(c.from()), Protocol: c.loop.variants[c.variant].name, Format: "raw",
 		TLS: c.secure() != nil, Channels: []string{}, State: "open", Pending: c.pending(), Age: c.stuck().Milliseconds(),
 		Lag: c.lag(), RTT: poller.RTT(c.FD()).Microseconds(), Loop: c.loop.index, id: c.id,
 	}

@@ -52,20 +52,23 @@ var machineChannels = [...]string{"a", "b", "c"}
 
 // machineTargets are what clients speak.
 var machineTargets = [...]target{
-	{kind: kindRaw, format: rawFormat{}},
-	{kind: kindRaw, format: jsonFormat{}},
-	{kind: kindRaw, format: rawFormat{}, noEcho: true},
-	{kind: kindRaw, format: jsonFormat{}, noEcho: true},
-	{kind: kindRaw, format: rawFormat{}, listen: true},
-	{kind: kindEcho, format: rawFormat{}},
-	{kind: kindStream, format: streamFormat{}, listen: true},
-	{kind: kindStream, format: streamFormat{json: true}, listen: true},
-	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.JSON}},
-	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.Protobuf}},
-	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.JSON, Uni: true}},
-	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.JSON, Uni: true, Framing: wire.SSE}},
-	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.Protobuf, Uni: true}},
+	{variant: rawWebSocket, format: rawFormat{}},
+	{variant: rawWebSocket, format: jsonFormat{}},
+	{variant: rawWebSocket, format: rawFormat{}, noEcho: true},
+	{variant: rawWebSocket, format: jsonFormat{}, noEcho: true},
+	{variant: rawWebSocket, format: rawFormat{}, listen: true},
+	{variant: echoWebSocket, format: rawFormat{}},
+	{variant: rawStream, format: streamFormat{}, listen: true},
+	{variant: rawStream, format: streamFormat{json: true}, listen: true},
+	{variant: clientWebSocket, client: centrifugo.Format{Encoding: centrifugo.JSON}},
+	{variant: clientWebSocket, client: centrifugo.Format{Encoding: centrifugo.Protobuf}},
+	{variant: clientWebSocket, client: centrifugo.Format{Encoding: centrifugo.JSON, Uni: true}},
+	{variant: clientStream, client: pushFormat},
+	{variant: clientWebSocket, client: centrifugo.Format{Encoding: centrifugo.Protobuf, Uni: true}},
 }
+
+// speaks reports whether it is a target of the Centrifugo protocol.
+func (t *target) speaks() bool { return t.variant.protocol == connProtocol(centrifugoProtocol{}) }
 
 // arrive brings a new client, if the place is free.
 func (m *machine) arrive(i int, what, how byte) {
@@ -82,7 +85,7 @@ func (m *machine) arrive(i int, what, how byte) {
 	p := &machinePeer{m: m, sock: s, place: -1}
 	m.peers[i] = p
 	t.channel = machineChannels[how&1]
-	if t.kind == kindRaw && what >= 128 || t.kind == kindStream && what >= 64 {
+	if t.variant == rawWebSocket && what >= 128 || t.variant == rawStream && what >= 64 {
 		t.asks = true
 		t.ask = [...]channel.Ask{{Kind: channel.AskNow}, {Kind: channel.AskNewest, N: 3}, {Kind: channel.AskSince, At: channel.Place{Epoch: 1, Offset: 1}}, {Kind: channel.AskNewest, N: 1 << 20}}[how>>1&3]
 		if ch := m.server.space.Find(t.channel); ch != nil && t.ask.Kind == channel.AskSince {
@@ -91,10 +94,10 @@ func (m *machine) arrive(i int, what, how byte) {
 		}
 		t.blind = how == 255
 	}
-	if t.kind != kindClient && how&8 != 0 {
+	if !t.speaks() && how&8 != 0 {
 		t.identity = &identity{user: "u" + string('0'+how>>4&1), info: []byte(`{}`)}
 	}
-	if t.kind == kindClient && (t.client.Framing == wire.SSE || t.client.Uni && how&4 != 0) {
+	if t.speaks() && (t.client.Framing == wire.SSE || t.client.Uni && how&4 != 0) {
 		t.connect = []byte(`{}`)
 		if m.server.policy.Tokens() != nil && how&8 != 0 {
 			t.connect = []byte(`{"token":"` + machineToken + `"}`)
@@ -112,14 +115,14 @@ func (m *machine) arrive(i int, what, how byte) {
 		m.server.connections.Add(1)
 	}
 	a.seat, _ = m.server.admission.Enter(machineAddress.Addr(), m.now.UnixMilli())
-	if how&0x10 != 0 && t.kind == kindRaw {
+	if how&0x10 != 0 && t.variant == rawWebSocket {
 		a.early = m.frames(p, how)
 	}
 	if how&0x20 != 0 {
 		s.space = int(what)
 	}
 	a.deliver(m.l)
-	if p.id = m.server.lastID.Load(); t.kind == kindClient && t.connect == nil && how&7 != 7 {
+	if p.id = m.server.lastID.Load(); t.speaks() && t.connect == nil && how&7 != 7 {
 		p.command(&protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{Token: m.token(how)}})
 	}
 }
@@ -306,7 +309,7 @@ func (p *machinePeer) encoded(cmd *protocol.Command) string {
 // talk puts something of the peer's protocol on its way.
 func (p *machinePeer) talk(what, how byte) {
 	m := p.m
-	if p.target.kind != kindClient {
+	if !p.target.speaks() {
 		p.put(m.frames(p, how))
 		return
 	}
@@ -424,7 +427,7 @@ func (p *machinePeer) took(b []byte) {
 		}
 		p.buf, p.opened = p.buf[len(machineHead):], true
 	}
-	events := p.target.kind == kindStream || p.target.client.Framing == wire.SSE
+	events := !p.target.variant.framing.reads()
 	for len(p.buf) > 0 {
 		if p.ended {
 			p.m.fatalf("connection %d is sent %q behind its end", p.id, p.buf)
@@ -493,7 +496,7 @@ func (p *machinePeer) frame() int {
 // message sees that a raw client misses nothing and gets nothing twice.
 func (p *machinePeer) message(payload []byte) {
 	t := &p.target
-	if t.kind != kindRaw || t.format != (rawFormat{}) || t.noEcho || len(payload) < 8 {
+	if t.variant != rawWebSocket || t.format != (rawFormat{}) || t.noEcho || len(payload) < 8 {
 		return
 	}
 	at, known := p.m.order[saidIn(payload)]

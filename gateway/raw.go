@@ -21,9 +21,26 @@ type Message struct {
 	Conn    uint64 // id of the sending connection; 0 if it was not a client's
 }
 
+// rawProtocol is raw WebSocket and raw event streams.
+type rawProtocol struct{}
+
+// echoProtocol sends a client's messages back to it.
+type echoProtocol struct{ rawProtocol }
+
+var (
+	rawWebSocket  = &variant{"websocket", rawProtocol{}, webSocket{}}
+	rawStream     = &variant{"event_stream", rawProtocol{}, eventStream{}}
+	echoWebSocket = &variant{"echo", echoProtocol{}, webSocket{}}
+)
+
+// closeText implements connProtocol: with the codes of the table.
+func (rawProtocol) closeText(_ *conn, why reason) (ws.StatusCode, string) {
+	return reasons[why].code, reasons[why].text
+}
+
 // message processes a client's data message. false: it is put off, with rest.
 func (c *conn) message(m frame.Message, rest []byte) bool {
-	if c.kind == kindEcho {
+	if c.protocol() == connProtocol(echoProtocol{}) {
 		c.reply(m.Op, m.Payload)
 		return true
 	}

@@ -13,7 +13,7 @@ import (
 
 // target is where a connection leads.
 type target struct {
-	kind    kind
+	variant *variant
 	channel string
 	format  format
 	asks    bool // for what came before it, or where it begins
@@ -43,8 +43,9 @@ func (s *Server) route(req *handshake.Request) (t target, _ *handshake.Reject) {
 	case pathClient, pathUniClient:
 		return t, s.settleClient(&t, req)
 	case "/echo":
-		t.kind = kindEcho
+		t.variant = echoWebSocket
 	default:
+		t.variant = rawWebSocket
 		name, ok := s.rawPath(req.RawPath)
 		if !ok {
 			return t, rejectNotFound
@@ -60,20 +61,20 @@ func (s *Server) route(req *handshake.Request) (t target, _ *handshake.Reject) {
 	return t, s.settleTarget(&t, req.RawQuery)
 }
 
-// settleTarget reads a query into a target whose kind is known, and whose channel
+// settleTarget reads a query into a target whose variant is known, and whose channel
 // where the path has one.
 func (s *Server) settleTarget(t *target, query string) *handshake.Reject {
 	if s.cfg.Raw == RawOff {
 		return s.named(rejectRawOff)
 	}
 	t.format = rawFormat{}
-	if t.kind == kindStream {
+	if t.variant == rawStream {
 		t.format = streamFormat{}
 	}
 	if reject := t.readQuery(query); reject != nil {
 		return reject
 	}
-	if t.kind == kindEcho {
+	if t.variant == echoWebSocket {
 		return nil
 	}
 	if t.channel == "" {
@@ -126,7 +127,7 @@ func (t *target) readQuery(raw string) *handshake.Reject {
 			}
 			continue
 		}
-		if t.kind == kindEcho && (key == "format" || key == "since" || key == "history") {
+		if t.variant == echoWebSocket && (key == "format" || key == "since" || key == "history") {
 			return rejectEchoChannel
 		}
 		switch value := v[0]; key {
@@ -136,7 +137,7 @@ func (t *target) readQuery(raw string) *handshake.Reject {
 			if t.channel != "" {
 				return rejectChannelTwice
 			}
-			if t.channel = value; t.kind == kindEcho {
+			if t.channel = value; t.variant == echoWebSocket {
 				return rejectEchoChannel
 			} else if value == "" {
 				return rejectChannel
@@ -155,7 +156,7 @@ func (t *target) readQuery(raw string) *handshake.Reject {
 			if value != "raw" && value != "json" {
 				return rejectFormat
 			}
-			t.format = t.kind.format(value == "json")
+			t.format = t.variant.format(value == "json")
 		case "since":
 			var ok bool
 			if t.ask, ok = parseSince(value); !ok {
@@ -179,10 +180,10 @@ func (t *target) readQuery(raw string) *handshake.Reject {
 	return nil
 }
 
-// format returns the wire format of a kind of connection.
-func (k kind) format(json bool) format {
+// format returns the wire format of raw clients in a framing.
+func (v *variant) format(json bool) format {
 	switch {
-	case k == kindStream:
+	case v == rawStream:
 		return streamFormat{json: json}
 	case json:
 		return jsonFormat{}

@@ -14,7 +14,6 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/edge/handshake"
 	"sluice/gateway/sampling"
-	"sluice/gateway/wire"
 )
 
 // Paths of the Centrifugo protocol, as its libraries and its users know them.
@@ -33,7 +32,7 @@ func (s *Server) settleClient(t *target, req *handshake.Request) *handshake.Reje
 	if s.cfg.NoClients {
 		return s.named(rejectClientOff)
 	}
-	t.kind = kindClient
+	t.variant = clientWebSocket
 	t.client.Uni = req.RawPath == pathUniClient
 	values, err := url.ParseQuery(req.RawQuery)
 	if err != nil {
@@ -74,7 +73,7 @@ func (s *Server) dear(t *target) bool {
 // authorize settles what a raw client or an event stream may do in its channel, by its
 // token and the channel's namespace.
 func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
-	if t.kind != kindRaw && t.kind != kindStream {
+	if t.variant.protocol != connProtocol(rawProtocol{}) {
 		return nil
 	}
 	user, granted := "", false // granted: the token itself is for this channel
@@ -138,7 +137,7 @@ func (s *Server) handleUniSSE(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	t := target{kind: kindClient, listen: true, client: centrifugo.Format{Uni: true, Framing: wire.SSE}}
+	t := target{variant: clientStream, listen: true, client: pushFormat}
 	t.connect = []byte(r.URL.Query().Get(connectParameter))
 	if r.Method == http.MethodPost {
 		body, err := readBody(w, r, s.cfg.MaxMessage)

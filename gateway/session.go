@@ -14,7 +14,6 @@ import (
 	"sluice/gateway/centrifugo"
 
 	"github.com/centrifugal/protocol"
-	"github.com/gobwas/ws"
 )
 
 // A client is a connection that has identified itself, or that uses the Centrifugo protocol, in
@@ -81,12 +80,7 @@ func (c *conn) session() *session {
 }
 
 // speaks reports whether the connection speaks the Centrifugo protocol.
-func (c *conn) speaks() bool { return c.kind == kindClient }
-
-// streams reports whether the connection is an event stream, of which nothing is read.
-func (c *conn) streams() bool {
-	return c.kind == kindStream || c.speaks() && !c.session().format.Framing.ReadsInput()
-}
+func (c *conn) speaks() bool { return c.protocol() == connProtocol(centrifugoProtocol{}) }
 
 // identify makes a connection one of a user.
 func (l *loop) identify(c *conn, user string) {
@@ -364,14 +358,3 @@ const (
 	subprotocolJSON     = "centrifuge-json"
 	subprotocolProtobuf = "centrifuge-protobuf"
 )
-
-// appendDisconnect adds what stands for a Close frame in an event stream of the client
-// protocol.
-func (c *conn) appendDisconnect(dst []byte, code ws.StatusCode, text string) []byte {
-	d := &protocol.Disconnect{Code: uint32(code), Reason: text, Reconnect: centrifugo.Reconnects(uint32(code))}
-	out, err := centrifugo.AppendPush(dst, c.session().format, &protocol.Push{Disconnect: d})
-	if err != nil {
-		return dst // cannot be: a number and a string
-	}
-	return out
-}

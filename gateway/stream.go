@@ -35,7 +35,7 @@ func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	t := target{kind: kindStream, channel: r.PathValue("channel"), listen: true}
+	t := target{variant: rawStream, channel: r.PathValue("channel"), listen: true}
 	reject := s.settleTarget(&t, r.URL.RawQuery)
 	if last := r.Header.Get("Last-Event-ID"); last != "" && reject == nil {
 		// A browser sends what it got last from this URL, and comes no more after a

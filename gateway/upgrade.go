@@ -218,7 +218,7 @@ func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Rejec
 	if reject != nil {
 		return reject
 	}
-	t.listen = g.door.listen && (t.kind != kindClient || s.policy.Open()) || t.listen
+	t.listen = g.door.listen && (t.variant != clientWebSocket || s.policy.Open()) || t.listen
 	if !s.origins.Allow(req.Origin, req.HasOrigin, req.Host) {
 		s.logRefusedOrigin(req.Origin, req.Host)
 		return rejectOrigin
@@ -258,7 +258,7 @@ func (g *greeting) admit(ctx context.Context, t target, head, n int) *handshake.
 	g.arriving = a
 	g.plant("admit")
 	upgrader := s.upgrader
-	if t.kind == kindClient {
+	if t.variant == clientWebSocket {
 		upgrader = s.clientUpgrader
 	}
 	if _, err := upgrader.Upgrade((*g.buf)[:head], (*response)(a)); err != nil {

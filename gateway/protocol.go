@@ -1,0 +1,40 @@
+package gateway
+
+import (
+	"slices"
+
+	"github.com/gobwas/ws"
+)
+
+// connProtocol is what a connection speaks. One value serves all connections of a protocol,
+// on every loop; what a connection has beside others' hangs on its record. Its methods are
+// called by the connection's loop. Delivery never calls it: what is published reaches a
+// subscriber through its channel's log, whatever it speaks.
+type connProtocol interface {
+	// closeText returns the code and the text with which the client learns why its connection
+	// ends; a code of 0 if it is sent nothing.
+	closeText(c *conn, why reason) (code ws.StatusCode, text string)
+}
+
+// variant is a protocol in a framing, under the name that operators know it by.
+type variant struct {
+	name     string // in the log and in the list of connections
+	protocol connProtocol
+	framing  framing
+}
+
+// variants are what connections speak: the one list to which a protocol is added. A
+// connection's record has the index of its own.
+var variants = [...]*variant{rawWebSocket, echoWebSocket, rawStream, clientWebSocket, clientStream}
+
+// variantIndex returns the index of a variant.
+func (l *loop) variantIndex(v *variant) uint8 {
+	i := slices.Index(l.variants, v)
+	if i < 0 {
+		panic("gateway: " + v.name + " is not among the variants")
+	}
+	return uint8(i)
+}
+
+func (c *conn) protocol() connProtocol { return c.loop.variants[c.variant].protocol }
+func (c *conn) framing() framing       { return c.loop.variants[c.variant].framing }
