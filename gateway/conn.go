@@ -340,9 +340,11 @@ type input struct {
 	op      ws.OpCode
 	payload []byte
 	rest    []byte
-	buf     []byte   // where payload and rest lie
-	resumed []byte   // buf, while what it holds is processed
-	pending *pending // the publication that waits, nil where something else is waited for
+	buf     []byte // where payload and rest lie
+	resumed []byte // buf, while what it holds is processed
+	// What is waited for: one of the two while the connection is parked.
+	pending *pending   // a publication
+	judged  *judgement // a token's verdict
 }
 
 func (in *input) size() int { return in.frame.Held() + cap(in.buf) + in.pending.size() }

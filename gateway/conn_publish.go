@@ -291,17 +291,12 @@ func (c *conn) unpark() {
 	if c.in != nil {
 		c.in.giveUp()
 	}
-	if !c.has(bitParked) {
-		return
-	}
 	c.bits &^= bitParked
-	if c.speaks() {
-		c.session().judged = nil
-	}
 }
 
-// giveUp gives up a publication that waits.
+// giveUp gives up what is waited for.
 func (in *input) giveUp() {
+	in.judged = nil
 	if in.pending != nil {
 		in.pending.giveUp()
 		in.pending = nil

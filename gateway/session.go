@@ -35,7 +35,6 @@ type session struct {
 	expireAt  int64  // Unix seconds, 0 for never
 	info      []byte // JSON, what the token says of it
 
-	judged  *judgement         // the token of the command that was put off
 	details map[string]*detail // of subscriptions, by channel: those that have any
 
 	prev, next *conn // of the same user, in no order
@@ -321,7 +320,7 @@ func (s *Server) judge(ctx context.Context, t *target) *judgement {
 // deliver goes on with the command that waits for the token.
 func (j *judgement) deliver(l *loop) {
 	j.done = true
-	if j.c.session().judged == j {
+	if in := j.c.in; in != nil && in.judged == j {
 		(*retry)(j.c).deliver(l)
 	}
 }
@@ -329,10 +328,9 @@ func (j *judgement) deliver(l *loop) {
 // judge verifies a token: at once where that is cheap, else done is false, and the
 // command is to be put off.
 func (c *conn) judge(token string, subscription bool) (x *judgement, done bool) {
-	ses := c.session()
-	if x = ses.judged; x != nil && x.token == token && x.subscription == subscription {
-		if x.done {
-			ses.judged = nil
+	if in := c.in; in != nil && in.judged != nil && in.judged.token == token && in.judged.subscription == subscription {
+		if x = in.judged; x.done {
+			in.judged = nil
 			x.verdict()
 		}
 		return x, x.done
@@ -345,7 +343,7 @@ func (c *conn) judge(token string, subscription bool) (x *judgement, done bool) 
 	}
 	select {
 	case s.judges.queue <- x:
-		ses.judged = x
+		c.input().judged = x
 		return x, false
 	default:
 		x.err = auth.ErrUnavailable

@@ -59,7 +59,9 @@ func (c *conn) commands(op ws.OpCode, p, rest []byte) bool {
 			c.putOff(op, p, rest)
 			return false
 		}
-		ses.judged = nil // it was for this one
+		if c.in != nil {
+			c.in.judged = nil // it was for this one
+		}
 		p = p[n:]
 	}
 	return true
