@@ -4,8 +4,6 @@ import (
 	"testing"
 
 	"sluice/poller"
-
-	"github.com/gobwas/ws"
 )
 
 // Whatever a loop still does for a connection that has died changes nothing: neither the
@@ -26,7 +24,7 @@ func TestDeadConnectionIsInert(t *testing.T) {
 		"settling":      func(*loop) { dead.settle(); dead.adjust(); dead.goOn(); dead.advanceClose() },
 		"writing":       func(*loop) { dead.write(); dead.flush(); dead.unblock(); dead.mark(); dead.skip() },
 		"a refusal":     func(*loop) { dead.block() },
-		"a reply":       func(*loop) { dead.reply(ws.OpPong, []byte("late")) },
+		"a reply":       func(*loop) { dead.pong([]byte("late")) },
 		"its end":       func(*loop) { dead.close(reasonSlow); dead.kill(reasonSlow); dead.abort(); dead.die(); dead.eof() },
 		"joining":       func(l *loop) { l.enter(dead, g, g.Log().Head()) },
 		"leaving":       func(l *loop) { l.leaveAll(dead); dead.unpark(); dead.giveUpSkipped() },

@@ -148,22 +148,33 @@ func (c *conn) handle(m frame.Message, rest []byte) bool {
 	}
 	switch m.Op {
 	case ws.OpPing:
-		c.reply(ws.OpPong, m.Payload)
+		c.pong(m.Payload)
 	case ws.OpPong:
 	case ws.OpClose:
 		c.peerClosed(m.Payload)
 	default:
-		if !c.speaks() && !c.mayMessage() { // the client protocol counts commands
-			c.close(reasonMessageRate)
-			return true
-		}
-		l.stats.messages.Add(1)
-		if l.debug {
-			l.log.LogAttrs(context.Background(), slog.LevelDebug, "message received", slog.Uint64("conn", c.id), slog.Int("bytes", len(m.Payload)))
-		}
-		return c.message(m, rest)
+		return c.protocol().message(c, m, rest)
 	}
 	return true
+}
+
+// admitMessage counts a message, if the client may send one now; else it is closed.
+func (c *conn) admitMessage(m frame.Message) bool {
+	if !c.mayMessage() {
+		c.close(reasonMessageRate)
+		return false
+	}
+	c.countMessage(m)
+	return true
+}
+
+// countMessage counts a message whose protocol does not count it against the rate.
+func (c *conn) countMessage(m frame.Message) {
+	l := c.loop
+	l.stats.messages.Add(1)
+	if l.debug {
+		l.log.LogAttrs(context.Background(), slog.LevelDebug, "message received", slog.Uint64("conn", c.id), slog.Int("bytes", len(m.Payload)))
+	}
 }
 
 // peerClosed answers the client's Close frame with its code.

@@ -3,6 +3,8 @@ package gateway
 import (
 	"slices"
 
+	"sluice/gateway/frame"
+
 	"github.com/gobwas/ws"
 )
 
@@ -11,6 +13,21 @@ import (
 // called by the connection's loop. Delivery never calls it: what is published reaches a
 // subscriber through its channel's log, whatever it speaks.
 type connProtocol interface {
+	// message processes a client's data message, and counts it with admitMessage or
+	// countMessage. false: it has to wait, and is put off together with rest, the bytes behind
+	// it.
+	message(c *conn, m frame.Message, rest []byte) bool
+	// resume goes on with a message that was put off, when what it waited for is there. false:
+	// it has to wait again.
+	resume(c *conn, op ws.OpCode, payload, rest []byte) bool
+	// mayPublish returns why a publication that has waited may not be published any more; nil
+	// if it may.
+	mayPublish(c *conn, channel string) error
+	// published answers the client that its publication was taken or, with an error, that it
+	// was refused for good. id is that of the command.
+	published(c *conn, id uint32, err error)
+	// due does what the connection's deadlines ask for, and sets when it is due next.
+	due(c *conn)
 	// closeText returns the code and the text with which the client learns why its connection
 	// ends; a code of 0 if it is sent nothing.
 	closeText(c *conn, why reason) (code ws.StatusCode, text string)

@@ -20,18 +20,15 @@ var protocolWords = []string{"rawProtocol", "echoProtocol", "centrifugoProtocol"
 
 // protocolLeft is how often other files still name them. It only goes down.
 var protocolLeft = map[string]int{
-	"protocol.go":     5, // the list of them
-	"arrival.go":      10,
-	"catchup.go":      2,
-	"conn.go":         2,
-	"conn_publish.go": 8,
-	"conn_read.go":    1,
-	"conn_time.go":    2,
-	"inspect.go":      5,
-	"invariant.go":    5,
-	"node.go":         20,
-	"slow.go":         6,
-	"upgrade.go":      2,
+	"protocol.go":  5, // the list of them
+	"arrival.go":   10,
+	"catchup.go":   2,
+	"conn.go":      2,
+	"inspect.go":   5,
+	"invariant.go": 5,
+	"node.go":      20,
+	"slow.go":      6,
+	"upgrade.go":   2,
 }
 
 // What a connection speaks is asked by nobody but its protocol.

@@ -38,18 +38,18 @@ func (rawProtocol) closeText(_ *conn, why reason) (ws.StatusCode, string) {
 	return reasons[why].code, reasons[why].text
 }
 
-// message processes a client's data message. false: it is put off, with rest.
-func (c *conn) message(m frame.Message, rest []byte) bool {
-	if c.protocol() == connProtocol(echoProtocol{}) {
+// message implements connProtocol: it sends the message back.
+func (echoProtocol) message(c *conn, m frame.Message, _ []byte) bool {
+	if c.admitMessage(m) {
 		c.reply(m.Op, m.Payload)
-		return true
 	}
-	if c.speaks() {
-		if len(m.Payload) == 0 && !c.session().format.Uni && !c.mayMessage() { // no command counts for it
-			c.close(reasonMessageRate)
-			return true
-		}
-		return c.commands(m.Op, m.Payload, rest)
+	return true
+}
+
+// message implements connProtocol: it publishes the message.
+func (rawProtocol) message(c *conn, m frame.Message, rest []byte) bool {
+	if !c.admitMessage(m) {
+		return true
 	}
 	if c.has(bitListen) {
 		c.close(reasonNotAllowed)
@@ -79,4 +79,27 @@ func (c *conn) offer(ch *channel.Channel, m frame.Message, rest []byte) bool {
 	p.pub.Payload, p.own = c.in.payload, false
 	c.await()
 	return false
+}
+
+// resume implements connProtocol: the message that waited was published.
+func (rawProtocol) resume(*conn, ws.OpCode, []byte, []byte) bool { return true }
+
+// mayPublish implements connProtocol.
+func (rawProtocol) mayPublish(*conn, string) error { return nil }
+
+// published implements connProtocol. Nobody is told of a publication that was taken.
+func (rawProtocol) published(c *conn, _ uint32, err error) {
+	if err != nil {
+		c.close(reasonTooBig) // ErrTooBig: cannot be, the limits are validated together
+	}
+}
+
+// due implements connProtocol.
+func (rawProtocol) due(c *conn) {
+	if c.session() != nil {
+		if c.expireSession(); c.phase != phaseOpen {
+			return
+		}
+	}
+	c.keepAlive()
 }

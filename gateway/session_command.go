@@ -126,8 +126,8 @@ func (c *conn) command(cmd *protocol.Command) bool {
 // answer queues a reply.
 func (c *conn) answer(r *protocol.Reply) {
 	c.plant("answer")
-	if c.phase >= phaseClosed || c.has(bitMuted) {
-		return // a Close frame is the last; or nobody is there to read
+	if c.mute() {
+		return
 	}
 	o := c.output()
 	o.compact()
@@ -137,7 +137,7 @@ func (c *conn) answer(r *protocol.Reply) {
 
 // tell queues a push for this connection alone.
 func (c *conn) tell(p *protocol.Push) {
-	if c.phase >= phaseClosed || c.has(bitMuted) {
+	if c.mute() {
 		return
 	}
 	o := c.output()
@@ -154,9 +154,7 @@ func (c *conn) queued(buf []byte, err error) {
 		return
 	}
 	c.out.buf = buf
-	if c.pending() > c.loop.cfg.MaxPending {
-		c.close(reasonPendingFull)
-	}
+	c.bound()
 }
 
 // fail queues the reply that a command failed.

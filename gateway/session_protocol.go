@@ -1,7 +1,12 @@
 package gateway
 
 import (
+	"errors"
+
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/centrifugo"
+	"sluice/gateway/channel"
+	"sluice/gateway/frame"
 	"sluice/gateway/wire"
 
 	"github.com/centrifugal/protocol"
@@ -55,6 +60,54 @@ var disconnects = [reasonCount]*protocol.Disconnect{
 	reasonInsufficient:   centrifugo.DisconnectInsufficientState,
 	reasonDisconnected:   centrifugo.DisconnectForceNoReconnect,
 }
+
+// message implements connProtocol. What counts against the client's rate is each command.
+func (centrifugoProtocol) message(c *conn, m frame.Message, rest []byte) bool {
+	c.countMessage(m)
+	if len(m.Payload) == 0 && !c.session().format.Uni && !c.mayMessage() { // no command counts for it
+		c.close(reasonMessageRate)
+		return true
+	}
+	return c.commands(m.Op, m.Payload, rest)
+}
+
+// resume implements connProtocol.
+func (centrifugoProtocol) resume(c *conn, op ws.OpCode, payload, rest []byte) bool {
+	return c.commands(op, payload, rest)
+}
+
+// refusal is an error of the protocol as one of Go.
+type refusal struct{ fault *protocol.Error }
+
+func (r refusal) Error() string { return r.fault.Message }
+
+// mayPublish implements connProtocol: the permission may have gone meanwhile.
+func (centrifugoProtocol) mayPublish(c *conn, channel string) error {
+	if err := c.may(namespace.Publish, channel); err != nil {
+		return refusal{err}
+	}
+	return nil
+}
+
+// published implements connProtocol.
+func (centrifugoProtocol) published(c *conn, id uint32, err error) {
+	r := &protocol.Reply{Id: id}
+	var refused refusal
+	switch {
+	case err == nil:
+		r.Publish = &protocol.PublishResult{}
+	case errors.As(err, &refused):
+		r.Error = refused.fault
+	case errors.Is(err, channel.ErrTooBig):
+		r.Error = centrifugo.ErrorLimitExceeded
+	default:
+		r.Error = centrifugo.ErrorInternal
+	}
+	c.answer(r)
+}
+
+// due implements connProtocol.
+func (centrifugoProtocol) due(c *conn) { c.expireSession() }
 
 // closeText implements connProtocol.
 func (centrifugoProtocol) closeText(c *conn, why reason) (ws.StatusCode, string) {
