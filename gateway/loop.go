@@ -52,7 +52,7 @@ type loop struct {
 	began    time.Time // of its clock
 	engine   engine.Engine
 	space    *channel.Space
-	variants []*variant // the package's list
+	variants []*variant // what connections speak
 	limits   frame.Limits
 	poller   *poller.Poller
 

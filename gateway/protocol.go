@@ -40,11 +40,7 @@ type variant struct {
 	framing  framing
 }
 
-// variants are what connections speak: the one list to which a protocol is added. A
-// connection's record has the index of its own.
-var variants = [...]*variant{rawWebSocket, echoWebSocket, rawStream, clientWebSocket, clientStream}
-
-// variantIndex returns the index of a variant.
+// variantIndex returns the index of a variant, which is what a connection's record has.
 func (l *loop) variantIndex(v *variant) uint8 {
 	i := slices.Index(l.variants, v)
 	if i < 0 {

@@ -39,6 +39,9 @@ var ErrInsecure error = setting.Error("gateway: {Insecure} lets every client do 
 // client: listeners, two for each, pollers, the internal listener's connections, files.
 const descriptorReserve = 64
 
+// variants are what connections speak: the one list to which a protocol is added.
+var variants = [...]*variant{rawWebSocket, echoWebSocket, rawStream, clientWebSocket, clientStream}
+
 // Server is a broadcast gateway. Create it with [New]. Its methods are safe for concurrent
 // use.
 type Server struct {

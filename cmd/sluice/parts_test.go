@@ -40,11 +40,11 @@ type part struct {
 var parts = []part{
 	{name: "raw", protocol: true, knows: "loop wire", files: "raw.go"},
 	{name: "centrifugo", protocol: true, knows: "loop wire", files: "session*.go"},
-	{name: "wire", protocol: true, files: "format.go"}, // it has raw's formats
+	{name: "wire", protocol: true, files: "format.go framing.go"}, // it has raw's formats
 	{name: "control", knows: "loop", files: "node.go inspect.go"},
 	{name: "ops", knows: "control", files: "internal.go metrics.go health.go memory.go"},
 	{name: "loop", knows: "wire", files: "arrival.go catchup.go conn*.go contain.go encoding.go group.go highest.go inbox.go invariant.go " +
-		"loop.go plant_*.go pressed.go rate.go reason.go secure.go slow.go watchdog.go"},
+		"loop.go plant_*.go pressed.go protocol.go rate.go reason.go secure.go slow.go watchdog.go"},
 	{name: "edge", knows: "loop", files: "accept.go admission.go contain_greeting.go greet.go link.go route*.go stage.go stream.go turns.go upgrade.go web*.go"},
 	{name: "gateway", protocol: true, knows: "raw centrifugo wire control ops loop edge", files: "access.go config.go doc.go publish.go server.go validate.go"},
 }
@@ -63,19 +63,19 @@ func partOf(file string) (part, bool) {
 // protocols is counted like a part: what only a protocol should know, wherever it is declared.
 const protocols = "protocols"
 
-// isProtocols reports whether an object is one that only a protocol should know: the kinds of
-// connections, the concrete formats, and the packages of the Centrifugo protocol.
+// isProtocols reports whether an object is one that only a protocol should know: a protocol and
+// its variants, what it keeps of a connection, the concrete formats, and the packages of the
+// Centrifugo protocol.
 func isProtocols(object types.Object) bool {
 	switch object := object.(type) {
-	case *types.Const:
-		named, ok := object.Type().(*types.Named)
-		return ok && named.Obj().Name() == "kind"
+	case *types.Var:
+		return !object.IsField() && object.Pkg() != nil && object.Parent() == object.Pkg().Scope() && strings.HasSuffix(object.Type().String(), ".variant")
 	case *types.TypeName:
-		return strings.HasSuffix(object.Name(), "Format")
+		return strings.HasSuffix(object.Name(), "Format") || strings.HasSuffix(object.Name(), "Protocol") && object.Name() != "connProtocol"
 	case *types.PkgName:
 		return slices.Contains([]string{"sluice/gateway/centrifugo", "github.com/centrifugal/protocol"}, object.Imported().Path())
 	}
-	return object.Name() == "speaks" || object.Name() == "streams"
+	return object.Name() == "speaks" || object.Name() == "session"
 }
 
 // otherPackages imports every package as an empty one, which is quick: what package gateway itself
