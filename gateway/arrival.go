@@ -66,10 +66,8 @@ func (a *arrival) watched(l *loop) (c *conn) {
 	if a.count == countedRefused {
 		c.bits |= bitRefused
 	}
-	if c.speaks() {
-		c.extra().session = &session{id: newClientID(), format: t.client}
-	} else if who := t.identity; who != nil {
-		c.extra().session = &session{id: newClientID(), info: who.info, expireAt: who.expireAt}
+	if t.identity != nil {
+		c.extra().identity = t.identity
 	}
 	if t.noEcho {
 		c.bits |= bitNoEcho
@@ -123,10 +121,9 @@ func (a *arrival) begin(c *conn) {
 		o.catch = &catchUp{channel: t.channel, format: t.format, ask: t.ask, blind: t.blind}
 		c.catchUp()
 	}
-	if who := t.identity; who != nil && c.phase == phaseOpen {
-		c.session().connected = true
+	if who := t.identity; who != nil && !c.speaks() && c.phase == phaseOpen {
 		l.identify(c, who.user)
-		c.wakeSession()
+		c.wakeAtTime(who.expireAt)
 	}
 	c.flush()
 	if len(a.early) > 0 && c.phase < phaseDraining {

@@ -66,6 +66,8 @@ const (
 	bitRefused
 	// bitTook: the socket has refused bytes, and has taken some since.
 	bitTook
+	// bitIdentified: it is one of its user's connections in loop.users.
+	bitIdentified
 )
 
 // conn is one WebSocket connection. It belongs to its loop.
@@ -98,11 +100,11 @@ type conn struct {
 
 // extra is what only some connections have.
 type extra struct {
-	more    []ref          // further subscriptions
-	secure  *secure        // nil for plain ones
-	client  netip.AddrPort // the client's address, if a proxy has passed it on
-	levels  buckets        // of what it has sent, see rate.go
-	session *session       // of clients with a token, or of the client protocol; nil for others
+	more     []ref          // further subscriptions
+	secure   *secure        // nil for plain ones
+	client   netip.AddrPort // the client's address, if a proxy has passed it on
+	levels   buckets        // of what it has sent, see rate.go
+	identity *identity      // who it is; nil for most
 }
 
 // direct reports whether a sweep may write straight to the socket.

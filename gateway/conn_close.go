@@ -179,7 +179,7 @@ func (c *conn) die() {
 	c.unpark()
 	c.phase = phaseDead
 	l.leaveAll(c)
-	l.forgetSession(c)
+	l.forget(c)
 	if s := c.secure(); s != nil {
 		s.wire.giveBack()
 	}

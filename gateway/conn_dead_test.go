@@ -13,7 +13,7 @@ func TestDeadConnectionIsInert(t *testing.T) {
 	_, dead := loopPair(t, s, "x", 0)
 	_, other := loopPair(t, s, "x", 0)
 	s.do(func(l *loop) {
-		dead.extra().session = &session{id: newClientID(), connected: true}
+		dead.extra().identity = &identity{id: newClientID()}
 		l.identify(dead, "somebody")
 		dead.kill(reasonReset)
 	})
@@ -28,7 +28,7 @@ func TestDeadConnectionIsInert(t *testing.T) {
 		"its end":       func(*loop) { dead.close(reasonSlow); dead.kill(reasonSlow); dead.abort(); dead.die(); dead.eof() },
 		"joining":       func(l *loop) { l.enter(dead, g, g.Log().Head()) },
 		"leaving":       func(l *loop) { l.leaveAll(dead); dead.unpark(); dead.giveUpSkipped() },
-		"a user":        func(l *loop) { l.identify(dead, "somebody"); l.forgetSession(dead) },
+		"a user":        func(l *loop) { l.identify(dead, "somebody"); l.forget(dead) },
 		"posted before": func(l *loop) { (*retry)(dead).deliver(l); (*later)(dead).deliver(l) },
 		"a verdict":     func(l *loop) { (&judgement{c: dead}).deliver(l) },
 		"its sweep":     func(l *loop) { l.catching = append(l.catching, dead); l.catchUpSome(); g.again(); l.sweep() },

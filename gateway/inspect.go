@@ -103,8 +103,8 @@ func (c *conn) inspect() inspected {
 		TLS: c.secure() != nil, Channels: []string{}, State: "open", Pending: c.pending(), Age: c.stuck().Milliseconds(),
 		Lag: c.lag(), RTT: poller.RTT(c.FD()).Microseconds(), Loop: c.loop.index, id: c.id,
 	}
-	if ses := c.session(); ses != nil {
-		row.User, row.Client = ses.user, ses.id.String()
+	if who := c.identity(); who != nil {
+		row.User, row.Client = who.user, who.id.String()
 	}
 	describe := func(channel string, f any) {
 		row.Channels = append(row.Channels, channel)

@@ -72,7 +72,7 @@ type loop struct {
 	conns     []*conn
 	due       []uint32 // due[i] is when conns[i] has to be looked at, in loop time
 	groups    map[groupKey]*group
-	users     map[string]*conn // the first connection of each user, by session.next the others
+	users     map[string]*conn // the first connection of each user, by identity.next the others
 	sweeps    []*group         // with a sweep to begin or to continue, first come first
 	delayed   []*group         // with a sweep to begin that is put off
 	retries   []*pending       // publications that may be tried again

@@ -34,6 +34,7 @@ type machinePeer struct {
 	sock   *socket
 	tls    *tls.Conn // nil for a plain one
 	target target
+	client centrifugo.Format
 	dirty  bool   // it sent what is no TLS: what it is sent from then on may be an alert
 	unsent []byte // on its way to the socket
 	sealed []byte // came from the socket, with TLS
@@ -51,20 +52,23 @@ const machineHead = "HTTP\n"
 var machineChannels = [...]string{"a", "b", "c"}
 
 // machineTargets are what clients speak.
-var machineTargets = [...]target{
-	{variant: rawWebSocket, format: rawFormat{}},
-	{variant: rawWebSocket, format: jsonFormat{}},
-	{variant: rawWebSocket, format: rawFormat{}, noEcho: true},
-	{variant: rawWebSocket, format: jsonFormat{}, noEcho: true},
-	{variant: rawWebSocket, format: rawFormat{}, listen: true},
-	{variant: echoWebSocket, format: rawFormat{}},
-	{variant: rawStream, format: streamFormat{}, listen: true},
-	{variant: rawStream, format: streamFormat{json: true}, listen: true},
-	{variant: clientWebSocket, client: centrifugo.Format{Encoding: centrifugo.JSON}},
-	{variant: clientWebSocket, client: centrifugo.Format{Encoding: centrifugo.Protobuf}},
-	{variant: clientWebSocket, client: centrifugo.Format{Encoding: centrifugo.JSON, Uni: true}},
-	{variant: clientStream, client: pushFormat},
-	{variant: clientWebSocket, client: centrifugo.Format{Encoding: centrifugo.Protobuf, Uni: true}},
+var machineTargets = [...]struct {
+	target
+	client centrifugo.Format // of a client of the Centrifugo protocol
+}{
+	{target: target{variant: rawWebSocket, format: rawFormat{}}},
+	{target: target{variant: rawWebSocket, format: jsonFormat{}}},
+	{target: target{variant: rawWebSocket, format: rawFormat{}, noEcho: true}},
+	{target: target{variant: rawWebSocket, format: jsonFormat{}, noEcho: true}},
+	{target: target{variant: rawWebSocket, format: rawFormat{}, listen: true}},
+	{target: target{variant: echoWebSocket, format: rawFormat{}}},
+	{target: target{variant: rawStream, format: streamFormat{}, listen: true}},
+	{target: target{variant: rawStream, format: streamFormat{json: true}, listen: true}},
+	{target{variant: clientWebSocket}, centrifugo.Format{Encoding: centrifugo.JSON}},
+	{target{variant: clientWebSocket}, centrifugo.Format{Encoding: centrifugo.Protobuf}},
+	{target{variant: clientWebSocket}, centrifugo.Format{Encoding: centrifugo.JSON, Uni: true}},
+	{target{variant: clientStream}, pushFormat},
+	{target{variant: clientWebSocket}, centrifugo.Format{Encoding: centrifugo.Protobuf, Uni: true}},
 }
 
 // speaks reports whether it is a target of the Centrifugo protocol.
@@ -81,8 +85,9 @@ func (m *machine) arrive(i int, what, how byte) {
 	}
 	s := &socket{fd: machineFD + len(m.sockets), space: 1 << 30}
 	m.sockets = append(m.sockets, s)
-	t := machineTargets[int(what)%len(machineTargets)]
-	p := &machinePeer{m: m, sock: s, place: -1}
+	kind := machineTargets[int(what)%len(machineTargets)]
+	t := kind.target
+	p := &machinePeer{m: m, sock: s, client: kind.client, place: -1}
 	m.peers[i] = p
 	t.channel = machineChannels[how&1]
 	if t.variant == rawWebSocket && what >= 128 || t.variant == rawStream && what >= 64 {
@@ -95,13 +100,16 @@ func (m *machine) arrive(i int, what, how byte) {
 		t.blind = how == 255
 	}
 	if !t.speaks() && how&8 != 0 {
-		t.identity = &identity{user: "u" + string('0'+how>>4&1), info: []byte(`{}`)}
+		t.identity = &identity{id: newClientID(), user: "u" + string('0'+how>>4&1), info: []byte(`{}`)}
 	}
-	if t.speaks() && (t.client.Framing == wire.SSE || t.client.Uni && how&4 != 0) {
+	if t.speaks() && (p.client.Framing == wire.SSE || p.client.Uni && how&4 != 0) {
 		t.connect = []byte(`{}`)
 		if m.server.policy.Tokens() != nil && how&8 != 0 {
 			t.connect = []byte(`{"token":"` + machineToken + `"}`)
 		}
+	}
+	if t.speaks() {
+		t.identity = newSession(p.client)
 	}
 	p.target = t
 	a := &arrival{server: m.server, fd: s.fd, target: t, client: machineAddress, response: []byte(machineHead), from: m}
@@ -296,7 +304,7 @@ func (p *machinePeer) command(cmd *protocol.Command) {
 }
 
 func (p *machinePeer) encoded(cmd *protocol.Command) string {
-	if f := p.target.client; f.Uni {
+	if f := p.client; f.Uni {
 		return text(`{"token":"` + cmd.GetConnect().GetToken() + `"}`)
 	} else if f.Encoding == centrifugo.Protobuf {
 		b, _ := protocol.NewProtobufCommandEncoder().Encode(cmd) // ignored: a command of ours
@@ -317,7 +325,7 @@ func (p *machinePeer) talk(what, how byte) {
 	switch what % 16 {
 	default:
 		data := `"` + m.say(machineSizes[how&7]) + `"`
-		if p.target.client.Encoding == centrifugo.Protobuf {
+		if p.client.Encoding == centrifugo.Protobuf {
 			data = data[1 : len(data)-1]
 		}
 		cmd.Publish = &protocol.PublishRequest{Channel: name, Data: []byte(data)}

@@ -74,8 +74,8 @@ type task struct {
 
 func (t *task) deliver(l *loop) {
 	var found []*conn // first, because what is done may end some
-	for c := l.users[t.user]; c != nil; c = c.session().next {
-		if t.client == "" || c.session().id.String() == t.client {
+	for c := l.users[t.user]; c != nil; c = c.identity().next {
+		if t.client == "" || c.identity().id.String() == t.client {
 			found = append(found, c)
 		}
 	}
@@ -188,11 +188,12 @@ func (n *node) Disconnect(ctx context.Context, r *api.DisconnectRequest) error {
 		told = &protocol.Disconnect{Code: r.Disconnect.Code, Reason: r.Disconnect.Reason}
 	}
 	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) {
-		ses := c.session()
-		if slices.Contains(spared, ses.id.String()) {
+		if slices.Contains(spared, c.identity().id.String()) {
 			return
 		}
-		ses.disconnect = told
+		if ses := c.session(); ses != nil {
+			ses.disconnect = told
+		}
 		c.close(reasonDisconnected)
 	})
 }
@@ -201,22 +202,24 @@ func (n *node) Disconnect(ctx context.Context, r *api.DisconnectRequest) error {
 func (n *node) Refresh(ctx context.Context, r *api.RefreshRequest) error {
 	expired, expireAt, info := r.Expired, r.ExpireAt, bytes.Clone(r.Info)
 	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) {
-		ses := c.session()
+		who := c.identity()
 		if expired {
 			c.close(reasonExpired)
 			return
 		}
-		ses.expireAt = expireAt
+		who.expireAt = expireAt
 		if info != nil {
-			ses.info = info
+			who.info = info
 			c.showPresence("")
 		}
 		if c.speaks() {
 			p := &protocol.Refresh{}
 			p.Expires, p.Ttl = lifetime(expireAt)
 			c.tell(&protocol.Push{Refresh: p})
+			c.wakeSession()
+		} else {
+			c.wakeAtTime(expireAt)
 		}
-		c.wakeSession()
 	})
 }
 

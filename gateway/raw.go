@@ -96,10 +96,11 @@ func (rawProtocol) published(c *conn, _ uint32, err error) {
 
 // due implements connProtocol.
 func (rawProtocol) due(c *conn) {
-	if c.session() != nil {
-		if c.expireSession(); c.phase != phaseOpen {
+	if who := c.identity(); who != nil {
+		if c.expired(who.expireAt) {
 			return
 		}
+		c.wakeAtTime(who.expireAt)
 	}
 	c.keepAlive()
 }

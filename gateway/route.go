@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
 	"sluice/gateway/edge/handshake"
 )
@@ -23,18 +22,10 @@ type target struct {
 	noEcho  bool
 	listen  bool
 
-	token    string            // as the client gave it, "" for none
-	patient  func() bool       // called when its token has to wait for a key set: false where it cannot; nil for nothing
-	identity *identity         // a raw client's identity by its token; nil without one
-	client   centrifugo.Format // of a client of the client protocol
-	connect  []byte            // its first message, where it came with the request
-}
-
-// identity is what a token says about a client.
-type identity struct {
-	user     string
-	info     []byte
-	expireAt int64 // Unix seconds, 0 for never
+	token    string      // as the client gave it, "" for none
+	patient  func() bool // called when its token has to wait for a key set: false where it cannot; nil for nothing
+	identity *identity   // who it is, where that is known or will be
+	connect  []byte      // its first message, where it came with the request
 }
 
 // route finds out where an upgrade wants to go.

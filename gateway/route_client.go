@@ -33,21 +33,22 @@ func (s *Server) settleClient(t *target, req *handshake.Request) *handshake.Reje
 		return s.named(rejectClientOff)
 	}
 	t.variant = clientWebSocket
-	t.client.Uni = req.RawPath == pathUniClient
+	f := centrifugo.Format{Uni: req.RawPath == pathUniClient}
 	values, err := url.ParseQuery(req.RawQuery)
 	if err != nil {
 		return rejectQuery
 	}
 	switch format := values.Get("format"); {
 	case format == "protobuf", format == "" && chosen(req.Protocols) == subprotocolProtobuf:
-		t.client.Encoding = centrifugo.Protobuf
+		f.Encoding = centrifugo.Protobuf
 	case format != "" && format != "json":
 		return rejectClientFormat
 	}
-	if t.client.Uni && t.client.Encoding != centrifugo.JSON {
+	if f.Uni && f.Encoding != centrifugo.JSON {
 		return rejectUniFormat
 	}
-	if t.client.Uni && values.Has(connectParameter) {
+	t.identity = newSession(f)
+	if f.Uni && values.Has(connectParameter) {
 		t.connect = []byte(values.Get(connectParameter))
 	}
 	return nil
@@ -122,12 +123,12 @@ func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *hand
 		return false, rejectKeys
 	case !x.isSub:
 		c := &x.granted
-		t.identity = &identity{user: c.User, info: c.Info, expireAt: c.ExpireAt}
+		t.identity = &identity{id: newClientID(), user: c.User, info: c.Info, expireAt: c.ExpireAt}
 		return access.Grants(c, t.channel), nil
 	case x.sub.Channel != t.channel || x.sub.Client != "":
 		return false, rejectDenied // it is another channel's, or for one connection that this is not
 	}
-	t.identity = &identity{user: x.sub.User, info: x.sub.Info, expireAt: x.sub.ExpireAt}
+	t.identity = &identity{id: newClientID(), user: x.sub.User, info: x.sub.Info, expireAt: x.sub.ExpireAt}
 	return true, nil
 }
 
@@ -137,7 +138,7 @@ func (s *Server) handleUniSSE(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	t := target{variant: clientStream, listen: true, client: pushFormat}
+	t := target{variant: clientStream, listen: true, identity: newSession(pushFormat)}
 	t.connect = []byte(r.URL.Query().Get(connectParameter))
 	if r.Method == http.MethodPost {
 		body, err := readBody(w, r, s.cfg.MaxMessage)

@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -24,22 +22,22 @@ import (
 
 // session is what such a connection has beside others.
 type session struct {
-	// Set at construction.
-	id     clientID
-	format centrifugo.Format // of what is for this connection alone; those of its channels differ in Joins
-	user   string            // "" for an anonymous one; set when it connects
+	identity
 
-	connected bool
-	again     bool   // the command that was put off is done again, and not counted again
-	begun     uint32 // loop time when it came
-	expireAt  int64  // Unix seconds, 0 for never
-	info      []byte // JSON, what the token says of it
+	format centrifugo.Format // of what is for this connection alone; those of its channels differ in Joins
+	again  bool              // the command that was put off is done again, and not counted again
+	begun  uint32            // loop time when it came
 
 	details map[string]*detail // of subscriptions, by channel: those that have any
 
-	prev, next *conn // of the same user, in no order
-
 	disconnect *protocol.Disconnect // what the server's API gave as the reason of its end
+}
+
+// newSession returns the identity of a new client, with its session.
+func newSession(f centrifugo.Format) *identity {
+	ses := &session{format: f}
+	ses.id, ses.state = newClientID(), ses
+	return &ses.identity
 }
 
 // detail is what only some subscriptions have.
@@ -48,77 +46,18 @@ type detail struct {
 	expireAt int64  // Unix seconds, 0 for never
 }
 
-// clientID names a connection to clients. It is random, because a backend that knows one can
-// ask the server's API to close the connection.
-type clientID [16]byte
-
-func newClientID() (id clientID) {
-	rand.Read(id[:]) // never fails (crypto/rand)
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
-	return id
-}
-
-// String returns the ID as a UUID of version 4 (RFC 9562).
-func (id clientID) String() string {
-	var b [36]byte
-	hex.Encode(b[:], id[:4])
-	hex.Encode(b[9:], id[4:6])
-	hex.Encode(b[14:], id[6:8])
-	hex.Encode(b[19:], id[8:10])
-	hex.Encode(b[24:], id[10:])
-	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
-	return string(b[:])
-}
-
-// session returns what the connection has as a client, nil for others.
+// session returns what the connection has as a client of the protocol, nil for others.
 func (c *conn) session() *session {
-	if c.ext == nil {
+	who := c.identity()
+	if who == nil {
 		return nil
 	}
-	return c.ext.session
+	ses, _ := who.state.(*session)
+	return ses
 }
 
 // speaks reports whether the connection speaks the Centrifugo protocol.
 func (c *conn) speaks() bool { return c.protocol() == connProtocol(centrifugoProtocol{}) }
-
-// identify makes a connection one of a user.
-func (l *loop) identify(c *conn, user string) {
-	c.plant("identify")
-	ses := c.session()
-	if c.phase == phaseDead {
-		ses.connected = false
-		return
-	}
-	ses.user = user
-	ses.next = l.users[user]
-	if ses.next != nil {
-		ses.next.session().prev = c
-	}
-	l.users[user] = c
-	l.stats.users.Store(int64(len(l.users)))
-}
-
-// forgetSession takes a connection off its user's, when it ends.
-func (l *loop) forgetSession(c *conn) {
-	ses := c.session()
-	if ses == nil || !ses.connected {
-		return
-	}
-	ses.connected = false
-	if ses.next != nil {
-		ses.next.session().prev = ses.prev
-	}
-	switch {
-	case ses.prev != nil:
-		ses.prev.session().next = ses.next
-	case ses.next != nil:
-		l.users[ses.user] = ses.next
-	default:
-		delete(l.users, ses.user)
-		l.stats.users.Store(int64(len(l.users)))
-	}
-	ses.prev, ses.next = nil, nil
-}
 
 // clientInfo says who the connection is, with what a subscription's token said of it.
 func (c *conn) clientInfo(chanInfo []byte) *protocol.ClientInfo {

@@ -81,7 +81,7 @@ func (c *conn) command(cmd *protocol.Command) bool {
 		}
 		return true // a pong among other commands
 	}
-	if !ses.connected {
+	if !c.has(bitIdentified) {
 		if cmd.Connect == nil {
 			c.close(reasonBadCommand) // a connection begins with connect
 			return true
@@ -281,7 +281,7 @@ func (c *conn) connected(r *protocol.Reply, granted *auth.Connection, req *proto
 	if req.Flag != 0 {
 		req.Flag = 0 // none of the features that are asked for is there: none is answered
 	}
-	ses.connected, ses.info = true, granted.Info
+	ses.info = granted.Info
 	ses.setExpiry(granted.ExpireAt)
 	l.identify(c, granted.User)
 	subs, faulty := c.serverSubscriptions(granted, req)
@@ -411,7 +411,7 @@ func (ses *session) setExpiry(at int64) { ses.expireAt = at }
 func (c *conn) onlyConnects(op ws.OpCode, p, rest []byte) bool {
 	ses := c.session()
 	ses.again = false
-	if ses.connected {
+	if c.has(bitIdentified) {
 		return true
 	}
 	req, err := centrifugo.DecodeConnect(p)
