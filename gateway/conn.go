@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 
 	"sluice/gateway/edge/admit"
 	"sluice/gateway/frame"
@@ -319,6 +320,41 @@ func (c *conn) ref(i int) *ref {
 		return &c.sub
 	}
 	return &c.ext.more[i-1]
+}
+
+// find returns the connection's subscription to a channel, nil for none.
+func (c *conn) find(name string) *ref {
+	for i := range c.refs() {
+		if r := c.ref(i); r.group.key.channel == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// drop takes one subscription from the connection; what its log still has for it is
+// counted as dropped for that reason. Where the rest of a cut frame cannot be kept, the
+// connection ends.
+func (c *conn) drop(i int, why reason) {
+	if !c.keepRest(c.ref(i)) {
+		c.kill(reasonBudget)
+		return
+	}
+	l, r := c.loop, *c.ref(i)
+	l.stats.dropped[why].Add(c.unsent(&r))
+	c.protocol().left(c, c.ref(i))
+	l.leave(r)
+	last := c.refs() - 1
+	*c.ref(i) = *c.ref(last)
+	if last == 0 {
+		c.sub = ref{}
+	} else {
+		c.ext.more = slices.Delete(c.ext.more, last-1, last)
+		if len(c.ext.more) == 0 {
+			c.ext.more = nil
+		}
+	}
+	c.mark()
 }
 
 // retry is posted when a message that waits for a token may be tried again.

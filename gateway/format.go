@@ -12,18 +12,23 @@ import (
 // format is a comparable value: subscribers with equal formats share a log.
 type format interface {
 	channel.Format
-	// appendPlace adds the record of the place where a subscriber begins, and nothing in
-	// formats without offsets.
+	gapTeller
+	// appendPlace adds the record of the place where a subscriber begins: nothing in formats
+	// without offsets, nor where the subscriber knows it and the format has no other use of it.
 	appendPlace(dst []byte, p *place) []byte
 	// appendGreeting adds the text that each new client is sent first.
 	appendGreeting(dst []byte, text string) []byte
 }
+
+// gapTeller is a format in which a subscriber can be told that it missed something.
+type gapTeller interface{ TellsGaps() bool }
 
 // place is where a subscriber begins in a channel's order.
 type place struct {
 	channel string
 	at      channel.Place
 	gap     bool   // not everything since the place that was asked for is kept
+	known   bool   // it is where the subscriber asked to begin, or the first publication tells it
 	conn    uint64 // id of the subscriber's own connection
 }
 
@@ -39,6 +44,11 @@ func (rawFormat) Append(dst []byte, p *channel.Publication) []byte {
 	}
 	return wire.WebSocket.Append(dst, p.Payload, p.Binary)
 }
+
+func (rawFormat) String() string { return "raw" }
+
+// TellsGaps implements gapTeller: a message carries nothing that could tell one.
+func (rawFormat) TellsGaps() bool { return false }
 
 func (rawFormat) appendPlace(dst []byte, _ *place) []byte { return dst }
 
@@ -59,7 +69,15 @@ func (jsonFormat) Append(dst []byte, p *channel.Publication) []byte {
 	return wire.WebSocket.End(appendRecord(wire.WebSocket.Begin(dst), p), start)
 }
 
+func (jsonFormat) String() string { return "json" }
+
+// TellsGaps implements gapTeller.
+func (jsonFormat) TellsGaps() bool { return true }
+
 func (jsonFormat) appendPlace(dst []byte, p *place) []byte {
+	if p.known {
+		return dst
+	}
 	start := len(dst)
 	return wire.WebSocket.End(appendPlaceRecord(wire.WebSocket.Begin(dst), p), start)
 }
@@ -134,6 +152,16 @@ func (f streamFormat) Append(dst []byte, p *channel.Publication) []byte {
 	}
 	return wire.SSE.Append(dst, p.Payload, p.Binary)
 }
+
+func (f streamFormat) String() string {
+	if f.json {
+		return "json"
+	}
+	return "raw"
+}
+
+// TellsGaps implements gapTeller.
+func (streamFormat) TellsGaps() bool { return true }
 
 // appendPlace says without an event where the stream begins, so that a browser
 // which loses the connection before anything came asks for what came since; a

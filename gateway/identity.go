@@ -100,6 +100,19 @@ func (c *conn) expired(at int64) bool {
 	return true
 }
 
+// refreshed takes what the server's API says of the connection; false where it ends.
+func (c *conn) refreshed(a *refreshAction) bool {
+	if a.expired {
+		c.close(reasonExpired)
+		return false
+	}
+	who := c.identity()
+	if who.expireAt = a.expireAt; a.info != nil {
+		who.info = a.info
+	}
+	return true
+}
+
 // wakeAtTime makes sure that c is looked at when a time has come, in Unix seconds, 0 for never.
 func (c *conn) wakeAtTime(at int64) {
 	if at > 0 {

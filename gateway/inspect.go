@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"sluice/gateway/centrifugo"
+	"sluice/gateway/channel"
 	"sluice/poller"
 )
 
@@ -106,19 +106,10 @@ func (c *conn) inspect() inspected {
 	if who := c.identity(); who != nil {
 		row.User, row.Client = who.user, who.id.String()
 	}
-	describe := func(channel string, f any) {
-		row.Channels = append(row.Channels, channel)
-		switch f := f.(type) {
-		case jsonFormat:
-			row.Format = "json"
-		case streamFormat:
-			if f.json {
-				row.Format = "json"
-			}
-		case centrifugo.Format:
-			if row.Format = "json"; f.Encoding == centrifugo.Protobuf {
-				row.Format = "protobuf"
-			}
+	describe := func(name string, f channel.Format) {
+		row.Channels = append(row.Channels, name)
+		if f, ok := f.(fmt.Stringer); ok {
+			row.Format = f.String()
 		}
 	}
 	for i := range c.refs() {

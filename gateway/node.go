@@ -15,8 +15,6 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/edge/handshake"
 	"sluice/gateway/presence"
-
-	"github.com/centrifugal/protocol"
 )
 
 // node does what the server's HTTP API asks for. What concerns connections goes to every
@@ -128,30 +126,11 @@ func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
 	if err := s.known(r.Channel); err != nil {
 		return err
 	}
-	o := s.policy.Options(r.Channel)
-	w := wish{recovers: true, positions: true, server: true, detail: detail{info: bytes.Clone(r.Info), expireAt: r.ExpireAt}}
+	a := &subscribeAction{channel: r.Channel, info: bytes.Clone(r.Info), data: bytes.Clone(r.Data), expireAt: r.ExpireAt}
 	if r.RecoverSince != nil {
-		w.recover = true
-		w.since = askSince(r.RecoverSince.Epoch, r.RecoverSince.Offset)
+		a.recover, a.since = true, askSince(r.RecoverSince.Epoch, r.RecoverSince.Offset)
 	}
-	name, data := r.Channel, bytes.Clone(r.Data)
-	return n.each(ctx, r.User, r.Client, func(l *loop, c *conn) {
-		if !c.speaks() || c.find(name) != nil || c.refs() >= sessionChannelsMax {
-			return
-		}
-		settled, err := c.settleSubscription(name, o, w, c.room())
-		if err != nil {
-			l.log.Warn("a subscription requested through the API was refused", "conn", c.id, "error", err.Message)
-			return
-		}
-		result := settled.result
-		c.tell(&protocol.Push{Channel: settled.name, Subscribe: &protocol.Subscribe{Recoverable: result.Recoverable, Epoch: result.Epoch,
-			Offset: result.Offset, Positioned: result.Positioned, Data: centrifugo.Raw(c.session().format.Encoding, data)}})
-		for _, p := range result.Publications {
-			c.tell(&protocol.Push{Channel: settled.name, Pub: p})
-		}
-		c.begin(&settled)
-	})
+	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) { c.protocol().act(c, a) })
 }
 
 // Unsubscribe implements api.Node.
@@ -160,67 +139,28 @@ func (n *node) Unsubscribe(ctx context.Context, r *api.UnsubscribeRequest) error
 	if name != "" && handshake.ChannelName(name) != nil {
 		return api.ErrBadRequest.With(bareText(ErrBadChannel.Error()))
 	}
-	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) {
-		if !c.speaks() {
-			if name == "" || c.find(name) != nil {
-				c.close(reasonDisconnected) // it is its one subscription
-			}
-			return
-		}
-		names := []string{name}
-		if name == "" {
-			names = names[:0]
-			for i := range c.refs() {
-				names = append(names, c.ref(i).group.key.channel)
-			}
-		}
-		for _, name := range names {
-			c.unsubscribe(name, centrifugo.UnsubscribeServer)
-		}
-	})
+	a := &unsubscribeAction{name}
+	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) { c.protocol().act(c, a) })
 }
 
 // Disconnect implements api.Node.
 func (n *node) Disconnect(ctx context.Context, r *api.DisconnectRequest) error {
 	spared := r.Whitelist
-	var told *protocol.Disconnect
-	if r.Disconnect != nil {
-		told = &protocol.Disconnect{Code: r.Disconnect.Code, Reason: r.Disconnect.Reason}
+	a := &disconnectAction{}
+	if d := r.Disconnect; d != nil {
+		a.given, a.code, a.text = true, d.Code, d.Reason
 	}
 	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) {
-		if slices.Contains(spared, c.identity().id.String()) {
-			return
+		if !slices.Contains(spared, c.identity().id.String()) {
+			c.protocol().act(c, a)
 		}
-		if ses := c.session(); ses != nil {
-			ses.disconnect = told
-		}
-		c.close(reasonDisconnected)
 	})
 }
 
 // Refresh implements api.Node.
 func (n *node) Refresh(ctx context.Context, r *api.RefreshRequest) error {
-	expired, expireAt, info := r.Expired, r.ExpireAt, bytes.Clone(r.Info)
-	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) {
-		who := c.identity()
-		if expired {
-			c.close(reasonExpired)
-			return
-		}
-		who.expireAt = expireAt
-		if info != nil {
-			who.info = info
-			c.showPresence("")
-		}
-		if c.speaks() {
-			p := &protocol.Refresh{}
-			p.Expires, p.Ttl = lifetime(expireAt)
-			c.tell(&protocol.Push{Refresh: p})
-			c.wakeSession()
-		} else {
-			c.wakeAtTime(expireAt)
-		}
-	})
+	a := &refreshAction{expired: r.Expired, expireAt: r.ExpireAt, info: bytes.Clone(r.Info)}
+	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) { c.protocol().act(c, a) })
 }
 
 // Presence implements api.Node.

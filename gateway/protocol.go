@@ -3,6 +3,7 @@ package gateway
 import (
 	"slices"
 
+	"sluice/gateway/channel"
 	"sluice/gateway/frame"
 
 	"github.com/gobwas/ws"
@@ -28,10 +29,53 @@ type connProtocol interface {
 	published(c *conn, id uint32, err error)
 	// due does what the connection's deadlines ask for, and sets when it is due next.
 	due(c *conn)
+	// lagging deals with a subscriber of g that holds its log back, and is to skip by its
+	// channel's policy. It may end it, or make it go on with the newest publication.
+	lagging(c *conn, g *group)
+	// left does what is due when a subscription ends, before its group has let go of it.
+	left(c *conn, r *ref)
+	// act does what the server's API asks of the connection.
+	act(c *conn, a action)
 	// closeText returns the code and the text with which the client learns why its connection
 	// ends; a code of 0 if it is sent nothing.
 	closeText(c *conn, why reason) (code ws.StatusCode, text string)
 }
+
+// action is what the server's API asks of one connection. It is shared by all of a request's.
+type action interface{ isAction() }
+
+// subscribeAction subscribes the client to a channel.
+type subscribeAction struct {
+	channel  string
+	info     []byte // JSON, of the subscription
+	data     []byte // JSON, for the client
+	expireAt int64  // Unix seconds, 0 for never
+	recover  bool
+	since    channel.Ask // with recover
+}
+
+// unsubscribeAction ends its subscription to a channel, or with "" all of them.
+type unsubscribeAction struct{ channel string }
+
+// disconnectAction ends the connection, with a code and a text where they are given.
+type disconnectAction struct {
+	given bool
+	code  uint32
+	text  string
+}
+
+// refreshAction changes how long the connection may stay and, if info is not nil, what is
+// said of it.
+type refreshAction struct {
+	expired  bool // it ends now
+	expireAt int64
+	info     []byte
+}
+
+func (*subscribeAction) isAction()   {}
+func (*unsubscribeAction) isAction() {}
+func (*disconnectAction) isAction()  {}
+func (*refreshAction) isAction()     {}
 
 // variant is a protocol in a framing, under the name that operators know it by.
 type variant struct {

@@ -33,6 +33,29 @@ var (
 	echoWebSocket = &variant{"echo", echoProtocol{}, webSocket{}}
 )
 
+// lagging implements connProtocol.
+func (rawProtocol) lagging(c *conn, g *group) { c.skipAhead(g) }
+
+// left implements connProtocol.
+func (rawProtocol) left(*conn, *ref) {}
+
+// act implements connProtocol. A connection is its one subscription: it ends with that, and
+// gets no other.
+func (rawProtocol) act(c *conn, a action) {
+	switch a := a.(type) {
+	case *unsubscribeAction:
+		if a.channel == "" || c.find(a.channel) != nil {
+			c.close(reasonDisconnected)
+		}
+	case *disconnectAction:
+		c.close(reasonDisconnected)
+	case *refreshAction:
+		if c.refreshed(a) {
+			c.wakeAtTime(a.expireAt)
+		}
+	}
+}
+
 // closeText implements connProtocol: with the codes of the table.
 func (rawProtocol) closeText(_ *conn, why reason) (ws.StatusCode, string) {
 	return reasons[why].code, reasons[why].text

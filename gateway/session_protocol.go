@@ -109,6 +109,28 @@ func (centrifugoProtocol) published(c *conn, id uint32, err error) {
 // due implements connProtocol.
 func (centrifugoProtocol) due(c *conn) { c.expireSession() }
 
+// lagging implements connProtocol. It takes a client out of a channel for which it is too slow,
+// and tells it that its state is not sufficient any more: it subscribes again with its position,
+// and learns whether it has missed anything. Where the server subscribed it, it has to connect
+// again.
+func (centrifugoProtocol) lagging(c *conn, g *group) {
+	for i := range c.refs() {
+		r := c.ref(i)
+		if r.group != g {
+			continue
+		}
+		if r.sub().flags&refServer != 0 {
+			c.close(reasonInsufficient)
+			return
+		}
+		c.loop.stats.skips.Add(1)
+		c.drop(i, droppedBySkip)
+		delete(c.session().details, g.key.channel)
+		c.tell(&protocol.Push{Channel: g.key.channel, Unsubscribe: centrifugo.UnsubscribeInsufficientState})
+		return
+	}
+}
+
 // closeText implements connProtocol.
 func (centrifugoProtocol) closeText(c *conn, why reason) (ws.StatusCode, string) {
 	d := disconnects[why]

@@ -58,16 +58,6 @@ func wishOf(req *protocol.SubscribeRequest) wish {
 	return w
 }
 
-// askSince returns what a client means that names an epoch and an offset. Without an epoch it
-// means the offset in whatever epoch the channel has, as a client does that has no position yet.
-func askSince(epoch string, offset uint64) channel.Ask {
-	if epoch == "" {
-		return channel.Ask{Kind: channel.AskOffset, At: channel.Place{Offset: offset}}
-	}
-	e, _ := channel.ParseEpoch(epoch) // 0, which no channel has, where it is malformed
-	return channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: e, Offset: offset}}
-}
-
 // room returns the bytes that a reply may list. Beside payloads there are infos, and JSON may
 // take six bytes for one: a client is not to be cut off for what it asks for, whatever
 // others have published.
@@ -88,16 +78,6 @@ func listedBytes(p *protocol.Publication) int {
 // infoBytes is about what a ClientInfo takes in a reply.
 func infoBytes(user string, conn, channel []byte) int {
 	return 128 + len(user) + len(conn) + len(channel)
-}
-
-// find returns the connection's subscription to a channel, nil for none.
-func (c *conn) find(name string) *ref {
-	for i := range c.refs() {
-		if r := c.ref(i); r.group.key.channel == name {
-			return r
-		}
-	}
-	return nil
 }
 
 // subscribe is a client's own wish. false: it has to wait.
@@ -271,9 +251,8 @@ func (c *conn) showPresence(name string) {
 	}
 }
 
-// left does what is due when a subscription of a client ends, before its group has let
-// go of it.
-func (c *conn) left(r *ref) {
+// left implements connProtocol: who was there is not there any more.
+func (centrifugoProtocol) left(c *conn, r *ref) {
 	flags := r.sub().flags
 	if flags&(refPresent|refAnnounced) == 0 {
 		return
@@ -302,31 +281,6 @@ func (c *conn) unsubscribe(name string, push *protocol.Unsubscribe) {
 			return
 		}
 	}
-}
-
-// drop takes one subscription from the connection; what its log still has for it is
-// counted as dropped for that reason. Where the rest of a cut frame cannot be kept, the
-// connection ends.
-func (c *conn) drop(i int, why reason) {
-	if !c.keepRest(c.ref(i)) {
-		c.kill(reasonBudget)
-		return
-	}
-	l, r := c.loop, *c.ref(i)
-	l.stats.dropped[why].Add(c.unsent(&r))
-	c.left(c.ref(i))
-	l.leave(r)
-	last := c.refs() - 1
-	*c.ref(i) = *c.ref(last)
-	if last == 0 {
-		c.sub = ref{}
-	} else {
-		c.ext.more = slices.Delete(c.ext.more, last-1, last)
-		if len(c.ext.more) == 0 {
-			c.ext.more = nil
-		}
-	}
-	c.mark()
 }
 
 // serverSubscriptions settles the subscriptions that a connection's token names. Where one

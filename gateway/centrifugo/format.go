@@ -51,6 +51,18 @@ func (f Format) Shared() channel.Format {
 	return shared[i]
 }
 
+// String returns the word for the encoding.
+func (f Format) String() string {
+	if f.Encoding == Protobuf {
+		return "protobuf"
+	}
+	return "json"
+}
+
+// TellsGaps reports whether a subscriber can be told that it missed something: it subscribes
+// again then, which unidirectional clients cannot do.
+func (f Format) TellsGaps() bool { return !f.Uni }
+
 // Append implements channel.Format: it adds one whole frame, not masked, or one
 // event. A join or a leave gives nothing where they are not wanted.
 func (f Format) Append(dst []byte, p *channel.Publication) []byte {
