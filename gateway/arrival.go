@@ -6,8 +6,6 @@ import (
 	"sluice/gateway/edge/admit"
 	"sluice/gateway/sampling"
 	"sluice/poller"
-
-	"github.com/gobwas/ws"
 )
 
 // arrival is a connection that has passed its handshake, on its way to a loop.
@@ -96,34 +94,14 @@ func (a *arrival) begin(c *conn) {
 			"kind", t.variant.name, "channel", sampling.Quote(t.channel))
 	}
 	o := c.output()
-	o.buf = append(o.buf, a.response...)
-	if l.cfg.Greeting != "" && !c.speaks() {
-		o.buf = t.format.appendGreeting(o.buf, l.cfg.Greeting)
-	}
+	o.buf = append(append(o.buf, a.response...), t.greeting...)
 	if l.cfg.PingInterval > 0 {
 		l.wakeAt(c, l.now+seconds(l.cfg.PingInterval))
 	}
-	switch {
-	case a.count == countedRefused:
+	if a.count == countedRefused {
 		c.close(reasonRefused)
-	case t.variant == echoWebSocket:
-	case c.speaks():
-		c.session().arrive(c)
-		if t.connect != nil {
-			c.commands(ws.OpText, t.connect, a.early) // false: its token is verified
-			a.early = c.unlessParked(a.early)
-		}
-	case !t.asks:
-		if err := l.join(c, t.channel, t.format); err != nil {
-			c.close(reasonChannels)
-		}
-	default:
-		o.catch = &catchUp{channel: t.channel, format: t.format, ask: t.ask, blind: t.blind}
-		c.catchUp()
-	}
-	if who := t.identity; who != nil && !c.speaks() && c.phase == phaseOpen {
-		l.identify(c, who.user)
-		c.wakeAtTime(who.expireAt)
+	} else {
+		c.protocol().open(c, a)
 	}
 	c.flush()
 	if len(a.early) > 0 && c.phase < phaseDraining {
@@ -133,14 +111,6 @@ func (a *arrival) begin(c *conn) {
 		c.readSecure(a.secure, false) // what came behind the request may be decrypted already
 	}
 	c.settle()
-}
-
-// unlessParked returns what came behind a request where it was not put off.
-func (c *conn) unlessParked(early []byte) []byte {
-	if c.has(bitParked) {
-		return nil
-	}
-	return early
 }
 
 func (a *arrival) refuse(why string) {

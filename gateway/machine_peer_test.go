@@ -110,6 +110,8 @@ func (m *machine) arrive(i int, what, how byte) {
 	}
 	if t.speaks() {
 		t.identity = newSession(p.client)
+	} else if text := m.server.cfg.Greeting; text != "" {
+		t.greeting = t.format.appendGreeting(nil, text)
 	}
 	p.target = t
 	a := &arrival{server: m.server, fd: s.fd, target: t, client: machineAddress, response: []byte(machineHead), from: m}

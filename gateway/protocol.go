@@ -14,6 +14,10 @@ import (
 // called by the connection's loop. Delivery never calls it: what is published reaches a
 // subscriber through its channel's log, whatever it speaks.
 type connProtocol interface {
+	// open begins a connection, once the head of its response is queued: it may subscribe it,
+	// and queue what the client is sent first. What a.early has is processed next; open empties
+	// it where it has put it off.
+	open(c *conn, a *arrival)
 	// message processes a client's data message, and counts it with admitMessage or
 	// countMessage. false: it has to wait, and is put off together with rest, the bytes behind
 	// it.

@@ -61,6 +61,30 @@ func (rawProtocol) closeText(_ *conn, why reason) (ws.StatusCode, string) {
 	return reasons[why].code, reasons[why].text
 }
 
+// open implements connProtocol.
+func (echoProtocol) open(c *conn, a *arrival) { c.identifyBy(a.target.identity) }
+
+// open implements connProtocol: the client is a subscriber of its channel, at once or when it
+// has what it missed.
+func (rawProtocol) open(c *conn, a *arrival) {
+	t := &a.target
+	if t.asks {
+		c.output().catch = &catchUp{channel: t.channel, format: t.format, ask: t.ask, blind: t.blind}
+		c.catchUp()
+	} else if err := c.loop.join(c, t.channel, t.format); err != nil {
+		c.close(reasonChannels)
+	}
+	c.identifyBy(t.identity)
+}
+
+// identifyBy makes the connection one of its token's user, if it has a token.
+func (c *conn) identifyBy(who *identity) {
+	if who != nil && c.phase == phaseOpen {
+		c.loop.identify(c, who.user)
+		c.wakeAtTime(who.expireAt)
+	}
+}
+
 // message implements connProtocol: it sends the message back.
 func (echoProtocol) message(c *conn, m frame.Message, _ []byte) bool {
 	if c.admitMessage(m) {

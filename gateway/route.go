@@ -12,15 +12,16 @@ import (
 
 // target is where a connection leads.
 type target struct {
-	variant *variant
-	channel string
-	format  format
-	asks    bool // for what came before it, or where it begins
-	ask     channel.Ask
-	resumes bool // ask is a browser's own, which does not come again after a refusal
-	blind   bool // it asked for what it may not see: it begins now, and is notified of a gap
-	noEcho  bool
-	listen  bool
+	variant  *variant
+	channel  string
+	format   format
+	asks     bool // for what came before it, or where it begins
+	ask      channel.Ask
+	resumes  bool // ask is a browser's own, which does not come again after a refusal
+	blind    bool // it asked for what it may not see: it begins now, and is notified of a gap
+	noEcho   bool
+	greeting []byte // what it is sent first
+	listen   bool
 
 	token    string      // as the client gave it, "" for none
 	patient  func() bool // called when its token has to wait for a key set: false where it cannot; nil for nothing
@@ -64,6 +65,9 @@ func (s *Server) settleTarget(t *target, query string) *handshake.Reject {
 	}
 	if reject := t.readQuery(query); reject != nil {
 		return reject
+	}
+	if s.cfg.Greeting != "" {
+		t.greeting = t.format.appendGreeting(nil, s.cfg.Greeting)
 	}
 	if t.variant == echoWebSocket {
 		return nil

@@ -61,6 +61,17 @@ var disconnects = [reasonCount]*protocol.Disconnect{
 	reasonDisconnected:   centrifugo.DisconnectForceNoReconnect,
 }
 
+// open implements connProtocol. A unidirectional client may have connected with its request.
+func (centrifugoProtocol) open(c *conn, a *arrival) {
+	c.session().arrive(c)
+	if a.target.connect == nil {
+		return
+	}
+	if c.commands(ws.OpText, a.target.connect, a.early); c.has(bitParked) { // its token is verified
+		a.early = nil
+	}
+}
+
 // message implements connProtocol. What counts against the client's rate is each command.
 func (centrifugoProtocol) message(c *conn, m frame.Message, rest []byte) bool {
 	c.countMessage(m)
