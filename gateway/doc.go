@@ -67,8 +67,8 @@
 // # The life of a broadcast
 //
 //  1. A client's bytes are ready: conn.Ready reads once into the loop's scratch,
-//     package frame parses messages in place (conn_read.go), and each is published
-//     (raw.go). An HTTP publish begins here (publish.go).
+//     package frame parses messages in place (conn_read.go), and each goes to the
+//     connection's protocol, which publishes it (raw.go). An HTTP publish begins here (publish.go).
 //  2. The engine gives the publication its offset in the publisher's turn. It is encoded
 //     once in each wire format that has subscribers (format.go), without the channel's
 //     lock, added to the channel's history and appended to each format's log (package
@@ -117,9 +117,19 @@
 // last piece it gets its position in the log, under one hold of the channel's
 // lock; from there on it is a subscriber like any other.
 //
+// # Protocols
+//
+// What a connection speaks is a variant: a protocol (protocol.go) in a framing (framing.go).
+// One value of a protocol serves all its connections: it opens them, processes their messages,
+// does what their deadlines and the server's API ask for, and has the text with which they
+// are closed. The framing makes pings, pongs and ends, so that keeping alive and closing are
+// the same for all. What a connection keeps of its protocol hangs on its identity
+// (identity.go). Delivery asks neither: a format's bytes are in the log.
+//
 // # The Centrifugo protocol
 //
-// Package centrifugo has the bytes, and session.go what a connection keeps of the protocol:
+// Package centrifugo has the bytes, session_protocol.go the protocol's calls, and session.go
+// what a connection keeps of it:
 // commands are in session_command.go, a subscription's life in session_subscribe.go,
 // presence and history as a client sees them in session_look.go, joins and leaves in
 // session_announce.go, and pings and expiry in session_time.go.
@@ -154,7 +164,10 @@
 //	parked        of a message: waiting for room in its channel's log, or for the turn
 //	turn (publisher's) the right to publish into a channel, which one publisher has at a time
 //	pressed       of a group: it must release positions that hold a log back
-//	session       what a connection has that uses the Centrifugo protocol, or came with a token
+//	protocol      what a connection speaks: raw, echo or Centrifugo's
+//	framing       how messages lie in a connection's bytes: WebSocket frames or SSE events
+//	identity      who a connection is, by a token or its protocol
+//	session       what a connection has that uses the Centrifugo protocol
 //	namespace     the options of the channels whose names share a prefix before ':'
 //	epoch, offset the life of a channel's order, and the place of a publication in it
 //	engine        where publications get their order and their history

@@ -56,9 +56,6 @@ func (c *conn) session() *session {
 	return ses
 }
 
-// speaks reports whether the connection speaks the Centrifugo protocol.
-func (c *conn) speaks() bool { return c.protocol() == connProtocol(centrifugoProtocol{}) }
-
 // clientInfo says who the connection is, with what a subscription's token said of it.
 func (c *conn) clientInfo(chanInfo []byte) *protocol.ClientInfo {
 	ses := c.session()
