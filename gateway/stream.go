@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"sluice/gateway/channel"
 	"sluice/gateway/edge/handshake"
 	"sluice/poller"
 )
@@ -28,31 +27,6 @@ const (
 
 var rejectStreamMethod = &handshake.Reject{Status: http.StatusMethodNotAllowed, Reason: "stream_method",
 	Text: "Use GET to open an SSE stream.", Header: "Allow: GET, OPTIONS\r\n"}
-
-// handleStream serves /sse/{channel}.
-func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
-	conn, ok := s.admitStream(w, r, "GET, OPTIONS", s.cfg.Raw == RawOff, rejectRawOff)
-	if !ok {
-		return
-	}
-	t := target{variant: rawStream, channel: r.PathValue("channel"), listen: true}
-	reject := s.settleTarget(&t, r.URL.RawQuery)
-	if last := r.Header.Get("Last-Event-ID"); last != "" && reject == nil {
-		// A browser sends what it got last from this URL, and comes no more after a
-		// refusal: what is not a position of ours is one that is not kept.
-		t.ask, _ = parseSince(last)
-		t.ask.Kind, t.resumes = channel.AskSince, true
-	}
-	if reject == nil {
-		reject = s.authorize(r.Context(), &t)
-	}
-	if reject == nil {
-		reject = s.stream(w, conn, t)
-	}
-	if reject != nil {
-		s.refuseHTTP(w, conn, reject)
-	}
-}
 
 // admitStream looks at what is the same for all event streams: whether the page may ask,
 // and with which of the methods. Where it answered the request itself, ok is false.

@@ -38,7 +38,7 @@ type part struct {
 }
 
 var parts = []part{
-	{name: "raw", protocol: true, knows: "loop wire", files: "raw.go"},
+	{name: "raw", protocol: true, knows: "loop wire", files: "raw.go raw_*.go"},
 	{name: "centrifugo", protocol: true, knows: "loop wire", files: "session*.go"},
 	{name: "wire", protocol: true, files: "format.go framing.go"}, // it has raw's formats
 	{name: "control", knows: "loop", files: "node.go inspect.go"},
