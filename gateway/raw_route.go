@@ -18,6 +18,37 @@ import (
 
 // How raw WebSocket, echo and event streams are asked for.
 
+var rawRoute = &route{
+	serves: func(s *Server, _, escaped string) bool {
+		_, ok := s.rawPath(escaped)
+		return ok
+	},
+	parse: func(s *Server, t *target, req *handshake.Request) *handshake.Reject {
+		t.variant, t.upgrader = rawWebSocket, s.upgrader
+		if name, _ := s.rawPath(req.RawPath); name != "" {
+			unescaped, err := url.PathUnescape(name)
+			if err != nil {
+				return rejectChannel
+			}
+			t.channel = unescaped
+		}
+		return s.settleTarget(t, req.RawQuery)
+	},
+	authorize: (*Server).authorize,
+	handle: func(s *Server, mux *http.ServeMux) {
+		mux.HandleFunc("/sse", s.handleStream)
+		mux.HandleFunc("/sse/{channel}", s.handleStream)
+	},
+}
+
+var echoRoute = &route{
+	serves: func(_ *Server, path, _ string) bool { return path == "/echo" },
+	parse: func(s *Server, t *target, req *handshake.Request) *handshake.Reject {
+		t.variant, t.upgrader = echoWebSocket, s.upgrader
+		return s.settleTarget(t, req.RawQuery)
+	},
+}
+
 // handleStream serves /sse/{channel}.
 func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
 	conn, ok := s.admitStream(w, r, "GET, OPTIONS", s.cfg.Raw == RawOff, rejectRawOff)
@@ -136,7 +167,7 @@ func (t *target) readQuery(raw string) *handshake.Reject {
 			if value != "publish" && value != "subscribe" {
 				return rejectMode
 			}
-			t.listen = value == "subscribe"
+			t.listen = t.listen || value == "subscribe"
 		case "format":
 			if value != "raw" && value != "json" {
 				return rejectFormat
@@ -193,9 +224,6 @@ func (s *Server) dear(t *target) bool {
 // authorize settles what a raw client or an event stream may do in its channel, by its
 // token and the channel's namespace.
 func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
-	if t.variant.protocol != connProtocol(rawProtocol{}) {
-		return nil
-	}
 	user, granted := "", false // granted: the token itself is for this channel
 	reads, err := s.policy.Reads(t.token)
 	switch {

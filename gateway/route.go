@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 
@@ -10,6 +11,8 @@ import (
 
 // target is where a connection leads.
 type target struct {
+	route    *route              // nil where it came without an upgrade
+	upgrader *handshake.Upgrader // likewise
 	variant  *variant
 	channel  string
 	format   format
@@ -27,28 +30,40 @@ type target struct {
 	connect  []byte      // its first message, where it came with the request
 }
 
+// route is a way in for the clients of a protocol.
+type route struct {
+	// serves reports whether the protocol's WebSocket clients are served at a path, which is
+	// given as it is meant and as it is written.
+	serves func(s *Server, path, escaped string) bool
+	// parse reads an upgrade into a target, in which listen says whether clients of the
+	// listener may publish nothing.
+	parse func(s *Server, t *target, req *handshake.Request) *handshake.Reject
+	// authorize settles what the client may do by the token in its request; nil where the
+	// protocol has tokens of its own, or none.
+	authorize func(s *Server, ctx context.Context, t *target) *handshake.Reject
+	// handle serves what is no upgrade; nil for nothing.
+	handle func(s *Server, mux *http.ServeMux)
+}
+
 // route finds out where an upgrade wants to go.
-func (s *Server) route(req *handshake.Request) (t target, _ *handshake.Reject) {
-	switch req.RawPath {
-	case pathClient, pathUniClient:
-		return t, s.settleClient(&t, req)
-	case "/echo":
-		t.variant = echoWebSocket
-	default:
-		t.variant = rawWebSocket
-		name, ok := s.rawPath(req.RawPath)
-		if !ok {
-			return t, rejectNotFound
-		}
-		if name != "" {
-			unescaped, err := url.PathUnescape(name)
-			if err != nil {
-				return t, rejectChannel
-			}
-			t.channel = unescaped
+func (s *Server) route(req *handshake.Request, listen bool) (t target, _ *handshake.Reject) {
+	for _, r := range routes {
+		if r.serves(s, req.RawPath, req.RawPath) {
+			t.route, t.listen = r, listen
+			return t, r.parse(s, &t, req)
 		}
 	}
-	return t, s.settleTarget(&t, req.RawQuery)
+	return t, rejectNotFound
+}
+
+// upgrades reports whether a WebSocket is served at a URL.
+func (s *Server) upgrades(u *url.URL) bool {
+	for _, r := range routes {
+		if r.serves(s, u.Path, u.EscapedPath()) {
+			return true
+		}
+	}
+	return false
 }
 
 var (

@@ -39,7 +39,11 @@ var ErrInsecure error = setting.Error("gateway: {Insecure} lets every client do 
 // client: listeners, two for each, pollers, the internal listener's connections, files.
 const descriptorReserve = 64
 
-// variants are what connections speak: the one list to which a protocol is added.
+// routes are the ways in, in the order in which they are tried; a protocol adds its own here, and
+// what it speaks to variants.
+var routes = [...]*route{clientRoute, echoRoute, rawRoute}
+
+// variants are what connections speak.
 var variants = [...]*variant{rawWebSocket, echoWebSocket, rawStream, clientWebSocket, clientStream}
 
 // Server is a broadcast gateway. Create it with [New]. Its methods are safe for concurrent

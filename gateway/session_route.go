@@ -21,12 +21,19 @@ const (
 // who it is.
 const connectParameter = "cf_connect"
 
+var clientRoute = &route{
+	serves: func(_ *Server, path, _ string) bool { return path == pathClient || path == pathUniClient },
+	parse:  (*Server).settleClient,
+	handle: func(s *Server, mux *http.ServeMux) { mux.HandleFunc(pathUniSSE, s.handleUniSSE) },
+}
+
 // settleClient reads an upgrade of the Centrifugo protocol into a target.
 func (s *Server) settleClient(t *target, req *handshake.Request) *handshake.Reject {
 	if s.cfg.NoClients {
 		return s.named(rejectClientOff)
 	}
-	t.variant = clientWebSocket
+	t.variant, t.upgrader = clientWebSocket, s.clientUpgrader
+	t.listen = t.listen && s.policy.Open() // else tokens and namespaces say what clients may
 	f := centrifugo.Format{Uni: req.RawPath == pathUniClient}
 	values, err := url.ParseQuery(req.RawQuery)
 	if err != nil {
@@ -88,11 +95,6 @@ func (s *Server) handleUniSSE(w http.ResponseWriter, r *http.Request) {
 	if reject := s.stream(w, conn, t); reject != nil {
 		s.refuseHTTP(w, conn, reject)
 	}
-}
-
-// wantsUpgrade reports whether a path is one of the Centrifugo protocol's that want a WebSocket.
-func wantsUpgrade(path string) bool {
-	return path == pathClient || path == pathUniClient
 }
 
 var (

@@ -214,11 +214,10 @@ func (g *greeting) answer(b []byte, linger bool) {
 // ws.Upgrader makes the 101, and the loop sends it once the channel is joined.
 func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Reject {
 	s := g.door.server
-	t, reject := s.route(req)
+	t, reject := s.route(req, g.door.listen)
 	if reject != nil {
 		return reject
 	}
-	t.listen = g.door.listen && (t.variant != clientWebSocket || s.policy.Open()) || t.listen
 	if !s.origins.Allow(req.Origin, req.HasOrigin, req.Host) {
 		s.logRefusedOrigin(req.Origin, req.Host)
 		return rejectOrigin
@@ -240,7 +239,10 @@ func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Rejec
 // admit makes a connection of an upgrade that is right, if its token allows that.
 func (g *greeting) admit(ctx context.Context, t target, head, n int) *handshake.Reject {
 	s := g.door.server
-	reject := s.authorize(ctx, &t)
+	var reject *handshake.Reject
+	if t.route.authorize != nil {
+		reject = t.route.authorize(s, ctx, &t)
+	}
 	if t.patient != nil {
 		if t.patient = nil; !g.hurry() {
 			g.fail(errEvicted, n)
@@ -257,11 +259,7 @@ func (g *greeting) admit(ctx context.Context, t target, head, n int) *handshake.
 	a := &arrival{server: s, fd: -1, target: t, count: count, client: g.client, told: g.told, from: g, early: (*g.buf)[head:n]}
 	g.arriving = a
 	g.plant("admit")
-	upgrader := s.upgrader
-	if t.variant == clientWebSocket {
-		upgrader = s.clientUpgrader
-	}
-	if _, err := upgrader.Upgrade((*g.buf)[:head], (*response)(a)); err != nil {
+	if _, err := t.upgrader.Upgrade((*g.buf)[:head], (*response)(a)); err != nil {
 		g.unplace()
 		if errors.As(err, &reject) {
 			return reject
