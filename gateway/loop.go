@@ -122,7 +122,7 @@ func bareLoop(s *Server, index int) *loop {
 	return &loop{
 		server: s, index: index, cfg: &s.cfg, log: s.cfg.Logger,
 		debug:  s.cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
-		engine: s.engine, space: s.space, variants: variants[:], turnWrites: turnWrites,
+		engine: s.engine, space: s.space, variants: s.spoken(), turnWrites: turnWrites,
 		limits:   frame.Limits{MessageBytesMax: s.cfg.MaxMessage, FragmentsMax: s.cfg.MaxFragments},
 		groups:   make(map[groupKey]*group),
 		users:    make(map[string]*conn),

@@ -46,6 +46,9 @@ var routes = [...]*route{clientRoute, echoRoute, rawRoute}
 // variants are what connections speak.
 var variants = [...]*variant{rawWebSocket, echoWebSocket, rawStream, clientWebSocket, clientStream}
 
+// spoken returns what the connections of the server's loops speak.
+func (s *Server) spoken() []*variant { return variants[:] }
+
 // Server is a broadcast gateway. Create it with [New]. Its methods are safe for concurrent
 // use.
 type Server struct {

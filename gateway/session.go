@@ -14,13 +14,13 @@ import (
 	"github.com/centrifugal/protocol"
 )
 
-// A client is a connection that has identified itself, or that uses the Centrifugo protocol, in
-// which it has many channels and gets a reply to each command. Its commands come as messages
+// A client of the Centrifugo protocol has many channels on one connection, and gets a reply to
+// each command. Its commands come as messages
 // (session_command.go) and run one after the other. One that has to wait, for a token to be
 // verified or for room in a channel, is put off with everything after it, and run again from its
 // beginning when the wait is over.
 
-// session is what such a connection has beside others.
+// session is what the protocol keeps of such a connection.
 type session struct {
 	identity
 
