@@ -73,7 +73,7 @@ func (a *arrival) watched(l *loop) (c *conn) {
 	if t.listen {
 		c.bits |= bitListen
 	}
-	if !c.framing().reads() {
+	if !c.framing().ReadsInput() {
 		c.bits |= bitPeerClosed // nobody answers the end of a stream
 	}
 	if err := l.poller.Add(&c.Desc, a.fd, poller.Readable, c); err != nil {

@@ -71,7 +71,7 @@ func (c *conn) queueClose() {
 		o := c.output()
 		o.pong, o.catch = o.pong[:0], nil
 		_, text := c.protocol().closeText(c, c.reason)
-		o.buf = c.framing().appendClose(o.buf, c.code, text)
+		o.buf = c.framing().AppendClose(o.buf, c.code, text)
 	}
 	c.flush()
 }

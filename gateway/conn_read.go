@@ -52,7 +52,7 @@ func (c *conn) received(p []byte) {
 	c.bits &^= bitPinged
 	l.stats.bytesIn.Add(uint64(len(p)))
 	switch {
-	case !c.framing().reads(): // whatever it is, nobody asked for it
+	case !c.framing().ReadsInput(): // whatever it is, nobody asked for it
 	case c.phase == phaseOpen:
 		c.feed(p)
 	default:

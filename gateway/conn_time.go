@@ -117,7 +117,7 @@ func (c *conn) keepAlive() {
 	if l.cfg.PingInterval <= 0 {
 		return
 	}
-	if !c.framing().reads() {
+	if !c.framing().ReadsInput() {
 		c.comment()
 		return
 	}
@@ -181,7 +181,7 @@ func (c *conn) comment() {
 	l.stats.pings.Add(1)
 	if !c.has(bitBlocked) && !c.has(bitMuted) { // else bytes wait already
 		o := c.output()
-		o.buf = c.framing().appendPing(o.buf)
+		o.buf = c.framing().AppendPing(o.buf)
 		c.flush()
 		c.settle()
 	}

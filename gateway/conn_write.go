@@ -127,7 +127,7 @@ func (c *conn) ping() {
 	}
 	o := c.output()
 	o.compact()
-	o.buf = c.framing().appendPing(o.buf)
+	o.buf = c.framing().AppendPing(o.buf)
 	c.bound()
 }
 
@@ -139,11 +139,11 @@ func (c *conn) pong(payload []byte) {
 	}
 	o := c.output()
 	if c.has(bitBlocked) {
-		o.pong = c.framing().appendPong(o.pong[:0], payload)
+		o.pong = frame.Append(o.pong[:0], ws.OpPong, payload)
 		return
 	}
 	o.reserve(frame.HeaderLen(len(payload)) + len(payload))
-	o.buf = c.framing().appendPong(o.buf, payload)
+	o.buf = frame.Append(o.buf, ws.OpPong, payload)
 	c.bound()
 }
 

@@ -119,10 +119,10 @@
 //
 // # Protocols
 //
-// What a connection speaks is a variant: a protocol (protocol.go) in a framing (framing.go).
+// What a connection speaks is a variant: a protocol (protocol.go) in a framing (package wire).
 // One value of a protocol serves all its connections: it opens them, processes their messages,
 // does what their deadlines and the server's API ask for, and has the text with which they
-// are closed. The framing makes pings, pongs and ends, so that keeping alive and closing are
+// are closed. The framing makes pings and ends, so that keeping alive and closing are
 // the same for all. What a connection keeps of its protocol hangs on its identity
 // (identity.go). Delivery asks neither: a format's bytes are in the log.
 //

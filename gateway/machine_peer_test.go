@@ -437,7 +437,7 @@ func (p *machinePeer) took(b []byte) {
 		}
 		p.buf, p.opened = p.buf[len(machineHead):], true
 	}
-	events := !p.target.variant.framing.reads()
+	events := !p.target.variant.framing.ReadsInput()
 	for len(p.buf) > 0 {
 		if p.ended {
 			p.m.fatalf("connection %d is sent %q behind its end", p.id, p.buf)

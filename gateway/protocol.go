@@ -81,6 +81,19 @@ func (*unsubscribeAction) isAction() {}
 func (*disconnectAction) isAction()  {}
 func (*refreshAction) isAction()     {}
 
+// framing is how what a connection is sent lies in its byte stream: one of package wire's, or one
+// that a protocol derives from it. It makes what keeps a connection alive and what ends it, so
+// that the loop does both for every protocol alike.
+type framing interface {
+	// ReadsInput reports whether the client sends messages. Where it does not, what comes from
+	// it is discarded, and no answer is expected to a ping or to the end.
+	ReadsInput() bool
+	// AppendPing appends what keeps a silent connection alive.
+	AppendPing(dst []byte) []byte
+	// AppendClose appends the end of the connection, with its reason.
+	AppendClose(dst []byte, code ws.StatusCode, text string) []byte
+}
+
 // variant is a protocol in a framing, under the name that operators know it by.
 type variant struct {
 	name     string // in the log and in the list of connections

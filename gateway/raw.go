@@ -3,6 +3,7 @@ package gateway
 import (
 	"sluice/gateway/channel"
 	"sluice/gateway/frame"
+	"sluice/gateway/wire"
 
 	"github.com/gobwas/ws"
 )
@@ -28,9 +29,9 @@ type rawProtocol struct{}
 type echoProtocol struct{ rawProtocol }
 
 var (
-	rawWebSocket  = &variant{"websocket", rawProtocol{}, webSocket{}}
-	rawStream     = &variant{"event_stream", rawProtocol{}, eventStream{}}
-	echoWebSocket = &variant{"echo", echoProtocol{}, webSocket{}}
+	rawWebSocket  = &variant{"websocket", rawProtocol{}, wire.WebSocket}
+	rawStream     = &variant{"event_stream", rawProtocol{}, wire.SSE}
+	echoWebSocket = &variant{"echo", echoProtocol{}, wire.WebSocket}
 )
 
 // lagging implements connProtocol.

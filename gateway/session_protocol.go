@@ -17,18 +17,18 @@ import (
 type centrifugoProtocol struct{}
 
 var (
-	clientWebSocket = &variant{"client", centrifugoProtocol{}, webSocket{}}
-	clientStream    = &variant{"client", centrifugoProtocol{}, pushStream{}}
+	clientWebSocket = &variant{"client", centrifugoProtocol{}, wire.WebSocket}
+	clientStream    = &variant{"client", centrifugoProtocol{}, pushStream{wire.SSE}}
 )
 
 // pushFormat is what is sent in event streams of the protocol.
 var pushFormat = centrifugo.Format{Uni: true, Framing: wire.SSE}
 
 // pushStream is an event stream that ends with a push of the protocol.
-type pushStream struct{ eventStream }
+type pushStream struct{ wire.Framing }
 
-// appendClose implements framing.
-func (pushStream) appendClose(dst []byte, code ws.StatusCode, text string) []byte {
+// AppendClose implements framing.
+func (pushStream) AppendClose(dst []byte, code ws.StatusCode, text string) []byte {
 	d := &protocol.Disconnect{Code: uint32(code), Reason: text, Reconnect: centrifugo.Reconnects(uint32(code))}
 	out, err := centrifugo.AppendPush(dst, pushFormat, &protocol.Push{Disconnect: d})
 	if err != nil {

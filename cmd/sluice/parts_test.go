@@ -40,7 +40,7 @@ type part struct {
 var parts = []part{
 	{name: "raw", protocol: true, knows: "loop wire", files: "raw.go raw_*.go"},
 	{name: "centrifugo", protocol: true, knows: "loop wire", files: "session*.go"},
-	{name: "wire", protocol: true, files: "format.go framing.go"}, // it has raw's formats
+	{name: "wire", protocol: true, files: "format.go"}, // it has raw's formats
 	{name: "control", knows: "loop", files: "node.go inspect.go"},
 	{name: "ops", knows: "control", files: "internal.go metrics.go health.go memory.go"},
 	{name: "loop", knows: "wire", files: "arrival.go catchup.go conn*.go contain.go encoding.go group.go highest.go identity.go inbox.go invariant.go " +
