@@ -42,9 +42,9 @@ func TestEveryFaultOfAConfigSaysHowToMendIt(t *testing.T) {
 		{"origins", Config{AllowedOrigins: []string{"https://a.example/", "b.example"}}, []string{
 			`AllowedOrigins: "https://a.example/" ends in a slash, which a browser never sends: write "https://a.example"`,
 			`AllowedOrigins: "b.example" has no scheme, and http and https are different origins: write, for example, "https://b.example"`}},
-		{"braces in a value", Config{WSPaths: []string{"{MaxMessage}"}, AllowedOrigins: []string{"{x}"}}, []string{
+		{"braces in a value", Config{WSPaths: []string{"{MaxMessage}"}, AllowedOrigins: []string{"{Raw}"}}, []string{
 			`WSPaths "{MaxMessage}" is not a plain path: give a path such as /socket`,
-			`AllowedOrigins: "{x}" has no scheme, and http and https are different origins: write, for example, "https://{x}"`}},
+			`AllowedOrigins: "{Raw}" has no scheme, and http and https are different origins: write, for example, "https://{Raw}"`}},
 		{"rates", Config{MessageRate: 2_000_000, JoinRate: 2_000_000, ChannelRate: -1}, []string{
 			"MessageRate 2000000 is too large: give at most 1000000, or off",
 			"JoinRate 2000000 is too large: give at most 1000000, or off",

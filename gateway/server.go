@@ -149,7 +149,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 		return nil, err
 	}
 	for _, text := range broad {
-		w := Fault{Field: "AllowedOrigins", Why: ": " + text}
+		w := Fault{Field: "AllowedOrigins", Why: ": " + setting.Literal(text)}
 		cfg.Logger.Warn(w.Text(cfg.FieldName))
 		warnings = append(warnings, w)
 	}

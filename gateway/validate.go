@@ -83,7 +83,7 @@ func (c *Config) validateClients(v *validation) {
 	}
 	if _, _, err := handshake.CompileOrigins(c.AllowedOrigins); err != nil {
 		for _, err := range eachError(err) {
-			v.fault("AllowedOrigins", "", ": "+err.Error(), "")
+			v.fault("AllowedOrigins", "", ": "+setting.Literal(err.Error()), "")
 		}
 	}
 }

@@ -25,26 +25,30 @@ func (n Names) Of(field string) string {
 	return n(field)
 }
 
-// Text replaces the fields in braces. Braces with anything but letters after a capital stay.
+// Text replaces the fields in braces. Braces with anything but letters after a capital stay,
+// and two opening ones stand for one.
 func (n Names) Text(text string) string {
 	var named strings.Builder
 	for {
 		before, rest, ok := strings.Cut(text, "{")
-		field, after, closed := strings.Cut(rest, "}")
-		if !ok || !closed {
+		if !ok {
 			named.WriteString(text)
 			return named.String()
 		}
+		field, after, _ := strings.Cut(rest, "}")
 		named.WriteString(before)
-		if isField(field) {
+		if isField(field) && len(field) < len(rest) {
 			named.WriteString(n.Of(field))
 			text = after
 		} else {
 			named.WriteByte('{')
-			text = rest
+			text = strings.TrimPrefix(rest, "{")
 		}
 	}
 }
+
+// Literal returns text, such as a user's, as it must be in one with fields in braces.
+func Literal(text string) string { return strings.ReplaceAll(text, "{", "{{") }
 
 func isField(s string) bool {
 	for i := range len(s) {

@@ -16,7 +16,8 @@ func TestTextsNameFieldsAsTheReaderKnowsThem(t *testing.T) {
 		{"{Max}", "Max", "--max"},
 		{"more than {Max} 5 and {MinTTL}: give {Max} off", "more than Max 5 and MinTTL: give Max off", "more than --max 5 and --minttl: give --max off"},
 		{"{x} {} { {Max", "{x} {} { {Max", "{x} {} { {Max"},
-		{"{{Max}}", "{Max}", "{--max}"},
+		{Literal("{Max} {{Max}} {"), "{Max} {{Max}} {", "{Max} {{Max}} {"},
+		{"{Max} " + Literal("{Min}") + " {Max}", "Max {Min} Max", "--max {Min} --max"},
 	} {
 		if got := Names(nil).Text(tt.text); got != tt.own {
 			t.Errorf("%q: got %q, want %q", tt.text, got, tt.own)

@@ -154,7 +154,7 @@ func (s *Store) Warnings(now time.Time) (warnings []string) {
 // read reads and checks the files.
 func (f Files) read() (m *material, faults setting.Faults) {
 	fault := func(field, path, format string, args ...any) {
-		faults = append(faults, setting.Fault{Field: field, Value: path, Why: ": " + fmt.Sprintf(format, args...)})
+		faults = append(faults, setting.Fault{Field: field, Value: path, Why: ": " + setting.Literal(fmt.Sprintf(format, args...))})
 	}
 	h := sha256.New()
 	file := func(field, path, want string) []byte {
