@@ -36,7 +36,7 @@ func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 	in := enter(l)
 	defer in.Close()                                                                         // ignored: nothing is accepted any more
 	others := !onlyLocal(l.Addr()) || len(s.cfg.TrustedProxies)+len(s.cfg.ProxyProtocol) > 0 // can reach it
-	if others && s.access.insecure {
+	if others && s.policy.Insecure() {
 		return ErrInsecure
 	}
 	if !s.track(in) {
@@ -46,7 +46,7 @@ func (s *Server) serve(l net.Listener, secured *tls.Config) error {
 	door := &door{
 		server: s,
 		tls:    secured,
-		listen: s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && s.access.open && others,
+		listen: s.cfg.Raw == RawListen || s.cfg.Raw == RawDefault && s.policy.Open() && others,
 	}
 	if sc, ok := l.(syscall.Conn); ok {
 		_, tcp := l.(*net.TCPListener)

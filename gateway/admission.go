@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"sluice/gateway/admit"
-	"sluice/gateway/handshake"
-	"sluice/gateway/peer"
+	"sluice/gateway/edge/admit"
+	"sluice/gateway/edge/handshake"
+	"sluice/gateway/edge/peer"
 )
 
 // Admission is decided in two steps: for the client's address when the connection is accepted,
@@ -54,9 +54,9 @@ func beginsWithProxyHeader(p []byte) bool {
 	return bytes.HasPrefix(p, []byte("PROXY ")) || bytes.HasPrefix(p, []byte("\r\n\r\n\x00\r\nQUIT\n"))
 }
 
-// logProxied logs which flag is missing.
+// logProxied logs which setting is missing.
 func (s *Server) logProxied(peer netip.AddrPort) {
-	s.cfg.Logger.Warn("refused a PROXY header from an address that is not in --proxy-protocol", "peer", addressText(peer))
+	s.cfg.Logger.Warn(s.names.Text("refused a PROXY header from an address that is not in {ProxyProtocol}"), "peer", addressText(peer))
 }
 
 // errDropped ends a connection that is over a limit and not even answered.

@@ -3,11 +3,9 @@ package gateway
 import (
 	"net/netip"
 
-	"sluice/gateway/admit"
+	"sluice/gateway/edge/admit"
 	"sluice/gateway/sampling"
 	"sluice/poller"
-
-	"github.com/gobwas/ws"
 )
 
 // arrival is a connection that has passed its handshake, on its way to a loop.
@@ -51,7 +49,7 @@ func (a *arrival) watched(l *loop) (c *conn) {
 		}
 	}()
 	t := &a.target
-	c = &conn{loop: l, id: a.server.nextID(), kind: t.kind, heard: l.now, pinged: l.now}
+	c = &conn{loop: l, id: a.server.nextID(), variant: l.variantIndex(t.variant), heard: l.now, pinged: l.now}
 	a.plant("arrive")
 	if c.seat = a.seat; local(a.client) {
 		c.bits |= bitLocal
@@ -66,10 +64,8 @@ func (a *arrival) watched(l *loop) (c *conn) {
 	if a.count == countedRefused {
 		c.bits |= bitRefused
 	}
-	if t.kind == kindClient {
-		c.extra().session = &session{id: newClientID(), format: t.client}
-	} else if who := t.identity; who != nil {
-		c.extra().session = &session{id: newClientID(), info: who.info, expireAt: who.expireAt}
+	if t.identity != nil {
+		c.extra().identity = t.identity
 	}
 	if t.noEcho {
 		c.bits |= bitNoEcho
@@ -77,7 +73,7 @@ func (a *arrival) watched(l *loop) (c *conn) {
 	if t.listen {
 		c.bits |= bitListen
 	}
-	if c.streams() {
+	if !c.framing().ReadsInput() {
 		c.bits |= bitPeerClosed // nobody answers the end of a stream
 	}
 	if err := l.poller.Add(&c.Desc, a.fd, poller.Readable, c); err != nil {
@@ -95,38 +91,17 @@ func (a *arrival) begin(c *conn) {
 	l, t := c.loop, &a.target
 	if l.debug {
 		l.log.Debug("connection opened", "conn", c.id, "loop", l.index, "client", addressText(a.client), "tls", a.secure != nil,
-			"kind", t.kind.String(), "channel", sampling.Quote(t.channel))
+			"kind", t.variant.name, "channel", sampling.Quote(t.channel))
 	}
 	o := c.output()
-	o.buf = append(o.buf, a.response...)
-	if l.cfg.Greeting != "" && !c.speaks() {
-		o.buf = t.format.appendGreeting(o.buf, l.cfg.Greeting)
-	}
+	o.buf = append(append(o.buf, a.response...), t.greeting...)
 	if l.cfg.PingInterval > 0 {
 		l.wakeAt(c, l.now+seconds(l.cfg.PingInterval))
 	}
-	switch {
-	case a.count == countedRefused:
+	if a.count == countedRefused {
 		c.close(reasonRefused)
-	case c.kind == kindEcho:
-	case c.speaks():
-		c.session().arrive(c)
-		if t.connect != nil {
-			c.commands(ws.OpText, t.connect, a.early) // false: its token is verified
-			a.early = c.unlessParked(a.early)
-		}
-	case !t.asks:
-		if err := l.join(c, t.channel, t.format); err != nil {
-			c.close(reasonChannels)
-		}
-	default:
-		o.catch = &catchUp{channel: t.channel, format: t.format, ask: t.ask, blind: t.blind}
-		c.catchUp()
-	}
-	if who := t.identity; who != nil && c.phase == phaseOpen {
-		c.session().connected = true
-		l.identify(c, who.user)
-		c.wakeSession()
+	} else {
+		c.protocol().open(c, a)
 	}
 	c.flush()
 	if len(a.early) > 0 && c.phase < phaseDraining {
@@ -136,14 +111,6 @@ func (a *arrival) begin(c *conn) {
 		c.readSecure(a.secure, false) // what came behind the request may be decrypted already
 	}
 	c.settle()
-}
-
-// unlessParked returns what came behind a request where it was not put off.
-func (c *conn) unlessParked(early []byte) []byte {
-	if c.has(bitParked) {
-		return nil
-	}
-	return early
 }
 
 func (a *arrival) refuse(why string) {

@@ -26,6 +26,16 @@ func parseSince(s string) (channel.Ask, bool) {
 	return channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: epoch, Offset: offset}}, found && ok && err == nil
 }
 
+// askSince returns what a client means that names an epoch and an offset. Without an epoch it
+// means the offset in whatever epoch the channel has, as a client does that has no position yet.
+func askSince(epoch string, offset uint64) channel.Ask {
+	if epoch == "" {
+		return channel.Ask{Kind: channel.AskOffset, At: channel.Place{Offset: offset}}
+	}
+	e, _ := channel.ParseEpoch(epoch) // 0, which no channel has, where it is malformed
+	return channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: e, Offset: offset}}
+}
+
 // catchUp is a subscription that begins in the past.
 type catchUp struct {
 	channel string
@@ -109,15 +119,15 @@ func (c *conn) queueRecalled(r channel.Recalled) bool {
 	cu.begun, cu.ask = true, channel.Ask{Kind: channel.AskSince, At: r.To}
 	if r.Gap && !cu.skipped {
 		l.stats.gaps.Add(1)
-		if _, raw := cu.format.(rawFormat); raw {
+		if !cu.format.TellsGaps() {
 			o.catch = nil
 			c.close(reasonSlow)
 			return false
 		}
 	}
-	_, stream := cu.format.(streamFormat)
-	if r.Gap || first && (stream || kind == channel.AskNow || kind == channel.AskNewest && r.Count == 0) {
-		o.buf = cu.format.appendPlace(o.buf, &place{channel: cu.channel, at: r.From, gap: r.Gap, conn: c.id})
+	if r.Gap || first {
+		known := !r.Gap && kind != channel.AskNow && (kind != channel.AskNewest || r.Count > 0)
+		o.buf = cu.format.appendPlace(o.buf, &place{channel: cu.channel, at: r.From, gap: r.Gap, known: known, conn: c.id})
 	}
 	o.buf = append(o.buf, r.Frames...)
 	l.stats.recalled.Add(uint64(r.Count))

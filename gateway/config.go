@@ -1,20 +1,16 @@
 package gateway
 
 import (
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
 	"os"
 	"runtime"
-	"strings"
 	"time"
-	"unicode/utf8"
 
-	"sluice/gateway/auth"
-	"sluice/gateway/handshake"
-	"sluice/gateway/namespace"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
+	"sluice/gateway/setting"
 )
 
 // Raw is what clients of raw WebSocket and SSE (/ws, /sse, /echo) may do.
@@ -34,7 +30,7 @@ const (
 	RawOff
 )
 
-// String returns the flag's value.
+// String returns the word for it.
 func (r Raw) String() string {
 	switch r {
 	case RawPublish:
@@ -58,7 +54,7 @@ const (
 	RefuseClose
 )
 
-// String returns the flag's value.
+// String returns the word for it.
 func (r Refuse) String() string {
 	if r == RefuseClose {
 		return "close"
@@ -78,185 +74,169 @@ type SlowRule struct {
 
 // Config holds the settings of a Server. The zero value is ready for use: in every
 // field, zero means the default stated in its comment. Where a comment says so, a
-// negative value means off or no limit. Comments name the flag of `sluice serve` that
-// sets the field, because error texts name it.
+// negative value means off or no limit; texts say off for it.
 type Config struct {
-	// Loops is the number of event loops (--loops), 1 to 1024. Each owns a share of the
-	// connections and uses up to one core. Default: GOMAXPROCS.
+	// Loops is the number of event loops, 1 to 1024. Each owns a share of the connections
+	// and uses up to one core. Default: GOMAXPROCS.
 	Loops int
-	// BatchWindow is the minimum time between two sweeps of one channel
-	// (--batch-window), at most 1s. With 10ms, a busy channel sends each subscriber one
-	// write per 10 ms, and a publication is delayed by up to 10 ms. Default: 0, send at
-	// once.
+	// BatchWindow is the minimum time between two sweeps of one channel, at most 1s. With
+	// 10ms, a busy channel sends each subscriber one write per 10 ms, and a publication
+	// is delayed by up to 10 ms. Default: 0, send at once.
 	BatchWindow time.Duration
 
-	// WSPaths are additional paths that are served like /ws (--ws-path).
+	// WSPaths are additional paths that are served like /ws.
 	WSPaths []string
-	// Subprotocols are the supported WebSocket subprotocols (--subprotocols). The first
-	// one that a client offers and that is in this list is chosen. Default: none.
+	// Subprotocols are the supported WebSocket subprotocols. The first one that a client
+	// offers and that is in this list is chosen. Default: none.
 	Subprotocols []string
-	// Raw is what clients of raw WebSocket and SSE may do (--raw).
+	// Raw is what clients of raw WebSocket and SSE may do.
 	Raw Raw
-	// Tokens, if set, verifies clients' tokens (--token-hmac-secret-file and the other
-	// key flags). The caller closes it, after Shutdown.
+	// Tokens, if set, verifies clients' tokens. The caller closes it, after Shutdown.
 	//
 	// With Tokens or Namespaces set, a client may do what its token and its channel's
 	// namespace allow. With neither, every client may subscribe to any channel, and
 	// publish as Raw says.
 	Tokens *auth.Verifier
-	// Namespaces holds the options of channels by the part of their name before ':'
-	// (--namespaces).
+	// Namespaces holds the options of channels by the part of their name before ':'.
 	Namespaces *namespace.Set
-	// Insecure allows every client to do everything and ignores tokens (--insecure). It is
+	// Insecure allows every client to do everything and ignores tokens. It is
 	// for trials: Serve returns ErrInsecure for a listener that other machines can reach.
 	Insecure bool
 	// AllowedOrigins are the origins whose pages may connect, in addition to the
-	// gateway's own host (--allowed-origins): "https://app.example.com",
-	// "https://*.example.com", "null", or "*" for every page of every site.
+	// gateway's own host: "https://app.example.com", "https://*.example.com", "null", or
+	// "*" for every page of every site.
 	AllowedOrigins []string
 
 	// History is how many publications each channel keeps for clients that reconnect
-	// (--history), at most 1,048,576. Histories count against MaxBuffered. A channel
+	//, at most 1,048,576. Histories count against MaxBuffered. A channel
 	// without subscribers that has a history counts against MaxChannels, but gives way
 	// to a new channel. If Namespaces is set, it decides instead. Negative: no
 	// history. Default: 100.
 	History int
-	// HistoryTTL is how long a publication is kept (--history-ttl), at least 1s. If
+	// HistoryTTL is how long a publication is kept, at least 1s. If
 	// Namespaces is set, it decides instead. Default: 5m.
 	HistoryTTL time.Duration
-	// HistoryBytes bounds the history of one channel in bytes: payloads plus 40 bytes
-	// each (--history-bytes). A larger message is not kept. Default: 1 MiB.
+	// HistoryBytes bounds the history of one channel in bytes: payloads plus 40 bytes for
+	// each. A larger message is not kept. Default: 1 MiB.
 	HistoryBytes int
 	// Greeting is the first message sent to each raw WebSocket and SSE client
-	// (--greeting). Default: none.
+	//. Default: none.
 	Greeting string
-	// NoPage turns off the demo page that "/" shows in a browser (--page=off).
+	// NoPage turns off the demo page that "/" shows in a browser.
 	NoPage bool
-	// WebRoot is a directory whose files are served instead of the page (--web-root).
+	// WebRoot is a directory whose files are served instead of the page.
 	WebRoot string
 	// PublishURL is the URL of the internal listener, without a path, that the page
 	// shows in its example of publishing. Default: none.
 	PublishURL string
 
-	// MaxConnections bounds the WebSocket and SSE connections (--max-connections).
-	// Default: the process's limit on file descriptors, less a reserve for handshakes,
-	// loops and files.
+	// MaxConnections bounds the WebSocket and SSE connections. Default: the process's
+	// limit on file descriptors, less a reserve for handshakes, loops and files.
 	MaxConnections int
-	// MaxHandshakes bounds the connections whose request is not complete
-	// (--max-handshakes). Beyond that, the one that has waited longest for its client's
-	// bytes is closed. Default: 128.
+	// MaxHandshakes bounds the connections whose request is not complete. Beyond that,
+	// the one that has waited longest for its client's bytes is closed. Default: 128.
 	MaxHandshakes int
-	// HandshakeTimeout is how long the TLS handshake and the request head may take
-	// (--handshake-timeout). Default: 5s.
+	// HandshakeTimeout is how long the TLS handshake and the request head may take.
+	// Default: 5s.
 	HandshakeTimeout time.Duration
-	// MaxMessage bounds one message in bytes, all its fragments together
-	// (--max-message), 125 B to 64 MiB. A client that sends more is disconnected with code
-	// 1009. Default: 64 KiB.
+	// MaxMessage bounds one message in bytes, all its fragments together, 125 B to 64
+	// MiB. A client that sends more is disconnected with code 1009. Default: 64 KiB.
 	MaxMessage int
-	// MaxFragments bounds the frames of one message (--max-fragments). A client that
-	// sends more is closed with code 1008. Default: 64.
+	// MaxFragments bounds the frames of one message. A client that sends more is closed
+	// with code 1008. Default: 64.
 	MaxFragments int
-	// MaxChannels bounds the channels that exist at the same time (--max-channels).
-	// Default: 100,000.
+	// MaxChannels bounds the channels that exist at the same time. Default: 100,000.
 	MaxChannels int
 	// ChannelBuffer bounds the size of one channel's log in bytes, counting frames plus 24
-	// bytes each (--channel-buffer): how far its slowest subscriber may be behind its fastest. It is
+	// bytes each: how far its slowest subscriber may be behind its fastest. It is
 	// rounded up to a power of two. The log's memory can reach two and a half times as
 	// much when traffic changes between large and tiny messages. At least twice
 	// MaxMessage plus 2 KiB, at most 1 GiB. Default: 256 KiB.
 	ChannelBuffer int
 	// MaxPending bounds the bytes that wait to be sent on one connection outside of
-	// channel logs: replies, and the rest of a partly written frame (--max-pending). A
-	// connection with more is closed with code 1013. At least MaxMessage plus 32 KiB.
-	// Default: 256 KiB.
+	// channel logs: replies, and the rest of a partly written frame. A connection with
+	// more is closed with code 1013. At least MaxMessage plus 32 KiB. Default: 256 KiB.
 	MaxPending int
 	// MaxBuffered bounds in bytes the channel logs, histories, incomplete messages and
-	// pending bytes of the whole process (--max-buffered): three eighths for logs, one
-	// eighth for histories, one half for connections, divided among the loops. At least
-	// eight times ChannelBuffer. Default: 512 MiB, or half of the memory limit if that is
-	// less.
+	// pending bytes of the whole process: three eighths for logs, one eighth for
+	// histories, one half for connections, divided among the loops. At least eight times
+	// ChannelBuffer. Default: 512 MiB, or half of the memory limit if that is less.
 	MaxBuffered int
 
-	// PingInterval is how long a client may be silent before it is pinged
-	// (--ping-interval). Negative: never. Default: 25s.
+	// PingInterval is how long a client may be silent before it is pinged. Negative:
+	// never. Default: 25s.
 	PingInterval time.Duration
-	// PongTimeout is how long a client may stay silent after a ping (--pong-timeout), at
-	// least 1s. Default: 10s.
+	// PongTimeout is how long a client may stay silent after a ping, at least 1s.
+	// Default: 10s.
 	PongTimeout time.Duration
-	// WriteTimeout is how long a client's socket may accept no bytes while bytes wait
-	// for it (--write-timeout). Negative: no limit. Default: 10s.
+	// WriteTimeout is how long a client's socket may accept no bytes while bytes wait for
+	// it. Negative: no limit. Default: 10s.
 	WriteTimeout time.Duration
 	// CloseTimeout is how long the gateway tries to send a closing connection its last
-	// bytes and waits for its Close frame (--close-timeout). Default: 5s.
+	// bytes and waits for its Close frame. Default: 5s.
 	CloseTimeout time.Duration
 	// SendBuffer bounds the bytes that the kernel holds for a client that does not read
-	// (SO_SNDBUF, --send-buffer), at least 4 KiB. Negative: the kernel's default.
-	// Default: 64 KiB.
+	// (SO_SNDBUF), at least 4 KiB. Negative: the kernel's default. Default: 64 KiB.
 	SendBuffer int
 
-	// TrustedProxies are the peers whose X-Forwarded-For is trusted (--trusted-proxies).
-	// The client is the rightmost address in it that is not one of these. Default: none.
+	// TrustedProxies are the peers whose X-Forwarded-For is trusted. The client is the
+	// rightmost address in it that is not one of these. Default: none.
 	TrustedProxies []netip.Prefix
 	// ProxyProtocol are the peers whose connections must begin with a PROXY header,
-	// version 1 or 2 (--proxy-protocol). From other peers the header is not accepted.
-	// Default: none.
+	// version 1 or 2. From other peers the header is not accepted. Default: none.
 	ProxyProtocol []netip.Prefix
-	// MaxPerAddress bounds the open connections of one IPv4 address or one IPv6 /64
-	// (--max-per-address). The default does not apply to clients on this machine; an
-	// explicit value does. Negative: no limit. Default: 200.
+	// MaxPerAddress bounds the open connections of one IPv4 address or one IPv6 /64. The
+	// default does not apply to clients on this machine; an explicit value does.
+	// Negative: no limit. Default: 200.
 	MaxPerAddress int
 	// AddressRate bounds the new connections per second of one IPv4 address or one IPv6
-	// /64, with bursts of five times as many (--address-rate). The default does not apply
-	// to clients on this machine; an explicit value does. Negative: no limit.
-	// Default: 20.
+	// /64, with bursts of five times as many. The default does not apply to clients on
+	// this machine; an explicit value does. Negative: no limit. Default: 20.
 	AddressRate int
-	// AcceptRate bounds the new connections per second of all clients (--accept-rate).
-	// Default: 0, no limit.
+	// AcceptRate bounds the new connections per second of all clients. Default: 0, no
+	// limit.
 	AcceptRate int
-	// MemoryLimit is the memory limit of the process in bytes, at least 32 MiB
-	// (--memory-limit). The Go garbage collector aims at 90 % of it, and new connections
-	// are refused above 95 %. Negative: no limit. Default: the cgroup's limit, if any.
+	// MemoryLimit is the memory limit of the process in bytes, at least 32 MiB. The Go
+	// garbage collector aims at 90 % of it, and new connections are refused above 95 %.
+	// Negative: no limit. Default: the cgroup's limit, if any.
 	MemoryLimit int64
-	// Refuse is how new connections that exceed a limit are refused (--refuse).
+	// Refuse is how new connections that exceed a limit are refused.
 	Refuse Refuse
 
-	// SlowPolicy is what happens to slow subscribers, by channel (--slow-policy). The
-	// first rule whose pattern matches applies. Default: they are disconnected.
+	// SlowPolicy is what happens to slow subscribers, by channel. The first rule whose
+	// pattern matches applies. Default: they are disconnected.
 	SlowPolicy []SlowRule
 	// MessageRate bounds the messages per second of one connection, with bursts of twice
-	// as many (--message-rate). A client that sends more is disconnected with code 1008. The
-	// default does not apply to clients on this machine; an explicit value does.
-	// Negative: no limit. Default: 100.
+	// as many. A client that sends more is disconnected with code 1008. The default does not
+	// apply to clients on this machine; an explicit value does. Negative: no limit.
+	// Default: 100.
 	MessageRate int
-	// ControlRate is the same limit for control frames (pings and pongs) (--control-rate).
+	// ControlRate is the same limit for control frames (pings and pongs).
 	// Default: 10.
 	ControlRate int
-	// ChannelRate bounds the publications per second into one channel (--channel-rate).
-	// Beyond that, clients wait, Publish returns ErrRate if its context ends, and HTTP
-	// publishers get 429. Default: 0, no limit.
+	// ChannelRate bounds the publications per second into one channel. Beyond that,
+	// clients wait, Publish returns ErrRate if its context ends, and HTTP publishers get
+	// 429. Default: 0, no limit.
 	ChannelRate int
 	// JoinRate bounds the subscriptions per second to one channel that notifies its
-	// subscribers of joins and leaves (--join-rate). Further ones are refused with
-	// error 111, except subscriptions made by a token or through the API. Negative: no limit. Default: 1,000.
+	// subscribers of joins and leaves. Further ones are refused with
+	// error 111, except subscriptions made by a
+	// token or through the API. Negative: no limit. Default: 1,000.
 	JoinRate int
-	// MessageTimeout is how long a client may take to send a message it has begun
-	// (--message-timeout), at least 1s. After that it is disconnected with code 1008.
-	// Default: 10s.
+	// MessageTimeout is how long a client may take to send a message it has begun, at
+	// least 1s. After that it is disconnected with code 1008. Default: 10s.
 	MessageTimeout time.Duration
 	// UserTimeout is how long sent bytes may stay unacknowledged, or the peer's window
-	// closed, before the kernel ends the connection (TCP_USER_TIMEOUT,
-	// --tcp-user-timeout). It must be longer than WriteTimeout and CloseTimeout, so that they
+	// closed, before the kernel ends the connection (TCP_USER_TIMEOUT). It must be longer than WriteTimeout and CloseTimeout, so that they
 	// can send the client a reason. Negative: the kernel's default, about 15 minutes. Default:
 	// 20s, or 5s more than the longer of the two; negative if WriteTimeout is.
 	UserTimeout time.Duration
-	// NotsentLowat bounds the bytes that wait in the kernel unsent (TCP_NOTSENT_LOWAT,
-	// --notsent-lowat), at least 2 KiB. Negative: limited only by SendBuffer. Default:
-	// negative.
+	// NotsentLowat bounds the bytes that wait in the kernel unsent (TCP_NOTSENT_LOWAT),
+	// at least 2 KiB. Negative: limited only by SendBuffer. Default: negative.
 	NotsentLowat int
 
 	// LoopTimeout is how long an event loop may be stuck before [Server.Failed] delivers
-	// ErrLoopStuck (--loop-timeout), in whole seconds, at least 11s. Negative: never.
-	// Default: 30s.
+	// ErrLoopStuck, in whole seconds, at least 11s. Negative: never. Default: 30s.
 	LoopTimeout time.Duration
 
 	// Name is this node's name in the HTTP API. Default: the host's name.
@@ -264,7 +244,7 @@ type Config struct {
 	// Version is the program's version, which clients of the Centrifugo protocol receive
 	// when they connect. Default: "".
 	Version string
-	// NoClients turns off the paths of the Centrifugo protocol (--client-protocol off).
+	// NoClients turns off the paths of the Centrifugo protocol.
 	NoClients bool
 
 	// OnMessage, if set, is called with every message from a client before it is published.
@@ -276,6 +256,12 @@ type Config struct {
 	// CertificateExpiry, if set, returns when the certificate in use for TLS expires, for
 	// the metrics.
 	CertificateExpiry func() time.Time
+
+	// FieldName, if set, returns what texts call a field of Config: in the log and in
+	// answers to clients, for a program whose users know the settings by other names. It
+	// is also asked for "APIKey", of [Internal], and for "ServeInternal", whose listener
+	// texts mention. Default: the name itself.
+	FieldName setting.Names
 
 	// Logger receives the log. At most a few records of each kind are written per second;
 	// the rest are counted, except at debug level. Payloads are never logged. Default:
@@ -359,140 +345,4 @@ func def[T comparable](field *T, value T) {
 	if *field == zero {
 		*field = value
 	}
-}
-
-// Validate returns an error that joins all errors in the configuration, each saying what is
-// wrong, why, and how to fix it.
-func (c Config) Validate() error {
-	c = c.withDefaults()
-	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	atLeast := func(flag string, got, least int) {
-		if got < least {
-			fault("--%s %d is too small: use at least %d", flag, got, least)
-		}
-	}
-	// Time is swept once a second, so nothing shorter can be kept.
-	seconds := func(flag string, d time.Duration) {
-		if d > 0 && d < time.Second {
-			fault("--%s %v is too short: timeouts are checked once a second; use at least 1s", flag, d)
-		}
-	}
-	positive := func(flag string, d time.Duration) {
-		if d < 0 {
-			fault("--%s %v must be positive; otherwise a silent peer would stay connected forever", flag, d)
-		}
-	}
-	atLeast("loops", c.Loops, 1)
-	if c.Loops > 1024 {
-		fault("--loops %d is too many: one per core is enough", c.Loops)
-	}
-	if c.BatchWindow < 0 || c.BatchWindow > time.Second {
-		fault("--batch-window %v is out of range: use 0 to 1s", c.BatchWindow)
-	}
-	for _, p := range c.WSPaths {
-		if p == "/" {
-			fault("--ws-path / is already served (an upgrade there joins the channel lobby); remove it")
-		} else if !strings.HasPrefix(p, "/") || strings.ContainsAny(p, "?#% ") || len(p) > 255 {
-			fault("--ws-path %q must be a plain path such as /socket", p)
-		}
-	}
-	for _, p := range c.Subprotocols {
-		if !handshake.Token(p) {
-			fault("--subprotocols %q is not a token (RFC 6455 section 4.1): use names such as chat,v2.chat", p)
-		}
-	}
-	if _, _, err := handshake.CompileOrigins(c.AllowedOrigins); err != nil {
-		fault("--allowed-origins: %w", err)
-	}
-	if c.MaxConnections < 0 {
-		fault("--max-connections %d must not be negative; omit it for as many as the file descriptor limit allows", c.MaxConnections)
-	}
-	atLeast("max-handshakes", c.MaxHandshakes, 1)
-	positive("handshake-timeout", c.HandshakeTimeout)
-	if c.MaxMessage < 125 {
-		fault("--max-message %s is too small: use at least 125B, the size of a control frame", bytesText(c.MaxMessage))
-	}
-	if c.MaxMessage > 64<<20 {
-		fault("--max-message %s is too large: messages are encoded in one piece; use at most 64MiB", bytesText(c.MaxMessage))
-	}
-	atLeast("max-fragments", c.MaxFragments, 1)
-	atLeast("max-channels", c.MaxChannels, 1)
-	if least := 2 * (c.MaxMessage + 1024); c.ChannelBuffer < least {
-		fault("--channel-buffer %s cannot hold two messages of --max-message %s: use at least %s", bytesText(c.ChannelBuffer), bytesText(c.MaxMessage), bytesText(least))
-	}
-	if c.ChannelBuffer > 1<<30 {
-		fault("--channel-buffer %s is too large: use at most 1GiB", bytesText(c.ChannelBuffer))
-	}
-	if least := c.MaxMessage + pendingReadMax + pendingSlack; c.MaxPending < least {
-		fault("--max-pending %s cannot hold the reply to a message of --max-message %s: use at least %s", bytesText(c.MaxPending), bytesText(c.MaxMessage), bytesText(least))
-	}
-	if least := 8 * c.ChannelBuffer; c.MaxBuffered < least {
-		fault("--max-buffered %s cannot hold a few channels of --channel-buffer %s: use at least %s", bytesText(c.MaxBuffered), bytesText(c.ChannelBuffer), bytesText(least))
-	}
-	if c.History > 1<<20 {
-		fault("--history %d is too large: use at most 1048576", c.History)
-	}
-	seconds("history-ttl", c.HistoryTTL)
-	positive("history-ttl", c.HistoryTTL)
-	if c.HistoryBytes < 1<<10 {
-		fault("--history-bytes %s is too small: use at least 1KiB, or --history off", bytesText(c.HistoryBytes))
-	}
-	if len(c.Greeting) > c.MaxMessage {
-		fault("--greeting has %d bytes, more than --max-message %s: use a shorter one", len(c.Greeting), bytesText(c.MaxMessage))
-	}
-	if !utf8.ValidString(c.Greeting) {
-		fault("--greeting must be UTF-8, because it is sent as text")
-	}
-	if c.NoPage && c.WebRoot != "" {
-		fault("--web-root %s has no effect with --page=off: use only one of them", c.WebRoot)
-	}
-	seconds("ping-interval", c.PingInterval)
-	seconds("pong-timeout", c.PongTimeout)
-	positive("pong-timeout", c.PongTimeout)
-	seconds("write-timeout", c.WriteTimeout)
-	seconds("close-timeout", c.CloseTimeout)
-	positive("close-timeout", c.CloseTimeout)
-	if c.SendBuffer > 0 && c.SendBuffer < 4<<10 {
-		fault("--send-buffer %s is too small for TCP to work well: use at least 4KiB", bytesText(c.SendBuffer))
-	}
-	for flag, rate := range map[string]int{"message-rate": c.MessageRate, "control-rate": c.ControlRate, "address-rate": c.AddressRate, "accept-rate": c.AcceptRate, "channel-rate": c.ChannelRate, "join-rate": c.JoinRate} {
-		if rate > rateMax {
-			fault("--%s %d is too large: use at most %d, or off", flag, rate, rateMax)
-		}
-	}
-	if c.AcceptRate < 0 || c.ChannelRate < 0 {
-		fault("--accept-rate %d and --channel-rate %d must not be negative; omit a flag for no limit", c.AcceptRate, c.ChannelRate)
-	}
-	if c.MemoryLimit > 0 && c.MemoryLimit < 32<<20 {
-		fault("--memory-limit %s is too small for the process itself: use at least 32MiB", bytesText(int(c.MemoryLimit)))
-	}
-	for _, r := range c.SlowPolicy {
-		if r.Pattern == "" {
-			fault("--slow-policy has an empty pattern: use one such as prices.*=skip, or *=skip for all channels")
-		}
-	}
-	if c.LoopTimeout > 0 && c.LoopTimeout <= unhealthyAfter*time.Second {
-		fault("--loop-timeout %v is too short: the process must run long enough to log a stuck loop's stack, which happens after %d s; use at least %ds, or off", c.LoopTimeout, unhealthyAfter, unhealthyAfter+1)
-	}
-	seconds("message-timeout", c.MessageTimeout)
-	positive("message-timeout", c.MessageTimeout)
-	if least := max(c.WriteTimeout, c.CloseTimeout); c.UserTimeout > 0 && c.UserTimeout <= least {
-		fault("--tcp-user-timeout %v is too short: the kernel would end connections before --write-timeout %v and --close-timeout %v can send the reason; use more than %v", c.UserTimeout, c.WriteTimeout, c.CloseTimeout, least)
-	}
-	if c.NotsentLowat > 0 && c.NotsentLowat < 2<<10 {
-		fault("--notsent-lowat %s is too small for TCP to work well: use at least 2KiB", bytesText(c.NotsentLowat))
-	}
-	return errors.Join(faults...)
-}
-
-// bytesText writes a size as flags take it, in the greatest unit that leaves a
-// whole number.
-func bytesText(n int) string {
-	unit := 0
-	for unit < 3 && n != 0 && n%1024 == 0 {
-		n /= 1024
-		unit++
-	}
-	return fmt.Sprint(n) + [...]string{"B", "KiB", "MiB", "GiB"}[unit]
 }

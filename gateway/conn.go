@@ -4,8 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 
-	"sluice/gateway/admit"
+	"sluice/gateway/edge/admit"
 	"sluice/gateway/frame"
 	"sluice/poller"
 
@@ -38,19 +39,6 @@ const (
 	phaseDead
 )
 
-// kind is what a connection speaks.
-type kind uint8
-
-const (
-	kindRaw    kind = iota // messages go to the channel
-	kindEcho               // messages go back
-	kindStream             // an event stream over HTTP: nothing is expected from the client
-	kindClient             // Centrifugo's client protocol, see session.go
-)
-
-// String returns the word for the log.
-func (k kind) String() string { return [...]string{"websocket", "echo", "event_stream", "client"}[k] }
-
 // bits of a connection.
 const (
 	// bitBlocked: the socket refused bytes; write interest is armed, and nothing
@@ -79,6 +67,8 @@ const (
 	bitRefused
 	// bitTook: the socket has refused bytes, and has taken some since.
 	bitTook
+	// bitIdentified: it is one of its user's connections in loop.users.
+	bitIdentified
 )
 
 // conn is one WebSocket connection. It belongs to its loop.
@@ -100,22 +90,22 @@ type conn struct {
 	pinged  uint32 // loop time of the last ping
 	counted uint32 // bytes of in and out that loop.held counts
 
-	kind   kind
-	phase  phase
-	reason reason
-	tookAt uint8 // blocked: the loop's clock at the last byte that the socket took, see slow.go
-	bits   uint16
-	code   ws.StatusCode // of the Close frame that is due, 0 for none
-	seat   admit.Seat    // its place among its address's connections, 0 for none
+	variant uint8 // index in loop.variants of what it speaks
+	phase   phase
+	reason  reason
+	tookAt  uint8 // blocked: the loop's clock at the last byte that the socket took, see slow.go
+	bits    uint16
+	code    ws.StatusCode // of the Close frame that is due, 0 for none
+	seat    admit.Seat    // its place among its address's connections, 0 for none
 }
 
 // extra is what only some connections have.
 type extra struct {
-	more    []ref          // further subscriptions
-	secure  *secure        // nil for plain ones
-	client  netip.AddrPort // the client's address, if a proxy has passed it on
-	levels  buckets        // of what it has sent, see rate.go
-	session *session       // of clients with a token, or of the client protocol; nil for others
+	more     []ref          // further subscriptions
+	secure   *secure        // nil for plain ones
+	client   netip.AddrPort // the client's address, if a proxy has passed it on
+	levels   buckets        // of what it has sent, see rate.go
+	identity *identity      // who it is; nil for most
 }
 
 // direct reports whether a sweep may write straight to the socket.
@@ -332,6 +322,41 @@ func (c *conn) ref(i int) *ref {
 	return &c.ext.more[i-1]
 }
 
+// find returns the connection's subscription to a channel, nil for none.
+func (c *conn) find(name string) *ref {
+	for i := range c.refs() {
+		if r := c.ref(i); r.group.key.channel == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// drop takes one subscription from the connection; what its log still has for it is
+// counted as dropped for that reason. Where the rest of a cut frame cannot be kept, the
+// connection ends.
+func (c *conn) drop(i int, why reason) {
+	if !c.keepRest(c.ref(i)) {
+		c.kill(reasonBudget)
+		return
+	}
+	l, r := c.loop, *c.ref(i)
+	l.stats.dropped[why].Add(c.unsent(&r))
+	c.protocol().left(c, c.ref(i))
+	l.leave(r)
+	last := c.refs() - 1
+	*c.ref(i) = *c.ref(last)
+	if last == 0 {
+		c.sub = ref{}
+	} else {
+		c.ext.more = slices.Delete(c.ext.more, last-1, last)
+		if len(c.ext.more) == 0 {
+			c.ext.more = nil
+		}
+	}
+	c.mark()
+}
+
 // retry is posted when a message that waits for a token may be tried again.
 type retry conn
 
@@ -353,9 +378,11 @@ type input struct {
 	op      ws.OpCode
 	payload []byte
 	rest    []byte
-	buf     []byte   // where payload and rest lie
-	resumed []byte   // buf, while what it holds is processed
-	pending *pending // the publication that waits, nil where something else is waited for
+	buf     []byte // where payload and rest lie
+	resumed []byte // buf, while what it holds is processed
+	// What is waited for: one of the two while the connection is parked.
+	pending *pending   // a publication
+	judged  *judgement // a token's verdict
 }
 
 func (in *input) size() int { return in.frame.Held() + cap(in.buf) + in.pending.size() }

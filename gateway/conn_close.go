@@ -3,7 +3,6 @@ package gateway
 import (
 	"time"
 
-	"sluice/gateway/frame"
 	"sluice/poller"
 
 	"github.com/gobwas/ws"
@@ -21,22 +20,8 @@ const drainSeconds = 2
 // what was published before, unless the reason is that it is behind. A later reason changes nothing, except that a connection which is
 // behind is no longer waited for.
 func (c *conn) close(why reason) {
-	code, _ := c.closeWords(why)
+	code, _ := c.protocol().closeText(c, why)
 	c.closeWith(why, code)
-}
-
-// closeWords returns the code and the text of the Close frame for a reason, as the
-// connection's protocol has them.
-func (c *conn) closeWords(why reason) (ws.StatusCode, string) {
-	row := &reasons[why]
-	if !c.speaks() || row.client == nil {
-		return row.code, row.text
-	}
-	d := row.client
-	if given := c.session().disconnect; given != nil {
-		d = given
-	}
-	return ws.StatusCode(d.Code), d.Reason
 }
 
 func (c *conn) closeWith(why reason, code ws.StatusCode) {
@@ -85,15 +70,8 @@ func (c *conn) queueClose() {
 	if c.code != 0 && !c.has(bitGone) && !c.has(bitMuted) {
 		o := c.output()
 		o.pong, o.catch = o.pong[:0], nil
-		_, text := c.closeWords(c.reason)
-		switch {
-		case c.speaks() && c.session().format.SSE:
-			o.buf = c.appendDisconnect(o.buf, c.code, text)
-		case c.kind == kindStream:
-			o.buf = appendCloseEvent(o.buf, c.code, text)
-		default:
-			o.buf = frame.AppendClose(o.buf, c.code, text)
-		}
+		_, text := c.protocol().closeText(c, c.reason)
+		o.buf = c.framing().AppendClose(o.buf, c.code, text)
 	}
 	c.flush()
 }
@@ -201,7 +179,7 @@ func (c *conn) die() {
 	c.unpark()
 	c.phase = phaseDead
 	l.leaveAll(c)
-	l.forgetSession(c)
+	l.forget(c)
 	if s := c.secure(); s != nil {
 		s.wire.giveBack()
 	}

@@ -4,8 +4,6 @@ import (
 	"testing"
 
 	"sluice/poller"
-
-	"github.com/gobwas/ws"
 )
 
 // Whatever a loop still does for a connection that has died changes nothing: neither the
@@ -15,7 +13,7 @@ func TestDeadConnectionIsInert(t *testing.T) {
 	_, dead := loopPair(t, s, "x", 0)
 	_, other := loopPair(t, s, "x", 0)
 	s.do(func(l *loop) {
-		dead.extra().session = &session{id: newClientID(), connected: true}
+		dead.extra().identity = &identity{id: newClientID()}
 		l.identify(dead, "somebody")
 		dead.kill(reasonReset)
 	})
@@ -26,11 +24,11 @@ func TestDeadConnectionIsInert(t *testing.T) {
 		"settling":      func(*loop) { dead.settle(); dead.adjust(); dead.goOn(); dead.advanceClose() },
 		"writing":       func(*loop) { dead.write(); dead.flush(); dead.unblock(); dead.mark(); dead.skip() },
 		"a refusal":     func(*loop) { dead.block() },
-		"a reply":       func(*loop) { dead.reply(ws.OpPong, []byte("late")) },
+		"a reply":       func(*loop) { dead.pong([]byte("late")) },
 		"its end":       func(*loop) { dead.close(reasonSlow); dead.kill(reasonSlow); dead.abort(); dead.die(); dead.eof() },
 		"joining":       func(l *loop) { l.enter(dead, g, g.Log().Head()) },
 		"leaving":       func(l *loop) { l.leaveAll(dead); dead.unpark(); dead.giveUpSkipped() },
-		"a user":        func(l *loop) { l.identify(dead, "somebody"); l.forgetSession(dead) },
+		"a user":        func(l *loop) { l.identify(dead, "somebody"); l.forget(dead) },
 		"posted before": func(l *loop) { (*retry)(dead).deliver(l); (*later)(dead).deliver(l) },
 		"a verdict":     func(l *loop) { (&judgement{c: dead}).deliver(l) },
 		"its sweep":     func(l *loop) { l.catching = append(l.catching, dead); l.catchUpSome(); g.again(); l.sweep() },

@@ -4,11 +4,8 @@ import (
 	"errors"
 	"time"
 
-	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/namespace"
 
-	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
 )
 
@@ -167,34 +164,16 @@ func (c *conn) published(id uint32, err error) {
 	if err == nil {
 		c.loop.stats.publications.Add(1)
 	}
-	if !c.speaks() {
-		if err != nil {
-			c.close(reasonTooBig) // ErrTooBig: cannot be, the limits are validated together
-		}
-		return
-	}
-	r := &protocol.Reply{Id: id}
-	switch {
-	case err == nil:
-		r.Publish = &protocol.PublishResult{}
-	case errors.Is(err, channel.ErrTooBig):
-		r.Error = centrifugo.ErrorLimitExceeded
-	default:
-		r.Error = centrifugo.ErrorInternal
-	}
-	c.answer(r)
+	c.protocol().published(c, id, err)
 }
 
 // publishPending publishes what has waited. false: it waits again.
 func (c *conn) publishPending() bool {
 	p := c.in.pending
 	var err error
-	switch {
-	case p.work != nil:
+	if p.work != nil {
 		err = p.work.err
-	case c.speaks() && c.forbidden(p):
-		return true
-	default:
+	} else if err = c.protocol().mayPublish(c, p.name); err == nil {
 		if err = c.try(p, &p.pub); waits(err) {
 			p.err = err
 			c.await()
@@ -206,18 +185,6 @@ func (c *conn) publishPending() bool {
 		p.giveUp() // the engine may have refused it before its channel saw it
 	}
 	c.published(p.id, err)
-	return true
-}
-
-// forbidden refuses a publication for which the permission has gone while it waited.
-func (c *conn) forbidden(p *pending) bool {
-	_, err := c.may(namespace.Publish, p.name)
-	if err == nil {
-		return false
-	}
-	c.in.pending = nil
-	p.giveUp()
-	c.fail(&protocol.Reply{Id: p.id}, err)
 	return true
 }
 
@@ -269,7 +236,7 @@ func (c *conn) resume() {
 	op, payload, rest := in.op, in.payload, in.rest
 	in.resumed = in.buf
 	in.buf, in.payload, in.rest = nil, nil, nil
-	if !c.speaks() || op == ws.OpContinuation || c.commands(op, payload, rest) {
+	if op == ws.OpContinuation || c.protocol().resume(c, op, payload, rest) {
 		c.feed(rest)
 	}
 	if c.in != nil {
@@ -291,17 +258,12 @@ func (c *conn) unpark() {
 	if c.in != nil {
 		c.in.giveUp()
 	}
-	if !c.has(bitParked) {
-		return
-	}
 	c.bits &^= bitParked
-	if c.speaks() {
-		c.session().judged = nil
-	}
 }
 
-// giveUp gives up a publication that waits.
+// giveUp gives up what is waited for.
 func (in *input) giveUp() {
+	in.judged = nil
 	if in.pending != nil {
 		in.pending.giveUp()
 		in.pending = nil

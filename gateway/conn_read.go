@@ -52,7 +52,7 @@ func (c *conn) received(p []byte) {
 	c.bits &^= bitPinged
 	l.stats.bytesIn.Add(uint64(len(p)))
 	switch {
-	case c.streams(): // whatever it is, nobody asked for it
+	case !c.framing().ReadsInput(): // whatever it is, nobody asked for it
 	case c.phase == phaseOpen:
 		c.feed(p)
 	default:
@@ -148,22 +148,33 @@ func (c *conn) handle(m frame.Message, rest []byte) bool {
 	}
 	switch m.Op {
 	case ws.OpPing:
-		c.reply(ws.OpPong, m.Payload)
+		c.pong(m.Payload)
 	case ws.OpPong:
 	case ws.OpClose:
 		c.peerClosed(m.Payload)
 	default:
-		if !c.speaks() && !c.mayMessage() { // the client protocol counts commands
-			c.close(reasonMessageRate)
-			return true
-		}
-		l.stats.messages.Add(1)
-		if l.debug {
-			l.log.LogAttrs(context.Background(), slog.LevelDebug, "message received", slog.Uint64("conn", c.id), slog.Int("bytes", len(m.Payload)))
-		}
-		return c.message(m, rest)
+		return c.protocol().message(c, m, rest)
 	}
 	return true
+}
+
+// admitMessage counts a message, if the client may send one now; else it is closed.
+func (c *conn) admitMessage(m frame.Message) bool {
+	if !c.mayMessage() {
+		c.close(reasonMessageRate)
+		return false
+	}
+	c.countMessage(m)
+	return true
+}
+
+// countMessage counts a message whose protocol does not count it against the rate.
+func (c *conn) countMessage(m frame.Message) {
+	l := c.loop
+	l.stats.messages.Add(1)
+	if l.debug {
+		l.log.LogAttrs(context.Background(), slog.LevelDebug, "message received", slog.Uint64("conn", c.id), slog.Int("bytes", len(m.Payload)))
+	}
 }
 
 // peerClosed answers the client's Close frame with its code.
@@ -230,7 +241,7 @@ func (c *conn) dropInput() {
 	c.in = nil
 	if len(l.inputs) < 64 {
 		in.frame.Reset() // lets a large buffer go
-		in.buf, in.payload, in.rest, in.resumed = nil, nil, nil, nil
+		in.buf, in.payload, in.rest, in.resumed, in.judged = nil, nil, nil, nil, nil
 		l.inputs = append(l.inputs, in)
 	}
 }

@@ -1,7 +1,5 @@
 package gateway
 
-import "github.com/gobwas/ws"
-
 // Time comes to a connection through its one deadline in loop.due, in loop time.
 
 // expire is called when the connection is due. It does what its deadlines ask
@@ -47,15 +45,7 @@ func (c *conn) expire() {
 	if s := c.secure(); s != nil && s.wire.left > 0 && c.unfinishedRecord(s) {
 		return
 	}
-	if c.session() != nil {
-		c.expireSession()
-		if c.speaks() || c.phase != phaseOpen {
-			return
-		}
-	}
-	if l.cfg.PingInterval > 0 {
-		c.keepAlive()
-	}
+	c.protocol().due(c)
 }
 
 // abandonSeconds is how long what a client had sent may wait once it is gone.
@@ -124,7 +114,10 @@ func (c *conn) unfinished() (closed bool) {
 func (c *conn) keepAlive() {
 	c.plant("keepAlive")
 	l := c.loop
-	if c.kind == kindStream {
+	if l.cfg.PingInterval <= 0 {
+		return
+	}
+	if !c.framing().ReadsInput() {
 		c.comment()
 		return
 	}
@@ -154,8 +147,7 @@ func (c *conn) keepAlive() {
 	case l.now >= c.heard+interval:
 		c.bits |= bitPinged
 		c.pinged = l.now
-		l.stats.pings.Add(1)
-		c.reply(ws.OpPing, nil)
+		c.ping()
 		c.flush()
 		c.settle()
 		if c.phase == phaseOpen {
@@ -170,14 +162,13 @@ func (c *conn) keepAlive() {
 // would notice before the message has had its turn. An answer is not waited for.
 func (c *conn) probe() {
 	if c.has(bitParked) && !c.has(bitBlocked) {
-		c.loop.stats.pings.Add(1)
-		c.reply(ws.OpPing, nil)
+		c.ping()
 		c.flush()
 		c.settle()
 	}
 }
 
-// comment keeps an event stream alive. Whether somebody is there TCP tells: what
+// comment keeps a connection alive that is not read. Whether somebody is there TCP tells: what
 // the peer does not acknowledge in time ends the connection (TCP_USER_TIMEOUT).
 func (c *conn) comment() {
 	c.plant("comment")
@@ -190,7 +181,7 @@ func (c *conn) comment() {
 	l.stats.pings.Add(1)
 	if !c.has(bitBlocked) && !c.has(bitMuted) { // else bytes wait already
 		o := c.output()
-		o.buf = append(o.buf, streamComment...)
+		o.buf = c.framing().AppendPing(o.buf)
 		c.flush()
 		c.settle()
 	}

@@ -105,20 +105,54 @@ func (c *conn) dropOutput() {
 	c.mark()
 }
 
-// reply queues a frame of the connection's own. The caller flushes when the
+// reply queues a message of the connection's own. The caller flushes when the
 // turn's replies are together.
 func (c *conn) reply(op ws.OpCode, payload []byte) {
 	c.plant("reply")
-	if c.phase >= phaseClosed || c.has(bitMuted) {
-		return // a Close frame is the last; or nobody is there to read
+	if c.mute() {
+		return
 	}
 	o := c.output()
-	if op == ws.OpPong && c.has(bitBlocked) {
-		o.pong = frame.Append(o.pong[:0], op, payload)
+	o.reserve(frame.HeaderLen(len(payload)) + len(payload))
+	o.buf = frame.Append(o.buf, op, payload)
+	c.bound()
+}
+
+// ping queues what the framing keeps the connection alive with.
+func (c *conn) ping() {
+	c.plant("reply")
+	c.loop.stats.pings.Add(1)
+	if c.mute() {
+		return
+	}
+	o := c.output()
+	o.compact()
+	o.buf = c.framing().AppendPing(o.buf)
+	c.bound()
+}
+
+// pong queues the answer to a ping.
+func (c *conn) pong(payload []byte) {
+	c.plant("reply")
+	if c.mute() {
+		return
+	}
+	o := c.output()
+	if c.has(bitBlocked) {
+		o.pong = frame.Append(o.pong[:0], ws.OpPong, payload)
 		return
 	}
 	o.reserve(frame.HeaderLen(len(payload)) + len(payload))
-	o.buf = frame.Append(o.buf, op, payload)
+	o.buf = frame.Append(o.buf, ws.OpPong, payload)
+	c.bound()
+}
+
+// mute reports whether nothing is queued for the client any more: a Close frame is the
+// last, or nobody is there to read.
+func (c *conn) mute() bool { return c.phase >= phaseClosed || c.has(bitMuted) }
+
+// bound closes a connection for which too much waits.
+func (c *conn) bound() {
 	if c.pending() > c.loop.cfg.MaxPending {
 		c.close(reasonPendingFull)
 	}

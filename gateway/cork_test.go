@@ -177,7 +177,7 @@ func TestCorkCutAtEveryByte(t *testing.T) {
 				for cut, all := 0, false; !all; cut++ {
 					k := newCorked(t, l, names, 6, noEcho)
 					for i := range replies {
-						k.reply(ws.OpPong, fmt.Append(nil, "reply", i))
+						k.pong(fmt.Append(nil, "reply", i))
 					}
 					begin := make([]uint64, k.refs())
 					for i := range begin {
@@ -313,7 +313,7 @@ func TestNextConnectionFindsEmptyBuffers(t *testing.T) {
 	first, next := loopConn(l), loopConn(l)
 	for i := range 3 {
 		first.feed([]byte(text("half a message")[:9]))
-		first.reply(ws.OpPong, []byte("pending"))
+		first.pong([]byte("pending"))
 		first.out.sent = i
 		first.out.pong = append(first.out.pong, "newest"...)
 		out, in := first.out, first.in

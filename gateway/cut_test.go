@@ -179,7 +179,7 @@ func (m *cutModel) end() (cuts int) {
 		if m.conn.cut() != nil {
 			cuts++
 		}
-		code, _ = m.conn.closeWords(why)
+		code, _ = m.conn.protocol().closeText(m.conn, why)
 		m.conn.close(why)
 		m.conn.settle()
 	})

@@ -69,8 +69,8 @@
 // # The life of a broadcast
 //
 //  1. A client's bytes are ready: conn.Ready reads once into the loop's scratch
-//     buffer, package frame parses messages in place (conn_read.go), and each message is
-//     published (raw.go). An HTTP publish begins here (publish.go).
+//     buffer, package frame parses messages in place (conn_read.go), and each message goes to
+//     the connection's protocol, which publishes it (raw.go). An HTTP publish begins here (publish.go).
 //  2. The engine assigns the publication its offset while the publisher has the channel's
 //     turn. The publication is encoded once in each wire format that has subscribers
 //     (format.go), without the channel's lock, added to the channel's history and appended
@@ -120,10 +120,19 @@
 // subscriber's position in the log are determined together, while the channel's lock is held
 // once. From there on it is a subscriber like any other.
 //
+// # Protocols
+//
+// What a connection speaks is a variant: a protocol (protocol.go) in a framing (package wire).
+// One value of a protocol serves all its connections: it opens them, processes their messages,
+// does what their deadlines and the server's API ask for, and has the text with which they
+// are closed. The framing makes pings and ends, so that keeping alive and closing are
+// the same for all. What a connection keeps of its protocol hangs on its identity
+// (identity.go). Delivery asks neither: a format's bytes are in the log.
+//
 // # The Centrifugo protocol
 //
-// Package centrifugo encodes and decodes the protocol, and session.go holds a connection's
-// protocol state:
+// Package centrifugo encodes and decodes the protocol, session_protocol.go has the
+// protocol's calls, and session.go holds a connection's protocol state:
 //
 //   - session_command.go handles commands,
 //   - session_subscribe.go handles subscriptions from beginning to end,
@@ -138,7 +147,7 @@
 // reply is queued, and only then does the subscription start, so the reply always precedes the
 // first publication.
 //
-// Permissions are the same for every protocol and path (access.go): a channel's options come
+// Permissions are the same for every protocol and path (package access): a channel's options come
 // from package namespace, and the identity of a client from package auth. A request to the HTTP
 // API (package api) goes to every loop as a message (node.go); each loop knows which of its
 // connections belong to a user. All loops share one table of subscribers (package presence).
@@ -165,8 +174,10 @@
 //	              the publisher's turn
 //	publisher's turn  the right to publish into a channel, which one publisher has at a time
 //	pressed       state of a group that must release the positions that are holding up a log
-//	session       the state of a connection that uses the Centrifugo protocol or presented
-//	              a token
+//	protocol      what a connection speaks: raw, echo or Centrifugo's
+//	framing       how messages are laid out in a connection's bytes: WebSocket frames or SSE events
+//	identity      the client a connection belongs to, from its token or its protocol
+//	session       the state of a connection that uses the Centrifugo protocol
 //	namespace     the options of the channels whose names share a prefix before ':'
 //	engine        assigns publications their order and keeps their history
 //	node          one process

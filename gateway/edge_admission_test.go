@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"sluice/gateway/admit"
+	"sluice/gateway/edge/admit"
 )
 
 var loopback = netip.MustParseAddr("127.0.0.1")

@@ -3,49 +3,44 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"testing/fstest"
 )
 
-func TestCgroupLimitIsTheLowestOnTheWayUp(t *testing.T) {
+// The command's tests read the same trees: the gateway must keep the limit that
+// `sluice check` promises.
+func TestMemoryLimitIsTheCgroupsUnlessConfigured(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		why, membership string
-		files           map[string]string // memory.max, by directory
-		dir             string
-		limit           int64
-	}{
-		{"its own", "0::/a/b\n", map[string]string{"a/b": "1000\n", "a": "max\n"}, "a/b", 1000},
-		{"one above is lower", "0::/a/b\n", map[string]string{"a/b": "1000\n", "a": "500\n"}, "a", 500},
-		{"one above is higher", "0::/a/b\n", map[string]string{"a/b": "1000\n", "a": "5000\n"}, "a/b", 1000},
-		{"the root of a container", "0::/\n", map[string]string{".": "700\n"}, ".", 700},
-		{"version 1 beside it", "12:memory:/x\n1:name=systemd:/y\n0::/a\n", map[string]string{"a": "1000", "x": "1"}, "a", 1000},
-		{"no limit", "0::/a/b\n", map[string]string{"a/b": "max\n", "a": "max\n"}, "", 0},
-		{"version 1 alone", "12:memory:/x\n", map[string]string{"x": "1000"}, "", 0},
-		{"no files", "0::/a/b\n", nil, "", 0},
-		{"outside of its namespace", "0::/../../x\n", nil, "", 0},
-		{"no path", "0::\n", map[string]string{".": "700\n"}, ".", 700},
-		{"nonsense", "0::/a\n", map[string]string{"a": "lots\n"}, "", 0},
-	} {
-		root := t.TempDir()
-		for dir, text := range c.files {
-			put(t, filepath.Join(root, dir, "memory.max"), text)
-		}
-		membership := filepath.Join(root, "membership")
-		put(t, membership, c.membership)
-		want := ""
-		if c.limit > 0 {
-			want = filepath.Join(root, c.dir)
-		}
-		if dir, limit := cgroupLimit(membership, root); limit != c.limit || filepath.Clean(dir) != filepath.Clean(want) {
-			t.Errorf("%s: got %q %d, want %q %d", c.why, dir, limit, want, c.limit)
-		}
+	data, err := os.ReadFile("cgroup/testdata/trees.json")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if dir, limit := cgroupLimit("/nonexistent", "/"); dir != "" || limit != 0 {
-		t.Errorf("without a membership: %q %d", dir, limit)
+	var trees map[string]struct {
+		Limit int64
+		Files map[string]string
+	}
+	if err := json.Unmarshal(data, &trees); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range trees {
+		files := fstest.MapFS{}
+		for name, text := range c.Files {
+			files[name] = &fstest.MapFile{Data: []byte(text)}
+		}
+		if _, limit := memoryLimit(files, 0); limit != c.Limit {
+			t.Errorf("%s: limit %d, want %d", name, limit, c.Limit)
+		}
+		if group, limit := memoryLimit(files, 123); limit != 123 || group.Limit != 0 {
+			t.Errorf("%s: limit %d of a group %v, want the configured one", name, limit, group)
+		}
+		if group, limit := memoryLimit(files, -1); limit != 0 || group.Limit != 0 {
+			t.Errorf("%s: limit %d of a group %v, want none", name, limit, group)
+		}
 	}
 }
 
@@ -61,8 +56,12 @@ func put(t testing.TB, file, text string) {
 
 func TestMemoryOfACgroupIsWithoutWhatTheKernelCanDrop(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	w := &memoryWatch{limit: 1000, cgroup: dir, before: -1}
+	root := t.TempDir()
+	dir := filepath.Join(root, "sys/fs/cgroup/a")
+	put(t, filepath.Join(root, "proc/self/cgroup"), "0::/a\n")
+	put(t, filepath.Join(dir, "memory.max"), "1000\n")
+	group, limit := memoryLimit(os.DirFS(root), 0)
+	w := &memoryWatch{limit: limit, cgroup: group, before: -1}
 	for _, c := range []struct {
 		why, current, stat string
 		used               int64

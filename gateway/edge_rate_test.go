@@ -6,7 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/rate"
 )
 
 func TestMessagesAndControlFramesHaveARate(t *testing.T) {
@@ -51,7 +52,7 @@ func TestMessagesAndControlFramesHaveARate(t *testing.T) {
 
 // wantLevels waits until the one connection's bucket has as much in it, or a second
 // has run out of it meanwhile.
-func (s *server) wantLevels(n int32) {
+func (s *server) wantLevels(n rate.Level) {
 	s.t.Helper()
 	waitFor(s.t, "the frames to be counted", func() (reached bool) {
 		s.do(func(l *loop) {
@@ -63,17 +64,23 @@ func (s *server) wantLevels(n int32) {
 	})
 }
 
-func TestRatesHoldWhateverTheyAre(t *testing.T) {
+func TestBurstIsTwiceTheRate(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int{1, 10, 127, 128, 1000, 100_000} {
-		level, n := int32(0), 0
-		for ; n < 3*rate && fill(&level, rate); n++ {
+		var c conn
+		c.loop = &loop{cfg: &Config{MessageRate: rate}}
+		n := 0
+		for ; n < 3*rate && c.mayMessage(); n++ {
 		}
 		if n != 2*rate {
 			t.Errorf("a rate of %d lets %d through at once", rate, n)
 		}
-		if drain(&level, rate, 1); level != int32(rate) {
-			t.Errorf("a second takes %d of %d", 2*rate-int(level), rate)
+		c.loop.now++
+		c.hear()
+		for n = 0; n < 3*rate && c.mayMessage(); n++ {
+		}
+		if n != rate {
+			t.Errorf("a second brings %d of %d", n, rate)
 		}
 	}
 }

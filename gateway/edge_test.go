@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/admit"
+	"sluice/gateway/edge/admit"
 )
 
 // plainOnly skips a test that looks at the bytes of TCP themselves, or counts on how

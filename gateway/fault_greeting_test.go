@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 )
 
 // A panic in the work for a connection that is not in a loop yet costs that connection, and

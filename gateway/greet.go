@@ -8,7 +8,7 @@ import (
 	"net"
 	"time"
 
-	"sluice/gateway/peer"
+	"sluice/gateway/edge/peer"
 	"sluice/poller"
 )
 

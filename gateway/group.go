@@ -172,7 +172,7 @@ func (l *loop) leaveAll(c *conn) {
 	c.giveUpSkipped()
 	for i := range c.refs() {
 		l.stats.dropped[c.reason].Add(c.unsent(c.ref(i)))
-		c.left(c.ref(i))
+		c.protocol().left(c, c.ref(i))
 		l.leave(*c.ref(i))
 	}
 	c.sub = ref{}

@@ -79,7 +79,7 @@ func TestPagesOfOtherOriginsAreRefusedUnlessTheyAreListed(t *testing.T) {
 			k.wantStatus(fmt.Sprintf("%q to %s %s", c.origin, c.host, in.how), status)
 		}
 	}
-	if got := log.String(); !strings.Contains(got, "--allowed-origins") || !strings.Contains(got, "http://localhost") {
+	if got := log.String(); !strings.Contains(got, "AllowedOrigins") || !strings.Contains(got, "http://localhost") {
 		t.Errorf("the log does not tell how to let an origin in: %q", got)
 	}
 	if n := strict.stats.outcomes["origin"].Load(); n != 7 {

@@ -3,7 +3,7 @@ package gateway
 import (
 	"net/http"
 
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 )
 
 // What asks whether the gateway lives has its answer whatever else is busy: on public

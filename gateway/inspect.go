@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"sluice/gateway/centrifugo"
+	"sluice/gateway/channel"
 	"sluice/poller"
 )
 
@@ -99,26 +99,17 @@ func (c *conn) from() netip.AddrPort {
 
 func (c *conn) inspect() inspected {
 	row := inspected{
-		ID: strconv.FormatUint(c.id, 10), Address: addressText(c.from()), Protocol: c.kind.String(), Format: "raw",
+		ID: strconv.FormatUint(c.id, 10), Address: addressText(c.from()), Protocol: c.loop.variants[c.variant].name, Format: "raw",
 		TLS: c.secure() != nil, Channels: []string{}, State: "open", Pending: c.pending(), Age: c.stuck().Milliseconds(),
 		Lag: c.lag(), RTT: poller.RTT(c.FD()).Microseconds(), Loop: c.loop.index, id: c.id,
 	}
-	if ses := c.session(); ses != nil {
-		row.User, row.Client = ses.user, ses.id.String()
+	if who := c.identity(); who != nil {
+		row.User, row.Client = who.user, who.id.String()
 	}
-	describe := func(channel string, f any) {
-		row.Channels = append(row.Channels, channel)
-		switch f := f.(type) {
-		case jsonFormat:
-			row.Format = "json"
-		case streamFormat:
-			if f.json {
-				row.Format = "json"
-			}
-		case centrifugo.Format:
-			if row.Format = "json"; f.Encoding == centrifugo.Protobuf {
-				row.Format = "protobuf"
-			}
+	describe := func(name string, f channel.Format) {
+		row.Channels = append(row.Channels, name)
+		if f, ok := f.(fmt.Stringer); ok {
+			row.Format = f.String()
 		}
 	}
 	for i := range c.refs() {

@@ -18,7 +18,7 @@ import (
 
 	"sluice/gateway/api"
 	"sluice/gateway/channel"
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 	"sluice/gateway/sampling"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -103,12 +103,12 @@ func (s *Server) internalHandler(opt Internal, unixSocket bool) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return guard(mux, opt.APIKey, unixSocket)
+	return guard(mux, opt.APIKey, unixSocket, s.names.Text("without {APIKey}, only programs on this machine are served: requests with an Origin header, or with a Host other than this machine, are refused"))
 }
 
 // guard allows requests with the key; without a key, requests from programs on this machine
-// but not from web pages.
-func guard(next http.Handler, key string, unixSocket bool) http.Handler {
+// but not from web pages. forbidden is the text of a refusal of others.
+func guard(next http.Handler, key string, unixSocket bool, forbidden string) http.Handler {
 	want := sha256.Sum256([]byte(key))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -126,7 +126,7 @@ func guard(next http.Handler, key string, unixSocket bool) http.Handler {
 				return
 			}
 		case len(r.Header.Values("Origin")) > 0 || !unixSocket && !localHost(r.Host):
-			writeError(w, http.StatusForbidden, "forbidden", "without --api-key-file, only programs on this machine are served: requests with an Origin header, or with a Host other than this machine, are refused")
+			writeError(w, http.StatusForbidden, "forbidden", forbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -151,15 +151,15 @@ func localHost(host string) bool {
 // it is application/octet-stream.
 func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("channel")
-	if handshake.ChannelName(name) == nil && s.access.options(name) == nil {
-		writeError(w, http.StatusNotFound, "unknown_channel", "unknown channel: its namespace is not configured (--namespaces)")
+	if handshake.ChannelName(name) == nil && s.policy.Options(name) == nil {
+		writeError(w, http.StatusNotFound, "unknown_channel", s.names.Text("unknown channel: its namespace is not configured ({Namespaces})"))
 		return
 	}
 	body, err := readBody(w, r, s.cfg.MaxMessage)
 	if err != nil {
 		var tooBig *http.MaxBytesError
 		if errors.As(err, &tooBig) {
-			writeError(w, http.StatusRequestEntityTooLarge, "too_large", ErrTooBig.Error())
+			writeError(w, http.StatusRequestEntityTooLarge, "too_large", s.names.ErrorText(ErrTooBig))
 			return
 		}
 		writeError(w, http.StatusBadRequest, "bad_request", "the body could not be read")
@@ -178,10 +178,10 @@ func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, ErrBadText):
 		writeError(w, http.StatusBadRequest, "bad_text", err.Error())
 	case errors.Is(err, ErrTooBig), errors.Is(err, channel.ErrTooBig):
-		writeError(w, http.StatusRequestEntityTooLarge, "too_large", err.Error())
+		writeError(w, http.StatusRequestEntityTooLarge, "too_large", s.names.ErrorText(err))
 	case errors.Is(err, ErrRate):
 		w.Header().Set("Retry-After", "1")
-		writeError(w, http.StatusTooManyRequests, "rate", err.Error())
+		writeError(w, http.StatusTooManyRequests, "rate", s.names.ErrorText(err))
 	case errors.Is(err, ErrPushedBack):
 		w.Header().Set("Retry-After", "1")
 		writeError(w, http.StatusServiceUnavailable, "pushed_back", err.Error())

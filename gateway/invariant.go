@@ -15,8 +15,8 @@ func (c *conn) check() error {
 	switch {
 	case c.has(bitParked) && (c.phase != phaseOpen || c.in == nil || c.in.buf == nil):
 		return c.wrong("parked, without a message that waits")
-	case c.has(bitParked) && c.kind == kindRaw && c.in.pending == nil:
-		return c.wrong("parked, without a publication")
+	case c.has(bitParked) && c.in.pending == nil && c.in.judged == nil:
+		return c.wrong("parked, without anything to wait for")
 	case c.in != nil && c.in.pending != nil && (!c.has(bitParked) || c.in.pending.c != c):
 		return c.wrong("a publication waits, and it is not parked")
 	case c.phase >= phaseClosed && c.refs() > 0:
@@ -51,14 +51,14 @@ func (c *conn) wrong(format string, v ...any) error {
 // checkPlaces returns what is wrong with the connection's places in its loop: its slot, its
 // subscriptions, its user. That must hold in the midst of a step as well.
 func (c *conn) checkPlaces() error {
-	l, ses := c.loop, c.session()
+	l, who := c.loop, c.identity()
 	switch {
 	case c.phase != phaseDead:
 	case c.slot >= 0 || c.Active():
 		return c.wrong("dead, and still in slot %d or watched", c.slot)
 	case c.refs() > 0 || c.bits&(bitBlocked|bitParked) != 0 || c.counted != 0 || c.in != nil || c.out != nil:
 		return c.wrong("dead, with %d subscriptions, bits %#x, %d bytes counted, input %v, output %v", c.refs(), c.bits, c.counted, c.in != nil, c.out != nil)
-	case ses != nil && (ses.connected || ses.prev != nil || ses.next != nil):
+	case c.has(bitIdentified) || who != nil && (who.prev != nil || who.next != nil):
 		return c.wrong("dead, and still its user's")
 	default:
 		return nil
@@ -81,12 +81,12 @@ func (c *conn) checkPlaces() error {
 			return c.wrong("place %d in %q is another's", r.index, g.key.channel)
 		}
 	}
-	if ses == nil || !ses.connected {
+	if !c.has(bitIdentified) {
 		return nil
 	}
-	for other := l.users[ses.user]; other != c; other = other.session().next {
+	for other := l.users[who.user]; other != c; other = other.identity().next {
 		if other == nil {
-			return c.wrong("missing among the connections of its user %q", ses.user)
+			return c.wrong("missing among the connections of its user %q", who.user)
 		}
 	}
 	return nil
@@ -129,7 +129,7 @@ func (l *loop) check() error {
 		if c.has(bitBlocked) {
 			blocked++
 		}
-		if ses := c.session(); ses != nil && ses.connected {
+		if c.has(bitIdentified) {
 			connected++
 		}
 	}
@@ -141,10 +141,10 @@ func (l *loop) check() error {
 		return fmt.Errorf("%d of %d connections are blocked, counted are %d of %d", blocked, len(l.conns), st.blocked.Load(), st.connections.Load())
 	}
 	for user, c := range l.users {
-		for prev := (*conn)(nil); c != nil; c = c.session().next {
-			ses := c.session()
-			if connected--; c.phase == phaseDead || !ses.connected || ses.user != user || ses.prev != prev {
-				return fmt.Errorf("connection %d, connected %v, is in the list of user %q", c.id, ses.connected, user)
+		for prev := (*conn)(nil); c != nil; c = c.identity().next {
+			who := c.identity()
+			if connected--; c.phase == phaseDead || !c.has(bitIdentified) || who.user != user || who.prev != prev {
+				return fmt.Errorf("connection %d, connected %v, is in the list of user %q", c.id, c.has(bitIdentified), user)
 			}
 			prev = c
 		}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 
 	"github.com/gobwas/ws"
 )

@@ -44,16 +44,17 @@ type groupKey struct {
 
 type loop struct {
 	// Set at construction.
-	server *Server
-	index  int
-	cfg    *Config
-	log    *slog.Logger
-	debug  bool      // the log takes debug records
-	began  time.Time // of its clock
-	engine engine.Engine
-	space  *channel.Space
-	limits frame.Limits
-	poller *poller.Poller
+	server   *Server
+	index    int
+	cfg      *Config
+	log      *slog.Logger
+	debug    bool      // the log takes debug records
+	began    time.Time // of its clock
+	engine   engine.Engine
+	space    *channel.Space
+	variants []*variant // what connections speak
+	limits   frame.Limits
+	poller   *poller.Poller
 
 	turnWrites int // the constant; tests that look into a paused sweep lower it
 
@@ -71,7 +72,7 @@ type loop struct {
 	conns     []*conn
 	due       []uint32 // due[i] is when conns[i] has to be looked at, in loop time
 	groups    map[groupKey]*group
-	users     map[string]*conn // the first connection of each user, by session.next the others
+	users     map[string]*conn // the first connection of each user, by identity.next the others
 	sweeps    []*group         // with a sweep to begin or to continue, first come first
 	delayed   []*group         // with a sweep to begin that is put off
 	retries   []*pending       // publications that may be tried again
@@ -121,7 +122,7 @@ func bareLoop(s *Server, index int) *loop {
 	return &loop{
 		server: s, index: index, cfg: &s.cfg, log: s.cfg.Logger,
 		debug:  s.cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
-		engine: s.engine, space: s.space, turnWrites: turnWrites,
+		engine: s.engine, space: s.space, variants: s.spoken(), turnWrites: turnWrites,
 		limits:   frame.Limits{MessageBytesMax: s.cfg.MaxMessage, FragmentsMax: s.cfg.MaxFragments},
 		groups:   make(map[groupKey]*group),
 		users:    make(map[string]*conn),

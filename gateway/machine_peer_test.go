@@ -21,6 +21,7 @@ import (
 
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
+	"sluice/gateway/wire"
 
 	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
@@ -33,6 +34,7 @@ type machinePeer struct {
 	sock   *socket
 	tls    *tls.Conn // nil for a plain one
 	target target
+	client centrifugo.Format
 	dirty  bool   // it sent what is no TLS: what it is sent from then on may be an alert
 	unsent []byte // on its way to the socket
 	sealed []byte // came from the socket, with TLS
@@ -50,21 +52,27 @@ const machineHead = "HTTP\n"
 var machineChannels = [...]string{"a", "b", "c"}
 
 // machineTargets are what clients speak.
-var machineTargets = [...]target{
-	{kind: kindRaw, format: rawFormat{}},
-	{kind: kindRaw, format: jsonFormat{}},
-	{kind: kindRaw, format: rawFormat{}, noEcho: true},
-	{kind: kindRaw, format: jsonFormat{}, noEcho: true},
-	{kind: kindRaw, format: rawFormat{}, listen: true},
-	{kind: kindEcho, format: rawFormat{}},
-	{kind: kindStream, format: streamFormat{}, listen: true},
-	{kind: kindStream, format: streamFormat{json: true}, listen: true},
-	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.JSON}},
-	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.Protobuf}},
-	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.JSON, Uni: true}},
-	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.JSON, Uni: true, SSE: true}},
-	{kind: kindClient, client: centrifugo.Format{Encoding: centrifugo.Protobuf, Uni: true}},
+var machineTargets = [...]struct {
+	target
+	client centrifugo.Format // of a client of the Centrifugo protocol
+}{
+	{target: target{variant: rawWebSocket, format: rawFormat{}}},
+	{target: target{variant: rawWebSocket, format: jsonFormat{}}},
+	{target: target{variant: rawWebSocket, format: rawFormat{}, noEcho: true}},
+	{target: target{variant: rawWebSocket, format: jsonFormat{}, noEcho: true}},
+	{target: target{variant: rawWebSocket, format: rawFormat{}, listen: true}},
+	{target: target{variant: echoWebSocket, format: rawFormat{}}},
+	{target: target{variant: rawStream, format: streamFormat{}, listen: true}},
+	{target: target{variant: rawStream, format: streamFormat{json: true}, listen: true}},
+	{target{variant: clientWebSocket}, centrifugo.Format{Encoding: centrifugo.JSON}},
+	{target{variant: clientWebSocket}, centrifugo.Format{Encoding: centrifugo.Protobuf}},
+	{target{variant: clientWebSocket}, centrifugo.Format{Encoding: centrifugo.JSON, Uni: true}},
+	{target{variant: clientStream}, pushFormat},
+	{target{variant: clientWebSocket}, centrifugo.Format{Encoding: centrifugo.Protobuf, Uni: true}},
 }
+
+// speaks reports whether it is a target of the Centrifugo protocol.
+func (t *target) speaks() bool { return t.variant.protocol == connProtocol(centrifugoProtocol{}) }
 
 // arrive brings a new client, if the place is free.
 func (m *machine) arrive(i int, what, how byte) {
@@ -77,11 +85,12 @@ func (m *machine) arrive(i int, what, how byte) {
 	}
 	s := &socket{fd: machineFD + len(m.sockets), space: 1 << 30}
 	m.sockets = append(m.sockets, s)
-	t := machineTargets[int(what)%len(machineTargets)]
-	p := &machinePeer{m: m, sock: s, place: -1}
+	kind := machineTargets[int(what)%len(machineTargets)]
+	t := kind.target
+	p := &machinePeer{m: m, sock: s, client: kind.client, place: -1}
 	m.peers[i] = p
 	t.channel = machineChannels[how&1]
-	if t.kind == kindRaw && what >= 128 || t.kind == kindStream && what >= 64 {
+	if t.variant == rawWebSocket && what >= 128 || t.variant == rawStream && what >= 64 {
 		t.asks = true
 		t.ask = [...]channel.Ask{{Kind: channel.AskNow}, {Kind: channel.AskNewest, N: 3}, {Kind: channel.AskSince, At: channel.Place{Epoch: 1, Offset: 1}}, {Kind: channel.AskNewest, N: 1 << 20}}[how>>1&3]
 		if ch := m.server.space.Find(t.channel); ch != nil && t.ask.Kind == channel.AskSince {
@@ -90,14 +99,19 @@ func (m *machine) arrive(i int, what, how byte) {
 		}
 		t.blind = how == 255
 	}
-	if t.kind != kindClient && how&8 != 0 {
-		t.identity = &identity{user: "u" + string('0'+how>>4&1), info: []byte(`{}`)}
+	if !t.speaks() && how&8 != 0 {
+		t.identity = &identity{id: newClientID(), user: "u" + string('0'+how>>4&1), info: []byte(`{}`)}
 	}
-	if t.kind == kindClient && (t.client.SSE || t.client.Uni && how&4 != 0) {
+	if t.speaks() && (p.client.Framing == wire.SSE || p.client.Uni && how&4 != 0) {
 		t.connect = []byte(`{}`)
-		if m.server.access.verifier != nil && how&8 != 0 {
+		if m.server.policy.Tokens() != nil && how&8 != 0 {
 			t.connect = []byte(`{"token":"` + machineToken + `"}`)
 		}
+	}
+	if t.speaks() {
+		t.identity = newSession(p.client)
+	} else if text := m.server.cfg.Greeting; text != "" {
+		t.greeting = t.format.appendGreeting(nil, text)
 	}
 	p.target = t
 	a := &arrival{server: m.server, fd: s.fd, target: t, client: machineAddress, response: []byte(machineHead), from: m}
@@ -111,14 +125,14 @@ func (m *machine) arrive(i int, what, how byte) {
 		m.server.connections.Add(1)
 	}
 	a.seat, _ = m.server.admission.Enter(machineAddress.Addr(), m.now.UnixMilli())
-	if how&0x10 != 0 && t.kind == kindRaw {
+	if how&0x10 != 0 && t.variant == rawWebSocket {
 		a.early = m.frames(p, how)
 	}
 	if how&0x20 != 0 {
 		s.space = int(what)
 	}
 	a.deliver(m.l)
-	if p.id = m.server.lastID.Load(); t.kind == kindClient && t.connect == nil && how&7 != 7 {
+	if p.id = m.server.lastID.Load(); t.speaks() && t.connect == nil && how&7 != 7 {
 		p.command(&protocol.Command{Id: 1, Connect: &protocol.ConnectRequest{Token: m.token(how)}})
 	}
 }
@@ -130,7 +144,7 @@ func (m *machine) leave() {}
 var machineToken = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","typ":"JWT"}`)) + ".e30.AAAA"
 
 func (m *machine) token(how byte) string {
-	if m.server.access.verifier == nil || how&0x30 == 0 {
+	if m.server.policy.Tokens() == nil || how&0x30 == 0 {
 		return ""
 	}
 	return machineToken
@@ -165,7 +179,7 @@ var machineTLS = sync.OnceValue(func() (all [2][2]*tls.Config) {
 func machineHandshake(m *machine, p *machinePeer) (*tls.Conn, *secure) {
 	cfg := machineTLS()[(p.sock.fd&7)/7]
 	near, far := net.Pipe()
-	s := &secure{wire: wire{conn: near, fd: -1}}
+	s := &secure{wire: tlsWire{conn: near, fd: -1}}
 	s.Conn = tls.Server(&s.wire, cfg[0])
 	w := &peerWire{Conn: far, p: p}
 	c := tls.Client(w, cfg[1])
@@ -292,7 +306,7 @@ func (p *machinePeer) command(cmd *protocol.Command) {
 }
 
 func (p *machinePeer) encoded(cmd *protocol.Command) string {
-	if f := p.target.client; f.Uni {
+	if f := p.client; f.Uni {
 		return text(`{"token":"` + cmd.GetConnect().GetToken() + `"}`)
 	} else if f.Encoding == centrifugo.Protobuf {
 		b, _ := protocol.NewProtobufCommandEncoder().Encode(cmd) // ignored: a command of ours
@@ -305,7 +319,7 @@ func (p *machinePeer) encoded(cmd *protocol.Command) string {
 // talk puts something of the peer's protocol on its way.
 func (p *machinePeer) talk(what, how byte) {
 	m := p.m
-	if p.target.kind != kindClient {
+	if !p.target.speaks() {
 		p.put(m.frames(p, how))
 		return
 	}
@@ -313,7 +327,7 @@ func (p *machinePeer) talk(what, how byte) {
 	switch what % 16 {
 	default:
 		data := `"` + m.say(machineSizes[how&7]) + `"`
-		if p.target.client.Encoding == centrifugo.Protobuf {
+		if p.client.Encoding == centrifugo.Protobuf {
 			data = data[1 : len(data)-1]
 		}
 		cmd.Publish = &protocol.PublishRequest{Channel: name, Data: []byte(data)}
@@ -423,7 +437,7 @@ func (p *machinePeer) took(b []byte) {
 		}
 		p.buf, p.opened = p.buf[len(machineHead):], true
 	}
-	events := p.target.kind == kindStream || p.target.client.SSE
+	events := !p.target.variant.framing.ReadsInput()
 	for len(p.buf) > 0 {
 		if p.ended {
 			p.m.fatalf("connection %d is sent %q behind its end", p.id, p.buf)
@@ -492,7 +506,7 @@ func (p *machinePeer) frame() int {
 // message sees that a raw client misses nothing and gets nothing twice.
 func (p *machinePeer) message(payload []byte) {
 	t := &p.target
-	if t.kind != kindRaw || t.format != (rawFormat{}) || t.noEcho || len(payload) < 8 {
+	if t.variant != rawWebSocket || t.format != (rawFormat{}) || t.noEcho || len(payload) < 8 {
 		return
 	}
 	at, known := p.m.order[saidIn(payload)]

@@ -7,8 +7,8 @@ import (
 	"errors"
 	"time"
 
+	"sluice/gateway/access/auth"
 	"sluice/gateway/api"
-	"sluice/gateway/auth"
 	"sluice/gateway/channel"
 	"sluice/poller"
 )

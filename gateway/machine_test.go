@@ -16,10 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
-	"sluice/gateway/namespace"
 	"sluice/gateway/presence"
 	"sluice/poller"
 )
@@ -265,12 +265,12 @@ var machineBuffers = struct{ scratch, cork []byte }{make([]byte, scratchBytes), 
 
 func (m *machine) start(cfg Config) {
 	s := &Server{cfg: cfg, stats: newServerStats(), budget: channel.NewBudget(cfg.MaxBuffered / 8 * 3), historyBudget: channel.NewBudget(cfg.MaxBuffered / 8)}
-	s.access = newAccess(&s.cfg)
+	s.policy = newPolicy(&s.cfg)
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
-	s.space.KeepHistory(channel.History{Of: s.access.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
+	s.space.KeepHistory(channel.History{Of: s.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
 	s.present, s.admission = presence.New(), newAdmission(&s.cfg)
 	s.engine = machineEngine{m}
-	s.judges = judges{verifier: s.access.verifier, queue: make(chan *judgement, 16)}
+	s.judges = judges{verifier: s.policy.Tokens(), queue: make(chan *judgement, 16)}
 	s.loops.Add(1)
 	m.now = time.Now()
 	l := bareLoop(s, 0)

@@ -13,10 +13,8 @@ import (
 	"sluice/gateway/api"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 	"sluice/gateway/presence"
-
-	"github.com/centrifugal/protocol"
 )
 
 // node does what the server's HTTP API asks for. What concerns connections goes to every
@@ -34,7 +32,7 @@ func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishR
 		return api.PublishResult{}, err
 	}
 	if len(r.Payload) > s.cfg.MaxMessage {
-		return api.PublishResult{}, api.ErrLimitExceeded.With(bareText(ErrTooBig))
+		return api.PublishResult{}, api.ErrLimitExceeded.With(bareText(s.names.ErrorText(ErrTooBig)))
 	}
 	p := channel.Publication{Payload: r.Payload, Binary: r.Binary, Passing: r.SkipHistory}
 	if len(r.Tags) > 0 {
@@ -47,9 +45,9 @@ func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishR
 	case errors.Is(err, channel.ErrTooBig):
 		return api.PublishResult{}, api.ErrLimitExceeded.With(err.Error())
 	case errors.Is(err, ErrRate):
-		return api.PublishResult{}, api.ErrTooManyRequests.With(bareText(err))
+		return api.PublishResult{}, api.ErrTooManyRequests.With(bareText(s.names.ErrorText(err)))
 	case errors.Is(err, ErrPushedBack):
-		return api.PublishResult{}, api.ErrInternal.With(bareText(err)).Later(time.Second)
+		return api.PublishResult{}, api.ErrInternal.With(bareText(err.Error())).Later(time.Second)
 	}
 	return api.PublishResult{}, err
 }
@@ -57,9 +55,9 @@ func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishR
 // known tells what is wrong with a channel's name, if anything is.
 func (s *Server) known(name string) error {
 	if handshake.ChannelName(name) != nil {
-		return api.ErrBadRequest.With(bareText(ErrBadChannel))
+		return api.ErrBadRequest.With(bareText(ErrBadChannel.Error()))
 	}
-	if s.access.options(name) == nil {
+	if s.policy.Options(name) == nil {
 		return api.ErrUnknownChannel
 	}
 	return nil
@@ -74,8 +72,8 @@ type task struct {
 
 func (t *task) deliver(l *loop) {
 	var found []*conn // first, because what is done may end some
-	for c := l.users[t.user]; c != nil; c = c.session().next {
-		if t.client == "" || c.session().id.String() == t.client {
+	for c := l.users[t.user]; c != nil; c = c.identity().next {
+		if t.client == "" || c.identity().id.String() == t.client {
 			found = append(found, c)
 		}
 	}
@@ -128,96 +126,41 @@ func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
 	if err := s.known(r.Channel); err != nil {
 		return err
 	}
-	o := s.access.options(r.Channel)
-	w := wish{recovers: true, positions: true, server: true, detail: detail{info: bytes.Clone(r.Info), expireAt: r.ExpireAt}}
+	a := &subscribeAction{channel: r.Channel, info: bytes.Clone(r.Info), data: bytes.Clone(r.Data), expireAt: r.ExpireAt}
 	if r.RecoverSince != nil {
-		w.recover = true
-		w.since = askSince(r.RecoverSince.Epoch, r.RecoverSince.Offset)
+		a.recover, a.since = true, askSince(r.RecoverSince.Epoch, r.RecoverSince.Offset)
 	}
-	name, data := r.Channel, bytes.Clone(r.Data)
-	return n.each(ctx, r.User, r.Client, func(l *loop, c *conn) {
-		if !c.speaks() || c.find(name) != nil || c.refs() >= sessionChannelsMax {
-			return
-		}
-		settled, err := c.settleSubscription(name, o, w, c.room())
-		if err != nil {
-			l.log.Warn("a subscription requested through the API was refused", "conn", c.id, "error", err.Message)
-			return
-		}
-		result := settled.result
-		c.tell(&protocol.Push{Channel: settled.name, Subscribe: &protocol.Subscribe{Recoverable: result.Recoverable, Epoch: result.Epoch,
-			Offset: result.Offset, Positioned: result.Positioned, Data: centrifugo.Raw(c.session().format.Encoding, data)}})
-		for _, p := range result.Publications {
-			c.tell(&protocol.Push{Channel: settled.name, Pub: p})
-		}
-		c.begin(&settled)
-	})
+	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) { c.protocol().act(c, a) })
 }
 
 // Unsubscribe implements api.Node.
 func (n *node) Unsubscribe(ctx context.Context, r *api.UnsubscribeRequest) error {
 	name := r.Channel
 	if name != "" && handshake.ChannelName(name) != nil {
-		return api.ErrBadRequest.With(bareText(ErrBadChannel))
+		return api.ErrBadRequest.With(bareText(ErrBadChannel.Error()))
 	}
-	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) {
-		if !c.speaks() {
-			if name == "" || c.find(name) != nil {
-				c.close(reasonDisconnected) // it is its one subscription
-			}
-			return
-		}
-		names := []string{name}
-		if name == "" {
-			names = names[:0]
-			for i := range c.refs() {
-				names = append(names, c.ref(i).group.key.channel)
-			}
-		}
-		for _, name := range names {
-			c.unsubscribe(name, centrifugo.UnsubscribeServer)
-		}
-	})
+	a := &unsubscribeAction{name}
+	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) { c.protocol().act(c, a) })
 }
 
 // Disconnect implements api.Node.
 func (n *node) Disconnect(ctx context.Context, r *api.DisconnectRequest) error {
 	spared := r.Whitelist
-	var told *protocol.Disconnect
-	if r.Disconnect != nil {
-		told = &protocol.Disconnect{Code: r.Disconnect.Code, Reason: r.Disconnect.Reason}
+	a := &disconnectAction{}
+	if d := r.Disconnect; d != nil {
+		a.given, a.code, a.text = true, d.Code, d.Reason
 	}
 	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) {
-		ses := c.session()
-		if slices.Contains(spared, ses.id.String()) {
-			return
+		if !slices.Contains(spared, c.identity().id.String()) {
+			c.protocol().act(c, a)
 		}
-		ses.disconnect = told
-		c.close(reasonDisconnected)
 	})
 }
 
 // Refresh implements api.Node.
 func (n *node) Refresh(ctx context.Context, r *api.RefreshRequest) error {
-	expired, expireAt, info := r.Expired, r.ExpireAt, bytes.Clone(r.Info)
-	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) {
-		ses := c.session()
-		if expired {
-			c.close(reasonExpired)
-			return
-		}
-		ses.expireAt = expireAt
-		if info != nil {
-			ses.info = info
-			c.showPresence("")
-		}
-		if c.speaks() {
-			p := &protocol.Refresh{}
-			p.Expires, p.Ttl = lifetime(expireAt)
-			c.tell(&protocol.Push{Refresh: p})
-		}
-		c.wakeSession()
-	})
+	a := &refreshAction{expired: r.Expired, expireAt: r.ExpireAt, info: bytes.Clone(r.Info)}
+	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) { c.protocol().act(c, a) })
 }
 
 // Presence implements api.Node.
@@ -242,7 +185,7 @@ func (n *node) presenceKnown(name string) error {
 	if err := s.known(name); err != nil {
 		return err
 	}
-	if !s.access.options(name).Presence {
+	if !s.policy.Options(name).Presence {
 		return api.ErrNotAvailable
 	}
 	return nil
@@ -263,7 +206,7 @@ func (n *node) History(_ context.Context, r *api.HistoryRequest) (api.HistoryRes
 	if err := s.known(r.Channel); err != nil {
 		return api.HistoryResult{}, err
 	}
-	if s.access.options(r.Channel).HistorySize == 0 {
+	if s.policy.Options(r.Channel).HistorySize == 0 {
 		return api.HistoryResult{}, api.ErrNotAvailable
 	}
 	q := historyQuery{channel: r.Channel, limit: r.Limit, reverse: r.Reverse, most: -1}
@@ -381,10 +324,7 @@ func (n *node) Info(ctx context.Context) (api.InfoResult, error) {
 }
 
 // bareText is an error's text without the package's name.
-func bareText(err error) string {
-	text, _ := bytes.CutPrefix([]byte(err.Error()), []byte("gateway: "))
-	return string(text)
-}
+func bareText(text string) string { return strings.TrimPrefix(text, "gateway: ") }
 
 // apiFailed logs what the caller of the API is only told is an internal error.
 func (s *Server) apiFailed(method string, err error) {

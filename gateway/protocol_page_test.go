@@ -10,7 +10,7 @@ import (
 
 	"github.com/centrifugal/protocol"
 
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 )
 
 // rows returns the cells of a page's tables.
@@ -56,9 +56,9 @@ func TestCentrifugoPageHasEveryDisconnect(t *testing.T) {
 			return len(row) == 5 && row[0] == fmt.Sprint(d.Code) && row[1] == d.Reason && strings.Contains(row[2], "`"+label+"`")
 		})
 	}
-	for _, r := range reasons {
-		if r.client != nil && !has(r.client, r.label) {
-			t.Errorf("centrifugo/README.md has no row with %d, %s and `%s`", r.client.Code, r.client.Reason, r.label)
+	for why, d := range disconnects {
+		if label := reasons[why].label; d != nil && !has(d, label) {
+			t.Errorf("centrifugo/README.md has no row with %d, %s and `%s`", d.Code, d.Reason, label)
 		}
 	}
 }

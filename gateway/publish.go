@@ -8,7 +8,8 @@ import (
 	"unicode/utf8"
 
 	"sluice/gateway/channel"
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
+	"sluice/gateway/setting"
 )
 
 // Receipt is the result of a publication.
@@ -25,13 +26,13 @@ type Receipt struct {
 var (
 	ErrBadChannel = errors.New("gateway: channel name must be 1 to 255 bytes of UTF-8 without control characters or white space")
 	ErrBadText    = errors.New("gateway: text is not UTF-8: publish it as binary")
-	ErrTooBig     = errors.New("gateway: message is larger than --max-message")
+	ErrTooBig     = error(setting.Error("gateway: message is larger than {MaxMessage}"))
 	// ErrPushedBack is returned if the channel's log was full until the context ended.
 	// Nothing was published; try again later.
 	ErrPushedBack = errors.New("gateway: the channel's buffer is full, because its subscribers are behind")
 	// ErrRate is returned if the channel's rate (Config.ChannelRate) was exceeded until
 	// the context ended.
-	ErrRate = errors.New("gateway: the channel has reached its rate of publications (--channel-rate)")
+	ErrRate = error(setting.Error("gateway: the channel has reached its rate of publications ({ChannelRate})"))
 )
 
 // publisher is a goroutine that publishes. It implements engine.Caller.

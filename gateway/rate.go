@@ -1,75 +1,56 @@
 package gateway
 
-// A bucket bounds a rate: each thing that happens raises its level by one, each
-// second lowers it by the rate, and at twice the rate it is full. A connection has
-// only the levels; the time is that of its last bytes, in seconds of loop time.
+import "sluice/gateway/rate"
 
-// buckets are the levels of a connection's rates. A level below zero is what it may
-// have beside the rate, because it was not read for a while.
+// buckets are those of a connection's rates, with bursts of twice as many. Their time is
+// that of its last bytes, in seconds of loop time.
 type buckets struct {
-	messages, control int32
+	messages, control rate.Level
 }
-
-// drain lowers a level by what runs out in so many seconds.
-func drain(level *int32, rate int, seconds uint32) {
-	if *level > 0 {
-		*level = int32(max(int64(*level)-int64(rate)*int64(seconds), 0))
-	}
-}
-
-// credit lowers a level by what would have come in so many seconds in which the
-// connection was not read.
-func credit(level *int32, rate int, seconds uint32) {
-	*level = int32(max(int64(*level)-int64(rate)*int64(seconds), -1<<30))
-}
-
-// fill raises a level by one; false when the bucket is full.
-func fill(level *int32, rate int) bool {
-	if int(*level) >= 2*rate {
-		return false
-	}
-	*level++
-	return true
-}
-
-// rateMax bounds rates, so that levels hold them.
-const rateMax = 1_000_000
 
 // hear notes that the client was heard.
-func (c *conn) hear() { c.pass(drain) }
+func (c *conn) hear() { c.pass((*rate.Level).Pass) }
 
 // excuse notes that the client's silence until now was ours.
-func (c *conn) excuse() { c.pass(credit) }
+func (c *conn) excuse() { c.pass((*rate.Level).Credit) }
 
-// pass lets the levels run out since the client was heard.
-func (c *conn) pass(lower func(level *int32, rate int, seconds uint32)) {
-	l := c.loop
-	if passed := l.now - c.heard; passed > 0 && c.ext != nil {
-		lower(&c.ext.levels.control, c.rate(l.cfg.ControlRate, DefaultControlRate), passed)
-		lower(&c.ext.levels.messages, c.rate(l.cfg.MessageRate, DefaultMessageRate), passed)
+// pass lets the time pass since the client was heard.
+func (c *conn) pass(of func(v *rate.Level, l rate.Limit, seconds uint32)) {
+	if passed := c.loop.now - c.heard; passed > 0 && c.ext != nil {
+		of(&c.ext.levels.control, c.controlRate(), passed)
+		of(&c.ext.levels.messages, c.messageRate(), passed)
 	}
-	c.heard = l.now
+	c.heard = c.loop.now
 }
 
-// rate returns the bound that holds for the connection, 0 for none.
-func (c *conn) rate(configured, otherwise int) int {
-	return rateFor(configured, otherwise, c.has(bitLocal))
+func (c *conn) controlRate() rate.Limit {
+	return c.rate(c.loop.cfg.ControlRate, DefaultControlRate)
+}
+
+func (c *conn) messageRate() rate.Limit {
+	return c.rate(c.loop.cfg.MessageRate, DefaultMessageRate)
+}
+
+// rate returns the limit that applies to the connection.
+func (c *conn) rate(configured, otherwise int) rate.Limit {
+	n := rateFor(configured, otherwise, c.has(bitLocal))
+	return rate.PerSecond(n, 2*n)
 }
 
 // mayControl counts a control frame; false when there were too many.
 func (c *conn) mayControl() bool {
-	rate := c.rate(c.loop.cfg.ControlRate, DefaultControlRate)
-	return rate <= 0 || fill(&c.extra().levels.control, rate)
+	l := c.controlRate()
+	return l.None() || c.extra().levels.control.Take(l)
 }
 
 // mayMessage counts a message; false when there were too many.
 func (c *conn) mayMessage() bool {
-	rate := c.rate(c.loop.cfg.MessageRate, DefaultMessageRate)
-	return rate <= 0 || fill(&c.extra().levels.messages, rate)
+	l := c.messageRate()
+	return l.None() || c.extra().levels.messages.Take(l)
 }
 
-// rateFor returns the bound that holds for a client: none for one of this machine,
-// unless it was asked for.
+// rateFor returns the rate that applies to a client: none to one of this machine, unless it
+// was asked for.
 func rateFor(configured, otherwise int, local bool) int {
 	switch {
 	case configured > 0:

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"sluice/gateway/channel"
 
@@ -126,25 +125,6 @@ func TestRecordsBytes(t *testing.T) {
 	if got, want := string(appendPlaceRecord(nil, &at)), `{"gap":true,"channel":"news","epoch":"10","offset":7,"conn":"3"}`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-}
-
-func FuzzJSONString(f *testing.F) {
-	for _, s := range []string{"", "plain", "\"\\\b\f\n\r\t\x00\x7f", "é漢🙂\u2028"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if !utf8.ValidString(s) {
-			return
-		}
-		encoded := appendString(nil, s)
-		var got string
-		if err := json.Unmarshal(encoded, &got); err != nil || got != s {
-			t.Errorf("%q became %s, which is %q, %v", s, encoded, got, err)
-		}
-		if n := len(encoded); n > 6*len(s)+2 {
-			t.Errorf("%d bytes became %d", len(s), n)
-		}
-	})
 }
 
 func TestSinceGivesWhatWasMissed(t *testing.T) {

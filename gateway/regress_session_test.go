@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
 
@@ -66,9 +66,9 @@ func TestLeaveDoesNotOvertakeTheJoinThatWaited(t *testing.T) {
 	guest.joins("x")
 	cancel() // whoever publishes waits no more, but the join does
 	s.do(func(l *loop) {
-		for _, kind := range []kind{kindRaw, kindClient} { // the laggard, which makes room; then the guest
+		for _, v := range []*variant{rawWebSocket, clientWebSocket} { // the laggard, which makes room; then the guest
 			for _, c := range slices.Backward(l.conns) {
-				if c.kind == kind {
+				if l.variants[c.variant] == v {
 					c.kill(reasonReset)
 					break
 				}

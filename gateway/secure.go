@@ -29,11 +29,11 @@ const recordBytes = 16 << 10
 // to one; afterwards it belongs to the connection's loop.
 type secure struct {
 	*tls.Conn
-	wire wire
+	wire tlsWire
 }
 
-// wire is what a tls.Conn reads from and writes to.
-type wire struct {
+// tlsWire is what a tls.Conn reads from and writes to.
+type tlsWire struct {
 	// Until the connection is detached.
 	conn  net.Conn
 	early []byte           // bytes that were read before TLS began
@@ -59,7 +59,7 @@ type wire struct {
 
 // newSecure makes the TLS side of a connection in its handshake.
 func newSecure(g *greeting, c net.Conn, cfg *tls.Config) *secure {
-	s := &secure{wire: wire{conn: c, from: g, fd: -1}}
+	s := &secure{wire: tlsWire{conn: c, from: g, fd: -1}}
 	s.Conn = tls.Server(&s.wire, cfg)
 	return s
 }
@@ -75,13 +75,13 @@ func (nothingError) Timeout() bool   { return false }
 func (nothingError) Temporary() bool { return true }
 
 // Read implements net.Conn.
-func (w *wire) Read(p []byte) (int, error) {
+func (w *tlsWire) Read(p []byte) (int, error) {
 	n, err := w.read(p)
 	w.follow(p[:n])
 	return n, err
 }
 
-func (w *wire) read(p []byte) (int, error) {
+func (w *tlsWire) read(p []byte) (int, error) {
 	switch {
 	case len(w.early) > 0:
 		n := copy(p, w.early)
@@ -118,7 +118,7 @@ const (
 const recordHead = 5
 
 // follow keeps track of where records end, for the time that one may take.
-func (w *wire) follow(p []byte) {
+func (w *tlsWire) follow(p []byte) {
 	for len(p) > 0 {
 		if w.left == 0 {
 			if w.have, w.left = 0, recordHead; w.owner != nil {
@@ -139,7 +139,7 @@ func (w *wire) follow(p []byte) {
 }
 
 // Write implements net.Conn.
-func (w *wire) Write(p []byte) (int, error) {
+func (w *tlsWire) Write(p []byte) (int, error) {
 	switch {
 	case w.conn != nil && w.from != nil:
 		return w.from.writeSecured(w.conn, p)
@@ -156,7 +156,7 @@ func (w *wire) Write(p []byte) (int, error) {
 }
 
 // Close implements net.Conn. Once detached the descriptor is the loop's to close.
-func (w *wire) Close() error {
+func (w *tlsWire) Close() error {
 	if w.conn != nil {
 		return w.conn.Close()
 	}
@@ -164,7 +164,7 @@ func (w *wire) Close() error {
 }
 
 // LocalAddr implements net.Conn; nil once detached.
-func (w *wire) LocalAddr() net.Addr {
+func (w *tlsWire) LocalAddr() net.Addr {
 	if w.conn != nil {
 		return w.conn.LocalAddr()
 	}
@@ -172,7 +172,7 @@ func (w *wire) LocalAddr() net.Addr {
 }
 
 // RemoteAddr implements net.Conn; nil once detached.
-func (w *wire) RemoteAddr() net.Addr {
+func (w *tlsWire) RemoteAddr() net.Addr {
 	if w.conn != nil {
 		return w.conn.RemoteAddr()
 	}
@@ -180,7 +180,7 @@ func (w *wire) RemoteAddr() net.Addr {
 }
 
 // SetDeadline implements net.Conn. Once detached nothing waits.
-func (w *wire) SetDeadline(t time.Time) error {
+func (w *tlsWire) SetDeadline(t time.Time) error {
 	if w.conn != nil {
 		return w.conn.SetDeadline(t)
 	}
@@ -188,7 +188,7 @@ func (w *wire) SetDeadline(t time.Time) error {
 }
 
 // SetReadDeadline implements net.Conn.
-func (w *wire) SetReadDeadline(t time.Time) error {
+func (w *tlsWire) SetReadDeadline(t time.Time) error {
 	if w.conn != nil {
 		return w.conn.SetReadDeadline(t)
 	}
@@ -196,7 +196,7 @@ func (w *wire) SetReadDeadline(t time.Time) error {
 }
 
 // SetWriteDeadline implements net.Conn.
-func (w *wire) SetWriteDeadline(t time.Time) error {
+func (w *tlsWire) SetWriteDeadline(t time.Time) error {
 	if w.conn != nil {
 		return w.conn.SetWriteDeadline(t)
 	}
@@ -260,7 +260,7 @@ func (s *secure) push() error {
 }
 
 // giveBack lets the encrypted bytes go.
-func (w *wire) giveBack() {
+func (w *tlsWire) giveBack() {
 	if l := w.owner.loop; w.rest != nil && l.sealed == nil {
 		l.sealed = w.rest[:0]
 	}

@@ -10,18 +10,21 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"sluice/gateway/admit"
+	"sluice/gateway/access"
 	"sluice/gateway/channel"
+	"sluice/gateway/edge/admit"
+	"sluice/gateway/edge/handshake"
+	"sluice/gateway/edge/peer"
 	"sluice/gateway/engine"
-	"sluice/gateway/handshake"
-	"sluice/gateway/peer"
 	"sluice/gateway/presence"
 	"sluice/gateway/sampling"
+	"sluice/gateway/setting"
 	"sluice/poller"
 )
 
@@ -30,11 +33,21 @@ var ErrServerClosed = errors.New("gateway: server closed")
 
 // ErrInsecure is returned by Serve, with Config.Insecure, for a listener that other machines
 // can reach.
-var ErrInsecure = errors.New("gateway: --insecure lets every client do everything: listen only on 127.0.0.1, and do not configure proxies")
+var ErrInsecure error = setting.Error("gateway: {Insecure} lets every client do everything: listen only on 127.0.0.1, and do not configure proxies")
 
 // descriptorReserve is how many descriptors are left for everything that is no
 // client: listeners, two for each, pollers, the internal listener's connections, files.
 const descriptorReserve = 64
+
+// routes are the ways in, in the order in which they are tried; a protocol adds its own here, and
+// what it speaks to variants.
+var routes = [...]*route{clientRoute, echoRoute, rawRoute}
+
+// variants are what connections speak.
+var variants = [...]*variant{rawWebSocket, echoWebSocket, rawStream, clientWebSocket, clientStream}
+
+// spoken returns what the connections of the server's loops speak.
+func (s *Server) spoken() []*variant { return variants[:] }
 
 // Server is a broadcast gateway. Create it with [New]. Its methods are safe for concurrent
 // use.
@@ -44,13 +57,15 @@ type Server struct {
 	descriptorLimit int
 	space           *channel.Space
 	engine          engine.Engine
-	access          access
+	policy          *access.Policy
 	present         *presence.Table
 	judges          judges
 	started         time.Time
 	uid             string          // names this process among others
 	budget          *channel.Budget // of channels' logs
 	historyBudget   *channel.Budget
+	warnings        Faults
+	names           setting.Names // what texts call fields of cfg
 	origins         *handshake.Origins
 	upgrader        *handshake.Upgrader
 	clientUpgrader  *handshake.Upgrader // of the client protocol's paths
@@ -104,34 +119,46 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	// as there are handshakes may be answered as plain HTTP. A loop has five.
 	kept := descriptorReserve + 3*cfg.MaxHandshakes + 5*cfg.Loops
 	if limit <= kept {
-		return nil, fmt.Errorf("the file descriptor limit of %d is too low: %d are reserved for files, loops and handshakes: raise the limit (ulimit -n, LimitNOFILE=) above that, or lower --max-handshakes %d",
-			limit, kept, cfg.MaxHandshakes)
+		return nil, Faults{{
+			Why: fmt.Sprintf("the file descriptor limit of %d is too low: %d are reserved for files, loops and handshakes", limit, kept),
+			Fix: fmt.Sprintf("raise the limit (ulimit -n, LimitNOFILE=) above that, or lower {MaxHandshakes} %d", cfg.MaxHandshakes),
+		}}
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = limit - kept
 	}
 	if cfg.MaxConnections > limit-kept {
-		return nil, fmt.Errorf("--max-connections %d needs more file descriptors than the limit of %d allows (%d are reserved for files, loops and handshakes); raise the limit (ulimit -n, LimitNOFILE=), or use at most %d",
-			cfg.MaxConnections, limit, kept, limit-kept)
+		return nil, Faults{{
+			Field: "MaxConnections", Value: strconv.Itoa(cfg.MaxConnections),
+			Why: fmt.Sprintf("needs more file descriptors than the limit of %d allows (%d are reserved for files, loops and handshakes)", limit, kept),
+			Fix: fmt.Sprintf("raise the limit (ulimit -n, LimitNOFILE=), or use at most %d", limit-kept),
+		}}
 	}
-	cgroup, memory := memoryLimit(cfg.MemoryLimit)
+	var warnings Faults
+	group, memory := memoryLimit(os.DirFS("/"), cfg.MemoryLimit)
 	if most := max(int(memory/2), 8*cfg.ChannelBuffer); memory > 0 && cfg.MaxBuffered > most {
-		cfg.Logger.Warn("--max-buffered is lowered to half of the memory limit", "from", bytesText(cfg.MaxBuffered), "to", bytesText(most))
+		w := Fault{Field: "MaxBuffered", Why: "is lowered to half of the memory limit"}
+		cfg.Logger.Warn(w.Text(cfg.FieldName), "from", bytesText(cfg.MaxBuffered), "to", bytesText(most))
+		warnings = append(warnings, w)
 		cfg.MaxBuffered = most
 	}
 	sampled := sampling.New(cfg.Logger.Handler())
 	cfg.Logger = slog.New(sampled)
-	origins, warnings, err := handshake.CompileOrigins(cfg.AllowedOrigins)
+	origins, broad, err := handshake.CompileOrigins(cfg.AllowedOrigins)
 	if err != nil {
 		return nil, err
 	}
-	for _, w := range warnings {
-		cfg.Logger.Warn("--allowed-origins: " + w)
+	for _, text := range broad {
+		w := Fault{Field: "AllowedOrigins", Why: ": " + setting.Literal(text)}
+		cfg.Logger.Warn(w.Text(cfg.FieldName))
+		warnings = append(warnings, w)
 	}
 	s := &Server{
 		cfg: cfg, descriptorLimit: limit,
 		budget:         channel.NewBudget(cfg.MaxBuffered / 8 * 3),
 		historyBudget:  channel.NewBudget(cfg.MaxBuffered / 8),
+		warnings:       warnings,
+		names:          cfg.FieldName,
 		origins:        origins,
 		upgrader:       handshake.NewUpgrader(cfg.Subprotocols),
 		clientUpgrader: handshake.NewUpgrader([]string{subprotocolJSON, subprotocolProtobuf}),
@@ -141,9 +168,9 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 		ending:         make(chan struct{}),
 		listeners:      make(map[*entrance]struct{}),
 	}
-	s.access = newAccess(&cfg)
+	s.policy = newPolicy(&cfg)
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
-	s.space.KeepHistory(channel.History{Of: s.access.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
+	s.space.KeepHistory(channel.History{Of: s.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
 	s.space.LimitRate(cfg.ChannelRate, rateFor(cfg.JoinRate, DefaultJoinRate, false))
 	s.engine = engine.Local{}
 	s.present = presence.New()
@@ -169,7 +196,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 		}
 		return nil, err
 	}
-	s.memory = newMemoryWatch(cgroup, memory)
+	s.memory = newMemoryWatch(group, memory)
 	s.watchdog = newWatchdog(s)
 	s.encoders.background = &s.background
 	s.background.Add(2)
@@ -197,6 +224,10 @@ func (s *Server) Limits() Limits {
 		MaxMessage: s.cfg.MaxMessage, ChannelBuffer: s.cfg.ChannelBuffer, MaxBuffered: s.cfg.MaxBuffered,
 	}
 }
+
+// Warnings returns what [New] logged about the configuration: what it changed, and what is
+// probably not meant so.
+func (s *Server) Warnings() Faults { return s.warnings }
 
 // Failed returns a channel that delivers an error if the server can no longer serve all of
 // its clients: an event loop can no longer wait for events on its connections, or is stuck

@@ -2,46 +2,42 @@ package gateway
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 	"sluice/gateway/centrifugo"
 
 	"github.com/centrifugal/protocol"
-	"github.com/gobwas/ws"
 )
 
-// A client is a connection that has identified itself, or that uses the Centrifugo protocol, in
-// which it has many channels and gets a reply to each command. Its commands come as messages
+// A client of the Centrifugo protocol has many channels on one connection, and gets a reply to
+// each command. Its commands come as messages
 // (session_command.go) and run one after the other. One that has to wait, for a token to be
 // verified or for room in a channel, is put off with everything after it, and run again from its
 // beginning when the wait is over.
 
-// session is what such a connection has beside others.
+// session is what the protocol keeps of such a connection.
 type session struct {
-	// Set at construction.
-	id     clientID
+	identity
+
 	format centrifugo.Format // of what is for this connection alone; those of its channels differ in Joins
-	user   string            // "" for an anonymous one; set when it connects
+	again  bool              // the command that was put off is done again, and not counted again
+	begun  uint32            // loop time when it came
 
-	connected bool
-	again     bool   // the command that was put off is done again, and not counted again
-	begun     uint32 // loop time when it came
-	expireAt  int64  // Unix seconds, 0 for never
-	info      []byte // JSON, what the token says of it
-
-	judged  *judgement         // the token of the command that was put off
 	details map[string]*detail // of subscriptions, by channel: those that have any
 
-	prev, next *conn // of the same user, in no order
-
 	disconnect *protocol.Disconnect // what the server's API gave as the reason of its end
+}
+
+// newSession returns the identity of a new client, with its session.
+func newSession(f centrifugo.Format) *identity {
+	ses := &session{format: f}
+	ses.id, ses.state = newClientID(), ses
+	return &ses.identity
 }
 
 // detail is what only some subscriptions have.
@@ -50,81 +46,14 @@ type detail struct {
 	expireAt int64  // Unix seconds, 0 for never
 }
 
-// clientID names a connection to clients. It is random, because a backend that knows one can
-// ask the server's API to close the connection.
-type clientID [16]byte
-
-func newClientID() (id clientID) {
-	rand.Read(id[:]) // never fails (crypto/rand)
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
-	return id
-}
-
-// String returns the ID as a UUID of version 4 (RFC 9562).
-func (id clientID) String() string {
-	var b [36]byte
-	hex.Encode(b[:], id[:4])
-	hex.Encode(b[9:], id[4:6])
-	hex.Encode(b[14:], id[6:8])
-	hex.Encode(b[19:], id[8:10])
-	hex.Encode(b[24:], id[10:])
-	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
-	return string(b[:])
-}
-
-// session returns what the connection has as a client, nil for others.
+// session returns what the connection has as a client of the protocol, nil for others.
 func (c *conn) session() *session {
-	if c.ext == nil {
+	who := c.identity()
+	if who == nil {
 		return nil
 	}
-	return c.ext.session
-}
-
-// speaks reports whether the connection speaks the Centrifugo protocol.
-func (c *conn) speaks() bool { return c.kind == kindClient }
-
-// streams reports whether the connection is an event stream, of which nothing is read.
-func (c *conn) streams() bool {
-	return c.kind == kindStream || c.speaks() && c.session().format.SSE
-}
-
-// identify makes a connection one of a user.
-func (l *loop) identify(c *conn, user string) {
-	c.plant("identify")
-	ses := c.session()
-	if c.phase == phaseDead {
-		ses.connected = false
-		return
-	}
-	ses.user = user
-	ses.next = l.users[user]
-	if ses.next != nil {
-		ses.next.session().prev = c
-	}
-	l.users[user] = c
-	l.stats.users.Store(int64(len(l.users)))
-}
-
-// forgetSession takes a connection off its user's, when it ends.
-func (l *loop) forgetSession(c *conn) {
-	ses := c.session()
-	if ses == nil || !ses.connected {
-		return
-	}
-	ses.connected = false
-	if ses.next != nil {
-		ses.next.session().prev = ses.prev
-	}
-	switch {
-	case ses.prev != nil:
-		ses.prev.session().next = ses.next
-	case ses.next != nil:
-		l.users[ses.user] = ses.next
-	default:
-		delete(l.users, ses.user)
-		l.stats.users.Store(int64(len(l.users)))
-	}
-	ses.prev, ses.next = nil, nil
+	ses, _ := who.state.(*session)
+	return ses
 }
 
 // clientInfo says who the connection is, with what a subscription's token said of it.
@@ -177,8 +106,8 @@ const waitersMost = 16
 // startJudges starts the judges, which end with the server: n that never wait, and those that
 // do.
 func (s *Server) startJudges(n int) {
-	s.judges = judges{verifier: s.access.verifier, queue: make(chan *judgement, judgesQueue), waiting: make(chan *judgement, judgesQueue)}
-	if s.access.verifier == nil {
+	s.judges = judges{verifier: s.policy.Tokens(), queue: make(chan *judgement, judgesQueue), waiting: make(chan *judgement, judgesQueue)}
+	if s.policy.Tokens() == nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -292,7 +221,7 @@ func (j *judgement) back() {
 // also for a key set, until ctx ends or the handshake takes too long.
 func (s *Server) judge(ctx context.Context, t *target) *judgement {
 	x := &judgement{token: t.token, ready: make(chan struct{}), long: make(chan struct{})}
-	if v := s.access.verifier; v.Cheap(x.token) {
+	if v := s.policy.Tokens(); v.Cheap(x.token) {
 		x.verify(ended, v)
 		return x
 	}
@@ -327,7 +256,7 @@ func (s *Server) judge(ctx context.Context, t *target) *judgement {
 // deliver goes on with the command that waits for the token.
 func (j *judgement) deliver(l *loop) {
 	j.done = true
-	if j.c.session().judged == j {
+	if in := j.c.in; in != nil && in.judged == j {
 		(*retry)(j.c).deliver(l)
 	}
 }
@@ -335,23 +264,22 @@ func (j *judgement) deliver(l *loop) {
 // judge verifies a token: at once where that is cheap, else done is false, and the
 // command is to be put off.
 func (c *conn) judge(token string, subscription bool) (x *judgement, done bool) {
-	ses := c.session()
-	if x = ses.judged; x != nil && x.token == token && x.subscription == subscription {
-		if x.done {
-			ses.judged = nil
+	if in := c.in; in != nil && in.judged != nil && in.judged.token == token && in.judged.subscription == subscription {
+		if x = in.judged; x.done {
+			in.judged = nil
 			x.verdict()
 		}
 		return x, x.done
 	}
 	x = &judgement{c: c, token: token, subscription: subscription}
 	s := c.loop.server
-	if v := s.access.verifier; v.Cheap(token) {
+	if v := s.policy.Tokens(); v.Cheap(token) {
 		x.verify(ended, v)
 		return x, true
 	}
 	select {
 	case s.judges.queue <- x:
-		ses.judged = x
+		c.input().judged = x
 		return x, false
 	default:
 		x.err = auth.ErrUnavailable
@@ -364,14 +292,3 @@ const (
 	subprotocolJSON     = "centrifuge-json"
 	subprotocolProtobuf = "centrifuge-protobuf"
 )
-
-// appendDisconnect adds what stands for a Close frame in an event stream of the client
-// protocol.
-func (c *conn) appendDisconnect(dst []byte, code ws.StatusCode, text string) []byte {
-	d := &protocol.Disconnect{Code: uint32(code), Reason: text, Reconnect: centrifugo.Reconnects(uint32(code))}
-	out, err := centrifugo.AppendPush(dst, c.session().format, &protocol.Push{Disconnect: d})
-	if err != nil {
-		return dst // cannot be: a number and a string
-	}
-	return out
-}

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 
 	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"

@@ -7,11 +7,12 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/handshake"
-	"sluice/gateway/namespace"
+	"sluice/gateway/edge/handshake"
 
 	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
@@ -58,7 +59,9 @@ func (c *conn) commands(op ws.OpCode, p, rest []byte) bool {
 			c.putOff(op, p, rest)
 			return false
 		}
-		ses.judged = nil // it was for this one
+		if c.in != nil {
+			c.in.judged = nil // it was for this one
+		}
 		p = p[n:]
 	}
 	return true
@@ -78,7 +81,7 @@ func (c *conn) command(cmd *protocol.Command) bool {
 		}
 		return true // a pong among other commands
 	}
-	if !ses.connected {
+	if !c.has(bitIdentified) {
 		if cmd.Connect == nil {
 			c.close(reasonBadCommand) // a connection begins with connect
 			return true
@@ -123,8 +126,8 @@ func (c *conn) command(cmd *protocol.Command) bool {
 // answer queues a reply.
 func (c *conn) answer(r *protocol.Reply) {
 	c.plant("answer")
-	if c.phase >= phaseClosed || c.has(bitMuted) {
-		return // a Close frame is the last; or nobody is there to read
+	if c.mute() {
+		return
 	}
 	o := c.output()
 	o.compact()
@@ -134,7 +137,7 @@ func (c *conn) answer(r *protocol.Reply) {
 
 // tell queues a push for this connection alone.
 func (c *conn) tell(p *protocol.Push) {
-	if c.phase >= phaseClosed || c.has(bitMuted) {
+	if c.mute() {
 		return
 	}
 	o := c.output()
@@ -151,9 +154,7 @@ func (c *conn) queued(buf []byte, err error) {
 		return
 	}
 	c.out.buf = buf
-	if c.pending() > c.loop.cfg.MaxPending {
-		c.close(reasonPendingFull)
-	}
+	c.bound()
 }
 
 // fail queues the reply that a command failed.
@@ -168,35 +169,35 @@ func (c *conn) optionsOf(name string) (*namespace.Options, *protocol.Error) {
 	if handshake.ChannelName(name) != nil {
 		return nil, centrifugo.ErrorBadRequest
 	}
-	o := c.loop.server.access.options(name)
+	o := c.loop.server.policy.Options(name)
 	if o == nil {
 		return nil, centrifugo.ErrorUnknownChannel
 	}
 	return o, nil
 }
 
-// may returns a channel's options where the client may do op with it. What the channel does not
-// have is not available, whatever the client may.
-func (c *conn) may(op namespace.Op, name string) (*namespace.Options, *protocol.Error) {
-	o, err := c.optionsOf(name)
-	switch {
-	case err != nil:
-		return nil, err
-	case op == namespace.Presence && !o.Presence, op == namespace.History && o.HistorySize == 0:
-		return nil, centrifugo.ErrorNotAvailable
+// may returns the error of a client that may not do op with a channel, nil if it may.
+func (c *conn) may(op namespace.Op, name string) *protocol.Error {
+	if handshake.ChannelName(name) != nil {
+		return centrifugo.ErrorBadRequest
 	}
 	who := namespace.Who{User: c.session().user, Subscribed: c.find(name) != nil}
-	if !c.loop.server.access.allows(o, op, who) {
-		return nil, centrifugo.ErrorPermissionDenied
+	switch c.loop.server.policy.May(op, name, who) {
+	case nil:
+		return nil
+	case access.ErrUnknownChannel:
+		return centrifugo.ErrorUnknownChannel
+	case access.ErrUnavailable:
+		return centrifugo.ErrorNotAvailable
 	}
-	return o, nil
+	return centrifugo.ErrorPermissionDenied
 }
 
 // publishCommand publishes for a client. false: the channel has no room.
 func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) bool {
 	c.plant("publishCommand")
 	ses, l := c.session(), c.loop
-	if _, err := c.may(namespace.Publish, req.Channel); err != nil {
+	if err := c.may(namespace.Publish, req.Channel); err != nil {
 		return c.fail(r, err)
 	}
 	if c.has(bitListen) {
@@ -225,7 +226,7 @@ func (c *conn) tokenError(r *protocol.Reply, err error) bool {
 	uni := c.session().format.Uni
 	var invalid *auth.InvalidError
 	if errors.Is(err, auth.ErrExpired) {
-		c.rejected(whyExpired)
+		c.rejected(auth.ErrExpired.Error())
 	}
 	switch {
 	case uni && errors.Is(err, auth.ErrExpired):
@@ -254,14 +255,12 @@ func (c *conn) connect(id uint32, req *protocol.ConnectRequest) bool {
 	c.plant("connect")
 	r := &protocol.Reply{Id: id}
 	var granted auth.Connection
-	access := &c.loop.server.access
-	switch {
-	case access.insecure, req.Token == "":
-	case access.verifier == nil:
-		c.rejected(whyNoKey)
+	switch reads, err := c.loop.server.policy.Reads(req.Token); {
+	case err != nil:
+		c.rejected(err.Error())
 		c.close(reasonInvalidToken)
 		return true
-	default:
+	case reads:
 		x, done := c.judge(req.Token, false)
 		if !done {
 			return false
@@ -282,7 +281,7 @@ func (c *conn) connected(r *protocol.Reply, granted *auth.Connection, req *proto
 	if req.Flag != 0 {
 		req.Flag = 0 // none of the features that are asked for is there: none is answered
 	}
-	ses.connected, ses.info = true, granted.Info
+	ses.info = granted.Info
 	ses.setExpiry(granted.ExpireAt)
 	l.identify(c, granted.User)
 	subs, faulty := c.serverSubscriptions(granted, req)
@@ -322,7 +321,7 @@ func lifetime(expireAt int64) (expires bool, ttl uint32) {
 // refresh takes a fresh token for the connection. false: it has to wait.
 func (c *conn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) bool {
 	l, ses := c.loop, c.session()
-	if l.server.access.verifier == nil || req.Token == "" {
+	if l.server.policy.Tokens() == nil || req.Token == "" {
 		return c.fail(r, centrifugo.ErrorBadRequest)
 	}
 	x, done := c.judge(req.Token, false)
@@ -350,7 +349,7 @@ func (c *conn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) bool {
 
 // subRefresh takes a fresh token for a subscription. false: it has to wait.
 func (c *conn) subRefresh(r *protocol.Reply, req *protocol.SubRefreshRequest) bool {
-	if c.loop.server.access.verifier == nil || req.Token == "" || req.Type != 0 || c.find(req.Channel) == nil {
+	if c.loop.server.policy.Tokens() == nil || req.Token == "" || req.Type != 0 || c.find(req.Channel) == nil {
 		return c.fail(r, centrifugo.ErrorBadRequest)
 	}
 	t, done := c.subscriptionToken(r, req.Token, req.Channel)
@@ -384,25 +383,12 @@ func (c *conn) subscriptionToken(r *protocol.Reply, token, channel string) (t *a
 	case x.err != nil:
 		return nil, c.tokenError(r, x.err)
 	}
-	if why := c.session().misfit(&x.sub, channel); why != "" {
+	if why := access.Misfit(&x.sub, channel, c.session().user, c.session().id.String()); why != "" {
 		c.rejected(why)
 		c.close(reasonInvalidToken)
 		return nil, true
 	}
 	return &x.sub, true
-}
-
-// misfit returns why a subscription token is not for this client and channel, "" if it is.
-func (ses *session) misfit(t *auth.Subscription, channel string) string {
-	switch {
-	case t.Channel != channel:
-		return "the token is for another channel"
-	case t.User != ses.user:
-		return "the token belongs to another user"
-	case t.Client != "" && t.Client != ses.id.String():
-		return "the token is for another client"
-	}
-	return ""
 }
 
 // setDetail notes what a subscription has beside its position.
@@ -425,7 +411,7 @@ func (ses *session) setExpiry(at int64) { ses.expireAt = at }
 func (c *conn) onlyConnects(op ws.OpCode, p, rest []byte) bool {
 	ses := c.session()
 	ses.again = false
-	if ses.connected {
+	if c.has(bitIdentified) {
 		return true
 	}
 	req, err := centrifugo.DecodeConnect(p)

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 
 	"github.com/centrifugal/protocol"
 )
@@ -16,7 +16,7 @@ import (
 // a token: whatever a path does with one before it is verified, none of them gets in.
 func TestForgedTokensAreRefusedOnEveryPath(t *testing.T) {
 	t.Parallel()
-	body, err := os.ReadFile("auth/testdata/forged.json")
+	body, err := os.ReadFile("access/auth/testdata/forged.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/access/auth"
 	"sluice/gateway/api"
-	"sluice/gateway/auth"
 
 	"github.com/gobwas/ws"
 )

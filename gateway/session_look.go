@@ -3,9 +3,9 @@ package gateway
 import (
 	"time"
 
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/namespace"
 
 	"github.com/centrifugal/protocol"
 )
@@ -18,7 +18,7 @@ const presenceMax = 1000
 // presence lists the subscribers of a channel.
 func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error) {
 	c.plant("presence")
-	if _, fault := c.may(namespace.Presence, name); fault != nil {
+	if fault := c.may(namespace.Presence, name); fault != nil {
 		return nil, fault
 	}
 	all, ok := c.loop.server.present.List(name, presenceMax)
@@ -41,7 +41,7 @@ func (c *conn) presence(name string) (*protocol.PresenceResult, *protocol.Error)
 
 // presenceStats counts the subscribers of a channel.
 func (c *conn) presenceStats(name string) (*protocol.PresenceStatsResult, *protocol.Error) {
-	if _, fault := c.may(namespace.Presence, name); fault != nil {
+	if fault := c.may(namespace.Presence, name); fault != nil {
 		return nil, fault
 	}
 	clients, users := c.loop.server.present.Count(name)
@@ -51,7 +51,7 @@ func (c *conn) presenceStats(name string) (*protocol.PresenceStatsResult, *proto
 // history returns a channel's history.
 func (c *conn) history(req *protocol.HistoryRequest) (*protocol.HistoryResult, *protocol.Error) {
 	c.plant("history")
-	if _, fault := c.may(namespace.History, req.Channel); fault != nil {
+	if fault := c.may(namespace.History, req.Channel); fault != nil {
 		return nil, fault
 	}
 	q := historyQuery{channel: req.Channel, limit: int(req.Limit), reverse: req.Reverse, most: recoverMax, bytes: c.loop.cfg.MaxPending / 2}

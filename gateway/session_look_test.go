@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 )
 
 // A client that asks for the history of channels that nobody has creates none, and pushes no

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/auth"
-	"sluice/gateway/namespace"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
 )
 
 // subscribed is the reply to a subscribe command, as far as recovery goes.

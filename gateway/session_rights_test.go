@@ -15,7 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access"
+	"sluice/gateway/access/auth"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -434,7 +435,7 @@ func TestWhyATokenIsRejectedIsInTheLog(t *testing.T) {
 	asks(upgradeTo("/ws/all:x?token=" + old))(aged)
 	c := dial(t, aged, pathClient)
 	c.does(`{"id":1,"connect":{"token":"` + old + `"}}`)
-	waitFor(t, "the records", func() bool { return strings.Count(expired.String(), `why="`+whyExpired) == 2 })
+	waitFor(t, "the records", func() bool { return strings.Count(expired.String(), `why="`+auth.ErrExpired.Error()) == 2 })
 	// A refresh with somebody else's, and a node without keys.
 	var log lockedBuffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
@@ -445,7 +446,7 @@ func TestWhyATokenIsRejectedIsInTheLog(t *testing.T) {
 	connects(user)(keyless)
 	asks(upgradeTo("/ws/x?token=" + user))(keyless)
 	waitFor(t, "the records", func() bool { return strings.Count(log.String(), "token rejected") == 3 })
-	if text := log.String(); strings.Count(text, whyNoKey) != 2 || !strings.Contains(text, "another user") {
+	if text := log.String(); strings.Count(text, access.ErrNoKey.Error()) != 2 || !strings.Contains(text, "another user") {
 		t.Errorf("the log:\n%s", text)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 
 	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"

@@ -4,10 +4,10 @@ import (
 	"slices"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/namespace"
 	"sluice/gateway/presence"
 
 	"github.com/centrifugal/protocol"
@@ -58,16 +58,6 @@ func wishOf(req *protocol.SubscribeRequest) wish {
 	return w
 }
 
-// askSince returns what a client means that names an epoch and an offset. Without an epoch it
-// means the offset in whatever epoch the channel has, as a client does that has no position yet.
-func askSince(epoch string, offset uint64) channel.Ask {
-	if epoch == "" {
-		return channel.Ask{Kind: channel.AskOffset, At: channel.Place{Offset: offset}}
-	}
-	e, _ := channel.ParseEpoch(epoch) // 0, which no channel has, where it is malformed
-	return channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: e, Offset: offset}}
-}
-
 // room returns the bytes that a reply may list. Beside payloads there are infos, and JSON may
 // take six bytes for one: a client is not to be cut off for what it asks for, whatever
 // others have published.
@@ -90,16 +80,6 @@ func infoBytes(user string, conn, channel []byte) int {
 	return 128 + len(user) + len(conn) + len(channel)
 }
 
-// find returns the connection's subscription to a channel, nil for none.
-func (c *conn) find(name string) *ref {
-	for i := range c.refs() {
-		if r := c.ref(i); r.group.key.channel == name {
-			return r
-		}
-	}
-	return nil
-}
-
 // subscribe is a client's own wish. false: it has to wait.
 func (c *conn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest) bool {
 	c.plant("subscribe")
@@ -117,15 +97,12 @@ func (c *conn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest) bool
 	}
 	w := wishOf(req)
 	w.whole = req.Flag&centrifugo.FlagRejectUnrecovered != 0
-	access := &c.loop.server.access
+	policy := c.loop.server.policy
+	reads, noKey := policy.Reads(req.Token)
 	switch {
-	case access.insecure, req.Token == "":
-		if !access.maySubscribe(o, req.Channel, ses.user) {
-			return c.fail(r, centrifugo.ErrorPermissionDenied)
-		}
-	case access.verifier == nil:
+	case noKey != nil, !reads && !policy.MaySubscribe(o, req.Channel, ses.user):
 		return c.fail(r, centrifugo.ErrorPermissionDenied)
-	default:
+	case reads:
 		t, done := c.subscriptionToken(r, req.Token, req.Channel)
 		if t == nil {
 			return done
@@ -149,7 +126,7 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 	c.plant("settleSubscription")
 	l, ses := c.loop, c.session()
 	f := ses.format
-	f.Joins = c.wantsJoins(o, w.joins)
+	f.Joins = l.server.policy.PushesJoinLeave(o, ses.user, w.joins)
 	g, err := l.group(name, f.Shared())
 	if err != nil {
 		return subscription{}, centrifugo.ErrorTooManyRequests // temporary: too many channels
@@ -226,14 +203,6 @@ func (c *conn) settleSubscription(name string, o *namespace.Options, w wish, roo
 	return s, nil
 }
 
-// wantsJoins reports whether a subscriber is notified of joins and leaves.
-func (c *conn) wantsJoins(o *namespace.Options, asks bool) bool {
-	if c.loop.server.access.open {
-		return o.JoinLeave && asks
-	}
-	return o.PushesJoinLeave(c.session().user, asks)
-}
-
 // begin lets a subscription that was settled begin. The client was told so before.
 func (c *conn) begin(s *subscription) {
 	c.plant("begin subscription")
@@ -250,7 +219,7 @@ func (c *conn) begin(s *subscription) {
 	if ses.setDetail(s.name, s.detail); s.detail.expireAt > 0 {
 		c.wakeSession()
 	}
-	o := l.server.access.options(s.name)
+	o := l.server.policy.Options(s.name)
 	if o == nil || !o.Presence && !o.JoinLeave {
 		return
 	}
@@ -282,9 +251,8 @@ func (c *conn) showPresence(name string) {
 	}
 }
 
-// left does what is due when a subscription of a client ends, before its group has let
-// go of it.
-func (c *conn) left(r *ref) {
+// left implements connProtocol: who was there is not there any more.
+func (centrifugoProtocol) left(c *conn, r *ref) {
 	flags := r.sub().flags
 	if flags&(refPresent|refAnnounced) == 0 {
 		return
@@ -313,31 +281,6 @@ func (c *conn) unsubscribe(name string, push *protocol.Unsubscribe) {
 			return
 		}
 	}
-}
-
-// drop takes one subscription from the connection; what its log still has for it is
-// counted as dropped for that reason. Where the rest of a cut frame cannot be kept, the
-// connection ends.
-func (c *conn) drop(i int, why reason) {
-	if !c.keepRest(c.ref(i)) {
-		c.kill(reasonBudget)
-		return
-	}
-	l, r := c.loop, *c.ref(i)
-	l.stats.dropped[why].Add(c.unsent(&r))
-	c.left(c.ref(i))
-	l.leave(r)
-	last := c.refs() - 1
-	*c.ref(i) = *c.ref(last)
-	if last == 0 {
-		c.sub = ref{}
-	} else {
-		c.ext.more = slices.Delete(c.ext.more, last-1, last)
-		if len(c.ext.more) == 0 {
-			c.ext.more = nil
-		}
-	}
-	c.mark()
 }
 
 // serverSubscriptions settles the subscriptions that a connection's token names. Where one

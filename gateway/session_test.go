@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/auth"
-	"sluice/gateway/namespace"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
 
 	"github.com/gobwas/ws"
 )

@@ -32,32 +32,26 @@ func (c *conn) wakeSession() {
 	if c.phase != phaseOpen {
 		return
 	}
-	if interval := seconds(l.cfg.PingInterval); interval > 0 && ses.connected && c.speaks() { // others: keepAlive
+	if interval := seconds(l.cfg.PingInterval); interval > 0 && c.has(bitIdentified) {
 		at, late := c.pinged+interval, c.pinged+seconds(l.cfg.PongTimeout)
 		if c.has(bitPinged) { // when the answer comes, the next ping may be due at once
 			at = min(late, max(at, l.now+1))
 		}
 		l.wakeAt(c, at)
 	}
-	if !ses.connected && c.speaks() {
+	if !c.has(bitIdentified) {
 		l.wakeAt(c, ses.begun+staleSeconds)
 	}
-	now := time.Now().Unix()
-	wake := func(expireAt int64) {
-		if expireAt > 0 {
-			l.wakeAt(c, l.now+uint32(min(max(expireAt-now, 1), 1<<30)))
-		}
-	}
-	wake(ses.endsAt(c, ses.expireAt))
+	c.wakeAtTime(ses.endsAt(ses.expireAt))
 	for _, d := range ses.details {
-		wake(ses.endsAt(c, d.expireAt))
+		c.wakeAtTime(ses.endsAt(d.expireAt))
 	}
 }
 
 // endsAt returns when something that expires is over: later, where its client can ask
 // for more time.
-func (ses *session) endsAt(c *conn, expireAt int64) int64 {
-	if expireAt > 0 && c.speaks() && !ses.format.Uni {
+func (ses *session) endsAt(expireAt int64) int64 {
+	if expireAt > 0 && !ses.format.Uni {
 		return expireAt + refreshSeconds
 	}
 	return expireAt
@@ -66,20 +60,17 @@ func (ses *session) endsAt(c *conn, expireAt int64) int64 {
 // expireSession does what a client's times ask for.
 func (c *conn) expireSession() {
 	l, ses := c.loop, c.session()
-	now := time.Now().Unix()
-	if at := ses.endsAt(c, ses.expireAt); at > 0 && now >= at {
-		c.close(reasonExpired)
-		c.settle()
+	if c.expired(ses.endsAt(ses.expireAt)) {
 		return
 	}
+	now := time.Now().Unix()
 	for name, d := range ses.details {
-		if at := ses.endsAt(c, d.expireAt); at > 0 && now >= at {
+		if at := ses.endsAt(d.expireAt); at > 0 && now >= at {
 			c.unsubscribe(name, centrifugo.UnsubscribeExpired)
 		}
 	}
 	switch {
-	case !c.speaks():
-	case !ses.connected:
+	case !c.has(bitIdentified):
 		if l.now >= ses.begun+staleSeconds && !c.has(bitParked) { // while it waits for us it is not late
 			c.close(reasonStale)
 		}

@@ -3,10 +3,7 @@ package gateway
 import (
 	"time"
 
-	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-
-	"github.com/centrifugal/protocol"
 )
 
 // Whoever holds a full log back is too slow. What becomes of it is its channel's
@@ -15,11 +12,8 @@ import (
 
 // skips reports whether slow subscribers of a channel skip.
 func (c *Config) skips(name string, f channel.Format) bool {
-	if _, raw := f.(rawFormat); raw {
-		return false // its messages carry nothing that could tell a gap
-	}
-	if f, client := f.(centrifugo.Format); client && f.Uni {
-		return false // nor do these
+	if f, ok := f.(gapTeller); !ok || !f.TellsGaps() {
+		return false
 	}
 	for _, r := range c.SlowPolicy {
 		if matches(r.Pattern, name) {
@@ -57,11 +51,18 @@ func matches(pattern, name string) bool {
 
 // tooSlow does what the policy says with a subscriber of g that holds its log back.
 func (c *conn) tooSlow(g *group) {
-	if c.speaks() && g.skips && c.phase == phaseOpen {
-		c.skipClient(g)
+	if !g.skips || c.phase != phaseOpen {
+		c.close(reasonSlow)
 		return
 	}
-	if !g.skips || c.phase != phaseOpen || c.refs() != 1 {
+	c.protocol().lagging(c, g)
+}
+
+// skipAhead takes the connection out of its one channel, where it goes on with the newest
+// publication, behind a record that says what it missed, when its socket takes bytes again.
+func (c *conn) skipAhead(g *group) {
+	f, ok := g.key.format.(format)
+	if !ok || c.refs() != 1 {
 		c.close(reasonSlow)
 		return
 	}
@@ -73,32 +74,11 @@ func (c *conn) tooSlow(g *group) {
 	head := g.Log().Head()
 	l.stats.skips.Add(1)
 	l.stats.dropped[droppedBySkip].Add(c.unsent(&c.sub))
-	cu := &catchUp{channel: g.key.channel, format: g.key.format.(format), skipped: true, last: channel.Place{Epoch: g.Log().Channel().Epoch(), Offset: g.Offset(g.Find(head - 1))}}
+	cu := &catchUp{channel: g.key.channel, format: f, skipped: true, last: channel.Place{Epoch: g.Log().Channel().Epoch(), Offset: g.Offset(g.Find(head - 1))}}
 	l.leave(c.sub)
 	c.sub = ref{}
 	c.output().catch = cu // it comes back when its socket has taken what was begun
 	c.mark()
-}
-
-// skipClient takes a client out of a channel for which it is too slow, and tells it that its
-// state is not sufficient any more: it subscribes again with its position, and learns whether
-// it has missed anything. Where the server subscribed it, it has to connect again.
-func (c *conn) skipClient(g *group) {
-	for i := range c.refs() {
-		r := c.ref(i)
-		if r.group != g {
-			continue
-		}
-		if r.sub().flags&refServer != 0 {
-			c.close(reasonInsufficient)
-			return
-		}
-		c.loop.stats.skips.Add(1)
-		c.drop(i, droppedBySkip)
-		delete(c.session().details, g.key.channel)
-		c.tell(&protocol.Push{Channel: g.key.channel, Unsubscribe: centrifugo.UnsubscribeInsufficientState})
-		return
-	}
 }
 
 // clockUnit is what the loop's clock counts modulo 256, so that a connection has room

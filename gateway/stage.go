@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/gateway/admit"
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/admit"
+	"sluice/gateway/edge/handshake"
 )
 
 // The handshake stage is the only place where a connection may have a goroutine:

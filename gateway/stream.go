@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -9,11 +8,8 @@ import (
 	"strconv"
 	"strings"
 
-	"sluice/gateway/channel"
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 	"sluice/poller"
-
-	"github.com/gobwas/ws"
 )
 
 // Event streams (Server-Sent Events, HTML standard section 9.2) are for browsers
@@ -21,9 +17,6 @@ import (
 // apart; then the connection goes to a loop like any other, and only its wire
 // format differs. The response has no length and ends with the connection, so that
 // the same bytes are for every subscriber.
-
-// streamComment is the keep-alive: a line that every reader ignores.
-const streamComment = ":\n\n"
 
 // A browser whose stream has ended waits this long before it comes again, milliseconds:
 // each a little differently, so that not all come at once.
@@ -34,31 +27,6 @@ const (
 
 var rejectStreamMethod = &handshake.Reject{Status: http.StatusMethodNotAllowed, Reason: "stream_method",
 	Text: "Use GET to open an SSE stream.", Header: "Allow: GET, OPTIONS\r\n"}
-
-// handleStream serves /sse/{channel}.
-func (s *Server) handleStream(w http.ResponseWriter, r *http.Request) {
-	conn, ok := s.admitStream(w, r, "GET, OPTIONS", s.cfg.Raw == RawOff, rejectRawOff)
-	if !ok {
-		return
-	}
-	t := target{kind: kindStream, channel: r.PathValue("channel"), listen: true}
-	reject := s.settleTarget(&t, r.URL.RawQuery)
-	if last := r.Header.Get("Last-Event-ID"); last != "" && reject == nil {
-		// A browser sends what it got last from this URL, and comes no more after a
-		// refusal: what is not a position of ours is one that is not kept.
-		t.ask, _ = parseSince(last)
-		t.ask.Kind, t.resumes = channel.AskSince, true
-	}
-	if reject == nil {
-		reject = s.authorize(r.Context(), &t)
-	}
-	if reject == nil {
-		reject = s.stream(w, conn, t)
-	}
-	if reject != nil {
-		s.refuseHTTP(w, conn, reject)
-	}
-}
 
 // admitStream looks at what is the same for all event streams: whether the page may ask,
 // and with which of the methods. Where it answered the request itself, ok is false.
@@ -78,7 +46,7 @@ func (s *Server) admitStream(w http.ResponseWriter, r *http.Request, methods str
 	words := allowed[:len(allowed)-1] // without OPTIONS
 	switch {
 	case off:
-		s.refuseHTTP(w, conn, rejectOff)
+		s.refuseHTTP(w, conn, s.named(rejectOff))
 	case r.Method == http.MethodOptions:
 		w.Header().Set("Allow", methods)
 		w.Header().Set("Access-Control-Allow-Methods", strings.Join(words, ", "))
@@ -144,15 +112,6 @@ func streamHead(header http.Header) []byte {
 	b = append(b, "\r\nretry: "...)
 	b = strconv.AppendInt(b, streamRetryMin+rand.Int64N(streamRetryMax-streamRetryMin+1), 10)
 	return append(b, '\n')
-}
-
-// appendCloseEvent adds what stands for a Close frame in an event stream.
-func appendCloseEvent(dst []byte, code ws.StatusCode, text string) []byte {
-	data, _ := json.Marshal(struct { // cannot fail: a number and a string
-		Code   ws.StatusCode `json:"code"`
-		Reason string        `json:"reason"`
-	}{code, text})
-	return append(append(append(dst, "event: close\ndata: "...), data...), "\n\n"...)
 }
 
 // refuseHTTP answers a request with a refusal, and counts it.

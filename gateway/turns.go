@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/gateway/admit"
+	"sluice/gateway/edge/admit"
 )
 
 // What one address can have of the few places that all share. Its share bounds the TLS

@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/admit"
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/edge/admit"
 )
 
 // connectFrom is connect from an address of this machine's.

@@ -10,7 +10,7 @@ import (
 	"os"
 	"time"
 
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/handshake"
 	"sluice/gateway/sampling"
 	"sluice/poller"
 )
@@ -168,8 +168,8 @@ func (g *greeting) fail(err error, n int) {
 	case errors.Is(err, errEvicted), errors.Is(err, errDropped): // counted where it was decided
 	case errors.Is(err, errProxyHeader):
 		s.stats.outcome("bad_proxy_header")
-		s.cfg.Logger.Warn("refused a connection from a proxy without a valid PROXY header: "+
-			"make the proxy send one, or remove it from --proxy-protocol", "peer", g.client.String(), "error", err.Error())
+		s.cfg.Logger.Warn(s.names.Text("refused a connection from a proxy without a valid PROXY header: "+
+			"make the proxy send one, or remove it from {ProxyProtocol}"), "peer", g.client.String(), "error", err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.refused("timeout", g.client)
 	case errors.Is(err, io.EOF) && n == 0:
@@ -214,11 +214,10 @@ func (g *greeting) answer(b []byte, linger bool) {
 // ws.Upgrader makes the 101, and the loop sends it once the channel is joined.
 func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Reject {
 	s := g.door.server
-	t, reject := s.route(req)
+	t, reject := s.route(req, g.door.listen)
 	if reject != nil {
 		return reject
 	}
-	t.listen = g.door.listen && (t.kind != kindClient || s.access.open) || t.listen
 	if !s.origins.Allow(req.Origin, req.HasOrigin, req.Host) {
 		s.logRefusedOrigin(req.Origin, req.Host)
 		return rejectOrigin
@@ -240,7 +239,10 @@ func (g *greeting) upgrade(req *handshake.Request, head, n int) *handshake.Rejec
 // admit makes a connection of an upgrade that is right, if its token allows that.
 func (g *greeting) admit(ctx context.Context, t target, head, n int) *handshake.Reject {
 	s := g.door.server
-	reject := s.authorize(ctx, &t)
+	var reject *handshake.Reject
+	if t.route.authorize != nil {
+		reject = t.route.authorize(s, ctx, &t)
+	}
 	if t.patient != nil {
 		if t.patient = nil; !g.hurry() {
 			g.fail(errEvicted, n)
@@ -257,11 +259,7 @@ func (g *greeting) admit(ctx context.Context, t target, head, n int) *handshake.
 	a := &arrival{server: s, fd: -1, target: t, count: count, client: g.client, told: g.told, from: g, early: (*g.buf)[head:n]}
 	g.arriving = a
 	g.plant("admit")
-	upgrader := s.upgrader
-	if t.kind == kindClient {
-		upgrader = s.clientUpgrader
-	}
-	if _, err := upgrader.Upgrade((*g.buf)[:head], (*response)(a)); err != nil {
+	if _, err := t.upgrader.Upgrade((*g.buf)[:head], (*response)(a)); err != nil {
 		g.unplace()
 		if errors.As(err, &reject) {
 			return reject
@@ -303,12 +301,12 @@ func (r *response) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// logRefusedOrigin logs which flag would allow the page, at most once a second.
+// logRefusedOrigin logs which setting would allow the page, at most once a second.
 func (s *Server) logRefusedOrigin(origin, host string) {
 	now := time.Now().Unix()
 	if last := s.stats.originLogged.Swap(now); last == now {
 		return
 	}
-	s.cfg.Logger.Warn("refused a page from another origin: to allow it, add the origin to --allowed-origins",
+	s.cfg.Logger.Warn(s.names.Text("refused a page from another origin: to allow it, add the origin to {AllowedOrigins}"),
 		"origin", sampling.Quote(origin), "host", sampling.Quote(host))
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 	"sluice/gateway/channel"
 )
 

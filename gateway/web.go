@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"sluice/gateway/admit"
-	"sluice/gateway/handshake"
+	"sluice/gateway/edge/admit"
+	"sluice/gateway/edge/handshake"
 	page "sluice/gateway/web" // web is net/http's server here
 )
 
@@ -255,24 +255,26 @@ func (s *Server) publicHandler() (http.Handler, error) {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/sse", s.handleStream)
-	mux.HandleFunc("/sse/{channel}", s.handleStream)
-	mux.HandleFunc(pathUniSSE, s.handleUniSSE)
+	for _, r := range routes {
+		if r.handle != nil {
+			r.handle(s, mux)
+		}
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if conn := r.Context().Value(webConnKey{}).(*webConn); conn.refusal != nil { // not a stream after all
 			s.refuseHTTP(w, conn, conn.refusal)
 			return
 		}
-		_, raw := s.rawPath(r.URL.EscapedPath())
+		upgrades := s.upgrades(r.URL)
 		switch {
-		case page != nil && (r.URL.Path == "/" || !raw && r.URL.Path != "/echo" && !wantsUpgrade(r.URL.Path) && (r.Method == http.MethodGet || r.Method == http.MethodHead)):
+		case page != nil && (r.URL.Path == "/" || !upgrades && (r.Method == http.MethodGet || r.Method == http.MethodHead)):
 			page.ServeHTTP(w, r)
-		case raw || r.URL.Path == "/echo" || wantsUpgrade(r.URL.Path):
+		case upgrades:
 			w.Header().Set("Upgrade", "websocket")
 			w.Header().Set("Connection", "Upgrade")
 			http.Error(w, "This is a WebSocket endpoint: connect to it with a WebSocket client.", http.StatusUpgradeRequired)
 		case strings.HasPrefix(r.URL.Path, "/publish/"):
-			http.Error(w, "Not found: POST /publish is on the internal listener (--internal-listen).", http.StatusNotFound)
+			http.Error(w, s.names.Text("Not found: POST /publish is on the internal listener ({ServeInternal})."), http.StatusNotFound)
 		default:
 			http.NotFound(w, r)
 		}

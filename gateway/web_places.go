@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"sluice/gateway/admit"
+	"sluice/gateway/edge/admit"
 )
 
 // places are the requests that net/http may have at a time. An address has its share of

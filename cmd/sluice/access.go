@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"sluice/gateway"
-	"sluice/gateway/auth"
-	"sluice/gateway/namespace"
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
 )
 
 // accessFiles are the options for tokens and permissions.
@@ -66,7 +66,7 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 		}
 	}
 	if err := auth.CheckSecretCount(len(files.secrets)); err != nil {
-		add(usagef("--token-hmac-secret-file %s: %w", strings.Join(files.secrets, ","), err))
+		add(optionUsage("token-hmac-secret-file", " %s: %w", strings.Join(files.secrets, ","), err))
 	}
 	for _, path := range files.publicKeys {
 		text, err := readPublicKeyFile("token-public-key-file", path)
@@ -76,17 +76,17 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 		}
 	}
 	if err := auth.CheckPublicKey(a.tokens.PublicKeys...); err != nil { // each one is valid, so there are too many
-		add(usagef("--token-public-key-file %s: %w", strings.Join(files.publicKeys, ","), err))
+		add(optionUsage("token-public-key-file", " %s: %w", strings.Join(files.publicKeys, ","), err))
 	}
 	if a.tokens.JWKSURL = files.jwksURL; files.jwksURL != "" {
 		if err := auth.CheckJWKSURL(files.jwksURL); err != nil {
-			add(usagef("--jwks-url %s: %w", files.jwksURL, err))
+			add(optionUsage("jwks-url", " %s: %w", files.jwksURL, err))
 		}
 	}
 	a.tokens.Audience, a.tokens.Issuer = files.audience, files.issuer
 	a.keyed = len(files.secrets) > 0 || len(files.publicKeys) > 0 || files.jwksURL != ""
 	if !a.keyed && (files.audience != "" || files.issuer != "") {
-		add(usagef("--token-audience and --token-issuer need a key that verifies tokens: use --token-hmac-secret-file, --token-public-key-file or --jwks-url"))
+		add(optionUsage("token-audience", " and --token-issuer need a key that verifies tokens: use --token-hmac-secret-file, --token-public-key-file or --jwks-url"))
 	}
 	faults = append(faults, s.checkNamespaces()...)
 	if !g.Insecure {
@@ -94,11 +94,11 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 	}
 	for _, e := range public {
 		if e.address != "" && !e.local {
-			add(usagef("--insecure lets every client do everything, and other machines can reach --%s %s: listen on 127.0.0.1, or configure keys and namespaces instead", e.flag, e.text))
+			add(optionUsage("insecure", " lets every client do everything, and other machines can reach --%s %s: listen on 127.0.0.1, or configure keys and namespaces instead", e.flag, e.text))
 		}
 	}
 	if len(g.TrustedProxies)+len(g.ProxyProtocol) > 0 {
-		add(usagef("--insecure lets every client do everything, and clients on other machines can connect through a proxy: remove --insecure, or --trusted-proxies and --proxy-protocol"))
+		add(optionUsage("insecure", " lets every client do everything, and clients on other machines can connect through a proxy: remove --insecure, or --trusted-proxies and --proxy-protocol"))
 	}
 	return a, faults
 }
@@ -111,13 +111,13 @@ func (s *settings) checkNamespaces() (faults []error) {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return []error{usagef("--namespaces %s: %w; use a JSON file", path, bareError(err))}
+		return []error{optionUsage("namespaces", " %s: %w; use a JSON file", path, bareError(err))}
 	}
 	if s.gateway.Namespaces, err = namespace.Parse(data); err == nil {
 		return nil
 	}
 	for line := range strings.Lines(err.Error()) {
-		faults = append(faults, usagef("--namespaces %s: %s", path, strings.TrimSpace(line)))
+		faults = append(faults, optionUsage("namespaces", " %s: %s", path, strings.TrimSpace(line)))
 	}
 	return faults
 }
@@ -129,7 +129,7 @@ func (s *settings) uselessHistory(opts *options) error {
 	}
 	for _, name := range []string{"history", "history-ttl"} {
 		if o := opts.byName[name]; o.source.kind != fromDefault {
-			return usagef("--%s %s has no effect with --namespaces: remove it, and set history_size and history_ttl in that file", name, o.text)
+			return optionUsage(name, " %s has no effect with --namespaces: remove it, and set history_size and history_ttl in that file", o.text)
 		}
 	}
 	return nil

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -65,12 +64,17 @@ func (v verdict) String() string {
 type finding struct {
 	verdict verdict
 	text    string
+	about   string // a field of gateway.Config, or "memory"; often empty
 }
 
 type findings []finding
 
 func (f *findings) add(v verdict, format string, args ...any) {
-	*f = append(*f, finding{v, fmt.Sprintf(format, args...)})
+	f.addAbout("", v, format, args...)
+}
+
+func (f *findings) addAbout(about string, v verdict, format string, args ...any) {
+	*f = append(*f, finding{v, fmt.Sprintf(format, args...), about})
 }
 
 // faults adds one finding for each line of an error.
@@ -146,15 +150,16 @@ func (f *findings) settingsFound(opts *options) {
 // checkLimits starts a gateway without listeners, which knows best what it needs.
 func (s *settings) checkLimits(f *findings, opts *options, files fs.FS) {
 	cfg := s.gateway
-	cfg.Logger = slog.New(warningsTo{f})
+	cfg.Logger = nil // its warnings are findings
 	need := demand{
 		connections: cfg.MaxConnections, asked: cfg.MaxConnections > 0, buffered: cfg.MaxBuffered, pageBytes: os.Getpagesize(),
 	}
 	server, err := gateway.New(cfg)
 	if err != nil {
-		f.faults(opts.explain(err))
+		f.faults(opts.explainAll(err))
 	} else {
 		l := server.Limits()
+		f.warnings(server.Warnings(), opts, cfg.MaxBuffered, l.MaxBuffered)
 		need.connections, need.buffered = l.MaxConnections, l.MaxBuffered
 		f.add(isOK, "file descriptors: the limit of %s allows %s connections", formatCount(l.DescriptorLimit), formatCount(l.MaxConnections))
 		f.messages(l)
@@ -165,6 +170,18 @@ func (s *settings) checkLimits(f *findings, opts *options, files fs.FS) {
 	if need.connections > 0 {
 		f.kernel(files, need)
 		f.memoryUnder(files, need, s.memoryLimit, cfg.MaxBuffered)
+	}
+}
+
+// warnings reports what the gateway finds doubtful. --max-buffered is wanted, and maxBuffered
+// is what it is in effect.
+func (f *findings) warnings(warnings gateway.Faults, opts *options, wanted, maxBuffered int) {
+	for _, w := range warnings {
+		text := w.Text(opts.flagOf)
+		if w.Field == "MaxBuffered" {
+			text += fmt.Sprintf(" (from %s, to %s)", formatSize(wanted), formatSize(maxBuffered))
+		}
+		f.addAbout(w.Field, isWarning, "%s", text)
 	}
 }
 
@@ -210,24 +227,4 @@ func (f *findings) ports(p plan, opts *options, sendBuffer int) {
 		open = append(open, l)
 		f.add(isOK, "--%s %s: free", e.flag, e.text)
 	}
-}
-
-// warningsTo turns warnings in the gateway's log into findings.
-type warningsTo struct{ f *findings }
-
-func (h warningsTo) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
-func (h warningsTo) WithAttrs([]slog.Attr) slog.Handler               { return h }
-func (h warningsTo) WithGroup(string) slog.Handler                    { return h }
-func (h warningsTo) Handle(_ context.Context, r slog.Record) error {
-	var about []string
-	r.Attrs(func(a slog.Attr) bool {
-		about = append(about, a.Key+" "+a.Value.String())
-		return true
-	})
-	text := r.Message
-	if len(about) > 0 {
-		text += " (" + strings.Join(about, ", ") + ")"
-	}
-	h.f.add(isWarning, "%s", text)
-	return nil
 }

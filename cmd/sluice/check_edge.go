@@ -91,7 +91,7 @@ func (f *findings) memoryUnder(files fs.FS, d demand, limit, wanted int) {
 		return
 	}
 	*f = slices.DeleteFunc(*f, func(one finding) bool {
-		return strings.HasPrefix(one.text, "memory: ") || strings.HasPrefix(one.text, "--max-buffered is lowered ")
+		return one.about == "memory" || one.about == "MaxBuffered"
 	})
 	v, buffered := isOK, formatSize(d.buffered)
 	if d.buffered < wanted {

@@ -28,7 +28,7 @@ with listener flags, pass the same flags here, or use --url.`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if timeout <= 0 {
-				return usagef("--timeout %v: must be greater than 0, such as 2s", timeout)
+				return optionUsage("timeout", " %v: must be greater than 0, such as 2s", timeout)
 			}
 			path := "/healthz"
 			if ready {
@@ -71,7 +71,7 @@ func (s *settings) healthPlace(opts *options, env []string, where string, ready 
 			return place{}, usageError{err}
 		}
 		if ready && s.internalListen == "off" {
-			return place{}, opts.explain(usagef("--internal-listen off: there is no internal listener to check; remove --ready, or use --url"))
+			return place{}, opts.explain(optionUsage("internal-listen", " off: there is no internal listener to check; remove --ready, or use --url"))
 		}
 	}
 	return s.place(opts, where, ready)

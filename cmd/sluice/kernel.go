@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"strconv"
 	"strings"
+
+	"sluice/gateway/cgroup"
 )
 
 // Limits of the kernel that a gateway hits long after it has started. They are read as
@@ -134,20 +135,20 @@ func (f *findings) conntrack(files fs.FS, d demand) {
 func (f *findings) memory(files fs.FS, d demand) {
 	limit, who := memoryLimit(files)
 	if limit == 0 {
-		f.add(isUnknown, "memory: cannot read /proc/meminfo or a cgroup limit")
+		f.addAbout("memory", isUnknown, "memory: cannot read /proc/meminfo or a cgroup limit")
 		return
 	}
 	all := d.buffered + d.connections*connectionBytes
 	has := fmt.Sprintf("memory: %s %s", who, aboutSize(limit))
 	switch {
 	case limit <= d.buffered:
-		f.add(isFault, "%s, and --max-buffered is %s: the kernel kills the process before the gateway applies backpressure: allow more memory, or set --max-buffered to %dMiB or less",
+		f.addAbout("memory", isFault, "%s, and --max-buffered is %s: the kernel kills the process before the gateway applies backpressure: allow more memory, or set --max-buffered to %dMiB or less",
 			has, formatSize(d.buffered), max(limit/2>>20, 1))
 	case limit < all:
-		f.add(isWarning, "%s, less than the %s needed for --max-buffered %s and %s connections (about %s each): allow more memory, or lower --max-buffered or --max-connections",
+		f.addAbout("memory", isWarning, "%s, less than the %s needed for --max-buffered %s and %s connections (about %s each): allow more memory, or lower --max-buffered or --max-connections",
 			has, aboutSize(all), formatSize(d.buffered), formatCount(d.connections), formatSize(connectionBytes))
 	default:
-		f.add(isOK, "%s, enough for --max-buffered %s and %s connections", has, formatSize(d.buffered), formatCount(d.connections))
+		f.addAbout("memory", isOK, "%s, enough for --max-buffered %s and %s connections", has, formatSize(d.buffered), formatCount(d.connections))
 	}
 }
 
@@ -162,34 +163,8 @@ func memoryLimit(files fs.FS) (limit int, who string) {
 			}
 		}
 	}
-	groups, err := fs.ReadFile(files, "proc/self/cgroup")
-	if err != nil {
-		return limit, who
-	}
-	for line := range strings.Lines(string(groups)) {
-		// hierarchy:controllers:path; version 2 has hierarchy 0 and no controllers.
-		part := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(part) != 3 {
-			continue
-		}
-		root, name := "sys/fs/cgroup", "memory.max"
-		if part[0] != "0" {
-			root, name = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-			if part[1] != "memory" {
-				continue
-			}
-		}
-		// A group's limit applies to all groups below it. A container may see its own group
-		// as the root.
-		for group := path.Clean("/" + part[2]); ; group = path.Dir(group) {
-			n, err := readInts(files, path.Join(root, group, name)) // "max" is not a number
-			if err == nil && n[0] > 0 && (limit == 0 || n[0] < limit) {
-				limit, who = n[0], "the cgroup allows"
-			}
-			if group == "/" {
-				break
-			}
-		}
+	if n := cgroup.Find(files).Limit; n > 0 && (limit == 0 || int(n) < limit) {
+		limit, who = int(n), "the cgroup allows"
 	}
 	return limit, who
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -128,5 +130,30 @@ ok       memory: the machine has 16GiB, enough for --max-buffered 512MiB and 10,
 `
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The gateway's tests read the same trees: `sluice check` must not promise what the
+// gateway does not see.
+func TestCheckFindsTheCgroupLimitThatTheGatewayKeeps(t *testing.T) {
+	data, err := os.ReadFile("../../gateway/cgroup/testdata/trees.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var trees map[string]struct {
+		Limit int
+		Files map[string]string
+	}
+	if err := json.Unmarshal(data, &trees); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range trees {
+		files := fstest.MapFS{}
+		for name, text := range tt.Files {
+			files[name] = &fstest.MapFile{Data: []byte(text)}
+		}
+		if got, who := memoryLimit(files); got != tt.Limit || (who == "the cgroup allows") != (got > 0) {
+			t.Errorf("%s: %s %d, want %d", name, who, got, tt.Limit)
+		}
 	}
 }

@@ -30,7 +30,7 @@ func parseEndpoint(flag, text string) (endpoint, error) {
 	e := endpoint{flag: flag, text: text, network: "tcp"}
 	if path, ok := strings.CutPrefix(text, "unix:"); ok {
 		if path == "" {
-			return e, usagef("--%s %s: missing path; use one such as unix:/run/sluice.sock", flag, text)
+			return e, optionUsage(flag, " %s: missing path; use one such as unix:/run/sluice.sock", text)
 		}
 		e.network, e.address, e.local = "unix", path, true
 		return e, nil
@@ -40,11 +40,11 @@ func parseEndpoint(flag, text string) (endpoint, error) {
 		_, err = net.LookupPort("tcp", port)
 	}
 	if err != nil || port == "" {
-		return e, usagef("--%s %s: not an address; use HOST:PORT, such as 127.0.0.1:8000 or :8000, or unix:/path", flag, text)
+		return e, optionUsage(flag, " %s: not an address; use HOST:PORT, such as 127.0.0.1:8000 or :8000, or unix:/path", text)
 	}
 	resolved, err := net.ResolveTCPAddr("tcp", text)
 	if err != nil {
-		return e, fmt.Errorf("--%s %s: cannot resolve the host; use an address of this machine", flag, text)
+		return e, optionError(flag, " %s: cannot resolve the host; use an address of this machine", text)
 	}
 	e.address, e.local = resolved.String(), resolved.IP.IsLoopback()
 	return e, nil
@@ -72,20 +72,20 @@ func (e endpoint) listen(sendBuffer int) (net.Listener, error) {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, e.inUse()
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, fmt.Errorf("--%s %s: not an address of this machine; 'ip address' lists its addresses", e.flag, e.text)
+		return nil, optionError(e.flag, " %s: not an address of this machine; 'ip address' lists its addresses", e.text)
 	case errors.Is(err, fs.ErrPermission) && e.network == "tcp":
-		return nil, fmt.Errorf("--%s %s: permission denied: ports below 1024 need CAP_NET_BIND_SERVICE; grant it, or use a higher port", e.flag, e.text)
+		return nil, optionError(e.flag, " %s: permission denied: ports below 1024 need CAP_NET_BIND_SERVICE; grant it, or use a higher port", e.text)
 	case e.network == "unix":
-		return nil, fmt.Errorf("--%s %s: cannot create the socket: %w; use a path in an existing directory that sluice can write to", e.flag, e.text, bareNetError(err))
+		return nil, optionError(e.flag, " %s: cannot create the socket: %w; use a path in an existing directory that sluice can write to", e.text, bareNetError(err))
 	}
-	return nil, fmt.Errorf("--%s %s: cannot listen: %w", e.flag, e.text, bareError(err))
+	return nil, optionError(e.flag, " %s: cannot listen: %w", e.text, bareError(err))
 }
 
 func (e endpoint) inUse() error {
 	if e.network == "unix" {
-		return fmt.Errorf("--%s %s: the socket is in use by another process; stop that process, or use another path", e.flag, e.text)
+		return optionError(e.flag, " %s: the socket is in use by another process; stop that process, or use another path", e.text)
 	}
-	return fmt.Errorf("--%s %s: address already in use; stop the process that 'ss -ltnp' shows there, or use another port", e.flag, e.text)
+	return optionError(e.flag, " %s: address already in use; stop the process that 'ss -ltnp' shows there, or use another port", e.text)
 }
 
 // clearSocket removes the socket file of a process that ended without removing it.
@@ -95,7 +95,7 @@ func (e endpoint) clearSocket() error {
 		return err
 	}
 	if err := os.Remove(e.address); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("--%s %s: cannot remove the stale socket file: %w", e.flag, e.text, bareError(err))
+		return optionError(e.flag, " %s: cannot remove the stale socket file: %w", e.text, bareError(err))
 	}
 	return nil
 }
@@ -108,9 +108,9 @@ func (e endpoint) staleSocket() (bool, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("--%s %s: cannot access the path: %w; use one that sluice can access", e.flag, e.text, bareError(err))
+		return false, optionError(e.flag, " %s: cannot access the path: %w; use one that sluice can access", e.text, bareError(err))
 	case info.Mode().Type() != fs.ModeSocket:
-		return false, fmt.Errorf("--%s %s: the path exists and is not a socket; remove it, or use another path", e.flag, e.text)
+		return false, optionError(e.flag, " %s: the path exists and is not a socket; remove it, or use another path", e.text)
 	}
 	c, err := net.DialTimeout("unix", e.address, time.Second)
 	if err == nil {

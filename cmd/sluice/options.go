@@ -52,6 +52,7 @@ type option struct {
 	choices                  []string           // words for shell completion, beside the default; "" is none
 	bare                     string             // what the flag without a value means; empty: it needs a value
 	parse                    func(string) error // stores a value, or appends it if repeatable
+	target                   any                // pointer to where parse stores values
 
 	// Set by resolve.
 	text   string // the effective value, as a user would write it
@@ -70,7 +71,8 @@ func envName(flag string) string {
 type options struct {
 	list   []*option
 	byName map[string]*option
-	flags  layer // filled while the command line is parsed
+	fields map[string]*option // by the field of gateway.Config that they set
+	flags  layer              // filled while the command line is parsed
 
 	// foreign are variables with our prefix that belong to other commands: one
 	// environment may serve several commands.
@@ -198,19 +200,45 @@ func describe(opt *option, word string, src source) string {
 	return fmt.Sprintf("--%s %s", opt.name, word)
 }
 
-// explain adds to an error that begins with a flag's name where the value came from,
-// if it did not come from a flag. A usage error stays a usage error.
+// An optionFault is an error about one option. Its text begins with the flag.
+type optionFault struct {
+	option string
+	error
+}
+
+func (f optionFault) Unwrap() error { return f.error }
+
+// optionError returns an error about an option: the format continues the flag.
+func optionError(option, format string, args ...any) error {
+	return optionFault{option, fmt.Errorf("--%s%w", option, fmt.Errorf(format, args...))}
+}
+
+// optionUsage is optionError for a usage error.
+func optionUsage(option, format string, args ...any) error {
+	return usageError{optionError(option, format, args...)}
+}
+
+// explain adds to an error about an option where the value came from, if it did not come
+// from a flag. A usage error stays a usage error.
 func (o *options) explain(err error) error {
-	name, ok := strings.CutPrefix(err.Error(), "--")
-	if !ok {
+	var about optionFault
+	if !errors.As(err, &about) {
 		return err
 	}
-	name, _, _ = strings.Cut(name, " ")
-	opt := o.byName[strings.TrimSuffix(name, ":")]
+	opt := o.byName[about.option]
 	if opt == nil || opt.source.kind != fromEnv && opt.source.kind != fromFile {
 		return err
 	}
 	return fmt.Errorf("%w (set by %s)", err, opt.source.place)
+}
+
+// explainAll returns an error for the gateway's faults, each with the source of its value.
+func (o *options) explainAll(err error) error {
+	var told []error
+	for _, f := range o.faultsOf(err) {
+		told = append(told, o.explain(f))
+	}
+	return errors.Join(told...)
 }
 
 // serviceLink matches the variables that Kubernetes and Docker set for a service
@@ -282,7 +310,7 @@ func (o *options) parseFile(path, text string) (layer, []error) {
 		fault := func(format string, args ...any) {
 			faults = append(faults, fmt.Errorf("%s: %w", place, fmt.Errorf(format, args...)))
 		}
-		key, word, ok, err := setting(line)
+		key, word, ok, err := splitSetting(line)
 		if key == "" && !ok {
 			continue
 		}
@@ -311,9 +339,9 @@ func (o *options) parseFile(path, text string) (layer, []error) {
 
 var comment = regexp.MustCompile(`(^|\s)#.*`)
 
-// setting splits a line of a file. ok reports whether there is a '='; without one,
+// splitSetting splits a line of a file. ok reports whether there is a '='; without one,
 // key is the line without its comment.
-func setting(line string) (key, word string, ok bool, err error) {
+func splitSetting(line string) (key, word string, ok bool, err error) {
 	key, word, ok = strings.Cut(line, "=")
 	if bare := comment.ReplaceAllString(key, ""); !ok || bare != key {
 		return strings.TrimSpace(comment.ReplaceAllString(line, "")), "", false, nil

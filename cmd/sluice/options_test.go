@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -230,5 +232,25 @@ func TestDefaultsAreThoseOfTheGateway(t *testing.T) {
 	}
 	if err := cfg.gateway.Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// The gateway's faults name fields: each that an operator can set has its flag.
+func TestEveryFieldOfTheGatewayHasItsFlag(t *testing.T) {
+	opts := new(settings).options()
+	byProgram := []string{"Tokens", "PublishURL", "Name", "Version", "OnMessage", "CertificateExpiry", "FieldName", "Logger"}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[gateway.Config]()) {
+		flag := opts.flagOf(f.Name)
+		if own := slices.Contains(byProgram, f.Name); own != !strings.HasPrefix(flag, "--") {
+			t.Errorf("%s is called %s", f.Name, flag)
+		}
+	}
+	for field, want := range map[string]string{
+		"MaxMessage": "--max-message", "UserTimeout": "--tcp-user-timeout", "WSPaths": "--ws-path", "SlowPolicy": "--slow-policy",
+		"NoPage": "--page=off", "APIKey": "--api-key-file", "ClientCA": "--tls-client-ca",
+	} {
+		if got := opts.flagOf(field); got != want {
+			t.Errorf("%s is called %s, want %s", field, got, want)
+		}
 	}
 }

@@ -52,7 +52,7 @@ func (s *settings) place(opts *options, where string, internal bool) (place, err
 		return place{}, err
 	}
 	if port == "0" {
-		return place{}, opts.explain(usagef("--%s %s: the system chooses the port, so it is unknown here; use --url", flag, text))
+		return place{}, opts.explain(optionUsage(flag, " %s: the system chooses the port, so it is unknown here; use --url", text))
 	}
 	switch ip := net.ParseIP(host); {
 	case host == "" || ip.Equal(net.IPv4zero):
@@ -69,7 +69,7 @@ func placeAt(where string) (place, error) {
 	}
 	u, err := url.Parse(where)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return place{}, usagef("--url %s: not an http or https URL; use one such as http://127.0.0.1:8000, or unix:/path", where)
+		return place{}, optionUsage("url", " %s: not an http or https URL; use one such as http://127.0.0.1:8000, or unix:/path", where)
 	}
 	return place{url: u, hint: "--url"}, nil
 }

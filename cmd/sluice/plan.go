@@ -30,17 +30,20 @@ func (s *settings) plan(opts *options) (plan, error) {
 	faults = append(faults, s.uselessHistory(opts))
 	s.gateway.Raw = s.rawFor(public, allowed.keyed)
 	s.gateway.NoPage = s.page == "off"
+	s.gateway.FieldName, s.certificate.FieldName = opts.flagOf, opts.flagOf
 	s.gateway.MemoryLimit = int64(s.memoryLimit)
 	if s.refuse == "close" {
 		s.gateway.Refuse = gateway.RefuseClose
 	}
-	faults = append(faults, usageLines(s.gateway.Validate())...)
+	for _, f := range opts.faultsOf(s.gateway.Validate()) {
+		faults = append(faults, usageError{f})
+	}
 	key, err := s.apiKey()
 	faults = append(faults, err, s.checkWebRoot())
-	secure, more := s.checkTLS(public)
+	secure, more := s.checkTLS(opts, public)
 	faults = append(faults, more...)
 	if internal != nil && internal.address != "" && !internal.local && s.apiKeyFile == "" {
-		faults = append(faults, usagef("--%s %s needs --api-key-file: other machines can reach it, and it allows publishing and profiling: add a key file, or listen on 127.0.0.1", internal.flag, internal.text))
+		faults = append(faults, optionUsage(internal.flag, " %s needs --api-key-file: other machines can reach it, and it allows publishing and profiling: add a key file, or listen on 127.0.0.1", internal.text))
 	}
 	return plan{public, internal, key, secure, allowed}, joinFaults(opts, faults)
 }
@@ -57,7 +60,7 @@ func (s *settings) endpoints() (public []endpoint, internal *endpoint, faults []
 	add := func(flag, text string) {
 		e := parse(flag, text)
 		if e.address != "" && slices.ContainsFunc(public, e.same) {
-			faults = append(faults, usagef("--%s %s is specified twice: remove one", flag, e.text))
+			faults = append(faults, optionUsage(flag, " %s is specified twice: remove one", e.text))
 		}
 		e.tls = flag == "tls-listen"
 		public = append(public, e)
@@ -66,13 +69,13 @@ func (s *settings) endpoints() (public []endpoint, internal *endpoint, faults []
 		s.tlsListen = nil
 	}
 	if slices.Contains(s.tlsListen, "off") {
-		faults = append(faults, usagef("--tls-listen %s: off cannot be combined with an address; remove one of them", strings.Join(s.tlsListen, ",")))
+		faults = append(faults, optionUsage("tls-listen", " %s: off cannot be combined with an address; remove one of them", strings.Join(s.tlsListen, ",")))
 	}
 	switch off := slices.Contains(s.listen, "off"); {
 	case off && len(s.listen) > 1:
-		faults = append(faults, usagef("--listen %s: off cannot be combined with an address; remove one of them", strings.Join(s.listen, ",")))
+		faults = append(faults, optionUsage("listen", " %s: off cannot be combined with an address; remove one of them", strings.Join(s.listen, ",")))
 	case off && len(s.tlsListen) == 0:
-		faults = append(faults, usagef("--listen off leaves no listener for clients: add --tls-listen, or use an address"))
+		faults = append(faults, optionUsage("listen", " off leaves no listener for clients: add --tls-listen, or use an address"))
 	case !off:
 		for _, text := range s.listen {
 			add("listen", text)
@@ -87,7 +90,7 @@ func (s *settings) endpoints() (public []endpoint, internal *endpoint, faults []
 		e := parse("internal-listen", s.internalListen)
 		internal = &e
 		if i := slices.IndexFunc(public, e.same); e.address != "" && i >= 0 {
-			faults = append(faults, usagef("--internal-listen %s is also a --%s address: use another port, or off", e.text, public[i].flag))
+			faults = append(faults, optionUsage("internal-listen", " %s is also a --%s address: use another port, or off", e.text, public[i].flag))
 		}
 	}
 	return public, internal, faults
@@ -99,7 +102,7 @@ func (s *settings) apiKey() (string, error) {
 		return "", nil
 	}
 	fault := func(format string, args ...any) error {
-		return usagef("--api-key-file %s: %w", s.apiKeyFile, fmt.Errorf(format, args...))
+		return optionUsage("api-key-file", " %s: %w", s.apiKeyFile, fmt.Errorf(format, args...))
 	}
 	data, err := os.ReadFile(s.apiKeyFile)
 	if err != nil {
@@ -124,35 +127,17 @@ func (s *settings) checkWebRoot() error {
 	}
 	f, err := os.Open(dir)
 	if err != nil {
-		return usagef("--web-root %s: %w; use a readable directory", dir, bareError(err))
+		return optionUsage("web-root", " %s: %w; use a readable directory", dir, bareError(err))
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err == nil && !info.IsDir() {
-		return usagef("--web-root %s: not a directory; use the directory with index.html", dir)
+		return optionUsage("web-root", " %s: not a directory; use the directory with index.html", dir)
 	}
 	if _, err = f.ReadDir(1); err != nil && err != io.EOF {
-		return usagef("--web-root %s: %w; use a readable directory", dir, bareError(err))
+		return optionUsage("web-root", " %s: %w; use a readable directory", dir, bareError(err))
 	}
 	return nil
-}
-
-// usageLines splits the faults of gateway.Config.Validate into one error per line. A
-// line without a flag is another fault of the flag before it.
-func usageLines(err error) (faults []error) {
-	if err == nil {
-		return nil
-	}
-	flag := ""
-	for line := range strings.Lines(err.Error()) {
-		line = strings.TrimSpace(line)
-		if !strings.HasPrefix(line, "--") {
-			line = flag + " " + line
-		}
-		flag, _, _ = strings.Cut(line, " ")
-		faults = append(faults, usageError{errors.New(line)})
-	}
-	return faults
 }
 
 // joinFaults joins all faults, each with the source of its value. The result is a usage

@@ -1,18 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"sluice/gateway/certificate"
+	"sluice/gateway/edge/certificate"
 )
 
 // secure is the certificate of TLS listeners.
@@ -23,46 +23,51 @@ type secure struct {
 
 // checkTLS checks that the settings of TLS fit together, and reads the files. Faults are
 // usage errors.
-func (s *settings) checkTLS(endpoints []endpoint) (secure, []error) {
+func (s *settings) checkTLS(opts *options, endpoints []endpoint) (secure, []error) {
 	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, usagef(format, args...)) }
+	fault := func(option, format string, args ...any) {
+		faults = append(faults, optionUsage(option, format, args...))
+	}
 	files, trial := s.certificate, s.selfSigned == "on"
 	if len(s.tlsListen) == 0 {
+		var first string // option
 		var idle []string
 		for _, f := range []struct{ flag, value string }{
 			{"tls-cert", files.Cert}, {"tls-key", files.Key}, {"tls-client-ca", files.ClientCA},
 		} {
 			if f.value != "" {
+				first = cmp.Or(first, f.flag)
 				idle = append(idle, "--"+f.flag+" "+f.value)
 			}
 		}
 		have, where := "has", ":8443"
 		if trial {
+			first = cmp.Or(first, "tls-self-signed")
 			idle, where = append(idle, "--tls-self-signed"), "127.0.0.1:8443"
 		}
 		if len(idle) > 1 {
 			have = "have"
 		}
 		if len(idle) > 0 {
-			fault("%s %s no effect without --tls-listen: add an address for TLS clients, such as --tls-listen %s", strings.Join(idle, ", "), have, where)
+			fault(first, "%s %s no effect without --tls-listen: add an address for TLS clients, such as --tls-listen %s", strings.TrimPrefix(strings.Join(idle, ", "), "--"+first), have, where)
 		}
 		return secure{}, faults
 	}
 	switch {
 	case trial && (files.Cert != "" || files.Key != "" || files.ClientCA != ""):
-		fault("--tls-self-signed cannot be combined with certificate files: remove it, or remove --tls-cert, --tls-key and --tls-client-ca")
+		fault("tls-self-signed", " cannot be combined with certificate files: remove it, or remove --tls-cert, --tls-key and --tls-client-ca")
 	case trial:
 		for _, e := range endpoints {
 			if e.tls && e.address != "" && !e.local {
-				fault("--tls-listen %s: other machines can reach it, and --tls-self-signed is for trials on loopback; use --tls-cert and --tls-key, or listen on 127.0.0.1", e.text)
+				fault("tls-listen", " %s: other machines can reach it, and --tls-self-signed is for trials on loopback; use --tls-cert and --tls-key, or listen on 127.0.0.1", e.text)
 			}
 		}
 	case files.Cert == "" && files.Key == "":
-		fault("--tls-listen %s needs a certificate: add --tls-cert and --tls-key, or --tls-self-signed for a trial on loopback", strings.Join(s.tlsListen, ","))
+		fault("tls-listen", " %s needs a certificate: add --tls-cert and --tls-key, or --tls-self-signed for a trial on loopback", strings.Join(s.tlsListen, ","))
 	case files.Key == "":
-		fault("--tls-cert %s needs its private key: add --tls-key", files.Cert)
+		fault("tls-cert", " %s needs its private key: add --tls-key", files.Cert)
 	case files.Cert == "":
-		fault("--tls-key %s needs its certificate: add --tls-cert", files.Key)
+		fault("tls-key", " %s needs its certificate: add --tls-cert", files.Key)
 	}
 	if len(faults) > 0 {
 		return secure{}, faults
@@ -70,15 +75,20 @@ func (s *settings) checkTLS(endpoints []endpoint) (secure, []error) {
 	if trial {
 		pair, err := certificate.SelfSigned(time.Now())
 		if err != nil {
-			return secure{}, []error{fmt.Errorf("--tls-self-signed: %w", err)}
+			return secure{}, []error{optionError("tls-self-signed", ": %w", err)}
 		}
 		return secure{config: &tls.Config{Certificates: []tls.Certificate{pair}}}, nil
 	}
 	store, err := certificate.Load(files)
 	if err != nil {
-		faults = usageLines(err)
-		if pair := pairFault(files); pair != nil { // covers both files at once
-			faults = slices.DeleteFunc(faults, func(err error) bool { return !strings.HasPrefix(err.Error(), "--tls-client-ca ") })
+		broken := opts.faultsOf(err)
+		pair := pairFault(files) // covers both files at once
+		for _, f := range broken {
+			if pair == nil || f.option == "tls-client-ca" {
+				faults = append(faults, usageError{f})
+			}
+		}
+		if pair != nil {
 			faults = append(faults, pair)
 		}
 		return secure{}, faults
@@ -103,12 +113,12 @@ func pairFault(files certificate.Files) error {
 		return nil
 	}
 	if strings.HasSuffix(inCert.Type, "PRIVATE KEY") && inKey.Type == "CERTIFICATE" {
-		return usagef("--tls-cert %s contains a private key and --tls-key %s a certificate: swap them", files.Cert, files.Key)
+		return optionUsage("tls-cert", " %s contains a private key and --tls-key %s a certificate: swap them", files.Cert, files.Key)
 	}
 	// Both texts of crypto/tls for it, "private key does not match public key" and
 	// "private key type does not match ...": it has no error value to compare with.
 	if _, err := tls.X509KeyPair(cert, key); err != nil && strings.Contains(err.Error(), "does not match") {
-		return usagef("--tls-key %s does not match the certificate in %s: use the key that belongs to it", files.Key, files.Cert)
+		return optionUsage("tls-key", " %s does not match the certificate in %s: use the key that belongs to it", files.Key, files.Cert)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
 
-	"sluice/gateway/certificate"
+	"sluice/gateway/edge/certificate"
 )
 
 // writePair writes a certificate for this machine, made at a given time, to the files cert

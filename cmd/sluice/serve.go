@@ -51,7 +51,7 @@ func runServe(ctx context.Context, cfg *settings, opts *options, env []string, s
 	}
 	cfg.gateway.Tokens = verifier
 	if s.server, err = gateway.New(cfg.gateway); err != nil {
-		return opts.explain(err)
+		return opts.explainAll(err)
 	}
 	for _, w := range p.access.warnings {
 		logger.Warn(w)

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"time"
 
 	"sluice/gateway"
-	"sluice/gateway/certificate"
+	"sluice/gateway/edge/certificate"
+	"sluice/gateway/setting"
 )
 
 // settings are everything that `serve` can be configured with: the gateway's
@@ -32,7 +35,7 @@ type settings struct {
 
 // options binds every setting to its option.
 func (s *settings) options() *options {
-	o := &options{byName: map[string]*option{}, flags: layer{}, foreign: map[string]bool{}}
+	o := &options{byName: map[string]*option{}, fields: map[string]*option{}, flags: layer{}, foreign: map[string]bool{}}
 	g := &s.gateway
 
 	in := o.in("Listeners")
@@ -96,7 +99,62 @@ func (s *settings) options() *options {
 	in = o.in("Configuration")
 	in.text(&s.config, "config", "FILE", "", "configuration file with lines 'key = value'; keys are these flags without the dashes. A # at the start of a line or after a space begins a comment. "+
 		"Put a value that contains # or begins or ends with spaces in double quotes (Go string syntax). A list may be repeated or separated by commas; any other key may be set only once")
+	o.nameFields(s)
 	return o
+}
+
+// nameFields finds the option of each field of gateway.Config that an option sets.
+func (o *options) nameFields(s *settings) {
+	config := reflect.ValueOf(&s.gateway).Elem()
+	for _, opt := range o.list {
+		for i := range config.NumField() {
+			if opt.target == config.Field(i).Addr().Interface() {
+				o.fields[config.Type().Field(i).Name] = opt
+			}
+		}
+	}
+	for field, name := range map[string]string{ // plan settles these
+		"Raw": "raw", "NoPage": "page", "Refuse": "refuse", "MemoryLimit": "memory-limit", "Insecure": "insecure",
+		"NoClients": "client-protocol", "Namespaces": "namespaces", "APIKey": "api-key-file", "ServeInternal": "internal-listen",
+		// of certificate.Files
+		"Cert": "tls-cert", "Key": "tls-key", "ClientCA": "tls-client-ca",
+	} {
+		o.fields[field] = o.byName[name]
+	}
+}
+
+// flagOf returns what a field of gateway.Config is called on the command line.
+func (o *options) flagOf(field string) string {
+	switch field {
+	case "NoPage":
+		return "--page=off"
+	case "NoClients":
+		return "--client-protocol off"
+	}
+	if opt := o.fields[field]; opt != nil {
+		return "--" + opt.name
+	}
+	return field
+}
+
+// faultsOf returns the faults of settings as errors about options. Any other error becomes
+// one about no option.
+func (o *options) faultsOf(err error) (told []optionFault) {
+	var faults setting.Faults
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &faults):
+		return []optionFault{{"", err}}
+	}
+	for _, f := range faults {
+		name := ""
+		if opt := o.fields[f.Field]; opt != nil {
+			name = opt.name
+		}
+		told = append(told, optionFault{name, errors.New(f.Text(o.flagOf))})
+	}
+	return told
 }
 
 func (s *settings) tlsOptions(in adder) {

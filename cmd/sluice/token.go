@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 )
 
 // newTokenCommand returns `sluice token`: what an application's backend does with a

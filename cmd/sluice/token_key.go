@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 )
 
 // Keys for tokens come from files: a flag's value is visible in the process list and in
@@ -20,7 +20,7 @@ const keyBytesMax = 64 << 10
 // give instead.
 func readKeyFile(flag, path string, secret bool, advice string) (key []byte, warning string, err error) {
 	fault := func(format string, args ...any) error {
-		return usagef("--%s %s: %w; %s", flag, path, fmt.Errorf(format, args...), advice)
+		return optionUsage(flag, " %s: %w; %s", path, fmt.Errorf(format, args...), advice)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -49,7 +49,7 @@ func readHMACSecretFile(flag, path string) (secret []byte, warning string, err e
 	}
 	secret = bytes.TrimRight(secret, "\r\n")
 	if err := auth.CheckSecret(secret); err != nil {
-		return nil, "", usagef("--%s %s: %w", flag, path, err)
+		return nil, "", optionUsage(flag, " %s: %w", path, err)
 	}
 	return secret, warning, nil
 }
@@ -61,7 +61,7 @@ func readPublicKeyFile(flag, path string) ([]byte, error) {
 		return nil, err
 	}
 	if err := auth.CheckPublicKey(text); err != nil {
-		return nil, usagef("--%s %s: %w", flag, path, err)
+		return nil, optionUsage(flag, " %s: %w", path, err)
 	}
 	return text, nil
 }

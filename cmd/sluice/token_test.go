@@ -23,7 +23,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"sluice/gateway/auth"
+	"sluice/gateway/access/auth"
 )
 
 const tokenSecret = "0123456789abcdef0123456789abcdef"

@@ -106,17 +106,17 @@ func (t *top) check(limited bool) error {
 	notInID := func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' }
 	switch {
 	case !slices.Contains(topSorts, t.sort):
-		return usagef("--sort %s: must be one of %s", t.sort, strings.Join(topSorts, ", "))
+		return optionUsage("sort", " %s: must be one of %s", t.sort, strings.Join(topSorts, ", "))
 	case limited && t.limit < 1:
-		return usagef("--limit %d: must be at least 1; omit it to fill the terminal", t.limit)
+		return optionUsage("limit", " %d: must be at least 1; omit it to fill the terminal", t.limit)
 	case t.interval < intervalMin:
-		return usagef("--interval %v: must be at least %v, because each refresh costs the gateway CPU", t.interval, intervalMin)
+		return optionUsage("interval", " %v: must be at least %v, because each refresh costs the gateway CPU", t.interval, intervalMin)
 	case t.timeout <= 0:
-		return usagef("--timeout %v: must be greater than 0, such as 2s", t.timeout)
+		return optionUsage("timeout", " %v: must be greater than 0, such as 2s", t.timeout)
 	case t.close != "" && (t.json || t.once):
-		return usagef("--close prints no table: remove --once and --json")
+		return optionUsage("close", " prints no table: remove --once and --json")
 	case strings.ContainsFunc(t.close, notInID):
-		return usagef("--close %q: must be a connection ID from the table, such as 17", t.close)
+		return optionUsage("close", " %q: must be a connection ID from the table, such as 17", t.close)
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (s *settings) inspector(opts *options, env []string, where string) (place, 
 		return place{}, usageError{err}
 	}
 	if where == "" && s.internalListen == "off" {
-		return place{}, opts.explain(usagef("--internal-listen off: there is no internal listener to query; use --url"))
+		return place{}, opts.explain(optionUsage("internal-listen", " off: there is no internal listener to query; use --url"))
 	}
 	p, err := s.place(opts, where, true)
 	if err != nil {

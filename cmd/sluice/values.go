@@ -32,19 +32,19 @@ func (a adder) add(opt *option) {
 
 // text is any string; words are values that a shell may offer.
 func (a adder) text(p *string, name, meta, fallback, usage string, words ...string) {
-	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage, choices: words,
+	a.add(&option{name: name, target: p, meta: meta, fallback: fallback, usage: usage, choices: words,
 		parse: func(s string) error { *p = s; return nil }})
 }
 
 // texts is a list of strings; words are values that a shell may offer.
 func (a adder) texts(p *[]string, name, meta, fallback, usage string, words ...string) {
-	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage, repeatable: true, choices: words,
+	a.add(&option{name: name, target: p, meta: meta, fallback: fallback, usage: usage, repeatable: true, choices: words,
 		parse: func(s string) error { *p = append(*p, s); return nil }})
 }
 
 // word is one of a few words.
 func (a adder) word(p *string, name, fallback, usage string, words ...string) {
-	a.add(&option{name: name, meta: "WORD", fallback: fallback, usage: usage, choices: words,
+	a.add(&option{name: name, target: p, meta: "WORD", fallback: fallback, usage: usage, choices: words,
 		parse: func(s string) error {
 			if !slices.Contains(words, s) {
 				return fmt.Errorf("must be one of %s", strings.Join(words, ", "))
@@ -57,7 +57,7 @@ func (a adder) word(p *string, name, fallback, usage string, words ...string) {
 // count is a whole number of at least one. special, if not empty, is a word that is
 // accepted too: auto lets the gateway choose (zero in its Config), off is negative there.
 func (a adder) count(p *int, name, fallback, special, usage string) {
-	a.add(&option{name: name, meta: "N", fallback: fallback, usage: usage, choices: []string{special},
+	a.add(&option{name: name, target: p, meta: "N", fallback: fallback, usage: usage, choices: []string{special},
 		parse: func(s string) error {
 			if special != "" && s == special {
 				*p = 0
@@ -78,7 +78,7 @@ func (a adder) count(p *int, name, fallback, special, usage string) {
 // size is a number of bytes. off allows the word "off", which is negative in the
 // gateway's Config. If the default is auto, the gateway chooses (zero there).
 func (a adder) size(p *int, name, fallback string, off bool, usage string) {
-	a.add(&option{name: name, meta: "SIZE", fallback: fallback, usage: usage, choices: []string{offWord(off)},
+	a.add(&option{name: name, target: p, meta: "SIZE", fallback: fallback, usage: usage, choices: []string{offWord(off)},
 		parse: func(s string) error {
 			switch {
 			case off && s == "off":
@@ -110,7 +110,7 @@ const (
 // duration is a time.Duration. If the default is auto, the gateway chooses (zero in its
 // Config).
 func (a adder) duration(p *time.Duration, name, fallback string, z zero, usage string) {
-	a.add(&option{name: name, meta: "TIME", fallback: fallback, usage: usage, choices: []string{offWord(z == zeroIsOff)},
+	a.add(&option{name: name, target: p, meta: "TIME", fallback: fallback, usage: usage, choices: []string{offWord(z == zeroIsOff)},
 		parse: func(s string) error {
 			switch {
 			case z == zeroIsOff && s == "off":

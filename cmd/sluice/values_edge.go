@@ -38,7 +38,7 @@ func (a adder) bound(p *int, name, unit, fallback, usage string) {
 		meta = "RATE"
 		form = "must be a rate: a whole number per second, such as 50 or 50/s"
 	}
-	a.add(&option{name: name, meta: meta, fallback: fallback, usage: usage, choices: []string{"off"},
+	a.add(&option{name: name, target: p, meta: meta, fallback: fallback, usage: usage, choices: []string{"off"},
 		parse: func(s string) error {
 			n, known := words[s]
 			if !known {
@@ -54,7 +54,7 @@ func (a adder) bound(p *int, name, unit, fallback, usage string) {
 
 // prefixes is a list of networks; a single address counts as one.
 func (a adder) prefixes(p *[]netip.Prefix, name, usage string) {
-	a.add(&option{name: name, meta: "LIST", usage: usage, repeatable: true,
+	a.add(&option{name: name, target: p, meta: "LIST", usage: usage, repeatable: true,
 		parse: func(s string) error {
 			prefix, err := parsePrefix(s)
 			if err == nil {
@@ -84,7 +84,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 
 // rules is a list of PATTERN=close or PATTERN=skip.
 func (a adder) rules(p *[]gateway.SlowRule, name, usage string) {
-	a.add(&option{name: name, meta: "LIST", usage: usage, repeatable: true, choices: []string{"*=skip"},
+	a.add(&option{name: name, target: p, meta: "LIST", usage: usage, repeatable: true, choices: []string{"*=skip"},
 		parse: func(s string) error {
 			at := strings.LastIndexByte(s, '=') // a channel's name may contain one too
 			if at < 1 || s[at+1:] != "close" && s[at+1:] != "skip" {

@@ -3,6 +3,7 @@ package centrifugo
 import (
 	"sluice/gateway/channel"
 	"sluice/gateway/frame"
+	"sluice/gateway/wire"
 
 	"github.com/gobwas/ws"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -22,9 +23,9 @@ const (
 // formats share a log.
 type Format struct {
 	Encoding Encoding
-	Uni      bool // pushes stand alone, with no Reply around them
-	SSE      bool // an event of an event stream instead of a frame; Encoding must be JSON
-	Joins    bool // the subscriber is notified of joins and leaves
+	Uni      bool         // pushes stand alone, with no Reply around them
+	Joins    bool         // the subscriber is notified of joins and leaves
+	Framing  wire.Framing // in an event stream, Encoding must be JSON
 }
 
 var _ channel.Format = Format{}
@@ -33,21 +34,34 @@ var _ channel.Format = Format{}
 // anew for each subscription.
 var shared = func() (all [1 << 4]channel.Format) {
 	for i := range all {
-		all[i] = Format{Encoding: Encoding(i & 1), Uni: i&2 != 0, SSE: i&4 != 0, Joins: i&8 != 0}
+		all[i] = Format{Encoding: Encoding(i & 1), Uni: i&2 != 0, Framing: wire.Framing(i >> 2 & 1), Joins: i&8 != 0}
 	}
 	return all
 }()
 
 // Shared returns the format as a log has it, without an allocation.
 func (f Format) Shared() channel.Format {
-	i := int(f.Encoding & 1)
-	for bit, set := range [...]bool{f.Uni, f.SSE, f.Joins} {
-		if set {
-			i |= 2 << bit
-		}
+	i := int(f.Encoding&1) | int(f.Framing&1)<<2
+	if f.Uni {
+		i |= 2
+	}
+	if f.Joins {
+		i |= 8
 	}
 	return shared[i]
 }
+
+// String returns the word for the encoding.
+func (f Format) String() string {
+	if f.Encoding == Protobuf {
+		return "protobuf"
+	}
+	return "json"
+}
+
+// TellsGaps reports whether a subscriber can be told that it missed something: it subscribes
+// again then, which unidirectional clients cannot do.
+func (f Format) TellsGaps() bool { return !f.Uni }
 
 // Append implements channel.Format: it adds one whole frame, not masked, or one
 // event. A join or a leave gives nothing where they are not wanted.
@@ -59,34 +73,12 @@ func (f Format) Append(dst []byte, p *channel.Publication) []byte {
 		return f.appendProtobuf(dst, p)
 	}
 	start := len(dst)
-	dst = f.begin(dst)
+	dst = f.Framing.Begin(dst)
 	if f.Uni {
-		return f.end(appendPushJSON(dst, p), start)
+		return f.Framing.End(appendPushJSON(dst, p), start)
 	}
 	dst = append(dst, `{"push":`...)
-	return f.end(append(appendPushJSON(dst, p), '}'), start)
-}
-
-// headerSpace is room for the longest header of a frame that is not masked.
-var headerSpace = make([]byte, 10)
-
-// begin adds what stands before JSON, end what stands behind it: start is where
-// begin began.
-func (f Format) begin(dst []byte) []byte {
-	if f.SSE {
-		return append(dst, "data: "...)
-	}
-	return append(dst, headerSpace...)
-}
-
-func (f Format) end(dst []byte, start int) []byte {
-	if f.SSE {
-		return append(dst, "\n\n"...)
-	}
-	// The length is known only now; the payload moves down to its header.
-	payload := dst[start+len(headerSpace):]
-	head := frame.AppendHeader(dst[:start], ws.OpText, len(payload))
-	return append(head, payload...) // overlaps: append is memmove
+	return f.Framing.End(append(appendPushJSON(dst, p), '}'), start)
 }
 
 // appendProtobuf adds a publication as a frame of Protobuf. All lengths are summed

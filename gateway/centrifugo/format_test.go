@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"sluice/gateway/channel"
+	"sluice/gateway/wire"
 
 	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
@@ -21,8 +22,8 @@ import (
 func formats() []Format {
 	var all []Format
 	for bits := range 16 {
-		f := Format{Encoding: Encoding(bits & 1), Uni: bits&2 != 0, SSE: bits&4 != 0, Joins: bits&8 != 0}
-		if f.Encoding == JSON || !f.SSE {
+		f := Format{Encoding: Encoding(bits & 1), Uni: bits&2 != 0, Framing: wire.Framing(bits >> 2 & 1), Joins: bits&8 != 0}
+		if f.Encoding == JSON || f.Framing != wire.SSE {
 			all = append(all, f)
 		}
 	}
@@ -33,7 +34,7 @@ func formats() []Format {
 // length.
 func unwrap(t *testing.T, f Format, b []byte) []byte {
 	t.Helper()
-	if f.SSE {
+	if f.Framing == wire.SSE {
 		text, ok := bytes.CutPrefix(b, []byte("data: "))
 		text, ended := bytes.CutSuffix(text, []byte("\n\n"))
 		if !ok || !ended || bytes.ContainsAny(text, "\r\n") {
@@ -409,7 +410,7 @@ func TestAppendAllocatesNothing(t *testing.T) {
 
 func TestSharedFormatsAreThoseAskedFor(t *testing.T) {
 	for i := range 16 {
-		f := Format{Encoding: Encoding(i & 1), Uni: i&2 != 0, SSE: i&4 != 0, Joins: i&8 != 0}
+		f := Format{Encoding: Encoding(i & 1), Uni: i&2 != 0, Framing: wire.Framing(i >> 2 & 1), Joins: i&8 != 0}
 		var got channel.Format
 		if n := testing.AllocsPerRun(10, func() { got = f.Shared() }); n != 0 || got != channel.Format(f) {
 			t.Errorf("%+v: got %+v, %v allocations", f, got, n)

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"sluice/gateway/channel"
+	"sluice/gateway/wire"
 )
 
 // appendPushJSON adds a publication as a Push.
@@ -14,7 +15,7 @@ func appendPushJSON(dst []byte, p *channel.Publication) []byte {
 	dst = append(dst, '{')
 	if p.Channel != "" { // as the official encoder has it
 		dst = append(dst, `"channel":`...)
-		dst = append(appendString(dst, p.Channel), ',')
+		dst = append(wire.AppendString(dst, p.Channel), ',')
 	}
 	switch p.Kind {
 	case channel.KindJoin:
@@ -53,9 +54,9 @@ func appendPublicationJSON(dst []byte, p *channel.Publication) []byte {
 func appendInfoJSON(dst, info []byte) []byte {
 	i, _ := parseInfo(info) // as far as it can be read
 	dst = append(dst, `{"user":`...)
-	dst = appendString(dst, i.user)
+	dst = wire.AppendBytes(dst, i.user)
 	dst = append(dst, `,"client":`...)
-	dst = appendString(dst, i.client)
+	dst = wire.AppendBytes(dst, i.client)
 	if len(i.conn) > 0 {
 		dst = append(dst, `,"conn_info":`...)
 		dst = appendData(dst, i.conn, !utf8.Valid(i.conn))
@@ -76,8 +77,8 @@ func appendTagsJSON(dst, tags []byte) []byte {
 		if !first {
 			dst = append(dst, ',')
 		}
-		dst = append(appendString(dst, key), ':')
-		dst = appendString(dst, value)
+		dst = append(wire.AppendBytes(dst, key), ':')
+		dst = wire.AppendBytes(dst, value)
 	}
 	return append(dst, '}')
 }
@@ -90,7 +91,7 @@ func appendData(dst, payload []byte, binary bool) []byte {
 		return append(dst, `"}`...)
 	}
 	if !validJSON(payload) {
-		return appendString(dst, payload)
+		return wire.AppendBytes(dst, payload)
 	}
 	return appendUnbroken(dst, payload)
 }
@@ -107,47 +108,4 @@ func appendUnbroken(dst, text []byte) []byte {
 		}
 	}
 	return dst
-}
-
-// appendString adds a JSON string (RFC 8259 section 7): only what must be escaped
-// is, and a byte that is not UTF-8 becomes U+FFFD.
-func appendString[T string | []byte](dst []byte, text T) []byte {
-	const hex = "0123456789abcdef"
-	dst = append(dst, '"')
-	start := 0
-	for i := 0; i < len(text); {
-		b := text[i]
-		if b >= utf8.RuneSelf {
-			if r, size := decodeRune(text[i:]); r != utf8.RuneError || size > 1 {
-				i += size
-				continue
-			}
-		} else if b >= ' ' && b != '"' && b != '\\' {
-			i++
-			continue
-		}
-		dst = append(dst, text[start:i]...)
-		i++
-		start = i
-		switch {
-		case b == '"' || b == '\\':
-			dst = append(dst, '\\', b)
-		case b == '\n':
-			dst = append(dst, '\\', 'n')
-		case b == '\r':
-			dst = append(dst, '\\', 'r')
-		case b == '\t':
-			dst = append(dst, '\\', 't')
-		case b < ' ':
-			dst = append(dst, '\\', 'u', '0', '0', hex[b>>4], hex[b&15])
-		default:
-			dst = append(dst, `\ufffd`...)
-		}
-	}
-	return append(append(dst, text[start:]...), '"')
-}
-
-func decodeRune[T string | []byte](text T) (rune, int) {
-	// A code point has four bytes at most: the conversion stays on the stack.
-	return utf8.DecodeRuneInString(string(text[:min(len(text), utf8.UTFMax)]))
 }

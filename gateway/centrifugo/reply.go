@@ -46,7 +46,7 @@ func AppendPush(dst []byte, f Format, p *protocol.Push) ([]byte, error) {
 // feeds, not carriage returns, which end a line in an event stream.
 func (f Format) appendText(dst, text []byte) []byte {
 	start := len(dst)
-	return f.end(appendUnbroken(f.begin(dst), text), start)
+	return f.Framing.End(appendUnbroken(f.Framing.Begin(dst), text), start)
 }
 
 // message is what the official package generates for Protobuf.
@@ -71,13 +71,10 @@ func appendMessage(dst []byte, m message) ([]byte, error) {
 // AppendPing adds a ping: an empty reply, or an empty push, as a whole frame or an
 // event.
 func AppendPing(dst []byte, f Format) []byte {
-	switch {
-	case f.Encoding == Protobuf:
-		return append(frame.AppendHeader(dst, ws.OpBinary, 1), 0)
-	case f.SSE:
-		return append(dst, "data: {}\n\n"...)
+	if f.Encoding == Protobuf {
+		return f.Framing.Append(dst, []byte{0}, true)
 	}
-	return frame.Append(dst, ws.OpText, []byte("{}"))
+	return f.Framing.Append(dst, []byte("{}"), false)
 }
 
 // Publication returns a publication as replies list it, for clients of that encoding.

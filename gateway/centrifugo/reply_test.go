@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"sluice/gateway/channel"
+	"sluice/gateway/wire"
 
 	"github.com/centrifugal/protocol"
 	"github.com/google/go-cmp/cmp"
@@ -55,7 +56,7 @@ func TestPushes(t *testing.T) {
 }
 
 func TestACarriageReturnDoesNotCutAnEvent(t *testing.T) {
-	f := Format{Uni: true, SSE: true}
+	f := Format{Uni: true, Framing: wire.SSE}
 	b, err := AppendPush(nil, f, &protocol.Push{Message: &protocol.Message{Data: protocol.Raw("[1,\r\n\r2]")}})
 	if want := "data: {\"message\":{\"data\":[1,2]}}\n\n"; err != nil || string(b) != want {
 		t.Errorf("%q, %v, want %q", b, err, want)
@@ -63,7 +64,7 @@ func TestACarriageReturnDoesNotCutAnEvent(t *testing.T) {
 }
 
 func TestAReplyThatIsNotJSONChangesNothing(t *testing.T) {
-	for _, f := range []Format{{}, {Uni: true}, {Uni: true, SSE: true}} {
+	for _, f := range []Format{{}, {Uni: true}, {Uni: true, Framing: wire.SSE}} {
 		b, err := AppendPush([]byte("before"), f, &protocol.Push{Pub: &protocol.Publication{Data: protocol.Raw("{")}})
 		if err == nil || string(b) != "before" {
 			t.Errorf("%+v: %q, %v", f, b, err)
@@ -84,7 +85,7 @@ func TestPings(t *testing.T) {
 		{Format{Uni: true}, "\x81\x02{}"},
 		{Format{Encoding: Protobuf}, "\x82\x01\x00"},
 		{Format{Encoding: Protobuf, Uni: true}, "\x82\x01\x00"},
-		{Format{Uni: true, SSE: true}, "data: {}\n\n"},
+		{Format{Uni: true, Framing: wire.SSE}, "data: {}\n\n"},
 	} {
 		if diff := cmp.Diff("before"+c.want, string(AppendPing([]byte("before"), c.f))); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", c.f, diff)

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+
+	"sluice/gateway/rate"
 )
 
 // ErrFull is returned if a log has no room for a publication: some subscriber, or its
@@ -137,8 +139,8 @@ type Channel struct {
 	called  int       // of them, how many were called
 	history history
 	dead    bool // out of the space: a later channel of that name is another
-	rate    bucket
-	joins   bucket
+	rate    rate.Meter
+	joins   rate.Meter
 	limited bool // publishers wait because of the rate
 	held    bool // in space.held
 	broke   bool // the first that is not called waits because the budget lets no ring grow

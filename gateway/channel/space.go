@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"sluice/gateway/rate"
 )
 
 // ErrTooManyChannels is returned for a subscription that would create a channel beyond the
@@ -30,8 +32,8 @@ type Space struct {
 	epochs      maphash.Seed
 
 	history History // set by KeepHistory, before the space is used
-	// Publications and joins a second of one channel, 0 for no bound; set by LimitRate likewise.
-	rate, joinRate int
+	// Publications and joins per second of one channel; set by LimitRate, likewise.
+	rate, joinRate rate.Limit
 
 	channels       atomic.Int64
 	now            atomic.Int64 // of the last Trim

@@ -169,7 +169,7 @@ func (c *Channel) append(p *Publication, s *Scratch, w Waiter) (r Receipt, err e
 		return Receipt{}, err, true
 	}
 	if p.Kind == KindMessage {
-		c.rate.take()
+		c.rate.Take(c.space.rate)
 	}
 	if p.ordered() {
 		c.offset++

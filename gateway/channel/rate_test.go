@@ -5,30 +5,6 @@ import (
 	"testing"
 )
 
-// Publishers read their clocks before they come to the channel's lock: one may be
-// some milliseconds behind the one before it, and brings nothing by that.
-func TestPublishersWhoseClocksDifferShareOneRate(t *testing.T) {
-	const rate, start = 1000, 1_000_000
-	for name, at := range map[string]func(i int64) int64{
-		"in turn":      func(i int64) int64 { return start + i%2 },
-		"in disorder":  func(i int64) int64 { return start + i*7%10 },
-		"far and near": func(i int64) int64 { return start + i%2*900 },
-	} {
-		var b bucket
-		n, newest := int64(0), int64(0)
-		for i := range int64(10 * rate) {
-			newest = max(newest, at(i)-start)
-			if b.left(rate, at(i)) > 0 {
-				b.take()
-				n++
-			}
-		}
-		if most := rate + newest*rate/1000; n > most || n < rate {
-			t.Errorf("%s: %d publications within %d ms, want %d to %d", name, n, newest, rate, most)
-		}
-	}
-}
-
 // Whoever comes behind others that wait is told what they wait for.
 func TestWaitersAreToldWhetherItIsTheRate(t *testing.T) {
 	const now = 1_000_000

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/gateway/rate"
 )
 
 var (
@@ -281,7 +283,7 @@ func TestTheCapHoldsForManyAtOnce(t *testing.T) {
 // BenchmarkEnterLeave: the same address again; ever new ones in a table that turns over.
 func BenchmarkEnterLeave(b *testing.B) {
 	b.Run("known", func(b *testing.B) {
-		table := New(Limits{Open: 200, Rate: rateMax, TotalRate: rateMax})
+		table := New(Limits{Open: 200, Rate: rate.Max, TotalRate: rate.Max})
 		b.ReportAllocs()
 		now := int64(0)
 		for b.Loop() {

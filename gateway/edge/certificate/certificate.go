@@ -24,6 +24,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"sluice/gateway/setting"
 )
 
 // Files are the paths of PEM files.
@@ -31,6 +33,8 @@ type Files struct {
 	Cert     string // the certificate, then its chain up to one that clients trust
 	Key      string // its private key
 	ClientCA string // the CA of clients' certificates; empty: clients need none
+
+	FieldName setting.Names // what faults and warnings call the fields above
 }
 
 // Store holds the newest good certificates of some files. Its methods are safe for concurrent
@@ -48,14 +52,13 @@ type material struct {
 	config *tls.Config
 }
 
-// Load reads the files and returns a Store, or all errors at once. Its errors name the flags
-// of `sluice serve`.
+// Load reads the files and returns a Store, or all errors at once as [setting.Faults].
 func Load(files Files) (*Store, error) {
 	s := &Store{files: files}
-	m, err := files.read()
+	m, faults := files.read()
 	s.live.Store(m)
-	if err != nil {
-		return nil, err
+	if faults != nil {
+		return nil, faults
 	}
 	return s, nil
 }
@@ -87,13 +90,16 @@ func base() *tls.Config {
 }
 
 // Reload reads the files again and reports whether they have changed. On an error, the last
-// good certificates stay in use.
+// good certificates stay in use. Its text is for the log.
 func (s *Store) Reload() (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m, err := s.files.read()
-	if err != nil || m.sum == s.live.Load().sum {
-		return false, err
+	m, faults := s.files.read()
+	if faults != nil {
+		return false, errors.New(faults.Text(s.files.FieldName))
+	}
+	if m.sum == s.live.Load().sum {
+		return false, nil
 	}
 	s.live.Store(m)
 	return true, nil
@@ -126,37 +132,38 @@ const soon = 14 * 24 * time.Hour
 // Warnings returns things that work but need attention, each saying what is wrong, why, and how to fix it.
 func (s *Store) Warnings(now time.Time) (warnings []string) {
 	leaf := s.live.Load().leaf
-	warn := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	warn := func(field, path, format string, args ...any) {
+		warnings = append(warnings, fmt.Sprintf("%s %s: ", s.files.FieldName.Of(field), path)+fmt.Sprintf(format, args...))
+	}
 	day := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	switch left := leaf.NotAfter.Sub(now); {
 	case left < 0:
-		warn("--tls-cert %s: expired at %s: clients reject it: renew it", s.files.Cert, day(leaf.NotAfter))
+		warn("Cert", s.files.Cert, "expired at %s: clients reject it: renew it", day(leaf.NotAfter))
 	case left < soon:
-		warn("--tls-cert %s: expires at %s: clients will reject it then: renew it", s.files.Cert, day(leaf.NotAfter))
+		warn("Cert", s.files.Cert, "expires at %s: clients will reject it then: renew it", day(leaf.NotAfter))
 	}
 	if leaf.NotBefore.After(now) {
-		warn("--tls-cert %s: not valid before %s: clients reject it until then: check the clock", s.files.Cert, day(leaf.NotBefore))
+		warn("Cert", s.files.Cert, "not valid before %s: clients reject it until then: check the clock", day(leaf.NotBefore))
 	}
 	if info, err := os.Stat(s.files.Key); err == nil && info.Mode().Perm()&0o004 != 0 {
-		warn("--tls-key %s: every user of this machine can read it: anyone with the key can impersonate this gateway: run chmod o= on it", s.files.Key)
+		warn("Key", s.files.Key, "every user of this machine can read it: anyone with the key can impersonate this gateway: run chmod o= on it")
 	}
 	return warnings
 }
 
 // read reads and checks the files.
-func (f Files) read() (*material, error) {
-	var faults []error
-	fault := func(flag, path, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("--%s %s: %w", flag, path, fmt.Errorf(format, args...)))
+func (f Files) read() (m *material, faults setting.Faults) {
+	fault := func(field, path, format string, args ...any) {
+		faults = append(faults, setting.Fault{Field: field, Value: path, Why: ": " + setting.Literal(fmt.Sprintf(format, args...))})
 	}
 	h := sha256.New()
-	file := func(flag, path, want string) []byte {
+	file := func(field, path, want string) []byte {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			if p := (*fs.PathError)(nil); errors.As(err, &p) {
 				err = p.Err // the path is in the text already
 			}
-			fault(flag, path, "%w; %s", err, want)
+			fault(field, path, "%v; %s", err, want)
 			return nil
 		}
 		fmt.Fprintf(h, "%d:", len(data)) // a hash does not fail
@@ -164,39 +171,39 @@ func (f Files) read() (*material, error) {
 		return data
 	}
 	const wantCert, wantKey, wantCA = "use a PEM file with the certificate and its chain", "use a PEM file with the certificate's private key", "use a PEM file with the CA certificates that sign client certificates"
-	cert, key := file("tls-cert", f.Cert, wantCert), file("tls-key", f.Key, wantKey)
+	cert, key := file("Cert", f.Cert, wantCert), file("Key", f.Key, wantKey)
 
-	m := &material{config: base()}
+	m = &material{config: base()}
 	if cert != nil {
 		if block := find(cert, "CERTIFICATE"); block == nil {
-			fault("tls-cert", f.Cert, "it contains no certificate; %s", wantCert)
+			fault("Cert", f.Cert, "it contains no certificate; %s", wantCert)
 		} else if leaf, err := x509.ParseCertificate(block.Bytes); err != nil {
-			fault("tls-cert", f.Cert, "%w; %s", err, wantCert)
+			fault("Cert", f.Cert, "%v; %s", err, wantCert)
 		} else {
 			m.leaf = leaf
 		}
 	}
 	if key != nil {
 		if block := find(key, "PRIVATE KEY"); block == nil {
-			fault("tls-key", f.Key, "it contains no private key; %s", wantKey)
+			fault("Key", f.Key, "it contains no private key; %s", wantKey)
 		} else if strings.HasPrefix(block.Type, "ENCRYPTED") || block.Headers["DEK-Info"] != "" {
-			fault("tls-key", f.Key, "the key is encrypted, and sluice cannot ask for the password; decrypt it with 'openssl pkey'")
+			fault("Key", f.Key, "the key is encrypted, and sluice cannot ask for the password; decrypt it with 'openssl pkey'")
 		} else if m.leaf != nil {
 			pair, err := tls.X509KeyPair(cert, key)
 			if err != nil {
-				fault("tls-key", f.Key, "%s; use the key of the certificate in %s", strings.TrimPrefix(err.Error(), "tls: "), f.Cert)
+				fault("Key", f.Key, "%s; use the key of the certificate in %s", strings.TrimPrefix(err.Error(), "tls: "), f.Cert)
 			}
 			m.config.Certificates = []tls.Certificate{pair}
 		}
 	}
 	if f.ClientCA != "" {
 		m.config.ClientAuth, m.config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
-		if ca := file("tls-client-ca", f.ClientCA, wantCA); ca != nil && !m.config.ClientCAs.AppendCertsFromPEM(ca) {
-			fault("tls-client-ca", f.ClientCA, "it contains no certificate; %s", wantCA)
+		if ca := file("ClientCA", f.ClientCA, wantCA); ca != nil && !m.config.ClientCAs.AppendCertsFromPEM(ca) {
+			fault("ClientCA", f.ClientCA, "it contains no certificate; %s", wantCA)
 		}
 	}
 	h.Sum(m.sum[:0])
-	return m, errors.Join(faults...)
+	return m, faults
 }
 
 // find returns the first PEM block whose type ends so.

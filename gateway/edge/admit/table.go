@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"sync"
+
+	"sluice/gateway/rate"
 )
 
 // Limits are the limits of a Table. Zero and negative numbers mean no limit, except where a
@@ -72,8 +74,8 @@ func KeyOf(addr netip.Addr) (k Key, ok bool) {
 // An entry is what is known of one address.
 type entry struct {
 	key        Key
-	mark       int64 // of Table.rate
-	refusals   int64 // mark of Table.refusal
+	mark       rate.Mark // of limits.rate
+	refusals   rate.Mark // of Table.refusal
 	open       uint32
 	prev, next Seat // in the ring of idle entries
 }
@@ -81,17 +83,17 @@ type entry struct {
 // limits are what holds for one address.
 type limits struct {
 	open int
-	rate bucket
+	rate rate.Limit
 }
 
 // A Table holds addresses to Limits. All methods are safe for concurrent use.
 type Table struct {
 	// Set at construction.
-	far     limits // of the others
-	refusal bucket // of each address
-	total   bucket // of all, and of refusals because of it
-	tracks  bool   // whether addresses have limits
-	here    limits // of loopback addresses
+	far     limits     // of the others
+	refusal rate.Limit // of each address
+	total   rate.Limit // of all, and of refusals because of it
+	tracks  bool       // whether addresses have limits
+	here    limits     // of loopback addresses
 	entries int
 
 	mu sync.Mutex
@@ -102,8 +104,8 @@ type Table struct {
 	// slab[0] is where the ring begins and ends: next is the one that is idle for longest.
 	slab          []entry
 	free          Seat
-	totalMark     int64
-	totalRefusals int64
+	totalMark     rate.Mark
+	totalRefusals rate.Mark
 	untracked     uint64
 	open          uint64 // of all seats
 	blames        map[Key]*blame
@@ -114,15 +116,16 @@ type Table struct {
 // New returns an empty table.
 func New(l Limits) *Table {
 	if l.Burst <= 0 {
-		l.Burst = burstSeconds * min(l.Rate, rateMax)
+		l.Burst = burstSeconds * min(l.Rate, rate.Max)
 	}
+	l.Burst = min(l.Burst, rate.Max)
 	if l.Entries <= 0 {
 		l.Entries = entriesDefault
 	}
 	t := &Table{
-		far:     limits{l.Open, newBucket(l.Rate, l.Burst)},
-		refusal: newBucket(l.Rate, l.Burst),
-		total:   newBucket(l.TotalRate, l.TotalRate),
+		far:     limits{l.Open, rate.PerSecondInMillis(l.Rate, l.Burst)},
+		refusal: rate.PerSecondInMillis(l.Rate, l.Burst),
+		total:   rate.PerSecondInMillis(l.TotalRate, l.TotalRate),
 		tracks:  l.Open > 0 || l.Rate > 0,
 		entries: l.Entries,
 		seats:   make(map[Key]Seat),
@@ -135,7 +138,7 @@ func New(l Limits) *Table {
 		t.here.rate = t.far.rate
 	}
 	if l.Rate <= 0 {
-		t.refusal = newBucket(refusalRate, refusalBurst)
+		t.refusal = rate.PerSecondInMillis(refusalRate, refusalBurst)
 	}
 	return t
 }
@@ -165,13 +168,13 @@ func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
 		if lim.open > 0 && int64(e.open) >= int64(lim.open) {
 			return 0, t.refuse(AddressOpen, t.refusal, &e.refusals)
 		}
-		if !lim.rate.has(e.mark, t.clock) {
+		if !e.mark.Has(lim.rate, t.clock) {
 			return 0, t.refuse(AddressRate, t.refusal, &e.refusals)
 		}
 	}
 	// Behind the address's own limits: what these refuse must not use up what
 	// everybody shares.
-	if !t.total.take(&t.totalMark, t.clock) {
+	if !t.totalMark.Take(t.total, t.clock) {
 		return 0, t.refuse(TotalRate, t.total, &t.totalRefusals)
 	}
 	if !counted {
@@ -188,7 +191,7 @@ func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
 		t.unlink(s)
 	}
 	e := &t.slab[s]
-	lim.rate.take(&e.mark, t.clock)
+	e.mark.Take(lim.rate, t.clock)
 	e.open++
 	t.open++
 	return s, Admitted
@@ -250,8 +253,8 @@ func (t *Table) tick(now int64) {
 	t.seen = now
 }
 
-func (t *Table) refuse(v Verdict, b bucket, mark *int64) Verdict {
-	if b.take(mark, t.clock) {
+func (t *Table) refuse(v Verdict, l rate.Limit, mark *rate.Mark) Verdict {
+	if mark.Take(l, t.clock) {
 		return v
 	}
 	return v + dropped
@@ -266,7 +269,7 @@ func (t *Table) add(k Key) Seat {
 		}
 		e := &t.slab[s]
 		t.unlink(s)
-		if !t.far.rate.full(e.mark, t.clock) || !t.refusal.full(e.refusals, t.clock) {
+		if !e.mark.Full(t.far.rate, t.clock) || !e.refusals.Full(t.refusal, t.clock) {
 			t.link(s) // it still counts; ask the others first
 			continue
 		}

@@ -58,7 +58,7 @@ func TestForgedTokensForOthers(t *testing.T) {
 	v := verifier(t, o)
 	for name, token := range file.Tokens {
 		if made.Tokens[name] == "" {
-			t.Errorf("%s: is not in the table any more: go test ./gateway/auth -run Others -update", name)
+			t.Errorf("%s: is not in the table any more: go test ./gateway/access/auth -run Others -update", name)
 		}
 		for _, now := range []time.Time{noon, time.Now(), noon.AddDate(1, 0, 0)} {
 			if _, err := v.Connection(t.Context(), token, now); err == nil {
@@ -68,7 +68,7 @@ func TestForgedTokensForOthers(t *testing.T) {
 	}
 	for name := range made.Tokens {
 		if file.Tokens[name] == "" {
-			t.Errorf("%s: is not in the file: go test ./gateway/auth -run Others -update", name)
+			t.Errorf("%s: is not in the file: go test ./gateway/access/auth -run Others -update", name)
 		}
 	}
 }

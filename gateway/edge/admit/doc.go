@@ -7,10 +7,8 @@
 // # Units
 //
 // An address is an IPv4 address or the /64 of an IPv6 address, because a client with one
-// IPv6 address usually has all of its /64. Rates are connections a second. Time
-// is milliseconds of any clock; only differences count. Tokens are counted in
-// thousandths, because a rate of r a second is r thousandths a millisecond:
-// whole numbers, without drift.
+// IPv6 address usually has all of its /64. Rates are connections per second. Time is
+// milliseconds of any clock; only differences count.
 //
 // # Refusals cost too
 //
@@ -40,7 +38,7 @@
 // hold.
 //
 // The package does not read clocks, does no I/O and starts no goroutines. It is
-// a package of its own so that its arithmetic can be checked against a model,
+// a package of its own so that its decisions can be checked against a model,
 // apart from sockets and time. It does not know who the client is behind a
 // proxy (package peer does) and how a refusal looks on the wire (gateway does).
 package admit

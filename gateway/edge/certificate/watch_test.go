@@ -91,7 +91,7 @@ func pairFor(ttl time.Duration) func(t *testing.T, a *authority) Files {
 
 const (
 	reloaded = `level=INFO msg="certificates reloaded" certificate.names=[example.test]`
-	failed   = `level=ERROR msg="certificates cannot be reloaded: the last good ones stay in use" error="--tls-key `
+	failed   = `level=ERROR msg="certificates cannot be reloaded: the last good ones stay in use" error="Key `
 )
 
 func TestWatchTakesAPairThatIsWrittenInTwoSteps(t *testing.T) {
@@ -129,15 +129,15 @@ func TestWatchWarnsOfTheEndOnceADay(t *testing.T) {
 	const day = 24 * time.Hour
 	watch(t, pairFor(soon+day), func(a *authority, w *watched) {
 		w.after(day) // not yet
-		w.after(day, `level=WARN msg="--tls-cert `)
-		w.after(3*day, `level=WARN msg="--tls-cert `, `level=WARN msg="--tls-cert `, `level=WARN msg="--tls-cert `)
+		w.after(day, `level=WARN msg="Cert `)
+		w.after(3*day, `level=WARN msg="Cert `, `level=WARN msg="Cert `, `level=WARN msg="Cert `)
 		cert, key := a.leaf(2, 2*soon)
 		write(t, w.files.Cert, cert)
 		write(t, w.files.Key, key)
 		w.after(3*day, reloaded)
 	})
 	watch(t, pairFor(-time.Minute), func(_ *authority, w *watched) {
-		w.after(0, `level=WARN msg="--tls-cert `+w.files.Cert+`: expired at `)
+		w.after(0, `level=WARN msg="Cert `+w.files.Cert+`: expired at `)
 	})
 }
 

@@ -316,17 +316,17 @@ func TestFaultsAreToldAllAtOnce(t *testing.T) {
 		want  []string
 	}{
 		{Files{Cert: "/no/cert", Key: "/no/key", ClientCA: "/no/ca"}, []string{
-			"--tls-cert /no/cert: no such file or directory; use a PEM file with the certificate and its chain",
-			"--tls-key /no/key: no such file or directory; use a PEM file with the certificate's private key",
-			"--tls-client-ca /no/ca: no such file or directory; use a PEM file with the CA certificates that sign client certificates"}},
+			"Cert /no/cert: no such file or directory; use a PEM file with the certificate and its chain",
+			"Key /no/key: no such file or directory; use a PEM file with the certificate's private key",
+			"ClientCA /no/ca: no such file or directory; use a PEM file with the CA certificates that sign client certificates"}},
 		{Files{Cert: empty, Key: good.Cert, ClientCA: empty}, []string{
-			"--tls-cert " + empty + ": it contains no certificate; use a PEM file with the certificate and its chain",
-			"--tls-key " + good.Cert + ": it contains no private key; use a PEM file with the certificate's private key",
-			"--tls-client-ca " + empty + ": it contains no certificate; use a PEM file with the CA certificates that sign client certificates"}},
-		{Files{Cert: dir, Key: good.Key}, []string{"--tls-cert " + dir + ": is a directory; use a PEM file with the certificate and its chain"}},
-		{Files{Cert: good.Cert, Key: other}, []string{"--tls-key " + other + ": private key does not match public key; use the key of the certificate in " + good.Cert}},
-		{Files{Cert: good.Cert, Key: locked}, []string{"--tls-key " + locked + ": the key is encrypted, and sluice cannot ask for the password; decrypt it with 'openssl pkey'"}},
-		{Files{Cert: junk, Key: good.Key}, []string{"--tls-cert " + junk + ": x509: malformed certificate; use a PEM file with the certificate and its chain"}},
+			"Cert " + empty + ": it contains no certificate; use a PEM file with the certificate and its chain",
+			"Key " + good.Cert + ": it contains no private key; use a PEM file with the certificate's private key",
+			"ClientCA " + empty + ": it contains no certificate; use a PEM file with the CA certificates that sign client certificates"}},
+		{Files{Cert: dir, Key: good.Key}, []string{"Cert " + dir + ": is a directory; use a PEM file with the certificate and its chain"}},
+		{Files{Cert: good.Cert, Key: other}, []string{"Key " + other + ": private key does not match public key; use the key of the certificate in " + good.Cert}},
+		{Files{Cert: good.Cert, Key: locked}, []string{"Key " + locked + ": the key is encrypted, and sluice cannot ask for the password; decrypt it with 'openssl pkey'"}},
+		{Files{Cert: junk, Key: good.Key}, []string{"Cert " + junk + ": x509: malformed certificate; use a PEM file with the certificate and its chain"}},
 	} {
 		_, err := Load(tt.files)
 		if err == nil {
@@ -349,8 +349,8 @@ func TestWarningsAreNoErrors(t *testing.T) {
 	}{
 		{time.Now(), ""},
 		{end.Add(-soon), ""},
-		{end.Add(1 - soon), "--tls-cert " + f.Cert + ": expires at " + end.UTC().Format(time.RFC3339) + ": clients will reject it then: renew it"},
-		{end.Add(1), "--tls-cert " + f.Cert + ": expired at " + end.UTC().Format(time.RFC3339) + ": clients reject it: renew it"},
+		{end.Add(1 - soon), "Cert " + f.Cert + ": expires at " + end.UTC().Format(time.RFC3339) + ": clients will reject it then: renew it"},
+		{end.Add(1), "Cert " + f.Cert + ": expired at " + end.UTC().Format(time.RFC3339) + ": clients reject it: renew it"},
 	} {
 		if diff := cmp.Diff(tt.want, strings.Join(s.Warnings(tt.at), "\n")); diff != "" {
 			t.Error(diff)
@@ -360,7 +360,7 @@ func TestWarningsAreNoErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	early := s.Warnings(end.AddDate(-1, 0, 0))
-	if len(early) != 2 || !strings.Contains(early[0], ": not valid before ") || !strings.HasPrefix(early[1], "--tls-key "+f.Key+": every user of this machine can read it: ") {
+	if len(early) != 2 || !strings.Contains(early[0], ": not valid before ") || !strings.HasPrefix(early[1], "Key "+f.Key+": every user of this machine can read it: ") {
 		t.Errorf("too early and a key for all: %q", early)
 	}
 	if diff := cmp.Diff([]string{"example.test"}, s.Names()); diff != "" {

@@ -1,5 +1,7 @@
 package admit
 
+import "sluice/gateway/rate"
+
 // An address whose connections did harm is refused for a while: a client that has found bytes
 // that make the process panic repeats them.
 
@@ -16,8 +18,8 @@ const (
 // blame is what an address has done.
 type blame struct {
 	times    int
-	at       int64 // of the table's clock, the last time
-	refusals int64 // mark of Table.refusal
+	at       int64     // of the table's clock, the last time
+	refusals rate.Mark // of Table.refusal
 }
 
 // Blame records that a connection with a seat has done harm at now, in milliseconds.

@@ -1,0 +1,164 @@
+// Package access decides what clients may do: one [Policy] for all protocols and paths. A
+// channel's options come from its namespace (package namespace), and who a client is from its
+// token (package auth).
+//
+// A node for which neither keys nor namespaces are configured is open: any client may subscribe to
+// every channel. So is one that is insecure, whatever else it has; a channel of a namespace that
+// is not configured is unknown all the same.
+//
+// It is a package of its own because protocols share it and must not import each other. It does
+// not know connections, logs, or how a client learns of a refusal.
+package access
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"sluice/gateway/access/auth"
+	"sluice/gateway/access/namespace"
+)
+
+// Config is what is configured of rights.
+type Config struct {
+	Insecure   bool
+	Tokens     *auth.Verifier // nil without keys
+	Namespaces *namespace.Set // nil without namespaces: then all channels have this history
+	History    int
+	HistoryTTL time.Duration
+}
+
+// Policy decides by a Config. It does not change, and is safe for concurrent use.
+type Policy struct {
+	open, insecure bool
+	namespaces     *namespace.Set
+	tokens         *auth.Verifier
+}
+
+var (
+	// ErrUnknownChannel is returned for a channel whose namespace is not configured.
+	ErrUnknownChannel = errors.New("unknown channel")
+	// ErrUnavailable is returned for what a channel does not have, whatever the client's rights.
+	ErrUnavailable = errors.New("the channel has none")
+	// ErrDenied is returned for what the client has no right to.
+	ErrDenied = errors.New("permission denied")
+	// ErrNoKey is returned for a token where no token can be verified.
+	ErrNoKey = errors.New("no key is configured for tokens")
+)
+
+// New returns the policy of a Config.
+func New(cfg Config) *Policy {
+	p := &Policy{insecure: cfg.Insecure, namespaces: cfg.Namespaces, tokens: cfg.Tokens}
+	p.open = p.insecure || p.namespaces == nil && p.tokens == nil
+	if p.namespaces == nil {
+		// Without namespaces clients of a node that is not open have no rights beyond their tokens.
+		all := namespace.Options{Presence: p.open, JoinLeave: p.open}
+		if cfg.History > 0 {
+			all.HistorySize, all.HistoryTTL = cfg.History, cfg.HistoryTTL
+			all.ForceRecovery, all.AllowRecovery = true, true
+		}
+		p.namespaces = namespace.Everywhere(all)
+	}
+	return p
+}
+
+// Open reports whether clients need no rights.
+func (p *Policy) Open() bool { return p.open }
+
+// Insecure reports whether tokens are ignored too.
+func (p *Policy) Insecure() bool { return p.insecure }
+
+// Tokens returns what verifies tokens, nil without keys.
+func (p *Policy) Tokens() *auth.Verifier { return p.tokens }
+
+// Options returns a channel's options, nil if its namespace is not configured.
+func (p *Policy) Options(channel string) *namespace.Options {
+	if o, ok := p.namespaces.Lookup(channel); ok {
+		return o
+	}
+	return nil
+}
+
+// Reads reports whether a client's token ("" for none) has to be verified, or ErrNoKey if it
+// should be and cannot.
+func (p *Policy) Reads(token string) (bool, error) {
+	switch {
+	case p.insecure || token == "":
+		return false, nil
+	case p.tokens == nil:
+		return false, ErrNoKey
+	}
+	return true, nil
+}
+
+// May returns nil if a client may do op, other than subscribe, with a channel, else
+// ErrUnknownChannel, ErrUnavailable or ErrDenied.
+func (p *Policy) May(op namespace.Op, channel string, who namespace.Who) error {
+	o := p.Options(channel)
+	switch {
+	case o == nil:
+		return ErrUnknownChannel
+	case op == namespace.Presence && !o.Presence, op == namespace.History && o.HistorySize == 0:
+		return ErrUnavailable
+	case !p.open && !o.Allows(op, who):
+		return ErrDenied
+	}
+	return nil
+}
+
+// MaySubscribe reports whether user may subscribe to a channel, which has these options,
+// without a token for it.
+func (p *Policy) MaySubscribe(o *namespace.Options, channel, user string) bool {
+	return p.open || o.MaySubscribe(channel, user)
+}
+
+// PushesJoinLeave reports whether a subscriber is notified of joins and leaves.
+func (p *Policy) PushesJoinLeave(o *namespace.Options, user string, asks bool) bool {
+	if p.open {
+		return o.JoinLeave && asks
+	}
+	return o.PushesJoinLeave(user, asks)
+}
+
+// Rights are those of a client that is in one channel for as long as it is connected, without
+// commands: a client of raw WebSocket or SSE.
+type Rights struct {
+	Publish bool
+	Recover bool // see what was published before, if the channel keeps that
+}
+
+// Rights returns what such a client may do, or ErrUnknownChannel or ErrDenied. granted reports whether its token is for the channel.
+func (p *Policy) Rights(channel, user string, granted bool) (Rights, error) {
+	o := p.Options(channel)
+	switch {
+	case o == nil:
+		return Rights{}, ErrUnknownChannel
+	case p.open:
+		return Rights{Publish: true, Recover: true}, nil
+	case !granted && !o.MaySubscribe(channel, user):
+		return Rights{}, ErrDenied
+	}
+	return Rights{
+		Publish: o.AllowRawPublish && o.Allows(namespace.Publish, namespace.Who{User: user, Subscribed: true}),
+		Recover: o.HistorySize == 0 || o.Recovers(user, true),
+	}, nil
+}
+
+// Grants reports whether a connection's token names a channel.
+func Grants(t *auth.Connection, channel string) bool {
+	_, named := t.Subs[channel]
+	return named || slices.Contains(t.Channels, channel)
+}
+
+// Misfit returns why a subscription token is not for this client and channel, "" if it is.
+func Misfit(t *auth.Subscription, channel, user, client string) string {
+	switch {
+	case t.Channel != channel:
+		return "the token is for another channel"
+	case t.User != user:
+		return "the token belongs to another user"
+	case t.Client != "" && t.Client != client:
+		return "the token is for another client"
+	}
+	return ""
+}

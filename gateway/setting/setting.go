@@ -1,0 +1,133 @@
+// Package setting has what is wrong with settings, in texts that call a setting what the
+// reader calls it.
+//
+// A program that embeds the gateway knows settings as fields of a struct, an operator as
+// flags, variables or keys of a file. Texts have the names of fields in braces, such as
+// {MaxMessage}, and [Names] replaces these.
+//
+// The package is one of its own because packages that take settings, and the gateway's parts
+// that write texts about them, do not import each other. It knows no setting.
+package setting
+
+import (
+	"errors"
+	"strings"
+)
+
+// Names returns what a field is called where a text is read. Nil is the field's own name.
+type Names func(field string) string
+
+// Of returns what a field is called.
+func (n Names) Of(field string) string {
+	if n == nil {
+		return field
+	}
+	return n(field)
+}
+
+// Text replaces the fields in braces. Braces with anything but letters after a capital stay,
+// and two opening ones stand for one.
+func (n Names) Text(text string) string {
+	var named strings.Builder
+	for {
+		before, rest, ok := strings.Cut(text, "{")
+		if !ok {
+			named.WriteString(text)
+			return named.String()
+		}
+		field, after, _ := strings.Cut(rest, "}")
+		named.WriteString(before)
+		if isField(field) && len(field) < len(rest) {
+			named.WriteString(n.Of(field))
+			text = after
+		} else {
+			named.WriteByte('{')
+			text = strings.TrimPrefix(rest, "{")
+		}
+	}
+}
+
+// Literal returns text, such as a user's, as it must be in one with fields in braces.
+func Literal(text string) string { return strings.ReplaceAll(text, "{", "{{") }
+
+func isField(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'A' || c > 'Z') && (i == 0 || c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// ErrorText returns an error's text. If it wraps an Error, that is the whole text.
+func (n Names) ErrorText(err error) string {
+	var named Error
+	if errors.As(err, &named) {
+		return n.Text(string(named))
+	}
+	return err.Error()
+}
+
+// An Error is an error whose text has fields in braces.
+type Error string
+
+// Error returns the text with the fields' own names.
+func (e Error) Error() string { return Names(nil).Text(string(e)) }
+
+// A Fault is one thing that is wrong with a setting, or doubtful: what, why and how to fix it.
+type Fault struct {
+	Field string // name of the field; "" if the fault is not about one
+	Value string // of the field, as text; "" if Why does without it
+	Why   string // continues Field and Value; names of other fields are in braces
+	Fix   string // likewise
+}
+
+// Text returns the fault as a line.
+func (f Fault) Text(names Names) string {
+	var text strings.Builder
+	if f.Field != "" {
+		text.WriteString(names.Of(f.Field))
+	}
+	if f.Value != "" {
+		text.WriteString(" " + f.Value)
+	}
+	if text.Len() > 0 && !strings.HasPrefix(f.Why, ":") {
+		text.WriteByte(' ')
+	}
+	text.WriteString(names.Text(f.Why))
+	if f.Fix != "" {
+		separator := ": "
+		if strings.Contains(f.Why, ":") {
+			separator = "; " // one colon is enough for a line
+		}
+		text.WriteString(separator + names.Text(f.Fix))
+	}
+	return text.String()
+}
+
+// Error returns the fault as a line, with the fields' own names.
+func (f Fault) Error() string { return f.Text(nil) }
+
+// Faults are all faults of some settings.
+type Faults []Fault
+
+// Text returns the faults, a line each.
+func (f Faults) Text(names Names) string {
+	lines := make([]string, len(f))
+	for i := range f {
+		lines[i] = f[i].Text(names)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Error returns the faults with the fields' own names.
+func (f Faults) Error() string { return f.Text(nil) }
+
+// Unwrap returns each fault as an error.
+func (f Faults) Unwrap() []error {
+	errs := make([]error, len(f))
+	for i := range f {
+		errs[i] = f[i]
+	}
+	return errs
+}
