@@ -263,7 +263,7 @@ func (c *conn) unpark() {
 
 // giveUp gives up what is waited for.
 func (in *input) giveUp() {
-	in.judged = nil
+	in.verifying = nil
 	if in.pending != nil {
 		in.pending.giveUp()
 		in.pending = nil

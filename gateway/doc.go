@@ -55,9 +55,8 @@
 //	            subscriptions and their buffers, without a lock (loop.go)
 //	watchdog    one: ticks the loops once a second, and detects stuck ones (watchdog.go)
 //	house       one: checks the memory once a second, and gives some back (server.go)
-//	judges      a few: verify the tokens that are too expensive for a loop, and for a
-//	            handshake; and some that
-//	            wait for a key set to be fetched (session.go)
+//	verifiers   a few: verify the tokens that are too expensive for a loop or a handshake;
+//	            and some that wait for a key set to be fetched (package access)
 //	encoders    a few, while there is work: encode publications that may become larger than
 //	            a megabyte (encoding.go)
 //

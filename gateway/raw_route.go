@@ -218,7 +218,7 @@ func (s *Server) named(r *handshake.Reject) *handshake.Reject {
 // elsewhere.
 func (s *Server) dear(t *target) bool {
 	reads, _ := s.policy.Reads(t.token) // authorize answers the error
-	return reads && !s.policy.Tokens().Cheap(t.token)
+	return reads && !s.verifiers.Cheap(t.token)
 }
 
 // authorize settles what a raw client or an event stream may do in its channel, by its
@@ -257,25 +257,25 @@ func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
 // identify verifies a raw client's token: one for a connection, or one for its channel,
 // which then grants that. A connection token grants the channels that it names.
 func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *handshake.Reject) {
-	x := s.judge(ctx, t)
+	x := s.verifiers.Wait(ctx, s.cfg.HandshakeTimeout, t.token, t.patient)
 	var invalid *auth.InvalidError
 	switch {
-	case errors.Is(x.err, auth.ErrExpired):
+	case errors.Is(x.Err, auth.ErrExpired):
 		s.tokenRejected(auth.ErrExpired.Error(), slog.String("channel", sampling.Quote(t.channel)))
 		return false, rejectTokenExpired
-	case errors.As(x.err, &invalid):
+	case errors.As(x.Err, &invalid):
 		s.tokenRejected(invalid.Reason(), slog.String("channel", sampling.Quote(t.channel)))
 		return false, rejectToken
-	case x.err != nil:
+	case x.Err != nil:
 		return false, rejectKeys
-	case !x.isSub:
-		c := &x.granted
+	case !x.IsSubscription:
+		c := &x.Connection
 		t.identity = &identity{id: newClientID(), user: c.User, info: c.Info, expireAt: c.ExpireAt}
 		return access.Grants(c, t.channel), nil
-	case x.sub.Channel != t.channel || x.sub.Client != "":
+	case x.Subscription.Channel != t.channel || x.Subscription.Client != "":
 		return false, rejectDenied // it is another channel's, or for one connection that this is not
 	}
-	t.identity = &identity{id: newClientID(), user: x.sub.User, info: x.sub.Info, expireAt: x.sub.ExpireAt}
+	t.identity = &identity{id: newClientID(), user: x.Subscription.User, info: x.Subscription.Info, expireAt: x.Subscription.ExpireAt}
 	return true, nil
 }
 

@@ -59,7 +59,7 @@ type Server struct {
 	engine          engine.Engine
 	policy          *access.Policy
 	present         *presence.Table
-	judges          judges
+	verifiers       *access.Verifiers
 	started         time.Time
 	uid             string          // names this process among others
 	budget          *channel.Budget // of channels' logs
@@ -91,7 +91,7 @@ type Server struct {
 	loops     sync.WaitGroup // loops that still have connections, once Shutdown has begun
 	acceptors sync.WaitGroup
 
-	background sync.WaitGroup // the watchdog, keepHouse, judges and encoders
+	background sync.WaitGroup // the watchdog, keepHouse, verifiers and encoders
 	encoders   encoders
 
 	mu        sync.Mutex
@@ -202,7 +202,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	s.background.Add(2)
 	go s.watchdog.run(seconds)
 	go s.keepHouse()
-	s.startJudges(max(runtime.GOMAXPROCS(0)/2, 1))
+	s.startVerifiers(max(runtime.GOMAXPROCS(0)/2, 1))
 	return s, nil
 }
 
