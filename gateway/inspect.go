@@ -19,9 +19,6 @@ import (
 // inspectMost bounds how many connections one answer holds.
 const inspectMost = 1000
 
-// inspectWait bounds how long an answer waits for the loops.
-const inspectWait = 5 * time.Second
-
 // inspected is a connection as the inspector shows it.
 type inspected struct {
 	ID       string   `json:"id"`
@@ -46,21 +43,14 @@ type inspected struct {
 	key uint64
 }
 
-// inspection asks a loop for its connections with the highest keys.
-type inspection struct {
-	key   func(*conn) uint64
-	limit int
-	reply chan<- []inspected // has room for every loop's answer
-}
-
-func (q inspection) deliver(l *loop) {
-	rows := []inspected{}
-	for _, a := range l.highest(q.limit, q.key, true) {
+// inspect describes the loop's connections with the highest keys.
+func (l *loop) inspect(key func(*conn) uint64, limit int) (rows []inspected) {
+	for _, a := range l.highest(limit, key, true) {
 		row := a.c.inspect()
 		row.key = a.key
 		rows = append(rows, row)
 	}
-	q.reply <- rows
+	return rows
 }
 
 // inspectKeys are what an answer can be sorted by.
@@ -153,27 +143,13 @@ func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, "bad_limit", fmt.Sprintf("invalid limit: use a number from 1 to %d", inspectMost))
 		return
 	}
-	replies := make(chan []inspected, len(s.loop))
-	asked := 0
-	for _, l := range s.loop {
-		if l.post(inspection{key, limit, replies}) {
-			asked++
-		}
-	}
 	rows := []inspected{}
-	late := time.NewTimer(inspectWait)
-	defer late.Stop()
-	for range asked {
-		select {
-		case more := <-replies:
-			rows = append(rows, more...)
-		case <-s.stats.stopped:
-			writeError(w, http.StatusServiceUnavailable, "shutting_down", "the gateway is shutting down")
-			return
-		case <-late.C:
-			writeError(w, http.StatusServiceUnavailable, "busy", "an event loop did not answer in time: see sluice_loop_lag_seconds")
+	for more, err := range eachLoop(r.Context(), s, func(l *loop) []inspected { return l.inspect(key, limit) }) {
+		if err != nil {
+			writeLoopError(w, err)
 			return
 		}
+		rows = append(rows, more...)
 	}
 	slices.SortFunc(rows, func(a, b inspected) int { return cmp.Or(cmp.Compare(b.key, a.key), cmp.Compare(a.id, b.id)) })
 	writeJSON(w, http.StatusOK, struct {
@@ -183,25 +159,28 @@ func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 	}{s.connections.Load(), sort, rows[:min(len(rows), limit)]})
 }
 
-// ending asks a loop to end a connection, if it has it.
-type ending struct {
-	id    uint64
-	reply chan<- bool // has room for every loop's answer
+// writeLoopError answers with an error of eachLoop.
+func writeLoopError(w http.ResponseWriter, err error) {
+	code := "busy"
+	if err == errStopping {
+		code = "shutting_down"
+	}
+	writeError(w, http.StatusServiceUnavailable, code, err.Error())
 }
 
-func (e ending) deliver(l *loop) {
+// end closes a connection for an operator. It reports whether the loop has it and it was open.
+func (l *loop) end(id uint64) bool {
 	for _, c := range l.conns {
-		if c.id == e.id {
+		if c.id == id {
 			open := c.phase == phaseOpen
 			c.step(func(c *conn) {
 				c.close(reasonOperator)
 				c.settle()
 			})
-			e.reply <- open
-			return
+			return open
 		}
 	}
-	e.reply <- false
+	return false
 }
 
 // handleClose serves POST /api/connections/{id}/close.
@@ -212,30 +191,16 @@ func (s *Server) handleClose(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, "bad_id", "invalid id: use the number that GET /api/connections shows")
 		return
 	}
-	replies := make(chan bool, len(s.loop))
-	asked := 0
-	for _, l := range s.loop {
-		if l.post(ending{id, replies}) {
-			asked++
-		}
-	}
-	late := time.NewTimer(inspectWait)
-	defer late.Stop()
-	for range asked {
-		select {
-		case closed := <-replies:
-			if closed {
-				writeJSON(w, http.StatusOK, struct {
-					ID     string `json:"id"`
-					Closed bool   `json:"closed"`
-				}{text, true})
-				return
-			}
-		case <-s.stats.stopped:
-			writeError(w, http.StatusServiceUnavailable, "shutting_down", "the gateway is shutting down")
+	for closed, err := range eachLoop(r.Context(), s, func(l *loop) bool { return l.end(id) }) {
+		switch {
+		case err != nil:
+			writeLoopError(w, err)
 			return
-		case <-late.C:
-			writeError(w, http.StatusServiceUnavailable, "busy", "an event loop did not answer in time: see sluice_loop_lag_seconds")
+		case closed:
+			writeJSON(w, http.StatusOK, struct {
+				ID     string `json:"id"`
+				Closed bool   `json:"closed"`
+			}{text, true})
 			return
 		}
 	}

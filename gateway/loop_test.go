@@ -169,7 +169,7 @@ func loopNetConn(t testing.TB, fd int) *net.UnixConn {
 func TestInboxWakesOnceForEachTake(t *testing.T) {
 	wakes := 0
 	b := &inbox{wake: func() { wakes++ }}
-	message := func(i int) message { return onLoop(func(l *loop) { l.index = i }) }
+	message := func(i int) message { return call(func(l *loop) { l.index = i }) }
 	taken := func() (got []int) {
 		l := new(loop)
 		for _, m := range b.take() {
@@ -220,7 +220,7 @@ func TestInboxKeepsEachSendersOrder(t *testing.T) {
 	for i := range senders {
 		sending.Go(func() {
 			for n := range each {
-				b.put(onLoop(func(*loop) { got[i] = append(got[i], n) }))
+				b.put(call(func(*loop) { got[i] = append(got[i], n) }))
 			}
 		})
 	}

@@ -222,9 +222,10 @@ func (m *machine) ask(what, how byte) {
 	case 7:
 		n.HistoryRemove(ctx, name)
 	case 8:
-		l.post(ending{m.server.lastID.Load() - uint64(how&3), make(chan bool, 1)})
+		id := m.server.lastID.Load() - uint64(how&3)
+		l.post(call(func(l *loop) { l.end(id) }))
 	case 9:
-		l.post(inspection{inspectKeys["lag"], 3, make(chan []inspected, 1)})
+		l.post(call(func(l *loop) { l.inspect(inspectKeys["lag"], 3) }))
 	case 10:
 		n.Info(ctx)
 	case 11:

@@ -216,17 +216,12 @@ func (s *server) wantNothingLeft() {
 	}
 }
 
-// onLoop is a message that runs a function on its loop.
-type onLoop func(*loop)
-
-func (f onLoop) deliver(l *loop) { f(l) }
-
 // do runs f on every loop, one after the other, and waits for it.
 func (s *server) do(f func(*loop)) {
 	s.t.Helper()
 	for _, l := range s.loop {
 		done := make(chan struct{})
-		if !l.post(onLoop(func(l *loop) { defer close(done); f(l) })) {
+		if !l.post(call(func(l *loop) { defer close(done); f(l) })) {
 			s.t.Fatal("the loop has ended")
 		}
 		receive(s.t, "the loop to run a function", done)
@@ -265,7 +260,7 @@ func (s *server) quiet() {
 func (s *server) hold(index int) (release func()) {
 	s.t.Helper()
 	held, free := make(chan struct{}), make(chan struct{})
-	s.loop[index].post(onLoop(func(*loop) { close(held); <-free }))
+	s.loop[index].post(call(func(*loop) { close(held); <-free }))
 	receive(s.t, "the loop to be held", held)
 	release = sync.OnceFunc(func() { close(free) })
 	s.t.Cleanup(release)

@@ -22,9 +22,6 @@ import (
 // by its own table.
 type node Server
 
-// errBusy says that a loop did not answer in time.
-var errBusy = api.ErrInternal.With("an event loop did not answer in time: see sluice_loop_lag_seconds").Later(time.Second)
-
 // Publish implements api.Node.
 func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishResult, error) {
 	s := (*Server)(n)
@@ -63,61 +60,46 @@ func (s *Server) known(name string) error {
 	return nil
 }
 
-// task is something to be done with connections of a user.
-type task struct {
-	user, client string
-	do           func(l *loop, c *conn)
-	done         chan<- struct{} // has room for every loop's answer
+// each does something with the connections of a user, of which client names one if it is
+// not "", and waits until it is done.
+func (n *node) each(ctx context.Context, user, client string, do func(l *loop, c *conn)) error {
+	for _, err := range eachLoop(ctx, (*Server)(n), func(l *loop) struct{} {
+		l.eachOf(user, client, do)
+		return struct{}{}
+	}) {
+		if err != nil {
+			return loopError(err)
+		}
+	}
+	return nil
 }
 
-func (t *task) deliver(l *loop) {
+// eachOf does something with the loop's connections of a user, of which client names one if
+// it is not "".
+func (l *loop) eachOf(user, client string, do func(l *loop, c *conn)) {
 	var found []*conn // first, because what is done may end some
-	for c := l.users[t.user]; c != nil; c = c.identity().next {
-		if t.client == "" || c.identity().id.String() == t.client {
+	for c := l.users[user]; c != nil; c = c.identity().next {
+		if client == "" || c.identity().id.String() == client {
 			found = append(found, c)
 		}
 	}
 	for _, c := range found {
 		if c.phase == phaseOpen {
 			c.step(func(c *conn) {
-				t.do(l, c)
+				do(l, c)
 				c.flush()
 				c.settle()
 			})
 		}
 	}
-	t.done <- struct{}{}
 }
 
-// each does something with the connections of a user, of which client names one if it is
-// not "", and waits until it is done.
-func (n *node) each(ctx context.Context, user, client string, do func(l *loop, c *conn)) error {
-	done := make(chan struct{}, len(n.loop))
-	return n.ask(ctx, &task{user: user, client: client, do: do, done: done}, done)
-}
-
-// ask posts a message to every loop and waits for their answers.
-func (n *node) ask(ctx context.Context, m message, done <-chan struct{}) error {
-	asked := 0
-	for _, l := range n.loop {
-		if l.post(m) {
-			asked++
-		}
+// loopError is an error of eachLoop as a caller of the API sees it.
+func loopError(err error) error {
+	if err == errLoopBusy || err == errStopping {
+		return api.ErrInternal.With(err.Error()).Later(time.Second)
 	}
-	late := time.NewTimer(inspectWait)
-	defer late.Stop()
-	for range asked {
-		select {
-		case <-done:
-		case <-n.stats.stopped:
-			return api.ErrInternal.With("the gateway is shutting down").Later(time.Second)
-		case <-late.C:
-			return errBusy
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+	return err
 }
 
 // Subscribe implements api.Node.
@@ -281,35 +263,31 @@ func (n *node) Channels(_ context.Context, pattern string) (map[string]int, erro
 	return out, nil
 }
 
-// census asks a loop for what only it knows.
+// census is what only a loop knows.
 type census struct {
-	users chan<- []string // has room for every loop's answer
-	subs  chan<- int      // likewise
-	done  chan<- struct{} // likewise
+	users []string
+	subs  int
 }
 
-func (q *census) deliver(l *loop) {
-	subs := 0
+func (l *loop) census() census {
+	c := census{users: slices.Collect(maps.Keys(l.users))}
 	for _, g := range l.groups {
-		subs += len(g.subs) - g.holes
+		c.subs += len(g.subs) - g.holes
 	}
-	q.users <- slices.Collect(maps.Keys(l.users))
-	q.subs <- subs
-	q.done <- struct{}{}
+	return c
 }
 
 // Info implements api.Node.
 func (n *node) Info(ctx context.Context) (api.InfoResult, error) {
-	users, subs, done := make(chan []string, len(n.loop)), make(chan int, len(n.loop)), make(chan struct{}, len(n.loop))
-	if err := n.ask(ctx, &census{users, subs, done}, done); err != nil {
-		return api.InfoResult{}, err
-	}
 	different, subscriptions := map[string]struct{}{}, 0
-	for range len(users) {
-		for _, user := range <-users {
+	for c, err := range eachLoop(ctx, (*Server)(n), (*loop).census) {
+		if err != nil {
+			return api.InfoResult{}, loopError(err)
+		}
+		for _, user := range c.users {
 			different[user] = struct{}{}
 		}
-		subscriptions += <-subs
+		subscriptions += c.subs
 	}
 	channels := 0
 	n.space.Each(func(_ string, subscribers int) {
