@@ -27,7 +27,7 @@ func (s *Server) startVerifiers(n int) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.background.Go(func() {
-		<-s.stats.stopped
+		<-s.stopped
 		cancel()
 	})
 	s.verifiers.Start(ctx, n, s.background.Go)

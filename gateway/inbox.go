@@ -83,14 +83,14 @@ func (f call) deliver(l *loop) { f(l) }
 
 // eachLoop runs f on every loop, on all at once, and yields what it returns there in the order
 // in which the loops answer. After an error nothing is yielded: ctx's, errLoopBusy after
-// loopWait, or errStopping when the loops have ended. f may run after that, and after the caller
-// has stopped listening, so that it shares with its caller only what does not change.
-func eachLoop[T any](ctx context.Context, s *Server, f func(*loop) T) iter.Seq2[T, error] {
+// loopWait, or errStopping when the loops have stopped. f may run after that, and after the
+// caller has stopped listening, so that it shares with its caller only what does not change.
+func eachLoop[T any](ctx context.Context, loops []*loop, stopped <-chan struct{}, f func(*loop) T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		answers := make(chan T, len(s.loop)) // has room for all: no loop waits for the caller
+		answers := make(chan T, len(loops)) // has room for all: no loop waits for the caller
 		answer := call(func(l *loop) { answers <- f(l) })
 		asked := 0
-		for _, l := range s.loop {
+		for _, l := range loops {
 			if l.post(answer) {
 				asked++
 			}
@@ -104,7 +104,7 @@ func eachLoop[T any](ctx context.Context, s *Server, f func(*loop) T) iter.Seq2[
 				if !yield(a, nil) {
 					return
 				}
-			case <-s.stats.stopped:
+			case <-stopped:
 				yield(none, errStopping)
 				return
 			case <-ctx.Done():

@@ -9,7 +9,7 @@ import (
 func TestEachLoopYieldsOneAnswerOfEachLoop(t *testing.T) {
 	s := start(t, Config{Loops: 3})
 	seen := map[int]int{}
-	for index, err := range eachLoop(t.Context(), s.Server, func(l *loop) int { return l.index }) {
+	for index, err := range eachLoop(t.Context(), s.loop, s.stopped, func(l *loop) int { return l.index }) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,7 +28,7 @@ func TestEachLoopEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	answers, got := 0, error(nil)
-	for _, err := range eachLoop(ctx, s.Server, func(*loop) struct{} { return struct{}{} }) {
+	for _, err := range eachLoop(ctx, s.loop, s.stopped, func(*loop) struct{} { return struct{}{} }) {
 		if got = err; err == nil {
 			answers++
 			cancel()
@@ -44,17 +44,17 @@ func TestEachLoopEndsWithItsContext(t *testing.T) {
 func TestEachLoopEndsWithTheLoops(t *testing.T) {
 	l := &loop{}
 	l.inbox.wake = func() {} // nobody takes the question
-	s := &Server{loop: []*loop{l}, stats: newServerStats()}
-	close(s.stats.stopped)
+	s := &Server{loop: []*loop{l}, lifecycle: newLifecycle()}
+	close(s.stopped)
 	var got error
-	for _, err := range eachLoop(t.Context(), s, func(*loop) struct{} { return struct{}{} }) {
+	for _, err := range eachLoop(t.Context(), s.loop, s.stopped, func(*loop) struct{} { return struct{}{} }) {
 		got = err
 	}
 	if got != errStopping {
 		t.Errorf("the question ended with %v", got)
 	}
 	l.inbox.close()
-	for _, err := range eachLoop(t.Context(), s, func(*loop) struct{} { return struct{}{} }) {
+	for _, err := range eachLoop(t.Context(), s.loop, s.stopped, func(*loop) struct{} { return struct{}{} }) {
 		t.Errorf("a loop that had ended was asked: %v", err)
 	}
 }

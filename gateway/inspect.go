@@ -144,7 +144,7 @@ func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rows := []inspected{}
-	for more, err := range eachLoop(r.Context(), s, func(l *loop) []inspected { return l.inspect(key, limit) }) {
+	for more, err := range eachLoop(r.Context(), s.loop, s.stopped, func(l *loop) []inspected { return l.inspect(key, limit) }) {
 		if err != nil {
 			writeLoopError(w, err)
 			return
@@ -191,7 +191,7 @@ func (s *Server) handleClose(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, "bad_id", "invalid id: use the number that GET /api/connections shows")
 		return
 	}
-	for closed, err := range eachLoop(r.Context(), s, func(l *loop) bool { return l.end(id) }) {
+	for closed, err := range eachLoop(r.Context(), s.loop, s.stopped, func(l *loop) bool { return l.end(id) }) {
 		switch {
 		case err != nil:
 			writeLoopError(w, err)

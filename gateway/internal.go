@@ -51,7 +51,7 @@ func (s *Server) ServeInternal(l net.Listener, opt Internal) error {
 	go func() {
 		select {
 		case <-done:
-		case <-s.stats.stopped: // health and metrics are there until the end
+		case <-s.stopped: // health and metrics are there until the end
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
 			if srv.Shutdown(ctx) != nil {

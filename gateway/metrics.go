@@ -52,8 +52,6 @@ func (s *loopStats) observeLag(d time.Duration) {
 
 // serverStats are written by handshakes and HTTP publishers.
 type serverStats struct {
-	stopped chan struct{} // closed when the loops have ended
-
 	outcomes     map[string]*atomic.Uint64 // handshakes by outcome; the map does not change
 	descriptors  atomic.Uint64
 	panics       atomic.Uint64 // in handshakes
@@ -65,7 +63,7 @@ type serverStats struct {
 }
 
 func newServerStats() *serverStats {
-	s := &serverStats{stopped: make(chan struct{}), outcomes: make(map[string]*atomic.Uint64)}
+	s := &serverStats{outcomes: make(map[string]*atomic.Uint64)}
 	labels := append(handshake.Reasons(), "upgraded", "http", "event_stream", "timeout", "evicted", "no_request", "cut_off", "poller", "shutting_down", rejectBusy.Reason,
 		"tls_failed", "bad_proxy_header", rejectMemory.Reason)
 	for _, r := range addressRejects {

@@ -63,7 +63,7 @@ func (s *Server) known(name string) error {
 // each does something with the connections of a user, of which client names one if it is
 // not "", and waits until it is done.
 func (n *node) each(ctx context.Context, user, client string, do func(l *loop, c *conn)) error {
-	for _, err := range eachLoop(ctx, (*Server)(n), func(l *loop) struct{} {
+	for _, err := range eachLoop(ctx, n.loop, n.stopped, func(l *loop) struct{} {
 		l.eachOf(user, client, do)
 		return struct{}{}
 	}) {
@@ -280,7 +280,7 @@ func (l *loop) census() census {
 // Info implements api.Node.
 func (n *node) Info(ctx context.Context) (api.InfoResult, error) {
 	different, subscriptions := map[string]struct{}{}, 0
-	for c, err := range eachLoop(ctx, (*Server)(n), (*loop).census) {
+	for c, err := range eachLoop(ctx, n.loop, n.stopped, (*loop).census) {
 		if err != nil {
 			return api.InfoResult{}, loopError(err)
 		}
