@@ -49,10 +49,10 @@ func TestPublicHTTPIsAnsweredAndClosed(t *testing.T) {
 		}
 		k.wantGone(c.request)
 	}
-	if n := s.stats.outcomes["upgraded"].Load(); n != 0 {
+	if n := s.counted("upgraded"); n != 0 {
 		t.Errorf("%d upgrades behind other requests were served", n)
 	}
-	if n := s.stats.outcomes["http"].Load(); n != 12 {
+	if n := s.counted("http"); n != 12 {
 		t.Errorf("%d HTTP requests are counted, want 12", n)
 	}
 }

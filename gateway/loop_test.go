@@ -28,7 +28,7 @@ func loopBare(t testing.TB, cfg Config) *loop {
 	t.Helper()
 	cfg = cfg.withDefaults()
 	budget := channel.NewBudget(cfg.MaxBuffered / 2)
-	s := &Server{cfg: cfg, policy: newPolicy(&cfg), stats: newServerStats(), budget: budget, space: channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, budget)}
+	s := &Server{cfg: cfg, policy: newPolicy(&cfg), stats: new(serverStats), budget: budget, space: channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, budget)}
 	s.engine = engine.Local{}
 	p, err := poller.New(func() {}, func(err error) { t.Error(err) })
 	if err != nil {

@@ -265,7 +265,7 @@ func (m *machine) passBy(_ *conn, place string) {
 var machineBuffers = struct{ scratch, cork []byte }{make([]byte, scratchBytes), make([]byte, 0, corkBytes)}
 
 func (m *machine) start(cfg Config) {
-	s := &Server{cfg: cfg, stats: newServerStats(), budget: channel.NewBudget(cfg.MaxBuffered / 8 * 3), historyBudget: channel.NewBudget(cfg.MaxBuffered / 8)}
+	s := &Server{cfg: cfg, stats: new(serverStats), budget: channel.NewBudget(cfg.MaxBuffered / 8 * 3), historyBudget: channel.NewBudget(cfg.MaxBuffered / 8)}
 	s.policy = newPolicy(&s.cfg)
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
 	s.space.KeepHistory(channel.History{Of: s.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())

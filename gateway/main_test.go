@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/edge/handshake"
+
 	"go.uber.org/goleak"
 )
 
@@ -285,6 +287,18 @@ func (s *server) sum(counter func(*loopStats) uint64) (n uint64) {
 		n += counter(&l.stats)
 	}
 	return n
+}
+
+// counted returns how many handshakes came to what has this label.
+func (s *server) counted(label string) uint64 {
+	s.t.Helper()
+	for _, o := range handshake.Outcomes() {
+		if o.String() == label {
+			return s.stats.outcomes[o].Load()
+		}
+	}
+	s.t.Fatalf("no handshake can come to %s", label)
+	return 0
 }
 
 func (s *server) closedFor(why reason) uint64 {

@@ -283,40 +283,40 @@ func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *hand
 const challenge = "WWW-Authenticate: Bearer\r\n"
 
 var (
-	rejectRawOff = &handshake.Reject{Status: http.StatusNotFound, Reason: "raw_off",
-		Text: "Raw WebSocket and SSE are turned off ({Raw} off)."}
-	rejectChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_channel",
-		Text: "Invalid channel name: use 1 to 255 bytes of UTF-8 without control characters or white space."}
-	rejectChannelTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "duplicate_channel",
-		Text: "The channel is in both the path and the query: give it once."}
-	rejectEchoChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "echo_channel",
-		Text: "/echo has no channel and no history: connect to /ws/{channel}."}
-	rejectTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "repeated_parameter",
-		Text: "Repeated parameter: give token, channel, echo, mode, format, since and history only once each."}
-	rejectEcho = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_echo",
-		Text: "Invalid echo: use on or off."}
-	rejectMode = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_mode",
-		Text: "Invalid mode: use publish or subscribe."}
-	rejectFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_format",
-		Text: "Invalid format: use raw or json."}
-	rejectSince = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_since",
-		Text: "Invalid since: use since=EPOCH:OFFSET with the values of the last message received, or since=now."}
-	rejectHistory = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_history",
-		Text: "Invalid history: use history=N for the newest N publications."}
-	rejectSinceHistory = &handshake.Reject{Status: http.StatusBadRequest, Reason: "since_and_history",
-		Text: "Use either since or history, not both."}
-	rejectSinceRaw = &handshake.Reject{Status: http.StatusBadRequest, Reason: "since_without_format",
-		Text: "since requires format=json: raw messages carry no offset, so a gap could not be reported."}
-	rejectToken = &handshake.Reject{Status: http.StatusUnauthorized, Reason: "invalid_token", Header: challenge,
-		Text: "The token is invalid."}
-	rejectTokenExpired = &handshake.Reject{Status: http.StatusUnauthorized, Reason: "token_expired", Header: challenge,
-		Text: "The token has expired: get a new one."}
-	rejectKeys = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "keys_unavailable",
-		Text: "The token cannot be verified at the moment.", Retry: 5}
-	rejectDenied = &handshake.Reject{Status: http.StatusForbidden, Reason: "permission_denied",
-		Text: "You may not subscribe to this channel, or only with a token in the parameter token."}
-	rejectLookBack = &handshake.Reject{Status: http.StatusForbidden, Reason: "history_denied",
-		Text: "You may not read this channel's history: leave out since and history."}
-	rejectUnknownChannel = &handshake.Reject{Status: http.StatusNotFound, Reason: "unknown_channel",
-		Text: "Unknown channel: its namespace is not configured."}
+	rejectRawOff = handshake.NewReject(http.StatusNotFound, "raw_off",
+		"Raw WebSocket and SSE are turned off ({Raw} off).")
+	rejectChannel = handshake.NewReject(http.StatusBadRequest, "bad_channel",
+		"Invalid channel name: use 1 to 255 bytes of UTF-8 without control characters or white space.")
+	rejectChannelTwice = handshake.NewReject(http.StatusBadRequest, "duplicate_channel",
+		"The channel is in both the path and the query: give it once.")
+	rejectEchoChannel = handshake.NewReject(http.StatusBadRequest, "echo_channel",
+		"/echo has no channel and no history: connect to /ws/{channel}.")
+	rejectTwice = handshake.NewReject(http.StatusBadRequest, "repeated_parameter",
+		"Repeated parameter: give token, channel, echo, mode, format, since and history only once each.")
+	rejectEcho = handshake.NewReject(http.StatusBadRequest, "bad_echo",
+		"Invalid echo: use on or off.")
+	rejectMode = handshake.NewReject(http.StatusBadRequest, "bad_mode",
+		"Invalid mode: use publish or subscribe.")
+	rejectFormat = handshake.NewReject(http.StatusBadRequest, "bad_format",
+		"Invalid format: use raw or json.")
+	rejectSince = handshake.NewReject(http.StatusBadRequest, "bad_since",
+		"Invalid since: use since=EPOCH:OFFSET with the values of the last message received, or since=now.")
+	rejectHistory = handshake.NewReject(http.StatusBadRequest, "bad_history",
+		"Invalid history: use history=N for the newest N publications.")
+	rejectSinceHistory = handshake.NewReject(http.StatusBadRequest, "since_and_history",
+		"Use either since or history, not both.")
+	rejectSinceRaw = handshake.NewReject(http.StatusBadRequest, "since_without_format",
+		"since requires format=json: raw messages carry no offset, so a gap could not be reported.")
+	rejectToken = handshake.NewReject(http.StatusUnauthorized, "invalid_token",
+		"The token is invalid.").WithHeader(challenge)
+	rejectTokenExpired = handshake.NewReject(http.StatusUnauthorized, "token_expired",
+		"The token has expired: get a new one.").WithHeader(challenge)
+	rejectKeys = handshake.NewReject(http.StatusServiceUnavailable, "keys_unavailable",
+		"The token cannot be verified at the moment.").WithRetry(5)
+	rejectDenied = handshake.NewReject(http.StatusForbidden, "permission_denied",
+		"You may not subscribe to this channel, or only with a token in the parameter token.")
+	rejectLookBack = handshake.NewReject(http.StatusForbidden, "history_denied",
+		"You may not read this channel's history: leave out since and history.")
+	rejectUnknownChannel = handshake.NewReject(http.StatusNotFound, "unknown_channel",
+		"Unknown channel: its namespace is not configured.")
 )

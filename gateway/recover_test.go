@@ -345,7 +345,7 @@ func TestQueriesThatAreRefused(t *testing.T) {
 		c := connect(t, s)
 		c.write(upgradeTo("/ws?" + query))
 		c.wantStatus(query, http.StatusBadRequest)
-		if got := s.stats.outcomes[want].Load(); got == 0 {
+		if got := s.counted(want); got == 0 {
 			t.Errorf("%s is not counted as %s", query, want)
 		}
 	}

@@ -160,7 +160,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 		origins:        origins,
 		upgrader:       handshake.NewUpgrader(cfg.Subprotocols),
 		clientUpgrader: handshake.NewUpgrader([]string{subprotocolJSON, subprotocolProtobuf}),
-		stats:          newServerStats(),
+		stats:          new(serverStats),
 		sampled:        sampled,
 		lifecycle:      newLifecycle(),
 		listeners:      make(map[*entrance]struct{}),
@@ -380,7 +380,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for _, l := range s.loop {
 		for _, m := range l.inbox.close() {
 			if a, ok := m.(*arrival); ok {
-				a.refuse("shutting_down")
+				a.refuse(outcomeShutdown)
 				a.from.leave()
 			}
 		}

@@ -98,14 +98,14 @@ func (s *Server) handleUniSSE(w http.ResponseWriter, r *http.Request) {
 }
 
 var (
-	rejectClientOff = &handshake.Reject{Status: http.StatusNotFound, Reason: "client_off",
-		Text: "The Centrifugo protocol is turned off ({NoClients})."}
-	rejectClientFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_client_format",
-		Text: "Invalid format: use json or protobuf."}
-	rejectUniFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "one_way_format",
-		Text: "Unidirectional clients are served in JSON only."}
-	rejectConnect = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_connect",
-		Text: "Invalid connect request: give a JSON object in " + connectParameter + " or as the body, such as {\"token\":\"...\"}."}
-	rejectLate = &handshake.Reject{Status: http.StatusRequestTimeout, Reason: "timeout",
-		Text: "The request body did not arrive in time."}
+	rejectClientOff = handshake.NewReject(http.StatusNotFound, "client_off",
+		"The Centrifugo protocol is turned off ({NoClients}).")
+	rejectClientFormat = handshake.NewReject(http.StatusBadRequest, "bad_client_format",
+		"Invalid format: use json or protobuf.")
+	rejectUniFormat = handshake.NewReject(http.StatusBadRequest, "one_way_format",
+		"Unidirectional clients are served in JSON only.")
+	rejectConnect = handshake.NewReject(http.StatusBadRequest, "bad_connect",
+		"Invalid connect request: give a JSON object in "+connectParameter+" or as the body, such as {\"token\":\"...\"}.")
+	rejectLate = handshake.NewReject(http.StatusRequestTimeout, "timeout",
+		"The request body did not arrive in time.")
 )
