@@ -9,6 +9,7 @@ import (
 
 	"sluice/gateway/channel"
 	"sluice/gateway/edge/handshake"
+	"sluice/gateway/engine"
 	"sluice/gateway/setting"
 )
 
@@ -99,12 +100,7 @@ func (s *Server) publish(ctx context.Context, wait time.Duration, name string, p
 	p := publishers.Get().(*publisher)
 	defer publishers.Put(p)
 	for {
-		ch := s.space.Find(name)
-		if ch == nil && !pub.Passing && s.space.Keeps(name) {
-			ch, _ = s.space.Open(name) // no place for one more: the receipt says that nothing was kept
-		}
-		pub.At = time.Now().UnixMilli()
-		receipt, err := s.engine.Publish(name, ch, &pub, &p.scratch, p)
+		ch, receipt, err := engine.Publish(s.engine, s.space, name, nil, &pub, &p.scratch, p)
 		if err == nil {
 			s.stats.published.Add(1)
 			return Receipt{Epoch: receipt.Epoch.String(), Offset: receipt.Offset, Subscribers: receipt.Subscribers}, nil
@@ -113,7 +109,7 @@ func (s *Server) publish(ctx context.Context, wait time.Duration, name string, p
 			if ctx.Err() != nil {
 				return Receipt{}, ErrPushedBack
 			}
-			continue // it ended between the two: there is another now, or none
+			continue // it came and went: there is another now, or none
 		}
 		if !errors.Is(err, channel.ErrFull) {
 			return Receipt{}, err

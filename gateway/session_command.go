@@ -216,7 +216,7 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 		}
 	}
 	p.Extra = centrifugo.AppendExtra(nil, c.clientInfo(ses.detail(req.Channel).info), nil)
-	return c.publish(req.Channel, l.space.Find(req.Channel), &p, r.Id)
+	return c.publish(req.Channel, nil, &p, r.Id)
 }
 
 // tokenError answers a client whose token was refused: with an error or, if only a new
