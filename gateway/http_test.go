@@ -226,7 +226,7 @@ func TestPublishByHTTP(t *testing.T) {
 		if err := json.Unmarshal([]byte(body), &got); err != nil || status != 200 || header.Get("Content-Type") != "application/json" {
 			t.Fatalf("got %d %s %q, %v", status, header.Get("Content-Type"), body, err)
 		}
-		if got.Offset != uint64(i+1) || got.Subscribers != 2 || got.Epoch == "" {
+		if got.Offset != uint64(i+1) || got.Subscribers != 2 || got.Epoch == 0 {
 			t.Errorf("got receipt %+v, want offset %d, 2 subscribers and an epoch", got, i+1)
 		}
 		for _, k := range []*client{a, b} {

@@ -38,7 +38,7 @@ func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishR
 	receipt, err := s.publish(ctx, publishWait, r.Channel, p)
 	switch {
 	case err == nil:
-		return api.PublishResult{Offset: receipt.Offset, Epoch: receipt.Epoch, Subscribers: receipt.Subscribers}, nil
+		return api.PublishResult{Offset: receipt.Offset, Epoch: receipt.Epoch.String(), Subscribers: receipt.Subscribers}, nil
 	case errors.Is(err, channel.ErrTooBig):
 		return api.PublishResult{}, api.ErrLimitExceeded.With(err.Error())
 	case errors.Is(err, ErrRate):

@@ -13,15 +13,9 @@ import (
 	"sluice/gateway/setting"
 )
 
-// Receipt is the result of a publication.
-type Receipt struct {
-	// Epoch and Offset are the publication's position in its channel: "" and 0 if the
-	// channel has neither subscribers nor a history.
-	Epoch  string `json:"epoch"`
-	Offset uint64 `json:"offset"`
-	// Subscribers is how many subscribers the channel had at that moment.
-	Subscribers int `json:"subscribers"`
-}
+// Receipt is the result of a publication: its position in its channel, and how many
+// subscribers the channel had. As JSON and as text its epoch is what clients see.
+type Receipt = channel.Receipt
 
 // The errors of [Server.Publish].
 var (
@@ -103,7 +97,7 @@ func (s *Server) publish(ctx context.Context, wait time.Duration, name string, p
 		ch, receipt, err := engine.Publish(s.engine, s.space, name, nil, &pub, &p.scratch, p)
 		if err == nil {
 			s.stats.published.Add(1)
-			return Receipt{Epoch: receipt.Epoch.String(), Offset: receipt.Offset, Subscribers: receipt.Subscribers}, nil
+			return receipt, nil
 		}
 		if errors.Is(err, channel.ErrGone) {
 			if ctx.Err() != nil {
