@@ -151,44 +151,42 @@ func localHost(host string) bool {
 // it is application/octet-stream.
 func (s *Server) handlePublish(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("channel")
-	if handshake.ChannelName(name) == nil && s.policy.Options(name) == nil {
-		writeError(w, http.StatusNotFound, "unknown_channel", s.names.Text("unknown channel: its namespace is not configured ({Namespaces})"))
+	if e := s.known(name); e == errUnknownChannel {
+		s.writePublishError(w, e)
 		return
 	}
 	body, err := readBody(w, r, s.cfg.MaxMessage)
 	if err != nil {
 		var tooBig *http.MaxBytesError
 		if errors.As(err, &tooBig) {
-			writeError(w, http.StatusRequestEntityTooLarge, "too_large", s.names.ErrorText(ErrTooBig))
+			s.writePublishError(w, ErrTooBig)
 			return
 		}
 		writeError(w, http.StatusBadRequest, "bad_request", "the body could not be read")
 		return
 	}
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // a kind that cannot be parsed is not binary
-	receipt, err := s.submit(r.Context(), publishWait, Message{Channel: name, Payload: body, Binary: kind == "application/octet-stream"})
+	receipt, err := s.publish(r.Context(), publishWait, name, channel.Publication{Payload: body, Binary: kind == "application/octet-stream"})
 	if s.cfg.Logger.Enabled(r.Context(), slog.LevelDebug) {
 		s.cfg.Logger.Debug("published over HTTP", "channel", sampling.Quote(name), "bytes", len(body), "offset", receipt.Offset, "subscribers", receipt.Subscribers, "error", err)
 	}
-	switch {
-	case err == nil:
-		writeJSON(w, http.StatusOK, receipt)
-	case errors.Is(err, ErrBadChannel):
-		writeError(w, http.StatusBadRequest, "bad_channel", err.Error())
-	case errors.Is(err, ErrBadText):
-		writeError(w, http.StatusBadRequest, "bad_text", err.Error())
-	case errors.Is(err, ErrTooBig), errors.Is(err, channel.ErrTooBig):
-		writeError(w, http.StatusRequestEntityTooLarge, "too_large", s.names.ErrorText(err))
-	case errors.Is(err, ErrRate):
-		w.Header().Set("Retry-After", "1")
-		writeError(w, http.StatusTooManyRequests, "rate", s.names.ErrorText(err))
-	case errors.Is(err, ErrPushedBack):
-		w.Header().Set("Retry-After", "1")
-		writeError(w, http.StatusServiceUnavailable, "pushed_back", err.Error())
-	default:
-		s.cfg.Logger.Error("publish failed", "error", err)
-		writeError(w, http.StatusInternalServerError, "internal", "the message could not be published")
+	if err != nil {
+		s.writePublishError(w, err)
+		return
 	}
+	writeJSON(w, http.StatusOK, receipt)
+}
+
+// writePublishError answers with an error of publish.
+func (s *Server) writePublishError(w http.ResponseWriter, err error) {
+	e := publishErrorOf(err)
+	if e == errUnpublished {
+		s.cfg.Logger.Error("publish failed", "error", err)
+	}
+	if e.status == http.StatusTooManyRequests || e.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	writeError(w, e.status, e.code, s.names.Text(e.text))
 }
 
 // readBody reads a request's body of at most so many bytes.
@@ -206,7 +204,7 @@ type errorBody struct {
 
 func writeError(w http.ResponseWriter, status int, code, message string) {
 	var body errorBody
-	body.Error.Code, body.Error.Message = code, strings.TrimPrefix(message, "gateway: ")
+	body.Error.Code, body.Error.Message = code, message
 	writeJSON(w, status, body)
 }
 

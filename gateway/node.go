@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"errors"
 	"maps"
 	"path"
 	"slices"
@@ -25,37 +24,27 @@ type node Server
 // Publish implements api.Node.
 func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishResult, error) {
 	s := (*Server)(n)
-	if err := s.known(r.Channel); err != nil {
+	if err := n.known(r.Channel); err != nil {
 		return api.PublishResult{}, err
-	}
-	if len(r.Payload) > s.cfg.MaxMessage {
-		return api.PublishResult{}, api.ErrLimitExceeded.With(bareText(s.names.ErrorText(ErrTooBig)))
 	}
 	p := channel.Publication{Payload: r.Payload, Binary: r.Binary, Passing: r.SkipHistory}
 	if len(r.Tags) > 0 {
 		p.Extra = centrifugo.AppendExtra(nil, nil, r.Tags)
 	}
 	receipt, err := s.publish(ctx, publishWait, r.Channel, p)
-	switch {
-	case err == nil:
-		return api.PublishResult{Offset: receipt.Offset, Epoch: receipt.Epoch.String(), Subscribers: receipt.Subscribers}, nil
-	case errors.Is(err, channel.ErrTooBig):
-		return api.PublishResult{}, api.ErrLimitExceeded.With(err.Error())
-	case errors.Is(err, ErrRate):
-		return api.PublishResult{}, api.ErrTooManyRequests.With(bareText(s.names.ErrorText(err)))
-	case errors.Is(err, ErrPushedBack):
-		return api.PublishResult{}, api.ErrInternal.With(bareText(err.Error())).Later(time.Second)
+	if err != nil {
+		if e := publishErrorOf(err); e.api != nil {
+			err = e.forAPI(s.names)
+		}
+		return api.PublishResult{}, err
 	}
-	return api.PublishResult{}, err
+	return api.PublishResult{Offset: receipt.Offset, Epoch: receipt.Epoch.String(), Subscribers: receipt.Subscribers}, nil
 }
 
-// known tells what is wrong with a channel's name, if anything is.
-func (s *Server) known(name string) error {
-	if handshake.ChannelName(name) != nil {
-		return api.ErrBadRequest.With(bareText(ErrBadChannel.Error()))
-	}
-	if s.policy.Options(name) == nil {
-		return api.ErrUnknownChannel
+// known returns what is wrong with a channel's name, nil if nothing is.
+func (n *node) known(name string) error {
+	if e := (*Server)(n).known(name); e != nil {
+		return e.forAPI(n.names)
 	}
 	return nil
 }
@@ -104,8 +93,7 @@ func loopError(err error) error {
 
 // Subscribe implements api.Node.
 func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
-	s := (*Server)(n)
-	if err := s.known(r.Channel); err != nil {
+	if err := n.known(r.Channel); err != nil {
 		return err
 	}
 	a := &subscribeAction{channel: r.Channel, info: bytes.Clone(r.Info), data: bytes.Clone(r.Data), expireAt: r.ExpireAt}
@@ -119,7 +107,7 @@ func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
 func (n *node) Unsubscribe(ctx context.Context, r *api.UnsubscribeRequest) error {
 	name := r.Channel
 	if name != "" && handshake.ChannelName(name) != nil {
-		return api.ErrBadRequest.With(bareText(ErrBadChannel.Error()))
+		return errBadChannel.forAPI(n.names)
 	}
 	a := &unsubscribeAction{name}
 	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) { c.protocol().act(c, a) })
@@ -164,7 +152,7 @@ func clientInfo(who *presence.Info) api.ClientInfo {
 
 func (n *node) presenceKnown(name string) error {
 	s := (*Server)(n)
-	if err := s.known(name); err != nil {
+	if err := n.known(name); err != nil {
 		return err
 	}
 	if !s.policy.Options(name).Presence {
@@ -185,7 +173,7 @@ func (n *node) PresenceStats(_ context.Context, name string) (clients, users int
 // History implements api.Node.
 func (n *node) History(_ context.Context, r *api.HistoryRequest) (api.HistoryResult, error) {
 	s := (*Server)(n)
-	if err := s.known(r.Channel); err != nil {
+	if err := n.known(r.Channel); err != nil {
 		return api.HistoryResult{}, err
 	}
 	if s.policy.Options(r.Channel).HistorySize == 0 {
@@ -226,7 +214,7 @@ func apiPublication(p *channel.Publication) api.Publication {
 // HistoryRemove implements api.Node.
 func (n *node) HistoryRemove(_ context.Context, name string) error {
 	s := (*Server)(n)
-	if err := s.known(name); err != nil {
+	if err := n.known(name); err != nil {
 		return err
 	}
 	if ch := s.space.Find(name); ch != nil {
@@ -300,9 +288,6 @@ func (n *node) Info(ctx context.Context) (api.InfoResult, error) {
 		NumChannels: channels, Uptime: int(time.Since(n.started) / time.Second),
 	}}}, nil
 }
-
-// bareText is an error's text without the package's name.
-func bareText(text string) string { return strings.TrimPrefix(text, "gateway: ") }
 
 // apiFailed logs what the caller of the API is only told is an internal error.
 func (s *Server) apiFailed(method string, err error) {
