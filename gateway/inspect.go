@@ -2,8 +2,9 @@ package gateway
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -129,43 +130,37 @@ func addressText(a netip.AddrPort) string {
 	return a.String()
 }
 
-// handleConnections serves GET /api/connections.
-func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	sort := cmp.Or(query.Get("sort"), "pending")
+// connectionList is an answer of the inspector.
+type connectionList struct {
+	Total       int64       `json:"total"`
+	Sort        string      `json:"sort"`
+	Connections []inspected `json:"connections"`
+}
+
+// What the inspector refuses.
+var (
+	errBadSort  = errors.New("invalid sort: use pending, lag, age or id")
+	errBadLimit = fmt.Errorf("invalid limit: use a number from 1 to %d", inspectMost)
+)
+
+// worst returns the connections that stand out most, or an error of eachLoop.
+func (s *Server) worst(ctx context.Context, sort string, limit int) (connectionList, error) {
 	key, ok := inspectKeys[sort]
-	if !ok {
-		writeError(w, http.StatusBadRequest, "bad_sort", "invalid sort: use pending, lag, age or id")
-		return
-	}
-	limit, err := strconv.Atoi(cmp.Or(query.Get("limit"), "50"))
-	if err != nil || limit < 1 || limit > inspectMost {
-		writeError(w, http.StatusBadRequest, "bad_limit", fmt.Sprintf("invalid limit: use a number from 1 to %d", inspectMost))
-		return
+	switch {
+	case !ok:
+		return connectionList{}, errBadSort
+	case limit < 1 || limit > inspectMost:
+		return connectionList{}, errBadLimit
 	}
 	rows := []inspected{}
-	for more, err := range eachLoop(r.Context(), s.loop, s.stopped, func(l *loop) []inspected { return l.inspect(key, limit) }) {
+	for more, err := range eachLoop(ctx, s.loop, s.stopped, func(l *loop) []inspected { return l.inspect(key, limit) }) {
 		if err != nil {
-			writeLoopError(w, err)
-			return
+			return connectionList{}, err
 		}
 		rows = append(rows, more...)
 	}
 	slices.SortFunc(rows, func(a, b inspected) int { return cmp.Or(cmp.Compare(b.key, a.key), cmp.Compare(a.id, b.id)) })
-	writeJSON(w, http.StatusOK, struct {
-		Total       int64       `json:"total"`
-		Sort        string      `json:"sort"`
-		Connections []inspected `json:"connections"`
-	}{s.connections.Load(), sort, rows[:min(len(rows), limit)]})
-}
-
-// writeLoopError answers with an error of eachLoop.
-func writeLoopError(w http.ResponseWriter, err error) {
-	code := "busy"
-	if err == errStopping {
-		code = "shutting_down"
-	}
-	writeError(w, http.StatusServiceUnavailable, code, err.Error())
+	return connectionList{s.connections.Load(), sort, rows[:min(len(rows), limit)]}, nil
 }
 
 // end closes a connection for an operator. It reports whether the loop has it and it was open.
@@ -183,26 +178,13 @@ func (l *loop) end(id uint64) bool {
 	return false
 }
 
-// handleClose serves POST /api/connections/{id}/close.
-func (s *Server) handleClose(w http.ResponseWriter, r *http.Request) {
-	text := r.PathValue("id")
-	id, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		writeError(w, http.StatusBadRequest, "bad_id", "invalid id: use the number that GET /api/connections shows")
-		return
-	}
-	for closed, err := range eachLoop(r.Context(), s.loop, s.stopped, func(l *loop) bool { return l.end(id) }) {
-		switch {
-		case err != nil:
-			writeLoopError(w, err)
-			return
-		case closed:
-			writeJSON(w, http.StatusOK, struct {
-				ID     string `json:"id"`
-				Closed bool   `json:"closed"`
-			}{text, true})
-			return
+// closeConnection closes a connection for an operator. It reports whether there was an open one,
+// or returns an error of eachLoop.
+func (s *Server) closeConnection(ctx context.Context, id uint64) (closed bool, _ error) {
+	for closed, err := range eachLoop(ctx, s.loop, s.stopped, func(l *loop) bool { return l.end(id) }) {
+		if err != nil || closed {
+			return closed, err
 		}
 	}
-	writeError(w, http.StatusNotFound, "not_found", "no open connection has this id")
+	return false, nil
 }

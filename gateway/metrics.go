@@ -11,7 +11,6 @@ import (
 	"sluice/gateway/edge/handshake"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // Counters are kept where things happen, each loop its own, and are put together
@@ -207,11 +206,4 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, o := range handshake.Outcomes() {
 		counter(descHandshakes, s.stats.outcomes[o].Load(), o.String())
 	}
-}
-
-// registry returns the registry behind /metrics.
-func (s *Server) registry() *prometheus.Registry {
-	r := prometheus.NewRegistry()
-	r.MustRegister(collector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return r
 }

@@ -28,6 +28,11 @@ func (e *publishError) Error() string { return e.Unwrap().Error() }
 // Unwrap returns the text as one that has names of settings.
 func (e *publishError) Unwrap() error { return setting.Error("gateway: " + e.text) }
 
+// refusal returns the answer to POST /publish.
+func (e *publishError) refusal(names setting.Names) *httpRefusal {
+	return &httpRefusal{e.status, e.code, names.Text(e.text), e.status == http.StatusTooManyRequests || e.status == http.StatusServiceUnavailable}
+}
+
 // forAPI returns the API's error.
 func (e *publishError) forAPI(names setting.Names) *api.Error {
 	if e == errUnknownChannel {

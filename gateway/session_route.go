@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -109,3 +110,8 @@ var (
 	rejectLate = handshake.NewReject(http.StatusRequestTimeout, "timeout",
 		"The request body did not arrive in time.")
 )
+
+// readBody reads a request's body of at most so many bytes.
+func readBody(w http.ResponseWriter, r *http.Request, most int) ([]byte, error) {
+	return io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
+}
