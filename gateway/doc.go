@@ -50,7 +50,7 @@
 //	            MaxHandshakes (stage.go)
 //	net/http    whatever is not an upgrade, one request per connection (web.go): the
 //	            page, and SSE streams until they move to a loop (stream.go);
-//	            and the internal listener (internal.go)
+//	            and the internal listener (package ops)
 //	loop        one for each of Loops, the poller's own: owns connections, their
 //	            subscriptions and their buffers, without a lock (loop.go)
 //	watchdog    one: ticks the loops once a second, and detects stuck ones (watchdog.go)

@@ -207,7 +207,9 @@ func askHTTP(t testing.TB, method, url string, body io.Reader, fields ...string)
 // wantError sees that a body is an error as JSON with a code and a sentence.
 func wantError(t testing.TB, why, body, code string) {
 	t.Helper()
-	var e errorBody
+	var e struct {
+		Error struct{ Code, Message string }
+	}
 	if err := json.Unmarshal([]byte(body), &e); err != nil || e.Error.Code != code || e.Error.Message == "" {
 		t.Errorf("%s: got %q (%v), want an error with code %q", why, body, err, code)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"sluice/gateway/api"
 	"sluice/gateway/channel"
+	"sluice/gateway/ops"
 	"sluice/gateway/sampling"
 )
 
@@ -27,7 +28,7 @@ type Internal struct {
 // ServeInternal serves the HTTP API, metrics, health checks and profiling on l until
 // Shutdown, closes l, and returns [ErrServerClosed]. Clients must not be able to reach l.
 func (s *Server) ServeInternal(l net.Listener, opt Internal) error {
-	if err := s.internalListener(opt, l.Addr().Network() == "unix").serve(l); !closedByUs(err) {
+	if err := s.internalListener(opt, l.Addr().Network() == "unix").Serve(l); !closedByUs(err) {
 		return err
 	}
 	return ErrServerClosed
@@ -36,21 +37,21 @@ func (s *Server) ServeInternal(l net.Listener, opt Internal) error {
 // InternalHandler returns the handler that [Server.ServeInternal] serves, for programs that
 // serve it themselves.
 func (s *Server) InternalHandler(opt Internal) http.Handler {
-	return s.internalListener(opt, false).handler()
+	return s.internalListener(opt, false).Handler()
 }
 
-func (s *Server) internalListener(opt Internal, unixSocket bool) *internalListener {
-	return &internalListener{
-		gateway: (*inside)(s), apiKey: opt.APIKey, unixSocket: unixSocket, messageMax: s.cfg.MaxMessage, logger: s.cfg.Logger, metrics: collector{s},
-		foreign: s.names.Text("without {APIKey}, only programs on this machine are served: requests with an Origin or a foreign Host are refused"),
-		api:     api.New((*node)(s), api.Options{MaxBody: s.cfg.apiBodyMax(), OnError: s.apiFailed}), stopped: s.stopped,
+func (s *Server) internalListener(opt Internal, unixSocket bool) *ops.Listener {
+	return &ops.Listener{
+		Gateway: (*inside)(s), APIKey: opt.APIKey, UnixSocket: unixSocket, MessageMax: s.cfg.MaxMessage, Logger: s.cfg.Logger, Metrics: collector{s},
+		Foreign: s.names.Text("without {APIKey}, only programs on this machine are served: requests with an Origin or a foreign Host are refused"),
+		API:     api.New((*node)(s), api.Options{MaxBody: s.cfg.apiBodyMax(), OnError: s.apiFailed}), Stopped: s.stopped,
 	}
 }
 
 // inside is a gateway as its internal listener knows it.
 type inside Server
 
-// UnknownChannel implements operated.
+// UnknownChannel implements ops.Gateway.
 func (n *inside) UnknownChannel(name string) error {
 	if e := (*Server)(n).known(name); e == errUnknownChannel {
 		return e.refusal(n.names)
@@ -58,10 +59,10 @@ func (n *inside) UnknownChannel(name string) error {
 	return nil
 }
 
-// TooBig implements operated.
+// TooBig implements ops.Gateway.
 func (n *inside) TooBig() error { return errTooBig.refusal(n.names) }
 
-// Publish implements operated.
+// Publish implements ops.Gateway.
 func (n *inside) Publish(ctx context.Context, name string, payload []byte, binary bool) (any, error) {
 	receipt, err := (*Server)(n).publish(ctx, publishWait, name, channel.Publication{Payload: payload, Binary: binary})
 	if n.cfg.Logger.Enabled(ctx, slog.LevelDebug) {
@@ -77,7 +78,7 @@ func (n *inside) Publish(ctx context.Context, name string, payload []byte, binar
 	return nil, e.refusal(n.names)
 }
 
-// Connections implements operated.
+// Connections implements ops.Gateway.
 func (n *inside) Connections(ctx context.Context, sort string, limit int) (any, error) {
 	list, err := (*Server)(n).worst(ctx, sort, limit)
 	if err != nil {
@@ -86,7 +87,7 @@ func (n *inside) Connections(ctx context.Context, sort string, limit int) (any, 
 	return list, nil
 }
 
-// CloseConnection implements operated.
+// CloseConnection implements ops.Gateway.
 func (n *inside) CloseConnection(ctx context.Context, id uint64) (closed bool, err error) {
 	if closed, err = (*Server)(n).closeConnection(ctx, id); err != nil {
 		err = inspectorRefusal(err)
@@ -95,26 +96,26 @@ func (n *inside) CloseConnection(ctx context.Context, id uint64) (closed bool, e
 }
 
 // inspectorRefusal is an error of the inspector as an operator sees it.
-func inspectorRefusal(err error) *httpRefusal {
-	r := &httpRefusal{status: http.StatusServiceUnavailable, code: "busy", text: err.Error()}
+func inspectorRefusal(err error) *ops.Refusal {
+	r := &ops.Refusal{Status: http.StatusServiceUnavailable, Code: "busy", Text: err.Error()}
 	switch err {
 	case errBadSort:
-		r.status, r.code = http.StatusBadRequest, "bad_sort"
+		r.Status, r.Code = http.StatusBadRequest, "bad_sort"
 	case errBadLimit:
-		r.status, r.code = http.StatusBadRequest, "bad_limit"
+		r.Status, r.Code = http.StatusBadRequest, "bad_limit"
 	case errStopping:
-		r.code = "shutting_down"
+		r.Code = "shutting_down"
 	}
 	return r
 }
 
-// Health implements operated.
+// Health implements ops.Gateway.
 func (n *inside) Health() (status int, text string) {
 	r := (*Server)(n).health()
 	return r.Status, r.Text
 }
 
-// Readiness implements operated.
+// Readiness implements ops.Gateway.
 func (n *inside) Readiness() (status int, text string) {
 	r := (*Server)(n).readiness()
 	return r.Status, r.Text

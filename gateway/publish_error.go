@@ -8,6 +8,7 @@ import (
 	"sluice/gateway/api"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
+	"sluice/gateway/ops"
 	"sluice/gateway/setting"
 
 	"github.com/centrifugal/protocol"
@@ -29,8 +30,8 @@ func (e *publishError) Error() string { return e.Unwrap().Error() }
 func (e *publishError) Unwrap() error { return setting.Error("gateway: " + e.text) }
 
 // refusal returns the answer to POST /publish.
-func (e *publishError) refusal(names setting.Names) *httpRefusal {
-	return &httpRefusal{e.status, e.code, names.Text(e.text), e.status == http.StatusTooManyRequests || e.status == http.StatusServiceUnavailable}
+func (e *publishError) refusal(names setting.Names) *ops.Refusal {
+	return &ops.Refusal{Status: e.status, Code: e.code, Text: names.Text(e.text), Retry: e.status == http.StatusTooManyRequests || e.status == http.StatusServiceUnavailable}
 }
 
 // forAPI returns the API's error.

@@ -42,7 +42,7 @@ var parts = []part{
 	{name: "centrifugo", protocol: true, knows: "loop wire", files: "session*.go"},
 	{name: "wire", protocol: true, files: "format.go"}, // it has raw's formats
 	{name: "control", knows: "loop", files: "node.go inspect.go"},
-	{name: "ops", knows: "control", files: "listener.go metrics.go health.go memory.go"},
+	{name: "ops", knows: "control", files: "metrics.go health.go memory.go"},
 	{name: "loop", knows: "wire", files: "arrival.go catchup.go conn*.go contain.go encoding.go group.go highest.go identity.go inbox.go invariant.go lifecycle.go " +
 		"loop.go plant_*.go pressed.go protocol.go rate.go reason.go secure.go slow.go watchdog.go"},
 	{name: "edge", knows: "loop", files: "accept.go admission.go contain_greeting.go greet.go link.go outcome.go route*.go stage.go stream.go turns.go upgrade.go web*.go"},

@@ -1,4 +1,4 @@
-package gateway
+package ops
 
 import (
 	"cmp"
@@ -23,9 +23,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// operated is a gateway as its operator and its backends see it. Its errors are *httpRefusals;
+// Gateway is a gateway as its operator and its backends see it. Its errors are *Refusals;
 // a caller is not shown others.
-type operated interface {
+type Gateway interface {
 	// UnknownChannel returns a refusal if the channel is of no namespace.
 	UnknownChannel(name string) error
 	// TooBig returns the refusal of a message that is too large to be read.
@@ -41,45 +41,45 @@ type operated interface {
 	Readiness() (status int, text string)
 }
 
-// httpRefusal is an error as the internal listener answers with it.
-type httpRefusal struct {
-	status int
-	code   string
-	text   string
-	retry  bool // the same request may succeed in a second
+// Refusal is an error as the listener answers with it.
+type Refusal struct {
+	Status int // of HTTP
+	Code   string
+	Text   string
+	Retry  bool // the same request may succeed in a second
 }
 
 // Error implements error.
-func (r *httpRefusal) Error() string { return r.text }
+func (r *Refusal) Error() string { return r.Text }
 
-// internalListener serves the HTTP API, metrics, health checks and profiling.
-type internalListener struct {
-	gateway    operated
-	apiKey     string // "" serves only programs on this machine
-	unixSocket bool   // it is served on one: no web page can reach it, whatever Host says there
-	foreign    string // what other callers are told without a key
-	messageMax int
-	logger     *slog.Logger
-	metrics    prometheus.Collector
-	api        http.Handler    // for /api and below
-	stopped    <-chan struct{} // health and metrics are there until then
+// Listener serves the HTTP API, metrics, health checks and profiling.
+type Listener struct {
+	Gateway    Gateway
+	APIKey     string // "" serves only programs on this machine
+	UnixSocket bool   // it is served on one: no web page can reach it, whatever Host says there
+	Foreign    string // what other callers are told without a key
+	MessageMax int
+	Logger     *slog.Logger
+	Metrics    prometheus.Collector
+	API        http.Handler    // for /api and below
+	Stopped    <-chan struct{} // health and metrics are there until then
 }
 
-// serve serves l until the gateway has stopped, and closes it.
-func (i *internalListener) serve(l net.Listener) error {
+// Serve serves on until the gateway has stopped, closes it, and returns net/http's error.
+func (l *Listener) Serve(on net.Listener) error {
 	srv := &http.Server{
-		Handler:           i.handler(),
+		Handler:           l.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(i.logger.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(l.Logger.Handler(), slog.LevelDebug),
 	}
 	done := make(chan struct{})
 	defer close(done)
 	go func() {
 		select {
 		case <-done:
-		case <-i.stopped:
+		case <-l.Stopped:
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
 			if srv.Shutdown(ctx) != nil {
@@ -87,28 +87,28 @@ func (i *internalListener) serve(l net.Listener) error {
 			}
 		}
 	}()
-	return srv.Serve(l)
+	return srv.Serve(on)
 }
 
-// handler returns the handler of all paths.
-func (i *internalListener) handler() http.Handler {
+// Handler returns the handler of all paths.
+func (l *Listener) Handler() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(i.metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(l.Metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /publish/{channel}", i.handlePublish)
+	mux.HandleFunc("POST /publish/{channel}", l.handlePublish)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /api/connections", i.handleConnections)
-	mux.HandleFunc("POST /api/connections/{id}/close", i.handleClose)
-	mux.Handle("/api", i.api)
-	mux.Handle("/api/", i.api)
+	mux.HandleFunc("GET /api/connections", l.handleConnections)
+	mux.HandleFunc("POST /api/connections/{id}/close", l.handleClose)
+	mux.Handle("/api", l.API)
+	mux.Handle("/api/", l.API)
 	answer := func(of func() (int, string)) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			status, text := of()
 			http.Error(w, text, status)
 		}
 	}
-	mux.HandleFunc("GET /healthz", answer(i.gateway.Health))
-	mux.HandleFunc("GET /readyz", answer(i.gateway.Readiness))
+	mux.HandleFunc("GET /healthz", answer(l.Gateway.Health))
+	mux.HandleFunc("GET /readyz", answer(l.Gateway.Readiness))
 	mux.HandleFunc("/publish/{channel}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Allow", http.MethodPost)
 		writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "use POST to publish a message")
@@ -125,7 +125,7 @@ func (i *internalListener) handler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return guard(mux, i.apiKey, i.unixSocket, i.foreign)
+	return guard(mux, l.APIKey, l.UnixSocket, l.Foreign)
 }
 
 // guard allows requests with the key; without a key, requests from programs on this machine
@@ -171,24 +171,24 @@ func localHost(host string) bool {
 
 // handlePublish publishes the request's body: text, or binary when it says that
 // it is application/octet-stream.
-func (i *internalListener) handlePublish(w http.ResponseWriter, r *http.Request) {
+func (l *Listener) handlePublish(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("channel")
-	if err := i.gateway.UnknownChannel(name); err != nil {
+	if err := l.Gateway.UnknownChannel(name); err != nil {
 		refuse(w, err)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(i.messageMax)))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(l.MessageMax)))
 	if err != nil {
 		var tooBig *http.MaxBytesError
 		if errors.As(err, &tooBig) {
-			refuse(w, i.gateway.TooBig())
+			refuse(w, l.Gateway.TooBig())
 			return
 		}
 		writeError(w, http.StatusBadRequest, "bad_request", "the body could not be read")
 		return
 	}
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // a kind that cannot be parsed is not binary
-	receipt, err := i.gateway.Publish(r.Context(), name, body, kind == "application/octet-stream")
+	receipt, err := l.Gateway.Publish(r.Context(), name, body, kind == "application/octet-stream")
 	if err != nil {
 		refuse(w, err)
 		return
@@ -197,13 +197,13 @@ func (i *internalListener) handlePublish(w http.ResponseWriter, r *http.Request)
 }
 
 // handleConnections serves GET /api/connections.
-func (i *internalListener) handleConnections(w http.ResponseWriter, r *http.Request) {
+func (l *Listener) handleConnections(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	limit, err := strconv.Atoi(cmp.Or(query.Get("limit"), "50"))
 	if err != nil {
 		limit = 0 // which is refused
 	}
-	list, err := i.gateway.Connections(r.Context(), cmp.Or(query.Get("sort"), "pending"), limit)
+	list, err := l.Gateway.Connections(r.Context(), cmp.Or(query.Get("sort"), "pending"), limit)
 	if err != nil {
 		refuse(w, err)
 		return
@@ -212,14 +212,14 @@ func (i *internalListener) handleConnections(w http.ResponseWriter, r *http.Requ
 }
 
 // handleClose serves POST /api/connections/{id}/close.
-func (i *internalListener) handleClose(w http.ResponseWriter, r *http.Request) {
+func (l *Listener) handleClose(w http.ResponseWriter, r *http.Request) {
 	text := r.PathValue("id")
 	id, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
 		writeError(w, http.StatusBadRequest, "bad_id", "invalid id: use the number that GET /api/connections shows")
 		return
 	}
-	switch closed, err := i.gateway.CloseConnection(r.Context(), id); {
+	switch closed, err := l.Gateway.CloseConnection(r.Context(), id); {
 	case err != nil:
 		refuse(w, err)
 	case !closed:
@@ -242,14 +242,14 @@ type errorBody struct {
 
 // refuse answers with an error of the gateway.
 func refuse(w http.ResponseWriter, err error) {
-	var r *httpRefusal
+	var r *Refusal
 	if !errors.As(err, &r) {
-		r = &httpRefusal{status: http.StatusInternalServerError, code: "internal", text: "internal error"}
+		r = &Refusal{Status: http.StatusInternalServerError, Code: "internal", Text: "internal error"}
 	}
-	if r.retry {
+	if r.Retry {
 		w.Header().Set("Retry-After", "1")
 	}
-	writeError(w, r.status, r.code, r.text)
+	writeError(w, r.Status, r.Code, r.Text)
 }
 
 func writeError(w http.ResponseWriter, status int, code, message string) {
