@@ -15,6 +15,24 @@ func newPolicy(cfg *Config) *access.Policy {
 		History: cfg.History, HistoryTTL: cfg.HistoryTTL})
 }
 
+// verifyingMax bounds the tokens that wait to be verified; a client that comes when there are as
+// many is asked to try again.
+const verifyingMax = 4096
+
+// startVerifiers starts the verifiers of tokens, n of which never wait. They end with the server.
+func (s *Server) startVerifiers(n int) {
+	s.verifiers = access.NewVerifiers(s.policy.Tokens(), verifyingMax, plantVerifier)
+	if s.policy.Tokens() == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.background.Go(func() {
+		<-s.stopped
+		cancel()
+	})
+	s.verifiers.Start(ctx, n, s.background.Go)
+}
+
 // keep returns how much the channels' space keeps of one.
 func (s *Server) keep(name string) channel.Keep {
 	o := s.policy.Options(name)

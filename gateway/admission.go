@@ -29,22 +29,22 @@ const (
 )
 
 var (
-	rejectMemory = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "memory",
-		Text: "This node has no memory left for more connections.", Retry: 5}
+	rejectMemory = handshake.NewReject(http.StatusServiceUnavailable, "memory",
+		"This node has no memory left for more connections.").WithRetry(5)
 
-	rejectProxied = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_proxy_header",
-		Text: "The connection begins with a PROXY header, which is not accepted from this address."}
+	rejectProxied = handshake.NewReject(http.StatusBadRequest, "bad_proxy_header",
+		"The connection begins with a PROXY header, which is not accepted from this address.")
 
-	// addressRejects are the answers to the verdicts of package admit.
-	addressRejects = map[admit.Verdict]*handshake.Reject{
-		admit.AddressOpen: {Status: http.StatusTooManyRequests, Reason: admit.AddressOpen.String(),
-			Text: "Too many open connections from this address.", Retry: 10},
-		admit.AddressRate: {Status: http.StatusTooManyRequests, Reason: admit.AddressRate.String(),
-			Text: "Too many new connections from this address.", Retry: 5},
-		admit.AddressBlamed: {Status: http.StatusTooManyRequests, Reason: admit.AddressBlamed.String(),
-			Text: "Earlier connections from this address caused internal errors.", Retry: 60},
-		admit.TotalRate: {Status: http.StatusServiceUnavailable, Reason: admit.TotalRate.String(),
-			Text: "Too many new connections.", Retry: 2},
+	// addressRejects are the answers to the verdicts of package admit that Reason returns.
+	addressRejects = [...]*handshake.Reject{
+		admit.AddressOpen: handshake.NewReject(http.StatusTooManyRequests, admit.AddressOpen.String(),
+			"Too many open connections from this address.").WithRetry(10),
+		admit.AddressRate: handshake.NewReject(http.StatusTooManyRequests, admit.AddressRate.String(),
+			"Too many new connections from this address.").WithRetry(5),
+		admit.AddressBlamed: handshake.NewReject(http.StatusTooManyRequests, admit.AddressBlamed.String(),
+			"Earlier connections from this address caused internal errors.").WithRetry(60),
+		admit.TotalRate: handshake.NewReject(http.StatusServiceUnavailable, admit.TotalRate.String(),
+			"Too many new connections.").WithRetry(2),
 	}
 )
 
@@ -115,7 +115,7 @@ func (g *greeting) enterAddress() bool {
 		return true
 	}
 	if verdict.Drop() {
-		s.refused(verdict.String(), g.client)
+		s.refused(addressRejects[verdict.Reason()].Reason, g.client)
 		return false
 	}
 	g.refusal = addressRejects[verdict]

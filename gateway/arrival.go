@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"sluice/gateway/edge/admit"
+	"sluice/gateway/edge/handshake"
 	"sluice/gateway/sampling"
 	"sluice/poller"
 )
@@ -23,6 +24,12 @@ type arrival struct {
 	from     leaver // what it holds until it has arrived: early's buffer, a place
 }
 
+// What an arrival comes to that does not become a connection.
+var (
+	outcomePoller   = handshake.NewOutcome("poller") // it could not be watched
+	outcomeShutdown = handshake.NewOutcome("shutting_down")
+)
+
 // leaver is where an arrival comes from: the handshake stage, or net/http.
 type leaver interface{ leave() }
 
@@ -32,7 +39,7 @@ type leaver interface{ leave() }
 func (a *arrival) deliver(l *loop) {
 	defer a.from.leave()
 	if l.stopping {
-		a.refuse("shutting_down")
+		a.refuse(outcomeShutdown)
 		return
 	}
 	if c := a.watched(l); c != nil {
@@ -78,7 +85,7 @@ func (a *arrival) watched(l *loop) (c *conn) {
 	}
 	if err := l.poller.Add(&c.Desc, a.fd, poller.Readable, c); err != nil {
 		l.log.Error("connection refused: cannot watch its file descriptor", "error", err)
-		a.refuse("poller")
+		a.refuse(outcomePoller)
 		return nil
 	}
 	l.add(c)
@@ -113,7 +120,7 @@ func (a *arrival) begin(c *conn) {
 	c.settle()
 }
 
-func (a *arrival) refuse(why string) {
+func (a *arrival) refuse(why handshake.Outcome) {
 	a.server.refused(why, a.client)
 	a.drop()
 }

@@ -381,8 +381,8 @@ type input struct {
 	buf     []byte // where payload and rest lie
 	resumed []byte // buf, while what it holds is processed
 	// What is waited for: one of the two while the connection is parked.
-	pending *pending   // a publication
-	judged  *judgement // a token's verdict
+	pending   *pending      // a publication
+	verifying *verification // a token's verdict
 }
 
 func (in *input) size() int { return in.frame.Held() + cap(in.buf) + in.pending.size() }

@@ -30,7 +30,7 @@ func TestDeadConnectionIsInert(t *testing.T) {
 		"leaving":       func(l *loop) { l.leaveAll(dead); dead.unpark(); dead.giveUpSkipped() },
 		"a user":        func(l *loop) { l.identify(dead, "somebody"); l.forget(dead) },
 		"posted before": func(l *loop) { (*retry)(dead).deliver(l); (*later)(dead).deliver(l) },
-		"a verdict":     func(l *loop) { (&judgement{c: dead}).deliver(l) },
+		"a verdict":     func(l *loop) { (&verification{c: dead}).deliver(l) },
 		"its sweep":     func(l *loop) { l.catching = append(l.catching, dead); l.catchUpSome(); g.again(); l.sweep() },
 	} {
 		s.do(func(l *loop) {

@@ -2,9 +2,9 @@ package gateway
 
 import (
 	"errors"
-	"time"
 
 	"sluice/gateway/channel"
+	"sluice/gateway/engine"
 
 	"github.com/gobwas/ws"
 )
@@ -143,20 +143,11 @@ func (c *conn) await() {
 // try hands a publication to the engine.
 func (c *conn) try(p *pending, pub *channel.Publication) error {
 	l := c.loop
-	for tries := 0; ; tries++ {
-		if p.ch == nil && l.space.Keeps(p.name) {
-			p.ch, _ = l.space.Open(p.name) // no place for one more: nothing is kept
-		}
-		l.sending = *pub
-		l.sending.At = time.Now().UnixMilli()
-		_, err := l.engine.Publish(p.name, p.ch, &l.sending, &l.encode, p)
-		l.sending = channel.Publication{} // it lies in a buffer that is let go
-		if errors.Is(err, channel.ErrGone) && tries < 3 {
-			p.ch = l.space.Find(p.name) // it ended between the two: there is another now, or none
-			continue
-		}
-		return err
-	}
+	l.sending = *pub
+	var err error
+	p.ch, _, err = engine.Publish(l.engine, l.space, p.name, p.ch, &l.sending, &l.encode, p)
+	l.sending = channel.Publication{} // it lies in a buffer that is let go
+	return err
 }
 
 // published does what is due when a publication was taken or refused for good.
@@ -263,7 +254,7 @@ func (c *conn) unpark() {
 
 // giveUp gives up what is waited for.
 func (in *input) giveUp() {
-	in.judged = nil
+	in.verifying = nil
 	if in.pending != nil {
 		in.pending.giveUp()
 		in.pending = nil

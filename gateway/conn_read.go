@@ -241,7 +241,7 @@ func (c *conn) dropInput() {
 	c.in = nil
 	if len(l.inputs) < 64 {
 		in.frame.Reset() // lets a large buffer go
-		in.buf, in.payload, in.rest, in.resumed, in.judged = nil, nil, nil, nil, nil
+		in.buf, in.payload, in.rest, in.resumed, in.verifying = nil, nil, nil, nil, nil
 		l.inputs = append(l.inputs, in)
 	}
 }

@@ -51,15 +51,15 @@
 //	            MaxHandshakes at a time, which are called the stage (stage.go)
 //	net/http    handles requests that are not upgrades, one per connection (web.go): the
 //	            page, and SSE streams until they move to a loop (stream.go);
-//	            and the internal listener (internal.go)
+//	            and the internal listener (package ops)
 //	loop        Config.Loops of them, run by package poller: each owns connections, their
 //	            subscriptions and their buffers, without a lock (loop.go)
 //	watchdog    one: ticks the loops once a second, and detects stuck ones (watchdog.go)
 //	house       one: checks memory use once a second, and returns some memory to the
 //	            system (server.go)
-//	judges      a few: verify tokens that are too expensive to verify on a loop or
+//	verifiers   a few: verify tokens that are too expensive to verify on a loop or
 //	            during a handshake; some of them wait for a key set to be fetched
-//	            (session.go)
+//	            (package access)
 //	encoders    a few, while there is work: encode publications that may become larger than
 //	            a megabyte (encoding.go)
 //

@@ -218,9 +218,9 @@ func TestConnectionsThatComeTooFastAreToldAndThenReset(t *testing.T) {
 func TestNewcomersAreRefusedInside(t *testing.T) {
 	t.Parallel()
 	for label, cfg := range map[string]Config{
-		"address_connections": {MaxPerAddress: 1, AddressRate: -1},
-		rejectLimit.Reason:    {MaxConnections: 1},
-		"memory":              {MemoryLimit: -1},
+		"address_connections":       {MaxPerAddress: 1, AddressRate: -1},
+		rejectLimit.Reason.String(): {MaxConnections: 1},
+		"memory":                    {MemoryLimit: -1},
 	} {
 		t.Run(label, func(t *testing.T) {
 			t.Parallel()
@@ -256,7 +256,7 @@ func TestNewcomersAreRefusedInside(t *testing.T) {
 				t.Errorf("more than may be told inside: %d %v", status, h)
 			}
 			s.wantOutcome(label, 9)
-			if n, o := s.connections.Load(), s.stats.outcomes["upgraded"].Load(); n != 1 || o != 1 {
+			if n, o := s.connections.Load(), s.counted("upgraded"); n != 1 || o != 1 {
 				t.Errorf("%d connections, %d upgrades are counted, want those of one client", n, o)
 			}
 			s.publish("x", "hello")

@@ -238,7 +238,7 @@ func TestProxyHeaderIsTakenFromListedPeersOnly(t *testing.T) {
 	s := start(t, Config{ProxyProtocol: elsewhere})
 	if s.secured {
 		raw(t, s, "PROXY TCP4 203.0.113.5 127.0.0.1 1234 80\r\n")
-		s.wantOutcome(rejectProxied.Reason, 1)
+		s.wantOutcome(rejectProxied.Reason.String(), 1)
 		return
 	}
 	c := proxyTo(t, s, "PROXY TCP4 203.0.113.5 127.0.0.1 1234 80\r\n", false)

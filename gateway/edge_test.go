@@ -44,9 +44,8 @@ func (s *server) wantSeats(why string, addr netip.Addr, n int) {
 // wantOutcome waits until so many requests have come to something.
 func (s *server) wantOutcome(outcome string, n uint64) {
 	s.t.Helper()
-	counter := s.stats.outcomes[outcome]
-	waitFor(s.t, outcome+" to be counted", func() bool { return counter.Load() >= n })
-	if got := counter.Load(); got != n {
+	waitFor(s.t, outcome+" to be counted", func() bool { return s.counted(outcome) >= n })
+	if got := s.counted(outcome); got != n {
 		s.t.Errorf("%s is counted %d times, want %d", outcome, got, n)
 	}
 }

@@ -46,7 +46,7 @@ func TestFaultPanicsInHandshakesCostTheirConnectionAlone(t *testing.T) {
 		{"admit", false, upgrade}, {"admit", true, upgrade}, {"admit", false, dear},
 		{"detached", false, upgrade}, {"detached", true, upgrade}, {"arrive", false, upgrade}, {"arrive", true, upgrade},
 		{"take", false, plain}, {"take", true, plain}, {"hand", false, plain}, {"hand", true, plain},
-		{"judge", false, dear}, {"judge", true, dear}, {"judge", false, stream}, {"judge", false, session},
+		{"verify", false, dear}, {"verify", true, dear}, {"verify", false, stream}, {"verify", false, session},
 	} {
 		var hit atomic.Bool
 		f := func(here string) {

@@ -147,7 +147,7 @@ func (b *babble) serverCloses() {
 		whys[i] = [...]reason{reasonSlow, reasonNoPong, reasonNotAllowed, reasonShutdown, reasonPanic}[b.IntN(5)]
 	}
 	kill := b.IntN(3)
-	l.post(onLoop(func(l *loop) {
+	l.post(call(func(l *loop) {
 		if len(l.conns) == 0 {
 			return
 		}

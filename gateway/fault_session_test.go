@@ -279,7 +279,7 @@ func (s *faultRun) play() {
 		cancel()
 	}
 	s.drain(stalls)
-	s.drain(s.open(&actor{name: "late", format: "json", channel: "y", stalls: true, asked: true}, "/ws/y?format=json&since="+last.Epoch+":0"))
+	s.drain(s.open(&actor{name: "late", format: "json", channel: "y", stalls: true, asked: true}, "/ws/y?format=json&since="+last.Epoch.String()+":0"))
 	heavy := s.open(&actor{name: "heavy", format: "echo", stalls: true}, "/echo")
 	for i := range 12 {
 		m := fmt.Sprint(i) + strings.Repeat(".", 8000)

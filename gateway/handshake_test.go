@@ -82,7 +82,7 @@ func TestPagesOfOtherOriginsAreRefusedUnlessTheyAreListed(t *testing.T) {
 	if got := log.String(); !strings.Contains(got, "AllowedOrigins") || !strings.Contains(got, "http://localhost") {
 		t.Errorf("the log does not tell how to let an origin in: %q", got)
 	}
-	if n := strict.stats.outcomes["origin"].Load(); n != 7 {
+	if n := strict.counted("origin"); n != 7 {
 		t.Errorf("%d refusals are counted, want 7", n)
 	}
 }
@@ -135,7 +135,7 @@ func TestDefectiveHeadsAreRefusedOverASocket(t *testing.T) {
 		k.wantEOF(c.name)
 	}
 	waitFor(t, "the handshakes to end", func() bool { s.stage.mu.Lock(); defer s.stage.mu.Unlock(); return s.stage.taken == 0 })
-	if n := s.stats.outcomes["upgraded"].Load(); n != 0 {
+	if n := s.counted("upgraded"); n != 0 {
 		t.Errorf("%d of them were upgraded", n)
 	}
 }
@@ -243,7 +243,7 @@ func TestSlowHeadIsGivenUpAtTheDeadline(t *testing.T) {
 	if took := time.Since(begun); took < 900*time.Millisecond || took > 5*time.Second {
 		t.Errorf("given up after %v, want about 1s", took)
 	}
-	if n := s.stats.outcomes["timeout"].Load(); n != 1 {
+	if n := s.counted("timeout"); n != 1 {
 		t.Errorf("%d are counted, want 1", n)
 	}
 }
@@ -259,7 +259,7 @@ func TestNewcomerTakesThePlaceOfWhoeverWaitsLongest(t *testing.T) {
 
 	dial(t, s, "/ws").settle(s)
 	first.wantGone("its place was needed")
-	if n := s.stats.outcomes["evicted"].Load(); n != 1 {
+	if n := s.counted("evicted"); n != 1 {
 		t.Errorf("%d evictions are counted, want 1", n)
 	}
 	second.write(strings.TrimPrefix(upgradeTo("/ws"), "GET /ws HTTP/1.1\r\n"))

@@ -1,6 +1,12 @@
 package gateway
 
-import "sync"
+import (
+	"context"
+	"errors"
+	"iter"
+	"sync"
+	"time"
+)
 
 // message is what crosses into a loop. It is immutable, or belongs to the loop
 // from then on.
@@ -59,4 +65,52 @@ func (b *inbox) close() []message {
 	rest := b.queue
 	b.queue = nil // what is given here is not taken by a last turn as well
 	return rest
+}
+
+// loopWait bounds how long a question to all loops waits for their answers.
+const loopWait = 5 * time.Second
+
+// The errors of eachLoop.
+var (
+	errLoopBusy = errors.New("an event loop did not respond in time: see sluice_loop_lag_seconds")
+	errStopping = errors.New("the gateway is shutting down")
+)
+
+// call is a message that runs a function on its loop.
+type call func(*loop)
+
+func (f call) deliver(l *loop) { f(l) }
+
+// eachLoop runs f on every loop, on all at once, and yields what it returns there in the order
+// in which the loops answer. After an error nothing is yielded: ctx's, errLoopBusy after
+// loopWait, or errStopping when the loops have stopped. f may run after that, and after the
+// caller has stopped listening, so that it shares with its caller only what does not change.
+func eachLoop[T any](ctx context.Context, loops []*loop, stopped <-chan struct{}, f func(*loop) T) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		answers := make(chan T, len(loops)) // has room for all: no loop waits for the caller
+		answer := call(func(l *loop) { answers <- f(l) })
+		asked := 0
+		for _, l := range loops {
+			if l.post(answer) {
+				asked++
+			}
+		}
+		ctx, cancel := context.WithTimeoutCause(ctx, loopWait, errLoopBusy)
+		defer cancel()
+		var none T
+		for range asked {
+			select {
+			case a := <-answers:
+				if !yield(a, nil) {
+					return
+				}
+			case <-stopped:
+				yield(none, errStopping)
+				return
+			case <-ctx.Done():
+				yield(none, context.Cause(ctx))
+				return
+			}
+		}
+	}
 }

@@ -2,8 +2,9 @@ package gateway
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -18,9 +19,6 @@ import (
 
 // inspectMost bounds how many connections one answer holds.
 const inspectMost = 1000
-
-// inspectWait bounds how long an answer waits for the loops.
-const inspectWait = 5 * time.Second
 
 // inspected is a connection as the inspector shows it.
 type inspected struct {
@@ -46,21 +44,14 @@ type inspected struct {
 	key uint64
 }
 
-// inspection asks a loop for its connections with the highest keys.
-type inspection struct {
-	key   func(*conn) uint64
-	limit int
-	reply chan<- []inspected // has room for every loop's answer
-}
-
-func (q inspection) deliver(l *loop) {
-	rows := []inspected{}
-	for _, a := range l.highest(q.limit, q.key, true) {
+// inspect describes the loop's connections with the highest keys.
+func (l *loop) inspect(key func(*conn) uint64, limit int) (rows []inspected) {
+	for _, a := range l.highest(limit, key, true) {
 		row := a.c.inspect()
 		row.key = a.key
 		rows = append(rows, row)
 	}
-	q.reply <- rows
+	return rows
 }
 
 // inspectKeys are what an answer can be sorted by.
@@ -139,105 +130,61 @@ func addressText(a netip.AddrPort) string {
 	return a.String()
 }
 
-// handleConnections serves GET /api/connections.
-func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	sort := cmp.Or(query.Get("sort"), "pending")
+// connectionList is an answer of the inspector.
+type connectionList struct {
+	Total       int64       `json:"total"`
+	Sort        string      `json:"sort"`
+	Connections []inspected `json:"connections"`
+}
+
+// What the inspector refuses.
+var (
+	errBadSort  = errors.New("invalid sort: use pending, lag, age or id")
+	errBadLimit = fmt.Errorf("invalid limit: use a number from 1 to %d", inspectMost)
+)
+
+// worst returns the connections that stand out most, or an error of eachLoop.
+func (s *Server) worst(ctx context.Context, sort string, limit int) (connectionList, error) {
 	key, ok := inspectKeys[sort]
-	if !ok {
-		writeError(w, http.StatusBadRequest, "bad_sort", "invalid sort: use pending, lag, age or id")
-		return
-	}
-	limit, err := strconv.Atoi(cmp.Or(query.Get("limit"), "50"))
-	if err != nil || limit < 1 || limit > inspectMost {
-		writeError(w, http.StatusBadRequest, "bad_limit", fmt.Sprintf("invalid limit: use a number from 1 to %d", inspectMost))
-		return
-	}
-	replies := make(chan []inspected, len(s.loop))
-	asked := 0
-	for _, l := range s.loop {
-		if l.post(inspection{key, limit, replies}) {
-			asked++
-		}
+	switch {
+	case !ok:
+		return connectionList{}, errBadSort
+	case limit < 1 || limit > inspectMost:
+		return connectionList{}, errBadLimit
 	}
 	rows := []inspected{}
-	late := time.NewTimer(inspectWait)
-	defer late.Stop()
-	for range asked {
-		select {
-		case more := <-replies:
-			rows = append(rows, more...)
-		case <-s.stats.stopped:
-			writeError(w, http.StatusServiceUnavailable, "shutting_down", "the gateway is shutting down")
-			return
-		case <-late.C:
-			writeError(w, http.StatusServiceUnavailable, "busy", "an event loop did not respond in time: see sluice_loop_lag_seconds")
-			return
+	for more, err := range eachLoop(ctx, s.loop, s.stopped, func(l *loop) []inspected { return l.inspect(key, limit) }) {
+		if err != nil {
+			return connectionList{}, err
 		}
+		rows = append(rows, more...)
 	}
 	slices.SortFunc(rows, func(a, b inspected) int { return cmp.Or(cmp.Compare(b.key, a.key), cmp.Compare(a.id, b.id)) })
-	writeJSON(w, http.StatusOK, struct {
-		Total       int64       `json:"total"`
-		Sort        string      `json:"sort"`
-		Connections []inspected `json:"connections"`
-	}{s.connections.Load(), sort, rows[:min(len(rows), limit)]})
+	return connectionList{s.connections.Load(), sort, rows[:min(len(rows), limit)]}, nil
 }
 
-// ending asks a loop to end a connection, if it has it.
-type ending struct {
-	id    uint64
-	reply chan<- bool // has room for every loop's answer
-}
-
-func (e ending) deliver(l *loop) {
+// end closes a connection for an operator. It reports whether the loop has it and it was open.
+func (l *loop) end(id uint64) bool {
 	for _, c := range l.conns {
-		if c.id == e.id {
+		if c.id == id {
 			open := c.phase == phaseOpen
 			c.step(func(c *conn) {
 				c.close(reasonOperator)
 				c.settle()
 			})
-			e.reply <- open
-			return
+			return open
 		}
 	}
-	e.reply <- false
+	return false
 }
 
-// handleClose serves POST /api/connections/{id}/close.
-func (s *Server) handleClose(w http.ResponseWriter, r *http.Request) {
-	text := r.PathValue("id")
-	id, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		writeError(w, http.StatusBadRequest, "bad_id", "invalid id: use the number that GET /api/connections shows")
-		return
-	}
-	replies := make(chan bool, len(s.loop))
-	asked := 0
-	for _, l := range s.loop {
-		if l.post(ending{id, replies}) {
-			asked++
+// closeConnection closes a connection for an operator. It reports whether there was an open one,
+// or returns an error of eachLoop.
+func (s *Server) closeConnection(ctx context.Context, id uint64) (closed bool, _ error) {
+	for closed, err := range eachLoop(ctx, s.loop, s.stopped, func(l *loop) bool { return l.end(id) }) {
+		if err != nil || closed {
+			return closed, err
 		}
 	}
-	late := time.NewTimer(inspectWait)
-	defer late.Stop()
-	for range asked {
-		select {
-		case closed := <-replies:
-			if closed {
-				writeJSON(w, http.StatusOK, struct {
-					ID     string `json:"id"`
-					Closed bool   `json:"closed"`
-				}{text, true})
-				return
-			}
-		case <-s.stats.stopped:
-			writeError(w, http.StatusServiceUnavailable, "shutting_down", "the gateway is shutting down")
-			return
-		case <-late.C:
-			writeError(w, http.StatusServiceUnavailable, "busy", "an event loop did not respond in time: see sluice_loop_lag_seconds")
-			return
-		}
-	}
-	writeError(w, http.StatusNotFound, "not_found", "no open connection has this id")
+	return false, nil
 }

@@ -15,7 +15,7 @@ func (c *conn) check() error {
 	switch {
 	case c.has(bitParked) && (c.phase != phaseOpen || c.in == nil || c.in.buf == nil):
 		return c.wrong("parked, without a message that waits")
-	case c.has(bitParked) && c.in.pending == nil && c.in.judged == nil:
+	case c.has(bitParked) && c.in.pending == nil && c.in.verifying == nil:
 		return c.wrong("parked, without anything to wait for")
 	case c.in != nil && c.in.pending != nil && (!c.has(bitParked) || c.in.pending.c != c):
 		return c.wrong("a publication waits, and it is not parked")

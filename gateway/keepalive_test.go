@@ -112,7 +112,7 @@ func TestLateLoopReadsBeforeItBlamesTheClient(t *testing.T) {
 	s.pass(26)
 	c.wantPing("25 s of silence")
 	held, free := make(chan struct{}), make(chan struct{})
-	s.loop[0].post(onLoop(func(l *loop) {
+	s.loop[0].post(call(func(l *loop) {
 		close(held)
 		<-free
 		l.now += 30 // more than the pong may take, before the pong is read

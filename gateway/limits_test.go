@@ -28,7 +28,7 @@ func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 			t.Errorf("got header %v, want Retry-After and the end", got.Header)
 		}
 	}
-	if n := s.stats.outcomes["max_connections"].Load(); n != 3 {
+	if n := s.counted("max_connections"); n != 3 {
 		t.Errorf("%d refusals are counted, want 3", n)
 	}
 	a.vanish()
@@ -177,7 +177,7 @@ func serveWithFewDescriptors() int {
 	fmt.Println(l.Addr())
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() { // each line asks for the counts
-		fmt.Println(s.stats.descriptors.Load(), s.stats.outcomes["no_descriptors"].Load(), s.connections.Load())
+		fmt.Println(s.stats.descriptors.Load(), s.stats.outcomes[rejectDescriptors.Reason].Load(), s.connections.Load())
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -28,7 +28,7 @@ func loopBare(t testing.TB, cfg Config) *loop {
 	t.Helper()
 	cfg = cfg.withDefaults()
 	budget := channel.NewBudget(cfg.MaxBuffered / 2)
-	s := &Server{cfg: cfg, policy: newPolicy(&cfg), stats: newServerStats(), budget: budget, space: channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, budget)}
+	s := &Server{cfg: cfg, policy: newPolicy(&cfg), stats: new(serverStats), budget: budget, space: channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, budget)}
 	s.engine = engine.Local{}
 	p, err := poller.New(func() {}, func(err error) { t.Error(err) })
 	if err != nil {
@@ -169,7 +169,7 @@ func loopNetConn(t testing.TB, fd int) *net.UnixConn {
 func TestInboxWakesOnceForEachTake(t *testing.T) {
 	wakes := 0
 	b := &inbox{wake: func() { wakes++ }}
-	message := func(i int) message { return onLoop(func(l *loop) { l.index = i }) }
+	message := func(i int) message { return call(func(l *loop) { l.index = i }) }
 	taken := func() (got []int) {
 		l := new(loop)
 		for _, m := range b.take() {
@@ -220,7 +220,7 @@ func TestInboxKeepsEachSendersOrder(t *testing.T) {
 	for i := range senders {
 		sending.Go(func() {
 			for n := range each {
-				b.put(onLoop(func(*loop) { got[i] = append(got[i], n) }))
+				b.put(call(func(*loop) { got[i] = append(got[i], n) }))
 			}
 		})
 	}

@@ -71,7 +71,7 @@ func (m *machine) step(op, arg byte) {
 	case op < 57:
 		m.publish(machineChannels[arg%3], machineSizes[arg>>2&7], arg>>5)
 	case op == 57:
-		m.judge(arg)
+		m.verify(arg)
 	case op == 58:
 		m.retry()
 	case op == 59:
@@ -177,30 +177,29 @@ func (m *machine) retry() (some bool) {
 	return some
 }
 
-// judge lets a token's verdict come; false when none is waited for.
-func (m *machine) judge(how byte) bool {
-	select {
-	case x := <-m.server.judges.queue:
-		switch how >> 4 & 7 {
-		case 1:
-			x.err = auth.ErrExpired
-		case 2:
-			x.err = auth.ErrUnavailable
-		case 3:
-			x.err = &auth.InvalidError{}
-		default:
-			now := time.Now().Unix()
-			x.granted = auth.Connection{User: "u" + string('0'+how&1), Channels: []string{"b"}, Info: []byte(`{"n":1}`)}
-			x.sub = auth.Subscription{User: x.granted.User, Channel: machineChannels[how>>1&1], Info: []byte(`{}`)}
-			if how&8 != 0 {
-				x.granted.ExpireAt, x.sub.ExpireAt = now+int64(how>>6)-1, now+int64(how>>6)-1
-			}
-		}
-		m.l.post(x)
-		return true
-	default:
+// verify lets a token's verdict come; false when none is waited for.
+func (m *machine) verify(how byte) bool {
+	x := m.server.verifiers.Take()
+	if x == nil {
 		return false
 	}
+	switch how >> 4 & 7 {
+	case 1:
+		x.Err = auth.ErrExpired
+	case 2:
+		x.Err = auth.ErrUnavailable
+	case 3:
+		x.Err = &auth.InvalidError{}
+	default:
+		now := time.Now().Unix()
+		x.Connection = auth.Connection{User: "u" + string('0'+how&1), Channels: []string{"b"}, Info: []byte(`{"n":1}`)}
+		x.Subscription = auth.Subscription{User: x.Connection.User, Channel: machineChannels[how>>1&1], Info: []byte(`{}`)}
+		if how&8 != 0 {
+			x.Connection.ExpireAt, x.Subscription.ExpireAt = now+int64(how>>6)-1, now+int64(how>>6)-1
+		}
+	}
+	x.Done()
+	return true
 }
 
 // ask does what the server's API or an operator asks for.
@@ -223,9 +222,10 @@ func (m *machine) ask(what, how byte) {
 	case 7:
 		n.HistoryRemove(ctx, name)
 	case 8:
-		l.post(ending{m.server.lastID.Load() - uint64(how&3), make(chan bool, 1)})
+		id := m.server.lastID.Load() - uint64(how&3)
+		l.post(call(func(l *loop) { l.end(id) }))
 	case 9:
-		l.post(inspection{inspectKeys["lag"], 3, make(chan []inspected, 1)})
+		l.post(call(func(l *loop) { l.inspect(inspectKeys["lag"], 3) }))
 	case 10:
 		n.Info(ctx)
 	case 11:

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/access"
 	"sluice/gateway/access/auth"
 	"sluice/gateway/access/namespace"
 	"sluice/gateway/channel"
@@ -264,13 +265,13 @@ func (m *machine) passBy(_ *conn, place string) {
 var machineBuffers = struct{ scratch, cork []byte }{make([]byte, scratchBytes), make([]byte, 0, corkBytes)}
 
 func (m *machine) start(cfg Config) {
-	s := &Server{cfg: cfg, stats: newServerStats(), budget: channel.NewBudget(cfg.MaxBuffered / 8 * 3), historyBudget: channel.NewBudget(cfg.MaxBuffered / 8)}
+	s := &Server{cfg: cfg, stats: new(serverStats), budget: channel.NewBudget(cfg.MaxBuffered / 8 * 3), historyBudget: channel.NewBudget(cfg.MaxBuffered / 8)}
 	s.policy = newPolicy(&s.cfg)
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
 	s.space.KeepHistory(channel.History{Of: s.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
 	s.present, s.admission = presence.New(), newAdmission(&s.cfg)
 	s.engine = machineEngine{m}
-	s.judges = judges{verifier: s.policy.Tokens(), queue: make(chan *judgement, 16)}
+	s.verifiers = access.NewVerifiers(s.policy.Tokens(), 16, nil)
 	s.loops.Add(1)
 	m.now = time.Now()
 	l := bareLoop(s, 0)
@@ -283,7 +284,7 @@ func (m *machine) start(cfg Config) {
 
 var machineKey *auth.Verifier
 
-// machineVerifier takes tokens that are too expensive for a loop, so that they are judged
+// machineVerifier takes tokens that are too expensive for a loop, so that they are verified
 // when the script says so.
 func machineVerifier(t testing.TB) *auth.Verifier {
 	if machineKey == nil {
@@ -416,7 +417,7 @@ func (m *machine) rest() {
 				busy = m.ready(p) || busy
 			}
 		}
-		busy = m.judge(0) || m.retry() || busy
+		busy = m.verify(0) || m.retry() || busy
 		if m.l.poller.Woken() {
 			busy = true
 			m.l.turn()

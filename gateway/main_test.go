@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/edge/handshake"
+
 	"go.uber.org/goleak"
 )
 
@@ -216,17 +218,12 @@ func (s *server) wantNothingLeft() {
 	}
 }
 
-// onLoop is a message that runs a function on its loop.
-type onLoop func(*loop)
-
-func (f onLoop) deliver(l *loop) { f(l) }
-
 // do runs f on every loop, one after the other, and waits for it.
 func (s *server) do(f func(*loop)) {
 	s.t.Helper()
 	for _, l := range s.loop {
 		done := make(chan struct{})
-		if !l.post(onLoop(func(l *loop) { defer close(done); f(l) })) {
+		if !l.post(call(func(l *loop) { defer close(done); f(l) })) {
 			s.t.Fatal("the loop has ended")
 		}
 		receive(s.t, "the loop to run a function", done)
@@ -265,7 +262,7 @@ func (s *server) quiet() {
 func (s *server) hold(index int) (release func()) {
 	s.t.Helper()
 	held, free := make(chan struct{}), make(chan struct{})
-	s.loop[index].post(onLoop(func(*loop) { close(held); <-free }))
+	s.loop[index].post(call(func(*loop) { close(held); <-free }))
 	receive(s.t, "the loop to be held", held)
 	release = sync.OnceFunc(func() { close(free) })
 	s.t.Cleanup(release)
@@ -290,6 +287,18 @@ func (s *server) sum(counter func(*loopStats) uint64) (n uint64) {
 		n += counter(&l.stats)
 	}
 	return n
+}
+
+// counted returns how many handshakes came to what has this label.
+func (s *server) counted(label string) uint64 {
+	s.t.Helper()
+	for _, o := range handshake.Outcomes() {
+		if o.String() == label {
+			return s.stats.outcomes[o].Load()
+		}
+	}
+	s.t.Fatalf("no handshake can come to %s", label)
+	return 0
 }
 
 func (s *server) closedFor(why reason) uint64 {

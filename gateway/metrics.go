@@ -11,7 +11,6 @@ import (
 	"sluice/gateway/edge/handshake"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // Counters are kept where things happen, each loop its own, and are put together
@@ -52,9 +51,7 @@ func (s *loopStats) observeLag(d time.Duration) {
 
 // serverStats are written by handshakes and HTTP publishers.
 type serverStats struct {
-	stopped chan struct{} // closed when the loops have ended
-
-	outcomes     map[string]*atomic.Uint64 // handshakes by outcome; the map does not change
+	outcomes     [1 << 8]atomic.Uint64 // handshakes, by handshake.Outcome: each value has one
 	descriptors  atomic.Uint64
 	panics       atomic.Uint64 // in handshakes
 	published    atomic.Uint64
@@ -64,24 +61,8 @@ type serverStats struct {
 	originLogged atomic.Int64  // Unix second of the last record
 }
 
-func newServerStats() *serverStats {
-	s := &serverStats{stopped: make(chan struct{}), outcomes: make(map[string]*atomic.Uint64)}
-	labels := append(handshake.Reasons(), "upgraded", "http", "event_stream", "timeout", "evicted", "no_request", "cut_off", "poller", "shutting_down", rejectBusy.Reason,
-		"tls_failed", "bad_proxy_header", rejectMemory.Reason)
-	for _, r := range addressRejects {
-		labels = append(labels, r.Reason)
-	}
-	for _, r := range ownRejects {
-		labels = append(labels, r.Reason)
-	}
-	for _, label := range labels {
-		s.outcomes[label] = new(atomic.Uint64)
-	}
-	return s
-}
-
-// outcome counts a handshake's end.
-func (s *serverStats) outcome(label string) { s.outcomes[label].Add(1) }
+// outcome counts what a handshake came to.
+func (s *serverStats) outcome(o handshake.Outcome) { s.outcomes[o].Add(1) }
 
 // secured counts a TLS handshake that was done.
 func (s *serverStats) secured(resumed bool) {
@@ -93,9 +74,9 @@ func (s *serverStats) secured(resumed bool) {
 }
 
 // refused counts and logs a refused connection; the log samples.
-func (s *Server) refused(reason string, client netip.AddrPort) {
+func (s *Server) refused(reason handshake.Outcome, client netip.AddrPort) {
 	s.stats.outcome(reason)
-	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "connection refused: "+reason, slog.String("client", addressText(client)))
+	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, "connection refused: "+reason.String(), slog.String("client", addressText(client)))
 }
 
 // collector reads the counters for Prometheus.
@@ -222,14 +203,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		counter(descDropped, dropped[r], r.String())
 	}
 	counter(descDropped, dropped[droppedBySkip], "skip")
-	for label, n := range s.stats.outcomes {
-		counter(descHandshakes, n.Load(), label)
+	for _, o := range handshake.Outcomes() {
+		counter(descHandshakes, s.stats.outcomes[o].Load(), o.String())
 	}
-}
-
-// registry returns the registry behind /metrics.
-func (s *Server) registry() *prometheus.Registry {
-	r := prometheus.NewRegistry()
-	r.MustRegister(collector{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return r
 }

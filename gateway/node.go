@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"errors"
 	"maps"
 	"path"
 	"slices"
@@ -22,108 +21,79 @@ import (
 // by its own table.
 type node Server
 
-// errBusy says that a loop did not answer in time.
-var errBusy = api.ErrInternal.With("an event loop did not respond in time: see sluice_loop_lag_seconds").Later(time.Second)
-
 // Publish implements api.Node.
 func (n *node) Publish(ctx context.Context, r *api.PublishRequest) (api.PublishResult, error) {
 	s := (*Server)(n)
-	if err := s.known(r.Channel); err != nil {
+	if err := n.known(r.Channel); err != nil {
 		return api.PublishResult{}, err
-	}
-	if len(r.Payload) > s.cfg.MaxMessage {
-		return api.PublishResult{}, api.ErrLimitExceeded.With(bareText(s.names.ErrorText(ErrTooBig)))
 	}
 	p := channel.Publication{Payload: r.Payload, Binary: r.Binary, Passing: r.SkipHistory}
 	if len(r.Tags) > 0 {
 		p.Extra = centrifugo.AppendExtra(nil, nil, r.Tags)
 	}
 	receipt, err := s.publish(ctx, publishWait, r.Channel, p)
-	switch {
-	case err == nil:
-		return api.PublishResult{Offset: receipt.Offset, Epoch: receipt.Epoch, Subscribers: receipt.Subscribers}, nil
-	case errors.Is(err, channel.ErrTooBig):
-		return api.PublishResult{}, api.ErrLimitExceeded.With(err.Error())
-	case errors.Is(err, ErrRate):
-		return api.PublishResult{}, api.ErrTooManyRequests.With(bareText(s.names.ErrorText(err)))
-	case errors.Is(err, ErrPushedBack):
-		return api.PublishResult{}, api.ErrInternal.With(bareText(err.Error())).Later(time.Second)
+	if err != nil {
+		if e := publishErrorOf(err); e.api != nil {
+			err = e.forAPI(s.names)
+		}
+		return api.PublishResult{}, err
 	}
-	return api.PublishResult{}, err
+	return api.PublishResult{Offset: receipt.Offset, Epoch: receipt.Epoch.String(), Subscribers: receipt.Subscribers}, nil
 }
 
-// known tells what is wrong with a channel's name, if anything is.
-func (s *Server) known(name string) error {
-	if handshake.ChannelName(name) != nil {
-		return api.ErrBadRequest.With(bareText(ErrBadChannel.Error()))
-	}
-	if s.policy.Options(name) == nil {
-		return api.ErrUnknownChannel
+// known returns what is wrong with a channel's name, nil if nothing is.
+func (n *node) known(name string) error {
+	if e := (*Server)(n).known(name); e != nil {
+		return e.forAPI(n.names)
 	}
 	return nil
 }
 
-// task is something to be done with connections of a user.
-type task struct {
-	user, client string
-	do           func(l *loop, c *conn)
-	done         chan<- struct{} // has room for every loop's answer
+// each does something with the connections of a user, of which client names one if it is
+// not "", and waits until it is done.
+func (n *node) each(ctx context.Context, user, client string, do func(l *loop, c *conn)) error {
+	for _, err := range eachLoop(ctx, n.loop, n.stopped, func(l *loop) struct{} {
+		l.eachOf(user, client, do)
+		return struct{}{}
+	}) {
+		if err != nil {
+			return loopError(err)
+		}
+	}
+	return nil
 }
 
-func (t *task) deliver(l *loop) {
+// eachOf does something with the loop's connections of a user, of which client names one if
+// it is not "".
+func (l *loop) eachOf(user, client string, do func(l *loop, c *conn)) {
 	var found []*conn // first, because what is done may end some
-	for c := l.users[t.user]; c != nil; c = c.identity().next {
-		if t.client == "" || c.identity().id.String() == t.client {
+	for c := l.users[user]; c != nil; c = c.identity().next {
+		if client == "" || c.identity().id.String() == client {
 			found = append(found, c)
 		}
 	}
 	for _, c := range found {
 		if c.phase == phaseOpen {
 			c.step(func(c *conn) {
-				t.do(l, c)
+				do(l, c)
 				c.flush()
 				c.settle()
 			})
 		}
 	}
-	t.done <- struct{}{}
 }
 
-// each does something with the connections of a user, of which client names one if it is
-// not "", and waits until it is done.
-func (n *node) each(ctx context.Context, user, client string, do func(l *loop, c *conn)) error {
-	done := make(chan struct{}, len(n.loop))
-	return n.ask(ctx, &task{user: user, client: client, do: do, done: done}, done)
-}
-
-// ask posts a message to every loop and waits for their answers.
-func (n *node) ask(ctx context.Context, m message, done <-chan struct{}) error {
-	asked := 0
-	for _, l := range n.loop {
-		if l.post(m) {
-			asked++
-		}
+// loopError is an error of eachLoop as a caller of the API sees it.
+func loopError(err error) error {
+	if err == errLoopBusy || err == errStopping {
+		return api.ErrInternal.With(err.Error()).Later(time.Second)
 	}
-	late := time.NewTimer(inspectWait)
-	defer late.Stop()
-	for range asked {
-		select {
-		case <-done:
-		case <-n.stats.stopped:
-			return api.ErrInternal.With("the gateway is shutting down").Later(time.Second)
-		case <-late.C:
-			return errBusy
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+	return err
 }
 
 // Subscribe implements api.Node.
 func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
-	s := (*Server)(n)
-	if err := s.known(r.Channel); err != nil {
+	if err := n.known(r.Channel); err != nil {
 		return err
 	}
 	a := &subscribeAction{channel: r.Channel, info: bytes.Clone(r.Info), data: bytes.Clone(r.Data), expireAt: r.ExpireAt}
@@ -137,7 +107,7 @@ func (n *node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
 func (n *node) Unsubscribe(ctx context.Context, r *api.UnsubscribeRequest) error {
 	name := r.Channel
 	if name != "" && handshake.ChannelName(name) != nil {
-		return api.ErrBadRequest.With(bareText(ErrBadChannel.Error()))
+		return errBadChannel.forAPI(n.names)
 	}
 	a := &unsubscribeAction{name}
 	return n.each(ctx, r.User, r.Client, func(_ *loop, c *conn) { c.protocol().act(c, a) })
@@ -182,7 +152,7 @@ func clientInfo(who *presence.Info) api.ClientInfo {
 
 func (n *node) presenceKnown(name string) error {
 	s := (*Server)(n)
-	if err := s.known(name); err != nil {
+	if err := n.known(name); err != nil {
 		return err
 	}
 	if !s.policy.Options(name).Presence {
@@ -203,7 +173,7 @@ func (n *node) PresenceStats(_ context.Context, name string) (clients, users int
 // History implements api.Node.
 func (n *node) History(_ context.Context, r *api.HistoryRequest) (api.HistoryResult, error) {
 	s := (*Server)(n)
-	if err := s.known(r.Channel); err != nil {
+	if err := n.known(r.Channel); err != nil {
 		return api.HistoryResult{}, err
 	}
 	if s.policy.Options(r.Channel).HistorySize == 0 {
@@ -244,7 +214,7 @@ func apiPublication(p *channel.Publication) api.Publication {
 // HistoryRemove implements api.Node.
 func (n *node) HistoryRemove(_ context.Context, name string) error {
 	s := (*Server)(n)
-	if err := s.known(name); err != nil {
+	if err := n.known(name); err != nil {
 		return err
 	}
 	if ch := s.space.Find(name); ch != nil {
@@ -281,35 +251,31 @@ func (n *node) Channels(_ context.Context, pattern string) (map[string]int, erro
 	return out, nil
 }
 
-// census asks a loop for what only it knows.
+// census is what only a loop knows.
 type census struct {
-	users chan<- []string // has room for every loop's answer
-	subs  chan<- int      // likewise
-	done  chan<- struct{} // likewise
+	users []string
+	subs  int
 }
 
-func (q *census) deliver(l *loop) {
-	subs := 0
+func (l *loop) census() census {
+	c := census{users: slices.Collect(maps.Keys(l.users))}
 	for _, g := range l.groups {
-		subs += len(g.subs) - g.holes
+		c.subs += len(g.subs) - g.holes
 	}
-	q.users <- slices.Collect(maps.Keys(l.users))
-	q.subs <- subs
-	q.done <- struct{}{}
+	return c
 }
 
 // Info implements api.Node.
 func (n *node) Info(ctx context.Context) (api.InfoResult, error) {
-	users, subs, done := make(chan []string, len(n.loop)), make(chan int, len(n.loop)), make(chan struct{}, len(n.loop))
-	if err := n.ask(ctx, &census{users, subs, done}, done); err != nil {
-		return api.InfoResult{}, err
-	}
 	different, subscriptions := map[string]struct{}{}, 0
-	for range len(users) {
-		for _, user := range <-users {
+	for c, err := range eachLoop(ctx, n.loop, n.stopped, (*loop).census) {
+		if err != nil {
+			return api.InfoResult{}, loopError(err)
+		}
+		for _, user := range c.users {
 			different[user] = struct{}{}
 		}
-		subscriptions += <-subs
+		subscriptions += c.subs
 	}
 	channels := 0
 	n.space.Each(func(_ string, subscribers int) {
@@ -322,9 +288,6 @@ func (n *node) Info(ctx context.Context) (api.InfoResult, error) {
 		NumChannels: channels, Uptime: int(time.Since(n.started) / time.Second),
 	}}}, nil
 }
-
-// bareText is an error's text without the package's name.
-func bareText(text string) string { return strings.TrimPrefix(text, "gateway: ") }
 
 // apiFailed logs what the caller of the API is only told is an internal error.
 func (s *Server) apiFailed(method string, err error) {

@@ -15,7 +15,8 @@ func (g *greeting) plant(place string) { plantGreeting(place) }
 
 func (a *arrival) plant(place string) { plantGreeting(place) }
 
-func (j *judgement) plant(place string) { plantGreeting(place) }
+// plantVerifier is called before each verification of a token.
+func plantVerifier() { plantGreeting("verify") }
 
 func plantGreeting(place string) {
 	if f := greetingsPlanted.Load(); f != nil {

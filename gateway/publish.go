@@ -9,31 +9,12 @@ import (
 
 	"sluice/gateway/channel"
 	"sluice/gateway/edge/handshake"
-	"sluice/gateway/setting"
+	"sluice/gateway/engine"
 )
 
-// Receipt is the result of a publication.
-type Receipt struct {
-	// Epoch and Offset are the publication's position in its channel: "" and 0 if the
-	// channel has neither subscribers nor a history.
-	Epoch  string `json:"epoch"`
-	Offset uint64 `json:"offset"`
-	// Subscribers is how many subscribers the channel had at that moment.
-	Subscribers int `json:"subscribers"`
-}
-
-// The errors of [Server.Publish].
-var (
-	ErrBadChannel = errors.New("gateway: channel name must be 1 to 255 bytes of UTF-8 without control characters or white space")
-	ErrBadText    = errors.New("gateway: text is not UTF-8: publish it as binary")
-	ErrTooBig     = error(setting.Error("gateway: message is larger than {MaxMessage}"))
-	// ErrPushedBack is returned if the channel's log was full until the context ended.
-	// Nothing was published; try again later.
-	ErrPushedBack = errors.New("gateway: the channel's buffer is full, because its subscribers are behind")
-	// ErrRate is returned if the channel's rate (Config.ChannelRate) was exceeded until
-	// the context ended.
-	ErrRate = error(setting.Error("gateway: the channel has reached its rate of publications ({ChannelRate})"))
-)
+// Receipt is the result of a publication: its position in its channel, and how many
+// subscribers the channel had. As JSON and as text its epoch is what clients see.
+type Receipt = channel.Receipt
 
 // publisher is a goroutine that publishes. It implements engine.Caller.
 type publisher struct {
@@ -73,47 +54,50 @@ func (p *publisher) await(ctx context.Context, wait time.Duration) (called bool)
 // subscribers there were. It does not wait for delivery. While the channel's log is full
 // it waits until ctx ends, then it returns [ErrPushedBack] or [ErrRate]. Other errors are
 // [ErrBadChannel], [ErrBadText] and [ErrTooBig]. The payload is copied.
-func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) { return s.submit(ctx, 0, m) }
+func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) {
+	return s.publish(ctx, 0, m.Channel, channel.Publication{Payload: m.Payload, Binary: m.Binary, From: m.Conn})
+}
 
-// submit publishes what has to be looked at first.
-func (s *Server) submit(ctx context.Context, wait time.Duration, m Message) (Receipt, error) {
-	switch {
-	case handshake.ChannelName(m.Channel) != nil:
-		return Receipt{}, ErrBadChannel
-	case len(m.Payload) > s.cfg.MaxMessage:
-		return Receipt{}, ErrTooBig
-	case !m.Binary && !utf8.Valid(m.Payload):
-		return Receipt{}, ErrBadText
+// known returns what is wrong with a channel's name, nil if nothing is.
+func (s *Server) known(name string) *publishError {
+	if handshake.ChannelName(name) != nil {
+		return errBadChannel
 	}
-	return s.publish(ctx, wait, m.Channel, channel.Publication{Payload: m.Payload, Binary: m.Binary, From: m.Conn})
+	if s.policy.Options(name) == nil {
+		return errUnknownChannel
+	}
+	return nil
 }
 
 // turnWait bounds how long an HTTP publish waits for other publications to be encoded,
 // beside its wait for room.
 const turnWait = 5 * time.Second
 
-// publish publishes what was found to be right. It waits for room until ctx ends and, where
-// wait is not 0, no longer than that; the time in which other publications are encoded does
-// not count.
+// publish is the way of all publications but clients'. It waits for room until ctx ends and,
+// where wait is not 0, no longer than that; the time in which other publications are encoded
+// does not count.
 func (s *Server) publish(ctx context.Context, wait time.Duration, name string, pub channel.Publication) (Receipt, error) {
+	switch {
+	case handshake.ChannelName(name) != nil:
+		return Receipt{}, ErrBadChannel
+	case len(pub.Payload) > s.cfg.MaxMessage:
+		return Receipt{}, ErrTooBig
+	case !pub.Binary && !utf8.Valid(pub.Payload):
+		return Receipt{}, ErrBadText
+	}
 	p := publishers.Get().(*publisher)
 	defer publishers.Put(p)
 	for {
-		ch := s.space.Find(name)
-		if ch == nil && !pub.Passing && s.space.Keeps(name) {
-			ch, _ = s.space.Open(name) // no place for one more: the receipt says that nothing was kept
-		}
-		pub.At = time.Now().UnixMilli()
-		receipt, err := s.engine.Publish(name, ch, &pub, &p.scratch, p)
+		ch, receipt, err := engine.Publish(s.engine, s.space, name, nil, &pub, &p.scratch, p)
 		if err == nil {
 			s.stats.published.Add(1)
-			return Receipt{Epoch: receipt.Epoch.String(), Offset: receipt.Offset, Subscribers: receipt.Subscribers}, nil
+			return receipt, nil
 		}
 		if errors.Is(err, channel.ErrGone) {
 			if ctx.Err() != nil {
 				return Receipt{}, ErrPushedBack
 			}
-			continue // it ended between the two: there is another now, or none
+			continue // it came and went: there is another now, or none
 		}
 		if !errors.Is(err, channel.ErrFull) {
 			return Receipt{}, err

@@ -205,7 +205,7 @@ func TestParkedPublisherMayVanish(t *testing.T) {
 // was parked.
 func (l *loop) hasHungUp(t *testing.T) (yes bool) {
 	done := make(chan struct{})
-	l.post(onLoop(func(l *loop) {
+	l.post(call(func(l *loop) {
 		defer close(done)
 		for _, c := range l.conns {
 			yes = yes || c.has(bitMuted)

@@ -218,7 +218,7 @@ func (s *Server) named(r *handshake.Reject) *handshake.Reject {
 // elsewhere.
 func (s *Server) dear(t *target) bool {
 	reads, _ := s.policy.Reads(t.token) // authorize answers the error
-	return reads && !s.policy.Tokens().Cheap(t.token)
+	return reads && !s.verifiers.Cheap(t.token)
 }
 
 // authorize settles what a raw client or an event stream may do in its channel, by its
@@ -257,25 +257,25 @@ func (s *Server) authorize(ctx context.Context, t *target) *handshake.Reject {
 // identify verifies a raw client's token: one for a connection, or one for its channel,
 // which then grants that. A connection token grants the channels that it names.
 func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *handshake.Reject) {
-	x := s.judge(ctx, t)
+	x := s.verifiers.Wait(ctx, s.cfg.HandshakeTimeout, t.token, t.patient)
 	var invalid *auth.InvalidError
 	switch {
-	case errors.Is(x.err, auth.ErrExpired):
+	case errors.Is(x.Err, auth.ErrExpired):
 		s.tokenRejected(auth.ErrExpired.Error(), slog.String("channel", sampling.Quote(t.channel)))
 		return false, rejectTokenExpired
-	case errors.As(x.err, &invalid):
+	case errors.As(x.Err, &invalid):
 		s.tokenRejected(invalid.Reason(), slog.String("channel", sampling.Quote(t.channel)))
 		return false, rejectToken
-	case x.err != nil:
+	case x.Err != nil:
 		return false, rejectKeys
-	case !x.isSub:
-		c := &x.granted
+	case !x.IsSubscription:
+		c := &x.Connection
 		t.identity = &identity{id: newClientID(), user: c.User, info: c.Info, expireAt: c.ExpireAt}
 		return access.Grants(c, t.channel), nil
-	case x.sub.Channel != t.channel || x.sub.Client != "":
+	case x.Subscription.Channel != t.channel || x.Subscription.Client != "":
 		return false, rejectDenied // it is another channel's, or for one connection that this is not
 	}
-	t.identity = &identity{id: newClientID(), user: x.sub.User, info: x.sub.Info, expireAt: x.sub.ExpireAt}
+	t.identity = &identity{id: newClientID(), user: x.Subscription.User, info: x.Subscription.Info, expireAt: x.Subscription.ExpireAt}
 	return true, nil
 }
 
@@ -283,40 +283,40 @@ func (s *Server) identify(ctx context.Context, t *target) (granted bool, _ *hand
 const challenge = "WWW-Authenticate: Bearer\r\n"
 
 var (
-	rejectRawOff = &handshake.Reject{Status: http.StatusNotFound, Reason: "raw_off",
-		Text: "Raw WebSocket and SSE are turned off ({Raw} off)."}
-	rejectChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_channel",
-		Text: "Invalid channel name: use 1 to 255 bytes of UTF-8 without control characters or white space."}
-	rejectChannelTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "duplicate_channel",
-		Text: "The channel is in both the path and the query: specify it only once."}
-	rejectEchoChannel = &handshake.Reject{Status: http.StatusBadRequest, Reason: "echo_channel",
-		Text: "/echo has no channel and no history: connect to /ws/{channel}."}
-	rejectTwice = &handshake.Reject{Status: http.StatusBadRequest, Reason: "repeated_parameter",
-		Text: "Repeated parameter: token, channel, echo, mode, format, since and history may each appear only once."}
-	rejectEcho = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_echo",
-		Text: "Invalid echo: use on or off."}
-	rejectMode = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_mode",
-		Text: "Invalid mode: use publish or subscribe."}
-	rejectFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_format",
-		Text: "Invalid format: use raw or json."}
-	rejectSince = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_since",
-		Text: "Invalid since: use since=EPOCH:OFFSET with the values of the last message received, or since=now."}
-	rejectHistory = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_history",
-		Text: "Invalid history: use history=N for the newest N publications."}
-	rejectSinceHistory = &handshake.Reject{Status: http.StatusBadRequest, Reason: "since_and_history",
-		Text: "Use either since or history, not both."}
-	rejectSinceRaw = &handshake.Reject{Status: http.StatusBadRequest, Reason: "since_without_format",
-		Text: "since requires format=json: raw messages carry no offset, so a gap could not be reported."}
-	rejectToken = &handshake.Reject{Status: http.StatusUnauthorized, Reason: "invalid_token", Header: challenge,
-		Text: "The token is invalid."}
-	rejectTokenExpired = &handshake.Reject{Status: http.StatusUnauthorized, Reason: "token_expired", Header: challenge,
-		Text: "The token has expired: get a new one."}
-	rejectKeys = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "keys_unavailable",
-		Text: "The token cannot be verified at the moment.", Retry: 5}
-	rejectDenied = &handshake.Reject{Status: http.StatusForbidden, Reason: "permission_denied",
-		Text: "Subscribing to this channel is not allowed, or requires a token (?token=)."}
-	rejectLookBack = &handshake.Reject{Status: http.StatusForbidden, Reason: "history_denied",
-		Text: "You may not read this channel's history: omit since and history."}
-	rejectUnknownChannel = &handshake.Reject{Status: http.StatusNotFound, Reason: "unknown_channel",
-		Text: "Unknown channel: its namespace is not configured."}
+	rejectRawOff = handshake.NewReject(http.StatusNotFound, "raw_off",
+		"Raw WebSocket and SSE are turned off ({Raw} off).")
+	rejectChannel = handshake.NewReject(http.StatusBadRequest, "bad_channel",
+		"Invalid channel name: use 1 to 255 bytes of UTF-8 without control characters or white space.")
+	rejectChannelTwice = handshake.NewReject(http.StatusBadRequest, "duplicate_channel",
+		"The channel is in both the path and the query: specify it only once.")
+	rejectEchoChannel = handshake.NewReject(http.StatusBadRequest, "echo_channel",
+		"/echo has no channel and no history: connect to /ws/{channel}.")
+	rejectTwice = handshake.NewReject(http.StatusBadRequest, "repeated_parameter",
+		"Repeated parameter: token, channel, echo, mode, format, since and history may each appear only once.")
+	rejectEcho = handshake.NewReject(http.StatusBadRequest, "bad_echo",
+		"Invalid echo: use on or off.")
+	rejectMode = handshake.NewReject(http.StatusBadRequest, "bad_mode",
+		"Invalid mode: use publish or subscribe.")
+	rejectFormat = handshake.NewReject(http.StatusBadRequest, "bad_format",
+		"Invalid format: use raw or json.")
+	rejectSince = handshake.NewReject(http.StatusBadRequest, "bad_since",
+		"Invalid since: use since=EPOCH:OFFSET with the values of the last message received, or since=now.")
+	rejectHistory = handshake.NewReject(http.StatusBadRequest, "bad_history",
+		"Invalid history: use history=N for the newest N publications.")
+	rejectSinceHistory = handshake.NewReject(http.StatusBadRequest, "since_and_history",
+		"Use either since or history, not both.")
+	rejectSinceRaw = handshake.NewReject(http.StatusBadRequest, "since_without_format",
+		"since requires format=json: raw messages carry no offset, so a gap could not be reported.")
+	rejectToken = handshake.NewReject(http.StatusUnauthorized, "invalid_token",
+		"The token is invalid.").WithHeader(challenge)
+	rejectTokenExpired = handshake.NewReject(http.StatusUnauthorized, "token_expired",
+		"The token has expired: get a new one.").WithHeader(challenge)
+	rejectKeys = handshake.NewReject(http.StatusServiceUnavailable, "keys_unavailable",
+		"The token cannot be verified at the moment.").WithRetry(5)
+	rejectDenied = handshake.NewReject(http.StatusForbidden, "permission_denied",
+		"Subscribing to this channel is not allowed, or requires a token (?token=).")
+	rejectLookBack = handshake.NewReject(http.StatusForbidden, "history_denied",
+		"You may not read this channel's history: omit since and history.")
+	rejectUnknownChannel = handshake.NewReject(http.StatusNotFound, "unknown_channel",
+		"Unknown channel: its namespace is not configured.")
 )

@@ -26,7 +26,7 @@ func TestMessageGoesToEveryoneOnItsChannelUnchanged(t *testing.T) {
 		}
 	}
 	other.wantIdle(s, "it is on another channel")
-	if r := s.publish("news", "from outside"); r.Offset != 11 || r.Subscribers != 2 || r.Epoch == "" {
+	if r := s.publish("news", "from outside"); r.Offset != 11 || r.Subscribers != 2 || r.Epoch == 0 {
 		t.Errorf("got receipt %+v, want offset 11 and 2 subscribers", r)
 	}
 	a.wantText("the API publishes, too", "from outside")

@@ -85,7 +85,7 @@ func TestClientThatAWriteFindsGoneLosesNothing(t *testing.T) {
 	a, b := dial(t, s, "/ws/x"), dial(t, s, "/ws/x")
 	s.quiet()
 	begun, closed, found := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	s.loop[0].post(onLoop(func(l *loop) {
+	s.loop[0].post(call(func(l *loop) {
 		defer close(found)
 		close(begun)
 		<-closed

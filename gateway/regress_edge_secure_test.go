@@ -178,7 +178,7 @@ func minimalGreeting(s *Server, defers bool) (g *greeting, client net.Conn) {
 
 // Who does not read the server's part of the handshake keeps no other handshake waiting.
 func TestHandshakeThatIsNotReadKeepsNobodyWaiting(t *testing.T) {
-	s := &Server{stage: newStage(2), crypto: make(chan struct{}, 1), stats: newServerStats()}
+	s := &Server{stage: newStage(2), crypto: make(chan struct{}, 1), stats: new(serverStats)}
 	g, peer := minimalGreeting(s, false)
 	writing, done := make(chan struct{}), make(chan struct{}, 2)
 	mute := &interrupted{Conn: peer, before: func(c net.Conn) {

@@ -94,7 +94,7 @@ func TestManyAreTurnedAwayBetweenTwoPauses(t *testing.T) {
 	for waiting, pauses := range map[bool]time.Duration{true: 3, false: fails} {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := Config{}.withDefaults()
-			s := &Server{cfg: cfg, policy: newPolicy(&cfg), stats: newServerStats(), ending: make(chan struct{}), listeners: make(map[*entrance]struct{})}
+			s := &Server{cfg: cfg, policy: newPolicy(&cfg), stats: new(serverStats), lifecycle: newLifecycle(), listeners: make(map[*entrance]struct{})}
 			begun := time.Now()
 			if err := s.Serve(&exhausted{fails: fails, waiting: waiting}); !errors.Is(err, ErrServerClosed) {
 				t.Error(err)

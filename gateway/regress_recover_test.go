@@ -75,7 +75,7 @@ func TestJoiningWhatExistsEndsNoChannel(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{MaxChannels: 1})
 	r := s.fill("x", 3, 10)
-	c := dial(t, s, "/ws/x?format=json&since="+r.Epoch+":1")
+	c := dial(t, s, "/ws/x?format=json&since="+r.Epoch.String()+":1")
 	c.wantData("it is kept", 2, strings.Repeat("x", 10))
 }
 

@@ -351,8 +351,8 @@ func TestHandshakesAreCountedOnce(t *testing.T) {
 		dial(t, s, "/ws").vanish() // takes the place
 	}
 	var sum uint64
-	for _, n := range s.stats.outcomes {
-		sum += n.Load()
+	for i := range s.stats.outcomes {
+		sum += s.stats.outcomes[i].Load()
 	}
 	if accepted := s.stats.churn.Load(); sum != accepted || accepted != 2*rounds {
 		t.Errorf("%d outcomes of %d connections are counted, want %d of each", sum, accepted, 2*rounds)

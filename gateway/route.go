@@ -67,19 +67,14 @@ func (s *Server) upgrades(u *url.URL) bool {
 }
 
 var (
-	rejectNotFound = &handshake.Reject{Status: http.StatusNotFound, Reason: "not_found",
-		Text: "There is no WebSocket at this path: try /ws, /ws/{channel} or /echo."}
-	rejectQuery = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_query",
-		Text: "Malformed query string: percent-encode special characters."}
-	rejectOrigin = &handshake.Reject{Status: http.StatusForbidden, Reason: "origin",
-		Text: "Pages from this origin are not allowed to connect."}
-	rejectLimit = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "max_connections",
-		Text: "This node has reached its maximum number of connections.", Retry: 5}
-	rejectDescriptors = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "no_descriptors",
-		Text: "This node has no file descriptors left.", Retry: 5}
+	rejectNotFound = handshake.NewReject(http.StatusNotFound, "not_found",
+		"There is no WebSocket at this path: try /ws, /ws/{channel} or /echo.")
+	rejectQuery = handshake.NewReject(http.StatusBadRequest, "bad_query",
+		"Malformed query string: percent-encode special characters.")
+	rejectOrigin = handshake.NewReject(http.StatusForbidden, "origin",
+		"Pages from this origin are not allowed to connect.")
+	rejectLimit = handshake.NewReject(http.StatusServiceUnavailable, "max_connections",
+		"This node has reached its maximum number of connections.").WithRetry(5)
+	rejectDescriptors = handshake.NewReject(http.StatusServiceUnavailable, "no_descriptors",
+		"This node has no file descriptors left.").WithRetry(5)
 )
-
-// ownRejects are the refusals that are decided here, for the metrics.
-var ownRejects = []*handshake.Reject{rejectNotFound, rejectRawOff, rejectChannel, rejectChannelTwice, rejectEchoChannel, rejectQuery,
-	rejectTwice, rejectEcho, rejectMode, rejectFormat, rejectSince, rejectHistory, rejectSinceHistory, rejectSinceRaw, rejectOrigin, rejectLimit, rejectDescriptors, rejectStreamMethod,
-	rejectClientOff, rejectClientFormat, rejectUniFormat, rejectConnect, rejectToken, rejectTokenExpired, rejectKeys, rejectDenied, rejectLookBack, rejectUnknownChannel}

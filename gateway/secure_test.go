@@ -137,7 +137,7 @@ func TestPlainRequestOnATLSPortIsToldSo(t *testing.T) {
 	if resp.StatusCode != 400 || !bytes.Contains(body, []byte("https://")) {
 		t.Errorf("%d %q", resp.StatusCode, body)
 	}
-	waitFor(t, "the handshake to be counted", func() bool { return s.stats.outcomes["tls_failed"].Load() == 1 })
+	waitFor(t, "the handshake to be counted", func() bool { return s.counted("tls_failed") == 1 })
 }
 
 func TestTLSSessionsAreResumed(t *testing.T) {

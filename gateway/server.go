@@ -59,8 +59,7 @@ type Server struct {
 	engine          engine.Engine
 	policy          *access.Policy
 	present         *presence.Table
-	judges          judges
-	started         time.Time
+	verifiers       *access.Verifiers
 	uid             string          // names this process among others
 	budget          *channel.Budget // of channels' logs
 	historyBudget   *channel.Budget
@@ -80,8 +79,7 @@ type Server struct {
 	watchdog        *watchdog
 	sampled         *sampling.Handler // under cfg.Logger
 	stats           *serverStats
-	failed          chan error
-	ending          chan struct{} // closed when Shutdown begins
+	lifecycle
 
 	refusing    atomic.Int64 // connections that are accepted only to be refused with a reason
 	connections atomic.Int64 // WebSocket connections, those on their way to a loop included
@@ -91,7 +89,7 @@ type Server struct {
 	loops     sync.WaitGroup // loops that still have connections, once Shutdown has begun
 	acceptors sync.WaitGroup
 
-	background sync.WaitGroup // the watchdog, keepHouse, judges and encoders
+	background sync.WaitGroup // the watchdog, keepHouse, verifiers and encoders
 	encoders   encoders
 
 	mu        sync.Mutex
@@ -162,10 +160,9 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 		origins:        origins,
 		upgrader:       handshake.NewUpgrader(cfg.Subprotocols),
 		clientUpgrader: handshake.NewUpgrader([]string{subprotocolJSON, subprotocolProtobuf}),
-		stats:          newServerStats(),
+		stats:          new(serverStats),
 		sampled:        sampled,
-		failed:         make(chan error, 1),
-		ending:         make(chan struct{}),
+		lifecycle:      newLifecycle(),
 		listeners:      make(map[*entrance]struct{}),
 	}
 	s.policy = newPolicy(&cfg)
@@ -174,7 +171,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	s.space.LimitRate(cfg.ChannelRate, rateFor(cfg.JoinRate, DefaultJoinRate, false))
 	s.engine = engine.Local{}
 	s.present = presence.New()
-	s.started, s.uid = time.Now(), newClientID().String()
+	s.uid = newClientID().String()
 	s.admission = newAdmission(&cfg)
 	s.trusted, s.proxies = peer.NewSet(cfg.TrustedProxies), peer.NewSet(cfg.ProxyProtocol)
 	s.crypto = make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))
@@ -202,7 +199,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	s.background.Add(2)
 	go s.watchdog.run(seconds)
 	go s.keepHouse()
-	s.startJudges(max(runtime.GOMAXPROCS(0)/2, 1))
+	s.startVerifiers(max(runtime.GOMAXPROCS(0)/2, 1))
 	return s, nil
 }
 
@@ -234,13 +231,6 @@ func (s *Server) Warnings() Faults { return s.warnings }
 // ([ErrLoopStuck]). The process should end then.
 func (s *Server) Failed() <-chan error { return s.failed }
 
-func (s *Server) fail(err error) {
-	select {
-	case s.failed <- err:
-	default:
-	}
-}
-
 func (s *Server) nextID() uint64 { return s.lastID.Add(1) }
 
 // version is the program's name and version as clients receive them.
@@ -266,7 +256,7 @@ func (s *Server) keepHouse() {
 	for {
 		select {
 		case <-ticker.C:
-		case <-s.stats.stopped:
+		case <-s.stopped:
 			return
 		}
 		now := time.Now()
@@ -382,15 +372,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		case <-time.After(abortTimeout):
 			// A loop that is stuck, in a hook or in the kernel. It cannot be
 			// stopped; the process should end.
-			close(s.stats.stopped)
+			close(s.stopped)
 			return err
 		}
 	}
-	close(s.stats.stopped)
+	close(s.stopped)
 	for _, l := range s.loop {
 		for _, m := range l.inbox.close() {
 			if a, ok := m.(*arrival); ok {
-				a.refuse("shutting_down")
+				a.refuse(outcomeShutdown)
 				a.from.leave()
 			}
 		}

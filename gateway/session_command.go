@@ -60,7 +60,7 @@ func (c *conn) commands(op ws.OpCode, p, rest []byte) bool {
 			return false
 		}
 		if c.in != nil {
-			c.in.judged = nil // it was for this one
+			c.in.verifying = nil // it was for this one
 		}
 		p = p[n:]
 	}
@@ -216,7 +216,7 @@ func (c *conn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) b
 		}
 	}
 	p.Extra = centrifugo.AppendExtra(nil, c.clientInfo(ses.detail(req.Channel).info), nil)
-	return c.publish(req.Channel, l.space.Find(req.Channel), &p, r.Id)
+	return c.publish(req.Channel, nil, &p, r.Id)
 }
 
 // tokenError answers a client whose token was refused: with an error or, if only a new
@@ -261,14 +261,14 @@ func (c *conn) connect(id uint32, req *protocol.ConnectRequest) bool {
 		c.close(reasonInvalidToken)
 		return true
 	case reads:
-		x, done := c.judge(req.Token, false)
+		x, done := c.verify(req.Token, access.ConnectionToken)
 		if !done {
 			return false
 		}
-		if x.err != nil {
-			return c.tokenError(r, x.err)
+		if x.Err != nil {
+			return c.tokenError(r, x.Err)
 		}
-		granted = x.granted
+		granted = x.Connection
 	}
 	c.connected(r, &granted, req)
 	return true
@@ -324,20 +324,20 @@ func (c *conn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) bool {
 	if l.server.policy.Tokens() == nil || req.Token == "" {
 		return c.fail(r, centrifugo.ErrorBadRequest)
 	}
-	x, done := c.judge(req.Token, false)
+	x, done := c.verify(req.Token, access.ConnectionToken)
 	switch {
 	case !done:
 		return false
-	case x.err != nil:
-		return c.tokenError(r, x.err)
-	case x.granted.User != ses.user:
+	case x.Err != nil:
+		return c.tokenError(r, x.Err)
+	case x.Connection.User != ses.user:
 		c.rejected("the token belongs to another user")
 		c.close(reasonInvalidToken)
 		return true
 	}
-	ses.setExpiry(x.granted.ExpireAt)
-	if !bytes.Equal(ses.info, x.granted.Info) {
-		ses.info = x.granted.Info
+	ses.setExpiry(x.Connection.ExpireAt)
+	if !bytes.Equal(ses.info, x.Connection.Info) {
+		ses.info = x.Connection.Info
 		c.showPresence("")
 	}
 	r.Refresh = &protocol.RefreshResult{Client: ses.id.String(), Version: l.server.version()}
@@ -372,23 +372,23 @@ func (c *conn) subRefresh(r *protocol.Reply, req *protocol.SubRefreshRequest) bo
 // connection has other subscriptions, and a library does not come back after 3500. Where t is nil
 // the command is answered or, if it is not done, has to wait.
 func (c *conn) subscriptionToken(r *protocol.Reply, token, channel string) (t *auth.Subscription, done bool) {
-	x, done := c.judge(token, true)
+	x, done := c.verify(token, access.SubscriptionToken)
 	var invalid *auth.InvalidError
 	switch {
 	case !done:
 		return nil, false
-	case errors.As(x.err, &invalid):
+	case errors.As(x.Err, &invalid):
 		c.rejected(invalid.Reason())
 		return nil, c.fail(r, centrifugo.ErrorPermissionDenied)
-	case x.err != nil:
-		return nil, c.tokenError(r, x.err)
+	case x.Err != nil:
+		return nil, c.tokenError(r, x.Err)
 	}
-	if why := access.Misfit(&x.sub, channel, c.session().user, c.session().id.String()); why != "" {
+	if why := access.Misfit(&x.Subscription, channel, c.session().user, c.session().id.String()); why != "" {
 		c.rejected(why)
 		c.close(reasonInvalidToken)
 		return nil, true
 	}
-	return &x.sub, true
+	return &x.Subscription, true
 }
 
 // setDetail notes what a subscription has beside its position.

@@ -49,7 +49,7 @@ func TestRawClientsSeeNoHistoryThatTheyMayNot(t *testing.T) {
 		for _, target := range []string{
 			"/ws/" + test.channel + "?format=json&history=5&" + test.token,
 			"/ws/" + test.channel + "?history=5&" + test.token,
-			"/ws/" + test.channel + "?format=json&since=" + receipt.Epoch + ":0&" + test.token,
+			"/ws/" + test.channel + "?format=json&since=" + receipt.Epoch.String() + ":0&" + test.token,
 		} {
 			c := connect(t, s)
 			c.write(upgradeTo(target))
@@ -57,7 +57,7 @@ func TestRawClientsSeeNoHistoryThatTheyMayNot(t *testing.T) {
 				t.Errorf("%s %.5s: let in: %t, want %t", target, test.token, got, want)
 			}
 		}
-		for _, target := range []string{"/sse/" + test.channel + "?history=5&" + test.token, "/sse/" + test.channel + "?since=" + receipt.Epoch + ":0&" + test.token} {
+		for _, target := range []string{"/sse/" + test.channel + "?history=5&" + test.token, "/sse/" + test.channel + "?since=" + receipt.Epoch.String() + ":0&" + test.token} {
 			c := connect(t, s)
 			c.write("GET " + target + " HTTP/1.1\r\nHost: localhost\r\n\r\n")
 			if got, want := c.status(t) == 200, test.may; got != want {
@@ -69,7 +69,7 @@ func TestRawClientsSeeNoHistoryThatTheyMayNot(t *testing.T) {
 	// told of a gap, and shown nothing of it.
 	receipt := s.publish("now:x", "before")
 	c := connect(t, s)
-	c.write("GET /sse/now:x HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: " + receipt.Epoch + ":0\r\n\r\n")
+	c.write("GET /sse/now:x HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: " + receipt.Epoch.String() + ":0\r\n\r\n")
 	if got := c.status(t); got != 200 {
 		t.Fatalf("it comes back: status %d", got)
 	}
@@ -108,10 +108,10 @@ func TestNobodyIsCutOffForWhatItAsksFor(t *testing.T) {
 	var epoch string
 	for _, name := range []string{"all:x", "one:x"} {
 		for range 3 {
-			epoch = s.publish(name, strings.Repeat("\x01", 60<<10)).Epoch
+			epoch = s.publish(name, strings.Repeat("\x01", 60<<10)).Epoch.String()
 		}
 	}
-	first := s.publish("all:x", "x").Epoch
+	first := s.publish("all:x", "x").Epoch.String()
 	user := tokens(t, auth.Claims{User: "42"})
 	c := member(t, s, user)
 	if reply := c.joins("all:x", `"recover":true,"offset":0,"epoch":"`+first+`"`); strings.Contains(reply, `"recovered":true`) {
@@ -140,7 +140,7 @@ func TestNobodyIsCutOffForWhatItAsksFor(t *testing.T) {
 	for i := range 10 {
 		name := "all:s" + string(rune('0'+i))
 		r := s.publish(name, strings.Repeat("m", 60<<10))
-		names, subs = append(names, name), append(subs, `"`+name+`":{"recover":true,"offset":0,"epoch":"`+r.Epoch+`"}`)
+		names, subs = append(names, name), append(subs, `"`+name+`":{"recover":true,"offset":0,"epoch":"`+r.Epoch.String()+`"}`)
 	}
 	c = dial(t, s, pathClient)
 	c.does(`{"id":1,"connect":{"token":"` + tokens(t, auth.Claims{User: "42", Channels: names}) + `","subs":{` + strings.Join(subs, ",") + `}}}`)

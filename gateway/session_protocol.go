@@ -5,7 +5,6 @@ import (
 
 	"sluice/gateway/access/namespace"
 	"sluice/gateway/centrifugo"
-	"sluice/gateway/channel"
 	"sluice/gateway/frame"
 	"sluice/gateway/wire"
 
@@ -109,10 +108,8 @@ func (centrifugoProtocol) published(c *conn, id uint32, err error) {
 		r.Publish = &protocol.PublishResult{}
 	case errors.As(err, &refused):
 		r.Error = refused.fault
-	case errors.Is(err, channel.ErrTooBig):
-		r.Error = centrifugo.ErrorLimitExceeded
 	default:
-		r.Error = centrifugo.ErrorInternal
+		r.Error = publishErrorOf(err).client
 	}
 	c.answer(r)
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -98,14 +99,19 @@ func (s *Server) handleUniSSE(w http.ResponseWriter, r *http.Request) {
 }
 
 var (
-	rejectClientOff = &handshake.Reject{Status: http.StatusNotFound, Reason: "client_off",
-		Text: "The Centrifugo protocol is turned off ({NoClients})."}
-	rejectClientFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_client_format",
-		Text: "Invalid format: use json or protobuf."}
-	rejectUniFormat = &handshake.Reject{Status: http.StatusBadRequest, Reason: "one_way_format",
-		Text: "Unidirectional connections support only JSON."}
-	rejectConnect = &handshake.Reject{Status: http.StatusBadRequest, Reason: "bad_connect",
-		Text: "Invalid connect request: use a JSON object in " + connectParameter + " or as the body, such as {\"token\":\"...\"}."}
-	rejectLate = &handshake.Reject{Status: http.StatusRequestTimeout, Reason: "timeout",
-		Text: "The request body did not arrive in time."}
+	rejectClientOff = handshake.NewReject(http.StatusNotFound, "client_off",
+		"The Centrifugo protocol is turned off ({NoClients}).")
+	rejectClientFormat = handshake.NewReject(http.StatusBadRequest, "bad_client_format",
+		"Invalid format: use json or protobuf.")
+	rejectUniFormat = handshake.NewReject(http.StatusBadRequest, "one_way_format",
+		"Unidirectional connections support only JSON.")
+	rejectConnect = handshake.NewReject(http.StatusBadRequest, "bad_connect",
+		"Invalid connect request: use a JSON object in "+connectParameter+" or as the body, such as {\"token\":\"...\"}.")
+	rejectLate = handshake.NewReject(http.StatusRequestTimeout, "timeout",
+		"The request body did not arrive in time.")
 )
+
+// readBody reads a request's body of at most so many bytes.
+func readBody(w http.ResponseWriter, r *http.Request, most int) ([]byte, error) {
+	return io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
+}

@@ -230,7 +230,7 @@ func TestConnectionsLeaveNothingBehind(t *testing.T) {
 	if clean != uint64(total/2) || clean+reset != uint64(total) {
 		t.Errorf("%d ended by Close and %d without, of %d", clean, reset, total)
 	}
-	if n := s.stats.outcomes["upgraded"].Load(); n != uint64(total)+1 {
+	if n := s.counted("upgraded"); n != uint64(total)+1 {
 		t.Errorf("%d upgrades are counted, want %d", n, total+1)
 	}
 }

@@ -100,7 +100,7 @@ func (st *stage) enter(g *greeting) bool {
 		}
 		if st.hopelessLocked(g) {
 			st.mu.Unlock()
-			g.door.server.refused("evicted", g.client)
+			g.door.server.refused(outcomeEvicted, g.client)
 			return false
 		}
 		t := time.AfterFunc(spared, st.wakeAll)
@@ -120,7 +120,7 @@ func (st *stage) enter(g *greeting) bool {
 	st.running.Add(1)
 	st.mu.Unlock()
 	if victim != nil && !victim.refused {
-		g.door.server.refused("evicted", victim.client)
+		g.door.server.refused(outcomeEvicted, victim.client)
 	}
 	g.start()
 	return true

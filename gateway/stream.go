@@ -25,8 +25,8 @@ const (
 	streamRetryMax = 3000
 )
 
-var rejectStreamMethod = &handshake.Reject{Status: http.StatusMethodNotAllowed, Reason: "stream_method",
-	Text: "Use GET to open an SSE stream.", Header: "Allow: GET, OPTIONS\r\n"}
+var rejectStreamMethod = handshake.NewReject(http.StatusMethodNotAllowed, "stream_method",
+	"Use GET to open an SSE stream.").WithHeader("Allow: GET, OPTIONS\r\n")
 
 // admitStream looks at what is the same for all event streams: whether the page may ask,
 // and with which of the methods. Where it answered the request itself, ok is false.
@@ -87,10 +87,10 @@ func (s *Server) stream(w http.ResponseWriter, c *webConn, t target) *handshake.
 	}
 	a.seat, c.seat = c.seat, 0
 	if count == countedOpen {
-		s.stats.outcome("event_stream")
+		s.stats.outcome(outcomeStream)
 	}
 	if !s.chooseLoop().post(a) {
-		a.refuse("shutting_down")
+		a.refuse(outcomeShutdown)
 		c.leave()
 	}
 	return nil

@@ -119,7 +119,7 @@ func TestEventStream(t *testing.T) {
 		}
 		e.wantEvent("what is kept follows", fmt.Sprintf("id: %s:1\ndata: one\n", epoch))
 	}
-	if got := s.stats.outcomes["event_stream"].Load(); got != 9 {
+	if got := s.counted("event_stream"); got != 9 {
 		t.Errorf("%d streams are counted", got)
 	}
 }

@@ -172,7 +172,7 @@ func (st *stage) hasten(g *greeting) {
 	}
 	st.mu.Unlock()
 	if victim != nil {
-		g.door.server.refused("evicted", victim.client)
+		g.door.server.refused(outcomeEvicted, victim.client)
 	}
 }
 

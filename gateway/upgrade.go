@@ -106,7 +106,7 @@ func (g *greeting) proceed(head, n int) {
 	switch {
 	case reject != nil:
 	case req.Path == pathHealth && !req.Upgrade && (req.Method == http.MethodGet || req.Method == http.MethodHead):
-		s.stats.outcome("http")
+		s.stats.outcome(outcomeHTTP)
 		answer := s.health().Append(nil)
 		if req.Method == http.MethodHead {
 			answer = answer[:bytes.Index(answer, []byte("\r\n\r\n"))+4]
@@ -167,21 +167,21 @@ func (g *greeting) fail(err error, n int) {
 		s.refused(rejectDescriptors.Reason, g.client)
 	case errors.Is(err, errEvicted), errors.Is(err, errDropped): // counted where it was decided
 	case errors.Is(err, errProxyHeader):
-		s.stats.outcome("bad_proxy_header")
+		s.stats.outcome(outcomeProxy)
 		s.cfg.Logger.Warn(s.names.Text("refused a connection from a proxy without a valid PROXY header: "+
 			"make the proxy send one, or remove it from {ProxyProtocol}"), "peer", g.client.String(), "error", err.Error())
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		s.refused("timeout", g.client)
+		s.refused(outcomeTimeout, g.client)
 	case errors.Is(err, io.EOF) && n == 0:
-		s.stats.outcome("no_request") // a port scan, a health check
+		s.stats.outcome(outcomeNoRequest) // a port scan, a health check
 	case errors.As(err, &begun) && begun.proxied:
 		s.stats.outcome(rejectProxied.Reason)
 		s.logProxied(g.client)
 	case errors.As(err, new(*handshakeError)):
-		s.stats.outcome("tls_failed")
+		s.stats.outcome(outcomeTLS)
 		s.cfg.Logger.Info("connection refused: tls_failed", "client", addressText(g.client), "error", sampling.Quote(err.Error()))
 	default:
-		s.stats.outcome("cut_off")
+		s.stats.outcome(outcomeCutOff)
 	}
 	g.end()
 }
@@ -276,11 +276,11 @@ func (g *greeting) admit(ctx context.Context, t target, head, n int) *handshake.
 		poller.TuneFD(a.fd, s.options()) // ignored: it works without
 	}
 	if count == countedOpen {
-		s.stats.outcome("upgraded")
+		s.stats.outcome(outcomeUpgraded)
 	}
 	a.seat, g.seat, g.arriving = g.seat, 0, nil
 	if !s.chooseLoop().post(a) {
-		a.refuse("shutting_down")
+		a.refuse(outcomeShutdown)
 		g.leave()
 	}
 	return nil

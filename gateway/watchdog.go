@@ -57,7 +57,7 @@ func (w *watchdog) run(seconds <-chan time.Time) {
 		select {
 		case now := <-seconds:
 			w.look(now)
-		case <-w.server.stats.stopped:
+		case <-w.server.stopped:
 			return
 		}
 	}

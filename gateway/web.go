@@ -98,8 +98,8 @@ func (w *web) contained(next http.Handler, rw http.ResponseWriter, r *http.Reque
 	next.ServeHTTP(rw, r)
 }
 
-var rejectBusy = &handshake.Reject{Status: http.StatusServiceUnavailable, Reason: "http_busy",
-	Text: "Too many concurrent requests.", Retry: 1}
+var rejectBusy = handshake.NewReject(http.StatusServiceUnavailable, "http_busy",
+	"Too many concurrent requests.").WithRetry(1)
 
 // webWait is how long a request waits for its turn: a browser whose event stream
 // is refused gives up for good, and when everybody comes back at once a place is
@@ -145,7 +145,7 @@ func (w *web) take(g *greeting, n int) *handshake.Reject {
 
 // hand gives net/http a connection that has a place.
 func (w *web) hand(g *greeting, x *webPlace, n int) {
-	w.server.stats.outcome("http")
+	w.server.stats.outcome(outcomeHTTP)
 	if g.until.IsZero() {
 		g.until = time.Now().Add(g.door.deadline(n))
 	}

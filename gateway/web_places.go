@@ -104,7 +104,7 @@ func (p *places) needLocked(x *webPlace) {
 	if victim != nil {
 		victim.closed = true
 		victim.conn.Close() // ignored: net/http finds out, and leaves
-		p.server.refused("evicted", victim.client)
+		p.server.refused(outcomeEvicted, victim.client)
 	}
 }
 

@@ -39,7 +39,7 @@ var arrows = []arrow{
 	{dir: "gateway/route", why: "what protocols register and edge looks up", todo: true},
 	{dir: "gateway/control", may: "gateway/loop gateway/channel gateway/presence gateway/access gateway/api", why: "acts on all loops, as the API's node", todo: true},
 	{dir: "gateway/handover", may: "gateway/loop gateway/edge gateway/channel gateway/presence", why: "takes listeners and connections", todo: true},
-	{dir: "gateway/ops", may: "gateway/api gateway/sampling", why: "serves what it is given: it is the last to be asked and knows no connection", todo: true},
+	{dir: "gateway/ops", why: "serves what it is given: it is the last to be asked and knows no connection"},
 	{dir: "gateway/raw", may: protocol, why: "a protocol", todo: true},
 	{dir: "gateway/centrifugo", may: protocol + " gateway/frame", why: "a protocol; frame until wire frames for it"},
 	{dir: "gateway/loop", may: "gateway/rate poller gateway/channel gateway/wire gateway/frame gateway/engine", why: "delivers, and knows no protocol, edge, ops or access", todo: true},

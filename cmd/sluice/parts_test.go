@@ -42,11 +42,11 @@ var parts = []part{
 	{name: "centrifugo", protocol: true, knows: "loop wire", files: "session*.go"},
 	{name: "wire", protocol: true, files: "format.go"}, // it has raw's formats
 	{name: "control", knows: "loop", files: "node.go inspect.go"},
-	{name: "ops", knows: "control", files: "internal.go metrics.go health.go memory.go"},
-	{name: "loop", knows: "wire", files: "arrival.go catchup.go conn*.go contain.go encoding.go group.go highest.go identity.go inbox.go invariant.go " +
+	{name: "ops", knows: "control", files: "metrics.go health.go memory.go"},
+	{name: "loop", knows: "wire", files: "arrival.go catchup.go conn*.go contain.go encoding.go group.go highest.go identity.go inbox.go invariant.go lifecycle.go " +
 		"loop.go plant_*.go pressed.go protocol.go rate.go reason.go secure.go slow.go watchdog.go"},
-	{name: "edge", knows: "loop", files: "accept.go admission.go contain_greeting.go greet.go link.go route*.go stage.go stream.go turns.go upgrade.go web*.go"},
-	{name: "gateway", protocol: true, knows: "raw centrifugo wire control ops loop edge", files: "access.go config.go doc.go publish.go server.go validate.go"},
+	{name: "edge", knows: "loop", files: "accept.go admission.go contain_greeting.go greet.go link.go outcome.go route*.go stage.go stream.go turns.go upgrade.go web*.go"},
+	{name: "gateway", protocol: true, knows: "raw centrifugo wire control ops loop edge", files: "access.go config.go doc.go internal.go publish*.go server.go validate.go"},
 }
 
 func partOf(file string) (part, bool) {

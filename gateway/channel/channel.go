@@ -88,6 +88,19 @@ func (e Epoch) Append(dst []byte) []byte {
 	return strconv.AppendUint(dst, uint64(e), 36)
 }
 
+// MarshalText implements encoding.TextMarshaler, in the form of String.
+func (e Epoch) MarshalText() ([]byte, error) { return e.Append(nil), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (e *Epoch) UnmarshalText(text []byte) error {
+	parsed, ok := ParseEpoch(string(text))
+	if !ok && len(text) > 0 {
+		return errors.New("channel: malformed epoch")
+	}
+	*e = parsed
+	return nil
+}
+
 // ParseEpoch parses the form of String.
 func ParseEpoch(s string) (Epoch, bool) {
 	e, err := strconv.ParseUint(s, 36, 64)
@@ -96,9 +109,13 @@ func ParseEpoch(s string) (Epoch, bool) {
 
 // Receipt is the result of a publication.
 type Receipt struct {
-	Epoch       Epoch  // of the channel's order; 0 when there is no channel
-	Offset      uint64 // within the epoch, 1 for the first; 0 when there is no channel, or p has none
-	Subscribers int    // on this node when it was published
+	// Epoch and Offset are the publication's position in its channel, of which the first has
+	// the offset 1. Both are zero if the channel has neither subscribers nor a history; Offset
+	// is, if the publication has no place in the channel's order.
+	Epoch  Epoch  `json:"epoch"`
+	Offset uint64 `json:"offset"`
+	// Subscribers is how many subscribers this node had at that moment.
+	Subscribers int `json:"subscribers"`
 }
 
 // Format is a wire format: the same bytes for every subscriber.

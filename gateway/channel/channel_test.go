@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"encoding/json"
 	"errors"
 	"testing"
 
@@ -32,6 +33,17 @@ func TestEpochsText(t *testing.T) {
 		if got := e.String(); got != want {
 			t.Errorf("%d is %q, want %q", uint64(e), got, want)
 		}
+		text, err := json.Marshal(Receipt{Epoch: e, Offset: 7, Subscribers: 2})
+		if want := `{"epoch":"` + want + `","offset":7,"subscribers":2}`; err != nil || string(text) != want {
+			t.Errorf("a receipt is %s, %v; want %s", text, err, want)
+		}
+		var back Receipt
+		if err := json.Unmarshal(text, &back); err != nil || back != (Receipt{Epoch: e, Offset: 7, Subscribers: 2}) {
+			t.Errorf("%s is read as %+v, %v", text, back, err)
+		}
+	}
+	if err := json.Unmarshal([]byte(`{"epoch":"!"}`), new(Receipt)); err == nil {
+		t.Error("a malformed epoch is accepted")
 	}
 }
 

@@ -9,6 +9,7 @@ package engine
 
 import (
 	"errors"
+	"time"
 
 	"sluice/gateway/channel"
 )
@@ -32,6 +33,31 @@ type Engine interface {
 	// are channel.ErrFull, after which c.Released is called when to try again (if c is
 	// not nil), channel.ErrTooBig and ErrPending.
 	Publish(name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c Caller) (channel.Receipt, error)
+}
+
+// goneMost is how many channels that end one after the other Publish tries.
+const goneMost = 4
+
+// Publish has e publish p into the channel called name, as of now. The channel is ch or, where
+// that is nil, the one that this node has, or one that is opened because channels of its name
+// keep a history; where there is no room for one more, nothing is kept. If the channel has ended
+// meanwhile, another of its name takes its place. Publish returns the channel that it tried last,
+// in which c waits after channel.ErrFull; the other results are those of e.Publish.
+func Publish(e Engine, space *channel.Space, name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c Caller) (*channel.Channel, channel.Receipt, error) {
+	p.At = time.Now().UnixMilli()
+	for tries := 1; ; tries++ {
+		if ch == nil {
+			ch = space.Find(name)
+		}
+		if ch == nil && !p.Passing && space.Keeps(name) {
+			ch, _ = space.Open(name) // ignored: see above
+		}
+		receipt, err := e.Publish(name, ch, p, s, c)
+		if tries == goneMost || !errors.Is(err, channel.ErrGone) {
+			return ch, receipt, err
+		}
+		ch = nil
+	}
 }
 
 // Local is the engine of a single node: a publication's place is the one it gets

@@ -29,16 +29,24 @@ const dropped = TotalRateDrop - TotalRate
 // Drop reports whether to reset the connection without a response.
 func (v Verdict) Drop() bool { return v >= TotalRateDrop }
 
+// Reason returns v without Drop.
+func (v Verdict) Reason() Verdict {
+	if v.Drop() {
+		return v - dropped
+	}
+	return v
+}
+
 // String returns the reason's metric label, which is the same with and without Drop.
 func (v Verdict) String() string {
-	switch v {
-	case TotalRate, TotalRateDrop:
+	switch v.Reason() {
+	case TotalRate:
 		return "accept_rate"
-	case AddressRate, AddressRateDrop:
+	case AddressRate:
 		return "address_rate"
-	case AddressOpen, AddressOpenDrop:
+	case AddressOpen:
 		return "address_connections"
-	case AddressBlamed, AddressBlamedDrop:
+	case AddressBlamed:
 		return "address_blamed"
 	}
 	return "admitted"

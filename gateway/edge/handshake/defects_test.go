@@ -46,7 +46,7 @@ func TestAnswersAreWholeAndFixed(t *testing.T) {
 }
 
 func TestAppendKeepsWhatIsThere(t *testing.T) {
-	busy := Reject{Status: 503, Reason: "busy", Text: "Come back later.", Header: "Retry-After: 2\r\n"}
+	busy := Reject{Status: 503, Text: "Come back later.", Header: "Retry-After: 2\r\n"}
 	got := string(busy.Append([]byte("before|")))
 	want := "before|HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n" +
 		"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 17\r\nX-Content-Type-Options: nosniff\r\n" +

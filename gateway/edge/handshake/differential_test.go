@@ -149,7 +149,7 @@ func TestCorpusEndsAsItSaysAndNetHTTPIsNeverStricter(t *testing.T) {
 		} else {
 			if malformed++; reject == nil {
 				t.Errorf("%s: accepted", d.name)
-			} else if reject.Status != d.status || reject.Reason != d.reason {
+			} else if reject.Status != d.status || reject.Reason.String() != d.reason {
 				t.Errorf("%s: got %d %s, want %d %s", d.name, reject.Status, reject.Reason, d.status, d.reason)
 			}
 			if upgrade {
@@ -160,8 +160,8 @@ func TestCorpusEndsAsItSaysAndNetHTTPIsNeverStricter(t *testing.T) {
 			t.Errorf("%s: accepted, but net/http refuses it", d.name)
 		}
 	}
-	for _, reason := range Reasons() {
-		if !seen[reason] {
+	for _, reason := range Outcomes() {
+		if !seen[reason.String()] {
 			t.Errorf("no request shows the reason %s", reason)
 		}
 	}

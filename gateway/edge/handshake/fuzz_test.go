@@ -35,7 +35,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("Parse changed the head")
 		}
 		if reject != nil {
-			if reject.Status < 400 || reject.Reason == "" || reject.Text == "" {
+			if reject.Status < 400 || reject.Reason == 0 || reject.Text == "" {
 				t.Fatalf("refusal %+v", reject)
 			}
 			return

@@ -1,0 +1,224 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"sluice/gateway/access/auth"
+)
+
+// Kind is what a token has to be.
+type Kind uint8
+
+const (
+	AnyToken Kind = iota
+	ConnectionToken
+	SubscriptionToken
+)
+
+// Verification is a token that has to be verified, and the verdict on it.
+type Verification struct {
+	// Set by the caller. The functions are called on a verifier's goroutine and must not block.
+	Token string
+	Kind  Kind
+	Done  func() // the verdict is there
+	Waits func() // it has to wait for a key set; nil for nothing
+
+	// The verdict, which belongs to the verifiers until they call Done.
+	Connection     auth.Connection
+	Subscription   auth.Subscription // if IsSubscription or Kind says so
+	IsSubscription bool
+	Err            error // as package auth returns it
+
+	abandoned atomic.Bool // no one waits for the verdict any more
+}
+
+// Verdict panics where the verification did, so that it costs only what waits for it.
+func (x *Verification) Verdict() {
+	if p, ok := x.Err.(*verifierPanic); ok {
+		panic(p)
+	}
+}
+
+type verifierPanic struct {
+	value any
+	stack []byte
+}
+
+func (p *verifierPanic) Error() string { return fmt.Sprintf("verifier: %v\n%s", p.value, p.stack) }
+
+// verify sets the verdict. ctx ends the wait for a key set.
+func (x *Verification) verify(ctx context.Context, v *auth.Verifier) {
+	switch x.Kind {
+	case AnyToken:
+		x.Connection, x.Subscription, x.IsSubscription, x.Err = v.Either(ctx, x.Token, time.Now())
+	case SubscriptionToken:
+		x.Subscription, x.Err = v.Subscription(ctx, x.Token, time.Now())
+	default:
+		x.Connection, x.Err = v.Connection(ctx, x.Token, time.Now())
+	}
+}
+
+// waitersMax bounds the tokens that wait for a key set at a time. One that waits costs nothing
+// but its goroutine.
+const waitersMax = 16
+
+// Verifiers verify the tokens that are too expensive for the goroutine that asks: a few
+// goroutines, because a flood of forged tokens must not take the machine. Tokens whose key has to
+// be waited for go on to others, because anyone can name keys that do not exist, and must not
+// keep other clients waiting.
+type Verifiers struct {
+	tokens         *auth.Verifier
+	before         func() // nil for nothing
+	queue, waiting chan *Verification
+	ended          <-chan struct{} // set by Start; nil before
+}
+
+// NewVerifiers returns verifiers that have not started, for which at most tokensMax tokens wait.
+// They call before, if it is not nil, before each verification, which panics if it does.
+func NewVerifiers(tokens *auth.Verifier, tokensMax int, before func()) *Verifiers {
+	return &Verifiers{tokens: tokens, before: before, queue: make(chan *Verification, tokensMax), waiting: make(chan *Verification, tokensMax)}
+}
+
+// Start starts n verifiers that never wait, and those that do. spawn starts a goroutine; it ends
+// with ctx.
+func (v *Verifiers) Start(ctx context.Context, n int, spawn func(func())) {
+	if v.tokens == nil {
+		return
+	}
+	v.ended = ctx.Done()
+	for range n {
+		spawn(func() { v.work(ctx) })
+	}
+	for range waitersMax {
+		spawn(func() { v.wait(ctx) })
+	}
+}
+
+// Cheap reports whether a token may be verified at once, with Now.
+func (v *Verifiers) Cheap(token string) bool { return v.tokens.Cheap(token) }
+
+// Now verifies x on the caller's goroutine, without waiting for a key set.
+func (v *Verifiers) Now(x *Verification) { x.verify(ended, v.tokens) }
+
+// Submit hands x over, or sets its Err to auth.ErrUnavailable and returns false where too many wait.
+func (v *Verifiers) Submit(x *Verification) bool {
+	select {
+	case v.queue <- x:
+		return true
+	default:
+		x.Err = auth.ErrUnavailable
+		return false
+	}
+}
+
+// Wait verifies a token of any kind, at once if that is cheap. Else it waits for the verdict until
+// ctx ends, the timeout is over or the verifiers have ended; then Err is auth.ErrUnavailable. If
+// the token itself has to wait for a key set, waits is called, unless it is nil; false ends the wait.
+func (v *Verifiers) Wait(ctx context.Context, timeout time.Duration, token string, waits func() bool) *Verification {
+	x := &Verification{Token: token}
+	if v.Cheap(token) {
+		v.Now(x)
+		return x
+	}
+	done, long := make(chan struct{}), make(chan struct{})
+	x.Done, x.Waits = func() { close(done) }, func() { close(long) }
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if !v.Submit(x) {
+		return x
+	}
+	select {
+	case <-done:
+		x.Verdict()
+		return x
+	case <-long:
+		if waits != nil && !waits() {
+			break
+		}
+		select {
+		case <-done:
+			x.Verdict()
+			return x
+		case <-ctx.Done():
+		case <-v.ended:
+		}
+	case <-ctx.Done():
+	case <-v.ended:
+	}
+	x.abandoned.Store(true)
+	return &Verification{Token: token, Err: auth.ErrUnavailable}
+}
+
+// Take returns a verification that was submitted, for the caller to decide, or nil. It serves
+// programs that do not start the verifiers.
+func (v *Verifiers) Take() *Verification {
+	select {
+	case x := <-v.queue:
+		return x
+	default:
+		return nil
+	}
+}
+
+// ended is the context of callers that do not wait for a key set.
+var ended = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+func (v *Verifiers) work(ctx context.Context) {
+	for {
+		select {
+		case x := <-v.queue:
+			if v.try(ended, x); !errors.Is(x.Err, context.Canceled) {
+				x.Done()
+				continue
+			}
+			if x.Waits != nil {
+				x.Waits()
+			}
+			select {
+			case v.waiting <- x:
+			default:
+				x.Err = auth.ErrUnavailable
+				x.Done()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (v *Verifiers) wait(ctx context.Context) {
+	for {
+		select {
+		case x := <-v.waiting:
+			if x.abandoned.Load() {
+				continue
+			}
+			v.try(ctx, x)
+			x.Done()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// try verifies, and takes a panic for the verdict.
+func (v *Verifiers) try(ctx context.Context, x *Verification) {
+	defer func() {
+		if r := recover(); r != nil {
+			x.Err = &verifierPanic{r, debug.Stack()}
+		}
+	}()
+	if v.before != nil {
+		v.before()
+	}
+	x.verify(ctx, v.tokens)
+}

@@ -1,0 +1,265 @@
+package ops
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Gateway is a gateway as its operator and its backends see it. Its errors are *Refusals;
+// a caller is not shown others.
+type Gateway interface {
+	// UnknownChannel returns a refusal if the channel is of no namespace.
+	UnknownChannel(name string) error
+	// TooBig returns the refusal of a message that is too large to be read.
+	TooBig() error
+	// Publish publishes a message and returns its receipt, to be written as JSON.
+	Publish(ctx context.Context, channel string, payload []byte, binary bool) (receipt any, err error)
+	// Connections returns the connections that stand out most, to be written as JSON.
+	Connections(ctx context.Context, sort string, limit int) (list any, err error)
+	// CloseConnection closes a connection. It reports whether there was an open one.
+	CloseConnection(ctx context.Context, id uint64) (closed bool, err error)
+	// Health and Readiness return what a health check is answered.
+	Health() (status int, text string)
+	Readiness() (status int, text string)
+}
+
+// Refusal is an error as the listener answers with it.
+type Refusal struct {
+	Status int // of HTTP
+	Code   string
+	Text   string
+	Retry  bool // the same request may succeed in a second
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Text }
+
+// Listener serves the HTTP API, metrics, health checks and profiling.
+type Listener struct {
+	Gateway    Gateway
+	APIKey     string // "" serves only programs on this machine
+	UnixSocket bool   // it is served on one: no web page can reach it, whatever Host says there
+	Foreign    string // what other callers are told without a key
+	MessageMax int
+	Logger     *slog.Logger
+	Metrics    prometheus.Collector
+	API        http.Handler    // for /api and below
+	Stopped    <-chan struct{} // health and metrics are there until then
+}
+
+// Serve serves on until the gateway has stopped, closes it, and returns net/http's error.
+func (l *Listener) Serve(on net.Listener) error {
+	srv := &http.Server{
+		Handler:           l.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(l.Logger.Handler(), slog.LevelDebug),
+	}
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-done:
+		case <-l.Stopped:
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if srv.Shutdown(ctx) != nil {
+				srv.Close() // ignored: what is left is cut off
+			}
+		}
+	}()
+	return srv.Serve(on)
+}
+
+// Handler returns the handler of all paths.
+func (l *Listener) Handler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(l.Metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /publish/{channel}", l.handlePublish)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /api/connections", l.handleConnections)
+	mux.HandleFunc("POST /api/connections/{id}/close", l.handleClose)
+	mux.Handle("/api", l.API)
+	mux.Handle("/api/", l.API)
+	answer := func(of func() (int, string)) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			status, text := of()
+			http.Error(w, text, status)
+		}
+	}
+	mux.HandleFunc("GET /healthz", answer(l.Gateway.Health))
+	mux.HandleFunc("GET /readyz", answer(l.Gateway.Readiness))
+	mux.HandleFunc("/publish/{channel}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Allow", http.MethodPost)
+		writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "use POST to publish a message")
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		message := "not found. Endpoints: POST /publish/{channel}, POST /api/{method}, GET /api/openapi.json, GET /api/connections, POST /api/connections/{id}/close, GET /metrics, GET /healthz, GET /readyz, GET /debug/pprof/"
+		if strings.HasPrefix(r.URL.Path, "/publish/") {
+			message = "not found. Use POST /publish/{channel}, and write a slash in the channel name as %2F"
+		}
+		writeError(w, http.StatusNotFound, "not_found", message)
+	})
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return guard(mux, l.APIKey, l.UnixSocket, l.Foreign)
+}
+
+// guard allows requests with the key; without a key, requests from programs on this machine
+// but not from web pages. foreign is the text of a refusal of others.
+func guard(next http.Handler, key string, unixSocket bool, foreign string) http.Handler {
+	want := sha256.Sum256([]byte(key))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz":
+		case key != "":
+			given := r.Header.Get("X-API-Key")
+			// "apikey" is the scheme of older libraries of Centrifugo's API.
+			if scheme, word, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && given == "" && (scheme == "Bearer" || scheme == "apikey") {
+				given = word
+			}
+			got := sha256.Sum256([]byte(given))
+			if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				writeError(w, http.StatusUnauthorized, "unauthorized", "the API key is missing or wrong: send it as X-API-Key: KEY or Authorization: Bearer KEY")
+				return
+			}
+		case len(r.Header.Values("Origin")) > 0 || !unixSocket && !localHost(r.Host):
+			writeError(w, http.StatusForbidden, "forbidden", foreign)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// localHost reports whether a Host field names this machine as itself. A name that
+// only resolves to it does not: a web page could have one.
+func localHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// handlePublish publishes the request's body: text, or binary when it says that
+// it is application/octet-stream.
+func (l *Listener) handlePublish(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("channel")
+	if err := l.Gateway.UnknownChannel(name); err != nil {
+		refuse(w, err)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(l.MessageMax)))
+	if err != nil {
+		var tooBig *http.MaxBytesError
+		if errors.As(err, &tooBig) {
+			refuse(w, l.Gateway.TooBig())
+			return
+		}
+		writeError(w, http.StatusBadRequest, "bad_request", "the body could not be read")
+		return
+	}
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")) // a kind that cannot be parsed is not binary
+	receipt, err := l.Gateway.Publish(r.Context(), name, body, kind == "application/octet-stream")
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, receipt)
+}
+
+// handleConnections serves GET /api/connections.
+func (l *Listener) handleConnections(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	limit, err := strconv.Atoi(cmp.Or(query.Get("limit"), "50"))
+	if err != nil {
+		limit = 0 // which is refused
+	}
+	list, err := l.Gateway.Connections(r.Context(), cmp.Or(query.Get("sort"), "pending"), limit)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, list)
+}
+
+// handleClose serves POST /api/connections/{id}/close.
+func (l *Listener) handleClose(w http.ResponseWriter, r *http.Request) {
+	text := r.PathValue("id")
+	id, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, "bad_id", "invalid id: use the number that GET /api/connections shows")
+		return
+	}
+	switch closed, err := l.Gateway.CloseConnection(r.Context(), id); {
+	case err != nil:
+		refuse(w, err)
+	case !closed:
+		writeError(w, http.StatusNotFound, "not_found", "no open connection has this id")
+	default:
+		writeJSON(w, http.StatusOK, struct {
+			ID     string `json:"id"`
+			Closed bool   `json:"closed"`
+		}{text, true})
+	}
+}
+
+// errorBody is the JSON of every error of the internal listener.
+type errorBody struct {
+	Error struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+// refuse answers with an error of the gateway.
+func refuse(w http.ResponseWriter, err error) {
+	var r *Refusal
+	if !errors.As(err, &r) {
+		r = &Refusal{Status: http.StatusInternalServerError, Code: "internal", Text: "internal error"}
+	}
+	if r.Retry {
+		w.Header().Set("Retry-After", "1")
+	}
+	writeError(w, r.Status, r.Code, r.Text)
+}
+
+func writeError(w http.ResponseWriter, status int, code, message string) {
+	var body errorBody
+	body.Error.Code, body.Error.Message = code, message
+	writeJSON(w, status, body)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v) // ignored: the client may be gone
+}
