@@ -286,7 +286,7 @@ func readRefusal(status int, resp io.Reader) *refusal {
 		return r // without a text
 	}
 	body, _ := io.ReadAll(io.LimitReader(answer.Body, 4<<10)) // error ignored: what has arrived is enough
-	if message := internalError(body); message != "" { // a proxy may write its errors like that, too
+	if message := internalError(body); message != "" {        // a proxy may write its errors like that, too
 		r.internal = status == http.StatusNotFound && strings.HasPrefix(message, "not found. Endpoints: POST /publish/")
 		body = []byte(message)
 	}
