@@ -80,7 +80,7 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 	}
 	if a.tokens.JWKSURL = files.jwksURL; files.jwksURL != "" {
 		if err := auth.CheckJWKSURL(files.jwksURL); err != nil {
-			add(usagef("--jwks-url %s: %w", files.jwksURL, err))
+			add(usagef("--jwks-url %s: %w", redactURL(files.jwksURL), err))
 		}
 	}
 	a.tokens.Audience, a.tokens.Issuer = files.audience, files.issuer

@@ -256,7 +256,7 @@ func (v *tokenVerify) keys() (warning string, err error) {
 	}
 	if v.options.JWKSURL != "" {
 		if err := auth.CheckJWKSURL(v.options.JWKSURL); err != nil {
-			return "", usagef("--jwks-url %s: %w", v.options.JWKSURL, err)
+			return "", usagef("--jwks-url %s: %w", redactURL(v.options.JWKSURL), err)
 		}
 	}
 	return warning, nil
