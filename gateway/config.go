@@ -66,7 +66,7 @@ func (r Refuse) String() string {
 	return "http"
 }
 
-// SlowRule is what happens to slow subscribers of the channels whose names match
+// SlowRule specifies what happens to slow subscribers of channels whose names match
 // Pattern, in which * stands for any run of characters.
 type SlowRule struct {
 	Pattern string
@@ -154,7 +154,7 @@ type Config struct {
 	// 1009. Default: 64 KiB.
 	MaxMessage int
 	// MaxFragments bounds the frames of one message (--max-fragments). A client that
-	// sends more is closed with code 1008. Default: 64.
+	// sends more is disconnected with code 1008. Default: 64.
 	MaxFragments int
 	// MaxChannels bounds the channels that exist at the same time (--max-channels).
 	// Default: 100,000.
@@ -162,7 +162,7 @@ type Config struct {
 	// ChannelBuffer bounds the size of one channel's log in bytes, counting frames plus 24
 	// bytes each (--channel-buffer): how far its slowest subscriber may be behind its fastest. It is
 	// rounded up to a power of two. The log's memory can reach two and a half times as
-	// much when traffic changes between large and tiny messages. At least twice
+	// much when traffic alternates between large and tiny messages. At least twice
 	// MaxMessage plus 2 KiB, at most 1 GiB. Default: 256 KiB.
 	ChannelBuffer int
 	// MaxPending bounds the bytes that wait to be sent on one connection outside of
@@ -183,8 +183,8 @@ type Config struct {
 	// PongTimeout is how long a client may stay silent after a ping (--pong-timeout), at
 	// least 1s. Default: 10s.
 	PongTimeout time.Duration
-	// WriteTimeout is how long a client's socket may accept no bytes while bytes wait
-	// for it (--write-timeout). Negative: no limit. Default: 10s.
+	// WriteTimeout is how long a client's socket may accept nothing while data is
+	// waiting to be sent (--write-timeout). Negative: no limit. Default: 10s.
 	WriteTimeout time.Duration
 	// CloseTimeout is how long the gateway tries to send a closing connection its last
 	// bytes and waits for its Close frame (--close-timeout). Default: 5s.
@@ -214,7 +214,7 @@ type Config struct {
 	// Default: 0, no limit.
 	AcceptRate int
 	// MemoryLimit is the memory limit of the process in bytes, at least 32 MiB
-	// (--memory-limit). The Go garbage collector aims at 90 % of it, and new connections
+	// (--memory-limit). The Go garbage collector targets 90 % of it, and new connections
 	// are refused above 95 %. Negative: no limit. Default: the cgroup's limit, if any.
 	MemoryLimit int64
 	// Refuse is how new connections that exceed a limit are refused (--refuse).
@@ -231,7 +231,7 @@ type Config struct {
 	// ControlRate is the same limit for control frames (pings and pongs) (--control-rate).
 	// Default: 10.
 	ControlRate int
-	// ChannelRate bounds the publications per second into one channel (--channel-rate).
+	// ChannelRate bounds the publications per second to one channel (--channel-rate).
 	// Beyond that, clients wait, Publish returns ErrRate if its context ends, and HTTP
 	// publishers get 429. Default: 0, no limit.
 	ChannelRate int
@@ -259,7 +259,7 @@ type Config struct {
 	// Default: 30s.
 	LoopTimeout time.Duration
 
-	// Name is this node's name in the HTTP API. Default: the host's name.
+	// Name is this node's name in the HTTP API. Default: the host name.
 	Name string
 	// Version is the program's version, which clients of the Centrifugo protocol receive
 	// when they connect. Default: "".

@@ -24,14 +24,14 @@ type Receipt struct {
 // The errors of [Server.Publish].
 var (
 	ErrBadChannel = errors.New("gateway: channel name must be 1 to 255 bytes of UTF-8 without control characters or white space")
-	ErrBadText    = errors.New("gateway: text is not UTF-8: publish it as binary")
+	ErrBadText    = errors.New("gateway: text is not UTF-8; publish it as binary")
 	ErrTooBig     = errors.New("gateway: message is larger than --max-message")
 	// ErrPushedBack is returned if the channel's log was full until the context ended.
 	// Nothing was published; try again later.
 	ErrPushedBack = errors.New("gateway: the channel's buffer is full, because its subscribers are behind")
 	// ErrRate is returned if the channel's rate (Config.ChannelRate) was exceeded until
 	// the context ended.
-	ErrRate = errors.New("gateway: the channel has reached its rate of publications (--channel-rate)")
+	ErrRate = errors.New("gateway: the channel has reached its publication rate limit (--channel-rate)")
 )
 
 // publisher is a goroutine that publishes. It implements engine.Caller.
@@ -68,8 +68,8 @@ func (p *publisher) await(ctx context.Context, wait time.Duration) (called bool)
 	return false
 }
 
-// Publish publishes a message into its channel, and returns its position and how many
-// subscribers there were. It does not wait for delivery. While the channel's log is full
+// Publish publishes a message to its channel, and returns its position and the number of
+// subscribers. It does not wait for delivery. While the channel's log is full
 // it waits until ctx ends, then it returns [ErrPushedBack] or [ErrRate]. Other errors are
 // [ErrBadChannel], [ErrBadText] and [ErrTooBig]. The payload is copied.
 func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) { return s.submit(ctx, 0, m) }

@@ -78,12 +78,12 @@ func TestCheckTellsWhatClientsMayDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	namespaces := writeFile(t, "n.json", `{"namespaces": [{"name": "chat", "allow_subscribe_for_client": true}]}`)
-	const tokensAlone = "ok permissions: from tokens only, without --namespaces: clients can subscribe to the channels that their tokens name"
+	const tokensAlone = "ok permissions: from tokens only, without --namespaces; clients can subscribe to the channels that their tokens name"
 	for _, test := range []struct {
 		args, want []string
 	}{
 		{nil, nil},
-		{[]string{"--insecure"}, []string{"warning --insecure: every client can do everything and no token is verified: for trials only"}},
+		{[]string{"--insecure"}, []string{"warning --insecure: every client can do anything, and no token is verified; for trials only"}},
 		{[]string{"--token-hmac-secret-file", secret}, []string{tokensAlone}},
 		{[]string{"--token-hmac-secret-file", open}, []string{
 			"warning --token-hmac-secret-file " + open + ": every user of this machine can read it and make tokens with it; run 'chmod o= " + open + "'", tokensAlone}},

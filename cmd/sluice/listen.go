@@ -74,7 +74,7 @@ func (e endpoint) listen(sendBuffer int) (net.Listener, error) {
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return nil, fmt.Errorf("--%s %s: not an address of this machine; 'ip address' lists its addresses", e.flag, e.text)
 	case errors.Is(err, fs.ErrPermission) && e.network == "tcp":
-		return nil, fmt.Errorf("--%s %s: permission denied: ports below 1024 need CAP_NET_BIND_SERVICE; grant it, or use a higher port", e.flag, e.text)
+		return nil, fmt.Errorf("--%s %s: permission denied, because ports below 1024 need CAP_NET_BIND_SERVICE; grant it, or use a higher port", e.flag, e.text)
 	case e.network == "unix":
 		return nil, fmt.Errorf("--%s %s: cannot create the socket: %w; use a path in an existing directory that sluice can write to", e.flag, e.text, bareNetError(err))
 	}

@@ -40,7 +40,7 @@ func (s *settings) plan(opts *options) (plan, error) {
 	secure, more := s.checkTLS(public)
 	faults = append(faults, more...)
 	if internal != nil && internal.address != "" && !internal.local && s.apiKeyFile == "" {
-		faults = append(faults, usagef("--%s %s needs --api-key-file: other machines can reach it, and it allows publishing and profiling: add a key file, or listen on 127.0.0.1", internal.flag, internal.text))
+		faults = append(faults, usagef("--%s %s needs --api-key-file, because other machines can reach it and it allows publishing and profiling; add a key file, or listen on 127.0.0.1", internal.flag, internal.text))
 	}
 	return plan{public, internal, key, secure, allowed}, joinFaults(opts, faults)
 }

@@ -130,15 +130,15 @@ func (s *Store) Warnings(now time.Time) (warnings []string) {
 	day := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	switch left := leaf.NotAfter.Sub(now); {
 	case left < 0:
-		warn("--tls-cert %s: expired at %s: clients reject it: renew it", s.files.Cert, day(leaf.NotAfter))
+		warn("--tls-cert %s: expired at %s, so clients reject it; renew it", s.files.Cert, day(leaf.NotAfter))
 	case left < soon:
-		warn("--tls-cert %s: expires at %s: clients will reject it then: renew it", s.files.Cert, day(leaf.NotAfter))
+		warn("--tls-cert %s: expires at %s, and clients will reject it then; renew it", s.files.Cert, day(leaf.NotAfter))
 	}
 	if leaf.NotBefore.After(now) {
-		warn("--tls-cert %s: not valid before %s: clients reject it until then: check the clock", s.files.Cert, day(leaf.NotBefore))
+		warn("--tls-cert %s: not valid before %s, so clients reject it until then; check the clock", s.files.Cert, day(leaf.NotBefore))
 	}
 	if info, err := os.Stat(s.files.Key); err == nil && info.Mode().Perm()&0o004 != 0 {
-		warn("--tls-key %s: every user of this machine can read it: anyone with the key can impersonate this gateway: run chmod o= on it", s.files.Key)
+		warn("--tls-key %s: every user of this machine can read it, and anyone with the key can impersonate this gateway; run 'chmod o= %[1]s'", s.files.Key)
 	}
 	return warnings
 }
