@@ -56,7 +56,7 @@ func (o *Options) audience(f *faults) *audience {
 		a.secret = bytes.TrimSpace(secret)
 		switch {
 		case err != nil:
-			f.add("--token-hmac-secret-file: %v: specify a file with the secret that the server verifies tokens with", err)
+			f.add("--token-hmac-secret-file: %v; specify a file with the secret that the server verifies tokens with", err)
 		case len(a.secret) == 0:
 			f.add("--token-hmac-secret-file %s is empty: it must contain the secret that the server verifies tokens with", o.TokenSecretFile)
 		case o.Token != "":

@@ -132,7 +132,7 @@ func (now census) faults(before census) (out []string) {
 		n    int
 	}{{"file descriptors", left.descriptors}, {"goroutines", left.goroutines}, {"epoll entries", left.epoll}} {
 		if f.n > 0 {
-			out = append(out, fmt.Sprintf("%d %s left behind", f.n, f.what))
+			out = append(out, fmt.Sprintf("%d %s leaked", f.n, f.what))
 		}
 	}
 	if g := now.growth(before); g > rssGrowthMost {

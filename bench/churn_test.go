@@ -103,10 +103,10 @@ func TestChurnTellsWhatFailedAndWhatIsLeft(t *testing.T) {
 		{fault: "closes instead", want: map[string]float64{"cycles": 16, "failed": 4, "failed_message": 4}, why: "4 cycles failed"},
 		{fault: "says nothing", want: map[string]float64{"cycles": 16, "failed": 4, "failed_message": 4}, why: "4 cycles failed"},
 		{fault: "closes with another code", want: map[string]float64{"cycles": 18, "failed": 2, "failed_close": 2}, why: "2 cycles failed"},
-		{fault: "leaves a goroutine", want: map[string]float64{"cycles": 20, "goroutines_left": 4}, why: "4 goroutines left behind"},
-		{fault: "leaves a file", want: map[string]float64{"cycles": 20, "descriptors_left": 4}, why: "4 file descriptors left behind"},
+		{fault: "leaves a goroutine", want: map[string]float64{"cycles": 20, "goroutines_left": 4}, why: "4 goroutines leaked"},
+		{fault: "leaves a file", want: map[string]float64{"cycles": 20, "descriptors_left": 4}, why: "4 file descriptors leaked"},
 		{fault: "keeps the connection", want: map[string]float64{"cycles": 18, "failed": 2, "failed_close": 2, "descriptors_left": 4, "epoll_left": 4},
-			why: "2 cycles failed; 4 file descriptors left behind; 4 epoll entries left behind"},
+			why: "2 cycles failed; 4 file descriptors leaked; 4 epoll entries leaked"},
 	} {
 		for _, secure := range []bool{false, true} {
 			s := &churnServer{fault: tc.fault}
@@ -163,7 +163,7 @@ func TestCensusAllowsMemoryToDifferALittle(t *testing.T) {
 		{census{descriptors: 9, epoll: 5, threads: 8, goroutines: 7, rss: 1050}, nil},
 		{census{descriptors: 8, epoll: 4, threads: 2, goroutines: 6, rss: 500}, nil},
 		{census{descriptors: 10, epoll: 7, threads: 3, goroutines: 10, rss: 1051},
-			[]string{"1 file descriptors left behind", "3 goroutines left behind", "2 epoll entries left behind", "memory grew by 5.1 %, more than 5 %"}},
+			[]string{"1 file descriptors leaked", "3 goroutines leaked", "2 epoll entries leaked", "memory grew by 5.1 %, more than 5 %"}},
 	} {
 		if diff := cmp.Diff(tc.want, tc.after.faults(before)); diff != "" {
 			t.Errorf("%+v: want -, got +:\n%s", tc.after, diff)

@@ -224,8 +224,8 @@ func TestWrongOptionsOfClientsAreUsageErrors(t *testing.T) {
 		{FanoutOptions{Options: Options{Protocol: Centrifugo, TokenSecretFile: "/nonexistent"}}, "no such file"},
 		{FanoutOptions{Options: Options{Protocol: Centrifugo, TokenSecretFile: empty}}, "is empty"},
 		{FanoutOptions{Options: Options{Protocol: Centrifugo}, Size: SizeMin}, "use at least 40"},
-		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channels: 3}, Subscribers: 10}, "a multiple of --channels, 3"},
-		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channels: 3}, Publishers: 2}, "a multiple of --publishers, 2"},
+		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channels: 3}, Subscribers: 10}, "a multiple of --channels (3)"},
+		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channels: 3}, Publishers: 2}, "a multiple of --publishers (2)"},
 		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channels: 3}, PublishURL: "http://h/p"}, "{channel} in it"},
 	} {
 		if _, err := Fanout(t.Context(), tc.o); !errors.As(err, new(*UsageError)) || !strings.Contains(err.Error(), tc.why) {

@@ -69,10 +69,10 @@ func (o *FanoutOptions) check(f *faults) {
 // in turn, and to the same number of subscribers.
 func (o *FanoutOptions) checkChannels(f *faults) {
 	if o.Subscribers%o.Channels != 0 {
-		f.add("--subscribers is %d: use a multiple of --channels, %d", o.Subscribers, o.Channels)
+		f.add("--subscribers is %d: use a multiple of --channels (%d)", o.Subscribers, o.Channels)
 	}
 	if o.Publishers > 0 && o.Channels%o.Publishers != 0 {
-		f.add("--channels is %d: use a multiple of --publishers, %d, because each channel has one publisher whose order is checked", o.Channels, o.Publishers)
+		f.add("--channels is %d: use a multiple of --publishers (%d), because each channel has one publisher whose order is checked", o.Channels, o.Publishers)
 	}
 	if !strings.Contains(o.PublishURL, inURL) {
 		f.add("--channels needs a --publish-url with %s in it, such as http://127.0.0.1:9000/publish/%s", inURL, inURL)

@@ -305,7 +305,7 @@ func explainUpgrade(err error) error {
 	var status ws.StatusError
 	switch {
 	case errors.As(err, &status):
-		return fmt.Errorf("the server responded %w instead of 101; check --path", err)
+		return fmt.Errorf("the server responded with status %d instead of 101; check --path", int(status))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the server closed the connection instead of responding; its log may say why")
 	case errors.Is(err, ws.ErrMalformedResponse), errors.Is(err, ws.ErrHandshakeBadProtocol):

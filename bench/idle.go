@@ -152,7 +152,7 @@ func (r *idle) exchange(ctx context.Context) error {
 	got := r.fleet.delivered()
 	r.result.set("exchanged", float64(got))
 	if got < int64(r.Connections) && ctx.Err() == nil {
-		return fmt.Errorf("--exchange: only %d of %d connections received a message: use --path /echo, where each connection gets its own message back, or the path of a channel", got, r.Connections)
+		return fmt.Errorf("--exchange: only %d of %d connections received a message; use --path /echo, where each connection gets its own message back, or the path of a channel", got, r.Connections)
 	}
 	return nil
 }

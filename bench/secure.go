@@ -141,15 +141,15 @@ func (o *Options) tlsConfig(f *faults, host string) *tls.Config {
 	if o.CACert != "" {
 		pem, err := os.ReadFile(o.CACert)
 		if err != nil {
-			f.add("--cacert: %v: specify a file of PEM certificates", err)
+			f.add("--cacert: %v; specify a file of PEM certificates", err)
 		} else if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(pem) {
-			f.add("--cacert %s: it contains no certificate: specify a file of PEM certificates", o.CACert)
+			f.add("--cacert %s: it contains no certificate; specify a file of PEM certificates", o.CACert)
 		}
 	}
 	if o.Cert != "" || o.Key != "" {
 		pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
 		if err != nil {
-			f.add("--cert %s, --key %s: %v: specify both, as PEM files that belong together", o.Cert, o.Key, err)
+			f.add("--cert %s and --key %s: %v; specify both, a PEM certificate and its private key", o.Cert, o.Key, err)
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}

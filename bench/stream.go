@@ -23,7 +23,7 @@ func (t target) request(c net.Conn) (early []byte, err error) {
 	kind := resp.Header.Get("Content-Type")
 	switch {
 	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("GET %s: the server responded %s instead of 200%s; check --path", t.url, resp.Status, firstLine(resp.Body))
+		return nil, fmt.Errorf("GET %s: the server responded with %s instead of 200%s; check --path", t.url, resp.Status, firstLine(resp.Body))
 	case !strings.HasPrefix(kind, "text/event-stream"):
 		return nil, fmt.Errorf("GET %s: the response is %q, not an SSE stream (text/event-stream); check --path", t.url, kind)
 	case len(resp.TransferEncoding) > 0 || resp.ContentLength >= 0:

@@ -11,7 +11,8 @@ import (
 // A fenced block is marked in its info string, after the language:
 //
 //	sh run                 executed, and has to exit with 0
-//	sh run background      the same, but goes on until the page's end
+//	sh run fails           executed, and has to exit with another code
+//	sh run background      executed, but goes on until the page's end
 //	sh run restart         the same, after the page's earlier ones have been ended
 //	LANGUAGE checked       looked at by a tool of the language
 //	sh needs docker        not executed: what it needs, in one to four words
@@ -33,8 +34,8 @@ type block struct {
 	Language string
 	Text     string
 
-	Run, Background, Restart, Checked, Output bool
-	Needs, File                               string
+	Run, Fails, Background, Restart, Checked, Output bool
+	Needs, File                                      string
 }
 
 // fault is what is wrong with a page, and where.
@@ -107,6 +108,8 @@ words:
 		case word == "run":
 			b.Run = true
 			kinds++
+		case word == "fails":
+			b.Fails = true
 		case word == "background":
 			b.Background = true
 		case word == "restart":
@@ -137,6 +140,8 @@ words:
 		wrong("more than one of run, checked, output and needs")
 	case (b.Run || b.Needs != "") && !b.shell():
 		wrong("run and needs are marks of sh, not of %s", b.Language)
+	case b.Fails && (!b.Run || b.Background):
+		wrong("fails is a mark of a block to run, not in the background")
 	case b.Background && !b.Run:
 		wrong("background and restart are marks of a block to run")
 	case b.shell() && kinds == 0 && b.File == "" && len(faults) == 0:

@@ -37,17 +37,69 @@ var faultyPages = []struct {
 	{"no network", "~~~sh run\ncurl -sS http://192.0.2.1/\n~~~\n", []string{"1: exit status 7"}},
 	{"no gateway left over", "~~~sh run\ncurl -sS http://127.0.0.1:8000/healthz\n~~~\n", []string{"1: exit status 7"}},
 
-	{"other text", "~~~sh run\necho hello world\n~~~\n~~~text output\nhello you\n~~~\n", []string{`4: no line begins as "hello you"`}},
-	{"text in another order", "~~~sh run\necho a; echo b\n~~~\n~~~text output\nb\na\n~~~\n", []string{`4: no line begins as "a"`}},
-	{"no figure", "~~~sh run\necho p99 much\n~~~\n~~~text output\np99 1 ms\n~~~\n", []string{`4: no line begins as "p99 1 ms"`}},
-	{"other keys", `~~~sh run
-echo '{"epoch":"x","offset":1}'
+	{"a refusal", `~~~sh run background
+sluice serve
+~~~
+~~~sh run
+curl -s -d hello http://127.0.0.1:9000/publsh/news
+~~~
+`, []string{"4: exit status 22"}},
+	{"an error of the API", `~~~sh run background
+sluice serve --insecure
+~~~
+~~~sh run
+curl -s http://127.0.0.1:9000/api/history -d '{"chanel":"news"}'
+~~~
+~~~sh run
+curl -s http://127.0.0.1:9000/api/history -d '{"channel":""}'
 ~~~
 ~~~json output
-{"epoch":"y","offset":2,"subscribers":3}
+{"error":{"code":107,"message":"channel is required"}}
+~~~
+`, []string{"4: an error that no output of the page shows"}},
+	{"no failure", "~~~sh run fails\nexit 3\n~~~\n~~~sh run fails\ntrue\n~~~\n", []string{"4: it does not fail"}},
+	{"a failure in the background", "~~~sh run background fails\nfalse\n~~~\n", []string{"1: fails is a mark of"}},
+
+	{"other text", "~~~sh run\necho hello world\n~~~\n~~~text output\nhello you\n~~~\n", []string{`4: no line is "hello you"`}},
+	{"more text", "~~~sh run\necho ann is typing\n~~~\n~~~text output\nann is typing slowly\n~~~\n", []string{`4: no line is "ann is typing slowly"`}},
+	{"less text", "~~~sh run\necho ann is typing slowly\n~~~\n~~~text output\nann is typing\n~~~\n", []string{`4: no line is "ann is typing"`}},
+	{"another end", "~~~sh run\necho invalid token: it has expired\n~~~\n~~~text output\ninvalid token: it expired yesterday\n~~~\n",
+		[]string{`4: no line is "invalid token: it expired yesterday"`}},
+	{"another status", "~~~sh run\necho HTTP/1.1 400 Bad Request\n~~~\n~~~text output\nHTTP/1.1 599 Bad Request\n~~~\n", []string{`4: no line is "HTTP/1.1 599`}},
+	{"another code", "~~~sh run\necho disconnected: 3503 force\n~~~\n~~~text output\ndisconnected: 4999 force\n~~~\n", []string{`4: no line is "disconnected: 4999`}},
+	{"text in another order", "~~~sh run\necho a; echo b\n~~~\n~~~text output\nb\na\n~~~\n", []string{`4: no line is "a"`}},
+	{"other keys", `~~~sh run
+echo '{"epoch":"2dj16te7ld3h9","offset":1}'
+~~~
+~~~json output
+{"epoch":"3uerd2p4f81rr","offset":1,"subscribers":3}
 ~~~
 `, []string{`4: keys of the object : the page has ["epoch" "offset" "subscribers"], printed was ["epoch" "offset"]`}},
-	{"another kind of value", "~~~sh run\necho '[1]'\n~~~\n~~~json output\n[\"1\"]\n~~~\n", []string{"4: [0]: the page has a string, printed was a float64"}},
+	{"other values", `~~~sh run
+echo '{"epoch":"2dj16te7ld3h9","at":1,"from":"api","data":"goal!"}'
+~~~
+~~~json output
+{"epoch":"3uerd2p4f81rr","at":2,"from":"nobody","data":"goal!"}
+~~~
+~~~json output
+{"epoch":"3uerd2p4f81rr","at":2,"from":"api","data":"nonsense"}
+~~~
+~~~json output
+{"epoch":"no epoch","at":2,"from":"api","data":"goal!"}
+~~~
+~~~text output
+{"epoch":"3uerd2p4f81rr","at":"2","from":"api","data":"goal!"}
+~~~
+`, []string{"4: .from: the page has nobody, printed was api", "7: .data: the page has nonsense", "10: .epoch: the page has no epoch", `13: no line is "{`}},
+	{"other numbers", `~~~sh run
+echo '{"result":{"num_clients":1,"num_users":1}}'
+~~~
+~~~json output
+{"result":{"num_clients":1,"num_users":99}}
+~~~
+`, []string{"4: .result.num_users: the page has 99, printed was 1"}},
+	{"another kind of value", "~~~sh run\necho '[1]'\n~~~\n~~~json output\n[\"1\"]\n~~~\n", []string{"4: [0]: the page has string, printed was float64"}},
+	{"a shorter array", "~~~sh run\necho '[1,2]'\n~~~\n~~~json output\n[1]\n~~~\n", []string{"4: array : the page has 1 values"}},
 
 	{"unknown flags and commands", `~~~sh checked
 sluice serve --listen :8000 --lissen :9000
@@ -98,11 +150,31 @@ sluice sub news
    ~~~
 
    ~~~json output
-   {"epoch":"2dj16te7ld3h9","offset":1,"subscribers":2}
+   {"epoch":"2dj16te7ld3h9","offset":1,"subscribers":1}
    ~~~
 
 ~~~text output
 goal!
+~~~
+
+~~~sh run fails
+curl -i http://127.0.0.1:8000/sse/news?since=never
+~~~
+
+~~~text output
+HTTP/1.1 400 Bad Request
+...
+~~~
+
+~~~sh run
+date -u "+%FT%TZ $(cat /proc/sys/kernel/random/uuid)"
+printf '%s\n' "  took 12ms on 127.0.0.1:40123" 'data: {"at":1,"id":"7","rtt_us":1}'
+~~~
+
+~~~text output
+2025-11-21T08:00:00Z 164f6507-8fed-4fdc-af0d-005d63320381
+took 1.5s on 127.0.0.1:51000
+data: {"rtt_us": 20, "at": 1763712000123, "id": "12"}
 ~~~
 
 ~~~text file=dir/channels.txt
@@ -120,7 +192,7 @@ sluice health && echo "it is $(date)"
 
 ~~~text output
 ...
-it is ... o'clock
+it is ...
 ~~~
 
 ~~~sh needs docker

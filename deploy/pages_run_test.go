@@ -52,7 +52,7 @@ type shell struct {
 // fail of that, and is left out.
 func (r *runner) run(blocks []block) []fault {
 	defer r.kill()
-	for _, b := range blocks {
+	for i, b := range blocks {
 		var err error
 		switch {
 		case b.Output:
@@ -62,7 +62,9 @@ func (r *runner) run(blocks []block) []fault {
 		case b.File != "":
 			err = writeBlock(r.dir, b)
 		case b.Run:
-			err = r.runBlock(b)
+			if err = r.runBlock(b); err == nil {
+				r.unexpected(blocks[i:])
+			}
 		}
 		if err != nil {
 			r.faults = append(r.faults, fault{b.Line, err.Error()})
@@ -71,6 +73,24 @@ func (r *runner) run(blocks []block) []fault {
 	}
 	r.failedInBackground()
 	return r.faults
+}
+
+// unexpected notes an error that the first block's API call was answered with, which
+// does not show in a status, and that the page does not print.
+func (r *runner) unexpected(blocks []block) {
+	const mark = `{"error":`
+	for _, b := range blocks[1:] {
+		if b.Run {
+			break
+		}
+		if b.Output && strings.Contains(b.Text, mark) {
+			return
+		}
+	}
+	printed := r.shells[len(r.shells)-1].screen.String()
+	if strings.Contains(printed, mark) {
+		r.faults = append(r.faults, faultf(blocks[0].Line, "an error that no output of the page shows:\n%s", printed))
+	}
 }
 
 // failedInBackground notes the blocks that did not go on until they were ended.
@@ -106,6 +126,12 @@ func (r *runner) runBlock(b block) error {
 	}
 	select {
 	case <-s.ended:
+		if b.Fails && s.err == nil {
+			return fmt.Errorf("it does not fail; it printed:\n%s", &s.screen)
+		}
+		if b.Fails {
+			return nil
+		}
 		return s.failed()
 	case <-time.After(commandPatience):
 		return fmt.Errorf("still running after %v; it printed:\n%s", commandPatience, &s.screen)

@@ -129,15 +129,19 @@ func TestReadmeIsShort(t *testing.T) {
 }
 
 // runPage runs the blocks of a page and calls report for each fault. What needs
-// something that is not installed is left out, with all that follows it.
+// something that is not installed is left out, with what follows it until a restart.
 func runPage(t *testing.T, p *page, report func(fault)) {
 	t.Helper()
-	blocks := p.blocks
-	for i, b := range blocks {
-		if lacks := lacking(b, blocks[:i]); lacks != "" {
+	var blocks []block
+	left := false
+	for i, b := range p.blocks {
+		left = left && !b.Restart
+		if lacks := lacking(b, p.blocks[:i]); lacks != "" && !left {
 			missing(t, "%s:%d: not tried, nor what follows: no %s on this machine", p.name, b.Line, lacks)
-			blocks = blocks[:i]
-			break
+			left = true
+		}
+		if !left || b.File != "" {
+			blocks = append(blocks, b)
 		}
 	}
 	if !slices.ContainsFunc(blocks, func(b block) bool { return b.Run }) {
@@ -196,6 +200,9 @@ func workplace(t *testing.T, p *page) string {
 		if modules, err = filepath.Abs(nodeModules); err == nil {
 			err = os.Symlink(modules, filepath.Join(place, "node_modules"))
 		}
+	}
+	if err == nil { // for curl, a refusal is a success otherwise
+		err = os.WriteFile(filepath.Join(dir, ".curlrc"), []byte("fail-with-body\n"), 0o644)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -62,7 +62,7 @@ func (r Refuse) String() string {
 	return "http"
 }
 
-// SlowRule is what happens to slow subscribers of the channels whose names match
+// SlowRule specifies what happens to slow subscribers of channels whose names match
 // Pattern, in which * stands for any run of characters.
 type SlowRule struct {
 	Pattern string
@@ -142,15 +142,15 @@ type Config struct {
 	// MaxMessage bounds one message in bytes, all its fragments together, 125 B to 64
 	// MiB. A client that sends more is disconnected with code 1009. Default: 64 KiB.
 	MaxMessage int
-	// MaxFragments bounds the frames of one message. A client that sends more is closed
-	// with code 1008. Default: 64.
+	// MaxFragments bounds the frames of one message. A client that
+	// sends more is disconnected with code 1008. Default: 64.
 	MaxFragments int
 	// MaxChannels bounds the channels that exist at the same time. Default: 100,000.
 	MaxChannels int
 	// ChannelBuffer bounds the size of one channel's log in bytes, counting frames plus 24
 	// bytes each: how far its slowest subscriber may be behind its fastest. It is
 	// rounded up to a power of two. The log's memory can reach two and a half times as
-	// much when traffic changes between large and tiny messages. At least twice
+	// much when traffic alternates between large and tiny messages. At least twice
 	// MaxMessage plus 2 KiB, at most 1 GiB. Default: 256 KiB.
 	ChannelBuffer int
 	// MaxPending bounds the bytes that wait to be sent on one connection outside of
@@ -169,8 +169,8 @@ type Config struct {
 	// PongTimeout is how long a client may stay silent after a ping, at least 1s.
 	// Default: 10s.
 	PongTimeout time.Duration
-	// WriteTimeout is how long a client's socket may accept no bytes while bytes wait for
-	// it. Negative: no limit. Default: 10s.
+	// WriteTimeout is how long a client's socket may accept nothing while data is
+	// waiting to be sent. Negative: no limit. Default: 10s.
 	WriteTimeout time.Duration
 	// CloseTimeout is how long the gateway tries to send a closing connection its last
 	// bytes and waits for its Close frame. Default: 5s.
@@ -197,7 +197,7 @@ type Config struct {
 	// limit.
 	AcceptRate int
 	// MemoryLimit is the memory limit of the process in bytes, at least 32 MiB. The Go
-	// garbage collector aims at 90 % of it, and new connections are refused above 95 %.
+	// garbage collector targets 90 % of it, and new connections are refused above 95 %.
 	// Negative: no limit. Default: the cgroup's limit, if any.
 	MemoryLimit int64
 	// Refuse is how new connections that exceed a limit are refused.
@@ -214,7 +214,7 @@ type Config struct {
 	// ControlRate is the same limit for control frames (pings and pongs).
 	// Default: 10.
 	ControlRate int
-	// ChannelRate bounds the publications per second into one channel. Beyond that,
+	// ChannelRate bounds the publications per second to one channel. Beyond that,
 	// clients wait, Publish returns ErrRate if its context ends, and HTTP publishers get
 	// 429. Default: 0, no limit.
 	ChannelRate int
@@ -239,7 +239,7 @@ type Config struct {
 	// ErrLoopStuck, in whole seconds, at least 11s. Negative: never. Default: 30s.
 	LoopTimeout time.Duration
 
-	// Name is this node's name in the HTTP API. Default: the host's name.
+	// Name is this node's name in the HTTP API. Default: the host name.
 	Name string
 	// Version is the program's version, which clients of the Centrifugo protocol receive
 	// when they connect. Default: "".

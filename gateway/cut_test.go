@@ -16,7 +16,7 @@ import (
 )
 
 // cutModel is the dumb side of a connection whose writes the kernel cuts wherever it likes:
-// what was published into its channels, and what the client has got.
+// what was published to its channels, and what the client has got.
 type cutModel struct {
 	*testing.T
 	s         *server

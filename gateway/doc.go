@@ -1,6 +1,6 @@
 // Package gateway is a broadcast server for WebSocket and SSE that a Go program can embed. It
-// holds many connections in little memory, and delivers every message published into a
-// channel to all subscribers of the channel.
+// serves many connections with little memory, and delivers every message published to a
+// channel to all of the channel's subscribers.
 //
 // # Use
 //
@@ -48,7 +48,7 @@
 //	            loop owns such a connection, it is a bare file descriptor (link.go)
 //	greeting    one for each connection whose head has not arrived yet, that begins
 //	            with TLS or a PROXY header (greet.go), or that is refused; at most
-//	            MaxHandshakes at a time, which are called the stage (stage.go)
+//	            MaxHandshakes at a time; together, they are called the stage (stage.go)
 //	net/http    handles requests that are not upgrades, one per connection (web.go): the
 //	            page, and SSE streams until they move to a loop (stream.go);
 //	            and the internal listener (package ops)
@@ -88,17 +88,17 @@
 //     in one longer write. If the socket accepted only part of a frame, the rest is sent
 //     first, from the log. The connection's own bytes (such as a pong) and those from the
 //     log are sent together, through the loop's cork (conn_write.go).
-//  6. At the end of a sweep the group publishes the position up to which all
-//     its subscribers have been sent the log. The log frees everything below the lowest of
+//  6. At the end of a sweep the group publishes the position up to which the
+//     log has been sent to all its subscribers. The log frees everything below the lowest of
 //     these positions, and wakes as many waiting publishers as there is room for. If a full
 //     log cannot free anything, a subscriber whose socket still refuses bytes after a second
-//     (pressed.go) is closed with 1013, or skips to the newest publication (slow.go).
+//     (pressed.go) is disconnected with 1013, or skips to the newest publication (slow.go).
 //
 // # Admission
 //
 // A connection's client is its peer, or the address that a listed proxy passes on (package
-// peer). Each address has a bounded number of connections and of new ones per second
-// (package admit, admission.go); all clients together are limited by MaxConnections,
+// peer). The number of connections and of new connections per second is limited for each
+// address (package admit, admission.go); all clients together are limited by MaxConnections,
 // AcceptRate and the memory limit (memory.go). A refused client gets its response once its
 // request has arrived: an HTTP status or, after an upgrade, close code 1013.
 //
@@ -109,16 +109,16 @@
 // # TLS
 //
 // A few handshakes run at a time, in the stage. Then the tls.Conn stays with its connection,
-// and its net.Conn is replaced with the bare file descriptor (secure.go): it reads whatever has
-// arrived, and the loop collects and sends what it writes. An idle TLS connection needs no
-// goroutine, like any other.
+// and its net.Conn is replaced with the bare file descriptor (secure.go): the tls.Conn then
+// reads whatever bytes have arrived, and the loop collects and sends what the tls.Conn writes.
+// Like any other idle connection, an idle TLS connection needs no goroutine.
 //
 // # Recovery
 //
 // A subscriber that asks for missed publications (since, history, Last-Event-ID) first receives
 // them from the channel's history, a piece at a time (catchup.go). The last piece and the
-// subscriber's position in the log are determined together, while the channel's lock is held
-// once. From there on it is a subscriber like any other.
+// subscriber's position in the log are determined together, under a single acquisition of the
+// channel's lock. From there on it is a subscriber like any other.
 //
 // # Protocols
 //
@@ -143,9 +143,9 @@
 // A command that has to wait for a token to be verified is deferred, together with everything
 // after it, and later run again from the start; a publication that waits for room is kept
 // decoded. A subscription starts in three steps. First, the missed publications and the position
-// where live delivery continues are determined, while the channel's lock is held once. Then the
-// reply is queued, and only then does the subscription start, so the reply always precedes the
-// first publication.
+// where live delivery continues are determined together, under a single acquisition of the
+// channel's lock. Then the reply is queued, and only then does the subscription start, so the
+// reply always precedes the first publication.
 //
 // Permissions are the same for every protocol and path (package access): a channel's options come
 // from package namespace, and the identity of a client from package auth. A request to the HTTP
@@ -158,13 +158,13 @@
 //	turn          one run of a loop's deferred work: inbox, deadlines, sweeps, closing
 //	connection    a client's WebSocket or SSE stream (conn)
 //	channel       a named, ordered sequence of publications
-//	publication   one message published into a channel
+//	publication   one message published to a channel
 //	history       the newest publications of a channel, kept as they were published
 //	epoch         the lifetime of a channel's numbering
 //	offset        a publication's number within its epoch
 //	place         a subscriber's epoch and offset in a channel (clients call it position)
 //	log           the encoded bytes of a channel's publications in one format
-//	position      a subscriber's number of bytes in a log, counted from the log's first byte
+//	position      a subscriber's byte offset in a log, counted from the first byte ever appended
 //	group         a loop's subscribers of one log
 //	sweep         one pass over a group that sends each subscriber the bytes it lacks
 //	blocked       state of a connection whose socket refused bytes
@@ -172,7 +172,7 @@
 //	seat          a connection's entry in the count for its client's address
 //	parked        state of a message that waits for room in its channel's log, or for
 //	              the publisher's turn
-//	publisher's turn  the right to publish into a channel, which one publisher has at a time
+//	publisher's turn  the right to publish to a channel, which one publisher has at a time
 //	pressed       state of a group that must release the positions that are holding up a log
 //	protocol      what a connection speaks: raw, echo or Centrifugo's
 //	framing       how messages are laid out in a connection's bytes: WebSocket frames or SSE events

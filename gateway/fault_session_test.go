@@ -66,7 +66,7 @@ func (s *faultRun) await(why string, holds func() bool) {
 	}
 }
 
-// published counts what was published into a channel.
+// published counts what was published to a channel.
 func (s *faultRun) published(name string) int {
 	s.order.Lock()
 	defer s.order.Unlock()

@@ -43,7 +43,7 @@ func (s *Server) InternalHandler(opt Internal) http.Handler {
 func (s *Server) internalListener(opt Internal, unixSocket bool) *ops.Listener {
 	return &ops.Listener{
 		Gateway: (*inside)(s), APIKey: opt.APIKey, UnixSocket: unixSocket, MessageMax: s.cfg.MaxMessage, Logger: s.cfg.Logger, Metrics: collector{s},
-		Foreign: s.names.Text("without {APIKey}, only programs on this machine are served: requests with an Origin or a foreign Host are refused"),
+		Foreign: s.names.Text("without {APIKey}, only programs on this machine are served: requests with an Origin header, or with a Host other than this machine, are refused"),
 		API:     api.New((*node)(s), api.Options{MaxBody: s.cfg.apiBodyMax(), OnError: s.apiFailed}), Stopped: s.stopped,
 	}
 }

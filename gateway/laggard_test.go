@@ -15,7 +15,7 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// loopFill publishes into a channel and sweeps, on the loop, until its log is full,
+// loopFill publishes to a channel and sweeps, on the loop, until its log is full,
 // and gives what was published.
 func loopFill(t testing.TB, l *loop, name string, size int) (texts []string) {
 	t.Helper()

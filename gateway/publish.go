@@ -50,8 +50,8 @@ func (p *publisher) await(ctx context.Context, wait time.Duration) (called bool)
 	return false
 }
 
-// Publish publishes a message into its channel, and returns its position and how many
-// subscribers there were. It does not wait for delivery. While the channel's log is full
+// Publish publishes a message to its channel, and returns its position and the number of
+// subscribers. It does not wait for delivery. While the channel's log is full
 // it waits until ctx ends, then it returns [ErrPushedBack] or [ErrRate]. Other errors are
 // [ErrBadChannel], [ErrBadText] and [ErrTooBig]. The payload is copied.
 func (s *Server) Publish(ctx context.Context, m Message) (Receipt, error) {

@@ -61,13 +61,13 @@ var (
 		http.StatusBadRequest, "bad_channel", api.ErrBadRequest, centrifugo.ErrorBadRequest}
 	errUnknownChannel = &publishError{"unknown channel: its namespace is not configured ({Namespaces})",
 		http.StatusNotFound, "unknown_channel", api.ErrUnknownChannel, centrifugo.ErrorUnknownChannel}
-	errBadText = &publishError{"text is not UTF-8: publish it as binary",
+	errBadText = &publishError{"text is not UTF-8; publish it as binary",
 		http.StatusBadRequest, "bad_text", api.ErrBadRequest, centrifugo.ErrorBadRequest}
 	errTooBig = &publishError{"message is larger than {MaxMessage}",
 		http.StatusRequestEntityTooLarge, "too_large", api.ErrLimitExceeded, centrifugo.ErrorLimitExceeded}
 	errUnfit = &publishError{channel.ErrTooBig.Error(),
 		http.StatusRequestEntityTooLarge, "too_large", api.ErrLimitExceeded, centrifugo.ErrorLimitExceeded}
-	errRate = &publishError{"the channel has reached its rate of publications ({ChannelRate})",
+	errRate = &publishError{"the channel has reached its publication rate limit ({ChannelRate})",
 		http.StatusTooManyRequests, "rate", api.ErrTooManyRequests, centrifugo.ErrorTooManyRequests}
 	errPushedBack = &publishError{"the channel's buffer is full, because its subscribers are behind",
 		http.StatusServiceUnavailable, "pushed_back", api.ErrInternal.Later(time.Second), centrifugo.ErrorInternal}

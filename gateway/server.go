@@ -33,7 +33,7 @@ var ErrServerClosed = errors.New("gateway: server closed")
 
 // ErrInsecure is returned by Serve, with Config.Insecure, for a listener that other machines
 // can reach.
-var ErrInsecure error = setting.Error("gateway: {Insecure} lets every client do everything: listen only on 127.0.0.1, and do not configure proxies")
+var ErrInsecure error = setting.Error("gateway: {Insecure} lets every client do anything; listen only on 127.0.0.1, and do not configure proxies")
 
 // descriptorReserve is how many descriptors are left for everything that is no
 // client: listeners, two for each, pollers, the internal listener's connections, files.
@@ -118,7 +118,7 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	kept := descriptorReserve + 3*cfg.MaxHandshakes + 5*cfg.Loops
 	if limit <= kept {
 		return nil, Faults{{
-			Why: fmt.Sprintf("the file descriptor limit of %d is too low: %d are reserved for files, loops and handshakes", limit, kept),
+			Why: fmt.Sprintf("the file descriptor limit of %d is too low, because %d descriptors are reserved for files, loops and handshakes", limit, kept),
 			Fix: fmt.Sprintf("raise the limit (ulimit -n, LimitNOFILE=) above that, or lower {MaxHandshakes} %d", cfg.MaxHandshakes),
 		}}
 	}
@@ -228,7 +228,7 @@ func (s *Server) Warnings() Faults { return s.warnings }
 
 // Failed returns a channel that delivers an error if the server can no longer serve all of
 // its clients: an event loop can no longer wait for events on its connections, or is stuck
-// ([ErrLoopStuck]). The process should end then.
+// ([ErrLoopStuck]). The process should then exit.
 func (s *Server) Failed() <-chan error { return s.failed }
 
 func (s *Server) nextID() uint64 { return s.lastID.Add(1) }
@@ -335,8 +335,8 @@ func (s *Server) Ready() bool {
 }
 
 // Shutdown stops accepting connections, sends each client what was published before, closes
-// it with code 1001 and waits for it to go. Then it stops the event loops. If ctx ends first,
-// it cuts off the remaining connections and returns ctx's error. A second call returns
+// its connection with code 1001, and waits for it to disconnect. Then it stops the event
+// loops. If ctx ends first, it cuts off the remaining connections and returns ctx's error. A second call returns
 // ErrServerClosed at once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()

@@ -24,7 +24,7 @@ type announcements struct {
 // there while there are more. Leaves are not more than subscribers.
 const announcingMax = 4096
 
-// announce publishes a join or a leave into a channel.
+// announce publishes a join or a leave to a channel.
 func (l *loop) announce(kind channel.Kind, ch *channel.Channel, who *presence.Info) {
 	info := &protocol.ClientInfo{User: who.User, Client: who.Client, ConnInfo: who.ConnInfo, ChanInfo: who.ChanInfo}
 	p := channel.Publication{Kind: kind, Payload: centrifugo.AppendClientInfo(nil, info)}

@@ -55,7 +55,7 @@ func (s *Server) admitStream(w http.ResponseWriter, r *http.Request, methods str
 		w.WriteHeader(http.StatusNoContent)
 	case !slices.Contains(words, r.Method):
 		reject := *rejectStreamMethod
-		reject.Text, reject.Header = "An event stream is asked for with "+strings.Join(words, " or ")+".", "Allow: "+methods+"\r\n"
+		reject.Text, reject.Header = "Use "+strings.Join(words, " or ")+" to open an SSE stream.", "Allow: "+methods+"\r\n"
 		s.refuseHTTP(w, conn, &reject)
 	default:
 		return conn, true

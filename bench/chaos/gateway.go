@@ -68,7 +68,7 @@ func (r *Run) StartBy(l Launch, flags ...string) (*Gateway, error) {
 		}
 	}
 	if err := g.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the gateway: %w: specify --bin", err)
+		return nil, fmt.Errorf("start the gateway: %w (is --bin right?)", err)
 	}
 	r.gateways = append(r.gateways, g)
 	go func() {

@@ -153,7 +153,7 @@ func (j *judge) gap(a *Account, w *walk, e Event) {
 func (j *judge) run(a *Account, w *walk, e Event) {
 	j.received += e.Count
 	if o := j.ledger.order(a.Channel, e.Epoch); o == nil {
-		j.fault("C1", a, "got offsets %d to %d of epoch %s, to which nothing was published", e.First, e.Last, e.Epoch)
+		j.fault("C1", a, "got offsets %d to %d of epoch %s, in which nothing was published", e.First, e.Last, e.Epoch)
 	} else if sum, ok := o.sum(e.First, e.Last); !ok {
 		j.fault("C1", a, "got offsets %d to %d, but only %d to %d were published", e.First, e.Last, o.First, o.Last())
 	} else if sum != e.Hash {
@@ -206,7 +206,7 @@ func (j *judge) tail(a *Account, w *walk) {
 	case w.epoch != end.Epoch:
 		j.fault("C4", a, "stayed to the end in epoch %q, but publishing went on in %q", w.epoch, end.Epoch)
 	case w.last < end.Last():
-		j.fault("C4", a, "stayed to the end and has nothing after offset %d of %d", w.last, end.Last())
+		j.fault("C4", a, "stayed to the end, but received nothing after offset %d of %d", w.last, end.Last())
 	}
 }
 
@@ -256,7 +256,7 @@ func (j *judge) dropped(subscribers, delivered, recovered, dropped uint64) Check
 	if !j.partly {
 		return j.equal("C6 dropped", j.due, delivered+recovered+dropped, 0, "due to the clients", became, counterDelivered, counterDropped)
 	}
-	return j.equal("C6 dropped", subscribers, delivered+dropped, j.moved+j.skipped, "due by the subscribers in the receipts", became, counterDelivered, counterDropped)
+	return j.equal("C6 dropped", subscribers, delivered+dropped, j.moved+j.skipped, "expected from the subscriber counts in the receipts", became, counterDelivered, counterDropped)
 }
 
 func counterValue(l *Ledger, name string) uint64 {

@@ -13,7 +13,7 @@ type Ledger struct {
 	Counters map[string]float64 `json:"counters"` // of the gateway; see counters
 }
 
-// Order is what one publisher published into a channel's epoch, which nobody else
+// Order is what one publisher published to a channel's epoch, which nobody else
 // published into: hash i is of offset First+i.
 type Order struct {
 	Channel string   `json:"channel"`
@@ -146,7 +146,7 @@ func (a *Account) gaps() bool {
 	return slices.ContainsFunc(a.Events, func(e Event) bool { return e.Kind == Gap })
 }
 
-// order finds what was published into a channel's epoch; nil where nothing was.
+// order finds what was published to a channel's epoch; nil where nothing was.
 func (l *Ledger) order(channel, epoch string) *Order {
 	for _, o := range l.Orders {
 		if o.Channel == channel && o.Epoch == epoch {

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Publisher publishes into one channel over HTTP. Nobody else publishes there, so
+// Publisher publishes to one channel over HTTP. Nobody else publishes there, so
 // its receipts, in the order of their offsets, are the channel's order.
 type Publisher struct {
 	run     *Run

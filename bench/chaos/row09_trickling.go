@@ -4,7 +4,7 @@ import "time"
 
 func init() {
 	register(Row{Number: 9, Name: "trickling readers", Slow: true, Run: tricklingReaders,
-		What: "readers about as fast as the channel each keep up or are notified of the messages they missed"})
+		What: "each reader is about as fast as the channel; it either keeps up or is notified of the messages it missed"})
 }
 
 // tricklingReaders: the slowest reader takes a tenth of what the channel brings, the

@@ -8,7 +8,7 @@ import (
 
 func init() {
 	register(Row{Number: 13, Name: "stopped gateway", Run: stoppedGateway,
-		What: "the gateway is stopped with SIGSTOP again and again; it disconnects no client because of its own pause, and nothing is lost or out of order"})
+		What: "the gateway is stopped repeatedly with SIGSTOP; it disconnects no client because of its own pause, and nothing is lost or out of order"})
 }
 
 func stoppedGateway(r *Run) error {

@@ -12,7 +12,7 @@ import (
 
 func init() {
 	register(Row{Number: 21, Name: "half-open", Run: halfOpen,
-		What: "peers vanish as if a cable had been pulled; their connections are closed soon, and the file descriptors freed"})
+		What: "peers vanish as if a cable had been pulled; their connections are soon closed, and their file descriptors are freed"})
 }
 
 // vanishedWithin is how long the gateway may hold a peer that is not there any more.
@@ -107,7 +107,7 @@ func (r *Run) newIsland() (*island, error) {
 		return nil, err
 	}
 	if err := n.cmd.Start(); err != nil {
-		return nil, skipped{fmt.Sprintf("cannot create a network for the peers: %v: run it as root, with CAP_SYS_ADMIN", err)}
+		return nil, skipped{fmt.Sprintf("cannot create a network for the peers: %v; run it as root, with CAP_SYS_ADMIN", err)}
 	}
 	go func() {
 		defer close(n.done)

@@ -72,7 +72,7 @@ func heldBack(r *Run) error {
 		for i := range windows {
 			ratio := measure(fmt.Sprint(c.name, "_", i), window)
 			if r.judgesSpeed() {
-				r.Check(c.name, ratio >= heldRate, "in window %d %.2f of the rate of an undisturbed channel, at least %.2f", i, ratio, heldRate)
+				r.Check(c.name, ratio >= heldRate, "window %d: %.2f times the rate of an undisturbed channel; at least %.2f required", i, ratio, heldRate)
 			}
 		}
 	}

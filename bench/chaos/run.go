@@ -114,7 +114,7 @@ func Do(ctx context.Context, row Row, o Options) (*Result, error) {
 func (o *Options) place(row Row) (err error) {
 	if o.Bin == "" {
 		if o.Bin, err = os.Executable(); err != nil {
-			return fmt.Errorf("cannot find this program to start gateways: %w: specify --bin", err)
+			return fmt.Errorf("cannot find this program to start gateways: %w; specify --bin", err)
 		}
 	}
 	if o.Dir == "" {
@@ -124,7 +124,7 @@ func (o *Options) place(row Row) (err error) {
 		err = os.MkdirAll(o.Dir, 0o755)
 	}
 	if err != nil {
-		return fmt.Errorf("create the directory for logs and ledgers: %w: specify --dir", err)
+		return fmt.Errorf("create the directory for logs and ledgers: %w; specify --dir", err)
 	}
 	return nil
 }

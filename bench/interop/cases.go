@@ -121,7 +121,7 @@ func (o *conn) leave(ctx context.Context, code int, reason string) error {
 	}
 	got, err := o.next(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: no answer to Close %d", err, code)
+		return fmt.Errorf("%w: no reply to Close %d", err, code)
 	}
 	if _, deaf := o.lacks[closeAnswer]; deaf && got.what == "closed" {
 		return nil

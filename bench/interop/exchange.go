@@ -36,11 +36,11 @@ func subscribe(ctx context.Context, clients []*client, g *gateway) (subs []*subs
 			}
 			first, err := full.next(ctx)
 			if err != nil {
-				return nil, fmt.Errorf("%s: place of the subscription: %w", c.name, err)
+				return nil, fmt.Errorf("%s: position of the subscription: %w", c.name, err)
 			}
 			place, err := parseRecord(first.message)
 			if err != nil || place.Gap == nil || *place.Gap || place.Conn == "" {
-				return nil, fmt.Errorf("%s: place of the subscription: got %v", c.name, first)
+				return nil, fmt.Errorf("%s: position of the subscription: got %v", c.name, first)
 			}
 			subs = append(subs, &subscription{conn: raw, scheme: scheme}, &subscription{conn: full, scheme: scheme, id: place.Conn})
 		}
@@ -63,7 +63,7 @@ func stayedOpen(ctx context.Context, subs []*subscription, g *gateway, r *report
 			s.lost = fmt.Errorf("got %v, want nothing but pings", h)
 		default:
 		}
-		r.result(s.client, s.scheme, "answers pings", s.lost)
+		r.result(s.client, s.scheme, "responds to pings", s.lost)
 	}
 	return err
 }

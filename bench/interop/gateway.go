@@ -158,7 +158,7 @@ func (g *gateway) stop() error {
 		return err
 	}
 	if err := g.process.Wait(); err != nil {
-		return fmt.Errorf("the gateway ended badly: %w", err)
+		return fmt.Errorf("the gateway exited with an error: %w", err)
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ type record struct {
 
 func parseRecord(m message) (r record, err error) {
 	if m.binary {
-		return r, fmt.Errorf("a record is text, but a binary message came")
+		return r, fmt.Errorf("expected a text record, but received a binary message")
 	}
 	if err := json.Unmarshal([]byte(m.payload), &r); err != nil {
 		return r, fmt.Errorf("no record: %w", err)

@@ -28,7 +28,7 @@ func main() {
 	result := flag.String("json", "", "the file for the machine-readable result")
 	flag.Parse()
 	if *binary == "" || *result == "" || flag.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "interop: -sluice and -json are needed: start it with ./run")
+		fmt.Fprintln(os.Stderr, "interop: -sluice and -json are needed; start it with ./run")
 		os.Exit(2)
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // its processes end with it

@@ -74,7 +74,7 @@ const (
 	pings       ability = "send a ping"
 	badText     ability = "send text that is not UTF-8"
 	emptyClose  ability = "close without a code"
-	closeAnswer ability = "hear the answer to its Close frame"
+	closeAnswer ability = "receive the reply to its Close frame"
 )
 
 // conn is a connection and what it has heard and nobody has taken yet.
@@ -114,7 +114,7 @@ func (o *conn) next(ctx context.Context) (heard, error) {
 	case h := <-o.heard:
 		return h, nil
 	case <-late.C:
-		return heard{}, fmt.Errorf("nothing came for %v", patience)
+		return heard{}, fmt.Errorf("nothing arrived for %v", patience)
 	case <-ctx.Done():
 		return heard{}, ctx.Err()
 	}

@@ -80,7 +80,7 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 	}
 	if a.tokens.JWKSURL = files.jwksURL; files.jwksURL != "" {
 		if err := auth.CheckJWKSURL(files.jwksURL); err != nil {
-			add(optionUsage("jwks-url", " %s: %w", files.jwksURL, err))
+			add(optionUsage("jwks-url", " %s: %w", redactURL(files.jwksURL), err))
 		}
 	}
 	a.tokens.Audience, a.tokens.Issuer = files.audience, files.issuer
@@ -147,7 +147,7 @@ func (a *access) verifier(ctx context.Context, log *slog.Logger) (*auth.Verifier
 }
 
 // insecureText is the warning about --insecure.
-const insecureText = "--insecure: every client can do everything and no token is verified: for trials only"
+const insecureText = "--insecure: every client can do anything, and no token is verified; for trials only"
 
 // permissions reports where permissions come from, and what serve would warn about.
 func (f *findings) permissions(a access, s *settings) {
@@ -158,7 +158,7 @@ func (f *findings) permissions(a access, s *settings) {
 	case s.gateway.Insecure:
 		f.add(isWarning, "%s", insecureText)
 	case a.keyed && s.gateway.Namespaces == nil:
-		f.add(isOK, "permissions: from tokens only, without --namespaces: clients can subscribe to the channels that their tokens name")
+		f.add(isOK, "permissions: from tokens only, without --namespaces; clients can subscribe to the channels that their tokens name")
 	case !a.keyed && s.gateway.Namespaces != nil:
 		f.add(isOK, "permissions: from --namespaces; every client is anonymous, because no key verifies tokens")
 	case a.keyed:

@@ -46,6 +46,7 @@ func TestCheckTellsMistakesAboutRights(t *testing.T) {
 		}},
 		{[]string{"--namespaces", writeFile(t, "n.json", `{"namespaces": []}`), "--history", "5"}, []string{"--history 5 has no effect with --namespaces"}},
 		{[]string{"--jwks-url", "http://id.example.com/keys"}, []string{"--jwks-url http://id.example.com/keys: the key set URL uses http"}},
+		{[]string{"--jwks-url", "https://u:secret@id.example.com/keys"}, []string{"--jwks-url https://u:xxxxx@id.example.com/keys: the key set URL contains a password"}},
 		{[]string{"--token-audience", "push"}, []string{"--token-audience and --token-issuer need a key that verifies tokens: "}},
 		{[]string{"--insecure", "--trusted-proxies", "10.0.0.0/8"}, []string{"--insecure lets every client do everything, and clients on other machines can connect through a proxy"}},
 		{[]string{"--insecure", "--listen", "0.0.0.0:0"}, []string{"--insecure lets every client do everything, and other machines can reach --listen 0.0.0.0:0: "}},
@@ -77,12 +78,12 @@ func TestCheckTellsWhatClientsMayDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	namespaces := writeFile(t, "n.json", `{"namespaces": [{"name": "chat", "allow_subscribe_for_client": true}]}`)
-	const tokensAlone = "ok permissions: from tokens only, without --namespaces: clients can subscribe to the channels that their tokens name"
+	const tokensAlone = "ok permissions: from tokens only, without --namespaces; clients can subscribe to the channels that their tokens name"
 	for _, test := range []struct {
 		args, want []string
 	}{
 		{nil, nil},
-		{[]string{"--insecure"}, []string{"warning --insecure: every client can do everything and no token is verified: for trials only"}},
+		{[]string{"--insecure"}, []string{"warning --insecure: every client can do anything, and no token is verified; for trials only"}},
 		{[]string{"--token-hmac-secret-file", secret}, []string{tokensAlone}},
 		{[]string{"--token-hmac-secret-file", open}, []string{
 			"warning --token-hmac-secret-file " + open + ": every user of this machine can read it and make tokens with it; run 'chmod o= " + open + "'", tokensAlone}},

@@ -143,7 +143,7 @@ func newChurnCommand() *cobra.Command {
 		}
 		return bench.Churn(ctx, o)
 	}
-	cmd := scenario("churn", "Open and close connections: failures, and leaks in the server",
+	cmd := scenario("churn", "Open and close connections; check for failures and server leaks",
 		`  sluice bench churn --pid PID --metrics http://127.0.0.1:9000/metrics
   sluice bench churn --url wss://127.0.0.1:8443 --fail-if 'failed>0'`,
 		&o.Options, measure)

@@ -86,7 +86,7 @@ func chooseRows(words []string) (chosen []chaos.Row, err error) {
 		case word == "all":
 			chosen = append(chosen, all...)
 		case i < 0:
-			return nil, usagef("--row %s: no such row: use one of %s, or all", word, strings.Join(known, ", "))
+			return nil, usagef("--row %s: no such row; use one of %s, or all", word, strings.Join(known, ", "))
 		default:
 			chosen = append(chosen, all[i])
 		}

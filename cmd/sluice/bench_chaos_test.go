@@ -34,7 +34,7 @@ func TestChaosUsageErrorsAreToldBeforeAnythingRuns(t *testing.T) {
 		why  string
 	}{
 		{nil, "no row given"},
-		{[]string{"--row", "8,6"}, "--row 6: no such row: use one of 1, 2, "},
+		{[]string{"--row", "8,6"}, "--row 6: no such row; use one of 1, 2, "},
 		{[]string{"--row", "8", "--policy", "drop"}, "--policy drop: use close or skip"},
 		{[]string{"--row", "8", "--deadline", "-1s"}, "--deadline -1s is out of range"},
 	} {

@@ -80,7 +80,7 @@ func scenario(name, short, examples string, o *bench.Options, measure func(conte
 		f.StringVar(&o.Cert, "cert", "", "PEM `FILE` with the client certificate, for servers that require one")
 		f.StringVar(&o.Key, "key", "", "PEM `FILE` with the key of --cert")
 		f.BoolVar(&o.Resume, "resume", false, "resume TLS sessions on all but the first few connections; by default every connection makes a full handshake")
-		f.IntVar(&o.Sources, "sources", 0, "connect from `N` loopback addresses, 127.0.0.2 and up; 0: 32 for a server on loopback, off for others")
+		f.IntVar(&o.Sources, "sources", 0, "connect from `N` loopback addresses, 127.0.0.2 and up; 0 means 32 if the server is on loopback, and none otherwise")
 		f.IntVar(&o.Loops, "loops", 0, "receive in `N` loops; 0: one per core")
 		f.IntVar(&o.Dialing, "dialing", 64, "keep `N` connection attempts in progress at a time")
 		f.DurationVar(&o.Timeout, "timeout", bench.DefaultTimeout, "give up on a connection that is not upgraded within this `TIME`")

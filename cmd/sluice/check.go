@@ -192,7 +192,7 @@ const tlsRecord = 16 << 10
 // bytes are in the channel's log once, whatever the number of subscribers; only what is
 // encrypted for a connection is held per connection.
 func (f *findings) messages(l gateway.Limits) {
-	f.add(isOK, "messages: --channel-buffer %s allows messages of up to %s to any number of subscribers; the buffers hold %s full channel logs or, over TLS, records for %s connections with full sockets",
+	f.add(isOK, "messages: --channel-buffer %s allows messages of up to %s to any number of subscribers; the buffers have room for %s full channel logs or, over TLS, for the pending records of %s connections whose sockets are full",
 		formatSize(l.ChannelBuffer), formatSize(l.ChannelBuffer/2-1024),
 		formatCount(l.MaxBuffered/8*3/l.ChannelBuffer), formatCount(l.MaxBuffered/2/tlsRecord))
 }
@@ -215,7 +215,7 @@ func (f *findings) ports(p plan, opts *options, sendBuffer int) {
 		}
 		if e.network == "unix" {
 			if stale, err := e.staleSocket(); err == nil && stale {
-				f.add(isOK, "--%s %s: free: serve will replace the stale socket file", e.flag, e.text)
+				f.add(isOK, "--%s %s: free; serve will replace the stale socket file", e.flag, e.text)
 				continue
 			}
 		}

@@ -62,7 +62,7 @@ func (f *findings) proxies(g gateway.Config) {
 		}
 		for _, t := range g.TrustedProxies {
 			if p.Overlaps(t) {
-				f.add(isWarning, "--trusted-proxies %v overlaps --proxy-protocol %v: for a proxy in both, the PROXY header is used: list each proxy once", t, p)
+				f.add(isWarning, "--trusted-proxies %v overlaps --proxy-protocol %v; for a proxy in both, the PROXY header is used. List each proxy only once", t, p)
 			}
 		}
 	}
@@ -75,7 +75,7 @@ func (f *findings) slowRules(rules []gateway.SlowRule) {
 		return
 	}
 	for _, r := range rules[every+1:] {
-		f.add(isWarning, "--slow-policy: the rule for %s is never used: %s before it matches every channel, and the first match applies: put %[2]s last", r.Pattern, rules[every].Pattern)
+		f.add(isWarning, "--slow-policy: the rule for %s is never used, because %s before it matches every channel and the first match applies; put %[2]s last", r.Pattern, rules[every].Pattern)
 	}
 }
 
@@ -87,7 +87,7 @@ func (f *findings) memoryUnder(files fs.FS, d demand, limit, wanted int) {
 		return
 	}
 	if most, who := memoryLimit(files); most > 0 && limit > most {
-		f.add(isWarning, "--memory-limit %s: %s %s: the kernel kills the process before new connections are refused: lower the limit", formatSize(limit), who, aboutSize(most))
+		f.add(isWarning, "--memory-limit %s is too high: %s %s, so the kernel kills the process before new connections are refused; lower the limit", formatSize(limit), who, aboutSize(most))
 		return
 	}
 	*f = slices.DeleteFunc(*f, func(one finding) bool {
@@ -99,7 +99,7 @@ func (f *findings) memoryUnder(files fs.FS, d demand, limit, wanted int) {
 	}
 	what := fmt.Sprintf("--max-buffered %s and %s connections", buffered, formatCount(d.connections))
 	if all := d.buffered + d.connections*connectionBytes; limit < all {
-		f.add(isWarning, "memory: --memory-limit %s is less than the %s needed for %s (about %s each): raise it, or lower --max-buffered or --max-connections",
+		f.add(isWarning, "memory: --memory-limit %s is less than the %s needed for %s (about %s each); raise it, or lower --max-buffered or --max-connections",
 			formatSize(limit), aboutSize(all), what, formatSize(connectionBytes))
 		return
 	}

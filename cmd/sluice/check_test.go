@@ -42,7 +42,7 @@ func TestCheckOfWhatWorksHasNoFault(t *testing.T) {
 	wantFinding(t, found, "ok --listen 127.0.0.1:0: free")
 	wantFinding(t, found, "ok --internal-listen 127.0.0.1:0: free")
 	wantFinding(t, found, "ok --web-root "+dir+": is readable")
-	wantFinding(t, found, "ok messages: --channel-buffer 256KiB allows messages of up to 127KiB to any number of subscribers; the buffers hold 24 full channel logs or, over TLS, records for 512 connections with full sockets")
+	wantFinding(t, found, "ok messages: --channel-buffer 256KiB allows messages of up to 127KiB to any number of subscribers; the buffers have room for 24 full channel logs or, over TLS, for the pending records of 512 connections whose sockets are full")
 	for _, line := range found {
 		if strings.HasPrefix(line, "fault") || strings.Contains(line, "sesame") {
 			t.Error(line)
@@ -82,7 +82,7 @@ func TestCheckLeavesSocketFilesAsTheyAre(t *testing.T) {
 	}
 	found := runCheck(t, exitFailed, nil, "--listen", "unix:"+fresh+",unix:"+left, "--internal-listen", "unix:"+file)
 	wantFinding(t, found, "ok --listen unix:"+fresh+": free")
-	wantFinding(t, found, "ok --listen unix:"+left+": free: serve will replace the stale socket file")
+	wantFinding(t, found, "ok --listen unix:"+left+": free; serve will replace the stale socket file")
 	nowhere := filepath.Join(dir, "no", "dir")
 	wantFinding(t, runCheck(t, exitFailed, nil, "--listen", "unix:"+nowhere, "--internal-listen", "off"), "fault --listen unix:"+nowhere+
 		": cannot create the socket: no such file or directory; use a path in an existing directory that sluice can write to")
@@ -141,13 +141,13 @@ func TestCheckWarnsOfSettingsThatUndoOthers(t *testing.T) {
 		}
 	}
 	const all = " includes every address, so any client can claim any address: list only your proxies"
-	const both = ": for a proxy in both, the PROXY header is used: list each proxy once"
+	const both = "; for a proxy in both, the PROXY header is used. List each proxy only once"
 	if diff := cmp.Diff([]string{
 		"warning --trusted-proxies ::/0" + all,
 		"warning --trusted-proxies 10.0.0.0/8 overlaps --proxy-protocol 10.1.0.0/16" + both,
 		"warning --proxy-protocol 0.0.0.0/0" + all,
 		"warning --trusted-proxies 10.0.0.0/8 overlaps --proxy-protocol 0.0.0.0/0" + both,
-		"warning --slow-policy: the rule for log is never used: * before it matches every channel, and the first match applies: put * last",
+		"warning --slow-policy: the rule for log is never used, because * before it matches every channel and the first match applies; put * last",
 	}, got); diff != "" {
 		t.Error(diff)
 	}
@@ -163,8 +163,8 @@ func TestCheckOfMemoryKnowsTheLimit(t *testing.T) {
 		{"none", 0, 512 * mib, 512 * mib, "ok memory: the machine has 16GiB, enough for --max-buffered 512MiB and 100 connections"},
 		{"enough", 2048 * mib, 512 * mib, 512 * mib, "ok memory: --memory-limit 2GiB is enough for --max-buffered 512MiB and 100 connections"},
 		{"lowered", 300 * mib, 150 * mib, 512 * mib, "warning memory: --memory-limit 300MiB is enough for --max-buffered 150MiB (lowered from 512MiB) and 100 connections"},
-		{"little", 32 * mib, 32 * mib, 32 * mib, "warning memory: --memory-limit 32MiB is less than the 32.6MiB needed for --max-buffered 32MiB and 100 connections (about 6KiB each): raise it, or lower --max-buffered or --max-connections"},
-		{"more than there is", 20480 * mib, 512 * mib, 512 * mib, "warning --memory-limit 20GiB: the machine has 16GiB: the kernel kills the process before new connections are refused: lower the limit"},
+		{"little", 32 * mib, 32 * mib, 32 * mib, "warning memory: --memory-limit 32MiB is less than the 32.6MiB needed for --max-buffered 32MiB and 100 connections (about 6KiB each); raise it, or lower --max-buffered or --max-connections"},
+		{"more than there is", 20480 * mib, 512 * mib, 512 * mib, "warning --memory-limit 20GiB is too high: the machine has 16GiB, so the kernel kills the process before new connections are refused; lower the limit"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

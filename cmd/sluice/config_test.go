@@ -132,6 +132,16 @@ func TestConfigWithAFileCanBeAFileAgain(t *testing.T) {
 	}
 }
 
+func TestConfigDoesNotPrintAPassword(t *testing.T) {
+	for _, format := range [][]string{nil, {"--json"}} {
+		args := append([]string{"config", "--jwks-url", "https://u:secret@id.example.com/keys"}, format...)
+		code, stdout, stderr := runOnce(nil, args...)
+		if code != 0 || strings.Contains(stdout, "secret@") || !strings.Contains(stdout, "https://u:xxxxx@id.example.com/keys") {
+			t.Errorf("%q: exit code %d, stdout\n%sstderr\n%s", args, code, stdout, stderr)
+		}
+	}
+}
+
 func TestConfigRefusesWhatServeCannotRead(t *testing.T) {
 	code, stdout, stderr := runOnce([]string{"SLUICE_RAW=yes"}, "config")
 	if code != exitUsage || stdout != "" || stderr != "sluice: SLUICE_RAW=yes: must be one of auto, publish, listen, off\n" {

@@ -106,7 +106,7 @@ func (f *findings) tcpMemory(files fs.FS, d demand) {
 		f.add(isOK, "net.ipv4.tcp_mem: all socket buffers together can use %s before the kernel shrinks them", size)
 		return
 	}
-	f.add(isWarning, "net.ipv4.tcp_mem: all socket buffers together can use %s before the kernel shrinks them. That is less than one page in each direction for %s connections, so all of them slow down under load: sysctl -w net.ipv4.tcp_mem='%d %d %d'",
+	f.add(isWarning, "net.ipv4.tcp_mem: all socket buffers together can use %s before the kernel shrinks them. That is less than one page in each direction for %s connections, so all of them slow down under load; run sysctl -w net.ipv4.tcp_mem='%d %d %d'",
 		size, formatCount(d.connections), least/4*3, least, least/2*3)
 }
 
@@ -142,10 +142,10 @@ func (f *findings) memory(files fs.FS, d demand) {
 	has := fmt.Sprintf("memory: %s %s", who, aboutSize(limit))
 	switch {
 	case limit <= d.buffered:
-		f.addAbout("memory", isFault, "%s, and --max-buffered is %s: the kernel kills the process before the gateway applies backpressure: allow more memory, or set --max-buffered to %dMiB or less",
+		f.addAbout("memory", isFault, "%s, and --max-buffered is %s, so the kernel kills the process before the gateway applies backpressure; allow more memory, or set --max-buffered to %dMiB or less",
 			has, formatSize(d.buffered), max(limit/2>>20, 1))
 	case limit < all:
-		f.addAbout("memory", isWarning, "%s, less than the %s needed for --max-buffered %s and %s connections (about %s each): allow more memory, or lower --max-buffered or --max-connections",
+		f.addAbout("memory", isWarning, "%s, less than the %s needed for --max-buffered %s and %s connections (about %s each); allow more memory, or lower --max-buffered or --max-connections",
 			has, aboutSize(all), formatSize(d.buffered), formatCount(d.connections), formatSize(connectionBytes))
 	default:
 		f.addAbout("memory", isOK, "%s, enough for --max-buffered %s and %s connections", has, formatSize(d.buffered), formatCount(d.connections))
@@ -176,7 +176,7 @@ func (f *findings) sysctlLeast(name string, got, least int, short verdict, what,
 		f.add(isOK, "%s %s: %s", name, formatCount(got), what)
 		return
 	}
-	f.add(short, "%s %s (%s) is less than %s: %s: sysctl -w %s=%d", name, formatCount(got), what, formatCount(least), why, name, roundUp(least))
+	f.add(short, "%s %s (%s) is less than %s: %s; run sysctl -w %s=%d", name, formatCount(got), what, formatCount(least), why, name, roundUp(least))
 }
 
 // roundUp returns the next power of two, so that the setting need not be raised again

@@ -53,43 +53,43 @@ func TestKernelLimits(t *testing.T) {
 	}{
 		{"wide", asked, nil, nil},
 		{"a short queue", asked, map[string]string{"proc/sys/net/core/somaxconn": "128"}, []string{
-			"warning net.core.somaxconn 128 (connections that can wait to be accepted) is less than 4,096: a reconnect storm overflows the queue, and clients wait for seconds: sysctl -w net.core.somaxconn=4096"}},
+			"warning net.core.somaxconn 128 (connections that can wait to be accepted) is less than 4,096: a reconnect storm overflows the queue, and clients wait for seconds; run sysctl -w net.core.somaxconn=4096"}},
 		{"a short queue is long enough for few", few, map[string]string{"proc/sys/net/core/somaxconn": "128"}, nil},
 		{"a short queue of handshakes", asked, map[string]string{"proc/sys/net/ipv4/tcp_max_syn_backlog": "512"}, []string{
-			"warning net.ipv4.tcp_max_syn_backlog 512 (TCP handshakes that can be in progress) is less than 4,096: tcp_syncookies is off, so a reconnect storm loses connections: sysctl -w net.ipv4.tcp_max_syn_backlog=4096"}},
+			"warning net.ipv4.tcp_max_syn_backlog 512 (TCP handshakes that can be in progress) is less than 4,096: tcp_syncookies is off, so a reconnect storm loses connections; run sysctl -w net.ipv4.tcp_max_syn_backlog=4096"}},
 		{"a short queue of handshakes with cookies", asked, map[string]string{
 			"proc/sys/net/ipv4/tcp_max_syn_backlog": "512", "proc/sys/net/ipv4/tcp_syncookies": "1"}, nil},
 		{"few descriptors, as many connections as fit", wide, map[string]string{"proc/sys/fs/nr_open": "4096"}, []string{
-			"warning fs.nr_open 4,096 (file descriptors that a process can have) is less than 10,000: each connection needs one: sysctl -w fs.nr_open=16384"}},
+			"warning fs.nr_open 4,096 (file descriptors that a process can have) is less than 10,000: each connection needs one; run sysctl -w fs.nr_open=16384"}},
 		{"few descriptors, more asked for", asked, map[string]string{"proc/sys/fs/nr_open": "4096"}, []string{
-			"fault fs.nr_open 4,096 (file descriptors that a process can have) is less than 10,000: each connection needs one: sysctl -w fs.nr_open=16384"}},
+			"fault fs.nr_open 4,096 (file descriptors that a process can have) is less than 10,000: each connection needs one; run sysctl -w fs.nr_open=16384"}},
 		{"few files", asked, map[string]string{"proc/sys/fs/file-max": "10100"}, []string{
-			"fault fs.file-max 10,100 (open files on the whole machine, 500 in use) is less than 10,500: each connection needs one: sysctl -w fs.file-max=16384"}},
+			"fault fs.file-max 10,100 (open files on the whole machine, 500 in use) is less than 10,500: each connection needs one; run sysctl -w fs.file-max=16384"}},
 		{"little TCP memory", million, map[string]string{
 			"proc/meminfo": "MemTotal: 33554432 kB", "proc/sys/net/netfilter/nf_conntrack_max": "absent"}, []string{
-			"warning net.ipv4.tcp_mem: all socket buffers together can use 1.5GiB before the kernel shrinks them. That is less than one page in each direction for 1,000,000 connections, so all of them slow down under load: sysctl -w net.ipv4.tcp_mem='1500000 2000000 3000000'"}},
+			"warning net.ipv4.tcp_mem: all socket buffers together can use 1.5GiB before the kernel shrinks them. That is less than one page in each direction for 1,000,000 connections, so all of them slow down under load; run sysctl -w net.ipv4.tcp_mem='1500000 2000000 3000000'"}},
 		{"a small table of the firewall", wide, map[string]string{"proc/sys/net/netfilter/nf_conntrack_max": "10000"}, []string{
-			"warning net.netfilter.nf_conntrack_max 10,000 (connections in the firewall's table, 44 in use) is less than 10,044: when the table is full, the kernel drops new connections: sysctl -w net.netfilter.nf_conntrack_max=16384"}},
+			"warning net.netfilter.nf_conntrack_max 10,000 (connections in the firewall's table, 44 in use) is less than 10,044: when the table is full, the kernel drops new connections; run sysctl -w net.netfilter.nf_conntrack_max=16384"}},
 		{"a small table that is in use", asked, map[string]string{"proc/sys/net/netfilter/nf_conntrack_max": "10000"}, []string{
-			"fault net.netfilter.nf_conntrack_max 10,000 (connections in the firewall's table, 44 in use) is less than 10,044: when the table is full, the kernel drops new connections: sysctl -w net.netfilter.nf_conntrack_max=16384"}},
+			"fault net.netfilter.nf_conntrack_max 10,000 (connections in the firewall's table, 44 in use) is less than 10,044: when the table is full, the kernel drops new connections; run sysctl -w net.netfilter.nf_conntrack_max=16384"}},
 		{"a small table that may not be in use", asked, map[string]string{
 			"proc/sys/net/netfilter/nf_conntrack_max": "8192", "proc/sys/net/netfilter/nf_conntrack_count": "0"}, []string{
-			"warning net.netfilter.nf_conntrack_max 8,192 (connections in the firewall's table, 0 in use) is less than 10,000: when the table is full, the kernel drops new connections: sysctl -w net.netfilter.nf_conntrack_max=16384"}},
+			"warning net.netfilter.nf_conntrack_max 8,192 (connections in the firewall's table, 0 in use) is less than 10,000: when the table is full, the kernel drops new connections; run sysctl -w net.netfilter.nf_conntrack_max=16384"}},
 		{"a table of the firewall without a bound", wide, map[string]string{"proc/sys/net/netfilter/nf_conntrack_max": "0"}, nil},
 		{"no firewall", asked, map[string]string{"proc/sys/net/netfilter/nf_conntrack_max": "absent"}, nil},
 		{"a small cgroup", wide, map[string]string{"sys/fs/cgroup/system.slice/sluice.service/memory.max": "268435456"}, []string{
-			"fault memory: the cgroup allows 256MiB, and --max-buffered is 512MiB: the kernel kills the process before the gateway applies backpressure: allow more memory, or set --max-buffered to 128MiB or less"}},
+			"fault memory: the cgroup allows 256MiB, and --max-buffered is 512MiB, so the kernel kills the process before the gateway applies backpressure; allow more memory, or set --max-buffered to 128MiB or less"}},
 		{"a cgroup that is small for the connections", wide, map[string]string{"sys/fs/cgroup/system.slice/memory.max": "545259520"}, []string{
-			"warning memory: the cgroup allows 520MiB, less than the 570.6MiB needed for --max-buffered 512MiB and 10,000 connections (about 6KiB each): allow more memory, or lower --max-buffered or --max-connections"}},
+			"warning memory: the cgroup allows 520MiB, less than the 570.6MiB needed for --max-buffered 512MiB and 10,000 connections (about 6KiB each); allow more memory, or lower --max-buffered or --max-connections"}},
 		{"a container that sees its cgroup as the root", wide, map[string]string{
 			"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "134217728"}, []string{
-			"fault memory: the cgroup allows 128MiB, and --max-buffered is 512MiB: the kernel kills the process before the gateway applies backpressure: allow more memory, or set --max-buffered to 64MiB or less"}},
+			"fault memory: the cgroup allows 128MiB, and --max-buffered is 512MiB, so the kernel kills the process before the gateway applies backpressure; allow more memory, or set --max-buffered to 64MiB or less"}},
 		{"a cgroup of version 1", wide, map[string]string{
 			"proc/self/cgroup": "9:cpu:/a\n4:memory:/docker/x\n0::/\n", "sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes": "134217728",
 			"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}, []string{
-			"fault memory: the cgroup allows 128MiB, and --max-buffered is 512MiB: the kernel kills the process before the gateway applies backpressure: allow more memory, or set --max-buffered to 64MiB or less"}},
+			"fault memory: the cgroup allows 128MiB, and --max-buffered is 512MiB, so the kernel kills the process before the gateway applies backpressure; allow more memory, or set --max-buffered to 64MiB or less"}},
 		{"a small machine", wide, map[string]string{"proc/meminfo": "MemTotal: 489012 kB"}, []string{
-			"fault memory: the machine has 477.6MiB, and --max-buffered is 512MiB: the kernel kills the process before the gateway applies backpressure: allow more memory, or set --max-buffered to 238MiB or less"}},
+			"fault memory: the machine has 477.6MiB, and --max-buffered is 512MiB, so the kernel kills the process before the gateway applies backpressure; allow more memory, or set --max-buffered to 238MiB or less"}},
 		{"what a container does not show", asked, map[string]string{
 			"proc/sys/net/ipv4/tcp_mem": "absent", "proc/meminfo": "absent", "proc/sys/fs/nr_open": "no number"}, []string{
 			"unknown fs.nr_open cannot be read here: check it on the host (sysctl fs.nr_open)",

@@ -74,7 +74,7 @@ func (e endpoint) listen(sendBuffer int) (net.Listener, error) {
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return nil, optionError(e.flag, " %s: not an address of this machine; 'ip address' lists its addresses", e.text)
 	case errors.Is(err, fs.ErrPermission) && e.network == "tcp":
-		return nil, optionError(e.flag, " %s: permission denied: ports below 1024 need CAP_NET_BIND_SERVICE; grant it, or use a higher port", e.text)
+		return nil, optionError(e.flag, " %s: permission denied, because ports below 1024 need CAP_NET_BIND_SERVICE; grant it, or use a higher port", e.text)
 	case e.network == "unix":
 		return nil, optionError(e.flag, " %s: cannot create the socket: %w; use a path in an existing directory that sluice can write to", e.text, bareNetError(err))
 	}

@@ -2,7 +2,7 @@
 // packages gateway and bench to a command line and knows nothing else.
 //
 // main is a shell around run, which tests call. An error leaves run once: as lines of
-// "sluice: what: why: how to fix it" on stderr and an exit code, 2 for a usage error, 70
+// "sluice: what, why; how to fix it" on stderr and an exit code, 2 for a usage error, 70
 // for a stuck loop, 1 for every other failure. After the start, errors are logged instead.
 package main
 

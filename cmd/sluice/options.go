@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -55,7 +56,7 @@ type option struct {
 	target                   any                // pointer to where parse stores values
 
 	// Set by resolve.
-	text   string // the effective value, as a user would write it
+	text   string // the effective value, as a user would write it, but without a URL's password
 	source source
 }
 
@@ -184,7 +185,23 @@ func (o *options) settle(opt *option, layers ...layer) error {
 		}
 	}
 	opt.text, opt.source = strings.Join(words, ","), g.source
+	if opt.meta == "URL" {
+		opt.text = redactURL(opt.text)
+	}
 	return nil
+}
+
+// passwordInURL matches up to the last @, because this URL could not be parsed.
+var passwordInURL = regexp.MustCompile(`^([^:]*://[^:@]*):.*@`)
+
+// redactURL replaces the password in a URL, even in a malformed one, for output.
+func redactURL(text string) string {
+	if u, err := url.Parse(text); err != nil {
+		return passwordInURL.ReplaceAllString(text, "$1:xxxxx@")
+	} else if _, has := u.User.Password(); has {
+		return u.Redacted()
+	}
+	return text
 }
 
 var errEmpty = errors.New("the value is empty; specify a value or omit the option")

@@ -43,7 +43,7 @@ func (s *settings) plan(opts *options) (plan, error) {
 	secure, more := s.checkTLS(opts, public)
 	faults = append(faults, more...)
 	if internal != nil && internal.address != "" && !internal.local && s.apiKeyFile == "" {
-		faults = append(faults, optionUsage(internal.flag, " %s needs --api-key-file: other machines can reach it, and it allows publishing and profiling: add a key file, or listen on 127.0.0.1", internal.text))
+		faults = append(faults, optionUsage(internal.flag, " %s needs --api-key-file, because other machines can reach it and it allows publishing and profiling; add a key file, or listen on 127.0.0.1", internal.text))
 	}
 	return plan{public, internal, key, secure, allowed}, joinFaults(opts, faults)
 }

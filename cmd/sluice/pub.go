@@ -395,7 +395,7 @@ func (p *publisher) failed(err error) error {
 		switch {
 		case c.code == ws.StatusPolicyViolation && strings.Contains(c.reason, "publish"):
 			refused = true // the gateway closes at the first message and reads no other
-			err = fmt.Errorf("%w: pub publishes as a client: allow clients to publish with --raw publish (with namespaces: allow_raw_publish for the channel), "+
+			err = fmt.Errorf("%w: pub publishes as a client; allow clients to publish with --raw publish (with namespaces: allow_raw_publish for the channel), "+
 				"or publish through the internal listener, with its API key if it has one: curl -d MESSAGE http://127.0.0.1:9000/publish/CHANNEL", err)
 		case c.code == ws.StatusPolicyViolation && strings.Contains(c.reason, "too many messages"):
 			err = fmt.Errorf("%w: the gateway limits the messages of a client (--message-rate); send more slowly, raise the limit, or publish through the internal listener", err)

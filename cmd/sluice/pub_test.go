@@ -109,7 +109,7 @@ func TestPubSendsAgainWhatIsNotConfirmed(t *testing.T) {
 		})
 	pub := startClient(t, stdin, "pub", "news", "--url", g.url)
 	io.WriteString(lines, "confirmed\n")
-	pub.wantExit(0, "connection lost: dropped without a Close frame: reconnecting for 30s", "reconnected",
+	pub.wantExit(0, "connection lost: dropped without a Close frame; reconnecting for 30s", "reconnected",
 		"resent 2 lines that were not confirmed: some may have arrived twice")
 }
 

@@ -135,13 +135,13 @@ func TestSubTellsThatTheGatewayWasRestarted(t *testing.T) {
 	pub.wantExit(0)
 	sub.stdout.wait(t, "after\n")
 	sub.cancel(signalled{syscall.SIGTERM})
-	sub.wantExit(0, "closed with 1001 (server is shutting down): reconnecting", "the channel was restarted with epoch ")
+	sub.wantExit(0, "closed with 1001 (server is shutting down); reconnecting", "the channel was restarted with epoch ")
 }
 
 func TestPubIsToldThatClientsMayOnlyListen(t *testing.T) {
 	s := startHere(t, "--raw", "listen")
 	pub := startClient(t, strings.NewReader("a\n"), "pub", "logs", "--url", s.url)
-	pub.wantExit(1, "closed with 1008 (publishing is not allowed here): pub publishes as a client: allow clients to publish with --raw publish",
+	pub.wantExit(1, "closed with 1008 (publishing is not allowed here): pub publishes as a client; allow clients to publish with --raw publish",
 		"curl -d MESSAGE http://127.0.0.1:9000/publish/CHANNEL", "line 1 is not published: rejected by the gateway")
 }
 

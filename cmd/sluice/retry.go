@@ -84,7 +84,7 @@ func (s *session) again(ctx context.Context, l *link, why error, query url.Value
 	}
 	if s.lost.IsZero() {
 		s.lost = now
-		s.note("connection lost: %v: reconnecting%s", why, s.boundWords())
+		s.note("connection lost: %v; reconnecting%s", why, s.boundWords())
 	}
 	for {
 		if err := s.pause(ctx); err != nil {

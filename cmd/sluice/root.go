@@ -23,8 +23,8 @@ func newRootCommand(env []string) *cobra.Command {
 	root.Use = "sluice"
 	root.Short = "Broadcast server for WebSocket and SSE"
 	root.Example = `  sluice                      then open http://127.0.0.1:8000/ in a browser
-  sluice sub news             print what is published in the channel news
-  sluice pub news 'goal!'     publish a message in it`
+  sluice sub news             print the messages published to the channel news
+  sluice pub news 'goal!'     publish a message to it`
 	setHelp(root, firstFlags)
 	root.Version = readBuild().Version // adds --version
 	root.SilenceErrors = true          // run prints them

@@ -58,7 +58,7 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 		{"an address of the environment", []string{"SLUICE_LISTEN=8000"}, "", []string{
 			`--listen 8000: not an address; use HOST:PORT, such as 127.0.0.1:8000 or :8000, or unix:/path (set by SLUICE_LISTEN)`}},
 		{"an internal listener of the environment", []string{"SLUICE_INTERNAL_LISTEN=:0"}, "", []string{
-			`--internal-listen :0 needs --api-key-file: other machines can reach it, and it allows publishing and profiling: add a key file, or listen on 127.0.0.1 (set by SLUICE_INTERNAL_LISTEN)`}},
+			`--internal-listen :0 needs --api-key-file, because other machines can reach it and it allows publishing and profiling; add a key file, or listen on 127.0.0.1 (set by SLUICE_INTERNAL_LISTEN)`}},
 		{"a listener twice", nil, "--listen :8000,:8000", []string{`--listen :8000 is specified twice: remove one`}},
 		{"no web root", nil, "--web-root /no/such/dir", []string{
 			`--web-root /no/such/dir: no such file or directory; use a readable directory`}},
@@ -75,7 +75,7 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 		{"one address twice", nil, "--listen 127.0.0.1:9000", []string{
 			`--internal-listen 127.0.0.1:9000 is also a --listen address: use another port, or off`}},
 		{"internal listener within reach", nil, "--internal-listen :0", []string{
-			`--internal-listen :0 needs --api-key-file: other machines can reach it, and it allows publishing and profiling: add a key file, or listen on 127.0.0.1`}},
+			`--internal-listen :0 needs --api-key-file, because other machines can reach it and it allows publishing and profiling; add a key file, or listen on 127.0.0.1`}},
 		{"no way in", nil, "--listen off", []string{`--listen off leaves no listener for clients: add --tls-listen, or use an address`}},
 		{"off and an address", nil, "--listen off,:8000", []string{`--listen off,:8000: off cannot be combined with an address; remove one of them`}},
 		{"one address plain and with TLS", nil, "--listen :8000 --tls-listen :8000 --tls-self-signed", []string{

@@ -131,7 +131,7 @@ func TestCheckTellsOfCertificates(t *testing.T) {
 	for _, want := range []string{
 		"ok --tls-listen 127.0.0.1:0: free",
 		"ok --tls-cert: for localhost, 127.0.0.1, ::1, until " + end,
-		"warning --tls-cert " + cert + ": expires at " + end + ": clients will reject it then: renew it",
+		"warning --tls-cert " + cert + ": expires at " + end + ", and clients will reject it then; renew it",
 		"ok clients on this machine (loopback) are exempt from --max-per-address, --address-rate, --message-rate, --control-rate until you set them",
 	} {
 		wantFinding(t, found, want)
@@ -144,7 +144,7 @@ func TestCheckTellsOfCertificates(t *testing.T) {
 	for _, tt := range []struct{ cert, key, want string }{
 		{key, cert, "fault --tls-cert " + key + " contains a private key and --tls-key " + cert + " a certificate: swap them"},
 		{cert, late + ".key", "fault --tls-key " + late + ".key does not match the certificate in " + cert + ": use the key that belongs to it"},
-		{late, late + ".key", "fault --tls-cert " + late + ": expired at " + ended.NotAfter.UTC().Format(time.RFC3339) + ": clients reject it: renew it"},
+		{late, late + ".key", "fault --tls-cert " + late + ": expired at " + ended.NotAfter.UTC().Format(time.RFC3339) + ", so clients reject it; renew it"},
 	} {
 		wantFinding(t, runCheck(t, exitFailed, nil, tls(tt.cert, tt.key)...), tt.want)
 	}

@@ -78,7 +78,7 @@ func (s *settings) options() *options {
 	in = o.in("Delivery")
 	in.count(&g.Loops, "loops", "auto", "auto", "event loops; auto: one per CPU core")
 	in.size(&g.ChannelBuffer, "channel-buffer", formatSize(gateway.DefaultChannelBuffer), false, "log size of one channel: how far its slowest subscriber may fall behind")
-	in.duration(&g.BatchWindow, "batch-window", "0s", zeroAllowed, "minimum time between two writes of one channel, up to 1s: adds latency, saves CPU per delivery")
+	in.duration(&g.BatchWindow, "batch-window", "0s", zeroAllowed, "minimum time between two writes to the subscribers of a channel, up to 1s; adds latency, but saves CPU per delivery")
 	in.size(&g.SendBuffer, "send-buffer", formatSize(gateway.DefaultSendBuffer), true, "kernel send buffer per connection (SO_SNDBUF); off: the kernel's own default")
 
 	in = o.in("Timeouts")
@@ -184,8 +184,8 @@ func (s *settings) hostileOptions(in adder) {
 	g := &s.gateway
 	in.rules(&g.SlowPolicy, "slow-policy", "action for slow subscribers, by channel: PATTERN=close or PATTERN=skip, such as prices.*=skip; the first match applies, otherwise close. "+
 		"skip continues with the newest publication and reports the gap if the client's format can express it")
-	in.bound(&g.MessageRate, "message-rate", perSecond, "auto", fmt.Sprintf("messages per second from one connection (burst 2x), which is closed with code 1008 if it sends more"+onLoopback, formatRate(gateway.DefaultMessageRate)))
-	in.bound(&g.ControlRate, "control-rate", perSecond, "auto", fmt.Sprintf("control frames per second from one connection (burst 2x), which is closed with code 1008 if it sends more"+onLoopback, formatRate(gateway.DefaultControlRate)))
+	in.bound(&g.MessageRate, "message-rate", perSecond, "auto", fmt.Sprintf("messages per second from one connection (burst 2x); beyond that, the connection is closed with code 1008"+onLoopback, formatRate(gateway.DefaultMessageRate)))
+	in.bound(&g.ControlRate, "control-rate", perSecond, "auto", fmt.Sprintf("control frames per second from one connection (burst 2x); beyond that, the connection is closed with code 1008"+onLoopback, formatRate(gateway.DefaultControlRate)))
 	in.bound(&g.ChannelRate, "channel-rate", perSecond, "off", "publications per second in one channel, or off; above that, clients wait and HTTP publishers get 429")
 	in.bound(&g.JoinRate, "join-rate", perSecond, "auto", fmt.Sprintf("subscriptions per second to one channel that sends join and leave messages; above that, clients get error 111 and retry; auto: %s", formatRate(gateway.DefaultJoinRate)))
 	in.duration(&g.MessageTimeout, "message-timeout", formatDuration(gateway.DefaultMessageTimeout), zeroRefused, "time limit for a client to finish a message that it has begun")

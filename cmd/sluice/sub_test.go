@@ -30,7 +30,7 @@ func TestSubGoesOnAfterTheLastPublication(t *testing.T) {
 			c.wantBye()
 		})
 	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--count", "5")
-	sub.wantExit(0, "connection lost: dropped without a Close frame: reconnecting", "reconnected after")
+	sub.wantExit(0, "connection lost: dropped without a Close frame; reconnecting", "reconnected after")
 	if diff := cmp.Diff(numbered(8, 12), sub.stdout.String()); diff != "" {
 		t.Errorf("stdout (-want +got):\n%s", diff)
 	}
@@ -264,7 +264,7 @@ func TestSubComesBackAfterACut(t *testing.T) {
 		if cut.text != "" {
 			text = " (" + cut.text + ")"
 		}
-		sub.wantExit(0, fmt.Sprintf("closed with %d%s: reconnecting", cut.code, text))
+		sub.wantExit(0, fmt.Sprintf("closed with %d%s; reconnecting", cut.code, text))
 	}
 }
 
@@ -286,5 +286,5 @@ func TestClientGivesUp(t *testing.T) {
 		c.publications("e1", 1, 1)
 	})
 	sub := startClient(t, nil, "sub", "news", "--url", g.url, "--retry", "200ms")
-	sub.wantExit(1, "dropped without a Close frame: reconnecting for 200ms", "gave up after 200ms (--retry): connect to "+g.url+": connection refused")
+	sub.wantExit(1, "dropped without a Close frame; reconnecting for 200ms", "gave up after 200ms (--retry): connect to "+g.url+": connection refused")
 }

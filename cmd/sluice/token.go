@@ -191,9 +191,9 @@ func newTokenVerifyCommand() *cobra.Command {
 		Short: "Verify a token and print its claims: exit code 0 or 1",
 		Example: `  sluice token verify --token-hmac-secret-file secret.txt < token.txt
   sluice token verify --jwks-url https://id.example.com/jwks.json "$TOKEN"`,
-		Long: `Verifies a token as a gateway with the same keys, audience and issuer does.
-Without TOKEN, it is read from standard input, which keeps the token out of the
-process list.`,
+		Long: `Verifies a token exactly as a gateway with the same keys, audience and issuer
+would. Without TOKEN, the token is read from standard input, which keeps it out
+of the process list.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("unexpected argument %q: verify one token at a time", args[1])
@@ -256,7 +256,7 @@ func (v *tokenVerify) keys() (warning string, err error) {
 	}
 	if v.options.JWKSURL != "" {
 		if err := auth.CheckJWKSURL(v.options.JWKSURL); err != nil {
-			return "", usagef("--jwks-url %s: %w", v.options.JWKSURL, err)
+			return "", usagef("--jwks-url %s: %w", redactURL(v.options.JWKSURL), err)
 		}
 	}
 	return warning, nil

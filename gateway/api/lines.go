@@ -57,7 +57,7 @@ func decodeLines(body []byte) (lines []line, refusal *Error) {
 		case err == io.EOF && len(lines) > 0:
 			return lines, nil
 		case err != nil:
-			return nil, badRequest(`each line of the body must be {"method":"...","params":{}}, or send the params alone as the body of POST /api/{method}`)
+			return nil, badRequest(`each line of the body must be {"method":"...","params":{}}; alternatively, send only the params as the body of POST /api/{method}`)
 		case len(lines) == commandsMax:
 			return nil, ErrLimitExceeded.With(fmt.Sprintf("the body has more than %d commands", commandsMax))
 		}

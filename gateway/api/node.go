@@ -15,7 +15,7 @@ import (
 // connection alone. The user "" stands for anonymous connections. It is not an error if no
 // connection matches.
 type Node interface {
-	// Publish publishes into a channel. It returns ErrInternal.Later if the channel has
+	// Publish publishes to a channel. It returns ErrInternal.Later if the channel has
 	// no room, and ErrTooManyRequests if the channel's rate is exceeded.
 	Publish(context.Context, *PublishRequest) (PublishResult, error)
 	// Subscribe subscribes connections to a channel, as if they had asked.
@@ -42,7 +42,7 @@ type Node interface {
 	Info(context.Context) (InfoResult, error)
 }
 
-// PublishRequest publishes into a channel.
+// PublishRequest publishes to a channel.
 type PublishRequest struct {
 	Channel string          `json:"channel"`
 	Data    json.RawMessage `json:"data,omitempty"`    // JSON, unchanged
@@ -68,7 +68,7 @@ type PublishResult struct {
 	Subscribers int    `json:"subscribers"`
 }
 
-// BroadcastRequest publishes the same message into several channels. A Node does not see it:
+// BroadcastRequest publishes the same message to several channels. A Node does not see it:
 // its Publish is called for each channel.
 type BroadcastRequest struct {
 	Channels       []string          `json:"channels"`

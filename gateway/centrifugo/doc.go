@@ -32,7 +32,7 @@
 // UTF-8.
 //
 // Why so strict: a client library gives up a connection when one frame does not parse, so a
-// client that may publish into a channel could throw out all of its subscribers.
+// client that may publish to a channel could throw out all of its subscribers.
 //
 // # What is refused
 //

@@ -44,7 +44,7 @@ const (
 	KindLeave
 )
 
-// Publication is one message published into a channel.
+// Publication is one message published to a channel.
 type Publication struct {
 	Payload []byte // the caller's; it is copied before Publish returns
 	Binary  bool   // else the payload is text: the publisher has checked that it is UTF-8

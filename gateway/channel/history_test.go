@@ -307,14 +307,14 @@ func TestUnreadChannelLivesWithItsHistory(t *testing.T) {
 	}
 	round(1249)
 	if s.Find("published") != c {
-		t.Error("a channel is gone before what was published into it")
+		t.Error("a channel is gone before what was published to it")
 	}
 	round(1251)
 	if s.Find("published") != nil || s.Channels() != 0 {
 		t.Error("a channel outlives its history")
 	}
 	if _, err := c.Publish(new(Publication), new(Scratch), nil); err != ErrGone {
-		t.Errorf("publishing into a channel that has ended: %v, want ErrGone", err)
+		t.Errorf("publishing to a channel that has ended: %v, want ErrGone", err)
 	}
 
 	// Four channels are the limit here: those that are read stay.

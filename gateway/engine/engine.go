@@ -28,7 +28,7 @@ type Caller interface {
 
 // Engine assigns publications their order.
 type Engine interface {
-	// Publish publishes p into the channel called name. ch is that channel on this
+	// Publish publishes p to the channel called name. ch is that channel on this
 	// node, nil where nobody here has it. p is not kept. The errors
 	// are channel.ErrFull, after which c.Released is called when to try again (if c is
 	// not nil), channel.ErrTooBig and ErrPending.

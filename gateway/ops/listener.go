@@ -144,7 +144,7 @@ func guard(next http.Handler, key string, unixSocket bool, foreign string) http.
 			got := sha256.Sum256([]byte(given))
 			if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 				w.Header().Set("WWW-Authenticate", "Bearer")
-				writeError(w, http.StatusUnauthorized, "unauthorized", "the API key is missing or wrong: send it as X-API-Key: KEY or Authorization: Bearer KEY")
+				writeError(w, http.StatusUnauthorized, "unauthorized", "the API key is missing or wrong; send it as X-API-Key: KEY or Authorization: Bearer KEY")
 				return
 			}
 		case len(r.Header.Values("Origin")) > 0 || !unixSocket && !localHost(r.Host):

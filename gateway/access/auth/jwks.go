@@ -54,7 +54,7 @@ var defaultTiming = timing{
 func CheckJWKSURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return errors.New("the key set URL must be one such as https://id.example.com/.well-known/jwks.json")
+		return errors.New("the key set URL must be an absolute URL, such as https://id.example.com/.well-known/jwks.json")
 	}
 	ip := net.ParseIP(u.Hostname())
 	switch {

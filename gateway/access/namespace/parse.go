@@ -35,7 +35,7 @@ func syntax(data []byte) error {
 		before := data[:min(max(int(wrong.Offset)-1, 0), len(data))]
 		line := bytes.Count(before, []byte("\n")) + 1
 		column := len(before) - (bytes.LastIndexByte(before, '\n') + 1) + 1
-		return fmt.Errorf("line %d, column %d: invalid JSON: %v: fix it at or just before this position", line, column, wrong)
+		return fmt.Errorf("line %d, column %d: invalid JSON: %v. The mistake is at or just before this position", line, column, wrong)
 	}
 	return err
 }

@@ -106,10 +106,10 @@ var faultCases = []struct{ name, file, want string }{
 	// The file.
 	{"empty", "", `the file is empty; write at least {"namespaces": []}`},
 	{"blank", " \n\t", `the file is empty; write at least {"namespaces": []}`},
-	{"cut", `{"namespaces": [`, `line 1, column 16: invalid JSON: unexpected end of JSON input: fix it at or just before this position`},
-	{"comma", "{\n  \"namespaces\": [],\n}", `line 3, column 1: invalid JSON: invalid character '}' looking for beginning of object key string: fix it at or just before this position`},
-	{"comment", "{} // ours", `line 1, column 4: invalid JSON: invalid character '/' after top-level value: fix it at or just before this position`},
-	{"trailing", "{}\n{}", `line 2, column 1: invalid JSON: invalid character '{' after top-level value: fix it at or just before this position`},
+	{"cut", `{"namespaces": [`, `line 1, column 16: invalid JSON: unexpected end of JSON input. The mistake is at or just before this position`},
+	{"comma", "{\n  \"namespaces\": [],\n}", `line 3, column 1: invalid JSON: invalid character '}' looking for beginning of object key string. The mistake is at or just before this position`},
+	{"comment", "{} // ours", `line 1, column 4: invalid JSON: invalid character '/' after top-level value. The mistake is at or just before this position`},
+	{"trailing", "{}\n{}", `line 2, column 1: invalid JSON: invalid character '{' after top-level value. The mistake is at or just before this position`},
 	{"array", `[{"name":"chat"}]`, `the file is an array; write an object, {"without_namespace": {...}, "namespaces": [...]}`},
 	{"null", `null`, `the file is an empty value; write an object, {"without_namespace": {...}, "namespaces": [...]}`},
 	{"twice", `{"namespaces":[],"namespaces":[]}`, `"namespaces" appears more than once; remove all but one`},
@@ -131,10 +131,10 @@ var faultCases = []struct{ name, file, want string }{
 	// Names.
 	{"nameless", `{"namespaces":[{"name":"chat"},{}]}`, `namespaces[1]: name: missing, so no channel would belong to this namespace; add it, for example "name": "chat"`},
 	{"name is no string", `{"namespaces":[{"name":7}]}`, `namespaces[0]: name: 7 is a number; write a string, for example "chat"`},
-	{"name with colon", `{"namespaces":[{"name":"chat:"}]}`, `namespaces[0]: name: "chat:" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.'; write for example "chat", without ':'`},
-	{"short name", `{"namespaces":[{"name":"c"}]}`, `namespaces[0]: name: "c" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.'; write for example "chat", without ':'`},
-	{"name with line end", `{"namespaces":[{"name":"chat\n"}]}`, `namespaces[0]: name: "chat\n" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.'; write for example "chat", without ':'`},
-	{"same name", `{"namespaces":[{"name":"chat"},{"name":"chat"}]}`, `namespaces[1]: name: "chat" is already the name of another namespace: rename or remove one of them`},
+	{"name with colon", `{"namespaces":[{"name":"chat:"}]}`, `namespaces[0]: name: "chat:" must consist of two or more of the characters a-z, A-Z, 0-9, '-', '_' and '.', without ':'; for example, "chat"`},
+	{"short name", `{"namespaces":[{"name":"c"}]}`, `namespaces[0]: name: "c" must consist of two or more of the characters a-z, A-Z, 0-9, '-', '_' and '.', without ':'; for example, "chat"`},
+	{"name with line end", `{"namespaces":[{"name":"chat\n"}]}`, `namespaces[0]: name: "chat\n" must consist of two or more of the characters a-z, A-Z, 0-9, '-', '_' and '.', without ':'; for example, "chat"`},
+	{"same name", `{"namespaces":[{"name":"chat"},{"name":"chat"}]}`, `namespaces[1]: name: "chat" is already the name of another namespace; rename or remove one of them`},
 	{"name without namespace", `{"without_namespace":{"name":"chat"}}`, `without_namespace: name: not allowed for channels without a namespace; remove it, or move the options into "namespaces"`},
 
 	// Keys.
@@ -169,15 +169,15 @@ var faultCases = []struct{ name, file, want string }{
 	{"long value", chatWith(`"presence":[` + strings.Repeat("1, ", 40) + `1]`), `namespace "chat": presence: [` + strings.Repeat("1, ", 21) + `... is an array; write true or false without quotes`},
 
 	// Together.
-	{"size alone", chatWith(`"history_size":10`), `namespace "chat": history_size: has no effect without history_ttl: add that, for example "history_ttl": "300s", or remove history_size`},
-	{"ttl alone", chatWith(`"history_ttl":"10s"`), `namespace "chat": history_ttl: has no effect without history_size: add that, for example "history_size": 100, or remove history_ttl`},
-	{"recovery alone", chatWith(`"force_recovery":true`), `namespace "chat": force_recovery: has no effect without a history: add history_size and history_ttl, or remove force_recovery`},
-	{"allowed recovery alone", chatWith(`"allow_recovery":true`), `namespace "chat": allow_recovery: has no effect without a history: add history_size and history_ttl, or remove allow_recovery`},
-	{"positioning alone", chatWith(`"force_positioning":true`), `namespace "chat": force_positioning: has no effect without a history: add history_size and history_ttl, or remove force_positioning`},
-	{"history right alone", chatWith(`"allow_history_for_subscriber":true`), `namespace "chat": allow_history_for_subscriber: has no effect without a history: add history_size and history_ttl, or remove allow_history_for_subscriber`},
+	{"size alone", chatWith(`"history_size":10`), `namespace "chat": history_size: has no effect without history_ttl; add it, for example "history_ttl": "300s", or remove history_size`},
+	{"ttl alone", chatWith(`"history_ttl":"10s"`), `namespace "chat": history_ttl: has no effect without history_size; add it, for example "history_size": 100, or remove history_ttl`},
+	{"recovery alone", chatWith(`"force_recovery":true`), `namespace "chat": force_recovery: has no effect without a history; add history_size and history_ttl, or remove force_recovery`},
+	{"allowed recovery alone", chatWith(`"allow_recovery":true`), `namespace "chat": allow_recovery: has no effect without a history; add history_size and history_ttl, or remove allow_recovery`},
+	{"positioning alone", chatWith(`"force_positioning":true`), `namespace "chat": force_positioning: has no effect without a history; add history_size and history_ttl, or remove force_positioning`},
+	{"history right alone", chatWith(`"allow_history_for_subscriber":true`), `namespace "chat": allow_history_for_subscriber: has no effect without a history; add history_size and history_ttl, or remove allow_history_for_subscriber`},
 	{"cache alone", chatWith(`"history_size":1,"history_ttl":"1s","force_recovery_mode":"cache"`), `namespace "chat": force_recovery_mode: "cache" has no effect, because no client can recover: add "force_recovery": true or "allow_recovery": true, or remove force_recovery_mode`},
-	{"push alone", chatWith(`"force_push_join_leave":true`), `namespace "chat": force_push_join_leave: has no effect without join_leave: add "join_leave": true, or remove force_push_join_leave`},
-	{"presence right alone", chatWith(`"allow_presence_for_client":true`), `namespace "chat": allow_presence_for_client: has no effect without presence: add "presence": true, or remove allow_presence_for_client`},
+	{"push alone", chatWith(`"force_push_join_leave":true`), `namespace "chat": force_push_join_leave: has no effect without join_leave; add "join_leave": true, or remove force_push_join_leave`},
+	{"presence right alone", chatWith(`"allow_presence_for_client":true`), `namespace "chat": allow_presence_for_client: has no effect without presence; add "presence": true, or remove allow_presence_for_client`},
 	{"anonymous alone", `{"without_namespace":{"allow_subscribe_for_anonymous":true}}`, `without_namespace: allow_subscribe_for_anonymous: grants nothing by itself; it extends another permission to anonymous clients: add allow_subscribe_for_client, or remove allow_subscribe_for_anonymous`},
 	{"anonymous publishing alone", chatWith(`"allow_publish_for_anonymous":true`), `namespace "chat": allow_publish_for_anonymous: grants nothing by itself; it extends another permission to anonymous clients: add allow_publish_for_client or allow_publish_for_subscriber, or remove allow_publish_for_anonymous`},
 
@@ -188,7 +188,7 @@ var faultCases = []struct{ name, file, want string }{
 without_namespace: presence: 0 is a number; write true or false without quotes
 namespace "chat": history_size: "5" is a string; write the number of publications to keep, without quotes, for example 100
 namespace "chat": "join_leav" is unknown: did you mean "join_leave"?
-namespaces[1]: name: "?" must be two or more of a-z, A-Z, 0-9, '-', '_' and '.'; write for example "chat", without ':'
+namespaces[1]: name: "?" must consist of two or more of the characters a-z, A-Z, 0-9, '-', '_' and '.', without ':'; for example, "chat"
 namespaces[1]: presence: 1 is a number; write true or false without quotes`},
 }
 
@@ -246,7 +246,7 @@ func TestOptionsFromCodeAreValidated(t *testing.T) {
 	want := `history_size: -1 must not be negative; write the number of publications to keep, or 0 for no history
 history_ttl: 1ms is less than 1s, too short for a client to reconnect; write at least "1s"
 force_recovery_mode: 2 is not a recovery mode: use Stream or Cache
-force_push_join_leave: has no effect without join_leave: add "join_leave": true, or remove force_push_join_leave`
+force_push_join_leave: has no effect without join_leave; add "join_leave": true, or remove force_push_join_leave`
 	if err := o.Validate(); err == nil || err.Error() != want {
 		t.Error(cmp.Diff(want, fmt.Sprint(err)))
 	}

@@ -154,13 +154,13 @@ func (p *parser) name(where, raw string, o *Options) string {
 		p.fault(where, `name: %s is %s; write a string, for example "chat"`, shown(raw), kind(raw))
 		return where
 	case !namePattern.MatchString(name):
-		p.fault(where, "name: %s must be two or more of a-z, A-Z, 0-9, '-', '_' and '.'; "+
-			`write for example "chat", without ':'`, quoted(name))
+		p.fault(where, "name: %s must consist of two or more of the characters a-z, A-Z, 0-9, '-', '_' and '.', "+
+			`without ':'; for example, "chat"`, quoted(name))
 		return where
 	}
 	named := fmt.Sprintf("namespace %s", quoted(name))
 	if p.set.byName[name] != nil {
-		p.fault(where, "name: %s is already the name of another namespace: rename or remove one of them", quoted(name))
+		p.fault(where, "name: %s is already the name of another namespace; rename or remove one of them", quoted(name))
 		return named
 	}
 	o.Name = name

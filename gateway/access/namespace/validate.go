@@ -22,9 +22,9 @@ func (o *Options) faults(unread map[string]bool) []error {
 
 	history := o.HistorySize > 0 && o.HistoryTTL > 0
 	v.need(o.HistorySize > 0, "history_size", o.HistoryTTL != 0, []string{"history_ttl"},
-		`has no effect without history_ttl: add that, for example "history_ttl": "300s", or remove history_size`)
+		`has no effect without history_ttl; add it, for example "history_ttl": "300s", or remove history_size`)
 	v.need(o.HistoryTTL > 0, "history_ttl", o.HistorySize != 0, []string{"history_size"},
-		`has no effect without history_size: add that, for example "history_size": 100, or remove history_ttl`)
+		`has no effect without history_size; add it, for example "history_size": 100, or remove history_ttl`)
 	for _, x := range []struct {
 		name string
 		on   bool
@@ -37,14 +37,14 @@ func (o *Options) faults(unread map[string]bool) []error {
 		{"allow_history_for_subscriber", o.AllowHistoryForSubscriber},
 	} {
 		v.need(x.on, x.name, history, []string{"history_size", "history_ttl"},
-			"has no effect without a history: add history_size and history_ttl, or remove "+x.name)
+			"has no effect without a history; add history_size and history_ttl, or remove "+x.name)
 	}
 	v.need(o.ForceRecoveryMode == Cache, "force_recovery_mode",
 		o.ForceRecovery || o.AllowRecovery || o.AllowHistoryForClient || o.AllowHistoryForSubscriber,
 		[]string{"force_recovery", "allow_recovery", "allow_history_for_client", "allow_history_for_subscriber"},
 		`"cache" has no effect, because no client can recover: add "force_recovery": true or "allow_recovery": true, or remove force_recovery_mode`)
 	v.need(o.ForcePushJoinLeave, "force_push_join_leave", o.JoinLeave, []string{"join_leave"},
-		`has no effect without join_leave: add "join_leave": true, or remove force_push_join_leave`)
+		`has no effect without join_leave; add "join_leave": true, or remove force_push_join_leave`)
 	for _, x := range []struct {
 		name string
 		on   bool
@@ -53,7 +53,7 @@ func (o *Options) faults(unread map[string]bool) []error {
 		{"allow_presence_for_subscriber", o.AllowPresenceForSubscriber},
 	} {
 		v.need(x.on, x.name, o.Presence, []string{"presence"},
-			`has no effect without presence: add "presence": true, or remove `+x.name)
+			`has no effect without presence; add "presence": true, or remove `+x.name)
 	}
 	v.needRights(o)
 	return v.faults

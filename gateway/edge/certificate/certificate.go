@@ -138,15 +138,15 @@ func (s *Store) Warnings(now time.Time) (warnings []string) {
 	day := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	switch left := leaf.NotAfter.Sub(now); {
 	case left < 0:
-		warn("Cert", s.files.Cert, "expired at %s: clients reject it: renew it", day(leaf.NotAfter))
+		warn("Cert", s.files.Cert, "expired at %s, so clients reject it; renew it", day(leaf.NotAfter))
 	case left < soon:
-		warn("Cert", s.files.Cert, "expires at %s: clients will reject it then: renew it", day(leaf.NotAfter))
+		warn("Cert", s.files.Cert, "expires at %s, and clients will reject it then; renew it", day(leaf.NotAfter))
 	}
 	if leaf.NotBefore.After(now) {
-		warn("Cert", s.files.Cert, "not valid before %s: clients reject it until then: check the clock", day(leaf.NotBefore))
+		warn("Cert", s.files.Cert, "not valid before %s, so clients reject it until then; check the clock", day(leaf.NotBefore))
 	}
 	if info, err := os.Stat(s.files.Key); err == nil && info.Mode().Perm()&0o004 != 0 {
-		warn("Key", s.files.Key, "every user of this machine can read it: anyone with the key can impersonate this gateway: run chmod o= on it")
+		warn("Key", s.files.Key, "every user of this machine can read it, and anyone with the key can impersonate this gateway; run 'chmod o= %s'", s.files.Key)
 	}
 	return warnings
 }

@@ -349,8 +349,8 @@ func TestWarningsAreNoErrors(t *testing.T) {
 	}{
 		{time.Now(), ""},
 		{end.Add(-soon), ""},
-		{end.Add(1 - soon), "Cert " + f.Cert + ": expires at " + end.UTC().Format(time.RFC3339) + ": clients will reject it then: renew it"},
-		{end.Add(1), "Cert " + f.Cert + ": expired at " + end.UTC().Format(time.RFC3339) + ": clients reject it: renew it"},
+		{end.Add(1 - soon), "Cert " + f.Cert + ": expires at " + end.UTC().Format(time.RFC3339) + ", and clients will reject it then; renew it"},
+		{end.Add(1), "Cert " + f.Cert + ": expired at " + end.UTC().Format(time.RFC3339) + ", so clients reject it; renew it"},
 	} {
 		if diff := cmp.Diff(tt.want, strings.Join(s.Warnings(tt.at), "\n")); diff != "" {
 			t.Error(diff)
@@ -360,7 +360,7 @@ func TestWarningsAreNoErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	early := s.Warnings(end.AddDate(-1, 0, 0))
-	if len(early) != 2 || !strings.Contains(early[0], ": not valid before ") || !strings.HasPrefix(early[1], "Key "+f.Key+": every user of this machine can read it: ") {
+	if len(early) != 2 || !strings.Contains(early[0], ": not valid before ") || !strings.HasPrefix(early[1], "Key "+f.Key+": every user of this machine can read it, and ") {
 		t.Errorf("too early and a key for all: %q", early)
 	}
 	if diff := cmp.Diff([]string{"example.test"}, s.Names()); diff != "" {

@@ -109,6 +109,62 @@ for (const [name, code] of Object.entries(clients)) {
   });
 }
 
+// sseClient is the SSE client of PROTOCOL.md that handles every close, in front of a gateway.
+async function sseClient(url) {
+  const page = await readFile(new URL("../../PROTOCOL.md", import.meta.url), "utf8");
+  const code = page.match(/^```js checked\n(const url = "http:\/\/127\.0\.0\.1:8000\/sse\/news.*?)^```$/ms)[1];
+  return code.replace("http://127.0.0.1:8000/", url);
+}
+
+test("the SSE client of PROTOCOL.md knows its position in a channel without messages", async (t) => {
+  const own = await Gateway.start();
+  t.after(() => own.stop());
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const page = await context.newPage();
+  const printed = [];
+  page.on("console", (m) => printed.push(m.text()));
+  const prints = async (pattern) => {
+    while (!printed.some((line) => pattern.test(line))) await page.waitForEvent("console");
+  };
+  await page.goto(`${own.url}healthz`);
+  const first = page.waitForResponse(/\/sse\/news/);
+  await page.addScriptTag({ content: await sseClient(own.url) });
+  await first;
+  const second = page.waitForRequest(/\/sse\/news.*since=\w+:0$/);
+  await own.stop();
+  await second; // after the event close
+  await own.run();
+  await prints(/^gap /);
+  await own.publish("news", "after the restart");
+  await prints(/^message /);
+  assert.ok(!printed.some((line) => line.startsWith("messages may be lost")), "the gap says it");
+});
+
+test("the SSE client of PROTOCOL.md says so when it is refused without a position", async () => {
+  const streams = [], printed = [];
+  class EventSource {
+    static CLOSED = 2;
+    constructor(url) { Object.assign(this, { url, on: {} }); streams.push(this); }
+    addEventListener(type, f) { this.on[type] = f; }
+    close() { this.readyState = 2; }
+  }
+  const print = (...words) => printed.push(words.join(" "));
+  const code = await sseClient("http://127.0.0.1:8000/");
+  new Function("EventSource", "setTimeout", "console", code)(EventSource, (f) => f(), { log: print, warn: print });
+  const refuse = () => { streams.at(-1).readyState = 2; streams.at(-1).onerror(); };
+  refuse();
+  assert.deepEqual(printed, ["messages may be lost: load the current state again"]);
+  streams.at(-1).onmessage({ type: "message", lastEventId: "e:8", data: "{}" });
+  refuse();
+  assert.equal(printed.length, 2);
+  streams.at(-1).on.close({ lastEventId: "", data: '{"code":1013}' });
+  assert.match(streams.at(-1).url, /&since=e:8$/);
+  const before = streams.length;
+  streams.at(-1).on.close({ lastEventId: "e:8", data: '{"code":1008}' });
+  assert.equal(streams.length, before);
+});
+
 test("the curl line publishes, whatever the channel is called", async (t) => {
   const name = "it's/日本&$(touch,pwned)`!*[1-3]{a,b};#%41";
   const tab = await Tab.open(browser, gateway.url);
