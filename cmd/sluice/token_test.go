@@ -266,7 +266,7 @@ func TestTokenSaysWhatIsMissingOrWrong(t *testing.T) {
 		{[]string{"verify", "--token-public-key-file", private, "x"}, "--token-public-key-file " + private + ": it contains a private key; verification needs only the public key, which you can extract with 'openssl pkey -pubout'"},
 		{[]string{"verify", "--jwks-url=http://id.example.com/", "x"}, "--jwks-url http://id.example.com/: the key set URL uses http, so anyone on the network path could insert a key; use https"},
 		{[]string{"verify", "--jwks-url=https://u:secret@id.example.com/", "x"}, "--jwks-url https://u:xxxxx@id.example.com/: the key set URL contains a password; key sets are public, so remove it"},
-		{[]string{"verify", "--jwks-url=https://u:se/cr@et@id.example.com/", "x"}, "--jwks-url https://u:xxxxx@id.example.com/: the key set URL must be one such as https://id.example.com/.well-known/jwks.json"},
+		{[]string{"verify", "--jwks-url=https://u:se/cr@et@id.example.com/", "x"}, "--jwks-url https://u:xxxxx@id.example.com/: the key set URL must be an absolute URL, such as https://id.example.com/.well-known/jwks.json"},
 	} {
 		code, stdout, stderr := runToken("", tt.args...)
 		if code != exitUsage || stdout != "" || stderr != "sluice: "+tt.told+"\n" {
