@@ -309,7 +309,7 @@ func explainUpgrade(err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the server closed the connection instead of responding; its log may say why")
 	case errors.Is(err, ws.ErrMalformedResponse), errors.Is(err, ws.ErrHandshakeBadProtocol):
-		return fmt.Errorf("the response is not HTTP/1.1 (%w): use a wss:// URL if the server speaks TLS, or check the port (--url)", err)
+		return fmt.Errorf("the response is not HTTP/1.1 (%w); use a wss:// URL if the server speaks TLS, or check the port (--url)", err)
 	}
 	return err
 }

@@ -94,11 +94,11 @@ func (s *settings) checkAccess(public []endpoint) (a access, faults []error) {
 	}
 	for _, e := range public {
 		if e.address != "" && !e.local {
-			add(optionUsage("insecure", " lets every client do everything, and other machines can reach --%s %s: listen on 127.0.0.1, or configure keys and namespaces instead", e.flag, e.text))
+			add(optionUsage("insecure", " lets every client do anything, and other machines can reach --%s %s: listen on 127.0.0.1, or configure keys and namespaces instead", e.flag, e.text))
 		}
 	}
 	if len(g.TrustedProxies)+len(g.ProxyProtocol) > 0 {
-		add(optionUsage("insecure", " lets every client do everything, and clients on other machines can connect through a proxy: remove --insecure, or --trusted-proxies and --proxy-protocol"))
+		add(optionUsage("insecure", " lets every client do anything, and clients on other machines can connect through a proxy: remove --insecure, or --trusted-proxies and --proxy-protocol"))
 	}
 	return a, faults
 }

@@ -48,8 +48,8 @@ func TestCheckTellsMistakesAboutRights(t *testing.T) {
 		{[]string{"--jwks-url", "http://id.example.com/keys"}, []string{"--jwks-url http://id.example.com/keys: the key set URL uses http"}},
 		{[]string{"--jwks-url", "https://u:secret@id.example.com/keys"}, []string{"--jwks-url https://u:xxxxx@id.example.com/keys: the key set URL contains a password"}},
 		{[]string{"--token-audience", "push"}, []string{"--token-audience and --token-issuer need a key that verifies tokens: "}},
-		{[]string{"--insecure", "--trusted-proxies", "10.0.0.0/8"}, []string{"--insecure lets every client do everything, and clients on other machines can connect through a proxy"}},
-		{[]string{"--insecure", "--listen", "0.0.0.0:0"}, []string{"--insecure lets every client do everything, and other machines can reach --listen 0.0.0.0:0: "}},
+		{[]string{"--insecure", "--trusted-proxies", "10.0.0.0/8"}, []string{"--insecure lets every client do anything, and clients on other machines can connect through a proxy"}},
+		{[]string{"--insecure", "--listen", "0.0.0.0:0"}, []string{"--insecure lets every client do anything, and other machines can reach --listen 0.0.0.0:0: "}},
 	} {
 		var got []string
 		for _, line := range runCheck(t, exitFailed, nil, append(slices.Clone(freePorts), test.args...)...) {

@@ -150,5 +150,5 @@ func TestTheWrongNameOrNoTLSAtAllIsTold(t *testing.T) {
 	wantHealth(t, onlyTLS, "--cacert "+ca, 0, "")
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
-	startClient(t, nil, "health", "--url", strings.Replace(plain.URL, "http", "https", 1)).wantExit(exitFailed, "the server does not speak TLS: use http://")
+	startClient(t, nil, "health", "--url", strings.Replace(plain.URL, "http", "https", 1)).wantExit(exitFailed, "the server does not speak TLS; use http://")
 }

@@ -215,19 +215,19 @@ func (r *refusal) Error() string {
 	}
 	switch {
 	case r.internal:
-		s += ": this is the gateway's internal listener; clients connect to the public one, by default on port 8000"
+		s += "; this is the gateway's internal listener; clients connect to the public one, by default on port 8000"
 	case r.status == http.StatusRequestURITooLong:
-		s += ": the token makes the URL too long: is it the right file?"
+		s += ", because the token makes the URL too long; is it the right file?"
 	case r.status == http.StatusNotFound:
-		s += ": check the channel, and that --url is the gateway's address without /ws"
+		s += "; check the channel, and that --url is the gateway's address without /ws"
 	case r.status == http.StatusUnauthorized || r.status == http.StatusForbidden:
 		if r.token {
-			s += ": a token was sent; check it with 'sluice token verify', and see the gateway's log"
+			s += "; a token was sent. Check it with 'sluice token verify', and see the gateway's log"
 			break
 		}
-		s += ": specify a token with --token-file or " + tokenVariable + ", or, for a proxy, the header it requires with --header"
+		s += "; specify a token with --token-file or " + tokenVariable + ", or, for a proxy, the header it requires with --header"
 	case r.status == http.StatusServiceUnavailable || r.status == http.StatusTooManyRequests:
-		s += ": try again later"
+		s += "; try again later"
 	case r.status == http.StatusBadRequest && r.text != "":
 		// The text says what to fix.
 	default:
@@ -319,19 +319,19 @@ func (t *target) explain(err error) error {
 	}
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return temporary{errors.New("connection refused: is sluice running there? Start it, or specify its address with --url")}
+		return temporary{errors.New("connection refused; is sluice running there? Start it, or specify its address with --url")}
 	case errors.As(err, &dns):
 		return temporary{fmt.Errorf("cannot resolve %s: %s; check --url", dns.Name, dns.Err)}
 	case errors.As(err, &plain):
-		return errors.New("the server does not speak TLS: use ws://, or its TLS port")
+		return errors.New("the server does not speak TLS; use ws://, or its TLS port")
 	case errors.Is(err, ws.ErrMalformedResponse), errors.Is(err, ws.ErrHandshakeBadProtocol):
-		return errors.New("the response is not HTTP: use wss:// if the server speaks TLS, or check the port")
+		return errors.New("the response is not HTTP; use wss:// if the server speaks TLS, or check the port")
 	case errors.Is(err, ws.ErrHandshakeBadUpgrade), errors.Is(err, ws.ErrHandshakeBadConnection), errors.Is(err, ws.ErrHandshakeBadSecAccept):
 		return fmt.Errorf("the response is not a WebSocket upgrade: %w; is --url the address of a gateway?", err)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return temporary{fmt.Errorf("no response within %v: check the address, or raise --timeout", t.timeout)}
+		return temporary{fmt.Errorf("no response within %v; check the address, or raise --timeout", t.timeout)}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return temporary{errors.New("the server closed the connection without a response: is --url the address of a gateway, with the right scheme (ws or wss)?" + t.withoutCertificate())}
+		return temporary{errors.New("the server closed the connection without a response; is --url the address of a gateway, with the right scheme (ws or wss)?" + t.withoutCertificate())}
 	}
 	return temporary{fmt.Errorf("%w; check --url", err)}
 }

@@ -117,10 +117,10 @@ func TestClientTellsARefusal(t *testing.T) {
 		want   string
 	}{
 		{400, "The channel's name has white space.\n", "refused with 400 Bad Request (The channel's name has white space)\n"},
-		{403, "The origin is foreign\x1b[2J.", "refused with 403 Forbidden (The origin is foreign[2J): "},
-		{404, "", "refused with 404 Not Found: check the channel, and that --url is the gateway's address without /ws"},
-		{401, `{"error":{"message":"API key required by the edge proxy"}}`, "refused with 401 Unauthorized (API key required by the edge proxy): "},
-		{503, "Too many\nconnections", "refused with 503 Service Unavailable (Too many connections): try again later"},
+		{403, "The origin is foreign\x1b[2J.", "refused with 403 Forbidden (The origin is foreign[2J); "},
+		{404, "", "refused with 404 Not Found; check the channel, and that --url is the gateway's address without /ws"},
+		{401, `{"error":{"message":"API key required by the edge proxy"}}`, "refused with 401 Unauthorized (API key required by the edge proxy); "},
+		{503, "Too many\nconnections", "refused with 503 Service Unavailable (Too many connections); try again later"},
 	} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(tc.status)

@@ -146,7 +146,7 @@ func (p place) explain(err error, timeout time.Duration) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no response within %v: the gateway is stuck or the machine is overloaded (or --timeout is too short)", timeout)
 	case errors.As(err, new(tls.RecordHeaderError)):
-		return errors.New("the server does not speak TLS: use http://, or its TLS port")
+		return errors.New("the server does not speak TLS; use http://, or its TLS port")
 	}
 	return fmt.Errorf("%w: is the gateway running at this address? (set it with %s)", bareNetError(err), p.hint)
 }

@@ -155,7 +155,7 @@ func TestClientsOfTheInternalListenerAreSentToThePublicOne(t *testing.T) {
 	s := startHere(t)
 	for _, command := range []string{"sub news", "pub news x"} {
 		c := startClient(t, nil, append(strings.Fields(command), "--url", s.internal)...)
-		c.wantExit(1, "refused with 404 Not Found: this is the gateway's internal listener; clients connect to the public one, by default on port 8000\n")
+		c.wantExit(1, "refused with 404 Not Found; this is the gateway's internal listener; clients connect to the public one, by default on port 8000\n")
 	}
 	s.stop()
 }
@@ -201,10 +201,10 @@ func TestTokensOfPubAndSub(t *testing.T) {
 		return stdout
 	}
 	runs(1, nil, refused, "pub", "logs:x", "no token")
-	sent := ": a token was sent; check it with 'sluice token verify', and see the gateway's log\n"
+	sent := "; a token was sent. Check it with 'sluice token verify', and see the gateway's log\n"
 	runs(1, []string{"SLUICE_TOKEN=" + file + "x"}, "401 Unauthorized (The token is invalid)"+sent, "pub", "logs:x", "a bad token")
-	runs(1, []string{"SLUICE_TOKEN=" + file}, "(Unknown channel: its namespace is not configured): check the channel, and that ", "pub", "others:x", "nobody's channel")
-	runs(1, []string{"SLUICE_TOKEN=" + strings.Repeat("x", 5000)}, ": the token makes the URL too long: is it the right file?\n", "pub", "logs:x", "no token at all")
+	runs(1, []string{"SLUICE_TOKEN=" + file}, "(Unknown channel: its namespace is not configured); check the channel, and that ", "pub", "others:x", "nobody's channel")
+	runs(1, []string{"SLUICE_TOKEN=" + strings.Repeat("x", 5000)}, ", because the token makes the URL too long; is it the right file?\n", "pub", "logs:x", "no token at all")
 	runs(0, nil, "", "pub", "logs:x", "of a file", "--token-file", path)
 	runs(0, []string{"SLUICE_TOKEN_FILE=" + path, "SLUICE_TOKEN=nonsense"}, "", "pub", "logs:x", "the file comes first")
 	runs(0, []string{"SLUICE_TOKEN=" + variable}, "", "pub", "logs:x", "of the environment")

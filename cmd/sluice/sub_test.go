@@ -277,7 +277,7 @@ func TestClientGivesUp(t *testing.T) {
 	l.Close()
 	for _, name := range []string{"pub", "sub"} {
 		c := startClient(t, strings.NewReader("a\n"), name, "news", "--url", nobody)
-		c.wantExit(1, "sluice: connect to "+nobody+": connection refused: is sluice running there?", "--url")
+		c.wantExit(1, "sluice: connect to "+nobody+": connection refused; is sluice running there?", "--url")
 	}
 
 	var g *fakeGateway
