@@ -237,7 +237,7 @@ var goDirectories = sync.OnceValues(func() ([]string, error) {
 // programs are what pages may use beyond what every Debian has.
 var programs = map[string]string{
 	"curl": "curl", "jq": "jq", "node": "nodejs", "npx": "npm", "php": "php-cli", "python3": "python3", "openssl": "openssl",
-	"nginx": "nginx-light", "haproxy": "haproxy", "caddy": "caddy", "go": "golang",
+	"nginx": "nginx-light", "haproxy": "haproxy", "caddy": "caddy", "go": "golang", "pgrep": "procps",
 }
 
 var (

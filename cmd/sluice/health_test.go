@@ -54,7 +54,7 @@ func TestHealthOverUnixSockets(t *testing.T) {
 	wantHealth(t, env, "--ready", 0, "")
 	wantHealth(t, nil, "--url unix:"+public, 0, "")
 	s.stop()
-	wantHealth(t, env, "", exitFailed, "unix:"+public+" /healthz: no such file or directory: is the gateway running at this address? (set it with SLUICE_LISTEN or --url)")
+	wantHealth(t, env, "", exitFailed, "unix:"+public+" /healthz: no such file or directory; is the gateway running at this address? (set it with SLUICE_LISTEN or --url)")
 }
 
 func TestHealthSaysInOneLineWhatIsWrong(t *testing.T) {
@@ -86,9 +86,9 @@ func TestHealthSaysInOneLineWhatIsWrong(t *testing.T) {
 	wantHealth(t, nil, "--url "+server.URL+"/page", exitFailed, server.URL+"/page: the server responded with 404 Not Found: this may not be a gateway")
 	wantHealth(t, nil, "--url "+server.URL+"/moved", exitFailed, server.URL+"/moved: the server responded with 302 Found: this may not be a gateway")
 	wantHealth(t, nil, "--timeout 20ms --url "+server.URL+"/hang", exitFailed, server.URL+"/hang: no response within 20ms: the gateway is stuck or the machine is overloaded (or --timeout is too short)")
-	wantHealth(t, []string{"SLUICE_INTERNAL_LISTEN=" + nobody}, "--ready", exitFailed, "http://"+nobody+"/readyz: connection refused: is the gateway running at this address? (set it with SLUICE_INTERNAL_LISTEN or --url)")
-	wantHealth(t, nil, "--url http://"+nobody, exitFailed, "http://"+nobody+"/healthz: connection refused: is the gateway running at this address? (set it with --url)")
-	wantHealth(t, []string{"SLUICE_LISTEN=" + nobody}, "", exitFailed, "http://"+nobody+"/healthz: connection refused: is the gateway running at this address? (set it with SLUICE_LISTEN or --url)")
+	wantHealth(t, []string{"SLUICE_INTERNAL_LISTEN=" + nobody}, "--ready", exitFailed, "http://"+nobody+"/readyz: connection refused; is the gateway running at this address? (set it with SLUICE_INTERNAL_LISTEN or --url)")
+	wantHealth(t, nil, "--url http://"+nobody, exitFailed, "http://"+nobody+"/healthz: connection refused; is the gateway running at this address? (set it with --url)")
+	wantHealth(t, []string{"SLUICE_LISTEN=" + nobody}, "", exitFailed, "http://"+nobody+"/healthz: connection refused; is the gateway running at this address? (set it with SLUICE_LISTEN or --url)")
 }
 
 func TestHealthRefusesWhatItCannotAsk(t *testing.T) {

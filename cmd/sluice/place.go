@@ -148,7 +148,7 @@ func (p place) explain(err error, timeout time.Duration) error {
 	case errors.As(err, new(tls.RecordHeaderError)):
 		return errors.New("the server does not speak TLS; use http://, or its TLS port")
 	}
-	return fmt.Errorf("%w: is the gateway running at this address? (set it with %s)", bareNetError(err), p.hint)
+	return fmt.Errorf("%w; is the gateway running at this address? (set it with %s)", bareNetError(err), p.hint)
 }
 
 // refused returns the error for an answer that is not 200.

@@ -148,7 +148,7 @@ func TestTopSaysInOneLineWhatIsWrong(t *testing.T) {
 	wantTop(t, exitFailed, foreign.URL+"/api/connections: the server responded with 403 Forbidden: only programs on this machine are served", "--url", foreign.URL)
 	wantTop(t, exitFailed, locked.URL+noKey, "--url", locked.URL)
 	wantTop(t, exitFailed, locked.URL+noKey, "--url", locked.URL, "--api-key-file", writeFile(t, "wrong", "guess\n"))
-	wantTop(t, exitFailed, gone.URL+"/api/connections: connection refused: is the gateway running at this address? (set it with SLUICE_INTERNAL_LISTEN or --url)",
+	wantTop(t, exitFailed, gone.URL+"/api/connections: connection refused; is the gateway running at this address? (set it with SLUICE_INTERNAL_LISTEN or --url)",
 		"--internal-listen", strings.TrimPrefix(gone.URL, "http://"))
 	if code, stdout, stderr := runOnce(nil, "top", "--url", locked.URL, "--api-key-file", writeFile(t, "right", "secret\n")); code != 0 || stderr != "" {
 		t.Errorf("with the key: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
