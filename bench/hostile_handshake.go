@@ -126,6 +126,9 @@ func readAnswer(c net.Conn, method string) (*http.Response, error) {
 
 // checkAccept checks a 101 against RFC 6455 section 4.2.2.
 func checkAccept(resp *http.Response, b []byte) error {
+	// RFC 9112 section 2.2: a server should ignore an empty line before the request.
+	// net/http does not.
+	b = bytes.TrimPrefix(b, []byte("\r\n"))
 	req, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(b)))
 	if err != nil {
 		return wrongf("101 for a request that net/http refuses: %v: %s", err, quoted(b))
