@@ -168,14 +168,18 @@ func (l *loop) end(id uint64) bool {
 	for _, c := range l.conns {
 		if c.id == id {
 			open := c.phase == phaseOpen
-			c.step(func(c *conn) {
-				c.close(reasonOperator)
-				c.settle()
-			})
+			c.stepEnd()
 			return open
 		}
 	}
 	return false
+}
+
+// stepEnd closes the connection for an operator.
+func (c *conn) stepEnd() {
+	defer c.contain()
+	c.close(reasonOperator)
+	c.settle()
 }
 
 // closeConnection closes a connection for an operator. It reports whether there was an open one,

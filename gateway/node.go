@@ -74,13 +74,18 @@ func (l *loop) eachOf(user, client string, do func(l *loop, c *conn)) {
 	}
 	for _, c := range found {
 		if c.phase == phaseOpen {
-			c.step(func(c *conn) {
-				do(l, c)
-				c.flush()
-				c.settle()
-			})
+			c.stepAsked(do)
 		}
 	}
+}
+
+// stepAsked does what the API asks of a connection. It is a method of the connection's, and
+// not a function of the loop's, because a panic in it ends this connection alone.
+func (c *conn) stepAsked(do func(l *loop, c *conn)) {
+	defer c.contain()
+	do(c.loop, c)
+	c.flush()
+	c.settle()
 }
 
 // loopError is an error of eachLoop as a caller of the API sees it.
