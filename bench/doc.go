@@ -20,7 +20,7 @@
 //   - [HostileHandshakes], [HostileFrames], [HostileResets]: malformed input, with every
 //     response checked.
 //
-// A run with the defaults needs little:
+// A minimal run:
 //
 //	result, err := bench.Fanout(ctx, bench.FanoutOptions{
 //		Options:     bench.Options{URL: "ws://127.0.0.1:8000", PID: pid},
@@ -31,7 +31,8 @@
 //		result.WriteTable(os.Stdout)
 //	}
 //
-// Figures have names, in Result.Metrics and for [ParseFailIf]; [MetricNames] lists them.
+// Each figure has a name, which [Result.Metrics] and [ParseFailIf] use; [MetricNames] lists
+// the names.
 //
 // # How latency and loss are measured
 //

@@ -30,7 +30,7 @@ const (
 	RawOff
 )
 
-// String returns the word for it.
+// String returns the setting as a word: "default", "publish", "listen" or "off".
 func (r Raw) String() string {
 	switch r {
 	case RawPublish:
@@ -54,7 +54,7 @@ const (
 	RefuseClose
 )
 
-// String returns the word for it.
+// String returns the setting as a word: "http" or "close".
 func (r Refuse) String() string {
 	if r == RefuseClose {
 		return "close"
@@ -74,7 +74,7 @@ type SlowRule struct {
 
 // Config holds the settings of a Server. The zero value is ready for use: in every
 // field, zero means the default stated in its comment. Where a comment says so, a
-// negative value means off or no limit; texts say off for it.
+// negative value means off or no limit. Error messages show it as "off".
 type Config struct {
 	// Loops is the number of event loops, 1 to 1024. Each owns a share of the connections
 	// and uses up to one core. Default: GOMAXPROCS.
@@ -107,20 +107,19 @@ type Config struct {
 	// "*" for every page of every site.
 	AllowedOrigins []string
 
-	// History is how many publications each channel keeps for clients that reconnect
-	//, at most 1,048,576. Histories count against MaxBuffered. A channel
-	// without subscribers that has a history counts against MaxChannels, but gives way
-	// to a new channel. If Namespaces is set, it decides instead. Negative: no
-	// history. Default: 100.
+	// History is how many publications each channel keeps for clients that reconnect, at
+	// most 1,048,576. Histories count against MaxBuffered. A channel without subscribers
+	// that has a history counts against MaxChannels, but gives way to a new channel. If
+	// Namespaces is set, it decides instead. Negative: no history. Default: 100.
 	History int
-	// HistoryTTL is how long a publication is kept, at least 1s. If
-	// Namespaces is set, it decides instead. Default: 5m.
+	// HistoryTTL is how long a publication is kept, at least 1s. If Namespaces is set, it
+	// decides instead. Default: 5m.
 	HistoryTTL time.Duration
 	// HistoryBytes bounds the history of one channel in bytes: payloads plus 40 bytes for
 	// each. A larger message is not kept. Default: 1 MiB.
 	HistoryBytes int
-	// Greeting is the first message sent to each raw WebSocket and SSE client
-	//. Default: none.
+	// Greeting is the first message sent to each raw WebSocket and SSE client.
+	// Default: none.
 	Greeting string
 	// NoPage turns off the demo page that "/" shows in a browser.
 	NoPage bool
@@ -142,8 +141,8 @@ type Config struct {
 	// MaxMessage bounds one message in bytes, all its fragments together, 125 B to 64
 	// MiB. A client that sends more is disconnected with code 1009. Default: 64 KiB.
 	MaxMessage int
-	// MaxFragments bounds the frames of one message. A client that
-	// sends more is disconnected with code 1008. Default: 64.
+	// MaxFragments bounds the frames of one message. A client that sends more is
+	// disconnected with code 1008. Default: 64.
 	MaxFragments int
 	// MaxChannels bounds the channels that exist at the same time. Default: 100,000.
 	MaxChannels int
@@ -207,29 +206,29 @@ type Config struct {
 	// pattern matches applies. Default: they are disconnected.
 	SlowPolicy []SlowRule
 	// MessageRate bounds the messages per second of one connection, with bursts of twice
-	// as many. A client that sends more is disconnected with code 1008. The default does not
-	// apply to clients on this machine; an explicit value does. Negative: no limit.
+	// as many. A client that sends more is disconnected with code 1008. The default does
+	// not apply to clients on this machine; an explicit value does. Negative: no limit.
 	// Default: 100.
 	MessageRate int
-	// ControlRate is the same limit for control frames (pings and pongs).
-	// Default: 10.
+	// ControlRate is the same limit for control frames (pings and pongs). Default: 10.
 	ControlRate int
 	// ChannelRate bounds the publications per second to one channel. Beyond that,
 	// clients wait, Publish returns ErrRate if its context ends, and HTTP publishers get
 	// 429. Default: 0, no limit.
 	ChannelRate int
 	// JoinRate bounds the subscriptions per second to one channel that notifies its
-	// subscribers of joins and leaves. Further ones are refused with
-	// error 111, except subscriptions made by a
-	// token or through the API. Negative: no limit. Default: 1,000.
+	// subscribers of joins and leaves. Further ones are refused with error 111, except
+	// subscriptions made by a token or through the API. Negative: no limit. Default:
+	// 1,000.
 	JoinRate int
 	// MessageTimeout is how long a client may take to send a message it has begun, at
 	// least 1s. After that it is disconnected with code 1008. Default: 10s.
 	MessageTimeout time.Duration
 	// UserTimeout is how long sent bytes may stay unacknowledged, or the peer's window
-	// closed, before the kernel ends the connection (TCP_USER_TIMEOUT). It must be longer than WriteTimeout and CloseTimeout, so that they
-	// can send the client a reason. Negative: the kernel's default, about 15 minutes. Default:
-	// 20s, or 5s more than the longer of the two; negative if WriteTimeout is.
+	// closed, before the kernel ends the connection (TCP_USER_TIMEOUT). It must be longer
+	// than WriteTimeout and CloseTimeout, so that they can send the client a reason.
+	// Negative: the kernel's default, about 15 minutes. Default: 20s, or 5s more than the
+	// longer of the two; negative if WriteTimeout is.
 	UserTimeout time.Duration
 	// NotsentLowat bounds the bytes that wait in the kernel unsent (TCP_NOTSENT_LOWAT),
 	// at least 2 KiB. Negative: limited only by SendBuffer. Default: negative.
@@ -257,10 +256,10 @@ type Config struct {
 	// the metrics.
 	CertificateExpiry func() time.Time
 
-	// FieldName, if set, returns what texts call a field of Config: in the log and in
-	// answers to clients, for a program whose users know the settings by other names. It
-	// is also asked for "APIKey", of [Internal], and for "ServeInternal", whose listener
-	// texts mention. Default: the name itself.
+	// FieldName, if set, returns the name to use for a field of Config in the log and in
+	// responses to clients, for a program whose users know the settings by other names,
+	// such as flags. It is also called with "APIKey", the field of [Internal], and with
+	// "ServeInternal", which stands for the internal listener. Default: the name itself.
 	FieldName setting.Names
 
 	// Logger receives the log. At most a few records of each kind are written per second;

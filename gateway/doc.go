@@ -46,9 +46,9 @@
 //	acceptor    one per call of Serve: accepts connections, and handles a request head
 //	            that has arrived with the connection (accept.go, upgrade.go). Until a
 //	            loop owns such a connection, it is a bare file descriptor (link.go)
-//	greeting    one for each connection whose head has not arrived yet, that begins
-//	            with TLS or a PROXY header (greet.go), or that is refused; at most
-//	            MaxHandshakes at a time; together, they are called the stage (stage.go)
+//	greeting    one for each connection that is waiting for its request head, begins with
+//	            TLS or a PROXY header (greet.go), or is refused; at most MaxHandshakes at
+//	            a time. Together they are called the stage (stage.go)
 //	net/http    handles requests that are not upgrades, one per connection (web.go): the
 //	            page, and SSE streams until they move to a loop (stream.go);
 //	            and the internal listener (package ops)
@@ -122,12 +122,13 @@
 //
 // # Protocols
 //
-// What a connection speaks is a variant: a protocol (protocol.go) in a framing (package wire).
-// One value of a protocol serves all its connections: it opens them, processes their messages,
-// does what their deadlines and the server's API ask for, and has the text with which they
-// are closed. The framing makes pings and ends, so that keeping alive and closing are
-// the same for all. What a connection keeps of its protocol hangs on its identity
-// (identity.go). Delivery asks neither: a format's bytes are in the log.
+// Each connection has a variant: the combination of a protocol (protocol.go) and a framing
+// (package wire). A protocol is one value that serves all of its connections: it opens them,
+// processes their messages, handles their deadlines and requests from the server API, and
+// supplies the close reasons. The framing encodes pings and closes, so keep-alive and closing
+// work the same way for every protocol. A connection's protocol state is stored in its
+// identity (identity.go). Delivery depends on neither: the log already contains the encoded
+// bytes of each format.
 //
 // # The Centrifugo protocol
 //

@@ -13,7 +13,8 @@ import (
 )
 
 // Receipt is the result of a publication: its position in its channel, and how many
-// subscribers the channel had. As JSON and as text its epoch is what clients see.
+// subscribers the channel had. In JSON and in text, its epoch has the form that
+// clients see.
 type Receipt = channel.Receipt
 
 // publisher is a goroutine that publishes. It implements engine.Caller.

@@ -222,8 +222,8 @@ func (s *Server) Limits() Limits {
 	}
 }
 
-// Warnings returns what [New] logged about the configuration: what it changed, and what is
-// probably not meant so.
+// Warnings returns the warnings that [New] logged about the configuration: values it changed,
+// and settings that are probably mistakes.
 func (s *Server) Warnings() Faults { return s.warnings }
 
 // Failed returns a channel that delivers an error if the server can no longer serve all of

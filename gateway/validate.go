@@ -12,11 +12,11 @@ import (
 	"sluice/gateway/setting"
 )
 
-// A Fault is one thing that is wrong with a Config, or that is doubtful in it
-// ([Server.Warnings]): what, why and how to fix it.
+// A Fault describes one error in a Config, or one warning about it ([Server.Warnings]): what
+// is wrong, why, and how to fix it.
 type Fault = setting.Fault
 
-// Faults are all faults of a Config. As an error they are a line each.
+// Faults is the list of all faults in a Config. Its Error method returns one line per fault.
 type Faults = setting.Faults
 
 // Validate returns nil, or all errors in the configuration as [Faults], each saying what is

@@ -1,12 +1,13 @@
-// Package setting has what is wrong with settings, in texts that call a setting what the
-// reader calls it.
+// Package setting describes errors in settings, in messages that use the reader's name for
+// each setting.
 //
 // A program that embeds the gateway knows settings as fields of a struct, an operator as
-// flags, variables or keys of a file. Texts have the names of fields in braces, such as
-// {MaxMessage}, and [Names] replaces these.
+// flags, variables or keys of a file. Messages contain field names in braces, such as
+// {MaxMessage}, which [Names] replaces.
 //
-// The package is one of its own because packages that take settings, and the gateway's parts
-// that write texts about them, do not import each other. It knows no setting.
+// It is a separate package because the packages that accept settings and the parts of the
+// gateway that write messages about them do not import each other. It does not know any
+// particular setting.
 package setting
 
 import (
@@ -14,7 +15,8 @@ import (
 	"strings"
 )
 
-// Names returns what a field is called where a text is read. Nil is the field's own name.
+// Names returns the name that readers of a message use for a field. If it is nil, the field's
+// own name is used.
 type Names func(field string) string
 
 // Of returns what a field is called.
@@ -74,10 +76,11 @@ type Error string
 // Error returns the text with the fields' own names.
 func (e Error) Error() string { return Names(nil).Text(string(e)) }
 
-// A Fault is one thing that is wrong with a setting, or doubtful: what, why and how to fix it.
+// A Fault describes one error in a setting, or one warning: what is wrong, why, and how to fix
+// it.
 type Fault struct {
 	Field string // name of the field; "" if the fault is not about one
-	Value string // of the field, as text; "" if Why does without it
+	Value string // the field's value as text; "" if Why does not need it
 	Why   string // continues Field and Value; names of other fields are in braces
 	Fix   string // likewise
 }
