@@ -45,7 +45,7 @@ func exposed(metrics, series string) bool {
 	return false
 }
 
-// metrics gives what a fresh gateway with a certificate shows.
+// metrics returns the metrics of a fresh gateway that has a certificate.
 func metrics(t *testing.T) string {
 	t.Helper()
 	dir, _ := certificateFiles(t)

@@ -252,7 +252,7 @@ func (c *conn) unpark() {
 	c.bits &^= bitParked
 }
 
-// giveUp gives up what is waited for.
+// giveUp drops the publication that waits.
 func (in *input) giveUp() {
 	in.verifying = nil
 	if in.pending != nil {

@@ -135,7 +135,7 @@ func (rawProtocol) resume(*conn, ws.OpCode, []byte, []byte) bool { return true }
 // mayPublish implements connProtocol.
 func (rawProtocol) mayPublish(*conn, string) error { return nil }
 
-// published implements connProtocol. Nobody is told of a publication that was taken.
+// published implements connProtocol. A raw client is not notified of its own accepted publications.
 func (rawProtocol) published(c *conn, _ uint32, err error) {
 	if err != nil {
 		c.close(reasonTooBig) // ErrTooBig: cannot be, the limits are validated together
