@@ -87,7 +87,7 @@
 //     the poller reports that the socket is writable, and then everything it missed is sent
 //     in one longer write. If the socket accepted only part of a frame, the rest is sent
 //     first, from the log. The connection's own bytes (such as a pong) and those from the
-//     log are sent together, through the loop's cork (conn_write.go).
+//     log are sent together, through the loop's cork (conn_write_cork.go).
 //  6. At the end of a sweep the group publishes the position up to which the
 //     log has been sent to all its subscribers. The log frees everything below the lowest of
 //     these positions, and wakes as many waiting publishers as there is room for. If a full
