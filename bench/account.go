@@ -1,7 +1,8 @@
 package bench
 
 import (
-	"strconv"
+	"context"
+	"math"
 	"time"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
@@ -10,21 +11,14 @@ import (
 // account is what one phase gave.
 type account struct {
 	schedule
+	counts
 	rate      float64
 	published int
 	sendings  []sending
 
 	subscribers int
-	delivered   int64
 	lost        int64
 	lostCut     int64
-	repeated    int64
-	reordered   int64
-	stale       int64
-	foreign     int64
-	holes       int64
-	repeats     int64
-	gaps        int64
 	reads       int64
 	cut         int64
 
@@ -33,21 +27,53 @@ type account struct {
 	incomplete int64
 	lastSeen   int64 // on the clock
 
-	elapsed      time.Duration // first due to the end of the phase
-	serverCPU    time.Duration
-	generatorCPU time.Duration
+	elapsed time.Duration // first due to the end of the phase
+	used    Usage
+}
+
+// await waits until all of a phase is delivered, until nothing has come for catchUp, or, when bound
+// is not zero, until that long after the last message was due.
+func (f *fleet) await(ctx context.Context, a *account, catchUp, bound time.Duration) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	progressAt, before := a.clock.now(), int64(-1)
+	for {
+		want := int64(a.published) * f.live() // before delivered: see loop.live
+		switch {
+		case a.apart && f.live() < int64(a.subscribers):
+			want = math.MaxInt64 // it depends on who was cut: catchUp ends it
+		case a.apart:
+			want /= int64(a.streams)
+		}
+		got := f.delivered()
+		now := a.clock.now()
+		if got >= want {
+			return
+		}
+		if got != before {
+			progressAt, before = now, got
+		}
+		if bound > 0 && now > a.end(a.count)+int64(bound) || now-progressAt > int64(catchUp) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // settle takes the accounts of the loops and adds them up.
-func (r *fanout) settle(a *account) {
+func (f *fleet) settle(a *account) {
 	published := make([]uint32, a.streams)
 	for i := range published {
 		published[i] = a.of(i, a.sendings[i%a.publishers].published)
 	}
-	a.latency, a.last = newLatency(), newLatency()
+	a.subscribers, a.latency, a.last = 0, newLatency(), newLatency()
 	heard := make([]arrival, a.perStream()*a.streams)
 	alive := make([]uint32, a.streams) // connections that should have got a stream
-	for _, l := range r.fleet.loops {
+	for _, l := range f.loops {
 		l.do(func() {
 			t := l.finish()
 			for _, c := range l.conns {
@@ -71,7 +97,8 @@ func (r *fanout) settle(a *account) {
 			}
 			a.subscribers += len(l.conns)
 			a.reads += l.reads
-			a.add(t)
+			a.add(t.counts)
+			a.latency.Merge(t.latency) // ignored: all have the same bounds, nothing is dropped
 			for i, h := range t.heard {
 				if h.count > 0 {
 					heard[i].last = max(heard[i].last, h.last)
@@ -94,18 +121,6 @@ func (r *fanout) settle(a *account) {
 	}
 }
 
-func (a *account) add(t *tally) {
-	a.delivered += t.delivered
-	a.repeated += t.repeated
-	a.reordered += t.reordered
-	a.stale += t.stale
-	a.foreign += t.foreign
-	a.holes += t.holes
-	a.gaps += t.gaps
-	a.repeats += t.repeats
-	a.latency.Merge(t.latency) // ignored: all have the same bounds, nothing is dropped
-}
-
 // catchUp is how long after the last message was due the last delivery came.
 func (a *account) catchUp() time.Duration {
 	if a.published == 0 || a.lastSeen == 0 {
@@ -116,59 +131,36 @@ func (a *account) catchUp() time.Duration {
 
 // report turns an account into figures.
 func (r *fanout) report(a *account) {
-	res := r.result
-	res.set("subscribers", float64(a.subscribers))
+	res := r.Result
+	res.SetCounts(map[string]int64{
+		"subscribers": int64(a.subscribers), "published": int64(a.published), "delivered": a.delivered, "incomplete": a.incomplete,
+		"lost": a.lost, "lost_cut": a.lostCut, "repeated": a.repeated, "reordered": a.reordered, "stale": a.stale, "foreign": a.foreign, "cut": a.cut,
+	})
 	if a.apart {
-		res.set("channels", float64(a.streams))
+		res.Set("channels", float64(a.streams))
 	}
-	res.set("published", float64(a.published))
-	res.set("delivered", float64(a.delivered))
-	res.set("lost", float64(a.lost))
-	res.set("lost_cut", float64(a.lostCut))
-	res.set("repeated", float64(a.repeated))
-	res.set("reordered", float64(a.reordered))
-	res.set("stale", float64(a.stale))
-	res.set("foreign", float64(a.foreign))
-	if r.Protocol.positions() {
-		res.set("holes", float64(a.holes+a.gaps)) // nobody asked for the past
-		res.set("repeats", float64(a.repeats))
+	if r.Protocol.positions() { // nobody asked for the past, so that a gap is a hole
+		res.SetCounts(map[string]int64{"holes": a.holes + a.gaps, "repeats": a.repeats})
 	}
-	res.set("cut", float64(a.cut))
-	res.set("incomplete", float64(a.incomplete))
 	res.setLatency("", a.latency)
 	res.setLatency("last_", a.last)
 	if a.delivered > 0 {
 		took := time.Duration(a.lastSeen - a.start)
-		res.set("elapsed", took.Seconds())
-		res.set("deliveries_per_second", float64(a.delivered)/took.Seconds())
-		res.set("catch_up", a.catchUp().Seconds())
-		res.set("messages_per_read", float64(a.delivered)/float64(max(a.reads, 1)))
+		res.Set("elapsed", took.Seconds())
+		res.Set("deliveries_per_second", float64(a.delivered)/took.Seconds())
+		res.Set("catch_up", a.catchUp().Seconds())
+		res.Set("messages_per_read", float64(a.delivered)/float64(max(a.reads, 1)))
 	}
-	if r.server != nil {
-		res.set("server_cpu", a.serverCPU.Seconds())
-		res.set("server_cpu_percent", 100*a.serverCPU.Seconds()/a.elapsed.Seconds())
-		if a.delivered > 0 {
-			res.set("server_cpu_per_delivery", a.serverCPU.Seconds()/float64(a.delivered))
-		}
-		if rss, err := r.server.rss(); err == nil { // else it has died, and the figure is absent
-			res.set("server_rss", float64(rss))
-		}
-	}
+	r.SetUsage(a.used, a.elapsed, "server_cpu_per_delivery", a.delivered)
 	for _, l := range r.fleet.loops {
-		l.do(func() {
-			for code, n := range l.closes {
-				res.Closes[strconv.Itoa(int(code))] += n
-			}
-		})
+		l.do(func() { res.addCloses(l.closes) })
 	}
-	res.setHandshakes(r.target)
 	res.setGenerator(a)
 	res.judgeGenerator(a)
 }
 
 // setGenerator reports how well the tester did its own part.
 func (res *Result) setGenerator(a *account) {
-	res.set("generator_cpu_percent", 100*a.generatorCPU.Seconds()/a.elapsed.Seconds())
 	late, blocked := newLatency(), time.Duration(0)
 	var retries int64
 	for _, s := range a.sendings {
@@ -176,14 +168,14 @@ func (res *Result) setGenerator(a *account) {
 		retries += s.retries
 		blocked = max(blocked, s.blocked)
 	}
-	res.set("push_back_max", blocked.Seconds())
-	res.set("publish_retries", float64(retries))
+	res.Set("push_back_max", blocked.Seconds())
+	res.Set("publish_retries", float64(retries))
 	if a.rate == 0 || late.TotalCount() == 0 {
 		return
 	}
-	res.set("late", 100*a.lateShare())
-	res.set("late_p99", float64(late.ValueAtPercentile(99))/1e6)
-	res.set("late_max", float64(late.Max())/1e6)
+	res.Set("late", 100*a.lateShare())
+	res.Set("late_p99", float64(late.ValueAtPercentile(99))/1e6)
+	res.Set("late_max", float64(late.Max())/1e6)
 }
 
 // judgeGenerator makes a run INVALID whose latencies the tester itself has spoilt.

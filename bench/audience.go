@@ -29,38 +29,35 @@ var plainName = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,200}$`)
 const streamsMost = 1 << 16
 
 // audience checks what concerns the clients; nil in other protocols than Centrifugo's.
-func (o *Options) audience(f *faults) *audience {
+func (o *Options) audience(f *Faults) *audience {
 	a := &audience{dialect: o.Protocol.dialect(), token: o.Token}
 	if a.dialect == nil {
 		if o.Token != "" || o.TokenSecretFile != "" {
-			f.add("--token and --token-hmac-secret-file need the Centrifugo protocol: leave them out, or use --protocol centrifugo")
+			f.Add("--token and --token-hmac-secret-file need the Centrifugo protocol: leave them out, or use --protocol centrifugo")
 		}
 		if o.Channels > 1 {
-			f.add("--channels needs --protocol centrifugo: with the other protocols, the channel is part of the path")
+			f.Add("--channels needs --protocol centrifugo: with the other protocols, the channel is part of the path")
 		}
 		return nil
 	}
 	if o.Hello != "" {
-		f.add("--hello does not work with the Centrifugo protocol: leave it out")
+		f.Add("--hello does not work with the Centrifugo protocol: leave it out")
 	}
 	if !plainName.MatchString(o.Channel) {
-		f.add("--channel is %q: use letters, digits and _ . : - only", o.Channel)
+		f.Add("--channel is %q: use letters, digits and _ . : - only", o.Channel)
 	}
-	if o.Channels < 1 || o.Channels > streamsMost {
-		f.add("--channels is %d: use 1 to %d", o.Channels, streamsMost)
-	} else {
-		a.channels = o.channelNames()
-	}
+	f.Between("--channels", o.Channels, 1, streamsMost)
+	a.channels = o.channelNames()
 	if o.TokenSecretFile != "" {
 		secret, err := os.ReadFile(o.TokenSecretFile)
 		a.secret = bytes.TrimSpace(secret)
 		switch {
 		case err != nil:
-			f.add("--token-hmac-secret-file: %v; specify a file with the secret that the server verifies tokens with", err)
+			f.Add("--token-hmac-secret-file: %v; specify a file with the secret that the server verifies tokens with", err)
 		case len(a.secret) == 0:
-			f.add("--token-hmac-secret-file %s is empty: it must contain the secret that the server verifies tokens with", o.TokenSecretFile)
+			f.Add("--token-hmac-secret-file %s is empty: it must contain the secret that the server verifies tokens with", o.TokenSecretFile)
 		case o.Token != "":
-			f.add("--token and --token-hmac-secret-file cannot be combined")
+			f.Add("--token and --token-hmac-secret-file cannot be combined")
 		}
 	}
 	return a
@@ -72,7 +69,7 @@ func (o *Options) channelNames() []*channel {
 		return []*channel{newChannel(o.Channel)}
 	}
 	var list []*channel
-	for i := range o.Channels {
+	for i := range min(o.Channels, streamsMost) {
 		list = append(list, newChannel(o.Channel+strconv.Itoa(i)))
 	}
 	return list

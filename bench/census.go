@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sluice/bench/child"
+	"sluice/bench/sys"
 )
 
 // census is what a server holds at a moment.
@@ -18,7 +20,8 @@ type census struct {
 	descriptors int
 	epoll       int // entries of all its epoll descriptors
 	threads     int
-	goroutines  int // 0: not known
+	goroutines  int // the fewest of a few looks; 0: not known
+	most        int // goroutines, the most of those looks
 	rss         int64
 }
 
@@ -34,8 +37,14 @@ type counter struct {
 // that it counts each time.
 func (c *counter) take(ctx context.Context) (now census, err error) {
 	if c.metrics != "" {
-		if now.goroutines, err = c.goroutines(ctx); err != nil {
-			return now, fmt.Errorf("--metrics %s: %w", c.metrics, err)
+		for range censusLooks {
+			n, err := c.goroutines(ctx)
+			if err != nil {
+				return now, fmt.Errorf("--metrics %s: %w", c.metrics, err)
+			}
+			if now.most = max(now.most, n); now.goroutines == 0 || n < now.goroutines {
+				now.goroutines = n
+			}
 		}
 	}
 	proc := fmt.Sprintf("/proc/%d/", c.process.pid)
@@ -51,11 +60,14 @@ func (c *counter) take(ctx context.Context) (now census, err error) {
 		info, _ := os.ReadFile(filepath.Join(proc, "fdinfo", e.Name())) // ignored: the same
 		now.epoll += strings.Count(string(info), "tfd:")
 	}
-	threads, _ := field(proc+"status", "Threads")
-	now.threads, _ = strconv.Atoi(threads) // ignored: the kernel writes numbers
+	now.threads, _ = strconv.Atoi(sys.Field(proc+"status", "Threads")) // ignored: the kernel writes numbers
 	now.rss, err = c.process.rss()
 	return now, err
 }
+
+// censusLooks is how often a census asks for the goroutines: Prometheus's client collects with
+// goroutines of its own, and a gauge says how many of them there were when it was collected.
+const censusLooks = 5
 
 // goroutines reads the gauge that every Go program with Prometheus's client has.
 func (c *counter) goroutines(ctx context.Context) (int, error) {
@@ -68,16 +80,12 @@ func (c *counter) goroutines(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer resp.Body.Close() // ignored: only an unread rest could fail
-	n := 0
-	for s := bufio.NewScanner(resp.Body); s.Scan(); { // to its end, so that the connection is kept
-		if value, ok := strings.CutPrefix(s.Text(), "go_goroutines "); ok {
-			n, _ = strconv.Atoi(value) // no number is zero, which is an error below
-		}
+	metrics, err := child.ReadMetrics(resp.Body)
+	n := int(metrics.Sum("go_goroutines", "", ""))
+	if err == nil && n == 0 {
+		err = errors.New("there is no metric go_goroutines: specify the URL of a Go server's metrics, or leave --metrics out")
 	}
-	if n == 0 {
-		return 0, errors.New("there is no metric go_goroutines: specify the URL of a Go server's metrics, or leave --metrics out")
-	}
-	return n, nil
+	return n, err
 }
 
 // censusSteady equal ones in a row are a server at rest.
@@ -85,18 +93,20 @@ const censusSteady = 4
 
 func (c *counter) pause() time.Duration { return min(500*time.Millisecond, c.bound/20) }
 
-// steady waits until the server is at rest.
+// steady waits until the server is at rest. Its goroutines are the most that were seen meanwhile.
 func (c *counter) steady(ctx context.Context) (census, error) {
 	last, err := c.take(ctx)
+	most := last.most
 	for same, end := 1, time.Now().Add(c.bound); err == nil && same < censusSteady && time.Now().Before(end) && ctx.Err() == nil; {
 		wait(ctx, c.pause())
 		var now census
 		now, err = c.take(ctx)
 		if same++; now.left(last) != (census{}) {
-			same = 1
+			same, most = 1, 0
 		}
-		last = now
+		last, most = now, max(most, now.most)
 	}
+	last.goroutines = most
 	return last, err
 }
 
@@ -143,22 +153,18 @@ func (now census) faults(before census) (out []string) {
 
 // tell returns the figures of a moment.
 func (now census) tell(r *Result, when string) {
-	r.set("descriptors_"+when, float64(now.descriptors))
-	r.set("epoll_"+when, float64(now.epoll))
-	r.set("threads_"+when, float64(now.threads))
-	r.set("rss_"+when, float64(now.rss))
+	r.SetCounts(map[string]int64{"descriptors_" + when: int64(now.descriptors), "epoll_" + when: int64(now.epoll), "threads_" + when: int64(now.threads), "rss_" + when: now.rss})
 	if now.goroutines > 0 {
-		r.set("goroutines_"+when, float64(now.goroutines))
+		r.Set("goroutines_"+when, float64(now.goroutines))
 	}
 }
 
 // compare returns what there is more of than before.
 func (now census) compare(r *Result, before census) {
 	left := now.left(before)
-	r.set("descriptors_left", float64(left.descriptors))
-	r.set("epoll_left", float64(left.epoll))
-	r.set("rss_growth", now.growth(before))
+	r.SetCounts(map[string]int64{"descriptors_left": int64(left.descriptors), "epoll_left": int64(left.epoll)})
+	r.Set("rss_growth", now.growth(before))
 	if now.goroutines > 0 {
-		r.set("goroutines_left", float64(left.goroutines))
+		r.Set("goroutines_left", float64(left.goroutines))
 	}
 }

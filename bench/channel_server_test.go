@@ -71,7 +71,7 @@ func (s *channelServer) write(c *channelClient, offset int) {
 	record := string(inProtocol(SSE, offset, []byte(s.log[offset-1])))
 	if !c.sse {
 		b, _ := json.Marshal(s.log[offset-1]) // ignored: a string is always JSON
-		record = fmt.Sprintf(`{"channel":"news","epoch":%q,"offset":%d,"at":1763712000123,"from":"17","data":%s}`, s.epoch, offset, b)
+		record = fmt.Sprintf(`{"channel":"news","epoch":%q,"offset":%d,"prev":%d,"at":1763712000123,"from":"17","data":%s}`, s.epoch, offset, offset-1, b)
 	}
 	records := []string{record}
 	if s.wrong != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,8 +14,6 @@ import (
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/gobwas/ws"
-
-	"sluice/poller"
 )
 
 // ChurnOptions are the settings of [Churn]. Zero means the default.
@@ -32,7 +29,6 @@ type ChurnOptions struct {
 
 func (o *ChurnOptions) setDefaults() {
 	setDefault(&o.Path, "/echo")
-	o.Options.setDefaults()
 	setDefault(&o.Cycles, 1_000_000)
 	setDefault(&o.Concurrency, 64)
 	setDefault(&o.Warmup, 10_000)
@@ -41,31 +37,29 @@ func (o *ChurnOptions) setDefaults() {
 	o.Concurrency = min(o.Concurrency, max(o.Cycles, 1))
 }
 
-func (o *ChurnOptions) check(f *faults) {
+func (o *ChurnOptions) check(f *Faults) {
 	if o.Protocol == SSE {
-		f.add("--protocol sse cannot be used, because SSE clients cannot send: use raw or json")
+		f.Add("--protocol sse cannot be used, because SSE clients cannot send: use raw or json")
 	}
 	if o.Protocol.dialect() != nil {
-		f.add("--protocol is %s, which does not return a client's own message unchanged: use raw or json", o.Protocol)
+		f.Add("--protocol is %s, which does not return a client's own message unchanged: use raw or json", o.Protocol)
 	}
-	f.atLeast("--cycles", o.Cycles, 1)
-	f.atLeast("--size", o.Size, SizeMin)
-	if o.Concurrency < 1 || o.Concurrency > 10_000 {
-		f.add("--concurrency is %d: use 1 to 10000", o.Concurrency)
-	}
+	f.AtLeast("--cycles", o.Cycles, 1)
+	f.Between("--size", o.Size, SizeMin, sizeMax)
+	f.Between("--concurrency", o.Concurrency, 1, 10_000)
 	if o.Settle <= 0 {
-		f.add("--settle must be above zero")
+		f.Add("--settle must be above zero")
 	}
+	f.HTTP("--metrics", o.Metrics)
 	if o.Metrics != "" && o.PID == 0 {
-		f.add("--metrics needs --pid: specify the ID of the server's process, or leave --metrics out")
+		f.Add("--metrics needs --pid: specify the ID of the server's process, or leave --metrics out")
 	}
 }
 
 // churn is a run under way.
 type churn struct {
 	ChurnOptions
-	target  target
-	result  *Result
+	*Run
 	counter *counter // nil without a PID
 	callers []*churner
 	cancel  context.CancelFunc
@@ -95,28 +89,17 @@ type churner struct {
 // says why), or OK when PID or Metrics is missing. Otherwise the error is as of [Fanout].
 func Churn(ctx context.Context, o ChurnOptions) (*Result, error) {
 	o.setDefaults()
-	var f faults
-	t := o.target(&f)
-	o.check(&f)
-	if err := f.err(); err != nil {
-		return nil, err
-	}
-	server, err := watch(o.PID)
-	if err == nil {
-		err = checkDescriptors(o.Concurrency)
-	}
+	run, err := o.Begin("churn", o.Concurrency, o.check)
 	if err != nil {
 		return nil, err
 	}
-	r := &churn{ChurnOptions: o, target: t, result: newResult("churn")}
-	if server != nil {
-		r.counter = &counter{server, o.Metrics, &http.Client{Timeout: o.Timeout, Transport: &http.Transport{}}, o.Settle}
+	r := &churn{ChurnOptions: o, Run: run}
+	if r.server != nil {
+		r.counter = &counter{r.server, o.Metrics, &http.Client{Timeout: o.Timeout, Transport: &http.Transport{}}, o.Settle}
 		defer r.counter.client.CloseIdleConnections()
 	}
-	progress := newProgress(o.Progress)
-	defer progress.stop()
-	faults, err := r.run(ctx, progress)
-	res, err := r.result.end(ctx, err)
+	faults, err := r.run(ctx)
+	res, err := r.End(ctx, err)
 	if res.Verdict == VerdictOK {
 		return res, res.judge(faults, r.counter != nil && r.Metrics != "")
 	}
@@ -138,7 +121,7 @@ func (r *Result) judge(faults []string, all bool) error {
 	return nil
 }
 
-func (r *churn) run(outer context.Context, p *progress) (faults []string, err error) {
+func (r *churn) run(outer context.Context) (faults []string, err error) {
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancel(outer)
 	defer r.cancel()
@@ -147,29 +130,27 @@ func (r *churn) run(outer context.Context, p *progress) (faults []string, err er
 		r.callers = append(r.callers, newChurner(r.Protocol, mark, c, i, r.Size))
 	}
 	if r.Warmup > 0 {
-		r.cycles(ctx, p, "warming up", r.Warmup)
+		r.cycles(ctx, "warming up", r.Warmup)
 		if err := r.hopeless(); err != nil {
 			return nil, fmt.Errorf("warming up: %w", err)
 		}
 	}
 	var before census
 	if r.counter != nil {
-		p.show(func() string { return "waiting until the server is at rest" })
+		r.Show(func() string { return "waiting until the server is at rest" })
 		if before, err = r.counter.steady(ctx); err != nil {
 			return nil, err
 		}
-		before.tell(r.result, "before")
+		before.tell(r.Result, "before")
 	}
 	for _, c := range r.callers {
 		clear(c.closes) // of the warm-up, as what follows
 	}
 	r.target.handshakes.done.Store(0)
 	r.target.handshakes.resumed.Store(0)
-	serverBefore := r.cpu()
-	own, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
-	took := r.cycles(ctx, p, "cycles", r.Cycles)
-	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
-	r.report(took, r.cpu()-serverBefore, ownAfter-own)
+	usage := r.Usage()
+	took := r.cycles(ctx, "cycles", r.Cycles)
+	r.report(took, r.Since(usage))
 	if err := r.hopeless(); err != nil {
 		return nil, err
 	}
@@ -177,13 +158,13 @@ func (r *churn) run(outer context.Context, p *progress) (faults []string, err er
 		faults = append(faults, fmt.Sprintf("%d cycles failed", n))
 	}
 	if r.counter != nil {
-		p.show(func() string { return "waiting until the server is at rest" })
+		r.Show(func() string { return "waiting until the server is at rest" })
 		after, err := r.counter.settled(outer, before)
 		if err != nil {
 			return nil, fmt.Errorf("the server has exited: %w", err)
 		}
-		after.tell(r.result, "after")
-		after.compare(r.result, before)
+		after.tell(r.Result, "after")
+		after.compare(r.Result, before)
 		faults = append(faults, after.faults(before)...)
 	}
 	return faults, nil
@@ -198,20 +179,13 @@ func (r *churn) hopeless() error {
 	return fmt.Errorf("%d cycles failed and %d succeeded: %w", n, r.clean+r.reset, r.first())
 }
 
-func (r *churn) cpu() time.Duration {
-	if r.counter == nil {
-		return 0
-	}
-	return r.counter.process.cpu()
-}
-
 // cycles runs n of them. What they gave replaces what the part before gave.
-func (r *churn) cycles(ctx context.Context, p *progress, what string, n int) time.Duration {
+func (r *churn) cycles(ctx context.Context, what string, n int) time.Duration {
 	r.latency, r.clean, r.reset = newLatency(), 0, 0
 	r.failed, r.firstErr = map[cause]int64{}, map[cause]error{}
 	r.begun.Store(0)
 	begin := time.Now()
-	p.show(func() string {
+	r.Show(func() string {
 		done := min(r.begun.Load(), int64(n))
 		return fmt.Sprintf("%s: %s of %s, %s", what, thousands(float64(done), 0), thousands(float64(n), 0),
 			perSecond.format(float64(done)/time.Since(begin).Seconds()))
@@ -358,34 +332,20 @@ func sum(m map[cause]int64) (n int64) {
 	return n
 }
 
-func (r *churn) report(took, server, own time.Duration) {
-	res := r.result
-	done := float64(r.clean + r.reset)
-	res.set("cycles", done)
-	res.set("clean", float64(r.clean))
-	res.set("reset", float64(r.reset))
-	res.set("cycles_per_second", done/took.Seconds())
-	res.set("failed", float64(sum(r.failed)))
+func (r *churn) report(took time.Duration, used Usage) {
+	res, done := r.Result, r.clean+r.reset
+	res.SetCounts(map[string]int64{"cycles": done, "clean": r.clean, "reset": r.reset, "failed": sum(r.failed)})
+	res.Set("cycles_per_second", float64(done)/took.Seconds())
 	for _, c := range causes {
-		res.set("failed_"+string(c), float64(r.failed[c]))
+		res.Set("failed_"+string(c), float64(r.failed[c]))
 		if r.failed[c] > 0 && done > 0 { // else the verdict tells it
 			res.Notes = append(res.Notes, fmt.Sprintf("first failure (%s): %v", c, r.firstErr[c]))
 		}
 	}
 	res.setLatency("", r.latency)
-	res.set("elapsed", took.Seconds())
-	res.set("generator_cpu_percent", 100*own.Seconds()/took.Seconds())
-	if r.counter != nil {
-		res.set("server_cpu", server.Seconds())
-		res.set("server_cpu_percent", 100*server.Seconds()/took.Seconds())
-		if done > 0 {
-			res.set("server_cpu_per_cycle", server.Seconds()/done)
-		}
-	}
-	res.setHandshakes(r.target)
+	res.Set("elapsed", took.Seconds())
+	r.SetUsage(used, took, "server_cpu_per_cycle", done)
 	for _, c := range r.callers {
-		for code, n := range c.closes {
-			res.Closes[strconv.Itoa(int(code))] += n
-		}
+		res.addCloses(c.closes)
 	}
 }

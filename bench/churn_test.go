@@ -114,12 +114,12 @@ func TestChurnTellsWhatFailedAndWhatIsLeft(t *testing.T) {
 			metrics, _ := startServer(t, false, s)
 			o := ChurnOptions{
 				Options: own(), Cycles: 20, Concurrency: 1, Warmup: -1, // one after the other, so that faults fall on the same ones
-				Metrics: metrics.URL + "/metrics", Settle: 400 * time.Millisecond,
+				Metrics: metrics.URL + "/metrics", Settle: time.Second,
 			}
-			o.URL, o.CACert = "ws"+strings.TrimPrefix(server.URL, "http"), cacert
+			o.URL, o.TLS.CACert = "ws"+strings.TrimPrefix(server.URL, "http"), cacert
 			o.Timeout = 10 * time.Second
 			if tc.fault == "says nothing" || tc.fault == "keeps the connection" {
-				o.Timeout = 200 * time.Millisecond
+				o.Timeout = 2 * time.Second // enough for a good cycle on a busy machine
 			}
 			if tc.why == "" {
 				o.Settle = 20 * time.Second // it ends when nothing is left

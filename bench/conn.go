@@ -33,11 +33,11 @@ type conn struct {
 	fragmented bool   // a message's next fragment is due
 	held       stamp  // the stamp of a message that is not yet complete ...
 	heldOwn    bool   // ... if it has one of this phase
-	next       uint64 // the offset that is due; 0: any
-	event      event  // of an event stream: what has come of an event ...
-	midLine    bool   // ... and that a long line's rest is passed over
-	cut        bool   // the server ended it
-	refused    bool   // ... or we, because it did not become a subscriber
+	stands     standing
+	event      event // of an event stream: what has come of an event ...
+	midLine    bool  // ... and that a long line's rest is passed over
+	cut        bool  // the server ended it
+	refused    bool  // ... or we, because it did not become a subscriber
 }
 
 // receiver parses what comes on connections and accounts for it. A loop has
@@ -293,10 +293,5 @@ func (r *receiver) control(c *conn, op ws.OpCode, payload []byte) error {
 
 // maskedFrame returns the bytes of a client's frame.
 func maskedFrame(op ws.OpCode, payload []byte) []byte {
-	f := ws.MaskFrame(ws.NewFrame(op, true, payload))
-	b, err := ws.CompileFrame(f)
-	if err != nil {
-		panic(err) // a bytes.Buffer does not fail
-	}
-	return b
+	return ws.MustCompileFrame(ws.MaskFrame(ws.NewFrame(op, true, payload)))
 }

@@ -191,7 +191,7 @@ func TestReceivingAllocatesNothing(t *testing.T) {
 		c.partial = make([]byte, 0, envelopeMax)
 		scratch := make([]byte, len(stream)+envelopeMax)
 		if n := testing.AllocsPerRun(100, func() {
-			r.next[0], c.next = 0, 0
+			r.next[0], c.stands = 0, standing{}
 			for rest := stream; len(rest) > 0; {
 				kept := copy(scratch, c.partial)
 				n := copy(scratch[kept:kept+min(len(rest), 333)], rest)

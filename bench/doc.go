@@ -17,8 +17,8 @@
 //     goroutines, epoll entries, memory.
 //   - [Floor]: the cost of the same system calls without a server, to express figures as
 //     ratios. Absolute figures differ from machine to machine.
-//   - [HostileHandshakes], [HostileFrames], [HostileResets]: malformed input, with every
-//     response checked.
+//
+// Package hostile adds attacks: malformed input, with every response checked.
 //
 // A minimal run:
 //
@@ -122,7 +122,7 @@
 // Read stamp.go first (what a payload says), then conn.go (bytes to messages), record.go and
 // events.go (the same with offsets), session.go, dialect.go and audience.go (Centrifugo's
 // protocol), tally.go (messages to figures), loop.go and fleet.go (the connections),
-// secure.go (the same over TLS), publish.go (the schedule), and then the scenarios:
-// fanout.go, findmax.go, idle.go, storm.go, recover.go with joiner.go, reconnect.go, churn.go
-// with census.go, floor.go, hostile.go.
+// secure.go (the same over TLS), publish.go (the schedule), run.go (what all scenarios do), and
+// then the scenarios: fanout.go, findmax.go, idle.go, storm.go, recover.go with joiner.go, reconnect.go, churn.go
+// with census.go, floor.go. flags.go has the flags that front-ends share.
 package bench

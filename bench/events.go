@@ -13,8 +13,8 @@ import (
 // event is what is known of an event whose end has not come.
 type event struct {
 	kind  eventKind
-	due   uint64 // the offset behind its id's; 0: it has none
-	moved bool   // its id is of another epoch
+	at    standing // its id
+	moved bool     // the id is of another epoch
 	data  bool
 	code  ws.StatusCode // of eventClose
 }
@@ -93,7 +93,7 @@ func (r *receiver) publication(c *conn, p []byte, now int64) int {
 	if end < 0 || len(p) == at+end+1 || p[at+end+1] != '\n' {
 		return 0
 	}
-	r.follow(&c.next, offset)
+	r.follow(&c.stands, unknown, offset)
 	if s, own := r.findOwn(p[at : at+min(end, envelopeMax-len(dataField))]); own { // as of a line
 		r.arrived(c, s, now)
 	}
@@ -119,7 +119,7 @@ func (r *receiver) line(c *conn, line []byte) {
 			}
 		}
 	case line[0] == 'i' && bytes.HasPrefix(line, idField):
-		c.event.due, c.event.moved = r.eventID(line)
+		c.event.at, c.event.moved = r.eventID(line)
 	case line[0] == 'e' && bytes.HasPrefix(line, eventField):
 		switch string(bytes.TrimPrefix(line[len(eventField):], []byte(" "))) {
 		case "gap":
@@ -132,21 +132,17 @@ func (r *receiver) line(c *conn, line []byte) {
 	}
 }
 
-// eventID returns the offset behind the one of an id, zero for an id that is no
-// position, and reports whether it is of another epoch.
-func (r *receiver) eventID(line []byte) (due uint64, moved bool) {
+// eventID returns the position that an id is, and reports whether it is of another epoch.
+func (r *receiver) eventID(line []byte) (at standing, moved bool) {
 	if len(r.lead) == 0 || !bytes.HasPrefix(line, r.lead) {
 		i := bytes.LastIndexByte(line, ':')
 		if i < len(idField) {
-			return 0, false
+			return at, false
 		}
 		moved = r.learn(line[:i+1], bytes.TrimPrefix(line[len(idField):i], []byte(" ")))
 	}
 	offset, size := decimal(line[len(r.lead):])
-	if size == 0 {
-		return 0, moved
-	}
-	return offset + 1, moved
+	return standing{size > 0, offset}, moved
 }
 
 // eventDone takes the end of an event. One that has an id and no data, or tells of
@@ -163,20 +159,25 @@ func (r *receiver) eventDone(c *conn, now int64) error {
 		return errClosed
 	case e.kind == eventGap:
 		r.gaps++
-		c.next = e.due
+		c.stands = e.at
 	case e.kind == eventGreeting:
-	case e.due > 0 && !e.data: // it says where the connection stands
-		r.follow(&c.next, e.due) // what is due must be what was due
-		c.next = e.due
+	case e.at.known && !e.data: // it says where the connection stands, which must be where it stood
+		switch {
+		case c.stands.known && e.at.offset > c.stands.offset:
+			r.holes++
+		case c.stands.known && e.at.offset < c.stands.offset:
+			r.repeats++
+		}
+		c.stands = e.at
 	case e.data:
 		if e.moved {
 			r.moved(c)
 		}
-		if e.due > 0 {
-			r.follow(&c.next, e.due-1)
+		if e.at.known {
+			r.follow(&c.stands, unknown, e.at.offset)
 		}
 		if c.heldOwn {
-			if e.due == 0 {
+			if !e.at.known {
 				r.holes++ // nobody can resume from it
 			}
 			c.heldOwn = false

@@ -13,12 +13,22 @@ type FailIf []condition
 type condition struct {
 	text   string
 	metric string
-	op     string
-	value  float64
+	holds  func(v, bound float64) bool
+	bound  float64
 }
 
 // operators, longer ones first.
-var operators = []string{">=", "<=", "==", "!=", ">", "<"}
+var operators = []struct {
+	text  string
+	holds func(v, bound float64) bool
+}{
+	{">=", func(v, bound float64) bool { return v >= bound }},
+	{"<=", func(v, bound float64) bool { return v <= bound }},
+	{"==", func(v, bound float64) bool { return v == bound }},
+	{"!=", func(v, bound float64) bool { return v != bound }},
+	{">", func(v, bound float64) bool { return v > bound }},
+	{"<", func(v, bound float64) bool { return v < bound }},
+}
 
 // ParseFailIf parses a comma-separated list of comparisons of a scenario's figures
 // (see [MetricNames]) with numbers, durations or sizes. An empty text has no conditions.
@@ -26,7 +36,7 @@ var operators = []string{">=", "<=", "==", "!=", ">", "<"}
 func ParseFailIf(scenario, text string) (FailIf, error) {
 	var (
 		list FailIf
-		f    faults
+		f    Faults
 	)
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
@@ -34,7 +44,7 @@ func ParseFailIf(scenario, text string) (FailIf, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		c, err := parseCondition(scenario, strings.TrimSpace(part))
 		if err != nil {
-			f.add("--fail-if %q: %v", part, err)
+			f.Add("--fail-if %q: %v", part, err)
 			continue
 		}
 		list = append(list, c)
@@ -49,13 +59,13 @@ func parseCondition(scenario, text string) (condition, error) {
 	}
 	c := condition{text: text, metric: strings.TrimSpace(text[:at])}
 	for _, op := range operators {
-		if rest, ok := strings.CutPrefix(text[at:], op); ok {
-			c.op, text = op, strings.TrimSpace(rest)
+		if rest, ok := strings.CutPrefix(text[at:], op.text); ok {
+			c.holds, text = op.holds, strings.TrimSpace(rest)
 			break
 		}
 	}
-	if c.op == "" {
-		return condition{}, fmt.Errorf("unknown operator: use one of %s", strings.Join(operators, " "))
+	if c.holds == nil {
+		return condition{}, fmt.Errorf("unknown operator: use one of >= <= == != > <")
 	}
 	m, ok := findMetric(scenario, c.metric)
 	if !ok {
@@ -63,20 +73,9 @@ func parseCondition(scenario, text string) (condition, error) {
 		slices.Sort(names)
 		return condition{}, fmt.Errorf("%s has no metric %q; the metrics are %s", scenario, c.metric, strings.Join(names, ", "))
 	}
-	v, err := m.unit.parseValue(text)
-	c.value = v
+	var err error
+	c.bound, err = m.unit.parseValue(text)
 	return c, err
-}
-
-func findMetric(scenario, name string) (metric, bool) {
-	for _, g := range scenarios[scenario] {
-		for _, m := range g.metrics {
-			if m.name == name {
-				return m, true
-			}
-		}
-	}
-	return metric{}, false
 }
 
 // Check returns one sentence for each condition that holds, and for each whose figure
@@ -90,25 +89,9 @@ func (f FailIf) Check(r *Result) []string {
 			out = append(out, fmt.Sprintf("%s: %s was not measured", c.text, c.metric))
 			continue
 		}
-		if c.holds(got) {
+		if c.holds(got, c.bound) {
 			out = append(out, fmt.Sprintf("%s: %s is %s", c.text, c.metric, m.unit.format(got)))
 		}
 	}
 	return out
-}
-
-func (c condition) holds(v float64) bool {
-	switch c.op {
-	case ">":
-		return v > c.value
-	case ">=":
-		return v >= c.value
-	case "<":
-		return v < c.value
-	case "<=":
-		return v <= c.value
-	case "==":
-		return v == c.value
-	}
-	return v != c.value
 }

@@ -10,10 +10,10 @@ import (
 
 func TestFailIf(t *testing.T) {
 	r := newResult("fanout")
-	r.set("lost", 3)
-	r.set("p99", 0.050)
-	r.set("server_rss", 64<<10)
-	r.set("late", 0.5)
+	r.Set("lost", 3)
+	r.Set("p99", 0.050)
+	r.Set("server_rss", 64<<10)
+	r.Set("late", 0.5)
 	for _, tc := range []struct {
 		text string
 		want []string
@@ -64,7 +64,7 @@ func TestFailIfRefusesWhatItDoesNotKnow(t *testing.T) {
 }
 
 func TestParseSize(t *testing.T) {
-	for text, want := range map[string]int64{"0": 0, "64": 64, "64B": 64, "0.55KB": 550, "64KiB": 65536, "1.5MiB": 3 << 19, "2GB": 2e9} {
+	for text, want := range map[string]int64{"0": 0, "64": 64, "64B": 64, "0.55KB": 550, "64KiB": 65536, "1.5MiB": 3 << 19, "64K": 65536, "1M": 1 << 20, "1G": 1 << 30, "2GB": 2e9} {
 		if got, err := ParseSize(text); err != nil || got != want {
 			t.Errorf("%q: got %d, %v, want %d", text, got, err, want)
 		}

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"sluice/poller"
 )
 
 // FanoutOptions are the settings of [Fanout]. Zero means the default.
@@ -30,7 +27,6 @@ type FanoutOptions struct {
 }
 
 func (o *FanoutOptions) setDefaults() {
-	o.Options.setDefaults()
 	setDefault(&o.Subscribers, 1000)
 	setDefault(&o.Publishers, 1)
 	setDefault(&o.Rate, 10)
@@ -40,56 +36,55 @@ func (o *FanoutOptions) setDefaults() {
 	setDefault(&o.CatchUp, DefaultCatchUp)
 }
 
+// sizeMax bounds a payload, in bytes: the largest message that the gateway can be set to accept.
+const sizeMax = 64 << 20
+
 // publicationsMax bounds a phase: each loop keeps 24 bytes for each of them.
 const publicationsMax = 10_000_000
 
-func (o *FanoutOptions) check(f *faults) {
-	f.atLeast("--subscribers", o.Subscribers, 1)
-	f.atLeast("--size", o.Size, o.Protocol.sizeMin())
+func (o *FanoutOptions) check(f *Faults) {
+	f.AtLeast("--subscribers", o.Subscribers, 1)
+	f.HTTP("--publish-url", o.PublishURL)
+	f.Between("--size", o.Size, o.Protocol.sizeMin(), sizeMax)
 	if o.Channels > 1 {
 		o.checkChannels(f)
 	}
-	if o.Publishers < 1 || o.Publishers > 256 {
-		f.add("--publishers is %d: use 1 to 256", o.Publishers)
-	}
+	f.Between("--publishers", o.Publishers, 1, 256)
 	if o.Burst < 0 {
-		f.add("--burst is %d: use a number above zero", o.Burst)
+		f.Add("--burst is %d: use a number above zero", o.Burst)
 	}
 	if o.Burst > 0 && o.FindMax {
-		f.add("--burst and --find-max cannot be combined")
+		f.Add("--burst and --find-max cannot be combined")
 	}
 	if o.Rate < 0 || o.Duration <= 0 || o.CatchUp <= 0 {
-		f.add("--rate, --duration and --catch-up must be above zero")
+		f.Add("--rate, --duration and --catch-up must be above zero")
 	} else if n := o.Rate * o.Duration.Seconds(); n > publicationsMax || o.Burst > publicationsMax {
-		f.add("a run can have at most %d messages: lower --rate, --duration or --burst", publicationsMax)
+		f.Add("a run can have at most %d messages: lower --rate, --duration or --burst", publicationsMax)
 	}
 }
 
 // checkChannels checks what concerns many channels: each publication goes to one of them,
 // in turn, and to the same number of subscribers.
-func (o *FanoutOptions) checkChannels(f *faults) {
+func (o *FanoutOptions) checkChannels(f *Faults) {
 	if o.Subscribers%o.Channels != 0 {
-		f.add("--subscribers is %d: use a multiple of --channels (%d)", o.Subscribers, o.Channels)
+		f.Add("--subscribers is %d: use a multiple of --channels (%d)", o.Subscribers, o.Channels)
 	}
 	if o.Publishers > 0 && o.Channels%o.Publishers != 0 {
-		f.add("--channels is %d: use a multiple of --publishers (%d), because each channel has one publisher whose order is checked", o.Channels, o.Publishers)
+		f.Add("--channels is %d: use a multiple of --publishers (%d), because each channel has one publisher whose order is checked", o.Channels, o.Publishers)
 	}
 	if !strings.Contains(o.PublishURL, inURL) {
-		f.add("--channels needs a --publish-url with %s in it, such as http://127.0.0.1:9000/publish/%s", inURL, inURL)
+		f.Add("--channels needs a --publish-url with %s in it, such as http://127.0.0.1:9000/publish/%s", inURL, inURL)
 	}
 }
 
 // fanout is a run under way.
 type fanout struct {
 	FanoutOptions
-	target     target
-	result     *Result
-	server     *process
+	*Run
 	fleet      *fleet
 	publishers []publisher
 	mark       mark
 	phases     int // begun so far; the next one's mark
-	progress   *progress
 
 	failedTries, lateTries int // of findMax: all, and those that only the generator's lateness failed
 }
@@ -103,28 +98,20 @@ type fanout struct {
 // Otherwise it says why the result's verdict is failed.
 func Fanout(ctx context.Context, o FanoutOptions) (*Result, error) {
 	o.setDefaults()
-	var f faults
-	t := o.target(&f)
-	o.check(&f)
-	if err := f.err(); err != nil {
-		return nil, err
-	}
-	server, err := watch(o.PID)
+	run, err := o.Begin("fanout", 0, o.check)
 	if err != nil {
 		return nil, err
 	}
-	r := &fanout{FanoutOptions: o, target: t, result: newResult("fanout"), server: server, mark: newMark()}
-	r.progress = newProgress(o.Progress)
+	r := &fanout{FanoutOptions: o, Run: run, mark: newMark()}
 	defer r.disconnect()
-	defer r.progress.stop()
 	defer withThreads(o.Loops + o.Publishers)()
 	if err := r.connect(ctx); err != nil {
-		return r.result.end(ctx, err)
+		return r.End(ctx, err)
 	}
-	if err = r.run(ctx); err == nil && ctx.Err() == nil && r.result.Metrics["published"] > 0 && r.result.Metrics["delivered"] == 0 {
+	if err = r.run(ctx); err == nil && ctx.Err() == nil && r.Result.Metrics["published"] > 0 && r.Result.Metrics["delivered"] == 0 {
 		err = errors.New("no message arrived: do publishers and subscribers use the same channel (--path, --publish-url)?")
 	}
-	return r.result.end(ctx, errors.Join(err, r.fleet.err()))
+	return r.End(ctx, errors.Join(err, r.fleet.err()))
 }
 
 // withThreads lets n goroutines run beside the Go runtime's own, so that a
@@ -140,9 +127,7 @@ func (r *fanout) connect(ctx context.Context) (err error) {
 	if r.fleet, err = newFleet(r.target, r.Loops); err != nil {
 		return err
 	}
-	d := dialing{connections: r.Subscribers, outstanding: r.Dialing}
-	r.progress.show(func() string { return fmt.Sprintf("connected %d of %d", d.done.Load(), d.connections) })
-	if err := r.fleet.dial(ctx, &d); err != nil || ctx.Err() != nil {
+	if err := r.dial(ctx, r.fleet, "connected", &dialing{connections: r.Subscribers, outstanding: r.Dialing}); err != nil || ctx.Err() != nil {
 		return err
 	}
 	for range r.Publishers {
@@ -192,9 +177,7 @@ func (r *fanout) run(ctx context.Context) error {
 	return err
 }
 
-// phase publishes n messages and waits for their delivery: until all are there,
-// until nothing has come for CatchUp, or, when bound is not zero, until that
-// long after the last was due.
+// phase publishes n messages and waits for their delivery: see fleet.await.
 func (r *fanout) phase(ctx context.Context, what string, rate float64, n int, bound time.Duration) (*account, error) {
 	r.phases = r.phases%255 + 1
 	s := schedule{
@@ -205,17 +188,16 @@ func (r *fanout) phase(ctx context.Context, what string, rate float64, n int, bo
 		s.streams, s.apart = r.Channels, true
 	}
 	r.fleet.begin(s.phase, 0)
-	serverBefore := r.server.cpu()
-	ownBefore, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
+	before := r.Usage()
 	s.start = s.clock.now() + int64(time.Millisecond)
 	begin := s.clock.now()
 	fl := r.fleet // the line is shown by another goroutine, and a search replaces the fleet
-	r.progress.show(func() string {
+	r.Show(func() string {
 		return fmt.Sprintf("%s %s: %s, %s delivered", what, rateText(rate),
 			time.Duration(fl.clock.now()-begin).Round(time.Second), thousands(float64(fl.delivered()), 0))
 	})
 
-	a := &account{schedule: s, rate: rate, sendings: make([]sending, r.Publishers)}
+	a := &account{schedule: s, rate: rate, subscribers: r.Subscribers, sendings: make([]sending, r.Publishers)}
 	var wg sync.WaitGroup
 	for i, p := range r.publishers {
 		wg.Go(func() { a.sendings[i] = s.publish(ctx, p, i) })
@@ -228,12 +210,10 @@ func (r *fanout) phase(ctx context.Context, what string, rate float64, n int, bo
 			err = out.err
 		}
 	}
-	r.await(ctx, a, bound)
-	a.serverCPU = r.server.cpu() - serverBefore
-	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
-	a.generatorCPU = ownAfter - ownBefore
+	r.fleet.await(ctx, a, r.CatchUp, bound)
+	a.used = r.Since(before)
 	a.elapsed = time.Duration(s.clock.now() - begin)
-	r.settle(a)
+	r.fleet.settle(a)
 	return a, err
 }
 
@@ -242,36 +222,4 @@ func rateText(rate float64) string {
 		return "as fast as possible"
 	}
 	return fmt.Sprintf("at %s/s", strconv.FormatFloat(rate, 'f', -1, 64))
-}
-
-// await waits for the end of delivery.
-func (r *fanout) await(ctx context.Context, a *account, bound time.Duration) {
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	progressAt, before := a.clock.now(), int64(-1)
-	for {
-		want := int64(a.published) * r.fleet.live() // before delivered: see loop.live
-		switch {
-		case a.apart && r.fleet.live() < int64(r.Subscribers):
-			want = math.MaxInt64 // it depends on who was cut: CatchUp ends it
-		case a.apart:
-			want /= int64(a.streams)
-		}
-		got := r.fleet.delivered()
-		now := a.clock.now()
-		if got >= want {
-			return
-		}
-		if got != before {
-			progressAt, before = now, got
-		}
-		if bound > 0 && now > a.end(a.count)+int64(bound) || now-progressAt > int64(r.CatchUp) {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
 }

@@ -22,7 +22,7 @@ func BenchmarkFeed(b *testing.B) {
 				clock := newClock()
 				b.ReportAllocs()
 				for b.Loop() {
-					r.next[0], c.next = 0, 0
+					r.next[0], c.stands = 0, standing{}
 					if err := r.feed(c, stream, clock.now()); err != nil {
 						b.Fatal(err)
 					}
@@ -54,7 +54,7 @@ func messagesOf(protocol Protocol, p phase, messages, size int) []byte {
 func inProtocol(protocol Protocol, offset int, payload []byte) []byte {
 	switch protocol {
 	case JSON:
-		payload = fmt.Appendf(nil, `{"channel":"lobby","epoch":"3w5e11264sg1","offset":%d,"at":1763712000123,"from":"17","data":"%s"}`, offset, payload)
+		payload = fmt.Appendf(nil, `{"channel":"lobby","epoch":"3w5e11264sg1","offset":%d,"prev":%d,"at":1763712000123,"from":"17","data":"%s"}`, offset, offset-1, payload)
 	case SSE:
 		return fmt.Appendf(nil, "id: 3w5e11264sg1:%d\ndata: %s\n\n", offset, payload)
 	}

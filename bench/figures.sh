@@ -128,7 +128,7 @@ churn() {
 }
 # A gateway with a short history would have gaps here.
 recover_flags=(--history 10000 --history-bytes 16MiB)
-recover() { loaded recover joins,joins_per_second,holes,repeats,wrong,gaps,failed,p50,p99,server_cpu_per_join -- recover --joins "${JOINS:-100000}"; }
+recover() { loaded recover joins,joins_per_second,lost,holes,repeats,wrong,gaps,failed,p50,p99,server_cpu_per_join -- recover --joins "${JOINS:-100000}"; }
 
 # Clients of the Centrifugo protocol. In these gateways they have tokens, and namespaces
 # set what they may do; raw clients have no tokens and may subscribe as well. What is
@@ -187,7 +187,7 @@ client_recover() {
 		reconnect "${tokens[@]}" --channel news --publish-url "$posted/news" --connections 10000 --missed 20
 }
 client_joins() {
-	loaded client_joins joins,joins_per_second,holes,repeats,wrong,gaps,failed,p50,p99,server_cpu_per_join -- \
+	loaded client_joins joins,joins_per_second,lost,holes,repeats,wrong,gaps,failed,p50,p99,server_cpu_per_join -- \
 		recover --protocol centrifugo "${tokens[@]}" --channel news --behind 100 --joins "${JOINS:-100000}"
 }
 client_channels() {

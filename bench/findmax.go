@@ -55,7 +55,7 @@ func (r *fanout) findMax(ctx context.Context) error {
 			rate = (low + high) / 2
 		}
 		if rate*r.Duration.Seconds() > publicationsMax {
-			r.result.Notes = append(r.result.Notes, "the search stopped at the largest number of messages that a run can have: use more --subscribers")
+			r.Result.Notes = append(r.Result.Notes, "the search stopped at the largest number of messages that a run can have: use more --subscribers")
 			break
 		}
 	}
@@ -66,9 +66,9 @@ func (r *fanout) findMax(ctx context.Context) error {
 		}
 		if held {
 			r.report(a)
-			r.result.set("rate_held", rate)
+			r.Result.Set("rate_held", rate)
 			if r.lateTries > 0 && r.lateTries == r.failedTries {
-				r.result.invalidate("every higher rate failed because of the tester, not the server: give the tester more CPU, or use more --subscribers")
+				r.Result.invalidate("every higher rate failed because of the tester, not the server: give the tester more CPU, or use more --subscribers")
 			}
 			return nil
 		}
@@ -94,7 +94,7 @@ func (r *fanout) try(ctx context.Context, rate float64, d time.Duration) (*accou
 	if err != nil {
 		why = err.Error() // a publisher that was cut is a rate that was not held
 	}
-	r.result.Tries = append(r.result.Tries, Try{
+	r.Result.Tries = append(r.Result.Tries, Try{
 		Rate: rate, Duration: d.String(), Held: why == "", Why: why,
 		P99: float64(a.latency.ValueAtPercentile(99)) / 1e6, CatchUp: a.catchUp().Seconds(),
 	})

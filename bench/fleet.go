@@ -64,47 +64,55 @@ func (f *fleet) dial(ctx context.Context, d *dialing) error {
 		return err
 	}
 	d.latency = newLatency()
+	var mu sync.Mutex // guards d's outcome
+	begin := time.Now()
+	err := parallel(ctx, d.outstanding, d.connections, func(ctx context.Context, i int) error {
+		took, err := f.dialOne(ctx, i)
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case err == nil:
+			d.done.Add(1)
+			d.latency.RecordValue(min(took, latencyMax).Microseconds()) // ignored: within the bounds
+			return nil
+		case ctx.Err() != nil:
+			return nil // interrupted: neither open nor failed
+		}
+		err = fmt.Errorf("connection %d of %d: %w", i+1, d.connections, err)
+		if d.failed++; d.failed == 1 {
+			d.firstErr = err
+		}
+		if d.keepGoing {
+			return nil
+		}
+		return err
+	})
+	d.elapsed = time.Since(begin)
+	return err
+}
+
+// parallel calls f with 0 to n-1 on so many goroutines, until n, an error or the end of ctx. It
+// returns the first error of f.
+func parallel(ctx context.Context, goroutines, n int, f func(ctx context.Context, i int) error) (first error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var (
-		mu   sync.Mutex // guards d's outcome
 		next atomic.Int64
+		once sync.Once
 		wg   sync.WaitGroup
 	)
-	begin := time.Now()
-	for range min(d.outstanding, d.connections) {
+	for range min(goroutines, n) {
 		wg.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= d.connections || ctx.Err() != nil {
-					return
+			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				if err := f(ctx, i); err != nil {
+					once.Do(func() { first = err })
+					cancel()
 				}
-				took, err := f.dialOne(ctx, i)
-				if err == nil {
-					d.done.Add(1)
-				}
-				mu.Lock()
-				if err == nil {
-					d.latency.RecordValue(min(took, latencyMax).Microseconds()) // ignored: within the bounds
-				} else if ctx.Err() == nil {
-					d.failed++
-					if d.firstErr == nil {
-						d.firstErr = fmt.Errorf("connection %d of %d: %w", i+1, d.connections, err)
-					}
-					if !d.keepGoing {
-						cancel()
-					}
-				}
-				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	d.elapsed = time.Since(begin)
-	if d.keepGoing {
-		return nil
-	}
-	return d.firstErr
+	return first
 }
 
 func (f *fleet) dialOne(ctx context.Context, i int) (time.Duration, error) {
@@ -133,7 +141,7 @@ func (f *fleet) dialOne(ctx context.Context, i int) (time.Duration, error) {
 		}
 		if err == nil && k.session != nil {
 			if since := f.target.audience.since; since != nil {
-				k.next = since[k.stream].offset + 1
+				k.stands = standing{true, since[k.stream].offset}
 			}
 			err = k.write(k.session.flush())
 		}
@@ -206,16 +214,21 @@ func (f *fleet) close() error {
 	return errors.Join(errs...)
 }
 
+// dial connects from the i-th source address.
+func (t target) dial(ctx context.Context, i int) (net.Conn, error) {
+	dialer := net.Dialer{KeepAlive: -1, Timeout: t.timeout} // 15,000 keep-alive timers would be load of their own
+	if t.sources > 0 {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%t.sources))}
+	}
+	return dialer.DialContext(ctx, "tcp", t.addr)
+}
+
 // open connects from the i-th source address and upgrades. It returns the bytes
 // that came behind the handshake as well.
 func (t target) open(ctx context.Context, i int) (net.Conn, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	dialer := net.Dialer{KeepAlive: -1} // 15,000 keep-alive timers would be load of their own
-	if t.sources > 0 {
-		dialer.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%t.sources))}
-	}
-	tcp, err := dialer.DialContext(ctx, "tcp", t.addr)
+	tcp, err := t.dial(ctx, i)
 	if err != nil {
 		return nil, nil, failure{causeConnect, fmt.Errorf("%w; is a server listening there? (--url)", err)}
 	}

@@ -9,8 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"time"
-
-	"sluice/poller"
 )
 
 // FloorOptions are the settings of [Floor]. Zero means the default; of Options only Loops
@@ -31,7 +29,6 @@ type FloorOptions struct {
 }
 
 func (o *FloorOptions) setDefaults() {
-	o.Options.setDefaults()
 	setDefault(&o.Connections, 10_000)
 	setDefault(&o.Burst, 200)
 	setDefault(&o.Duration, DefaultDuration)
@@ -44,16 +41,18 @@ func (o *FloorOptions) setDefaults() {
 // other ends. A server that makes one system call per delivery cannot cost less. The error
 // is as of [Fanout].
 func Floor(ctx context.Context, o FloorOptions) (*Result, error) {
+	o.Options.setDefaults()
 	o.setDefaults()
-	var f faults
-	f.atLeast("--connections", o.Connections, 1)
-	f.atLeast("--burst", o.Burst, 1)
-	f.atLeast("--size", o.Size, SizeMin)
-	f.atLeast("--outstanding", o.Outstanding, 1)
+	var f Faults
+	o.resolve(&f) // in place of its address, which only the sender knows, is the default one
+	f.AtLeast("--connections", o.Connections, 1)
+	f.AtLeast("--burst", o.Burst, 1)
+	f.Between("--size", o.Size, SizeMin, sizeMax)
+	f.AtLeast("--outstanding", o.Outstanding, 1)
 	if o.Rate < 0 || o.Duration <= 0 {
-		f.add("--rate and --duration must be above zero")
+		f.Add("--rate and --duration must be above zero")
 	} else if rounds := o.Rate * o.Duration.Seconds(); rounds > publicationsMax || o.Burst > publicationsMax {
-		f.add("a run can have at most %d rounds: lower --rate, --duration or --burst", publicationsMax)
+		f.Add("a run can have at most %d rounds: lower --rate, --duration or --burst", publicationsMax)
 	}
 	if err := f.err(); err != nil {
 		return nil, err
@@ -62,33 +61,27 @@ func Floor(ctx context.Context, o FloorOptions) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &floor{o, newResult("floor"), s, newProgress(o.Progress)}
+	r := &floor{o, &Run{Result: newResult("floor"), progress: newProgress(o.Progress)}, s}
 	if o.Upgrade {
 		err = r.upgrades(ctx)
 	} else {
 		err = r.sends(ctx)
 	}
-	r.progress.stop()
-	if ctx.Err() != nil {
-		s.stop() // ignored: ctx has killed it, which is what err says too
-		return r.result.end(ctx, nil)
-	}
-	return r.result.end(ctx, errors.Join(err, s.stop()))
+	return r.End(ctx, errors.Join(err, s.stop()))
 }
 
 // floor is a run under way.
 type floor struct {
 	FloorOptions
-	result   *Result
-	sender   *sender
-	progress *progress
+	*Run
+	sender *sender
 }
 
 // connect opens the sockets to the address that the sender listens on.
 func (r *floor) connect(addr string, once bool) (*fleet, error) {
-	r.URL, r.Path = "ws://"+addr, "/"
-	var f faults
-	t := r.target(&f)
+	r.Options.URL, r.Path = "ws://"+addr, "/"
+	var f Faults
+	t := r.resolve(&f)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -109,10 +102,8 @@ func (r *floor) sends(ctx context.Context) error {
 		return err
 	}
 	defer fl.close() // ignored: the figures have been taken
-	d := dialing{connections: r.Connections, outstanding: r.Dialing}
-	r.progress.show(func() string { return fmt.Sprintf("connected %d of %d", d.done.Load(), d.connections) })
 	accepted := r.sender.begin(order{Do: "accept", N: r.Connections})
-	if err := fl.dial(ctx, &d); err != nil {
+	if err := r.dial(ctx, fl, "connected", &dialing{connections: r.Connections, outstanding: r.Dialing}); err != nil {
 		return err
 	}
 	if _, err := accepted(); err != nil {
@@ -129,39 +120,35 @@ func (r *floor) sends(ctx context.Context) error {
 	}
 	p := phase{mark: newMark().inPhase(1), streams: 1, count: rounds}
 	fl.begin(p, 0)
-	r.progress.show(func() string { return fmt.Sprintf("sending %s: %d delivered", rateText(r.Rate), fl.delivered()) })
-	own, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
+	r.Show(func() string { return fmt.Sprintf("sending %s: %d delivered", rateText(r.Rate), fl.delivered()) })
+	before := r.Usage()
 	start := fl.clock.now()
 	sent, err := r.sender.ask(order{Do: "send", N: rounds, Rate: r.Rate, Size: r.Size, Mark: uint64(p.mark)})
 	a := &account{schedule: schedule{phase: p, clock: fl.clock, start: start, rate: r.Rate, publishers: 1}, published: sent.Rounds,
 		sendings: []sending{{published: uint32(sent.Rounds)}}}
-	run := &fanout{FanoutOptions: FanoutOptions{CatchUp: DefaultCatchUp}, fleet: fl}
-	run.await(ctx, a, 0)
-	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
+	fl.await(ctx, a, DefaultCatchUp, 0)
+	used := r.Since(before)
 	took := time.Duration(fl.clock.now() - start)
-	run.settle(a)
+	fl.settle(a)
 	r.report(a, idle, sent)
-	r.result.set("generator_cpu_percent", 100*(ownAfter-own).Seconds()/took.Seconds())
+	r.SetUsage(used, took, "", 0)
 	return err
 }
 
 func (r *floor) report(a *account, idle, sent answer) {
-	res := r.result
-	res.set("connections", float64(a.subscribers))
-	res.set("rounds", float64(a.published))
-	res.set("delivered", float64(a.delivered))
-	res.set("lost", float64(a.lost))
+	res := r.Result
+	res.SetCounts(map[string]int64{"connections": int64(a.subscribers), "rounds": int64(a.published), "delivered": a.delivered, "lost": a.lost})
 	if a.delivered == 0 {
 		return
 	}
 	// What the process uses while it does nothing is not the sends' cost.
 	cpu := sent.CPU - time.Duration(float64(idle.CPU)*sent.Took.Seconds()/max(idle.Took.Seconds(), 1e-9))
 	elapsed := time.Duration(a.lastSeen - a.start)
-	res.set("elapsed", elapsed.Seconds())
-	res.set("deliveries_per_second", float64(a.delivered)/elapsed.Seconds())
-	res.set("sender_cpu", cpu.Seconds())
-	res.set("sender_cpu_per_delivery", cpu.Seconds()/float64(a.delivered))
-	res.set("messages_per_read", float64(a.delivered)/float64(max(a.reads, 1)))
+	res.Set("elapsed", elapsed.Seconds())
+	res.Set("deliveries_per_second", float64(a.delivered)/elapsed.Seconds())
+	res.Set("sender_cpu", cpu.Seconds())
+	res.Set("sender_cpu_per_delivery", cpu.Seconds()/float64(a.delivered))
+	res.Set("messages_per_read", float64(a.delivered)/float64(max(a.reads, 1)))
 }
 
 func (r *floor) upgrades(ctx context.Context) error {
@@ -179,23 +166,20 @@ func (r *floor) upgrades(ctx context.Context) error {
 		return err
 	}
 	d := &dialing{connections: r.Connections, outstanding: r.Outstanding, keepGoing: true}
-	r.progress.show(func() string { return fmt.Sprintf("upgraded %d of %d", d.done.Load(), d.connections) })
-	own, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
-	if err := fl.dial(ctx, d); err != nil {
+	own := r.Usage()
+	if err := r.dial(ctx, fl, "upgraded", d); err != nil {
 		return err
 	}
-	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
+	used := r.Since(own)
 	after, err := r.sender.ask(order{Do: "cpu"})
 	if err != nil {
 		return err
 	}
-	r.result.setUpgrades(d)
-	r.result.set("upgrades_elapsed", d.elapsed.Seconds())
-	r.result.set("sender_cpu_per_upgrade", (after.CPU-before.CPU).Seconds()/float64(max(d.done.Load(), 1)))
-	r.result.set("generator_cpu_percent", 100*(ownAfter-own).Seconds()/d.elapsed.Seconds())
-	if d.firstErr != nil {
-		r.result.Notes = append(r.result.Notes, "first failure: "+d.firstErr.Error())
-	}
+	r.Result.setUpgrades(d)
+	r.Result.Set("upgrades_elapsed", d.elapsed.Seconds())
+	r.Result.Set("sender_cpu_per_upgrade", (after.CPU-before.CPU).Seconds()/float64(max(d.done.Load(), 1)))
+	r.SetUsage(used, d.elapsed, "", 0)
+	r.Result.noteFailure(d.firstErr)
 	return nil
 }
 

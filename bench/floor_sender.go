@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"runtime"
 	"time"
 
 	"github.com/gobwas/ws"
 
+	"sluice/bench/sys"
 	"sluice/poller"
 )
 
@@ -36,13 +36,13 @@ func FloorSender(r io.Reader, w io.Writer) error {
 			}
 			return err
 		}
-		before, err := poller.ProcessCPU(0)
+		before, err := sys.CPU(0)
 		begin := time.Now()
 		var a answer
 		if err == nil {
 			a, err = f.obey(o)
 		}
-		after, _ := poller.ProcessCPU(0) // ignored: it worked before
+		after, _ := sys.CPU(0) // ignored: it worked before
 		a.Took = time.Since(begin)
 		a.CPU = after - before
 		if o.Do == "cpu" {
@@ -96,7 +96,7 @@ func (f *floorSender) obey(o order) (a answer, err error) {
 		}
 		runtime.GC() // what accepting left behind is not the sends' cost
 	case "idle":
-		poller.Sleep(time.Duration(o.Seconds * float64(time.Second)))
+		sys.Sleep(time.Duration(o.Seconds * float64(time.Second)))
 	case "send":
 		a.Rounds, err = f.send(o)
 	case "serve":
@@ -124,7 +124,7 @@ func (f *floorSender) send(o order) (rounds int, err error) {
 		if o.Rate > 0 {
 			due := time.Duration(float64(rounds) / o.Rate * float64(time.Second))
 			for left := due - time.Since(begin); left > 0; left = due - time.Since(begin) {
-				poller.Sleep(left)
+				sys.Sleep(left)
 			}
 		}
 		stamp{seq: uint32(rounds), scheduled: 0}.put(payload, mark(o.Mark))
@@ -146,7 +146,7 @@ const fixedAnswer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nC
 // serveBare answers upgrades on a thread of its own, for as long as the process
 // lives: four system calls for each.
 func serveBare() (addr string, err error) {
-	listener, bound, err := poller.ListenBare(netip.MustParseAddrPort("127.0.0.1:0"))
+	listener, bound, err := sys.Listen()
 	if err != nil {
 		return "", err
 	}
@@ -154,11 +154,11 @@ func serveBare() (addr string, err error) {
 		runtime.LockOSThread()
 		request, reply := make([]byte, 4096), []byte(fixedAnswer)
 		for {
-			fd, err := poller.AcceptBare(listener)
+			fd, err := listener.Accept()
 			if err != nil {
 				return // the client sees it: it is refused
 			}
-			if n, err := poller.ReadBare(fd, request); err == nil && n > 0 {
+			if n, err := sys.Read(fd, request); err == nil && n > 0 {
 				poller.Write(fd, reply) // ignored: the client sees it
 			}
 			poller.Close(fd) // ignored: a descriptor that was accepted is open

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
-
-	"sluice/poller"
 )
 
 // IdleOptions are the settings of [Idle]. Zero means the default.
@@ -36,64 +34,57 @@ const exchangeMost = 16 << 10
 // Idle measures what idle connections cost the server process PID: its memory beyond that
 // of the server without connections, the kernel's, and CPU. The error is as of [Fanout].
 func Idle(ctx context.Context, o IdleOptions) (*Result, error) {
-	o.setDefaults()
 	setDefault(&o.Connections, 10_000)
 	setDefault(&o.Settle, DefaultSettle)
 	setDefault(&o.Duration, DefaultDuration)
-	var f faults
-	t := o.target(&f)
-	f.atLeast("--connections", o.Connections, 1)
+	run, err := o.Begin("idle", 0, o.check)
+	if err != nil {
+		return nil, err
+	}
+	r := &idle{IdleOptions: o, Run: run}
+	if r.target.audience != nil {
+		r.target.audience.later = o.Each > 0
+	}
+	if r.fleet, err = newFleet(r.target, o.Loops); err == nil {
+		err = errors.Join(r.run(ctx), r.fleet.err())
+		defer r.fleet.close() // ignored: the figures have been taken
+	}
+	return r.End(ctx, err)
+}
+
+func (o *IdleOptions) check(f *Faults) {
+	f.AtLeast("--connections", o.Connections, 1)
 	if o.PID == 0 {
-		f.add("--pid is missing: specify the ID of the server's process, whose memory is read from /proc")
+		f.Add("--pid is missing: specify the ID of the server's process, whose memory is read from /proc")
 	}
 	if o.FreshRSS < 0 || o.Duration <= 0 {
-		f.add("--fresh-rss and --duration must be above zero")
+		f.Add("--fresh-rss and --duration must be above zero")
 	}
 	if least := o.Protocol.sizeMin(); o.Exchange != 0 && (o.Exchange < least || o.Exchange > exchangeMost) {
-		f.add("--exchange is %d: use %d to %d bytes", o.Exchange, least, exchangeMost)
+		f.Add("--exchange is %d: use %d to %d bytes", o.Exchange, least, exchangeMost)
 	}
 	switch {
 	case o.Each < 0 || o.Each > eachMost:
-		f.add("--channels-each is %d: use 1 to %d", o.Each, eachMost)
-	case o.Each > 0 && (t.audience == nil || o.Channels > 1 || o.Exchange > 0):
-		f.add("--channels-each needs --protocol centrifugo, and cannot be combined with --channels or --exchange")
+		f.Add("--channels-each is %d: use 1 to %d", o.Each, eachMost)
+	case o.Each > 0 && (o.Protocol.dialect() == nil || o.Channels > 1 || o.Exchange > 0):
+		f.Add("--channels-each needs --protocol centrifugo, and cannot be combined with --channels or --exchange")
 	case o.Exchange > 0 && o.Channels > 1:
-		f.add("--exchange publishes to one channel, and cannot be combined with --channels")
-	case o.Each > 0:
-		t.audience.later = true
+		f.Add("--exchange publishes to one channel, and cannot be combined with --channels")
 	}
-	if err := f.err(); err != nil {
-		return nil, err
-	}
-	server, err := watch(o.PID)
-	if err != nil {
-		return nil, err
-	}
-	fl, err := newFleet(t, o.Loops)
-	if err != nil {
-		return nil, err
-	}
-	defer fl.close() // ignored: the figures have been taken
-	r := &idle{o, newResult("idle"), server, fl, newProgress(o.Progress)}
-	defer r.progress.stop()
-	err = r.run(ctx)
-	return r.result.end(ctx, errors.Join(err, fl.err()))
 }
 
 // idle is a run under way.
 type idle struct {
 	IdleOptions
-	result   *Result
-	server   *process
-	fleet    *fleet
-	progress *progress
+	*Run
+	fleet *fleet
 }
 
 func (r *idle) run(ctx context.Context) error {
 	fresh := r.FreshRSS
 	if fresh == 0 {
 		var err error
-		if fresh, err = r.server.rss(); err != nil {
+		if fresh, err = r.rss(); err != nil {
 			return err
 		}
 	}
@@ -101,18 +92,15 @@ func (r *idle) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.result.set("rss_fresh", float64(fresh))
+	r.Result.Set("rss_fresh", float64(fresh))
 
-	d := dialing{connections: r.Connections, outstanding: r.Dialing}
-	r.progress.show(func() string { return fmt.Sprintf("connected %d of %d", d.done.Load(), d.connections) })
-	if err := r.fleet.dial(ctx, &d); err != nil {
+	if err := r.dial(ctx, r.fleet, "connected", &dialing{connections: r.Connections, outstanding: r.Dialing}); err != nil {
 		return err
 	}
-	r.result.setHandshakes(r.fleet.target)
 	if err := r.exchange(ctx); err != nil {
 		return err
 	}
-	r.progress.show(func() string { return fmt.Sprintf("settling for %s", r.Settle) })
+	r.Show(func() string { return fmt.Sprintf("settling for %s", r.Settle) })
 	wait(ctx, r.Settle)
 	if err := r.memory(fresh, slabBefore); err != nil || ctx.Err() != nil {
 		return err
@@ -122,7 +110,7 @@ func (r *idle) run(ctx context.Context) error {
 			return err
 		}
 	}
-	r.progress.show(func() string { return fmt.Sprintf("measuring idle CPU for %s", r.Duration) })
+	r.Show(func() string { return fmt.Sprintf("measuring idle CPU for %s", r.Duration) })
 	return r.cpu(ctx)
 }
 
@@ -132,7 +120,7 @@ func (r *idle) exchange(ctx context.Context) error {
 	if r.Exchange == 0 || ctx.Err() != nil {
 		return nil
 	}
-	r.progress.show(func() string { return fmt.Sprintf("received %d", r.fleet.delivered()) })
+	r.Show(func() string { return fmt.Sprintf("received %d", r.fleet.delivered()) })
 	p := phase{mark: newMark().inPhase(1), streams: 1, count: 1}
 	r.fleet.begin(p, 0)
 	payload, at := blank(r.Exchange, r.fleet.target.audience != nil)
@@ -150,7 +138,7 @@ func (r *idle) exchange(ctx context.Context) error {
 		}
 	}
 	got := r.fleet.delivered()
-	r.result.set("exchanged", float64(got))
+	r.Result.Set("exchanged", float64(got))
 	if got < int64(r.Connections) && ctx.Err() == nil {
 		return fmt.Errorf("--exchange: only %d of %d connections received a message; use --path /echo, where each connection gets its own message back, or the path of a channel", got, r.Connections)
 	}
@@ -188,43 +176,33 @@ func (r *idle) publishOne(ctx context.Context, payload []byte) error {
 }
 
 func (r *idle) memory(fresh, slabBefore int64) error {
-	rss, err := r.server.rss()
+	rss, err := r.rss()
 	if err != nil {
-		return fmt.Errorf("the server has exited: %w", err)
+		return err
 	}
 	slabAfter, err := slab()
 	if err != nil {
 		return err
 	}
 	n := float64(max(r.fleet.live(), 1))
-	r.result.set("connections", float64(r.fleet.live()))
-	r.result.set("rss", float64(rss))
-	r.result.set("rss_per_connection", float64(rss-fresh)/n)
-	r.result.set("slab_per_connection", float64(slabAfter-slabBefore)/n)
+	r.Result.Set("connections", float64(r.fleet.live()))
+	r.Result.Set("rss", float64(rss))
+	r.Result.Set("rss_per_connection", float64(rss-fresh)/n)
+	r.Result.Set("slab_per_connection", float64(slabAfter-slabBefore)/n)
 	if grown := rss - fresh; grown < fixedPartMost {
-		r.result.Notes = append(r.result.Notes, fmt.Sprintf("memory grew by only %s in total: buffers that the server allocates once are a large part of that. Use more --connections (10000) for a meaningful figure per connection", formatBytes(float64(grown))))
+		r.Result.Notes = append(r.Result.Notes, fmt.Sprintf("memory grew by only %s in total: buffers that the server allocates once are a large part of that. Use more --connections (10000) for a meaningful figure per connection", formatBytes(float64(grown))))
 	}
 	return nil
 }
 
 func (r *idle) cpu(ctx context.Context) error {
-	begin := time.Now()
-	server, err := poller.ProcessCPU(r.server.pid)
-	if err != nil {
+	begin, before := time.Now(), r.Usage()
+	wait(ctx, r.Duration)
+	if _, err := r.rss(); err != nil {
 		return err
 	}
-	own, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
-	wait(ctx, r.Duration)
-	serverAfter, err := poller.ProcessCPU(r.server.pid)
-	if err != nil {
-		return fmt.Errorf("the server has exited: %w", err)
-	}
-	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
-	took := time.Since(begin).Seconds()
-	r.result.set("server_cpu", (serverAfter - server).Seconds())
-	r.result.set("server_cpu_percent", 100*(serverAfter-server).Seconds()/took)
-	r.result.set("generator_cpu_percent", 100*(ownAfter-own).Seconds()/took)
-	r.result.setConnections(r.fleet)
+	r.SetUsage(r.Since(before), time.Since(begin), "", 0)
+	r.Result.setConnections(r.fleet)
 	return nil
 }
 
@@ -239,14 +217,12 @@ func (r *Result) setConnections(f *fleet) {
 				}
 			}
 			foreign += l.foreign
-			for code, n := range l.closes {
-				r.Closes[fmt.Sprint(int(code))] += n
-			}
+			r.addCloses(l.closes)
 		})
 	}
-	r.set("cut", float64(cut))
+	r.Set("cut", float64(cut))
 	if _, ok := findMetric(r.Scenario, "foreign"); ok {
-		r.set("foreign", float64(foreign))
+		r.Set("foreign", float64(foreign))
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // joiner is one client of a recovery: it joins, leaves and joins again. Its
-// receiver checks the offsets, it checks the payloads.
+// receiver checks the positions, it checks the payloads.
 type joiner struct {
 	*caller
 
@@ -18,11 +18,14 @@ type joiner struct {
 	door     door
 
 	// Owned by its goroutine.
-	last  uint64 // the offset up to which it has got everything; 0: none
-	until uint64 // the head when it joined: up to there it recovers
+	next  uint32 // the number of the publication that is due; 0: any
+	until uint32 // the head when it joined: what is below it recovers
 
-	recovered int64 // publications up to until
-	live      int64 // those behind it
+	told int64 // gaps that it was told of, and takes for no loss
+
+	recovered int64 // publications below until
+	live      int64 // the others
+	lost      int64 // publications that were left out
 	wrong     int64 // publications with the payload of another offset
 }
 
@@ -56,16 +59,25 @@ type door interface {
 // byAddress joins with a connection whose address has the position.
 type byAddress struct{ *joiner }
 
-// publication checks one payload against its offset.
-func (j *joiner) publication(c *conn, s stamp, _ int64) {
+// publication checks one payload against its offset, and that none before it is missing.
+func (j *joiner) publication(_ *conn, s stamp, _ int64) {
+	if j.gaps > j.told {
+		j.told, j.next = j.gaps, 0
+	}
 	switch {
-	case j.at != j.recovery.ledger.base+uint64(s.seq):
+	case j.at > 0 && !j.recovery.ledger.got(s.seq, j.at):
 		j.wrong++
-	case j.at+1 != c.next: // repeated, and counted as that
-	case j.at <= j.until:
-		j.recovered++
+		j.next++ // it came in place of that
+	case s.seq < j.next: // repeated, and counted as that
 	default:
-		j.live++
+		if j.next > 0 {
+			j.lost += int64(s.seq - j.next)
+		}
+		if j.next = s.seq + 1; s.seq < j.until {
+			j.recovered++
+		} else {
+			j.live++
+		}
 	}
 }
 
@@ -76,7 +88,7 @@ func (j *joiner) run(ctx context.Context) {
 		var took time.Duration
 		err := j.door.ready(ctx)
 		if err == nil {
-			took, err = j.join(ctx, j.since())
+			took, err = j.join(ctx)
 		}
 		if err != nil && ctx.Err() != nil {
 			return // interrupted: neither complete nor failed
@@ -85,28 +97,34 @@ func (j *joiner) run(ctx context.Context) {
 	}
 }
 
-// since chooses a position: what this client saw last, as one that comes back
-// does, or one of all recent ones.
+// since chooses a position: behind what this client saw last, as one that comes back
+// does, or behind one of all recent publications.
 func (j *joiner) since() uint64 {
-	if j.last > 0 && rand.IntN(2) == 0 {
-		return j.last
-	}
 	l := &j.recovery.ledger
-	head := l.head.Load()
-	return head - min(rand.Uint64N(uint64(j.recovery.Behind)+1), head-(l.base-1))
+	if j.next == 0 || rand.IntN(2) == 0 {
+		head := l.head()
+		j.next = head - min(rand.Uint32N(uint32(j.recovery.Behind)+1), head-1)
+	}
+	for ; j.next > 1; j.next-- {
+		if offset := l.offset(j.next - 1); offset > 0 {
+			return offset
+		}
+	}
+	return l.offset(0)
 }
 
 // join connects with a position and stays until enough is live. It returns the
 // time after which everything that was missed had come.
-func (j *joiner) join(ctx context.Context, since uint64) (caughtUp time.Duration, err error) {
+func (j *joiner) join(ctx context.Context) (caughtUp time.Duration, err error) {
 	r := j.recovery
+	since := j.since()
 	begin := r.clock.now()
 	if err := j.door.enter(ctx, &position{r.ledger.epoch, since}); err != nil {
 		return 0, err
 	}
-	enough := j.until + uint64(r.Live)
-	for err == nil && j.conn.next <= enough {
-		if caughtUp == 0 && j.conn.next > j.until {
+	enough := j.until + uint32(r.Live)
+	for err == nil && j.next < enough {
+		if caughtUp == 0 && j.next >= j.until {
 			caughtUp = time.Duration(r.clock.now() - begin)
 		}
 		err = j.read()
@@ -117,10 +135,9 @@ func (j *joiner) join(ctx context.Context, since uint64) (caughtUp time.Duration
 	if err == nil {
 		err = j.door.leave()
 	}
-	j.last = j.conn.next - 1
 	if err != nil {
 		j.drop()
-		return 0, fmt.Errorf("joined from offset %d when the newest was %d, and reached %d: %w", since, j.until, j.last, err)
+		return 0, fmt.Errorf("joined from offset %d when %d messages were published, and reached offset %d after %d: %w", since, j.until, j.conn.stands.offset, j.next, err)
 	}
 	return caughtUp, nil
 }
@@ -128,8 +145,8 @@ func (j *joiner) join(ctx context.Context, since uint64) (caughtUp time.Duration
 // stand begins a join: behind since, with all that is published by now to be recovered.
 func (j *joiner) stand(since *position) {
 	if since != nil {
-		j.until = max(j.recovery.ledger.head.Load(), since.offset)
-		j.conn.next = since.offset + 1
+		j.until = j.recovery.ledger.head()
+		j.conn.stands = standing{true, since.offset}
 	}
 }
 
@@ -182,15 +199,6 @@ func (j byAddress) leave() error {
 	return nil
 }
 
-// read takes one read's worth of bytes.
-func (j *joiner) read() error {
-	err := j.caller.read()
-	if j.conn.next > 0 {
-		j.recovery.ledger.got(j.conn.next - 1)
-	}
-	return err
-}
-
 // newScout connects a client that finds out what the ledger begins with. It reads
 // the position at which it has joined.
 func (r *recovery) newScout(ctx context.Context) (*joiner, error) {
@@ -216,14 +224,7 @@ func (r *recovery) newScout(ctx context.Context) (*joiner, error) {
 func (j *joiner) find() error {
 	defer j.drop()
 	l := &j.recovery.ledger
-	found := false
-	j.joined = func(c *conn, s stamp, now int64) {
-		if !found {
-			found, l.base = true, j.at-uint64(s.seq)
-		}
-		j.publication(c, s, now)
-	}
-	for !found {
+	for l.head() == 0 {
 		if err := j.read(); err != nil {
 			return fmt.Errorf("no message arrived: %w; do the publisher and the clients use the same channel (--path, --publish-url)?", err)
 		}

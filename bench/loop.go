@@ -57,7 +57,7 @@ func (c clock) now() int64 { return int64(time.Since(c.start)) }
 func newLoop(c clock, p Protocol) (*loop, error) {
 	l := &loop{clock: c, deaf: make(chan error, 1), scratch: make([]byte, partialMost(p)+scratchSize)}
 	l.receiver = newReceiver(p, (*conn).write)
-	loop, err := poller.New(l.drainInbox, func(err error) { l.deaf <- err })
+	loop, err := poller.New(func() {}, l.drainInbox, func(err error) { l.deaf <- err })
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,18 +38,21 @@ type group struct {
 }
 
 var (
-	verdictGroup = group{"verdict", []metric{
+	verdictMetrics = []metric{
 		{"invalid", flag, "the generator was late, so the figures are not reliable"},
 		{"interrupted", flag, "ended early"},
-	}}
-	serverGroup = group{"server", []metric{
+	}
+	serverCPU = []metric{
 		{"server_cpu", seconds, "CPU time"},
 		{"server_cpu_percent", percent, "CPU usage, of one core"},
-		{"server_rss", bytesUnit, "memory at the end (VmRSS)"},
-	}}
-	tlsGroup = group{"TLS", []metric{
+	}
+	serverGroup = group{"server", append(serverCPU[:2:2], metric{"server_rss", bytesUnit, "memory at the end (VmRSS)"})}
+	tlsGroup    = group{"TLS", []metric{
 		{"tls_handshakes", count, "handshakes"},
 		{"tls_resumed", count, "resumed handshakes"},
+	}}
+	cpuGroup = group{"generator", []metric{
+		{"generator_cpu_percent", percent, "CPU usage, of one core"},
 	}}
 	generatorGroup = group{"generator", []metric{
 		{"generator_cpu_percent", percent, "CPU usage, of one core"},
@@ -59,7 +63,12 @@ var (
 		{"publish_retries", count, "publishes rejected and retried"},
 		{"messages_per_read", count, "messages per read()"},
 	}}
-	fanoutGroups = []group{
+)
+
+// scenarios are the figures of each scenario, as the table shows them, except for verdictMetrics,
+// which all of them have.
+var scenarios = map[string][]group{
+	"fanout": {
 		{"deliveries", []metric{
 			{"subscribers", count, "subscribers"},
 			{"channels", count, "channels, with an equal share of the subscribers"},
@@ -69,7 +78,7 @@ var (
 			{"lost_cut", count, "lost on connections closed by the server"},
 			{"repeated", count, "repeated"},
 			{"reordered", count, "reordered"},
-			{"holes", count, "missing offsets"},
+			{"holes", count, "unreported gaps"},
 			{"repeats", count, "repeated offsets"},
 			{"cut", count, "connections closed by the server"},
 			{"stale", count, "messages from another phase of this run"},
@@ -85,9 +94,8 @@ var (
 		withMetric(serverGroup, metric{"server_cpu_per_delivery", seconds, "CPU per delivery"}),
 		tlsGroup,
 		generatorGroup,
-		verdictGroup,
-	}
-	idleGroups = []group{
+	},
+	"idle": {
 		{"memory per idle connection", []metric{
 			{"connections", count, "connections"},
 			{"cut", count, "connections closed by the server"},
@@ -103,17 +111,13 @@ var (
 			{"rss_per_subscription", bytesUnit, "VmRSS per subscription and its channel"},
 		}},
 		tlsGroup,
-		{"idle server", []metric{
-			{"server_cpu", seconds, "CPU time"},
-			{"server_cpu_percent", percent, "CPU usage, of one core"},
-		}},
+		{"idle server", serverCPU},
 		{"generator", []metric{
 			{"generator_cpu_percent", percent, "CPU usage, of one core"},
 			{"foreign", count, "messages from other publishers"},
 		}},
-		verdictGroup,
-	}
-	stormGroups = []group{
+	},
+	"storm": {
 		{"upgrades", []metric{
 			{"connections", count, "connections attempted"},
 			{"upgraded", count, "upgraded"},
@@ -126,10 +130,9 @@ var (
 		{"time to connect and upgrade", latencyMetrics("")},
 		tlsGroup,
 		withMetric(serverGroup, metric{"server_cpu_per_upgrade", seconds, "CPU per upgrade"}),
-		{"generator", []metric{{"generator_cpu_percent", percent, "CPU usage, of one core"}}},
-		verdictGroup,
-	}
-	recoverGroups = []group{
+		cpuGroup,
+	},
+	"recover": {
 		{"joins", []metric{
 			{"joins", count, "completed"},
 			{"failed", count, "failed"},
@@ -138,7 +141,8 @@ var (
 			{"published_per_second", perSecond, "published"},
 			{"recovered", count, "messages recovered"},
 			{"live", count, "new messages after recovering"},
-			{"holes", count, "missing offsets"},
+			{"lost", count, "lost"},
+			{"holes", count, "unreported gaps"},
 			{"repeats", count, "repeated offsets"},
 			{"wrong", count, "offsets whose payload belongs to another offset"},
 			{"gaps", count, "joins that were not fully recovered (gap)"},
@@ -149,9 +153,8 @@ var (
 		tlsGroup,
 		withMetric(serverGroup, metric{"server_cpu_per_join", seconds, "CPU per join, publishing included"}),
 		generatorGroup,
-		verdictGroup,
-	}
-	reconnectGroups = []group{
+	},
+	"reconnect": {
 		{"reconnects", []metric{
 			{"connections", count, "clients"},
 			{"returned", count, "reconnected"},
@@ -162,7 +165,7 @@ var (
 			{"lost", count, "lost"},
 			{"repeated", count, "repeated"},
 			{"reordered", count, "reordered"},
-			{"holes", count, "missing offsets"},
+			{"holes", count, "unreported gaps"},
 			{"repeats", count, "repeated offsets"},
 			{"gaps", count, "clients that were not fully recovered (gap)"},
 			{"foreign", count, "messages from other publishers"},
@@ -172,10 +175,9 @@ var (
 		{"time from connecting to fully recovered", latencyMetrics("")},
 		tlsGroup,
 		withMetric(serverGroup, metric{"server_cpu_per_return", seconds, "CPU per reconnect"}),
-		{"generator", []metric{{"generator_cpu_percent", percent, "CPU usage, of one core"}}},
-		verdictGroup,
-	}
-	churnGroups = []group{
+		cpuGroup,
+	},
+	"churn": {
 		{"cycles: connect, send, receive back, close", []metric{
 			{"cycles", count, "completed"},
 			{"clean", count, "closed with a closing handshake"},
@@ -207,15 +209,10 @@ var (
 			{"rss_growth", percent, "memory growth"},
 		}},
 		tlsGroup,
-		{"server", []metric{
-			{"server_cpu_per_cycle", seconds, "CPU per cycle"},
-			{"server_cpu", seconds, "CPU time"},
-			{"server_cpu_percent", percent, "CPU usage, of one core"},
-		}},
-		{"generator", []metric{{"generator_cpu_percent", percent, "CPU usage, of one core"}}},
-		verdictGroup,
-	}
-	floorGroups = []group{
+		withMetric(group{"server", serverCPU}, metric{"server_cpu_per_cycle", seconds, "CPU per cycle"}),
+		cpuGroup,
+	},
+	"floor": {
 		{"one send() per delivery, without a server", []metric{
 			{"connections", count, "sockets"},
 			{"rounds", count, "rounds, one send() to each socket"},
@@ -237,13 +234,31 @@ var (
 			{"generator_cpu_percent", percent, "CPU usage, of one core"},
 			{"messages_per_read", count, "messages per read()"},
 		}},
-		verdictGroup,
+	},
+}
+
+// Table is figures of one heading that are plain numbers: the name of each, and its label.
+type Table struct {
+	Title string
+	Rows  [][2]string
+}
+
+// Register adds the figures of a scenario of another package, which plays cases. The first table
+// also has their rate and the time that they took.
+func Register(scenario, cases string, tables ...Table) {
+	var groups []group
+	for i, t := range tables {
+		g := group{title: t.Title}
+		for _, row := range t.Rows {
+			g.metrics = append(g.metrics, metric{row[0], count, row[1]})
+		}
+		if i == 0 {
+			g.metrics = append(g.metrics, metric{"cases_per_second", perSecond, cases}, metric{"elapsed", seconds, "time from first to last"})
+		}
+		groups = append(groups, g)
 	}
-	scenarios = map[string][]group{
-		"fanout": fanoutGroups, "idle": idleGroups, "storm": stormGroups,
-		"recover": recoverGroups, "reconnect": reconnectGroups, "churn": churnGroups, "floor": floorGroups,
-	}
-)
+	scenarios[scenario] = append(groups, serverGroup, tlsGroup, cpuGroup)
+}
 
 func withMetric(g group, m metric) group {
 	return group{g.title, append([]metric{m}, g.metrics...)}
@@ -256,14 +271,28 @@ func latencyMetrics(prefix string) []metric {
 	}
 }
 
+// metricsOf returns all figures of a scenario.
+func metricsOf(scenario string) []metric {
+	all := verdictMetrics
+	for _, g := range scenarios[scenario] {
+		all = append(slices.Clip(all), g.metrics...)
+	}
+	return all
+}
+
+func findMetric(scenario, name string) (metric, bool) {
+	all := metricsOf(scenario)
+	if i := slices.IndexFunc(all, func(m metric) bool { return m.name == name }); i >= 0 {
+		return all[i], true
+	}
+	return metric{}, false
+}
+
 // MetricNames returns the names of a scenario's figures, as [ParseFailIf] and
 // Result.Metrics use them.
-func MetricNames(scenario string) []string {
-	var names []string
-	for _, g := range scenarios[scenario] {
-		for _, m := range g.metrics {
-			names = append(names, m.name)
-		}
+func MetricNames(scenario string) (names []string) {
+	for _, m := range metricsOf(scenario) {
+		names = append(names, m.name)
 	}
 	return names
 }
@@ -277,9 +306,9 @@ func (r *Result) setLatency(prefix string, h *hdr.Histogram) {
 		name string
 		at   float64
 	}{{"p50", 50}, {"p90", 90}, {"p99", 99}, {"p99.9", 99.9}} {
-		r.set(prefix+p.name, float64(h.ValueAtPercentile(p.at))/1e6)
+		r.Set(prefix+p.name, float64(h.ValueAtPercentile(p.at))/1e6)
 	}
-	r.set(prefix+"max", float64(h.Max())/1e6)
+	r.Set(prefix+"max", float64(h.Max())/1e6)
 }
 
 // format prints a value for people.
@@ -377,15 +406,15 @@ func (u unit) parseValue(s string) (float64, error) {
 	return 0, fmt.Errorf("%q is not a number", s)
 }
 
-// ParseSize reads a number of bytes such as 64, 0.55KB, 64KiB or 1MiB. KB, MB and GB are
-// powers of 1000, KiB, MiB and GiB of 1024.
+// ParseSize reads a number of bytes such as 64, 0.55KB, 64KiB or 1M. KB, MB and GB are powers of
+// 1000; KiB, MiB, GiB, K, M and G of 1024.
 func ParseSize(s string) (int64, error) {
 	factor := 1.0
 	number := s
 	for _, suffix := range []struct {
 		name   string
 		factor float64
-	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1}} {
+	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}} {
 		if rest, ok := strings.CutSuffix(s, suffix.name); ok {
 			number, factor = rest, suffix.factor
 			break

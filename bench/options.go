@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"sluice/bench/clienttls"
 )
 
 // Options are the settings that all scenarios share: the server, the protocol, and the
@@ -31,10 +33,8 @@ type Options struct {
 	TokenSecretFile string // instead: a file with the HS256 secret, to sign a token for each client; none
 
 	// For wss.
-	CACert    string // a file of PEM certificates to trust; the system's
-	Insecure  bool   // do not verify the server's certificate
-	Cert, Key string // PEM files with a client certificate and its key; none
-	Resume    bool   // resume TLS sessions; by default every connection makes a full handshake
+	TLS    clienttls.Flags
+	Resume bool // resume TLS sessions; by default every connection makes a full handshake
 
 	// Progress is a terminal that shows one line of progress; nil: none.
 	Progress io.Writer
@@ -55,18 +55,35 @@ type UsageError struct{ faults []string }
 
 func (e *UsageError) Error() string { return strings.Join(e.faults, "\n") }
 
-// faults collects everything that is wrong with some options.
-type faults []string
+// Faults collects everything that is wrong with some options.
+type Faults []string
 
-func (f *faults) add(format string, args ...any) { *f = append(*f, fmt.Sprintf(format, args...)) }
+// Add adds a fault.
+func (f *Faults) Add(format string, args ...any) { *f = append(*f, fmt.Sprintf(format, args...)) }
 
-func (f *faults) atLeast(flag string, got, least int) {
+// AtLeast adds a fault if the value of a flag is below its least one.
+func (f *Faults) AtLeast(flag string, got, least int) {
 	if got < least {
-		f.add("%s is %d: use at least %d", flag, got, least)
+		f.Add("%s is %d: use at least %d", flag, got, least)
 	}
 }
 
-func (f faults) err() error {
+// Between adds a fault if the value of a flag is not between two others.
+func (f *Faults) Between(flag string, got, least, most int) {
+	if got < least || got > most {
+		f.Add("%s is %d: use %d to %d", flag, got, least, most)
+	}
+}
+
+// HTTP adds a fault if the value of a flag is set, and not an http or https URL.
+func (f *Faults) HTTP(flag, got string) {
+	u, err := url.Parse(got)
+	if got != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		f.Add("%s is %q: use an http or https URL", flag, got)
+	}
+}
+
+func (f Faults) err() error {
 	if len(f) == 0 {
 		return nil
 	}
@@ -111,28 +128,28 @@ func setDefault[T comparable](v *T, to T) {
 // sourcesMost keeps within 127.0.0.0/24.
 const sourcesMost = 250
 
-// target checks what concerns the server and resolves its address.
-func (o *Options) target(f *faults) target {
+// resolve checks what concerns the server and resolves its address.
+func (o *Options) resolve(f *Faults) target {
 	t := target{hello: o.Hello, sources: o.Sources, timeout: o.Timeout, protocol: o.Protocol, handshakes: &handshakes{}}
 	o.Protocol.check(f)
 	t.audience = o.audience(f)
 	if o.Protocol == SSE && o.Hello != "" {
-		f.add("--hello needs a WebSocket: it does not work with --protocol sse")
+		f.Add("--hello needs a WebSocket: it does not work with --protocol sse")
 	}
 	if o.Loops < 0 || o.Loops > 64 {
-		f.add("--loops is %d: use 1 to 64, or 0 for one per core", o.Loops)
+		f.Add("--loops is %d: use 1 to 64, or 0 for one per core", o.Loops)
 	}
-	f.atLeast("--dialing", o.Dialing, 1)
+	f.AtLeast("--dialing", o.Dialing, 1)
 	if o.Sources < 0 || o.Sources > sourcesMost {
-		f.add("--sources is %d: use 1 to %d, or 0 for the default", o.Sources, sourcesMost)
+		f.Add("--sources is %d: use 1 to %d, or 0 for the default", o.Sources, sourcesMost)
 	}
 	u, err := url.Parse(o.URL)
 	switch {
 	case err != nil:
-		f.add("--url %q is not a URL: use one such as ws://127.0.0.1:8000", o.URL)
+		f.Add("--url %q is not a URL: use one such as ws://127.0.0.1:8000", o.URL)
 		return t
 	case u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "":
-		f.add("--url %q is not a WebSocket URL: use one such as ws://127.0.0.1:8000 or wss://127.0.0.1:8443", o.URL)
+		f.Add("--url %q is not a WebSocket URL: use one such as ws://127.0.0.1:8000 or wss://127.0.0.1:8443", o.URL)
 		return t
 	}
 	t.tls = o.tlsConfig(f, u.Hostname())
@@ -146,11 +163,11 @@ func (o *Options) target(f *faults) target {
 	}
 	addr, err := net.ResolveTCPAddr("tcp", host)
 	if err != nil {
-		f.add("--url %s: %v", o.URL, err)
+		f.Add("--url %s: %v", o.URL, err)
 		return t
 	}
 	if t.url, t.publish, err = o.Protocol.addresses(u, o.Channel); err != nil {
-		f.add("--url %s, --path %s: %v", o.URL, o.Path, err)
+		f.Add("--url %s, --path %s: %v", o.URL, o.Path, err)
 	}
 	t.addr = addr.String()
 	t.setSources(addr.IP)

@@ -1,61 +1,38 @@
 package bench
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // progress rewrites one line of a terminal. Without a writer it does nothing.
 type progress struct {
-	w    io.Writer
-	quit chan struct{}
-	done chan struct{}
-
-	mu   sync.Mutex
-	line func() string
+	line atomic.Pointer[func() string]
+	stop func() // takes the line away; no function of show runs afterwards
 }
 
 func newProgress(w io.Writer) *progress {
-	p := &progress{w: w, quit: make(chan struct{}), done: make(chan struct{})}
+	p := &progress{stop: func() {}}
 	if w == nil {
-		close(p.done)
 		return p
 	}
-	go p.run()
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	p.stop = func() { cancel(); running.Wait() }
+	running.Go(func() {
+		for ; ctx.Err() == nil; wait(ctx, 500*time.Millisecond) {
+			if line := p.line.Load(); line != nil {
+				fmt.Fprintf(w, "\r\x1b[K%.79s", (*line)())
+			}
+		}
+		fmt.Fprint(w, "\r\x1b[K") // leave an empty line
+	})
 	return p
 }
 
 // show sets what the line says from now on.
-func (p *progress) show(line func() string) {
-	p.mu.Lock()
-	p.line = line
-	p.mu.Unlock()
-}
-
-func (p *progress) run() {
-	defer close(p.done)
-	tick := time.NewTicker(500 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-p.quit:
-			fmt.Fprint(p.w, "\r\x1b[K") // leave an empty line
-			return
-		case <-tick.C:
-		}
-		p.mu.Lock()
-		line := p.line
-		p.mu.Unlock()
-		if line != nil {
-			fmt.Fprintf(p.w, "\r\x1b[K%.79s", line())
-		}
-	}
-}
-
-// stop takes the line away. No line function runs afterwards.
-func (p *progress) stop() {
-	close(p.quit)
-	<-p.done
-}
+func (p *progress) show(line func() string) { p.line.Store(&line) }

@@ -28,9 +28,9 @@ const (
 var Protocols = []Protocol{Raw, JSON, SSE, Centrifugo, CentrifugoProtobuf}
 
 // check adds a fault if there is no such protocol.
-func (p Protocol) check(f *faults) {
+func (p Protocol) check(f *Faults) {
 	if !slices.Contains(Protocols, p) {
-		f.add("--protocol is %q: use raw, json, sse, centrifugo or centrifugo-protobuf", string(p))
+		f.Add("--protocol is %q: use raw, json, sse, centrifugo or centrifugo-protobuf", string(p))
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/gobwas/ws"
 
-	"sluice/poller"
+	"sluice/bench/sys"
 )
 
 // publisher is one way to hand a message to the server. send returns when the
@@ -154,7 +154,7 @@ func (p *httpPublisher) send(ctx context.Context, stream int, payload []byte) (r
 			return retries, err
 		}
 		retries++
-		poller.Sleep(pause)
+		sys.Sleep(pause)
 	}
 }
 
@@ -268,7 +268,7 @@ func (s schedule) publish(ctx context.Context, p publisher, publisher int) sendi
 	// publisher must not queue behind them when its time has come. The thread is not
 	// unlocked: it ends with the goroutine, and its priority with it.
 	runtime.LockOSThread()
-	poller.Hurry()
+	sys.Hurry()
 	out := sending{late: newLatency()}
 	payload, at := blank(s.size, s.object)
 	bound := s.lateBound()
@@ -316,6 +316,6 @@ func (s schedule) sleepUntil(ctx context.Context, due int64) (now int64, ok bool
 		if now >= due {
 			return now, true
 		}
-		poller.Sleep(min(time.Duration(due-now), 50*time.Millisecond))
+		sys.Sleep(min(time.Duration(due-now), 50*time.Millisecond))
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"sluice/poller"
 )
 
 // ReconnectOptions are the settings of [Reconnect]. Zero means the default; Protocol must
@@ -27,10 +25,7 @@ const DefaultAway = 2 * time.Second
 // reconnect is a run under way.
 type reconnect struct {
 	ReconnectOptions
-	target   target
-	result   *Result
-	server   *process
-	progress *progress
+	*Run
 }
 
 // Reconnect disconnects all clients of a channel, publishes, and measures the time until
@@ -38,35 +33,31 @@ type reconnect struct {
 // of it, once and in order. The error is as of [Fanout].
 func Reconnect(ctx context.Context, o ReconnectOptions) (*Result, error) {
 	setDefault(&o.Protocol, Centrifugo)
-	o.setDefaults()
 	setDefault(&o.Connections, 10_000)
 	setDefault(&o.Outstanding, 512)
 	setDefault(&o.Missed, 20)
 	setDefault(&o.Size, 64)
 	setDefault(&o.Settle, DefaultAway)
-	var f faults
-	t := o.target(&f)
-	if t.audience == nil {
-		f.add("--protocol is %s: use centrifugo or centrifugo-protobuf", o.Protocol)
-	}
-	if o.Channels > 1 {
-		f.add("--channels is %d: this scenario uses one channel", o.Channels)
-	}
-	f.atLeast("--connections", o.Connections, 1)
-	f.atLeast("--outstanding", o.Outstanding, 1)
-	f.atLeast("--missed", o.Missed, 1)
-	f.atLeast("--size", o.Size, objectMin)
-	if err := f.err(); err != nil {
-		return nil, err
-	}
-	o.Outstanding = min(o.Outstanding, o.Connections)
-	server, err := watch(o.PID)
+	run, err := o.Begin("reconnect", 0, o.check)
 	if err != nil {
 		return nil, err
 	}
-	r := &reconnect{o, t, newResult("reconnect"), server, newProgress(o.Progress)}
-	defer r.progress.stop()
-	return r.result.end(ctx, r.run(ctx))
+	r := &reconnect{o, run}
+	return r.End(ctx, r.run(ctx))
+}
+
+func (o *ReconnectOptions) check(f *Faults) {
+	f.HTTP("--publish-url", o.PublishURL)
+	if o.Protocol.dialect() == nil {
+		f.Add("--protocol is %s: use centrifugo or centrifugo-protobuf", o.Protocol)
+	}
+	if o.Channels > 1 {
+		f.Add("--channels is %d: this scenario uses one channel", o.Channels)
+	}
+	f.AtLeast("--connections", o.Connections, 1)
+	f.AtLeast("--outstanding", o.Outstanding, 1)
+	f.AtLeast("--missed", o.Missed, 1)
+	f.Between("--size", o.Size, objectMin, sizeMax)
 }
 
 func (r *reconnect) run(ctx context.Context) error {
@@ -90,19 +81,15 @@ func (r *reconnect) run(ctx context.Context) error {
 	}
 	wait(ctx, r.Settle)
 	fl.begin(a.phase, r.Connections)
-	d := dialing{connections: r.Connections, outstanding: r.Outstanding, keepGoing: true}
-	r.progress.show(func() string { return fmt.Sprintf("reconnected %d of %d", d.done.Load(), d.connections) })
-	serverBefore := r.server.cpu()
-	ownBefore, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
-	if err := fl.dial(ctx, &d); err != nil {
+	d := &dialing{connections: r.Connections, outstanding: min(r.Outstanding, r.Connections), keepGoing: true}
+	before := r.Usage()
+	if err := r.dial(ctx, fl, "reconnected", d); err != nil {
 		return err
 	}
-	a.serverCPU = r.server.cpu() - serverBefore
-	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
-	a.generatorCPU, a.elapsed = ownAfter-ownBefore, d.elapsed
-	(&fanout{fleet: fl}).settle(a)
-	r.report(a, &d)
-	r.result.setConnections(fl)
+	a.used = r.Since(before)
+	fl.settle(a)
+	r.report(a, d)
+	r.Result.setConnections(fl)
 	if d.done.Load() == 0 && d.firstErr != nil {
 		return fmt.Errorf("no client reconnected: %w", d.firstErr)
 	}
@@ -116,15 +103,13 @@ func (r *reconnect) stood(ctx context.Context) (at position, err error) {
 		return at, err
 	}
 	defer fl.close() // ignored: they are to leave
-	d := dialing{connections: r.Connections, outstanding: r.Dialing}
-	r.progress.show(func() string { return fmt.Sprintf("connected %d of %d", d.done.Load(), d.connections) })
-	if err := fl.dial(ctx, &d); err != nil || ctx.Err() != nil {
+	if err := r.dial(ctx, fl, "connected", &dialing{connections: r.Connections, outstanding: r.Dialing}); err != nil || ctx.Err() != nil {
 		return at, err
 	}
 	for _, l := range fl.loops {
 		l.do(func() {
 			for _, c := range l.conns {
-				own := position{c.session.subs[0].epoch, c.next - 1}
+				own := position{c.session.subs[0].epoch, c.stands.offset}
 				switch {
 				case own.epoch == "":
 					err = errors.New("a subscription has no position: does the channel keep a history that clients can recover from (history_size, history_ttl and force_recovery in its namespace)?")
@@ -164,7 +149,7 @@ func (r *reconnect) publish(ctx context.Context, a *account) (err error) {
 	if err := a.sendings[0].err; err != nil {
 		return err
 	}
-	(&fanout{FanoutOptions: FanoutOptions{CatchUp: r.Timeout}, fleet: fl}).await(ctx, a, 0)
+	fl.await(ctx, a, r.Timeout, 0)
 	if n := fl.delivered(); n < int64(a.published) && ctx.Err() == nil {
 		return fmt.Errorf("only %d of %d messages arrived: do the publisher and the clients use the same channel (--channel, --publish-url)?", n, a.published)
 	}
@@ -172,39 +157,17 @@ func (r *reconnect) publish(ctx context.Context, a *account) (err error) {
 }
 
 func (r *reconnect) report(a *account, d *dialing) {
-	res := r.result
-	n := float64(d.done.Load())
-	res.set("connections", float64(d.connections))
-	res.set("returned", n)
-	res.set("failed", float64(d.failed))
-	res.set("published", float64(a.published))
-	res.set("delivered", float64(a.delivered))
-	res.set("lost", float64(a.lost))
-	res.set("repeated", float64(a.repeated))
-	res.set("reordered", float64(a.reordered))
-	res.set("holes", float64(a.holes))
-	res.set("repeats", float64(a.repeats))
-	res.set("gaps", float64(a.gaps))
-	res.set("elapsed", d.elapsed.Seconds())
-	res.set("returns_per_second", n/d.elapsed.Seconds())
+	res, n := r.Result, d.done.Load()
+	res.SetCounts(map[string]int64{
+		"connections": int64(d.connections), "returned": n, "failed": d.failed, "published": int64(a.published), "delivered": a.delivered,
+		"lost": a.lost, "repeated": a.repeated, "reordered": a.reordered, "holes": a.holes, "repeats": a.repeats, "gaps": a.gaps,
+	})
+	res.Set("elapsed", d.elapsed.Seconds())
+	res.Set("returns_per_second", float64(n)/d.elapsed.Seconds())
 	res.setLatency("", d.latency)
-	res.setHandshakes(r.target)
-	res.set("generator_cpu_percent", 100*a.generatorCPU.Seconds()/d.elapsed.Seconds())
-	if d.firstErr != nil {
-		res.Notes = append(res.Notes, "first failure: "+d.firstErr.Error())
-	}
+	r.SetUsage(a.used, d.elapsed, "server_cpu_per_return", n)
+	res.noteFailure(d.firstErr)
 	if a.gaps > 0 {
 		res.Notes = append(res.Notes, "gaps: the server keeps fewer messages than the clients missed. Raise history_size of the namespace, or lower --missed")
-	}
-	if r.server == nil {
-		return
-	}
-	res.set("server_cpu", a.serverCPU.Seconds())
-	res.set("server_cpu_percent", 100*a.serverCPU.Seconds()/d.elapsed.Seconds())
-	if n > 0 {
-		res.set("server_cpu_per_return", a.serverCPU.Seconds()/n)
-	}
-	if rss, err := r.server.rss(); err == nil { // else it has died, and the figure is absent
-		res.set("server_rss", float64(rss))
 	}
 }

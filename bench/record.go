@@ -4,13 +4,14 @@ import "bytes"
 
 // A JSON record of a channel begins like the one before, up to its offset:
 //
-//	{"channel":"news","epoch":"3w5e11264sg1","offset":12,"at":1763712000123,"from":"17","data":"text"}
+//	{"channel":"news","epoch":"3w5e11264sg1","offset":12,"prev":11,"at":1763712000123,"from":"17","data":"text"}
 //
 // So does an event's id, "id: 3w5e11264sg1:12". That beginning, the lead, is
 // learnt once and then only compared: no record is decoded.
 
 var (
 	offsetKey = []byte(`"offset":`)
+	prevKey   = []byte(`,"prev":`)
 	epochKey  = []byte(`"epoch":"`)
 	gapKey    = []byte(`{"gap":`)
 	lostKey   = []byte(`{"gap":true`)
@@ -21,7 +22,7 @@ var (
 func (r *receiver) place(c *conn, record []byte) bool {
 	if len(r.lead) == 0 || !bytes.HasPrefix(record, r.lead) {
 		if bytes.HasPrefix(record, gapKey) {
-			r.standing(c, record)
+			r.stand(c, record)
 			return false
 		}
 		at, epoch := findPosition(record)
@@ -34,20 +35,34 @@ func (r *receiver) place(c *conn, record []byte) bool {
 	}
 	offset, size := decimal(record[len(r.lead):])
 	if size > 0 {
-		r.follow(&c.next, offset)
+		prev := unknown
+		if rest, ok := bytes.CutPrefix(record[len(r.lead)+size:], prevKey); ok {
+			prev, _ = decimal(rest) // no number is zero, and a hole
+		}
+		r.follow(&c.stands, prev, offset)
 	}
 	return size > 0
 }
 
-// standing takes a record that says from which offset on publications follow.
-func (r *receiver) standing(c *conn, record []byte) {
+// standing is where a client stands in its channel: it has everything up to an offset. The zero
+// standing is not known.
+type standing struct {
+	known  bool
+	offset uint64
+}
+
+// unknown is the offset of the publication before one, where a protocol does not name it.
+const unknown = ^uint64(0)
+
+// stand takes a record that says behind which offset publications follow.
+func (r *receiver) stand(c *conn, record []byte) {
 	if bytes.HasPrefix(record, lostKey) {
 		r.gaps++
 	}
 	if at, epoch := findPosition(record); at >= 0 {
 		r.epoch = append(r.epoch[:0], epoch...)
 		offset, _ := decimal(record[at:]) // no number is zero, and what follows is a hole
-		c.next = offset + 1
+		c.stands = standing{true, offset}
 	}
 }
 
@@ -63,25 +78,26 @@ func (r *receiver) learn(lead, epoch []byte) (another bool) {
 // moved takes a publication of another epoch, which nobody announced: a connection
 // that stood somewhere has missed what lies between.
 func (r *receiver) moved(c *conn) {
-	if c.next > 0 {
+	if c.stands.known {
 		r.holes++
-		c.next = 0
+		c.stands = standing{}
 	}
 }
 
-// follow accounts for the offset of the next publication, where due lies that which
-// should come.
-func (r *receiver) follow(due *uint64, offset uint64) {
+// follow accounts for the next publication of a client that stands somewhere: its offset and,
+// unless that is unknown, the one before it. Offsets have holes where nothing was published, so
+// only prev shows that something is missing.
+func (r *receiver) follow(at *standing, prev, offset uint64) {
 	r.at = offset
 	switch {
-	case offset == *due || *due == 0:
-	case offset > *due:
-		r.holes += int64(offset - *due)
-	default:
+	case !at.known:
+	case offset <= at.offset:
 		r.repeats++
 		return
+	case prev != unknown && prev != at.offset:
+		r.holes++
 	}
-	*due = offset + 1
+	*at = standing{true, offset}
 }
 
 // findPosition returns where a record's offset begins, or -1, and its epoch. Both

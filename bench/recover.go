@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
-
-	"sluice/poller"
 )
 
 // RecoverOptions are the settings of [Recover]. Zero means the default.
@@ -28,7 +25,6 @@ type RecoverOptions struct {
 
 func (o *RecoverOptions) setDefaults() {
 	setDefault(&o.Protocol, JSON)
-	o.Options.setDefaults()
 	setDefault(&o.Joins, 100_000)
 	setDefault(&o.Concurrency, 64)
 	setDefault(&o.Behind, 200)
@@ -38,52 +34,83 @@ func (o *RecoverOptions) setDefaults() {
 	o.Concurrency = min(o.Concurrency, max(o.Joins, 1))
 }
 
-func (o *RecoverOptions) check(f *faults) {
+func (o *RecoverOptions) check(f *Faults) {
+	f.HTTP("--publish-url", o.PublishURL)
 	if o.Protocol == Raw {
-		f.add("--protocol is raw, which has no positions to recover from: use json, sse or centrifugo")
+		f.Add("--protocol is raw, which has no positions to recover from: use json, sse or centrifugo")
 	}
-	f.atLeast("--joins", o.Joins, 1)
-	f.atLeast("--behind", o.Behind, 1)
-	f.atLeast("--live", o.Live, 1)
-	f.atLeast("--size", o.Size, o.Protocol.sizeMin())
+	f.AtLeast("--joins", o.Joins, 1)
+	f.AtLeast("--behind", o.Behind, 1)
+	f.AtLeast("--live", o.Live, 1)
+	f.Between("--size", o.Size, o.Protocol.sizeMin(), sizeMax)
 	if o.Channels > 1 {
-		f.add("--channels is %d: this scenario uses one channel", o.Channels)
+		f.Add("--channels is %d: this scenario uses one channel", o.Channels)
 	}
-	if o.Concurrency < 1 || o.Concurrency > 10_000 {
-		f.add("--concurrency is %d: use 1 to 10000", o.Concurrency)
-	}
+	f.Between("--concurrency", o.Concurrency, 1, 10_000)
 	if !(o.Rate > 0) {
-		f.add("--rate must be above zero")
+		f.Add("--rate must be above zero")
 	}
 }
 
-// ledger is what a run knows of its channel: publication n of the run has the offset
-// base+n. That one number says which payload belongs to an offset, for all of
-// them, because there is one publisher.
+// ledger is what a run knows of its channel: the offset of each of its publications, as the
+// first client that got it was told.
 type ledger struct {
-	// Set before the joins begin.
-	epoch string
-	base  uint64
+	epoch string // set before the joins begin
 
-	// Atomic: the highest offset that a client has got.
-	head atomic.Uint64
+	mu      sync.RWMutex
+	offsets []uint64 // guarded by mu: by sequence number; 0 for what nobody has got
 }
 
-func (l *ledger) got(offset uint64) {
-	for {
-		head := l.head.Load()
-		if offset <= head || l.head.CompareAndSwap(head, offset) {
-			return
-		}
+// got notes the offset of a publication, and reports whether it is the one that others got it with,
+// or can be: publications that were published later have higher ones.
+func (l *ledger) got(seq uint32, offset uint64) bool {
+	if known := l.offset(seq); known > 0 {
+		return known == offset
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.offsets) <= int(seq) {
+		l.offsets = append(l.offsets, 0)
+	}
+	if l.offsets[seq] == 0 && l.fits(int(seq), offset) {
+		l.offsets[seq] = offset
+	}
+	return l.offsets[seq] == offset
+}
+
+// fits reports whether an offset is between those of the publications before and after one.
+func (l *ledger) fits(seq int, offset uint64) bool {
+	before, after := seq-1, seq+1
+	for before >= 0 && l.offsets[before] == 0 {
+		before--
+	}
+	for after < len(l.offsets) && l.offsets[after] == 0 {
+		after++
+	}
+	return (before < 0 || l.offsets[before] < offset) && (after == len(l.offsets) || offset < l.offsets[after])
+}
+
+// offset returns the offset of a publication, 0 if nobody has got it.
+func (l *ledger) offset(seq uint32) uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if int(seq) < len(l.offsets) {
+		return l.offsets[seq]
+	}
+	return 0
+}
+
+// head returns the number of the publication after the newest that a client has got.
+func (l *ledger) head() uint32 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return uint32(len(l.offsets))
 }
 
 // recovery is a run under way.
 type recovery struct {
 	RecoverOptions
-	target target
-	result *Result
-	server *process
+	*Run
 	ledger ledger
 	phase  phase
 	clock  clock
@@ -109,32 +136,20 @@ const failuresMost = 1000
 // over and over. Every offset and payload is checked. The error is as of [Fanout].
 func Recover(ctx context.Context, o RecoverOptions) (*Result, error) {
 	o.setDefaults()
-	var f faults
-	t := o.target(&f)
-	o.check(&f)
-	if err := f.err(); err != nil {
-		return nil, err
-	}
-	server, err := watch(o.PID)
-	if err == nil {
-		err = checkDescriptors(o.Concurrency)
-	}
+	run, err := o.Begin("recover", o.Concurrency, o.check)
 	if err != nil {
 		return nil, err
 	}
 	r := &recovery{
-		RecoverOptions: o, target: t, result: newResult("recover"), server: server,
+		RecoverOptions: o, Run: run,
 		phase: phase{mark: newMark().inPhase(1), streams: 1, count: publicationsMax},
 		clock: newClock(), latency: newLatency(),
 	}
-	progress := newProgress(o.Progress)
-	defer progress.stop()
-	progress.show(func() string {
+	r.Show(func() string {
 		return fmt.Sprintf("joined %s of %s", thousands(float64(min(r.begun.Load(), int64(r.Joins))), 0), thousands(float64(r.Joins), 0))
 	})
 	defer withThreads(o.Loops + 1)()
-	err = r.run(ctx)
-	return r.result.end(ctx, err)
+	return r.End(ctx, r.run(ctx))
 }
 
 // run publishes for as long as clients join.
@@ -153,8 +168,7 @@ func (r *recovery) run(outer context.Context) error {
 	}
 	a := &account{schedule: schedule{phase: r.phase, clock: r.clock, rate: r.Rate, size: r.Size, publishers: 1, object: r.target.audience != nil}, rate: r.Rate, sendings: make([]sending, 1)}
 	a.start = r.clock.now()
-	serverBefore := r.server.cpu()
-	ownBefore, _ := poller.ProcessCPU(0) // ignored: a process may always ask for its own time
+	before := r.Usage()
 	publishing, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan struct{})
@@ -173,9 +187,7 @@ func (r *recovery) run(outer context.Context) error {
 	stop()
 	<-done
 	a.elapsed = time.Duration(r.clock.now() - a.start)
-	a.serverCPU = r.server.cpu() - serverBefore
-	ownAfter, _ := poller.ProcessCPU(0) // ignored: as above
-	a.generatorCPU = ownAfter - ownBefore
+	a.used = r.Since(before)
 	a.published = int(a.sendings[0].published)
 	r.report(a, clients)
 	if e := a.sendings[0].err; e != nil {
@@ -217,60 +229,38 @@ func (r *recovery) outcome(took time.Duration, err error) {
 }
 
 func (r *recovery) report(a *account, clients []*joiner) {
-	res := r.result
-	res.set("joins", float64(r.joins))
-	res.set("failed", float64(r.failed))
-	res.set("published", float64(a.published))
-	var sum tally
-	var recovered, live, wrong int64
+	res := r.Result
+	var sum counts
+	var recovered, live, lost, wrong int64
 	for _, j := range clients {
 		recovered += j.recovered
 		live += j.live
+		lost += j.lost
 		wrong += j.wrong
-		sum.holes += j.holes
-		sum.repeats += j.repeats
-		sum.gaps += j.gaps
-		sum.foreign += j.foreign + j.stale
-		for code, n := range j.closes {
-			res.Closes[strconv.Itoa(int(code))] += n
-		}
+		sum.add(j.counts)
+		res.addCloses(j.closes)
 	}
-	res.set("recovered", float64(recovered))
-	res.set("live", float64(live))
-	res.set("holes", float64(sum.holes))
-	res.set("repeats", float64(sum.repeats))
-	res.set("wrong", float64(wrong))
-	res.set("gaps", float64(sum.gaps))
-	res.set("foreign", float64(sum.foreign))
+	res.SetCounts(map[string]int64{
+		"joins": r.joins, "failed": r.failed, "published": int64(a.published), "recovered": recovered, "live": live, "lost": lost,
+		"holes": sum.holes, "repeats": sum.repeats, "wrong": wrong, "gaps": sum.gaps, "foreign": sum.foreign + sum.stale,
+	})
 	res.setLatency("", r.latency)
-	res.setHandshakes(r.target)
-	res.set("elapsed", a.elapsed.Seconds())
-	res.set("joins_per_second", float64(r.joins)/a.elapsed.Seconds())
-	if r.server != nil {
-		res.set("server_cpu", a.serverCPU.Seconds())
-		res.set("server_cpu_percent", 100*a.serverCPU.Seconds()/a.elapsed.Seconds())
-		if r.joins > 0 {
-			res.set("server_cpu_per_join", a.serverCPU.Seconds()/float64(r.joins))
-		}
-		if rss, err := r.server.rss(); err == nil { // else it has died, and the figure is absent
-			res.set("server_rss", float64(rss))
-		}
-	}
+	res.Set("elapsed", a.elapsed.Seconds())
+	res.Set("joins_per_second", float64(r.joins)/a.elapsed.Seconds())
+	r.SetUsage(a.used, a.elapsed, "server_cpu_per_join", r.joins)
 	res.setGenerator(a)
 	rate := float64(a.published) / a.elapsed.Seconds()
-	res.set("published_per_second", rate)
+	res.Set("published_per_second", rate)
 	if rate < publishedShareMin*r.Rate-1/a.elapsed.Seconds() { // one may be due as the run ends
 		res.invalidate("only %.0f of %.0f messages per second were published: give the tester more CPU, or lower --rate or --concurrency", rate, r.Rate)
 	}
 	if sum.gaps > 0 {
 		res.Notes = append(res.Notes, "gaps: the server keeps fewer messages than the clients missed. Raise its history (sluice serve --history), or lower --behind; the size of one recovery may also be limited")
 	}
-	if sum.foreign > 0 {
+	if sum.foreign+sum.stale > 0 {
 		res.Notes = append(res.Notes, "others publish on this channel, so payloads cannot be checked against offsets: use a separate channel (--path)")
 	}
-	if r.firstErr != nil {
-		res.Notes = append(res.Notes, "first failure: "+r.firstErr.Error())
-	}
+	res.noteFailure(r.firstErr)
 }
 
 // verdict tells of a run that shows nothing.

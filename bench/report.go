@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strconv"
 	"text/tabwriter"
 	"time"
+
+	"github.com/gobwas/ws"
 )
 
 // Schema is the version of the JSON that [Result.WriteJSON] writes. It changes when a
@@ -47,13 +51,13 @@ func newResult(scenario string) *Result {
 		Schema: Schema, Scenario: scenario, Verdict: VerdictOK, Started: time.Now().UTC(),
 		Machine: ThisMachine(), Metrics: map[string]float64{}, Units: map[string]string{}, Closes: map[string]int64{},
 	}
-	r.set("invalid", 0)
-	r.set("interrupted", 0)
+	r.Set("invalid", 0)
+	r.Set("interrupted", 0)
 	return r
 }
 
-// set reports a figure. Its name must be one of the scenario's.
-func (r *Result) set(name string, v float64) {
+// Set reports a figure. Its name must be one of the scenario's.
+func (r *Result) Set(name string, v float64) {
 	m, ok := findMetric(r.Scenario, name)
 	if !ok {
 		panic("bench: " + r.Scenario + " has no metric " + name)
@@ -62,11 +66,18 @@ func (r *Result) set(name string, v float64) {
 	r.Units[name] = string(m.unit)
 }
 
+// SetCounts reports whole numbers.
+func (r *Result) SetCounts(counts map[string]int64) {
+	for name, n := range counts {
+		r.Set(name, float64(n))
+	}
+}
+
 // invalidate makes the run INVALID, for a reason.
 func (r *Result) invalidate(format string, args ...any) {
 	r.Verdict = VerdictInvalid
 	r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...))
-	r.set("invalid", 1)
+	r.Set("invalid", 1)
 }
 
 // end settles the verdict of a run that returned err, and returns both. A run
@@ -75,7 +86,7 @@ func (r *Result) end(ctx context.Context, err error) (*Result, error) {
 	switch {
 	case ctx.Err() != nil:
 		r.Reasons = append(r.Reasons, "interrupted: the figures cover the time until then")
-		r.set("interrupted", 1)
+		r.Set("interrupted", 1)
 		if r.Verdict == VerdictOK {
 			r.Verdict = VerdictInterrupted
 		}
@@ -85,6 +96,20 @@ func (r *Result) end(ctx context.Context, err error) (*Result, error) {
 		r.Reasons = append(r.Reasons, err.Error())
 	}
 	return r, err
+}
+
+// addCloses adds Close frames.
+func (r *Result) addCloses(closes map[ws.StatusCode]int64) {
+	for code, n := range closes {
+		r.Closes[strconv.Itoa(int(code))] += n
+	}
+}
+
+// noteFailure adds a note about the first failure, where there is one.
+func (r *Result) noteFailure(err error) {
+	if err != nil {
+		r.Notes = append(r.Notes, "first failure: "+err.Error())
+	}
 }
 
 // WriteJSON writes the result as indented JSON.
@@ -99,7 +124,7 @@ func (r *Result) WriteTable(w io.Writer) error {
 	m := r.Machine
 	fmt.Fprintf(w, "%s on %d cores of %s, Linux %s, %s\n", r.Scenario, m.Cores, m.CPU, m.Kernel, m.Go)
 	for _, g := range scenarios[r.Scenario] {
-		if g.title == "verdict" || !r.hasAny(g) {
+		if !r.hasAny(g) {
 			continue
 		}
 		fmt.Fprintf(w, "\n%s\n", g.title)
@@ -111,7 +136,7 @@ func (r *Result) WriteTable(w io.Writer) error {
 	}
 	if len(r.Closes) > 0 {
 		fmt.Fprint(w, "\nclose frames received, by code:")
-		for _, code := range sortedKeys(r.Closes) {
+		for _, code := range slices.Sorted(maps.Keys(r.Closes)) {
 			fmt.Fprintf(w, "  %s: %d", code, r.Closes[code])
 		}
 		fmt.Fprintln(w)
@@ -145,13 +170,4 @@ func (r *Result) writeTries(w io.Writer) {
 		fmt.Fprintf(t, "\t%s\tfor %s\t p99 %s\t\t%s\n", perSecond.format(y.Rate), y.Duration, formatSeconds(y.P99), outcome)
 	}
 	t.Flush() // ignored: what w refuses is seen by the caller's next write
-}
-
-func sortedKeys(m map[string]int64) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

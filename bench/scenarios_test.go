@@ -43,9 +43,9 @@ func TestIdleExchangesAMessageOnEachConnectionBefore(t *testing.T) {
 	} {
 		s := startFaultyServer(t, tc.secure, tc.deliver)
 		o := IdleOptions{Options: own(), Connections: 20, Settle: -1, Duration: time.Millisecond, Exchange: 1024}
-		o.URL, o.CACert, o.Path, o.Timeout = s.url(), s.cacert, tc.path, 10*time.Second
+		o.URL, o.TLS.CACert, o.Path, o.Timeout = s.url(), s.cacert, tc.path, 10*time.Second
 		if tc.why != "" {
-			o.Timeout = 200 * time.Millisecond
+			o.Timeout = 2 * time.Second
 		}
 		r, err := Idle(t.Context(), o)
 		if (err != nil) != (tc.why != "") || err != nil && !strings.Contains(err.Error(), tc.why) || r.Metrics["exchanged"] != tc.want {

@@ -2,14 +2,13 @@ package bench
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync/atomic"
 
+	"sluice/bench/clienttls"
 	"sluice/poller"
 )
 
@@ -112,20 +111,18 @@ func (t target) secured(c net.Conn) (net.Conn, error) {
 // setHandshakes tells of the handshakes of a run over TLS.
 func (r *Result) setHandshakes(t target) {
 	if t.url != nil && t.handshakes.done.Load() > 0 {
-		r.set("tls_handshakes", float64(t.handshakes.done.Load()))
-		r.set("tls_resumed", float64(t.handshakes.resumed.Load()))
+		r.Set("tls_handshakes", float64(t.handshakes.done.Load()))
+		r.Set("tls_resumed", float64(t.handshakes.resumed.Load()))
 	}
 }
 
 // explainTLS says what a failed handshake means.
 func explainTLS(err error) error {
-	var plain tls.RecordHeaderError
+	told, _ := clienttls.Explain(err)
 	switch {
-	case errors.As(err, new(x509.UnknownAuthorityError)):
-		return fmt.Errorf("%w; specify the signer's certificate with --cacert, or skip the check with --insecure-skip-verify", err)
-	case errors.As(err, new(x509.HostnameError)):
-		return fmt.Errorf("%w; use that name in --url", err)
-	case errors.As(err, &plain):
+	case told != nil:
+		return told
+	case errors.As(err, new(tls.RecordHeaderError)):
 		return errors.New("the server does not speak TLS on this port: use a ws:// URL, or its TLS port (--url)")
 	case errors.Is(err, io.EOF):
 		return errors.New("the server closed the connection during the TLS handshake; its log may say why")
@@ -136,23 +133,13 @@ func explainTLS(err error) error {
 // tlsConfig reads the files that the options name. The default is a handshake in full for
 // each connection, as of clients that were never here: what a gateway that has
 // restarted must do.
-func (o *Options) tlsConfig(f *faults, host string) *tls.Config {
-	c := &tls.Config{ServerName: host, InsecureSkipVerify: o.Insecure, NextProtos: []string{"http/1.1"}}
-	if o.CACert != "" {
-		pem, err := os.ReadFile(o.CACert)
-		if err != nil {
-			f.add("--cacert: %v; specify a file of PEM certificates", err)
-		} else if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(pem) {
-			f.add("--cacert %s: it contains no certificate; specify a file of PEM certificates", o.CACert)
-		}
+func (o *Options) tlsConfig(f *Faults, host string) *tls.Config {
+	c, err := o.TLS.Config()
+	if err != nil {
+		f.Add("%v", err)
+		return nil
 	}
-	if o.Cert != "" || o.Key != "" {
-		pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
-		if err != nil {
-			f.add("--cert %s and --key %s: %v; specify both, a PEM certificate and its private key", o.Cert, o.Key, err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
+	c.ServerName = host
 	if o.Resume {
 		c.ClientSessionCache = tls.NewLRUClientSessionCache(0)
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/bench/clienttls"
 )
 
 // A burst is many records in one read, and torn writes are records in many.
@@ -74,7 +76,7 @@ func TestRecordBehindTheUpgradeIsRead(t *testing.T) {
 			first <- h.OpCode
 		}
 	}()
-	o := StormOptions{Options: Options{URL: "wss://" + l.Addr().String(), CACert: certified.cacert}, Connections: 1}
+	o := StormOptions{Options: Options{URL: "wss://" + l.Addr().String(), TLS: clienttls.Flags{CACert: certified.cacert}}, Connections: 1}
 	if _, err := Storm(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -92,14 +94,17 @@ func TestEveryProtocolIsCheckedOverTLS(t *testing.T) {
 			return []string{record}
 		})
 		o := FanoutOptions{
-			Options:     Options{URL: s.url(), CACert: s.cacert, Path: "/ws/news", Protocol: protocol},
-			Subscribers: 3, Burst: 10, Warmup: -1, CatchUp: 300 * time.Millisecond, PublishURL: s.URL + "/publish/news",
+			Options:     Options{URL: s.url(), TLS: clienttls.Flags{CACert: s.cacert}, Path: "/ws/news", Protocol: protocol},
+			Subscribers: 3, Burst: 10, Warmup: -1, CatchUp: 2 * time.Second, PublishURL: s.URL + "/publish/news",
 		}
 		r, err := Fanout(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := map[string]float64{"delivered": 27, "lost": 3, "holes": 3, "cut": 0}
+		if protocol == SSE {
+			want["holes"] = 0 // an event does not name the one before it
+		}
 		if diff := cmp.Diff(want, figures(r, "delivered", "lost", "holes", "cut")); diff != "" {
 			t.Errorf("%s: want -, got +:\n%s", protocol, diff)
 		}
@@ -108,8 +113,8 @@ func TestEveryProtocolIsCheckedOverTLS(t *testing.T) {
 		if r, err = Recover(t.Context(), ro); err != nil {
 			t.Fatal(err)
 		}
-		want = map[string]float64{"joins": 60, "failed": 0, "holes": 0, "wrong": 0, "tls_handshakes": 62}
-		if diff := cmp.Diff(want, figures(r, "joins", "failed", "holes", "wrong", "tls_handshakes")); diff != "" {
+		want = map[string]float64{"joins": 60, "failed": 0, "lost": 0, "holes": 0, "wrong": 0, "tls_handshakes": 62}
+		if diff := cmp.Diff(want, figures(r, "joins", "failed", "lost", "holes", "wrong", "tls_handshakes")); diff != "" {
 			t.Errorf("%s: want -, got +:\n%s", protocol, diff)
 		}
 	}
@@ -118,7 +123,7 @@ func TestEveryProtocolIsCheckedOverTLS(t *testing.T) {
 func TestSessionsAreResumedWhenAsked(t *testing.T) {
 	s := startFaultyServer(t, true, nil)
 	for _, resume := range []bool{false, true} {
-		o := StormOptions{Options: Options{URL: s.url(), CACert: s.cacert, Resume: resume}, Connections: 20, Outstanding: 1}
+		o := StormOptions{Options: Options{URL: s.url(), TLS: clienttls.Flags{CACert: s.cacert}, Resume: resume}, Connections: 20, Outstanding: 1}
 		r, err := Storm(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
@@ -148,16 +153,16 @@ func TestFaultsOfTLSAreToldWithAWayOn(t *testing.T) {
 		o    Options
 		why  string // none: it works
 	}{
-		{"unknown signer", Options{URL: secure.url()}, "specify the signer's certificate with --cacert"},
-		{"any signer", Options{URL: secure.url(), Insecure: true}, ""},
-		{"another name", Options{URL: strings.Replace(secure.url(), "127.0.0.1", "localhost", 1), CACert: secure.cacert}, "use that name in --url"},
+		{"unknown signer", Options{URL: secure.url()}, "specify the CA certificate with --cacert"},
+		{"any signer", Options{URL: secure.url(), TLS: clienttls.Flags{Insecure: true}}, ""},
+		{"another name", Options{URL: strings.Replace(secure.url(), "127.0.0.1", "localhost", 1), TLS: clienttls.Flags{CACert: secure.cacert}}, "use that name in --url"},
 		{"no TLS there", Options{URL: overTLS}, "does not speak TLS"},
 		{"TLS there", Options{URL: strings.Replace(secure.url(), "wss:", "ws:", 1)}, "use a wss:// URL"},
-		{"no certificate", Options{URL: strict.url(), CACert: strict.cacert}, "certificate required"},
-		{"a certificate", Options{URL: strict.url(), CACert: strict.cacert, Cert: secure.cacert, Key: keyFile}, ""},
-		{"no file", Options{URL: secure.url(), CACert: "/nonexistent.pem"}, "specify a file of PEM certificates"},
-		{"nothing in the file", Options{URL: secure.url(), CACert: keyFile}, "it contains no certificate"},
-		{"a key alone", Options{URL: secure.url(), Key: keyFile}, "specify both"},
+		{"no certificate", Options{URL: strict.url(), TLS: clienttls.Flags{CACert: strict.cacert}}, "certificate required"},
+		{"a certificate", Options{URL: strict.url(), TLS: clienttls.Flags{CACert: strict.cacert, Cert: secure.cacert, Key: keyFile}}, ""},
+		{"no file", Options{URL: secure.url(), TLS: clienttls.Flags{CACert: "/nonexistent.pem"}}, "use a file with PEM certificates"},
+		{"nothing in the file", Options{URL: secure.url(), TLS: clienttls.Flags{CACert: keyFile}}, "contains no certificate"},
+		{"a key alone", Options{URL: secure.url(), TLS: clienttls.Flags{Key: keyFile}}, "needs --cert"},
 	} {
 		tc.o.Timeout = 5 * time.Second
 		_, err := Storm(t.Context(), StormOptions{Options: tc.o, Connections: 1})

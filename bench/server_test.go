@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"sluice/bench/clienttls"
 )
 
 // faultyServer is a small broadcast server that can be told to go wrong. Every
@@ -172,8 +174,8 @@ func (s *faultyServer) toAll(msg []byte) {
 // fanoutOptions are for a quick run of 10 messages to 3 subscribers.
 func fanoutOptions(s *faultyServer) FanoutOptions {
 	return FanoutOptions{
-		Options:     Options{URL: s.url(), CACert: s.cacert, Loops: 2},
-		Subscribers: 3, Rate: 200, Duration: 50 * time.Millisecond, Warmup: -1, CatchUp: 300 * time.Millisecond,
+		Options:     Options{URL: s.url(), TLS: clienttls.Flags{CACert: s.cacert}, Loops: 2},
+		Subscribers: 3, Rate: 200, Duration: 50 * time.Millisecond, Warmup: -1, CatchUp: 2 * time.Second,
 	}
 }
 

@@ -37,12 +37,12 @@ type question struct {
 type subscription struct {
 	// Set at construction.
 	channel *channel
-	first   bool // of its session: its position is conn.next
+	first   bool // of its session: it stands where the connection does
 
 	epoch   string
-	next    uint64 // the offset that is due; 0: any. See due
-	live    bool   // subscribed
-	recover bool   // it asks for what it missed
+	stands  standing // see standing
+	live    bool     // subscribed
+	recover bool     // it asks for what it missed
 }
 
 // channel is a channel's name, as all of its subscriptions share it.
@@ -79,7 +79,7 @@ func (s *session) join(c *channel, since *position) *subscription {
 }
 
 // subscribe asks for a subscription that is there, for the first time or again. When it
-// recovers, the one who reads sets what is due before the frame goes out.
+// recovers, the one who reads sets where it stands before the frame goes out.
 func (s *session) subscribe(sub *subscription, since *position) {
 	req := &protocol.SubscribeRequest{Channel: sub.channel.name}
 	if sub.recover = since != nil; sub.recover {
@@ -135,13 +135,13 @@ func (s *session) wait(ctx context.Context, patience time.Duration) error {
 	}
 }
 
-// due is where the next offset of a subscription lies. That of the first is the
-// connection's own, as in the other protocols.
-func (c *conn) due(sub *subscription) *uint64 {
+// standing returns where a subscription stands. The first stands where the connection does, as in
+// the other protocols.
+func (c *conn) standing(sub *subscription) *standing {
 	if sub.first {
-		return &c.next
+		return &c.stands
 	}
-	return &sub.next
+	return &sub.stands
 }
 
 var errUnsubscribed = errors.New("the server ended a subscription")
@@ -204,16 +204,16 @@ func (r *receiver) answered(c *conn, reply *protocol.Reply, now int64) error {
 // subscribed takes where a subscription stands, and what it has recovered.
 func (r *receiver) subscribed(c *conn, sub *subscription, res *protocol.SubscribeResult, now int64) {
 	sub.live = true
-	due := c.due(sub)
+	at := c.standing(sub)
 	switch {
 	case !sub.recover:
-		*due = 0
+		*at = standing{}
 	case !res.Recovered:
 		r.gaps++
-		*due = 0
+		*at = standing{}
 	case res.Epoch != sub.epoch:
 		r.holes++ // its offsets count something else
-		*due = 0
+		*at = standing{}
 	}
 	for _, pub := range res.Publications {
 		r.pushed(c, sub, pub.Data, pub.Offset, now) // ignored: it is subscribed, and nothing else can fail
@@ -221,12 +221,12 @@ func (r *receiver) subscribed(c *conn, sub *subscription, res *protocol.Subscrib
 	sub.epoch = res.Epoch
 	switch {
 	case res.Epoch == "": // the channel has no positions
-		*due = 0
-	case *due == 0:
-		*due = res.Offset + 1
-	case *due <= res.Offset:
-		r.holes += int64(res.Offset + 1 - *due) // recovered, it says, and they have not come
-		*due = res.Offset + 1
+		*at = standing{}
+	case !at.known:
+		*at = standing{true, res.Offset}
+	case at.offset < res.Offset:
+		r.holes++ // recovered, it says, and the newest have not come
+		at.offset = res.Offset
 	}
 }
 
@@ -235,11 +235,11 @@ func (r *receiver) pushed(c *conn, sub *subscription, data []byte, offset uint64
 	if !sub.live {
 		return fmt.Errorf("%w: a message for channel %s after the client unsubscribed", errProtocol, sub.channel.name)
 	}
-	due := c.due(sub)
+	at := c.standing(sub)
 	switch {
 	case offset > 0:
-		r.follow(due, offset)
-	case *due > 0:
+		r.follow(at, unknown, offset)
+	case at.known:
 		r.holes++ // nobody can resume from it
 	}
 	if s, own := r.findOwn(data); own {

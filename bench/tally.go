@@ -38,20 +38,36 @@ type tally struct {
 	missing map[int][]span // by slot: what was skipped, ascending, disjoint
 	heard   []arrival      // by stream*perStreamMax+seq
 
-	delivered int64 // distinct messages, over all connections
+	counts
+
+	latency  *hdr.Histogram // microseconds
+	runValue int64          // a value not yet recorded ...
+	runCount int64          // ... and how often it came in a row
+}
+
+// counts are what came, over all connections.
+type counts struct {
+	delivered int64 // distinct messages
 	repeated  int64 // messages that had come before on their connection
 	reordered int64 // messages that came after one with a higher number
 	stale     int64 // messages of another phase
 	foreign   int64 // messages without a stamp of this run
 
 	// By offset, where the protocol has them.
-	holes   int64 // offsets that a connection did not get
-	repeats int64 // offsets that it got again
+	holes   int64 // times that a position shows that something is missing, and nobody says so
+	repeats int64 // offsets that a connection got again
 	gaps    int64 // times that the server said that something is not kept any more
+}
 
-	latency  *hdr.Histogram // microseconds
-	runValue int64          // a value not yet recorded ...
-	runCount int64          // ... and how often it came in a row
+func (c *counts) add(o counts) {
+	c.delivered += o.delivered
+	c.repeated += o.repeated
+	c.reordered += o.reordered
+	c.stale += o.stale
+	c.foreign += o.foreign
+	c.holes += o.holes
+	c.repeats += o.repeats
+	c.gaps += o.gaps
 }
 
 // span is the half-open range of sequence numbers [from, to).

@@ -7,34 +7,34 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// counts is what a tally says about one connection.
-type counts struct{ Delivered, Lost, Repeated, Reordered int64 }
+// fate is what a tally says about one connection.
+type fate struct{ Delivered, Lost, Repeated, Reordered int64 }
 
-func tallyOf(published int, got ...uint32) counts {
+func tallyOf(published int, got ...uint32) fate {
 	t := newTally(phase{mark: 1, streams: 1, count: published}, 1)
 	for _, seq := range got {
 		t.deliver(0, stamp{seq: seq}, 0)
 	}
-	return counts{t.delivered, t.lost(0, []uint32{uint32(published)}), t.repeated, t.reordered}
+	return fate{t.delivered, t.lost(0, []uint32{uint32(published)}), t.repeated, t.reordered}
 }
 
 func TestTallyCountsEveryFault(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		got  []uint32
-		want counts
+		want fate
 	}{
-		{"nothing came", nil, counts{Lost: 5}},
-		{"all in order", []uint32{0, 1, 2, 3, 4}, counts{Delivered: 5}},
-		{"the first is lost", []uint32{1, 2, 3, 4}, counts{Delivered: 4, Lost: 1}},
-		{"one is lost", []uint32{0, 1, 3, 4}, counts{Delivered: 4, Lost: 1}},
-		{"the last two are lost", []uint32{0, 1, 2}, counts{Delivered: 3, Lost: 2}},
-		{"one is repeated", []uint32{0, 1, 1, 2, 3, 4}, counts{Delivered: 5, Repeated: 1}},
-		{"an old one is repeated", []uint32{0, 1, 2, 3, 4, 0}, counts{Delivered: 5, Repeated: 1}},
-		{"two are swapped", []uint32{0, 2, 1, 3, 4}, counts{Delivered: 5, Reordered: 1}},
-		{"one comes late and again", []uint32{0, 2, 3, 1, 1, 4}, counts{Delivered: 5, Reordered: 1, Repeated: 1}},
-		{"backwards", []uint32{4, 3, 2, 1, 0}, counts{Delivered: 5, Reordered: 4}},
-		{"one out of the middle of a gap", []uint32{4, 2}, counts{Delivered: 2, Lost: 3, Reordered: 1}},
+		{"nothing came", nil, fate{Lost: 5}},
+		{"all in order", []uint32{0, 1, 2, 3, 4}, fate{Delivered: 5}},
+		{"the first is lost", []uint32{1, 2, 3, 4}, fate{Delivered: 4, Lost: 1}},
+		{"one is lost", []uint32{0, 1, 3, 4}, fate{Delivered: 4, Lost: 1}},
+		{"the last two are lost", []uint32{0, 1, 2}, fate{Delivered: 3, Lost: 2}},
+		{"one is repeated", []uint32{0, 1, 1, 2, 3, 4}, fate{Delivered: 5, Repeated: 1}},
+		{"an old one is repeated", []uint32{0, 1, 2, 3, 4, 0}, fate{Delivered: 5, Repeated: 1}},
+		{"two are swapped", []uint32{0, 2, 1, 3, 4}, fate{Delivered: 5, Reordered: 1}},
+		{"one comes late and again", []uint32{0, 2, 3, 1, 1, 4}, fate{Delivered: 5, Reordered: 1, Repeated: 1}},
+		{"backwards", []uint32{4, 3, 2, 1, 0}, fate{Delivered: 5, Reordered: 4}},
+		{"one out of the middle of a gap", []uint32{4, 2}, fate{Delivered: 2, Lost: 3, Reordered: 1}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if diff := cmp.Diff(tc.want, tallyOf(5, tc.got...)); diff != "" {
@@ -51,7 +51,7 @@ func TestTallyAgreesWithTheDumbOne(t *testing.T) {
 		published := 1 + rng.IntN(20)
 		var (
 			got  []uint32
-			want counts
+			want fate
 			seen = map[uint32]bool{}
 			high = -1
 		)

@@ -29,7 +29,7 @@ type confinement struct {
 	Calls, Families []uint32
 }
 
-// confined gives a command that is killed on any other system call or family of
+// confined returns a command that is killed on any other system call or family of
 // sockets. Names that this architecture does not have are left out.
 func confined(t *testing.T, calls map[string]bool, families []string, name string, args ...string) *exec.Cmd {
 	t.Helper()

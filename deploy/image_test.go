@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/bench/child"
 )
 
 // buildah builds images without a daemon, in a store of the test's own.
@@ -36,7 +38,7 @@ func newBuildah(t *testing.T) buildah {
 func (b buildah) run(t *testing.T, args ...string) string {
 	t.Helper()
 	args = append([]string{"--root", b.dir + "/root", "--runroot", b.dir + "/run", "--storage-driver", "vfs"}, args...)
-	var messages output
+	var messages child.Log
 	cmd := exec.CommandContext(t.Context(), b.binary, args...)
 	cmd.Env = environment("TMPDIR=" + b.dir)
 	cmd.Stderr = &messages
@@ -180,7 +182,7 @@ func runImage(t *testing.T, root string) {
 		t.Errorf("version: %v, %s, want v1.2.3-test", err, out)
 	}
 	g := ready(t, run(t, inside("serve")))
-	c, err := connect(g.public, "/echo", "", "")
+	c, err := connect(g.Public, "/echo", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,9 +193,8 @@ func runImage(t *testing.T, root string) {
 	if out, err := inside("health").CombinedOutput(); err != nil {
 		t.Errorf("health of a gateway that is well: %v\n%s", err, out)
 	}
-	g.stop(t)
-	if g.err != nil {
-		t.Errorf("after SIGTERM: %v", g.err)
+	if err := g.Stop(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
 	}
 	if inside("health").Run() == nil {
 		t.Error("health of a gateway that has ended: exit code 0")

@@ -5,7 +5,6 @@
 package deploy_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -19,12 +18,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"sluice/bench/child"
 )
 
 // scratch is a directory for all tests; a daemon that gives up its rights can reach
@@ -55,7 +55,7 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-// sluice gives the binary, built as Dockerfile builds it.
+// sluice returns the binary, built as Dockerfile builds it.
 func sluice(t *testing.T) string {
 	t.Helper()
 	path, err := build()
@@ -80,18 +80,13 @@ var build = sync.OnceValues(func() (string, error) {
 		}
 	}
 	path := filepath.Join(scratch, "sluice")
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", path, "../cmd/sluice")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build ./cmd/sluice: %w\n%s", err, out)
-	}
-	return path, nil
+	return path, child.Build(context.Background(), path, "-trimpath", "-buildvcs=false", "-ldflags=-s -w")
 })
 
 // patience bounds every wait for something that comes within milliseconds.
-const patience = 15 * time.Second
+const patience = time.Minute
 
-// tool gives the path of a program, or skips the test.
+// tool returns the path of a program, or skips the test.
 func tool(t *testing.T, name, debianPackage string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -101,7 +96,7 @@ func tool(t *testing.T, name, debianPackage string) string {
 	return path
 }
 
-// shipped gives the text of a file of this directory.
+// shipped returns the text of a file of this directory.
 func shipped(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(name)
@@ -124,7 +119,7 @@ func substitute(t *testing.T, text string, pairs ...string) string {
 	return text
 }
 
-// write puts text into a file of the test's own directory and gives its path.
+// write puts text into a file of the test's own directory and returns its path.
 func write(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -152,113 +147,45 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// process is a program that a test has started.
-type process struct {
-	cmd    *exec.Cmd
-	output output
-	ended  chan struct{} // closed when it has
-	err    error         // of Wait, once it has ended
-}
-
 // run starts a program. It ends with the test at the latest, and what it wrote is
 // shown when the test failed.
-func run(t *testing.T, cmd *exec.Cmd) *process {
+func run(t *testing.T, cmd *exec.Cmd) *child.Process {
 	t.Helper()
-	p := &process{cmd: cmd, ended: make(chan struct{})}
-	if cmd.Env == nil {
-		cmd.Env = environment()
-	}
-	cmd.Stdout, cmd.Stderr = &p.output, &p.output
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM // a test run that is killed leaves nothing behind
-	cmd.WaitDelay = time.Second                 // its own children may hold its output open
-	if err := cmd.Start(); err != nil {
+	p, err := child.Start(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.ended)
-	}()
 	t.Cleanup(func() {
-		p.stop(t)
+		if err := p.Stop(); errors.Is(err, child.ErrStuck) {
+			t.Errorf("%s: %v", filepath.Base(cmd.Path), err)
+		}
 		if t.Failed() {
-			t.Logf("%s wrote:\n%s", filepath.Base(cmd.Path), &p.output)
+			t.Logf("%s wrote:\n%s", filepath.Base(cmd.Path), &p.Log)
 		}
 	})
 	return p
 }
 
-// stop ends the process as a supervisor would.
-func (p *process) stop(t *testing.T) {
-	t.Helper()
-	p.cmd.Process.Signal(syscall.SIGTERM) // ignored: it may have ended
-	select {
-	case <-p.ended:
-	case <-time.After(patience):
-		t.Errorf("%s does not end after SIGTERM", filepath.Base(p.cmd.Path))
-		p.cmd.Process.Kill() // ignored: as above
-		<-p.ended
-	}
-}
-
 // environment is the test's own without settings of a gateway.
-func environment(more ...string) []string {
-	var env []string
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "SLUICE_") {
-			env = append(env, entry)
-		}
-	}
-	return append(env, more...)
-}
-
-// gateway is a running sluice.
-type gateway struct {
-	*process
-	public, internal string // HOST:PORT
-	secure           string // HOST:PORT with TLS; empty without
-}
+func environment(more ...string) []string { return append(child.Environ(), more...) }
 
 // serve starts a gateway on free loopback ports. It does not take long to stop.
-func serve(t *testing.T, args ...string) *gateway {
+func serve(t *testing.T, args ...string) *child.Process {
 	t.Helper()
-	cmd := exec.Command(sluice(t), append([]string{"serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0",
-		"--shutdown-timeout", "5s", "--close-timeout", "1s"}, args...)...)
-	return ready(t, run(t, cmd))
+	return ready(t, run(t, exec.Command(sluice(t), child.Arguments(append([]string{"--shutdown-timeout", "5s", "--close-timeout", "1s"}, args...)...)...)))
 }
 
-// ready waits until a gateway says where it listens. It must log as JSON, which it
-// does when its output is no terminal.
-func ready(t *testing.T, p *process) *gateway {
+// ready waits until a gateway says where it listens.
+func ready(t *testing.T, p *child.Process) *child.Process {
 	t.Helper()
-	g := &gateway{process: p}
-	waitFor(t, "the gateway's first words", func() bool {
-		select {
-		case <-p.ended:
-			t.Fatalf("the gateway has ended: %v\n%s", p.err, &p.output)
-		default:
-		}
-		lines := bufio.NewScanner(strings.NewReader(p.output.String()))
-		for lines.Scan() {
-			var record struct {
-				Msg      string   `json:"msg"`
-				Listen   []string `json:"listen"`
-				Secure   []string `json:"tls_listen"`
-				Internal string   `json:"internal_listen"`
-			}
-			if json.Unmarshal(lines.Bytes(), &record) == nil && record.Msg == "ready" && len(record.Listen) > 0 {
-				g.public, g.internal = record.Listen[0], record.Internal
-				if len(record.Secure) > 0 {
-					g.secure = record.Secure[0]
-				}
-				return true
-			}
-		}
-		return false
-	})
-	return g
+	if err := p.Ready(); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // waitFor asks until the answer is yes.
@@ -271,7 +198,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// freePort gives a loopback port that nobody listens on.
+// freePort returns a loopback port that nobody listens on.
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -285,7 +212,7 @@ func freePort(t *testing.T) string {
 
 var client = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// get gives the status and the body of a GET.
+// get returns the status and the body of a GET.
 func get(url string) (int, string, error) {
 	resp, err := client.Get(url)
 	if err != nil {
@@ -297,35 +224,29 @@ func get(url string) (int, string, error) {
 }
 
 // publish posts a message into a channel.
-func (g *gateway) publish(t *testing.T, channel, message string) {
+func publish(t *testing.T, g *child.Process, channel, message string) {
 	t.Helper()
-	resp, err := client.Post("http://"+g.internal+"/publish/"+channel, "text/plain", strings.NewReader(message))
-	if err != nil {
+	if _, err := g.Post("/publish/"+channel, "text/plain", message); err != nil {
 		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("publish: %s", resp.Status)
 	}
 }
 
-// flags are the defaults of `sluice serve` by the flag's name, from its help, in
-// words a user would write; "" where there is none.
+// flags are the defaults of `sluice serve` by the flag's name, in words a user would write; ""
+// where there is none.
 func flags(t *testing.T) map[string]string {
 	t.Helper()
-	found := map[string]string{}
-	for _, m := range helpLine.FindAllStringSubmatch(command(t, sluice(t), "serve", "--help"), -1) {
-		found[m[1]] = m[2]
+	var settings []struct{ Name, Default string }
+	if err := json.Unmarshal([]byte(command(t, sluice(t), "config", "--json")), &settings); err != nil || len(settings) == 0 {
+		t.Fatalf("sluice config --json: %v", err)
 	}
-	if len(found) == 0 {
-		t.Fatal("found no flag in the help of sluice serve")
+	found := map[string]string{}
+	for _, s := range settings {
+		found[s.Name] = s.Default
 	}
 	return found
 }
 
-var helpLine = regexp.MustCompile(`(?m)^  --([a-z-]+)(?: \S+)? +SLUICE_\S+(?: +default (\S+))?$`)
-
-// command runs a program to its end and gives what it wrote.
+// command runs a program to its end and returns what it wrote.
 func command(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -50,7 +50,7 @@ func TestEveryLabelOfAnAlertExists(t *testing.T) {
 func TestPagesQuoteTheGateway(t *testing.T) {
 	t.Parallel()
 	var source strings.Builder
-	for _, dir := range []string{"../cmd/sluice", "../gateway"} {
+	for _, dir := range []string{"../cmd", "../gateway"} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() && d.Name() == "node_modules" {
 				return fs.SkipDir

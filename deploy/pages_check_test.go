@@ -271,7 +271,7 @@ func unknown(t *testing.T, words []string) string {
 		if !flagWord.MatchString(flag) || flag == "--help" { // which help does not list everywhere
 			continue
 		}
-		if !regexp.MustCompile(`(?m)^ {2}(-\w, )?`+flag+`\b[^-]`).MatchString(help+"\n") && !regexp.MustCompile(`(?m)^ {2}`+flag+`, `).MatchString(help) {
+		if !regexp.MustCompile(`(?m)^ {2,6}(-\w, )?`+flag+`\b[^-]`).MatchString(help+"\n") && !regexp.MustCompile(`(?m)^ {2}`+flag+`, `).MatchString(help) {
 			return fmt.Sprintf("%s has no flag %s", called, flag)
 		}
 	}

@@ -23,7 +23,7 @@ const (
 	// A program is ready when it has sockets and nothing happens on them for this time:
 	// a gateway opens two, a client says what it wants. A reader takes longer to change
 	// terminals.
-	quiet = 500 * time.Millisecond
+	quiet = time.Second
 	// One that never rests is ready after this time.
 	busy = 5 * time.Second
 )

@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"github.com/gobwas/ws/wsutil"
+
+	"sluice/bench/child"
 )
 
-// events opens an event stream and gives its lines; they end with it.
+// events opens an event stream and returns its lines; they end with it.
 func events(t *testing.T, address, path string) <-chan string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -72,7 +74,7 @@ func TestProxyHandsEventsOnAtOnce(t *testing.T) {
 		lines := events(t, p.start(t, g, ""), "/sse/news")
 		wantLine(t, lines, "id: ", patience)
 		for _, message := range []string{"one", "two", "three"} {
-			g.publish(t, "news", message)
+			publish(t, g, "news", message)
 			wantLine(t, lines, "data: "+message, 2*time.Second)
 		}
 	})
@@ -84,7 +86,7 @@ type silentPair struct {
 	name      string
 	wantCut   bool
 	installed bool
-	gateway   *gateway
+	gateway   *child.Process
 	conn      net.Conn
 	broken    chan error // what reading the WebSocket ended with
 	lines     <-chan string
@@ -134,7 +136,7 @@ func TestProxyKeepsSilentConnectionsOnlyByPings(t *testing.T) {
 	for _, pair := range pairs {
 		t.Run(pair.name, func(t *testing.T) {
 			if !pair.installed {
-				t.Skip("not on this machine")
+				t.Skipf("no %s on this machine: .ci/run installs it", pair.name)
 			}
 			pair.check(t)
 		})
@@ -166,6 +168,6 @@ func (pair *silentPair) check(t *testing.T) {
 			}
 		}
 	}
-	pair.gateway.publish(t, "news", "still there")
+	publish(t, pair.gateway, "news", "still there")
 	wantLine(t, pair.lines, "data: still there", 2*time.Second)
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
+
+	"sluice/bench/child"
 )
 
 // proxy is a program that stands in front of the gateway, with its shipped file.
@@ -105,9 +107,9 @@ func temporaryPaths(dir string) (lines string) {
 	return lines
 }
 
-// start runs the proxy in front of a gateway and gives its HOST:PORT. With idle it
+// start runs the proxy in front of a gateway and returns its HOST:PORT. With idle it
 // ends what is silent for so long.
-func (p proxy) start(t *testing.T, g *gateway, idle string) string {
+func (p proxy) start(t *testing.T, g *child.Process, idle string) string {
 	t.Helper()
 	text := shipped(t, p.file)
 	if p.idle != "" && idle != "" {
@@ -116,20 +118,18 @@ func (p proxy) start(t *testing.T, g *gateway, idle string) string {
 	return p.startWith(t, g, text)
 }
 
-func (p proxy) startWith(t *testing.T, g *gateway, text string) string {
+func (p proxy) startWith(t *testing.T, g *child.Process, text string) string {
 	t.Helper()
 	binary := tool(t, p.name, p.debianPackage)
 	port := freePort(t)
-	file := write(t, filepath.Base(p.file), p.change(t, text, port, g.public))
+	file := write(t, filepath.Base(p.file), p.change(t, text, port, g.Public))
 	cmd := exec.Command(binary, p.args(file)...)
 	cmd.Env = environment("HOME="+t.TempDir(), "XDG_DATA_HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir())
 	process := run(t, cmd)
 	address := "127.0.0.1:" + port
 	waitFor(t, p.name+" to listen", func() bool {
-		select {
-		case <-process.ended:
-			t.Fatalf("%s has ended: %v\n%s", p.name, process.err, &process.output)
-		default:
+		if process.HasEnded() {
+			t.Fatalf("%s has ended:\n%s", p.name, &process.Log)
 		}
 		c, err := net.Dial("tcp", address)
 		if err == nil {

@@ -48,7 +48,7 @@ func TestProxyTakesTLSOff(t *testing.T) {
 }
 
 // certificateFiles makes a directory with a certificate for 127.0.0.1 in cert, its key
-// in key and the two in both, and gives what a client has to trust.
+// in key and the two in both, and returns what a client has to trust.
 func certificateFiles(t *testing.T) (dir string, pool *x509.CertPool) {
 	t.Helper()
 	donor := httptest.NewTLSServer(http.NotFoundHandler())

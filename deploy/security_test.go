@@ -33,7 +33,7 @@ func rows(page string, cells int) [][]string {
 	return found
 }
 
-// exposed tells whether /metrics shows a series: a name, or a name with labels.
+// exposed reports whether /metrics shows a series: a name, or a name with labels.
 func exposed(metrics, series string) bool {
 	name, labels, _ := strings.Cut(series, "{")
 	for line := range strings.Lines(metrics) {
@@ -50,7 +50,7 @@ func metrics(t *testing.T) string {
 	t.Helper()
 	dir, _ := certificateFiles(t)
 	g := serve(t, "--tls-listen", "127.0.0.1:0", "--tls-cert", dir+"/cert", "--tls-key", dir+"/key")
-	status, text, err := get("http://" + g.internal + "/metrics")
+	status, text, err := get("http://" + g.Internal + "/metrics")
 	if err != nil || status != 200 {
 		t.Fatalf("/metrics: %d, %v", status, err)
 	}

@@ -21,7 +21,7 @@ const (
 	directFile = "systemd/direct.conf"
 )
 
-// units gives the unit as it is, and with the drop-in, as systemd reads it then.
+// units returns the unit as it is, and with the drop-in, as systemd reads it then.
 func units(t *testing.T) map[string]string {
 	t.Helper()
 	unit := shipped(t, unitFile)
@@ -62,7 +62,7 @@ func TestUnitIsUnderstood(t *testing.T) {
 	}
 }
 
-// values gives what a unit sets a key to, one string for each line.
+// values returns what a unit sets a key to, one string for each line.
 func values(unit, key string) []string {
 	var found []string
 	for _, m := range regexp.MustCompile(`(?m)^`+key+`=(.*)$`).FindAllStringSubmatch(unit, -1) {
@@ -107,18 +107,12 @@ func TestWatchdogOfSystemdIsTheSecond(t *testing.T) {
 func TestUnitStartsAnAbortedGatewayAgain(t *testing.T) {
 	t.Parallel()
 	g := serve(t)
-	if err := g.cmd.Process.Signal(syscall.SIGABRT); err != nil { // as WatchdogSignal= is by default
+	if err := g.Signal(syscall.SIGABRT); err != nil { // as WatchdogSignal= is by default
 		t.Fatal(err)
 	}
-	waitFor(t, "the end of an aborted gateway", func() bool {
-		select {
-		case <-g.ended:
-			return true
-		default:
-			return false
-		}
-	})
-	unit, status := shipped(t, unitFile), strconv.Itoa(g.cmd.ProcessState.ExitCode())
+	waitFor(t, "the end of an aborted gateway", g.HasEnded)
+	state, _ := g.Wait()
+	unit, status := shipped(t, unitFile), strconv.Itoa(state.ExitCode())
 	if restart := values(unit, "Restart"); len(restart) != 1 || restart[0] != "on-failure" {
 		t.Errorf("Restart is %q", restart)
 	}
@@ -129,7 +123,7 @@ func TestUnitStartsAnAbortedGatewayAgain(t *testing.T) {
 	}
 }
 
-// systemCalls gives the names that a unit allows, its groups taken apart as
+// systemCalls returns the names that a unit allows, its groups taken apart as
 // systemd does.
 func systemCalls(t *testing.T, analyze, unit string) map[string]bool {
 	t.Helper()
@@ -195,7 +189,7 @@ func TestGatewayWorksWithWhatUnitAllows(t *testing.T) {
 		"SLUICE_TLS_LISTEN=127.0.0.1:0", "SLUICE_TLS_SELF_SIGNED=on")
 	g := ready(t, run(t, cmd))
 
-	c, err := connect(g.public, "/echo", "", "")
+	c, err := connect(g.Public, "/echo", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,10 +197,10 @@ func TestGatewayWorksWithWhatUnitAllows(t *testing.T) {
 	if err := echo(c, strings.Repeat("x", 60<<10)); err != nil {
 		t.Fatal(err)
 	}
-	lines := events(t, g.public, "/sse/news")
+	lines := events(t, g.Public, "/sse/news")
 	wantLine(t, lines, "id: ", patience)
 	request := func(method, path, body string) {
-		req, err := http.NewRequest(method, "http://"+g.internal+path, strings.NewReader(body))
+		req, err := http.NewRequest(method, "http://"+g.Internal+path, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -230,9 +224,9 @@ func TestGatewayWorksWithWhatUnitAllows(t *testing.T) {
 	} else if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the reload", func() bool { return strings.Contains(g.output.String(), "SIGHUP: ") })
+	waitFor(t, "the reload", func() bool { return strings.Contains(g.Log.String(), "SIGHUP: ") })
 	trial := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	for url, asker := range map[string]*http.Client{"http://" + g.public: client, "https://" + g.secure: trial} {
+	for url, asker := range map[string]*http.Client{"http://" + g.Public: client, "https://" + g.Secure: trial} {
 		resp, err := asker.Get(url + "/healthz")
 		if err != nil {
 			t.Errorf("%s: %v", url, err)
@@ -244,8 +238,7 @@ func TestGatewayWorksWithWhatUnitAllows(t *testing.T) {
 		}
 	}
 
-	g.stop(t)
-	if g.err != nil {
-		t.Errorf("after SIGTERM: %v", g.err)
+	if err := g.Stop(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
 	}
 }

@@ -1,16 +1,23 @@
 package gateway
 
 import (
-	"io"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"sluice/gateway/access/auth"
 	"sluice/gateway/access/namespace"
+	"sluice/gateway/channel"
+	"sluice/gateway/edge"
+	"sluice/gateway/edge/admit"
+	"sluice/gateway/loop"
+	"sluice/gateway/rate"
 	"sluice/gateway/setting"
+	"sluice/poller"
 )
 
 // Raw is what clients of raw WebSocket and SSE (/ws, /sse, /echo) may do.
@@ -72,25 +79,73 @@ type SlowRule struct {
 	Skip bool
 }
 
-// Config holds the settings of a Server. The zero value is ready for use: in every
-// field, zero means the default stated in its comment. Where a comment says so, a
-// negative value means off or no limit. Error messages show it as "off".
-type Config struct {
-	// Loops is the number of event loops, 1 to 1024. Each owns a share of the connections
-	// and uses up to one core. Default: GOMAXPROCS.
-	Loops int
-	// BatchWindow is the minimum time between two sweeps of one channel, at most 1s. With
-	// 10ms, a busy channel sends each subscriber one write per 10 ms, and a publication
-	// is delayed by up to 10 ms. Default: 0, send at once.
-	BatchWindow time.Duration
+// Message is a message to publish, or one that a client sent.
+type Message struct {
+	Channel string // 1 to 255 bytes of UTF-8 without control characters or white space
+	Payload []byte // UTF-8 unless Binary
+	Binary  bool
+	Conn    uint64 // ID of the sending connection, which no other connection of any node has; 0 if the message did not come from a client
+}
 
-	// WSPaths are additional paths that are served like /ws.
-	WSPaths []string
-	// Subprotocols are the supported WebSocket subprotocols. The first one that a client
-	// offers and that is in this list is chosen. Default: none.
-	Subprotocols []string
+// UnmarshalText parses a rule as an operator writes it: PATTERN=close or PATTERN=skip.
+func (r *SlowRule) UnmarshalText(text []byte) error {
+	pattern, action := string(text), ""
+	if at := strings.LastIndexByte(pattern, '='); at > 0 { // a channel's name may contain one too
+		pattern, action = pattern[:at], pattern[at+1:]
+	}
+	if action != "close" && action != "skip" {
+		return errors.New("must be a rule PATTERN=close or PATTERN=skip, such as prices.*=skip")
+	}
+	*r = SlowRule{Pattern: strings.TrimSpace(pattern), Skip: action == "skip"}
+	return nil
+}
+
+// Config holds the settings of a Server. The zero value is ready for use: in every field, zero
+// means the default, and in a field with the tag off, a negative value means what that tag says.
+// The tags of a field that operators can set hold its default and bounds, and the name and help
+// that programs such as cmd/sluice show (package setting).
+type Config struct {
+	// TrustedProxies are the peers whose X-Forwarded-For is trusted. The client is the
+	// rightmost address in it that is not one of these.
+	TrustedProxies []netip.Prefix `name:"trusted-proxies" group:"Admission" help:"proxies whose X-Forwarded-For header is trusted: addresses or networks. Without it, all clients behind a proxy count as one"`
+	// ProxyProtocol are the peers whose connections must begin with a PROXY header,
+	// version 1 or 2. From other peers the header is not accepted.
+	ProxyProtocol []netip.Prefix `name:"proxy-protocol" group:"Admission" help:"proxies that send a PROXY protocol header (version 1 or 2): addresses or networks. The header is required from these proxies and rejected from all others"`
+	// MaxPerAddress bounds the open connections of one IPv4 address or one IPv6 /64. The
+	// default does not apply to clients on this machine; an explicit value does.
+	MaxPerAddress int `name:"max-per-address" group:"Admission" default:"auto" auto:"200, unlimited for loopback" off:"no limit" help:"maximum open connections from one IPv4 address or one IPv6 /64"`
+	// AddressRate bounds the new connections per second of one IPv4 address or one IPv6
+	// /64, with bursts of five times as many. The default does not apply to clients on
+	// this machine; an explicit value does.
+	AddressRate int `name:"address-rate" group:"Admission" unit:"/s" default:"auto" auto:"20/s, unlimited for loopback" max:"1000000, or off" off:"no limit" help:"new connections per second from one address (burst 5x)"`
+	// AcceptRate bounds the new connections per second of all clients.
+	AcceptRate int `name:"accept-rate" group:"Admission" unit:"/s" default:"off" max:"1000000, or off" off:"no limit" help:"new connections per second from all clients together, or off"`
+	// MemoryLimit is the memory limit of the process in bytes. The Go garbage collector
+	// targets 90 % of it, and new connections are refused above 95 %. Default: the cgroup's.
+	MemoryLimit int64 `name:"memory-limit" group:"Admission" unit:"bytes" default:"auto" min:"32MiB" small:"is too small for the process itself" off:"no limit" help:"memory limit of the process; new connections are refused above 95%. auto: the cgroup's limit, if there is one"`
+	// Refuse is how new connections that exceed a limit are refused.
+	Refuse Refuse `name:"refuse" group:"Admission" words:"http,close" default:"http" help:"how new connections over a limit are refused: http responds with 429 or 503; close accepts the WebSocket and closes it with code 1013, which a web page can see"`
+
 	// Raw is what clients of raw WebSocket and SSE may do.
-	Raw Raw
+	Raw Raw `name:"raw" group:"Clients" words:"auto,publish,listen,off" default:"auto" help:"what raw WebSocket and SSE clients may do: publish, listen (subscribe only) or off. auto: publish if tokens or namespaces are configured, or if only this machine can connect and no proxy is configured; otherwise listen"`
+	// AllowedOrigins are the origins whose pages may connect, in addition to the
+	// gateway's own host: "https://app.example.com", "https://*.example.com", "null", or
+	// "*" for every page of every site.
+	AllowedOrigins []string `name:"allowed-origins" group:"Clients" help:"origins of other sites whose pages may connect, such as https://app.example.com or https://*.example.com; * allows every site"`
+	// Subprotocols are the supported WebSocket subprotocols. The first one that a client
+	// offers and that is in this list is chosen.
+	Subprotocols []string `name:"subprotocols" group:"Clients" help:"WebSocket subprotocols to accept; the first of the client's offers that is in this list is chosen"`
+	// WSPaths are additional paths that are served like /ws.
+	WSPaths []string `name:"ws-path" group:"Clients" meta:"PATH" help:"additional path for raw WebSocket, same as /ws (repeatable)"`
+	// Greeting is the first message sent to each raw WebSocket and SSE client.
+	Greeting string `name:"greeting" group:"Clients" meta:"TEXT" help:"first message sent to each raw WebSocket and SSE client"`
+	// NoPage turns off the demo page that "/" shows in a browser.
+	NoPage bool `name:"page" group:"Clients" default:"on" help:"demo page at /, for trying the gateway in a browser: on or off"`
+	// WebRoot is a directory whose files are served instead of the page.
+	WebRoot string `name:"web-root" group:"Clients" meta:"DIR" help:"directory to serve at / instead of the demo page"`
+
+	// NoClients turns off the paths of the Centrifugo protocol.
+	NoClients bool `name:"client-protocol" group:"Channels and permissions" default:"on" help:"Centrifugo protocol at /connection/...: on or off"`
 	// Tokens, if set, verifies clients' tokens. The caller closes it, after Shutdown.
 	//
 	// With Tokens or Namespaces set, a client may do what its token and its channel's
@@ -102,149 +157,108 @@ type Config struct {
 	// Insecure allows every client to do everything and ignores tokens. It is
 	// for trials: Serve returns ErrInsecure for a listener that other machines can reach.
 	Insecure bool
-	// AllowedOrigins are the origins whose pages may connect, in addition to the
-	// gateway's own host: "https://app.example.com", "https://*.example.com", "null", or
-	// "*" for every page of every site.
-	AllowedOrigins []string
 
-	// History is how many publications each channel keeps for clients that reconnect, at
-	// most 1,048,576. Histories count against MaxBuffered. A channel without subscribers
-	// that has a history counts against MaxChannels, but gives way to a new channel. If
-	// Namespaces is set, it decides instead. Negative: no history. Default: 100.
-	History int
-	// HistoryTTL is how long a publication is kept, at least 1s. If Namespaces is set, it
-	// decides instead. Default: 5m.
-	HistoryTTL time.Duration
+	// History is how many publications each channel keeps for clients that reconnect.
+	// Histories count against MaxBuffered. A channel without subscribers that has a history
+	// counts against MaxChannels, but gives way to a new channel. If Namespaces is set, it
+	// decides instead.
+	History int `name:"history" group:"History" default:"100" max:"1048576" off:"no history" help:"publications kept per channel for clients that reconnect, or off"`
+	// HistoryTTL is how long a publication is kept. If Namespaces is set, it decides instead.
+	HistoryTTL time.Duration `name:"history-ttl" group:"History" default:"5m" min:"1s" help:"how long a publication is kept in history"`
 	// HistoryBytes bounds the history of one channel in bytes: payloads plus 40 bytes for
-	// each. A larger message is not kept. Default: 1 MiB.
-	HistoryBytes int
-	// Greeting is the first message sent to each raw WebSocket and SSE client.
-	// Default: none.
-	Greeting string
-	// NoPage turns off the demo page that "/" shows in a browser.
-	NoPage bool
-	// WebRoot is a directory whose files are served instead of the page.
-	WebRoot string
-	// PublishURL is the URL of the internal listener, without a path, that the page
-	// shows in its example of publishing. Default: none.
-	PublishURL string
+	// each. A larger message is not kept.
+	HistoryBytes int `name:"history-bytes" group:"History" unit:"bytes" default:"1MiB" min:"1KiB, or {History} off" help:"bytes of history kept per channel; a message larger than this is not kept"`
 
 	// MaxConnections bounds the WebSocket and SSE connections. Default: the process's
 	// limit on file descriptors, less a reserve for handshakes, loops and files.
-	MaxConnections int
+	MaxConnections int `name:"max-connections" group:"Limits" default:"auto" help:"maximum open connections, WebSocket and SSE together; auto: as many as the file descriptor limit allows"`
 	// MaxHandshakes bounds the connections whose request is not complete. Beyond that,
-	// the one that has waited longest for its client's bytes is closed. Default: 128.
-	MaxHandshakes int
-	// HandshakeTimeout is how long the TLS handshake and the request head may take.
-	// Default: 5s.
-	HandshakeTimeout time.Duration
-	// MaxMessage bounds one message in bytes, all its fragments together, 125 B to 64
-	// MiB. A client that sends more is disconnected with code 1009. Default: 64 KiB.
-	MaxMessage int
+	// the one that has waited longest for its client's bytes is closed.
+	MaxHandshakes int `name:"max-handshakes" group:"Limits" default:"128" min:"1" max:"100000" help:"maximum connections that have not finished their HTTP request; beyond that, the one that has kept the gateway waiting longest is closed"`
+	// MaxMessage bounds one message in bytes, all its fragments together. A client that
+	// sends more is disconnected with code 1009.
+	MaxMessage int `name:"max-message" group:"Limits" unit:"bytes" default:"64KiB" min:"125B, the size of a control frame" max:"64MiB" large:"is too large: messages are encoded in one piece" help:"maximum size of a message from a client, all its fragments together; a larger one closes the connection with code 1009"`
 	// MaxFragments bounds the frames of one message. A client that sends more is
-	// disconnected with code 1008. Default: 64.
-	MaxFragments int
-	// MaxChannels bounds the channels that exist at the same time. Default: 100,000.
-	MaxChannels int
+	// disconnected with code 1008.
+	MaxFragments int `name:"max-fragments" group:"Limits" default:"64" min:"1" help:"maximum frames in a message from a client; exceeding this closes the connection with code 1008"`
+	// MaxChannels bounds the channels that exist at the same time.
+	MaxChannels int `name:"max-channels" group:"Limits" default:"100000" min:"1" help:"maximum channels that exist at the same time"`
+	// MaxPending bounds the bytes that wait to be sent on one connection outside of
+	// channel logs: replies, and the rest of a partly written frame. A connection with
+	// more is closed with code 1013. At least MaxMessage plus 32 KiB.
+	MaxPending int `name:"max-pending" group:"Limits" unit:"bytes" default:"256KiB" help:"maximum bytes queued for one connection, apart from its channels' logs; exceeding this closes it with code 1013"`
+	// MaxBuffered bounds in bytes the channel logs, histories, incomplete messages and
+	// pending bytes of the whole process: three eighths for logs, one eighth for
+	// histories, one half for connections, divided among the loops. At least eight times
+	// ChannelBuffer. It is lowered to half of the memory limit.
+	MaxBuffered int `name:"max-buffered" group:"Limits" unit:"bytes" default:"512MiB" help:"maximum memory for all channel logs, histories and connection queues together"`
+
+	// SlowPolicy is what happens to slow subscribers, by channel. The first rule whose
+	// pattern matches applies. Default: they are disconnected.
+	SlowPolicy []SlowRule `name:"slow-policy" group:"Slow and hostile clients" words:"*=skip" help:"action for slow subscribers, by channel: PATTERN=close or PATTERN=skip, such as prices.*=skip; the first match applies, otherwise close. skip continues with the newest publication and reports the gap if the client's format can express it"`
+	// MessageRate bounds the messages per second of one connection, with bursts of twice
+	// as many. A client that sends more is disconnected with code 1008. The default does
+	// not apply to clients on this machine; an explicit value does.
+	MessageRate int `name:"message-rate" group:"Slow and hostile clients" unit:"/s" default:"auto" auto:"100/s, unlimited for loopback" max:"1000000, or off" off:"no limit" help:"messages per second from one connection (burst 2x); beyond that, the connection is closed with code 1008"`
+	// ControlRate is the same limit for control frames (pings and pongs).
+	ControlRate int `name:"control-rate" group:"Slow and hostile clients" unit:"/s" default:"auto" auto:"10/s, unlimited for loopback" max:"1000000, or off" off:"no limit" help:"control frames per second from one connection (burst 2x); beyond that, the connection is closed with code 1008"`
+	// ChannelRate bounds the publications per second to one channel. Beyond that,
+	// clients wait, Publish returns ErrRate if its context ends, and HTTP publishers get 429.
+	ChannelRate int `name:"channel-rate" group:"Slow and hostile clients" unit:"/s" default:"off" max:"1000000, or off" off:"no limit" help:"publications per second in one channel, or off; above that, clients wait and HTTP publishers get 429"`
+	// JoinRate bounds the subscriptions per second to one channel that notifies its
+	// subscribers of joins and leaves. Further ones are refused with error 111, except
+	// subscriptions made by a token or through the API.
+	JoinRate int `name:"join-rate" group:"Slow and hostile clients" unit:"/s" default:"auto" auto:"1000/s" max:"1000000, or off" off:"no limit" help:"subscriptions per second to one channel that sends join and leave messages; above that, clients get error 111 and retry"`
+	// MessageTimeout is how long a client may take to send a message it has begun. After
+	// that it is disconnected with code 1008.
+	MessageTimeout time.Duration `name:"message-timeout" group:"Slow and hostile clients" default:"10s" min:"1s" help:"time limit for a client to finish a message that it has begun"`
+	// UserTimeout is how long sent bytes may stay unacknowledged, or the peer's window
+	// closed, before the kernel ends the connection (TCP_USER_TIMEOUT). It must be longer
+	// than WriteTimeout and CloseTimeout, so that they can send the client a reason. The
+	// default is negative if WriteTimeout is.
+	UserTimeout time.Duration `name:"tcp-user-timeout" group:"Slow and hostile clients" default:"auto" auto:"20s, or 5s more than the longer of {WriteTimeout} and {CloseTimeout}" off:"the kernel's default, about 15 minutes" help:"how long sent data may stay unacknowledged by the client's kernel before the connection is dropped (TCP_USER_TIMEOUT), or off"`
+	// NotsentLowat bounds the bytes that wait in the kernel unsent (TCP_NOTSENT_LOWAT).
+	NotsentLowat int `name:"notsent-lowat" group:"Slow and hostile clients" unit:"bytes" default:"off" min:"2KiB" small:"is too small for TCP to work well" off:"limited by {SendBuffer} only" help:"unsent bytes per connection that may wait in the kernel (TCP_NOTSENT_LOWAT); off: limited by {SendBuffer} only"`
+
+	// Loops is the number of event loops. Each owns a share of the connections and uses up
+	// to one core. Default: GOMAXPROCS.
+	Loops int `name:"loops" group:"Delivery" default:"auto" min:"1" max:"1024" large:"is too many; one per core is enough" help:"event loops; auto: one per CPU core"`
 	// ChannelBuffer bounds the size of one channel's log in bytes, counting frames plus 24
 	// bytes each: how far its slowest subscriber may be behind its fastest. It is
 	// rounded up to a power of two. The log's memory can reach two and a half times as
 	// much when traffic alternates between large and tiny messages. At least twice
-	// MaxMessage plus 2 KiB, at most 1 GiB. Default: 256 KiB.
-	ChannelBuffer int
-	// MaxPending bounds the bytes that wait to be sent on one connection outside of
-	// channel logs: replies, and the rest of a partly written frame. A connection with
-	// more is closed with code 1013. At least MaxMessage plus 32 KiB. Default: 256 KiB.
-	MaxPending int
-	// MaxBuffered bounds in bytes the channel logs, histories, incomplete messages and
-	// pending bytes of the whole process: three eighths for logs, one eighth for
-	// histories, one half for connections, divided among the loops. At least eight times
-	// ChannelBuffer. Default: 512 MiB, or half of the memory limit if that is less.
-	MaxBuffered int
+	// MaxMessage plus 2 KiB.
+	ChannelBuffer int `name:"channel-buffer" group:"Delivery" unit:"bytes" default:"256KiB" max:"1GiB" help:"log size of one channel: how far its slowest subscriber may fall behind"`
+	// BatchWindow is the minimum time between two sweeps of one channel. With 10ms, a busy
+	// channel sends each subscriber one write per 10 ms, and a publication is delayed by up
+	// to 10 ms. Zero sends at once.
+	BatchWindow time.Duration `name:"batch-window" group:"Delivery" default:"0s" max:"1s" large:"is out of range; use 0 to 1s" help:"minimum time between two writes to the subscribers of a channel, up to 1s; adds latency, but saves CPU per delivery"`
+	// SendBuffer bounds the bytes that the kernel holds for a client that does not read.
+	SendBuffer int `name:"send-buffer" group:"Delivery" unit:"bytes" default:"64KiB" min:"4KiB" small:"is too small for TCP to work well" off:"the kernel's own default" help:"kernel send buffer per connection (SO_SNDBUF); off: the kernel's own default"`
 
-	// PingInterval is how long a client may be silent before it is pinged. Negative:
-	// never. Default: 25s.
-	PingInterval time.Duration
-	// PongTimeout is how long a client may stay silent after a ping, at least 1s.
-	// Default: 10s.
-	PongTimeout time.Duration
-	// WriteTimeout is how long a client's socket may accept nothing while data is
-	// waiting to be sent. Negative: no limit. Default: 10s.
-	WriteTimeout time.Duration
+	// HandshakeTimeout is how long the TLS handshake and the request head may take.
+	HandshakeTimeout time.Duration `name:"handshake-timeout" group:"Timeouts" default:"5s" help:"time limit for a client to send its whole request head"`
+	// PingInterval is how long a client may be silent before it is pinged.
+	PingInterval time.Duration `name:"ping-interval" group:"Timeouts" default:"25s" min:"1s" off:"never" help:"silence after which a client is pinged, or off"`
+	// PongTimeout is how long a client may stay silent after a ping.
+	PongTimeout time.Duration `name:"pong-timeout" group:"Timeouts" default:"10s" min:"1s" help:"time limit for a client to respond to a ping, before its connection is closed"`
+	// WriteTimeout is how long a client's socket may accept nothing while data is waiting.
+	WriteTimeout time.Duration `name:"write-timeout" group:"Timeouts" default:"10s" min:"1s" off:"no limit" help:"how long a client may go without reading while data is waiting for it, or off"`
 	// CloseTimeout is how long the gateway tries to send a closing connection its last
-	// bytes and waits for its Close frame. Default: 5s.
-	CloseTimeout time.Duration
-	// SendBuffer bounds the bytes that the kernel holds for a client that does not read
-	// (SO_SNDBUF), at least 4 KiB. Negative: the kernel's default. Default: 64 KiB.
-	SendBuffer int
-
-	// TrustedProxies are the peers whose X-Forwarded-For is trusted. The client is the
-	// rightmost address in it that is not one of these. Default: none.
-	TrustedProxies []netip.Prefix
-	// ProxyProtocol are the peers whose connections must begin with a PROXY header,
-	// version 1 or 2. From other peers the header is not accepted. Default: none.
-	ProxyProtocol []netip.Prefix
-	// MaxPerAddress bounds the open connections of one IPv4 address or one IPv6 /64. The
-	// default does not apply to clients on this machine; an explicit value does.
-	// Negative: no limit. Default: 200.
-	MaxPerAddress int
-	// AddressRate bounds the new connections per second of one IPv4 address or one IPv6
-	// /64, with bursts of five times as many. The default does not apply to clients on
-	// this machine; an explicit value does. Negative: no limit. Default: 20.
-	AddressRate int
-	// AcceptRate bounds the new connections per second of all clients. Default: 0, no
-	// limit.
-	AcceptRate int
-	// MemoryLimit is the memory limit of the process in bytes, at least 32 MiB. The Go
-	// garbage collector targets 90 % of it, and new connections are refused above 95 %.
-	// Negative: no limit. Default: the cgroup's limit, if any.
-	MemoryLimit int64
-	// Refuse is how new connections that exceed a limit are refused.
-	Refuse Refuse
-
-	// SlowPolicy is what happens to slow subscribers, by channel. The first rule whose
-	// pattern matches applies. Default: they are disconnected.
-	SlowPolicy []SlowRule
-	// MessageRate bounds the messages per second of one connection, with bursts of twice
-	// as many. A client that sends more is disconnected with code 1008. The default does
-	// not apply to clients on this machine; an explicit value does. Negative: no limit.
-	// Default: 100.
-	MessageRate int
-	// ControlRate is the same limit for control frames (pings and pongs). Default: 10.
-	ControlRate int
-	// ChannelRate bounds the publications per second to one channel. Beyond that,
-	// clients wait, Publish returns ErrRate if its context ends, and HTTP publishers get
-	// 429. Default: 0, no limit.
-	ChannelRate int
-	// JoinRate bounds the subscriptions per second to one channel that notifies its
-	// subscribers of joins and leaves. Further ones are refused with error 111, except
-	// subscriptions made by a token or through the API. Negative: no limit. Default:
-	// 1,000.
-	JoinRate int
-	// MessageTimeout is how long a client may take to send a message it has begun, at
-	// least 1s. After that it is disconnected with code 1008. Default: 10s.
-	MessageTimeout time.Duration
-	// UserTimeout is how long sent bytes may stay unacknowledged, or the peer's window
-	// closed, before the kernel ends the connection (TCP_USER_TIMEOUT). It must be longer
-	// than WriteTimeout and CloseTimeout, so that they can send the client a reason.
-	// Negative: the kernel's default, about 15 minutes. Default: 20s, or 5s more than the
-	// longer of the two; negative if WriteTimeout is.
-	UserTimeout time.Duration
-	// NotsentLowat bounds the bytes that wait in the kernel unsent (TCP_NOTSENT_LOWAT),
-	// at least 2 KiB. Negative: limited only by SendBuffer. Default: negative.
-	NotsentLowat int
-
+	// bytes and waits for its Close frame.
+	CloseTimeout time.Duration `name:"close-timeout" group:"Timeouts" default:"5s" min:"1s" help:"time limit for the closing handshake, including the last bytes to the client"`
 	// LoopTimeout is how long an event loop may be stuck before [Server.Failed] delivers
-	// ErrLoopStuck, in whole seconds, at least 11s. Negative: never. Default: 30s.
-	LoopTimeout time.Duration
+	// ErrLoopStuck, in whole seconds.
+	LoopTimeout time.Duration `name:"loop-timeout" group:"Timeouts" default:"30s" min:"11s, or off" small:"is too short: the process must run long enough to log a stuck loop's stack, which happens after 10 s" off:"never" help:"how long an event loop may be stuck before the process exits with status 70: 11s or more, or off. /readyz responds with 503 after 2s, /healthz after 10s"`
 
+	// PublishURL is the URL of the internal listener, without a path, that the page
+	// shows in its example of publishing.
+	PublishURL string
 	// Name is this node's name in the HTTP API. Default: the host name.
-	Name string
+	Name string `name:"node-name" group:"Listeners" meta:"TEXT" help:"name of this gateway in the server API (/api/info); without it, the host name"`
 	// Version is the program's version, which clients of the Centrifugo protocol receive
-	// when they connect. Default: "".
+	// when they connect.
 	Version string
-	// NoClients turns off the paths of the Centrifugo protocol.
-	NoClients bool
 
 	// OnMessage, if set, is called with every message from a client before it is published.
 	// The message is published only if it returns true. It runs on the client's event
@@ -268,80 +282,91 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// The defaults of Config's fields.
-const (
-	DefaultHistory          = 100
-	DefaultHistoryTTL       = 5 * time.Minute
-	DefaultHistoryBytes     = 1 << 20
-	DefaultMaxHandshakes    = 128
-	DefaultHandshakeTimeout = 5 * time.Second
-	DefaultMaxMessage       = 64 << 10
-	DefaultMaxFragments     = 64
-	DefaultMaxChannels      = 100_000
-	DefaultChannelBuffer    = 256 << 10
-	DefaultMaxPending       = 256 << 10
-	DefaultMaxBuffered      = 512 << 20
-	DefaultPingInterval     = 25 * time.Second
-	DefaultPongTimeout      = 10 * time.Second
-	DefaultWriteTimeout     = 10 * time.Second
-	DefaultCloseTimeout     = 5 * time.Second
-	DefaultSendBuffer       = 64 << 10
-	DefaultMaxPerAddress    = 200
-	DefaultAddressRate      = 20
-	DefaultMessageRate      = 100
-	DefaultControlRate      = 10
-	DefaultJoinRate         = 1000
-	DefaultMessageTimeout   = 10 * time.Second
-	DefaultLoopTimeout      = 30 * time.Second
-	DefaultUserTimeout      = 20 * time.Second
-)
-
-// pendingReadMax is how many bytes may wait for a connection before it is no
-// longer read. pendingSlack is what one turn may add to that besides a reply:
-// control frames and the rest of a cut frame's neighbourhood.
-const (
-	pendingReadMax = 16 << 10
-	pendingSlack   = 16 << 10
-)
+// automatic has the values that "auto" stands for.
+var automatic = setting.Auto[Config]()
 
 // withDefaults fills in what was left zero.
 func (c Config) withDefaults() Config {
-	def(&c.Loops, runtime.GOMAXPROCS(0))
-	def(&c.History, DefaultHistory)
-	def(&c.HistoryTTL, DefaultHistoryTTL)
-	def(&c.HistoryBytes, DefaultHistoryBytes)
-	def(&c.MaxHandshakes, DefaultMaxHandshakes)
-	def(&c.HandshakeTimeout, DefaultHandshakeTimeout)
-	def(&c.MaxMessage, DefaultMaxMessage)
-	def(&c.MaxFragments, DefaultMaxFragments)
-	def(&c.MaxChannels, DefaultMaxChannels)
-	def(&c.ChannelBuffer, DefaultChannelBuffer)
-	def(&c.MaxPending, DefaultMaxPending)
-	def(&c.MaxBuffered, DefaultMaxBuffered)
-	def(&c.PingInterval, DefaultPingInterval)
-	def(&c.PongTimeout, DefaultPongTimeout)
-	def(&c.WriteTimeout, DefaultWriteTimeout)
-	def(&c.CloseTimeout, DefaultCloseTimeout)
-	def(&c.SendBuffer, DefaultSendBuffer)
-	def(&c.MessageTimeout, DefaultMessageTimeout)
-	def(&c.LoopTimeout, DefaultLoopTimeout)
-	if c.WriteTimeout < 0 {
-		def(&c.UserTimeout, -1) // it would end clients that may stay without reading
+	setting.Defaults(&c)
+	if c.Loops == 0 {
+		c.Loops = runtime.GOMAXPROCS(0)
 	}
-	def(&c.UserTimeout, max(DefaultUserTimeout, c.WriteTimeout+5*time.Second, c.CloseTimeout+5*time.Second))
-	def(&c.NotsentLowat, -1)
+	if c.UserTimeout == 0 {
+		c.UserTimeout = max(automatic.UserTimeout, c.WriteTimeout+5*time.Second, c.CloseTimeout+5*time.Second)
+		if c.WriteTimeout < 0 {
+			c.UserTimeout = -1 // it would end clients that may stay without reading
+		}
+	}
 	if c.Name == "" {
 		c.Name, _ = os.Hostname() // "" where it is not known
 	}
 	if c.Logger == nil {
-		c.Logger = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1}))
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
 }
 
-func def[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
+// loops returns the configuration of the event loops, but for what only the server has.
+func (c *Config) loops() loop.Config {
+	cfg := loop.Config{
+		Loops: c.Loops, BatchWindow: c.BatchWindow, PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, WriteTimeout: c.WriteTimeout,
+		CloseTimeout: c.CloseTimeout, MessageTimeout: c.MessageTimeout, LoopTimeout: c.LoopTimeout,
+		MaxMessage: c.MaxMessage, MaxFragments: c.MaxFragments, MaxPending: c.MaxPending, ChannelBuffer: c.ChannelBuffer,
+		HeldMax:     max(c.MaxBuffered/2/c.Loops, c.MaxPending),
+		MessageRate: clientRateFor(c.MessageRate, automatic.MessageRate), ControlRate: clientRateFor(c.ControlRate, automatic.ControlRate),
+		Skips: c.skips, Logger: c.Logger,
 	}
+	if hook := c.OnMessage; hook != nil {
+		cfg.OnMessage = func(channel string, payload []byte, binary bool, conn uint64) bool {
+			return hook(Message{Channel: channel, Payload: payload, Binary: binary, Conn: conn})
+		}
+	}
+	return cfg
+}
+
+// edge returns the configuration of the edge, but for what only the server has.
+func (c *Config) edge() edge.Config {
+	rate := rateFor(c.AddressRate, automatic.AddressRate, false)
+	return edge.Config{
+		MaxConnections: c.MaxConnections, MaxHandshakes: c.MaxHandshakes, HandshakeTimeout: c.HandshakeTimeout,
+		Limits: admit.Limits{
+			Open: rateFor(c.MaxPerAddress, automatic.MaxPerAddress, false), Rate: rate, Burst: 5 * rate, TotalRate: c.AcceptRate,
+			// What was asked for holds for this machine's clients too.
+			LoopbackOpen: c.MaxPerAddress > 0, LoopbackRate: c.AddressRate > 0,
+		},
+		CloseRefused: c.Refuse == RefuseClose, TrustedProxies: c.TrustedProxies, ProxyProtocol: c.ProxyProtocol,
+		Socket: poller.Options{SendBuffer: c.SendBuffer, NotsentLowat: c.NotsentLowat, UserTimeout: c.UserTimeout, NoDelay: true},
+		Logger: c.Logger,
+	}
+}
+
+// clientRateFor returns the limits of a rate for each connection, with bursts of twice as many.
+func clientRateFor(configured, otherwise int) loop.ClientRate {
+	limit := func(local bool) rate.Limit {
+		n := rateFor(configured, otherwise, local)
+		return rate.PerSecond(n, 2*n)
+	}
+	return loop.ClientRate{Remote: limit(false), Local: limit(true)}
+}
+
+// rateFor returns the rate that applies to a client: none to one of this machine, unless it
+// was asked for.
+func rateFor(configured, otherwise int, local bool) int {
+	switch {
+	case configured > 0:
+		return configured
+	case configured < 0, local:
+		return 0
+	}
+	return otherwise
+}
+
+// skips reports whether slow subscribers of a channel skip.
+func (c *Config) skips(name string) bool {
+	for _, r := range c.SlowPolicy {
+		if channel.Fits(r.Pattern, name) {
+			return r.Skip
+		}
+	}
+	return false
 }

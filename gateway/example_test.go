@@ -22,7 +22,7 @@ func Example() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	listener, err := gateway.Listen(ctx, "tcp", "127.0.0.1:0", gateway.DefaultSendBuffer)
+	listener, err := gateway.Listen(ctx, "tcp", "127.0.0.1:0", 0)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"sluice/gateway/clienttest"
+
 	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
 )
@@ -63,7 +65,7 @@ type news struct {
 // open connects and waits for the answer.
 func (s *faultRun) open(a *actor, target string) *actor {
 	a.s, a.reads = s, make(chan struct{})
-	d, network, address := net.Dialer{Timeout: patience}, "tcp", s.server.addr
+	d, network, address := net.Dialer{Timeout: clienttest.Patience}, "tcp", s.server.addr
 	if a.stalls {
 		network, address = "unix", s.socket
 		d.LocalAddr = &net.UnixAddr{Net: "unix", Name: s.socket + a.name} // the fault tells by it whom it hit
@@ -79,14 +81,14 @@ func (s *faultRun) open(a *actor, target string) *actor {
 		a.conn = tls.Client(a.bare, &tls.Config{InsecureSkipVerify: true})
 	}
 	s.actors = append(s.actors, a)
-	a.conn.SetDeadline(time.Now().Add(patience)) // ignored: then reading fails
+	a.conn.SetDeadline(time.Now().Add(clienttest.Patience)) // ignored: then reading fails
 	a.in = bufio.NewReader(a.conn)
 	a.from[0] = s.published(a.channel)
 	var fields []string
 	if a.format == "protobuf" {
-		fields = []string{"Sec-WebSocket-Protocol: " + subprotocolProtobuf}
+		fields = []string{"Sec-WebSocket-Protocol: " + "centrifuge-protobuf"}
 	}
-	request := upgradeTo(target, fields...)
+	request := clienttest.UpgradeTo(target, fields...)
 	if a.format == "stream" || a.format == "" {
 		request = "GET " + target + " HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	}
@@ -132,10 +134,10 @@ func (a *actor) centrifugo() bool { return a.format == "client" || a.format == "
 // subscribe connects in the Centrifugo protocol, and waits until it is in its channel.
 func (a *actor) subscribe() error {
 	for _, cmd := range []*protocol.Command{{Id: 1, Connect: &protocol.ConnectRequest{}}, {Id: 2, Subscribe: &protocol.SubscribeRequest{Channel: a.channel}}} {
-		frame := text
+		frame := clienttest.Text
 		encode := protocol.NewJSONCommandEncoder().Encode
 		if a.format == "protobuf" {
-			frame, encode = bin, protocol.NewProtobufCommandEncoder().Encode
+			frame, encode = clienttest.Bin, protocol.NewProtobufCommandEncoder().Encode
 		}
 		p, err := encode(cmd)
 		if err != nil {
@@ -220,14 +222,14 @@ func (a *actor) readFrame() error {
 		if len(p) >= 2 {
 			a.s.note(func() { a.code = ws.StatusCode(binary.BigEndian.Uint16(p)) })
 		}
-		io.WriteString(a.conn, closing(1000, "")) // ignored: the server may have ended its side
+		io.WriteString(a.conn, clienttest.Closing(1000, "")) // ignored: the server may have ended its side
 		if half, ok := a.conn.(interface{ CloseWrite() error }); ok {
 			half.CloseWrite() // ignored: likewise
 		}
 	case a.centrifugo():
 		return a.replies(p)
 	case a.format == "json":
-		var r record
+		var r clienttest.Record
 		if err := json.Unmarshal(p, &r); err != nil {
 			return err
 		}
@@ -294,7 +296,7 @@ func (a *actor) raw(p string) {
 // say sends a message in frames, and waits until it was dealt with.
 func (a *actor) say(message string, frames ...string) {
 	if len(frames) == 0 {
-		frames = []string{text(message)}
+		frames = []string{clienttest.Text(message)}
 	}
 	a.s.note(func() { a.sent = append(a.sent, message) })
 	a.raw(strings.Join(frames, ""))
@@ -374,10 +376,10 @@ func (a *actor) faults(harmed bool) error {
 		}
 		switch {
 		case at < 0:
-			say("got %q, which nobody published", brief(n.data))
+			say("got %q, which nobody published", clienttest.Brief(n.data))
 			continue
 		case n.offset != 0 && int(n.offset) != at+1:
-			say("got %q at %d, want %d", brief(n.data), n.offset, at+1)
+			say("got %q at %d, want %d", clienttest.Brief(n.data), n.offset, at+1)
 		case next >= 0 && at != next:
 			say("got publication %d, want %d", at+1, next+1)
 		case next < 0 && at > latest:

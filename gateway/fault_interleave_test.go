@@ -9,10 +9,15 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"sluice/gateway/clienttest"
+	"sluice/gateway/loop"
+
 	"github.com/gobwas/ws"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -29,7 +34,7 @@ func TestInterleavings(t *testing.T) {
 	t.Parallel()
 	steps, seed := *interleaveSteps, *interleaveSeed
 	if steps == 0 {
-		steps = scaled(10_000, 2000)
+		steps = clienttest.Scaled(10_000, 2000)
 	}
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -40,10 +45,11 @@ func TestInterleavings(t *testing.T) {
 		}
 	})
 	s := start(t, Config{MaxMessage: 4 << 10})
-	witness := dial(t, s, "/ws/x?format=json&since=now")
-	place := witness.wantPlace("it asked where it begins", false, 0)
+	witness := clienttest.Dial(t, s, "/ws/x?format=json&since=now")
+	place := witness.WantPlace("it asked where it begins", false, 0)
 	const tellers = 4
 	var told sync.WaitGroup
+	var opened atomic.Int64
 	for i := range tellers {
 		told.Add(1)
 		go func() {
@@ -56,6 +62,7 @@ func TestInterleavings(t *testing.T) {
 				c.leave(false)
 			}
 			b.readers.Wait()
+			opened.Add(int64(b.opened))
 		}()
 	}
 	stopped := make(chan struct{})
@@ -65,7 +72,7 @@ func TestInterleavings(t *testing.T) {
 		close(stopped)
 	}()
 	for offset := uint64(1); ; offset++ {
-		r := witness.record("every publication")
+		r := witness.Record("every publication")
 		if r.Gap != nil || r.Offset != offset {
 			t.Fatalf("the witness got %+v, want offset %d", r, offset)
 		}
@@ -75,7 +82,7 @@ func TestInterleavings(t *testing.T) {
 	}
 	<-stopped
 	s.wantConnections(1)
-	t.Logf("%d steps, %d connections", steps, s.lastID.Load())
+	t.Logf("%d steps, %d connections", steps, opened.Load())
 }
 
 // babble makes random steps with a few clients.
@@ -91,7 +98,7 @@ type babble struct {
 
 // babbler is a client that says whatever comes to mind.
 type babbler struct {
-	*client
+	*clienttest.Client
 	name string
 	echo bool
 	half bool // half a frame was sent: nothing sensible can follow
@@ -110,16 +117,16 @@ func (b *babble) step() {
 	switch b.IntN(16) {
 	default:
 		if !c.half {
-			c.tell(text(fmt.Sprintf("%s %d %s", c.name, c.said, strings.Repeat(".", b.IntN(3000)))))
+			c.tell(clienttest.Text(fmt.Sprintf("%s %d %s", c.name, c.said, strings.Repeat(".", b.IntN(3000)))))
 			c.said++
 		}
 	case 0:
 		if !c.half {
-			c.tell(ping("p"), pong("unasked"))
+			c.tell(clienttest.Ping("p"), clienttest.Pong("unasked"))
 		}
 	case 1:
 		c.half = true
-		c.tell(text(strings.Repeat("h", 200))[:100])
+		c.tell(clienttest.Text(strings.Repeat("h", 200))[:100])
 	case 2: // only an echo: the others' publishers would wait for it
 		if c.echo && !c.held {
 			c.read.Lock()
@@ -128,9 +135,9 @@ func (b *babble) step() {
 			c.resume()
 		}
 	case 3, 4:
-		c.tell(closing(1000, "bye"))
+		c.tell(clienttest.Closing(1000, "bye"))
 	case 5:
-		c.conn.CloseWrite() // ignored: it may be gone
+		c.Conn.CloseWrite() // ignored: it may be gone
 	case 6, 7:
 		c.leave(b.IntN(2) == 0)
 		b.clients = append(b.clients[:i], b.clients[i+1:]...)
@@ -141,29 +148,36 @@ func (b *babble) step() {
 
 // serverCloses ends a connection from the other side, more than once.
 func (b *babble) serverCloses() {
-	l := b.server.loop[b.IntN(len(b.server.loop))]
-	n, whys := b.Int(), [3]reason{}
+	l := b.server.Loops[b.IntN(len(b.server.Loops))]
+	n, whys := b.Int(), [3]loop.Reason{}
 	for i := range whys {
-		whys[i] = [...]reason{reasonSlow, reasonNoPong, reasonNotAllowed, reasonShutdown, reasonPanic}[b.IntN(5)]
+		whys[i] = [...]loop.Reason{loop.ReasonSlow, loop.ReasonNoPong, loop.ReasonNotAllowed, loop.ReasonShutdown, loop.ReasonPanic}[b.IntN(5)]
 	}
-	kill := b.IntN(3)
-	l.post(call(func(l *loop) {
-		if len(l.conns) == 0 {
+	cut := b.IntN(3)
+	l.Post(posted(func(l *loop.Loop) {
+		var all []*loop.Conn
+		l.Describe(func(c *loop.Conn) uint64 { all = append(all, c); return 0 }, 1)
+		if len(all) == 0 {
 			return
 		}
-		c := l.conns[n%len(l.conns)]
-		if fmt.Sprint(c.id) == b.witness {
+		c := all[n%len(all)]
+		if fmt.Sprint(c.ID()) == b.witness {
 			return
 		}
 		for i, why := range whys {
-			if i == kill {
-				c.kill(reasonReset)
+			if i == cut {
+				unix.Shutdown(c.FD(), unix.SHUT_RDWR) // ignored: it may be gone
 			}
-			c.close(why)
-			c.settle()
+			c.Close(why)
+			c.Settle()
 		}
 	}))
 }
+
+// posted is a message that runs a function on its loop.
+type posted func(*loop.Loop)
+
+func (f posted) Deliver(l *loop.Loop) { f(l) }
 
 func (b *babble) open() {
 	c := &babbler{echo: b.IntN(2) == 0, name: fmt.Sprintf("%s.%d", b.name, b.opened)}
@@ -172,36 +186,36 @@ func (b *babble) open() {
 	if c.echo {
 		target = "/echo"
 	}
-	c.client = connect(b.server.t, b.server)
-	c.tell(upgradeTo(target))
+	c.Client = clienttest.Connect(b.server.T, b.server)
+	c.tell(clienttest.UpgradeTo(target))
 	b.clients = append(b.clients, c)
 	b.readers.Add(1)
 	go func() {
 		defer b.readers.Done()
 		if err := c.listen(); err != nil {
-			b.server.t.Errorf("%s (echo: %t): %v", c.name, c.echo, err)
+			b.server.T.Errorf("%s (echo: %t): %v", c.name, c.echo, err)
 		}
 	}()
 }
 
 // listen reads until the end and checks what comes.
 func (c *babbler) listen() error {
-	c.conn.SetDeadline(time.Now().Add(10 * patience)) // ignored: then reading fails
-	line, err := c.in.ReadString('\n')
+	c.Conn.SetDeadline(time.Now().Add(10 * clienttest.Patience)) // ignored: then reading fails
+	line, err := c.In.ReadString('\n')
 	for err == nil && line != "\r\n" {
-		line, err = c.in.ReadString('\n')
+		line, err = c.In.ReadString('\n')
 	}
 	next := make(map[string]int)
 	for err == nil {
 		var h ws.Header
-		if h, err = ws.ReadHeader(c.in); err != nil {
+		if h, err = ws.ReadHeader(c.In); err != nil {
 			break
 		}
 		if !h.Fin || h.Masked || h.Rsv != 0 || h.Length > 4<<10 {
 			return fmt.Errorf("a frame with the header %+v", h)
 		}
 		p := make([]byte, h.Length)
-		if _, err = io.ReadFull(c.in, p); err != nil || h.OpCode != ws.OpText {
+		if _, err = io.ReadFull(c.In, p); err != nil || h.OpCode != ws.OpText {
 			continue
 		}
 		var name string
@@ -210,7 +224,7 @@ func (c *babbler) listen() error {
 			continue
 		}
 		if _, err := fmt.Sscanf(string(p), "%s %d", &name, &n); err != nil || c.echo && name != c.name {
-			return fmt.Errorf("got %q", brief(string(p)))
+			return fmt.Errorf("got %q", clienttest.Brief(string(p)))
 		}
 		if was, seen := next[name]; seen && n != was || c.echo && n != was {
 			return fmt.Errorf("got message %d of %s, want %d", n, name, was)
@@ -226,7 +240,7 @@ func (c *babbler) listen() error {
 }
 
 func (c *babbler) tell(frames ...string) {
-	io.WriteString(c.conn, strings.Join(frames, "")) // ignored: it may be gone
+	io.WriteString(c.Conn, strings.Join(frames, "")) // ignored: it may be gone
 }
 
 func (c *babbler) resume() {
@@ -239,8 +253,8 @@ func (c *babbler) resume() {
 // leave closes the socket, or resets it.
 func (c *babbler) leave(reset bool) {
 	if reset {
-		c.conn.SetLinger(0) // ignored: likewise
+		c.Conn.SetLinger(0) // ignored: likewise
 	}
-	c.conn.Close() // ignored: likewise
+	c.Conn.Close() // ignored: likewise
 	c.resume()
 }

@@ -6,15 +6,18 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"sluice/gateway/clienttest"
+	"sluice/gateway/loop"
+
 	"github.com/gobwas/ws"
 )
 
 // One message in a thousand makes the hook panic. Each costs the connection that sent
 // it, and nothing else: the others' messages are published, and reach all who stay.
 func TestPanicsCostTheirConnectionsAlone(t *testing.T) {
-	plainOnly(t)
+	clienttest.PlainOnly(t)
 	t.Parallel()
-	clients, each := scaled(1000, 100), 10
+	clients, each := clienttest.Scaled(1000, 100), 10
 	const every = 100 // a connection in so many sends the message, its fifth
 	panicking := clients / every
 	var seen atomic.Int64
@@ -29,23 +32,23 @@ func TestPanicsCostTheirConnectionsAlone(t *testing.T) {
 	var joined sync.WaitGroup
 	for i := range clients {
 		panics := i%every == every/2
-		c := dial(t, s, fmt.Sprintf("/ws/%d", i/every)) // a hundred to a channel
+		c := clienttest.Dial(t, s, fmt.Sprintf("/ws/%d", i/every)) // a hundred to a channel
 		joined.Add(1)
 		go func() {
 			joined.Done()
 			<-ready
-			done <- c.survive(i, each, panics, every-1, every)
+			done <- survive(c, i, each, panics, every-1, every)
 		}()
 	}
 	joined.Wait()
 	close(ready)
 	for range clients {
-		if err := receive(t, "a client to be through", done); err != nil {
+		if err := clienttest.Receive(t, "a client to be through", done); err != nil {
 			t.Error(err)
 		}
 	}
-	s.wantClosed(reasonPanic, uint64(panicking))
-	if n := s.sum(func(st *loopStats) uint64 { return st.panics.Load() }); n != uint64(panicking) {
+	s.WantClosed(loop.ReasonPanic, uint64(panicking))
+	if n := s.Sum(func(st *loop.Stats) uint64 { return st.Panics.Load() }); n != uint64(panicking) {
 		t.Errorf("%d panics are counted, want %d", n, panicking)
 	}
 	if want := int64((clients-panicking)*each + panicking*(each/2)); seen.Load() != want {
@@ -56,25 +59,25 @@ func TestPanicsCostTheirConnectionsAlone(t *testing.T) {
 
 // survive sends messages, with the one that panics in their middle, and reads what the
 // senders of its channel, of whom one panics, sent: each one's in order.
-func (c *client) survive(id, each int, panics bool, others, senders int) error {
+func survive(c *clienttest.Client, id, each int, panics bool, others, senders int) error {
 	for k := range each {
 		m := fmt.Sprintf("%d/%d", id, k)
 		if panics && k == each/2 {
 			m = "panic"
 		}
-		c.patience() // it was dialed long ago on a busy machine
-		if _, err := c.conn.Write([]byte(text(m))); err != nil && !panics {
+		c.Patience() // it was dialed long ago on a busy machine
+		if _, err := c.Conn.Write([]byte(clienttest.Text(m))); err != nil && !panics {
 			return fmt.Errorf("client %d: %w", id, err)
 		}
 	}
 	got := make(map[int]int)
 	for n := 0; panics || n < others*each+(senders-others)*(each/2); n++ {
-		op, p, err := c.next()
+		op, p, err := c.Next()
 		if panics && err == nil && op == ws.OpClose {
 			if len(p) < 2 || int(p[0])<<8|int(p[1]) != 1011 {
 				return fmt.Errorf("client %d was told %q, want 1011", id, p)
 			}
-			c.conn.Close() // ignored: nothing is due to it any more
+			c.Conn.Close() // ignored: nothing is due to it any more
 			return nil
 		}
 		var from, k int

@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
+	"sluice/gateway/clienttest"
 	"sluice/gateway/engine"
-
-	"github.com/gobwas/ws"
+	"sluice/gateway/looptest"
+	"sluice/gateway/presence"
 )
 
 // faultRun is one run of the script: a server, its clients, and the ledger of what was
@@ -56,11 +56,11 @@ func (s *faultRun) await(why string, holds func() bool) {
 		return
 	}
 	s.late = false
-	timer := time.AfterFunc(patience, func() { s.note(func() { s.late = true }) })
+	timer := time.AfterFunc(clienttest.Patience, func() { s.note(func() { s.late = true }) })
 	defer timer.Stop()
 	for !holds() {
 		if s.late {
-			s.t.Fatalf("waited %v for %s", patience, why)
+			s.t.Fatalf("waited %v for %s", clienttest.Patience, why)
 		}
 		s.changed.Wait()
 	}
@@ -120,7 +120,7 @@ func (r recorder) Publish(name string, ch *channel.Channel, p *channel.Publicati
 
 // run plays the script once.
 func run(t *testing.T, in *injection) {
-	descriptorsBefore, goroutines := descriptors(), runtime.NumGoroutine()
+	descriptorsBefore, goroutines := clienttest.Descriptors(), runtime.NumGoroutine()
 	s := &faultRun{t: t, inject: in, truth: make(map[string][]string)}
 	s.changed.L = &s.mu
 	s.serve()
@@ -134,11 +134,11 @@ func run(t *testing.T, in *injection) {
 		}
 		if !a.leaves {
 			if a.wantClose = 1001; a.centrifugo() {
-				a.wantClose = ws.StatusCode(centrifugo.DisconnectShutdown.Code)
+				a.wantClose = 3001
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
 	defer cancel()
 	if err := s.server.shutdown(ctx); err != nil {
 		t.Errorf("shutdown: %v", err)
@@ -160,8 +160,8 @@ func run(t *testing.T, in *injection) {
 	if harmed > 1 {
 		t.Errorf("%d clients were harmed by one fault", harmed)
 	}
-	waitFor(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines })
-	if left := opened(descriptorsBefore, descriptors()); len(left) > 0 {
+	clienttest.WaitFor(t, "all goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines })
+	if left := clienttest.Opened(descriptorsBefore, clienttest.Descriptors()); len(left) > 0 {
 		t.Errorf("descriptors are left over: %v", left)
 	}
 }
@@ -170,11 +170,14 @@ func run(t *testing.T, in *injection) {
 // engine.
 func (s *faultRun) serve() {
 	t := s.t
-	srv, err := New(Config{Loops: 2, SendBuffer: 16 << 10, MaxMessage: 8 << 10})
+	clock := new(clienttest.Clock)
+	srv, err := newServer(Config{Loops: 2, SendBuffer: 16 << 10, MaxMessage: 8 << 10}, parts{clock.Now, time.Tick(time.Second),
+		func(space *channel.Space, present *presence.Table) engine.Engine {
+			return recorder{localEngine(space, present), s}
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv.engine = recorder{srv.engine, s}
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -184,10 +187,10 @@ func (s *faultRun) serve() {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.server = &server{Server: srv, t: t, addr: tcp.Addr().String(), served: make(chan error, 2)}
+	s.server = &server{Server: srv, Gauges: looptest.Gauges{T: t, Loops: srv.set.Loops(), Clock: clock}, addr: tcp.Addr().String(), served: make(chan error, 2)}
 	serve := srv.Serve
 	if s.inject.secured {
-		serve = func(l net.Listener) error { return srv.ServeTLS(l, testTLS()) }
+		serve = func(l net.Listener) error { return srv.ServeTLS(l, clienttest.TestTLS()) }
 	}
 	go func() {
 		err := make(chan error, 1)
@@ -200,8 +203,7 @@ func (s *faultRun) serve() {
 		defer cancel()
 		s.server.shutdown(ctx) // ignored: the test has failed
 	})
-	waitFor(t, "the server to be ready", srv.Ready)
-	s.server.do(func(l *loop) { l.engine = srv.engine })
+	clienttest.WaitFor(t, "the server to be ready", srv.Ready)
 }
 
 // faultyTCP and faultyListener are listeners whose Accept can fail. They show the
@@ -253,7 +255,7 @@ func (s *faultRun) play() {
 		}
 	}
 	for _, c := range []*actor{a, echo} {
-		c.say(c.name+"-in parts", part(0x01, c.name+"-in "), ping("between"), part(0x00, "par"), part(0x80, "ts"))
+		c.say(c.name+"-in parts", clienttest.Part(0x01, c.name+"-in "), clienttest.Ping("between"), clienttest.Part(0x00, "par"), clienttest.Part(0x80, "ts"))
 	}
 
 	// One comes back, one asks for the newest, one for what is no WebSocket.
@@ -271,7 +273,7 @@ func (s *faultRun) play() {
 	// Three do not read for a while: live, coming back, and what they sent themselves.
 	var last Receipt
 	for i := range 8 {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
 		var err error
 		if last, err = s.server.Publish(ctx, Message{Channel: "y", Payload: []byte(fmt.Sprintf("api-%d", i) + strings.Repeat(".", 8000))}); err != nil {
 			s.t.Errorf("publish: %v", err)
@@ -284,7 +286,7 @@ func (s *faultRun) play() {
 	for i := range 12 {
 		m := fmt.Sprint(i) + strings.Repeat(".", 8000)
 		heavy.sent = append(heavy.sent, m)
-		heavy.raw(text(m))
+		heavy.raw(clienttest.Text(m))
 	}
 	s.drain(heavy)
 	s.await("heavy to have everything", func() bool { return heavy.end != nil || len(heavy.news) == len(heavy.sent) })
@@ -309,7 +311,7 @@ func (s *faultRun) play() {
 	a.say("a-last")
 	s.sync()
 	a.done, a.leaves, a.wantClose = s.published("x"), true, 1000
-	a.raw(closing(1000, "bye"))
+	a.raw(clienttest.Closing(1000, "bye"))
 	s.await("a to end", func() bool { return a.end != nil })
 	b.say("b-last")
 	s.sync()
@@ -318,10 +320,10 @@ func (s *faultRun) play() {
 // drain lets a client read when its socket is full.
 func (s *faultRun) drain(a *actor) {
 	s.t.Helper()
-	waitFor(s.t, a.name+" to be blocked", func() bool {
+	clienttest.WaitFor(s.t, a.name+" to be blocked", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.server.blocked() > 0 || a.end != nil || s.inject.hit(a)
+		return s.server.Blocked() > 0 || a.end != nil || s.inject.hit(a)
 	})
 	close(a.reads)
 	s.sync()
@@ -331,6 +333,6 @@ func (s *faultRun) drain(a *actor) {
 func (a *actor) ping() {
 	var before int
 	a.s.note(func() { before = a.pongs })
-	a.raw(ping("p"))
+	a.raw(clienttest.Ping("p"))
 	a.s.await(a.name+"'s pong", func() bool { return a.end != nil || a.pongs > before })
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sluice/gateway/channel"
+	"sluice/gateway/clienttest"
 	"sluice/gateway/engine"
 	"sluice/poller"
 
@@ -187,7 +188,7 @@ func TestFault(t *testing.T) {
 	only, onlyN, _ := strings.Cut(*faultOnly, "/")
 	every := *faultEvery
 	if every == 0 {
-		every = scaled(7, 20)
+		every = clienttest.Scaled(7, 20)
 	}
 	began, runs := time.Now(), 0
 	for i := range 2 * len(faultKinds) {

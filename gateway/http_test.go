@@ -11,170 +11,19 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/clienttest"
+	"sluice/gateway/loop"
+	"sluice/gateway/looptest"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
 
-func TestPublicHTTPIsAnsweredAndClosed(t *testing.T) {
-	t.Parallel()
-	s := start(t, Config{WSPaths: []string{"/socket"}})
-	for _, c := range []struct {
-		request string
-		status  int
-		says    string
-	}{
-		{"GET / HTTP/1.1", 200, "WebSocket"},
-		{"GET /healthz HTTP/1.1", 200, "ok"},
-		{"GET /nothing HTTP/1.1", 404, ""},
-		{"GET /ws HTTP/1.1", 426, "WebSocket client"},
-		{"GET /ws/x HTTP/1.1", 426, "WebSocket client"},
-		{"GET /ws/a%2Fb?q HTTP/1.1", 426, "WebSocket client"},
-		{"GET /echo HTTP/1.1", 426, "WebSocket client"},
-		{"GET /socket HTTP/1.1", 426, "WebSocket client"},
-		{"GET /metrics HTTP/1.1", 404, ""},
-		{"GET /debug/pprof/ HTTP/1.1", 404, ""},
-		{"GET /readyz HTTP/1.1", 404, ""},
-		{"POST /publish/x HTTP/1.1", 404, ""},
-	} {
-		k := connect(t, s)
-		// A second request and an upgrade behind it must not be served.
-		k.write(c.request + "\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n" + upgradeTo("/ws"))
-		a := k.wantStatus(c.request, c.status)
-		if !a.Close || !strings.Contains(a.body, c.says) {
-			t.Errorf("%s: got %q, close %v; want the end and %q", c.request, a.body, a.Close, c.says)
-		}
-		if c.status == 426 && a.Header.Get("Upgrade") != "websocket" {
-			t.Errorf("%s: 426 without Upgrade: websocket", c.request)
-		}
-		k.wantGone(c.request)
-	}
-	if n := s.counted("upgraded"); n != 0 {
-		t.Errorf("%d upgrades behind other requests were served", n)
-	}
-	if n := s.counted("http"); n != 12 {
-		t.Errorf("%d HTTP requests are counted, want 12", n)
-	}
-}
-
-// A client that waits to be asked for its body is answered and left: it does not keep
-// a place until it has been waited for.
-func TestABodyThatIsNotAskedForIsNotWaitedFor(t *testing.T) {
-	t.Parallel()
-	s := start(t, Config{})
-	for _, request := range []string{"POST /nothing", "PUT /ws", "POST /publish/a"} {
-		k := connect(t, s)
-		k.write(request + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
-		begun := time.Now()
-		resp, err := http.ReadResponse(k.in, nil)
-		if err != nil || resp.StatusCode < 400 {
-			t.Fatalf("%s: got %v, %v", request, resp, err)
-		}
-		io.Copy(io.Discard, resp.Body) // ignored: the end is looked for next
-		k.wantEOF(request)
-		if took := time.Since(begun); took > webTimeout/2 {
-			t.Errorf("%s: the end came after %v", request, took)
-		}
-	}
-}
-
-func TestHTTPRequestsAtATimeAreBounded(t *testing.T) {
-	plainOnly(t)
-	t.Parallel()
-	s := start(t, Config{MaxHandshakes: 2})
-	taken := []*webPlace{{ready: make(chan struct{})}, {ready: make(chan struct{})}}
-	for _, x := range taken { // as two clients do that send their bodies slowly
-		s.web.places.take(x)
-	}
-	c := connect(t, s)
-	c.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	if a := c.wantStatus("all places are taken", 503); a.Header.Get("Retry-After") == "" || !a.Close {
-		t.Errorf("got header %v, want Retry-After and the end", a.Header)
-	}
-	dial(t, s, "/ws").settle(s) // upgrades need no such place
-	for _, x := range taken {
-		s.web.places.leave(x)
-	}
-	for range 5 {
-		c := connect(t, s)
-		c.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-		c.wantStatus("there is a place again", 200)
-		c.fin()
-		c.wantEOF("one answer")
-		waitFor(t, "its place to be free", func() bool { taken, _ := s.web.places.count(); return taken == 0 })
-	}
-}
-
-// holdPlaces has all places of net/http, by bodies that do not come, from as many addresses
-// as that takes.
-func holdPlaces(t testing.TB, s *server) {
-	t.Helper()
-	for i := range s.web.places.most {
-		c := connectFrom(t, s, numberedAddress(1, i/sharePlaces))
-		c.write("POST " + pathUniSSE + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
-	}
-	waitFor(t, "all places to be held", func() bool { taken, _ := s.web.places.count(); return taken == s.web.places.most })
-}
-
-func TestHealthNeedsNoPlace(t *testing.T) {
-	t.Parallel()
-	s := start(t, Config{HandshakeTimeout: patience})
-	holdPlaces(t, s)
-	for method, body := range map[string]string{"GET": "ok\n", "HEAD": ""} {
-		c := connect(t, s)
-		begun := time.Now()
-		c.write(method + " /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-		resp, err := http.ReadResponse(c.in, &http.Request{Method: method})
-		if err != nil || resp.StatusCode != http.StatusOK {
-			t.Fatalf("%s: got %v, %v", method, resp, err)
-		}
-		if got, err := io.ReadAll(resp.Body); string(got) != body || err != nil {
-			t.Errorf("%s: got body %q, %v", method, got, err)
-		}
-		took := time.Since(begun)
-		if t.Logf("%s: answered after %v", method, took); took > scaledTime(webWait/2) {
-			t.Errorf("%s: it took %v", method, took)
-		}
-		c.wantEOF(method)
-	}
-	if status, _, body := askHTTP(t, "GET", s.internal("").URL+"/readyz", nil); status != http.StatusOK || body != "ok\n" {
-		t.Errorf("ready: got %d %q", status, body)
-	}
-}
-
-// Requests whose bodies do not come are answered when the handshake's time is over. Before
-// that others have places, because one address has few, and the oldest of who has most
-// goes when there is none left.
-func TestLateBodiesKeepNobodyOut(t *testing.T) {
-	t.Parallel()
-	s := start(t, Config{HandshakeTimeout: patience})
-	holdPlaces(t, s)
-	s.web.places.mu.Lock()
-	for _, x := range s.web.places.taken { // as if they had been there for so long
-		x.since = x.since.Add(-2 * secureTurn)
-	}
-	s.web.places.mu.Unlock()
-	c := connect(t, s)
-	c.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	c.wantStatus("another address", http.StatusOK)
-	s.wantOutcome("evicted", 1)
-
-	quick := start(t, Config{HandshakeTimeout: time.Second})
-	var late []*client
-	for range sharePlaces {
-		c := connectFrom(t, quick, numberedAddress(1, 0))
-		c.write("POST " + pathUniSSE + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
-		late = append(late, c)
-	}
-	for _, c := range late {
-		c.wantStatus("its body is late", http.StatusRequestTimeout)
-	}
-}
-
 // internal serves the internal handler.
 func (s *server) internal(key string) *httptest.Server {
 	srv := httptest.NewServer(s.InternalHandler(Internal{APIKey: key}))
-	s.t.Cleanup(srv.Close)
+	s.T.Cleanup(srv.Close)
 	return srv
 }
 
@@ -191,7 +40,7 @@ func askHTTP(t testing.TB, method, url string, body io.Reader, fields ...string)
 			r.Host = value
 		}
 	}
-	c := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	c := http.Client{Timeout: clienttest.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := c.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +68,7 @@ func TestPublishByHTTP(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{History: -1})
 	at := s.internal("").URL + "/publish/"
-	a, b := dial(t, s, "/ws/a%2Fb"), dial(t, s, "/ws/a%2Fb")
+	a, b := clienttest.Dial(t, s, "/ws/a%2Fb"), clienttest.Dial(t, s, "/ws/a%2Fb")
 	for i, c := range []struct{ kind, body string }{
 		{"", "plain"}, {"text/plain; charset=utf-8", "频道"}, {"application/json", "{}"}, {"application/octet-stream", "\xff\x00"}, {"Application/Octet-Stream; x=y", "\xfe"}, {"", ""},
 	} {
@@ -231,11 +80,11 @@ func TestPublishByHTTP(t *testing.T) {
 		if got.Offset != uint64(i+1) || got.Subscribers != 2 || got.Epoch == 0 {
 			t.Errorf("got receipt %+v, want offset %d, 2 subscribers and an epoch", got, i+1)
 		}
-		for _, k := range []*client{a, b} {
+		for _, k := range []*clienttest.Client{a, b} {
 			if strings.HasPrefix(strings.ToLower(c.kind), "application/octet") {
-				k.wantBinary(c.kind, c.body)
+				k.WantBinary(c.kind, c.body)
 			} else {
-				k.wantText(c.kind, c.body)
+				k.WantText(c.kind, c.body)
 			}
 		}
 	}
@@ -253,15 +102,15 @@ func TestPublishByHTTP(t *testing.T) {
 		{strings.Repeat("x", 256), "x", 400, "bad_channel"},
 		{"x", "\xff", 400, "bad_text"},
 		{"x", "\xed\xa0\x80", 400, "bad_text"},
-		{"x", stars(64<<10 + 1), 413, "too_large"},
+		{"x", clienttest.Stars(64<<10 + 1), 413, "too_large"},
 	} {
 		status, _, body := askHTTP(t, "POST", at+c.name, strings.NewReader(c.body))
 		if status != c.status {
-			t.Errorf("%s, %s: got status %d, want %d", c.name, brief(c.body), status, c.status)
+			t.Errorf("%s, %s: got status %d, want %d", c.name, clienttest.Brief(c.body), status, c.status)
 		}
 		wantError(t, c.name, body, c.code)
 	}
-	if status, _, _ := askHTTP(t, "POST", at+"x", strings.NewReader(stars(64<<10))); status != 200 {
+	if status, _, _ := askHTTP(t, "POST", at+"x", strings.NewReader(clienttest.Stars(64<<10))); status != 200 {
 		t.Errorf("64 KiB: got status %d", status)
 	}
 	if status, _, _ := askHTTP(t, "GET", at+"x", nil); status != 405 {
@@ -273,10 +122,10 @@ func TestPublishByHTTPIsPushedBack(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{Loops: 1, MaxMessage: 1000, ChannelBuffer: 4 << 10})
 	at := s.internal("").URL + "/publish/x"
-	c := dial(t, s, "/ws/x")
-	release := s.hold(0)
+	c := clienttest.Dial(t, s, "/ws/x")
+	release := s.Hold(0)
 	var sent []string
-	for _, p := range numbered(20, 500) {
+	for _, p := range clienttest.Numbered(20, 500) {
 		status, header, body := askHTTP(t, "POST", at, strings.NewReader(p))
 		if status == 200 {
 			sent = append(sent, p)
@@ -290,13 +139,13 @@ func TestPublishByHTTPIsPushedBack(t *testing.T) {
 	}
 	release()
 	for _, p := range sent {
-		c.wantText("what was acknowledged comes", p)
+		c.WantText("what was acknowledged comes", p)
 	}
-	c.wantIdle(s, "what was refused does not")
+	c.WantIdle(s, "what was refused does not")
 	if status, _, _ := askHTTP(t, "POST", at, strings.NewReader("again")); status != 200 {
 		t.Errorf("once there is room: got status %d", status)
 	}
-	c.wantText("there is room again", "again")
+	c.WantText("there is room again", "again")
 }
 
 func TestInternalListenerIsGuarded(t *testing.T) {
@@ -332,7 +181,7 @@ func TestInternalListenerIsGuarded(t *testing.T) {
 		{locked, "/readyz", "X: y", 200},
 	} {
 		if status, _, body := askHTTP(t, "GET", c.at+c.path, nil, c.field); status != c.status {
-			t.Errorf("%s with %q: got %d %s, want %d", c.path, c.field, status, brief(body), c.status)
+			t.Errorf("%s with %q: got %d %s, want %d", c.path, c.field, status, clienttest.Brief(body), c.status)
 		}
 	}
 	if status, _, body := askHTTP(t, "POST", open+"/publish/x", strings.NewReader("x"), "Origin: null"); status != 403 {
@@ -370,16 +219,16 @@ func TestMetricsTellExactlyWhatHappened(t *testing.T) {
 	s := start(t, Config{MaxConnections: 100})
 	at := s.internal("").URL
 	const listeners, messages = 7, 30
-	var all []*client
+	var all []*clienttest.Client
 	for range listeners {
-		all = append(all, dial(t, s, "/ws/x"))
+		all = append(all, clienttest.Dial(t, s, "/ws/x"))
 	}
-	bad := connect(t, s)
-	bad.write(upgradeTo("/nowhere"))
-	bad.wantStatus("no such path", 404)
+	bad := clienttest.Connect(t, s)
+	bad.Write(clienttest.UpgradeTo("/nowhere"))
+	bad.WantStatus("no such path", 404)
 	sizes := 0
 	for i := range messages {
-		p := stars(i * 20)
+		p := clienttest.Stars(i * 20)
 		sizes += len(p) + 2
 		if len(p) > 125 {
 			sizes += 2
@@ -387,21 +236,22 @@ func TestMetricsTellExactlyWhatHappened(t *testing.T) {
 		if i%3 == 0 {
 			s.publish("x", p)
 		} else {
-			all[i%listeners].send(text(p))
+			all[i%listeners].Send(clienttest.Text(p))
 		}
 		for _, c := range all {
-			c.wantText("to everybody", p)
+			c.WantText("to everybody", p)
 		}
 	}
-	handshakes := s.sum(func(st *loopStats) uint64 { return st.bytesOut.Load() }) - uint64(listeners*sizes)
-	all[0].send(closing(1000, ""))
-	all[0].wantClose("it leaves", 1000)
-	all[1].vanish()
-	all[2].send(text("\xff"))
-	all[2].wantClose("bad text", 1007)
+	handshakes := s.Sum(func(st *loop.Stats) uint64 { return st.BytesOut.Load() }) - uint64(listeners*sizes)
+	all[0].Send(clienttest.Closing(1000, ""))
+	all[0].WantClose("it leaves", 1000)
+	all[1].Vanish()
+	all[2].Send(clienttest.Text("\xff"))
+	all[2].WantClose("bad text", 1007)
 	s.wantConnections(listeners - 3)
 
 	got := metrics(t, at)
+	_, badText := looptest.Reason("bad_utf8").CloseText()
 	want := map[string]float64{
 		"sluice_connections":                           listeners - 3,
 		"sluice_max_connections":                       100,
@@ -410,7 +260,7 @@ func TestMetricsTellExactlyWhatHappened(t *testing.T) {
 		"sluice_publications_total client":             messages - messages/3,
 		"sluice_publications_total api":                messages / 3,
 		"sluice_deliveries_total":                      listeners * messages,
-		"sluice_sent_bytes_total":                      float64(handshakes + uint64(listeners*sizes) + 4 + 4 + uint64(len(reasons[reasonText].text))),
+		"sluice_sent_bytes_total":                      float64(handshakes + uint64(listeners*sizes) + 4 + 4 + uint64(len(badText))),
 		"sluice_blocked_connections":                   0,
 		"sluice_blockings_total":                       0,
 		"sluice_push_backs_total":                      0,
@@ -445,9 +295,58 @@ func TestMetricsTellExactlyWhatHappened(t *testing.T) {
 			t.Errorf("%s is missing", name)
 		}
 	}
-	for r := reasonNone + 1; r < reasonCount; r++ {
-		if _, ok := got["sluice_connections_closed_total "+r.String()]; ok == (r == reasonUnsubscribed) { // no connection ends so
+	for r := loop.ReasonNone + 1; r < loop.ReasonCount; r++ {
+		if _, ok := got["sluice_connections_closed_total "+r.String()]; ok == (r == loop.ReasonUnsubscribed) { // no connection ends so
 			t.Errorf("the reason %v has a counter: %t", r, ok)
 		}
 	}
+}
+
+func TestChannelRatePushesBackAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	const rate, messages = 20, 50
+	s := start(t, Config{ChannelRate: rate, PingInterval: -1})
+	at := s.internal("").URL + "/publish/"
+	reader, publisher := clienttest.Dial(t, s, "/ws/x"), clienttest.Dial(t, s, "/ws/x?echo=off")
+	begun := time.Now()
+	for _, p := range clienttest.Numbered(messages, 8) {
+		publisher.Send(clienttest.Text(p))
+	}
+	refused := false
+	for range 1000 { // until the raw client's have taken all there is
+		status, h, body := askHTTP(t, "POST", at+"x", strings.NewReader("api"))
+		if status == 429 {
+			wantError(t, "too many", body, "rate")
+			if refused = true; h.Get("Retry-After") == "" {
+				t.Error("a 429 without Retry-After")
+			}
+			break
+		}
+	}
+	if !refused {
+		t.Error("no publication over HTTP is refused")
+	}
+	for n := range 2 * rate { // other channels have their own
+		if status, _, body := askHTTP(t, "POST", at+fmt.Sprint("other", n%4), strings.NewReader("api")); status != 200 {
+			t.Fatalf("another channel: %d %s", status, body)
+		}
+	}
+	want := clienttest.Numbered(messages, 8)
+	for len(want) > 0 {
+		_, p, err := reader.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p == "api" {
+			continue
+		}
+		if p != want[0] {
+			t.Fatalf("got %q, want %q", p, want[0])
+		}
+		want = want[1:]
+	}
+	if took := time.Since(begun); took < (messages-2*rate)*time.Second/rate {
+		t.Errorf("%d messages took %v", messages, took)
+	}
+	s.wantConnections(2)
 }

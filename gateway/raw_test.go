@@ -5,36 +5,39 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
+
+	"sluice/gateway/clienttest"
+	"sluice/gateway/loop"
 )
 
 func TestMessageGoesToEveryoneOnItsChannelUnchanged(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{History: -1})
-	a, b, other := dial(t, s, "/ws/news"), dial(t, s, "/ws/news"), dial(t, s, "/ws/sport")
-	for _, c := range []*client{a, b} { // one of each loop publishes
-		c.send(text("plain"), bin("\x00\xff"), part(0x01, "jo"), part(0x00, ""), part(0x80, "ined"), part(0x02, "\xfe"), part(0x80, "\xff"), text(""))
-		for _, got := range []*client{a, b} {
-			got.wantText("text stays text", "plain")
-			got.wantBinary("binary stays binary", "\x00\xff")
-			got.wantText("fragments are joined", "joined")
-			got.wantBinary("binary fragments, too", "\xfe\xff")
-			got.wantText("a message may be empty", "")
+	a, b, other := clienttest.Dial(t, s, "/ws/news"), clienttest.Dial(t, s, "/ws/news"), clienttest.Dial(t, s, "/ws/sport")
+	for _, c := range []*clienttest.Client{a, b} { // one of each loop publishes
+		c.Send(clienttest.Text("plain"), clienttest.Bin("\x00\xff"), clienttest.Part(0x01, "jo"), clienttest.Part(0x00, ""), clienttest.Part(0x80, "ined"), clienttest.Part(0x02, "\xfe"), clienttest.Part(0x80, "\xff"), clienttest.Text(""))
+		for _, got := range []*clienttest.Client{a, b} {
+			got.WantText("text stays text", "plain")
+			got.WantBinary("binary stays binary", "\x00\xff")
+			got.WantText("fragments are joined", "joined")
+			got.WantBinary("binary fragments, too", "\xfe\xff")
+			got.WantText("a message may be empty", "")
 		}
 	}
-	other.wantIdle(s, "it is on another channel")
+	other.WantIdle(s, "it is on another channel")
 	if r := s.publish("news", "from outside"); r.Offset != 11 || r.Subscribers != 2 || r.Epoch == 0 {
 		t.Errorf("got receipt %+v, want offset 11 and 2 subscribers", r)
 	}
-	a.wantText("the API publishes, too", "from outside")
-	b.wantText("the API publishes, too", "from outside")
+	a.WantText("the API publishes, too", "from outside")
+	b.WantText("the API publishes, too", "from outside")
 	if r := s.publish("nobody", "lost"); r != (Receipt{}) {
 		t.Errorf("got receipt %+v where nobody listens, want none", r)
 	}
-	if got := s.deliveries(); got != 22 {
+	if got := s.Deliveries(); got != 22 {
 		t.Errorf("%d deliveries are counted, want 22", got)
 	}
 }
@@ -42,13 +45,13 @@ func TestMessageGoesToEveryoneOnItsChannelUnchanged(t *testing.T) {
 func TestEchoOffLeavesOutTheClientsOwnMessages(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{Loops: 1})
-	quiet, loud := dial(t, s, "/ws/x?echo=off"), dial(t, s, "/ws/x?echo=on")
-	quiet.send(text("own"))
-	loud.wantText("everybody else gets it", "own")
-	quiet.wantIdle(s, "it wants nothing of its own")
+	quiet, loud := clienttest.Dial(t, s, "/ws/x?echo=off"), clienttest.Dial(t, s, "/ws/x?echo=on")
+	quiet.Send(clienttest.Text("own"))
+	loud.WantText("everybody else gets it", "own")
+	quiet.WantIdle(s, "it wants nothing of its own")
 
 	// Own and others' messages lie mixed in the log and are due at once.
-	release := s.hold(0)
+	release := s.Hold(0)
 	var want []string
 	for i := range 40 {
 		who, name := quiet, "own"
@@ -56,90 +59,93 @@ func TestEchoOffLeavesOutTheClientsOwnMessages(t *testing.T) {
 			who, name = loud, "other"
 			want = append(want, fmt.Sprint(name, i))
 		}
-		who.send(text(fmt.Sprint(name, i)))
+		who.Send(clienttest.Text(fmt.Sprint(name, i)))
 	}
 	release()
 	for _, p := range want {
-		quiet.wantText("others' messages come, in order", p)
+		quiet.WantText("others' messages come, in order", p)
 	}
-	quiet.settle(s)
-	quiet.wantIdle(s, "own messages never come")
-	_, _ = loud.wantAny(40)
-	if n := s.deliveries(); n != 41+uint64(len(want)) {
+	quiet.Settle(s)
+	quiet.WantIdle(s, "own messages never come")
+	_, _ = loud.WantAny(40)
+	if n := s.Deliveries(); n != 41+uint64(len(want)) {
 		t.Errorf("%d deliveries are counted, want %d", n, 41+len(want))
 	}
 }
 
-// wantAny reads so many frames.
-func (c *client) wantAny(n int) (payloads []string, bytes int) {
-	c.t.Helper()
-	for i := range n {
-		_, p, err := c.next()
-		if err != nil {
-			c.t.Fatalf("frame %d of %d: %v", i+1, n, err)
+// A connection's ID is its own among all nodes: a subscriber with echo=off is sent what another
+// node's connection has published, however young both nodes are.
+func TestNodesNeverShareIDs(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for range 2 {
+		s := start(t, Config{})
+		for range 10 {
+			id := clienttest.Dial(t, s, "/ws/x?format=json&since=now").WantPlace("it learns its own ID", false, 0).Conn
+			if n, err := strconv.ParseUint(id, 10, 64); err != nil || n < 1<<40 || seen[id] {
+				t.Errorf("connection %q, %v: its ID is another's, or no node's", id, err)
+			}
+			seen[id] = true
 		}
-		payloads = append(payloads, p)
-		bytes += len(p)
 	}
-	return payloads, bytes
 }
 
 func TestEchoOffKeepsTheOrderWhileBlocked(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{Loops: 1, SendBuffer: 4 << 10, ChannelBuffer: 1 << 20})
-	quiet := connectWith(t, s, 4<<10)
-	quiet.upgrade("/ws/x?echo=off")
-	other := dial(t, s, "/ws/x?mode=publish")
+	quiet := clienttest.ConnectWith(t, s, 4<<10)
+	quiet.Upgrade("/ws/x?echo=off")
+	other := clienttest.Dial(t, s, "/ws/x?mode=publish")
 	var want []string
-	for i, p := range numbered(200, 1000) {
+	for i, p := range clienttest.Numbered(200, 1000) {
 		who := quiet
 		if i%3 != 0 {
 			who = other
 			want = append(want, p)
 		}
-		who.send(text(p))
-		other.wantText("in the order of publishing", p)
+		who.Send(clienttest.Text(p))
+		other.WantText("in the order of publishing", p)
 	}
-	if s.blocked() == 0 {
+	if s.Blocked() == 0 {
 		t.Fatal("the client that does not read is not blocked")
 	}
 	for i, p := range want {
-		quiet.wantText(fmt.Sprint("others' message ", i), p)
+		quiet.WantText(fmt.Sprint("others' message ", i), p)
 	}
-	quiet.settle(s)
-	quiet.wantIdle(s, "nothing of its own")
+	quiet.Settle(s)
+	quiet.WantIdle(s, "nothing of its own")
 }
 
 func TestListenersMayNotPublish(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{})
-	c, other := dial(t, s, "/ws?mode=subscribe"), dial(t, s, "/ws?mode=publish")
-	other.send(text("hear this"))
-	c.wantText("it may listen", "hear this")
-	c.send(ping("and ping"))
-	c.wantPong("control frames are no messages", "and ping")
-	c.send(text("I say"))
-	c.wantClose("it may not publish", 1008)
-	s.wantClosed(reasonNotAllowed, 1)
-	other.wantText("its own", "hear this")
-	other.wantIdle(s, "nothing was published")
-	other.settle(s)
+	c, other := clienttest.Dial(t, s, "/ws?mode=subscribe"), clienttest.Dial(t, s, "/ws?mode=publish")
+	other.Send(clienttest.Text("hear this"))
+	c.WantText("it may listen", "hear this")
+	c.Send(clienttest.Ping("and ping"))
+	c.WantPong("control frames are no messages", "and ping")
+	c.Send(clienttest.Text("I say"))
+	c.WantClose("it may not publish", 1008)
+	s.WantClosed(loop.ReasonNotAllowed, 1)
+	other.WantText("its own", "hear this")
+	other.WantIdle(s, "nothing was published")
+	other.Settle(s)
 
 	s = start(t, Config{Raw: RawListen})
-	c = dial(t, s, "/ws/x?mode=publish")
+	c = clienttest.Dial(t, s, "/ws/x?mode=publish")
 	s.publish("x", "from the API")
-	c.wantText("it listens", "from the API")
-	c.send(text("I say"))
-	c.wantClose("--raw listen", 1008)
-	c = dial(t, s, "/echo")
-	c.send(text("hello"))
-	c.wantText("an echo publishes nothing", "hello")
+	c.WantText("it listens", "from the API")
+	c.Send(clienttest.Text("I say"))
+	c.WantClose("--raw listen", 1008)
+	c = clienttest.Dial(t, s, "/echo")
+	c.Send(clienttest.Text("hello"))
+	c.WantText("an echo publishes nothing", "hello")
 
 	s = start(t, Config{Raw: RawOff})
 	for _, target := range []string{"/", "/ws", "/ws/x", "/echo"} {
-		c = connect(t, s)
-		c.write(upgradeTo(target))
-		c.wantStatus("--raw off: "+target, http.StatusNotFound)
+		c = clienttest.Connect(t, s)
+		c.Write(clienttest.UpgradeTo(target))
+		c.WantStatus("--raw off: "+target, http.StatusNotFound)
 	}
 }
 
@@ -153,13 +159,13 @@ func TestPathsLeadToChannels(t *testing.T) {
 		"/ws/a%2Fb": "a/b", "/ws?channel=a/b/c": "a/b/c", "/ws/" + url.PathEscape("频道"): "频道", "/ws/a+b": "a+b", "/ws?channel=a%2Bb": "a+b",
 		"/ws/" + long: long, "/ws/..": "..",
 	} {
-		c := dial(t, s, target)
+		c := clienttest.Dial(t, s, target)
 		if r := s.publish(name, target); r.Subscribers != 1 {
 			t.Errorf("%s: channel %q has %d subscribers, want 1", target, name, r.Subscribers)
 		}
-		c.wantText(target, target)
-		c.send(closing(1000, ""))
-		c.wantClose(target, 1000)
+		c.WantText(target, target)
+		c.Send(clienttest.Closing(1000, ""))
+		c.WantClose(target, 1000)
 	}
 	for target, status := range map[string]int{
 		"/ws/x?channel=y": 400, "/ws?channel=": 400, "/ws?channel=a&channel=b": 400, "/ws/" + long + "x": 400,
@@ -167,9 +173,9 @@ func TestPathsLeadToChannels(t *testing.T) {
 		"/ws?echo=maybe": 400, "/ws?mode=both": 400, "/ws?echo=on&echo=off": 400, "/echo?channel=x": 400,
 		"/ws/": 404, "/ws/a/b": 404, "/wsx": 404, "/other": 404, "/echo/x": 404, "/healthz": 404,
 	} {
-		c := connect(t, s)
-		c.write(upgradeTo(target))
-		if a := c.wantStatus(target, status); !a.Close {
+		c := clienttest.Connect(t, s)
+		c.Write(clienttest.UpgradeTo(target))
+		if a := c.WantStatus(target, status); !a.Close {
 			t.Errorf("%s: the connection is kept", target)
 		}
 	}
@@ -178,12 +184,12 @@ func TestPathsLeadToChannels(t *testing.T) {
 func TestCompressionIsDeclined(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{})
-	c := connect(t, s)
-	if got := c.upgrade("/echo", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"); got["Sec-Websocket-Extensions"] != nil {
+	c := clienttest.Connect(t, s)
+	if got := c.Upgrade("/echo", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"); got["Sec-Websocket-Extensions"] != nil {
 		t.Errorf("extensions are answered with %q", got["Sec-Websocket-Extensions"])
 	}
-	c.send(part(0xc1, "\xaa\x56\x4a\x04\x00"))
-	c.wantClose("a compressed message all the same", 1002)
+	c.Send(clienttest.Part(0xc1, "\xaa\x56\x4a\x04\x00"))
+	c.WantClose("a compressed message all the same", 1002)
 }
 
 func TestHookDecidesWhatIsPublished(t *testing.T) {
@@ -196,27 +202,27 @@ func TestHookDecidesWhatIsPublished(t *testing.T) {
 		}
 		return m.Channel == "open" && m.Conn != 0 && !m.Binary
 	}})
-	a, b, shut := dial(t, s, "/ws/open"), dial(t, s, "/ws/open"), dial(t, s, "/ws/shut")
-	a.send(text("yes"), bin("no"), text("yes again"))
-	for _, c := range []*client{a, b} {
-		c.wantText("the hook said yes", "yes")
-		c.wantText("the hook said no to what was between", "yes again")
+	a, b, shut := clienttest.Dial(t, s, "/ws/open"), clienttest.Dial(t, s, "/ws/open"), clienttest.Dial(t, s, "/ws/shut")
+	a.Send(clienttest.Text("yes"), clienttest.Bin("no"), clienttest.Text("yes again"))
+	for _, c := range []*clienttest.Client{a, b} {
+		c.WantText("the hook said yes", "yes")
+		c.WantText("the hook said no to what was between", "yes again")
 	}
-	shut.send(text("no"))
-	shut.settle(s)
-	shut.wantIdle(s, "the hook said no")
+	shut.Send(clienttest.Text("no"))
+	shut.Settle(s)
+	shut.WantIdle(s, "the hook said no")
 
-	bystander := dial(t, s, "/ws/open") // on the same loop as one of them
-	a.send(text("before"), text("panic"), text("behind"))
-	a.wantText("what was before the panic", "before")
-	a.wantClose("a panic costs the connection", 1011)
-	for _, c := range []*client{b, bystander} {
-		c.wantText("others do not notice", "before")
-		c.settle(s)
-		c.wantIdle(s, "what stood behind the panic is not published")
+	bystander := clienttest.Dial(t, s, "/ws/open") // on the same loop as one of them
+	a.Send(clienttest.Text("before"), clienttest.Text("panic"), clienttest.Text("behind"))
+	a.WantText("what was before the panic", "before")
+	a.WantClose("a panic costs the connection", 1011)
+	for _, c := range []*clienttest.Client{b, bystander} {
+		c.WantText("others do not notice", "before")
+		c.Settle(s)
+		c.WantIdle(s, "what stood behind the panic is not published")
 	}
-	s.wantClosed(reasonPanic, 1)
-	if n := s.sum(func(st *loopStats) uint64 { return st.panics.Load() }); n != 1 {
+	s.WantClosed(loop.ReasonPanic, 1)
+	if n := s.Sum(func(st *loop.Stats) uint64 { return st.Panics.Load() }); n != 1 {
 		t.Errorf("%d panics are counted, want 1", n)
 	}
 }
@@ -229,44 +235,27 @@ func TestHookSeesAMessageThatWaitedOnce(t *testing.T) {
 		asked.Add(1)
 		return true
 	}})
-	a, b := dial(t, s, "/ws/x"), dial(t, s, "/ws/x")
-	release := s.hold(b.loopOf(s))
-	texts := numbered(20, 500)
+	a, b := clienttest.Dial(t, s, "/ws/x"), clienttest.Dial(t, s, "/ws/x")
+	release := s.Hold(s.LoopOf(b))
+	texts := clienttest.Numbered(20, 500)
 	for _, p := range texts {
-		a.send(text(p))
+		a.Send(clienttest.Text(p))
 	}
-	waitFor(t, "the channel to push back", func() bool { return s.pushBacks() > 0 })
+	clienttest.WaitFor(t, "the channel to push back", func() bool { return s.PushBacks() > 0 })
 	release()
 	for _, p := range texts {
-		b.wantText("nothing is lost", p)
-		a.wantText("nothing is lost", p)
+		b.WantText("nothing is lost", p)
+		a.WantText("nothing is lost", p)
 	}
 	if n := asked.Load(); n != int64(len(texts)) {
 		t.Errorf("the hook was asked %d times about %d messages", n, len(texts))
 	}
 }
 
-// loopOf finds the loop that a client's connection lives on.
-func (c *client) loopOf(s *server) (index int) {
-	c.t.Helper()
-	before := make([]uint64, len(s.loop))
-	for i, l := range s.loop {
-		before[i] = l.stats.bytesIn.Load()
-	}
-	c.settle(s)
-	for i, l := range s.loop {
-		if l.stats.bytesIn.Load() != before[i] {
-			return i
-		}
-	}
-	c.t.Fatal("no loop read the client")
-	return -1
-}
-
 func TestEmbeddedPublishSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{MaxMessage: 1000})
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
 	defer cancel()
 	for _, c := range []struct {
 		m    Message

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,74 +8,54 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/channel"
+	"sluice/gateway/clienttest"
+	"sluice/gateway/loop"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// record is what a client of format=json gets.
-type record struct {
-	Gap      *bool   `json:"gap"`
-	Channel  string  `json:"channel"`
-	Epoch    string  `json:"epoch"`
-	Offset   uint64  `json:"offset"`
-	At       int64   `json:"at"`
-	From     string  `json:"from"`
-	Conn     string  `json:"conn"`
-	Data     *string `json:"data"`
-	Base64   []byte  `json:"base64"`
-	Greeting string  `json:"greeting"`
-}
-
-// record reads one.
-func (c *client) record(why string) (r record) {
-	c.t.Helper()
-	_, p, err := c.next()
-	if err == nil {
-		d := json.NewDecoder(strings.NewReader(p))
-		d.DisallowUnknownFields()
-		err = d.Decode(&r)
+// Each record names the one before it, live and from the history, where messages without a
+// position are left out.
+func TestRecordsNameTheOneBefore(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{})
+	type link struct{ Offset, Prev uint64 }
+	read := func(c *clienttest.Client, n int) (got []link) {
+		for range n {
+			r := c.Record("it comes in order")
+			got = append(got, link{r.Offset, r.Prev})
+		}
+		return got
 	}
-	if err != nil {
-		c.t.Fatalf("%s: want a record, got %q, %v", why, brief(p), err)
+	live := clienttest.Dial(t, s, "/ws/x?format=json")
+	for i := range 4 {
+		s.wantAPI("publish", fmt.Sprintf(`{"channel":"x","data":%d}`, i), fmt.Sprintf(`{"result":{"offset":%d,"epoch":"E","subscribers":1}}`, i+1))
+		s.wantAPI("publish", `{"channel":"x","data":"it has no position","skip_history":true}`, `{"result":{"offset":0,"epoch":"E","subscribers":1}}`)
 	}
-	return r
-}
-
-// wantData reads the record of a publication.
-func (c *client) wantData(why string, offset uint64, text string) record {
-	c.t.Helper()
-	r := c.record(why)
-	if r.Gap != nil || r.Offset != offset || r.Data == nil || *r.Data != text {
-		c.t.Fatalf("%s: got %+v, want %q at offset %d", why, r, brief(text), offset)
+	if diff := cmp.Diff([]link{{1, 0}, {}, {2, 1}, {}, {3, 2}, {}, {4, 3}, {}}, read(live, 8)); diff != "" {
+		t.Errorf("live (-want +got):\n%s", diff)
 	}
-	return r
-}
-
-// wantPlace reads the record that tells where the client begins.
-func (c *client) wantPlace(why string, gap bool, offset uint64) record {
-	c.t.Helper()
-	r := c.record(why)
-	if r.Gap == nil || *r.Gap != gap || r.Offset != offset || r.Epoch == "" || r.Conn == "" {
-		c.t.Fatalf("%s: got %+v, want gap %t and offset %d", why, r, gap, offset)
+	if diff := cmp.Diff([]link{{3, 2}, {4, 3}}, read(clienttest.Dial(t, s, "/ws/x?format=json&history=2"), 2)); diff != "" {
+		t.Errorf("from the history (-want +got):\n%s", diff)
 	}
-	return r
+	s.wantAPI("history", `{"channel":"x","limit":2,"reverse":true}`,
+		`{"result":{"publications":[{"offset":4,"prev":3,"data":3},{"offset":3,"prev":2,"data":2}],"epoch":"E","offset":4}}`)
 }
 
 func TestRecordsOfJSONClients(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{})
-	raw, a, b := dial(t, s, "/ws/a%22b"), dial(t, s, "/ws/a%22b?format=json&since=now"), dial(t, s, "/ws/a%22b?format=json")
-	place := a.wantPlace("it asked where it begins", false, 0)
+	raw, a, b := clienttest.Dial(t, s, "/ws/a%22b"), clienttest.Dial(t, s, "/ws/a%22b?format=json&since=now"), clienttest.Dial(t, s, "/ws/a%22b?format=json")
+	place := a.WantPlace("it asked where it begins", false, 0)
 	before := time.Now().UnixMilli()
-	raw.send(text("plain"), text("\"q\" \\ \n\r\t\x00\x1f\u2028<é漢🙂"), bin("\x00\xff"), text(""))
-	waitFor(t, "what was sent to be published", func() bool { return s.received() == 4 })
-	s.quiet()
+	raw.Send(clienttest.Text("plain"), clienttest.Text("\"q\" \\ \n\r\t\x00\x1f\u2028<é漢🙂"), clienttest.Bin("\x00\xff"), clienttest.Text(""))
+	clienttest.WaitFor(t, "what was sent to be published", func() bool { return s.Received() == 4 })
+	s.Quiet()
 	receipt := s.publish(`a"b`, "from outside")
-	for _, c := range []*client{a, b} {
-		var got []record
+	for _, c := range []*clienttest.Client{a, b} {
+		var got []clienttest.Record
 		for range 5 {
-			r := c.record("everything comes in order")
+			r := c.Record("everything comes in order")
 			if r.At < before || r.At > time.Now().UnixMilli() {
 				t.Errorf("it was published at %d, between %d and now", r.At, before)
 			}
@@ -84,9 +63,9 @@ func TestRecordsOfJSONClients(t *testing.T) {
 			got = append(got, r)
 		}
 		sender := got[0].From
-		want := []record{}
+		want := []clienttest.Record{}
 		for i, p := range []string{"plain", "\"q\" \\ \n\r\t\x00\x1f\u2028<é漢🙂", "", "", "from outside"} {
-			r := record{Channel: `a"b`, Epoch: receipt.Epoch.String(), Offset: uint64(i + 1), From: sender, Data: &p}
+			r := clienttest.Record{Channel: `a"b`, Epoch: receipt.Epoch.String(), Offset: uint64(i + 1), Prev: uint64(i), From: sender, Data: &p}
 			if i == 2 {
 				r.Data, r.Base64 = nil, []byte("\x00\xff")
 			}
@@ -102,8 +81,8 @@ func TestRecordsOfJSONClients(t *testing.T) {
 			t.Errorf("the sender is %q, and the reader %q", sender, place.Conn)
 		}
 	}
-	a.send(text("what is sent is bare"))
-	if r := b.wantData("the id is the one it was told", 6, "what is sent is bare"); r.From != place.Conn {
+	a.Send(clienttest.Text("what is sent is bare"))
+	if r := b.WantData("the id is the one it was told", 6, "what is sent is bare"); r.From != place.Conn {
 		t.Errorf("it comes from %q, want %q", r.From, place.Conn)
 	}
 	if r := receipt; r.Offset != 5 || place.Epoch != r.Epoch.String() {
@@ -111,51 +90,35 @@ func TestRecordsOfJSONClients(t *testing.T) {
 	}
 }
 
-// The bytes of a record, as PROTOCOL.md prints them.
-func TestRecordsBytes(t *testing.T) {
-	p := channel.Publication{Payload: []byte("a\"b"), Channel: "news", Epoch: 36, Offset: 12, At: 1763712000123, From: 17}
-	if got, want := string(appendRecord(nil, &p)), `{"channel":"news","epoch":"10","offset":12,"at":1763712000123,"from":"17","data":"a\"b"}`; got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	p.Binary, p.From = true, 0
-	if got, want := string(appendRecord(nil, &p)), `{"channel":"news","epoch":"10","offset":12,"at":1763712000123,"from":"api","base64":"YSJi"}`; got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	at := place{channel: "news", at: channel.Place{Epoch: 36, Offset: 7}, gap: true, conn: 3}
-	if got, want := string(appendPlaceRecord(nil, &at)), `{"gap":true,"channel":"news","epoch":"10","offset":7,"conn":"3"}`; got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-}
-
 func TestSinceGivesWhatWasMissed(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{History: 10})
-	a := dial(t, s, "/ws/x?format=json&since=now")
-	epoch := a.wantPlace("a new channel", false, 0).Epoch
+	a := clienttest.Dial(t, s, "/ws/x?format=json&since=now")
+	epoch := a.WantPlace("a new channel", false, 0).Epoch
 	for i := 1; i <= 5; i++ {
 		s.publish("x", fmt.Sprint(i))
-		a.wantData("live", uint64(i), fmt.Sprint(i))
+		a.WantData("live", uint64(i), fmt.Sprint(i))
 	}
-	a.vanish()
+	a.Vanish()
 	s.wantConnections(0)
 	s.publish("x", "6")
 	s.publish("x", "7")
-	b := dial(t, s, fmt.Sprintf("/ws/x?format=json&since=%s:5", epoch))
-	b.wantData("what it missed comes at once", 6, "6")
-	b.wantData("all of it", 7, "7")
+	b := clienttest.Dial(t, s, fmt.Sprintf("/ws/x?format=json&since=%s:5", epoch))
+	b.WantData("what it missed comes at once", 6, "6")
+	b.WantData("all of it", 7, "7")
 	s.publish("x", "8")
-	b.wantData("and then what is live", 8, "8")
-	c := dial(t, s, fmt.Sprintf("/ws/x?format=json&since=%s:8", epoch))
-	c.wantIdle(s, "it missed nothing")
-	d := dial(t, s, fmt.Sprintf("/ws/x?format=json&since=%s:0", epoch))
+	b.WantData("and then what is live", 8, "8")
+	c := clienttest.Dial(t, s, fmt.Sprintf("/ws/x?format=json&since=%s:8", epoch))
+	c.WantIdle(s, "it missed nothing")
+	d := clienttest.Dial(t, s, fmt.Sprintf("/ws/x?format=json&since=%s:0", epoch))
 	for i := uint64(1); i <= 8; i++ {
-		d.wantData("from the beginning", i, fmt.Sprint(i))
+		d.WantData("from the beginning", i, fmt.Sprint(i))
 	}
 	s.publish("x", "9")
-	for _, k := range []*client{b, c, d} {
-		k.wantData("live is the same for all", 9, "9")
+	for _, k := range []*clienttest.Client{b, c, d} {
+		k.WantData("live is the same for all", 9, "9")
 	}
-	if got := s.sum(func(st *loopStats) uint64 { return st.gaps.Load() }); got != 0 {
+	if got := s.Sum(func(st *loop.Stats) uint64 { return st.Gaps.Load() }); got != 0 {
 		t.Errorf("%d gaps are counted", got)
 	}
 }
@@ -174,22 +137,22 @@ func TestGapIsToldAndWhatIsKeptFollows(t *testing.T) {
 		"it never had a number":  "1:0",
 		"the largest of numbers": epoch + ":18446744073709551615",
 	} {
-		c := dial(t, s, "/ws/x?format=json&since="+since)
-		if r := c.wantPlace(why, true, 2); r.Epoch != epoch {
+		c := clienttest.Dial(t, s, "/ws/x?format=json&since="+since)
+		if r := c.WantPlace(why, true, 2); r.Epoch != epoch {
 			t.Errorf("%s: got epoch %q, want %q", why, r.Epoch, epoch)
 		}
 		for i := uint64(3); i <= 5; i++ {
-			c.wantData(why, i, fmt.Sprint(i))
+			c.WantData(why, i, fmt.Sprint(i))
 		}
-		c.wantIdle(s, why)
+		c.WantIdle(s, why)
 	}
-	c := dial(t, s, "/ws/x?format=json&since="+epoch+":2")
-	c.wantData("that is just kept", 3, "3")
-	if got := s.sum(func(st *loopStats) uint64 { return st.gaps.Load() }); got != 5 {
+	c := clienttest.Dial(t, s, "/ws/x?format=json&since="+epoch+":2")
+	c.WantData("that is just kept", 3, "3")
+	if got := s.Sum(func(st *loop.Stats) uint64 { return st.Gaps.Load() }); got != 5 {
 		t.Errorf("%d gaps are counted, want 5", got)
 	}
-	fresh := dial(t, s, "/ws/new?format=json&since="+epoch+":2")
-	fresh.wantPlace("a channel that nobody had", true, 0)
+	fresh := clienttest.Dial(t, s, "/ws/new?format=json&since="+epoch+":2")
+	fresh.WantPlace("a channel that nobody had", true, 0)
 }
 
 func TestNewestOfTheHistory(t *testing.T) {
@@ -199,65 +162,65 @@ func TestNewestOfTheHistory(t *testing.T) {
 		s.publish("x", fmt.Sprint(i+1))
 	}
 	for n, first := range map[string]int{"0": 7, "1": 6, "3": 4, "4": 3, "99": 3} {
-		asJSON, raw := dial(t, s, "/ws/x?format=json&history="+n), dial(t, s, "/ws/x?history="+n)
+		asJSON, raw := clienttest.Dial(t, s, "/ws/x?format=json&history="+n), clienttest.Dial(t, s, "/ws/x?history="+n)
 		for i := first; i <= 6; i++ {
-			asJSON.wantData("history="+n, uint64(i), fmt.Sprint(i))
-			raw.wantText("history="+n, fmt.Sprint(i))
+			asJSON.WantData("history="+n, uint64(i), fmt.Sprint(i))
+			raw.WantText("history="+n, fmt.Sprint(i))
 		}
 		if first > 6 {
-			asJSON.wantPlace("none was asked for", false, 6)
+			asJSON.WantPlace("none was asked for", false, 6)
 		}
-		asJSON.wantIdle(s, "no more")
-		raw.wantIdle(s, "no more")
+		asJSON.WantIdle(s, "no more")
+		raw.WantIdle(s, "no more")
 	}
-	none, placed := dial(t, s, "/ws/other?history=5"), dial(t, s, "/ws/other?history=5&format=json")
-	placed.wantPlace("nothing is kept, and it has to know where to come back to", false, 0)
+	none, placed := clienttest.Dial(t, s, "/ws/other?history=5"), clienttest.Dial(t, s, "/ws/other?history=5&format=json")
+	placed.WantPlace("nothing is kept, and it has to know where to come back to", false, 0)
 	s.publish("other", "live")
-	none.wantText("nothing was kept", "live")
-	placed.wantData("live", 1, "live")
+	none.WantText("nothing was kept", "live")
+	placed.WantData("live", 1, "live")
 }
 
 func TestWithoutHistoryNothingIsKept(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{History: -1})
-	c := dial(t, s, "/ws/x?format=json&since=now")
-	epoch := c.wantPlace("live", false, 0).Epoch
+	c := clienttest.Dial(t, s, "/ws/x?format=json&since=now")
+	epoch := c.WantPlace("live", false, 0).Epoch
 	s.publish("x", "one")
-	d := dial(t, s, "/ws/x?format=json&since="+epoch+":0")
-	d.wantPlace("it is not kept", true, 1)
-	e := dial(t, s, "/ws/x?format=json&since="+epoch+":1")
-	e.wantIdle(s, "it has everything")
+	d := clienttest.Dial(t, s, "/ws/x?format=json&since="+epoch+":0")
+	d.WantPlace("it is not kept", true, 1)
+	e := clienttest.Dial(t, s, "/ws/x?format=json&since="+epoch+":1")
+	e.WantIdle(s, "it has everything")
 }
 
 // What a client missed goes out in pieces, however much it is: memory for it does
 // not grow with it, publishers do not wait for it, and it may send meanwhile.
 func TestRecoveryInPieces(t *testing.T) {
 	t.Parallel()
-	total := scaled(4000, 1000)
+	total := clienttest.Scaled(4000, 1000)
 	s := start(t, Config{History: total, HistoryBytes: 8 << 20, MaxBuffered: 128 << 20, PingInterval: -1, WriteTimeout: -1})
-	texts := numbered(total, 1000)
+	texts := clienttest.Numbered(total, 1000)
 	var epoch string
 	for _, p := range texts[:total/2] {
 		epoch = s.publish("x", p).Epoch.String()
 	}
-	live := dial(t, s, "/ws/x?format=json")
-	c := dialSmall(t, s, "/ws/x?format=json&since="+epoch+":0")
-	c.send(text("sent while it catches up"))
-	waitFor(t, "its socket to be full", func() bool { return s.blocked() == 1 })
-	if held := s.held(); held > 256<<10 {
+	live := clienttest.Dial(t, s, "/ws/x?format=json")
+	c := clienttest.DialSmall(t, s, "/ws/x?format=json&since="+epoch+":0")
+	c.Send(clienttest.Text("sent while it catches up"))
+	clienttest.WaitFor(t, "its socket to be full", func() bool { return s.Blocked() == 1 })
+	if held := s.Held(); held > 256<<10 {
 		t.Errorf("%d bytes are held for %d kB of history", held, total/2)
 	}
 	for i, p := range texts[total/2:] {
 		s.publish("x", p)
-		live.wantData("others are served meanwhile", uint64(total/2+1+i), p)
+		live.WantData("others are served meanwhile", uint64(total/2+1+i), p)
 	}
 	for i, p := range texts {
-		c.wantData("everything in order", uint64(1+i), p)
+		c.WantData("everything in order", uint64(1+i), p)
 	}
-	c.wantData("and its own message behind it", uint64(total+1), "sent while it catches up")
-	live.wantData("likewise", uint64(total+1), "sent while it catches up")
-	c.settle(s)
-	if held := s.held(); held > 4<<10 {
+	c.WantData("and its own message behind it", uint64(total+1), "sent while it catches up")
+	live.WantData("likewise", uint64(total+1), "sent while it catches up")
+	c.Settle(s)
+	if held := s.Held(); held > 4<<10 {
 		t.Errorf("%d bytes are held when everything is sent", held)
 	}
 }
@@ -267,19 +230,19 @@ func TestRecoveryInPieces(t *testing.T) {
 func TestRecoveryThatIsOvertaken(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{History: 400, HistoryBytes: 8 << 20, MaxBuffered: 128 << 20, PingInterval: -1, WriteTimeout: -1})
-	texts := numbered(2000, 1000)
+	texts := clienttest.Numbered(2000, 1000)
 	var epoch string
 	for _, p := range texts[:400] {
 		epoch = s.publish("x", p).Epoch.String()
 	}
-	told, closed := dialSmall(t, s, "/ws/x?format=json&since="+epoch+":0"), dialSmall(t, s, "/ws/x?history=400")
-	waitFor(t, "their sockets to be full", func() bool { return s.blocked() == 2 })
+	told, closed := clienttest.DialSmall(t, s, "/ws/x?format=json&since="+epoch+":0"), clienttest.DialSmall(t, s, "/ws/x?history=400")
+	clienttest.WaitFor(t, "their sockets to be full", func() bool { return s.Blocked() == 2 })
 	for _, p := range texts[400:] {
 		s.publish("x", p)
 	}
 	next, gaps := uint64(1), 0
 	for next <= 2000 {
-		r := told.record("in order")
+		r := told.Record("in order")
 		if r.Gap != nil {
 			if gaps++; !*r.Gap || r.Offset < next {
 				t.Fatalf("got %+v where %d is next", r, next)
@@ -295,13 +258,13 @@ func TestRecoveryThatIsOvertaken(t *testing.T) {
 	if gaps == 0 {
 		t.Error("it was not told")
 	}
-	got, code, err := closed.texts()
-	if err != nil || code != statusTryAgainLater || len(got) == 0 || len(got) >= 400 {
+	got, code, err := closed.Texts()
+	if err != nil || code != 1013 || len(got) == 0 || len(got) >= 400 {
 		t.Errorf("got %d messages, code %d, %v; want some, and 1013", len(got), code, err)
 	}
 	for i := range got {
 		if got[i] != texts[i] {
-			t.Fatalf("message %d is %s", i, brief(got[i]))
+			t.Fatalf("message %d is %s", i, clienttest.Brief(got[i]))
 		}
 	}
 }
@@ -309,16 +272,16 @@ func TestRecoveryThatIsOvertaken(t *testing.T) {
 func TestGreetingComesFirst(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{Greeting: `wel"come`})
-	dial(t, s, "/ws").wantText("raw", `wel"come`)
-	e := dial(t, s, "/echo")
-	e.wantText("echo", `wel"come`)
-	e.send(text("x"))
-	e.wantText("then echo", "x")
-	c := dial(t, s, "/ws?format=json&since=abc:1")
-	if r := c.record("JSON"); r.Greeting != `wel"come` {
+	clienttest.Dial(t, s, "/ws").WantText("raw", `wel"come`)
+	e := clienttest.Dial(t, s, "/echo")
+	e.WantText("echo", `wel"come`)
+	e.Send(clienttest.Text("x"))
+	e.WantText("then echo", "x")
+	c := clienttest.Dial(t, s, "/ws?format=json&since=abc:1")
+	if r := c.Record("JSON"); r.Greeting != `wel"come` {
 		t.Errorf("got %+v", r)
 	}
-	c.wantPlace("then where it begins", true, 0)
+	c.WantPlace("then where it begins", true, 0)
 }
 
 func TestQueriesThatAreRefused(t *testing.T) {
@@ -342,24 +305,24 @@ func TestQueriesThatAreRefused(t *testing.T) {
 		"history=x":                            "bad_history",
 		"format=json&history=9999999999999999": "bad_history",
 	} {
-		c := connect(t, s)
-		c.write(upgradeTo("/ws?" + query))
-		c.wantStatus(query, http.StatusBadRequest)
+		c := clienttest.Connect(t, s)
+		c.Write(clienttest.UpgradeTo("/ws?" + query))
+		c.WantStatus(query, http.StatusBadRequest)
 		if got := s.counted(want); got == 0 {
 			t.Errorf("%s is not counted as %s", query, want)
 		}
 	}
 	for _, query := range []string{"format=json", "since=now", "history=1"} {
-		c := connect(t, s)
-		c.write(upgradeTo("/echo?" + query))
-		c.wantStatus("nothing of an echo is kept", http.StatusBadRequest)
+		c := clienttest.Connect(t, s)
+		c.Write(clienttest.UpgradeTo("/echo?" + query))
+		c.WantStatus("nothing of an echo is kept", http.StatusBadRequest)
 	}
 }
 
 // Very many join with since while others publish: whatever falls between the
 // history and the log, or into both, shows here.
 func TestJoinsWithSinceSeeNoHoleAndNoRepeat(t *testing.T) {
-	plainOnly(t)
+	clienttest.PlainOnly(t)
 	t.Parallel()
 	s := start(t, Config{History: 500_000, HistoryBytes: 48 << 20}) // however far a busy machine lets the joiners fall behind
 	epoch := s.publish("x", "1").Epoch
@@ -382,13 +345,13 @@ func TestJoinsWithSinceSeeNoHoleAndNoRepeat(t *testing.T) {
 	for range 4 {
 		joining.Go(func() {
 			at := uint64(0)
-			for range scaled(250, 50) {
-				c := dial(t, s, fmt.Sprintf("/ws/x?format=json&since=%s:%d", epoch, at))
+			for range clienttest.Scaled(250, 50) {
+				c := clienttest.Dial(t, s, fmt.Sprintf("/ws/x?format=json&since=%s:%d", epoch, at))
 				for range 12 {
 					at++
-					c.wantData("one after the other", at, fmt.Sprint(at))
+					c.WantData("one after the other", at, fmt.Sprint(at))
 				}
-				c.vanish()
+				c.Vanish()
 			}
 		})
 	}
@@ -402,13 +365,13 @@ func TestJoinsWithSinceSeeNoHoleAndNoRepeat(t *testing.T) {
 func TestLargestMessagesReachEveryFormat(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{Loops: 1})
-	raw, asJSON, events := dial(t, s, "/ws/x"), dial(t, s, "/ws/x?format=json"), stream(t, s, "/sse/x")
-	events.wantBegin("it is there", 0)
-	for i, p := range []string{strings.Repeat("\x01", DefaultMaxMessage), strings.Repeat("\n", DefaultMaxMessage), "small"} {
-		raw.send(text(p))
-		raw.wantText("raw", p)
-		asJSON.wantData("JSON", uint64(i+1), p)
-		if got := events.event(); strings.Count(got, "\n")-2 != strings.Count(p, "\n") || len(got) < len(p) {
+	raw, asJSON, events := clienttest.Dial(t, s, "/ws/x"), clienttest.Dial(t, s, "/ws/x?format=json"), clienttest.Stream(t, s, "/sse/x")
+	events.WantBegin("it is there", 0)
+	for i, p := range []string{strings.Repeat("\x01", defaults.MaxMessage), strings.Repeat("\n", defaults.MaxMessage), "small"} {
+		raw.Send(clienttest.Text(p))
+		raw.WantText("raw", p)
+		asJSON.WantData("JSON", uint64(i+1), p)
+		if got := events.Event(); strings.Count(got, "\n")-2 != strings.Count(p, "\n") || len(got) < len(p) {
 			t.Fatalf("message %d: an event of %d bytes and %d lines", i, len(got), strings.Count(got, "\n"))
 		}
 	}

@@ -2,52 +2,58 @@ package gateway
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
-	"net/http"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"sluice/gateway/access"
+	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
-	"sluice/gateway/edge/admit"
+	"sluice/gateway/control"
+	"sluice/gateway/edge"
 	"sluice/gateway/edge/handshake"
-	"sluice/gateway/edge/peer"
 	"sluice/gateway/engine"
+	"sluice/gateway/engine/local"
+	"sluice/gateway/loop"
+	"sluice/gateway/ops"
 	"sluice/gateway/presence"
+	"sluice/gateway/raw"
+	"sluice/gateway/route"
 	"sluice/gateway/sampling"
 	"sluice/gateway/setting"
+	page "sluice/gateway/web" // web is net/http's server here
 	"sluice/poller"
 )
 
 // ErrServerClosed is returned by Serve, ServeTLS and ServeInternal after Shutdown.
-var ErrServerClosed = errors.New("gateway: server closed")
+var ErrServerClosed = edge.ErrClosed
+
+// ErrLoopStuck is wrapped by the error that [Server.Failed] delivers when an event loop has
+// not ticked for Config.LoopTimeout.
+var ErrLoopStuck = loop.ErrLoopStuck
 
 // ErrInsecure is returned by Serve, with Config.Insecure, for a listener that other machines
 // can reach.
 var ErrInsecure error = setting.Error("gateway: {Insecure} lets every client do anything; listen only on 127.0.0.1, and do not configure proxies")
 
+// Lobby is the channel of raw WebSocket and SSE clients that name none.
+const Lobby = raw.Lobby
+
 // descriptorReserve is how many descriptors are left for everything that is no
 // client: listeners, two for each, pollers, the internal listener's connections, files.
 const descriptorReserve = 64
 
-// routes are the ways in, in the order in which they are tried; a protocol adds its own here, and
-// what it speaks to variants.
-var routes = [...]*route{clientRoute, echoRoute, rawRoute}
-
-// variants are what connections speak.
-var variants = [...]*variant{rawWebSocket, echoWebSocket, rawStream, clientWebSocket, clientStream}
-
-// spoken returns what the connections of the server's loops speak.
-func (s *Server) spoken() []*variant { return variants[:] }
+// verifyingMax bounds the tokens that wait to be verified; a client that comes when there are as
+// many is asked to try again.
+const verifyingMax = 4096
 
 // Server is a broadcast gateway. Create it with [New]. Its methods are safe for concurrent
 // use.
@@ -57,54 +63,47 @@ type Server struct {
 	descriptorLimit int
 	space           *channel.Space
 	engine          engine.Engine
+	publisher       *engine.Publisher
 	policy          *access.Policy
 	present         *presence.Table
 	verifiers       *access.Verifiers
-	uid             string          // names this process among others
+	protocols       route.Registration
 	budget          *channel.Budget // of channels' logs
 	historyBudget   *channel.Budget
 	warnings        Faults
 	names           setting.Names // what texts call fields of cfg
-	origins         *handshake.Origins
-	upgrader        *handshake.Upgrader
-	clientUpgrader  *handshake.Upgrader // of the client protocol's paths
-	loop            []*loop
-	stage           *stage
-	web             *web
-	admission       *admit.Table
-	trusted         *peer.Set     // whose X-Forwarded-For is believed
-	proxies         *peer.Set     // the peers that begin with a PROXY header
-	crypto          chan struct{} // the right to calculate for a TLS handshake
-	memory          *memoryWatch
-	watchdog        *watchdog
+	set             *loop.Set
+	edge            *edge.Server
+	memory          *ops.Memory
 	sampled         *sampling.Handler // under cfg.Logger
-	stats           *serverStats
-	lifecycle
+	node            *control.Node
+	inside          *control.Inside
+	failed          chan error // has room for one: the first failure is the one to report
 
-	refusing    atomic.Int64 // connections that are accepted only to be refused with a reason
-	connections atomic.Int64 // WebSocket connections, those on their way to a loop included
-	lastID      atomic.Uint64
-	nextLoop    atomic.Uint64
-
-	loops     sync.WaitGroup // loops that still have connections, once Shutdown has begun
-	acceptors sync.WaitGroup
-
-	background sync.WaitGroup // the watchdog, keepHouse, verifiers and encoders
-	encoders   encoders
-
-	mu        sync.Mutex
-	listeners map[*entrance]struct{} // guarded by mu
-	closing   bool                   // guarded by mu
+	background sync.WaitGroup // ops.KeepHouse and verifiers
 }
 
 // New returns a server whose event loops are running. It accepts no clients until
 // [Server.Serve] is called, and runs until [Server.Shutdown]. New raises the process's soft
 // limit on open files to the hard limit. It returns all errors in cfg at once; see
 // [Config.Validate].
-func New(cfg Config) (*Server, error) { return newServer(cfg, time.Tick(time.Second)) }
+func New(cfg Config) (*Server, error) {
+	return newServer(cfg, parts{clock: time.Now, seconds: time.Tick(time.Second), engine: localEngine})
+}
 
-// newServer is New with a clock of its own for the watchdog.
-func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
+// parts are what tests replace in a server.
+type parts struct {
+	clock   func() time.Time // of the loops
+	seconds <-chan time.Time // of the watchdog
+	engine  func(*channel.Space, *presence.Table) engine.Engine
+}
+
+func localEngine(space *channel.Space, present *presence.Table) engine.Engine {
+	return local.Engine{Space: space, Present: present}
+}
+
+// newServer is New with other parts.
+func newServer(cfg Config, with parts) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -133,10 +132,10 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 		}}
 	}
 	var warnings Faults
-	group, memory := memoryLimit(os.DirFS("/"), cfg.MemoryLimit)
+	group, memory := ops.MemoryLimit(os.DirFS("/"), cfg.MemoryLimit)
 	if most := max(int(memory/2), 8*cfg.ChannelBuffer); memory > 0 && cfg.MaxBuffered > most {
 		w := Fault{Field: "MaxBuffered", Why: "is lowered to half of the memory limit"}
-		cfg.Logger.Warn(w.Text(cfg.FieldName), "from", bytesText(cfg.MaxBuffered), "to", bytesText(most))
+		cfg.Logger.Warn(w.Text(cfg.FieldName), "from", setting.FormatSize(cfg.MaxBuffered), "to", setting.FormatSize(most))
 		warnings = append(warnings, w)
 		cfg.MaxBuffered = most
 	}
@@ -153,54 +152,90 @@ func newServer(cfg Config, seconds <-chan time.Time) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, descriptorLimit: limit,
-		budget:         channel.NewBudget(cfg.MaxBuffered / 8 * 3),
-		historyBudget:  channel.NewBudget(cfg.MaxBuffered / 8),
-		warnings:       warnings,
-		names:          cfg.FieldName,
-		origins:        origins,
-		upgrader:       handshake.NewUpgrader(cfg.Subprotocols),
-		clientUpgrader: handshake.NewUpgrader([]string{subprotocolJSON, subprotocolProtobuf}),
-		stats:          new(serverStats),
-		sampled:        sampled,
-		lifecycle:      newLifecycle(),
-		listeners:      make(map[*entrance]struct{}),
+		budget:        channel.NewBudget(cfg.MaxBuffered / 8 * 3),
+		historyBudget: channel.NewBudget(cfg.MaxBuffered / 8),
+		warnings:      warnings,
+		names:         cfg.FieldName,
+		sampled:       sampled,
+		failed:        make(chan error, 1),
 	}
-	s.policy = newPolicy(&cfg)
+	s.policy = access.New(access.Config{Insecure: cfg.Insecure, Tokens: cfg.Tokens, Namespaces: cfg.Namespaces, History: cfg.History, HistoryTTL: cfg.HistoryTTL})
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
 	s.space.KeepHistory(channel.History{Of: s.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
-	s.space.LimitRate(cfg.ChannelRate, rateFor(cfg.JoinRate, DefaultJoinRate, false))
-	s.engine = engine.Local{}
+	s.space.LimitRate(cfg.ChannelRate, rateFor(cfg.JoinRate, automatic.JoinRate, false))
 	s.present = presence.New()
-	s.uid = newClientID().String()
-	s.admission = newAdmission(&cfg)
-	s.trusted, s.proxies = peer.NewSet(cfg.TrustedProxies), peer.NewSet(cfg.ProxyProtocol)
-	s.crypto = make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1))
-	s.stage = newStage(cfg.MaxHandshakes)
-	for i := range cfg.Loops {
-		l, err := newLoop(s, i)
-		if err != nil {
-			for _, l := range s.loop {
-				l.poller.Close() // ignored: the error that matters is err
-			}
-			return nil, err
-		}
-		s.loop = append(s.loop, l)
-	}
-	s.loops.Add(len(s.loop))
-	if s.web, err = newWeb(s); err != nil {
-		for _, l := range s.loop {
-			l.poller.Close() // ignored: the error that matters is err
-		}
+	s.engine = with.engine(s.space, s.present)
+	s.publisher = &engine.Publisher{Engine: s.engine, Space: s.space, MessageMax: cfg.MaxMessage}
+	s.verifiers = access.NewVerifiers(s.policy.Tokens(), verifyingMax, func() { loop.PlantGreeting("verify") })
+	s.protocols = s.newProtocols()
+	if s.edge, err = s.newEdge(origins); err != nil {
 		return nil, err
 	}
-	s.memory = newMemoryWatch(group, memory)
-	s.watchdog = newWatchdog(s)
-	s.encoders.background = &s.background
-	s.background.Add(2)
-	go s.watchdog.run(seconds)
-	go s.keepHouse()
-	s.startVerifiers(max(runtime.GOMAXPROCS(0)/2, 1))
+	loops := cfg.loops()
+	loops.Engine, loops.Space, loops.Admission, loops.Failed, loops.Clock, loops.Seconds = s.engine, s.space, s.edge, s.fail, with.clock, with.seconds
+	loops.Variants, loops.Sharing = s.protocols.Variants, s.protocols.Sharing
+	if s.set, err = loop.New(loops); err != nil {
+		return nil, err
+	}
+	s.edge.Start(s.set)
+	s.memory = ops.NewMemory(group, memory)
+	s.node = s.newNode()
+	s.inside = &control.Inside{Node: s.node, Ready: s.Ready, Names: s.names, Logger: s.cfg.Logger}
+	s.background.Go(func() { ops.KeepHouse(s.set.Stopped(), s.trim, s.arrived, s.set.Shrink) })
+	s.verifiers.Start(s.set.Stopped(), max(runtime.GOMAXPROCS(0)/2, 1), s.background.Go)
 	return s, nil
+}
+
+// keep returns how much the channels' space keeps of one.
+func (s *Server) keep(name string) channel.Keep {
+	o := s.policy.Options(name)
+	if o == nil {
+		return channel.Keep{}
+	}
+	return channel.Keep{Count: min(o.HistorySize, math.MaxInt32), TTL: o.HistoryTTL.Milliseconds()}
+}
+
+// newProtocols returns the protocols.
+func (s *Server) newProtocols() route.Registration {
+	clients := centrifugo.Config{Policy: s.policy, Presence: s.present, Verifiers: s.verifiers, Version: strings.TrimSpace("sluice " + s.cfg.Version), Loops: s.cfg.Loops,
+		MaxMessage: s.cfg.MaxMessage, MaxPending: s.cfg.MaxPending, PingInterval: max(s.cfg.PingInterval, 0), Logger: s.cfg.Logger}
+	if s.cfg.NoClients {
+		clients.Off = centrifugo.RejectClientOff.Named(s.names.Text)
+	}
+	of := raw.Config{Paths: s.cfg.WSPaths, Subprotocols: s.cfg.Subprotocols, Greeting: s.cfg.Greeting,
+		HandshakeTimeout: s.cfg.HandshakeTimeout, Policy: s.policy, Verifiers: s.verifiers, Logger: s.cfg.Logger}
+	if s.cfg.Raw == RawOff {
+		of.Off = raw.RejectRawOff.Named(s.names.Text)
+	}
+	return route.Join(centrifugo.New(clients), raw.New(of))
+}
+
+// newEdge returns the server's edge.
+func (s *Server) newEdge(origins *handshake.Origins) (*edge.Server, error) {
+	cfg := s.cfg.edge()
+	cfg.Origins, cfg.Health, cfg.Names = origins, func() (int, string) { return s.inside.Health() }, s.names
+	cfg.MemoryFull = func() bool { return s.memory.Full.Load() }
+	cfg.Routes = s.protocols.Routes
+	cfg.ListenOnly, cfg.RemoteListenOnly = s.cfg.Raw == RawListen, s.cfg.Raw == RawDefault && s.policy.Open()
+	if s.policy.Insecure() {
+		cfg.Insecure = ErrInsecure
+	}
+	if !s.cfg.NoPage {
+		var err error
+		if cfg.Page, err = page.New(page.Options{Dir: s.cfg.WebRoot, PublishURL: s.cfg.PublishURL}); err != nil {
+			return nil, err
+		}
+	}
+	return edge.New(cfg), nil
+}
+
+// newNode returns what the server's API and operators do on the loops.
+func (s *Server) newNode() *control.Node {
+	return &control.Node{
+		Set: s.set, Space: s.space, Policy: s.policy, Engine: s.engine, Publisher: s.publisher,
+		Connections: func() int64 { return s.edge.Counts().Connections }, AppendJSON: centrifugo.AppendData, Text: s.names.Text,
+		ID: loop.NewClientID().String(), Name: s.cfg.Name, Version: s.cfg.Version, Started: time.Now(),
+	}
 }
 
 // Limits are the limits in effect for a server.
@@ -231,195 +266,74 @@ func (s *Server) Warnings() Faults { return s.warnings }
 // ([ErrLoopStuck]). The process should then exit.
 func (s *Server) Failed() <-chan error { return s.failed }
 
-func (s *Server) nextID() uint64 { return s.lastID.Add(1) }
-
-// version is the program's name and version as clients receive them.
-func (s *Server) version() string {
-	if s.cfg.Version == "" {
-		return "sluice"
-	}
-	return "sluice " + s.cfg.Version
-}
-
-// chooseLoop spreads connections over the loops in turn.
-func (s *Server) chooseLoop() *loop {
-	return s.loop[s.nextLoop.Add(1)%uint64(len(s.loop))]
-}
-
-// keepHouse gives memory back and writes what the log has put off, once a second, until
-// Shutdown has ended the loops. It may wait for a channel's lock, and so for a loop.
-func (s *Server) keepHouse() {
-	defer s.background.Done()
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	var storm stormWatch
-	for {
-		select {
-		case <-ticker.C:
-		case <-s.stopped:
-			return
-		}
-		now := time.Now()
-		s.space.Trim(now.UnixMilli())
-		s.memory.look()
-		s.sampled.Flush(now) // ignored: as the log is, when it cannot be written
-		churn := s.stats.churn.Load()
-		for _, l := range s.loop {
-			churn += l.stats.subscribed.Load()
-		}
-		if storm.over(churn) {
-			// Handshakes and commands leave buffers, net.Conns and decoded requests behind,
-			// whose memory the runtime would keep for the next ones. Twice, because a sync.Pool lets go of
-			// what it holds only at the second collection.
-			for _, l := range s.loop {
-				l.post(shrink{})
-			}
-			runtime.GC()
-			debug.FreeOSMemory()
-		}
+// fail notes that the server can no longer serve all of its clients.
+func (s *Server) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
 	}
 }
 
-// stormWatch tells when many connections or subscriptions have come and no more do.
-type stormWatch struct {
-	seen, freed uint64
-	calm        int
+// Ticked returns the number of seconds since the start in which no event loop was stuck. A
+// supervisor's watchdog can be fed as long as this number grows.
+func (s *Server) Ticked() uint64 { return s.set.Ticked() }
+
+// trim gives memory back and writes what the log has put off.
+func (s *Server) trim(now time.Time) {
+	s.space.Trim(now.UnixMilli())
+	s.memory.Look()
+	s.sampled.Flush(now) // ignored: as the log is, when it cannot be written
 }
 
-// stormSize is how many comings and goings leave enough garbage to care;
-// stormCalm is for how many seconds there must be few more.
-const (
-	stormSize = 500
-	stormCalm = 3
-)
-
-func (w *stormWatch) over(churn uint64) bool {
-	if churn-w.seen > 20 {
-		w.calm = 0
-	} else {
-		w.calm++
+// arrived returns how many connections and subscriptions there have been.
+func (s *Server) arrived() uint64 {
+	n := s.edge.Counts().Accepted
+	for _, l := range s.set.Loops() {
+		n += l.Stats().Subscribed.Load()
 	}
-	w.seen = churn
-	if w.calm < stormCalm || churn-w.freed < stormSize {
-		return false
-	}
-	w.freed = churn
-	return true
-}
-
-// track adds a listener for Shutdown to close; false when it has begun.
-func (s *Server) track(l *entrance) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return false
-	}
-	s.listeners[l] = struct{}{}
-	s.acceptors.Add(1)
-	return true
-}
-
-func (s *Server) untrack(l *entrance) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.listeners, l)
-	s.acceptors.Done()
+	return n
 }
 
 // Ready reports whether the server accepts connections: Serve has been called, and Shutdown
 // has not.
-func (s *Server) Ready() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.closing && len(s.listeners) > 0
-}
+func (s *Server) Ready() bool { return s.edge.Ready() }
 
 // Shutdown stops accepting connections, sends each client what was published before, closes
 // its connection with code 1001, and waits for it to disconnect. Then it stops the event
 // loops. If ctx ends first, it cuts off the remaining connections and returns ctx's error. A second call returns
 // ErrServerClosed at once.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	if s.closing {
-		s.mu.Unlock()
+	if !s.edge.Close() {
 		return ErrServerClosed
 	}
-	s.closing = true
-	for l := range s.listeners {
-		l.Close() // ignored: Serve returns whatever it says
+	ended, err := s.set.Stop(ctx)
+	if !ended {
+		return err
 	}
-	s.mu.Unlock()
-	close(s.ending)
-	s.stage.close()
-	for _, l := range s.loop {
-		l.post(stop{})
-	}
-	gone := make(chan struct{})
-	go func() {
-		s.loops.Wait()
-		close(gone)
-	}()
-	var err error
-	select {
-	case <-gone:
-	case <-ctx.Done():
-		err = ctx.Err()
-		for _, l := range s.loop {
-			l.post(abort{})
-		}
-		select {
-		case <-gone:
-		case <-time.After(abortTimeout):
-			// A loop that is stuck, in a hook or in the kernel. It cannot be
-			// stopped; the process should end.
-			close(s.stopped)
-			return err
-		}
-	}
-	close(s.stopped)
-	for _, l := range s.loop {
-		for _, m := range l.inbox.close() {
-			if a, ok := m.(*arrival); ok {
-				a.refuse(outcomeShutdown)
-				a.from.leave()
-			}
-		}
-		l.poller.Close() // ignored: the process lets go of the loop in any case
-	}
-	s.stage.wait()
-	s.web.close()
-	s.acceptors.Wait()
+	s.edge.Wait()
 	s.background.Wait()
-	s.memory.close()
+	s.memory.Close()
 	s.sampled.Close() // ignored: as the log is, when it cannot be written
 	return err
 }
 
-// abortTimeout bounds how long cutting off all connections may take.
-const abortTimeout = 2 * time.Second
+// Serve accepts clients on l until Shutdown, closes l, and returns [ErrServerClosed]. It
+// serves WebSocket upgrades, SSE streams and other HTTP requests. It may be called for
+// several listeners. The listener must return connections of package net itself: a wrapped
+// connection has no file descriptor to wait for. The keep-alive settings of a
+// net.ListenConfig have no effect. For a listening socket that suits Serve, see [Listen].
+func (s *Server) Serve(l net.Listener) error { return s.edge.Serve(l, nil) }
+
+// ServeTLS is [Server.Serve] for clients that use TLS. cfg must have a certificate. It is
+// copied, with TLS 1.2 as the minimum version and http/1.1 as the only protocol.
+func (s *Server) ServeTLS(l net.Listener, cfg *tls.Config) error {
+	return s.edge.Serve(l, loop.Hardened(cfg))
+}
 
 // Listen returns a listener with the socket options that suit [Server.Serve]: without TCP
 // keep-alive, which costs four system calls per connection and detects nothing that a ping
-// does not, and with sendBuffer (in bytes, see Config.SendBuffer) set once for all
-// connections. Serve accepts any other listener of package net too.
+// does not, and with sendBuffer, as Config.SendBuffer, set once for all connections. Serve
+// accepts any other listener of package net too.
 func Listen(ctx context.Context, network, address string, sendBuffer int) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAlive: -1}
-	lc.SetMultipathTCP(false) // its listening socket does not hand all options on
-	l, err := lc.Listen(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	if sc, ok := l.(syscall.Conn); ok {
-		err = poller.Tune(sc, poller.Options{SendBuffer: sendBuffer})
-	}
-	if err != nil {
-		l.Close() // ignored: the error that matters is err
-		return nil, fmt.Errorf("set send buffer: %w", err)
-	}
-	return l, nil
-}
-
-// closedByUs reports whether an Accept failed because the listener was closed.
-func closedByUs(err error) bool {
-	return errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) || errors.Is(err, http.ErrServerClosed)
+	return poller.Listen(ctx, network, address, Config{SendBuffer: sendBuffer}.withDefaults().SendBuffer)
 }

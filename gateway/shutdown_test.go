@@ -9,65 +9,66 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/clienttest"
+	"sluice/gateway/loop"
+	"sluice/gateway/looptest"
+
 	"go.uber.org/goleak"
 )
 
 func TestShutdownTellsEveryoneAfterWhatWasPublished(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{SendBuffer: 4 << 10})
-	slow, backlog := dialSmall(t, s, "/ws/slow"), numbered(100, 1000)
+	slow, backlog := clienttest.DialSmall(t, s, "/ws/slow"), clienttest.Numbered(100, 1000)
 	for _, p := range backlog {
 		s.publish("slow", p)
 	}
-	waitFor(t, "the slow one to be blocked", func() bool { return s.blocked() == 1 })
-	var all []*client
+	clienttest.WaitFor(t, "the slow one to be blocked", func() bool { return s.Blocked() == 1 })
+	var all []*clienttest.Client
 	for i := range 20 {
-		all = append(all, dial(t, s, fmt.Sprint("/ws/", i%3)))
+		all = append(all, clienttest.Dial(t, s, fmt.Sprint("/ws/", i%3)))
 	}
-	echo := dial(t, s, "/echo")
-	slowHead := connect(t, s)
-	slowHead.write("GET /ws HTTP/1.1\r\n")
-	waitFor(t, "the handshake to be in progress", func() bool { return s.waiting() == 1 })
-	texts := numbered(100, 200)
+	echo := clienttest.Dial(t, s, "/echo")
+	slowHead := clienttest.Connect(t, s)
+	slowHead.Write("GET /ws HTTP/1.1\r\n")
+	clienttest.WaitFor(t, "the handshake to be in progress", func() bool { return s.handshakes() == 1 })
+	texts := clienttest.Numbered(100, 200)
 	var release []func() // the loops learn of the messages and of the end at once
-	for i := range s.loop {
-		release = append(release, s.hold(i))
+	for i := range s.set.Loops() {
+		release = append(release, s.Hold(i))
 	}
 	for _, p := range texts {
 		for name := range 3 {
 			s.publish(fmt.Sprint(name), p)
 		}
 	}
-	begun := time.Now()
+	s.seconds = nil // none passes: nothing ends because it is waited for no longer
 	ended := make(chan error, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
 		defer cancel()
 		ended <- s.shutdown(ctx)
 	}()
-	waitFor(t, "the shutdown to begin", func() bool { return !s.Ready() })
+	clienttest.WaitFor(t, "the shutdown to begin", func() bool { return !s.Ready() })
 	for _, r := range release {
 		r()
 	}
 	for i, c := range all {
 		for _, p := range texts {
-			c.wantText(fmt.Sprint("client ", i, " gets what was published before"), p)
+			c.WantText(fmt.Sprint("client ", i, " gets what was published before"), p)
 		}
-		c.wantClose("then it is told", 1001)
+		c.WantClose("then it is told", 1001)
 	}
 	for _, p := range backlog {
-		slow.wantText("whoever is behind gets it, too", p)
+		slow.WantText("whoever is behind gets it, too", p)
 	}
-	slow.wantClose("then it is told", 1001)
-	echo.wantClose("it is told", 1001)
-	slowHead.wantGone("handshakes end, too")
-	if err := receive(t, "Shutdown to return", ended); err != nil {
+	slow.WantClose("then it is told", 1001)
+	echo.WantClose("it is told", 1001)
+	slowHead.WantGone("handshakes end, too")
+	if err := clienttest.Receive(t, "Shutdown to return", ended); err != nil {
 		t.Errorf("Shutdown: %v", err)
 	}
-	if took := time.Since(begun); took > 4*time.Second {
-		t.Errorf("it took %v although everybody answered", took)
-	}
-	if n := s.closedFor(reasonShutdown); n != 22 {
+	if n := s.ClosedFor(loop.ReasonShutdown); n != 22 {
 		t.Errorf("%d connections ended for shutdown, want 22", n)
 	}
 	if nc, err := net.Dial("tcp", s.addr); err == nil {
@@ -86,70 +87,66 @@ func TestShutdownTellsEveryoneAfterWhatWasPublished(t *testing.T) {
 
 func TestShutdownIsForcedWhenTimeIsUp(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{SendBuffer: 4 << 10, CloseTimeout: time.Minute, WriteTimeout: -1})
-	blocked, silent, good := dialSmall(t, s, "/ws/x"), dial(t, s, "/ws/y"), dial(t, s, "/ws/x")
-	for _, p := range numbered(200, 1000) {
+	s := start(t, Config{SendBuffer: 4 << 10, CloseTimeout: time.Hour, WriteTimeout: -1})
+	blocked, silent, good := clienttest.DialSmall(t, s, "/ws/x"), clienttest.Dial(t, s, "/ws/y"), clienttest.Dial(t, s, "/ws/x")
+	for _, p := range clienttest.Numbered(200, 1000) {
 		s.publish("x", p)
-		good.wantText("the good one reads", p)
+		good.WantText("the good one reads", p)
 	}
-	waitFor(t, "the other to be blocked", func() bool { return s.blocked() == 1 })
+	clienttest.WaitFor(t, "the other to be blocked", func() bool { return s.Blocked() == 1 })
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
-	begun := time.Now()
 	ended := make(chan error, 1)
 	go func() { ended <- s.shutdown(ctx) }()
-	good.wantClose("the good one has its goodbye", 1001)
-	silent.wantCloseFrame("the silent one is told", 1001)
-	if err := receive(t, "Shutdown to return", ended); !errors.Is(err, context.DeadlineExceeded) {
+	good.WantClose("the good one has its goodbye", 1001)
+	silent.WantCloseFrame("the silent one is told", 1001)
+	if err := clienttest.Receive(t, "Shutdown to return", ended); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Shutdown: %v, want the context's error", err)
 	}
-	if took := time.Since(begun); took > 10*time.Second {
-		t.Errorf("it took %v", took)
-	}
-	if _, err := blocked.conn.Write([]byte(text("anybody?"))); err == nil {
-		blocked.texts() // reads up to the reset
+	if _, err := blocked.Conn.Write([]byte(clienttest.Text("anybody?"))); err == nil {
+		blocked.Texts() // reads up to the reset
 	}
 }
 
 func TestShutdownWhilePublishersWait(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{MaxMessage: 1000, ChannelBuffer: 4 << 10})
-	a, b := dial(t, s, "/ws/x"), dial(t, s, "/ws/x")
-	release := s.hold(b.loopOf(s))
-	for _, p := range numbered(20, 500) {
-		a.send(text(p))
+	a, b := clienttest.Dial(t, s, "/ws/x"), clienttest.Dial(t, s, "/ws/x")
+	release := s.Hold(s.LoopOf(b))
+	for _, p := range clienttest.Numbered(20, 500) {
+		a.Send(clienttest.Text(p))
 	}
-	waitFor(t, "the client to be parked", func() bool { return s.pushBacks() > 0 })
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	clienttest.WaitFor(t, "the client to be parked", func() bool { return s.PushBacks() > 0 })
+	ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
 	defer cancel()
 	pushedBack := make(chan error, 1)
 	go func() {
 		_, err := s.Publish(ctx, Message{Channel: "x", Payload: []byte("from the API")})
 		pushedBack <- err
 	}()
-	waitFor(t, "the API to be parked", func() bool { return s.stats.pushedBack.Load() > 0 })
+	clienttest.WaitFor(t, "the API to be parked", func() bool { return s.publisher.PushedBack.Load() > 0 })
 	ended := make(chan error, 1)
 	go func() { ended <- s.shutdown(ctx) }()
-	waitFor(t, "the shutdown to begin", func() bool { return !s.Ready() })
+	clienttest.WaitFor(t, "the shutdown to begin", func() bool { return !s.Ready() })
 	release()
-	for _, c := range []*client{a, b} {
-		if got, code, err := c.texts(); code != 1001 {
+	for _, c := range []*clienttest.Client{a, b} {
+		if got, code, err := c.Texts(); code != 1001 {
 			t.Errorf("after %d texts: close code %d, %v; want 1001", len(got), code, err)
 		}
-		c.endClose("told")
+		c.EndClose("told")
 	}
-	if err := receive(t, "Shutdown to return", ended); err != nil {
+	if err := clienttest.Receive(t, "Shutdown to return", ended); err != nil {
 		t.Errorf("Shutdown: %v", err)
 	}
-	if err := receive(t, "Publish to return", pushedBack); err != nil {
+	if err := clienttest.Receive(t, "Publish to return", pushedBack); err != nil {
 		t.Errorf("Publish while its channel goes: %v", err)
 	}
 }
 
 func TestShutdownDuringAStorm(t *testing.T) {
-	plainOnly(t)
+	clienttest.PlainOnly(t)
 	t.Parallel()
-	for range scaled(5, 2) {
+	for range clienttest.Scaled(5, 2) {
 		s := start(t, Config{})
 		stop := make(chan struct{})
 		var clients sync.WaitGroup
@@ -161,19 +158,19 @@ func TestShutdownDuringAStorm(t *testing.T) {
 						return
 					default:
 					}
-					nc, err := net.DialTimeout("tcp", s.addr, patience)
+					nc, err := net.DialTimeout("tcp", s.addr, clienttest.Patience)
 					if err != nil {
 						continue
 					}
-					nc.SetDeadline(time.Now().Add(patience))       // ignored: then the calls fail
-					nc.Write([]byte(upgradeTo("/ws") + text("x"))) // ignored: the server may be gone
-					nc.Read(make([]byte, 10))                      // ignored: likewise
-					nc.Close()                                     // ignored: likewise
+					nc.SetDeadline(time.Now().Add(clienttest.Patience))                  // ignored: then the calls fail
+					nc.Write([]byte(clienttest.UpgradeTo("/ws") + clienttest.Text("x"))) // ignored: the server may be gone
+					nc.Read(make([]byte, 10))                                            // ignored: likewise
+					nc.Close()                                                           // ignored: likewise
 				}
 			})
 		}
-		waitFor(t, "the storm to blow", func() bool { return s.received() > 100 })
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		clienttest.WaitFor(t, "the storm to blow", func() bool { return s.Received() > 100 })
+		ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
 		if err := s.shutdown(ctx); err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}
@@ -186,13 +183,13 @@ func TestShutdownDuringAStorm(t *testing.T) {
 // The census: after thousands of clients have come and gone nothing is left of
 // them.
 func TestConnectionsLeaveNothingBehind(t *testing.T) {
-	plainOnly(t)
+	clienttest.PlainOnly(t)
 	s := start(t, Config{History: -1})
-	dial(t, s, "/ws").settle(s) // whatever is made at the first use
+	clienttest.Dial(t, s, "/ws").Settle(s) // whatever is made at the first use
 	s.wantConnections(1)
 	leaks := goleak.IgnoreCurrent()
-	before := descriptors()
-	total, workers := scaled(10_000, 1_000), 32
+	before := clienttest.Descriptors()
+	total, workers := clienttest.Scaled(10_000, 1_000), 32
 	var clients sync.WaitGroup
 	for w := range workers {
 		clients.Go(func() {
@@ -203,13 +200,9 @@ func TestConnectionsLeaveNothingBehind(t *testing.T) {
 	}
 	clients.Wait()
 	s.wantConnections(1)
-	waitFor(t, "the handshakes to end", func() bool {
-		s.stage.mu.Lock()
-		defer s.stage.mu.Unlock()
-		return s.stage.taken == 0 && s.stage.waiting.Len() == 0
-	})
-	s.quiet()
-	for fd, what := range opened(before, descriptors()) {
+	clienttest.WaitFor(t, "the handshakes to end", func() bool { return s.handshakes() == 0 })
+	s.Quiet()
+	for fd, what := range clienttest.Opened(before, clienttest.Descriptors()) {
 		t.Errorf("descriptor %d (%s) is left over", fd, what)
 	}
 	if err := goleak.Find(leaks); err != nil {
@@ -218,15 +211,12 @@ func TestConnectionsLeaveNothingBehind(t *testing.T) {
 	if n := s.space.Channels(); n != 1 {
 		t.Errorf("%d channels are left, want the one in use", n)
 	}
-	s.do(func(l *loop) {
-		if n := len(l.groups) + len(l.conns); n > 2 || len(l.dead) > 0 {
-			t.Errorf("loop %d keeps %d groups and connections and %d dead", l.index, n, len(l.dead))
-		}
-		if c := cap(l.due); c > total {
-			t.Errorf("loop %d keeps room for %d connections", l.index, c)
+	s.Do(func(l *loop.Loop) {
+		if n := int(l.Stats().Connections.Load()) + l.Census().Subscriptions; n > 2 {
+			t.Errorf("loop %d keeps %d connections and subscriptions", l.Index(), n)
 		}
 	})
-	clean, reset := s.closedFor(reasonClientClose), s.closedFor(reasonReset)+s.closedFor(reasonClientGone)
+	clean, reset := s.ClosedFor(looptest.Reason("client_close")), s.ClosedFor(looptest.Reason("reset"))+s.ClosedFor(looptest.Reason("client_gone"))
 	if clean != uint64(total/2) || clean+reset != uint64(total) {
 		t.Errorf("%d ended by Close and %d without, of %d", clean, reset, total)
 	}
@@ -238,17 +228,17 @@ func TestConnectionsLeaveNothingBehind(t *testing.T) {
 // visit is one client's life: connect, publish, be heard, and leave, every
 // second one without a word.
 func visit(t *testing.T, s *server, i int) {
-	nc, err := net.DialTimeout("tcp", s.addr, patience)
+	nc, err := net.DialTimeout("tcp", s.addr, clienttest.Patience)
 	if err != nil {
 		t.Errorf("client %d: %v", i, err)
 		return
 	}
 	defer nc.Close()
-	c := &client{t: t, conn: nc.(*net.TCPConn)}
-	c.conn.SetDeadline(time.Now().Add(patience)) // ignored: then the calls fail
-	wire := upgradeTo(fmt.Sprint("/ws/", i)) + text("here")
+	c := &clienttest.Client{T: t, Conn: nc.(*net.TCPConn)}
+	c.Conn.SetDeadline(time.Now().Add(clienttest.Patience)) // ignored: then the calls fail
+	wire := clienttest.UpgradeTo(fmt.Sprint("/ws/", i)) + clienttest.Text("here")
 	if i%2 == 0 {
-		wire += closing(1000, "")
+		wire += clienttest.Closing(1000, "")
 	}
 	if _, err := nc.Write([]byte(wire)); err != nil {
 		t.Errorf("client %d: %v", i, err)
@@ -268,7 +258,7 @@ func visit(t *testing.T, s *server, i int) {
 		}
 	}
 	if i%2 == 1 {
-		c.vanish()
+		c.Vanish()
 		return
 	}
 	nc.Read(buf) // ignored: the server's FIN

@@ -2,7 +2,6 @@ package poller
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -42,19 +41,11 @@ type Acceptor struct {
 // NewAcceptor returns an Acceptor for a *net.TCPListener or a *net.UnixListener, which stays
 // open.
 func NewAcceptor(l syscall.Conn) (*Acceptor, error) {
-	raw, err := l.SyscallConn()
+	fd, err := duplicate(l)
 	if err != nil {
 		return nil, fmt.Errorf("poller: acceptor: %w", err)
 	}
 	a := &Acceptor{}
-	fd := -1
-	var dupErr error
-	err = raw.Control(func(old uintptr) {
-		fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3)
-	})
-	if err = errors.Join(err, dupErr); err != nil {
-		return nil, fmt.Errorf("poller: acceptor: %w", err)
-	}
 	a.file = os.NewFile(uintptr(fd), "listener") // non-blocking, so that it is the runtime's to wait for
 	if a.raw, err = a.file.SyscallConn(); err != nil {
 		a.file.Close() // ignored: the error that matters is err

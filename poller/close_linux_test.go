@@ -14,7 +14,7 @@ func TestCloseEndsTheLoopAndLeavesDescriptorsOpen(t *testing.T) {
 	a, b := fds.pair(t)
 	calls := 0 // not atomic: Close is what orders the reads below behind the loop
 	started := make(chan struct{})
-	p, err := New(func() {}, func(err error) { t.Error(err) })
+	p, err := New(func() {}, func() {}, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestFailedWaitIsReportedOnceAndEndsTheLoop(t *testing.T) {
 	before := descriptors()
 	failed := make(chan error, 8)
 	ran := make(chan struct{}, 2)
-	p, err := New(func() { ran <- struct{}{} }, func(err error) { failed <- err })
+	p, err := New(func() {}, func() { ran <- struct{}{} }, func(err error) { failed <- err })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,8 @@
 // A [Poller] has one goroutine. Every [Handler] and the wake function run on
 // it, one after the other, so that what they share needs no lock. A handler
 // must not block: while it runs, no other descriptor of that poller is served.
+// Each time the loop has waited, the batch function runs before them, so that it can read a clock
+// once for all of them.
 // While nothing is ready the goroutine is parked in the Go runtime's own poller, by
 // the gate (gate_linux.go): a loop that waits occupies no thread.
 // [Poller.Add], [Poller.Mod] and [Poller.Del] may be called only from that goroutine,
@@ -32,8 +34,9 @@
 // again at the next turn. So one read for each event is enough, and a busy
 // peer cannot keep the loop from its other descriptors. [Hangup] is reported
 // whether asked for or not, and again at every turn until [Poller.Del]: read
-// what is left, then delete. EPOLLRDHUP is never asked for, because a peer's FIN
-// shows itself as io.EOF behind the bytes that came before it.
+// what is left, then delete. Who reads needs no [PeerShut], because a peer's FIN
+// shows itself as io.EOF behind the bytes that came before it. It is for those who do
+// not read for a while, and ask for it until it has come.
 //
 // # Waking
 //

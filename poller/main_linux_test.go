@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds every wait for something that must happen.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // TestMain fails when a goroutine or a descriptor is left over.
 func TestMain(m *testing.M) {
@@ -81,7 +81,7 @@ type loop struct {
 func newLoop(t *testing.T) *loop {
 	t.Helper()
 	l := &loop{t: t, failed: make(chan error, 8)}
-	p, err := New(l.run, func(err error) { l.failed <- err })
+	p, err := New(func() {}, l.run, func(err error) { l.failed <- err })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,12 +19,15 @@ const (
 	// Hangup: both directions are shut, or the socket has an error
 	// (EPOLLHUP, EPOLLERR). Never asked for, always reported.
 	Hangup
+	// PeerShut: the peer has sent its FIN, perhaps behind bytes that are not read yet
+	// (EPOLLRDHUP).
+	PeerShut
 )
 
 // String returns the events as in "readable|hangup".
 func (e Events) String() string {
 	s := ""
-	for i, name := range [...]string{"readable", "writable", "hangup"} {
+	for i, name := range [...]string{"readable", "writable", "hangup", "peer shut"} {
 		if e&(1<<i) == 0 {
 			continue
 		}

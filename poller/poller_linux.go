@@ -17,16 +17,19 @@ import (
 // which stays possible behind this type should easygo ever be in the way.
 type Poller struct {
 	// Set at construction.
-	ep     *netpoll.Epoll
-	onWake func()
-	onFail func(error) // does something at its first call only
-	gate   gate
+	ep      *netpoll.Epoll
+	onBatch func()
+	onWake  func()
+	onFail  func(error) // does something at its first call only
+	gate    gate
 }
 
-// New starts a poller. onWake runs on the loop after Wake. onFail is called at most once,
-// from the loop's goroutine, if waiting fails; the process should then stop.
-func New(onWake func(), onFail func(error)) (*Poller, error) {
-	p := &Poller{onWake: onWake, gate: gate{eventfd: -1, waker: -1}}
+// New starts a poller. onBatch runs on the loop each time it has waited, before the handlers and
+// the wake function of that batch of events: it can read a clock for all of them. onWake runs on
+// the loop after Wake. onFail is called at most once, from the loop's goroutine, if waiting fails;
+// the process should then stop.
+func New(onBatch, onWake func(), onFail func(error)) (*Poller, error) {
+	p := &Poller{onBatch: onBatch, onWake: onWake, gate: gate{eventfd: -1, waker: -1}}
 	// Once: easygo also reports that it could not close a descriptor that was the
 	// reason for the failure.
 	var once sync.Once
@@ -85,6 +88,7 @@ func (p *Poller) pass(ev netpoll.EpollEvent) {
 		}
 	}
 	err := p.gate.park()
+	p.onBatch()
 	if err == nil {
 		err = p.gate.arm()
 	}
@@ -192,6 +196,9 @@ func (d *Desc) ready(ev netpoll.EpollEvent) {
 	if ev&(netpoll.EPOLLHUP|netpoll.EPOLLERR) != 0 {
 		e |= Hangup
 	}
+	if ev&netpoll.EPOLLRDHUP != 0 {
+		e |= PeerShut
+	}
 	e &= d.interest | Hangup
 	if e != 0 { // zero also: easygo's mark of closing (0x20)
 		h.Ready(e)
@@ -205,6 +212,9 @@ func epollEvents(e Events) netpoll.EpollEvent {
 	}
 	if e&Writable != 0 {
 		ev |= netpoll.EPOLLOUT
+	}
+	if e&PeerShut != 0 {
+		ev |= netpoll.EPOLLRDHUP
 	}
 	return ev
 }

@@ -13,7 +13,7 @@ import (
 
 func TestPollerOwnsFiveDescriptorsAndAllAreCloseOnExec(t *testing.T) {
 	before := descriptors()
-	p, err := New(func() {}, func(err error) { t.Error(err) })
+	p, err := New(func() {}, func() {}, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,23 +28,33 @@ func Detach(c net.Conn) (fd int, err error) {
 	if !ok {
 		return -1, fmt.Errorf("poller: detach: %T has no descriptor", c)
 	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return -1, fmt.Errorf("poller: detach: %w", err)
-	}
-	fd = -1
-	var dupErr error
-	err = raw.Control(func(old uintptr) {
-		fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3)
-	})
-	if err == nil {
-		err = dupErr
-	}
-	if err != nil {
+	if fd, err = duplicate(sc); err != nil {
 		return -1, fmt.Errorf("poller: detach: %w", err)
 	}
 	c.Close() // ignored: the duplicate keeps the connection
 	return fd, nil
+}
+
+// duplicate returns a duplicate of c's descriptor, close-on-exec.
+func duplicate(c syscall.Conn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var failed error
+	err = raw.Control(func(old uintptr) { fd, failed = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 3) })
+	return fd, errors.Join(err, failed)
+}
+
+// control calls f with c's descriptor.
+func control(c syscall.Conn, f func(fd int) error) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = f(int(fd)) })
+	return errors.Join(err, failed)
 }
 
 // Read reads once into p and returns the number of bytes: zero and no error if there is
@@ -160,13 +170,7 @@ type Options struct {
 // accepted later. c is anything with a descriptor of package net: a listener or
 // connection. A Unix socket has only the first.
 func Tune(c syscall.Conn, o Options) error {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var optErr error
-	err = raw.Control(func(fd uintptr) { optErr = TuneFD(int(fd), o) })
-	return errors.Join(err, optErr)
+	return control(c, func(fd int) error { return TuneFD(fd, o) })
 }
 
 // TuneFD is Tune for a bare descriptor.
@@ -257,15 +261,7 @@ func SetAbort(fd int) error {
 // nothing, and an accepted connection can be read at once. Other sockets refuse
 // it.
 func SetDeferAccept(l syscall.Conn) error {
-	raw, err := l.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var optErr error
-	err = raw.Control(func(fd uintptr) {
-		optErr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1)
-	})
-	return errors.Join(err, optErr)
+	return control(l, func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 1) })
 }
 
 // SetUserTimeout bounds how long the kernel goes on offering bytes that the peer does

@@ -342,7 +342,7 @@ func TestIsDescriptorLimit(t *testing.T) {
 	if !IsDescriptorLimit(err) {
 		t.Errorf("%v is not seen as a limit", err)
 	}
-	if _, err := New(func() {}, func(error) {}); !IsDescriptorLimit(err) {
+	if _, err := New(func() {}, func() {}, func(error) {}); !IsDescriptorLimit(err) {
 		t.Errorf("New at the limit: %v", err)
 	}
 	for err, want := range map[error]bool{nil: false, unix.ENFILE: true, unix.EMFILE: true, unix.EPERM: false} {

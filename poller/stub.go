@@ -19,7 +19,7 @@ type Options struct {
 // Poller is not available here: see ErrUnsupported.
 type Poller struct{}
 
-func New(onWake func(), onFail func(error)) (*Poller, error) { return nil, ErrUnsupported }
+func New(onBatch, onWake func(), onFail func(error)) (*Poller, error) { return nil, ErrUnsupported }
 
 func (p *Poller) Wake()                                                 {}
 func (p *Poller) Add(d *Desc, fd int, interest Events, h Handler) error { return ErrUnsupported }

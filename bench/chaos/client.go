@@ -1,11 +1,9 @@
-package chaos
+package main
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,9 +12,14 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+
+	"sluice/bench/record"
+	"sluice/bench/wsclient"
 )
 
 // Client is a subscriber that records what it receives. It takes one goroutine and 16 KiB
@@ -30,19 +33,19 @@ type Client struct {
 
 	// Owned by the client's goroutine; read when it has ended.
 	account Account
-	reader  recordReader
-	large   []byte // a frame that is longer than the reader's buffer
+	reader  record.Reader
+	arrived time.Duration // when the bytes came that were read last
 
 	// Atomic: any goroutine looks.
 	connected atomic.Bool
 	last      atomic.Uint64 // offset
 	places    atomic.Int64  // connections that came to their first record
 
-	ending chan struct{} // closed when it is to end its connection itself
+	finished sync.Once
+	ending   chan struct{} // closed when it is to end its connection itself
 
-	mu    sync.Mutex // guards conn, and what is written to it
-	conn  net.Conn
-	final Kind // Stayed or Left when it ends its connection itself; "" before
+	mu   sync.Mutex // guards conn, what is written to it, and the closing of ending
+	conn *wsclient.Conn
 }
 
 // ClientOptions are the settings of clients.
@@ -128,25 +131,17 @@ const comeBackAfter = 50 * time.Millisecond
 // live is the client's life: connection after connection while it comes back.
 // joined is told once how the first one began: when its place came.
 func (c *Client) live(joined func(error)) {
-	told := false
-	tell := func(err error) {
-		if !told {
-			told = true
-			joined(err)
-		}
-	}
+	var once sync.Once
+	tell := func(err error) { once.Do(func() { joined(err) }) }
 	begin, since := Joined, "now"
 	for {
-		br, err := c.connect(since)
+		conn, err := c.connect(since)
 		switch {
 		case err == nil:
 			c.account.add(Event{Kind: begin})
-			fresh := true
-			c.read(br, func() {
-				if fresh {
-					fresh = false
-					c.places.Add(1)
-				}
+			var fresh sync.Once
+			c.read(conn, func() {
+				fresh.Do(func() { c.places.Add(1) })
 				tell(nil)
 			})
 			tell(errors.New("the connection ended before its position arrived"))
@@ -176,45 +171,68 @@ func (a *Account) place() (epoch string, last uint64) {
 
 // over reports whether the row has no more use for the client.
 func (c *Client) over() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.final != ""
+	select {
+	case <-c.ending:
+		return true
+	default:
+		return false
+	}
 }
 
 var errOver = errors.New("the row has ended")
 
 // url is where the client connects for what follows a place.
 func (c *Client) url(since string) string {
-	scheme, addr := "ws", c.gateway.Addr
+	scheme, addr := "ws", c.gateway.Public
 	if c.options.TLS {
 		scheme, addr = "wss", c.gateway.Secure
 	}
 	return fmt.Sprintf("%s://%s/ws/%s?format=json&since=%s", scheme, cmp.Or(c.options.Through, addr), url.PathEscape(c.options.Channel), url.QueryEscape(since))
 }
 
-func (c *Client) connect(since string) (*bufio.Reader, error) {
+func (c *Client) connect(since string) (*wsclient.Conn, error) {
 	if c.over() {
 		return nil, errOver
 	}
-	conn, br, err := dial(c.run.ctx, c.url(since), c.options.ReceiveBuffer, &c.pace)
+	d := wsclient.Dialer{Timeout: 30 * time.Second, TLS: &tls.Config{InsecureSkipVerify: true}, Buffer: 16 << 10}
+	if n := c.options.ReceiveBuffer; n > 0 { // before connecting: the window is agreed on there
+		d.Control = func(_, _ string, socket syscall.RawConn) (err error) {
+			outer := socket.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, n) })
+			return errors.Join(outer, err)
+		}
+	}
+	conn, err := d.Dial(c.run.ctx, c.url(since))
 	if err != nil {
 		return nil, err
 	}
+	paced := &pacedReader{c.run.ctx, conn.Net, &c.pace}
+	c.arrived = time.Since(c.run.began)
+	conn.Read = func(p []byte) (int, error) {
+		n, err := paced.Read(p)
+		c.arrived = time.Since(c.run.began)
+		return n, err
+	}
+	if delay := c.options.PongDelay; delay > 0 {
+		conn.OnPing = func(payload []byte) {
+			pong := ws.NewPongFrame(bytes.Clone(payload))
+			time.AfterFunc(delay, func() { c.write(pong) })
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.final != "" {
-		conn.Close() // ignored: nothing was read from it, or will be
+	if c.over() {
+		conn.Close()
 		return nil, errOver
 	}
 	c.conn = conn
 	c.connected.Store(true)
-	return br, nil
+	return conn, nil
 }
 
 // read takes down what comes, to the connection's end. placed is called when the first
 // record has come.
-func (c *Client) read(br *bufio.Reader, placed func()) {
-	end, err := c.records(br, placed)
+func (c *Client) read(conn *wsclient.Conn, placed func()) {
+	end, err := c.records(conn, placed)
 	if err != nil {
 		end = Event{Kind: Broken, Text: err.Error()}
 		if errors.As(err, new(garbled)) {
@@ -222,18 +240,15 @@ func (c *Client) read(br *bufio.Reader, placed func()) {
 		}
 	}
 	c.mu.Lock()
-	if c.final != "" && (err == nil || errors.Is(err, io.EOF)) {
-		end = Event{Kind: c.final} // it is we who have closed it
+	if c.over() && (err == nil || errors.Is(err, io.EOF)) {
+		end = Event{Kind: Stayed} // it is we who have closed it
 	}
-	c.conn.Close() // ignored: it has ended
+	conn.Close()
 	c.conn = nil
 	c.mu.Unlock()
 	c.account.add(end)
 	c.connected.Store(false)
 }
-
-// frameMax is more than any row's message is long.
-const frameMax = 16 << 20
 
 // garbled is the error of bytes that the gateway must not have sent.
 type garbled struct{ text string }
@@ -241,86 +256,48 @@ type garbled struct{ text string }
 func (g garbled) Error() string { return g.text }
 
 // records takes down records and returns the event of a Close frame.
-func (c *Client) records(br *bufio.Reader, placed func()) (Event, error) {
-	now := time.Duration(0)
+func (c *Client) records(conn *wsclient.Conn, placed func()) (Event, error) {
 	for {
-		if br.Buffered() == 0 {
-			if _, err := br.Peek(1); err != nil {
-				return Event{}, err
-			}
-			now = time.Since(c.run.began)
-		}
-		h, err := ws.ReadHeader(br)
-		if errors.Is(err, ws.ErrHeaderLengthMSB) || errors.Is(err, ws.ErrHeaderLengthUnexpected) || h.Length > frameMax {
-			return Event{}, garbled{fmt.Sprintf("a frame of %d bytes: %v", h.Length, err)}
-		}
-		if err != nil {
-			return Event{}, err
-		}
-		p, err := c.payload(br, int(h.Length))
-		if err != nil {
-			return Event{}, err
-		}
+		op, p, err := conn.Next()
+		var closed wsutil.ClosedError
 		switch {
-		case h.OpCode == ws.OpPing:
-			pong := ws.NewPongFrame(bytes.Clone(p))
-			if c.options.PongDelay > 0 {
-				time.AfterFunc(c.options.PongDelay, func() { c.write(pong) })
-				continue
-			}
-			c.write(pong)
-		case h.OpCode == ws.OpClose:
-			e := Event{Kind: Closed, Code: int(ws.StatusNoStatusRcvd)}
-			if len(p) >= 2 {
-				e.Code, e.Text = int(binary.BigEndian.Uint16(p)), string(p[2:])
-			}
-			c.write(ws.NewCloseFrame(p[:min(len(p), 2)]))
-			return e, nil
-		case h.OpCode == ws.OpPong:
-		case h.OpCode != ws.OpText || !h.Fin || h.Masked:
-			return Event{}, garbled{fmt.Sprintf("a frame that cannot contain a record: %+v", h)}
-		default:
-			if err := c.take(p, now); err != nil {
-				return Event{}, err
-			}
-			placed()
+		case errors.As(err, &closed):
+			return Event{Kind: Closed, Code: int(closed.Code), Text: closed.Reason}, nil
+		case wsclient.IsInvalid(err):
+			return Event{}, garbled{err.Error()}
+		case err != nil:
+			return Event{}, err
+		case op != ws.OpText:
+			return Event{}, garbled{"a message that is no record, because it is binary"}
 		}
+		if err := c.take(p); err != nil {
+			return Event{}, err
+		}
+		placed()
 	}
-}
-
-// payload returns a frame's payload, valid until the next read.
-func (c *Client) payload(br *bufio.Reader, n int) ([]byte, error) {
-	if n <= br.Size() {
-		p, err := br.Peek(n)
-		br.Discard(len(p)) // ignored: as much is there
-		return p, err
-	}
-	if cap(c.large) < n {
-		c.large = make([]byte, n)
-	}
-	_, err := io.ReadFull(br, c.large[:n])
-	return c.large[:n], err
 }
 
 // take takes down one record.
-func (c *Client) take(p []byte, now time.Duration) error {
-	r, err := c.reader.read(p)
+func (c *Client) take(p []byte) error {
+	r, err := c.reader.Read(p)
 	switch {
-	case err != nil:
-		return err
-	case r.gap:
-		c.account.add(Event{Kind: Gap, Epoch: r.epoch, Last: r.offset})
-	case r.place:
-		c.account.add(Event{Kind: Place, Epoch: r.epoch, Last: r.offset})
+	case err != nil || r.Epoch == "":
+		return garbled{fmt.Sprintf("not a record with a position: %.200q", p)}
+	case r.Kind == record.Gap:
+		c.account.add(Event{Kind: Gap, Epoch: r.Epoch, Last: r.Offset})
+	case r.Kind == record.Position:
+		c.account.add(Event{Kind: Place, Epoch: r.Epoch, Last: r.Offset})
+	case r.Kind != record.Publication || r.Binary:
+		return garbled{fmt.Sprintf("a message without text, which was not published: %.200q", p)}
 	default:
-		c.account.got(r.epoch, r.offset, hashOf(r.payload))
+		c.account.got(r.Epoch, r.Offset, r.Prev, hashOf(r.Payload))
 		if c.options.Measured {
-			if at, ok := stampOf(r.payload); ok {
-				c.run.observe(at, now)
+			if at, ok := stampOf(r.Payload); ok {
+				c.run.observe(at, c.arrived)
 			}
 		}
 	}
-	c.last.Store(r.offset)
+	c.last.Store(r.Offset)
 	return nil
 }
 
@@ -330,46 +307,40 @@ func (c *Client) write(f ws.Frame) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn != nil {
-		c.conn.SetWriteDeadline(time.Now().Add(time.Second)) // ignored: the connection has ended
-		ws.WriteFrame(c.conn, ws.MaskFrame(f))               // ignored: as above
+		c.conn.Net.SetWriteDeadline(time.Now().Add(time.Second)) // ignored: the connection has ended
+		c.conn.Send(f)                                           // ignored: as above
 	}
 }
 
 // finishWithin is how long a client waits for the answer to its Close frame.
 const finishWithin = 15 * time.Second
 
-// Leave makes the client go before the end of the row; finish, at its end. Either
-// is orderly: it sends a Close frame and reads to the gateway's, for which it is
-// not waited here.
-func (c *Client) Leave()  { c.end(Left) }
-func (c *Client) finish() { c.end(Stayed) }
+// finish makes the client go at the end of the row. It sends a Close frame and reads to the
+// gateway's, for which finish does not wait.
+func (c *Client) finish() {
+	c.finished.Do(func() {
+		c.mu.Lock()
+		close(c.ending)
+		if c.conn != nil {
+			c.conn.Net.SetReadDeadline(time.Now().Add(finishWithin)) // ignored: the connection has ended
+		}
+		c.mu.Unlock()
+		c.pace.set(0)
+		c.write(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, "")))
+	})
+}
 
 // Cut ends the connection with a reset, as a network does that forgets it.
 func (c *Client) Cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	raw := c.conn
+	if c.conn == nil {
+		return
+	}
+	raw := c.conn.Net
 	if secure, ok := raw.(*tls.Conn); ok {
 		raw = secure.NetConn()
 	}
-	if raw != nil {
-		raw.(*net.TCPConn).SetLinger(0) // ignored: it has ended
-		raw.Close()                     // ignored: as above
-	}
-}
-
-func (c *Client) end(final Kind) {
-	c.mu.Lock()
-	if c.final != "" {
-		c.mu.Unlock()
-		return
-	}
-	c.final = final
-	close(c.ending)
-	if c.conn != nil {
-		c.conn.SetReadDeadline(time.Now().Add(finishWithin)) // ignored: the connection has ended
-	}
-	c.mu.Unlock()
-	c.pace.set(0)
-	c.write(ws.NewCloseFrame(ws.NewCloseFrameBody(ws.StatusNormalClosure, "")))
+	raw.(*net.TCPConn).SetLinger(0) // ignored: it has ended
+	raw.Close()                     // ignored: as above
 }

@@ -1,4 +1,5 @@
-// Package chaos is the fault programs behind `sluice bench chaos`. Each row starts its own
+// Command chaos is the table of faults. `go run ./bench/chaos --help` says how to run it; its
+// subcommand hostile runs the attacks of package hostile against any server. Each row starts its own
 // gateways as processes, injects a fault into them or their clients, and checks what every
 // client received against what was published. It is separate from package bench, which
 // measures any server's speed and injects no faults; it shares bench's description of the
@@ -47,24 +48,23 @@
 //	publisher   one for each channel: waits for each receipt, so its offsets are in order
 //	client      one for each connection; owns its ledger until it has ended
 //	proxy       one that accepts, one for each direction of a connection (row 15)
-//	watcher     one for each gateway: notices that it ended
 //
 // # A new row
 //
-// A row is one file with a function of a [*Run] and a call of register in an init.
+// A row is one file with a function of a [*Run], and a line of the table in run.go.
 // The function starts gateways (Run.Start), clients (Run.Join) and publishers
 // (Run.Publish), and ends with Run.Settle and Run.Judge. It reports other conditions with
-// Run.Check, and returns skipped if the machine lacks a requirement. Run.judgesSpeed reports
-// whether times and memory are judged.
+// Run.Check, and returns skipped if the machine lacks a requirement. must and noError end it at a
+// step that fails, on the row's own goroutine. Run.judgesSpeed reports whether times and memory are
+// judged.
 //
 // # Reading order
 //
 // ledger.go and judge.go (pure), then run.go, gateway.go, publisher.go, client.go,
-// wire.go, proxy.go, and the rows. Rows 1, 2, 3 and 19 start a gateway for a scenario of
-// package bench and check its figures; row_programs.go runs tests from elsewhere in the
-// sources.
+// wire.go (how fast it reads), proxy.go, and the rows. Rows 1, 2, 3 and 19 start a gateway for a scenario of
+// package bench or an attack of package hostile, and check its figures.
 //
 // The package does not know how the gateway works inside. It speaks format=json over
 // WebSocket, plain or over TLS. It does not publish over WebSocket, and a publication whose
 // outcome is unknown (no response to its POST) ends the row.
-package chaos
+package main

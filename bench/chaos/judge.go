@@ -1,4 +1,4 @@
-package chaos
+package main
 
 import "fmt"
 
@@ -99,7 +99,7 @@ func (j *judge) account(a *Account) {
 			w.open, w.resumed, w.whole = true, true, false
 			j.moved++
 		case Place:
-			if o := j.ledger.order(a.Channel, e.Epoch); o != nil && e.Last >= o.First {
+			if o := j.ledger.order(a.Channel, e.Epoch); o != nil && o.between(0, e.Last) > 0 {
 				j.moved++ // else it was there before anything was published
 			}
 			w.epoch, w.last, w.resumed = e.Epoch, e.Last, false
@@ -108,15 +108,15 @@ func (j *judge) account(a *Account) {
 			j.gap(a, &w, e)
 		case Got:
 			j.run(a, &w, e)
-		case Closed, Left:
+		case Closed:
 			w.open = false
 			j.moved++
 		case Broken:
 			w.open = false
 			j.moved++
 			j.broken++
-			if o := j.ledger.order(a.Channel, w.epoch); o != nil && o.Last() > w.last {
-				j.unread += o.Last() - w.last
+			if o := j.ledger.order(a.Channel, w.epoch); o != nil {
+				j.unread += o.between(w.last, o.Last())
 			}
 		case Garbled:
 			w.open = false
@@ -133,7 +133,7 @@ func (j *judge) account(a *Account) {
 	if n := len(a.Events); !w.whole || o == nil || a.Events[n-1].Kind != Stayed {
 		j.partly = true // when the gateway counted it no longer, it cannot know
 	} else {
-		j.due += o.Last() - w.from
+		j.due += o.between(w.from, o.Last())
 	}
 }
 
@@ -142,7 +142,7 @@ func (j *judge) gap(a *Account, w *walk, e Event) {
 	case w.epoch == e.Epoch && e.Last < w.last:
 		j.fault("C2", a, "a gap record goes back from offset %d to %d", w.last, e.Last)
 	case w.epoch == e.Epoch && !w.resumed:
-		j.skipped += e.Last - w.last
+		j.skipped += j.ledger.order(a.Channel, e.Epoch).between(w.last, e.Last)
 	}
 	if w.epoch != e.Epoch {
 		w.runs = nil
@@ -154,24 +154,26 @@ func (j *judge) run(a *Account, w *walk, e Event) {
 	j.received += e.Count
 	if o := j.ledger.order(a.Channel, e.Epoch); o == nil {
 		j.fault("C1", a, "got offsets %d to %d of epoch %s, in which nothing was published", e.First, e.Last, e.Epoch)
-	} else if sum, ok := o.sum(e.First, e.Last); !ok {
-		j.fault("C1", a, "got offsets %d to %d, but only %d to %d were published", e.First, e.Last, o.First, o.Last())
+	} else if sum, count, ok := o.sum(e.First, e.Last); !ok {
+		j.fault("C1", a, "got offsets %d to %d, which were not both published (the last is %d)", e.First, e.Last, o.Last())
+	} else if count != e.Count {
+		j.fault("C2", a, "%d messages with offsets %d to %d, of which each names the one before: %d were published", e.Count, e.First, e.Last, count)
 	} else if sum != e.Hash {
 		j.fault("C1", a, "the payloads of offsets %d to %d differ from what was published", e.First, e.Last)
+	} else if prev := o.prev(e.First); prev > 0 && e.Prev != prev {
+		j.fault("C2", a, "offset %d names %d as the one before, which is %d", e.First, e.Prev, prev)
 	}
 	silent := "C4"
 	if w.resumed {
 		silent = "C5"
 	}
 	switch {
-	case e.Count != e.Last-e.First+1:
-		j.fault("C2", a, "%d messages with offsets %d to %d", e.Count, e.First, e.Last)
 	case w.epoch == "":
 	case w.epoch != e.Epoch:
 		j.fault(silent, a, "epoch %s follows %s without a gap record", e.Epoch, w.epoch)
 		w.runs = nil
-	case e.First > w.last+1:
-		j.fault(silent, a, "offset %d follows %d without a gap record", e.First, w.last)
+	case e.Prev > w.last:
+		j.fault(silent, a, "offset %d, the one after %d, follows %d without a gap record", e.First, e.Prev, w.last)
 	case e.First <= w.last:
 		j.backwards(a, w, e)
 	}

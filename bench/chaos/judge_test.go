@@ -1,4 +1,4 @@
-package chaos
+package main
 
 import (
 	"testing"
@@ -6,17 +6,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// nth is the offset of a forged publication.
+func nth(n uint64) uint64 { return 3 * n }
+
 // forged returns a ledger in which all is well: ten publications, two clients that stay,
 // one that is skipped over 4 to 6, one that is cut after 3, comes back and is told of a gap to 5.
 func forged() *Ledger {
-	o := &Order{Channel: "x", Epoch: "e", First: 1}
-	for i := range 10 {
+	o := &Order{Channel: "x", Epoch: "e"}
+	for i := range uint64(10) {
+		o.Offsets = append(o.Offsets, nth(i+1))
 		o.Hashes = append(o.Hashes, hashOf([]byte{byte(i)}))
 	}
 	o.Subscribers = 38 // the one that was cut is there for 1 to 3 and 6 to 10
 	run := func(first, last uint64) Event {
-		sum, _ := o.sum(first, last)
-		return Event{Kind: Got, Epoch: "e", First: first, Last: last, Count: last - first + 1, Hash: sum}
+		sum, count, _ := o.sum(nth(first), nth(last))
+		return Event{Kind: Got, Epoch: "e", Prev: o.prev(nth(first)), First: nth(first), Last: nth(last), Count: count, Hash: sum}
 	}
 	place := Event{Kind: Place, Epoch: "e"}
 	return &Ledger{
@@ -24,9 +28,9 @@ func forged() *Ledger {
 		Clients: []Account{
 			{Name: "good", Channel: "x", Whole: true, Events: []Event{{Kind: Joined}, place, run(1, 10), {Kind: Stayed}}},
 			{Name: "also good", Channel: "x", Whole: true, Events: []Event{{Kind: Joined}, place, run(1, 10), {Kind: Stayed}}},
-			{Name: "skipped", Channel: "x", Events: []Event{{Kind: Joined}, place, run(1, 3), {Kind: Gap, Epoch: "e", Last: 6}, run(7, 10), {Kind: Stayed}}},
+			{Name: "skipped", Channel: "x", Events: []Event{{Kind: Joined}, place, run(1, 3), {Kind: Gap, Epoch: "e", Last: nth(6)}, run(7, 10), {Kind: Stayed}}},
 			{Name: "cut", Channel: "x", Events: []Event{{Kind: Joined}, place, run(1, 3), {Kind: Closed, Code: 1013},
-				{Kind: Resumed}, {Kind: Gap, Epoch: "e", Last: 5}, run(6, 10), {Kind: Stayed}}},
+				{Kind: Resumed}, {Kind: Gap, Epoch: "e", Last: nth(5)}, run(6, 10), {Kind: Stayed}}},
 		},
 		Counters: map[string]float64{counterPublished: 10, counterDelivered: 35, counterRecovered: 0, counterDropped: 3, counterSkipped: 3},
 	}
@@ -44,26 +48,28 @@ func TestJudgeRefusesForgedLedgers(t *testing.T) {
 		{"another payload", func(l *Ledger) { of(l, 0, 2).Hash++ }, []string{"C1"}},
 		{"an offset that was never published", func(l *Ledger) {
 			e := of(l, 0, 2)
-			e.Last, e.Count = 11, 11
+			e.Last, e.Count = nth(11), 11
 		}, []string{"C1", "C6 received"}},
 		{"an epoch that nobody knows", func(l *Ledger) { of(l, 3, 6).Epoch = "f" }, []string{"C1", "C4"}},
 		{"something that is no record", func(l *Ledger) { *of(l, 3, 3) = Event{Kind: Garbled} }, []string{"C1"}},
 		{"a late one", func(l *Ledger) {
 			late := *of(l, 2, 2)
-			late.First, late.Last, late.Count = 5, 5, 1
-			late.Hash, _ = l.Orders[0].sum(5, 5)
+			late.Prev, late.First, late.Last, late.Count = nth(4), nth(5), nth(5), 1
+			late.Hash, _, _ = l.Orders[0].sum(nth(5), nth(5))
 			l.Clients[2].Events = append(l.Clients[2].Events[:5:5], late, Event{Kind: Stayed})
 		}, []string{"C2", "C6 received"}},
-		{"a gap record that goes back", func(l *Ledger) { of(l, 3, 5).Last = 2 }, []string{"C2", "C4"}},
+		{"a gap record that goes back", func(l *Ledger) { of(l, 3, 5).Last = nth(2) }, []string{"C2", "C4"}},
 		{"a repeat", func(l *Ledger) {
 			again := *of(l, 1, 2)
 			events(l, 1, Event{Kind: Joined}, again, again, Event{Kind: Stayed})
 		}, []string{"C3", "C6 received"}},
-		{"a hole", func(l *Ledger) { of(l, 2, 3).Kind = Place; of(l, 2, 3).Last = 3 }, []string{"C4", "C6 skipped"}},
+		{"a chain that leaves one out", func(l *Ledger) { of(l, 0, 2).Count-- }, []string{"C2", "C6 received"}},
+		{"a wrong name for the one before", func(l *Ledger) { of(l, 2, 4).Prev = nth(5) }, []string{"C2"}},
+		{"a hole", func(l *Ledger) { of(l, 2, 3).Kind = Place; of(l, 2, 3).Last = nth(3) }, []string{"C4", "C6 skipped"}},
 		{"nothing at the end", func(l *Ledger) {
 			e := of(l, 0, 2)
-			e.Last, e.Count = 9, 9
-			e.Hash, _ = l.Orders[0].sum(1, 9)
+			e.Last, e.Count = nth(9), 9
+			e.Hash, _, _ = l.Orders[0].sum(nth(1), nth(9))
 		}, []string{"C4", "C6 received"}},
 		{"a resume with a hole", func(l *Ledger) {
 			events(l, 3, append(l.Clients[3].Events[:5:5], l.Clients[3].Events[6:]...)...)

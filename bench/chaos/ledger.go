@@ -1,4 +1,4 @@
-package chaos
+package main
 
 import (
 	"hash/maphash"
@@ -14,26 +14,58 @@ type Ledger struct {
 }
 
 // Order is what one publisher published to a channel's epoch, which nobody else
-// published into: hash i is of offset First+i.
+// published into. Its offsets grow, and may have holes.
 type Order struct {
 	Channel string   `json:"channel"`
 	Epoch   string   `json:"epoch"`
-	First   uint64   `json:"first"`
-	Hashes  []uint64 `json:"hashes"`
+	Offsets []uint64 `json:"offsets"`
+	Hashes  []uint64 `json:"hashes"` // of the publications with these offsets
 	// Subscribers is the sum of those that the receipts name.
 	Subscribers uint64 `json:"subscribers"`
 
 	running []uint64 // by number of hashes
 }
 
-// Last returns the newest offset; First-1 where there is none.
-func (o *Order) Last() uint64 { return o.First + uint64(len(o.Hashes)) - 1 }
+// Last returns the newest offset; 0 where there is none.
+func (o *Order) Last() uint64 {
+	if n := len(o.Offsets); n > 0 {
+		return o.Offsets[n-1]
+	}
+	return 0
+}
 
-// sum returns the running hash of a range of offsets; false where not all of them
-// were published.
-func (o *Order) sum(first, last uint64) (uint64, bool) {
-	if first < o.First || last > o.Last() || first > last {
-		return 0, false
+// between counts the publications after an offset and up to another.
+func (o *Order) between(after, upTo uint64) uint64 {
+	if o == nil || upTo <= after {
+		return 0
+	}
+	return uint64(o.above(upTo) - o.above(after))
+}
+
+// above returns the index of the first offset above one.
+func (o *Order) above(offset uint64) int {
+	i, found := slices.BinarySearch(o.Offsets, offset)
+	if found {
+		i++
+	}
+	return i
+}
+
+// prev returns the offset before one, 0 for the first.
+func (o *Order) prev(offset uint64) uint64 {
+	if i, _ := slices.BinarySearch(o.Offsets, offset); i > 0 {
+		return o.Offsets[i-1]
+	}
+	return 0
+}
+
+// sum returns the running hash of the publications from one offset to another, and how many they
+// are; false where one of the two was not published.
+func (o *Order) sum(first, last uint64) (hash, count uint64, ok bool) {
+	from, found := slices.BinarySearch(o.Offsets, first)
+	to, alsoFound := slices.BinarySearch(o.Offsets, last)
+	if !found || !alsoFound || from > to {
+		return 0, 0, false
 	}
 	if len(o.running) != len(o.Hashes)+1 {
 		o.running = make([]uint64, 1, len(o.Hashes)+1)
@@ -41,8 +73,8 @@ func (o *Order) sum(first, last uint64) (uint64, bool) {
 			o.running = append(o.running, chain(o.running[i], h))
 		}
 	}
-	before, behind := o.running[first-o.First], o.running[last-o.First+1]
-	return behind - before*power(last-first+1), true
+	count = uint64(to - from + 1)
+	return o.running[to+1] - o.running[from]*power(count), count, true
 }
 
 // A running hash is a polynomial in chainBase modulo 2^64, so that the hash of any
@@ -85,6 +117,7 @@ type Account struct {
 type Event struct {
 	Kind  Kind   `json:"kind"`
 	Epoch string `json:"epoch,omitempty"`
+	Prev  uint64 `json:"prev,omitempty"`  // of a run: of its first publication
 	First uint64 `json:"first,omitempty"` // of a run
 	Last  uint64 `json:"last,omitempty"`  // of a run; the offset of a place or gap
 	Count uint64 `json:"count,omitempty"` // of a run
@@ -100,25 +133,24 @@ const (
 	Joined  Kind = "joined"  // asks for what comes from now on
 	Resumed Kind = "resumed" // came back with the place it had
 	Place   Kind = "place"   // record with gap=false: where live begins
-	Got     Kind = "got"     // publications with offsets that grow by one
+	Got     Kind = "got"     // publications of which each follows the one before, as its prev says
 	Gap     Kind = "gap"     // record with gap=true
 	Closed  Kind = "closed"  // a Close frame
 	Broken  Kind = "broken"  // an end without one
 	Garbled Kind = "garbled" // what came is no frame or record: the client gave up
-	Left    Kind = "left"    // the client went by itself, before the end
 	Stayed  Kind = "stayed"  // it was there when all was published and delivered
 )
 
 // got adds one publication to the account.
-func (a *Account) got(epoch string, offset, hash uint64) {
+func (a *Account) got(epoch string, offset, prev, hash uint64) {
 	if n := len(a.Events); n > 0 {
 		e := &a.Events[n-1]
-		if e.Kind == Got && e.Last+1 == offset && e.Epoch == epoch {
+		if e.Kind == Got && e.Last == prev && offset > prev && e.Epoch == epoch {
 			e.Last, e.Count, e.Hash = offset, e.Count+1, chain(e.Hash, hash)
 			return
 		}
 	}
-	a.Events = append(a.Events, Event{Kind: Got, Epoch: epoch, First: offset, Last: offset, Count: 1, Hash: hash})
+	a.Events = append(a.Events, Event{Kind: Got, Epoch: epoch, Prev: prev, First: offset, Last: offset, Count: 1, Hash: hash})
 }
 
 func (a *Account) add(e Event) { a.Events = append(a.Events, e) }

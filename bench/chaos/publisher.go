@@ -1,4 +1,4 @@
-package chaos
+package main
 
 import (
 	"cmp"
@@ -168,7 +168,7 @@ type receipt struct {
 }
 
 func (p *Publisher) post(payload string) (r receipt, pushedBack bool, err error) {
-	resp, err := p.gateway.http.Post(p.url, "text/plain; charset=utf-8", strings.NewReader(payload))
+	resp, err := p.gateway.HTTP.Post(p.url, "text/plain; charset=utf-8", strings.NewReader(payload))
 	if err != nil {
 		return r, false, fmt.Errorf("it is unknown whether the message was published: %w", err)
 	}
@@ -186,15 +186,16 @@ func (p *Publisher) post(payload string) (r receipt, pushedBack bool, err error)
 }
 
 // orders puts the receipts in order, an epoch at a time, the one that began first
-// first. Between two offsets there must be none that was given to nobody.
+// first. No offset is given twice.
 func (p *Publisher) orders() (orders []*Order, err error) {
 	for epoch, entries := range p.entries {
 		slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.offset, b.offset) })
-		o := &Order{Channel: p.channel, Epoch: epoch, First: entries[0].offset}
+		o := &Order{Channel: p.channel, Epoch: epoch}
 		for _, e := range entries {
-			if e.offset != o.Last()+1 && err == nil {
-				err = fmt.Errorf("the receipts of %s have offset %d after %d: the gateway skipped offsets, or another client publishes to the channel", p.channel, e.offset, o.Last())
+			if e.offset <= o.Last() && err == nil {
+				err = fmt.Errorf("the receipts of %s have offset %d twice", p.channel, e.offset)
 			}
+			o.Offsets = append(o.Offsets, e.offset)
 			o.Hashes = append(o.Hashes, e.hash)
 			o.Subscribers += e.subscribers
 		}

@@ -1,10 +1,11 @@
-package chaos
+package main
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -62,13 +63,6 @@ func (r *Result) settle(err error) {
 	}
 }
 
-// WriteJSON writes the result as indented JSON.
-func (r *Result) WriteJSON(w io.Writer) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(r)
-}
-
 // WriteTable writes the result as text for people.
 func (r *Result) WriteTable(w io.Writer) error {
 	form := "long form"
@@ -76,10 +70,10 @@ func (r *Result) WriteTable(w io.Writer) error {
 		form = "short form"
 	}
 	fmt.Fprintf(w, "row %d, %s (%s, seed %d): %s after %.1f s\n", r.Row, r.Name, form, r.Seed, r.Verdict, r.Elapsed)
-	for _, name := range sortedKeys(r.Parameters) {
+	for _, name := range slices.Sorted(maps.Keys(r.Parameters)) {
 		fmt.Fprintf(w, "  %-30s %s\n", name, r.Parameters[name])
 	}
-	for _, name := range sortedKeys(r.Counts) {
+	for _, name := range slices.Sorted(maps.Keys(r.Counts)) {
 		fmt.Fprintf(w, "  %-30s %.6g\n", name, r.Counts[name])
 	}
 	for _, c := range r.Checks {
@@ -93,15 +87,6 @@ func (r *Result) WriteTable(w io.Writer) error {
 	}
 	_, err := fmt.Fprintln(w)
 	return err
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 func writeJSON(path string, v any) error {

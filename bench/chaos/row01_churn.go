@@ -1,4 +1,4 @@
-package chaos
+package main
 
 import (
 	"fmt"
@@ -7,11 +7,6 @@ import (
 	"sluice/bench"
 )
 
-func init() {
-	register(Row{Number: 1, Name: "churn", Run: churn,
-		What: "connections open and close, half with a closing handshake and half with a reset; none fails, and nothing leaks"})
-}
-
 // churnWithin is how long the long form's cycles may take.
 const churnWithin = 12 * time.Minute
 
@@ -19,21 +14,16 @@ const churnWithin = 12 * time.Minute
 const memoryMost = 5
 
 func churn(r *Run) error {
-	cycles := Size(r, "cycles", 3000, 1_000_000)
-	warmup := Size(r, "warmup", 2000, 10_000)
+	cycles := Param(r, "cycles", 3000, 1_000_000)
+	warmup := Param(r, "warmup", 2000, 10_000)
 	sources := Param(r, "source_addresses", 16, 16)
 	settle := Param(r, "settle", 4*time.Second, 30*time.Second)
-	g, err := r.Start()
-	if err != nil {
-		return err
-	}
+	g := must(r.Start())
 	res, err := bench.Churn(r.ctx, bench.ChurnOptions{
-		Options: bench.Options{URL: "ws://" + g.Addr, Sources: sources, PID: g.PID()},
+		Options: bench.Options{URL: "ws://" + g.Public, Sources: sources, PID: g.PID()},
 		Cycles:  cycles, Warmup: warmup, Metrics: "http://" + g.Internal + "/metrics", Settle: settle,
 	})
-	if err := r.measured(res, err); err != nil {
-		return err
-	}
+	noError(r.measured(res, err))
 	m := res.Metrics
 	r.Check("cycles", m["failed"] == 0 && m["cycles"] == float64(cycles), "%.0f of %d, %.0f failed", m["cycles"], cycles, m["failed"])
 	left := fmt.Sprintf("%.0f file descriptors, %.0f goroutines, %.0f epoll entries", m["descriptors_left"], m["goroutines_left"], m["epoll_left"])
@@ -42,10 +32,7 @@ func churn(r *Run) error {
 		r.Check("memory", m["rss_growth"] <= memoryMost, "grew by %.1f %%, at most %d %%", m["rss_growth"], memoryMost)
 		r.Check("speed", m["elapsed"] <= churnWithin.Seconds(), "%.0f s, at most %v", m["elapsed"], churnWithin)
 	}
-	c, err := g.Counters()
-	if err != nil {
-		return err
-	}
+	c := must(g.Counters())
 	all := float64(cycles + warmup)
 	r.Check("C6 handshakes", c["handshakes_total{upgraded}"] == all && c["handshakes_total"] == all,
 		"%.0f cycles including the warm-up, %.0f upgraded of %.0f handshakes", all, c["handshakes_total{upgraded}"], c["handshakes_total"])

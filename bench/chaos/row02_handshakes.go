@@ -1,29 +1,20 @@
-package chaos
+package main
 
 import (
 	"strings"
 
 	"sluice/bench"
+	"sluice/bench/hostile"
 )
-
-func init() {
-	register(Row{Number: 2, Name: "hostile handshakes", Run: hostileHandshakes,
-		What: "nearly all upgrade requests are malformed; each gets the correct response and is counted under it"})
-}
 
 // silent are the outcomes of handshakes_total for which a client is told nothing.
 var silent = []string{"timeout", "evicted", "no_request", "cut_off", "poller", "shutting_down"}
 
 func hostileHandshakes(r *Run) error {
-	cases := Size(r, "cases", 3000, 1_000_000)
-	g, err := r.Start()
-	if err != nil {
-		return err
-	}
-	res, err := bench.HostileHandshakes(r.ctx, r.hostile(g, cases))
-	if err := r.attacked(res, err, cases); err != nil {
-		return err
-	}
+	cases := Param(r, "cases", 3000, 1_000_000)
+	g := must(r.Start())
+	res, err := hostile.Handshakes(r.ctx, r.hostile(g, cases))
+	noError(r.attacked(res, err, cases))
 	var c map[string]float64
 	// The attack's last connection sends nothing and is reset: the kernel need not even
 	// show it to the gateway.
@@ -33,9 +24,7 @@ func hostileHandshakes(r *Run) error {
 		c, err = g.Counters()
 		return err != nil || accepted() >= all
 	})
-	if err != nil {
-		return err
-	}
+	noError(err)
 	m := res.Metrics
 	answered := -m["answered_101"]
 	for name, n := range m {
@@ -57,8 +46,8 @@ func hostileHandshakes(r *Run) error {
 }
 
 // hostile returns the options of an attack.
-func (r *Run) hostile(g *Gateway, cases int) bench.HostileOptions {
-	return bench.HostileOptions{Options: bench.Options{URL: "ws://" + g.Addr, PID: g.PID()}, Count: cases, Seed: r.Seed}
+func (r *Run) hostile(g *Gateway, cases int) hostile.Options {
+	return hostile.Options{Options: bench.Options{URL: "ws://" + g.Public, PID: g.PID()}, Count: cases, Seed: r.Seed}
 }
 
 // attacked takes the figures of an attack, and checks that every answer was right. The

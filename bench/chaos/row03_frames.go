@@ -1,11 +1,6 @@
-package chaos
+package main
 
-import "sluice/bench"
-
-func init() {
-	register(Row{Number: 3, Name: "hostile frames", Run: hostileFrames,
-		What: "each session commits one protocol violation, gets the right close code and is counted by its reason"})
-}
+import "sluice/bench/hostile"
 
 // frameReasons are the reasons of connections_closed_total that a client's own frames
 // bring about, by the code of the Close frame that it gets. A client may also
@@ -15,25 +10,18 @@ var frameReasons = []struct{ code, reason string }{
 }
 
 func hostileFrames(r *Run) error {
-	cases := Size(r, "cases", 3000, 1_000_000)
-	g, err := r.Start()
-	if err != nil {
-		return err
-	}
+	cases := Param(r, "cases", 3000, 1_000_000)
+	g := must(r.Start())
 	o := r.hostile(g, cases)
 	o.Path = "/echo"
-	res, err := bench.HostileFrames(r.ctx, o)
-	if err := r.attacked(res, err, cases); err != nil {
-		return err
-	}
+	res, err := hostile.Frames(r.ctx, o)
+	noError(r.attacked(res, err, cases))
 	var c map[string]float64
 	r.Await(letGoWithin, func() bool {
 		c, err = g.Counters()
 		return err != nil || c["connections_closed_total"] == float64(cases)
 	})
-	if err != nil {
-		return err
-	}
+	noError(err)
 	closed := func(reason string) float64 { return c["connections_closed_total{"+reason+"}"] }
 	r.Check("C6 closed", c["connections_closed_total"] == float64(cases), "%d sessions, %.0f counted by reason", cases, c["connections_closed_total"])
 	told, counted := int64(0), closed("client_close")

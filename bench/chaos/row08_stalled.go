@@ -1,14 +1,9 @@
-package chaos
+package main
 
 import (
 	"fmt"
 	"time"
 )
-
-func init() {
-	register(Row{Number: 8, Name: "stalled readers", Slow: true, Run: stalledReaders,
-		What: "a fifth of the readers stop reading; they are disconnected or skipped within 25 s, and the others lose nothing"})
-}
 
 // cutWithin is how long a client that reads nothing may hold its place.
 const cutWithin = 25 * time.Second
@@ -22,8 +17,8 @@ const (
 )
 
 func stalledReaders(r *Run) error {
-	readers := Size(r, "readers", 160, 8000)
-	stalled := Size(r, "stalled", 40, 2000)
+	readers := Param(r, "readers", 160, 8000)
+	stalled := Param(r, "stalled", 40, 2000)
 	rate := Param(r, "messages_per_second", 200.0, 100.0)
 	size := Param(r, "message_bytes", 512, 512)
 	warmup := Param(r, "warmup", 200*time.Millisecond, 3*time.Second)
@@ -31,26 +26,13 @@ func stalledReaders(r *Run) error {
 	loaded := Param(r, "stalled_for", 2500*time.Millisecond, time.Minute)
 	flags := Param(r, "gateway", []string{"--max-message", "2KiB", "--channel-buffer", "8KiB", "--send-buffer", "8KiB", "--close-timeout", "1s"}, nil)
 	receive := Param(r, "receive_buffer_of_stalled", 4<<10, 0) // 0: the kernel's own way, which holds a lot more
-	g, err := r.Start(append(flags, r.policy("row")...)...)
-	if err != nil {
-		return err
-	}
-	good, err := r.Join(g, readers, ClientOptions{Name: "reader", Channel: "row", Whole: true, Measured: true})
-	if err != nil {
-		return err
-	}
-	bad, err := r.Join(g, stalled, ClientOptions{Name: "stalled", Channel: "row", ReceiveBuffer: receive})
-	if err != nil {
-		return err
-	}
+	g := must(r.Start(append(flags, r.policy("row")...)...))
+	good := must(r.Join(g, readers, ClientOptions{Name: "reader", Channel: "row", Whole: true, Measured: true}))
+	bad := must(r.Join(g, stalled, ClientOptions{Name: "stalled", Channel: "row", ReceiveBuffer: receive}))
 	p := r.Publish(g, "row", rate, size)
-	if err := r.Pause(warmup); err != nil {
-		return err
-	}
+	noError(r.Pause(warmup))
 	before := r.Meter()
-	if err := r.Pause(quiet); err != nil {
-		return err
-	}
+	noError(r.Pause(quiet))
 	before.Stop(r)
 	r.Say("%d readers, %d of them stop", len(good)+len(bad), len(bad))
 	during := r.Meter()
@@ -64,14 +46,9 @@ func stalledReaders(r *Run) error {
 	for _, c := range bad { // now they may see what they were told
 		c.Pace(0)
 	}
-	if err := r.Pause(loaded - took); err != nil {
-		return err
-	}
+	noError(r.Pause(loaded - took))
 	during.Stop(r)
-	held, err := r.StopPublishing(p)
-	if err != nil {
-		return err
-	}
+	held := must(r.StopPublishing(p))
 	r.Settle(30 * time.Second)
 	if r.judgesSpeed() {
 		r.Check("the load was published", held >= heldLeast, "%.1f %% of the load, at least %.0f %% expected", 100*held, 100*heldLeast)
@@ -116,10 +93,10 @@ func (r *Run) dealtWith(g *Gateway, n int) bool {
 // compare holds the latency of a phase against that of the quiet one. It is judged
 // only where it can be.
 func (r *Run) compare(quiet, loaded *Meter, carried bool) {
-	before, during := quiet.Quantile(0.99), loaded.Quantile(0.99)
+	before, during := quiet.Percentile(99), loaded.Percentile(99)
 	ratio := during.Seconds() / max(before.Seconds(), 1e-9)
-	r.Count("p50_quiet_seconds", quiet.Quantile(0.5).Seconds())
-	r.Count("p50_seconds", loaded.Quantile(0.5).Seconds())
+	r.Count("p50_quiet_seconds", quiet.Percentile(50).Seconds())
+	r.Count("p50_seconds", loaded.Percentile(50).Seconds())
 	r.Count("p99_quiet_seconds", before.Seconds())
 	r.Count("p99_seconds", during.Seconds())
 	r.Count("p99_ratio", ratio)

@@ -1,11 +1,6 @@
-package chaos
+package main
 
 import "time"
-
-func init() {
-	register(Row{Number: 9, Name: "trickling readers", Slow: true, Run: tricklingReaders,
-		What: "each reader is about as fast as the channel; it either keeps up or is notified of the messages it missed"})
-}
 
 // tricklingReaders: the slowest reader takes a tenth of what the channel brings, the
 // fastest half as much again; every tenth stops altogether for a while. So some keep
@@ -19,17 +14,9 @@ func tricklingReaders(r *Run) error {
 	flags := Param(r, "gateway", []string{"--max-message", "2KiB", "--channel-buffer", "64KiB", "--send-buffer", "8KiB", "--history", "10000", "--history-bytes", "16MiB"},
 		[]string{"--max-message", "4KiB", "--channel-buffer", "64KiB", "--send-buffer", "16KiB", "--history", "10000", "--history-bytes", "16MiB"})
 	const recordBytes = 120 // what a record has besides its payload, about
-	g, err := r.Start(append(flags, r.policy("row")...)...)
-	if err != nil {
-		return err
-	}
-	if _, err := r.Join(g, bystanders, ClientOptions{Name: "reader", Channel: "row", Whole: true}); err != nil {
-		return err
-	}
-	slow, err := r.Join(g, trickling, ClientOptions{Name: "trickling", Channel: "row", ComeBack: true, ReceiveBuffer: 4 << 10})
-	if err != nil {
-		return err
-	}
+	g := must(r.Start(append(flags, r.policy("row")...)...))
+	must(r.Join(g, bystanders, ClientOptions{Name: "reader", Channel: "row", Whole: true}))
+	slow := must(r.Join(g, trickling, ClientOptions{Name: "trickling", Channel: "row", ComeBack: true, ReceiveBuffer: 4 << 10}))
 	for _, c := range slow {
 		c.Pace(bytes/10 + r.random.IntN(bytes*14/10))
 	}
@@ -42,21 +29,14 @@ func tricklingReaders(r *Run) error {
 				slow[i].Pace(bytes)
 			}
 		}
-		if err := r.Pause(lasts / 2); err != nil {
-			return err
-		}
+		noError(r.Pause(lasts / 2))
 	}
-	_, err = r.StopPublishing(p)
-	if err != nil {
-		return err
-	}
+	must(r.StopPublishing(p))
 	for _, c := range slow { // what is still due to them comes at once
 		c.Pace(0)
 	}
 	r.Settle(30 * time.Second)
-	if err := r.Judge(g); err != nil {
-		return err
-	}
+	noError(r.Judge(g))
 	told := 0
 	for _, c := range slow {
 		if c.account.gaps() || c.account.ends(Resumed, -1) > 0 {

@@ -1,15 +1,10 @@
-package chaos
+package main
 
 import (
 	"fmt"
 	"syscall"
 	"time"
 )
-
-func init() {
-	register(Row{Number: 13, Name: "stopped gateway", Run: stoppedGateway,
-		What: "the gateway is stopped repeatedly with SIGSTOP; it disconnects no client because of its own pause, and nothing is lost or out of order"})
-}
 
 func stoppedGateway(r *Run) error {
 	clients := Param(r, "clients", 200, 2000)
@@ -28,45 +23,25 @@ func stoppedGateway(r *Run) error {
 	// What a gateway may take besides what it had with everybody connected: logs,
 	// a few buffers, garbage that is not collected yet.
 	growth := float64(Param(r, "growth_bytes", 64<<20, 64<<20))
-	g, err := r.Start(flags...)
-	if err != nil {
-		return err
-	}
+	g := must(r.Start(flags...))
 	var publishers []*Publisher
 	for i := range channels {
 		name := fmt.Sprintf("row-%d", i)
-		if _, err := r.Join(g, clients/channels, ClientOptions{Name: name, Channel: name, Whole: true, PongDelay: pong}); err != nil {
-			return err
-		}
+		must(r.Join(g, clients/channels, ClientOptions{Name: name, Channel: name, Whole: true, PongDelay: pong}))
 		publishers = append(publishers, r.Publish(g, name, rate, size))
 	}
-	if err := r.Pause(between); err != nil {
-		return err
-	}
-	before, _, err := g.Memory()
-	if err != nil {
-		return err
-	}
+	noError(r.Pause(between))
+	before := g.memory("VmRSS")
 	for _, stop := range stops {
 		for range times {
-			if err := r.freeze(g, stop); err != nil {
-				return err
-			}
-			if err := r.Pause(between + time.Duration(r.random.Int64N(int64(between)))); err != nil {
-				return err
-			}
+			noError(r.freeze(g, stop))
+			noError(r.Pause(between + time.Duration(r.random.Int64N(int64(between)))))
 		}
 		r.Say("%d stops of %v are over", times, stop)
 	}
-	_, err = r.StopPublishing(publishers...)
-	if err != nil {
-		return err
-	}
+	must(r.StopPublishing(publishers...))
 	r.Settle(30 * time.Second)
-	_, peak, err := g.Memory()
-	if err != nil {
-		return err
-	}
+	peak := g.memory("VmHWM")
 	r.Count("rss_before_bytes", before)
 	r.Count("rss_peak_bytes", peak)
 	r.Check("memory", peak-before <= growth, "RSS %.1f MiB before, %.1f MiB at the peak, growth of at most %.0f MiB allowed", before/(1<<20), peak/(1<<20), growth/(1<<20))

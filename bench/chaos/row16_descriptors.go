@@ -1,23 +1,20 @@
-package chaos
+package main
 
 import (
-	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
-	"strings"
+	"strconv"
 	"sync"
 	"time"
 
-	"sluice/poller"
-)
+	"github.com/gobwas/ws"
 
-func init() {
-	register(Row{Number: 16, Name: "no descriptors", Run: noDescriptors,
-		What: "more clients connect than there are file descriptors; the gateway refuses clients quickly, does not spin, and accepts again when clients leave"})
-}
+	"sluice/bench/sys"
+)
 
 const (
 	// refusedWithin is how long a client that finds no room may wait for its answer or
@@ -41,29 +38,20 @@ func noDescriptors(r *Run) error {
 	if err != nil {
 		return skipped{"prlimit, which changes the gateway's limit while it runs, is missing: install util-linux"}
 	}
-	g, err := r.StartBy(Launch{By: []string{"sh", "-c", `ulimit -n "$0" && exec "$@"`, fmt.Sprint(descriptors)}},
-		"--max-handshakes", "16", "--max-per-address", "off", "--address-rate", "off")
-	if err != nil {
-		return err
-	}
+	g := must(r.StartBy([]string{"sh", "-c", `ulimit -n "$0" && exec "$@"`, fmt.Sprint(descriptors)},
+		"--max-handshakes", "16", "--max-per-address", "off", "--address-rate", "off"))
 	var worst struct{ refused, back, cpu [2]float64 }
 	var unanswered, refusals int
 	for i := range rounds {
 		kind, limit := i%2, descriptors
 		if kind == 1 {
-			open, err := g.descriptors()
-			if err != nil {
-				return err
-			}
+			open := must(g.descriptors())
 			limit = open + spare
 		}
 		if out, err := exec.Command(prlimit, "--pid", fmt.Sprint(g.PID()), fmt.Sprintf("--nofile=%d:", limit)).CombinedOutput(); err != nil {
 			return fmt.Errorf("change the gateway's limit: %w: %s", err, out)
 		}
-		round, err := r.knocks(g, dials, hold)
-		if err != nil {
-			return err
-		}
+		round := r.knocks(g, dials, hold)
 		r.Say("round %d, limit %d: %s", i, limit, round)
 		worst.refused[kind] = max(worst.refused[kind], round.refused.Seconds())
 		worst.back[kind] = max(worst.back[kind], round.back.Seconds())
@@ -71,14 +59,11 @@ func noDescriptors(r *Run) error {
 		unanswered += round.answers["nothing"]
 		refusals += dials - round.answers["101"]
 	}
-	c, err := g.Counters()
-	if err != nil {
-		return err
-	}
+	c := must(g.Counters())
 	exhausted := c["descriptors_exhausted_total"]
 	r.Count("descriptors_exhausted", exhausted)
 	r.Check("the fault happened", refusals > 0 && exhausted > 0, "%d clients refused, %.0f times out of file descriptors", refusals, exhausted)
-	r.Check("alive", !g.Ended(), "the gateway is still running")
+	r.Check("alive", !g.HasEnded(), "the gateway is still running")
 	for kind, name := range []string{"planned", "exhausted"} {
 		if kind >= rounds {
 			break
@@ -104,6 +89,15 @@ func (g *Gateway) descriptors() (int, error) {
 	return len(entries), err
 }
 
+// cpu returns the CPU time that the process has used.
+func (g *Gateway) cpu() time.Duration {
+	used, err := sys.CPU(g.PID())
+	if err != nil {
+		noError(fmt.Errorf("the gateway has exited: %w", err))
+	}
+	return used
+}
+
 // round is what many clients at once came to.
 type round struct {
 	answers map[string]int
@@ -117,19 +111,16 @@ func (o round) String() string {
 }
 
 // knocks has n clients ask to be let in at once, and those who are go after a time.
-func (r *Run) knocks(g *Gateway, n int, hold time.Duration) (o round, err error) {
+func (r *Run) knocks(g *Gateway, n int, hold time.Duration) (o round) {
 	o.answers = map[string]int{}
 	var mu sync.Mutex // guards o and inside
 	var inside []net.Conn
 	var all sync.WaitGroup
-	before, err := poller.ProcessCPU(g.PID())
-	if err != nil {
-		return o, fmt.Errorf("the gateway has exited: %w", err)
-	}
+	before := g.cpu()
 	begin := time.Now()
 	for range n {
 		all.Go(func() {
-			conn, answer, took := knock(g.Addr, knockWithin)
+			conn, answer, took := knock(g.Public, knockWithin)
 			mu.Lock()
 			defer mu.Unlock()
 			if o.answers[answer]++; conn != nil {
@@ -140,58 +131,40 @@ func (r *Run) knocks(g *Gateway, n int, hold time.Duration) (o round, err error)
 		})
 	}
 	all.Wait()
-	if err := r.Pause(hold); err != nil {
-		return o, err
-	}
-	after, err := poller.ProcessCPU(g.PID())
-	if err != nil {
-		return o, fmt.Errorf("the gateway has exited: %w", err)
-	}
-	o.cpu = (after - before).Seconds() / time.Since(begin).Seconds()
+	noError(r.Pause(hold))
+	o.cpu = (g.cpu() - before).Seconds() / time.Since(begin).Seconds()
 	for _, c := range inside {
 		reset(c.(*net.TCPConn))
 	}
 	released := time.Now()
 	if !r.Await(knockWithin, func() bool {
-		conn, _, _ := knock(g.Addr, refusedWithin)
+		conn, _, _ := knock(g.Public, refusedWithin)
 		if conn != nil {
 			reset(conn.(*net.TCPConn))
 		}
 		return conn != nil
 	}) {
-		return o, errors.New("no client is accepted after all have left")
+		noError(errors.New("no client is accepted after all have left"))
 	}
 	o.back = time.Since(released)
-	return o, nil
+	return o
 }
 
 // knock asks for an upgrade. It returns the connection when it is let in, and the
 // answer: a status, reset for an end without one, nothing.
 func knock(addr string, within time.Duration) (conn net.Conn, answer string, took time.Duration) {
 	begin := time.Now()
-	conn, err := net.DialTimeout("tcp", addr, within)
-	if err == nil {
-		conn.SetDeadline(begin.Add(within)) // ignored: a new socket can have one
-		fmt.Fprintf(conn, "GET /ws/row HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", addr) // ignored: reading tells
-		answer, err = bufio.NewReader(conn).ReadString('\n')
-	}
+	conn, _, _, err := ws.Dialer{Timeout: within}.Dial(context.Background(), "ws://"+addr+"/ws/row")
 	took = time.Since(begin)
-	fields := strings.Fields(answer)
+	var status ws.StatusError
 	var timeout net.Error
 	switch {
-	case err == nil && len(fields) > 1 && fields[1] == "101":
-		conn.SetDeadline(time.Time{}) // ignored: reading tells
+	case err == nil:
 		return conn, "101", took
-	case err == nil && len(fields) > 1:
-		answer = fields[1]
+	case errors.As(err, &status):
+		return nil, strconv.Itoa(int(status)), took
 	case errors.As(err, &timeout) && timeout.Timeout():
-		answer = "nothing"
-	default:
-		answer = "reset"
+		return nil, "nothing", took
 	}
-	if conn != nil {
-		reset(conn.(*net.TCPConn))
-	}
-	return nil, answer, took
+	return nil, "reset", took
 }

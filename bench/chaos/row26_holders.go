@@ -1,4 +1,4 @@
-package chaos
+package main
 
 import (
 	"bufio"
@@ -13,35 +13,22 @@ import (
 	"time"
 )
 
-func init() {
-	register(Row{Number: 26, Name: "held back", Run: heldBack,
-		What: "a slow reader with its own wire format, then new connections that never read, do not slow down the channel for healthy readers"})
-}
-
 // heldRate is the part of the quiet rate that a channel must keep, once the gateway has had time
 // to see who holds it back.
 const heldRate = 0.95
 
 func heldBack(r *Run) error {
-	readers := Size(r, "readers", 20, 200)
+	readers := Param(r, "readers", 20, 200)
 	rate := Param(r, "messages_per_second", 400.0, 500.0)
 	size := Param(r, "message_bytes", 2<<10, 2<<10)
 	quiet := Param(r, "quiet", 500*time.Millisecond, 5*time.Second)
 	settles := Param(r, "settles_in", 2*time.Second, 12*time.Second)
 	window := Param(r, "window", 500*time.Millisecond, 6*time.Second)
 	windows := Param(r, "windows", 2, 5)
-	g, err := r.Start()
-	if err != nil {
-		return err
-	}
-	good, err := r.Join(g, readers, ClientOptions{Name: "reader", Channel: "row", Whole: true})
-	if err != nil {
-		return err
-	}
+	g := must(r.Start())
+	good := must(r.Join(g, readers, ClientOptions{Name: "reader", Channel: "row", Whole: true}))
 	// Beside it a channel that nobody holds back: what the machine does to both is not counted.
-	if _, err = r.Join(g, readers, ClientOptions{Name: "control", Channel: "control"}); err != nil {
-		return err
-	}
+	must(r.Join(g, readers, ClientOptions{Name: "control", Channel: "control"}))
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
 	row, control := r.publisher(g, "row", size), r.publisher(g, "control", size)
@@ -50,7 +37,7 @@ func heldBack(r *Run) error {
 	for _, p := range []*Publisher{row, control} {
 		working.Go(func() { failed <- p.steadily(ctx, rate) })
 	}
-	bad := &badReaders{ctx: ctx, addr: g.Addr}
+	bad := &badReaders{ctx: ctx, addr: g.Public}
 	measure := func(name string, d time.Duration) (ratio float64) {
 		n, quiet, begin := row.count(), control.count(), time.Now()
 		r.Pause(d) // its error ends the row below
@@ -82,9 +69,7 @@ func heldBack(r *Run) error {
 	for _, p := range []*Publisher{row, control} {
 		orders, wrong := p.orders()
 		r.orders = append(r.orders, orders...)
-		if err := errors.Join(wrong, <-failed); err != nil {
-			return err
-		}
+		noError(errors.Join(wrong, <-failed))
 	}
 	r.Settle(30 * time.Second)
 	all := 0

@@ -1,14 +1,9 @@
-package chaos
+package main
 
 import (
 	"fmt"
 	"time"
 )
-
-func init() {
-	register(Row{Number: 27, Name: "large messages", Run: largeMessages,
-		What: "many readers receive large messages, and for a moment none of them reads; no client is disconnected, and buffers stay within --max-buffered"})
-}
 
 // largeCase is one gateway with one channel.
 type largeCase struct {
@@ -27,28 +22,20 @@ func largeMessages(r *Run) error {
 	megabyte := []string{"--max-message", "1MiB", "--channel-buffer", "4MiB", "--max-pending", "2MiB"}
 	quarter := []string{"--max-message", "256KiB", "--channel-buffer", "1MiB", "--max-pending", "1MiB"}
 	for _, c := range []largeCase{
-		{name: "1 MiB", readers: Size(r, "readers_of_1MiB", 50, 1000), publications: Param(r, "publications_of_1MiB", 4, 20), size: 1 << 20, flags: megabyte},
-		{name: "256 KiB", readers: Size(r, "readers_of_256KiB", 100, 4000), publications: Param(r, "publications_of_256KiB", 4, 20), size: 256 << 10, flags: quarter},
-		{name: "60 KiB", readers: Size(r, "readers_of_60KiB", 200, 6000), publications: 3, size: 60 << 10, stalled: 500 * time.Millisecond},
+		{name: "1 MiB", readers: Param(r, "readers_of_1MiB", 50, 1000), publications: Param(r, "publications_of_1MiB", 4, 20), size: 1 << 20, flags: megabyte},
+		{name: "256 KiB", readers: Param(r, "readers_of_256KiB", 100, 4000), publications: Param(r, "publications_of_256KiB", 4, 20), size: 256 << 10, flags: quarter},
+		{name: "60 KiB", readers: Param(r, "readers_of_60KiB", 200, 6000), publications: 3, size: 60 << 10, stalled: 500 * time.Millisecond},
 	} {
 		r.Phase(c.name)
-		if err := r.large(c); err != nil {
-			return err
-		}
+		r.large(c)
 	}
 	return nil
 }
 
-func (r *Run) large(c largeCase) error {
-	g, err := r.Start(c.flags...)
-	if err != nil {
-		return err
-	}
-	defer g.Stop()
-	clients, err := r.Join(g, c.readers, ClientOptions{Name: "reader", Channel: "row", Whole: true})
-	if err != nil {
-		return err
-	}
+func (r *Run) large(c largeCase) {
+	g := must(r.Start(c.flags...))
+	defer g.Kill()
+	clients := must(r.Join(g, c.readers, ClientOptions{Name: "reader", Channel: "row", Whole: true}))
 	for _, reader := range clients {
 		if c.stalled > 0 {
 			reader.Stall()
@@ -60,55 +47,40 @@ func (r *Run) large(c largeCase) error {
 		r.Settle(2 * time.Minute)
 		done <- err
 	}()
-	if err := r.Pause(c.stalled); err != nil {
-		return err
-	}
-	held, err := g.held()
-	if err != nil {
-		return err
-	}
+	noError(r.Pause(c.stalled))
+	held := g.held()
 	for _, reader := range clients {
 		reader.Pace(0)
 	}
-	more, err := r.watchHeld(g, done)
-	if err != nil {
-		return err
-	}
-	held = max(held, more)
+	held = max(held, r.watchHeld(g, done))
 	took := time.Since(begin)
 	r.Count(c.name+"_seconds", took.Seconds())
 	r.Count(c.name+"_held_bytes_most", held)
-	counters, err := g.Counters()
-	if err != nil {
-		return err
-	}
+	counters := must(g.Counters())
 	r.Check("closed", counters["connections_closed_total"] == 0, "%v of %d were closed, %d messages in %.1f s", counters["connections_closed_total"], c.readers, c.publications, took.Seconds())
 	r.Check("buffers", held <= buffersMost, "at most %.0f MiB held, --max-buffered is %d MiB", held/(1<<20), buffersMost>>20)
-	return r.Judge(g)
+	noError(r.Judge(g))
 }
 
 // watchHeld waits until done says that everybody has everything, and returns the most that
 // the gateway held meanwhile.
-func (r *Run) watchHeld(g *Gateway, done <-chan error) (most float64, err error) {
+func (r *Run) watchHeld(g *Gateway, done <-chan error) (most float64) {
 	for {
 		select {
-		case err = <-done:
-			return most, err
+		case err := <-done:
+			noError(err)
+			return most
 		case <-time.After(50 * time.Millisecond):
-			held, err := g.held()
-			if err != nil {
-				return most, err
-			}
-			most = max(most, held)
+			most = max(most, g.held())
 		}
 	}
 }
 
 // held returns the bytes of the gateway's logs, histories and buffers.
-func (g *Gateway) held() (float64, error) {
+func (g *Gateway) held() float64 {
 	c, err := g.Counters()
 	if err != nil {
-		return 0, fmt.Errorf("read the size of the buffers: %w", err)
+		noError(fmt.Errorf("read the size of the buffers: %w", err))
 	}
-	return c["held_bytes"], nil
+	return c["held_bytes"]
 }

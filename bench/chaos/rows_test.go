@@ -1,25 +1,35 @@
-package chaos
+package main
 
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"sluice/bench/child"
+	"sluice/bench/hostile"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// gateway builds the gateway as it ships.
-func gateway(t *testing.T) string {
+// gatewayBinary returns the gateway to test: as it ships, and with -race where this test has it.
+func gatewayBinary(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "sluice")
-	if out, err := exec.Command("go", "build", "-o", path, "sluice/cmd/sluice").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	if bin := os.Getenv("SLUICE_CHAOS_BIN"); bin != "" { // another one, to compare
+		return bin
 	}
-	return path
+	bin := filepath.Join(t.TempDir(), "sluice")
+	var flags []string
+	if raceRows != nil {
+		flags = []string{"-race"}
+	}
+	if err := child.Build(t.Context(), bin, flags...); err != nil {
+		t.Fatal(err)
+	}
+	return bin
 }
 
 // log takes a row's progress into the test's log.
@@ -32,20 +42,20 @@ func (l log) Write(p []byte) (int, error) {
 }
 
 // The short form of every row, with fewer seconds and clients than the long one but
-// the same judge. The long forms are `sluice bench chaos --row all`.
+// the same judge. The long forms are `go run ./bench/chaos --row all`.
 func TestFaultsLoseNothingSilently(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts gateways and takes seconds for each row")
 	}
-	bin := os.Getenv("SLUICE_CHAOS_BIN") // another binary, to compare
-	if bin == "" {
-		bin = gateway(t)
-	}
-	for _, row := range Rows() {
+	bin := gatewayBinary(t)
+	for _, row := range append(slices.Clone(rows), hostileResets) {
+		if raceRows != nil && !slices.Contains(raceRows, row.Number) {
+			continue
+		}
 		for _, policy := range policies(row) {
 			t.Run(fmt.Sprintf("%02d %s %s", row.Number, row.Name, policy), func(t *testing.T) {
 				t.Parallel() // half of the rows wait for time-outs of the gateway's
-				r, err := Do(t.Context(), row, Options{Short: true, Bin: bin, Policy: policy, Progress: log{t}})
+				r, err := Do(t.Context(), row, Options{Short: true, Bin: bin, Policy: policy, Progress: log{t}, slow: raceRows != nil})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -67,3 +77,13 @@ func policies(r Row) []string {
 	}
 	return []string{"close"}
 }
+
+// hostileResets is the attack that no row makes.
+var hostileResets = Row{Name: "hostile resets", Run: func(r *Run) error {
+	g, err := r.Start()
+	if err != nil {
+		return err
+	}
+	res, err := hostile.Resets(r.ctx, r.hostile(g, 5000))
+	return r.attacked(res, err, 5000)
+}}

@@ -1,4 +1,4 @@
-package chaos
+package main
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -20,33 +19,39 @@ type Row struct {
 	Number int
 	Name   string
 	What   string // one line: the fault and what must hold
-	Slow   bool   // has slow clients, whose fate depends on the slow policy
-	Builds bool   // runs the go command, which may have to compile first
 	Run    func(*Run) error
+	Slow   bool // has slow clients, whose fate depends on the slow policy
 }
 
-var rows []Row
-
-// register adds a row. It is called once in each row's file.
-func register(r Row) {
-	rows = append(rows, r)
-	slices.SortFunc(rows, func(a, b Row) int { return a.Number - b.Number })
+// rows are all rows, in the order of their numbers.
+var rows = []Row{
+	{1, "churn", "connections open and close, half with a closing handshake and half with a reset; none fails, and nothing leaks", churn, false},
+	{2, "hostile handshakes", "nearly all upgrade requests are malformed; each gets the correct response and is counted under it", hostileHandshakes, false},
+	{3, "hostile frames", "each session commits one protocol violation, gets the right close code and is counted by its reason", hostileFrames, false},
+	{8, "stalled readers", "a fifth of the readers stop reading; they are disconnected or skipped within 25 s, and the others lose nothing", stalledReaders, true},
+	{9, "trickling readers", "each reader is about as fast as the channel; it either keeps up or is notified of the messages it missed", tricklingReaders, true},
+	{13, "stopped gateway", "the gateway is stopped repeatedly with SIGSTOP; it disconnects no client because of its own pause, and nothing is lost or out of order", stoppedGateway, false},
+	{15, "proxy chaos", "a proxy adds one-byte segments, delays, resets and half closes; clients that were cut off reconnect and miss nothing silently", proxyChaos, false},
+	{16, "no descriptors", "more clients connect than there are file descriptors; the gateway refuses clients quickly, does not spin, and accepts again when clients leave", noDescriptors, false},
+	{17, "memory limit", "readers of large messages stall in many channels; the gateway stays within its memory limit, and other readers lose nothing", memoryLimit, false},
+	{18, "reconnect storm", "all clients reconnect at once, after a kill -9 and after their connections were cut; all are back soon, and each recovers the messages it missed or is notified of a gap", reconnectStorm, false},
+	{19, "join race", "clients join from a position in the past while messages are published; none sees a missing, repeated or wrong message", joinRace, false},
+	{21, "half-open", "peers vanish as if a cable had been pulled; their connections are soon closed, and their file descriptors are freed", halfOpen, false},
+	{26, "held back", "a slow reader with its own wire format, then new connections that never read, do not slow down the channel for healthy readers", heldBack, false},
+	{27, "large messages", "many readers receive large messages, and for a moment none of them reads; no client is disconnected, and buffers stay within --max-buffered", largeMessages, false},
 }
-
-// Rows returns all rows in the order of their numbers.
-func Rows() []Row { return slices.Clone(rows) }
 
 // Options are the settings of a run.
 type Options struct {
 	Short    bool          // seconds and hundreds of clients instead of minutes and thousands
 	Seed     uint64        // of the random choices; a random one when 0
-	Bin      string        // the gateway's binary; this program when empty
+	Bin      string        // the gateway's binary
 	Dir      string        // for logs and ledgers; a temporary one when empty, which is kept only after a failure
 	Policy   string        // the gateway's --slow-policy in rows with slow clients: close (also "") or skip
-	Deadline time.Duration // for one row; 15 minutes, with Short 45 s (5 minutes for rows that compile)
+	Deadline time.Duration // for one row; 15 minutes, with Short 45 s
 	Progress io.Writer     // gets a line for each step; none when nil
 
-	part int // of the long form's sizes only one in so many, and no judgement of speed and memory; 0 and 1: all
+	slow bool // the gateway is slow by design, as one with -race
 }
 
 // Run is one row under way.
@@ -65,7 +70,8 @@ type Run struct {
 	phase    string             // before the names of checks
 	working  sync.WaitGroup     // goroutines of clients
 
-	measuring atomic.Pointer[[]*Meter] // replaced as a whole
+	measuring sync.Mutex
+	meters    []*Meter // guarded by measuring
 }
 
 // Do runs one row. The error says that the row could not be started; a gateway that
@@ -79,9 +85,6 @@ func Do(ctx context.Context, row Row, o Options) (*Result, error) {
 		if o.Short {
 			o.Deadline = 45 * time.Second
 		}
-		if o.Short && row.Builds {
-			o.Deadline = 5 * time.Minute
-		}
 	}
 	kept := o.Dir != ""
 	if err := o.place(row); err != nil {
@@ -90,10 +93,9 @@ func Do(ctx context.Context, row Row, o Options) (*Result, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Deadline, fmt.Errorf("the row took longer than %v", o.Deadline))
 	defer cancel()
 	r := &Run{Options: o, ctx: ctx, result: newResult(row, o), random: rand.New(rand.NewPCG(o.Seed, uint64(row.Number))), began: time.Now()}
-	r.measuring.Store(new([]*Meter))
 	r.filler = randomText(r.random, 4<<20)
 	r.Say("row %d, %s: seed %d, files in %s", row.Number, row.Name, o.Seed, o.Dir)
-	err := row.Run(r)
+	err := r.run(row)
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
@@ -110,13 +112,38 @@ func Do(ctx context.Context, row Row, o Options) (*Result, error) {
 	return r.result, nil
 }
 
-// place settles the directory and the binary.
-func (o *Options) place(row Row) (err error) {
-	if o.Bin == "" {
-		if o.Bin, err = os.Executable(); err != nil {
-			return fmt.Errorf("cannot find this program to start gateways: %w; specify --bin", err)
-		}
+// stop is what must and noError panic with, on the row's own goroutine.
+type stop struct{ error }
+
+// must returns v, and ends the row if there is an error.
+func must[T any](v T, err error) T {
+	noError(err)
+	return v
+}
+
+// noError ends the row if there is an error.
+func noError(err error) {
+	if err != nil {
+		panic(stop{err})
 	}
+}
+
+// run runs the row and returns the error that has ended it.
+func (r *Run) run(row Row) (err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case stop:
+			err = p.error
+		default:
+			panic(p)
+		}
+	}()
+	return row.Run(r)
+}
+
+// place settles the directory.
+func (o *Options) place(row Row) (err error) {
 	if o.Dir == "" {
 		o.Dir, err = os.MkdirTemp("", fmt.Sprintf("sluice-chaos-%d-", row.Number))
 	} else {
@@ -147,15 +174,9 @@ func Param[T any](r *Run, name string, short, long T) T {
 	return v
 }
 
-// Size is Param for how many of something there are: a row that is run in part has
-// only a part of the long form's.
-func Size(r *Run, name string, short, long int) int {
-	return Param(r, name, short, long/max(r.part, 1))
-}
-
 // judgesSpeed reports whether times and memory are judged: not in the short form, which
-// runs beside other tests, nor with a binary that is slow by design.
-func (r *Run) judgesSpeed() bool { return !r.Short && r.part <= 1 }
+// runs beside other tests.
+func (r *Run) judgesSpeed() bool { return !r.Short }
 
 // Count notes a figure.
 func (r *Run) Count(name string, v float64) { r.result.Counts[name] = v }
@@ -299,7 +320,10 @@ func (r *Run) leave() {
 func (r *Run) end() {
 	r.ledger()
 	for _, g := range r.gateways {
-		g.Stop()
+		g.Kill()
+		if err := os.WriteFile(filepath.Join(r.Dir, g.name+".log"), []byte(g.Log.String()), 0o644); err != nil {
+			r.Say("no log of %s: %v", g.name, err)
+		}
 	}
 }
 

@@ -9,24 +9,27 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/cmd/internal/cli"
+	"sluice/cmd/internal/clitest"
 )
 
 // A mistake about tokens or permissions is one fault that names the flag and says what to
 // do, before anything listens.
 func TestCheckTellsMistakesAboutRights(t *testing.T) {
 	_, key, _ := ed25519.GenerateKey(nil) // cannot fail
-	private, public := keyFiles(t, key)
-	secret := writeFile(t, "secret", strings.Repeat("s", 40))
-	namespaces := writeFile(t, "typo.json", `{"namespaces": [{"name": "chat", "alow_subscribe_for_client": true, "presense": true}]}`)
+	private, public := clitest.KeyFiles(t, key)
+	secret := clitest.WriteFile(t, "secret", strings.Repeat("s", 40))
+	namespaces := clitest.WriteFile(t, "typo.json", `{"namespaces": [{"name": "chat", "alow_subscribe_for_client": true, "presense": true}]}`)
 	var nine []string
 	for i := range 9 {
 		_, key, _ := ed25519.GenerateKey(nil) // cannot fail
-		_, one := keyFiles(t, key)
+		_, one := clitest.KeyFiles(t, key)
 		text, err := os.ReadFile(one)
 		if err != nil {
 			t.Fatal(err)
 		}
-		nine = append(nine, writeFile(t, fmt.Sprintf("%d.pem", i), string(text)))
+		nine = append(nine, clitest.WriteFile(t, fmt.Sprintf("%d.pem", i), string(text)))
 	}
 	for _, test := range []struct {
 		args []string
@@ -36,7 +39,7 @@ func TestCheckTellsMistakesAboutRights(t *testing.T) {
 		{[]string{"--token-hmac-secret-file", private}, []string{"--token-hmac-secret-file " + private + ": the secret is a PEM key or certificate: "}},
 		{[]string{"--token-hmac-secret-file", public}, []string{"--token-hmac-secret-file " + public + ": the secret is a PEM key or certificate: "}},
 		{[]string{"--token-public-key-file", secret}, []string{"--token-public-key-file " + secret + ": it contains no PEM public key; "}},
-		{[]string{"--token-hmac-secret-file", writeFile(t, "short", "short")}, []string{": the secret is 5 bytes long but must be at least 32; "}},
+		{[]string{"--token-hmac-secret-file", clitest.WriteFile(t, "short", "short")}, []string{": the secret is 5 bytes long but must be at least 32; "}},
 		{slices.Repeat([]string{"--token-hmac-secret-file", secret}, 9), []string{"too many secrets (9): a token may be checked against all of them; use at most 8"}},
 		{[]string{"--token-hmac-secret-file", secret, "--token-hmac-secret-file", private}, []string{"--token-hmac-secret-file " + private + ": the secret is a PEM key or certificate: "}},
 		{[]string{"--token-public-key-file", strings.Join(nine, ",")}, []string{"too many public keys (9): a token may be checked against all of them; use at most 8"}},
@@ -44,7 +47,7 @@ func TestCheckTellsMistakesAboutRights(t *testing.T) {
 			"--namespaces " + namespaces + `: namespace "chat": "alow_subscribe_for_client" is unknown: did you mean "allow_subscribe_for_client"?`,
 			"--namespaces " + namespaces + `: namespace "chat": "presense" is unknown: did you mean "presence"?`,
 		}},
-		{[]string{"--namespaces", writeFile(t, "n.json", `{"namespaces": []}`), "--history", "5"}, []string{"--history 5 has no effect with --namespaces"}},
+		{[]string{"--namespaces", clitest.WriteFile(t, "n.json", `{"namespaces": []}`), "--history", "5"}, []string{"--history 5 has no effect with --namespaces"}},
 		{[]string{"--jwks-url", "http://id.example.com/keys"}, []string{"--jwks-url http://id.example.com/keys: the key set URL uses http"}},
 		{[]string{"--jwks-url", "https://u:secret@id.example.com/keys"}, []string{"--jwks-url https://u:xxxxx@id.example.com/keys: the key set URL contains a password"}},
 		{[]string{"--token-audience", "push"}, []string{"--token-audience and --token-issuer need a key that verifies tokens: "}},
@@ -52,7 +55,7 @@ func TestCheckTellsMistakesAboutRights(t *testing.T) {
 		{[]string{"--insecure", "--listen", "0.0.0.0:0"}, []string{"--insecure lets every client do anything, and other machines can reach --listen 0.0.0.0:0: "}},
 	} {
 		var got []string
-		for _, line := range runCheck(t, exitFailed, nil, append(slices.Clone(freePorts), test.args...)...) {
+		for _, line := range runCheck(t, cli.ExitFailed, nil, append(slices.Clone(freePorts), test.args...)...) {
 			if strings.HasPrefix(line, "fault") {
 				got = append(got, line)
 			}
@@ -67,17 +70,17 @@ func TestCheckTellsMistakesAboutRights(t *testing.T) {
 }
 
 func TestCheckTellsWhatClientsMayDo(t *testing.T) {
-	secret, again := writeFile(t, "secret", strings.Repeat("s", 40)), writeFile(t, "again", strings.Repeat("s", 40)+"\n")
+	secret, again := clitest.WriteFile(t, "secret", strings.Repeat("s", 40)), clitest.WriteFile(t, "again", strings.Repeat("s", 40)+"\n")
 	for _, path := range []string{secret, again} {
 		if err := os.Chmod(path, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	open := writeFile(t, "open", strings.Repeat("s", 40))
+	open := clitest.WriteFile(t, "open", strings.Repeat("s", 40))
 	if err := os.Chmod(open, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	namespaces := writeFile(t, "n.json", `{"namespaces": [{"name": "chat", "allow_subscribe_for_client": true}]}`)
+	namespaces := clitest.WriteFile(t, "n.json", `{"namespaces": [{"name": "chat", "allow_subscribe_for_client": true}]}`)
 	const tokensAlone = "ok permissions: from tokens only, without --namespaces; clients can subscribe to the channels that their tokens name"
 	for _, test := range []struct {
 		args, want []string

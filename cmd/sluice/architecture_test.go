@@ -26,46 +26,84 @@ type arrow struct {
 }
 
 var arrows = []arrow{
-	{dir: "cmd/sluice", may: "gateway/setting gateway/cgroup gateway gateway/access/auth gateway/access/namespace gateway/edge/certificate gateway/edge/peer bench bench/chaos syscall",
-		why: "a shell around the gateway and the load tester; syscall for signals"},
+	{dir: "cmd/sluice", may: "cmd/internal/... syscall", why: "the root command and main; syscall for signals"},
+	{dir: "cmd/internal/cli", may: "gateway/setting", why: "what commands share, and no command; sizes, and the nearest name"},
+	{dir: "cmd/internal/option", may: "cmd/internal/cli gateway/setting", why: "flags, environment, file and defaults of the rows of a struct"},
+	{dir: "cmd/internal/serve", may: "cmd/internal/cli cmd/internal/option cmd/internal/token gateway gateway/setting gateway/access/auth gateway/access/namespace gateway/edge/certificate syscall",
+		why: "settings become a gateway with listeners; token for its key files; syscall for SIGHUP and errors of listening"},
+	{dir: "cmd/internal/client", may: "cmd/internal/cli gateway/setting bench/clienttls bench/record bench/wsclient syscall", why: "a client of any gateway; syscall for errors of connections"},
+	{dir: "cmd/internal/doctor", may: "cmd/internal/cli cmd/internal/option cmd/internal/serve cmd/internal/client bench/clienttls gateway gateway/setting gateway/cgroup",
+		why: "looks at settings as serve does, and asks a gateway as a client with TLS"},
+	{dir: "cmd/internal/top", may: "cmd/internal/cli cmd/internal/option cmd/internal/serve cmd/internal/doctor bench/child bench/clienttls", why: "reads metrics as everybody does, and asks the gateway that doctor finds"},
+	{dir: "cmd/internal/bench", may: "cmd/internal/cli bench", why: "flags of the tester"},
+	{dir: "cmd/internal/token", may: "cmd/internal/cli gateway/access/auth", why: "makes and verifies tokens as the gateway does"},
+	{dir: "cmd/internal/clitest", may: "cmd/internal/cli bench/child", why: "runs command lines in tests: only tests import it"},
 
 	// The gateway, from its wiring down. No protocol knows another one, and nothing below knows any.
 	{dir: "gateway", may: "poller gateway/... syscall", why: "wiring, and the interface for programs that embed it; syscall for syscall.Conn"},
-	{dir: "gateway/edge", may: "poller gateway/loop gateway/route gateway/web gateway/edge/...", why: "hands Arrivals to a loop; the poller for bare sockets", todo: true},
+	{dir: "gateway/edge", may: "poller gateway/loop gateway/route gateway/web gateway/setting gateway/sampling gateway/edge/... syscall",
+		why: "hands Arrivals to a loop; the poller for bare sockets; syscall for syscall.Conn"},
 	{dir: "gateway/edge/admit", may: "gateway/rate", why: "counts addresses and knows no connection"},
 	{dir: "gateway/edge/certificate", may: "gateway/setting", why: "files and a tls.Config"},
-	{dir: "gateway/edge/handshake", why: "request heads over bytes: pure"},
+	{dir: "gateway/edge/handshake", may: "gateway/route", why: "request heads over bytes: pure"},
 	{dir: "gateway/edge/peer", why: "addresses and headers: pure"},
-	{dir: "gateway/route", why: "what protocols register and edge looks up", todo: true},
-	{dir: "gateway/control", may: "gateway/loop gateway/channel gateway/presence gateway/access gateway/api", why: "acts on all loops, as the API's node", todo: true},
+	{dir: "gateway/route", may: "gateway/loop", why: "what protocols register and edge looks up; a request becomes the loop's Hello"},
+	{dir: "gateway/control", may: "gateway/loop gateway/channel gateway/access gateway/api gateway/engine gateway/ops gateway/setting gateway/sampling",
+		why: "acts on all loops, as the API's node and as what ops asks; publishes through the engine's Publisher, and asks the engine"},
 	{dir: "gateway/handover", may: "gateway/loop gateway/edge gateway/channel gateway/presence", why: "takes listeners and connections", todo: true},
-	{dir: "gateway/ops", why: "serves what it is given: it is the last to be asked and knows no connection"},
-	{dir: "gateway/raw", may: protocol, why: "a protocol", todo: true},
-	{dir: "gateway/centrifugo", may: protocol + " gateway/frame", why: "a protocol; frame until wire frames for it"},
-	{dir: "gateway/loop", may: "gateway/rate poller gateway/channel gateway/wire gateway/frame gateway/engine", why: "delivers, and knows no protocol, edge, ops or access", todo: true},
+	{dir: "gateway/ops", may: "gateway/cgroup", why: "serves what it is given: it is the last to be asked and knows no connection"},
+	{dir: "gateway/raw", may: protocol + " gateway/sampling gateway/engine", why: "a protocol; sampling quotes names for the log; an engine that is away has a close code"},
+	{dir: "gateway/centrifugo", may: protocol + " gateway/engine", why: "a protocol; faults of publishing become its own error codes"},
+	{dir: "gateway/loop", may: "gateway/rate poller gateway/channel gateway/wire gateway/frame gateway/engine", why: "delivers, and knows no protocol, edge, ops or access"},
 	{dir: "gateway/wire", may: "gateway/channel gateway/frame", why: "frames payloads, and knows no connection"},
-	{dir: "gateway/engine", may: "gateway/channel", why: "knows publications and no connection"},
+	{dir: "gateway/engine", may: "gateway/channel gateway/setting", why: "knows publications, subscribers and no connection; names of settings in its faults"},
+	{dir: "gateway/engine/local", may: "gateway/engine gateway/channel gateway/presence", why: "an engine: answers from this node's channels and tables"},
 	{dir: "gateway/channel", may: "gateway/rate", why: "pure: no I/O, no goroutine, no clock"},
 	{dir: "gateway/frame", why: "RFC 6455 over bytes: pure"},
+	{dir: "gateway/engine/enginetest", may: "gateway/engine gateway/channel gateway/presence gateway/clienttest", why: "what every engine has to keep, and one that answers late: only tests import it"},
 	{dir: "gateway/access", may: "gateway/access/...", why: "one policy over tokens and namespaces"},
 	{dir: "gateway/access/auth", why: "verifies tokens, and knows no channel"},
-	{dir: "gateway/access/namespace", why: "options by name: pure"},
+	{dir: "gateway/access/namespace", may: "gateway/setting", why: "options by name: pure; suggests the nearest name as settings do"},
 	{dir: "gateway/hook", why: "Go interfaces and HTTP", todo: true},
-	{dir: "gateway/presence", why: "a table"},
-	{dir: "gateway/api", why: "HTTP in front of the interface Node"},
+	{dir: "gateway/presence", may: "gateway/channel", why: "a table of ClientInfos"},
+	{dir: "gateway/api", may: "gateway/channel", why: "HTTP in front of the interface Node, which lists ClientInfos"},
 	{dir: "gateway/cgroup", why: "reads files: no goroutine"},
 	{dir: "gateway/rate", why: "arithmetic: pure"},
-	{dir: "gateway/setting", why: "texts: pure"},
+	{dir: "gateway/setting", why: "tags and texts: pure"},
 	{dir: "gateway/sampling", why: "a slog.Handler"},
 	{dir: "gateway/web", why: "files"},
+	{dir: "gateway/clienttest", may: "gateway/channel gateway/wire gateway/access/auth golang.org/x/sys/unix syscall", why: "clients, tokens and readers of logs for tests: they know no server; system calls for socket options"},
+	{dir: "gateway/looptest", may: "gateway/loop gateway/clienttest", why: "what tests do on loops"},
 
-	{dir: "poller", may: "golang.org/x/sys/unix unsafe syscall github.com/mailru/easygo/netpoll", why: "system calls are made here alone"},
-	{dir: "bench", may: "poller syscall", why: "over sockets, never the gateway; syscall for syscall.Conn and signals of its child"},
-	{dir: "bench/chaos", may: "poller bench syscall", why: "syscall for signals, limits and resources of its children"},
+	{dir: "poller", may: "golang.org/x/sys/unix unsafe syscall github.com/mailru/easygo/netpoll", why: "the gateway's system calls are made here alone"},
+	{dir: "bench", may: "bench/child bench/clienttls bench/sys poller", why: "over sockets, never the gateway; metrics and certificates are read as by everybody"},
+	{dir: "bench/sys", may: "golang.org/x/sys/unix", why: "the tester's system calls that the gateway does not make"},
+	{dir: "bench/hostile", may: "bench", why: "attacks over the tester's connections; not part of sluice's binary"},
+	{dir: "bench/chaos", may: "bench bench/hostile bench/sys bench/child bench/record bench/wsclient syscall", why: "a program; syscall for signals, limits and resources of its children"},
+	{dir: "bench/child", may: "syscall", why: "starts gateways as processes and imports nothing of them; syscall for SIGTERM"},
+	{dir: "bench/clienttls", why: "files, a tls.Config and texts: it makes no connection"},
+	{dir: "bench/record", why: "JSON records: pure"},
+	{dir: "bench/wsclient", may: "syscall", why: "our client, beside the tester's own one; syscall for syscall.RawConn"},
 }
 
-// protocol is what every protocol may import.
-const protocol = "gateway/loop gateway/wire gateway/channel gateway/route gateway/access gateway/hook gateway/presence"
+// protocol is what every protocol may import. Messages are package frame's.
+const protocol = "gateway/loop gateway/wire gateway/frame gateway/channel gateway/route gateway/access/... gateway/access gateway/hook gateway/presence"
+
+// forTests are imported by tests only.
+const forTests = "cmd/internal/clitest gateway/clienttest gateway/looptest gateway/engine/enginetest"
+
+// nevers are what packages must not know, not even through others.
+var nevers = []struct{ packages, know string }{
+	{"gateway/channel gateway/frame gateway/wire gateway/engine", "gateway/loop"},
+	{"gateway/loop", "gateway/raw gateway/centrifugo gateway/edge/... gateway/edge gateway/ops gateway/control gateway/access/... gateway/access gateway/route"},
+	{"gateway/raw gateway/centrifugo", "gateway/edge/... gateway/edge gateway/ops gateway/control"},
+	{"gateway/raw", "gateway/centrifugo"},
+	{"gateway/centrifugo", "gateway/raw"},
+	{"gateway/edge/... gateway/edge", "gateway/raw gateway/centrifugo gateway/ops gateway/control gateway/access/... gateway/access"},
+	{"gateway/ops", "gateway/loop"},
+	{"gateway/...", "gateway"},
+	{"...", forTests},
+}
 
 // watched reports whether an import must be one of an arrow's.
 func watched(path string) bool {
@@ -73,12 +111,12 @@ func watched(path string) bool {
 		strings.HasPrefix(path, "golang.org/x/sys") || strings.HasPrefix(path, "github.com/mailru/easygo")
 }
 
-// allows reports whether a package may make an import.
-func (a *arrow) allows(path string) bool {
+// listed reports whether a package is one of several, separated by spaces.
+func listed(path, packages string) bool {
 	path = strings.TrimPrefix(path, "sluice/")
-	for may := range strings.FieldsSeq(a.may) {
-		below, tree := strings.CutSuffix(may, "...")
-		if path == may || tree && strings.HasPrefix(path, below) {
+	for p := range strings.FieldsSeq(packages) {
+		below, tree := strings.CutSuffix(p, "...")
+		if path == p || tree && strings.HasPrefix(path, below) {
 			return true
 		}
 	}
@@ -87,7 +125,7 @@ func (a *arrow) allows(path string) bool {
 
 func TestArrowsRunDown(t *testing.T) {
 	root := filepath.Join("..", "..")
-	seen := map[string]bool{}
+	seen := map[string]map[string]bool{} // what each package imports
 	known := map[string]*arrow{}
 	for i := range arrows {
 		known[arrows[i].dir] = &arrows[i]
@@ -115,7 +153,9 @@ func TestArrowsRunDown(t *testing.T) {
 			t.Errorf("%s: a package that the design does not have: add it to arrows and to gateway/DESIGN.md", dir)
 			return nil
 		}
-		seen[dir] = true
+		if seen[dir] == nil {
+			seen[dir] = map[string]bool{}
+		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
 		if err != nil {
 			return err
@@ -125,7 +165,8 @@ func TestArrowsRunDown(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if watched(name) && !from.allows(name) {
+			seen[dir][strings.TrimPrefix(name, "sluice/")] = true
+			if watched(name) && !listed(name, from.may) {
 				t.Errorf("%s imports %s, which no arrow of the design allows: %s (%s)", path, name, dir, from.why)
 			}
 		}
@@ -135,8 +176,28 @@ func TestArrowsRunDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, a := range arrows {
-		if seen[a.dir] == a.todo {
-			t.Errorf("%s: there is a package: %t; arrows has todo: %t", a.dir, seen[a.dir], a.todo)
+		if (seen[a.dir] != nil) == a.todo {
+			t.Errorf("%s: there is a package: %t; arrows has todo: %t", a.dir, seen[a.dir] != nil, a.todo)
+		}
+	}
+	for dir := range seen {
+		all := map[string]bool{}
+		var follow func(path string)
+		follow = func(path string) {
+			for name := range seen[path] {
+				if !all[name] {
+					all[name] = true
+					follow(name)
+				}
+			}
+		}
+		follow(dir)
+		for _, never := range nevers {
+			for name := range all {
+				if listed(dir, never.packages) && !listed(dir, forTests) && listed(name, never.know) {
+					t.Errorf("%s knows %s, directly or through others", dir, name)
+				}
+			}
 		}
 	}
 }

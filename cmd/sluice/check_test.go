@@ -10,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/cmd/internal/cli"
+	"sluice/cmd/internal/clitest"
 )
 
 // runCheck runs `sluice check` with limits that suit any machine, and returns its
@@ -38,7 +41,7 @@ var freePorts = []string{"--listen", "127.0.0.1:0", "--internal-listen", "127.0.
 
 func TestCheckOfWhatWorksHasNoFault(t *testing.T) {
 	dir := t.TempDir()
-	found := runCheck(t, 0, []string{"SLUICE_WEB_ROOT=" + dir}, append(freePorts, "--api-key-file", writeFile(t, "key", "sesame"))...)
+	found := runCheck(t, 0, []string{"SLUICE_WEB_ROOT=" + dir}, append(freePorts, "--api-key-file", clitest.WriteFile(t, "key", "sesame"))...)
 	wantFinding(t, found, "ok --listen 127.0.0.1:0: free")
 	wantFinding(t, found, "ok --internal-listen 127.0.0.1:0: free")
 	wantFinding(t, found, "ok --web-root "+dir+": is readable")
@@ -57,14 +60,14 @@ func TestCheckNamesABusyPort(t *testing.T) {
 	}
 	defer l.Close()
 	busy := l.Addr().String()
-	found := runCheck(t, exitFailed, []string{"SLUICE_LISTEN=" + busy}, "--internal-listen", "127.0.0.1:0")
+	found := runCheck(t, cli.ExitFailed, []string{"SLUICE_LISTEN=" + busy}, "--internal-listen", "127.0.0.1:0")
 	wantFinding(t, found, "fault --listen "+busy+": address already in use; stop the process that 'ss -ltnp' shows there, or use another port (set by SLUICE_LISTEN)")
 	wantFinding(t, found, "ok --internal-listen 127.0.0.1:0: free")
 
 	// One address that includes the other: found although each of them is free.
 	l.Close()
 	_, port, _ := net.SplitHostPort(busy)
-	found = runCheck(t, exitFailed, nil, "--listen", "127.0.0.1:"+port, "--internal-listen", "0.0.0.0:"+port, "--api-key-file", writeFile(t, "key", "k"))
+	found = runCheck(t, cli.ExitFailed, nil, "--listen", "127.0.0.1:"+port, "--internal-listen", "0.0.0.0:"+port, "--api-key-file", clitest.WriteFile(t, "key", "k"))
 	wantFinding(t, found, "fault --internal-listen 0.0.0.0:"+port+": address already in use; stop the process that 'ss -ltnp' shows there, or use another port")
 }
 
@@ -80,11 +83,11 @@ func TestCheckLeavesSocketFilesAsTheyAre(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	found := runCheck(t, exitFailed, nil, "--listen", "unix:"+fresh+",unix:"+left, "--internal-listen", "unix:"+file)
+	found := runCheck(t, cli.ExitFailed, nil, "--listen", "unix:"+fresh+",unix:"+left, "--internal-listen", "unix:"+file)
 	wantFinding(t, found, "ok --listen unix:"+fresh+": free")
 	wantFinding(t, found, "ok --listen unix:"+left+": free; serve will replace the stale socket file")
 	nowhere := filepath.Join(dir, "no", "dir")
-	wantFinding(t, runCheck(t, exitFailed, nil, "--listen", "unix:"+nowhere, "--internal-listen", "off"), "fault --listen unix:"+nowhere+
+	wantFinding(t, runCheck(t, cli.ExitFailed, nil, "--listen", "unix:"+nowhere, "--internal-listen", "off"), "fault --listen unix:"+nowhere+
 		": cannot create the socket: no such file or directory; use a path in an existing directory that sluice can write to")
 	wantFinding(t, found, "fault --internal-listen unix:"+file+": the path exists and is not a socket; remove it, or use another path")
 	if _, err := os.Lstat(fresh); !errors.Is(err, fs.ErrNotExist) {
@@ -96,13 +99,13 @@ func TestCheckLeavesSocketFilesAsTheyAre(t *testing.T) {
 }
 
 func TestCheckReportsEveryFaultOfTheSettings(t *testing.T) {
-	file := writeFile(t, "sluice.conf", "rawr = off\n")
-	found := runCheck(t, exitFailed, []string{"SLUICE_LOOPS=0"}, "--config", file)
+	file := clitest.WriteFile(t, "sluice.conf", "rawr = off\n")
+	found := runCheck(t, cli.ExitFailed, []string{"SLUICE_LOOPS=0"}, "--config", file)
 	wantFinding(t, found, "fault "+file+`:1: unknown key "rawr": did you mean raw?`)
 	wantFinding(t, found, "fault SLUICE_LOOPS=0: must be a whole number of at least 1, or auto")
 	wantFinding(t, found, "unknown limits and ports: not checked, because the settings could not be read")
 
-	found = runCheck(t, exitFailed, nil, append(freePorts, "--pong-timeout", "1ms", "--api-key-file", "/no/such/file", "--web-root", "/no/such/dir")...)
+	found = runCheck(t, cli.ExitFailed, nil, append(freePorts, "--pong-timeout", "1ms", "--api-key-file", "/no/such/file", "--web-root", "/no/such/dir")...)
 	wantFinding(t, found, "fault --pong-timeout 1ms is too short: timeouts are checked once a second; use at least 1s")
 	wantFinding(t, found, "fault --api-key-file /no/such/file: no such file or directory; use a file with the key on one line")
 	wantFinding(t, found, "fault --web-root /no/such/dir: no such file or directory; use a readable directory")
@@ -111,7 +114,7 @@ func TestCheckReportsEveryFaultOfTheSettings(t *testing.T) {
 }
 
 func TestCheckComparesConnectionsWithTheDescriptorLimit(t *testing.T) {
-	found := runCheck(t, exitFailed, []string{"SLUICE_MAX_CONNECTIONS=2000000000"}, freePorts...)
+	found := runCheck(t, cli.ExitFailed, []string{"SLUICE_MAX_CONNECTIONS=2000000000"}, freePorts...)
 	for _, line := range found {
 		if strings.HasPrefix(line, "fault --max-connections 2000000000 needs more file descriptors than the limit of ") &&
 			strings.HasSuffix(line, " (set by SLUICE_MAX_CONNECTIONS)") {
@@ -153,32 +156,7 @@ func TestCheckWarnsOfSettingsThatUndoOthers(t *testing.T) {
 	}
 }
 
-func TestCheckOfMemoryKnowsTheLimit(t *testing.T) {
-	const mib = 1 << 20
-	tests := []struct {
-		name                    string
-		limit, buffered, wanted int
-		want                    string
-	}{
-		{"none", 0, 512 * mib, 512 * mib, "ok memory: the machine has 16GiB, enough for --max-buffered 512MiB and 100 connections"},
-		{"enough", 2048 * mib, 512 * mib, 512 * mib, "ok memory: --memory-limit 2GiB is enough for --max-buffered 512MiB and 100 connections"},
-		{"lowered", 300 * mib, 150 * mib, 512 * mib, "warning memory: --memory-limit 300MiB is enough for --max-buffered 150MiB (lowered from 512MiB) and 100 connections"},
-		{"little", 32 * mib, 32 * mib, 32 * mib, "warning memory: --memory-limit 32MiB is less than the 32.6MiB needed for --max-buffered 32MiB and 100 connections (about 6KiB each); raise it, or lower --max-buffered or --max-connections"},
-		{"more than there is", 20480 * mib, 512 * mib, 512 * mib, "warning --memory-limit 20GiB is too high: the machine has 16GiB, so the kernel kills the process before new connections are refused; lower the limit"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			var f findings
-			d := demand{connections: 100, buffered: tt.buffered, pageBytes: 4096}
-			f.memory(machine(nil), d)
-			f.memoryUnder(machine(nil), d, tt.limit, tt.wanted)
-			last := f[len(f)-1]
-			if got := last.verdict.String() + " " + last.text; got != tt.want {
-				t.Errorf("got  %s\nwant %s", got, tt.want)
-			}
-		})
-	}
-
+func TestCheckTellsMaxBufferedOnce(t *testing.T) {
 	found := runCheck(t, 0, nil, append(freePorts, "--memory-limit", "64MiB", "--max-buffered", "63MiB", "--max-connections", "100")...)
 	wantFinding(t, found, "warning memory: --memory-limit 64MiB is enough for --max-buffered 32MiB (lowered from 63MiB) and 100 connections")
 	if n := strings.Count(strings.Join(found, "\n"), "--max-buffered"); n != 1 {

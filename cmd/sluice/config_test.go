@@ -6,17 +6,22 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/cmd/internal/cli"
+	"sluice/cmd/internal/clitest"
+	"sluice/cmd/internal/option"
+	"sluice/cmd/internal/serve"
 )
 
 // reportOf runs `sluice config --json`.
-func reportOf(t *testing.T, env []string, args ...string) map[string]setOption {
+func reportOf(t *testing.T, env []string, args ...string) map[string]option.SetOption {
 	t.Helper()
 	code, stdout, stderr := runOnce(env, append([]string{"config", "--json"}, args...)...)
-	var list []setOption
+	var list []option.SetOption
 	if err := json.Unmarshal([]byte(stdout), &list); err != nil || code != 0 || stderr != "" {
 		t.Fatalf("exit code %d, stderr %q, JSON: %v", code, stderr, err)
 	}
-	report := map[string]setOption{}
+	report := map[string]option.SetOption{}
 	for _, opt := range list {
 		report[opt.Name] = opt
 	}
@@ -24,14 +29,14 @@ func reportOf(t *testing.T, env []string, args ...string) map[string]setOption {
 }
 
 func TestConfigTellsEverySource(t *testing.T) {
-	file := writeFile(t, "sluice.conf", "# ours\nping-interval = 1m\n")
+	file := clitest.WriteFile(t, "sluice.conf", "# ours\nping-interval = 1m\n")
 	env := []string{"SLUICE_RAW=listen", "SLUICE_CONFIG=" + file}
 	report := reportOf(t, env, "--listen", ":1,unix:/s")
-	if got, want := len(report), len(new(settings).options().list); got != want {
+	if got, want := len(report), len(option.New(new(serve.Settings)).List); got != want {
 		t.Errorf("%d options, want %d", got, want)
 	}
 	text := func(s string) *string { return &s }
-	for name, want := range map[string]setOption{
+	for name, want := range map[string]option.SetOption{
 		"listen":        {Group: "Listeners", Value: text(":1,unix:/s"), Source: "flag", Place: "--listen", Default: "127.0.0.1:8000", Variable: "SLUICE_LISTEN"},
 		"raw":           {Group: "Clients", Value: text("listen"), Source: "environment", Place: "SLUICE_RAW", Default: "auto", Variable: "SLUICE_RAW"},
 		"ping-interval": {Group: "Timeouts", Value: text("1m"), Source: "file", Place: file + ":2", Default: "25s", Variable: "SLUICE_PING_INTERVAL"},
@@ -81,7 +86,7 @@ func TestConfigIsAlignedInColumns(t *testing.T) {
 			sources[strings.LastIndex(line, "  # ")]++
 		}
 	}
-	options := len(new(settings).options().list)
+	options := len(option.New(new(serve.Settings)).List)
 	if len(equals) != 1 {
 		t.Errorf("'=' stands in columns %v:\n%s", equals, stdout)
 	}
@@ -102,7 +107,7 @@ func TestConfigIsAFileThatMakesTheSameSettings(t *testing.T) {
 			"--tls-self-signed", "--slow-policy", "a=skip,*=close", "--max-per-address", "off", "--address-rate", "5"}
 		before := reportOf(t, nil, args...)
 		code, text, _ := runOnce(nil, append([]string{"config"}, args...)...)
-		file := writeFile(t, "sluice.conf", text)
+		file := clitest.WriteFile(t, "sluice.conf", text)
 		after := reportOf(t, nil, "--config", file)
 		if code != 0 || len(after) != len(before) {
 			t.Fatalf("exit code %d, %d options of %d", code, len(after), len(before))
@@ -122,12 +127,12 @@ func TestConfigIsAFileThatMakesTheSameSettings(t *testing.T) {
 }
 
 func TestConfigWithAFileCanBeAFileAgain(t *testing.T) {
-	file := writeFile(t, "sluice.conf", "raw = off\n")
+	file := clitest.WriteFile(t, "sluice.conf", "raw = off\n")
 	_, text, _ := runOnce(nil, "config", "--config", file)
 	if !strings.Contains(squeeze(text), "\n# config = "+file+" # flag --config\n") {
 		t.Errorf("the key config is no comment:\n%s", text)
 	}
-	if got := *reportOf(t, nil, "--config", writeFile(t, "again.conf", text))["raw"].Value; got != "off" {
+	if got := *reportOf(t, nil, "--config", clitest.WriteFile(t, "again.conf", text))["raw"].Value; got != "off" {
 		t.Errorf("raw = %s, want off", got)
 	}
 }
@@ -144,7 +149,7 @@ func TestConfigDoesNotPrintAPassword(t *testing.T) {
 
 func TestConfigRefusesWhatServeCannotRead(t *testing.T) {
 	code, stdout, stderr := runOnce([]string{"SLUICE_RAW=yes"}, "config")
-	if code != exitUsage || stdout != "" || stderr != "sluice: SLUICE_RAW=yes: must be one of auto, publish, listen, off\n" {
+	if code != cli.ExitUsage || stdout != "" || stderr != "sluice: SLUICE_RAW=yes: must be one of auto, publish, listen, off\n" {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sluice/cmd/internal/cli"
+	"sluice/cmd/internal/clitest"
 )
 
 // wantHealth runs `sluice health` and compares its output.
@@ -28,7 +31,7 @@ func TestHealthIsSilentWhenAllIsWell(t *testing.T) {
 	wantHealth(t, env, "", 0, "")
 	wantHealth(t, env, "--ready", 0, "")
 	wantHealth(t, nil, "--listen "+public, 0, "")
-	wantHealth(t, nil, "--config "+writeFile(t, "sluice.conf", "listen = "+public+"\nloops = 0\n"), 0, "")
+	wantHealth(t, nil, "--config "+clitest.WriteFile(t, "sluice.conf", "listen = "+public+"\nloops = 0\n"), 0, "")
 	wantHealth(t, nil, "--url "+s.url, 0, "")
 	wantHealth(t, nil, "--ready --url "+s.internal+"/", 0, "")
 	wantHealth(t, nil, "--url "+s.internal+"/readyz", 0, "")
@@ -54,7 +57,7 @@ func TestHealthOverUnixSockets(t *testing.T) {
 	wantHealth(t, env, "--ready", 0, "")
 	wantHealth(t, nil, "--url unix:"+public, 0, "")
 	s.stop()
-	wantHealth(t, env, "", exitFailed, "unix:"+public+" /healthz: no such file or directory; is the gateway running at this address? (set it with SLUICE_LISTEN or --url)")
+	wantHealth(t, env, "", cli.ExitFailed, "unix:"+public+" /healthz: no such file or directory; is the gateway running at this address? (set it with SLUICE_LISTEN or --url)")
 }
 
 func TestHealthSaysInOneLineWhatIsWrong(t *testing.T) {
@@ -82,13 +85,13 @@ func TestHealthSaysInOneLineWhatIsWrong(t *testing.T) {
 	closed.Close()
 
 	wantHealth(t, nil, "--url "+server.URL, 0, "")
-	wantHealth(t, nil, "--ready --url "+server.URL, exitFailed, server.URL+"/readyz: the server responded with 503 Service Unavailable: not ready: shutting down")
-	wantHealth(t, nil, "--url "+server.URL+"/page", exitFailed, server.URL+"/page: the server responded with 404 Not Found: this may not be a gateway")
-	wantHealth(t, nil, "--url "+server.URL+"/moved", exitFailed, server.URL+"/moved: the server responded with 302 Found: this may not be a gateway")
-	wantHealth(t, nil, "--timeout 20ms --url "+server.URL+"/hang", exitFailed, server.URL+"/hang: no response within 20ms: the gateway is stuck or the machine is overloaded (or --timeout is too short)")
-	wantHealth(t, []string{"SLUICE_INTERNAL_LISTEN=" + nobody}, "--ready", exitFailed, "http://"+nobody+"/readyz: connection refused; is the gateway running at this address? (set it with SLUICE_INTERNAL_LISTEN or --url)")
-	wantHealth(t, nil, "--url http://"+nobody, exitFailed, "http://"+nobody+"/healthz: connection refused; is the gateway running at this address? (set it with --url)")
-	wantHealth(t, []string{"SLUICE_LISTEN=" + nobody}, "", exitFailed, "http://"+nobody+"/healthz: connection refused; is the gateway running at this address? (set it with SLUICE_LISTEN or --url)")
+	wantHealth(t, nil, "--ready --url "+server.URL, cli.ExitFailed, server.URL+"/readyz: the server responded with 503 Service Unavailable: not ready: shutting down")
+	wantHealth(t, nil, "--url "+server.URL+"/page", cli.ExitFailed, server.URL+"/page: the server responded with 404 Not Found: this may not be a gateway")
+	wantHealth(t, nil, "--url "+server.URL+"/moved", cli.ExitFailed, server.URL+"/moved: the server responded with 302 Found: this may not be a gateway")
+	wantHealth(t, nil, "--timeout 20ms --url "+server.URL+"/hang", cli.ExitFailed, server.URL+"/hang: no response within 20ms: the gateway is stuck or the machine is overloaded (or --timeout is too short)")
+	wantHealth(t, []string{"SLUICE_INTERNAL_LISTEN=" + nobody}, "--ready", cli.ExitFailed, "http://"+nobody+"/readyz: connection refused; is the gateway running at this address? (set it with SLUICE_INTERNAL_LISTEN or --url)")
+	wantHealth(t, nil, "--url http://"+nobody, cli.ExitFailed, "http://"+nobody+"/healthz: connection refused; is the gateway running at this address? (set it with --url)")
+	wantHealth(t, []string{"SLUICE_LISTEN=" + nobody}, "", cli.ExitFailed, "http://"+nobody+"/healthz: connection refused; is the gateway running at this address? (set it with SLUICE_LISTEN or --url)")
 }
 
 func TestHealthRefusesWhatItCannotAsk(t *testing.T) {
@@ -102,8 +105,8 @@ func TestHealthRefusesWhatItCannotAsk(t *testing.T) {
 		{"--listen 8000", "--listen 8000: not an address; use HOST:PORT, such as 127.0.0.1:8000 or :8000, or unix:/path"},
 		{"--config /no/such/file", "--config /no/such/file: no such file or directory; use a file with lines 'key = value'"},
 	} {
-		wantHealth(t, nil, tt.args, exitUsage, tt.told)
+		wantHealth(t, nil, tt.args, cli.ExitUsage, tt.told)
 	}
-	wantHealth(t, []string{"SLUICE_INTERNAL_LISTEN=off"}, "--ready", exitUsage,
+	wantHealth(t, []string{"SLUICE_INTERNAL_LISTEN=off"}, "--ready", cli.ExitUsage,
 		"--internal-listen off: there is no internal listener to check; remove --ready, or use --url (set by SLUICE_INTERNAL_LISTEN)")
 }

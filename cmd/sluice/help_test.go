@@ -1,8 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"sluice/cmd/internal/cli"
+	"sluice/cmd/internal/option"
+	"sluice/cmd/internal/serve"
 )
 
 // everyCommand calls f for each command that users see.
@@ -38,7 +42,7 @@ func TestHelpOfEveryCommand(t *testing.T) {
 				t.Errorf("%d examples, want two", n)
 			}
 			for line := range strings.Lines(help) {
-				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > helpColumns {
+				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
 					t.Errorf("%d columns: %q", n, line)
 				}
 				if strings.TrimRight(line, " \n") != strings.TrimRight(line, "\n") {
@@ -54,9 +58,9 @@ func TestHelpOfEveryCommand(t *testing.T) {
 				if f.Name == "help" || f.Name == "version" {
 					return
 				}
-				line := flagLine(rest, f.Name)
-				want := !f.Hidden && (!isRoot(cmd) || slices.Contains(firstFlags.flags, f.Name))
-				if listed := line != ""; listed != want {
+				text := flagText(rest, f.Name)
+				want := !f.Hidden && (cmd.HasParent() || slices.Contains(firstFlags.Flags, f.Name))
+				if listed := text != ""; listed != want {
 					t.Errorf("--%s: listed %v, want %v", f.Name, listed, want)
 				}
 				if !want {
@@ -65,11 +69,14 @@ func TestHelpOfEveryCommand(t *testing.T) {
 				if strings.ContainsAny(f.Usage, "`\n") {
 					t.Errorf("--%s: a shell would show %q", f.Name, f.Usage)
 				}
-				if env := flagEnv(f); !strings.Contains(line, env) {
-					t.Errorf("--%s: %s is not shown: %q", f.Name, env, line)
+				if words := strings.Fields(f.Usage); len(words) < 2 || slices.Contains([]string{"of", "these", "those", "that", "it"}, words[0]) {
+					t.Errorf("--%s: cannot be read alone: %q", f.Name, f.Usage)
 				}
-				if value, ours := f.Value.(flagValue); ours && value.opt.fallback != "" && !strings.HasSuffix(line, "  default "+value.opt.fallback) {
-					t.Errorf("--%s: the default %s is not shown: %q", f.Name, value.opt.fallback, line)
+				if env := cli.FlagEnv(f); env != "" && cmd.HasParent() && !strings.Contains(text, " [$"+env+"]") {
+					t.Errorf("--%s: %s is not shown: %q", f.Name, env, text)
+				}
+				if n := strings.Count(help, "\n"); !cmd.HasParent() && n > 40 {
+					t.Errorf("%d lines, which do not fit a screen", n)
 				}
 			})
 		})
@@ -81,18 +88,17 @@ func TestHelpSaysWhatOthersHadToFindOut(t *testing.T) {
 	for command, says := range map[string][]string{
 		"": {
 			"Broadcast server for WebSocket and SSE.", "Run the gateway (the default command)\n",
-			fmt.Sprintf("All %d flags: sluice serve --help. A command's help: sluice COMMAND --help.", len(new(settings).options().list)),
+			fmt.Sprintf("All %d flags: sluice serve --help. A command's help: sluice COMMAND --help.", len(option.New(new(serve.Settings)).List)),
 		},
 		"serve": {
 			"WebSocket and SSE together; auto:", "bytes of history kept per channel; a message larger than this is not kept",
 			"configuration file with lines 'key = value'", "A # at the start of a line or after a space begins a comment.",
 			"in double quotes (Go string syntax)", "A list may be repeated or separated by commas; any other key may be set only once",
 		},
-		"pub":             {"pub publishes as a WebSocket client, so the gateway must allow clients to publish", "a CR before the newline is kept"},
-		"sub":             {"default now"},
-		"completion":      {"sluice completion SHELL [flags]"},
-		"completion bash": {"needs the bash-completion package"},
-		"bench":           {"sluice bench COMMAND [flags]"},
+		"pub":        {"pub publishes as a WebSocket client, so the gateway must allow clients to publish", "a CR before the newline is kept"},
+		"sub":        {`(default "now")`},
+		"completion": {"sluice completion SHELL [flags]", "bash needs the bash-completion package"},
+		"bench":      {"sluice bench COMMAND [flags]"},
 	} {
 		_, help, _ := runOnce(nil, append(strings.Fields(command), "--help")...)
 		text := strings.Join(strings.Fields(help), " ") + "\n"
@@ -104,107 +110,17 @@ func TestHelpSaysWhatOthersHadToFindOut(t *testing.T) {
 	}
 }
 
-// flagLine returns the line that begins with a flag.
-func flagLine(help, name string) string {
-	for line := range strings.Lines(help) {
-		if strings.HasPrefix(line, "      ") { // the text of a flag may name another
-			continue
-		}
-		for _, word := range strings.Fields(line) {
-			if word == "--"+name {
-				return strings.TrimRight(line, "\n")
-			}
-			if !strings.HasPrefix(word, "-") {
-				break
-			}
-		}
-	}
-	return ""
-}
-
-// helpSample is a command with a flag of every kind that help treats differently.
-func helpSample(env []string) (cmd *cobra.Command, url *string, ran *bool) {
-	ran = new(bool)
-	cmd = &cobra.Command{
-		Use: "sample", Short: "Try help", Example: "  sluice sample",
-		RunE: func(*cobra.Command, []string) error { *ran = true; return nil },
-	}
-	f := cmd.Flags()
-	url = f.String("url", "ws://127.0.0.1:8000", "the `URL` of the gateway, described in so many words that the line must be broken somewhere")
-	f.BoolP("quiet", "q", false, "print nothing")
-	f.Int("count", 3, "`N` messages")
-	f.Bool("secret", false, "for us")
-	f.Lookup("secret").Hidden = true
-	bindEnv(cmd, env, "url", "count")
-	setHelp(cmd, flagGroup{"Server", []string{"url"}}, flagGroup{"Empty", nil})
-	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	return cmd, url, ran
-}
-
-func TestHelpPutsFlagsInTheirGroups(t *testing.T) {
-	cmd, _, _ := helpSample(nil)
-	var out strings.Builder
-	cmd.SetOut(&out)
-	cmd.SetArgs([]string{"--help"})
-	if err := cmd.Execute(); err != nil {
-		t.Fatal(err)
-	}
-	const want = `Try help.
-
-Examples:
-  sluice sample
-
-Usage:
-  sample [flags]
-
-Server:
-  --url URL                    SLUICE_URL            default ws://127.0.0.1:8000
-      the URL of the gateway, described in so many words that the line must be
-      broken somewhere
-
-Other flags:
-  --count N                    SLUICE_COUNT              default 3
-      N messages
-  -q, --quiet
-      print nothing
-`
-	if got := out.String(); got != want {
-		t.Errorf("got\n%swant\n%s", got, want)
-	}
-}
-
-func TestFlagsCanBeBoundToTheEnvironment(t *testing.T) {
-	env := []string{"SLUICE_URL=ws://env", "SLUICE_COUNT="}
-	for _, tt := range []struct {
-		name, want string
-		args, env  []string
-	}{
-		{"environment", "ws://env", nil, env},
-		{"flag comes first", "ws://flag", []string{"--url", "ws://flag"}, env},
-		{"neither", "ws://127.0.0.1:8000", nil, nil},
-	} {
-		cmd, url, ran := helpSample(tt.env)
-		cmd.SetArgs(tt.args)
-		if err := cmd.Execute(); err != nil || !*ran || *url != tt.want {
-			t.Errorf("%s: %q, %v; want %q", tt.name, *url, err, tt.want)
-		}
-	}
-	cmd, _, ran := helpSample([]string{"SLUICE_COUNT=few"})
-	cmd.SetArgs([]string{})
-	err := cmd.Execute()
-	if *ran || !errors.As(err, new(usageError)) || !strings.HasPrefix(err.Error(), "SLUICE_COUNT=few: ") {
-		t.Errorf("a wrong value: %v", err)
-	}
+// flagText returns what a help says about a flag, on one line.
+func flagText(help, name string) string {
+	entry := regexp.MustCompile(`(?m)^ {2,6}(-\w, )?--` + name + `[ =\[\n].*\n?( {10,}.*\n)*`)
+	return strings.Join(strings.Fields(entry.FindString(help)), " ")
 }
 
 func TestVariablesOfOtherCommandsAreNoMistakesOfServe(t *testing.T) {
-	cmd, _, _ := helpSample(nil)
-	opts := new(settings).options()
-	if err := opts.resolve([]string{"SLUICE_COUNT=1"}); err == nil {
-		t.Error("a variable of no command is not refused")
+	if code, _, stderr := runOnce([]string{"SLUICE_TOKEN=t", "SLUICE_CACERT=c"}, "config"); code != 0 {
+		t.Errorf("variables of sub and bench: exit code %d, %s", code, stderr)
 	}
-	opts.leaveTo(cmd)
-	if err := opts.resolve([]string{"SLUICE_COUNT=1"}); err != nil {
-		t.Error(err)
+	if code, _, _ := runOnce([]string{"SLUICE_COUNT=1"}, "config"); code != cli.ExitUsage {
+		t.Errorf("a variable of no command: exit code %d, want %d", code, cli.ExitUsage)
 	}
 }

@@ -1,9 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,10 +14,11 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-)
 
-// patience bounds every wait of these tests.
-const patience = 30 * time.Second
+	"sluice/bench/child"
+	"sluice/cmd/internal/cli"
+	"sluice/cmd/internal/clitest"
+)
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
@@ -53,71 +53,35 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(binaryDir, "sluice")
-	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build: %v\n%s", err, out)
-	}
-	return path, nil
+	return path, child.Build(context.Background(), path)
 })
 
 // record is a line of the JSON log.
 type record map[string]any
 
-// stderrLog collects what a sluice writes to stderr and lets tests wait for it.
-type stderrLog struct {
-	mu      sync.Mutex
-	text    bytes.Buffer
-	changed chan struct{} // closed and replaced at each write
-}
-
-func newStderrLog() *stderrLog { return &stderrLog{changed: make(chan struct{})} }
-
-func (l *stderrLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text.Write(p)
-	close(l.changed)
-	l.changed = make(chan struct{})
-	return len(p), nil
-}
-
-func (l *stderrLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// wait returns the first record with this message.
-func (l *stderrLog) wait(t *testing.T, msg string) record {
-	t.Helper()
-	timeout := time.After(patience)
-	for {
-		l.mu.Lock()
-		text, changed := l.text.String(), l.changed
-		l.mu.Unlock()
-		for line := range strings.Lines(text) {
-			var r record
-			if json.Unmarshal([]byte(line), &r) == nil && r["msg"] == msg {
-				return r
-			}
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			t.Fatalf("no log record %q; stderr so far:\n%s", msg, text)
-		}
-	}
-}
-
 // sluice is a running command: the real binary, or run in this process.
 type sluice struct {
 	t        *testing.T
-	log      *stderrLog
+	log      serveLog
 	url      string // of the first public listener, without the last slash
 	internal string
-	exited   chan struct{} // closed once code is set
-	code     int
+	exited   <-chan struct{}
+	code     func() int // once it has exited
 	signal   func(os.Signal)
+}
+
+// serveLog is what a sluice writes to stderr.
+type serveLog struct{ *child.Log }
+
+// wait returns the first record with this message.
+func (l serveLog) wait(t *testing.T, msg string) (r record) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), clitest.Patience)
+	defer cancel()
+	if err := l.Wait(ctx, msg, &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // start runs the real binary on ports of its own and waits until it is ready.
@@ -127,27 +91,21 @@ func start(t *testing.T, args ...string) *sluice {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &sluice{t: t, log: newStderrLog(), exited: make(chan struct{})}
-	cmd := exec.Command(path, withPorts(args)...)
-	cmd.Stderr = s.log
-	cmd.Env = cleanEnv()
-	if err := cmd.Start(); err != nil {
+	p, err := child.Start(exec.Command(path, child.Listeners(args)...))
+	if err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		defer close(s.exited)
-		_ = cmd.Wait() // the code says it all
-		s.code = cmd.ProcessState.ExitCode()
-	}()
+	t.Cleanup(p.Kill)
+	s := &sluice{t: t, log: serveLog{&p.Log}, exited: p.Ended}
+	s.code = func() int {
+		state, _ := p.Wait() // the code says it all
+		return state.ExitCode()
+	}
 	s.signal = func(sig os.Signal) {
-		if err := cmd.Process.Signal(sig); err != nil {
+		if err := p.Signal(sig); err != nil {
 			t.Errorf("signal %v: %v", sig, err)
 		}
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // has mostly exited
-		<-s.exited
-	})
 	s.awaitReady()
 	return s
 }
@@ -161,15 +119,16 @@ func startHere(t *testing.T, args ...string) *sluice {
 // startHereWith is startHere with an environment.
 func startHereWith(t *testing.T, env []string, args ...string) *sluice {
 	t.Helper()
-	s := &sluice{t: t, log: newStderrLog(), exited: make(chan struct{})}
+	exited, code := make(chan struct{}), 0
+	s := &sluice{t: t, log: serveLog{new(child.Log)}, exited: exited, code: func() int { return code }}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	go func() {
-		defer close(s.exited)
-		s.code = run(ctx, withPorts(args), env, strings.NewReader(""), s.log, s.log)
+		defer close(exited)
+		code = cli.Run(ctx, newRootCommand(env), child.Listeners(args), strings.NewReader(""), s.log, s.log)
 	}()
-	s.signal = func(sig os.Signal) { cancel(signalled{sig}) }
+	s.signal = func(sig os.Signal) { cancel(errors.New(sig.String())) }
 	t.Cleanup(func() {
-		cancel(signalled{os.Kill})
+		cancel(context.Canceled)
 		<-s.exited
 	})
 	s.awaitReady()
@@ -188,11 +147,11 @@ func (s *sluice) wantExit(code int) {
 	s.t.Helper()
 	select {
 	case <-s.exited:
-	case <-time.After(patience):
+	case <-time.After(clitest.Patience):
 		s.t.Fatalf("still running; stderr:\n%s", s.log)
 	}
-	if s.code != code {
-		s.t.Errorf("exit code %d, want %d; stderr:\n%s", s.code, code, s.log)
+	if got := s.code(); got != code {
+		s.t.Errorf("exit code %d, want %d; stderr:\n%s", got, code, s.log)
 	}
 }
 
@@ -202,34 +161,7 @@ func (s *sluice) stop() {
 	s.wantExit(0)
 }
 
-// withPorts adds listeners on free ports where args name none.
-func withPorts(args []string) []string {
-	all := strings.Join(args, " ")
-	if !strings.Contains(all, "--listen") {
-		args = append(args, "--listen", "127.0.0.1:0")
-	}
-	if !strings.Contains(all, "--internal-listen") {
-		args = append(args, "--internal-listen", "127.0.0.1:0")
-	}
-	return args
-}
-
-// cleanEnv is the environment without options of sluice.
-func cleanEnv() []string {
-	var env []string
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, envPrefix) {
-			env = append(env, entry)
-		}
-	}
-	return env
-}
-
 // runOnce runs a command line that ends by itself.
 func runOnce(env []string, args ...string) (code int, stdout, stderr string) {
-	var out, errs bytes.Buffer
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	code = run(ctx, args, env, strings.NewReader(""), &out, &errs)
-	return code, out.String(), errs.String()
+	return clitest.Run(newRootCommand(env), "", args...)
 }

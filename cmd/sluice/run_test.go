@@ -3,16 +3,20 @@ package main
 import (
 	"encoding/json"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"sluice/cmd/internal/cli"
+	"sluice/cmd/internal/clitest"
+	"sluice/cmd/internal/option"
+	"sluice/cmd/internal/serve"
 )
 
 func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
-	empty := writeFile(t, "empty", " \n")
-	twoWords := writeFile(t, "two", "one two\n")
+	empty := clitest.WriteFile(t, "empty", " \n")
+	twoWords := clitest.WriteFile(t, "two", "one two\n")
 	tests := []struct {
 		name string
 		env  []string
@@ -120,8 +124,8 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			code, stdout, stderr := runOnce(tt.env, strings.Fields(tt.args)...)
-			if code != exitUsage {
-				t.Errorf("exit code %d, want %d", code, exitUsage)
+			if code != cli.ExitUsage {
+				t.Errorf("exit code %d, want %d", code, cli.ExitUsage)
 			}
 			if stdout != "" {
 				t.Errorf("stdout %q, want none", stdout)
@@ -137,7 +141,7 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 func TestEveryBadOriginIsALineThatNamesItsFlag(t *testing.T) {
 	code, _, stderr := runOnce(nil, "--allowed-origins", "https://a.example/path,example.com")
 	lines := strings.Split(strings.TrimSpace(stderr), "\n")
-	if code != exitUsage || len(lines) != 2 {
+	if code != cli.ExitUsage || len(lines) != 2 {
 		t.Fatalf("exit code %d, stderr:\n%s", code, stderr)
 	}
 	for _, line := range lines {
@@ -163,14 +167,14 @@ func TestPortInUseNamesTheAddress(t *testing.T) {
 		if args[3] == addr {
 			want = strings.Replace(want, "--listen", "--internal-listen", 1)
 		}
-		if code != exitFailed || stderr != want {
-			t.Errorf("%v: exit code %d, stderr %q; want %d, %q", args, code, stderr, exitFailed, want)
+		if code != cli.ExitFailed || stderr != want {
+			t.Errorf("%v: exit code %d, stderr %q; want %d, %q", args, code, stderr, cli.ExitFailed, want)
 		}
 	}
 	code, _, stderr := runOnce([]string{"SLUICE_LISTEN=" + addr}, "--internal-listen", "off")
 	want := "sluice: --listen " + addr + ": address already in use; stop the process that 'ss -ltnp' shows there, or use another port (set by SLUICE_LISTEN)\n"
-	if code != exitFailed || stderr != want {
-		t.Errorf("from the environment: exit code %d, stderr %q; want %d, %q", code, stderr, exitFailed, want)
+	if code != cli.ExitFailed || stderr != want {
+		t.Errorf("from the environment: exit code %d, stderr %q; want %d, %q", code, stderr, cli.ExitFailed, want)
 	}
 }
 
@@ -185,23 +189,13 @@ func TestHelpNamesEveryOptionWithin80Columns(t *testing.T) {
 				t.Errorf("%v: %d columns: %q", args, n, line)
 			}
 		}
-		for _, opt := range new(settings).options().list {
-			found := false
-			for line := range strings.Lines(help) {
-				fields := strings.Fields(line)
-				if len(fields) < 3 || fields[0] != "--"+opt.name {
-					continue
-				}
-				if opt.meta != "" {
-					fields = fields[1:]
-				}
-				found = fields[1] == opt.env() && strings.HasSuffix(strings.TrimSpace(line), opt.fallback)
+		for _, opt := range option.New(new(serve.Settings)).List {
+			text := flagText(help, opt.Name)
+			if !strings.Contains(text, " [$"+opt.Env()+"]") || opt.Default != "" && !strings.HasSuffix(text, " (default "+opt.Default+")") {
+				t.Errorf("%v: --%s without %s and the default %q: %q", args, opt.Name, opt.Env(), opt.Default, text)
 			}
-			if !found {
-				t.Errorf("%v: no line with --%s, %s and %q", args, opt.name, opt.env(), opt.fallback)
-			}
-			if !strings.Contains(help, "\n"+opt.group+":\n") {
-				t.Errorf("%v: no group %s", args, opt.group)
+			if !strings.Contains(help, "\n"+opt.Group+":\n") {
+				t.Errorf("%v: no group %s", args, opt.Group)
 			}
 		}
 		if strings.Index(help, "Examples:") > strings.Index(help, "Listeners:") {
@@ -212,7 +206,7 @@ func TestHelpNamesEveryOptionWithin80Columns(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	code, stdout, stderr := runOnce(nil, "version", "--json")
-	var b build
+	var b cli.Build
 	if err := json.Unmarshal([]byte(stdout), &b); err != nil || code != 0 || stderr != "" {
 		t.Fatalf("exit code %d, stderr %q, JSON: %v", code, stderr, err)
 	}
@@ -224,29 +218,5 @@ func TestVersion(t *testing.T) {
 	}
 	if code, stdout, _ = runOnce(nil, "--version"); code != 0 || stdout != "sluice version "+b.Version+"\n" {
 		t.Errorf("--version: exit code %d, stdout %q", code, stdout)
-	}
-}
-
-func TestLogFormat(t *testing.T) {
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer null.Close() // a character device, as a terminal is
-	var pipe strings.Builder
-	if _, plain := newLogger(null, "info", "auto"); !plain {
-		t.Error("a terminal gets no plain text")
-	}
-	if _, plain := newLogger(null, "info", "json"); plain {
-		t.Error("json on a terminal is plain text")
-	}
-	for format, want := range map[string]string{"auto": `"msg":"hello"`, "json": `"msg":"hello"`, "text": "msg=hello"} {
-		pipe.Reset()
-		logger, plain := newLogger(&pipe, "warn", format)
-		logger.Info("silent")
-		logger.Warn("hello")
-		if plain || !strings.Contains(pipe.String(), want) || strings.Contains(pipe.String(), "silent") {
-			t.Errorf("%s: plain %v, %q", format, plain, pipe.String())
-		}
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
 
+	"sluice/cmd/internal/cli"
+	"sluice/cmd/internal/clitest"
 	"sluice/gateway/edge/certificate"
 )
 
@@ -46,7 +48,7 @@ func trusting(leaf *x509.Certificate) *tls.Config {
 }
 
 // dialTLS opens a WebSocket over TLS.
-func dialTLS(t *testing.T, s *sluice, path string, config *tls.Config) client {
+func dialTLS(t *testing.T, s *sluice, path string, config *tls.Config) peer {
 	t.Helper()
 	return dialWith(t, &websocket.Dialer{TLSClientConfig: config}, "wss"+strings.TrimPrefix(s.url, "https")+path)
 }
@@ -59,7 +61,7 @@ func TestSelfSignedCertificateIsEnoughForATrial(t *testing.T) {
 		t.Errorf("ready: %v, want URL with https and certificate %q", ready, want)
 	}
 	trial := &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	resp, err := (&http.Client{Transport: trial, Timeout: patience}).Get(s.url + "/healthz")
+	resp, err := (&http.Client{Transport: trial, Timeout: clitest.Patience}).Get(s.url + "/healthz")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +100,7 @@ func TestHangupChangesTheCertificateUnderOpenConnections(t *testing.T) {
 	if why, _ := r["error"].(string); !strings.HasPrefix(why, "--tls-key "+key+": it contains no private key; ") {
 		t.Errorf("error %q", why)
 	}
-	for _, c := range []client{old, fresh, dialTLS(t, s, "/echo", trusting(second))} {
+	for _, c := range []peer{old, fresh, dialTLS(t, s, "/echo", trusting(second))} {
 		c.send(websocket.TextMessage, "still here")
 		c.want(websocket.TextMessage, "still here")
 	}
@@ -146,9 +148,9 @@ func TestCheckTellsOfCertificates(t *testing.T) {
 		{cert, late + ".key", "fault --tls-key " + late + ".key does not match the certificate in " + cert + ": use the key that belongs to it"},
 		{late, late + ".key", "fault --tls-cert " + late + ": expired at " + ended.NotAfter.UTC().Format(time.RFC3339) + ", so clients reject it; renew it"},
 	} {
-		wantFinding(t, runCheck(t, exitFailed, nil, tls(tt.cert, tt.key)...), tt.want)
+		wantFinding(t, runCheck(t, cli.ExitFailed, nil, tls(tt.cert, tt.key)...), tt.want)
 	}
-	found = runCheck(t, exitFailed, nil, append(freePorts, "--tls-listen", "127.0.0.1:0", "--tls-cert", key, "--tls-key", key)...)
+	found = runCheck(t, cli.ExitFailed, nil, append(freePorts, "--tls-listen", "127.0.0.1:0", "--tls-cert", key, "--tls-key", key)...)
 	wantFinding(t, found, "fault --tls-cert "+key+": it contains no certificate; use a PEM file with the certificate and its chain")
 
 	found = runCheck(t, 0, nil, append(freePorts, "--max-per-address", "9", "--address-rate", "off", "--message-rate", "9", "--trusted-proxies", "127.0.0.1")...)

@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -19,36 +17,37 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"sluice/gateway"
+	"sluice/cmd/internal/cli"
+	"sluice/cmd/internal/clitest"
 )
 
-// client is a WebSocket client that shares no code with the gateway.
-type client struct {
+// peer is a WebSocket client that shares no code with the gateway.
+type peer struct {
 	t    *testing.T
 	conn *websocket.Conn
 }
 
-func dial(t *testing.T, s *sluice, path string) client {
+func dial(t *testing.T, s *sluice, path string) peer {
 	t.Helper()
 	return dialWith(t, websocket.DefaultDialer, "ws"+strings.TrimPrefix(s.url, "http")+path)
 }
 
-func dialWith(t *testing.T, d *websocket.Dialer, url string) client {
+func dialWith(t *testing.T, d *websocket.Dialer, url string) peer {
 	t.Helper()
 	conn, resp, err := d.Dial(url, nil)
 	if err != nil {
 		t.Fatalf("dial %s: %v (%+v)", url, err, resp)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(clitest.Patience)); err != nil {
 		t.Fatal(err)
 	}
-	return client{t, conn}
+	return peer{t, conn}
 }
 
 // join dials a channel and waits until what it sends comes back: from then on
 // it gets everything that is published.
-func join(t *testing.T, s *sluice, path, name string) client {
+func join(t *testing.T, s *sluice, path, name string) peer {
 	t.Helper()
 	c := dial(t, s, path)
 	c.send(websocket.TextMessage, "join "+name)
@@ -56,7 +55,7 @@ func join(t *testing.T, s *sluice, path, name string) client {
 	return c
 }
 
-func (c client) send(kind int, text string) {
+func (c peer) send(kind int, text string) {
 	c.t.Helper()
 	if err := c.conn.WriteMessage(kind, []byte(text)); err != nil {
 		c.t.Fatalf("send %q: %v", text, err)
@@ -64,7 +63,7 @@ func (c client) send(kind int, text string) {
 }
 
 // want reads up to the message, over joins of others.
-func (c client) want(kind int, text string) {
+func (c peer) want(kind int, text string) {
 	c.t.Helper()
 	for {
 		k, p, err := c.conn.ReadMessage()
@@ -81,7 +80,7 @@ func (c client) want(kind int, text string) {
 }
 
 // wantClose reads the Close frame; the library answers it.
-func (c client) wantClose(code int) {
+func (c peer) wantClose(code int) {
 	c.t.Helper()
 	for {
 		_, p, err := c.conn.ReadMessage()
@@ -98,7 +97,7 @@ func (c client) wantClose(code int) {
 // post publishes through the internal listener.
 func post(t *testing.T, s *sluice, path, key, body string) (status int, answer map[string]any) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), clitest.Patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.internal+path, strings.NewReader(body))
 	if err != nil {
@@ -143,12 +142,28 @@ func TestRealBinaryCarriesAChat(t *testing.T) {
 	echo.want(websocket.TextMessage, "to myself")
 
 	s.signal(syscall.SIGTERM)
-	for _, c := range []client{a, b, echo} {
+	for _, c := range []peer{a, b, echo} {
 		c.wantClose(websocket.CloseGoingAway)
 	}
 	s.wantExit(0)
 	if r := s.log.wait(t, "stopping"); r["reason"] != "terminated" {
 		t.Errorf("stopping for %q, want terminated", r["reason"])
+	}
+}
+
+// With keys or namespaces, no raw client may publish just because --raw is publish.
+func TestReadyNamesWhatDecidesAboutRawClients(t *testing.T) {
+	key := "--token-hmac-secret-file=" + clitest.WriteFile(t, "secret", strings.Repeat("s", 40))
+	namespaces := "--namespaces=" + clitest.WriteFile(t, "channels.json", "{}")
+	for args, want := range map[string]string{
+		"": "publish", "--raw=off": "off", key: "by keys", namespaces: "by namespaces", key + " " + namespaces: "by keys and namespaces",
+		namespaces + " --raw=publish": "by namespaces", namespaces + " --raw=listen": "listen", key + " --insecure": "publish",
+	} {
+		s := startHere(t, strings.Fields(args)...)
+		if raw := s.log.wait(t, "ready")["raw"]; raw != want {
+			t.Errorf("%q: raw = %v, want %s", args, raw, want)
+		}
+		s.stop()
 	}
 }
 
@@ -183,7 +198,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	s.signal(syscall.SIGINT)
 	s.log.wait(t, "stopping")
 	s.signal(syscall.SIGTERM)
-	s.wantExit(exitFailed)
+	s.wantExit(cli.ExitFailed)
 	if text := s.log.String(); !strings.HasSuffix(text, "sluice: second signal (terminated): exiting immediately\n") {
 		t.Errorf("stderr ends in %q", text)
 	}
@@ -193,24 +208,8 @@ func TestShutdownThatTakesTooLongIsForced(t *testing.T) {
 	s := start(t, "--close-timeout", "10m", "--shutdown-timeout", "100ms")
 	silentClient(t, s)
 	s.signal(syscall.SIGTERM)
-	s.wantExit(exitFailed)
+	s.wantExit(cli.ExitFailed)
 	s.log.wait(t, "forced stop: connections were still open")
-}
-
-func TestListenerThatEndsStopsTheProcess(t *testing.T) {
-	server, err := gateway.New(gateway.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := gateway.Listen(t.Context(), "tcp", "127.0.0.1:0", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	s := service{log: slog.New(slog.DiscardHandler), server: server, publicListeners: []publicListener{{Listener: l}}}
-	if err := s.run(t.Context(), &settings{shutdownTimeout: patience}); err != exitCode(exitFailed) {
-		t.Errorf("it ends with %v, want exit code %d", err, exitFailed)
-	}
 }
 
 func TestRunLeavesNothingBehind(t *testing.T) {
@@ -245,7 +244,7 @@ func TestInternalListenerCanBeOff(t *testing.T) {
 }
 
 func TestInternalListenerDemandsItsKey(t *testing.T) {
-	s := startHere(t, "--internal-listen", "0.0.0.0:0", "--api-key-file", writeFile(t, "key", "\n sesame \n"))
+	s := startHere(t, "--internal-listen", "0.0.0.0:0", "--api-key-file", clitest.WriteFile(t, "key", "\n sesame \n"))
 	if status, _ := post(t, s, "/publish/lobby", "", "x"); status != http.StatusUnauthorized {
 		t.Errorf("without the key: status %d, want 401", status)
 	}
@@ -275,8 +274,8 @@ func TestUnixSocket(t *testing.T) {
 
 	code, _, stderr := runOnce(nil, "--listen", "unix:"+path, "--internal-listen", "off")
 	want := "sluice: --listen unix:" + path + ": the socket is in use by another process; stop that process, or use another path\n"
-	if code != exitFailed || stderr != want {
-		t.Errorf("a second one: exit code %d, stderr %q; want %d, %q", code, stderr, exitFailed, want)
+	if code != cli.ExitFailed || stderr != want {
+		t.Errorf("a second one: exit code %d, stderr %q; want %d, %q", code, stderr, cli.ExitFailed, want)
 	}
 
 	s.signal(syscall.SIGTERM)
@@ -288,64 +287,13 @@ func TestUnixSocket(t *testing.T) {
 }
 
 func TestFilesThatAreNoSocketsAreLeftAlone(t *testing.T) {
-	path := writeFile(t, "precious", "data")
+	path := clitest.WriteFile(t, "precious", "data")
 	code, _, stderr := runOnce(nil, "--listen", "unix:"+path, "--internal-listen", "off")
-	if code != exitFailed || !strings.HasSuffix(stderr, "the path exists and is not a socket; remove it, or use another path\n") {
+	if code != cli.ExitFailed || !strings.HasSuffix(stderr, "the path exists and is not a socket; remove it, or use another path\n") {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != "data" {
 		t.Errorf("the file is now %q, %v", data, err)
-	}
-}
-
-func TestURLsToClick(t *testing.T) {
-	for _, tt := range []struct{ ip, want string }{
-		{"127.0.0.1", "http://127.0.0.1:8000/"},
-		{"192.0.2.1", "http://192.0.2.1:8000/"},
-		{"0.0.0.0", "http://localhost:8000/"},
-		{"::", "http://localhost:8000/"},
-		{"::1", "http://[::1]:8000/"},
-	} {
-		if got := clickable("http", &net.TCPAddr{IP: net.ParseIP(tt.ip), Port: 8000}); got != tt.want {
-			t.Errorf("%s: %s, want %s", tt.ip, got, tt.want)
-		}
-	}
-}
-
-func TestEndpointsKnowWhoCanReachThem(t *testing.T) {
-	for text, local := range map[string]bool{
-		"127.0.0.1:1": true, "127.9.9.9:1": true, "[::1]:1": true, "localhost:1": true, "unix:/s": true,
-		":1": false, "0.0.0.0:1": false, "[::]:1": false, "192.0.2.1:1": false, "[::ffff:127.0.0.1]:1": true,
-	} {
-		e, err := parseEndpoint("listen", text)
-		if err != nil || e.local != local {
-			t.Errorf("%s: local %v, %v; want %v", text, e.local, err, local)
-		}
-	}
-}
-
-func TestPageIsToldWhereToPublishOnlyOnThisMachine(t *testing.T) {
-	for _, tt := range []struct {
-		network, address string
-		told             bool
-	}{
-		{"tcp", "127.0.0.1:0", true}, {"tcp", "0.0.0.0:0", false}, {"unix", filepath.Join(t.TempDir(), "s"), false},
-	} {
-		l, err := net.Listen(tt.network, tt.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := ""
-		if tt.told {
-			want = "http://" + l.Addr().String()
-		}
-		if got := publishURL(l); got != want {
-			t.Errorf("%s %s: %q, want %q", tt.network, tt.address, got, want)
-		}
-		l.Close()
-	}
-	if got := publishURL(nil); got != "" {
-		t.Errorf("no listener: %q", got)
 	}
 }
 
@@ -374,7 +322,7 @@ func TestPageShowsWhereToPublish(t *testing.T) {
 // get returns the body of an answer, whatever its status.
 func get(t *testing.T, url string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), clitest.Patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -390,18 +338,4 @@ func get(t *testing.T, url string) string {
 		t.Fatal(err)
 	}
 	return string(body)
-}
-
-func TestStuckLoopEndsTheProcessWithAStatusOfItsOwn(t *testing.T) {
-	for _, tt := range []struct {
-		err  error
-		want exitCode
-	}{
-		{fmt.Errorf("gateway: loop 1 has not ticked for 30 s: %w", gateway.ErrLoopStuck), 70},
-		{errors.New("loop 1: wait: bad file descriptor"), exitFailed},
-	} {
-		if got := failedExit(tt.err); got != tt.want {
-			t.Errorf("%v: exit code %d, want %d", tt.err, got, tt.want)
-		}
-	}
 }

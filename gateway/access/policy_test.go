@@ -7,6 +7,7 @@ import (
 
 	"sluice/gateway/access/auth"
 	"sluice/gateway/access/namespace"
+	"sluice/gateway/clienttest"
 )
 
 // The namespaces of these tests: open to users, readable, silent, and private.
@@ -20,13 +21,11 @@ const namespaces = `{"namespaces": [
 func policy(t *testing.T, insecure, keys, named bool) *Policy {
 	t.Helper()
 	cfg := Config{Insecure: insecure, History: 5, HistoryTTL: time.Minute}
-	var err error
 	if keys {
-		if cfg.Tokens, err = auth.New(t.Context(), auth.Options{HMACSecrets: [][]byte{[]byte(strings.Repeat("k", 32))}}); err != nil {
-			t.Fatal(err)
-		}
+		cfg.Tokens = clienttest.Verifier(t.Context(), t, auth.Options{HMACSecrets: [][]byte{[]byte(strings.Repeat("k", 32))}})
 	}
 	if named {
+		var err error
 		if cfg.Namespaces, err = namespace.Parse([]byte(namespaces)); err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -44,6 +45,9 @@ func (x *Verification) Verdict() {
 	}
 }
 
+// Abandon notes that no one waits for the verdict any more.
+func (x *Verification) Abandon() { x.abandoned.Store(true) }
+
 type verifierPanic struct {
 	value any
 	stack []byte
@@ -51,16 +55,22 @@ type verifierPanic struct {
 
 func (p *verifierPanic) Error() string { return fmt.Sprintf("verifier: %v\n%s", p.value, p.stack) }
 
-// verify sets the verdict. ctx ends the wait for a key set.
-func (x *Verification) verify(ctx context.Context, v *auth.Verifier) {
+// verify sets the verdict as of now. ctx ends the wait for a key set.
+func (x *Verification) verify(ctx context.Context, v *auth.Verifier, now time.Time) {
 	switch x.Kind {
 	case AnyToken:
-		x.Connection, x.Subscription, x.IsSubscription, x.Err = v.Either(ctx, x.Token, time.Now())
+		x.Connection, x.Subscription, x.IsSubscription, x.Err = v.Either(ctx, x.Token, now)
 	case SubscriptionToken:
-		x.Subscription, x.Err = v.Subscription(ctx, x.Token, time.Now())
+		x.Subscription, x.Err = v.Subscription(ctx, x.Token, now)
 	default:
-		x.Connection, x.Err = v.Connection(ctx, x.Token, time.Now())
+		x.Connection, x.Err = v.Connection(ctx, x.Token, now)
 	}
+}
+
+// LogRejected logs why a token is rejected, with what says whose it was. The token itself is
+// never in the log.
+func LogRejected(log *slog.Logger, why string, whose ...slog.Attr) {
+	log.LogAttrs(context.Background(), slog.LevelInfo, "token rejected", append(whose, slog.String("why", why))...)
 }
 
 // waitersMax bounds the tokens that wait for a key set at a time. One that waits costs nothing
@@ -85,12 +95,17 @@ func NewVerifiers(tokens *auth.Verifier, tokensMax int, before func()) *Verifier
 }
 
 // Start starts n verifiers that never wait, and those that do. spawn starts a goroutine; it ends
-// with ctx.
-func (v *Verifiers) Start(ctx context.Context, n int, spawn func(func())) {
+// when stopped is closed.
+func (v *Verifiers) Start(stopped <-chan struct{}, n int, spawn func(func())) {
 	if v.tokens == nil {
 		return
 	}
-	v.ended = ctx.Done()
+	ctx, cancel := context.WithCancel(context.Background())
+	spawn(func() {
+		<-stopped
+		cancel()
+	})
+	v.ended = stopped
 	for range n {
 		spawn(func() { v.work(ctx) })
 	}
@@ -99,11 +114,11 @@ func (v *Verifiers) Start(ctx context.Context, n int, spawn func(func())) {
 	}
 }
 
-// Cheap reports whether a token may be verified at once, with Now.
+// Cheap reports whether a token may be verified at once, with Verify.
 func (v *Verifiers) Cheap(token string) bool { return v.tokens.Cheap(token) }
 
-// Now verifies x on the caller's goroutine, without waiting for a key set.
-func (v *Verifiers) Now(x *Verification) { x.verify(ended, v.tokens) }
+// Verify verifies x as of now on the caller's goroutine, without waiting for a key set.
+func (v *Verifiers) Verify(x *Verification, now time.Time) { x.verify(ended, v.tokens, now) }
 
 // Submit hands x over, or sets its Err to auth.ErrUnavailable and returns false where too many wait.
 func (v *Verifiers) Submit(x *Verification) bool {
@@ -122,7 +137,7 @@ func (v *Verifiers) Submit(x *Verification) bool {
 func (v *Verifiers) Wait(ctx context.Context, timeout time.Duration, token string, waits func() bool) *Verification {
 	x := &Verification{Token: token}
 	if v.Cheap(token) {
-		v.Now(x)
+		v.Verify(x, time.Now())
 		return x
 	}
 	done, long := make(chan struct{}), make(chan struct{})
@@ -150,7 +165,7 @@ func (v *Verifiers) Wait(ctx context.Context, timeout time.Duration, token strin
 	case <-ctx.Done():
 	case <-v.ended:
 	}
-	x.abandoned.Store(true)
+	x.Abandon()
 	return &Verification{Token: token, Err: auth.ErrUnavailable}
 }
 
@@ -176,6 +191,9 @@ func (v *Verifiers) work(ctx context.Context) {
 	for {
 		select {
 		case x := <-v.queue:
+			if x.abandoned.Load() {
+				continue
+			}
 			if v.try(ended, x); !errors.Is(x.Err, context.Canceled) {
 				x.Done()
 				continue
@@ -220,5 +238,5 @@ func (v *Verifiers) try(ctx context.Context, x *Verification) {
 	if v.before != nil {
 		v.before()
 	}
-	x.verify(ctx, v.tokens)
+	x.verify(ctx, v.tokens, time.Now())
 }

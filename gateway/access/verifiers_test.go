@@ -3,17 +3,17 @@ package access
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"sluice/gateway/access/auth"
+	"sluice/gateway/clienttest"
 )
 
 // started returns verifiers that end with the test, and waits for them.
@@ -22,7 +22,7 @@ func started(t *testing.T, tokens *auth.Verifier, before func()) *Verifiers {
 	var running sync.WaitGroup
 	t.Cleanup(func() { cancel(); running.Wait() })
 	v := NewVerifiers(tokens, 16, before)
-	v.Start(ctx, 1, running.Go)
+	v.Start(ctx.Done(), 1, running.Go)
 	return v
 }
 
@@ -37,21 +37,9 @@ func asked(t *testing.T, v *Verifiers, token string, kind Kind) (x *Verification
 	return x, done, waits
 }
 
-func within(t *testing.T, what string, c chan struct{}) {
-	t.Helper()
-	select {
-	case <-c:
-	case <-time.After(20 * time.Second):
-		t.Fatal("not within 20 s: " + what)
-	}
-}
-
 func TestVerdictsOfEachKind(t *testing.T) {
 	secret := []byte(strings.Repeat("k", 32))
-	tokens, err := auth.New(t.Context(), auth.Options{HMACSecrets: [][]byte{secret}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tokens := clienttest.Verifier(t.Context(), t, auth.Options{HMACSecrets: [][]byte{secret}})
 	signer, err := auth.NewHMACSigner(secret)
 	if err != nil {
 		t.Fatal(err)
@@ -75,9 +63,9 @@ func TestVerdictsOfEachKind(t *testing.T) {
 		{channel, SubscriptionToken, false, true}, {user, SubscriptionToken, false, false},
 	} {
 		x, done, _ := asked(t, v, tt.token, tt.kind)
-		within(t, "a verdict", done)
+		clienttest.Receive(t, "a verdict", done)
 		now := &Verification{Token: tt.token, Kind: tt.kind}
-		v.Now(now)
+		v.Verify(now, time.Now())
 		for _, x := range []*Verification{x, now} {
 			if x.Verdict(); x.IsSubscription != tt.isSub || (x.Err == nil) != tt.ok || tt.ok && x.Connection.User+x.Subscription.User != "42" {
 				t.Errorf("kind %d: %+v", tt.kind, x)
@@ -87,12 +75,9 @@ func TestVerdictsOfEachKind(t *testing.T) {
 }
 
 func TestAPanicIsTheVerdict(t *testing.T) {
-	tokens, err := auth.New(t.Context(), auth.Options{HMACSecrets: [][]byte{[]byte(strings.Repeat("k", 32))}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tokens := clienttest.Verifier(t.Context(), t, auth.Options{HMACSecrets: [][]byte{[]byte(strings.Repeat("k", 32))}})
 	x, done, _ := asked(t, started(t, tokens, func() { panic("planted") }), "token", AnyToken)
-	within(t, "a verdict", done)
+	clienttest.Receive(t, "a verdict", done)
 	defer func() {
 		if err, ok := recover().(error); !ok || !strings.Contains(err.Error(), "planted") {
 			t.Errorf("recovered %v", err)
@@ -115,29 +100,37 @@ func TestATokenThatWaitsForAKeyIsPassedOn(t *testing.T) {
 	defer close(release)
 	impatient, cancel := context.WithCancel(t.Context())
 	cancel()
-	tokens, err := auth.New(impatient, auth.Options{JWKSURL: keys.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tokens.Close()
-	_, key, _ := ed25519.GenerateKey(nil)      // cannot fail
-	der, _ := x509.MarshalPKCS8PrivateKey(key) // likewise
-	signer, err := auth.NewSigner(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := signer.Sign(auth.Claims{User: "42"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tokens := clienttest.Verifier(impatient, t, auth.Options{JWKSURL: keys.URL})
+	_, key, _ := ed25519.GenerateKey(nil) // cannot fail
 	v := started(t, tokens, nil)
-	_, _, waits := asked(t, v, token, AnyToken)
-	within(t, "the wait for the key", waits)
+	_, _, waits := asked(t, v, clienttest.SignedBy(t, key, auth.Claims{User: "42"}), AnyToken)
+	clienttest.Receive(t, "the wait for the key", waits)
 	other, done, _ := asked(t, v, "no token", AnyToken)
-	within(t, "another one's verdict", done)
+	clienttest.Receive(t, "another one's verdict", done)
 	var invalid *auth.InvalidError
 	if !errors.As(other.Err, &invalid) {
 		t.Errorf("the other one: %v", other.Err)
+	}
+}
+
+// A token that nobody waits for any more is not verified, however expensive it is.
+func TestAbandonedTokensAreNotVerified(t *testing.T) {
+	tokens := clienttest.Verifier(t.Context(), t, auth.Options{HMACSecrets: [][]byte{[]byte(strings.Repeat("k", 32))}})
+	release := make(chan struct{})
+	var verified atomic.Int64
+	v := started(t, tokens, func() {
+		verified.Add(1)
+		<-release
+	})
+	_, first, _ := asked(t, v, "token", AnyToken)
+	x, _, _ := asked(t, v, "token", AnyToken)
+	x.Abandon()
+	_, last, _ := asked(t, v, "token", AnyToken)
+	close(release)
+	clienttest.Receive(t, "a verdict", first)
+	clienttest.Receive(t, "the last verdict", last)
+	if n := verified.Load(); n != 2 {
+		t.Errorf("%d tokens were verified, want 2", n)
 	}
 }
 

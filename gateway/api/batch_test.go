@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -154,4 +156,36 @@ func TestAPanicOfTheNodeReachesTheServer(t *testing.T) {
 	if n := len(h.window.flights); n > 0 {
 		t.Errorf("%d keys are still being waited for", n)
 	}
+}
+
+// A request of many parts is answered in time, however long each of them takes.
+func TestWhatDoesNotBeginInTimeIsNotDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const each, parts = 4 * time.Second, 10
+		done := int(requestMost/each) + 1 // the last one begins in time
+		refused := `{"code":100,"message":"the request took too long, and this part of it was not done","temporary":true}`
+		for _, test := range []struct {
+			method, part, separator string
+			done                    int
+		}{
+			{"batch", `{"publish":{"channel":"a","data":1}}`, ",", done},
+			{"", `{"method":"publish","params":{"channel":"a","data":1}}`, "\n", done},
+			{"broadcast", `"a"`, ",", atOnce * done},
+		} {
+			node := &fake{publish: func(*PublishRequest) { time.Sleep(each) }}
+			n := test.done + parts
+			body := strings.Repeat(test.separator+test.part, n)[1:]
+			switch test.method {
+			case "batch":
+				body = `{"commands":[` + body + `]}`
+			case "broadcast":
+				body = `{"data":1,"channels":[` + body + `]}`
+			}
+			begun := time.Now()
+			_, got, _ := ask(New(node, Options{}), test.method, body)
+			if took := time.Since(begun); took != each*time.Duration(done) || len(node.calls) != test.done || strings.Count(got, refused) != parts {
+				t.Errorf("%s: %d of %d were done in %v, and %d refused", test.method, len(node.calls), n, took, strings.Count(got, refused))
+			}
+		}
+	})
 }

@@ -38,12 +38,11 @@
 // window (5 minutes) begins when the first request completes. Failures are not remembered, and a
 // request that arrives while the first is in progress waits for it. Keys are kept in this
 // process's memory: other nodes do not know them, nor does this one after a restart. At most
-// 100,000 are kept. When there are more, the oldest are forgotten early, and
-// [Handler.ForgottenEarly] counts them.
+// 100,000 are kept. When there are more, the oldest are forgotten early.
 //
 // # What it does not know
 //
-// The package does not check API keys (the internal listener does) and imports nothing from this
-// module: channels, connections and users are the Node's business. It is a package of its own so
+// The package does not check API keys (the internal listener does). Of this module it knows only
+// how package channel describes a client: channels, connections and users are the Node's business. It is a package of its own so
 // that the JSON that other people's libraries rely on is in one place, beside its description.
 package api

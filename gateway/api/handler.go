@@ -69,17 +69,21 @@ func New(node Node, opt Options) *Handler {
 	return h
 }
 
-// ForgottenEarly returns how many idempotency keys were forgotten before the end of the window
-// because there were too many.
-func (h *Handler) ForgottenEarly() uint64 {
-	if h.window == nil {
-		return 0
-	}
-	return h.window.forgottenEarly()
-}
+// requestMost is how long a request may take. What has not begun by then is not done: a broadcast
+// has thousands of publications, and a batch a thousand commands, each of which may wait for seconds.
+const requestMost = 30 * time.Second
+
+// errOver is the error of what has not begun in time.
+var errOver = ErrInternal.With("the request took too long, and this part of it was not done").Later(time.Second)
+
+// over reports whether a request has taken its time.
+func over(ctx context.Context) bool { return ctx.Err() == context.DeadlineExceeded }
 
 // ServeHTTP answers POST /api/{method}, POST /api and GET /api/openapi.json.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), requestMost)
+	defer cancel()
+	r = r.WithContext(ctx)
 	name := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/api"), "/")
 	m := find(name)
 	switch {

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/channel"
+
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 )
@@ -25,7 +27,7 @@ type fake struct {
 	err     error                 // of every call, if there is one
 	publish func(*PublishRequest) // before it answers
 	history HistoryResult
-	clients map[string]ClientInfo
+	clients map[string]channel.ClientInfo
 	info    InfoResult
 
 	mu     sync.Mutex
@@ -71,8 +73,8 @@ func (f *fake) Disconnect(_ context.Context, r *DisconnectRequest) error {
 	return f.called("disconnect", r)
 }
 func (f *fake) Refresh(_ context.Context, r *RefreshRequest) error { return f.called("refresh", r) }
-func (f *fake) Presence(_ context.Context, channel string) (map[string]ClientInfo, error) {
-	return f.clients, f.called("presence", channel)
+func (f *fake) Presence(_ context.Context, name string) (map[string]channel.ClientInfo, error) {
+	return f.clients, f.called("presence", name)
 }
 func (f *fake) PresenceStats(_ context.Context, channel string) (int, int, error) {
 	return 3, 2, f.called("presence_stats", channel)
@@ -107,15 +109,15 @@ var transport = []string{"X-Centrifugo-Error-Mode", "transport"}
 
 func TestRequestsReachTheNodeAndAnswersHaveCentrifugosShape(t *testing.T) {
 	node := &fake{
-		clients: map[string]ClientInfo{"b0c1": {User: "42", Client: "b0c1", ConnInfo: json.RawMessage(`{"name":"Ann"}`)}},
+		clients: map[string]channel.ClientInfo{"b0c1": {User: "42", Client: "b0c1", ConnInfo: json.RawMessage(`{"name":"Ann"}`)}},
 		history: HistoryResult{
 			Publications: []Publication{
-				{Offset: 1, Data: json.RawMessage(`{"a":"<&>"}`), Tags: map[string]string{"k": "v"}, Info: &ClientInfo{User: "42", Client: "b0c1"}},
-				{Offset: 2, Data: json.RawMessage("hello")},
-				{Offset: 3, B64Data: []byte("1")},
-				{Offset: 4, Data: json.RawMessage("\"\xff\"")},
+				{Offset: 1, Data: json.RawMessage(`{"a":"<&>"}`), Tags: map[string]string{"k": "v"}, Info: &channel.ClientInfo{User: "42", Client: "b0c1"}},
+				{Offset: 4, Prev: 1, Data: json.RawMessage("hello")},
+				{Offset: 5, Prev: 4, B64Data: []byte("1")},
+				{Offset: 9, Prev: 5, Data: json.RawMessage("\"\xff\"")},
 			},
-			Epoch: "xyz", Offset: 4,
+			Epoch: "xyz", Offset: 9,
 		},
 		info: InfoResult{[]NodeInfo{{UID: "u1", Name: "edge-1", Version: "1.0", NumClients: 3, NumUsers: 2, NumSubs: 4, NumChannels: 1, Uptime: 60, Process: &Process{1.5, 6500}}}},
 	}
@@ -136,7 +138,7 @@ func TestRequestsReachTheNodeAndAnswersHaveCentrifugosShape(t *testing.T) {
 		{"presence", `{"channel":"news"}`, `presence "news"`, `{"result":{"presence":{"b0c1":{"user":"42","client":"b0c1","conn_info":{"name":"Ann"}}}}}`},
 		{"presence_stats", `{"channel":"news"}`, `presence_stats "news"`, `{"result":{"num_clients":3,"num_users":2}}`},
 		{"history", `{"channel":"news","limit":-1,"since":{"offset":7,"epoch":"e"},"reverse":true}`, `history {"channel":"news","limit":-1,"since":{"offset":7,"epoch":"e"},"reverse":true}`,
-			`{"result":{"publications":[{"offset":1,"data":{"a":"<&>"},"info":{"user":"42","client":"b0c1"},"tags":{"k":"v"}},{"offset":2,"data":null,"b64data":"aGVsbG8="},{"offset":3,"data":null,"b64data":"MQ=="},{"offset":4,"data":null,"b64data":"Iv8i"}],"epoch":"xyz","offset":4}}`},
+			`{"result":{"publications":[{"offset":1,"prev":0,"data":{"a":"<&>"},"info":{"user":"42","client":"b0c1"},"tags":{"k":"v"}},{"offset":4,"prev":1,"data":null,"b64data":"aGVsbG8="},{"offset":5,"prev":4,"data":null,"b64data":"MQ=="},{"offset":9,"prev":5,"data":null,"b64data":"Iv8i"}],"epoch":"xyz","offset":9}}`},
 		{"history_remove", `{"channel":"news"}`, `history_remove "news"`, `{"result":{}}`},
 		{"channels", ``, `channels ""`, `{"result":{"channels":{"news":{"num_clients":3}}}}`},
 		{"channels", `{"pattern":"n*"}`, `channels "n*"`, `{"result":{"channels":{"news":{"num_clients":3}}}}`},
@@ -362,15 +364,15 @@ func TestARequestThatEndedIsNoErrorOfOurs(t *testing.T) {
 func TestWhatANodeGivesCannotBreakTheAnswer(t *testing.T) {
 	var logged []string
 	node := &fake{
-		clients: map[string]ClientInfo{"c": {Client: "c", ConnInfo: json.RawMessage("no"), ChanInfo: json.RawMessage("\"\xff\"")}},
-		history: HistoryResult{Publications: []Publication{{Info: &ClientInfo{Client: "c", ConnInfo: json.RawMessage("no")}, Data: json.RawMessage("1")}}},
+		clients: map[string]channel.ClientInfo{"c": {Client: "c", ConnInfo: json.RawMessage("no"), ChanInfo: json.RawMessage("\"\xff\"")}},
+		history: HistoryResult{Publications: []Publication{{Info: &channel.ClientInfo{Client: "c", ConnInfo: json.RawMessage("no")}, Data: json.RawMessage("1")}}},
 		info:    InfoResult{[]NodeInfo{{Process: &Process{CPU: math.NaN()}}}},
 	}
 	h := New(node, Options{OnError: func(method string, err error) { logged = append(logged, method) }})
 	if _, got, _ := ask(h, "presence", `{"channel":"news"}`); got != `{"result":{"presence":{"c":{"user":"","client":"c"}}}}` {
 		t.Error(got)
 	}
-	if _, got, _ := ask(h, "history", `{"channel":"news"}`); got != `{"result":{"publications":[{"offset":0,"data":1,"info":{"user":"","client":"c"}}],"epoch":"","offset":0}}` {
+	if _, got, _ := ask(h, "history", `{"channel":"news"}`); got != `{"result":{"publications":[{"offset":0,"prev":0,"data":1,"info":{"user":"","client":"c"}}],"epoch":"","offset":0}}` {
 		t.Error(got)
 	}
 	if status, got, _ := ask(h, "info", ``); status != 500 || got != `{"error":{"code":100,"message":"internal server error","temporary":true}}` {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+
+	"sluice/gateway/channel"
 )
 
 // method is a method of the API that may also be a batch's command.
@@ -30,6 +32,9 @@ func define[R any, P interface {
 			return nil, err
 		}
 		return func(ctx context.Context, h *Handler) (any, error) {
+			if over(ctx) {
+				return nil, errOver
+			}
 			if err := r.check(); err != nil {
 				return nil, err
 			}
@@ -38,22 +43,19 @@ func define[R any, P interface {
 	}}
 }
 
+// empty makes what returns nothing a method's.
+func empty[P any](do func(Node, context.Context, P) error) func(*Handler, context.Context, P) (any, error) {
+	return func(h *Handler, ctx context.Context, r P) (any, error) { return Empty{}, do(h.node, ctx, r) }
+}
+
 // methods are all methods but batch, which has another form of answer.
 var methods = []method{
-	define("publish", (*Handler).publish),
+	define("publish", func(h *Handler, ctx context.Context, r *PublishRequest) (any, error) { return h.publishOnce(ctx, r) }),
 	define("broadcast", (*Handler).broadcast),
-	define("subscribe", func(h *Handler, ctx context.Context, r *SubscribeRequest) (any, error) {
-		return Empty{}, h.node.Subscribe(ctx, r)
-	}),
-	define("unsubscribe", func(h *Handler, ctx context.Context, r *UnsubscribeRequest) (any, error) {
-		return Empty{}, h.node.Unsubscribe(ctx, r)
-	}),
-	define("disconnect", func(h *Handler, ctx context.Context, r *DisconnectRequest) (any, error) {
-		return Empty{}, h.node.Disconnect(ctx, r)
-	}),
-	define("refresh", func(h *Handler, ctx context.Context, r *RefreshRequest) (any, error) {
-		return Empty{}, h.node.Refresh(ctx, r)
-	}),
+	define("subscribe", empty(Node.Subscribe)),
+	define("unsubscribe", empty(Node.Unsubscribe)),
+	define("disconnect", empty(Node.Disconnect)),
+	define("refresh", empty(Node.Refresh)),
 	define("presence", (*Handler).presence),
 	define("presence_stats", func(h *Handler, ctx context.Context, r *ChannelRequest) (any, error) {
 		clients, users, err := h.node.PresenceStats(ctx, r.Channel)
@@ -83,10 +85,6 @@ func find(name string) *method {
 	return nil
 }
 
-func (h *Handler) publish(ctx context.Context, r *PublishRequest) (any, error) {
-	return h.publishOnce(ctx, r)
-}
-
 // publishOnce publishes, unless a request with the same idempotency key has done so.
 func (h *Handler) publishOnce(ctx context.Context, r *PublishRequest) (PublishResult, error) {
 	switch {
@@ -95,9 +93,9 @@ func (h *Handler) publishOnce(ctx context.Context, r *PublishRequest) (PublishRe
 	case h.window == nil:
 		return PublishResult{}, ErrNotAvailable.With("idempotency_key is not supported: this server does not store idempotency keys")
 	}
-	return h.window.do(ctx, digestOf(r.Channel, r.IdempotencyKey), h.opt.Now, func() (PublishResult, error) {
-		return h.node.Publish(ctx, r)
-	})
+	d := digestOf(r.Channel, r.IdempotencyKey)
+	r.ID = d.id()
+	return h.window.do(ctx, d, h.opt.Now, func() (PublishResult, error) { return h.node.Publish(ctx, r) })
 }
 
 // atOnce is how many of one request's publications, or of a parallel batch's commands, are done at
@@ -107,7 +105,11 @@ const atOnce = 16
 func (h *Handler) broadcast(ctx context.Context, r *BroadcastRequest) (any, error) {
 	responses := make([]PublishResponse, len(r.Channels))
 	each(len(r.Channels), atOnce, func(i int) {
-		if r.Channels[i] == "" {
+		switch {
+		case over(ctx):
+			responses[i].Error = errOver
+			return
+		case r.Channels[i] == "":
 			responses[i].Error = badRequest("channels[%d] is empty", i)
 			return
 		}
@@ -126,7 +128,7 @@ func (h *Handler) broadcast(ctx context.Context, r *BroadcastRequest) (any, erro
 
 func (h *Handler) presence(ctx context.Context, r *ChannelRequest) (any, error) {
 	clients, err := h.node.Presence(ctx, r.Channel)
-	result := PresenceResult{make(map[string]ClientInfo, len(clients))}
+	result := PresenceResult{make(map[string]channel.ClientInfo, len(clients))}
 	for id, info := range clients {
 		h.tidy("presence", &info)
 		result.Presence[id] = info
@@ -156,7 +158,7 @@ func (h *Handler) history(ctx context.Context, r *HistoryRequest) (any, error) {
 }
 
 // tidy removes what would break the answer.
-func (h *Handler) tidy(method string, info *ClientInfo) {
+func (h *Handler) tidy(method string, info *channel.ClientInfo) {
 	for _, raw := range []*json.RawMessage{&info.ConnInfo, &info.ChanInfo} {
 		if len(*raw) > 0 && !isJSON(*raw) {
 			h.opt.OnError(method, errors.New("info of client "+info.Client+" is not JSON: "+shorten(base64.StdEncoding.EncodeToString(*raw))))

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"encoding/json"
+
+	"sluice/gateway/channel"
 )
 
 // Node carries out the API's requests. Its methods may be called from several goroutines at
@@ -16,7 +18,8 @@ import (
 // connection matches.
 type Node interface {
 	// Publish publishes to a channel. It returns ErrInternal.Later if the channel has
-	// no room, and ErrTooManyRequests if the channel's rate is exceeded.
+	// no room or there is no answer in time, and ErrTooManyRequests if the channel's rate is
+	// exceeded.
 	Publish(context.Context, *PublishRequest) (PublishResult, error)
 	// Subscribe subscribes connections to a channel, as if they had asked.
 	Subscribe(context.Context, *SubscribeRequest) error
@@ -28,7 +31,7 @@ type Node interface {
 	// is set.
 	Refresh(context.Context, *RefreshRequest) error
 	// Presence returns the clients subscribed to a channel, by client ID.
-	Presence(ctx context.Context, channel string) (map[string]ClientInfo, error)
+	Presence(ctx context.Context, name string) (map[string]channel.ClientInfo, error)
 	// PresenceStats returns how many clients, and how many different users, are subscribed to a channel.
 	PresenceStats(ctx context.Context, channel string) (clients, users int, err error)
 	// History returns publications from a channel's history.
@@ -58,6 +61,9 @@ type PublishRequest struct {
 	// are binary rather than JSON. Text is UTF-8.
 	Payload []byte `json:"-"`
 	Binary  bool   `json:"-"`
+	// ID is the message's, from Channel and IdempotencyKey; "" without a key. A Node that cannot say
+	// whether an earlier call has published the message does not publish it again.
+	ID string `json:"-"`
 }
 
 // PublishResult is a publication's position in its channel ("" and 0 if it has none), and how
@@ -161,23 +167,15 @@ type RefreshRequest struct {
 	LabelFilter json.RawMessage `json:"label_filter,omitempty"`
 }
 
-// ClientInfo describes a subscriber or a publisher. ConnInfo and ChanInfo are JSON or empty;
-// anything else is left out, and Options.OnError is called.
-type ClientInfo struct {
-	User     string          `json:"user"`
-	Client   string          `json:"client"`
-	ConnInfo json.RawMessage `json:"conn_info,omitempty"`
-	ChanInfo json.RawMessage `json:"chan_info,omitempty"`
-}
-
 // ChannelRequest is the request of methods that need only a channel.
 type ChannelRequest struct {
 	Channel string `json:"channel"`
 }
 
-// PresenceResult holds the clients that are subscribed, by client ID.
+// PresenceResult holds the clients that are subscribed, by client ID. Infos that are not JSON are
+// left out, here and in a history, and Options.OnError is called.
 type PresenceResult struct {
-	Presence map[string]ClientInfo `json:"presence"`
+	Presence map[string]channel.ClientInfo `json:"presence"`
 }
 
 // PresenceStatsResult holds how many clients and users are subscribed.
@@ -204,11 +202,12 @@ type HistoryResult struct {
 // Publication is a publication from a channel's history. A Node returns JSON in Data and other
 // bytes in B64Data; what is in Data but is not JSON is sent as b64data.
 type Publication struct {
-	Offset  uint64            `json:"offset"`
-	Data    json.RawMessage   `json:"data"`
-	B64Data []byte            `json:"b64data,omitempty"`
-	Info    *ClientInfo       `json:"info,omitempty"`
-	Tags    map[string]string `json:"tags,omitempty"`
+	Offset  uint64              `json:"offset"`
+	Prev    uint64              `json:"prev"` // offset of the publication before it in the channel, 0 for the first
+	Data    json.RawMessage     `json:"data"`
+	B64Data []byte              `json:"b64data,omitempty"`
+	Info    *channel.ClientInfo `json:"info,omitempty"`
+	Tags    map[string]string   `json:"tags,omitempty"`
 }
 
 // ChannelsRequest asks for the channels that have subscribers.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"sluice/gateway/channel"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -258,7 +260,7 @@ var types = map[string]any{
 	"BatchRequest": BatchRequest{}, "BatchResponse": BatchResponse{},
 	"SubscribeRequest": SubscribeRequest{}, "UnsubscribeRequest": UnsubscribeRequest{},
 	"DisconnectRequest": DisconnectRequest{}, "Disconnect": Disconnect{}, "RefreshRequest": RefreshRequest{},
-	"ChannelRequest": ChannelRequest{}, "ClientInfo": ClientInfo{}, "PresenceResult": PresenceResult{}, "PresenceStatsResult": PresenceStatsResult{},
+	"ChannelRequest": ChannelRequest{}, "ClientInfo": channel.ClientInfo{}, "PresenceResult": PresenceResult{}, "PresenceStatsResult": PresenceStatsResult{},
 	"StreamPosition": StreamPosition{}, "HistoryRequest": HistoryRequest{}, "HistoryResult": HistoryResult{}, "Publication": Publication{},
 	"ChannelsRequest": ChannelsRequest{}, "ChannelsResult": ChannelsResult{}, "ChannelInfo": ChannelInfo{},
 	"InfoRequest": InfoRequest{}, "InfoResult": InfoResult{}, "NodeInfo": NodeInfo{}, "Process": Process{},
@@ -386,9 +388,9 @@ func TestSchemasOfMethodsAreTheirs(t *testing.T) {
 
 // answering is a node that has something to answer in every field.
 func answering() *fake {
-	who := ClientInfo{User: "42", Client: "b0c1", ConnInfo: json.RawMessage(`{"name":"Ann"}`), ChanInfo: json.RawMessage(`1`)}
+	who := channel.ClientInfo{User: "42", Client: "b0c1", ConnInfo: json.RawMessage(`{"name":"Ann"}`), ChanInfo: json.RawMessage(`1`)}
 	return &fake{
-		clients: map[string]ClientInfo{"b0c1": who},
+		clients: map[string]channel.ClientInfo{"b0c1": who},
 		history: HistoryResult{[]Publication{{Offset: 1, Data: json.RawMessage(`{}`), Info: &who, Tags: map[string]string{"k": "v"}}, {Offset: 2, B64Data: []byte("x")}}, "xyz", 2},
 		info:    InfoResult{[]NodeInfo{{Process: &Process{1.5, 1}}}},
 	}

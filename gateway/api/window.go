@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"sync"
 	"time"
 )
 
-// window remembers the results of publications by channel and idempotency key.
+// window remembers the results of publications by channel and idempotency key. A publication that
+// failed is not remembered, even if the engine may still do it: the engine recognizes it by its ID.
 //
 // A key is kept as its SHA-256, so that what a caller sends does not count for the memory: a key
 // costs 200 to 350 bytes (measured), however long it is. Results leave in the order in which they
@@ -28,11 +30,13 @@ type window struct {
 	order   []digest
 	head    int
 	flights map[digest]*flight
-	early   uint64
 }
 
 // digest names a channel and a key.
 type digest [sha256.Size]byte
+
+// id returns the digest as the ID of a message.
+func (d digest) id() string { return hex.EncodeToString(d[:]) }
 
 type remembered struct {
 	result PublishResult
@@ -116,7 +120,6 @@ func (w *window) finish(d digest, now time.Time, result PublishResult, ok bool) 
 	}
 	if len(w.results) == w.max {
 		w.pop()
-		w.early++
 	}
 	w.results[d] = remembered{result, now.Add(w.keep)}
 	w.order = append(w.order, d)
@@ -141,11 +144,4 @@ func (w *window) pop() {
 		w.order = w.order[:copy(w.order, w.order[w.head:])]
 		w.head = 0
 	}
-}
-
-// forgottenEarly returns how many results made room for others before they expired.
-func (w *window) forgottenEarly() uint64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.early
 }

@@ -15,11 +15,10 @@ import (
 
 // modelWindow keeps a list of all it was ever told, and looks through it.
 type modelWindow struct {
-	keep  time.Duration
-	max   int
-	list  []modelResult // in the order of until
-	busy  map[int]bool
-	early uint64
+	keep time.Duration
+	max  int
+	list []modelResult // in the order of until
+	busy map[int]bool
 }
 
 type modelResult struct {
@@ -54,7 +53,6 @@ func (m *modelWindow) finish(key int, now time.Time, result PublishResult, ok bo
 	}
 	if len(m.list) == m.max {
 		m.list = m.list[1:]
-		m.early++
 	}
 	m.list = append(m.list, modelResult{key, result, now.Add(m.keep)})
 }
@@ -88,9 +86,9 @@ func driveWindow(t *testing.T, max int, ops []byte) {
 				t.Fatalf("step %d: key %d: %v, known %t, wait %t; want %v, %t, %t", i, key, got, known, other != nil, want, wantKnown, wait)
 			}
 		}
-		if len(w.results) > max || len(w.results) != len(w.order)-w.head || len(w.order) > 2*max+1 || len(w.flights) != len(m.busy) || w.early != m.early {
-			t.Fatalf("step %d: %d results, %d in order from %d, %d flights, %d early; the model has %d, %d and %d",
-				i, len(w.results), len(w.order), w.head, len(w.flights), w.early, len(m.list), len(m.busy), m.early)
+		if len(w.results) > max || len(w.results) != len(w.order)-w.head || len(w.order) > 2*max+1 || len(w.flights) != len(m.busy) {
+			t.Fatalf("step %d: %d results, %d in order from %d, %d flights; the model has %d and %d",
+				i, len(w.results), len(w.order), w.head, len(w.flights), len(m.list), len(m.busy))
 		}
 	}
 }
@@ -143,9 +141,6 @@ func TestTheSameKeyPublishesOnce(t *testing.T) {
 	if got := publish("a", "k"); got == first {
 		t.Error("after the window it was not published again")
 	}
-	if h.ForgottenEarly() != 0 {
-		t.Error("forgotten early:", h.ForgottenEarly())
-	}
 }
 
 func TestFailuresAreNotRemembered(t *testing.T) {
@@ -161,13 +156,14 @@ func TestFailuresAreNotRemembered(t *testing.T) {
 	}
 }
 
-func TestKeysForgottenEarlyAreCounted(t *testing.T) {
-	h := New(&fake{}, Options{IdempotencyKeys: 2})
-	for i := range 5 {
+func TestTheOldestKeyIsForgottenForANewOne(t *testing.T) {
+	node := &fake{}
+	h := New(node, Options{IdempotencyKeys: 2})
+	for _, i := range []int{0, 1, 2, 1, 0} {
 		ask(h, "publish", fmt.Sprintf(`{"channel":"a","data":1,"idempotency_key":"k%d"}`, i))
 	}
-	if got := h.ForgottenEarly(); got != 3 {
-		t.Errorf("%d forgotten early, want 3", got)
+	if n := len(node.calls); n != 4 {
+		t.Errorf("%d were published, want 4", n)
 	}
 }
 
@@ -178,7 +174,7 @@ func TestWithoutAWindowKeysAreRefused(t *testing.T) {
 	if _, got, _ := ask(h, "publish", `{"channel":"a","data":1,"idempotency_key":"k"}`); got != want || len(node.calls) > 0 {
 		t.Errorf("%s, calls %v", got, node.calls)
 	}
-	if ask(h, "publish", `{"channel":"a","data":1}`); len(node.calls) != 1 || h.ForgottenEarly() != 0 {
+	if ask(h, "publish", `{"channel":"a","data":1}`); len(node.calls) != 1 {
 		t.Errorf("calls %v", node.calls)
 	}
 }

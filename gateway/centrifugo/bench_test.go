@@ -25,7 +25,7 @@ func BenchmarkAppend(b *testing.B) {
 				}
 			}
 			b.Run(fmt.Sprintf("%s/%d", c.name, size), run)
-			p.Extra = AppendExtra(nil, &protocol.ClientInfo{User: "42", Client: "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", ConnInfo: protocol.Raw(`{"name":"Ann"}`)}, map[string]string{"k": "v"})
+			p.Extra = extraOf(&protocol.ClientInfo{User: "42", Client: "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", ConnInfo: protocol.Raw(`{"name":"Ann"}`)}, map[string]string{"k": "v"})
 			b.Run(fmt.Sprintf("%s/%d/extra", c.name, size), run)
 		}
 	}

@@ -1,13 +1,33 @@
-// Package centrifugo implements the wire format of Centrifugo's client protocol, JSON and
-// Protobuf, over bytes: it parses the commands of clients and builds the frames of the
-// server. It uses the types and codecs of github.com/centrifugal/protocol, whose
+// Package centrifugo is Centrifugo's client protocol, bidirectional and unidirectional, in JSON
+// and Protobuf. It uses the types and codecs of github.com/centrifugal/protocol, whose
 // client.proto defines the protocol. sluice is not affiliated with Centrifugo.
+//
+// # Connections
+//
+// [Protocol] is the loop's protocol; one value serves all connections. What it keeps of one of
+// them is a session. The methods run on the connection's loop, and the package starts no
+// goroutine.
+//
+//   - session_route.go reads requests, session_protocol.go has the protocol's calls,
+//   - session_command.go handles commands,
+//   - session_wait.go has what commands wait for,
+//   - session_subscribe.go handles subscriptions from beginning to end,
+//   - session_look.go serves presence and history to clients,
+//   - session_act.go carries out what the server API asks,
+//   - session_announce.go sends joins and leaves,
+//   - session_time.go handles expiry.
+//
+// A command that has to wait, for a token's verdict, an engine or room in a channel, keeps what it
+// has decoded, and the commands behind it wait too. A subscription starts in three steps. First, the missed publications and the position
+// where live delivery continues are determined together, under a single acquisition of the
+// channel's lock. Then the reply is queued, and only then does the subscription start, so the
+// reply always precedes the first publication.
 //
 // # Two ways out
 //
 // What one client is sent (a reply, a push, a ping) is a [protocol.Reply] or a
 // [protocol.Push], and the protocol's own encoders write it: [AppendReply],
-// [AppendPush], [AppendPing]. What all subscribers of a channel are sent goes into
+// [AppendPush], [Format.AppendPing]. What all subscribers of a channel are sent goes into
 // the channel's log through [Format], once for each wire format in use; that is
 // the hot path, and its encoder here allocates nothing. Its bytes are those of the
 // official encoder, but for <, > and & in strings, which need no escapes in JSON.
@@ -41,7 +61,8 @@
 // decoded and is within the bounds of a payload, the filters of Protobuf nest no
 // deeper than 32 levels, and what names a channel or a method is UTF-8.
 //
-// The package is apart from package gateway so that it can be fuzzed and compared
-// with the official one away from sockets. It does no I/O and knows no goroutine,
-// clock or connection, no tokens and permissions, and no history.
+// The other files parse commands and build frames over bytes: they are fuzzed and compared with
+// the official package away from sockets, and know no connection, clock, permission or history.
+//
+// The package does not know listeners, other protocols or the server API's HTTP.
 package centrifugo

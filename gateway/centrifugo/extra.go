@@ -1,15 +1,13 @@
 package centrifugo
 
 import (
-	"maps"
-	"slices"
-	"strings"
+	"sluice/gateway/channel"
 
-	"github.com/centrifugal/protocol"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Numbers of fields in client.proto that are written or read here.
+// Numbers of fields in client.proto that are written here. They are below 16, so that a tag is
+// one byte.
 const (
 	replyPush protowire.Number = 4
 
@@ -34,125 +32,69 @@ const (
 	entryValue protowire.Number = 2
 )
 
-// AppendExtra adds what a channel.Publication has as its Extra: the publisher, if
-// info is not nil, and the tags. What is not UTF-8 in their strings is replaced.
-func AppendExtra(dst []byte, info *protocol.ClientInfo, tags map[string]string) []byte {
-	if info != nil {
-		body := AppendClientInfo(nil, info)
-		dst = appendBytesField(dst, pubInfo, body)
-	}
-	if len(tags) == 0 {
-		return dst
-	}
-	for _, key := range slices.Sorted(maps.Keys(tags)) { // the same bytes for the same tags
-		k, v := strings.ToValidUTF8(key, "\ufffd"), strings.ToValidUTF8(tags[key], "\ufffd")
-		dst = protowire.AppendTag(dst, pubTags, protowire.BytesType)
-		dst = protowire.AppendVarint(dst, uint64(bytesFieldLen(len(k))+bytesFieldLen(len(v))))
-		dst = appendBytesField(dst, entryKey, k)
-		dst = appendBytesField(dst, entryValue, v)
-	}
-	return dst
+// infoLen returns the size of a ClientInfo.
+func infoLen(who *channel.Who) int {
+	return optionalLen(who.User) + optionalLen(who.Client) + optionalLen(who.ConnInfo) + optionalLen(who.ChanInfo)
 }
 
-// AppendClientInfo adds an info as Protobuf: the payload of a join and of a leave.
-// What is not UTF-8 in its strings is replaced.
-func AppendClientInfo(dst []byte, info *protocol.ClientInfo) []byte {
-	if info.User != "" {
-		dst = appendBytesField(dst, infoUser, strings.ToValidUTF8(info.User, "\ufffd"))
+// appendInfo adds a ClientInfo of n bytes as the field num.
+func appendInfo(dst []byte, num protowire.Number, who *channel.Who, n int) []byte {
+	dst = appendHead(dst, num, n)
+	dst = appendOptional(dst, infoUser, who.User)
+	dst = appendOptional(dst, infoClient, who.Client)
+	dst = appendOptional(dst, infoConnInfo, who.ConnInfo)
+	return appendOptional(dst, infoChanInfo, who.ChanInfo)
+}
+
+// tagsLen returns the size of the fields of tags.
+func tagsLen(tags channel.Tags) (n int) {
+	for len(tags) > 0 {
+		var key, value []byte
+		key, value, tags = tags.Next()
+		n += bytesFieldLen(bytesFieldLen(len(key)) + bytesFieldLen(len(value)))
 	}
-	if info.Client != "" {
-		dst = appendBytesField(dst, infoClient, strings.ToValidUTF8(info.Client, "\ufffd"))
-	}
-	if len(info.ConnInfo) > 0 {
-		dst = appendBytesField(dst, infoConnInfo, info.ConnInfo)
-	}
-	if len(info.ChanInfo) > 0 {
-		dst = appendBytesField(dst, infoChanInfo, info.ChanInfo)
+	return n
+}
+
+// appendTags adds a field for each tag.
+func appendTags(dst []byte, tags channel.Tags) []byte {
+	for len(tags) > 0 {
+		var key, value []byte
+		key, value, tags = tags.Next()
+		dst = appendHead(dst, pubTags, bytesFieldLen(len(key))+bytesFieldLen(len(value)))
+		dst = appendBytesField(dst, entryKey, key)
+		dst = appendBytesField(dst, entryValue, value)
 	}
 	return dst
 }
 
 func appendBytesField[T ~string | ~[]byte](dst []byte, num protowire.Number, value T) []byte {
-	dst = protowire.AppendTag(dst, num, protowire.BytesType)
-	dst = protowire.AppendVarint(dst, uint64(len(value)))
-	return append(dst, value...)
+	return append(appendHead(dst, num, len(value)), value...)
 }
 
-// bytesFieldLen returns the size of a field with a value of n bytes. The numbers used
-// here are below 16, so that the tag is one byte.
+// appendHead adds the tag and the length of a field of n bytes.
+func appendHead(dst []byte, num protowire.Number, n int) []byte {
+	dst = append(dst, byte(num)<<3|byte(protowire.BytesType))
+	if n < 1<<7 {
+		return append(dst, byte(n))
+	}
+	return protowire.AppendVarint(dst, uint64(n))
+}
+
+// bytesFieldLen returns the size of a field with a value of n bytes.
 func bytesFieldLen(n int) int { return 1 + protowire.SizeBytes(n) }
 
-// extra is what an Extra says. Its slices lie in it.
-type extra struct {
-	info    []byte // a ClientInfo
-	hasInfo bool
-	tags    []byte // fields of tags, each of which nextTag can read
+// appendOptional adds a field unless its value is empty; optionalLen returns its size.
+func appendOptional[T ~string | ~[]byte](dst []byte, num protowire.Number, value T) []byte {
+	if len(value) == 0 {
+		return dst
+	}
+	return appendBytesField(dst, num, value)
 }
 
-// parseExtra reads what AppendExtra wrote. Anything else is refused as a whole, so
-// that it cannot break the frame that it would stand in.
-func parseExtra(b []byte) (e extra, ok bool) {
-	if len(b) == 0 {
-		return extra{}, true
+func optionalLen[T ~string | ~[]byte](value T) int {
+	if len(value) == 0 {
+		return 0
 	}
-	if value, n := consumeField(b, pubInfo); n > 0 {
-		if _, ok := parseInfo(value); !ok {
-			return extra{}, false
-		}
-		e.info, e.hasInfo, b = value, true, b[n:]
-	}
-	e.tags = b
-	for len(b) > 0 {
-		entry, n := consumeField(b, pubTags)
-		if n <= 0 {
-			return extra{}, false
-		}
-		_, k := consumeField(entry, entryKey)
-		if k <= 0 {
-			return extra{}, false
-		}
-		if _, v := consumeField(entry[k:], entryValue); v <= 0 || k+v != len(entry) {
-			return extra{}, false
-		}
-		b = b[n:]
-	}
-	return e, true
-}
-
-// nextTag takes the first tag. The tags are those of an extra.
-func nextTag(tags []byte) (key, value, rest []byte) {
-	entry, n := consumeField(tags, pubTags)
-	key, k := consumeField(entry, entryKey)
-	value, _ = consumeField(entry[k:], entryValue)
-	return key, value, tags[n:]
-}
-
-// clientInfo is what a ClientInfo says. Its slices lie in it.
-type clientInfo struct{ user, client, conn, chann []byte }
-
-// parseInfo reads what AppendClientInfo wrote; of anything else, what comes before
-// the first fault.
-func parseInfo(b []byte) (i clientInfo, ok bool) {
-	for _, field := range [...]struct {
-		num protowire.Number
-		to  *[]byte
-	}{{infoUser, &i.user}, {infoClient, &i.client}, {infoConnInfo, &i.conn}, {infoChanInfo, &i.chann}} {
-		if value, n := consumeField(b, field.num); n > 0 {
-			*field.to, b = value, b[n:]
-		}
-	}
-	return i, len(b) == 0
-}
-
-// consumeField takes the field num, whose value is bytes, off the front of b: n is
-// its size with its tag. Where it does not stand there n is not positive.
-func consumeField(b []byte, num protowire.Number) (value []byte, n int) {
-	if len(b) == 0 || b[0] != byte(num)<<3|byte(protowire.BytesType) {
-		return nil, 0
-	}
-	value, n = protowire.ConsumeBytes(b[1:])
-	if n < 0 {
-		return nil, n
-	}
-	return value, 1 + n
+	return bytesFieldLen(len(value))
 }

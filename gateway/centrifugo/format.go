@@ -64,9 +64,9 @@ func (f Format) String() string {
 func (f Format) TellsGaps() bool { return !f.Uni }
 
 // Append implements channel.Format: it adds one whole frame, not masked, or one
-// event. A join or a leave gives nothing where they are not wanted.
+// event. It adds nothing for a join or a leave where they are not wanted, nor for a gap.
 func (f Format) Append(dst []byte, p *channel.Publication) []byte {
-	if p.Kind != channel.KindMessage && !f.Joins {
+	if p.Kind != channel.KindMessage && (!f.Joins || p.Kind > channel.KindLeave) {
 		return dst
 	}
 	if f.Encoding == Protobuf {
@@ -84,32 +84,27 @@ func (f Format) Append(dst []byte, p *channel.Publication) []byte {
 // appendProtobuf adds a publication as a frame of Protobuf. All lengths are summed
 // up first, so that every byte is written once, where it stays.
 func (f Format) appendProtobuf(dst []byte, p *channel.Publication) []byte {
-	var e extra
+	e := channel.ParseExtra(p.Extra)
 	var num protowire.Number
-	body := len(p.Payload) // of the Publication, or of the Join or Leave
+	var info, body int // bytes of the ClientInfo, and of the Publication, Join or Leave
+	if e.HasWho {
+		info = infoLen(&e.Who)
+	}
 	switch p.Kind {
 	case channel.KindJoin:
-		num, body = pushJoin, bytesFieldLen(body)
+		num, body = pushJoin, bytesFieldLen(info)
 	case channel.KindLeave:
-		num, body = pushLeave, bytesFieldLen(body)
+		num, body = pushLeave, bytesFieldLen(info)
 	default:
-		num = pushPub
-		if body > 0 {
-			body = bytesFieldLen(body)
-		}
-		e, _ = parseExtra(p.Extra) // one that cannot be read says nothing
-		if e.hasInfo {
-			body += bytesFieldLen(len(e.info))
+		num, body = pushPub, optionalLen(p.Payload)+tagsLen(e.Tags)
+		if e.HasWho {
+			body += bytesFieldLen(info)
 		}
 		if p.Offset != 0 {
 			body += 1 + protowire.SizeVarint(p.Offset)
 		}
-		body += len(e.tags)
 	}
-	push := bytesFieldLen(body)
-	if p.Channel != "" {
-		push += bytesFieldLen(len(p.Channel))
-	}
+	push := bytesFieldLen(body) + optionalLen(p.Channel)
 	message := push
 	if !f.Uni {
 		message = bytesFieldLen(push)
@@ -118,26 +113,20 @@ func (f Format) appendProtobuf(dst []byte, p *channel.Publication) []byte {
 	dst = frame.AppendHeader(dst, ws.OpBinary, protowire.SizeBytes(message))
 	dst = protowire.AppendVarint(dst, uint64(message))
 	if !f.Uni {
-		dst = protowire.AppendTag(dst, replyPush, protowire.BytesType)
-		dst = protowire.AppendVarint(dst, uint64(push))
+		dst = appendHead(dst, replyPush, push)
 	}
-	if p.Channel != "" {
-		dst = appendBytesField(dst, pushChannel, p.Channel)
-	}
-	dst = protowire.AppendTag(dst, num, protowire.BytesType)
-	dst = protowire.AppendVarint(dst, uint64(body))
+	dst = appendOptional(dst, pushChannel, p.Channel)
+	dst = appendHead(dst, num, body)
 	if p.Kind != channel.KindMessage {
-		return appendBytesField(dst, joinInfo, p.Payload)
+		return appendInfo(dst, joinInfo, &e.Who, info)
 	}
-	if len(p.Payload) > 0 {
-		dst = appendBytesField(dst, pubData, p.Payload)
-	}
-	if e.hasInfo {
-		dst = appendBytesField(dst, pubInfo, e.info)
+	dst = appendOptional(dst, pubData, p.Payload)
+	if e.HasWho {
+		dst = appendInfo(dst, pubInfo, &e.Who, info)
 	}
 	if p.Offset != 0 {
 		dst = protowire.AppendTag(dst, pubOffset, protowire.VarintType)
 		dst = protowire.AppendVarint(dst, p.Offset)
 	}
-	return append(dst, e.tags...)
+	return appendTags(dst, e.Tags)
 }

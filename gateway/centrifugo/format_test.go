@@ -175,14 +175,18 @@ func pushOf(f Format, p *channel.Publication, info *protocol.ClientInfo, tags ma
 	return &protocol.Push{Channel: p.Channel, Pub: &protocol.Publication{Data: data, Info: info, Offset: p.Offset, Tags: tags}}
 }
 
+// extraOf returns the Extra of a publication.
+func extraOf(info *protocol.ClientInfo, tags map[string]string) (b []byte) {
+	if info != nil {
+		b = channel.AppendWho(nil, &channel.ClientInfo{User: info.User, Client: info.Client, ConnInfo: []byte(info.ConnInfo), ChanInfo: []byte(info.ChanInfo)})
+	}
+	return channel.AppendTags(b, tags)
+}
+
 // check compares with the official encoder what all formats make of a publication.
 func check(t *testing.T, p channel.Publication, info *protocol.ClientInfo, tags map[string]string) {
 	t.Helper()
-	if p.Kind == channel.KindMessage {
-		p.Extra = AppendExtra(nil, info, tags)
-	} else {
-		p.Payload = AppendClientInfo(nil, info)
-	}
+	p.Extra = extraOf(info, tags)
 	for _, f := range formats() {
 		b := f.Append([]byte("before"), &p)
 		if !bytes.HasPrefix(b, []byte("before")) {
@@ -371,27 +375,24 @@ func FuzzAppend(f *testing.F) {
 	})
 }
 
-// Whatever an Extra or a ClientInfo holds, the frames that it stands in can be read.
+// Whatever an Extra holds, the frames that it stands in can be read.
 func FuzzForeignBytesDoNotBreakFrames(f *testing.F) {
-	f.Add(AppendExtra(nil, &protocol.ClientInfo{User: "u", ConnInfo: protocol.Raw("{}")}, map[string]string{"a": "b", "c": ""}))
-	f.Add(AppendClientInfo(nil, &protocol.ClientInfo{User: "u", Client: "\xff", ConnInfo: protocol.Raw("{")}))
-	f.Add([]byte{0x3a, 0x00})
+	f.Add(extraOf(&protocol.ClientInfo{User: "u", ConnInfo: protocol.Raw("{}")}, map[string]string{"a": "b", "c": ""}))
+	f.Add([]byte("w\x01\xff\x00\x01{\x00t\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, f := range formats() {
-			p := channel.Publication{Payload: []byte("{}"), Channel: "c", Extra: b}
-			decoded(t, f, unwrap(t, f, f.Append(nil, &p)))
-			official(t, f, &protocol.Push{Pub: Publication(f.Encoding, &p)})
-			if f.Encoding == JSON && f.Joins { // for Protobuf it is the publisher's word
-				p = channel.Publication{Kind: channel.KindJoin, Channel: "c", Payload: b}
-				decoded(t, f, unwrap(t, f, f.Append(nil, &p)))
+			for kind := range channel.KindLeave + 1 {
+				if p := (channel.Publication{Kind: kind, Payload: []byte("{}"), Channel: "c", Extra: b}); kind == channel.KindMessage || f.Joins {
+					decoded(t, f, unwrap(t, f, f.Append(nil, &p)))
+					official(t, f, &protocol.Push{Pub: Publication(f.Encoding, &p)})
+				}
 			}
-			official(t, f, &protocol.Push{Join: &protocol.Join{Info: ClientInfo(f.Encoding, b)}})
 		}
 	})
 }
 
 func TestAppendAllocatesNothing(t *testing.T) {
-	extra := AppendExtra(nil, &protocol.ClientInfo{User: "42", Client: "c", ConnInfo: protocol.Raw(`{"a":1}`)}, map[string]string{"k": "v\xff"})
+	extra := extraOf(&protocol.ClientInfo{User: "42", Client: "c", ConnInfo: protocol.Raw(`{"a":1}`)}, map[string]string{"k": "v\xff"})
 	buf := make([]byte, 0, 1<<16)
 	for _, f := range formats() {
 		for _, payload := range []string{`{"a":[1,2,"text"]}`, "not JSON, 界 \n", "{\n}"} {

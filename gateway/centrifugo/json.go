@@ -17,63 +17,62 @@ func appendPushJSON(dst []byte, p *channel.Publication) []byte {
 		dst = append(dst, `"channel":`...)
 		dst = append(wire.AppendString(dst, p.Channel), ',')
 	}
+	e := channel.ParseExtra(p.Extra)
 	switch p.Kind {
 	case channel.KindJoin:
 		dst = append(dst, `"join":{"info":`...)
-		dst = append(appendInfoJSON(dst, p.Payload), '}')
+		dst = append(appendInfoJSON(dst, &e.Who), '}')
 	case channel.KindLeave:
 		dst = append(dst, `"leave":{"info":`...)
-		dst = append(appendInfoJSON(dst, p.Payload), '}')
+		dst = append(appendInfoJSON(dst, &e.Who), '}')
 	default:
 		dst = append(dst, `"pub":`...)
-		dst = appendPublicationJSON(dst, p)
+		dst = appendPublicationJSON(dst, p, &e)
 	}
 	return append(dst, '}')
 }
 
-func appendPublicationJSON(dst []byte, p *channel.Publication) []byte {
+func appendPublicationJSON(dst []byte, p *channel.Publication, e *channel.Extra) []byte {
 	dst = append(dst, `{"data":`...)
-	dst = appendData(dst, p.Payload, p.Binary)
-	e, _ := parseExtra(p.Extra) // one that cannot be read says nothing
-	if e.hasInfo {
+	dst = AppendData(dst, p.Payload, p.Binary)
+	if e.HasWho {
 		dst = append(dst, `,"info":`...)
-		dst = appendInfoJSON(dst, e.info)
+		dst = appendInfoJSON(dst, &e.Who)
 	}
 	if p.Offset != 0 {
 		dst = append(dst, `,"offset":`...)
 		dst = strconv.AppendUint(dst, p.Offset, 10)
 	}
-	if len(e.tags) > 0 {
+	if len(e.Tags) > 0 {
 		dst = append(dst, `,"tags":`...)
-		dst = appendTagsJSON(dst, e.tags)
+		dst = appendTagsJSON(dst, e.Tags)
 	}
 	return append(dst, '}')
 }
 
-// appendInfoJSON adds a ClientInfo, given as Protobuf.
-func appendInfoJSON(dst, info []byte) []byte {
-	i, _ := parseInfo(info) // as far as it can be read
+// appendInfoJSON adds a ClientInfo.
+func appendInfoJSON(dst []byte, who *channel.Who) []byte {
 	dst = append(dst, `{"user":`...)
-	dst = wire.AppendBytes(dst, i.user)
+	dst = wire.AppendBytes(dst, who.User)
 	dst = append(dst, `,"client":`...)
-	dst = wire.AppendBytes(dst, i.client)
-	if len(i.conn) > 0 {
+	dst = wire.AppendBytes(dst, who.Client)
+	if len(who.ConnInfo) > 0 {
 		dst = append(dst, `,"conn_info":`...)
-		dst = appendData(dst, i.conn, !utf8.Valid(i.conn))
+		dst = AppendData(dst, who.ConnInfo, !utf8.Valid(who.ConnInfo))
 	}
-	if len(i.chann) > 0 {
+	if len(who.ChanInfo) > 0 {
 		dst = append(dst, `,"chan_info":`...)
-		dst = appendData(dst, i.chann, !utf8.Valid(i.chann))
+		dst = AppendData(dst, who.ChanInfo, !utf8.Valid(who.ChanInfo))
 	}
 	return append(dst, '}')
 }
 
-// appendTagsJSON adds tags, given as parseExtra has them.
-func appendTagsJSON(dst, tags []byte) []byte {
+// appendTagsJSON adds tags.
+func appendTagsJSON(dst []byte, tags channel.Tags) []byte {
 	dst = append(dst, '{')
 	for first := true; len(tags) > 0; first = false {
 		var key, value []byte
-		key, value, tags = nextTag(tags)
+		key, value, tags = tags.Next()
 		if !first {
 			dst = append(dst, ',')
 		}
@@ -83,8 +82,8 @@ func appendTagsJSON(dst, tags []byte) []byte {
 	return append(dst, '}')
 }
 
-// appendData adds a payload as a JSON value: the table of the package's comment.
-func appendData(dst, payload []byte, binary bool) []byte {
+// AppendData adds a payload as a JSON value: the table of the package's comment.
+func AppendData(dst, payload []byte, binary bool) []byte {
 	if binary {
 		dst = append(dst, `{"base64":"`...)
 		dst = base64.StdEncoding.AppendEncode(dst, payload)

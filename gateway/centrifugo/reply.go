@@ -7,6 +7,7 @@ import (
 
 	"sluice/gateway/channel"
 	"sluice/gateway/frame"
+	"sluice/gateway/wire"
 
 	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
@@ -68,13 +69,34 @@ func appendMessage(dst []byte, m message) ([]byte, error) {
 	return out, nil
 }
 
+// ReadsInput reports whether clients can send anything.
+func (f Format) ReadsInput() bool { return f.Framing.ReadsInput() }
+
+// Pings returns when clients are pinged: their libraries expect a ping at each interval.
+func (f Format) Pings() wire.Pings {
+	if f.Uni {
+		return wire.PingUnanswered
+	}
+	return wire.PingAnswered
+}
+
 // AppendPing adds a ping: an empty reply, or an empty push, as a whole frame or an
 // event.
-func AppendPing(dst []byte, f Format) []byte {
+func (f Format) AppendPing(dst []byte) []byte {
 	if f.Encoding == Protobuf {
 		return f.Framing.Append(dst, []byte{0}, true)
 	}
 	return f.Framing.Append(dst, []byte("{}"), false)
+}
+
+// AppendClose adds the end of a connection: a Close frame, or in an event stream a push.
+func (f Format) AppendClose(dst []byte, code ws.StatusCode, text string) []byte {
+	if f.Framing != wire.SSE {
+		return f.Framing.AppendClose(dst, code, text)
+	}
+	d := &protocol.Disconnect{Code: uint32(code), Reason: text, Reconnect: Reconnects(uint32(code))}
+	dst, _ = AppendPush(dst, f, &protocol.Push{Disconnect: d}) // cannot fail: a number and a string
+	return dst
 }
 
 // Publication returns a publication as replies list it, for clients of that encoding.
@@ -82,30 +104,28 @@ func AppendPing(dst []byte, f Format) []byte {
 func Publication(enc Encoding, p *channel.Publication) *protocol.Publication {
 	pub := &protocol.Publication{Offset: p.Offset}
 	if enc == JSON {
-		pub.Data = appendData(nil, p.Payload, p.Binary)
+		pub.Data = AppendData(nil, p.Payload, p.Binary)
 	} else {
 		pub.Data = bytes.Clone(p.Payload)
 	}
-	e, _ := parseExtra(p.Extra) // one that cannot be read says nothing
-	if e.hasInfo {
-		pub.Info = ClientInfo(enc, e.info)
+	e := channel.ParseExtra(p.Extra)
+	if e.HasWho {
+		pub.Info = clientInfo(enc, e.Who.Info())
 	}
-	for tags := e.tags; len(tags) > 0; {
+	for tags := e.Tags; len(tags) > 0; {
 		var key, value []byte
 		if pub.Tags == nil {
 			pub.Tags = map[string]string{}
 		}
-		key, value, tags = nextTag(tags)
+		key, value, tags = tags.Next()
 		pub.Tags[string(key)] = string(value)
 	}
 	return pub
 }
 
-// ClientInfo returns the info that AppendClientInfo wrote, for clients of that
-// encoding: for JSON its raw fields are JSON. It is a copy.
-func ClientInfo(enc Encoding, info []byte) *protocol.ClientInfo {
-	i, _ := parseInfo(info) // as far as it can be read
-	return &protocol.ClientInfo{User: string(i.user), Client: string(i.client), ConnInfo: Raw(enc, i.conn), ChanInfo: Raw(enc, i.chann)}
+// clientInfo returns who as replies have it, for clients of that encoding. It is a copy.
+func clientInfo(enc Encoding, who *channel.ClientInfo) *protocol.ClientInfo {
+	return &protocol.ClientInfo{User: who.User, Client: who.Client, ConnInfo: Raw(enc, who.ConnInfo), ChanInfo: Raw(enc, who.ChanInfo)}
 }
 
 // Raw returns what a backend said, of a client or for it, for clients of that encoding: nil for
@@ -115,7 +135,7 @@ func Raw(enc Encoding, b []byte) protocol.Raw {
 	case len(b) == 0:
 		return nil
 	case enc == JSON:
-		return appendData(nil, b, !utf8.Valid(b))
+		return AppendData(nil, b, !utf8.Valid(b))
 	}
 	return bytes.Clone(b)
 }

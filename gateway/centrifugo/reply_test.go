@@ -1,7 +1,6 @@
 package centrifugo
 
 import (
-	"strings"
 	"testing"
 
 	"sluice/gateway/channel"
@@ -87,7 +86,7 @@ func TestPings(t *testing.T) {
 		{Format{Encoding: Protobuf, Uni: true}, "\x82\x01\x00"},
 		{Format{Uni: true, Framing: wire.SSE}, "data: {}\n\n"},
 	} {
-		if diff := cmp.Diff("before"+c.want, string(AppendPing([]byte("before"), c.f))); diff != "" {
+		if diff := cmp.Diff("before"+c.want, string(c.f.AppendPing([]byte("before")))); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", c.f, diff)
 		}
 	}
@@ -95,58 +94,13 @@ func TestPings(t *testing.T) {
 
 func TestAListedPublicationIsACopy(t *testing.T) {
 	for _, enc := range []Encoding{JSON, Protobuf} {
-		p := channel.Publication{Payload: []byte(`{"a":1}`), Extra: AppendExtra(nil, &protocol.ClientInfo{User: "u", ConnInfo: protocol.Raw("{}"), ChanInfo: protocol.Raw("[]")}, map[string]string{"k": "v"})}
+		p := channel.Publication{Payload: []byte(`{"a":1}`), Extra: extraOf(&protocol.ClientInfo{User: "u", ConnInfo: protocol.Raw("{}"), ChanInfo: protocol.Raw("[]")}, map[string]string{"k": "v"})}
 		pub := Publication(enc, &p)
 		want := pub.String()
 		clear(p.Payload)
 		clear(p.Extra)
 		if diff := cmp.Diff(want, pub.String()); diff != "" {
 			t.Errorf("encoding %d (-before +after):\n%s", enc, diff)
-		}
-	}
-}
-
-func TestAnExtraIsWellFormedAndTheSameForTheSame(t *testing.T) {
-	info := &protocol.ClientInfo{User: "u\xff", Client: "c\xff"}
-	tags := map[string]string{"k\xff": "v\xff"}
-	for i := range 20 {
-		tags[strings.Repeat("x", i)] = "v"
-	}
-	b := AppendExtra(nil, info, tags)
-	p := Publication(Protobuf, &channel.Publication{Extra: b})
-	if p.Info.GetUser() != "u\ufffd" || p.Info.GetClient() != "c\ufffd" || p.Tags["k\ufffd"] != "v\ufffd" || len(p.Tags) != len(tags) {
-		t.Errorf("%v", p)
-	}
-	for range 20 {
-		if diff := cmp.Diff(string(b), string(AppendExtra(nil, info, tags))); diff != "" {
-			t.Fatal(diff)
-		}
-	}
-}
-
-func TestAnExtraThatIsNotOneSaysNothing(t *testing.T) {
-	good := string(AppendExtra(nil, &protocol.ClientInfo{User: "u"}, map[string]string{"k": "v"}))
-	for _, extra := range []string{
-		"x", good + "x", good + good, good[:len(good)-1], good[:2],
-		"\x2a\x01\x08",                     // an info that ends within a field
-		"\x2a\x02\x0a\x05",                 // an info with a field longer than it
-		"\x2a\x04\x12\x00\x0a\x00",         // an info whose fields are in another order
-		"\x3a\x02\x0a\x00",                 // a tag without a value
-		"\x3a\x05\x0a\x00\x12\x00\x08",     // a tag with something behind its value
-		"\x3a\x04\x12\x00\x0a\x00",         // a tag with the value first
-		"\x30\x07",                         // an offset
-		"\x3a\x04\x0a\x00\x12\x00\x2a\x00", // the info last
-	} {
-		p := channel.Publication{Payload: []byte("{}"), Channel: "c", Extra: []byte(extra)}
-		for _, f := range formats() {
-			without := p
-			without.Extra = nil
-			if diff := cmp.Diff(string(f.Append(nil, &without)), string(f.Append(nil, &p))); diff != "" {
-				t.Errorf("%q, %+v (-without +with):\n%s", extra, f, diff)
-			}
-		}
-		if pub := Publication(JSON, &p); pub.Info != nil || pub.Tags != nil {
-			t.Errorf("%q: %v", extra, pub)
 		}
 	}
 }

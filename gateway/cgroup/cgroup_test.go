@@ -1,8 +1,6 @@
 package cgroup
 
 import (
-	"encoding/json"
-	"os"
 	"testing"
 	"testing/fstest"
 )
@@ -16,22 +14,89 @@ func tree(files map[string]string) fstest.MapFS {
 	return fsys
 }
 
-// The gateway's and the command's tests read the same trees: all must find the same limit.
 func TestTheLowestLimitOnTheWayUpApplies(t *testing.T) {
-	data, err := os.ReadFile("testdata/trees.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var trees map[string]struct {
-		Limit int64
-		Files map[string]string
-	}
-	if err := json.Unmarshal(data, &trees); err != nil {
-		t.Fatal(err)
-	}
-	for name, tt := range trees {
-		if got := Find(tree(tt.Files)).Limit; got != tt.Limit {
-			t.Errorf("%s: limit %d, want %d", name, got, tt.Limit)
+	for _, tt := range []struct {
+		name  string
+		limit int64
+		files map[string]string
+	}{
+		{"version 2: the process's own group", 1000, map[string]string{
+			"proc/self/cgroup":             "0::/a/b\n",
+			"sys/fs/cgroup/a/b/memory.max": "1000\n",
+			"sys/fs/cgroup/a/memory.max":   "max\n",
+		}},
+		{"version 2: a group above is lower", 500, map[string]string{
+			"proc/self/cgroup":             "0::/a/b\n",
+			"sys/fs/cgroup/a/b/memory.max": "1000\n",
+			"sys/fs/cgroup/a/memory.max":   "500\n",
+		}},
+		{"version 2: a group above is higher", 1000, map[string]string{
+			"proc/self/cgroup":             "0::/a/b\n",
+			"sys/fs/cgroup/a/b/memory.max": "1000\n",
+			"sys/fs/cgroup/a/memory.max":   "5000\n",
+		}},
+		{"version 2: the root of a container", 700, map[string]string{
+			"proc/self/cgroup":         "0::/\n",
+			"sys/fs/cgroup/memory.max": "700\n",
+		}},
+		{"version 2: no limit", 0, map[string]string{
+			"proc/self/cgroup":             "0::/a/b\n",
+			"sys/fs/cgroup/a/b/memory.max": "max\n",
+			"sys/fs/cgroup/a/memory.max":   "max\n",
+		}},
+		{"version 2: outside of its namespace", 0, map[string]string{
+			"proc/self/cgroup": "0::/../../x\n",
+		}},
+		{"version 2: no path", 700, map[string]string{
+			"proc/self/cgroup":         "0::\n",
+			"sys/fs/cgroup/memory.max": "700\n",
+		}},
+		{"version 2: nonsense", 0, map[string]string{
+			"proc/self/cgroup":           "0::/a\nnonsense\n",
+			"sys/fs/cgroup/a/memory.max": "lots\n",
+		}},
+		{"version 1: the process's own group", 1000, map[string]string{
+			"proc/self/cgroup": "12:memory:/a/b\n1:name=systemd:/c\n",
+			"sys/fs/cgroup/memory/a/b/memory.limit_in_bytes": "1000\n",
+			"sys/fs/cgroup/memory/a/memory.limit_in_bytes":   "9223372036854771712\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes":     "9223372036854771712\n",
+		}},
+		{"version 1: a group above is lower", 500, map[string]string{
+			"proc/self/cgroup": "12:memory:/a/b\n",
+			"sys/fs/cgroup/memory/a/b/memory.limit_in_bytes": "1000\n",
+			"sys/fs/cgroup/memory/a/memory.limit_in_bytes":   "500\n",
+		}},
+		{"version 1: a container sees its group as the root", 700, map[string]string{
+			"proc/self/cgroup":                           "12:memory:/docker/0123\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": "700\n",
+		}},
+		{"version 1: controllers of one hierarchy", 1000, map[string]string{
+			"proc/self/cgroup": "3:hugetlb,memory:/a\n",
+			"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "1000\n",
+		}},
+		{"version 1: no limit", 0, map[string]string{
+			"proc/self/cgroup": "12:memory:/a\n",
+			"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "9223372036854771712\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes":   "18446744073709551615\n",
+		}},
+		{"version 1: another controller", 0, map[string]string{
+			"proc/self/cgroup": "4:cpu,cpuacct:/a\n",
+			"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "1000\n",
+		}},
+		{"both: memory is in version 1", 1000, map[string]string{
+			"proc/self/cgroup": "12:memory:/a\n0::/b\n",
+			"sys/fs/cgroup/memory/a/memory.limit_in_bytes": "1000\n",
+		}},
+		{"both: memory is in version 2", 1000, map[string]string{
+			"proc/self/cgroup":           "1:name=systemd:/a\n0::/b\n",
+			"sys/fs/cgroup/b/memory.max": "1000\n",
+		}},
+		{"no groups", 0, map[string]string{
+			"proc/self/status": "Name: sluice\n",
+		}},
+	} {
+		if got := Find(tree(tt.files)).Limit; got != tt.limit {
+			t.Errorf("%s: limit %d, want %d", tt.name, got, tt.limit)
 		}
 	}
 }

@@ -23,10 +23,11 @@ func TestPublishingAndReadingAllocateNothing(t *testing.T) {
 			m.Clear()
 			pos, head := m.served.Load(), m.Log().Head()
 			for pos < head {
-				to := m.Fit(pos, head, 1000)
-				a, b := m.Log().Bytes(pos, to)
-				bytes += len(a) + len(b) + int(m.Find(to)-m.Find(pos))
-				pos = m.Floor(pos, to)
+				v := m.view(pos)
+				to := v.Fit(pos, head, 1000)
+				a, b := v.Bytes(pos, to)
+				bytes += len(a) + len(b) + int(v.Find(to)-v.Find(pos))
+				pos = v.Floor(pos, to)
 			}
 			m.Served(pos)
 		}
@@ -89,7 +90,7 @@ func BenchmarkFit(b *testing.B) {
 			n := int(head / 2)
 			b.ReportAllocs()
 			for b.Loop() {
-				if to := m.Fit(0, head, n); to == 0 || to == head {
+				if to := m.view(0).Fit(0, head, n); to == 0 || to == head {
 					b.Fatal(to)
 				}
 			}
@@ -105,7 +106,7 @@ func BenchmarkFind(b *testing.B) {
 			pos := m.Log().Head() / 3
 			b.ReportAllocs()
 			for b.Loop() {
-				m.Find(pos)
+				m.view(pos).Find(pos)
 			}
 			s.Leave(&m.Reader)
 		})

@@ -39,9 +39,14 @@ const (
 	KindMessage Kind = iota
 	// KindJoin and KindLeave announce that a client has subscribed or unsubscribed.
 	// They have no offset, are not kept, and go only to the formats that carry
-	// them; Payload identifies the client, as a Protobuf ClientInfo of the Centrifugo protocol.
+	// them; Extra says which client.
 	KindJoin
 	KindLeave
+	// KindGap and KindReset stand in a log where publications are missing: those up to Prev, and with
+	// KindReset all of the epochs before Epoch. They have no offset. A format that appends nothing
+	// for them cannot tell: its subscribers stop there (View.Fence).
+	KindGap
+	KindReset
 )
 
 // Publication is one message published to a channel.
@@ -53,16 +58,19 @@ type Publication struct {
 	Kind    Kind
 	// Passing publications go to the present subscribers only, have no offset and are not kept.
 	Passing bool
-	// Extra is what some formats send beside the payload; opaque here, and kept with
-	// it: the Protobuf fields info (5) and tags (7) of the Centrifugo protocol's
-	// Publication, one behind the other. Owned as Payload is.
+	// Extra is what some formats send beside the payload, and is kept with it: which client
+	// published it (AppendWho), and its tags (AppendTags). Owned as Payload is.
 	Extra []byte
+	// ID is the message's, for engines that may be handed it twice (engine.Engine); "" for none. It
+	// is not kept.
+	ID string
 
 	// Set by Publish, for formats: its place in the order. Offset is 0 for what has
-	// none.
-	Channel string
-	Epoch   Epoch
-	Offset  uint64
+	// none. Prev is the offset of the publication before it in the channel, 0 for the
+	// epoch's first: offsets grow, and may have holes.
+	Channel      string
+	Epoch        Epoch
+	Offset, Prev uint64
 }
 
 // ordered reports whether p gets an offset.
@@ -140,8 +148,9 @@ type Channel struct {
 	// Set at construction.
 	name  string
 	space *Space
-	epoch Epoch
 	keep  Keep
+	// The same from the construction on, guarded by mu. nil in a local space.
+	remote *attachment
 
 	// Atomic: changed by loops as their subscribers come and go.
 	subscribers atomic.Int64
@@ -150,7 +159,10 @@ type Channel struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
+	epoch   Epoch // in a local space it never changes
+	given   bool  // publications were appended with their places
 	offset  uint64
+	taken   uint64 // messages ever published, those without an offset included
 	logs    []*Log
 	waiters []waiting // refused publishers, in the order of their coming: see waiting.go
 	called  int       // of them, how many were called
@@ -173,13 +185,20 @@ type Channel struct {
 func (c *Channel) Name() string { return c.name }
 
 // Epoch returns the epoch of the channel's order.
-func (c *Channel) Epoch() Epoch { return c.epoch }
+func (c *Channel) Epoch() Epoch { return c.Newest().Epoch }
 
 // Newest returns the place (epoch and offset) of the newest publication.
 func (c *Channel) Newest() Place {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return Place{c.epoch, c.offset}
+}
+
+// Taken returns how many messages were ever published to the channel.
+func (c *Channel) Taken() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.taken
 }
 
 // Subscribers returns the number of subscriptions on this node.

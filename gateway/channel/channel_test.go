@@ -158,10 +158,10 @@ func TestOnlyThoseWhoHoldALogBackArePressed(t *testing.T) {
 		t.Error("a reader that has served everything is pressed")
 	}
 	cost := func(pos uint64) int {
-		return int(log.Head()-pos) + entryBytes*int(log.count.Load()-slow.Find(pos))
+		return int(log.Head()-pos) + entryBytes*int(log.count.Load()-slow.view(pos).Find(pos))
 	}
 	frame := uint64(padded(0).size(50))
-	if slow.Floor(0, goal) != goal || cost(goal) > ringBytesMin/2 || cost(goal-frame) <= ringBytesMin/2 {
+	if slow.view(0).Floor(0, goal) != goal || cost(goal) > ringBytesMin/2 || cost(goal-frame) <= ringBytesMin/2 {
 		t.Errorf("pressed to %d, which leaves %d bytes of %d; a frame less leaves %d", goal, cost(goal), ringBytesMin, cost(goal-frame))
 	}
 	if again := slow.Clear(); again != 0 {

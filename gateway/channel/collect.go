@@ -54,7 +54,9 @@ func (c *Channel) CollectBack(ask Ask, most Bounds, now int64) Collected {
 	h := &c.history
 	end := h.end
 	if ask.Kind == AskSince && !out.Gap && ask.At.Offset > 0 {
-		end = h.after(ask.At.Offset - 1)
+		if end = h.after(ask.At.Offset); end > h.first && h.at(end-1).offset == ask.At.Offset {
+			end--
+		}
 	}
 	var held int
 	var s Scratch
@@ -69,6 +71,27 @@ func (c *Channel) CollectBack(ask Ask, most Bounds, now int64) Collected {
 		out.To = Place{c.epoch, out.Publications[n-1].Offset}
 	}
 	return out
+}
+
+// Collect returns the history of a channel after a place, or before it if back is set; all of it
+// if since is nil, and with a Count of 0 only Newest. ok is false if since is of another epoch than
+// the channel's. It makes no channel: that could cost others their history.
+func (s *Space) Collect(name string, since *Ask, back bool, most Bounds, now int64) (out Collected, ok bool) {
+	ask := Ask{Kind: AskNewest, N: 1 << 30}
+	if since != nil {
+		ask = *since
+	} else if back {
+		ask = Ask{Kind: AskNow}
+	}
+	switch c := s.Find(name); {
+	case c == nil:
+		out.Newest = s.Next(name)
+	case back:
+		out = c.CollectBack(ask, most, now)
+	default:
+		out = c.Collect(ask, most, now)
+	}
+	return out, ask.Kind != AskSince || ask.At.Epoch == out.Newest.Epoch
 }
 
 func (c *Channel) collectLocked(ask Ask, most Bounds, now int64) Collected {
@@ -117,10 +140,13 @@ func (c *Channel) ForgetHistory() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.history.release(c.offset, c.space.history.Budget)
+	if c.remote != nil {
+		c.remote.stale = true
+	}
 }
 
-// Keeps reports whether a channel of that name has a history.
-func (s *Space) Keeps(name string) bool { return s.history.Of(name).Count > 0 }
+// Keeps reports whether this node keeps a history for a channel of that name that nobody reads.
+func (s *Space) Keeps(name string) bool { return s.attacher == nil && s.history.Of(name).Count > 0 }
 
 // Each calls visit with every channel's name and its number of subscriptions on this node. It
 // holds no channel's lock meanwhile, but that of a part of the names: visit must be quick.

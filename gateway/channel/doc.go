@@ -41,6 +41,20 @@
 // there is room for; a called publisher publishes or calls [Channel.Forget]
 // (waiting.go).
 //
+// # Given places
+//
+// An engine that stores publications somewhere else assigns their places, and appends them here when
+// it has them ([Channel.Append], append.go). Offsets then have holes. Nobody can be pushed back for
+// such a publication: up to twice its limit may lie in a log, which is then cut. Subscribers that are
+// below the cut catch up from the history ([Reader.Kept]); others do not notice.
+//
+// The channels of such a space ([Space.Remote], attach.go) open for the first subscriber that
+// prepares them ([Space.Prepare]), and end with the last one. Until the engine has reported epoch
+// and head a channel is attaching, and nobody reads it. What a subscriber asks for below the head is
+// filled in from the engine's history before it joins. Publications that are missing have an entry in
+// each log, in their place; where a format cannot tell it, no subscriber passes it by itself
+// (fence.go).
+//
 // # Concurrency
 //
 // A channel's short lock guards its order, its appends, and who reads it; nothing is

@@ -63,7 +63,7 @@ func runModel(t *testing.T, p []byte) *model {
 	if s.next(3) == 0 { // rings of one log, or a little more
 		budget = limit + s.next(256)*limit/64
 	}
-	m := newModel(t, limit, budget)
+	m := newModel(t, limit, budget, len(p)%trimPart)
 	m.join(0)
 	for i := 0; len(s) > 0 && i < scriptMax; i++ {
 		m.step(&s)
@@ -77,7 +77,7 @@ func runModel(t *testing.T, p []byte) *model {
 	if got := m.space.budget.Used(); got != 0 {
 		t.Errorf("%d bytes are held after the last reader has left", got)
 	}
-	if m.space.Channels() != 0 || m.space.Find(modelName) != nil {
+	if m.space.Channels() != 0 || m.space.Find(m.name) != nil {
 		t.Errorf("%d channels after the last reader has left", m.space.Channels())
 	}
 	return m
@@ -152,7 +152,7 @@ func (m *model) advance(r *modelReader, sub int, s *script) {
 	pos := r.subs[sub]
 	switch n := s.next(256); s.next(3) {
 	case 0:
-		to := r.Fit(pos, head, n)
+		to := r.view(pos).Fit(pos, head, n)
 		want := l.fit(pos, n)
 		if to != want {
 			m.Fatalf("of %d bytes from %d to %d fits up to %d, want %d", n, pos, head, to, want)
@@ -162,20 +162,20 @@ func (m *model) advance(r *modelReader, sub int, s *script) {
 	case 1:
 		cut := min(pos+uint64(1+n), head)
 		m.checkBytes(r, pos, cut)
-		to := r.Floor(pos, cut)
+		to := r.view(pos).Floor(pos, cut)
 		if want := l.floor(pos, cut); to != want {
 			m.Fatalf("the frame cut at %d begins at %d, want %d", cut, to, want)
 		}
-		m.checkBytes(r, to, r.Fit(to, head, 0))
+		m.checkBytes(r, to, r.view(to).Fit(to, head, 0))
 		r.subs[sub] = to
 	case 2:
-		if to := r.Fit(pos, head, int(head-pos)); to != head {
+		if to := r.view(pos).Fit(pos, head, int(head-pos)); to != head {
 			m.Fatalf("all from %d to %d fits, not only up to %d", pos, head, to)
 		}
 		r.subs[sub] = head
 	}
 	for _, pos := range r.subs {
-		if got := r.Floor(pos, pos); got != pos {
+		if got := r.view(pos).Floor(pos, pos); got != pos {
 			m.Errorf("%d is an end, Floor returns %d", pos, got)
 		}
 	}
@@ -203,7 +203,7 @@ func (m *model) again(w *modelWaiter, s *script) {
 
 // forget takes a publisher back that has lost patience.
 func (m *model) forget(w *modelWaiter) {
-	m.space.Find(modelName).Forget(w)
+	m.space.Find(m.name).Forget(w)
 	m.forgotten(w)
 	m.call()
 }
@@ -307,12 +307,12 @@ func (m *model) checkReader(r *modelReader) {
 	m.checkBytes(r, r.served, head)
 	for i := l.find(r.served); i < uint64(len(l.entries)); i++ {
 		want := l.entries[i]
-		if end, from := r.Entry(i); end != want.end || from != want.from {
+		if end, from := r.view(r.served).Entry(i); end != want.end || from != want.from {
 			m.Errorf("entry %d ends at %d and is from %d, want %+v", i, end, from, want)
 		}
 	}
 	for _, pos := range append([]uint64{r.served, head}, r.subs...) {
-		if got, want := r.Find(pos), l.find(pos); got != want {
+		if got, want := r.view(pos).Find(pos), l.find(pos); got != want {
 			m.Errorf("position %d is in entry %d, want %d", pos, got, want)
 		}
 		if got, want := r.FarBehind(pos), l.cost(pos) > m.limit/2 && l.cost(pos) <= m.limit; got != want {
@@ -322,7 +322,7 @@ func (m *model) checkReader(r *modelReader) {
 }
 
 func (m *model) checkBytes(r *modelReader, from, to uint64) {
-	a, b := r.Log().Bytes(from, to)
+	a, b := r.view(from).Bytes(from, to)
 	if ring := uint64(r.log.ringBytes); from < to && (b != nil) != (from/ring != (to-1)/ring) {
 		m.Errorf("between %d and %d lie %d and %d bytes in a ring of %d", from, to, len(a), len(b), ring)
 	}

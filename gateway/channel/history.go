@@ -154,6 +154,25 @@ func (h *history) expire(now, ttl int64) {
 	}
 }
 
+// fill adds older publications, of which all above floor are given. The bounds hold for old and
+// new together.
+func (h *history) fill(pubs []Publication, floor uint64, keep Keep, limit *History) {
+	if floor >= h.floor {
+		return
+	}
+	newer := *h
+	h.release(floor, limit.Budget)
+	for i := range pubs {
+		if p := &pubs[i]; p.Offset > floor && p.Offset <= newer.floor {
+			h.add(p, keep, limit) // ignored: then the floor is higher
+		}
+	}
+	var s Scratch
+	for i := newer.first; i < newer.end; i++ {
+		h.add(newer.publication(i, &s), keep, limit) // ignored: likewise
+	}
+}
+
 // release gives the rings back; what they held is forgotten.
 func (h *history) release(offset uint64, budget *Budget) {
 	budget.Give(h.size())
@@ -217,6 +236,8 @@ type Recalled struct {
 	// the place is of another epoch. The frames begin after From all the same.
 	Gap      bool
 	From, To Place
+	// Taken is how many messages were published to the channel up to now.
+	Taken uint64
 	// More reports that the limit was reached, and that there is more above To.
 	More bool
 }
@@ -304,17 +325,39 @@ func (c *Channel) placeLocked(ask Ask, now int64) Recalled {
 	if r.Gap {
 		r.From.Offset = h.floor
 	}
-	r.To = Place{c.epoch, c.offset}
+	r.To, r.Taken = Place{c.epoch, c.offset}, c.taken
 	return r
+}
+
+// KeptSince counts the publications that are kept above a place, without those that a connection has sent; all
+// with 0.
+func (c *Channel) KeptSince(at Place, from uint64) (n uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := &c.history
+	if at.Epoch != c.epoch {
+		at.Offset = h.floor
+	}
+	for i := h.after(at.Offset); i < h.end; i++ {
+		if from == 0 || h.at(i).from != from {
+			n++
+		}
+	}
+	return n
 }
 
 // keptLocked returns a kept publication as it was published. Its payload lies in
 // the history, or in s where it wraps.
 func (c *Channel) keptLocked(i uint64, s *Scratch) *Publication {
-	h := &c.history
-	begin := h.tail
+	p := c.history.publication(i, s)
+	p.Channel, p.Epoch = c.name, c.epoch
+	return p
+}
+
+func (h *history) publication(i uint64, s *Scratch) *Publication {
+	begin, prev := h.tail, h.floor
 	if i > h.first {
-		begin = h.at(i - 1).end
+		begin, prev = h.at(i-1).end, h.at(i-1).offset
 	}
 	e := h.at(i)
 	a, b := h.slice(begin, e.end)
@@ -323,6 +366,6 @@ func (c *Channel) keptLocked(i uint64, s *Scratch) *Publication {
 		a = s.buf
 	}
 	payload := len(a) - int(e.extra)
-	s.kept = Publication{Payload: a[:payload], Extra: a[payload:], Binary: e.binary, From: e.from, At: e.at, Channel: c.name, Epoch: c.epoch, Offset: e.offset}
+	s.kept = Publication{Payload: a[:payload], Extra: a[payload:], Binary: e.binary, From: e.from, At: e.at, Offset: e.offset, Prev: prev}
 	return &s.kept
 }

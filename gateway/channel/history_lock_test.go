@@ -40,3 +40,32 @@ func TestRecoveryThatMeetsAPublicationBeginsBeforeIt(t *testing.T) {
 	}
 	s.Leave(&m.Reader)
 }
+
+// Publications of equal size count the log's bytes: a place in the one order is a place in the
+// other.
+func TestRecoveryGoesOnWhereItEnds(t *testing.T) {
+	s := historySpace(History{Of: keeping(8, 1<<40), Bytes: 1 << 20})
+	m := join(t, s, "x", padded(4))
+	c := s.Find("x")
+	const size = lengthBytes + 4 + 4
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 20_000 {
+			publishSize(c, 4, nil) // ignored: the reader is behind, and it goes on
+		}
+	}()
+	var scratch Scratch
+	for open := true; open; {
+		select {
+		case <-done:
+			open = false
+		default:
+		}
+		if r, live := m.Recall(nil, Ask{Kind: AskNow}, 1, 0, &scratch); live != size*r.To.Offset {
+			t.Fatalf("recovery ends with %d, and goes on from %d, want %d", r.To.Offset, live, size*r.To.Offset)
+		}
+		m.serve()
+	}
+	s.Leave(&m.Reader)
+}

@@ -3,6 +3,7 @@ package channel
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -10,13 +11,15 @@ import (
 	"sync"
 	"testing"
 	"unsafe"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // spelled is a wire format that writes everything of a publication down.
 type spelled struct{}
 
 func (spelled) Append(dst []byte, p *Publication) []byte {
-	return fmt.Appendf(dst, "%s %s:%d at %d from %d binary %t: %x %x\n", p.Channel, p.Epoch, p.Offset, p.At, p.From, p.Binary, p.Payload, p.Extra)
+	return fmt.Appendf(dst, "%s %s:%d after %d at %d from %d binary %t: %x %x\n", p.Channel, p.Epoch, p.Offset, p.Prev, p.At, p.From, p.Binary, p.Payload, p.Extra)
 }
 
 // keeping keeps as much of every channel.
@@ -144,7 +147,12 @@ func TestHistoryAgainstModel(t *testing.T) {
 		now := int64(1000)
 		for range 400 {
 			now += int64(rnd.IntN(8))
-			if rnd.IntN(3) > 0 {
+			switch what := rnd.IntN(60); {
+			case what == 0:
+				c.ForgetHistory()
+				m.first = len(m.all)
+				continue
+			case what > 20:
 				p := Publication{Payload: make([]byte, rnd.IntN(1+rnd.IntN(600))), Binary: rnd.IntN(2) == 0, From: rnd.Uint64N(3), At: now}
 				for i := range p.Payload {
 					p.Payload[i] = byte(rnd.Uint32())
@@ -163,7 +171,7 @@ func TestHistoryAgainstModel(t *testing.T) {
 					continue
 				}
 				mustPublish(t, c, p)
-				p.Channel, p.Epoch, p.Offset = "x", c.Epoch(), uint64(len(m.all)+1)
+				p.Channel, p.Epoch, p.Offset, p.Prev = "x", c.Epoch(), uint64(len(m.all)+1), uint64(len(m.all))
 				m.add(p)
 				continue
 			}
@@ -219,6 +227,55 @@ func TestHistoryAgainstModel(t *testing.T) {
 	}
 }
 
+// chained is a wire format that notes the offsets of what it encodes.
+type chained struct{ got *[]link }
+
+type link struct{ Offset, Prev uint64 }
+
+func (f chained) Append(dst []byte, p *Publication) []byte {
+	*f.got = append(*f.got, link{p.Offset, p.Prev})
+	return append(dst, p.Payload...)
+}
+
+// A publication knows the offset before it: live, in the history, and if it was refused
+// before. What has no place in the order knows none, and changes none.
+func TestPublicationsKnowTheOneBefore(t *testing.T) {
+	s := historySpace(History{Of: keeping(3, 1<<40), Bytes: 1 << 20})
+	var live []link
+	m := join(t, s, "x", chained{&live})
+	c := s.Find("x")
+	for _, p := range []Publication{{}, {}, {Passing: true}, {}, {Kind: KindLeave}, {}} {
+		p.Payload, p.Offset, p.Prev = []byte("p"), 77, 66 // of an attempt before
+		mustPublish(t, c, p)
+	}
+	if diff := cmp.Diff([]link{{1, 0}, {2, 1}, {0, 0}, {3, 2}, {0, 0}, {4, 3}}, live); diff != "" {
+		t.Errorf("live (-want +got):\n%s", diff)
+	}
+	if r, _ := m.Recall(nil, Ask{}, 0, 0, new(Scratch)); r.Taken != 5 || c.Taken() != 5 {
+		t.Errorf("%d and %d messages are counted, want 5", r.Taken, c.Taken())
+	}
+	p, scratch := Publication{Payload: make([]byte, 100)}, new(Scratch)
+	for full := false; !full; { // nobody reads
+		_, err := c.Publish(&p, scratch, nil)
+		full = errors.Is(err, ErrFull)
+	}
+	m.serve()
+	newest := c.Newest().Offset
+	live = nil
+	mustPublish(t, c, p)
+	if diff := cmp.Diff([]link{{newest + 1, newest}}, live); diff != "" {
+		t.Errorf("behind one that was refused (-want +got):\n%s", diff)
+	}
+	var kept []link
+	for _, p := range c.Collect(Ask{Kind: AskNewest, N: 3}, Bounds{Count: -1}, 0).Publications {
+		kept = append(kept, link{p.Offset, p.Prev})
+	}
+	if diff := cmp.Diff([]link{{newest - 1, newest - 2}, {newest, newest - 1}, {newest + 1, newest}}, kept); diff != "" {
+		t.Errorf("kept (-want +got):\n%s", diff)
+	}
+	s.Leave(&m.Reader)
+}
+
 // Whoever recovers while others publish gets every publication once, the last of
 // the history and the first of the log one behind the other.
 func TestRecoveryMeetsTheLogWithoutAHole(t *testing.T) {
@@ -268,7 +325,7 @@ func TestRecoveryMeetsTheLogWithoutAHole(t *testing.T) {
 			}
 		}
 		read(r.Frames)
-		a, b := m.Log().Bytes(live, m.Log().Head())
+		a, b := m.view(live).Bytes(live, m.Log().Head())
 		read(append(slices.Clone(a), b...))
 		recoveries, recalled = recoveries+1, recalled+r.Count
 		at.Offset = next - 1

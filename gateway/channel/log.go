@@ -2,17 +2,13 @@ package channel
 
 import "sync/atomic"
 
-// A log is two rings, one of bytes and one of entries, each a power of two in
-// length. The bytes are what goes to sockets as it is; an entry tells where a
-// frame ends, so that a write which was cut, or which leaves out a subscriber's
-// own messages, finds the frame's end again.
+// A log is two rings (window), one of bytes and one of entries. One writer appends under the
+// channel's lock. Many loops read without it:
 //
-// One writer appends under the channel's lock. Many loops read without it:
-//
-//   - A reader loads head (or count) first and the ring's pointer after it; the
-//     writer stores a grown ring's pointer before the head that needs it. So the
-//     ring a reader holds has all bytes below the head it holds. The ring that was
-//     outgrown is never written again and goes with its last holder.
+//   - A reader loads head (or count) first and the window's pointer after it; the
+//     writer stores a new window's pointer before the head that needs it. So the
+//     window a reader holds has all bytes below the head it holds. The window that was
+//     replaced is never written again and goes with its last holder.
 //   - Bytes and entries are overwritten only below the lowest position that the
 //     readers have published; publishing is a reader's last use of them.
 //
@@ -37,13 +33,6 @@ const (
 // its characters.
 const largeFrames = 8
 
-// entry describes one frame of a log.
-type entry struct {
-	end    uint64 // position behind its last byte
-	offset uint64 // of the channel with it
-	from   uint64 // connection that sent it, 0 for none
-}
-
 // Log holds the frames of one channel in one wire format, from the slowest subscriber's
 // position to the head.
 type Log struct {
@@ -54,18 +43,28 @@ type Log struct {
 	budget  *Budget
 
 	// Atomic: written under the channel's lock, read by loops.
-	head    atomic.Uint64
-	count   atomic.Uint64 // entries ever appended
-	bytes   atomic.Pointer[[]byte]
-	entries atomic.Pointer[[]entry]
+	head   atomic.Uint64
+	count  atomic.Uint64          // entries ever appended
+	window atomic.Pointer[window] // nil while nothing is kept
 	// starved is set while a publisher waits, so that readers come to release.
 	starved atomic.Bool
+	fenced  atomic.Uint64 // the end of the newest fence, 0 for none: see fence.go
+	gaps    atomic.Uint64 // entries of gaps and resets that are no fences
 
 	// Guarded by the channel's lock.
 	readers   []*Reader
-	tail      uint64 // Invariant: tail <= every reader's served <= head
+	tail      uint64 // Invariant: tail <= every reader's served <= head, unless the log was cut at tail
 	tailEntry uint64 // entries below it are freed
 	idle      bool   // nothing was appended since the last Trim
+	// Of what was appended with a given place (append.go): what the largest frame costs, at least the
+	// limit; the position behind the newest frame that costs more than the limit; the position to which
+	// readers were pressed; and how many publications are missing behind the last frame, of which only the
+	// first is in the gap that stands there.
+	most     int
+	largeEnd uint64
+	goal     uint64
+	missed   int
+	reset    uint64 // position behind the newest reset
 }
 
 // Head returns the position after the last byte appended.
@@ -73,23 +72,6 @@ func (l *Log) Head() uint64 { return l.head.Load() }
 
 // Channel returns the channel whose log it is.
 func (l *Log) Channel() *Channel { return l.channel }
-
-// Bytes returns the bytes between two positions, in two parts if they wrap (otherwise b is
-// nil). The caller's reader must hold from, and to must not be above a head
-// it has loaded. The bytes must not be changed, and not be used after the
-// reader published a position above from.
-func (l *Log) Bytes(from, to uint64) (a, b []byte) {
-	if from == to {
-		return nil, nil
-	}
-	ring := *l.bytes.Load()
-	mask := uint64(len(ring) - 1)
-	i, n := from&mask, to-from
-	if i+n <= uint64(len(ring)) {
-		return ring[i : i+n], nil
-	}
-	return ring[i:], ring[:i+n-uint64(len(ring))]
-}
 
 // usedLocked returns what the kept frames cost.
 func (l *Log) usedLocked() int {
@@ -109,7 +91,7 @@ func (l *Log) roomLocked(n int) bool {
 	if !l.allowsLocked(n) {
 		return false
 	}
-	return l.growLocked(n)
+	return l.growLocked(n, false)
 }
 
 // makeRoomLocked makes room for n bytes, or presses the readers. waits: somebody waits, and
@@ -166,72 +148,77 @@ func (l *Log) allowsLocked(n int) bool {
 // large reports whether a frame of n bytes has to be alone in the log.
 func (l *Log) large(n int) bool { return n+entryBytes > l.limit/2 }
 
-// fitsLocked reports whether the rings as they are take a frame of n bytes.
+// fitsLocked reports whether a frame of n bytes fits the limit and the rings as they are.
 func (l *Log) fitsLocked(n int) bool {
-	return l.allowsLocked(n) &&
-		int(l.head.Load()-l.tail)+n <= ringLen(&l.bytes) &&
-		int(l.count.Load()-l.tailEntry)+1 <= ringLen(&l.entries)
+	return l.allowsLocked(n) && l.holdsLocked(n)
 }
 
-// freeLocked frees what lies below the lowest position of all readers.
-func (l *Log) freeLocked() {
-	low := l.head.Load()
+// holdsLocked reports whether the rings as they are have room for a frame of n bytes.
+func (l *Log) holdsLocked(n int) bool {
+	w := l.window.Load()
+	return w != nil &&
+		int(l.head.Load()-l.tail)+n <= len(w.bytes) &&
+		int(l.count.Load()-l.tailEntry)+1 <= len(w.entries)
+}
+
+// freeLocked frees what lies below the lowest position of all readers, and returns that.
+func (l *Log) freeLocked() (low uint64) {
+	low = l.head.Load()
 	for _, r := range l.readers {
 		low = min(low, r.served.Load())
 	}
+	w := l.window.Load()
+	if w != nil && w.from > 0 {
+		if low < w.from {
+			return low // some are still in what was cut off
+		}
+		w = l.dropOlderLocked(w)
+	}
 	if low == l.tail {
-		return
+		return low
 	}
 	l.tail = low
 	count := l.count.Load()
-	entries := *l.entries.Load()
-	mask := uint64(len(entries) - 1)
-	for l.tailEntry < count && entries[l.tailEntry&mask].end <= low {
+	for l.tailEntry < count && w.at(l.tailEntry).end <= low {
 		l.tailEntry++
 	}
+	return low
 }
 
 // growLocked makes the rings large enough for n bytes more. The limit allows it;
-// the process's budget may not.
-func (l *Log) growLocked(n int) bool {
-	oldBytes, oldEntries := ringLen(&l.bytes), ringLen(&l.entries)
-	newBytes := grown(oldBytes, ringBytesMin, int(l.head.Load()-l.tail)+n)
-	newEntries := grown(oldEntries, ringEntriesMin, int(l.count.Load()-l.tailEntry)+1)
-	if !l.budget.Take(newBytes - oldBytes + entryBytes*(newEntries-oldEntries)) {
+// the process's budget may not, unless it has to.
+func (l *Log) growLocked(n int, must bool) bool {
+	var w window
+	if now := l.window.Load(); now != nil {
+		w = *now
+	}
+	old, head, count := w, l.head.Load(), l.count.Load()
+	bytes := grown(len(old.bytes), ringBytesMin, int(head-l.tail)+n)
+	entries := grown(len(old.entries), ringEntriesMin, int(count-l.tailEntry)+1)
+	if more := bytes - len(old.bytes) + entryBytes*(entries-len(old.entries)); must {
+		l.budget.Give(-more)
+	} else if !l.budget.Take(more) {
 		l.channel.space.starved.Store(true)
 		return false
 	}
-	if newBytes > oldBytes {
-		ring := make([]byte, newBytes)
-		head := l.head.Load()
-		if head > l.tail {
-			a, b := l.Bytes(l.tail, head)
-			copyIn(ring, l.tail, a)
-			copyIn(ring, l.tail+uint64(len(a)), b)
-		}
-		l.bytes.Store(&ring)
+	if bytes > len(old.bytes) {
+		w.bytes = make([]byte, bytes)
+		old.copyBytes(w.bytes, l.tail, head)
 	}
-	if newEntries > oldEntries {
-		ring := make([]entry, newEntries)
-		if oldEntries > 0 {
-			old := *l.entries.Load()
-			for i := l.tailEntry; i < l.count.Load(); i++ {
-				ring[i&uint64(newEntries-1)] = old[i&uint64(oldEntries-1)]
-			}
-		}
-		l.entries.Store(&ring)
+	if entries > len(old.entries) {
+		w.entries = make([]entry, entries)
+		old.copyEntries(w.entries, l.tailEntry, count)
 	}
+	l.window.Store(&w)
 	return true
 }
 
 // appendLocked adds a frame for which roomLocked made room, and tells the readers.
 func (l *Log) appendLocked(frame []byte, offset, from uint64) {
-	head := l.head.Load()
-	copyIn(*l.bytes.Load(), head, frame)
+	w, head, count := l.window.Load(), l.head.Load(), l.count.Load()
+	copyIn(w.bytes, head, frame)
 	head += uint64(len(frame))
-	entries := *l.entries.Load()
-	count := l.count.Load()
-	entries[count&uint64(len(entries)-1)] = entry{end: head, offset: offset, from: from}
+	*w.at(count) = entry{end: head, offset: offset, from: from}
 	l.count.Store(count + 1)
 	l.head.Store(head)
 	l.idle = false
@@ -242,33 +229,36 @@ func (l *Log) appendLocked(frame []byte, offset, from uint64) {
 
 // pressLocked asks the readers that hold the log back to let go of its older
 // half, so that a later release finds room for any publication but a large one;
-// for a large frame of n bytes, of everything.
-func (l *Log) pressLocked(n int) {
+// for a large frame of n bytes, of everything. It returns the position.
+func (l *Log) pressLocked(n int) (goal uint64) {
 	used := l.usedLocked()
-	if used == 0 {
-		return // only the budget is in the way, and there may be no rings
+	goal = l.tail
+	switch {
+	case used == 0:
+		return goal // only the budget is in the way, and there may be no rings
+	case l.large(n):
+		goal = l.head.Load()
+		l.pressToLocked(goal)
+		return goal
 	}
-	if l.large(n) {
-		l.pressToLocked(l.head.Load())
-		return
-	}
-	goal := l.tail
-	entries := *l.entries.Load()
-	mask := uint64(len(entries) - 1)
-	count := l.count.Load()
+	w, count := l.window.Load(), l.count.Load()
 	for i := l.tailEntry; i < count && used > l.limit/2; i++ {
-		end := entries[i&mask].end
+		end := w.at(i).end
 		used -= int(end-goal) + entryBytes
 		goal = end
 	}
 	l.pressToLocked(goal)
+	return goal
 }
 
-// pressToLocked asks the readers to let go of everything below goal.
+// pressToLocked asks the readers to let go of everything below goal. It never lowers what a
+// reader was asked for and has not seen yet.
 func (l *Log) pressToLocked(goal uint64) {
 	for _, r := range l.readers {
 		if r.served.Load() < goal {
-			r.press.Store(goal)
+			if r.press.Load() < goal {
+				r.press.Store(goal)
+			}
 			r.below = unknown
 			r.notify()
 		}
@@ -277,17 +267,7 @@ func (l *Log) pressToLocked(goal uint64) {
 
 // dropLocked gives the rings back. Nobody may read them any more.
 func (l *Log) dropLocked() {
-	l.budget.Give(ringLen(&l.bytes) + entryBytes*ringLen(&l.entries))
-	l.bytes.Store(nil)
-	l.entries.Store(nil)
-}
-
-// ringLen returns the length of a ring that may not exist yet.
-func ringLen[T any](p *atomic.Pointer[[]T]) int {
-	if ring := p.Load(); ring != nil {
-		return len(*ring)
-	}
-	return 0
+	l.budget.Give(l.window.Swap(nil).size())
 }
 
 // grown returns the power of two, from least on, that holds need.

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"encoding/binary"
+	"fmt"
 	"testing"
 	"time"
 
@@ -9,9 +10,19 @@ import (
 )
 
 // patience bounds every wait for something that must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// nameIn returns the name of a channel in a shard of a space, so that what Trim does comes in the same order in
+// every process: which shard a name is in is random.
+func nameIn(s *Space, shard int) string {
+	for i := 0; ; i++ {
+		if name := fmt.Sprintf("%04d", i); s.shard(name) == &s.shards[shard] {
+			return name
+		}
+	}
+}
 
 // padded is a Format: a length, the payload, and so many bytes of padding.
 type padded int
@@ -59,6 +70,15 @@ func (m *member) serve() (pressed uint64) {
 	pressed = m.Clear()
 	m.Served(m.Log().Head())
 	return pressed
+}
+
+// view returns what can be read from pos on, which must not be gone.
+func (r *Reader) view(pos uint64) *View {
+	v, ok := r.View(pos)
+	if !ok {
+		panic("position is gone")
+	}
+	return &v
 }
 
 // publishSize publishes n bytes; w may be nil.

@@ -132,6 +132,8 @@ type modelWaiter struct {
 type model struct {
 	*testing.T
 	space *Space
+	name  string // of the channel
+	shard int    // in which it lies
 	limit int
 	bytes int // of the budget
 
@@ -153,10 +155,11 @@ type model struct {
 	accepted, refused, turned int
 }
 
-const modelName = "model"
-
-func newModel(t *testing.T, limit, budget int) *model {
-	return &model{T: t, space: NewSpace(limit, 4, NewBudget(budget)), limit: limit, bytes: budget}
+// newModel returns a model whose channel lies in a shard, one of the first.
+func newModel(t *testing.T, limit, budget, shard int) *model {
+	m := &model{T: t, space: NewSpace(limit, 4, NewBudget(budget)), limit: limit, bytes: budget, shard: shard}
+	m.name = nameIn(m.space, shard)
+	return m
 }
 
 func (m *model) join(slot int) {
@@ -165,10 +168,10 @@ func (m *model) join(slot int) {
 	}
 	f := modelFormat{m, padded(slot % 2 * 5)}
 	r := new(modelReader)
-	if err := m.space.Join(modelName, f, r, &r.Reader); err != nil {
+	if err := m.space.Join(m.name, f, r, &r.Reader); err != nil {
 		m.Fatal(err)
 	}
-	c := m.space.Find(modelName)
+	c := m.space.Find(m.name)
 	if len(m.logs) == 0 {
 		if c.Epoch() == m.epoch || c.Epoch() == 0 || c == m.previous {
 			m.Fatalf("a new channel has the epoch %v after %v", c.Epoch(), m.epoch)
@@ -283,7 +286,7 @@ func (m *model) press(l *modelLog, n int) {
 			goal = l.head()
 		}
 		if r.served < goal {
-			r.press = goal
+			r.press = max(r.press, goal)
 			r.notify()
 		}
 	}
@@ -326,7 +329,7 @@ func (m *model) admit(w *modelWaiter, n int) error {
 // publish publishes n bytes; where w is not nil it waits for room if it is refused. during
 // happens while the publication is encoded.
 func (m *model) publish(n int, from uint64, w *modelWaiter, during func()) error {
-	c := m.space.Find(modelName)
+	c := m.space.Find(m.name)
 	if c == nil {
 		return nil
 	}
@@ -490,9 +493,20 @@ func (m *model) relieve(r *modelReader, drop bool) {
 
 // trim goes round all shards once.
 func (m *model) trim() {
-	for range trimPart {
+	for call := range trimPart {
 		m.space.Trim(0)
+		starved := m.starved
+		m.starved = false
+		if (call+1)%trimPart == m.shard {
+			m.trimShard()
+		}
+		if starved {
+			m.relieveShard()
+		}
 	}
+}
+
+func (m *model) trimShard() {
 	for _, l := range m.logs {
 		if l.idle && l.ringBytes > 0 {
 			if l.low() == l.head() {
@@ -507,12 +521,11 @@ func (m *model) trim() {
 		l.idle = true
 	}
 	m.callAgain()
-	if !m.starved {
-		return
-	}
-	// The budget was in the way: logs that are served have no rings any more, and
-	// whoever holds the largest for laggards lets go of all of it.
-	m.starved = false
+}
+
+// relieveShard is for when the budget was in the way: logs without laggards lose their rings, and the
+// readers of the log with the largest ring are asked to let go of all of it.
+func (m *model) relieveShard() {
 	var worst *modelLog
 	for _, l := range m.logs {
 		switch {
@@ -528,7 +541,7 @@ func (m *model) trim() {
 	}
 	for _, r := range worst.readers {
 		if r.served < worst.head() {
-			r.press = worst.head()
+			r.press = max(r.press, worst.head())
 			r.notify()
 		}
 	}

@@ -87,12 +87,13 @@ func (l *raceLoop) sweep(rnd *rand.Rand, all bool) {
 
 // read takes about n bytes, perhaps within a frame, and the rest of that frame.
 func (l *raceLoop) read(s *raceSub, head uint64, n int) {
-	to := l.Fit(s.pos, head, n)
+	v := l.view(s.pos)
+	to := v.Fit(s.pos, head, n)
 	if n%2 == 1 {
 		cut := min(s.pos+uint64(n), head)
-		to = l.Floor(s.pos, cut)
+		to = v.Floor(s.pos, cut)
 	}
-	a, b := l.Log().Bytes(s.pos, to)
+	a, b := v.Bytes(s.pos, to)
 	s.got = append(append(s.got, a...), b...)
 	s.pos = to
 	for len(s.got) > 0 {

@@ -21,8 +21,14 @@ type Reader struct {
 	served atomic.Uint64 // all of the loop's subscribers have what lies below
 	press  atomic.Uint64 // position below which the loop must let go, 0 for none
 
-	// Owned by the loop: the entries from first on are not freed.
-	first uint64
+	// Owned by the loop: the entries from first on are not freed, and base is the channel's offset before
+	// first, at the position at. seen is the newest view while a subscriber is behind, past those of
+	// windows that were cut since.
+	first    uint64
+	base, at uint64
+	seen     View
+	past     []View
+	gapsTold uint64 // of the log's gaps, see Told
 
 	// Guarded by the channel's lock: how many of the loop's subscribers hold the log back
 	// (stall.go).
@@ -53,13 +59,18 @@ func (r *Reader) Pressed() uint64 { return r.press.Load() }
 // end (or where the reader began), and wakes publishers that wait for room.
 func (r *Reader) Served(pos uint64) {
 	if pos != r.served.Load() {
-		l := r.log
-		count := l.count.Load()
-		if entries := l.entries.Load(); entries != nil {
-			mask := uint64(len(*entries) - 1)
-			for r.first < count && (*entries)[r.first&mask].end <= pos {
-				r.first++
+		if v, ok := r.look(pos); ok {
+			if base, ok := r.offset(&v, pos); ok {
+				r.base, r.at = base, pos
 			}
+			r.first = v.Find(pos)
+		}
+		if r.past != nil && pos >= r.CutAt() {
+			r.forget(0)
+			r.past = nil
+		}
+		if pos == r.log.head.Load() {
+			r.seen = View{} // it may be the last to hold that memory
 		}
 		r.served.Store(pos)
 	}
@@ -68,72 +79,69 @@ func (r *Reader) Served(pos uint64) {
 	}
 }
 
-// Find returns the index of the entry that holds the byte at pos: the first whose
-// end is above pos, or the count of entries when pos is at the head.
-func (r *Reader) Find(pos uint64) uint64 {
-	lo, hi := r.first, r.log.count.Load()
-	if lo >= hi {
-		return hi
-	}
-	entries := *r.log.entries.Load()
-	mask := uint64(len(entries) - 1)
-	for lo < hi {
-		mid := lo + (hi-lo)/2
-		if entries[mid&mask].end > pos {
-			hi = mid
-		} else {
-			lo = mid + 1
+// Between counts the frames between two positions, without those that a connection has sent; all with 0.
+// Fences and what was cut off and is gone do not count.
+func (r *Reader) Between(pos, end, from uint64) (n uint64) {
+	for pos < end {
+		v, ok := r.look(pos)
+		if !ok || pos == v.head {
+			v, _ = r.View(pos) // what is left above pos
 		}
+		to := min(v.head, end)
+		first, end := v.Find(pos), v.Find(to)
+		n += end - first
+		for i := first; (from != 0 || pos < v.fenced) && i < end; i++ {
+			if e := v.w.at(i); e.from >= fromFence || from != 0 && e.from == from {
+				n--
+			}
+		}
+		pos = to
 	}
-	return lo
+	return n
 }
 
-// Entry returns where an entry ends, and the connection that sent it. i is at
-// least what Find returned for a position that the reader holds, and below the count of
-// entries of a loaded head.
-func (r *Reader) Entry(i uint64) (end, from uint64) {
-	entries := *r.log.entries.Load()
-	e := &entries[i&uint64(len(entries)-1)]
-	return e.end, e.from
+// CutAt returns the position at which the log was cut, 0 if it was not or if no reader is below.
+func (r *Reader) CutAt() uint64 {
+	if w := r.log.window.Load(); w != nil {
+		return w.from
+	}
+	return 0
+}
+
+// offset returns the channel's offset of a subscriber at a position of a view: that of the frame which ends
+// there. ok is false if the view does not have it.
+func (r *Reader) offset(v *View, pos uint64) (offset uint64, ok bool) {
+	if pos == r.at {
+		return r.base, true
+	}
+	if v.w == nil {
+		return 0, false
+	}
+	if i := v.Find(pos); i > v.first && v.w.at(i-1).end == pos {
+		return v.w.at(i - 1).offset, true
+	}
+	return v.w.base, v.w.based && pos == v.w.from
+}
+
+// Kept returns the place of a subscriber at pos. ok reports whether it can catch up from there: places
+// are given (Append), and the history has everything since.
+func (r *Reader) Kept(pos uint64) (at Place, ok bool) {
+	v, _ := r.look(pos)
+	offset, ok := r.offset(&v, pos)
+	if !ok {
+		return Place{}, false
+	}
+	l, c := r.log, r.log.channel
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at = Place{c.epoch, offset}
+	return at, c.given && pos >= l.reset && at.Offset >= c.history.floor
 }
 
 // FarBehind reports whether the frames above pos cost more than half of the log's limit. It
 // is false for a log that holds more than its limit because of a large frame.
 func (r *Reader) FarBehind(pos uint64) bool {
-	l := r.log
-	head := l.head.Load()
-	behind := int(head-pos) + entryBytes*int(r.Find(head)-r.Find(pos))
-	return behind > l.limit/2 && behind <= l.limit
-}
-
-// Offset returns the channel's offset with an entry, with i as for Entry.
-func (r *Reader) Offset(i uint64) uint64 {
-	entries := *r.log.entries.Load()
-	return entries[i&uint64(len(entries)-1)].offset
-}
-
-// Floor returns the last entry's end that is not above pos; from is one that is not.
-func (r *Reader) Floor(from, pos uint64) uint64 {
-	i := r.Find(pos)
-	if i <= r.Find(from) {
-		return from
-	}
-	end, _ := r.Entry(i - 1)
-	return end
-}
-
-// Fit returns the furthest entry's end that is at most n bytes above pos, and at
-// least the end of the entry at pos; head when all of it fits. pos is an
-// entry's end below head.
-func (r *Reader) Fit(pos, head uint64, n int) uint64 {
-	if head-pos <= uint64(n) {
-		return head
-	}
-	i := r.Find(pos + uint64(n))
-	if first := r.Find(pos); i <= first {
-		end, _ := r.Entry(first)
-		return end
-	}
-	end, _ := r.Entry(i - 1)
-	return end
+	v, ok := r.View(pos)
+	behind := int(v.head-pos) + entryBytes*int(v.Find(v.head)-v.Find(pos))
+	return ok && behind > r.log.limit/2 && behind <= r.log.limit
 }

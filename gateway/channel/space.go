@@ -34,12 +34,14 @@ type Space struct {
 	history History // set by KeepHistory, before the space is used
 	// Publications and joins per second of one channel; set by LimitRate, likewise.
 	rate, joinRate rate.Limit
+	attacher       Attacher // set by Remote, likewise; nil in a local space
 
 	channels       atomic.Int64
 	now            atomic.Int64 // of the last Trim
 	historyStarved atomic.Bool  // a publication was not kept since the last Trim: the budget
 	starved        atomic.Bool  // the budget has refused a log since the last Trim
 	encoding       atomic.Int64 // bytes of large publications that are being encoded
+	repeated       atomic.Uint64
 	shards         [spaceShards]shard
 	trimmed        atomic.Uint64 // calls of Trim
 	evicting       atomic.Uint64 // shards that evict has looked at
@@ -51,7 +53,7 @@ type Space struct {
 type shard struct {
 	mu     sync.Mutex
 	byName map[string]*Channel // guarded by mu
-	ended  uint64              // guarded by mu: channels that there were
+	ended  uint64              // guarded by mu: channels that there were, and could not be, except those that keep history and had none
 	// Guarded by mu: channels that nobody reads, longest idle first. Those of empty had kept
 	// nothing when they came there.
 	idle, empty list.List
@@ -89,6 +91,9 @@ func (s *Space) Channels() int { return int(s.channels.Load()) }
 // Encoding returns the bytes in which large publications are being encoded.
 func (s *Space) Encoding() int { return int(s.encoding.Load()) }
 
+// Repeated returns the number of publications that were appended and not above their channel's head.
+func (s *Space) Repeated() uint64 { return s.repeated.Load() }
+
 // Find returns the channel of that name, or nil if it does not exist.
 func (s *Space) Find(name string) *Channel {
 	sh := s.shard(name)
@@ -102,6 +107,10 @@ func (s *Space) Find(name string) *Channel {
 func (s *Space) Open(name string) (*Channel, error) {
 	sh, c, err := s.open(name)
 	if err != nil {
+		sh = s.shard(name)
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		sh.ended++ // the publication is lost: clients that know the place before it must learn of a gap
 		return nil, err
 	}
 	defer sh.mu.Unlock()
@@ -112,8 +121,9 @@ func (s *Space) Open(name string) (*Channel, error) {
 }
 
 // Next returns the place where the next channel of that name begins, where there is none: of an
-// order in which nothing is published yet. It holds as long as no other channel ends that is
-// named alike; then the next one has another epoch, as if there had been one between.
+// order in which nothing is published yet. It holds as long as Open does not fail and no channel
+// ends in the same shard that had publications or keeps no history; then the next one has another epoch, as if
+// there had been one between.
 func (s *Space) Next(name string) Place {
 	sh := s.shard(name)
 	sh.mu.Lock()
@@ -121,8 +131,9 @@ func (s *Space) Next(name string) Place {
 	return Place{Epoch: s.epoch(sh, name)}
 }
 
-// epoch makes the epoch of the next channel of that name. No two channels of one name
-// have the same: one of them has ended before the other began.
+// epoch makes the epoch of the next channel of that name. Two channels of one name have the
+// same only where nothing was published between their beginnings: where a channel keeps
+// history, what is published creates it, and one that has ended with publications is counted.
 func (s *Space) epoch(sh *shard, name string) Epoch {
 	var h maphash.Hash
 	h.SetSeed(s.epochs)
@@ -153,7 +164,12 @@ func (s *Space) open(name string) (*shard, *Channel, error) {
 		}
 	}
 	name = strings.Clone(name) // it may be a piece of something large
-	c := &Channel{name: name, space: s, epoch: s.epoch(sh, name), keep: s.history.Of(name), history: history{rings: &nothing}}
+	c := &Channel{name: name, space: s, keep: s.history.Of(name), history: history{rings: &nothing}}
+	if s.attacher == nil {
+		c.epoch = s.epoch(sh, name)
+	} else {
+		c.remote = &attachment{holders: make(map[Holder]hold)}
+	}
 	sh.byName[name] = c
 	return sh, c, nil
 }
@@ -219,20 +235,27 @@ func (s *Space) endLocked(sh *shard, c *Channel, keep int64) (newest int64, ende
 			return newest, false
 		}
 	}
+	s.end(sh, c)
+	return 0, true
+}
+
+// end takes a channel out of its shard. Its lock and its shard's are held.
+func (s *Space) end(sh *shard, c *Channel) {
 	sh.useLocked(c)
 	delete(sh.byName, c.name)
-	sh.ended++
+	if c.offset > 0 || c.keep.Count <= 0 {
+		sh.ended++
+	} // else nothing was published, and the next channel goes on with that order
 	s.channels.Add(-1)
 	c.dead = true
 	c.endWaitLocked()
 	if c.keep.Count > 0 {
 		c.history.release(c.offset, s.history.Budget)
 	}
-	return 0, true
 }
 
 // Join makes sub a reader of the channel's log in a format, creating what does
-// not exist yet. r begins at the log's head. A subscriber joins a log once; its
+// not exist yet; in a remote space only a channel that Prepare has made ready. r begins at the log's head. A subscriber joins a log once; its
 // own subscribers share the reader.
 func (s *Space) Join(name string, f Format, sub Subscriber, r *Reader) error {
 	sh, c, err := s.open(name)
@@ -243,15 +266,21 @@ func (s *Space) Join(name string, f Format, sub Subscriber, r *Reader) error {
 	sh.useLocked(c)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if a := c.remote; a != nil && !a.attached {
+		if !a.asked {
+			s.end(sh, c)
+		}
+		return ErrAttaching
+	}
 	i := slices.IndexFunc(c.logs, func(l *Log) bool { return l.format == f })
 	if i < 0 {
 		i = len(c.logs)
-		c.logs = append(c.logs, &Log{channel: c, format: f, limit: s.limit, budget: s.budget})
+		c.logs = append(c.logs, &Log{channel: c, format: f, limit: s.limit, most: s.limit, budget: s.budget})
 	}
 	l := c.logs[i]
-	r.log, r.sub = l, sub
+	r.log, r.sub, r.gapsTold = l, sub, l.gaps.Load()
 	r.served.Store(l.head.Load())
-	r.first = l.count.Load()
+	r.first, r.base, r.at = l.count.Load(), c.offset, l.head.Load()
 	l.readers = append(l.readers, r)
 	return nil
 }
@@ -259,6 +288,14 @@ func (s *Space) Join(name string, f Format, sub Subscriber, r *Reader) error {
 // Leave ends r's reading. A log goes with its last reader, and a channel with its
 // last log and its history; publishers that waited for r are called.
 func (s *Space) Leave(r *Reader) {
+	r.forget(0)
+	if c := s.leave(r); c != nil {
+		s.attacher.Detach(c)
+	}
+}
+
+// leave returns the channel if it was of a remote space and has ended.
+func (s *Space) leave(r *Reader) *Channel {
 	l := r.log
 	c := l.channel
 	sh := s.shard(c.name)
@@ -266,6 +303,10 @@ func (s *Space) Leave(r *Reader) {
 	defer sh.mu.Unlock()
 	unread := c.leave(l, r)
 	switch {
+	case c.remote != nil:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return s.endUnheldLocked(sh, c)
 	case unread && c.keep.Count > 0:
 		list := &sh.empty
 		if c.keepsSomething() {
@@ -275,6 +316,7 @@ func (s *Space) Leave(r *Reader) {
 	case unread:
 		s.endLocked(sh, c, math.MaxInt64)
 	}
+	return nil
 }
 
 // leave takes a reader off a log; true when nobody reads the channel any more.
@@ -352,9 +394,12 @@ func (c *Channel) trim(now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, l := range c.logs {
-		if l.idle && l.bytes.Load() != nil {
-			l.freeLocked()
-			if l.tail == l.head.Load() {
+		if l.missed > 1 { // behind the gap that was told; nothing may follow
+			l.markLocked(KindGap, c.offset)
+			l.missed = 1
+		}
+		if l.idle && l.window.Load() != nil {
+			if l.freeLocked() == l.head.Load() {
 				l.dropLocked()
 			}
 			for _, r := range l.readers {
@@ -413,10 +458,10 @@ func (sh *shard) relieve() {
 	for _, c := range sh.byName {
 		c.mu.Lock()
 		for _, l := range c.logs {
-			switch l.freeLocked(); {
-			case l.tail == l.head.Load():
+			switch low := l.freeLocked(); {
+			case low == l.head.Load():
 				l.dropLocked()
-			case worst == nil || ringLen(&l.bytes) > ringLen(&worst.bytes):
+			case worst == nil || len(l.window.Load().bytes) > len(worst.window.Load().bytes):
 				worst = l
 			}
 		}
@@ -431,30 +476,3 @@ func (sh *shard) relieve() {
 		worst.channel.mu.Unlock()
 	}
 }
-
-// Budget bounds the bytes that all logs hold together. It is safe for concurrent use.
-type Budget struct {
-	limit int64
-	used  atomic.Int64
-}
-
-// NewBudget returns a budget of the given number of bytes.
-func NewBudget(bytes int) *Budget { return &Budget{limit: int64(bytes)} }
-
-// Take takes n bytes and reports whether that many were left.
-func (b *Budget) Take(n int) bool {
-	if b.used.Add(int64(n)) > b.limit {
-		b.used.Add(-int64(n))
-		return false
-	}
-	return true
-}
-
-// Give gives n bytes back.
-func (b *Budget) Give(n int) { b.used.Add(-int64(n)) }
-
-// free returns the bytes that can be taken.
-func (b *Budget) free() int64 { return b.limit - b.used.Load() }
-
-// Used returns the number of bytes taken.
-func (b *Budget) Used() int { return int(b.used.Load()) }

@@ -123,7 +123,7 @@ func TestTrimGivesAQuietLogsMemoryBack(t *testing.T) {
 		if err := publishSize(c, 7, nil); err != nil {
 			t.Fatalf("%s takes no publication after its trimming: %v", c.Name(), err)
 		}
-		a, b := m.Log().Bytes(head, m.Log().Head())
+		a, b := m.view(head).Bytes(head, m.Log().Head())
 		if got := len(a) + len(b); got != padded(0).size(7) || a[lengthBytes-1] != byte(got) {
 			t.Errorf("%s has %x %x after its trimming", c.Name(), a, b)
 		}
@@ -207,7 +207,8 @@ func TestBudgetRefusesAndIsTriedAgain(t *testing.T) {
 }
 
 // The epoch that is reported for a channel that does not exist is that of the channel that comes
-// next, as long as none has ended meanwhile.
+// next, however many end meanwhile in which nothing was published. One with publications has its
+// own, and so has a channel that keeps nothing: what is published without it is not counted.
 func TestNextPlaceIsWhereTheChannelBegins(t *testing.T) {
 	s := historySpace(History{Of: keeping(10, 1<<40), Bytes: 1 << 20})
 	next := s.Next("x")
@@ -220,8 +221,36 @@ func TestNextPlaceIsWhereTheChannelBegins(t *testing.T) {
 	}
 	for s.evict() {
 	}
+	if again := s.Next("x"); again != next {
+		t.Errorf("nothing was published, and the channel after it begins at %v, not %v", again, next)
+	}
+	mustPublish(t, mustOpen(t, s, "x"), Publication{})
+	for s.evict() {
+	}
 	if again := s.Next("x"); again.Epoch == next.Epoch {
-		t.Error("the channel after it has the same epoch")
+		t.Error("the channel after one with a publication has the same epoch")
+	}
+	s = NewSpace(ringBytesMin, 1, NewBudget(1<<20))
+	next = s.Next("x")
+	s.Leave(&join(t, s, "x", padded(0)).Reader)
+	if again := s.Next("x"); again.Epoch == next.Epoch {
+		t.Error("the channel after one that keeps nothing has the same epoch")
+	}
+}
+
+// A publication for which there is no room is lost: a client that knew the place before it must
+// be told of a gap.
+func TestAPublicationWithoutAChannelEndsTheOrder(t *testing.T) {
+	s := NewSpace(ringBytesMin, 1, NewBudget(1<<20))
+	s.KeepHistory(History{Of: keeping(10, 1<<40), Bytes: 1 << 20, Budget: NewBudget(1 << 20)}, 0)
+	before := s.Next("x")
+	taken := join(t, s, "y", padded(0))
+	if _, err := s.Open("x"); err != ErrTooManyChannels {
+		t.Fatal(err)
+	}
+	s.Leave(&taken.Reader)
+	if after := s.Next("x"); after.Epoch == before.Epoch {
+		t.Error("the order that lacks it goes on")
 	}
 }
 

@@ -34,7 +34,7 @@ type stall struct {
 func (s *stall) note(now time.Time, held, most bool) {
 	if held && s.begun.IsZero() {
 		if !s.ended.IsZero() {
-			s.spent = max(s.spent-now.Sub(s.ended)/stallPardon, 0)
+			s.spent = max(s.spent-max(now.Sub(s.ended), 0)/stallPardon, 0) // another loop's time may be a little older
 		}
 		s.begun = now
 	}

@@ -89,6 +89,14 @@ func TestOnlyAFewHoldAChannelBack(t *testing.T) {
 	}
 }
 
+// Each loop reports with its own time, which may be a little older than another's.
+func TestATimeThatGoesBackChargesNothing(t *testing.T) {
+	s := stall{spent: time.Second, ended: after(1)}
+	if s.note(after(0), true, false); s.spent != time.Second {
+		t.Errorf("%v are charged, want %v", s.spent, time.Second)
+	}
+}
+
 func TestChargedTimeIsBounded(t *testing.T) {
 	s := NewSpace(ringBytesMin, 1, NewBudget(1<<20))
 	a := holder(t, s, padded(0), 10)

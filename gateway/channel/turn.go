@@ -91,16 +91,21 @@ func (c *Channel) takeTurn(p *Publication, s *Scratch, w Waiter) error {
 	if err := c.admitLocked(p, n, w); err != nil {
 		return err
 	}
-	c.turn.Store(true)
-	p.Channel, p.Epoch, p.Offset = c.name, c.epoch, 0
+	p.Channel, p.Epoch, p.Offset, p.Prev = c.name, c.epoch, 0, 0
 	if p.ordered() {
-		p.Offset = c.offset + 1
+		p.Offset, p.Prev = c.offset+1, c.offset
 	}
+	c.beginLocked(s)
+	return nil
+}
+
+// beginLocked begins a turn with the formats in use.
+func (c *Channel) beginLocked(s *Scratch) {
+	c.turn.Store(true)
 	s.buf, s.frames = s.buf[:0], s.frames[:0]
 	for _, l := range c.logs {
 		s.frames = append(s.frames, encoded{format: l.format})
 	}
-	return nil
 }
 
 // encode encodes p in the formats that are not done yet.
@@ -142,12 +147,9 @@ func (s *Scratch) find(f Format, likely int) int {
 	return -1
 }
 
-// append ends the turn: p gets its place in all logs, or w waits. Where formats have
-// joined meanwhile it is not done: the turn goes on until p is encoded in them too. A
-// format that has left is left out.
-func (c *Channel) append(p *Publication, s *Scratch, w Waiter) (r Receipt, err error, done bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// matchLocked finds the frames of the channel's logs. It returns false if formats have joined that
+// were not encoded.
+func (c *Channel) matchLocked(s *Scratch) bool {
 	s.order = s.order[:0]
 	known := len(s.frames)
 	for i, l := range c.logs {
@@ -158,7 +160,16 @@ func (c *Channel) append(p *Publication, s *Scratch, w Waiter) (r Receipt, err e
 		}
 		s.order = append(s.order, at)
 	}
-	if len(s.frames) > known {
+	return len(s.frames) == known
+}
+
+// append ends the turn: p gets its place in all logs, or w waits. Where formats have
+// joined meanwhile it is not done: the turn goes on until p is encoded in them too. A
+// format that has left is left out.
+func (c *Channel) append(p *Publication, s *Scratch, w Waiter) (r Receipt, err error, done bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.matchLocked(s) {
 		return Receipt{}, nil, false
 	}
 	defer c.passTurnLocked(w)
@@ -170,6 +181,7 @@ func (c *Channel) append(p *Publication, s *Scratch, w Waiter) (r Receipt, err e
 	}
 	if p.Kind == KindMessage {
 		c.rate.Take(c.space.rate)
+		c.taken++
 	}
 	if p.ordered() {
 		c.offset++

@@ -1,8 +1,9 @@
-// Package engine assigns publications their order and their history.
+// Package engine assigns publications their order, keeps histories, and reaches other nodes.
 //
-// [Local] orders them on this node. An engine that shares channels between
-// nodes would stand beside it and answer later, which is why every call takes a
-// [Caller].
+// An [Engine] that stores publications elsewhere, or shares channels between nodes, answers
+// later: through a [Caller] or a function, from any goroutine. Goroutines that can wait use
+// [Publisher] and [Wait]. Package engine/local is the engine of a single node, and answers at
+// once.
 //
 // The package does not know connections, loops or wire formats.
 package engine
@@ -14,37 +15,97 @@ import (
 	"sluice/gateway/channel"
 )
 
-// ErrPending is returned if the result comes later, through the Caller.
-var ErrPending = errors.New("engine: answer is pending")
+var (
+	// ErrPending is returned by Publish if the result comes later, through the Caller.
+	ErrPending = errors.New("engine: answer is pending")
+	// ErrUnavailable is returned while an engine is away, and if it did not answer in time: then
+	// it may still do what it was asked for. It is temporary.
+	ErrUnavailable = errors.New("engine: unavailable, or no answer in time")
+	// ErrEpoch is returned for a place of another epoch than the channel's.
+	ErrEpoch = errors.New("engine: position of another epoch")
+)
+
+// Patience is how long to wait for an engine's answer.
+const Patience = 5 * time.Second
 
 // Caller is a publisher. Its methods may be called from any goroutine, perhaps under a lock:
 // they must only post.
 type Caller interface {
-	// Released: a publish that was refused with channel.ErrFull may be tried again.
+	// Released is called after channel.ErrFull, when it is worth trying again.
 	channel.Waiter
-	// Published: the answer to a publish that returned ErrPending.
+	// Published is called once, with the result of a publish that returned ErrPending; perhaps
+	// before that has returned.
 	Published(channel.Receipt, error)
 }
 
-// Engine assigns publications their order.
+// Engine assigns publications their order, keeps histories, and reaches other nodes.
+//
+// Methods may be called from any goroutine, return within 10 us, never wait, and are called
+// under no lock. done is called once, perhaps before the method returns, from any goroutine and
+// under no lock; its error is ErrUnavailable unless a method says otherwise.
 type Engine interface {
-	// Publish publishes p to the channel called name. ch is that channel on this
-	// node, nil where nobody here has it. p is not kept. The errors
-	// are channel.ErrFull, after which c.Released is called when to try again (if c is
-	// not nil), channel.ErrTooBig and ErrPending.
+	// Publish publishes p to the channel called name. ch is that channel on this node, nil if
+	// it has none. p is not kept. Publish returns the result, or ErrPending: then c.Published
+	// comes, and c does not wait in ch any more (ch.Forget). Other errors are channel.ErrFull, after which c.Released comes if c is not nil,
+	// channel.ErrTooBig and ErrUnavailable.
+	//
+	// A publication with p.ID (up to 64 characters of ASCII, which no other message of any channel
+	// has) may be handed over again, on any node, when its result is unknown: it is pending, or was
+	// ErrUnavailable. It is published once, and both have its result, if no more than 2 minutes lie
+	// between them.
 	Publish(name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c Caller) (channel.Receipt, error)
+	// Attach is called when ch was opened on this node, which is attaching until ch.Attached or
+	// ch.Failed is called; Detach when it has ended. Each is called once for a Channel, and only
+	// where the space is remote.
+	Attach(ch *channel.Channel)
+	Detach(ch *channel.Channel)
+	// Fill fills ch's own history from the engine's: ch.Filled or ch.Failed is the answer, after all
+	// that the engine had at the time of the call was appended. It is called again only after that.
+	Fill(ch *channel.Channel)
+	// History returns what is kept of a channel, for listing. Its error may be ErrEpoch.
+	History(q HistoryQuery, done func(channel.Collected, error))
+	// Presence returns the subscribers of a channel on all nodes: with most 0 their numbers, else
+	// the list, which is nil if there are more than most.
+	Presence(name string, most int, done func(Presence, error))
+	// Remove removes a channel's history. Its order goes on.
+	Remove(name string, done func(error))
+	// Info returns the other nodes.
+	Info(done func([]NodeInfo, error))
+}
+
+// HistoryQuery selects publications of a channel's history: those after a place or, with Back,
+// before it, newest first. Without a place it selects all. With a Count of 0 only the newest
+// place is returned.
+type HistoryQuery struct {
+	Channel string
+	Since   *channel.Ask
+	Back    bool
+	Most    channel.Bounds
+	Now     int64 // in the unit of Publication.At
+}
+
+// Presence is the answer to a query of a channel's subscribers.
+type Presence struct {
+	List           []*channel.ClientInfo // in no particular order
+	Clients, Users int                   // Users are the different ones
+}
+
+// NodeInfo describes another node.
+type NodeInfo struct {
+	ID, Name, Version                       string
+	Clients, Users, Subscriptions, Channels int
+	Uptime                                  time.Duration
 }
 
 // goneMost is how many channels that end one after the other Publish tries.
 const goneMost = 4
 
-// Publish has e publish p into the channel called name, as of now. The channel is ch or, where
+// Publish has e publish p, whose At is set, into the channel called name. The channel is ch or, where
 // that is nil, the one that this node has, or one that is opened because channels of its name
 // keep a history; where there is no room for one more, nothing is kept. If the channel has ended
 // meanwhile, another of its name takes its place. Publish returns the channel that it tried last,
 // in which c waits after channel.ErrFull; the other results are those of e.Publish.
 func Publish(e Engine, space *channel.Space, name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c Caller) (*channel.Channel, channel.Receipt, error) {
-	p.At = time.Now().UnixMilli()
 	for tries := 1; ; tries++ {
 		if ch == nil {
 			ch = space.Find(name)
@@ -58,20 +119,4 @@ func Publish(e Engine, space *channel.Space, name string, ch *channel.Channel, p
 		}
 		ch = nil
 	}
-}
-
-// Local is the engine of a single node: a publication's place is the one it gets
-// in this node's channel, and the answer comes at once.
-type Local struct{}
-
-// Publish implements Engine. Where nobody on this node has the channel nothing is
-// created, and the receipt is zero.
-func (Local) Publish(name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c Caller) (channel.Receipt, error) {
-	if ch == nil {
-		return channel.Receipt{}, nil
-	}
-	if c == nil {
-		return ch.Publish(p, s, nil) // not c: a nil Caller in a Waiter would not be nil
-	}
-	return ch.Publish(p, s, c)
 }

@@ -1,9 +1,10 @@
 // Package ops is the internal listener, which an operator and backends use: the HTTP API,
-// metrics, health checks and profiling, each behind the API key or for this machine only.
+// metrics, health checks and profiling, each behind the API key or for this machine only; and
+// the process's memory limit.
 //
 // It is a package of its own because everything in it is asked for rarely and by few, and
-// nothing else may depend on it: what it needs of a gateway is the interface [Gateway], and
-// what others make (the API's handler, the metrics' collector) it is given.
+// nothing else may depend on it: what it needs of a gateway is the interface [Gateway], a
+// [Snapshot] for the metrics, and the API's handler.
 //
 // A [Listener] is set at construction and does not change; net/http's goroutines use it.
 //

@@ -109,10 +109,9 @@ func (l *Listener) Handler() http.Handler {
 	}
 	mux.HandleFunc("GET /healthz", answer(l.Gateway.Health))
 	mux.HandleFunc("GET /readyz", answer(l.Gateway.Readiness))
-	mux.HandleFunc("/publish/{channel}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Allow", http.MethodPost)
-		writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "use POST to publish a message")
-	})
+	mux.HandleFunc("/publish/{channel}", useOnly(http.MethodPost, "publish a message"))
+	mux.HandleFunc("/api/connections", useOnly(http.MethodGet, "list connections"))
+	mux.HandleFunc("/api/connections/{id}/close", useOnly(http.MethodPost, "close a connection"))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		message := "not found. Endpoints: POST /publish/{channel}, POST /api/{method}, GET /api/openapi.json, GET /api/connections, POST /api/connections/{id}/close, GET /metrics, GET /healthz, GET /readyz, GET /debug/pprof/"
 		if strings.HasPrefix(r.URL.Path, "/publish/") {
@@ -229,6 +228,14 @@ func (l *Listener) handleClose(w http.ResponseWriter, r *http.Request) {
 			ID     string `json:"id"`
 			Closed bool   `json:"closed"`
 		}{text, true})
+	}
+}
+
+// useOnly returns the handler of a path for all methods but one.
+func useOnly(method, purpose string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Allow", method)
+		writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "use "+method+" to "+purpose)
 	}
 }
 

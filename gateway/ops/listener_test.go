@@ -39,7 +39,12 @@ func TestErrorsOfTheGatewayAreAnsweredAsItSays(t *testing.T) {
 		{errors.New("secret"), "POST", "/publish/x", "x", 500, "", `{"error":{"code":"internal","message":"internal error"}}`},
 		{nil, "POST", "/api/connections/7/close", "", 404, "", `{"error":{"code":"not_found","message":"no open connection has this id"}}`},
 		{nil, "POST", "/api/connections/-/close", "", 400, "", `{"error":{"code":"bad_id","message":"invalid id: use the number that GET /api/connections shows"}}`},
+		{nil, "GET", "/publish/x", "", 405, "", `{"error":{"code":"method_not_allowed","message":"use POST to publish a message"}}`},
+		{nil, "GET", "/api/connections/7/close", "", 405, "", `{"error":{"code":"method_not_allowed","message":"use POST to close a connection"}}`},
+		{nil, "POST", "/api/connections", "", 405, "", `{"error":{"code":"method_not_allowed","message":"use GET to list connections"}}`},
 		{nil, "GET", "/readyz", "", 503, "", "not ready"},
+		{nil, "GET", "/", "", 404, "", `{"error":{"code":"not_found","message":"not found. Endpoints: POST /publish/{channel}, POST /api/{method}, GET /api/openapi.json, GET /api/connections, ` +
+			`POST /api/connections/{id}/close, GET /metrics, GET /healthz, GET /readyz, GET /debug/pprof/"}}`},
 	} {
 		l := &Listener{Gateway: refusing{test.err}, MessageMax: 3, Metrics: prometheus.NewCounter(prometheus.CounterOpts{Name: "x"}), API: http.NotFoundHandler()}
 		r, w := httptest.NewRequest(test.method, test.path, strings.NewReader(test.body)), httptest.NewRecorder()

@@ -12,18 +12,12 @@ import (
 	"hash/maphash"
 	"maps"
 	"sync"
+
+	"sluice/gateway/channel"
 )
 
 // shards is how many locks the channels' names are spread over.
 const shards = 64
-
-// Info identifies a subscriber. It must not be changed once it is in a table.
-type Info struct {
-	User     string
-	Client   string // the connection's ID as clients see it
-	ConnInfo []byte // info from its token, nil for none
-	ChanInfo []byte // info from its subscription token, nil for none
-}
 
 // Table holds who is subscribed, by channel. It is safe for concurrent use.
 type Table struct {
@@ -33,7 +27,7 @@ type Table struct {
 
 type shard struct {
 	mu       sync.Mutex
-	channels map[string]map[uint64]*Info // guarded by mu; by channel, then by connection
+	channels map[string]map[uint64]*channel.ClientInfo // guarded by mu; by channel, then by connection
 	// users are the connections of each user, by channel. Guarded by mu.
 	//
 	// Invariant: it has the channels that Count was called for since they came to be, so
@@ -45,27 +39,27 @@ type shard struct {
 func New() *Table {
 	t := &Table{seed: maphash.MakeSeed()}
 	for i := range t.shards {
-		t.shards[i].channels = make(map[string]map[uint64]*Info)
+		t.shards[i].channels = make(map[string]map[uint64]*channel.ClientInfo)
 		t.shards[i].users = make(map[string]map[string]int)
 	}
 	return t
 }
 
-func (t *Table) shard(channel string) *shard {
-	return &t.shards[maphash.String(t.seed, channel)%shards]
+func (t *Table) shard(name string) *shard {
+	return &t.shards[maphash.String(t.seed, name)%shards]
 }
 
-// Add records that a connection is subscribed, or changes its Info.
-func (t *Table) Add(channel string, conn uint64, info *Info) {
-	s := t.shard(channel)
+// Add records that a connection is subscribed, or changes its info, which must not be changed by the caller from now on.
+func (t *Table) Add(name string, conn uint64, info *channel.ClientInfo) {
+	s := t.shard(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := s.channels[channel]
+	m := s.channels[name]
 	if m == nil {
-		m = make(map[uint64]*Info, 1)
-		s.channels[channel] = m
+		m = make(map[uint64]*channel.ClientInfo, 1)
+		s.channels[name] = m
 	}
-	if users := s.users[channel]; users != nil {
+	if users := s.users[name]; users != nil {
 		if old := m[conn]; old != nil {
 			leave(users, old.User)
 		}
@@ -81,32 +75,32 @@ func leave(users map[string]int, user string) {
 	}
 }
 
-// Remove removes a connection, and returns its Info, or nil if it was not subscribed.
-func (t *Table) Remove(channel string, conn uint64) *Info {
-	s := t.shard(channel)
+// Remove removes a connection, and returns its info, or nil if it was not subscribed.
+func (t *Table) Remove(name string, conn uint64) *channel.ClientInfo {
+	s := t.shard(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := s.channels[channel]
+	m := s.channels[name]
 	info := m[conn]
 	if delete(m, conn); len(m) == 0 {
-		delete(s.channels, channel)
-		delete(s.users, channel)
-	} else if users := s.users[channel]; users != nil && info != nil {
+		delete(s.channels, name)
+		delete(s.users, name)
+	} else if users := s.users[name]; users != nil && info != nil {
 		leave(users, info.User)
 	}
 	return info
 }
 
 // List returns all subscribers, in no particular order, unless there are more than most.
-func (t *Table) List(channel string, most int) (all []*Info, ok bool) {
-	s := t.shard(channel)
+func (t *Table) List(name string, most int) (all []*channel.ClientInfo, ok bool) {
+	s := t.shard(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := s.channels[channel]
+	m := s.channels[name]
 	if len(m) > most {
 		return nil, false
 	}
-	all = make([]*Info, 0, len(m))
+	all = make([]*channel.ClientInfo, 0, len(m))
 	for info := range maps.Values(m) {
 		all = append(all, info)
 	}
@@ -114,21 +108,21 @@ func (t *Table) List(channel string, most int) (all []*Info, ok bool) {
 }
 
 // Count returns the number of connections subscribed, and of different users among them.
-func (t *Table) Count(channel string) (clients, users int) {
-	s := t.shard(channel)
+func (t *Table) Count(name string) (clients, users int) {
+	s := t.shard(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := s.channels[channel]
+	m := s.channels[name]
 	if len(m) == 0 {
 		return 0, 0
 	}
-	of := s.users[channel]
+	of := s.users[name]
 	if of == nil {
 		of = make(map[string]int)
 		for _, info := range m {
 			of[info.User]++
 		}
-		s.users[channel] = of
+		s.users[name] = of
 	}
 	return len(m), len(of)
 }

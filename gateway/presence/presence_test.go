@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/channel"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -21,12 +23,12 @@ func TestTableAgainstModel(t *testing.T) {
 			channel string
 			conn    uint64
 		}
-		table, model := New(), map[pair]*Info{}
+		table, model := New(), map[pair]*channel.ClientInfo{}
 		for step := range 2000 {
 			at := pair{fmt.Sprint(rnd.IntN(5)), rnd.Uint64N(20)}
 			switch rnd.IntN(3) {
 			case 0:
-				info := &Info{User: fmt.Sprint(rnd.IntN(4)), Client: fmt.Sprint(step)}
+				info := &channel.ClientInfo{User: fmt.Sprint(rnd.IntN(4)), Client: fmt.Sprint(step)}
 				table.Add(at.channel, at.conn, info)
 				model[at] = info
 			case 1:
@@ -35,7 +37,7 @@ func TestTableAgainstModel(t *testing.T) {
 				}
 				delete(model, at)
 			}
-			var want []*Info
+			var want []*channel.ClientInfo
 			users := map[string]bool{}
 			for p, info := range model {
 				if p.channel == at.channel {
@@ -44,10 +46,10 @@ func TestTableAgainstModel(t *testing.T) {
 				}
 			}
 			got, ok := table.List(at.channel, len(want))
-			byClient := func(a, b *Info) int { return strings.Compare(a.Client, b.Client) }
+			byClient := func(a, b *channel.ClientInfo) int { return strings.Compare(a.Client, b.Client) }
 			slices.SortFunc(got, byClient)
 			slices.SortFunc(want, byClient)
-			if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b *Info) bool { return a == b })); !ok || diff != "" && len(want) > 0 {
+			if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b *channel.ClientInfo) bool { return a == b })); !ok || diff != "" && len(want) > 0 {
 				t.Fatalf("seed %d, step %d:\n%s", seed, step, diff)
 			}
 			if len(want) > 0 {
@@ -76,7 +78,7 @@ func TestTableIsSharedSafely(t *testing.T) {
 	for conn := range uint64(8) {
 		all.Go(func() {
 			for range 500 {
-				table.Add("x", conn, &Info{User: "u"})
+				table.Add("x", conn, &channel.ClientInfo{User: "u"})
 				if list, ok := table.List("x", 8); !ok || len(list) == 0 {
 					t.Error("who has just joined is not listed")
 					return
@@ -98,7 +100,7 @@ func TestCountingTakesNoTimeOfTheSize(t *testing.T) {
 	table := New()
 	const n = 200_000
 	for i := range n {
-		table.Add("c", uint64(i), &Info{User: strconv.Itoa(i / 2)})
+		table.Add("c", uint64(i), &channel.ClientInfo{User: strconv.Itoa(i / 2)})
 	}
 	table.Count("c") // the first may
 	best := time.Hour

@@ -85,10 +85,11 @@ func (v *Level) Take(l Limit) bool {
 }
 
 // Steps of a Meter's clock, in milliseconds. A longer step back than backMax is a clock that
-// was set, a shorter one callers that overtook each other. A longer step forward than stepMax
+// was set, a shorter one callers that overtook each other: a loop's time is that at which its batch
+// of events began, and in a flood that is seconds ago. A longer step forward than stepMax
 // brings no more tokens: by then every bucket is full.
 const (
-	backMax = 1000
+	backMax = 10_000
 	stepMax = 1 << 32
 )
 

@@ -1,5 +1,9 @@
-// Package setting describes errors in settings, in messages that use the reader's name for
-// each setting.
+// Package setting reads a program's settings from the tags of a struct, and describes errors in
+// them in messages that use the reader's name for each setting.
+//
+// A setting is declared once, as a field with tags: its name, default, bounds and help. [Rows]
+// returns the table of them, from which a command makes its flags and its reference. [Defaults]
+// and [Bounds] do the same for programs that fill in the struct themselves.
 //
 // A program that embeds the gateway knows settings as fields of a struct, an operator as
 // flags, variables or keys of a file. Messages contain field names in braces, such as
@@ -12,6 +16,7 @@ package setting
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -113,6 +118,11 @@ func (f Fault) Error() string { return f.Text(nil) }
 
 // Faults are all faults of some settings.
 type Faults []Fault
+
+// Add adds a fault. The value is printed; a size is given as text.
+func (f *Faults) Add(field string, value any, why, fix string) {
+	*f = append(*f, Fault{Field: field, Value: fmt.Sprint(value), Why: why, Fix: fix})
+}
 
 // Text returns the faults, a line each.
 func (f Faults) Text(names Names) string {

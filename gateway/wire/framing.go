@@ -1,12 +1,12 @@
 // Package wire puts payloads on the wire.
 //
-// What a subscriber is sent is an encoding in a framing. An encoding, which is a protocol's,
-// appends the payload that a publication becomes; a [Framing] wraps it as a WebSocket frame or
-// as an event of an event stream. The bytes must be the same for all subscribers that share
-// them, so neither knows a connection. Both are comparable values, so that subscribers with
-// equal ones share a log.
+// What a subscriber is sent is an encoding in a framing. An encoding appends the payload that a
+// publication becomes; a [Framing] wraps it as a WebSocket frame or as an event of an event
+// stream. The bytes must be the same for all subscribers that share them, so neither knows a
+// connection. Both are comparable values, so that subscribers with equal ones share a log.
 //
-// The package also has the JSON strings that encodings of several protocols write
+// [Raw], [Record] and [Event] are encodings that name no protocol's commands; a protocol may
+// have others. The package also has the JSON strings that encodings of several protocols write
 // ([AppendString]). It is a package of its own because these protocols do not import each
 // other. It knows no protocol and no connection, and allocates nothing but what dst grows by.
 package wire
@@ -34,6 +34,26 @@ const (
 
 // ReadsInput reports whether clients can send anything.
 func (f Framing) ReadsInput() bool { return f == WebSocket }
+
+// Pings is when a client is pinged.
+type Pings uint8
+
+const (
+	// PingSilent: after each interval in which nothing has come from it, which is its answer too.
+	PingSilent Pings = iota
+	// PingAnswered: at intervals, whatever else it was sent.
+	PingAnswered
+	// PingUnanswered: likewise, and no answer is expected.
+	PingUnanswered
+)
+
+// Pings returns when clients are pinged.
+func (f Framing) Pings() Pings {
+	if f == SSE {
+		return PingUnanswered
+	}
+	return PingSilent
+}
 
 // headerSpace is room for the longest header of a frame that is not masked.
 var headerSpace = make([]byte, 10)

@@ -62,12 +62,7 @@ func (v *Verifier) parseClaims(b []byte) (c claims, bad *InvalidError) {
 		return c, errClaims
 	}
 	var seen names
-	w := over(b)
-	for {
-		name, value, ok := w.member()
-		if !ok {
-			break
-		}
+	for name, value := range members(b) {
 		if bad := seen.add(name); bad != nil {
 			if bad == errDuplicate && slices.Contains(claimNames, string(name)) {
 				bad = errTwice.of(string(name))
@@ -168,17 +163,13 @@ func (v *Verifier) forUs(value []byte) (right, isText bool) {
 	case '"':
 		return string(unquote(value)) == v.audience, true
 	case '[':
-		w := over(value)
-		for {
-			one, ok := w.element()
-			if !ok {
-				return right, true
-			}
+		for one := range elements(value) {
 			if one[0] != '"' {
 				return false, false
 			}
 			right = right || string(unquote(one)) == v.audience
 		}
+		return right, true
 	}
 	return false, false
 }
@@ -228,12 +219,7 @@ func (c *claims) parseChannels(value []byte) *InvalidError {
 	if value[0] != '[' {
 		return errChannels
 	}
-	w := over(value)
-	for {
-		one, ok := w.element()
-		if !ok {
-			return nil
-		}
+	for one := range elements(value) {
 		name, ok := text(one)
 		switch {
 		case !ok:
@@ -247,6 +233,7 @@ func (c *claims) parseChannels(value []byte) *InvalidError {
 		}
 		c.channels = append(c.channels, name)
 	}
+	return nil
 }
 
 func (c *claims) parseSubs(value []byte) *InvalidError {
@@ -254,12 +241,7 @@ func (c *claims) parseSubs(value []byte) *InvalidError {
 		return errSubs
 	}
 	c.subs = make(map[string]SubOptions)
-	w := over(value)
-	for {
-		name, options, ok := w.member()
-		if !ok {
-			return nil
-		}
+	for name, options := range members(value) {
 		channel := string(name)
 		switch _, twice := c.subs[channel]; {
 		case twice:
@@ -277,17 +259,13 @@ func (c *claims) parseSubs(value []byte) *InvalidError {
 		}
 		c.subs[channel] = o
 	}
+	return nil
 }
 
 func parseSubOptions(value []byte) (o SubOptions, bad *InvalidError) {
 	var b64info []byte
 	var seen names
-	w := over(value)
-	for {
-		name, value, ok := w.member()
-		if !ok {
-			break
-		}
+	for name, value := range members(value) {
 		if bad := seen.add(name); bad != nil {
 			return o, bad
 		}

@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"encoding/json"
+	"iter"
 	"unicode/utf8"
 )
 
@@ -32,38 +33,41 @@ func first(b []byte) byte {
 
 func space(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
 
-// walk goes over the members of a valid JSON object, or over the elements of an array.
-type walk struct {
-	b []byte // what is left
+// members yields the members of a valid JSON object: the name, unquoted, and the value as it
+// is in the text. The name may share memory with the text.
+func members(b []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) {
+		var name []byte
+		for value := range elements(b) {
+			if name == nil {
+				name = value
+			} else if !yield(unquote(name), value) {
+				return
+			} else {
+				name = nil
+			}
+		}
+	}
 }
 
-// over begins a walk behind the opening bracket.
-func over(b []byte) walk {
-	return walk{b[bytes.IndexAny(b, "{[")+1:]}
-}
-
-// member returns the next member of an object: its name, unquoted, and its value as it is
-// in the text. The name may share memory with the text.
-func (w *walk) member() (name, value []byte, ok bool) {
-	raw, ok := w.element()
-	if !ok {
-		return nil, nil, false
+// elements yields the values in a valid JSON array as they are in the text, or the names and
+// values of an object in turn.
+func elements(b []byte) iter.Seq[[]byte] {
+	return func(yield func(value []byte) bool) {
+		for b = b[bytes.IndexAny(b, "{[")+1:]; ; {
+			for len(b) > 0 && (space(b[0]) || b[0] == ',' || b[0] == ':') {
+				b = b[1:]
+			}
+			if len(b) == 0 || b[0] == '}' || b[0] == ']' {
+				return
+			}
+			n := span(b)
+			value := b[:n:n]
+			if b = b[n:]; !yield(value) {
+				return
+			}
+		}
 	}
-	value, _ = w.element() // it is there: the text is valid
-	return unquote(raw), value, true
-}
-
-// element returns the next value as it is in the text.
-func (w *walk) element() (value []byte, ok bool) {
-	for len(w.b) > 0 && (space(w.b[0]) || w.b[0] == ',' || w.b[0] == ':') {
-		w.b = w.b[1:]
-	}
-	if len(w.b) == 0 || w.b[0] == '}' || w.b[0] == ']' {
-		return nil, false
-	}
-	n := span(w.b)
-	value, w.b = w.b[:n:n], w.b[n:]
-	return value, true
 }
 
 // span is the length of the value that b begins with.

@@ -149,9 +149,6 @@ func (r *remote) run() {
 			if r.ctx.Err() != nil {
 				return
 			}
-			if r.onError != nil {
-				r.onError(err)
-			}
 			wait = retry
 			retry = min(2*retry, r.timing.refresh)
 		} else {
@@ -193,6 +190,9 @@ func (r *remote) fetch() error {
 		r.absent = sought
 	}
 	r.mu.Unlock()
+	if err != nil && r.onError != nil && r.ctx.Err() == nil {
+		r.onError(err) // before those that wait for this fetch go on
+	}
 	f.err = err
 	close(f.done)
 	return err

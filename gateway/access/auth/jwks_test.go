@@ -72,8 +72,13 @@ func (s *jwksServer) errors() []error {
 	return append([]error(nil), s.failed...)
 }
 
-// never is a timing at which nothing happens but what a test asks for.
-var never = timing{first: patience, fetch: patience, refresh: time.Hour, retry: time.Hour, gap: time.Hour, ask: patience}
+// never is a timing at which nothing happens but what a test asks for; at anytime each unknown kid has
+// the set fetched, and at impatient the first answer is not waited for.
+var (
+	never     = timing{first: patience, fetch: patience, refresh: time.Hour, retry: time.Hour, gap: time.Hour, ask: patience}
+	anytime   = timing{first: patience, fetch: patience, refresh: time.Hour, retry: time.Hour, ask: patience}
+	impatient = timing{first: time.Millisecond, fetch: patience, refresh: time.Hour, retry: time.Hour, gap: time.Hour, ask: patience}
+)
 
 func (s *jwksServer) verifier(t *testing.T, tm timing) *Verifier {
 	t.Helper()
@@ -133,10 +138,30 @@ func wantAnswer(t *testing.T, why string, v *Verifier, token string, want error)
 	}
 }
 
+// waiting has n callers wait for the key set, and returns their answers to come.
+func waiting(t *testing.T, v *Verifier, token string, n int) <-chan error {
+	t.Helper()
+	answers := make(chan error, n)
+	for range n {
+		go func() {
+			_, err := v.Connection(t.Context(), token, noon)
+			answers <- err
+		}()
+	}
+	until(t, "all wait", func() bool {
+		v.remote.mu.Lock()
+		defer v.remote.mu.Unlock()
+		return v.remote.waiting == n
+	})
+	return answers
+}
+
 // until waits for a condition.
 func until(t *testing.T, why string, met func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !met(); time.Sleep(time.Millisecond) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !met(); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("it does not happen: %s", why)
 		}
@@ -213,9 +238,7 @@ func TestConfiguredKeysComeBeforeTheSet(t *testing.T) {
 func TestAFloodOfUnknownKidsFetchesOnce(t *testing.T) {
 	k := keys()
 	s := newJWKSServer(t, serve(jwk(k.ed.key, "good")))
-	tm := never
-	tm.gap = 0
-	v := s.verifier(t, tm)
+	v := s.verifier(t, anytime)
 	wantAnswer(t, "unknown, and the set was fetched since", v, kidToken(t, k.otherEd, "x"), errUnknown)
 	v.remote.timing.gap = time.Hour // nobody else reads it now
 	before := s.count()
@@ -244,9 +267,7 @@ func TestAFloodOfUnknownKidsFetchesOnce(t *testing.T) {
 func TestAKidThatNobodyHasIsRefusedForGood(t *testing.T) {
 	k := keys()
 	s := newJWKSServer(t, serve(jwk(k.ed.key, "good")))
-	tm := never
-	tm.gap = 0
-	v := s.verifier(t, tm)
+	v := s.verifier(t, anytime)
 	wantAnswer(t, "asked for at first", v, kidToken(t, k.otherEd, "nobody"), errUnknown)
 	v.remote.timing.gap = time.Hour // nobody else reads it now
 	for range 3 {
@@ -265,22 +286,22 @@ func TestAfterTheGapAFloodFetchesOnceMore(t *testing.T) {
 	tm := never
 	tm.gap = 200 * time.Millisecond
 	v := s.verifier(t, tm)
-	start := time.Now()
-	for time.Since(start) < 900*time.Millisecond {
-		v.Connection(t.Context(), kidToken(t, k.otherEd, "x"), noon) // refused
-	}
-	most := 2 + int(time.Since(start)/tm.gap)
-	if n := s.count(); n < 2 || n > most {
-		t.Errorf("%d requests, want 2 to %d", n, most)
+	start, token := time.Now(), kidToken(t, k.otherEd, "x")
+	until(t, "it is fetched four times", func() bool {
+		for range 100 {
+			v.Connection(t.Context(), token, noon) // refused
+		}
+		return s.count() >= 4
+	})
+	if n, most := s.count(), 2+int(time.Since(start)/tm.gap); n > most {
+		t.Errorf("%d requests, want %d at most", n, most)
 	}
 }
 
 func TestRotatedKeysAreFetchedWhenTheyAreUsed(t *testing.T) {
 	k := keys()
 	s := newJWKSServer(t, serve(jwk(k.rsa.key, "old")))
-	tm := never
-	tm.gap = 0
-	v := s.verifier(t, tm)
+	v := s.verifier(t, anytime)
 	wantAnswer(t, "the old key", v, kidToken(t, k.rsa, "old"), nil)
 	s.set(serve(jwk(k.otherRSA.key, "new")), nil)
 	wantAnswer(t, "the old key before anybody asks", v, kidToken(t, k.rsa, "old"), nil)
@@ -333,9 +354,7 @@ func TestTheLastGoodKeysStay(t *testing.T) {
 		}, "unexpected EOF"},
 	} {
 		s.set(serve(jwk(k.ed.key, "good")), nil)
-		tm := never
-		tm.gap = 0
-		v := s.verifier(t, tm)
+		v := s.verifier(t, anytime)
 		s.set(tt.answer, nil)
 		before := len(s.errors())
 		wantAnswer(t, tt.why+": unknown", v, kidToken(t, k.otherEd, "evil"), ErrUnavailable)
@@ -414,18 +433,7 @@ func TestASlowServerKeepsNobodyLong(t *testing.T) {
 	}
 
 	// Only so many wait; all of them get the one answer.
-	answers := make(chan error, waitersMax)
-	for range waitersMax {
-		go func() {
-			_, err := v.Connection(t.Context(), kidToken(t, k.ed, "a"), noon)
-			answers <- err
-		}()
-	}
-	until(t, "all wait", func() bool {
-		v.remote.mu.Lock()
-		defer v.remote.mu.Unlock()
-		return v.remote.waiting == waitersMax
-	})
+	answers := waiting(t, v, kidToken(t, k.ed, "a"), waitersMax)
 	wantAnswer(t, "one too many", v, kidToken(t, k.ed, "a"), ErrUnavailable)
 	close(hold)
 	for range waitersMax {
@@ -447,20 +455,9 @@ func TestAFetchThatBeganBeforeDoesNotSettleWhatIsUnknown(t *testing.T) {
 	hold := make(chan struct{})
 	s := newJWKSServer(t, nil)
 	s.set(serve(jwk(k.ed.key, "a")), hold)
-	tm := never
-	tm.first = time.Millisecond
-	v := s.verifier(t, tm)
+	v := s.verifier(t, impatient)
 	until(t, "it asks", func() bool { return s.count() == 1 })
-	waiter := make(chan error)
-	go func() {
-		_, err := v.Connection(t.Context(), kidToken(t, k.otherEd, "b"), noon)
-		waiter <- err
-	}()
-	until(t, "somebody waits", func() bool {
-		v.remote.mu.Lock()
-		defer v.remote.mu.Unlock()
-		return v.remote.waiting == 1
-	})
+	waiter := waiting(t, v, kidToken(t, k.otherEd, "b"), 1)
 	close(hold)
 	if err := <-waiter; err != ErrUnavailable {
 		t.Errorf("%v", err)
@@ -472,20 +469,9 @@ func TestCloseEndsAFetch(t *testing.T) {
 	defer close(hold)
 	s := newJWKSServer(t, nil)
 	s.set(status(http.StatusOK), hold)
-	tm := never
-	tm.first = time.Millisecond
-	v := s.verifier(t, tm)
+	v := s.verifier(t, impatient)
 	until(t, "it asks", func() bool { return s.count() == 1 })
-	waiter := make(chan error)
-	go func() {
-		_, err := v.Connection(t.Context(), kidToken(t, keys().ed, "a"), noon)
-		waiter <- err
-	}()
-	until(t, "somebody waits", func() bool {
-		v.remote.mu.Lock()
-		defer v.remote.mu.Unlock()
-		return v.remote.waiting == 1
-	})
+	waiter := waiting(t, v, kidToken(t, keys().ed, "a"), 1)
 	v.Close()
 	v.Close()
 	if err := <-waiter; err != ErrUnavailable {

@@ -93,9 +93,6 @@ func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 	return signer, nil
 }
 
-// Algorithm returns the signer's algorithm, as in a header's alg.
-func (s *Signer) Algorithm() string { return s.alg.String() }
-
 // Sign returns a token with the claims, which it does not check.
 func (s *Signer) Sign(c Claims) (string, error) {
 	var b bytes.Buffer

@@ -81,12 +81,7 @@ func parseHeader(encoded string) (h header, bad *InvalidError) {
 		return h, errHeader
 	}
 	var seen names
-	w := over(b)
-	for {
-		name, value, ok := w.member()
-		if !ok {
-			break
-		}
+	for name, value := range members(b) {
 		if bad := seen.add(name); bad != nil {
 			return h, bad
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+
+	"sluice/gateway/setting"
 )
 
 // The keys of a file that are not options.
@@ -222,7 +224,7 @@ func notOurs(name, does string) error {
 
 // unknown returns the fault of an unknown key; names are those it could mean.
 func unknown(key string, names []string) error {
-	if name, ok := nearest(key, names); ok {
+	if name := setting.Nearest(key, names); name != "" {
 		return fmt.Errorf("%s is unknown: did you mean %q?", quoted(key), name)
 	}
 	return fmt.Errorf("%s is not a known option; remove it", quoted(key))

@@ -7,7 +7,7 @@ import { Centrifuge as ProtobufClient } from "centrifuge/build/protobuf";
 import { WebSocket } from "ws";
 import { token } from "./node.mjs";
 
-const patience = 5_000; // ms for what is expected
+const patience = 30_000; // ms for what is expected
 
 // An encoding has its build of the library, and how a value is data there.
 export const encodings = {

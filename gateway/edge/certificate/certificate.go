@@ -30,9 +30,12 @@ import (
 
 // Files are the paths of PEM files.
 type Files struct {
-	Cert     string // the certificate, then its chain up to one that clients trust
-	Key      string // its private key
-	ClientCA string // the CA of clients' certificates; empty: clients need none
+	// Cert is the certificate, then its chain up to one that clients trust.
+	Cert string `name:"tls-cert" group:"TLS" meta:"FILE" reload:"on change, or SIGHUP" help:"certificate and its chain, in PEM. All TLS files are reloaded when they change and on SIGHUP"`
+	// Key is its private key.
+	Key string `name:"tls-key" group:"TLS" meta:"FILE" reload:"on change, or SIGHUP" help:"private key of {Cert}, in PEM"`
+	// ClientCA is the CA of clients' certificates; empty: clients need none.
+	ClientCA string `name:"tls-client-ca" group:"TLS" meta:"FILE" reload:"on change, or SIGHUP" help:"CA certificates, in PEM: TLS clients must present a certificate signed by one of them"`
 
 	FieldName setting.Names // what faults and warnings call the fields above
 }

@@ -18,31 +18,52 @@ const warnEvery = 24 * time.Hour
 func (s *Store) Watch(ctx context.Context, interval time.Duration, log *slog.Logger) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	bad, told := 0, ""
-	var warned time.Time
-	for changed := true; ; {
-		if now := time.Now(); changed || now.Sub(warned) >= warnEvery {
-			warned = now
-			for _, text := range s.Warnings(now) {
-				log.Warn(text)
-			}
-		}
+	w := watcher{Store: s, log: log}
+	w.warn(time.Now())
+	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case now := <-tick.C:
+			w.look(now)
 		}
-		var err error
-		if changed, err = s.Reload(); err != nil {
-			if bad++; bad > 1 && told != err.Error() {
-				told = err.Error()
-				log.Error("certificates cannot be reloaded: the last good ones stay in use", "error", err, "certificate", s)
-			}
-			continue
-		}
-		bad, told = 0, ""
-		if changed {
-			log.Info("certificates reloaded", "certificate", s)
-		}
+	}
+}
+
+// watcher is what Watch knows from one look to the next.
+type watcher struct {
+	*Store
+	log    *slog.Logger
+	bad    int       // looks since the files could last be reloaded
+	told   string    // the error that was logged since then
+	warned time.Time // when warnings were logged
+}
+
+// look reloads the files.
+func (w *watcher) look(now time.Time) {
+	changed, err := w.Reload()
+	switch {
+	case err == nil:
+		w.bad, w.told = 0, ""
+	case w.bad > 0 && w.told != err.Error():
+		w.told = err.Error()
+		w.log.Error("certificates cannot be reloaded: the last good ones stay in use", "error", err, "certificate", w.Store)
+		fallthrough
+	default:
+		w.bad++
+	}
+	if changed {
+		w.log.Info("certificates reloaded", "certificate", w.Store)
+	}
+	if changed || now.Sub(w.warned) >= warnEvery {
+		w.warn(now)
+	}
+}
+
+// warn logs the warnings that there are.
+func (w *watcher) warn(now time.Time) {
+	w.warned = now
+	for _, text := range w.Warnings(now) {
+		w.log.Warn(text)
 	}
 }

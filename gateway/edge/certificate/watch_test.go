@@ -3,86 +3,101 @@ package certificate
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
+
+	"sluice/gateway/clienttest"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// watched runs a Store's Watch in a bubble, where time passes at once.
+// watched looks at files at times of its own.
 type watched struct {
 	t     *testing.T
 	files Files
-	store *Store
-	log   logged
-}
-
-// logged is what the log holds; it is written and read by two goroutines.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// take gives what has come since the last time.
-func (l *logged) take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.text.Reset()
-	return l.text.String()
+	watcher
+	now time.Time
+	out bytes.Buffer
 }
 
 const every = 10 * time.Minute
 
 func watch(t *testing.T, files func(t *testing.T, a *authority) Files, f func(a *authority, w *watched)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		a := newAuthority(t)
-		w := &watched{t: t, files: files(t, a)}
-		w.store = load(t, w.files)
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		log := slog.New(slog.NewTextHandler(&w.log, &slog.HandlerOptions{
-			ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-				if a.Key == slog.TimeKey || a.Key == "expires" {
-					return slog.Attr{}
-				}
-				return a
-			},
-		}))
-		go w.store.Watch(ctx, every, log)
-		time.Sleep(every / 2) // between two looks
-		f(a, w)
-	})
+	a := newAuthority(t)
+	w := &watched{t: t, files: files(t, a), now: time.Now().Truncate(time.Second)}
+	w.Store, w.log = load(t, w.files), w.logger(&w.out)
+	w.warn(w.now)
+	f(a, w)
+}
+
+func (w *watched) logger(out io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{
+		ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == "expires" {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
 }
 
 // after lets time pass and compares what was logged in it: the beginning of each line.
 func (w *watched) after(d time.Duration, want ...string) {
 	w.t.Helper()
-	time.Sleep(d)
-	synctest.Wait()
+	for ; d > 0; d -= every {
+		w.now = w.now.Add(every)
+		w.look(w.now)
+	}
 	var got []string
-	for line := range strings.Lines(w.log.take()) {
+	for line := range strings.Lines(w.out.String()) {
 		line = strings.TrimSpace(line)
 		if i := len(got); i < len(want) && strings.HasPrefix(line, want[i]) {
 			line = want[i]
 		}
 		got = append(got, line)
 	}
+	w.out.Reset()
 	if diff := cmp.Diff(want, got); diff != "" {
 		w.t.Errorf("after %v: %s", d, diff)
 	}
+}
+
+// lines has what is logged.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+// Watch looks at once and then again and again, until it is to end.
+func TestWatchLooksAgainAndAgain(t *testing.T) {
+	watch(t, pairFor(-time.Minute), func(a *authority, w *watched) {
+		ctx, cancel := context.WithCancel(t.Context())
+		out, ended := make(lines, 100), make(chan struct{})
+		go func() {
+			defer close(ended)
+			w.Watch(ctx, time.Millisecond, w.logger(out))
+		}()
+		waits := func(want string) {
+			for !strings.HasPrefix(clienttest.Receive(t, want, out), want) { // files are not written at once
+			}
+		}
+		waits(`level=WARN msg="Cert `)
+		cert, key := a.leaf(2, month)
+		write(t, w.files.Key, key)
+		waits(failed)
+		write(t, w.files.Cert, cert)
+		waits(reloaded)
+		cancel()
+		clienttest.Receive(t, "the end", ended)
+	})
 }
 
 func pairFor(ttl time.Duration) func(t *testing.T, a *authority) Files {
@@ -107,11 +122,11 @@ func TestWatchTakesAPairThatIsWrittenInTwoSteps(t *testing.T) {
 
 func TestWatchTellsOnceWhatStaysBad(t *testing.T) {
 	watch(t, pairFor(month), func(a *authority, w *watched) {
-		before := w.store.live.Load()
+		before := w.live.Load()
 		cert, key := a.leaf(2, month)
 		write(t, w.files.Cert, cert)
 		w.after(time.Hour, failed)
-		if w.store.live.Load() != before {
+		if w.live.Load() != before {
 			t.Error("a certificate is used without its key")
 		}
 		if err := os.Remove(w.files.Key); err != nil { // another fault
@@ -174,7 +189,7 @@ func TestWatchFollowsALinkThatIsTurned(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.after(time.Hour, reloaded)
-		if got := w.store.live.Load().leaf.SerialNumber.Int64(); got != 2 {
+		if got := w.live.Load().leaf.SerialNumber.Int64(); got != 2 {
 			t.Errorf("certificate %d, want 2", got)
 		}
 	})

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"sluice/gateway/route"
 )
 
 // defect is a request and how it must end: mostly one with a single fault.
@@ -89,13 +91,13 @@ func expand(s string) (string, error) {
 
 // serve makes the calls that the gateway makes of a connection's first bytes, in its
 // order.
-func serve(b []byte) (Request, *Reject) {
+func serve(b []byte) (route.Request, *route.Reject) {
 	n, reject := End(b, 0)
 	switch {
 	case reject != nil:
-		return Request{}, reject
+		return route.Request{}, reject
 	case n == 0:
-		return Request{}, rejectIncomplete
+		return route.Request{}, rejectIncomplete
 	}
 	head := b[EmptyLine(b):n]
 	req, reject := Parse(head)

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"sluice/gateway/route"
 )
 
 func TestParseFindsWhatEndWouldHaveFound(t *testing.T) {
@@ -19,7 +21,7 @@ func TestParseFindsWhatEndWouldHaveFound(t *testing.T) {
 
 // An answer has one meaning, closes the connection, and quotes nothing.
 func TestAnswersAreWholeAndFixed(t *testing.T) {
-	for _, r := range rejects {
+	for _, r := range route.Rejects() {
 		answer := r.Append(nil)
 		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(answer)), nil)
 		if err != nil {
@@ -46,7 +48,7 @@ func TestAnswersAreWholeAndFixed(t *testing.T) {
 }
 
 func TestAppendKeepsWhatIsThere(t *testing.T) {
-	busy := Reject{Status: 503, Text: "Come back later.", Header: "Retry-After: 2\r\n"}
+	busy := route.Reject{Status: 503, Text: "Come back later.", Header: "Retry-After: 2\r\n"}
 	got := string(busy.Append([]byte("before|")))
 	want := "before|HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n" +
 		"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 17\r\nX-Content-Type-Options: nosniff\r\n" +

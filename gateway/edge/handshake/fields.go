@@ -1,6 +1,10 @@
 package handshake
 
-import "strings"
+import (
+	"strings"
+
+	"sluice/gateway/route"
+)
 
 // field is a header field that this package has a rule for.
 type field uint8
@@ -37,7 +41,7 @@ type fields struct {
 }
 
 // add takes a line of the header.
-func (f *fields) add(line string) *Reject {
+func (f *fields) add(line string) *route.Reject {
 	if line[0] == ' ' || line[0] == '\t' {
 		return rejectFold
 	}
@@ -144,7 +148,7 @@ func (f *fields) addProtocols(list string) {
 
 // checkRequest checks what every request must have: its host, and where it ends (RFC 9112
 // section 6.3).
-func (f *fields) checkRequest(http10 bool) *Reject {
+func (f *fields) checkRequest(http10 bool) *route.Reject {
 	length, encoding := f.count[fieldLength], f.count[fieldEncoding]
 	switch {
 	case f.count[fieldHost] > 1:
@@ -174,7 +178,7 @@ func (f *fields) checkRequest(http10 bool) *Reject {
 }
 
 // checkUpgrade checks what RFC 6455 section 4.2.1 requires of a client.
-func (f *fields) checkUpgrade(method string, http10 bool) *Reject {
+func (f *fields) checkUpgrade(method string, http10 bool) *route.Reject {
 	switch {
 	case method != "GET":
 		return rejectMethod

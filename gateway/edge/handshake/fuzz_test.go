@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"sluice/gateway/route"
 )
 
 func seeds(f *testing.F) []string {
@@ -70,7 +72,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func compareWithNetHTTP(t *testing.T, head []byte, req Request) {
+func compareWithNetHTTP(t *testing.T, head []byte, req route.Request) {
 	t.Helper()
 	r := bufio.NewReaderSize(bytes.NewReader(head), HeadBytesMax)
 	want, err := http.ReadRequest(r)
@@ -145,7 +147,7 @@ func FuzzEnd(f *testing.F) {
 
 		cuts := []int{int(cut1), int(cut2), len(b)}
 		var n2, from int
-		var reject2 *Reject
+		var reject2 *route.Reject
 		for _, to := range cuts {
 			if to = min(to, len(b)); to < from {
 				continue

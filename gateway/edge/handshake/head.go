@@ -1,6 +1,10 @@
 package handshake
 
-import "bytes"
+import (
+	"bytes"
+
+	"sluice/gateway/route"
+)
 
 // Bounds of a request head. A browser's upgrade has about 15 lines and 600 bytes,
 // most of it cookies.
@@ -26,7 +30,7 @@ const requestLineBytesMax = URIBytesMax + 64
 //
 // An empty line before the request line is passed over (RFC 9112 section 2.2): the
 // head that [Parse] takes begins behind it, see [EmptyLine], and so do the bounds.
-func End(b []byte, from int) (int, *Reject) {
+func End(b []byte, from int) (int, *route.Reject) {
 	skip := EmptyLine(b)
 	n, reject := end(b[skip:], max(from-skip, 0))
 	if n > 0 {
@@ -43,7 +47,7 @@ func EmptyLine(b []byte) int {
 	return 0
 }
 
-func end(b []byte, from int) (int, *Reject) {
+func end(b []byte, from int) (int, *route.Reject) {
 	if from <= requestLineBytesMax && requestLineBytesMax < len(b) {
 		// Stop where the request line must have ended, so that the verdict does not
 		// depend on how the bytes were cut into reads.

@@ -3,6 +3,8 @@ package handshake
 import (
 	"strings"
 	"testing"
+
+	"sluice/gateway/route"
 )
 
 // good is a handshake that RFC 6455 section 1.2 could have as its example.
@@ -32,7 +34,7 @@ func withFields(head, lines string) string {
 }
 
 // feed gives b to End as reads of step bytes would and returns the first verdict.
-func feed(b []byte, step int) (n int, reject *Reject) {
+func feed(b []byte, step int) (n int, reject *route.Reject) {
 	for from := 0; from < len(b); {
 		to := min(from+step, len(b))
 		if n, reject = End(b[:to:to], from); n > 0 || reject != nil {
@@ -52,7 +54,7 @@ func TestHeadEndsWhereItsEmptyLineEnds(t *testing.T) {
 	for _, test := range []struct {
 		name, in string
 		behind   string
-		reject   *Reject
+		reject   *route.Reject
 	}{
 		{name: "upgrade", in: good},
 		{name: "plain", in: plain},

@@ -1,27 +1,10 @@
 package handshake
 
-import "strings"
+import (
+	"strings"
 
-// A Request is a head that [Parse] accepted.
-//
-// Its strings share one copy of the head, so they outlive the buffer that was parsed. Clone
-// a string before keeping it for long, because it keeps the whole copy alive.
-type Request struct {
-	Method    string
-	Path      string   // percent-decoded; begins with a slash; may hold any byte
-	RawPath   string   // as it was sent: the one to cut into segments, for "%2F"
-	RawQuery  string   // as it was sent, without the question mark; escapes are not checked
-	Host      string   // of an absolute target, else of the field, as it was sent; "" is possible in HTTP/1.0 alone
-	Origin    string   // as it was sent, see Origins
-	Protocols []string // subprotocols that an upgrade offers, in the client's order
-
-	// ForwardedFor are the values of X-Forwarded-For. Trust them only from trusted
-	// proxies.
-	ForwardedFor []string
-
-	HasOrigin bool // the field is there, though it may be empty
-	Upgrade   bool // asks for a WebSocket: an Upgrade field names it
-}
+	"sluice/gateway/route"
+)
 
 // Parse parses and checks a whole head, as found by [End]. On refusal the Request holds what
 // had been read by then, and is fit only for a log.
@@ -34,16 +17,16 @@ type Request struct {
 // Connection and Upgrade, too, on one line. An absolute target's host counts in
 // place of the Host field, which must be there all the same (RFC 9112 section
 // 3.2.2).
-func Parse(head []byte) (Request, *Reject) {
-	var req Request
+func Parse(head []byte) (route.Request, *route.Reject) {
+	var req route.Request
 	if len(head) > HeadBytesMax {
 		return req, rejectHeadBytes
 	}
-	line, rest, reject := cutLine(string(head)) // the one copy, see Request
+	line, rest, reject := cutLine(string(head)) // the one copy, see route.Request
 	if reject != nil {
 		return req, reject
 	}
-	http10, reject := req.parseRequestLine(line)
+	http10, reject := parseRequestLine(&req, line)
 	if reject != nil {
 		return req, reject
 	}
@@ -79,7 +62,7 @@ func Parse(head []byte) (Request, *Reject) {
 
 // cutLine takes the first line off s. A CR that it leaves inside the line is
 // refused by whoever looks at the line's bytes.
-func cutLine(s string) (line, rest string, reject *Reject) {
+func cutLine(s string) (line, rest string, reject *route.Reject) {
 	switch i := strings.IndexByte(s, '\n'); {
 	case i < 0:
 		return "", "", rejectIncomplete
@@ -91,7 +74,7 @@ func cutLine(s string) (line, rest string, reject *Reject) {
 }
 
 // parseRequestLine reports also whether the request is one of HTTP/1.0.
-func (req *Request) parseRequestLine(line string) (http10 bool, reject *Reject) {
+func parseRequestLine(req *route.Request, line string) (http10 bool, reject *route.Reject) {
 	method, target, ok := strings.Cut(line, " ")
 	i := strings.LastIndexByte(target, ' ')
 	if !ok || i < 0 {

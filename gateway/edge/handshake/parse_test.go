@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/gateway/route"
 )
 
 // chrome is what a browser sends, cookies and all.
@@ -38,13 +40,13 @@ const firefox = "GET /ws HTTP/1.1\r\n" +
 	"\r\n"
 
 // verdict runs End and Parse as the gateway does.
-func verdict(head string) (Request, *Reject) {
+func verdict(head string) (route.Request, *route.Reject) {
 	n, reject := End([]byte(head), 0)
 	if reject != nil {
-		return Request{}, reject
+		return route.Request{}, reject
 	}
 	if n == 0 {
-		return Request{}, rejectIncomplete
+		return route.Request{}, rejectIncomplete
 	}
 	return Parse([]byte(head[EmptyLine([]byte(head)):n]))
 }
@@ -52,14 +54,14 @@ func verdict(head string) (Request, *Reject) {
 func TestParseReadsWhatClientsSend(t *testing.T) {
 	for _, test := range []struct {
 		name, head string
-		want       Request
+		want       route.Request
 	}{
-		{"good", good, Request{Method: "GET", Path: "/ws", RawPath: "/ws", Host: "example.com", Upgrade: true}},
-		{"Chrome", chrome, Request{
+		{"good", good, route.Request{Method: "GET", Path: "/ws", RawPath: "/ws", Host: "example.com", Upgrade: true}},
+		{"Chrome", chrome, route.Request{
 			Method: "GET", Path: "/ws/scores", RawPath: "/ws/scores", RawQuery: "mode=subscribe",
 			Host: "push.example.com", Origin: "https://www.example.com", HasOrigin: true, Upgrade: true,
 		}},
-		{"Firefox", firefox, Request{
+		{"Firefox", firefox, route.Request{
 			Method: "GET", Path: "/ws", RawPath: "/ws", Host: "localhost:8000", Origin: "null", HasOrigin: true,
 			Protocols: []string{"chat", "superchat"}, Upgrade: true,
 		}},
@@ -68,63 +70,63 @@ func TestParseReadsWhatClientsSend(t *testing.T) {
 			"GET /ws HTTP/1.1\r\nHOST:h\r\nUPGRADE:WebSocket\r\nconnection:\t,keep-alive ,\t uPGRADE, \t\r\n" +
 				"sec-websocket-KEY: dGhlIHNhbXBsZSBub25jZQ==\t\r\nsec-websocket-version:13\r\n" +
 				"sec-websocket-protocol: ,a,, b\r\nSEC-WEBSOCKET-PROTOCOL:c\r\n\r\n",
-			Request{
+			route.Request{
 				Method: "GET", Path: "/ws", RawPath: "/ws", Host: "h",
 				Protocols: []string{"a", "b", "c"}, Upgrade: true,
 			},
 		},
-		{"escapes", swap(t, good, "/ws", "/ws/a%2Fb%e4%BD%A0?x=%zz"), Request{
+		{"escapes", swap(t, good, "/ws", "/ws/a%2Fb%e4%BD%A0?x=%zz"), route.Request{
 			Method: "GET", Path: "/ws/a/b你", RawPath: "/ws/a%2Fb%e4%BD%A0", RawQuery: "x=%zz",
 			Host: "example.com", Upgrade: true,
 		}},
-		{"two slashes, marks that browsers leave alone", swap(t, good, "/ws", "//ws|[]?q=a?b/{}"), Request{
+		{"two slashes, marks that browsers leave alone", swap(t, good, "/ws", "//ws|[]?q=a?b/{}"), route.Request{
 			Method: "GET", Path: "//ws|[]", RawPath: "//ws|[]", RawQuery: "q=a?b/{}", Host: "example.com", Upgrade: true,
 		}},
-		{"an absolute target: its host counts, not the field's", swap(t, good, "/ws", "http://Other.example:81/ws/a%2Fb?x=http://y"), Request{
+		{"an absolute target: its host counts, not the field's", swap(t, good, "/ws", "http://Other.example:81/ws/a%2Fb?x=http://y"), route.Request{
 			Method: "GET", Path: "/ws/a/b", RawPath: "/ws/a%2Fb", RawQuery: "x=http://y", Host: "Other.example:81", Upgrade: true,
 		}},
-		{"an absolute target without a path, HTTP/1.0", "GET HTTPS://h?x HTTP/1.0\r\n\r\n", Request{
+		{"an absolute target without a path, HTTP/1.0", "GET HTTPS://h?x HTTP/1.0\r\n\r\n", route.Request{
 			Method: "GET", Path: "/", RawPath: "/", RawQuery: "x", Host: "h",
 		}},
-		{"empty protocols", withFields(good, "Sec-WebSocket-Protocol:\r\n"), Request{
+		{"empty protocols", withFields(good, "Sec-WebSocket-Protocol:\r\n"), route.Request{
 			Method: "GET", Path: "/ws", RawPath: "/ws", Host: "example.com", Upgrade: true,
 		}},
-		{"several protocols to upgrade to", swap(t, good, ": websocket", ": h2c, TLS/1.0,WebSocket"), Request{
+		{"several protocols to upgrade to", swap(t, good, ": websocket", ": h2c, TLS/1.0,WebSocket"), route.Request{
 			Method: "GET", Path: "/ws", RawPath: "/ws", Host: "example.com", Upgrade: true,
 		}},
-		{"a body of no bytes", withFields(good, "Content-Length: 0\r\n"), Request{
+		{"a body of no bytes", withFields(good, "Content-Length: 0\r\n"), route.Request{
 			Method: "GET", Path: "/ws", RawPath: "/ws", Host: "example.com", Upgrade: true,
 		}},
-		{"empty Origin", withFields(good, "Origin:\r\n"), Request{
+		{"empty Origin", withFields(good, "Origin:\r\n"), route.Request{
 			Method: "GET", Path: "/ws", RawPath: "/ws", Host: "example.com", HasOrigin: true, Upgrade: true,
 		}},
-		{"extensions that nobody parses", withFields(good, "Sec-WebSocket-Extensions: ;;=\"\r\n"), Request{
+		{"extensions that nobody parses", withFields(good, "Sec-WebSocket-Extensions: ;;=\"\r\n"), route.Request{
 			Method: "GET", Path: "/ws", RawPath: "/ws", Host: "example.com", Upgrade: true,
 		}},
-		{"plain", plain, Request{Method: "GET", Path: "/healthz", RawPath: "/healthz", Host: "example.com"}},
-		{"plain HTTP/1.0", "HEAD /healthz HTTP/1.0\r\n\r\n", Request{
+		{"plain", plain, route.Request{Method: "GET", Path: "/healthz", RawPath: "/healthz", Host: "example.com"}},
+		{"plain HTTP/1.0", "HEAD /healthz HTTP/1.0\r\n\r\n", route.Request{
 			Method: "HEAD", Path: "/healthz", RawPath: "/healthz",
 		}},
 		{
 			"plain with a body",
 			"POST /publish/a HTTP/1.1\r\nHost: [::1]:9000\r\nOrigin: http://[::1]\r\nContent-Length: 12\r\n\r\n",
-			Request{
+			route.Request{
 				Method: "POST", Path: "/publish/a", RawPath: "/publish/a", Host: "[::1]:9000",
 				Origin: "http://[::1]", HasOrigin: true,
 			},
 		},
 		{
 			"plain in chunks", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\n\r\n",
-			Request{Method: "POST", Path: "/", RawPath: "/", Host: "h"},
+			route.Request{Method: "POST", Path: "/", RawPath: "/", Host: "h"},
 		},
 		{
 			"another upgrade", "GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n",
-			Request{Method: "GET", Path: "/", RawPath: "/", Host: "h"},
+			route.Request{Method: "GET", Path: "/", RawPath: "/", Host: "h"},
 		},
 		{
 			"what only an upgrade may not do", "get / HTTP/1.1\r\nHost: h\r\nConnection: a\r\nConnection: b\r\n" +
 				"Sec-WebSocket-Key: x\r\nSec-WebSocket-Key: y\r\nSec-WebSocket-Protocol: (\r\n\r\n",
-			Request{Method: "get", Path: "/", RawPath: "/", Host: "h"},
+			route.Request{Method: "get", Path: "/", RawPath: "/", Host: "h"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

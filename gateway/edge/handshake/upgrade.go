@@ -30,7 +30,7 @@ func NewUpgrader(subprotocols []string) *Upgrader {
 // w with one Write. It returns the chosen subprotocol: the first that the client
 // offers and that is in the configured list, or "". Extensions are declined.
 //
-// An error that is a [*Reject] means that nothing was written, and is a fault of
+// An error that is a *route.Reject means that nothing was written, and is a fault of
 // this package. Any other error is that of w.
 func (u *Upgrader) Upgrade(head []byte, w io.Writer) (protocol string, err error) {
 	x := exchange{rest: head}

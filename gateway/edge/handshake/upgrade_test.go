@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/gobwas/ws"
+
+	"sluice/gateway/route"
 )
 
 func TestUpgradeAnswersWithTheKeysAccept(t *testing.T) {
@@ -92,7 +94,7 @@ func TestUpgradeThatFailsWritesNothing(t *testing.T) {
 	} {
 		var w countingWriter
 		_, err := NewUpgrader(nil).Upgrade([]byte(head), &w)
-		if reject, ok := errors.AsType[*Reject](err); !ok || reject.Status != 500 || w.writes != 0 {
+		if reject, ok := errors.AsType[*route.Reject](err); !ok || reject.Status != 500 || w.writes != 0 {
 			t.Errorf("%q: got %v and %d writes", head, err, w.writes)
 		}
 	}
@@ -104,7 +106,7 @@ func TestUpgradeReportsWhatTheWriterSays(t *testing.T) {
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
-	if _, ok := errors.AsType[*Reject](err); ok {
+	if _, ok := errors.AsType[*route.Reject](err); ok {
 		t.Error("a writer's failure is no refusal")
 	}
 }

@@ -2,8 +2,7 @@
 //
 // A proxy can pass the address on in two ways: in the header field X-Forwarded-For
 // ([Forwarded]), or in a PROXY protocol header before the first byte ([ReadProxyHeader]).
-// Anyone can send either, so both must be trusted only from listed peers ([ParseList],
-// [Set]).
+// Anyone can send either, so both must be trusted only from listed peers ([Set]).
 //
 // The package reads bytes from outside; it is a package of its own so that it
 // can be fuzzed apart from sockets, and because the address is needed before the

@@ -8,9 +8,16 @@ import (
 
 func set(t testing.TB, words ...string) *Set {
 	t.Helper()
-	list, err := ParseList(words)
-	if err != nil {
-		t.Fatal(err)
+	var list []netip.Prefix
+	for _, word := range words {
+		p, err := netip.ParsePrefix(word)
+		if a, notAddress := netip.ParseAddr(word); notAddress == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
 	}
 	return NewSet(list)
 }

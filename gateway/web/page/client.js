@@ -87,7 +87,7 @@ function backWords({ away, recoverable, wasRecovering, recovered, caughtUp, anew
     return `${time}, recovered: true. Caught up on ${messages(caughtUp.length)}, ${which}`;
   }
   if (anew) return `${time}, recovered: false. The channel's history started over, so messages may be lost`;
-  return `${time}, recovered: false. ${messages(missed)} ${missed === 1 ? "was" : "were"} published in the meantime, and not all of them are still in the history`;
+  return `${time}, recovered: false. The messages after #${missed.after} and up to #${missed.upTo} were missed, and not all of them are still in the history`;
 }
 
 const typed = () => JSON.stringify([$("address").value, ...fields.map((id) => $(id).value)]);

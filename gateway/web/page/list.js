@@ -30,7 +30,7 @@ export class List {
       cell("time", timeOfDay(m.at), new Date(m.at).toISOString()),
       cell("offset", m.offset === null ? "" : `#${m.offset}`),
       cell("latency", m.how ?? (m.caughtUp ? "caught up" : m.latency === null ? "" : milliseconds(m.latency))),
-      cell("from", m.from),
+      cell("from", m.from, m.sender),
       cell(m.json ? "text json" : "text", m.text),
     );
     row.dataset.caughtUp = m.caughtUp;

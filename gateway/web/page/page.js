@@ -29,13 +29,14 @@ const told = {
   },
 };
 
-// backWords says what a return has brought. lost is how many messages are gone, 0 when
-// that is not known.
+// backWords says what a return has brought. lost is between which offsets messages are gone,
+// null when that is not known.
 function backWords({ away, caughtUp, gap, lost, resumes }) {
   const back = `Back after ${seconds(away)}`;
   const came = `caught up on ${messages(caughtUp)}`;
   if (gap) {
-    const gone = lost ? `${messages(lost)} lost, no longer in the history` : "messages may be lost, because the channel's history started over";
+    const gone = lost ? `messages after #${lost.after} and up to #${lost.upTo} lost, no longer in the history`
+      : "messages may be lost, because the channel's history started over";
     return `${back}: ${gone}${caughtUp ? `; ${came}` : ""}`;
   }
   if (!resumes) return back;

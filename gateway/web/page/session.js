@@ -111,7 +111,7 @@ export class Session {
     const { epoch, offset } = streamPosition ?? { epoch: "", offset: 0 };
     const report = {
       away: Date.now() - this.lostAt, recoverable, wasRecovering, recovered, caughtUp: [],
-      anew: epoch !== this.epoch, missed: Math.max(0, offset - this.offset),
+      anew: epoch !== this.epoch, missed: { after: this.offset, upTo: offset },
     };
     this.epoch = epoch;
     if (!recovered) this.offset = offset;

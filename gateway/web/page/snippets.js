@@ -4,13 +4,14 @@
 // publishes, reconnects and resumes. url has a query already.
 export function javascriptFor(url) {
   return `const url = ${JSON.stringify(url)};
-let ws, since = "now", tries = 0;
+let ws, since = "now", last = 0, tries = 0;
 function connect() {
   ws = new WebSocket(\`\${url}&since=\${since}\`);
   ws.onmessage = (event) => {
     const m = JSON.parse(event.data);
-    if (m.gap) console.warn("messages may be lost: load the current state again");
+    if (m.gap || m.prev > last) console.warn("messages may be lost: load the current state again");
     if ("offset" in m) {
+      last = m.offset;
       since = \`\${m.epoch}:\${m.offset}\`;
       tries = 0; // not in onopen: a full gateway may accept the connection and close it immediately
     }

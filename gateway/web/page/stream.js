@@ -2,7 +2,7 @@
 // It knows no page: it reports what happens to the functions it is given.
 
 import { channelURL, echoURL } from "./address.js";
-import { base64Of, binaryWords, notAllowed } from "./words.js";
+import { base64Of, binaryWords, closedForGood, notAllowed, senderWords } from "./words.js";
 
 const waitMin = 500; // ms, between two attempts
 const waitMax = 15_000;
@@ -109,7 +109,9 @@ export class Stream {
     if (opened) {
       this.lostAt = Date.now();
       if (this.lostAt - this.openedAt > settled) this.tries = 0;
-    } else if (!this.lostAt) { // it never was open: the address is wrong, or we are not let in
+    }
+    // One that never was open has a wrong address, or is not let in.
+    if (!this.lostAt || closedForGood(code, reason)) {
       this.setState("closed");
       return;
     }
@@ -144,7 +146,24 @@ export class Stream {
       return;
     }
     if (typeof r?.greeting === "string") this.told.greeting(r.greeting);
-    if (typeof r?.offset !== "number") return;
+    if (typeof r?.offset === "number") this.moved(r);
+    if (typeof r?.at !== "number" || (r.data === undefined && r.base64 === undefined)) return;
+    const old = this.isOld(r, now);
+    this.recognise(r, old);
+    if (old) this.reportBack({ ...this.report, caughtUp: this.report.caughtUp + 1 });
+    this.told.message({
+      at: r.at,
+      offset: r.offset ?? null,
+      latency: old ? null : Math.max(0, now - r.at),
+      caughtUp: old,
+      from: this.mine.has(r.from) ? "you" : senderWords(r.from ?? ""),
+      sender: r.from,
+      text: r.data ?? binaryWords(r.base64),
+    });
+  }
+
+  // moved takes the position from a record that has one, and reports a loss before it.
+  moved(r) {
     const [epoch, offset] = this.since.split(":");
     if (r.epoch !== epoch) this.mine.clear(); // ids of another life
     if (r.epoch) this.since = `${r.epoch}:${r.offset}`;
@@ -152,22 +171,11 @@ export class Stream {
       this.conn = r.conn;
       this.mine.add(r.conn);
     }
-    if (r.gap) {
-      const lost = r.epoch === epoch ? Math.max(0, r.offset - offset) : 0; // 0: not known
+    const follows = r.epoch === epoch; // the records before it
+    if (r.gap || (follows && r.prev > Number(offset))) {
+      const lost = follows ? { after: Number(offset), upTo: r.prev ?? r.offset } : null; // null: not known
       this.reportBack({ away: 0, caughtUp: 0, resumes: true, ...this.report, gap: true, lost });
     }
-    if (r.data === undefined && r.base64 === undefined) return;
-    const old = this.isOld(r, now);
-    this.recognise(r, old);
-    if (old) this.reportBack({ ...this.report, caughtUp: this.report.caughtUp + 1 });
-    this.told.message({
-      at: r.at,
-      offset: r.offset,
-      latency: old ? null : Math.max(0, now - r.at),
-      caughtUp: old,
-      from: this.mine.has(r.from) ? "you" : r.from,
-      text: r.data ?? binaryWords(r.base64),
-    });
   }
 
   // reportBack reports what a return has brought so far.

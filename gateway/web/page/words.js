@@ -23,8 +23,15 @@ const policies = {
     "clients may not publish to this channel. Start sluice with --raw publish, set allow_raw_publish in the channel's namespace, or publish with the curl command below",
   "no response to ping": "this tab did not respond to the gateway's pings. It may have been asleep",
   "too many fragments": "the message was split into too many fragments",
+  "closed by an operator": "an operator of the gateway closed it",
+  "closed by the server's API": "the application's backend closed it",
   "too many messages": "messages were sent too fast (--message-rate)",
 };
+
+// closedForGood reports whether somebody closed the connection who does not want it back.
+export function closedForGood(code, reason) {
+  return code === 1008 && reason.startsWith("closed by ");
+}
 
 // closeWords says what a close code means. A reason that is not known is quoted.
 export function closeWords(code, reason) {
@@ -84,6 +91,12 @@ export function binaryWords(base64) {
   const bytes = (base64.length / 4) * 3 - (base64.match(/=*$/)[0].length);
   const shown = base64.length > 120 ? `${base64.slice(0, 120)}…` : base64;
   return `${bytes} ${bytes === 1 ? "byte" : "bytes"}, base64 ${shown}`;
+}
+
+// senderWords shortens a connection's id to its last digits: the first ones are the same for
+// all connections of a gateway.
+export function senderWords(from) {
+  return from.length > 8 ? `…${from.slice(-6)}` : from;
 }
 
 export function base64Of(buffer) {

@@ -16,7 +16,7 @@ export class Tab {
   static async open(browser, url, options = {}) {
     const t = new Tab();
     t.context = await browser.newContext({ locale: "en-GB", viewport: { width: 1280, height: 900 }, ...options });
-    t.context.setDefaultTimeout(15_000);
+    t.context.setDefaultTimeout(60_000);
     t.page = await t.context.newPage();
     t.faults = [];
     t.page.on("pageerror", (err) => t.faults.push(err.message));

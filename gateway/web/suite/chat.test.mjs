@@ -25,7 +25,7 @@ test("two tabs talk to each other, and each knows its own messages", async () =>
 
   assert.deepEqual(rows.map((r) => [r.offset, r.text]), [["#1", "hello from a"], ["#2", "hello from b"]]);
   assert.equal(rows[0].from, "you");
-  assert.match(rows[1].from, /^\d+$/);
+  assert.match(rows[1].from, /^…\d{6}$/);
   for (const r of rows) assert.match(r.latency, /^\d+ ms$/);
   assert.deepEqual((await b.sees("hello from b")).map((r) => r.from === "you"), [false, true]);
   assert.equal(await a.page.inputValue("#message"), "", "a sent message leaves its field");
@@ -61,6 +61,17 @@ test("text of any script arrives as it was typed, in channels of any script", as
   await gateway.publish(name, "from a program");
   assert.equal((await b.sees("from a program")).at(-1).from, "api");
   await Promise.all([a.close(), b.close()]);
+});
+
+test("what was published with skip_history is shown, without an offset", async (t) => {
+  const a = await open("?channel=passing");
+  t.after(() => a.close());
+  await gateway.publish("passing", "kept");
+  const body = JSON.stringify({ channel: "passing", data: "not kept", skip_history: true });
+  assert.equal((await fetch(`http://${gateway.internal}/api/publish`, { method: "POST", body })).status, 200);
+  await gateway.publish("passing", "kept again");
+  const rows = await a.sees("kept again");
+  assert.deepEqual(rows.map((r) => [r.offset, r.text]), [["#1", "kept"], ["", '"not kept"'], ["#2", "kept again"]]);
 });
 
 test("the Enter that ends a composition does not send", async () => {

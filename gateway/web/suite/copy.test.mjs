@@ -97,11 +97,15 @@ for (const [name, code] of Object.entries(clients)) {
       between(a.waits.at(-1), least);
     }
     a.newest().onmessage({ data: '{"gap":false,"channel":"news","epoch":"e","offset":7,"conn":"1"}' });
-    a.newest().onmessage({ data: '{"channel":"news","epoch":"e","offset":8,"at":1,"from":"api","base64":"AP8="}' });
+    a.newest().onmessage({ data: '{"channel":"news","epoch":"e","offset":8,"prev":7,"at":1,"from":"api","base64":"AP8="}' });
     assert.deepEqual(a.printed, [["api", new Uint8Array([0, 255])]]);
+    a.newest().onmessage({ data: '{"channel":"news","epoch":"e","offset":12,"prev":8,"at":1,"from":"api","data":"behind a hole"}' });
+    assert.deepEqual(a.printed.slice(1), [["api", "behind a hole"]]);
+    a.newest().onmessage({ data: '{"channel":"news","epoch":"e","offset":20,"prev":15,"at":1,"from":"api","data":"behind a loss"}' });
+    assert.deepEqual(a.printed.slice(2), [["messages may be lost: load the current state again"], ["api", "behind a loss"]]);
     a.newest().onclose({ code: 1008, reason: "no response to ping" });
     between(a.waits.at(-1), 500);
-    assert.equal(a.newest().url, "ws://127.0.0.1:8000/ws/news?format=json&since=e:8");
+    assert.equal(a.newest().url, "ws://127.0.0.1:8000/ws/news?format=json&since=e:20");
 
     const before = a.sockets.length;
     a.newest().onclose({ code: 1008, reason: "publishing is not allowed here" });

@@ -51,6 +51,16 @@ test("what was published while the connection was lost arrives, marked, and none
   assert.deepEqual(tab.faults, []);
 });
 
+test("a connection that an operator closes stays closed, and the page says so", async (t) => {
+  const { gateway, tab } = await scene(t);
+  const connections = `http://${gateway.internal}/api/connections`;
+  const list = await (await fetch(connections)).json();
+  await fetch(`${connections}/${list.connections[0].id}/close`, { method: "POST" });
+  assert.equal(await tab.inState("closed"), "Connection closed (1008): an operator of the gateway closed it");
+  await tab.page.click("#connect");
+  await tab.opened();
+});
+
 test("a connection lost again and again loses nothing", async (t) => {
   const { gateway, wire, tab } = await scene(t);
   let n = 0;
@@ -69,7 +79,7 @@ test("a connection lost again and again loses nothing", async (t) => {
   assert.equal(rows.length, n);
 });
 
-test("messages that are no longer kept are counted as lost, and the rest comes", async (t) => {
+test("messages that are no longer kept are shown as lost, and the rest comes", async (t) => {
   const { gateway, wire, tab } = await scene(t, "--history", "100");
   await gateway.publish("lobby", "before");
   await tab.sees("before");
@@ -77,7 +87,7 @@ test("messages that are no longer kept are counted as lost, and the rest comes",
   await tab.inState("waiting");
   for (let i = 1; i <= 130; i++) await gateway.publish("lobby", `missed ${i}`);
   wire.mend();
-  assert.match(await tab.notes(/caught up on 100 messages/), /^Back after [\d.]+ s: 30 messages lost, no longer in the history; caught up on 100 messages$/);
+  assert.match(await tab.notes(/caught up on 100 messages/), /^Back after [\d.]+ s: messages after #1 and up to #31 lost, no longer in the history; caught up on 100 messages$/);
   await tab.sees("missed 130"); // the note counts a message before its row is drawn
   assert.deepEqual((await tab.texts()).slice(0, 2), ["before", "missed 31"]);
   assert.equal((await tab.texts()).length, 101);

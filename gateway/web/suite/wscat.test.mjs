@@ -27,7 +27,7 @@ class Typed {
     while (!this.said.includes(text)) {
       await Promise.race([
         new Promise((resolve) => this.process.once("said", resolve)),
-        new Promise((_, reject) => setTimeout(() => reject(new Error(`no ${JSON.stringify(text)} in ${JSON.stringify(this.said)}`)), 15_000).unref()),
+        new Promise((_, reject) => setTimeout(() => reject(new Error(`no ${JSON.stringify(text)} in ${JSON.stringify(this.said)}`)), 60_000).unref()),
       ]);
     }
   }

@@ -2,7 +2,6 @@ package suite
 
 import (
 	"fmt"
-	"syscall"
 	"testing"
 	"time"
 
@@ -132,7 +131,7 @@ func TestHistoryIsReadByLimitFromAPlaceAndBackwards(t *testing.T) {
 
 func TestRecoveryAcrossACut(t *testing.T) {
 	both(t, func(t *testing.T, e encoding) {
-		w := newWire(t, shared.host)
+		w := newWire(t, shared.Public)
 		c := connect(t, e, w.client(), "ann", claims{"channels": []string{"stream:go-server-" + string(e)}})
 		s := c.subscribe(t, "stream:go-cut-"+string(e))
 		cache := c.subscribe(t, "cache:go-"+string(e))
@@ -183,7 +182,7 @@ func TestRestartIsANewLife(t *testing.T) {
 		s := c.subscribe(t, "stream:restart")
 		n.publish(t, s.Channel, 1, 3)
 		s.hears(t, 1, 3, 1)
-		if err := n.stop(syscall.SIGTERM); err != nil {
+		if err := n.Stop(); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(centrifuge.ConnectingEvent{Code: 3001, Reason: "shutdown"}, next(t, c.connecting, "the end")); diff != "" {

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const patience = 5 * time.Second // for what is expected
+const patience = 30 * time.Second // for what is expected
 
 // both runs a test with each encoding, beside others.
 func both(t *testing.T, test func(t *testing.T, e encoding)) {

@@ -3,8 +3,6 @@
 package suite
 
 import (
-	"bufio"
-	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -12,16 +10,13 @@ import (
 	"encoding/json"
 	"io"
 	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"sluice/bench/child"
 )
 
 var (
@@ -49,8 +44,8 @@ func run(m *testing.M) (code int) {
 		panic(err)
 	}
 	code = m.Run()
-	if err := shared.stop(syscall.SIGTERM); err != nil || code != 0 {
-		os.Stderr.WriteString(shared.logged())
+	if err := shared.Stop(); err != nil || code != 0 {
+		os.Stderr.WriteString(shared.Log.String())
 		return max(code, 1)
 	}
 	return code
@@ -59,13 +54,8 @@ func run(m *testing.M) (code int) {
 // node is a gateway with tokens and namespaces, on ports that it keeps when it is
 // restarted.
 type node struct {
+	*child.Process // nil before it has started
 	flags          []string
-	process        *exec.Cmd
-	host, internal string
-	drained        chan struct{} // closed at the end of what it logs
-
-	mu   sync.Mutex
-	logs bytes.Buffer // guarded by mu
 }
 
 // newNode starts one that ends with the test.
@@ -76,86 +66,26 @@ func newNode(t *testing.T, flags ...string) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := n.stop(syscall.SIGTERM); err != nil {
+		if err := n.Stop(); err != nil {
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Log(n.logged())
+			t.Log(&n.Log)
 		}
 	})
 	return n
 }
 
-func (n *node) start() error {
-	host, internal := n.host, n.internal
-	if host == "" {
-		host, internal = "127.0.0.1:0", "127.0.0.1:0"
+func (n *node) start() (err error) {
+	flags := []string{"--token-hmac-secret-file", secretFile, "--namespaces", "../namespaces.json"}
+	if n.Process != nil {
+		flags = append(flags, "--listen", n.Public, "--internal-listen", n.Internal)
 	}
-	n.process = exec.Command(os.Getenv("SLUICE_BIN"), append([]string{"serve", "--log-format", "json",
-		"--listen", host, "--internal-listen", internal,
-		"--token-hmac-secret-file", secretFile, "--namespaces", "../namespaces.json"}, n.flags...)...)
-	n.process.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "SLUICE_") }) // unknown ones are refused
-	stderr, err := n.process.StderrPipe()
-	if err != nil {
-		return err
-	}
-	if err := n.process.Start(); err != nil {
-		return err
-	}
-	ready := make(chan bool, 1)
-	n.drained = make(chan struct{})
-	go func() {
-		defer close(n.drained)
-		lines := bufio.NewScanner(stderr)
-		for lines.Scan() {
-			n.mu.Lock()
-			n.logs.WriteString(lines.Text() + "\n")
-			n.mu.Unlock()
-			var said struct {
-				Msg      string   `json:"msg"`
-				Listen   []string `json:"listen"`
-				Internal string   `json:"internal_listen"`
-			}
-			if json.Unmarshal(lines.Bytes(), &said) == nil && said.Msg == "ready" {
-				n.host, n.internal = said.Listen[0], said.Internal
-				ready <- true
-			}
-		}
-		close(ready)
-	}()
-	if !<-ready {
-		n.process.Wait() // ignored: what it logged says more
-		return errorText("sluice did not start:\n" + n.logged())
-	}
-	return nil
+	n.Process, err = child.Serve(os.Getenv("SLUICE_BIN"), append(flags, n.flags...)...)
+	return err
 }
 
-type errorText string
-
-func (e errorText) Error() string { return string(e) }
-
-func (n *node) logged() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.logs.String()
-}
-
-// stop ends the process. After SIGKILL its status means nothing.
-func (n *node) stop(signal syscall.Signal) error {
-	if n.process.ProcessState != nil {
-		return nil
-	}
-	if err := n.process.Process.Signal(signal); err != nil {
-		return err
-	}
-	<-n.drained
-	if err := n.process.Wait(); err != nil && signal != syscall.SIGKILL {
-		return err
-	}
-	return nil
-}
-
-func (n *node) client() string { return "ws://" + n.host + "/connection/websocket" }
+func (n *node) client() string { return "ws://" + n.Public + "/connection/websocket" }
 
 // api asks the server's API and reads its result.
 func (n *node) api(t *testing.T, method string, request map[string]any, result any) {
@@ -164,16 +94,15 @@ func (n *node) api(t *testing.T, method string, request map[string]any, result a
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, err := http.Post("http://"+n.internal+"/api/"+method, "application/json", bytes.NewReader(body))
+	answer, err := n.Post("/api/"+method, "application/json", string(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer answer.Body.Close()
 	var got struct {
 		Result json.RawMessage `json:"result"`
 		Error  json.RawMessage `json:"error"`
 	}
-	if err := json.NewDecoder(answer.Body).Decode(&got); err != nil || got.Error != nil {
+	if err := json.Unmarshal(answer, &got); err != nil || got.Error != nil {
 		t.Fatalf("%s: %v, %s", method, err, got.Error)
 	}
 	if result != nil {

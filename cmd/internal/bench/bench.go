@@ -1,0 +1,199 @@
+package bench
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/bench"
+	"sluice/cmd/internal/cli"
+)
+
+// NewCommand returns `sluice bench`, the load tester for any WebSocket
+// broadcast server. Its scenarios are subcommands.
+func NewCommand(env []string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Load-test a WebSocket broadcast server, sluice or another",
+		Args:  cli.NoArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cli.Usagef("missing command: use fanout, idle, storm, recover, reconnect, churn or floor; see '%s --help'", cmd.CommandPath())
+		},
+		Example: `  sluice bench fanout --subscribers 10000 --rate 100 --duration 60s --pid PID
+  sluice bench storm --url ws://10.0.0.7:8000 --fail-if 'failed>0,p99>1s'`,
+	}
+	cli.SetHelp(cmd)
+	for _, scenario := range []*cobra.Command{
+		newFanoutCommand(), newIdleCommand(), newStormCommand(), newRecoverCommand(), newReconnectCommand(), newChurnCommand(), newFloorCommand(),
+	} {
+		if scenario.Flags().Lookup("url") != nil {
+			cli.BindEnv(scenario, env, "url", "cacert", "insecure-skip-verify")
+		}
+		cli.SetHelp(scenario, cli.Flags("Load", ownFlags(scenario)...), cli.Flags("Server", serverFlags...), cli.Flags("Centrifugo protocol", audienceFlags...),
+			cli.Flags("TLS", tlsFlags...), cli.Flags("Tester", testerFlags...), cli.Flags("Report", reportFlags...))
+		cmd.AddCommand(scenario)
+	}
+	cmd.AddCommand(newFloorSenderCommand())
+	return cmd
+}
+
+func newFanoutCommand() *cobra.Command {
+	var o bench.FanoutOptions
+	cmd := scenario("fanout", "Broadcast to all subscribers: loss, latency, CPU per delivery",
+		`  sluice bench fanout --subscribers 10000 --rate 100 --duration 60s --pid PID
+  sluice bench fanout --protocol sse --path /ws/news --fail-if 'lost>0,p99>2s'`,
+		&o.Options, measured(bench.Fanout, &o, &o.Warmup))
+	f := cmd.Flags()
+	f.IntVar(&o.Subscribers, "subscribers", 1000, "subscribe with `N` connections")
+	f.IntVar(&o.Publishers, "publishers", 1, "publish from `N` connections in turn; the order of each is checked")
+	f.StringVar(&o.PublishURL, "publish-url", "", "publish by POST to this `URL` instead of over WebSocket, for example http://127.0.0.1:9000/publish/lobby; with --channels, {channel} in it is replaced by the channel name")
+	f.Float64Var(&o.Rate, "rate", 10, "publish `N` messages per second in total; with --find-max, the rate the search starts at")
+	f.IntVar(&o.Burst, "burst", 0, "publish `N` messages as fast as possible, instead of at --rate")
+	f.BoolVar(&o.FindMax, "find-max", false, "search for the highest rate that the server can sustain for --duration: nothing lost, no connection closed, everything delivered within --catch-up after the last message was due")
+	f.Var(bench.SizeFlag(&o.Size, "64"), "size", "payload size in `BYTES`, at least 32")
+	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "measure for this `TIME`")
+	f.DurationVar(&o.Warmup, "warmup", bench.DefaultWarmup, "publish for this `TIME` before measuring; 0 skips the warm-up")
+	f.DurationVar(&o.CatchUp, "catch-up", bench.DefaultCatchUp, "count missing messages as lost after this `TIME` without any delivery")
+	return cmd
+}
+
+func newIdleCommand() *cobra.Command {
+	var o bench.IdleOptions
+	cmd := scenario("idle", "Idle connections: server memory and CPU",
+		`  sluice bench idle --connections 10000 --pid PID
+  sluice bench idle --pid PID --protocol sse --fail-if 'rss_per_connection>1KB'`,
+		&o.Options, measured(bench.Idle, &o, &o.Settle))
+	f := cmd.Flags()
+	f.IntVar(&o.Connections, "connections", 10_000, "open `N` connections")
+	f.DurationVar(&o.Settle, "settle", bench.DefaultSettle, "wait for this `TIME` between connecting and measuring")
+	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "measure idle CPU for this `TIME`")
+	f.Var(bench.SizeFlag(&o.Exchange, ""), "exchange", "before measuring, deliver a message of this many `BYTES` (32 to 16384) to each connection: its own message with --path /echo, otherwise one message that is published to all")
+	f.IntVar(&o.Each, "channels-each", 0, "subscribe each connection to `N` channels of its own and measure their memory separately; needs the Centrifugo protocol")
+	f.Var(bench.SizeFlag(&o.FreshRSS, ""), "fresh-rss", "VmRSS of the freshly started server in `BYTES`; by default it is read before connecting")
+	return cmd
+}
+
+func newStormCommand() *cobra.Command {
+	var o bench.StormOptions
+	cmd := scenario("storm", "Connect many clients at once: rate, latency, CPU per upgrade",
+		`  sluice bench storm --connections 10000 --pid PID
+  sluice bench storm --outstanding 128 --fail-if 'failed>0'`,
+		&o.Options, measured(bench.Storm, &o))
+	f := cmd.Flags()
+	f.IntVar(&o.Connections, "connections", 10_000, "open `N` connections in total")
+	f.IntVar(&o.Outstanding, "outstanding", 512, "keep `N` upgrades in progress at a time")
+	f.DurationVar(&o.Hold, "hold", 0, "keep the connections open for this `TIME` afterwards")
+	return cmd
+}
+
+func newRecoverCommand() *cobra.Command {
+	var o bench.RecoverOptions
+	cmd := scenario("recover", "Clients rejoin and recover messages: losses, repeats, latency",
+		`  sluice bench recover --pid PID --fail-if 'lost>0,repeats>0,wrong>0,gaps>0'
+  sluice bench recover --joins 1000 --rate 100 --behind 50`,
+		&o.Options, measured(bench.Recover, &o))
+	o.Protocol = bench.JSON // raw has no positions to recover from
+	f := cmd.Flags()
+	f.Lookup("protocol").DefValue = string(bench.JSON)
+	f.IntVar(&o.Joins, "joins", 100_000, "make `N` joins in total, each from a position in the past")
+	f.IntVar(&o.Concurrency, "concurrency", 64, "run `N` clients at a time")
+	f.IntVar(&o.Behind, "behind", 200, "let each client miss up to `N` messages; the server must keep many more than that (sluice serve --history)")
+	f.IntVar(&o.Live, "live", 20, "stay for `N` new messages after recovering")
+	f.Float64Var(&o.Rate, "rate", 2000, "publish `N` messages per second")
+	f.StringVar(&o.PublishURL, "publish-url", "", "publish by POST to this `URL` instead of over WebSocket")
+	f.Var(bench.SizeFlag(&o.Size, "64"), "size", "payload size in `BYTES`, at least 32")
+	return cmd
+}
+
+func newReconnectCommand() *cobra.Command {
+	var o bench.ReconnectOptions
+	cmd := scenario("reconnect", "All clients reconnect at once and recover what they missed",
+		`  sluice bench reconnect --pid PID --fail-if 'lost>0,repeated>0'
+  sluice bench reconnect --connections 1000 --missed 100`,
+		&o.Options, measured(bench.Reconnect, &o, &o.Settle))
+	o.Protocol = bench.Centrifugo // its clients reconnect with a position
+	f := cmd.Flags()
+	f.Lookup("protocol").DefValue = string(bench.Centrifugo)
+	f.IntVar(&o.Connections, "connections", 10_000, "connect `N` clients")
+	f.IntVar(&o.Outstanding, "outstanding", 512, "reconnect `N` clients at a time")
+	f.IntVar(&o.Missed, "missed", 20, "publish `N` messages while the clients are away; the channel's history must be large enough for all of them")
+	f.StringVar(&o.PublishURL, "publish-url", "", "publish by POST to this `URL` instead of over WebSocket")
+	f.Var(bench.SizeFlag(&o.Size, "64"), "size", "payload size in `BYTES`, at least 40")
+	f.DurationVar(&o.Settle, "settle", bench.DefaultAway, "wait for this `TIME` after disconnecting and again after publishing; 0 for none")
+	return cmd
+}
+
+func newChurnCommand() *cobra.Command {
+	var o bench.ChurnOptions
+	measure := func(ctx context.Context) (*bench.Result, error) {
+		if o.Warmup == 0 {
+			o.Warmup = -1 // as measured does
+		}
+		return bench.Churn(ctx, o)
+	}
+	cmd := scenario("churn", "Open and close connections; check for failures and server leaks",
+		`  sluice bench churn --pid PID --metrics http://127.0.0.1:9000/metrics
+  sluice bench churn --url wss://127.0.0.1:8443 --fail-if 'failed>0'`,
+		&o.Options, measure)
+	cmd.Long = `Each cycle connects, sends a message, receives it back and closes. Half of the
+cycles end with a closing handshake, half with a reset. The server's file
+descriptors, goroutines, epoll entries and memory are counted before and after.
+The verdict is PASS if no cycle failed, nothing was leaked and memory grew by at
+most 5 %. Otherwise it is FAIL, with exit code 1. Without --pid or --metrics,
+leaks cannot be checked, and the verdict is ok if no cycle failed.
+
+` + benchUnits
+	f := cmd.Flags()
+	path := f.Lookup("path")
+	path.DefValue, path.Usage = "/echo", "request the upgrade at this `PATH`: /echo, or a channel, where each connection also receives the messages of the others"
+	o.Path = path.DefValue
+	f.IntVar(&o.Cycles, "cycles", 1_000_000, "run `N` cycles in total")
+	f.IntVar(&o.Concurrency, "concurrency", 64, "keep `N` connections open at a time")
+	f.IntVar(&o.Warmup, "warmup", 10_000, "run `N` cycles before the first count, not measured; 0 for none")
+	f.Var(bench.SizeFlag(&o.Size, "64"), "size", "payload size in `BYTES`, at least 32")
+	f.StringVar(&o.Metrics, "metrics", "", "read the number of goroutines from the server's Prometheus metrics at this `URL`; needs --pid")
+	f.DurationVar(&o.Settle, "settle", bench.DefaultSettle, "wait for up to this `TIME` until the server is at rest")
+	return cmd
+}
+
+func newFloorCommand() *cobra.Command {
+	var o bench.FloorOptions
+	cmd := scenario("floor", "The limit of this machine: bare send() calls, without a server",
+		`  sluice bench floor --connections 10000
+  sluice bench floor --connections 10000 --rate 4 --duration 20s`,
+		nil, measured(bench.Floor, &o))
+	f := cmd.Flags()
+	f.IntVar(&o.Connections, "connections", 10_000, "use `N` sockets, or make `N` upgrades")
+	f.IntVar(&o.Burst, "burst", 200, "send `N` rounds, one send() to each socket, as fast as possible")
+	f.Float64Var(&o.Rate, "rate", 0, "send `N` rounds per second, instead of as fast as possible")
+	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "send for this `TIME` with --rate")
+	f.Var(bench.SizeFlag(&o.Size, "64"), "size", "payload size in `BYTES`, at least 32")
+	f.BoolVar(&o.Upgrade, "upgrade", false, "measure upgrades instead: one accept, read, write and close each")
+	f.IntVar(&o.Outstanding, "outstanding", 512, "keep `N` upgrades in progress at a time")
+	f.IntVar(&o.Loops, "loops", 0, "receive in `N` loops; 0: one per core")
+	return cmd
+}
+
+// measured returns what runs a scenario with o. A zero given by the user for one of times becomes
+// package bench's "none": there, zero means the default.
+func measured[O any](scenario func(context.Context, O) (*bench.Result, error), o *O, times ...*time.Duration) func(context.Context) (*bench.Result, error) {
+	return func(ctx context.Context) (*bench.Result, error) {
+		for _, d := range times {
+			if *d == 0 {
+				*d = -1
+			}
+		}
+		return scenario(ctx, *o)
+	}
+}
+
+// newFloorSenderCommand returns the command of the sending process of `bench floor`.
+func newFloorSenderCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "floor-sender", Hidden: true, Args: cli.NoArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return bench.FloorSender(cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+}

@@ -1,0 +1,3 @@
+// Package client is `sluice pub` and `sluice sub`, and InternalError, which other commands that
+// connect to a gateway use too.
+package client

@@ -1,0 +1,95 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"sluice/cmd/internal/cli"
+)
+
+// notifier reports the state of the process to the service manager: sd_notify(3), datagrams
+// of lines to the socket in NOTIFY_SOCKET. Without one it does nothing. What cannot be sent
+// is dropped, because the process is useful without its supervisor. go-systemd's package
+// daemon is shorter, but waits without a bound for a service manager that does not read.
+type notifier struct {
+	conn     *net.UnixConn // nil without a service manager
+	watchdog time.Duration // the longest time between two WATCHDOG=1; 0 without a watchdog
+}
+
+// notifyPatience is how long to wait for a service manager that does not read.
+const notifyPatience = time.Second
+
+// watchdogLeast is the shortest watchdog that can be fed from ticks, of which there is one
+// per second.
+const watchdogLeast = 3 * time.Second
+
+// newNotifier reads the variables of a service manager from the environment.
+func newNotifier(env []string) (notifier, error) {
+	var n notifier
+	path := cli.LookUpEnv(env, "NOTIFY_SOCKET")
+	if path == "" {
+		return n, nil
+	}
+	var err error
+	// A leading @ means the abstract namespace, to package net as to systemd.
+	if n.conn, err = net.DialUnix("unixgram", nil, &net.UnixAddr{Net: "unixgram", Name: path}); err != nil {
+		return n, fmt.Errorf("NOTIFY_SOCKET: %w", err)
+	}
+	if pid := cli.LookUpEnv(env, "WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return n, nil // for another process
+	}
+	if word := cli.LookUpEnv(env, "WATCHDOG_USEC"); word != "" {
+		usec, err := strconv.ParseUint(word, 10, 62)
+		if err != nil || usec == 0 {
+			return n, fmt.Errorf("WATCHDOG_USEC %q is not a number of microseconds", word)
+		}
+		if n.watchdog = time.Duration(usec) * time.Microsecond; n.watchdog < watchdogLeast {
+			return n, fmt.Errorf("the watchdog of %v is too short: loops are checked once a second, so a healthy gateway could be killed; set WatchdogSec= to %v or more", n.watchdog, watchdogLeast)
+		}
+	}
+	return n, nil
+}
+
+// tell sends state lines, such as READY=1.
+func (n *notifier) tell(states ...string) {
+	if n.conn == nil {
+		return
+	}
+	n.conn.SetWriteDeadline(time.Now().Add(notifyPatience)) // error ignored: the write fails too
+	n.conn.Write([]byte(strings.Join(states, "\n")))        // error ignored: see notifier
+}
+
+// feed sends WATCHDOG=1 at each turn at which ticked has grown, until ctx ends.
+func (n *notifier) feed(ctx context.Context, turns <-chan time.Time, ticked func() uint64) {
+	seen := uint64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-turns:
+		}
+		if now := ticked(); now != seen {
+			seen = now
+			n.tell("WATCHDOG=1")
+		}
+	}
+}
+
+// turns returns when to feed the watchdog, a few times per period; never without one.
+func (n *notifier) turns() <-chan time.Time {
+	if n.watchdog == 0 {
+		return nil
+	}
+	return time.Tick(n.watchdog / 4)
+}
+
+func (n *notifier) close() {
+	if n.conn != nil {
+		n.conn.Close() // error ignored: there is nothing left to send
+	}
+}

@@ -1,0 +1,37 @@
+package serve
+
+import (
+	"time"
+
+	"sluice/gateway"
+	"sluice/gateway/edge/certificate"
+)
+
+// Settings are everything that `serve` can be configured with: the gateway's configuration and
+// what the command itself needs (package setting). Rows of a group follow each other.
+type Settings struct {
+	Listen         []string `name:"listen" group:"Listeners" meta:"ADDR" default:"127.0.0.1:8000" off:"TLS only" help:"address for clients: HOST:PORT or unix:/path (repeatable), or off to serve TLS only"`
+	InternalListen string   `field:"ServeInternal" name:"internal-listen" group:"Listeners" meta:"ADDR" default:"127.0.0.1:9000" off:"no internal listener" help:"address for publishing over HTTP, the server API, metrics, health and profiles: HOST:PORT or unix:/path, or off"`
+	APIKeyFile     string   `field:"APIKey" name:"api-key-file" group:"Listeners" meta:"FILE" help:"file with the API key that the internal listener requires; mandatory when other machines can reach it"`
+
+	TLSListen   []string `name:"tls-listen" group:"TLS" meta:"ADDR" help:"address for clients over TLS: HOST:PORT or unix:/path (repeatable), in addition to {Listen}"`
+	Certificate certificate.Files
+	SelfSigned  bool `name:"tls-self-signed" group:"TLS" default:"off" help:"generate a self-signed certificate at startup; for trials on loopback only"`
+
+	Gateway gateway.Config // Plan settles Raw
+
+	Namespaces      string   `name:"namespaces" group:"Channels and permissions" meta:"FILE" help:"JSON file with options by channel: history, presence and permissions, in the format of \"channel\" in Centrifugo's configuration. It replaces {History} and {HistoryTTL}"`
+	HMACSecretFiles []string `name:"token-hmac-secret-file" group:"Channels and permissions" meta:"FILE" help:"file with the secret that signs tokens (HS256); 'sluice token secret' generates one. Repeatable: accept the old and the new secret during a rotation"`
+	PublicKeyFiles  []string `name:"token-public-key-file" group:"Channels and permissions" meta:"FILE" help:"PEM file with public keys that verify tokens: RS256, ES256 or EdDSA (repeatable)"`
+	JWKSURL         string   `name:"jwks-url" group:"Channels and permissions" meta:"URL" help:"URL of a key set (JWKS) with public keys that verify tokens"`
+	Audience        string   `name:"token-audience" group:"Channels and permissions" meta:"TEXT" help:"audience (aud) that tokens must have"`
+	Issuer          string   `name:"token-issuer" group:"Channels and permissions" meta:"TEXT" help:"issuer (iss) that tokens must have"`
+	Insecure        bool     `name:"insecure" group:"Channels and permissions" default:"off" help:"allow every client to do everything, and do not verify tokens; for trials on loopback only"`
+
+	ShutdownTimeout time.Duration `name:"shutdown-timeout" group:"Timeouts" default:"30s" help:"time limit for closing all connections after SIGINT or SIGTERM"`
+
+	LogLevel  string `name:"log-level" group:"Logging" words:"debug,info,warn,error" default:"info" help:"lowest level to log: debug, info, warn or error"`
+	LogFormat string `name:"log-format" group:"Logging" words:"auto,text,json" default:"auto" help:"format of the log: text, json or auto (text on a terminal, JSON otherwise)"`
+
+	Config string `name:"config" group:"Configuration" meta:"FILE" help:"configuration file with lines 'key = value'; keys are these flags without the dashes. A # at the start of a line or after a space begins a comment. Put a value that contains # or begins or ends with spaces in double quotes (Go string syntax). A list may be repeated or separated by commas; any other key may be set only once"`
+}

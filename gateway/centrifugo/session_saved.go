@@ -1,0 +1,90 @@
+package centrifugo
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"sluice/gateway/loop"
+
+	"github.com/centrifugal/protocol"
+)
+
+// savedVersion is that of what Save appends: a byte with the variant's index and the bits below, the
+// identity, the session's age, the disconnect, and for each subscription a byte with its bits and
+// its detail.
+const savedVersion = 1
+
+const (
+	savedVariant                     byte = 1<<2 - 1
+	savedIdentified, savedDisconnect byte = 1 << 2, 1 << 3
+
+	savedJoins, savedDetail byte = 1 << 0, 1 << 1 // of a subscription
+)
+
+// Save implements loop.Protocol.
+func (p *Protocol) Save(dst []byte, conn *loop.Conn) []byte {
+	c := p.Client(conn)
+	head := byte(slices.Index(p.variants, c.Variant()))
+	if c.Identified() {
+		head |= savedIdentified
+	}
+	if c.disconnect != nil {
+		head |= savedDisconnect
+	}
+	dst = loop.AppendIdentity(append(dst, savedVersion, head), &c.session.Identity)
+	dst = binary.AppendUvarint(dst, uint64(c.Loop().Now()-c.begun))
+	if d := c.disconnect; d != nil {
+		dst = loop.AppendBytes(binary.AppendUvarint(dst, uint64(d.Code)), d.Reason)
+	}
+	dst = binary.AppendUvarint(dst, uint64(c.Refs()))
+	for i := range c.Refs() {
+		r, bits := c.Ref(i), byte(0)
+		if r.Group().Format().(Format).Joins {
+			bits |= savedJoins
+		}
+		d := c.details[r.Channel()]
+		if d == nil {
+			dst = append(dst, bits)
+			continue
+		}
+		dst = loop.AppendBytes(append(dst, bits|savedDetail), r.Channel())
+		dst = binary.AppendVarint(loop.AppendBytes(dst, d.info), d.expireAt)
+	}
+	return dst
+}
+
+// Load implements loop.Protocol.
+func (p *Protocol) Load(l *loop.Loop, b []byte) (loop.Saved, error) {
+	r := loop.ReadSaved(b, savedVersion)
+	head := r.Byte()
+	if head >= savedDisconnect<<1 {
+		r.Fail()
+	}
+	v := p.variants[head&savedVariant]
+	ses := &session{format: v.Framing.(Format)}
+	ses.State = ses
+	r.Identity(&ses.Identity)
+	ses.begun = l.Now() - uint32(r.Uint())
+	if head&savedDisconnect != 0 {
+		ses.disconnect = &protocol.Disconnect{Code: uint32(r.Uint()), Reason: string(r.Bytes())}
+	}
+	s := loop.Saved{Variant: v, Identity: &ses.Identity, Identified: head&savedIdentified != 0}
+	for range r.Count() {
+		bits, f := r.Byte(), ses.format
+		if bits >= savedDetail<<1 {
+			r.Fail()
+		}
+		f.Joins = bits&savedJoins != 0
+		s.Formats = append(s.Formats, f.Shared())
+		if bits&savedDetail != 0 {
+			name := string(r.Bytes())
+			ses.setDetail(name, detail{info: r.Bytes(), expireAt: r.Int()})
+		}
+	}
+	return s, r.End()
+}
+
+// Describe implements loop.Protocol.
+func (p *Protocol) Describe(c *loop.Conn, d *loop.Description) {
+	d.Format = p.Client(c).format.String()
+}

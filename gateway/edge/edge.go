@@ -1,0 +1,140 @@
+package edge
+
+import (
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/gateway/edge/admit"
+	"sluice/gateway/edge/handshake"
+	"sluice/gateway/edge/peer"
+	"sluice/gateway/loop"
+	"sluice/gateway/route"
+	"sluice/gateway/setting"
+	"sluice/poller"
+)
+
+// Config is what the edge needs to know. Every field is filled in, except where its comment
+// says what zero means.
+type Config struct {
+	MaxConnections   int
+	MaxHandshakes    int
+	HandshakeTimeout time.Duration
+	Limits           admit.Limits
+	// CloseRefused: a client that is over a limit is accepted where its protocol can then send it the
+	// reason.
+	CloseRefused   bool
+	Origins        *handshake.Origins
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	ProxyProtocol  []netip.Prefix // the peers that begin with a PROXY header
+	Socket         poller.Options // of clients' sockets
+
+	// Insecure is what Serve returns for a listener that other machines can reach; nil to serve it.
+	Insecure error
+	// ListenOnly and, on listeners that other machines can reach, RemoteListenOnly are passed on to
+	// the routes: clients may not publish.
+	ListenOnly, RemoteListenOnly bool
+
+	Routes     []*route.Route
+	Page       http.Handler // what "/" shows in a browser; nil for nothing
+	MemoryFull func() bool  // no more connections are accepted
+	Health     func() (status int, text string)
+	Names      setting.Names // what texts call settings
+	Logger     *slog.Logger
+}
+
+// Server takes connections from their listeners to their loops.
+type Server struct {
+	// Set at construction.
+	cfg       Config
+	routes    []edgeRoute
+	loops     *loop.Set // set by Start
+	stage     *stage
+	web       *web // set by Start
+	admission *admit.Table
+	trusted   *peer.Set
+	proxies   *peer.Set
+	crypto    chan struct{} // the right to calculate for a TLS handshake
+	ending    chan struct{} // closed by Close
+	stats     stats
+
+	refusing    atomic.Int64 // connections that are accepted only to be refused with a reason
+	connections atomic.Int64 // WebSocket connections, those on their way to a loop included
+
+	acceptors sync.WaitGroup
+	mu        sync.Mutex
+	listeners map[*entrance]struct{} // guarded by mu
+	closing   bool                   // guarded by mu
+}
+
+// New returns an edge, which serves once Start was called.
+func New(cfg Config) *Server {
+	s := &Server{
+		cfg: cfg, stage: newStage(cfg.MaxHandshakes), admission: admit.New(cfg.Limits),
+		trusted: peer.NewSet(cfg.TrustedProxies), proxies: peer.NewSet(cfg.ProxyProtocol),
+		crypto: make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)), ending: make(chan struct{}),
+		listeners: make(map[*entrance]struct{}),
+	}
+	for _, r := range cfg.Routes {
+		s.routes = append(s.routes, edgeRoute{r, handshake.NewUpgrader(r.Subprotocols)})
+	}
+	return s
+}
+
+// Start starts what answers HTTP requests. Connections go to loops, whose Admission the edge is.
+func (s *Server) Start(loops *loop.Set) { s.loops, s.web = loops, newWeb(s) }
+
+// Ready reports whether the edge accepts connections.
+func (s *Server) Ready() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.closing && len(s.listeners) > 0
+}
+
+// Close stops accepting, and closes the handshakes that wait for their clients. It reports whether
+// this is the first call.
+func (s *Server) Close() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.closing = true
+	for l := range s.listeners {
+		l.Close() // ignored: Serve returns whatever it says
+	}
+	close(s.ending)
+	s.stage.close()
+	return true
+}
+
+// Wait waits for the handshakes and the requests that are under way, after Close and once the
+// loops have ended.
+func (s *Server) Wait() {
+	s.stage.wait()
+	s.web.close()
+	s.acceptors.Wait()
+}
+
+// track adds a listener for Close; false when that was called.
+func (s *Server) track(l *entrance) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.listeners[l] = struct{}{}
+	s.acceptors.Add(1)
+	return true
+}
+
+func (s *Server) untrack(l *entrance) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+	s.acceptors.Done()
+}

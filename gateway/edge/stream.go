@@ -1,0 +1,149 @@
+package edge
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"sluice/gateway/loop"
+	"sluice/gateway/route"
+	"sluice/poller"
+)
+
+// Event streams (Server-Sent Events, HTML standard section 9.2) are for browsers
+// behind proxies that break WebSocket, and for curl. net/http takes the request
+// apart; then the connection goes to a loop like any other, and only its wire
+// format differs. The response has no length and ends with the connection, so that
+// the same bytes are for every subscriber.
+
+// A browser whose stream has ended waits this long before it comes again, milliseconds:
+// each a little differently, so that not all come at once.
+const (
+	streamRetryMin = 1000
+	streamRetryMax = 3000
+)
+
+var rejectStreamMethod = route.NewReject(http.StatusMethodNotAllowed, "stream_method",
+	"Use GET to open an SSE stream.").WithHeader("Allow: GET, OPTIONS\r\n")
+
+// admitStream looks at what is the same for all event streams: whether the page may ask,
+// and with which of the methods. Where it answered the request itself, ok is false.
+func (s *Server) admitStream(w http.ResponseWriter, r *http.Request, st *route.Stream) (conn *webConn, ok bool) {
+	conn = r.Context().Value(webConnKey{}).(*webConn) // web gives net/http no other
+	origin, foreign := r.Header.Get("Origin"), len(r.Header.Values("Origin")) > 0
+	w.Header().Set("Vary", "Origin")
+	if len(r.Header.Values("Origin")) > 1 || !s.cfg.Origins.Allow(origin, foreign, r.Host) {
+		s.logRefusedOrigin(origin, r.Host)
+		s.refuseHTTP(w, conn, rejectOrigin)
+		return conn, false
+	}
+	if foreign {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+	}
+	allowed := strings.Split(st.Methods, ", ")
+	words := allowed[:len(allowed)-1] // without OPTIONS
+	switch {
+	case st.Off != nil:
+		s.refuseHTTP(w, conn, st.Off)
+	case r.Method == http.MethodOptions:
+		w.Header().Set("Allow", st.Methods)
+		w.Header().Set("Access-Control-Allow-Methods", strings.Join(words, ", "))
+		w.Header().Set("Access-Control-Allow-Headers", "Cache-Control, Content-Type, Last-Event-ID")
+		w.Header().Set("Access-Control-Max-Age", "600")
+		w.WriteHeader(http.StatusNoContent)
+	case !slices.Contains(words, r.Method):
+		reject := *rejectStreamMethod
+		reject.Text, reject.Header = "Use "+strings.Join(words, " or ")+" to open an SSE stream.", "Allow: "+st.Methods+"\r\n"
+		s.refuseHTTP(w, conn, &reject)
+	default:
+		return conn, true
+	}
+	return conn, false
+}
+
+// serveStream returns the handler of a protocol's event streams.
+func (s *Server) serveStream(st route.Stream) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		conn, ok := s.admitStream(w, r, &st)
+		if !ok {
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, int64(st.BodyMax))
+		h := &conn.arriving.Hello
+		h.ListenOnly = true
+		later, reject := st.Parse(h, r)
+		if reject == nil && later != nil {
+			reject = later.Authorize(r.Context(), h, nil)
+		}
+		if reject == nil {
+			reject = s.stream(w, conn)
+		}
+		if reject != nil {
+			s.refuseHTTP(w, conn, reject)
+		}
+	}
+}
+
+// stream takes the connection from net/http and sends it to a loop.
+func (s *Server) stream(w http.ResponseWriter, c *webConn) *route.Reject {
+	refused, reject := s.takePlace(c.refusal, c.client)
+	if reject != nil {
+		return reject
+	}
+	a := &c.arriving
+	a.Refused, a.Client, a.Told, a.From, a.Response = refused, c.client, c.told, c, streamHead(w.Header())
+	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
+		s.leavePlace(refused)
+		return rejectDescriptors // cannot be: it is a connection of ours, with HTTP/1
+	}
+	var err error
+	if a.FD, a.Secure, err = loop.Detach(c.Conn); err != nil {
+		s.leavePlace(refused)
+		s.refused(rejectDescriptors.Reason, c.client)
+		c.Close() // ignored: there is nobody to tell
+		return nil
+	}
+	if !c.inherits {
+		poller.TuneFD(a.FD, s.cfg.Socket) // ignored: it works without
+	}
+	a.Seat, c.seat = loop.Seat(c.seat), 0
+	if !refused {
+		s.stats.outcome(outcomeStream)
+	}
+	s.loops.Arrive(a)
+	return nil
+}
+
+// streamHead is the response's head, with the header fields that concern origins.
+func streamHead(header http.Header) []byte {
+	b := []byte("HTTP/1.1 200 OK\r\n" +
+		"Content-Type: text/event-stream; charset=utf-8\r\n" +
+		"Cache-Control: no-store\r\n" +
+		"X-Content-Type-Options: nosniff\r\n" +
+		"X-Accel-Buffering: no\r\n" + // nginx: pass on what comes at once
+		"Connection: close\r\n")
+	for _, name := range []string{"Access-Control-Allow-Origin", "Vary"} {
+		if v := header.Get(name); v != "" {
+			b = fmt.Appendf(b, "%s: %s\r\n", name, v)
+		}
+	}
+	b = append(b, "\r\nretry: "...)
+	b = strconv.AppendInt(b, streamRetryMin+rand.Int64N(streamRetryMax-streamRetryMin+1), 10)
+	return append(b, '\n')
+}
+
+// refuseHTTP answers a request with a refusal, and counts it.
+func (s *Server) refuseHTTP(w http.ResponseWriter, from *webConn, r *route.Reject) {
+	s.refused(r.Reason, from.client)
+	for line := range strings.Lines(r.Header) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		w.Header().Set(name, value)
+	}
+	if r.Retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(r.RetryAfter()))
+	}
+	http.Error(w, r.Text, r.Status)
+}

@@ -1,0 +1,279 @@
+package edge
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"sluice/gateway/edge/admit"
+	"sluice/gateway/loop"
+	"sluice/gateway/route"
+)
+
+// web is the net/http server inside the process that answers whatever is no
+// upgrade. It gets connections from the handshake stage with the bytes that were
+// read already, and answers one request on each: an upgrade is always a
+// connection's first request.
+type web struct {
+	server *Server
+	http   *http.Server
+	places *places
+	queue  chan net.Conn
+	ended  chan struct{}
+	once   sync.Once
+	served sync.WaitGroup
+}
+
+// webTimeout bounds the reading of a request and the writing of its answer.
+const webTimeout = 10 * time.Second
+
+func newWeb(s *Server) *web {
+	w := &web{
+		server: s,
+		places: newPlaces(s, s.cfg.MaxHandshakes),
+		queue:  make(chan net.Conn, s.cfg.MaxHandshakes),
+		ended:  make(chan struct{}),
+	}
+	evened := evenly(s.publicHandler())
+	w.http = &http.Server{
+		Handler:        http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.contained(evened, rw, r) }),
+		ReadTimeout:    webTimeout,
+		WriteTimeout:   webTimeout,
+		MaxHeaderBytes: headBytes,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, webConnKey{}, c)
+		},
+		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	w.http.SetKeepAlivesEnabled(false)
+	w.served.Add(1)
+	go func() {
+		defer w.served.Done()
+		w.http.Serve((*webListener)(w)) // ignored: it ends when the listener does
+	}()
+	return w
+}
+
+// evenly makes good for two things in which net/http differs from what is promised here.
+// An absolute target without a path means "/" (RFC 9110 section 4.2.3). And a client that
+// holds its body back until it is asked for it, and is answered without, is not waited for
+// until webTimeout.
+func evenly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "" {
+			r.URL.Path = "/"
+		}
+		next.ServeHTTP(w, r)
+		if r.Header.Get("Expect") != "" {
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(answerTimeout)) // ignored: it was taken from net/http
+		}
+	})
+}
+
+// contained serves a request. A panic is counted, logged and blamed as in a handshake;
+// net/http ends the connection.
+func (w *web) contained(next http.Handler, rw http.ResponseWriter, r *http.Request) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if p != http.ErrAbortHandler {
+			c := r.Context().Value(webConnKey{}).(*webConn)
+			w.server.survive(p, c.client)
+			w.server.stats.panics.Add(1)
+			w.server.admission.Blame(c.seat, time.Now().UnixMilli())
+		}
+		panic(http.ErrAbortHandler)
+	}()
+	next.ServeHTTP(rw, r)
+}
+
+var rejectBusy = route.NewReject(http.StatusServiceUnavailable, "http_busy",
+	"Too many concurrent requests.").WithRetry(1)
+
+// webWait is how long a request waits for its turn: a browser whose event stream
+// is refused gives up for good, and when everybody comes back at once a place is
+// free within milliseconds. Half of the handshakes' places may wait so, because
+// slow readers of answers can keep net/http busy for longer.
+const webWait = time.Second
+
+// take hands a connection of which n bytes were read to net/http, at once or on a
+// goroutine that waits for a place.
+func (w *web) take(g *greeting, n int) *route.Reject {
+	if g.link() != nil {
+		return rejectDescriptors
+	}
+	x := newWebPlace(g)
+	if !w.places.take(x) {
+		return rejectBusy
+	}
+	g.requesting = x
+	loop.PlantGreeting("take")
+	select {
+	case <-x.ready:
+		w.hand(g, x, n)
+		return nil
+	default:
+	}
+	go g.contained(func() {
+		t := time.NewTimer(webWait)
+		defer t.Stop()
+		select {
+		case <-x.ready:
+		case <-t.C:
+		case <-w.server.ending:
+		}
+		if w.places.giveUp(x) {
+			g.requesting = nil
+			g.refuse(rejectBusy)
+			return
+		}
+		w.hand(g, x, n)
+	})
+	return nil
+}
+
+// hand gives net/http a connection that has a place.
+func (w *web) hand(g *greeting, x *webPlace, n int) {
+	w.server.stats.outcome(outcomeHTTP)
+	if g.until.IsZero() {
+		g.until = time.Now().Add(g.door.deadline(n))
+	}
+	c := &webConn{Conn: g.conn, web: w, place: x, inherits: g.door.inherits, early: append([]byte(nil), (*g.buf)[:n]...),
+		until: g.until, client: g.client, told: g.told, seat: g.seat, refusal: g.refusal}
+	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
+	loop.PlantGreeting("hand")
+	g.seat, g.requesting = 0, nil
+	w.queue <- c // has room for as many as there are places
+	g.Leave()
+}
+
+// close ends the server. The handshake stage must be empty.
+func (w *web) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if w.http.Shutdown(ctx) != nil {
+		w.http.Close() // ignored: what is left is cut off
+	}
+	w.served.Wait()
+	for len(w.queue) > 0 { // nobody adds any more: the stage is empty
+		(<-w.queue).Close() // ignored: there is nobody to tell
+	}
+}
+
+// webListener feeds the http.Server from the queue.
+type webListener web
+
+func (l *webListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.queue:
+		return c, nil
+	case <-l.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *webListener) Close() error {
+	l.once.Do(func() { close(l.ended) })
+	return nil
+}
+
+func (l *webListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// webConn is a connection whose first bytes were read already.
+type webConn struct {
+	net.Conn
+	web      *web
+	place    *webPlace
+	early    []byte
+	arriving loop.Arrival
+	until    time.Time // the end of the handshake: all of a request has to be there by then
+	once     sync.Once
+
+	inherits bool // it has the listener's options
+	client   netip.AddrPort
+	told     bool // a proxy has passed on the client's address
+	refusal  *route.Reject
+	seat     admit.Seat // 0 once it is given on
+}
+
+// webConnKey finds a request's webConn in its context.
+type webConnKey struct{}
+
+func (c *webConn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// SetReadDeadline never goes beyond the end of the handshake.
+func (c *webConn) SetReadDeadline(t time.Time) error {
+	if t.IsZero() || t.After(c.until) {
+		t = c.until
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// CloseWrite lets net/http end an answer without a reset.
+func (c *webConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+func (c *webConn) Close() error {
+	err := c.Conn.Close()
+	c.Leave()
+	return err
+}
+
+// Leave gives the place back. Later calls do nothing.
+func (c *webConn) Leave() {
+	c.once.Do(func() {
+		c.web.server.admission.Leave(c.seat)
+		c.web.places.leave(c.place)
+	})
+}
+
+// publicHandler serves what is no upgrade on the public listeners.
+func (s *Server) publicHandler() http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range s.cfg.Routes {
+		for _, st := range r.Streams {
+			mux.HandleFunc(st.Path, s.serveStream(st))
+		}
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if conn := r.Context().Value(webConnKey{}).(*webConn); conn.refusal != nil { // not a stream after all
+			s.refuseHTTP(w, conn, conn.refusal)
+			return
+		}
+		upgrades, _ := s.routeTo(r.URL.EscapedPath())
+		switch {
+		case s.cfg.Page != nil && (r.URL.Path == "/" || upgrades == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead)):
+			s.cfg.Page.ServeHTTP(w, r)
+		case upgrades != nil:
+			w.Header().Set("Upgrade", "websocket")
+			w.Header().Set("Connection", "Upgrade")
+			http.Error(w, "This is a WebSocket endpoint: connect to it with a WebSocket client.", http.StatusUpgradeRequired)
+		case strings.HasPrefix(r.URL.Path, "/publish/"):
+			http.Error(w, s.cfg.Names.Text("Not found: POST /publish is on the internal listener ({ServeInternal})."), http.StatusNotFound)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+	return mux
+}
+
+// NotArrived implements origin.
+func (c *webConn) NotArrived(err error) { c.web.server.refused(notArrivedOutcome(err), c.client) }

@@ -1,0 +1,258 @@
+package enginetest
+
+import (
+	"slices"
+	"time"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/engine"
+	"sluice/gateway/presence"
+)
+
+// Late is the engine of one of a [Store]'s nodes.
+type Late struct {
+	store   *Store
+	space   *channel.Space
+	present *presence.Table
+	info    engine.NodeInfo
+
+	// Owned by the store's goroutine.
+	routes  map[string][]*route // by channel: one, or some more of channels that end
+	scratch channel.Scratch
+}
+
+// route is the way of a channel's publications to a node.
+type route struct {
+	ch   *channel.Channel
+	live bool      // the store knows of it, until the channel is detached
+	due  time.Time // of the newest delivery: they stay in order
+	lose int       // deliveries that are lost
+}
+
+// noticed is after how many steps a node notices at the latest that a delivery was lost.
+const noticed = 20
+
+// NewLate adds a node to the store. space must be remote.
+func NewLate(s *Store, space *channel.Space, present *presence.Table, info engine.NodeInfo) *Late {
+	e := &Late{store: s, space: space, present: present, info: info, routes: make(map[string][]*route)}
+	s.Do(func() { s.nodes = append(s.nodes, e) })
+	return e
+}
+
+// ask has the store do something for the node: fail, where that goes wrong.
+func (e *Late) ask(do func(), fail func()) {
+	s := e.store
+	s.at(time.Now(), func() {
+		s.later(func() { // it has arrived
+			if s.away || s.happens(s.trouble.Failed) {
+				do = fail
+			}
+			do()
+		})
+	})
+}
+
+// Publish implements engine.Engine.
+func (e *Late) Publish(name string, _ *channel.Channel, p *channel.Publication, _ *channel.Scratch, c engine.Caller) (channel.Receipt, error) {
+	s := e.store
+	if s.happens(s.trouble.Full) {
+		if c != nil {
+			s.later(c.Released)
+		}
+		return channel.Receipt{}, channel.ErrFull
+	}
+	stored := *p
+	stored.Payload, stored.Extra = slices.Clone(p.Payload), slices.Clone(p.Extra)
+	answer := func(r channel.Receipt, err error) {
+		if c != nil {
+			s.later(func() { c.Published(r, err) })
+		}
+	}
+	s.at(time.Now(), func() {
+		s.later(func() { // it has arrived
+			if s.away || s.happens(s.trouble.Unstored) {
+				answer(channel.Receipt{}, engine.ErrUnavailable)
+				return
+			}
+			if at, known := s.ids[stored.ID]; known {
+				stored.Epoch, stored.Offset = at.Epoch, at.Offset
+			} else {
+				s.store(name, &stored)
+				if stored.ID != "" {
+					s.ids[stored.ID] = channel.Place{Epoch: stored.Epoch, Offset: stored.Offset}
+				}
+				for _, n := range s.nodes {
+					for _, r := range n.routes[name] {
+						n.deliver(r, stored)
+					}
+				}
+			}
+			if s.happens(s.trouble.Unacked) {
+				answer(channel.Receipt{}, engine.ErrUnavailable)
+				return
+			}
+			receipt := channel.Receipt{Epoch: stored.Epoch, Offset: stored.Offset}
+			if ch := e.space.Find(name); ch != nil {
+				receipt.Subscribers = ch.Subscribers()
+			}
+			answer(receipt, nil)
+		})
+	})
+	return channel.Receipt{}, engine.ErrPending
+}
+
+// deliver brings a publication to a node, behind those that are on their way.
+func (e *Late) deliver(r *route, p channel.Publication) {
+	s := e.store
+	times := 1
+	switch {
+	case !r.live:
+		return
+	case s.away || s.happens(s.trouble.Lost):
+		times = 0
+	case r.lose > 0:
+		r.lose--
+		times = 0
+	case s.happens(s.trouble.Twice):
+		times = 2
+	}
+	for range times {
+		e.bring(r, func() { r.ch.Append(&p, &e.scratch) })
+	}
+	if times == 0 {
+		s.at(s.soon().Add(noticed*s.trouble.Delay), func() { e.check(r) })
+	}
+}
+
+// bring does something with a channel's route, in its turn.
+func (e *Late) bring(r *route, do func()) {
+	e.behind(r, func() {
+		if r.live && !e.store.away {
+			do()
+		}
+	})
+}
+
+// behind does something when what is on its way to a channel is there.
+func (e *Late) behind(r *route, do func()) {
+	if due := e.store.soon(); due.After(r.due) {
+		r.due = due
+	}
+	e.store.at(r.due, do)
+}
+
+// check has a node notice what was lost: it sees the newest publication once more.
+func (e *Late) check(r *route) {
+	st := e.store.stream(r.ch.Name())
+	if n := len(st.kept); n > 0 && st.kept[n-1].Offset == st.newest.Offset {
+		p := st.kept[n-1]
+		e.bring(r, func() { r.ch.Append(&p, &e.scratch) })
+		return
+	}
+	newest := st.newest
+	e.bring(r, func() { r.ch.Attached(newest) })
+}
+
+// Attach implements engine.Engine.
+func (e *Late) Attach(ch *channel.Channel) {
+	s, r := e.store, &route{ch: ch}
+	s.at(time.Now(), func() { e.routes[ch.Name()] = append(e.routes[ch.Name()], r) })
+	e.ask(func() {
+		r.live = slices.Contains(e.routes[ch.Name()], r)
+		newest := s.stream(ch.Name()).newest
+		s.later(func() { // publications may be there before it
+			if r.live {
+				ch.Attached(newest)
+			}
+		})
+	}, func() { s.later(func() { ch.Failed(engine.ErrUnavailable) }) })
+}
+
+// Detach implements engine.Engine.
+func (e *Late) Detach(ch *channel.Channel) {
+	e.store.at(time.Now(), func() {
+		name := ch.Name()
+		e.routes[name] = slices.DeleteFunc(e.routes[name], func(r *route) bool {
+			if r.ch == ch {
+				r.live = false
+			}
+			return r.ch == ch
+		})
+		if len(e.routes[name]) == 0 {
+			delete(e.routes, name)
+		}
+	})
+}
+
+// Fill implements engine.Engine.
+func (e *Late) Fill(ch *channel.Channel) {
+	e.ask(func() {
+		st := e.store.stream(ch.Name())
+		st.expire(e.store.keep(ch.Name()), time.Now().UnixMilli())
+		kept, floor := slices.Clone(st.kept), channel.Place{Epoch: st.newest.Epoch, Offset: st.floor}
+		for _, r := range e.routes[ch.Name()] {
+			if r.ch == ch {
+				e.behind(r, func() { ch.Filled(kept, floor) })
+			}
+		}
+	}, func() { e.store.later(func() { ch.Failed(engine.ErrUnavailable) }) })
+}
+
+// History implements engine.Engine.
+func (e *Late) History(q engine.HistoryQuery, done func(channel.Collected, error)) {
+	if q.Since != nil {
+		since := *q.Since
+		q.Since = &since
+	}
+	e.ask(func() {
+		out, err := e.store.collect(q)
+		e.store.later(func() { done(out, err) })
+	}, func() { done(channel.Collected{}, engine.ErrUnavailable) })
+}
+
+// Presence implements engine.Engine.
+func (e *Late) Presence(name string, most int, done func(engine.Presence, error)) {
+	e.ask(func() {
+		var list []*channel.ClientInfo
+		users := make(map[string]bool)
+		for _, n := range e.store.nodes {
+			all, _ := n.present.List(name, 1<<30)
+			list = append(list, all...)
+		}
+		for _, who := range list {
+			users[who.User] = true
+		}
+		out := engine.Presence{Clients: len(list), Users: len(users)}
+		if most > 0 && len(list) <= most {
+			out = engine.Presence{List: append([]*channel.ClientInfo{}, list...)}
+		}
+		e.store.later(func() { done(out, nil) })
+	}, func() { done(engine.Presence{}, engine.ErrUnavailable) })
+}
+
+// Remove implements engine.Engine.
+func (e *Late) Remove(name string, done func(error)) {
+	e.ask(func() {
+		st := e.store.stream(name)
+		st.floor, st.kept = st.newest.Offset, nil
+		for _, n := range e.store.nodes {
+			if ch := n.space.Find(name); ch != nil {
+				ch.ForgetHistory()
+			}
+		}
+		e.store.later(func() { done(nil) })
+	}, func() { done(engine.ErrUnavailable) })
+}
+
+// Info implements engine.Engine.
+func (e *Late) Info(done func([]engine.NodeInfo, error)) {
+	e.ask(func() {
+		var others []engine.NodeInfo
+		for _, n := range e.store.nodes {
+			if n != e {
+				others = append(others, n.info)
+			}
+		}
+		e.store.later(func() { done(others, nil) })
+	}, func() { done(nil, engine.ErrUnavailable) })
+}

@@ -1,0 +1,165 @@
+package enginetest
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/engine"
+)
+
+// Order checks that there is one order for each channel, whatever fails: publishers on all nodes,
+// subscribers that stay, and others that come back again and again on all nodes. Each gets the same,
+// or learns what it has not.
+func Order(t *testing.T, rig *Rig) {
+	const publishers, each = 6, 30
+	names := []string{"a", "b", "none"}
+	var acks sync.Map // the places by payload
+	var readers []*reader
+	for _, name := range names {
+		for i, n := range rig.Nodes {
+			for _, returns := range []bool{false, true} {
+				s := n.subscribe(t, name, now)
+				who := fmt.Sprintf("%s, node %d, returns: %t", name, i, returns)
+				readers = append(readers, &reader{node: n, s: s, returns: returns, ledger: newLedger(t, who, s.from)})
+			}
+		}
+	}
+	published := make(chan struct{})
+	var publishing, reading sync.WaitGroup
+	for _, r := range readers {
+		if r.returns {
+			reading.Go(func() { r.comeAndGo(published) })
+		}
+	}
+	for i := range publishers {
+		publishing.Go(func() {
+			node := rig.Nodes[i%len(rig.Nodes)]
+			for j := range each {
+				for _, name := range names {
+					payload := fmt.Sprintf("%s-%d-%d", name, i, j)
+					if r, err := node.publish(t, name, payload); err == nil {
+						acks.Store(payload, channel.Place{Epoch: r.Epoch, Offset: r.Offset})
+					} else if err != engine.ErrUnavailable {
+						t.Errorf("publish: %v", err)
+					}
+				}
+			}
+		})
+	}
+	publishing.Wait()
+	close(published)
+	reading.Wait()
+	last := map[string]channel.Place{} // behind all others
+	for _, name := range names {
+		for last[name].Offset == 0 {
+			r, err := rig.Nodes[0].publish(t, name, "last")
+			if err != nil && err != engine.ErrUnavailable {
+				t.Fatal(err)
+			}
+			last[name] = channel.Place{Epoch: r.Epoch, Offset: r.Offset}
+		}
+	}
+	places := map[string]entry{} // as some subscriber has seen them
+	for _, r := range readers {
+		name := r.s.name
+		for r.at != last[name] {
+			r.add(r.s.next())
+		}
+		r.s.leave()
+		for payload, one := range r.seen {
+			if other, ok := places[payload]; ok && other != one && payload != "last" {
+				t.Errorf("%s: got %+v, another one %+v", r.who, one, other)
+			}
+			places[payload] = one
+			if at, ok := acks.Load(payload); ok && at != one.At {
+				t.Errorf("%s: got %+v, and its receipt was %+v", r.who, one, at)
+			}
+		}
+		acks.Range(func(payload, _ any) bool {
+			p := payload.(string)
+			if _, ok := r.seen[p]; strings.HasPrefix(p, name+"-") && !ok && !r.notified {
+				t.Errorf("%s: %s was acknowledged and is missing, and nothing tells it", r.who, p)
+			}
+			return true
+		})
+	}
+}
+
+// reader is a subscriber with its ledger.
+type reader struct {
+	*ledger
+	node    *Node
+	s       *subscriber
+	returns bool
+}
+
+// comeAndGo ends the subscription again and again, and comes back with its place.
+func (r *reader) comeAndGo(until <-chan struct{}) {
+	for {
+		for range 5 {
+			if !r.s.idle() {
+				r.add(r.s.next())
+				continue
+			}
+			select {
+			case <-r.s.notified:
+			case <-time.After(time.Millisecond):
+			}
+		}
+		select {
+		case <-until:
+			return
+		default:
+		}
+		r.s.leave()
+		r.s = r.node.subscribe(r.t, r.s.name, channel.Ask{Kind: channel.AskSince, At: r.at})
+		switch {
+		case r.s.gap:
+			r.at, r.notified = r.s.from, true
+		case r.s.from != r.at:
+			r.t.Errorf("%s: came back from %+v, and went on at %+v", r.who, r.at, r.s.from)
+		}
+	}
+}
+
+// ledger has what a subscriber gets.
+type ledger struct {
+	t        testing.TB
+	who      string
+	at       channel.Place // of the newest
+	notified bool          // that something is missing
+	seen     map[string]entry
+	newest   map[int]int // of each publisher: the number of its newest publication
+}
+
+func newLedger(t testing.TB, who string, at channel.Place) *ledger {
+	return &ledger{t: t, who: who, at: at, seen: make(map[string]entry), newest: make(map[int]int)}
+}
+
+// add checks that nothing is lost without notification, repeated or out of order.
+func (l *ledger) add(one entry) {
+	l.t.Helper()
+	switch {
+	case one.Kind == channel.KindGap || one.Kind == channel.KindReset:
+		l.at, l.notified = channel.Place{Epoch: one.At.Epoch, Offset: one.Prev}, true
+		return
+	case one.At.Offset <= one.Prev || one.Prev < l.at.Offset && one.At.Epoch == l.at.Epoch:
+		l.t.Errorf("%s: %+v comes after %+v", l.who, one, l.at)
+	case one.At.Epoch != l.at.Epoch || one.Prev != l.at.Offset:
+		l.t.Errorf("%s: %+v comes after %+v, and nothing tells what is missing", l.who, one, l.at)
+	}
+	l.at = one.At
+	var channel string
+	var of, number int
+	if n, _ := fmt.Sscanf(strings.ReplaceAll(one.Payload, "-", " "), "%s %d %d", &channel, &of, &number); n == 3 { // ignored: others have no number
+		if l.newest[of] > number || l.seen[one.Payload] != (entry{}) {
+			l.t.Errorf("%s: %s comes after number %d of its publisher", l.who, one.Payload, l.newest[of])
+		}
+		l.newest[of] = number
+	}
+	l.seen[one.Payload] = one
+}

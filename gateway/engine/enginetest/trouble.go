@@ -1,0 +1,258 @@
+package enginetest
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/clienttest"
+	"sluice/gateway/engine"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// stall: while the store stands still every method returns soon, nothing is delivered, and nothing
+// is answered. Then everything is.
+func stall(t *testing.T, rig *Rig) {
+	const most = 200
+	n := rig.Nodes[0]
+	s := n.subscribe(t, "x", now)
+	defer s.leave()
+	resume := rig.Stall()
+	answers := make(chan error, 100+5*most)
+	var took []time.Duration
+	do := func(f func()) {
+		begun := time.Now()
+		f()
+		took = append(took, time.Since(begun))
+	}
+	callers := make([]*caller, most)
+	for i := range callers {
+		callers[i] = newCaller(t)
+		p := channel.Publication{Payload: []byte(fmt.Sprint(i)), At: time.Now().UnixMilli()}
+		do(func() {
+			_, _, err := engine.Publish(n.Engine, n.Space, "x", nil, &p, new(channel.Scratch), callers[i])
+			if err != engine.ErrPending {
+				t.Fatalf("number %d is not pending: %v", i, err)
+			}
+		})
+		do(func() {
+			n.Engine.History(engine.HistoryQuery{Channel: "x"}, func(_ channel.Collected, err error) { answers <- err })
+		})
+		do(func() { n.Engine.Presence("x", 1, func(_ engine.Presence, err error) { answers <- err }) })
+		do(func() { n.Engine.Remove("y", func(err error) { answers <- err }) })
+		do(func() { n.Engine.Info(func(_ []engine.NodeInfo, err error) { answers <- err }) })
+	}
+	waiter := &subscriber{t: t, prepared: make(chan error, 1)}
+	do(func() {
+		if ready, err := n.Space.Prepare("new", &now, waiter); ready || err != nil {
+			t.Errorf("a channel that has not attached is ready: %v, %v", ready, err)
+		}
+	})
+	// The bound is 10 us. A machine that others use interrupts some calls, not half of them.
+	slices.Sort(took)
+	if median := took[len(took)/2]; median > time.Millisecond {
+		t.Errorf("a call took %v (median)", median)
+	}
+	if !s.idle() || len(answers) > 0 || len(waiter.prepared) > 0 {
+		t.Error("something was delivered or answered while the store stood still")
+	}
+	for _, c := range callers {
+		if len(c.answers) > 0 {
+			t.Fatal("a publication was acknowledged while the store stood still")
+		}
+	}
+	resume()
+	for _, c := range callers {
+		if r := clienttest.Receive(t, "the answer to a publication", c.answers); r.err != nil {
+			t.Error(r.err)
+		}
+	}
+	for range 4 * most {
+		if err := clienttest.Receive(t, "an answer", answers); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := clienttest.Receive(t, "the channel", waiter.prepared); err != nil {
+		t.Error(err)
+	}
+	n.Space.Release("new", waiter)
+	seen := map[string]bool{}
+	for len(seen) < most {
+		seen[s.next().Payload] = true
+	}
+}
+
+// again: a message is handed over again because the result of the first time is unknown.
+func again(t *testing.T, rig *Rig) {
+	near, far := rig.Nodes[0], rig.Nodes[len(rig.Nodes)-1]
+	hand := func(n *Node, id string) *caller {
+		c := newCaller(t)
+		p := channel.Publication{Payload: []byte(id), ID: id, At: time.Now().UnixMilli()}
+		if _, _, err := engine.Publish(n.Engine, n.Space, "x", nil, &p, new(channel.Scratch), c); err != engine.ErrPending {
+			t.Fatalf("%s is not pending: %v", id, err)
+		}
+		return c
+	}
+	answer := func(c *caller) result { return clienttest.Receive(t, "the answer to a publication", c.answers) }
+	resume := rig.Stall()
+	first, second := hand(near, "a"), hand(far, "a")
+	resume()
+	a, b := answer(first), answer(second)
+	if a.err != nil || b.err != nil || a.Offset != b.Offset || a.Epoch != b.Epoch {
+		t.Errorf("pending, and handed over again: %+v and %+v", a, b)
+	}
+	if rig.Away != nil {
+		back := rig.Away()
+		if r := answer(hand(near, "b")); r.err != engine.ErrUnavailable {
+			t.Errorf("while the store is away: %+v", r)
+		}
+		back()
+		if r := answer(hand(far, "b")); r.err != nil {
+			t.Errorf("handed over again: %+v", r)
+		}
+	}
+	want := map[string]int{"a": 1}
+	if rig.Away != nil {
+		want["b"] = 1
+	}
+	kept, err := near.history(t, engine.HistoryQuery{Channel: "x", Most: channel.Bounds{Count: -1}})
+	got := make(map[string]int)
+	for _, p := range kept.Publications {
+		got[string(p.Payload)]++
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("published how many times (-want +got), %v:\n%s", err, diff)
+	}
+}
+
+// stuck: a channel whose readers take nothing neither holds up its publishers nor other channels.
+func stuck(t *testing.T, rig *Rig) {
+	from, to := rig.Nodes[0], rig.Nodes[len(rig.Nodes)-1]
+	still, other := to.subscribe(t, "x", now), to.subscribe(t, "y", now)
+	large := strings.Repeat("x", 10<<10)
+	for i := range 50 { // far more than its log holds
+		from.publishAll(t, "x", large)
+		from.publishAll(t, "y", fmt.Sprint(i))
+		other.want("beside a channel whose readers stand still", fmt.Sprint(i))
+	}
+	still.leave()
+	other.leave()
+	back := to.subscribe(t, "x", channel.Ask{Kind: channel.AskNewest, N: 1})
+	back.want("the channel's newest", large)
+	back.leave()
+}
+
+// away: while the store is unavailable every request is answered with that. Afterwards all is as
+// before, and who was subscribed learns what it has missed.
+func away(t *testing.T, rig *Rig) {
+	n := rig.Nodes[0]
+	n.publishAll(t, "x", "before")
+	s := n.subscribe(t, "x", now)
+	defer s.leave()
+	back := rig.Away()
+	ask := map[string]error{}
+	_, ask["publish"] = n.publish(t, "x", "lost")
+	_, ask["history"] = n.history(t, engine.HistoryQuery{Channel: "x"})
+	_, ask["presence"] = n.presence(t, "x", 1)
+	ask["remove"] = n.remove(t, "x")
+	_, ask["info"] = wait(t, n.Engine.Info)
+	_, ask["attach"] = n.try(t, "y", now)
+	_, ask["fill"] = n.try(t, "x", channel.Ask{Kind: channel.AskNewest, N: 1})
+	for what, err := range ask {
+		if err != engine.ErrUnavailable {
+			t.Errorf("%s: %v, want ErrUnavailable", what, err)
+		}
+	}
+	if n.Space.Find("y") != nil {
+		t.Error("a channel that could not attach is left")
+	}
+	back()
+	n.publishAll(t, "x", "after")
+	for one := s.next(); one.Payload != "after"; one = s.next() {
+		if one.Payload != "lost" && one.Kind != channel.KindGap { // it may have been stored
+			t.Errorf("got %+v", one)
+		}
+	}
+	n.subscribe(t, "y", now).leave()
+	late := n.subscribe(t, "x", channel.Ask{Kind: channel.AskNewest, N: math.MaxInt32})
+	late.want("what is kept", "before")
+	for one := late.next(); one.Payload != "after"; one = late.next() {
+	}
+	late.leave()
+}
+
+// reset: where the order begins anew, live subscribers get a reset, and places of before are of
+// another epoch.
+func reset(t *testing.T, rig *Rig) {
+	n := rig.Nodes[0]
+	before := n.publishAll(t, "x", "a", "b")
+	var live []*subscriber
+	for _, n := range rig.Nodes {
+		live = append(live, n.subscribe(t, "x", now), n.subscribe(t, "quiet", now))
+	}
+	rig.Reset("x")
+	rig.Reset("quiet")
+	after := n.publishAll(t, "x", "c")
+	if after[0].Epoch == before[0].Epoch {
+		t.Fatalf("it is the same epoch")
+	}
+	for i, s := range live {
+		if one := s.next(); one.Kind != channel.KindReset {
+			t.Errorf("subscriber %d got %+v, want a reset", i, one)
+		}
+		if s.name == "x" {
+			s.want("behind the reset", "c")
+		}
+		s.leave()
+	}
+	for _, n := range rig.Nodes {
+		ask := channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: before[0].Epoch, Offset: before[0].Offset}}
+		if _, err := n.history(t, engine.HistoryQuery{Channel: "x", Since: &ask}); err != engine.ErrEpoch {
+			t.Errorf("history since a place of before: %v, want ErrEpoch", err)
+		}
+		s := n.subscribe(t, "x", ask)
+		if !s.gap {
+			t.Error("a subscriber with a place of before is not notified")
+		}
+		s.want("what is of the new epoch", "c")
+		s.leave()
+	}
+}
+
+// lose: what was lost on its way to a node comes later or is a gap there, also where nothing comes
+// behind it, and is nothing elsewhere. Who comes later has all of it.
+func lose(t *testing.T, rig *Rig) {
+	last := len(rig.Nodes) - 1
+	near, far := rig.Nodes[0], rig.Nodes[last]
+	for _, name := range []string{"x", "none"} {
+		bad := far.subscribe(t, name, now)
+		l := newLedger(t, name, bad.from)
+		until := func(at channel.Receipt) {
+			for l.at.Offset < at.Offset {
+				l.add(bad.next())
+			}
+		}
+		until(near.publishAll(t, name, "a")[0])
+		rig.Lose(last, name, 2)
+		until(near.publishAll(t, name, "b", "c")[1])
+		until(near.publishAll(t, name, "d")[0])
+		_, b := l.seen["b"]
+		_, c := l.seen["c"]
+		if _, d := l.seen["d"]; l.notified == (b && c) || !d {
+			t.Errorf("%s: notified of a gap: %v; has %v", name, l.notified, l.seen)
+		}
+		for _, n := range rig.Nodes {
+			if Keep(name).Count > 0 {
+				late := n.subscribe(t, name, channel.Ask{Kind: channel.AskNewest, N: math.MaxInt32})
+				late.want("all that is kept", "a", "b", "c", "d")
+				late.leave()
+			}
+		}
+		bad.leave()
+	}
+}

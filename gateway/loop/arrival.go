@@ -1,0 +1,146 @@
+package loop
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+
+	"sluice/gateway/wire"
+	"sluice/poller"
+)
+
+// Hello is what a protocol has found in the request of a connection.
+type Hello struct {
+	Variant    *Variant  // one of Config.Variants
+	Identity   *Identity // who the client is, if that is known or will be; nil if not
+	ListenOnly bool      // it may not publish; the protocol sees to that
+	Greeting   []byte    // what it is sent first, framed
+	// Start is what only the protocol's Open knows; nil for nothing. If it has a String, the log
+	// shows that as the connection's channel.
+	Start any
+}
+
+// Arrival is a connection that has passed its handshake, on its way to a loop.
+type Arrival struct {
+	Hello
+	FD       int
+	Secure   *Secure // nil for a plain one
+	Seat     Seat
+	Refused  bool // it is accepted only to be refused with a reason
+	Client   netip.AddrPort
+	Told     bool   // a proxy has passed on the client's address
+	Response []byte // the head of the response, not yet sent
+	Early    []byte // what came behind the request
+	From     Origin
+}
+
+// Origin is where an arrival comes from, and holds what it needs until it has arrived: the buffer
+// of its early, a place.
+type Origin interface {
+	// Leave is called once the arrival is a connection, or is not to be one.
+	Leave()
+	// NotArrived is called before that if the loop has refused it: with ErrStopping, or with why
+	// it cannot be watched.
+	NotArrived(err error)
+}
+
+// Deliver makes the arrival a connection of the loop. The channel is joined
+// before the 101 goes out: what is published after the client knows that it is
+// in reaches it.
+func (a *Arrival) Deliver(l *Loop) {
+	defer a.From.Leave()
+	if l.stopping {
+		a.refuse(l.set, ErrStopping)
+		return
+	}
+	if c := a.watched(l); c != nil {
+		c.step(a.begin)
+	}
+}
+
+// watched makes the loop's connection, which the poller watches; nil where that fails.
+func (a *Arrival) watched(l *Loop) (c *Conn) {
+	defer func() {
+		if r := recover(); r != nil {
+			a.panicked(l, r)
+			c = nil
+		}
+	}()
+	c = newConn(l, l.variantIndex(a.Variant))
+	PlantGreeting("arrive")
+	if c.seat = a.Seat; isLocal(a.Client) {
+		c.bits |= bitLocal
+	}
+	if a.Told {
+		c.extra().client = a.Client
+	}
+	if a.Secure != nil {
+		a.Secure.wire.owner, a.Secure.wire.begun = c, l.now
+		c.extra().secure = a.Secure
+	}
+	if a.Refused {
+		c.bits |= bitRefused
+	}
+	if a.Identity != nil {
+		c.extra().identity = a.Identity
+	}
+	if a.ListenOnly {
+		c.bits |= bitListen
+	}
+	if !c.framing().ReadsInput() {
+		c.bits |= bitPeerClosed // nobody answers the end of a stream
+	}
+	if err := l.poller.Add(&c.Desc, a.FD, poller.Readable, c); err != nil {
+		l.log.Error("connection refused: cannot watch its file descriptor", "error", err)
+		a.refuse(l.set, err)
+		return nil
+	}
+	l.add(c)
+	return c
+}
+
+// begin makes the connection a subscriber, and answers the request.
+func (a *Arrival) begin(c *Conn) {
+	c.Plant("begin")
+	l := c.loop
+	if l.debug {
+		name := ""
+		if start, ok := a.Start.(fmt.Stringer); ok {
+			name = start.String()
+		}
+		l.log.Debug("connection opened", c.LogAttr(), "loop", l.index, "client", AddressText(a.Client), "tls", a.Secure != nil,
+			"kind", a.Variant.Name, "channel", name)
+	}
+	o := c.output()
+	o.buf = append(append(o.buf, a.Response...), a.Greeting...)
+	if interval := seconds(l.cfg.PingInterval); c.framing().Pings() != wire.PingSilent {
+		c.pinged -= rand.Uint32N(interval/2 + 1) // not all at once; it may wrap around, as what is compared with it
+	}
+	c.WakeToPing()
+	early := a.Early
+	if a.Refused {
+		c.Close(ReasonRefused)
+	} else if c.await(c.protocol().Open(c, a)) {
+		c.putOff(early)
+		early = nil
+	}
+	c.Flush()
+	if len(early) > 0 && c.Phase < phaseDraining {
+		c.feed(early)
+	}
+	if a.Secure != nil && c.Phase < phaseDraining {
+		c.readSecure(a.Secure, false) // what came behind the request may be decrypted already
+	}
+	c.Settle()
+}
+
+func (a *Arrival) refuse(s *Set, err error) {
+	a.From.NotArrived(err)
+	a.drop(s)
+}
+
+// drop releases what an arrival holds, beside what it came from.
+func (a *Arrival) drop(s *Set) {
+	poller.Close(a.FD) // ignored: nothing of ours was sent
+	s.cfg.Admission.Left(a.Seat, a.Refused)
+}

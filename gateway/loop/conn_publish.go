@@ -1,0 +1,223 @@
+package loop
+
+import (
+	"errors"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/engine"
+)
+
+// A client's publication that finds its channel full, or another publisher at work, waits,
+// and with it everything the client has sent behind it: nothing more is read. It is not decoded
+// again. When the channel calls, the loop tries again in its turn, a bounded number of bytes at
+// a time.
+
+const (
+	// retryBytes is about what a turn publishes of what has waited, before it looks at
+	// events again: some ms.
+	retryBytes = 256 << 10
+	// retryCost is what a retry counts beside its bytes.
+	retryCost = 1 << 10
+)
+
+// Publishing is a client's publication that waits: a [Wait] and an engine.Caller. It belongs to
+// its loop.
+type Publishing struct {
+	// Set before it is published.
+	loop *Loop
+	c    *Conn // nil: it does not wait any more
+	name string
+	to   Publisher
+
+	payload, extra []byte           // copies
+	ch             *channel.Channel // where it waits
+	work           *encoding        // it is too large for the loop
+	err            error            // why it waits; if answered the result
+	binary         bool
+	answered       bool
+}
+
+// Publisher is what a protocol does about a publication that has waited.
+type Publisher interface {
+	// MayPublish returns why it may no longer be published, or nil.
+	MayPublish(c *Conn, channel string) error
+	// Published is called when it was accepted or, with an error, refused.
+	Published(c *Conn, err error)
+}
+
+// Released implements engine.Caller.
+func (p *Publishing) Released() { p.loop.Post(p) }
+
+// Published implements engine.Caller.
+func (p *Publishing) Published(_ channel.Receipt, err error) { p.loop.Post(&published{p, err}) }
+
+// published is posted when an engine answers.
+type published struct {
+	p   *Publishing
+	err error
+}
+
+// Deliver implements Message: the publication has its result.
+func (m *published) Deliver(l *Loop) { m.p.answer(m.err) }
+
+// answer notes the result of a publication, with which its connection goes on in its turn.
+func (p *Publishing) answer(err error) {
+	p.answered, p.err = true, err
+	p.loop.retries = append(p.loop.retries, p)
+}
+
+// Deliver implements Message: the channel calls.
+func (p *Publishing) Deliver(l *Loop) {
+	switch {
+	case p.c == nil:
+		p.Cancel()
+	case p.work != nil:
+		p.work.called(p)
+	default:
+		l.retries = append(l.retries, p)
+	}
+}
+
+// Cancel implements Wait: it takes the publication out of its channel's queue, for good.
+func (p *Publishing) Cancel() {
+	p.c = nil
+	if p.ch != nil {
+		p.ch.Forget(p)
+	}
+}
+
+// Moot implements Wait: what a client has published goes to others.
+func (*Publishing) Moot(*Conn) bool { return false }
+
+// Size implements Wait.
+func (p *Publishing) Size() int { return cap(p.payload) + cap(p.extra) }
+
+// retrySome continues with some of the publications that were called or answered.
+func (l *Loop) retrySome() {
+	i := 0
+	for bytes := 0; i < len(l.retries) && bytes < retryBytes; i++ {
+		p := l.retries[i]
+		l.retries[i] = nil
+		if p.c == nil {
+			continue // it does not wait any more
+		}
+		bytes += retryCost + len(p.payload)
+		if !p.c.Resume() {
+			p.Cancel()
+		}
+	}
+	rest := copy(l.retries, l.retries[i:])
+	clear(l.retries[rest:])
+	if l.retries = l.retries[:rest]; rest > 0 {
+		l.poller.Wake()
+	} else if cap(l.retries) > inboxKeep {
+		l.retries = nil
+	}
+}
+
+// Hook runs the hook of the server's program, if there is one, for a message that a client
+// wants to publish. It reports whether the message may be published.
+func (c *Conn) Hook(name string, payload []byte, binary bool) bool {
+	l := c.loop
+	if l.cfg.OnMessage == nil {
+		return true
+	}
+	l.inHook = true
+	may := l.cfg.OnMessage(name, payload, binary, c.id)
+	l.inHook = false
+	return may
+}
+
+// Publish publishes for the client; ch is nil if only the name is known. It returns the result
+// or, if the publication has to wait, a copy of it, with which the caller calls Then.
+func (c *Conn) Publish(name string, ch *channel.Channel, payload []byte, binary bool, extra []byte) (*Publishing, error) {
+	c.Plant("publish")
+	l := c.loop
+	p := l.spare
+	if p == nil {
+		p = &Publishing{loop: l}
+	}
+	l.spare = nil
+	p.c, p.name, p.ch, p.binary = c, name, ch, binary
+	err := p.try(payload, extra)
+	if !waits(err) {
+		p.c, p.ch = nil, nil
+		l.spare = p
+		if err == nil {
+			l.stats.Publications.Add(1)
+		}
+		return nil, err
+	}
+	n := len(payload)
+	both := append(append(make([]byte, 0, n+len(extra)), payload...), extra...)
+	p.payload, p.extra, p.err = both[:n:n], both[n:], err
+	return p, nil
+}
+
+// Then returns the publication as a Wait, for to.
+func (p *Publishing) Then(to Publisher) Wait {
+	p.to = to
+	p.wait()
+	return p
+}
+
+// waits reports whether a publication has to wait.
+func waits(err error) bool {
+	return errors.Is(err, channel.ErrFull) || err == channel.ErrLarge || err == engine.ErrPending
+}
+
+// try hands the publication to the engine.
+func (p *Publishing) try(payload, extra []byte) (err error) {
+	l := p.loop
+	l.sending = channel.Publication{Payload: payload, Binary: p.binary, From: p.c.id, Extra: extra, At: l.time.UnixMilli()}
+	p.ch, _, err = engine.Publish(l.engine, l.space, p.name, p.ch, &l.sending, &l.encode, p)
+	l.sending = channel.Publication{} // it lies in a buffer that is let go
+	return err
+}
+
+// wait begins to wait, for what err says.
+func (p *Publishing) wait() {
+	switch {
+	case p.err == engine.ErrPending:
+	case p.err == channel.ErrLarge:
+		p.work = &encoding{from: p.c.id}
+		p.work.start(p)
+	case !errors.Is(p.err, channel.ErrTurn):
+		p.loop.stats.PushBacks.Add(1)
+	}
+}
+
+// Resume implements Wait.
+func (p *Publishing) Resume(c *Conn) Wait {
+	if !p.answered {
+		if p.err = p.to.MayPublish(c, p.name); p.err == nil {
+			p.err = p.try(p.payload, p.extra)
+		}
+		if waits(p.err) {
+			p.wait()
+			return p
+		}
+	}
+	return p.over(c)
+}
+
+// Late implements Wait. Only an engine can be late: a full channel has the bound of those that
+// hold it up.
+func (p *Publishing) Late(c *Conn) Wait {
+	if p.err != engine.ErrPending {
+		return p
+	}
+	p.err = engine.ErrUnavailable
+	return p.over(c)
+}
+
+// over ends the publication with its result.
+func (p *Publishing) over(c *Conn) Wait {
+	if p.c = nil; p.err == nil {
+		c.loop.stats.Publications.Add(1)
+	} else {
+		p.Cancel() // it may have been refused before its channel saw it
+	}
+	p.to.Published(c, p.err)
+	return nil
+}

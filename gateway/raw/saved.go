@@ -1,0 +1,63 @@
+package raw
+
+import (
+	"slices"
+
+	"sluice/gateway/loop"
+)
+
+// savedVersion is that of what Save appends: a byte with the variant's index and the bits below,
+// and the identity.
+const savedVersion = 1
+
+const (
+	savedVariant byte = 1<<2 - 1
+	// savedFormat: it has a subscription, in JSON with savedJSON.
+	savedFormat, savedJSON byte = 1 << 2, 1 << 3
+	// savedIdentity: its identity follows.
+	savedIdentity byte = 1 << 4
+)
+
+// Save implements loop.Protocol.
+func (p *Protocol) Save(dst []byte, c *loop.Conn) []byte {
+	head, who := byte(slices.Index(p.variants(), c.Variant())), c.Identity()
+	if f := c.Format(); f != nil {
+		head |= savedFormat
+		if f == formatOf(c.Variant() == p.stream, true) {
+			head |= savedJSON
+		}
+	}
+	if who == nil {
+		return append(dst, savedVersion, head)
+	}
+	return loop.AppendIdentity(append(dst, savedVersion, head|savedIdentity), who)
+}
+
+// Load implements loop.Protocol.
+func (p *Protocol) Load(_ *loop.Loop, b []byte) (s loop.Saved, err error) {
+	r := loop.ReadSaved(b, savedVersion)
+	head, variants := r.Byte(), p.variants()
+	i := int(head & savedVariant)
+	if i >= len(variants) || head >= savedIdentity<<1 {
+		r.Fail()
+		i = 0
+	}
+	s.Variant = variants[i]
+	if head&savedFormat != 0 {
+		s.Formats = append(s.Formats, formatOf(s.Variant == p.stream, head&savedJSON != 0))
+	}
+	if head&savedIdentity != 0 {
+		s.Identity = new(loop.Identity)
+		r.Identity(s.Identity)
+		s.Identified = true
+	}
+	return s, r.End()
+}
+
+// Describe implements loop.Protocol.
+func (*Protocol) Describe(c *loop.Conn, d *loop.Description) {
+	d.Format = "raw"
+	if f, ok := c.Format().(rawFormat); ok {
+		d.Format = f.String()
+	}
+}

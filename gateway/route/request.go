@@ -1,0 +1,22 @@
+package route
+
+// A Request is the head of a connection's first request, as package handshake has parsed it.
+//
+// Its strings share one copy of the head, so they outlive the buffer that was parsed. Clone
+// a string before keeping it for long, because it keeps the whole copy alive.
+type Request struct {
+	Method    string
+	Path      string   // percent-decoded; begins with a slash; may hold any byte
+	RawPath   string   // as it was sent: the one to cut into segments, for "%2F"
+	RawQuery  string   // as it was sent, without the question mark; escapes are not checked
+	Host      string   // of an absolute target, else of the field, as it was sent; "" is possible in HTTP/1.0 alone
+	Origin    string   // as it was sent
+	Protocols []string // subprotocols that an upgrade offers, in the client's order
+
+	// ForwardedFor are the values of X-Forwarded-For. Trust them only from trusted
+	// proxies.
+	ForwardedFor []string
+
+	HasOrigin bool // the field is there, though it may be empty
+	Upgrade   bool // asks for a WebSocket: an Upgrade field names it
+}
