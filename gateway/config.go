@@ -69,6 +69,17 @@ func (r Refuse) String() string {
 	return "http"
 }
 
+// Demo is whether the demo page shows the gateway's numbers and can bring visitors.
+type Demo int
+
+const (
+	// DemoAuto: it does in a browser on this machine, for a listener on a loopback address,
+	// if no proxies are configured. Everybody else gets a page without them.
+	DemoAuto Demo = iota
+	// DemoOff: it does not.
+	DemoOff
+)
+
 // SlowRule specifies what happens to slow subscribers of channels whose names match
 // Pattern, in which * stands for any run of characters.
 type SlowRule struct {
@@ -143,6 +154,8 @@ type Config struct {
 	NoPage bool `name:"page" group:"Clients" default:"on" help:"demo page at /, for trying the gateway in a browser: on or off"`
 	// WebRoot is a directory whose files are served instead of the page.
 	WebRoot string `name:"web-root" group:"Clients" meta:"DIR" help:"directory to serve at / instead of the demo page"`
+	// Demo is whether the demo page shows the gateway's numbers and can bring visitors.
+	Demo Demo `name:"demo" group:"Clients" words:"auto,off" default:"auto" help:"live numbers and test visitors on the demo page: auto shows them in a browser on this machine, if the listener's address is loopback and no proxy is configured; off never shows them"`
 
 	// NoClients turns off the paths of the Centrifugo protocol.
 	NoClients bool `name:"client-protocol" group:"Channels and permissions" default:"on" help:"Centrifugo protocol at /connection/...: on or off"`

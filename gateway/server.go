@@ -75,6 +75,7 @@ type Server struct {
 	set             *loop.Set
 	edge            *edge.Server
 	memory          *ops.Memory
+	fixed           int64             // bytes of memory that the process used before clients came; 0 if not known
 	sampled         *sampling.Handler // under cfg.Logger
 	node            *control.Node
 	inside          *control.Inside
@@ -182,6 +183,7 @@ func newServer(cfg Config, with parts) (*Server, error) {
 	s.node = s.newNode()
 	s.inside = &control.Inside{Node: s.node, Ready: s.Ready, Names: s.names, Logger: s.cfg.Logger}
 	s.background.Go(func() { ops.KeepHouse(s.set.Stopped(), s.trim, s.arrived, s.set.Shrink) })
+	s.fixed, _ = ops.Resident() // 0 where it is not known
 	s.verifiers.Start(s.set.Stopped(), max(runtime.GOMAXPROCS(0)/2, 1), s.background.Go)
 	return s, nil
 }
@@ -225,6 +227,7 @@ func (s *Server) newEdge(origins *handshake.Origins) (*edge.Server, error) {
 		if cfg.Page, err = page.New(page.Options{Dir: s.cfg.WebRoot, PublishURL: s.cfg.PublishURL}); err != nil {
 			return nil, err
 		}
+		cfg.Demo = s.newDemo()
 	}
 	return edge.New(cfg), nil
 }

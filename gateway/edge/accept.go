@@ -32,9 +32,9 @@ func (s *Server) Serve(l net.Listener, secured *tls.Config) error {
 		return ErrClosed
 	}
 	defer s.untrack(in)
-	door := &door{server: s, tls: secured, listenOnly: s.cfg.ListenOnly || others && s.cfg.RemoteListenOnly}
+	_, tcp := l.(*net.TCPListener)
+	door := &door{server: s, tls: secured, listenOnly: s.cfg.ListenOnly || others && s.cfg.RemoteListenOnly, loopback: tcp && !others}
 	if sc, ok := l.(syscall.Conn); ok {
-		_, tcp := l.(*net.TCPListener)
 		door.inherits = poller.Tune(sc, s.cfg.Socket) == nil && tcp // else each connection is tuned: a listener for Multipath TCP has not all options
 		door.defers = poller.SetDeferAccept(sc) == nil
 	}

@@ -132,6 +132,7 @@ func newRig(cfg settings) (*rig, error) {
 		Socket:           poller.Options{SendBuffer: 64 << 10, NotsentLowat: -1, UserTimeout: 20 * time.Second, NoDelay: true},
 		RemoteListenOnly: cfg.RemoteListenOnly, Routes: protocols.Routes, MemoryFull: s.full.Load,
 		Page:   http.HandlerFunc(front),
+		Demo:   demo,
 		Health: func() (int, string) { return http.StatusOK, "ok" },
 		Logger: log,
 	})
@@ -158,6 +159,15 @@ func front(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	io.WriteString(w, "A gateway for WebSocket clients.\n") // ignored: the client may be gone
+}
+
+// demo answers one path for this machine's own clients.
+func demo(w http.ResponseWriter, r *http.Request) bool {
+	if r.URL.Path == "/demo/test" {
+		io.WriteString(w, "for this machine\n") // ignored: the client may be gone
+		return true
+	}
+	return false
 }
 
 func startOver(t testing.TB, cfg settings, secured bool) *rig {

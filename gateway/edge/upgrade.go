@@ -26,6 +26,7 @@ type door struct {
 	server     *Server
 	tls        *tls.Config // nil for a plain one
 	listenOnly bool        // clients may not publish
+	loopback   bool        // its address is one, and no proxies are configured
 	// defers: a connection that is accepted without having sent anything has waited for
 	// a second.
 	defers   bool

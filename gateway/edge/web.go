@@ -145,7 +145,7 @@ func (w *web) hand(g *greeting, x *webPlace, n int) {
 	if g.until.IsZero() {
 		g.until = time.Now().Add(g.door.deadline(n))
 	}
-	c := &webConn{Conn: g.conn, web: w, place: x, inherits: g.door.inherits, early: append([]byte(nil), (*g.buf)[:n]...),
+	c := &webConn{Conn: g.conn, web: w, place: x, inherits: g.door.inherits, here: g.door.loopback && g.client.Addr().IsLoopback(), early: append([]byte(nil), (*g.buf)[:n]...),
 		until: g.until, client: g.client, told: g.told, seat: g.seat, refusal: g.refusal}
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
 	loop.PlantGreeting("hand")
@@ -197,6 +197,7 @@ type webConn struct {
 	once     sync.Once
 
 	inherits bool // it has the listener's options
+	here     bool // it is from this machine, and the listener is for nobody else
 	client   netip.AddrPort
 	told     bool // a proxy has passed on the client's address
 	refusal  *route.Reject
@@ -254,12 +255,14 @@ func (s *Server) publicHandler() http.Handler {
 		}
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		if conn := r.Context().Value(webConnKey{}).(*webConn); conn.refusal != nil { // not a stream after all
+		conn := r.Context().Value(webConnKey{}).(*webConn)
+		if conn.refusal != nil { // not a stream after all
 			s.refuseHTTP(w, conn, conn.refusal)
 			return
 		}
 		upgrades, _ := s.routeTo(r.URL.EscapedPath())
 		switch {
+		case conn.here && s.cfg.Demo != nil && s.cfg.Demo(w, r):
 		case s.cfg.Page != nil && (r.URL.Path == "/" || upgrades == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead)):
 			s.cfg.Page.ServeHTTP(w, r)
 		case upgrades != nil:

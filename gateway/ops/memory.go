@@ -65,14 +65,25 @@ func (w *Memory) Look() {
 	used, ok := int64(0), false
 	if w.cgroup.Limit > 0 {
 		used, ok = w.cgroup.Used()
-	} else if text, err := os.ReadFile("/proc/self/statm"); err == nil {
-		if fields := strings.Fields(string(text)); len(fields) > 1 {
-			pages, err := strconv.ParseInt(fields[1], 10, 64)
-			used, ok = pages*int64(os.Getpagesize()), err == nil
-		}
+	} else {
+		used, ok = Resident()
 	}
 	if ok {
 		w.Used.Store(used)
 		w.Full.Store(used >= w.Limit/100*memoryFull)
 	}
+}
+
+// Resident returns the bytes of this process that are in memory.
+func Resident() (bytes int64, ok bool) {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0, false
+	}
+	fields := strings.Fields(string(text))
+	if len(fields) < 2 {
+		return 0, false
+	}
+	pages, err := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize()), err == nil
 }
