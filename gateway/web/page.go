@@ -29,7 +29,13 @@ var contentTypes = map[string]string{
 	".js":   "text/javascript; charset=utf-8",
 	".svg":  "image/svg+xml",
 	".txt":  "text/plain; charset=utf-8",
+	".ts":   "application/typescript; charset=utf-8",
 }
+
+// module is the client that other pages import, with its types. Pages of any origin may read
+// it, as any program may: it is public, and not what admits a page. Whether its connection is
+// accepted is for --allowed-origins.
+var module = map[string]bool{"/sluice.js": true, "/sluice.d.ts": true}
 
 // publishMark is the place in index.html for the address that programs publish to.
 // It is an attribute that may stay empty, so that the file is a page as it stands.
@@ -88,6 +94,9 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		http.Error(w, "Not found. The page is at /.", http.StatusNotFound)
 		return
+	}
+	if module[r.URL.Path] {
+		h.Set("Access-Control-Allow-Origin", "*")
 	}
 	h.Set("Content-Type", f.contentType)
 	h.Set("ETag", f.etag)

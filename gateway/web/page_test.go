@@ -55,6 +55,8 @@ func TestPageIsServedWithItsTypes(t *testing.T) {
 		"/icon.svg":            "image/svg+xml",
 		"/centrifuge.js":       "text/javascript; charset=utf-8",
 		"/centrifuge.txt":      "text/plain; charset=utf-8",
+		"/sluice.js":           "text/javascript; charset=utf-8",
+		"/sluice.d.ts":         "application/typescript; charset=utf-8",
 		"/page":                "",
 		"/page/":               "",
 		"/page/page.js":        "",
@@ -80,8 +82,8 @@ func TestPageIsServedWithItsTypes(t *testing.T) {
 // The page must work below a proxy's path and load nothing from elsewhere.
 func TestEveryFileOfThePageIsFoundByItsRelativeName(t *testing.T) {
 	h := handler(t, Options{})
-	link := regexp.MustCompile(`(?:src|href)="([^"#]+)"|(?:from |import\()"([^"]+)"`)
-	linked := map[string]bool{"/index.html": true, "/": true}
+	link := regexp.MustCompile(`(?:src|href)="([^"#]+)"|(?:from |import\(|self-types=)"([^"]+)"`)
+	linked := map[string]bool{"/index.html": true, "/": true, "/sluice.js": true} // the last is for other pages
 	for name := range newPage("") {
 		for _, m := range link.FindAllStringSubmatch(body(t, ask(t, h, "GET", name)), -1) {
 			target := m[1] + m[2]
@@ -144,6 +146,24 @@ func TestHeadersForbidWhatThePageDoesNotNeed(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("GET %s: headers (-want +got):\n%s", target, diff)
+		}
+	}
+}
+
+func TestPagesOfAnyOriginCanImportTheClientAndNothingElse(t *testing.T) {
+	h := handler(t, Options{})
+	for name := range newPage("") {
+		want := ""
+		if name == "/sluice.js" || name == "/sluice.d.ts" {
+			want = "*"
+		}
+		r := ask(t, h, "GET", name, "Origin", "https://app.example.com")
+		if got := r.Header.Get("Access-Control-Allow-Origin"); r.StatusCode != http.StatusOK || got != want {
+			t.Errorf("GET %s: got %d, Access-Control-Allow-Origin %q, want 200 and %q", name, r.StatusCode, got, want)
+		}
+		again := ask(t, h, "GET", name, "Origin", "https://app.example.com", "If-None-Match", r.Header.Get("ETag"))
+		if got := again.Header.Get("Access-Control-Allow-Origin"); again.StatusCode != http.StatusNotModified || got != want {
+			t.Errorf("GET %s again: got %d, Access-Control-Allow-Origin %q, want 304 and %q", name, again.StatusCode, got, want)
 		}
 	}
 }
