@@ -47,7 +47,7 @@ func TestLooksCostNobodyTheHistory(t *testing.T) {
 	// Two looks agree, and a client that recovers from what it was told misses nothing.
 	epoch := func() string {
 		c.Does(`{"id":5,"history":{"channel":"open:new"}}`)
-		_, rest, _ := strings.Cut(c.Told("its place"), `"epoch":"`)
+		_, rest, _ := strings.Cut(c.Told("its position"), `"epoch":"`)
 		epoch, _, _ := strings.Cut(rest, `"`)
 		return epoch
 	}
@@ -58,6 +58,6 @@ func TestLooksCostNobodyTheHistory(t *testing.T) {
 	c.Does(`{"id":6,"publish":{"channel":"open:new","data":1}}`)
 	c.Told("published")
 	if got := c.Joins("open:new", `"recover":true`, `"epoch":"`+first+`"`); !strings.Contains(got, `"recovered":true`) || !strings.Contains(got, `"data":1`) {
-		t.Errorf("recovery from that place: %s", got)
+		t.Errorf("recovery from that position: %s", got)
 	}
 }

@@ -43,16 +43,16 @@ func TestRecoveredMeansCompleteAndInOrder(t *testing.T) {
 		{"another order", "other", 349, false, 0},
 		{"any order, more than a reply holds", "", 0, false, 0},
 		{"any order", "", 340, true, 10},
-		{"any order, and a place that is not there yet", "", 351, false, 0},
-		{"a place that is not there yet", epoch, 351, false, 0},
+		{"any order, and a position that is not there yet", "", 351, false, 0},
+		{"a position that is not there yet", epoch, 351, false, 0},
 	} {
 		c := member(t, s, "")
 		r := c.Recovers("x", test.epoch, test.offset).Subscribe
-		place := uint64(350)
+		position := uint64(350)
 		if test.recovered {
-			place = test.offset // its own, from which it moves on with each publication
+			position = test.offset // its own, from which it moves on with each publication
 		}
-		if !r.Recovering || r.Recovered != test.recovered || len(r.Publications) != test.n || r.Offset != place || r.Epoch != epoch {
+		if !r.Recovering || r.Recovered != test.recovered || len(r.Publications) != test.n || r.Offset != position || r.Epoch != epoch {
 			t.Errorf("%s: recovered %t with %d publications up to %d", test.why, r.Recovered, len(r.Publications), r.Offset)
 		}
 		for i, p := range r.Publications {
@@ -117,9 +117,9 @@ func TestSubscribeThatRejectsAHole(t *testing.T) {
 		s.publish("x", strconv.Itoa(i+1))
 	}
 	gap := `{"id":2,"error":{"code":112,"message":"unrecoverable position"}}`
-	for _, place := range []string{`"offset":0,"epoch":"zzz"`, `"offset":0`, `"offset":1`, `"offset":6`} {
-		c.Does(`{"id":2,"subscribe":{"channel":"x","recoverable":true,"recover":true,` + place + `,"flag":3}}`)
-		c.WantTold(place, gap)
+	for _, position := range []string{`"offset":0,"epoch":"zzz"`, `"offset":0`, `"offset":1`, `"offset":6`} {
+		c.Does(`{"id":2,"subscribe":{"channel":"x","recoverable":true,"recover":true,` + position + `,"flag":3}}`)
+		c.WantTold(position, gap)
 	}
 	s.wantAPI("channels", `{}`, `{"result":{"channels":{}}}`) // it is not subscribed
 	c.Does(`{"id":3,"subscribe":{"channel":"x","recoverable":true,"recover":true,"offset":2,"flag":3}}`)
@@ -286,12 +286,12 @@ func oneMessage(c *clienttest.Client, at map[string]uint64, asked map[int]string
 	r := c.Reads("a message")
 	switch {
 	case r.Push != nil:
-		place, in := at[r.Push.Channel]
+		position, in := at[r.Push.Channel]
 		if !in {
 			c.T.Errorf("a publication of %s, which is not subscribed to", r.Push.Channel)
 			return false
 		}
-		at[r.Push.Channel] = c.Follows(place, *r.Push.Pub)
+		at[r.Push.Channel] = c.Follows(position, *r.Push.Pub)
 	case r.Subscribe != nil:
 		at[asked[r.ID]] = r.Subscribe.Offset
 		delete(asked, r.ID)

@@ -52,7 +52,7 @@ func TestSessionTranscript(t *testing.T) {
 	c.Does(`{"id":6,"history":{"channel":"chat:1","limit":1}}`)
 	c.WantTold("history", `{"id":6,"history":{"publications":[{"data":{"a": 1},"info":{"user":"","client":"ID"},"offset":1}],"epoch":"E","offset":2}}`)
 	c.Does(`{"id":7,"history":{"channel":"chat:1"}}`)
-	c.WantTold("history without a limit tells the place", `{"id":7,"history":{"publications":[],"epoch":"E","offset":2}}`)
+	c.WantTold("history without a limit tells the position", `{"id":7,"history":{"publications":[],"epoch":"E","offset":2}}`)
 	c.Does(`{"id":8,"rpc":{"method":"x"}}`)
 	c.WantTold("rpc, which nothing handles", `{"id":8,"error":{"code":108,"message":"not available"}}`)
 	c.Does(`{"send":{"data":{}}}`, `{"id":9,"ping":{}}`)

@@ -91,12 +91,12 @@
 //  3. The append notifies every loop with subscribers only once, no matter how many
 //     appends happen before the loop handles it.
 //  4. In its next turn the loop sweeps the group of subscribers: each is sent the bytes between
-//     its position and the log's head, in one write, straight from the log.
+//     its cursor and the log's head, in one write, straight from the log.
 //  5. A socket that refuses bytes blocks its connection. Sweeps skip the connection until
 //     the poller reports that the socket is writable, and then everything it missed is sent
 //     in one longer write. The rest of a frame that was cut is sent first, from the log.
 //  6. At the end of a sweep the log frees everything below the lowest of the subscribers'
-//     positions, and wakes as many waiting publishers as there is room for. If a full log cannot
+//     cursors, and wakes as many waiting publishers as there is room for. If a full log cannot
 //     free anything, a subscriber whose socket still refuses bytes after a second is
 //     disconnected with 1013, or skips to the newest publication.
 //
@@ -128,7 +128,7 @@
 //  1. centrifugo: Protocol.Message decodes the commands, and clientConn.subscribe takes this one.
 //  2. access: Policy.MaySubscribe, or a token that is verified, decides.
 //  3. centrifugo: settleSubscription calls Loop.Group, and Group.Collect takes what the client
-//     missed and its live position under one hold of the channel's lock.
+//     missed and its live cursor under one hold of the channel's lock.
 //  4. centrifugo: answer queues the reply. Then begin calls Conn.Enter: the reply precedes the
 //     first publication. Table.Add notes the presence, and announce publishes the join.
 //
@@ -143,9 +143,9 @@
 //	offset        a publication's number within its epoch
 //	gap           an entry of a log in place of publications that are missing
 //	fence         such an entry in a format without gap records: subscribers stop there
-//	place         a subscriber's epoch and offset in a channel (clients call it position)
+//	position      a subscriber's epoch and offset in a channel
 //	log           the encoded bytes of a channel's publications in one format
-//	position      a subscriber's byte offset in a log, counted from the first byte ever appended
+//	cursor        a subscriber's byte offset in a log, counted from the first byte ever appended
 //	group         a loop's subscribers of one log
 //	sweep         one pass over a group that sends each subscriber the bytes it lacks
 //	blocked       state of a connection whose socket refused bytes
@@ -154,7 +154,7 @@
 //	parked        state of a connection with a message that waits: for room in a channel's
 //	              log, the publisher's turn, an engine's answer or a token's verdict
 //	publisher's turn  the right to publish to a channel, which one publisher has at a time
-//	pressed       state of a group that must release the positions that are holding up a log
+//	pressed       state of a group that must release the cursors that are holding up a log
 //	protocol      what a connection speaks: raw, echo or Centrifugo's
 //	identity      the client a connection belongs to, from its token or its protocol
 //	session       the state of a connection that uses the Centrifugo protocol

@@ -74,10 +74,10 @@ type lateRun struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	ledgers  []*lateLedger
-	acked    map[int64]channel.Place // by number; the zero Place where only the success is known
-	inOrder  map[string][]int64      // by publisher, as far as its order is kept
-	inFile   map[string][][]int64    // histories, by channel
-	outcomes map[string]int          // close codes and the like
+	acked    map[int64]channel.Position // by number; the zero Position where only the success is known
+	inOrder  map[string][]int64         // by publisher, as far as its order is kept
+	inFile   map[string][][]int64       // histories, by channel
+	outcomes map[string]int             // close codes and the like
 }
 
 // lateLedger has what one client gets.
@@ -99,13 +99,13 @@ func (r *lateRun) note(what string) {
 type watcher struct {
 	*lateRun
 	*lateLedger
-	at    func() clienttest.Endpoint
-	rand  *rand.Rand
-	place channel.Place // of the newest, if known
-	known bool
-	conn  clienttest.Link
-	in    *bufio.Reader
-	done  bool
+	at       func() clienttest.Endpoint
+	rand     *rand.Rand
+	position channel.Position // of the newest, if known
+	known    bool
+	conn     clienttest.Link
+	in       *bufio.Reader
+	done     bool
 }
 
 // publication notes a publication.
@@ -172,12 +172,12 @@ func (w *watcher) frame() (text string, ok bool) {
 	return text, true
 }
 
-// follows notes the place of a publication, which has to be behind the one before it.
-func (w *watcher) follows(at channel.Place, prev uint64) {
-	if w.known && len(w.got) > 0 && w.got[len(w.got)-1] != missed && (at.Epoch != w.place.Epoch || prev != w.place.Offset) {
-		w.Errorf("%s: %v with prev %d comes after %v", w.who, at, prev, w.place)
+// follows notes the position of a publication, which has to be behind the one before it.
+func (w *watcher) follows(at channel.Position, prev uint64) {
+	if w.known && len(w.got) > 0 && w.got[len(w.got)-1] != missed && (at.Epoch != w.position.Epoch || prev != w.position.Offset) {
+		w.Errorf("%s: %v with prev %d comes after %v", w.who, at, prev, w.position)
 	}
-	w.place, w.known = at, true
+	w.position, w.known = at, true
 }
 
 // The kinds of watchers: each reads one connection until it ends, or until it is done.
@@ -198,7 +198,7 @@ var watching = map[string]func(*watcher){
 	"record": func(w *watcher) {
 		since := "now"
 		if w.known {
-			since = w.place.Epoch.String() + ":" + fmt.Sprint(w.place.Offset)
+			since = w.position.Epoch.String() + ":" + fmt.Sprint(w.position.Offset)
 		}
 		if !w.dial(clienttest.UpgradeTo("/ws/" + w.channel + "?format=json&since=" + since)) {
 			return
@@ -224,13 +224,13 @@ func (w *watcher) record(text string) {
 		return
 	}
 	epoch, _ := channel.ParseEpoch(rec.Epoch)
-	at := channel.Place{Epoch: epoch, Offset: rec.Offset}
+	at := channel.Position{Epoch: epoch, Offset: rec.Offset}
 	switch {
 	case rec.Gap != nil:
 		if *rec.Gap || !w.known {
 			w.miss()
 		}
-		w.place, w.known = at, true
+		w.position, w.known = at, true
 	case rec.Data != nil:
 		w.follows(at, rec.Prev)
 		w.publication(*rec.Data)
@@ -241,7 +241,7 @@ func (w *watcher) record(text string) {
 func (w *watcher) events(target string) {
 	head := "GET " + target + " HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
 	if w.known {
-		head += fmt.Sprintf("Last-Event-ID: %s:%d\r\n", w.place.Epoch, w.place.Offset)
+		head += fmt.Sprintf("Last-Event-ID: %s:%d\r\n", w.position.Epoch, w.position.Offset)
 	}
 	if !w.dial(head + "\r\n") {
 		return
@@ -250,7 +250,7 @@ func (w *watcher) events(target string) {
 		w.miss()
 	}
 	var name, data string
-	var id channel.Place
+	var id channel.Position
 	hasData := false
 	for !w.done {
 		w.conn.SetDeadline(time.Now().Add(clienttest.Patience)) // ignored: then reading fails
@@ -264,7 +264,7 @@ func (w *watcher) events(target string) {
 		case "id":
 			epoch, offset, _ := strings.Cut(value, ":")
 			id.Epoch, _ = channel.ParseEpoch(epoch)          // ignored: then it is of no epoch; so below
-			id.Offset, _ = strconv.ParseUint(offset, 10, 64) // ignored: 0 is no place of a publication
+			id.Offset, _ = strconv.ParseUint(offset, 10, 64) // ignored: 0 is no position of a publication
 		case "event":
 			name = value
 		case "data":
@@ -283,7 +283,7 @@ func (w *watcher) events(target string) {
 				w.publication(data)
 			}
 			if id.Epoch != 0 {
-				w.place, w.known = id, true
+				w.position, w.known = id, true
 			}
 			name, data, hasData = "", "", false
 		}
@@ -299,7 +299,7 @@ func (w *watcher) session() {
 	send(`{"id":1,"connect":{}}`)
 	ask := fmt.Sprintf(`{"id":2,"subscribe":{"channel":%q`, w.channel)
 	if w.known {
-		ask += fmt.Sprintf(`,"recover":true,"epoch":%q,"offset":%d`, w.place.Epoch, w.place.Offset)
+		ask += fmt.Sprintf(`,"recover":true,"epoch":%q,"offset":%d`, w.position.Epoch, w.position.Offset)
 	}
 	send(ask + "}}")
 	for !w.done {
@@ -327,15 +327,15 @@ func (w *watcher) session() {
 				if !r.Subscribe.Recovered {
 					w.miss()
 				}
-				w.place.Epoch, _ = channel.ParseEpoch(r.Subscribe.Epoch)
-				w.place.Offset, w.known = r.Subscribe.Offset, true
+				w.position.Epoch, _ = channel.ParseEpoch(r.Subscribe.Epoch)
+				w.position.Offset, w.known = r.Subscribe.Offset, true
 				for _, p := range r.Subscribe.Publications {
-					w.place.Offset = p.Offset
+					w.position.Offset = p.Offset
 					w.publication(string(p.Data))
 				}
 			case r.Push != nil && r.Push.Pub != nil:
 				if p := r.Push.Pub; p.Offset > 0 {
-					w.place.Offset = p.Offset
+					w.position.Offset = p.Offset
 					w.publication(string(p.Data))
 				}
 			case r.Push != nil && r.Push.Unsubscribe != nil:
@@ -376,7 +376,7 @@ func (r *lateRun) send(publisher string) (n int64) {
 	return n
 }
 
-func (r *lateRun) ack(n int64, at channel.Place) {
+func (r *lateRun) ack(n int64, at channel.Position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.acked[n] = at
@@ -412,8 +412,8 @@ func (r *lateRun) ask(s *server, method, body string, result any) bool {
 	return false
 }
 
-// place is a place as the API has it.
-type apiPlace struct {
+// position is a position as the API has it.
+type apiPosition struct {
 	Epoch  channel.Epoch `json:"epoch"`
 	Offset uint64        `json:"offset"`
 }
@@ -423,7 +423,7 @@ type apiPlace struct {
 func (r *lateRun) publishByAPI(i int, who, name string) {
 	for {
 		n := r.send(who)
-		var result struct{ Result apiPlace }
+		var result struct{ Result apiPosition }
 		for published := false; !published; i++ {
 			if r.stopped(2 * time.Millisecond) {
 				return
@@ -431,7 +431,7 @@ func (r *lateRun) publishByAPI(i int, who, name string) {
 			s := r.servers[i%len(r.servers)]
 			published = r.ask(s, "publish", fmt.Sprintf(`{"channel":%q,"data":%d,"idempotency_key":"%d"}`, name, n, n), &result)
 		}
-		r.ack(n, channel.Place(result.Result))
+		r.ack(n, channel.Position(result.Result))
 	}
 }
 
@@ -440,7 +440,7 @@ func (r *lateRun) look(s *server, name string) {
 	for !r.stopped(20 * time.Millisecond) {
 		var result struct {
 			Result struct {
-				apiPlace
+				apiPosition
 				Publications []struct {
 					Offset, Prev uint64
 					Data         int64
@@ -526,7 +526,7 @@ func (r *lateRun) publishCentrifugo(s *server, who, name string) {
 				r.Errorf("%s: got %q: %v", who, text, err)
 			}
 			if reply.Error == nil {
-				r.ack(n, channel.Place{})
+				r.ack(n, channel.Position{})
 				continue
 			}
 			if failed++; reply.Error.Code != 100 { // else it may be stored later, behind others
@@ -562,18 +562,18 @@ func (r *lateRun) disturb(names []string, longest time.Duration) {
 
 // judge holds what clients have got against what the store has ever had.
 func (r *lateRun) judge(names []string) {
-	index, places := make(map[int64]int), make(map[int64]channel.Place)
+	index, positions := make(map[int64]int), make(map[int64]channel.Position)
 	for _, name := range names {
 		for i, stored := range r.store.Ever(name) {
 			n, err := strconv.ParseInt(stored.Payload, 10, 64)
 			if _, twice := index[n]; err != nil || twice {
 				r.Errorf("%s: the store has %q twice, %v", name, stored.Payload, err)
 			}
-			index[n], places[n] = i, stored.At
+			index[n], positions[n] = i, stored.At
 		}
 	}
 	for n, at := range r.acked {
-		if stored, ok := places[n]; !ok || at != (channel.Place{}) && at != stored {
+		if stored, ok := positions[n]; !ok || at != (channel.Position{}) && at != stored {
 			r.Errorf("number %d was acknowledged at %v, and is at %v", n, at, stored)
 		}
 	}
@@ -639,7 +639,7 @@ func TestLateEnginesLoseNothingWithoutNotification(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := &lateRun{T: t, stop: make(chan struct{}), acked: make(map[int64]channel.Place), inOrder: make(map[string][]int64),
+			r := &lateRun{T: t, stop: make(chan struct{}), acked: make(map[int64]channel.Position), inOrder: make(map[string][]int64),
 				inFile: make(map[string][][]int64), outcomes: make(map[string]int)}
 			r.store, r.servers = startLate(t, 2, Config{PingInterval: -1, History: 200}, *lateSeed, trouble, true)
 			connections := cmp.Or(*lateConnections, 30)

@@ -46,7 +46,7 @@ func TestInterleavings(t *testing.T) {
 	})
 	s := start(t, Config{MaxMessage: 4 << 10})
 	witness := clienttest.Dial(t, s, "/ws/x?format=json&since=now")
-	place := witness.WantPlace("it asked where it begins", false, 0)
+	position := witness.WantPosition("it asked where it begins", false, 0)
 	const tellers = 4
 	var told sync.WaitGroup
 	var opened atomic.Int64
@@ -54,7 +54,7 @@ func TestInterleavings(t *testing.T) {
 		told.Add(1)
 		go func() {
 			defer told.Done()
-			b := babble{server: s, Rand: rand.New(rand.NewPCG(seed, uint64(i))), witness: place.Conn, name: fmt.Sprint("teller", i)}
+			b := babble{server: s, Rand: rand.New(rand.NewPCG(seed, uint64(i))), witness: position.Conn, name: fmt.Sprint("teller", i)}
 			for range steps / tellers {
 				b.step()
 			}

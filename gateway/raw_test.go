@@ -81,7 +81,7 @@ func TestNodesNeverShareIDs(t *testing.T) {
 	for range 2 {
 		s := start(t, Config{})
 		for range 10 {
-			id := clienttest.Dial(t, s, "/ws/x?format=json&since=now").WantPlace("it learns its own ID", false, 0).Conn
+			id := clienttest.Dial(t, s, "/ws/x?format=json&since=now").WantPosition("it learns its own ID", false, 0).Conn
 			if n, err := strconv.ParseUint(id, 10, 64); err != nil || n < 1<<40 || seen[id] {
 				t.Errorf("connection %q, %v: its ID is another's, or no node's", id, err)
 			}

@@ -46,7 +46,7 @@ func TestRecordsOfJSONClients(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{})
 	raw, a, b := clienttest.Dial(t, s, "/ws/a%22b"), clienttest.Dial(t, s, "/ws/a%22b?format=json&since=now"), clienttest.Dial(t, s, "/ws/a%22b?format=json")
-	place := a.WantPlace("it asked where it begins", false, 0)
+	position := a.WantPosition("it asked where it begins", false, 0)
 	before := time.Now().UnixMilli()
 	raw.Send(clienttest.Text("plain"), clienttest.Text("\"q\" \\ \n\r\t\x00\x1f\u2028<é漢🙂"), clienttest.Bin("\x00\xff"), clienttest.Text(""))
 	clienttest.WaitFor(t, "what was sent to be published", func() bool { return s.Received() == 4 })
@@ -77,16 +77,16 @@ func TestRecordsOfJSONClients(t *testing.T) {
 		if d := cmp.Diff(want, got); d != "" {
 			t.Error(d)
 		}
-		if sender == "" || sender == place.Conn {
-			t.Errorf("the sender is %q, and the reader %q", sender, place.Conn)
+		if sender == "" || sender == position.Conn {
+			t.Errorf("the sender is %q, and the reader %q", sender, position.Conn)
 		}
 	}
 	a.Send(clienttest.Text("what is sent is bare"))
-	if r := b.WantData("the id is the one it was told", 6, "what is sent is bare"); r.From != place.Conn {
-		t.Errorf("it comes from %q, want %q", r.From, place.Conn)
+	if r := b.WantData("the id is the one it was told", 6, "what is sent is bare"); r.From != position.Conn {
+		t.Errorf("it comes from %q, want %q", r.From, position.Conn)
 	}
-	if r := receipt; r.Offset != 5 || place.Epoch != r.Epoch.String() {
-		t.Errorf("receipt %+v, place %+v", r, place)
+	if r := receipt; r.Offset != 5 || position.Epoch != r.Epoch.String() {
+		t.Errorf("receipt %+v, position %+v", r, position)
 	}
 }
 
@@ -94,7 +94,7 @@ func TestSinceGivesWhatWasMissed(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{History: 10})
 	a := clienttest.Dial(t, s, "/ws/x?format=json&since=now")
-	epoch := a.WantPlace("a new channel", false, 0).Epoch
+	epoch := a.WantPosition("a new channel", false, 0).Epoch
 	for i := 1; i <= 5; i++ {
 		s.publish("x", fmt.Sprint(i))
 		a.WantData("live", uint64(i), fmt.Sprint(i))
@@ -138,7 +138,7 @@ func TestGapIsToldAndWhatIsKeptFollows(t *testing.T) {
 		"the largest of numbers": epoch + ":18446744073709551615",
 	} {
 		c := clienttest.Dial(t, s, "/ws/x?format=json&since="+since)
-		if r := c.WantPlace(why, true, 2); r.Epoch != epoch {
+		if r := c.WantPosition(why, true, 2); r.Epoch != epoch {
 			t.Errorf("%s: got epoch %q, want %q", why, r.Epoch, epoch)
 		}
 		for i := uint64(3); i <= 5; i++ {
@@ -152,7 +152,7 @@ func TestGapIsToldAndWhatIsKeptFollows(t *testing.T) {
 		t.Errorf("%d gaps are counted, want 5", got)
 	}
 	fresh := clienttest.Dial(t, s, "/ws/new?format=json&since="+epoch+":2")
-	fresh.WantPlace("a channel that nobody had", true, 0)
+	fresh.WantPosition("a channel that nobody had", true, 0)
 }
 
 func TestNewestOfTheHistory(t *testing.T) {
@@ -168,26 +168,26 @@ func TestNewestOfTheHistory(t *testing.T) {
 			raw.WantText("history="+n, fmt.Sprint(i))
 		}
 		if first > 6 {
-			asJSON.WantPlace("none was asked for", false, 6)
+			asJSON.WantPosition("none was asked for", false, 6)
 		}
 		asJSON.WantIdle(s, "no more")
 		raw.WantIdle(s, "no more")
 	}
-	none, placed := clienttest.Dial(t, s, "/ws/other?history=5"), clienttest.Dial(t, s, "/ws/other?history=5&format=json")
-	placed.WantPlace("nothing is kept, and it has to know where to come back to", false, 0)
+	none, positioned := clienttest.Dial(t, s, "/ws/other?history=5"), clienttest.Dial(t, s, "/ws/other?history=5&format=json")
+	positioned.WantPosition("nothing is kept, and it has to know where to come back to", false, 0)
 	s.publish("other", "live")
 	none.WantText("nothing was kept", "live")
-	placed.WantData("live", 1, "live")
+	positioned.WantData("live", 1, "live")
 }
 
 func TestWithoutHistoryNothingIsKept(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{History: -1})
 	c := clienttest.Dial(t, s, "/ws/x?format=json&since=now")
-	epoch := c.WantPlace("live", false, 0).Epoch
+	epoch := c.WantPosition("live", false, 0).Epoch
 	s.publish("x", "one")
 	d := clienttest.Dial(t, s, "/ws/x?format=json&since="+epoch+":0")
-	d.WantPlace("it is not kept", true, 1)
+	d.WantPosition("it is not kept", true, 1)
 	e := clienttest.Dial(t, s, "/ws/x?format=json&since="+epoch+":1")
 	e.WantIdle(s, "it has everything")
 }
@@ -281,7 +281,7 @@ func TestGreetingComesFirst(t *testing.T) {
 	if r := c.Record("JSON"); r.Greeting != `wel"come` {
 		t.Errorf("got %+v", r)
 	}
-	c.WantPlace("then where it begins", true, 0)
+	c.WantPosition("then where it begins", true, 0)
 }
 
 func TestQueriesThatAreRefused(t *testing.T) {

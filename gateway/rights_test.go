@@ -123,7 +123,7 @@ func TestRightsToPublishAndToLook(t *testing.T) {
 	c.Does(`{"id":5,"history":{"channel":"look:other","limit":-1}}`)
 	c.WantTold("the history of a channel that is not subscribed to", `{"id":5,"history":{"publications":[],"epoch":"E","offset":0}}`)
 	c.Does(`{"id":6,"history":{"channel":"look:x","limit":1,"since":{"offset":0,"epoch":"other"}}}`)
-	c.WantTold("a place of another order", `{"id":6,"error":{"code":112,"message":"unrecoverable position"}}`)
+	c.WantTold("a position of another order", `{"id":6,"error":{"code":112,"message":"unrecoverable position"}}`)
 }
 
 // Who may look at everything is told where there is nothing to look at.
@@ -241,7 +241,7 @@ func TestRawClientsSeeNoHistoryThatTheyMayNot(t *testing.T) {
 			}
 		}
 	}
-	clienttest.Dial(t, s, "/ws/now:x?format=json&history=0").WantPlace("it asks for none", false, 3)
+	clienttest.Dial(t, s, "/ws/now:x?format=json&history=0").WantPosition("it asks for none", false, 3)
 	// A browser comes back with what it had, and would not come again after a refusal: it is
 	// told of a gap, and shown nothing of it.
 	receipt := s.publish("now:x", "before")

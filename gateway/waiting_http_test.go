@@ -38,7 +38,7 @@ func TestNobodyWaitsForAnEncoding(t *testing.T) {
 	writer.Send(clienttest.Text("third"))
 	clienttest.WaitFor(t, "the third to wait", func() bool { return s.space.Find("x").Waiting() == 2 })
 	second := clienttest.Dial(t, s, "/ws/x?format=json&since=now")
-	second.WantPlace("it begins before all of them", false, 0)
+	second.WantPosition("it begins before all of them", false, 0)
 	second.Vanish()
 	echo := clienttest.Dial(t, s, "/echo")
 	echo.Send(clienttest.Text("there"))

@@ -97,7 +97,7 @@ func (c *Client) pass() {
 const dialers = 64
 
 // Join connects n clients, each with a number behind its name, and returns when all have
-// their place in the channel.
+// their position in the channel.
 func (r *Run) Join(g *Gateway, n int, o ClientOptions) ([]*Client, error) {
 	clients := make([]*Client, n)
 	places := make(chan struct{}, dialers)
@@ -129,7 +129,7 @@ func (c *Client) Connected() bool { return c.connected.Load() }
 const comeBackAfter = 50 * time.Millisecond
 
 // live is the client's life: connection after connection while it comes back.
-// joined is told once how the first one began: when its place came.
+// joined is told once how the first one began: when its position came.
 func (c *Client) live(joined func(error)) {
 	var once sync.Once
 	tell := func(err error) { once.Do(func() { joined(err) }) }
@@ -149,7 +149,7 @@ func (c *Client) live(joined func(error)) {
 			tell(err)
 			return
 		}
-		if epoch, last := c.account.place(); epoch != "" {
+		if epoch, last := c.account.position(); epoch != "" {
 			begin, since = Resumed, epoch+":"+strconv.FormatUint(last, 10)
 		}
 		if !c.options.ComeBack || c.over() || c.run.Pause(comeBackAfter) != nil {
@@ -159,8 +159,8 @@ func (c *Client) live(joined func(error)) {
 	}
 }
 
-// place returns the newest place in the account.
-func (a *Account) place() (epoch string, last uint64) {
+// position returns the newest position in the account.
+func (a *Account) position() (epoch string, last uint64) {
 	for i := len(a.Events) - 1; i >= 0; i-- {
 		if e := a.Events[i]; e.Epoch != "" {
 			return e.Epoch, e.Last
@@ -181,7 +181,7 @@ func (c *Client) over() bool {
 
 var errOver = errors.New("the row has ended")
 
-// url is where the client connects for what follows a place.
+// url is where the client connects for what follows a position.
 func (c *Client) url(since string) string {
 	scheme, addr := "ws", c.gateway.Public
 	if c.options.TLS {
@@ -286,7 +286,7 @@ func (c *Client) take(p []byte) error {
 	case r.Kind == record.Gap:
 		c.account.add(Event{Kind: Gap, Epoch: r.Epoch, Last: r.Offset})
 	case r.Kind == record.Position:
-		c.account.add(Event{Kind: Place, Epoch: r.Epoch, Last: r.Offset})
+		c.account.add(Event{Kind: Position, Epoch: r.Epoch, Last: r.Offset})
 	case r.Kind != record.Publication || r.Binary:
 		return garbled{fmt.Sprintf("a message without text, which was not published: %.200q", p)}
 	default:

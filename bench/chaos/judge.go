@@ -36,7 +36,7 @@ type judge struct {
 	received, skipped uint64
 	broken            uint64 // connections that were cut off
 	unread            uint64 // most that these can have left in the kernels
-	due               uint64 // what was published after clients' places, while they were there ...
+	due               uint64 // what was published after clients' positions, while they were there ...
 	partly            bool   // ... which is not known of all
 	moved             uint64 // beginnings and ends of connections while something was published
 }
@@ -78,11 +78,11 @@ func (j *judge) check(name, seen string) Check {
 
 // walk is where a client is in its account.
 type walk struct {
-	epoch   string // "": no place is known
+	epoch   string // "": no position is known
 	last    uint64
-	resumed bool    // nothing has come on this connection, which began with a place
+	resumed bool    // nothing has come on this connection, which began with a position
 	open    bool    // there is a connection
-	from    uint64  // the place where its first connection began; 0, too, where it has none
+	from    uint64  // the position where its first connection began; 0, too, where it has none
 	whole   bool    // that is known, and it is the first connection
 	runs    []Event // of this epoch, to tell a repeat from a late one
 }
@@ -98,7 +98,7 @@ func (j *judge) account(a *Account) {
 		case Resumed:
 			w.open, w.resumed, w.whole = true, true, false
 			j.moved++
-		case Place:
+		case Position:
 			if o := j.ledger.order(a.Channel, e.Epoch); o != nil && o.between(0, e.Last) > 0 {
 				j.moved++ // else it was there before anything was published
 			}

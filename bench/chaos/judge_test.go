@@ -22,14 +22,14 @@ func forged() *Ledger {
 		sum, count, _ := o.sum(nth(first), nth(last))
 		return Event{Kind: Got, Epoch: "e", Prev: o.prev(nth(first)), First: nth(first), Last: nth(last), Count: count, Hash: sum}
 	}
-	place := Event{Kind: Place, Epoch: "e"}
+	position := Event{Kind: Position, Epoch: "e"}
 	return &Ledger{
 		Orders: []*Order{o},
 		Clients: []Account{
-			{Name: "good", Channel: "x", Whole: true, Events: []Event{{Kind: Joined}, place, run(1, 10), {Kind: Stayed}}},
-			{Name: "also good", Channel: "x", Whole: true, Events: []Event{{Kind: Joined}, place, run(1, 10), {Kind: Stayed}}},
-			{Name: "skipped", Channel: "x", Events: []Event{{Kind: Joined}, place, run(1, 3), {Kind: Gap, Epoch: "e", Last: nth(6)}, run(7, 10), {Kind: Stayed}}},
-			{Name: "cut", Channel: "x", Events: []Event{{Kind: Joined}, place, run(1, 3), {Kind: Closed, Code: 1013},
+			{Name: "good", Channel: "x", Whole: true, Events: []Event{{Kind: Joined}, position, run(1, 10), {Kind: Stayed}}},
+			{Name: "also good", Channel: "x", Whole: true, Events: []Event{{Kind: Joined}, position, run(1, 10), {Kind: Stayed}}},
+			{Name: "skipped", Channel: "x", Events: []Event{{Kind: Joined}, position, run(1, 3), {Kind: Gap, Epoch: "e", Last: nth(6)}, run(7, 10), {Kind: Stayed}}},
+			{Name: "cut", Channel: "x", Events: []Event{{Kind: Joined}, position, run(1, 3), {Kind: Closed, Code: 1013},
 				{Kind: Resumed}, {Kind: Gap, Epoch: "e", Last: nth(5)}, run(6, 10), {Kind: Stayed}}},
 		},
 		Counters: map[string]float64{counterPublished: 10, counterDelivered: 35, counterRecovered: 0, counterDropped: 3, counterSkipped: 3},
@@ -65,7 +65,7 @@ func TestJudgeRefusesForgedLedgers(t *testing.T) {
 		}, []string{"C3", "C6 received"}},
 		{"a chain that leaves one out", func(l *Ledger) { of(l, 0, 2).Count-- }, []string{"C2", "C6 received"}},
 		{"a wrong name for the one before", func(l *Ledger) { of(l, 2, 4).Prev = nth(5) }, []string{"C2"}},
-		{"a hole", func(l *Ledger) { of(l, 2, 3).Kind = Place; of(l, 2, 3).Last = nth(3) }, []string{"C4", "C6 skipped"}},
+		{"a hole", func(l *Ledger) { of(l, 2, 3).Kind = Position; of(l, 2, 3).Last = nth(3) }, []string{"C4", "C6 skipped"}},
 		{"nothing at the end", func(l *Ledger) {
 			e := of(l, 0, 2)
 			e.Last, e.Count = nth(9), 9

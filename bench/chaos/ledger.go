@@ -119,7 +119,7 @@ type Event struct {
 	Epoch string `json:"epoch,omitempty"`
 	Prev  uint64 `json:"prev,omitempty"`  // of a run: of its first publication
 	First uint64 `json:"first,omitempty"` // of a run
-	Last  uint64 `json:"last,omitempty"`  // of a run; the offset of a place or gap
+	Last  uint64 `json:"last,omitempty"`  // of a run; the offset of a position or gap
 	Count uint64 `json:"count,omitempty"` // of a run
 	Hash  uint64 `json:"hash,omitempty"`  // of a run: chain over its payloads
 	Code  int    `json:"code,omitempty"`  // of a Close frame
@@ -130,15 +130,15 @@ type Event struct {
 type Kind string
 
 const (
-	Joined  Kind = "joined"  // asks for what comes from now on
-	Resumed Kind = "resumed" // came back with the place it had
-	Place   Kind = "place"   // record with gap=false: where live begins
-	Got     Kind = "got"     // publications of which each follows the one before, as its prev says
-	Gap     Kind = "gap"     // record with gap=true
-	Closed  Kind = "closed"  // a Close frame
-	Broken  Kind = "broken"  // an end without one
-	Garbled Kind = "garbled" // what came is no frame or record: the client gave up
-	Stayed  Kind = "stayed"  // it was there when all was published and delivered
+	Joined   Kind = "joined"   // asks for what comes from now on
+	Resumed  Kind = "resumed"  // came back with the position it had
+	Position Kind = "position" // record with gap=false: where live begins
+	Got      Kind = "got"      // publications of which each follows the one before, as its prev says
+	Gap      Kind = "gap"      // record with gap=true
+	Closed   Kind = "closed"   // a Close frame
+	Broken   Kind = "broken"   // an end without one
+	Garbled  Kind = "garbled"  // what came is no frame or record: the client gave up
+	Stayed   Kind = "stayed"   // it was there when all was published and delivered
 )
 
 // got adds one publication to the account.

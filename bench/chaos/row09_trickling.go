@@ -4,7 +4,7 @@ import "time"
 
 // tricklingReaders: the slowest reader takes a tenth of what the channel brings, the
 // fastest half as much again; every tenth stops altogether for a while. So some keep
-// up, some fall behind for a while, some are cut and come back with their place.
+// up, some fall behind for a while, some are cut and come back with their position.
 func tricklingReaders(r *Run) error {
 	trickling := Param(r, "trickling", 100, 500)
 	bystanders := Param(r, "bystanders", 20, 100)

@@ -18,7 +18,7 @@
 //   - session_time.go handles expiry.
 //
 // A command that has to wait, for a token's verdict, an engine or room in a channel, keeps what it
-// has decoded, and the commands behind it wait too. A subscription starts in three steps. First, the missed publications and the position
+// has decoded, and the commands behind it wait too. A subscription starts in three steps. First, the missed publications and the cursor
 // where live delivery continues are determined together, under a single acquisition of the
 // channel's lock. Then the reply is queued, and only then does the subscription start, so the
 // reply always precedes the first publication.

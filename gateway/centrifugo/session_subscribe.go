@@ -35,7 +35,7 @@ const (
 type subscription struct {
 	name   string
 	group  *loop.Group
-	live   uint64 // position in the group's log
+	live   uint64 // cursor in the group's log
 	flags  uint8
 	detail detail
 	result *protocol.SubscribeResult
@@ -169,7 +169,7 @@ func unreadyError(err error) *protocol.Error {
 	return ErrorInternal // temporary, too
 }
 
-// ask returns the place from which a user's subscription begins.
+// ask returns the position from which a user's subscription begins.
 func (w *wish) ask(o *namespace.Options, user string) channel.Ask {
 	recovers := o.HistorySize > 0 && o.Recovers(user, w.recovers)
 	switch {
@@ -238,7 +238,7 @@ func (c clientConn) settleSubscription(name string, o *namespace.Options, w wish
 			s.result.Recovered = !kept.Gap && !kept.More
 		}
 		if s.result.Recovered && !cache {
-			// The client's own place, as Centrifugo gives it: libraries move on from it with each
+			// The client's own position, as Centrifugo gives it: libraries move on from it with each
 			// publication that their application took, and lose none should it fail midway.
 			s.result.Offset = w.since.At.Offset
 		}

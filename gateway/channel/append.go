@@ -5,7 +5,7 @@ import (
 	"sort"
 )
 
-// Appending. What an engine has stored, or has from another node, has its place in the order before
+// Appending. What an engine has stored, or has from another node, has its position before
 // it comes here, and nobody can be pushed back. So it never waits for subscribers that are behind. Up to
 // twice its limit may lie in a log, charged to the budget, while laggards are pressed and have their
 // grace. Then it is cut (cutLocked): those that are below the cut must go, and others do not notice.
@@ -61,7 +61,7 @@ func (c *Channel) beginAppend(p *Publication, s *Scratch) bool {
 	return true
 }
 
-// endAppend ends the turn: p gets its place in all logs. It returns false if formats have joined
+// endAppend ends the turn: p is appended to all logs. It returns false if formats have joined
 // meanwhile, in which p is to be encoded first.
 func (c *Channel) endAppend(p *Publication, s *Scratch) bool {
 	c.mu.Lock()
@@ -106,7 +106,7 @@ func (l *Log) giveLocked(frame []byte, before, from uint64) {
 	}
 }
 
-// giveRoomLocked makes room for a frame of n bytes whose place in the order is given: up to twice the
+// giveRoomLocked makes room for a frame of n bytes whose position is given: up to twice the
 // limit, or twice what the largest frame costs. Beyond the limit the readers are pressed.
 func (l *Log) giveRoomLocked(n int) bool {
 	cost := n + entryBytes

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// givenModel keeps everything that was ever appended to a log with given places, as one slice, and finds
+// givenModel keeps everything that was ever appended to a log with given positions, as one slice, and finds
 // every answer by looking at all of it. It knows what must happen to each publication, where the log is cut,
-// what the rings take of the budget, and what each subscriber can read and knows of its place.
+// what the rings take of the budget, and what each subscriber can read and knows of its position.
 type givenModel struct {
 	*testing.T
 	space   *Space
@@ -27,7 +27,7 @@ type givenModel struct {
 
 	tail         uint64 // what is below is freed, or was cut off
 	most         int    // what the largest frame costs since a large one was in the log, at least the limit
-	largeEnd     uint64 // position behind the newest large one
+	largeEnd     uint64 // cursor behind the newest large one
 	rings, older givenRings
 	cut          uint64 // where the log was cut, 0 if nobody is below
 	cutEnd       uint64 // its head at that time
@@ -36,7 +36,7 @@ type givenModel struct {
 	starved      bool // the budget has refused something since the last call of Trim
 
 	scratch Scratch
-	// What was seen: publications that were appended and left out, cuts, and subscribers below a cut whose place
+	// What was seen: publications that were appended and left out, cuts, and subscribers below a cut whose position
 	// is known from the log or from what their reader has seen, or is not.
 	appended, left, cuts, known, late, unknown int
 }
@@ -55,23 +55,23 @@ type givenReader struct {
 
 func (m *givenModel) head() uint64 { return uint64(len(m.data)) }
 
-// above returns the index of the first entry that ends above pos.
-func (m *givenModel) above(pos uint64) int {
+// above returns the index of the first entry that ends above cursor.
+func (m *givenModel) above(cursor uint64) int {
 	i := len(m.entries)
-	for i > 0 && m.entries[i-1].end > pos {
+	for i > 0 && m.entries[i-1].end > cursor {
 		i--
 	}
 	return i
 }
 
-// cost is what the frames above pos cost.
-func (m *givenModel) cost(pos uint64) int {
-	return int(m.head()-pos) + entryBytes*(len(m.entries)-m.above(pos))
+// cost is what the frames above cursor cost.
+func (m *givenModel) cost(cursor uint64) int {
+	return int(m.head()-cursor) + entryBytes*(len(m.entries)-m.above(cursor))
 }
 
-// offsetAt is the offset that a subscriber at pos has.
-func (m *givenModel) offsetAt(pos uint64) uint64 {
-	if i := m.above(pos); i > 0 {
+// offsetAt is the offset that a subscriber at cursor has.
+func (m *givenModel) offsetAt(cursor uint64) uint64 {
+	if i := m.above(cursor); i > 0 {
 		return m.entries[i-1].offset
 	}
 	return 0
@@ -91,7 +91,7 @@ func (m *givenModel) append(n int, hole, missing, from uint64) {
 		m.missed = min(m.missed, 1)
 	}
 	m.newest = p.Offset
-	frame := placed{}.Append(nil, p)
+	frame := positioned{}.Append(nil, p)
 	room := m.room(len(frame))
 	if room && m.missed > 1 {
 		m.gap(prev)
@@ -117,7 +117,7 @@ func (m *givenModel) gap(offset uint64) {
 	if offset <= m.told {
 		m.Errorf("a gap up to %d is reported again: gaps up to %d were", offset, m.told)
 	}
-	text := placed{tells: true}.Append(nil, &Publication{Kind: KindGap, Prev: offset})
+	text := positioned{tells: true}.Append(nil, &Publication{Kind: KindGap, Prev: offset})
 	if m.room(len(text)) {
 		m.put(text, entry{offset: offset})
 		return
@@ -263,8 +263,8 @@ func (m *givenModel) check() {
 		if got := r.CutAt(); got != m.cut {
 			m.Errorf("cut at %d, want %d", got, m.cut)
 		}
-		for _, pos := range append([]uint64{r.low, m.head()}, r.subs...) {
-			m.checkAt(i, r, pos)
+		for _, cursor := range append([]uint64{r.low, m.head()}, r.subs...) {
+			m.checkAt(i, r, cursor)
 		}
 	}
 	if m.Failed() {
@@ -272,33 +272,33 @@ func (m *givenModel) check() {
 	}
 }
 
-func (m *givenModel) checkAt(i int, r *givenReader, pos uint64) {
-	v, ok := r.View(pos)
-	if want := pos >= m.lost; ok != want {
-		m.Errorf("reader %d can read at %d: %v, want %v; cut at %d", i, pos, ok, want, m.cut)
+func (m *givenModel) checkAt(i int, r *givenReader, cursor uint64) {
+	v, ok := r.View(cursor)
+	if want := cursor >= m.lost; ok != want {
+		m.Errorf("reader %d can read at %d: %v, want %v; cut at %d", i, cursor, ok, want, m.cut)
 		return
 	}
-	if at, _ := r.Kept(pos); (ok || at != (Place{})) && at.Offset != m.offsetAt(pos) {
-		m.Errorf("reader %d at %d is at offset %d, want %d", i, pos, at.Offset, m.offsetAt(pos))
+	if at, _ := r.Kept(cursor); (ok || at != (Position{})) && at.Offset != m.offsetAt(cursor) {
+		m.Errorf("reader %d at %d is at offset %d, want %d", i, cursor, at.Offset, m.offsetAt(cursor))
 	}
 	head := m.head()
-	if pos < m.cut {
+	if cursor < m.cut {
 		head = m.cutEnd
 	}
 	if !ok {
-		if v, ok = r.Past(pos); !ok || pos == v.Head() {
+		if v, ok = r.Past(cursor); !ok || cursor == v.Head() {
 			return
 		}
 		head = v.Head()
 	}
 	if v.Head() != head || head > m.head() {
-		m.Errorf("reader %d reads from %d to %d, want to %d", i, pos, v.Head(), head)
+		m.Errorf("reader %d reads from %d to %d, want to %d", i, cursor, v.Head(), head)
 	}
-	if a, b := v.Bytes(pos, head); !bytes.Equal(append(append([]byte(nil), a...), b...), m.data[pos:head]) {
-		m.Errorf("reader %d reads at %d what was not appended", i, pos)
+	if a, b := v.Bytes(cursor, head); !bytes.Equal(append(append([]byte(nil), a...), b...), m.data[cursor:head]) {
+		m.Errorf("reader %d reads at %d what was not appended", i, cursor)
 	}
 	entries := uint64(0) // and no fences
-	for j := m.above(pos); j < m.above(head); j++ {
+	for j := m.above(cursor); j < m.above(head); j++ {
 		want := m.entries[j]
 		if end, from := v.Entry(uint64(j)); end != want.end || from != want.from || v.Offset(uint64(j)) != want.offset || v.Find(end-1) != uint64(j) {
 			m.Errorf("reader %d: entry %d ends at %d and is from %d, want %+v", i, j, end, from, want)
@@ -307,8 +307,8 @@ func (m *givenModel) checkAt(i int, r *givenReader, pos uint64) {
 			entries++
 		}
 	}
-	if got := r.Between(pos, head, 0); got != entries {
-		m.Errorf("reader %d has %d entries between %d and %d, want %d", i, got, pos, head, entries)
+	if got := r.Between(cursor, head, 0); got != entries {
+		m.Errorf("reader %d has %d entries between %d and %d, want %d", i, got, cursor, head, entries)
 	}
 }
 
@@ -317,23 +317,23 @@ func (m *givenModel) read(r *givenReader, sub, n int) {
 	if sub >= len(r.subs) || r.subs[sub] == m.head() {
 		return
 	}
-	pos := r.subs[sub]
-	v, ok := r.View(pos)
+	cursor := r.subs[sub]
+	v, ok := r.View(cursor)
 	if !ok {
 		return
 	}
 	if n%2 == 0 {
-		r.subs[sub] = v.Fit(pos, v.Head(), n)
+		r.subs[sub] = v.Fit(cursor, v.Head(), n)
 	} else {
-		r.subs[sub] = v.Floor(pos, min(pos+uint64(n), v.Head()))
+		r.subs[sub] = v.Floor(cursor, min(cursor+uint64(n), v.Head()))
 	}
 }
 
 // served publishes what all of the reader's subscribers have.
 func (m *givenModel) served(r *givenReader) {
 	r.low = m.head()
-	for _, pos := range r.subs {
-		r.low = min(r.low, pos)
+	for _, cursor := range r.subs {
+		r.low = min(r.low, cursor)
 	}
 	r.Served(r.low)
 }
@@ -341,14 +341,14 @@ func (m *givenModel) served(r *givenReader) {
 // overtake takes out the subscribers that are below the cut.
 func (m *givenModel) overtake(r *givenReader) {
 	stay := r.subs[:0]
-	for _, pos := range r.subs {
-		if pos >= r.CutAt() {
-			stay = append(stay, pos)
+	for _, cursor := range r.subs {
+		if cursor >= r.CutAt() {
+			stay = append(stay, cursor)
 			continue
 		}
-		if _, ok := r.View(pos); ok {
+		if _, ok := r.View(cursor); ok {
 			m.known++
-		} else if at, _ := r.Kept(pos); at != (Place{}) {
+		} else if at, _ := r.Kept(cursor); at != (Position{}) {
 			m.late++
 		} else {
 			m.unknown++
@@ -368,7 +368,7 @@ func runGivenModel(t *testing.T, p []byte) *givenModel {
 	name := nameIn(m.space, m.shard)
 	for range 3 {
 		r := &givenReader{subs: []uint64{0, 0}}
-		if err := m.space.Join(name, placed{tells: true}, r, &r.Reader); err != nil {
+		if err := m.space.Join(name, positioned{tells: true}, r, &r.Reader); err != nil {
 			t.Fatal(err)
 		}
 		m.readers = append(m.readers, r)
@@ -437,7 +437,7 @@ func TestAppendAgainstModel(t *testing.T) {
 		})
 	}
 	if min(sum.appended, sum.left, sum.cuts, sum.known, sum.late) < 100 {
-		t.Errorf("%d publications appended, %d left out, %d cuts, %d and %d subscribers below with a place in the log and in the past: the scripts hardly try one of them",
+		t.Errorf("%d publications appended, %d left out, %d cuts, %d and %d subscribers below with a position in the log and in the past: the scripts hardly try one of them",
 			sum.appended, sum.left, sum.cuts, sum.known, sum.late)
 	}
 }

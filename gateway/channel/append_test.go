@@ -13,25 +13,25 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// placed is a Format that shows what a publication is and where its place is. Of tells, it tells gaps.
-type placed struct{ tells bool }
+// positioned is a Format that shows what a publication is and where its position is. Of tells, it tells gaps.
+type positioned struct{ tells bool }
 
-// placedBytes is what a frame has beside its payload: its length, kind, offset and prev.
-const placedBytes = 4 + 1 + 8 + 8
+// positionedBytes is what a frame has beside its payload: its length, kind, offset and prev.
+const positionedBytes = 4 + 1 + 8 + 8
 
-func (f placed) Append(dst []byte, p *Publication) []byte {
+func (f positioned) Append(dst []byte, p *Publication) []byte {
 	if p.Kind > KindLeave && !f.tells {
 		return dst
 	}
-	dst = binary.BigEndian.AppendUint32(dst, uint32(placedBytes+len(p.Payload)))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(positionedBytes+len(p.Payload)))
 	dst = append(dst, byte(p.Kind))
 	dst = binary.BigEndian.AppendUint64(dst, p.Offset)
 	dst = binary.BigEndian.AppendUint64(dst, p.Prev)
 	return append(dst, p.Payload...)
 }
 
-// readPlaced calls take for each of some frames.
-func readPlaced(frames []byte, take func(kind Kind, offset, prev uint64)) {
+// readPositioned calls take for each of some frames.
+func readPositioned(frames []byte, take func(kind Kind, offset, prev uint64)) {
 	for len(frames) > 0 {
 		take(Kind(frames[4]), binary.BigEndian.Uint64(frames[5:]), binary.BigEndian.Uint64(frames[13:]))
 		frames = frames[binary.BigEndian.Uint32(frames):]
@@ -40,7 +40,7 @@ func readPlaced(frames []byte, take func(kind Kind, offset, prev uint64)) {
 
 // show writes frames as a person reads them: "5<3" has the offset 5 behind 3.
 func show(frames []byte) (shown []string) {
-	readPlaced(frames, func(kind Kind, offset, prev uint64) {
+	readPositioned(frames, func(kind Kind, offset, prev uint64) {
 		switch kind {
 		case KindMessage:
 			shown = append(shown, fmt.Sprintf("%d<%d", offset, prev))
@@ -55,30 +55,30 @@ func show(frames []byte) (shown []string) {
 	return shown
 }
 
-// read reads everything from a position on, over fences.
-func (m *member) read(pos uint64) []byte {
+// read reads everything from a cursor on, over fences.
+func (m *member) read(cursor uint64) []byte {
 	var frames []byte
-	for head := m.Log().Head(); pos < head; {
-		v := m.view(pos)
-		if kind, behind := v.Fence(pos); kind != KindMessage {
-			pos = behind
+	for head := m.Log().Head(); cursor < head; {
+		v := m.view(cursor)
+		if kind, behind := v.Fence(cursor); kind != KindMessage {
+			cursor = behind
 			continue
 		}
-		to := v.Fit(pos, v.Head(), math.MaxInt)
-		a, b := v.Bytes(pos, to)
-		frames, pos = append(append(frames, a...), b...), to
+		to := v.Fit(cursor, v.Head(), math.MaxInt)
+		a, b := v.Bytes(cursor, to)
+		frames, cursor = append(append(frames, a...), b...), to
 	}
 	return frames
 }
 
-// given is a publication of n bytes with a place.
+// given is a publication of n bytes with a position.
 func given(e Epoch, offset, prev uint64, n int) *Publication {
 	return &Publication{Epoch: e, Offset: offset, Prev: prev, Payload: make([]byte, n)}
 }
 
-func TestAppendedPublicationsHaveTheirPlaces(t *testing.T) {
+func TestAppendedPublicationsHaveTheirPositions(t *testing.T) {
 	s := historySpace(History{Of: keeping(10, 1<<40), Bytes: 1 << 20})
-	m, mute := join(t, s, "c", placed{tells: true}), join(t, s, "c", placed{})
+	m, mute := join(t, s, "c", positioned{tells: true}), join(t, s, "c", positioned{})
 	c := s.Find("c")
 	e, scratch := c.Epoch(), new(Scratch)
 	for _, p := range []*Publication{
@@ -97,10 +97,10 @@ func TestAppendedPublicationsHaveTheirPlaces(t *testing.T) {
 	if diff := cmp.Diff(want, show(mute.read(0))); diff != "" {
 		t.Errorf("the log of a format that tells no gaps (-want +got):\n%s", diff)
 	}
-	if got, want := c.Newest(), (Place{e + 1, 4}); got != want {
+	if got, want := c.Newest(), (Position{e + 1, 4}); got != want {
 		t.Errorf("the newest is %v, want %v", got, want)
 	}
-	got := c.Collect(Ask{Kind: AskSince, At: Place{e + 1, 2}}, Bounds{Count: -1}, 0)
+	got := c.Collect(Ask{Kind: AskSince, At: Position{e + 1, 2}}, Bounds{Count: -1}, 0)
 	if len(got.Publications) != 2 || got.Gap || got.Publications[1].Prev != 3 {
 		t.Errorf("the history has %+v", got)
 	}
@@ -111,9 +111,9 @@ func TestAppendedPublicationsHaveTheirPlaces(t *testing.T) {
 // What is given is taken up to twice the limit, with readers that stand still pressed once.
 func TestAppendTakesTwiceTheLimit(t *testing.T) {
 	s := NewSpace(ringBytesMin, 1, NewBudget(1<<20))
-	quick, slow := join(t, s, "c", placed{}), join(t, s, "c", placed{})
+	quick, slow := join(t, s, "c", positioned{}), join(t, s, "c", positioned{})
 	c := s.Find("c")
-	cost, n := uint64(placedBytes+10+entryBytes), uint64(0)
+	cost, n := uint64(positionedBytes+10+entryBytes), uint64(0)
 	for ; (n+1)*cost <= 2*ringBytesMin; n++ {
 		c.Append(given(c.Epoch(), 2*n+2, 2*n, 10), new(Scratch))
 		if pressed := quick.serve(); pressed != 0 {
@@ -168,7 +168,7 @@ func TestAppendSharesTheTurn(t *testing.T) {
 func TestAppendAllocatesNothing(t *testing.T) {
 	s := NewSpace(64<<10, 1, NewBudget(1<<20))
 	s.KeepHistory(History{Of: keeping(10, 1<<40), Bytes: 1 << 20, Budget: NewBudget(1 << 20)}, 0)
-	plain, other := join(t, s, "c", placed{}), join(t, s, "c", padded(9))
+	plain, other := join(t, s, "c", positioned{}), join(t, s, "c", padded(9))
 	c := s.Find("c")
 	p, scratch := given(c.Epoch(), 0, 0, 64), new(Scratch)
 	round := func() {
@@ -217,20 +217,20 @@ func (l *cutLoop) sweep(rnd *rand.Rand) {
 	low := head
 	for i := range l.subs {
 		s := &l.subs[i]
-		for s.pos < head && l.err == nil && (i == 0 || i == 1 && rnd.IntN(4) == 0) {
+		for s.cursor < head && l.err == nil && (i == 0 || i == 1 && rnd.IntN(4) == 0) {
 			if !l.readSome(i, rnd.IntN(2000)) {
 				break
 			}
 		}
-		low = min(low, s.pos)
+		low = min(low, s.cursor)
 	}
 	if cut := l.CutAt(); low < cut {
 		low = head
 		for i := range l.subs {
-			if s := &l.subs[i]; s.pos < cut {
+			if s := &l.subs[i]; s.cursor < cut {
 				l.overtake(i)
 			}
-			low = min(low, l.subs[i].pos)
+			low = min(low, l.subs[i].cursor)
 		}
 	}
 	l.Served(low)
@@ -239,21 +239,21 @@ func (l *cutLoop) sweep(rnd *rand.Rand) {
 // readSome reads about n bytes, perhaps within a frame, and the rest of that frame. false: they are gone.
 func (l *cutLoop) readSome(i, n int) bool {
 	s := &l.subs[i]
-	v, ok := l.View(s.pos)
+	v, ok := l.View(s.cursor)
 	if !ok {
 		return false
 	}
-	to := v.Fit(s.pos, v.Head(), n)
+	to := v.Fit(s.cursor, v.Head(), n)
 	if n%2 == 1 {
-		to = v.Floor(s.pos, min(s.pos+uint64(n), v.Head()))
+		to = v.Floor(s.cursor, min(s.cursor+uint64(n), v.Head()))
 	}
 	runtime.Gosched() // a cut may come in between
-	a, b := v.Bytes(s.pos, to)
+	a, b := v.Bytes(s.cursor, to)
 	frames := append(append([]byte(nil), a...), b...)
-	if got := v.Find(to) - v.Find(s.pos); got != uint64(len(show(frames))) {
+	if got := v.Find(to) - v.Find(s.cursor); got != uint64(len(show(frames))) {
 		l.err = fmt.Errorf("%d frames are %d entries", len(show(frames)), got)
 	}
-	s.pos = to
+	s.cursor = to
 	for len(frames) > 0 {
 		offset, prev := binary.BigEndian.Uint64(frames[5:]), binary.BigEndian.Uint64(frames[13:])
 		if l.last[i] != 0 && prev != l.last[i] {
@@ -266,19 +266,19 @@ func (l *cutLoop) readSome(i, n int) bool {
 	return true
 }
 
-// overtake takes out a subscriber that is below a cut. The place that is known for it is the one
+// overtake takes out a subscriber that is below a cut. The position that is known for it is the one
 // that it has.
 func (l *cutLoop) overtake(i int) {
-	at, _ := l.Kept(l.subs[i].pos)
+	at, _ := l.Kept(l.subs[i].cursor)
 	switch {
-	case at == Place{}:
+	case at == Position{}:
 		l.forgot++ // several cuts came within one sweep, or it has read nothing yet
 	case l.last[i] != 0 && at.Offset != l.last[i]:
 		l.err = fmt.Errorf("subscriber %d is at offset %d, and has %d", i, at.Offset, l.last[i])
 	default:
 		l.overtaken++
 	}
-	l.subs[i].pos, l.last[i] = l.Log().Head(), 0
+	l.subs[i].cursor, l.last[i] = l.Log().Head(), 0
 }
 
 // While the log is cut again and again, loops read: whatever they read is complete and in order, and where
@@ -292,7 +292,7 @@ func TestLoopsReadWhileTheLogIsCut(t *testing.T) {
 	var reading sync.WaitGroup
 	for i := range 3 {
 		l := &cutLoop{raceLoop: raceLoop{notified: make(chan struct{}, 1), subs: make([]raceSub, 3)}, last: make([]uint64, 3)}
-		if err := s.Join("c", placed{}, l, &l.Reader); err != nil {
+		if err := s.Join("c", positioned{}, l, &l.Reader); err != nil {
 			t.Fatal(err)
 		}
 		loops = append(loops, l)
@@ -325,9 +325,9 @@ func TestLoopsReadWhileTheLogIsCut(t *testing.T) {
 			t.Errorf("loop %d: %v; notified twice: %v", i, l.err, l.twice)
 		}
 		if l.read == 0 || l.overtaken == 0 {
-			t.Errorf("loop %d has read %d publications, %d subscribers were overtaken with a place", i, l.read, l.overtaken)
+			t.Errorf("loop %d has read %d publications, %d subscribers were overtaken with a position", i, l.read, l.overtaken)
 		}
-		t.Logf("loop %d: %d read, %d overtaken, %d without a place", i, l.read, l.overtaken, l.forgot)
+		t.Logf("loop %d: %d read, %d overtaken, %d without a position", i, l.read, l.overtaken, l.forgot)
 		s.Leave(&l.Reader)
 	}
 	if got := budget.Used(); got != 0 {
@@ -337,13 +337,13 @@ func TestLoopsReadWhileTheLogIsCut(t *testing.T) {
 
 // Several cuts come within one sweep, and the reader looks at the log behind some of them. Where a subscriber is
 // that is below all of them is known, or not, but never wrong.
-func TestPlacesBelowSeveralCuts(t *testing.T) {
+func TestPositionsBelowSeveralCuts(t *testing.T) {
 	const cuts = 6
 	for looks := range 1 << (cuts + 1) {
 		s := NewSpace(ringBytesMin, 1, NewBudget(1<<20))
-		m := join(t, s, "c", placed{})
+		m := join(t, s, "c", positioned{})
 		c := s.Find("c")
-		offsets, newest := map[uint64]uint64{}, uint64(0) // by position
+		offsets, newest := map[uint64]uint64{}, uint64(0) // by cursor
 		publish := func() {
 			c.Append(given(c.Epoch(), newest+3, newest, 10), new(Scratch))
 			newest += 3
@@ -363,11 +363,11 @@ func TestPlacesBelowSeveralCuts(t *testing.T) {
 				m.View(m.Log().Head())
 			}
 		}
-		for pos, want := range offsets {
-			at, _ := m.Kept(pos)
-			_, there := m.View(pos)
-			if known := at != (Place{}); known && at.Offset != want || !known && (there || pos == served) {
-				t.Errorf("looked behind %b: a subscriber at %d is at %v, want %d; all that is above it is there: %v", looks, pos, at, want, there)
+		for cursor, want := range offsets {
+			at, _ := m.Kept(cursor)
+			_, there := m.View(cursor)
+			if known := at != (Position{}); known && at.Offset != want || !known && (there || cursor == served) {
+				t.Errorf("looked behind %b: a subscriber at %d is at %v, want %d; all that is above it is there: %v", looks, cursor, at, want, there)
 			}
 		}
 		if looks&1 != 0 && looks>>1 != 0 { // it has seen what came behind the first publication, and another cut after that
@@ -375,7 +375,7 @@ func TestPlacesBelowSeveralCuts(t *testing.T) {
 				t.Errorf("looked behind %b: nothing goes on at %d", looks, served)
 			}
 		}
-		if at, _ := m.Kept(served + 1); at != (Place{}) {
+		if at, _ := m.Kept(served + 1); at != (Position{}) {
 			t.Errorf("looked behind %b: a subscriber within a frame is at %v", looks, at)
 		}
 		s.Leave(&m.Reader)
@@ -388,7 +388,7 @@ func TestPlacesBelowSeveralCuts(t *testing.T) {
 // After a large frame the log holds no more than before.
 func TestLimitAfterALargeFrame(t *testing.T) {
 	s := NewSpace(ringBytesMin, 1, NewBudget(1<<20))
-	m := join(t, s, "c", placed{})
+	m := join(t, s, "c", positioned{})
 	c, newest := s.Find("c"), uint64(0)
 	publish := func(n int) {
 		c.Append(given(c.Epoch(), newest+1, newest, n), new(Scratch))
@@ -396,7 +396,7 @@ func TestLimitAfterALargeFrame(t *testing.T) {
 	}
 	publish(4 * ringBytesMin)
 	publish(10)
-	m.Served(m.Log().Head() - placedBytes - 10) // never everything
+	m.Served(m.Log().Head() - positionedBytes - 10) // never everything
 	for m.CutAt() == 0 {
 		if publish(10); m.Log().usedLocked() > 2*ringBytesMin {
 			t.Fatalf("%d bytes are kept in a log of %d", m.Log().usedLocked(), ringBytesMin)
@@ -408,9 +408,9 @@ func TestLimitAfterALargeFrame(t *testing.T) {
 // Subscribers that read do not notice a cut; those below it have their publications until the next.
 func TestCutLeavesReadersWhatTheyHave(t *testing.T) {
 	s := NewSpace(ringBytesMin, 1, NewBudget(1<<20))
-	quick, late := join(t, s, "c", placed{}), join(t, s, "c", placed{})
+	quick, late := join(t, s, "c", positioned{}), join(t, s, "c", positioned{})
 	c := s.Find("c")
-	cost, n := placedBytes+10+entryBytes, uint64(0)
+	cost, n := positionedBytes+10+entryBytes, uint64(0)
 	for cut := uint64(0); cut == 0; cut = late.CutAt() {
 		c.Append(given(c.Epoch(), n+1, n, 10), new(Scratch))
 		quick.serve()

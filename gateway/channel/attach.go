@@ -11,15 +11,15 @@ import (
 // epoch and head (Attached): nobody reads it meanwhile, so there is no log, and what is appended is
 // kept for its history. That history begins at the head. What is below comes once, from the engine
 // (Filled), when the first subscriber asks for it: a subscriber never joins an engine's history to a
-// position in a log, but waits, holding nothing in any log, until the channel's own history has
+// cursor in a log, but waits, holding nothing in any log, until the channel's own history has
 // what it asks for as far as anybody has. Then it takes both under one hold of the channel's lock,
 // as in a local space.
 //
 // What the node has missed is a gap: what the history has kept would no longer be complete and is
-// dropped, to be filled again, and each log gets an entry in that place (Log.mark). Another epoch is
+// dropped, to be filled again, and each log gets an entry there (Log.mark). Another epoch is
 // a reset, and likewise.
 //
-// Rejected: reading positions while the engine answers (its slowness would hold back the log and
+// Rejected: reading cursors while the engine answers (its slowness would hold back the log and
 // make good readers slow), and after it (publications would be missing between the two).
 
 // ErrAttaching is returned if a channel of a remote space is joined that is not prepared.
@@ -73,7 +73,7 @@ func (s *Space) Remote(a Attacher) { s.attacher = a }
 // Local reports whether the space is not remote.
 func (s *Space) Local() bool { return s.attacher == nil }
 
-// Prepare makes a channel ready for a subscriber that asks for that place: attached, with as much
+// Prepare makes a channel ready for a subscriber that asks for that position: attached, with as much
 // of its history as there is. If it is not ready, w.Prepared is called when it is. Unless there was
 // an error, w holds the channel until it is released, and joins it before; the ask must not change until then.
 // Channels of a local space are always ready.
@@ -160,14 +160,14 @@ func (c *Channel) lacksLocked(ask Ask) bool {
 // Attached reports where the engine's order is: at its newest publication. Whatever was appended
 // before and is not above that was in it. On a channel that is attached already, this is a gap if there are newer
 // publications than the channel's, and a reset if the epoch is another.
-func (c *Channel) Attached(at Place) {
+func (c *Channel) Attached(at Position) {
 	if c.attach(at) {
 		c.space.attacher.Fill(c)
 	}
 }
 
 // attach reports whether Fill is to be called.
-func (c *Channel) attach(at Place) (fill bool) {
+func (c *Channel) attach(at Position) (fill bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.remote
@@ -225,17 +225,17 @@ func (c *Channel) fillLocked() {
 	}
 }
 
-// Filled answers a Fill: pubs are all that the engine keeps above floor, which is the place of the
+// Filled answers a Fill: pubs are all that the engine keeps above floor, which is the position of the
 // newest publication that it does not keep. What it had when Fill was called was appended before; the channel
 // takes what is below that, and copies it.
-func (c *Channel) Filled(pubs []Publication, floor Place) {
+func (c *Channel) Filled(pubs []Publication, floor Position) {
 	if c.fill(pubs, floor) {
 		c.space.attacher.Fill(c)
 	}
 }
 
 // fill reports whether Fill is to be called again.
-func (c *Channel) fill(pubs []Publication, floor Place) (again bool) {
+func (c *Channel) fill(pubs []Publication, floor Position) (again bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.remote
@@ -283,8 +283,8 @@ func (s *Space) fail(c *Channel, err error) bool {
 	return s.endUnheldLocked(sh, c) != nil
 }
 
-// orderLocked reports whether p, whose place was given, is next in the channel's order. One that is
-// at or below the head is not, nor is what has no place of its own to be appended: a gap that the
+// orderLocked reports whether p, whose position was given, is next in the channel's order. One that is
+// at or below the head is not, nor is what has no position of its own to be appended: a gap that the
 // engine reports, and whatever comes while the channel is attaching, which is kept. What is
 // missing before p is a gap. It changes nothing if called again for the same publication.
 func (c *Channel) orderLocked(p *Publication) bool {
@@ -293,16 +293,16 @@ func (c *Channel) orderLocked(p *Publication) bool {
 		c.keepEarlyLocked(p)
 		return false
 	case p.Kind == KindGap && p.Epoch == c.epoch:
-		c.missLocked(KindGap, Place{c.epoch, max(p.Prev, c.offset)})
+		c.missLocked(KindGap, Position{c.epoch, max(p.Prev, c.offset)})
 		return false
 	case p.Kind == KindGap || p.Kind == KindReset:
-		c.missLocked(KindReset, Place{p.Epoch, p.Prev})
+		c.missLocked(KindReset, Position{p.Epoch, p.Prev})
 		return false
 	case p.Offset == 0:
 		return true
 	}
 	if p.Epoch != c.epoch || p.Prev > c.offset {
-		c.followLocked(Place{p.Epoch, p.Prev})
+		c.followLocked(Position{p.Epoch, p.Prev})
 	}
 	if p.Offset <= c.offset {
 		c.space.repeated.Add(1)
@@ -313,7 +313,7 @@ func (c *Channel) orderLocked(p *Publication) bool {
 
 // followLocked brings the channel's order to where the engine's is, where that is another one or
 // further: what is between is missing.
-func (c *Channel) followLocked(at Place) {
+func (c *Channel) followLocked(at Position) {
 	if at.Epoch != c.epoch {
 		c.missLocked(KindReset, at)
 	} else if at.Offset > c.offset {
@@ -321,9 +321,9 @@ func (c *Channel) followLocked(at Place) {
 	}
 }
 
-// missLocked notes that publications up to a place are missing. Its epoch is another one after a reset.
-func (c *Channel) missLocked(kind Kind, at Place) {
-	if at != (Place{c.epoch, c.offset}) {
+// missLocked notes that publications up to a position are missing. Its epoch is another one after a reset.
+func (c *Channel) missLocked(kind Kind, at Position) {
+	if at != (Position{c.epoch, c.offset}) {
 		c.epoch, c.offset = at.Epoch, at.Offset
 		c.history.forget(at.Offset)
 		if c.remote != nil {

@@ -18,21 +18,21 @@ type engineModel struct {
 	name  string // of the channel
 
 	// The order.
-	at     Place
-	floor  uint64           // it keeps what is above
-	kept   []Publication    // of the epoch, those above floor
-	before map[Place]uint64 // the offset before each, of all epochs
-	stream []Publication    // on its way to the node
+	at     Position
+	floor  uint64              // it keeps what is above
+	kept   []Publication       // of the epoch, those above floor
+	before map[Position]uint64 // the offset before each, of all epochs
+	stream []Publication       // on its way to the node
 
 	// What the node has asked for.
 	channel *Channel // attached or attaching, nil for none
-	asked   Place    // the order when Attach was called
+	asked   Position // the order when Attach was called
 	waits   bool     // Attach is not answered
 	filling bool     // Fill is not answered
 	fill    []Publication
-	filled  Place // the floor of fill
-	ended   int   // channels that were detached
-	missing bool  // the node has missed something: there may be gaps
+	filled  Position // the floor of fill
+	ended   int      // channels that were detached
+	missing bool     // the node has missed something: there may be gaps
 
 	subs [4]*subscriberModel
 	told int // gaps and resets
@@ -40,7 +40,7 @@ type engineModel struct {
 	old  int // of them, from the history
 }
 
-// subscriberModel prepares a channel, joins and reads it. It knows the place that it has.
+// subscriberModel prepares a channel, joins and reads it. It knows the position that it has.
 type subscriberModel struct {
 	*engineModel
 	f        Format
@@ -48,7 +48,7 @@ type subscriberModel struct {
 	prepared bool
 	failed   error
 	reader   *follower // nil before it has joined
-	has      Place
+	has      Position
 	lost     bool // a fence has told it that what comes next may be anything newer
 }
 
@@ -77,7 +77,7 @@ func (m *engineModel) Fill(c *Channel) {
 
 // look takes what the engine keeps now as the answer of a fill.
 func (m *engineModel) look() {
-	m.fill, m.filled = append([]Publication(nil), m.kept...), Place{m.at.Epoch, m.floor}
+	m.fill, m.filled = append([]Publication(nil), m.kept...), Position{m.at.Epoch, m.floor}
 }
 
 func (s *subscriberModel) Prepared(err error) {
@@ -88,7 +88,7 @@ func (s *subscriberModel) Prepared(err error) {
 }
 
 func newEngineModel(t *testing.T) *engineModel {
-	m := &engineModel{T: t, space: NewSpace(1<<20, 100, NewBudget(1<<30)), at: Place{Epoch: 1}, before: map[Place]uint64{}}
+	m := &engineModel{T: t, space: NewSpace(1<<20, 100, NewBudget(1<<30)), at: Position{Epoch: 1}, before: map[Position]uint64{}}
 	m.space.KeepHistory(History{Of: func(string) Keep { return Keep{Count: 1 << 20, TTL: 1 << 40} }, Bytes: 1 << 30, Budget: NewBudget(1 << 30)}, 0)
 	m.space.Remote(m)
 	m.name = nameIn(m.space, 1) // to which Trim comes first
@@ -97,7 +97,7 @@ func newEngineModel(t *testing.T) *engineModel {
 
 // publish lets the engine store a publication.
 func (m *engineModel) publish(hole uint64) {
-	next := Place{m.at.Epoch, m.at.Offset + 1 + hole}
+	next := Position{m.at.Epoch, m.at.Offset + 1 + hole}
 	p := Publication{Payload: fmt.Append(nil, next), Epoch: next.Epoch, Offset: next.Offset, Prev: m.at.Offset}
 	m.before[next] = m.at.Offset
 	m.at = next
@@ -138,7 +138,7 @@ func (m *engineModel) step(op, n byte) {
 		}
 	case 7:
 		if n < 16 {
-			m.at, m.floor, m.kept, m.missing = Place{Epoch: m.at.Epoch + 1, Offset: uint64(n % 3)}, uint64(n%3), nil, true
+			m.at, m.floor, m.kept, m.missing = Position{Epoch: m.at.Epoch + 1, Offset: uint64(n % 3)}, uint64(n%3), nil, true
 		}
 	case 8, 9:
 		m.prepare(int(n%4), n)
@@ -177,14 +177,14 @@ func (m *engineModel) prepare(i int, n byte) {
 	case 1:
 		s.ask = Ask{Kind: AskNewest, N: int(n % 32)}
 	default:
-		s.ask = Ask{Kind: AskSince, At: Place{m.at.Epoch, max(m.at.Offset, uint64(n%32)) - uint64(n%32)}}
+		s.ask = Ask{Kind: AskSince, At: Position{m.at.Epoch, max(m.at.Offset, uint64(n%32)) - uint64(n%32)}}
 		for at := &s.ask.At; at.Offset > 0; at.Offset-- {
 			if _, exists := m.before[*at]; exists {
 				break
 			}
 		}
 		if n%32 == 31 {
-			s.ask.At = Place{m.at.Epoch - 1, 1 << 40} // there is none
+			s.ask.At = Position{m.at.Epoch - 1, 1 << 40} // there is none
 		}
 	}
 	m.subs[i] = s
@@ -253,7 +253,7 @@ func (s *subscriberModel) join() {
 		s.Fatalf("it was prepared, and cannot join: %v", err)
 	}
 	known, live := m.Collect(s.ask, Bounds{Count: -1}, 0)
-	s.reader = &follower{member: m, pos: live}
+	s.reader = &follower{member: m, cursor: live}
 	s.space.Release(s.name, s)
 	if known.Gap && !s.missing && s.ask.At.Epoch == s.at.Epoch && s.ask.At.Offset >= s.floor {
 		s.Errorf("a gap since %v, although the engine has all above %d", s.ask.At, s.floor)
@@ -288,7 +288,7 @@ func (s *subscriberModel) read() {
 
 // take takes what it is sent.
 func (s *subscriberModel) take(text string) {
-	var p Place
+	var p Position
 	var kind string
 	switch {
 	case text == "[gap]" || text == "[reset]":
@@ -298,7 +298,7 @@ func (s *subscriberModel) take(text string) {
 		}
 		return
 	case text[0] == '{':
-		fmt.Sscanf(text, "{%s %d}", &kind, &p.Offset) // ignored: then it is no place that there is
+		fmt.Sscanf(text, "{%s %d}", &kind, &p.Offset) // ignored: then it is no position that there is
 		p.Epoch, _ = ParseEpoch(kind)                 // ignored: likewise
 	default:
 		fmt.Sscanf(text, "%s %d:%d", &kind, (*uint64)(&p.Epoch), &p.Offset) // ignored: likewise
@@ -355,7 +355,7 @@ func (m *engineModel) check() {
 	h, at := &c.history, c.Newest()
 	for i := h.first; i < h.end; i++ {
 		var s Scratch
-		if p := c.keptLocked(i, &s); string(p.Payload) != fmt.Sprint(Place{c.epoch, p.Offset}) || p.Prev != m.before[Place{c.epoch, p.Offset}] {
+		if p := c.keptLocked(i, &s); string(p.Payload) != fmt.Sprint(Position{c.epoch, p.Offset}) || p.Prev != m.before[Position{c.epoch, p.Offset}] {
 			m.Fatalf("the history has %q at %d behind %d", p.Payload, p.Offset, p.Prev)
 		}
 	}

@@ -14,7 +14,7 @@ type raceEngine struct {
 	queue  []func() // guarded by mu
 	wake   chan struct{}
 	live   map[*Channel]bool
-	at     Place
+	at     Position
 	floor  uint64
 	kept   []Publication
 	rnd    *rand.Rand
@@ -43,7 +43,7 @@ func (e *raceEngine) Detach(c *Channel) { e.post(func() { delete(e.live, c) }) }
 
 func (e *raceEngine) Fill(c *Channel) {
 	e.post(func() {
-		kept, floor := append([]Publication(nil), e.kept...), Place{e.at.Epoch, e.floor}
+		kept, floor := append([]Publication(nil), e.kept...), Position{e.at.Epoch, e.floor}
 		e.late = append(e.late, func() { c.Filled(kept, floor) })
 	})
 }
@@ -95,13 +95,13 @@ func (e *raceEngine) run(stop <-chan struct{}) {
 	}
 }
 
-// raceFollower prepares, joins, reads and leaves, again and again, each time from the place that it has.
+// raceFollower prepares, joins, reads and leaves, again and again, each time from the position that it has.
 type raceFollower struct {
 	*testing.T
 	space    *Space
 	called   chan error
 	notified chan struct{}
-	has      Place
+	has      Position
 	got      int
 	recalled int
 }
@@ -117,7 +117,7 @@ func (f *raceFollower) Notify() {
 // follow is one life as a subscriber.
 func (f *raceFollower) follow(rnd *rand.Rand) {
 	ask := Ask{Kind: AskNow}
-	if f.has != (Place{}) {
+	if f.has != (Position{}) {
 		ask = Ask{Kind: AskSince, At: f.has}
 	}
 	ready, err := f.space.Prepare("x", &ask, f)
@@ -145,11 +145,11 @@ func (f *raceFollower) follow(rnd *rand.Rand) {
 		}
 	}
 	var r Reader
-	if err := f.space.Join("x", placed{tells: true}, f, &r); err != nil {
+	if err := f.space.Join("x", positioned{tells: true}, f, &r); err != nil {
 		f.Error(err)
 		return
 	}
-	known, pos := r.Collect(ask, Bounds{Count: -1}, 0)
+	known, cursor := r.Collect(ask, Bounds{Count: -1}, 0)
 	f.space.Release("x", f)
 	if f.has = known.From; known.Gap && ask.At.Offset >= known.From.Offset {
 		f.Errorf("a gap since %v, and the history begins at %v", ask.At, known.From)
@@ -167,16 +167,16 @@ reading:
 			f.Error("nothing was appended")
 		}
 		r.Clear()
-		for head := r.Log().Head(); pos < head; {
-			v, ok := r.View(pos)
-			if !ok { // it had no processor for long, and was overtaken: it comes back with its place
+		for head := r.Log().Head(); cursor < head; {
+			v, ok := r.View(cursor)
+			if !ok { // it had no processor for long, and was overtaken: it comes back with its position
 				break reading
 			}
-			a, b := v.Bytes(pos, v.Head())
-			pos = v.Head()
-			readPlaced(append(append([]byte(nil), a...), b...), f.take)
+			a, b := v.Bytes(cursor, v.Head())
+			cursor = v.Head()
+			readPositioned(append(append([]byte(nil), a...), b...), f.take)
 		}
-		r.Served(pos)
+		r.Served(cursor)
 	}
 	f.space.Leave(&r)
 	select {
@@ -195,7 +195,7 @@ func (f *raceFollower) take(kind Kind, offset, prev uint64) {
 // Channels attach, fill and end while the engine goes on: nobody who comes and goes loses anything, or
 // gets it twice.
 func TestRemoteChannelsUnderRace(t *testing.T) {
-	e := &raceEngine{T: t, wake: make(chan struct{}, 1), live: map[*Channel]bool{}, at: Place{Epoch: 7}, rnd: rand.New(rand.NewPCG(1, 2))}
+	e := &raceEngine{T: t, wake: make(chan struct{}, 1), live: map[*Channel]bool{}, at: Position{Epoch: 7}, rnd: rand.New(rand.NewPCG(1, 2))}
 	s := NewSpace(1<<20, 10, NewBudget(1<<30))
 	s.KeepHistory(History{Of: func(string) Keep { return Keep{Count: 1000, TTL: 1 << 40} }, Bytes: 1 << 20, Budget: NewBudget(1 << 30)}, 0)
 	s.Remote(e)

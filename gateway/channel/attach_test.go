@@ -70,7 +70,7 @@ func (s *remote) give(c *Channel, p *Publication) {
 	c.Append(p, new(Scratch))
 }
 
-// wantHistory checks the history since a place: epoch:offset of each, and in front "gap" if there is one.
+// wantHistory checks the history since a position: epoch:offset of each, and in front "gap" if there is one.
 func (s *remote) wantHistory(why string, c *Channel, ask Ask, want ...string) {
 	s.Helper()
 	kept := c.Collect(ask, Bounds{Count: -1}, 0)
@@ -82,7 +82,7 @@ func (s *remote) wantHistory(why string, c *Channel, ask Ask, want ...string) {
 	for i := range kept.Publications {
 		p := &kept.Publications[i]
 		if got = append(got, string(p.Payload)); p.Prev != prev || string(p.Payload) != fmt.Sprintf("%v:%d", p.Epoch, p.Offset) {
-			s.Errorf("%s: %q has the place %v:%d after %d, behind %d", why, p.Payload, p.Epoch, p.Offset, p.Prev, prev)
+			s.Errorf("%s: %q has the position %v:%d after %d, behind %d", why, p.Payload, p.Epoch, p.Offset, p.Prev, prev)
 		}
 		prev = p.Offset
 	}
@@ -91,7 +91,7 @@ func (s *remote) wantHistory(why string, c *Channel, ask Ask, want ...string) {
 	}
 }
 
-func since(e Epoch, offset uint64) Ask { return Ask{Kind: AskSince, At: Place{e, offset}} }
+func since(e Epoch, offset uint64) Ask { return Ask{Kind: AskSince, At: Position{e, offset}} }
 
 var now = Ask{Kind: AskNow}
 
@@ -121,40 +121,40 @@ func (f mute) Append(dst []byte, p *Publication) []byte {
 // follower is a subscriber that reads what there is, up to n bytes in one go.
 type follower struct {
 	*member
-	pos   uint64
-	bytes []byte
-	seen  []string
+	cursor uint64
+	bytes  []byte
+	seen   []string
 }
 
 func (s *remote) follow(f Format) *follower {
 	s.Helper()
 	m := join(s, s.Space, "x", f)
-	return &follower{member: m, pos: m.Log().Head()}
+	return &follower{member: m, cursor: m.Log().Head()}
 }
 
 // read reads all that there is, over fences, which it notes in brackets.
 func (f *follower) read(n int) {
 	f.Clear()
 	head := f.Log().Head()
-	for f.pos < head {
-		v, _ := f.View(f.pos)
-		to := v.Fit(f.pos, head, n)
-		kind, behind := v.Fence(f.pos)
-		if (to == f.pos) != (kind != KindMessage) {
-			panic(fmt.Sprintf("at %d: %d fit, and there is a fence of kind %d", f.pos, to-f.pos, kind))
+	for f.cursor < head {
+		v, _ := f.View(f.cursor)
+		to := v.Fit(f.cursor, head, n)
+		kind, behind := v.Fence(f.cursor)
+		if (to == f.cursor) != (kind != KindMessage) {
+			panic(fmt.Sprintf("at %d: %d fit, and there is a fence of kind %d", f.cursor, to-f.cursor, kind))
 		}
 		if kind != KindMessage {
 			f.frames()
 			f.seen = append(f.seen, [...]string{KindGap: "[gap]", KindReset: "[reset]"}[kind])
-			f.pos = behind
+			f.cursor = behind
 			continue
 		}
-		a, b := v.Bytes(f.pos, to)
+		a, b := v.Bytes(f.cursor, to)
 		f.bytes = append(append(f.bytes, a...), b...)
-		f.pos = to
+		f.cursor = to
 	}
 	f.frames()
-	f.Served(f.pos)
+	f.Served(f.cursor)
 }
 
 // frames notes the frames that were read.
@@ -202,9 +202,9 @@ func TestRemoteChannelLivesWhileItIsHeldOrRead(t *testing.T) {
 		t.Fatalf("joined while it is attaching: %v, %d channels", err, s.Channels())
 	}
 	c := s.Find("x")
-	c.Attached(Place{7, 5})
+	c.Attached(Position{7, 5})
 	s.want("it has attached", "a: <nil>", "b: <nil>")
-	if c.Newest() != (Place{7, 5}) || c.Epoch() != 7 {
+	if c.Newest() != (Position{7, 5}) || c.Epoch() != 7 {
 		t.Errorf("it is at %v", c.Newest())
 	}
 	s.prepare(now, a, true)
@@ -220,8 +220,8 @@ func TestRemoteChannelLivesWhileItIsHeldOrRead(t *testing.T) {
 		t.Errorf("%d channels are left, with %d and %d bytes", s.Channels(), s.history.Budget.Used(), s.budget.Used())
 	}
 	s.give(c, sent(7, 9, 10))
-	c.Attached(Place{8, 1})
-	c.Filled(nil, Place{8, 1})
+	c.Attached(Position{8, 1})
+	c.Filled(nil, Position{8, 1})
 	c.Failed(errors.New("late"))
 	s.prepare(now, a, false)
 	s.want("it is opened again", "attach x")
@@ -238,11 +238,11 @@ func TestFailedAttachEndsTheChannel(t *testing.T) {
 	c.Failed(errors.New("away"))
 	s.want("it failed", "attach x", "a: away", "b: away", "detach x")
 	s.Release("x", a)
-	c.Attached(Place{7, 5})
+	c.Attached(Position{7, 5})
 	s.prepare(now, a, false)
 	s.want("the next one tries again", "attach x")
 	s.Release("x", b)
-	s.Find("x").Attached(Place{7, 5})
+	s.Find("x").Attached(Position{7, 5})
 	s.want("with success", "a: <nil>")
 	s.Find("x").Failed(errors.New("nothing was asked"))
 	s.want("nobody waits")
@@ -258,22 +258,22 @@ func TestAppendWhileAttaching(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		appended []*Publication
-		at       Place
-		newest   Place
+		at       Position
+		newest   Position
 		floor    uint64
 		want     []string
 	}{
-		{"nothing", nil, Place{7, 5}, Place{7, 5}, 5, nil},
-		{"below and above", []*Publication{sent(7, 1, 3), sent(7, 3, 5), sent(7, 5, 8), sent(7, 8, 9)}, Place{7, 5}, Place{7, 9}, 5, []string{"7:8", "7:9"}},
-		{"the head is a hole", []*Publication{sent(7, 1, 3), sent(7, 3, 8)}, Place{7, 5}, Place{7, 8}, 5, []string{"7:8"}},
-		{"some are missing", []*Publication{sent(7, 7, 8), sent(7, 8, 9)}, Place{7, 5}, Place{7, 9}, 7, []string{"7:8", "7:9"}},
-		{"of the epoch before", []*Publication{sent(6, 1, 3), sent(6, 3, 9), sent(7, 0, 1)}, Place{7, 0}, Place{7, 1}, 0, []string{"7:1"}},
-		{"of the epoch before and below", []*Publication{sent(6, 3, 9), sent(7, 0, 1), sent(7, 1, 2)}, Place{7, 1}, Place{7, 2}, 1, []string{"7:2"}},
-		{"a reset after it", []*Publication{sent(7, 4, 5), sent(7, 5, 6), sent(8, 0, 1)}, Place{7, 5}, Place{8, 1}, 0, []string{"8:1"}},
-		{"of another epoch", []*Publication{sent(8, 2, 3)}, Place{7, 5}, Place{8, 3}, 2, []string{"8:3"}},
-		{"repeated", []*Publication{sent(7, 5, 6), sent(7, 5, 6), sent(7, 6, 7)}, Place{7, 5}, Place{7, 7}, 5, []string{"7:6", "7:7"}},
-		{"without a place", []*Publication{{Kind: KindJoin}, {Payload: []byte("x"), Epoch: 7, Passing: true}}, Place{7, 5}, Place{7, 5}, 5, nil},
-		{"too much", []*Publication{big(6), big(7), big(8), big(9), sent(7, 9, 10)}, Place{7, 5}, Place{7, 10}, 8, []string{"7:9", "7:10"}},
+		{"nothing", nil, Position{7, 5}, Position{7, 5}, 5, nil},
+		{"below and above", []*Publication{sent(7, 1, 3), sent(7, 3, 5), sent(7, 5, 8), sent(7, 8, 9)}, Position{7, 5}, Position{7, 9}, 5, []string{"7:8", "7:9"}},
+		{"the head is a hole", []*Publication{sent(7, 1, 3), sent(7, 3, 8)}, Position{7, 5}, Position{7, 8}, 5, []string{"7:8"}},
+		{"some are missing", []*Publication{sent(7, 7, 8), sent(7, 8, 9)}, Position{7, 5}, Position{7, 9}, 7, []string{"7:8", "7:9"}},
+		{"of the epoch before", []*Publication{sent(6, 1, 3), sent(6, 3, 9), sent(7, 0, 1)}, Position{7, 0}, Position{7, 1}, 0, []string{"7:1"}},
+		{"of the epoch before and below", []*Publication{sent(6, 3, 9), sent(7, 0, 1), sent(7, 1, 2)}, Position{7, 1}, Position{7, 2}, 1, []string{"7:2"}},
+		{"a reset after it", []*Publication{sent(7, 4, 5), sent(7, 5, 6), sent(8, 0, 1)}, Position{7, 5}, Position{8, 1}, 0, []string{"8:1"}},
+		{"of another epoch", []*Publication{sent(8, 2, 3)}, Position{7, 5}, Position{8, 3}, 2, []string{"8:3"}},
+		{"repeated", []*Publication{sent(7, 5, 6), sent(7, 5, 6), sent(7, 6, 7)}, Position{7, 5}, Position{7, 7}, 5, []string{"7:6", "7:7"}},
+		{"without a position", []*Publication{{Kind: KindJoin}, {Payload: []byte("x"), Epoch: 7, Passing: true}}, Position{7, 5}, Position{7, 5}, 5, nil},
+		{"too much", []*Publication{big(6), big(7), big(8), big(9), sent(7, 9, 10)}, Position{7, 5}, Position{7, 10}, 8, []string{"7:9", "7:10"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newRemote(t, 10)
@@ -303,9 +303,9 @@ func TestAppendWhileAttachingWithoutHistory(t *testing.T) {
 	if n := len(c.remote.early); n != 1 || c.remote.early[0].Payload != nil {
 		t.Errorf("%d publications are kept", n)
 	}
-	c.Attached(Place{7, 50})
+	c.Attached(Position{7, 50})
 	s.want("nothing is to be filled", "attach x", "a: <nil>")
-	if c.Newest() != (Place{7, 105}) {
+	if c.Newest() != (Position{7, 105}) {
 		t.Errorf("it is at %v", c.Newest())
 	}
 	s.wantHistory("there is none", c, since(7, 50), "gap")
@@ -318,13 +318,13 @@ func TestFill(t *testing.T) {
 	s.prepare(since(7, 2), a, false)
 	s.prepare(now, b, false)
 	c := s.Find("x")
-	c.Attached(Place{7, 5})
+	c.Attached(Position{7, 5})
 	s.want("one asks for more", "attach x", "b: <nil>", "fill x")
 	s.prepare(Ask{Kind: AskNewest, N: 3}, d, false)
 	s.prepare(since(7, 5), e, true)
 	s.give(c, sent(7, 5, 8))
 	s.want("it is filling")
-	c.Filled([]Publication{*sent(7, 1, 3), *sent(7, 3, 5), *sent(7, 5, 8)}, Place{7, 1})
+	c.Filled([]Publication{*sent(7, 1, 3), *sent(7, 3, 5), *sent(7, 5, 8)}, Position{7, 1})
 	s.want("it was filled", "a: <nil>", "d: <nil>")
 	s.wantHistory("old and new", c, since(7, 1), "7:3", "7:5", "7:8")
 	s.wantHistory("below the floor", c, since(7, 0), "gap", "7:3", "7:5", "7:8")
@@ -351,7 +351,7 @@ func TestFillKeepsTheBounds(t *testing.T) {
 			s := newRemote(t, tt.keep)
 			s.prepare(since(7, 0), s.holder("a"), false)
 			c := s.Find("x")
-			c.Attached(Place{7, 50})
+			c.Attached(Position{7, 50})
 			for _, p := range tt.appended {
 				s.give(c, p)
 			}
@@ -359,7 +359,7 @@ func TestFillKeepsTheBounds(t *testing.T) {
 			for i := uint64(0); i < 50; i += 10 {
 				pubs = append(pubs, *sent(7, i, i+10))
 			}
-			c.Filled(pubs, Place{7, 0})
+			c.Filled(pubs, Position{7, 0})
 			s.want("it was filled", "attach x", "fill x", "a: <nil>")
 			s.wantHistory("of all", c, since(7, 0), tt.want...)
 			if got := c.history.floor; got != tt.floor {
@@ -378,7 +378,7 @@ func TestFailedFillIsTriedAgain(t *testing.T) {
 	s.prepare(now, b, false)
 	s.prepare(since(7, 2), a, false)
 	c := s.Find("x")
-	c.Attached(Place{7, 5})
+	c.Attached(Position{7, 5})
 	c.Failed(errors.New("away"))
 	s.want("it failed", "attach x", "fill x", "b: <nil>", "a: away")
 	s.prepare(since(7, 2), a, false)
@@ -402,17 +402,17 @@ func TestFillThatIsStale(t *testing.T) {
 			s := newRemote(t, 10)
 			s.prepare(since(7, 2), s.holder("a"), false)
 			c := s.Find("x")
-			c.Attached(Place{7, 5})
+			c.Attached(Position{7, 5})
 			s.give(c, tt.p)
-			c.Filled([]Publication{*sent(7, 3, 5)}, Place{7, 2})
+			c.Filled([]Publication{*sent(7, 3, 5)}, Position{7, 2})
 			s.want("it fills again", "attach x", "fill x", "fill x")
 			if tt.p.Epoch == 7 {
-				c.Filled([]Publication{*sent(7, 2, 5), *sent(7, 5, 9), *sent(7, 9, 10)}, Place{7, 2})
+				c.Filled([]Publication{*sent(7, 2, 5), *sent(7, 5, 9), *sent(7, 9, 10)}, Position{7, 2})
 			} else {
-				c.Filled([]Publication{*sent(8, 0, 1), *sent(8, 1, 2)}, Place{8, 0})
+				c.Filled([]Publication{*sent(8, 0, 1), *sent(8, 1, 2)}, Position{8, 0})
 			}
 			s.want("it was filled", "a: <nil>")
-			s.wantHistory("since its place", c, since(7, 2), tt.want...)
+			s.wantHistory("since its position", c, since(7, 2), tt.want...)
 		})
 	}
 }
@@ -422,21 +422,21 @@ func TestForgetHistoryWhileFilling(t *testing.T) {
 	s := newRemote(t, 10)
 	s.prepare(since(7, 2), s.holder("a"), false)
 	c := s.Find("x")
-	c.Attached(Place{7, 5})
+	c.Attached(Position{7, 5})
 	c.ForgetHistory()
-	c.Filled([]Publication{*sent(7, 3, 5)}, Place{7, 2})
+	c.Filled([]Publication{*sent(7, 3, 5)}, Position{7, 2})
 	s.want("it fills again", "attach x", "fill x", "fill x")
-	c.Filled(nil, Place{7, 5})
+	c.Filled(nil, Position{7, 5})
 	s.want("it was filled", "a: <nil>")
 	s.wantHistory("it is gone", c, since(7, 2), "gap")
 }
 
-// What is missing has its place in each log, and in the history.
+// What is missing has an entry in each log, and in the history.
 func TestGapsAndResetsAreEntries(t *testing.T) {
 	s := newRemote(t, 10)
 	s.prepare(now, s.holder("a"), false)
 	c := s.Find("x")
-	c.Attached(Place{7, 5})
+	c.Attached(Position{7, 5})
 	tells, cannot := s.follow(telling{}), s.follow(mute{})
 	for _, p := range []*Publication{sent(7, 5, 6), sent(7, 6, 9), sent(7, 6, 9), sent(7, 5, 6), sent(7, 11, 12), sent(7, 12, 13),
 		sent(8, 3, 4), sent(8, 4, 5)} {
@@ -444,7 +444,7 @@ func TestGapsAndResetsAreEntries(t *testing.T) {
 	}
 	s.wantSeen("in a format that tells", tells, "7:6", "7:9", "gap 7:11", "7:12", "7:13", "reset 8:3", "8:4", "8:5")
 	s.wantSeen("behind fences", cannot, "7:6", "7:9", "[gap]", "7:12", "7:13", "[reset]", "8:4", "8:5")
-	s.wantHistory("since a place before the reset", c, since(7, 13), "gap", "8:4", "8:5")
+	s.wantHistory("since a position before the reset", c, since(7, 13), "gap", "8:4", "8:5")
 	s.wantHistory("since its beginning", c, since(8, 3), "8:4", "8:5")
 	if got := s.Repeated(); got != 2 {
 		t.Errorf("%d were dropped, want 2", got)
@@ -456,12 +456,12 @@ func TestGapsAndResetsAreEntries(t *testing.T) {
 	s.want("it is filled again", "attach x", "a: <nil>", "fill x")
 
 	// The engine has noticed something itself.
-	c.Filled([]Publication{*sent(8, 1, 3)}, Place{8, 1})
+	c.Filled([]Publication{*sent(8, 1, 3)}, Position{8, 1})
 	s.give(c, &Publication{Kind: KindGap, Epoch: 8, Prev: 5})
 	s.give(c, &Publication{Kind: KindGap, Epoch: 8, Prev: 7})
-	c.Attached(Place{8, 7})
-	c.Attached(Place{8, 9})
-	c.Attached(Place{9, 2})
+	c.Attached(Position{8, 7})
+	c.Attached(Position{8, 9})
+	c.Attached(Position{9, 2})
 	s.give(c, &Publication{Kind: KindJoin, Payload: []byte("join")})
 	s.give(c, sent(9, 2, 3))
 	s.wantSeen("in a format that tells", tells, "gap 8:5", "gap 8:7", "gap 8:9", "reset 9:2", "join", "9:3")
@@ -482,7 +482,7 @@ func TestFenceHasRoom(t *testing.T) {
 			s.budget.Take(1<<20 - tt.budget)
 			s.prepare(now, s.holder("a"), false)
 			c := s.Find("x")
-			c.Attached(Place{7, 0})
+			c.Attached(Position{7, 0})
 			f := s.follow(mute{})
 			s.give(c, &Publication{Kind: KindGap, Epoch: 7})
 			want := []string{"[gap]"}
@@ -522,7 +522,7 @@ func TestFitEndsBeforeAFence(t *testing.T) {
 	s := newRemote(t, 0)
 	s.prepare(now, s.holder("a"), false)
 	c := s.Find("x")
-	c.Attached(Place{7, 0})
+	c.Attached(Position{7, 0})
 	f := s.follow(mute{})
 	for _, p := range []*Publication{sent(7, 0, 1), sent(7, 1, 2), sent(7, 5, 6), sent(7, 6, 7)} {
 		s.give(c, p)
@@ -533,18 +533,18 @@ func TestFitEndsBeforeAFence(t *testing.T) {
 		t.Fatalf("the log has %d bytes", head)
 	}
 	for _, tt := range []struct {
-		pos, head uint64
-		n         int
-		want      uint64
+		cursor, head uint64
+		n            int
+		want         uint64
 	}{
 		{0, head, 1000, 2 * frame}, {0, head, frame, frame}, {0, head, 2*frame - 1, frame}, {0, head, 0, frame},
 		{frame, head, 1000, 2 * frame}, {frame, head, 0, 2 * frame}, {0, 2 * frame, 1000, 2 * frame}, {frame, 2 * frame, 0, 2 * frame},
 		{2 * frame, head, 1000, 2 * frame}, {2 * frame, head, 0, 2 * frame}, {2 * frame, 2*frame + 1, 0, 2 * frame},
 		{2*frame + 1, head, 1000, head}, {2*frame + 1, head, 0, 3*frame + 1}, {3*frame + 1, head, 0, head},
 	} {
-		v, _ := f.View(tt.pos)
-		if got := v.Fit(tt.pos, tt.head, tt.n); got != tt.want {
-			t.Errorf("%d bytes from %d to %d: got %d, want %d", tt.n, tt.pos, tt.head, got, tt.want)
+		v, _ := f.View(tt.cursor)
+		if got := v.Fit(tt.cursor, tt.head, tt.n); got != tt.want {
+			t.Errorf("%d bytes from %d to %d: got %d, want %d", tt.n, tt.cursor, tt.head, got, tt.want)
 		}
 	}
 	if n := testing.AllocsPerRun(100, func() {
@@ -562,20 +562,20 @@ func TestPrepareAfterAGap(t *testing.T) {
 	a := s.holder("a")
 	s.prepare(now, a, false)
 	c := s.Find("x")
-	c.Attached(Place{7, 1})
+	c.Attached(Position{7, 1})
 	s.give(c, sent(7, 1, 2))
 	s.give(c, sent(7, 4, 5))
 	b := s.holder("b")
 	s.prepare(since(7, 2), b, false)
 	s.want("what was missed is asked for", "attach x", "a: <nil>", "fill x")
 	s.give(c, sent(7, 5, 6))
-	c.Filled([]Publication{*sent(7, 1, 2), *sent(7, 2, 4), *sent(7, 4, 5)}, Place{7, 1})
+	c.Filled([]Publication{*sent(7, 1, 2), *sent(7, 2, 4), *sent(7, 4, 5)}, Position{7, 1})
 	s.want("it is there", "b: <nil>")
 	s.wantHistory("everything", c, since(7, 1), "7:2", "7:4", "7:5", "7:6")
 	s.give(c, sent(7, 8, 9))
 	s.prepare(since(7, 6), s.holder("d"), false)
 	s.want("it is asked again", "fill x")
-	c.Filled([]Publication{*sent(7, 6, 8), *sent(7, 8, 9)}, Place{7, 6})
+	c.Filled([]Publication{*sent(7, 6, 8), *sent(7, 8, 9)}, Position{7, 6})
 	s.want("it is there", "d: <nil>")
 	s.wantHistory("everything", c, since(7, 6), "7:8", "7:9")
 
@@ -583,7 +583,7 @@ func TestPrepareAfterAGap(t *testing.T) {
 	s.prepare(since(7, 10), s.holder("e"), false)
 	s.want("the engine is asked", "fill x")
 	s.give(c, sent(7, 9, 10))
-	c.Filled([]Publication{*sent(7, 6, 8), *sent(7, 8, 9), *sent(7, 9, 10)}, Place{7, 6})
+	c.Filled([]Publication{*sent(7, 6, 8), *sent(7, 8, 9), *sent(7, 9, 10)}, Position{7, 6})
 	s.want("this node is there", "e: <nil>")
 	s.wantHistory("nothing is missing", c, since(7, 10))
 }
@@ -592,7 +592,7 @@ func TestAppendToAttachedChannelAllocatesNothing(t *testing.T) {
 	s := newRemote(t, 10)
 	s.prepare(now, s.holder("a"), false)
 	c := s.Find("x")
-	c.Attached(Place{7, 0})
+	c.Attached(Position{7, 0})
 	f := s.follow(mute{})
 	p, scratch := sent(7, 0, 1), new(Scratch)
 	if n := testing.AllocsPerRun(1000, func() {

@@ -21,15 +21,15 @@ func TestPublishingAndReadingAllocateNothing(t *testing.T) {
 		}
 		for _, m := range []*member{plain, wide} {
 			m.Clear()
-			pos, head := m.served.Load(), m.Log().Head()
-			for pos < head {
-				v := m.view(pos)
-				to := v.Fit(pos, head, 1000)
-				a, b := v.Bytes(pos, to)
-				bytes += len(a) + len(b) + int(v.Find(to)-v.Find(pos))
-				pos = v.Floor(pos, to)
+			cursor, head := m.served.Load(), m.Log().Head()
+			for cursor < head {
+				v := m.view(cursor)
+				to := v.Fit(cursor, head, 1000)
+				a, b := v.Bytes(cursor, to)
+				bytes += len(a) + len(b) + int(v.Find(to)-v.Find(cursor))
+				cursor = v.Floor(cursor, to)
 			}
-			m.Served(pos)
+			m.Served(cursor)
 		}
 	}
 	round() // grows the rings and the scratch
@@ -103,10 +103,10 @@ func BenchmarkFind(b *testing.B) {
 	for _, entries := range []int{16, 2048} {
 		b.Run(fmt.Sprint("entries=", entries), func(b *testing.B) {
 			s, m := benchLog(b, entries)
-			pos := m.Log().Head() / 3
+			cursor := m.Log().Head() / 3
 			b.ReportAllocs()
 			for b.Loop() {
-				m.view(pos).Find(pos)
+				m.view(cursor).Find(cursor)
 			}
 			s.Leave(&m.Reader)
 		})

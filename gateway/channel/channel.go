@@ -65,7 +65,7 @@ type Publication struct {
 	// is not kept.
 	ID string
 
-	// Set by Publish, for formats: its place in the order. Offset is 0 for what has
+	// Set by Publish, for formats: its position in the order. Offset is 0 for what has
 	// none. Prev is the offset of the publication before it in the channel, 0 for the
 	// epoch's first: offsets grow, and may have holes.
 	Channel      string
@@ -119,7 +119,7 @@ func ParseEpoch(s string) (Epoch, bool) {
 type Receipt struct {
 	// Epoch and Offset are the publication's position in its channel, of which the first has
 	// the offset 1. Both are zero if the channel has neither subscribers nor a history; Offset
-	// is, if the publication has no place in the channel's order.
+	// is, if the publication has no position in the channel's order.
 	Epoch  Epoch  `json:"epoch"`
 	Offset uint64 `json:"offset"`
 	// Subscribers is how many subscribers this node had at that moment.
@@ -160,7 +160,7 @@ type Channel struct {
 	mu sync.Mutex
 	// Guarded by mu.
 	epoch   Epoch // in a local space it never changes
-	given   bool  // publications were appended with their places
+	given   bool  // publications were appended with their positions
 	offset  uint64
 	taken   uint64 // messages ever published, those without an offset included
 	logs    []*Log
@@ -187,11 +187,11 @@ func (c *Channel) Name() string { return c.name }
 // Epoch returns the epoch of the channel's order.
 func (c *Channel) Epoch() Epoch { return c.Newest().Epoch }
 
-// Newest returns the place (epoch and offset) of the newest publication.
-func (c *Channel) Newest() Place {
+// Newest returns the position (epoch and offset) of the newest publication.
+func (c *Channel) Newest() Position {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Place{c.epoch, c.offset}
+	return Position{c.epoch, c.offset}
 }
 
 // Taken returns how many messages were ever published to the channel.

@@ -11,7 +11,7 @@ import (
 // most is the largest payload that a log of padded(0) frames ever takes.
 const most = ringBytesMin/2 - entryBytes - lengthBytes
 
-func TestReceiptTellsPlaceAndSubscribers(t *testing.T) {
+func TestReceiptTellsPositionAndSubscribers(t *testing.T) {
 	s := NewSpace(ringBytesMin, 1, NewBudget(1<<20))
 	m := join(t, s, "c", padded(0))
 	c := s.Find("c")
@@ -157,8 +157,8 @@ func TestOnlyThoseWhoHoldALogBackArePressed(t *testing.T) {
 	if quick.Clear() != 0 {
 		t.Error("a reader that has served everything is pressed")
 	}
-	cost := func(pos uint64) int {
-		return int(log.Head()-pos) + entryBytes*int(log.count.Load()-slow.view(pos).Find(pos))
+	cost := func(cursor uint64) int {
+		return int(log.Head()-cursor) + entryBytes*int(log.count.Load()-slow.view(cursor).Find(cursor))
 	}
 	frame := uint64(padded(0).size(50))
 	if slow.view(0).Floor(0, goal) != goal || cost(goal) > ringBytesMin/2 || cost(goal-frame) <= ringBytesMin/2 {

@@ -11,18 +11,18 @@ type Bounds struct {
 	Bytes int // of payloads and extras; 0 for no bound
 }
 
-// Collected is what a channel's history holds since a place.
+// Collected is what a channel's history holds since a position.
 type Collected struct {
 	// Publications in their order, copies that belong to the caller.
 	Publications []Publication
 	// Gap, More, From and To as in Recalled.
 	Gap, More bool
-	From, To  Place
-	// Newest is the place of the channel's newest publication at that moment.
-	Newest Place
+	From, To  Position
+	// Newest is the position of the channel's newest publication at that moment.
+	Newest Position
 }
 
-// Collect returns the history since a place, and the position in the reader's log where live
+// Collect returns the history since a position, and the cursor in the reader's log where live
 // delivery continues after Newest. Both are determined while the channel's lock is held once, so
 // that no publication lies between the two and none is in both, unless More or Gap is set.
 func (r *Reader) Collect(ask Ask, most Bounds, now int64) (_ Collected, live uint64) {
@@ -32,7 +32,7 @@ func (r *Reader) Collect(ask Ask, most Bounds, now int64) (_ Collected, live uin
 	return c.collectLocked(ask, most, now), r.log.head.Load()
 }
 
-// Collect returns the history since a place. now, in the unit of Publication.At, decides what
+// Collect returns the history since a position. now, in the unit of Publication.At, decides what
 // has expired.
 func (c *Channel) Collect(ask Ask, most Bounds, now int64) Collected {
 	c.mu.Lock()
@@ -40,13 +40,13 @@ func (c *Channel) Collect(ask Ask, most Bounds, now int64) Collected {
 	return c.collectLocked(ask, most, now)
 }
 
-// CollectBack returns the history before the publication at a place, newest first; with
-// AskNow, all of it. Gap reports that the place is of another epoch.
+// CollectBack returns the history before the publication at a position, newest first; with
+// AskNow, all of it. Gap reports that the position is of another epoch.
 func (c *Channel) CollectBack(ask Ask, most Bounds, now int64) Collected {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ask = c.inEpoch(ask)
-	r := c.placeLocked(ask, now)
+	r := c.positionLocked(ask, now)
 	out := Collected{From: ask.At, Newest: r.To, Gap: ask.Kind == AskSince && ask.At.Epoch != c.epoch}
 	if ask.Kind != AskSince {
 		out.From = r.To
@@ -68,12 +68,12 @@ func (c *Channel) CollectBack(ask Ask, most Bounds, now int64) Collected {
 		held += out.add(c.keptLocked(end-1, &s))
 	}
 	if n := len(out.Publications); n > 0 {
-		out.To = Place{c.epoch, out.Publications[n-1].Offset}
+		out.To = Position{c.epoch, out.Publications[n-1].Offset}
 	}
 	return out
 }
 
-// Collect returns the history of a channel after a place, or before it if back is set; all of it
+// Collect returns the history of a channel after a position, or before it if back is set; all of it
 // if since is nil, and with a Count of 0 only Newest. ok is false if since is of another epoch than
 // the channel's. It makes no channel: that could cost others their history.
 func (s *Space) Collect(name string, since *Ask, back bool, most Bounds, now int64) (out Collected, ok bool) {
@@ -95,7 +95,7 @@ func (s *Space) Collect(name string, since *Ask, back bool, most Bounds, now int
 }
 
 func (c *Channel) collectLocked(ask Ask, most Bounds, now int64) Collected {
-	r := c.placeLocked(ask, now)
+	r := c.positionLocked(ask, now)
 	out := Collected{Gap: r.Gap, From: r.From, To: r.To, Newest: r.To}
 	h := &c.history
 	first := h.after(r.From.Offset)
@@ -135,7 +135,7 @@ func (o *Collected) add(p *Publication) int {
 }
 
 // ForgetHistory removes the history. Offsets continue, so that a subscriber that comes back
-// with a place is notified of a gap.
+// with a position is notified of a gap.
 func (c *Channel) ForgetHistory() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

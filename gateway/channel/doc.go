@@ -5,22 +5,25 @@
 // publications and, for each wire [Format] that has subscribers, one [Log]. A
 // publication is encoded once for each such format and appended; nothing is queued
 // for a single subscriber. A [Reader] is one event loop's view of a log: the loop
-// keeps its subscribers' positions itself, and publishes through the Reader the
-// position below which all of them have been served.
+// keeps its subscribers' cursors itself, and publishes through the Reader the
+// cursor below which all of them have been served.
 //
-// # Positions
+// # Cursors
 //
-// A position counts the bytes ever appended to a log; it never falls and
-// never wraps in the life of a process. Bytes between the lowest published
-// position of all readers and the head are kept and do not change, so a loop
-// reads them without a lock. Positions that a reader publishes lie on the end of an
+// A cursor is a byte offset in a log, counted from the first byte ever appended; it never
+// falls and never wraps in the life of a process. Bytes between the lowest published
+// cursor of all readers and the head are kept and do not change, so a loop
+// reads them without a lock. Cursors that a reader publishes lie on the end of an
 // entry (a frame).
+//
+// A [Position] is something else: epoch and offset, where a subscriber is in the channel's
+// order, whatever the format. Clients know theirs, and come back with it.
 //
 // # History
 //
 // A channel keeps its newest publications as they were published, within bounds of
 // number, age and bytes ([History]). A subscriber that was away gets them with
-// [Reader.Recall], encoded in its format. The last of them comes with the position in
+// [Reader.Recall], encoded in its format. The last of them comes with the cursor in
 // the log where live delivery continues, taken under the same hold of the channel's
 // lock. Recall reports a gap if some are no longer kept. A channel without subscribers
 // lives as long as its history.
@@ -37,13 +40,13 @@
 // A log is bounded. An append that does not fit is refused with [ErrFull]: the
 // publisher's [Waiter] is kept and called once there is room, and the readers
 // that hold the log back are pressed: each must serve or drop its subscribers below a
-// given position. Waiting publishers are called in the order they arrived, as many as
+// given cursor. Waiting publishers are called in the order they arrived, as many as
 // there is room for; a called publisher publishes or calls [Channel.Forget]
 // (waiting.go).
 //
-// # Given places
+// # Given positions
 //
-// An engine that stores publications somewhere else assigns their places, and appends them here when
+// An engine that stores publications somewhere else assigns their positions, and appends them here when
 // it has them ([Channel.Append], append.go). Offsets then have holes. Nobody can be pushed back for
 // such a publication: up to twice its limit may lie in a log, which is then cut. Subscribers that are
 // below the cut catch up from the history ([Reader.Kept]); others do not notice.
@@ -52,7 +55,7 @@
 // prepares them ([Space.Prepare]), and end with the last one. Until the engine has reported epoch
 // and head a channel is attaching, and nobody reads it. What a subscriber asks for below the head is
 // filled in from the engine's history before it joins. Publications that are missing have an entry in
-// each log, in their place; where a format cannot tell it, no subscriber passes it by itself
+// each log, where they would be; where a format cannot tell it, no subscriber passes it by itself
 // (fence.go).
 //
 // # Concurrency

@@ -8,7 +8,7 @@ import "math"
 // goes in whatever the log's limit and the budget are.
 //
 // Rejected: a list of fences beside the log (it would have to be freed with the log's tail, and be
-// copied for readers). The position of the newest is all that a reader without one ahead looks at.
+// copied for readers). The cursor of the newest is all that a reader without one ahead looks at.
 
 // fromFence and above is an entry's from where it is a fence.
 const fromFence = math.MaxUint64 - uint64(KindReset)
@@ -41,21 +41,21 @@ func (l *Log) markLocked(kind Kind, offset uint64) {
 	}
 }
 
-// Fence returns the kind of the fence at a subscriber's position, and the position behind it;
+// Fence returns the kind of the fence at a subscriber's cursor, and the cursor behind it;
 // KindMessage if there is none.
-func (v *View) Fence(pos uint64) (kind Kind, end uint64) {
-	if pos >= v.fenced || pos >= v.head {
-		return KindMessage, pos
+func (v *View) Fence(cursor uint64) (kind Kind, end uint64) {
+	if cursor >= v.fenced || cursor >= v.head {
+		return KindMessage, cursor
 	}
-	e := v.w.at(v.Find(pos))
+	e := v.w.at(v.Find(cursor))
 	return e.fence(), e.end
 }
 
-// beforeFence returns where the next fence above pos begins, head if there is none below it and
+// beforeFence returns where the next fence above cursor begins, head if there is none below it and
 // within n bytes.
-func (v *View) beforeFence(pos, head uint64, n int) uint64 {
-	at := pos
-	for i := v.Find(pos); at < head && at-pos <= uint64(n); i++ {
+func (v *View) beforeFence(cursor, head uint64, n int) uint64 {
+	at := cursor
+	for i := v.Find(cursor); at < head && at-cursor <= uint64(n); i++ {
 		e := v.w.at(i)
 		if e.fence() != KindMessage {
 			return at

@@ -149,34 +149,34 @@ func (m *model) advance(r *modelReader, sub int, s *script) {
 	if sub >= len(r.subs) || r.subs[sub] == head {
 		return
 	}
-	pos := r.subs[sub]
+	cursor := r.subs[sub]
 	switch n := s.next(256); s.next(3) {
 	case 0:
-		to := r.view(pos).Fit(pos, head, n)
-		want := l.fit(pos, n)
+		to := r.view(cursor).Fit(cursor, head, n)
+		want := l.fit(cursor, n)
 		if to != want {
-			m.Fatalf("of %d bytes from %d to %d fits up to %d, want %d", n, pos, head, to, want)
+			m.Fatalf("of %d bytes from %d to %d fits up to %d, want %d", n, cursor, head, to, want)
 		}
-		m.checkBytes(r, pos, to)
+		m.checkBytes(r, cursor, to)
 		r.subs[sub] = to
 	case 1:
-		cut := min(pos+uint64(1+n), head)
-		m.checkBytes(r, pos, cut)
-		to := r.view(pos).Floor(pos, cut)
-		if want := l.floor(pos, cut); to != want {
+		cut := min(cursor+uint64(1+n), head)
+		m.checkBytes(r, cursor, cut)
+		to := r.view(cursor).Floor(cursor, cut)
+		if want := l.floor(cursor, cut); to != want {
 			m.Fatalf("the frame cut at %d begins at %d, want %d", cut, to, want)
 		}
 		m.checkBytes(r, to, r.view(to).Fit(to, head, 0))
 		r.subs[sub] = to
 	case 2:
-		if to := r.view(pos).Fit(pos, head, int(head-pos)); to != head {
-			m.Fatalf("all from %d to %d fits, not only up to %d", pos, head, to)
+		if to := r.view(cursor).Fit(cursor, head, int(head-cursor)); to != head {
+			m.Fatalf("all from %d to %d fits, not only up to %d", cursor, head, to)
 		}
 		r.subs[sub] = head
 	}
-	for _, pos := range r.subs {
-		if got := r.view(pos).Floor(pos, pos); got != pos {
-			m.Errorf("%d is an end, Floor returns %d", pos, got)
+	for _, cursor := range r.subs {
+		if got := r.view(cursor).Floor(cursor, cursor); got != cursor {
+			m.Errorf("%d is an end, Floor returns %d", cursor, got)
 		}
 	}
 }
@@ -311,12 +311,12 @@ func (m *model) checkReader(r *modelReader) {
 			m.Errorf("entry %d ends at %d and is from %d, want %+v", i, end, from, want)
 		}
 	}
-	for _, pos := range append([]uint64{r.served, head}, r.subs...) {
-		if got, want := r.view(pos).Find(pos), l.find(pos); got != want {
-			m.Errorf("position %d is in entry %d, want %d", pos, got, want)
+	for _, cursor := range append([]uint64{r.served, head}, r.subs...) {
+		if got, want := r.view(cursor).Find(cursor), l.find(cursor); got != want {
+			m.Errorf("cursor %d is in entry %d, want %d", cursor, got, want)
 		}
-		if got, want := r.FarBehind(pos), l.cost(pos) > m.limit/2 && l.cost(pos) <= m.limit; got != want {
-			m.Errorf("position %d is far behind: %v, want %v", pos, got, want)
+		if got, want := r.FarBehind(cursor), l.cost(cursor) > m.limit/2 && l.cost(cursor) <= m.limit; got != want {
+			m.Errorf("cursor %d is far behind: %v, want %v", cursor, got, want)
 		}
 	}
 }

@@ -6,7 +6,7 @@ import "slices"
 // rings like a log's, of payloads and of entries. It belongs to the channel's lock
 // and is written and read under it; a subscriber that recovers gets copies, encoded in its
 // own format. That costs more than reading a log, but costs other subscribers nothing: the logs of formats that nobody reads at present need not exist, and no
-// laggard's position holds a history back.
+// laggard's cursor holds a history back.
 
 // HistoryEntryBytes is what a kept publication costs beside its payload.
 const HistoryEntryBytes = 40
@@ -28,7 +28,7 @@ type History struct {
 // kept is a publication of the history. Its payload begins where the one before
 // it ends, and its extra stands behind the payload.
 type kept struct {
-	end    uint64 // position behind its last byte
+	end    uint64 // cursor behind its last byte
 	offset uint64
 	at     int64
 	from   uint64
@@ -47,7 +47,7 @@ type history struct {
 type rings struct {
 	bytes      []byte // a power of two in length, or nil
 	entries    []kept // likewise
-	tail, head uint64 // positions of the oldest byte and behind the newest
+	tail, head uint64 // cursors of the oldest byte and behind the newest
 	first, end uint64 // entries ever added below the oldest, and up to the newest
 }
 
@@ -59,7 +59,7 @@ func (h *history) at(i uint64) *kept { return &h.entries[i&uint64(len(h.entries)
 func (h *history) size() int         { return len(h.bytes) + HistoryEntryBytes*len(h.entries) }
 
 // add keeps p, and lets go of what the limits no longer allow. Where the budget
-// has no room, older ones make place; where they cannot, p is not kept: false.
+// has no room, older ones make room; where they cannot, p is not kept: false.
 func (h *history) add(p *Publication, keep Keep, limit *History) bool {
 	n := len(p.Payload) + len(p.Extra)
 	if keep.Count <= 0 || n+HistoryEntryBytes > limit.Bytes {
@@ -120,7 +120,7 @@ func (h *history) grow(n int, budget *Budget) {
 	}
 }
 
-// slice returns what lies between two positions, in two parts where it wraps.
+// slice returns what lies between two cursors, in two parts where it wraps.
 func (h *history) slice(from, to uint64) (a, b []byte) {
 	if from == to {
 		return nil, nil
@@ -203,47 +203,47 @@ func (h *history) before(n int, offset uint64) uint64 {
 	return h.at(h.end - uint64(n) - 1).offset
 }
 
-// Place is a subscriber's place in a channel's order: it has everything up to Offset.
-type Place struct {
+// Position is where a subscriber is in a channel's order: it has everything up to Offset.
+type Position struct {
 	Epoch  Epoch
 	Offset uint64
 }
 
-// Ask is the place from which a subscriber wants a channel.
+// Ask is the position from which a subscriber wants a channel.
 type Ask struct {
 	Kind AskKind
-	At   Place // AskSince, AskOffset
-	N    int   // AskNewest
+	At   Position // AskSince, AskOffset
+	N    int      // AskNewest
 }
 
-// AskKind is the way an Ask names a place.
+// AskKind is the way an Ask names a position.
 type AskKind uint8
 
 const (
 	AskNow    AskKind = iota // after everything that was published
-	AskSince                 // a place that the subscriber received before
+	AskSince                 // a position that the subscriber received before
 	AskOffset                // At.Offset in the channel's epoch, whichever that is
 	AskNewest                // before the newest N that are kept
 )
 
 // Recalled is the part of a channel's history that a subscriber is sent.
 type Recalled struct {
-	// Frames are the kept publications above the place asked for, encoded one
+	// Frames are the kept publications above the position asked for, encoded one
 	// after the other: Count of them.
 	Frames []byte
 	Count  int
-	// Gap reports that not everything since the requested place is still kept, or that
-	// the place is of another epoch. The frames begin after From all the same.
+	// Gap reports that not everything since the requested position is still kept, or that
+	// the position is of another epoch. The frames begin after From all the same.
 	Gap      bool
-	From, To Place
+	From, To Position
 	// Taken is how many messages were published to the channel up to now.
 	Taken uint64
 	// More reports that the limit was reached, and that there is more above To.
 	More bool
 }
 
-// Recall appends to dst the history since a place, in the format of the reader's log, and
-// stops once it has appended limit bytes or more. If there is no more, live is the position
+// Recall appends to dst the history since a position, in the format of the reader's log, and
+// stops once it has appended limit bytes or more. If there is no more, live is the cursor
 // in the log where live delivery continues: no publication lies between the two, and none is
 // in both. now, in the unit of Publication.At, decides what has expired.
 func (r *Reader) Recall(dst []byte, ask Ask, limit int, now int64, s *Scratch) (_ Recalled, live uint64) {
@@ -271,7 +271,7 @@ const recallSmall = 64 << 10
 // recallLocked encodes up to limit bytes. A large publication comes alone: it is copied into
 // s, to be encoded later.
 func (c *Channel) recallLocked(dst []byte, ask Ask, f Format, limit int, now int64, s *Scratch) Recalled {
-	r := c.placeLocked(ask, now)
+	r := c.positionLocked(ask, now)
 	h := &c.history
 	start := len(dst)
 	for i := h.after(r.From.Offset); i < h.end; i++ {
@@ -299,7 +299,7 @@ func (s *Scratch) keepLate(p *Publication) {
 	s.late = true
 }
 
-// inEpoch makes an offset a place of the channel's epoch.
+// inEpoch makes an offset a position of the channel's epoch.
 func (c *Channel) inEpoch(ask Ask) Ask {
 	if ask.Kind == AskOffset {
 		ask.Kind, ask.At.Epoch = AskSince, c.epoch
@@ -307,31 +307,31 @@ func (c *Channel) inEpoch(ask Ask) Ask {
 	return ask
 }
 
-// placeLocked finds the place that is asked for, and lets go of what has expired. Its
+// positionLocked finds the position that is asked for, and lets go of what has expired. Its
 // answer runs from there to the newest publication.
-func (c *Channel) placeLocked(ask Ask, now int64) Recalled {
+func (c *Channel) positionLocked(ask Ask, now int64) Recalled {
 	h := &c.history
 	h.expire(now, c.keep.TTL)
 	ask = c.inEpoch(ask)
 	at := ask.At
 	switch ask.Kind {
 	case AskNow:
-		at = Place{c.epoch, c.offset}
+		at = Position{c.epoch, c.offset}
 	case AskNewest:
-		at = Place{c.epoch, h.before(ask.N, c.offset)}
+		at = Position{c.epoch, h.before(ask.N, c.offset)}
 	}
 	r := Recalled{Gap: at.Epoch != c.epoch || at.Offset < h.floor || at.Offset > c.offset}
-	r.From = Place{c.epoch, at.Offset}
+	r.From = Position{c.epoch, at.Offset}
 	if r.Gap {
 		r.From.Offset = h.floor
 	}
-	r.To, r.Taken = Place{c.epoch, c.offset}, c.taken
+	r.To, r.Taken = Position{c.epoch, c.offset}, c.taken
 	return r
 }
 
-// KeptSince counts the publications that are kept above a place, without those that a connection has sent; all
+// KeptSince counts the publications that are kept above a position, without those that a connection has sent; all
 // with 0.
-func (c *Channel) KeptSince(at Place, from uint64) (n uint64) {
+func (c *Channel) KeptSince(at Position, from uint64) (n uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	h := &c.history

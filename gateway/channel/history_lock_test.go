@@ -41,7 +41,7 @@ func TestRecoveryThatMeetsAPublicationBeginsBeforeIt(t *testing.T) {
 	s.Leave(&m.Reader)
 }
 
-// Publications of equal size count the log's bytes: a place in the one order is a place in the
+// Publications of equal size count the log's bytes: a position in the one order is a position in the
 // other.
 func TestRecoveryGoesOnWhereItEnds(t *testing.T) {
 	s := historySpace(History{Of: keeping(8, 1<<40), Bytes: 1 << 20})

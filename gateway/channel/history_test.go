@@ -56,7 +56,7 @@ func mustPublish(t *testing.T, c *Channel, p Publication) Receipt {
 
 // keptSince gives what is kept of a channel that nobody else uses.
 func keptSince(c *Channel, offset uint64) Recalled {
-	return c.recallLocked(nil, Ask{Kind: AskSince, At: Place{c.epoch, offset}}, padded(0), math.MaxInt, 0, new(Scratch))
+	return c.recallLocked(nil, Ask{Kind: AskSince, At: Position{c.epoch, offset}}, padded(0), math.MaxInt, 0, new(Scratch))
 }
 
 // The model keeps every publication for ever, and finds by looking at all of
@@ -97,8 +97,8 @@ func (m *historyModel) frames(offset uint64) (frames [][]byte) {
 }
 
 // compareCollected looks at what Collect and CollectBack give for an ask that Recall
-// answers with want, of which at is the place.
-func (m *historyModel) compareCollected(t *testing.T, c *Channel, ask Ask, at Place, wantGap bool, want [][]byte, now int64) {
+// answers with want, of which at is the position.
+func (m *historyModel) compareCollected(t *testing.T, c *Channel, ask Ask, at Position, wantGap bool, want [][]byte, now int64) {
 	t.Helper()
 	spell := func(all []Publication) (frames [][]byte) {
 		for _, p := range all {
@@ -161,7 +161,7 @@ func TestHistoryAgainstModel(t *testing.T) {
 					p.Extra = []byte(fmt.Sprint(rnd.Uint64()))
 				}
 				switch rnd.IntN(6) {
-				case 0: // it has no place in the order, and leaves no trace
+				case 0: // it has no position in the order, and leaves no trace
 					p.Passing = true
 					mustPublish(t, c, p)
 					continue
@@ -177,19 +177,19 @@ func TestHistoryAgainstModel(t *testing.T) {
 			}
 			m.expire(now)
 			head := uint64(len(m.all))
-			at := Place{c.Epoch(), rnd.Uint64N(head + 3)}
+			at := Position{c.Epoch(), rnd.Uint64N(head + 3)}
 			if rnd.IntN(10) == 0 {
 				at.Epoch++
 			}
 			ask := Ask{Kind: AskSince, At: at}
 			switch rnd.IntN(9) {
 			case 2:
-				ask, at.Epoch = Ask{Kind: AskOffset, At: Place{Offset: at.Offset}}, c.Epoch()
+				ask, at.Epoch = Ask{Kind: AskOffset, At: Position{Offset: at.Offset}}, c.Epoch()
 			case 0:
-				ask, at = Ask{Kind: AskNow}, Place{c.Epoch(), head}
+				ask, at = Ask{Kind: AskNow}, Position{c.Epoch(), head}
 			case 1:
 				n := rnd.IntN(2 * keep.Count)
-				ask, at = Ask{Kind: AskNewest, N: n}, Place{c.Epoch(), head - min(uint64(n), uint64(len(m.all)-m.first))}
+				ask, at = Ask{Kind: AskNewest, N: n}, Position{c.Epoch(), head - min(uint64(n), uint64(len(m.all)-m.first))}
 			}
 			wantGap := at.Epoch != c.Epoch() || at.Offset < uint64(m.first) || at.Offset > head
 			from := at.Offset
@@ -207,7 +207,7 @@ func TestHistoryAgainstModel(t *testing.T) {
 				count++
 			}
 			r := c.recallLocked([]byte("before"), ask, spelled{}, bytesMax, now, &scratch) // nobody else is there
-			if r.Gap != wantGap || r.From != (Place{c.Epoch(), from}) || r.Count != count || r.More != (count < len(want)) {
+			if r.Gap != wantGap || r.From != (Position{c.Epoch(), from}) || r.Count != count || r.More != (count < len(want)) {
 				t.Fatalf("seed %d: recall %+v of %d: %+v; want gap %t, from %d, %d of %d", seed, ask, head, r, wantGap, from, count, len(want))
 			}
 			if wantTo := from + uint64(count); r.More && r.To.Offset != wantTo || !r.More && r.To.Offset != head {
@@ -238,7 +238,7 @@ func (f chained) Append(dst []byte, p *Publication) []byte {
 }
 
 // A publication knows the offset before it: live, in the history, and if it was refused
-// before. What has no place in the order knows none, and changes none.
+// before. What has no position in the order knows none, and changes none.
 func TestPublicationsKnowTheOneBefore(t *testing.T) {
 	s := historySpace(History{Of: keeping(3, 1<<40), Bytes: 1 << 20})
 	var live []link
@@ -308,7 +308,7 @@ func TestRecoveryMeetsTheLogWithoutAHole(t *testing.T) {
 		})
 	}
 	recoveries, recalled := 0, 0
-	for at := (Place{c.Epoch(), 0}); at.Offset < total; {
+	for at := (Position{c.Epoch(), 0}); at.Offset < total; {
 		m := join(t, s, "x", padded(0))
 		r, live := m.Recall(nil, Ask{Kind: AskSince, At: at}, math.MaxInt, 0, new(Scratch))
 		next := r.From.Offset + 1

@@ -9,10 +9,10 @@ import "sync/atomic"
 //     writer stores a new window's pointer before the head that needs it. So the
 //     window a reader holds has all bytes below the head it holds. The window that was
 //     replaced is never written again and goes with its last holder.
-//   - Bytes and entries are overwritten only below the lowest position that the
+//   - Bytes and entries are overwritten only below the lowest cursor that the
 //     readers have published; publishing is a reader's last use of them.
 //
-// Rejected: a chain of fixed segments (a position would need a look-up, and a
+// Rejected: a chain of fixed segments (a cursor would need a look-up, and a
 // quiet channel would cost a segment), a queue for each subscriber (its cost is the
 // reason for this design), skipping the ring's end so that no frame wraps (a
 // second write once in 256 KiB is cheaper than the arithmetic everywhere).
@@ -34,7 +34,7 @@ const (
 const largeFrames = 8
 
 // Log holds the frames of one channel in one wire format, from the slowest subscriber's
-// position to the head.
+// cursor to the head.
 type Log struct {
 	// Set at construction.
 	channel *Channel
@@ -56,18 +56,18 @@ type Log struct {
 	tail      uint64 // Invariant: tail <= every reader's served <= head, unless the log was cut at tail
 	tailEntry uint64 // entries below it are freed
 	idle      bool   // nothing was appended since the last Trim
-	// Of what was appended with a given place (append.go): what the largest frame costs, at least the
-	// limit; the position behind the newest frame that costs more than the limit; the position to which
+	// Of what was appended with a given position (append.go): what the largest frame costs, at least the
+	// limit; the cursor behind the newest frame that costs more than the limit; the cursor to which
 	// readers were pressed; and how many publications are missing behind the last frame, of which only the
 	// first is in the gap that stands there.
 	most     int
 	largeEnd uint64
 	goal     uint64
 	missed   int
-	reset    uint64 // position behind the newest reset
+	reset    uint64 // cursor behind the newest reset
 }
 
-// Head returns the position after the last byte appended.
+// Head returns the cursor after the last byte appended.
 func (l *Log) Head() uint64 { return l.head.Load() }
 
 // Channel returns the channel whose log it is.
@@ -100,8 +100,8 @@ func (l *Log) makeRoomLocked(n int, waits bool) bool {
 	if l.roomLocked(n) {
 		return true
 	}
-	// The flag goes up before the readers' positions are read once more; a reader
-	// publishes its position before it looks at the flag. One sees the other.
+	// The flag goes up before the readers' cursors are read once more; a reader
+	// publishes its cursor before it looks at the flag. One sees the other.
 	l.starved.Store(true)
 	if l.roomLocked(n) {
 		l.starved.Store(false)
@@ -161,7 +161,7 @@ func (l *Log) holdsLocked(n int) bool {
 		int(l.count.Load()-l.tailEntry)+1 <= len(w.entries)
 }
 
-// freeLocked frees what lies below the lowest position of all readers, and returns that.
+// freeLocked frees what lies below the lowest cursor of all readers, and returns that.
 func (l *Log) freeLocked() (low uint64) {
 	low = l.head.Load()
 	for _, r := range l.readers {
@@ -229,7 +229,7 @@ func (l *Log) appendLocked(frame []byte, offset, from uint64) {
 
 // pressLocked asks the readers that hold the log back to let go of its older
 // half, so that a later release finds room for any publication but a large one;
-// for a large frame of n bytes, of everything. It returns the position.
+// for a large frame of n bytes, of everything. It returns the cursor.
 func (l *Log) pressLocked(n int) (goal uint64) {
 	used := l.usedLocked()
 	goal = l.tail
@@ -279,7 +279,7 @@ func grown(now, least, need int) int {
 	return n
 }
 
-// copyIn writes p into a ring at a position.
+// copyIn writes p into a ring at a cursor.
 func copyIn(ring []byte, at uint64, p []byte) {
 	n := copy(ring[at&uint64(len(ring)-1):], p)
 	copy(ring, p[n:])

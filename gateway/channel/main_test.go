@@ -72,11 +72,11 @@ func (m *member) serve() (pressed uint64) {
 	return pressed
 }
 
-// view returns what can be read from pos on, which must not be gone.
-func (r *Reader) view(pos uint64) *View {
-	v, ok := r.View(pos)
+// view returns what can be read from cursor on, which must not be gone.
+func (r *Reader) view(cursor uint64) *View {
+	v, ok := r.View(cursor)
 	if !ok {
-		panic("position is gone")
+		panic("cursor is gone")
 	}
 	return &v
 }

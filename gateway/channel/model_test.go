@@ -26,7 +26,7 @@ func (f modelFormat) Append(dst []byte, p *Publication) []byte {
 
 type modelLog struct {
 	format  modelFormat
-	data    []byte // position 0 is its first byte
+	data    []byte // cursor 0 is its first byte
 	entries []entry
 	readers []*modelReader
 
@@ -36,7 +36,7 @@ type modelLog struct {
 
 func (l *modelLog) head() uint64 { return uint64(len(l.data)) }
 
-// low is the position below which all readers have everything.
+// low is the cursor below which all readers have everything.
 func (l *modelLog) low() uint64 {
 	low := l.head()
 	for _, r := range l.readers {
@@ -45,44 +45,44 @@ func (l *modelLog) low() uint64 {
 	return low
 }
 
-// above gives the entries that end above pos.
-func (l *modelLog) above(pos uint64) (entries []entry) {
+// above gives the entries that end above cursor.
+func (l *modelLog) above(cursor uint64) (entries []entry) {
 	for _, e := range l.entries {
-		if e.end > pos {
+		if e.end > cursor {
 			entries = append(entries, e)
 		}
 	}
 	return entries
 }
 
-// cost is what the frames above pos count against the limit.
-func (l *modelLog) cost(pos uint64) int {
-	return int(l.head()-pos) + entryBytes*len(l.above(pos))
+// cost is what the frames above cursor count against the limit.
+func (l *modelLog) cost(cursor uint64) int {
+	return int(l.head()-cursor) + entryBytes*len(l.above(cursor))
 }
 
 func (l *modelLog) held() int { return l.ringBytes + entryBytes*l.ringEntries }
 
-// find is the index of the first entry that ends above pos.
-func (l *modelLog) find(pos uint64) uint64 {
-	return uint64(len(l.entries) - len(l.above(pos)))
+// find is the index of the first entry that ends above cursor.
+func (l *modelLog) find(cursor uint64) uint64 {
+	return uint64(len(l.entries) - len(l.above(cursor)))
 }
 
-// floor is the last entry's end from from on that is not above pos.
-func (l *modelLog) floor(from, pos uint64) uint64 {
+// floor is the last entry's end from from on that is not above cursor.
+func (l *modelLog) floor(from, cursor uint64) uint64 {
 	floor := from
 	for _, e := range l.above(from) {
-		if e.end <= pos {
+		if e.end <= cursor {
 			floor = e.end
 		}
 	}
 	return floor
 }
 
-// fit is the last end within n bytes above pos, or the first end at all.
-func (l *modelLog) fit(pos uint64, n int) uint64 {
-	fit := l.above(pos)[0].end
-	for _, e := range l.above(pos) {
-		if e.end <= pos+uint64(n) {
+// fit is the last end within n bytes above cursor, or the first end at all.
+func (l *modelLog) fit(cursor uint64, n int) uint64 {
+	fit := l.above(cursor)[0].end
+	for _, e := range l.above(cursor) {
+		if e.end <= cursor+uint64(n) {
 			fit = e.end
 		}
 	}
@@ -106,7 +106,7 @@ type modelReader struct {
 	Reader
 	log    *modelLog
 	served uint64
-	subs   []uint64 // positions of its own subscribers
+	subs   []uint64 // cursors of its own subscribers
 	posted bool
 	press  uint64
 	heard  uint64 // what it was pressed to and has not let go of
@@ -459,8 +459,8 @@ func (m *model) held() (n int) {
 
 func (m *model) served(r *modelReader) {
 	low := r.log.head()
-	for _, pos := range r.subs {
-		low = min(low, pos)
+	for _, cursor := range r.subs {
+		low = min(low, cursor)
 	}
 	r.Served(low)
 	r.served = low
@@ -479,11 +479,11 @@ func (m *model) clear(r *modelReader) {
 	r.posted, r.press = false, 0
 }
 
-// relieve lets go of everything below the pressed position: laggards are moved
+// relieve lets go of everything below the pressed cursor: laggards are moved
 // up to it, or leave.
 func (m *model) relieve(r *modelReader, drop bool) {
 	m.clear(r)
-	r.subs = slices.DeleteFunc(r.subs, func(pos uint64) bool { return drop && pos < r.heard })
+	r.subs = slices.DeleteFunc(r.subs, func(cursor uint64) bool { return drop && cursor < r.heard })
 	for i := range r.subs {
 		r.subs[i] = max(r.subs[i], r.heard)
 	}

@@ -28,9 +28,9 @@ type raceLoop struct {
 // raceSub is a subscriber: the first of a loop reads everything at once, the others
 // now and then, or when they are pressed.
 type raceSub struct {
-	pos  uint64
-	got  []byte // the start of a frame
-	seen []uint64
+	cursor uint64
+	got    []byte // the start of a frame
+	seen   []uint64
 }
 
 func newRaceLoop(t testing.TB, s *Space, name string, f Format, subs int) *raceLoop {
@@ -41,7 +41,7 @@ func newRaceLoop(t testing.TB, s *Space, name string, f Format, subs int) *raceL
 	}
 	head := l.Log().Head()
 	for i := range l.subs {
-		l.subs[i].pos = head
+		l.subs[i].cursor = head
 	}
 	return l
 }
@@ -77,29 +77,29 @@ func (l *raceLoop) sweep(rnd *rand.Rand, all bool) {
 	low := head
 	for i := range l.subs {
 		s := &l.subs[i]
-		for s.pos < head && (all || i == 0 || s.pos < pressed || rnd.IntN(4) == 0) {
+		for s.cursor < head && (all || i == 0 || s.cursor < pressed || rnd.IntN(4) == 0) {
 			l.read(s, head, rnd.IntN(200))
 		}
-		low = min(low, s.pos)
+		low = min(low, s.cursor)
 	}
 	l.Served(low)
 }
 
 // read takes about n bytes, perhaps within a frame, and the rest of that frame.
 func (l *raceLoop) read(s *raceSub, head uint64, n int) {
-	v := l.view(s.pos)
-	to := v.Fit(s.pos, head, n)
+	v := l.view(s.cursor)
+	to := v.Fit(s.cursor, head, n)
 	if n%2 == 1 {
-		cut := min(s.pos+uint64(n), head)
-		to = v.Floor(s.pos, cut)
+		cut := min(s.cursor+uint64(n), head)
+		to = v.Floor(s.cursor, cut)
 	}
-	a, b := v.Bytes(s.pos, to)
+	a, b := v.Bytes(s.cursor, to)
 	s.got = append(append(s.got, a...), b...)
-	s.pos = to
+	s.cursor = to
 	for len(s.got) > 0 {
 		size := int(binary.BigEndian.Uint32(s.got))
 		s.seen = append(s.seen, binary.BigEndian.Uint64(s.got[lengthBytes:]))
-		s.got = s.got[:copy(s.got, s.got[size:])] // positions lie between frames
+		s.got = s.got[:copy(s.got, s.got[size:])] // cursors lie between frames
 	}
 }
 
@@ -197,13 +197,13 @@ func TestChannelsDieAndComeBack(t *testing.T) {
 	budget := NewBudget(1 << 20)
 	s := NewSpace(ringBytesMin, 2, budget)
 	names := []string{"a", "b"}
-	type place struct {
+	type position struct {
 		epoch  Epoch
 		offset uint64
 	}
 	var (
-		mu     sync.Mutex
-		places = make(map[uint64]place) // by id
+		mu        sync.Mutex
+		positions = make(map[uint64]position) // by id
 		// What each reader saw, and in which life of the channel.
 		seen   [][]uint64
 		epochs []Epoch
@@ -227,7 +227,7 @@ func TestChannelsDieAndComeBack(t *testing.T) {
 				}
 				if r.Offset > 0 {
 					mu.Lock()
-					places[id] = place{r.Epoch, r.Offset}
+					positions[id] = position{r.Epoch, r.Offset}
 					mu.Unlock()
 				}
 			}
@@ -261,8 +261,8 @@ func TestChannelsDieAndComeBack(t *testing.T) {
 	for i, run := range seen {
 		for j, id := range run {
 			got++
-			if want := (place{epochs[i], places[run[0]].offset + uint64(j)}); places[id] != want {
-				t.Fatalf("reader %d saw publication %x, which has the place %v, where %v comes next", i, id, places[id], want)
+			if want := (position{epochs[i], positions[run[0]].offset + uint64(j)}); positions[id] != want {
+				t.Fatalf("reader %d saw publication %x, which has the position %v, where %v comes next", i, id, positions[id], want)
 			}
 		}
 	}

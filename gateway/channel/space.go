@@ -110,7 +110,7 @@ func (s *Space) Open(name string) (*Channel, error) {
 		sh = s.shard(name)
 		sh.mu.Lock()
 		defer sh.mu.Unlock()
-		sh.ended++ // the publication is lost: clients that know the place before it must learn of a gap
+		sh.ended++ // the publication is lost: clients that know the position before it must learn of a gap
 		return nil, err
 	}
 	defer sh.mu.Unlock()
@@ -120,15 +120,15 @@ func (s *Space) Open(name string) (*Channel, error) {
 	return c, nil
 }
 
-// Next returns the place where the next channel of that name begins, where there is none: of an
+// Next returns the position where the next channel of that name begins, where there is none: of an
 // order in which nothing is published yet. It holds as long as Open does not fail and no channel
 // ends in the same shard that had publications or keeps no history; then the next one has another epoch, as if
 // there had been one between.
-func (s *Space) Next(name string) Place {
+func (s *Space) Next(name string) Position {
 	sh := s.shard(name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return Place{Epoch: s.epoch(sh, name)}
+	return Position{Epoch: s.epoch(sh, name)}
 }
 
 // epoch makes the epoch of the next channel of that name. Two channels of one name have the

@@ -209,7 +209,7 @@ func TestBudgetRefusesAndIsTriedAgain(t *testing.T) {
 // The epoch that is reported for a channel that does not exist is that of the channel that comes
 // next, however many end meanwhile in which nothing was published. One with publications has its
 // own, and so has a channel that keeps nothing: what is published without it is not counted.
-func TestNextPlaceIsWhereTheChannelBegins(t *testing.T) {
+func TestNextPositionIsWhereTheChannelBegins(t *testing.T) {
 	s := historySpace(History{Of: keeping(10, 1<<40), Bytes: 1 << 20})
 	next := s.Next("x")
 	if s.Channels() != 0 || next.Epoch == 0 || next.Offset != 0 || s.Next("x") != next || s.Next("y") == next {
@@ -238,7 +238,7 @@ func TestNextPlaceIsWhereTheChannelBegins(t *testing.T) {
 	}
 }
 
-// A publication for which there is no room is lost: a client that knew the place before it must
+// A publication for which there is no room is lost: a client that knew the position before it must
 // be told of a gap.
 func TestAPublicationWithoutAChannelEndsTheOrder(t *testing.T) {
 	s := NewSpace(ringBytesMin, 1, NewBudget(1<<20))

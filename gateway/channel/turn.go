@@ -163,7 +163,7 @@ func (c *Channel) matchLocked(s *Scratch) bool {
 	return len(s.frames) == known
 }
 
-// append ends the turn: p gets its place in all logs, or w waits. Where formats have
+// append ends the turn: p is appended to all logs, or w waits. Where formats have
 // joined meanwhile it is not done: the turn goes on until p is encoded in them too. A
 // format that has left is left out.
 func (c *Channel) append(p *Publication, s *Scratch, w Waiter) (r Receipt, err error, done bool) {

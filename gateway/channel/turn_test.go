@@ -355,7 +355,7 @@ func TestNobodyWaitsForALargeRecovery(t *testing.T) {
 		Recalled
 		live uint64
 	}
-	at, want := Place{c.Epoch(), 0}, []int{10, recallSmall + 1, 20, recallSmall + 2}
+	at, want := Position{c.Epoch(), 0}, []int{10, recallSmall + 1, 20, recallSmall + 2}
 	for i, n := range want {
 		got := make(chan piece)
 		go func() {

@@ -45,8 +45,8 @@ func (c *Client) WantData(why string, offset uint64, text string) Record {
 	return r
 }
 
-// WantPlace reads the record that tells where the client begins.
-func (c *Client) WantPlace(why string, gap bool, offset uint64) Record {
+// WantPosition reads the record that tells where the client begins.
+func (c *Client) WantPosition(why string, gap bool, offset uint64) Record {
 	c.T.Helper()
 	r := c.Record(why)
 	if r.Gap == nil || *r.Gap != gap || r.Offset != offset || r.Epoch == "" || r.Conn == "" {

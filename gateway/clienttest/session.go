@@ -113,7 +113,7 @@ func (c *Client) Reads(why string) (r Subscribed) {
 	return r
 }
 
-// Recovers subscribes from a place.
+// Recovers subscribes from a position.
 func (c *Client) Recovers(name, epoch string, offset uint64) Subscribed {
 	c.T.Helper()
 	c.Does(fmt.Sprintf(`{"id":7,"subscribe":{"channel":%q,"recover":true,"epoch":%q,"offset":%d}}`, name, epoch, offset))
@@ -124,7 +124,7 @@ func (c *Client) Recovers(name, epoch string, offset uint64) Subscribed {
 	return r
 }
 
-// ReadsOn reads n publications that follow a place, and gives the last one's.
+// ReadsOn reads n publications that follow a position, and gives the last one's.
 func (c *Client) ReadsOn(at uint64, n int) uint64 {
 	for range n {
 		at = c.Follows(at, *c.Reads("a publication").Push.Pub)

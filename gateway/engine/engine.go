@@ -21,7 +21,7 @@ var (
 	// ErrUnavailable is returned while an engine is away, and if it did not answer in time: then
 	// it may still do what it was asked for. It is temporary.
 	ErrUnavailable = errors.New("engine: unavailable, or no answer in time")
-	// ErrEpoch is returned for a place of another epoch than the channel's.
+	// ErrEpoch is returned for a position of another epoch than the channel's.
 	ErrEpoch = errors.New("engine: position of another epoch")
 )
 
@@ -73,9 +73,9 @@ type Engine interface {
 	Info(done func([]NodeInfo, error))
 }
 
-// HistoryQuery selects publications of a channel's history: those after a place or, with Back,
-// before it, newest first. Without a place it selects all. With a Count of 0 only the newest
-// place is returned.
+// HistoryQuery selects publications of a channel's history: those after a position or, with Back,
+// before it, newest first. Without a position it selects all. With a Count of 0 only the newest
+// position is returned.
 type HistoryQuery struct {
 	Channel string
 	Since   *channel.Ask

@@ -131,7 +131,7 @@ func (c *Conn) describe() Description {
 func (c *Conn) Lag() (n uint64) {
 	for i := range c.Refs() {
 		r := c.Ref(i)
-		n += r.group.Between(r.sub().pos, r.group.Log().Head(), 0)
+		n += r.group.Between(r.sub().cursor, r.group.Log().Head(), 0)
 	}
 	return n
 }

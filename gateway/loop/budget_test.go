@@ -50,7 +50,7 @@ func TestLaggardsOfOneChannelDoNotStopAnother(t *testing.T) {
 	s.exhaust(1000, func(name string) { loopPair(t, s, name, 4<<10) }, func(name string) (behind bool) {
 		s.do(func(l *Loop) { // by less than half a log, so that nobody is in its own channel's way
 			g := loopGroup(l, name)
-			behind = g.Log().Head()-g.subs[0].pos > 5000
+			behind = g.Log().Head()-g.subs[0].cursor > 5000
 		})
 		return behind
 	})

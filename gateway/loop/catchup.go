@@ -7,7 +7,7 @@ import (
 
 // A subscriber that asks for what it missed is sent that first, from the channel's
 // history, a piece at a time: the next one when its socket has taken the one
-// before. The last piece is taken together with the position in the channel's log
+// before. The last piece is taken together with the cursor in the channel's log
 // where live delivery goes on, while the channel's lock is held once; so nothing
 // lies between the two. Until then it holds nothing in the log, and its own
 // messages wait in the kernel. Memory for it is one piece, however much it missed.
@@ -16,10 +16,10 @@ import (
 // means the offset in whatever epoch the channel has, as a client does that has no position yet.
 func AskSince(epoch string, offset uint64) channel.Ask {
 	if epoch == "" {
-		return channel.Ask{Kind: channel.AskOffset, At: channel.Place{Offset: offset}}
+		return channel.Ask{Kind: channel.AskOffset, At: channel.Position{Offset: offset}}
 	}
 	e, _ := channel.ParseEpoch(epoch) // 0, which no channel has, where it is malformed
-	return channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: e, Offset: offset}}
+	return channel.Ask{Kind: channel.AskSince, At: channel.Position{Epoch: e, Offset: offset}}
 }
 
 // Format is a wire format in which a subscriber is sent what it missed: a comparable value, as
@@ -27,10 +27,10 @@ func AskSince(epoch string, offset uint64) channel.Ask {
 type Format interface {
 	channel.Format
 	gapTeller
-	// AppendPlace appends the record of the place where a subscriber begins. It appends nothing
-	// in a format without offsets, nor where the subscriber knows the place and the format has
+	// AppendPosition appends the record of the position where a subscriber begins. It appends nothing
+	// in a format without offsets, nor where the subscriber knows the position and the format has
 	// no other use of it.
-	AppendPlace(dst []byte, p *wire.Place) []byte
+	AppendPosition(dst []byte, p *wire.Position) []byte
 }
 
 // catchUp is a subscription that begins in the past.
@@ -79,7 +79,7 @@ func (c *Conn) giveUp(why Reason) {
 // catchingUp reports whether the connection is not at live delivery yet.
 func (c *Conn) catchingUp() bool { return c.Out != nil && c.Out.catch != nil }
 
-// JoinFrom makes the connection a subscriber of a channel from the place that it asks for on.
+// JoinFrom makes the connection a subscriber of a channel from the position that it asks for on.
 // blind: it may not see what it missed, and is notified of a gap instead. flags are the subscription's.
 func (c *Conn) JoinFrom(name string, f Format, ask channel.Ask, blind bool, flags uint8) {
 	c.beginCatchUp(&catchUp{channel: name, format: f, ask: ask, blind: blind, flags: flags})
@@ -160,7 +160,7 @@ func (c *Conn) queueRecalled(r channel.Recalled) {
 	cu.begun, cu.ask = true, channel.Ask{Kind: channel.AskSince, At: r.To}
 	if r.Gap || first {
 		known := !r.Gap && kind != channel.AskNow && (kind != channel.AskNewest || r.Count > 0)
-		o.buf = cu.format.AppendPlace(o.buf, &wire.Place{Channel: cu.channel, At: r.From, Gap: r.Gap, Known: known, Conn: c.id})
+		o.buf = cu.format.AppendPosition(o.buf, &wire.Position{Channel: cu.channel, At: r.From, Gap: r.Gap, Known: known, Conn: c.id})
 	}
 	o.buf = append(o.buf, r.Frames...)
 	l.stats.Recalled.Add(uint64(r.Count))

@@ -70,7 +70,7 @@ func TestRecoveryStormCutsNobody(t *testing.T) {
 	}
 }
 
-// A channel that exists needs no other one's place, least of all its own.
+// A channel that exists needs no other one's position, least of all its own.
 func TestJoiningWhatExistsEndsNoChannel(t *testing.T) {
 	t.Parallel()
 	s := startLoops(t, loopsConfig{MaxChannels: 1})

@@ -16,7 +16,7 @@ type subscriptions struct {
 type Ref struct {
 	group *Group
 	index int32
-	// cut counts the bytes of the frame at the sub's position that are out: taken by
+	// cut counts the bytes of the frame at the sub's cursor that are out: taken by
 	// the socket, or encrypted. The rest lies in the log and goes before anything else.
 	// Invariant: at most one of a connection's refs has a cut, and then it is blocked.
 	cut uint32
@@ -88,10 +88,10 @@ func (c *Conn) Join(name string, f channel.Format, flags uint8) error {
 	return err
 }
 
-// Enter makes the connection a subscriber from a position on: the log's head, or one that was
+// Enter makes the connection a subscriber from a cursor on: the log's head, or one that was
 // the head while the group was there to hold it. The subscription is the last of Ref.
-func (c *Conn) Enter(g *Group, pos uint64, flags uint8) {
-	if c.loop.enter(c, g, pos, flags) {
+func (c *Conn) Enter(g *Group, cursor uint64, flags uint8) {
+	if c.loop.enter(c, g, cursor, flags) {
 		c.protocol().Joined(c, c.Ref(c.Refs()-1))
 	}
 }

@@ -8,12 +8,12 @@ import (
 )
 
 // What waits for a connection is of two kinds: bytes of its own, in its outbox
-// (replies), and what its channels' logs hold above its positions. The outbox goes
+// (replies), and what its channels' logs hold above its cursors. The outbox goes
 // first. A write takes both together, through the loop's cork buffer; only where
 // nothing but one log is due it goes out straight from the log.
 //
 // A write may end within a frame of a log. How much of it is out is noted with the
-// subscription, whose position stays at the frame's beginning, so that the log holds
+// subscription, whose cursor stays at the frame's beginning, so that the log holds
 // the rest (Ref.cut). The rest goes out before anything else. It is copied, into the
 // outbox, only for a connection that leaves the log. So connections whose sockets are
 // full cost no memory beside the logs, however many they are and however large a frame is.
@@ -69,8 +69,8 @@ func (o *outbox) add(a, b []byte) {
 type segment struct {
 	ref  *Ref
 	view channel.View
-	from uint64 // position of its first byte
-	to   uint64 // position behind its last byte
+	from uint64 // cursor of its first byte
+	to   uint64 // cursor behind its last byte
 	end  int    // its end in the cork buffer
 	skip bool   // nothing is in the cork: the client's own messages, left out
 }
@@ -248,22 +248,22 @@ func (c *Conn) write() (writes int) {
 func (c *Conn) writeLog() bool {
 	g, s := c.sub.group, c.sub.sub()
 	head := g.Log().Head()
-	if s.pos == head {
+	if s.cursor == head {
 		c.unblock()
 		return true
 	}
-	v, ok := g.View(s.pos)
+	v, ok := g.View(s.cursor)
 	if !ok {
 		g.again() // the sweep sees to it
 		return true
 	}
-	to := v.Fit(s.pos, v.Head(), corkBytes)
-	if to == s.pos {
+	to := v.Fit(s.cursor, v.Head(), corkBytes)
+	if to == s.cursor {
 		c.stopAtFence()
 		c.unblock()
 		return true
 	}
-	from := s.pos + uint64(c.sub.cut)
+	from := s.cursor + uint64(c.sub.cut)
 	if _, b := v.Bytes(from, to); b != nil && to-from <= corkBytes {
 		return false
 	}
@@ -288,19 +288,19 @@ func (c *Conn) cut() *Ref {
 // the connection may be sent more.
 func (c *Conn) writeRest(r *Ref) bool {
 	s := r.sub()
-	v, ok := r.group.View(s.pos)
+	v, ok := r.group.View(s.cursor)
 	if !ok {
 		r.group.again() // the sweep sees to it
 		return false
 	}
-	c.sendLog(r, v, v.Fit(s.pos, v.Head(), 0))
+	c.sendLog(r, v, v.Fit(s.cursor, v.Head(), 0))
 	return !c.has(bitBlocked) && !c.has(bitMuted) && c.Phase < phaseDraining
 }
 
-// sendLog offers the socket what a log has for a subscription up to a position, from
+// sendLog offers the socket what a log has for a subscription up to a cursor, from
 // where it lies.
 func (c *Conn) sendLog(r *Ref, v channel.View, to uint64) {
-	a, b := v.Bytes(r.sub().pos+uint64(r.cut), to)
+	a, b := v.Bytes(r.sub().cursor+uint64(r.cut), to)
 	n, err := c.send(a)
 	c.loop.stats.Writes.Add(1)
 	if n == len(a) && len(b) > 0 && err == nil {
@@ -321,7 +321,7 @@ func (c *Conn) sendLog(r *Ref, v channel.View, to uint64) {
 func (c *Conn) sent(r *Ref, v channel.View, to uint64, n int) {
 	l := c.loop
 	l.stats.BytesOut.Add(uint64(n))
-	at := r.sub().pos + uint64(r.cut) + uint64(n)
+	at := r.sub().cursor + uint64(r.cut) + uint64(n)
 	c.advance(r, v, at)
 	if at == to {
 		c.unblock()
@@ -344,12 +344,12 @@ func (c *Conn) took() {
 }
 
 // advance notes that the bytes of a log below at are out for a subscription: its
-// position goes to the last frame's end among them, and what is out above that is a cut.
+// cursor goes to the last frame's end among them, and what is out above that is a cut.
 func (c *Conn) advance(r *Ref, v channel.View, at uint64) {
 	s := r.sub()
-	pos := v.Floor(s.pos, at)
-	c.loop.stats.Deliveries.Add(v.Find(pos) - v.Find(s.pos))
-	s.pos, r.cut = pos, uint32(at-pos)
+	cursor := v.Floor(s.cursor, at)
+	c.loop.stats.Deliveries.Add(v.Find(cursor) - v.Find(s.cursor))
+	s.cursor, r.cut = cursor, uint32(at-cursor)
 }
 
 // keepRest moves the rest of a cut frame into the outbox, for a connection that leaves
@@ -360,18 +360,18 @@ func (c *Conn) keepRest(r *Ref) bool {
 		return true
 	}
 	l, s := c.loop, r.sub()
-	v, ok := r.group.View(s.pos)
+	v, ok := r.group.View(s.cursor)
 	if !ok {
-		if v, ok = r.group.Past(s.pos); !ok {
+		if v, ok = r.group.Past(s.cursor); !ok {
 			return false
 		}
 	}
-	end := v.Fit(s.pos, v.Head(), 0)
-	n := int(end-s.pos) - int(r.cut)
+	end := v.Fit(s.cursor, v.Head(), 0)
+	n := int(end-s.cursor) - int(r.cut)
 	if l.held+n > l.heldMax/2 {
 		return false
 	}
-	a, b := v.Bytes(s.pos+uint64(r.cut), end)
+	a, b := v.Bytes(s.cursor+uint64(r.cut), end)
 	o := c.output()
 	buf := make([]byte, 0, n+len(o.buf)-o.sent+2+125) // most often a Close frame follows
 	buf = append(append(buf, a...), b...)
@@ -386,10 +386,10 @@ func (c *Conn) keepRest(r *Ref) bool {
 func (c *Conn) behind() bool {
 	for i := range c.Refs() {
 		r := c.Ref(i)
-		if pos := r.sub().pos; pos == r.group.Log().Head() {
+		if cursor := r.sub().cursor; cursor == r.group.Log().Head() {
 			continue
-		} else if v, ok := r.group.View(pos); ok {
-			if kind, _ := v.Fence(pos); kind != channel.KindMessage {
+		} else if v, ok := r.group.View(cursor); ok {
+			if kind, _ := v.Fence(cursor); kind != channel.KindMessage {
 				continue
 			}
 		}
@@ -429,12 +429,12 @@ func (c *Conn) broken() {
 	}
 }
 
-// skip advances all positions to the heads: nobody is there to read.
+// skip advances all cursors to the heads: nobody is there to read.
 func (c *Conn) skip() {
 	for i := range c.Refs() {
 		r := c.Ref(i)
 		head := r.group.Log().Head()
 		c.loop.stats.Dropped[ReasonReset].Add(c.unsent(r, head))
-		r.sub().pos, r.cut = head, 0
+		r.sub().cursor, r.cut = head, 0
 	}
 }

@@ -61,11 +61,11 @@ func (c *Conn) writeCork() int {
 func (c *Conn) gather(r *Ref) {
 	c.Plant("gather")
 	l, g := c.loop, r.group
-	pos, head := g.subs[r.index].pos, g.Log().Head()
-	if pos == head {
+	cursor, head := g.subs[r.index].cursor, g.Log().Head()
+	if cursor == head {
 		return
 	}
-	v, ok := g.View(pos)
+	v, ok := g.View(cursor)
 	if !ok {
 		g.again() // the sweep sees to it
 		return
@@ -75,23 +75,23 @@ func (c *Conn) gather(r *Ref) {
 		g.again()
 		return
 	}
-	to := v.Fit(pos, min(head, v.Head()), room)
-	if to == pos {
+	to := v.Fit(cursor, min(head, v.Head()), room)
+	if to == cursor {
 		c.stopAtFence()
 		return
 	}
-	if to != head || to-pos > uint64(room) {
+	if to != head || to-cursor > uint64(room) {
 		g.again()
-		if len(l.cork) > 0 && to-pos > uint64(room) {
+		if len(l.cork) > 0 && to-cursor > uint64(room) {
 			return // not even one frame fits behind the others
 		}
 	}
 	if !r.noEcho() {
-		c.gatherRun(r, v, pos, to, false)
+		c.gatherRun(r, v, cursor, to, false)
 		return
 	}
 	// In runs of others' messages and of the client's own.
-	for i := v.Find(pos); pos < to; {
+	for i := v.Find(cursor); cursor < to; {
 		end, from := v.Entry(i)
 		own := from == c.id
 		for i++; end < to; i++ {
@@ -101,8 +101,8 @@ func (c *Conn) gather(r *Ref) {
 			}
 			end = next
 		}
-		c.gatherRun(r, v, pos, end, own)
-		pos = end
+		c.gatherRun(r, v, cursor, end, own)
+		cursor = end
 	}
 }
 
@@ -115,7 +115,7 @@ func (c *Conn) gatherRun(r *Ref, v channel.View, from, to uint64, skip bool) {
 	l.segments = append(l.segments, segment{ref: r, view: v, from: from, to: to, end: len(l.cork), skip: skip})
 }
 
-// apply advances the outbox and the positions by n bytes taken from the cork, of
+// apply advances the outbox and the cursors by n bytes taken from the cork, of
 // which the first own are the outbox's.
 func (c *Conn) apply(own, n int) {
 	l := c.loop
@@ -133,10 +133,10 @@ segments:
 		s := seg.ref.sub()
 		switch {
 		case seg.skip:
-			s.pos = seg.to
+			s.cursor = seg.to
 		case seg.end <= n:
 			l.stats.Deliveries.Add(seg.view.Find(seg.to) - seg.view.Find(seg.from))
-			s.pos = seg.to
+			s.cursor = seg.to
 		default:
 			if start < n { // the write has ended within this run
 				c.advance(seg.ref, seg.view, seg.from+uint64(n-start))

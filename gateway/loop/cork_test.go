@@ -36,7 +36,7 @@ func newCorked(t testing.TB, l *Loop, names []string, backlog int, noEcho bool) 
 				t.Fatal(err)
 			}
 			for i := range g.subs {
-				g.subs[i].pos = g.Log().Head()
+				g.subs[i].cursor = g.Log().Head()
 			}
 			g.Clear()
 			g.Served(g.Log().Head())
@@ -87,9 +87,9 @@ func (k *corked) fill() (own int) {
 func (k *corked) take(n int) (all bool) {
 	if r := k.cut(); r != nil { // as sendLog
 		s := r.sub()
-		v, _ := r.group.View(s.pos)
-		to := v.Fit(s.pos, v.Head(), 0)
-		a, b := v.Bytes(s.pos+uint64(r.cut), to)
+		v, _ := r.group.View(s.cursor)
+		to := v.Fit(s.cursor, v.Head(), 0)
+		a, b := v.Bytes(s.cursor+uint64(r.cut), to)
 		rest := append(append([]byte(nil), a...), b...)
 		m := min(n, len(rest))
 		k.stream = append(k.stream, rest[:m]...)
@@ -184,15 +184,15 @@ func TestCorkCutAtEveryByte(t *testing.T) {
 					}
 					begin := make([]uint64, k.Refs())
 					for i := range begin {
-						begin[i] = k.Ref(i).sub().pos
+						begin[i] = k.Ref(i).sub().cursor
 					}
 					all = k.take(cut)
 					for i := range k.Refs() {
 						r := k.Ref(i)
 						s, g := r.group.subs[r.index], r.group
 						v, _ := g.View(begin[i])
-						if end := v.Floor(begin[i], s.pos); s.pos != end {
-							t.Fatalf("cut at %d: a position lies within a frame that begins at %d", cut, end)
+						if end := v.Floor(begin[i], s.cursor); s.cursor != end {
+							t.Fatalf("cut at %d: a cursor lies within a frame that begins at %d", cut, end)
 						}
 					}
 					if all && (k.behind() || k.Out != nil) {
@@ -334,7 +334,7 @@ func TestNextConnectionFindsEmptyBuffers(t *testing.T) {
 	}
 }
 
-// A write that is cut within a frame leaves the position on the frame's end, and
+// A write that is cut within a frame leaves the cursor on the frame's end, and
 // the rest of it goes before any reply.
 func TestReplyGoesBehindTheRestOfACutFrame(t *testing.T) {
 	s := startLoops(t, loopsConfig{Loops: 1, PingInterval: -1, WriteTimeout: -1})
@@ -356,11 +356,11 @@ func TestReplyGoesBehindTheRestOfACutFrame(t *testing.T) {
 				loopDeliver(l)
 				write(l, c)
 				g := loopGroup(l, "x")
-				pos := g.subs[0].pos
-				if pos%705 != 0 || pos == 0 || !c.behind() || c.Pending() != 0 || c.sub.cut == 0 || c.sub.cut >= 705 {
-					t.Errorf("at %d of %d, %d bytes of the next out, %d pending", pos, g.Log().Head(), c.sub.cut, c.Pending())
+				cursor := g.subs[0].cursor
+				if cursor%705 != 0 || cursor == 0 || !c.behind() || c.Pending() != 0 || c.sub.cut == 0 || c.sub.cut >= 705 {
+					t.Errorf("at %d of %d, %d bytes of the next out, %d pending", cursor, g.Log().Head(), c.sub.cut, c.Pending())
 				}
-				written = len(texts) - int(g.Between(pos, g.Log().Head(), 0)) + 1
+				written = len(texts) - int(g.Between(cursor, g.Log().Head(), 0)) + 1
 				c.Reply(ws.OpText, []byte("reply"))
 				c.Settle()
 			})

@@ -25,7 +25,7 @@
 //     to the connection's protocol. A message that has to wait becomes a [Wait]. It is kept with
 //     everything after it, and the client is not read until it is done (conn_wait.go).
 //  3. Two kinds of bytes are due to a client: its own, such as replies, in its outbox, and those
-//     that the logs of its channels hold above its positions. They are sent together
+//     that the logs of its channels hold above its cursors. They are sent together
 //     (conn_write.go, conn_write_cork.go). A socket that refuses bytes blocks its connection until
 //     the poller reports that the socket is writable.
 //  4. Each connection has one deadline, in whole seconds: the earliest of its timeouts and its next
@@ -44,7 +44,7 @@
 // # Delivery
 //
 // A channel's log notifies the [Group] of its subscribers on each loop, and in its next turn the loop
-// sweeps the group: each subscriber is sent the bytes between its position and the log's head, in
+// sweeps the group: each subscriber is sent the bytes between its cursor and the log's head, in
 // one write, straight from the log. After a fixed number of writes the sweep pauses to handle
 // events. At the end of a sweep the log can free what all subscribers have been sent. If a full log
 // cannot free anything, a subscriber whose socket still refuses bytes after a grace period

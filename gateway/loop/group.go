@@ -11,9 +11,9 @@ import (
 // sub is one connection's subscription, as a sweep walks over it: 24 bytes in a
 // dense slice, so that a delivery touches nothing else of the connection.
 type sub struct {
-	pos uint64 // Invariant: an entry's end in the log, not below what the group has published
-	c   *Conn  // nil: a hole that a leaver left during a sweep
-	fd  int32
+	cursor uint64 // Invariant: an entry's end in the log, not below what the group has published
+	c      *Conn  // nil: a hole that a leaver left during a sweep
+	fd     int32
 	// direct: the socket takes bytes as far as is known, and nothing but this
 	// log is due to the connection.
 	direct  bool
@@ -39,8 +39,8 @@ type Group struct {
 
 	// A sweep goes over all subs once. It may be paused between two of them.
 	sweeping bool
-	cursor   int    // next sub to look at
-	low      uint64 // lowest position seen by this sweep
+	next     int    // index of the next sub to look at
+	low      uint64 // lowest cursor seen by this sweep
 
 	queued bool // in loop.sweeps or loop.delayed
 	dirty  bool // another sweep is needed after this one
@@ -149,14 +149,14 @@ func (l *Loop) Group(name string, f channel.Format) (*Group, error) {
 }
 
 // enter makes c a subscriber, see Conn.Enter. It returns false for a dead connection.
-func (l *Loop) enter(c *Conn, g *Group, pos uint64, flags uint8) bool {
+func (l *Loop) enter(c *Conn, g *Group, cursor uint64, flags uint8) bool {
 	c.Plant("enter")
 	if c.Phase == phaseDead {
 		l.EndIfEmpty(g)
 		return false
 	}
 	r := Ref{group: g, index: int32(len(g.subs))}
-	g.subs = append(g.subs, sub{pos: pos, c: c, fd: int32(c.FD()), flags: flags})
+	g.subs = append(g.subs, sub{cursor: cursor, c: c, fd: int32(c.FD()), flags: flags})
 	if c.sub.group == nil {
 		c.sub = r
 	} else {
@@ -184,7 +184,7 @@ func (l *Loop) leaveAll(c *Conn) {
 }
 
 // leave takes a sub out of its group. During a sweep it leaves a hole, because
-// filling it with the last sub could carry that one past the cursor.
+// filling it with the last sub could carry that one past the sweep.
 func (l *Loop) leave(r Ref) {
 	g := r.group
 	g.Log().Channel().Left()
@@ -244,7 +244,7 @@ func (c *Conn) moved(g *Group, from, to int32) {
 	}
 }
 
-// span is what a log has for subscribers at one position.
+// span is what a log has for subscribers at one cursor.
 type span struct {
 	from, to uint64
 	view     channel.View
@@ -252,7 +252,7 @@ type span struct {
 	entries  uint64
 }
 
-// span finds what goes out in one write from a position.
+// span finds what goes out in one write from a cursor.
 func (g *Group) span(from, head uint64) span {
 	v, ok := g.View(from)
 	if !ok {
@@ -282,19 +282,19 @@ func (g *Group) sweep(writesMax int) (writes int) {
 	head := g.Log().Head()
 	sp := span{from: math.MaxUint64}
 	var direct, deliveries, bytes uint64 // counted here, published once
-	for g.cursor < len(g.subs) && writes < writesMax {
-		s := &g.subs[g.cursor]
-		g.cursor++
+	for g.next < len(g.subs) && writes < writesMax {
+		s := &g.subs[g.next]
+		g.next++
 		c := s.c
 		switch {
 		case c == nil: // a hole
 			continue
-		case s.pos == head || s.blocked:
+		case s.cursor == head || s.blocked:
 		case !s.direct:
 			writes += c.stepWrite()
 		default:
-			if s.pos != sp.from {
-				sp = g.span(s.pos, head)
+			if s.cursor != sp.from {
+				sp = g.span(s.cursor, head)
 			}
 			if sp.bytes == nil {
 				writes += c.stepWrite()
@@ -304,7 +304,7 @@ func (g *Group) sweep(writesMax int) (writes int) {
 			writes++
 			direct++
 			if n == len(sp.bytes) {
-				s.pos = sp.to
+				s.cursor = sp.to
 				bytes += uint64(n)
 				deliveries += sp.entries
 				g.dirty = g.dirty || sp.to != head
@@ -313,14 +313,14 @@ func (g *Group) sweep(writesMax int) (writes int) {
 			c.stepTook(sp.view, sp.to, n, err)
 		}
 		if s.c != nil {
-			g.low = min(g.low, s.pos)
+			g.low = min(g.low, s.cursor)
 		}
 	}
 	st := &g.loop.stats
 	st.Writes.Add(direct)
 	st.BytesOut.Add(bytes)
 	st.Deliveries.Add(deliveries)
-	if g.sweeping && g.cursor >= len(g.subs) {
+	if g.sweeping && g.next >= len(g.subs) {
 		g.end()
 	}
 	return max(writes, 1)
@@ -331,7 +331,7 @@ func (g *Group) sweep(writesMax int) (writes int) {
 func (g *Group) begin() {
 	g.dirty = false
 	g.pressed = max(g.pressed, g.Clear())
-	g.sweeping, g.cursor, g.low = true, 0, math.MaxUint64
+	g.sweeping, g.next, g.low = true, 0, math.MaxUint64
 	g.dismissal = dismissal{}
 	if w := g.loop.cfg.BatchWindow; w > 0 {
 		g.notBefore = g.loop.time.Add(w)

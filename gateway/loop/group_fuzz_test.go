@@ -69,14 +69,14 @@ func (m *groupModel) sweep(name string, n int) {
 			}
 		}
 	}
-	for ; n > 0 && g.cursor < len(g.subs); g.cursor++ {
-		if c := g.subs[g.cursor].c; c != nil {
+	for ; n > 0 && g.next < len(g.subs); g.next++ {
+		if c := g.subs[g.next].c; c != nil {
 			m.looked[g][c]++
-			g.low = min(g.low, g.subs[g.cursor].pos)
+			g.low = min(g.low, g.subs[g.next].cursor)
 			n--
 		}
 	}
-	if g.cursor < len(g.subs) {
+	if g.next < len(g.subs) {
 		return
 	}
 	g.end()
@@ -165,8 +165,8 @@ func (m *groupModel) run(script []byte) {
 				}
 			}
 		case 10: // the one that was looked at last
-			if g := loopGroup(m.loop, name); g != nil && g.sweeping && g.cursor > 0 {
-				if c := g.subs[g.cursor-1].c; c != nil {
+			if g := loopGroup(m.loop, name); g != nil && g.sweeping && g.next > 0 {
+				if c := g.subs[g.next-1].c; c != nil {
 					m.leave(c)
 				}
 			}

@@ -53,7 +53,7 @@ func TestLeaversDuringAPausedSweep(t *testing.T) {
 	for pause := 1; pause <= all; pause++ {
 		for name, leavers := range map[string][]int{
 			"first": {0}, "last": {all - 1}, "last two": {all - 1, all - 2}, "first and last": {0, all - 1},
-			"behind the cursor": {pause - 1}, "at the cursor": {pause % all}, "all but one": {6, 0, 5, 1, 4, 2}, "all but the last": {0, 1, 2, 3, 4, 5},
+			"behind the sweep": {pause - 1}, "at the sweep": {pause % all}, "all but one": {6, 0, 5, 1, 4, 2}, "all but the last": {0, 1, 2, 3, 4, 5},
 			"everybody": {3, 0, 6, 2, 4, 1, 5},
 		} {
 			t.Run(fmt.Sprintf("%d swept, %s", pause, name), func(t *testing.T) {
@@ -72,8 +72,8 @@ func TestLeaversDuringAPausedSweep(t *testing.T) {
 					loopDeliver(l)
 					l.turnWrites = pause
 					l.sweep()
-					if g.sweeping != (pause < all) || pause < all && g.cursor != pause {
-						t.Errorf("the sweep is at %d, sweeping: %v", g.cursor, g.sweeping)
+					if g.sweeping != (pause < all) || pause < all && g.next != pause {
+						t.Errorf("the sweep is at %d, sweeping: %v", g.next, g.sweeping)
 					}
 					for _, i := range leavers {
 						conns[i].Close(ReasonNotAllowed)

@@ -26,8 +26,8 @@ func (c *Conn) check() error {
 			cuts++
 		}
 		switch {
-		case r.cut > 0 && (cuts > 1 || !c.has(bitBlocked) || s.pos+uint64(r.cut) >= r.group.Log().Head()):
-			return c.wrong("%d cuts, at %d of a frame at %d of %d, blocked %v", cuts, r.cut, s.pos, r.group.Log().Head(), c.has(bitBlocked))
+		case r.cut > 0 && (cuts > 1 || !c.has(bitBlocked) || s.cursor+uint64(r.cut) >= r.group.Log().Head()):
+			return c.wrong("%d cuts, at %d of a frame at %d of %d, blocked %v", cuts, r.cut, s.cursor, r.group.Log().Head(), c.has(bitBlocked))
 		case s.blocked != c.has(bitBlocked):
 			return c.wrong("blocked is %v in %q", s.blocked, r.group.key.channel)
 		case s.direct && (c.Out != nil || !c.ext.direct() || c.Phase != phaseOpen || c.bits&(bitBlocked|bitMuted) != 0 || s.flags&FlagNoEcho != 0):
@@ -176,8 +176,8 @@ func (l *Loop) checkGroups(refs int) error {
 			s := &g.subs[i]
 			if s.c == nil {
 				holes++
-			} else if s.c.Phase == phaseDead || s.pos > g.Log().Head() {
-				return fmt.Errorf("group of %q: connection %d in phase %d is at %d of %d", key.channel, s.c.id, s.c.Phase, s.pos, g.Log().Head())
+			} else if s.c.Phase == phaseDead || s.cursor > g.Log().Head() {
+				return fmt.Errorf("group of %q: connection %d in phase %d is at %d of %d", key.channel, s.c.id, s.c.Phase, s.cursor, g.Log().Head())
 			}
 		}
 		refs -= len(g.subs) - holes

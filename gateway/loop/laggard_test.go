@@ -155,7 +155,7 @@ func TestLaggardThatTakesBytesIsNotCut(t *testing.T) {
 		g.pressedAt = l.time
 		loopAfter(l, pressTakes*pressGrace)
 		g.sweep(turnWrites)
-		if len(g.subs) != 1 || c.has(bitBlocked) || g.subs[0].pos >= g.pressed || g.subs[0].pos == 0 {
+		if len(g.subs) != 1 || c.has(bitBlocked) || g.subs[0].cursor >= g.pressed || g.subs[0].cursor == 0 {
 			t.Errorf("%d subscribers are left, blocked: %v", len(g.subs), c.has(bitBlocked))
 		}
 		if !g.dirty {
@@ -293,8 +293,8 @@ func TestSocketThatFillsAtAFramesEnd(t *testing.T) {
 		loopDeliver(l)
 		l.sweep()
 		g := loopGroup(l, "x")
-		if !c.has(bitBlocked) || c.Out != nil || g.subs[0].pos != uint64(takes) {
-			t.Errorf("the socket took %d of %d bytes, %d are pending, blocked: %v", g.subs[0].pos, takes, c.Pending(), c.has(bitBlocked))
+		if !c.has(bitBlocked) || c.Out != nil || g.subs[0].cursor != uint64(takes) {
+			t.Errorf("the socket took %d of %d bytes, %d are pending, blocked: %v", g.subs[0].cursor, takes, c.Pending(), c.has(bitBlocked))
 		}
 	})
 	loopWantTexts(t, loopNetConn(t, fd), texts)

@@ -77,7 +77,7 @@ func TestParsingAndPublishingAllocateNothing(t *testing.T) {
 				t.Fatalf("a %T was posted", m)
 			}
 		}
-		g.subs[0].pos = g.Log().Head()
+		g.subs[0].cursor = g.Log().Head()
 		g.Clear()
 		g.Served(g.Log().Head())
 	}

@@ -44,16 +44,16 @@ func (c *Conn) passFences() {
 			continue // the protocol has ended some
 		}
 		r := c.Ref(i)
-		g, pos := r.group, r.sub().pos
-		v, ok := g.View(pos)
-		kind, behind := v.Fence(pos)
+		g, cursor := r.group, r.sub().cursor
+		v, ok := g.View(cursor)
+		kind, behind := v.Fence(cursor)
 		if !ok || kind == channel.KindMessage {
 			continue
 		}
 		c.loop.stats.Gaps.Add(1)
 		c.protocol().Lost(c, r, kind)
-		if r := c.Find(g.Channel()); r != nil && r.group == g && r.sub().pos == pos {
-			r.sub().pos = behind
+		if r := c.Find(g.Channel()); r != nil && r.group == g && r.sub().cursor == cursor {
+			r.sub().cursor = behind
 		}
 	}
 	c.Flush()

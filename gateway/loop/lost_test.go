@@ -23,7 +23,7 @@ func (s *loops) appendTo(name string, pubs ...*channel.Publication) {
 	}
 }
 
-// at returns a publication of text with a place.
+// at returns a publication of text with a position.
 func at(offset, prev uint64, text string) *channel.Publication {
 	return &channel.Publication{Payload: []byte(text), Offset: offset, Prev: prev, At: 1}
 }

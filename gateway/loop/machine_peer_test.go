@@ -98,7 +98,7 @@ func (p *machinePeer) asks(what, how byte) {
 		if k.path == "/ws/" && !strings.Contains(k.query, "json") {
 			ask |= 1 // it has no offsets
 		}
-		at := channel.Place{Epoch: 1, Offset: 1}
+		at := channel.Position{Epoch: 1, Offset: 1}
 		if ch := m.Space.Find(p.channel); ch != nil {
 			at = ch.Newest()
 			at.Offset -= min(at.Offset, uint64(how>>3))
@@ -123,7 +123,7 @@ func (p *machinePeer) asks(what, how byte) {
 // plainHello is what no protocol allows: a client asks for what it missed in a format that cannot
 // tell it of a gap.
 func (p *machinePeer) plainHello(how byte) Hello {
-	start := &plainStart{channel: p.channel, format: wire.Raw{}, ask: &channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: 1, Offset: 1}}}
+	start := &plainStart{channel: p.channel, format: wire.Raw{}, ask: &channel.Ask{Kind: channel.AskSince, At: channel.Position{Epoch: 1, Offset: 1}}}
 	if ch := p.m.Space.Find(p.channel); ch != nil {
 		start.ask.At = ch.Newest()
 		start.ask.At.Offset -= min(start.ask.At.Offset, uint64(how>>3))

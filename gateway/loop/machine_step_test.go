@@ -138,7 +138,7 @@ func (m *machine) publish(name string, size int, times byte) {
 	}
 }
 
-// append appends what other nodes have published, which has its place; or it is noticed that something of that
+// append appends what other nodes have published, which has its position; or it is noticed that something of that
 // is missing, or that the order has begun anew.
 func (m *machine) append(name string, size int, how byte) {
 	ch := m.Space.Find(name)

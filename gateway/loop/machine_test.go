@@ -63,7 +63,7 @@ type machine struct {
 	said    uint32
 	order   map[uint32]int            // of each publication that was taken, by what it says: its place in its channel
 	taken   map[string]int            // publications of each channel
-	given   map[*channel.Channel]bool // to which is appended: from then on it has all of its places from elsewhere
+	given   map[*channel.Channel]bool // to which is appended: from then on it has all of its positions from elsewhere
 	waits   []*machinePublisher
 	hungry  bool // budgets are exhausted
 	panics  int  // so many places on, a step panics; 0 for none

@@ -12,7 +12,7 @@ import (
 	"sluice/gateway/wire"
 )
 
-// appender appends to a channel what it has given a place itself, as an engine would.
+// appender appends to a channel what it has given a position itself, as an engine would.
 type appender struct {
 	s       *loops
 	channel *channel.Channel
@@ -249,8 +249,8 @@ func TestSubscriberBelowACutIsSentWhatIsAboveIt(t *testing.T) {
 				for g.CutAt() == 0 {
 					a.append(100)
 				}
-				if behind := g.Log().Head() - c.sub.sub().pos; c.sub.sub().pos >= g.CutAt() || behind > corkBytes {
-					t.Errorf("it is %d bytes behind, at %d with a cut at %d", behind, c.sub.sub().pos, g.CutAt())
+				if behind := g.Log().Head() - c.sub.sub().cursor; c.sub.sub().cursor >= g.CutAt() || behind > corkBytes {
+					t.Errorf("it is %d bytes behind, at %d with a cut at %d", behind, c.sub.sub().cursor, g.CutAt())
 				}
 				for range 3 {
 					a.append(100)
@@ -382,7 +382,7 @@ func TestOvertakenSubscriberHoldsItsRemoteChannel(t *testing.T) {
 // attaching is an engine whose channels attach at once, and a subscriber that prepares them.
 type attaching struct{ ended atomic.Int64 }
 
-func (e *attaching) Attach(ch *channel.Channel) { ch.Attached(channel.Place{Epoch: 1}) }
+func (e *attaching) Attach(ch *channel.Channel) { ch.Attached(channel.Position{Epoch: 1}) }
 func (e *attaching) Detach(*channel.Channel)    { e.ended.Add(1) }
 func (e *attaching) Fill(ch *channel.Channel)   { ch.Filled(nil, ch.Newest()) }
 func (e *attaching) Prepared(error)             {}

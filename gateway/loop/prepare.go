@@ -8,7 +8,7 @@ import (
 // In a remote space a subscription waits until its channel is ready (channel.Space.Prepare), and
 // holds nothing in a log meanwhile. In a local space every channel is.
 
-// Wanted is a channel, and the place from which a subscription will begin.
+// Wanted is a channel, and the position from which a subscription will begin.
 type Wanted struct {
 	Channel string
 	Ask     channel.Ask

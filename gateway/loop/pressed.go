@@ -6,7 +6,7 @@ import (
 )
 
 // A full log stops its publishers, so a subscriber that holds it back must go on, or go. The channel
-// presses the groups whose positions are too low.
+// presses the groups whose cursors are too low.
 //
 // A client that reads all the time can still be behind by half a log when many
 // publishers flood it at once. Their publications wait; so it is given a moment to
@@ -41,7 +41,7 @@ func (g *Group) grace() time.Duration {
 	return min(max(pressGrace, pressGrace*time.Duration(limit/pressBytes)), pressMost)
 }
 
-// relieve makes the log free up to the pressed position: laggards below it are
+// relieve makes the log free up to the pressed cursor: laggards below it are
 // tried once more, and cut when their sockets still refuse at the end of the grace.
 func (g *Group) relieve() {
 	g.loop.readClock() // others' grace begins now, and not when this batch did
@@ -73,34 +73,34 @@ func (g *Group) relieve() {
 	g.low = math.MaxUint64
 	for i := range g.subs {
 		if s := &g.subs[i]; s.c != nil {
-			g.low = min(g.low, s.pos)
+			g.low = min(g.low, s.cursor)
 		}
 	}
 	g.sweeping = false
 }
 
-// retry tries the sockets of those below the pressed position, as many as a turn may, cuts those that still
+// retry tries the sockets of those below the pressed cursor, as many as a turn may, cuts those that still
 // refuse and are found too slow, and counts those that are left. slow may be nil.
 func (g *Group) retry(slow func(c *Conn) bool) (below int) {
 	tried := 0
 	for i := 0; i < len(g.subs); i++ { // not range: subs is nil when the last one has left
 		s := &g.subs[i]
 		c := s.c
-		if c == nil || s.pos >= g.pressed {
+		if c == nil || s.cursor >= g.pressed {
 			continue
 		}
 		if tried < g.loop.turnWrites {
 			tried++
 			c.stepPressed(s, g, slow)
 		}
-		if s.c != nil && s.pos < g.pressed {
+		if s.c != nil && s.cursor < g.pressed {
 			below++
 		}
 	}
 	return below
 }
 
-// stepPressed tries a subscriber below the pressed position once more, and cuts it if its socket
+// stepPressed tries a subscriber below the pressed cursor once more, and cuts it if its socket
 // still refuses and it is found too slow.
 func (c *Conn) stepPressed(s *sub, g *Group, slow func(c *Conn) bool) {
 	defer c.contain()
@@ -108,7 +108,7 @@ func (c *Conn) stepPressed(s *sub, g *Group, slow func(c *Conn) bool) {
 	if c.write(); c.has(bitBlocked) {
 		c.bits = c.bits&^bitTook | took // there may be a little room before a socket is writable, whoever reads
 	}
-	if slow != nil && s.c != nil && s.pos < g.pressed && c.has(bitBlocked) && slow(c) {
+	if slow != nil && s.c != nil && s.cursor < g.pressed && c.has(bitBlocked) && slow(c) {
 		c.tooSlow(g)
 	}
 	c.Settle()
@@ -122,16 +122,16 @@ func (g *Group) letGo() {
 	g.pressed, g.pressedAt = 0, time.Time{}
 }
 
-// dismissal is one pass over a group's subscribers for a pressed position. It goes on
-// from sweep to sweep call; a sweep has one for each position that it meets.
+// dismissal is one pass over a group's subscribers for a pressed cursor. It goes on
+// from sweep to sweep call; a sweep has one for each cursor that it meets.
 type dismissal struct {
 	pressed uint64
 	next    int
-	low     uint64 // lowest position seen
+	low     uint64 // lowest cursor seen
 	some    bool   // somebody was tried
 }
 
-// dismiss closes those below a pressed position that are far behind and have had their grace
+// dismiss closes those below a pressed cursor that are far behind and have had their grace
 // already, when their sockets still refuse. They are not owed the end of a sweep, for
 // which a busy loop can take long while publishers wait. It makes so many writes at
 // most, and counts them. A sweep is under way.
@@ -146,7 +146,7 @@ func (g *Group) dismiss(pressed uint64, writesMax int) (writes int) {
 	grace := g.grace()
 	for ; d.next < len(g.subs); d.next++ { // not range: subs is nil when the last one has left
 		s := &g.subs[d.next]
-		if c := s.c; c != nil && s.blocked && s.pos < pressed && c.stoodStill(grace) && g.FarBehind(s.pos) {
+		if c := s.c; c != nil && s.blocked && s.cursor < pressed && c.stoodStill(grace) && g.FarBehind(s.cursor) {
 			if writes == writesMax {
 				return writes
 			}
@@ -155,7 +155,7 @@ func (g *Group) dismiss(pressed uint64, writesMax int) (writes int) {
 			c.stepDismiss(s, g, grace)
 		}
 		if s.c != nil {
-			d.low = min(d.low, s.pos)
+			d.low = min(d.low, s.cursor)
 		}
 	}
 	if d.some && len(g.subs) > 0 {

@@ -387,10 +387,10 @@ func TestSkipCountsWhatIsPublishedMeanwhileOnce(t *testing.T) {
 		for _, c := range l.conns {
 			r := c.Ref(0)
 			if c == stays {
-				r.sub().pos = r.group.Log().Head()
+				r.sub().cursor = r.group.Log().Head()
 			}
 			r.group.Clear()
-			r.group.Served(r.sub().pos)
+			r.group.Served(r.sub().cursor)
 		}
 	}
 	for range clienttest.Scaled(50_000, 5000) {

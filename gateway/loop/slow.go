@@ -11,7 +11,7 @@ import (
 // policy: it is closed with 1013, or it continues with the newest publication and is
 // notified of a gap, if its wire format can tell that.
 //
-// Publishers do not wait where places are given (channel.Channel.Append). There the log is cut instead, and
+// Publishers do not wait where positions are given (channel.Channel.Append). There the log is cut instead, and
 // a subscriber below the cut whose socket still refuses is overtaken. It leaves the log and catches up from
 // the channel's history, as does one whose grace is over. The policy is for those whose history does not
 // have everything.
@@ -25,7 +25,7 @@ func tellsGaps(f channel.Format) bool {
 	return ok && t.TellsGaps()
 }
 
-// overtake handles the subscribers below the position at which the log was cut. One whose socket
+// overtake handles the subscribers below the cursor at which the log was cut. One whose socket
 // takes bytes is sent what it lacks from what was cut off, unless that is gone.
 func (g *Group) overtake(cut uint64) {
 	g.sweeping = true // leavers leave holes
@@ -33,14 +33,14 @@ func (g *Group) overtake(cut uint64) {
 	g.low = math.MaxUint64
 	for i := 0; i < len(g.subs); i++ { // not range: subs is nil when the last one has left
 		s := &g.subs[i]
-		if s.c != nil && s.pos < cut {
-			if _, there := g.View(s.pos); (s.blocked || !there) && tried < g.loop.turnWrites {
+		if s.c != nil && s.cursor < cut {
+			if _, there := g.View(s.cursor); (s.blocked || !there) && tried < g.loop.turnWrites {
 				tried++
 				s.c.stepOvertaken(s, g, cut)
 			}
 		}
 		if s.c != nil {
-			g.low = min(g.low, s.pos)
+			g.low = min(g.low, s.cursor)
 		}
 	}
 	g.dirty = g.dirty || g.low < cut
@@ -52,8 +52,8 @@ func (g *Group) overtake(cut uint64) {
 func (c *Conn) stepOvertaken(s *sub, g *Group, cut uint64) {
 	defer c.contain()
 	c.write()
-	if s.c != nil && s.pos < cut {
-		if _, there := g.View(s.pos); !there || c.has(bitBlocked) {
+	if s.c != nil && s.cursor < cut {
+		if _, there := g.View(s.cursor); !there || c.has(bitBlocked) {
 			c.tooSlow(g)
 		}
 	}
@@ -71,7 +71,7 @@ func (c *Conn) tooSlow(g *Group) {
 		if r.group != g {
 			continue
 		}
-		if _, kept := g.Kept(r.sub().pos); kept {
+		if _, kept := g.Kept(r.sub().cursor); kept {
 			c.goBack(g)
 			return
 		}
@@ -96,7 +96,7 @@ func (c *Conn) goBack(g *Group) {
 		c.kill(ReasonBudget)
 		return
 	}
-	at, _ := g.Kept(c.sub.sub().pos) // behind that rest
+	at, _ := g.Kept(c.sub.sub().cursor) // behind that rest
 	c.leaveFor(&catchUp{channel: g.key.channel, format: f, ask: channel.Ask{Kind: channel.AskSince, At: at}, begun: true, overtaken: true})
 }
 
@@ -146,10 +146,10 @@ func (c *Conn) stoodStill(grace time.Duration) bool {
 	return c.Phase == phaseOpen && c.has(bitBlocked) && time.Duration(c.loop.clock()-c.tookAt) > grace/clockUnit
 }
 
-// unsent counts what a subscription has not been sent of its log below a position.
+// unsent counts what a subscription has not been sent of its log below a cursor.
 func (c *Conn) unsent(r *Ref, to uint64) uint64 {
 	if r.noEcho() {
-		return r.group.Between(r.sub().pos, to, c.id)
+		return r.group.Between(r.sub().cursor, to, c.id)
 	}
-	return r.group.Between(r.sub().pos, to, 0)
+	return r.group.Between(r.sub().cursor, to, 0)
 }

@@ -220,8 +220,8 @@ func TestLastSubscriberMayBeCutAfterOthersLeftTheSweep(t *testing.T) {
 	s.do(func(l *Loop) {
 		g := l.groups[groupKey{"x", wire.Raw{}}]
 		g.begin()
-		g.cursor = len(g.subs)
-		g.low = g.subs[0].pos
+		g.next = len(g.subs)
+		g.low = g.subs[0].cursor
 		g.subs[1].c.kill(ReasonReset) // as a failed write does
 		g.pressed = g.Log().Head()    // as a publisher does for whom there is no room
 		g.pressedAt = l.time
@@ -263,11 +263,11 @@ func TestSweepThatIsPausedGoesOnRightly(t *testing.T) {
 		s.do(func(l *Loop) { // between two turns of the sweep
 			g := l.groups[groupKey{"x", wire.Raw{}}]
 			for range 3 {
-				if i%2 == 0 { // the last, whom a filled hole would carry past the cursor
+				if i%2 == 0 { // the last, whom a filled hole would carry past the sweep
 					g.leaveOne(len(g.subs) - 1)
 				}
-				g.leaveOne(g.cursor / 2)
-				g.leaveOne(g.cursor)
+				g.leaveOne(g.next / 2)
+				g.leaveOne(g.next)
 			}
 		})
 	}

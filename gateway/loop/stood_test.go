@@ -67,7 +67,7 @@ func TestPublisherDoesNotWaitForWhoStoodStill(t *testing.T) {
 					loopStood(c, longer)
 				}
 				if paused { // it began before the log was full
-					g.sweeping, g.cursor, g.low = true, 3, g.subs[0].pos
+					g.sweeping, g.next, g.low = true, 3, g.subs[0].cursor
 				}
 				const most = 2
 				for range len(conns) / most {
@@ -82,7 +82,7 @@ func TestPublisherDoesNotWaitForWhoStoodStill(t *testing.T) {
 				if err := loopPublish(l, "x", clienttest.Stars(700), 0); err != nil {
 					t.Errorf("a publisher has to wait: %v", err)
 				}
-				served := g.subs[len(conns)].pos
+				served := g.subs[len(conns)].cursor
 				g.sweep(turnWrites)
 				loopCheckGroup(t, g)
 				if len(g.subs) != 1 || g.low < served {
@@ -261,8 +261,8 @@ func TestSteadyReaderOverTLSIsNotCut(t *testing.T) {
 	}
 	clienttest.WaitFor(t, "it to be blocked", func() bool { return s.blocked() == 1 })
 	type progress struct {
-		pos  uint64
-		rest int
+		cursor uint64
+		rest   int
 	}
 	waits := uint32(0) // for how long it has taken nothing, as far as the loop knows
 	stood := false     // for longer than the grace
@@ -270,7 +270,7 @@ func TestSteadyReaderOverTLSIsNotCut(t *testing.T) {
 		s.do(func(l *Loop) {
 			for _, c := range l.conns {
 				if c.sub.group != nil { // else it is being closed
-					p = progress{c.sub.group.subs[c.sub.index].pos, len(c.secure().wire.rest)}
+					p = progress{c.sub.group.subs[c.sub.index].cursor, len(c.secure().wire.rest)}
 					if waits, stood = 0, c.stoodStill(pressGrace); c.has(bitBlocked) {
 						waits = l.now - c.since
 					}

@@ -66,7 +66,7 @@ func (p *Protocol) parseStream(h *loop.Hello, req *http.Request) (route.Later, *
 	if reject != nil {
 		return nil, reject
 	}
-	r.asks = true // if for nothing else, for its place: the zero Ask is for now
+	r.asks = true // if for nothing else, for its position: the zero Ask is for now
 	if last := req.Header.Get("Last-Event-ID"); last != "" {
 		// A browser sends what it got last from this URL, and comes no more after a
 		// refusal: what is not a position of ours is one that is not kept.
@@ -187,7 +187,7 @@ func parseSince(s string) (channel.Ask, bool) {
 	name, number, found := strings.Cut(s, ":")
 	epoch, ok := channel.ParseEpoch(name)
 	offset, err := strconv.ParseUint(number, 10, 64)
-	return channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: epoch, Offset: offset}}, found && ok && err == nil
+	return channel.Ask{Kind: channel.AskSince, At: channel.Position{Epoch: epoch, Offset: offset}}, found && ok && err == nil
 }
 
 // formatOf returns the wire format of raw clients, over SSE or WebSocket.

@@ -84,8 +84,8 @@ func (f format) Append(dst []byte, p *channel.Publication) []byte {
 
 func (format) TellsGaps() bool { return true }
 
-// AppendPlace implements loop.Format.
-func (f format) AppendPlace(dst []byte, p *wire.Place) []byte {
+// AppendPosition implements loop.Format.
+func (f format) AppendPosition(dst []byte, p *wire.Position) []byte {
 	if !p.Gap {
 		return dst
 	}

@@ -7,11 +7,11 @@ import (
 	"sluice/gateway/channel"
 )
 
-// Place is where a subscriber begins in a channel's order.
-type Place struct {
+// Position is where a subscriber begins in a channel's order.
+type Position struct {
 	Channel string
-	At      channel.Place
-	Gap     bool   // not everything since the place that was asked for is kept
+	At      channel.Position
+	Gap     bool   // not everything since the position that was asked for is kept
 	Known   bool   // it is where the subscriber asked to begin, or the first publication shows it
 	Conn    uint64 // ID of the subscriber's own connection, 0 for none
 }
@@ -33,8 +33,8 @@ func (Raw) String() string { return "raw" }
 // TellsGaps reports that a subscriber cannot be notified of a gap.
 func (Raw) TellsGaps() bool { return false }
 
-// AppendPlace appends nothing: publications have no offsets.
-func (Raw) AppendPlace(dst []byte, _ *Place) []byte { return dst }
+// AppendPosition appends nothing: publications have no offsets.
+func (Raw) AppendPosition(dst []byte, _ *Position) []byte { return dst }
 
 // AppendGreeting appends a text that is sent first.
 func (Raw) AppendGreeting(dst []byte, text string) []byte {
@@ -51,7 +51,7 @@ func (f Record) Append(dst []byte, p *channel.Publication) []byte {
 		start := len(dst)
 		return WebSocket.End(appendRecord(WebSocket.Begin(dst), p), start)
 	case channel.KindGap, channel.KindReset:
-		return f.AppendPlace(dst, gapAt(p))
+		return f.AppendPosition(dst, gapAt(p))
 	}
 	return dst
 }
@@ -62,13 +62,13 @@ func (Record) String() string { return "json" }
 // TellsGaps reports that a subscriber can be notified of a gap.
 func (Record) TellsGaps() bool { return true }
 
-// AppendPlace appends the record of a place, unless the subscriber knows it.
-func (Record) AppendPlace(dst []byte, p *Place) []byte {
+// AppendPosition appends the record of a position, unless the subscriber knows it.
+func (Record) AppendPosition(dst []byte, p *Position) []byte {
 	if p.Known {
 		return dst
 	}
 	start := len(dst)
-	return WebSocket.End(appendPlace(WebSocket.Begin(dst), p), start)
+	return WebSocket.End(appendPosition(WebSocket.Begin(dst), p), start)
 }
 
 // AppendGreeting appends a text that is sent first.
@@ -84,7 +84,7 @@ func appendRecord(dst []byte, p *channel.Publication) []byte {
 	dst = append(dst, `{"channel":`...)
 	dst = AppendUTF8(dst, p.Channel)
 	if p.Offset > 0 { // else it passes, and leaves the reader where it is
-		dst = appendPosition(dst, p.Epoch, p.Offset)
+		dst = appendEpochOffset(dst, p.Epoch, p.Offset)
 		dst = append(dst, `,"prev":`...)
 		dst = strconv.AppendUint(dst, p.Prev, 10)
 	}
@@ -105,18 +105,18 @@ func appendRecord(dst []byte, p *channel.Publication) []byte {
 	return append(AppendUTF8(dst, p.Payload), '}')
 }
 
-// gapAt returns the place behind a gap or a reset, for all subscribers alike.
-func gapAt(p *channel.Publication) *Place {
-	return &Place{Channel: p.Channel, At: channel.Place{Epoch: p.Epoch, Offset: p.Prev}, Gap: true}
+// gapAt returns the position behind a gap or a reset, for all subscribers alike.
+func gapAt(p *channel.Publication) *Position {
+	return &Position{Channel: p.Channel, At: channel.Position{Epoch: p.Epoch, Offset: p.Prev}, Gap: true}
 }
 
-// appendPlace appends the JSON object that says where a subscriber begins.
-func appendPlace(dst []byte, p *Place) []byte {
+// appendPosition appends the JSON object that says where a subscriber begins.
+func appendPosition(dst []byte, p *Position) []byte {
 	dst = append(dst, `{"gap":`...)
 	dst = strconv.AppendBool(dst, p.Gap)
 	dst = append(dst, `,"channel":`...)
 	dst = AppendUTF8(dst, p.Channel)
-	dst = appendPosition(dst, p.At.Epoch, p.At.Offset)
+	dst = appendEpochOffset(dst, p.At.Epoch, p.At.Offset)
 	if p.Conn != 0 {
 		dst = append(dst, `,"conn":"`...)
 		dst = strconv.AppendUint(dst, p.Conn, 10)
@@ -125,7 +125,7 @@ func appendPlace(dst []byte, p *Place) []byte {
 	return append(dst, '}')
 }
 
-func appendPosition(dst []byte, epoch channel.Epoch, offset uint64) []byte {
+func appendEpochOffset(dst []byte, epoch channel.Epoch, offset uint64) []byte {
 	dst = append(dst, `,"epoch":"`...)
 	dst = epoch.Append(dst)
 	dst = append(dst, `","offset":`...)
@@ -142,7 +142,7 @@ func (f Event) Append(dst []byte, p *channel.Publication) []byte {
 	switch p.Kind {
 	case channel.KindMessage:
 	case channel.KindGap, channel.KindReset:
-		return f.AppendPlace(dst, gapAt(p))
+		return f.AppendPosition(dst, gapAt(p))
 	default:
 		return dst
 	}
@@ -167,16 +167,16 @@ func (f Event) String() string {
 // TellsGaps reports that a subscriber can be notified of a gap.
 func (Event) TellsGaps() bool { return true }
 
-// AppendPlace appends without an event where the stream begins, so that a browser whose
+// AppendPosition appends without an event where the stream begins, so that a browser whose
 // connection ends before anything came asks for what came since. A gap is an event.
-func (Event) AppendPlace(dst []byte, p *Place) []byte {
+func (Event) AppendPosition(dst []byte, p *Position) []byte {
 	dst = AppendEventID(dst, p.At.Epoch, p.At.Offset)
 	if !p.Gap {
 		return append(dst, '\n')
 	}
 	dst = AppendEventName(dst, "gap")
 	start := len(dst)
-	return SSE.End(appendPlace(SSE.Begin(dst), p), start)
+	return SSE.End(appendPosition(SSE.Begin(dst), p), start)
 }
 
 // AppendGreeting appends a text that is sent first.

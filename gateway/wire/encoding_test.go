@@ -18,12 +18,12 @@ func TestRecordsBytes(t *testing.T) {
 	if got, want := string(appendRecord(nil, &p)), `{"channel":"news","epoch":"10","offset":12,"prev":9,"at":1763712000123,"from":"api","base64":"YSJi"}`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	p.Offset = 0 // it has no place in the order
+	p.Offset = 0 // it has no position in the order
 	if got, want := string(appendRecord(nil, &p)), `{"channel":"news","at":1763712000123,"from":"api","base64":"YSJi"}`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	at := Place{Channel: "news", At: channel.Place{Epoch: 36, Offset: 7}, Gap: true, Conn: 8813299279671066641}
-	if got, want := string(appendPlace(nil, &at)), `{"gap":true,"channel":"news","epoch":"10","offset":7,"conn":"8813299279671066641"}`; got != want {
+	at := Position{Channel: "news", At: channel.Position{Epoch: 36, Offset: 7}, Gap: true, Conn: 8813299279671066641}
+	if got, want := string(appendPosition(nil, &at)), `{"gap":true,"channel":"news","epoch":"10","offset":7,"conn":"8813299279671066641"}`; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"sluice/bench/record"
 )
 
-// position is a place in a channel: after the publication with that offset.
+// position is where a subscriber is in a channel: after the publication with that offset.
 type position struct {
 	epoch  string // "" if unknown
 	offset uint64

@@ -10,7 +10,7 @@ after(() => node.end());
 
 const why = (event) => pick(event, "code", "reason");
 
-both(test, "publish tells the place and how many heard it", async (t, encoding) => {
+both(test, "publish tells the position and how many heard it", async (t, encoding) => {
   const c = await Client.of(t, encoding, node.client, "ann");
   const [a, b] = [await c.subscribed(`stream:api-${encoding.name}`), await c.subscribed(`open:api-${encoding.name}`)];
   const { epoch } = a.first.streamPosition;
@@ -83,16 +83,16 @@ both(test, "subscribe for one client leaves the user's others alone", async (t, 
   assert.deepEqual(a.heard.all("subscribed"), []);
 });
 
-both(test, "subscribe with recover_since gives what came after that place", async (t, encoding) => {
+both(test, "subscribe with recover_since gives what came after that position", async (t, encoding) => {
   const name = `stream:recover-since-${encoding.name}`;
   const user = `since-${encoding.name}`;
   const c = await Client.of(t, encoding, node.client, user);
-  let place;
+  let position;
   for (let i = 1; i <= 5; i++) {
     const { offset, epoch } = await node.api("publish", { channel: name, data: i });
-    if (i === 2) place = { offset, epoch };
+    if (i === 2) position = { offset, epoch };
   }
-  await node.api("subscribe", { user, channel: name, recover_since: place });
+  await node.api("subscribe", { user, channel: name, recover_since: position });
   await c.heard.next("subscribed");
   await node.api("publish", { channel: name, data: 6 });
   assert.deepEqual(await c.heard.data(4), [3, 4, 5, 6]);

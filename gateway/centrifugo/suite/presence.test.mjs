@@ -73,7 +73,7 @@ both(test, "a subscriber that does not ask hears nobody come", async (t, encodin
   assert.deepEqual(sub.heard.all("join"), []);
 });
 
-both(test, "history is read by limit, from a place, and backwards", async (t, encoding) => {
+both(test, "history is read by limit, from a position, and backwards", async (t, encoding) => {
   const channel = `stream:history-${encoding.name}`;
   const c = await Client.of(t, encoding, node.client, "ann");
   for (let i = 1; i <= 10; i++) await node.api("publish", { channel, data: i, tags: { n: `${i}` } });

@@ -157,7 +157,7 @@ both(test, "where recovery is allowed only who asks recovers", async (t, encodin
   assert.deepEqual([await asks.heard.data(2), await not.heard.data(1)], [[1, 2], [3]]);
 });
 
-both(test, "a subscription that begins at a place of old gets what came after it", async (t, encoding) => {
+both(test, "a subscription that begins at a position of old gets what came after it", async (t, encoding) => {
   const c = await Client.of(t, encoding, node.client, "ann");
   const name = `stream:since-${encoding.name}`;
   await publish(name, 1, 6);
@@ -167,7 +167,7 @@ both(test, "a subscription that begins at a place of old gets what came after it
   assert.deepEqual(await sub.heard.data(4), [3, 4, 5, 6]);
 });
 
-both(test, "a place of another epoch is not recovered", async (t, encoding) => {
+both(test, "a position of another epoch is not recovered", async (t, encoding) => {
   const c = await Client.of(t, encoding, node.client, "ann");
   const name = `stream:epoch-${encoding.name}`;
   await publish(name, 1, 6);
@@ -195,9 +195,9 @@ both(test, "state that cannot be brought up to date is loaded again", async (t, 
   const { wire, c } = await behind(t, encoding);
   const name = `stream:state-${encoding.name}`;
   await publish(name, 1, 30); // 20 are kept
-  const places = [{ offset: 3, epoch: "" }, { offset: 3, epoch: "another" }];
+  const positions = [{ offset: 3, epoch: "" }, { offset: 3, epoch: "another" }];
   let loads = 0;
-  const getState = async () => places[loads++] ?? await c.sdk.history(name).then(({ offset, epoch }) => ({ offset, epoch }));
+  const getState = async () => positions[loads++] ?? await c.sdk.history(name).then(({ offset, epoch }) => ({ offset, epoch }));
   const sub = await c.subscribed(name, { getState, minResubscribeDelay: 10, maxResubscribeDelay: 50 });
   assert.equal(loads, 3);
   assert.deepEqual(says(sub.first), { ...complete, hasRecoveredPublications: false });
@@ -283,7 +283,7 @@ test("a new life that has more than the old one had is not taken for it", async 
   for (let i = 1; i <= 3; i++) await own.api("publish", { channel: sub.channel, data: i });
   await sub.heard.data(3);
   await own.stop("SIGKILL");
-  c.sdk.disconnect(); // it keeps its place
+  c.sdk.disconnect(); // it keeps its position
   await own.run();
   for (let i = 1; i <= 9; i++) await own.api("publish", { channel: sub.channel, data: `new ${i}` });
   c.sdk.connect();

@@ -79,7 +79,7 @@ func (e *Late) Publish(name string, _ *channel.Channel, p *channel.Publication, 
 			} else {
 				s.store(name, &stored)
 				if stored.ID != "" {
-					s.ids[stored.ID] = channel.Place{Epoch: stored.Epoch, Offset: stored.Offset}
+					s.ids[stored.ID] = channel.Position{Epoch: stored.Epoch, Offset: stored.Offset}
 				}
 				for _, n := range s.nodes {
 					for _, r := range n.routes[name] {
@@ -189,7 +189,7 @@ func (e *Late) Fill(ch *channel.Channel) {
 	e.ask(func() {
 		st := e.store.stream(ch.Name())
 		st.expire(e.store.keep(ch.Name()), time.Now().UnixMilli())
-		kept, floor := slices.Clone(st.kept), channel.Place{Epoch: st.newest.Epoch, Offset: st.floor}
+		kept, floor := slices.Clone(st.kept), channel.Position{Epoch: st.newest.Epoch, Offset: st.floor}
 		for _, r := range e.routes[ch.Name()] {
 			if r.ch == ch {
 				e.behind(r, func() { ch.Filled(kept, floor) })

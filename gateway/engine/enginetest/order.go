@@ -17,7 +17,7 @@ import (
 func Order(t *testing.T, rig *Rig) {
 	const publishers, each = 6, 30
 	names := []string{"a", "b", "none"}
-	var acks sync.Map // the places by payload
+	var acks sync.Map // the positions by payload
 	var readers []*reader
 	for _, name := range names {
 		for i, n := range rig.Nodes {
@@ -42,7 +42,7 @@ func Order(t *testing.T, rig *Rig) {
 				for _, name := range names {
 					payload := fmt.Sprintf("%s-%d-%d", name, i, j)
 					if r, err := node.publish(t, name, payload); err == nil {
-						acks.Store(payload, channel.Place{Epoch: r.Epoch, Offset: r.Offset})
+						acks.Store(payload, channel.Position{Epoch: r.Epoch, Offset: r.Offset})
 					} else if err != engine.ErrUnavailable {
 						t.Errorf("publish: %v", err)
 					}
@@ -53,17 +53,17 @@ func Order(t *testing.T, rig *Rig) {
 	publishing.Wait()
 	close(published)
 	reading.Wait()
-	last := map[string]channel.Place{} // behind all others
+	last := map[string]channel.Position{} // behind all others
 	for _, name := range names {
 		for last[name].Offset == 0 {
 			r, err := rig.Nodes[0].publish(t, name, "last")
 			if err != nil && err != engine.ErrUnavailable {
 				t.Fatal(err)
 			}
-			last[name] = channel.Place{Epoch: r.Epoch, Offset: r.Offset}
+			last[name] = channel.Position{Epoch: r.Epoch, Offset: r.Offset}
 		}
 	}
-	places := map[string]entry{} // as some subscriber has seen them
+	positions := map[string]entry{} // as some subscriber has seen them
 	for _, r := range readers {
 		name := r.s.name
 		for r.at != last[name] {
@@ -71,10 +71,10 @@ func Order(t *testing.T, rig *Rig) {
 		}
 		r.s.leave()
 		for payload, one := range r.seen {
-			if other, ok := places[payload]; ok && other != one && payload != "last" {
+			if other, ok := positions[payload]; ok && other != one && payload != "last" {
 				t.Errorf("%s: got %+v, another one %+v", r.who, one, other)
 			}
-			places[payload] = one
+			positions[payload] = one
 			if at, ok := acks.Load(payload); ok && at != one.At {
 				t.Errorf("%s: got %+v, and its receipt was %+v", r.who, one, at)
 			}
@@ -97,7 +97,7 @@ type reader struct {
 	returns bool
 }
 
-// comeAndGo ends the subscription again and again, and comes back with its place.
+// comeAndGo ends the subscription again and again, and comes back with its position.
 func (r *reader) comeAndGo(until <-chan struct{}) {
 	for {
 		for range 5 {
@@ -130,13 +130,13 @@ func (r *reader) comeAndGo(until <-chan struct{}) {
 type ledger struct {
 	t        testing.TB
 	who      string
-	at       channel.Place // of the newest
-	notified bool          // that something is missing
+	at       channel.Position // of the newest
+	notified bool             // that something is missing
 	seen     map[string]entry
 	newest   map[int]int // of each publisher: the number of its newest publication
 }
 
-func newLedger(t testing.TB, who string, at channel.Place) *ledger {
+func newLedger(t testing.TB, who string, at channel.Position) *ledger {
 	return &ledger{t: t, who: who, at: at, seen: make(map[string]entry), newest: make(map[int]int)}
 }
 
@@ -145,7 +145,7 @@ func (l *ledger) add(one entry) {
 	l.t.Helper()
 	switch {
 	case one.Kind == channel.KindGap || one.Kind == channel.KindReset:
-		l.at, l.notified = channel.Place{Epoch: one.At.Epoch, Offset: one.Prev}, true
+		l.at, l.notified = channel.Position{Epoch: one.At.Epoch, Offset: one.Prev}, true
 		return
 	case one.At.Offset <= one.Prev || one.Prev < l.at.Offset && one.At.Epoch == l.at.Epoch:
 		l.t.Errorf("%s: %+v comes after %+v", l.who, one, l.at)

@@ -136,8 +136,8 @@ func histories(t *testing.T, rig *Rig) {
 		}
 	}
 	at := rig.Nodes[0].publishAll(t, "x", texts...)
-	place := func(i int) channel.Place { return channel.Place{Epoch: at[i].Epoch, Offset: at[i].Offset} }
-	since := func(i int) *channel.Ask { return &channel.Ask{Kind: channel.AskSince, At: place(i)} }
+	position := func(i int) channel.Position { return channel.Position{Epoch: at[i].Epoch, Offset: at[i].Offset} }
+	since := func(i int) *channel.Ask { return &channel.Ask{Kind: channel.AskSince, At: position(i)} }
 	reversed := slices.Clone(texts)
 	slices.Reverse(reversed)
 	for _, n := range rig.Nodes {
@@ -156,7 +156,7 @@ func histories(t *testing.T, rig *Rig) {
 			"since the newest":    {engine.HistoryQuery{Since: since(9), Most: channel.Bounds{Count: -1}}, nil, false},
 			"before":              {engine.HistoryQuery{Since: since(3), Back: true, Most: channel.Bounds{Count: -1}}, reversed[7:], false},
 			"up to so many bytes": {engine.HistoryQuery{Most: channel.Bounds{Count: -1, Bytes: 2}}, texts[:2], true},
-			"of no epoch": {engine.HistoryQuery{Since: &channel.Ask{Kind: channel.AskOffset, At: channel.Place{Offset: at[7].Offset}}, Most: channel.Bounds{Count: -1}},
+			"of no epoch": {engine.HistoryQuery{Since: &channel.Ask{Kind: channel.AskOffset, At: channel.Position{Offset: at[7].Offset}}, Most: channel.Bounds{Count: -1}},
 				texts[8:], false},
 		} {
 			test.q.Channel = "x"
@@ -165,13 +165,13 @@ func histories(t *testing.T, rig *Rig) {
 			for _, p := range kept.Publications {
 				got = append(got, string(p.Payload))
 			}
-			if diff := cmp.Diff(test.want, got); diff != "" || err != nil || kept.More != test.more || kept.Newest != place(9) {
+			if diff := cmp.Diff(test.want, got); diff != "" || err != nil || kept.More != test.more || kept.Newest != position(9) {
 				t.Errorf("%s: more %v, newest %v, %v (-want +got):\n%s", name, kept.More, kept.Newest, err, diff)
 			}
 		}
-		_, err := n.history(t, engine.HistoryQuery{Channel: "x", Since: &channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: at[0].Epoch + 1}}})
+		_, err := n.history(t, engine.HistoryQuery{Channel: "x", Since: &channel.Ask{Kind: channel.AskSince, At: channel.Position{Epoch: at[0].Epoch + 1}}})
 		if err != engine.ErrEpoch {
-			t.Errorf("since a place of another epoch: %v, want ErrEpoch", err)
+			t.Errorf("since a position of another epoch: %v, want ErrEpoch", err)
 		}
 		for name, test := range map[string]struct {
 			ask  channel.Ask
@@ -181,7 +181,7 @@ func histories(t *testing.T, rig *Rig) {
 			"all":             {channel.Ask{Kind: channel.AskNewest, N: math.MaxInt32}, texts},
 			"the newest":      {channel.Ask{Kind: channel.AskNewest, N: 3}, texts[7:]},
 			"since":           {*since(4), texts[5:]},
-			"since, no epoch": {channel.Ask{Kind: channel.AskOffset, At: channel.Place{Offset: at[4].Offset}}, texts[5:]},
+			"since, no epoch": {channel.Ask{Kind: channel.AskOffset, At: channel.Position{Offset: at[4].Offset}}, texts[5:]},
 			"from the start":  {channel.Ask{Kind: channel.AskOffset}, texts},
 		} {
 			s := n.subscribe(t, "x", test.ask)
@@ -214,7 +214,7 @@ func remove(t *testing.T, rig *Rig) {
 		t.Fatal(err)
 	}
 	kept, err := n.history(t, engine.HistoryQuery{Channel: "x", Most: channel.Bounds{Count: -1}})
-	if at := (channel.Place{Epoch: before[2].Epoch, Offset: before[2].Offset}); err != nil || len(kept.Publications) > 0 || kept.Newest != at {
+	if at := (channel.Position{Epoch: before[2].Epoch, Offset: before[2].Offset}); err != nil || len(kept.Publications) > 0 || kept.Newest != at {
 		t.Errorf("kept is %+v, %v", kept, err)
 	}
 	after := n.publishAll(t, "x", "d")
@@ -225,7 +225,7 @@ func remove(t *testing.T, rig *Rig) {
 		t.Errorf("a live subscriber got %+v", one)
 	}
 	for _, n := range rig.Nodes {
-		late := n.subscribe(t, "x", channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: before[0].Epoch, Offset: before[0].Offset}})
+		late := n.subscribe(t, "x", channel.Ask{Kind: channel.AskSince, At: channel.Position{Epoch: before[0].Epoch, Offset: before[0].Offset}})
 		if !late.gap {
 			t.Error("a subscriber that has missed what was removed is not notified")
 		}

@@ -35,8 +35,8 @@ type Store struct {
 
 	// Owned by the store's goroutine.
 	streams map[string]*stream
-	ids     map[string]channel.Place // of publications that have one
-	last    uint64                   // offset of any channel
+	ids     map[string]channel.Position // of publications that have one
+	last    uint64                      // offset of any channel
 	epochs  uint64
 	away    bool
 	nodes   []*Late
@@ -56,7 +56,7 @@ type Trouble struct {
 
 // stream is what is kept of a channel.
 type stream struct {
-	newest channel.Place
+	newest channel.Position
 	floor  uint64 // offset of the newest publication that is not kept
 	kept   []channel.Publication
 	ever   []Stored
@@ -64,7 +64,7 @@ type stream struct {
 
 // Stored is a publication that a channel had at some time, kept or not.
 type Stored struct {
-	At      channel.Place
+	At      channel.Position
 	Payload string
 }
 
@@ -94,7 +94,7 @@ func (e *events) Pop() any {
 // NewStore returns a store that works until the test ends.
 func NewStore(t testing.TB, seed uint64, trouble Trouble, keep func(name string) channel.Keep) *Store {
 	s := &Store{trouble: trouble, keep: keep, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		rand: rand.New(rand.NewPCG(seed, seed)), streams: make(map[string]*stream), ids: make(map[string]channel.Place)}
+		rand: rand.New(rand.NewPCG(seed, seed)), streams: make(map[string]*stream), ids: make(map[string]channel.Position)}
 	stop := make(chan struct{})
 	go s.run(stop)
 	t.Cleanup(func() {
@@ -262,10 +262,10 @@ func (s *Store) stream(name string) *stream {
 
 func (s *Store) reset(st *stream) {
 	s.epochs++
-	*st = stream{newest: channel.Place{Epoch: channel.Epoch(s.epochs)}, ever: st.ever}
+	*st = stream{newest: channel.Position{Epoch: channel.Epoch(s.epochs)}, ever: st.ever}
 }
 
-// store assigns p its place in the order, and keeps it.
+// store assigns p its position in the order, and keeps it.
 func (s *Store) store(name string, p *channel.Publication) {
 	st := s.stream(name)
 	if s.happens(s.trouble.Reset) {
@@ -279,7 +279,7 @@ func (s *Store) store(name string, p *channel.Publication) {
 	p.Offset, p.Prev = s.last, st.newest.Offset
 	st.newest.Offset = p.Offset
 	st.kept = append(st.kept, *p)
-	st.ever = append(st.ever, Stored{channel.Place{Epoch: p.Epoch, Offset: p.Offset}, string(p.Payload)})
+	st.ever = append(st.ever, Stored{channel.Position{Epoch: p.Epoch, Offset: p.Offset}, string(p.Payload)})
 	st.expire(s.keep(name), p.At)
 }
 
@@ -308,7 +308,7 @@ func (st *stream) after(offset uint64) int {
 func (s *Store) collect(q engine.HistoryQuery) (channel.Collected, error) {
 	st := s.stream(q.Channel)
 	st.expire(s.keep(q.Channel), q.Now)
-	out := channel.Collected{From: channel.Place{Epoch: st.newest.Epoch, Offset: st.floor}, To: st.newest, Newest: st.newest}
+	out := channel.Collected{From: channel.Position{Epoch: st.newest.Epoch, Offset: st.floor}, To: st.newest, Newest: st.newest}
 	since := st.newest.Offset + 1 // for Back
 	if a := q.Since; a != nil {
 		if a.Kind == channel.AskSince && a.At.Epoch != st.newest.Epoch {

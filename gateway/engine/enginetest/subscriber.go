@@ -13,7 +13,7 @@ import (
 type form struct{}
 
 func (form) Append(dst []byte, p *channel.Publication) []byte {
-	line, err := json.Marshal(entry{Kind: p.Kind, At: channel.Place{Epoch: p.Epoch, Offset: p.Offset}, Prev: p.Prev, Payload: string(p.Payload), Extra: string(p.Extra)})
+	line, err := json.Marshal(entry{Kind: p.Kind, At: channel.Position{Epoch: p.Epoch, Offset: p.Offset}, Prev: p.Prev, Payload: string(p.Payload), Extra: string(p.Extra)})
 	if err != nil {
 		panic(err)
 	}
@@ -23,7 +23,7 @@ func (form) Append(dst []byte, p *channel.Publication) []byte {
 // entry is a publication as a subscriber has received it.
 type entry struct {
 	Kind    channel.Kind
-	At      channel.Place
+	At      channel.Position
 	Prev    uint64
 	Payload string `json:",omitempty"`
 	Extra   string `json:",omitempty"`
@@ -37,12 +37,12 @@ type subscriber struct {
 	name     string
 	prepared chan error
 	notified chan struct{}
-	pos      uint64
+	cursor   uint64
 	bytes    []byte
 
-	from channel.Place // where it has begun
-	gap  bool          // what it asked for was not there
-	seen []entry       // that next has not returned
+	from channel.Position // where it has begun
+	gap  bool             // what it asked for was not there
+	seen []entry          // that next has not returned
 }
 
 // Prepared implements channel.Holder.
@@ -56,7 +56,7 @@ func (s *subscriber) Notify() {
 	}
 }
 
-// try subscribes to a channel from a place on.
+// try subscribes to a channel from a position on.
 func (n *Node) try(t testing.TB, name string, ask channel.Ask) (*subscriber, error) {
 	t.Helper()
 	s := &subscriber{t: t, space: n.Space, name: name, prepared: make(chan error, 1), notified: make(chan struct{}, 1)}
@@ -76,7 +76,7 @@ func (n *Node) try(t testing.TB, name string, ask channel.Ask) (*subscriber, err
 	if got.More {
 		t.Fatalf("%s: its history is too large for the test", name)
 	}
-	s.from, s.gap, s.pos = got.From, got.Gap, live
+	s.from, s.gap, s.cursor = got.From, got.Gap, live
 	s.take(got.Frames)
 	return s, nil
 }
@@ -104,18 +104,18 @@ func (s *subscriber) take(lines []byte) {
 func (s *subscriber) read() {
 	s.Clear()
 	head := s.Log().Head()
-	for s.pos < head {
-		v, ok := s.View(s.pos)
+	for s.cursor < head {
+		v, ok := s.View(s.cursor)
 		if !ok {
 			s.t.Fatalf("%s: what it has not read is gone", s.name)
 		}
-		to := v.Fit(s.pos, head, 64<<10)
-		a, b := v.Bytes(s.pos, to)
+		to := v.Fit(s.cursor, head, 64<<10)
+		a, b := v.Bytes(s.cursor, to)
 		s.take(a)
 		s.take(b)
-		s.pos = to
+		s.cursor = to
 	}
-	s.Served(s.pos)
+	s.Served(s.cursor)
 }
 
 // next returns the next publication.

@@ -186,7 +186,7 @@ func Run(t *testing.T, start func(t *testing.T) *Rig) {
 		{"one order for each channel", nil, Order},
 		{"answers come once, under no lock", nil, once},
 		{"payloads are not kept", nil, copies},
-		{"what has no place in the order", nil, unordered},
+		{"what has no position in the order", nil, unordered},
 		{"histories", nil, histories},
 		{"a history is removed", nil, remove},
 		{"a channel lives while it is used", nil, lives},

@@ -186,7 +186,7 @@ func away(t *testing.T, rig *Rig) {
 	late.leave()
 }
 
-// reset: where the order begins anew, live subscribers get a reset, and places of before are of
+// reset: where the order begins anew, live subscribers get a reset, and positions of before are of
 // another epoch.
 func reset(t *testing.T, rig *Rig) {
 	n := rig.Nodes[0]
@@ -211,13 +211,13 @@ func reset(t *testing.T, rig *Rig) {
 		s.leave()
 	}
 	for _, n := range rig.Nodes {
-		ask := channel.Ask{Kind: channel.AskSince, At: channel.Place{Epoch: before[0].Epoch, Offset: before[0].Offset}}
+		ask := channel.Ask{Kind: channel.AskSince, At: channel.Position{Epoch: before[0].Epoch, Offset: before[0].Offset}}
 		if _, err := n.history(t, engine.HistoryQuery{Channel: "x", Since: &ask}); err != engine.ErrEpoch {
-			t.Errorf("history since a place of before: %v, want ErrEpoch", err)
+			t.Errorf("history since a position of before: %v, want ErrEpoch", err)
 		}
 		s := n.subscribe(t, "x", ask)
 		if !s.gap {
-			t.Error("a subscriber with a place of before is not notified")
+			t.Error("a subscriber with a position of before is not notified")
 		}
 		s.want("what is of the new epoch", "c")
 		s.leave()

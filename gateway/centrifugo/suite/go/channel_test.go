@@ -85,7 +85,7 @@ func TestPresenceJoinsAndLeaves(t *testing.T) {
 	})
 }
 
-func TestHistoryIsReadByLimitFromAPlaceAndBackwards(t *testing.T) {
+func TestHistoryIsReadByLimitFromAPositionAndBackwards(t *testing.T) {
 	both(t, func(t *testing.T, e encoding) {
 		channel := "stream:go-history-" + string(e)
 		shared.publish(t, channel, 1, 25) // 20 are kept
