@@ -16,6 +16,7 @@ const (
 	commandsMax = 1_000  // of a batch
 	channelsMax = 10_000 // of a broadcast
 	reasonMax   = 123    // bytes of a close reason: RFC 6455 section 5.5, less the code
+	statsMax    = 100    // of the busiest channels
 )
 
 // decode reads a request's JSON; at is its place in the body, "" for the whole. An empty body
@@ -226,3 +227,19 @@ func (r *ChannelRequest) check() error  { return required("channel", r.Channel) 
 func (r *HistoryRequest) check() error  { return required("channel", r.Channel) }
 func (r *ChannelsRequest) check() error { return nil }
 func (r *InfoRequest) check() error     { return nil }
+
+func (r *ChannelStatsRequest) check() error {
+	if r.Sort == "" {
+		r.Sort = "rate"
+	}
+	if r.Limit == 0 {
+		r.Limit = 20
+	}
+	switch {
+	case r.Sort != "rate" && r.Sort != "clients":
+		return badRequest("sort must be rate or clients")
+	case r.Limit < 0 || r.Limit > statsMax:
+		return badRequest("limit must be between 1 and %d", statsMax)
+	}
+	return nil
+}

@@ -88,6 +88,12 @@ func (f *fake) HistoryRemove(_ context.Context, channel string) error {
 func (f *fake) Channels(_ context.Context, pattern string) (map[string]int, error) {
 	return map[string]int{"news": 3}, f.called("channels", pattern)
 }
+func (f *fake) ChannelStats(_ context.Context, r *ChannelStatsRequest) (ChannelStatsResult, error) {
+	if r.Channel == "nobody's" {
+		return ChannelStatsResult{NumChannels: 1}, f.called("channel_stats", r)
+	}
+	return ChannelStatsResult{1, []ChannelStats{{"news", 3, 0.5}}}, f.called("channel_stats", r)
+}
 func (f *fake) Info(context.Context) (InfoResult, error) { return f.info, f.called("info", nil) }
 
 // ask sends a request and gives the answer's status and body.
@@ -141,6 +147,9 @@ func TestRequestsReachTheNodeAndAnswersHaveCentrifugosShape(t *testing.T) {
 			`{"result":{"publications":[{"offset":1,"prev":0,"data":{"a":"<&>"},"info":{"user":"42","client":"b0c1"},"tags":{"k":"v"}},{"offset":4,"prev":1,"data":null,"b64data":"aGVsbG8="},{"offset":5,"prev":4,"data":null,"b64data":"MQ=="},{"offset":9,"prev":5,"data":null,"b64data":"Iv8i"}],"epoch":"xyz","offset":9}}`},
 		{"history_remove", `{"channel":"news"}`, `history_remove "news"`, `{"result":{}}`},
 		{"channels", ``, `channels ""`, `{"result":{"channels":{"news":{"num_clients":3}}}}`},
+		{"channel_stats", ``, `channel_stats {"sort":"rate","limit":20}`, `{"result":{"num_channels":1,"channels":[{"channel":"news","num_clients":3,"publications_per_second":0.5}]}}`},
+		{"channel_stats", `{"sort":"clients","limit":100}`, `channel_stats {"sort":"clients","limit":100}`, `{"result":{"num_channels":1,"channels":[{"channel":"news","num_clients":3,"publications_per_second":0.5}]}}`},
+		{"channel_stats", `{"channel":"nobody's"}`, `channel_stats {"channel":"nobody's","sort":"rate","limit":20}`, `{"result":{"num_channels":1,"channels":[]}}`},
 		{"channels", `{"pattern":"n*"}`, `channels "n*"`, `{"result":{"channels":{"news":{"num_clients":3}}}}`},
 		{"info", ` `, `info null`, `{"result":{"nodes":[{"uid":"u1","name":"edge-1","version":"1.0","num_clients":3,"num_users":2,"num_subs":4,"num_channels":1,"uptime":60,"process":{"cpu":1.5,"rss":6500}}]}}`},
 	} {
@@ -237,10 +246,13 @@ func TestWhatIsRefusedHasOneClearMessage(t *testing.T) {
 		{"presence_stats", `{}`, 200, 107, "channel is required"},
 		{"history", `{}`, 200, 107, "channel is required"},
 		{"history_remove", `{}`, 200, 107, "channel is required"},
+		{"channel_stats", `{"sort":"name"}`, 200, 107, "sort must be rate or clients"},
+		{"channel_stats", `{"limit":101}`, 200, 107, "limit must be between 1 and 100"},
+		{"channel_stats", `{"limit":-1}`, 200, 107, "limit must be between 1 and 100"},
 
 		{"publish", `"` + strings.Repeat("x", 70_000) + `"`, 413, 106, "the body is larger than 65536 bytes"},
-		{"rpc", `{}`, 404, 104, "unknown method: the methods are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, refresh, subscribe, unsubscribe"},
-		{"publish/", `{}`, 404, 104, "unknown method: the methods are batch, broadcast, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, refresh, subscribe, unsubscribe"},
+		{"rpc", `{}`, 404, 104, "unknown method: the methods are batch, broadcast, channel_stats, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, refresh, subscribe, unsubscribe"},
+		{"publish/", `{}`, 404, 104, "unknown method: the methods are batch, broadcast, channel_stats, channels, disconnect, history, history_remove, info, presence, presence_stats, publish, refresh, subscribe, unsubscribe"},
 	} {
 		node := &fake{}
 		h := New(node, Options{MaxBody: 64 << 10, OnError: func(method string, err error) { t.Errorf("%s: %v", method, err) }})

@@ -66,6 +66,13 @@ var methods = []method{
 		return Empty{}, h.node.HistoryRemove(ctx, r.Channel)
 	}),
 	define("channels", (*Handler).channels),
+	define("channel_stats", func(h *Handler, ctx context.Context, r *ChannelStatsRequest) (any, error) {
+		result, err := h.node.ChannelStats(ctx, r)
+		if result.Channels == nil {
+			result.Channels = []ChannelStats{} // not null
+		}
+		return result, err
+	}),
 	define("info", func(h *Handler, ctx context.Context, _ *InfoRequest) (any, error) {
 		result, err := h.node.Info(ctx)
 		if result.Nodes == nil {

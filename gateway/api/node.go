@@ -41,6 +41,8 @@ type Node interface {
 	// Channels returns how many subscribers each channel has that has any and whose name
 	// matches the pattern; "" matches all.
 	Channels(ctx context.Context, pattern string) (map[string]int, error)
+	// ChannelStats returns the busiest channels, or one of them by name.
+	ChannelStats(context.Context, *ChannelStatsRequest) (ChannelStatsResult, error)
 	// Info returns a description of each node.
 	Info(context.Context) (InfoResult, error)
 }
@@ -223,6 +225,28 @@ type ChannelsResult struct {
 // ChannelInfo describes one channel.
 type ChannelInfo struct {
 	NumClients int `json:"num_clients"`
+}
+
+// ChannelStatsRequest asks for the busiest channels of this node.
+type ChannelStatsRequest struct {
+	Channel string `json:"channel,omitempty"` // only this one
+	Sort    string `json:"sort,omitempty"`    // rate, which is the default, or clients
+	Limit   int    `json:"limit,omitempty"`   // 0: 20
+}
+
+// ChannelStatsResult holds the busiest channels, the busiest first; none for the name of a channel
+// that does not exist.
+type ChannelStatsResult struct {
+	NumChannels int            `json:"num_channels"` // with subscribers or a history
+	Channels    []ChannelStats `json:"channels"`
+}
+
+// ChannelStats is how busy a channel is: its subscribers, and its publications per second over the
+// last ten seconds or so.
+type ChannelStats struct {
+	Channel    string  `json:"channel"`
+	NumClients int     `json:"num_clients"`
+	Rate       float64 `json:"publications_per_second"`
 }
 
 // InfoRequest asks for the nodes.

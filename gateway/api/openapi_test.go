@@ -263,6 +263,7 @@ var types = map[string]any{
 	"ChannelRequest": ChannelRequest{}, "ClientInfo": channel.ClientInfo{}, "PresenceResult": PresenceResult{}, "PresenceStatsResult": PresenceStatsResult{},
 	"StreamPosition": StreamPosition{}, "HistoryRequest": HistoryRequest{}, "HistoryResult": HistoryResult{}, "Publication": Publication{},
 	"ChannelsRequest": ChannelsRequest{}, "ChannelsResult": ChannelsResult{}, "ChannelInfo": ChannelInfo{},
+	"ChannelStatsRequest": ChannelStatsRequest{}, "ChannelStatsResult": ChannelStatsResult{}, "ChannelStats": ChannelStats{},
 	"InfoRequest": InfoRequest{}, "InfoResult": InfoResult{}, "NodeInfo": NodeInfo{}, "Process": Process{},
 }
 
@@ -507,6 +508,14 @@ func TestAllErrorCodesAreListed(t *testing.T) {
 	}
 }
 
+func whole(n *float64) *int {
+	if n == nil {
+		return nil
+	}
+	i := int(*n)
+	return &i
+}
+
 // TestBoundsAreDescribed compares what the schemas say with what the handlers have.
 func TestBoundsAreDescribed(t *testing.T) {
 	s := served(t).Components.Schemas
@@ -517,6 +526,7 @@ func TestBoundsAreDescribed(t *testing.T) {
 	}{
 		{"commands", s["BatchRequest"].Properties["commands"].MaxItems, commandsMax},
 		{"channels", s["BroadcastRequest"].Properties["channels"].MaxItems, channelsMax},
+		{"limit", whole(s["ChannelStatsRequest"].Properties["limit"].Maximum), statsMax},
 		{"reason", s["Disconnect"].Properties["reason"].MaxLength, reasonMax},
 	} {
 		if tt.got == nil || *tt.got != tt.want {

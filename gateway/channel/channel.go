@@ -179,6 +179,9 @@ type Channel struct {
 	// place among those; nil while somebody does.
 	idleSince int64
 	idle      *list.Element
+	// Guarded by the shard, too: how many messages there were when trim was here last, and how many
+	// of them had come since the time before.
+	counted, recent uint64
 }
 
 // Name returns the channel's name.

@@ -57,6 +57,8 @@ type shard struct {
 	// Guarded by mu: channels that nobody reads, longest idle first. Those of empty had kept
 	// nothing when they came there.
 	idle, empty list.List
+	// Guarded by mu: when trim was here last, and how long that was after the time before.
+	trimmedAt, interval int64
 }
 
 // NewSpace returns an empty space. A log holds up to logBytes, rounded up to a
@@ -369,6 +371,10 @@ func (s *Space) Trim(now int64) {
 func (s *Space) trim(sh *shard, now int64) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if sh.interval = 0; sh.trimmedAt > 0 {
+		sh.interval = now - sh.trimmedAt
+	}
+	sh.trimmedAt = now
 	for _, c := range sh.byName {
 		c.trim(now)
 	}
@@ -389,10 +395,12 @@ func (s *Space) trim(sh *shard, now int64) {
 	}
 }
 
-// trim gives back what is not needed at present.
+// trim gives back what is not needed at present, and notes how much was published since the last
+// time. The shard's lock is held.
 func (c *Channel) trim(now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.recent, c.counted = c.taken-c.counted, c.taken
 	for _, l := range c.logs {
 		if l.missed > 1 { // behind the gap that was told; nothing may follow
 			l.markLocked(KindGap, c.offset)

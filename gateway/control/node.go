@@ -41,6 +41,8 @@ type Node struct {
 	Text              func(text string) string
 	ID, Name, Version string // this node's
 	Started           time.Time
+
+	busiest busiest
 }
 
 // PublishWait is how long an HTTP publish waits for a channel that pushes back.
