@@ -16,10 +16,11 @@ import (
 //go:embed page
 var pageFiles embed.FS
 
-// policy lets the page load its own files, ask its own gateway (Demo), and open WebSockets
-// anywhere, because its address can be edited. Nothing else: no inline script, no frame around it.
+// policy lets the page load its own files, ask its own gateway (Demo), and open WebSockets and event
+// streams (SSE) anywhere, because its address can be edited. Nothing else: no inline script or style,
+// no frame around it.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
-	"connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"connect-src 'self' ws: wss: http: https:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // contentTypes is what the page is made of. The types of package mime would depend
 // on the machine.

@@ -41,14 +41,22 @@ export function parseChannel(text) {
   return name;
 }
 
-// channelURL is where a channel's records are read, without since. A name of dots
+// channelURL is where a channel is read and written over a WebSocket. A name of dots
 // goes into the query: in a path a browser would take it for a step up.
 export function channelURL(address, channel) {
   const url = new URL(address);
   const inQuery = channel === "." || channel === "..";
   url.pathname = below(url, inQuery ? "/ws" : `/ws/${encodeURIComponent(channel)}`);
   if (inQuery) url.searchParams.set("channel", channel);
-  url.searchParams.set("format", "json");
+  return url.href;
+}
+
+// streamURL is where the same channel is read over SSE.
+export function streamURL(address, channel) {
+  const url = new URL(channelURL(address, channel));
+  const inQuery = url.searchParams.has("channel");
+  url.protocol = url.protocol === "wss:" ? "https:" : "http:";
+  url.pathname = below(new URL(address), inQuery ? "/sse" : `/sse/${encodeURIComponent(channel)}`);
   return url.href;
 }
 

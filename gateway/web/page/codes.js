@@ -42,12 +42,12 @@ export function answerWords(asked, { code, message }) {
 }
 
 const ends = {
-  1: "the token is missing or has expired: make a new one, as shown below",
+  1: "the token is missing or has expired: make a new one, as shown here",
   2: "the server did not speak Centrifugo's protocol",
   3: "the message was larger than the gateway accepts (--max-message)",
   2000: "the subscription was ended through the server API",
   3005: "the token has expired: make a new one",
-  3500: "the gateway rejected the token; its log says why. Make one with the gateway's key, as shown below. Without keys, leave the token empty",
+  3500: "the gateway rejected the token; its log says why. Make one with the gateway's key, as shown here. Without keys, leave the token empty",
   3501: "the gateway could not parse a request",
   3502: "the gateway received nothing for too long",
   3503: "the connection was closed through the server API",
@@ -79,4 +79,10 @@ const losses = {
 // lossWords says why a connection was lost that the SDK opens again.
 export function lossWords({ code, message }) {
   return `${losses[code] ?? `“${message}”`} (${code})`;
+}
+
+// wantsToken reports whether a token, or another one, may help against the end of a connection
+// or a subscription.
+export function wantsToken({ code }) {
+  return [1, 101, 103, 109, 3005, 3500].includes(code);
 }

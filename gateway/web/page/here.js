@@ -1,49 +1,52 @@
-// The list of who is here, and the list of what was kept. What others gave as their
-// names becomes text, never markup.
+// The line of who is here. What others gave as their names becomes text, never markup.
 
-const shownMax = 100;
+import { hueOf, nameOf } from "./senders.js";
+
+const shownMax = 50;
 
 export class Here {
-  constructor(words, rows) {
+  constructor(place, words, rows) {
+    this.place = place;
     this.words = words;
     this.rows = rows;
   }
 
-  // show lists the connections of a map by id; name returns what to call one.
-  show(present, name) {
-    this.rows.replaceChildren(...[...present.values()].slice(0, shownMax).map((info) => entry(name(info), info)));
+  // show lists the connections of a map by id; own reports whether one is this tab's.
+  show(present, own) {
+    this.place.hidden = false;
+    const infos = [...present.values()].sort((a, b) => own(b) - own(a));
+    this.rows.replaceChildren(...infos.slice(0, shownMax).map((info) => entry(info, own(info))));
     const more = present.size - shownMax;
-    this.say(`${present.size === 1 ? "1 connection" : `${present.size} connections`}${more > 0 ? `, showing ${shownMax}` : ""}`);
+    this.say(`${present.size} here${more > 0 ? `, showing ${shownMax}` : ""}`);
   }
 
-  // say shows, in place of the number, why there is none.
-  say(words) {
-    if (this.words.textContent !== words) this.words.textContent = words; // else it would be read out again
-  }
-
-  clear(words) {
+  // explain shows, in place of the number, why there is none.
+  explain(words) {
+    this.place.hidden = false;
     this.rows.replaceChildren();
     this.say(words);
   }
+
+  hide() {
+    this.rows.replaceChildren();
+    this.place.hidden = true;
+    this.words.textContent = "";
+  }
+
+  say(words) {
+    if (this.words.textContent !== words) this.words.textContent = words; // else it would be read out again
+  }
 }
 
-function entry(name, { client, user, connInfo, chanInfo }) {
+function entry({ client, user, connInfo, chanInfo }, own) {
   const row = document.createElement("li");
-  const id = client.slice(0, 8);
+  const name = own ? "you" : user || nameOf(client);
+  row.className = own ? "own" : "";
+  row.style.setProperty("--hue", hueOf(client));
+  row.title = user ? `${user}, ${client}` : client;
   row.append(span("name", name));
-  if (name !== id) row.append(span("id", id));
-  row.classList.toggle("own", name === "you");
-  const told = [user && `user ${user}`, ...[connInfo, chanInfo].filter((i) => i !== undefined).map((i) => JSON.stringify(i))].filter(Boolean);
-  if (told.length) row.append(span("info", told.join(", ")));
-  row.title = client;
-  return row;
-}
-
-// keptRow is one message of the history.
-export function keptRow({ offset, from, text, json }) {
-  const row = document.createElement("li");
-  row.append(span("id", offset === null ? "" : `#${offset}`), span(json ? "text json" : "text", text));
-  row.title = from;
+  const info = [own && user, ...[connInfo, chanInfo].filter((i) => i !== undefined).map((i) => JSON.stringify(i))].filter(Boolean);
+  if (info.length) row.append(span("info", info.join(", ")));
   return row;
 }
 

@@ -1,74 +1,109 @@
-// The page: fields, buttons and words around a stream and a list.
+// The page: fields, buttons and rows around one connection to the gateway, over the protocol that
+// the tabs choose.
+//
+// A connection is a Plain, SDK or Echo. It reports to the functions of told: state(connection,
+// words, until), joined(connection) when it is open for the first time, message(m) as a List shows
+// it, note(words), back(words, lost), again whenever what a return has brought grows,
+// giveBack(text) that was not sent, keys() when a token is needed, here(present, own), hereWords(words).
 
-import { channelURL, defaultAddress, parseAddress, parseChannel } from "./address.js";
+import { defaultAddress, parseAddress, parseChannel } from "./address.js";
 import { composes } from "./composer.js";
+import { startDemo } from "./demo.js";
+import { Echo } from "./echo.js";
+import { Here } from "./here.js";
 import { List } from "./list.js";
 import { notice } from "./notice.js";
-import { curlFor, javascriptFor } from "./snippets.js";
-import { Stream } from "./stream.js";
-import { capital, closeWords, messages, notAllowed, notReached, notReachedAgain, seconds } from "./words.js";
+import { Plain } from "./plain.js";
+import { SDK } from "./sdk.js";
+import { showSnippets } from "./code.js";
+import { tokensFor } from "./snippets.js";
+import { capital } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const configured = document.documentElement.dataset;
 const list = new List($("log"), $("rows"), $("newest"), $("empty"));
+const here = new Here($("here"), $("here-words"), $("here-rows"));
+const fields = ["address", "channel", "token", "channel-token"];
 
-let stream = null;
-let backRow = null; // the row that says what the last return has brought
+let connection = null;
+let above = null; // the connection that the rows came from
+let used = ""; // what the fields held when the connection began
 let counting = 0; // the interval of the count-down
-let above = ""; // the target that the rows came from
-let used = ""; // what the fields held when the stream began
-
-const told = {
-  state: showState,
-  message: (m) => list.message(m),
-  greeting: (text) => list.note(`Greeting: ${text}`),
-  back(report) {
-    if (!backRow || (report.caughtUp === 0 && !report.gap)) backRow = list.note("");
-    backRow.classList.toggle("lost", report.gap);
-    backRow.textContent = backWords(report);
-  },
-};
-
-// backWords says what a return has brought. lost is between which offsets messages are gone,
-// null when that is not known.
-function backWords({ away, caughtUp, gap, lost, resumes }) {
-  const back = `Back after ${seconds(away)}`;
-  const came = `caught up on ${messages(caughtUp)}`;
-  if (gap) {
-    const gone = lost ? `messages after #${lost.after} and up to #${lost.upTo} lost, no longer in the history`
-      : "messages may be lost, because the channel's history started over";
-    return `${back}: ${gone}${caughtUp ? `; ${came}` : ""}`;
-  }
-  if (!resumes) return back;
-  return `${back}: ${caughtUp ? `${came}, none lost` : "nothing was missed"}`;
-}
 
 // --- connection
 
 function connect() {
-  stream?.close();
+  const from = connection ?? above;
+  connection?.close();
+  connection = null;
   let address, channel;
   try {
     address = parseAddress($("address").value);
     channel = parseChannel($("channel").value);
   } catch (err) {
-    stream = null;
-    showClosed(err.message);
+    show("closed", capital(err.message));
     return;
   }
-  const echo = mode() === "echo";
   remember(channel);
   used = typed();
-  stream = new Stream({ address, channel, echo }, told);
-  stream.open();
+  const settings = { address, channel, token: $("token").value.trim(), channelToken: $("channel-token").value.trim() };
+  connection = begin(settings);
+  if (from?.position && from === above && from.target === connection.target) connection.since = from.position;
+  here.hide();
+  showTarget();
+  connection.open();
+}
+
+function begin(settings) {
+  const told = toldOf(() => connection === begun);
+  const kinds = {
+    ws: () => new Plain(settings, told),
+    sse: () => new Plain({ ...settings, sse: true }, told),
+    sdk: () => new SDK(settings, told),
+    echo: () => new Echo(settings, told),
+  };
+  const begun = kinds[mode()]();
+  return begun;
+}
+
+// toldOf lets only the present connection speak.
+function toldOf(isPresent) {
+  let backRow = null; // the row that says what the last return has brought
+  const told = {
+    state({ state }, words, until) {
+      if (state !== "open") backRow = null;
+      show(state, words, until);
+    },
+    joined,
+    message: (m) => list.message(m),
+    note: (words) => list.note(words),
+    back(words, lost) {
+      backRow ??= list.note("");
+      backRow.classList.toggle("lost", lost);
+      backRow.textContent = words;
+    },
+    giveBack: (text) => { if ($("message").value === "") $("message").value = text; },
+    keys: () => showKeys(true),
+    here: (present, own) => here.show(present, own),
+    hereWords: (words) => (words ? here.explain(words) : here.hide()),
+  };
+  return Object.fromEntries(Object.entries(told).map(([name, f]) => [name, (...args) => isPresent() && f(...args)]));
+}
+
+// joined keeps rows of different targets apart: their offsets have nothing to do with each other.
+// It waits for the connection to open, as one that fails brings no rows.
+function joined(c) {
+  if (above && (c.target !== above.target || !c.since)) list.clear();
+  above = c;
+  showKeys(false);
 }
 
 const mode = () => document.querySelector("input[name=mode]:checked").value;
-const typed = () => JSON.stringify([$("address").value, $("channel").value, mode()]);
+const typed = () => JSON.stringify([mode(), ...fields.map((id) => $(id).value)]);
 
-// connects reports what the button does: it ends the connection that the fields
-// describe, or begins it.
-const connects = () => !stream || stream.state === "closed" || used !== typed();
+// connects reports what the button does: it ends the connection that the fields describe, or
+// begins one.
+const connects = () => !connection || connection.state === "closed" || used !== typed();
 
 // remember puts the channel into the page's address, to be reloaded or passed on.
 function remember(channel) {
@@ -80,48 +115,24 @@ function remember(channel) {
 
 // --- state in words
 
-function showState(s) {
+function show(state, words, until) {
   clearInterval(counting);
   $("countdown").textContent = "";
-  switch (s.state) {
-    case "connecting":
-      show("connecting", `Connecting to ${s.address.host}…`);
-      break;
-    case "open":
-      divide(s);
-      show("open", `Connected to ${nameOf(s)}${s.listenOnly ? " (subscribe only)" : ""}`);
-      break;
-    case "waiting":
-      if (s.closed.opened) list.note(capital(lossWords(s)));
-      if (s.refused !== "" && $("message").value === "") $("message").value = s.refused;
-      show("waiting", `${capital(lossWords(s))}. Reconnecting`);
-      countDown(s);
-      break;
-    case "closed":
-      showClosed(s.closed ? lossWords(s) : "disconnected");
-  }
-}
-
-const nameOf = (s) => (s.echo ? "echo" : s.channel);
-
-// divide keeps rows of different targets apart: their offsets have nothing to do with
-// each other. It waits for the connection to open, as one that fails brings no rows.
-function divide(s) {
-  const target = s.target();
-  if (target !== above && list.hasRows()) list.note(`Switched to ${nameOf(s)}`);
-  above = target;
-}
-
-function showClosed(words) {
-  show("closed", capital(words));
-}
-
-function show(state, words) {
-  $("state").dataset.state = state;
-  $("state-words").textContent = words;
+  $("state").dataset.state = $("chip").dataset.state = state;
+  if ($("state-words").textContent !== words) $("state-words").textContent = words; // else it would be read out again
+  const action = connection?.action ?? "";
+  $("cut").textContent = action;
+  $("cut").hidden = !action;
   showButton();
-  $("cut").textContent = state === "waiting" ? "Reconnect now" : "Cut connection";
-  $("cut").hidden = state !== "open" && state !== "waiting";
+  if (until) countDown(until);
+}
+
+// countDown shows the seconds outside the live region: read out each second, they
+// would drown everything else.
+function countDown(until) {
+  const tick = () => ($("countdown").textContent = ` in ${Math.max(0, Math.ceil((until - Date.now()) / 1000))} s`);
+  tick();
+  counting = setInterval(tick, 250);
 }
 
 function showButton() {
@@ -129,47 +140,53 @@ function showButton() {
   $("connect").classList.toggle("primary", connects());
 }
 
-function lossWords({ address, state, closed: { code, reason, opened } }) {
-  if (code === 0) return opened ? "you cut the connection" : `can't connect: ${reason}`;
-  if (opened) return `connection closed (${code}): ${closeWords(code, reason)}`;
-  return state === "waiting" ? notReachedAgain : notReached(address.host === location.host);
+function showTarget() {
+  const echo = mode() === "echo";
+  $("chip-channel").textContent = echo ? "echo" : connection.channel;
+  $("chip-host").textContent = connection.address.host;
+  $("message-hint").textContent = hints[mode()];
+  document.documentElement.dataset.mode = mode();
 }
 
-// countDown shows the seconds outside the live region: read out each second, they
-// would drown everything else.
-function countDown(s) {
-  const tick = () => {
-    const left = Math.max(0, s.retryAt - performance.now());
-    $("countdown").textContent = ` in ${Math.ceil(left / 1000)} s`;
-  };
-  tick();
-  counting = setInterval(tick, 250);
+const hints = {
+  ws: "Enter sends, Shift+Enter begins a new line.",
+  sse: "You receive over SSE, which only receives. What you send goes over a WebSocket beside it.",
+  sdk: "An object of JSON is published as one, anything else as a string.",
+  echo: "Only you receive what you send, with the time that it took.",
+};
+
+// showKeys shows or hides the fields for tokens, or keeps them while one is in use.
+function showKeys(wanted) {
+  $("keys").hidden = !wanted;
+  $("use-token").setAttribute("aria-expanded", wanted);
+  const sdk = mode() === "sdk";
+  $("channel-token-field").hidden = !sdk;
+  $("token-label").textContent = sdk ? "Connection token" : "Token";
 }
 
 // --- sending
 
 function send() {
   const field = $("message");
-  if (field.value === "") return;
-  if (stream?.listenOnly && stream.state === "open") {
-    list.note(`Not sent: ${closeWords(1008, notAllowed)}`);
-    return;
-  }
-  if (!stream?.send(field.value)) {
-    notice("Not connected. Your message is still in the box.");
-    return;
-  }
+  const text = field.value;
+  if (text === "") return;
   field.value = "";
-  list.toEnd();
+  if (connection?.send(text)) {
+    list.toEnd();
+  } else {
+    field.value = text;
+    notice("Not connected. Your message is still in the box.");
+  }
 }
 
 // --- what to copy
 
-function showSnippets() {
+// showCode lets the code follow the fields.
+function showCode() {
   try {
     const channel = parseChannel($("channel").value);
-    $("javascript").textContent = javascriptFor(channelURL(parseAddress($("address").value), channel));
-    $("curl").textContent = curlFor(configured.publishUrl, channel);
+    $("tokens").textContent = tokensFor(channel);
+    showSnippets({ address: parseAddress($("address").value), channel, publishURL: configured.publishUrl });
   } catch {
     // Half typed: the code stays as it is until the fields are valid again.
   }
@@ -193,31 +210,61 @@ async function copy(button) {
 
 $("address").value = defaultAddress(location, configured.address);
 $("channel").value = new URLSearchParams(location.search).get("channel") || "lobby";
-showSnippets();
+if (configured.publishUrl) {
+  for (const [id, path] of [["operator-link", "/"], ["api-link", "/api/openapi.json"]]) {
+    $(id).href = new URL(path, configured.publishUrl);
+    $(id).hidden = false;
+  }
+}
+showCode();
 
-$("connection").addEventListener("submit", (event) => {
+$("panel").addEventListener("toggle", (event) => $("chip").setAttribute("aria-expanded", event.newState === "open"));
+$("panel").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (connects()) connect();
-  else stream.close();
+  if (connects()) {
+    connect();
+    if (connection) $("panel").hidePopover();
+  } else {
+    connection.close();
+  }
 });
-$("connection").addEventListener("keydown", (event) => { // Enter in a field never disconnects
+$("panel").addEventListener("keydown", (event) => { // Enter in a field never disconnects
   if (event.key === "Enter" && event.target.matches("input") && !connects()) event.preventDefault();
 });
-$("connection").addEventListener("input", (event) => {
-  showSnippets();
-  if (event.target.name === "mode" && stream && stream.state !== "closed") connect();
-  showButton();
+for (const form of ["panel", "keys"]) {
+  $(form).addEventListener("input", () => {
+    showCode();
+    showButton();
+  });
+}
+$("keys").addEventListener("submit", (event) => {
+  event.preventDefault();
+  connect();
 });
-$("cut").addEventListener("click", () => (stream.state === "waiting" ? stream.hurry() : stream.cut()));
+$("use-token").addEventListener("click", () => {
+  $("panel").hidePopover();
+  showKeys($("keys").hidden);
+  if (!$("keys").hidden) $("token").focus();
+});
+document.querySelectorAll("input[name=mode]").forEach((tab) => tab.addEventListener("change", () => {
+  showKeys(false);
+  connect();
+}));
+$("cut").addEventListener("click", () => connection.act());
 composes($("composer"), $("message"), send);
 document.querySelectorAll("[data-copies]").forEach((b) => b.addEventListener("click", () => copy(b)));
 
-addEventListener("online", () => stream?.hurry());
+addEventListener("online", () => connection?.hurry());
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible") stream?.hurry();
+  if (document.visibilityState === "visible") connection?.hurry();
 });
 addEventListener("pageshow", (event) => { // back from the cache of pages
-  if (event.persisted) stream?.hurry();
+  if (event.persisted) connection?.hurry();
 });
 
 connect();
+startDemo({
+  channel: () => connection?.channel ?? "lobby",
+  token: () => $("token").value.trim(),
+  send: (text) => connection?.send(text),
+});

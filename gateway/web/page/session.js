@@ -2,10 +2,12 @@
 // It knows no page: it reports what happens to the functions it is given.
 
 const waitMax = 5_000; // ms, between two attempts of the SDK
+const historyMax = 10; // messages that are shown on joining
 
 export class Session {
   // told: { state(session), message(message), lost(trouble), back(report), here(map),
-  // hereFault(error) }; the report of one return is repeated when what it brought is counted.
+  // hereFault(error), historyFault(error) }; the report of one return is repeated when what it
+  // brought is counted.
   constructor(Centrifuge, { url, channel, token, channelToken }, told) {
     this.channel = channel;
     this.told = told;
@@ -19,6 +21,7 @@ export class Session {
     this.mine = new Set(); // ids that this client's connections had
     this.present = new Map(); // who is here, by id
     this.caughtUp = null; // while what was missed comes: the offsets of it
+    this.held = null; // live messages, while the history is asked for
 
     const options = { token, name: "sluice page", maxReconnectDelay: waitMax };
     this.client = new Centrifuge(url, options);
@@ -64,10 +67,22 @@ export class Session {
     return this.sub.publish(data);
   }
 
-  // history returns the newest n messages, newest first.
-  async history(n) {
-    const { publications } = await this.sub.history({ limit: n, reverse: true });
-    return publications.map((p) => this.messageOf(p));
+  // join shows the newest messages of the history, then what has come since it was asked for.
+  async join() {
+    this.held = [];
+    let seen = 0; // offset of the last message of the history
+    try {
+      const { publications } = await this.sub.history({ limit: historyMax, reverse: true });
+      for (const p of publications.reverse()) {
+        this.told.message({ ...this.messageOf(p), how: "history" });
+        seen = p.offset;
+      }
+    } catch (err) {
+      if (this.state === "open") this.told.historyFault(err);
+    }
+    const held = this.held;
+    this.held = null;
+    for (const m of held) if (m.offset === null || m.offset > seen) this.told.message(m);
   }
 
   // connecting: the SDK begins, or has lost the connection or the subscription and
@@ -117,6 +132,7 @@ export class Session {
     if (!recovered) this.offset = offset;
     this.setState("open");
     if (this.lostAt) this.told.back(report);
+    else this.join();
     // The SDK hands over what was missed at once, before anything else may run.
     const caughtUp = this.caughtUp = [];
     queueMicrotask(() => {
@@ -129,15 +145,24 @@ export class Session {
   publication(p) {
     if (p.offset) this.offset = p.offset;
     this.caughtUp?.push(p.offset);
-    this.told.message({ ...this.messageOf(p), at: Date.now(), caughtUp: this.caughtUp !== null });
+    const m = { ...this.messageOf(p), how: this.caughtUp ? "recovered" : "live" };
+    if (this.held) this.held.push(m);
+    else this.told.message(m);
   }
 
-  messageOf({ data, offset, info }) {
-    return { data, offset: offset || null, from: info ? this.nameOf(info) : "" };
+  messageOf({ data, offset, info, time }) {
+    return {
+      data,
+      offset: offset || null,
+      at: time || Date.now(),
+      own: info ? this.isOwn(info) : false,
+      sender: info?.client ?? "",
+      from: info ? info.user : "unnamed", // raw clients and backends have no info
+    };
   }
 
-  nameOf({ user, client }) {
-    return this.mine.has(client) ? "you" : user || client.slice(0, 8);
+  isOwn({ client }) {
+    return this.mine.has(client);
   }
 
   // ask asks who is here. Joins and leaves change the answer from there on: the gateway

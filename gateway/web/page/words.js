@@ -28,11 +28,6 @@ const policies = {
   "too many messages": "messages were sent too fast (--message-rate)",
 };
 
-// closedForGood reports whether somebody closed the connection who does not want it back.
-export function closedForGood(code, reason) {
-  return code === 1008 && reason.startsWith("closed by ");
-}
-
 // closeWords says what a close code means. A reason that is not known is quoted.
 export function closeWords(code, reason) {
   const known = code === 1008 ? policies[reason] : meanings[code];
@@ -44,14 +39,24 @@ export function closeWords(code, reason) {
 // A browser does not tell a page why a WebSocket never opened, so these name what can be
 // wrong. own: the page came from the gateway at that address.
 
-// notReached is for a first attempt to connect.
-export function notReached(own) {
+// notReached is for a first attempt to connect. reason is what the browser says, where it says something.
+export function notReached(own, reason) {
+  if (reason && /insecure|secure|https/i.test(reason)) return `can't connect: ${reason}`;
   if (own) {
     return "can't connect: the gateway refused the connection, a proxy in between does not forward WebSocket, or the gateway has stopped. " +
-      "If it has keys, add ?token=TOKEN to the address; the last box shows how to make one. Otherwise see the gateway's log";
+      "See the gateway's log";
   }
   return "can't connect: nothing is listening at this address, this page's origin is not in the gateway's --allowed-origins, " +
-    "or the channel needs a token (?token=TOKEN in the address). See the gateway's log";
+    "or the channel needs a token. See the gateway's log";
+}
+
+// refusedWords says what the answer to a request for the channel means. What a gateway says is one
+// sentence.
+export function refusedWords(status, text) {
+  if (status === 401) return `this token is not accepted (401). The gateway's log says why`;
+  if (status === 403 && text.includes("token")) return "this gateway asks for a token";
+  if (/^[^<]{1,200}$/.test(text)) return `can't connect: the gateway says “${text}” (${status})`;
+  return `can't connect: the answer is ${status}. Is this the address of a sluice gateway?`;
 }
 
 // notReachedBySDK is the same for Centrifugo's protocol, where a wrong token has a code.
@@ -86,23 +91,10 @@ export function timeOfDay(ms) {
   return clock.format(ms);
 }
 
-// binaryWords describes a payload that is no text, given as base64.
-export function binaryWords(base64) {
-  const bytes = (base64.length / 4) * 3 - (base64.match(/=*$/)[0].length);
-  const shown = base64.length > 120 ? `${base64.slice(0, 120)}…` : base64;
-  return `${bytes} ${bytes === 1 ? "byte" : "bytes"}, base64 ${shown}`;
-}
-
-// senderWords shortens a connection's id to its last digits: the first ones are the same for
-// all connections of a gateway.
-export function senderWords(from) {
-  return from.length > 8 ? `…${from.slice(-6)}` : from;
-}
-
-export function base64Of(buffer) {
-  let binary = "";
-  for (const byte of new Uint8Array(buffer)) binary += String.fromCharCode(byte);
-  return btoa(binary);
+// bytesWords describes a payload that is no text.
+export function bytesWords(bytes) {
+  const base64 = btoa(String.fromCharCode(...bytes.subarray(0, 90)));
+  return `${bytes.length} ${bytes.length === 1 ? "byte" : "bytes"}, base64 ${base64}${bytes.length > 90 ? "…" : ""}`;
 }
 
 export function messages(n) {

@@ -1,0 +1,127 @@
+// The strip: what the gateway does now, and a minute of it as lines. Its numbers are counters that
+// only grow; rates and quantiles are made here.
+
+const kept = 61; // samples: a minute of one a second
+const window = 10; // samples that a quantile is made of
+const svg = "http://www.w3.org/2000/svg";
+
+export class Numbers {
+  constructor(element) {
+    this.element = element;
+    this.samples = [];
+    this.tiles = {
+      connections: tile("connections"),
+      messages: tile("messages a second"),
+      deliveries: tile("deliveries a second"),
+      latency: tile("to the last write, p50 and p99"),
+      memory: tile("memory a connection"),
+    };
+    const dl = document.createElement("dl");
+    dl.append(...Object.values(this.tiles).map((t) => t.group));
+    element.append(dl);
+  }
+
+  // add takes an answer of the gateway.
+  add(now) {
+    const last = this.samples.at(-1);
+    if (last && (now.uptime < last.uptime || now.published < last.published)) this.samples.length = 0; // it has been restarted
+    this.samples.push({ ...now, ...this.derived(now) });
+    if (this.samples.length > kept) this.samples.shift();
+    const s = this.samples.at(-1);
+    this.show("connections", whole(s.connections));
+    this.show("messages", rate(s.messages));
+    this.show("deliveries", rate(s.deliveries));
+    this.show("latency", s.latency ? `${duration(s.latency[0])} · ${duration(s.latency[1])}` : "–", (x) => x.p99);
+    this.show("memory", s.memory.per_connection === null ? "–" : bytes(s.memory.per_connection));
+    this.tiles.memory.words.textContent = memoryWords(s);
+  }
+
+  // derived returns what follows from a sample and those before it.
+  derived(now) {
+    const before = this.samples.at(-1);
+    if (!before || now.time <= before.time) return { messages: 0, deliveries: 0, p99: null, latencies: now.latency, latency: null };
+    const each = (key) => (1000 * (now[key] - before[key])) / (now.time - before.time);
+    const from = this.samples.at(-window) ?? this.samples[0];
+    return {
+      messages: each("published"),
+      deliveries: each("delivered"),
+      p99: quantiles(before.latencies, now.latency, [0.99])?.[0] ?? null,
+      latencies: now.latency,
+      latency: quantiles(from.latencies, now.latency, [0.5, 0.99]),
+    };
+  }
+
+  show(name, words, of = (s) => s[name] === null || typeof s[name] === "object" ? s.memory.per_connection : s[name]) {
+    const t = this.tiles[name];
+    if (t.value.textContent !== words) t.value.textContent = words;
+    t.line.setAttribute("d", line(this.samples.map(of)));
+  }
+}
+
+// tile is one number with its name and its line.
+function tile(name) {
+  const group = document.createElement("div"), dt = document.createElement("dt"), dd = document.createElement("dd");
+  const value = document.createElement("span"), words = document.createElement("span");
+  value.className = "value";
+  words.className = "words";
+  dt.textContent = name;
+  const chart = document.createElementNS(svg, "svg"), path = document.createElementNS(svg, "path");
+  for (const [key, v] of Object.entries({ viewBox: "0 0 60 20", preserveAspectRatio: "none", "aria-hidden": "true" })) chart.setAttribute(key, v);
+  chart.append(path);
+  dd.append(value, chart, words);
+  group.append(dt, dd);
+  return { group, value, words, line: path };
+}
+
+// line returns the path of a minute's values, newest at the right; null is a hole.
+function line(values) {
+  const top = Math.max(...values.map((v) => v ?? 0)) || 1;
+  let d = "", pen = "M";
+  values.forEach((v, i) => {
+    if (v === null) return (pen = "M");
+    d += `${pen}${kept - values.length + i} ${(19 - (18 * v) / top).toFixed(2)}`;
+    pen = "L";
+  });
+  return d;
+}
+
+// quantiles returns the quantiles, in seconds, of what two states of a histogram differ by; null
+// where they do not.
+export function quantiles(before, now, wanted) {
+  const counts = now.counts.map((n, i) => n - (before.counts[i] ?? 0));
+  const total = counts.reduce((a, b) => a + b, 0);
+  if (total <= 0) return null;
+  return wanted.map((q) => {
+    let below = 0;
+    for (let i = 0; i < counts.length; i++) {
+      if (below + counts[i] < q * total) {
+        below += counts[i];
+        continue;
+      }
+      const low = now.bounds[i - 1] ?? 0, high = now.bounds[i] ?? low; // above the last bound nothing is known
+      return low + ((high - low) * (q * total - below)) / (counts[i] || 1);
+    }
+    return now.bounds.at(-1);
+  });
+}
+
+function memoryWords({ memory: { process, fixed, per_connection: each }, connections }) {
+  if (each === null) return "from 1,000 connections on";
+  return `(${mebibytes(process)} − ${mebibytes(fixed)} MiB fixed) ÷ ${whole(connections)}`;
+}
+
+const mebibytes = (n) => (n / (1 << 20)).toFixed(1);
+const whole = (n) => Math.round(n).toLocaleString("en");
+const rate = (n) => (n > 0 && n < 9.95 ? n.toFixed(1) : whole(n));
+
+// bytes returns a size for people: "412 B", "8.9 KB".
+function bytes(n) {
+  return n < 10_000 ? `${whole(n)} B` : `${(n / 1000).toFixed(1)} KB`;
+}
+
+// duration returns seconds for people, with two digits that mean something.
+export function duration(s) {
+  if (s < 0.001) return `${Math.round(s * 1e6)} µs`;
+  if (s < 1) return `${s < 0.01 ? (s * 1e3).toFixed(1) : Math.round(s * 1e3)} ms`;
+  return `${s.toFixed(1)} s`;
+}
