@@ -42,6 +42,7 @@ func TestFaultPanicsOfCommandsThatWait(t *testing.T) {
 				c.Joins("clients:x")
 				c.Joins("look:x")
 				resume := store.Stall()
+				command := command // signed with this server's key
 				if strings.Contains(command, "%s") {
 					claims := auth.Claims{User: "42"}
 					if strings.Contains(command, "shut:x") {
