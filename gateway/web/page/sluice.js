@@ -5,30 +5,27 @@
 // sluice.d.ts describes the options; the protocol is that of gateway/PROTOCOL.md.
 
 const waitMin = 500; // ms before the first retry, at random up to twice as long
-const doublings = 4; // of the wait, with each failure
+const doublings = 4; // of the wait, one with each failure
 const openTimeout = 15_000; // ms; a longer attempt is abandoned
-const healthy = 10_000; // ms; a connection that lasted this long starts the back-off over
+const healthy = 10_000; // ms; after a connection that lasted this long, the wait is short again
 
 export const subscribe = (url, options) => new Subscription(url, options);
 
 class Subscription {
-  #url; #options; #attempt; #timer; #socket = null; #life = new AbortController();
+  #url; #options; #socket; #attempt; #timer; #life = new AbortController();
   #state = "connecting"; #openedAt = 0; #failures = 0; #denied = false;
   #epoch = ""; #offset = 0; #id = "";
 
-  constructor(url, options = {}) {
+  constructor(url, options) {
     this.#url = new URL(url, globalThis.location?.href);
-    const { protocol, searchParams: query } = this.#url;
-    this.#options = { history: query.get("history"), since: query.get("since"), ...options };
-    const { since } = this.#options;
-    if (!/^(ws|http)s?:$/.test(protocol)) throw new TypeError(`${url}: use ws:, wss:, http: or https:`);
-    if (this.#isSocket && !globalThis.WebSocket) throw new Error("No WebSocket here: use Node.js 22, or the /sse/ address");
-    if (since && since !== "now") {
-      if (!/^\w+:\d+$/.test(since)) throw new TypeError(`since is ${since}: use a position, as EPOCH:OFFSET`);
-      [this.#epoch, this.#offset] = [since.split(":")[0], Number(since.split(":")[1])];
-    }
+    if (!/^(ws|http)s?:$/.test(this.#url.protocol)) throw new TypeError(`${url}: use ws:, wss:, http: or https:`);
+    if (this.#isSocket && !globalThis.WebSocket) throw new Error("no WebSocket here: use Node.js 22, or the /sse/ address");
+    this.#options = { ...Object.fromEntries(this.#url.searchParams), ...options }; // history, since and token
+    const [since, epoch, offset] = /^(\w+):(\d+)$/.exec(this.#options.since) ?? [];
+    if (!since && ![undefined, "", "now"].includes(this.#options.since)) throw new TypeError("since is not a position, EPOCH:OFFSET");
+    if (since) [this.#epoch, this.#offset] = [epoch, Number(offset)];
     globalThis.addEventListener?.("online", () => this.retryNow(), { signal: this.#life.signal });
-    queueMicrotask(() => this.#state === "connecting" && this.#connect()); // the caller has its result by then
+    queueMicrotask(() => this.#state !== "closed" && this.#connect()); // the caller has its result by then
   }
 
   get state() { return this.#state; }
@@ -40,7 +37,7 @@ class Subscription {
     if (typeof data !== "string" && !ArrayBuffer.isView(data) && !(data instanceof ArrayBuffer) && !(data instanceof Blob)) {
       throw new TypeError("publish takes a string or bytes: use JSON.stringify for an object");
     }
-    if (this.#state !== "open" || this.#socket.readyState !== 1) return false;
+    if (this.#state !== "open" || this.#socket.readyState !== WebSocket.OPEN) return false;
     this.#socket.send(data);
     return true;
   }
@@ -68,44 +65,45 @@ class Subscription {
       const { token } = this.#options;
       const url = this.#address(typeof token === "function" ? await token() : token);
       if (signal.aborted) return;
-      this.#timer = setTimeout(() => this.#lost(1006, "timeout"), openTimeout);
+      this.#timer = setTimeout(() => this.#lost(1006, "no answer in time"), openTimeout);
       await (this.#isSocket ? this.#openSocket(url, signal) : this.#openStream(url, signal));
-    } catch (err) { // of the token function, or of fetch
-      if (!signal.aborted) this.#lost(1006, String(err?.message ?? err));
+    } catch (err) { // of the token function, of fetch, or the end of the stream
+      if (!signal.aborted) this.#lost(1006, err?.message ?? String(err));
     }
   }
 
   #address(token) {
-    const url = new URL(this.#url), query = url.searchParams;
-    query.delete("history");
-    query.delete("since");
+    const url = new URL(this.#url), query = url.searchParams, { history } = this.#options;
+    for (const name of ["history", "since"]) query.delete(name);
     query.set("format", "json");
-    if (this.position) query.set("since", this.position);
-    else if (this.#options.history) query.set("history", this.#options.history);
-    else query.set("since", "now");
+    if (this.position || !history) query.set("since", this.position || "now");
+    else query.set("history", history);
     if (token) query.set("token", token);
     return url.href;
   }
 
   #openSocket(url, signal) {
-    let socket;
     try {
-      socket = this.#socket = new WebSocket(url);
-    } catch (err) { // the page may not connect there, for example from https: to ws:
+      this.#socket = new WebSocket(url);
+    } catch (err) { // the page may not connect there, as from https: to ws:
       return this.#stop({ reason: err.message });
     }
-    signal.addEventListener("abort", () => socket.close());
-    socket.addEventListener("open", () => this.#epoch && this.#opened(), { signal });
-    socket.addEventListener("message", ({ data }) => this.#record(data), { signal });
-    socket.addEventListener("close", ({ code, reason }) => this.#lost(code, reason), { signal });
+    const on = (type, handle) => this.#socket.addEventListener(type, handle, { signal });
+    signal.addEventListener("abort", () => this.#socket.close());
+    on("open", () => this.#epoch && this.#opened());
+    on("message", ({ data }) => this.#record(data, signal));
+    on("close", ({ code, reason }) => this.#lost(code, reason));
+    on("error", () => setTimeout(() => signal.aborted || this.#lost(1006, ""))); // in Node.js 22, no close follows a refusal
   }
 
-  async #openStream(url, signal) { // fetch, not EventSource: it shows the status of a refusal
+  // fetch, not EventSource: it shows the status of a refusal, and Node.js has it.
+  async #openStream(url, signal) {
     const response = await fetch(url, { signal, cache: "no-store", headers: { Accept: "text/event-stream" } });
     if (!response.ok) {
-      const reason = (await response.text()).trim();
-      return signal.aborted || this.#lost(response.status, reason, 1000 * (Number(response.headers.get("Retry-After")) || 0));
+      const reason = (await response.text()).trim().slice(0, 200);
+      return signal.aborted || this.#lost(response.status, reason, 1000 * parseInt(response.headers.get("Retry-After")) || 0);
     }
+    if (!/^text\/event-stream\b/.test(response.headers.get("Content-Type"))) throw new Error("not an event stream");
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     if (this.#epoch) this.#opened();
     for (let rest = ""; ;) {
@@ -113,55 +111,62 @@ class Subscription {
       if (done) throw new Error("the stream ended");
       const events = (rest + value).split("\n\n");
       rest = events.pop();
-      for (const event of events) if (!signal.aborted) this.#event(event);
+      for (const event of events) if (!signal.aborted) this.#event(event, signal);
     }
   }
 
-  #event(text) {
-    const fields = {};
+  #event(text, signal) {
+    const fields = { event: "message" };
     for (const line of text.split("\n")) {
-      const [, name, value] = line.match(/^(\w+): ?(.*)$/s) ?? [];
-      if (name) fields[name] = name in fields ? `${fields[name]}\n${value}` : value;
+      const colon = line.indexOf(":");
+      fields[line.slice(0, colon)] = line.slice(colon + 1).replace(/^ /, "");
     }
     const { event, data, id } = fields;
-    if (event === "greeting") return call(this.#options.onGreeting, data);
-    if (data !== undefined && event !== "close") this.#record(data);
-    else if (id && !this.#epoch) this.#moveTo(...id.split(":"));
+    if (data && event !== "close") return this.#record(event === "greeting" ? JSON.stringify({ greeting: data }) : data, signal);
+    if (id && !this.#epoch) this.#moveTo(...id.split(":"));
     if (event === "close") this.#lost(JSON.parse(data).code, JSON.parse(data).reason);
   }
 
-  #record(text) {
-    const { base64, at, ...r } = JSON.parse(text), { signal } = this.#attempt, from = this.position;
-    if ("greeting" in r) return call(this.#options.onGreeting, r.greeting);
-    if (r.conn) this.#id = r.conn;
-    const follows = r.epoch !== undefined && r.epoch === this.#epoch;
-    if (follows && "from" in r && r.offset <= this.#offset) return; // delivered before
-    const lostTo = r.gap ? r.offset : follows && r.prev > this.#offset && this.#url.searchParams.get("echo") !== "off" ? r.prev : null;
-    if (lostTo !== null) {
-      this.#moveTo(r.epoch, lostTo);
-      call(this.#options.onGap, { from, to: this.position });
+  #record(text, signal) {
+    let r;
+    try {
+      r = JSON.parse(text);
+    } catch {
+      return this.#stop({ reason: "what answers at this address is not sluice" });
     }
-    if (r.epoch) this.#moveTo(r.epoch, r.offset);
-    if (!("from" in r) || signal.aborted) return;
+    if (r.greeting !== undefined) return call(this.#options.onGreeting, r.greeting);
+    const { base64, at, ...message } = r, from = this.position, follows = r.epoch === this.#epoch;
+    if (r.conn) this.#id = r.conn;
+    if (r.epoch) {
+      const isPublication = r.from !== undefined;
+      if (isPublication && follows && r.offset <= this.#offset) return; // delivered before
+      const behind = from && (!follows || (r.prev > this.#offset && this.#options.echo !== "off")); // prev counts what echo=off left out
+      if (r.gap || behind) {
+        this.#moveTo(r.epoch, isPublication ? r.prev : r.offset);
+        call(this.#options.onGap, { from, to: this.position });
+      }
+      this.#moveTo(r.epoch, r.offset);
+    }
+    if (r.from === undefined || signal.aborted) return;
     this.#failures = 0;
-    if (base64 !== undefined) r.data = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
-    call(this.#options.onMessage, { ...r, time: at });
+    if (base64 !== undefined) message.data = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+    call(this.#options.onMessage, { ...message, time: at });
   }
 
   #moveTo(epoch, offset) {
     [this.#epoch, this.#offset] = [epoch, Number(offset)];
-    if (this.#state === "connecting") this.#opened(); // a full gateway may accept a connection and close it at once
+    if (this.#state === "connecting") this.#opened(); // not before: a full gateway may accept a connection and close it at once
   }
 
   #opened() {
     clearTimeout(this.#timer);
     this.#denied = false;
-    this.#openedAt = performance.now();
+    this.#openedAt = Date.now();
     this.#set("open");
   }
 
   #lost(code, reason, least = 0) {
-    if (this.#state === "open" && performance.now() - this.#openedAt > healthy) this.#failures = 0;
+    if (this.#state === "open" && Date.now() - this.#openedAt > healthy) this.#failures = 0;
     if (this.#isFinal(code, reason)) return this.#stop({ code, reason });
     this.#drop();
     const wait = Math.max(least, waitMin * (1 + Math.random()) * 2 ** Math.min(this.#failures++, doublings));
@@ -169,12 +174,13 @@ class Subscription {
     this.#set("waiting", { retryAt: Math.ceil(Date.now() + wait), code, reason });
   }
 
-  #isFinal(code, reason) { // another attempt would end the same way
+  // isFinal reports whether another attempt would end the same way.
+  #isFinal(code, reason) {
     const renews = typeof this.#options.token === "function";
-    if (code === 401 && renews && !this.#denied) return !(this.#denied = true);
+    if (code === 401 && renews && !this.#denied) return !(this.#denied = true); // once more, with a fresh token
     if (code === 3005) return !renews;
-    return code === 1002 || (code === 1008 && reason !== "no response to ping") ||
-      (code >= 400 && code < 500 && ![408, 425, 429].includes(code));
+    if (code === 1008) return reason !== "no response to ping";
+    return code === 1002 || (code >= 400 && code < 500 && ![408, 425, 429].includes(code));
   }
 
   #drop() {
