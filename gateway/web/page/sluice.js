@@ -101,7 +101,7 @@ class Subscription {
     const response = await fetch(url, { signal, cache: "no-store", headers: { Accept: "text/event-stream" } });
     if (!response.ok) {
       const reason = (await response.text()).trim().slice(0, 200);
-      return signal.aborted || this.#lost(response.status, reason, 1000 * parseInt(response.headers.get("Retry-After")) || 0);
+      return signal.aborted || this.#lost(response.status, reason, 1000 * response.headers.get("Retry-After") || 0);
     }
     if (!/^text\/event-stream\b/.test(response.headers.get("Content-Type"))) throw new Error("not an event stream");
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

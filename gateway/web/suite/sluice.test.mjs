@@ -162,6 +162,40 @@ for (const [name, urlOf] of Object.entries(transports)) {
     f.subscription.cut();
     assert.equal(f.subscription.state, "closed");
   });
+
+  test(`${name}: after close() in a callback, what arrived with it is not delivered`, async (t) => {
+    const lines = [
+      { channel: "news", epoch: "e", offset: 5, prev: 2, at: 1, from: "api", data: "behind a loss" },
+      { gap: true, channel: "news", epoch: "e", offset: 9 },
+    ].map((r) => JSON.stringify(r));
+    const stream = (response) => {
+      response.writeHead(200, { "Content-Type": "text/event-stream" });
+      response.write(`id: e:1\n\ndata: ${lines[0]}\n\nevent: gap\ndata: ${lines[1]}\n\n`);
+    };
+    let sent;
+    const all = new Promise((resolve) => { sent = resolve; });
+    const host = await serverOf(t, { socket: (ws) => lines.forEach((line) => ws.send(line, sent)), stream });
+    const f = new Follower(t, urlOf(host, "news"), { since: "e:1", onGap: (_, { subscription }) => subscription.close() });
+    await f.in("closed");
+    if (name === "WebSocket") await all;
+    assert.deepEqual([f.gaps, f.data], [[{ from: "e:1", to: "e:2" }], []]);
+  });
+
+  test(`${name}: history and since may be in the URL`, async (t) => {
+    const { gateway, host } = await scene(t);
+    const { epoch } = await gateway.publish("news", "one");
+    await gateway.publish("news", "two");
+    for (const query of ["history=1", `since=${epoch}:1`]) {
+      const f = new Follower(t, `${urlOf(host, "news")}?${query}`);
+      await f.has("two");
+      f.subscription.cut();
+      f.subscription.retryNow();
+      await gateway.publish("news", `after ${query}`);
+      await f.has(`after ${query}`);
+      assert.equal(f.data[0], "two");
+      assert.deepEqual(f.gaps, []);
+    }
+  });
 }
 
 test("publishing: text and bytes, and what cannot be published is not lost silently", async (t) => {
