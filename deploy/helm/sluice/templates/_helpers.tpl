@@ -1,0 +1,89 @@
+{{- define "sluice.fullname" -}}
+{{- $name := .Values.fullnameOverride -}}
+{{- if not $name -}}
+{{- $name = ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
+{{- end -}}
+{{- /* "-internal" still fits in 63 characters. */ -}}
+{{- $name | trunc 54 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "sluice.selectorLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "sluice.labels" -}}
+{{ include "sluice.selectorLabels" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* Of the pod of `helm test`: Services must not select it. */ -}}
+{{- define "sluice.testLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "sluice.image" -}}
+{{- with .Values.image -}}
+{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The public listener: the name of its port, and the pod's port. */ -}}
+{{- define "sluice.scheme" -}}
+{{ ternary "https" "http" (not (empty .Values.tls.existingSecret)) }}
+{{- end -}}
+{{- define "sluice.port" -}}
+{{ ternary 8443 8000 (not (empty .Values.tls.existingSecret)) }}
+{{- end -}}
+
+{{- /* One line of the configuration file, from a list of key and value. */ -}}
+{{- define "sluice.setting" -}}
+{{- $value := index . 1 -}}
+{{- if kindIs "bool" $value -}}
+{{- /* YAML reads a bare on or off as a bool. */ -}}
+{{- $value = ternary "on" "off" $value -}}
+{{- else if not (kindIs "string" $value) -}}
+{{- /* Numbers of a values file are floats, which would be printed as 1e+06. */ -}}
+{{- $value = $value | int64 | toString -}}
+{{- end -}}
+{{- if not (regexMatch "^[A-Za-z0-9._/:*,%=-]+$" $value) -}}
+{{- $value = printf "%q" $value -}}
+{{- end -}}
+{{ index . 0 }} = {{ $value }}
+{{ end -}}
+
+{{- define "sluice.conf" -}}
+{{- $of := dict "listen" "service" "tls-listen" "tls" "tls-cert" "tls" "tls-key" "tls" "internal-listen" "internalService" "api-key-file" "apiKey" "shutdown-timeout" "shutdown.timeoutSeconds" "namespaces" "namespaces" "token-hmac-secret-file" "tokens" "token-public-key-file" "tokens" -}}
+{{- range $key, $value := .Values.settings -}}
+{{- with get $of $key }}{{ fail (printf "settings.%s: the chart sets it itself, from %s" $key .) }}{{ end -}}
+{{- range kindIs "slice" $value | ternary $value (list $value) -}}
+{{ include "sluice.setting" (list $key .) }}
+{{- end -}}
+{{- end -}}
+{{- if .Values.namespaces -}}
+namespaces = /etc/sluice/config/channels.json
+{{ end -}}
+{{- if .Values.tokens.existingSecret -}}
+{{- range .Values.tokens.hmacSecretKeys -}}
+token-hmac-secret-file = /etc/sluice/tokens/{{ . }}
+{{ end -}}
+{{- range .Values.tokens.publicKeyKeys -}}
+token-public-key-file = /etc/sluice/tokens/{{ . }}
+{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The ConfigMap's files. */ -}}
+{{- define "sluice.files" -}}
+sluice.conf: |
+  {{- include "sluice.conf" . | nindent 2 }}
+{{- with .Values.namespaces }}
+channels.json: |
+  {{- toPrettyJson . | nindent 2 }}
+{{- end }}
+{{- end -}}
