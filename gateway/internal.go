@@ -13,13 +13,13 @@ import (
 // Internal holds the settings of the internal listener.
 type Internal struct {
 	// APIKey, if set, is required in every request except those for health, as
-	// "X-API-Key: KEY" or "Authorization: Bearer KEY". Without it, requests with an
-	// Origin header, or with a Host other than this machine, are refused, because a web page
-	// can send requests to a loopback port.
+	// "X-API-Key: KEY" or "Authorization: Bearer KEY", or of those who log in with it on the
+	// operator's page. Without it, requests of other web pages, or with a Host other than this
+	// machine, are refused, because a web page can send requests to a loopback port.
 	APIKey string
 }
 
-// ServeInternal serves the HTTP API, metrics, health checks and profiling on l until
+// ServeInternal serves the operator's page, the HTTP API, metrics, health checks and profiling on l until
 // Shutdown, closes l, and returns [ErrServerClosed]. Clients must not be able to reach l.
 func (s *Server) ServeInternal(l net.Listener, opt Internal) error {
 	if err := s.internalListener(opt, l.Addr().Network() == "unix").Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
@@ -37,7 +37,7 @@ func (s *Server) InternalHandler(opt Internal) http.Handler {
 func (s *Server) internalListener(opt Internal, unixSocket bool) *ops.Listener {
 	return &ops.Listener{
 		Gateway: s.inside, APIKey: opt.APIKey, UnixSocket: unixSocket, MessageMax: s.cfg.MaxMessage, Logger: s.cfg.Logger, Metrics: ops.Collector(s.snapshot),
-		Foreign: s.names.Text("without {APIKey}, only programs on this machine are served: requests with an Origin header, or with a Host other than this machine, are refused"),
+		Foreign: s.names.Text("without {APIKey}, only programs on this machine and the gateway's own page are served: requests of other web pages, or with a Host other than this machine, are refused"),
 		API:     api.New(s.node, api.Options{MaxBody: apiBodyMax(s.cfg.MaxMessage), OnError: s.apiFailed}), Stopped: s.set.Stopped(),
 	}
 }

@@ -310,9 +310,14 @@ func TestTheAPIIsBehindTheGuard(t *testing.T) {
 				"a wrong key":      {keyed, "127.0.0.1:9000", "X-API-Key", "sesam", 401},
 				"an empty key":     {keyed, "127.0.0.1:9000", "Authorization", "Bearer ", 401},
 				"another scheme":   {keyed, "127.0.0.1:9000", "Authorization", "Basic sesame", 401},
-				"a page":           {open, "127.0.0.1:9000", "Origin", "http://127.0.0.1:9000", 403},
+				"nobody's cookie":  {keyed, "127.0.0.1:9000", "Cookie", "sluice_session_9000=A", 401},
+				"an empty cookie":  {keyed, "127.0.0.1:9000", "Cookie", "sluice_session_9000=", 401},
+				"a page":           {open, "127.0.0.1:9000", "Origin", "http://127.0.0.1:8000", 403},
 				"a page of a file": {open, "127.0.0.1:9000", "Origin", "null", 403},
-				"a page by DNS":    {open, "evil.example:9000", "X-None", "", 403},
+				"a page by DNS":    {open, "evil.example:9000", "Origin", "http://evil.example:9000", 403},
+				"an image by DNS":  {open, "evil.example:9000", "X-None", "", 403},
+				"an image":         {open, "127.0.0.1:9000", "Sec-Fetch-Site", "cross-site", 403},
+				"a port's image":   {open, "127.0.0.1:9000", "Sec-Fetch-Site", "same-site", 403},
 			} {
 				r := httptest.NewRequest(method, "http://localhost/", strings.NewReader(`{"channel":"x","data":1}`))
 				u, err := url.ParseRequestURI(path)

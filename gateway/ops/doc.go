@@ -1,6 +1,6 @@
-// Package ops is the internal listener, which an operator and backends use: the HTTP API,
-// metrics, health checks and profiling, each behind the API key or for this machine only; and
-// the process's memory limit.
+// Package ops is the internal listener, which an operator and backends use: the HTTP API, metrics,
+// health checks, profiling and the operator's page (package console), each behind the API key or
+// for this machine only; and the process's memory limit.
 //
 // It is a package of its own because everything in it is asked for rarely and by few, and
 // nothing else may depend on it: what it needs of a gateway is the interface [Gateway], a

@@ -3,8 +3,6 @@ package ops
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"io"
@@ -17,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sluice/gateway/ops/console"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -56,7 +56,7 @@ func (r *Refusal) Error() string { return r.Text }
 type Listener struct {
 	Gateway    Gateway
 	APIKey     string // "" serves only programs on this machine
-	UnixSocket bool   // it is served on one: no web page can reach it, whatever Host says there
+	UnixSocket bool   // it is served on one: a program may write anything as Host
 	Foreign    string // what other callers are told without a key
 	MessageMax int
 	Logger     *slog.Logger
@@ -124,34 +124,63 @@ func (l *Listener) Handler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return guard(mux, l.APIKey, l.UnixSocket, l.Foreign)
+	return l.guard(mux, console.New(l.APIKey, l.Logger))
 }
 
-// guard allows requests with the key; without a key, requests from programs on this machine
-// but not from web pages. foreign is the text of a refusal of others.
-func guard(next http.Handler, key string, unixSocket bool, foreign string) http.Handler {
-	want := sha256.Sum256([]byte(key))
+// guard allows requests with the key, and those of the operator's page when somebody has logged in
+// with it; without a key, requests from programs on this machine and from the operator's page, but
+// not from other web pages.
+func (l *Listener) guard(next http.Handler, page *console.Console) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.URL.Path == "/healthz" || r.URL.Path == "/readyz":
-		case key != "":
-			given := r.Header.Get("X-API-Key")
-			// "apikey" is the scheme of older libraries of Centrifugo's API.
-			if scheme, word, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && given == "" && (scheme == "Bearer" || scheme == "apikey") {
-				given = word
-			}
-			got := sha256.Sum256([]byte(given))
-			if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-				w.Header().Set("WWW-Authenticate", "Bearer")
-				writeError(w, http.StatusUnauthorized, "unauthorized", "the API key is missing or wrong; send it as X-API-Key: KEY or Authorization: Bearer KEY")
-				return
-			}
-		case len(r.Header.Values("Origin")) > 0 || !unixSocket && !localHost(r.Host):
-			writeError(w, http.StatusForbidden, "forbidden", foreign)
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		health := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
+		if l.APIKey == "" && !health && !l.fromHere(r) {
+			writeError(w, http.StatusForbidden, "forbidden", l.Foreign)
 			return
+		}
+		if page.Serve(w, r) {
+			return
+		}
+		key, given := keyOf(r)
+		switch {
+		case health:
+		case l.APIKey == "" && console.ByBrowser(r) && !console.Own(r):
+			writeError(w, http.StatusForbidden, "forbidden", l.Foreign)
+			return
+		case l.APIKey == "" || given && page.Right(key):
+		case given || !page.LoggedIn(r):
+			h.Set("WWW-Authenticate", "Bearer")
+			writeError(w, http.StatusUnauthorized, "unauthorized", "the API key is missing or wrong; send it as X-API-Key: KEY or Authorization: Bearer KEY")
+			return
+		case !console.Own(r):
+			writeError(w, http.StatusForbidden, "forbidden", "with a cookie, only requests of the gateway's own page are served; send the API key as X-API-Key: KEY")
+			return
+		default:
+			h.Set("Cache-Control", "no-store")
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// keyOf returns the API key that a request has.
+func keyOf(r *http.Request) (key string, given bool) {
+	if key = r.Header.Get("X-API-Key"); key != "" {
+		return key, true
+	}
+	// "apikey" is the scheme of older libraries of Centrifugo's API.
+	scheme, word, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	return word, ok && (scheme == "Bearer" || scheme == "apikey")
+}
+
+// fromHere reports whether a request without a key is for this machine under its own name. A web
+// page elsewhere can have a name that only resolves to it, also for a port that is forwarded to a
+// Unix socket.
+func (l *Listener) fromHere(r *http.Request) bool {
+	return localHost(r.Host) || l.UnixSocket && !console.ByBrowser(r)
 }
 
 // localHost reports whether a Host field names this machine as itself. A name that
