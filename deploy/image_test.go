@@ -65,7 +65,7 @@ func (b buildah) builder(t *testing.T) (image string, mounts []string) {
 	b.run(t, "rm", container)
 
 	mounts = []string{env.GOROOT + ":/goroot:ro", env.GOMODCACHE + ":/gomodcache:ro", env.GOCACHE + ":/gocache", t.TempDir() + ":/tmp"}
-	for _, dir := range []string{"/bin", "/lib", "/lib64", "/usr"} { // the shell and what it needs
+	for _, dir := range []string{"/bin", "/lib", "/lib64", "/usr", "/etc/ssl/certs"} { // the shell and what it needs, and certificates
 		if _, err := os.Stat(dir); err == nil {
 			mounts = append(mounts, dir+":"+dir+":ro")
 		}
@@ -85,7 +85,20 @@ type imageConfig struct {
 	ExposedPorts map[string]struct{}
 }
 
-func TestImageHoldsTheGatewayAndNothingElse(t *testing.T) {
+// imageSettings is what Dockerfile says about running the image.
+func imageSettings() imageConfig {
+	c := imageConfig{
+		User: "65532:65532", Env: []string{"SLUICE_LISTEN=:8000"}, Entrypoint: []string{"/sluice"}, Cmd: []string{"serve"},
+		StopSignal: "SIGTERM", ExposedPorts: map[string]struct{}{"8000/tcp": {}},
+	}
+	c.Healthcheck.Test = []string{"CMD", "/sluice", "health"}
+	return c
+}
+
+// isPath reports whether a variable is the one that buildah adds.
+func isPath(variable string) bool { return strings.HasPrefix(variable, "PATH=") }
+
+func TestImageHoldsTheGatewayAndCertificates(t *testing.T) {
 	t.Parallel()
 	b := newBuildah(t)
 	sluice(t) // the same source, which fills the cache that the image's build uses
@@ -111,13 +124,8 @@ func TestImageHoldsTheGatewayAndNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := image.Docker.Config
-	env := got.Env
-	got.Env = slices.DeleteFunc(slices.Clone(env), func(e string) bool { return strings.HasPrefix(e, "PATH=") })
-	want := imageConfig{
-		User: "65532:65532", Env: []string{"SLUICE_LISTEN=:8000"}, Entrypoint: []string{"/sluice"}, Cmd: []string{"serve"},
-		StopSignal: "SIGTERM", ExposedPorts: map[string]struct{}{"8000/tcp": {}},
-	}
-	want.Healthcheck.Test = []string{"CMD", "/sluice", "health"}
+	got.Env = slices.DeleteFunc(got.Env, isPath)
+	want := imageSettings()
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the image's configuration (-want +got):\n%s", diff)
 	}
@@ -141,7 +149,7 @@ func TestImageHoldsTheGatewayAndNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"sluice"}, files); diff != "" {
+	if diff := cmp.Diff([]string{"etc/ssl/certs/ca-certificates.crt", "sluice"}, files); diff != "" {
 		t.Errorf("files of the image (-want +got):\n%s", diff)
 	}
 	const sizeMax = 24 << 20
