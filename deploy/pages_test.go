@@ -62,10 +62,29 @@ func walkRepository(f func(name string, d fs.DirEntry) error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && slices.Contains([]string{".git", "node_modules", "bench-results"}, d.Name()) {
+		if d.IsDir() && (name == "dist" || slices.Contains([]string{".git", "node_modules", "bench-results"}, d.Name())) {
 			return fs.SkipDir
 		}
 		return f(name, d)
+	})
+}
+
+// copyRepository copies what the repository holds into a directory.
+func copyRepository(dir string) error {
+	return walkRepository(func(name string, d fs.DirEntry) error {
+		to := filepath.Join(dir, name)
+		if d.IsDir() {
+			return os.MkdirAll(to, 0o755)
+		}
+		info, err := d.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(repository, name))
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(to, text, info.Mode())
 	})
 }
 
@@ -170,23 +189,8 @@ func workplace(t *testing.T, p *page) string {
 	}
 	clone, recipe := filepath.Join(dir, "sluice"), filepath.Join(dir, "recipe")
 	isRecipe := path.Dir(p.name) == "deploy/recipes"
-	copyFile := func(name string, d fs.DirEntry) error {
-		to := filepath.Join(clone, name)
-		if d.IsDir() {
-			return os.MkdirAll(to, 0o755)
-		}
-		info, err := d.Info()
-		if err != nil || !info.Mode().IsRegular() {
-			return err
-		}
-		text, err := os.ReadFile(filepath.Join(repository, name))
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(to, text, info.Mode())
-	}
 	if !isRecipe || slices.ContainsFunc(p.blocks, func(b block) bool { return strings.Contains(b.Text, "../sluice") }) {
-		err = walkRepository(copyFile)
+		err = copyRepository(clone)
 	}
 	place := clone
 	if isRecipe {
