@@ -16,6 +16,7 @@ import (
 	policy "k8s.io/api/policy/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+	gatewayapi "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
@@ -32,6 +33,7 @@ var kinds = map[string]func() meta.Object{
 	"apps/v1/Deployment":                     func() meta.Object { return new(apps.Deployment) },
 	"autoscaling/v2/HorizontalPodAutoscaler": func() meta.Object { return new(autoscaling.HorizontalPodAutoscaler) },
 	"monitoring.coreos.com/v1/ServiceMonitor": func() meta.Object { return new(monitoring.ServiceMonitor) },
+	"gateway.networking.k8s.io/v1/HTTPRoute":  func() meta.Object { return new(gatewayapi.HTTPRoute) },
 	"networking.k8s.io/v1/Ingress":            func() meta.Object { return new(networking.Ingress) },
 	"networking.k8s.io/v1/NetworkPolicy":      func() meta.Object { return new(networking.NetworkPolicy) },
 	"policy/v1/PodDisruptionBudget":           func() meta.Object { return new(policy.PodDisruptionBudget) },

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	admission "k8s.io/pod-security-admission/api"
 	podsecurity "k8s.io/pod-security-admission/policy"
+	gatewayapi "sigs.k8s.io/gateway-api/apis/v1"
 )
 
 // manifests are what has to hold together, and the secrets that the user creates for them.
@@ -174,6 +175,15 @@ func TestPortsExist(t *testing.T) {
 					backend := path.Backend.Service
 					if backend.Name != public.Name || !hasPort(public, backend.Port.Name) {
 						t.Errorf("the Ingress leads to the port %q of the Service %s, not to the public one", backend.Port.Name, backend.Name)
+					}
+				}
+			}
+		}
+		for _, route := range all[*gatewayapi.HTTPRoute](of) {
+			for _, rule := range route.Spec.Rules {
+				for _, backend := range rule.BackendRefs {
+					if string(backend.Name) != public.Name || *backend.Port != public.Spec.Ports[0].Port {
+						t.Errorf("the HTTPRoute leads to the port %d of the Service %s, not to the public one", *backend.Port, backend.Name)
 					}
 				}
 			}

@@ -31,8 +31,10 @@ func TestWrongValuesAreErrors(t *testing.T) {
 		{"settings.listen=:80", "settings.listen: the chart sets it itself, from service"},
 		{"settings.api-key-file=/key", "from apiKey"},
 		{"settings.shutdown-timeout=60s", "from shutdown.timeoutSeconds"},
-		{"ingress.enabled=true", "settings.trusted-proxies"},
+		{"ingress.enabled=true", "ingress.enabled: set settings.trusted-proxies"},
+		{"httpRoute.enabled=true", "httpRoute.enabled: set settings.trusted-proxies"},
 		{"ingress.enabled=true,settings.trusted-proxies=10.0.0.0/8", "ingress.hosts"},
+		{"httpRoute.enabled=true,settings.proxy-protocol=10.0.0.0/8", "httpRoute.parentRefs"},
 		{"settings.jwks-url=https://id.example.com/keys", "networkPolicy.egress"},
 	} {
 		_, err := release{name: "sluice", set: []string{test.set}}.files(t)

@@ -41,6 +41,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ ternary 8443 8000 (not (empty .Values.tls.existingSecret)) }}
 {{- end -}}
 
+{{- /* Fails if a proxy is in front and not listed. The arguments are the root and the value's name. */ -}}
+{{- define "sluice.behindProxy" -}}
+{{- $settings := (index . 0).Values.settings -}}
+{{- if not (or (hasKey $settings "trusted-proxies") (hasKey $settings "proxy-protocol")) -}}
+{{- fail (printf "%s.enabled: set settings.trusted-proxies to the addresses of the proxy's pods, or all clients count as one, which can have 200 connections" (index . 1)) -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* One line of the configuration file, from a list of key and value. */ -}}
 {{- define "sluice.setting" -}}
 {{- $value := index . 1 -}}
