@@ -60,6 +60,15 @@ export function streamURL(address, channel) {
   return url.href;
 }
 
+// moduleURL is where the gateway serves sluice.js, for code outside of the page.
+export function moduleURL(address) {
+  const url = new URL(address);
+  url.protocol = url.protocol === "wss:" ? "https:" : "http:";
+  url.pathname = below(url, "/sluice.js");
+  url.search = "";
+  return url.href;
+}
+
 // echoURL is where each message comes back to its sender alone.
 export function echoURL(address) {
   const url = new URL(address);

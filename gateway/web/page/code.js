@@ -1,22 +1,15 @@
 // The code to copy, a tab for each language.
 
-import { channelURL } from "./address.js";
 import { colour } from "./highlight.js";
-import { curlFor, curlForAPI, javascriptFor } from "./snippets.js";
+import { snippetsFor } from "./snippets.js";
 
 const $ = (id) => document.getElementById(id);
 const tabs = $("languages");
 let snippets = [];
 
-// showSnippets shows the code for an address and a channel.
-export function showSnippets({ address, channel, publishURL }) {
-  const url = new URL(channelURL(address, channel));
-  url.searchParams.set("format", "json");
-  snippets = [
-    { id: "javascript", name: "JavaScript", language: "js", code: javascriptFor(url.href) },
-    { id: "curl", name: "curl", language: "sh", code: curlFor(publishURL, channel) },
-    { id: "api-curl", name: "API", language: "sh", code: curlForAPI(publishURL, channel) },
-  ];
+// showSnippets shows the code for { address, channel, publishURL }.
+export function showSnippets(where) {
+  snippets = snippetsFor(where);
   if (!tabs.querySelector("input")) tabs.append(...snippets.map(tab));
   show();
 }
@@ -34,6 +27,7 @@ function tab({ id, name }, i) {
 
 function show() {
   const chosen = tabs.querySelector("input:checked").value;
-  const { code, language } = snippets.find(({ id }) => id === chosen);
+  const { code, language, words } = snippets.find(({ id }) => id === chosen);
+  $("snippet-words").textContent = words;
   if ($("snippet").textContent !== code) $("snippet").replaceChildren(...colour(code, language));
 }

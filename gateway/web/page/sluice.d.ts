@@ -14,7 +14,7 @@ export interface Options {
   /** Begin with the newest publications in the channel's history, this many. Default: only live publications. */
   history?: number;
   /** Begin after this position, such as the one that `position` had before the page was reloaded. Overrides `history`. */
-  since?: string;
+  since?: string | null;
   /**
    * A connection token or a subscription token. A function is called before each connection, and can fetch a fresh
    * token. An error that it throws counts as a failed attempt, which is retried.

@@ -21,9 +21,9 @@ class Subscription {
     if (!/^(ws|http)s?:$/.test(this.#url.protocol)) throw new TypeError(`${url}: use ws:, wss:, http: or https:`);
     if (this.#isSocket && !globalThis.WebSocket) throw new Error("no WebSocket here: use Node.js 22, or the /sse/ address");
     this.#options = { ...Object.fromEntries(this.#url.searchParams), ...options }; // history, since and token
-    const [since, epoch, offset] = /^(\w+):(\d+)$/.exec(this.#options.since) ?? [];
-    if (!since && ![undefined, "", "now"].includes(this.#options.since)) throw new TypeError("since is not a position, EPOCH:OFFSET");
-    if (since) [this.#epoch, this.#offset] = [epoch, Number(offset)];
+    const { since } = this.#options, [position, epoch, offset] = /^(\w+):(\d+)$/.exec(since) ?? [];
+    if (position) [this.#epoch, this.#offset] = [epoch, Number(offset)];
+    else if (since && since !== "now") throw new TypeError("since is not a position, EPOCH:OFFSET");
     globalThis.addEventListener?.("online", () => this.retryNow(), { signal: this.#life.signal });
     queueMicrotask(() => this.#state !== "closed" && this.#connect()); // the caller has its result by then
   }

@@ -6,7 +6,7 @@ import http from "node:http";
 import { WebSocketServer } from "ws";
 import { subscribe } from "../page/sluice.js";
 
-const patience = Number(process.env.PATIENCE ?? 60_000); // ms; what is waited for comes much sooner
+const patience = 60_000; // ms; what is waited for comes much sooner
 
 export class Follower {
   constructor(t, url, options = {}) {

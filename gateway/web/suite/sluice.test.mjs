@@ -231,6 +231,15 @@ test("own messages left out with echo=off are no gap", async (t) => {
   assert.deepEqual([f.data, f.gaps], [["of another"], []]);
 });
 
+test("no position that was stored before is none", async (t) => {
+  const { gateway, host } = await scene(t);
+  await gateway.publish("news", "one");
+  for (const since of [null, undefined, "", "now"]) {
+    const f = new Follower(t, transports.WebSocket(host, "news"), { since, history: 1 });
+    await f.has("one");
+  }
+});
+
 test("wrong arguments are errors at once", (t) => {
   for (const [url, options, pattern] of [
     ["nowhere", {}, /Invalid URL/], ["ftp://host/ws/news", {}, /use ws:, wss:, http: or https:/],
