@@ -44,7 +44,7 @@ curl -N ${quote(withQuery(stream, "history=10"))}
 };
 
 const node = ({ module, socket, publish, key }) => `// first: curl -fo sluice.mjs ${module}
-import { subscribe } from "./sluice.mjs";
+import { subscribe } from ${JSON.stringify("./sluice.mjs")};
 
 subscribe(${JSON.stringify(socket)}, {
   history: 10,
