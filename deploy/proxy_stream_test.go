@@ -20,19 +20,26 @@ import (
 // events opens an event stream and returns its lines; they end with it.
 func events(t *testing.T, address, path string) <-chan string {
 	t.Helper()
+	lines, _ := eventsOver(t, &http.Transport{DisableKeepAlives: true}, "http://"+address+path)
+	return lines
+}
+
+// eventsOver does the same with a transport, and returns the protocol of the answer.
+func eventsOver(t *testing.T, transport *http.Transport, url string) (stream <-chan string, protocol string) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		resp.Body.Close()
-		t.Fatalf("%s: %s", path, resp.Status)
+		t.Fatalf("%s: %s", url, resp.Status)
 	}
 	lines := make(chan string, 100)
 	go func() {
@@ -46,7 +53,7 @@ func events(t *testing.T, address, path string) <-chan string {
 			}
 		}
 	}()
-	return lines
+	return lines, resp.Proto
 }
 
 // wantLine waits for a line that begins so.

@@ -31,6 +31,8 @@ type proxy struct {
 	// paths in there.
 	plain, cert, key string
 	secure           []string
+	// redirects says that a server of its own redirects from HTTP to HTTPS.
+	redirects bool
 	// caps are the lines, commented out in the file, that bound the connections of one
 	// address; cap is the end of one of them, with the bound.
 	caps []string
@@ -40,37 +42,25 @@ type proxy struct {
 }
 
 var proxies = []proxy{
+	{ // beside other sites
+		name: "nginx", debianPackage: "nginx-light", file: "proxy/nginx-site.conf", idle: "75s",
+		change: func(t *testing.T, text, port, upstream string) string {
+			dir := t.TempDir()
+			site := onLoopback(t, text, letsencrypt, port, upstream)
+			return "pid " + dir + "/nginx.pid;\nevents {}\nhttp {\n" + temporaryPaths(dir) + site + "}\n"
+		},
+		cert: letsencrypt + "fullchain.pem", key: letsencrypt + "privkey.pem", redirects: true,
+		args: nginxInForeground,
+	},
 	{
 		name: "nginx", debianPackage: "nginx-light", file: "proxy/nginx.conf", idle: "75s",
 		change: func(t *testing.T, text, port, upstream string) string {
 			dir := t.TempDir()
-			return substitute(t, text, "server 127.0.0.1:8000", "server "+upstream, "listen 80;", "listen 127.0.0.1:"+port+";", "listen [::]:80;", "",
-				"listen [::]:443 ssl;", "", "listen 443 ssl;", "listen 127.0.0.1:"+port+" ssl;", "/run/nginx.pid", dir+"/nginx.pid", "http {\n", "http {\n"+temporaryPaths(dir))
+			text = onLoopback(t, text, "/etc/ssl/sluice/", port, upstream)
+			return substitute(t, text, "/run/nginx.pid", dir+"/nginx.pid", "http {\n", "http {\n"+temporaryPaths(dir))
 		},
-		plain: "listen 80;", secure: []string{"listen 443 ssl;", "ssl_certificate ", "ssl_certificate_key ", "ssl_protocols "},
-		cert: "/etc/ssl/sluice/fullchain.pem", key: "/etc/ssl/sluice/key.pem",
+		cert: "/etc/ssl/sluice/fullchain.pem", key: "/etc/ssl/sluice/key.pem", redirects: true,
 		caps: []string{"limit_conn_zone ", "limit_conn "}, cap: "address 200",
-		args: nginxInForeground,
-	},
-	{ // a site beside others, with TLS
-		name: "nginx", debianPackage: "nginx-light", file: "recipes/behind-nginx.md", idle: "75s",
-		change: func(t *testing.T, text, port, upstream string) string {
-			_, rest, _ := strings.Cut(text, "```nginx checked\n")
-			site, _, ok := strings.Cut(rest, "```\n")
-			if !ok {
-				t.Fatal("the page has no site")
-			}
-			dir := t.TempDir()
-			here := "listen 127.0.0.1:" + port + " ssl http2;"
-			if strings.Contains(site, letsencrypt) { // there is none here
-				here = "listen 127.0.0.1:" + port + ";"
-				site = substitute(t, site, "ssl_certificate ", "#ssl_certificate ", "ssl_certificate_key ", "#ssl_certificate_key ")
-			}
-			site = substitute(t, site, "server 127.0.0.1:8000", "server "+upstream, "listen 80;", "listen unix:"+dir+"/redirect;", "listen [::]:80;", "",
-				"listen [::]:443 ssl http2;", "", "listen 443 ssl http2;", here)
-			return "pid " + dir + "/nginx.pid;\nevents {}\nhttp {\n" + temporaryPaths(dir) + site + "}\n"
-		},
-		cert: letsencrypt + "fullchain.pem", key: letsencrypt + "privkey.pem",
 		args: nginxInForeground,
 	},
 	{
@@ -94,6 +84,19 @@ var proxies = []proxy{
 }
 
 const letsencrypt = "/etc/letsencrypt/live/push.example.com/"
+
+// onLoopback lets a file of nginx's listen at a port of 127.0.0.1, and the server that redirects at
+// that of 127.0.0.2. Without a certificate of the test's, TLS is off.
+func onLoopback(t *testing.T, text, certificates, port, upstream string) string {
+	t.Helper()
+	here := "listen 127.0.0.1:" + port + " ssl http2;"
+	if strings.Contains(text, certificates) { // there is none here
+		here = "listen 127.0.0.1:" + port + ";"
+		text = substitute(t, text, "ssl_certificate ", "#ssl_certificate ", "ssl_certificate_key ", "#ssl_certificate_key ")
+	}
+	return substitute(t, text, "server 127.0.0.1:8000", "server "+upstream, "listen 80;", "listen 127.0.0.2:"+port+";", "listen [::]:80;", "",
+		"listen [::]:443 ssl http2;", "", "listen 443 ssl http2;", here)
+}
 
 func nginxInForeground(file string) []string {
 	return []string{"-c", file, "-e", "stderr", "-g", "daemon off;"}
