@@ -29,6 +29,7 @@ type Record struct {
 	Epoch   string // "": the record has no position, as of a publication with skip_history
 	Offset  uint64
 	Prev    uint64 // of a publication: the offset of the one before it
+	At      uint64 // of a publication: when it was published, Unix milliseconds by the gateway's clock
 	From    []byte // of a publication: the connection that published it, or "api"
 	Payload []byte // of a publication
 	Binary  bool   // the payload is binary
@@ -50,6 +51,7 @@ func (d *Reader) Read(p []byte) (Record, error) {
 		Epoch  string  `json:"epoch"`
 		Offset *uint64 `json:"offset"`
 		Prev   uint64  `json:"prev"`
+		At     uint64  `json:"at"`
 		From   string  `json:"from"`
 		Data   *string `json:"data"`
 		Base64 []byte  `json:"base64"`
@@ -72,6 +74,7 @@ func (d *Reader) Read(p []byte) (Record, error) {
 	if j.Offset != nil {
 		r.Epoch, r.Offset, r.Prev = j.Epoch, *j.Offset, j.Prev
 	}
+	r.At = j.At
 	return r, nil
 }
 
@@ -82,7 +85,7 @@ func (d *Reader) plain(p []byte) (r Record, ok bool) {
 	epoch, p, b := plainString(p, `,"epoch":"`)
 	offset, p, c := plainNumber(p, `,"offset":`)
 	prev, p, e := plainNumber(p, `,"prev":`)
-	_, p, f := plainNumber(p, `,"at":`)
+	at, p, f := plainNumber(p, `,"at":`)
 	from, p, g := plainString(p, `,"from":"`)
 	data, p, h := plainString(p, `,"data":"`)
 	if !(a && b && c && e && f && g && h) || string(p) != "}" {
@@ -91,7 +94,7 @@ func (d *Reader) plain(p []byte) (r Record, ok bool) {
 	if string(epoch) != d.epoch {
 		d.epoch = string(epoch)
 	}
-	return Record{Kind: Publication, Epoch: d.epoch, Offset: offset, Prev: prev, From: from, Payload: data}, true
+	return Record{Kind: Publication, Epoch: d.epoch, Offset: offset, Prev: prev, At: at, From: from, Payload: data}, true
 }
 
 // plainString cuts the prefix before and the text up to the next quote off p, if the text
