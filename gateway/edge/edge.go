@@ -39,12 +39,10 @@ type Config struct {
 	// the routes: clients may not publish.
 	ListenOnly, RemoteListenOnly bool
 
-	Routes []*route.Route
-	Page   http.Handler // what "/" shows in a browser; nil for nothing
-	// Demo answers the page's own requests, of clients on this machine through a listener that only
-	// they can reach; nil for nothing. It reports false if it has not answered.
-	Demo       func(w http.ResponseWriter, r *http.Request) bool
-	MemoryFull func() bool // no more connections are accepted
+	Routes     []*route.Route
+	Page       http.Handler // what "/" shows in a browser; nil for nothing
+	Demo       Demo         // what answers the page's own requests; nil for nothing
+	MemoryFull func() bool  // no more connections are accepted
 	Health     func() (status int, text string)
 	Names      setting.Names // what texts call settings
 	Logger     *slog.Logger

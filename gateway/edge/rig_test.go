@@ -54,6 +54,7 @@ type settings struct {
 	PongTimeout  time.Duration
 	WriteTimeout time.Duration
 	Logger       *slog.Logger
+	Demo         Demo
 }
 
 // perAddress are the limits for addresses that may have so many connections, this machine's too.
@@ -126,13 +127,17 @@ func newRig(cfg settings) (*rig, error) {
 		of.Off = raw.RejectRawOff
 	}
 	protocols := route.Join(centrifugo.New(sessions), raw.New(of))
+	answers := cfg.Demo
+	if answers == nil {
+		answers = demo
+	}
 	s.edge = New(Config{
 		MaxConnections: cmp.Or(cfg.MaxConnections, 10_000), MaxHandshakes: cmp.Or(cfg.MaxHandshakes, 128), HandshakeTimeout: handshakeTimeout,
 		Limits: cfg.Limits, CloseRefused: cfg.CloseRefused, Origins: origins, TrustedProxies: cfg.TrustedProxies, ProxyProtocol: cfg.ProxyProtocol,
 		Socket:           poller.Options{SendBuffer: 64 << 10, NotsentLowat: -1, UserTimeout: 20 * time.Second, NoDelay: true},
 		RemoteListenOnly: cfg.RemoteListenOnly, Routes: protocols.Routes, MemoryFull: s.full.Load,
 		Page:   http.HandlerFunc(front),
-		Demo:   demo,
+		Demo:   answers,
 		Health: func() (int, string) { return http.StatusOK, "ok" },
 		Logger: log,
 	})
@@ -162,7 +167,7 @@ func front(w http.ResponseWriter, r *http.Request) {
 }
 
 // demo answers one path for this machine's own clients.
-func demo(w http.ResponseWriter, r *http.Request) bool {
+func demo(w http.ResponseWriter, r *http.Request, _ func() context.Context) bool {
 	if r.URL.Path == "/demo/test" {
 		io.WriteString(w, "for this machine\n") // ignored: the client may be gone
 		return true

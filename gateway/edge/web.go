@@ -198,6 +198,7 @@ type webConn struct {
 
 	inherits bool // it has the listener's options
 	here     bool // it is from this machine, and the listener is for nobody else
+	lasts    bool // its answer goes on for minutes: it has no place, and no deadline
 	client   netip.AddrPort
 	told     bool // a proxy has passed on the client's address
 	refusal  *route.Reject
@@ -216,8 +217,11 @@ func (c *webConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// SetReadDeadline never goes beyond the end of the handshake.
+// SetReadDeadline never goes beyond the end of the handshake, unless the answer lasts.
 func (c *webConn) SetReadDeadline(t time.Time) error {
+	if c.lasts {
+		return c.Conn.SetReadDeadline(t)
+	}
 	if t.IsZero() || t.After(c.until) {
 		t = c.until
 	}
@@ -262,7 +266,7 @@ func (s *Server) publicHandler() http.Handler {
 		}
 		upgrades, _ := s.routeTo(r.URL.EscapedPath())
 		switch {
-		case conn.here && s.cfg.Demo != nil && s.cfg.Demo(w, r):
+		case s.demo(w, r, conn):
 		case s.cfg.Page != nil && (r.URL.Path == "/" || upgrades == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead)):
 			s.cfg.Page.ServeHTTP(w, r)
 		case upgrades != nil:

@@ -110,11 +110,14 @@ func (p *places) needLocked(x *webPlace) {
 	}
 }
 
-// leave gives a place back.
+// leave gives a place back. Later calls do nothing.
 func (p *places) leave(x *webPlace) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	i := slices.Index(p.taken, x)
+	if i < 0 {
+		return
+	}
 	p.taken = slices.Delete(p.taken, i, i+1)
 	if x.known {
 		if p.held[x.key]--; p.held[x.key] == 0 {
