@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -278,6 +279,12 @@ type Config struct {
 	// loop and must not block: every connection of that loop waits for it. The payload is
 	// valid, and must not be changed, until it returns.
 	OnMessage func(m Message) (publish bool)
+
+	// Visitors, if set, starts the visitors that a user can bring on the demo page: a process
+	// of the program's own. It is written lines of JSON with commands, and lines that the page shows are
+	// read from it. Close asks it to end; it has ended when Read returns io.EOF, which
+	// the gateway waits for. cmd/sluice has package bench/visitors for it.
+	Visitors func() (io.ReadWriteCloser, error)
 
 	// CertificateExpiry, if set, returns when the certificate in use for TLS expires, for
 	// the metrics.

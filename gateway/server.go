@@ -75,7 +75,7 @@ type Server struct {
 	set             *loop.Set
 	edge            *edge.Server
 	memory          *ops.Memory
-	fixed           int64             // bytes of memory that the process used before clients came; 0 if not known
+	fixed           fixedMemory
 	sampled         *sampling.Handler // under cfg.Logger
 	node            *control.Node
 	inside          *control.Inside
@@ -183,7 +183,7 @@ func newServer(cfg Config, with parts) (*Server, error) {
 	s.node = s.newNode()
 	s.inside = &control.Inside{Node: s.node, Ready: s.Ready, Names: s.names, Logger: s.cfg.Logger}
 	s.background.Go(func() { ops.KeepHouse(s.set.Stopped(), s.trim, s.arrived, s.set.Shrink) })
-	s.fixed, _ = ops.Resident() // 0 where it is not known
+	s.fixed.look(0)
 	s.verifiers.Start(s.set.Stopped(), max(runtime.GOMAXPROCS(0)/2, 1), s.background.Go)
 	return s, nil
 }
@@ -285,6 +285,7 @@ func (s *Server) Ticked() uint64 { return s.set.Ticked() }
 func (s *Server) trim(now time.Time) {
 	s.space.Trim(now.UnixMilli())
 	s.memory.Look()
+	s.fixed.look(s.edge.Counts().Connections)
 	s.sampled.Flush(now) // ignored: as the log is, when it cannot be written
 }
 

@@ -35,7 +35,7 @@ var arrows = []arrow{
 	{dir: "cmd/internal/doctor", may: "cmd/internal/cli cmd/internal/option cmd/internal/serve cmd/internal/client bench/clienttls gateway gateway/setting gateway/cgroup",
 		why: "looks at settings as serve does, and asks a gateway as a client with TLS"},
 	{dir: "cmd/internal/top", may: "cmd/internal/cli cmd/internal/option cmd/internal/serve cmd/internal/doctor bench/child bench/clienttls", why: "reads metrics as everybody does, and asks the gateway that doctor finds"},
-	{dir: "cmd/internal/bench", may: "cmd/internal/cli bench", why: "flags of the tester"},
+	{dir: "cmd/internal/bench", may: "cmd/internal/cli bench bench/visitors", why: "flags of the tester, and the process of the demo page's visitors"},
 	{dir: "cmd/internal/token", may: "cmd/internal/cli gateway/access/auth", why: "makes and verifies tokens as the gateway does"},
 	{dir: "cmd/internal/clitest", may: "cmd/internal/cli bench/child", why: "runs command lines in tests: only tests import it"},
 
@@ -84,6 +84,7 @@ var arrows = []arrow{
 	{dir: "bench/child", may: "syscall", why: "starts gateways as processes and imports nothing of them; syscall for SIGTERM"},
 	{dir: "bench/clienttls", why: "files, a tls.Config and texts: it makes no connection"},
 	{dir: "bench/record", why: "JSON records: pure"},
+	{dir: "bench/visitors", may: "bench/record bench/wsclient", why: "clients of the demo page, as a process: over sockets, never the gateway"},
 	{dir: "bench/wsclient", may: "syscall", why: "our client, beside the tester's own one; syscall for syscall.RawConn"},
 }
 

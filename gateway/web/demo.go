@@ -1,7 +1,9 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -10,11 +12,17 @@ import (
 	"strings"
 )
 
-// Demo answers what the page asks of its own gateway: the numbers of its strip. It is for
-// a browser on the gateway's machine that shows the gateway's own page, and for nobody else: see
-// own. The caller sees to it that the listener and the peer are both loopback.
+// Demo answers what the page asks of its own gateway: the numbers of its strip, and visitors that
+// a user brings (visitors.go). It is for a browser on the gateway's machine that shows the gateway's own
+// page, and for nobody else: see own. The caller sees to it that the listener and the peer are both
+// loopback.
 type Demo struct {
+	// Set at construction.
 	Numbers func() Numbers
+	// Start starts the visitors' process; see gateway.Config.Visitors. If there is none, Numbers says so.
+	Start func() (io.ReadWriteCloser, error)
+
+	crowd crowd
 }
 
 // Numbers are what the page's strip shows. Counters only grow: the page makes rates and quantiles
@@ -67,16 +75,27 @@ func NewMemory(process, fixed, connections int64) Memory {
 
 // Serve answers a request for a path of the demo. It reports false, and has done nothing, if there
 // is no such path or the request is not from the gateway's own page in a browser on this machine:
-// such a request is to be answered as any other for an unknown path.
-func (d *Demo) Serve(w http.ResponseWriter, r *http.Request) bool {
-	if r.URL.Path != "/demo/numbers" || r.Method != http.MethodGet || !own(r) {
+// such a request is to be answered as any other for an unknown path. An answer that goes on for
+// minutes calls lasting first, and ends with the context that it returns.
+func (d *Demo) Serve(w http.ResponseWriter, r *http.Request, lasting func() context.Context) bool {
+	var serve func()
+	switch r.Method + " " + r.URL.Path {
+	case "GET /demo/numbers":
+		serve = func() {
+			w.Header().Set("Content-Type", "application/json")
+			json.NewEncoder(w).Encode(d.Numbers()) // ignored: the client may be gone
+		}
+	case "POST /demo/visitors":
+		serve = func() { d.bring(w, r, lasting) }
+	case "POST /demo/visitors/cut":
+		serve = func() { d.cut(w, r) }
+	}
+	if serve == nil || !own(r) {
 		return false
 	}
-	h := w.Header()
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Type", "application/json")
-	h.Set("X-Content-Type-Options", "nosniff")
-	json.NewEncoder(w).Encode(d.Numbers()) // ignored: the client may be gone
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	serve()
 	return true
 }
 

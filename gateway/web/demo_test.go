@@ -82,7 +82,7 @@ func TestNumbersAreForTheGatewaysOwnPageAndNobodyElse(t *testing.T) {
 	for _, test := range tests {
 		r, w := browser(), httptest.NewRecorder()
 		test.change(r)
-		got := d.Serve(w, r)
+		got := d.Serve(w, r, nil)
 		if got != test.want || got != strings.Contains(w.Body.String(), `"version":"v"`) {
 			t.Errorf("%s: answered: %t, want %t; %q", test.name, got, test.want, w.Body)
 		}
@@ -99,7 +99,7 @@ func TestNumbersAreJSONThatNobodyKeeps(t *testing.T) {
 			Latency: Histogram{Bounds: []float64{0.001}, Counts: []uint64{7, 8}}, Memory: Memory{9, 10, &each}, Visitors: Available{true, "", 1000}}
 	}}
 	w := httptest.NewRecorder()
-	if !d.Serve(w, browser()) {
+	if !d.Serve(w, browser(), nil) {
 		t.Fatal("not answered")
 	}
 	var got any

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice/bench"
+	"sluice/bench/visitors"
 	"sluice/cmd/internal/cli"
 )
 
@@ -34,7 +35,7 @@ func NewCommand(env []string) *cobra.Command {
 			cli.Flags("TLS", tlsFlags...), cli.Flags("Tester", testerFlags...), cli.Flags("Report", reportFlags...))
 		cmd.AddCommand(scenario)
 	}
-	cmd.AddCommand(newFloorSenderCommand())
+	cmd.AddCommand(newFloorSenderCommand(), newVisitorsCommand())
 	return cmd
 }
 
@@ -194,6 +195,16 @@ func newFloorSenderCommand() *cobra.Command {
 		Use: "floor-sender", Hidden: true, Args: cli.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return bench.FloorSender(cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+}
+
+// newVisitorsCommand returns the command of the demo page's visitors, which serve starts.
+func newVisitorsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "visitors", Hidden: true, Args: cli.NoArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return visitors.Run(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
 }

@@ -47,6 +47,7 @@ func runServe(ctx context.Context, cfg *Settings, opts *option.Options, env []st
 		cfg.Gateway.CertificateExpiry = p.Secure.Store.Expiry
 	}
 	cfg.Gateway.Version = cli.ReadBuild().Version
+	cfg.Gateway.Visitors = newCrowd
 	verifier, err := p.Access.verifier(ctx, logger)
 	if err != nil {
 		return opts.Explain(err)
