@@ -15,13 +15,17 @@ import (
 // directory serves the files below a directory: no listings, no name that begins
 // with a dot, nothing that a symbolic link reaches outside. It is opened anew for
 // each request: a path that is a symbolic link, switched to a new version while the
-// gateway runs, shows the new one.
-type directory string
+// gateway runs, shows the new one. The module is served where the directory has no
+// file of that name.
+type directory struct {
+	name   string
+	module page
+}
 
 func newDirectory(name string) (directory, error) {
 	info, err := os.Stat(name)
 	if err == nil && !info.IsDir() {
-		return "", fmt.Errorf("web root %s: not a directory; use a directory that contains index.html", name)
+		return directory{}, fmt.Errorf("web root %s: not a directory; use a directory that contains index.html", name)
 	}
 	if err == nil {
 		var root *os.Root
@@ -33,14 +37,18 @@ func newDirectory(name string) (directory, error) {
 		if inner := new(fs.PathError); errors.As(err, &inner) {
 			err = inner.Err // the name is said already
 		}
-		return "", fmt.Errorf("web root %s: %w; use a readable directory", name, err)
+		return directory{}, fmt.Errorf("web root %s: %w; use a readable directory", name, err)
 	}
-	return directory(name), nil
+	return directory{name: name, module: newPage("").module()}, nil
 }
 
 func (d directory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", revalidate)
 	if err := d.serve(w, r); err != nil {
+		if _, ok := d.module[r.URL.Path]; ok {
+			d.module.ServeHTTP(w, r)
+			return
+		}
 		// Whatever the reason: nobody learns that a file exists but cannot be read.
 		w.Header().Del("Cache-Control")
 		http.NotFound(w, r)
@@ -58,7 +66,7 @@ func (d directory) serve(w http.ResponseWriter, r *http.Request) error {
 	if name == "" {
 		name = "."
 	}
-	root, err := os.OpenRoot(string(d))
+	root, err := os.OpenRoot(d.name)
 	if err != nil {
 		return err
 	}

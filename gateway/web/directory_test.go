@@ -47,6 +47,29 @@ func site(t *testing.T) string {
 	return root
 }
 
+func TestDirectoryHasTheClientUnlessItHasItsOwn(t *testing.T) {
+	root := site(t)
+	h, own := handler(t, Options{Dir: root}), handler(t, Options{})
+	for _, name := range moduleNames {
+		r := ask(t, h, "GET", name)
+		if got := r.Header.Get("Access-Control-Allow-Origin"); r.StatusCode != http.StatusOK || got != "*" {
+			t.Errorf("GET %s: got %d, Access-Control-Allow-Origin %q, want 200 and *", name, r.StatusCode, got)
+		}
+		if body(t, r) != body(t, ask(t, own, "GET", name)) {
+			t.Errorf("GET %s: not the file that the page has", name)
+		}
+	}
+	if r := ask(t, h, "GET", "/page.js"); r.StatusCode != http.StatusNotFound {
+		t.Errorf("GET /page.js: got %d, want 404: the page is replaced", r.StatusCode)
+	}
+	if err := os.WriteFile(filepath.Join(root, "sluice.js"), []byte("let mine"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := body(t, ask(t, h, "GET", "/sluice.js")); got != "let mine" {
+		t.Errorf("GET /sluice.js: got %q, want the directory's own", got)
+	}
+}
+
 func TestDirectoryServesItsFilesAndNothingElse(t *testing.T) {
 	h := handler(t, Options{Dir: site(t)})
 	for target, want := range map[string]string{ // "" is 404

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"slices"
 	"time"
 )
 
@@ -33,10 +34,10 @@ var contentTypes = map[string]string{
 	".ts":   "application/typescript; charset=utf-8",
 }
 
-// module is the client that other pages import, with its types. Pages of any origin may read
-// it, as any program may: it is public, and not what admits a page. Whether its connection is
-// accepted is for --allowed-origins.
-var module = map[string]bool{"/sluice.js": true, "/sluice.d.ts": true}
+// moduleNames are the client that other pages import, and its types. Pages of any origin may
+// read them, as any program may: the files are public, and what admits a page's connection is
+// --allowed-origins.
+var moduleNames = []string{"/sluice.js", "/sluice.d.ts"}
 
 // publishMark is the place in index.html for the address that programs publish to.
 // It is an attribute that may stay empty, so that the file is a page as it stands.
@@ -79,6 +80,15 @@ func newPage(publishURL string) page {
 	return p
 }
 
+// module returns the files that other pages import.
+func (p page) module() page {
+	m := page{}
+	for _, name := range moduleNames {
+		m[name] = p[name]
+	}
+	return m
+}
+
 // withPublishURL fills in the mark, escaped for an attribute in double quotes.
 func withPublishURL(index []byte, publishURL string) []byte {
 	if n := bytes.Count(index, []byte(publishMark)); n != 1 {
@@ -96,7 +106,7 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Not found. The page is at /.", http.StatusNotFound)
 		return
 	}
-	if module[r.URL.Path] {
+	if slices.Contains(moduleNames, r.URL.Path) {
 		h.Set("Access-Control-Allow-Origin", "*")
 	}
 	h.Set("Content-Type", f.contentType)
