@@ -75,7 +75,8 @@ export class Chart {
   // splits are where the axis of time has marks: at round distances from now.
   splits() {
     const unit = [15, 30, 60, 120, 180, 300].find((s) => this.span / s <= 5.5) ?? 300;
-    return Array.from({ length: Math.floor(this.span / unit) + 1 }, (_, i) => this.now - i * unit).reverse();
+    // None at the left end, where the other axis has its zero.
+    return Array.from({ length: Math.floor((0.95 * this.span) / unit) + 1 }, (_, i) => this.now - i * unit).reverse();
   }
 
   // redraw is for another colour scheme.

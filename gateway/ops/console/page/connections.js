@@ -67,12 +67,12 @@ export class Connections {
   constructor() {
     this.title = "Connections";
     this.path = "connections";
-    this.sort = "pending";
+    this.sort = "lag";
     this.table = new ConnectionTable(50);
     const choice = (sort, text) => el("label", {}, el("input", { type: "radio", name: "connection-sort", value: sort, checked: sort === this.sort, onchange: () => { this.sort = sort; this.table.refresh(sort).catch(() => {}); } }), el("span", {}, text));
     this.element = el("div", {},
       el("div", { class: "bar over" }, el("h1", {}, "Connections"),
-        el("fieldset", { class: "choice" }, el("legend", { class: "unseen" }, "Sort by"), choice("pending", "Unsent"), choice("lag", "Behind"), choice("age", "Stalled"))),
+        el("fieldset", { class: "choice" }, el("legend", { class: "unseen" }, "Sort by"), choice("lag", "Behind"), choice("age", "Stalled"), choice("pending", "Unsent"))),
       el("section", { class: "card", "aria-label": "Slowest connections" }, this.table.element));
   }
 

@@ -68,6 +68,7 @@ function tell({ ready, text }, now) {
 
 function state(name, words) {
   byId("state").dataset.state = name;
+  byId("app").toggleAttribute("data-stale", name === "lost");
   write(byId("state-words"), words);
 }
 

@@ -97,5 +97,5 @@ export class Overview {
     if (this.history) for (const c of this.charts) c.draw(this.history, this.now, this.range);
   }
 
-  async refresh() { await Promise.all([this.busiest.refresh("rate"), this.slowest.refresh("pending")]); }
+  async refresh() { await Promise.all([this.busiest.refresh("rate"), this.slowest.refresh("lag")]); }
 }
