@@ -6,10 +6,12 @@ import { Visitors } from "./visitors.js";
 
 const $ = (id) => document.getElementById(id);
 const every = 1_000; // ms
+const loopback = /^(localhost|127\..*|\[::1\])$/;
 
 // startDemo asks for the numbers as long as somebody looks. channel and token return what the page
 // is connected to, send publishes a text there.
 export async function startDemo({ channel, token, send }) {
+  if (!loopback.test(location.hostname)) return;
   const numbers = new Numbers($("numbers"));
   const visitors = new Visitors({ channel, token, send });
   let shown = false;

@@ -2,7 +2,7 @@
 // It knows no page: it reports what happens to the functions it is given.
 
 const waitMax = 5_000; // ms, between two attempts of the SDK
-const historyMax = 10; // messages that are shown on joining
+const historyMax = 20; // messages that are shown on joining
 
 export class Session {
   // told: { state(session), message(message), lost(trouble), back(report), here(map),

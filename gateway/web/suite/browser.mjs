@@ -22,7 +22,8 @@ export class Tab {
     t.page.on("pageerror", (err) => t.faults.push(err.message));
     t.page.on("console", (m) => {
       // What a browser itself says about a refused connection is expected in some tests.
-      if (m.type() === "error" && !/WebSocket connection to/.test(m.text())) t.faults.push(m.text());
+      const refused = /WebSocket connection to|Failed to load resource/.test(m.text());
+      if (m.type() === "error" && !refused) t.faults.push(m.text());
     });
     t.page.on("dialog", (d) => { t.faults.push(`dialog: ${d.message()}`); d.dismiss(); });
     await t.page.goto(url);
@@ -55,12 +56,7 @@ export class Tab {
   }
 
   // notes waits for a row of the page's own that matches.
-  async notes(pattern) {
-    const handle = await this.page.waitForFunction(
-      ([source, flags]) => [...document.querySelectorAll("#rows .note")].map((e) => e.textContent).find((t) => new RegExp(source, flags).test(t)),
-      [pattern.source, pattern.flags]);
-    return handle.jsonValue();
-  }
+  notes(pattern) { return this.says("#rows .note", pattern); }
 
   rows() {
     return this.page.$$eval("#rows li", (rows) => rows.map((row) => {
@@ -70,11 +66,50 @@ export class Tab {
     }));
   }
 
+  // said returns the rows that are messages.
+  async said() { return (await this.rows()).filter((r) => r.note === undefined); }
+
   async texts() {
-    return (await this.rows()).filter((r) => r.note === undefined).map((r) => r.text);
+    return (await this.said()).map((r) => r.text);
   }
 
-  async set(field, value) { await this.page.fill(`#${field}`, value); }
+  // panel opens what is behind the chip.
+  async panel() {
+    if (!await this.page.isVisible("#panel")) await this.page.click("#chip");
+  }
+
+  // set fills in a field of the panel.
+  async set(field, value) {
+    await this.panel();
+    await this.page.fill(`#${field}`, value);
+  }
+
+  // tokens fills in the fields for tokens.
+  async tokens(token, channelToken) {
+    if (!await this.page.isVisible("#keys")) {
+      await this.panel();
+      await this.page.click("#use-token");
+    }
+    await this.page.fill("#token", token);
+    if (channelToken !== undefined) await this.page.fill("#channel-token", channelToken);
+  }
+
+  // connect presses the button that begins or ends the connection.
+  async connect() {
+    await this.panel();
+    await this.page.click("#connect");
+  }
+
+  // mode chooses a tab: ws, sse, sdk or echo.
+  mode(name) { return this.page.check(`input[name=mode][value=${name}]`); }
+
+  // says waits until an element's text matches, and returns it.
+  async says(selector, pattern) {
+    const handle = await this.page.waitForFunction(
+      ([s, source, flags]) => [...document.querySelectorAll(s)].map((e) => e.textContent).find((t) => new RegExp(source, flags).test(t)),
+      [selector, pattern.source, pattern.flags]);
+    return handle.jsonValue();
+  }
 
   close() { return this.context.close(); }
 }

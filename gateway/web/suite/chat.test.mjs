@@ -16,8 +16,10 @@ after(async () => {
 
 const open = (path = "") => Tab.open(browser, gateway.url + path).then((t) => t.opened());
 
+const named = /^[A-Z][a-z]+ [A-Z][a-z]+$/;
+
 test("two tabs talk to each other, and each knows its own messages", async () => {
-  const [a, b] = await Promise.all([open(), open()]);
+  const [a, b, c] = await Promise.all([open(), open(), open()]);
   await a.send("hello from a");
   await b.sees("hello from a");
   await b.send("hello from b");
@@ -25,18 +27,22 @@ test("two tabs talk to each other, and each knows its own messages", async () =>
 
   assert.deepEqual(rows.map((r) => [r.offset, r.text]), [["#1", "hello from a"], ["#2", "hello from b"]]);
   assert.equal(rows[0].from, "you");
-  assert.match(rows[1].from, /^…\d{6}$/);
+  assert.match(rows[1].from, named);
   for (const r of rows) assert.match(r.latency, /^\d+ ms$/);
   assert.deepEqual((await b.sees("hello from b")).map((r) => r.from === "you"), [false, true]);
+  const seen = await c.sees("hello from b");
+  assert.match(seen[0].from, named);
+  assert.equal(seen[1].from, rows[1].from, "a sender has one name in all tabs");
+  assert.notEqual(seen[0].from, seen[1].from);
   assert.equal(await a.page.inputValue("#message"), "", "a sent message leaves its field");
-  assert.deepEqual([...a.faults, ...b.faults], []);
-  await Promise.all([a.close(), b.close()]);
+  assert.deepEqual([...a.faults, ...b.faults, ...c.faults], []);
+  await Promise.all([a.close(), b.close(), c.close()]);
 });
 
 test("echo gives each message back to its sender with the round trip", async () => {
-  const [a, b] = await Promise.all([open(), open()]);
-  await a.page.check("input[value=echo]");
-  await a.page.waitForFunction(() => document.querySelector("#state-words").textContent === "Connected to echo");
+  const [a, b] = await Promise.all([open("?channel=echoes"), open("?channel=echoes")]);
+  await a.mode("echo");
+  await a.says("#state-words", /^Connected to echo$/);
   await a.send("only for me");
   await a.send("and again");
   const rows = await a.sees("and again");
@@ -59,7 +65,7 @@ test("text of any script arrives as it was typed, in channels of any script", as
   await b.sees(texts.at(-1));
   assert.deepEqual(await b.texts(), texts);
   await gateway.publish(name, "from a program");
-  assert.equal((await b.sees("from a program")).at(-1).from, "api");
+  assert.equal((await b.sees("from a program")).at(-1).from, "backend");
   await Promise.all([a.close(), b.close()]);
 });
 
@@ -144,6 +150,56 @@ test("the list keeps 500 rows, follows its end, and leaves a reader in peace", a
   await t.close();
 });
 
+test("what was said before is shown on joining, in every tab", async (t) => {
+  for (let i = 1; i <= 30; i++) await gateway.publish("before", `m${i}`);
+  const tab = await open("?channel=before");
+  t.after(() => tab.close());
+  const kept = Array.from({ length: 20 }, (_, i) => [`#${i + 11}`, "history", `m${i + 11}`]);
+  for (const mode of ["ws", "sse", "sdk", "ws"]) {
+    await tab.mode(mode);
+    await tab.opened();
+    await tab.sees("m30");
+    assert.deepEqual((await tab.said()).map((r) => [r.offset, r.latency, r.text]), kept, mode);
+  }
+  await gateway.publish("before", "and now");
+  assert.match((await tab.sees("and now")).at(-1).latency, /^\d+ ms$/);
+  assert.deepEqual(tab.faults, []);
+});
+
+test("over SSE the same channel is read, and a WebSocket beside it writes", async (t) => {
+  const [a, b] = await Promise.all([open("?channel=streamed"), open("?channel=streamed")]);
+  t.after(() => Promise.all([a.close(), b.close()]));
+  await a.mode("sse");
+  await a.opened();
+  assert.equal(await a.words(), "Connected to streamed");
+  await b.send("to the stream");
+  await a.sees("to the stream");
+  await a.send("from the stream");
+  await a.send("and again");
+  await b.sees("and again");
+  const rows = await a.sees("and again");
+  assert.deepEqual(rows.map((r) => [r.offset, r.from === "you", r.text]), [
+    ["#1", false, "to the stream"], ["#2", true, "from the stream"], ["#3", true, "and again"]]);
+  await a.page.click("#cut");
+  await a.inState("waiting");
+  await gateway.publish("streamed", "meanwhile");
+  await a.page.click("#cut");
+  await a.notes(/^Back after [\d.]+ s: caught up on 1 message, none lost$/);
+  assert.deepEqual([...a.faults, ...b.faults], []);
+});
+
+test("JSON is coloured, and stays what was sent", async (t) => {
+  const tab = await open("?channel=json");
+  t.after(() => tab.close());
+  const texts = ['{"a": [1, -2.5e3, null], "b": "<b>\\"x\\""}', "[]", "{not json", "42"];
+  for (const text of texts) await tab.send(text);
+  await tab.sees("42");
+  assert.deepEqual(await tab.texts(), texts);
+  assert.equal(await tab.page.$$eval("#rows .json", (e) => e.length), 2);
+  assert.deepEqual(await tab.page.$$eval("#rows .json span", (spans) => spans.map((e) => [e.className, e.textContent])), [
+    ["c-key", '"a"'], ["c-number", "1"], ["c-number", "-2.5e3"], ["c-word", "null"], ["c-key", '"b"'], ["c-string", '"<b>\\"x\\""']]);
+});
+
 test("fields that cannot be used are explained, and another channel is a click away", async () => {
   const t = await open();
   const cases = [
@@ -156,7 +212,7 @@ test("fields that cannot be used are explained, and another channel is a click a
     const good = await t.page.inputValue(`#${field}`);
     await t.set(field, value);
     assert.equal(await t.page.textContent("#connect"), "Connect");
-    await t.page.click("#connect");
+    await t.connect();
     assert.match(await t.inState("closed"), words);
     await t.set(field, good);
   }
@@ -166,10 +222,12 @@ test("fields that cannot be used are explained, and another channel is a click a
   await t.opened();
   assert.equal(await t.words(), "Connected to elsewhere");
   assert.match(t.page.url(), /\?channel=elsewhere$/);
+  assert.ok(await t.page.isHidden("#panel"), "it is out of the way");
+  await t.panel();
   await t.page.press("#channel", "Enter");
   assert.equal(await t.words(), "Connected to elsewhere", "Enter in a field does not disconnect");
 
-  await t.page.click("#connect");
+  await t.connect();
   assert.equal(await t.inState("closed"), "Disconnected");
   await t.send("kept");
   await t.page.waitForFunction(() => /Not connected/.test(document.querySelector("#notice").textContent));
@@ -177,54 +235,54 @@ test("fields that cannot be used are explained, and another channel is a click a
   await t.close();
 });
 
-test("rows of another target are divided from the former ones, and only those", async (t) => {
+test("rows of one target stay when it is opened again, and make room for another's", async (t) => {
   const other = await Gateway.start();
   t.after(() => other.stop());
   const tab = await open("?channel=unheard");
   t.after(() => tab.close());
   const connect = async (field, value) => {
     if (field) await tab.set(field, value);
-    await tab.page.click("#connect");
+    await tab.connect();
     await tab.opened();
   };
   const say = async (text) => {
     await tab.send(text);
     await tab.sees(text);
   };
+  const rows = async () => (await tab.said()).map((r) => `${r.offset} ${r.text}`);
 
-  await connect("channel", "first"); // with nothing above
+  await connect("channel", "first");
   await say("first, 1");
   await tab.page.click("#cut");
   await tab.inState("waiting");
   await tab.page.click("#cut");
   await tab.opened();
   await say("first, 2");
-  await tab.page.click("#connect"); // disconnects
+  await tab.connect(); // disconnects
   await tab.inState("closed");
+  await gateway.publish("first", "first, 3"); // while it is away
   await connect();
-  await say("first, 3");
+  await tab.sees("first, 3");
   await tab.set("address", "ftp://example.com"); // brings no rows
-  await tab.page.click("#connect");
+  await tab.connect();
   await tab.inState("closed");
+  assert.deepEqual(await rows(), ["#1 first, 1", "#2 first, 2", "#3 first, 3"]);
   await connect("address", gateway.url);
   await say("first, 4");
+  assert.deepEqual(await rows(), ["#1 first, 1", "#2 first, 2", "#3 first, 3", "#4 first, 4"]);
 
   await connect("channel", "news");
   await say("news, 1");
-  await tab.page.check("input[value=echo]");
-  await tab.opened();
+  assert.deepEqual(await rows(), ["#1 news, 1"]);
+  await tab.mode("echo");
+  await tab.says("#state-words", /^Connected to echo$/);
   await say("echo");
-  await tab.page.check("input[value=chat]");
-  await tab.opened();
+  assert.deepEqual(await rows(), [" echo"]);
+  await tab.mode("ws");
+  await tab.sees("news, 1");
+  assert.deepEqual(await rows(), ["#1 news, 1"]);
   await connect("address", other.url);
   await say("news of another gateway, 1");
-
-  const rows = (await tab.rows()).filter((r) => r.note === undefined || r.note.startsWith("Switched to"));
-  assert.deepEqual(rows.map((r) => r.note ?? `${r.offset} ${r.text}`), [
-    "#1 first, 1", "#2 first, 2", "#3 first, 3", "#4 first, 4",
-    "Switched to news", "#1 news, 1",
-    "Switched to echo", " echo",
-    "Switched to news", "Switched to news", "#1 news of another gateway, 1",
-  ]);
+  assert.deepEqual(await rows(), ["#1 news of another gateway, 1"]);
   assert.deepEqual(tab.faults, []);
 });

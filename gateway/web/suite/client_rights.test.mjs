@@ -1,4 +1,4 @@
-// The second part of the page: tokens and namespaces, and what is not allowed.
+// The page with keys: tokens and namespaces, and what is not allowed.
 
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
@@ -47,41 +47,72 @@ test("with keys the lines of the page make the tokens that are needed", async (t
   const k = await keys(t, {});
   const own = await Gateway.start("--token-hmac-secret-file", k.secret);
   t.after(() => own.stop());
-  const c = await Client.open(t, browser, own.url, "chat:1");
+  const c = await Client.begin(t, browser, own.url, "chat:1");
   assert.match(await c.inState("closed"), /^Closed: this channel needs a subscription token.*--insecure to try it \(103\)$/);
+  await c.page.waitForSelector("#keys:visible");
 
   const [forConnection, forChannel] = (await c.page.textContent("#tokens")).trim().split("\n");
-  await c.page.fill("#client-token", await k.token(forConnection));
-  await c.page.fill("#client-channel-token", await k.token(forChannel));
-  await c.page.click("#client-connect");
+  await c.tokens(await k.token(forConnection), await k.token(forChannel));
+  await c.page.click("#keys .primary");
   await c.opened();
+  assert.ok(await c.page.isHidden("#keys"), "they are out of the way");
   await c.says("#here-words", /^Presence is off for this channel: set "presence": true.*\(108\)$/);
-  await c.page.click("#kept");
-  await c.says("#kept-words", /^You are not allowed to read the history: .*start the gateway with --insecure to try it \(103\)$/);
-  await c.publish("may I?");
+  await c.notes(/^You are not allowed to read the history: .*start the gateway with --insecure to try it \(103\)$/);
+  await c.send("may I?");
   await c.notes(/^Not published: you are not allowed to publish to this channel: .*start the gateway with --insecure to try it.*\(103\)$/);
-  assert.equal(await c.page.inputValue("#client-message"), "may I?", "it is given back");
+  assert.equal(await c.page.inputValue("#message"), "may I?", "it is given back");
 
   for (const [token, words] of [
     ["nonsense", /^Closed: the gateway rejected the token.*\(3500\)$/],
-    [await k.expired(), /^Closed: the token is missing or has expired: make a new one, as shown below \(1\)$/],
+    [await k.expired(), /^Closed: the token is missing or has expired: make a new one, as shown here \(1\)$/],
     [await k.make("--user", "42", "--channels", "chat:1"), /^Closed: the gateway has already subscribed you.*\(105\)$/],
   ]) {
-    await c.page.fill("#client-token", token);
-    await c.page.click("#client-connect");
-    await c.says("#client-state-words", words);
+    await c.tokens(token);
+    await c.page.click("#keys .primary");
+    await c.says("#state-words", words);
   }
 });
 
-test("with keys the first part says what is missing, and uses the token in its address", async (t) => {
+test("with keys a plain connection says what is needed, and takes a token", async (t) => {
+  const k = await keys(t, { namespaces: [{ name: "open", allow_subscribe_for_client: true, history_size: 10, history_ttl: "60s" }] });
+  const own = await Gateway.start("--token-hmac-secret-file", k.secret, "--namespaces", k.file);
+  t.after(() => own.stop());
+  for (const mode of ["ws", "sse"]) {
+    const tab = await Tab.open(browser, `${own.url}?channel=open:1`);
+    t.after(() => tab.close());
+    await tab.mode(mode);
+    assert.equal(await tab.inState("closed"), "This gateway asks for a token");
+    await tab.page.waitForSelector("#keys:visible");
+    await tab.tokens("nonsense");
+    await tab.page.press("#token", "Enter");
+    await tab.says("#state-words", /^This token is not accepted \(401\)\. The gateway's log says why$/);
+
+    const [forConnection, forChannel] = (await tab.page.textContent("#tokens")).trim().split("\n");
+    await tab.tokens(await k.token(forChannel)); // it may not read the history: that is tried without
+    await tab.page.click("#keys .primary");
+    await tab.opened();
+    assert.equal(await tab.words(), "Connected to open:1");
+    assert.ok(await tab.page.isHidden("#keys"));
+    await own.publish("open:1", "heard");
+    await tab.sees("heard");
+
+    await tab.tokens(await k.token(forConnection));
+    await tab.set("channel", "closed:1");
+    await tab.connect();
+    await tab.says("#state-words", /^Can't connect: the gateway says “Unknown channel: its namespace is not configured\.” \(404\)$/);
+    assert.deepEqual(tab.faults, []);
+  }
+});
+
+test("a token in the address is used", async (t) => {
   const k = await keys(t, {});
   const own = await Gateway.start("--token-hmac-secret-file", k.secret);
   t.after(() => own.stop());
   const tab = await Tab.open(browser, `${own.url}?channel=chat:1`);
   t.after(() => tab.close());
-  assert.match(await tab.inState("closed"), /^Can't connect: the gateway refused.*If it has keys, add \?token=TOKEN to the address/);
+  await tab.inState("closed");
   await tab.set("address", `ws://${own.host}?token=${await k.make("--user", "42", "--channel", "chat:1")}`);
-  await tab.page.click("#connect");
+  await tab.connect();
   await tab.opened();
   assert.equal(await tab.words(), "Connected to chat:1");
 });
@@ -90,19 +121,18 @@ test("an expired token is named as such, and users are called by their names", a
   const k = await keys(t, { namespaces: [{ name: "chat", allow_subscribe_for_client: true, presence: true, join_leave: true, allow_presence_for_subscriber: true }] });
   const own = await Gateway.start("--token-hmac-secret-file", k.secret, "--namespaces", k.file);
   t.after(() => own.stop());
-  const a = await Client.open(t, browser, own.url, "chat:1", { token: await k.make("--user", "Ann", "--info", '{"name":"<b>Ann"}') });
+  const a = await Client.begin(t, browser, own.url, "chat:1", { token: await k.make("--user", "Ann", "--info", '{"name":"<b>Ann"}') });
   await a.opened();
-  assert.match(await a.says("#here-rows", /Ann/), /^you[0-9a-f]{8}user Ann, \{"name":"<b>Ann"\}$/);
-  const b = await Client.open(t, browser, own.url, "chat:1", { token: await k.make("--user", "Bob", "--expires", "6s") });
+  assert.match(await a.says("#here-rows", /Ann/), /^youAnn, \{"name":"<b>Ann"\}$/);
+  const b = await Client.begin(t, browser, own.url, "chat:1", { token: await k.make("--user", "Bob", "--expires", "6s") });
   await b.opened();
   assert.deepEqual(await a.here(2), ["Bob", "you"]);
-  assert.match(await b.inState("closed"), /^Closed: the token is missing or has expired: make a new one, as shown below \(1\)$/);
+  assert.match(await b.inState("closed"), /^Closed: the token is missing or has expired: make a new one, as shown here \(1\)$/);
   assert.deepEqual(await a.here(1), ["you"]);
-  await a.page.click("#kept");
-  await a.says("#kept-words", /^This channel keeps no history.*\(108\)$/);
+  await a.notes(/^This channel keeps no history.*\(108\)$/);
 
-  await a.page.fill("#client-channel", "other:1");
-  await a.page.click("#client-connect");
+  await a.set("channel", "other:1");
+  await a.connect();
   assert.match(await a.inState("closed"), /^Closed: no such channel: its namespace.*\(102\)$/);
 });
 
@@ -110,16 +140,15 @@ test("with --insecure no token is looked at, and what a namespace lacks is named
   const k = await keys(t, { namespaces: [{ name: "bare" }] });
   const own = await Gateway.start("--token-hmac-secret-file", k.secret, "--namespaces", k.file, "--insecure");
   t.after(() => own.stop());
-  const c = await Client.open(t, browser, own.url, "bare:1", { token: "nonsense" });
+  const c = await Client.begin(t, browser, own.url, "bare:1", { token: "nonsense" });
   await c.opened();
   await c.says("#here-words", /^Presence is off for this channel: set "presence": true.*\(108\)$/);
-  await c.page.click("#kept");
-  await c.says("#kept-words", /^This channel keeps no history.*\(108\)$/);
-  await c.publish("passes");
+  await c.notes(/^This channel keeps no history.*\(108\)$/);
+  await c.send("passes");
   assert.deepEqual((await c.sees("passes")).map((r) => [r.offset, r.from]), [["#1", "you"]]);
-  await c.page.click("#offline");
+  await c.page.click("#cut");
   await c.inState("offline");
   await own.publish("bare:1", "gone");
-  await c.page.click("#offline");
+  await c.page.click("#cut");
   await c.notes(/^Back after [\d.]+ s\. This channel has no recovery/);
 });

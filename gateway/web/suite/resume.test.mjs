@@ -57,7 +57,7 @@ test("a connection that an operator closes stays closed, and the page says so", 
   const list = await (await fetch(connections)).json();
   await fetch(`${connections}/${list.connections[0].id}/close`, { method: "POST" });
   assert.equal(await tab.inState("closed"), "Connection closed (1008): an operator of the gateway closed it");
-  await tab.page.click("#connect");
+  await tab.connect();
   await tab.opened();
 });
 
@@ -104,7 +104,7 @@ test("a restarted gateway is shown as a gap", async (t) => {
   await tab.opened();
   await tab.send("in the new life");
   const rows = said(await tab.sees("in the new life"));
-  assert.deepEqual(rows.map((r) => [r.offset, r.from, r.latency === "caught up"]), [["#1", "api", false], ["#1", "you", false]]);
+  assert.deepEqual(rows.map((r) => [r.offset, r.from, r.latency === "caught up"]), [["#1", "backend", false], ["#1", "you", false]]);
 });
 
 test("a connection can be cut by hand, and comes back at once when the network does", async (t) => {
@@ -125,7 +125,7 @@ test("a connection can be cut by hand, and comes back at once when the network d
 
   await tab.page.click("#cut");
   await tab.inState("waiting");
-  await tab.page.click("#connect");
+  await tab.connect();
   assert.equal(await tab.inState("closed"), "Disconnected");
   assert.ok(await tab.page.isHidden("#cut"));
 });
@@ -146,7 +146,7 @@ test("a subscribe-only client learns how to change that, and goes on listening",
   const { gateway, tab } = await scene(t, "--raw", "listen");
   await tab.send("may I?");
   assert.match(await tab.notes(/1008/), /clients may not publish to this channel.*--raw publish.*curl/);
-  await tab.page.waitForFunction(() => document.querySelector("#state-words").textContent === "Connected to lobby (subscribe only)");
+  await tab.says("#state-words", /^Connected to lobby \(subscribe only\)$/);
   assert.equal(await tab.page.inputValue("#message"), "may I?");
   await tab.page.press("#message", "Enter");
   await tab.notes(/^Not sent: clients may not publish to this channel/);
