@@ -1,0 +1,241 @@
+package main
+
+import "github.com/grafana/grafana-foundation-sdk/go/units"
+
+// A row is a heading of the dashboard, with the panels below it.
+type row struct {
+	title     string
+	collapsed bool // until a reader opens it
+	panels    []panel
+}
+
+// A panel is a title, what it shows, and queries whose results have one unit.
+type panel struct {
+	kind
+	title, about string
+	unit         string
+	queries      []query
+}
+
+// A query is PromQL in which HERE selects the chosen jobs and instances, and RATE is the window of
+// rates. The legend names labels in double braces.
+type query struct{ expr, legend string }
+
+// A kind is how a panel looks. It fixes the size, so that the panels of a line fill its 24 columns.
+type kind struct {
+	form          form
+	width, height uint32
+	stacked       bool
+}
+
+type form uint8
+
+const (
+	stat form = iota
+	graph
+	heatMap
+	table
+)
+
+var (
+	number = kind{form: stat, width: 4, height: 4}
+	half   = kind{form: graph, width: 12, height: 8}
+	third  = kind{form: graph, width: 8, height: 8}
+	heat   = kind{form: heatMap, width: 12, height: 8}
+	nodes  = kind{form: table, width: 24, height: 6}
+
+	stackedHalf  = kind{form: graph, width: 12, height: 8, stacked: true}
+	stackedThird = kind{form: graph, width: 8, height: 8, stacked: true}
+)
+
+const (
+	slowReasons = `reason=~"slow|write_timeout|pending_full|budget"`
+	admitted    = `outcome=~"upgraded|event_stream"`
+	refused     = `outcome!~"upgraded|http|event_stream|no_request"`
+)
+
+var rows = []row{
+	{title: "Overview", panels: []panel{
+		{number, "Nodes", "Gateways that Prometheus scrapes. Nodes share no channels.", units.Short, []query{{`count(sluice_build_info{HERE})`, ""}}},
+		{number, "Connections", "Open WebSocket and SSE connections.", units.Short, []query{{`sum(sluice_connections{HERE})`, ""}}},
+		{number, "Subscriptions", "Live subscriptions of all protocols. A Centrifugo connection can have several.", units.Short, []query{{`sum(sluice_subscriptions{HERE})`, ""}}},
+		{number, "Publications", "Publications accepted from clients and through the HTTP API.", units.CountsPerSecond, []query{{`sum(rate(sluice_publications_total{HERE}[RATE]))`, ""}}},
+		{number, "Deliveries", "Publications written to subscribers' sockets.", units.CountsPerSecond, []query{{`sum(rate(sluice_deliveries_total{HERE}[RATE]))`, ""}}},
+		{number, "Delivery latency, p99", "From publishing to the last write of the sweep that delivers it. Slow clients do not count.", units.Seconds, []query{
+			{`histogram_quantile(0.99, sum by (le) (rate(sluice_delivery_latency_seconds_bucket{HERE}[RATE])))`, ""},
+		}},
+		{half, "Connections by node", "Open connections, and the limit --max-connections.", units.Short, []query{
+			{`sum by (instance) (sluice_connections{HERE})`, "{{instance}}"},
+			{`max by (instance) (sluice_max_connections{HERE})`, "{{instance}} limit"},
+		}},
+		{half, "Publications and deliveries", "What comes in, and what goes out to subscribers.", units.CountsPerSecond, []query{
+			{`sum(rate(sluice_publications_total{HERE}[RATE]))`, "publications"},
+			{`sum(rate(sluice_deliveries_total{HERE}[RATE]))`, "deliveries"},
+		}},
+		{nodes, "Nodes now", "Each node with its version and load.", units.Short, []query{
+			{`max by (job, instance, version, commit) (sluice_build_info{HERE})`, "Build"},
+			{`max by (job, instance) (time() - process_start_time_seconds{HERE})`, "Uptime"},
+			{`sum by (job, instance) (sluice_connections{HERE})`, "Connections"},
+			{`sum by (job, instance) (sluice_users{HERE})`, "Users"},
+			{`sum by (job, instance) (rate(sluice_deliveries_total{HERE}[RATE]))`, "Deliveries"},
+			{`histogram_quantile(0.99, sum by (job, instance, le) (rate(sluice_delivery_latency_seconds_bucket{HERE}[RATE])))`, "Delivery p99"},
+			{`sum by (job, instance) (rate(process_cpu_seconds_total{HERE}[RATE]))`, "CPU cores"},
+			{`sum by (job, instance) (process_resident_memory_bytes{HERE})`, "Memory"},
+		}},
+	}},
+	{title: "Delivery", panels: []panel{
+		{half, "Delivery latency", "From publishing to the last write of the sweep that delivers it, over all channels. Slow clients do not count.", units.Seconds, []query{
+			{`histogram_quantile(0.5, sum by (le) (rate(sluice_delivery_latency_seconds_bucket{HERE}[RATE])))`, "p50"},
+			{`histogram_quantile(0.9, sum by (le) (rate(sluice_delivery_latency_seconds_bucket{HERE}[RATE])))`, "p90"},
+			{`histogram_quantile(0.99, sum by (le) (rate(sluice_delivery_latency_seconds_bucket{HERE}[RATE])))`, "p99"},
+		}},
+		{heat, "Delivery latency, distribution", "Sweeps by how late their oldest publication was when the last subscriber had it.", units.Seconds, []query{
+			{`sum by (le) (increase(sluice_delivery_latency_seconds_bucket{HERE}[RATE]))`, "{{le}}"},
+		}},
+		{third, "Publications by source", "From clients, and through the HTTP API.", units.CountsPerSecond, []query{
+			{`sum by (source) (rate(sluice_publications_total{HERE}[RATE]))`, "{{source}}"},
+		}},
+		{third, "Subscribers per publication", "Deliveries divided by publications: the average size of the audience.", units.Short, []query{
+			{`sum(rate(sluice_deliveries_total{HERE}[RATE])) / sum(rate(sluice_publications_total{HERE}[RATE]))`, "subscribers"},
+		}},
+		{third, "Publications deferred", "Publications that had to wait because the log of their channel was full, or its rate limit was reached.", units.CountsPerSecond, []query{
+			{`sum by (source) (rate(sluice_push_backs_total{HERE}[RATE]))`, "{{source}}"},
+		}},
+		{third, "Publications by namespace", "Namespaces of the --namespaces file.", units.CountsPerSecond, []query{
+			{`sum by (namespace) (rate(sluice_namespace_publications_total{HERE}[RATE]))`, "{{namespace}}"},
+		}},
+		{third, "Subscriptions by namespace", "Namespaces of the --namespaces file.", units.Short, []query{
+			{`sum by (namespace) (sluice_namespace_subscriptions{HERE})`, "{{namespace}}"},
+		}},
+		{third, "Channels by namespace", "Channels with subscribers or a history.", units.Short, []query{
+			{`sum by (namespace) (sluice_namespace_channels{HERE})`, "{{namespace}}"},
+		}},
+	}},
+	{title: "Slow clients", panels: []panel{
+		{third, "Blocked connections", "Share of connections whose socket accepts no more bytes.", units.PercentUnit, []query{
+			{`sum by (instance) (sluice_blocked_connections{HERE}) / sum by (instance) (sluice_connections{HERE})`, "{{instance}}"},
+		}},
+		{third, "Clients disconnected because they are slow", "By reason. The client can reconnect with its position.", units.CountsPerSecond, []query{
+			{`sum by (reason) (rate(sluice_connections_closed_total{HERE, ` + slowReasons + `}[RATE]))`, "{{reason}}"},
+		}},
+		{third, "Subscribers skipped ahead", "With --slow-policy skip: subscribers that continued with the newest publication.", units.CountsPerSecond, []query{
+			{`sum by (instance) (rate(sluice_skips_total{HERE}[RATE]))`, "{{instance}}"},
+		}},
+		{third, "Publications dropped", "Publications not sent to a subscriber, by the reason why its connection ended, or skip.", units.CountsPerSecond, []query{
+			{`sum by (reason) (rate(sluice_dropped_publications_total{HERE}[RATE])) > 0`, "{{reason}}"},
+		}},
+		{stackedThird, "Bytes held", "Channel logs and histories, input and pending output of connections, and publications being encoded. All together are bounded by --max-buffered.", units.BytesIEC, []query{
+			{`sum by (what) (sluice_held_bytes{HERE})`, "{{what}}"},
+		}},
+		{third, "TCP memory of the kernel", "Socket buffers of the gateway's whole network namespace, not of its process alone.", units.BytesIEC, []query{
+			{`max by (instance) (sluice_kernel_tcp_memory_bytes{HERE})`, "{{instance}}"},
+		}},
+	}},
+	{title: "Recovery", panels: []panel{
+		{third, "Subscribers that recover", "Subscriptions that asked for earlier publications and caught up, and subscribers notified of a gap.", units.CountsPerSecond, []query{
+			{`sum(rate(sluice_recoveries_total{HERE}[RATE]))`, "recovered"},
+			{`sum(rate(sluice_recovery_gaps_total{HERE}[RATE]))`, "gap"},
+		}},
+		{third, "Share of gaps", "Rises after a restart, and when the history is shorter than the absence of clients.", units.PercentUnit, []query{
+			{`sum by (instance) (rate(sluice_recovery_gaps_total{HERE}[RATE])) / (sum by (instance) (rate(sluice_recovery_gaps_total{HERE}[RATE])) + sum by (instance) (rate(sluice_recoveries_total{HERE}[RATE])))`, "{{instance}}"},
+		}},
+		{third, "Publications sent from history", "Publications that subscribers received from the history.", units.CountsPerSecond, []query{
+			{`sum by (instance) (rate(sluice_recovered_publications_total{HERE}[RATE]))`, "{{instance}}"},
+		}},
+	}},
+	{title: "Connections and closes", collapsed: true, panels: []panel{
+		{third, "Connections opened and closed", "WebSocket and SSE connections.", units.CountsPerSecond, []query{
+			{`sum(rate(sluice_handshakes_total{HERE, ` + admitted + `}[RATE]))`, "opened"},
+			{`sum(rate(sluice_connections_closed_total{HERE}[RATE]))`, "closed"},
+		}},
+		{third, "Closes by reason", "SECURITY.md explains each reason.", units.CountsPerSecond, []query{
+			{`sum by (reason) (rate(sluice_connections_closed_total{HERE}[RATE])) > 0`, "{{reason}}"},
+		}},
+		{third, "Refusals by outcome", "First requests that were refused or that failed.", units.CountsPerSecond, []query{
+			{`sum by (outcome) (rate(sluice_handshakes_total{HERE, ` + refused + `}[RATE])) > 0`, "{{outcome}}"},
+		}},
+		{third, "Users and addresses", "Distinct users, counted for each loop, and client addresses tracked for per-address limits.", units.Short, []query{
+			{`sum(sluice_users{HERE})`, "users"},
+			{`sum(sluice_addresses{HERE})`, "addresses"},
+		}},
+		{third, "Subscriptions started", "How often clients of the Centrifugo protocol subscribe.", units.CountsPerSecond, []query{
+			{`sum by (instance) (rate(sluice_subscriptions_started_total{HERE}[RATE]))`, "{{instance}}"},
+		}},
+		{third, "Messages and pings", "Messages received from clients, and pings sent to those that are silent.", units.CountsPerSecond, []query{
+			{`sum(rate(sluice_messages_received_total{HERE}[RATE]))`, "messages received"},
+			{`sum(rate(sluice_pings_total{HERE}[RATE]))`, "pings sent"},
+		}},
+		{third, "Traffic", "Payload of clients' TCP connections.", units.BytesPerSecondSI, []query{
+			{`sum(rate(sluice_sent_bytes_total{HERE}[RATE]))`, "sent"},
+			{`sum(rate(sluice_received_bytes_total{HERE}[RATE]))`, "received"},
+		}},
+		{third, "TLS handshakes", "Full handshakes cost about ten times the CPU of resumed ones.", units.CountsPerSecond, []query{
+			{`sum by (resumed) (rate(sluice_tls_handshakes_total{HERE}[RATE]))`, "resumed: {{resumed}}"},
+		}},
+		{third, "Certificate expires in", "Time until the TLS certificate in use expires. Empty without one.", units.Seconds, []query{
+			{`min by (instance) (sluice_certificate_expiry_timestamp_seconds{HERE}) - time()`, "{{instance}}"},
+		}},
+	}},
+	{title: "HTTP API", collapsed: true, panels: []panel{
+		{third, "Publications through the API", "Accepted from backends: /publish and /api.", units.CountsPerSecond, []query{
+			{`sum by (instance) (rate(sluice_publications_total{HERE, source="api"}[RATE]))`, "{{instance}}"},
+		}},
+		{third, "Publications that had to wait", "Share of API publications that found the channel full. After 250 ms the backend gets 503.", units.PercentUnit, []query{
+			{`sum by (instance) (rate(sluice_push_backs_total{HERE, source="api"}[RATE])) / sum by (instance) (rate(sluice_publications_total{HERE, source="api"}[RATE]))`, "{{instance}}"},
+		}},
+		{third, "Plain HTTP of clients", "First requests on the public listener that are not WebSocket: the page, SSE, emulation; and those that found every place taken.", units.CountsPerSecond, []query{
+			{`sum by (outcome) (rate(sluice_handshakes_total{HERE, outcome=~"http|http_busy"}[RATE]))`, "{{outcome}}"},
+		}},
+	}},
+	{title: "Event loops", collapsed: true, panels: []panel{
+		{third, "Loop lag, p99", "How late the ticks of each loop are. Above 0.5 s, the loop needs more CPU.", units.Seconds, []query{
+			{`histogram_quantile(0.99, sum by (instance, loop, le) (rate(sluice_loop_lag_seconds_bucket{HERE}[RATE])))`, "{{instance}} loop {{loop}}"},
+		}},
+		{third, "Connections by loop", "New connections go to the loops in turn.", units.Short, []query{
+			{`sum by (instance, loop) (sluice_connections{HERE})`, "{{instance}} loop {{loop}}"},
+		}},
+		{third, "Deliveries by loop", "Publications written to subscribers' sockets.", units.CountsPerSecond, []query{
+			{`sum by (instance, loop) (rate(sluice_deliveries_total{HERE}[RATE]))`, "{{instance}} loop {{loop}}"},
+		}},
+		{third, "Deliveries per write", "Above 1, one system call sends several publications.", units.Short, []query{
+			{`sum by (instance) (rate(sluice_deliveries_total{HERE}[RATE])) / sum by (instance) (rate(sluice_writes_total{HERE}[RATE]))`, "{{instance}}"},
+		}},
+		{third, "Writes and sweeps", "System calls that write to clients, and passes over the subscribers of a channel.", units.CountsPerSecond, []query{
+			{`sum(rate(sluice_writes_total{HERE}[RATE]))`, "writes"},
+			{`sum(rate(sluice_sweeps_total{HERE}[RATE]))`, "sweeps"},
+			{`sum(rate(sluice_blockings_total{HERE}[RATE]))`, "sockets blocked"},
+		}},
+		{third, "Panics", "Each closed one connection, and is a bug in sluice: the stack is in the log.", units.Short, []query{
+			{`sum by (instance) (increase(sluice_panics_total{HERE}[RATE]))`, "{{instance}}"},
+		}},
+	}},
+	{title: "Process", collapsed: true, panels: []panel{
+		{third, "CPU", "Cores in use.", units.Short, []query{
+			{`sum by (instance) (rate(process_cpu_seconds_total{HERE}[RATE]))`, "{{instance}}"},
+		}},
+		{third, "Memory", "Resident memory of the process, and what counts toward its limit. Without a limit, it is 0.", units.BytesIEC, []query{
+			{`sum by (instance) (process_resident_memory_bytes{HERE})`, "{{instance}} resident"},
+			{`sum by (instance) (sluice_memory_used_bytes{HERE})`, "{{instance}} used"},
+			{`sum by (instance) (sluice_memory_limit_bytes{HERE})`, "{{instance}} limit"},
+		}},
+		{third, "Memory per connection", "Resident memory divided by connections. It includes the fixed part of the process, which few connections share.", units.BytesIEC, []query{
+			{`sum by (instance) (process_resident_memory_bytes{HERE}) / sum by (instance) (sluice_connections{HERE})`, "{{instance}}"},
+		}},
+		{third, "Go heap", "Live and idle objects, and the size at which the next collection begins.", units.BytesIEC, []query{
+			{`sum by (instance) (go_memstats_heap_alloc_bytes{HERE})`, "{{instance}} heap"},
+			{`sum by (instance) (go_memstats_next_gc_bytes{HERE})`, "{{instance}} next collection"},
+		}},
+		{third, "Goroutines", "Connections have none: the number does not grow with them.", units.Short, []query{
+			{`sum by (instance) (go_goroutines{HERE})`, "{{instance}}"},
+		}},
+		{third, "Longest pause of the garbage collector", "Of the last collections.", units.Seconds, []query{
+			{`max by (instance) (go_gc_duration_seconds{HERE, quantile="1"})`, "{{instance}}"},
+		}},
+		{half, "File descriptors", "Share of the process's limit. Each connection needs one.", units.PercentUnit, []query{
+			{`sum by (instance) (process_open_fds{HERE}) / sum by (instance) (process_max_fds{HERE})`, "{{instance}}"},
+		}},
+		{half, "Log records suppressed", "Beyond ten of a kind per second, records are counted instead of written.", units.CountsPerSecond, []query{
+			{`sum by (instance) (rate(sluice_log_records_suppressed_total{HERE}[RATE]))`, "{{instance}}"},
+		}},
+	}},
+}
