@@ -13,6 +13,9 @@ import (
 // operatorsPages are the pages that name metrics and settings.
 var operatorsPages = []string{"README.md", "OPERATIONS.md", "SECURITY.md", "sizing.md", "proxy/README.md", "recipes/behind-nginx.md", "recipes/troubleshooting.md"}
 
+// queryFiles are the files with queries for other programs.
+var queryFiles = []string{"prometheus/alerts.yml", "grafana/sluice.json"}
+
 // An alert on a metric that does not exist never fires.
 func TestEveryMetricThatIsNamedExists(t *testing.T) {
 	t.Parallel()
@@ -29,19 +32,27 @@ func TestEveryMetricThatIsNamedExists(t *testing.T) {
 }
 
 // The labels in queries and alerts are those that a gateway shows.
-func TestEveryLabelOfAnAlertExists(t *testing.T) {
+func TestEveryLabelOfAQueryExists(t *testing.T) {
 	t.Parallel()
 	text := metrics(t)
-	selected := regexp.MustCompile(`(sluice_[a-z_]+)\{(\w+)=~?"([^"]+)"\}`)
-	found := selected.FindAllStringSubmatch(shipped(t, "OPERATIONS.md"), -1)
-	if len(found) < 5 {
-		t.Fatalf("found %d selectors in OPERATIONS.md", len(found))
-	}
-	for _, m := range found {
-		for value := range strings.SplitSeq(m[3], "|") {
-			if series := m[1] + `{` + m[2] + `="` + value + `"}`; !exposed(text, series) {
-				t.Errorf("OPERATIONS.md has %s, which /metrics does not show", series)
+	selector, matcher := regexp.MustCompile(`(sluice_[a-z_]+)\{([^}]+)\}`), regexp.MustCompile(`(\w+)[=!]~?"([^"]+)"`)
+	for _, file := range queryFiles {
+		found := 0
+		for _, m := range selector.FindAllStringSubmatch(strings.ReplaceAll(shipped(t, file), `\"`, `"`), -1) {
+			for _, label := range matcher.FindAllStringSubmatch(m[2], -1) {
+				if label[1] == "job" || label[1] == "instance" { // Prometheus's own
+					continue
+				}
+				found++
+				for value := range strings.SplitSeq(label[2], "|") {
+					if series := m[1] + `{` + label[1] + `="` + value + `"}`; !exposed(text, series) {
+						t.Errorf("%s has %s, which /metrics does not show", file, series)
+					}
+				}
 			}
+		}
+		if found < 5 {
+			t.Errorf("found %d labels in %s", found, file)
 		}
 	}
 }
