@@ -18,7 +18,7 @@ func (s *Server) newDemo() edge.Demo {
 	if s.cfg.Demo == DemoOff || s.cfg.WebRoot != "" || len(s.cfg.TrustedProxies)+len(s.cfg.ProxyProtocol) > 0 {
 		return nil
 	}
-	return (&page.Demo{Numbers: s.numbers, Start: s.startVisitors}).Serve
+	return page.NewDemo(s.numbers, s.startVisitors).Serve
 }
 
 func (s *Server) startVisitors() (io.ReadWriteCloser, error) {

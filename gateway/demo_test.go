@@ -2,8 +2,14 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
+	"runtime"
+	"runtime/debug"
+	"strings"
 	"testing"
 
 	"sluice/gateway/clienttest"
@@ -59,5 +65,70 @@ func TestWithoutTheDemoItsPathsAreUnknown(t *testing.T) {
 		if got, want := answers["/demo/numbers"].Body, answers["/demo/unknown"].Body; got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
+	}
+}
+
+func TestThePageSaysWhetherItCanBringVisitors(t *testing.T) {
+	t.Parallel()
+	process := func() (io.ReadWriteCloser, error) { return nil, errors.New("too many processes") }
+	for name, test := range map[string]struct {
+		cfg  Config
+		want page.Available
+	}{
+		"usually":            {Config{Visitors: process}, page.Available{Available: true, Most: 1000}},
+		"few connections":    {Config{Visitors: process, MaxConnections: 300}, page.Available{Available: true, Most: 300}},
+		"few of an address":  {Config{Visitors: process, MaxPerAddress: 50}, page.Available{Available: true, Most: 50}},
+		"a program without":  {Config{}, page.Available{Reason: "This program brings no visitors."}},
+		"no raw connections": {Config{Visitors: process, Raw: RawOff}, page.Available{Reason: "Visitors need raw WebSocket, which Raw turns off."}},
+	} {
+		s := start(t, test.cfg)
+		c := clienttest.Connect(t, s)
+		c.Write(asPage("GET", "/demo/numbers", "127.0.0.1"))
+		var got page.Numbers
+		if err := json.Unmarshal([]byte(c.WantStatus(name, http.StatusOK).Body), &got); err != nil || got.Visitors != test.want {
+			t.Errorf("%s: got %+v, %v, want %+v", name, got.Visitors, err, test.want)
+		}
+	}
+}
+
+func TestWhyVisitorsCannotBeStartedIsLogged(t *testing.T) {
+	t.Parallel()
+	var log clienttest.Records
+	s := start(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil)), Visitors: func() (io.ReadWriteCloser, error) { return nil, errors.New("too many processes") }})
+	c := clienttest.Connect(t, s)
+	c.Write(strings.Replace(asPage("POST", "/demo/visitors", "127.0.0.1"), "Content-Length: 0\r\n\r\n", "Content-Length: 11\r\n\r\n{\"count\":1}", 1))
+	if got := c.WantStatus("no process", http.StatusServiceUnavailable).Body; strings.Contains(got, "too many") {
+		t.Errorf("the page gets %q", got)
+	}
+	if !strings.Contains(log.Text(), `error="too many processes"`) {
+		t.Errorf("the log has %q", log.Text())
+	}
+}
+
+// Memory that was used once is kept, so that what the process needs without clients is
+// measured before they come.
+func TestFixedMemoryIsThatBeforeManyCame(t *testing.T) {
+	var m fixedMemory
+	m.look(0)
+	first := m.bytes.Load()
+	if first < 1<<20 {
+		t.Fatalf("%d bytes", first)
+	}
+	hold := make([]byte, 64<<20)
+	for i := range hold {
+		hold[i] = 1
+	}
+	m.look(fewConnections)
+	second := m.bytes.Load()
+	if second < first+32<<20 {
+		t.Errorf("%d bytes although it uses 64 MiB more than %d", second, first)
+	}
+	m.look(fewConnections + 1)
+	runtime.KeepAlive(hold)
+	hold = nil
+	debug.FreeOSMemory()
+	m.look(0)
+	if got := m.bytes.Load(); got != second {
+		t.Errorf("%d bytes after many have come and gone, want %d as before", got, second)
 	}
 }

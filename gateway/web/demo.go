@@ -18,11 +18,15 @@ import (
 // loopback.
 type Demo struct {
 	// Set at construction.
-	Numbers func() Numbers
-	// Start starts the visitors' process; see gateway.Config.Visitors. If there is none, Numbers says so.
-	Start func() (io.ReadWriteCloser, error)
+	numbers func() Numbers
+	start   func() (io.ReadWriteCloser, error)
+	crowd   crowd
+}
 
-	crowd crowd
+// NewDemo returns a demo. start starts the visitors' process, as gateway.Config.Visitors does; if
+// there is none, the numbers say so.
+func NewDemo(numbers func() Numbers, start func() (io.ReadWriteCloser, error)) *Demo {
+	return &Demo{numbers: numbers, start: start, crowd: crowd{place: make(chan struct{}, 1)}}
 }
 
 // Numbers are what the page's strip shows. Counters only grow: the page makes rates and quantiles
@@ -83,7 +87,7 @@ func (d *Demo) Serve(w http.ResponseWriter, r *http.Request, lasting func() cont
 	case "GET /demo/numbers":
 		serve = func() {
 			w.Header().Set("Content-Type", "application/json")
-			json.NewEncoder(w).Encode(d.Numbers()) // ignored: the client may be gone
+			json.NewEncoder(w).Encode(d.numbers()) // ignored: the client may be gone
 		}
 	case "POST /demo/visitors":
 		serve = func() { d.bring(w, r, lasting) }

@@ -78,7 +78,7 @@ func TestNumbersAreForTheGatewaysOwnPageAndNobodyElse(t *testing.T) {
 			change func(*http.Request)
 		}{name, false, set(name, "192.0.2.1")})
 	}
-	d := Demo{Numbers: func() Numbers { return Numbers{Version: "v"} }}
+	d := NewDemo(func() Numbers { return Numbers{Version: "v"} }, nil)
 	for _, test := range tests {
 		r, w := browser(), httptest.NewRecorder()
 		test.change(r)
@@ -94,10 +94,10 @@ func TestNumbersAreForTheGatewaysOwnPageAndNobodyElse(t *testing.T) {
 
 func TestNumbersAreJSONThatNobodyKeeps(t *testing.T) {
 	each := int64(3)
-	d := Demo{Numbers: func() Numbers {
+	d := NewDemo(func() Numbers {
 		return Numbers{Time: 1, Version: "v", Uptime: 2.5, Connections: 4, Published: 5, Delivered: 6,
 			Latency: Histogram{Bounds: []float64{0.001}, Counts: []uint64{7, 8}}, Memory: Memory{9, 10, &each}, Visitors: Available{true, "", 1000}}
-	}}
+	}, nil)
 	w := httptest.NewRecorder()
 	if !d.Serve(w, browser(), nil) {
 		t.Fatal("not answered")

@@ -17,30 +17,40 @@ import (
 
 const (
 	visitorsStay  = 2*time.Minute + 5*time.Second // the process leaves after two minutes
+	leavingTime   = time.Second                   // for the process to leave, with its page
 	lineTime      = 10 * time.Second              // for the page to read something
 	demoBodyBytes = 16 << 10                      // a token has at most 8 KiB
 )
 
 // crowd is the visitors that are there.
 type crowd struct {
+	place   chan struct{} // has room for one: who brings visitors
 	mu      sync.Mutex
-	taken   bool      // guarded by mu: there are some, or will be
 	process io.Writer // guarded by mu; nil while there is none
 }
 
-// take reports whether nobody is there, and takes the place.
-func (c *crowd) take() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	free := !c.taken
-	c.taken = true
-	return free
+// take takes the place of those who bring visitors. It waits a moment: those before may be leaving.
+func (c *crowd) take(ctx context.Context) bool {
+	t := time.NewTimer(leavingTime)
+	defer t.Stop()
+	select {
+	case c.place <- struct{}{}:
+		return true
+	case <-ctx.Done():
+	case <-t.C:
+	}
+	return false
 }
 
-func (c *crowd) set(process io.Writer, taken bool) {
+func (c *crowd) leave() {
+	c.set(nil)
+	<-c.place
+}
+
+func (c *crowd) set(process io.Writer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.process, c.taken = process, taken
+	c.process = process
 }
 
 // command sends a command to the visitors that are there. It reports whether there are some.
@@ -65,7 +75,7 @@ func (d *Demo) bring(w http.ResponseWriter, r *http.Request, lasting func() cont
 		Channel string `json:"channel"`
 		Token   string `json:"token"`
 	}
-	have := d.Numbers().Visitors
+	have := d.numbers().Visitors
 	switch err := readBody(w, r, &ask); {
 	case err != nil:
 		http.Error(w, "Malformed JSON: use {\"count\": 1000, \"channel\": \"lobby\"}.", http.StatusBadRequest)
@@ -76,12 +86,12 @@ func (d *Demo) bring(w http.ResponseWriter, r *http.Request, lasting func() cont
 	case ask.Count < 1 || ask.Count > have.Most:
 		http.Error(w, fmt.Sprintf("Invalid count: use 1 to %d.", have.Most), http.StatusBadRequest)
 		return
-	case !d.crowd.take():
+	case !d.crowd.take(r.Context()):
 		http.Error(w, "There are visitors already.", http.StatusConflict)
 		return
 	}
-	defer d.crowd.set(nil, false)
-	process, err := d.Start()
+	defer d.crowd.leave()
+	process, err := d.start()
 	if err != nil {
 		http.Error(w, "The visitors could not be started: see the gateway's log.", http.StatusServiceUnavailable)
 		return
@@ -90,7 +100,7 @@ func (d *Demo) bring(w http.ResponseWriter, r *http.Request, lasting func() cont
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { process.Close() }) // ignored: it ends
 	defer stop()
-	d.crowd.set(process, true)
+	d.crowd.set(process)
 	d.crowd.command(visit{gatewayOf(r), ask.Channel, ask.Token, ask.Count}) // if it fails, the process has ended
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(http.StatusOK)

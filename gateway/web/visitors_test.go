@@ -64,14 +64,14 @@ type demoRig struct {
 
 func newDemoRig(t *testing.T) *demoRig {
 	r := &demoRig{t: t, available: Available{Available: true, Most: 1000}, started: make(chan *process, 10)}
-	r.demo = &Demo{Numbers: func() Numbers { return Numbers{Visitors: r.available} }, Start: func() (io.ReadWriteCloser, error) {
+	r.demo = NewDemo(func() Numbers { return Numbers{Visitors: r.available} }, func() (io.ReadWriteCloser, error) {
 		if r.fails != nil {
 			return nil, r.fails
 		}
 		p := newProcess()
 		r.started <- p
 		return p, nil
-	}}
+	})
 	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		lasting := func() context.Context {
 			if r.ends != nil {
@@ -173,7 +173,7 @@ func TestVisitorsAreBroughtCutAndSentHome(t *testing.T) {
 
 	page.Body.Close()
 	within(t, "the process to be ended with the page", p.closed)
-	p, _, lines = r.bringWhenFree()
+	p, _, lines = r.bringPlainly()
 	p.Close() // it ends by itself
 	wantLine(t, lines, "last\n")
 	if _, err := lines.ReadByte(); err != io.EOF {
@@ -181,32 +181,22 @@ func TestVisitorsAreBroughtCutAndSentHome(t *testing.T) {
 	}
 }
 
-// bringWhenFree is bring as soon as the visitors before have gone.
-func (r *demoRig) bringWhenFree() (*process, *http.Response, *bufio.Reader) {
+// bringPlainly is bring with a process that takes what it is asked.
+func (r *demoRig) bringPlainly() (*process, *http.Response, *bufio.Reader) {
 	r.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		r.demo.crowd.mu.Lock()
-		free := !r.demo.crowd.taken
-		r.demo.crowd.mu.Unlock()
-		if free {
-			go func() {
-				p := <-r.started
-				p.commands.ReadString('\n') // ignored: it is asked
-				r.started <- p
-			}()
-			return r.bring(`{"count":1}`)
-		}
-		time.Sleep(time.Millisecond)
-	}
-	r.t.Fatal("the visitors before have never gone")
-	return nil, nil, nil
+	go func() {
+		p := <-r.started
+		p.commands.ReadString('\n') // ignored: it is asked
+		r.started <- p
+	}()
+	return r.bring(`{"count":1}`)
 }
 
 func TestVisitorsEndWithTheGateway(t *testing.T) {
 	r := newDemoRig(t)
 	var end context.CancelFunc
 	r.ends, end = context.WithCancel(t.Context())
-	p, _, lines := r.bringWhenFree()
+	p, _, lines := r.bringPlainly()
 	end()
 	within(t, "the process to be ended", p.closed)
 	wantLine(t, lines, "last\n") // what it says is passed on to the end
