@@ -7,9 +7,11 @@
 // It works from any origin that the gateway allows, because all it needs is the
 // address of the gateway.
 //
+// The page asks its own gateway for numbers and visitors, where [Demo] answers it.
+//
 // The package is apart from gateway because a directory of files and a cache's
 // headers have nothing to do with connections. It does not know WebSockets: the
-// page does, in the browser.
+// page does, in the browser, and the visitors' process.
 package web
 
 import (
