@@ -11,7 +11,7 @@ export class ConnectionTable {
     this.body = el("tbody");
     this.empty = el("p", { class: "empty" }, "Loading");
     const column = (name, how = "") => el("th", { scope: "col", class: how }, name);
-    this.table = el("table", { hidden: true, class: "connections" }, el("thead", {}, el("tr", {}, column("Client"), column("Channels", "wide"), column("State"), column("Unsent", "n"), column("Behind", "n wide"), column("Stalled", "n wide"),
+    this.table = el("table", { hidden: true, class: "connections" }, el("thead", {}, el("tr", {}, column("Client"), column("Channels", "wide"), column("State"), column("Unsent", "n wide"), column("Behind", "n wide"), column("Stalled", "n wide"),
       column("RTT", "n wide"), el("th", { scope: "col" }, el("span", { class: "unseen" }, "Action")))), this.body);
     this.said = el("p", { class: "unseen", role: "status" });
     this.element = el("div", { class: "table", role: "group", "aria-label": "Connections", tabindex: "0" }, this.table, this.empty, this.said);
@@ -30,7 +30,7 @@ export class ConnectionTable {
   row(c) {
     return el("tr", {},
       el("th", { scope: "row" }, el("span", { class: "name" }, c.address), el("span", { class: "under" }, [c.user, `${c.protocol} ${c.format}`, c.tls ? "TLS" : ""].filter(Boolean).join(" · "))),
-      el("td", { class: "wide" }), el("td", {}, el("span", { class: "badge" })), el("td", { class: "n" }), el("td", { class: "n wide" }), el("td", { class: "n wide" }), el("td", { class: "n wide" }),
+      el("td", { class: "wide" }), el("td", {}, el("span", { class: "badge" })), el("td", { class: "n wide" }), el("td", { class: "n wide" }), el("td", { class: "n wide" }), el("td", { class: "n wide" }),
       el("td", {}, el("button", { class: "small", onclick: () => this.close(c), "aria-label": `Close the connection of ${c.address}` }, "Close")));
   }
 
