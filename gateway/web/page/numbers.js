@@ -11,10 +11,10 @@ export class Numbers {
     this.samples = [];
     this.tiles = {
       connections: tile("connections"),
-      messages: tile("messages a second"),
-      deliveries: tile("deliveries a second"),
-      latency: tile("to the last write, p50 and p99"),
-      memory: tile("memory a connection"),
+      messages: tile("messages per second"),
+      deliveries: tile("deliveries per second"),
+      latency: tile("publish to last write, p50 · p99"),
+      memory: tile("memory per connection"),
     };
     const dl = document.createElement("dl");
     dl.append(...Object.values(this.tiles).map((t) => t.group));
@@ -54,7 +54,9 @@ export class Numbers {
   show(name, words, of = (s) => s[name] === null || typeof s[name] === "object" ? s.memory.per_connection : s[name]) {
     const t = this.tiles[name];
     if (t.value.textContent !== words) t.value.textContent = words;
-    t.line.setAttribute("d", line(this.samples.map(of)));
+    const [stroke, area] = lines(this.samples.map(of));
+    t.line.setAttribute("d", stroke);
+    t.area.setAttribute("d", area);
   }
 }
 
@@ -65,24 +67,31 @@ function tile(name) {
   value.className = "value";
   words.className = "words";
   dt.textContent = name;
-  const chart = document.createElementNS(svg, "svg"), path = document.createElementNS(svg, "path");
+  const [chart, area, path] = ["svg", "path", "path"].map((kind) => document.createElementNS(svg, kind));
   for (const [key, v] of Object.entries({ viewBox: "0 0 60 20", preserveAspectRatio: "none", "aria-hidden": "true" })) chart.setAttribute(key, v);
-  chart.append(path);
+  area.classList.add("area");
+  chart.append(area, path);
   dd.append(value, chart, words);
   group.append(dt, dd);
-  return { group, value, words, line: path };
+  return { group, value, words, line: path, area };
 }
 
-// line returns the path of a minute's values, newest at the right; null is a hole.
-function line(values) {
+// lines returns the path of a minute's values, newest at the right, and that of what lies below it;
+// null is a hole.
+function lines(values) {
   const top = Math.max(...values.map((v) => v ?? 0)) || 1;
-  let d = "", pen = "M";
+  let stroke = "", area = "", last = null;
   values.forEach((v, i) => {
-    if (v === null) return (pen = "M");
-    d += `${pen}${kept - values.length + i} ${(19 - (18 * v) / top).toFixed(2)}`;
-    pen = "L";
+    const x = kept - values.length + i - 1;
+    if (v !== null) {
+      const point = `${x} ${(19 - (17 * v) / top).toFixed(2)}`;
+      stroke += `${last === null ? "M" : "L"}${point}`;
+      area += `${last === null ? `M${x} 20L` : "L"}${point}`;
+    }
+    if (last !== null && (v === null || i === values.length - 1)) area += `L${v === null ? last : x} 20Z`;
+    last = v === null ? null : x;
   });
-  return d;
+  return [stroke, area];
 }
 
 // quantiles returns the quantiles, in seconds, of what two states of a histogram differ by; null

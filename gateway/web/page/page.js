@@ -149,10 +149,10 @@ function showTarget() {
 }
 
 const hints = {
-  ws: "Enter sends, Shift+Enter begins a new line.",
-  sse: "You receive over SSE, which only receives. What you send goes over a WebSocket beside it.",
-  sdk: "An object of JSON is published as one, anything else as a string.",
-  echo: "Only you receive what you send, with the time that it took.",
+  ws: "Enter sends, Shift+Enter starts a new line.",
+  sse: "SSE only receives. What you send goes over a WebSocket beside it.",
+  sdk: "A JSON object or array is published as it is, anything else as a string.",
+  echo: "Each message comes back to you alone, with its round-trip time.",
 };
 
 // showKeys shows or hides the fields for tokens, or keeps them while one is in use.

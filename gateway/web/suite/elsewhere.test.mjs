@@ -23,7 +23,7 @@ test("a page of another origin works where the gateway allows it, and learns why
   await a.opened();
   await a.send("from afar");
   await a.sees("from afar");
-  await a.page.click("[data-copies=curl]"); // plain http: has no clipboard of the new kind
+  await a.page.click("[data-copies=snippet]"); // plain http: has no clipboard of the new kind
   await a.page.waitForFunction(() => document.querySelector("#notice").textContent === "Copied.");
   for (const mode of ["sse", "sdk"]) {
     await a.mode(mode);

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { findings } from "./axe.mjs";
 import { launch, Tab } from "./browser.mjs";
 import { Gateway } from "./gateway.mjs";
 
@@ -27,19 +28,38 @@ const views = {
   "phone-dark": { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true, colorScheme: "dark" },
 };
 
-// Every pair of colours that carries words.
-const worded = ["header p", "header a", "label", "legend", "#address", "#channel", ".choice input + span", ".choice input:checked + span", "#connect", "#state-words", "#cut",
-  ".columns", "#rows .time", "#rows .offset", "#rows .latency", "#rows [data-caught-up=true] .latency", "#rows .from", "#rows .own .from", "#rows .text", "#rows .note",
-  "#message", "#composer button", "#message-hint", ".code h2", ".code button", "#javascript", "#curl", "#notice",
-  ".lead h2", ".lead p", ".lead a", "#token-hint", "#client-connect", "#client-state-words", "#offline", "#client-rows .offset", "#client-rows [data-caught-up=true] .latency",
-  "#client-rows .own .from", "#client-rows .json", "#client-rows .note", "#client-composer button", "#here-title", "#here-again", "#here-words", "#here-rows .own .name", "#here-rows .id",
-  "#kept", "#kept-words", "#kept-rows .id", "#kept-rows .text", "#api-curl", "#tokens"];
+// Every pair of colours that carries words, by the state of the page in which it is seen.
+const worded = {
+  always: ["h1", ".hero p", ".top .link", "#version", "#chip-channel", "#chip-host", ".stream .tabs input + span", ".stream .tabs input:checked + span", "#state-words", "#cut",
+    "#message", "#composer button", "#message-hint", ".numbers .value", ".numbers dt", ".numbers .words", "#code h2", "#languages input + span", "#languages input:checked + span",
+    ".code button", "#snippet", "#snippet .c-string", "#snippet .c-word", "#snippet .c-comment", "footer p", "footer a"],
+  busy: ["#rows .time", "#rows .offset", "#rows .latency", "#rows [data-how='caught up'] .latency", "#rows .from", "#rows .avatar", "#rows .own .from", "#rows .own .avatar", "#rows .text", "#rows .note",
+    "#rows .json .c-key", "#rows .json .c-string", "#rows .json .c-number", "#rows .json .c-word", "#notice"],
+  sdk: ["#rows [data-how=recovered] .latency", "#rows [data-how=history] .latency", "#here-words", "#here-rows .name", "#here-rows .own .name"],
+  panel: ["#panel label", "#address", "#channel", "#connect", "#use-token"],
+  keys: ["#keys-words", "#tokens", "#token-label", "#keys button", "#keys .primary"],
+};
 
 for (const [name, options] of Object.entries(views)) {
   test(`${name}: it fits its window, its words can be read, and it was photographed`, async (t) => {
     const tab = await Tab.open(browser, `${gateway.url}?channel=${name}`, options);
     t.after(() => tab.close());
     await tab.opened();
+    const seen = async (state) => {
+      const { content, window } = await tab.page.evaluate(() => ({ content: document.documentElement.scrollWidth, window: innerWidth }));
+      assert.ok(content <= window, `${state}: the page is ${content} wide in a window of ${window}`);
+      const selectors = [...worded.always, ...worded[state]];
+      const ratios = await tab.page.evaluate(contrasts, selectors);
+      for (const [selector, ratio] of ratios) assert.ok(ratio >= 4.5, `${state}: ${selector}: contrast ${ratio.toFixed(2)}`);
+      assert.ok(ratios.length >= selectors.length - 8, `${state}: only ${ratios.length} pairs of ${selectors.length} were seen`);
+      assert.deepEqual(await findings(tab.page), [], `${name}, ${state}`);
+      const file = join(shots, `${name}-${state}.png`);
+      await tab.page.screenshot({ path: file, fullPage: true });
+      t.diagnostic(file);
+    };
+
+    await tab.page.waitForSelector("#numbers:visible");
+    await gateway.publish(name, '{"match":"cup-final","minute":12,"live":true}');
     await tab.send("Hello from this tab");
     await gateway.publish(name, "And a good morning from a program: 你好，世界。これは少し長い文章です。");
     await gateway.publish(name, `long ${"word".repeat(60)}`);
@@ -47,44 +67,99 @@ for (const [name, options] of Object.entries(views)) {
     await gateway.publish(name, "This came while the connection was cut.");
     await tab.page.click("#cut");
     await tab.sees("This came while the connection was cut.");
-    await visitClient(tab, name);
-    await tab.page.click("[data-copies=curl]");
+    await tab.page.click("[data-copies=snippet]");
     await tab.page.waitForSelector("#notice:not(:empty)");
+    await seen("busy");
 
-    const { content, window } = await tab.page.evaluate(() => ({ content: document.documentElement.scrollWidth, window: innerWidth }));
-    assert.ok(content <= window, `the page is ${content} wide in a window of ${window}`);
-    const ratios = await tab.page.evaluate(contrasts, worded);
-    for (const [selector, ratio] of ratios) assert.ok(ratio >= 4.5, `${selector}: contrast ${ratio.toFixed(2)}`);
-    assert.ok(ratios.length >= 44, `${ratios.length} pairs of colours were seen`);
-    await tab.page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
-    t.diagnostic(join(shots, `${name}.png`));
+    const other = await Tab.open(browser, `${gateway.url}?channel=${name}`);
+    t.after(() => other.close());
+    await other.mode("sdk");
+    await tab.mode("sdk");
+    await tab.opened();
+    await tab.sees("Hello from this tab"); // the history
+    await tab.page.click("#cut");
+    await tab.inState("offline");
+    await gateway.publish(name, "This came while the SDK was offline.");
+    await tab.page.click("#cut");
+    await tab.notes(/recovered: true/);
+    await tab.says("#here-words", /^2 here$/);
+    await seen("sdk");
+
+    await tab.panel();
+    await seen("panel");
+    await tab.page.click("#use-token");
+    await tab.page.waitForSelector("#keys:visible");
+    await seen("keys");
+  });
+
+  test(`${name}: axe-core finds nothing in the tabs of SSE and Echo, nor where nothing has come`, async (t) => {
+    const tab = await Tab.open(browser, `${gateway.url}?channel=quiet-${name}`, options);
+    t.after(() => tab.close());
+    await tab.opened();
+    assert.deepEqual(await findings(tab.page), [], `${name}, empty`);
+    for (const mode of ["sse", "echo"]) {
+      await tab.mode(mode);
+      await tab.says("#state[data-state=open] #state-words", mode === "sse" ? /quiet/ : /echo/);
+      await tab.send("something");
+      await tab.sees("something");
+      assert.deepEqual(await findings(tab.page), [], `${name}, ${mode}`);
+    }
   });
 }
 
-// visitClient lets the second part show each kind of thing that it has.
-async function visitClient(tab, channel) {
-  const { page } = tab;
-  await page.click("#client-connect");
-  await page.waitForSelector("#client-state[data-state=open]");
-  await page.fill("#client-message", '{"text":"an object","list":[1,2,3]}');
-  await page.press("#client-message", "Enter");
-  await page.waitForSelector("#client-rows .own .json");
-  await page.click("#offline");
-  await page.waitForSelector("#client-state[data-state=offline]");
-  await gateway.publish(channel, "This came while the library was offline.");
-  await gateway.publish(channel, `long ${"word".repeat(60)}`);
-  await page.click("#offline");
-  await page.waitForSelector("#client-rows [data-caught-up=true]");
-  await page.waitForSelector("#here-rows .own");
-  await page.click("#kept");
-  await page.waitForSelector("#kept-rows li");
-}
+test("every sender's colour can be read, on both grounds", async (t) => {
+  for (const colorScheme of ["light", "dark"]) {
+    const tab = await Tab.open(browser, `${gateway.url}?channel=colours`, { colorScheme });
+    t.after(() => tab.close());
+    await tab.opened();
+    await gateway.publish("colours", "one");
+    await tab.sees("one");
+    const hues = await tab.page.evaluate(async () => {
+      const { hueOf } = await import("./senders.js");
+      return [...new Set(Array.from({ length: 500 }, (_, i) => hueOf(String(i))))];
+    });
+    assert.ok(hues.length >= 8, `${hues.length} colours`);
+    for (const hue of hues) {
+      await tab.page.$eval("#rows li", (row, h) => row.style.setProperty("--hue", h), hue);
+      for (const [selector, ratio] of await tab.page.evaluate(contrasts, ["#rows .from", "#rows .avatar"])) {
+        assert.ok(ratio >= 4.5, `${colorScheme}, hue ${hue}: ${selector}: contrast ${ratio.toFixed(2)}`);
+      }
+    }
+  }
+});
+
+test("on a phone the message field is in view, with messages and without", async (t) => {
+  for (const gone of [false, true]) { // without the strip, too
+    const own = gone ? await Gateway.start("--demo", "off") : gateway;
+    if (gone) t.after(() => own.stop());
+    const tab = await Tab.open(browser, `${own.url}?channel=field`, { viewport: { width: 375, height: 667 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true });
+    t.after(() => tab.close());
+    await tab.opened();
+    if (!gone) await tab.page.waitForSelector("#numbers:visible");
+    const inView = async () => {
+      const { top, bottom, right } = await tab.page.$eval("#message", (e) => e.getBoundingClientRect().toJSON());
+      const scrolled = await tab.page.evaluate(() => scrollY);
+      assert.ok(scrolled === 0 && top > 0 && bottom <= 667 && right <= 375, `from ${top} to ${bottom}, scrolled ${scrolled}`);
+    };
+    await inView();
+    for (let i = 0; i < 30; i++) await own.publish("field", `message ${i}`);
+    await tab.sees("message 29");
+    await inView();
+    await tab.mode("sdk");
+    await tab.says("#here-words", /^1 here$/);
+    await inView();
+  }
+});
 
 // contrasts returns the contrast (WCAG 2) of the words in each visible element.
 function contrasts(selectors) {
+  const pixel = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const rgba = (text) => {
-    const [r, g, b, a = 1] = text.match(/[\d.]+/g).map(Number);
-    return { r, g, b, a };
+    pixel.clearRect(0, 0, 1, 1);
+    pixel.fillStyle = text;
+    pixel.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = pixel.getImageData(0, 0, 1, 1).data;
+    return { r, g, b, a: a / 255 };
   };
   const ground = (e) => {
     for (; e; e = e.parentElement) {
@@ -101,7 +176,7 @@ function contrasts(selectors) {
   return selectors.flatMap((selector) => {
     const e = document.querySelector(selector);
     if (!e) throw new Error(`nothing matches ${selector}`);
-    if (!e.checkVisibility()) return [];
+    if (!e.checkVisibility() || e.getBoundingClientRect().width < 2) return [];
     const [light, dark] = [luminance(rgba(getComputedStyle(e).color)), luminance(ground(e))].sort((a, b) => b - a);
     return [[selector, (light + 0.05) / (dark + 0.05)]];
   });
@@ -111,24 +186,26 @@ test("it is used with the keyboard alone, and the focus is always seen", async (
   const tab = await Tab.open(browser, `${gateway.url}?channel=keys`);
   t.after(() => tab.close());
   await tab.opened();
+  await tab.page.waitForSelector("#numbers:visible");
   const { keyboard } = tab.page;
   const focus = () => tab.page.evaluate(() => {
     const e = document.activeElement;
     const ring = getComputedStyle(e.type === "radio" ? e.nextElementSibling : e);
     const copies = e.dataset.copies && `Copy ${e.dataset.copies}`;
-    return [e.id || copies || e.getAttribute("href") || e.getAttribute("aria-labelledby") || e.value || e.textContent.trim(), ring.outlineStyle !== "none" && parseFloat(ring.outlineWidth) >= 2];
+    return [e.id || copies || e.getAttribute("href") || e.value || e.getAttribute("aria-labelledby") || e.textContent.trim(), ring.outlineStyle !== "none" && parseFloat(ring.outlineWidth) >= 2];
   });
-  const order = [];
-  for (let i = 0; i < 27; i++) {
-    await keyboard.press("Tab");
-    const [name, visible] = await focus();
-    assert.ok(visible, `the focus on ${name} is not seen`);
-    order.push(name);
-  }
-  assert.deepEqual(order, ["#message", "#client", "address", "channel", "chat", "connect", "cut", "log", "message", "Send",
-    "Copy javascript", "javascript-title", "Copy curl", "curl-title",
-    "centrifuge.txt", "client-channel", "client-token", "client-channel-token", "client-connect", "client-log", "client-message", "Publish",
-    "here-rows", "kept-rows", "Copy api-curl", "api-curl-title", "Copy tokens"]);
+  const walk = async (n) => {
+    const order = [];
+    for (let i = 0; i < n; i++) {
+      await keyboard.press("Tab");
+      const [name, visible] = await focus();
+      assert.ok(visible, `the focus on ${name} is not seen`);
+      order.push(name);
+    }
+    return order;
+  };
+  assert.deepEqual(await walk(15), ["#message", "#code", "api-link", "operator-link", "chip", "ws", "cut", "log", "message", "Send",
+    "bring", "javascript", "Copy snippet", "code-title", "centrifuge.txt"]);
 
   await tab.page.focus(".skip");
   await keyboard.press("Enter");
@@ -138,64 +215,57 @@ test("it is used with the keyboard alone, and the focus is always seen", async (
   await keyboard.type("two lines");
   await keyboard.press("Enter");
   await tab.sees("typed\ntwo lines");
-  await tab.page.focus("input[value=chat]");
+
+  await tab.page.focus("#chip");
+  await keyboard.press("Enter");
+  await tab.page.waitForSelector("#panel:visible");
+  assert.equal(await tab.page.getAttribute("#chip", "aria-expanded"), "true");
+  assert.deepEqual(await walk(4), ["address", "channel", "connect", "use-token"]);
+  await keyboard.press("Enter");
+  assert.equal((await focus())[0], "token");
+  await tab.page.focus("#chip");
+  await keyboard.press("Enter");
+  await tab.page.focus("#channel");
+  await keyboard.press("Escape");
+  await tab.page.waitForSelector("#panel", { state: "hidden" });
+  assert.equal((await focus())[0], "chip");
+
+  await tab.page.focus("input[value=ws]");
   await keyboard.press("ArrowRight");
-  await tab.page.waitForFunction(() => document.querySelector("#state-words").textContent === "Connected to echo");
+  await keyboard.press("ArrowRight");
+  await tab.says("#state[data-state=open] #state-words", /^Connected to keys$/);
   await keyboard.press("Tab");
+  assert.equal((await focus())[0], "cut");
+  await keyboard.press("Enter");
+  await tab.inState("offline");
+  assert.equal((await focus())[0], "cut", "the button that brings it back is where the focus is");
+  await keyboard.press("Space");
+  await tab.inState("open");
+  await tab.page.focus("input[value=sdk]");
+  await keyboard.press("ArrowRight");
+  await tab.says("#state-words", /^Connected to echo$/);
+  await tab.page.focus("#chip");
+  await keyboard.press("Enter");
+  await tab.page.focus("#connect");
   await keyboard.press("Space");
   assert.equal(await tab.inState("closed"), "Disconnected");
-});
-
-test("the second part is used with the keyboard alone", async (t) => {
-  const tab = await Tab.open(browser, `${gateway.url}?channel=more-keys`);
-  t.after(() => tab.close());
-  const { keyboard } = tab.page;
-  const focused = () => tab.page.evaluate(() => document.activeElement.id);
-  const state = (name) => tab.page.waitForSelector(`#client-state[data-state=${name}]`);
-  await tab.page.focus("#client-channel");
-  await keyboard.press("Enter");
-  await state("open");
-  await tab.page.focus("#client-connect");
-  await keyboard.press("Tab");
-  assert.equal(await focused(), "offline");
-  await keyboard.press("Enter");
-  await state("offline");
-  assert.equal(await focused(), "offline", "the button that brings it back is where the focus is");
-  await keyboard.press("Space");
-  await state("open");
-  await keyboard.press("Tab"); // the log
-  await keyboard.press("Tab");
-  assert.equal(await focused(), "client-message");
-  await keyboard.type("typed");
-  await keyboard.press("Enter");
-  await tab.page.waitForSelector("#client-rows .own");
-  await tab.page.focus("#here-rows");
-  await keyboard.press("Tab");
-  assert.equal(await focused(), "kept");
-  await keyboard.press("Enter");
-  await tab.page.waitForSelector("#kept-rows li");
-  await tab.page.focus("#client-channel");
-  await keyboard.press("Enter");
-  await tab.page.focus("#client-connect");
-  assert.equal(await tab.page.textContent("#client-state-words"), "Connected to more-keys", "Enter in a field does not disconnect");
-  await keyboard.press("Enter");
-  await state("closed");
 });
 
 test("a screen reader finds names, a log and a state that speaks", async (t) => {
   const tab = await Tab.open(browser, `${gateway.url}?channel=aloud`);
   t.after(() => tab.close());
   await tab.opened();
+  await tab.page.waitForSelector("#numbers:visible");
+  await tab.panel();
   const cdp = await tab.context.newCDPSession(tab.page);
   const { nodes } = await cdp.send("Accessibility.getFullAXTree");
   const named = nodes.filter((n) => !n.ignored).map((n) => [n.role?.value, n.name?.value ?? ""]);
   for (const [role, name] of named) {
-    if (["textbox", "button", "radio", "radiogroup", "log", "group", "form", "region"].includes(role)) assert.ok(name, `a ${role} without a name`);
+    if (["textbox", "button", "radio", "radiogroup", "log", "group", "form", "region", "switch", "image"].includes(role)) assert.ok(name, `a ${role} without a name`);
   }
-  for (const wanted of [["textbox", "Address"], ["textbox", "Channel"], ["textbox", "Message"], ["group", "Mode"], ["radio", "Chat"], ["radio", "Echo"],
-    ["button", "Disconnect"], ["button", "Cut connection"], ["button", "Send"], ["button", "Copy the JavaScript"], ["button", "Copy the curl command"], ["log", "Messages"], ["heading", "sluice"],
-    ["heading", "With Centrifugo's SDK"], ["textbox", "Connection token (optional)"], ["textbox", "Subscription token (optional)"], ["textbox", "Message to publish"], ["button", "Publish"],
-    ["log", "SDK messages"], ["list", "Who is here"], ["list", "History"], ["button", "Copy the API command"], ["button", "Copy the token commands"]]) {
+  for (const wanted of [["textbox", "Address"], ["textbox", "Channel"], ["textbox", "Message"], ["group", "Protocol"], ["radio", "WebSocket"], ["radio", "SSE"], ["radio", "SDK"], ["radio", "Echo"],
+    ["button", "Disconnect"], ["button", "Cut connection"], ["button", "Send"], ["button", "Copy the code"], ["log", "Messages"], ["heading", "Send once. Reach everyone."],
+    ["group", "Language"], ["region", "This gateway now"], ["region", "Visitors"], ["navigation", "Links"], ["form", "Connection"], ["button", "Bring 1,000 visitors"]]) {
     assert.ok(named.some(([role, name]) => role === wanted[0] && name === wanted[1]), `no ${wanted.join(" ")}`);
   }
   assert.equal(await tab.page.getAttribute("#state-words", "aria-live"), "polite");
