@@ -21,14 +21,14 @@ export class Visitors {
     addEventListener("pagehide", () => this.running?.abort());
   }
 
-  // show shows the field, empty as yet.
-  show({ available, reason, most }) {
+  // show shows the field, empty as yet, where the gateway can bring visitors.
+  show({ available, most }) {
+    if (!available) return;
     this.most = most;
     $("visitors").hidden = false;
-    $("bring").disabled = !available;
     $("bring").textContent = `Bring ${count(most)} visitors`;
     this.field = new Field($("dots"), most);
-    this.say(available ? `A process of its own connects ${count(most)} WebSockets to the channel, for two minutes at most. Each dot is one of them.` : capital(reason));
+    this.say(`A separate process connects ${count(most)} WebSockets to the channel, for up to two minutes. Each dot is one of them.`);
     this.set("idle");
   }
 

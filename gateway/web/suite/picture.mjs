@@ -50,7 +50,6 @@ export async function take(browser, gateway, scheme) {
     if (tab.faults.length) throw new Error(`the page failed: ${tab.faults.join("; ")}`);
     await tab.page.evaluate(() => {
       document.activeElement.blur(); // no cursor
-      document.querySelector("#connection").style.visibility = "hidden"; // its shadow
       scrollTo(0, 0);
     });
     await tab.page.mouse.move(0, 0);
