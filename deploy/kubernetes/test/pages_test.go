@@ -46,7 +46,7 @@ func TestCommandsOfThePagesRender(t *testing.T) {
 					t.Errorf("%s: the flag %s of helm is not known to this test", page, words[i])
 				}
 			}
-			newPod(t, r.objects(t)).settings(t)
+			newPod(t, r.objects(t)).check(t)
 		}
 		for _, m := range applied.FindAllStringSubmatch(text, -1) {
 			directories++

@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -27,6 +26,7 @@ import (
 	apps "k8s.io/api/apps/v1"
 	autoscaling "k8s.io/api/autoscaling/v2"
 	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"sluice/bench/child"
 )
@@ -90,6 +90,9 @@ func secrets(t *testing.T) map[string]string {
 	}
 }
 
+// patience bounds every wait for something that comes within milliseconds.
+const patience = 30 * time.Second
+
 const apiKey = "a-key-of-the-test-with-more-than-32-bytes"
 
 // newPod lays out the files of a Deployment's pod.
@@ -117,8 +120,6 @@ func newPod(t *testing.T, of objects) *pod {
 	for _, e := range p.container.Env {
 		p.env = append(p.env, e.Name+"="+p.inside(e.Value))
 	}
-	// This machine may have fewer file descriptors than a node.
-	p.env = append(p.env, "SLUICE_MAX_CONNECTIONS=100")
 	if strings.Contains(p.config(t), "jwks-url") {
 		p.env = append(p.env, "SLUICE_JWKS_URL="+serveKeys(t))
 	}
@@ -207,7 +208,8 @@ func (p *pod) inside(text string) string {
 func (p *pod) command(t *testing.T, args []string, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary(t), args...)
-	cmd.Env = append(slices.Clone(p.env), env...)
+	// This machine may have fewer file descriptors than a node.
+	cmd.Env = append(append(slices.Clone(p.env), "SLUICE_MAX_CONNECTIONS=100"), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.user, Pdeathsig: syscall.SIGKILL}
 	cmd.Dir = "/"
 	return cmd
@@ -226,7 +228,9 @@ func (p *pod) listeners(host string) (env []string) {
 // settings returns the settings of a pod by name.
 func (p *pod) settings(t *testing.T) map[string]any {
 	t.Helper()
-	out, err := p.command(t, append([]string{"config", "--json"}, p.args[1:]...)).Output()
+	cmd := p.command(t, append([]string{"config", "--json"}, p.args[1:]...))
+	cmd.Env = p.env
+	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("sluice config: %v\n%s", err, out)
 	}
@@ -244,28 +248,33 @@ func (p *pod) settings(t *testing.T) map[string]any {
 	return found
 }
 
+// check reports what sluice check finds wrong. The addresses are ones that others can reach, as in
+// the pod: then the API key is mandatory.
+func (p *pod) check(t *testing.T) {
+	t.Helper()
+	out, err := p.command(t, append([]string{"check"}, p.args[1:]...), p.listeners("")...).CombinedOutput()
+	for line := range strings.Lines(string(out)) {
+		if err != nil && !strings.HasPrefix(line, "ok ") {
+			t.Error(strings.TrimSpace(line))
+		}
+	}
+	if err != nil {
+		t.Errorf("sluice check: %v", err)
+	}
+}
+
 func TestSettingsOfThePodAreRight(t *testing.T) {
 	each(t, func(t *testing.T, of objects) {
 		p := newPod(t, of)
 		if p.args[0] != "serve" {
 			t.Fatalf("the pod runs %q", p.args)
 		}
-		// With the pod's own addresses, which others can reach: then the API key is mandatory.
-		out, err := p.command(t, append([]string{"check"}, p.args[1:]...), p.listeners("")...).CombinedOutput()
-		if err != nil {
-			t.Errorf("sluice check: %v", err)
-		}
-		for line := range strings.Lines(string(out)) {
-			if !strings.HasPrefix(line, "ok ") {
-				t.Log(strings.TrimSpace(line))
-			}
-		}
+		p.check(t)
 		ports := map[string]string{"SLUICE_LISTEN": "http", "SLUICE_TLS_LISTEN": "https", "SLUICE_INTERNAL_LISTEN": "internal"}
 		for _, e := range p.container.Env {
-			for _, port := range p.container.Ports {
-				if ports[e.Name] == port.Name && e.Value != fmt.Sprintf(":%d", port.ContainerPort) {
-					t.Errorf("%s is %s, and the port %s is %d", e.Name, e.Value, port.Name, port.ContainerPort)
-				}
+			name, isListener := ports[e.Name]
+			if port := number(p.container, intstr.FromString(name)); isListener && e.Value != "off" && e.Value != fmt.Sprintf(":%d", port) {
+				t.Errorf("%s is %s, and the pod's port %s is %d", e.Name, e.Value, name, port)
 			}
 		}
 	})
@@ -289,8 +298,13 @@ func TestPodServesItsProbesAndServices(t *testing.T) {
 		}
 		addresses := map[string]string{"http": g.Public, "https": g.Secure, "internal": g.Internal}
 		for _, probe := range []*core.Probe{p.container.LivenessProbe, p.container.ReadinessProbe} {
-			if status, body := get(t, "http://"+addresses[probe.HTTPGet.Port.StrVal]+probe.HTTPGet.Path, ""); status != http.StatusOK {
-				t.Errorf("%s: %d %s", probe.HTTPGet.Path, status, body)
+			// The kubelet asks again, too: the log says "ready" before /readyz does.
+			url, end := "http://"+addresses[probe.HTTPGet.Port.StrVal]+probe.HTTPGet.Path, time.Now().Add(patience)
+			for status, body := get(t, url, ""); status != http.StatusOK; status, body = get(t, url, "") {
+				if time.Now().After(end) {
+					t.Fatalf("%s: %d %s", probe.HTTPGet.Path, status, body)
+				}
+				time.Sleep(10 * time.Millisecond) // between two requests
 			}
 		}
 
@@ -351,7 +365,7 @@ func get(t *testing.T, url, key string) (status int, body string) {
 	if key != "" {
 		request.Header.Set("Authorization", "Bearer "+key)
 	}
-	client := http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{}}}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -289,6 +291,25 @@ func TestGraceCoversTheShutdown(t *testing.T) {
 		timeout := seconds(t, variable(t, pod.Containers[0], "SLUICE_SHUTDOWN_TIMEOUT"))
 		if need := sleep + timeout + margin; *pod.TerminationGracePeriodSeconds < need {
 			t.Errorf("a pod has %d s to stop, and needs %d", *pod.TerminationGracePeriodSeconds, need)
+		}
+	})
+}
+
+// deploy/sizing.md: an idle connection costs the kernel 5 KiB, which count as the pod's memory.
+func TestMemoryLimitHasRoomForSockets(t *testing.T) {
+	each(t, func(t *testing.T, of objects) {
+		p := newPod(t, of)
+		connections, err := strconv.ParseInt(p.settings(t)["max-connections"].(string), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		heap, err := resource.ParseQuantity(strings.TrimSuffix(variable(t, p.container, "GOMEMLIMIT"), "B"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		need, limit := heap.Value()+connections*5<<10, p.container.Resources.Limits.Memory().Value()
+		if limit < need {
+			t.Errorf("the limit is %d MiB; Go's heap and the sockets of %d connections need %d MiB", limit>>20, connections, need>>20)
 		}
 	})
 }

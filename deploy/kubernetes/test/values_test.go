@@ -54,7 +54,6 @@ func TestSettingsKeepTheirValues(t *testing.T) {
 		"log-level": "debug", "max-channels": "200000", "shutdown-timeout": "60s",
 	}
 	p := newPod(t, full(t).objects(t))
-	p.env = slices.DeleteFunc(p.env, func(e string) bool { return strings.HasPrefix(e, "SLUICE_MAX_CONNECTIONS=") })
 	settings, got := p.settings(t), map[string]any{}
 	for name := range want {
 		got[name] = settings[name]
