@@ -113,13 +113,16 @@ func TestChurnTellsWhatFailedAndWhatIsLeft(t *testing.T) {
 			server, cacert := startServer(t, secure, s)
 			metrics, _ := startServer(t, false, s)
 			o := ChurnOptions{
-				Options: own(), Cycles: 20, Concurrency: 1, Warmup: -1, // one after the other, so that faults fall on the same ones
+				Options: own(), Cycles: 20, Concurrency: 1, Warmup: -1, // one after the other, so that faults fall on the same closings
 				Metrics: metrics.URL + "/metrics", Settle: time.Second,
 			}
 			o.URL, o.TLS.CACert = "ws"+strings.TrimPrefix(server.URL, "http"), cacert
 			o.Timeout = 10 * time.Second
 			if tc.fault == "says nothing" || tc.fault == "keeps the connection" {
 				o.Timeout = 2 * time.Second // enough for a good cycle on a busy machine
+			}
+			if tc.fault == "says nothing" {
+				o.Concurrency = 4 // those that wait do so together: none of them gets to closing
 			}
 			if tc.why == "" {
 				o.Settle = 20 * time.Second // it ends when nothing is left

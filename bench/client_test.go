@@ -21,6 +21,7 @@ var clientProtocols = []Protocol{Centrifugo, CentrifugoProtobuf}
 type pubs = []*protocol.Publication
 
 func TestFanoutChecksClientsOfCentrifugosProtocol(t *testing.T) {
+	t.Parallel()
 	var kept *protocol.Publication
 	for _, tc := range []struct {
 		name  string
@@ -78,27 +79,30 @@ func TestFanoutChecksClientsOfCentrifugosProtocol(t *testing.T) {
 			return pubs{{Data: p.Data, Offset: p.Offset, Info: &protocol.ClientInfo{User: "u"}, Tags: map[string]string{"a": "b"}}}
 		}, map[string]float64{"delivered": 30}},
 	} {
-		for _, p := range clientProtocols {
-			t.Run(tc.name+"/"+string(p), func(t *testing.T) {
-				s := newClientServer(t)
-				s.wrong = tc.wrong
-				o := FanoutOptions{Options: s.options(p), Subscribers: 3, Rate: 200, Duration: 50 * time.Millisecond,
-					Warmup: -1, CatchUp: 5 * time.Second} // a machine under load stalls; it ends when all is there
-				if tc.want["lost"] > 0 {
-					o.CatchUp = 2 * time.Second
-				}
-				r, err := Fanout(t.Context(), o)
-				if err != nil {
-					t.Fatal(err)
-				}
-				want := map[string]float64{"published": 10, "lost": 0, "repeated": 0, "reordered": 0, "holes": 0,
-					"repeats": 0, "foreign": 0, "cut": 0, "incomplete": 0}
-				maps.Copy(want, tc.want)
-				if diff := cmp.Diff(want, figures(r, slices.Collect(maps.Keys(want))...)); diff != "" {
-					t.Errorf("want -, got +:\n%s", diff)
-				}
-			})
-		}
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			for _, p := range clientProtocols {
+				t.Run(string(p), func(t *testing.T) {
+					s := newClientServer(t)
+					s.wrong = tc.wrong
+					o := FanoutOptions{Options: s.options(p), Subscribers: 3, Rate: 200, Duration: 50 * time.Millisecond,
+						Warmup: -1, CatchUp: 5 * time.Second} // a machine under load stalls; it ends when all is there
+					if tc.want["lost"] > 0 {
+						o.CatchUp = catchUpOfLoss
+					}
+					r, err := Fanout(t.Context(), o)
+					if err != nil {
+						t.Fatal(err)
+					}
+					want := map[string]float64{"published": 10, "lost": 0, "repeated": 0, "reordered": 0, "holes": 0,
+						"repeats": 0, "foreign": 0, "cut": 0, "incomplete": 0}
+					maps.Copy(want, tc.want)
+					if diff := cmp.Diff(want, figures(r, slices.Collect(maps.Keys(want))...)); diff != "" {
+						t.Errorf("want -, got +:\n%s", diff)
+					}
+				})
+			}
+		})
 	}
 }
 
@@ -114,6 +118,7 @@ func TestFanoutOfChannelsWithoutPositions(t *testing.T) {
 }
 
 func TestFanoutDealsPublicationsToManyChannels(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name  string
 		wrong func(offset int, p *protocol.Publication) pubs
@@ -137,10 +142,11 @@ func TestFanoutDealsPublicationsToManyChannels(t *testing.T) {
 		}, map[string]float64{"delivered": 48, "lost": 12, "incomplete": 4, "foreign": 12}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			s := newClientServer(t)
 			s.wrong = tc.wrong
 			o := FanoutOptions{Options: s.options(Centrifugo), Subscribers: 12, Publishers: 2, Rate: 400,
-				PublishURL: s.URL + "/publish/{channel}", Duration: 50 * time.Millisecond, Warmup: 10 * time.Millisecond, CatchUp: 2 * time.Second}
+				PublishURL: s.URL + "/publish/{channel}", Duration: 50 * time.Millisecond, Warmup: 10 * time.Millisecond, CatchUp: catchUpOfLoss}
 			o.Channels = 4
 			r, err := Fanout(t.Context(), o)
 			if err != nil {
@@ -187,6 +193,7 @@ func TestClientsAnswerPingsAndHaveTokens(t *testing.T) {
 }
 
 func TestClientsTellWhyTheyWereRefused(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		set  func(*clientServer, *Options)
 		want string

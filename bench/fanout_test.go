@@ -26,6 +26,7 @@ func figures(r *Result, names ...string) map[string]float64 {
 }
 
 func TestFanoutReportsWhatTheServerDidWrong(t *testing.T) {
+	t.Parallel()
 	var kept []byte
 	for _, tc := range []struct {
 		name    string
@@ -100,12 +101,16 @@ func TestFanoutReportsWhatTheServerDidWrong(t *testing.T) {
 				t.Errorf("Close frames by code: %v, want one of 1013", r.Closes)
 			}
 		}
-		t.Run(tc.name, func(t *testing.T) { test(t, false) })
-		t.Run(tc.name+"/TLS", func(t *testing.T) { test(t, true) })
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			t.Run("plain", func(t *testing.T) { test(t, false) })
+			t.Run("TLS", func(t *testing.T) { test(t, true) })
+		})
 	}
 }
 
 func TestFanoutSaysHelloAnswersPingsAndExcludesTheWarmup(t *testing.T) {
+	t.Parallel()
 	s := newFaultyServer(t, func(s *faultyServer, n int, msg []byte) {
 		if n == 0 { // in the warm-up
 			for _, c := range s.clients {

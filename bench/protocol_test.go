@@ -60,6 +60,7 @@ func TestWrongProtocolIsAUsageError(t *testing.T) {
 }
 
 func TestFanoutChecksOffsetsAndPayloads(t *testing.T) {
+	t.Parallel()
 	const path = "/ws/news"
 	var kept string
 	for _, tc := range []struct {
@@ -112,40 +113,43 @@ func TestFanoutChecksOffsetsAndPayloads(t *testing.T) {
 			return []string{record}
 		}, map[string]float64{"delivered": 10, "holes": 1}},
 	} {
-		for _, protocol := range []Protocol{JSON, SSE} {
-			if tc.name == "drops the first" && protocol == JSON {
-				continue // a JSON client learns where it stands from its first record
-			}
-			t.Run(tc.name+"/"+string(protocol), func(t *testing.T) {
-				s := newChannelServer(t, func(offset int, record string) []string {
-					if tc.wrong == nil {
-						return []string{record}
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			for _, protocol := range []Protocol{JSON, SSE} {
+				if tc.name == "drops the first" && protocol == JSON {
+					continue // a JSON client learns where it stands from its first record
+				}
+				t.Run(string(protocol), func(t *testing.T) {
+					s := newChannelServer(t, func(offset int, record string) []string {
+						if tc.wrong == nil {
+							return []string{record}
+						}
+						return tc.wrong(offset, record)
+					})
+					catchUp := 5 * time.Second // a machine under load stalls; it ends when all is there
+					if tc.want["lost"] > 0 {
+						catchUp = catchUpOfLoss
 					}
-					return tc.wrong(offset, record)
+					r, err := Fanout(t.Context(), FanoutOptions{
+						Options:     Options{URL: s.url(), Path: path, Protocol: protocol},
+						Subscribers: 1, Rate: 200, Duration: 50 * time.Millisecond, Warmup: -1, CatchUp: catchUp,
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					want := map[string]float64{"published": 10, "lost": 0, "repeated": 0, "reordered": 0, "holes": 0, "repeats": 0, "foreign": 0, "cut": 0}
+					for k, v := range tc.want {
+						want[k] = v
+					}
+					if protocol == SSE {
+						want["holes"] = 0 // an event does not name the one before it
+					}
+					if diff := cmp.Diff(want, figures(r, slices.Collect(maps.Keys(want))...)); diff != "" {
+						t.Errorf("want -, got +:\n%s", diff)
+					}
 				})
-				catchUp := 5 * time.Second // a machine under load stalls; it ends when all is there
-				if tc.want["lost"] > 0 {
-					catchUp = 2 * time.Second
-				}
-				r, err := Fanout(t.Context(), FanoutOptions{
-					Options:     Options{URL: s.url(), Path: path, Protocol: protocol},
-					Subscribers: 1, Rate: 200, Duration: 50 * time.Millisecond, Warmup: -1, CatchUp: catchUp,
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
-				want := map[string]float64{"published": 10, "lost": 0, "repeated": 0, "reordered": 0, "holes": 0, "repeats": 0, "foreign": 0, "cut": 0}
-				for k, v := range tc.want {
-					want[k] = v
-				}
-				if protocol == SSE {
-					want["holes"] = 0 // an event does not name the one before it
-				}
-				if diff := cmp.Diff(want, figures(r, slices.Collect(maps.Keys(want))...)); diff != "" {
-					t.Errorf("want -, got +:\n%s", diff)
-				}
-			})
-		}
+			}
+		})
 	}
 }
 

@@ -141,6 +141,7 @@ func TestRecoverPublishesByPOST(t *testing.T) {
 }
 
 func TestRecoverTellsOfAServerWithoutRecords(t *testing.T) {
+	t.Parallel()
 	s := newFaultyServer(t, nil)
 	_, err := Recover(t.Context(), RecoverOptions{Options: Options{URL: s.url(), Timeout: 2 * time.Second}, Joins: 5})
 	if err == nil || !strings.Contains(err.Error(), "does the server support ?since=") {

@@ -28,6 +28,7 @@ func TestIdleMeasuresMemoryAndCPU(t *testing.T) {
 }
 
 func TestIdleExchangesAMessageOnEachConnectionBefore(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		path    string
 		secure  bool

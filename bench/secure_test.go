@@ -86,6 +86,7 @@ func TestRecordBehindTheUpgradeIsRead(t *testing.T) {
 }
 
 func TestEveryProtocolIsCheckedOverTLS(t *testing.T) {
+	t.Parallel()
 	for _, protocol := range []Protocol{JSON, SSE} {
 		s := startChannelServer(t, true, func(offset int, record string) []string {
 			if offset == 4 {
@@ -95,7 +96,7 @@ func TestEveryProtocolIsCheckedOverTLS(t *testing.T) {
 		})
 		o := FanoutOptions{
 			Options:     Options{URL: s.url(), TLS: clienttls.Flags{CACert: s.cacert}, Path: "/ws/news", Protocol: protocol},
-			Subscribers: 3, Burst: 10, Warmup: -1, CatchUp: 2 * time.Second, PublishURL: s.URL + "/publish/news",
+			Subscribers: 3, Burst: 10, Warmup: -1, CatchUp: catchUpOfLoss, PublishURL: s.URL + "/publish/news",
 		}
 		r, err := Fanout(t.Context(), o)
 		if err != nil {
