@@ -57,7 +57,7 @@
 //	access      permissions: tokens (auth) and namespaces
 //	presence    who is subscribed
 //	control     what acts on all loops: the server API (api), the list of connections
-//	ops         the internal listener, metrics, the memory limit
+//	ops         the internal listener, metrics, the operator's page (console), the memory limit
 //
 // # Goroutines
 //
