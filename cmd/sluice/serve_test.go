@@ -90,6 +90,7 @@ func (c peer) wantClose(code int) {
 		if !websocket.IsCloseError(err, code) {
 			c.t.Errorf("got %q, %v; want close code %d", p, err, code)
 		}
+		c.conn.Close() // ignored: as every client does then, and the gateway waits for it
 		return
 	}
 }
