@@ -297,7 +297,7 @@ func TestPodServesItsProbesAndServices(t *testing.T) {
 			t.Fatal(err)
 		}
 		addresses := map[string]string{"http": g.Public, "https": g.Secure, "internal": g.Internal}
-		for _, probe := range []*core.Probe{p.container.LivenessProbe, p.container.ReadinessProbe} {
+		for _, probe := range []*core.Probe{p.container.StartupProbe, p.container.LivenessProbe, p.container.ReadinessProbe} {
 			// The kubelet asks again, too: the log says "ready" before /readyz does.
 			url, end := "http://"+addresses[probe.HTTPGet.Port.StrVal]+probe.HTTPGet.Path, time.Now().Add(patience)
 			for status, body := get(t, url, ""); status != http.StatusOK; status, body = get(t, url, "") {

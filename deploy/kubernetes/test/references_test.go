@@ -149,6 +149,7 @@ func TestPortsExist(t *testing.T) {
 				t.Errorf("%s: the pod has no port %s", what, port.String())
 			}
 		}
+		podPort("startup", container.StartupProbe.HTTPGet.Port)
 		podPort("liveness", container.LivenessProbe.HTTPGet.Port)
 		podPort("readiness", container.ReadinessProbe.HTTPGet.Port)
 		for _, service := range all[*core.Service](of) {
