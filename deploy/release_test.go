@@ -36,6 +36,9 @@ const (
 
 var releaseArchitectures = map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
 
+// emulators run what is built for another architecture than this machine's.
+var emulators = map[string]string{"amd64": "qemu-x86_64", "arm64": "qemu-aarch64"}
+
 // name returns the path of one of the release's files.
 func (r release) name(suffix string) string { return filepath.Join(r.dir, releasePrefix+suffix) }
 
@@ -206,20 +209,21 @@ func tryBinary(t *testing.T, r release, arch string, machine elf.Machine) {
 	if settings["vcs.revision"] != r.commit || settings["vcs.modified"] != "false" || settings["GOARCH"] != arch || settings["-trimpath"] != "true" {
 		t.Errorf("built with %v, want commit %s", settings, r.commit)
 	}
+	program := []string{path}
 	if arch != hostArchitecture(t) {
-		return // it cannot run here
+		program = []string{tool(t, emulators[arch], "qemu-user"), path}
 	}
 	var said struct {
 		Version, Commit string
 		Modified        bool
 	}
-	if err := json.Unmarshal([]byte(command(t, path, "version", "--json")), &said); err != nil {
+	if err := json.Unmarshal([]byte(command(t, program[0], append(program[1:], "version", "--json")...)), &said); err != nil {
 		t.Fatal(err)
 	}
 	if said.Version != releaseVersion || said.Commit != r.commit || said.Modified {
 		t.Errorf("sluice version: %+v, want %s of %s", said, releaseVersion, r.commit)
 	}
-	tryEcho(t, ready(t, run(t, exec.Command(path, child.Arguments()...))))
+	tryEcho(t, ready(t, run(t, exec.Command(program[0], append(program[1:], child.Arguments()...)...))))
 }
 
 func hostArchitecture(t *testing.T) string {
