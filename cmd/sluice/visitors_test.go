@@ -159,8 +159,12 @@ func descriptors(pid int) map[string]int {
 }
 
 func TestVisitorsLoseAndRepeatNothing(t *testing.T) {
+	t.Parallel()
 	for _, scheme := range []string{"http", "https"} {
-		t.Run(scheme, func(t *testing.T) { testVisitors(t, scheme, 200, 50) })
+		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
+			testVisitors(t, scheme, 200, 50)
+		})
 	}
 }
 
@@ -213,12 +217,15 @@ func testVisitors(t *testing.T, scheme string, count, cut int) {
 
 // Neither the visitors nor anything of theirs stays behind.
 func TestVisitorsEndWithTheGatewayHoweverItEnds(t *testing.T) {
+	t.Parallel()
 	t.Run("killed", func(t *testing.T) {
+		t.Parallel()
 		g := serveVisitors(t, "http", 20)
 		g.gateway.Kill()
 		g.wantGone()
 	})
 	t.Run("shut down", func(t *testing.T) {
+		t.Parallel()
 		g := serveVisitors(t, "http", 20)
 		if err := g.gateway.Stop(); err != nil {
 			t.Errorf("the gateway ended with %v", err)
@@ -226,6 +233,7 @@ func TestVisitorsEndWithTheGatewayHoweverItEnds(t *testing.T) {
 		g.wantGone()
 	})
 	t.Run("shut down while they are stopped", func(t *testing.T) {
+		t.Parallel()
 		g := serveVisitors(t, "http", 20)
 		if err := syscall.Kill(g.pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
@@ -237,6 +245,7 @@ func TestVisitorsEndWithTheGatewayHoweverItEnds(t *testing.T) {
 		}
 	})
 	t.Run("the page is closed", func(t *testing.T) {
+		t.Parallel()
 		g := serveVisitors(t, "http", 20)
 		g.leave()
 		g.wantGone()

@@ -96,10 +96,10 @@ func (d *Demo) bring(w http.ResponseWriter, r *http.Request, lasting func() cont
 		http.Error(w, "The visitors could not be started: see the gateway's log.", http.StatusServiceUnavailable)
 		return
 	}
+	defer process.Close() // ignored: it has ended already, unless something here has panicked
 	ctx, cancel := context.WithTimeout(lasting(), visitorsStay)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { process.Close() }) // ignored: it ends
-	defer stop()
+	context.AfterFunc(ctx, func() { process.Close() }) // ignored: it ends
 	d.crowd.set(process)
 	d.crowd.command(visit{gatewayOf(r), ask.Channel, ask.Token, ask.Count}) // if it fails, the process has ended
 	w.Header().Set("Content-Type", "application/x-ndjson")
