@@ -34,6 +34,7 @@ var stable = map[string]func(t *testing.T) []string{
 	"records":  stableRecords,
 	"codes":    stableCodes,
 	"go-api":   stableGoAPI,
+	"module":   stableModule,
 }
 
 const (
@@ -349,6 +350,24 @@ func stableCodes(t *testing.T) []string {
 					lines = append(lines, fmt.Sprintf("%s: %s %s", what, row[0], m[1]))
 				}
 			}
+		}
+	}
+	return lines
+}
+
+// stableModule lists the declarations of the JavaScript client.
+func stableModule(t *testing.T) (lines []string) {
+	owner := ""
+	for line := range strings.Lines(shipped(t, "../gateway/web/page/sluice.d.ts")) {
+		line = strings.TrimSpace(line)
+		declared, exported := strings.CutPrefix(line, "export ")
+		switch {
+		case line == "" || line == "}" || strings.HasPrefix(line, "/") || strings.HasPrefix(line, "*"):
+		case exported:
+			owner = strings.TrimSuffix(declared, " {")
+			lines = append(lines, owner)
+		default:
+			lines = append(lines, owner+": "+line)
 		}
 	}
 	return lines
