@@ -9,6 +9,8 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -251,6 +253,24 @@ func TestGuessesAreBounded(t *testing.T) {
 	}
 	if got := guess("k", "[2001:db8:0:1::1]:1"); got != 204 {
 		t.Errorf("another /64: %d", got)
+	}
+}
+
+// Whoever asks a hundred times at once has ten guesses, too.
+func TestGuessesAtOnceAreBounded(t *testing.T) {
+	g := guesses{}
+	var wrong atomic.Int64
+	var all sync.WaitGroup
+	for range 100 {
+		all.Go(func() {
+			if v, _ := g.compare("no", netip.MustParseAddr("192.0.2.1"), time.Unix(1e9, 0)); v == keyWrong {
+				wrong.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if wrong.Load() != guessesMost {
+		t.Errorf("%d keys were compared", wrong.Load())
 	}
 }
 

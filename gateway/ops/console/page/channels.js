@@ -113,7 +113,7 @@ class Inspector {
     if (name !== this.name) return; // another one was chosen meanwhile
     this.showFacts(stats, history, presence);
     this.showHistory(history);
-    this.showPresence(presence);
+    this.showPresence(presence, stats?.num_clients > 0);
   }
 
   async askPresence(name) {
@@ -143,7 +143,7 @@ class Inspector {
     this.history.say(all.length ? (all.length === historyMost ? `The newest ${historyMost}.` : "") : "Nothing is kept.");
   }
 
-  showPresence(presence) {
+  showPresence(presence, subscribed) {
     if (presence instanceof Error) {
       this.presence.list.replaceChildren();
       this.presence.say(presence.code === 108 ? "This channel has no presence." : `Not available: ${presence.message}`);
@@ -152,7 +152,7 @@ class Inspector {
     const all = Object.values(presence.presence ?? {});
     fill(this.presence.list, all, (c) => c.client, (c) => el("li", {},
       el("strong", {}, c.user || "anonymous"), el("span", { class: "id" }, c.client), c.conn_info ? el("code", {}, JSON.stringify(c.conn_info)) : ""), () => {});
-    this.presence.say(!presence.presence ? `${units.count(presence.num_clients)} clients: too many to list.` : all.length ? "" : "Nobody is here.");
+    this.presence.say(!presence.presence ? `${units.count(presence.num_clients)} clients: too many to list.` : all.length ? "" : subscribed ? "Nobody is listed: presence has clients of the Centrifugo protocol only." : "Nobody is here.");
   }
 
   async publish() {

@@ -33,7 +33,7 @@ function start() {
     if (document.hidden || !loggedIn) return;
     const begun = performance.now();
     try {
-      await ask();
+      await ask(mine);
       failures = 0;
     } catch (fault) {
       failures++;
@@ -46,8 +46,9 @@ function start() {
   turn();
 }
 
-async function ask() {
+async function ask(mine) {
   const [text, readiness] = await Promise.all([api.metrics(), api.readiness()]);
+  if (mine !== round) return; // somebody has looked away and back meanwhile
   metrics = new Metrics(text);
   const now = Date.now() / 1000;
   history.add(metrics, now);
@@ -60,9 +61,9 @@ async function ask() {
 // tell says in the head how the gateway is.
 function tell({ ready, text }, now) {
   state(ready ? "ready" : "unready", ready ? "Ready" : text.replace(/^./, (c) => c.toUpperCase()));
-  const { version } = metrics.labels("sluice_build_info");
+  const { version = "", commit = "" } = metrics.labels("sluice_build_info");
   const up = now - (history.last.started ?? now);
-  write(byId("about"), [location.host, version, `up ${units.age(up)}`].filter(Boolean).join(" · "));
+  write(byId("about"), [location.host, version === "(devel)" ? commit.slice(0, 7) : version, `up ${units.age(up)}`].filter(Boolean).join(" · "));
   byId("banner").hidden = true;
 }
 
