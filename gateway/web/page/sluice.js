@@ -6,6 +6,7 @@
 
 const waitMin = 500; // ms before the first retry, at random up to twice as long
 const doublings = 4; // of the wait, one with each failure
+const waitMax = 3_600_000; // ms; no server can ask for more
 const openTimeout = 15_000; // ms; a longer attempt is abandoned
 const healthy = 10_000; // ms; after a connection that lasted this long, the wait is short again
 
@@ -130,7 +131,7 @@ class Subscription {
   #record(text, signal) {
     let r;
     try {
-      r = JSON.parse(text);
+      r = Object(JSON.parse(text));
     } catch {
       return this.#stop({ reason: "what answers at this address is not sluice" });
     }
@@ -169,7 +170,8 @@ class Subscription {
     if (this.#state === "open" && Date.now() - this.#openedAt > healthy) this.#failures = 0;
     if (this.#isFinal(code, reason)) return this.#stop({ code, reason });
     this.#drop();
-    const wait = Math.max(least, waitMin * (1 + Math.random()) * 2 ** Math.min(this.#failures++, doublings));
+    const backOff = waitMin * (1 + Math.random()) * 2 ** Math.min(this.#failures++, doublings);
+    const wait = Math.min(Math.max(least, backOff), waitMax);
     this.#timer = setTimeout(() => this.#connect(), wait);
     this.#set("waiting", { retryAt: Math.ceil(Date.now() + wait), code, reason });
   }

@@ -191,6 +191,8 @@ test("SSE: statuses that retrying cannot fix, and those that it can", async (t) 
     assert.ok(wait > 6_600 && wait <= 7_001, `${wait} ms, want 7 s`);
   }
   for (const header of ["Wed, 21 Oct 2026 07:28:00 GMT", "", "-5"]) backsOff([(await meets(503, { "Retry-After": header }))[1]], 500);
+  const long = (await meets(503, { "Retry-After": "99999999" }))[1]; // more than a timer can take
+  assert.ok(long > 3_599_000 && long <= 3_600_001, `${long} ms, want an hour`);
   const [{ state, code, reason }] = await meets(200, { "Content-Type": "text/html" });
   assert.deepEqual([state, code, reason], ["waiting", 1006, "not an event stream"]);
 });
@@ -210,7 +212,7 @@ test("SSE: a refused token is replaced once", async (t) => {
 });
 
 test("what does not speak the protocol is not asked again", async (t) => {
-  const host = await serverOf(t, { socket: (ws) => ws.send("hello") });
+  const host = await serverOf(t, { socket: (ws) => ["null", '"text"', "7", "{}", "hello"].forEach((text) => ws.send(text)) });
   const f = new Follower(t, `ws://${host}/ws/news`);
   assert.deepEqual(await f.in("closed"), { state: "closed", reason: "what answers at this address is not sluice" });
 });
