@@ -13,12 +13,13 @@ export class Numbers {
       connections: tile("connections"),
       messages: tile("messages per second"),
       deliveries: tile("deliveries per second"),
-      latency: tile("publish to last write, p50 · p99"),
+      latency: tile("latency, p50 · p99"),
       memory: tile("memory per connection"),
     };
     const dl = document.createElement("dl");
     dl.append(...Object.values(this.tiles).map((t) => t.group));
     element.append(dl);
+    this.tiles.latency.words.textContent = "publish to last write";
   }
 
   // add takes an answer of the gateway.
