@@ -79,6 +79,7 @@ function toldOf(isPresent) {
     note: (words) => list.note(words),
     back(words, lost) {
       backRow ??= list.note("");
+      backRow.classList.add("back");
       backRow.classList.toggle("lost", lost);
       backRow.textContent = words;
     },

@@ -3,7 +3,7 @@
 
 import { Field } from "./field.js";
 import { duration } from "./numbers.js";
-import { capital, seconds } from "./words.js";
+import { capital, messages, seconds } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const cutCount = 100;
@@ -79,7 +79,7 @@ export class Visitors {
         if ($("visitors").dataset.state === "connecting") this.set("open");
         break;
       case "back":
-        this.say(`${count(m.cut)} were cut, and were back after ${seconds(1000 * m.after)}. They caught up on ${count(m.caught_up)} ${m.caught_up === 1 ? "message" : "messages"}: ${count(m.lost)} lost, ${count(m.repeated)} repeated.`);
+        this.say(`${count(m.cut)} were cut, and were back after ${seconds(1000 * m.after)}. They caught up on ${messages(m.caught_up)}: ${count(m.lost)} lost, ${count(m.repeated)} repeated.`);
         break;
       case "end":
         return m.reason;

@@ -98,7 +98,7 @@ export function bytesWords(bytes) {
 }
 
 export function messages(n) {
-  return n === 1 ? "1 message" : `${n} messages`;
+  return n === 1 ? "1 message" : `${n.toLocaleString("en")} messages`;
 }
 
 export function capital(words) {

@@ -5,15 +5,17 @@ import { pathToFileURL } from "node:url";
 import { launch, Tab } from "./browser.mjs";
 import { Gateway } from "./gateway.mjs";
 
-export const sizeMax = 200_000; // bytes of a picture
+export const sizeMax = 550_000; // bytes of a picture
 export const schemes = ["light", "dark"];
 export const pictureOf = (scheme) => new URL(`picture-${scheme}.png`, import.meta.url);
 
 const channel = "cup-final";
-const scale = 2; // pixels of the picture for one of the page
+const size = { width: 1280, height: 900 };
+const scale = 1.5; // pixels of the picture for one of the page
 
-// take plays a match once and returns a PNG of it. Two tabs talk, a backend publishes, and
-// the connection of the tab in the picture is cut while both go on.
+// take plays a match once and returns a PNG of the page's first screen. Two tabs talk, a backend
+// publishes, the connection of the tab in the picture is cut while both go on, and 1,000 visitors
+// watch.
 export async function take(browser, gateway, scheme) {
   const tabs = [];
   try {
@@ -22,7 +24,7 @@ export async function take(browser, gateway, scheme) {
       return tabs.at(-1).opened();
     };
     const other = await open();
-    const tab = await open({ colorScheme: scheme, deviceScaleFactor: scale, viewport: { width: 1120, height: 740 } });
+    const tab = await open({ colorScheme: scheme, deviceScaleFactor: scale, viewport: size });
     await tab.page.evaluate(() => document.fonts.ready);
 
     const score = async (text) => {
@@ -38,6 +40,10 @@ export async function take(browser, gateway, scheme) {
     await score("12' Goal! Lions 1, Hawks 0");
     await tab.sees("12' Goal! Lions 1, Hawks 0");
 
+    await tab.page.click("#bring");
+    await tab.says("#visitors-here", /^1,000$/);
+    await tab.page.waitForSelector("#visitors[data-state=open]");
+
     await tab.page.click("#cut");
     await tab.inState("waiting");
     await say(other, "Penalty to the Hawks... what a save!");
@@ -47,23 +53,24 @@ export async function take(browser, gateway, scheme) {
     await tab.sees("38' Goal! Lions 2, Hawks 0");
     await say(tab, "Out of the tunnel. Saw it all, save included.");
     await tab.sees("Out of the tunnel. Saw it all, save included.");
+    await tab.page.click("#cut-visitors");
+    await tab.says("#visitors-here", /^900$/);
+    await score("64' Goal! Lions 3, Hawks 0");
+    await tab.says("#visitors-words", /caught up on 100 messages: 0 lost, 0 repeated/);
+    await tab.says("#numbers dl > div:nth-child(5) .value", /B$/); // the memory of one connection
+    await score("Full time. What a match!"); // which the dots show
+    await tab.sees("Full time. What a match!");
     if (tab.faults.length) throw new Error(`the page failed: ${tab.faults.join("; ")}`);
     await tab.page.evaluate(() => {
       document.activeElement.blur(); // no cursor
       scrollTo(0, 0);
     });
     await tab.page.mouse.move(0, 0);
-    return await tab.page.screenshot({ clip: await area(tab.page), fullPage: true, animations: "disabled" });
+    const { y, height } = await tab.page.locator(".stage").boundingBox();
+    return await tab.page.screenshot({ clip: { x: 0, y: 0, width: size.width, height: Math.ceil(y + height) + 20 }, fullPage: true, animations: "disabled" });
   } finally {
     await Promise.all(tabs.map((t) => t.close()));
   }
-}
-
-// area is the conversation: the card with the page's state, the messages and the field for one.
-async function area(page) {
-  const stream = await page.locator(".stream").first().boundingBox();
-  const margin = 16; // less than there is to the next card
-  return { x: stream.x - margin, y: stream.y - margin, width: stream.width + 2 * margin, height: stream.height + 2 * margin };
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
