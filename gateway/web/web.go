@@ -7,6 +7,9 @@
 // It works from any origin that the gateway allows, because all it needs is the
 // address of the gateway.
 //
+// sluice.js in page/ is a client for the raw protocol. The page uses it, and pages of other
+// origins can import it, whatever is served at "/".
+//
 // The page asks its own gateway for numbers and visitors, where [Demo] answers it.
 //
 // The package is apart from gateway because a directory of files and a cache's

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { launch, Tab } from "./browser.mjs";
+import { serverOf } from "./follower.mjs";
 import { Gateway, Wire } from "./gateway.mjs";
 import { quote, snippetsFor, tokensFor } from "../page/snippets.js";
 
@@ -105,6 +106,29 @@ for (const [id, name] of [["node", "Node"], ["python", "Python"], ["go", "Go"]])
     await fetch(`${connections}/${its}/close`, { method: "POST" });
     await p.ended;
     assert.match(p.printed, /closed by an operator/);
+  });
+}
+
+for (const [id, name] of [["python", "Python"], ["go", "Go"]]) {
+  test(`${name}: waits longer and longer while it is refused, and gives up where it would be refused again`, async (t) => {
+    const gateway = await Gateway.start();
+    t.after(() => gateway.stop());
+    const asked = []; // ms
+    let status = 503;
+    const host = await serverOf(t, { stream: (response) => {
+      asked.push(performance.now());
+      if (asked.length === 4) status = 403;
+      response.writeHead(status).end();
+    } });
+    const p = await Program.start(t, id, snippet(id, { host, publishURL: `http://${gateway.internal}` }));
+    const [code] = await p.ended;
+    assert.equal(code, 1);
+    assert.match(p.printed, /403/);
+    assert.equal(asked.length, 4);
+    for (const [i, least] of [500, 1000, 2000].entries()) {
+      const wait = asked[i + 1] - asked[i];
+      assert.ok(wait > least - 400, `wait ${i + 1} is ${wait} ms, want at least ${least} less a delay of the server`);
+    }
   });
 }
 
