@@ -9,11 +9,11 @@ const every = 1_000; // ms
 const loopback = /^(localhost|127\..*|\[::1\])$/;
 
 // startDemo asks for the numbers as long as somebody looks. channel and token return what the page
-// is connected to, send publishes a text there.
-export async function startDemo({ channel, token, send }) {
+// is connected to; publish sends a text there, and reports whether that is allowed.
+export async function startDemo(page) {
   if (!loopback.test(location.hostname)) return;
   const numbers = new Numbers($("numbers"));
-  const visitors = new Visitors({ channel, token, send });
+  const visitors = new Visitors(page);
   let shown = false;
   for (;;) {
     await seen();

@@ -8,9 +8,9 @@ const waitMin = 1_000; // ms, between two attempts
 const waitMax = 15_000;
 
 export class Echo {
-  // settings: { address }; told: see page.js.
-  constructor({ address }, told) {
-    Object.assign(this, { address, told });
+  // settings: { address, channel }, of which the channel is for what comes after; told: see page.js.
+  constructor({ address, channel }, told) {
+    Object.assign(this, { address, channel, told });
     this.state = "closed"; // or connecting, open, waiting
     this.tries = 0;
     this.lostAt = 0; // when the last good connection was lost; 0 before the first

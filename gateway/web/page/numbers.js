@@ -24,38 +24,38 @@ export class Numbers {
 
   // add takes an answer of the gateway.
   add(now) {
-    const last = this.samples.at(-1);
-    if (last && (now.uptime < last.uptime || now.published < last.published)) this.samples.length = 0; // it has been restarted
-    this.samples.push({ ...now, ...this.derived(now) });
+    const before = this.samples.at(-1)?.now;
+    if (before && (now.uptime < before.uptime || now.published < before.published)) this.samples.length = 0; // it has been restarted
+    const sample = this.sampleOf(now);
+    this.samples.push(sample);
     if (this.samples.length > kept) this.samples.shift();
-    const s = this.samples.at(-1);
-    this.show("connections", whole(s.connections));
-    this.show("messages", rate(s.messages));
-    this.show("deliveries", rate(s.deliveries));
-    this.show("latency", s.latency ? `${duration(s.latency[0])} · ${duration(s.latency[1])}` : "–", (x) => x.p99);
-    this.show("memory", s.memory.per_connection === null ? "–" : bytes(s.memory.per_connection));
-    this.tiles.memory.words.textContent = memoryWords(s);
+    this.show("connections", whole(sample.connections));
+    this.show("messages", rate(sample.messages));
+    this.show("deliveries", rate(sample.deliveries));
+    const quantile = quantiles((this.samples.at(-window) ?? this.samples[0]).now.latency, now.latency, [0.5, 0.99]);
+    this.show("latency", quantile ? quantile.map(duration).join(" · ") : "–");
+    this.show("memory", sample.memory === null ? "–" : bytes(sample.memory));
+    this.tiles.memory.words.textContent = memoryWords(now);
   }
 
-  // derived returns what follows from a sample and those before it.
-  derived(now) {
-    const before = this.samples.at(-1);
-    if (!before || now.time <= before.time) return { messages: 0, deliveries: 0, p99: null, latencies: now.latency, latency: null };
-    const each = (key) => (1000 * (now[key] - before[key])) / (now.time - before.time);
-    const from = this.samples.at(-window) ?? this.samples[0];
+  // sampleOf returns what is drawn of an answer: a value for each tile, null where there is none.
+  sampleOf(now) {
+    const before = this.samples.at(-1)?.now;
+    const each = (key) => (before && now.time > before.time ? (1000 * (now[key] - before[key])) / (now.time - before.time) : 0);
     return {
+      now,
+      connections: now.connections,
       messages: each("published"),
       deliveries: each("delivered"),
-      p99: quantiles(before.latencies, now.latency, [0.99])?.[0] ?? null,
-      latencies: now.latency,
-      latency: quantiles(from.latencies, now.latency, [0.5, 0.99]),
+      latency: quantiles(before?.latency ?? now.latency, now.latency, [0.99])?.[0] ?? null,
+      memory: now.memory.per_connection,
     };
   }
 
-  show(name, words, of = (s) => s[name] === null || typeof s[name] === "object" ? s.memory.per_connection : s[name]) {
+  show(name, words) {
     const t = this.tiles[name];
     if (t.value.textContent !== words) t.value.textContent = words;
-    const [stroke, area] = lines(this.samples.map(of));
+    const [stroke, area] = lines(this.samples.map((s) => s[name]));
     t.line.setAttribute("d", stroke);
     t.area.setAttribute("d", area);
   }

@@ -267,5 +267,9 @@ connect();
 startDemo({
   channel: () => connection?.channel ?? "lobby",
   token: () => $("token").value.trim(),
-  send: (text) => connection?.send(text),
+  publish(text) {
+    if (mode() === "echo" || connection?.listenOnly) return false;
+    connection?.send(text); // not while it is lost
+    return true;
+  },
 });

@@ -11,6 +11,7 @@ export class SDK {
   constructor(settings, told) {
     Object.assign(this, settings, { told });
     this.state = "closed"; // or connecting, open, offline
+    this.listenOnly = false; // the last message was not allowed
     this.url = clientURL(this.address);
   }
 
@@ -98,6 +99,7 @@ export class SDK {
   send(text) {
     if (this.state !== "open") return false;
     this.session.publish(payload(text)).catch((err) => {
+      this.listenOnly = err.code === 103;
       this.told.note(`Not published: ${answerWords("publish", err)}`);
       this.told.giveBack(text);
     });

@@ -10,8 +10,8 @@ const cutCount = 100;
 const ticksEvery = 100; // ms
 
 export class Visitors {
-  constructor({ channel, token, send }) {
-    Object.assign(this, { channel, token, publish: send });
+  constructor({ channel, token, publish }) {
+    Object.assign(this, { channel, token, publish });
     this.running = null; // an AbortController, while there are visitors
     this.n = 0; // of the last tick
     $("bring").addEventListener("click", () => this.bring());
@@ -105,11 +105,17 @@ export class Visitors {
     else this.say(`${cutCount} connections are cut…`);
   }
 
-  // tick publishes ten messages a second from this page, as long as the switch is on.
+  // tick publishes ten messages a second from this page, as long as the switch is on and the
+  // page may.
   tick() {
     clearInterval(this.ticking);
     if (!$("ticking").checked) return;
-    this.ticking = setInterval(() => this.publish(`tick ${++this.n}`), ticksEvery);
+    this.ticking = setInterval(() => {
+      if (this.publish(`tick ${++this.n}`)) return;
+      clearInterval(this.ticking);
+      $("ticking").checked = false;
+      this.say("From here, nothing can be published to the channel.");
+    }, ticksEvery);
   }
 
   set(state) {

@@ -134,6 +134,23 @@ test("what the ledgers count as lost is shown as such", async (t) => {
   await tab.says("#visitors-words", /^The visitors have left$/);
 });
 
+test("a page that may not publish stops trying, and says so", async (t) => {
+  const own = await Gateway.start("--raw", "listen");
+  t.after(() => own.stop());
+  const tab = await open(t, {}, own.url);
+  await tab.page.click("#bring");
+  await tab.page.waitForSelector("#visitors[data-state=open]");
+  for (const mode of ["ws", "echo"]) {
+    await tab.mode(mode);
+    await tab.opened();
+    await tab.page.check("#ticking");
+    await tab.says("#visitors-words", /^From here, nothing can be published to the channel\.$/);
+    assert.equal(await tab.page.isChecked("#ticking"), false);
+    if (mode === "ws") assert.equal((await tab.rows()).filter((r) => /1008/.test(r.note)).length, 1);
+    await tab.page.evaluate(() => { document.getElementById("visitors-words").textContent = ""; });
+  }
+});
+
 test("two pages cannot bring visitors at once, and the second learns why", async (t) => {
   const [a, b] = await Promise.all([open(t), open(t)]);
   await a.page.click("#bring");
