@@ -33,11 +33,14 @@ func rows(page string, cells int) [][]string {
 	return found
 }
 
-// exposed reports whether /metrics shows a series: a name, or a name with labels.
+// exposed reports whether /metrics shows a series: a name, of a histogram too, or a name with labels.
 func exposed(metrics, series string) bool {
 	name, labels, _ := strings.Cut(series, "{")
 	for line := range strings.Lines(metrics) {
 		rest, ok := strings.CutPrefix(line, name)
+		if line == "# TYPE "+name+" histogram\n" && labels == "" {
+			return true
+		}
 		if ok && (rest[0] == ' ' && labels == "" || rest[0] == '{' && strings.Contains(rest, strings.TrimSuffix(labels, "}"))) {
 			return true
 		}

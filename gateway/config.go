@@ -273,6 +273,9 @@ type Config struct {
 	// Version is the program's version, which clients of the Centrifugo protocol receive
 	// when they connect.
 	Version string
+	// Commit is the commit that the program was built from, for the metric
+	// sluice_build_info.
+	Commit string
 
 	// OnMessage, if set, is called with every message from a client before it is published.
 	// The message is published only if it returns true. It runs on the client's event

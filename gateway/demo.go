@@ -50,12 +50,14 @@ func (s *Server) numbers() page.Numbers {
 	n := page.Numbers{
 		Time: now.UnixMilli(), Version: s.cfg.Version, Uptime: now.Sub(s.node.Started).Seconds(),
 		Connections: s.edge.Counts().Connections, Published: have.Published + have.PublishedByClients,
-		Latency:  page.Histogram{Bounds: []float64{}, Counts: []uint64{}},
 		Visitors: s.visitors(),
 	}
+	var latency ops.Histogram
 	for i := range have.Loops {
 		n.Delivered += have.Loops[i].Deliveries
+		latency.Add(have.Loops[i].Delivery)
 	}
+	n.Latency = page.Histogram{Bounds: latency.Bounds, Counts: latency.Counts}
 	process, _ := ops.Resident() // 0 where it is not known
 	n.Memory = page.NewMemory(process, s.fixed.bytes.Load(), n.Connections)
 	return n

@@ -28,10 +28,10 @@ func TestStuckLoopShowsInHealth(t *testing.T) {
 	pass := func(n int) {
 		for range n {
 			now = now.Add(time.Second)
-			before := s.Loops[0].Stats().LagSamples.Load()
+			before := s.Loops[0].Stats().Lag.Count()
 			clienttest.Send(t, "the watchdog", seconds, now)
 			if n == 1 {
-				clienttest.WaitFor(t, "the loop to tick", func() bool { return s.Loops[0].Stats().LagSamples.Load() > before })
+				clienttest.WaitFor(t, "the loop to tick", func() bool { return s.Loops[0].Stats().Lag.Count() > before })
 			}
 		}
 	}

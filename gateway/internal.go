@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 
 	"sluice/gateway/api"
 	"sluice/gateway/control"
@@ -55,14 +56,24 @@ func (s *Server) apiFailed(method string, err error) {
 func (s *Server) snapshot() *ops.Snapshot {
 	edge := s.edge.Counts()
 	out := &ops.Snapshot{
+		Version: s.cfg.Version, Commit: s.cfg.Commit,
 		Closed: make(map[string]uint64), Dropped: make(map[string]uint64), Handshakes: edge.Outcomes, Panics: edge.Panics,
 		Secured: edge.Secured, Resumed: edge.Resumed, Addresses: edge.Addresses, Untracked: edge.Untracked, Descriptors: edge.Descriptors,
 		MaxConnections: s.cfg.MaxConnections, MemoryLimit: s.memory.Limit, MemoryUsed: s.memory.Used.Load(), Suppressed: s.sampled.Suppressed(),
 		HeldLogs: s.budget.Used(), HeldHistory: s.historyBudget.Used(), HeldEncoding: s.space.Encoding(), Channels: s.space.Channels(),
-		Published: s.publisher.Published.Load(), PushedBack: s.publisher.PushedBack.Load(),
+		Published: s.publisher.Accepted(), PushedBack: s.publisher.PushedBack.Load(), KernelMemory: -1,
 	}
 	if s.cfg.CertificateExpiry != nil {
 		out.CertificateExpiry = s.cfg.CertificateExpiry()
+	}
+	if bytes, ok := ops.KernelMemory(os.DirFS("/")); ok {
+		out.KernelMemory = bytes
+	}
+	for o := range s.policy.Namespaces() {
+		class := len(out.Namespaces)
+		out.Namespaces = append(out.Namespaces, ops.Namespace{
+			Name: o.Name, Channels: int64(s.space.ChannelsOf(class)), Publications: s.publisher.Published[class].Load(),
+		})
 	}
 	control.SnapshotLoops(s.set, out)
 	return out

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sluice/gateway/access"
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
 	"sluice/gateway/control"
@@ -163,10 +164,11 @@ func newServer(cfg Config, with parts) (*Server, error) {
 	s.policy = access.New(access.Config{Insecure: cfg.Insecure, Tokens: cfg.Tokens, Namespaces: cfg.Namespaces, History: cfg.History, HistoryTTL: cfg.HistoryTTL})
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
 	s.space.KeepHistory(channel.History{Of: s.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
+	s.space.Classify(s.classify())
 	s.space.LimitRate(cfg.ChannelRate, rateFor(cfg.JoinRate, automatic.JoinRate, false))
 	s.present = presence.New()
 	s.engine = with.engine(s.space, s.present)
-	s.publisher = &engine.Publisher{Engine: s.engine, Space: s.space, MessageMax: cfg.MaxMessage}
+	s.publisher = engine.NewPublisher(s.engine, s.space, cfg.MaxMessage)
 	s.verifiers = access.NewVerifiers(s.policy.Tokens(), verifyingMax, func() { loop.PlantGreeting("verify") })
 	s.protocols = s.newProtocols()
 	if s.edge, err = s.newEdge(origins); err != nil {
@@ -195,6 +197,16 @@ func (s *Server) keep(name string) channel.Keep {
 		return channel.Keep{}
 	}
 	return channel.Keep{Count: min(o.HistorySize, math.MaxInt32), TTL: o.HistoryTTL.Milliseconds()}
+}
+
+// classify makes each namespace a class of the channels' space. The first is that of channels
+// without one.
+func (s *Server) classify() (n int, of func(name string) int) {
+	classes := make(map[*namespace.Options]int)
+	for o := range s.policy.Namespaces() {
+		classes[o] = len(classes)
+	}
+	return len(classes), func(name string) int { return classes[s.policy.Options(name)] } // an unknown one has no channels
 }
 
 // newProtocols returns the protocols.

@@ -16,7 +16,7 @@ import (
 	"sluice/gateway"
 )
 
-var update = flag.Bool("update", false, "write deploy/SETTINGS.md anew")
+var update = flag.Bool("update", false, "write deploy/SETTINGS.md and deploy/METRICS.md anew")
 
 const settingsHead = `# Settings
 

@@ -12,6 +12,7 @@ package access
 
 import (
 	"errors"
+	"iter"
 	"slices"
 	"time"
 
@@ -78,6 +79,9 @@ func (p *Policy) Options(channel string) *namespace.Options {
 	}
 	return nil
 }
+
+// Namespaces returns the options of channels without a namespace, then those of each namespace.
+func (p *Policy) Namespaces() iter.Seq[*namespace.Options] { return p.namespaces.All() }
 
 // Reads reports whether a client's token ("" for none) has to be verified, or ErrNoKey if it
 // should be and cannot.

@@ -149,6 +149,7 @@ type Channel struct {
 	name  string
 	space *Space
 	keep  Keep
+	class int // see Space.Classify
 	// The same from the construction on, guarded by mu. nil in a local space.
 	remote *attachment
 
@@ -186,6 +187,9 @@ type Channel struct {
 
 // Name returns the channel's name.
 func (c *Channel) Name() string { return c.name }
+
+// Class returns the channel's class, see Space.Classify.
+func (c *Channel) Class() int { return c.class }
 
 // Epoch returns the epoch of the channel's order.
 func (c *Channel) Epoch() Epoch { return c.Newest().Epoch }

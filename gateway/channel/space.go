@@ -35,6 +35,9 @@ type Space struct {
 	// Publications and joins per second of one channel; set by LimitRate, likewise.
 	rate, joinRate rate.Limit
 	attacher       Attacher // set by Remote, likewise; nil in a local space
+	// Set by Classify, likewise: the class of a channel's name, and how many channels each class has.
+	classOf func(name string) int
+	classes []atomic.Int64
 
 	channels       atomic.Int64
 	now            atomic.Int64 // of the last Trim
@@ -66,6 +69,7 @@ type shard struct {
 func NewSpace(logBytes, channelsMax int, budget *Budget) *Space {
 	s := &Space{limit: grown(0, ringBytesMin, logBytes), channelsMax: channelsMax, budget: budget, seed: maphash.MakeSeed(), epochs: maphash.MakeSeed()}
 	s.history.Of = func(string) Keep { return Keep{} }
+	s.Classify(1, func(string) int { return 0 })
 	for i := range s.shards {
 		s.shards[i].byName = make(map[string]*Channel)
 	}
@@ -82,6 +86,21 @@ func (s *Space) KeepHistory(h History, now int64) {
 	s.history = h
 	s.now.Store(now)
 }
+
+// Classify divides channels into n classes by their names, to be counted: of returns a number from 0
+// up to n. It comes before anything else.
+func (s *Space) Classify(n int, of func(name string) int) {
+	s.classOf, s.classes = of, make([]atomic.Int64, n)
+}
+
+// Classes returns the number of classes.
+func (s *Space) Classes() int { return len(s.classes) }
+
+// Class returns the class of a channel's name, whether it exists or not.
+func (s *Space) Class(name string) int { return s.classOf(name) }
+
+// ChannelsOf returns the number of channels of a class that exist.
+func (s *Space) ChannelsOf(class int) int { return int(s.classes[class].Load()) }
 
 func (s *Space) shard(name string) *shard {
 	return &s.shards[maphash.String(s.seed, name)%spaceShards]
@@ -166,7 +185,8 @@ func (s *Space) open(name string) (*shard, *Channel, error) {
 		}
 	}
 	name = strings.Clone(name) // it may be a piece of something large
-	c := &Channel{name: name, space: s, keep: s.history.Of(name), history: history{rings: &nothing}}
+	c := &Channel{name: name, space: s, keep: s.history.Of(name), class: s.classOf(name), history: history{rings: &nothing}}
+	s.classes[c.class].Add(1)
 	if s.attacher == nil {
 		c.epoch = s.epoch(sh, name)
 	} else {
@@ -249,6 +269,7 @@ func (s *Space) end(sh *shard, c *Channel) {
 		sh.ended++
 	} // else nothing was published, and the next channel goes on with that order
 	s.channels.Add(-1)
+	s.classes[c.class].Add(-1)
 	c.dead = true
 	c.endWaitLocked()
 	if c.keep.Count > 0 {

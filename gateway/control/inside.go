@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
@@ -119,15 +118,19 @@ func SnapshotLoops(s *loop.Set, out *ops.Snapshot) {
 	for _, l := range s.Loops() {
 		st := l.Stats()
 		out.Loops = append(out.Loops, ops.Loop{
-			Connections: st.Connections.Load(), Blocked: st.Blocked.Load(), Users: st.Users.Load(),
+			Connections: st.Connections.Load(), Blocked: st.Blocked.Load(), Users: st.Users.Load(), Subscriptions: st.Subscriptions(),
 			Messages: st.Messages.Load(), Deliveries: st.Deliveries.Load(), BytesIn: st.BytesIn.Load(), BytesOut: st.BytesOut.Load(),
 			Writes: st.Writes.Load(), Sweeps: st.Sweeps.Load(), Blockings: st.Blockings.Load(), Pings: st.Pings.Load(), Panics: st.Panics.Load(),
 			Recoveries: st.Recoveries.Load(), Gaps: st.Gaps.Load(), Recalled: st.Recalled.Load(), Skips: st.Skips.Load(), Subscribed: st.Subscribed.Load(),
-			Lag: time.Duration(st.Lag.Load()), LagSum: time.Duration(st.LagSum.Load()), LagCount: uint64(st.LagSamples.Load()),
+			Lag: histogram(&st.Lag), Delivery: histogram(&st.Delivery),
 		})
 		out.HeldConnections += st.Held.Load()
-		out.PublishedByClients += st.Publications.Load()
+		out.PublishedByClients += st.Publications()
 		out.PushedBackClients += st.PushBacks.Load()
+		for i := range out.Namespaces {
+			out.Namespaces[i].Subscriptions += st.ByClass[i].Subscriptions.Load()
+			out.Namespaces[i].Publications += st.ByClass[i].Publications.Load()
+		}
 		for r := loop.ReasonNone + 1; r < loop.ReasonCount; r++ {
 			if r != loop.ReasonUnsubscribed { // a subscription ends so, not a connection
 				out.Closed[r.String()] += st.Closed[r].Load()
@@ -136,4 +139,17 @@ func SnapshotLoops(s *loop.Set, out *ops.Snapshot) {
 		}
 		out.Dropped["skip"] += st.Dropped[loop.DroppedBySkip].Load()
 	}
+}
+
+// latencyBounds are the bounds of all histograms, in seconds.
+var latencyBounds = func() (bounds []float64) {
+	for _, b := range loop.LatencyBounds {
+		bounds = append(bounds, b.Seconds())
+	}
+	return bounds
+}()
+
+func histogram(h *loop.Histogram) ops.Histogram {
+	counts, sum := h.Load()
+	return ops.Histogram{Bounds: latencyBounds, Counts: counts, Sum: sum.Seconds()}
 }

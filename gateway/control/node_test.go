@@ -38,7 +38,7 @@ func TestRetryPublishesOnce(t *testing.T) {
 		e := enginetest.NewLate(store, space, presence.New(), engine.NodeInfo{})
 		space.Remote(e)
 		node := &Node{Space: space, Policy: access.New(access.Config{}), Engine: e, Text: func(s string) string { return s },
-			Publisher: &engine.Publisher{Engine: e, Space: space, MessageMax: 100}}
+			Publisher: engine.NewPublisher(e, space, 100)}
 		h := api.New(node, api.Options{})
 		publish := func(key string) string {
 			answer := httptest.NewRecorder()

@@ -116,7 +116,7 @@ func newRig(cfg settings) (*rig, error) {
 		}
 		return channel.Keep{Count: min(o.HistorySize, math.MaxInt32), TTL: o.HistoryTTL.Milliseconds()}
 	}}, time.Now().UnixMilli())
-	s.publisher = &engine.Publisher{Engine: local.Engine{}, Space: s.space, MessageMax: maxMessage}
+	s.publisher = engine.NewPublisher(local.Engine{}, s.space, maxMessage)
 	verifiers := access.NewVerifiers(policy.Tokens(), 4096, func() { loop.PlantGreeting("verify") })
 	handshakeTimeout := cmp.Or(cfg.HandshakeTimeout, 5*time.Second)
 	sessions := centrifugo.Config{Policy: policy, Presence: s.present, Verifiers: verifiers, Version: "sluice", Loops: loops,

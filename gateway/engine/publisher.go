@@ -19,8 +19,21 @@ type Publisher struct {
 	MessageMax int // bytes
 
 	// Atomic.
-	Published  atomic.Uint64
-	PushedBack atomic.Uint64 // publications that found the channel without room
+	Published  []atomic.Uint64 // publications that were accepted, by the class of their channel
+	PushedBack atomic.Uint64   // publications that found the channel without room
+}
+
+// NewPublisher returns a publisher into a space.
+func NewPublisher(e Engine, space *channel.Space, messageMax int) *Publisher {
+	return &Publisher{Engine: e, Space: space, MessageMax: messageMax, Published: make([]atomic.Uint64, space.Classes())}
+}
+
+// Accepted returns how many publications were accepted.
+func (p *Publisher) Accepted() (n uint64) {
+	for i := range p.Published {
+		n += p.Published[i].Load()
+	}
+	return n
 }
 
 // caller is a goroutine that publishes. It implements Caller.
@@ -83,7 +96,7 @@ func (p *Publisher) Publish(ctx context.Context, wait time.Duration, name string
 	receipt, err := p.publish(ctx, wait, name, &pub, c)
 	if err == nil {
 		callers.Put(c) // else it may still be called for this publication
-		p.Published.Add(1)
+		p.Published[p.Space.Class(name)].Add(1)
 	}
 	return receipt, err
 }

@@ -69,7 +69,7 @@ func (e *later) Publish(_ string, _ *channel.Channel, _ *channel.Publication, _ 
 func TestLateAnswerIsNotForAnotherPublication(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &later{callers: make(chan Caller, 1)}
-		p := &Publisher{Engine: e, Space: channel.NewSpace(4<<10, 10, channel.NewBudget(1<<20)), MessageMax: 10}
+		p := NewPublisher(e, channel.NewSpace(4<<10, 10, channel.NewBudget(1<<20)), 10)
 		publish := func() (channel.Receipt, error) {
 			return p.Publish(t.Context(), 0, "x", channel.Publication{Payload: []byte("x")})
 		}
@@ -86,7 +86,7 @@ func TestLateAnswerIsNotForAnotherPublication(t *testing.T) {
 				t.Fatalf("got %d, %v; want the answer to this publication, %d", r.Offset, err, i)
 			}
 		}
-		if n := p.Published.Load(); n != rounds {
+		if n := p.Accepted(); n != rounds {
 			t.Errorf("%d publications are counted, want %d", n, rounds)
 		}
 	})

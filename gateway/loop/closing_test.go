@@ -41,7 +41,7 @@ func TestClientThatSendsAndClosesLosesNothing(t *testing.T) {
 			case "FIN":
 				a.Fin()
 			case "close":
-				clienttest.WaitFor(t, "its own messages to be sent", func() bool { return own.Deliveries.Load() == own.Publications.Load() })
+				clienttest.WaitFor(t, "its own messages to be sent", func() bool { return own.Deliveries.Load() == own.Publications() })
 				for i := range own.Deliveries.Load() {
 					a.WantText("its own message", texts[i])
 				}

@@ -141,11 +141,11 @@ func (c *Conn) Publish(name string, ch *channel.Channel, payload []byte, binary 
 	p.c, p.name, p.ch, p.binary = c, name, ch, binary
 	err := p.try(payload, extra)
 	if !waits(err) {
+		if err == nil {
+			p.accepted()
+		}
 		p.c, p.ch = nil, nil
 		l.spare = p
-		if err == nil {
-			l.stats.Publications.Add(1)
-		}
 		return nil, err
 	}
 	n := len(payload)
@@ -173,6 +173,17 @@ func (p *Publishing) try(payload, extra []byte) (err error) {
 	p.ch, _, err = engine.Publish(l.engine, l.space, p.name, p.ch, &l.sending, &l.encode, p)
 	l.sending = channel.Publication{} // it lies in a buffer that is let go
 	return err
+}
+
+// accepted counts the publication.
+func (p *Publishing) accepted() {
+	class := 0
+	if p.ch != nil {
+		class = p.ch.Class()
+	} else { // nobody on this node has the channel
+		class = p.loop.space.Class(p.name)
+	}
+	p.loop.stats.ByClass[class].Publications.Add(1)
 }
 
 // wait begins to wait, for what err says.
@@ -214,7 +225,7 @@ func (p *Publishing) Late(c *Conn) Wait {
 // over ends the publication with its result.
 func (p *Publishing) over(c *Conn) Wait {
 	if p.c = nil; p.err == nil {
-		c.loop.stats.Publications.Add(1)
+		p.accepted()
 	} else {
 		p.Cancel() // it may have been refused before its channel saw it
 	}

@@ -268,6 +268,7 @@ func (c *Conn) writeLog() bool {
 		return false
 	}
 	if to < head { // where the view ends, too
+		g.latency.reached(to)
 		g.again()
 	}
 	c.sendLog(&c.sub, v, to)

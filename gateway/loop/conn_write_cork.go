@@ -42,7 +42,9 @@ func (c *Conn) writeCork() int {
 		c.unblock()
 		if own >= corkBytes {
 			for i := range c.Refs() {
-				c.Ref(i).group.again() // what its log has was left out
+				r := c.Ref(i)
+				r.group.latency.reached(r.sub().cursor)
+				r.group.again() // what its log has was left out
 			}
 		}
 	} else {
@@ -72,6 +74,7 @@ func (c *Conn) gather(r *Ref) {
 	}
 	room := corkBytes - len(l.cork)
 	if room <= 0 {
+		g.latency.reached(cursor)
 		g.again()
 		return
 	}
@@ -81,6 +84,7 @@ func (c *Conn) gather(r *Ref) {
 		return
 	}
 	if to != head || to-cursor > uint64(room) {
+		g.latency.reached(to)
 		g.again()
 		if len(l.cork) > 0 && to-cursor > uint64(room) {
 			return // not even one frame fits behind the others

@@ -42,6 +42,8 @@ type Group struct {
 	next     int    // index of the next sub to look at
 	low      uint64 // lowest cursor seen by this sweep
 
+	latency latency
+
 	queued bool // in loop.sweeps or loop.delayed
 	dirty  bool // another sweep is needed after this one
 
@@ -62,7 +64,10 @@ func (g *Group) Channel() string { return g.key.channel }
 func (g *Group) Format() channel.Format { return g.key.format }
 
 // Notify implements channel.Subscriber.
-func (g *Group) Notify() { g.loop.Post(g) }
+func (g *Group) Notify() {
+	g.latency.notified.Store(monotonic())
+	g.loop.Post(g)
+}
 
 // Deliver asks for a sweep: the channel has news for the group.
 func (g *Group) Deliver(l *Loop) {
@@ -163,7 +168,9 @@ func (l *Loop) enter(c *Conn, g *Group, cursor uint64, flags uint8) bool {
 		e := c.extra()
 		e.more = append(e.more, r)
 	}
-	g.Log().Channel().Joined()
+	ch := g.Log().Channel()
+	ch.Joined()
+	l.stats.ByClass[ch.Class()].Subscriptions.Add(1)
 	c.mark()
 	return true
 }
@@ -187,7 +194,9 @@ func (l *Loop) leaveAll(c *Conn) {
 // filling it with the last sub could carry that one past the sweep.
 func (l *Loop) leave(r Ref) {
 	g := r.group
-	g.Log().Channel().Left()
+	ch := g.Log().Channel()
+	ch.Left()
+	l.stats.ByClass[ch.Class()].Subscriptions.Add(-1)
 	g.subs[r.index] = sub{}
 	g.holes++
 	if !g.sweeping {
@@ -276,6 +285,8 @@ func (g *Group) sweep(writesMax int) (writes int) {
 	if !g.sweeping {
 		g.begin()
 	}
+	st := &g.loop.stats
+	before := st.Deliveries.Load()
 	if pressed := max(g.pressed, g.Pressed()); pressed > 0 {
 		writes = g.dismiss(pressed, writesMax)
 	}
@@ -294,7 +305,9 @@ func (g *Group) sweep(writesMax int) (writes int) {
 			writes += c.stepWrite()
 		default:
 			if s.cursor != sp.from {
-				sp = g.span(s.cursor, head)
+				if sp = g.span(s.cursor, head); sp.bytes != nil {
+					g.latency.reached(sp.to)
+				}
 			}
 			if sp.bytes == nil {
 				writes += c.stepWrite()
@@ -316,10 +329,10 @@ func (g *Group) sweep(writesMax int) (writes int) {
 			g.low = min(g.low, s.cursor)
 		}
 	}
-	st := &g.loop.stats
 	st.Writes.Add(direct)
 	st.BytesOut.Add(bytes)
 	st.Deliveries.Add(deliveries)
+	g.latency.delivered = g.latency.delivered || st.Deliveries.Load() != before
 	if g.sweeping && g.next >= len(g.subs) {
 		g.end()
 	}
@@ -330,7 +343,11 @@ func (g *Group) sweep(writesMax int) (writes int) {
 // so that whatever is appended later notifies again.
 func (g *Group) begin() {
 	g.dirty = false
+	first := g.latency.begin()
 	g.pressed = max(g.pressed, g.Clear())
+	if first {
+		g.latency.target = g.Log().Head()
+	}
 	g.sweeping, g.next, g.low = true, 0, math.MaxUint64
 	g.dismissal = dismissal{}
 	if w := g.loop.cfg.BatchWindow; w > 0 {
@@ -347,6 +364,7 @@ func (g *Group) begin() {
 // its own socket.
 func (g *Group) end() {
 	g.sweeping = false
+	g.latency.end(&g.loop.stats.Delivery)
 	if cut := g.CutAt(); g.low < cut {
 		g.overtake(cut)
 	}

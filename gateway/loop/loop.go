@@ -135,6 +135,7 @@ func bareLoop(s *Set, index int) *Loop {
 		lastTick: now,
 		heldMax:  s.cfg.HeldMax,
 		encode:   channel.Scratch{Limit: encodeMax},
+		stats:    Stats{ByClass: newClassStats(s.cfg.Space.Classes())},
 	}
 }
 

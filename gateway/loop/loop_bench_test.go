@@ -114,7 +114,7 @@ func TestParsingAndPublishingAllocateNothing(t *testing.T) {
 // BenchmarkSweep is a publication and its way to the sockets of 1,000 subscribers,
 // which the benchmark drains with the clock stopped.
 func BenchmarkSweep(b *testing.B) {
-	for _, subscribers := range []int{10, 1000} {
+	for _, subscribers := range []int{1, 10, 1000} {
 		b.Run(fmt.Sprint("subscribers=", subscribers), func(b *testing.B) {
 			benchmarkSweep(b, subscribers, 1)
 		})

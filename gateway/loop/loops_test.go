@@ -95,7 +95,7 @@ func newLoops(t testing.TB, cfg *loopsConfig) (*loops, Config) {
 	s.t = t
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.logs)
 	s.space.LimitRate(max(cfg.ChannelRate, 0), 0)
-	s.publisher = &engine.Publisher{Engine: of.Engine, Space: s.space, MessageMax: cfg.MaxMessage}
+	s.publisher = engine.NewPublisher(of.Engine, s.space, cfg.MaxMessage)
 	of.Space, of.Admission, of.Clock, of.Failed = s.space, s, s.clock.Now, func(err error) {
 		select {
 		case s.failed <- err:

@@ -253,12 +253,12 @@ func TestOwnMessagesAreNotCountedAsDropped(t *testing.T) {
 		s.publish("x", clienttest.Stars(4<<10))
 		s.quiet()
 	}
-	published := s.sum(func(st *Stats) uint64 { return st.Publications.Load() })
+	published := s.sum(func(st *Stats) uint64 { return st.Publications() })
 	for range 5 {
 		slow.Send(clienttest.Text("my own"))
 	}
 	clienttest.WaitFor(t, "them to be published", func() bool {
-		return s.sum(func(st *Stats) uint64 { return st.Publications.Load() }) == published+5
+		return s.sum(func(st *Stats) uint64 { return st.Publications() }) == published+5
 	})
 	slow.Vanish()
 	s.wantConnections(0)

@@ -480,7 +480,7 @@ func TestEngineAnswersBeforeItsEncoderIsDone(t *testing.T) {
 	c.Send(clienttest.Text("later"))
 	reader.WantText("it goes on", "later")
 	s.quiet()
-	if n := s.sum(func(st *Stats) uint64 { return st.Publications.Load() }); n != 3 {
+	if n := s.sum(func(st *Stats) uint64 { return st.Publications() }); n != 3 {
 		t.Errorf("%d publications are counted, want 3", n)
 	}
 	c.Settle(s)

@@ -23,7 +23,7 @@ func TestStuckLoopIsNoticed(t *testing.T) {
 	for i := range 3 {
 		now = now.Add(time.Second)
 		clienttest.Send(t, "the watchdog", seconds, now)
-		clienttest.WaitFor(t, "the loop to tick", func() bool { return s.all[0].stats.LagSamples.Load() == int64(i+1) })
+		clienttest.WaitFor(t, "the loop to tick", func() bool { return s.all[0].stats.Lag.Count() == uint64(i+1) })
 	}
 	clienttest.Dial(t, s, "/ws/x").Send(clienttest.Text("x"))
 	clienttest.Receive(t, "the hook", stuck)

@@ -61,7 +61,7 @@ func serve(t testing.TB, change func(*edge.Config, *loop.Config)) *server {
 	}
 	logs := channel.NewBudget(64 << 20)
 	s := &server{Gauges: looptest.Gauges{T: t, Clock: new(clienttest.Clock)}, space: channel.NewSpace(cfg.ChannelBuffer, 100, logs), present: presence.New()}
-	s.publisher = &engine.Publisher{Engine: cfg.Engine, Space: s.space, MessageMax: cfg.MaxMessage}
+	s.publisher = engine.NewPublisher(cfg.Engine, s.space, cfg.MaxMessage)
 	rights := namespace.Options{Presence: true, AllowSubscribeForClient: true, AllowPublishForSubscriber: true}
 	p := newToy(access.New(access.Config{Namespaces: namespace.Default(rights)}), s.present)
 	door.Routes, cfg.Variants, cfg.Sharing = p.Routes, p.Variants, p.Sharing

@@ -46,7 +46,8 @@ func runServe(ctx context.Context, cfg *Settings, opts *option.Options, env []st
 	if p.Secure.Store != nil {
 		cfg.Gateway.CertificateExpiry = p.Secure.Store.Expiry
 	}
-	cfg.Gateway.Version = cli.ReadBuild().Version
+	build := cli.ReadBuild()
+	cfg.Gateway.Version, cfg.Gateway.Commit = build.Version, build.Commit
 	cfg.Gateway.Visitors = newCrowd
 	verifier, err := p.Access.verifier(ctx, logger)
 	if err != nil {

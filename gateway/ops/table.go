@@ -1,0 +1,181 @@
+package ops
+
+import (
+	"cmp"
+	"runtime"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metric is a row of the table of the gateway's own metrics.
+type Metric struct {
+	Group  string // its chapter in deploy/METRICS.md
+	Name   string
+	Type   string // gauge, counter or histogram
+	Help   string
+	Labels []string
+
+	desc    *prometheus.Desc
+	collect func(s *Snapshot, to sink)
+}
+
+// Metrics is the table: everything that /metrics has of the gateway itself, and nothing else. A
+// new metric is a new row. deploy/METRICS.md is written from it.
+var Metrics = func() []Metric {
+	var all []Metric
+	for _, group := range [][]Metric{overview, delivery, slowClients, recovery, connections, resources, loops, namespaces} {
+		all = append(all, group...)
+	}
+	return all
+}()
+
+func row(name, kind, help string, labels []string, collect func(s *Snapshot, to sink)) Metric {
+	name = "sluice_" + name
+	return Metric{Name: name, Type: kind, Help: help, Labels: labels, desc: prometheus.NewDesc(name, help, labels, nil), collect: collect}
+}
+
+// in puts rows into a chapter.
+func in(group string, rows ...Metric) []Metric {
+	for i := range rows {
+		rows[i].Group = group
+	}
+	return rows
+}
+
+type number interface{ ~int | ~int64 | ~uint64 }
+
+// one is a metric with one value.
+func one[N number](name, kind, help string, value func(s *Snapshot) N) Metric {
+	return row(name, kind, help, nil, func(s *Snapshot, to sink) { to.value(float64(value(s))) })
+}
+
+// perLoop is a metric with a value for each loop.
+func perLoop[N number](name, kind, help string, value func(l *Loop) N) Metric {
+	return row(name, kind, help, []string{"loop"}, func(s *Snapshot, to sink) {
+		for i := range s.Loops {
+			to.value(float64(value(&s.Loops[i])), strconv.Itoa(i))
+		}
+	})
+}
+
+// timesPerLoop is a histogram for each loop.
+func timesPerLoop(name, help string, times func(l *Loop) *Histogram) Metric {
+	return row(name, "histogram", help, []string{"loop"}, func(s *Snapshot, to sink) {
+		for i := range s.Loops {
+			to.histogram(times(&s.Loops[i]), strconv.Itoa(i))
+		}
+	})
+}
+
+// perNamespace is a metric with a value for each namespace.
+func perNamespace[N number](name, kind, help string, value func(n *Namespace) N) Metric {
+	return row(name, kind, help, []string{"namespace"}, func(s *Snapshot, to sink) {
+		for i := range s.Namespaces {
+			to.value(float64(value(&s.Namespaces[i])), s.Namespaces[i].Name)
+		}
+	})
+}
+
+// counts is a counter with a value for each of a label's.
+func counts(name, help, label string, values func(s *Snapshot) map[string]uint64) Metric {
+	return row(name, "counter", help, []string{label}, func(s *Snapshot, to sink) {
+		for value, n := range values(s) {
+			to.value(float64(n), value)
+		}
+	})
+}
+
+var overview = in("Overview",
+	row("build_info", "gauge", "Always 1; the labels say what the program was built from.", []string{"version", "commit", "goversion"}, func(s *Snapshot, to sink) {
+		to.value(1, cmp.Or(s.Version, "unknown"), cmp.Or(s.Commit, "unknown"), runtime.Version())
+	}),
+	perLoop("connections", "gauge", "Open WebSocket and SSE connections.", func(l *Loop) int64 { return l.Connections }),
+	one("max_connections", "gauge", "Maximum number of WebSocket and SSE connections.", func(s *Snapshot) int { return s.MaxConnections }),
+	perLoop("users", "gauge", "Distinct connected users, counted per loop; all anonymous clients count as one user.", func(l *Loop) int64 { return l.Users }),
+	perLoop("subscriptions", "gauge", "Subscriptions that receive live publications. A client that is still catching up has none.", func(l *Loop) int64 { return l.Subscriptions }),
+	perLoop("subscriptions_started_total", "counter", "Subscriptions started by clients of the Centrifugo protocol.", func(l *Loop) uint64 { return l.Subscribed }),
+	one("channels", "gauge", "Channels that have subscribers or a history.", func(s *Snapshot) int { return s.Channels }),
+)
+
+var delivery = in("Delivery",
+	row("publications_total", "counter", "Publications accepted, by source: clients or the HTTP API.", []string{"source"}, func(s *Snapshot, to sink) {
+		to.value(float64(s.PublishedByClients), "client")
+		to.value(float64(s.Published), "api")
+	}),
+	perLoop("messages_received_total", "counter", "Messages received from clients.", func(l *Loop) uint64 { return l.Messages }),
+	perLoop("deliveries_total", "counter", "Publications written to subscribers' sockets.", func(l *Loop) uint64 { return l.Deliveries }),
+	timesPerLoop("delivery_latency_seconds", "Time from publishing to the last write to the channel's subscribers on the loop. Publications that go out together count once, from the oldest of them. Subscribers whose send buffer is full do not count.", func(l *Loop) *Histogram { return &l.Delivery }),
+	row("push_backs_total", "counter", "Publications deferred because the channel's log was full or its rate limit was reached, by source.", []string{"source"}, func(s *Snapshot, to sink) {
+		to.value(float64(s.PushedBackClients), "client")
+		to.value(float64(s.PushedBack), "api")
+	}),
+	perLoop("sweeps_total", "counter", "Passes over a channel's subscribers to send them new data.", func(l *Loop) uint64 { return l.Sweeps }),
+	perLoop("writes_total", "counter", "Write system calls on clients' sockets.", func(l *Loop) uint64 { return l.Writes }),
+	perLoop("received_bytes_total", "counter", "Bytes received from clients.", func(l *Loop) uint64 { return l.BytesIn }),
+	perLoop("sent_bytes_total", "counter", "Bytes written to clients' sockets.", func(l *Loop) uint64 { return l.BytesOut }),
+	perLoop("pings_total", "counter", "Pings sent to idle WebSocket clients, and comments sent on SSE streams.", func(l *Loop) uint64 { return l.Pings }),
+)
+
+var slowClients = in("Slow clients",
+	perLoop("blocked_connections", "gauge", "Connections whose socket send buffer is full.", func(l *Loop) int64 { return l.Blocked }),
+	perLoop("blockings_total", "counter", "Number of times a socket's send buffer became full.", func(l *Loop) uint64 { return l.Blockings }),
+	perLoop("skips_total", "counter", "Number of times a slow subscriber was skipped ahead to the newest publication.", func(l *Loop) uint64 { return l.Skips }),
+	counts("dropped_publications_total", "Publications not sent to a subscriber, by the reason its connection was closed, or \"skip\".", "reason", func(s *Snapshot) map[string]uint64 { return s.Dropped }),
+)
+
+var recovery = in("Recovery",
+	perLoop("recoveries_total", "counter", "Subscriptions that asked for earlier publications (since, history, Last-Event-ID), or were behind the log of a channel with an engine elsewhere, and caught up with live delivery.", func(l *Loop) uint64 { return l.Recoveries }),
+	perLoop("recovered_publications_total", "counter", "Publications sent to subscribers from the history.", func(l *Loop) uint64 { return l.Recalled }),
+	perLoop("recovery_gaps_total", "counter", "Subscribers notified of a gap: not everything since their position was still in the history.", func(l *Loop) uint64 { return l.Gaps }),
+)
+
+var connections = in("Connections and closes",
+	counts("handshakes_total", "Connections accepted, by the outcome of their first request; an SSE stream is first counted as http.", "outcome", func(s *Snapshot) map[string]uint64 { return s.Handshakes }),
+	counts("connections_closed_total", "Connections closed, by reason.", "reason", func(s *Snapshot) map[string]uint64 { return s.Closed }),
+	row("tls_handshakes_total", "counter", "TLS handshakes completed, by whether the session was resumed.", []string{"resumed"}, func(s *Snapshot, to sink) {
+		to.value(float64(s.Secured), "false")
+		to.value(float64(s.Resumed), "true")
+	}),
+	row("certificate_expiry_timestamp_seconds", "gauge", "Unix time at which the TLS certificate in use expires.", nil, func(s *Snapshot, to sink) {
+		if !s.CertificateExpiry.IsZero() {
+			to.value(float64(s.CertificateExpiry.Unix()))
+		}
+	}),
+	one("addresses", "gauge", "Client addresses tracked for per-address limits.", func(s *Snapshot) int { return s.Addresses }),
+	one("untracked_addresses_total", "counter", "Connections whose address was not tracked because the table was full.", func(s *Snapshot) uint64 { return s.Untracked }),
+	one("descriptors_exhausted_total", "counter", "Number of times accept failed because the process was out of file descriptors.", func(s *Snapshot) uint64 { return s.Descriptors }),
+)
+
+var resources = in("Memory and log",
+	row("held_bytes", "gauge", "Bytes held in memory: channel logs, channel histories, incomplete input and pending output of connections, and large publications being encoded.", []string{"what"}, func(s *Snapshot, to sink) {
+		to.value(float64(s.HeldConnections), "connections")
+		to.value(float64(s.HeldLogs), "logs")
+		to.value(float64(s.HeldHistory), "history")
+		to.value(float64(s.HeldEncoding), "encoding")
+	}),
+	one("memory_limit_bytes", "gauge", "Memory limit of the process; 0 for no limit.", func(s *Snapshot) int64 { return s.MemoryLimit }),
+	one("memory_used_bytes", "gauge", "Memory used that counts toward the limit, updated once a second.", func(s *Snapshot) int64 { return s.MemoryUsed }),
+	row("kernel_tcp_memory_bytes", "gauge", "Memory that the kernel uses for buffers of TCP sockets, on the whole machine: other programs' and other containers' sockets count too.", nil, func(s *Snapshot, to sink) {
+		if s.KernelMemory >= 0 {
+			to.value(float64(s.KernelMemory))
+		}
+	}),
+	one("log_records_suppressed_total", "counter", "Log records suppressed because there were too many of the same kind.", func(s *Snapshot) uint64 { return s.Suppressed }),
+)
+
+var loops = in("Event loops",
+	timesPerLoop("loop_lag_seconds", "How late the loop's ticks were, of which there is one per second. A loop that does not tick is stuck.", func(l *Loop) *Histogram { return &l.Lag }),
+	row("panics_total", "counter", "Panics that closed one connection, by loop; the loop is \"none\" for a panic during the handshake.", []string{"loop"}, func(s *Snapshot, to sink) {
+		for i := range s.Loops {
+			to.value(float64(s.Loops[i].Panics), strconv.Itoa(i))
+		}
+		to.value(float64(s.Panics), "none")
+	}),
+)
+
+var namespaces = in("Namespaces",
+	perNamespace("namespace_channels", "gauge", "Channels of a configured namespace that have subscribers or a history; the namespace is empty for channels without one.", func(n *Namespace) int64 { return n.Channels }),
+	perNamespace("namespace_subscriptions", "gauge", "Subscriptions to channels of a namespace that receive live publications.", func(n *Namespace) int64 { return n.Subscriptions }),
+	perNamespace("namespace_publications_total", "counter", "Publications accepted for channels of a namespace, from clients and the HTTP API.", func(n *Namespace) uint64 { return n.Publications }),
+)
