@@ -32,14 +32,6 @@ func (m Metrics) Sum(name, label, value string) (sum float64) {
 	return sum
 }
 
-// Max returns the greatest value of a counter or gauge over all series; 0 without any.
-func (m Metrics) Max(name string) (most float64) {
-	for _, series := range m[name].GetMetric() {
-		most = max(most, valueOf(series))
-	}
-	return most
-}
-
 func valueOf(series *dto.Metric) float64 {
 	return series.GetCounter().GetValue() + series.GetGauge().GetValue() + series.GetUntyped().GetValue()
 }

@@ -46,18 +46,32 @@ func (c *connectionList) read(body []byte) error {
 type figures struct {
 	connections, blocked, held, dropped  float64
 	received, published, delivered, sent float64
-	lag                                  float64 // seconds, of the loop with the most lag
+	ticks                                map[string]ticks // of each loop
+}
+
+// ticks are a loop's ticks since the gateway started: how many there were, and how late they were
+// together.
+type ticks struct {
+	n       uint64
+	seconds float64
 }
 
 // readFigures reads them from the gateway's metrics. What is missing is 0.
 func readFigures(text []byte) (figures, error) {
 	m, err := child.ReadMetrics(bytes.NewReader(text))
 	sum := func(name string) float64 { return m.Sum("sluice_"+name, "", "") }
+	loops := make(map[string]ticks)
+	for _, series := range m["sluice_loop_lag_seconds"].GetMetric() {
+		for _, l := range series.GetLabel() {
+			h := series.GetHistogram()
+			loops[l.GetValue()] = ticks{h.GetSampleCount(), h.GetSampleSum()}
+		}
+	}
 	return figures{
 		connections: sum("connections"), blocked: sum("blocked_connections"), held: sum("held_bytes"),
 		dropped: sum("dropped_publications_total"), received: sum("messages_received_total"),
 		published: sum("publications_total"), delivered: sum("deliveries_total"), sent: sum("sent_bytes_total"),
-		lag: m.Max("sluice_loop_lag_seconds"),
+		ticks: loops,
 	}, err
 }
 
@@ -67,6 +81,26 @@ type view struct {
 	sort        string
 	connections connectionList
 	figures     figures
+}
+
+// lag returns how late the ticks of the loop with the most lag were on average, since an earlier
+// view. Since there is one tick per second, a loop without any is later than that.
+func (v view) lag(earlier view) time.Duration {
+	var most float64
+	for loop, now := range v.figures.ticks {
+		was, ok := earlier.figures.ticks[loop]
+		switch {
+		case ok && now.n == was.n:
+			most = max(most, v.at.Sub(earlier.at).Seconds()-1)
+			was = ticks{}
+		case now.n < was.n: // the gateway has restarted
+			was = ticks{}
+		}
+		if now.n > was.n {
+			most = max(most, (now.seconds-was.seconds)/float64(now.n-was.n))
+		}
+	}
+	return time.Duration(most * float64(time.Second))
 }
 
 // rates returns the counters' growth per second since an earlier view; ok is false if they

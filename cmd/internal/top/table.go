@@ -11,11 +11,11 @@ import (
 )
 
 // state returns the line about the present state.
-func (v view) state() string {
+func (v view) state(earlier view) string {
 	f := v.figures
 	return fmt.Sprintf("connections %s  blocked %s  buffered %s  dropped %s  loop lag %s",
 		count(f.connections), count(f.blocked), cli.AboutSize(int(f.held)), count(f.dropped),
-		aboutDuration(time.Duration(f.lag*float64(time.Second))))
+		aboutDuration(v.lag(earlier)))
 }
 
 // flow returns the line about traffic in a period.
@@ -25,7 +25,7 @@ func (f figures) flow(since string) string {
 }
 
 // totals returns the head of a table that is printed once.
-func (v view) totals() []string { return []string{v.state(), v.figures.flow("since start")} }
+func (v view) totals() []string { return []string{v.state(view{}), v.figures.flow("since start")} }
 
 // head returns the head of a table that is refreshed.
 func (v view) head(p doctor.Place, earlier view, trouble error) []string {
@@ -38,7 +38,7 @@ func (v view) head(p doctor.Place, earlier view, trouble error) []string {
 		why, _ := strings.CutPrefix(trouble.Error(), p.Below(inspectorPath).String()+": ") // the first line names the place
 		last = "stale: " + cli.Cell(why)
 	}
-	return []string{fmt.Sprintf("sluice top  %s  %s", cli.Cell(p.String()), v.at.Format(time.TimeOnly)), v.state(), flow, last}
+	return []string{fmt.Sprintf("sluice top  %s  %s", cli.Cell(p.String()), v.at.Format(time.TimeOnly)), v.state(earlier), flow, last}
 }
 
 // headLines is the number of lines on a screen above the connections: the head, an empty

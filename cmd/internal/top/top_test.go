@@ -73,9 +73,13 @@ sluice_messages_received_total{loop="0"} %d
 sluice_publications_total{source="api"} 1500
 sluice_deliveries_total{loop="0"} 1.5e+06
 sluice_sent_bytes_total{loop="0"} 1.048576e+07
-sluice_loop_lag_seconds{loop="0"} 0.0001
-sluice_loop_lag_seconds{loop="1"} 0.0012
-sluice_loop_lag_seconds_sum{loop="1"} 99
+# TYPE sluice_loop_lag_seconds histogram
+sluice_loop_lag_seconds_bucket{loop="0",le="+Inf"} 10
+sluice_loop_lag_seconds_sum{loop="0"} 0.001
+sluice_loop_lag_seconds_count{loop="0"} 10
+sluice_loop_lag_seconds_bucket{loop="1",le="+Inf"} 10
+sluice_loop_lag_seconds_sum{loop="1"} 0.012
+sluice_loop_lag_seconds_count{loop="1"} 10
 `, 1000*n)
 	})
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
