@@ -242,6 +242,9 @@ func TestMetricsTellExactlyWhatHappened(t *testing.T) {
 			c.WantText("to everybody", p)
 		}
 	}
+	clienttest.WaitFor(t, "the last sweep to be counted, which is after its writes", func() bool {
+		return s.Sum(func(st *loop.Stats) uint64 { return st.Deliveries.Load() }) == listeners*messages
+	})
 	handshakes := s.Sum(func(st *loop.Stats) uint64 { return st.BytesOut.Load() }) - uint64(listeners*sizes)
 	all[0].Send(clienttest.Closing(1000, ""))
 	all[0].WantClose("it leaves", 1000)
