@@ -163,6 +163,8 @@ function showKeys(wanted) {
   const sdk = mode() === "sdk";
   $("channel-token-field").hidden = !sdk;
   $("token-label").textContent = sdk ? "Connection token" : "Token";
+  $("keys-words").textContent = sdk ? "Make tokens with the gateway's key, one for the connection and one for this channel:"
+    : "Make a token with the gateway's key, for everything that a user may do, or for this channel:";
 }
 
 // --- sending

@@ -7,6 +7,8 @@ import { bytesWords, capital, closeWords, messages, notAllowed, notReached, notR
 
 const historyMax = 20; // messages that are shown on joining
 const cutWait = 5_000; // ms, long enough to publish something meanwhile
+const fullWaitMin = 2_000; // ms, between two attempts to reach a gateway that is full
+const fullWaitMax = 30_000;
 const tick = /^tick \d+$/;
 
 export class Plain {
@@ -19,6 +21,7 @@ export class Plain {
     this.lostAt = 0; // when the last good connection was lost; 0 before the first
     this.listenOnly = false; // the server said that publishing is off
     this.sent = ""; // the last text
+    this.refusals = 0; // of first attempts, by a gateway that is full
   }
 
   get target() { return this.sse ? streamURL(this.address, this.channel) : channelURL(this.address, this.channel); }
@@ -26,6 +29,7 @@ export class Plain {
   get action() { return { open: "Cut connection", waiting: "Reconnect now" }[this.state] ?? ""; }
 
   open(since = this.since) {
+    clearTimeout(this.timer);
     this.unseen = []; // sent on this connection, not seen to come back
     this.old = 0;
     const subscription = subscribe(this.target, {
@@ -47,6 +51,7 @@ export class Plain {
   }
 
   end() {
+    clearTimeout(this.timer);
     const { subscription } = this;
     this.since = this.position;
     this.subscription = null;
@@ -60,7 +65,10 @@ export class Plain {
   }
 
   // hurry ends a wait: something says that the network is back.
-  hurry() { this.subscription?.retryNow(); }
+  hurry() {
+    if (this.subscription) this.subscription.retryNow();
+    else if (this.state === "waiting") this.open();
+  }
 
   // --- state
 
@@ -122,11 +130,20 @@ export class Plain {
     const answer = await this.probe();
     if (this.state !== "connecting" || this.subscription) return; // closed meanwhile
     if (answer?.status === 403 && /history/.test(answer.text)) return this.open("now");
+    if (answer?.status === 429 || answer?.status === 503) return this.retry(answer);
     this.state = "closed";
     const wants = answer?.status === 401 || (answer?.status === 403 && answer.text.includes("token"));
     const words = answer ? refusedWords(answer.status, answer.text) : notReached(this.address.host === location.host, reason);
     this.told.state(this, capital(words));
     if (wants) this.told.keys();
+  }
+
+  // retry waits for room in a gateway that is full.
+  retry({ status, text }) {
+    const wait = Math.min(fullWaitMax, fullWaitMin * 2 ** this.refusals++) * (0.5 + Math.random());
+    this.timer = setTimeout(() => this.open(), wait);
+    this.state = "waiting";
+    this.told.state(this, `${capital(refusedWords(status, text))}. Retrying`, Date.now() + wait);
   }
 
   // probe returns what the gateway answers to a request for the channel, null if the page

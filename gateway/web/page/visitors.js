@@ -21,9 +21,9 @@ export class Visitors {
     addEventListener("pagehide", () => this.running?.abort());
   }
 
-  // show shows the field, empty as yet, where the gateway can bring visitors.
+  // show shows the field, empty as yet, where the gateway can bring enough visitors.
   show({ available, most }) {
-    if (!available) return;
+    if (!available || most < cutCount) return;
     this.most = most;
     $("visitors").hidden = false;
     $("bring").textContent = `Bring ${count(most)} visitors`;
@@ -59,7 +59,7 @@ export class Visitors {
   line(m) {
     switch (m.type) {
       case "connecting":
-        this.say(`${count(m.connected)} of ${count(m.of)} have connected…`);
+        this.say(m.connected < m.of ? `${count(m.connected)} of ${count(m.of)} have connected…` : "Now send them something.");
         if (m.connected === m.of) this.set("open");
         break;
       case "open": {
