@@ -38,14 +38,24 @@ func TestNumbersOfThePageAreTheGateways(t *testing.T) {
 		if err := json.Unmarshal([]byte(c.WantStatus("numbers", http.StatusOK).Body), &got); err != nil {
 			t.Fatal(err)
 		}
-		return got.Delivered >= 4
+		return got.Delivered >= 4 && sum(got.Latency.Counts) > 0
 	})
 	if got.Version != "v1" || got.Time == 0 || got.Uptime <= 0 || got.Connections != 2 || got.Published != 2 || got.Delivered != 4 {
 		t.Errorf("got %+v, want 2 connections, 2 messages published and 4 delivered", got)
 	}
+	if l := got.Latency; len(l.Bounds) == 0 || len(l.Counts) != len(l.Bounds)+1 || sum(l.Counts) == 0 {
+		t.Errorf("got latency %+v, want that of two sweeps or more", l)
+	}
 	if m := got.Memory; m.Process < 1<<20 || m.Fixed < 1<<20 || m.PerConnection != nil {
 		t.Errorf("got memory %+v, want that of the process", m)
 	}
+}
+
+func sum(counts []uint64) (n uint64) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
 }
 
 // With any of these settings nobody has the demo: its paths are like all that there are not.
