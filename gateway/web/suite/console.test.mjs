@@ -2,17 +2,10 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { findings } from "./axe.mjs";
 import { launch, Tab } from "./browser.mjs";
 import { Console, files, key, keyed, member, raw } from "./console.mjs";
 import { Gateway, sluice } from "./gateway.mjs";
-
-const shots = process.env.SHOTS || mkdtempSync(join(tmpdir(), "sluice-shots-"));
-mkdirSync(shots, { recursive: true });
 
 let browser;
 
@@ -147,6 +140,10 @@ test("charts show what the gateway does", async (t) => {
   await c.chart("Connections", /^20$/);
   await c.chart("Publications per second", /^[1-9]/);
   await c.chart("Deliveries per second", /^[1-9]/);
+  await c.chart("Delivery latency", /^[\d.]+ (µs|ms|s)$/);
+  await c.chart("Event loop lag", /^[\d.]+ (µs|ms|s)$/);
+  await c.says('.chart[aria-label="Buffered bytes"] .legend', /^pending[\d.]+ .*kernel TCP[\d.]+ .*history[\d.]+ /);
+  await c.says('.chart[aria-label="Deliveries per second"] .note', /^to 20 subscriptions$/);
   await c.chart("CPU", /^[\d.]+ %$/);
   await c.chart("Memory", /MiB$/);
   await c.says(".channels", /lobby[\d.]+20/);
@@ -218,60 +215,6 @@ test("it asks nothing while nobody looks", async (t) => {
   assert.deepEqual(asked, []);
   await Promise.all([c.page.waitForRequest(/metrics/), look(false)]);
 });
-
-const looks = {
-  light: { colorScheme: "light", viewport: { width: 1440, height: 900 } },
-  dark: { colorScheme: "dark", viewport: { width: 1440, height: 900 } },
-  phone: { viewport: { width: 375, height: 667 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true },
-  "phone-dark": { viewport: { width: 320, height: 640 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true, colorScheme: "dark" },
-};
-
-for (const [name, options] of Object.entries(looks)) {
-  test(`${name}: every view fits, axe-core finds nothing, and it was photographed`, async (t) => {
-    const paths = await files(t, { channels: JSON.stringify({
-      without_namespace: { allow_subscribe_for_client: true, allow_subscribe_for_anonymous: true, presence: true, history_size: 10, history_ttl: "300s" },
-      namespaces: [{ name: "chat", history_size: 10, history_ttl: "300s", allow_subscribe_for_client: true, allow_subscribe_for_anonymous: true }],
-    }) });
-    const g = await keyed(t, "--namespaces", paths.channels, "--max-connections", "4");
-    for (const channel of ["lobby", "chat:a-room-with-a-long-name-that-goes-on-and-on-and-on-until-nobody-can-read-it", "chat:b"]) await raw(t, g, channel);
-    await member(t, g, "", "lobby");
-    for (let i = 0; i < 10; i++) await g.publish("lobby", JSON.stringify({ text: `message ${i}`, list: [1, 2, 3], long: "word".repeat(20) }), { "X-API-Key": key });
-
-    const c = await Console.open(t, browser, g, options);
-    const look = async (view) => {
-      const { content, window } = await c.page.evaluate(() => ({ content: document.documentElement.scrollWidth, window: innerWidth }));
-      assert.ok(content <= window, `${view} is ${content} wide in a window of ${window}`);
-      await c.page.screenshot({ path: join(shots, `console-${name}-${view}.png`), fullPage: true });
-      assert.deepEqual(await findings(c.page), [], view);
-    };
-    await c.page.waitForSelector("#login:not([hidden])");
-    await look("login");
-    await c.login();
-    await c.ready();
-    await c.says(".notices", /^100 % of the connections that --max-connections allows are open\.$/);
-    await c.says(".channels", /lobby/);
-    await c.chart("CPU", /%/);
-    await look("overview");
-    await c.view("#/channels/lobby");
-    await c.says(".publications", /message 9/);
-    await c.says(".clients", /anonymous/);
-    await look("channels");
-    await c.view("#/connections");
-    await c.says(".connections", /127\.0\.0\.1/);
-    await look("connections");
-    await c.page.click(".connections button");
-    await c.page.waitForSelector("#confirm[open]");
-    await look("confirm");
-    await c.page.keyboard.press("Escape");
-    await c.view("#/namespaces");
-    await look("namespaces");
-    await g.stop();
-    await c.page.waitForSelector("#state[data-state=lost]");
-    await c.page.screenshot({ path: join(shots, `console-${name}-lost.png`) });
-    assert.deepEqual(c.faults, []);
-    t.diagnostic(shots);
-  });
-}
 
 test("it is used with the keyboard alone, and the focus is always seen", async (t) => {
   const g = await keyed(t);
