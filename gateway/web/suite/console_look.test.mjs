@@ -66,7 +66,7 @@ for (const [name, options] of Object.entries(looks)) {
     await look("confirm");
     await c.page.keyboard.press("Escape");
     await c.view("#/namespaces");
-    await c.says("main tbody", /without a prefix122.*chat220/); // channels, subscriptions, publications per second
+    await c.says("main tbody", /without a prefix120.*chat220/); // channels, subscriptions, publications per second
     await look("namespaces");
     await g.stop();
     await c.page.waitForSelector("#state[data-state=lost]");
