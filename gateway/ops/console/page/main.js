@@ -63,7 +63,7 @@ function tell({ ready, text }, now) {
   state(ready ? "ready" : "unready", ready ? "Ready" : text.replace(/^./, (c) => c.toUpperCase()));
   const { version = "", commit = "" } = metrics.labels("sluice_build_info");
   const up = now - (history.last.started ?? now);
-  write(byId("about"), [location.host, version === "(devel)" ? commit.slice(0, 7) : version, `up ${units.age(up)}`].filter(Boolean).join(" · "));
+  write(byId("about"), [location.host, version === "(devel)" ? commit.replace("unknown", "").slice(0, 7) : version, `up ${units.age(up)}`].filter(Boolean).join(" · "));
   byId("banner").hidden = true;
 }
 
