@@ -1,6 +1,9 @@
 package channel
 
-import "testing"
+import (
+	"sync"
+	"testing"
+)
 
 // gate is a format that encodes when it is let.
 type gate struct{ entered, open chan struct{} }
@@ -67,5 +70,41 @@ func TestRecoveryGoesOnWhereItEnds(t *testing.T) {
 		}
 		m.serve()
 	}
+	s.Leave(&m.Reader)
+}
+
+// Where a subscription begins is decided together with what it gets, whatever is published
+// meanwhile.
+func TestRecoveryBeginsWhereItIsDecidedTo(t *testing.T) {
+	s := historySpace(History{Of: keeping(1, 1<<40), Bytes: 1 << 20})
+	m := join(t, s, "x", padded(4))
+	c := s.Find("x")
+	publishSize(c, 4, nil) // ignored: the log is empty
+	stop := make(chan struct{})
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				publishSize(c, 4, nil) // ignored: the reader is behind, and it goes on
+			}
+		}
+	})
+	var scratch Scratch
+	for range 200_000 {
+		if r, _ := m.Recall(nil, Ask{Kind: AskNow}, 1<<10, 0, &scratch); r.Gap || r.Count != 0 || r.From != r.To {
+			t.Errorf("from now on: %+v, want nothing", r)
+			break
+		}
+		if r, _ := m.Recall(nil, Ask{Kind: AskNewest, N: 1}, 1<<10, 0, &scratch); r.Gap || r.Count != 1 || r.To.Offset != r.From.Offset+1 {
+			t.Errorf("from the newest on: %+v, want one", r)
+			break
+		}
+		m.serve()
+	}
+	close(stop)
+	publishing.Wait()
 	s.Leave(&m.Reader)
 }

@@ -98,7 +98,7 @@ func TestNewcomersAreNotToldOfGaps(t *testing.T) {
 			}
 		})
 	}
-	for range clienttest.Scaled(400, 100) {
+	for range clienttest.Scaled(40, 20) {
 		c := clienttest.Dial(t, off, "/ws/x?format=json&since=now")
 		r := c.Record("where it begins")
 		if r.Gap == nil || *r.Gap {
