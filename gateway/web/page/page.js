@@ -76,7 +76,7 @@ function toldOf(isPresent) {
     },
     joined,
     message: (m) => list.message(m),
-    note: (words) => list.note(words),
+    note: (words, kind) => kind ? list.note(words).classList.add(kind) : list.note(words),
     back(words, lost) {
       backRow ??= list.note("");
       backRow.classList.add("back");

@@ -7,6 +7,7 @@ import { bytesWords, capital, closeWords, messages, notAllowed, notReached, notR
 
 const historyMax = 20; // messages that are shown on joining
 const cutWait = 5_000; // ms, long enough to publish something meanwhile
+const full = [429, 503, 1001, 1012, 1013]; // what a gateway answers or closes with that has no room now
 const fullWaitMin = 2_000; // ms, between two attempts to reach a gateway that is full
 const fullWaitMax = 30_000;
 const tick = /^tick \d+$/;
@@ -107,9 +108,10 @@ export class Plain {
       if (refused || code === 1009) this.told.giveBack(this.sent);
       if (refused) return this.reopen();
     }
-    if (!this.lostAt) return this.refused(reason);
-    if (this.state === "waiting") this.told.state(this, `${words}. Reconnecting`, retryAt);
-    else this.told.state(this, opened ? words : capital(refusedWords(code, reason)));
+    if (!this.lostAt) return this.refused(code, reason);
+    if (this.state === "waiting") return this.told.state(this, `${words}. Reconnecting`, retryAt);
+    this.told.state(this, opened ? words : capital(refusedWords(code, reason)));
+    if (wantsToken(code, reason)) this.told.keys();
   }
 
   // reopen comes back after a message that was not allowed, to go on listening.
@@ -122,20 +124,20 @@ export class Plain {
 
   // refused finds out why the first attempt has failed. A browser does not tell a page why a
   // WebSocket never opened, but it shows the answer to an ordinary request for the same.
-  async refused(reason) {
+  async refused(code, reason) {
     const { subscription } = this;
     this.subscription = null; // one that never was open has a wrong address, or is not admitted
     subscription.close();
     this.state = "connecting";
-    const answer = await this.probe();
+    const told = code && code !== 1006;
+    const answer = told ? { status: code, text: reason } : await this.probe();
     if (this.state !== "connecting" || this.subscription) return; // closed meanwhile
     if (answer?.status === 403 && /history/.test(answer.text)) return this.open("now");
-    if (answer?.status === 429 || answer?.status === 503) return this.retry(answer);
+    if (full.includes(answer?.status)) return this.retry(answer);
     this.state = "closed";
-    const wants = answer?.status === 401 || (answer?.status === 403 && answer.text.includes("token"));
     const words = answer ? refusedWords(answer.status, answer.text) : notReached(this.address.host === location.host, reason);
     this.told.state(this, capital(words));
-    if (wants) this.told.keys();
+    if (answer && wantsToken(answer.status, answer.text)) this.told.keys();
   }
 
   // retry waits for room in a gateway that is full.
@@ -180,7 +182,8 @@ export class Plain {
     const [newEpoch, newOffset] = to.split(":");
     const lost = epoch && epoch === newEpoch ? { after: offset, upTo: newOffset } : null; // null: not known
     if (!lost) this.mine.clear(); // ids of another life
-    this.back({ away: 0, caughtUp: 0, ...this.report, gap: true, lost });
+    if (this.catchingUp) this.back({ away: 0, caughtUp: 0, ...this.report, gap: true, lost });
+    else this.told.note(backWords({ away: 0, caughtUp: 0, gap: true, lost }), "lost");
   }
 
   message(m) {
@@ -269,6 +272,11 @@ export class Plain {
   }
 }
 
+// wantsToken reports whether a token, or another one, may help.
+function wantsToken(status, text) {
+  return status === 401 || status === 3005 || (status === 403 && text.includes("token"));
+}
+
 function lostWords(code, reason) {
   if (reason === "cut" && code === 1006) return "you cut the connection";
   return `connection closed (${code}): ${closeWords(code, reason)}`;
@@ -277,7 +285,7 @@ function lostWords(code, reason) {
 // backWords says what a return has brought. lost is between which offsets messages are gone, null
 // when that is not known.
 function backWords({ away, caughtUp, gap, lost }) {
-  const back = away ? `Back after ${seconds(away)}` : "You were too slow";
+  const back = away ? `Back after ${seconds(away)}` : "This tab was too slow";
   const came = `caught up on ${messages(caughtUp)}`;
   if (gap) {
     const gone = lost ? `messages after #${lost.after} and up to #${lost.upTo} lost, no longer in the history`

@@ -104,6 +104,20 @@ test("with keys a plain connection says what is needed, and takes a token", asyn
   }
 });
 
+test("a plain connection whose token expires ends, and another token is asked for", async (t) => {
+  const k = await keys(t, {});
+  const own = await Gateway.start("--token-hmac-secret-file", k.secret);
+  t.after(() => own.stop());
+  const tab = await Tab.open(browser, `${own.url}?channel=chat:1`);
+  t.after(() => tab.close());
+  await tab.inState("closed");
+  await tab.tokens(await k.make("--user", "42", "--channel", "chat:1", "--expires", "6s"));
+  await tab.page.click("#keys .primary");
+  await tab.opened();
+  assert.equal(await tab.inState("closed"), "Connection closed (3005): the token has expired");
+  await tab.page.waitForSelector("#keys:visible");
+});
+
 test("a token in the address is used", async (t) => {
   const k = await keys(t, {});
   const own = await Gateway.start("--token-hmac-secret-file", k.secret);

@@ -155,19 +155,21 @@ test("a subscribe-only client learns how to change that, and goes on listening",
   await tab.sees("listen");
 });
 
-test("a gateway that is full is tried again, and is joined when it has room", async (t) => {
-  const { gateway, tab } = await scene(t, "--max-connections", "1");
-  const late = await Tab.open(browser, gateway.url);
-  t.after(() => late.close());
-  for (const mode of ["ws", "sse"]) {
-    await late.mode(mode);
-    assert.match(await late.inState("waiting"), /^Can't connect: the gateway says “This node has reached its maximum number of connections\.” \(503\)\. Retrying$/);
-    assert.match(await late.page.textContent("#countdown"), /^ in \d+ s$/);
-  }
-  await tab.close();
-  await late.opened();
-  assert.equal(await late.words(), "Connected to lobby");
-});
+for (const refuse of ["http", "close"]) {
+  test(`a gateway that is full is tried again, and is joined when it has room: --refuse ${refuse}`, async (t) => {
+    const { gateway, tab } = await scene(t, "--max-connections", "1", "--refuse", refuse);
+    const late = await Tab.open(browser, gateway.url);
+    t.after(() => late.close());
+    for (const mode of ["ws", "sse"]) {
+      await late.mode(mode);
+      assert.match(await late.inState("waiting"), /^Can't connect: the gateway says “.*” \((503|1013)\)\. Retrying$/);
+      assert.match(await late.page.textContent("#countdown"), /^ in \d+ s$/);
+    }
+    await tab.close();
+    await late.opened();
+    assert.equal(await late.words(), "Connected to lobby");
+  });
+}
 
 test("close codes are words", async (t) => {
   const { tab } = await scene(t);
