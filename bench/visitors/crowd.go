@@ -155,10 +155,14 @@ func (c *crowd) received(v *visitor, rec *record.Record, now time.Time) {
 	defer c.mu.Unlock()
 	switch rec.Kind {
 	case record.Position, record.Gap:
-		if rec.Kind == record.Gap {
+		same := v.known && rec.Epoch == v.epoch
+		// A visitor that has a position learns of another one only with a gap.
+		if rec.Kind == record.Gap || v.known && (!same || rec.Offset > v.last) {
 			c.lost(v, rec.Offset, now)
 		}
-		v.known, v.epoch, v.last = true, rec.Epoch, rec.Offset
+		if !same || rec.Offset > v.last { // else what follows may be repeats
+			v.known, v.epoch, v.last = true, rec.Epoch, rec.Offset
+		}
 		c.arrived(v)
 	case record.Publication:
 		c.flash.set(v.index)

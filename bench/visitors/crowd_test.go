@@ -73,6 +73,20 @@ func TestLossesAreCountedByWhatOthersHaveReceived(t *testing.T) {
 		{"a gap of what nobody has received", func(r *ledgerRig) {
 			r.received(r.visitors[1], &record.Record{Kind: record.Gap, Epoch: "e", Offset: 20}, r.now)
 		}, counts{lost: 1}},
+		{"a position that is ahead, without a gap", func(r *ledgerRig) {
+			r.send(10, 0, 0)
+			r.send(20, 10, 0)
+			r.received(r.visitors[1], &record.Record{Kind: record.Position, Epoch: "e", Offset: 20}, r.now)
+			r.send(30, 20, 0, 1)
+		}, counts{received: 4, lost: 2}},
+		{"a position of another epoch, without a gap", func(r *ledgerRig) {
+			r.received(r.visitors[0], &record.Record{Kind: record.Position, Epoch: "f"}, r.now)
+		}, counts{lost: 1}},
+		{"a repeat behind a position that is too low", func(r *ledgerRig) {
+			r.send(10, 0, 0)
+			r.received(r.visitors[0], &record.Record{Kind: record.Position, Epoch: "e"}, r.now)
+			r.send(10, 0, 0)
+		}, counts{received: 2, repeated: 1}},
 		{"another epoch without a gap", func(r *ledgerRig) {
 			r.received(r.visitors[0], &record.Record{Kind: record.Publication, Epoch: "f", Offset: 1}, r.now)
 		}, counts{received: 1, lost: 1}},
