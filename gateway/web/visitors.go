@@ -99,9 +99,9 @@ func (d *Demo) bring(w http.ResponseWriter, r *http.Request, lasting func() cont
 	defer process.Close() // ignored: it has ended already, unless something here has panicked
 	ctx, cancel := context.WithTimeout(lasting(), visitorsStay)
 	defer cancel()
-	context.AfterFunc(ctx, func() { process.Close() }) // ignored: it ends
-	d.crowd.set(process)
-	d.crowd.command(visit{gatewayOf(r), ask.Channel, ask.Token, ask.Count}) // if it fails, the process has ended
+	context.AfterFunc(ctx, func() { process.Close() })                                      // ignored: it ends
+	json.NewEncoder(process).Encode(visit{gatewayOf(r), ask.Channel, ask.Token, ask.Count}) // ignored: the process has ended
+	d.crowd.set(process)                                                                    // not before: a cut is no first line
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.WriteHeader(http.StatusOK)
 	pass(w, process)
