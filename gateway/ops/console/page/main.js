@@ -146,6 +146,7 @@ function route() {
     byId("main").replaceChildren(view.element);
     [...byId("nav").children].forEach((a, i) => (views[i] === view ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current")));
     title();
+    byId("nav").querySelector("[aria-current]").scrollIntoView({ inline: "nearest", block: "nearest" });
     scrollTo(0, 0);
     if (history.last) view.show(history, Date.now() / 1000, metrics);
   }
