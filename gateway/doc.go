@@ -159,6 +159,7 @@
 //	identity      the client a connection belongs to, from its token or its protocol
 //	session       the state of a connection that uses the Centrifugo protocol
 //	namespace     the options of the channels whose names share a prefix before ':'
+//	class         a number of channels that are counted together: those of a namespace
 //	node          one process
 //
 // The package knows nothing about flags, files or signals: the packages of cmd do.
