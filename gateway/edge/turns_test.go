@@ -150,7 +150,10 @@ func TestAnAddressHasItsShareOfHandshakes(t *testing.T) {
 	})
 	// A turn that is over is the next one's; so is that of one that does not end.
 	all[0].Close()
-	clienttest.WaitFor(t, "the first to leave", func() bool { places, running, _ := s.counts(few); return places == 9 && running == sharePlaces })
+	clienttest.WaitFor(t, "the first to leave, and the turns to be taken", func() bool {
+		places, running, _ := s.counts(few) // on a busy machine others' turns may have ended meanwhile
+		return places <= 9 && running == min(sharePlaces, places)
+	})
 	clienttest.ConnectFrom(t, s, few).Upgrade("/ws/x")
 	for _, c := range all {
 		c.Close() // ignored: it is most probably closed already
