@@ -18,11 +18,14 @@ export async function startDemo(page) {
   for (;;) {
     await seen();
     const now = await ask();
-    if (now === null) return; // not for us
+    if (now === null) { // not for us
+      numbers.element.hidden = true;
+      return;
+    }
     if (now) {
       numbers.add(now);
       if (!shown) {
-        $("numbers").hidden = false;
+        numbers.element.hidden = false;
         $("version").textContent = now.version;
         visitors.show(now.visitors);
         shown = true;

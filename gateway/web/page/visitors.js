@@ -59,7 +59,7 @@ export class Visitors {
   line(m) {
     switch (m.type) {
       case "connecting":
-        this.say(m.connected < m.of ? `${count(m.connected)} of ${count(m.of)} have connected…` : "Now send them something.");
+        $("visitors-here").textContent = count(m.connected);
         if (m.connected === m.of) this.set("open");
         break;
       case "open": {
@@ -119,9 +119,12 @@ export class Visitors {
   }
 
   set(state) {
+    const active = document.activeElement;
+    if (state === "open" && $("visitors").dataset.state === "connecting") this.say("They are here. Send them something.");
     $("visitors").dataset.state = state;
     $("bring").hidden = state !== "idle";
     $("visitors-live").hidden = state === "idle";
+    if ($("visitors").contains(active) && !active.checkVisibility()) $(state === "idle" ? "bring" : "send-home").focus(); // else the focus is lost
     $("cut-visitors").disabled = $("ticking").disabled = state !== "open";
     if (state === "connecting") {
       this.ledger({ received: 0, lost: 0, repeated: 0 });

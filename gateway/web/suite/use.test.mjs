@@ -109,6 +109,27 @@ test("it is used with the keyboard alone, and the focus is always seen", async (
   assert.equal(await tab.inState("closed"), "Disconnected");
 });
 
+test("visitors are brought and sent home with the keyboard alone", async (t) => {
+  const tab = await Tab.open(browser, gateway.url);
+  t.after(() => tab.close());
+  await tab.page.waitForSelector("#bring:visible");
+  const focus = () => tab.page.evaluate(() => document.activeElement.id);
+  await tab.page.focus("#bring");
+  await tab.page.keyboard.press("Enter");
+  await tab.page.waitForSelector("#visitors[data-state=open]");
+  assert.equal(await focus(), "send-home", "the focus stays with the visitors");
+  await tab.page.keyboard.press("Shift+Tab");
+  assert.equal(await focus(), "cut-visitors");
+  await tab.page.keyboard.press("Shift+Tab");
+  assert.equal(await focus(), "ticking");
+  await tab.page.keyboard.press("Space");
+  await tab.says("#rows .ticks", /^× \d+$/);
+  await tab.page.focus("#send-home");
+  await tab.page.keyboard.press("Enter");
+  await tab.page.waitForSelector("#bring:visible");
+  assert.equal(await focus(), "bring");
+});
+
 test("a screen reader finds names, a log and a state that speaks", async (t) => {
   const tab = await Tab.open(browser, `${gateway.url}?channel=aloud`);
   t.after(() => tab.close());
