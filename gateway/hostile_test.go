@@ -198,7 +198,7 @@ func TestHostileClientsHurtNobodyElse(t *testing.T) {
 	maxBuffered := clienttest.Scaled(16<<20, 4<<20)
 	// No handshake ends because of its time: who is kept out by one stays out.
 	s := start(t, Config{HandshakeTimeout: time.Hour, MaxBuffered: maxBuffered, ChannelBuffer: 64 << 10, MaxMessage: 16 << 10, SendBuffer: 16 << 10, MaxPending: 64 << 10, PingInterval: -1})
-	w := gather(t, s, clienttest.Scaled(1000, 100))
+	w := gather(t, s, clienttest.Scaled(300, 100))
 	ended := func(why loop.Reason) bool { return s.ClosedFor(why) > 0 || s.ClosingFor(why) > 0 }
 	few, many := clienttest.Scaled(200, 50), clienttest.Scaled(5000, 500)
 	for _, act := range []struct {
