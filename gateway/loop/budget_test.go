@@ -83,7 +83,8 @@ func TestIncompleteMessagesShareABudget(t *testing.T) {
 	s := startLoops(t, loopsConfig{Loops: 1, MaxBuffered: 2 * budget, CloseTimeout: time.Minute})
 	half := clienttest.Part(0x81, clienttest.Stars(60<<10))[:50<<10]
 	small := clienttest.Dial(t, s, "/ws/x")
-	small.Send(half[:1000])
+	little := clienttest.Part(0x81, clienttest.Stars(2000))
+	small.Send(little[:1000])
 	var all []*clienttest.Client
 	for i := range 40 {
 		c := clienttest.Dial(t, s, "/ws/x")
@@ -97,12 +98,12 @@ func TestIncompleteMessagesShareABudget(t *testing.T) {
 			t.Fatalf("%d bytes are held, the budget is %d", held, budget)
 		}
 	}
+	small.Send(little[1000:])
+	small.WantText("who holds little is spared", clienttest.Stars(2000))
 	shed := s.closingFor(ReasonBudget) + int(s.closedFor(ReasonBudget)) // some are through with closing
 	if shed < 10 || shed > 30 {
 		t.Errorf("%d of 40 are shed, want about half", shed)
 	}
-	small.Send(clienttest.Part(0x81, clienttest.Stars(60<<10))[1000:])
-	small.WantText("who holds little is spared", clienttest.Stars(60<<10))
 	s.do(func(l *Loop) { // now something is queued for every connection
 		for _, c := range slices.Clone(l.conns) {
 			c.Close(ReasonInternal) // does nothing to one that is being closed
