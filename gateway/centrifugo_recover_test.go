@@ -312,6 +312,7 @@ func oneMessage(c *clienttest.Client, at map[string]uint64, asked map[int]string
 func TestFullChannelParksCommands(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{ChannelBuffer: 16 << 10, MaxMessage: 4 << 10, SendBuffer: 4 << 10, PingInterval: -1, Loops: 1, History: -1})
+	s.Clock.Slow() // the reader reads in the end
 	reader := clienttest.ConnectWith(t, s, 4<<10)
 	reader.Upgrade("/ws/x")
 	c := member(t, s, "")

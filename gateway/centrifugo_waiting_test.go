@@ -103,6 +103,7 @@ func TestHookSeesAMessageThatWaitsOnce(t *testing.T) {
 	var seen atomic.Int64
 	s := start(t, Config{ChannelBuffer: 16 << 10, MaxMessage: 4 << 10, SendBuffer: 4 << 10, PingInterval: -1, Loops: 1, History: -1,
 		OnMessage: func(Message) bool { seen.Add(1); return true }})
+	s.Clock.Slow() // the reader reads in the end
 	reader := clienttest.ConnectWith(t, s, 4<<10)
 	reader.Upgrade("/ws/x")
 	c := member(t, s, "")
