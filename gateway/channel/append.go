@@ -110,6 +110,9 @@ func (l *Log) giveLocked(frame []byte, before, from uint64) {
 // limit, or twice what the largest frame costs. Beyond the limit the readers are pressed.
 func (l *Log) giveRoomLocked(n int) bool {
 	cost := n + entryBytes
+	if cost > largeFrames*l.limit {
+		return false // nobody's going would help
+	}
 	if l.usedLocked()+cost <= l.limit && l.holdsLocked(n) {
 		return true
 	}
@@ -124,10 +127,7 @@ func (l *Log) giveRoomLocked(n int) bool {
 	if used+cost > l.limit && l.tail >= l.goal { // not those who are pressed already
 		l.goal = l.pressLocked(n)
 	}
-	switch {
-	case cost > largeFrames*l.limit:
-		return false
-	case used+cost > 2*l.most:
+	if used+cost > 2*l.most {
 		return l.cutLocked(n)
 	}
 	return l.holdsLocked(n) || l.growLocked(n, false)

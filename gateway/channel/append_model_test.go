@@ -138,6 +138,9 @@ func (m *givenModel) put(frame []byte, e entry) {
 // room makes room for n bytes.
 func (m *givenModel) room(n int) bool {
 	cost := n + entryBytes
+	if cost > largeFrames*m.limit {
+		return false
+	}
 	if m.cost(m.tail)+cost <= m.limit && m.holds(n) {
 		return true
 	}
@@ -148,10 +151,7 @@ func (m *givenModel) room(n int) bool {
 	if cost > m.limit {
 		m.most, m.largeEnd = max(m.most, cost), m.head()+uint64(n)
 	}
-	switch {
-	case cost > largeFrames*m.limit:
-		return false
-	case m.cost(m.tail)+cost > 2*m.most:
+	if m.cost(m.tail)+cost > 2*m.most {
 		return m.cutOff(n)
 	}
 	return m.holds(n) || m.grow(n, false)

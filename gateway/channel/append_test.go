@@ -130,6 +130,31 @@ func TestAppendTakesTwiceTheLimit(t *testing.T) {
 	s.Leave(&slow.Reader)
 }
 
+// A publication that is too large for any log is a gap there. It presses nobody, and the log keeps its limit.
+func TestAppendOfWhatFitsNoLog(t *testing.T) {
+	s := NewSpace(ringBytesMin, 1, NewBudget(1<<20))
+	slow := join(t, s, "c", positioned{tells: true})
+	c, scratch := s.Find("c"), new(Scratch)
+	c.Append(given(c.Epoch(), 1, 0, 10), scratch)
+	c.Append(given(c.Epoch(), 2, 1, largeFrames*ringBytesMin), scratch)
+	if diff := cmp.Diff([]string{"1<0", "gap<2"}, show(slow.read(0))); diff != "" {
+		t.Errorf("the log (-want +got):\n%s", diff)
+	}
+	if pressed := slow.Clear(); pressed != 0 {
+		t.Errorf("its reader is pressed to %d", pressed)
+	}
+	for n := uint64(3); n < 100; n++ {
+		c.Append(given(c.Epoch(), n, n-1, 10), scratch)
+	}
+	c.mu.Lock()
+	used := slow.log.usedLocked()
+	c.mu.Unlock()
+	if used > 2*ringBytesMin {
+		t.Errorf("the log keeps %d bytes, its limit is %d", used, ringBytesMin)
+	}
+	s.Leave(&slow.Reader)
+}
+
 // A publication that is appended waits for a join that is being encoded, and a join for it.
 func TestAppendSharesTheTurn(t *testing.T) {
 	s := NewSpace(ringBytesMin, 1, NewBudget(1<<20))
