@@ -56,9 +56,9 @@ const (
 
 var rows = []row{
 	{title: "Overview", panels: []panel{
-		{number, "Nodes", "Gateways that Prometheus scrapes. Nodes share no channels.", units.Short, []query{{`count(sluice_build_info{HERE})`, ""}}},
+		{number, "Nodes", "Gateways that Prometheus scrapes.", units.Short, []query{{`count(sluice_build_info{HERE})`, ""}}},
 		{number, "Connections", "Open WebSocket and SSE connections.", units.Short, []query{{`sum(sluice_connections{HERE})`, ""}}},
-		{number, "Subscriptions", "Live subscriptions of all protocols. A Centrifugo connection can have several.", units.Short, []query{{`sum(sluice_subscriptions{HERE})`, ""}}},
+		{number, "Subscriptions", "Subscriptions that receive live publications. A connection of the Centrifugo protocol can have several.", units.Short, []query{{`sum(sluice_subscriptions{HERE})`, ""}}},
 		{number, "Publications", "Publications accepted from clients and through the HTTP API.", units.CountsPerSecond, []query{{`sum(rate(sluice_publications_total{HERE}[RATE]))`, ""}}},
 		{number, "Deliveries", "Publications written to subscribers' sockets.", units.CountsPerSecond, []query{{`sum(rate(sluice_deliveries_total{HERE}[RATE]))`, ""}}},
 		{number, "Delivery latency, p99", "From publishing to the last write of the sweep that delivers it. Slow clients do not count.", units.Seconds, []query{
@@ -101,14 +101,14 @@ var rows = []row{
 		{third, "Publications deferred", "Publications that had to wait because the log of their channel was full, or its rate limit was reached.", units.CountsPerSecond, []query{
 			{`sum by (source) (rate(sluice_push_backs_total{HERE}[RATE]))`, "{{source}}"},
 		}},
-		{third, "Publications by namespace", "Namespaces of the --namespaces file.", units.CountsPerSecond, []query{
-			{`sum by (namespace) (rate(sluice_namespace_publications_total{HERE}[RATE]))`, "{{namespace}}"},
+		{third, "Publications by namespace", "Channels without a namespace are (none).", units.CountsPerSecond, []query{
+			{`label_replace(sum by (namespace) (rate(sluice_namespace_publications_total{HERE}[RATE])), "namespace", "(none)", "namespace", "")`, "{{namespace}}"},
 		}},
-		{third, "Subscriptions by namespace", "Namespaces of the --namespaces file.", units.Short, []query{
-			{`sum by (namespace) (sluice_namespace_subscriptions{HERE})`, "{{namespace}}"},
+		{third, "Subscriptions by namespace", "Channels without a namespace are (none).", units.Short, []query{
+			{`label_replace(sum by (namespace) (sluice_namespace_subscriptions{HERE}), "namespace", "(none)", "namespace", "")`, "{{namespace}}"},
 		}},
-		{third, "Channels by namespace", "Channels with subscribers or a history.", units.Short, []query{
-			{`sum by (namespace) (sluice_namespace_channels{HERE})`, "{{namespace}}"},
+		{third, "Channels by namespace", "Channels with subscribers or a history. Those without a namespace are (none).", units.Short, []query{
+			{`label_replace(sum by (namespace) (sluice_namespace_channels{HERE}), "namespace", "(none)", "namespace", "")`, "{{namespace}}"},
 		}},
 	}},
 	{title: "Slow clients", panels: []panel{
@@ -127,7 +127,7 @@ var rows = []row{
 		{stackedThird, "Bytes held", "Channel logs and histories, input and pending output of connections, and publications being encoded. All together are bounded by --max-buffered.", units.BytesIEC, []query{
 			{`sum by (what) (sluice_held_bytes{HERE})`, "{{what}}"},
 		}},
-		{third, "TCP memory of the kernel", "Socket buffers of the gateway's whole network namespace, not of its process alone.", units.BytesIEC, []query{
+		{third, "TCP memory of the kernel", "Socket buffers on the whole machine: those of other programs and containers count too.", units.BytesIEC, []query{
 			{`max by (instance) (sluice_kernel_tcp_memory_bytes{HERE})`, "{{instance}}"},
 		}},
 	}},
@@ -165,11 +165,11 @@ var rows = []row{
 			{`sum(rate(sluice_messages_received_total{HERE}[RATE]))`, "messages received"},
 			{`sum(rate(sluice_pings_total{HERE}[RATE]))`, "pings sent"},
 		}},
-		{third, "Traffic", "Payload of clients' TCP connections.", units.BytesPerSecondSI, []query{
+		{third, "Traffic", "Bytes written to clients' sockets, and received from clients.", units.BytesPerSecondSI, []query{
 			{`sum(rate(sluice_sent_bytes_total{HERE}[RATE]))`, "sent"},
 			{`sum(rate(sluice_received_bytes_total{HERE}[RATE]))`, "received"},
 		}},
-		{third, "TLS handshakes", "Full handshakes cost about ten times the CPU of resumed ones.", units.CountsPerSecond, []query{
+		{third, "TLS handshakes", "By whether the session was resumed, which costs less CPU.", units.CountsPerSecond, []query{
 			{`sum by (resumed) (rate(sluice_tls_handshakes_total{HERE}[RATE]))`, "resumed: {{resumed}}"},
 		}},
 		{third, "Certificate expires in", "Time until the TLS certificate in use expires. Empty without one.", units.Seconds, []query{
@@ -221,7 +221,7 @@ var rows = []row{
 		{third, "Memory per connection", "Resident memory divided by connections. It includes the fixed part of the process, which few connections share.", units.BytesIEC, []query{
 			{`sum by (instance) (process_resident_memory_bytes{HERE}) / sum by (instance) (sluice_connections{HERE})`, "{{instance}}"},
 		}},
-		{third, "Go heap", "Live and idle objects, and the size at which the next collection begins.", units.BytesIEC, []query{
+		{third, "Go heap", "Allocated objects, and the size at which the next collection begins.", units.BytesIEC, []query{
 			{`sum by (instance) (go_memstats_heap_alloc_bytes{HERE})`, "{{instance}} heap"},
 			{`sum by (instance) (go_memstats_next_gc_bytes{HERE})`, "{{instance}} next collection"},
 		}},
