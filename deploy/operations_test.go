@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ func TestEveryMetricThatIsNamedExists(t *testing.T) {
 	t.Parallel()
 	text := metrics(t)
 	series := regexp.MustCompile(`\bsluice_[a-z_]+`)
-	for _, file := range operatorsPages {
+	for _, file := range slices.Concat(operatorsPages, queryFiles) {
 		page := shipped(t, file)
 		for _, name := range series.FindAllString(page, -1) {
 			if !exposed(text, name) {
