@@ -42,6 +42,7 @@ var source = common.DataSourceRef{Type: cog.ToPtr("prometheus"), Uid: cog.ToPtr(
 
 // build returns the dashboard as JSON.
 func build() ([]byte, error) {
+	//lint:ignore SA1019 All versions of Grafana read the classic schema; before 13, only few read the newer one.
 	d := dashboard.NewDashboardBuilder("sluice").
 		Uid("sluice").
 		Description("Connections, delivery, slow clients and recovery of sluice gateways.").

@@ -44,7 +44,6 @@ var (
 	heat   = kind{form: heatMap, width: 12, height: 8}
 	nodes  = kind{form: table, width: 24, height: 6}
 
-	stackedHalf  = kind{form: graph, width: 12, height: 8, stacked: true}
 	stackedThird = kind{form: graph, width: 8, height: 8, stacked: true}
 )
 
