@@ -215,6 +215,27 @@ func TestBadLoginsAreRefused(t *testing.T) {
 	}
 }
 
+// readLimited is a response of which the deadline for the request's body is noted.
+type readLimited struct {
+	*httptest.ResponseRecorder
+	until time.Time
+}
+
+func (w *readLimited) SetReadDeadline(t time.Time) error {
+	w.until = t
+	return nil
+}
+
+func TestALoginIsNotWaitedForForever(t *testing.T) {
+	s := serve(t, "k")
+	r := httptest.NewRequest("POST", "http://gw:9000/login", strings.NewReader(`{"key":"k"}`))
+	r.Header.Set("Origin", "http://gw:9000")
+	w := &readLimited{ResponseRecorder: httptest.NewRecorder()}
+	if !s.Serve(w, r) || w.Code != http.StatusNoContent || !w.until.Equal(s.at.Add(loginMost)) {
+		t.Errorf("%d, read until %v, want %v", w.Code, w.until, s.at.Add(loginMost))
+	}
+}
+
 func TestGuessesAreBounded(t *testing.T) {
 	s := serve(t, "k")
 	guess := func(key, from string) int {

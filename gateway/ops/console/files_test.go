@@ -71,6 +71,15 @@ func TestEveryFileIsFoundByItsRelativeName(t *testing.T) {
 	}
 }
 
+// The policy is written out once more: a weaker one is noticed.
+func TestThePageLoadsAndAsksItsOwnHostOnly(t *testing.T) {
+	got := serve(t, "k").ask("GET", "/", "").Header.Get("Content-Security-Policy")
+	want := "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+	if got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
 // Names and payloads are written by clients.
 func TestNothingIsParsedAsHTML(t *testing.T) {
 	for at, f := range loadFiles(false) {
