@@ -11,8 +11,8 @@ export class Numbers {
     this.samples = [];
     this.tiles = {
       connections: tile("connections"),
-      messages: tile("messages per second"),
-      deliveries: tile("deliveries per second"),
+      messages: tile("messages/s"),
+      deliveries: tile("deliveries/s"),
       latency: tile("latency, p50 · p99"),
       memory: tile("memory per connection"),
     };
