@@ -29,6 +29,7 @@ let connection = null;
 let above = null; // the connection that the rows came from
 let used = ""; // what the fields held when the connection began
 let counting = 0; // the interval of the count-down
+let typing = false; // a token: the fields were asked for, and not sent yet
 
 // --- connection
 
@@ -96,7 +97,7 @@ function toldOf(isPresent) {
 function joined(c) {
   if (above && (c.target !== above.target || !c.since)) list.clear();
   above = c;
-  showKeys(false);
+  showKeys(typing);
 }
 
 const mode = () => document.querySelector("input[name=mode]:checked").value;
@@ -156,7 +157,7 @@ const hints = {
   echo: "Each message comes back to you alone, with its round-trip time.",
 };
 
-// showKeys shows or hides the fields for tokens, or keeps them while one is in use.
+// showKeys shows or hides the fields for tokens.
 function showKeys(wanted) {
   $("keys").hidden = !wanted;
   $("use-token").setAttribute("aria-expanded", wanted);
@@ -242,15 +243,17 @@ for (const form of ["panel", "keys"]) {
 }
 $("keys").addEventListener("submit", (event) => {
   event.preventDefault();
+  typing = false;
   connect();
 });
 $("use-token").addEventListener("click", () => {
   $("panel").hidePopover();
-  showKeys($("keys").hidden);
-  if (!$("keys").hidden) $("token").focus();
+  typing = true;
+  showKeys(true);
+  $("token").focus();
 });
 document.querySelectorAll("input[name=mode]").forEach((tab) => tab.addEventListener("change", () => {
-  showKeys(false);
+  showKeys(typing);
   connect();
 }));
 $("cut").addEventListener("click", () => connection.act());

@@ -118,6 +118,25 @@ test("a plain connection whose token expires ends, and another token is asked fo
   await tab.page.waitForSelector("#keys:visible");
 });
 
+test("the fields for tokens stay while one is typed, also when the connection opens meanwhile", async (t) => {
+  const own = await Gateway.start();
+  t.after(() => own.stop());
+  const tab = await Tab.open(browser, own.url);
+  t.after(() => tab.close());
+  await tab.opened();
+  await tab.tokens("");
+  await tab.page.click("#cut");
+  await tab.page.click("#cut");
+  await tab.mode("sse");
+  await tab.says("#state[data-state=open] #state-words", /lobby/);
+  await tab.mode("ws");
+  await tab.says("#state[data-state=open] #state-words", /lobby/);
+  assert.ok(await tab.page.isVisible("#keys"));
+  await tab.page.click("#keys .primary");
+  await tab.opened();
+  await tab.page.waitForSelector("#keys", { state: "hidden" });
+});
+
 test("a token in the address is used", async (t) => {
   const k = await keys(t, {});
   const own = await Gateway.start("--token-hmac-secret-file", k.secret);
