@@ -139,13 +139,12 @@ class Subscription {
     const { base64, at, ...message } = r, from = this.position, follows = r.epoch === this.#epoch;
     if (r.conn) this.#id = r.conn;
     if (r.epoch) {
-      const isPublication = r.from !== undefined;
+      const isPublication = r.from !== undefined, before = isPublication ? r.prev : r.offset;
       if (isPublication && follows && r.offset <= this.#offset) return; // delivered before
       const behind = from && (!follows || (r.prev > this.#offset && this.#options.echo !== "off")); // prev counts what echo=off left out
-      if (r.gap || behind) {
-        this.#moveTo(r.epoch, isPublication ? r.prev : r.offset);
-        call(this.#options.onGap, { from, to: this.position });
-      }
+      if (!from || r.gap || behind) this.#moveTo(r.epoch, before);
+      if (r.gap || behind) call(this.#options.onGap, { from, to: this.position });
+      if (signal.aborted) return; // by a callback: the position stays before what is not delivered
       this.#moveTo(r.epoch, r.offset);
     }
     if (r.from === undefined || signal.aborted) return;

@@ -179,6 +179,16 @@ for (const [name, urlOf] of Object.entries(transports)) {
     await f.in("closed");
     if (name === "WebSocket") await all;
     assert.deepEqual([f.gaps, f.data], [[{ from: "e:1", to: "e:2" }], []]);
+    assert.equal(f.subscription.position, "e:2"); // so that another subscription gets it
+  });
+
+  test(`${name}: what comes when a callback cuts the connection off comes again`, async (t) => {
+    const { gateway, host } = await scene(t);
+    for (let i = 1; i <= 3; i++) await gateway.publish("news", `m${i}`);
+    let cuts = 0;
+    const f = new Follower(t, urlOf(host, "news"), { history: 2, onState: ({ state }, { subscription }) => state === "open" && ++cuts < 3 && subscription.cut(0) });
+    await f.has("m3");
+    assert.deepEqual([f.data, f.gaps], [["m2", "m3"], []]);
   });
 
   test(`${name}: history and since may be in the URL`, async (t) => {
