@@ -13,11 +13,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -198,16 +200,20 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// freePort returns a loopback port that nobody listens on.
+// freePort returns a port that nobody listens on, on any address. It lies below those that the
+// kernel gives to listeners and connections that name none, so that no other test gets it before
+// it is used.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		if l, err := net.Listen("tcp", ":"+port); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	t.Fatal("found no free port")
+	return ""
 }
 
 var client = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}

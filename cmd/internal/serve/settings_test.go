@@ -223,7 +223,7 @@ func TestDefaultsAreThoseOfTheGateway(t *testing.T) {
 // The gateway's faults name fields: each that an operator can set has its flag.
 func TestEveryFieldOfTheGatewayHasItsFlag(t *testing.T) {
 	opts := option.New(new(Settings))
-	byProgram := []string{"Tokens", "PublishURL", "Version", "OnMessage", "Visitors", "CertificateExpiry", "FieldName", "Logger"}
+	byProgram := []string{"Tokens", "PublishURL", "Version", "Commit", "OnMessage", "Visitors", "CertificateExpiry", "FieldName", "Logger"}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[gateway.Config]()) {
 		flag := opts.FlagOf(f.Name)
 		if own := slices.Contains(byProgram, f.Name); own != !strings.HasPrefix(flag, "--") {
