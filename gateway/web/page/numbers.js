@@ -34,7 +34,7 @@ export class Numbers {
     this.show("deliveries", rate(sample.deliveries));
     const quantile = quantiles((this.samples.at(-window) ?? this.samples[0]).now.latency, now.latency, [0.5, 0.99]);
     this.show("latency", quantile ? quantile.map(duration).join(" · ") : "–");
-    this.show("memory", sample.memory === null ? "–" : bytes(sample.memory));
+    this.show("memory", sample.memory === null ? "–" : about(sample.memory));
     this.tiles.memory.words.textContent = memoryWords(now);
   }
 
@@ -124,9 +124,11 @@ const mebibytes = (n) => (n / (1 << 20)).toFixed(1);
 const whole = (n) => Math.round(n).toLocaleString("en");
 const rate = (n) => (n > 0 && n < 9.95 ? n.toFixed(1) : whole(n));
 
-// bytes returns a size for people: "412 B", "8.9 KB".
-function bytes(n) {
-  return n < 10_000 ? `${whole(n)} B` : `${(n / 1000).toFixed(1)} KB`;
+// about returns a size with the two digits that mean something, where the memory of a whole process
+// is divided: "≈ 410 B", "≈ 8.9 KB".
+function about(n) {
+  const rounded = Number(n.toPrecision(2));
+  return rounded < 1000 ? `≈ ${rounded} B` : `≈ ${rounded < 10_000 ? (rounded / 1000).toFixed(1) : rounded / 1000} KB`;
 }
 
 // duration returns seconds for people, with two digits that mean something.
