@@ -65,6 +65,9 @@ func walkRepository(f func(name string, d fs.DirEntry) error) error {
 		if d.IsDir() && (name == "dist" || slices.Contains([]string{".git", "node_modules", "bench-results"}, d.Name())) {
 			return fs.SkipDir
 		}
+		if d.Name() == ".git" { // of a worktree: git in a copy would work on the original
+			return nil
+		}
 		return f(name, d)
 	})
 }
