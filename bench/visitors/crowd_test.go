@@ -1,9 +1,13 @@
 package visitors
 
 import (
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
 	"github.com/google/go-cmp/cmp"
 
 	"sluice/bench/record"
@@ -168,5 +172,33 @@ func TestPublicationsAreRememberedInOrderAndBounded(t *testing.T) {
 	}
 	if n := len(p.offsets); n > publicationsMost || p.head() != 100+3*publicationsMost-1 || len(p.first) != n {
 		t.Errorf("%d are remembered up to %d", n, p.head())
+	}
+}
+
+func TestVisitorsComeBackUnlessItWouldEndTheSameWay(t *testing.T) {
+	closed := func(code int, reason string) error {
+		return wsutil.ClosedError{Code: ws.StatusCode(code), Reason: reason}
+	}
+	refused := func(status int) error {
+		return fmt.Errorf("dial: %w", &wsclient.Refusal{Status: status, Body: []byte("Why.\nMore.")})
+	}
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("reset"), ""},
+		{closed(1001, "server is shutting down"), ""},
+		{closed(1008, "no response to ping"), ""},
+		{closed(1008, "closed by an operator"), "The gateway closed their connections with 1008: closed by an operator"},
+		{closed(1013, "too slow: the channel's buffer ran out"), ""},
+		{closed(3005, "connection expired"), "The gateway closed their connections with 3005: connection expired"},
+		{refused(429), ""},
+		{refused(503), ""},
+		{refused(401), "The gateway refused them with 401: Why."},
+		{refused(404), "The gateway refused them with 404: Why."},
+	} {
+		if got := final(test.err); got != test.want {
+			t.Errorf("%v: %q, want %q", test.err, got, test.want)
+		}
 	}
 }

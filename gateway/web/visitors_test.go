@@ -205,6 +205,31 @@ func TestVisitorsEndWithTheGateway(t *testing.T) {
 	}
 }
 
+// writeLimited is a response that notes how long a write has.
+type writeLimited struct {
+	*httptest.ResponseRecorder
+	left []time.Duration
+}
+
+func (w *writeLimited) SetWriteDeadline(t time.Time) error {
+	w.left = append(w.left, time.Until(t))
+	return nil
+}
+
+func TestAPageThatDoesNotReadIsNotWaitedForForever(t *testing.T) {
+	w := &writeLimited{ResponseRecorder: httptest.NewRecorder()}
+	p := newProcess()
+	go func() {
+		io.WriteString(p.lines, "one\n")
+		io.WriteString(p.lines, "two\n")
+		p.lines.Close()
+	}()
+	pass(w, p)
+	if w.Body.String() != "one\ntwo\n" || len(w.left) != 2 || w.left[0] > lineTime || w.left[1] > lineTime {
+		t.Errorf("%q, with %v for each write", w.Body, w.left)
+	}
+}
+
 func TestWhatIsAskedOfVisitorsIsChecked(t *testing.T) {
 	r := newDemoRig(t)
 	const malformed = "Malformed JSON: use {\"count\": 1000, \"channel\": \"lobby\"}.\n"
