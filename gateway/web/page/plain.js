@@ -135,7 +135,7 @@ export class Plain {
     if (answer?.status === 403 && /history/.test(answer.text)) return this.open("now");
     if (full.includes(answer?.status)) return this.retry(answer);
     this.state = "closed";
-    const words = answer ? refusedWords(answer.status, answer.text) : notReached(this.address.host === location.host, reason);
+    const words = answer ? refusedWords(answer.status, answer.text, this.token) : notReached(this.address.host === location.host, reason);
     this.told.state(this, capital(words));
     if (answer && wantsToken(answer.status, answer.text)) this.told.keys();
   }

@@ -51,10 +51,10 @@ export function notReached(own, reason) {
 }
 
 // refusedWords says what the answer to a request for the channel means. What a gateway says is one
-// sentence.
-export function refusedWords(status, text) {
+// sentence. token is the one that was sent.
+export function refusedWords(status, text, token) {
   if (status === 401) return `this token is not accepted (401). The gateway's log says why`;
-  if (status === 403 && text.includes("token")) return "this gateway asks for a token";
+  if (status === 403 && text.includes("token")) return token ? "this token is not for this channel" : "this gateway asks for a token";
   if (/^[^<]{1,200}$/.test(text)) return `can't connect: the gateway says “${text}” (${status})`;
   return `can't connect: the answer is ${status}. Is this the address of a sluice gateway?`;
 }
@@ -62,7 +62,7 @@ export function refusedWords(status, text) {
 // notReachedBySDK is the same for Centrifugo's protocol, where a wrong token has a code.
 export function notReachedBySDK(own) {
   if (own) {
-    return "can't connect: the gateway runs with --client-protocol off, a proxy in between does not forward WebSocket, " +
+    return "can't connect: the gateway is full or runs with --client-protocol off, a proxy in between does not forward WebSocket, " +
       "or the gateway has stopped. See the gateway's log";
   }
   return "can't connect: nothing is listening at the address above, this page's origin is not in the gateway's --allowed-origins, " +

@@ -123,7 +123,7 @@ test("a gateway that does not speak the protocol is explained, and a message tha
   const silent = await Gateway.start("--client-protocol", "off");
   t.after(() => silent.stop());
   const c = await Client.begin(t, browser, silent.url, "lobby");
-  await c.says("#state-words", /^Can't connect: the gateway runs with --client-protocol off/);
+  await c.says("#state-words", /^Can't connect: the gateway is full or runs with --client-protocol off/);
   await c.connect();
   assert.equal(await c.inState("closed"), "Disconnected");
 

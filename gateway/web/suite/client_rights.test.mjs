@@ -96,6 +96,11 @@ test("with keys a plain connection says what is needed, and takes a token", asyn
     await own.publish("open:1", "heard");
     await tab.sees("heard");
 
+    await tab.set("channel", "none");
+    await tab.tokens(await k.token(forConnection));
+    await tab.connect();
+    await tab.says("#state-words", /^This token is not for this channel$/);
+
     await tab.tokens(await k.token(forConnection));
     await tab.set("channel", "closed:1");
     await tab.connect();
