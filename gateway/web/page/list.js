@@ -25,8 +25,8 @@ export class List {
     });
   }
 
-  // message adds a row for { at, offset, latency, how, from, sender, own, text, tick }: how, where it
-  // is given, is shown in place of the latency, from in place of a name made of the sender's id. A
+  // message adds a row for { at, offset, latency, how, from, sender, own, text, tick }: at and offset may
+  // be null; how, where it is given, is shown in place of the latency, from in place of a name made of the sender's id. A
   // tick takes the place of the same sender's tick before it, and counts it.
   message(m) {
     const sender = m.own ? "you" : m.sender || m.from;
@@ -48,7 +48,7 @@ export class List {
       text,
       cell("latency", m.how ?? (m.latency === null ? "" : milliseconds(m.latency))),
       cell("offset", m.offset === null ? "" : `#${m.offset}`),
-      cell("time", timeOfDay(m.at), new Date(m.at).toISOString()),
+      cell("time", ...(m.at === null ? [""] : [timeOfDay(m.at), new Date(m.at).toISOString()])),
     );
     if (ticks > 1) {
       row.append(cell("ticks", `× ${ticks}`));

@@ -74,7 +74,7 @@ export class Session {
     try {
       const { publications } = await this.sub.history({ limit: historyMax, reverse: true });
       for (const p of publications.reverse()) {
-        this.told.message({ ...this.messageOf(p), how: "history" });
+        this.told.message(this.messageOf(p, "history"));
         seen = p.offset;
       }
     } catch (err) {
@@ -145,16 +145,17 @@ export class Session {
   publication(p) {
     if (p.offset) this.offset = p.offset;
     this.caughtUp?.push(p.offset);
-    const m = { ...this.messageOf(p), how: this.caughtUp ? "recovered" : "live" };
+    const m = this.messageOf(p, this.caughtUp ? "recovered" : "live");
     if (this.held) this.held.push(m);
     else this.told.message(m);
   }
 
-  messageOf({ data, offset, info, time }) {
+  messageOf({ data, offset, info, time }, how) {
     return {
+      how,
       data,
       offset: offset || null,
-      at: time || Date.now(),
+      at: time || (how === "live" ? Date.now() : null), // when an old one was published is not known
       own: info ? this.isOwn(info) : false,
       sender: info?.client ?? "",
       from: info ? info.user : "unnamed", // raw clients and backends have no info
