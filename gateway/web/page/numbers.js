@@ -116,7 +116,8 @@ export function quantiles(before, now, wanted) {
 }
 
 function memoryWords({ memory: { process, fixed, per_connection: each }, connections }) {
-  if (each === null) return "from 1,000 connections on";
+  if (each === null && connections < 1000) return "from 1,000 connections on";
+  if (each === null) return `${mebibytes(process)} MiB, fixed ${mebibytes(fixed)}: too close`;
   return `(${mebibytes(process)} − ${mebibytes(fixed)} MiB fixed) ÷ ${whole(connections)}`;
 }
 
