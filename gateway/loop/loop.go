@@ -193,7 +193,7 @@ func (l *Loop) turn() {
 
 // Idle reports whether the loop has done everything that it knows of, and waits for events.
 func (l *Loop) Idle() bool {
-	return l.inbox.empty() && len(l.sweeps)+len(l.delayed)+len(l.catching)+len(l.fenced)+len(l.dead) == 0 && l.checked >= len(l.due)
+	return l.inbox.empty() && len(l.retries)+len(l.sweeps)+len(l.delayed)+len(l.catching)+len(l.fenced)+len(l.dead) == 0 && l.checked >= len(l.due)
 }
 
 // sweep spends the turn's writes on the groups that wait for them, in order.

@@ -317,3 +317,21 @@ func TestNobodyIsPassedOverWhenDueConnectionsEnd(t *testing.T) {
 		}
 	}
 }
+
+// Tests wait for a loop that has nothing more to do: a publication that was called, and is tried later in
+// the same turn, is something to do.
+func TestLoopWithSomethingToRetryIsNotIdle(t *testing.T) {
+	l := loopBare(t, loopsConfig{})
+	p := &Publishing{loop: l, c: loopConn(l)}
+	if l.turn(); !l.Idle() {
+		t.Fatal("it has nothing to do")
+	}
+	p.Deliver(l)
+	if l.Idle() {
+		t.Error("it is idle, with a publication to try again")
+	}
+	p.c = nil // it does not wait any more
+	if l.turn(); !l.Idle() {
+		t.Error("it is not idle after its turn")
+	}
+}
