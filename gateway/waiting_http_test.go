@@ -32,17 +32,17 @@ func TestNobodyWaitsForAnEncoding(t *testing.T) {
 	}
 	go publish("first")
 	clienttest.Receive(t, "the encoding to begin", f.Entered)
-	go publish("second")
-	clienttest.WaitFor(t, "the second to wait", func() bool { return s.space.Find("x").Waiting() == 1 })
 	writer := clienttest.Dial(t, s, "/ws/x?echo=off")
-	writer.Send(clienttest.Text("third"))
-	clienttest.WaitFor(t, "the third to wait", func() bool { return s.space.Find("x").Waiting() == 2 })
+	writer.Send(clienttest.Text("second"))
+	clienttest.WaitFor(t, "the second to wait", func() bool { return s.space.Find("x").Waiting() == 1 })
 	second := clienttest.Dial(t, s, "/ws/x?format=json&since=now")
 	second.WantPosition("it begins before all of them", false, 0)
 	second.Vanish()
 	echo := clienttest.Dial(t, s, "/echo")
 	echo.Send(clienttest.Text("there"))
 	echo.WantText("its loop does not stand still", "there")
+	go publish("third") // as late as can be: its patience is of seconds
+	clienttest.WaitFor(t, "the third to wait", func() bool { return s.space.Find("x").Waiting() == 2 })
 	if n := s.PushBacks() + s.publisher.PushedBack.Load(); n != 0 {
 		t.Errorf("%d push-backs are counted: the log is not full", n)
 	}
