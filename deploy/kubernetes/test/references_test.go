@@ -3,6 +3,7 @@ package manifests
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -274,6 +275,32 @@ func TestVolumesAndSecretsExist(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestNamespacesOfChannelsKeepTheirLabel(t *testing.T) {
+	each(t, func(t *testing.T, of objects) {
+		for _, monitor := range all[*monitoring.ServiceMonitor](of) {
+			// Prometheus renames a label that the target has, too: the namespace of the pod.
+			series := map[string]string{"__name__": "sluice_namespace_channels", "namespace": "push", "exported_namespace": "chat"}
+			for _, rule := range monitor.Spec.Endpoints[0].MetricRelabelConfigs {
+				if rule.Action == "labeldrop" {
+					delete(series, rule.Regex)
+					continue
+				}
+				var source []string
+				for _, label := range rule.SourceLabels {
+					source = append(source, series[string(label)])
+				}
+				if found := regexp.MustCompile("^(?:" + rule.Regex + ")$").FindStringSubmatch(strings.Join(source, ";")); found != nil {
+					series[rule.TargetLabel] = found[1]
+				}
+			}
+			want := map[string]string{"__name__": "sluice_namespace_channels", "namespace": "chat"}
+			if diff := cmp.Diff(want, series); diff != "" {
+				t.Errorf("labels after the ServiceMonitor's rules (-want +got):\n%s", diff)
+			}
+		}
+	})
 }
 
 // margin is what a pod has after --shutdown-timeout, for the end of the process.
