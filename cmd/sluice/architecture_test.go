@@ -52,7 +52,7 @@ var arrows = []arrow{
 		why: "acts on all loops, as the API's node and as what ops asks; publishes through the engine's Publisher, and asks the engine"},
 	{dir: "gateway/handover", may: "gateway/loop gateway/edge gateway/channel gateway/presence", why: "takes listeners and connections", todo: true},
 	{dir: "gateway/ops", may: "gateway/cgroup gateway/ops/console", why: "serves what it is given: it is the last to be asked and knows no connection"},
-	{dir: "gateway/ops/console", why: "files, and sessions of browsers: it does not know what it guards"},
+	{dir: "gateway/ops/console", may: "gateway/asset", why: "files, and sessions of browsers: it does not know what it guards"},
 	{dir: "gateway/raw", may: protocol + " gateway/sampling gateway/engine", why: "a protocol; sampling quotes names for the log; an engine that is away has a close code"},
 	{dir: "gateway/centrifugo", may: protocol + " gateway/engine", why: "a protocol; faults of publishing become its own error codes"},
 	{dir: "gateway/loop", may: "gateway/rate poller gateway/channel gateway/wire gateway/frame gateway/engine", why: "delivers, and knows no protocol, edge, ops or access"},
@@ -72,7 +72,8 @@ var arrows = []arrow{
 	{dir: "gateway/rate", why: "arithmetic: pure"},
 	{dir: "gateway/setting", why: "tags and texts: pure"},
 	{dir: "gateway/sampling", why: "a slog.Handler"},
-	{dir: "gateway/web", why: "files"},
+	{dir: "gateway/asset", why: "files of the binary, for the two pages"},
+	{dir: "gateway/web", may: "gateway/asset", why: "files"},
 	{dir: "gateway/clienttest", may: "gateway/channel gateway/wire gateway/access/auth golang.org/x/sys/unix syscall", why: "clients, tokens and readers of logs for tests: they know no server; system calls for socket options"},
 	{dir: "gateway/looptest", may: "gateway/loop gateway/clienttest", why: "what tests do on loops"},
 

@@ -10,6 +10,8 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	"sluice/gateway/asset"
 )
 
 // directory serves the files below a directory: no listings, no name that begins
@@ -43,7 +45,7 @@ func newDirectory(name string) (directory, error) {
 }
 
 func (d directory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Cache-Control", revalidate)
+	w.Header().Set("Cache-Control", asset.Revalidate)
 	if err := d.serve(w, r); err != nil {
 		if _, ok := d.module[r.URL.Path]; ok {
 			d.module.ServeHTTP(w, r)

@@ -58,7 +58,3 @@ func readOnly(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 }
-
-// revalidate: a browser asks each time, so that a new version is seen at once; what
-// has not changed costs a 304.
-const revalidate = "no-cache"

@@ -13,11 +13,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sluice/gateway/asset"
 )
 
 // Console serves the page, and knows the sessions of browsers that have logged in.
 type Console struct {
-	files   map[string]file
+	files   map[string]asset.File
 	keyed   bool // there is a key to log in with
 	guesses guesses
 	logger  *slog.Logger
@@ -48,7 +50,7 @@ func (c *Console) Serve(w http.ResponseWriter, r *http.Request) bool {
 	case !Own(r) && !visits(r):
 		refuse(w, r, http.StatusForbidden, "this is not a request of the gateway's own page; if a proxy is in between, it has to pass the Host header on unchanged")
 	case isFile:
-		f.serve(w, r)
+		serveFile(f, w, r)
 	case r.URL.Path == "/login":
 		c.login(w, r)
 	default:

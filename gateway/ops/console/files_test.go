@@ -17,7 +17,7 @@ func TestThePageIsLight(t *testing.T) {
 	total := 0
 	for at, f := range loadFiles(true) {
 		if at != "/console/uplot.txt" { // loaded by nobody who does not ask for it
-			total += len(f.content)
+			total += len(f.Content)
 		}
 	}
 	if total > weightMost {
@@ -27,13 +27,13 @@ func TestThePageIsLight(t *testing.T) {
 
 func TestTheLibraryIsTheOneThatItsNoteNames(t *testing.T) {
 	files := loadFiles(false)
-	note := string(files["/console/uplot.txt"].content)
+	note := string(files["/console/uplot.txt"].Content)
 	sums := regexp.MustCompile(`(?m)^sha256 ([0-9a-f]{64}) (uplot\.\w+)$`).FindAllStringSubmatch(note, -1)
 	if len(sums) != 2 {
 		t.Fatalf("the note has %d lines of sha256", len(sums))
 	}
 	for _, m := range sums {
-		if got := fmt.Sprintf("%x", sha256.Sum256(files["/console/"+m[2]].content)); got != m[1] {
+		if got := fmt.Sprintf("%x", sha256.Sum256(files["/console/"+m[2]].Content)); got != m[1] {
 			t.Errorf("%s has sha256 %s, its note says %s", m[2], got, m[1])
 		}
 	}
@@ -49,7 +49,7 @@ func TestEveryFileIsFoundByItsRelativeName(t *testing.T) {
 	link := regexp.MustCompile(`(?:src|href)="([^"#]+)"|(?:from |import\()"([^"]+)"`)
 	linked := map[string]bool{"/": true}
 	for at, f := range files {
-		for _, m := range link.FindAllStringSubmatch(string(f.content), -1) {
+		for _, m := range link.FindAllStringSubmatch(string(f.Content), -1) {
 			target := m[1] + m[2]
 			if strings.HasPrefix(target, "https://github.com/") { // a link that somebody may follow
 				continue
@@ -83,10 +83,10 @@ func TestThePageLoadsAndAsksItsOwnHostOnly(t *testing.T) {
 // Names and payloads are written by clients.
 func TestNothingIsParsedAsHTML(t *testing.T) {
 	for at, f := range loadFiles(false) {
-		if m := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|setHTML|createContextualFragment|DOMParser|srcdoc`).Find(f.content); m != nil && strings.HasSuffix(at, ".js") {
+		if m := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|setHTML|createContextualFragment|DOMParser|srcdoc`).Find(f.Content); m != nil && strings.HasSuffix(at, ".js") {
 			t.Errorf("%s has %s", at, m)
 		}
-		if m := regexp.MustCompile(`(?i)<script>|<style|\sstyle=|\son\w+=|javascript:`).Find(f.content); m != nil && at == "/" {
+		if m := regexp.MustCompile(`(?i)<script>|<style|\sstyle=|\son\w+=|javascript:`).Find(f.Content); m != nil && at == "/" {
 			t.Errorf("%s has %s, which its policy forbids", at, m)
 		}
 	}
