@@ -58,6 +58,7 @@
 //	presence    who is subscribed
 //	control     what acts on all loops: the server API (api), the list of connections
 //	ops         the internal listener, metrics, the operator's page (console), the memory limit
+//	web         the page at /, and what it asks (asset holds the files of both pages)
 //
 // # Goroutines
 //
