@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -125,6 +126,43 @@ func TestWithoutAKeyThePageIsForThisMachine(t *testing.T) {
 		resp := guard("", test.host, test.unix).ask(test.method, test.path, "x", test.fields...)
 		if resp.StatusCode != test.status || len(resp.Cookies()) > 0 {
 			t.Errorf("%s: %d, want %d; cookies %v", test.why, resp.StatusCode, test.status, resp.Cookies())
+		}
+	}
+}
+
+// timed is a response that notes the deadline for writing it.
+type timed struct {
+	*httptest.ResponseRecorder
+	until time.Time
+}
+
+func (w *timed) SetWriteDeadline(t time.Time) error {
+	w.until = t
+	return nil
+}
+
+func TestWhoHasNoKeyHasToReadTheAnswerSoon(t *testing.T) {
+	g := guard("sesame", "gw.internal:9000", false)
+	cookie := g.login(t, "sesame")
+	for _, test := range []struct {
+		path    string
+		fields  []string
+		limited bool
+	}{
+		{"/metrics", nil, true},
+		{"/console/uplot.js", nil, true},
+		{"/healthz", nil, true},
+		{"/metrics", cookie, false},
+		{"/debug/pprof/", []string{"X-API-Key", "sesame"}, false},
+	} {
+		w := &timed{ResponseRecorder: httptest.NewRecorder()}
+		r := httptest.NewRequest("GET", "http://"+g.host+test.path, nil)
+		for i := 0; i < len(test.fields); i += 2 {
+			r.Header.Add(test.fields[i], test.fields[i+1])
+		}
+		g.ServeHTTP(w, r)
+		if w.until.IsZero() == test.limited {
+			t.Errorf("%s %q: until %v", test.path, test.fields, w.until)
 		}
 	}
 }

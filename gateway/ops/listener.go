@@ -127,6 +127,10 @@ func (l *Listener) Handler() http.Handler {
 	return l.guard(mux, console.New(l.APIKey, l.Logger))
 }
 
+// outsiderTime is how long an answer to somebody without the key may take to be read: anybody who
+// reaches the listener could hold as many connections as the process has file descriptors.
+const outsiderTime = 10 * time.Second
+
 // guard allows requests with the key, and those of the operator's page when somebody has logged in
 // with it; without a key, requests from programs on this machine and from the operator's page, but
 // not from other web pages.
@@ -138,6 +142,8 @@ func (l *Listener) guard(next http.Handler, page *console.Console) http.Handler 
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		health := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
+		out := http.NewResponseController(w)
+		out.SetWriteDeadline(time.Now().Add(outsiderTime)) // ignored: only a test's writer has none
 		if l.APIKey == "" && !health && !l.fromHere(r) {
 			writeError(w, http.StatusForbidden, "forbidden", l.Foreign)
 			return
@@ -161,6 +167,9 @@ func (l *Listener) guard(next http.Handler, page *console.Console) http.Handler 
 			return
 		default:
 			h.Set("Cache-Control", "no-store")
+		}
+		if !health {
+			out.SetWriteDeadline(time.Time{}) // ignored: likewise
 		}
 		next.ServeHTTP(w, r)
 	})
