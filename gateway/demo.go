@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"io"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -58,9 +59,27 @@ func (s *Server) numbers() page.Numbers {
 		latency.Add(have.Loops[i].Delivery)
 	}
 	n.Latency = page.Histogram{Bounds: latency.Bounds, Counts: latency.Counts}
+	if n.Connections >= page.Measurable {
+		s.clean.clean(now)
+	}
 	process, _ := ops.Resident() // 0 where it is not known
 	n.Memory = page.NewMemory(process, s.fixed.bytes.Load(), n.Connections)
 	return n
+}
+
+// cleaner gives garbage back to the kernel, a few milliseconds of work. A thousand connections
+// need less memory than the garbage of a process that was busy: divided by them, it would be most of the figure.
+type cleaner struct {
+	last atomic.Int64 // Unix milliseconds
+}
+
+const cleanEvery = 5 * time.Second
+
+func (c *cleaner) clean(now time.Time) {
+	last := c.last.Load()
+	if now.UnixMilli()-last >= cleanEvery.Milliseconds() && c.last.CompareAndSwap(last, now.UnixMilli()) {
+		debug.FreeOSMemory()
+	}
 }
 
 // fixedMemory is what the process needs without clients: what it used last before many came. What it

@@ -11,8 +11,10 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/gateway/clienttest"
+	"sluice/gateway/ops"
 	page "sluice/gateway/web"
 )
 
@@ -140,5 +142,32 @@ func TestFixedMemoryIsThatBeforeManyCame(t *testing.T) {
 	m.look(0)
 	if got := m.bytes.Load(); got != second {
 		t.Errorf("%d bytes after many have come and gone, want %d as before", got, second)
+	}
+}
+
+// Garbage would be most of what is divided by the connections.
+func TestMemoryOfConnectionsIsTakenWithoutGarbage(t *testing.T) {
+	garbage := make([]byte, 64<<20)
+	for i := range garbage {
+		garbage[i] = 1
+	}
+	before, _ := ops.Resident()
+	runtime.KeepAlive(garbage)
+	garbage = nil
+	var c cleaner
+	now := time.Now()
+	c.clean(now)
+	if after, _ := ops.Resident(); after > before-32<<20 {
+		t.Errorf("%d bytes, and %d with 64 MiB of garbage", after, before)
+	}
+	for _, next := range []struct {
+		after time.Duration
+		want  bool
+	}{{cleanEvery - time.Millisecond, false}, {cleanEvery, true}} {
+		last := c.last.Load()
+		c.clean(now.Add(next.after))
+		if got := c.last.Load() != last; got != next.want {
+			t.Errorf("after %v: cleaned again %v, want %v", next.after, got, next.want)
+		}
 	}
 }

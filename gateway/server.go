@@ -77,6 +77,7 @@ type Server struct {
 	edge            *edge.Server
 	memory          *ops.Memory
 	fixed           fixedMemory
+	clean           cleaner
 	sampled         *sampling.Handler // under cfg.Logger
 	node            *control.Node
 	inside          *control.Inside

@@ -63,14 +63,14 @@ type Available struct {
 	Most      int    `json:"most"`
 }
 
-// measurable is the number of connections from which on the memory of one is worth showing: with
+// Measurable is the number of connections from which on the memory of one is worth showing: with
 // fewer, what the process needs anyway hides it.
-const measurable = 1000
+const Measurable = 1000
 
 // NewMemory returns what a process uses that used fixed bytes before clients came.
 func NewMemory(process, fixed, connections int64) Memory {
 	m := Memory{Process: process, Fixed: fixed}
-	if connections >= measurable && process > fixed && fixed > 0 {
+	if connections >= Measurable && process > fixed && fixed > 0 {
 		each := (process - fixed) / connections
 		m.PerConnection = &each
 	}
