@@ -14,6 +14,7 @@ func TestTLSRecordsAndMessagesAreIndependent(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			s := startLoopsTLS(t, loopsConfig{PingInterval: -1})
+			s.clock.Slow() // one goroutine reads for both
 			c, _ := clienttest.DialTLS(t, s, "/ws/x", &tls.Config{MaxVersion: version})
 			other, _ := clienttest.DialTLS(t, s, "/ws/x", nil)
 			c.Send(clienttest.Text("from TLS"))
