@@ -45,6 +45,7 @@ func TestInterleavings(t *testing.T) {
 		}
 	})
 	s := start(t, Config{MaxMessage: 4 << 10})
+	s.Clock.Slow() // the witness reads beside all the others
 	witness := clienttest.Dial(t, s, "/ws/x?format=json&since=now")
 	position := witness.WantPosition("it asked where it begins", false, 0)
 	const tellers = 4
