@@ -13,7 +13,7 @@ export class ConnectionTable {
     const column = (name, how = "") => el("th", { scope: "col", class: how }, name);
     this.table = el("table", { hidden: true, class: "connections" }, el("thead", {}, el("tr", {}, column("Client"), column("Channels", "wide"), column("State"), column("Unsent", "n wide"), column("Behind", "n wide"), column("Stalled", "n wide"),
       column("RTT", "n wide"), el("th", { scope: "col" }, el("span", { class: "unseen" }, "Action")))), this.body);
-    this.said = el("p", { class: "unseen", role: "status" });
+    this.said = el("p", { class: "said", role: "status" });
     this.element = el("div", { class: "table", role: "group", "aria-label": "Connections", tabindex: "0" }, this.table, this.empty, this.said);
   }
 
@@ -23,7 +23,7 @@ export class ConnectionTable {
     const slow = connections.filter((c) => c.pending_bytes || c.unsent_age_ms || c.state !== "open");
     const shown = this.limit > 20 ? connections : slow; // the long list has all kinds
     this.table.hidden = shown.length === 0;
-    write(this.empty, shown.length ? (total > shown.length ? `${units.count(total)} connections in all` : "") : total ? `None of ${units.count(total)} has unsent bytes.` : "Nobody is connected.");
+    write(this.empty, shown.length ? (total > shown.length ? `${units.count(total)} connections in all` : "") : total ? `None of the ${units.count(total)} connections has unsent bytes.` : "Nobody is connected.");
     fill(this.body, shown, (c) => c.id, (c) => this.row(c), (row, c) => this.update(row, c));
   }
 

@@ -15,11 +15,11 @@ const charts = [
   },
   {
     title: "Publications per second", unit: units.rate, lines: [{ key: "publishedByAPI", label: "HTTP API" }, { key: "publishedByClients", label: "clients" }],
-    figure: (s) => sum(s.publishedByAPI, s.publishedByClients), note: (s) => `${units.count(s.channels)} channels`,
+    figure: (s) => sum(s.publishedByAPI, s.publishedByClients), note: (s) => `${units.count(s.channels)} ${s.channels === 1 ? "channel" : "channels"}`,
   },
   {
     title: "Deliveries per second", unit: units.rate, lines: [{ key: "deliveries", label: "deliveries" }], figure: (s) => s.deliveries,
-    note: (s) => (s.subscriptions === undefined ? "" : `to ${units.count(s.subscriptions)} subscriptions`),
+    note: (s) => (s.subscriptions === undefined ? "" : `to ${units.count(s.subscriptions)} ${s.subscriptions === 1 ? "subscription" : "subscriptions"}`),
   },
   {
     title: "Delivery latency", unit: units.seconds, lines: [{ key: "latency50", label: "p50" }, { key: "latency99", label: "p99" }], figure: (s) => s.latency99,
