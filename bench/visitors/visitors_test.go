@@ -78,8 +78,7 @@ func (g *gateway) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	conn, _, _, err := ws.UpgradeHTTP(r, w)
-	if err != nil {
-		g.t.Error(err)
+	if err != nil { // the visitor may be gone
 		g.mu.Unlock()
 		return
 	}
