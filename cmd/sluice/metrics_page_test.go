@@ -18,7 +18,7 @@ Every metric of ` + "`/metrics`" + ` on the internal listener. [OPERATIONS.md](O
 and alerts. Names, types, labels and the values of labels are [stable](STABILITY.md).
 
 - Counters start at zero with the process.
-- ` + "`loop`" + ` is the number of an event loop, from 0. Sum over it, except for what tells of the loops themselves.
+- ` + "`loop`" + ` is the number of an event loop, from 0. Sum over it, except for metrics about the loops themselves.
 - ` + "`namespace`" + ` is the name of a namespace in the ` + "`--namespaces`" + ` file. For channels without a namespace, it is empty, which Prometheus
   treats as a missing label. There are no labels for channels, clients or addresses, so the number of series is bounded.
 - All histograms have the same buckets, from 50 µs to 10 s.
