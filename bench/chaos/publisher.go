@@ -185,8 +185,8 @@ func (p *Publisher) post(payload string) (r receipt, pushedBack bool, err error)
 	return r, false, json.Unmarshal(body, &r)
 }
 
-// orders puts the receipts in order, an epoch at a time, the one that began first
-// first. No offset is given twice.
+// orders puts the receipts in order, an epoch at a time. It is an error if there are several, of
+// which nobody knows which began first, or if an offset was given twice.
 func (p *Publisher) orders() (orders []*Order, err error) {
 	for epoch, entries := range p.entries {
 		slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.offset, b.offset) })
