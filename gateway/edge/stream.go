@@ -42,6 +42,7 @@ func (s *Server) admitStream(w http.ResponseWriter, r *http.Request, st *route.S
 	}
 	if foreign {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
+		w.Header().Set("Access-Control-Expose-Headers", "Retry-After") // of a refusal, which sluice.js reads
 	}
 	allowed := strings.Split(st.Methods, ", ")
 	words := allowed[:len(allowed)-1] // without OPTIONS

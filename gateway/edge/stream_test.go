@@ -137,6 +137,7 @@ func TestEventStreamsOfOtherOrigins(t *testing.T) {
 		{"preflight", "OPTIONS /sse/x HTTP/1.1\r\n" + host + "Origin: https://app.example.com\r\nAccess-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: last-event-id\r\n", 204, "https://app.example.com"},
 		{"foreign preflight", "OPTIONS /sse/x HTTP/1.1\r\n" + host + "Origin: https://evil.example.com\r\n", 403, ""},
 		{"another method", "POST /sse/x HTTP/1.1\r\nContent-Length: 0\r\n" + host, 405, ""},
+		{"an allowed one, a bad position", "GET /sse/x?since=5 HTTP/1.1\r\n" + host + "Origin: https://app.example.com\r\n", 400, "https://app.example.com"},
 		{"a bad name", "GET /sse/a%20b HTTP/1.1\r\n" + host, 400, ""},
 		{"a bad position", "GET /sse/x?since=5 HTTP/1.1\r\n" + host, 400, ""},
 		{"a longer path", "GET /sse/x/y HTTP/1.1\r\n" + host, 404, ""},
@@ -144,6 +145,9 @@ func TestEventStreamsOfOtherOrigins(t *testing.T) {
 		got := request(c.head)
 		if got.StatusCode != c.status || got.Header.Get("Access-Control-Allow-Origin") != c.allowed {
 			t.Errorf("%s: got status %d, allowed %q, want %d, %q", c.name, got.StatusCode, got.Header.Get("Access-Control-Allow-Origin"), c.status, c.allowed)
+		}
+		if exposed := got.Header.Get("Access-Control-Expose-Headers"); got.StatusCode >= 400 && c.allowed != "" && exposed != "Retry-After" {
+			t.Errorf("%s: exposes %q", c.name, exposed)
 		}
 		if c.status < 300 && got.Header.Get("Vary") != "Origin" {
 			t.Errorf("%s: caches are not told that it depends on the origin", c.name)
