@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"sluice/gateway/clienttest"
+
+	"github.com/gobwas/ws"
 )
 
 // flood publishes so many messages from each of so many connections of their
@@ -56,11 +59,30 @@ func TestFloodCutsNobodyWhoReads(t *testing.T) {
 // Not parallel: see above.
 func TestFloodGoesOnWithoutWhoNeverReads(t *testing.T) {
 	s := startLoops(t, loopsConfig{SendBuffer: 4 << 10, MaxMessage: 1000, ChannelBuffer: 64 << 10})
+	s.clock.Slow()
 	slow, reader := clienttest.DialSmall(t, s, "/ws/x?mode=subscribe"), clienttest.Dial(t, s, "/ws/x?mode=subscribe")
 	const publishers, each = 4, 200
 	wait := s.flood("/ws/x?echo=off", publishers, each, clienttest.Stars(1000))
-	for range publishers * each {
-		reader.WantText("who reads loses nothing", clienttest.Stars(1000))
+	var got atomic.Uint64
+	read := make(chan error, 1)
+	go func() {
+		for range publishers * each {
+			if op, p, err := reader.Next(); err != nil || op != ws.OpText || p != clienttest.Stars(1000) {
+				read <- fmt.Errorf("after %d messages: opcode %#x with %s, %v", got.Load(), op, clienttest.Brief(p), err)
+				return
+			}
+			got.Add(1)
+		}
+		read <- nil
+	}()
+	clienttest.WaitFor(t, "the one that never reads to be cut", func() bool {
+		if s.sum((*Stats).Publications) == got.Load() { // nobody else is behind
+			s.clock.Advance(pressGrace / 10)
+		}
+		return s.closingFor(ReasonSlow)+int(s.closedFor(ReasonSlow)) > 0
+	})
+	if err := clienttest.Receive(t, "the reader to be through", read); err != nil {
+		t.Errorf("the one that reads: %v", err)
 	}
 	wait()
 	if _, code, err := slow.Texts(); code != 1013 && !errors.Is(err, syscall.ECONNRESET) {
