@@ -165,7 +165,7 @@ function showKeys(wanted) {
   $("channel-token-field").hidden = !sdk;
   $("token-label").textContent = sdk ? "Connection token" : "Token";
   $("keys-words").textContent = sdk ? "Make tokens with the gateway's key, one for the connection and one for this channel:"
-    : "Make a token with the gateway's key. The first is for channels that allow_subscribe_for_client opens to users, the second is for this channel:";
+    : "Make a token with the gateway's key. The first is for channels open to users (allow_subscribe_for_client), the second is for this channel:";
 }
 
 // --- sending

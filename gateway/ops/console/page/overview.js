@@ -43,7 +43,7 @@ const charts = [
   { title: "CPU", unit: units.percent, lines: [{ key: "cpu", label: "CPU" }], figure: (s) => s.cpu, note: () => "of one core" },
   {
     title: "Memory", unit: units.bytes, lines: [{ key: "memory", label: "resident" }], figure: (s) => s.memory,
-    note: (s) => (s.memoryLimit ? `limit ${units.bytes(s.memoryLimit)}` : s.connections >= 1000 ? `${units.bytes(s.memory / s.connections)} per connection in all` : ""),
+    note: (s) => (s.memoryLimit ? `limit ${units.bytes(s.memoryLimit)}` : s.connections >= 1000 ? `${units.bytes(s.memory / s.connections)} per connection, fixed part included` : ""),
   },
 ];
 
