@@ -185,8 +185,8 @@ func newServer(cfg Config, with parts) (*Server, error) {
 	s.memory = ops.NewMemory(group, memory)
 	s.node = s.newNode()
 	s.inside = &control.Inside{Node: s.node, Ready: s.Ready, Names: s.names, Logger: s.cfg.Logger}
+	s.fixed.look(0) // before the housekeeping, which goes on with it
 	s.background.Go(func() { ops.KeepHouse(s.set.Stopped(), s.trim, s.arrived, s.set.Shrink) })
-	s.fixed.look(0)
 	s.verifiers.Start(s.set.Stopped(), max(runtime.GOMAXPROCS(0)/2, 1), s.background.Go)
 	return s, nil
 }
