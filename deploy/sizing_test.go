@@ -11,7 +11,7 @@ import (
 // The figures of sizing.md: bytes for each connection, and what the page adds to them.
 const (
 	gatewayBytes   = 361
-	gatewayMiB     = 12
+	gatewayMiB     = 18
 	kernelBytes    = 5 << 10
 	stalledBytes   = 33 * 4096
 	stalledShare   = 0.02
