@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"io"
-	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"sluice/gateway/edge"
@@ -60,44 +58,9 @@ func (s *Server) numbers() page.Numbers {
 	}
 	n.Latency = page.Histogram{Bounds: latency.Bounds, Counts: latency.Counts}
 	if n.Connections >= page.Measurable {
-		s.clean.clean(now)
+		s.clean.Clean(now)
 	}
 	process, _ := ops.Resident() // 0 where it is not known
-	n.Memory = page.NewMemory(process, s.fixed.bytes.Load(), n.Connections)
+	n.Memory = page.NewMemory(process, s.fixed.Bytes.Load(), n.Connections)
 	return n
-}
-
-// cleaner gives garbage back to the kernel, a few milliseconds of work. A thousand connections
-// need less memory than the garbage of a process that was busy: divided by them, it would be most of the figure.
-type cleaner struct {
-	last atomic.Int64 // Unix milliseconds
-}
-
-const cleanEvery = 5 * time.Second
-
-func (c *cleaner) clean(now time.Time) {
-	last := c.last.Load()
-	if now.UnixMilli()-last >= cleanEvery.Milliseconds() && c.last.CompareAndSwap(last, now.UnixMilli()) {
-		debug.FreeOSMemory()
-	}
-}
-
-// fixedMemory is what the process needs without clients: what it used last before many came. What it
-// uses after they have gone says nothing, because memory is kept for the next ones.
-type fixedMemory struct {
-	bytes atomic.Int64 // 0 if not known
-	past  bool         // owned by the goroutine that looks
-}
-
-// fewConnections have no share of memory that is worth mentioning.
-const fewConnections = 100
-
-// look looks at the memory, unless there are or were more than a few connections.
-func (m *fixedMemory) look(connections int64) {
-	if m.past = m.past || connections > fewConnections; m.past {
-		return
-	}
-	if n, ok := ops.Resident(); ok {
-		m.bytes.Store(n)
-	}
 }

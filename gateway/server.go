@@ -76,8 +76,8 @@ type Server struct {
 	set             *loop.Set
 	edge            *edge.Server
 	memory          *ops.Memory
-	fixed           fixedMemory
-	clean           cleaner
+	fixed           ops.FixedMemory
+	clean           ops.Cleaner
 	sampled         *sampling.Handler // under cfg.Logger
 	node            *control.Node
 	inside          *control.Inside
@@ -185,7 +185,7 @@ func newServer(cfg Config, with parts) (*Server, error) {
 	s.memory = ops.NewMemory(group, memory)
 	s.node = s.newNode()
 	s.inside = &control.Inside{Node: s.node, Ready: s.Ready, Names: s.names, Logger: s.cfg.Logger}
-	s.fixed.look(0) // before the housekeeping, which goes on with it
+	s.fixed.Look(0) // before the housekeeping, which goes on with it
 	s.background.Go(func() { ops.KeepHouse(s.set.Stopped(), s.trim, s.arrived, s.set.Shrink) })
 	s.verifiers.Start(s.set.Stopped(), max(runtime.GOMAXPROCS(0)/2, 1), s.background.Go)
 	return s, nil
@@ -298,7 +298,7 @@ func (s *Server) Ticked() uint64 { return s.set.Ticked() }
 func (s *Server) trim(now time.Time) {
 	s.space.Trim(now.UnixMilli())
 	s.memory.Look()
-	s.fixed.look(s.edge.Counts().Connections)
+	s.fixed.Look(s.edge.Counts().Connections)
 	s.sampled.Flush(now) // ignored: as the log is, when it cannot be written
 }
 
