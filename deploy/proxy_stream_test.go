@@ -20,11 +20,12 @@ import (
 // events opens an event stream and returns its lines; they end with it.
 func events(t *testing.T, address, path string) <-chan string {
 	t.Helper()
-	lines, _ := eventsOver(t, &http.Transport{DisableKeepAlives: true}, "http://"+address+path)
+	lines, _ := eventsOver(t, &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: patience}, "http://"+address+path)
 	return lines
 }
 
-// eventsOver does the same with a transport, and returns the protocol of the answer.
+// eventsOver does the same with a transport, and returns the protocol of the answer. The transport
+// has a ResponseHeaderTimeout, because a proxy may hold back the head as well.
 func eventsOver(t *testing.T, transport *http.Transport, url string) (stream <-chan string, protocol string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -33,7 +34,6 @@ func eventsOver(t *testing.T, transport *http.Transport, url string) (stream <-c
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport.ResponseHeaderTimeout = patience // a proxy may hold back the head as well
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -93,7 +93,7 @@ func TestNginxPassesEventsOverHTTP2(t *testing.T) {
 		}
 		g := serve(t)
 		address, pool := p.startWithTLS(t, g)
-		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true, ResponseHeaderTimeout: patience}
 		defer transport.CloseIdleConnections()
 		const streams = 10 // more than a browser's six
 		var lines [streams]<-chan string
