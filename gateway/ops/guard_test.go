@@ -90,6 +90,9 @@ func TestACookieCountsOnlyWithThePagesOwnOrigin(t *testing.T) {
 			}
 		}
 	}
+	if got := g.ask("GET", "/metrics", "").Header.Get("WWW-Authenticate"); got != "Bearer" { // RFC 9110 section 15.5.2
+		t.Errorf("a request without a key is challenged with %q", got)
+	}
 	if got := g.ask("GET", "/metrics", "", cookie...).Header.Get("Cache-Control"); got != "no-store" {
 		t.Errorf("what a session reads may be cached: %q", got)
 	}
