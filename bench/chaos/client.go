@@ -129,7 +129,7 @@ func (c *Client) Connected() bool { return c.connected.Load() }
 const comeBackAfter = 50 * time.Millisecond
 
 // live is the client's life: connection after connection while it comes back.
-// joined is told once how the first one began: when its position came.
+// joined is called once: with nil when the first connection has its position, or with why it failed.
 func (c *Client) live(joined func(error)) {
 	var once sync.Once
 	tell := func(err error) { once.Do(func() { joined(err) }) }

@@ -13,7 +13,7 @@ import (
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// latencyMost is the longest latency that is told apart from longer ones.
+// latencyMost is the longest latency that is recorded; longer ones count as it.
 const latencyMost = time.Minute
 
 func newLatency() *hdr.Histogram { return hdr.New(1, latencyMost.Microseconds(), 3) }

@@ -45,7 +45,7 @@ func (l *modelLog) low() uint64 {
 	return low
 }
 
-// above gives the entries that end above cursor.
+// above returns the entries that end above cursor.
 func (l *modelLog) above(cursor uint64) (entries []entry) {
 	for _, e := range l.entries {
 		if e.end > cursor {

@@ -5,7 +5,7 @@ import "container/list"
 // trimPart is how many calls of Trim go round all shards once.
 const trimPart = 8
 
-// Trim gives back the memory of logs that are served and quiet since the last
+// Trim frees the memory of logs that are served and quiet since the last
 // round, and lets publishers that wait try again, should only the budget have
 // been in their way. Readers that hold a quiet log are notified, because their
 // subscribers may have caught up since they looked. It looks at an eighth of the
@@ -61,7 +61,7 @@ func (s *Space) trim(sh *shard, now int64) {
 	}
 }
 
-// trim gives back what is not needed at present, and notes how much was published since the last
+// trim frees what is not needed at present, and notes how much was published since the last
 // time. The shard's lock is held.
 func (c *Channel) trim(now int64) {
 	c.mu.Lock()
@@ -94,7 +94,7 @@ func (c *Channel) trim(now int64) {
 	}
 }
 
-// forget gives up the largest history of the shard, of those that nobody reads if
+// forget drops the largest history of the shard, of those that nobody reads if
 // there are any.
 func (sh *shard) forget() {
 	sh.mu.Lock()
