@@ -124,8 +124,8 @@ func (e away) Remove(_ string, done func(error)) {
 	e.answer(func() { done(engine.ErrUnavailable) })
 }
 
-func (e away) Info(done func([]engine.NodeInfo, error)) {
-	e.answer(func() { done(nil, engine.ErrUnavailable) })
+func (e away) Info(done func(engine.Nodes, error)) {
+	e.answer(func() { done(engine.Nodes{}, engine.ErrUnavailable) })
 }
 
 // Backends learn that an engine is unavailable as something that passes: 503, and when to try again.

@@ -9,7 +9,7 @@ import (
 func TestEveryPublishFaultHasAnErrorOfTheProtocol(t *testing.T) {
 	for i, e := range publishErrors {
 		f := engine.Fault(i)
-		if later := f == engine.RateReached || f == engine.PushedBack || f == engine.Unavailable || f == engine.Unpublished; e == nil || later != e.Temporary {
+		if later := f == engine.RateReached || f == engine.PushedBack || f == engine.Unavailable || f == engine.Away || f == engine.Unpublished; e == nil || later != e.Temporary {
 			t.Errorf("%v: %+v", f, e)
 		}
 	}

@@ -213,6 +213,7 @@ var publishErrors = [engine.FaultCount]*protocol.Error{
 	engine.RateReached:    ErrorTooManyRequests,
 	engine.PushedBack:     ErrorInternal,
 	engine.Unavailable:    ErrorInternal,
+	engine.Away:           ErrorInternal,
 	engine.Unpublished:    ErrorInternal,
 }
 

@@ -39,6 +39,7 @@ var refusals = [engine.FaultCount]ops.Refusal{
 	engine.RateReached:    {Status: http.StatusTooManyRequests, Code: "rate", Retry: true},
 	engine.PushedBack:     {Status: http.StatusServiceUnavailable, Code: "pushed_back", Retry: true},
 	engine.Unavailable:    {Status: http.StatusServiceUnavailable, Code: "unavailable", Retry: true},
+	engine.Away:           {Status: http.StatusServiceUnavailable, Code: "unavailable", Retry: true},
 	engine.Unpublished:    {Status: http.StatusInternalServerError, Code: "internal"},
 }
 

@@ -85,6 +85,7 @@ var apiErrors = [engine.FaultCount]*api.Error{
 	engine.RateReached:    api.ErrTooManyRequests,
 	engine.PushedBack:     api.ErrInternal.Later(time.Second),
 	engine.Unavailable:    api.ErrInternal.Later(time.Second),
+	engine.Away:           api.ErrInternal.Later(time.Second),
 	engine.Unpublished:    api.ErrInternal,
 }
 
@@ -314,7 +315,7 @@ func (n *Node) Info(ctx context.Context) (api.InfoResult, error) {
 		NumChannels: channels, Uptime: int(time.Since(n.Started) / time.Second),
 	}}
 	others, err := engine.Wait(ctx, n.Engine.Info)
-	for _, o := range others {
+	for _, o := range others.List {
 		nodes = append(nodes, api.NodeInfo{
 			UID: o.ID, Name: o.Name, Version: o.Version, NumClients: o.Clients, NumUsers: o.Users, NumSubs: o.Subscriptions,
 			NumChannels: o.Channels, Uptime: int(o.Uptime / time.Second),

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { os.Exit(clienttest.RunTests(m)) }
 func TestEveryPublishFaultHasAnErrorOfTheAPI(t *testing.T) {
 	for i, e := range apiErrors {
 		f := engine.Fault(i)
-		if later := f == engine.RateReached || f == engine.PushedBack || f == engine.Unavailable; e == nil || later != (e.RetryAfter > 0) {
+		if later := f == engine.RateReached || f == engine.PushedBack || f == engine.Unavailable || f == engine.Away; e == nil || later != (e.RetryAfter > 0) {
 			t.Errorf("%v: %+v", f, e)
 		}
 	}

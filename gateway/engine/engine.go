@@ -21,12 +21,23 @@ var (
 	// ErrUnavailable is returned while an engine is away, and if it did not answer in time: then
 	// it may still do what it was asked for. It is temporary.
 	ErrUnavailable = errors.New("engine: unavailable, or no answer in time")
+	// ErrAway is the ErrUnavailable that is certain: the engine has not done what it was asked for,
+	// and will not. It comes at once.
+	ErrAway error = awayError{}
 	// ErrEpoch is returned for a position of another epoch than the channel's.
 	ErrEpoch = errors.New("engine: position of another epoch")
 )
 
+type awayError struct{}
+
+func (awayError) Error() string { return "engine: away, and nothing was done" }
+func (awayError) Unwrap() error { return ErrUnavailable }
+
 // Patience is how long to wait for an engine's answer.
 const Patience = 5 * time.Second
+
+// AskPatience is how long an engine waits for the answers of other nodes.
+const AskPatience = time.Second
 
 // Caller is a publisher. Its methods may be called from any goroutine, perhaps under a lock:
 // they must only post.
@@ -42,12 +53,13 @@ type Caller interface {
 //
 // Methods may be called from any goroutine, return within 10 us, never wait, and are called
 // under no lock. done is called once, perhaps before the method returns, from any goroutine and
-// under no lock; its error is ErrUnavailable unless a method says otherwise.
+// under no lock; its error is ErrUnavailable, perhaps ErrAway, unless a method says otherwise.
 type Engine interface {
 	// Publish publishes p to the channel called name. ch is that channel on this node, nil if
 	// it has none. p is not kept. Publish returns the result, or ErrPending: then c.Published
-	// comes, and c does not wait in ch any more (ch.Forget). Other errors are channel.ErrFull, after which c.Released comes if c is not nil,
-	// channel.ErrTooBig and ErrUnavailable.
+	// comes, and c does not wait in ch any more (ch.Forget). Other errors are channel.ErrFull, after
+	// which c.Released comes if c is not nil, channel.ErrTooBig, ErrUnavailable, and ErrAway: then p
+	// is certainly not published.
 	//
 	// A publication with p.ID (up to 64 characters of ASCII, which no other message of any channel
 	// has) may be handed over again, on any node, when its result is unknown: it is pending, or was
@@ -65,12 +77,21 @@ type Engine interface {
 	// History returns what is kept of a channel, for listing. Its error may be ErrEpoch.
 	History(q HistoryQuery, done func(channel.Collected, error))
 	// Presence returns the subscribers of a channel on all nodes: with most 0 their numbers, else
-	// the list, which is nil if there are more than most.
+	// the list, which is nil if there are more than most. Where nodes do not answer in time, it
+	// returns what the others have, as Partial.
 	Presence(name string, most int, done func(Presence, error))
 	// Remove removes a channel's history. Its order goes on.
 	Remove(name string, done func(error))
-	// Info returns the other nodes.
-	Info(done func([]NodeInfo, error))
+	// Info returns the other nodes, also while the engine is away.
+	Info(done func(Nodes, error))
+	// Ask asks all other live nodes, and calls done with their answers, in no particular order, and
+	// with how many are missing: of nodes that did not answer within AskPatience, or cannot be reached.
+	// request is not kept. It is for questions that an operator or a backend asks, not for clients.
+	Ask(request []byte, done func(answers [][]byte, missing int))
+	// Answer sets the function that answers what other nodes ask. Before that, and where a reply is
+	// empty, the node has answered with nothing. The function is called from any goroutine under no
+	// lock, and must only post; request is its own. It calls reply once, at any time.
+	Answer(func(request []byte, reply func(answer []byte)))
 }
 
 // HistoryQuery selects publications of a channel's history: those after a position or, with Back,
@@ -88,6 +109,13 @@ type HistoryQuery struct {
 type Presence struct {
 	List           []*channel.ClientInfo // in no particular order
 	Clients, Users int                   // Users are the different ones
+	Partial        bool                  // not all nodes answered
+}
+
+// Nodes are the other nodes.
+type Nodes struct {
+	List    []NodeInfo
+	Partial bool // there may be more, or some may be gone: this node does not hear all of them
 }
 
 // NodeInfo describes another node.
@@ -95,6 +123,7 @@ type NodeInfo struct {
 	ID, Name, Version                       string
 	Clients, Users, Subscriptions, Channels int
 	Uptime                                  time.Duration
+	Away                                    bool // its engine is, at least in part
 }
 
 // goneMost is how many channels that end one after the other Publish tries.

@@ -20,6 +20,7 @@ const (
 	RateReached
 	PushedBack
 	Unavailable // the engine is; the message may have been published
+	Away        // the engine is; the message was not published
 	Unpublished // any other error, which only the log has
 	FaultCount
 )
@@ -33,6 +34,7 @@ var faultTexts = [FaultCount]string{
 	RateReached:    "the channel has reached its publication rate limit ({ChannelRate})",
 	PushedBack:     "the channel's buffer is full, because its subscribers are behind",
 	Unavailable:    "the engine is unavailable or did not answer in time, and may have published the message",
+	Away:           "the engine is away, and has not published the message",
 	Unpublished:    "the message could not be published",
 }
 
@@ -53,6 +55,8 @@ func FaultOf(err error) Fault {
 		return f
 	case errors.Is(err, channel.ErrTooBig):
 		return Unfit
+	case errors.Is(err, ErrAway):
+		return Away
 	case errors.Is(err, ErrUnavailable):
 		return Unavailable
 	}

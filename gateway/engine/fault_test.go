@@ -22,7 +22,7 @@ func TestFaults(t *testing.T) {
 			t.Errorf("%v is taken for %v", f, got)
 		}
 	}
-	for err, want := range map[error]Fault{channel.ErrTooBig: Unfit, ErrUnavailable: Unavailable, errors.New("an engine's"): Unpublished} {
+	for err, want := range map[error]Fault{channel.ErrTooBig: Unfit, ErrUnavailable: Unavailable, ErrAway: Away, errors.New("an engine's"): Unpublished} {
 		if got := FaultOf(err); got != want {
 			t.Errorf("%v is taken for %v", err, got)
 		}

@@ -18,6 +18,7 @@ type Late struct {
 
 	// Owned by the store's goroutine.
 	routes  map[string][]*route // by channel: one, or some more of channels that end
+	answer  func(request []byte, reply func([]byte))
 	scratch channel.Scratch
 }
 
@@ -245,14 +246,71 @@ func (e *Late) Remove(name string, done func(error)) {
 }
 
 // Info implements engine.Engine.
-func (e *Late) Info(done func([]engine.NodeInfo, error)) {
+func (e *Late) Info(done func(engine.Nodes, error)) {
 	e.ask(func() {
-		var others []engine.NodeInfo
-		for _, n := range e.store.nodes {
-			if n != e {
-				others = append(others, n.info)
+		all := engine.Nodes{Partial: e.store.away}
+		for _, n := range e.others() {
+			all.List = append(all.List, n.info)
+		}
+		e.store.later(func() { done(all, nil) })
+	}, func() { done(engine.Nodes{}, engine.ErrUnavailable) })
+}
+
+// others returns the other nodes.
+func (e *Late) others() (others []*Late) {
+	for _, n := range e.store.nodes {
+		if n != e {
+			others = append(others, n)
+		}
+	}
+	return others
+}
+
+// Answer implements engine.Engine.
+func (e *Late) Answer(f func(request []byte, reply func([]byte))) {
+	e.store.Do(func() { e.answer = f })
+}
+
+// Ask implements engine.Engine. No node hears a question that fails.
+func (e *Late) Ask(request []byte, done func(answers [][]byte, missing int)) {
+	s, request := e.store, slices.Clone(request)
+	e.ask(func() {
+		var answers [][]byte
+		missing := len(e.others())
+		over := missing == 0
+		end := func() { // on the store's goroutine, as all that follows
+			if !over {
+				over = true
+				s.later(func() { done(answers, missing) })
 			}
 		}
-		e.store.later(func() { done(others, nil) })
-	}, func() { done(nil, engine.ErrUnavailable) })
+		if over {
+			s.later(func() { done(nil, 0) })
+		}
+		for _, n := range e.others() {
+			replied := func(answer []byte) {
+				if missing--; len(answer) > 0 && !over {
+					answers = append(answers, answer)
+				}
+				if missing == 0 {
+					end()
+				}
+			}
+			s.later(func() {
+				if n.answer == nil {
+					replied(nil)
+					return
+				}
+				n.answer(slices.Clone(request), func(answer []byte) {
+					answer = slices.Clone(answer)
+					s.later(func() {
+						if !over {
+							replied(answer)
+						}
+					})
+				})
+			})
+		}
+		s.at(time.Now().Add(engine.AskPatience), end)
+	}, func() { done(nil, len(e.others())) })
 }

@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -43,7 +44,7 @@ func Order(t *testing.T, rig *Rig) {
 					payload := fmt.Sprintf("%s-%d-%d", name, i, j)
 					if r, err := node.publish(t, name, payload); err == nil {
 						acks.Store(payload, channel.Position{Epoch: r.Epoch, Offset: r.Offset})
-					} else if err != engine.ErrUnavailable {
+					} else if !errors.Is(err, engine.ErrUnavailable) {
 						t.Errorf("publish: %v", err)
 					}
 				}
@@ -57,7 +58,7 @@ func Order(t *testing.T, rig *Rig) {
 	for _, name := range names {
 		for last[name].Offset == 0 {
 			r, err := rig.Nodes[0].publish(t, name, "last")
-			if err != nil && err != engine.ErrUnavailable {
+			if err != nil && !errors.Is(err, engine.ErrUnavailable) {
 				t.Fatal(err)
 			}
 			last[name] = channel.Position{Epoch: r.Epoch, Offset: r.Offset}

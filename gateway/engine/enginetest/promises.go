@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,9 +42,9 @@ func once(t *testing.T, rig *Rig) {
 			answered("presence", i, func(done func()) { n.Engine.Remove("x", func(error) { done() }) })
 		})
 		n.Engine.Remove("y", func(error) {
-			answered("remove", i, func(done func()) { n.Engine.Info(func([]engine.NodeInfo, error) { done() }) })
+			answered("remove", i, func(done func()) { n.Engine.Info(func(engine.Nodes, error) { done() }) })
 		})
-		n.Engine.Info(func([]engine.NodeInfo, error) {
+		n.Engine.Info(func(engine.Nodes, error) {
 			answered("info", i, func(done func()) {
 				n.Engine.History(engine.HistoryQuery{Channel: "x"}, func(channel.Collected, error) { done() })
 			})
@@ -323,8 +324,73 @@ func present(t *testing.T, rig *Rig) {
 // info: the other nodes.
 func info(t *testing.T, rig *Rig) {
 	for _, n := range rig.Nodes {
-		if others, err := wait(t, n.Engine.Info); err != nil || len(others) != len(rig.Nodes)-1 {
-			t.Errorf("%d other nodes, %v; want %d", len(others), err, len(rig.Nodes)-1)
+		if all, err := wait(t, n.Engine.Info); err != nil || len(all.List) != len(rig.Nodes)-1 || all.Partial {
+			t.Errorf("%d other nodes, partial %v, %v; want %d", len(all.List), all.Partial, err, len(rig.Nodes)-1)
 		}
 	}
+}
+
+// ask asks the other nodes.
+func (n *Node) ask(t testing.TB, request string) (answers []string, missing int) {
+	t.Helper()
+	answered, buf := make(chan struct{}), []byte(request)
+	n.Engine.Ask(buf, func(all [][]byte, m int) {
+		for _, a := range all {
+			answers = append(answers, string(a))
+		}
+		missing = m
+		close(answered) // it panics when it is called twice
+	})
+	copy(buf, "changed")
+	clienttest.Receive(t, "the answers of the other nodes", answered)
+	slices.Sort(answers)
+	return answers, missing
+}
+
+// questions: each other node is asked once, and one that does not answer is missing.
+func questions(t *testing.T, rig *Rig) {
+	others := len(rig.Nodes) - 1
+	want := func(why string, n *Node, answers []string, missing int) {
+		t.Helper()
+		if got, m := n.ask(t, "question"); !slices.Equal(got, answers) || m != missing {
+			t.Errorf("%s: got %q and %d missing, want %q and %d", why, got, m, answers, missing)
+		}
+	}
+	want("nobody answers yet", rig.Nodes[0], nil, 0)
+	var silent atomic.Int64 // the node that does not answer; its number begins with 1
+	for i, n := range rig.Nodes {
+		n.Engine.Answer(func(request []byte, reply func([]byte)) {
+			answer := fmt.Append(nil, i, " ", string(request))
+			switch {
+			case int64(i+1) == silent.Load():
+			case i == 0:
+				reply(answer)
+			default:
+				go reply(answer)
+			}
+		})
+	}
+	for i, n := range rig.Nodes {
+		var all []string
+		for j := range rig.Nodes {
+			if j != i {
+				all = append(all, fmt.Sprint(j, " question"))
+			}
+		}
+		want("all answer", n, all, 0)
+	}
+	if others == 0 {
+		return
+	}
+	silent.Store(2)
+	var rest []string
+	for j := 2; j <= others; j++ {
+		rest = append(rest, fmt.Sprint(j, " question"))
+	}
+	want("one does not answer", rig.Nodes[0], rest, 1)
+	rig.Nodes[0].Engine.Answer(func(_ []byte, reply func([]byte)) { reply(nil) })
+	want("one answers with nothing", rig.Nodes[1], rest, 0)
+	large := strings.Repeat("x", 200<<10)
+	rig.Nodes[0].Engine.Answer(func(_ []byte, reply func([]byte)) { reply([]byte(large)) })
+	want("a large answer", rig.Nodes[1], append(rest, large), 0)
 }

@@ -193,6 +193,7 @@ func Run(t *testing.T, start func(t *testing.T) *Rig) {
 		{"publishers wait for room", nil, room},
 		{"presence", nil, present},
 		{"info", nil, info},
+		{"questions to the other nodes", nil, questions},
 		{"methods return while the store stands still", func(r *Rig) bool { return r.Stall != nil }, stall},
 		{"readers that stand still hold up nobody else", func(r *Rig) bool { return r.Stall != nil }, stuck},
 		{"a message with an ID is published once", func(r *Rig) bool { return r.Stall != nil }, again},

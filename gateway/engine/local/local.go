@@ -66,4 +66,10 @@ func (e Engine) Remove(name string, done func(error)) {
 }
 
 // Info implements engine.Engine.
-func (Engine) Info(done func([]engine.NodeInfo, error)) { done(nil, nil) }
+func (Engine) Info(done func(engine.Nodes, error)) { done(engine.Nodes{}, nil) }
+
+// Ask implements engine.Engine: there is no other node.
+func (Engine) Ask(_ []byte, done func([][]byte, int)) { done(nil, 0) }
+
+// Answer implements engine.Engine.
+func (Engine) Answer(func([]byte, func([]byte))) {}
