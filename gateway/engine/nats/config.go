@@ -1,0 +1,52 @@
+package nats
+
+import (
+	"log/slog"
+	"time"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/engine"
+	"sluice/gateway/presence"
+)
+
+// Config is what an engine needs to know. Either DataDir is set or Servers.URLs.
+type Config struct {
+	Space   *channel.Space
+	Present *presence.Table
+	// Keep returns the size of a channel's history, whether it is durable or not.
+	Keep        func(name string) channel.Keep
+	Histories   []HistoryOf // of all namespaces that keep one
+	NamespaceOf func(channel string) string
+
+	// Of a single node: its store.
+	DataDir string
+	DataMax int64  // bytes
+	Sync    string // "interval" or "always"
+
+	// Of a cluster.
+	Servers Servers
+
+	Name        string // the node's; "" for one that the engine draws
+	NodeID      uint64 // not 0, and no other live node's
+	MaxMessage  int    // bytes of a payload
+	ChannelRate int    // publications per second of one channel on this node; 0 for no bound
+	Describe    func() engine.NodeInfo
+	Logger      *slog.Logger
+	Clock       func() time.Time // nil for time.Now
+}
+
+// HistoryOf is the history of a namespace's channels.
+type HistoryOf struct {
+	Namespace string
+	Size      int
+	TTL       time.Duration
+	Durable   bool // else it is in the node's memory only
+}
+
+// Servers says how to reach the NATS servers of a cluster of nodes.
+type Servers struct {
+	URLs                       []string
+	Creds, Nkey, CA, Cert, Key string // files, "" for none
+	Prefix                     string // of streams' names and subjects; "" for "sluice"
+	Replicas                   int    // of streams: 1, 3 or 5; 0 for 3 where the servers are a cluster, else 1
+}
