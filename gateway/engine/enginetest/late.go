@@ -19,6 +19,7 @@ type Late struct {
 	// Owned by the store's goroutine.
 	routes  map[string][]*route // by channel: one, or some more of channels that end
 	answer  func(request []byte, reply func([]byte))
+	sent    map[string]uint64 // by channel whose order is each node's own: publications of this node
 	scratch channel.Scratch
 }
 
@@ -28,6 +29,20 @@ type route struct {
 	live bool      // the store knows of it, until the channel is detached
 	due  time.Time // of the newest delivery: they stay in order
 	lose int       // deliveries that are lost
+	own  *ownOrder // nil where the channel has one order
+}
+
+// ownOrder is the order that a node gives a channel.
+type ownOrder struct {
+	at   channel.Position
+	seen map[*Late]uint64 // by publisher: its newest publication here
+}
+
+// counted is a publication of a channel whose order is each node's own.
+type counted struct {
+	channel.Publication
+	of     *Late
+	number uint64 // of the node's publications to this channel, which begin with 1; 0: not counted
 }
 
 // noticed is after how many steps a node notices at the latest that a delivery was lost.
@@ -35,7 +50,7 @@ const noticed = 20
 
 // NewLate adds a node to the store. space must be remote.
 func NewLate(s *Store, space *channel.Space, present *presence.Table, info engine.NodeInfo) *Late {
-	e := &Late{store: s, space: space, present: present, info: info, routes: make(map[string][]*route)}
+	e := &Late{store: s, space: space, present: present, info: info, routes: make(map[string][]*route), sent: make(map[string]uint64)}
 	s.Do(func() { s.nodes = append(s.nodes, e) })
 	return e
 }
@@ -78,13 +93,21 @@ func (e *Late) Publish(name string, _ *channel.Channel, p *channel.Publication, 
 			if at, known := s.ids[stored.ID]; known {
 				stored.Epoch, stored.Offset = at.Epoch, at.Offset
 			} else {
-				s.store(name, &stored)
+				own := counted{of: e}
+				switch {
+				case !s.perNode(name):
+					s.store(name, &stored)
+				case stored.Kind == channel.KindMessage && !stored.Passing:
+					e.sent[name]++
+					own.number = e.sent[name]
+				}
 				if stored.ID != "" {
 					s.ids[stored.ID] = channel.Position{Epoch: stored.Epoch, Offset: stored.Offset}
 				}
 				for _, n := range s.nodes {
 					for _, r := range n.routes[name] {
-						n.deliver(r, stored)
+						own.Publication = stored
+						n.deliver(r, own)
 					}
 				}
 			}
@@ -103,7 +126,7 @@ func (e *Late) Publish(name string, _ *channel.Channel, p *channel.Publication, 
 }
 
 // deliver brings a publication to a node, behind those that are on their way.
-func (e *Late) deliver(r *route, p channel.Publication) {
+func (e *Late) deliver(r *route, p counted) {
 	s := e.store
 	times := 1
 	switch {
@@ -118,11 +141,47 @@ func (e *Late) deliver(r *route, p channel.Publication) {
 		times = 2
 	}
 	for range times {
-		e.bring(r, func() { r.ch.Append(&p, &e.scratch) })
+		e.bring(r, func() { e.append(r, p) })
 	}
 	if times == 0 {
 		s.at(s.soon().Add(noticed*s.trouble.Delay), func() { e.check(r) })
 	}
+}
+
+// append appends a publication that has come.
+func (e *Late) append(r *route, p counted) {
+	if r.own != nil && p.number > 0 {
+		if p.number <= r.own.seen[p.of] {
+			return // it comes twice
+		}
+		e.miss(r, p.of, p.number-1)
+		r.own.seen[p.of] = p.number
+	}
+	all := []channel.Publication{p.Publication}
+	if plant := e.store.plant; plant != nil {
+		all = plant(slices.Index(e.store.nodes, e), p.Publication)
+	}
+	for _, p := range all {
+		if r.own != nil {
+			p.Epoch = r.own.at.Epoch
+		}
+		if r.own != nil && p.Kind == channel.KindMessage && !p.Passing {
+			p.Prev = r.own.at.Offset
+			r.own.at.Offset++
+			p.Offset = r.own.at.Offset
+		}
+		r.ch.Append(&p, &e.scratch)
+	}
+}
+
+// miss is a gap where a publisher's publications up to a number are not all there.
+func (e *Late) miss(r *route, of *Late, upTo uint64) {
+	if upTo <= r.own.seen[of] {
+		return
+	}
+	r.own.seen[of] = upTo
+	r.own.at.Offset++
+	r.ch.Append(&channel.Publication{Kind: channel.KindGap, Epoch: r.own.at.Epoch, Prev: r.own.at.Offset}, &e.scratch)
 }
 
 // bring does something with a channel's route, in its turn.
@@ -144,6 +203,13 @@ func (e *Late) behind(r *route, do func()) {
 
 // check has a node notice what was lost: it sees the newest publication once more.
 func (e *Late) check(r *route) {
+	if r.own != nil {
+		for _, of := range e.store.nodes {
+			upTo := of.sent[r.ch.Name()]
+			e.bring(r, func() { e.miss(r, of, upTo) })
+		}
+		return
+	}
 	st := e.store.stream(r.ch.Name())
 	if n := len(st.kept); n > 0 && st.kept[n-1].Offset == st.newest.Offset {
 		p := st.kept[n-1]
@@ -161,6 +227,14 @@ func (e *Late) Attach(ch *channel.Channel) {
 	e.ask(func() {
 		r.live = slices.Contains(e.routes[ch.Name()], r)
 		newest := s.stream(ch.Name()).newest
+		if s.perNode(ch.Name()) {
+			s.epochs++
+			newest = channel.Position{Epoch: channel.Epoch(s.epochs)}
+			r.own = &ownOrder{newest, make(map[*Late]uint64)}
+			for _, n := range s.nodes {
+				r.own.seen[n] = n.sent[ch.Name()]
+			}
+		}
 		s.later(func() { // publications may be there before it
 			if r.live {
 				ch.Attached(newest)

@@ -12,10 +12,10 @@ import (
 	"sluice/gateway/engine"
 )
 
-// Order checks that there is one order for each channel, whatever fails: publishers on all nodes,
-// subscribers that stay, and others that come back again and again on all nodes. Each gets the same,
-// or learns what it has not.
-func Order(t *testing.T, rig *Rig) {
+// Order checks that there is one order for each channel, on each node where it is each node's own,
+// whatever fails: publishers on all nodes, subscribers that stay, and others that come back again and
+// again on all nodes. Each gets the same, in the order of each publisher, or learns what it has not.
+func Order(t testing.TB, rig *Rig) {
 	const publishers, each = 6, 30
 	names := []string{"a", "b", "none"}
 	var acks sync.Map // the positions by payload
@@ -42,10 +42,13 @@ func Order(t *testing.T, rig *Rig) {
 			for j := range each {
 				for _, name := range names {
 					payload := fmt.Sprintf("%s-%d-%d", name, i, j)
-					if r, err := node.publish(t, name, payload); err == nil {
-						acks.Store(payload, channel.Position{Epoch: r.Epoch, Offset: r.Offset})
-					} else if !errors.Is(err, engine.ErrUnavailable) {
+					switch r, err := node.publish(t, name, payload); {
+					case err != nil && !errors.Is(err, engine.ErrUnavailable):
 						t.Errorf("publish: %v", err)
+					case err == nil && rig.perNode(name) != (r.Offset == 0):
+						t.Errorf("%s has the receipt %+v", payload, r)
+					case err == nil:
+						acks.Store(payload, channel.Position{Epoch: r.Epoch, Offset: r.Offset})
 					}
 				}
 			}
@@ -56,7 +59,7 @@ func Order(t *testing.T, rig *Rig) {
 	reading.Wait()
 	last := map[string]channel.Position{} // behind all others
 	for _, name := range names {
-		for last[name].Offset == 0 {
+		for last[name].Offset == 0 && !rig.perNode(name) {
 			r, err := rig.Nodes[0].publish(t, name, "last")
 			if err != nil && !errors.Is(err, engine.ErrUnavailable) {
 				t.Fatal(err)
@@ -64,19 +67,24 @@ func Order(t *testing.T, rig *Rig) {
 			last[name] = channel.Position{Epoch: r.Epoch, Offset: r.Offset}
 		}
 	}
+	stop := publishLasts(t, rig, names)
 	positions := map[string]entry{} // as some subscriber has seen them
 	for _, r := range readers {
 		name := r.s.name
-		for r.at != last[name] {
+		for r.at != last[name] && !(rig.perNode(name) && r.hasLasts(rig)) {
 			r.add(r.s.next())
 		}
 		r.s.leave()
+		order := "" // whose positions are the same
+		if rig.perNode(name) {
+			order = fmt.Sprintf("%p ", r.node)
+		}
 		for payload, one := range r.seen {
-			if other, ok := positions[payload]; ok && other != one && payload != "last" {
+			if other, ok := positions[order+payload]; ok && other != one && !strings.HasPrefix(payload, "last") {
 				t.Errorf("%s: got %+v, another one %+v", r.who, one, other)
 			}
-			positions[payload] = one
-			if at, ok := acks.Load(payload); ok && at != one.At {
+			positions[order+payload] = one
+			if at, ok := acks.Load(payload); ok && at != one.At && !rig.perNode(name) {
 				t.Errorf("%s: got %+v, and its receipt was %+v", r.who, one, at)
 			}
 		}
@@ -88,6 +96,48 @@ func Order(t *testing.T, rig *Rig) {
 			return true
 		})
 	}
+	stop()
+}
+
+// publishLasts publishes on each node into those of the channels whose order is each node's own, again
+// and again until stop is called: what a subscriber has of these comes behind all that was published
+// on that node before.
+func publishLasts(t testing.TB, rig *Rig, names []string) (stop func()) {
+	var publishing sync.WaitGroup
+	done := make(chan struct{})
+	for i, n := range rig.Nodes {
+		for _, name := range names {
+			if !rig.perNode(name) {
+				continue
+			}
+			publishing.Go(func() {
+				for {
+					if _, err := n.publish(t, name, fmt.Sprint("last-", i)); err != nil && !errors.Is(err, engine.ErrUnavailable) {
+						t.Errorf("publish: %v", err)
+					}
+					select {
+					case <-done:
+						return
+					case <-time.After(time.Millisecond):
+					}
+				}
+			})
+		}
+	}
+	return func() {
+		close(done)
+		publishing.Wait()
+	}
+}
+
+// hasLasts reports whether the reader has what publishLasts publishes on each node.
+func (r *reader) hasLasts(rig *Rig) bool {
+	for i := range rig.Nodes {
+		if _, ok := r.seen[fmt.Sprint("last-", i)]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // reader is a subscriber with its ledger.

@@ -21,6 +21,8 @@ type Store struct {
 	// Set at construction.
 	trouble Trouble
 	keep    func(name string) channel.Keep
+	perNode func(name string) bool                                      // see PerNode
+	plant   func(node int, p channel.Publication) []channel.Publication // what a node gets instead; for tests of the suite
 	wake    chan struct{}
 	ended   chan struct{}
 
@@ -68,6 +70,11 @@ type Stored struct {
 	Payload string
 }
 
+// PerNode makes the order of some channels, which keep no history, each node's own, as it is where a
+// store only carries them: a node gives a publication its position when it comes, and finds out by
+// its publisher's count whether one before it was lost. It comes before anything else.
+func (s *Store) PerNode(of func(name string) bool) { s.perNode = of }
+
 // event is work that is due.
 type event struct {
 	at  time.Time
@@ -93,7 +100,7 @@ func (e *events) Pop() any {
 
 // NewStore returns a store that works until the test ends.
 func NewStore(t testing.TB, seed uint64, trouble Trouble, keep func(name string) channel.Keep) *Store {
-	s := &Store{trouble: trouble, keep: keep, wake: make(chan struct{}, 1), ended: make(chan struct{}),
+	s := &Store{trouble: trouble, keep: keep, perNode: func(string) bool { return false }, wake: make(chan struct{}, 1), ended: make(chan struct{}),
 		rand: rand.New(rand.NewPCG(seed, seed)), streams: make(map[string]*stream), ids: make(map[string]channel.Position)}
 	stop := make(chan struct{})
 	go s.run(stop)
@@ -210,13 +217,15 @@ func (s *Store) Away() (back func()) {
 	}
 }
 
-// Reset begins a channel's order anew, as if what was stored were gone.
-func (s *Store) Reset(name string) {
+// Reset begins the order of channels anew, as if what was stored were gone.
+func (s *Store) Reset(names ...string) {
 	s.Do(func() {
-		s.reset(s.stream(name))
-		for _, n := range s.nodes {
-			for _, r := range n.routes[name] {
-				n.check(r)
+		for _, name := range names {
+			s.reset(s.stream(name))
+			for _, n := range s.nodes {
+				for _, r := range n.routes[name] {
+					n.check(r)
+				}
 			}
 		}
 	})

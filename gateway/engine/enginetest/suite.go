@@ -27,10 +27,24 @@ type Rig struct {
 	Nodes []*Node
 	Stall func() (resume func())             // it stands still
 	Away  func() (back func())               // it is unavailable
-	Reset func(name string)                  // a channel's order begins anew
+	Reset func(names ...string)              // the order of these channels begins anew, perhaps of others too
 	Lose  func(node int, name string, n int) // that many deliveries of a channel to a node are lost
 	// Attached returns the channels that are attached on some node.
 	Attached func() []string
+	// PerNode reports whether the order of a channel, which keeps no history, is each node's own: its
+	// receipts have no offset, and nodes may have publications of different publishers in different
+	// orders. nil: every channel has one order.
+	PerNode func(name string) bool
+	// TimesOut: what the store does not answer in time is answered with ErrUnavailable.
+	TimesOut bool
+}
+
+func (r *Rig) perNode(name string) bool { return r.PerNode != nil && r.PerNode(name) }
+
+// fails reports whether an error is one that the engine must not return here: any, but where
+// requests time out, ErrUnavailable.
+func (r *Rig) fails(err error) bool {
+	return err != nil && !(r.TimesOut && errors.Is(err, engine.ErrUnavailable))
 }
 
 // NewSpace returns a space in which channels keep history, but those whose names begin with "none".
@@ -91,17 +105,25 @@ func (n *Node) send(c *caller, name string, p *channel.Publication) (channel.Rec
 }
 
 // subscribe subscribes to a channel. While the engine is unavailable it tries again.
-func (n *Node) subscribe(t testing.TB, name string, ask channel.Ask) *subscriber {
+func (n *Node) subscribe(t testing.TB, name string, ask channel.Ask) (s *subscriber) {
 	t.Helper()
-	for {
-		s, err := n.try(t, name, ask)
-		if err == nil {
-			return s
+	available(t, "a subscription to "+name, func() (err error) {
+		s, err = n.try(t, name, ask)
+		return err
+	})
+	return s
+}
+
+// available does something, again and again while the engine is unavailable.
+func available(t testing.TB, what string, do func() error) {
+	t.Helper()
+	clienttest.WaitFor(t, what, func() bool {
+		err := do()
+		if err != nil && !errors.Is(err, engine.ErrUnavailable) {
+			t.Fatalf("%s: %v", what, err)
 		}
-		if !errors.Is(err, engine.ErrUnavailable) {
-			t.Fatalf("subscribe to %s: %v", name, err)
-		}
-	}
+		return err == nil
+	})
 }
 
 func (n *Node) history(t testing.TB, q engine.HistoryQuery) (channel.Collected, error) {
@@ -133,6 +155,16 @@ func (n *Node) remove(t testing.TB, name string) error {
 func (n *Node) presence(t testing.TB, name string, most int) (engine.Presence, error) {
 	t.Helper()
 	return wait(t, func(done func(engine.Presence, error)) { n.Engine.Presence(name, most, done) })
+}
+
+// publishAgain publishes a text. While the engine is unavailable it tries again, so the channel may
+// have it more than once.
+func (n *Node) publishAgain(t testing.TB, name, payload string) {
+	t.Helper()
+	available(t, "a publication to "+name, func() error {
+		_, err := n.publish(t, name, payload)
+		return err
+	})
 }
 
 // publishAll publishes texts one after the other, and returns their receipts.
@@ -183,7 +215,7 @@ func Run(t *testing.T, start func(t *testing.T) *Rig) {
 		needs func(*Rig) bool // nil: nothing
 		run   func(*testing.T, *Rig)
 	}{
-		{"one order for each channel", nil, Order},
+		{"one order for each channel", nil, func(t *testing.T, rig *Rig) { Order(t, rig) }},
 		{"answers come once, under no lock", nil, once},
 		{"payloads are not kept", nil, copies},
 		{"what has no position in the order", nil, unordered},

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,10 +28,18 @@ func TestLocal(t *testing.T) {
 	})
 }
 
-// startLate returns a rig of nodes with late engines.
-func startLate(t *testing.T, nodes int, seed uint64, trouble Trouble) *Rig {
+// perNode is the channels of a NewSpace without history.
+func perNode(name string) bool { return Keep(name).Count == 0 }
+
+// startLate returns a rig of nodes with late engines, and their store. With own, the order of channels
+// without history is each node's own.
+func startLate(t *testing.T, nodes int, seed uint64, trouble Trouble, own bool) (*Rig, *Store) {
 	store := NewStore(t, seed, trouble, Keep)
 	rig := &Rig{Stall: store.Stall, Reset: store.Reset, Lose: store.Lose, Attached: store.Attached, Away: store.Away}
+	if own {
+		rig.PerNode = perNode
+		store.PerNode(perNode)
+	}
 	for i := range nodes {
 		n := &Node{Space: NewSpace(), Present: presence.New()}
 		e := NewLate(store, n.Space, n.Present, engine.NodeInfo{ID: fmt.Sprint(i)})
@@ -37,27 +47,127 @@ func startLate(t *testing.T, nodes int, seed uint64, trouble Trouble) *Rig {
 		n.Space.Remote(e)
 		rig.Nodes = append(rig.Nodes, n)
 	}
-	return rig
+	return rig, store
 }
 
 func TestLate(t *testing.T) {
 	t.Parallel()
 	for _, nodes := range []int{1, 3} {
-		t.Run(fmt.Sprintf("%d nodes", nodes), func(t *testing.T) {
-			t.Parallel()
-			Run(t, func(t *testing.T) *Rig { return startLate(t, nodes, 1, Trouble{Delay: 3 * time.Millisecond}) })
-		})
+		for _, own := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d nodes, own order: %t", nodes, own), func(t *testing.T) {
+				t.Parallel()
+				Run(t, func(t *testing.T) *Rig {
+					rig, _ := startLate(t, nodes, 1, Trouble{Delay: 3 * time.Millisecond}, own)
+					return rig
+				})
+			})
+		}
 	}
 }
 
 // Whatever goes wrong, nothing is lost or repeated without notification.
 func TestOrderOfLateEngines(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(clienttest.Scaled(20, 5)) {
+	for seed := range uint64(clienttest.Scaled(20, 6)) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			t.Parallel()
-			Order(t, startLate(t, 2, seed, Trouble{Delay: 2 * time.Millisecond, Unstored: 20, Unacked: 20, Full: 50, Failed: 100, Lost: 30, Twice: 100, Reset: 5}))
+			rig, _ := startLate(t, 2, seed, Trouble{Delay: 2 * time.Millisecond, Unstored: 20, Unacked: 20, Full: 50, Failed: 100, Lost: 30, Twice: 100, Reset: 5}, seed%2 == 1)
+			Order(t, rig)
 		})
+	}
+}
+
+// found is a test that fails.
+type found struct {
+	testing.TB
+	mu     sync.Mutex
+	faults []string // guarded by mu
+}
+
+func (f *found) Helper()           {}
+func (f *found) Error(args ...any) { f.Errorf("%s", fmt.Sprint(args...)) }
+func (f *found) Fatal(args ...any) { f.Fatalf("%s", fmt.Sprint(args...)) }
+func (f *found) Fatalf(format string, args ...any) {
+	f.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+func (f *found) Errorf(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults = append(f.faults, fmt.Sprintf(format, args...))
+}
+
+// orderFaults returns what Order finds on a rig.
+func orderFaults(t *testing.T, rig *Rig) []string {
+	f := &found{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		Order(f, rig)
+	}()
+	<-done // it waits for nothing without a bound
+	return f.faults
+}
+
+// What an engine must not do in channels that have one order, and in those whose order is each node's
+// own, Order finds.
+func TestOrderFindsPlantedFaults(t *testing.T) {
+	t.Parallel()
+	for what, plant := range map[string]struct {
+		planted func(name string) func(int, channel.Publication) []channel.Publication
+		want    string
+	}{
+		"nothing": {func(string) func(int, channel.Publication) []channel.Publication { return nil }, ""},
+		"two publications of a publisher are swapped": {func(name string) func(int, channel.Publication) []channel.Publication {
+			return func(node int, p channel.Publication) []channel.Publication {
+				switch {
+				case node == 1 && string(p.Payload) == name+"-2-7":
+					p.Payload = []byte(name + "-2-8")
+				case node == 1 && string(p.Payload) == name+"-2-8":
+					p.Payload = []byte(name + "-2-7")
+				}
+				return []channel.Publication{p}
+			}
+		}, "-2-7 comes after number 8 of its publisher"},
+		"one is dropped silently": {func(name string) func(int, channel.Publication) []channel.Publication {
+			dropped := channel.Publication{}
+			return func(node int, p channel.Publication) []channel.Publication {
+				if node == 1 && string(p.Payload) == name+"-2-7" {
+					dropped = p
+					return nil
+				}
+				if node == 1 && p.Channel == name && p.Prev == dropped.Offset && p.Offset > 0 {
+					p.Prev = dropped.Prev
+				}
+				return []channel.Publication{p}
+			}
+		}, "-2-7 was acknowledged and is missing, and nothing tells it"},
+		"one is delivered twice": {func(name string) func(int, channel.Publication) []channel.Publication {
+			return func(node int, p channel.Publication) []channel.Publication {
+				all := []channel.Publication{p}
+				if node == 1 && string(p.Payload) == name+"-2-7" {
+					p.Prev, p.Offset = p.Offset, p.Offset+1
+					all = append(all, p)
+				}
+				return all
+			}
+		}, "-2-7 comes after number 7 of its publisher"},
+	} {
+		for _, name := range []string{"a", "none"} {
+			t.Run(what+" in "+name, func(t *testing.T) {
+				t.Parallel()
+				rig, store := startLate(t, 2, 1, Trouble{Delay: time.Millisecond}, true)
+				store.Do(func() { store.plant = plant.planted(name) })
+				faults := orderFaults(t, rig)
+				if plant.want == "" && len(faults) == 0 {
+					return
+				}
+				if plant.want == "" || !strings.Contains(strings.Join(faults, "\n"), name+plant.want) {
+					t.Errorf("it found %q, want %q", faults, plant.want)
+				}
+			})
+		}
 	}
 }
 
