@@ -22,7 +22,11 @@ type account struct {
 	reads       int64
 	cut         int64
 
-	latency    *hdr.Histogram
+	latency    *hdr.Histogram // of all; with several nodes, also apart:
+	near       *hdr.Histogram // on the publisher's node
+	far        *hdr.Histogram // on the others
+	orders     int            // the most epochs that a channel had: 1 if all nodes agree
+	nodeShares []NodeShare
 	last       *hdr.Histogram // from the due time to the last subscriber
 	incomplete int64
 	lastSeen   int64 // on the clock
@@ -71,6 +75,9 @@ func (f *fleet) settle(a *account) {
 		published[i] = a.of(i, a.sendings[i%a.publishers].published)
 	}
 	a.subscribers, a.latency, a.last = 0, newLatency(), newLatency()
+	a.near, a.far = newLatency(), newLatency()
+	a.nodeShares = make([]NodeShare, len(f.nodes))
+	var places [][]place
 	heard := make([]arrival, a.perStream()*a.streams)
 	alive := make([]uint32, a.streams) // connections that should have got a stream
 	for _, l := range f.loops {
@@ -86,9 +93,14 @@ func (f *fleet) settle(a *account) {
 				}
 				n := t.lost(c.index, published[first:end])
 				a.lost += n
+				share := &a.nodeShares[c.node]
+				share.Subscribers++
+				share.Lost += n
+				share.Delivered += t.received(c.index)
 				if c.cut {
 					a.lostCut += n
 					a.cut++
+					share.Cut++
 				} else {
 					for i := first; i < end; i++ {
 						alive[i]++
@@ -99,6 +111,14 @@ func (f *fleet) settle(a *account) {
 			a.reads += l.reads
 			a.add(t.counts)
 			a.latency.Merge(t.latency) // ignored: all have the same bounds, nothing is dropped
+			if t.far != nil {
+				a.near.Merge(t.latency) // ignored: as above
+				a.far.Merge(t.far)      // ignored: as above
+				a.latency.Merge(t.far)  // ignored: as above
+			}
+			if t.places != nil {
+				places = append(places, t.places)
+			}
 			for i, h := range t.heard {
 				if h.count > 0 {
 					heard[i].last = max(heard[i].last, h.last)
@@ -108,6 +128,7 @@ func (f *fleet) settle(a *account) {
 			}
 		})
 	}
+	a.settlePlaces(places)
 	for stream, n := range published {
 		for _, h := range heard[stream*a.perStream():][:n] {
 			a.lastSeen = max(a.lastSeen, h.last)
@@ -118,6 +139,38 @@ func (f *fleet) settle(a *account) {
 			v := time.Duration(h.last - h.scheduled)
 			a.last.RecordValue(min(max(v, 0), latencyMax).Microseconds()) // ignored: within the bounds
 		}
+	}
+}
+
+// settlePlaces compares the positions that messages had in all loops and on all nodes.
+func (a *account) settlePlaces(loops [][]place) {
+	if len(loops) == 0 {
+		return
+	}
+	per, all := a.perStream(), len(loops[0])/a.nodes
+	epochs := map[uint64]bool{}
+	for stream := range a.streams {
+		if a.apart {
+			clear(epochs) // each is a channel
+		}
+		for i := stream * per; i < (stream+1)*per; i++ {
+			first := map[uint64]uint64{} // the offset in each epoch
+			for _, places := range loops {
+				for node := range a.nodes {
+					p := places[node*all+i]
+					if p.epoch == 0 {
+						continue
+					}
+					epochs[p.epoch] = true
+					if offset, ok := first[p.epoch]; !ok {
+						first[p.epoch] = p.offset
+					} else if offset != p.offset {
+						a.misled++
+					}
+				}
+			}
+		}
+		a.orders = max(a.orders, len(epochs))
 	}
 }
 
@@ -139,10 +192,23 @@ func (r *fanout) report(a *account) {
 	if a.apart {
 		res.Set("channels", float64(a.streams))
 	}
-	if r.Protocol.positions() { // nobody asked for the past, so that a gap is a hole
+	several := a.home != nil
+	switch {
+	case several && r.Protocol.positions(): // a gap may be what a node has missed, and says so
+		res.SetCounts(map[string]int64{"holes": a.holes, "repeats": a.repeats, "gaps": a.gaps, "disagreements": a.misled, "orders": int64(a.orders)})
+	case r.Protocol.positions(): // nobody asked for the past, so that a gap is a hole
 		res.SetCounts(map[string]int64{"holes": a.holes + a.gaps, "repeats": a.repeats})
 	}
 	res.setLatency("", a.latency)
+	if several {
+		res.Set("nodes", float64(a.nodes))
+		res.setLatency("same_node_", a.near)
+		res.setLatency("other_nodes_", a.far)
+		res.Nodes = a.nodeShares
+		for i, t := range r.fleet.nodes {
+			res.Nodes[i].URL = t.url.String()
+		}
+	}
 	res.setLatency("last_", a.last)
 	if a.delivered > 0 {
 		took := time.Duration(a.lastSeen - a.start)

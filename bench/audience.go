@@ -101,6 +101,15 @@ func (a *audience) stream(client int) int {
 	return client % len(a.channels)
 }
 
+// round returns how many clients before this one have the same channel. It is by this number that
+// clients go to nodes, so that each channel has subscribers on all of them.
+func (a *audience) round(client int) int {
+	if a == nil {
+		return client
+	}
+	return client / len(a.channels)
+}
+
 // session returns a client with the commands that it begins with.
 func (a *audience) session(client int) (*session, error) {
 	if a == nil {

@@ -26,7 +26,7 @@ type caller struct {
 
 func newCaller(p Protocol, ph phase, c clock, index, scratch int) *caller {
 	j := &caller{clock: c, index: index, scratch: make([]byte, scratch)}
-	j.receiver = newReceiver(p, j.answer)
+	j.receiver = newReceiver(p, 1, j.answer)
 	j.tally = &tally{phase: ph} // for its counters alone
 	return j
 }

@@ -27,7 +27,7 @@ type census struct {
 
 // counter takes the census of a server.
 type counter struct {
-	process *process
+	process int
 	metrics string // URL in Prometheus's text format; none: no goroutines
 	client  *http.Client
 	bound   time.Duration // that the server may take to come to rest
@@ -47,10 +47,10 @@ func (c *counter) take(ctx context.Context) (now census, err error) {
 			}
 		}
 	}
-	proc := fmt.Sprintf("/proc/%d/", c.process.pid)
+	proc := fmt.Sprintf("/proc/%d/", c.process)
 	entries, err := os.ReadDir(proc + "fd")
 	if err != nil {
-		return now, fmt.Errorf("--pid %d: %w; run as root or as the server's user, and check that the server is still running", c.process.pid, err)
+		return now, fmt.Errorf("--pid %d: %w; run as root or as the server's user, and check that the server is still running", c.process, err)
 	}
 	now.descriptors = len(entries)
 	for _, e := range entries {
@@ -61,7 +61,7 @@ func (c *counter) take(ctx context.Context) (now census, err error) {
 		now.epoll += strings.Count(string(info), "tfd:")
 	}
 	now.threads, _ = strconv.Atoi(sys.Field(proc+"status", "Threads")) // ignored: the kernel writes numbers
-	now.rss, err = c.process.rss()
+	now.rss, err = processes{c.process}.rss()
 	return now, err
 }
 

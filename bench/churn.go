@@ -95,7 +95,7 @@ func Churn(ctx context.Context, o ChurnOptions) (*Result, error) {
 	}
 	r := &churn{ChurnOptions: o, Run: run}
 	if r.server != nil {
-		r.counter = &counter{r.server, o.Metrics, &http.Client{Timeout: o.Timeout, Transport: &http.Transport{}}, o.Settle}
+		r.counter = &counter{r.server[0], o.Metrics, &http.Client{Timeout: o.Timeout, Transport: &http.Transport{}}, o.Settle}
 		defer r.counter.client.CloseIdleConnections()
 	}
 	faults, err := r.run(ctx)

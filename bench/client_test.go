@@ -146,7 +146,7 @@ func TestFanoutDealsPublicationsToManyChannels(t *testing.T) {
 			s := newClientServer(t)
 			s.wrong = tc.wrong
 			o := FanoutOptions{Options: s.options(Centrifugo), Subscribers: 12, Publishers: 2, Rate: 400,
-				PublishURL: s.URL + "/publish/{channel}", Duration: 50 * time.Millisecond, Warmup: 10 * time.Millisecond, CatchUp: catchUpOfLoss}
+				PublishURLs: []string{s.URL + "/publish/{channel}"}, Duration: 50 * time.Millisecond, Warmup: 10 * time.Millisecond, CatchUp: catchUpOfLoss}
 			o.Channels = 4
 			r, err := Fanout(t.Context(), o)
 			if err != nil {
@@ -233,7 +233,7 @@ func TestWrongOptionsOfClientsAreUsageErrors(t *testing.T) {
 		{FanoutOptions{Options: Options{Protocol: Centrifugo}, Size: SizeMin}, "use 40 to "},
 		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channels: 3}, Subscribers: 10}, "a multiple of --channels (3)"},
 		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channels: 3}, Publishers: 2}, "a multiple of --publishers (2)"},
-		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channels: 3}, PublishURL: "http://h/p"}, "{channel} in it"},
+		{FanoutOptions{Options: Options{Protocol: Centrifugo, Channels: 3}, PublishURLs: []string{"http://h/p"}}, "{channel} in it"},
 	} {
 		if _, err := Fanout(t.Context(), tc.o); !errors.As(err, new(*UsageError)) || !strings.Contains(err.Error(), tc.why) {
 			t.Errorf("got %v, want a usage error with %q", err, tc.why)

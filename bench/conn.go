@@ -23,6 +23,7 @@ type conn struct {
 	index   int       // among the loop's connections
 	secure  *tls.Conn // over a wire; nil without TLS
 	stream  int       // the one that it gets, where streams go apart
+	node    int       // the server, of several
 	session *session  // of Centrifugo's protocol; nil in others
 
 	// Owned by the loop.
@@ -33,6 +34,7 @@ type conn struct {
 	fragmented bool   // a message's next fragment is due
 	held       stamp  // the stamp of a message that is not yet complete ...
 	heldOwn    bool   // ... if it has one of this phase
+	heldAt     place  // ... and its position
 	stands     standing
 	event      event // of an event stream: what has come of an event ...
 	midLine    bool  // ... and that a long line's rest is passed over
@@ -53,10 +55,10 @@ type receiver struct {
 	headBuf   []byte       // for ws.ReadHeaderBuffer
 	headBytes bytes.Reader // the same
 
-	lead   []byte                            // how records, or ids of events, begin: see place
-	epoch  []byte                            // the one in it
-	at     uint64                            // the last offset
-	joined func(c *conn, s stamp, now int64) // gets the messages instead of the tally; nil: the tally
+	leads   []lead                            // by node: how records, or IDs of events, begin: see place
+	at      uint64                            // the last offset
+	inEpoch uint64                            // ... and its epoch's hash
+	joined  func(c *conn, s stamp, now int64) // gets the messages instead of the tally; nil: the tally
 
 	closes map[ws.StatusCode]int64 // Close frames by code; 1005: without
 
@@ -74,8 +76,10 @@ var (
 	errProtocol = errors.New("the server violated the protocol")
 )
 
-func newReceiver(p Protocol, reply func(*conn, []byte) error) receiver {
+// newReceiver returns one for connections of so many nodes.
+func newReceiver(p Protocol, nodes int, reply func(*conn, []byte) error) receiver {
 	return receiver{
+		leads:    make([]lead, nodes),
 		tally:    newTally(phase{mark: 0, streams: 1}, 0),
 		headBuf:  make([]byte, 0, ws.MaxHeaderSize),
 		closes:   map[ws.StatusCode]int64{},
@@ -212,7 +216,10 @@ func (r *receiver) arrived(c *conn, s stamp, now int64) {
 		r.foreign++ // of another channel
 		return
 	}
-	r.deliver(c.index, s, now)
+	r.deliver(c.index, c.node, s, now)
+	if r.places != nil {
+		r.placed(c.node, s, place{r.inEpoch, r.at})
+	}
 }
 
 // stampIn returns the stamp of the present phase in a message, of which p is all or
@@ -228,6 +235,7 @@ func (r *receiver) stampIn(c *conn, p []byte) (stamp, bool) {
 		return stamp{}, false // a record of another kind: no publication
 	}
 	r.holes++ // nobody can resume from it
+	r.inEpoch = 0
 	return r.findOwn(p)
 }
 
@@ -262,6 +270,7 @@ func (r *receiver) searchStamp(payload []byte) (stamp, bool) {
 func (r *receiver) fragment(c *conn, payload []byte) {
 	if !c.fragmented {
 		c.held, c.heldOwn = r.stampIn(c, payload)
+		c.heldAt = place{r.inEpoch, r.at}
 	}
 }
 
@@ -270,6 +279,7 @@ func (r *receiver) fragmentDone(c *conn, fin bool, now int64) {
 	c.fragmented = !fin
 	if fin && c.heldOwn {
 		c.heldOwn = false
+		r.inEpoch, r.at = c.heldAt.epoch, c.heldAt.offset
 		r.arrived(c, c.held, now)
 	}
 }

@@ -22,7 +22,7 @@ type heard struct {
 // hear feeds a stream in pieces as a loop does; cut gives the size of the next.
 func hear(protocol Protocol, p phase, stream []byte, cut func() int) heard {
 	var h heard
-	r := newReceiver(protocol, func(_ *conn, frame []byte) error {
+	r := newReceiver(protocol, 1, func(_ *conn, frame []byte) error {
 		//lint:ignore SA1019 the length is our own tester's
 		f, err := ws.ReadFrame(bytes.NewReader(frame))
 		if err != nil || !f.Header.Masked {
@@ -138,7 +138,7 @@ func TestBrokenProtocolEndsTheConnection(t *testing.T) {
 		"length with the high bit": {0x82, 127, 0xff, 0, 0, 0, 0, 0, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newReceiver(Raw, nil)
+			r := newReceiver(Raw, 1, nil)
 			if err := r.feed(new(conn), frame, 0); !errors.Is(err, errProtocol) {
 				t.Errorf("got %v, want %v", err, errProtocol)
 			}
@@ -148,7 +148,7 @@ func TestBrokenProtocolEndsTheConnection(t *testing.T) {
 
 func TestMessageIsDeliveredWithItsLastFragment(t *testing.T) {
 	p := testPhase()
-	r := newReceiver(Raw, nil)
+	r := newReceiver(Raw, 1, nil)
 	r.tally = newTally(p, 1)
 	var c conn
 	for i, f := range []ws.Frame{
@@ -169,7 +169,7 @@ func TestMessageIsDeliveredWithItsLastFragment(t *testing.T) {
 func TestNewMessageInsideAnotherIsRefusedThoughItsHeaderIsKnown(t *testing.T) {
 	p := testPhase()
 	whole := frames(p, 1, 64)
-	r := newReceiver(Raw, nil)
+	r := newReceiver(Raw, 1, nil)
 	r.tally = newTally(p, 1)
 	var c conn
 	if err := r.feed(&c, whole, 0); err != nil {
@@ -185,7 +185,7 @@ func TestReceivingAllocatesNothing(t *testing.T) {
 	for _, protocol := range Protocols {
 		p := phase{mark: newMark().inPhase(1), streams: 1, count: 100}
 		stream := messagesOf(protocol, p, 100, 64)
-		r := newReceiver(protocol, nil)
+		r := newReceiver(protocol, 1, nil)
 		r.tally = newTally(p, 1)
 		c := subscriberOf(protocol)
 		c.partial = make([]byte, 0, envelopeMax)

@@ -79,7 +79,7 @@ func TestBrokenClientProtocolEndsTheConnection(t *testing.T) {
 		{"a length without an end", CentrifugoProtobuf, frame(ws.OpBinary, true, "\xff\xff")},
 		{"no Protobuf", CentrifugoProtobuf, frame(ws.OpBinary, true, "\x01\xff")},
 	} {
-		r := newReceiver(tc.proto, nil)
+		r := newReceiver(tc.proto, 1, nil)
 		if err := r.feed(subscriberOf(tc.proto), tc.frame, 0); !errors.Is(err, errProtocol) {
 			t.Errorf("%s: got %v, want %v", tc.name, err, errProtocol)
 		}

@@ -80,11 +80,12 @@ func (r *receiver) feedEvents(c *conn, p []byte, now int64) error {
 // begins like the last one, one line of data, the end. It returns the event's size,
 // zero for any other.
 func (r *receiver) publication(c *conn, p []byte, now int64) int {
-	if len(r.lead) == 0 || !bytes.HasPrefix(p, r.lead) || c.midLine || c.event != (event{}) {
+	l := r.leadOf(c)
+	if len(l.text) == 0 || !bytes.HasPrefix(p, l.text) || c.midLine || c.event != (event{}) {
 		return 0
 	}
-	offset, size := decimal(p[len(r.lead):])
-	at := len(r.lead) + size
+	offset, size := decimal(p[len(l.text):])
+	at := len(l.text) + size
 	if size == 0 || !bytes.HasPrefix(p[at:], dataBehind) {
 		return 0
 	}
@@ -93,6 +94,7 @@ func (r *receiver) publication(c *conn, p []byte, now int64) int {
 	if end < 0 || len(p) == at+end+1 || p[at+end+1] != '\n' {
 		return 0
 	}
+	r.inEpoch = l.hash
 	r.follow(&c.stands, unknown, offset)
 	if s, own := r.findOwn(p[at : at+min(end, envelopeMax-len(dataField))]); own { // as of a line
 		r.arrived(c, s, now)
@@ -119,7 +121,7 @@ func (r *receiver) line(c *conn, line []byte) {
 			}
 		}
 	case line[0] == 'i' && bytes.HasPrefix(line, idField):
-		c.event.at, c.event.moved = r.eventID(line)
+		c.event.at, c.event.moved = r.leadOf(c).eventID(line)
 	case line[0] == 'e' && bytes.HasPrefix(line, eventField):
 		switch string(bytes.TrimPrefix(line[len(eventField):], []byte(" "))) {
 		case "gap":
@@ -133,15 +135,15 @@ func (r *receiver) line(c *conn, line []byte) {
 }
 
 // eventID returns the position that an id is, and reports whether it is of another epoch.
-func (r *receiver) eventID(line []byte) (at standing, moved bool) {
-	if len(r.lead) == 0 || !bytes.HasPrefix(line, r.lead) {
+func (l *lead) eventID(line []byte) (at standing, moved bool) {
+	if len(l.text) == 0 || !bytes.HasPrefix(line, l.text) {
 		i := bytes.LastIndexByte(line, ':')
 		if i < len(idField) {
 			return at, false
 		}
-		moved = r.learn(line[:i+1], bytes.TrimPrefix(line[len(idField):i], []byte(" ")))
+		moved = l.learn(line[:i+1], bytes.TrimPrefix(line[len(idField):i], []byte(" ")))
 	}
-	offset, size := decimal(line[len(r.lead):])
+	offset, size := decimal(line[len(l.text):])
 	return standing{size > 0, offset}, moved
 }
 
@@ -174,11 +176,13 @@ func (r *receiver) eventDone(c *conn, now int64) error {
 			r.moved(c)
 		}
 		if e.at.known {
+			r.inEpoch = r.leadOf(c).hash
 			r.follow(&c.stands, unknown, e.at.offset)
 		}
 		if c.heldOwn {
 			if !e.at.known {
 				r.holes++ // nobody can resume from it
+				r.inEpoch = 0
 			}
 			c.heldOwn = false
 			r.arrived(c, c.held, now)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,7 +17,8 @@ type FanoutOptions struct {
 	Options
 	Subscribers int           // 1,000
 	Publishers  int           // connections that publish in turn; 1
-	PublishURL  string        // publish by POST to this URL instead of over WebSocket; none
+	Nodes       []string      // further servers that share the channels of URL; subscribers and publishers are spread over all of them; none
+	PublishURLs []string      // publish by POST to these URLs instead of over WebSocket: one, or one for each node in the same order; none
 	Rate        float64       // messages per second in total, with FindMax the first rate tried; 10
 	Burst       int           // this many messages as fast as possible, instead of Rate; none
 	FindMax     bool          // search for the highest rate that the server holds for Duration
@@ -39,12 +41,23 @@ func (o *FanoutOptions) setDefaults() {
 // sizeMax bounds a payload, in bytes: the largest message that the gateway can be set to accept.
 const sizeMax = 64 << 20
 
+// nodesMost bounds the nodes of a run.
+const nodesMost = 64
+
 // publicationsMax bounds a phase: each loop keeps 24 bytes for each of them.
 const publicationsMax = 10_000_000
 
 func (o *FanoutOptions) check(f *Faults) {
 	f.AtLeast("--subscribers", o.Subscribers, 1)
-	f.HTTP("--publish-url", o.PublishURL)
+	for _, u := range o.PublishURLs {
+		f.HTTP("--publish-url", u)
+	}
+	if n, nodes := len(o.PublishURLs), 1+len(o.Nodes); n > 1 && n != nodes {
+		f.Add("--publish-url was given %d times: use it once, or once for each --url (%d), in the same order", n, nodes)
+	}
+	if nodes := 1 + len(o.Nodes); nodes > nodesMost || o.Subscribers < nodes {
+		f.Add("--url was given %d times: use it at most %d times, and not more often than there are --subscribers (%d)", nodes, nodesMost, o.Subscribers)
+	}
 	f.Between("--size", o.Size, o.Protocol.sizeMin(), sizeMax)
 	if o.Channels > 1 {
 		o.checkChannels(f)
@@ -72,7 +85,7 @@ func (o *FanoutOptions) checkChannels(f *Faults) {
 	if o.Publishers > 0 && o.Channels%o.Publishers != 0 {
 		f.Add("--channels is %d: use a multiple of --publishers (%d), because each channel has one publisher whose order is checked", o.Channels, o.Publishers)
 	}
-	if !strings.Contains(o.PublishURL, inURL) {
+	if len(o.PublishURLs) == 0 || slices.ContainsFunc(o.PublishURLs, func(u string) bool { return !strings.Contains(u, inURL) }) {
 		f.Add("--channels needs a --publish-url with %s in it, such as http://127.0.0.1:9000/publish/%s", inURL, inURL)
 	}
 }
@@ -81,6 +94,7 @@ func (o *FanoutOptions) checkChannels(f *Faults) {
 type fanout struct {
 	FanoutOptions
 	*Run
+	nodes      []target
 	fleet      *fleet
 	publishers []publisher
 	mark       mark
@@ -98,11 +112,15 @@ type fanout struct {
 // Otherwise it says why the result's verdict is failed.
 func Fanout(ctx context.Context, o FanoutOptions) (*Result, error) {
 	o.setDefaults()
-	run, err := o.Begin("fanout", 0, o.check)
+	var others []target
+	run, err := o.Begin("fanout", 0, func(f *Faults) {
+		o.check(f)
+		others = o.others(f)
+	})
 	if err != nil {
 		return nil, err
 	}
-	r := &fanout{FanoutOptions: o, Run: run, mark: newMark()}
+	r := &fanout{FanoutOptions: o, Run: run, nodes: run.with(others), mark: newMark()}
 	defer r.disconnect()
 	defer withThreads(o.Loops + o.Publishers)()
 	if err := r.connect(ctx); err != nil {
@@ -124,20 +142,33 @@ func withThreads(n int) func() {
 }
 
 func (r *fanout) connect(ctx context.Context) (err error) {
-	if r.fleet, err = newFleet(r.target, r.Loops); err != nil {
+	if r.fleet, err = newFleetOf(r.nodes, r.Loops); err != nil {
 		return err
 	}
 	if err := r.dial(ctx, r.fleet, "connected", &dialing{connections: r.Subscribers, outstanding: r.Dialing}); err != nil || ctx.Err() != nil {
 		return err
 	}
-	for range r.Publishers {
-		p, err := newPublisher(ctx, r.target, r.PublishURL)
+	for i := range r.Publishers {
+		home := i % r.homes()
+		var post string
+		if len(r.PublishURLs) > 0 {
+			post = r.PublishURLs[home]
+		}
+		p, err := newPublisher(ctx, r.nodes[home], post)
 		if err != nil {
 			return err
 		}
 		r.publishers = append(r.publishers, p)
 	}
 	return nil
+}
+
+// homes returns how many nodes are published to.
+func (r *fanout) homes() int {
+	if len(r.PublishURLs) > 0 {
+		return len(r.PublishURLs)
+	}
+	return len(r.nodes)
 }
 
 // disconnect ends all connections.
@@ -186,6 +217,12 @@ func (r *fanout) phase(ctx context.Context, what string, rate float64, n int, bo
 	}
 	if r.Channels > 1 {
 		s.streams, s.apart = r.Channels, true
+	}
+	if len(r.nodes) > 1 {
+		s.nodes, s.positions = len(r.nodes), r.Protocol.positions()
+		for stream := range s.streams {
+			s.home = append(s.home, uint8(stream%r.Publishers%r.homes()))
+		}
 	}
 	r.fleet.begin(s.phase, 0)
 	before := r.Usage()

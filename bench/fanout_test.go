@@ -153,7 +153,7 @@ func TestFanoutPublishesByPOSTAndTriesAgainWhenRefused(t *testing.T) {
 	s := newFaultyServer(t, nil)
 	s.refusals = 2
 	o := fanoutOptions(s)
-	o.PublishURL = s.URL + "/publish"
+	o.PublishURLs = []string{s.URL + "/publish"}
 	r, err := Fanout(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func TestFanoutPublishesByPOSTAndTriesAgainWhenRefused(t *testing.T) {
 	if diff := cmp.Diff(want, figures(r, "published", "delivered", "lost", "publish_retries")); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
 	}
-	o.PublishURL = s.URL + "/nowhere"
+	o.PublishURLs = []string{s.URL + "/nowhere"}
 	if _, err = Fanout(t.Context(), o); err == nil || !strings.Contains(err.Error(), "check --publish-url") {
 		t.Errorf("got %v for a wrong --publish-url", err)
 	}

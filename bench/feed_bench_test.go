@@ -16,7 +16,7 @@ func BenchmarkFeed(b *testing.B) {
 			b.Run(string(protocol)+"/"+map[int]string{1: "sparse", 16: "batched", 512: "dense"}[messages], func(b *testing.B) {
 				p := phase{mark: newMark().inPhase(1), streams: 1, count: messages}
 				stream := messagesOf(protocol, p, messages, 64)
-				r := newReceiver(protocol, nil)
+				r := newReceiver(protocol, 1, nil)
 				r.tally = newTally(p, 1)
 				c := subscriberOf(protocol)
 				clock := newClock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -28,6 +29,52 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.Loops, "loops", 0, "receive in `N` loops; 0: one per core")
 	f.IntVar(&o.Dialing, "dialing", 64, "keep `N` connection attempts in progress at a time")
 	f.DurationVar(&o.Timeout, "timeout", DefaultTimeout, "give up on a connection that is not upgraded within this `TIME`")
+}
+
+// AddNodeFlags makes those flags repeatable that name a server: once for each node. It comes after
+// AddFlags.
+func (o *FanoutOptions) AddNodeFlags(f *pflag.FlagSet) {
+	again := func(name, usage string, put func([]string) error) {
+		flag := f.Lookup(name)
+		flag.Value, flag.Usage = &repeatedFlag{text: flag.DefValue, put: put}, usage
+	}
+	again("url", "connect to the server at this `URL`, ws:// or wss://; repeat it for nodes that share their channels: subscribers and publishers are spread over them", func(all []string) error {
+		o.URL, o.Nodes = all[0], all[1:]
+		return nil
+	})
+	again("pid", "measure the CPU and memory of the server process `PID` on this machine; repeat it for several nodes, whose sum is measured", func(all []string) error {
+		var pids []int
+		for _, text := range all {
+			pid, err := strconv.Atoi(text)
+			if err != nil || pid < 1 {
+				return fmt.Errorf("%q is not a process ID", text)
+			}
+			pids = append(pids, pid)
+		}
+		o.PID, o.PIDs = pids[0], pids[1:]
+		return nil
+	})
+	f.Var(&repeatedFlag{put: func(all []string) error { o.PublishURLs = all; return nil }}, "publish-url",
+		"publish by POST to this `URL` instead of over WebSocket, for example http://127.0.0.1:9000/publish/lobby; with --channels, {channel} in it is replaced by the channel name. With several --url: one for each, in the same order, or only one")
+}
+
+// repeatedFlag is the value of a flag that can be given several times.
+type repeatedFlag struct {
+	all  []string
+	text string
+	put  func(all []string) error
+}
+
+func (r *repeatedFlag) String() string { return r.text }
+func (r *repeatedFlag) Type() string   { return "TEXT" }
+
+func (r *repeatedFlag) Set(text string) error {
+	all := append(slices.Clone(r.all), text)
+	err := r.put(all)
+	if err == nil {
+		r.all, r.text = all, strings.Join(all, ",")
+	}
+	return err
 }
 
 // Reporter runs a scenario and reports the result as its flags say.

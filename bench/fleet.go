@@ -21,7 +21,8 @@ import (
 // fleet is all subscribers of a run, spread over the receiving loops.
 type fleet struct {
 	// Set at construction.
-	target target
+	target target   // what concerns all nodes, and the first of them
+	nodes  []target // all of them
 	clock  clock
 	loops  []*loop
 }
@@ -29,11 +30,14 @@ type fleet struct {
 // goodbye is the Close frame that a subscriber leaves with: 1000.
 var goodbye = maskedFrame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))
 
-// newFleet starts n loops.
-func newFleet(t target, n int) (*fleet, error) {
-	f := &fleet{target: t, clock: newClock()}
+// newFleet starts n loops for connections to one server.
+func newFleet(t target, n int) (*fleet, error) { return newFleetOf([]target{t}, n) }
+
+// newFleetOf starts n loops for connections to several nodes.
+func newFleetOf(nodes []target, n int) (*fleet, error) {
+	f := &fleet{target: nodes[0], nodes: nodes, clock: newClock()}
 	for range n {
-		l, err := newLoop(f.clock, t.protocol)
+		l, err := newLoop(f.clock, f.target.protocol, len(nodes))
 		if err != nil {
 			f.close()
 			return nil, err
@@ -117,7 +121,8 @@ func parallel(ctx context.Context, goroutines, n int, f func(ctx context.Context
 
 func (f *fleet) dialOne(ctx context.Context, i int) (time.Duration, error) {
 	begin := time.Now()
-	c, early, err := f.target.open(ctx, i)
+	node := f.target.audience.round(i) % len(f.nodes)
+	c, early, err := f.nodes[node].open(ctx, i)
 	took := time.Since(begin)
 	if err != nil {
 		return 0, err
@@ -129,8 +134,8 @@ func (f *fleet) dialOne(ctx context.Context, i int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	l := f.loops[i%len(f.loops)]
-	k := &conn{fd: fd, secure: secure, stream: f.target.audience.stream(i)}
+	l := f.loops[i/len(f.nodes)%len(f.loops)]
+	k := &conn{fd: fd, secure: secure, stream: f.target.audience.stream(i), node: node}
 	k.session, err = f.target.audience.session(i)
 	l.do(func() {
 		if e := l.add(k, early); err == nil {

@@ -34,7 +34,7 @@ const joinScratch = 32 << 10
 
 func (r *recovery) newJoiner(i int) *joiner {
 	j := &joiner{recovery: r, caller: newCaller(r.Protocol, r.phase, r.clock, i, joinScratch)}
-	j.epoch = []byte(r.ledger.epoch) // unless it is the scout, which finds it out
+	j.leads[0].inEpoch([]byte(r.ledger.epoch)) // unless it is the scout, which finds it out
 	j.joined = j.publication
 	j.door = byAddress{j}
 	if r.target.audience != nil {
@@ -210,7 +210,7 @@ func (r *recovery) newScout(ctx context.Context) (*joiner, error) {
 	if err != nil {
 		return nil, err
 	}
-	for err == nil && len(j.epoch) == 0 {
+	for err == nil && len(j.leads[0].epoch) == 0 {
 		err = j.read()
 	}
 	if err != nil {
@@ -229,6 +229,6 @@ func (j *joiner) find() error {
 			return fmt.Errorf("no message arrived: %w; do the publisher and the clients use the same channel (--path, --publish-url)?", err)
 		}
 	}
-	l.epoch = string(j.epoch)
+	l.epoch = string(j.leads[0].epoch)
 	return nil
 }

@@ -43,7 +43,7 @@ func (j *bySubscription) enter(_ context.Context, since *position) error {
 	j.stand(since)
 	err := j.answers()
 	if err == nil && since == nil {
-		if j.epoch = []byte(j.sub.epoch); len(j.epoch) == 0 {
+		if j.leads[0].inEpoch([]byte(j.sub.epoch)); j.sub.epoch == "" {
 			err = errors.New("the subscription has no position: " + j.hint())
 		}
 	}

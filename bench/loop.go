@@ -54,9 +54,9 @@ type clock struct{ start time.Time }
 func newClock() clock      { return clock{time.Now()} }
 func (c clock) now() int64 { return int64(time.Since(c.start)) }
 
-func newLoop(c clock, p Protocol) (*loop, error) {
+func newLoop(c clock, p Protocol, nodes int) (*loop, error) {
 	l := &loop{clock: c, deaf: make(chan error, 1), scratch: make([]byte, partialMost(p)+scratchSize)}
-	l.receiver = newReceiver(p, (*conn).write)
+	l.receiver = newReceiver(p, nodes, (*conn).write)
 	loop, err := poller.New(func() {}, l.drainInbox, func(err error) { l.deaf <- err })
 	if err != nil {
 		return nil, err

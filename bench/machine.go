@@ -46,33 +46,43 @@ func ThisMachine() Machine {
 	return m
 }
 
-// process is the server, watched through /proc; nil is none.
-type process struct{ pid int }
+// processes are the server, one process or more, watched through /proc; nil is none.
+type processes []int
 
-// watch checks that there is such a process. Zero is none.
-func watch(pid int) (*process, error) {
-	if pid == 0 {
-		return nil, nil
-	}
-	p := &process{pid}
-	if _, err := p.rss(); err != nil {
-		return nil, fmt.Errorf("--pid %d: %w; specify the ID of the server's process on this machine", pid, err)
+// watch checks that there are such processes. Zero is none.
+func watch(pids ...int) (p processes, err error) {
+	for _, pid := range pids {
+		if pid == 0 {
+			continue
+		}
+		one := processes{pid}
+		if _, err := one.rss(); err != nil {
+			return nil, fmt.Errorf("--pid %d: %w; specify the ID of the server's process on this machine", pid, err)
+		}
+		p = append(p, pid)
 	}
 	return p, nil
 }
 
 // cpu returns the CPU time used so far, zero without a process.
-func (p *process) cpu() time.Duration {
-	if p == nil {
-		return 0
+func (p processes) cpu() (used time.Duration) {
+	for _, pid := range p {
+		d, _ := sys.CPU(pid) // ignored: a server that has died shows in everything else
+		used += d
 	}
-	d, _ := sys.CPU(p.pid) // ignored: a server that has died shows in everything else
-	return d
+	return used
 }
 
 // rss returns VmRSS in bytes.
-func (p *process) rss() (int64, error) {
-	return sys.Bytes(sys.Status(p.pid), "VmRSS")
+func (p processes) rss() (sum int64, err error) {
+	for _, pid := range p {
+		n, err := sys.Bytes(sys.Status(pid), "VmRSS")
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 // slab returns the memory of the kernel's small objects, sockets among them, in

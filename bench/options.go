@@ -25,6 +25,7 @@ type Options struct {
 	Dialing  int           // connects in progress at a time; 64
 	Timeout  time.Duration // of a connect with its upgrade; 10 s
 	PID      int           // the server's process on this machine, to measure its CPU and memory; not measured
+	PIDs     []int         // further processes of the server, which are added; none
 
 	// For the Centrifugo protocol.
 	Channel         string // that clients subscribe to; lobby
@@ -172,6 +173,27 @@ func (o *Options) resolve(f *Faults) target {
 	t.addr = addr.String()
 	t.setSources(addr.IP)
 	return t
+}
+
+// others returns further nodes, which differ from the first in their addresses only.
+func (o *FanoutOptions) others(f *Faults) (nodes []target) {
+	for _, u := range o.Nodes {
+		if len(*f) > 0 {
+			break // they have the same faults
+		}
+		other := o.Options
+		other.URL = u
+		nodes = append(nodes, other.resolve(f))
+	}
+	return nodes
+}
+
+// with returns all nodes: the run's first and others.
+func (r *Run) with(others []target) []target {
+	for i := range others {
+		others[i].audience, others[i].handshakes = r.target.audience, r.target.handshakes
+	}
+	return append([]target{r.target}, others...)
 }
 
 // setSources settles the local addresses: many ports are needed to connect to

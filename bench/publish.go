@@ -61,7 +61,7 @@ func newSocketPublisher(ctx context.Context, t target) (*socketPublisher, error)
 
 func (p *socketPublisher) read(early []byte) {
 	defer close(p.done)
-	r := newReceiver(Raw, func(_ *conn, frame []byte) error {
+	r := newReceiver(Raw, 1, func(_ *conn, frame []byte) error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		_, err := p.conn.Write(frame)

@@ -1,6 +1,9 @@
 package bench
 
-import "bytes"
+import (
+	"bytes"
+	"hash/maphash"
+)
 
 // A JSON record of a channel begins like the one before, up to its offset:
 //
@@ -20,7 +23,8 @@ var (
 // place takes a JSON record's position and reports whether it is a publication, which
 // has one. A record may only say where the connection stands.
 func (r *receiver) place(c *conn, record []byte) bool {
-	if len(r.lead) == 0 || !bytes.HasPrefix(record, r.lead) {
+	l := r.leadOf(c)
+	if len(l.text) == 0 || !bytes.HasPrefix(record, l.text) {
 		if bytes.HasPrefix(record, gapKey) {
 			r.stand(c, record)
 			return false
@@ -29,14 +33,15 @@ func (r *receiver) place(c *conn, record []byte) bool {
 		if at < 0 {
 			return false
 		}
-		if r.learn(record[:at], epoch) {
+		if l.learn(record[:at], epoch) {
 			r.moved(c)
 		}
 	}
-	offset, size := decimal(record[len(r.lead):])
+	offset, size := decimal(record[len(l.text):])
 	if size > 0 {
 		prev := unknown
-		if rest, ok := bytes.CutPrefix(record[len(r.lead)+size:], prevKey); ok {
+		r.inEpoch = l.hash
+		if rest, ok := bytes.CutPrefix(record[len(l.text)+size:], prevKey); ok {
 			prev, _ = decimal(rest) // no number is zero, and a hole
 		}
 		r.follow(&c.stands, prev, offset)
@@ -60,20 +65,47 @@ func (r *receiver) stand(c *conn, record []byte) {
 		r.gaps++
 	}
 	if at, epoch := findPosition(record); at >= 0 {
-		r.epoch = append(r.epoch[:0], epoch...)
+		r.leadOf(c).inEpoch(epoch)
 		offset, _ := decimal(record[at:]) // no number is zero, and what follows is a hole
 		c.stands = standing{true, offset}
 	}
 }
 
+// lead is how records, or IDs of events, of one node begin. Each node has its own: without a
+// history, its channels have epochs of their own.
+type lead struct {
+	text  []byte
+	epoch []byte // the one in it
+	hash  uint64 // of the epoch
+}
+
+// leadOf returns how what comes on a connection begins.
+func (r *receiver) leadOf(c *conn) *lead { return &r.leads[c.node] }
+
 // learn remembers how records begin from now on, and reports whether that is with
 // another epoch.
-func (r *receiver) learn(lead, epoch []byte) (another bool) {
-	another = len(r.epoch) > 0 && !bytes.Equal(r.epoch, epoch)
-	r.epoch = append(r.epoch[:0], epoch...)
-	r.lead = append(r.lead[:0], lead...)
+func (l *lead) learn(text, epoch []byte) (another bool) {
+	another = len(l.epoch) > 0 && !bytes.Equal(l.epoch, epoch)
+	l.text = append(l.text[:0], text...)
+	l.inEpoch(epoch)
 	return another
 }
+
+// inEpoch remembers the epoch.
+func (l *lead) inEpoch(epoch []byte) {
+	l.epoch = append(l.epoch[:0], epoch...)
+	l.hash = epochHash(string(l.epoch))
+}
+
+// epochHash stands for an epoch where only equality matters; 0 is none.
+func epochHash(epoch string) uint64 {
+	if epoch == "" {
+		return 0
+	}
+	return maphash.String(epochSeed, epoch) | 1
+}
+
+var epochSeed = maphash.MakeSeed()
 
 // moved takes a publication of another epoch, which nobody announced: a connection
 // that stood somewhere has missed what lies between.

@@ -31,7 +31,17 @@ type Result struct {
 	Units    map[string]string  `json:"units"`           // by name: 1, s, B, 1/s, % or bool
 	Closes   map[string]int64   `json:"closes"`          // Close frames received, by code
 	Tries    []Try              `json:"tries,omitempty"` // the rates that FindMax tried
+	Nodes    []NodeShare        `json:"nodes,omitempty"` // of several that the subscribers were spread over
 	Notes    []string           `json:"notes,omitempty"`
+}
+
+// NodeShare is one node's part of a run on several nodes.
+type NodeShare struct {
+	URL         string `json:"url"`
+	Subscribers int64  `json:"subscribers"`
+	Delivered   int64  `json:"delivered"`
+	Lost        int64  `json:"lost"`
+	Cut         int64  `json:"cut"` // connections that the node closed
 }
 
 // Verdicts of a run.
@@ -141,6 +151,7 @@ func (r *Result) WriteTable(w io.Writer) error {
 		}
 		fmt.Fprintln(w)
 	}
+	r.writeNodes(w)
 	r.writeTries(w)
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "\nnote: %s\n", n)
@@ -154,6 +165,19 @@ func (r *Result) WriteTable(w io.Writer) error {
 
 func (r *Result) hasAny(g group) bool {
 	return slices.ContainsFunc(g.metrics, func(m metric) bool { _, ok := r.Metrics[m.name]; return ok })
+}
+
+func (r *Result) writeNodes(w io.Writer) {
+	if len(r.Nodes) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nnodes")
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
+	for _, n := range r.Nodes {
+		fmt.Fprintf(t, "\t%s\t%s subscribers\t%s delivered\t%s lost\t%s closed\t\n", n.URL, thousands(float64(n.Subscribers), 0),
+			thousands(float64(n.Delivered), 0), thousands(float64(n.Lost), 0), thousands(float64(n.Cut), 0))
+	}
+	t.Flush() // ignored: as in writeTries
 }
 
 func (r *Result) writeTries(w io.Writer) {

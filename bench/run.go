@@ -15,7 +15,7 @@ type Run struct {
 	Result *Result
 
 	target   target
-	server   *process // nil: not measured
+	server   processes // nil: not measured
 	progress *progress
 }
 
@@ -31,7 +31,7 @@ func (o *Options) Begin(scenario string, connections int, check func(*Faults)) (
 		return nil, err
 	}
 	var err error
-	if r.server, err = watch(o.PID); err != nil {
+	if r.server, err = watch(append([]int{o.PID}, o.PIDs...)...); err != nil {
 		return nil, err
 	}
 	if err := checkDescriptors(connections); err != nil {

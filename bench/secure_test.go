@@ -96,7 +96,7 @@ func TestEveryProtocolIsCheckedOverTLS(t *testing.T) {
 		})
 		o := FanoutOptions{
 			Options:     Options{URL: s.url(), TLS: clienttls.Flags{CACert: s.cacert}, Path: "/ws/news", Protocol: protocol},
-			Subscribers: 3, Burst: 10, Warmup: -1, CatchUp: catchUpOfLoss, PublishURL: s.URL + "/publish/news",
+			Subscribers: 3, Burst: 10, Warmup: -1, CatchUp: catchUpOfLoss, PublishURLs: []string{s.URL + "/publish/news"},
 		}
 		r, err := Fanout(t.Context(), o)
 		if err != nil {

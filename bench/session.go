@@ -40,6 +40,7 @@ type subscription struct {
 	first   bool // of its session: it stands where the connection does
 
 	epoch   string
+	hash    uint64   // of the epoch: see epochHash
 	stands  standing // see standing
 	live    bool     // subscribed
 	recover bool     // it asks for what it missed
@@ -215,10 +216,10 @@ func (r *receiver) subscribed(c *conn, sub *subscription, res *protocol.Subscrib
 		r.holes++ // its offsets count something else
 		*at = standing{}
 	}
+	sub.epoch, sub.hash = res.Epoch, epochHash(res.Epoch)
 	for _, pub := range res.Publications {
 		r.pushed(c, sub, pub.Data, pub.Offset, now) // ignored: it is subscribed, and nothing else can fail
 	}
-	sub.epoch = res.Epoch
 	switch {
 	case res.Epoch == "": // the channel has no positions
 		*at = standing{}
@@ -236,8 +237,10 @@ func (r *receiver) pushed(c *conn, sub *subscription, data []byte, offset uint64
 		return fmt.Errorf("%w: a message for channel %s after the client unsubscribed", errProtocol, sub.channel.name)
 	}
 	at := c.standing(sub)
+	r.inEpoch = 0
 	switch {
 	case offset > 0:
+		r.inEpoch = sub.hash
 		r.follow(at, unknown, offset)
 	case at.known:
 		r.holes++ // nobody can resume from it

@@ -15,6 +15,11 @@ type phase struct {
 	streams int  // publishers, or channels; the messages of each are numbered from 0
 	count   int  // publications in all, dealt to the streams in turn
 	apart   bool // a connection gets the messages of one stream alone: conn.stream
+
+	// With several nodes, which latency and positions are accounted for by.
+	nodes     int
+	home      []uint8 // by stream: the node that it is published to; nil: there is one node
+	positions bool    // messages have them
 }
 
 // slots is how many streams' messages come to one connection.
@@ -37,11 +42,14 @@ type tally struct {
 	next    []uint32       // by slot, of which each connection has slots(): the sequence number that comes next
 	missing map[int][]span // by slot: what was skipped, ascending, disjoint
 	heard   []arrival      // by stream*perStreamMax+seq
+	places  []place        // by that, for each node; nil with one node, and without positions
 
 	counts
 
-	latency  *hdr.Histogram // microseconds
+	latency  *hdr.Histogram // microseconds; with several nodes, on the publisher's
+	far      *hdr.Histogram // ... and on the others; nil with one node
 	runValue int64          // a value not yet recorded ...
+	runFar   bool           // ... of the others
 	runCount int64          // ... and how often it came in a row
 }
 
@@ -57,6 +65,7 @@ type counts struct {
 	holes   int64 // times that a position shows that something is missing, and nobody says so
 	repeats int64 // offsets that a connection got again
 	gaps    int64 // times that the server said that something is not kept any more
+	misled  int64 // messages with another position than on another connection, in the same epoch
 }
 
 func (c *counts) add(o counts) {
@@ -68,6 +77,7 @@ func (c *counts) add(o counts) {
 	c.holes += o.holes
 	c.repeats += o.repeats
 	c.gaps += o.gaps
+	c.misled += o.misled
 }
 
 // span is the half-open range of sequence numbers [from, to).
@@ -80,6 +90,9 @@ type arrival struct {
 	count     uint32 // connections that got it
 }
 
+// place is a message's position: an epoch, of which the hash is 0 if it has none, and an offset.
+type place struct{ epoch, offset uint64 }
+
 // latencyMax bounds the histograms; what takes longer is recorded as this.
 const latencyMax = 10 * time.Minute
 
@@ -90,7 +103,7 @@ func newLatency() *hdr.Histogram {
 // newTally returns an empty account for connections with index 0 to conns-1.
 func newTally(p phase, conns int) *tally {
 	per := p.perStream()
-	return &tally{
+	t := &tally{
 		phase:        p,
 		perStreamMax: uint32(per),
 		next:         make([]uint32, conns*p.slots()),
@@ -98,11 +111,18 @@ func newTally(p phase, conns int) *tally {
 		heard:        make([]arrival, per*p.streams),
 		latency:      newLatency(),
 	}
+	if p.home != nil {
+		t.far = newLatency()
+		if p.positions {
+			t.places = make([]place, p.nodes*len(t.heard))
+		}
+	}
+	return t
 }
 
 // deliver accounts for one message of this phase on the connection with this
-// index, read at now.
-func (t *tally) deliver(index int, s stamp, now int64) {
+// index, to this node, read at now.
+func (t *tally) deliver(index, node int, s stamp, now int64) {
 	if s.seq >= t.perStreamMax || int(s.stream) >= t.streams {
 		t.foreign++ // not a number that was given out
 		return
@@ -122,9 +142,10 @@ func (t *tally) deliver(index int, s stamp, now int64) {
 	a.last, a.scheduled = now, s.scheduled
 	a.count++
 	v := (now - s.scheduled) / int64(time.Microsecond)
-	if v != t.runValue {
+	far := t.far != nil && node != int(t.home[s.stream])
+	if v != t.runValue || far != t.runFar {
 		t.flush()
-		t.runValue = v
+		t.runValue, t.runFar = v, far
 	}
 	t.runCount++
 }
@@ -161,8 +182,27 @@ func (t *tally) outOfTurn(slot int, seq uint32) bool {
 func (t *tally) flush() {
 	if t.runCount > 0 {
 		v := min(max(t.runValue, 0), latencyMax.Microseconds())
-		t.latency.RecordValues(v, t.runCount) // ignored: v is within the bounds
+		h := t.latency
+		if t.runFar {
+			h = t.far
+		}
+		h.RecordValues(v, t.runCount) // ignored: v is within the bounds
 		t.runCount = 0
+	}
+}
+
+// placed accounts for the position of a message of this phase on a connection to this node: all
+// connections must agree on it. Nodes may only differ in the epoch, as they do without a history.
+func (t *tally) placed(node int, s stamp, at place) {
+	if at.epoch == 0 || s.seq >= t.perStreamMax || int(s.stream) >= t.streams {
+		return
+	}
+	i := int(s.stream)*int(t.perStreamMax) + int(s.seq)
+	p := &t.places[node*len(t.heard)+i]
+	if p.epoch == 0 {
+		*p = at
+	} else if p.epoch == at.epoch && p.offset != at.offset {
+		t.misled++
 	}
 }
 

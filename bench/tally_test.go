@@ -13,7 +13,7 @@ type fate struct{ Delivered, Lost, Repeated, Reordered int64 }
 func tallyOf(published int, got ...uint32) fate {
 	t := newTally(phase{mark: 1, streams: 1, count: published}, 1)
 	for _, seq := range got {
-		t.deliver(0, stamp{seq: seq}, 0)
+		t.deliver(0, 0, stamp{seq: seq}, 0)
 	}
 	return fate{t.delivered, t.lost(0, []uint32{uint32(published)}), t.repeated, t.reordered}
 }
@@ -79,11 +79,11 @@ func TestTallyAgreesWithTheDumbOne(t *testing.T) {
 
 func TestTallyKeepsStreamsAndConnectionsApart(t *testing.T) {
 	a := newTally(phase{mark: 1, streams: 2, count: 4}, 2)
-	a.deliver(0, stamp{stream: 0, seq: 0}, 0)
-	a.deliver(0, stamp{stream: 1, seq: 0}, 0)
-	a.deliver(1, stamp{stream: 1, seq: 1}, 0)
-	a.deliver(1, stamp{stream: 2, seq: 0}, 0) // no such stream
-	a.deliver(1, stamp{stream: 0, seq: 2}, 0) // no such number
+	a.deliver(0, 0, stamp{stream: 0, seq: 0}, 0)
+	a.deliver(0, 0, stamp{stream: 1, seq: 0}, 0)
+	a.deliver(1, 0, stamp{stream: 1, seq: 1}, 0)
+	a.deliver(1, 0, stamp{stream: 2, seq: 0}, 0) // no such stream
+	a.deliver(1, 0, stamp{stream: 0, seq: 2}, 0) // no such number
 	published := []uint32{2, 2}
 	got := []int64{a.delivered, a.lost(0, published), a.lost(1, published), a.foreign}
 	if diff := cmp.Diff([]int64{3, 2, 3, 2}, got); diff != "" {
@@ -93,9 +93,9 @@ func TestTallyKeepsStreamsAndConnectionsApart(t *testing.T) {
 
 func TestLatencyIsFromTheScheduledTime(t *testing.T) {
 	a := newTally(phase{mark: 1, streams: 1, count: 3}, 1)
-	a.deliver(0, stamp{seq: 0, scheduled: 1e6}, 3e6)
-	a.deliver(0, stamp{seq: 1, scheduled: 1e6}, 3e6)
-	a.deliver(0, stamp{seq: 2, scheduled: 2e6}, 12e6)
+	a.deliver(0, 0, stamp{seq: 0, scheduled: 1e6}, 3e6)
+	a.deliver(0, 0, stamp{seq: 1, scheduled: 1e6}, 3e6)
+	a.deliver(0, 0, stamp{seq: 2, scheduled: 2e6}, 12e6)
 	a.flush()
 	if got := a.latency.ValueAtPercentile(50); got != 2000 {
 		t.Errorf("p50 is %d us, want 2000", got)

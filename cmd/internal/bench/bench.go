@@ -48,7 +48,7 @@ func newFanoutCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&o.Subscribers, "subscribers", 1000, "subscribe with `N` connections")
 	f.IntVar(&o.Publishers, "publishers", 1, "publish from `N` connections in turn; the order of each is checked")
-	f.StringVar(&o.PublishURL, "publish-url", "", "publish by POST to this `URL` instead of over WebSocket, for example http://127.0.0.1:9000/publish/lobby; with --channels, {channel} in it is replaced by the channel name")
+	o.AddNodeFlags(f)
 	f.Float64Var(&o.Rate, "rate", 10, "publish `N` messages per second in total; with --find-max, the rate the search starts at")
 	f.IntVar(&o.Burst, "burst", 0, "publish `N` messages as fast as possible, instead of at --rate")
 	f.BoolVar(&o.FindMax, "find-max", false, "search for the highest rate that the server can sustain for --duration: nothing lost, no connection closed, everything delivered within --catch-up after the last message was due")

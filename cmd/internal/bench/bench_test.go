@@ -60,6 +60,9 @@ func TestBenchUsageErrorsAreToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"fanout", "--size", "8"}, "--size is 8: use 32 to 67108864"},
 		{[]string{"floor", "--size", "10G"}, "--size is 10737418240: use 32 to 67108864"},
 		{[]string{"fanout", "--publish-url", "127.0.0.1:9000/publish/news"}, `--publish-url is "127.0.0.1:9000/publish/news": use an http or https URL`},
+		{[]string{"fanout", "--url", "ws://127.0.0.1:1", "--url", "tcp://127.0.0.1:2"}, `--url "tcp://127.0.0.1:2" is not a WebSocket URL`},
+		{[]string{"fanout", "--url", "ws://127.0.0.1:1", "--url", "ws://127.0.0.1:2", "--url", "ws://127.0.0.1:3", "--subscribers", "2"}, "--url was given 3 times"},
+		{[]string{"fanout", "--publish-url", "http://127.0.0.1:1", "--publish-url", "http://127.0.0.1:2"}, "--publish-url was given 2 times"},
 		{[]string{"recover", "--publish-url", "lobby"}, `--publish-url is "lobby": use an http or https URL`},
 		{[]string{"reconnect", "--publish-url", "ws://127.0.0.1:9000"}, `--publish-url is "ws://127.0.0.1:9000": use an http or https URL`},
 		{[]string{"idle"}, "--pid is missing"},
@@ -126,6 +129,20 @@ func TestBenchTakesTheServerFromTheEnvironment(t *testing.T) {
 		if !strings.HasSuffix(r.Flags["url"], tc.want) {
 			t.Errorf("%v: the URL is %q, want %q", tc.args, r.Flags["url"], tc.want)
 		}
+	}
+}
+
+func TestBenchFanoutReportsAllNodes(t *testing.T) {
+	out, err := benchRun(t, "fanout", "--json", "--url", "ws://127.0.0.1:1", "--url", "ws://127.0.0.1:2")
+	if err == nil {
+		t.Error("nobody listens there, and the run succeeded")
+	}
+	var r bench.Result
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := r.Flags["url"], "ws://127.0.0.1:1,ws://127.0.0.1:2"; got != want {
+		t.Errorf("the URLs are %s, want %s", got, want)
 	}
 }
 
