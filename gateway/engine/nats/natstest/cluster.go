@@ -1,0 +1,109 @@
+package natstest
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"sluice/gateway/clienttest"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+)
+
+// Cluster is a cluster of servers in this process.
+type Cluster struct {
+	t       testing.TB
+	Servers []*Server
+}
+
+// StartCluster starts n servers that are one cluster, and waits until they are: with JetStream, until
+// streams with replicas on all of them can be created.
+func StartCluster(t testing.TB, n int, o Options) *Cluster {
+	t.Helper()
+	c := &Cluster{t: t}
+	host := address()
+	var routes []*url.URL
+	for range n {
+		s := newServer(t, o, host)
+		s.opts.Cluster = natsserver.ClusterOpts{Name: "natstest", Host: host, Port: freePort(t, host)}
+		routes = append(routes, &url.URL{Scheme: "nats", Host: net.JoinHostPort(host, strconv.Itoa(s.opts.Cluster.Port))})
+		c.Servers = append(c.Servers, s)
+	}
+	for _, s := range c.Servers {
+		s.opts.Routes = routes
+		s.begin()
+	}
+	for _, s := range c.Servers {
+		s.ready()
+	}
+	c.Settle()
+	return c
+}
+
+// Settle waits until the servers that run know each other and, with JetStream, have a leader and are
+// current.
+func (c *Cluster) Settle() {
+	c.t.Helper()
+	running := slices.DeleteFunc(slices.Clone(c.Servers), func(s *Server) bool { return !s.Running() })
+	clienttest.WaitFor(c.t, "the cluster's servers know each other", func() bool {
+		return !slices.ContainsFunc(running, func(s *Server) bool { return s.s.NumRoutes() == 0 && len(running) > 1 })
+	})
+	if !c.Servers[0].opts.JetStream {
+		return
+	}
+	clienttest.WaitFor(c.t, "the cluster has a JetStream leader, and every server is current", func() bool {
+		leaders := 0
+		for _, s := range running {
+			if s.s.JetStreamIsLeader() {
+				leaders++
+				if len(s.s.JetStreamClusterPeers()) < len(running) {
+					return false
+				}
+			}
+			if !s.s.JetStreamIsCurrent() {
+				return false
+			}
+		}
+		return leaders == 1
+	})
+}
+
+// URL returns the addresses of all servers, separated by commas.
+func (c *Cluster) URL() string { return strings.Join(c.URLs(), ",") }
+
+// URLs returns the addresses of all servers.
+func (c *Cluster) URLs() (all []string) {
+	for _, s := range c.Servers {
+		all = append(all, s.URL())
+	}
+	return all
+}
+
+// Leader returns the server that leads a stream of the global account, once there is one.
+func (c *Cluster) Leader(stream string) (leader *Server) {
+	c.t.Helper()
+	clienttest.WaitFor(c.t, fmt.Sprintf("stream %s has a leader", stream), func() bool {
+		i := slices.IndexFunc(c.Servers, func(s *Server) bool {
+			return s.Running() && s.s.JetStreamIsStreamLeader(natsserver.DEFAULT_GLOBAL_ACCOUNT, stream)
+		})
+		if i >= 0 {
+			leader = c.Servers[i]
+		}
+		return i >= 0
+	})
+	return leader
+}
+
+// Current waits until every server that runs has all of a stream.
+func (c *Cluster) Current(stream string) {
+	c.t.Helper()
+	clienttest.WaitFor(c.t, fmt.Sprintf("stream %s is current on all servers", stream), func() bool {
+		return !slices.ContainsFunc(c.Servers, func(s *Server) bool {
+			return s.Running() && !s.s.JetStreamIsStreamCurrent(natsserver.DEFAULT_GLOBAL_ACCOUNT, stream)
+		})
+	})
+}

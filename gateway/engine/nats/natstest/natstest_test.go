@@ -1,0 +1,84 @@
+package natstest
+
+import (
+	"testing"
+	"time"
+
+	"sluice/gateway/clienttest"
+
+	natsgo "github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// store stores a message in a stream with that many replicas, which it creates.
+func store(t *testing.T, nc *natsgo.Conn, replicas int) {
+	t.Helper()
+	js, err := nc.JetStream(natsgo.MaxWait(patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.AddStream(&natsgo.StreamConfig{Name: "s", Subjects: []string{"s.>"}, Replicas: replicas}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish("s.x", []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kept returns the message that is stored.
+func kept(t *testing.T, nc *natsgo.Conn) string {
+	t.Helper()
+	js, err := nc.JetStream(natsgo.MaxWait(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m *natsgo.RawStreamMsg
+	clienttest.WaitFor(t, "the message can be read", func() bool {
+		m, err = js.GetLastMsg("s", "s.x")
+		return err == nil
+	})
+	return string(m.Data)
+}
+
+func TestServerKeepsItsDataAndAddress(t *testing.T) {
+	s := Start(t, Options{JetStream: true})
+	nc := s.Connect(t)
+	store(t, nc, 1)
+	s.Stop()
+	s.Restart()
+	if got := kept(t, nc); got != "kept" {
+		t.Errorf("got %q after a restart", got)
+	}
+}
+
+func TestClusterSurvivesOneOfThree(t *testing.T) {
+	c := StartCluster(t, 3, Options{JetStream: true})
+	nc := Connect(t, c.URL())
+	store(t, nc, 3)
+	leader := c.Leader("s")
+	leader.Stop()
+	if got := kept(t, nc); got != "kept" {
+		t.Errorf("got %q without the leader", got)
+	}
+	leader.Restart()
+	c.Settle()
+	c.Current("s")
+}
+
+func TestChildSurvivesSIGKILLAndSIGSTOP(t *testing.T) {
+	c := StartChild(t)
+	nc := Connect(t, c.URL())
+	store(t, nc, 1)
+	c.Suspend()
+	if err := nc.FlushTimeout(50 * time.Millisecond); err == nil {
+		t.Error("a suspended server answers")
+	}
+	c.Resume()
+	c.Kill()
+	c.Restart()
+	if got := kept(t, nc); got != "kept" {
+		t.Errorf("got %q after SIGKILL", got)
+	}
+}
