@@ -51,7 +51,7 @@ func startLate(t testing.TB, n int, cfg Config, seed uint64, trouble enginetest.
 			seconds: seconds,
 			engine: func(space *channel.Space, present *presence.Table) engine.Engine {
 				e := enginetest.NewLate(store, space, present, engine.NodeInfo{ID: fmt.Sprint(i)})
-				space.Remote(e)
+				space.Remote(e, nil)
 				return e
 			},
 		}))

@@ -133,7 +133,7 @@ func (c clientConn) mayJoin(name string) *protocol.Error {
 
 // join subscribes a client that may have the channel.
 func (c clientConn) join(r *protocol.Reply, name string, o *namespace.Options, w wish) loop.Wait {
-	if c.Loop().Space().Local() {
+	if c.Loop().Space().Local(name) {
 		return c.joins(r, name, o, w, nil)
 	}
 	id := r.Id // not r, which is large

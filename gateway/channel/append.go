@@ -17,7 +17,8 @@ import (
 // Append adds p, whose Epoch, Offset and Prev were assigned elsewhere, to the history and to the log of
 // every format in use. What has no offset, such as a join, goes to the logs only. It does not wait for a
 // subscriber and is not refused for lack of room. A publication at or below the channel's newest is
-// dropped; what is missing below Prev is a gap, and another epoch is a reset. One goroutine at a time
+// dropped; what is missing up to Prev is a gap, and another epoch is a reset. Prev must be the offset of a
+// publication, 0 for the epoch's first: for the first one after Attached, subscribers are sent it as it is. One goroutine at a time
 // appends to a channel. Append allocates nothing once s, the logs and the history have grown to the size of
 // what is published.
 func (c *Channel) Append(p *Publication, s *Scratch) {
@@ -54,7 +55,7 @@ func (c *Channel) beginAppend(p *Publication, s *Scratch) bool {
 	}
 	c.given = true
 	p.Channel = c.name
-	if p.Offset > 0 {
+	if p.Offset > 0 && (c.remote == nil || c.offset != c.remote.head) {
 		p.Prev = c.offset
 	}
 	c.beginLocked(s)

@@ -365,6 +365,9 @@ func runGivenModel(t *testing.T, p []byte) *givenModel {
 		m.bytes = m.limit + s.next(256)*m.limit/32
 	}
 	m.most, m.shard, m.space = m.limit, s.next(trimPart), NewSpace(m.limit, 4, NewBudget(m.bytes))
+	if len(p)%2 == 0 {
+		mix(m.space)
+	}
 	name := nameIn(m.space, m.shard)
 	for range 3 {
 		r := &givenReader{subs: []uint64{0, 0}}

@@ -5,15 +5,19 @@ import (
 	"slices"
 )
 
-// Remote channels. In a remote space (Space.Remote) an engine orders and keeps the publications
-// somewhere else, and answers later. A channel is opened by the first subscriber that prepares it
+// Remote channels. In a remote space (Space.Remote) an engine orders and keeps the publications of
+// some or all channels somewhere else, and answers later. A remote channel is opened by the first subscriber that prepares it
 // and ends with its last reader and its last holder. It is attaching until the engine has reported
 // epoch and head (Attached): nobody reads it meanwhile, so there is no log, and what is appended is
 // kept for its history. That history begins at the head. What is below comes once, from the engine
 // (Filled), when the first subscriber asks for it: a subscriber never joins an engine's history to a
 // cursor in a log, but waits, holding nothing in any log, until the channel's own history has
 // what it asks for as far as anybody has. Then it takes both under one hold of the channel's lock,
-// as in a local space.
+// as in a local channel.
+//
+// Where the engine keeps nothing of a channel, it may know no more of its head than an upper bound, which
+// differs between nodes: a subscriber from another node may have a position above the channel's newest
+// and has missed nothing. Filled reports up to where that is so.
 //
 // What the node has missed is a gap: what the history has kept would no longer be complete and is
 // dropped, to be filled again, and each log gets an entry there (Log.mark). Another epoch is
@@ -22,7 +26,7 @@ import (
 // Rejected: reading cursors while the engine answers (its slowness would hold back the log and
 // make good readers slow), and after it (publications would be missing between the two).
 
-// ErrAttaching is returned if a channel of a remote space is joined that is not prepared.
+// ErrAttaching is returned if a remote channel is joined that is not prepared.
 var ErrAttaching = errors.New("channel: channel is not attached")
 
 // Attacher is the engine of a remote space. Its methods are called from any goroutine and under no
@@ -44,7 +48,7 @@ type Holder interface {
 	Prepared(err error)
 }
 
-// attachment is what a channel of a remote space has beside others. It is guarded by the channel's
+// attachment is what a remote channel has beside others. It is guarded by the channel's
 // lock.
 type attachment struct {
 	asked    bool // Attach was called, or is about to be
@@ -58,6 +62,8 @@ type attachment struct {
 	filling bool   // Fill was called and is not answered
 	stale   bool   // what it will be answered with does not fit the history any more
 	below   uint64 // the history's floor when Fill was called
+	head    uint64 // where the engine's order was when the channel joined it, perhaps above its newest
+	upTo    uint64 // up to that offset of its epoch the engine has nothing more than the channel has
 }
 
 // hold is what a holder has prepared.
@@ -67,18 +73,21 @@ type hold struct {
 	fill  bool // it is when the Fill that was called is answered
 }
 
-// Remote makes channels of the space attach to an engine. It comes before anything else.
-func (s *Space) Remote(a Attacher) { s.attacher = a }
+// Remote makes channels of the space attach to an engine: those for whose names of returns true, which it
+// always returns for the same names, or all if it is nil. It comes before anything else.
+func (s *Space) Remote(a Attacher, of func(name string) bool) { s.attacher, s.remote = a, of }
 
-// Local reports whether the space is not remote.
-func (s *Space) Local() bool { return s.attacher == nil }
+// Local reports whether channels of that name are not remote.
+func (s *Space) Local(name string) bool {
+	return s.attacher == nil || s.remote != nil && !s.remote(name)
+}
 
 // Prepare makes a channel ready for a subscriber that asks for that position: attached, with as much
 // of its history as there is. If it is not ready, w.Prepared is called when it is. Unless there was
 // an error, w holds the channel until it is released, and joins it before; the ask must not change until then.
-// Channels of a local space are always ready.
+// Local channels are always ready.
 func (s *Space) Prepare(name string, ask *Ask, w Holder) (ready bool, err error) {
-	if s.attacher == nil {
+	if s.Local(name) {
 		return true, nil
 	}
 	sh, c, err := s.open(name)
@@ -108,7 +117,7 @@ func (s *Space) Prepare(name string, ask *Ask, w Holder) (ready bool, err error)
 
 // Release ends what w has prepared in a channel, whether it has become ready or not.
 func (s *Space) Release(name string, w Holder) {
-	if s.attacher == nil {
+	if s.Local(name) {
 		return
 	}
 	if c := s.release(name, w); c != nil {
@@ -147,7 +156,7 @@ func (c *Channel) lacksLocked(ask Ask) bool {
 	switch ask = c.inEpoch(ask); {
 	case c.keep.Count <= 0 || ask.Kind == AskNow:
 		return false
-	case ask.Kind == AskSince && ask.At.Epoch == c.epoch && ask.At.Offset > c.offset:
+	case ask.Kind == AskSince && ask.At.Epoch == c.epoch && ask.At.Offset > c.reachesLocked():
 		return true
 	case c.remote.filled:
 		return false
@@ -157,9 +166,19 @@ func (c *Channel) lacksLocked(ask Ask) bool {
 	return ask.At.Epoch != c.epoch || ask.At.Offset < c.history.floor
 }
 
-// Attached reports where the engine's order is: at its newest publication. Whatever was appended
-// before and is not above that was in it. On a channel that is attached already, this is a gap if there are newer
-// publications than the channel's, and a reset if the epoch is another.
+// reachesLocked returns the offset up to which subscribers of the channel miss nothing, at the newest
+// or above.
+func (c *Channel) reachesLocked() uint64 {
+	if c.remote == nil {
+		return c.offset
+	}
+	return max(c.offset, c.remote.upTo)
+}
+
+// Attached reports where the engine's order is: at its newest publication, or above it if all that
+// comes later is above that, too. Whatever was appended before and is not above that was in it. On a channel
+// that is attached already, this is a gap if it is above the channel's newest, and a reset if the epoch is
+// another.
 func (c *Channel) Attached(at Position) {
 	if c.attach(at) {
 		c.space.attacher.Fill(c)
@@ -181,7 +200,7 @@ func (c *Channel) attach(at Position) (fill bool) {
 	a.attached = true
 	early := a.early
 	a.early, a.earlyBytes = nil, 0
-	c.epoch, c.offset, c.history.floor = at.Epoch, at.Offset, at.Offset
+	c.epoch, c.offset, c.history.floor, a.head = at.Epoch, at.Offset, at.Offset, at.Offset
 	if i := slices.IndexFunc(early, func(p Publication) bool { return p.Epoch == at.Epoch }); i > 0 {
 		early = early[i:] // what came first is of an epoch before
 	}
@@ -227,15 +246,16 @@ func (c *Channel) fillLocked() {
 
 // Filled answers a Fill: pubs are all that the engine keeps above floor, which is the position of the
 // newest publication that it does not keep. What it had when Fill was called was appended before; the channel
-// takes what is below that, and copies it.
-func (c *Channel) Filled(pubs []Publication, floor Position) {
-	if c.fill(pubs, floor) {
+// takes what is below that, and copies it. Up to the position upTo the engine has nothing more than the
+// channel has now: it is that of the engine's newest, or above it if all that comes later is above that, too.
+func (c *Channel) Filled(pubs []Publication, floor, upTo Position) {
+	if c.fill(pubs, floor, upTo) {
 		c.space.attacher.Fill(c)
 	}
 }
 
 // fill reports whether Fill is to be called again.
-func (c *Channel) fill(pubs []Publication, floor Position) (again bool) {
+func (c *Channel) fill(pubs []Publication, floor, upTo Position) (again bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.remote
@@ -251,6 +271,9 @@ func (c *Channel) fill(pubs []Publication, floor Position) (again bool) {
 		c.history.fill(pubs, floor.Offset, c.keep, &c.space.history)
 	}
 	a.filled = floor.Epoch == c.epoch // else a reset is on its way
+	if upTo.Epoch == c.epoch {
+		a.upTo = max(a.upTo, upTo.Offset)
+	}
 	return c.callHoldersLocked(true)
 }
 
@@ -324,11 +347,14 @@ func (c *Channel) followLocked(at Position) {
 // missLocked notes that publications up to a position are missing. Its epoch is another one after a reset.
 func (c *Channel) missLocked(kind Kind, at Position) {
 	if at != (Position{c.epoch, c.offset}) {
+		if a := c.remote; a != nil {
+			a.filled, a.stale, a.head = false, true, at.Offset
+			if at.Epoch != c.epoch {
+				a.upTo = 0
+			}
+		}
 		c.epoch, c.offset = at.Epoch, at.Offset
 		c.history.forget(at.Offset)
-		if c.remote != nil {
-			c.remote.filled, c.remote.stale = false, true
-		}
 	}
 	for _, l := range c.logs {
 		l.markLocked(kind, at.Offset)

@@ -43,8 +43,8 @@ func (e *raceEngine) Detach(c *Channel) { e.post(func() { delete(e.live, c) }) }
 
 func (e *raceEngine) Fill(c *Channel) {
 	e.post(func() {
-		kept, floor := append([]Publication(nil), e.kept...), Position{e.at.Epoch, e.floor}
-		e.late = append(e.late, func() { c.Filled(kept, floor) })
+		kept, floor, at := append([]Publication(nil), e.kept...), Position{e.at.Epoch, e.floor}, e.at
+		e.late = append(e.late, func() { c.Filled(kept, floor, at) })
 	})
 }
 
@@ -198,7 +198,7 @@ func TestRemoteChannelsUnderRace(t *testing.T) {
 	e := &raceEngine{T: t, wake: make(chan struct{}, 1), live: map[*Channel]bool{}, at: Position{Epoch: 7}, rnd: rand.New(rand.NewPCG(1, 2))}
 	s := NewSpace(1<<20, 10, NewBudget(1<<30))
 	s.KeepHistory(History{Of: func(string) Keep { return Keep{Count: 1000, TTL: 1 << 40} }, Bytes: 1 << 20, Budget: NewBudget(1 << 30)}, 0)
-	s.Remote(e)
+	s.Remote(e, nil)
 	stop := make(chan struct{})
 	var engine, followers sync.WaitGroup
 	engine.Go(func() { e.run(stop) })

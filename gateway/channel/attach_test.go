@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -36,7 +37,7 @@ type remote struct {
 func newRemote(t *testing.T, n int) *remote {
 	s := &remote{T: t, Space: NewSpace(1<<10, 100, NewBudget(1<<20))}
 	s.KeepHistory(History{Of: func(string) Keep { return Keep{Count: n, TTL: 1 << 40} }, Bytes: 1 << 20, Budget: NewBudget(1 << 20)}, 0)
-	s.Remote(&s.calls)
+	s.Remote(&s.calls, nil)
 	return s
 }
 
@@ -188,6 +189,85 @@ func TestLocalChannelsAreAlwaysReady(t *testing.T) {
 	}
 }
 
+// mix makes a space remote, but no channel of it except those whose names begin with "remote". What is called
+// is recorded.
+func mix(s *Space) *calls {
+	called := new(calls)
+	s.Remote(called, func(name string) bool { return strings.HasPrefix(name, "remote") })
+	return called
+}
+
+// A local channel of a remote space is as one of a local space: it is kept with its history while nobody
+// reads it, gives way to others, and its epochs go on.
+func TestLocalChannelOfARemoteSpace(t *testing.T) {
+	run := func(mixed bool) (seen []string) {
+		s := NewSpace(1<<10, 3, NewBudget(1<<20))
+		s.KeepHistory(History{Of: func(string) Keep { return Keep{Count: 2, TTL: 10} }, Bytes: 1 << 20, Budget: NewBudget(1 << 20)}, 0)
+		called := new(calls)
+		if mixed {
+			called = mix(s)
+		}
+		note := func(what string, values ...any) {
+			seen = append(seen, fmt.Sprint(what, values, s.Channels(), s.history.Budget.Used()))
+		}
+		w := &preparer{calls: called}
+		ready, err := s.Prepare("x", &now, w)
+		note("prepared", ready, err, s.Local("x"), s.Keeps("x"), s.Find("x") == nil)
+		s.Release("x", w)
+		next := s.Next("x")
+		c, err := s.Open("x")
+		note("opened", err, c.Newest() == next)
+		for i := range 3 {
+			r, err := c.Publish(&Publication{Payload: []byte("text"), At: int64(i)}, new(Scratch), nil)
+			note("published", r.Offset, r.Epoch == next.Epoch, err)
+		}
+		m := join(t, s, "x", padded(0))
+		kept, _ := m.Collect(since(next.Epoch, 0), Bounds{Count: -1}, 3)
+		note("kept", kept.Gap, len(kept.Publications), kept.Newest.Offset)
+		ahead, _ := m.Collect(since(next.Epoch, 4), Bounds{Count: -1}, 3)
+		note("ahead", ahead.Gap, len(ahead.Publications))
+		s.Leave(&m.Reader)
+		note("left", s.Find("x") == c)
+		for i := range 4 {
+			other, err := s.Open(fmt.Sprint("other", i))
+			note("others", err, other != nil, s.Find("x") == c)
+		}
+		note("gone", s.Next("x") == next)
+		s.now.Store(0)
+		for i := range int64(2 * trimPart) {
+			s.Trim(100 + i)
+		}
+		note("trimmed")
+		if len(called.got) > 0 {
+			t.Errorf("the engine was called: %q", called.got)
+		}
+		return seen
+	}
+	if diff := cmp.Diff(run(false), run(true)); diff != "" {
+		t.Errorf("in a local and in a mixed space:\n%s", diff)
+	}
+}
+
+// Beside local channels a remote one is as in a space that is wholly remote.
+func TestRemoteChannelOfAMixedSpace(t *testing.T) {
+	s := newRemote(t, 10)
+	called := mix(s.Space)
+	w := &preparer{calls: called, name: "a"}
+	next := s.Next("x")
+	ready, err := s.Prepare("remote", &now, w)
+	if ready || err != nil || s.Local("remote") || s.Keeps("remote") || !s.Keeps("x") {
+		t.Errorf("ready %v, %v; local %v, keeps %v", ready, err, s.Local("remote"), s.Keeps("remote"))
+	}
+	s.Find("remote").Attached(Position{7, 5})
+	s.Release("remote", w)
+	if want := []string{"attach remote", "a: <nil>", "detach remote"}; !slices.Equal(called.got, want) || s.Channels() != 0 {
+		t.Errorf("called %q, want %q; %d channels", called.got, want, s.Channels())
+	}
+	if s.Next("x") != next {
+		t.Error("a remote channel that ends makes local ones begin anew")
+	}
+}
+
 // A channel attaches for its first holder, and ends with the last one or its last reader.
 func TestRemoteChannelLivesWhileItIsHeldOrRead(t *testing.T) {
 	s := newRemote(t, 10)
@@ -221,7 +301,7 @@ func TestRemoteChannelLivesWhileItIsHeldOrRead(t *testing.T) {
 	}
 	s.give(c, sent(7, 9, 10))
 	c.Attached(Position{8, 1})
-	c.Filled(nil, Position{8, 1})
+	c.Filled(nil, Position{8, 1}, c.Newest())
 	c.Failed(errors.New("late"))
 	s.prepare(now, a, false)
 	s.want("it is opened again", "attach x")
@@ -324,7 +404,7 @@ func TestFill(t *testing.T) {
 	s.prepare(since(7, 5), e, true)
 	s.give(c, sent(7, 5, 8))
 	s.want("it is filling")
-	c.Filled([]Publication{*sent(7, 1, 3), *sent(7, 3, 5), *sent(7, 5, 8)}, Position{7, 1})
+	c.Filled([]Publication{*sent(7, 1, 3), *sent(7, 3, 5), *sent(7, 5, 8)}, Position{7, 1}, c.Newest())
 	s.want("it was filled", "a: <nil>", "d: <nil>")
 	s.wantHistory("old and new", c, since(7, 1), "7:3", "7:5", "7:8")
 	s.wantHistory("below the floor", c, since(7, 0), "gap", "7:3", "7:5", "7:8")
@@ -359,7 +439,7 @@ func TestFillKeepsTheBounds(t *testing.T) {
 			for i := uint64(0); i < 50; i += 10 {
 				pubs = append(pubs, *sent(7, i, i+10))
 			}
-			c.Filled(pubs, Position{7, 0})
+			c.Filled(pubs, Position{7, 0}, c.Newest())
 			s.want("it was filled", "attach x", "fill x", "a: <nil>")
 			s.wantHistory("of all", c, since(7, 0), tt.want...)
 			if got := c.history.floor; got != tt.floor {
@@ -404,12 +484,12 @@ func TestFillThatIsStale(t *testing.T) {
 			c := s.Find("x")
 			c.Attached(Position{7, 5})
 			s.give(c, tt.p)
-			c.Filled([]Publication{*sent(7, 3, 5)}, Position{7, 2})
+			c.Filled([]Publication{*sent(7, 3, 5)}, Position{7, 2}, c.Newest())
 			s.want("it fills again", "attach x", "fill x", "fill x")
 			if tt.p.Epoch == 7 {
-				c.Filled([]Publication{*sent(7, 2, 5), *sent(7, 5, 9), *sent(7, 9, 10)}, Position{7, 2})
+				c.Filled([]Publication{*sent(7, 2, 5), *sent(7, 5, 9), *sent(7, 9, 10)}, Position{7, 2}, c.Newest())
 			} else {
-				c.Filled([]Publication{*sent(8, 0, 1), *sent(8, 1, 2)}, Position{8, 0})
+				c.Filled([]Publication{*sent(8, 0, 1), *sent(8, 1, 2)}, Position{8, 0}, c.Newest())
 			}
 			s.want("it was filled", "a: <nil>")
 			s.wantHistory("since its position", c, since(7, 2), tt.want...)
@@ -424,9 +504,9 @@ func TestForgetHistoryWhileFilling(t *testing.T) {
 	c := s.Find("x")
 	c.Attached(Position{7, 5})
 	c.ForgetHistory()
-	c.Filled([]Publication{*sent(7, 3, 5)}, Position{7, 2})
+	c.Filled([]Publication{*sent(7, 3, 5)}, Position{7, 2}, c.Newest())
 	s.want("it fills again", "attach x", "fill x", "fill x")
-	c.Filled(nil, Position{7, 5})
+	c.Filled(nil, Position{7, 5}, c.Newest())
 	s.want("it was filled", "a: <nil>")
 	s.wantHistory("it is gone", c, since(7, 2), "gap")
 }
@@ -456,7 +536,7 @@ func TestGapsAndResetsAreEntries(t *testing.T) {
 	s.want("it is filled again", "attach x", "a: <nil>", "fill x")
 
 	// The engine has noticed something itself.
-	c.Filled([]Publication{*sent(8, 1, 3)}, Position{8, 1})
+	c.Filled([]Publication{*sent(8, 1, 3)}, Position{8, 1}, c.Newest())
 	s.give(c, &Publication{Kind: KindGap, Epoch: 8, Prev: 5})
 	s.give(c, &Publication{Kind: KindGap, Epoch: 8, Prev: 7})
 	c.Attached(Position{8, 7})
@@ -569,13 +649,13 @@ func TestPrepareAfterAGap(t *testing.T) {
 	s.prepare(since(7, 2), b, false)
 	s.want("what was missed is asked for", "attach x", "a: <nil>", "fill x")
 	s.give(c, sent(7, 5, 6))
-	c.Filled([]Publication{*sent(7, 1, 2), *sent(7, 2, 4), *sent(7, 4, 5)}, Position{7, 1})
+	c.Filled([]Publication{*sent(7, 1, 2), *sent(7, 2, 4), *sent(7, 4, 5)}, Position{7, 1}, c.Newest())
 	s.want("it is there", "b: <nil>")
 	s.wantHistory("everything", c, since(7, 1), "7:2", "7:4", "7:5", "7:6")
 	s.give(c, sent(7, 8, 9))
 	s.prepare(since(7, 6), s.holder("d"), false)
 	s.want("it is asked again", "fill x")
-	c.Filled([]Publication{*sent(7, 6, 8), *sent(7, 8, 9)}, Position{7, 6})
+	c.Filled([]Publication{*sent(7, 6, 8), *sent(7, 8, 9)}, Position{7, 6}, c.Newest())
 	s.want("it is there", "d: <nil>")
 	s.wantHistory("everything", c, since(7, 6), "7:8", "7:9")
 
@@ -583,7 +663,7 @@ func TestPrepareAfterAGap(t *testing.T) {
 	s.prepare(since(7, 10), s.holder("e"), false)
 	s.want("the engine is asked", "fill x")
 	s.give(c, sent(7, 9, 10))
-	c.Filled([]Publication{*sent(7, 6, 8), *sent(7, 8, 9), *sent(7, 9, 10)}, Position{7, 6})
+	c.Filled([]Publication{*sent(7, 6, 8), *sent(7, 8, 9), *sent(7, 9, 10)}, Position{7, 6}, c.Newest())
 	s.want("this node is there", "e: <nil>")
 	s.wantHistory("nothing is missing", c, since(7, 10))
 }

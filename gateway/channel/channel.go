@@ -150,7 +150,7 @@ type Channel struct {
 	space *Space
 	keep  Keep
 	class int // see Space.Classify
-	// The same from the construction on, guarded by mu. nil in a local space.
+	// The same from the construction on, guarded by mu. nil in a local channel.
 	remote *attachment
 
 	// Atomic: changed by loops as their subscribers come and go.
@@ -160,7 +160,7 @@ type Channel struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	epoch   Epoch // in a local space it never changes
+	epoch   Epoch // of a local channel it never changes
 	given   bool  // publications were appended with their positions
 	offset  uint64
 	taken   uint64 // messages ever published, those without an offset included

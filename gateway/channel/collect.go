@@ -146,7 +146,7 @@ func (c *Channel) ForgetHistory() {
 }
 
 // Keeps reports whether this node keeps a history for a channel of that name that nobody reads.
-func (s *Space) Keeps(name string) bool { return s.attacher == nil && s.history.Of(name).Count > 0 }
+func (s *Space) Keeps(name string) bool { return s.Local(name) && s.history.Of(name).Count > 0 }
 
 // Each calls visit with every channel's name and its number of subscriptions on this node. It
 // holds no channel's lock meanwhile, but that of a part of the names: visit must be quick.

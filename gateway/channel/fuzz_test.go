@@ -64,6 +64,9 @@ func runModel(t *testing.T, p []byte) *model {
 		budget = limit + s.next(256)*limit/64
 	}
 	m := newModel(t, limit, budget, len(p)%trimPart)
+	if len(p)%2 == 0 {
+		mix(m.space)
+	}
 	m.join(0)
 	for i := 0; len(s) > 0 && i < scriptMax; i++ {
 		m.step(&s)

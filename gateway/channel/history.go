@@ -320,7 +320,7 @@ func (c *Channel) positionLocked(ask Ask, now int64) Recalled {
 	case AskNewest:
 		at = Position{c.epoch, h.before(ask.N, c.offset)}
 	}
-	r := Recalled{Gap: at.Epoch != c.epoch || at.Offset < h.floor || at.Offset > c.offset}
+	r := Recalled{Gap: at.Epoch != c.epoch || at.Offset < h.floor || at.Offset > c.reachesLocked()}
 	r.From = Position{c.epoch, at.Offset}
 	if r.Gap {
 		r.From.Offset = h.floor

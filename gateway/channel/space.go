@@ -34,7 +34,9 @@ type Space struct {
 	history History // set by KeepHistory, before the space is used
 	// Publications and joins per second of one channel; set by LimitRate, likewise.
 	rate, joinRate rate.Limit
-	attacher       Attacher // set by Remote, likewise; nil in a local space
+	// Set by Remote, likewise: nil in a local space; and which channels are remote, nil for all.
+	attacher Attacher
+	remote   func(name string) bool
 	// Set by Classify, likewise: the class of a channel's name, and how many channels each class has.
 	classOf func(name string) int
 	classes []atomic.Int64
@@ -187,7 +189,7 @@ func (s *Space) open(name string) (*shard, *Channel, error) {
 	name = strings.Clone(name) // it may be a piece of something large
 	c := &Channel{name: name, space: s, keep: s.history.Of(name), class: s.classOf(name), history: history{rings: &nothing}}
 	s.classes[c.class].Add(1)
-	if s.attacher == nil {
+	if s.Local(name) {
 		c.epoch = s.epoch(sh, name)
 	} else {
 		c.remote = &attachment{holders: make(map[Holder]hold)}
@@ -265,9 +267,9 @@ func (s *Space) endLocked(sh *shard, c *Channel, keep int64) (newest int64, ende
 func (s *Space) end(sh *shard, c *Channel) {
 	sh.useLocked(c)
 	delete(sh.byName, c.name)
-	if c.offset > 0 || c.keep.Count <= 0 {
+	if c.remote == nil && (c.offset > 0 || c.keep.Count <= 0) {
 		sh.ended++
-	} // else nothing was published, and the next channel goes on with that order
+	} // else nothing was published, and the next channel goes on with that order, or an engine knows it
 	s.channels.Add(-1)
 	s.classes[c.class].Add(-1)
 	c.dead = true
@@ -278,7 +280,7 @@ func (s *Space) end(sh *shard, c *Channel) {
 }
 
 // Join makes sub a reader of the channel's log in a format, creating what does
-// not exist yet; in a remote space only a channel that Prepare has made ready. r begins at the log's head. A subscriber joins a log once; its
+// not exist yet, or if the channel is remote one that Prepare has made ready. r begins at the log's head. A subscriber joins a log once; its
 // own subscribers share the reader.
 func (s *Space) Join(name string, f Format, sub Subscriber, r *Reader) error {
 	sh, c, err := s.open(name)
@@ -317,7 +319,7 @@ func (s *Space) Leave(r *Reader) {
 	}
 }
 
-// leave returns the channel if it was of a remote space and has ended.
+// leave returns the channel if it was remote and has ended.
 func (s *Space) leave(r *Reader) *Channel {
 	l := r.log
 	c := l.channel

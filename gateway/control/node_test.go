@@ -36,7 +36,7 @@ func TestRetryPublishesOnce(t *testing.T) {
 		store := enginetest.NewStore(t, 1, enginetest.Trouble{Delay: time.Millisecond, Unacked: 1000}, enginetest.Keep)
 		space := enginetest.NewSpace()
 		e := enginetest.NewLate(store, space, presence.New(), engine.NodeInfo{})
-		space.Remote(e)
+		space.Remote(e, nil)
 		node := &Node{Space: space, Policy: access.New(access.Config{}), Engine: e, Text: func(s string) string { return s },
 			Publisher: engine.NewPublisher(e, space, 100)}
 		h := api.New(node, api.Options{})

@@ -132,7 +132,7 @@ func serveLoops(t testing.TB, cfg loopsConfig, secured bool) *loops {
 	kept := channel.Keep{Count: max(cfg.History, 0), TTL: time.Minute.Milliseconds()}
 	s.space.KeepHistory(channel.History{Of: func(string) channel.Keep { return kept }, Bytes: cmp.Or(cfg.HistoryBytes, 1<<20), Budget: s.histories}, time.Now().UnixMilli())
 	if cfg.Remote != nil {
-		s.space.Remote(cfg.Remote)
+		s.space.Remote(cfg.Remote, nil)
 	}
 	var err error
 	if s.set, err = New(of); err != nil {

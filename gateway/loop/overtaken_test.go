@@ -384,7 +384,7 @@ type attaching struct{ ended atomic.Int64 }
 
 func (e *attaching) Attach(ch *channel.Channel) { ch.Attached(channel.Position{Epoch: 1}) }
 func (e *attaching) Detach(*channel.Channel)    { e.ended.Add(1) }
-func (e *attaching) Fill(ch *channel.Channel)   { ch.Filled(nil, ch.Newest()) }
+func (e *attaching) Fill(ch *channel.Channel)   { ch.Filled(nil, ch.Newest(), ch.Newest()) }
 func (e *attaching) Prepared(error)             {}
 
 // What an overtaken subscriber is not sent any more because it ends is dropped.

@@ -1,12 +1,14 @@
 package loop
 
 import (
+	"slices"
+
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
 )
 
-// In a remote space a subscription waits until its channel is ready (channel.Space.Prepare), and
-// holds nothing in a log meanwhile. In a local space every channel is.
+// A subscription to a remote channel waits until that is ready (channel.Space.Prepare), and holds
+// nothing in a log meanwhile. A local channel always is.
 
 // Wanted is a channel, and the position from which a subscription will begin.
 type Wanted struct {
@@ -14,11 +16,12 @@ type Wanted struct {
 	Ask     channel.Ask
 }
 
-// Prepare has different channels made ready, and then continues: at once in a local space. then
+// Prepare has different channels made ready, and then continues: at once if all are local. then
 // subscribes; its error is channel.ErrTooManyChannels or the engine's, engine.ErrUnavailable if the
 // engine is late.
 func (c *Conn) Prepare(then func(error) Wait, want ...Wanted) Wait {
-	if c.loop.space.Local() {
+	space := c.loop.space
+	if !slices.ContainsFunc(want, func(w Wanted) bool { return !space.Local(w.Channel) }) {
 		return then(nil)
 	}
 	p := &preparation{c: c, want: want, then: then}

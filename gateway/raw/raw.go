@@ -125,7 +125,7 @@ func (echoProtocol) Open(c *loop.Conn, _ *loop.Arrival) loop.Wait {
 func (p *Protocol) Open(c *loop.Conn, a *loop.Arrival) loop.Wait {
 	s := a.Start.(*rawStart)
 	identifyRaw(c)
-	if c.Loop().Space().Local() {
+	if c.Loop().Space().Local(s.channel) {
 		s.join(c)
 		return nil
 	}

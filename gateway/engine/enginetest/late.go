@@ -226,18 +226,18 @@ func (e *Late) Attach(ch *channel.Channel) {
 	s.at(time.Now(), func() { e.routes[ch.Name()] = append(e.routes[ch.Name()], r) })
 	e.ask(func() {
 		r.live = slices.Contains(e.routes[ch.Name()], r)
-		newest := s.stream(ch.Name()).newest
+		head := s.head(s.stream(ch.Name()))
 		if s.perNode(ch.Name()) {
 			s.epochs++
-			newest = channel.Position{Epoch: channel.Epoch(s.epochs)}
-			r.own = &ownOrder{newest, make(map[*Late]uint64)}
+			head = channel.Position{Epoch: channel.Epoch(s.epochs)}
+			r.own = &ownOrder{head, make(map[*Late]uint64)}
 			for _, n := range s.nodes {
 				r.own.seen[n] = n.sent[ch.Name()]
 			}
 		}
 		s.later(func() { // publications may be there before it
 			if r.live {
-				ch.Attached(newest)
+				ch.Attached(head)
 			}
 		})
 	}, func() { s.later(func() { ch.Failed(engine.ErrUnavailable) }) })
@@ -264,10 +264,10 @@ func (e *Late) Fill(ch *channel.Channel) {
 	e.ask(func() {
 		st := e.store.stream(ch.Name())
 		st.expire(e.store.keep(ch.Name()), time.Now().UnixMilli())
-		kept, floor := slices.Clone(st.kept), channel.Position{Epoch: st.newest.Epoch, Offset: st.floor}
+		kept, floor, head := slices.Clone(st.kept), channel.Position{Epoch: st.newest.Epoch, Offset: st.floor}, e.store.head(st)
 		for _, r := range e.routes[ch.Name()] {
 			if r.ch == ch {
-				e.behind(r, func() { ch.Filled(kept, floor) })
+				e.behind(r, func() { ch.Filled(kept, floor, head) })
 			}
 		}
 	}, func() { e.store.later(func() { ch.Failed(engine.ErrUnavailable) }) })

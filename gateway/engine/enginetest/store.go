@@ -274,6 +274,15 @@ func (s *Store) reset(st *stream) {
 	*st = stream{newest: channel.Position{Epoch: channel.Epoch(s.epochs)}, ever: st.ever}
 }
 
+// head returns the position of a stream's newest publication. Where there is none, all that is known is that
+// the next one will be above all offsets that there are.
+func (s *Store) head(st *stream) channel.Position {
+	if st.newest.Offset == 0 {
+		return channel.Position{Epoch: st.newest.Epoch, Offset: s.last}
+	}
+	return st.newest
+}
+
 // store assigns p its position in the order, and keeps it.
 func (s *Store) store(name string, p *channel.Publication) {
 	st := s.stream(name)
@@ -317,14 +326,15 @@ func (st *stream) after(offset uint64) int {
 func (s *Store) collect(q engine.HistoryQuery) (channel.Collected, error) {
 	st := s.stream(q.Channel)
 	st.expire(s.keep(q.Channel), q.Now)
-	out := channel.Collected{From: channel.Position{Epoch: st.newest.Epoch, Offset: st.floor}, To: st.newest, Newest: st.newest}
-	since := st.newest.Offset + 1 // for Back
+	head := s.head(st)
+	out := channel.Collected{From: channel.Position{Epoch: head.Epoch, Offset: st.floor}, To: head, Newest: head}
+	since := head.Offset + 1 // for Back
 	if a := q.Since; a != nil {
 		if a.Kind == channel.AskSince && a.At.Epoch != st.newest.Epoch {
 			return channel.Collected{}, engine.ErrEpoch
 		}
 		since = a.At.Offset
-		if out.Gap = since < st.floor || since > st.newest.Offset; !out.Gap {
+		if out.Gap = since < st.floor || since > head.Offset; !out.Gap {
 			out.From.Offset = since
 		}
 	}

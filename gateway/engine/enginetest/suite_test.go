@@ -44,7 +44,7 @@ func startLate(t *testing.T, nodes int, seed uint64, trouble Trouble, own bool) 
 		n := &Node{Space: NewSpace(), Present: presence.New()}
 		e := NewLate(store, n.Space, n.Present, engine.NodeInfo{ID: fmt.Sprint(i)})
 		n.Engine = e
-		n.Space.Remote(e)
+		n.Space.Remote(e, nil)
 		rig.Nodes = append(rig.Nodes, n)
 	}
 	return rig, store
