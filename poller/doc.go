@@ -54,6 +54,10 @@
 // EINTR ends the loop or makes it deaf; this is reported once to the failure function,
 // and the process should stop. A poller has five descriptors of its own.
 //
+// # Files
+//
+// [LockFile], [FreeBytes] and [FileIdentity] are the system calls that a data directory needs.
+//
 // # Other systems
 //
 // On anything but Linux the package compiles, and [New] and [Detach] return

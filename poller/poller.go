@@ -8,6 +8,9 @@ var ErrUnsupported = errors.New("poller: sluice needs Linux (epoll); run it in a
 // ErrDeleted is returned for a Desc that is not, or no longer, registered.
 var ErrDeleted = errors.New("poller: descriptor is not registered")
 
+// ErrLocked is returned by LockFile if another process holds the file's lock.
+var ErrLocked = errors.New("poller: file is locked by another process")
+
 // Events is what a file descriptor is ready for, or what its owner waits for.
 type Events uint32
 

@@ -5,6 +5,7 @@ package poller
 import (
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 )
@@ -55,3 +56,9 @@ func RTT(fd int) time.Duration                        { return 0 }
 func DescriptorLimit() (int, error)                   { return 0, ErrUnsupported }
 func IsDescriptorLimit(err error) bool                { return false }
 func IsSocketError(err error) bool                    { return false }
+
+func LockFile(f *os.File) error            { return ErrUnsupported }
+func FreeBytes(path string) (int64, error) { return 0, ErrUnsupported }
+func FileIdentity(f *os.File) (device, inode uint64, born int64, err error) {
+	return 0, 0, 0, ErrUnsupported
+}
