@@ -1,0 +1,251 @@
+// Package datadir is the directory of a node that stores: its lock, the node's name, and the mark
+// from which a later start finds out whether something of what was acknowledged is missing.
+//
+//	lock       held with flock for as long as the Dir is open; the pid of its holder
+//	name       the node's name, drawn once
+//	mark       see mark.go
+//	jetstream  what the embedded nats-server stores; it locks nothing itself
+//
+// The generation counts the times that something may be missing: positions of an earlier one say
+// nothing about what is there now. It belongs to the epoch of every history in the directory.
+// When it rises it becomes the current Unix time in seconds, so that a directory and its copy do
+// not reach the same one by counting.
+//
+// The package does not know NATS beyond the names of files in jetstream, and has no goroutine.
+// A Dir is used by one goroutine at a time.
+package datadir
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sluice/poller"
+)
+
+// Dir is an open data directory.
+type Dir struct {
+	path string
+	lock *os.File
+	name string
+
+	mark     mark   // as it was written last or found
+	cause    string // why the mark that was found is no good, "" if it is
+	fresh    bool   // there was no mark and no stream
+	identity identity
+	boot     string // "" if unknown
+	changed  []string
+	blocks   []block
+	warnings []string
+}
+
+// Open creates the directory if need be, with mode 0700, and takes its lock. Its errors are one
+// line each that names the directory.
+//
+// What lies there is as private as the messages in it. As sshd does with a home directory, Open
+// refuses one that others than its owner may write; one that they may only read is a warning,
+// because what is in it is created for the owner.
+func Open(path string) (*Dir, error) {
+	d := &Dir{path: path}
+	if err := d.open(); err != nil {
+		if d.lock != nil {
+			d.lock.Close() // ignored: nothing was written to it
+		}
+		return nil, fmt.Errorf("data directory %s: %w", path, plain(err))
+	}
+	return d, nil
+}
+
+// plain takes the path out of an error about a file in the directory, and its operation, which
+// says nothing to a user.
+func plain(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return fmt.Errorf("%s: %w", filepath.Base(p.Path), p.Err)
+	}
+	var l *os.LinkError
+	if errors.As(err, &l) {
+		return fmt.Errorf("%s: %w", filepath.Base(l.New), l.Err)
+	}
+	return err
+}
+
+func (d *Dir) open() error {
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(d.path)
+	if err != nil {
+		return err
+	}
+	switch mode := info.Mode().Perm(); {
+	case mode&0o022 != 0:
+		return fmt.Errorf("mode %#o lets others write to it; use chmod 700, or name a directory below it, which is created", mode)
+	case mode&0o055 != 0:
+		d.warnings = append(d.warnings, fmt.Sprintf("data directory %s: mode %#o lets others read the names in it; use chmod 700", d.path, mode))
+	}
+	if err := d.takeLock(); err != nil {
+		return err
+	}
+	if d.boot, err = bootID(); err != nil {
+		d.warnings = append(d.warnings, fmt.Sprintf("data directory %s: after an unclean end all positions become invalid, because the boot id is unknown (%v)", d.path, err))
+	}
+	if err := d.readMark(); err != nil {
+		return err
+	}
+	if d.name, err = d.readName(); err != nil {
+		return err
+	}
+	return d.inspect()
+}
+
+// Holder returns the pid of the process that holds the lock of the directory at path, 0 if none
+// does. It changes nothing.
+func Holder(path string) (pid int, err error) {
+	f, err := os.Open(filepath.Join(path, "lock"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() // error ignored: it was only read, and the lock goes with it
+	if err := poller.LockFile(f); !errors.Is(err, poller.ErrLocked) {
+		return 0, err
+	}
+	return holder(f), nil
+}
+
+// holder returns the pid in the lock, -1 if there is none.
+func holder(f *os.File) int {
+	pid := -1
+	text := make([]byte, 32)
+	n, _ := f.ReadAt(text, 0)                  // ignored: it is short
+	fmt.Sscanf(string(text[:n]), "%d\n", &pid) // ignored: then the pid is unknown
+	return pid
+}
+
+func (d *Dir) takeLock() (err error) {
+	if d.lock, err = os.OpenFile(filepath.Join(d.path, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	switch err := poller.LockFile(d.lock); {
+	case errors.Is(err, poller.ErrLocked):
+		if pid := holder(d.lock); pid > 0 {
+			return fmt.Errorf("in use by process %d", pid)
+		}
+		return errors.New("in use by another process")
+	case err != nil:
+		return err
+	}
+	if err := d.lock.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(d.lock, os.Getpid()); err != nil {
+		return err
+	}
+	d.identity.Device, d.identity.Inode, d.identity.Born, err = poller.FileIdentity(d.lock)
+	return err
+}
+
+// nameMax bounds the file name.
+const nameMax = 256
+
+// readName returns the node's name, which is drawn if there is none.
+func (d *Dir) readName() (string, error) {
+	f, err := os.Open(filepath.Join(d.path, "name"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		name := DrawName()
+		return name, d.replace("name", []byte(name+"\n"), true)
+	case err != nil:
+		return "", err
+	}
+	defer f.Close() // error ignored: it was only read
+	text, err := io.ReadAll(io.LimitReader(f, nameMax))
+	if err != nil {
+		return "", err
+	}
+	name := strings.TrimSpace(string(text))
+	if name == "" || strings.ContainsAny(name, " \t\r\n") {
+		return "", errors.New("name: malformed; it contains the node's name, and is drawn anew if you remove it")
+	}
+	return name, nil
+}
+
+// DrawName returns a random name for a node.
+func DrawName() string {
+	var b [4]byte
+	rand.Read(b[:]) // it never fails
+	return "node-" + hex.EncodeToString(b[:])
+}
+
+// Free returns how many bytes the file system of path has left for this process.
+func Free(path string) (int64, error) { return poller.FreeBytes(path) }
+
+// Path returns the directory's path.
+func (d *Dir) Path() string { return d.path }
+
+// Name returns the node's name.
+func (d *Dir) Name() string { return d.name }
+
+// Warnings returns what is doubtful about the directory.
+func (d *Dir) Warnings() []string { return d.warnings }
+
+// Generation returns the directory's generation, which is known from Settle on.
+func (d *Dir) Generation() uint64 { return d.mark.Generation }
+
+// replace writes a file so that a reader finds the old content or the new one. With sync it is on
+// disk afterwards.
+func (d *Dir) replace(name string, content []byte, sync bool) error {
+	path := filepath.Join(d.path, name)
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil && sync {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	if !sync {
+		return nil
+	}
+	parent, err := os.Open(d.path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}
+
+// Close releases the lock. After a clean end, which is one whose server has shut down, nothing
+// that is there now may be different at the next start.
+func (d *Dir) Close(clean bool, acknowledged map[string]uint64) error {
+	defer d.forgetBlocks()
+	var err error
+	if clean {
+		err = d.markClean(acknowledged)
+	}
+	err = errors.Join(err, d.lock.Close())
+	if err != nil {
+		return fmt.Errorf("data directory %s: %w", d.path, plain(err))
+	}
+	return nil
+}
+
+// raise lets the generation go up.
+func (d *Dir) raise(now time.Time) {
+	d.mark.Generation = max(d.mark.Generation+1, uint64(max(0, now.Unix())))
+}
