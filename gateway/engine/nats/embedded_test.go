@@ -1,47 +1,165 @@
 package nats
 
 import (
-	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
 	"testing"
 	"time"
-
-	natsgo "github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
-func TestEmbeddedKeepsItsGenerationOverACleanEnd(t *testing.T) {
-	dir := t.TempDir() + "/data"
-	for round := range 2 {
-		e, err := startEmbedded(embeddedConfig{dir: dir, dataMax: 1 << 30, maxMessage: 64 << 10})
-		if err != nil {
-			t.Fatal(err)
-		}
-		nc, err := natsgo.Connect("", natsgo.InProcessServer(e))
-		if err != nil {
-			t.Fatal(err)
-		}
-		js, err := jetstream.New(nc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-		defer cancel()
-		if _, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}}); err != nil {
-			t.Fatal(err)
-		}
-		for range 100 {
-			ack, err := js.Publish(ctx, "s.a", []byte("x"))
+// TestGeneration is about what happens to the directory between two starts, and whether positions
+// from before are good after it.
+func TestGeneration(t *testing.T) {
+	dead := func(m map[string]any) { m["clean"], m["boot"] = false, "another" }
+	for _, test := range []struct {
+		name    string
+		do      func(s *diskRig)
+		always  bool
+		rises   string // in the reason; "" if it does not
+		missing bool   // messages are
+	}{
+		{name: "nothing"},
+		{name: "the process was killed", do: func(s *diskRig) { s.editMark(set("clean", false)) }},
+		{name: "the machine was rebooted", do: func(s *diskRig) { s.editMark(set("boot", "another")) }},
+		{name: "the machine went down", do: func(s *diskRig) { s.editMark(dead) }, rises: "the machine went down"},
+		{name: "the machine went down, and each write was synced", do: func(s *diskRig) { s.editMark(dead) }, always: true},
+		{name: "the machine went down, and messages are gone", do: func(s *diskRig) {
+			s.editMark(dead)
+			cut(t, s.blocks("S")[2], 2000)
+		}, rises: "the machine went down", missing: true},
+		{name: "messages are gone although each write was synced", do: func(s *diskRig) {
+			s.editMark(dead)
+			cut(t, s.blocks("S")[2], 2000)
+		}, always: true, rises: "300 was acknowledged", missing: true},
+		{name: "more was acknowledged", do: func(s *diskRig) { s.editMark(set("acknowledged", map[string]any{"S": 301})) }, rises: "301 was acknowledged"},
+		{name: "the mark is missing", do: func(s *diskRig) { os.Remove(s.dir + "/mark") }, rises: "mark is missing"},
+		{name: "the mark is empty", do: func(s *diskRig) { os.Truncate(s.dir+"/mark", 0) }, rises: "mark is unreadable"},
+		{name: "the mark is cut off", do: func(s *diskRig) { cut(t, s.dir+"/mark", 10) }, rises: "mark is unreadable"},
+		{name: "it is a copy", do: func(s *diskRig) {
+			dir := s.dir + "-copy"
+			if err := os.CopyFS(dir, os.DirFS(s.dir)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			s.dir, s.cfg.dir = dir, dir
+		}, rises: "it is a copy"},
+		{name: "it is a copy whose files look the same", do: func(s *diskRig) {
+			s.editMark(func(m map[string]any) { m["lock"].(map[string]any)["inode"] = 1 })
+		}, rises: "it is a copy"},
+		{name: "its device has another number", do: func(s *diskRig) {
+			s.editMark(func(m map[string]any) { m["lock"].(map[string]any)["device"] = 1 })
+		}},
+		{name: "a block is cut off at its end", do: func(s *diskRig) { cut(t, s.blocks("S")[2], 2000) }, rises: "files of stream S were changed", missing: true},
+		{name: "a record is overwritten", do: func(s *diskRig) { overwrite(t, s.blocks("S")[0], 1000, 40) }, rises: "stream S was damaged", missing: true},
+		{name: "a record is overwritten, and the process was killed", do: func(s *diskRig) {
+			s.editMark(set("clean", false))
+			overwrite(t, s.blocks("S")[0], 1000, 40)
+		}, rises: "stream S was damaged", missing: true},
+		{name: "a block is overwritten from its start", do: func(s *diskRig) { overwrite(t, s.blocks("S")[1], 0, 5000) }, rises: "stream S was damaged", missing: true},
+		{name: "the last block is overwritten, and the process was killed", do: func(s *diskRig) {
+			s.editMark(set("clean", false))
+			overwrite(t, s.blocks("S")[2], 0, 50)
+		}, rises: "300 was acknowledged", missing: true},
+		{name: "a block is gone", do: func(s *diskRig) { os.Remove(s.blocks("S")[1]) }, rises: "files of stream S were changed", missing: true},
+		{name: "the description of a stream is overwritten", do: func(s *diskRig) {
+			overwrite(t, s.dir+"/jetstream/$G/streams/S/meta.inf", 0, 20)
+		}, rises: "stream S is missing or cannot be read"},
+		{name: "the index of a stream is gone", do: func(s *diskRig) {
+			s.editMark(set("clean", false))
+			os.Remove(s.dir + "/jetstream/$G/streams/S/msgs/index.db")
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newDiskRig(t)
+			s.cfg.syncAlways = test.always
+			s.cfg.now = func() time.Time { return time.Unix(7000, 0) }
+			s.start()
+			s.create("S")
+			s.publish("S", 300)
+			s.create("T")
+			s.publish("T", 1)
+			if n := len(s.blocks("S")); n != 3 {
+				t.Fatalf("%d blocks, want 3", n)
+			}
+			if g := s.e.generation(); g != 1 {
+				t.Errorf("generation %d of a new directory, want 1", g)
+			}
+			s.close()
+			if test.do != nil {
+				test.do(s)
+			}
+			s.start()
+			want := uint64(1)
+			if test.rises != "" {
+				want = 7000
+			}
+			if g := s.e.generation(); g != want {
+				t.Errorf("generation %d, want %d", g, want)
+			}
+			lines := s.log.lines("")
+			if test.rises == "" && len(lines) > 0 {
+				t.Errorf("log: %q, want none", lines)
+			}
+			if test.rises != "" && len(s.log.lines(test.rises)) != 1 {
+				t.Errorf("log: %q, want one line with %q", lines, test.rises)
+			}
+			s.create("S") // where its description is lost it is created anew
+			if stored := s.stored("S"); (stored < 300) != test.missing {
+				t.Errorf("%d messages, missing: want %t", stored, test.missing)
+			}
+			s.publish("S", 1)
+			s.close()
+			s.start()
+			if g := s.e.generation(); g != want {
+				t.Errorf("generation %d after one more start, want %d: %q", g, want, s.log.lines(""))
+			}
+		})
+	}
+}
+
+// TestSecondProcessIsRefused starts a second server in the directory, which is one of another open
+// file: for flock that is another process.
+func TestSecondProcessIsRefused(t *testing.T) {
+	s := newDiskRig(t)
+	s.start()
+	_, err := startEmbedded(s.cfg)
+	if want := fmt.Sprintf("data directory %s: in use by process %d", s.dir, os.Getpid()); err == nil || err.Error() != want {
+		t.Errorf("error %q, want %q", err, want)
+	}
+	s.close()
+	s.start()
+}
+
+// TestAcknowledgementsAreMarked waits for the mark to follow, at once after many and soon after
+// one.
+func TestAcknowledgementsAreMarked(t *testing.T) {
+	s := newDiskRig(t)
+	s.start()
+	want := map[string]any{}
+	for _, seq := range []uint64{1, 2, 500, 2000, 1999} {
+		s.e.acknowledged("S", seq)
+		want["S"] = max(number(want["S"]), float64(seq))
+		var got map[string]any
+		for end := time.Now().Add(30 * time.Second); !maps.Equal(got, want); {
+			if time.Now().After(end) {
+				t.Fatalf("the mark has %v, want %v", got, want)
+			}
+			time.Sleep(time.Millisecond)
+			content, err := os.ReadFile(s.dir + "/mark")
 			if err != nil {
 				t.Fatal(err)
 			}
-			e.acknowledged(ack.Stream, ack.Sequence)
-		}
-		if g := e.generation(); g != 1 {
-			t.Errorf("round %d: generation %d, want 1", round, g)
-		}
-		nc.Close()
-		if err := e.close(ctx); err != nil {
-			t.Fatal(err)
+			var m struct{ Acknowledged map[string]any }
+			if err := json.Unmarshal(content, &m); err != nil {
+				t.Fatal(err) // it is replaced as a whole
+			}
+			got = m.Acknowledged
 		}
 	}
 }
+
+func number(v any) float64 { f, _ := v.(float64); return f }

@@ -122,6 +122,22 @@ func (d *Dir) distrust(stream string) error {
 	return nil
 }
 
+// setAside renames the descriptions of streams that the server could not read, so that they can be
+// created anew, with the messages that are there. The server would keep the unreadable one.
+func (d *Dir) setAside(ends map[string]End) error {
+	names, err := d.streams()
+	for _, name := range names {
+		if _, ok := ends[name]; ok {
+			continue
+		}
+		path := filepath.Join(d.path, streamsDir, name, "meta.inf")
+		if moved := os.Rename(path, path+".unreadable"); !errors.Is(moved, fs.ErrNotExist) {
+			err = errors.Join(err, moved)
+		}
+	}
+	return err
+}
+
 // blockNumber returns N of N.blk.
 func blockNumber(path string) (n int) {
 	fmt.Sscanf(filepath.Base(path), "%d.blk", &n) // ignored: 0 then

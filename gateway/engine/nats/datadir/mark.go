@@ -102,10 +102,18 @@ func (d *Dir) Settle(ends map[string]End, always bool, now time.Time) (reasons [
 	}
 	d.mark.Version, d.mark.Boot, d.mark.Clean, d.mark.Lock, d.mark.Files = version, d.boot, false, d.identity, nil
 	d.mark.Streams = map[string]uint64{}
+	return reasons, d.settled(ends)
+}
+
+// settled marks the directory as in use.
+func (d *Dir) settled(ends map[string]End) error {
 	for name, end := range ends {
 		d.mark.Streams[name] = end.Last
 	}
-	return reasons, d.writeMark(true)
+	if err := d.setAside(ends); err != nil {
+		return fmt.Errorf("data directory %s: %w", d.path, plain(err))
+	}
+	return d.writeMark(true)
 }
 
 func (d *Dir) reasons(ends map[string]End, always bool) (reasons []string) {
@@ -149,10 +157,7 @@ func (d *Dir) Resettle(ends map[string]End, acknowledged map[string]uint64, now 
 	if reasons = d.lost(ends); len(reasons) > 0 {
 		d.raise(now)
 	}
-	for name, end := range ends {
-		d.mark.Streams[name] = end.Last
-	}
-	return reasons, d.writeMark(true)
+	return reasons, d.settled(ends)
 }
 
 // Note writes what has been acknowledged into the mark. It does not wait for the disk: a crash of

@@ -1,0 +1,201 @@
+package nats
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sluice/gateway/engine/nats/natstest"
+)
+
+// diskRig is an embedded server in a directory, and a client of it.
+type diskRig struct {
+	t   *testing.T
+	dir string
+	cfg embeddedConfig
+	log logLines
+
+	e  *embedded
+	nc *natsgo.Conn
+	js jetstream.JetStream
+}
+
+func newDiskRig(t *testing.T) *diskRig {
+	s := &diskRig{t: t, dir: filepath.Join(t.TempDir(), "data")}
+	s.cfg = embeddedConfig{dir: s.dir, dataMax: 1 << 30, maxMessage: 64 << 10, log: slog.New(slog.NewTextHandler(&s.log, nil))}
+	t.Cleanup(func() {
+		if s.e != nil {
+			s.close()
+		}
+	})
+	return s
+}
+
+// start starts the server and connects to it.
+func (s *diskRig) start() {
+	s.t.Helper()
+	s.log.reset()
+	e, err := startEmbedded(s.cfg)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.e = e
+	if s.nc, err = natsgo.Connect("", natsgo.InProcessServer(e), natsgo.MaxReconnects(-1), natsgo.ReconnectWait(10*time.Millisecond)); err != nil {
+		s.t.Fatal(err)
+	}
+	if s.js, err = jetstream.New(s.nc); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// close ends the server in good order.
+func (s *diskRig) close() {
+	s.t.Helper()
+	e := s.e
+	s.e = nil
+	natstest.Close(s.nc)
+	if err := e.close(within(s.t)); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// within bounds a wait that no machine is too slow for.
+func within(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // not the test's, which is over in its cleanup
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// create creates a stream, if there is none, whose blocks have 32 KB.
+func (s *diskRig) create(name string) {
+	s.t.Helper()
+	_, err := s.js.CreateOrUpdateStream(within(s.t), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}, MaxBytes: 120_000, AllowDirect: true})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// publish publishes n messages of 250 bytes and notes their acknowledgements.
+func (s *diskRig) publish(stream string, n int) {
+	s.t.Helper()
+	for range n {
+		ack, err := s.js.Publish(within(s.t), stream+".a", bytes.Repeat([]byte("x"), 250))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.e.acknowledged(ack.Stream, ack.Sequence)
+	}
+}
+
+// stored returns how many messages a stream has.
+func (s *diskRig) stored(stream string) uint64 {
+	s.t.Helper()
+	st, err := s.js.Stream(within(s.t), stream)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return st.CachedInfo().State.Msgs
+}
+
+// blocks returns the files of a stream's messages.
+func (s *diskRig) blocks(stream string) []string {
+	s.t.Helper()
+	paths, err := filepath.Glob(filepath.Join(s.dir, "jetstream", "$G", "streams", stream, "msgs", "*.blk"))
+	if err != nil || len(paths) == 0 {
+		s.t.Fatalf("no blocks of stream %s: %v", stream, err)
+	}
+	return paths
+}
+
+// overwrite writes zeros into a file.
+func overwrite(t *testing.T, path string, at, n int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(make([]byte, n), at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// cut takes bytes off the end of a file.
+func cut(t *testing.T, path string, n int64) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, info.Size()-n); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// editMark changes the mark.
+func (s *diskRig) editMark(edit func(map[string]any)) {
+	s.t.Helper()
+	path := filepath.Join(s.dir, "mark")
+	content, err := os.ReadFile(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var m map[string]any
+	d := json.NewDecoder(bytes.NewReader(content))
+	d.UseNumber() // a time in nanoseconds is no float64
+	if err := d.Decode(&m); err != nil {
+		s.t.Fatal(err)
+	}
+	edit(m)
+	if content, err = json.Marshal(m); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// set returns an edit that sets one value.
+func set(key string, value any) func(map[string]any) {
+	return func(m map[string]any) { m[key] = value }
+}
+
+// logLines is what was logged.
+type logLines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logLines) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Reset()
+}
+
+// lines returns the lines that contain a word.
+func (l *logLines) lines(word string) (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.text.String()) {
+		if strings.Contains(line, word) {
+			found = append(found, line)
+		}
+	}
+	return found
+}
