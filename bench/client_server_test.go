@@ -19,15 +19,17 @@ import (
 // channels that keep all. It can be told to go wrong.
 type clientServer struct {
 	*httptest.Server
-	wrong   func(offset int, pub *protocol.Publication) []*protocol.Publication // what a subscriber gets live instead; nil: the publication
-	recover func(pubs []*protocol.Publication) []*protocol.Publication          // what a client that comes back gets instead
-	plain   bool                                                                // channels have no positions
-	kept    int                                                                 // how many a client can recover; 0: all
-	secret  string                                                              // tokens must be signed with it
-	refuses string                                                              // a channel to which nobody may subscribe
+	wrong      func(offset int, pub *protocol.Publication) []*protocol.Publication // what a subscriber gets live instead; nil: the publication
+	recover    func(pubs []*protocol.Publication) []*protocol.Publication          // what a client that comes back gets instead
+	publishing func(*protocol.PublishRequest) *protocol.Reply                      // what a client that publishes gets instead; nil: it is published
+	plain      bool                                                                // channels have no positions
+	kept       int                                                                 // how many a client can recover; 0: all
+	secret     string                                                              // tokens must be signed with it
+	refuses    string                                                              // a channel to which nobody may subscribe
 
 	mu       sync.Mutex
 	channels map[string]*clientChannel
+	clients  map[*wireClient]bool
 	users    map[string]int // connections by the token's user
 	commands int
 	pongs    int
@@ -48,7 +50,7 @@ type wireClient struct {
 const clientEpoch = "xyz"
 
 func newClientServer(t *testing.T) *clientServer {
-	s := &clientServer{channels: map[string]*clientChannel{}, users: map[string]int{}}
+	s := &clientServer{channels: map[string]*clientChannel{}, users: map[string]int{}, clients: map[*wireClient]bool{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/connection/websocket", s.serve)
 	mux.HandleFunc("/ws/{channel}", s.raw)
@@ -89,6 +91,10 @@ func (s *clientServer) raw(w http.ResponseWriter, r *http.Request) {
 func (s *clientServer) publish(channel string, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.publishLocked(channel, data)
+}
+
+func (s *clientServer) publishLocked(channel string, data []byte) {
 	c := s.channelLocked(channel)
 	pub := &protocol.Publication{Data: data}
 	if !s.plain {
@@ -139,6 +145,9 @@ func (s *clientServer) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	defer ws.Close()
 	c := &wireClient{ws: ws, binary: ws.Subprotocol() != ""}
+	s.mu.Lock()
+	s.clients[c] = true
+	s.mu.Unlock()
 	defer s.leave(c)
 	for {
 		_, msg, err := ws.ReadMessage()
@@ -154,8 +163,18 @@ func (s *clientServer) serve(w http.ResponseWriter, r *http.Request) {
 func (s *clientServer) leave(c *wireClient) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.clients, c)
 	for _, ch := range s.channels {
 		delete(ch.subs, c)
+	}
+}
+
+// cut ends all connections without a word.
+func (s *clientServer) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.clients {
+		c.ws.Close() // ignored: it is to be gone
 	}
 }
 
@@ -204,6 +223,14 @@ func (s *clientServer) command(c *wireClient, cmd *protocol.Command) *protocol.R
 			s.users[user]++
 		}
 		return &protocol.Reply{Connect: &protocol.ConnectResult{Client: "c", Ping: 25, Pong: true}}
+	case cmd.Publish != nil:
+		if s.publishing != nil {
+			if reply := s.publishing(cmd.Publish); reply != nil {
+				return reply
+			}
+		}
+		s.publishLocked(cmd.Publish.Channel, cmd.Publish.Data)
+		return &protocol.Reply{Publish: &protocol.PublishResult{}}
 	case cmd.Subscribe != nil:
 		return s.subscribe(c, cmd.Subscribe)
 	case cmd.Unsubscribe != nil:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
 
 	"sluice/poller"
@@ -25,6 +26,7 @@ type conn struct {
 	stream  int       // the one that it gets, where streams go apart
 	node    int       // the server, of several
 	session *session  // of Centrifugo's protocol; nil in others
+	member  *member   // of a crowd; nil in others
 
 	// Owned by the loop.
 	fd         int    // -1 when closed
@@ -39,6 +41,7 @@ type conn struct {
 	event      event // of an event stream: what has come of an event ...
 	midLine    bool  // ... and that a long line's rest is passed over
 	cut        bool  // the server ended it
+	entered    bool  // of a crowd: it has its subscriptions
 	refused    bool  // ... or we, because it did not become a subscriber
 }
 
@@ -59,6 +62,8 @@ type receiver struct {
 	at      uint64                            // the last offset
 	inEpoch uint64                            // ... and its epoch's hash
 	joined  func(c *conn, s stamp, now int64) // gets the messages instead of the tally; nil: the tally
+
+	rejoined func(c *conn, sub *subscription, res *protocol.SubscribeResult) // gets the answers to subscriptions, too; nil: nobody
 
 	closes map[ws.StatusCode]int64 // Close frames by code; 1005: without
 

@@ -61,6 +61,9 @@ func (d inJSON) message(r *receiver, c *conn, p []byte, now int64) error {
 			}
 			continue
 		}
+		if c.member != nil && c.member.receipt(line, now) {
+			continue
+		}
 		var reply protocol.Reply
 		if err := json.Unmarshal(line, &reply); err != nil {
 			return fmt.Errorf("%w: %.100q: %w", errProtocol, line, err)

@@ -24,8 +24,9 @@ type loop struct {
 	scratch []byte // a partial frame, then what one read brings behind it
 	sealed  []byte // what one read brings before TLS has opened it; nil: no TLS so far
 	conns   []*conn
-	reads   int64 // reads that brought bytes
-	gone    int64 // of the phase's deliveries, those to connections that have ended since
+	reads   int64    // reads that brought bytes
+	journal *journal // of a crowd; nil in others
+	gone    int64    // of the phase's deliveries, those to connections that have ended since
 
 	// Guarded by mu.
 	mu    sync.Mutex
@@ -193,6 +194,9 @@ func (l *loop) end(c *conn, why error) {
 	l.progress.Store(l.delivered - l.gone)
 	l.live.Add(-1)
 	l.release(c)
+	if c.member != nil {
+		c.member.left(c)
+	}
 }
 
 // refuse returns up a connection that has not become a subscriber.

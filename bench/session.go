@@ -205,6 +205,9 @@ func (r *receiver) answered(c *conn, reply *protocol.Reply, now int64) error {
 // subscribed takes where a subscription stands, and what it has recovered.
 func (r *receiver) subscribed(c *conn, sub *subscription, res *protocol.SubscribeResult, now int64) {
 	sub.live = true
+	if r.rejoined != nil {
+		r.rejoined(c, sub, res)
+	}
 	at := c.standing(sub)
 	switch {
 	case !sub.recover:
