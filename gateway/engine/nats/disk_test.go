@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,7 +15,9 @@ import (
 
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sys/unix"
 
+	"sluice/gateway/engine/nats/datadir"
 	"sluice/gateway/engine/nats/natstest"
 )
 
@@ -30,8 +33,10 @@ type diskRig struct {
 	js jetstream.JetStream
 }
 
-func newDiskRig(t *testing.T) *diskRig {
-	s := &diskRig{t: t, dir: filepath.Join(t.TempDir(), "data")}
+func newDiskRig(t *testing.T) *diskRig { return diskRigIn(t, filepath.Join(t.TempDir(), "data")) }
+
+func diskRigIn(t *testing.T, dir string) *diskRig {
+	s := &diskRig{t: t, dir: dir}
 	s.cfg = embeddedConfig{dir: s.dir, dataMax: 1 << 30, maxMessage: 64 << 10, log: slog.New(slog.NewTextHandler(&s.log, nil))}
 	t.Cleanup(func() {
 		if s.e != nil {
@@ -79,7 +84,18 @@ func within(t *testing.T) context.Context {
 // create creates a stream, if there is none, whose blocks have 32 KB.
 func (s *diskRig) create(name string) {
 	s.t.Helper()
-	_, err := s.js.CreateOrUpdateStream(within(s.t), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}, MaxBytes: 120_000, AllowDirect: true})
+	s.createOf(name, 120_000)
+}
+
+// createLarge creates one that keeps everything.
+func (s *diskRig) createLarge(name string) {
+	s.t.Helper()
+	s.createOf(name, 100<<20)
+}
+
+func (s *diskRig) createOf(name string, bytes int64) {
+	s.t.Helper()
+	_, err := s.js.CreateOrUpdateStream(within(s.t), jetstream.StreamConfig{Name: name, Subjects: []string{name + ".>"}, MaxBytes: bytes, AllowDirect: true})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -168,6 +184,40 @@ func (s *diskRig) editMark(edit func(map[string]any)) {
 // set returns an edit that sets one value.
 func set(key string, value any) func(map[string]any) {
 	return func(m map[string]any) { m[key] = value }
+}
+
+// mount mounts a file system in memory of so many bytes, and skips the test where that is not allowed.
+func mount(t *testing.T, size int) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("mode=700,size=%d", size)); err != nil {
+		t.Skipf("cannot mount a tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+	return dir
+}
+
+// fill writes a file into dir until so many bytes are left.
+func fill(t *testing.T, dir string, left int64) (path string) {
+	t.Helper()
+	free, err := datadir.Free(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(dir, "filler")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, free-left); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // logLines is what was logged.

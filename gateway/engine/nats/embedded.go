@@ -187,13 +187,18 @@ func (e *embedded) settled(ends map[string]datadir.End, reasons []string) {
 // InProcessConn returns a connection to the server that runs at present, so that a client
 // connects again to one that was restarted.
 func (e *embedded) InProcessConn() (net.Conn, error) {
-	e.mu.Lock()
-	srv := e.server
-	e.mu.Unlock()
+	srv := e.running()
 	if srv == nil {
 		return nil, errors.New("the embedded server is not running")
 	}
 	return srv.InProcessConn()
+}
+
+// running returns the server that runs at present, nil if none does.
+func (e *embedded) running() *server.Server {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.server
 }
 
 // name returns the node's name.
@@ -283,9 +288,7 @@ func (e *embedded) shutdown() {
 
 // illness returns what is wrong with the server, "" if nothing is.
 func (e *embedded) illness() string {
-	e.mu.Lock()
-	srv := e.server
-	e.mu.Unlock()
+	srv := e.running()
 	if srv == nil {
 		return "it is not running"
 	}

@@ -180,13 +180,14 @@ func (l *serverLog) Warnf(format string, v ...any) {
 }
 
 func (l *serverLog) Errorf(format string, v ...any) {
-	defer l.failed()
+	text := fmt.Sprintf(format, v...)
 	// Errors of writing come several times; the keeper has one line for them.
-	if l.quiet.Load() || strings.Contains(fmt.Sprintf(format, v...), "rite error") || strings.Contains(format, "failed to store") {
-		l.debug(format, v)
-		return
+	if l.quiet.Load() || strings.Contains(text, "rite error") || strings.Contains(text, "failed to store") {
+		l.to.Debug("nats-server: " + text)
+	} else {
+		l.to.Error("nats-server: " + text)
 	}
-	l.to.Error("nats-server: " + fmt.Sprintf(format, v...))
+	l.failed()
 }
 
 // Fatalf must not return in the server's own program; here Start returns after it.

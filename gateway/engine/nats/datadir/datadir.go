@@ -58,23 +58,26 @@ func Open(path string) (*Dir, error) {
 		if d.lock != nil {
 			d.lock.Close() // ignored: nothing was written to it
 		}
-		return nil, fmt.Errorf("data directory %s: %w", path, plain(err))
+		return nil, d.fault(err)
 	}
 	return d, nil
 }
 
-// plain takes the path out of an error about a file in the directory, and its operation, which
-// says nothing to a user.
-func plain(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return fmt.Errorf("%s: %w", filepath.Base(p.Path), p.Err)
+// fault returns an error that names the directory, in one line, and of it the file, but not the
+// operation, which says nothing to a user.
+func (d *Dir) fault(err error) error {
+	path := ""
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		path, err = p.Path, p.Err
+	} else if l := (*os.LinkError)(nil); errors.As(err, &l) {
+		path, err = l.New, l.Err
 	}
-	var l *os.LinkError
-	if errors.As(err, &l) {
-		return fmt.Errorf("%s: %w", filepath.Base(l.New), l.Err)
+	if file, err := filepath.Rel(d.path, path); err == nil && filepath.IsLocal(file) && file != "." {
+		path = file + ": "
+	} else {
+		path = ""
 	}
-	return err
+	return fmt.Errorf("data directory %s: %s%w", d.path, path, err)
 }
 
 func (d *Dir) open() error {
@@ -240,7 +243,7 @@ func (d *Dir) Close(clean bool, acknowledged map[string]uint64) error {
 	}
 	err = errors.Join(err, d.lock.Close())
 	if err != nil {
-		return fmt.Errorf("data directory %s: %w", d.path, plain(err))
+		return d.fault(err)
 	}
 	return nil
 }

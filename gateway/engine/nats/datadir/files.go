@@ -85,7 +85,7 @@ func (d *Dir) Distrust() error {
 		err = errors.Join(err, d.distrust(name))
 	}
 	if err != nil {
-		return fmt.Errorf("data directory %s: %w", d.path, plain(err))
+		return d.fault(err)
 	}
 	return nil
 }

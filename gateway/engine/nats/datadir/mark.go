@@ -111,7 +111,7 @@ func (d *Dir) settled(ends map[string]End) error {
 		d.mark.Streams[name] = end.Last
 	}
 	if err := d.setAside(ends); err != nil {
-		return fmt.Errorf("data directory %s: %w", d.path, plain(err))
+		return d.fault(err)
 	}
 	return d.writeMark(true)
 }
@@ -188,7 +188,7 @@ func (d *Dir) writeMark(sync bool) error {
 		return err
 	}
 	if err := d.replace("mark", append(content, '\n'), sync); err != nil {
-		return fmt.Errorf("data directory %s: %w", d.path, plain(err))
+		return d.fault(err)
 	}
 	return nil
 }

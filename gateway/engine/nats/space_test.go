@@ -1,0 +1,103 @@
+package nats
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/gateway/clienttest"
+	"sluice/gateway/engine/nats/datadir"
+)
+
+// TestRoom fills the file system up and empties it again.
+func TestRoom(t *testing.T) {
+	s := diskRigIn(t, mount(t, 80<<20)+"/data")
+	var looks atomic.Int64
+	s.cfg.free = func(path string) (int64, error) {
+		defer looks.Add(1)
+		return datadir.Free(path)
+	}
+	s.start()
+	if !s.e.room() {
+		t.Fatal("no room in an empty file system")
+	}
+	filler := fill(t, s.dir+"/..", 63<<20)
+	clienttest.WaitFor(t, "it is noticed that there is no room", func() bool { return !s.e.room() })
+	if err := os.Truncate(filler, 10<<20); err != nil { // 70 MiB are left
+		t.Fatal(err)
+	}
+	seen := looks.Load()
+	clienttest.WaitFor(t, "it is looked at twice", func() bool { return looks.Load() >= seen+2 })
+	if s.e.room() {
+		t.Error("there is room again in the margin that keeps the state from flapping")
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	clienttest.WaitFor(t, "it is noticed that there is room again", s.e.room)
+	for _, text := range []string{"nothing is stored any more", "there is room again"} {
+		if n := len(s.log.lines(text)); n != 1 {
+			t.Errorf("%d lines with %q, want 1: %q", n, text, s.log.lines(""))
+		}
+	}
+}
+
+// TestWriteError lets the server meet a full disk, after which it stores nothing until it is restarted.
+func TestWriteError(t *testing.T) {
+	s := diskRigIn(t, mount(t, 4<<20)+"/data")
+	s.cfg.free = func(path string) (int64, error) { // as if it were larger: it is noticed too late
+		free, err := datadir.Free(path)
+		return free * 64, err
+	}
+	s.start()
+	s.createLarge("S")
+	s.publish("S", 100)
+	filler := fill(t, s.dir+"/..", 64<<10)
+	last := uint64(100)
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		ack, err := s.js.Publish(ctx, "S.a", bytes.Repeat([]byte("y"), 4000))
+		cancel()
+		if err != nil {
+			break
+		}
+		last = ack.Sequence
+		s.e.acknowledged("S", last)
+	}
+	clienttest.WaitFor(t, "the error is noticed", func() bool { return len(s.log.lines("the store failed")) == 1 })
+	if s.e.room() {
+		t.Error("there is room although the store failed")
+	}
+	before := s.e.running()
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	clienttest.WaitFor(t, "it is restarted", s.e.room)
+	if s.e.running() == before {
+		t.Error("the server is the same")
+	}
+	clienttest.WaitFor(t, "the client is connected again", s.nc.IsConnected)
+	s.publish("S", 100)
+	if n := s.stored("S"); n < last+100 {
+		t.Errorf("%d messages, want at least %d", n, last+100)
+	}
+	if g := s.e.generation(); g != 1 {
+		t.Errorf("generation %d, want 1", g)
+	}
+	for _, text := range []string{"the store failed", "the embedded server was restarted"} {
+		if n := len(s.log.lines(text)); n != 1 {
+			t.Errorf("%d lines with %q, want 1", n, text)
+		}
+	}
+	if other := len(s.log.lines("nats-server")); other > 0 {
+		t.Errorf("lines of the server: %q", s.log.lines("nats-server"))
+	}
+	s.close()
+	s.start()
+	if g := s.e.generation(); g != 1 {
+		t.Errorf("generation %d after a new start, want 1: %q", g, s.log.lines(""))
+	}
+}
