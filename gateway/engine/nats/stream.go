@@ -1,0 +1,260 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/gateway/channel"
+)
+
+// Histories lie in streams: one for each namespace that keeps a history, and for each shard of its channels.
+// A channel is a subject of its stream, a publication a message, and its offset the message's sequence.
+// Limits are the stream's: so many messages of each subject, one more than the history's size, because
+// the one before the oldest proves to a client at exactly that place that it has missed nothing; and an
+// age, which is at least a day, so that the position of a quiet channel stays known.
+//
+// How long a stream lives is the epoch of its channels. In this process's own store the generation of the data
+// directory is added, which grows when acknowledged messages may be gone.
+//
+// Rejected: one stream per channel (each costs a Raft group and files), one for all namespaces (limits belong
+// to a stream), and nats.go's interface to streams (see api.go).
+
+const (
+	shardsInCluster = 8 // changing it loses histories: channels would be in other streams
+	probeEvery      = 250 * time.Millisecond
+	ageLeast        = 24 * time.Hour
+	duplicateWindow = 15 * time.Second
+	// messageBytes is what a message takes at least of the room on the disk, as far as the bound on their
+	// number goes: the server's index costs some 100 bytes of memory for each.
+	messageBytes = 1 << 10
+)
+
+// streamsConfig is what streams are made from.
+type streamsConfig struct {
+	prefix      string // "" for "sluice"
+	embedded    bool   // the server is in this process, and nobody else uses it
+	replicas    int    // 0 for 3 where the servers are a cluster, else 1
+	histories   []HistoryOf
+	namespaceOf func(channel string) string
+	dataMax     int64  // bytes, of all streams together
+	maxMessage  int    // bytes of a payload
+	generation  uint64 // of the data directory
+	readBytes   int    // the most that a reading has; 0 for 64 MiB
+	log         *slog.Logger
+}
+
+// streams are all streams of a node.
+type streams struct {
+	// Set at construction.
+	namespaceOf func(channel string) string
+	byNamespace map[string][]*stream
+	all         []*stream
+}
+
+// of returns the stream of a channel; nil if its history is not durable.
+func (s *streams) of(channel string) *stream {
+	if s == nil {
+		return nil
+	}
+	shards := s.byNamespace[s.namespaceOf(channel)]
+	switch len(shards) {
+	case 0:
+		return nil
+	case 1:
+		return shards[0]
+	}
+	return shards[hash(channel)%uint64(len(shards))]
+}
+
+// stream is one stream.
+type stream struct {
+	// Set at construction.
+	link       *link
+	name       string // of the stream
+	prefix     string // of its subjects
+	live       bool   // the server republishes what it stores
+	single     bool   // it has no replicas that could be behind
+	generation uint64
+	readBytes  int
+
+	current atomic.Uint64 // epoch
+
+	infos coalesced
+}
+
+// streamName returns the name of a stream, and the part of its subjects that stands for it.
+func streamName(prefix, namespace string, shard int) (name, id string) {
+	id = namespaceToken(namespace) + "_" + strconv.Itoa(shard)
+	return strings.ToUpper(prefix) + "_" + id, id
+}
+
+// namespaceToken encodes a namespace's name for names of streams and subjects.
+func namespaceToken(namespace string) string {
+	if namespace != "" && len(namespace) <= 64 && !strings.ContainsAny(namespace, ":$#/") && isPlain(namespace) {
+		return namespace
+	}
+	encoded := nameEncoding.EncodeToString([]byte(namespace))
+	if len(encoded) > 128 {
+		encoded = "+" + strconv.FormatUint(hash(namespace), 36) + "+" + encoded[:64]
+	}
+	return string(encodedMark) + encoded
+}
+
+// subject returns the subject under which a channel's publications are stored.
+func (st *stream) subject(channel string) string { return st.prefix + token(channel) }
+
+// probe returns the subject for messages that only ask whether the stream answers.
+func (st *stream) probe() string { return st.prefix + probeToken }
+
+// epoch returns the epoch of the stream's channels, as of the last state.
+func (st *stream) epoch() channel.Epoch { return channel.Epoch(st.current.Load()) }
+
+// state is what a stream's leader knows of it.
+type state struct {
+	first, last uint64 // sequences of the oldest and of the newest message; first is 0 if there never was one
+	epoch       channel.Epoch
+	leader      string // server; "" where servers are no cluster
+	limit       int    // messages of a subject
+	raised      uint64 // the last sequence when limit was raised last
+}
+
+// state asks the stream's leader.
+func (st *stream) state(ctx context.Context) (state, error) {
+	return st.infos.get(ctx, func(ctx context.Context) (state, error) {
+		in, err := st.link.info(ctx, st.name)
+		if err != nil {
+			return state{}, err
+		}
+		s := in.state(st.generation)
+		st.current.Store(uint64(s.epoch))
+		return s, nil
+	})
+}
+
+// coalesced makes one question of those that are asked while another one is under way: the answers of
+// all are as new as if each had asked.
+type coalesced struct {
+	mu   sync.Mutex
+	next *question // guarded by mu: it has not begun
+	busy bool      // guarded by mu: another one is under way
+}
+
+type question struct {
+	done chan struct{}
+	s    state
+	err  error
+}
+
+func (c *coalesced) get(ctx context.Context, ask func(context.Context) (state, error)) (state, error) {
+	c.mu.Lock()
+	q := c.next
+	if q == nil {
+		q = &question{done: make(chan struct{})}
+		c.next = q
+		if !c.busy {
+			c.busy = true
+			go c.run(ask)
+		}
+	}
+	c.mu.Unlock()
+	select {
+	case <-q.done:
+		return q.s, q.err
+	case <-ctx.Done():
+		return state{}, fmt.Errorf("%w: %w", errAway, ctx.Err())
+	}
+}
+
+// run asks until nobody has a question. It does not end with one who asks, because others wait, too: a
+// question is bounded by answerTimeout.
+func (c *coalesced) run(ask func(context.Context) (state, error)) {
+	for {
+		c.mu.Lock()
+		q := c.next
+		c.next = nil
+		c.busy = q != nil
+		c.mu.Unlock()
+		if q == nil {
+			return
+		}
+		q.s, q.err = ask(context.Background())
+		close(q.done)
+	}
+}
+
+// info is a stream's configuration and state.
+type info struct {
+	Config  map[string]any `json:"config"`
+	Created time.Time      `json:"created"`
+	State   struct {
+		Messages uint64 `json:"messages"`
+		Bytes    uint64 `json:"bytes"`
+		First    uint64 `json:"first_seq"`
+		Last     uint64 `json:"last_seq"`
+	} `json:"state"`
+	Cluster struct {
+		Leader string `json:"leader"`
+	} `json:"cluster"`
+}
+
+func (l *link) info(ctx context.Context, name string) (*info, error) {
+	in := new(info)
+	if err := l.api(ctx, "STREAM.INFO."+name, nil, in); err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+func (in *info) state(generation uint64) state {
+	epoch := uint64(in.Created.UnixNano()) + generation
+	d, _ := parseDescription(text(in.Config, "description")) // ignored: it was read when the stream was opened
+	return state{first: in.State.First, last: in.State.Last, epoch: channel.Epoch(max(epoch, 1)), leader: in.Cluster.Leader,
+		limit: int(number(in.Config, "max_msgs_per_subject")), raised: d.raised}
+}
+
+// text and number return values of a configuration; "" and 0 if they are missing.
+func text(config map[string]any, key string) string {
+	s, _ := config[key].(string)
+	return s
+}
+
+func number(config map[string]any, key string) int64 {
+	n, _ := config[key].(json.Number)
+	i, _ := n.Int64() // ignored: 0 then
+	return i
+}
+
+// description is what a stream's description says: that it is ours, in which format, and the last sequence
+// when its limit of messages per subject was raised last. Messages up to there may have been dropped by
+// the lower limit.
+type description struct{ raised uint64 }
+
+const (
+	storeFormat = 1
+	// raising is raised while the limit is being raised.
+	raising = math.MaxUint64
+)
+
+func (d description) String() string {
+	return fmt.Sprintf("sluice: format=%d raised=%d", storeFormat, d.raised)
+}
+
+// parseDescription reads a description. Its error says what a user can do.
+func parseDescription(s string) (d description, err error) {
+	var format int
+	if n, _ := fmt.Sscanf(s, "sluice: format=%d raised=%d", &format, &d.raised); n != 2 && (n != 1 || format <= storeFormat) {
+		return d, errForeign
+	}
+	if format > storeFormat {
+		return d, errNewer
+	}
+	return d, nil
+}

@@ -1,0 +1,322 @@
+package nats
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/gateway/setting"
+)
+
+// Streams are created where they are missing, and brought to their limits where they are there, which keeps
+// what they have and so their epochs. Nodes do this at the same time, and come to the same result if they
+// have the same settings.
+//
+// A stream reserves its bytes at the server. When there is one more namespace with a history, each
+// stream's share is smaller: those that shrink come first, and then those that are new.
+
+var (
+	errForeign = errors.New("it is not sluice's")
+	errNewer   = errors.New("a newer version of sluice has written it")
+)
+
+var prefixPattern = regexp.MustCompile(`^[a-z0-9][-a-z0-9]{0,63}$`)
+
+const (
+	defaultPrefix = "sluice"
+	// storeMessageMost is a message's size that JetStream's files take: 32 MiB with all that is around it.
+	storeMessageMost = 32<<20 - payloadOverhead
+	// sharesLeast is how many messages of the largest size a stream has room for at least.
+	sharesLeast = 4
+	openTries   = 5
+	openAgain   = 250 * time.Millisecond
+)
+
+// plan is a stream as it should be.
+type plan struct {
+	*stream
+	id       string
+	limit    int
+	maxAge   time.Duration
+	maxBytes int64
+	replicas int // 0: as it is, and 3 or 1 for a new one
+	existing *info
+}
+
+// openStreams creates the streams of all durable histories, or brings them to their limits. It returns nil if
+// there are none. What cannot be fixed by waiting is an error that names the setting; while the servers
+// are away it is errAway.
+func openStreams(ctx context.Context, l *link, c streamsConfig) (*streams, error) {
+	c.prefix = cmp.Or(c.prefix, defaultPrefix)
+	if !prefixPattern.MatchString(c.prefix) {
+		return nil, setting.Error(fmt.Sprintf("{NATSPrefix} %q must consist of a-z, 0-9 and '-', and begin with a letter or a digit", setting.Literal(c.prefix)))
+	}
+	s := &streams{namespaceOf: c.namespaceOf, byNamespace: make(map[string][]*stream)}
+	var plans []*plan
+	shards := shardsInCluster
+	if c.embedded {
+		shards, c.replicas = 1, 1
+	}
+	for _, h := range c.histories {
+		if !h.Durable || h.Size <= 0 {
+			continue
+		}
+		for shard := range shards {
+			name, id := streamName(c.prefix, h.Namespace, shard)
+			st := &stream{link: l, name: name, prefix: c.prefix + ".in." + id + ".", live: !c.embedded, single: c.embedded,
+				generation: c.generation, readBytes: cmp.Or(c.readBytes, 64<<20)}
+			plans = append(plans, &plan{stream: st, id: id, limit: h.Size + 1, maxAge: max(h.TTL, ageLeast), replicas: c.replicas})
+			s.byNamespace[h.Namespace] = append(s.byNamespace[h.Namespace], st)
+			s.all = append(s.all, st)
+		}
+	}
+	if plans == nil {
+		return nil, nil
+	}
+	if c.maxMessage > storeMessageMost {
+		return nil, setting.Error(fmt.Sprintf("{MaxMessage} %s is too large for a history that is stored: at most %s", setting.FormatSize(c.maxMessage), setting.FormatSize(storeMessageMost)))
+	}
+	o := opening{l: l, c: c, plans: plans}
+	for try := 1; ; try++ {
+		err := o.run(ctx)
+		if err == nil {
+			return s, nil
+		}
+		if !errors.Is(err, errAgain) || try == openTries {
+			return nil, err
+		}
+		select { // another node has created or changed a stream meanwhile, or a cluster is not complete yet
+		case <-time.After(openAgain):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// errAgain is for what may work when it is tried again.
+var errAgain = errors.New("try again")
+
+// opening is the work of openStreams.
+type opening struct {
+	l     *link
+	c     streamsConfig
+	plans []*plan
+}
+
+func (o *opening) run(ctx context.Context) error {
+	for _, p := range o.plans {
+		in, err := o.l.info(ctx, p.name)
+		switch {
+		case hasCode(err, codeNoStream):
+			p.existing = nil
+		case err != nil:
+			return o.fault(p, err)
+		default:
+			if err := p.mine(in); err != nil {
+				return o.unusable(p, err)
+			}
+			p.existing = in
+		}
+	}
+	others := 0
+	if o.c.embedded {
+		var err error
+		if others, err = o.removeUnused(ctx); err != nil {
+			return err
+		}
+	}
+	share := o.c.dataMax / int64(len(o.plans)+others)
+	if least := sharesLeast * int64(o.c.maxMessage+payloadOverhead); share < least {
+		return setting.Error(fmt.Sprintf("{DataMax} %s is too small for %d streams and {MaxMessage} %s: at least %s", setting.FormatSize(int(o.c.dataMax)),
+			len(o.plans)+others, setting.FormatSize(o.c.maxMessage), setting.FormatSize(int(least)*(len(o.plans)+others))))
+	}
+	for _, p := range o.plans {
+		p.maxBytes = share
+	}
+	// Those that shrink come first, then those that grow, then new ones.
+	slices.SortStableFunc(o.plans, func(a, b *plan) int { return cmp.Compare(a.place(), b.place()) })
+	for _, p := range o.plans {
+		if err := o.open(ctx, p); err != nil {
+			return o.fault(p, err)
+		}
+	}
+	return nil
+}
+
+// place is where a plan comes: 0 for streams that shrink, 1 for those that grow, 2 for new ones.
+func (p *plan) place() int {
+	switch {
+	case p.existing == nil:
+		return 2
+	case number(p.existing.Config, "max_bytes") < p.maxBytes:
+		return 1
+	}
+	return 0
+}
+
+// mine returns why an existing stream cannot be used.
+func (p *plan) mine(in *info) error {
+	if _, err := parseDescription(text(in.Config, "description")); err != nil {
+		return err
+	}
+	subjects, _ := in.Config["subjects"].([]any)
+	denied, _ := in.Config["deny_purge"].(bool)
+	sealed, _ := in.Config["sealed"].(bool)
+	switch {
+	case len(subjects) != 1 || subjects[0] != p.prefix+"*":
+		return fmt.Errorf("its subjects are %v, not %s*", subjects, p.prefix)
+	case text(in.Config, "storage") != "file":
+		return errors.New("its messages are not in files")
+	case text(in.Config, "retention") != "limits":
+		return errors.New("its retention is not by limits")
+	case in.Config["mirror"] != nil || in.Config["sources"] != nil:
+		return errors.New("its messages come from other streams")
+	case sealed || denied:
+		return errors.New("it does not allow to purge it")
+	}
+	return nil
+}
+
+// config returns what of a stream's configuration is ours.
+func (p *plan) config(d description) map[string]any {
+	c := map[string]any{
+		"name": p.name, "description": d.String(), "subjects": []string{p.prefix + "*"},
+		"storage": "file", "retention": "limits", "discard": "old", "allow_direct": true, "no_ack": false, "max_msg_size": -1,
+		"max_msgs_per_subject": p.limit, "max_age": p.maxAge.Nanoseconds(), "duplicate_window": duplicateWindow.Nanoseconds(),
+		"max_bytes": p.maxBytes, "max_msgs": max(p.maxBytes/messageBytes, int64(p.limit)),
+	}
+	if p.replicas > 0 {
+		c["num_replicas"] = p.replicas
+	}
+	if p.live {
+		head, _, _ := strings.Cut(p.prefix, ".")
+		c["republish"] = map[string]any{"src": p.prefix + "*", "dest": head + ".ch.{{wildcard(1)}}"}
+	}
+	var same map[string]any // as it looks when it was decoded
+	b, _ := json.Marshal(c) // ignored, as the next one: what is encoded here can be decoded
+	d2 := json.NewDecoder(strings.NewReader(string(b)))
+	d2.UseNumber()
+	_ = d2.Decode(&same)
+	return same
+}
+
+// open creates a stream, or changes what is not as it should be.
+func (o *opening) open(ctx context.Context, p *plan) error {
+	if p.existing == nil {
+		c := p.config(description{})
+		if p.replicas == 0 {
+			c["num_replicas"] = 1
+			if o.l.reads.ConnectedClusterName() != "" {
+				c["num_replicas"] = 3
+			}
+		}
+		in := new(info)
+		if err := o.l.api(ctx, "STREAM.CREATE."+p.name, c, in); err != nil {
+			return err
+		}
+		p.current.Store(uint64(in.state(p.generation).epoch))
+		return nil
+	}
+	d, _ := parseDescription(text(p.existing.Config, "description")) // ignored: mine has read it
+	limit := number(p.existing.Config, "max_msgs_per_subject")
+	raise := limit > 0 && int64(p.limit) > limit
+	if raise {
+		d.raised = raising
+	}
+	in, err := o.update(ctx, p, p.existing, d)
+	if err == nil && d.raised == raising {
+		// What the lower limit has dropped lies below what is stored now.
+		if in, err = o.l.info(ctx, p.name); err == nil {
+			in, err = o.update(ctx, p, in, description{raised: in.State.Last})
+		}
+	}
+	if err != nil {
+		return err
+	}
+	p.current.Store(uint64(in.state(p.generation).epoch))
+	return nil
+}
+
+// update brings a stream to its configuration, and leaves what is not ours of that. It asks nothing if
+// nothing changes.
+func (o *opening) update(ctx context.Context, p *plan, in *info, d description) (*info, error) {
+	changed := false
+	for key, value := range p.config(d) {
+		if !reflect.DeepEqual(in.Config[key], value) && !(in.Config[key] == nil && (value == false || value == json.Number("0"))) {
+			in.Config[key], changed = value, true
+		}
+	}
+	if !changed {
+		return in, nil
+	}
+	updated := new(info)
+	if err := o.l.api(ctx, "STREAM.UPDATE."+p.name, in.Config, updated); err != nil {
+		return nil, err
+	}
+	return updated, nil
+}
+
+// removeUnused removes empty streams of namespaces that are not durable any more, and returns how many of
+// them are not empty yet. They empty with age.
+func (o *opening) removeUnused(ctx context.Context) (left int, err error) {
+	var all struct {
+		Streams []string `json:"streams"`
+	}
+	if err := o.l.api(ctx, "STREAM.NAMES", map[string]any{"subject": o.c.prefix + ".in.>"}, &all); err != nil {
+		return 0, err
+	}
+	for _, name := range all.Streams {
+		if slices.ContainsFunc(o.plans, func(p *plan) bool { return p.name == name }) {
+			continue
+		}
+		in, err := o.l.info(ctx, name)
+		if err == nil && in.State.Messages > 0 {
+			left++
+			continue
+		}
+		if err == nil {
+			err = o.l.api(ctx, "STREAM.DELETE."+name, nil, nil)
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return left, nil
+}
+
+// unusable describes an existing stream that is none of ours.
+func (o *opening) unusable(p *plan, err error) error {
+	return setting.Error(fmt.Sprintf("stream %s cannot be used: %s: remove it, or choose another {NATSPrefix}", p.name, setting.Literal(err.Error())))
+}
+
+// fault turns the servers' error into one that says what to do.
+func (o *opening) fault(p *plan, err error) error {
+	switch {
+	case hasCode(err, codeNotEnabled, codeNotForAccount) || errors.Is(err, errNoJetStream):
+		return fmt.Errorf("%w: %w", errAgain, setting.Error("the servers of {NATSURL} have no JetStream, or not for this account: enable it, or let no namespace keep a durable history"))
+	case hasCode(err, codeSubjectsOverlap):
+		return setting.Error(fmt.Sprintf("stream %s cannot be made, because another stream has its subjects (%s*): remove that one, or choose another {NATSPrefix}", p.name, p.prefix))
+	case hasCode(err, codeNoStorage):
+		return setting.Error(fmt.Sprintf("stream %s cannot be made, because JetStream has no room for %s more: lower {DataMax}, or raise max_file_store of the servers",
+			p.name, setting.FormatSize(int(p.maxBytes))))
+	case hasCode(err, codeNoPeers, codeInsufficient):
+		return fmt.Errorf("%w: %w", errAgain, setting.Error(fmt.Sprintf("stream %s cannot be made: %s: the cluster needs as many servers with JetStream as {NATSReplicas}",
+			p.name, setting.Literal(err.Error()))))
+	case hasCode(err, codeNameInUse, codeNoStream):
+		return fmt.Errorf("%w: stream %s: %w", errAgain, p.name, err)
+	case errors.Is(err, errAway):
+		return fmt.Errorf("stream %s: %w", p.name, err)
+	}
+	var refused *apiError
+	if errors.As(err, &refused) {
+		return setting.Error(fmt.Sprintf("stream %s cannot be made or changed: %s: change the setting, remove the stream, or choose another {NATSPrefix}", p.name, setting.Literal(refused.Error())))
+	}
+	return fmt.Errorf("stream %s: %w", p.name, err)
+}
