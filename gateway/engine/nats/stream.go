@@ -215,18 +215,18 @@ func (l *link) info(ctx context.Context, name string) (*info, error) {
 
 func (in *info) state(generation uint64) state {
 	epoch := uint64(in.Created.UnixNano()) + generation
-	d, _ := parseDescription(text(in.Config, "description")) // ignored: it was read when the stream was opened
+	d, _ := parseDescription(textIn(in.Config, "description")) // ignored: it was read when the stream was opened
 	return state{first: in.State.First, last: in.State.Last, epoch: channel.Epoch(max(epoch, 1)), leader: in.Cluster.Leader,
-		limit: int(number(in.Config, "max_msgs_per_subject")), raised: d.raised}
+		limit: int(numberIn(in.Config, "max_msgs_per_subject")), raised: d.raised}
 }
 
-// text and number return values of a configuration; "" and 0 if they are missing.
-func text(config map[string]any, key string) string {
+// textIn and numberIn return values of a configuration; "" and 0 if they are missing.
+func textIn(config map[string]any, key string) string {
 	s, _ := config[key].(string)
 	return s
 }
 
-func number(config map[string]any, key string) int64 {
+func numberIn(config map[string]any, key string) int64 {
 	n, _ := config[key].(json.Number)
 	i, _ := n.Int64() // ignored: 0 then
 	return i

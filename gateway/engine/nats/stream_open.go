@@ -155,7 +155,7 @@ func (p *plan) place() int {
 	switch {
 	case p.existing == nil:
 		return 2
-	case number(p.existing.Config, "max_bytes") < p.maxBytes:
+	case numberIn(p.existing.Config, "max_bytes") < p.maxBytes:
 		return 1
 	}
 	return 0
@@ -163,7 +163,7 @@ func (p *plan) place() int {
 
 // mine returns why an existing stream cannot be used.
 func (p *plan) mine(in *info) error {
-	if _, err := parseDescription(text(in.Config, "description")); err != nil {
+	if _, err := parseDescription(textIn(in.Config, "description")); err != nil {
 		return err
 	}
 	subjects, _ := in.Config["subjects"].([]any)
@@ -172,9 +172,9 @@ func (p *plan) mine(in *info) error {
 	switch {
 	case len(subjects) != 1 || subjects[0] != p.prefix+"*":
 		return fmt.Errorf("its subjects are %v, not %s*", subjects, p.prefix)
-	case text(in.Config, "storage") != "file":
+	case textIn(in.Config, "storage") != "file":
 		return errors.New("its messages are not in files")
-	case text(in.Config, "retention") != "limits":
+	case textIn(in.Config, "retention") != "limits":
 		return errors.New("its retention is not by limits")
 	case in.Config["mirror"] != nil || in.Config["sources"] != nil:
 		return errors.New("its messages come from other streams")
@@ -224,8 +224,8 @@ func (o *opening) open(ctx context.Context, p *plan) error {
 		p.current.Store(uint64(in.state(p.generation).epoch))
 		return nil
 	}
-	d, _ := parseDescription(text(p.existing.Config, "description")) // ignored: mine has read it
-	limit := number(p.existing.Config, "max_msgs_per_subject")
+	d, _ := parseDescription(textIn(p.existing.Config, "description")) // ignored: mine has read it
+	limit := numberIn(p.existing.Config, "max_msgs_per_subject")
 	raise := limit > 0 && int64(p.limit) > limit
 	if raise {
 		d.raised = raising
