@@ -46,8 +46,8 @@ type streamsConfig struct {
 	namespaceOf func(channel string) string
 	dataMax     int64  // bytes, of all streams together
 	maxMessage  int    // bytes of a payload
-	generation  uint64 // of the data directory
-	readBytes   int    // the most that a reading has; 0 for 64 MiB
+	generation  func() uint64 // of the data directory; nil for none
+	readBytes   int           // the most that a reading has; 0 for 64 MiB
 	log         *slog.Logger
 }
 
@@ -82,7 +82,7 @@ type stream struct {
 	prefix     string // of its subjects
 	live       bool   // the server republishes what it stores
 	single     bool   // it has no replicas that could be behind
-	generation uint64
+	generation func() uint64
 	readBytes  int
 
 	current atomic.Uint64 // epoch
@@ -133,7 +133,7 @@ func (st *stream) state(ctx context.Context) (state, error) {
 		if err != nil {
 			return state{}, err
 		}
-		s := in.state(st.generation)
+		s := in.state(st.generation())
 		st.current.Store(uint64(s.epoch))
 		return s, nil
 	})

@@ -55,6 +55,9 @@ type plan struct {
 // are away it is errAway.
 func openStreams(ctx context.Context, l *link, c streamsConfig) (*streams, error) {
 	c.prefix = cmp.Or(c.prefix, defaultPrefix)
+	if c.generation == nil {
+		c.generation = func() uint64 { return 0 }
+	}
 	if !prefixPattern.MatchString(c.prefix) {
 		return nil, setting.Error(fmt.Sprintf("{NATSPrefix} %q must consist of a-z, 0-9 and '-', and begin with a letter or a digit", setting.Literal(c.prefix)))
 	}
@@ -221,7 +224,7 @@ func (o *opening) open(ctx context.Context, p *plan) error {
 		if err := o.l.api(ctx, "STREAM.CREATE."+p.name, c, in); err != nil {
 			return err
 		}
-		p.current.Store(uint64(in.state(p.generation).epoch))
+		p.current.Store(uint64(in.state(p.generation()).epoch))
 		return nil
 	}
 	d, _ := parseDescription(textIn(p.existing.Config, "description")) // ignored: mine has read it
@@ -240,7 +243,7 @@ func (o *opening) open(ctx context.Context, p *plan) error {
 	if err != nil {
 		return err
 	}
-	p.current.Store(uint64(in.state(p.generation).epoch))
+	p.current.Store(uint64(in.state(p.generation()).epoch))
 	return nil
 }
 
