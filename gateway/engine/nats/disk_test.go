@@ -23,7 +23,7 @@ import (
 
 // diskRig is an embedded server in a directory, and a client of it.
 type diskRig struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 	cfg embeddedConfig
 	log logLines
@@ -33,9 +33,9 @@ type diskRig struct {
 	js jetstream.JetStream
 }
 
-func newDiskRig(t *testing.T) *diskRig { return diskRigIn(t, filepath.Join(t.TempDir(), "data")) }
+func newDiskRig(t testing.TB) *diskRig { return diskRigIn(t, filepath.Join(t.TempDir(), "data")) }
 
-func diskRigIn(t *testing.T, dir string) *diskRig {
+func diskRigIn(t testing.TB, dir string) *diskRig {
 	s := &diskRig{t: t, dir: dir}
 	s.cfg = embeddedConfig{dir: s.dir, dataMax: 1 << 30, maxMessage: 64 << 10, log: slog.New(slog.NewTextHandler(&s.log, nil))}
 	t.Cleanup(func() {
@@ -75,7 +75,7 @@ func (s *diskRig) close() {
 }
 
 // within bounds a wait that no machine is too slow for.
-func within(t *testing.T) context.Context {
+func within(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // not the test's, which is over in its cleanup
 	t.Cleanup(cancel)
 	return ctx
