@@ -88,6 +88,7 @@ type stream struct {
 	current atomic.Uint64 // epoch
 
 	infos coalesced
+	flow  flow
 }
 
 // streamName returns the name of a stream, and the part of its subjects that stands for it.

@@ -1,0 +1,233 @@
+package nats
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/engine"
+	"sluice/gateway/engine/local"
+)
+
+// Engine implements engine.Engine and engine.Reporter.
+type Engine struct {
+	// Set at construction.
+	cfg      Config
+	log      *slog.Logger
+	now      func() time.Time
+	single   bool         // the store is in this process, and there are no other nodes
+	local    local.Engine // of a single node: channels without a durable history
+	durable  map[string]bool
+	live     string // what subjects of live messages begin with
+	lanes    []*lane
+	embedded *embedded // nil in a cluster
+	link     *link
+	readers  *workers
+	failed   chan error
+	stop     chan struct{}
+	running  sync.WaitGroup
+
+	// Atomic.
+	streams    atomic.Pointer[streams] // nil until they are open, and if there are none
+	opened     atomic.Bool
+	connected  atomic.Bool
+	connection atomic.Uint64 // how often the connection broke
+	closed     atomic.Bool
+	counts     counts
+
+	wake chan struct{} // of the housekeeper
+}
+
+// New returns an engine. That of a single node has opened its store; that of a cluster is connected to
+// its servers, and opens its streams, as soon as they answer (Ready). ctx bounds the opening of a store.
+func New(ctx context.Context, cfg Config) (_ *Engine, err error) {
+	e := &Engine{
+		cfg: cfg, log: cfg.Logger, now: cfg.Clock, single: cfg.DataDir != "",
+		local:   local.Engine{Space: cfg.Space, Present: cfg.Present},
+		durable: make(map[string]bool), failed: make(chan error, 1), stop: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	for _, h := range cfg.Histories {
+		e.durable[h.Namespace] = h.Durable && h.Size > 0
+	}
+	e.live = e.prefix() + ".ch."
+	defer func() {
+		if err != nil {
+			e.end(ctx) // ignored: the error that matters is err
+		}
+	}()
+	if err := e.connect(ctx); err != nil {
+		return nil, err
+	}
+	for i := range runtime.GOMAXPROCS(0) {
+		l, err := newLane(e, i)
+		if err != nil {
+			return nil, err
+		}
+		e.lanes = append(e.lanes, l)
+	}
+	e.readers = startWorkers(&e.running)
+	if e.single {
+		if err := e.open(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, l := range e.lanes {
+		e.running.Go(l.send)
+		e.running.Go(l.receive)
+	}
+	e.running.Go(e.keepHouse)
+	return e, nil
+}
+
+// connect connects to the servers, of which a single node starts its own.
+func (e *Engine) connect(ctx context.Context) (err error) {
+	events := linkEvents{down: e.down, up: e.up, slow: e.slow, closed: e.fail}
+	if !e.single {
+		e.link, err = dial(ctx, e.cfg.Servers, nil, e.cfg.MaxMessage, events, e.log)
+	} else {
+		e.embedded, err = startEmbedded(embeddedConfig{
+			dir: e.cfg.DataDir, name: e.cfg.Name, dataMax: e.cfg.DataMax, syncAlways: e.cfg.Sync == "always",
+			maxMessage: e.cfg.MaxMessage, log: e.log, now: e.now,
+		})
+		if err == nil {
+			e.link, err = dial(ctx, Servers{Prefix: e.cfg.Servers.Prefix}, e.embedded, e.cfg.MaxMessage, events, e.log)
+		}
+	}
+	if err == nil {
+		e.connected.Store(e.link.main.IsConnected())
+	}
+	return err
+}
+
+func (e *Engine) prefix() string {
+	return cmp.Or(e.cfg.Servers.Prefix, defaultPrefix)
+}
+
+// Ready reports whether the engine has begun to serve: its streams were open once.
+func (e *Engine) Ready() bool { return e.opened.Load() }
+
+// Failed reports what the engine cannot go on with.
+func (e *Engine) Failed() <-chan error { return e.failed }
+
+// fail reports that the engine cannot go on.
+func (e *Engine) fail(err error) {
+	if err == nil || e.closed.Load() {
+		return
+	}
+	select {
+	case e.failed <- err:
+	default: // one is enough
+	}
+}
+
+// Close publishes what waits, unless ctx ends before, and ends the engine. It answers everybody.
+func (e *Engine) Close(ctx context.Context) error {
+	if e.closed.Swap(true) {
+		return nil
+	}
+	for _, l := range e.lanes {
+		l.drain(ctx)
+	}
+	return e.end(ctx)
+}
+
+// end ends all goroutines, and what they use.
+func (e *Engine) end(ctx context.Context) (err error) {
+	close(e.stop)
+	for _, l := range e.lanes {
+		l.close()
+	}
+	if e.readers != nil {
+		e.readers.close()
+	}
+	if e.link != nil {
+		e.link.close()
+	}
+	e.running.Wait()
+	for _, l := range e.lanes {
+		l.abandon()
+	}
+	if e.embedded != nil {
+		err = e.embedded.close(ctx)
+	}
+	return err
+}
+
+// keeps reports whether a channel's history is stored.
+func (e *Engine) keeps(name string) bool { return e.durable[e.cfg.NamespaceOf(name)] }
+
+// Remote reports whether a channel is the engine's, and not only this node's: what channel.Space.Remote needs.
+func (e *Engine) Remote(name string) bool { return !e.single || e.keeps(name) }
+
+// lane returns the lane of a channel.
+func (e *Engine) lane(name string) *lane { return e.lanes[hash(name)%uint64(len(e.lanes))] }
+
+// bucket returns the bucket of a channel, of which publishers count their messages.
+func bucket(name string) int { return int(hash(name) >> 56) }
+
+// stream returns the stream of a channel with a stored history, nil if it is not open yet.
+func (e *Engine) stream(name string) *stream { return e.streams.Load().of(name) }
+
+// Attach implements engine.Engine.
+func (e *Engine) Attach(ch *channel.Channel) {
+	l := e.lane(ch.Name())
+	l.post(func() { l.attach(ch) })
+}
+
+// Detach implements engine.Engine.
+func (e *Engine) Detach(ch *channel.Channel) {
+	l := e.lane(ch.Name())
+	l.post(func() { l.detach(ch) })
+}
+
+// Fill implements engine.Engine.
+func (e *Engine) Fill(ch *channel.Channel) {
+	l := e.lane(ch.Name())
+	l.post(func() { l.fill(ch) })
+}
+
+// down notes that the connection broke. It is called on a goroutine of the client's, as up and slow are.
+func (e *Engine) down() {
+	e.connected.Store(false)
+	e.connection.Add(1)
+	for _, l := range e.lanes {
+		l.post(l.down)
+	}
+}
+
+// up notes that the connection is there again.
+func (e *Engine) up() {
+	e.connected.Store(true)
+	for _, l := range e.lanes {
+		l.post(l.up)
+	}
+	e.checkPositions(engine.GapReconnect)
+	e.wakeHousekeeper()
+}
+
+func (e *Engine) wakeHousekeeper() {
+	select {
+	case e.wake <- struct{}{}:
+	default: // it has not looked yet
+	}
+}
+
+// unavailable returns an error of a stream as the engine's callers know it.
+func unavailable(err error) error {
+	if err == nil || errors.Is(err, engine.ErrUnavailable) || errors.Is(err, engine.ErrEpoch) {
+		return err
+	}
+	return engine.ErrUnavailable
+}

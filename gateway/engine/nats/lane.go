@@ -1,0 +1,502 @@
+package nats
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/engine"
+	"sluice/gateway/rate"
+
+	natsgo "github.com/nats-io/nats.go"
+)
+
+const (
+	outstandingMost = 4096  // publications of a lane that are sent and not answered
+	batchMost       = 256   // that are sent at once
+	answersMost     = 16384 // room for what a lane's inbox gets: more than can be outstanding
+	liveMost        = 16384 // room for live messages
+	tickInterval    = 100 * time.Millisecond
+)
+
+// A lane carries the channels of one hash. Its sending goroutine is the one that calls NATS; its
+// receiving goroutine owns the routes, appends to channels and answers publishers. What others want of
+// them is posted, so that nobody waits.
+type lane struct {
+	// Set at construction.
+	e       *Engine
+	inbox   string // what subjects of answers begin with, before the token
+	answers chan *natsgo.Msg
+	live    chan *natsgo.Msg
+	wake    chan struct{} // of the receiving goroutine: something was posted
+	timer   *time.Timer
+	armed   atomic.Bool // the timer is due
+
+	mu sync.Mutex
+	// Guarded by mu.
+	ready       *sync.Cond // of the sending goroutine
+	closed      bool
+	queue       queue
+	rates       rates
+	outstanding int      // sent, or about to be, and not answered
+	bytes       int      // of those, and of what waits
+	todo        []func() // for the sending goroutine
+	posted      []func() // for the receiving goroutine
+
+	window window
+
+	// Owned by the sending goroutine.
+	batch    []*pending
+	released []channel.Waiter
+	marked   []func(error) // what the next mark is for
+	buffer   []byte
+	core     map[string]coreSent
+
+	// Owned by the receiving goroutine.
+	routes  map[string]*route // by token
+	list    []*route          // all of them
+	checked int               // where the round of checks is in list
+	asking  []*route          // whose heads are not asked for yet
+	idle    []*route          // that nobody reads, in the order they were left
+	slow    []*route          // of which messages were dropped
+	retry   []*route          // whose reading has failed
+	scratch channel.Scratch
+	p       channel.Publication
+}
+
+// coreSent is a publisher's previous message in a channel.
+type coreSent struct {
+	counter uint64
+	at      time.Time
+}
+
+func newLane(e *Engine, number int) (*lane, error) {
+	l := &lane{
+		e: e, inbox: e.link.main.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, liveMost),
+		wake: make(chan struct{}, 1), timer: time.NewTimer(time.Hour),
+		routes: make(map[string]*route), core: make(map[string]coreSent),
+	}
+	l.ready = sync.NewCond(&l.mu)
+	l.rates = rates{limit: rate.PerSecondInMillis(e.cfg.ChannelRate, e.cfg.ChannelRate), meters: make(map[string]*rate.Meter)}
+	l.window = window{messages: make(map[uint64]*pending), marks: make(map[uint64]*mark), order: make(map[*stream]*pending)}
+	_, err := e.link.main.ChanSubscribe(l.inbox+"*", l.answers)
+	return l, err
+}
+
+// post has the receiving goroutine do something. It may be called from any goroutine.
+func (l *lane) post(do func()) {
+	l.mu.Lock()
+	l.posted = append(l.posted, do)
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default: // it has not looked yet
+	}
+}
+
+// later has the sending goroutine do something.
+func (l *lane) later(do func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.todo = append(l.todo, do)
+	l.ready.Signal()
+}
+
+// arm has the receiving goroutine look at what is due, soon. It may be called from any goroutine.
+func (l *lane) arm() {
+	if !l.armed.Load() && !l.armed.Swap(true) {
+		l.timer.Reset(tickInterval)
+	}
+}
+
+// send is the sending goroutine.
+func (l *lane) send() {
+	for {
+		l.mu.Lock()
+		for !l.closed && len(l.todo) == 0 && (l.queue.len() == 0 || l.outstanding >= outstandingMost) {
+			l.ready.Wait()
+		}
+		if l.closed {
+			l.mu.Unlock()
+			return
+		}
+		todo := l.todo
+		l.todo = nil
+		l.batch = l.batch[:0]
+		for l.queue.len() > 0 && l.outstanding < outstandingMost && len(l.batch) < batchMost {
+			l.batch = append(l.batch, l.queue.pop())
+			l.outstanding++
+		}
+		l.released = l.queue.released(l.released[:0])
+		l.mu.Unlock()
+		for _, w := range l.released {
+			w.Released()
+		}
+		clear(l.released)
+		for _, do := range todo {
+			do()
+		}
+		l.sendBatch(l.batch)
+		clear(l.batch)
+	}
+}
+
+// mark is a message that a lane sends to itself: when it comes back, the server has all that was sent
+// before it.
+type mark struct {
+	sent   time.Time
+	within uint64     // Engine.connection
+	core   []*pending // messages that are answered then
+	calls  []func(error)
+}
+
+// sendBatch sends publications, and a mark behind them if there is something to be marked.
+func (l *lane) sendBatch(batch []*pending) {
+	if len(batch) == 0 && len(l.marked) == 0 {
+		return
+	}
+	mk := &mark{sent: time.Now(), within: l.e.connection.Load(), calls: l.marked}
+	l.marked = nil
+	if !l.e.connected.Load() {
+		mk.core = batch
+		l.unsent(mk, engine.ErrAway)
+		return
+	}
+	first := l.window.add(batch, mk)
+	for i, p := range batch {
+		core := p.st == nil // p may be answered as soon as it is sent, and be another one's then
+		switch err := l.publish(p, first+uint64(i), mk.sent); {
+		case err == nil && core:
+			mk.core = append(mk.core, p)
+		case err != nil && (core || l.window.take(first+uint64(i)) == p):
+			l.unsent(&mark{core: batch[i : i+1]}, sendError(err))
+		}
+	}
+	if len(mk.core) > 0 || len(mk.calls) > 0 {
+		token := l.window.addMark(mk)
+		err := l.e.link.main.Publish(l.inbox+strconv.FormatUint(token, 10), nil)
+		if err != nil && l.window.takeMark(token) == mk {
+			l.unsent(mk, engine.ErrUnavailable)
+		}
+	}
+	l.arm()
+}
+
+// unsent answers what could not be sent.
+func (l *lane) unsent(mk *mark, err error) {
+	for _, p := range mk.core {
+		p.answer(channel.Receipt{}, err)
+		p.recycle()
+	}
+	for _, call := range mk.calls {
+		l.post(func() { call(err) })
+	}
+	l.answered(len(mk.core))
+}
+
+// sendError returns what an error of the client says of a message.
+func sendError(err error) error {
+	switch {
+	case errors.Is(err, natsgo.ErrMaxPayload):
+		return channel.ErrTooBig
+	case errors.Is(err, natsgo.ErrReconnectBufExceeded), errors.Is(err, natsgo.ErrConnectionClosed),
+		errors.Is(err, natsgo.ErrBadSubject), errors.Is(err, natsgo.ErrHeadersNotSupported), errors.Is(err, natsgo.ErrConnectionDraining):
+		return engine.ErrAway
+	}
+	return engine.ErrUnavailable // some of it may be under way
+}
+
+// answered makes room for publications that wait.
+func (l *lane) answered(n int) {
+	if n == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.outstanding -= n
+	if l.queue.len() > 0 {
+		l.ready.Signal()
+	}
+}
+
+// publish sends one publication.
+func (l *lane) publish(p *pending, token uint64, now time.Time) error {
+	m := message{Publication: p.p, tombstone: p.tombstone, probe: p.probe, removed: p.removed}
+	switch {
+	case p.st != nil:
+	case l.e.single:
+		return nil // the mark says when it is its turn
+	default:
+		return l.publishCore(p, &m, now)
+	}
+	l.buffer = appendMessage(l.buffer[:0], &m)
+	subject, reply := p.subject(), l.inbox+strconv.FormatUint(token, 10)
+	if p.p.ID == "" && !p.tombstone {
+		return l.e.link.main.PublishRequest(subject, reply, l.buffer)
+	}
+	out := natsgo.Msg{Subject: subject, Reply: reply, Data: l.buffer, Header: natsgo.Header{}}
+	if p.p.ID != "" {
+		out.Header.Set(natsgo.MsgIdHdr, p.p.ID)
+	}
+	if p.tombstone {
+		out.Header.Set(natsgo.ExpectedLastSubjSeqHdr, strconv.FormatUint(p.expected, 10))
+	}
+	return l.e.link.main.PublishMsg(&out)
+}
+
+// coreMost is of how many channels a lane remembers its previous message, and coreAge for how long.
+const (
+	coreMost = 1 << 16
+	coreAge  = 10 * time.Minute
+)
+
+// publishCore sends a message that is not stored.
+func (l *lane) publishCore(p *pending, m *message, now time.Time) error {
+	m.core, m.node = true, l.e.cfg.NodeID
+	m.counter = l.e.counted(bucket(p.name))
+	if p.ordered {
+		if before, ok := l.core[p.name]; ok {
+			m.previous, m.age = before.counter, uint64(max(now.Sub(before.at).Milliseconds(), 0))
+		} else if len(l.core) >= coreMost {
+			l.forgetCore(now)
+		}
+		l.core[p.name] = coreSent{m.counter, now}
+	}
+	l.buffer = appendMessage(l.buffer[:0], m)
+	return l.e.link.main.Publish(l.e.live+token(p.name), l.buffer)
+}
+
+// forgetCore forgets previous messages: old ones, and where there are none, any.
+func (l *lane) forgetCore(now time.Time) {
+	for name, before := range l.core {
+		if now.Sub(before.at) > coreAge {
+			delete(l.core, name)
+		}
+	}
+	for name := range l.core {
+		if len(l.core) < coreMost*3/4 {
+			return
+		}
+		delete(l.core, name)
+	}
+}
+
+// receive is the receiving goroutine.
+func (l *lane) receive() {
+	for {
+		select {
+		case m := <-l.answers:
+			l.acknowledgements(m)
+		case m := <-l.live:
+			l.deliver(m)
+		case <-l.wake:
+			l.runPosted()
+		case <-l.timer.C:
+			l.armed.Store(false)
+			l.tick(time.Now())
+		case <-l.e.stop:
+			return
+		}
+	}
+}
+
+// runPosted does what was posted.
+func (l *lane) runPosted() {
+	l.mu.Lock()
+	posted := l.posted
+	l.posted = nil
+	l.mu.Unlock()
+	for _, do := range posted {
+		do()
+	}
+	l.ask()
+}
+
+// acknowledgements handles an answer, and others that are there.
+func (l *lane) acknowledgements(m *natsgo.Msg) {
+	n := 0
+	for range batchMost {
+		n += l.acknowledge(m)
+		select {
+		case m = <-l.answers:
+			continue
+		default:
+		}
+		break
+	}
+	l.answered(n)
+}
+
+// acknowledge handles an answer, and returns how many publications it was for.
+func (l *lane) acknowledge(m *natsgo.Msg) (answered int) {
+	token, err := strconv.ParseUint(m.Subject[len(l.inbox):], 10, 64)
+	if err != nil {
+		return 0 // nobody's
+	}
+	if mk := l.window.takeMark(token); mk != nil {
+		l.end(mk, nil)
+		return len(mk.core)
+	}
+	p, older := l.window.acknowledged(token)
+	for _, name := range older {
+		l.suspect(name)
+	}
+	if p == nil {
+		return 0
+	}
+	if !p.timedOut {
+		answered = 1
+	}
+	a, ok := parseAcknowledgement(m.Data)
+	switch {
+	case !ok: // no responders, or no answer at all
+		l.e.away(p.st)
+		p.answer(channel.Receipt{}, engine.ErrAway)
+	case a.code != 0:
+		p.answer(channel.Receipt{}, errorOf(&a))
+		if a.code != codeLastSequence && a.code != codeTooBig {
+			l.e.refused(p.st, &a)
+		}
+	default:
+		l.stored(p, &a)
+	}
+	p.recycle()
+	return answered
+}
+
+// stored handles a publication that the stream has. Those of a single node are appended now.
+func (l *lane) stored(p *pending, a *acknowledgement) {
+	l.e.counts.stored.Add(1)
+	receipt := channel.Receipt{Epoch: p.st.epoch(), Offset: a.seq}
+	r := l.routes[token(p.name)]
+	if l.e.single {
+		l.e.embedded.acknowledged(p.st.name, a.seq)
+		switch {
+		case r == nil || p.probe || a.duplicate: // nothing is new for it
+		case p.late:
+			l.catchUp(r) // others may have overtaken it
+		default:
+			l.arrive(r, arrival{seq: a.seq, m: message{Publication: p.p, tombstone: p.tombstone, removed: p.removed}})
+		}
+	}
+	if r != nil && r.ch != nil {
+		receipt.Subscribers = r.ch.Subscribers()
+	}
+	p.answer(receipt, nil)
+}
+
+// end ends a mark.
+func (l *lane) end(mk *mark, err error) {
+	for _, p := range mk.core {
+		receipt := channel.Receipt{}
+		if r := l.routes[token(p.name)]; r != nil && r.ch != nil {
+			receipt = channel.Receipt{Epoch: r.epoch, Subscribers: r.ch.Subscribers()}
+			if l.e.single && err == nil {
+				l.pass(r, &p.p)
+			}
+		}
+		p.answer(receipt, err)
+		p.recycle()
+	}
+	for _, call := range mk.calls {
+		call(err)
+	}
+}
+
+// tick looks at what is due.
+func (l *lane) tick(now time.Time) {
+	stuck, marks := l.window.expired(now.Add(-patience))
+	l.expire(stuck, marks, true)
+	l.leaveIdle(now)
+	l.lookAtSlow()
+	l.readAgain()
+	l.mu.Lock()
+	waiting := l.rates.released(nil, l.e.now().UnixMilli())
+	more := l.outstanding > 0 || len(l.idle) > 0 || len(l.slow) > 0 || len(l.retry) > 0
+	l.mu.Unlock()
+	for _, w := range waiting {
+		w.Released()
+	}
+	if more || l.window.waits() {
+		l.arm()
+	}
+}
+
+// expire answers those whose publications had no answer.
+func (l *lane) expire(stuck []*pending, marks []*mark, away bool) {
+	for _, p := range stuck {
+		if away {
+			l.e.away(p.st)
+		}
+		p.answer(channel.Receipt{}, engine.ErrUnavailable)
+	}
+	n := len(stuck)
+	for _, mk := range marks {
+		n += len(mk.core)
+		l.end(mk, engine.ErrUnavailable)
+	}
+	l.answered(n)
+}
+
+// down is called when the connection broke: nothing that was sent before is answered any more.
+func (l *lane) down() {
+	stuck, marks := l.window.before(l.e.connection.Load())
+	l.expire(stuck, marks, false)
+	l.arm()
+}
+
+// drain waits until everything was sent and answered, or ctx ends.
+func (l *lane) drain(ctx context.Context) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		l.mu.Lock()
+		left := l.queue.len() + l.outstanding
+		l.mu.Unlock()
+		if left == 0 || !l.e.connected.Load() {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// close ends the sending goroutine, and refuses what comes.
+func (l *lane) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.ready.Signal()
+}
+
+// abandon answers everybody, when the goroutines have ended.
+func (l *lane) abandon() {
+	l.timer.Stop()
+	l.mu.Lock()
+	var waiting []*pending
+	for l.queue.len() > 0 {
+		waiting = append(waiting, l.queue.pop())
+	}
+	released := append(l.queue.waiting, l.rates.waiting...)
+	l.mu.Unlock()
+	l.unsent(&mark{core: waiting}, engine.ErrAway)
+	stuck, marks := l.window.before(l.e.connection.Add(1))
+	l.expire(stuck, marks, false)
+	l.runPosted()
+	for _, r := range l.list {
+		if r.ch != nil {
+			r.ch.Failed(engine.ErrAway)
+		}
+	}
+	l.runPosted()
+	for _, w := range released {
+		w.Released()
+	}
+}

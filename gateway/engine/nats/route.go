@@ -1,0 +1,249 @@
+package nats
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/engine"
+
+	natsgo "github.com/nats-io/nats.go"
+)
+
+const (
+	idleWait     = 2 * time.Second // between a channel's last reader and the end of its subscription
+	heldMost     = 1024            // messages that wait while their channel is read from the stream,
+	heldBytesMix = 1 << 20         // and their bytes
+)
+
+// A route is the way of a channel's messages to this node. It is owned by its lane's receiving goroutine.
+type route struct {
+	token, name string
+	ch          *channel.Channel // nil while nobody reads it
+	keeps       bool             // its history is stored
+	bucket      uint8
+	told        bool // ch knows its position
+	st          *stream
+	sub         *natsgo.Subscription // nil until the server has it, and on a single node
+	at          int                  // in the lane's list
+
+	// The order. Of a stored history last is the sequence up to which all was handled; newest is how far
+	// clients are told that is, and prev the offset of the newest publication, 0 if there is none.
+	epoch              channel.Epoch
+	last, newest, prev uint64
+
+	busy *busy // not nil while the position is not known, or the channel is read from the stream
+
+	since      int64       // when it was attached: ms
+	publishers []publisher // of messages that are not stored
+	left       time.Time   // when the last reader has left
+	dropped    int         // messages of sub that were dropped, as far as that is known
+}
+
+// busy is what a route has while it waits for its stream.
+type busy struct {
+	held     []arrival
+	bytes    int
+	overflow bool // some were not held
+	fill     bool // the channel waits to be filled
+}
+
+// arrival is a stored message on its way to a channel.
+type arrival struct {
+	seq, last uint64 // last is the sequence of the one before it, 0 if that is not known
+	m         message
+	err       error // it cannot be read
+}
+
+// publisher is what a route knows of a node that publishes to its channel.
+type publisher struct{ node, counter uint64 }
+
+// attach gives a channel its route.
+func (l *lane) attach(ch *channel.Channel) {
+	name := ch.Name()
+	t := token(name)
+	if r := l.routes[t]; r != nil {
+		r.ch, r.told = ch, false
+		if r.busy == nil {
+			l.tell(r)
+		}
+		return
+	}
+	r := &route{token: t, name: name, ch: ch, keeps: l.e.keeps(name), bucket: uint8(bucket(name)), at: len(l.list), busy: new(busy)}
+	if r.keeps {
+		r.st = l.e.stream(name)
+	}
+	if !l.e.connected.Load() || l.e.closed.Load() || r.keeps && r.st == nil {
+		ch.Failed(engine.ErrAway)
+		return
+	}
+	l.routes[t] = r
+	l.list = append(l.list, r)
+	if l.e.single {
+		l.asking = append(l.asking, r)
+		return
+	}
+	l.later(func() { l.subscribe(r) })
+}
+
+// subscribe subscribes to a route's subject. It runs on the sending goroutine.
+func (l *lane) subscribe(r *route) {
+	sub, err := l.e.link.main.ChanSubscribe(l.e.live+r.token, l.live)
+	l.marked = append(l.marked, func(unmarked error) { // on the receiving goroutine
+		switch r.sub = sub; {
+		case err != nil || unmarked != nil:
+			l.fail(r, engine.ErrUnavailable)
+		case r.keeps:
+			l.asking = append(l.asking, r)
+			l.ask()
+		default:
+			l.e.barrier(func() { l.post(func() { l.begin(r) }) })
+		}
+	})
+}
+
+// begin begins the order of a channel without a stored history, which is this node's own.
+func (l *lane) begin(r *route) {
+	if !l.current(r) {
+		return
+	}
+	r.epoch, r.busy, r.since = channel.Epoch(rand.Uint64()|1), nil, l.e.now().UnixMilli()
+	l.tell(r)
+}
+
+// current reports whether the lane still has that route.
+func (l *lane) current(r *route) bool { return l.routes[r.token] == r }
+
+// tell tells a route's channel where its order is.
+func (l *lane) tell(r *route) {
+	if r.ch != nil {
+		r.told = true
+		r.ch.Attached(channel.Position{Epoch: r.epoch, Offset: r.newest})
+	}
+}
+
+// detach notes that a channel has ended.
+func (l *lane) detach(ch *channel.Channel) {
+	r := l.routes[token(ch.Name())]
+	if r == nil || r.ch != ch {
+		return // another one of its name has begun already
+	}
+	r.ch, r.told, r.left = nil, false, time.Now()
+	if l.e.single {
+		l.remove(r)
+		return
+	}
+	l.idle = append(l.idle, r)
+	l.arm()
+}
+
+// leaveIdle ends the routes that nobody has read for a while.
+func (l *lane) leaveIdle(now time.Time) {
+	n := 0
+	for n < len(l.idle) && now.Sub(l.idle[n].left) >= idleWait {
+		if r := l.idle[n]; r.ch == nil && now.Sub(r.left) >= idleWait {
+			l.remove(r)
+		}
+		n++
+	}
+	if n > 0 {
+		l.idle = slices.Delete(l.idle, 0, n)
+	}
+}
+
+// fail ends a route whose position could not be found out.
+func (l *lane) fail(r *route, err error) {
+	if l.remove(r) && r.ch != nil {
+		r.ch.Failed(err)
+	}
+}
+
+// remove ends a route, and reports whether the lane still had it.
+func (l *lane) remove(r *route) bool {
+	had := l.current(r)
+	if had {
+		delete(l.routes, r.token)
+		last := l.list[len(l.list)-1]
+		l.list[r.at], last.at = last, r.at
+		l.list[len(l.list)-1] = nil
+		l.list = l.list[:len(l.list)-1]
+	}
+	if sub := r.sub; sub != nil {
+		r.sub = nil
+		l.later(func() { _ = sub.Unsubscribe() }) // ignored: the connection has been closed
+	}
+	return had
+}
+
+// arrive handles a stored message.
+func (l *lane) arrive(r *route, a arrival) {
+	switch {
+	case r.busy != nil:
+		r.busy.hold(a)
+	case a.seq <= r.last:
+		l.e.repeated(r, a.seq)
+	case a.last > r.last:
+		l.catchUp(r)
+		r.busy.hold(a)
+	default:
+		l.append(r, &a)
+	}
+}
+
+// hold keeps a message for later.
+func (b *busy) hold(a arrival) {
+	n := len(a.m.Payload) + len(a.m.Extra)
+	if b.overflow || len(b.held) >= heldMost || b.bytes+n > heldBytesMix {
+		b.held, b.overflow = nil, true
+		return
+	}
+	a.m.Payload, a.m.Extra = slices.Clone(a.m.Payload), slices.Clone(a.m.Extra)
+	b.held, b.bytes = append(b.held, a), b.bytes+n
+}
+
+// append appends a stored message that is next in its channel's order.
+func (l *lane) append(r *route, a *arrival) {
+	r.last = a.seq
+	switch {
+	case a.err != nil:
+		l.gap(r, a.seq, engine.GapVersion)
+		r.prev = a.seq
+		return
+	case a.m.probe:
+		return
+	case a.m.tombstone:
+		if r.told {
+			r.ch.ForgetHistory()
+		}
+		return
+	}
+	prev := r.prev
+	r.newest, r.prev = a.seq, a.seq
+	if r.told {
+		l.p = a.m.Publication
+		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, a.seq, prev
+		r.ch.Append(&l.p, &l.scratch)
+		l.p = channel.Publication{}
+	}
+}
+
+// gap notes that publications of a channel up to an offset are missing.
+func (l *lane) gap(r *route, upTo uint64, cause string) {
+	r.newest = max(r.newest, upTo)
+	l.e.counts.gap(cause)
+	if r.told {
+		l.p = channel.Publication{Kind: channel.KindGap, Epoch: r.epoch, Prev: r.newest}
+		r.ch.Append(&l.p, &l.scratch)
+	}
+}
+
+// pass appends what has no place in the order of its channel.
+func (l *lane) pass(r *route, p *channel.Publication) {
+	if r.told {
+		l.p = *p
+		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, 0, 0
+		r.ch.Append(&l.p, &l.scratch)
+		l.p = channel.Publication{}
+	}
+}

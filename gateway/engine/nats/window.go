@@ -1,0 +1,209 @@
+package nats
+
+import (
+	"sync"
+	"time"
+)
+
+// lateMost is how long an answer may be late: longer than any server takes.
+const lateMost = time.Minute
+
+// window has what a lane has sent and what is not answered. The sending goroutine adds, the receiving one takes.
+//
+// A stream stores what one connection sends in that order, and answers in that order. So when an answer
+// comes while older messages of the same stream have none, theirs are lost, or the messages are: they are
+// late from then on, and their channels have to be read from the stream. Late ones are kept for a while,
+// as is what has timed out: it may have been stored, too.
+type window struct {
+	mu sync.Mutex
+	// Guarded by mu.
+	last     uint64 // token
+	messages map[uint64]*pending
+	marks    map[uint64]*mark
+	order    map[*stream]*pending // a ring of those that are not late; the oldest
+	late     []*pending           // in the order they became so
+}
+
+// add adds the messages of a batch that go to streams. The tokens of a batch begin with first.
+func (w *window) add(batch []*pending, mk *mark) (first uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	first = w.last + 1
+	for _, p := range batch {
+		if w.last++; p.st != nil {
+			p.token, p.sent, p.within = w.last, mk.sent, mk.within
+			w.messages[w.last] = p
+			w.link(p)
+		}
+	}
+	return first
+}
+
+// addMark adds a mark and returns its token.
+func (w *window) addMark(mk *mark) (token uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last++
+	w.marks[w.last] = mk
+	return w.last
+}
+
+// link makes a message the newest of its stream.
+func (w *window) link(p *pending) {
+	oldest := w.order[p.st]
+	if oldest == nil {
+		p.prev, p.next = p, p
+		w.order[p.st] = p
+		return
+	}
+	p.prev, p.next = oldest.prev, oldest
+	p.prev.next, oldest.prev = p, p
+}
+
+// unlink takes a message out of those that are not late.
+func (w *window) unlink(p *pending) {
+	if w.order[p.st] == p {
+		w.order[p.st] = p.next
+		if p.next == p {
+			delete(w.order, p.st)
+		}
+	}
+	p.prev.next, p.next.prev = p.next, p.prev
+	p.prev, p.next = nil, nil
+}
+
+// postpone makes a message a late one.
+func (w *window) postpone(p *pending) {
+	w.unlink(p)
+	p.late = true
+	w.late = append(w.late, p)
+}
+
+// take takes a message that was not sent after all.
+func (w *window) take(token uint64) *pending {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.takeLocked(token)
+}
+
+func (w *window) takeLocked(token uint64) *pending {
+	p := w.messages[token]
+	if p == nil {
+		return nil
+	}
+	delete(w.messages, token)
+	if !p.late {
+		w.unlink(p)
+	} else {
+		p.gone = true // late still has it
+	}
+	return p
+}
+
+// takeMark takes a mark.
+func (w *window) takeMark(token uint64) *mark {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	mk := w.marks[token]
+	delete(w.marks, token)
+	return mk
+}
+
+// acknowledged takes the message that was answered, and returns the channels of older ones of its stream
+// that were not.
+func (w *window) acknowledged(token uint64) (p *pending, older []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p = w.messages[token]; p == nil {
+		return nil, nil
+	}
+	for !p.late && w.order[p.st] != p {
+		before := w.order[p.st]
+		older = append(older, before.name)
+		w.postpone(before)
+	}
+	return w.takeLocked(token), older
+}
+
+// expired returns what was sent before a time and is not answered. Messages stay, as late ones.
+func (w *window) expired(before time.Time) (stuck []*pending, marks []*mark) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p := w.oldest(before); p != nil; p = w.oldest(before) {
+		w.postpone(p)
+	}
+	kept := w.late[:0]
+	for _, p := range w.late {
+		switch {
+		case p.gone: // answered
+			continue
+		case p.sent.Before(before) && !p.timedOut:
+			p.timedOut = true
+			stuck = append(stuck, p)
+		case p.sent.Before(before.Add(-lateMost)):
+			delete(w.messages, p.token)
+			continue
+		}
+		kept = append(kept, p)
+	}
+	clear(w.late[len(kept):])
+	w.late = kept
+	for token, mk := range w.marks {
+		if mk.sent.Before(before) {
+			delete(w.marks, token)
+			marks = append(marks, mk)
+		}
+	}
+	return stuck, marks
+}
+
+// oldest returns a message that is not late and was sent before a time.
+func (w *window) oldest(before time.Time) *pending {
+	for _, p := range w.order {
+		if p.sent.Before(before) {
+			return p
+		}
+	}
+	return nil
+}
+
+// before returns what was sent in an earlier connection and is not answered.
+func (w *window) before(connection uint64) (stuck []*pending, marks []*mark) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.messages {
+		if p.within < connection && !p.timedOut {
+			if !p.late {
+				w.postpone(p)
+			}
+			p.timedOut = true
+			stuck = append(stuck, p)
+		}
+	}
+	for token, mk := range w.marks {
+		if mk.within < connection {
+			delete(w.marks, token)
+			marks = append(marks, mk)
+		}
+	}
+	return stuck, marks
+}
+
+// waits reports whether something is not answered.
+func (w *window) waits() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.messages) > 0 || len(w.marks) > 0
+}
+
+// oldestOfAll returns when the oldest message without an answer was sent.
+func (w *window) oldestOfAll() (sent time.Time, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.order {
+		if !ok || p.sent.Before(sent) {
+			sent, ok = p.sent, true
+		}
+	}
+	return sent, ok
+}
