@@ -108,7 +108,7 @@ func (e *Engine) open(ctx context.Context) error {
 	c := streamsConfig{prefix: e.cfg.Servers.Prefix, embedded: e.single, replicas: e.cfg.Servers.Replicas, histories: e.cfg.Histories, namespaceOf: e.cfg.NamespaceOf,
 		dataMax: e.cfg.DataMax, maxMessage: e.cfg.MaxMessage, log: e.log}
 	if e.single {
-		c.generation = e.embedded.generation()
+		c.generation = e.embedded.generation
 	}
 	all, err := openStreams(ctx, e.link, c)
 	if err == nil {
