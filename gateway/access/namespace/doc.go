@@ -31,8 +31,9 @@
 //   - force_positioning is not recovery: it sends a subscriber its position (epoch and
 //     offset), with which it can read the history itself. Recovery sends it too.
 //
-// sluice adds one option: allow_raw_publish lets clients of raw WebSocket publish. They
-// need permission to publish as well.
+// sluice adds two options. allow_raw_publish lets clients of raw WebSocket publish. They
+// need permission to publish as well. "durable": false keeps a history in memory only, on a gateway
+// that stores histories (--data-dir, --nats-url); elsewhere it has no effect.
 //
 // # What is refused
 //

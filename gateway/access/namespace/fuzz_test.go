@@ -19,6 +19,9 @@ func written(t *testing.T, s *Set) []byte {
 				x[k.name] = *k.flag(o)
 			}
 		}
+		if o.Durable != nil {
+			x["durable"] = *o.Durable
+		}
 		if o.Name == "" {
 			file["without_namespace"] = x
 			continue

@@ -35,6 +35,9 @@ type Options struct {
 	// 1 s. Both are zero if there is no history.
 	HistorySize int
 	HistoryTTL  time.Duration
+	// Whether the history is stored, if the gateway has a store; else it is in memory. nil: it is. See
+	// Stored.
+	Durable *bool
 
 	// What a subscriber gets always (Force) or on request (Allow); see Recovers and
 	// Positions.
@@ -65,6 +68,9 @@ type Options struct {
 	AllowRawPublish          bool // clients of raw WebSocket may publish too, if Allows reports so
 }
 
+// Stored reports whether channels have a history that is stored, if the gateway has a store.
+func (o *Options) Stored() bool { return o.HistorySize > 0 && (o.Durable == nil || *o.Durable) }
+
 // An option is an option that a file may have. Exactly one of flag and read is set.
 type option struct {
 	name string
@@ -76,6 +82,7 @@ type option struct {
 var known = []option{
 	{name: "history_size", read: readHistorySize},
 	{name: "history_ttl", read: readHistoryTTL},
+	{name: "durable", read: readDurable},
 	{name: "force_recovery", flag: func(o *Options) *bool { return &o.ForceRecovery }},
 	{name: "allow_recovery", flag: func(o *Options) *bool { return &o.AllowRecovery }},
 	{name: "force_positioning", flag: func(o *Options) *bool { return &o.ForcePositioning }},

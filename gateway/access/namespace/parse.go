@@ -168,6 +168,12 @@ func readHistoryTTL(o *Options, raw string) error {
 	return nil
 }
 
+func readDurable(o *Options, raw string) error {
+	durable, err := readFlag(raw)
+	o.Durable = &durable
+	return err
+}
+
 func readRecoveryMode(o *Options, raw string) error {
 	s, ok := text(raw)
 	switch {

@@ -15,7 +15,7 @@ const everything = `{
     "history_size": 10, "history_ttl": "90s", "allow_recovery": true, "allow_positioning": false, "force_recovery_mode": "stream"
   },
   "namespaces": [{
-    "allow_raw_publish": true, "name": "chat", "history_size": 1048576, "history_ttl": "24h",
+    "allow_raw_publish": true, "name": "chat", "history_size": 1048576, "history_ttl": "24h", "durable": false,
     "force_recovery": true, "allow_recovery": true, "force_positioning": true, "allow_positioning": true,
     "force_recovery_mode": "cache", "presence": true, "join_leave": true, "force_push_join_leave": true,
     "allow_subscribe_for_client": true, "allow_subscribe_for_anonymous": true,
@@ -28,7 +28,7 @@ const everything = `{
 
 func TestAFileIsReadWholly(t *testing.T) {
 	chat := allOn()
-	chat.Name, chat.HistorySize, chat.HistoryTTL, chat.ForceRecoveryMode = "chat", 1<<20, 24*time.Hour, Cache
+	chat.Name, chat.HistorySize, chat.HistoryTTL, chat.ForceRecoveryMode, chat.Durable = "chat", 1<<20, 24*time.Hour, Cache, new(false)
 	want := []*Options{
 		{HistorySize: 10, HistoryTTL: 90 * time.Second, AllowRecovery: true},
 		chat,
@@ -161,6 +161,10 @@ var faultCases = []struct{ name, file, want string }{
 	{"ttl as number", chatWith(`"history_size":1,"history_ttl":300`), `namespace "chat": history_ttl: 300 is a number without a unit; write a string with a unit, for example "300s"`},
 	{"ttl without unit", chatWith(`"history_size":1,"history_ttl":"300"`), `namespace "chat": history_ttl: "300" is not a duration with a unit: write, for example, "90s", "5m" or "24h"`},
 	{"ttl in days", chatWith(`"history_size":1,"history_ttl":"7d"`), `namespace "chat": history_ttl: "7d" is not a duration with a unit: write, for example, "90s", "5m" or "24h"`},
+	{"durable as number", chatWith(`"history_size":1,"history_ttl":"1s","durable":1`), `namespace "chat": durable: 1 is a number; write true or false without quotes`},
+	{"durable without history", chatWith(`"durable":false`), `namespace "chat": durable: says whether the history is stored, and there is no history; add history_size and history_ttl, or remove durable`},
+	{"durable with a history of 0", chatWith(`"history_size":0,"durable":true`), `namespace "chat": durable: says whether the history is stored, and there is no history; add history_size and history_ttl, or remove durable`},
+	{"durable with a bad size", chatWith(`"history_size":-1,"durable":true`), `namespace "chat": history_size: -1 must not be negative; write the number of publications to keep, or 0 for no history`},
 	{"ttl as object", chatWith(`"history_size":1,"history_ttl":{"s": 1}`), `namespace "chat": history_ttl: {"s": 1} is an object; write a string with a unit, for example "300s"`},
 	{"ttl too short", chatWith(`"history_size":1,"history_ttl":"999ms"`), `namespace "chat": history_ttl: 999ms is less than 1s, too short for a client to reconnect; write at least "1s"`},
 	{"ttl negative", chatWith(`"history_size":1,"history_ttl":"-1s"`), `namespace "chat": history_ttl: -1s is negative; write how long to keep publications, for example "300s"`},

@@ -234,3 +234,17 @@ func TestAskingAllocatesNothing(t *testing.T) {
 		t.Error("nothing was allowed")
 	}
 }
+
+func TestWhichHistoriesAreStored(t *testing.T) {
+	for _, c := range []struct {
+		o    Options
+		want bool
+	}{
+		{Options{}, false}, {Options{Durable: new(true)}, false},
+		{Options{HistorySize: 1}, true}, {Options{HistorySize: 1, Durable: new(true)}, true}, {Options{HistorySize: 1, Durable: new(false)}, false},
+	} {
+		if got := c.o.Stored(); got != c.want {
+			t.Errorf("%+v: %v, want %v", c.o, got, c.want)
+		}
+	}
+}

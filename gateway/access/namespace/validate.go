@@ -25,6 +25,8 @@ func (o *Options) faults(unread map[string]bool) []error {
 		`has no effect without history_ttl; add it, for example "history_ttl": "300s", or remove history_size`)
 	v.need(o.HistoryTTL > 0, "history_ttl", o.HistorySize != 0, []string{"history_size"},
 		`has no effect without history_size; add it, for example "history_size": 100, or remove history_ttl`)
+	v.need(o.Durable != nil, "durable", o.HistorySize != 0, []string{"history_size"},
+		"says whether the history is stored, and there is no history; add history_size and history_ttl, or remove durable")
 	for _, x := range []struct {
 		name string
 		on   bool
