@@ -16,6 +16,7 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/clienttest"
 	"sluice/gateway/engine"
+	"sluice/gateway/engine/local"
 	"sluice/gateway/loop"
 	"sluice/gateway/presence"
 )
@@ -69,7 +70,7 @@ func (p stored) answer(err error) {
 func startStore(t testing.TB, cfg Config) (*server, *store) {
 	e := &store{got: make(chan stored, 64), asked: make(chan func(), 64)}
 	return startWith(t, cfg, parts{engine: func(space *channel.Space, present *presence.Table) engine.Engine {
-		e.Engine = localEngine(space, present)
+		e.Engine = local.Engine{Space: space, Present: present}
 		return e
 	}}), e
 }

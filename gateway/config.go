@@ -1,74 +1,41 @@
 package gateway
 
 import (
-	"errors"
 	"io"
 	"log/slog"
 	"net/netip"
-	"os"
 	"runtime"
-	"strings"
 	"time"
 
 	"sluice/gateway/access/auth"
 	"sluice/gateway/access/namespace"
-	"sluice/gateway/channel"
 	"sluice/gateway/edge"
 	"sluice/gateway/edge/admit"
+	"sluice/gateway/engine/backing"
 	"sluice/gateway/loop"
 	"sluice/gateway/rate"
+	"sluice/gateway/raw"
 	"sluice/gateway/setting"
 	"sluice/poller"
 )
 
 // Raw is what clients of raw WebSocket and SSE (/ws, /sse, /echo) may do.
-type Raw int
+type Raw = raw.Access
 
 const (
-	// RawDefault is RawPublish if only this machine can reach the listener and no
-	// proxies are configured, and RawListen otherwise. Serve decides by the address of
-	// its listener. If Tokens or Namespaces is set, it decides instead.
-	RawDefault Raw = iota
-	// RawPublish: clients may subscribe, and their messages are published in their channel.
-	RawPublish
-	// RawListen: clients may only subscribe. A client that sends a message to a channel is
-	// disconnected with code 1008. /echo still works.
-	RawListen
-	// RawOff: the paths of raw WebSocket and SSE return 404.
-	RawOff
+	RawDefault = raw.AccessDefault
+	RawPublish = raw.AccessPublish
+	RawListen  = raw.AccessListen
+	RawOff     = raw.AccessOff
 )
-
-// String returns the setting as a word: "default", "publish", "listen" or "off".
-func (r Raw) String() string {
-	switch r {
-	case RawPublish:
-		return "publish"
-	case RawListen:
-		return "listen"
-	case RawOff:
-		return "off"
-	}
-	return "default"
-}
 
 // Refuse is how a new connection that exceeds a limit is refused.
-type Refuse int
+type Refuse = edge.Refuse
 
 const (
-	// RefuseHTTP responds to the request with 429 or 503 and Retry-After.
-	RefuseHTTP Refuse = iota
-	// RefuseClose accepts an upgrade and closes it with code 1013, because a web page
-	// cannot see the status of a refused upgrade.
-	RefuseClose
+	RefuseHTTP  = edge.RefuseHTTP
+	RefuseClose = edge.RefuseClose
 )
-
-// String returns the setting as a word: "http" or "close".
-func (r Refuse) String() string {
-	if r == RefuseClose {
-		return "close"
-	}
-	return "http"
-}
 
 // Demo is whether the demo page shows the gateway's numbers and can bring visitors.
 type Demo int
@@ -81,15 +48,12 @@ const (
 	DemoOff
 )
 
-// SlowRule specifies what happens to slow subscribers of channels whose names match
-// Pattern, in which * stands for any run of characters.
-type SlowRule struct {
-	Pattern string
-	// Skip: instead of being disconnected with code 1013, a slow subscriber continues with
-	// the newest publication and is notified of a gap. Subscribers whose format cannot
-	// express that (raw WebSocket without format=json) are disconnected all the same.
-	Skip bool
-}
+// SlowRule specifies what happens to slow subscribers of channels whose names match Pattern.
+type SlowRule = loop.SlowRule
+
+// Store holds the settings of where histories are stored, and of the NATS servers through which
+// gateways share their channels.
+type Store = backing.Store
 
 // Message is a message to publish, or one that a client sent.
 type Message struct {
@@ -97,19 +61,6 @@ type Message struct {
 	Payload []byte // UTF-8 unless Binary
 	Binary  bool
 	Conn    uint64 // ID of the sending connection, which no other connection of any node has; 0 if the message did not come from a client
-}
-
-// UnmarshalText parses a rule as an operator writes it: PATTERN=close or PATTERN=skip.
-func (r *SlowRule) UnmarshalText(text []byte) error {
-	pattern, action := string(text), ""
-	if at := strings.LastIndexByte(pattern, '='); at > 0 { // a channel's name may contain one too
-		pattern, action = pattern[:at], pattern[at+1:]
-	}
-	if action != "close" && action != "skip" {
-		return errors.New("must be a rule PATTERN=close or PATTERN=skip, such as prices.*=skip")
-	}
-	*r = SlowRule{Pattern: strings.TrimSpace(pattern), Skip: action == "skip"}
-	return nil
 }
 
 // Config holds the settings of a Server. The zero value is ready for use: in every field, zero
@@ -182,6 +133,8 @@ type Config struct {
 	// HistoryBytes bounds the history of one channel in bytes: payloads plus 40 bytes for
 	// each. A larger message is not kept.
 	HistoryBytes int `name:"history-bytes" group:"History" unit:"bytes" default:"1MiB" min:"1KiB, or {History} off" help:"bytes of history kept per channel; a message larger than this is not kept"`
+
+	Store Store // where histories are stored, and how channels are shared
 
 	// MaxConnections bounds the WebSocket and SSE connections. Default: the process's
 	// limit on file descriptors, less a reserve for handshakes, loops and files.
@@ -261,6 +214,9 @@ type Config struct {
 	// CloseTimeout is how long the gateway tries to send a closing connection its last
 	// bytes and waits for its Close frame.
 	CloseTimeout time.Duration `name:"close-timeout" group:"Timeouts" default:"5s" min:"1s" help:"time limit for the closing handshake, including the last bytes to the client"`
+	// DrainDuration is how long it takes to close all connections that have to reconnect, at a pace,
+	// so that they do not come back all at once. A few are closed without a pace.
+	DrainDuration time.Duration `name:"drain-duration" group:"Timeouts" default:"30s" min:"1s" help:"time over which clients that must reconnect are told to, so that they do not all come back at once: after lost messages, all clients within this time, and a hundred per second and event loop at least"`
 	// LoopTimeout is how long an event loop may be stuck before [Server.Failed] delivers
 	// ErrLoopStuck, in whole seconds.
 	LoopTimeout time.Duration `name:"loop-timeout" group:"Timeouts" default:"30s" min:"11s, or off" small:"is too short: the process must run long enough to log a stuck loop's stack, which happens after 10 s" off:"never" help:"how long an event loop may be stuck before the process exits with status 70: 11s or more, or off. /readyz responds with 503 after 2s, /healthz after 10s"`
@@ -268,8 +224,9 @@ type Config struct {
 	// PublishURL is the URL of the internal listener, without a path, that the page
 	// shows in its example of publishing.
 	PublishURL string
-	// Name is this node's name in the HTTP API. Default: the host name.
-	Name string `name:"node-name" group:"Listeners" meta:"TEXT" help:"name of this gateway in the server API (/api/info); without it, the host name"`
+	// Name is this node's name, which no other live node may have. Default: the host name; with DataDir,
+	// a name that was drawn once and is kept there; with NATSURL, the host name and random characters.
+	Name string `name:"node-name" group:"Store and nodes" meta:"TEXT" help:"name of this gateway among others and in the server API (/api/info), which no other live one may have; without it, the host name, with {DataDir} a name that is drawn once and kept there, and with {NATSURL} the host name and random characters"`
 	// Version is the program's version, which clients of the Centrifugo protocol receive
 	// when they connect.
 	Version string
@@ -320,9 +277,6 @@ func (c Config) withDefaults() Config {
 			c.UserTimeout = -1 // it would end clients that may stay without reading
 		}
 	}
-	if c.Name == "" {
-		c.Name, _ = os.Hostname() // "" where it is not known
-	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -337,7 +291,7 @@ func (c *Config) loops() loop.Config {
 		MaxMessage: c.MaxMessage, MaxFragments: c.MaxFragments, MaxPending: c.MaxPending, ChannelBuffer: c.ChannelBuffer,
 		HeldMax:     max(c.MaxBuffered/2/c.Loops, c.MaxPending),
 		MessageRate: clientRateFor(c.MessageRate, automatic.MessageRate), ControlRate: clientRateFor(c.ControlRate, automatic.ControlRate),
-		Skips: c.skips, Logger: c.Logger,
+		Skips: loop.SlowRules(c.SlowPolicy).Skip, DrainDuration: c.DrainDuration, Logger: c.Logger,
 	}
 	if hook := c.OnMessage; hook != nil {
 		cfg.OnMessage = func(channel string, payload []byte, binary bool, conn uint64) bool {
@@ -382,14 +336,4 @@ func rateFor(configured, otherwise int, local bool) int {
 		return 0
 	}
 	return otherwise
-}
-
-// skips reports whether slow subscribers of a channel skip.
-func (c *Config) skips(name string) bool {
-	for _, r := range c.SlowPolicy {
-		if channel.Fits(r.Pattern, name) {
-			return r.Skip
-		}
-	}
-	return false
 }

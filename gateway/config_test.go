@@ -36,7 +36,7 @@ var defaults = Config{}.withDefaults()
 func TestTagsOfAConfigFitTheFields(t *testing.T) {
 	known := []string{"name", "group", "meta", "default", "off", "auto", "min", "max", "small", "large", "words", "unit", "reload", "help"}
 	pair := regexp.MustCompile(`^([a-z]+):"(?:[^"\\\\]|\\\\.)*"( |$)`)
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+	for _, f := range append(reflect.VisibleFields(reflect.TypeFor[Config]()), reflect.VisibleFields(reflect.TypeFor[Store]())...) {
 		for rest := string(f.Tag); rest != ""; {
 			m := pair.FindStringSubmatch(rest)
 			if m == nil || !slices.Contains(known, m[1]) {
@@ -46,7 +46,7 @@ func TestTagsOfAConfigFitTheFields(t *testing.T) {
 		}
 	}
 	for _, r := range setting.Rows(new(Config)) {
-		if r.Group == "" || r.Help == "" || r.Default == "" && !r.List && r.Meta != "TEXT" && r.Meta != "DIR" {
+		if r.Group == "" || r.Help == "" || r.Default == "" && !r.List && r.Meta != "TEXT" && r.Meta != "DIR" && r.Meta != "FILE" {
 			t.Errorf("%s has no group, help or default", r.Field)
 		}
 		if r.Meta == "RATE" && r.Max != fmt.Sprintf("%d, or off", rate.Max) {
@@ -57,10 +57,11 @@ func TestTagsOfAConfigFitTheFields(t *testing.T) {
 		}
 	}
 	var huge Config
-	config := reflect.ValueOf(&huge).Elem()
-	for i := range config.NumField() {
-		if config.Field(i).CanInt() {
-			config.Field(i).SetInt(math.MaxInt64)
+	for _, config := range []reflect.Value{reflect.ValueOf(&huge).Elem(), reflect.ValueOf(&huge.Store).Elem()} {
+		for i := range config.NumField() {
+			if config.Field(i).CanInt() {
+				config.Field(i).SetInt(math.MaxInt64)
+			}
 		}
 	}
 	setting.Bounds(&huge) // panics if a bound does not parse
@@ -157,14 +158,6 @@ func TestTextsNameNoFlags(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestFirstSlowRuleThatFitsHolds(t *testing.T) {
-	t.Parallel()
-	cfg := Config{SlowPolicy: []SlowRule{{"a*", false}, {"*", true}, {"b", false}}}
-	if cfg.skips("ab") || !cfg.skips("b") {
-		t.Error("the first rule whose pattern fits is not the one that holds")
 	}
 }
 

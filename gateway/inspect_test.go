@@ -29,7 +29,7 @@ func (s *server) rows(query string) (rows []loop.Description) {
 func TestInspectorShowsWhatAConnectionIs(t *testing.T) {
 	clienttest.PlainOnly(t)
 	t.Parallel()
-	s := start(t, Config{Loops: 1, SendBuffer: 4 << 10, PingInterval: -1, WriteTimeout: -1, SlowPolicy: []SlowRule{{"*", true}}})
+	s := start(t, Config{Loops: 1, SendBuffer: 4 << 10, PingInterval: -1, WriteTimeout: -1, SlowPolicy: []SlowRule{{Pattern: "*", Skip: true}}})
 	if rows := s.rows(""); rows == nil || len(rows) != 0 {
 		t.Errorf("nobody is there: %v", rows)
 	}

@@ -5,13 +5,13 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"os"
 	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/gateway/access"
@@ -22,7 +22,7 @@ import (
 	"sluice/gateway/edge"
 	"sluice/gateway/edge/handshake"
 	"sluice/gateway/engine"
-	"sluice/gateway/engine/local"
+	"sluice/gateway/engine/backing"
 	"sluice/gateway/loop"
 	"sluice/gateway/ops"
 	"sluice/gateway/presence"
@@ -63,7 +63,7 @@ type Server struct {
 	cfg             Config
 	descriptorLimit int
 	space           *channel.Space
-	engine          engine.Engine
+	engine          backing.Engine
 	publisher       *engine.Publisher
 	policy          *access.Policy
 	present         *presence.Table
@@ -83,7 +83,8 @@ type Server struct {
 	inside          *control.Inside
 	failed          chan error // has room for one: the first failure is the one to report
 
-	background sync.WaitGroup // ops.KeepHouse and verifiers
+	complete   atomic.Bool    // New has set all fields
+	background sync.WaitGroup // ops.KeepHouse, verifiers, and what watches the engine
 }
 
 // New returns a server whose event loops are running. It accepts no clients until
@@ -91,22 +92,18 @@ type Server struct {
 // limit on open files to the hard limit. It returns all errors in cfg at once; see
 // [Config.Validate].
 func New(cfg Config) (*Server, error) {
-	return newServer(cfg, parts{clock: time.Now, seconds: time.Tick(time.Second), engine: localEngine})
+	return newServer(cfg, parts{clock: time.Now, seconds: time.Tick(time.Second)})
 }
 
 // parts are what tests replace in a server.
 type parts struct {
-	clock   func() time.Time // of the loops
-	seconds <-chan time.Time // of the watchdog
-	engine  func(*channel.Space, *presence.Table) engine.Engine
-}
-
-func localEngine(space *channel.Space, present *presence.Table) engine.Engine {
-	return local.Engine{Space: space, Present: present}
+	clock   func() time.Time                                    // of the loops
+	seconds <-chan time.Time                                    // of the watchdog
+	engine  func(*channel.Space, *presence.Table) engine.Engine // nil: as configured
 }
 
 // newServer is New with other parts.
-func newServer(cfg Config, with parts) (*Server, error) {
+func newServer(cfg Config, with parts) (_ *Server, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -117,7 +114,7 @@ func newServer(cfg Config, with parts) (*Server, error) {
 	}
 	// In its handshake a connection has two descriptors for a moment, and as many
 	// as there are handshakes may be answered as plain HTTP. A loop has five.
-	kept := descriptorReserve + 3*cfg.MaxHandshakes + 5*cfg.Loops
+	kept := descriptorReserve + cfg.engineDescriptors() + 3*cfg.MaxHandshakes + 5*cfg.Loops
 	if limit <= kept {
 		return nil, Faults{{
 			Why: fmt.Sprintf("the file descriptor limit of %d is too low, because %d descriptors are reserved for files, loops and handshakes", limit, kept),
@@ -168,15 +165,22 @@ func newServer(cfg Config, with parts) (*Server, error) {
 	s.space.Classify(s.classify())
 	s.space.LimitRate(cfg.ChannelRate, rateFor(cfg.JoinRate, automatic.JoinRate, false))
 	s.present = presence.New()
-	s.engine = with.engine(s.space, s.present)
-	s.publisher = engine.NewPublisher(s.engine, s.space, cfg.MaxMessage)
+	if err = s.openEngine(with); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.engine.Close(context.Background()) // ignored: the error that matters is err
+		}
+	}()
+	s.publisher = engine.NewPublisher(s.engine.Engine, s.space, cfg.MaxMessage)
 	s.verifiers = access.NewVerifiers(s.policy.Tokens(), verifyingMax, func() { loop.PlantGreeting("verify") })
 	s.protocols = s.newProtocols()
 	if s.edge, err = s.newEdge(origins); err != nil {
 		return nil, err
 	}
 	loops := cfg.loops()
-	loops.Engine, loops.Space, loops.Admission, loops.Failed, loops.Clock, loops.Seconds = s.engine, s.space, s.edge, s.fail, with.clock, with.seconds
+	loops.Engine, loops.Node, loops.Space, loops.Admission, loops.Failed, loops.Clock, loops.Seconds = s.engine.Engine, s.engine.ConnectionBits(), s.space, s.edge, s.fail, with.clock, with.seconds
 	loops.Variants, loops.Sharing = s.protocols.Variants, s.protocols.Sharing
 	if s.set, err = loop.New(loops); err != nil {
 		return nil, err
@@ -184,20 +188,13 @@ func newServer(cfg Config, with parts) (*Server, error) {
 	s.edge.Start(s.set)
 	s.memory = ops.NewMemory(group, memory)
 	s.node = s.newNode()
-	s.inside = &control.Inside{Node: s.node, Ready: s.Ready, Names: s.names, Logger: s.cfg.Logger}
+	s.complete.Store(true)
+	s.inside = &control.Inside{Node: s.node, Ready: s.Ready, Waits: s.engine.Waits, Names: s.names, Logger: s.cfg.Logger}
 	s.fixed.Look(0) // before the housekeeping, which goes on with it
 	s.background.Go(func() { ops.KeepHouse(s.set.Stopped(), s.trim, s.arrived, s.set.Shrink) })
+	s.background.Go(func() { s.engine.Watch(s.set.Stopped(), s.fail) })
 	s.verifiers.Start(s.set.Stopped(), max(runtime.GOMAXPROCS(0)/2, 1), s.background.Go)
 	return s, nil
-}
-
-// keep returns how much the channels' space keeps of one.
-func (s *Server) keep(name string) channel.Keep {
-	o := s.policy.Options(name)
-	if o == nil {
-		return channel.Keep{}
-	}
-	return channel.Keep{Count: min(o.HistorySize, math.MaxInt32), TTL: o.HistoryTTL.Milliseconds()}
 }
 
 // classify makes each namespace a class of the channels' space. The first is that of channels
@@ -248,11 +245,22 @@ func (s *Server) newEdge(origins *handshake.Origins) (*edge.Server, error) {
 // newNode returns what the server's API and operators do on the loops.
 func (s *Server) newNode() *control.Node {
 	return &control.Node{
-		Set: s.set, Space: s.space, Policy: s.policy, Engine: s.engine, Publisher: s.publisher,
+		Set: s.set, Space: s.space, Policy: s.policy, Engine: s.engine.Engine, Publisher: s.publisher,
 		Connections: func() int64 { return s.edge.Counts().Connections }, AppendJSON: centrifugo.AppendData, Text: s.names.Text,
-		ID: loop.NewClientID().String(), Name: s.cfg.Name, Version: s.cfg.Version, Started: time.Now(),
+		ID: loop.NewClientID().String(), Name: s.engine.Name, Version: s.cfg.Version, Started: time.Now(),
 	}
 }
+
+// describe returns what other nodes show of this one.
+func (s *Server) describe() (info engine.NodeInfo) {
+	if s.complete.Load() {
+		info = s.node.Describe()
+	}
+	return info
+}
+
+// Name returns this node's name, which Config.Name sets or the engine has chosen.
+func (s *Server) Name() string { return s.engine.Name }
 
 // Limits are the limits in effect for a server.
 type Limits struct {
@@ -317,7 +325,7 @@ func (s *Server) Ready() bool { return s.edge.Ready() }
 
 // Shutdown stops accepting connections, sends each client what was published before, closes
 // its connection with code 1001, and waits for it to disconnect. Then it stops the event
-// loops. If ctx ends first, it cuts off the remaining connections and returns ctx's error. A second call returns
+// loops, and the engine. If ctx ends first, it cuts off the remaining connections and returns ctx's error. A second call returns
 // ErrServerClosed at once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if !s.edge.Close() {
@@ -329,6 +337,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.edge.Wait()
 	s.background.Wait()
+	if failed := s.engine.Close(ctx); err == nil {
+		err = failed
+	}
 	s.memory.Close()
 	s.sampled.Close() // ignored: as the log is, when it cannot be written
 	return err

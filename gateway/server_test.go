@@ -39,9 +39,6 @@ func startWith(t testing.TB, cfg Config, with parts) *server {
 		seconds = time.NewTicker(time.Hour)
 		with.seconds = seconds.C
 	}
-	if with.engine == nil {
-		with.engine = localEngine
-	}
 	if cfg.Loops == 0 {
 		cfg.Loops = 2
 	}

@@ -7,6 +7,7 @@ import (
 
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/edge/handshake"
+	"sluice/gateway/engine/backing"
 	"sluice/gateway/loop"
 	"sluice/gateway/raw"
 	"sluice/gateway/route"
@@ -27,6 +28,7 @@ func (c Config) Validate() error {
 	faults := setting.Bounds(&c)
 	c.validateClients(&faults)
 	c.validateSizes(&faults)
+	backing.Validate(&c.Store, &faults)
 	if len(faults) == 0 {
 		return nil
 	}

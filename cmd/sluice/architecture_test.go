@@ -29,7 +29,7 @@ var arrows = []arrow{
 	{dir: "cmd/sluice", may: "cmd/internal/... syscall", why: "the root command and main; syscall for signals"},
 	{dir: "cmd/internal/cli", may: "gateway/setting", why: "what commands share, and no command; sizes, and the nearest name"},
 	{dir: "cmd/internal/option", may: "cmd/internal/cli gateway/setting", why: "flags, environment, file and defaults of the rows of a struct"},
-	{dir: "cmd/internal/serve", may: "cmd/internal/cli cmd/internal/option cmd/internal/token gateway gateway/setting gateway/access/auth gateway/access/namespace gateway/edge/certificate syscall",
+	{dir: "cmd/internal/serve", may: "cmd/internal/cli cmd/internal/option cmd/internal/token gateway gateway/setting gateway/access/auth gateway/access/namespace gateway/edge/certificate gateway/engine/backing syscall",
 		why: "settings become a gateway with listeners; token for its key files; syscall for SIGHUP and errors of listening"},
 	{dir: "cmd/internal/client", may: "cmd/internal/cli gateway/setting bench/clienttls bench/record bench/wsclient syscall", why: "a client of any gateway; syscall for errors of connections"},
 	{dir: "cmd/internal/doctor", may: "cmd/internal/cli cmd/internal/option cmd/internal/serve cmd/internal/client bench/clienttls gateway gateway/setting gateway/cgroup",
@@ -59,6 +59,7 @@ var arrows = []arrow{
 	{dir: "gateway/wire", may: "gateway/channel gateway/frame", why: "frames payloads, and knows no connection"},
 	{dir: "gateway/engine", may: "gateway/channel gateway/setting", why: "knows publications, subscribers and no connection; names of settings in its faults"},
 	{dir: "gateway/engine/local", may: "gateway/engine gateway/channel gateway/presence", why: "an engine: answers from this node's channels and tables"},
+	{dir: "gateway/engine/backing", may: "gateway/engine gateway/engine/local gateway/engine/nats gateway/channel gateway/presence gateway/setting", why: "settings become one of the engines; with -tags nonats there is one"},
 	{dir: "gateway/engine/nats", may: "gateway/engine gateway/engine/local gateway/engine/nats/datadir gateway/channel gateway/presence gateway/rate gateway/setting", why: "an engine: stores in JetStream and shares over NATS; channels without a durable history are the local engine's"},
 	{dir: "gateway/engine/nats/datadir", may: "poller", why: "files of a data directory; locks and free space are system calls"},
 	{dir: "gateway/engine/nats/natstest", may: "gateway/clienttest syscall", why: "NATS servers for tests: only tests import it; syscall for the signals of a child"},
@@ -96,7 +97,7 @@ var arrows = []arrow{
 const protocol = "gateway/loop gateway/wire gateway/frame gateway/channel gateway/route gateway/access/... gateway/access gateway/hook gateway/presence"
 
 // forTests are imported by tests only.
-const forTests = "cmd/internal/clitest gateway/clienttest gateway/looptest gateway/engine/enginetest"
+const forTests = "cmd/internal/clitest gateway/clienttest gateway/looptest gateway/engine/enginetest gateway/engine/nats/natstest"
 
 // nevers are what packages must not know, not even through others.
 var nevers = []struct{ packages, know string }{

@@ -49,6 +49,8 @@ func settingsPage() string {
 		name := "`--" + opt.Name + "`"
 		if _, ok := reflect.TypeFor[gateway.Config]().FieldByName(opt.Field); ok {
 			name += "<br>`" + opt.Field + "`"
+		} else if _, ok := reflect.TypeFor[gateway.Store]().FieldByName(opt.Field); ok {
+			name += "<br>`Store." + opt.Field + "`"
 		}
 		initial := "none"
 		if opt.Default != "" {

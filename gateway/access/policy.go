@@ -80,6 +80,14 @@ func (p *Policy) Options(channel string) *namespace.Options {
 	return nil
 }
 
+// NamespaceOf returns the name of a channel's namespace, "" for none or if it is not configured.
+func (p *Policy) NamespaceOf(channel string) string {
+	if o := p.Options(channel); o != nil {
+		return o.Name
+	}
+	return ""
+}
+
 // Namespaces returns the options of channels without a namespace, then those of each namespace.
 func (p *Policy) Namespaces() iter.Seq[*namespace.Options] { return p.namespaces.All() }
 

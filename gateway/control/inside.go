@@ -16,7 +16,8 @@ import (
 // Inside is the gateway as its internal listener knows it: an ops.Gateway.
 type Inside struct {
 	Node   *Node
-	Ready  func() bool // connections are accepted
+	Ready  func() bool   // connections are accepted
+	Waits  func() string // what the start still waits for; "" for nothing
 	Names  setting.Names
 	Logger *slog.Logger
 }
@@ -111,7 +112,7 @@ func (n *Inside) Health() (status int, text string) {
 
 // Readiness implements ops.Gateway.
 func (n *Inside) Readiness() (status int, text string) {
-	return ops.Readiness(n.Ready(), n.Node.Set.Stalled() >= loop.UnreadyAfter)
+	return ops.Readiness(n.Ready(), n.Waits(), n.Node.Set.Stalled() >= loop.UnreadyAfter)
 }
 
 // SnapshotLoops adds what the metrics say of the loops.

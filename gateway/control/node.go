@@ -292,6 +292,17 @@ func (n *Node) Channels(_ context.Context, pattern string) (map[string]int, erro
 	return out, nil
 }
 
+// Describe returns what other nodes show of this one, at once: a user who has connections of several
+// loops counts more than once.
+func (n *Node) Describe() engine.NodeInfo {
+	out := engine.NodeInfo{ID: n.ID, Name: n.Name, Version: n.Version, Clients: int(n.Connections()), Channels: n.Space.Channels(), Uptime: time.Since(n.Started)}
+	for _, l := range n.Set.Loops() {
+		out.Users += int(l.Stats().Users.Load())
+		out.Subscriptions += int(l.Stats().Subscriptions())
+	}
+	return out
+}
+
 // Info implements api.Node.
 func (n *Node) Info(ctx context.Context) (api.InfoResult, error) {
 	different, subscriptions := map[string]struct{}{}, 0

@@ -27,6 +27,8 @@ type Config struct {
 	CloseTimeout time.Duration
 	// MessageTimeout bounds the time for one message, and for one TLS record.
 	MessageTimeout time.Duration
+	// DrainDuration is how long it takes to close all connections of a loop that have to be, at a pace. 0: no pace.
+	DrainDuration time.Duration
 	// LoopTimeout is how long a loop may be stuck before Failed is called. Negative: for ever.
 	LoopTimeout time.Duration
 

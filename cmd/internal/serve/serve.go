@@ -19,6 +19,7 @@ import (
 	"sluice/cmd/internal/cli"
 	"sluice/cmd/internal/option"
 	"sluice/gateway"
+	"sluice/gateway/engine/backing"
 	"sluice/gateway/setting"
 )
 
@@ -166,10 +167,10 @@ func (s *service) run(ctx context.Context, cfg *Settings) error {
 	case <-ctx.Done():
 		s.log.Info("stopping", "reason", context.Cause(ctx).Error(), "timeout", cfg.ShutdownTimeout.String())
 	case err := <-s.server.Failed():
-		// Nothing can be guaranteed to the clients of a failed loop: exit, and let a
-		// supervisor restart the gateway.
+		// Nothing can be guaranteed to the clients of a failed loop, or without the engine: exit, and
+		// let a supervisor restart the gateway.
 		s.supervisor.tell("STATUS=" + err.Error())
-		within(time.Second, func() { s.log.Error("an event loop no longer serves its clients, exiting", "error", err) })
+		within(time.Second, func() { s.log.Error("the gateway can no longer serve its clients, exiting", "error", err) })
 		return failedExit(err)
 	case failure = <-ended:
 		s.log.Error("a listener has failed, stopping", "error", failure)
@@ -236,6 +237,7 @@ func (s *service) announce(w io.Writer, plain bool, cfg *Settings) {
 		boundInternal = s.internalListener.Addr().String()
 	}
 	l := s.server.Limits()
+	form, where := backing.FormOf(&cfg.Gateway.Store)
 	reason := fmt.Sprintf("file descriptor limit %s", cli.FormatCount(l.DescriptorLimit))
 	if cfg.Gateway.MaxConnections != 0 {
 		reason = "--max-connections, " + reason
@@ -248,11 +250,23 @@ func (s *service) announce(w io.Writer, plain bool, cfg *Settings) {
 		if secured != "" {
 			fmt.Fprintf(w, "certificate: %s\n", s.secure.describe(secured))
 		}
+		switch st := &cfg.Gateway.Store; form {
+		case backing.Disk:
+			fmt.Fprintf(w, "histories: stored in %s, at most %s, flushed to disk: %s; node %s\n", where, setting.FormatSize(st.DataMax), st.HistorySync, s.server.Name())
+		case backing.Servers:
+			fmt.Fprintf(w, "channels: shared through NATS at %s; node %s\n", where, s.server.Name())
+		}
 		return
 	}
 	ready := []any{"url", urls[0], "urls", urls, "listen", bound, "internal", internal, "internal_listen", boundInternal, "raw", rawText(cfg.Gateway)}
 	if secured != "" {
 		ready = append(ready, "tls_listen", boundTLS, "certificate", s.secure.describe(secured))
+	}
+	switch st := &cfg.Gateway.Store; form {
+	case backing.Disk:
+		ready = append(ready, "node", s.server.Name(), "data_dir", where, "data_max", setting.FormatSize(st.DataMax), "history_sync", st.HistorySync.String())
+	case backing.Servers:
+		ready = append(ready, "node", s.server.Name(), "nats", where)
 	}
 	s.log.Info("ready", ready...)
 	s.log.Info("limits", "connections", l.MaxConnections, "because", reason, "loops", l.Loops,

@@ -224,7 +224,8 @@ func TestDefaultsAreThoseOfTheGateway(t *testing.T) {
 func TestEveryFieldOfTheGatewayHasItsFlag(t *testing.T) {
 	opts := option.New(new(Settings))
 	byProgram := []string{"Tokens", "PublishURL", "Version", "Commit", "OnMessage", "Visitors", "CertificateExpiry", "FieldName", "Logger"}
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[gateway.Config]()) {
+	byProgram = append(byProgram, "Store") // whose fields have them
+	for _, f := range append(reflect.VisibleFields(reflect.TypeFor[gateway.Config]()), reflect.VisibleFields(reflect.TypeFor[gateway.Store]())...) {
 		flag := opts.FlagOf(f.Name)
 		if own := slices.Contains(byProgram, f.Name); own != !strings.HasPrefix(flag, "--") {
 			t.Errorf("%s is called %s", f.Name, flag)

@@ -1,0 +1,49 @@
+package gateway
+
+import (
+	"context"
+	"math"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/engine/backing"
+)
+
+// openEngine starts the engine, unless a test has one.
+func (s *Server) openEngine(with parts) (err error) {
+	if with.engine != nil {
+		s.engine = backing.Plain(with.engine(s.space, s.present), s.cfg.Name)
+		return nil
+	}
+	g := backing.Gateway{
+		Space: s.space, Present: s.present, Keep: s.keep, NamespaceOf: s.policy.NamespaceOf, Name: s.cfg.Name,
+		MessageMax: s.cfg.MaxMessage, Rate: max(s.cfg.ChannelRate, 0), Describe: s.describe, Logger: s.cfg.Logger,
+	}
+	for o := range s.policy.Namespaces() {
+		g.Namespaces = append(g.Namespaces, backing.Namespace{Name: o.Name, Size: min(o.HistorySize, math.MaxInt32), TTL: o.HistoryTTL, Durable: o.Stored()})
+	}
+	s.engine, err = backing.Open(context.Background(), &s.cfg.Store, g)
+	return err
+}
+
+// keep returns how much the channels' space keeps of one.
+func (s *Server) keep(name string) channel.Keep {
+	o := s.policy.Options(name)
+	if o == nil {
+		return channel.Keep{}
+	}
+	return channel.Keep{Count: min(o.HistorySize, math.MaxInt32), TTL: o.HistoryTTL.Milliseconds()}
+}
+
+// engineDescriptors returns how many file descriptors the engine keeps.
+func (c *Config) engineDescriptors() int {
+	if c.Namespaces == nil {
+		return backing.Descriptors(&c.Store, 1)
+	}
+	streams := 0
+	for o := range c.Namespaces.All() {
+		if o.Stored() {
+			streams++
+		}
+	}
+	return backing.Descriptors(&c.Store, streams)
+}

@@ -1,0 +1,14 @@
+//go:build nonats
+
+package backing
+
+import (
+	"context"
+	"errors"
+)
+
+const built = false // with NATS
+
+func (*Store) openNATS(context.Context, *Gateway) (Engine, error) {
+	return Engine{}, errors.New("this program was built without NATS (-tags nonats)") // Validate has refused it
+}
