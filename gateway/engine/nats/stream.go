@@ -44,8 +44,8 @@ type streamsConfig struct {
 	replicas    int    // 0 for 3 where the servers are a cluster, else 1
 	histories   []HistoryOf
 	namespaceOf func(channel string) string
-	dataMax     int64  // bytes, of all streams together
-	maxMessage  int    // bytes of a payload
+	dataMax     int64         // bytes, of all streams together
+	maxMessage  int           // bytes of a payload
 	generation  func() uint64 // of the data directory; nil for none
 	readBytes   int           // the most that a reading has; 0 for 64 MiB
 	log         *slog.Logger

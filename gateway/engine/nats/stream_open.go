@@ -128,17 +128,23 @@ func (o *opening) run(ctx context.Context) error {
 			p.existing = in
 		}
 	}
-	others := 0
-	if o.c.embedded {
-		var err error
-		if others, err = o.removeUnused(ctx); err != nil {
-			return err
-		}
+	unused, err := o.unused(ctx)
+	if err != nil {
+		return err
 	}
-	share := o.c.dataMax / int64(len(o.plans)+others)
+	streams := len(o.plans) + len(unused)
+	share := o.c.dataMax / int64(streams)
 	if least := sharesLeast * int64(o.c.maxMessage+payloadOverhead); share < least {
 		return setting.Error(fmt.Sprintf("{DataMax} %s is too small for %d streams and {MaxMessage} %s: at least %s", setting.FormatSize(int(o.c.dataMax)),
-			len(o.plans)+others, setting.FormatSize(o.c.maxMessage), setting.FormatSize(int(least)*(len(o.plans)+others))))
+			streams, setting.FormatSize(o.c.maxMessage), setting.FormatSize(int(least)*streams)))
+	}
+	for _, in := range unused {
+		if numberIn(in.Config, "max_bytes") > share {
+			in.Config["max_bytes"] = share
+			if err := o.l.api(ctx, "STREAM.UPDATE."+textIn(in.Config, "name"), in.Config, nil); err != nil {
+				return err
+			}
+		}
 	}
 	for _, p := range o.plans {
 		p.maxBytes = share
@@ -266,32 +272,50 @@ func (o *opening) update(ctx context.Context, p *plan, in *info, d description) 
 	return updated, nil
 }
 
-// removeUnused removes empty streams of namespaces that are not durable any more, and returns how many of
-// them are not empty yet. They empty with age.
-func (o *opening) removeUnused(ctx context.Context) (left int, err error) {
-	var all struct {
-		Streams []string `json:"streams"`
+// unused returns the streams of this process's own store whose namespaces are not durable any more. They
+// empty with age, and those that are empty it removes.
+func (o *opening) unused(ctx context.Context) (left []*info, err error) {
+	if !o.c.embedded {
+		return nil, nil // other nodes may have other settings
 	}
-	if err := o.l.api(ctx, "STREAM.NAMES", map[string]any{"subject": o.c.prefix + ".in.>"}, &all); err != nil {
-		return 0, err
+	names, err := o.l.names(ctx, o.c.prefix+".in.>")
+	if err != nil {
+		return nil, err
 	}
-	for _, name := range all.Streams {
+	for _, name := range names {
 		if slices.ContainsFunc(o.plans, func(p *plan) bool { return p.name == name }) {
 			continue
 		}
 		in, err := o.l.info(ctx, name)
 		if err == nil && in.State.Messages > 0 {
-			left++
+			left = append(left, in)
 			continue
 		}
 		if err == nil {
 			err = o.l.api(ctx, "STREAM.DELETE."+name, nil, nil)
 		}
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
 	return left, nil
+}
+
+// names returns the names of streams with subjects that overlap one.
+func (l *link) names(ctx context.Context, subject string) (all []string, err error) {
+	for {
+		var page struct {
+			Total   int      `json:"total"`
+			Streams []string `json:"streams"`
+		}
+		if err := l.api(ctx, "STREAM.NAMES", map[string]any{"subject": subject, "offset": len(all)}, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Streams...)
+		if len(page.Streams) == 0 || len(all) >= page.Total {
+			return all, nil
+		}
+	}
 }
 
 // unusable describes an existing stream that is none of ours.
