@@ -119,7 +119,7 @@ func startEmbedded(cfg embeddedConfig) (_ *embedded, err error) {
 }
 
 func (e *embedded) options() server.Options {
-	payload := min(e.cfg.maxMessage+payloadExtra, math.MaxInt32/2)
+	payload := min(e.cfg.maxMessage+payloadOverhead, math.MaxInt32/2)
 	return server.Options{
 		ServerName: e.name(), DontListen: true, NoSigs: true,
 		MaxPayload: int32(payload), MaxPending: max(server.MAX_PENDING_SIZE, 2*int64(payload)),

@@ -88,11 +88,11 @@ func (d *Dir) open() error {
 	if err != nil {
 		return err
 	}
-	switch mode := info.Mode().Perm(); {
-	case mode&0o022 != 0:
-		return fmt.Errorf("mode %#o lets others write to it; use chmod 700, or name a directory below it, which is created", mode)
-	case mode&0o055 != 0:
-		d.warnings = append(d.warnings, fmt.Sprintf("data directory %s: mode %#o lets others read the names in it; use chmod 700", d.path, mode))
+	switch warning, err := checkMode(info); {
+	case err != nil:
+		return err
+	case warning != "":
+		d.warnings = append(d.warnings, fmt.Sprintf("data directory %s: %s", d.path, warning))
 	}
 	if err := d.takeLock(); err != nil {
 		return err
@@ -109,21 +109,15 @@ func (d *Dir) open() error {
 	return d.inspect()
 }
 
-// Holder returns the pid of the process that holds the lock of the directory at path, 0 if none
-// does. It changes nothing.
-func Holder(path string) (pid int, err error) {
-	f, err := os.Open(filepath.Join(path, "lock"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+// checkMode returns what is doubtful about a directory's mode.
+func checkMode(info fs.FileInfo) (warning string, err error) {
+	switch mode := info.Mode().Perm(); {
+	case mode&0o022 != 0:
+		return "", fmt.Errorf("mode %#o lets others write to it; use chmod 700, or name a directory below it, which is created", mode)
+	case mode&0o055 != 0:
+		return fmt.Sprintf("mode %#o lets others read the names in it; use chmod 700", mode), nil
 	}
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close() // error ignored: it was only read, and the lock goes with it
-	if err := poller.LockFile(f); !errors.Is(err, poller.ErrLocked) {
-		return 0, err
-	}
-	return holder(f), nil
+	return "", nil
 }
 
 // holder returns the pid in the lock, -1 if there is none.
@@ -163,12 +157,17 @@ const nameMax = 256
 
 // readName returns the node's name, which is drawn if there is none.
 func (d *Dir) readName() (string, error) {
+	name, err := d.foundName()
+	if errors.Is(err, fs.ErrNotExist) {
+		name = DrawName()
+		err = d.replace("name", []byte(name+"\n"), true)
+	}
+	return name, err
+}
+
+func (d *Dir) foundName() (string, error) {
 	f, err := os.Open(filepath.Join(d.path, "name"))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		name := DrawName()
-		return name, d.replace("name", []byte(name+"\n"), true)
-	case err != nil:
+	if err != nil {
 		return "", err
 	}
 	defer f.Close() // error ignored: it was only read
