@@ -17,6 +17,9 @@ const (
 	chartDir   = "../../helm/sluice"
 	baseDir    = "../base"
 	exampleDir = "../example"
+	nodesDir   = "../nodes"
+	durableDir = "../durable"
+	natsDir    = "../nats"
 	repository = "../../.."
 )
 

@@ -26,12 +26,14 @@ type objects []meta.Object
 
 // kinds are the types that the manifests may contain.
 var kinds = map[string]func() meta.Object{
-	"v1/ConfigMap":                           func() meta.Object { return new(core.ConfigMap) },
-	"v1/Namespace":                           func() meta.Object { return new(core.Namespace) },
-	"v1/Pod":                                 func() meta.Object { return new(core.Pod) },
-	"v1/Service":                             func() meta.Object { return new(core.Service) },
-	"apps/v1/Deployment":                     func() meta.Object { return new(apps.Deployment) },
-	"autoscaling/v2/HorizontalPodAutoscaler": func() meta.Object { return new(autoscaling.HorizontalPodAutoscaler) },
+	"v1/ConfigMap":                            func() meta.Object { return new(core.ConfigMap) },
+	"v1/Namespace":                            func() meta.Object { return new(core.Namespace) },
+	"v1/PersistentVolumeClaim":                func() meta.Object { return new(core.PersistentVolumeClaim) },
+	"v1/Pod":                                  func() meta.Object { return new(core.Pod) },
+	"v1/Service":                              func() meta.Object { return new(core.Service) },
+	"apps/v1/Deployment":                      func() meta.Object { return new(apps.Deployment) },
+	"apps/v1/StatefulSet":                     func() meta.Object { return new(apps.StatefulSet) },
+	"autoscaling/v2/HorizontalPodAutoscaler":  func() meta.Object { return new(autoscaling.HorizontalPodAutoscaler) },
 	"monitoring.coreos.com/v1/ServiceMonitor": func() meta.Object { return new(monitoring.ServiceMonitor) },
 	"gateway.networking.k8s.io/v1/HTTPRoute":  func() meta.Object { return new(gatewayapi.HTTPRoute) },
 	"networking.k8s.io/v1/Ingress":            func() meta.Object { return new(networking.Ingress) },
@@ -69,6 +71,18 @@ func decode(text string) (objects, error) {
 		found = append(found, object)
 	}
 	return found, nil
+}
+
+// split takes the NATS servers and what belongs to them out of a rendering.
+func split(of objects) (gateway, servers objects) {
+	for _, object := range of {
+		if object.GetLabels()["app.kubernetes.io/name"] == "nats" {
+			servers = append(servers, object)
+		} else {
+			gateway = append(gateway, object)
+		}
+	}
+	return gateway, servers
 }
 
 // all returns the objects of one type.

@@ -86,6 +86,7 @@ func secrets(t *testing.T) map[string]string {
 	return map[string]string{
 		"api-key": apiKey, "internal.key": apiKey,
 		"token-secret": strings.Repeat("5", 64), "token-secret-old": strings.Repeat("6", 64), "public.pem": encode("PUBLIC KEY", public),
+		"seed": natsSeed, "user": natsUser, "nats.creds": natsSeed,
 		"tls.crt": encode("CERTIFICATE", certificate), "tls.key": encode("PRIVATE KEY", private),
 	}
 }
@@ -118,7 +119,18 @@ func newPod(t *testing.T, of objects) *pod {
 		}
 	}
 	for _, e := range p.container.Env {
-		p.env = append(p.env, e.Name+"="+p.inside(e.Value))
+		value := e.Value
+		switch {
+		case e.ValueFrom == nil:
+		case e.ValueFrom.FieldRef != nil && e.ValueFrom.FieldRef.FieldPath == "metadata.name":
+			value = "the-pod"
+		default:
+			t.Fatalf("the variable %s has a source that the kubelet of this test does not know", e.Name)
+		}
+		p.env = append(p.env, e.Name+"="+p.inside(value))
+	}
+	if natsURL(p.container) != "" || strings.Contains(p.config(t), "nats-url") {
+		p.env = append(p.env, "SLUICE_NATS_URL="+serveNATS(t))
 	}
 	if strings.Contains(p.config(t), "jwks-url") {
 		p.env = append(p.env, "SLUICE_JWKS_URL="+serveKeys(t))
@@ -163,6 +175,9 @@ func (p *pod) mount(t *testing.T, of objects, dir string, volume core.Volume) {
 	t.Helper()
 	files, mode := map[string]string{}, os.FileMode(0o644)
 	switch {
+	case volume.PersistentVolumeClaim != nil:
+		p.provide(t, of, dir, volume.PersistentVolumeClaim.ClaimName)
+		return
 	case volume.ConfigMap != nil:
 		files = named[*core.ConfigMap](t, of, volume.ConfigMap.Name).Data
 	case len(volume.Secret.Items) > 0:
@@ -201,7 +216,7 @@ func (p *pod) config(t *testing.T) string {
 
 // inside returns a text with the pod's paths where they are here.
 func (p *pod) inside(text string) string {
-	return strings.ReplaceAll(text, "/etc/sluice/", p.dir+"/etc/sluice/")
+	return strings.NewReplacer("/etc/sluice/", p.dir+"/etc/sluice/", "/var/lib/sluice/", p.dir+"/var/lib/sluice/").Replace(text)
 }
 
 // command returns the gateway with other arguments, and variables that replace the pod's.

@@ -33,8 +33,16 @@ var manifests = []struct {
 }{
 	{"base", func(t *testing.T) objects { return kustomized(t, baseDir) }, []string{"sluice-api-key/api-key"}},
 	{"example", func(t *testing.T) objects { return kustomized(t, exampleDir) }, []string{"push-example-com-tls", "sluice-api-key/api-key", "sluice-tokens"}},
+	{"nodes", func(t *testing.T) objects { return kustomized(t, nodesDir) }, []string{"sluice-api-key/api-key", "sluice-nats/seed"}},
+	{"durable", func(t *testing.T) objects { return kustomized(t, durableDir) }, []string{"sluice-api-key/api-key"}},
 	{"chart", func(t *testing.T) objects { return release{name: "sluice", namespace: "push"}.objects(t) }, []string{"sluice-api-key/api-key"}},
 	{"full chart", func(t *testing.T) objects { return full(t).objects(t) }, []string{"gateway-keys/internal.key", "gateway-tls", "gateway-tokens", "push-tls", "registry"}},
+	{"chart with nodes", func(t *testing.T) objects {
+		return release{name: "push", namespace: "push", values: read(t, "testdata/nodes-values.yaml")}.objects(t)
+	}, []string{"push-nats", "sluice-api-key/api-key"}},
+	{"chart with a volume", func(t *testing.T) objects {
+		return release{name: "push", namespace: "push", set: []string{"dataDir.enabled=true", "dataDir.storageClassName=fast"}}.objects(t)
+	}, []string{"sluice-api-key/api-key"}},
 	{"longest name", func(t *testing.T) objects {
 		return release{name: strings.Repeat("long-", 10) + "end", namespace: "push"}.objects(t) // 53 characters, Helm's limit
 	}, []string{"sluice-api-key/api-key"}},
@@ -50,28 +58,35 @@ func full(t *testing.T) release {
 	return release{name: "push", namespace: "realtime", values: read(t, "testdata/full-values.yaml")}
 }
 
-// each runs a test for each set of manifests.
+// each runs a test for the gateway of each set of manifests.
 func each(t *testing.T, f func(t *testing.T, of objects)) {
 	for _, m := range manifests {
-		t.Run(m.name, func(t *testing.T) { f(t, m.objects(t)) })
+		t.Run(m.name, func(t *testing.T) {
+			of, _ := split(m.objects(t))
+			f(t, of)
+		})
 	}
 }
 
 func TestManifestsAreValid(t *testing.T) {
-	each(t, func(t *testing.T, of objects) {
-		checkNames(t, of)
-		seen := map[string]bool{}
-		for _, object := range of {
-			id := fmt.Sprintf("%T %s", object, object.GetName())
-			if seen[id] {
-				t.Errorf("%s exists twice", id)
-			}
-			seen[id] = true
-			if object.GetNamespace() != of[0].GetNamespace() && id != "*v1.Namespace "+of[0].GetNamespace() && of[0].GetName() != object.GetNamespace() {
-				t.Errorf("%s is in the namespace %q, another object in %q", id, object.GetNamespace(), of[0].GetNamespace())
-			}
+	for _, m := range manifests {
+		t.Run(m.name, func(t *testing.T) { checkObjects(t, m.objects(t)) })
+	}
+}
+
+func checkObjects(t *testing.T, of objects) {
+	checkNames(t, of)
+	seen := map[string]bool{}
+	for _, object := range of {
+		id := fmt.Sprintf("%T %s", object, object.GetName())
+		if seen[id] {
+			t.Errorf("%s exists twice", id)
 		}
-	})
+		seen[id] = true
+		if object.GetNamespace() != of[0].GetNamespace() && id != "*v1.Namespace "+of[0].GetNamespace() && of[0].GetName() != object.GetNamespace() {
+			t.Errorf("%s is in the namespace %q, another object in %q", id, object.GetNamespace(), of[0].GetNamespace())
+		}
+	}
 }
 
 func TestSelectorsSelectTheGatewaysPods(t *testing.T) {
@@ -219,13 +234,15 @@ func hasPort(service *core.Service, name string) bool {
 func TestVolumesAndSecretsExist(t *testing.T) {
 	for _, m := range manifests {
 		t.Run(m.name, func(t *testing.T) {
-			of := m.objects(t)
+			of, _ := split(m.objects(t))
 			pod := the[*apps.Deployment](t, of).Spec.Template.Spec
 			secrets := map[string]bool{}
-			volumes := map[string]bool{}
+			volumes, claims := map[string]bool{}, map[string]bool{}
 			for _, volume := range pod.Volumes {
 				volumes[volume.Name] = false
 				switch {
+				case volume.PersistentVolumeClaim != nil:
+					claims[volume.Name] = true
 				case volume.ConfigMap != nil:
 					named[*core.ConfigMap](t, of, volume.ConfigMap.Name)
 				case volume.Secret != nil && len(volume.Secret.Items) > 0:
@@ -243,7 +260,7 @@ func TestVolumesAndSecretsExist(t *testing.T) {
 				if _, ok := volumes[mount.Name]; !ok {
 					t.Errorf("%s: there is no volume %s", mount.MountPath, mount.Name)
 				}
-				if !mount.ReadOnly {
+				if !mount.ReadOnly && !claims[mount.Name] {
 					t.Errorf("%s is writable", mount.MountPath)
 				}
 				volumes[mount.Name] = true

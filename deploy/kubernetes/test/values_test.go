@@ -36,6 +36,14 @@ func TestWrongValuesAreErrors(t *testing.T) {
 		{"ingress.enabled=true,settings.trusted-proxies=10.0.0.0/8", "ingress.hosts"},
 		{"httpRoute.enabled=true,settings.proxy-protocol=10.0.0.0/8", "httpRoute.parentRefs"},
 		{"settings.jwks-url=https://id.example.com/keys", "networkPolicy.egress"},
+		{"nats.url=nats://nats:4222", "nats.url: with networkPolicy.enabled, it needs networkPolicy.egress"},
+		{"nats.url=nats://user:password@nats:4222", "/nats/url"}, // everybody who can list Deployments would see it
+		{"settings.nats-url=nats://nats:4222", "from nats.url"},
+		{"settings.data-dir=/data", "from dataDir"},
+		{"dataDir.size=10GiB", "/dataDir/size"}, // the gateway's spelling, not Kubernetes'
+		{"dataDir.enabled=true,replicas=2", "the volume belongs to one replica"},
+		{"dataDir.enabled=true,autoscaling.enabled=true", "the volume belongs to one replica"},
+		{"dataDir.enabled=true,nats.url=nats://nats:4222", "either on a volume or on the servers"},
 	} {
 		_, err := release{name: "sluice", set: []string{test.set}}.files(t)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
@@ -154,8 +162,9 @@ func TestChangedSettingsReplaceThePod(t *testing.T) {
 func TestNotesFitTheValues(t *testing.T) {
 	for _, test := range []struct{ name, set, with, without string }{
 		{"default", "", "create secret generic sluice-api-key", "WARNING"},
-		{"replicas", "replicas=2", "WARNING: nodes do not share channels", "<no value>"},
-		{"autoscaling", "autoscaling.enabled=true", "WARNING: nodes do not share channels", "<no value>"},
+		{"replicas", "replicas=2", "WARNING: without nats.url", "<no value>"},
+		{"autoscaling", "autoscaling.enabled=true", "WARNING: without nats.url", "<no value>"},
+		{"nodes", "replicas=3,nats.url=nats://nats:4222,networkPolicy.enabled=false", "curl", "WARNING"},
 		{"proxies", "settings.trusted-proxies=10.0.0.0/8", "curl", "all clients count as"},
 	} {
 		files, err := release{name: "sluice", namespace: "push", set: []string{test.set}}.files(t)

@@ -49,6 +49,17 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end -}}
 
+{{- /* The volume belongs to one gateway, and servers are in its place. */ -}}
+{{- define "sluice.nodes" -}}
+{{- if .Values.dataDir.enabled -}}
+{{- if .Values.nats.url }}{{ fail "dataDir.enabled: histories are either on a volume or on the servers of nats.url" }}{{ end -}}
+{{- if or (gt (int .Values.replicas) 1) .Values.autoscaling.enabled }}{{ fail "dataDir.enabled: the volume belongs to one replica; for more, set nats.url" }}{{ end -}}
+{{- end -}}
+{{- if and .Values.nats.url .Values.networkPolicy.enabled (not .Values.networkPolicy.egress) -}}
+{{- fail "nats.url: with networkPolicy.enabled, it needs networkPolicy.egress, for DNS and for the servers" -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* One line of the configuration file, from a list of key and value. */ -}}
 {{- define "sluice.setting" -}}
 {{- $value := index . 1 -}}
@@ -66,7 +77,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ end -}}
 
 {{- define "sluice.conf" -}}
-{{- $of := dict "listen" "service" "tls-listen" "tls" "tls-cert" "tls" "tls-key" "tls" "internal-listen" "internalService" "api-key-file" "apiKey" "shutdown-timeout" "shutdown.timeoutSeconds" "namespaces" "namespaces" "token-hmac-secret-file" "tokens" "token-public-key-file" "tokens" -}}
+{{- $of := dict "listen" "service" "tls-listen" "tls" "tls-cert" "tls" "tls-key" "tls" "internal-listen" "internalService" "api-key-file" "apiKey" "shutdown-timeout" "shutdown.timeoutSeconds" "nats-url" "nats.url" "nats-nkey" "nats" "nats-creds" "nats" "nats-tls-ca" "nats" "nats-tls-cert" "nats" "nats-tls-key" "nats" "data-dir" "dataDir" "namespaces" "namespaces" "token-hmac-secret-file" "tokens" "token-public-key-file" "tokens" -}}
 {{- range $key, $value := .Values.settings -}}
 {{- with get $of $key }}{{ fail (printf "settings.%s: the chart sets it itself, from %s" $key .) }}{{ end -}}
 {{- range kindIs "slice" $value | ternary $value (list $value) -}}
@@ -75,6 +86,24 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- if .Values.namespaces -}}
 namespaces = /etc/sluice/config/channels.json
+{{ end -}}
+{{- with .Values.nats -}}
+{{- if .url }}
+nats-url = {{ .url }}
+{{ with .nkeyKey }}nats-nkey = /etc/sluice/nats/{{ . }}
+{{ end -}}
+{{ with .credsKey }}nats-creds = /etc/sluice/nats/{{ . }}
+{{ end -}}
+{{ with .caKey }}nats-tls-ca = /etc/sluice/nats/{{ . }}
+{{ end -}}
+{{ with .certKey }}nats-tls-cert = /etc/sluice/nats/{{ . }}
+{{ end -}}
+{{ with .keyKey }}nats-tls-key = /etc/sluice/nats/{{ . }}
+{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.dataDir.enabled -}}
+data-dir = /var/lib/sluice/data
 {{ end -}}
 {{- if .Values.tokens.existingSecret -}}
 {{- range .Values.tokens.hmacSecretKeys -}}
