@@ -152,7 +152,18 @@ func TestImageHoldsTheGatewayAndCertificates(t *testing.T) {
 	if diff := cmp.Diff([]string{"etc/ssl/certs/ca-certificates.crt", "sluice"}, files); diff != "" {
 		t.Errorf("files of the image (-want +got):\n%s", diff)
 	}
-	const sizeMax = 24 << 20
+	// A volume that is mounted there gets its owner and mode.
+	data, err := os.Stat(filepath.Join(root, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner := data.Sys().(*syscall.Stat_t); owner.Uid != 65532 || owner.Gid != 65532 || data.Mode().Perm() != 0o700 {
+		t.Errorf("/data belongs to %d:%d and has the mode %v", owner.Uid, owner.Gid, data.Mode())
+	}
+	if top, err := os.Stat(root); err != nil || top.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("/ does not belong to root (%v)", err)
+	}
+	const sizeMax = 30_500_000 // a binary of 30 MB, and certificates
 	t.Logf("%.1f MiB", float64(size)/(1<<20))
 	if size > sizeMax {
 		t.Errorf("the image has %d bytes, more than %d: what has come into the binary?", size, sizeMax)
