@@ -134,8 +134,8 @@ func TestEverySettingThatIsNamedExists(t *testing.T) {
 	t.Parallel()
 	defaults := flags(t)
 	variable := regexp.MustCompile(`\bSLUICE_[A-Z_]+[A-Z]\b`)
-	files := append([]string{"Dockerfile", "compose.yaml", "systemd/sluice.service", "systemd/sluice.conf", "systemd/direct.conf"}, operatorsPages...)
-	for _, file := range files {
+	files := []string{"Dockerfile", "systemd/sluice.service", "systemd/sluice.conf", "systemd/direct.conf"}
+	for _, file := range slices.Concat(files, composeFiles, operatorsPages) {
 		for _, name := range variable.FindAllString(shipped(t, file), -1) {
 			flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "SLUICE_")), "_", "-")
 			if _, known := defaults[flag]; !known {

@@ -18,6 +18,18 @@ const (
 	bufferedFactor = 1.25
 )
 
+// The figures of its section about several nodes.
+const (
+	channelBytes     = 951
+	subscribedBytes  = 670
+	storedBytes      = 98
+	subscribedAgain  = 210_000 // per second and core
+	beatSeconds      = 2
+	perGateway       = 200_000
+	storedPerChannel = 10
+	messageBytes     = 260
+)
+
 // mebibytes reads a cell: a number with or without a unit.
 func mebibytes(t *testing.T, cell string) float64 {
 	t.Helper()
@@ -74,11 +86,46 @@ func TestSizingTableFollowsFromItsFigures(t *testing.T) {
 	}
 }
 
+func TestSheetOfSeveralNodesFollowsFromItsFigures(t *testing.T) {
+	t.Parallel()
+	page := shipped(t, "sizing.md")
+	for figure, value := range map[string]float64{"a channel with subscribers, on its gateway": channelBytes, "a subscribed channel, on each NATS server": subscribedBytes,
+		"a stored publication, on each NATS server": storedBytes, "subscribing again after a server's restart": subscribedAgain} {
+		m := regexp.MustCompile(`\| ` + figure + ` \| ([0-9,]+)`).FindStringSubmatch(page)
+		if m == nil || mebibytes(t, m[1]) != value {
+			t.Errorf("%s: the page says %q, the sheet is computed with %v", figure, m, value)
+		}
+	}
+	sheet := rows(page, 7)
+	if len(sheet) != 3 {
+		t.Fatalf("the sheet has %d rows, want 3", len(sheet))
+	}
+	for _, row := range sheet {
+		n := mebibytes(t, row[0])
+		gateways := n / perGateway
+		for i, want := range []float64{
+			gateways, n * subscribedBytes / 1e9, n * storedPerChannel * storedBytes / 1e9, n / 3 / subscribedAgain,
+			n * messageBytes * 8 / 1e9, gateways * gateways / beatSeconds,
+		} {
+			// Two digits, and whole numbers.
+			got, err := strconv.ParseFloat(strings.ReplaceAll(row[1+i], ",", ""), 64)
+			if err != nil || math.Abs(got-want) > 0.5 && math.Abs(got/want-1) > 0.01 || want < 10 && math.Abs(got/want-1) > 0.05 {
+				t.Errorf("%s connections, column %d: the page says %s, its figures give %v", row[0], 2+i, row[1+i], want)
+			}
+		}
+	}
+	for _, want := range []float64{gatewayMiB + perGateway*(gatewayBytes+channelBytes)/float64(1<<20), perGateway * kernelBytes / float64(1<<20)} {
+		if text := strconv.Itoa(int(math.Round(want))) + " MiB"; !strings.Contains(page, text) {
+			t.Errorf("a gateway needs %s, which the page does not say", text)
+		}
+	}
+}
+
 // The unit and the compose file are made for one row of the table, the one with as
 // many connections as they allow.
 func TestUnitAndComposeFileFitTheirConnections(t *testing.T) {
 	t.Parallel()
-	unit, conf, compose := shipped(t, unitFile), shipped(t, "systemd/sluice.conf"), shipped(t, "compose.yaml")
+	unit, conf := shipped(t, unitFile), shipped(t, "systemd/sluice.conf")
 	first := func(text, pattern string) string {
 		m := regexp.MustCompile(pattern).FindStringSubmatch(text)
 		if m == nil {
@@ -86,20 +133,23 @@ func TestUnitAndComposeFileFitTheirConnections(t *testing.T) {
 		}
 		return m[1]
 	}
-	for _, tt := range []struct{ file, connections, buffered, limit, memory string }{
-		{unitFile, first(conf, `max-connections = (\d+)`), first(conf, `max-buffered = (\S+)`),
-			first(unit, `GOMEMLIMIT=(\d+)GiB`), first(unit, `MemoryMax=(\d+)G`)},
-		{"compose.yaml", first(compose, `MAX_CONNECTIONS: "(\d+)"`), first(compose, `MAX_BUFFERED: (\S+)`),
-			first(compose, `GOMEMLIMIT: (\d+)GiB`), first(compose, `mem_limit: (\d+)g`)},
-	} {
-		fits := false
+	type fit struct{ file, connections, buffered, limit, memory string }
+	fits := []fit{{unitFile, first(conf, `max-connections = (\d+)`), first(conf, `max-buffered = (\S+)`),
+		first(unit, `GOMEMLIMIT=(\d+)GiB`), first(unit, `MemoryMax=(\d+)G`)}}
+	for _, file := range composeFiles {
+		text := shipped(t, file)
+		fits = append(fits, fit{file, first(text, `MAX_CONNECTIONS: "(\d+)"`), first(text, `MAX_BUFFERED: (\S+)`),
+			first(text, `GOMEMLIMIT: (\d+)GiB`), first(text, `mem_limit: (\d+)g`)})
+	}
+	for _, tt := range fits {
+		enough := false
 		for _, row := range rows(shipped(t, "sizing.md"), 8) {
 			if mebibytes(t, row[0]) == mebibytes(t, tt.connections) && row[4] == tt.buffered {
-				fits = 1024*mebibytes(t, tt.limit) >= mebibytes(t, row[5]) &&
+				enough = 1024*mebibytes(t, tt.limit) >= mebibytes(t, row[5]) &&
 					1024*mebibytes(t, tt.memory) >= mebibytes(t, row[7])+1024*mebibytes(t, tt.limit)-mebibytes(t, row[5])
 			}
 		}
-		if !fits {
+		if !enough {
 			t.Errorf("%s: %s GiB, %s of them for Go, do not fit %s connections with %s", tt.file, tt.memory, tt.limit, tt.connections, tt.buffered)
 		}
 	}

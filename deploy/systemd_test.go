@@ -21,6 +21,9 @@ const (
 	directFile = "systemd/direct.conf"
 )
 
+// composeFiles are the projects for Docker.
+var composeFiles = []string{"compose.yaml", "compose.nodes.yaml"}
+
 // units returns the unit as it is, and with the drop-in, as systemd reads it then.
 func units(t *testing.T) map[string]string {
 	t.Helper()
@@ -78,8 +81,10 @@ func TestSupervisorsWaitLongerThanClosingTakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	waits := map[string]string{
-		unitFile:       strings.Join(values(shipped(t, unitFile), "TimeoutStopSec"), "") + "s",
-		"compose.yaml": regexp.MustCompile(`stop_grace_period: (\S+)`).FindStringSubmatch(shipped(t, "compose.yaml"))[1],
+		unitFile: strings.Join(values(shipped(t, unitFile), "TimeoutStopSec"), "") + "s",
+	}
+	for _, file := range composeFiles {
+		waits[file] = regexp.MustCompile(`stop_grace_period: (\S+)`).FindStringSubmatch(shipped(t, file))[1]
 	}
 	for file, text := range waits {
 		if wait, err := time.ParseDuration(text); err != nil || wait <= shutdown {
