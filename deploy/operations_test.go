@@ -12,7 +12,7 @@ import (
 )
 
 // operatorsPages are the pages that name metrics and settings.
-var operatorsPages = []string{"README.md", "OPERATIONS.md", "SECURITY.md", "sizing.md", "proxy/README.md", "recipes/behind-nginx.md", "recipes/troubleshooting.md"}
+var operatorsPages = []string{"README.md", "NODES.md", "OPERATIONS.md", "SECURITY.md", "sizing.md", "proxy/README.md", "recipes/behind-nginx.md", "recipes/troubleshooting.md"}
 
 // queryFiles are the files with queries for other programs.
 var queryFiles = []string{"prometheus/alerts.yml", "grafana/sluice.json"}

@@ -245,7 +245,7 @@ var goDirectories = sync.OnceValues(func() ([]string, error) {
 var programs = map[string]string{
 	"curl": "curl", "jq": "jq", "node": "nodejs", "npx": "npm", "php": "php-cli", "python3": "python3", "openssl": "openssl",
 	"nginx": "nginx-light", "haproxy": "haproxy", "caddy": "caddy", "go": "golang", "pgrep": "procps",
-	"promtool": "prometheus",
+	"promtool": "prometheus", "nats-server": "nats-server",
 }
 
 var (
