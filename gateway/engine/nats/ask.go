@@ -27,6 +27,7 @@ import (
 const (
 	askPing     = iota + 1 // nothing: the answer shows that a node's server knows what this one has subscribed to
 	askCounters            // 256 uvarints
+	askHeard               // the node whose number is in the request: 1 if it is live, and its newest beat, as uvarints
 	askCount               // presence: the subscribers, as a uvarint, and the different users, as hashes of 8 bytes
 	askList                // presence: a uvarint, 1 if there are no more than asked for, and they
 	askNode                // whatever engine.Ask asks
@@ -189,6 +190,8 @@ func (n *nodes) question(b []byte) {
 	case askCounters:
 		c := n.counters()
 		answer(appendCounters(nil, &c))
+	case askHeard:
+		answer(n.heardOf(&r))
 	case askCount:
 		answer(n.presentCount(string(r.rest)))
 	case askList:
@@ -205,6 +208,21 @@ func (n *nodes) question(b []byte) {
 			n.post(func() { answer(data) })
 		})
 	}
+}
+
+// heardOf returns what is known of a node.
+func (n *nodes) heardOf(r *reader) []byte {
+	if len(r.rest) < 8 {
+		return nil
+	}
+	p, live := n.peers[binary.LittleEndian.Uint64(r.rest)], uint64(0)
+	if p == nil {
+		return []byte{0, 0}
+	}
+	if p.live {
+		live = 1
+	}
+	return binary.AppendUvarint(binary.AppendUvarint(nil, live), p.seq)
 }
 
 // send sends an answer, in parts. What cannot be sent is missing.

@@ -23,11 +23,14 @@ import (
 // answer. A bucket whose counter did not move has lost nothing; nor has one in which all of these
 // messages came. The channels of the other buckets have a gap.
 //
-// The beat before the doubt is the one before the last that came in order: with the last one, a
-// connection may have been broken that neither end knew to be. Everything before a beat came before
-// it, because messages of one connection overtake each other nowhere.
+// The counters before the doubt are some that were followed by two more beats in order: a node may not
+// have noticed yet that it sent them on another connection than what it had sent before, and it draws
+// the counter of a message before it sends it. Everything that was sent before a beat came before it,
+// because messages of one connection overtake each other nowhere.
 //
-// A node that ends for good while it is in doubt can answer nothing: all of its buckets have a gap.
+// A node that ends for good can answer nothing. If there were doubts, or another node has heard it
+// longer, all buckets have a gap. What it sent when no other node heard it any more is lost without notice:
+// else there would be a gap in every channel whenever a process ends.
 
 const (
 	// pulse is the time between beats.
@@ -40,6 +43,9 @@ const (
 	// forgottenAfter is after how many beats a node that is gone is forgotten.
 	forgottenAfter = 1200
 )
+
+// settledAfter is after how many more beats what was sent before a beat is certain to have come.
+const settledAfter = 2
 
 // counters has a counter for each bucket.
 type counters [buckets]uint64
@@ -151,15 +157,17 @@ func (r *run) lost(from, to uint64) bool {
 
 // peer is a node as another one, or it itself, hears it.
 type peer struct {
-	beat          // the newest one; its counters and description are of the newest full one
-	live   bool   // it is heard, and has not ended
-	heard  uint64 // own beats that had come back by the newest beat
-	before counters
-	known  bool // a full beat, or an answer, has come
+	beat            // the newest one; its counters and description are of the newest full one
+	live   bool     // it is heard, and has not ended
+	missed bool     // it is not, and whether something was missed is not clear
+	heard  uint64   // own beats that had come back by the newest beat
+	known  bool     // counters have come
+	at     uint64   // the beat that counters came with or after
+	before counters // older ones: what came before them has all arrived, or is in a gap
 
 	doubt  string // cause; "" for none
 	doubts int    // how often there was a cause
-	asked  bool   // for its counters, and it has not answered yet
+	asked  int    // doubts when it was asked for its counters; 0 while it is not asked
 }
 
 // doubted notes a cause to doubt that all messages came.
@@ -173,25 +181,32 @@ func (p *peer) doubted(cause string) {
 // or nothing was missed because there was nobody yet to miss it, it is doubtful.
 func newPeer(b *beat, fromItsBeginning, nobodyYet bool) *peer {
 	p := &peer{beat: *b, live: true}
+	p.counters = counters{}
 	switch {
 	case fromItsBeginning:
-		p.known = true
-	case nobodyYet && b.is(beatFull):
-		p.before, p.known = b.counters, true
+		p.now(&b.counters)
 	case nobodyYet:
+		p.first(b)
 	default:
-		p.counters = counters{}
 		p.doubted(engine.GapSilent)
 	}
 	return p
 }
 
+// first takes the counters from which messages matter.
+func (p *peer) first(b *beat) {
+	if b.is(beatFull) {
+		p.described, p.before = b.described, b.counters
+		p.now(&b.counters)
+	}
+}
+
 // take takes a beat of a peer that is known. It reports whether it is a new one.
 func (p *peer) take(b *beat, nobodyYet bool) bool {
+	if nobodyYet && !p.known && b.seq >= p.seq {
+		p.first(b)
+	}
 	if b.seq <= p.seq {
-		if b.seq == p.seq && !p.known && b.is(beatWelcome) {
-			p.before, p.counters, p.known, p.described = b.counters, b.counters, nobodyYet, b.described
-		}
 		return false
 	}
 	switch {
@@ -200,17 +215,19 @@ func (p *peer) take(b *beat, nobodyYet bool) bool {
 	case b.seq != p.seq+1, !p.live:
 		p.doubted(engine.GapSilent)
 	}
-	p.live, p.flags, p.seq, p.conns = true, b.flags, b.seq, b.conns
-	if !b.is(beatFull) {
-		return true
+	p.live, p.missed = true, false
+	p.flags, p.seq, p.conns = b.flags, b.seq, b.conns
+	if p.doubt == "" && b.seq >= p.at+settledAfter {
+		p.before = p.counters
 	}
-	p.described = b.described
-	switch {
-	case !p.known && nobodyYet:
-		p.before, p.counters, p.known = b.counters, b.counters, true
-		p.doubt = ""
-	case p.doubt == "":
-		p.before, p.counters, p.known = p.counters, b.counters, true
+	if b.is(beatFull) {
+		p.described = b.described
+		if p.doubt == "" {
+			p.now(&b.counters)
+		}
 	}
 	return true
 }
+
+// now notes counters as those of the newest beat.
+func (p *peer) now(c *counters) { p.counters, p.at, p.known = *c, p.seq, true }

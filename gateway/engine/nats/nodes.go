@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -333,7 +334,7 @@ func (n *nodes) reconnected() {
 	n.conns = now
 	for _, p := range n.peers {
 		p.doubted(engine.GapReconnect)
-		p.asked = false // the question or its answer may be lost
+		p.asked = 0 // the question or its answer may be lost
 		n.resolve(p)
 	}
 }
@@ -382,6 +383,7 @@ func (n *nodes) heard(b *beat) {
 	p := n.peers[b.node]
 	if p != nil && b.begun > p.begun { // another process with the same number
 		n.gone(p)
+		n.miss(p)
 		delete(n.peers, b.node)
 		p = nil
 	}
@@ -402,6 +404,7 @@ func (n *nodes) heard(b *beat) {
 	if b.is(beatEnd) {
 		n.settle(p, &b.counters)
 		n.gone(p)
+		p.missed = false
 		return
 	}
 	if b.is(beatStarting) && !b.is(beatWelcome) && b.node != n.cfg.id {
@@ -451,6 +454,9 @@ func (n *nodes) echoed() {
 		switch silent := n.echoes - p.heard; {
 		case p.live && silent > goneAfter:
 			n.gone(p)
+			n.miss(p)
+		case p.missed && silent%goneAfter == 0:
+			n.miss(p)
 		case silent > forgottenAfter:
 			delete(n.peers, id)
 			n.forget(id)
@@ -458,20 +464,42 @@ func (n *nodes) echoed() {
 	}
 }
 
-// gone ends a node.
+// gone notes that a node is not live any more.
 func (n *nodes) gone(p *peer) {
-	p.live = false
-	if p.doubt != "" {
-		var all [buckets]bool
-		for i := range all {
-			all[i] = true
-		}
-		n.cfg.lanes.interrupted(&all, engine.GapGone)
-		p.doubt = ""
-	}
+	p.live, p.missed = false, true
 	n.asks.lost(p.node)
 	n.count()
 }
+
+// miss asks the others about a node that is not heard any more. While one of them hears it, it may come
+// back. If one has heard it longer than this node has, something was missed.
+func (n *nodes) miss(p *peer) {
+	n.ask(askHeard, binary.LittleEndian.AppendUint64(nil, p.node), n.others(), func(answers []reply, missing int) {
+		if !p.missed {
+			return // it is back
+		}
+		lost := p.doubt != "" || missing > 0
+		for _, a := range answers {
+			r := reader{rest: a.data}
+			live, seq := r.uvarint(), r.uvarint()
+			if live == 1 {
+				return
+			}
+			lost = lost || r.bad || seq > p.seq
+		}
+		p.missed, p.doubt = false, ""
+		if lost {
+			n.cfg.lanes.interrupted(&everyBucket, engine.GapGone)
+		}
+	})
+}
+
+var everyBucket = func() (all [buckets]bool) {
+	for i := range all {
+		all[i] = true
+	}
+	return all
+}()
 
 // count counts the live nodes.
 func (n *nodes) count() {
@@ -486,23 +514,26 @@ func (n *nodes) count() {
 
 // resolve asks a node in doubt for its counters.
 func (n *nodes) resolve(p *peer) {
-	if p.doubt == "" || p.asked || !p.live || n.ending {
+	if p.doubt == "" || p.asked > 0 || !p.live || n.ending {
 		return
 	}
-	p.asked = true
 	doubts := p.doubts
+	p.asked = doubts
 	n.ask(askCounters, nil, []uint64{p.node}, func(answers []reply, missing int) {
-		if p.asked = false; len(answers) == 0 {
+		if p.asked != doubts || n.peers[p.node] != p {
+			return
+		}
+		if p.asked = 0; len(answers) == 0 {
 			return // again with the next beat
 		}
 		r := reader{rest: answers[0].data}
 		now := r.counters()
-		if r.bad || n.peers[p.node] != p || p.doubt == "" {
+		if r.bad || p.doubt == "" {
 			return
 		}
 		cause := p.doubt
 		if n.settle(p, &now); doubts != p.doubts { // there was a cause while the answer was on its way
-			p.doubted(cause)
+			p.doubt = cause
 			n.resolve(p)
 		}
 	})
@@ -514,7 +545,8 @@ func (n *nodes) settle(p *peer, now *counters) {
 		return
 	}
 	cause, from, to := p.doubt, p.before, *now
-	p.doubt, p.counters, p.known = "", to, true
+	p.doubt = ""
+	p.now(now)
 	if n.check == "" {
 		n.check = cause
 	}
