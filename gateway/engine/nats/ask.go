@@ -50,8 +50,8 @@ type reply struct {
 	data []byte
 }
 
-// question is one that waits for answers.
-type question struct {
+// inquiry is a question that waits for answers.
+type inquiry struct {
 	waiting map[uint64]*part // by node
 	replies []reply
 	missing int
@@ -67,7 +67,7 @@ type part struct {
 // asks are the questions of this node.
 type asks struct {
 	number uint64
-	open   map[uint64]*question
+	open   map[uint64]*inquiry
 
 	barred  []func() // wait for a barrier that begins later
 	barring bool
@@ -81,10 +81,10 @@ func (n *nodes) ask(what byte, request []byte, of []uint64, done func(answers []
 		return
 	}
 	if a.open == nil {
-		a.open = make(map[uint64]*question)
+		a.open = make(map[uint64]*inquiry)
 	}
 	a.number++
-	number, q := a.number, &question{waiting: make(map[uint64]*part), done: done}
+	number, q := a.number, &inquiry{waiting: make(map[uint64]*part), done: done}
 	b := append(make([]byte, 0, len(request)+askOverhead), beatVersion, kindQuestion, what)
 	b = binary.LittleEndian.AppendUint64(b, n.cfg.id)
 	b = append(binary.AppendUvarint(b, number), request...)
