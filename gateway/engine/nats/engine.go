@@ -172,10 +172,10 @@ func (e *Engine) keeps(name string) bool { return e.durable[e.cfg.NamespaceOf(na
 func (e *Engine) Remote(name string) bool { return !e.single || e.keeps(name) }
 
 // lane returns the lane of a channel.
-func (e *Engine) lane(name string) *lane { return e.lanes[hash(name)%uint64(len(e.lanes))] }
+func (e *Engine) lane(name string) *lane { return e.lanes[laneOf(hash(name), len(e.lanes))] }
 
 // bucket returns the bucket of a channel, of which publishers count their messages.
-func bucket(name string) int { return int(hash(name) >> 56) }
+func bucket(name string) int { return bucketOf(hash(name)) }
 
 // stream returns the stream of a channel with a stored history, nil if it is not open yet.
 func (e *Engine) stream(name string) *stream { return e.streams.Load().of(name) }

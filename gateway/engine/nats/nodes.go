@@ -22,7 +22,7 @@ import (
 const buckets = 256
 
 // bucketOf returns the bucket of a channel, by its hash.
-func bucketOf(hash uint64) int { return int(hash % buckets) }
+func bucketOf(hash uint64) int { return int(hash >> 56) }
 
 // laneOf returns the lane of a channel, out of so many: one for all channels of a bucket.
 func laneOf(hash uint64, lanes int) int { return laneOfBucket(bucketOf(hash), lanes) }
