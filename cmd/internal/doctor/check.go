@@ -23,7 +23,7 @@ import (
 func NewCheck(cfg *serve.Settings, opts *option.Options, env []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Check settings, file descriptors, kernel limits, memory and ports",
+		Short: "Check settings, the store, limits of this machine, and ports",
 		Example: `  sluice check
   sluice check --config /etc/sluice.conf --max-connections 100000`,
 		Long: `Use the same flags, environment and file as for 'sluice serve'. Each line of the
@@ -125,6 +125,7 @@ func check(s *serve.Settings, opts *option.Options, env []string, files fs.FS) (
 		f.exemptions(opts)
 		f.proxies(s.Gateway)
 		f.slowRules(s.Gateway.SlowPolicy)
+		f.store(s.Gateway, opts)
 		f.limits(s, opts, files)
 	} else {
 		f.add(isUnknown, "limits: not checked, because the settings are invalid")
@@ -151,7 +152,8 @@ func (f *findings) settingsFound(opts *option.Options) {
 // limits starts a gateway without listeners, which knows best what it needs.
 func (f *findings) limits(s *serve.Settings, opts *option.Options, files fs.FS) {
 	cfg := s.Gateway
-	cfg.Logger = nil // its warnings are findings
+	cfg.Logger = nil            // its warnings are findings
+	cfg.Store = gateway.Store{} // store looks at it
 	need := demand{
 		connections: cfg.MaxConnections, asked: cfg.MaxConnections > 0, buffered: cfg.MaxBuffered, pageBytes: os.Getpagesize(),
 	}

@@ -25,7 +25,7 @@ import (
 // that stream again until it is restarted, so the keeper restarts it, once there is room. Its
 // clients see that as a connection that breaks and comes back.
 const (
-	roomLeast     = 64 << 20               // free space below which nothing is stored: the server must not meet a full disk
+	roomLeast     = datadir.RoomLeast
 	roomAgain     = roomLeast / 8          // so much more lets it go on, so that the state does not flap
 	roomLook      = time.Second            // how often the free space is looked at
 	roomNear      = 8 * roomLeast          // below it,

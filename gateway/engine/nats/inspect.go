@@ -60,6 +60,9 @@ func inspectServer(ctx context.Context, url string, o Servers, maxMessage int) S
 	if err != nil {
 		if errors.Is(err, natsgo.ErrNoServers) && dial.err != nil {
 			err = dial.err
+			if op := (*net.OpError)(nil); errors.As(err, &op) {
+				err = op.Err // the address is known
+			}
 		}
 		r.Err = errors.New(reason(err))
 		return r

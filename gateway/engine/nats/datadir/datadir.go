@@ -189,6 +189,10 @@ func DrawName() string {
 	return "node-" + hex.EncodeToString(b[:])
 }
 
+// RoomLeast is the free space below which nothing should be written: a store does not recover from a
+// full disk by itself.
+const RoomLeast = 64 << 20
+
 // Free returns how many bytes the file system of path has left for this process.
 func Free(path string) (int64, error) { return poller.FreeBytes(path) }
 
