@@ -102,6 +102,8 @@ type nodes struct {
 	unanswered atomic.Uint64
 	answer     atomic.Pointer[func(request []byte, reply func([]byte))]
 
+	closing sync.Once
+
 	mu     sync.Mutex
 	posted []func() // guarded by mu; for the goroutine
 	closed bool     // guarded by mu; nothing is posted any more
@@ -247,12 +249,12 @@ func (n *nodes) work() {
 	}
 }
 
-// close says goodbye, and ends. It is called once.
+// close says goodbye, and ends.
 func (n *nodes) close() {
 	if n == nil {
 		return
 	}
-	close(n.stop)
+	n.closing.Do(func() { close(n.stop) })
 	<-n.ended
 }
 
