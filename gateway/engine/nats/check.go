@@ -2,293 +2,320 @@ package nats
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
+
+	natsgo "github.com/nats-io/nats.go"
 )
 
-// Reading from streams. It takes time, so workers do it, and post what they have read to the lane.
+// Checks. The last message of a burst may be lost without another one that shows it. So the positions of
+// channels are compared with their streams after whatever may have lost something, and in a round anyway.
 
 const (
-	workerCount = 4
-	headsMost   = 1024            // of how many channels a stream is asked at once
-	readTime    = 2 * time.Second // for one answer
-	jobsMost    = 1 << 14         // that wait, of callers who are not channels
+	roundTime  = 60 * time.Second // of a round of position checks,
+	checksMost = 2000             // or longer: channels per second
 )
 
-// workers read from streams.
-type workers struct {
-	mu   sync.Mutex
-	more *sync.Cond
-	// Guarded by mu.
-	jobs  []func(ctx context.Context)
-	ended bool
-
-	ctx    context.Context
-	cancel context.CancelFunc
-}
-
-func startWorkers(running *sync.WaitGroup) *workers {
-	w := new(workers)
-	w.more = sync.NewCond(&w.mu)
-	w.ctx, w.cancel = context.WithCancel(context.Background())
-	for range workerCount {
-		running.Go(w.work)
+// checkPositions compares the positions of all channels with stored histories with their streams.
+func (e *Engine) checkPositions(string) {
+	for _, st := range e.streamsNow() {
+		e.checkStream(st)
 	}
-	return w
 }
 
-// do has a worker do a job. ctx is cancelled when the engine ends, and when the job has taken too long.
-// Jobs that were not begun then are done with a ctx that has ended, so that all are answered.
-func (w *workers) do(job func(ctx context.Context)) {
-	w.mu.Lock()
-	if !w.ended {
-		w.jobs = append(w.jobs, job)
-		w.more.Signal()
-		w.mu.Unlock()
-		return
-	}
-	w.mu.Unlock()
-	job(w.ctx)
-}
-
-// try is do, unless too much waits.
-func (w *workers) try(job func(ctx context.Context)) bool {
-	w.mu.Lock()
-	full := len(w.jobs) >= jobsMost
-	w.mu.Unlock()
-	if !full {
-		w.do(job)
-	}
-	return !full
-}
-
-func (w *workers) work() {
-	for {
-		w.mu.Lock()
-		for len(w.jobs) == 0 && !w.ended {
-			w.more.Wait()
+// checkStream compares the positions of a stream's channels with it.
+func (e *Engine) checkStream(st *stream) {
+	e.readers.do(func(ctx context.Context) {
+		if _, err := st.state(ctx); err != nil {
+			return // there will be another one when it is back
 		}
-		if len(w.jobs) == 0 {
-			w.mu.Unlock()
-			return
+		epoch := st.epoch()
+		for _, l := range e.lanes {
+			l.post(func() { l.check(st, epoch, l.list) })
 		}
-		job := w.jobs[0]
-		w.jobs[0] = nil
-		if w.jobs = w.jobs[1:]; len(w.jobs) == 0 {
-			w.jobs = nil
-		}
-		w.mu.Unlock()
-		ctx, cancel := context.WithTimeout(w.ctx, readTime)
-		job(ctx)
-		cancel()
-	}
+	})
 }
 
-// close ends the workers, once they have answered everybody.
-func (w *workers) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.ended = true
-	w.cancel()
-	w.more.Broadcast()
-}
-
-// ask asks the streams for the heads of routes that begin.
-func (l *lane) ask() {
-	if len(l.asking) == 0 {
-		return
-	}
-	by := make(map[*stream][]*route)
-	for _, r := range l.asking {
-		if !l.current(r) {
-			continue
-		}
-		if by[r.st] = append(by[r.st], r); len(by[r.st]) == headsMost {
-			l.askHeads(r.st, by[r.st])
-			delete(by, r.st)
+// check compares the positions of routes with their stream.
+func (l *lane) check(st *stream, epoch channel.Epoch, routes []*route) {
+	var batch []*route
+	flush := func() {
+		if len(batch) > 0 {
+			l.compare(st, batch)
+			batch = nil
 		}
 	}
-	l.asking = l.asking[:0]
-	for st, routes := range by {
-		l.askHeads(st, routes)
+	for _, r := range routes {
+		switch {
+		case r.st != st || r.busy != nil:
+		case r.epoch != epoch:
+			l.catchUp(r)
+		default:
+			if batch = append(batch, r); len(batch) == headsMost {
+				flush()
+			}
+		}
 	}
+	flush()
 }
 
-func names(routes []*route) []string {
-	all := make([]string, len(routes))
-	for i, r := range routes {
-		all[i] = r.name
-	}
-	return all
-}
-
-func (l *lane) askHeads(st *stream, routes []*route) {
+func (l *lane) compare(st *stream, routes []*route) {
 	all := names(routes)
 	l.e.readers.do(func(ctx context.Context) {
 		heads, err := st.heads(ctx, all)
-		epoch := st.epoch()
 		l.post(func() {
 			for i, r := range routes {
 				switch {
-				case !l.current(r) || r.busy == nil:
-				case err != nil:
-					l.fail(r, unavailable(err))
-				default:
-					l.join(r, epoch, &heads[i])
+				case !l.current(r) || r.busy != nil:
+				case err != nil || heads[i].found && heads[i].seq > r.last:
+					l.catchUp(r)
 				}
 			}
 		})
 	})
 }
 
-// join has a route join its stream's order.
-func (l *lane) join(r *route, epoch channel.Epoch, h *head) {
-	r.epoch, r.last, r.newest, r.prev = epoch, h.seq, h.seq, 0
-	if h.found {
-		r.prev = h.seq
-		if m, err := parseMessage(h.msg); err == nil && m.tombstone {
-			r.newest, r.prev = m.removed, m.removed
+// checkSome compares the positions of the next channels of the round.
+func (l *lane) checkSome() {
+	n := min(len(l.list)/int(roundTime/roundInterval)+1, checksMost/len(l.e.lanes))
+	by := make(map[*stream][]*route)
+	for range min(n, len(l.list)) {
+		if l.checked >= len(l.list) {
+			l.checked = 0
+		}
+		if r := l.list[l.checked]; r.st != nil && r.busy == nil {
+			by[r.st] = append(by[r.st], r)
+		}
+		l.checked++
+	}
+	for st, routes := range by {
+		l.compare(st, routes)
+	}
+}
+
+// look asks a stream how it is. If it is another one, its channels begin anew; if it has another leader,
+// some of what it has stored may not have been sent on.
+func (e *Engine) look(st *stream) {
+	e.readers.do(func(ctx context.Context) {
+		before := st.epoch()
+		s, err := st.state(ctx)
+		if err != nil {
+			return
+		}
+		if leader := st.flow.leader.Swap(&s.leader); s.epoch != before || leader != nil && *leader != s.leader {
+			for _, l := range e.lanes {
+				l.post(func() { l.check(st, s.epoch, l.list) })
+			}
+		}
+	})
+}
+
+// repeated notes that a message came which a channel has. It may be one of a stream that was made anew.
+func (e *Engine) repeated(r *route) {
+	e.counts.repeated.Add(1)
+	now := e.uptime()
+	if before := r.st.flow.looked.Load(); now-before >= 1000 && r.st.flow.looked.CompareAndSwap(before, now) {
+		e.look(r.st)
+	}
+}
+
+// uptime is a clock that is never set, in ms.
+func (e *Engine) uptime() int64 { return time.Since(e.begun).Milliseconds() }
+
+// reopened gives routes the streams that were opened again.
+func (l *lane) reopened() {
+	for _, r := range l.list {
+		if r.st == nil {
+			continue
+		}
+		if r.st = l.e.stream(r.name); r.st != nil && r.busy == nil {
+			l.catchUp(r)
 		}
 	}
-	l.tell(r)
-	l.goOn(r)
 }
 
-// goOn ends a route's waiting.
-func (l *lane) goOn(r *route) {
-	b := r.busy
-	r.busy = nil
-	if b.overflow {
-		l.catchUp(r)
-	}
-	for _, a := range b.held {
-		l.arrive(r, a)
-	}
-	if b.fill {
-		l.fill(r.ch)
-	}
-}
+// up is called when the connection is there again.
+func (l *lane) up() { l.e.counts.resubscribed.Add(uint64(len(l.list))) }
 
-// catchUp reads what a route has missed.
-func (l *lane) catchUp(r *route) {
-	if r.busy == nil {
-		r.busy = new(busy)
-		l.read(r)
+// slow notes that messages of a subscription were dropped.
+func (e *Engine) slow(sub *natsgo.Subscription) {
+	if len(sub.Subject) <= len(e.live) || sub.Subject[:len(e.live)] != e.live {
+		return // of answers: they are missing, and that is noticed
 	}
-}
-
-// suspect has a channel read from its stream, of which a message may be lost.
-func (l *lane) suspect(name string) {
-	if r := l.routes[token(name)]; r != nil && r.keeps && l.e.single {
-		l.catchUp(r)
-	}
-}
-
-func (l *lane) read(r *route) {
-	st, name, above := r.st, r.name, r.last
-	l.e.readers.do(func(ctx context.Context) {
-		got, err := st.read(ctx, name, above)
+	t := sub.Subject[len(e.live):]
+	if name, ok := channelOf(t); ok {
+		l := e.lane(name)
 		l.post(func() {
-			switch {
-			case !l.current(r):
-			case err != nil:
-				l.retry = append(l.retry, r)
+			if r := l.routes[t]; r != nil && r.sub == sub && !r.slow {
+				r.slow = true
+				l.slow = append(l.slow, r)
 				l.arm()
-			default:
-				l.e.counts.caughtUp.Add(1)
-				l.merge(r, &got)
-				if r.ch != nil && !r.told {
-					l.tell(r)
-				}
-				l.goOn(r)
 			}
 		})
-	})
-}
-
-// readAgain reads what could not be read.
-func (l *lane) readAgain() {
-	retry := l.retry
-	l.retry = nil
-	for _, r := range retry {
-		if l.current(r) {
-			l.read(r)
-		}
 	}
 }
 
-// merge appends what a reading has above a route's position.
-func (l *lane) merge(r *route, got *reading) {
-	floor := got.offset(got.floor)
-	newer := len(got.msgs) > 0 && got.msgs[len(got.msgs)-1].seq > r.last
-	switch {
-	case got.epoch != r.epoch:
-		r.epoch, r.last, r.newest, r.prev = got.epoch, got.floor, floor, floor
-		if r.told {
-			l.p = channel.Publication{Kind: channel.KindReset, Epoch: r.epoch, Prev: floor}
-			r.ch.Append(&l.p, &l.scratch)
-		}
-	case newer && got.floor > r.last:
-		r.last, r.prev = got.floor, max(r.prev, floor)
-		l.gap(r, floor, engine.GapTrimmed)
+// lookAtSlow notes what was dropped, until nothing is any more. What had come before goes first.
+func (l *lane) lookAtSlow() {
+	if len(l.slow) == 0 {
+		return
 	}
-	for i := range got.msgs {
-		if s := &got.msgs[i]; s.seq > r.last {
-			a := arrival{seq: s.seq}
-			a.m, a.err = parseMessage(s.data)
-			l.append(r, &a)
+	l.takeLive()
+	still := l.slow[:0]
+	by := make(map[*stream][]*route)
+	for _, r := range l.slow {
+		dropped := r.dropped
+		if l.current(r) && r.sub != nil {
+			dropped, _ = r.sub.Dropped() // ignored: then it has ended
 		}
+		if r.slow = dropped != r.dropped; !r.slow {
+			continue
+		}
+		r.dropped = dropped
+		still = append(still, r)
+		if r.keeps {
+			by[r.st] = append(by[r.st], r)
+		} else {
+			l.lost(r, engine.GapSlow)
+		}
+	}
+	clear(l.slow[len(still):])
+	l.slow = still
+	for st, routes := range by {
+		l.compare(st, routes)
 	}
 }
 
-// offset returns the offset that clients have for the sequence of the floor: a message that stands for a
-// removed history has that of the newest publication it has removed.
-func (r *reading) offset(seq uint64) uint64 {
-	if r.under.data != nil {
-		if m, err := parseMessage(r.under.data); err == nil && m.tombstone {
-			return m.removed
-		}
+// takeLive handles the messages that have come.
+func (l *lane) takeLive() {
+	for range len(l.live) {
+		l.take(<-l.live)
 	}
-	return seq
 }
 
-// fill fills a channel's history.
-func (l *lane) fill(ch *channel.Channel) {
-	if ch == nil {
-		return
-	}
-	r := l.routes[token(ch.Name())]
-	switch {
-	case r == nil || r.ch != ch:
-		ch.Failed(engine.ErrUnavailable)
-		return
-	case !r.keeps: // there is nothing but what the channel has
-		at := channel.Position{Epoch: r.epoch, Offset: r.newest}
-		ch.Filled(nil, at, at)
-		return
-	case r.busy != nil:
-		r.busy.fill = true
-		return
-	}
-	st, name := r.st, r.name
-	l.e.readers.do(func(ctx context.Context) {
-		got, err := st.read(ctx, name, 0)
+// behind calls f once on the receiving goroutine of each lane, after the messages that had come for it before.
+func (e *Engine) behind(f func(lane, lanes int)) {
+	for i, l := range e.lanes {
 		l.post(func() {
-			switch {
-			case r.ch != ch || !l.current(r):
-			case err != nil:
-				ch.Failed(unavailable(err))
-			case r.busy != nil:
-				r.busy.fill = true
-			default:
-				l.merge(r, &got)
-				k := got.kept(name, l.e.cfg.Keep(name).TTL, l.e.now().UnixMilli())
-				at := func(offset uint64) channel.Position { return channel.Position{Epoch: k.epoch, Offset: offset} }
-				ch.Filled(k.pubs, at(k.floor), at(max(k.upTo, r.newest)))
+			l.takeLive()
+			f(i, len(e.lanes))
+		})
+	}
+}
+
+// interrupted notes that messages of channels without a stored history may be lost, in these buckets.
+func (e *Engine) interrupted(affected *[256]bool, cause string) {
+	buckets := *affected
+	for _, l := range e.lanes {
+		l.post(func() {
+			for _, r := range l.list {
+				if !r.keeps && buckets[r.bucket] {
+					l.lost(r, cause)
+				}
 			}
 		})
-	})
+	}
+}
+
+// lost notes that messages of a channel whose order is this node's own may be missing.
+func (l *lane) lost(r *route, cause string) {
+	if r.busy == nil {
+		l.gap(r, r.newest+1, cause)
+	}
+}
+
+// Live messages. Those of a history have the sequences of the stream; others carry what their publisher
+// counts.
+
+// deliver handles a live message, and others that are there.
+func (l *lane) deliver(m *natsgo.Msg) {
+	for range batchMost {
+		l.take(m)
+		select {
+		case m = <-l.live:
+			continue
+		default:
+		}
+		return
+	}
+}
+
+func (l *lane) take(m *natsgo.Msg) {
+	r := l.routes[m.Subject[len(l.e.live):]]
+	if r == nil {
+		return // nobody reads it any more
+	}
+	if drop := l.e.cfg.drop; drop != nil && drop(r.name) {
+		if r.keeps {
+			l.compare(r.st, []*route{r}) // as when the client says that it has dropped something
+		}
+		return
+	}
+	got, err := parseMessage(m.Data)
+	seq := uint64(0)
+	if m.Header != nil {
+		seq = headerNumber(m, "Nats-Sequence")
+	}
+	switch {
+	case seq > 0 && r.keeps:
+		l.arrive(r, arrival{seq: seq, last: headerNumber(m, "Nats-Last-Sequence"), m: got, err: err})
+	case err != nil && !r.keeps:
+		l.lost(r, engine.GapVersion)
+	case err != nil || got.probe || got.tombstone:
+	case got.Kind != channel.KindMessage || got.Passing || r.keeps:
+		l.e.received(got.node, int(r.bucket), got.counter)
+		l.pass(r, &got.Publication)
+	default:
+		l.e.received(got.node, int(r.bucket), got.counter)
+		l.takeCore(r, &got)
+	}
+}
+
+// chainSlack is how much longer ago, in ms, than the attachment the message before may have been sent, and
+// not be missed: it took as long to come.
+const chainSlack = 1000
+
+// publishersMost is of how many nodes a route remembers the newest message.
+const publishersMost = 64
+
+// takeCore appends a message to a channel whose order is this node's own. If it does not follow the newest one
+// of its publisher, some are missing.
+func (l *lane) takeCore(r *route, m *message) {
+	known := (*publisher)(nil)
+	for i := range r.publishers {
+		if r.publishers[i].node == m.node {
+			known = &r.publishers[i]
+		}
+	}
+	missing := false
+	switch {
+	case known == nil:
+		missing = m.previous > 0 && int64(min(m.age, 1<<60))+chainSlack < l.e.uptime()-r.since
+		if len(r.publishers) == publishersMost {
+			r.publishers = append(r.publishers[:0], r.publishers[1:]...)
+		}
+		r.publishers = append(r.publishers, publisher{m.node, m.counter})
+	case m.counter == known.counter:
+		l.e.counts.repeated.Add(1)
+		return
+	default:
+		missing = m.previous > known.counter
+		known.counter = m.counter
+	}
+	if r.busy != nil {
+		return // nobody has begun to read it
+	}
+	if missing {
+		l.lost(r, engine.GapChain)
+	}
+	prev := r.newest
+	r.newest++
+	if r.told {
+		l.p = m.Publication
+		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, r.newest, prev
+		r.ch.Append(&l.p, &l.scratch)
+		l.p = channel.Publication{}
+	}
 }

@@ -33,6 +33,9 @@ type Config struct {
 	Describe    func() engine.NodeInfo
 	Logger      *slog.Logger
 	Clock       func() time.Time // nil for time.Now
+
+	// Of tests: which live messages do not come.
+	drop func(name string) bool
 }
 
 // HistoryOf is the history of a namespace's channels.

@@ -41,7 +41,13 @@ type Engine struct {
 	closed     atomic.Bool
 	counts     counts
 
+	counters [256]atomic.Uint64
+	opening  atomic.Bool
+
 	wake chan struct{} // of the housekeeper
+	// Owned by the housekeeper: when it did what it does.
+	tried, looked, round time.Time
+	begun                time.Time
 }
 
 // New returns an engine. That of a single node has opened its store; that of a cluster is connected to
@@ -50,7 +56,7 @@ func New(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	e := &Engine{
 		cfg: cfg, log: cfg.Logger, now: cfg.Clock, single: cfg.DataDir != "",
 		local:   local.Engine{Space: cfg.Space, Present: cfg.Present},
-		durable: make(map[string]bool), failed: make(chan error, 1), stop: make(chan struct{}), wake: make(chan struct{}, 1),
+		durable: make(map[string]bool), failed: make(chan error, 1), begun: time.Now(), stop: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)

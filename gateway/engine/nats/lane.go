@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -353,7 +354,8 @@ func (l *lane) acknowledge(m *natsgo.Msg) (answered int) {
 	}
 	a, ok := parseAcknowledgement(m.Data)
 	switch {
-	case !ok: // no responders, or no answer at all
+	case !ok: // nobody takes it
+		p.st.flow.missing.Store(true)
 		l.e.away(p.st)
 		p.answer(channel.Receipt{}, engine.ErrAway)
 	case a.code != 0:
@@ -380,7 +382,11 @@ func (l *lane) stored(p *pending, a *acknowledgement) {
 		case p.late:
 			l.catchUp(r) // others may have overtaken it
 		default:
-			l.arrive(r, arrival{seq: a.seq, m: message{Publication: p.p, tombstone: p.tombstone, removed: p.removed}})
+			m := message{Publication: p.p, tombstone: p.tombstone, removed: p.removed}
+			if r.busy != nil { // it will be another publication's
+				m.Payload, m.Extra = slices.Clone(m.Payload), slices.Clone(m.Extra)
+			}
+			l.arrive(r, arrival{seq: a.seq, m: m})
 		}
 	}
 	if r != nil && r.ch != nil {

@@ -24,6 +24,7 @@ type route struct {
 	keeps       bool             // its history is stored
 	bucket      uint8
 	told        bool // ch knows its position
+	slow        bool // it is in the lane's slow
 	st          *stream
 	sub         *natsgo.Subscription // nil until the server has it, and on a single node
 	at          int                  // in the lane's list
@@ -35,7 +36,7 @@ type route struct {
 
 	busy *busy // not nil while the position is not known, or the channel is read from the stream
 
-	since      int64       // when it was attached: ms
+	since      int64       // when it was attached: Engine.uptime
 	publishers []publisher // of messages that are not stored
 	left       time.Time   // when the last reader has left
 	dropped    int         // messages of sub that were dropped, as far as that is known
@@ -65,8 +66,12 @@ func (l *lane) attach(ch *channel.Channel) {
 	t := token(name)
 	if r := l.routes[t]; r != nil {
 		r.ch, r.told = ch, false
-		if r.busy == nil {
+		switch {
+		case r.busy != nil: // it is told when that is over
+		case r.keeps:
 			l.tell(r)
+		default: // what was published before goes first
+			l.later(func() { l.marked = append(l.marked, l.again(r, ch)) })
 		}
 		return
 	}
@@ -92,7 +97,7 @@ func (l *lane) subscribe(r *route) {
 	sub, err := l.e.link.main.ChanSubscribe(l.e.live+r.token, l.live)
 	l.marked = append(l.marked, func(unmarked error) { // on the receiving goroutine
 		switch r.sub = sub; {
-		case err != nil || unmarked != nil:
+		case err != nil || unmarked != nil || !l.current(r):
 			l.fail(r, engine.ErrUnavailable)
 		case r.keeps:
 			l.asking = append(l.asking, r)
@@ -105,11 +110,27 @@ func (l *lane) subscribe(r *route) {
 
 // begin begins the order of a channel without a stored history, which is this node's own.
 func (l *lane) begin(r *route) {
-	if !l.current(r) {
-		return
+	if l.current(r) {
+		r.epoch, r.busy, r.since = channel.Epoch(rand.Uint64()|1), nil, l.e.uptime()
+		l.tell(r)
 	}
-	r.epoch, r.busy, r.since = channel.Epoch(rand.Uint64()|1), nil, l.e.now().UnixMilli()
-	l.tell(r)
+}
+
+// again returns what has a channel go on with the order of the one before it.
+func (l *lane) again(r *route, ch *channel.Channel) func(error) {
+	return func(err error) {
+		if err != nil {
+			ch.Failed(engine.ErrUnavailable)
+			return
+		}
+		l.e.barrier(func() {
+			l.post(func() {
+				if l.takeLive(); r.ch == ch && l.current(r) {
+					l.tell(r)
+				}
+			})
+		})
+	}
 }
 
 // current reports whether the lane still has that route.
@@ -181,8 +202,10 @@ func (l *lane) arrive(r *route, a arrival) {
 	switch {
 	case r.busy != nil:
 		r.busy.hold(a)
+	case r.st.epoch() != r.epoch: // it was made anew
+		l.catchUp(r)
 	case a.seq <= r.last:
-		l.e.repeated(r, a.seq)
+		l.e.repeated(r)
 	case a.last > r.last:
 		l.catchUp(r)
 		r.busy.hold(a)
@@ -198,7 +221,6 @@ func (b *busy) hold(a arrival) {
 		b.held, b.overflow = nil, true
 		return
 	}
-	a.m.Payload, a.m.Extra = slices.Clone(a.m.Payload), slices.Clone(a.m.Extra)
 	b.held, b.bytes = append(b.held, a), b.bytes+n
 }
 

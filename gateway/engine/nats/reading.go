@@ -1,0 +1,294 @@
+package nats
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/engine"
+)
+
+// Reading from streams. It takes time, so workers do it, and post what they have read to the lane.
+
+const (
+	workerCount = 4
+	headsMost   = 1024            // of how many channels a stream is asked at once
+	readTime    = 2 * time.Second // for one answer
+	jobsMost    = 1 << 14         // that wait, of callers who are not channels
+)
+
+// workers read from streams.
+type workers struct {
+	mu   sync.Mutex
+	more *sync.Cond
+	// Guarded by mu.
+	jobs  []func(ctx context.Context)
+	ended bool
+
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func startWorkers(running *sync.WaitGroup) *workers {
+	w := new(workers)
+	w.more = sync.NewCond(&w.mu)
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	for range workerCount {
+		running.Go(w.work)
+	}
+	return w
+}
+
+// do has a worker do a job. ctx is cancelled when the engine ends, and when the job has taken too long.
+// Jobs that were not begun then are done with a ctx that has ended, so that all are answered.
+func (w *workers) do(job func(ctx context.Context)) {
+	w.mu.Lock()
+	if !w.ended {
+		w.jobs = append(w.jobs, job)
+		w.more.Signal()
+		w.mu.Unlock()
+		return
+	}
+	w.mu.Unlock()
+	job(w.ctx)
+}
+
+// try is do, unless too much waits.
+func (w *workers) try(job func(ctx context.Context)) bool {
+	w.mu.Lock()
+	full := len(w.jobs) >= jobsMost
+	w.mu.Unlock()
+	if !full {
+		w.do(job)
+	}
+	return !full
+}
+
+func (w *workers) work() {
+	for {
+		w.mu.Lock()
+		for len(w.jobs) == 0 && !w.ended {
+			w.more.Wait()
+		}
+		if len(w.jobs) == 0 {
+			w.mu.Unlock()
+			return
+		}
+		job := w.jobs[0]
+		w.jobs[0] = nil
+		if w.jobs = w.jobs[1:]; len(w.jobs) == 0 {
+			w.jobs = nil
+		}
+		w.mu.Unlock()
+		ctx, cancel := context.WithTimeout(w.ctx, readTime)
+		job(ctx)
+		cancel()
+	}
+}
+
+// close ends the workers, once they have answered everybody.
+func (w *workers) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	w.cancel()
+	w.more.Broadcast()
+}
+
+// ask asks the streams for the heads of routes that begin.
+func (l *lane) ask() {
+	if len(l.asking) == 0 {
+		return
+	}
+	by := make(map[*stream][]*route)
+	for _, r := range l.asking {
+		if !l.current(r) {
+			continue
+		}
+		if by[r.st] = append(by[r.st], r); len(by[r.st]) == headsMost {
+			l.askHeads(r.st, by[r.st])
+			delete(by, r.st)
+		}
+	}
+	l.asking = l.asking[:0]
+	for st, routes := range by {
+		l.askHeads(st, routes)
+	}
+}
+
+func names(routes []*route) []string {
+	all := make([]string, len(routes))
+	for i, r := range routes {
+		all[i] = r.name
+	}
+	return all
+}
+
+func (l *lane) askHeads(st *stream, routes []*route) {
+	all := names(routes)
+	l.e.readers.do(func(ctx context.Context) {
+		heads, err := st.heads(ctx, all)
+		epoch := st.epoch()
+		l.post(func() {
+			for i, r := range routes {
+				switch {
+				case !l.current(r) || r.busy == nil:
+				case err != nil:
+					l.fail(r, unavailable(err))
+				default:
+					l.join(r, epoch, &heads[i])
+				}
+			}
+		})
+	})
+}
+
+// join has a route join its stream's order.
+func (l *lane) join(r *route, epoch channel.Epoch, h *head) {
+	r.epoch, r.last, r.newest, r.prev = epoch, h.seq, h.seq, 0
+	if h.found {
+		r.prev = h.seq
+		if m, err := parseMessage(h.msg); err == nil && m.tombstone {
+			r.newest, r.prev = m.removed, m.removed
+		}
+	}
+	l.tell(r)
+	l.goOn(r)
+}
+
+// goOn ends a route's waiting.
+func (l *lane) goOn(r *route) {
+	b := r.busy
+	r.busy = nil
+	if b.overflow {
+		l.catchUp(r)
+	}
+	for _, a := range b.held {
+		l.arrive(r, a)
+	}
+	if b.fill {
+		l.fill(r.ch)
+	}
+}
+
+// catchUp reads what a route has missed.
+func (l *lane) catchUp(r *route) {
+	if r.busy == nil {
+		r.busy = new(busy)
+		l.read(r)
+	}
+}
+
+// suspect has a channel read from its stream, of which a message may be lost.
+func (l *lane) suspect(name string) {
+	if r := l.routes[token(name)]; r != nil && r.keeps && l.e.single {
+		l.catchUp(r)
+	}
+}
+
+func (l *lane) read(r *route) {
+	st, name, above := r.st, r.name, r.last
+	l.e.readers.do(func(ctx context.Context) {
+		got, err := st.read(ctx, name, above)
+		l.post(func() {
+			switch {
+			case !l.current(r):
+			case err != nil:
+				l.retry = append(l.retry, r)
+				l.arm()
+			default:
+				l.e.counts.caughtUp.Add(1)
+				l.merge(r, &got)
+				if r.ch != nil && !r.told {
+					l.tell(r)
+				}
+				l.goOn(r)
+			}
+		})
+	})
+}
+
+// readAgain reads what could not be read.
+func (l *lane) readAgain() {
+	retry := l.retry
+	l.retry = nil
+	for _, r := range retry {
+		if l.current(r) {
+			l.read(r)
+		}
+	}
+}
+
+// merge appends what a reading has above a route's position.
+func (l *lane) merge(r *route, got *reading) {
+	floor := got.offset(got.floor)
+	newer := len(got.msgs) > 0 && got.msgs[len(got.msgs)-1].seq > r.last
+	switch {
+	case got.epoch != r.epoch:
+		r.epoch, r.last, r.newest, r.prev = got.epoch, got.floor, floor, floor
+		if r.told {
+			l.p = channel.Publication{Kind: channel.KindReset, Epoch: r.epoch, Prev: floor}
+			r.ch.Append(&l.p, &l.scratch)
+		}
+	case newer && got.floor > r.last:
+		r.last, r.prev = got.floor, max(r.prev, floor)
+		l.gap(r, floor, engine.GapTrimmed)
+	}
+	for i := range got.msgs {
+		if s := &got.msgs[i]; s.seq > r.last {
+			a := arrival{seq: s.seq}
+			a.m, a.err = parseMessage(s.data)
+			l.append(r, &a)
+		}
+	}
+}
+
+// offset returns the offset that clients have for the sequence of the floor: a message that stands for a
+// removed history has that of the newest publication it has removed.
+func (r *reading) offset(seq uint64) uint64 {
+	if r.under.data != nil {
+		if m, err := parseMessage(r.under.data); err == nil && m.tombstone {
+			return m.removed
+		}
+	}
+	return seq
+}
+
+// fill fills a channel's history.
+func (l *lane) fill(ch *channel.Channel) {
+	if ch == nil {
+		return
+	}
+	r := l.routes[token(ch.Name())]
+	switch {
+	case r == nil || r.ch != ch:
+		ch.Failed(engine.ErrUnavailable)
+		return
+	case !r.keeps: // there is nothing but what the channel has
+		at := channel.Position{Epoch: r.epoch, Offset: r.newest}
+		ch.Filled(nil, at, at)
+		return
+	case r.busy != nil:
+		r.busy.fill = true
+		return
+	}
+	st, name := r.st, r.name
+	l.e.readers.do(func(ctx context.Context) {
+		got, err := st.read(ctx, name, 0)
+		l.post(func() {
+			switch {
+			case r.ch != ch || !l.current(r):
+			case err != nil:
+				ch.Failed(unavailable(err))
+			case r.busy != nil:
+				r.busy.fill = true
+			default:
+				l.merge(r, &got)
+				k := got.kept(name, l.e.cfg.Keep(name).TTL, l.e.now().UnixMilli())
+				at := func(offset uint64) channel.Position { return channel.Position{Epoch: k.epoch, Offset: offset} }
+				ch.Filled(k.pubs, at(k.floor), at(max(k.upTo, r.newest)))
+			}
+		})
+	})
+}
