@@ -95,9 +95,9 @@ func (l *lane) checkSome() {
 	}
 }
 
-// look asks a stream how it is. If it is another one, its channels begin anew; if it has another leader,
+// lookAt asks a stream how it is. If it is another one, its channels begin anew; if it has another leader,
 // some of what it has stored may not have been sent on.
-func (e *Engine) look(st *stream) {
+func (e *Engine) lookAt(st *stream) {
 	e.readers.do(func(ctx context.Context) {
 		before := st.epoch()
 		s, err := st.state(ctx)
@@ -117,7 +117,7 @@ func (e *Engine) repeated(r *route) {
 	e.counts.repeated.Add(1)
 	now := e.uptime()
 	if before := r.st.flow.looked.Load(); now-before >= 1000 && r.st.flow.looked.CompareAndSwap(before, now) {
-		e.look(r.st)
+		e.lookAt(r.st)
 	}
 }
 
@@ -206,12 +206,12 @@ func (e *Engine) behind(f func(lane, lanes int)) {
 }
 
 // interrupted notes that messages of channels without a stored history may be lost, in these buckets.
-func (e *Engine) interrupted(affected *[256]bool, cause string) {
-	buckets := *affected
+func (e *Engine) interrupted(affected *[buckets]bool, cause string) {
+	in := *affected
 	for _, l := range e.lanes {
 		l.post(func() {
 			for _, r := range l.list {
-				if !r.keeps && buckets[r.bucket] {
+				if !r.keeps && in[r.bucket] {
 					l.lost(r, cause)
 				}
 			}
@@ -265,10 +265,10 @@ func (l *lane) take(m *natsgo.Msg) {
 		l.lost(r, engine.GapVersion)
 	case err != nil || got.probe || got.tombstone:
 	case got.Kind != channel.KindMessage || got.Passing || r.keeps:
-		l.e.received(got.node, int(r.bucket), got.counter)
+		l.e.nodes.Load().received(got.node, int(r.bucket), got.counter)
 		l.pass(r, &got.Publication)
 	default:
-		l.e.received(got.node, int(r.bucket), got.counter)
+		l.e.nodes.Load().received(got.node, int(r.bucket), got.counter)
 		l.takeCore(r, &got)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/local"
+
+	natsgo "github.com/nats-io/nats.go"
 )
 
 // Engine implements engine.Engine and engine.Reporter.
@@ -21,7 +23,8 @@ type Engine struct {
 	cfg      Config
 	log      *slog.Logger
 	now      func() time.Time
-	single   bool         // the store is in this process, and there are no other nodes
+	single   bool // the store is in this process, and there are no other nodes
+	begun    time.Time
 	local    local.Engine // of a single node: channels without a durable history
 	durable  map[string]bool
 	live     string // what subjects of live messages begin with
@@ -31,32 +34,37 @@ type Engine struct {
 	readers  *workers
 	failed   chan error
 	stop     chan struct{}
+	joined   chan struct{} // closed when link is what it will be
 	running  sync.WaitGroup
 
 	// Atomic.
 	streams    atomic.Pointer[streams] // nil until they are open, and if there are none
 	opened     atomic.Bool
+	nodes      atomic.Pointer[nodes] // nil until they are known, and of a single node
+	answers    atomic.Pointer[func(request []byte, reply func([]byte))]
+	usable     atomic.Bool // link can be used
 	connected  atomic.Bool
 	connection atomic.Uint64 // how often the connection broke
 	closed     atomic.Bool
 	counts     counts
 
-	counters [256]atomic.Uint64
-	opening  atomic.Bool
+	opening atomic.Bool
+
+	looking sync.Mutex // connected changes
 
 	wake chan struct{} // of the housekeeper
 	// Owned by the housekeeper: when it did what it does.
 	tried, looked, round time.Time
-	begun                time.Time
 }
 
-// New returns an engine. That of a single node has opened its store; that of a cluster is connected to
-// its servers, and opens its streams, as soon as they answer (Ready). ctx bounds the opening of a store.
+// New returns an engine. That of a single node has opened its store, within ctx. That of a cluster connects
+// to its servers later, and is Ready when they have answered.
 func New(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	e := &Engine{
-		cfg: cfg, log: cfg.Logger, now: cfg.Clock, single: cfg.DataDir != "",
+		cfg: cfg, log: cfg.Logger, now: cfg.Clock, single: cfg.DataDir != "", begun: time.Now(),
 		local:   local.Engine{Space: cfg.Space, Present: cfg.Present},
-		durable: make(map[string]bool), failed: make(chan error, 1), begun: time.Now(), stop: make(chan struct{}), wake: make(chan struct{}, 1),
+		durable: make(map[string]bool), live: cmp.Or(cfg.Servers.Prefix, defaultPrefix) + ".ch.",
+		failed: make(chan error, 1), stop: make(chan struct{}), joined: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -67,27 +75,18 @@ func New(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	for _, h := range cfg.Histories {
 		e.durable[h.Namespace] = h.Durable && h.Size > 0
 	}
-	e.live = e.prefix() + ".ch."
-	defer func() {
-		if err != nil {
-			e.end(ctx) // ignored: the error that matters is err
-		}
-	}()
-	if err := e.connect(ctx); err != nil {
-		return nil, err
-	}
-	for i := range runtime.GOMAXPROCS(0) {
-		l, err := newLane(e, i)
-		if err != nil {
-			return nil, err
-		}
-		e.lanes = append(e.lanes, l)
+	for range runtime.GOMAXPROCS(0) {
+		e.lanes = append(e.lanes, newLane(e))
 	}
 	e.readers = startWorkers(&e.running)
-	if e.single {
-		if err := e.open(ctx); err != nil {
-			return nil, err
-		}
+	if !e.single {
+		go e.join()
+	} else if err := e.start(ctx); err != nil {
+		close(e.joined)
+		_ = e.end(ctx) // ignored: the error that matters is the other one
+		return nil, err
+	} else {
+		close(e.joined)
 	}
 	for _, l := range e.lanes {
 		e.running.Go(l.send)
@@ -97,28 +96,68 @@ func New(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	return e, nil
 }
 
-// connect connects to the servers, of which a single node starts its own.
-func (e *Engine) connect(ctx context.Context) (err error) {
-	events := linkEvents{down: e.down, up: e.up, slow: e.slow, closed: e.fail}
-	if !e.single {
-		e.link, err = dial(ctx, e.cfg.Servers, nil, e.cfg.MaxMessage, events, e.log)
-	} else {
-		e.embedded, err = startEmbedded(embeddedConfig{
-			dir: e.cfg.DataDir, name: e.cfg.Name, dataMax: e.cfg.DataMax, syncAlways: e.cfg.Sync == "always",
-			maxMessage: e.cfg.MaxMessage, log: e.log, now: e.now,
-		})
-		if err == nil {
-			e.link, err = dial(ctx, Servers{Prefix: e.cfg.Servers.Prefix}, e.embedded, e.cfg.MaxMessage, events, e.log)
-		}
+// start starts a single node's own server.
+func (e *Engine) start(ctx context.Context) (err error) {
+	e.embedded, err = startEmbedded(embeddedConfig{
+		dir: e.cfg.DataDir, name: e.cfg.Name, dataMax: e.cfg.DataMax, syncAlways: e.cfg.Sync == "always",
+		maxMessage: e.cfg.MaxMessage, log: e.log, now: e.now,
+	})
+	if err == nil {
+		err = e.connect(ctx, Servers{Prefix: e.cfg.Servers.Prefix}, e.embedded)
 	}
 	if err == nil {
-		e.connected.Store(e.link.main.IsConnected())
+		err = e.open(ctx)
 	}
+	e.usable.Store(err == nil)
+	e.look()
 	return err
 }
 
-func (e *Engine) prefix() string {
-	return cmp.Or(e.cfg.Servers.Prefix, defaultPrefix)
+// join joins a cluster. It ends when the engine does, at the latest.
+func (e *Engine) join() {
+	defer close(e.joined)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-e.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := e.connect(ctx, e.cfg.Servers, nil)
+	if err == nil {
+		var n *nodes
+		n, err = natsNodes(ctx, e.link.main, nodesConfig{
+			id: e.cfg.NodeID, name: e.cfg.Name, prefix: cmp.Or(e.cfg.Servers.Prefix, defaultPrefix), lanes: e, present: e.cfg.Present,
+			describe: e.cfg.Describe, logger: e.log, nameTaken: func() { e.fail(ErrNameTaken) },
+		})
+		e.nodes.Store(n)
+		if answer := e.answers.Load(); answer != nil {
+			n.setAnswer(*answer)
+		}
+	}
+	if err != nil {
+		e.fail(err)
+		return
+	}
+	e.usable.Store(true)
+	e.look()
+	e.wakeHousekeeper()
+}
+
+// connect connects to the servers, or to the one in this process.
+func (e *Engine) connect(ctx context.Context, to Servers, in natsgo.InProcessConnProvider) (err error) {
+	events := linkEvents{down: e.down, up: e.up, slow: e.slow, closed: e.fail}
+	if e.link, err = dial(ctx, to, in, e.cfg.MaxMessage, events, e.log); err != nil {
+		return err
+	}
+	for _, l := range e.lanes {
+		if _, err := e.link.main.ChanSubscribe(l.inbox+"*", l.answers); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Ready reports whether the engine has begun to serve: its streams were open once.
@@ -152,12 +191,12 @@ func (e *Engine) Close(ctx context.Context) error {
 // end ends all goroutines, and what they use.
 func (e *Engine) end(ctx context.Context) (err error) {
 	close(e.stop)
+	<-e.joined
+	e.nodes.Load().close()
 	for _, l := range e.lanes {
 		l.close()
 	}
-	if e.readers != nil {
-		e.readers.close()
-	}
+	e.readers.close()
 	if e.link != nil {
 		e.link.close()
 	}
@@ -204,10 +243,20 @@ func (e *Engine) Fill(ch *channel.Channel) {
 	l.post(func() { l.fill(ch) })
 }
 
+// look looks whether there is a connection.
+func (e *Engine) look() {
+	e.looking.Lock()
+	defer e.looking.Unlock()
+	e.connected.Store(e.usable.Load() && e.link.main.IsConnected())
+}
+
 // down notes that the connection broke. It is called on a goroutine of the client's, as up and slow are.
 func (e *Engine) down() {
-	e.connected.Store(false)
+	if !e.usable.Load() {
+		return
+	}
 	e.connection.Add(1)
+	e.look()
 	for _, l := range e.lanes {
 		l.post(l.down)
 	}
@@ -215,10 +264,14 @@ func (e *Engine) down() {
 
 // up notes that the connection is there again.
 func (e *Engine) up() {
-	e.connected.Store(true)
+	if !e.usable.Load() {
+		return
+	}
+	e.look()
 	for _, l := range e.lanes {
 		l.post(l.up)
 	}
+	e.nodes.Load().up()
 	e.checkPositions(engine.GapReconnect)
 	e.wakeHousekeeper()
 }

@@ -128,7 +128,7 @@ func (e *Engine) lookAfterStreams(now time.Time) {
 	if now.Sub(e.looked) >= lookInterval {
 		e.looked = now
 		for _, st := range e.streamsNow() {
-			e.look(st)
+			e.lookAt(st)
 		}
 	}
 	if now.Sub(e.round) >= roundInterval {
@@ -184,12 +184,3 @@ func (e *Engine) streamsNow() []*stream {
 	}
 	return nil
 }
-
-// counted counts a core message of a bucket.
-func (e *Engine) counted(bucket int) uint64 { return e.counters[bucket].Add(1) }
-
-// barrier calls do once all servers know of the subscriptions that the own one has.
-func (e *Engine) barrier(do func()) { do() }
-
-// received notes a core message of a node.
-func (e *Engine) received(node uint64, bucket int, counter uint64) {}

@@ -75,17 +75,16 @@ type coreSent struct {
 	at      time.Time
 }
 
-func newLane(e *Engine, number int) (*lane, error) {
+func newLane(e *Engine) *lane {
 	l := &lane{
-		e: e, inbox: e.link.main.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, liveMost),
+		e: e, inbox: natsgo.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, liveMost),
 		wake: make(chan struct{}, 1), timer: time.NewTimer(time.Hour),
 		routes: make(map[string]*route), core: make(map[string]coreSent),
 	}
 	l.ready = sync.NewCond(&l.mu)
 	l.rates = rates{limit: rate.PerSecondInMillis(e.cfg.ChannelRate, e.cfg.ChannelRate), meters: make(map[string]*rate.Meter)}
 	l.window = window{messages: make(map[uint64]*pending), marks: make(map[uint64]*mark), order: make(map[*stream]*pending)}
-	_, err := e.link.main.ChanSubscribe(l.inbox+"*", l.answers)
-	return l, err
+	return l
 }
 
 // post has the receiving goroutine do something. It may be called from any goroutine.
@@ -258,7 +257,7 @@ const (
 // publishCore sends a message that is not stored.
 func (l *lane) publishCore(p *pending, m *message, now time.Time) error {
 	m.core, m.node = true, l.e.cfg.NodeID
-	m.counter = l.e.counted(bucket(p.name))
+	m.counter = l.e.nodes.Load().next(bucket(p.name))
 	if p.ordered {
 		if before, ok := l.core[p.name]; ok {
 			m.previous, m.age = before.counter, uint64(max(now.Sub(before.at).Milliseconds(), 0))

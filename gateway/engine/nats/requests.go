@@ -75,17 +75,35 @@ func (e *Engine) History(q engine.HistoryQuery, done func(channel.Collected, err
 
 // Presence implements engine.Engine.
 func (e *Engine) Presence(name string, most int, done func(engine.Presence, error)) {
-	e.local.Presence(name, most, done)
+	switch n := e.nodes.Load(); {
+	case e.single:
+		e.local.Presence(name, most, done)
+	case n == nil:
+		done(engine.Presence{}, engine.ErrAway)
+	default:
+		n.presence(name, most, done)
+	}
 }
 
 // Info implements engine.Engine.
-func (e *Engine) Info(done func(engine.Nodes, error)) { e.local.Info(done) }
+func (e *Engine) Info(done func(engine.Nodes, error)) {
+	if n := e.nodes.Load(); e.single || n != nil {
+		n.info(done)
+		return
+	}
+	done(engine.Nodes{Partial: true}, nil)
+}
 
 // Ask implements engine.Engine.
-func (e *Engine) Ask(request []byte, done func([][]byte, int)) { e.local.Ask(request, done) }
+func (e *Engine) Ask(request []byte, done func(answers [][]byte, missing int)) {
+	e.nodes.Load().askNodes(request, done)
+}
 
 // Answer implements engine.Engine.
-func (e *Engine) Answer(f func([]byte, func([]byte))) { e.local.Answer(f) }
+func (e *Engine) Answer(f func(request []byte, reply func([]byte))) {
+	e.answers.Store(&f)
+	e.nodes.Load().setAnswer(f)
+}
 
 // history answers a query from a stream.
 func (e *Engine) history(ctx context.Context, st *stream, q engine.HistoryQuery, done func(channel.Collected, error)) {

@@ -103,7 +103,7 @@ func (l *lane) subscribe(r *route) {
 			l.asking = append(l.asking, r)
 			l.ask()
 		default:
-			l.e.barrier(func() { l.post(func() { l.begin(r) }) })
+			l.e.nodes.Load().barrier(func() { l.post(func() { l.begin(r) }) })
 		}
 	})
 }
@@ -123,7 +123,7 @@ func (l *lane) again(r *route, ch *channel.Channel) func(error) {
 			ch.Failed(engine.ErrUnavailable)
 			return
 		}
-		l.e.barrier(func() {
+		l.e.nodes.Load().barrier(func() {
 			l.post(func() {
 				if l.takeLive(); r.ch == ch && l.current(r) {
 					l.tell(r)

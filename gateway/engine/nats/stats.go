@@ -24,6 +24,9 @@ func (e *Engine) Stats() engine.Stats {
 	if e.single && !e.embedded.room() {
 		s.Parts[1].Up = false
 	}
+	if n := e.nodes.Load(); n != nil {
+		s.Nodes, s.Unanswered = int(n.live.Load()), n.unanswered.Load()
+	}
 	now := time.Now()
 	for _, l := range e.lanes {
 		l.mu.Lock()
