@@ -22,6 +22,7 @@ type CrowdOptions struct {
 	Publishers int      // clients that publish, each into channels of its own; none
 	Rate       float64  // publications per second of all of them; 0: each sends when it has the receipt of the one before
 	Size       int      // payload bytes; 64
+	OnFirst    bool     // subscribers connect to URL at first, and publishers to the other nodes; otherwise all are spread
 	Leave      bool     // clients that lose their connection stay away until Return
 }
 
@@ -142,7 +143,7 @@ func Gather(ctx context.Context, o CrowdOptions) (*Crowd, error) {
 	}
 	c.enlist()
 	err = c.all(ctx, 0, func(ctx context.Context, m *member) error {
-		return c.enter(ctx, m, m.number%len(c.fleet.nodes))
+		return c.enter(ctx, m, c.firstNode(m))
 	})
 	if err != nil {
 		c.fleet.close() // ignored: the error that matters is err
@@ -176,6 +177,18 @@ func (c *Crowd) enlist() {
 		c.members = append(c.members, m)
 	}
 	c.away, c.toDial = make(chan *member, len(c.members)), make(chan *member, len(c.members))
+}
+
+// firstNode returns where a member connects at first.
+func (c *Crowd) firstNode(m *member) int {
+	n := len(c.fleet.nodes)
+	switch {
+	case !c.options.OnFirst || n == 1:
+		return m.number % n
+	case m.author != nil:
+		return 1 + m.number%(n-1)
+	}
+	return 0
 }
 
 // all calls f for all members from first on, as many at a time as may be connecting, and retries

@@ -27,6 +27,7 @@ type author struct {
 	acked    []bitset
 	ackedEnd []uint32 // the number behind the last acknowledged one
 	turn     int
+	left     int // publications still to be made by PublishEach; -1: no end
 	due      int64
 	waiting  bool // for a receipt
 	sentAt   int64
@@ -57,9 +58,27 @@ func newAuthor(c *Crowd, number int) *author {
 func (c *Crowd) Publish() {
 	now := c.fleet.clock.now()
 	for _, m := range c.authors {
-		m.loop.do(func() { m.author.due = now + m.author.offset })
+		m.loop.do(func() { m.author.due, m.author.left = now+m.author.offset, -1 })
 	}
 	c.pacing.Store(true)
+}
+
+// PublishEach makes the publishers publish n times in each channel, and waits for the receipts.
+func (c *Crowd) PublishEach(ctx context.Context, n int) {
+	now := c.fleet.clock.now()
+	for _, m := range c.authors {
+		m.loop.do(func() { m.author.due, m.author.left = now, n*len(m.author.streams) })
+	}
+	c.pacing.Store(true)
+	for _, m := range c.authors {
+		for left := true; left && ctx.Err() == nil; {
+			m.loop.do(func() { left = m.author.left > 0 || m.author.waiting })
+			if left {
+				wait(ctx, 5*time.Millisecond)
+			}
+		}
+	}
+	c.pacing.Store(false)
 }
 
 // Pause makes the publishers stop, and waits until each has its receipt, or its connection is lost.
@@ -94,12 +113,20 @@ func (c *Crowd) pace(ctx context.Context) {
 			l.do(func() {
 				now := l.clock.now()
 				for _, m := range members {
-					if m.conn != nil && m.conn.entered && !m.author.waiting && m.author.due <= now {
-						m.publish(now)
+					if m.conn != nil && m.conn.entered && !m.author.waiting {
+						m.publishDue(now)
 					}
 				}
 			})
 		}
+	}
+}
+
+// publishDue sends a publication if one is due, on the loop.
+func (m *member) publishDue(now int64) {
+	if m.author.left != 0 && m.author.due <= now {
+		m.author.left = max(m.author.left-1, -1)
+		m.publish(now)
 	}
 }
 
@@ -154,8 +181,8 @@ func (m *member) receipt(line []byte, now int64) bool {
 	m.loop.journal.receipt.RecordValue(min(time.Duration(now-a.sentAt), latencyMax).Microseconds()) // ignored: within the bounds
 	m.crowd.acked.Add(1)
 	a.waiting = false
-	if m.crowd.pacing.Load() && a.due <= now {
-		m.publish(now)
+	if m.crowd.pacing.Load() {
+		m.publishDue(now)
 	}
 	return true
 }

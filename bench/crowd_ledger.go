@@ -149,7 +149,8 @@ func (c *Crowd) ackedEnds() (acked []bitset, ends []uint32) {
 	return acked, ends
 }
 
-// current reports whether every subscriber that is connected has all that was acknowledged.
+// current reports whether every subscriber has all that was acknowledged, or was told that it may
+// have missed it.
 func (c *Crowd) current() bool {
 	_, ends := c.ackedEnds()
 	for _, l := range c.fleet.loops {
@@ -160,7 +161,7 @@ func (c *Crowd) current() bool {
 					continue
 				}
 				for _, s := range m.seats {
-					behind = behind || s.next < ends[s.stream]
+					behind = behind || s.next < ends[s.stream] && !s.told
 				}
 			}
 		})

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"sluice/bench"
+	"sluice/bench/child"
+)
+
+// payload of publications, bytes, as in the issue of every figure that does not say otherwise.
+const size = 200
+
+// durableKill: clients and publishers stay; the gateway is killed and started again with the same
+// directory and addresses, and the next kill comes when everybody is current.
+func durableKill(r *Run) {
+	clients, channels := Param(r, "clients", 200, 10_000), Param(r, "channels", 20, 200)
+	rate := Param(r, "publications_per_second", 200.0, 2000.0)
+	kills := Param(r, "kills", 2, 20)
+	under := Param(r, "seconds_under_load", 1.0, 5.0)
+	history := Param(r, "history", 1000, 100) // covers 10 s in the long form
+	dir := r.subdir("data")
+	flags := r.Durable(dir, "--history", fmt.Sprint(history))
+	g := r.Gateway(flags...)
+	c := r.Crowd(bench.CrowdOptions{
+		Options: bench.Options{Protocol: bench.Centrifugo, Channel: "c", Channels: channels}, Clients: clients, Publishers: channels, Rate: rate, Size: size,
+	}, g)
+	defer c.Close() // ignored: the figures have been taken
+	var down, current []float64
+	for i := range kills {
+		c.Publish()
+		r.profile(g, fmt.Sprintf("kill%d", i), seconds(under))
+		r.Pause(seconds(under))
+		g.Kill()
+		killed := time.Now()
+		g = r.Gateway(append(flags, "--listen", g.Public, "--internal-listen", g.Internal)...)
+		down = append(down, time.Since(killed).Seconds())
+		r.Await("all clients connected and current", 2*time.Minute, func() bool { return c.Connected() == clients+channels })
+		c.Pause(r.ctx)
+		if !c.Await(r.ctx, time.Minute) {
+			r.Say("not everybody is current: %+v", c.Report())
+		}
+		current = append(current, time.Since(killed).Seconds())
+		rep := c.Report()
+		r.Say("kill %d: ready after %.2f s, all current after %.1f s; missing %d, lost %d, recovered %d of %d", i+1, down[i], current[i],
+			rep.Missing, rep.Lost, rep.Recovered, rep.Recovered+rep.Unrecovered)
+	}
+	rep := c.Report()
+	r.crowdCounts(rep)
+	r.Figure("acknowledged publications missing", "", atMost(0).always(), float64(rep.Missing+rep.Lost))
+	r.Figure("share of recovered: true", "%", atLeast(99.9).always(), share(rep))
+	r.Figure("repeated publications", "", atMost(0).always(), float64(rep.Repeated))
+	r.Figure("recovered in another epoch", "", atMost(0).always(), float64(rep.Unfounded))
+	r.Figure("time until the gateway is ready again", "s", reported, down...)
+	r.Figure("time until all clients are back and current", "s", reported, current...)
+	r.Figure("time until a client is back, p99", "s", reported, rep.Back.P99.Seconds())
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// share returns the part of the subscriptions with a position that was recovered, in percent.
+func share(rep bench.CrowdReport) float64 {
+	return 100 * float64(rep.Recovered) / float64(rep.Recovered+rep.Unrecovered)
+}
+
+// crowdCounts notes what a crowd has seen.
+func (r *Run) crowdCounts(rep bench.CrowdReport) {
+	for name, v := range map[string]int64{
+		"acknowledged": rep.Acknowledged, "refused": rep.Refused, "unknown": rep.Unknown, "delivered": rep.Delivered, "repeated": rep.Repeated,
+		"reordered": rep.Reordered, "missing": rep.Missing, "told": rep.Told, "lost": rep.Lost, "recovered": rep.Recovered, "unrecovered": rep.Unrecovered,
+		"connected": int64(rep.Connected), "clients": int64(rep.Clients),
+	} {
+		r.Count(name, float64(v))
+	}
+	if rep.Failure != nil {
+		r.Say("the last failure of a client that came back: %v", rep.Failure)
+	}
+}
+
+// durableRate measures, in turn in each round, gateways with both ways to sync, one without a data
+// directory, and the bare publishers.
+func durableRate(r *Run) {
+	warmup, duration := Param(r, "warmup", 200*time.Millisecond, 2*time.Second), Param(r, "duration", 500*time.Millisecond, 8*time.Second)
+	channels := Param(r, "publishers", 20, 200)
+	bare := bareOptions{Size: size, Outstanding: channels, Channels: channels, Warmup: warmup, For: duration}
+	var interval, always, memory, bareInterval, bareAlways, ratio []float64
+	for i := range r.Rounds {
+		r.Say("round %d", i+1)
+		bare.Dir, bare.Always = r.subdir("bare"), false
+		bareInterval = append(bareInterval, r.Bare(bare))
+		interval = append(interval, r.durablePublishers(channels, warmup, duration, "interval", r.Durable(r.subdir("data"), historySync(r, "interval")...)))
+		ratio = append(ratio, interval[i]/bareInterval[i])
+		memory = append(memory, r.durablePublishers(channels, warmup, duration, "memory", nil))
+		bare.Dir, bare.Always = r.subdir("bare"), true
+		bareAlways = append(bareAlways, r.Bare(bare))
+		always = append(always, r.durablePublishers(channels, warmup, duration, "always", r.Durable(r.subdir("data"), historySync(r, "always")...)))
+	}
+	r.Figure("durable publications, --history-sync interval", "/s", atLeast(15_000), interval...)
+	r.Figure("... relative to a bare JetStream publisher", "x", atLeast(0.5), ratio...)
+	r.Figure("durable publications, --history-sync always", "/s", reported, always...)
+	r.Figure("publications without a data directory", "/s", reported, memory...)
+	r.Figure("a bare JetStream publisher, interval", "/s", reported, bareInterval...)
+	r.Figure("a bare JetStream publisher, always", "/s", reported, bareAlways...)
+}
+
+func historySync(r *Run, how string) []string {
+	if r.Plain {
+		return nil
+	}
+	return []string{"--history-sync", how}
+}
+
+// durablePublishers returns the receipts per second of publishers of a channel each, with half as
+// many subscribers, who have two channels each.
+func (r *Run) durablePublishers(channels int, warmup, duration time.Duration, name string, flags []string) float64 {
+	g := r.Gateway(flags...)
+	defer g.Kill()
+	c := r.Crowd(bench.CrowdOptions{
+		Options: bench.Options{Protocol: bench.Centrifugo, Channel: "c", Channels: channels}, Clients: channels / 2, Publishers: channels, Size: size,
+	}, g)
+	defer c.Close() // ignored: the figures have been taken
+	c.Publish()
+	r.Pause(warmup)
+	r.profile(g, "sync-"+name, duration)
+	before, begin := c.Acknowledged(), time.Now()
+	r.Pause(duration)
+	perSecond := float64(c.Acknowledged()-before) / time.Since(begin).Seconds()
+	c.Pause(r.ctx)
+	c.Await(r.ctx, time.Minute)
+	rep := c.Report()
+	if rep.Missing+rep.Lost+rep.Told+rep.Repeated+rep.Refused+rep.Unknown > 0 {
+		r.crowdCounts(rep)
+		r.Figure("publications not as they should be", "", atMost(0).always(), float64(rep.Missing+rep.Lost+rep.Told+rep.Repeated+rep.Refused+rep.Unknown))
+	}
+	r.Say("%s: %.0f/s, receipt p50 %v p99 %v, delivery p50 %v p99 %v", name, perSecond, rep.Receipt.P50, rep.Receipt.P99, rep.Latency.P50, rep.Latency.P99)
+	return perSecond
+}
+
+// live measures the latency of live publications on some gateways that share their channels.
+func (r *Run) live(rate float64, duration time.Duration, gateways ...*child.Process) *bench.Result {
+	o := bench.FanoutOptions{
+		Options:     bench.Options{URL: gateways[0].URL("ws", ""), Protocol: bench.JSON},
+		Subscribers: 9, Publishers: 3, Rate: rate, Size: size, Duration: duration, Warmup: min(duration/4, 2*time.Second),
+	}
+	for _, g := range gateways[1:] {
+		o.Nodes = append(o.Nodes, g.URL("ws", ""))
+	}
+	res := must(bench.Fanout(r.ctx, o))
+	m := res.Metrics
+	for _, name := range []string{"lost", "repeated", "reordered", "holes", "repeats", "cut", "gaps", "disagreements"} {
+		if m[name] > 0 {
+			r.Figure("deliveries not as they should be: "+name, "", atMost(0).always(), m[name])
+		}
+	}
+	if res.Verdict == bench.VerdictInvalid {
+		r.Count("rounds_invalid", r.result.Counts["rounds_invalid"]+1)
+		r.Say("the tester was late: %v", res.Reasons)
+	}
+	return res
+}
+
+// added notes what a latency is above another's, in milliseconds.
+func (r *Run) added(what string, p50, p99 float64, with, without [][2]float64) {
+	var d50, d99 []float64
+	for i := range with {
+		d50 = append(d50, 1e3*(with[i][0]-without[i][0]))
+		d99 = append(d99, 1e3*(with[i][1]-without[i][1]))
+	}
+	b50, b99 := reported, reported
+	if !math.IsNaN(p50) {
+		b50, b99 = atMost(p50), atMost(p99)
+	}
+	r.Figure(what+", p50", "ms", b50, d50...)
+	r.Figure(what+", p99", "ms", b99, d99...)
+}
+
+// percentiles returns p50 and p99 of a result's latency.
+func percentiles(res *bench.Result, prefix string) [2]float64 {
+	return [2]float64{res.Metrics[prefix+"p50"], res.Metrics[prefix+"p99"]}
+}
+
+// durableLatency compares a gateway that stores with one that does not.
+func durableLatency(r *Run) {
+	rate, duration := Param(r, "publications_per_second", 200.0, 1000.0), Param(r, "duration", 300*time.Millisecond, 8*time.Second)
+	durable, plain := r.Gateway(r.Durable(r.subdir("data"))...), r.Gateway()
+	var with, without [][2]float64
+	for i := range r.Rounds {
+		without = append(without, percentiles(r.live(rate, duration, plain), ""))
+		r.profile(durable, fmt.Sprint("round", i), duration)
+		with = append(with, percentiles(r.live(rate, duration, durable), ""))
+		r.Say("round %d: without %s, with %s", i+1, milliseconds(without[i]), milliseconds(with[i]))
+	}
+	r.added("live latency added by durability", 0.3, 3, with, without)
+}
+
+func milliseconds(p [2]float64) string {
+	return fmt.Sprintf("p50 %.3f ms p99 %.3f ms", 1e3*p[0], 1e3*p[1])
+}

@@ -1,0 +1,21 @@
+package main
+
+// Figure is one figure, or a few of one program.
+type Figure struct {
+	Name string
+	What string // one line
+	Run  func(*Run)
+}
+
+// figures are all figures, in the order of their list.
+var figures = []Figure{
+	{"durable-kill", "one gateway with a data directory is killed under load, again and again: acknowledged publications missing, clients that recover", durableKill},
+	{"durable-rate", "durable publications per second of publishers that wait for receipts, against a bare JetStream publisher", durableRate},
+	{"durable-latency", "live latency that durability adds", durableLatency},
+	{"hop-latency", "latency that one hop over NATS adds", hopLatency},
+	{"rate", "highest rate of publications of 1 KB without history over three gateways", highestRate},
+	{"channel-memory", "heap per channel with interest, beyond the local engine's", channelMemory},
+	{"resubscribe", "time until all channels are subscribed again after a NATS restart", resubscribe},
+	{"resume", "clients resume on another node: time, and reads of streams", resume},
+	{"gateway-kill", "one of three gateways is killed: time until its clients are back on the others", gatewayKill},
+}
