@@ -123,8 +123,10 @@ func (e *embedded) options() server.Options {
 	return server.Options{
 		ServerName: e.name(), DontListen: true, NoSigs: true,
 		MaxPayload: int32(payload), MaxPending: max(server.MAX_PENDING_SIZE, 2*int64(payload)),
-		JetStream: true, StoreDir: e.dir.Path(), JetStreamMaxStore: e.cfg.dataMax, JetStreamMaxMemory: memoryStreams,
-		SyncAlways: e.cfg.syncAlways, SyncInterval: syncInterval,
+		JetStream: true, StoreDir: e.dir.Path(), JetStreamMaxMemory: memoryStreams,
+		// A server whose streams reserve more than it may store refuses even to make them smaller.
+		JetStreamMaxStore: max(e.cfg.dataMax, e.dir.Reserved()),
+		SyncAlways:        e.cfg.syncAlways, SyncInterval: syncInterval,
 		DisableJetStreamBanner: true,
 	}
 }

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"strings"
@@ -32,7 +33,7 @@ func TestCannotStart(t *testing.T) {
 			write(s.dir+"/file", "")
 			s.moved(s.dir + "/file/data")
 		}},
-		{name: "others may write", want: "mode 0777 lets others write to it; use chmod 700, or name a directory below it, which is created", do: func(t *testing.T, s *diskRig) {
+		{name: "everybody may write", want: "mode 0777 lets everybody write to it; use chmod 700, or name a directory below it, which is created", do: func(t *testing.T, s *diskRig) {
 			os.Chmod(s.dir, 0o777)
 		}},
 		{name: "it is read-only", want: "lock: read-only file system", do: func(t *testing.T, s *diskRig) {
@@ -111,24 +112,38 @@ func TestCannotStart(t *testing.T) {
 	}
 }
 
-// TestReadableDirectoryIsAWarning is about a directory whose names others can read: what is in it is the
-// owner's alone.
-func TestReadableDirectoryIsAWarning(t *testing.T) {
+// TestAccessOfOthersIsAWarning is about directories that others have access to, as volumes of containers are.
+func TestAccessOfOthersIsAWarning(t *testing.T) {
 	s := newDiskRig(t)
-	if err := os.Mkdir(s.dir, 0o755); err != nil {
-		t.Fatal(err)
+	for _, test := range []struct {
+		mode os.FileMode
+		want int
+	}{{0o755, 1}, {0o770, 1}, {0o701, 1}, {0o700, 0}} {
+		os.Mkdir(s.dir, 0o700) // error ignored: it exists
+		if err := os.Chmod(s.dir, test.mode); err != nil {
+			t.Fatal(err)
+		}
+		s.start()
+		if n := len(s.log.lines(fmt.Sprintf("mode %#o gives others access", test.mode))); n != test.want {
+			t.Errorf("mode %#o: %d warnings, want %d: %q", test.mode, n, test.want, s.log.lines(""))
+		}
+		s.close()
 	}
+}
+
+// TestLessRoomThanReserved starts with a smaller bound than the one with which streams were created, which
+// must not keep them from being made smaller.
+func TestLessRoomThanReserved(t *testing.T) {
+	s := newDiskRig(t)
 	s.start()
-	if n := len(s.log.lines("mode 0755 lets others read")); n != 1 {
-		t.Errorf("%d warnings, want 1: %q", n, s.log.lines(""))
-	}
+	s.createLarge("S")
+	s.publish("S", 10)
 	s.close()
-	if err := os.Chmod(s.dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	s.cfg.dataMax = 1 << 20
 	s.start()
-	if n := len(s.log.lines("mode")); n != 0 {
-		t.Errorf("%d warnings, want none", n)
+	s.createOf("S", 1<<20)
+	if n := s.stored("S"); n != 10 {
+		t.Errorf("%d messages, want 10", n)
 	}
 }
 

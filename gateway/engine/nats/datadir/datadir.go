@@ -49,9 +49,9 @@ type Dir struct {
 // Open creates the directory if need be, with mode 0700, and takes its lock. Its errors are one
 // line each that names the directory.
 //
-// What lies there is as private as the messages in it. As sshd does with a home directory, Open
-// refuses one that others than its owner may write; one that they may only read is a warning,
-// because what is in it is created for the owner.
+// What lies there is as private as the messages in it. As sshd does with the directories of its
+// keys, Open refuses one that everybody may write. Less than that is a warning, unlike sshd's: a
+// container's volume is often a group's (Kubernetes' fsGroup sets that at each start).
 func Open(path string) (*Dir, error) {
 	d := &Dir{path: path}
 	if err := d.open(); err != nil {
@@ -112,10 +112,10 @@ func (d *Dir) open() error {
 // checkMode returns what is doubtful about a directory's mode.
 func checkMode(info fs.FileInfo) (warning string, err error) {
 	switch mode := info.Mode().Perm(); {
-	case mode&0o022 != 0:
-		return "", fmt.Errorf("mode %#o lets others write to it; use chmod 700, or name a directory below it, which is created", mode)
-	case mode&0o055 != 0:
-		return fmt.Sprintf("mode %#o lets others read the names in it; use chmod 700", mode), nil
+	case mode&0o002 != 0:
+		return "", fmt.Errorf("mode %#o lets everybody write to it; use chmod 700, or name a directory below it, which is created", mode)
+	case mode&0o075 != 0:
+		return fmt.Sprintf("mode %#o gives others access to the messages in it; use chmod 700", mode), nil
 	}
 	return "", nil
 }

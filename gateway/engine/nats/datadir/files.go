@@ -3,6 +3,7 @@ package datadir
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -76,6 +77,21 @@ func (d *Dir) inspect() error {
 		}
 	}
 	return nil
+}
+
+// Reserved returns the bytes that the streams may have together.
+func (d *Dir) Reserved() (n int64) {
+	names, _ := d.streams() // ignored: Open has read them
+	for _, name := range names {
+		var description struct {
+			MaxBytes int64 `json:"max_bytes"`
+		}
+		content, err := os.ReadFile(filepath.Join(d.path, streamsDir, name, "meta.inf"))
+		if err == nil && json.Unmarshal(content, &description) == nil { // else the server does not have it, either
+			n += max(description.MaxBytes, 0)
+		}
+	}
+	return n
 }
 
 // Distrust has the server read all blocks of all streams when it opens them next.
