@@ -87,7 +87,7 @@ func (l *link) api(ctx context.Context, what string, question, answer any) error
 		return fmt.Errorf("nats: malformed answer to %s: %w", what, err)
 	}
 	if failed.Error != nil {
-		if hasCode(failed.Error, codeClusterAway, codeStreamOffline) {
+		if hasCode(failed.Error, codeClusterAway, codeStreamOffline, codeNoStream) {
 			return fmt.Errorf("%w: %w", errAway, failed.Error)
 		}
 		return failed.Error

@@ -225,13 +225,12 @@ func (l *link) connect(ctx context.Context, url string, options []natsgo.Option,
 	if r.err != nil {
 		return nil, setting.Error("connect to NATS ({NATSURL}): " + setting.Literal(reason(r.err)))
 	}
-	var err error
-	select {
-	case <-connected:
+	if r.nc.IsConnected() {
+		initial.Store(false)
 		return r.nc, nil
-	default:
 	}
 	l.log.Warn("waiting for NATS", "servers", redacted(url))
+	var err error
 	select {
 	case <-connected:
 		return r.nc, nil

@@ -79,71 +79,80 @@ var errShort = fmt.Errorf("%w: the answer breaks off", errAway)
 // read returns what the stream keeps of a channel above a sequence, complete up to what its leader has now.
 func (st *stream) read(ctx context.Context, name string, above uint64) (reading, error) {
 	subject := st.subject(name)
+	from := max(above, 1) // that one, too: if it is still there, nothing is missing since then
 	for try := 1; ; try++ {
-		r, again, err := st.readOnce(ctx, subject, above)
-		if err != nil || !again {
+		r, outcome, err := st.readOnce(ctx, subject, from, above)
+		switch {
+		case err != nil || outcome == readAll:
 			return r, err
-		}
-		if try == shortTries {
+		case outcome == readMore:
+			from = 1
+		case try == shortTries:
 			return reading{}, errShort
-		}
-		if err := pause(ctx, shortAgain); err != nil {
-			return reading{}, err
+		default:
+			if err := pause(ctx, shortAgain); err != nil {
+				return reading{}, err
+			}
 		}
 	}
 }
 
-// readOnce reports with again that what it has read does not fit together: a replica is behind, or the stream
-// was made anew.
-func (st *stream) readOnce(ctx context.Context, subject string, above uint64) (r reading, again bool, err error) {
+// outcome says whether what was read is a reading.
+type outcome int
+
+const (
+	readAll   outcome = iota
+	readAgain         // it does not fit together: a replica is behind, or the stream was made anew
+	readMore          // what is below has to be known, to say what is missing
+)
+
+func (st *stream) readOnce(ctx context.Context, subject string, from, above uint64) (r reading, _ outcome, err error) {
 	before := st.epoch()
 	want := uint64(0)
 	if !st.single {
 		if want, err = st.leaderHead(ctx, subject); err != nil {
-			return r, false, err
+			return r, 0, err
 		}
 	}
 	p := piece{most: st.readBytes}
-	// The message that is asked from is read, too: if it is still there, nothing is missing since then.
-	if err = st.readFrom(ctx, subject, max(above, 1), &p); err != nil {
-		return r, false, err
+	if err = st.readFrom(ctx, subject, from, &p); err != nil {
+		return r, 0, err
 	}
-	joins := above > 0 && len(p.msgs) > 0 && p.msgs[0].seq == above && p.cut == 0
-	if above > 1 && !joins && p.cut == 0 {
-		p = piece{most: st.readBytes}
-		if err = st.readFrom(ctx, subject, 1, &p); err != nil {
-			return r, false, err
-		}
-	}
-	if p.last() < want {
-		return r, true, nil // read by a replica that is behind
+	if want > above && p.last() < want {
+		return r, readAgain, nil // by a replica that is behind
 	}
 	s, err := st.state(ctx)
 	if err != nil {
-		return r, false, err
+		return r, 0, err
 	}
 	if s.epoch != before {
-		return r, true, nil
+		return r, readAgain, nil
 	}
-	if r.none = len(p.msgs) == 0; r.none {
-		// Nothing was there; what the stream has now decides where the channel is, if there is still nothing.
-		if want, err = st.leaderHead(ctx, subject); err != nil || want > 0 {
-			return r, want > 0, err
+	r.epoch, r.head = s.epoch, p.last()
+	if r.head == 0 {
+		// Nothing was there. Where the channel is then depends on what the stream has, if there still is
+		// nothing of it after that.
+		if want, err = st.leaderHead(ctx, subject); err != nil || want > above {
+			return r, readAgain, err
+		}
+		r.head, r.none = want, want == 0
+		if r.none {
+			r.head = s.last
 		}
 	}
-	r.epoch, r.head = s.epoch, max(p.last(), s.last)
-	if !r.none {
-		r.head = p.last()
-	}
-	if joins && len(p.msgs) <= s.limit && s.first <= above {
+	joins := above > 0 && len(p.msgs) > 0 && p.msgs[0].seq == above
+	if joins && p.cut == 0 && len(p.msgs) <= s.limit && s.first <= above {
 		r.floor, r.under, r.msgs = above, p.msgs[0], p.msgs[1:]
-		return r, false, nil
+		return r, readAll, nil
+	}
+	if from > 1 && len(p.msgs) > 0 && p.msgs[0].seq <= s.raised && p.cut == 0 {
+		return r, readMore, nil
 	}
 	r.floor, r.under, r.msgs = keptOf(p.msgs, p.cut, s)
 	for len(r.msgs) > 0 && r.msgs[0].seq <= above {
 		r.msgs = r.msgs[1:]
 	}
-	return r, false, nil
+	return r, readAll, nil
 }
 
 // keptOf returns which of a channel's messages are complete, and what is below them. More than the limit are

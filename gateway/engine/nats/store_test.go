@@ -21,6 +21,8 @@ type rig struct {
 	js natsgo.JetStreamContext
 }
 
+var testLog = slog.New(slog.DiscardHandler)
+
 func testContext(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), clienttest.Patience)
 	t.Cleanup(cancel)

@@ -35,6 +35,7 @@ const (
 	storeMessageMost = 32<<20 - payloadOverhead
 	// sharesLeast is how many messages of the largest size a stream has room for at least.
 	sharesLeast = 4
+	roundBytes  = 1 << 20 // of a stream's share
 	openTries   = 5
 	openAgain   = 250 * time.Millisecond
 )
@@ -137,6 +138,9 @@ func (o *opening) run(ctx context.Context) error {
 	if least := sharesLeast * int64(o.c.maxMessage+payloadOverhead); share < least {
 		return setting.Error(fmt.Sprintf("{DataMax} %s is too small for %d streams and {MaxMessage} %s: at least %s", setting.FormatSize(int(o.c.dataMax)),
 			streams, setting.FormatSize(o.c.maxMessage), setting.FormatSize(int(least)*streams)))
+	}
+	if share > roundBytes {
+		share -= share % roundBytes
 	}
 	for _, in := range unused {
 		if numberIn(in.Config, "max_bytes") > share {

@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -142,7 +143,7 @@ func TestStreamsShareTheRoom(t *testing.T) {
 	c.namespaceOf = func(channel string) string { name, _, _ := strings.Cut(channel, ":"); return name }
 	r := testStore(t, c, s.URL())
 	r.store("aa:x", "kept")
-	for _, names := range [][]string{{"aa", "bb", "cc"}, {"cc", "dd"}, {"aa"}, {"aa", "bb", "cc", "dd", "ee", "ff"}} {
+	for _, names := range [][]string{{"cc", "aa", "bb"}, {"cc", "dd"}, {"aa"}, {"cc"}, {"aa", "bb", "cc", "dd", "ee", "ff"}} {
 		c.histories = histories(3, names...)
 		r.reopen(c)
 		all, err := r.names(testContext(t), "sluice.in.>")
@@ -150,7 +151,7 @@ func TestStreamsShareTheRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := len(names)
-		if names[0] != "aa" {
+		if !slices.Contains(names, "aa") {
 			want++ // it has a message, and stays
 		}
 		reserved := int64(0)

@@ -1,0 +1,557 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/clienttest"
+	"sluice/gateway/engine"
+	"sluice/gateway/engine/nats/natstest"
+
+	"github.com/google/go-cmp/cmp"
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	natsgo "github.com/nats-io/nats.go"
+)
+
+func TestWhatIsComplete(t *testing.T) {
+	t.Parallel()
+	msgs := func(seqs ...uint64) (all []stored) {
+		for _, seq := range seqs {
+			all = append(all, stored{seq: seq})
+		}
+		return all
+	}
+	for name, test := range map[string]struct {
+		msgs  []stored
+		cut   uint64
+		s     state
+		floor uint64
+		under uint64
+		kept  []stored
+	}{
+		"nothing in a new stream":            {nil, 0, state{limit: 4}, 0, 0, nil},
+		"nothing in a stream that has begun": {nil, 0, state{limit: 4, first: 1, last: 9}, 0, 0, nil},
+		"nothing, and the front is gone":     {nil, 0, state{limit: 4, first: 7, last: 9}, 6, 0, nil},
+		"nothing in an emptied stream":       {nil, 0, state{limit: 4, first: 10, last: 9}, 9, 0, nil},
+		"full":                               {msgs(3, 5, 7, 9), 0, state{limit: 4, first: 1, last: 9}, 3, 3, msgs(5, 7, 9)},
+		"full, and the front was raised":     {msgs(3, 5, 7, 9), 0, state{limit: 4, first: 1, last: 9, raised: 9}, 3, 3, msgs(5, 7, 9)},
+		"not full":                           {msgs(5, 7, 9), 0, state{limit: 4, first: 1, last: 9}, 0, 0, msgs(5, 7, 9)},
+		"not full, and the front is gone":    {msgs(5, 7, 9), 0, state{limit: 4, first: 5, last: 9}, 4, 0, msgs(5, 7, 9)},
+		"a lower limit may have dropped":     {msgs(5, 7, 9), 0, state{limit: 4, first: 1, last: 9, raised: 5}, 4, 0, msgs(5, 7, 9)},
+		"above a lower limit":                {msgs(5, 7, 9), 0, state{limit: 4, first: 1, last: 9, raised: 4}, 0, 0, msgs(5, 7, 9)},
+		"while the limit is raised":          {msgs(5, 7, 9), 0, state{limit: 4, first: 1, last: 9, raised: raising}, 4, 0, msgs(5, 7, 9)},
+		"read while others were dropped":     {msgs(1, 2, 7, 8, 9, 10), 0, state{limit: 4, first: 1, last: 10}, 7, 7, msgs(8, 9, 10)},
+		"the front went while it was read":   {msgs(2, 5, 9), 0, state{limit: 4, first: 6, last: 9}, 5, 5, msgs(9)},
+		"all of it went while it was read":   {msgs(2, 5), 0, state{limit: 4, first: 8, last: 9}, 7, 0, nil},
+		"more than a reading has":            {msgs(5, 7, 9), 4, state{limit: 9, first: 1, last: 9}, 4, 0, msgs(5, 7, 9)},
+		"no limit":                           {msgs(5, 7, 9), 0, state{first: 2, last: 9}, 1, 0, msgs(5, 7, 9)},
+		"history of one":                     {msgs(5, 7), 0, state{limit: 2, first: 1, last: 9}, 5, 5, msgs(7)},
+	} {
+		floor, under, kept := keptOf(test.msgs, test.cut, test.s)
+		if diff := cmp.Diff(fmt.Sprint(test.kept), fmt.Sprint(kept)); diff != "" || floor != test.floor || under.seq != test.under {
+			t.Errorf("%s: floor %d, under %d, want %d, %d (-want +got):\n%s", name, floor, under.seq, test.floor, test.under, diff)
+		}
+	}
+}
+
+// fake answers as a stream's servers would, so that a test decides what is missing in an answer.
+type fake struct {
+	t  *testing.T
+	st *stream
+
+	mu sync.Mutex
+	// Guarded by mu.
+	direct  []func(q directGet, reply string) // the next answers to direct gets; the last one stays
+	heads   []uint64                          // the leader's head, likewise
+	created []time.Time
+	asked   int    // direct gets
+	raised  uint64 // what the stream says of itself
+	nc      *natsgo.Conn
+}
+
+func newFake(t *testing.T) *fake {
+	url := natstest.Start(t, natstest.Options{}).URL()
+	l := testLink(t, url)
+	f := &fake{t: t, nc: natstest.Connect(t, url), created: []time.Time{time.Unix(1, 0)}, heads: []uint64{0},
+		st: &stream{link: l, name: "S", prefix: "in.", generation: func() uint64 { return 0 }, readBytes: 1 << 20}}
+	f.answer("$JS.API.DIRECT.GET.S", func(m *natsgo.Msg) {
+		var q directGet
+		if err := json.Unmarshal(m.Data, &q); err != nil {
+			t.Error(err)
+		}
+		f.asked++
+		next(&f.direct)(q, m.Reply)
+	})
+	f.answer("$JS.API.STREAM.MSG.GET.S", func(m *natsgo.Msg) {
+		text := `{"error":{"code":404,"err_code":10037,"description":"no message found"}}`
+		if seq := next(&f.heads); seq > 0 {
+			text = fmt.Sprintf(`{"message":{"subject":"in.a","seq":%d}}`, seq)
+		}
+		f.send(m.Reply, text)
+	})
+	f.answer("$JS.API.STREAM.INFO.S", func(m *natsgo.Msg) {
+		f.send(m.Reply, fmt.Sprintf(`{"config":{"name":"S","description":"sluice: format=1 raised=%d","max_msgs_per_subject":4},"created":%q,"state":{"first_seq":1,"last_seq":9}}`,
+			f.raised, next(&f.created).Format(time.RFC3339Nano)))
+	})
+	if err := f.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.st.state(testContext(t)); err != nil { // as openStreams does
+		t.Fatal(err)
+	}
+	return f
+}
+
+func next[T any](list *[]T) T {
+	one := (*list)[0]
+	if len(*list) > 1 {
+		*list = (*list)[1:]
+	}
+	return one
+}
+
+func (f *fake) answer(subject string, answer func(m *natsgo.Msg)) {
+	if _, err := f.nc.Subscribe(subject, func(m *natsgo.Msg) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		answer(m)
+	}); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *fake) send(reply, text string, header ...string) {
+	m := &natsgo.Msg{Subject: reply, Data: []byte(text), Header: natsgo.Header{}}
+	for i := 0; i+1 < len(header); i += 2 {
+		m.Header[header[i]] = []string{header[i+1]}
+	}
+	if err := f.nc.PublishMsg(m); err != nil {
+		f.t.Error(err)
+	}
+}
+
+// lines answers with lines: "5 last=3 pending=1" is a message, "end last=5 pending=0" the end, "404" none.
+func (f *fake) lines(lines ...string) func(q directGet, reply string) {
+	return func(q directGet, reply string) {
+		for _, line := range lines {
+			var seq, last, pending uint64
+			switch n, _ := fmt.Sscanf(line, "%d last=%d pending=%d", &seq, &last, &pending); {
+			case n == 3:
+				f.send(reply, fmt.Sprint("m", seq), "Nats-Subject", "in.a", "Nats-Sequence", fmt.Sprint(seq), "Nats-Num-Pending", fmt.Sprint(pending), "Nats-Last-Sequence", fmt.Sprint(last))
+			case strings.HasPrefix(line, "end"):
+				_, _ = fmt.Sscanf(line, "end last=%d pending=%d", &last, &pending) // ignored: lines are the test's
+				f.status(reply, "204", "EOB", "Nats-Num-Pending", fmt.Sprint(pending), "Nats-Last-Sequence", fmt.Sprint(last))
+			case strings.HasPrefix(line, "old"): // a server without batches
+				_, _ = fmt.Sscanf(line, "old %d", &seq) // likewise
+				f.send(reply, fmt.Sprint("m", seq), "Nats-Subject", "in.a", "Nats-Sequence", fmt.Sprint(seq))
+			default:
+				f.status(reply, line, "No Results")
+			}
+		}
+	}
+}
+
+func (f *fake) status(reply, status, text string, header ...string) {
+	f.send(reply, "", append([]string{"Status", status, "Description", text}, header...)...)
+}
+
+const head9 = "9 last=7 pending=0"
+
+func TestAnswersThatAreNotComplete(t *testing.T) {
+	for name, test := range map[string]struct {
+		direct  [][]string
+		heads   []uint64
+		created []int64
+		want    string // of three messages 5, 7, 9
+		err     error
+		asked   int
+	}{
+		"complete":                       {direct: [][]string{{"5 last=0 pending=2", "7 last=5 pending=1", head9, "end last=9 pending=0"}}, heads: []uint64{9}, want: "[5:m5 7:m7 9:m9]", asked: 1},
+		"in two batches":                 {direct: [][]string{{"5 last=0 pending=2", "end last=5 pending=2"}, {"7 last=0 pending=1", head9, "end last=9 pending=0"}}, heads: []uint64{9}, want: "[5:m5 7:m7 9:m9]", asked: 2},
+		"the rest is gone":               {direct: [][]string{{"9 last=0 pending=1", "end last=9 pending=1"}, {"404"}}, heads: []uint64{9}, want: "[9:m9]", asked: 2},
+		"a replica is behind":            {direct: [][]string{{"5 last=0 pending=0", "end last=5 pending=0"}, {"404"}, {"5 last=0 pending=2", "7 last=5 pending=1", head9, "end last=9 pending=0"}}, heads: []uint64{9}, want: "[5:m5 7:m7 9:m9]", asked: 3},
+		"an empty one is behind":         {direct: [][]string{{"404"}, {head2(9), "end last=9 pending=0"}}, heads: []uint64{9}, want: "[9:m9]", asked: 2},
+		"it is stored meanwhile":         {direct: [][]string{{"404"}, {head2(9), "end last=9 pending=0"}}, heads: []uint64{0, 9}, want: "[9:m9]", asked: 2},
+		"a server without batches":       {direct: [][]string{{"old 5"}, {"old 7"}, {"old 9"}, {"404"}}, heads: []uint64{9}, want: "[5:m5 7:m7 9:m9]", asked: 4},
+		"servers of both kinds":          {direct: [][]string{{"old 5"}, {"7 last=0 pending=1", head9, "end last=9 pending=0"}}, heads: []uint64{9}, want: "[5:m5 7:m7 9:m9]", asked: 2},
+		"a message is missing":           {direct: [][]string{{"5 last=0 pending=2", head9, "end last=9 pending=0"}}, heads: []uint64{9}, err: errShort, asked: 1},
+		"the last one is missing":        {direct: [][]string{{"5 last=0 pending=1", "end last=9 pending=0"}}, heads: []uint64{5}, err: errShort, asked: 1},
+		"the first one is missing":       {direct: [][]string{{head9, "end last=9 pending=0"}}, heads: []uint64{9}, err: errShort, asked: 1},
+		"no end":                         {direct: [][]string{{"5 last=0 pending=2", "7 last=5 pending=1"}}, heads: []uint64{9}, err: errAway, asked: 1},
+		"no answer":                      {direct: [][]string{{}}, heads: []uint64{9}, err: errAway, asked: 1},
+		"the store is broken":            {direct: [][]string{{"500"}}, heads: []uint64{9}, err: errAny, asked: 1},
+		"the stream was made anew":       {direct: [][]string{{head2(5), "end last=5 pending=0"}, {head2(9), "end last=9 pending=0"}}, heads: []uint64{5, 9}, created: []int64{1, 2}, want: "[9:m9]", asked: 2},
+		"a replica stays behind forever": {direct: [][]string{{"404"}}, heads: []uint64{9}, err: errShort, asked: shortTries},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t)
+			f.mu.Lock()
+			for _, lines := range test.direct {
+				f.direct = append(f.direct, f.lines(lines...))
+			}
+			f.heads = test.heads
+			if test.created != nil {
+				f.created = nil
+				for _, s := range test.created[1:] {
+					f.created = append(f.created, time.Unix(s, 0))
+				}
+			}
+			f.mu.Unlock()
+			r, err := f.st.read(testContext(t), "a", 0)
+			switch {
+			case test.err == errAny:
+				if err == nil || errors.Is(err, errShort) {
+					t.Errorf("got %s, %v", r.texts(), err)
+				}
+			case test.err != nil:
+				if !errors.Is(err, test.err) || !errors.Is(err, engine.ErrUnavailable) {
+					t.Errorf("got %s, %v, want %v", r.texts(), err, test.err)
+				}
+			case err != nil || r.texts() != test.want:
+				t.Errorf("got %s, %v, want %s", r.texts(), err, test.want)
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.asked != test.asked {
+				t.Errorf("asked %d times, want %d", f.asked, test.asked)
+			}
+		})
+	}
+}
+
+var errAny = errors.New("any error")
+
+// head2 is the only message of an answer.
+func head2(seq uint64) string { return fmt.Sprintf("%d last=0 pending=0", seq) }
+
+// Above a message that is still there nothing else is read. If it is not, what comes says whether something
+// is missing, unless a lower limit may have dropped that.
+func TestReadingAboveAMessage(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		direct [][]string
+		head   uint64
+		raised uint64
+		floor  uint64
+		want   string
+		asked  int
+	}{
+		"it is there":               {[][]string{{"5 last=0 pending=1", "9 last=5 pending=0", "end last=9 pending=0"}}, 9, 9, 5, "[9:m9]", 1},
+		"it is the newest":          {[][]string{{head2(5), "end last=5 pending=0"}}, 5, 0, 5, "[]", 1},
+		"it never was there":        {[][]string{{head2(9), "end last=9 pending=0"}}, 9, 0, 0, "[9:m9]", 1},
+		"with a lower limit before": {[][]string{{head2(9), "end last=9 pending=0"}, {"4 last=0 pending=1", "9 last=4 pending=0", "end last=9 pending=0"}}, 9, 9, 3, "[9:m9]", 2},
+		"or all of it":              {[][]string{{head2(9), "end last=9 pending=0"}, {head2(9), "end last=9 pending=0"}}, 9, 9, 8, "[9:m9]", 2},
+		"the oldest are gone":       {[][]string{{"6 last=0 pending=3", "7 last=6 pending=2", "8 last=7 pending=1", "9 last=8 pending=0", "end last=9 pending=0"}}, 9, 0, 6, "[7:m7 8:m8 9:m9]", 1},
+		"more than are kept":        {[][]string{{"5 last=0 pending=4", "6 last=5 pending=3", "7 last=6 pending=2", "8 last=7 pending=1", "9 last=8 pending=0", "end last=9 pending=0"}}, 9, 0, 6, "[7:m7 8:m8 9:m9]", 1},
+		"nothing but older":         {[][]string{{"404"}}, 4, 0, 0, "[]", 1},
+		"nothing was ever":          {[][]string{{"404"}}, 0, 0, 0, "[]", 1},
+		"a replica is behind":       {[][]string{{head2(5), "end last=5 pending=0"}, {"5 last=0 pending=1", "9 last=5 pending=0", "end last=9 pending=0"}}, 9, 0, 5, "[9:m9]", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t)
+			f.mu.Lock()
+			for _, lines := range test.direct {
+				f.direct = append(f.direct, f.lines(lines...))
+			}
+			f.heads, f.raised = []uint64{test.head}, test.raised
+			f.mu.Unlock()
+			r, err := f.st.read(testContext(t), "a", 5)
+			if err != nil || r.texts() != test.want || r.floor != test.floor || r.none != (test.head == 0) || test.head > 0 && r.head != test.head {
+				t.Errorf("got %s, floor %d, head %d, none %v, %v; want %s, %d", r.texts(), r.floor, r.head, r.none, err, test.want, test.floor)
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.asked != test.asked {
+				t.Errorf("asked %d times, want %d", f.asked, test.asked)
+			}
+		})
+	}
+}
+
+// A reading holds so many bytes: the oldest are a gap.
+func TestReadingsAreBounded(t *testing.T) {
+	t.Parallel()
+	c := testConfig(histories(100, ""))
+	c.readBytes = 10_000
+	r := testStore(t, c, natstest.Start(t, natstest.Options{JetStream: true}).URL())
+	for i := range 20 {
+		r.store("a", strings.Repeat(fmt.Sprint(i%10), 1000))
+	}
+	got := r.read("a", 0)
+	if len(got.msgs) != 10 || got.msgs[0].seq != 11 || got.floor != 10 || got.head != 20 {
+		t.Errorf("%d messages, floor %d, head %d", len(got.msgs), got.floor, got.head)
+	}
+}
+
+// Every call ends with its context, whatever the server does.
+func TestCallsEndWithTheirContext(t *testing.T) {
+	t.Parallel()
+	child := natstest.StartChild(t)
+	r := testStore(t, testConfig(histories(3, "")), child.URL())
+	st := r.of("a")
+	child.Suspend()
+	defer child.Resume()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	for name, call := range map[string]func() error{
+		"state": func() error { _, err := st.state(ctx); return err },
+		"read":  func() error { _, err := st.read(ctx, "a", 0); return err },
+		"heads": func() error { _, err := st.heads(ctx, []string{"a"}); return err },
+		"purge": func() error { return st.purge(ctx, "a", 1) },
+		"open":  func() error { _, err := openStreams(ctx, r.link, testConfig(histories(3, ""))); return err },
+	} {
+		begun := time.Now()
+		if err := call(); !errors.Is(err, errAway) || !errors.Is(err, engine.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if took := time.Since(begun); took > answerTimeout/2 {
+			t.Errorf("%s took %v", name, took)
+		}
+	}
+}
+
+func TestAStreamThatIsGone(t *testing.T) {
+	t.Parallel()
+	r := testStore(t, testConfig(histories(3, "")), natstest.Start(t, natstest.Options{JetStream: true}).URL())
+	st := r.of("a")
+	before := st.epoch()
+	if err := r.js.DeleteStream(st.name); err != nil {
+		t.Fatal(err)
+	}
+	_, readErr := st.read(testContext(t), "a", 0)
+	_, stateErr := st.state(testContext(t))
+	_, headsErr := st.heads(testContext(t), []string{"a"})
+	for _, err := range []error{readErr, stateErr, headsErr, st.purge(testContext(t), "a", 1)} {
+		if !errors.Is(err, errAway) {
+			t.Errorf("got %v", err)
+		}
+	}
+	r.reopen(testConfig(histories(3, "")))
+	if _, err := st.state(testContext(t)); err != nil || st.epoch() == before {
+		t.Errorf("made anew: epoch %v after %v, %v", st.epoch(), before, err)
+	}
+}
+
+// Names of every kind are stored and read, as they are and in one piece.
+func TestOddNamesAreStoredAndRead(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T) string{
+		"in process": func(t *testing.T) string { return natstest.Start(t, natstest.Options{JetStream: true}).URL() },
+		"Debian's":   func(t *testing.T) string { return natstest.StartChild(t).URL() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			names := oddNames(100_000)
+			r := testStore(t, testConfig(histories(3, "")), start(t))
+			live := make(chan *natsgo.Msg, 1<<14)
+			if _, err := r.main.ChanSubscribe("sluice.ch.>", live); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.main.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			stride := clienttest.Scaled(50, 500)
+			of := make(map[*stream][]string)
+			var pending []natsgo.PubAckFuture
+			for i := 0; i < len(names); i += stride {
+				st := r.of(names[i])
+				of[st] = append(of[st], names[i])
+				ack, err := r.js.PublishAsync(st.subject(names[i]), []byte(names[i]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				pending = append(pending, ack)
+			}
+			for _, ack := range pending {
+				select {
+				case <-ack.Ok():
+				case err := <-ack.Err():
+					t.Fatal(err)
+				}
+			}
+			for st, stored := range of {
+				heads, err := st.heads(testContext(t), stored)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i, h := range heads {
+					if !h.found || string(h.msg) != stored[i] {
+						t.Fatalf("the newest of %q is %+v", stored[i], h)
+					}
+				}
+				for i := 0; i < len(stored); i += 20 {
+					if got := r.read(stored[i], 0); len(got.msgs) != 1 || string(got.msgs[0].data) != stored[i] {
+						t.Fatalf("%q: read %s", stored[i], got.texts())
+					}
+				}
+			}
+			for range pending {
+				m := clienttest.Receive(t, "a message that was stored", live)
+				if name, ok := channelOf(strings.TrimPrefix(m.Subject, "sluice.ch.")); !ok || name != string(m.Data) || m.Header.Get("Nats-Last-Sequence") != "0" {
+					t.Fatalf("republished as %s: %q", m.Subject, m.Data)
+				}
+			}
+		})
+	}
+}
+
+// Heads come in pieces: by number, and by bytes. Those without a message are bounded, where that is known.
+func TestHeadsOfManyChannels(t *testing.T) {
+	for name, start := range map[string]func(t *testing.T) string{
+		"in process": func(t *testing.T) string { return natstest.Start(t, natstest.Options{JetStream: true}).URL() },
+		"cluster":    func(t *testing.T) string { return natstest.StartCluster(t, 3, natstest.Options{JetStream: true}).URL() },
+		"Debian's":   func(t *testing.T) string { return natstest.StartChild(t).URL() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := testConfig(histories(3, ""))
+			c.embedded = name == "in process"
+			r := testStore(t, c, start(t))
+			st := r.all[0]
+			var names []string
+			for i := 0; len(names) < 3000; i++ {
+				if name := fmt.Sprint("channel-", i); r.of(name) == st {
+					names = append(names, name)
+				}
+			}
+			large := strings.Repeat("x", 20_000)
+			want := make(map[string]uint64)
+			for i := 0; i < len(names); i += 17 {
+				r.store(names[i], "old")
+				want[names[i]] = r.store(names[i], large)
+			}
+			s, err := st.state(testContext(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name == "cluster" {
+				clienttest.WaitFor(t, "all replicas have all", func() bool {
+					heads, err := st.heads(testContext(t), names)
+					return err == nil && headsAre(heads, names, want, s.last) == ""
+				})
+			}
+			rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+			heads, err := st.heads(testContext(t), names)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fault := headsAre(heads, names, want, s.last); fault != "" {
+				t.Error(fault)
+			}
+			for i := range heads {
+				if sure := heads[i].seq > 0; !heads[i].found && sure != (name != "Debian's") {
+					t.Fatalf("%s has nothing up to %d", names[i], heads[i].seq)
+				}
+			}
+		})
+	}
+}
+
+func headsAre(heads []head, names []string, want map[string]uint64, last uint64) string {
+	for i, h := range heads {
+		seq, stored := want[names[i]]
+		if h.found != stored || stored && (h.seq != seq || len(h.msg) != 20_000) || !stored && h.seq > last {
+			return fmt.Sprintf("%s: sequence %d, found %v, want %d, %v", names[i], h.seq, h.found, seq, stored)
+		}
+	}
+	return ""
+}
+
+// A server that knows no batches says so, where a newer one was expected.
+func TestAnOldServerAnswersNoBatches(t *testing.T) {
+	t.Parallel()
+	r := testStore(t, testConfig(histories(3, "")), natstest.StartChild(t).URL())
+	r.store("a", "0")
+	in, err := r.inbox()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.end()
+	if r.batches() {
+		t.Skip("the nats-server that is installed knows batches")
+	}
+	if err := r.of("a").headsOfBatch(testContext(t), in, []string{"a"}, make([]head, 1), 0); err != errNoBatches {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMessagesOfTheLargestSize(t *testing.T) {
+	t.Parallel()
+	const size = 1<<20 - payloadOverhead
+	s := natstest.Start(t, natstest.Options{JetStream: true, Tune: func(o *natsserver.Options) { o.MaxPayload = 1 << 20 }})
+	l, err := dial(testContext(t), Servers{URLs: []string{s.URL()}}, nil, size, linkEvents{}, testLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.close)
+	c := testConfig(histories(3, ""))
+	c.maxMessage = size
+	all, err := openStreams(testContext(t), l, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := l.main.JetStream(natsgo.MaxWait(clienttest.Patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t, l, all, js}
+	text := string(appendMessage(nil, &message{Publication: channel.Publication{Payload: []byte(strings.Repeat("x", size)), Extra: make([]byte, 15<<10)}}))
+	for range 4 {
+		r.store("a", text)
+	}
+	if got := r.read("a", 0); len(got.msgs) != 3 || string(got.msgs[2].data) != text || got.floor != 1 {
+		t.Errorf("read %d messages, floor %d", len(got.msgs), got.floor)
+	}
+	heads, err := r.of("a").heads(testContext(t), []string{"a", "b"})
+	if err != nil || string(heads[0].msg) != text || heads[1].found {
+		t.Errorf("heads: %v", err)
+	}
+}
+
+// What is published while a channel is read is read in one piece, or is missing in front and known to be.
+func TestReadingWhileOthersPublish(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(t *testing.T) string{
+		"in process": func(t *testing.T) string { return natstest.Start(t, natstest.Options{JetStream: true}).URL() },
+		"cluster":    func(t *testing.T) string { return natstest.StartCluster(t, 3, natstest.Options{JetStream: true}).URL() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := testStore(t, testConfig(histories(3, "")), start(t))
+			const n = 400
+			var publishing sync.WaitGroup
+			publishing.Go(func() {
+				for i := range n {
+					if _, err := r.js.Publish(r.of("a").subject("a"), []byte(fmt.Sprint(i))); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			expect := 0 // what a client that reads again and again has not seen yet
+			at := uint64(0)
+			for expect < n && !t.Failed() {
+				got := r.read("a", at)
+				for i, m := range got.msgs {
+					var number int
+					if _, err := fmt.Sscan(string(m.data), &number); err != nil {
+						t.Fatal(err)
+					}
+					if number < expect || number > expect && (i > 0 || got.floor <= at) {
+						t.Fatalf("above %d, floor %d: %d comes where %d is next: %s", at, got.floor, number, expect, got.texts())
+					}
+					expect, at = number+1, m.seq
+				}
+			}
+			publishing.Wait()
+		})
+	}
+}
