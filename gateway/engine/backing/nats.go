@@ -4,11 +4,33 @@ package backing
 
 import (
 	"context"
-	"errors"
+	"time"
+
+	"sluice/gateway/engine/nats"
 )
 
 const built = true // with NATS
 
-func (s *Store) openNATS(context.Context, *Gateway) (Engine, error) {
-	return Engine{}, errors.New("the engine is not there yet")
+// openNATS starts the engine that stores in a data directory, or that shares channels over servers.
+func (s *Store) openNATS(ctx context.Context, g *Gateway) (Engine, error) {
+	cfg := nats.Config{
+		Space: g.Space, Present: g.Present, Keep: g.Keep, NamespaceOf: g.NamespaceOf,
+		DataDir: s.DataDir, DataMax: int64(s.DataMax), Sync: s.HistorySync.String(),
+		Name: g.Name, NodeID: g.id, MaxMessage: g.MessageMax, ChannelRate: g.Rate, Describe: g.Describe, Logger: g.Logger, Clock: time.Now,
+	}
+	for _, n := range g.Namespaces {
+		cfg.Histories = append(cfg.Histories, nats.HistoryOf{Namespace: n.Name, Size: n.Size, TTL: n.TTL, Durable: n.Durable})
+	}
+	if s.form() == Servers {
+		cfg.Servers = s.servers()
+		if cfg.Name == "" {
+			cfg.Name = drawName()
+		}
+	}
+	e, err := nats.New(ctx, cfg)
+	if err != nil {
+		return Engine{}, err
+	}
+	g.Space.Remote(e, e.Remote)
+	return Engine{Engine: e, Name: cfg.Name, ready: e.Ready, failed: e.Failed(), close: e.Close}, nil
 }
