@@ -121,12 +121,14 @@ func (o bareOptions) outstanding(ctx context.Context, js jetstream.JetStream, su
 		}
 		collected <- first
 	}()
+	sent := 0
 	for end := time.Now().Add(d); time.Now().Before(end) && err == nil; {
 		for range 64 {
 			var f jetstream.PubAckFuture
-			if f, err = js.PublishAsync(subjects[n%len(subjects)], payload); err != nil {
+			if f, err = js.PublishAsync(subjects[sent%len(subjects)], payload); err != nil {
 				break
 			}
+			sent++
 			waiting <- f
 		}
 	}
