@@ -4,10 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"sluice/gateway/channel"
 	"sluice/gateway/clienttest"
 	"sluice/gateway/engine/enginetest"
 	"sluice/gateway/engine/nats/natstest"
@@ -35,8 +39,8 @@ func engineConfig(n *enginetest.Node) Config {
 	}
 }
 
-// startNode starts a node with an engine.
-func startNode(t testing.TB, change func(*Config)) *enginetest.Node {
+// newNode returns a node with an engine, which may not be ready yet.
+func newNode(t testing.TB, change func(*Config)) *enginetest.Node {
 	t.Helper()
 	n := &enginetest.Node{Space: enginetest.NewSpace(), Present: presence.New()}
 	c := engineConfig(n)
@@ -54,8 +58,22 @@ func startNode(t testing.TB, change func(*Config)) *enginetest.Node {
 			t.Error(err)
 		}
 	})
-	clienttest.WaitFor(t, "the engine", e.Ready)
 	return n
+}
+
+// ready waits until nodes are ready.
+func ready(t testing.TB, nodes ...*enginetest.Node) {
+	t.Helper()
+	for _, n := range nodes {
+		clienttest.WaitFor(t, "the engine", func() bool {
+			select {
+			case err := <-n.Engine.(*Engine).Failed():
+				t.Fatal(err)
+			default:
+			}
+			return n.Engine.(*Engine).Ready()
+		})
+	}
 }
 
 // attached returns the channels that are attached.
@@ -78,15 +96,19 @@ func attached(n *enginetest.Node) (names []string) {
 func TestSingleNode(t *testing.T) {
 	t.Parallel()
 	enginetest.Run(t, func(t *testing.T) *enginetest.Rig {
-		n := startNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+		n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+		ready(t, n)
 		return &enginetest.Rig{Nodes: []*enginetest.Node{n}, TimesOut: true, Attached: func() []string { return attached(n) }}
 	})
 }
 
 // cluster is nodes with the same servers.
 type cluster struct {
-	nodes []*enginetest.Node
-	drops []*drops
+	t      testing.TB
+	urls   []string
+	prefix string
+	nodes  []*enginetest.Node
+	drops  []*drops
 }
 
 // drops says which messages do not come to a node.
@@ -114,19 +136,19 @@ func (d *drops) drop(name string) bool {
 // startCluster starts nodes that use the servers at urls.
 func startCluster(t testing.TB, n int, urls ...string) *cluster {
 	t.Helper()
-	c := new(cluster)
+	c := &cluster{t: t, urls: urls, prefix: "t" + strconv.FormatUint(rand.Uint64(), 36)}
 	for i := range n {
 		d := &drops{of: make(map[string]int)}
-		node := startNode(t, func(c *Config) {
-			c.Servers.URLs, c.NodeID = urls, uint64(i+1)
-			c.drop = d.drop
+		node := newNode(t, func(cfg *Config) {
+			cfg.Servers, cfg.NodeID, cfg.drop = Servers{URLs: urls, Prefix: c.prefix}, uint64(i+1), d.drop
 		})
 		c.nodes, c.drops = append(c.nodes, node), append(c.drops, d)
 	}
+	ready(t, c.nodes...)
 	return c
 }
 
-// rig is what enginetest needs. What is lost is noticed, as what the client reports to be lost.
+// rig is what enginetest needs.
 func (c *cluster) rig() *enginetest.Rig {
 	return &enginetest.Rig{
 		Nodes: c.nodes, TimesOut: true, PerNode: func(name string) bool { return namespace(name) == "none" },
@@ -136,7 +158,43 @@ func (c *cluster) rig() *enginetest.Rig {
 			}
 			return names
 		},
-		Lose: func(node int, name string, n int) { c.drops[node].lose(name, n) },
+		Lose:  func(node int, name string, n int) { c.drops[node].lose(name, n) },
+		Reset: c.reset,
+	}
+}
+
+// reset makes the streams of channels anew, and waits until the nodes know that.
+func (c *cluster) reset(names ...string) {
+	nc := natstest.Connect(c.t, strings.Join(c.urls, ","))
+	js, err := nc.JetStream()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	epochs := make(map[*stream]channel.Epoch)
+	for _, name := range names {
+		for _, n := range c.nodes {
+			st := n.Engine.(*Engine).stream(name)
+			epochs[st] = st.epoch()
+		}
+		st := c.nodes[0].Engine.(*Engine).stream(name)
+		info, err := js.StreamInfo(st.name)
+		if err == nil {
+			err = js.DeleteStream(st.name)
+		}
+		if err == nil {
+			_, err = js.AddStream(&info.Config)
+		}
+		if err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	for _, n := range c.nodes {
+		for _, name := range names {
+			e := n.Engine.(*Engine)
+			st := e.stream(name)
+			e.lookAt(st)
+			clienttest.WaitFor(c.t, "another epoch", func() bool { return st.epoch() != epochs[st] })
+		}
 	}
 }
 
@@ -147,8 +205,34 @@ func TestCluster(t *testing.T) {
 			t.Parallel()
 			enginetest.Run(t, func(t *testing.T) *enginetest.Rig {
 				s := natstest.Start(t, natstest.Options{JetStream: true})
-				return startCluster(t, n, s.URL()).rig()
+				rig := startCluster(t, n, s.URL()).rig()
+				rig.Away = func() (back func()) {
+					s.Stop()
+					return s.Restart
+				}
+				return rig
 			})
 		})
 	}
+}
+
+// Debian's server is the oldest that is supported.
+func TestOldServer(t *testing.T) {
+	t.Parallel()
+	enginetest.Run(t, func(t *testing.T) *enginetest.Rig {
+		s := natstest.StartChild(t)
+		rig := startCluster(t, 2, s.URL()).rig()
+		rig.Stall = func() (resume func()) {
+			s.Suspend()
+			return s.Resume
+		}
+		return rig
+	})
+}
+
+// Three servers keep three copies of each stream.
+func TestThreeServers(t *testing.T) {
+	t.Parallel()
+	servers := natstest.StartCluster(t, 3, natstest.Options{JetStream: true})
+	enginetest.Order(t, startCluster(t, 3, servers.URLs()...).rig())
 }
