@@ -32,5 +32,5 @@ func (s *Store) openNATS(ctx context.Context, g *Gateway) (Engine, error) {
 		return Engine{}, err
 	}
 	g.Space.Remote(e, e.Remote)
-	return Engine{Engine: e, Name: cfg.Name, ready: e.Ready, failed: e.Failed(), close: e.Close}, nil
+	return Engine{Engine: e, Name: e.NodeName(), ready: e.Ready, failed: e.Failed(), close: e.Close}, nil
 }

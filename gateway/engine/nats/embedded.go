@@ -305,3 +305,12 @@ func (e *embedded) highest() map[string]uint64 {
 	}
 	return all
 }
+
+// NodeName returns the node's name: the configured one or, of a single node, the one that its
+// directory has.
+func (e *Engine) NodeName() string {
+	if e.embedded != nil {
+		return e.embedded.name()
+	}
+	return e.cfg.Name
+}
