@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 
 // plain has the figures' test start gateways without the engine, which is quicker and shows
 // only that the programs work.
-const plain = true
+const plain = false
 
 // log takes a figure's progress into the test's log.
 type log struct{ *testing.T }

@@ -174,6 +174,10 @@ func (r *Run) Gateway(flags ...string) *child.Process {
 		noError(fmt.Errorf("%w (is --bin right?)", err))
 	}
 	r.gateways = append(r.gateways, p)
+	r.Await("a gateway whose engine is ready", 30*time.Second, func() bool {
+		_, err := p.Get("/readyz")
+		return err == nil
+	})
 	r.Say("gateway %d has pid %d, flags %q", len(r.gateways), p.PID(), flags)
 	return p
 }
