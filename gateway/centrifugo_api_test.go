@@ -292,7 +292,7 @@ func TestPatternsOfChannels(t *testing.T) {
 	clienttest.Dial(t, s, "/ws/"+url.PathEscape("a/b:c"))
 	n := s.node
 	for pattern, want := range map[string]int{"": 1, "*": 1, "a*": 1, "a/*": 1, "a?b:c": 1, "b*": 0, `a\/b:c`: 1, "a[./]b:c": 1} {
-		if got, err := n.Channels(t.Context(), pattern); len(got) != want || err != nil {
+		if got, err := n.Channels(t.Context(), pattern); len(got.Channels) != want || err != nil {
 			t.Errorf("%q: got %v, %v, want %d", pattern, got, err, want)
 		}
 	}

@@ -150,8 +150,11 @@ func TestUnavailableEngineOverHTTP(t *testing.T) {
 			return w
 		}
 		wantError(t, "POST /publish", ask("/publish/look:x", "x").Body.String(), "unavailable")
-		for _, method := range []string{"publish", "history", "presence", "presence_stats", "history_remove", "info"} {
+		for _, method := range []string{"publish", "history", "presence", "presence_stats", "history_remove"} {
 			ask("/api/"+method, `{"channel":"look:x","data":1}`)
+		}
+		if info := s.api("info", ``); !strings.Contains(info, `"uptime":`) || !strings.HasSuffix(info, `"partial":true}}`) {
+			t.Errorf("info: got %s, want this node, and that others may be missing", info)
 		}
 	}
 }

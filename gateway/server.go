@@ -188,6 +188,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 	s.edge.Start(s.set)
 	s.memory = ops.NewMemory(group, memory)
 	s.node = s.newNode()
+	s.engine.Answer(s.node.Answer)
 	s.complete.Store(true)
 	s.inside = &control.Inside{Node: s.node, Ready: s.Ready, Waits: s.engine.Waits, Names: s.names, Logger: s.cfg.Logger}
 	s.fixed.Look(0) // before the housekeeping, which goes on with it

@@ -29,6 +29,7 @@ type fake struct {
 	history HistoryResult
 	clients map[string]channel.ClientInfo
 	info    InfoResult
+	partial bool // of all results
 
 	mu     sync.Mutex
 	calls  []string // guarded by mu
@@ -63,21 +64,23 @@ func (f *fake) Publish(_ context.Context, r *PublishRequest) (PublishResult, err
 	return PublishResult{Offset: f.offset, Epoch: "xyz", Subscribers: 3}, nil
 }
 
-func (f *fake) Subscribe(_ context.Context, r *SubscribeRequest) error {
-	return f.called("subscribe", r)
+func (f *fake) Subscribe(_ context.Context, r *SubscribeRequest) (ActionResult, error) {
+	return ActionResult{f.partial}, f.called("subscribe", r)
 }
-func (f *fake) Unsubscribe(_ context.Context, r *UnsubscribeRequest) error {
-	return f.called("unsubscribe", r)
+func (f *fake) Unsubscribe(_ context.Context, r *UnsubscribeRequest) (ActionResult, error) {
+	return ActionResult{f.partial}, f.called("unsubscribe", r)
 }
-func (f *fake) Disconnect(_ context.Context, r *DisconnectRequest) error {
-	return f.called("disconnect", r)
+func (f *fake) Disconnect(_ context.Context, r *DisconnectRequest) (ActionResult, error) {
+	return ActionResult{f.partial}, f.called("disconnect", r)
 }
-func (f *fake) Refresh(_ context.Context, r *RefreshRequest) error { return f.called("refresh", r) }
-func (f *fake) Presence(_ context.Context, name string) (map[string]channel.ClientInfo, error) {
-	return f.clients, f.called("presence", name)
+func (f *fake) Refresh(_ context.Context, r *RefreshRequest) (ActionResult, error) {
+	return ActionResult{f.partial}, f.called("refresh", r)
 }
-func (f *fake) PresenceStats(_ context.Context, channel string) (int, int, error) {
-	return 3, 2, f.called("presence_stats", channel)
+func (f *fake) Presence(_ context.Context, name string) (PresenceResult, error) {
+	return PresenceResult{f.clients, f.partial}, f.called("presence", name)
+}
+func (f *fake) PresenceStats(_ context.Context, channel string) (PresenceStatsResult, error) {
+	return PresenceStatsResult{3, 2, f.partial}, f.called("presence_stats", channel)
 }
 func (f *fake) History(_ context.Context, r *HistoryRequest) (HistoryResult, error) {
 	return f.history, f.called("history", r)
@@ -85,14 +88,14 @@ func (f *fake) History(_ context.Context, r *HistoryRequest) (HistoryResult, err
 func (f *fake) HistoryRemove(_ context.Context, channel string) error {
 	return f.called("history_remove", channel)
 }
-func (f *fake) Channels(_ context.Context, pattern string) (map[string]int, error) {
-	return map[string]int{"news": 3}, f.called("channels", pattern)
+func (f *fake) Channels(_ context.Context, pattern string) (ChannelsResult, error) {
+	return ChannelsResult{map[string]ChannelInfo{"news": {3}}, f.partial}, f.called("channels", pattern)
 }
 func (f *fake) ChannelStats(_ context.Context, r *ChannelStatsRequest) (ChannelStatsResult, error) {
 	if r.Channel == "nobody's" {
 		return ChannelStatsResult{NumChannels: 1}, f.called("channel_stats", r)
 	}
-	return ChannelStatsResult{1, []ChannelStats{{"news", 3, 0.5}}}, f.called("channel_stats", r)
+	return ChannelStatsResult{1, []ChannelStats{{"news", 3, 0.5}}, f.partial}, f.called("channel_stats", r)
 }
 func (f *fake) Info(context.Context) (InfoResult, error) { return f.info, f.called("info", nil) }
 
@@ -125,7 +128,7 @@ func TestRequestsReachTheNodeAndAnswersHaveCentrifugosShape(t *testing.T) {
 			},
 			Epoch: "xyz", Offset: 9,
 		},
-		info: InfoResult{[]NodeInfo{{UID: "u1", Name: "edge-1", Version: "1.0", NumClients: 3, NumUsers: 2, NumSubs: 4, NumChannels: 1, Uptime: 60, Process: &Process{1.5, 6500}}}},
+		info: InfoResult{Nodes: []NodeInfo{{UID: "u1", Name: "edge-1", Version: "1.0", NumClients: 3, NumUsers: 2, NumSubs: 4, NumChannels: 1, Uptime: 60, Process: &Process{1.5, 6500}}}},
 	}
 	for _, tt := range []struct{ method, body, call, want string }{
 		{"publish", `{"channel":"news","data": {"x":  "<a>&\u2028", "n": 1.0e3}, "tags":{"k":"v"},"skip_history":true,"delta":true,"unknown":[1]}`,
@@ -378,7 +381,7 @@ func TestWhatANodeGivesCannotBreakTheAnswer(t *testing.T) {
 	node := &fake{
 		clients: map[string]channel.ClientInfo{"c": {Client: "c", ConnInfo: json.RawMessage("no"), ChanInfo: json.RawMessage("\"\xff\"")}},
 		history: HistoryResult{Publications: []Publication{{Info: &channel.ClientInfo{Client: "c", ConnInfo: json.RawMessage("no")}, Data: json.RawMessage("1")}}},
-		info:    InfoResult{[]NodeInfo{{Process: &Process{CPU: math.NaN()}}}},
+		info:    InfoResult{Nodes: []NodeInfo{{Process: &Process{CPU: math.NaN()}}}},
 	}
 	h := New(node, Options{OnError: func(method string, err error) { logged = append(logged, method) }})
 	if _, got, _ := ask(h, "presence", `{"channel":"news"}`); got != `{"result":{"presence":{"c":{"user":"","client":"c"}}}}` {

@@ -43,29 +43,34 @@ func define[R any, P interface {
 	}}
 }
 
-// empty makes what returns nothing a method's.
-func empty[P any](do func(Node, context.Context, P) error) func(*Handler, context.Context, P) (any, error) {
-	return func(h *Handler, ctx context.Context, r P) (any, error) { return Empty{}, do(h.node, ctx, r) }
+// action makes what acts on connections a method's.
+func action[P any](do func(Node, context.Context, P) (ActionResult, error)) func(*Handler, context.Context, P) (any, error) {
+	return func(h *Handler, ctx context.Context, r P) (any, error) { return do(h.node, ctx, r) }
 }
 
 // methods are all methods but batch, which has another form of answer.
 var methods = []method{
 	define("publish", func(h *Handler, ctx context.Context, r *PublishRequest) (any, error) { return h.publishOnce(ctx, r) }),
 	define("broadcast", (*Handler).broadcast),
-	define("subscribe", empty(Node.Subscribe)),
-	define("unsubscribe", empty(Node.Unsubscribe)),
-	define("disconnect", empty(Node.Disconnect)),
-	define("refresh", empty(Node.Refresh)),
+	define("subscribe", action(Node.Subscribe)),
+	define("unsubscribe", action(Node.Unsubscribe)),
+	define("disconnect", action(Node.Disconnect)),
+	define("refresh", action(Node.Refresh)),
 	define("presence", (*Handler).presence),
 	define("presence_stats", func(h *Handler, ctx context.Context, r *ChannelRequest) (any, error) {
-		clients, users, err := h.node.PresenceStats(ctx, r.Channel)
-		return PresenceStatsResult{NumClients: clients, NumUsers: users}, err
+		return h.node.PresenceStats(ctx, r.Channel)
 	}),
 	define("history", (*Handler).history),
 	define("history_remove", func(h *Handler, ctx context.Context, r *ChannelRequest) (any, error) {
 		return Empty{}, h.node.HistoryRemove(ctx, r.Channel)
 	}),
-	define("channels", (*Handler).channels),
+	define("channels", func(h *Handler, ctx context.Context, r *ChannelsRequest) (any, error) {
+		result, err := h.node.Channels(ctx, r.Pattern)
+		if result.Channels == nil {
+			result.Channels = map[string]ChannelInfo{} // not null
+		}
+		return result, err
+	}),
 	define("channel_stats", func(h *Handler, ctx context.Context, r *ChannelStatsRequest) (any, error) {
 		result, err := h.node.ChannelStats(ctx, r)
 		if result.Channels == nil {
@@ -134,9 +139,9 @@ func (h *Handler) broadcast(ctx context.Context, r *BroadcastRequest) (any, erro
 }
 
 func (h *Handler) presence(ctx context.Context, r *ChannelRequest) (any, error) {
-	clients, err := h.node.Presence(ctx, r.Channel)
-	result := PresenceResult{make(map[string]channel.ClientInfo, len(clients))}
-	for id, info := range clients {
+	all, err := h.node.Presence(ctx, r.Channel)
+	result := PresenceResult{make(map[string]channel.ClientInfo, len(all.Presence)), all.Partial}
+	for id, info := range all.Presence {
 		h.tidy("presence", &info)
 		result.Presence[id] = info
 	}
@@ -172,15 +177,6 @@ func (h *Handler) tidy(method string, info *channel.ClientInfo) {
 			*raw = nil
 		}
 	}
-}
-
-func (h *Handler) channels(ctx context.Context, r *ChannelsRequest) (any, error) {
-	channels, err := h.node.Channels(ctx, r.Pattern)
-	result := ChannelsResult{make(map[string]ChannelInfo, len(channels))}
-	for name, n := range channels {
-		result.Channels[name] = ChannelInfo{NumClients: n}
-	}
-	return result, err
 }
 
 // each calls f for 0 to n-1, at most so many at a time; with a limit of one, in order. A panic in

@@ -16,31 +16,33 @@ import (
 // A request with a user is for that user's connections. With a client ID it is for that
 // connection alone. The user "" stands for anonymous connections. It is not an error if no
 // connection matches.
+//
+// A request is for all nodes. A result is partial if one of them did not answer in time.
 type Node interface {
 	// Publish publishes to a channel. It returns ErrInternal.Later if the channel has
 	// no room or there is no answer in time, and ErrTooManyRequests if the channel's rate is
 	// exceeded.
 	Publish(context.Context, *PublishRequest) (PublishResult, error)
 	// Subscribe subscribes connections to a channel, as if they had asked.
-	Subscribe(context.Context, *SubscribeRequest) error
+	Subscribe(context.Context, *SubscribeRequest) (ActionResult, error)
 	// Unsubscribe ends subscriptions to one channel, or to all if Channel is "".
-	Unsubscribe(context.Context, *UnsubscribeRequest) error
+	Unsubscribe(context.Context, *UnsubscribeRequest) (ActionResult, error)
 	// Disconnect closes connections.
-	Disconnect(context.Context, *DisconnectRequest) error
+	Disconnect(context.Context, *DisconnectRequest) (ActionResult, error)
 	// Refresh changes when connections expire: never, if neither Expired nor ExpireAt
 	// is set.
-	Refresh(context.Context, *RefreshRequest) error
+	Refresh(context.Context, *RefreshRequest) (ActionResult, error)
 	// Presence returns the clients subscribed to a channel, by client ID.
-	Presence(ctx context.Context, name string) (map[string]channel.ClientInfo, error)
+	Presence(ctx context.Context, name string) (PresenceResult, error)
 	// PresenceStats returns how many clients, and how many different users, are subscribed to a channel.
-	PresenceStats(ctx context.Context, channel string) (clients, users int, err error)
+	PresenceStats(ctx context.Context, channel string) (PresenceStatsResult, error)
 	// History returns publications from a channel's history.
 	History(context.Context, *HistoryRequest) (HistoryResult, error)
 	// HistoryRemove removes a channel's history. Its epoch and offset stay.
 	HistoryRemove(ctx context.Context, channel string) error
-	// Channels returns how many subscribers each channel has that has any and whose name
-	// matches the pattern; "" matches all.
-	Channels(ctx context.Context, pattern string) (map[string]int, error)
+	// Channels returns the channels that have subscribers and whose name matches the pattern; ""
+	// matches all.
+	Channels(ctx context.Context, pattern string) (ChannelsResult, error)
 	// ChannelStats returns the busiest channels, or one of them by name.
 	ChannelStats(context.Context, *ChannelStatsRequest) (ChannelStatsResult, error)
 	// Info returns a description of each node.
@@ -178,12 +180,15 @@ type ChannelRequest struct {
 // left out, here and in a history, and Options.OnError is called.
 type PresenceResult struct {
 	Presence map[string]channel.ClientInfo `json:"presence"`
+	Partial  bool                          `json:"partial,omitempty"`
 }
 
 // PresenceStatsResult holds how many clients and users are subscribed.
 type PresenceStatsResult struct {
 	NumClients int `json:"num_clients"`
 	NumUsers   int `json:"num_users"` // different ones
+
+	Partial bool `json:"partial,omitempty"`
 }
 
 // HistoryRequest asks for publications from a channel's history.
@@ -220,6 +225,7 @@ type ChannelsRequest struct {
 // ChannelsResult holds the channels, by name.
 type ChannelsResult struct {
 	Channels map[string]ChannelInfo `json:"channels"`
+	Partial  bool                   `json:"partial,omitempty"`
 }
 
 // ChannelInfo describes one channel.
@@ -227,7 +233,7 @@ type ChannelInfo struct {
 	NumClients int `json:"num_clients"`
 }
 
-// ChannelStatsRequest asks for the busiest channels of this node.
+// ChannelStatsRequest asks for the busiest channels.
 type ChannelStatsRequest struct {
 	Channel string `json:"channel,omitempty"` // only this one
 	Sort    string `json:"sort,omitempty"`    // rate, which is the default, or clients
@@ -237,12 +243,13 @@ type ChannelStatsRequest struct {
 // ChannelStatsResult holds the busiest channels, the busiest first; none for the name of a channel
 // that does not exist.
 type ChannelStatsResult struct {
-	NumChannels int            `json:"num_channels"` // with subscribers or a history
+	NumChannels int            `json:"num_channels"` // with subscribers or a history, of the node that has most of them
 	Channels    []ChannelStats `json:"channels"`
+	Partial     bool           `json:"partial,omitempty"`
 }
 
-// ChannelStats is how busy a channel is: its subscribers, and its publications per second over the
-// last ten seconds or so.
+// ChannelStats is how busy a channel is: its subscribers on all nodes where it is among the busiest,
+// and its publications per second over the last ten seconds or so.
 type ChannelStats struct {
 	Channel    string  `json:"channel"`
 	NumClients int     `json:"num_clients"`
@@ -254,7 +261,26 @@ type InfoRequest struct{}
 
 // InfoResult holds the nodes.
 type InfoResult struct {
-	Nodes []NodeInfo `json:"nodes"`
+	Nodes   []NodeInfo  `json:"nodes"`
+	Partial bool        `json:"partial,omitempty"` // there may be more of them
+	Engine  *EngineInfo `json:"engine,omitempty"`  // nil for a node without store and servers
+}
+
+// EngineInfo is how this node's engine is doing. Counters begin with the process.
+type EngineInfo struct {
+	Up           bool              `json:"up"`
+	Parts        map[string]bool   `json:"parts"`         // up: connection, store
+	Away         float64           `json:"away"`          // seconds since all parts were up
+	AwayTotal    float64           `json:"away_total"`    // sum of those times
+	Pending      int               `json:"pending"`       // publications that are not answered
+	PendingBytes int               `json:"pending_bytes"` // their payloads
+	Lag          float64           `json:"lag"`           // age of the oldest of them, in seconds
+	Waiting      int               `json:"waiting"`       // messages that have arrived, and are not yet in their channels
+	Stored       uint64            `json:"stored"`        // publications
+	CaughtUp     uint64            `json:"caught_up"`     // channels that were filled from the store
+	Resubscribed uint64            `json:"resubscribed"`  // channels
+	Gaps         map[string]uint64 `json:"gaps"`          // of channels, by cause
+	Unanswered   uint64            `json:"unanswered"`    // questions to other nodes
 }
 
 // NodeInfo describes one node.
@@ -265,8 +291,9 @@ type NodeInfo struct {
 	NumClients  int      `json:"num_clients"`
 	NumUsers    int      `json:"num_users"`
 	NumSubs     int      `json:"num_subs"`
-	NumChannels int      `json:"num_channels"` // with subscribers
-	Uptime      int      `json:"uptime"`       // seconds
+	NumChannels int      `json:"num_channels"`   // with subscribers
+	Uptime      int      `json:"uptime"`         // seconds
+	Away        bool     `json:"away,omitempty"` // its engine is, at least in part
 	Process     *Process `json:"process,omitempty"`
 }
 
@@ -274,6 +301,11 @@ type NodeInfo struct {
 type Process struct {
 	CPU float64 `json:"cpu"` // percent of one core
 	RSS int64   `json:"rss"` // bytes
+}
+
+// ActionResult is the result of methods that act on connections.
+type ActionResult struct {
+	Partial bool `json:"partial,omitempty"`
 }
 
 // Empty is the result of methods that return nothing.

@@ -264,7 +264,7 @@ var types = map[string]any{
 	"StreamPosition": StreamPosition{}, "HistoryRequest": HistoryRequest{}, "HistoryResult": HistoryResult{}, "Publication": Publication{},
 	"ChannelsRequest": ChannelsRequest{}, "ChannelsResult": ChannelsResult{}, "ChannelInfo": ChannelInfo{},
 	"ChannelStatsRequest": ChannelStatsRequest{}, "ChannelStatsResult": ChannelStatsResult{}, "ChannelStats": ChannelStats{},
-	"InfoRequest": InfoRequest{}, "InfoResult": InfoResult{}, "NodeInfo": NodeInfo{}, "Process": Process{},
+	"InfoRequest": InfoRequest{}, "InfoResult": InfoResult{}, "EngineInfo": EngineInfo{}, "ActionResult": ActionResult{}, "NodeInfo": NodeInfo{}, "Process": Process{},
 }
 
 // shape gives what a schema says of a Go type: "" for any JSON.
@@ -352,7 +352,7 @@ func TestSchemasHaveTheFieldsOfTheTypes(t *testing.T) {
 		}
 	}
 	for name := range d.Components.Schemas {
-		if _, ok := types[name]; !ok && name != "Done" && name != "Command" && name != "Reply" {
+		if _, ok := types[name]; !ok && name != "Done" && name != "Acted" && name != "Command" && name != "Reply" {
 			t.Errorf("schema %s is of no type", name)
 		}
 	}
@@ -393,7 +393,8 @@ func answering() *fake {
 	return &fake{
 		clients: map[string]channel.ClientInfo{"b0c1": who},
 		history: HistoryResult{[]Publication{{Offset: 1, Data: json.RawMessage(`{}`), Info: &who, Tags: map[string]string{"k": "v"}}, {Offset: 2, B64Data: []byte("x")}}, "xyz", 2},
-		info:    InfoResult{[]NodeInfo{{Process: &Process{1.5, 1}}}},
+		info:    InfoResult{Nodes: []NodeInfo{{Process: &Process{1.5, 1}, Away: true}}, Partial: true, Engine: &EngineInfo{Parts: map[string]bool{"store": true}, Gaps: map[string]uint64{"slow": 1}}},
+		partial: true,
 	}
 }
 

@@ -3,6 +3,8 @@ package control
 import (
 	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,14 +71,57 @@ func stats(c channel.Busy) api.ChannelStats {
 	return api.ChannelStats{Channel: c.Name, NumClients: c.Subscribers, Rate: c.Rate}
 }
 
-// ChannelStats implements api.Node.
-func (n *Node) ChannelStats(_ context.Context, r *api.ChannelStatsRequest) (api.ChannelStatsResult, error) {
-	if r.Channel == "" {
-		l := n.busiest.list(n.Space, r.Sort)
-		return api.ChannelStatsResult{NumChannels: l.all, Channels: l.channels[:min(r.Limit, len(l.channels))]}, nil
-	}
-	if !channel.ValidName(r.Channel) {
+// ChannelStats implements api.Node. Every node that has a channel appends all of its publications: their
+// rate is that of the node where it is highest.
+func (n *Node) ChannelStats(ctx context.Context, r *api.ChannelStatsRequest) (api.ChannelStatsResult, error) {
+	if r.Channel != "" && !channel.ValidName(r.Channel) {
 		return api.ChannelStatsResult{}, n.fault(engine.BadChannel)
+	}
+	out, others, partial, err := everywhere(ctx, n, "channel_stats", r, (*Node).channelStats)
+	if err != nil {
+		return api.ChannelStatsResult{}, err
+	}
+	out.Partial = partial
+	if len(others) > 0 {
+		out.Channels = merged(append(others, out), busiestOrders[r.Sort])
+		for _, one := range others {
+			out.NumChannels = max(out.NumChannels, one.NumChannels)
+		}
+	}
+	if r.Channel == "" {
+		out.Channels = out.Channels[:min(r.Limit, len(out.Channels))]
+	}
+	return out, nil
+}
+
+// merged returns the lists of several nodes as one.
+func merged(lists []api.ChannelStatsResult, order func(a, b channel.Busy) int) []api.ChannelStats {
+	all := make(map[string]channel.Busy)
+	for _, one := range lists {
+		for _, c := range one.Channels {
+			sum := all[c.Channel]
+			all[c.Channel] = channel.Busy{Name: c.Channel, Subscribers: sum.Subscribers + c.NumClients, Rate: max(sum.Rate, c.Rate)}
+		}
+	}
+	list := slices.Collect(maps.Values(all))
+	if order != nil { // nil: of one channel
+		slices.SortFunc(list, order)
+	}
+	out := make([]api.ChannelStats, 0, len(list))
+	for _, c := range list {
+		out = append(out, stats(c))
+	}
+	return out
+}
+
+// channelStats returns this node's busiest channels, or one of its channels.
+func (n *Node) channelStats(_ context.Context, r *api.ChannelStatsRequest) (api.ChannelStatsResult, error) {
+	if r.Channel == "" {
+		if busiestOrders[r.Sort] == nil {
+			return api.ChannelStatsResult{}, api.ErrBadRequest // a newer node knows it
+		}
+		l := n.busiest.list(n.Space, r.Sort)
+		return api.ChannelStatsResult{NumChannels: l.all, Channels: l.channels}, nil
 	}
 	out := api.ChannelStatsResult{NumChannels: n.Space.Channels()}
 	if c, ok := n.Space.Look(r.Channel); ok {

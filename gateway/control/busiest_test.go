@@ -7,6 +7,7 @@ import (
 
 	"sluice/gateway/api"
 	"sluice/gateway/channel"
+	"sluice/gateway/engine/local"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -15,7 +16,7 @@ func TestTheBusiestChannelsAreListed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		space := channel.NewSpace(1<<10, 100, channel.NewBudget(1<<20))
 		space.KeepHistory(channel.History{Of: func(string) channel.Keep { return channel.Keep{Count: 1, TTL: 1 << 40} }, Budget: channel.NewBudget(1 << 20)}, time.Now().UnixMilli())
-		node := &Node{Space: space, Text: func(s string) string { return s }}
+		node := &Node{Space: space, Engine: local.Engine{Space: space}, Text: func(s string) string { return s }}
 		trim := func() {
 			for range 8 {
 				time.Sleep(time.Second) // of the bubble's clock

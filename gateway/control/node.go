@@ -14,6 +14,7 @@ import (
 	"math"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -42,7 +43,8 @@ type Node struct {
 	ID, Name, Version string // this node's
 	Started           time.Time
 
-	busiest busiest
+	busiest   busiest
+	answering atomic.Int64 // questions of other nodes
 }
 
 // PublishWait is how long an HTTP publish waits for a channel that pushes back.
@@ -110,16 +112,16 @@ func engineError(err error) error {
 
 // act lets the connections of a user act, of which client names one if it is not "", and waits
 // until it is done. Those of the clients in spared do not.
-func (n *Node) act(ctx context.Context, user, client string, spared []string, a loop.Action) error {
+func (n *Node) act(ctx context.Context, user, client string, spared []string, a loop.Action) (api.Empty, error) {
 	for _, err := range loop.EachLoop(ctx, n.Set, func(l *loop.Loop) struct{} {
 		l.Act(user, client, spared, a)
 		return struct{}{}
 	}) {
 		if err != nil {
-			return loopError(err)
+			return api.Empty{}, loopError(err)
 		}
 	}
-	return nil
+	return api.Empty{}, nil
 }
 
 // loopError is an error of eachLoop as a caller of the API sees it.
@@ -131,10 +133,14 @@ func loopError(err error) error {
 }
 
 // Subscribe implements api.Node.
-func (n *Node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
+func (n *Node) Subscribe(ctx context.Context, r *api.SubscribeRequest) (api.ActionResult, error) {
 	if err := n.known(r.Channel); err != nil {
-		return err
+		return api.ActionResult{}, err
 	}
+	return actEverywhere(ctx, n, "subscribe", r, (*Node).subscribe)
+}
+
+func (n *Node) subscribe(ctx context.Context, r *api.SubscribeRequest) (api.Empty, error) {
 	a := &loop.SubscribeAction{Channel: r.Channel, Info: bytes.Clone(r.Info), Data: bytes.Clone(r.Data), ExpireAt: r.ExpireAt}
 	if r.RecoverSince != nil {
 		a.Recover, a.Since = true, loop.AskSince(r.RecoverSince.Epoch, r.RecoverSince.Offset)
@@ -143,17 +149,23 @@ func (n *Node) Subscribe(ctx context.Context, r *api.SubscribeRequest) error {
 }
 
 // Unsubscribe implements api.Node.
-func (n *Node) Unsubscribe(ctx context.Context, r *api.UnsubscribeRequest) error {
-	name := r.Channel
-	if name != "" && !channel.ValidName(name) {
-		return n.fault(engine.BadChannel)
+func (n *Node) Unsubscribe(ctx context.Context, r *api.UnsubscribeRequest) (api.ActionResult, error) {
+	if r.Channel != "" && !channel.ValidName(r.Channel) {
+		return api.ActionResult{}, n.fault(engine.BadChannel)
 	}
-	a := &loop.UnsubscribeAction{Channel: name}
-	return n.act(ctx, r.User, r.Client, nil, a)
+	return actEverywhere(ctx, n, "unsubscribe", r, (*Node).unsubscribe)
+}
+
+func (n *Node) unsubscribe(ctx context.Context, r *api.UnsubscribeRequest) (api.Empty, error) {
+	return n.act(ctx, r.User, r.Client, nil, &loop.UnsubscribeAction{Channel: r.Channel})
 }
 
 // Disconnect implements api.Node.
-func (n *Node) Disconnect(ctx context.Context, r *api.DisconnectRequest) error {
+func (n *Node) Disconnect(ctx context.Context, r *api.DisconnectRequest) (api.ActionResult, error) {
+	return actEverywhere(ctx, n, "disconnect", r, (*Node).disconnect)
+}
+
+func (n *Node) disconnect(ctx context.Context, r *api.DisconnectRequest) (api.Empty, error) {
 	a := &loop.DisconnectAction{}
 	if d := r.Disconnect; d != nil {
 		a.Given, a.Code, a.Text = true, d.Code, d.Reason
@@ -162,28 +174,32 @@ func (n *Node) Disconnect(ctx context.Context, r *api.DisconnectRequest) error {
 }
 
 // Refresh implements api.Node.
-func (n *Node) Refresh(ctx context.Context, r *api.RefreshRequest) error {
+func (n *Node) Refresh(ctx context.Context, r *api.RefreshRequest) (api.ActionResult, error) {
+	return actEverywhere(ctx, n, "refresh", r, (*Node).refresh)
+}
+
+func (n *Node) refresh(ctx context.Context, r *api.RefreshRequest) (api.Empty, error) {
 	a := &loop.RefreshAction{Expired: r.Expired, ExpireAt: r.ExpireAt, Info: bytes.Clone(r.Info)}
 	return n.act(ctx, r.User, r.Client, nil, a)
 }
 
 // Presence implements api.Node.
-func (n *Node) Presence(ctx context.Context, name string) (map[string]channel.ClientInfo, error) {
+func (n *Node) Presence(ctx context.Context, name string) (api.PresenceResult, error) {
 	all, err := n.presence(ctx, name, math.MaxInt)
 	if err != nil {
-		return nil, err
+		return api.PresenceResult{}, err
 	}
-	out := make(map[string]channel.ClientInfo, len(all.List))
+	out := api.PresenceResult{Presence: make(map[string]channel.ClientInfo, len(all.List)), Partial: all.Partial}
 	for _, who := range all.List {
-		out[who.Client] = *who
+		out.Presence[who.Client] = *who
 	}
 	return out, nil
 }
 
 // PresenceStats implements api.Node.
-func (n *Node) PresenceStats(ctx context.Context, name string) (clients, users int, err error) {
+func (n *Node) PresenceStats(ctx context.Context, name string) (api.PresenceStatsResult, error) {
 	all, err := n.presence(ctx, name, 0)
-	return all.Clients, all.Users, err
+	return api.PresenceStatsResult{NumClients: all.Clients, NumUsers: all.Users, Partial: all.Partial}, err
 }
 
 // presence asks the engine who is subscribed, if the channel has presence.
@@ -269,16 +285,35 @@ const patternBytesMax = 1 << 10
 
 // Channels implements api.Node. In a pattern * and ? stand for runs of characters and for
 // one, and [a-z] for one of them (path.Match), of which none is special in a name.
-func (n *Node) Channels(_ context.Context, pattern string) (map[string]int, error) {
-	plain := func(s string) string { return strings.ReplaceAll(s, "/", "\x00") } // no name has that
+func (n *Node) Channels(ctx context.Context, pattern string) (api.ChannelsResult, error) {
 	if len(pattern) > patternBytesMax {
-		return nil, api.ErrBadRequest.With("pattern is too long")
+		return api.ChannelsResult{}, api.ErrBadRequest.With("pattern is too long")
 	}
-	pattern = plain(pattern)
-	if _, err := path.Match(pattern, ""); err != nil {
-		return nil, api.ErrBadRequest.With("malformed pattern: see channels in GET /api/openapi.json")
+	if _, err := path.Match(plain(pattern), ""); err != nil {
+		return api.ChannelsResult{}, api.ErrBadRequest.With("malformed pattern: see channels in GET /api/openapi.json")
 	}
-	out := map[string]int{}
+	own, others, partial, err := everywhere(ctx, n, "channels", &api.ChannelsRequest{Pattern: pattern}, (*Node).channels)
+	if err != nil {
+		return api.ChannelsResult{}, err
+	}
+	for _, one := range others {
+		for name, subscribers := range one {
+			own[name] += subscribers
+		}
+	}
+	out := api.ChannelsResult{Channels: make(map[string]api.ChannelInfo, len(own)), Partial: partial}
+	for name, subscribers := range own {
+		out.Channels[name] = api.ChannelInfo{NumClients: subscribers}
+	}
+	return out, nil
+}
+
+// plain returns a name or a pattern without the character that path.Match treats as a special one.
+func plain(s string) string { return strings.ReplaceAll(s, "/", "\x00") } // no name has that
+
+// channels returns the subscribers of this node's channels, by name.
+func (n *Node) channels(_ context.Context, r *api.ChannelsRequest) (map[string]int, error) {
+	out, pattern := map[string]int{}, plain(r.Pattern)
 	n.Space.Each(func(name string, subscribers int) {
 		if subscribers > 0 {
 			out[name] = subscribers
@@ -295,7 +330,7 @@ func (n *Node) Channels(_ context.Context, pattern string) (map[string]int, erro
 // Describe returns what other nodes show of this one, at once: a user who has connections of several
 // loops counts more than once.
 func (n *Node) Describe() engine.NodeInfo {
-	out := engine.NodeInfo{ID: n.ID, Name: n.Name, Version: n.Version, Clients: int(n.Connections()), Channels: n.Space.Channels(), Uptime: time.Since(n.Started)}
+	out := engine.NodeInfo{ID: n.ID, Name: n.Name, Version: n.Version, Clients: int(n.Connections()), Channels: n.Space.Channels(), Away: n.away(), Uptime: time.Since(n.Started)}
 	for _, l := range n.Set.Loops() {
 		out.Users += int(l.Stats().Users.Load())
 		out.Subscriptions += int(l.Stats().Subscriptions())
@@ -303,7 +338,7 @@ func (n *Node) Describe() engine.NodeInfo {
 	return out
 }
 
-// Info implements api.Node.
+// Info implements api.Node. It does not fail because the engine is away.
 func (n *Node) Info(ctx context.Context) (api.InfoResult, error) {
 	different, subscriptions := map[string]struct{}{}, 0
 	for c, err := range loop.EachLoop(ctx, n.Set, (*loop.Loop).Census) {
@@ -325,12 +360,50 @@ func (n *Node) Info(ctx context.Context) (api.InfoResult, error) {
 		UID: n.ID, Name: n.Name, Version: n.Version, NumClients: int(n.Connections()), NumUsers: len(different), NumSubs: subscriptions,
 		NumChannels: channels, Uptime: int(time.Since(n.Started) / time.Second),
 	}}
+	about := engineInfo(n.Engine)
+	if about != nil {
+		nodes[0].Away = !about.Up
+	}
 	others, err := engine.Wait(ctx, n.Engine.Info)
 	for _, o := range others.List {
 		nodes = append(nodes, api.NodeInfo{
 			UID: o.ID, Name: o.Name, Version: o.Version, NumClients: o.Clients, NumUsers: o.Users, NumSubs: o.Subscriptions,
-			NumChannels: o.Channels, Uptime: int(o.Uptime / time.Second),
+			NumChannels: o.Channels, Uptime: int(o.Uptime / time.Second), Away: o.Away,
 		})
 	}
-	return api.InfoResult{Nodes: nodes}, engineError(err)
+	if err != nil && !errors.Is(err, engine.ErrUnavailable) {
+		return api.InfoResult{}, err
+	}
+	return api.InfoResult{Nodes: nodes, Partial: others.Partial || err != nil, Engine: about}, nil
+}
+
+// away reports whether a part of the engine is.
+func (n *Node) away() bool {
+	r, ok := n.Engine.(engine.Reporter)
+	if !ok {
+		return false
+	}
+	s := r.Stats()
+	return !s.Up()
+}
+
+// engineInfo returns how an engine is doing, nil for one that cannot be away.
+func engineInfo(e engine.Engine) *api.EngineInfo {
+	r, ok := e.(engine.Reporter)
+	if !ok {
+		return nil
+	}
+	s := r.Stats()
+	out := &api.EngineInfo{
+		Up: s.Up(), Parts: make(map[string]bool, len(s.Parts)), Away: s.Away.Seconds(), AwayTotal: s.AwayTotal.Seconds(),
+		Pending: s.Pending, PendingBytes: s.PendingBytes, Lag: s.Lag.Seconds(), Waiting: s.Waiting,
+		Stored: s.Stored, CaughtUp: s.CaughtUp, Resubscribed: s.Resubscribed, Gaps: s.Gaps, Unanswered: s.Unanswered,
+	}
+	for _, p := range s.Parts {
+		out.Parts[p.Name] = p.Up
+	}
+	if out.Gaps == nil {
+		out.Gaps = map[string]uint64{} // not null
+	}
+	return out
 }

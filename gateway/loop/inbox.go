@@ -91,7 +91,7 @@ func (f call) Deliver(l *Loop) { f(l) }
 
 // EachLoop runs f on every loop, on all at once, and yields what it returns there in the order
 // in which the loops answer. After an error nothing is yielded: ctx's, ErrLoopBusy after
-// loopWait, or ErrStopping when the loops have stopped. f may run after that, and after the
+// loopWait, or ErrStopping when a loop has stopped. f may run after that, and after the
 // caller has stopped listening, so that it shares with its caller only what does not change.
 func EachLoop[T any](ctx context.Context, s *Set, f func(*Loop) T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
@@ -103,9 +103,13 @@ func EachLoop[T any](ctx context.Context, s *Set, f func(*Loop) T) iter.Seq2[T, 
 				asked++
 			}
 		}
+		var none T
+		if asked < len(s.loops) {
+			yield(none, ErrStopping)
+			return
+		}
 		ctx, cancel := context.WithTimeoutCause(ctx, loopWait, ErrLoopBusy)
 		defer cancel()
-		var none T
 		for range asked {
 			select {
 			case a := <-answers:

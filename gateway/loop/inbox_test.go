@@ -61,8 +61,12 @@ func TestEachLoopEndsWithTheLoops(t *testing.T) {
 		t.Errorf("the question ended with %v", got)
 	}
 	l.inbox.close()
+	got = nil
 	for _, err := range EachLoop(t.Context(), s, func(*Loop) struct{} { return struct{}{} }) {
-		t.Errorf("a loop that had ended was asked: %v", err)
+		got = err
+	}
+	if got != ErrStopping {
+		t.Errorf("a question to a loop that had ended, ended with %v", got)
 	}
 }
 
