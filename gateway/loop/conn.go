@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"sluice/gateway/channel"
 	"sluice/poller"
 )
 
@@ -48,6 +49,8 @@ const (
 	bitIdentified
 	// bitFenced: it is in loop.fenced.
 	bitFenced
+	// bitLost: it is in loop.lost.
+	bitLost
 	// bitPeerShut: it was reported that the peer has sent its FIN, while it was not read.
 	bitPeerShut
 )
@@ -290,8 +293,9 @@ func (c *Conn) mark() {
 	for i := range c.Refs() {
 		r := c.Ref(i)
 		s := r.sub()
-		s.direct = direct && s.flags&FlagNoEcho == 0
-		s.blocked = c.has(bitBlocked)
+		lost := s.lost() != channel.KindMessage
+		s.direct = direct && s.flags&FlagNoEcho == 0 && !lost
+		s.blocked = c.has(bitBlocked) || lost
 	}
 }
 

@@ -248,7 +248,7 @@ func (c *Conn) write() (writes int) {
 func (c *Conn) writeLog() bool {
 	g, s := c.sub.group, c.sub.sub()
 	head := g.Log().Head()
-	if s.cursor == head {
+	if s.cursor >= head { // above: it is lost
 		c.unblock()
 		return true
 	}
@@ -387,7 +387,7 @@ func (c *Conn) keepRest(r *Ref) bool {
 func (c *Conn) behind() bool {
 	for i := range c.Refs() {
 		r := c.Ref(i)
-		if cursor := r.sub().cursor; cursor == r.group.Log().Head() {
+		if cursor := r.sub().cursor; cursor >= r.group.Log().Head() { // above: it is lost
 			continue
 		} else if v, ok := r.group.View(cursor); ok {
 			if kind, _ := v.Fence(cursor); kind != channel.KindMessage {

@@ -64,7 +64,7 @@ func (c *Conn) gather(r *Ref) {
 	c.Plant("gather")
 	l, g := c.loop, r.group
 	cursor, head := g.subs[r.index].cursor, g.Log().Head()
-	if cursor == head {
+	if cursor >= head { // above: it is lost
 		return
 	}
 	v, ok := g.View(cursor)

@@ -11,7 +11,7 @@ import (
 // sub is one connection's subscription, as a sweep walks over it: 24 bytes in a
 // dense slice, so that a delivery touches nothing else of the connection.
 type sub struct {
-	cursor uint64 // Invariant: an entry's end in the log, not below what the group has published
+	cursor uint64 // Invariant: an entry's end in the log, not below what the group has published; or see lostCursor
 	c      *Conn  // nil: a hole that a leaver left during a sweep
 	fd     int32
 	// direct: the socket takes bytes as far as is known, and nothing but this
@@ -380,10 +380,11 @@ func (g *Group) end() {
 	} else {
 		g.dirty = true // somebody is not through yet
 	}
-	if g.low != math.MaxUint64 {
-		g.Served(g.low)
-	}
+	g.serve(g.low)
 }
+
+// serve publishes that all subscribers have what is below a cursor: those that are lost need nothing.
+func (g *Group) serve(low uint64) { g.Served(min(low, g.Log().Head())) }
 
 // stepWrite is a sweep's write to a connection that is due more than the log has. It
 // counts the writes it made.

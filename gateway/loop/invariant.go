@@ -1,6 +1,10 @@
 package loop
 
-import "fmt"
+import (
+	"fmt"
+
+	"sluice/gateway/channel"
+)
 
 // What holds for a connection and its loop between any two steps. It is checked when a
 // panic has been contained (contain.go), because what follows relies on it, and after
@@ -28,7 +32,9 @@ func (c *Conn) check() error {
 		switch {
 		case r.cut > 0 && (cuts > 1 || !c.has(bitBlocked) || s.cursor+uint64(r.cut) >= r.group.Log().Head()):
 			return c.wrong("%d cuts, at %d of a frame at %d of %d, blocked %v", cuts, r.cut, s.cursor, r.group.Log().Head(), c.has(bitBlocked))
-		case s.blocked != c.has(bitBlocked):
+		case s.lost() != channel.KindMessage && !c.has(bitLost):
+			return c.wrong("it is lost in %q, and does not wait for its turn", r.group.key.channel)
+		case s.blocked != (c.has(bitBlocked) || s.lost() != channel.KindMessage):
 			return c.wrong("blocked is %v in %q", s.blocked, r.group.key.channel)
 		case s.direct && (c.Out != nil || !c.ext.direct() || c.Phase != phaseOpen || c.bits&(bitBlocked|bitMuted) != 0 || s.flags&FlagNoEcho != 0):
 			return c.wrong("sweeps write to it directly in %q", r.group.key.channel)
@@ -176,7 +182,7 @@ func (l *Loop) checkGroups(refs int) error {
 			s := &g.subs[i]
 			if s.c == nil {
 				holes++
-			} else if s.c.Phase == phaseDead || s.cursor > g.Log().Head() {
+			} else if s.c.Phase == phaseDead || s.cursor > g.Log().Head() && s.cursor < lostCursor {
 				return fmt.Errorf("group of %q: connection %d in phase %d is at %d of %d", key.channel, s.c.id, s.c.Phase, s.cursor, g.Log().Head())
 			}
 		}
@@ -211,6 +217,21 @@ func (l *Loop) checkGroups(refs int) error {
 		if c.has(bitFenced) && !fenced[c] {
 			return fmt.Errorf("connection %d has reached a fence, and is not listed", c.id)
 		}
+	}
+	lost := make(map[*Conn]bool, l.lost.len())
+	for _, c := range l.lost.all[l.lost.next:] {
+		if !c.has(bitLost) || lost[c] {
+			return fmt.Errorf("connection %d is listed for its turn: noted %v, twice %v", c.id, c.has(bitLost), lost[c])
+		}
+		lost[c] = true
+	}
+	for _, c := range l.conns {
+		if c.has(bitLost) && !lost[c] {
+			return fmt.Errorf("connection %d waits for its turn, and is not listed", c.id)
+		}
+	}
+	if len(lost) > 0 && !l.pacing {
+		return fmt.Errorf("%d connections wait for their turn, and nothing looks at them", len(lost))
 	}
 	return nil
 }

@@ -81,6 +81,10 @@ type Loop struct {
 	spare     *Publishing      // for the next one
 	catching  []*Conn          // whose next piece of what they missed is due
 	fenced    []*Conn          // that have reached a fence, see lost.go
+	lost      connQueue        // that wait for their turn to be notified
+	pacer     pacer            // of those turns
+	pacing    bool             // paceTimer runs
+	paceTimer *time.Timer
 	timer     *time.Timer
 	timerAt   time.Time
 	dead      []*Conn // descriptors to close at the end of the turn
@@ -135,6 +139,7 @@ func bareLoop(s *Set, index int) *Loop {
 		lastTick: now,
 		heldMax:  s.cfg.HeldMax,
 		encode:   channel.Scratch{Limit: encodeMax},
+		pacer:    pacer{over: s.cfg.DrainDuration},
 		stats:    Stats{ByClass: newClassStats(s.cfg.Space.Classes())},
 	}
 }

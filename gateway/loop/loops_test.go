@@ -46,6 +46,7 @@ type loopsConfig struct {
 	MessageRate, ControlRate, ChannelRate                                int // a second
 	PingInterval, PongTimeout                                            time.Duration
 	WriteTimeout, CloseTimeout, MessageTimeout, LoopTimeout, BatchWindow time.Duration
+	DrainDuration                                                        time.Duration
 	Skips                                                                bool // slow subscribers skip to the newest publication
 	OnMessage                                                            func(channel string, payload []byte, binary bool, conn uint64) bool
 	Engine                                                               engine.Engine
@@ -68,7 +69,7 @@ func (cfg *loopsConfig) set() Config {
 		cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1}))
 	}
 	return Config{
-		Loops: cfg.Loops, BatchWindow: cfg.BatchWindow, PingInterval: cmp.Or(cfg.PingInterval, 25*time.Second), PongTimeout: cmp.Or(cfg.PongTimeout, 10*time.Second),
+		Loops: cfg.Loops, BatchWindow: cfg.BatchWindow, DrainDuration: cfg.DrainDuration, PingInterval: cmp.Or(cfg.PingInterval, 25*time.Second), PongTimeout: cmp.Or(cfg.PongTimeout, 10*time.Second),
 		WriteTimeout: cfg.WriteTimeout, CloseTimeout: cmp.Or(cfg.CloseTimeout, 5*time.Second),
 		MessageTimeout: cmp.Or(cfg.MessageTimeout, 10*time.Second), LoopTimeout: cmp.Or(cfg.LoopTimeout, 30*time.Second),
 		MaxMessage: cfg.MaxMessage, MaxFragments: cfg.MaxFragments, MaxPending: cfg.MaxPending, ChannelBuffer: cfg.ChannelBuffer,

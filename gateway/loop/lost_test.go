@@ -2,8 +2,10 @@ package loop
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/gateway/channel"
 	"sluice/gateway/clienttest"
@@ -240,4 +242,196 @@ func TestFencesKeepNoLoopBusy(t *testing.T) {
 	if s.gaps() != 3*clients {
 		t.Errorf("%d gaps were told", s.gaps())
 	}
+}
+
+// spend takes all turns that the loops' pacers have, so that those who are lost wait. From then on no time
+// passes by itself.
+func (s *loops) spend() {
+	s.t.Helper()
+	s.pass(0)
+	s.do(func(l *Loop) {
+		for l.readClock(); l.pacer.take(l.time, len(l.conns)); {
+		}
+	})
+}
+
+// waiting returns how many clients wait for their turn.
+func (s *loops) waiting() (n int) {
+	s.do(func(l *Loop) { n += l.lost.len() })
+	return n
+}
+
+// checked checks the loops, and that no log is held back.
+func (s *loops) checked() {
+	s.t.Helper()
+	s.quiet()
+	s.do(func(l *Loop) {
+		if err := l.check(); err != nil {
+			s.t.Error(err)
+		}
+		for _, g := range l.groups {
+			if head := g.Log().Head(); g.low < head {
+				s.t.Errorf("the log of %s is held at %d of %d", g.Channel(), g.low, head)
+			}
+		}
+	})
+}
+
+// Clients that have lost something are notified at a pace. Meanwhile they get nothing of that channel and hold
+// nothing back, are heard and answered, publish, and may end by themselves.
+func TestLostClientsWaitForTheirTurn(t *testing.T) {
+	t.Parallel()
+	for _, target := range []string{"/ws/x", "/ws/x?echo=off"} {
+		t.Run(target, func(t *testing.T) {
+			t.Parallel()
+			s := startLoops(t, loopsConfig{Loops: 1, DrainDuration: 30 * time.Second, ChannelBuffer: 8 << 10, MaxMessage: 1 << 10, PingInterval: 5 * time.Second})
+			const clients = 25
+			var all []*clienttest.Client
+			for range clients {
+				all = append(all, clienttest.Dial(t, s, target))
+			}
+			good := clienttest.Dial(t, s, "/ws/x?format=json")
+			s.spend()
+			s.appendTo("x", at(1, 0, "one"), at(3, 2, "two"))
+			good.WantData("records tell it themselves", 1, "one")
+			if r := good.Record("records tell it themselves"); r.Gap == nil || r.Offset != 2 {
+				t.Errorf("got %+v", r)
+			}
+			good.WantData("records tell it themselves", 3, "two")
+			clienttest.WaitFor(t, "clients to wait", func() bool { return s.waiting() == clients })
+			if got := s.dropped(ReasonGap); got != clients {
+				t.Errorf("%d publications are dropped, want %d", got, clients)
+			}
+			for range 100 { // twelve times the log, which would stop the publisher
+				good.WantData("others get what is published", s.publish("x", clienttest.Stars(1000)).Offset, clienttest.Stars(1000))
+			}
+			s.checked()
+			for i, c := range all {
+				c.WantText(fmt.Sprintf("client %d has what came before", i), "one")
+				c.Settle(s)
+			}
+			all[3].Send(clienttest.Text("from one that waits"))
+			if r := good.Record("it publishes"); r.Data == nil || *r.Data != "from one that waits" {
+				t.Errorf("got %+v", r)
+			}
+			all[4].Vanish()
+			all[5].Send(clienttest.Closing(ws.StatusNormalClosure, ""))
+			all[5].WantCloseFrame("it ends by itself", ws.StatusNormalClosure)
+			all[5].EndClose("it ends by itself")
+			s.wantConnections(clients + 1 - 2)
+			s.pass(1) // a hundred turns come
+			for i, c := range all {
+				if i != 4 && i != 5 {
+					c.WantClose(fmt.Sprintf("client %d has its turn", i), statusTryAgainLater)
+				}
+			}
+			s.checked()
+			if got := s.gaps(); got != clients-2+1 {
+				t.Errorf("%d were notified, want %d", got, clients-2+1)
+			}
+			if got := s.dropped(ReasonGap); got != clients {
+				t.Errorf("%d publications are dropped, want %d: what came while they waited is not counted", got, clients)
+			}
+		})
+	}
+}
+
+// The oldest have their turn first, as many as there are turns.
+func TestTurnsComeInOrder(t *testing.T) {
+	t.Parallel()
+	s := startLoops(t, loopsConfig{Loops: 1, DrainDuration: 30 * time.Second})
+	var all []*clienttest.Client
+	for i := range 20 {
+		all = append(all, clienttest.Dial(t, s, fmt.Sprintf("/ws/%d", i)))
+	}
+	s.spend()
+	for i := range all {
+		s.appendTo(fmt.Sprint(i), &channel.Publication{Kind: channel.KindGap})
+		clienttest.WaitFor(t, "it to wait", func() bool { return s.waiting() == i+1 })
+	}
+	s.clock.Advance(55 * time.Millisecond) // five turns
+	clienttest.WaitFor(t, "some to have had their turn", func() bool { return s.waiting() == 15 })
+	for _, c := range all[:5] {
+		c.WantClose("it has waited longest", statusTryAgainLater)
+	}
+	for _, c := range all[5:] {
+		c.Settle(s)
+	}
+	s.wantConnections(15)
+}
+
+// One of several channels is lost: the others go on. After its turn, so does that one, if its protocol keeps it.
+func TestOtherChannelsDoNotWait(t *testing.T) {
+	t.Parallel()
+	s := startLoops(t, loopsConfig{Loops: 1, DrainDuration: 30 * time.Second})
+	c := clienttest.Dial(t, s, "/ws/a,b")
+	s.spend()
+	s.appendTo("a", at(1, 0, "a1"), at(3, 2, "a2"))
+	c.WantText("before the gap", "a1")
+	clienttest.WaitFor(t, "it to wait", func() bool { return s.waiting() == 1 })
+	s.appendTo("b", at(1, 0, "b1"), at(3, 2, "b2"), at(4, 3, "b3"))
+	c.WantText("of the other channel", "b1")
+	s.quiet()
+	s.appendTo("a", at(4, 3, "a3"))
+	s.checked()
+	c.WantIdle(s, "it waits, now for both")
+	s.pass(1)
+	var got []string
+	for range 2 {
+		_, text, err := c.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, text)
+	}
+	if slices.Sort(got); !slices.Equal(got, []string{"a gap", "b gap"}) {
+		t.Errorf("it is told %q", got)
+	}
+	s.appendTo("a", at(5, 4, "a4"))
+	c.WantText("it goes on", "a4")
+	s.appendTo("b", at(5, 4, "b4"))
+	c.WantText("it goes on", "b4")
+	s.spend()
+	s.appendTo("a", &channel.Publication{Kind: channel.KindReset, Epoch: 1})
+	clienttest.WaitFor(t, "it to wait again", func() bool { return s.waiting() == 1 })
+	s.do(func(l *Loop) { // it leaves before its turn
+		c := l.conns[0]
+		for i := range c.Refs() {
+			if c.Ref(i).Channel() == "a" {
+				c.Drop(i, ReasonUnsubscribed)
+				break
+			}
+		}
+	})
+	before := s.gaps()
+	s.pass(1)
+	clienttest.WaitFor(t, "its turn", func() bool { return s.waiting() == 0 })
+	if s.checked(); s.gaps() != before {
+		t.Error("one that has left was notified")
+	}
+	s.appendTo("b", at(6, 5, "b5"))
+	c.WantText("it goes on", "b5")
+}
+
+// Whoever closes the connection does not wait for its turn.
+func TestClosingDoesNotWaitForATurn(t *testing.T) {
+	t.Parallel()
+	s := startLoops(t, loopsConfig{Loops: 1, DrainDuration: 30 * time.Second})
+	a, b := clienttest.Dial(t, s, "/ws/x"), clienttest.Dial(t, s, "/ws/x")
+	s.spend()
+	s.appendTo("x", &channel.Publication{Kind: channel.KindGap})
+	clienttest.WaitFor(t, "them to wait", func() bool { return s.waiting() == 2 })
+	s.do(func(l *Loop) {
+		l.conns[0].Close(ReasonOperator)
+		l.conns[0].Settle()
+	})
+	a.WantClose("an operator closes it", ws.StatusPolicyViolation)
+	s.wantConnections(1)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		b.WantClose("the loops stop", ws.StatusGoingAway)
+	}()
+	s.shutdown()
+	<-closed
 }

@@ -366,6 +366,9 @@ func newMachine(t testing.TB, script []byte) *machine {
 	if how&64 != 0 {
 		cfg.OnMessage = func(_ string, payload []byte, _ bool, _ uint64) bool { return len(payload)%7 != 0 }
 	}
+	if how&128 != 0 {
+		cfg.DrainDuration = 30 * time.Second
+	}
 	m.Config = cfg.set()
 	m.History, m.Buffered = max(cfg.History, 0), cfg.MaxBuffered
 	m.start()
@@ -410,6 +413,7 @@ func (m *machine) start() {
 	l.inbox.wake = l.poller.Wake
 	m.set.loops = []*Loop{l}
 	m.l = l
+	l.pacer.at = m.now // without any turns yet
 }
 
 // next takes a byte of the script, 0 at its end.
@@ -443,6 +447,9 @@ func (m *machine) check() {
 	l := m.l
 	if l.timer != nil {
 		l.timer.Stop() // pass is its time
+	}
+	if l.paceTimer != nil {
+		l.paceTimer.Stop() // likewise
 	}
 	for _, p := range m.peers {
 		if p != nil {
@@ -500,6 +507,9 @@ func (m *machine) pass(d time.Duration) {
 	if m.l.readClock(); len(m.l.delayed) > 0 {
 		m.l.Post(delayOver{})
 	}
+	if m.l.pacing {
+		m.l.Post(paceOver{})
+	}
 }
 
 // rest lets everybody read, and everything happen that is due.
@@ -526,7 +536,7 @@ func (m *machine) rest() {
 			busy = true
 			m.l.turn()
 		}
-		if len(m.l.delayed) > 0 {
+		if len(m.l.delayed) > 0 || m.l.pacing {
 			busy = true
 			m.pass(50 * time.Millisecond)
 		}

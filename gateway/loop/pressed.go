@@ -160,7 +160,7 @@ func (g *Group) dismiss(pressed uint64, writesMax int) (writes int) {
 	}
 	if d.some && len(g.subs) > 0 {
 		g.low = d.low
-		g.Served(d.low)
+		g.serve(d.low)
 	}
 	return writes
 }
