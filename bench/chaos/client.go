@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -31,21 +32,27 @@ type Client struct {
 	options ClientOptions
 	pace    pace
 
+	witness *witness // nil: one publisher's receipts are the whole order
+
 	// Owned by the client's goroutine; read when it has ended.
 	account Account
+	numbers *Numbers // in place of the account, where the order of the channel is each node's own
 	reader  record.Reader
 	arrived time.Duration // when the bytes came that were read last
+	cutAt   time.Time     // when it lost its connection
 
 	// Atomic: any goroutine looks.
 	connected atomic.Bool
 	last      atomic.Uint64 // offset
+	newest    atomic.Int64  // when what it has got last was published, since the row began; with Many
 	places    atomic.Int64  // connections that came to their first record
 
 	finished sync.Once
 	ending   chan struct{} // closed when it is to end its connection itself
 
-	mu   sync.Mutex // guards conn, what is written to it, and the closing of ending
-	conn *wsclient.Conn
+	mu    sync.Mutex // guards conn, what is written to it, the closing of ending, and lasts
+	conn  *wsclient.Conn
+	lasts map[string]uint64 // by author: the number of its last publication
 }
 
 // ClientOptions are the settings of clients.
@@ -60,6 +67,9 @@ type ClientOptions struct {
 	Through       string        // HOST:PORT to connect to in place of the gateway
 	TLS           bool          // full handshakes, certificates not verified
 	Gate          *Gate         // reconnects only while this is open
+	Nodes         []*Gateway    // it comes back to any of them
+	Many          bool          // several authors publish into the channel (Run.Write)
+	Numbered      bool          // ... and its order is each node's own
 }
 
 // Gate holds clients back, to let all of them come at once.
@@ -105,6 +115,12 @@ func (r *Run) Join(g *Gateway, n int, o ClientOptions) ([]*Client, error) {
 	for i := range clients {
 		c := &Client{run: r, gateway: g, options: o, ending: make(chan struct{}), account: Account{Name: o.Name + "-" + strconv.Itoa(i), Channel: o.Channel, Whole: o.Whole}}
 		c.pace.set(0)
+		if o.Many && !o.Numbered {
+			c.witness = r.witness(o.Channel)
+		}
+		if o.Numbered {
+			c.numbers = &Numbers{Name: c.account.Name, Runs: make(map[string][]Span)}
+		}
 		clients[i] = c
 		places <- struct{}{}
 		r.working.Go(func() { c.live(func(err error) { failed <- err; <-places }) })
@@ -134,22 +150,31 @@ func (c *Client) live(joined func(error)) {
 	var once sync.Once
 	tell := func(err error) { once.Do(func() { joined(err) }) }
 	begin, since := Joined, "now"
-	for {
+	for tries := 0; ; tries++ {
+		if n := len(c.options.Nodes); tries > 0 && n > 0 {
+			c.gateway = c.options.Nodes[(uint64(tries)+hashOf([]byte(c.account.Name)))%uint64(n)]
+		}
 		conn, err := c.connect(since)
 		switch {
 		case err == nil:
 			c.account.add(Event{Kind: begin})
 			var fresh sync.Once
 			c.read(conn, func() {
-				fresh.Do(func() { c.places.Add(1) })
+				fresh.Do(func() {
+					c.places.Add(1)
+					if begin == Resumed {
+						c.run.cameBack(time.Since(c.cutAt))
+					}
+				})
 				tell(nil)
 			})
+			c.cutAt = time.Now()
 			tell(errors.New("the connection ended before its position arrived"))
 		case begin == Joined:
 			tell(err)
 			return
 		}
-		if epoch, last := c.account.position(); epoch != "" {
+		if epoch, last := c.position(); epoch != "" {
 			begin, since = Resumed, epoch+":"+strconv.FormatUint(last, 10)
 		}
 		if !c.options.ComeBack || c.over() || c.run.Pause(comeBackAfter) != nil {
@@ -157,6 +182,14 @@ func (c *Client) live(joined func(error)) {
 		}
 		c.pass()
 	}
+}
+
+// position returns the newest position that the client has.
+func (c *Client) position() (epoch string, last uint64) {
+	if c.numbers != nil {
+		return c.numbers.epoch, c.numbers.offset
+	}
+	return c.account.position()
 }
 
 // position returns the newest position in the account.
@@ -284,13 +317,32 @@ func (c *Client) take(p []byte) error {
 	case err != nil || r.Epoch == "":
 		return garbled{fmt.Sprintf("not a record with a position: %.200q", p)}
 	case r.Kind == record.Gap:
+		if c.numbers != nil {
+			c.numbers.begin(r.Epoch, r.Offset)
+			r.Epoch, r.Offset = "", 0 // the account has no positions
+		}
 		c.account.add(Event{Kind: Gap, Epoch: r.Epoch, Last: r.Offset})
 	case r.Kind == record.Position:
+		if c.numbers != nil {
+			c.numbers.stands(r.Epoch, r.Offset)
+			r.Epoch, r.Offset = "", 0
+		}
 		c.account.add(Event{Kind: Position, Epoch: r.Epoch, Last: r.Offset})
 	case r.Kind != record.Publication || r.Binary:
 		return garbled{fmt.Sprintf("a message without text, which was not published: %.200q", p)}
 	default:
-		c.account.got(r.Epoch, r.Offset, r.Prev, hashOf(r.Payload))
+		if c.options.Many {
+			c.tookOfMany(r.Payload)
+		}
+		if c.numbers != nil {
+			c.numbers.got(r.Epoch, r.Offset, r.Prev, r.Payload)
+		} else {
+			hash := hashOf(r.Payload)
+			c.account.got(r.Epoch, r.Offset, r.Prev, hash)
+			if c.witness != nil && !c.witness.saw(r.Epoch, r.Offset, hash) {
+				c.account.add(Event{Kind: Garbled, Text: fmt.Sprintf("another client has something else at offset %d", r.Offset)})
+			}
+		}
 		if c.options.Measured {
 			if at, ok := stampOf(r.Payload); ok {
 				c.run.observe(at, c.arrived)
@@ -299,6 +351,28 @@ func (c *Client) take(p []byte) error {
 	}
 	c.last.Store(r.Offset)
 	return nil
+}
+
+// tookOfMany notes how far the client has come in what several authors publish.
+func (c *Client) tookOfMany(payload []byte) {
+	if at, ok := stampOf(payload); ok {
+		c.newest.Store(max(int64(at), c.newest.Load()))
+	}
+	if name, number, last, ok := authorOf(payload); ok && last {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.lasts == nil {
+			c.lasts = make(map[string]uint64)
+		}
+		c.lasts[string(name)] = max(number, c.lasts[string(name)])
+	}
+}
+
+// hasLasts reports whether the client has the last publications of authors.
+func (c *Client) hasLasts(authors []*author) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !slices.ContainsFunc(authors, func(a *author) bool { return c.lasts[a.name] < a.finished })
 }
 
 // write sends a frame. It does not matter whether it arrives: what the gateway

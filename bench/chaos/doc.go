@@ -42,9 +42,24 @@
 //	skipped:   messages that clients miss at gap records in the middle of a
 //	           connection = sluice_dropped_publications_total{reason="skip"}.
 //
+// # Several gateways
+//
+// A [Cluster] is gateways with their NATS servers, as processes. Authors publish into one channel on all
+// gateways ([Run.Write]), so that no one of them knows its order, and gateways are killed, so that it is
+// unknown whether a publication without a receipt was published. A [witness] has what all clients have
+// seen of a channel with history, and with the receipts that is the order which Judge compares with: each
+// offset has one publication, each publication one offset, and those of an author with receipts grow.
+// One with a receipt that no client has seen is lost.
+//
+// The order of a channel without history is each node's own, and receipts have no offset. There the
+// numbers that authors give their publications are compared ([Numbers]): they grow, and one with a
+// receipt may be missing only at a gap record or where the client was not connected. C6 is not decided:
+// several processes have a part in the counters, and some were killed.
+//
 // # Goroutines
 //
 //	caller      runs the row
+//	author      one for each gateway and channel: waits for each receipt, and goes on without it
 //	publisher   one for each channel: waits for each receipt, so its offsets are in order
 //	client      one for each connection; owns its ledger until it has ended
 //	proxy       one that accepts, one for each direction of a connection (row 15)
@@ -61,10 +76,12 @@
 // # Reading order
 //
 // ledger.go and judge.go (pure), then run.go, gateway.go, publisher.go, client.go,
-// wire.go (how fast it reads), proxy.go, and the rows. Rows 1, 2, 3 and 19 start a gateway for a scenario of
+// wire.go (how fast it reads), proxy.go, and the rows. Of several gateways: cluster.go, author.go,
+// witness.go and numbers.go (pure), populated.go, island.go. Rows 1, 2, 3 and 19 start a gateway for a scenario of
 // package bench or an attack of package hostile, and check its figures.
 //
 // The package does not know how the gateway works inside. It speaks format=json over
-// WebSocket, plain or over TLS. It does not publish over WebSocket, and a publication whose
-// outcome is unknown (no response to its POST) ends the row.
+// WebSocket, plain or over TLS; row 24 has clients of package bench, too. It does not publish over
+// WebSocket. With one publisher a publication whose outcome is unknown (no response to its POST) ends
+// the row.
 package main

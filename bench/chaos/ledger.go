@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"math"
 	"slices"
+	"time"
 )
 
 // Ledger is everything that a row is judged by.
@@ -11,10 +12,15 @@ type Ledger struct {
 	Orders   []*Order           `json:"orders"`
 	Clients  []Account          `json:"clients"`
 	Counters map[string]float64 `json:"counters"` // of the gateway; see counters
+
+	// Of several authors.
+	Unseen  uint64                `json:"unseen,omitempty"`  // publications with a receipt that no client has seen
+	Numbers map[string][]*Numbers `json:"numbers,omitempty"` // by channel whose order is each node's own
+	Written map[string][]*written `json:"-"`                 // likewise
 }
 
-// Order is what one publisher published to a channel's epoch, which nobody else
-// published into. Its offsets grow, and may have holes.
+// Order is what was published to a channel's epoch: by one publisher, from its receipts, or by
+// several (witness.merged). Its offsets grow, and may have holes.
 type Order struct {
 	Channel string   `json:"channel"`
 	Epoch   string   `json:"epoch"`
@@ -23,7 +29,9 @@ type Order struct {
 	// Subscribers is the sum of those that the receipts name.
 	Subscribers uint64 `json:"subscribers"`
 
-	running []uint64 // by number of hashes
+	begun   time.Time // of an order of several publishers
+	unknown bool      // there may have been publications that nobody has seen and that have no receipt
+	running []uint64  // by number of hashes
 }
 
 // Last returns the newest offset; 0 where there is none.

@@ -19,7 +19,6 @@ import (
 	"golang.org/x/term"
 
 	"sluice/bench"
-	"sluice/bench/child"
 	"sluice/bench/hostile"
 )
 
@@ -82,7 +81,7 @@ failure.`,
 	f.StringVar(&o.Bin, "bin", "", "test the gateway binary at this `PATH`; by default it is built from ./cmd/sluice")
 	f.StringVar(&o.Dir, "dir", "", "keep logs and ledgers in `DIR`; by default a temporary directory, kept only after a failure")
 	f.StringVar(&o.Policy, "policy", "close", "set the gateway's --slow-policy to `POLICY` in rows with slow clients: close or skip")
-	f.DurationVar(&o.Deadline, "deadline", 0, "fail a row after this `TIME`; by default 15m, with --short 45s")
+	f.DurationVar(&o.Deadline, "deadline", 0, "fail a row after this `TIME`; by default 40m, with --short 90s")
 	f.BoolVar(&asJSON, "json", false, "print JSON ("+Schema+"), one line per row, instead of a table")
 	cmd.AddCommand(newHostileCommand())
 	return cmd
@@ -177,7 +176,7 @@ func runRows(ctx context.Context, rows []Row, o Options, w io.Writer, asJSON boo
 		}
 		defer os.RemoveAll(dir)
 		o.Bin = filepath.Join(dir, "sluice")
-		if err = child.Build(ctx, o.Bin); err != nil {
+		if err = buildAll(ctx, o.Bin); err != nil {
 			return fmt.Errorf("%w; run this in a clone of the repository, or specify --bin", err)
 		}
 	}

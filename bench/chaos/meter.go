@@ -31,6 +31,15 @@ func (m *Meter) Stop(r *Run) {
 	m.to = time.Since(r.began)
 }
 
+func newReturns() *hdr.Histogram { return hdr.New(1, time.Hour.Milliseconds(), 3) }
+
+// cameBack counts a client that was away so long.
+func (r *Run) cameBack(after time.Duration) {
+	r.measuring.Lock()
+	defer r.measuring.Unlock()
+	r.returns.RecordValue(after.Milliseconds()) // ignored: no row takes an hour
+}
+
 // observe counts a message in the phases that it belongs to.
 func (r *Run) observe(published, now time.Duration) {
 	r.measuring.Lock()

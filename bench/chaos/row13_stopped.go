@@ -7,6 +7,50 @@ import (
 )
 
 func stoppedGateway(r *Run) error {
+	r.Phase("one gateway")
+	stoppedAlone(r)
+	r.Phase("several gateways")
+	stoppedSeveral(r)
+	return nil
+}
+
+// stoppedSeveral: of several gateways, one is stopped; then one of their NATS servers.
+func stoppedSeveral(r *Run) {
+	gateways := Param(r, "gateways", 2, 3)
+	servers := Param(r, "nats_servers", 1, 3)
+	o := r.crowd(crowdOptions{120, 2, 60, 200}, crowdOptions{3000, 10, 120, 200})
+	stops := Param(r, "stops_of_each", []time.Duration{500 * time.Millisecond, 3 * time.Second}, []time.Duration{500 * time.Millisecond, 5 * time.Second, 30 * time.Second})
+	times := Param(r, "times_of_each", 1, 5)
+	between := Param(r, "between_stops", 200*time.Millisecond, 3*time.Second)
+	growth := float64(Param(r, "growth_bytes", 64<<20, 64<<20))
+	p := r.StartCluster(gateways, servers, 5000).populate(o)
+	before := 0.0
+	for _, g := range p.Gateways {
+		before = max(before, g.memory("VmRSS"))
+	}
+	for range times {
+		for _, stop := range stops {
+			noError(r.Pause(between))
+			i := r.random.IntN(gateways)
+			noError(r.freezeProcess(p.Gateways[i].name, p.Gateways[i].Process, stop))
+			p.AwaitCurrent(p.clients)
+			noError(r.Pause(between))
+			i = r.random.IntN(servers)
+			noError(r.freezeProcess(fmt.Sprintf("nats-server %d", i), p.Servers[i].Process, stop))
+			p.AwaitCurrent(p.clients)
+		}
+	}
+	peak := 0.0
+	for _, g := range p.Gateways {
+		peak = max(peak, g.memory("VmHWM"))
+	}
+	p.finish(currentWithin)
+	r.Check("memory", peak-before <= growth, "RSS of a gateway %.1f MiB before, %.1f MiB at the peak, growth of at most %.0f MiB allowed", before/(1<<20), peak/(1<<20), growth/(1<<20))
+	p.end()
+}
+
+// stoppedAlone: a gateway on its own is stopped.
+func stoppedAlone(r *Run) {
 	clients := Param(r, "clients", 200, 2000)
 	channels := Param(r, "channels", 2, 4)
 	rate := Param(r, "messages_per_second_and_channel", 50.0, 25.0)
@@ -45,7 +89,8 @@ func stoppedGateway(r *Run) error {
 	r.Count("rss_before_bytes", before)
 	r.Count("rss_peak_bytes", peak)
 	r.Check("memory", peak-before <= growth, "RSS %.1f MiB before, %.1f MiB at the peak, growth of at most %.0f MiB allowed", before/(1<<20), peak/(1<<20), growth/(1<<20))
-	return r.Judge(g)
+	noError(r.Judge(g))
+	g.Kill()
 }
 
 // freeze stops the gateway's process for a time.

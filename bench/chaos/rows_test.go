@@ -9,7 +9,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"sluice/bench/child"
 	"sluice/bench/hostile"
 )
 
@@ -26,7 +25,7 @@ func gatewayBinary(t *testing.T) string {
 	if raceRows != nil {
 		flags = []string{"-race"}
 	}
-	if err := child.Build(t.Context(), bin, flags...); err != nil {
+	if err := buildAll(t.Context(), bin, flags...); err != nil {
 		t.Fatal(err)
 	}
 	return bin

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	hdr "github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // Row is one fault program.
@@ -30,13 +32,18 @@ var rows = []Row{
 	{3, "hostile frames", "each session commits one protocol violation, gets the right close code and is counted by its reason", hostileFrames, false},
 	{8, "stalled readers", "a fifth of the readers stop reading; they are disconnected or skipped within 25 s, and the others lose nothing", stalledReaders, true},
 	{9, "trickling readers", "each reader is about as fast as the channel; it either keeps up or is notified of the messages it missed", tricklingReaders, true},
-	{13, "stopped gateway", "the gateway is stopped repeatedly with SIGSTOP; it disconnects no client because of its own pause, and nothing is lost or out of order", stoppedGateway, false},
+	{10, "killed node", "one of three gateways is killed repeatedly; its clients come back to the others, recover what they missed, and miss nothing silently", killedNode, false},
+	{12, "killed NATS server", "one of three NATS servers is killed repeatedly; publishers get errors and no false receipts, clients miss nothing silently and soon have all", killedServer, false},
+	{13, "stopped gateway", "a gateway is stopped repeatedly with SIGSTOP, alone and as one of several, and a NATS server; no client is disconnected because of a gateway's own pause, and nothing is lost or out of order", stoppedGateway, false},
+	{14, "partition", "the link between a gateway and its NATS servers is cut in both directions and in either one; clients miss nothing silently", partition, false},
 	{15, "proxy chaos", "a proxy adds one-byte segments, delays, resets and half closes; clients that were cut off reconnect and miss nothing silently", proxyChaos, false},
 	{16, "no descriptors", "more clients connect than there are file descriptors; the gateway refuses clients quickly, does not spin, and accepts again when clients leave", noDescriptors, false},
 	{17, "memory limit", "readers of large messages stall in many channels; the gateway stays within its memory limit, and other readers lose nothing", memoryLimit, false},
 	{18, "reconnect storm", "all clients reconnect at once, after a kill -9 and after their connections were cut; all are back soon, and each recovers the messages it missed or is notified of a gap", reconnectStorm, false},
 	{19, "join race", "clients join from a position in the past while messages are published; none sees a missing, repeated or wrong message", joinRace, false},
+	{20, "lost histories", "histories are lost repeatedly, with a data directory and with the NATS servers' streams; every client is notified, and none recovers wrongly", lostHistories, false},
 	{21, "half-open", "peers vanish as if a cable had been pulled; their connections are soon closed, and their file descriptors are freed", halfOpen, false},
+	{24, "soak", "three gateways and three NATS servers under load; gateways and servers are killed one by one, then there is no quorum; no gap is silent, and channels without history go on", soak, false},
 	{26, "held back", "a slow reader with its own wire format, then new connections that never read, do not slow down the channel for healthy readers", heldBack, false},
 	{27, "large messages", "many readers receive large messages, and for a moment none of them reads; no client is disconnected, and buffers stay within --max-buffered", largeMessages, false},
 }
@@ -48,7 +55,7 @@ type Options struct {
 	Bin      string        // the gateway's binary
 	Dir      string        // for logs and ledgers; a temporary one when empty, which is kept only after a failure
 	Policy   string        // the gateway's --slow-policy in rows with slow clients: close (also "") or skip
-	Deadline time.Duration // for one row; 15 minutes, with Short 45 s
+	Deadline time.Duration // for one row; 40 minutes, with Short 90 s
 	Progress io.Writer     // gets a line for each step; none when nil
 
 	slow bool // the gateway is slow by design, as one with -race
@@ -70,8 +77,14 @@ type Run struct {
 	phase    string             // before the names of checks
 	working  sync.WaitGroup     // goroutines of clients
 
+	authors  []*author // all of all crews
+	clusters []*Cluster
+
 	measuring sync.Mutex
-	meters    []*Meter // guarded by measuring
+	// Guarded by measuring.
+	meters    []*Meter
+	witnesses map[string]*witness // by channel
+	returns   *hdr.Histogram      // milliseconds in which clients came back
 }
 
 // Do runs one row. The error says that the row could not be started; a gateway that
@@ -81,9 +94,9 @@ func Do(ctx context.Context, row Row, o Options) (*Result, error) {
 		o.Seed = rand.Uint64() >> 1
 	}
 	if o.Deadline == 0 {
-		o.Deadline = 15 * time.Minute
+		o.Deadline = 40 * time.Minute
 		if o.Short {
-			o.Deadline = 45 * time.Second
+			o.Deadline = 90 * time.Second
 		}
 	}
 	kept := o.Dir != ""
@@ -92,7 +105,8 @@ func Do(ctx context.Context, row Row, o Options) (*Result, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Deadline, fmt.Errorf("the row took longer than %v", o.Deadline))
 	defer cancel()
-	r := &Run{Options: o, ctx: ctx, result: newResult(row, o), random: rand.New(rand.NewPCG(o.Seed, uint64(row.Number))), began: time.Now()}
+	r := &Run{Options: o, ctx: ctx, result: newResult(row, o), random: rand.New(rand.NewPCG(o.Seed, uint64(row.Number))), began: time.Now(),
+		witnesses: map[string]*witness{}, returns: newReturns()}
 	r.filler = randomText(r.random, 4<<20)
 	r.Say("row %d, %s: seed %d, files in %s", row.Number, row.Name, o.Seed, o.Dir)
 	err := r.run(row)
@@ -249,7 +263,10 @@ func (r *Run) JudgeClients(g *Gateway) error {
 
 // Phase begins a part of a row, whose checks bear its name: of what was judged nothing
 // is judged again.
-func (r *Run) Phase(name string) { r.clients, r.orders, r.phase = nil, nil, name+": " }
+func (r *Run) Phase(name string) {
+	r.clients, r.orders, r.phase = nil, nil, name+": "
+	r.authors, r.witnesses, r.returns = nil, map[string]*witness{}, newReturns()
+}
 
 func (r *Run) judge(g *Gateway, matters func(Check) bool) error {
 	l := r.ledger()
@@ -319,6 +336,9 @@ func (r *Run) leave() {
 // end leaves no process and no goroutine.
 func (r *Run) end() {
 	r.ledger()
+	for _, c := range r.clusters {
+		c.end()
+	}
 	for _, g := range r.gateways {
 		g.Kill()
 		if err := os.WriteFile(filepath.Join(r.Dir, g.name+".log"), []byte(g.Log.String()), 0o644); err != nil {

@@ -22,6 +22,7 @@ import (
 type NATS struct {
 	*Process
 	URL string // for its clients
+	Dir string // with what it has stored
 
 	words  []string // its command
 	health string   // URL of its answer to whether it is there and has all of its streams
@@ -32,8 +33,8 @@ type NATSOptions struct {
 	Binary  string   // such as BuildNATS builds
 	Dir     string   // for their configuration and what they store
 	Servers int      // of one cluster; 1: a server on its own
-	Host    string   // where they listen; loopback
-	By      []string // a command that runs the command behind it
+	Host    string   // where they are reached; loopback
+	Inside  []string // a command that runs the command behind it in another network, in which they listen on all addresses
 }
 
 // BuildNATS builds the nats-server of the version that the module around the working directory uses.
@@ -70,18 +71,22 @@ func StartNATS(o NATSOptions) (all []*NATS, err error) {
 }
 
 func (o NATSOptions) start() (all []*NATS, err error) {
-	ports, err := freePorts(o.Host, 3*o.Servers)
+	on := o.Host
+	if o.Inside != nil {
+		on = "0.0.0.0"
+	}
+	ports, err := freePorts(on, 3*o.Servers)
 	if err != nil {
 		return nil, err
 	}
 	var routes []string
 	for i := range o.Servers {
-		routes = append(routes, "nats://"+net.JoinHostPort(o.Host, ports[3*i+1]))
+		routes = append(routes, "nats://"+net.JoinHostPort("127.0.0.1", ports[3*i+1]))
 	}
 	for i := range o.Servers {
-		client, route, monitor := net.JoinHostPort(o.Host, ports[3*i]), net.JoinHostPort(o.Host, ports[3*i+1]), net.JoinHostPort(o.Host, ports[3*i+2])
+		client, route, monitor := net.JoinHostPort(on, ports[3*i]), net.JoinHostPort("127.0.0.1", ports[3*i+1]), net.JoinHostPort(on, ports[3*i+2])
 		dir := filepath.Join(o.Dir, fmt.Sprintf("nats-%d", i))
-		text := fmt.Sprintf("server_name: nats-%d\nlisten: %q\nhttp: %q\njetstream { store_dir: %q, max_memory_store: 64MB, max_file_store: 4GB }\n", i, client, monitor, dir)
+		text := fmt.Sprintf("server_name: nats-%d\nlisten: %q\nhttp: %q\njetstream { store_dir: %q, max_memory_store: 64MB, max_file_store: 20GB }\n", i, client, monitor, dir)
 		if o.Servers > 1 {
 			text += fmt.Sprintf("cluster { name: chaos, listen: %q, no_advertise: true, routes: [%s] }\n", route, strings.Join(routes, ", "))
 		}
@@ -89,7 +94,8 @@ func (o NATSOptions) start() (all []*NATS, err error) {
 		if err = errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(config, []byte(text), 0o644)); err != nil {
 			return all, err
 		}
-		s := &NATS{URL: "nats://" + client, words: slices.Concat(o.By, []string{o.Binary, "--config", config}), health: "http://" + monitor + "/healthz"}
+		s := &NATS{URL: "nats://" + net.JoinHostPort(o.Host, ports[3*i]), Dir: dir,
+			words: slices.Concat(o.Inside, []string{o.Binary, "--config", config}), health: "http://" + net.JoinHostPort(o.Host, ports[3*i+2]) + "/healthz"}
 		if s.Process, err = Start(exec.Command(s.words[0], s.words[1:]...)); err != nil {
 			return all, err
 		}
