@@ -18,7 +18,7 @@ import (
 
 func TestCertificateAndKeyMustBeAPair(t *testing.T) {
 	one, other := clitest.NewIdentity(t), clitest.NewIdentity(t)
-	for _, command := range []string{"pub news x", "sub news", "health", "top"} {
+	for _, command := range []string{"pub news x", "sub news", "health", "top", "nodes"} {
 		c := clitest.Start(t, newRootCommand(nil), nil, append(strings.Fields(command), "--cert", one.Cert, "--key", other.Key)...)
 		c.WantExit(cli.ExitUsage, "--cert "+one.Cert+" and --key "+other.Key+": private key does not match public key; use a certificate and the private key that belongs to it")
 	}
