@@ -53,7 +53,7 @@ type Holder interface {
 type attachment struct {
 	asked    bool // Attach was called, or is about to be
 	attached bool
-	holders  map[Holder]hold
+	holders  map[Holder]hold // nil while there are none: most channels have none, and a map is large
 
 	early      []Publication // appended while attaching
 	earlyBytes int
@@ -99,6 +99,9 @@ func (s *Space) Prepare(name string, ask *Ask, w Holder) (ready bool, err error)
 	attach := !a.asked
 	a.asked = true
 	ready = a.attached && !c.lacksLocked(*ask)
+	if a.holders == nil {
+		a.holders = make(map[Holder]hold, 1)
+	}
 	a.holders[w] = hold{ask: ask, waits: !ready}
 	fill := a.attached && !ready && !a.filling
 	if fill {
@@ -136,8 +139,15 @@ func (s *Space) release(name string, w Holder) *Channel {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.remote.holders, w)
+	c.remote.dropLocked(w)
 	return s.endUnheldLocked(sh, c)
+}
+
+// dropLocked forgets a holder.
+func (a *attachment) dropLocked(w Holder) {
+	if delete(a.holders, w); len(a.holders) == 0 {
+		a.holders = nil
+	}
 }
 
 // endUnheldLocked ends a remote channel that nobody reads or holds, and returns it then. Its lock
@@ -299,7 +309,7 @@ func (s *Space) fail(c *Channel, err error) bool {
 	a.filling = false
 	for w, h := range a.holders {
 		if h.waits {
-			delete(a.holders, w)
+			a.dropLocked(w)
 			w.Prepared(err)
 		}
 	}

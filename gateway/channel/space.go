@@ -192,7 +192,7 @@ func (s *Space) open(name string) (*shard, *Channel, error) {
 	if s.Local(name) {
 		c.epoch = s.epoch(sh, name)
 	} else {
-		c.remote = &attachment{holders: make(map[Holder]hold)}
+		c.remote = new(attachment)
 	}
 	sh.byName[name] = c
 	return sh, c, nil

@@ -62,6 +62,7 @@ type lane struct {
 	list    []*route          // all of them
 	checked int               // where the round of checks is in list
 	asking  []*route          // whose heads are not asked for yet
+	asked   map[*stream]int   // questions for heads that are not answered
 	idle    []*route          // that nobody reads, in the order they were left
 	slow    []*route          // of which messages were dropped
 	retry   []*route          // whose reading has failed
@@ -79,7 +80,7 @@ func newLane(e *Engine) *lane {
 	l := &lane{
 		e: e, inbox: natsgo.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, liveMost),
 		wake: make(chan struct{}, 1), timer: time.NewTimer(time.Hour),
-		routes: make(map[string]*route), core: make(map[string]coreSent),
+		routes: make(map[string]*route), asked: make(map[*stream]int), core: make(map[string]coreSent),
 	}
 	l.ready = sync.NewCond(&l.mu)
 	l.rates = rates{limit: rate.PerSecondInMillis(e.cfg.ChannelRate, e.cfg.ChannelRate), meters: make(map[string]*rate.Meter)}
@@ -329,6 +330,7 @@ func (l *lane) acknowledgements(m *natsgo.Msg) {
 		break
 	}
 	l.answered(n)
+	l.ask()
 }
 
 // acknowledge handles an answer, and returns how many publications it was for.

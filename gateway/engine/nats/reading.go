@@ -96,22 +96,31 @@ func (w *workers) close() {
 	w.more.Broadcast()
 }
 
+// asksMost is how many questions for heads of one stream a lane has under way: what comes meanwhile is asked
+// together.
+const asksMost = 2
+
 // ask asks the streams for the heads of routes that begin.
 func (l *lane) ask() {
 	if len(l.asking) == 0 {
 		return
 	}
 	by := make(map[*stream][]*route)
+	wait := l.asking[:0]
 	for _, r := range l.asking {
-		if !l.current(r) {
-			continue
-		}
-		if by[r.st] = append(by[r.st], r); len(by[r.st]) == headsMost {
-			l.askHeads(r.st, by[r.st])
-			delete(by, r.st)
+		switch st := r.st; {
+		case !l.current(r):
+		case l.asked[st] >= asksMost:
+			wait = append(wait, r)
+		default:
+			if by[st] = append(by[st], r); len(by[st]) == headsMost {
+				l.askHeads(st, by[st])
+				delete(by, st)
+			}
 		}
 	}
-	l.asking = l.asking[:0]
+	clear(l.asking[len(wait):])
+	l.asking = wait
 	for st, routes := range by {
 		l.askHeads(st, routes)
 	}
@@ -127,10 +136,14 @@ func names(routes []*route) []string {
 
 func (l *lane) askHeads(st *stream, routes []*route) {
 	all := names(routes)
+	l.asked[st]++
 	l.e.readers.do(func(ctx context.Context) {
 		heads, err := st.heads(ctx, all)
 		epoch := st.epoch()
 		l.post(func() {
+			if l.asked[st]--; l.asked[st] == 0 {
+				delete(l.asked, st)
+			}
 			for i, r := range routes {
 				switch {
 				case !l.current(r) || r.busy == nil:

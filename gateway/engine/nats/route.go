@@ -101,7 +101,6 @@ func (l *lane) subscribe(r *route) {
 			l.fail(r, engine.ErrUnavailable)
 		case r.keeps:
 			l.asking = append(l.asking, r)
-			l.ask()
 		default:
 			l.e.nodes.Load().barrier(func() { l.post(func() { l.begin(r) }) })
 		}
