@@ -2,6 +2,7 @@ package loop
 
 import (
 	"errors"
+	"time"
 
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
@@ -11,6 +12,10 @@ import (
 // and with it everything the client has sent behind it: nothing more is read. It is not decoded
 // again. When the channel calls, the loop tries again in its turn, a bounded number of bytes at
 // a time.
+//
+// While an engine is away (engine.ErrAway) nothing calls. A protocol that cannot answer its client lets the
+// publication wait for that, too, for a while (PublishPatiently): the loop tries such ones again every
+// awayRetry. One whose result is unknown is not tried again, because it may have been published.
 
 const (
 	// retryBytes is about what a turn publishes of what has waited, before it looks at
@@ -18,6 +23,8 @@ const (
 	retryBytes = 256 << 10
 	// retryCost is what a retry counts beside its bytes.
 	retryCost = 1 << 10
+	// awayRetry is how often a publication is tried again while the engine is away.
+	awayRetry = 250 * time.Millisecond
 )
 
 // Publishing is a client's publication that waits: a [Wait] and an engine.Caller. It belongs to
@@ -35,6 +42,10 @@ type Publishing struct {
 	err            error            // why it waits; if answered the result
 	binary         bool
 	answered       bool
+
+	patient bool   // it waits while the engine is away
+	away    bool   // it is in loop.away
+	until   uint32 // loop time until when; 0 if the engine was not away
 }
 
 // Publisher is what a protocol does about a publication that has waited.
@@ -131,6 +142,16 @@ func (c *Conn) Hook(name string, payload []byte, binary bool) bool {
 // Publish publishes for the client; ch is nil if only the name is known. It returns the result
 // or, if the publication has to wait, a copy of it, with which the caller calls Then.
 func (c *Conn) Publish(name string, ch *channel.Channel, payload []byte, binary bool, extra []byte) (*Publishing, error) {
+	return c.publish(name, ch, payload, binary, extra, false)
+}
+
+// PublishPatiently is Publish for a client that gets no answer, and cannot try again itself: the
+// publication waits also while the engine is away, as long as other messages wait for an engine.
+func (c *Conn) PublishPatiently(name string, ch *channel.Channel, payload []byte, binary bool, extra []byte) (*Publishing, error) {
+	return c.publish(name, ch, payload, binary, extra, true)
+}
+
+func (c *Conn) publish(name string, ch *channel.Channel, payload []byte, binary bool, extra []byte, patient bool) (*Publishing, error) {
 	c.Plant("publish")
 	l := c.loop
 	p := l.spare
@@ -138,9 +159,9 @@ func (c *Conn) Publish(name string, ch *channel.Channel, payload []byte, binary 
 		p = &Publishing{loop: l}
 	}
 	l.spare = nil
-	p.c, p.name, p.ch, p.binary = c, name, ch, binary
+	p.c, p.name, p.ch, p.binary, p.patient, p.until = c, name, ch, binary, patient, 0
 	err := p.try(payload, extra)
-	if !waits(err) {
+	if !p.waits(err) {
 		if err == nil {
 			p.accepted()
 		}
@@ -161,9 +182,20 @@ func (p *Publishing) Then(to Publisher) Wait {
 	return p
 }
 
-// waits reports whether a publication has to wait.
-func waits(err error) bool {
-	return errors.Is(err, channel.ErrFull) || err == channel.ErrLarge || err == engine.ErrPending
+// waits reports whether the publication has to wait.
+func (p *Publishing) waits(err error) bool {
+	return errors.Is(err, channel.ErrFull) || err == channel.ErrLarge || err == engine.ErrPending || p.waitsForEngine(err)
+}
+
+// waitsForEngine reports whether the publication is tried again because the engine is away.
+func (p *Publishing) waitsForEngine(err error) bool {
+	if !p.patient || !errors.Is(err, engine.ErrAway) {
+		return false
+	}
+	if p.until == 0 {
+		p.until = p.loop.now + waitSeconds
+	}
+	return p.loop.now < p.until
 }
 
 // try hands the publication to the engine.
@@ -193,18 +225,54 @@ func (p *Publishing) wait() {
 	case p.err == channel.ErrLarge:
 		p.work = &encoding{from: p.c.id}
 		p.work.start(p)
+	case errors.Is(p.err, engine.ErrAway):
+		p.answered = false
+		p.loop.retryLater(p)
 	case !errors.Is(p.err, channel.ErrTurn):
 		p.loop.stats.PushBacks.Add(1)
 	}
 }
 
+// retryLater has the loop try a publication again after awayRetry. One timer serves all of them.
+func (l *Loop) retryLater(p *Publishing) {
+	if p.away {
+		return
+	}
+	p.away = true
+	if l.away = append(l.away, p); len(l.away) > 1 {
+		return
+	}
+	if l.awayTimer == nil {
+		l.awayTimer = time.AfterFunc(awayRetry, func() { l.Post(awayOver{}) })
+	} else {
+		l.awayTimer.Reset(awayRetry)
+	}
+}
+
+// awayOver is posted by the loop's timer.
+type awayOver struct{}
+
+// Deliver has the publications tried again that wait because the engine is away.
+func (awayOver) Deliver(l *Loop) {
+	for _, p := range l.away {
+		p.away = false
+	}
+	l.retries = append(l.retries, l.away...)
+	l.away = nil
+}
+
 // Resume implements Wait.
 func (p *Publishing) Resume(c *Conn) Wait {
+	if p.answered && p.waitsForEngine(p.err) {
+		p.work = nil
+		p.wait()
+		return p
+	}
 	if !p.answered {
 		if p.err = p.to.MayPublish(c, p.name); p.err == nil {
 			p.err = p.try(p.payload, p.extra)
 		}
-		if waits(p.err) {
+		if p.waits(p.err) {
 			p.wait()
 			return p
 		}

@@ -78,6 +78,8 @@ type Loop struct {
 	sweeps    []*Group         // with a sweep to begin or to continue, first come first
 	delayed   []*Group         // with a sweep to begin that is put off
 	retries   []*Publishing    // that were called or answered
+	away      []*Publishing    // that wait because the engine is away
+	awayTimer *time.Timer      // until they are tried again
 	spare     *Publishing      // for the next one
 	catching  []*Conn          // whose next piece of what they missed is due
 	fenced    []*Conn          // that have reached a fence, see lost.go

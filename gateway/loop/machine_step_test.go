@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/gateway/channel"
+	"sluice/gateway/engine"
 	"sluice/poller"
 )
 
@@ -84,7 +85,7 @@ func (m *machine) step(op, arg byte) {
 	case arg&4 != 0:
 		m.later = 1 + int(arg>>5)
 	default:
-		m.refuse = [...]error{channel.ErrFull, channel.ErrTooBig, errors.New("refused by the test"), channel.ErrGone}[arg&3]
+		m.refuse = [...]error{channel.ErrFull, channel.ErrTooBig, errors.New("refused by the test"), channel.ErrGone, engine.ErrAway, engine.ErrUnavailable, channel.ErrFull, channel.ErrTooBig}[arg&3|arg>>3&4]
 	}
 }
 

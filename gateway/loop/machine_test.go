@@ -451,6 +451,9 @@ func (m *machine) check() {
 	if l.paceTimer != nil {
 		l.paceTimer.Stop() // likewise
 	}
+	if l.awayTimer != nil {
+		l.awayTimer.Stop()
+	}
 	for _, p := range m.peers {
 		if p != nil {
 			p.look()
@@ -510,6 +513,9 @@ func (m *machine) pass(d time.Duration) {
 	if m.l.pacing {
 		m.l.Post(paceOver{})
 	}
+	if len(m.l.away) > 0 {
+		m.l.Post(awayOver{})
+	}
 }
 
 // rest lets everybody read, and everything happen that is due.
@@ -536,7 +542,7 @@ func (m *machine) rest() {
 			busy = true
 			m.l.turn()
 		}
-		if len(m.l.delayed) > 0 || m.l.pacing {
+		if len(m.l.delayed) > 0 || m.l.pacing || len(m.l.away) > 0 {
 			busy = true
 			m.pass(50 * time.Millisecond)
 		}

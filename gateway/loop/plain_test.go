@@ -139,7 +139,7 @@ func (p plain) Message(c *Conn, m frame.Message) Wait {
 	if !c.Hook(ch.Name(), m.Payload, binary) {
 		return nil
 	}
-	waits, err := c.Publish(ch.Name(), ch, m.Payload, binary, nil)
+	waits, err := c.PublishPatiently(ch.Name(), ch, m.Payload, binary, nil)
 	if waits != nil {
 		return waits.Then(p)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -562,4 +563,99 @@ func TestKept(t *testing.T) {
 	if k.Keep([]byte("another")); string(k.Bytes()) != "another" {
 		t.Errorf("%q", k.Bytes())
 	}
+}
+
+// awayEngine is away until it is back. It counts what it has refused.
+type awayEngine struct {
+	local.Engine
+	away    atomic.Bool
+	later   atomic.Bool // it answers later
+	refused atomic.Int64
+}
+
+func (e *awayEngine) Publish(name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c engine.Caller) (channel.Receipt, error) {
+	if !e.away.Load() {
+		return e.Engine.Publish(name, ch, p, s, c)
+	}
+	if e.refused.Add(1); e.later.Load() {
+		go c.Published(channel.Receipt{}, engine.ErrAway)
+		return channel.Receipt{}, engine.ErrPending
+	}
+	return channel.Receipt{}, engine.ErrAway
+}
+
+// A client that gets no answer waits with its message while the engine is away, and is closed if that takes too
+// long.
+func TestMessagesWaitWhileTheEngineIsAway(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ later, back bool }{{false, true}, {true, true}, {false, false}, {true, false}} {
+		t.Run(fmt.Sprintf("%+v", tt), func(t *testing.T) {
+			t.Parallel()
+			e := new(awayEngine)
+			e.away.Store(true)
+			e.later.Store(tt.later)
+			s := startLoops(t, loopsConfig{Loops: 1, Engine: e, PingInterval: -1})
+			s.pass(0) // no time passes by itself
+			reader := clienttest.Dial(t, s, "/ws/x")
+			c := clienttest.Dial(t, s, "/ws/x?echo=off")
+			c.Send(clienttest.Text("one") + clienttest.Text("two"))
+			clienttest.WaitFor(t, "it to be tried again", func() bool { return e.refused.Load() >= 3 })
+			if tt.back {
+				s.pass(int(waitSeconds) - 1)
+				e.away.Store(false)
+				reader.WantEach("they are published, once and in order", []string{"one", "two"})
+				c.Settle(s)
+				s.publish("x", "three")
+				reader.WantText("nothing else was", "three")
+				return
+			}
+			s.pass(int(waitSeconds))
+			c.WantClose("that took too long", statusTryAgainLater)
+			s.wantClosed(ReasonUnavailable, 1)
+			e.away.Store(false)
+			s.publish("x", "three")
+			reader.WantText("nothing was published", "three")
+		})
+	}
+}
+
+// What has waited and is then refused for good, with an unknown result, is not tried again.
+func TestUnknownResultIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	store := newStore()
+	s := startLoops(t, loopsConfig{Loops: 1, Engine: store, PingInterval: -1})
+	s.pass(0)
+	c := clienttest.Dial(t, s, "/ws/x")
+	c.Send(clienttest.Text("m"))
+	store.next(t).answer(s.space, engine.ErrAway)
+	store.next(t).answer(s.space, engine.ErrUnavailable) // it was tried again
+	c.WantClose("its result is not known", statusTryAgainLater)
+	if s.quiet(); len(store.got) > 0 {
+		t.Error("it was tried once more")
+	}
+}
+
+// The publication of a client that leaves meanwhile is still made, and one that waits is given up with its
+// connection.
+func TestClientThatLeavesWhileTheEngineIsAway(t *testing.T) {
+	t.Parallel()
+	e := new(awayEngine)
+	e.away.Store(true)
+	s := startLoops(t, loopsConfig{Loops: 1, Engine: e, PingInterval: -1})
+	s.pass(0)
+	reader := clienttest.Dial(t, s, "/ws/x")
+	left, killed := clienttest.Dial(t, s, "/ws/x"), clienttest.Dial(t, s, "/ws/x")
+	left.Send(clienttest.Text("from one that has left"))
+	killed.Send(clienttest.Text("from one that was killed"))
+	clienttest.WaitFor(t, "both to wait", func() (both bool) {
+		s.do(func(l *Loop) { both = len(l.away) == 2 })
+		return both
+	})
+	left.Fin()
+	s.do(func(l *Loop) { l.conns[2].step(func(c *Conn) { c.kill(ReasonOperator) }) })
+	killed.Vanish()
+	e.away.Store(false)
+	reader.WantText("it is published", "from one that has left")
+	s.publish("x", "last")
+	reader.WantText("nothing else is", "last")
 }

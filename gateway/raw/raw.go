@@ -188,7 +188,7 @@ func (p *Protocol) Message(c *loop.Conn, m frame.Message) loop.Wait {
 	if !c.Hook(ch.Name(), m.Payload, binary) {
 		return nil
 	}
-	waits, err := c.Publish(ch.Name(), ch, m.Payload, binary, nil)
+	waits, err := c.PublishPatiently(ch.Name(), ch, m.Payload, binary, nil)
 	if waits != nil {
 		return waits.Then(p)
 	}
