@@ -77,6 +77,7 @@ failure.`,
 	f.StringSliceVar(&words, "row", nil, "run the row with this number `N`; repeatable, or a comma-separated list, or all")
 	f.BoolVar(&list, "list", false, "print the list of rows and exit")
 	f.BoolVar(&o.Short, "short", false, "run for seconds with hundreds of clients, instead of minutes with thousands")
+	f.StringToStringVar(&o.Set, "set", nil, "set parameters of a row, such as `clients=500,lasts=5m`; the report lists them")
 	f.Uint64Var(&o.Seed, "seed", 0, "repeat the random choices of the run that printed the seed `N`; random by default")
 	f.StringVar(&o.Bin, "bin", "", "test the gateway binary at this `PATH`; by default it is built from ./cmd/sluice")
 	f.StringVar(&o.Dir, "dir", "", "keep logs and ledgers in `DIR`; by default a temporary directory, kept only after a failure")

@@ -50,13 +50,14 @@ var rows = []Row{
 
 // Options are the settings of a run.
 type Options struct {
-	Short    bool          // seconds and hundreds of clients instead of minutes and thousands
-	Seed     uint64        // of the random choices; a random one when 0
-	Bin      string        // the gateway's binary
-	Dir      string        // for logs and ledgers; a temporary one when empty, which is kept only after a failure
-	Policy   string        // the gateway's --slow-policy in rows with slow clients: close (also "") or skip
-	Deadline time.Duration // for one row; 40 minutes, with Short 90 s
-	Progress io.Writer     // gets a line for each step; none when nil
+	Short    bool              // seconds and hundreds of clients instead of minutes and thousands
+	Seed     uint64            // of the random choices; a random one when 0
+	Bin      string            // the gateway's binary
+	Dir      string            // for logs and ledgers; a temporary one when empty, which is kept only after a failure
+	Policy   string            // the gateway's --slow-policy in rows with slow clients: close (also "") or skip
+	Set      map[string]string // parameters of rows that differ
+	Deadline time.Duration     // for one row; 40 minutes, with Short 90 s
+	Progress io.Writer         // gets a line for each step; none when nil
 
 	slow bool // the gateway is slow by design, as one with -race
 }
@@ -178,14 +179,30 @@ func (r *Run) Say(format string, args ...any) {
 }
 
 // Param notes a parameter and returns it back: the first in the short form, else the
-// second.
+// second, unless the options set another one.
 func Param[T any](r *Run, name string, short, long T) T {
 	v := long
 	if r.Short {
 		v = short
 	}
+	if text, ok := r.Set[name]; ok {
+		noError(setParam(&v, name, text))
+	}
 	r.result.Parameters[name] = fmt.Sprint(v)
 	return v
+}
+
+// setParam reads a number or a time.
+func setParam(v any, name, text string) (err error) {
+	if d, ok := v.(*time.Duration); ok {
+		*d, err = time.ParseDuration(text)
+	} else {
+		_, err = fmt.Sscan(text, v)
+	}
+	if err != nil {
+		return fmt.Errorf("--set %s=%s: %w", name, text, err)
+	}
+	return nil
 }
 
 // judgesSpeed reports whether times and memory are judged: not in the short form, which
