@@ -38,7 +38,9 @@
 // window (5 minutes) begins when the first request completes. Failures are not remembered, and a
 // request that arrives while the first is in progress waits for it. Keys are kept in this
 // process's memory: other nodes do not know them, nor does this one after a restart. At most
-// 100,000 are kept. When there are more, the oldest are forgotten early.
+// 100,000 are kept. When there are more, the oldest are forgotten early. An engine that stores the
+// channel's history recognizes the message by its key as well, on every node, for engine.DuplicateWindow:
+// a Node that is asked again after a failure then publishes once.
 //
 // # What it does not know
 //

@@ -36,6 +36,10 @@ func (awayError) Unwrap() error { return ErrUnavailable }
 // Patience is how long to wait for an engine's answer.
 const Patience = 5 * time.Second
 
+// DuplicateWindow is for how long an engine that stores publications recognizes one by its ID. A store
+// holds all IDs of that time in memory.
+const DuplicateWindow = 15 * time.Second
+
 // AskPatience is how long an engine waits for the answers of other nodes.
 const AskPatience = time.Second
 
@@ -63,8 +67,8 @@ type Engine interface {
 	//
 	// A publication with p.ID (up to 64 characters of ASCII, which no other message of any channel
 	// has) may be handed over again, on any node, when its result is unknown: it is pending, or was
-	// ErrUnavailable. It is published once, and both have its result, if no more than 2 minutes lie
-	// between them.
+	// ErrUnavailable. It is published once, and both have its result, if no more than DuplicateWindow lies
+	// between them and the channel has a history that the engine stores.
 	Publish(name string, ch *channel.Channel, p *channel.Publication, s *channel.Scratch, c Caller) (channel.Receipt, error)
 	// Attach is called when ch was opened on this node, which is attaching until ch.Attached or
 	// ch.Failed is called; Detach when it has ended. Each is called once for a Channel, and only

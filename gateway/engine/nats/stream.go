@@ -31,7 +31,7 @@ const (
 	shardsInCluster = 8 // changing it loses histories: channels would be in other streams
 	probeEvery      = 250 * time.Millisecond
 	ageLeast        = 24 * time.Hour
-	duplicateWindow = 15 * time.Second
+	duplicateWindow = engine.DuplicateWindow
 	// messageBytes is what a message takes at least of the room on the disk, as far as the bound on their
 	// number goes: the server's index costs some 100 bytes of memory for each.
 	messageBytes = 1 << 10
