@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sluice/gateway/channel"
+	"sluice/gateway/engine"
 )
 
 // Histories lie in streams: one for each namespace that keeps a history, and for each shard of its channels.
