@@ -17,13 +17,14 @@ import (
 // Centrifugo's. With more channels than clients, each client subscribes to several.
 type CrowdOptions struct {
 	Options
-	Nodes      []string // further nodes that share the channels of URL; none
-	Clients    int      // subscribers; 1
-	Publishers int      // clients that publish, each into channels of its own; none
-	Rate       float64  // publications per second of all of them; 0: each sends when it has the receipt of the one before
-	Size       int      // payload bytes; 64
-	OnFirst    bool     // subscribers connect to URL at first, and publishers to the other nodes; otherwise all are spread
-	Leave      bool     // clients that lose their connection stay away until Return
+	Nodes      []string      // further nodes that share the channels of URL; none
+	Clients    int           // subscribers; 1
+	Publishers int           // clients that publish, each into channels of its own; none
+	Rate       float64       // publications per second of all of them; 0: each sends when it has the receipt of the one before
+	Size       int           // payload bytes; 64
+	OnFirst    bool          // subscribers connect to URL at first, and publishers to the other nodes; otherwise all are spread
+	Window     time.Duration // for which the channels' history lasts: who comes back later may find it gone; 0: forever
+	Leave      bool          // clients that lose their connection stay away until Return
 }
 
 func (o *CrowdOptions) check(f *Faults) {
@@ -101,6 +102,7 @@ type missed struct {
 type journal struct {
 	delivered, repeated, reordered int64
 	recovered, unrecovered         int64 // answers to subscriptions with a position
+	outside                        int64 // ... of clients that came back after the window
 	unfounded                      int64 // of the recovered: in another epoch, or short
 	refused, unknown               int64 // publications without a receipt: with an error, and with neither
 	seen                           []bitset

@@ -45,7 +45,11 @@ func (m *member) placed(j *journal, sub *subscription, res *protocol.SubscribeRe
 	case !sub.recover:
 		s.told = m.downAt > 0 // it comes back without a position
 	case !res.Recovered:
-		j.unrecovered++
+		if away := m.loop.clock.now() - m.downAt; m.crowd.options.Window > 0 && m.downAt > 0 && away > int64(m.crowd.options.Window) {
+			j.outside++
+		} else {
+			j.unrecovered++
+		}
 		s.told = true
 	default:
 		j.recovered++
@@ -117,6 +121,7 @@ type CrowdReport struct {
 
 	Recovered   int64 // subscriptions with a position, answered with recovered: true
 	Unrecovered int64 // ... with false
+	Outside     int64 // ... with false, after the window
 	Unfounded   int64 // of the recovered: in another epoch
 
 	Latency, Receipt, Back Times // of deliveries, receipts and returns
@@ -189,6 +194,7 @@ func (c *Crowd) Report() CrowdReport {
 			r.Recovered += j.recovered
 			r.Unrecovered += j.unrecovered
 			r.Unfounded += j.unfounded
+			r.Outside += j.outside
 			latency.Merge(j.latency) // ignored: all have the same bounds, nothing is dropped
 			back.Merge(j.back)       // ignored: as above
 			receipt.Merge(j.receipt) // ignored: as above

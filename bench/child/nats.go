@@ -21,7 +21,7 @@ import (
 // again when it is started again.
 type NATS struct {
 	*Process
-	URL string // for its clients
+	URL string // for its clients; Internal is its monitoring port
 	Dir string // with what it has stored
 
 	words  []string // its command
@@ -99,6 +99,7 @@ func (o NATSOptions) start() (all []*NATS, err error) {
 		if s.Process, err = Start(exec.Command(s.words[0], s.words[1:]...)); err != nil {
 			return all, err
 		}
+		s.Internal = monitor
 		all = append(all, s)
 	}
 	for _, s := range all {
@@ -131,7 +132,10 @@ func freePorts(host string, n int) (ports []string, err error) {
 // may have to be started for it to become healthy.
 func (s *NATS) Again() (err error) {
 	<-s.Ended
-	s.Process, err = Start(exec.Command(s.words[0], s.words[1:]...))
+	monitor := s.Internal
+	if s.Process, err = Start(exec.Command(s.words[0], s.words[1:]...)); err == nil {
+		s.Internal = monitor
+	}
 	return err
 }
 

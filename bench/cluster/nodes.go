@@ -13,7 +13,7 @@ import (
 )
 
 // nodes starts gateways around NATS servers.
-func (r *Run) nodes(n, servers int, flags ...string) ([]*child.Process, []*Server) {
+func (r *Run) nodes(n, servers int, flags ...string) ([]*child.Process, []*child.NATS) {
 	nats := r.NATS(servers)
 	var all []*child.Process
 	for range n {
@@ -162,18 +162,18 @@ func resubscribe(r *Run) {
 		return
 	}
 	s := nats[0]
-	r.Await("all channels are subscribed", time.Minute, func() bool { return s.Subscriptions() >= channels })
+	r.Await("all channels are subscribed", time.Minute, func() bool { return subscriptions(s) >= channels })
 	var fromReady, fromKill []float64
 	for i := range r.Rounds {
 		r.sample(g, c, channels)
 		killed := time.Now()
 		s.Kill()
 		r.Pause(500 * time.Millisecond) // a restart takes its time
-		s.Start()
-		s.AwaitReady()
+		noError(s.Again())
+		r.Await("the server is healthy again", time.Minute, s.Healthy)
 		ready := time.Now()
 		r.profile(g, fmt.Sprint("round", i), 3*time.Second)
-		r.Await("all channels are subscribed again", time.Minute, func() bool { return s.Subscriptions() >= channels })
+		r.Await("all channels are subscribed again", time.Minute, func() bool { return subscriptions(s) >= channels })
 		fromReady, fromKill = append(fromReady, time.Since(ready).Seconds()), append(fromKill, time.Since(killed).Seconds())
 		r.Say("round %d: %.2f s after the server is ready, %.2f s after the kill", i+1, fromReady[i], fromKill[i])
 	}
@@ -203,10 +203,12 @@ func (r *Run) sample(g *child.Process, c *bench.Crowd, channels int) {
 func resume(r *Run) {
 	clients, channels := Param(r, "clients", 200, 10_000), Param(r, "channels", 20, 200)
 	missed := Param(r, "missed", 20, 20)
-	gateways, _ := r.nodes(3, 1)
+	gateways, nats := r.nodes(3, 1)
 	if r.Plain {
 		gateways = gateways[:1]
 	}
+	readers := r.Readers(nats)
+	defer readers.close()
 	var took, reads []float64
 	for i := range r.Rounds {
 		c := r.Crowd(bench.CrowdOptions{
@@ -219,7 +221,7 @@ func resume(r *Run) {
 		c.Depart()
 		r.Pause(Param(r, "away", 100*time.Millisecond, 3*time.Second))
 		c.PublishEach(r.ctx, missed)
-		before := r.streamReads(gateways[last])
+		readers.take()
 		r.profile(gateways[last], fmt.Sprint("round", i), 3*time.Second)
 		d, err := c.Return(r.ctx, last, 512)
 		noError(err)
@@ -227,7 +229,10 @@ func resume(r *Run) {
 			r.Say("not everybody is current")
 		}
 		took = append(took, d.Seconds())
-		reads = append(reads, (r.streamReads(gateways[last])-before)/float64(channels))
+		most, all, heads := readers.take()
+		reads = append(reads, float64(most))
+		r.Count("reads", float64(all))
+		r.Count("questions_for_heads", float64(heads))
 		rep := c.Report()
 		r.crowdCounts(rep)
 		r.Figure("publications missing, or not recovered", "", atMost(0).always(), float64(rep.Missing+rep.Lost+rep.Told+rep.Repeated))
@@ -235,12 +240,7 @@ func resume(r *Run) {
 		noError(c.Close())
 	}
 	r.Figure(fmt.Sprintf("%d clients resume %d publications each on another node", clients, missed), "s", atMost(5), took...)
-	r.Figure("reads of a stream per channel", "", atMost(1).always(), reads...)
-}
-
-// streamReads returns how many reads of streams a gateway has made.
-func (r *Run) streamReads(g *child.Process) float64 {
-	return must(g.Metrics()).Sum("sluice_engine_stream_reads_total", "", "")
+	r.Figure("reads of a stream for one channel, at most", "", atMost(1).always(), reads...)
 }
 
 // gatewayKill kills one of three gateways after the other.

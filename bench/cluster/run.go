@@ -38,7 +38,7 @@ type Run struct {
 	began  time.Time
 
 	gateways []*child.Process // all so far, by their number
-	servers  []*Server
+	servers  []*child.NATS
 	dirs     int
 	working  sync.WaitGroup // profiles
 }
@@ -176,6 +176,9 @@ func (r *Run) Gateway(flags ...string) *child.Process {
 	r.gateways = append(r.gateways, p)
 	r.Await("a gateway whose engine is ready", 30*time.Second, func() bool {
 		_, err := p.Get("/readyz")
+		if p.HasEnded() {
+			noError(fmt.Errorf("the gateway has ended:\n%s", p.Log.String()))
+		}
 		return err == nil
 	})
 	r.Say("gateway %d has pid %d, flags %q", len(r.gateways), p.PID(), flags)
@@ -195,7 +198,7 @@ func (r *Run) Sharing(urls string, flags ...string) []string {
 	if r.Plain {
 		return flags
 	}
-	return append([]string{"--nats-url", urls}, flags...)
+	return append([]string{"--nats-url", urls, "--data-max", "2GiB"}, flags...)
 }
 
 // Crowd connects a crowd to gateways. It is closed by the caller.
@@ -236,7 +239,7 @@ func (r *Run) end() {
 	}
 	for i, s := range r.servers {
 		s.Kill()
-		if err := os.WriteFile(filepath.Join(r.Dir, fmt.Sprintf("nats-%d.log", i+1)), []byte(s.log), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(r.Dir, fmt.Sprintf("nats-%d.log", i+1)), []byte(s.Log.String()), 0o644); err != nil {
 			r.Say("no log: %v", err)
 		}
 	}
