@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +24,9 @@ func (r *Run) NATS(n int) []*child.NATS {
 	}
 	o := child.NATSOptions{Binary: r.NATSBin, Dir: r.subdir("nats"), Servers: n}
 	if o.Binary == "" { // this program, with the command that newServerCommand returns
-		o.By, o.Binary = []string{must(os.Executable())}, "nats-server"
+		o.Binary = filepath.Join(o.Dir, "nats-server")
+		script := fmt.Sprintf("#!/bin/sh\nexec '%s' nats-server \"$@\"\n", must(os.Executable()))
+		noError(os.WriteFile(o.Binary, []byte(script), 0o700))
 	}
 	servers := must(child.StartNATS(o))
 	r.servers = append(r.servers, servers...)
