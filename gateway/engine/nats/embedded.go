@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,6 +51,7 @@ type embeddedConfig struct {
 	log        *slog.Logger
 	now        func() time.Time
 	free       func(path string) (int64, error) // nil: the file system's
+	look       time.Duration                    // how often it is looked at; 0: as roomLook says
 }
 
 // embedded is a running server and its directory.
@@ -81,6 +83,9 @@ type endMark struct{ acknowledged, noted atomic.Uint64 }
 func startEmbedded(cfg embeddedConfig) (_ *embedded, err error) {
 	if cfg.now == nil {
 		cfg.now = time.Now
+	}
+	if cfg.look == 0 {
+		cfg.look = roomLook
 	}
 	if cfg.free == nil {
 		cfg.free = datadir.Free
@@ -176,8 +181,8 @@ func endsOf(srv *server.Server) (map[string]datadir.End, error) {
 // settled takes over what the directory has decided.
 func (e *embedded) settled(ends map[string]datadir.End, reasons []string) {
 	e.raised.Store(e.dir.Generation())
-	for _, reason := range reasons {
-		e.cfg.log.Warn("positions from before are invalid, and clients that had one are notified: "+reason, "directory", e.dir.Path(), "generation", e.dir.Generation())
+	if len(reasons) > 0 {
+		e.cfg.log.Warn("positions from before are invalid, and clients that have one will be notified: "+strings.Join(reasons, "; "), "directory", e.dir.Path(), "generation", e.dir.Generation())
 	}
 	for name, end := range ends {
 		m := e.markOf(name)

@@ -24,7 +24,7 @@ type keeper struct {
 // keep runs until the server is closed.
 func (e *embedded) keep() {
 	defer close(e.done)
-	k := &keeper{embedded: e, every: roomLook}
+	k := &keeper{embedded: e, every: e.cfg.look}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -104,7 +104,7 @@ func (e *embedded) look() time.Duration {
 	if free < roomNear {
 		return roomLookNear
 	}
-	return roomLook
+	return e.cfg.look
 }
 
 // recover restarts the server if it cannot write any more, once there is room.

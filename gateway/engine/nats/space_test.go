@@ -3,6 +3,7 @@ package nats
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"sync/atomic"
 	"testing"
@@ -45,18 +46,19 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-// TestWriteError lets the server meet a full disk, after which it stores nothing until it is restarted.
-func TestWriteError(t *testing.T) {
-	s := diskRigIn(t, mount(t, 4<<20)+"/data")
-	s.cfg.free = func(path string) (int64, error) { // as if it were larger: it is noticed too late
+// failing is a server that has met a full disk: it is tiny, and the free space is noticed too late. The disk
+// is still full, and will not be without filler. last was acknowledged.
+func failing(t *testing.T) (s *diskRig, filler string, last uint64) {
+	t.Helper()
+	s = diskRigIn(t, mount(t, 4<<20)+"/data")
+	s.cfg.free = func(path string) (int64, error) { // as if it were larger
 		free, err := datadir.Free(path)
 		return free * 64, err
 	}
 	s.start()
 	s.createLarge("S")
 	s.publish("S", 100)
-	filler := fill(t, s.dir+"/..", 64<<10)
-	last := uint64(100)
+	filler, last = fill(t, s.dir+"/..", 64<<10), 100
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		ack, err := s.js.Publish(ctx, "S.a", bytes.Repeat([]byte("y"), 4000))
@@ -71,6 +73,12 @@ func TestWriteError(t *testing.T) {
 	if s.e.room() {
 		t.Error("there is room although the store failed")
 	}
+	return s, filler, last
+}
+
+// TestWriteError lets the server meet a full disk, after which it stores nothing until it is restarted.
+func TestWriteError(t *testing.T) {
+	s, filler, last := failing(t)
 	before := s.e.running()
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
@@ -99,5 +107,22 @@ func TestWriteError(t *testing.T) {
 	s.start()
 	if g := s.e.generation(); g != 1 {
 		t.Errorf("generation %d after a new start, want 1: %q", g, s.log.lines(""))
+	}
+}
+
+// TestLossAtARestart loses acknowledged messages while the server is restarted: positions become invalid at
+// once.
+func TestLossAtARestart(t *testing.T) {
+	s, filler, last := failing(t)
+	cut(t, s.blocks("S")[0], 40_000)
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	clienttest.WaitFor(t, "it is restarted", s.e.room)
+	if g := s.e.generation(); g == 1 {
+		t.Error("the generation has not risen")
+	}
+	if n := len(s.log.lines(fmt.Sprintf("%d was acknowledged", last))); n != 1 {
+		t.Errorf("log: %q, want one line about %d", s.log.lines(""), last)
 	}
 }
