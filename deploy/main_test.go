@@ -36,6 +36,7 @@ var scratch string
 func TestMain(m *testing.M) {
 	becomeConfined()
 	becomePageRunner()
+	becomeNATSServer()
 	// These tests wait more than they compute.
 	flag.Parse()
 	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {

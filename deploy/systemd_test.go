@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"maps"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -186,8 +188,10 @@ func TestGatewayWorksWithWhatUnitAllows(t *testing.T) {
 	}
 
 	const key = "0123456789abcdef"
+	data := filepath.Join(t.TempDir(), "data")
 	config := write(t, "sluice.conf", substitute(t, shipped(t, "systemd/sluice.conf"),
 		"127.0.0.1:8000", "127.0.0.1:0", "127.0.0.1:9000", "127.0.0.1:0", "raw = listen", "raw = publish",
+		"#data-dir = /var/lib/sluice\n", "data-dir = "+data+"\n",
 		"max-connections = 100000", "max-connections = 100")) // as many descriptors as a test may have
 	cmd := confined(t, calls, families, sluice(t), "serve", "--config", config)
 	cmd.Env = append(cmd.Env, "SLUICE_API_KEY_FILE="+write(t, "api-key", key+"\n"), "SLUICE_CLOSE_TIMEOUT=1s", "SLUICE_PING_INTERVAL=1s",
@@ -245,5 +249,21 @@ func TestGatewayWorksWithWhatUnitAllows(t *testing.T) {
 
 	if err := g.Stop(); err != nil {
 		t.Errorf("after SIGTERM: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(data, "lock")); err != nil {
+		t.Errorf("nothing is stored: %v", err)
+	}
+}
+
+// The directory that the configuration proposes is the one that systemd makes, for the service alone.
+func TestUnitMakesTheDataDirectory(t *testing.T) {
+	t.Parallel()
+	unit := shipped(t, unitFile)
+	proposed := regexp.MustCompile(`(?m)^#data-dir = (.*)$`).FindStringSubmatch(shipped(t, "systemd/sluice.conf"))
+	if proposed == nil || "/var/lib/"+strings.Join(values(unit, "StateDirectory"), "") != proposed[1] {
+		t.Errorf("StateDirectory is %q, sluice.conf proposes %q", values(unit, "StateDirectory"), proposed)
+	}
+	if got := values(unit, "StateDirectoryMode"); !cmp.Equal(got, []string{"0700"}) {
+		t.Errorf("StateDirectoryMode: %q", got)
 	}
 }
