@@ -76,5 +76,6 @@ func (s *Server) snapshot() *ops.Snapshot {
 		})
 	}
 	control.SnapshotLoops(s.set, out)
+	control.SnapshotEngine(s.engine.Engine, out)
 	return out
 }

@@ -142,6 +142,37 @@ var rows = []row{
 			{`sum by (instance) (rate(sluice_recovered_publications_total{HERE}[RATE]))`, "{{instance}}"},
 		}},
 	}},
+	{title: "Store and nodes", panels: []panel{
+		{third, "Engine", "1 while the connection to the NATS servers, or the store of histories, is up. Empty for gateways without either.", units.Short, []query{
+			{`min by (instance, part) (sluice_engine_up{HERE})`, "{{instance}} {{part}}"},
+		}},
+		{third, "Share of time away", "Time in which some part of the engine was down: publishing to some channels fails then.", units.PercentUnit, []query{
+			{`sum by (instance) (rate(sluice_engine_away_seconds_total{HERE}[RATE]))`, "{{instance}}"},
+		}},
+		{third, "Nodes that each node hears", "Itself included: the same number everywhere while all is well.", units.Short, []query{
+			{`max by (instance) (sluice_nodes{HERE})`, "{{instance}}"},
+		}},
+		{third, "Publications without an acknowledgement", "They wait in the node, or for the store.", units.Short, []query{
+			{`sum by (instance) (sluice_engine_pending_publications{HERE})`, "{{instance}}"},
+		}},
+		{third, "Age of the oldest of them", "How far the store or the servers are behind.", units.Seconds, []query{
+			{`max by (instance) (sluice_engine_lag_seconds{HERE})`, "{{instance}}"},
+		}},
+		{third, "Messages not yet in their channels", "They have arrived and wait for the node: it has more to do than CPU.", units.Short, []query{
+			{`sum by (instance) (sluice_engine_waiting_messages{HERE})`, "{{instance}}"},
+		}},
+		{third, "Gaps by cause", "Channels in which publications may be lost, so that their subscribers were notified. METRICS.md explains each cause.", units.CountsPerSecond, []query{
+			{`sum by (cause) (rate(sluice_engine_gaps_total{HERE}[RATE])) > 0`, "{{cause}}"},
+		}},
+		{third, "Publications stored", "In histories.", units.CountsPerSecond, []query{
+			{`sum by (instance) (rate(sluice_engine_stored_publications_total{HERE}[RATE]))`, "{{instance}}"},
+		}},
+		{third, "Channels completed or resubscribed", "After a connection broke, or messages were missed.", units.CountsPerSecond, []query{
+			{`sum(rate(sluice_engine_caught_up_channels_total{HERE}[RATE]))`, "completed from the store"},
+			{`sum(rate(sluice_engine_resubscribed_channels_total{HERE}[RATE]))`, "resubscribed"},
+			{`sum(rate(sluice_nodes_unanswered_total{HERE}[RATE]))`, "questions without an answer"},
+		}},
+	}},
 	{title: "Connections and closes", collapsed: true, panels: []panel{
 		{third, "Connections opened and closed", "WebSocket and SSE connections.", units.CountsPerSecond, []query{
 			{`sum(rate(sluice_handshakes_total{HERE, ` + admitted + `}[RATE]))`, "opened"},

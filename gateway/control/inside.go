@@ -143,6 +143,23 @@ func SnapshotLoops(s *loop.Set, out *ops.Snapshot) {
 	}
 }
 
+// SnapshotEngine adds what the metrics say of the engine, if there is something to say.
+func SnapshotEngine(e engine.Engine, out *ops.Snapshot) {
+	r, ok := e.(engine.Reporter)
+	if !ok {
+		return
+	}
+	s := r.Stats()
+	out.Engine = &ops.Engine{
+		Parts: make(map[string]bool, len(s.Parts)), Away: s.Away.Seconds(), AwayTotal: s.AwayTotal.Seconds(), Lag: s.Lag.Seconds(),
+		Pending: s.Pending, PendingBytes: s.PendingBytes, Waiting: s.Waiting, Stored: s.Stored, CaughtUp: s.CaughtUp, Resubscribed: s.Resubscribed,
+		Gaps: s.Gaps, Nodes: s.Nodes, Unanswered: s.Unanswered,
+	}
+	for _, p := range s.Parts {
+		out.Engine.Parts[p.Name] = p.Up
+	}
+}
+
 // latencyBounds are the bounds of all histograms, in seconds.
 var latencyBounds = func() (bounds []float64) {
 	for _, b := range loop.LatencyBounds {

@@ -33,6 +33,8 @@ type Snapshot struct {
 	HeldConnections                     int64
 	HeldLogs, HeldHistory, HeldEncoding int
 
+	Engine *Engine // nil for one that has no store and no other nodes
+
 	Channels                      int
 	Published, PublishedByClients uint64
 	PushedBack, PushedBackClients uint64
@@ -45,6 +47,17 @@ type Loop struct {
 	Writes, Sweeps, Blockings, Pings, Panics      uint64
 	Recoveries, Gaps, Recalled, Skips, Subscribed uint64
 	Lag, Delivery                                 Histogram
+}
+
+// Engine is what they say of the store and of other nodes.
+type Engine struct {
+	Parts                          map[string]bool // up, by name
+	Away, AwayTotal, Lag           float64         // seconds
+	Pending, PendingBytes, Waiting int
+	Stored, CaughtUp, Resubscribed uint64
+	Gaps                           map[string]uint64 // by cause
+	Nodes                          int
+	Unanswered                     uint64
 }
 
 // Namespace is what they say of the channels of a namespace.

@@ -24,7 +24,7 @@ type Metric struct {
 // new metric is a new row. deploy/METRICS.md is written from it.
 var Metrics = func() []Metric {
 	var all []Metric
-	for _, group := range [][]Metric{overview, delivery, slowClients, recovery, connections, resources, loops, namespaces} {
+	for _, group := range [][]Metric{overview, delivery, slowClients, recovery, connections, store, resources, loops, namespaces} {
 		all = append(all, group...)
 	}
 	return all
@@ -73,6 +73,15 @@ func perNamespace[N number](name, kind, help string, value func(n *Namespace) N)
 	return row(name, kind, help, []string{"namespace"}, func(s *Snapshot, to sink) {
 		for i := range s.Namespaces {
 			to.value(float64(value(&s.Namespaces[i])), s.Namespaces[i].Name)
+		}
+	})
+}
+
+// ofEngine is a metric with one value, if there is a store or other nodes.
+func ofEngine[N number | float64](name, kind, help string, value func(e *Engine) N) Metric {
+	return row(name, kind, help, nil, func(s *Snapshot, to sink) {
+		if s.Engine != nil {
+			to.value(float64(value(s.Engine)))
 		}
 	})
 }
@@ -145,6 +154,40 @@ var connections = in("Connections and closes",
 	one("addresses", "gauge", "Client addresses tracked for per-address limits.", func(s *Snapshot) int { return s.Addresses }),
 	one("untracked_addresses_total", "counter", "Connections whose address was not tracked because the table was full.", func(s *Snapshot) uint64 { return s.Untracked }),
 	one("descriptors_exhausted_total", "counter", "Number of times accept failed because the process was out of file descriptors.", func(s *Snapshot) uint64 { return s.Descriptors }),
+)
+
+var store = in("Store and nodes",
+	row("engine_up", "gauge", "1 if a part of the engine is up, otherwise 0: connection is the one to the NATS servers, store the one for histories. This and the following metrics exist only with --data-dir or --nats-url.", []string{"part"}, func(s *Snapshot, to sink) {
+		if s.Engine == nil {
+			return
+		}
+		for part, up := range s.Engine.Parts {
+			value := 0.0
+			if up {
+				value = 1
+			}
+			to.value(value, part)
+		}
+	}),
+	ofEngine("engine_outage_seconds", "gauge", "For how long some part of the engine has been down; 0 while all are up.", func(e *Engine) float64 { return e.Away }),
+	ofEngine("engine_away_seconds_total", "counter", "Time in which some part of the engine was down.", func(e *Engine) float64 { return e.AwayTotal }),
+	ofEngine("engine_pending_publications", "gauge", "Publications that are not acknowledged.", func(e *Engine) int { return e.Pending }),
+	ofEngine("engine_pending_bytes", "gauge", "Bytes of their payloads.", func(e *Engine) int { return e.PendingBytes }),
+	ofEngine("engine_lag_seconds", "gauge", "Age of the oldest publication that is not acknowledged.", func(e *Engine) float64 { return e.Lag }),
+	ofEngine("engine_waiting_messages", "gauge", "Messages that have arrived from the engine and are not yet in their channels.", func(e *Engine) int { return e.Waiting }),
+	ofEngine("engine_stored_publications_total", "counter", "Publications stored in a history.", func(e *Engine) uint64 { return e.Stored }),
+	ofEngine("engine_caught_up_channels_total", "counter", "Number of times a channel was completed from the store after something had been missed.", func(e *Engine) uint64 { return e.CaughtUp }),
+	ofEngine("engine_resubscribed_channels_total", "counter", "Subscriptions to channels that were renewed with the connection.", func(e *Engine) uint64 { return e.Resubscribed }),
+	row("engine_gaps_total", "counter", "Channels whose subscribers were notified of a gap because publications may be lost, by cause: chain, a message does not follow the one before it; reconnect, this node's connection broke; publisher, another node's connection broke; silent, another node was not heard for some time; gone, another node ended unheard; slow, this node did not take its messages in time; version, a message of a newer version; trimmed, the store does not have them any more.", []string{"cause"}, func(s *Snapshot, to sink) {
+		if s.Engine == nil {
+			return
+		}
+		for cause, n := range s.Engine.Gaps {
+			to.value(float64(n), cause)
+		}
+	}),
+	ofEngine("nodes", "gauge", "Nodes that this one hears, itself included.", func(e *Engine) int { return e.Nodes }),
+	ofEngine("nodes_unanswered_total", "counter", "Questions of this node that another one did not answer in time, so that a result of the server API was partial.", func(e *Engine) uint64 { return e.Unanswered }),
 )
 
 var resources = in("Memory and log",
