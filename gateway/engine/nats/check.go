@@ -28,8 +28,10 @@ func (e *Engine) checkPositions(string) {
 // checkStream compares the positions of a stream's channels with it.
 func (e *Engine) checkStream(st *stream) {
 	e.readers.do(func(ctx context.Context) {
+		st.flow.unchecked.Store(false)
 		if _, err := st.state(ctx); err != nil {
-			return // there will be another one when it is back
+			e.uncheck(st)
+			return
 		}
 		epoch := st.epoch()
 		for _, l := range e.lanes {
@@ -67,14 +69,50 @@ func (l *lane) compare(st *stream, routes []*route) {
 		heads, err := st.heads(ctx, all)
 		l.post(func() {
 			for i, r := range routes {
-				switch {
-				case !l.current(r) || r.busy != nil:
-				case err != nil || heads[i].found && heads[i].seq > r.last:
+				if err == nil && heads[i].found && heads[i].seq > r.last && l.current(r) && r.busy == nil {
 					l.catchUp(r)
 				}
 			}
+			if err != nil {
+				l.e.uncheck(st)
+			}
 		})
 	})
+}
+
+// uncheck notes that positions could not be compared with a stream.
+func (e *Engine) uncheck(st *stream) {
+	st.flow.unchecked.Store(true)
+	e.wakeHousekeeper()
+}
+
+// joined is a route that has joined its stream's order at a time. A replica may have said where that is, which
+// was behind: then something may have come in between. A second later it has that.
+type joined struct {
+	r  *route
+	at time.Time
+}
+
+const replicaWait = time.Second
+
+// compareAgain compares the positions of routes that have joined a while ago.
+func (l *lane) compareAgain(now time.Time) {
+	n := 0
+	by := make(map[*stream][]*route)
+	for ; n < len(l.joined) && now.Sub(l.joined[n].at) >= replicaWait; n++ {
+		if r := l.joined[n].r; l.current(r) && r.busy == nil {
+			if by[r.st] = append(by[r.st], r); len(by[r.st]) == headsMost {
+				l.compare(r.st, by[r.st])
+				delete(by, r.st)
+			}
+		}
+	}
+	if n > 0 {
+		l.joined = append([]joined(nil), l.joined[n:]...)
+	}
+	for st, routes := range by {
+		l.compare(st, routes)
+	}
 }
 
 // checkSome compares the positions of the next channels of the round.
@@ -266,7 +304,7 @@ func (l *lane) take(m *natsgo.Msg) {
 	case err != nil || got.probe || got.tombstone:
 	case got.Kind != channel.KindMessage || got.Passing || r.keeps:
 		l.e.nodes.Load().received(got.node, int(r.bucket), got.counter)
-		l.pass(r, &got.Publication)
+		l.appendPassing(r, &got.Publication)
 	default:
 		l.e.nodes.Load().received(got.node, int(r.bucket), got.counter)
 		l.takeCore(r, &got)

@@ -51,6 +51,7 @@ type Engine struct {
 	opening atomic.Bool
 
 	looking sync.Mutex // connected changes
+	outage  outage
 
 	wake chan struct{} // of the housekeeper
 	// Owned by the housekeeper: when it did what it does.
@@ -248,6 +249,7 @@ func (e *Engine) look() {
 	e.looking.Lock()
 	defer e.looking.Unlock()
 	e.connected.Store(e.usable.Load() && e.link.main.IsConnected())
+	e.changed()
 }
 
 // down notes that the connection broke. It is called on a goroutine of the client's, as up and slow are.

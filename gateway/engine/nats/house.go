@@ -9,13 +9,13 @@ import (
 	"sluice/gateway/engine"
 )
 
-// flow is what the lanes know of a stream.
+// flow is what the lanes know of a stream. All of it is atomic.
 type flow struct {
-	away    atomic.Bool
-	missing atomic.Bool  // nobody takes what is sent to it
-	since   atomic.Int64 // when it went away: ms
-	looked  atomic.Int64 // when its epoch was looked at because of a message: ms
-	leader  atomic.Pointer[string]
+	away      atomic.Bool
+	missing   atomic.Bool  // nobody takes what is sent to it
+	unchecked atomic.Bool  // positions could not be compared with it
+	looked    atomic.Int64 // when its epoch was looked at because of a message: Engine.uptime
+	leader    atomic.Pointer[string]
 }
 
 // counts are what the engine counts.
@@ -37,8 +37,8 @@ const probeInterval = 250 * time.Millisecond
 // away notes that a stream does not answer.
 func (e *Engine) away(st *stream) {
 	if !st.flow.away.Swap(true) {
-		st.flow.since.Store(e.now().UnixMilli())
 		e.log.Warn("a stream does not answer: publications with history fail until it does", "stream", st.name)
+		e.changed()
 		e.wakeHousekeeper()
 	}
 }
@@ -56,6 +56,7 @@ func (e *Engine) back(st *stream) {
 	st.flow.missing.Store(false)
 	if st.flow.away.Swap(false) {
 		e.log.Info("a stream answers again", "stream", st.name)
+		e.changed()
 		e.checkStream(st)
 	}
 }
@@ -63,7 +64,8 @@ func (e *Engine) back(st *stream) {
 const (
 	lookInterval  = 10 * time.Second // between looks at the streams of a cluster
 	roundInterval = time.Second      // between parts of the round of position checks
-	openInterval  = time.Second      // between tries to open the streams
+	openInterval  = time.Second      // between tries to open the streams,
+	openTime      = 30 * time.Second // of which each may take so long
 )
 
 // keepHouse does what is due from time to time. On a single node that is nothing, mostly.
@@ -82,7 +84,7 @@ func (e *Engine) keepHouse() {
 		}
 		now := time.Now()
 		next := time.Hour
-		if e.probeAll() {
+		if e.askAgain() {
 			next = probeInterval
 		}
 		if !e.single {
@@ -93,13 +95,19 @@ func (e *Engine) keepHouse() {
 	}
 }
 
-// probeAll asks streams that are away whether they answer again, and reports whether there are some.
-func (e *Engine) probeAll() (some bool) {
+// askAgain asks streams that are away whether they answer again, and compares positions where that was not
+// possible. It reports whether there are some.
+func (e *Engine) askAgain() (some bool) {
 	for _, st := range e.streamsNow() {
-		if st.flow.away.Load() {
-			some = true
+		switch {
+		case st.flow.away.Load():
 			e.probe(st)
+		case st.flow.unchecked.Load():
+			e.checkStream(st)
+		default:
+			continue
 		}
+		some = true
 	}
 	return some
 }
@@ -115,8 +123,10 @@ func (e *Engine) lookAfterStreams(now time.Time) {
 	}
 	if missing && now.Sub(e.tried) >= openInterval && !e.opening.Swap(true) {
 		e.tried = now
-		e.readers.do(func(ctx context.Context) {
+		e.running.Go(func() {
 			defer e.opening.Store(false)
+			ctx, cancel := context.WithTimeout(e.readers.ctx, openTime)
+			defer cancel()
 			if err := e.open(ctx); err != nil && !errors.Is(err, engine.ErrUnavailable) && ctx.Err() == nil {
 				e.fail(err)
 			}
@@ -147,7 +157,7 @@ func (e *Engine) probe(st *stream) {
 	l := e.lanes[0]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.queue.push(&pending{st: st, probe: true, done: func(_ uint64, err error) {
+	l.queue.push(&pending{st: st, own: probes, sent: time.Now(), done: func(_ uint64, err error) {
 		if err == nil {
 			e.back(st)
 		}

@@ -53,7 +53,8 @@ type lane struct {
 	// Owned by the sending goroutine.
 	batch    []*pending
 	released []channel.Waiter
-	marked   []func(error) // what the next mark is for
+	marked   []func(error)        // what the next mark is for
+	passing  map[*stream][]*route // subscribed: their streams' leaders have to know
 	buffer   []byte
 	core     map[string]coreSent
 
@@ -66,6 +67,8 @@ type lane struct {
 	idle    []*route          // that nobody reads, in the order they were left
 	slow    []*route          // of which messages were dropped
 	retry   []*route          // whose reading has failed
+	joined  []joined          // routes whose heads a replica has said
+	held    int               // bytes of messages that wait for readings
 	scratch channel.Scratch
 	p       channel.Publication
 }
@@ -80,7 +83,7 @@ func newLane(e *Engine) *lane {
 	l := &lane{
 		e: e, inbox: natsgo.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, liveMost),
 		wake: make(chan struct{}, 1), timer: time.NewTimer(time.Hour),
-		routes: make(map[string]*route), asked: make(map[*stream]int), core: make(map[string]coreSent),
+		routes: make(map[string]*route), asked: make(map[*stream]int), passing: make(map[*stream][]*route), core: make(map[string]coreSent),
 	}
 	l.ready = sync.NewCond(&l.mu)
 	l.rates = rates{limit: rate.PerSecondInMillis(e.cfg.ChannelRate, e.cfg.ChannelRate), meters: make(map[string]*rate.Meter)}
@@ -141,8 +144,39 @@ func (l *lane) send() {
 		for _, do := range todo {
 			do()
 		}
+		l.sendPasses()
 		l.sendBatch(l.batch)
 		clear(l.batch)
+	}
+}
+
+// sendPasses adds to the batch what goes to the leaders of streams behind subscriptions. When it is answered, they know
+// of these: servers have an order between them.
+func (l *lane) sendPasses() {
+	if len(l.passing) == 0 {
+		return
+	}
+	for st, routes := range l.passing {
+		l.batch = append(l.batch, &pending{st: st, own: passes, done: func(_ uint64, err error) {
+			l.post(func() { l.passed(routes, err) })
+		}})
+	}
+	l.mu.Lock()
+	l.outstanding += len(l.passing)
+	l.mu.Unlock()
+	clear(l.passing)
+}
+
+// passed is called when a stream's leader knows of routes' subscriptions.
+func (l *lane) passed(routes []*route, err error) {
+	for _, r := range routes {
+		switch {
+		case !l.current(r):
+		case err != nil:
+			l.fail(r, unavailable(err))
+		default:
+			l.asking = append(l.asking, r)
+		}
 	}
 }
 
@@ -169,6 +203,10 @@ func (l *lane) sendBatch(batch []*pending) {
 	}
 	first := l.window.add(batch, mk)
 	for i, p := range batch {
+		if p.st != nil && p.st.flow.away.Load() && p.own != probes && l.window.take(first+uint64(i)) == p {
+			l.unsent(&mark{core: batch[i : i+1]}, engine.ErrAway)
+			continue
+		}
 		core := p.st == nil // p may be answered as soon as it is sent, and be another one's then
 		switch err := l.publish(p, first+uint64(i), mk.sent); {
 		case err == nil && core:
@@ -226,7 +264,7 @@ func (l *lane) answered(n int) {
 
 // publish sends one publication.
 func (l *lane) publish(p *pending, token uint64, now time.Time) error {
-	m := message{Publication: p.p, tombstone: p.tombstone, probe: p.probe, removed: p.removed}
+	m := message{Publication: p.p, tombstone: p.own == removes, probe: p.own == probes || p.own == passes, removed: p.removed}
 	switch {
 	case p.st != nil:
 	case l.e.single:
@@ -236,14 +274,17 @@ func (l *lane) publish(p *pending, token uint64, now time.Time) error {
 	}
 	l.buffer = appendMessage(l.buffer[:0], &m)
 	subject, reply := p.subject(), l.inbox+strconv.FormatUint(token, 10)
-	if p.p.ID == "" && !p.tombstone {
+	if p.p.ID == "" && (p.own == publishes || p.own == probes) {
 		return l.e.link.main.PublishRequest(subject, reply, l.buffer)
 	}
 	out := natsgo.Msg{Subject: subject, Reply: reply, Data: l.buffer, Header: natsgo.Header{}}
 	if p.p.ID != "" {
 		out.Header.Set(natsgo.MsgIdHdr, p.p.ID)
 	}
-	if p.tombstone {
+	switch p.own {
+	case passes:
+		out.Header.Set(natsgo.ExpectedStreamHdr, "-")
+	case removes:
 		out.Header.Set(natsgo.ExpectedLastSubjSeqHdr, strconv.FormatUint(p.expected, 10))
 	}
 	return l.e.link.main.PublishMsg(&out)
@@ -359,6 +400,8 @@ func (l *lane) acknowledge(m *natsgo.Msg) (answered int) {
 		p.st.flow.missing.Store(true)
 		l.e.away(p.st)
 		p.answer(channel.Receipt{}, engine.ErrAway)
+	case a.code == codeOtherStream && p.own == passes:
+		p.answer(channel.Receipt{}, nil)
 	case a.code != 0:
 		p.answer(channel.Receipt{}, errorOf(&a))
 		if a.code != codeLastSequence && a.code != codeTooBig {
@@ -373,17 +416,19 @@ func (l *lane) acknowledge(m *natsgo.Msg) (answered int) {
 
 // stored handles a publication that the stream has. Those of a single node are appended now.
 func (l *lane) stored(p *pending, a *acknowledgement) {
-	l.e.counts.stored.Add(1)
+	if p.own == publishes && !a.duplicate {
+		l.e.counts.stored.Add(1)
+	}
 	receipt := channel.Receipt{Epoch: p.st.epoch(), Offset: a.seq}
 	r := l.routes[token(p.name)]
 	if l.e.single {
 		l.e.embedded.acknowledged(p.st.name, a.seq)
 		switch {
-		case r == nil || p.probe || a.duplicate: // nothing is new for it
+		case r == nil || p.own == probes || a.duplicate: // nothing is new for it
 		case p.late:
 			l.catchUp(r) // others may have overtaken it
 		default:
-			m := message{Publication: p.p, tombstone: p.tombstone, removed: p.removed}
+			m := message{Publication: p.p, tombstone: p.own == removes, removed: p.removed}
 			if r.busy != nil { // it will be another publication's
 				m.Payload, m.Extra = slices.Clone(m.Payload), slices.Clone(m.Extra)
 			}
@@ -403,7 +448,7 @@ func (l *lane) end(mk *mark, err error) {
 		if r := l.routes[token(p.name)]; r != nil && r.ch != nil {
 			receipt = channel.Receipt{Epoch: r.epoch, Subscribers: r.ch.Subscribers()}
 			if l.e.single && err == nil {
-				l.pass(r, &p.p)
+				l.appendPassing(r, &p.p)
 			}
 		}
 		p.answer(receipt, err)
@@ -421,10 +466,16 @@ func (l *lane) tick(now time.Time) {
 	l.leaveIdle(now)
 	l.lookAtSlow()
 	l.readAgain()
+	l.compareAgain(now)
 	l.mu.Lock()
-	waiting := l.rates.released(nil, l.e.now().UnixMilli())
-	more := l.outstanding > 0 || len(l.idle) > 0 || len(l.slow) > 0 || len(l.retry) > 0
+	stale := l.queue.stale(now.Add(-patience))
+	waiting := l.rates.released(l.queue.released(nil), l.e.now().UnixMilli())
+	more := l.queue.len() > 0 || l.outstanding > 0 || len(l.idle) > 0 || len(l.slow) > 0 || len(l.retry) > 0 || len(l.joined) > 0
 	l.mu.Unlock()
+	for _, p := range stale { // they have not been sent
+		p.answer(channel.Receipt{}, engine.ErrAway)
+		p.recycle()
+	}
 	for _, w := range waiting {
 		w.Released()
 	}
@@ -439,6 +490,7 @@ func (l *lane) expire(stuck []*pending, marks []*mark, away bool) {
 		if away {
 			l.e.away(p.st)
 		}
+		l.suspect(p.name)
 		p.answer(channel.Receipt{}, engine.ErrUnavailable)
 	}
 	n := len(stuck)

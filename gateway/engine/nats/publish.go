@@ -31,21 +31,30 @@ type pending struct {
 	ordered bool   // a core message that has a place in its channel's order
 
 	// Of a message of the engine's own: what is called with its sequence.
-	done      func(seq uint64, err error)
-	probe     bool
-	tombstone bool // it removes the history up to the offset removed, if expected is the channel's last sequence
-	removed   uint64
-	expected  uint64
+	own      own
+	done     func(seq uint64, err error)
+	removed  uint64 // of a tombstone: the offset of the newest publication that it removes, and
+	expected uint64 // the sequence that must be the channel's last
 
 	// Owned by the lane's window.
 	token      uint64
-	sent       time.Time
-	within     uint64   // Engine.connection
-	prev, next *pending // of the same stream, in the order they were sent
-	late       bool     // it is in no such list any more,
-	gone       bool     // and was answered by the stream
-	timedOut   bool     // its publisher was answered
+	sent       time.Time // or, while it is in the queue, since when
+	within     uint64    // Engine.connection
+	prev, next *pending  // of the same stream, in the order they were sent
+	late       bool      // it is in no such list any more,
+	gone       bool      // and was answered by the stream
+	timedOut   bool      // its publisher was answered
 }
+
+// own is what a message is for that is the engine's own.
+type own uint8
+
+const (
+	publishes own = iota // it is none
+	probes               // it asks whether the stream answers
+	passes               // the same, and is not stored: what the server got before it has come to the stream's leader
+	removes              // it stands for a history that is removed: a tombstone
+)
 
 var pendings = sync.Pool{New: func() any { return new(pending) }}
 
@@ -76,7 +85,7 @@ func (p *pending) answer(r channel.Receipt, err error) {
 
 // subject is where the stream takes it.
 func (p *pending) subject() string {
-	if p.probe {
+	if p.own == probes || p.own == passes {
 		return p.st.probe()
 	}
 	return p.st.subject(p.name)
@@ -147,6 +156,14 @@ func (q *queue) pop() *pending {
 	return p
 }
 
+// stale takes out what waits since before a time.
+func (q *queue) stale(before time.Time) (all []*pending) {
+	for q.len() > 0 && q.list[q.first].sent.Before(before) {
+		all = append(all, q.pop())
+	}
+	return all
+}
+
 // released returns publishers that may try again, no more than there is room for.
 func (q *queue) released(dst []channel.Waiter) []channel.Waiter {
 	n := min(len(q.waiting), queueMost-q.len())
@@ -171,10 +188,13 @@ func (l *lane) enqueue(p *pending) error {
 			l.queue.waiting = append(l.queue.waiting, p.caller)
 		}
 		return channel.ErrFull
-	case p.p.Kind == channel.KindMessage && !p.tombstone && !l.rates.admit(p.name, p.p.At, p.caller):
+	case p.p.Kind == channel.KindMessage && p.own == publishes && !l.rates.admit(p.name, p.p.At, p.caller):
+		l.arm()
 		return channel.ErrRate
 	}
+	p.sent = time.Now()
 	l.queue.push(p)
+	l.arm()
 	if l.queue.len() == 1 {
 		l.ready.Signal()
 	}
@@ -233,6 +253,7 @@ func (r *rates) released(dst []channel.Waiter, now int64) []channel.Waiter {
 const (
 	codeLastSequence = 10071 // another message than expected is the channel's last
 	codeTooBig       = 10054
+	codeOtherStream  = 10060 // another stream than expected: the answer to what passes
 )
 
 var errLastSequence = errors.New("nats: the channel has a newer message")

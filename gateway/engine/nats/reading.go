@@ -167,6 +167,10 @@ func (l *lane) join(r *route, epoch channel.Epoch, h *head) {
 		}
 	}
 	l.tell(r)
+	if !l.e.single {
+		l.joined = append(l.joined, joined{r, time.Now()})
+		l.arm()
+	}
 	l.goOn(r)
 }
 
@@ -177,7 +181,7 @@ func (l *lane) goOn(r *route) {
 	if b.overflow {
 		l.catchUp(r)
 	}
-	for _, a := range b.held {
+	for _, a := range l.letGo(b) {
 		l.arrive(r, a)
 	}
 	if b.fill {
@@ -227,7 +231,11 @@ func (l *lane) readAgain() {
 	retry := l.retry
 	l.retry = nil
 	for _, r := range retry {
-		if l.current(r) {
+		switch {
+		case !l.current(r):
+		case r.st.flow.away.Load() || !l.e.connected.Load():
+			l.retry = append(l.retry, r)
+		default:
 			l.read(r)
 		}
 	}
@@ -281,6 +289,9 @@ func (l *lane) fill(ch *channel.Channel) {
 	case !r.keeps: // there is nothing but what the channel has
 		at := channel.Position{Epoch: r.epoch, Offset: r.newest}
 		ch.Filled(nil, at, at)
+		return
+	case r.st.flow.away.Load() || !l.e.connected.Load():
+		ch.Failed(engine.ErrAway)
 		return
 	case r.busy != nil:
 		r.busy.fill = true

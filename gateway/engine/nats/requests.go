@@ -15,7 +15,7 @@ func (e *Engine) Remove(name string, done func(error)) {
 		return
 	}
 	st := e.stream(name)
-	if st == nil || !e.readers.try(func(ctx context.Context) { e.remove(ctx, st, name, done, removeTries) }) {
+	if st == nil || st.flow.away.Load() || !e.readers.try(func(ctx context.Context) { e.remove(ctx, st, name, done, removeTries) }) {
 		done(engine.ErrAway)
 	}
 }
@@ -34,7 +34,7 @@ func (e *Engine) remove(ctx context.Context, st *stream, name string, done func(
 		e.local.Remove(name, done)
 		return
 	}
-	p := &pending{st: st, name: name, tombstone: true, removed: heads[0].seq, expected: heads[0].seq}
+	p := &pending{st: st, name: name, own: removes, removed: heads[0].seq, expected: heads[0].seq}
 	if m, err := parseMessage(heads[0].msg); err == nil && m.tombstone {
 		p.removed = m.removed
 	}
@@ -68,7 +68,7 @@ func (e *Engine) History(q engine.HistoryQuery, done func(channel.Collected, err
 		q.Since = &since
 	}
 	st := e.stream(q.Channel)
-	if st == nil || !e.readers.try(func(ctx context.Context) { e.history(ctx, st, q, done) }) {
+	if st == nil || st.flow.away.Load() || !e.readers.try(func(ctx context.Context) { e.history(ctx, st, q, done) }) {
 		done(channel.Collected{}, engine.ErrAway)
 	}
 }

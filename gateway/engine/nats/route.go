@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	idleWait     = 2 * time.Second // between a channel's last reader and the end of its subscription
-	heldMost     = 1024            // messages that wait while their channel is read from the stream,
-	heldBytesMix = 1 << 20         // and their bytes
+	idleWait      = 2 * time.Second // between a channel's last reader and the end of its subscription
+	heldMost      = 1024            // messages that wait while their channel is read from the stream,
+	heldBytesMost = 32 << 20        // and bytes of those of all channels of a lane
+	arrivalBytes  = 200             // that one takes beside
 )
 
 // A route is the way of a channel's messages to this node. It is owned by its lane's receiving goroutine.
@@ -79,7 +80,7 @@ func (l *lane) attach(ch *channel.Channel) {
 	if r.keeps {
 		r.st = l.e.stream(name)
 	}
-	if !l.e.connected.Load() || l.e.closed.Load() || r.keeps && r.st == nil {
+	if !l.e.connected.Load() || l.e.closed.Load() || r.keeps && (r.st == nil || r.st.flow.away.Load()) {
 		ch.Failed(engine.ErrAway)
 		return
 	}
@@ -95,10 +96,15 @@ func (l *lane) attach(ch *channel.Channel) {
 // subscribe subscribes to a route's subject. It runs on the sending goroutine.
 func (l *lane) subscribe(r *route) {
 	sub, err := l.e.link.main.ChanSubscribe(l.e.live+r.token, l.live)
+	pass := r.keeps && l.e.link.main.ConnectedClusterName() != ""
+	if pass {
+		l.passing[r.st] = append(l.passing[r.st], r)
+	}
 	l.marked = append(l.marked, func(unmarked error) { // on the receiving goroutine
 		switch r.sub = sub; {
 		case err != nil || unmarked != nil || !l.current(r):
 			l.fail(r, engine.ErrUnavailable)
+		case pass:
 		case r.keeps:
 			l.asking = append(l.asking, r)
 		default:
@@ -183,6 +189,9 @@ func (l *lane) fail(r *route, err error) {
 func (l *lane) remove(r *route) bool {
 	had := l.current(r)
 	if had {
+		if r.busy != nil {
+			l.letGo(r.busy)
+		}
 		delete(l.routes, r.token)
 		last := l.list[len(l.list)-1]
 		l.list[r.at], last.at = last, r.at
@@ -200,27 +209,35 @@ func (l *lane) remove(r *route) bool {
 func (l *lane) arrive(r *route, a arrival) {
 	switch {
 	case r.busy != nil:
-		r.busy.hold(a)
+		l.hold(r, a)
 	case r.st.epoch() != r.epoch: // it was made anew
 		l.catchUp(r)
 	case a.seq <= r.last:
 		l.e.repeated(r)
 	case a.last > r.last:
 		l.catchUp(r)
-		r.busy.hold(a)
+		l.hold(r, a)
 	default:
 		l.append(r, &a)
 	}
 }
 
-// hold keeps a message for later.
-func (b *busy) hold(a arrival) {
-	n := len(a.m.Payload) + len(a.m.Extra)
-	if b.overflow || len(b.held) >= heldMost || b.bytes+n > heldBytesMix {
-		b.held, b.overflow = nil, true
+// hold keeps a message for later, when the route is not busy any more. What is too much will be read.
+func (l *lane) hold(r *route, a arrival) {
+	b, n := r.busy, len(a.m.Payload)+len(a.m.Extra)+arrivalBytes
+	if b.overflow || len(b.held) >= heldMost || l.held+n > heldBytesMost {
+		l.letGo(b)
+		b.overflow = true
 		return
 	}
-	b.held, b.bytes = append(b.held, a), b.bytes+n
+	b.held, b.bytes, l.held = append(b.held, a), b.bytes+n, l.held+n
+}
+
+// letGo returns what was held, which is not held any more.
+func (l *lane) letGo(b *busy) (held []arrival) {
+	l.held -= b.bytes
+	held, b.held, b.bytes = b.held, nil, 0
+	return held
 }
 
 // append appends a stored message that is next in its channel's order.
@@ -259,8 +276,8 @@ func (l *lane) gap(r *route, upTo uint64, cause string) {
 	}
 }
 
-// pass appends what has no place in the order of its channel.
-func (l *lane) pass(r *route, p *channel.Publication) {
+// appendPassing appends what has no place in the order of its channel.
+func (l *lane) appendPassing(r *route, p *channel.Publication) {
 	if r.told {
 		l.p = *p
 		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, 0, 0

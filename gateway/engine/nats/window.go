@@ -196,14 +196,18 @@ func (w *window) waits() bool {
 	return len(w.messages) > 0 || len(w.marks) > 0
 }
 
-// oldestOfAll returns when the oldest message without an answer was sent.
-func (w *window) oldestOfAll() (sent time.Time, ok bool) {
+// sum returns when the oldest message without an answer was sent, zero if there is none, and how many bytes there
+// are of them.
+func (w *window) sum() (sent time.Time, bytes int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, p := range w.order {
-		if !ok || p.sent.Before(sent) {
-			sent, ok = p.sent, true
+	for _, p := range w.messages {
+		if p.timedOut {
+			continue
+		}
+		if bytes += p.size(); sent.IsZero() || p.sent.Before(sent) {
+			sent = p.sent
 		}
 	}
-	return sent, ok
+	return sent, bytes
 }
