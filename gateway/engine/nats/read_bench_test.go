@@ -52,7 +52,7 @@ func benchStream(b *testing.B, url string, single bool) (st *stream, name func(i
 			channels = full
 		}
 		for i := range channels {
-			if _, err := js.PublishAsync(st.subject(name(i)), data); err != nil {
+			if _, err := js.PublishAsync(st.subject(name(i)), data, natsgo.StallWait(clienttest.Patience)); err != nil {
 				b.Fatal(err)
 			}
 		}
