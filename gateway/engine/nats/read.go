@@ -411,7 +411,6 @@ type inbox struct {
 	nc      *natsgo.Conn
 	subject string // a number follows
 	sub     *natsgo.Subscription
-	round   int // of questions: answers to earlier ones are not looked at
 }
 
 func (l *link) inbox() (*inbox, error) {

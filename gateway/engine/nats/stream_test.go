@@ -48,9 +48,8 @@ func TestLimitsAreChangedInPlace(t *testing.T) {
 	url := natstest.Start(t, natstest.Options{JetStream: true}).URL()
 	r := testStore(t, testConfig(histories(3, "")), url)
 	updates := r.updates()
-	var seqs []uint64
 	for i := range 6 {
-		seqs = append(seqs, r.store("a", fmt.Sprint(i)))
+		r.store("a", fmt.Sprint(i))
 	}
 	st := r.of("a")
 	before := st.epoch()
