@@ -119,13 +119,18 @@ func TestSubscriptionsThatWaitAreEnded(t *testing.T) {
 	resume := store.Stall()
 	c.Send(clienttest.Text(`{"id":2,"subscribe":{"channel":"users:a"}}` + "\n" + `{"id":3,"ping":{}}`))
 	clienttest.WaitFor(t, "it to wait", func() bool { return s.parked() == 1 })
+	subscribed := make(chan string, 2)
 	for _, name := range []string{"users:b", "users:c"} {
-		s.wantAPI("subscribe", `{"user":"42","channel":"`+name+`"}`, `{"result":{}}`)
+		go func() { subscribed <- s.api("subscribe", `{"user":"42","channel":"`+name+`"}`) }()
+		clienttest.WaitFor(t, "its subscription to wait", func() bool { return s.space.Find(name) != nil })
 	}
 	for _, name := range []string{"users:a", "users:b"} {
-		s.wantAPI("unsubscribe", `{"user":"42","channel":"`+name+`"}`, `{"result":{}}`)
+		s.wantAPI("unsubscribe", `{"user":"42","channel":"`+name+`"}`, `{"result":{"partial":true}}`) // other nodes cannot be asked
 	}
 	resume()
+	for range cap(subscribed) {
+		clienttest.Receive(t, "the API's answer", subscribed) // whichever: the store stood still for some time
+	}
 	got := []string{c.Told("its command fails"), c.Told("the next one"), c.Told("the subscription that was not ended")}
 	slices.Sort(got)
 	want := []string{`{"id":2,"error":{"code":103,"message":"permission denied"}}`, `{"id":3,"ping":{}}`, `{"push":{"channel":"users:c","subscribe":{}}}`}
@@ -143,6 +148,27 @@ func TestSubscriptionsThatWaitAreEnded(t *testing.T) {
 	}
 	s.wantAPI("subscribe", `{"user":"42","channel":"users:a"}`, `{"result":{}}`)
 	c.WantTold("it may come again", `{"push":{"channel":"users:a","subscribe":{}}}`)
+}
+
+// The server's API reports a subscription whose channel cannot be made ready, and one that is late.
+func TestSubscriptionsThatFailAreReported(t *testing.T) {
+	t.Parallel()
+	cfg := guarded(t, rightsFile)
+	cfg.PingInterval = -1
+	store, servers := startLate(t, 1, cfg, 1, enginetest.Trouble{Delay: time.Millisecond}, false)
+	s := servers[0]
+	c := member(t, s, tokens(t, auth.Claims{User: "42"}))
+	const unavailable = `{"error":{"code":100,"message":"the engine is unavailable or did not answer in time","temporary":true}}`
+	back := store.Away()
+	s.wantAPI("subscribe", `{"user":"42","channel":"users:a"}`, unavailable)
+	back()
+	resume := store.Stall()
+	s.wantAPI("subscribe", `{"user":"42","channel":"users:a"}`, unavailable) // after engine.Patience
+	resume()
+	c.WantTold("the channel has come", `{"push":{"channel":"users:a","subscribe":{}}}`)
+	s.wantAPI("subscribe", `{"user":"42","channel":"users:b"}`, `{"result":{}}`)
+	c.WantTold("it is there when the API answers", `{"push":{"channel":"users:b","subscribe":{}}}`)
+	s.wantAPI("subscribe", `{"user":"nobody","channel":"users:c"}`, `{"result":{}}`)
 }
 
 // A publication that is not acknowledged ends a raw connection after a while, and fails a command of

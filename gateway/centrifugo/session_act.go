@@ -73,7 +73,7 @@ func (c clientConn) subscribed(a *loop.SubscribeAction) {
 			c.tell(&protocol.Push{Channel: settled.name, Pub: p})
 		}
 		c.begin(&settled)
-	}, loop.Wanted{Channel: a.Channel, Ask: w.ask(o, c.User)})
+	}, a.Pending, loop.Wanted{Channel: a.Channel, Ask: w.ask(o, c.User)})
 	if waits = !over; waits && c.Find(a.Channel) == nil {
 		c.setDetail(a.Channel, detail{pending: true})
 	}

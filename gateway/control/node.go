@@ -145,7 +145,17 @@ func (n *Node) subscribe(ctx context.Context, r *api.SubscribeRequest) (api.Empt
 	if r.RecoverSince != nil {
 		a.Recover, a.Since = true, loop.AskSince(r.RecoverSince.Epoch, r.RecoverSince.Offset)
 	}
-	return n.act(ctx, r.User, r.Client, nil, a)
+	// A channel whose history is elsewhere is not there at once.
+	var failed error
+	_, err := engine.Wait(ctx, func(done func(struct{}, error)) {
+		a.Pending = loop.NewPending(func(err error) { done(struct{}{}, err) })
+		_, failed = n.act(ctx, r.User, r.Client, nil, a)
+		a.Pending.End(nil)
+	})
+	if failed == nil {
+		failed = engineError(err)
+	}
+	return api.Empty{}, failed
 }
 
 // Unsubscribe implements api.Node.

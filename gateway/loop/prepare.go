@@ -26,18 +26,22 @@ func (c *Conn) Prepare(then func(error) Wait, want ...Wanted) Wait {
 	}
 	p := &preparation{c: c, want: want, then: then}
 	if now, err := p.begin(); now {
-		return p.over(err)
+		return p.end(err)
 	}
 	return p
 }
 
-// PrepareApart is Prepare beside what the client itself has asked for. If the connection ends
-// before the channel is ready, then is not called.
-func (c *Conn) PrepareApart(then func(error), want Wanted) {
-	p := &preparation{c: c, want: []Wanted{want}, apart: true, then: func(err error) Wait { then(err); return nil }}
+// PrepareApart is Prepare beside what the client itself has asked for. pending counts it while it waits. If
+// the connection ends before the channel is ready, then is not called.
+func (c *Conn) PrepareApart(then func(error), pending *Pending, want Wanted) {
+	var unready error
+	p := &preparation{c: c, want: []Wanted{want}, apart: true, then: func(err error) Wait { unready = err; then(err); return nil }}
 	if now, err := p.begin(); now {
-		p.over(err)
+		p.end(err)
+		return
 	}
+	pending.Begin()
+	p.ended = func() { pending.End(unready) }
 }
 
 // preparation is subscriptions that wait for their channels. It implements Wait and
@@ -46,9 +50,10 @@ type preparation struct {
 	c     *Conn // set at construction, as want
 	want  []Wanted
 	then  func(error) Wait
-	due   int32 // channels that are not ready
-	apart bool  // it is not what its connection waits with
-	ended bool  // it does not wait any more
+	due   int32  // channels that are not ready
+	apart bool   // it is not what its connection waits with
+	over  bool   // it does not wait any more
+	ended func() // is called when it does not; nil for nothing
 }
 
 // begin prepares the channels, and reports whether there is nothing to wait for.
@@ -79,7 +84,7 @@ type prepared struct {
 // Deliver implements Message: it continues after the last one, or the first that has failed.
 func (m *prepared) Deliver(*Loop) {
 	p := m.p
-	if p.ended {
+	if p.over {
 		return
 	}
 	if err := m.err; err != nil {
@@ -102,28 +107,32 @@ func (c *Conn) stepPrepared(p *preparation) {
 		p.Cancel()
 		return
 	}
-	p.over(nil)
+	p.end(nil)
 	c.Flush()
 	c.Settle()
 }
 
-// over continues, and holds the channels until then.
-func (p *preparation) over(err error) Wait {
+// end continues, and holds the channels until then.
+func (p *preparation) end(err error) Wait {
 	defer p.Cancel()
 	return p.then(err)
 }
 
 // Resume implements Wait.
-func (p *preparation) Resume(*Conn) Wait { return p.over(nil) }
+func (p *preparation) Resume(*Conn) Wait { return p.end(nil) }
 
 // Late implements Wait.
-func (p *preparation) Late(*Conn) Wait { return p.over(engine.ErrUnavailable) }
+func (p *preparation) Late(*Conn) Wait { return p.end(engine.ErrUnavailable) }
 
 // Cancel implements Wait.
 func (p *preparation) Cancel() {
-	p.ended = true
+	p.over = true
 	for _, w := range p.want {
 		p.c.loop.space.Release(w.Channel, p)
+	}
+	if p.ended != nil {
+		p.ended()
+		p.ended = nil
 	}
 }
 

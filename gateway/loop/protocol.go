@@ -67,6 +67,7 @@ type SubscribeAction struct {
 	ExpireAt int64  // Unix seconds, 0 for never
 	Recover  bool
 	Since    channel.Ask // with Recover
+	Pending  *Pending    // counts the connections whose subscription waits for the channel; nil for nobody who waits
 }
 
 // UnsubscribeAction ends the subscription to a channel, or all subscriptions if it is "".
