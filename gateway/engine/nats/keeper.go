@@ -96,9 +96,9 @@ func (e *embedded) look() time.Duration {
 	}
 	if was := e.full.Swap(err != nil); was != (err != nil) {
 		if err != nil {
-			e.cfg.log.Error("nothing is stored any more: publishing with a history fails until there is room", "directory", e.dir.Path(), "error", err)
+			e.cfg.log.Error("low disk space: publishing to channels with a history fails until there is room", "directory", e.dir.Path(), "error", err)
 		} else {
-			e.cfg.log.Info("there is room again: publishing with a history goes on", "directory", e.dir.Path(), "free_mib", free>>20)
+			e.cfg.log.Info("there is room again: publishing to channels with a history goes on", "directory", e.dir.Path(), "free_mib", free>>20)
 		}
 	}
 	if free < roomNear {

@@ -39,7 +39,7 @@ func TestRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	clienttest.WaitFor(t, "it is noticed that there is room again", s.e.room)
-	for _, text := range []string{"nothing is stored any more", "there is room again"} {
+	for _, text := range []string{"low disk space", "there is room again"} {
 		if n := len(s.log.lines(text)); n != 1 {
 			t.Errorf("%d lines with %q, want 1: %q", n, text, s.log.lines(""))
 		}
