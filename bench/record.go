@@ -126,7 +126,7 @@ func (r *receiver) follow(at *standing, prev, offset uint64) {
 	case offset <= at.offset:
 		r.repeats++
 		return
-	case prev != unknown && prev != at.offset:
+	case prev != unknown && prev != at.offset && prev != 0: // 0: the channel was empty, and where it began is above that
 		r.holes++
 	}
 	*at = standing{true, offset}

@@ -51,8 +51,7 @@ const (
 // SlowRule specifies what happens to slow subscribers of channels whose names match Pattern.
 type SlowRule = loop.SlowRule
 
-// Store holds the settings of where histories are stored, and of the NATS servers through which
-// gateways share their channels.
+// Store says where histories are stored, and how channels are shared between gateways.
 type Store = backing.Store
 
 // Message is a message to publish, or one that a client sent.

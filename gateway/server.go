@@ -320,8 +320,7 @@ func (s *Server) arrived() uint64 {
 	return n
 }
 
-// Ready reports whether the server accepts connections: Serve has been called, and Shutdown
-// has not.
+// Ready reports whether the server accepts connections: after Serve, and until Shutdown.
 func (s *Server) Ready() bool { return s.edge.Ready() }
 
 // Shutdown stops accepting connections, sends each client what was published before, closes
