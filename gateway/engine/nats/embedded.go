@@ -299,7 +299,13 @@ func (e *embedded) illness() string {
 	if srv == nil {
 		return "it is not running"
 	}
-	return srv.Healthz(nil).Error
+	for _, fault := range srv.Healthz(&server.HealthzOptions{Details: true}).Errors {
+		// A stream that could not be read is no reason: it is not better after a restart.
+		if fault.Type != server.HealthzErrorStream || strings.Contains(fault.Error, "write error") {
+			return fault.Error
+		}
+	}
+	return ""
 }
 
 // highest returns the highest acknowledged sequence of each stream.

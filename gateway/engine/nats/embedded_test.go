@@ -165,3 +165,23 @@ func TestAcknowledgementsAreMarked(t *testing.T) {
 }
 
 func number(v any) float64 { f, _ := v.(float64); return f }
+
+// TestStreamThatNobodyCreatesAgain leaves a stream's files without a description, which is no reason to restart the
+// server, or to doubt the directory again.
+func TestStreamThatNobodyCreatesAgain(t *testing.T) {
+	s := newDiskRig(t)
+	s.start()
+	s.create("S")
+	s.publish("S", 10)
+	s.close()
+	overwrite(t, s.dir+"/jetstream/$G/streams/S/meta.inf", 0, 20)
+	s.start()
+	if ill := s.e.illness(); ill != "" {
+		t.Errorf("illness: %s", ill)
+	}
+	s.close()
+	s.start()
+	if lines := s.log.lines(""); len(lines) > 0 {
+		t.Errorf("log: %q, want none", lines)
+	}
+}

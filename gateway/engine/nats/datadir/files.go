@@ -28,13 +28,28 @@ var streamsDir = filepath.Join("jetstream", "$G", "streams")
 // may be missing.
 var index = filepath.Join("msgs", "index.db")
 
-// block is an open file of messages, which shows what became of it even if it was removed. The
-// server replaces a block that it compacts, and appends to one: it never makes one shorter but
-// to cut off what is damaged.
+// block is a file of messages as it was before the server opened it. The server replaces a block that it
+// compacts, and appends to one: it never makes one shorter but to cut off what is damaged, and then it may
+// remove it.
 type block struct {
-	stream string
-	file   *os.File
-	size   int64
+	stream, path string
+	info         fs.FileInfo
+	file         *os.File // shows what became of one that was removed; nil: one that is gone counts as cut
+}
+
+// heldMost bounds the blocks that are held open.
+var heldMost = 1000 // a variable for tests
+
+// cut reports whether the server has cut it.
+func (b *block) cut() bool {
+	var now fs.FileInfo
+	var err error
+	if b.file != nil {
+		now, err = b.file.Stat()
+	} else if now, err = os.Lstat(b.path); err == nil && !os.SameFile(now, b.info) {
+		return false // replaced
+	}
+	return err != nil || now.Size() < b.info.Size()
 }
 
 // streams returns the names of the directories of streams.
@@ -124,16 +139,14 @@ func (d *Dir) distrust(stream string) error {
 		if blockNumber(path) == last {
 			continue // a kill may have cut off its end; the mark says what must be there
 		}
-		f, err := os.Open(path)
-		if err != nil {
+		b := block{stream: stream, path: path}
+		if b.info, err = os.Lstat(path); err != nil {
 			return err
 		}
-		info, err := f.Stat()
-		if err != nil {
-			f.Close() // ignored: it was only read
-			return err
+		if len(d.blocks) < heldMost {
+			b.file, _ = os.Open(path) // ignored: there may be too many open files already
 		}
-		d.blocks = append(d.blocks, block{stream, f, info.Size()})
+		d.blocks = append(d.blocks, b)
 	}
 	return nil
 }
@@ -162,8 +175,8 @@ func blockNumber(path string) (n int) {
 
 // cutStreams returns the streams that have blocks which the server has cut.
 func (d *Dir) cutStreams() (names []string) {
-	for _, b := range d.blocks {
-		if info, err := b.file.Stat(); err != nil || info.Size() < b.size {
+	for i := range d.blocks {
+		if b := &d.blocks[i]; b.cut() {
 			names = append(names, b.stream)
 		}
 	}
@@ -172,8 +185,8 @@ func (d *Dir) cutStreams() (names []string) {
 }
 
 func (d *Dir) forgetBlocks() {
-	for _, b := range d.blocks {
-		b.file.Close() // ignored: it was only read
+	for i := range d.blocks {
+		d.blocks[i].file.Close() // ignored: it was only read, or there is none
 	}
 	d.blocks = nil
 }
