@@ -37,6 +37,7 @@ const (
 	sharesLeast = 4
 	roundBytes  = 1 << 20 // of a stream's share
 	openTries   = 5
+	peersTries  = 40 // a cluster that starts does not know all its servers at once
 	openAgain   = 250 * time.Millisecond
 )
 
@@ -93,7 +94,11 @@ func openStreams(ctx context.Context, l *link, c streamsConfig) (*streams, error
 		if err == nil {
 			return s, nil
 		}
-		if !errors.Is(err, errAgain) || try == openTries {
+		var a again
+		if !errors.As(err, &a) {
+			return nil, err
+		}
+		if err = a.error; try >= a.tries {
 			return nil, err
 		}
 		select { // another node has created or changed a stream meanwhile, or a cluster is not complete yet
@@ -104,8 +109,13 @@ func openStreams(ctx context.Context, l *link, c streamsConfig) (*streams, error
 	}
 }
 
-// errAgain is for what may work when it is tried again.
-var errAgain = errors.New("try again")
+// again is an error of what may work when it is tried again.
+type again struct {
+	error
+	tries int
+}
+
+func (e again) Unwrap() error { return e.error }
 
 // opening is the work of openStreams.
 type opening struct {
@@ -327,27 +337,31 @@ func (o *opening) unusable(p *plan, err error) error {
 	return setting.Error(fmt.Sprintf("stream %s cannot be used: %s: remove it, or choose another {NATSPrefix}", p.name, setting.Literal(err.Error())))
 }
 
-// fault turns the servers' error into one that says what to do.
+// fault turns the servers' error into one that says what to do. What a server refuses is tried again: two nodes
+// that make a stream at the same time are refused in more ways than one.
 func (o *opening) fault(p *plan, err error) error {
+	var refused *apiError
+	var why string
+	tries := openTries
 	switch {
 	case hasCode(err, codeNotEnabled, codeNotForAccount) || errors.Is(err, errNoJetStream):
-		return fmt.Errorf("%w: %w", errAgain, setting.Error("the servers of {NATSURL} have no JetStream, or not for this account: enable it, or let no namespace keep a durable history"))
+		return again{setting.Error("the servers of {NATSURL} have no JetStream, or not for this account: enable it, or let no namespace keep a durable history"), openTries}
+	case hasCode(err, codeNoStream) || !errors.As(err, &refused):
+		err = fmt.Errorf("stream %s: %w", p.name, err)
+		if errors.Is(err, errAway) && !hasCode(err, codeNoStream) {
+			return err
+		}
+		return again{err, openTries}
 	case hasCode(err, codeSubjectsOverlap):
-		return setting.Error(fmt.Sprintf("stream %s cannot be made, because another stream has its subjects (%s*): remove that one, or choose another {NATSPrefix}", p.name, p.prefix))
+		why = fmt.Sprintf("another stream has its subjects (%s*): remove that one, or choose another {NATSPrefix}", p.prefix)
 	case hasCode(err, codeNoStorage):
-		return setting.Error(fmt.Sprintf("stream %s cannot be made, because JetStream has no room for %s more: lower {DataMax}, or raise max_file_store of the servers",
-			p.name, setting.FormatSize(int(p.maxBytes))))
+		why = fmt.Sprintf("JetStream has no room for %s more: lower {DataMax}, or raise max_file_store of the servers", setting.FormatSize(int(p.maxBytes)))
 	case hasCode(err, codeNoPeers, codeInsufficient):
-		return fmt.Errorf("%w: %w", errAgain, setting.Error(fmt.Sprintf("stream %s cannot be made: %s: the cluster needs as many servers with JetStream as {NATSReplicas}",
-			p.name, setting.Literal(err.Error()))))
-	case hasCode(err, codeNameInUse, codeNoStream):
-		return fmt.Errorf("%w: stream %s: %w", errAgain, p.name, err)
-	case errors.Is(err, errAway):
+		tries, why = peersTries, setting.Literal(refused.Error())+": the cluster needs as many servers with JetStream as {NATSReplicas}"
+	case errors.Is(err, errAway): // there is no leader
 		return fmt.Errorf("stream %s: %w", p.name, err)
+	default:
+		why = setting.Literal(refused.Error()) + ": change the setting, remove the stream, or choose another {NATSPrefix}"
 	}
-	var refused *apiError
-	if errors.As(err, &refused) {
-		return setting.Error(fmt.Sprintf("stream %s cannot be made or changed: %s: change the setting, remove the stream, or choose another {NATSPrefix}", p.name, setting.Literal(refused.Error())))
-	}
-	return fmt.Errorf("stream %s: %w", p.name, err)
+	return again{setting.Error(fmt.Sprintf("stream %s cannot be made or changed: %s", p.name, why)), tries}
 }

@@ -207,7 +207,7 @@ func TestStreamsThatCannotBeUsed(t *testing.T) {
 		"too little room":   {change: func(c *streamsConfig) { c.dataMax = 1 << 20 }, want: "{DataMax} 1MiB is too small for 8 streams"},
 		"too much room":     {change: func(c *streamsConfig) { c.dataMax = 1 << 40 }, want: "lower {DataMax}"},
 		"message too large": {change: func(c *streamsConfig) { c.maxMessage = 64 << 20 }, want: "{MaxMessage} 64MiB is too large"},
-		"replicas":          {change: func(c *streamsConfig) { c.replicas = 3 }, want: "cannot be made"},
+		"replicas":          {change: func(c *streamsConfig) { c.replicas = 3 }, want: "cannot be made or changed: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.make.Name != "" {
