@@ -335,7 +335,7 @@ func (l *lane) takeCore(r *route, m *message) {
 			r.publishers = append(r.publishers[:0], r.publishers[1:]...)
 		}
 		r.publishers = append(r.publishers, publisher{m.node, m.counter})
-	case m.counter == known.counter:
+	case m.counter <= known.counter: // it comes twice, or late over a server that its publisher has left
 		l.e.counts.repeated.Add(1)
 		return
 	default:
