@@ -29,6 +29,13 @@ func Order(t testing.TB, rig *Rig) {
 			}
 		}
 	}
+	if rig.During != nil {
+		rig.during = make(chan struct{})
+		go func() {
+			defer close(rig.during)
+			rig.During()
+		}()
+	}
 	published := make(chan struct{})
 	var publishing, reading sync.WaitGroup
 	for _, r := range readers {
@@ -39,10 +46,14 @@ func Order(t testing.TB, rig *Rig) {
 	for i := range publishers {
 		publishing.Go(func() {
 			node := rig.Nodes[i%len(rig.Nodes)]
-			for j := range each {
+			for j := 0; j < each || !over(rig.during); j++ {
+				if j >= each {
+					time.Sleep(time.Millisecond) // the load lasts as long as the fault does
+				}
 				for _, name := range names {
 					payload := fmt.Sprintf("%s-%d-%d", name, i, j)
-					switch r, err := node.publish(t, name, payload); {
+					r, err := node.publish(t, name, payload)
+					switch {
 					case err != nil && !errors.Is(err, engine.ErrUnavailable):
 						t.Errorf("publish: %v", err)
 					case err == nil && rig.perNode(name) != (r.Offset == 0):
@@ -97,6 +108,19 @@ func Order(t testing.TB, rig *Rig) {
 		})
 	}
 	stop()
+}
+
+// over reports whether something has ended; nil has.
+func over(done <-chan struct{}) bool {
+	if done == nil {
+		return true
+	}
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }
 
 // publishLasts publishes on each node into those of the channels whose order is each node's own, again

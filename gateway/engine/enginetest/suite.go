@@ -5,6 +5,7 @@ package enginetest
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +36,13 @@ type Rig struct {
 	// receipts have no offset, and nodes may have publications of different publishers in different
 	// orders. nil: every channel has one order.
 	PerNode func(name string) bool
+	// Fills: what is lost on its way to a node is read from the store, so that it is a gap only where it
+	// is no longer kept.
+	Fills bool
+	// During is what happens while Order publishes, which it does for as long as that takes.
+	During func()
+	during chan struct{} // closed when it has ended
+
 	// TimesOut: what the store does not answer in time is answered with ErrUnavailable.
 	TimesOut bool
 }
@@ -47,7 +55,8 @@ func (r *Rig) fails(err error) bool {
 	return err != nil && !(r.TimesOut && errors.Is(err, engine.ErrUnavailable))
 }
 
-// NewSpace returns a space in which channels keep history, but those whose names begin with "none".
+// NewSpace returns a space in which channels keep history, those whose names begin with "few" a short one
+// and those with "none" none.
 func NewSpace() *channel.Space {
 	s := channel.NewSpace(64<<10, 1000, channel.NewBudget(64<<20))
 	s.KeepHistory(channel.History{Of: Keep, Bytes: 1 << 20, Budget: channel.NewBudget(64 << 20)}, time.Now().UnixMilli())
@@ -56,8 +65,11 @@ func NewSpace() *channel.Space {
 
 // Keep is what channels of a NewSpace keep.
 func Keep(name string) channel.Keep {
-	if len(name) >= 4 && name[:4] == "none" {
+	switch {
+	case strings.HasPrefix(name, "none"):
 		return channel.Keep{}
+	case strings.HasPrefix(name, "few"):
+		return channel.Keep{Count: 3, TTL: time.Hour.Milliseconds()}
 	}
 	return channel.Keep{Count: 200, TTL: time.Hour.Milliseconds()}
 }

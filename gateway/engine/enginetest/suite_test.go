@@ -217,3 +217,21 @@ func TestPublishersThatStillWaitAreFound(t *testing.T) {
 		}
 	}
 }
+
+// Scripts have the same outcome with every engine.
+func TestModelOfLateAndLocalEngines(t *testing.T) {
+	t.Parallel()
+	n := &Node{Space: NewSpace(), Present: presence.New()}
+	n.Engine = local.Engine{Space: n.Space, Present: n.Present}
+	rigs := map[string]*Rig{"local": {Nodes: []*Node{n}}}
+	rigs["late"], _ = startLate(t, 2, 1, Trouble{Delay: time.Millisecond / 4}, false)
+	rigs["late, own order"], _ = startLate(t, 2, 1, Trouble{Delay: time.Millisecond / 4}, true)
+	for name, rig := range rigs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for seed := range uint64(clienttest.Scaled(15, 5)) {
+				Model(t, rig, fmt.Sprint("-", seed), RandomScript(seed, 60))
+			}
+		})
+	}
+}

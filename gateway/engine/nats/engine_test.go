@@ -18,12 +18,14 @@ import (
 	"sluice/gateway/presence"
 )
 
-// namespace is that of a channel: those that begin with "none" keep no history, and those that begin
-// with "memory" one that is not stored.
+// namespace is that of a channel: those that begin with "none" keep no history, those with "few" a short
+// one.
 func namespace(name string) string {
 	switch enginetest.Keep(name).Count {
 	case 0:
 		return "none"
+	case enginetest.Keep("few").Count:
+		return "few"
 	}
 	return "kept"
 }
@@ -32,7 +34,10 @@ func namespace(name string) string {
 func engineConfig(n *enginetest.Node) Config {
 	return Config{
 		Space: n.Space, Present: n.Present, Keep: enginetest.Keep, NamespaceOf: namespace,
-		Histories:  []HistoryOf{{Namespace: "kept", Size: enginetest.Keep("x").Count, TTL: time.Hour, Durable: true}},
+		Histories: []HistoryOf{
+			{Namespace: "kept", Size: enginetest.Keep("x").Count, TTL: time.Hour, Durable: true},
+			{Namespace: "few", Size: enginetest.Keep("few").Count, TTL: time.Hour, Durable: true},
+		},
 		DataMax:    1 << 30,
 		MaxMessage: 64 << 10,
 		Logger:     slog.New(slog.DiscardHandler),
@@ -151,7 +156,7 @@ func startCluster(t testing.TB, n int, urls ...string) *cluster {
 // rig is what enginetest needs.
 func (c *cluster) rig() *enginetest.Rig {
 	return &enginetest.Rig{
-		Nodes: c.nodes, TimesOut: true, PerNode: func(name string) bool { return namespace(name) == "none" },
+		Nodes: c.nodes, TimesOut: true, Fills: true, PerNode: func(name string) bool { return namespace(name) == "none" },
 		Attached: func() (names []string) {
 			for _, n := range c.nodes {
 				names = append(names, attached(n)...)
