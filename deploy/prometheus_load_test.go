@@ -43,9 +43,9 @@ func startLoad(t *testing.T) *load {
 	dir, pool := certificateFiles(t)
 	l := &load{t: t, pool: pool, failed: map[string]error{}, keyFile: write(t, "key", loadKey)}
 	l.g = serve(t, "--api-key-file", l.keyFile, "--tls-listen", "127.0.0.1:0", "--tls-cert", dir+"/cert", "--tls-key", dir+"/key",
-		"--namespaces", write(t, "channels.json", `{"without_namespace": {`+options+`}, "namespaces": [{"name": "chat", `+options+`}]}`),
+		"--namespaces", write(t, "channels.json", `{"without_namespace": {"durable": false, `+options+`}, "namespaces": [{"name": "chat", `+options+`}]}`),
 		"--token-hmac-secret-file", write(t, "secret", strings.Repeat("secret", 10)),
-		"--slow-policy", "skip*=skip", "--channel-buffer", "128KiB", "--max-message", "32KiB", "--send-buffer", "8KiB", "--ping-interval", "1s", "--memory-limit", "1GiB")
+		"--slow-policy", "skip*=skip", "--channel-buffer", "128KiB", "--max-message", "32KiB", "--send-buffer", "8KiB", "--ping-interval", "1s", "--memory-limit", "1GiB", "--data-dir", t.TempDir())
 	ctx, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	for name, part := range map[string]func(context.Context) error{

@@ -75,6 +75,16 @@ var mayBeZero = map[string]string{
 	"SluiceOutOfFileDescriptors": "there are enough file descriptors",
 	"SluiceRestarts":             "the gateway does not restart",
 	"SluiceRefusesClients":       "there is room for everybody",
+
+	"Share of time away":                      "the store is there",
+	"Publications without an acknowledgement": "the store answers at once",
+	"Age of the oldest of them":               "likewise",
+	"Messages not yet in their channels":      "likewise",
+	"Gaps by cause":                           "nothing is lost",
+	"Channels completed or resubscribed":      "likewise",
+	"SluiceEngineLags":                        "the store answers at once",
+	"SluiceNodesDisagree":                     "there is one node",
+	"SluiceNodesLoseMessages":                 "nothing is lost",
 }
 
 var mayBeEmpty = map[string]string{

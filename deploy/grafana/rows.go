@@ -162,7 +162,7 @@ var rows = []row{
 			{`sum by (instance) (sluice_engine_waiting_messages{HERE})`, "{{instance}}"},
 		}},
 		{third, "Gaps by cause", "Channels in which publications may be lost, so that their subscribers were notified. METRICS.md explains each cause.", units.CountsPerSecond, []query{
-			{`sum by (cause) (rate(sluice_engine_gaps_total{HERE}[RATE])) > 0`, "{{cause}}"},
+			{`sum by (cause) (rate(sluice_engine_gaps_total{HERE}[RATE]))`, "{{cause}}"},
 		}},
 		{third, "Publications stored", "In histories.", units.CountsPerSecond, []query{
 			{`sum by (instance) (rate(sluice_engine_stored_publications_total{HERE}[RATE]))`, "{{instance}}"},
