@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -48,11 +49,11 @@ func exposed(metrics, series string) bool {
 	return false
 }
 
-// metrics returns the metrics of a fresh gateway that has a certificate.
+// metrics returns the metrics of a fresh gateway that has a certificate and a data directory.
 func metrics(t *testing.T) string {
 	t.Helper()
 	dir, _ := certificateFiles(t)
-	g := serve(t, "--tls-listen", "127.0.0.1:0", "--tls-cert", dir+"/cert", "--tls-key", dir+"/key")
+	g := serve(t, "--tls-listen", "127.0.0.1:0", "--tls-cert", dir+"/cert", "--tls-key", dir+"/key", "--data-dir", filepath.Join(t.TempDir(), "data"))
 	status, text, err := get("http://" + g.Internal + "/metrics")
 	if err != nil || status != 200 {
 		t.Fatalf("/metrics: %d, %v", status, err)
