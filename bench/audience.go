@@ -46,7 +46,7 @@ func (o *Options) audience(f *Faults) *audience {
 	if !plainName.MatchString(o.Channel) {
 		f.Add("--channel is %q: use letters, digits and _ . : - only", o.Channel)
 	}
-	f.Between("--channels", o.Channels, 1, streamsMost)
+	f.Between("--channels", o.Channels, 1, o.channelsMost())
 	a.channels = o.channelNames()
 	if o.TokenSecretFile != "" {
 		secret, err := os.ReadFile(o.TokenSecretFile)
@@ -63,13 +63,21 @@ func (o *Options) audience(f *Faults) *audience {
 	return a
 }
 
+// channelsMost bounds Channels.
+func (o *Options) channelsMost() int {
+	if o.unstamped {
+		return 1 << 20 // it is only a bound
+	}
+	return streamsMost
+}
+
 // channelNames returns NAME, or NAME0 to NAMEn when there are many.
 func (o *Options) channelNames() []*channel {
 	if o.Channels == 1 {
 		return []*channel{newChannel(o.Channel)}
 	}
 	var list []*channel
-	for i := range min(o.Channels, streamsMost) {
+	for i := range min(o.Channels, o.channelsMost()) {
 		list = append(list, newChannel(o.Channel+strconv.Itoa(i)))
 	}
 	return list

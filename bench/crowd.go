@@ -127,6 +127,7 @@ func Gather(ctx context.Context, o CrowdOptions) (*Crowd, error) {
 	setDefault(&o.Protocol, Centrifugo)
 	setDefault(&o.Clients, 1)
 	setDefault(&o.Size, 64)
+	o.unstamped = o.Publishers == 0
 	var others []target
 	run, err := o.Begin("reconnect", o.Clients+o.Publishers, func(f *Faults) {
 		o.check(f)

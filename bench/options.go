@@ -33,6 +33,8 @@ type Options struct {
 	Token           string // that all clients connect with; none
 	TokenSecretFile string // instead: a file with the HS256 secret, to sign a token for each client; none
 
+	unstamped bool // nothing is published that stamps have to tell apart
+
 	// For wss.
 	TLS    clienttls.Flags
 	Resume bool // resume TLS sessions; by default every connection makes a full handshake
