@@ -25,6 +25,7 @@ import (
 // A server whose store failed to write (a full disk, an error of the device) does not write to
 // that stream again until it is restarted, so the keeper restarts it, once there is room. Its
 // clients see that as a connection that breaks and comes back.
+
 const (
 	roomLeast     = datadir.RoomLeast
 	roomAgain     = roomLeast / 8          // so much more lets it go on, so that the state does not flap
@@ -36,8 +37,7 @@ const (
 	noteInterval  = 100 * time.Millisecond // how far the mark may be behind what was acknowledged,
 	noteMost      = 1000                   // or by how many publications of a stream
 	noteLeast     = noteInterval / 10      // but not more often
-	syncInterval  = time.Second            // of fsync, unless it is always
-	payloadExtra  = 64 << 10               // what a stored message is longer than its payload, at most
+	syncInterval  = time.Second            // of fsync, unless it is always: not measurable at 1,000 publications/s
 	memoryStreams = 1 << 20                // there are none; but 0 would be three quarters of the machine
 )
 
