@@ -86,6 +86,17 @@ func TestPagesQuoteTheGateway(t *testing.T) {
 	if len(logged) == 0 {
 		t.Fatal("found no line of the log in OPERATIONS.md")
 	}
+	_, runbook, _ := strings.Cut(shipped(t, "OPERATIONS.md"), "\n## When the engine is away\n")
+	runbook, _, _ = strings.Cut(runbook, "\n## ")
+	said := regexp.MustCompile("`([a-z]+(?: [A-Za-z]+){2,})`").FindAllStringSubmatch(runbook, -1)
+	if len(said) < 3 {
+		t.Fatalf("found %d texts of the log in what to do when the engine is away", len(said))
+	}
+	for _, m := range said {
+		if !strings.Contains(source.String(), m[1]) {
+			t.Errorf("a page quotes %q, which is not in the source", m[1])
+		}
+	}
 	// Texts about settings have a field in braces where pages have the flag.
 	field, flag := regexp.MustCompile(`\{[A-Z][A-Za-z]+\}`), regexp.MustCompile(`--[a-z][a-z-]*`)
 	settings := field.ReplaceAllString(source.String(), "--setting")
