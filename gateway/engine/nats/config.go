@@ -34,8 +34,9 @@ type Config struct {
 	Logger      *slog.Logger
 	Clock       func() time.Time // nil for time.Now
 
-	// Of tests: which live messages do not come.
+	// Of tests: which live messages do not come, and
 	drop func(name string) bool
+	free func(path string) (int64, error) // the free space of a file system; nil: as it is
 }
 
 // HistoryOf is the history of a namespace's channels.

@@ -101,7 +101,7 @@ func New(ctx context.Context, cfg Config) (_ *Engine, err error) {
 func (e *Engine) start(ctx context.Context) (err error) {
 	e.embedded, err = startEmbedded(embeddedConfig{
 		dir: e.cfg.DataDir, name: e.cfg.Name, dataMax: e.cfg.DataMax, syncAlways: e.cfg.Sync == "always",
-		maxMessage: e.cfg.MaxMessage, log: e.log, now: e.now,
+		maxMessage: e.cfg.MaxMessage, log: e.log, now: e.now, free: e.cfg.free,
 	})
 	if err == nil {
 		err = e.connect(ctx, Servers{Prefix: e.cfg.Servers.Prefix}, e.embedded)

@@ -3,13 +3,17 @@ package nats
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"sluice/gateway/channel"
 	"sluice/gateway/clienttest"
+	"sluice/gateway/engine"
+	"sluice/gateway/engine/enginetest"
 	"sluice/gateway/engine/nats/datadir"
 )
 
@@ -124,5 +128,71 @@ func TestLossAtARestart(t *testing.T) {
 	}
 	if n := len(s.log.lines(fmt.Sprintf("%d was acknowledged", last))); n != 1 {
 		t.Errorf("log: %q, want one line about %d", s.log.lines(""), last)
+	}
+}
+
+// TestEngineOverAFullDisk publishes until the server meets a full disk, and goes on when there is room: what was
+// acknowledged is in the history, in its order.
+func TestEngineOverAFullDisk(t *testing.T) {
+	dir := mount(t, 4<<20)
+	var noticed atomic.Bool
+	n := newNode(t, func(c *Config) {
+		c.DataDir = dir + "/data"
+		c.free = func(path string) (int64, error) {
+			if !noticed.Load() {
+				return 1 << 30, nil // it is noticed too late
+			}
+			free, err := datadir.Free(path)
+			return free * 64, err
+		}
+	})
+	ready(t, n)
+	p := engine.NewPublisher(n.Engine, n.Space, 64<<10)
+	var acknowledged []channel.Receipt
+	publish := func(size int) error {
+		r, err := p.Publish(t.Context(), 0, "full", channel.Publication{Payload: bytes.Repeat([]byte("x"), size)})
+		if err == nil {
+			acknowledged = append(acknowledged, r)
+		}
+		return err
+	}
+	for range 20 {
+		if err := publish(100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	filler := fill(t, dir, 64<<10)
+	var err error
+	for err == nil {
+		err = publish(4000)
+	}
+	if !errors.Is(err, engine.ErrUnavailable) {
+		t.Errorf("error %v, want one that is temporary", err)
+	}
+	noticed.Store(true)
+	clienttest.WaitFor(t, "publishing fails at once", func() bool { return errors.Is(publish(4000), engine.ErrAway) })
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	clienttest.WaitFor(t, "publishing goes on", func() bool { return publish(100) == nil })
+	var got channel.Collected
+	clienttest.WaitFor(t, "the history, which another connection reads", func() bool {
+		got, err = engine.Wait(t.Context(), func(done func(channel.Collected, error)) {
+			n.Engine.History(engine.HistoryQuery{Channel: "full", Most: channel.Bounds{Count: 1000, Bytes: 1 << 20}, Now: time.Now().UnixMilli()}, done)
+		})
+		return err == nil
+	})
+	kept := map[uint64]bool{}
+	last := uint64(0)
+	for _, p := range got.Publications {
+		if p.Offset <= last {
+			t.Errorf("offset %d after %d", p.Offset, last)
+		}
+		last, kept[p.Offset] = p.Offset, true
+	}
+	for _, r := range acknowledged[max(0, len(acknowledged)-enginetest.Keep("full").Count/2):] {
+		if !kept[r.Offset] || r.Epoch != acknowledged[0].Epoch {
+			t.Errorf("%v was acknowledged, and is not in the history", r)
+		}
 	}
 }
