@@ -1,17 +1,25 @@
 package deploy_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	natsserver "github.com/nats-io/nats-server/v2/server"
@@ -57,16 +65,51 @@ func becomeNATSServer() {
 	os.Exit(0)
 }
 
-// natsPrograms run a server with a configuration: the oldest that is supported and the newest.
-var natsPrograms = map[string]func(t *testing.T, config string) *exec.Cmd{
-	"Debian": func(t *testing.T, config string) *exec.Cmd {
+// natsProgram runs a server with a configuration.
+type natsProgram struct {
+	command func(t *testing.T, config string) *exec.Cmd
+	secure  bool // with the lines for TLS, which are commented out in the file
+}
+
+// natsPrograms are the oldest server that is supported and the newest.
+var natsPrograms = map[string]natsProgram{
+	"Debian": {command: func(t *testing.T, config string) *exec.Cmd {
 		return exec.Command(tool(t, "nats-server", "nats-server"), "--config", config)
-	},
-	"module": func(_ *testing.T, config string) *exec.Cmd {
+	}},
+	"module": {secure: true, command: func(_ *testing.T, config string) *exec.Cmd {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = environment(natsEnv + "=" + config)
 		return cmd
-	},
+	}},
+}
+
+// writeCertificate writes a certificate for 127.0.0.1, which is its own CA, and its key. It is for servers
+// and for clients: between two servers, either can be the one that connects.
+func writeCertificate(t *testing.T) (dir string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})
+	dir = t.TempDir()
+	for name, data := range map[string][]byte{"tls.crt": public, "ca.crt": public, "tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // project is the compose project of several nodes, as far as it is tried here.
@@ -107,18 +150,30 @@ type cluster struct {
 	servers  []*child.Process
 	gateways []*child.Process
 	balancer string
+	urls     map[string]string // of the servers, by those of the project
+	ca       string            // "" without TLS
 }
 
-// startServers starts the NATS servers with the shipped file, and returns their URLs.
-func (c *cluster) startServers(t *testing.T, p project, program func(t *testing.T, config string) *exec.Cmd) (urls map[string]string) {
+// startServers starts the NATS servers with the shipped file.
+func (c *cluster) startServers(t *testing.T, p project, program natsProgram) {
 	t.Helper()
 	names, text := p.named("nats-"), shipped(t, natsFile)
 	ports := map[string]string{}
-	urls = map[string]string{}
+	c.urls = map[string]string{}
+	scheme := "nats"
+	if program.secure {
+		dir := writeCertificate(t)
+		scheme, c.ca = "tls", filepath.Join(dir, "ca.crt")
+		commented := regexp.MustCompile(`(?m)^( *)#( *(?:tls \{|\w+_file: .*|\}))$`)
+		if n := len(commented.FindAllString(text, -1)); n != 9 {
+			t.Fatalf("the servers' file has %d lines for TLS", n)
+		}
+		text = substitute(t, commented.ReplaceAllString(text, "$1$2"), "/etc/nats/tls/", dir+"/")
+	}
 	for _, name := range names {
 		alias := p.Services[name].Networks.Default.Aliases[0]
 		ports[name], ports[name+" route"] = freePort(t), freePort(t)
-		urls["nats://"+alias+":4222"] = "nats://127.0.0.1:" + ports[name]
+		c.urls["nats://"+alias+":4222"] = scheme + "://127.0.0.1:" + ports[name]
 		text = substitute(t, text, `"nats://`+alias+`:6222"`, `"nats://127.0.0.1:`+ports[name+" route"]+`"`)
 	}
 	// A user beside the gateways', who may do everything.
@@ -127,7 +182,7 @@ func (c *cluster) startServers(t *testing.T, p project, program func(t *testing.
 		dir := t.TempDir()
 		here := substitute(t, text, "0.0.0.0:4222", "127.0.0.1:"+ports[name], "0.0.0.0:6222", "127.0.0.1:"+ports[name+" route"],
 			"0.0.0.0:8222", "127.0.0.1:-1", `"/data"`, `"`+dir+`"`, "/run/nats/", dir+"/")
-		cmd := program(t, write(t, "nats.conf", here))
+		cmd := program.command(t, write(t, "nats.conf", here))
 		if cmd.Env == nil {
 			cmd.Env = environment()
 		}
@@ -147,18 +202,17 @@ func (c *cluster) startServers(t *testing.T, p project, program func(t *testing.
 			return strings.Contains(s.Log.String(), "Server is ready")
 		})
 	}
-	return urls
 }
 
 // gateway returns a command with the variables of a gateway's service.
-func (c *cluster) gateway(t *testing.T, p project, name, listen, seed, key string, urls map[string]string, args ...string) *exec.Cmd {
+func (c *cluster) gateway(t *testing.T, p project, name, listen, seed, key string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(sluice(t), args...)
 	cmd.Env = environment("SLUICE_LISTEN="+listen, "SLUICE_SHUTDOWN_TIMEOUT=5s", "SLUICE_CLOSE_TIMEOUT=1s")
 	for variable, value := range p.Services[name].Environment {
 		switch variable {
 		case "SLUICE_NATS_URL":
-			for theirs, here := range urls {
+			for theirs, here := range c.urls {
 				value = substitute(t, value, theirs, here)
 			}
 		case "SLUICE_NATS_NKEY":
@@ -175,6 +229,9 @@ func (c *cluster) gateway(t *testing.T, p project, name, listen, seed, key strin
 			value = "512MiB"
 		}
 		cmd.Env = append(cmd.Env, variable+"="+value)
+	}
+	if c.ca != "" {
+		cmd.Env = append(cmd.Env, "SLUICE_NATS_TLS_CA="+c.ca)
 	}
 	return cmd
 }
@@ -223,11 +280,11 @@ func TestNodesOfTheProjectAreOneChannelSpace(t *testing.T) {
 	}
 }
 
-func tryProject(t *testing.T, program func(t *testing.T, config string) *exec.Cmd) {
+func tryProject(t *testing.T, program natsProgram) {
 	haproxy := tool(t, "haproxy", "haproxy")
 	p, c := composed(t, nodesFile), &cluster{}
-	urls := c.startServers(t, p, program)
-	used := c.listen(t, urls)
+	c.startServers(t, p, program)
+	used := c.listen(t)
 
 	names, seed, key := p.named("sluice-"), write(t, "seed", natsSeed+"\n"), write(t, "api-key", nodesKey+"\n")
 	if len(names) != 3 || len(c.servers) != 3 {
@@ -237,7 +294,7 @@ func tryProject(t *testing.T, program func(t *testing.T, config string) *exec.Cm
 	for _, name := range names {
 		listens[name] = "127.0.0.1:" + freePort(t)
 		config = substitute(t, config, "server "+name+" "+name+":8000", "server "+name+" "+listens[name])
-		c.gateways = append(c.gateways, run(t, c.gateway(t, p, name, listens[name], seed, key, urls, "serve")))
+		c.gateways = append(c.gateways, run(t, c.gateway(t, p, name, listens[name], seed, key, "serve")))
 	}
 	for _, g := range c.gateways {
 		serves(t, g)
@@ -286,7 +343,7 @@ func tryProject(t *testing.T, program func(t *testing.T, config string) *exec.Cm
 			wantLine(t, late, fmt.Sprintf("data: from %d", i))
 		}
 	}
-	check := c.gateway(t, p, names[0], "127.0.0.1:0", seed, key, urls, "check")
+	check := c.gateway(t, p, names[0], "127.0.0.1:0", seed, key, "check")
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Errorf("sluice check: %v\n%s", err, out)
 	}
@@ -296,7 +353,7 @@ func tryProject(t *testing.T, program func(t *testing.T, config string) *exec.Cm
 		t.Errorf("after SIGTERM: %v", err)
 	}
 	request(t, c.gateways[0], "/publish/old", "kept")
-	c.gateways[2] = run(t, c.gateway(t, p, names[2], listens[names[2]], seed, key, urls, "serve", "--history", "200"))
+	c.gateways[2] = run(t, c.gateway(t, p, names[2], listens[names[2]], seed, key, "serve", "--history", "200"))
 	serves(t, c.gateways[2])
 	wantLine(t, events(t, listens[names[2]], "/sse/old?history=1"), "data: kept")
 
@@ -313,13 +370,17 @@ func tryProject(t *testing.T, program func(t *testing.T, config string) *exec.Cm
 
 // listen subscribes to all that gateways send, and returns a function that reports whether something
 // was sent to a subject of a pattern.
-func (c *cluster) listen(t *testing.T, urls map[string]string) (used func(pattern string) bool) {
+func (c *cluster) listen(t *testing.T) (used func(pattern string) bool) {
 	t.Helper()
 	var all []string
-	for _, url := range urls {
+	for _, url := range c.urls {
 		all = append(all, url)
 	}
-	tap, err := natsgo.Connect(strings.Join(all, ","), natsgo.UserInfo("tap", "tap"), natsgo.Timeout(patience), natsgo.RetryOnFailedConnect(true))
+	options := []natsgo.Option{natsgo.UserInfo("tap", "tap"), natsgo.Timeout(patience), natsgo.RetryOnFailedConnect(true)}
+	if c.ca != "" {
+		options = append(options, natsgo.RootCAs(c.ca))
+	}
+	tap, err := natsgo.Connect(strings.Join(all, ","), options...)
 	if err != nil {
 		t.Fatal(err)
 	}
