@@ -432,9 +432,7 @@ func TestPermissionsOfThePageAreThoseOfTheServers(t *testing.T) {
 	want, got := permissions(t), map[string][]string{}
 	for _, row := range rows(shipped(t, "NODES.md"), 3) {
 		if row[0] == "publish" || row[0] == "subscribe" {
-			for _, m := range regexp.MustCompile("[^`, ]+").FindAllString(row[1], -1) {
-				got[row[0]] = append(got[row[0]], m)
-			}
+			got[row[0]] = append(got[row[0]], regexp.MustCompile("[^`, ]+").FindAllString(row[1], -1)...)
 		}
 	}
 	for _, list := range []map[string][]string{want, got} {
