@@ -2,6 +2,9 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { launch, Tab } from "./browser.mjs";
 import { Console, files, key, keyed, member, raw } from "./console.mjs";
@@ -238,7 +241,7 @@ test("it is used with the keyboard alone, and the focus is always seen", async (
     order.push(name);
     await c.page.keyboard.press("Tab");
   }
-  assert.deepEqual(order.slice(0, 8), ["Skip to the content", "sluice", "Overview", "Channels", "Connections", "Namespaces", "Log out", "300"]);
+  assert.deepEqual(order.slice(0, 9), ["Skip to the content", "sluice", "Overview", "Channels", "Connections", "Namespaces", "Nodes", "Log out", "300"]);
   await c.page.focus("nav a:nth-child(2)");
   await c.page.keyboard.press("Enter");
   await c.page.focus("#channel");
@@ -251,5 +254,19 @@ test("it is used with the keyboard alone, and the focus is always seen", async (
   await c.page.keyboard.press("Enter");
   await c.says(".publications", /typed/);
   assert.equal(await c.page.title(), "Channels · sluice operator");
+  assert.deepEqual(c.faults, []);
+});
+
+test("the nodes, and what a node's store does", async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), "sluice-data-"));
+  t.after(() => rm(dir, { recursive: true, force: true }));
+  const g = await keyed(t, "--data-dir", join(dir, "data"), "--node-name", "gw-1");
+  for (let i = 0; i < 3; i++) await g.publish("lobby", "x", { "X-API-Key": key });
+  const c = await Console.open(t, browser, g, { hash: "#/nodes" });
+  await c.login();
+  await c.ready();
+  await c.says(".nodes tbody", /^gw-1.*up000/);
+  await c.says(".facts", /Connectionup.*Storeup.*Awayno.*Publications stored3/);
+  await c.says("#main", /No channel had a gap\./);
   assert.deepEqual(c.faults, []);
 });

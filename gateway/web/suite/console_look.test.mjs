@@ -68,6 +68,10 @@ for (const [name, options] of Object.entries(looks)) {
     await c.view("#/namespaces");
     await c.says("main tbody", /without a prefix120.*chat220/); // channels, subscriptions, publications per second
     await look("namespaces");
+    await c.view("#/nodes");
+    await c.says(".nodes tbody", /memory/);
+    await c.says("#main", /in this process's memory/);
+    await look("nodes");
     await g.stop();
     await c.page.waitForSelector("#state[data-state=lost]");
     await c.page.screenshot({ path: join(shots, `console-${name}-lost.png`) });

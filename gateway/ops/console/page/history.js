@@ -15,6 +15,7 @@ const counters = {
   cpu: ["process_cpu_seconds_total"],
   pushBacks: ["sluice_push_backs_total"],
   panics: ["sluice_panics_total"],
+  engineGaps: ["sluice_engine_gaps_total"],
 };
 
 const gauges = {
@@ -31,6 +32,7 @@ const gauges = {
   files: ["process_open_fds"],
   filesMost: ["process_max_fds"],
   started: ["process_start_time_seconds"],
+  outage: ["sluice_engine_outage_seconds"],
   expiry: ["sluice_certificate_expiry_timestamp_seconds"],
 };
 

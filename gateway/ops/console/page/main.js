@@ -11,11 +11,12 @@ import { Overview } from "./overview.js";
 import { Channels } from "./channels.js";
 import { Connections } from "./connections.js";
 import { Namespaces } from "./namespaces.js";
+import { Nodes } from "./nodes.js";
 import * as units from "./units.js";
 
 const keyed = document.documentElement.dataset.key === "true";
 const history = new History();
-const views = [new Overview(), new Channels(), new Connections(), new Namespaces()];
+const views = [new Overview(), new Channels(), new Connections(), new Namespaces(), new Nodes()];
 let view = null; // the one that is shown
 let metrics = null; // of the last answer
 let loggedIn = true; // until the gateway says otherwise
