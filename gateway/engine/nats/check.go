@@ -269,14 +269,9 @@ func (l *lane) lost(r *route, cause string) {
 
 // deliver handles a live message, and others that are there.
 func (l *lane) deliver(m *natsgo.Msg) {
-	for range batchMost {
-		l.take(m)
-		select {
-		case m = <-l.live:
-			continue
-		default:
-		}
-		return
+	l.take(m)
+	for range min(len(l.live), batchMost) {
+		l.take(<-l.live)
 	}
 }
 
@@ -285,7 +280,7 @@ func (l *lane) take(m *natsgo.Msg) {
 	if r == nil {
 		return // nobody reads it any more
 	}
-	if drop := l.e.cfg.drop; drop != nil && drop(r.name) {
+	if drop := l.e.cfg.test.drop; drop != nil && drop(r.name) {
 		if r.keeps {
 			l.compare(r.st, []*route{r}) // as when the client says that it has dropped something
 		}

@@ -7,6 +7,8 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
 	"sluice/gateway/presence"
+
+	natsgo "github.com/nats-io/nats.go"
 )
 
 // Config is what an engine needs to know. Either DataDir is set or Servers.URLs.
@@ -34,9 +36,7 @@ type Config struct {
 	Logger      *slog.Logger
 	Clock       func() time.Time // nil for time.Now
 
-	// Of tests: which live messages do not come, and
-	drop func(name string) bool
-	free func(path string) (int64, error) // the free space of a file system; nil: as it is
+	test tests
 }
 
 // HistoryOf is the history of a namespace's channels.
@@ -53,4 +53,13 @@ type Servers struct {
 	Creds, Nkey, CA, Cert, Key string // files, "" for none
 	Prefix                     string // of streams' names and subjects; "" for "sluice"
 	Replicas                   int    // of streams: 1, 3 or 5; 0 for 3 where the servers are a cluster, else 1
+}
+
+// tests is what tests change.
+type tests struct {
+	drop     func(name string) bool           // which live messages do not come
+	withhold func(answer *natsgo.Msg) bool    // and which answers
+	live     int                              // room for live messages, in place of liveMost
+	patience time.Duration                    // in place of patience
+	free     func(path string) (int64, error) // the free space of a file system; nil: as it is
 }

@@ -101,7 +101,7 @@ func New(ctx context.Context, cfg Config) (_ *Engine, err error) {
 func (e *Engine) start(ctx context.Context) (err error) {
 	e.embedded, err = startEmbedded(embeddedConfig{
 		dir: e.cfg.DataDir, name: e.cfg.Name, dataMax: e.cfg.DataMax, syncAlways: e.cfg.Sync == "always",
-		maxMessage: e.cfg.MaxMessage, log: e.log, now: e.now, free: e.cfg.free,
+		maxMessage: e.cfg.MaxMessage, log: e.log, now: e.now, free: e.cfg.test.free,
 	})
 	if err == nil {
 		err = e.connect(ctx, Servers{Prefix: e.cfg.Servers.Prefix}, e.embedded)
@@ -178,13 +178,15 @@ func (e *Engine) fail(err error) {
 	}
 }
 
-// Close publishes what waits, unless ctx ends before, and ends the engine. It answers everybody.
+// Close publishes what waits, if that is soon done, and ends the engine. It answers everybody.
 func (e *Engine) Close(ctx context.Context) error {
 	if e.closed.Swap(true) {
 		return nil
 	}
+	draining, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for _, l := range e.lanes {
-		l.drain(ctx)
+		l.drain(draining)
 	}
 	return e.end(ctx)
 }

@@ -13,9 +13,12 @@ import (
 
 	"sluice/gateway/channel"
 	"sluice/gateway/clienttest"
+	"sluice/gateway/engine"
 	"sluice/gateway/engine/enginetest"
 	"sluice/gateway/engine/nats/natstest"
 	"sluice/gateway/presence"
+
+	natsgo "github.com/nats-io/nats.go"
 )
 
 // namespace is that of a channel: those that begin with "none" keep no history, those with "few" a short
@@ -140,12 +143,17 @@ func (d *drops) drop(name string) bool {
 
 // startCluster starts nodes that use the servers at urls.
 func startCluster(t testing.TB, n int, urls ...string) *cluster {
+	return startClusterWith(t, n, func(*Config) {}, urls...)
+}
+
+func startClusterWith(t testing.TB, n int, change func(*Config), urls ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, urls: urls, prefix: "t" + strconv.FormatUint(rand.Uint64(), 36)}
 	for i := range n {
 		d := &drops{of: make(map[string]int)}
 		node := newNode(t, func(cfg *Config) {
-			cfg.Servers, cfg.NodeID, cfg.drop = Servers{URLs: urls, Prefix: c.prefix}, uint64(i+1), d.drop
+			cfg.Servers, cfg.NodeID, cfg.test.drop = Servers{URLs: urls, Prefix: c.prefix}, uint64(i+1), d.drop
+			change(cfg)
 		})
 		c.nodes, c.drops = append(c.nodes, node), append(c.drops, d)
 	}
@@ -240,4 +248,47 @@ func TestThreeServers(t *testing.T) {
 	t.Parallel()
 	servers := natstest.StartCluster(t, 3, natstest.Options{JetStream: true})
 	enginetest.Order(t, startCluster(t, 3, servers.URLs()...).rig())
+}
+
+// Whatever is lost between a server and a node is read from the stream, or is a gap.
+func TestForcedDrops(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t, natstest.Options{JetStream: true})
+	c := startClusterWith(t, 2, func(c *Config) { c.test.live = 1 }, s.URL())
+	enginetest.Order(t, c.rig())
+	var caughtUp, gaps uint64
+	for _, n := range c.nodes {
+		s := n.Engine.(*Engine).Stats()
+		caughtUp += s.CaughtUp
+		gaps += s.Gaps[engine.GapSlow] + s.Gaps[engine.GapChain]
+	}
+	if caughtUp == 0 || gaps == 0 {
+		t.Errorf("%d channels were read again, and there were %d gaps: nothing was dropped", caughtUp, gaps)
+	}
+}
+
+// Where answers are missing, publishers get ErrUnavailable, and subscribers all that was stored.
+func TestLostAnswers(t *testing.T) {
+	t.Parallel()
+	lose := func(c *Config) {
+		c.test.patience = 200 * time.Millisecond
+		c.test.withhold = func(m *natsgo.Msg) bool { return rand.IntN(30) == 0 && len(m.Data) > 0 }
+	}
+	t.Run("of a single node", func(t *testing.T) {
+		t.Parallel()
+		n := newNode(t, func(c *Config) {
+			c.DataDir = t.TempDir()
+			lose(c)
+		})
+		ready(t, n)
+		enginetest.Order(t, &enginetest.Rig{Nodes: []*enginetest.Node{n}, TimesOut: true})
+		if n.Engine.(*Engine).Stats().CaughtUp == 0 {
+			t.Error("no channel was read again: no answer was lost")
+		}
+	})
+	t.Run("of a cluster", func(t *testing.T) {
+		t.Parallel()
+		s := natstest.Start(t, natstest.Options{JetStream: true})
+		enginetest.Order(t, startClusterWith(t, 2, lose, s.URL()).rig())
+	})
 }

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -29,13 +30,14 @@ const (
 // them is posted, so that nobody waits.
 type lane struct {
 	// Set at construction.
-	e       *Engine
-	inbox   string // what subjects of answers begin with, before the token
-	answers chan *natsgo.Msg
-	live    chan *natsgo.Msg
-	wake    chan struct{} // of the receiving goroutine: something was posted
-	timer   *time.Timer
-	armed   atomic.Bool // the timer is due
+	e        *Engine
+	patience time.Duration
+	inbox    string // what subjects of answers begin with, before the token
+	answers  chan *natsgo.Msg
+	live     chan *natsgo.Msg
+	wake     chan struct{} // of the receiving goroutine: something was posted
+	timer    *time.Timer
+	armed    atomic.Bool // the timer is due
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -81,7 +83,7 @@ type coreSent struct {
 
 func newLane(e *Engine) *lane {
 	l := &lane{
-		e: e, inbox: natsgo.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, liveMost),
+		e: e, patience: cmp.Or(e.cfg.test.patience, patience), inbox: natsgo.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, cmp.Or(e.cfg.test.live, liveMost)),
 		wake: make(chan struct{}, 1), timer: time.NewTimer(time.Hour),
 		routes: make(map[string]*route), asked: make(map[*stream]int), passing: make(map[*stream][]*route), core: make(map[string]coreSent),
 	}
@@ -360,15 +362,9 @@ func (l *lane) runPosted() {
 
 // acknowledgements handles an answer, and others that are there.
 func (l *lane) acknowledgements(m *natsgo.Msg) {
-	n := 0
-	for range batchMost {
-		n += l.acknowledge(m)
-		select {
-		case m = <-l.answers:
-			continue
-		default:
-		}
-		break
+	n := l.acknowledge(m)
+	for range min(len(l.answers), batchMost) {
+		n += l.acknowledge(<-l.answers)
 	}
 	l.answered(n)
 	l.ask()
@@ -376,6 +372,9 @@ func (l *lane) acknowledgements(m *natsgo.Msg) {
 
 // acknowledge handles an answer, and returns how many publications it was for.
 func (l *lane) acknowledge(m *natsgo.Msg) (answered int) {
+	if withhold := l.e.cfg.test.withhold; withhold != nil && withhold(m) {
+		return 0
+	}
 	token, err := strconv.ParseUint(m.Subject[len(l.inbox):], 10, 64)
 	if err != nil {
 		return 0 // nobody's
@@ -461,14 +460,14 @@ func (l *lane) end(mk *mark, err error) {
 
 // tick looks at what is due.
 func (l *lane) tick(now time.Time) {
-	stuck, marks := l.window.expired(now.Add(-patience))
+	stuck, marks := l.window.expired(now.Add(-l.patience))
 	l.expire(stuck, marks, true)
 	l.leaveIdle(now)
 	l.lookAtSlow()
 	l.readAgain()
 	l.compareAgain(now)
 	l.mu.Lock()
-	stale := l.queue.stale(now.Add(-patience))
+	stale := l.queue.stale(now.Add(-l.patience))
 	waiting := l.rates.released(l.queue.released(nil), l.e.now().UnixMilli())
 	more := l.queue.len() > 0 || l.outstanding > 0 || len(l.idle) > 0 || len(l.slow) > 0 || len(l.retry) > 0 || len(l.joined) > 0
 	l.mu.Unlock()

@@ -138,7 +138,7 @@ func TestEngineOverAFullDisk(t *testing.T) {
 	var noticed atomic.Bool
 	n := newNode(t, func(c *Config) {
 		c.DataDir = dir + "/data"
-		c.free = func(path string) (int64, error) {
+		c.test.free = func(path string) (int64, error) {
 			if !noticed.Load() {
 				return 1 << 30, nil // it is noticed too late
 			}

@@ -1,0 +1,435 @@
+package nats
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/clienttest"
+	"sluice/gateway/engine"
+	"sluice/gateway/engine/enginetest"
+	"sluice/gateway/engine/nats/natstest"
+
+	natsgo "github.com/nats-io/nats.go"
+)
+
+// lines is a wire format in which a message is a line, and a gap or a reset the line "gap" or "reset".
+type lines struct{}
+
+func (lines) Append(dst []byte, p *channel.Publication) []byte {
+	switch p.Kind {
+	case channel.KindGap:
+		return append(dst, "gap\n"...)
+	case channel.KindReset:
+		return append(dst, "reset\n"...)
+	}
+	return append(append(dst, p.Payload...), '\n')
+}
+
+// watcher is a subscriber.
+type watcher struct {
+	channel.Reader
+	t        testing.TB
+	n        *enginetest.Node
+	prepared chan error
+	notified chan struct{}
+	cursor   uint64
+	got      []byte
+}
+
+func (w *watcher) Prepared(err error) { w.prepared <- err }
+
+func (w *watcher) Notify() {
+	select {
+	case w.notified <- struct{}{}:
+	default:
+	}
+}
+
+// watch subscribes to what comes from now on, until the test ends.
+func watch(t testing.TB, n *enginetest.Node, name string) *watcher {
+	t.Helper()
+	w := &watcher{t: t, n: n, prepared: make(chan error, 1), notified: make(chan struct{}, 1)}
+	ask := channel.Ask{Kind: channel.AskNow}
+	ready, err := n.Space.Prepare(name, &ask, w)
+	if err == nil && !ready {
+		err = clienttest.Receive(t, "the channel", w.prepared)
+	}
+	if err == nil {
+		err = n.Space.Join(name, lines{}, w, &w.Reader)
+		n.Space.Release(name, w)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.cursor = w.Log().Head()
+	return w
+}
+
+func (w *watcher) leave() {
+	w.Served(w.Log().Head())
+	w.n.Space.Leave(&w.Reader)
+}
+
+// lines returns what has come.
+func (w *watcher) lines() []string {
+	w.Clear()
+	for head := w.Log().Head(); w.cursor < head; {
+		v, ok := w.View(w.cursor)
+		if !ok {
+			w.t.Fatal("what it has not read is gone")
+		}
+		a, b := v.Bytes(w.cursor, v.Head())
+		w.got = append(append(w.got, a...), b...)
+		w.cursor = v.Head()
+	}
+	w.Served(w.cursor)
+	return strings.Fields(string(w.got))
+}
+
+// wants waits until these lines have come.
+func (w *watcher) wants(why string, want ...string) {
+	w.t.Helper()
+	clienttest.WaitFor(w.t, why, func() bool { return len(w.lines()) >= len(want) })
+	if got := w.lines(); strings.Join(got, " ") != strings.Join(want, " ") {
+		w.t.Errorf("%s: got %q, want %q", why, got, want)
+	}
+}
+
+// sender is a publisher.
+type sender struct {
+	t        testing.TB
+	n        *enginetest.Node
+	released chan struct{}
+	answers  chan sent
+}
+
+type sent struct {
+	channel.Receipt
+	err error
+}
+
+func newSender(t testing.TB, n *enginetest.Node) *sender {
+	return &sender{t: t, n: n, released: make(chan struct{}, 1<<16), answers: make(chan sent, 1<<16)}
+}
+
+func (s *sender) Released()                              { s.released <- struct{}{} }
+func (s *sender) Published(r channel.Receipt, err error) { s.answers <- sent{r, err} }
+
+// sends hands over a message, whose answer comes later.
+func (s *sender) sends(name, payload string) error {
+	p := channel.Publication{Payload: []byte(payload), At: time.Now().UnixMilli()}
+	_, _, err := engine.Publish(s.n.Engine, s.n.Space, name, nil, &p, new(channel.Scratch), s)
+	return err
+}
+
+// publishes publishes messages, one after the other.
+func (s *sender) publishes(name string, payloads ...string) (last sent) {
+	s.t.Helper()
+	for _, payload := range payloads {
+		if err := s.sends(name, payload); err != engine.ErrPending {
+			s.t.Fatalf("%s is not pending: %v", payload, err)
+		}
+		if last = clienttest.Receive(s.t, "the answer", s.answers); last.err != nil {
+			s.t.Fatal(last.err)
+		}
+	}
+	return last
+}
+
+// withheld keeps back the answers to some messages.
+type withheld struct {
+	mu   sync.Mutex
+	on   bool          // guarded by mu
+	kept []*natsgo.Msg // guarded by mu
+}
+
+func (w *withheld) withhold(m *natsgo.Msg) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.on && len(m.Data) > 0 {
+		w.kept = append(w.kept, m)
+	}
+	return w.on && len(m.Data) > 0
+}
+
+func (w *withheld) set(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.on = on
+}
+
+func (w *withheld) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.kept)
+}
+
+// pass lets the answers come that were kept back.
+func (w *withheld) pass(e *Engine) {
+	w.set(false)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.kept {
+		for _, l := range e.lanes {
+			if strings.HasPrefix(m.Subject, l.inbox) {
+				l.answers <- m
+			}
+		}
+	}
+	w.kept = nil
+}
+
+func startWithheld(t *testing.T, patience time.Duration) (*enginetest.Node, *withheld) {
+	w := new(withheld)
+	n := newNode(t, func(c *Config) {
+		c.DataDir, c.test.withhold, c.test.patience = t.TempDir(), w.withhold, patience
+	})
+	ready(t, n)
+	return n, w
+}
+
+// A message whose answer is missing when a later one's comes was stored before that, or is lost.
+func TestAnswerThatIsMissing(t *testing.T) {
+	t.Parallel()
+	n, w := startWithheld(t, time.Hour)
+	s, r := newSender(t, n), watch(t, n, "x")
+	defer r.leave()
+	s.publishes("x", "a")
+	w.set(true)
+	if err := s.sends("x", "b"); err != engine.ErrPending {
+		t.Fatal(err)
+	}
+	clienttest.WaitFor(t, "the answer to b", func() bool { return w.count() == 1 })
+	r.wants("before it is acknowledged", "a")
+	w.set(false)
+	c := s.publishes("x", "c")
+	r.wants("when c is acknowledged", "a", "b", "c")
+	w.pass(n.Engine.(*Engine))
+	if b := clienttest.Receive(t, "the late answer", s.answers); b.err != nil || b.Offset+1 != c.Offset {
+		t.Errorf("got %+v and then %+v", b, c)
+	}
+	s.publishes("x", "d")
+	r.wants("behind a late answer", "a", "b", "c", "d")
+}
+
+// While a stream does not answer publishing fails at once, and what it has stored is not lost.
+func TestStreamThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	n, w := startWithheld(t, 300*time.Millisecond)
+	e := n.Engine.(*Engine)
+	s, r := newSender(t, n), watch(t, n, "x")
+	defer r.leave()
+	s.publishes("x", "a")
+	w.set(true)
+	if err := s.sends("x", "b"); err != engine.ErrPending {
+		t.Fatal(err)
+	}
+	if b := clienttest.Receive(t, "the answer", s.answers); b.err != engine.ErrUnavailable {
+		t.Errorf("no answer in time: %v, want ErrUnavailable", b.err)
+	}
+	if err := s.sends("x", "c"); err != engine.ErrAway {
+		t.Errorf("published while the stream is away: %v, want ErrAway", err)
+	}
+	if s := e.Stats(); s.Up() || s.Away == 0 {
+		t.Errorf("the engine says that it is up: %+v", s)
+	}
+	w.pass(e)
+	r.wants("the late answer", "a", "b")
+	clienttest.WaitFor(t, "the stream is there again", func() bool { s := e.Stats(); return s.Up() })
+	s.publishes("x", "d")
+	r.wants("when it is there again", "a", "b", "d")
+	if s := e.Stats(); s.Away != 0 || s.AwayTotal == 0 {
+		t.Errorf("the engine says that it is down: %+v", s)
+	}
+}
+
+// A publisher that finds the queue full is called when there is room.
+func TestFullQueue(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+	ready(t, n)
+	e := n.Engine.(*Engine)
+	for name, size := range map[string]int{"many": 10, "large": 8 << 10} {
+		stop, s, accepted, full := make(chan struct{}), newSender(t, n), 0, 0
+		goOn := sync.OnceFunc(func() { close(stop) })
+		defer goOn()
+		stands := make(chan struct{})
+		e.lane(name).later(func() { close(stands); <-stop }) // nothing is sent
+		<-stands
+		for full < 100 {
+			switch err := s.sends(name, strings.Repeat("x", size)); {
+			case errors.Is(err, channel.ErrFull):
+				full++
+			case err != engine.ErrPending || accepted > queueMost:
+				t.Fatalf("%v, and %d publications wait", err, accepted)
+			default:
+				accepted++
+			}
+		}
+		if got := e.Stats(); got.PendingBytes > queueBytesMost || got.Pending != accepted || len(s.released) > 0 {
+			t.Errorf("%s: %d publications and %d bytes wait, and %d publishers were called", name, got.Pending, got.PendingBytes, len(s.released))
+		}
+		goOn()
+		for range full {
+			clienttest.Receive(t, "room", s.released)
+		}
+		for range accepted {
+			if r := clienttest.Receive(t, "an answer", s.answers); r.err != nil {
+				t.Fatal(r.err)
+			}
+		}
+	}
+}
+
+func TestRateOfAChannel(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, func(c *Config) { c.DataDir, c.ChannelRate = t.TempDir(), 5 })
+	ready(t, n)
+	s := newSender(t, n)
+	s.publishes("x", "1", "2", "3", "4", "5")
+	if err := s.sends("x", "6"); err != channel.ErrRate {
+		t.Errorf("the sixth one in a second: %v, want ErrRate", err)
+	}
+	s.publishes("y", "1")
+	for err := error(channel.ErrRate); err != engine.ErrPending; {
+		clienttest.Receive(t, "a call", s.released)
+		if err = s.sends("x", "6"); err != engine.ErrPending && err != channel.ErrRate {
+			t.Fatal(err)
+		}
+	}
+}
+
+// stopped keeps a node's lanes from receiving, until resume is called.
+func stopped(n *enginetest.Node) (resume func()) {
+	stop := make(chan struct{})
+	for _, l := range n.Engine.(*Engine).lanes {
+		l.post(func() { <-stop })
+	}
+	return func() { close(stop) }
+}
+
+// What the client drops because a lane does not take it is read from the stream, or is a gap, also if nothing comes
+// behind it.
+func TestSlowLane(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	c := startClusterWith(t, 2, func(c *Config) { c.test.live = 10 }, srv.URL())
+	near, far := c.nodes[0], c.nodes[1]
+	for _, name := range []string{"x", "none"} {
+		s, r := newSender(t, near), watch(t, far, name)
+		resume := stopped(far)
+		want := strings.Fields("0 1 2 3 4 5 6 7 8 9")
+		s.publishes(name, want...)
+		l := far.Engine.(*Engine).lane(name)
+		clienttest.WaitFor(t, "its messages", func() bool { return len(l.live) == 10 })
+		s.publishes(name, "10", "11", "12")
+		clienttest.WaitFor(t, "the client says that it has dropped some", func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return len(l.posted) > 0
+		})
+		resume()
+		if name == "none" {
+			r.wants(name, append(want, "gap")...)
+		} else {
+			r.wants(name, append(want, "10", "11", "12")...)
+		}
+		r.leave()
+	}
+}
+
+// Nobody here can read what a newer version has written: that is a gap.
+func TestMessageOfANewerVersion(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	c := startCluster(t, 1, srv.URL())
+	n := c.nodes[0]
+	e := n.Engine.(*Engine)
+	newer := append([]byte{messageVersion + 1, 0}, "whatever"...)
+	for name, subject := range map[string]string{"x": e.stream("x").subject("x"), "none": e.live + "none"} {
+		s, r := newSender(t, n), watch(t, n, name)
+		s.publishes(name, "a")
+		r.wants(name, "a")
+		if err := e.link.main.Publish(subject, newer); err != nil {
+			t.Fatal(err)
+		}
+		r.wants(name, "a", "gap")
+		s.publishes(name, "b")
+		r.wants(name, "a", "gap", "b")
+		r.leave()
+	}
+	if s := e.Stats(); s.Gaps[engine.GapVersion] != 2 {
+		t.Errorf("gaps are %v, want 2 because of the version", s.Gaps)
+	}
+}
+
+// A channel has one subscription while it is read and for some time afterwards, and no goroutine.
+func TestSubscriptions(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	n := startCluster(t, 1, srv.URL()).nodes[0]
+	e := n.Engine.(*Engine)
+	before, goroutines := e.link.main.NumSubscriptions(), runtime.NumGoroutine()
+	const count = 500
+	all := func() (rs []*watcher) {
+		for i := range count {
+			rs = append(rs, watch(t, n, fmt.Sprint("none", i)))
+		}
+		return rs
+	}
+	rs := all()
+	if got := e.link.main.NumSubscriptions() - before; got != count {
+		t.Errorf("%d channels have %d subscriptions", count, got)
+	}
+	if got := runtime.NumGoroutine() - goroutines; got > count/10 { // other tests have some
+		t.Errorf("%d channels have %d goroutines", count, got)
+	}
+	epoch := rs[0].Log().Channel().Epoch()
+	for _, r := range rs {
+		r.leave()
+	}
+	rs = all()
+	if got := e.link.main.NumSubscriptions() - before; got != count {
+		t.Errorf("channels that came back have %d subscriptions", got)
+	}
+	if got := rs[0].Log().Channel().Epoch(); got != epoch {
+		t.Errorf("a channel that came back at once has the epoch %v, and had %v", got, epoch)
+	}
+	for _, r := range rs {
+		r.leave()
+	}
+	clienttest.WaitFor(t, "the end of the subscriptions", func() bool { return e.link.main.NumSubscriptions() == before })
+	if got := attached(n); len(got) > 0 {
+		t.Errorf("%v are attached", got)
+	}
+}
+
+// Handing over a publication allocates nothing.
+func TestPublishAllocatesNothing(t *testing.T) {
+	n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+	ready(t, n)
+	e := n.Engine.(*Engine)
+	stop := make(chan struct{})
+	defer close(stop)
+	e.lane("x").later(func() { <-stop }) // nothing is sent
+	p, scratch := channel.Publication{Payload: bytes.Repeat([]byte("x"), 200), At: time.Now().UnixMilli()}, new(channel.Scratch)
+	s := newSender(t, n)
+	const rounds = 1000
+	for range rounds { // the queue and the pool grow
+		pendings.Put(&pending{data: make([]byte, 0, 256)})
+	}
+	if allocs := testing.AllocsPerRun(rounds, func() {
+		if _, err := e.Publish("x", nil, &p, scratch, s); err != engine.ErrPending {
+			t.Fatal(err)
+		}
+	}); allocs > 1 { // the race detector and a collection empty the pool
+		t.Errorf("a publication allocates %v times", allocs)
+	}
+}
