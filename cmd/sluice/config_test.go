@@ -139,10 +139,16 @@ func TestConfigWithAFileCanBeAFileAgain(t *testing.T) {
 
 func TestConfigDoesNotPrintAPassword(t *testing.T) {
 	for _, format := range [][]string{nil, {"--json"}} {
-		args := append([]string{"config", "--jwks-url", "https://u:secret@id.example.com/keys"}, format...)
-		code, stdout, stderr := runOnce(nil, args...)
-		if code != 0 || strings.Contains(stdout, "secret@") || !strings.Contains(stdout, "https://u:xxxxx@id.example.com/keys") {
-			t.Errorf("%q: exit code %d, stdout\n%sstderr\n%s", args, code, stdout, stderr)
+		for setting, want := range map[string]string{
+			"--jwks-url=https://u:secret@id.example.com/keys":     "https://u:xxxxx@id.example.com/keys",
+			"--nats-url=tls://u:secret@n1,tls://u:secret@n2:4222": "tls://u:xxxxx@n1,tls://u:xxxxx@n2:4222",
+			"--nats-url=u:secret@n1,n2":                           "u:xxxxx@n1,n2",
+		} {
+			args := append([]string{"config", setting}, format...)
+			code, stdout, stderr := runOnce(nil, args...)
+			if code != 0 || strings.Contains(stdout, "secret@") || !strings.Contains(stdout, want) {
+				t.Errorf("%q: exit code %d, stdout\n%sstderr\n%s", args, code, stdout, stderr)
+			}
 		}
 	}
 }

@@ -16,8 +16,12 @@ import (
 // passwordInURL matches up to the last @, because this URL could not be parsed.
 var passwordInURL = regexp.MustCompile(`^([^:]*://[^:@]*):.*@`)
 
-// RedactURL replaces the password in a URL, even in a malformed one, for output.
+// RedactURL replaces the password in a URL, even in a malformed one or one without a scheme, for output.
 func RedactURL(text string) string {
+	if !strings.Contains(text, "://") {
+		const scheme = "any://"
+		return strings.TrimPrefix(RedactURL(scheme+text), scheme)
+	}
 	if u, err := url.Parse(text); err != nil {
 		return passwordInURL.ReplaceAllString(text, "$1:xxxxx@")
 	} else if _, has := u.User.Password(); has {

@@ -191,14 +191,22 @@ func (o *Options) settle(opt *Option, layers ...layer) error {
 			err = opt.Set(words[i])
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", describe(opt, words[i], g.source), err)
+			return fmt.Errorf("%s: %w", describe(opt, shown(opt, words[i]), g.source), err)
 		}
 	}
-	opt.Text, opt.Source = strings.Join(words, ","), g.source
-	if opt.Meta == "URL" {
-		opt.Text = cli.RedactURL(opt.Text)
+	for i, word := range words {
+		words[i] = shown(opt, word)
 	}
+	opt.Text, opt.Source = strings.Join(words, ","), g.source
 	return nil
+}
+
+// shown returns a value as it may be printed: a URL without its password.
+func shown(opt *Option, word string) string {
+	if opt.Meta == "URL" || strings.HasSuffix(opt.Name, "-url") {
+		return cli.RedactURL(word)
+	}
+	return word
 }
 
 var errEmpty = errors.New("the value is empty; specify a value or omit the option")

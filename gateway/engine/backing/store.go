@@ -101,8 +101,7 @@ func (s *Store) where() string {
 	case Servers:
 		var shown []string
 		for _, text := range s.urls() {
-			u, _ := url.Parse(text) // ignored: Validate has parsed it
-			shown = append(shown, u.Redacted())
+			shown = append(shown, withoutAccess(text))
 		}
 		return strings.Join(shown, ",")
 	case Disk:
@@ -166,7 +165,7 @@ func Validate(s *Store, faults *setting.Faults) {
 	}
 	for i, text := range s.urls() {
 		if err := checkURL(text); err != nil {
-			faults.Add("NATSURL", s.NATSURL[i], setting.Literal(err.Error()), "use nats://HOST:PORT or tls://HOST:PORT")
+			faults.Add("NATSURL", withoutAccess(s.NATSURL[i]), setting.Literal(err.Error()), "use nats://HOST:PORT or tls://HOST:PORT")
 		}
 	}
 	s.validateAccess(faults)
@@ -204,9 +203,32 @@ func (s *Store) validateAccess(faults *setting.Faults) {
 }
 
 // checkURL returns what is wrong with a server's URL. An error continues it.
+// withoutAccess returns a URL, even a malformed one, without its password or token.
+func withoutAccess(text string) string {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		scheme, rest = "", text
+	} else {
+		scheme += "://"
+	}
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		name, _, password := strings.Cut(rest[:i], ":")
+		if password {
+			name += ":"
+		} else { // a token
+			name = ""
+		}
+		rest = name + "xxxxx" + rest[i:]
+	}
+	return scheme + rest
+}
+
 func checkURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil {
+		if strings.Contains(text, "@") { // the error would show a part of the password
+			return errors.New("is not a URL; in a password, characters other than letters and digits must be percent-encoded")
+		}
 		var wrong *url.Error
 		if errors.As(err, &wrong) {
 			err = wrong.Err

@@ -42,6 +42,9 @@ NATSURL nats:// has no host: use nats://HOST:PORT or tls://HOST:PORT
 NATSURL nats://n1/x has more than a host and a port: use nats://HOST:PORT or tls://HOST:PORT
 NATSURL nats://%zz is not a URL (invalid URL escape "%zz"): use nats://HOST:PORT or tls://HOST:PORT
 NATSURL nats://n1:x{ is not a URL (invalid port ":x{" after host); use nats://HOST:PORT or tls://HOST:PORT`},
+		{"URLs with passwords", Store{NATSURL: []string{"http://u:secret@n1", "u:se/cret@n2"}},
+			`NATSURL http://u:xxxxx@n1 has the scheme "http", which NATS does not have: use nats://HOST:PORT or tls://HOST:PORT
+NATSURL u:xxxxx@n2 is not a URL; in a password, characters other than letters and digits must be percent-encoded: use nats://HOST:PORT or tls://HOST:PORT`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			setting.Defaults(&tt.s)
