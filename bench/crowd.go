@@ -44,8 +44,8 @@ func (o *CrowdOptions) check(f *Faults) {
 // which [Crowd.Report] finds every acknowledged publication that somebody has not got.
 //
 // Clients belong to loops, as in the scenarios; one goroutine decides when each comes back, and
-// Dialing goroutines connect them. A client that comes back goes to any of the nodes at random,
-// also to one that is down: there is no balancer that knows.
+// Dialing goroutines connect them. A client that comes back goes to one of the nodes at random, and
+// at once to the next one if nobody listens there, as behind a balancer.
 type Crowd struct {
 	// Set at construction.
 	options CrowdOptions
@@ -61,7 +61,6 @@ type Crowd struct {
 	toDial  chan *member // ... and whose time has come; room for all
 	pacing  atomic.Bool  // publishers publish
 	leaving atomic.Bool  // nobody comes back
-	node    atomic.Int64 // where all come back to; -1: anywhere
 
 	connected atomic.Int64 // of the members
 	acked     atomic.Int64
@@ -137,7 +136,6 @@ func Gather(ctx context.Context, o CrowdOptions) (*Crowd, error) {
 		return nil, err
 	}
 	c := &Crowd{options: o, run: run, mark: newMark().inPhase(1)}
-	c.node.Store(-1)
 	if c.fleet, err = newFleetOf(run.with(others), o.Loops); err != nil {
 		return nil, err
 	}
@@ -209,6 +207,11 @@ func (c *Crowd) all(ctx context.Context, first int, f func(context.Context, *mem
 func (c *Crowd) enter(ctx context.Context, m *member, node int) error {
 	t := c.fleet.nodes[node]
 	socket, early, err := t.open(ctx, m.number)
+	for tries := 1; nobodyListens(err) && tries < len(c.fleet.nodes); tries++ {
+		node = (node + 1) % len(c.fleet.nodes)
+		t = c.fleet.nodes[node]
+		socket, early, err = t.open(ctx, m.number)
+	}
 	if err != nil {
 		return err
 	}
@@ -254,6 +257,12 @@ func (c *Crowd) enter(ctx context.Context, m *member, node int) error {
 		}
 	})
 	return err
+}
+
+// nobodyListens reports whether a connection could not even be made.
+func nobodyListens(err error) bool {
+	f, ok := errors.AsType[failure](err)
+	return ok && f.cause == causeConnect
 }
 
 // rejoin asks for the member's subscriptions, from where it stood.
@@ -348,11 +357,7 @@ func (c *Crowd) dialBack(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case m := <-c.toDial:
-			node := int(c.node.Load())
-			if node < 0 {
-				node = rand.IntN(len(c.fleet.nodes))
-			}
-			if err := c.enter(ctx, m, node); err != nil {
+			if err := c.enter(ctx, m, rand.IntN(len(c.fleet.nodes))); err != nil {
 				m.loop.do(func() { m.loop.journal.lastErr = err })
 				m.tries++
 				if !c.leaving.Load() {

@@ -97,14 +97,24 @@ func (c *Crowd) Pause(ctx context.Context) {
 // Acknowledged returns the number of receipts so far.
 func (c *Crowd) Acknowledged() int64 { return c.acked.Load() }
 
+// How often pace looks, with a rate and without.
+const (
+	paceEvery = 200 * time.Microsecond
+	paceIdle  = 5 * time.Millisecond
+)
+
 // pace has publishers send that are due and wait for nothing.
 func (c *Crowd) pace(ctx context.Context) {
 	byLoop := map[*loop][]*member{}
 	for _, m := range c.authors {
 		byLoop[m.loop] = append(byLoop[m.loop], m)
 	}
+	every := paceEvery
+	if c.options.Rate == 0 {
+		every = paceIdle // a receipt is what sends the next one
+	}
 	for ctx.Err() == nil {
-		sys.Sleep(200 * time.Microsecond)
+		sys.Sleep(every)
 		if !c.pacing.Load() {
 			wait(ctx, time.Millisecond)
 			continue

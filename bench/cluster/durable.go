@@ -7,6 +7,7 @@ import (
 
 	"sluice/bench"
 	"sluice/bench/child"
+	"sluice/bench/sys"
 )
 
 // payload of publications, bytes, as in the issue of every figure that does not say otherwise.
@@ -86,24 +87,43 @@ func durableRate(r *Run) {
 	warmup, duration := Param(r, "warmup", 200*time.Millisecond, 2*time.Second), Param(r, "duration", 500*time.Millisecond, 8*time.Second)
 	channels := Param(r, "publishers", 20, 200)
 	bare := bareOptions{Size: size, Outstanding: channels, Channels: channels, Warmup: warmup, For: duration}
-	var interval, always, memory, bareInterval, bareAlways, ratio []float64
+	rates, cpu := map[string][]float64{}, map[string][]float64{}
+	note := func(name string, s speed) {
+		rates[name], cpu[name] = append(rates[name], s.PerSecond), append(cpu[name], s.CPU)
+		r.Say("%s: %.0f/s, %.1f µs of CPU each", name, s.PerSecond, s.CPU)
+	}
+	barely := func(always, waiting bool) speed {
+		bare.Dir, bare.Always, bare.Waiting = r.subdir("bare"), always, waiting
+		return r.Bare(bare)
+	}
 	for i := range r.Rounds {
 		r.Say("round %d", i+1)
-		bare.Dir, bare.Always = r.subdir("bare"), false
-		bareInterval = append(bareInterval, r.Bare(bare))
-		interval = append(interval, r.durablePublishers(channels, warmup, duration, "interval", r.Durable(r.subdir("data"), historySync(r, "interval")...)))
-		ratio = append(ratio, interval[i]/bareInterval[i])
-		memory = append(memory, r.durablePublishers(channels, warmup, duration, "memory", nil))
-		bare.Dir, bare.Always = r.subdir("bare"), true
-		bareAlways = append(bareAlways, r.Bare(bare))
-		always = append(always, r.durablePublishers(channels, warmup, duration, "always", r.Durable(r.subdir("data"), historySync(r, "always")...)))
+		note("bare", barely(false, false))
+		note("interval", r.durablePublishers(channels, warmup, duration, "interval", r.Durable(r.subdir("data"), historySync(r, "interval")...)))
+		note("bare, waiting", barely(false, true))
+		note("memory", r.durablePublishers(channels, warmup, duration, "memory", nil))
+		note("bare, always", barely(true, false))
+		note("always", r.durablePublishers(channels, warmup, duration, "always", r.Durable(r.subdir("data"), historySync(r, "always")...)))
 	}
-	r.Figure("durable publications, --history-sync interval", "/s", atLeast(15_000), interval...)
-	r.Figure("... relative to a bare JetStream publisher", "x", atLeast(0.5), ratio...)
-	r.Figure("durable publications, --history-sync always", "/s", reported, always...)
-	r.Figure("publications without a data directory", "/s", reported, memory...)
-	r.Figure("a bare JetStream publisher, interval", "/s", reported, bareInterval...)
-	r.Figure("a bare JetStream publisher, always", "/s", reported, bareAlways...)
+	r.Figure("durable publications, --history-sync interval", "/s", atLeast(15_000), rates["interval"]...)
+	r.Figure("... relative to a bare JetStream publisher", "x", atLeast(0.5), ratios(rates["interval"], rates["bare"])...)
+	r.Figure("... to one of goroutines that wait for acknowledgements", "x", reported, ratios(rates["interval"], rates["bare, waiting"])...)
+	r.Figure("... CPU, relative to the bare publisher's", "x", reported, ratios(cpu["interval"], cpu["bare"])...)
+	r.Figure("durable publications, --history-sync always", "/s", reported, rates["always"]...)
+	r.Figure("... relative to a bare JetStream publisher", "x", reported, ratios(rates["always"], rates["bare, always"])...)
+	r.Figure("publications without a data directory", "/s", reported, rates["memory"]...)
+	r.Figure("CPU of a durable publication, interval", "µs", reported, cpu["interval"]...)
+	r.Figure("CPU of a publication without a data directory", "µs", reported, cpu["memory"]...)
+	r.Figure("a bare JetStream publisher, interval", "/s", reported, rates["bare"]...)
+	r.Figure("a bare JetStream publisher, always", "/s", reported, rates["bare, always"]...)
+}
+
+// ratios divides what rounds have measured.
+func ratios(a, b []float64) (all []float64) {
+	for i := range a {
+		all = append(all, a[i]/b[i])
+	}
+	return all
 }
 
 func historySync(r *Run, how string) []string {
@@ -115,7 +135,7 @@ func historySync(r *Run, how string) []string {
 
 // durablePublishers returns the receipts per second of publishers of a channel each, with half as
 // many subscribers, who have two channels each.
-func (r *Run) durablePublishers(channels int, warmup, duration time.Duration, name string, flags []string) float64 {
+func (r *Run) durablePublishers(channels int, warmup, duration time.Duration, name string, flags []string) speed {
 	g := r.Gateway(flags...)
 	defer g.Kill()
 	c := r.Crowd(bench.CrowdOptions{
@@ -125,9 +145,10 @@ func (r *Run) durablePublishers(channels int, warmup, duration time.Duration, na
 	c.Publish()
 	r.Pause(warmup)
 	r.profile(g, "sync-"+name, duration)
-	before, begin := c.Acknowledged(), time.Now()
+	before, used, begin := c.Acknowledged(), must(sys.CPU(g.PID())), time.Now()
 	r.Pause(duration)
-	perSecond := float64(c.Acknowledged()-before) / time.Since(begin).Seconds()
+	n := float64(c.Acknowledged() - before)
+	s := speed{n / time.Since(begin).Seconds(), float64((must(sys.CPU(g.PID())) - used).Microseconds()) / max(n, 1)}
 	c.Pause(r.ctx)
 	c.Await(r.ctx, time.Minute)
 	rep := c.Report()
@@ -135,8 +156,8 @@ func (r *Run) durablePublishers(channels int, warmup, duration time.Duration, na
 		r.crowdCounts(rep)
 		r.Figure("publications not as they should be", "", atMost(0).always(), float64(rep.Missing+rep.Lost+rep.Told+rep.Repeated+rep.Refused+rep.Unknown))
 	}
-	r.Say("%s: %.0f/s, receipt p50 %v p99 %v, delivery p50 %v p99 %v", name, perSecond, rep.Receipt.P50, rep.Receipt.P99, rep.Latency.P50, rep.Latency.P99)
-	return perSecond
+	r.Say("%s: receipt p50 %v p99 %v, delivery p50 %v p99 %v", name, rep.Receipt.P50, rep.Receipt.P99, rep.Latency.P50, rep.Latency.P99)
+	return s
 }
 
 // liveTries bounds how often a load is repeated for which the tester itself was late.

@@ -86,7 +86,7 @@ var arrows = []arrow{
 	{dir: "bench/sys", may: "golang.org/x/sys/unix", why: "the tester's system calls that the gateway does not make"},
 	{dir: "bench/hostile", may: "bench", why: "attacks over the tester's connections; not part of sluice's binary"},
 	{dir: "bench/chaos", may: "bench bench/hostile bench/sys bench/child bench/record bench/wsclient syscall", why: "a program; syscall for signals, limits and resources of its children"},
-	{dir: "bench/cluster", may: "bench bench/child syscall", why: "a program; syscall for signals"},
+	{dir: "bench/cluster", may: "bench bench/child bench/sys syscall", why: "a program; syscall for signals"},
 	{dir: "bench/child", may: "syscall", why: "starts gateways as processes and imports nothing of them; syscall for SIGTERM"},
 	{dir: "bench/clienttls", why: "files, a tls.Config and texts: it makes no connection"},
 	{dir: "bench/record", why: "JSON records: pure"},
