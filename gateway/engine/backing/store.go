@@ -172,10 +172,9 @@ func Validate(s *Store, faults *setting.Faults) {
 	if n := s.NATSReplicas; n != 0 && n != 1 && n != 3 && n != 5 {
 		faults.Add("NATSReplicas", n, "is not a number of replicas", "use 1, 3 or 5")
 	}
-	if p := s.NATSPrefix; len(p) > prefixMax || strings.ContainsFunc(p, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
-	}) {
-		faults.Add("NATSPrefix", p, fmt.Sprintf("must be a word of up to %d letters, digits, '-' and '_'", prefixMax), "")
+	// Streams have the prefix in upper case, and an underscore behind it.
+	if p := s.NATSPrefix; len(p) > prefixMax || strings.HasPrefix(p, "-") || strings.Trim(p, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		faults.Add("NATSPrefix", p, fmt.Sprintf("must be a word of up to %d lower-case letters, digits and '-'", prefixMax), "")
 	}
 }
 

@@ -24,7 +24,7 @@ func TestSettingsThatDoNotFitAreFaults(t *testing.T) {
 	}{
 		{"nothing", Store{}, ""},
 		{"a directory", Store{DataDir: "/d", HistorySync: SyncAlways, DataMax: 1 << 30}, ""},
-		{"servers", Store{NATSURL: []string{"tls://n1:4222", "n2", "nats://u:p@[::1]:4222/"}, NATSCreds: "c", NATSTLSCA: "a", NATSTLSCert: "b", NATSTLSKey: "k", NATSPrefix: "a-B_9", NATSReplicas: 3}, ""},
+		{"servers", Store{NATSURL: []string{"tls://n1:4222", "n2", "nats://u:p@[::1]:4222/"}, NATSCreds: "c", NATSTLSCA: "a", NATSTLSCert: "b", NATSTLSKey: "k", NATSPrefix: "a-b9", NATSReplicas: 3}, ""},
 		{"both", Store{DataDir: "/d", NATSURL: servers},
 			"DataDir /d cannot be combined with NATSURL: histories are stored either by this gateway or on the NATS servers; use only one of them"},
 		{"always without a directory", Store{NATSURL: servers, HistorySync: SyncAlways},
@@ -35,7 +35,8 @@ func TestSettingsThatDoNotFitAreFaults(t *testing.T) {
 		{"half a certificate", Store{NATSURL: servers, NATSTLSCert: "c"}, "NATSTLSCert c needs its key: add NATSTLSKey"},
 		{"the other half", Store{NATSURL: servers, NATSTLSKey: "k"}, "NATSTLSKey k needs its certificate: add NATSTLSCert"},
 		{"replicas", Store{NATSURL: servers, NATSReplicas: 2}, "NATSReplicas 2 is not a number of replicas: use 1, 3 or 5"},
-		{"prefix", Store{NATSURL: servers, NATSPrefix: "a.b"}, "NATSPrefix a.b must be a word of up to 32 letters, digits, '-' and '_'"},
+		{"prefix", Store{NATSURL: servers, NATSPrefix: "a.b"}, "NATSPrefix a.b must be a word of up to 32 lower-case letters, digits and '-'"},
+		{"prefix in upper case", Store{NATSURL: servers, NATSPrefix: "Chat"}, "NATSPrefix Chat must be a word of up to 32 lower-case letters, digits and '-'"},
 		{"URLs", Store{NATSURL: []string{"http://n1", "nats://", "nats://n1/x", "nats://%zz", "nats://n1:x{"}},
 			`NATSURL http://n1 has the scheme "http", which NATS does not have: use nats://HOST:PORT or tls://HOST:PORT
 NATSURL nats:// has no host: use nats://HOST:PORT or tls://HOST:PORT
