@@ -9,10 +9,12 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"math"
 	"path"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -375,6 +377,7 @@ func (n *Node) Info(ctx context.Context) (api.InfoResult, error) {
 		nodes[0].Away = !about.Up
 	}
 	others, err := engine.Wait(ctx, n.Engine.Info)
+	slices.SortFunc(others.List, func(a, b engine.NodeInfo) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	for _, o := range others.List {
 		nodes = append(nodes, api.NodeInfo{
 			UID: o.ID, Name: o.Name, Version: o.Version, NumClients: o.Clients, NumUsers: o.Users, NumSubs: o.Subscriptions,

@@ -30,7 +30,7 @@ func laneOf(hash uint64, lanes int) int { return laneOfBucket(bucketOf(hash), la
 func laneOfBucket(bucket, lanes int) int { return bucket * lanes / buckets }
 
 // ErrNameTaken is returned for the name of a node that is live.
-var ErrNameTaken = errors.New("nats: another node that is live has this name")
+var ErrNameTaken = errors.New("another live node has this node's name")
 
 // laneSet is the lanes, as nodes see them. Its methods may be called from any goroutine, and only post.
 type laneSet interface {
@@ -429,7 +429,7 @@ func (n *nodes) conflict(b *beat) (ignore bool) {
 		return true
 	case n.starting:
 		n.starting, n.ending = false, true
-		n.named <- ErrNameTaken
+		n.named <- fmt.Errorf("%w: %q", ErrNameTaken, n.cfg.name)
 	case !first && n.seq < nameDoubtful && n.cfg.nameTaken != nil && !n.ending:
 		n.ending = true
 		n.cfg.nameTaken()
