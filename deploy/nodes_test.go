@@ -344,7 +344,7 @@ func tryProject(t *testing.T, program natsProgram) {
 		}
 	}
 	check := c.gateway(t, p, names[0], "127.0.0.1:0", seed, key, "check")
-	if out, err := check.CombinedOutput(); err != nil {
+	if out, err := check.CombinedOutput(); err != nil || strings.Contains(string(out), "servers that are known") {
 		t.Errorf("sluice check: %v\n%s", err, out)
 	}
 	// A removed history, and a changed limit.

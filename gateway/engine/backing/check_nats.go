@@ -144,7 +144,7 @@ func (s *Store) checkJetStream(f *findings, where string, r *nats.ServerReport, 
 	case r.Cluster == "" && replicas > 1:
 		f.add(Broken, "%s: {NATSReplicas} %d needs a cluster, and this server is in none", where, replicas)
 	case replicas > r.Servers:
-		f.add(Doubtful, "%s: the cluster advertises %d servers, and {NATSReplicas} is %d: streams cannot be created unless there are more", where, r.Servers, replicas)
+		f.add(Doubtful, "%s: the cluster has %d servers that are known from here, and {NATSReplicas} is %d: streams cannot be created unless there are more", where, r.Servers, replicas)
 	case replicas > 1:
 		f.add(Fine, "%s: JetStream is on, and each history is stored on %d servers", where, replicas)
 	default:

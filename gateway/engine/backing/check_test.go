@@ -113,7 +113,7 @@ func TestCheckServers(t *testing.T) {
 			"broken: {NATSURL} nats://a: nats-server 2.15.3 is too old: upgrade it to 2.9.10 or later",
 			"doubtful: {NATSURL} nats://a: upgrade it",
 			"broken: {NATSURL} nats://a: {MaxMessage} does not fit max_payload 64 KiB: lower it, or set max_payload to 80 KiB or more",
-			"doubtful: {NATSURL} nats://a: the cluster advertises 3 servers, and {NATSReplicas} is 5: streams cannot be created unless there are more",
+			"doubtful: {NATSURL} nats://a: the cluster has 3 servers that are known from here, and {NATSReplicas} is 5: streams cannot be created unless there are more",
 			"unknown: {NATSURL} nats://a: the server does not say what time it has"}},
 		{name: "no JetStream", set: func(_ *Store, r *nats.ServerReport) { r.JetStream, r.Clock = errors.New("it is off"), 3*time.Second }, want: []string{
 			"fine: {NATSURL} nats://a: nats-server 2.15.3, A",

@@ -19,7 +19,7 @@ type ServerReport struct {
 	Advice        string // what is known against the version, "" for nothing
 	TooOld        string // the oldest version that works, if this one is older
 	Cluster       string // name, "" if it is in none
-	Servers       int    // addresses of the cluster that it advertises, at least 1
+	Servers       int    // servers of its cluster, as far as they are named or it advertises them; at least 1
 	MaxPayload    int64
 	NeedPayload   int64 // for Config.MaxMessage
 	JetStream     error // nil: it is on, for this account
@@ -43,6 +43,19 @@ func InspectServers(ctx context.Context, o Servers, maxMessage int) []ServerRepo
 	for range o.URLs {
 		<-done
 	}
+	// Servers may advertise none of the others (no_advertise).
+	clusters := make(map[string]map[string]bool)
+	for _, r := range reports {
+		if r.Err == nil && r.Cluster != "" {
+			if clusters[r.Cluster] == nil {
+				clusters[r.Cluster] = make(map[string]bool)
+			}
+			clusters[r.Cluster][r.Name] = true
+		}
+	}
+	for i := range reports {
+		reports[i].Servers = max(reports[i].Servers, len(clusters[reports[i].Cluster]))
+	}
 	return reports
 }
 
@@ -54,7 +67,7 @@ func inspectServer(ctx context.Context, url string, o Servers, maxMessage int) S
 		return r
 	}
 	closed, dial := make(chan struct{}), &dialer{Dialer: net.Dialer{Timeout: dialTimeout}}
-	options = append(options, natsgo.Name("sluice check"), natsgo.SetCustomDialer(dial), natsgo.RetryOnFailedConnect(false), natsgo.NoReconnect(), natsgo.IgnoreDiscoveredServers(),
+	options = append(options, natsgo.Name("sluice check"), natsgo.SetCustomDialer(dial), natsgo.RetryOnFailedConnect(false), natsgo.NoReconnect(),
 		natsgo.ClosedHandler(func(*natsgo.Conn) { close(closed) }))
 	nc, err := natsgo.Connect(url, options...)
 	if err != nil {
@@ -72,7 +85,6 @@ func inspectServer(ctx context.Context, url string, o Servers, maxMessage int) S
 		<-closed
 	}()
 	r.Name, r.Version, r.Cluster = nc.ConnectedServerName(), nc.ConnectedServerVersion(), nc.ConnectedClusterName()
-	r.Servers = max(1, len(nc.Servers()))
 	r.MaxPayload, r.NeedPayload = nc.MaxPayload(), int64(maxMessage+payloadOverhead)
 	if v, ok := parseVersion(r.Version); ok {
 		r.Advice = advice(v)
@@ -82,6 +94,7 @@ func inspectServer(ctx context.Context, url string, o Servers, maxMessage int) S
 	}
 	r.jetStream(ctx, nc)
 	r.clock(ctx, nc)
+	r.Servers = max(1, len(nc.Servers())) // it has told of the others by now
 	return r
 }
 
