@@ -24,7 +24,7 @@ const (
 	subscribedBytes  = 670
 	storedBytes      = 98
 	subscribedAgain  = 210_000 // per second and core
-	beatSeconds      = 2
+	beatSeconds      = 0.5
 	perGateway       = 200_000
 	storedPerChannel = 10
 	messageBytes     = 260
