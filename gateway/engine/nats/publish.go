@@ -167,7 +167,7 @@ func (q *queue) stale(before time.Time) (all []*pending) {
 // released returns publishers that may try again, no more than there is room for.
 func (q *queue) released(dst []channel.Waiter) []channel.Waiter {
 	n := min(len(q.waiting), queueMost-q.len())
-	if n == 0 || q.bytes > queueBytesMost/2 {
+	if n <= 0 || q.bytes > queueBytesMost/2 { // messages of the engine's own may be beyond the bound
 		return dst
 	}
 	dst = append(dst, q.waiting[:n]...)
