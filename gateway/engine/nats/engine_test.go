@@ -50,7 +50,13 @@ func engineConfig(n *enginetest.Node) Config {
 // newNode returns a node with an engine, which may not be ready yet.
 func newNode(t testing.TB, change func(*Config)) *enginetest.Node {
 	t.Helper()
-	n := &enginetest.Node{Space: enginetest.NewSpace(), Present: presence.New()}
+	return newNodeIn(t, enginetest.NewSpace(), change)
+}
+
+// newNodeIn returns a node with this space.
+func newNodeIn(t testing.TB, space *channel.Space, change func(*Config)) *enginetest.Node {
+	t.Helper()
+	n := &enginetest.Node{Space: space, Present: presence.New()}
 	c := engineConfig(n)
 	change(&c)
 	e, err := New(t.Context(), c)
