@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -39,8 +40,11 @@ func Order(t testing.TB, rig *Rig) {
 	published := make(chan struct{})
 	var publishing, reading sync.WaitGroup
 	for _, r := range readers {
-		if r.returns {
+		switch {
+		case r.returns:
 			reading.Go(func() { r.comeAndGo(published) })
+		case rig.During != nil: // more than a log holds may be published
+			reading.Go(func() { r.follow(published) })
 		}
 	}
 	for i := range publishers {
@@ -79,15 +83,15 @@ func Order(t testing.TB, rig *Rig) {
 		}
 	}
 	stop := publishLasts(t, rig, names)
+	for _, r := range readers {
+		reading.Go(func() { r.finish(rig, last[r.s.name], &acks) })
+	}
+	reading.Wait()
+	stop()
 	positions := map[string]entry{} // as some subscriber has seen them
 	for _, r := range readers {
-		name := r.s.name
-		for r.at != last[name] && !(rig.perNode(name) && r.hasLasts(rig)) {
-			r.add(r.s.next())
-		}
-		r.s.leave()
 		order := "" // whose positions are the same
-		if rig.perNode(name) {
+		if rig.perNode(r.s.name) {
 			order = fmt.Sprintf("%p ", r.node)
 		}
 		for payload, one := range r.seen {
@@ -95,19 +99,45 @@ func Order(t testing.TB, rig *Rig) {
 				t.Errorf("%s: got %+v, another one %+v", r.who, one, other)
 			}
 			positions[order+payload] = one
-			if at, ok := acks.Load(payload); ok && at != one.At && !rig.perNode(name) {
+			if at, ok := acks.Load(payload); ok && at != one.At && !rig.perNode(r.s.name) {
 				t.Errorf("%s: got %+v, and its receipt was %+v", r.who, one, at)
 			}
 		}
-		acks.Range(func(payload, _ any) bool {
-			p := payload.(string)
-			if _, ok := r.seen[p]; strings.HasPrefix(p, name+"-") && !ok && !r.notified {
-				t.Errorf("%s: %s was acknowledged and is missing, and nothing tells it", r.who, p)
-			}
-			return true
-		})
+		if r.notified && rig.Fills && Keep(r.s.name).Count > 0 {
+			t.Errorf("%s: got a gap, and all is kept", r.who)
+		}
+		for _, payload := range r.missing(&acks) {
+			t.Errorf("%s: %s was acknowledged and is missing, and nothing tells it", r.who, payload)
+		}
 	}
-	stop()
+}
+
+// noticeMost bounds how long after a loss subscribers are notified of it.
+const noticeMost = 10 * time.Second
+
+// finish reads to the last publication, and leaves.
+func (r *reader) finish(rig *Rig, last channel.Position, acks *sync.Map) {
+	for r.at != last && !(rig.perNode(r.s.name) && r.hasLasts(rig)) {
+		r.add(r.s.next())
+	}
+	if rig.perNode(r.s.name) { // what tells that something is missing may come later
+		for end := time.Now().Add(cmp.Or(rig.notice, noticeMost)); len(r.missing(acks)) > 0 && time.Now().Before(end); {
+			r.add(r.s.next())
+		}
+	}
+	r.s.leave()
+}
+
+// missing returns what was acknowledged and has not come, if nothing tells it.
+func (r *reader) missing(acks *sync.Map) (payloads []string) {
+	acks.Range(func(payload, _ any) bool {
+		p := payload.(string)
+		if _, ok := r.seen[p]; strings.HasPrefix(p, r.s.name+"-") && !ok && !r.notified {
+			payloads = append(payloads, p)
+		}
+		return true
+	})
+	return payloads
 }
 
 // over reports whether something has ended; nil has.
@@ -172,18 +202,30 @@ type reader struct {
 	returns bool
 }
 
+// follow reads what comes.
+func (r *reader) follow(until <-chan struct{}) {
+	for !over(until) {
+		r.readSome()
+	}
+}
+
+// readSome reads what has come, or waits a moment for it.
+func (r *reader) readSome() {
+	if !r.s.idle() {
+		r.add(r.s.next())
+		return
+	}
+	select {
+	case <-r.s.notified:
+	case <-time.After(time.Millisecond):
+	}
+}
+
 // comeAndGo ends the subscription again and again, and comes back with its position.
 func (r *reader) comeAndGo(until <-chan struct{}) {
 	for {
 		for range 5 {
-			if !r.s.idle() {
-				r.add(r.s.next())
-				continue
-			}
-			select {
-			case <-r.s.notified:
-			case <-time.After(time.Millisecond):
-			}
+			r.readSome()
 		}
 		select {
 		case <-until:

@@ -42,6 +42,7 @@ type Rig struct {
 	// During is what happens while Order publishes, which it does for as long as that takes.
 	During func()
 	during chan struct{} // closed when it has ended
+	notice time.Duration // 0: noticeMost
 
 	// TimesOut: what the store does not answer in time is answered with ErrUnavailable.
 	TimesOut bool
@@ -71,7 +72,7 @@ func Keep(name string) channel.Keep {
 	case strings.HasPrefix(name, "few"):
 		return channel.Keep{Count: 3, TTL: time.Hour.Milliseconds()}
 	}
-	return channel.Keep{Count: 200, TTL: time.Hour.Milliseconds()}
+	return channel.Keep{Count: 5000, TTL: time.Hour.Milliseconds()}
 }
 
 // caller is a publisher that waits for its answer.

@@ -158,6 +158,7 @@ func TestOrderFindsPlantedFaults(t *testing.T) {
 			t.Run(what+" in "+name, func(t *testing.T) {
 				t.Parallel()
 				rig, store := startLate(t, 2, 1, Trouble{Delay: time.Millisecond}, true)
+				rig.notice = 50 * time.Millisecond
 				store.Do(func() { store.plant = plant.planted(name) })
 				faults := orderFaults(t, rig)
 				if plant.want == "" && len(faults) == 0 {

@@ -98,6 +98,9 @@ func (s *Server) Stop() {
 // Running reports whether the server is not stopped.
 func (s *Server) Running() bool { return s.s != nil }
 
+// SlowConsumers returns how many connections the server has closed because too much was left unread.
+func (s *Server) SlowConsumers() int64 { return s.s.NumSlowConsumers() }
+
 // URL returns where the server listens, or will listen again.
 func (s *Server) URL() string {
 	return fmt.Sprintf("nats://%s", net.JoinHostPort(s.opts.Host, strconv.Itoa(s.opts.Port)))
