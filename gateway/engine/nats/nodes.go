@@ -166,7 +166,6 @@ func (n *nodes) subject(name string) string   { return n.cfg.prefix + "." + name
 func (n *nodes) subjectOf(node uint64) string { return n.subject("ask.") + nodeText(node) }
 func nodeText(id uint64) string               { return strconv.FormatUint(id, 16) }
 func (n *nodes) next(bucket int) uint64       { return n.sent[bucket].Add(1) }
-func (n *nodes) nameOf() string               { return n.cfg.name }
 func (n *nodes) counters() (c counters) {
 	for i := range c {
 		c[i] = n.sent[i].Load()
