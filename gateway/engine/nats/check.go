@@ -292,17 +292,25 @@ func (l *lane) take(m *natsgo.Msg) {
 		seq = headerNumber(m, "Nats-Sequence")
 	}
 	switch {
+	case seq > 0 && r.keeps && m.Header.Get("Nats-Stream") != r.st.name:
+		// Of a node for which the channel is in another namespace. It has no place in this order.
+		if err == nil && !got.probe && !got.tombstone {
+			l.appendPassing(r, &got.Publication)
+		}
 	case seq > 0 && r.keeps:
 		l.arrive(r, arrival{seq: seq, last: headerNumber(m, "Nats-Last-Sequence"), m: got, err: err})
 	case err != nil && !r.keeps:
 		l.lost(r, engine.GapVersion)
 	case err != nil || got.probe || got.tombstone:
-	case got.Kind != channel.KindMessage || got.Passing || r.keeps:
-		l.e.nodes.Load().received(got.node, int(r.bucket), got.counter)
-		l.appendPassing(r, &got.Publication)
 	default:
-		l.e.nodes.Load().received(got.node, int(r.bucket), got.counter)
-		l.takeCore(r, &got)
+		if got.core {
+			l.e.nodes.Load().received(got.node, int(r.bucket), got.counter)
+		}
+		if got.Kind != channel.KindMessage || got.Passing || r.keeps {
+			l.appendPassing(r, &got.Publication)
+		} else {
+			l.takeCore(r, &got)
+		}
 	}
 }
 
@@ -324,6 +332,7 @@ func (l *lane) takeCore(r *route, m *message) {
 	}
 	missing := false
 	switch {
+	case !m.core: // of a node for which the channel has a history: it is counted nowhere
 	case known == nil:
 		missing = m.previous > 0 && int64(min(m.age, 1<<60))+chainSlack < l.e.uptime()-r.since
 		if len(r.publishers) == publishersMost {

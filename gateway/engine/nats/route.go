@@ -251,6 +251,10 @@ func (l *lane) append(r *route, a *arrival) {
 	case a.m.probe:
 		return
 	case a.m.tombstone:
+		if a.m.removed > r.newest { // what did not come was removed
+			l.gap(r, a.m.removed, engine.GapTrimmed)
+			r.prev = r.newest
+		}
 		if r.told {
 			r.ch.ForgetHistory()
 		}

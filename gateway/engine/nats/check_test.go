@@ -1,0 +1,92 @@
+package nats
+
+import (
+	"fmt"
+	"testing"
+
+	"sluice/gateway/clienttest"
+	"sluice/gateway/engine"
+	"sluice/gateway/engine/nats/natstest"
+)
+
+// While nodes get another configuration one after the other, some store what others do not, or elsewhere.
+// Subscribers get everything all the same.
+func TestNodesOfDifferentConfigurations(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	for title, change := range map[string]func(c *Config){
+		"no history":        func(c *Config) { c.Histories = nil },
+		"another namespace": func(c *Config) { c.NamespaceOf = func(string) string { return "few" } },
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			c := startClusterWith(t, 2, func(c *Config) {
+				if c.NodeID == 2 {
+					change(c)
+				}
+			}, srv.URL())
+			var readers []*watcher
+			for _, n := range c.nodes {
+				r := watch(t, n, "x")
+				defer r.leave()
+				readers = append(readers, r)
+			}
+			for _, payload := range []string{"a", "b", "c"} {
+				for i, n := range c.nodes {
+					newSender(t, n).publishes("x", payload+string(rune('1'+i)))
+					for _, r := range readers {
+						r.has(payload + string(rune('1'+i)))
+					}
+				}
+			}
+			for _, r := range readers {
+				r.wants("from both nodes", "a1", "a2", "b1", "b2", "c1", "c2")
+			}
+		})
+	}
+}
+
+// has waits until a line has come.
+func (w *watcher) has(line string) {
+	w.t.Helper()
+	clienttest.WaitFor(w.t, line, func() bool {
+		for _, got := range w.lines() {
+			if got == line {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// What did not come before it was removed is a gap.
+func TestRemovedBeforeItCame(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	c := startCluster(t, 2, srv.URL())
+	near, far := c.nodes[0], c.nodes[1]
+	// Another channel of its stream has something older, so that the stream's front says nothing.
+	e, other := far.Engine.(*Engine), ""
+	for i := 0; other == ""; i++ {
+		if name := fmt.Sprint("x", i); e.stream(name) == e.stream("x") {
+			other = name
+		}
+	}
+	s, r := newSender(t, near), watch(t, far, "x")
+	defer r.leave()
+	s.publishes(other, "1")
+	s.publishes("x", "a")
+	r.wants("before", "a")
+	resume := stopped(far)
+	c.drops[1].lose("x", 1)
+	s.publishes("x", "b")
+	if _, err := engine.Wait(t.Context(), func(done func(struct{}, error)) {
+		near.Engine.Remove("x", func(err error) { done(struct{}{}, err) })
+	}); err != nil {
+		t.Fatal(err)
+	}
+	resume()
+	r.wants("after", "a", "gap")
+	s.publishes("x", "c")
+	r.wants("what follows", "a", "gap", "c")
+}
