@@ -18,7 +18,9 @@
 //   - [Floor]: the cost of the same system calls without a server, to express figures as
 //     ratios. Absolute figures differ from machine to machine.
 //
-// Package hostile adds attacks: malformed input, with every response checked.
+// Package hostile adds attacks: malformed input, with every response checked. A [Crowd] is clients that
+// come back by themselves and keep a ledger, for programs that kill what they are connected to (bench/cluster,
+// bench/chaos).
 //
 // A minimal run:
 //
@@ -115,6 +117,8 @@
 //	dialers       at most Options.Dialing, while connecting
 //	client        of Recover and Churn: one for each of Concurrency, owns its receiver
 //	progress      one, only when there is a writer for it
+//	crowd         one decides who comes back when, Dialing goroutines connect them,
+//	              and one has publishers send that are due
 //
 // Only two things cross goroutines: functions in a loop's inbox, for which the sender waits,
 // and the loop's two atomic counters.
@@ -124,5 +128,5 @@
 // protocol), tally.go (messages to figures), loop.go and fleet.go (the connections),
 // secure.go (the same over TLS), publish.go (the schedule), run.go (what all scenarios do), and
 // then the scenarios: fanout.go, findmax.go, idle.go, storm.go, recover.go with joiner.go, reconnect.go, churn.go
-// with census.go, floor.go. flags.go has the flags that front-ends share.
+// with census.go, floor.go. crowd.go, with crowd_ledger.go and crowd_author.go, is no scenario but clients for others. flags.go has the flags that front-ends share.
 package bench

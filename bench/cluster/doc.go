@@ -1,5 +1,5 @@
 // Command cluster measures what nodes cost and what they keep: gateways with a data directory, and
-// several gateways around NATS servers. `go run ./bench/cluster --help` lists the figures. Each is
+// several gateways around NATS servers. `go run ./bench/cluster --list` lists the figures. Each is
 // a subcommand that starts its own gateways and NATS servers on free loopback ports, measures for a
 // bounded time, and ends them.
 //

@@ -22,7 +22,7 @@ func durableKill(r *Run) {
 	under := Param(r, "seconds_under_load", 1.0, 5.0)
 	history := Param(r, "history", 1000, 100) // covers 10 s in the long form
 	dir := r.subdir("data")
-	flags := r.Durable(dir, "--history", fmt.Sprint(history))
+	flags := storing(dir, "--history", fmt.Sprint(history))
 	g := r.Gateway(flags...)
 	c := r.Crowd(bench.CrowdOptions{
 		Options: bench.Options{Protocol: bench.Centrifugo, Channel: "c", Channels: channels}, Clients: clients, Publishers: channels, Rate: rate, Size: size,
@@ -99,11 +99,11 @@ func durableRate(r *Run) {
 	for i := range r.Rounds {
 		r.Say("round %d", i+1)
 		note("bare", barely(false, false))
-		note("interval", r.durablePublishers(channels, warmup, duration, "interval", r.Durable(r.subdir("data"), historySync(r, "interval")...)))
+		note("interval", r.durablePublishers(channels, warmup, duration, "interval", storing(r.subdir("data"), "--history-sync", "interval")))
 		note("bare, waiting", barely(false, true))
 		note("memory", r.durablePublishers(channels, warmup, duration, "memory", nil))
 		note("bare, always", barely(true, false))
-		note("always", r.durablePublishers(channels, warmup, duration, "always", r.Durable(r.subdir("data"), historySync(r, "always")...)))
+		note("always", r.durablePublishers(channels, warmup, duration, "always", storing(r.subdir("data"), "--history-sync", "always")))
 	}
 	r.Figure("durable publications, --history-sync interval", "/s", atLeast(15_000), rates["interval"]...)
 	r.Figure("... relative to a bare JetStream publisher", "x", atLeast(0.5), ratios(rates["interval"], rates["bare"])...)
@@ -124,13 +124,6 @@ func ratios(a, b []float64) (all []float64) {
 		all = append(all, a[i]/b[i])
 	}
 	return all
-}
-
-func historySync(r *Run, how string) []string {
-	if r.Plain {
-		return nil
-	}
-	return []string{"--history-sync", how}
 }
 
 // durablePublishers returns the receipts per second of publishers of a channel each, with half as
@@ -215,12 +208,12 @@ func percentiles(res *bench.Result, prefix string) [2]float64 {
 // durableLatency compares a gateway that stores with one that does not.
 func durableLatency(r *Run) {
 	rate, duration := Param(r, "publications_per_second", 200.0, 1000.0), Param(r, "duration", 300*time.Millisecond, 8*time.Second)
-	durable, plain := r.Gateway(r.Durable(r.subdir("data"))...), r.Gateway()
+	stores, plain := r.Gateway(storing(r.subdir("data"))...), r.Gateway()
 	var with, without [][2]float64
 	for i := range r.Rounds {
 		without = append(without, percentiles(r.live(rate, duration, plain), ""))
-		r.profile(durable, fmt.Sprint("round", i), duration)
-		with = append(with, percentiles(r.live(rate, duration, durable), ""))
+		r.profile(stores, fmt.Sprint("round", i), duration)
+		with = append(with, percentiles(r.live(rate, duration, stores), ""))
 		r.Say("round %d: without %s, with %s", i+1, milliseconds(without[i]), milliseconds(with[i]))
 	}
 	r.added("live latency added by durability", 0.3, 3, with, without)

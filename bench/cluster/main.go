@@ -31,14 +31,24 @@ func newCommand() *cobra.Command {
 	var (
 		o      Options
 		asJSON bool
+		list   bool
 	)
 	cmd := &cobra.Command{
 		Use:   "cluster FIGURE",
 		Short: "Measure gateways that store, and gateways that share channels",
 		Example: `  go run ./bench/cluster durable-kill --short
   go run ./bench/cluster rate hop-latency --json`,
-		Args: cobra.MinimumNArgs(1),
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, names []string) error {
+			if list {
+				for _, f := range figures {
+					fmt.Fprintf(cmd.OutOrStdout(), "%-15s  %s\n", f.Name, f.What)
+				}
+				return nil
+			}
+			if len(names) == 0 {
+				return errors.New("no figure given: name some, or all; --list describes them")
+			}
 			chosen, err := choose(names)
 			if err != nil {
 				return err
@@ -49,23 +59,17 @@ func newCommand() *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	var list strings.Builder
-	for _, f := range figures {
-		fmt.Fprintf(&list, "  %-16s %s\n", f.Name, f.What)
-	}
 	cmd.Long = `Measure gateways that store, and gateways that share channels.
 
 Each figure starts its own gateways and NATS servers on free loopback ports, and
-stops them at the end. Several can be named; all stands for every one.
-
-` + list.String()
+stops them at the end. Several can be named; all stands for every one.`
 	f := cmd.Flags()
 	f.SortFlags = false
+	f.BoolVar(&list, "list", false, "print the list of figures and exit")
 	f.BoolVar(&o.Short, "short", false, "run for seconds with hundreds of clients, and do not judge speed")
 	f.IntVar(&o.Rounds, "rounds", 0, "measure `N` rounds and report medians; by default 5, with --short 1")
 	f.StringVar(&o.Bin, "bin", "", "measure the gateway binary at this `PATH`; by default it is built from ./cmd/sluice")
 	f.StringVar(&o.NATSBin, "nats-bin", "", "start the NATS server binary at this `PATH`; by default the server of this module's version")
-	f.BoolVar(&o.Plain, "plain", false, "start gateways without a data directory and without NATS, for comparison; bounds that need them are not judged")
 	f.StringVar(&o.Dir, "dir", "", "keep logs, and data while it runs, in `DIR`; by default a temporary directory, kept only after a failure")
 	f.StringVar(&o.Profile, "profile", "", "write CPU profiles of the gateways under load to `DIR`")
 	f.DurationVar(&o.Deadline, "deadline", 0, "fail a figure after this `TIME`; by default 15m, with --short 2m")
@@ -84,7 +88,7 @@ func choose(names []string) (chosen []Figure, err error) {
 			}
 		}
 		if !found {
-			return nil, fmt.Errorf("%s: no such figure; --help lists them", name)
+			return nil, fmt.Errorf("%s: no such figure; --list describes them", name)
 		}
 	}
 	return chosen, nil

@@ -26,10 +26,6 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// plain has the figures' test start gateways without the engine, which is quicker and shows
-// only that the programs work.
-const plain = false
-
 // log takes a figure's progress into the test's log.
 type log struct{ *testing.T }
 
@@ -55,7 +51,7 @@ func TestFigures(t *testing.T) {
 	for _, f := range figures {
 		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel() // half of their time is clients' delays
-			r, err := Measure(t.Context(), f, Options{Short: true, Bin: bin, Plain: plain, Progress: log{t}})
+			r, err := Measure(t.Context(), f, Options{Short: true, Bin: bin, Progress: log{t}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,14 +79,25 @@ func TestUsageErrorsComeBeforeAnythingRuns(t *testing.T) {
 		args []string
 		why  string
 	}{
-		{nil, "requires at least 1 arg"},
-		{[]string{"rate", "speed"}, "speed: no such figure; --help lists them"},
+		{nil, "no figure given"},
+		{[]string{"rate", "speed"}, "speed: no such figure; --list describes them"},
 		{[]string{"rate", "--rounds", "-1"}, "--rounds and --deadline must be above zero"},
 		{[]string{"rate", "--deadline", "25h"}, "at most 24h"},
 	} {
 		if _, err := clusterRun(t, tc.args...); err == nil || !strings.Contains(err.Error(), tc.why) {
 			t.Errorf("%v: got %v, want %q", tc.args, err, tc.why)
 		}
+	}
+}
+
+func TestPageListsTheFigures(t *testing.T) {
+	out, err := clusterRun(t, "--list")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../README.md")
+	if err != nil || !strings.Contains(string(page), "```text\n"+out+"```\n") {
+		t.Errorf("bench/README.md does not have the list, %v:\n%s", err, out)
 	}
 }
 

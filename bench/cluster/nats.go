@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -19,9 +18,6 @@ import (
 
 // NATS starts so many servers, of one cluster if there are several, with JetStream.
 func (r *Run) NATS(n int) []*child.NATS {
-	if r.Plain {
-		return nil
-	}
 	o := child.NATSOptions{Binary: r.NATSBin, Dir: r.subdir("nats"), Servers: n}
 	if o.Binary == "" { // this program, with the command that newServerCommand returns
 		o.Binary = filepath.Join(o.Dir, "nats-server")
@@ -34,15 +30,6 @@ func (r *Run) NATS(n int) []*child.NATS {
 		r.Say("NATS server %s has pid %d", s.URL, s.PID())
 	}
 	return servers
-}
-
-// urls returns the addresses of servers, as --nats-url takes them.
-func urls(servers []*child.NATS) string {
-	var all []string
-	for _, s := range servers {
-		all = append(all, s.URL)
-	}
-	return strings.Join(all, ",")
 }
 
 // subscriptions returns the number of subscriptions of all of a server's clients, 0 if it is not up.
@@ -68,11 +55,7 @@ type readers struct {
 
 // Readers begins to count.
 func (r *Run) Readers(servers []*child.NATS) *readers {
-	c := &readers{bySubj: map[string]int{}}
-	if len(servers) == 0 {
-		return c
-	}
-	c.conn = must(nats.Connect(urls(servers)))
+	c := &readers{bySubj: map[string]int{}, conn: must(nats.Connect(child.URLs(servers)))}
 	for _, subject := range []string{"$JS.API.DIRECT.GET.>", "$JS.API.STREAM.MSG.GET.>"} {
 		must(c.conn.Subscribe(subject, c.heard))
 	}
@@ -98,9 +81,7 @@ func (c *readers) heard(m *nats.Msg) {
 
 // take returns how often each channel was read since the last call: at the most, and all together.
 func (c *readers) take() (most, all, heads int) {
-	if c.conn != nil {
-		noError(c.conn.FlushTimeout(10 * time.Second))
-	}
+	noError(c.conn.FlushTimeout(10 * time.Second)) // what was asked before has been heard
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, n := range c.bySubj {
@@ -110,12 +91,6 @@ func (c *readers) take() (most, all, heads int) {
 	clear(c.bySubj)
 	c.heads = 0
 	return most, all, heads
-}
-
-func (c *readers) close() {
-	if c.conn != nil {
-		c.conn.Close()
-	}
 }
 
 // newServerCommand returns the command of the servers' processes: nats-server with its own flags.

@@ -29,7 +29,6 @@ type Result struct {
 	Schema     string             `json:"schema"`
 	Name       string             `json:"name"`
 	Short      bool               `json:"short"`
-	Plain      bool               `json:"plain,omitempty"`
 	Rounds     int                `json:"rounds"`
 	Verdict    Verdict            `json:"verdict"`
 	Error      string             `json:"error,omitempty"` // why it did not run to its end
@@ -55,7 +54,7 @@ type Measured struct {
 
 func newResult(f Figure, o Options) *Result {
 	return &Result{
-		Schema: Schema, Name: f.Name, Short: o.Short, Plain: o.Plain, Rounds: o.Rounds, Verdict: Fail, Started: time.Now().UTC(),
+		Schema: Schema, Name: f.Name, Short: o.Short, Rounds: o.Rounds, Verdict: Fail, Started: time.Now().UTC(),
 		Machine: bench.ThisMachine(), Parameters: map[string]string{}, Counts: map[string]float64{}, Dir: o.Dir,
 	}
 }
@@ -97,14 +96,14 @@ func (b bound) always() bound {
 var reported = bound{"", func(float64) bool { return true }, true}
 
 // Figure notes a number, the median of what the rounds measured. A bound of speed is not judged in
-// the short form, which runs beside other tests, and no bound is for gateways without the engine.
+// the short form, which runs beside other tests.
 func (r *Run) Figure(name, unit string, b bound, rounds ...float64) float64 {
 	m := Measured{Name: name, Value: median(rounds), Unit: unit, Bound: b.text}
 	if len(rounds) > 1 {
 		m.Rounds = rounds
 	}
 	m.Holds = b.holds(m.Value) && !math.IsNaN(m.Value)
-	m.Judged = b.text != "" && !r.Plain && !(b.speed && r.Short)
+	m.Judged = b.text != "" && !(b.speed && r.Short)
 	r.result.Measured = append(r.result.Measured, m)
 	r.Say("%s", m.text())
 	return m.Value
@@ -147,9 +146,6 @@ func (r *Result) WriteTable(w io.Writer) error {
 	form := "long form"
 	if r.Short {
 		form = "short form"
-	}
-	if r.Plain {
-		form += ", without the engine"
 	}
 	fmt.Fprintf(w, "%s (%s, %d rounds): %s after %.1f s\n", r.Name, form, r.Rounds, r.Verdict, r.Elapsed)
 	for _, name := range slices.Sorted(maps.Keys(r.Parameters)) {

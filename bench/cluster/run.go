@@ -21,7 +21,6 @@ type Options struct {
 	Rounds   int           // 5, with Short 1
 	Bin      string        // the gateway's binary
 	NATSBin  string        // the NATS server's; this program when empty
-	Plain    bool          // gateways without the engine
 	Dir      string        // for logs and data; a temporary one when empty
 	Profile  string        // for profiles; none when empty
 	Deadline time.Duration // of one figure; 15 minutes, with Short 2
@@ -185,20 +184,14 @@ func (r *Run) Gateway(flags ...string) *child.Process {
 	return p
 }
 
-// Durable returns the flags of a gateway that stores in a directory.
-func (r *Run) Durable(dir string, flags ...string) []string {
-	if r.Plain {
-		return flags
-	}
+// storing returns the flags of a gateway that stores in a directory.
+func storing(dir string, flags ...string) []string {
 	return append([]string{"--data-dir", dir}, flags...)
 }
 
-// Sharing returns the flags of a gateway of a cluster.
-func (r *Run) Sharing(urls string, flags ...string) []string {
-	if r.Plain {
-		return flags
-	}
-	return append([]string{"--nats-url", urls, "--data-max", "2GiB"}, flags...)
+// sharing returns the flags of a gateway of a cluster. The servers have room for 4 GB.
+func sharing(servers []*child.NATS, flags ...string) []string {
+	return append([]string{"--nats-url", child.URLs(servers), "--data-max", "2GiB"}, flags...)
 }
 
 // Crowd connects a crowd to gateways. It is closed by the caller.
