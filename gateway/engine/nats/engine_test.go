@@ -253,7 +253,29 @@ func TestOldServer(t *testing.T) {
 func TestThreeServers(t *testing.T) {
 	t.Parallel()
 	servers := natstest.StartCluster(t, 3, natstest.Options{JetStream: true})
-	enginetest.Order(t, startCluster(t, 3, servers.URLs()...).rig())
+	i := 0
+	c := startClusterWith(t, 3, func(c *Config) { // one node at each
+		c.Servers.URLs = servers.URLs()[i : i+1]
+		i++
+	}, servers.URLs()...)
+	t.Run("order", func(t *testing.T) { enginetest.Order(t, c.rig()) })
+	t.Run("what is published as soon as somebody is subscribed", func(t *testing.T) {
+		near, far := newSender(t, c.nodes[0]), newSender(t, c.nodes[1])
+		for i := range clienttest.Scaled(100, 20) {
+			for _, name := range []string{"soon", "none"} {
+				name = fmt.Sprint(name, i)
+				r := watch(t, c.nodes[2], name)
+				far.publishes(name, "a")
+				near.publishes(name, "b")
+				if name[0] == 's' {
+					r.wants(name, "a", "b")
+				} else {
+					clienttest.WaitFor(t, name, func() bool { return len(r.lines()) == 2 })
+				}
+				r.leave()
+			}
+		}
+	})
 }
 
 // Whatever is lost between a server and a node is read from the stream, or is a gap.

@@ -16,6 +16,15 @@ type flow struct {
 	unchecked atomic.Bool  // positions could not be compared with it
 	looked    atomic.Int64 // when its epoch was looked at because of a message: Engine.uptime
 	leader    atomic.Pointer[string]
+	logged    atomic.Int64 // when there was a line in the log: Engine.uptime
+}
+
+const logInterval = 10 * time.Second
+
+// mayLog reports whether it is time for another line about a stream.
+func (e *Engine) mayLog(st *stream) bool {
+	now, before := e.uptime(), st.flow.logged.Load()
+	return (before == 0 || now-before >= logInterval.Milliseconds()) && st.flow.logged.CompareAndSwap(before, max(now, 1))
 }
 
 // counts are what the engine counts.
@@ -37,7 +46,9 @@ const probeInterval = 250 * time.Millisecond
 // away notes that a stream does not answer.
 func (e *Engine) away(st *stream) {
 	if !st.flow.away.Swap(true) {
-		e.log.Warn("a stream does not answer: publications with history fail until it does", "stream", st.name)
+		if e.mayLog(st) {
+			e.log.Warn("a stream does not answer: publications with history fail until it does", "stream", st.name)
+		}
 		e.changed()
 		e.wakeHousekeeper()
 	}
@@ -45,7 +56,7 @@ func (e *Engine) away(st *stream) {
 
 // refused notes that a stream has refused a message for a reason that is not the message's.
 func (e *Engine) refused(st *stream, a *acknowledgement) {
-	if !st.flow.away.Load() {
+	if !st.flow.away.Load() && e.mayLog(st) {
 		e.log.Warn("a stream refuses publications", "stream", st.name, "code", a.code, "error", a.text)
 	}
 	e.away(st)

@@ -424,8 +424,6 @@ func (l *lane) stored(p *pending, a *acknowledgement) {
 		l.e.embedded.acknowledged(p.st.name, a.seq)
 		switch {
 		case r == nil || p.own == probes || a.duplicate: // nothing is new for it
-		case p.late:
-			l.catchUp(r) // others may have overtaken it
 		default:
 			m := message{Publication: p.p, tombstone: p.own == removes, removed: p.removed}
 			if r.busy != nil { // it will be another publication's

@@ -167,7 +167,7 @@ func (l *lane) join(r *route, epoch channel.Epoch, h *head) {
 		}
 	}
 	l.tell(r)
-	if !l.e.single {
+	if r.passed {
 		l.joined = append(l.joined, joined{r, time.Now()})
 		l.arm()
 	}

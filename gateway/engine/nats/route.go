@@ -26,6 +26,7 @@ type route struct {
 	bucket      uint8
 	told        bool // ch knows its position
 	slow        bool // it is in the lane's slow
+	passed      bool // the server is one of a cluster
 	st          *stream
 	sub         *natsgo.Subscription // nil until the server has it, and on a single node
 	at          int                  // in the lane's list
@@ -101,7 +102,7 @@ func (l *lane) subscribe(r *route) {
 		l.passing[r.st] = append(l.passing[r.st], r)
 	}
 	l.marked = append(l.marked, func(unmarked error) { // on the receiving goroutine
-		switch r.sub = sub; {
+		switch r.sub, r.passed = sub, pass; {
 		case err != nil || unmarked != nil || !l.current(r):
 			l.fail(r, engine.ErrUnavailable)
 		case pass:
