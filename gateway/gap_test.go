@@ -32,7 +32,7 @@ func TestGapIsToldByEachProtocol(t *testing.T) {
 	s.appendAfterGap("nn:x", "four")
 
 	raw.WantText("raw: before the gap", "one")
-	raw.WantClose("raw: the gap", 1013)
+	raw.WantClose("raw: the gap", 1012)
 	s.WantClosed(loop.ReasonGap, 1)
 
 	at := `"epoch":"` + s.space.Find("nn:x").Epoch().String() + `","offset":`

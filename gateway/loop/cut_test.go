@@ -203,7 +203,7 @@ func (m *cutModel) end() (cuts int) {
 			m.Fatalf("closed for %v: %v", why, err)
 		}
 	}
-	if m.ended != code && !(m.lost && m.ended == statusTryAgainLater) {
+	if m.ended != code && !(m.lost && m.ended == statusServiceRestart) {
 		m.Fatalf("closed for %v with %d, want %d", why, m.ended, code)
 	}
 	for name, all := range m.published {

@@ -45,8 +45,8 @@ func TestLostPublicationsAreToldInTheirPlace(t *testing.T) {
 		target string
 		want   []string // the close code last, if it is closed
 	}{
-		{"/ws/x", []string{"one", "two", "1013"}},
-		{"/ws/x?echo=off", []string{"one", "two", "1013"}},
+		{"/ws/x", []string{"one", "two", "1012"}},
+		{"/ws/x?echo=off", []string{"one", "two", "1012"}},
 		{"/ws/x?format=json", []string{record(3, 0, "one"), record(5, 3, "two"), gap("EPOCH", 8), record(9, 8, "three"), gap("z", 2), strings.Replace(record(3, 2, "four"), "EPOCH", "z", 1)}},
 		{"/sse/x", []string{"id: EPOCH:3\ndata: one\n", "id: EPOCH:5\ndata: two\n", "id: EPOCH:8\nevent: gap\ndata: " + gap("EPOCH", 8) + "\n",
 			"id: EPOCH:9\ndata: three\n", "id: z:2\nevent: gap\ndata: " + gap("z", 2) + "\n", "id: z:3\ndata: four\n"}},
@@ -80,8 +80,8 @@ func TestLostPublicationsAreToldInTheirPlace(t *testing.T) {
 				for i, c := range all {
 					for _, want := range tt.want {
 						want = strings.ReplaceAll(want, "EPOCH", epoch)
-						if want == "1013" {
-							c.WantClose("messages are missing", statusTryAgainLater)
+						if want == "1012" {
+							c.WantClose("messages are missing", statusServiceRestart)
 							told = 1
 						} else if strings.HasPrefix(tt.target, "/sse") {
 							c.WantEvent("it is in order", want)
@@ -163,7 +163,7 @@ func TestCutFrameBeforeAFenceIsFinished(t *testing.T) {
 		t.Errorf("%d gaps were told before it has come there", got)
 	}
 	slow.WantText("all of the frame", big)
-	slow.WantClose("and the gap", statusTryAgainLater)
+	slow.WantClose("and the gap", statusServiceRestart)
 	s.do(func(l *Loop) {
 		for _, g := range l.groups {
 			if low, head := g.low, g.Log().Head(); len(g.subs) > 0 && low != head {
@@ -322,7 +322,7 @@ func TestLostClientsWaitForTheirTurn(t *testing.T) {
 			s.pass(1) // a hundred turns come
 			for i, c := range all {
 				if i != 4 && i != 5 {
-					c.WantClose(fmt.Sprintf("client %d has its turn", i), statusTryAgainLater)
+					c.WantClose(fmt.Sprintf("client %d has its turn", i), statusServiceRestart)
 				}
 			}
 			s.checked()
@@ -352,7 +352,7 @@ func TestTurnsComeInOrder(t *testing.T) {
 	s.clock.Advance(55 * time.Millisecond) // five turns
 	clienttest.WaitFor(t, "some to have had their turn", func() bool { return s.waiting() == 15 })
 	for _, c := range all[:5] {
-		c.WantClose("it has waited longest", statusTryAgainLater)
+		c.WantClose("it has waited longest", statusServiceRestart)
 	}
 	for _, c := range all[5:] {
 		c.Settle(s)

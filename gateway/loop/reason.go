@@ -80,7 +80,7 @@ var reasons = [ReasonCount]reasonInfo{
 	ReasonNotAllowed:     {label: "not_allowed", code: ws.StatusPolicyViolation, text: "publishing is not allowed here", waits: true},
 	ReasonNoPong:         {label: "no_pong", code: ws.StatusPolicyViolation, text: "no response to ping", cut: true},
 	ReasonSlow:           {label: "slow", code: statusTryAgainLater, text: "too slow: the channel's buffer ran out", cut: true, waits: true, loud: true},
-	ReasonGap:            {label: "gap", code: statusTryAgainLater, text: "messages were lost: reconnect", waits: true},
+	ReasonGap:            {label: "gap", code: statusServiceRestart, text: "messages were lost: reconnect", waits: true},
 	ReasonWriteTimeout:   {label: "write_timeout", code: statusTryAgainLater, text: "too slow: no data accepted in time", cut: true, waits: true, loud: true},
 	ReasonPendingFull:    {label: "pending_full", code: statusTryAgainLater, text: "too slow: too many pending replies", cut: true, waits: true, loud: true},
 	ReasonBudget:         {label: "budget", code: statusTryAgainLater, text: "out of buffer memory", cut: true, loud: true},
@@ -100,6 +100,9 @@ var reasons = [ReasonCount]reasonInfo{
 	ReasonDisconnected:   {label: "disconnected", code: ws.StatusPolicyViolation, text: "closed by the server's API", waits: true},
 	ReasonUnsubscribed:   {label: "unsubscribed"}, // of publications that a subscription did not get any more: no connection ends so
 }
+
+// statusServiceRestart is 1012 of the same registry: the client is to reconnect.
+const statusServiceRestart ws.StatusCode = 1012
 
 // statusTryAgainLater is 1013 of the IANA registry of close codes, which
 // gobwas/ws does not name.

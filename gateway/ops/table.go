@@ -157,7 +157,7 @@ var connections = in("Connections and closes",
 )
 
 var store = in("Store and nodes",
-	row("engine_up", "gauge", "1 if a part of the engine is up, otherwise 0: connection is the one to the NATS servers, store the one for histories. This and the following metrics exist only with --data-dir or --nats-url.", []string{"part"}, func(s *Snapshot, to sink) {
+	row("engine_up", "gauge", "1 if a part of the engine is up, otherwise 0: connection is the one to the NATS servers, store the one for histories. This and the following metrics exist only with a data directory or NATS servers.", []string{"part"}, func(s *Snapshot, to sink) {
 		if s.Engine == nil {
 			return
 		}

@@ -10,7 +10,7 @@ const meanings = {
   1007: "the text sent was not valid UTF-8",
   1009: "the message was larger than the gateway accepts (--max-message)",
   1011: "an internal error in the gateway; its log has the details",
-  1012: "the gateway is restarting",
+  1012: "the gateway asks to reconnect: it is restarting, or messages were lost",
   1013: "this client was too slow, or the gateway reached a limit",
   3005: "the token has expired",
 };
