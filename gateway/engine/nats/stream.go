@@ -30,7 +30,6 @@ import (
 
 const (
 	shardsInCluster = 8 // changing it loses histories: channels would be in other streams
-	probeEvery      = 250 * time.Millisecond
 	ageLeast        = 24 * time.Hour
 	duplicateWindow = engine.DuplicateWindow
 	// messageBytes is what a message takes at least of the room on the disk, as far as the bound on their

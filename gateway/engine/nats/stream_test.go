@@ -262,6 +262,27 @@ func TestNodesOpenStreamsTogether(t *testing.T) {
 		}
 		opening.Wait()
 	}
+	// All servers agree on when a stream was made, which is its epoch: it outlives its leader.
+	created := make(map[string]map[time.Time]bool)
+	for _, server := range cluster.Servers {
+		jsz, err := server.Server().Jsz(&natsserver.JSzOptions{Accounts: true, Streams: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, account := range jsz.AccountDetails {
+			for _, stream := range account.Streams {
+				if created[stream.Name] == nil {
+					created[stream.Name] = make(map[time.Time]bool)
+				}
+				created[stream.Name][stream.Created.UTC()] = true
+			}
+		}
+	}
+	for name, times := range created {
+		if len(times) != 1 {
+			t.Errorf("stream %s was made at %v", name, times)
+		}
+	}
 	names, err := links[0].names(testContext(t), "sluice.in.>")
 	if err != nil || len(names) != 2*shardsInCluster {
 		t.Fatalf("streams %v, %v", names, err)

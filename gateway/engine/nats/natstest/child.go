@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/clienttest"
+
 	natsgo "github.com/nats-io/nats.go"
 )
 
@@ -91,7 +93,14 @@ func (c *Child) end(signal os.Signal) {
 
 // Suspend stops the program as SIGSTOP does: its sockets stay open and nothing answers. Resume lets it go
 // on.
-func (c *Child) Suspend() { c.signal(syscall.SIGSTOP) }
+func (c *Child) Suspend() {
+	c.t.Helper()
+	c.signal(syscall.SIGSTOP)
+	clienttest.WaitFor(c.t, "the program stands still", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+		return err != nil || bytes.Contains(stat, []byte(") T ")) // an error: it has ended
+	})
+}
 
 // Resume lets a suspended program go on.
 func (c *Child) Resume() { c.signal(syscall.SIGCONT) }

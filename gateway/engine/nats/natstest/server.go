@@ -106,9 +106,6 @@ func (s *Server) URL() string {
 	return fmt.Sprintf("nats://%s", net.JoinHostPort(s.opts.Host, strconv.Itoa(s.opts.Port)))
 }
 
-// Name returns the server's name.
-func (s *Server) Name() string { return s.opts.ServerName }
-
 // InProcess returns the server for connections without a socket. It must run.
 func (s *Server) InProcess() natsgo.InProcessConnProvider { return s.s }
 
