@@ -94,6 +94,8 @@ func serverOptions(o Servers, in natsgo.InProcessConnProvider) ([]natsgo.Option,
 		natsgo.ReconnectBufSize(-1), natsgo.MaxReconnects(-1), natsgo.RetryOnFailedConnect(true), natsgo.IgnoreAuthErrorAbort(),
 		natsgo.ReconnectWait(reconnectWait), natsgo.ReconnectJitter(reconnectJitter, reconnectJitter),
 		natsgo.PingInterval(pingEvery), natsgo.MaxPingsOutstanding(pingsOut), natsgo.Timeout(dialTimeout),
+		// A write holds the client's lock, so that it does not notice meanwhile that no pings come back.
+		natsgo.FlusherTimeout(pingEvery * (pingsOut + 1)),
 	}
 	if in != nil {
 		return append(options, natsgo.InProcessServer(in)), nil

@@ -46,7 +46,7 @@ type lane struct {
 	queue       queue
 	rates       rates
 	outstanding int      // sent, or about to be, and not answered
-	bytes       int      // of those, and of what waits
+	bytes       int      // of those
 	todo        []func() // for the sending goroutine
 	posted      []func() // for the receiving goroutine
 
@@ -61,18 +61,19 @@ type lane struct {
 	core     map[string]coreSent
 
 	// Owned by the receiving goroutine.
-	routes  map[string]*route // by token
-	list    []*route          // all of them
-	checked int               // where the round of checks is in list
-	asking  []*route          // whose heads are not asked for yet
-	asked   map[*stream]int   // questions for heads that are not answered
-	idle    []*route          // that nobody reads, in the order they were left
-	slow    []*route          // of which messages were dropped
-	retry   []*route          // whose reading has failed
-	joined  []joined          // routes whose heads a replica has said
-	held    int               // bytes of messages that wait for readings
-	scratch channel.Scratch
-	p       channel.Publication
+	routes                     map[string]*route // by token
+	list                       []*route          // all of them
+	checked                    int               // where the round of checks is in list
+	asking                     []*route          // whose heads are not asked for yet
+	asked                      map[*stream]int   // questions for heads that are not answered
+	idle                       []*route          // that nobody reads, in the order they were left
+	slow                       []*route          // of which messages were dropped
+	retry                      []*route          // whose reading has failed
+	joined                     []joined          // routes whose heads a replica has said
+	held                       int               // bytes of messages that wait for readings
+	answeredNow, answeredBytes int               // publications that were answered, and still count
+	scratch                    channel.Scratch
+	p                          channel.Publication
 }
 
 // coreSent is a publisher's previous message in a channel.
@@ -123,7 +124,7 @@ func (l *lane) arm() {
 func (l *lane) send() {
 	for {
 		l.mu.Lock()
-		for !l.closed && len(l.todo) == 0 && (l.queue.len() == 0 || l.outstanding >= outstandingMost) {
+		for !l.closed && len(l.todo) == 0 && (l.queue.len() == 0 || l.fullLocked()) {
 			l.ready.Wait()
 		}
 		if l.closed {
@@ -133,9 +134,11 @@ func (l *lane) send() {
 		todo := l.todo
 		l.todo = nil
 		l.batch = l.batch[:0]
-		for l.queue.len() > 0 && l.outstanding < outstandingMost && len(l.batch) < batchMost {
-			l.batch = append(l.batch, l.queue.pop())
+		for l.queue.len() > 0 && !l.fullLocked() && len(l.batch) < batchMost {
+			p := l.queue.pop()
+			l.batch = append(l.batch, p)
 			l.outstanding++
+			l.bytes += p.size()
 		}
 		l.released = l.queue.released(l.released[:0])
 		l.mu.Unlock()
@@ -152,6 +155,11 @@ func (l *lane) send() {
 	}
 }
 
+// fullLocked reports whether as much is on its way as may be.
+func (l *lane) fullLocked() bool {
+	return l.outstanding >= outstandingMost || l.bytes >= queueBytesMost
+}
+
 // sendPasses adds to the batch what goes to the leaders of streams behind subscriptions. When it is answered, they know
 // of these: servers have an order between them.
 func (l *lane) sendPasses() {
@@ -165,6 +173,7 @@ func (l *lane) sendPasses() {
 	}
 	l.mu.Lock()
 	l.outstanding += len(l.passing)
+	l.bytes += len(l.passing) * messageOverhead
 	l.mu.Unlock()
 	clear(l.passing)
 }
@@ -203,7 +212,7 @@ func (l *lane) sendBatch(batch []*pending) {
 		l.unsent(mk, engine.ErrAway)
 		return
 	}
-	first := l.window.add(batch, mk)
+	first, conns := l.window.add(batch, mk), l.connections()
 	for i, p := range batch {
 		if p.st != nil && p.st.flow.away.Load() && p.own != probes && l.window.take(first+uint64(i)) == p {
 			l.unsent(&mark{core: batch[i : i+1]}, engine.ErrAway)
@@ -217,18 +226,53 @@ func (l *lane) sendBatch(batch []*pending) {
 			l.unsent(&mark{core: batch[i : i+1]}, sendError(err))
 		}
 	}
+	if f := l.e.cfg.test.unmarked; f != nil {
+		f()
+	}
 	if len(mk.core) > 0 || len(mk.calls) > 0 {
-		token := l.window.addMark(mk)
-		err := l.e.link.main.Publish(l.inbox+strconv.FormatUint(token, 10), nil)
-		if err != nil && l.window.takeMark(token) == mk {
-			l.unsent(mk, engine.ErrUnavailable)
-		}
+		l.sendMark(mk, conns)
 	}
 	l.arm()
 }
 
+// connections returns how many connections there were.
+func (l *lane) connections() uint64 { return l.e.link.main.Stats().Reconnects }
+
+// sendMark sends a mark behind core messages that were sent since there had been so many connections. It says nothing
+// of them if it was sent over another one.
+func (l *lane) sendMark(mk *mark, conns uint64) {
+	token := l.window.beginMark()
+	err := l.e.link.main.Publish(l.inbox+strconv.FormatUint(token, 10), nil)
+	if err == nil && l.connections() != conns {
+		l.unsent(&mark{core: mk.core}, engine.ErrUnavailable)
+		mk.core = nil
+	}
+	switch came := l.window.addMark(token, mk, err == nil); {
+	case err != nil:
+		l.unsent(mk, engine.ErrUnavailable)
+	case came:
+		l.post(func() { l.markCame(mk) })
+	}
+}
+
+// markCame handles a mark that came back before it was known to be one.
+func (l *lane) markCame(mk *mark) {
+	n, bytes := len(mk.core), sizes(mk.core)
+	l.end(mk, nil)
+	l.answered(n, bytes)
+}
+
+// sizes returns how large publications are together.
+func sizes(all []*pending) (bytes int) {
+	for _, p := range all {
+		bytes += p.size()
+	}
+	return bytes
+}
+
 // unsent answers what could not be sent.
 func (l *lane) unsent(mk *mark, err error) {
+	n, bytes := len(mk.core), sizes(mk.core)
 	for _, p := range mk.core {
 		p.answer(channel.Receipt{}, err)
 		p.recycle()
@@ -236,7 +280,7 @@ func (l *lane) unsent(mk *mark, err error) {
 	for _, call := range mk.calls {
 		l.post(func() { call(err) })
 	}
-	l.answered(len(mk.core))
+	l.answered(n, bytes)
 }
 
 // sendError returns what an error of the client says of a message.
@@ -252,13 +296,14 @@ func sendError(err error) error {
 }
 
 // answered makes room for publications that wait.
-func (l *lane) answered(n int) {
+func (l *lane) answered(n, bytes int) {
 	if n == 0 {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.outstanding -= n
+	l.bytes -= bytes
 	if l.queue.len() > 0 {
 		l.ready.Signal()
 	}
@@ -362,36 +407,38 @@ func (l *lane) runPosted() {
 
 // acknowledgements handles an answer, and others that are there.
 func (l *lane) acknowledgements(m *natsgo.Msg) {
-	n := l.acknowledge(m)
+	l.acknowledge(m)
 	for range min(len(l.answers), batchMost) {
-		n += l.acknowledge(<-l.answers)
+		l.acknowledge(<-l.answers)
 	}
-	l.answered(n)
+	l.answered(l.answeredNow, l.answeredBytes)
+	l.answeredNow, l.answeredBytes = 0, 0
 	l.ask()
 }
 
-// acknowledge handles an answer, and returns how many publications it was for.
-func (l *lane) acknowledge(m *natsgo.Msg) (answered int) {
+// acknowledge handles an answer, and counts the publications it was for.
+func (l *lane) acknowledge(m *natsgo.Msg) {
 	if withhold := l.e.cfg.test.withhold; withhold != nil && withhold(m) {
-		return 0
+		return
 	}
 	token, err := strconv.ParseUint(m.Subject[len(l.inbox):], 10, 64)
 	if err != nil {
-		return 0 // nobody's
+		return // nobody's
 	}
 	if mk := l.window.takeMark(token); mk != nil {
+		l.answeredNow, l.answeredBytes = l.answeredNow+len(mk.core), l.answeredBytes+sizes(mk.core)
 		l.end(mk, nil)
-		return len(mk.core)
+		return
 	}
 	p, older := l.window.acknowledged(token)
 	for _, name := range older {
 		l.suspect(name)
 	}
 	if p == nil {
-		return 0
+		return
 	}
 	if !p.timedOut {
-		answered = 1
+		l.answeredNow, l.answeredBytes = l.answeredNow+1, l.answeredBytes+p.size()
 	}
 	a, ok := parseAcknowledgement(m.Data)
 	switch {
@@ -403,14 +450,13 @@ func (l *lane) acknowledge(m *natsgo.Msg) (answered int) {
 		p.answer(channel.Receipt{}, nil)
 	case a.code != 0:
 		p.answer(channel.Receipt{}, errorOf(&a))
-		if a.code != codeLastSequence && a.code != codeTooBig {
+		if !a.own() {
 			l.e.refused(p.st, &a)
 		}
 	default:
 		l.stored(p, &a)
 	}
 	p.recycle()
-	return answered
 }
 
 // stored handles a publication that the stream has. Those of a single node are appended now.
@@ -490,12 +536,12 @@ func (l *lane) expire(stuck []*pending, marks []*mark, away bool) {
 		l.suspect(p.name)
 		p.answer(channel.Receipt{}, engine.ErrUnavailable)
 	}
-	n := len(stuck)
+	n, bytes := len(stuck), sizes(stuck)
 	for _, mk := range marks {
-		n += len(mk.core)
+		n, bytes = n+len(mk.core), bytes+sizes(mk.core)
 		l.end(mk, engine.ErrUnavailable)
 	}
-	l.answered(n)
+	l.answered(n, bytes)
 }
 
 // down is called when the connection broke: nothing that was sent before is answered any more.

@@ -251,9 +251,11 @@ func (r *rates) released(dst []channel.Waiter, now int64) []channel.Waiter {
 
 // errors of acknowledgements, as JetStream numbers them.
 const (
-	codeLastSequence = 10071 // another message than expected is the channel's last
+	codeLastSequence = 10071 // another message than expected is the channel's last,
+	codeLastInFlight = 10164 // or will be
 	codeTooBig       = 10054
 	codeOtherStream  = 10060 // another stream than expected: the answer to what passes
+	codeIDInFlight   = 10158 // one with the same ID is being stored
 )
 
 var errLastSequence = errors.New("nats: the channel has a newer message")
@@ -261,10 +263,21 @@ var errLastSequence = errors.New("nats: the channel has a newer message")
 // errorOf returns the error of an acknowledgement that is one: the message is not stored.
 func errorOf(a *acknowledgement) error {
 	switch a.code {
-	case codeLastSequence:
+	case codeLastSequence, codeLastInFlight:
 		return errLastSequence
 	case codeTooBig:
 		return channel.ErrTooBig
+	case codeIDInFlight:
+		return engine.ErrUnavailable
 	}
 	return engine.ErrAway
+}
+
+// own reports whether the message is refused for a reason of its own, and not of its stream's.
+func (a *acknowledgement) own() bool {
+	switch a.code {
+	case codeLastSequence, codeLastInFlight, codeTooBig, codeIDInFlight:
+		return true
+	}
+	return false
 }

@@ -20,6 +20,8 @@ type window struct {
 	last     uint64 // token
 	messages map[uint64]*pending
 	marks    map[uint64]*mark
+	marking  uint64               // token of a mark that is being sent: it is in marks when that is over
+	came     bool                 // it has come back meanwhile
 	order    map[*stream]*pending // a ring of those that are not late; the oldest
 	late     []*pending           // in the order they became so
 }
@@ -39,13 +41,23 @@ func (w *window) add(batch []*pending, mk *mark) (first uint64) {
 	return first
 }
 
-// addMark adds a mark and returns its token.
-func (w *window) addMark(mk *mark) (token uint64) {
+// beginMark returns the token for a mark that is about to be sent.
+func (w *window) beginMark() (token uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.last++
-	w.marks[w.last] = mk
+	w.marking, w.came = w.last, false
 	return w.last
+}
+
+// addMark adds the mark that was sent, unless it was not or has come back already.
+func (w *window) addMark(token uint64, mk *mark, sent bool) (came bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.marking = 0; sent && !w.came {
+		w.marks[token] = mk
+	}
+	return w.came
 }
 
 // link makes a message the newest of its stream.
@@ -79,11 +91,14 @@ func (w *window) postpone(p *pending) {
 	w.late = append(w.late, p)
 }
 
-// take takes a message that was not sent after all.
+// take takes a message that was not sent after all; nil if it was answered meanwhile.
 func (w *window) take(token uint64) *pending {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.takeLocked(token)
+	if p := w.takeLocked(token); p != nil && !p.timedOut {
+		return p
+	}
+	return nil
 }
 
 func (w *window) takeLocked(token uint64) *pending {
@@ -104,6 +119,10 @@ func (w *window) takeLocked(token uint64) *pending {
 func (w *window) takeMark(token uint64) *mark {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if token == w.marking {
+		w.came = true
+		return nil
+	}
 	mk := w.marks[token]
 	delete(w.marks, token)
 	return mk
