@@ -32,12 +32,12 @@ func durableKill(r *Run) {
 	var down, current []float64
 	for i := range kills {
 		c.Publish()
-		r.profile(g, fmt.Sprintf("kill%d", i), seconds(under))
 		r.Pause(seconds(under))
 		g.Kill()
 		killed := time.Now()
 		g = r.Gateway(append(flags, "--listen", g.Public, "--internal-listen", g.Internal)...)
 		down = append(down, time.Since(killed).Seconds())
+		r.profile(g, fmt.Sprintf("back%d", i), seconds(under)) // while clients come back
 		r.Await("all clients connected and current", 2*time.Minute, func() bool { return c.Connected() == clients+channels })
 		c.Pause(r.ctx)
 		if !c.Await(r.ctx, time.Minute) {
