@@ -126,7 +126,7 @@ type opening struct {
 
 func (o *opening) run(ctx context.Context) error {
 	for _, p := range o.plans {
-		in, err := o.info(ctx, p.name)
+		in, err := o.info(ctx, p.name, false)
 		switch {
 		case hasCode(err, codeNoStream):
 			p.existing = nil
@@ -244,7 +244,7 @@ func (o *opening) open(ctx context.Context, p *plan) error {
 			return err
 		}
 		// Where nodes create it at the same moment, the answers of a cluster differ in when that was.
-		in, err := o.info(ctx, p.name)
+		in, err := o.info(ctx, p.name, true)
 		if err != nil {
 			return err
 		}
@@ -260,7 +260,7 @@ func (o *opening) open(ctx context.Context, p *plan) error {
 	in, err := o.update(ctx, p, p.existing, d)
 	if err == nil && d.raised == raising {
 		// What the lower limit has dropped lies below what is stored now.
-		if in, err = o.info(ctx, p.name); err == nil {
+		if in, err = o.info(ctx, p.name, true); err == nil {
 			in, err = o.update(ctx, p, in, description{raised: in.State.Last})
 		}
 	}
@@ -272,15 +272,16 @@ func (o *opening) open(ctx context.Context, p *plan) error {
 }
 
 // info asks for a stream. While it is made by this node or another one, it has no leader yet, and nobody
-// answers: it is asked for again soon.
-func (o *opening) info(ctx context.Context, name string) (*info, error) {
+// answers: it is asked for again soon. made is whether the stream is there: a server that says no has not
+// made its part yet.
+func (o *opening) info(ctx context.Context, name string, made bool) (*info, error) {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	for {
 		soon, cancel := context.WithTimeout(ctx, openAgain)
 		in, err := o.l.info(soon, name)
 		cancel()
-		if err == nil || ctx.Err() != nil || !errors.Is(err, errAway) || errors.Is(err, errNoJetStream) || hasCode(err, codeNoStream) {
+		if err == nil || ctx.Err() != nil || !errors.Is(err, errAway) || errors.Is(err, errNoJetStream) || hasCode(err, codeNoStream) && !made {
 			return in, err
 		}
 		if err := pause(ctx, shortAgain); err != nil {
