@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,6 +36,9 @@ func (l log) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// underRace are the figures in which the most happens at once.
+var underRace = []string{"durable-kill", "resume"}
+
 // The short form of every figure, in which only what holds on any machine is judged.
 func TestFigures(t *testing.T) {
 	if testing.Short() {
@@ -49,6 +53,9 @@ func TestFigures(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range figures {
+		if race && !slices.Contains(underRace, f.Name) {
+			continue
+		}
 		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel() // half of their time is clients' delays
 			r, err := Measure(t.Context(), f, Options{Short: true, Bin: bin, Progress: log{t}})

@@ -25,8 +25,6 @@ type Options struct {
 	Profile  string        // for profiles; none when empty
 	Deadline time.Duration // of one figure; 15 minutes, with Short 2
 	Progress io.Writer     // gets a line for each step; none when nil
-
-	slow bool // the gateway is slow by design, as one with -race
 }
 
 // Run is one figure under way.
