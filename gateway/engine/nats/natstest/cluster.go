@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/gateway/clienttest"
 
@@ -41,7 +42,38 @@ func StartCluster(t testing.TB, n int, o Options) *Cluster {
 		s.ready()
 	}
 	c.Settle()
+	t.Cleanup(c.quiet)
 	return c
+}
+
+// quiet waits until no server makes or copies a stream: one that is shut down meanwhile leaves goroutines
+// behind. It is no fault of a test if that does not come.
+func (c *Cluster) quiet() {
+	for end := time.Now().Add(patience); time.Now().Before(end) && c.copies(); time.Sleep(10 * time.Millisecond) {
+	}
+}
+
+// copies reports whether a stream with replicas on all servers is not complete on one that runs.
+func (c *Cluster) copies() bool {
+	for _, s := range c.Servers {
+		if !s.Running() || !s.opts.JetStream {
+			continue
+		}
+		all, err := s.s.Jsz(&natsserver.JSzOptions{Accounts: true, Streams: true, Config: true})
+		if err != nil {
+			continue
+		}
+		for _, account := range all.AccountDetails {
+			for _, stream := range account.Streams {
+				if stream.Config.Replicas == len(c.Servers) && slices.ContainsFunc(c.Servers, func(s *Server) bool {
+					return s.Running() && !s.s.JetStreamIsStreamCurrent(account.Name, stream.Name)
+				}) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // Settle waits until the servers that run know each other and, with JetStream, have a leader and are
