@@ -26,20 +26,21 @@ func (e *Engine) checkPositions(string) {
 func (e *Engine) checkStream(st *stream) {
 	e.readers.do(func(ctx context.Context) {
 		st.flow.unchecked.Store(false)
-		if _, err := st.state(ctx); err != nil {
+		s, err := st.state(ctx)
+		if err != nil {
 			e.uncheck(st)
 			return
 		}
-		epoch := st.epoch()
 		for _, l := range e.lanes {
-			l.post(func() { l.check(st, epoch, l.list) })
+			l.post(func() { l.check(st, s, l.list) })
 		}
 	})
 }
 
 // check compares the positions of routes with their stream.
-func (l *lane) check(st *stream, epoch channel.Epoch, routes []*route) {
+func (l *lane) check(st *stream, s state, routes []*route) {
 	var batch []*route
+	highest := uint64(0)
 	flush := func() {
 		if len(batch) > 0 {
 			l.compare(st, batch)
@@ -49,22 +50,28 @@ func (l *lane) check(st *stream, epoch channel.Epoch, routes []*route) {
 	for _, r := range routes {
 		switch {
 		case r.st != st || r.busy != nil:
-		case r.epoch != epoch:
+		case r.epoch != s.epoch:
 			l.catchUp(r)
 		default:
+			highest = max(highest, r.last)
 			if batch = append(batch, r); len(batch) == headsMost {
 				flush()
 			}
 		}
 	}
 	flush()
+	if highest > s.last {
+		l.e.wentBack(st, s.epoch, highest)
+	}
 }
 
 func (l *lane) compare(st *stream, routes []*route) {
 	all := names(routes)
+	l.comparing++
 	l.e.readers.do(func(ctx context.Context) {
 		heads, err := st.heads(ctx, all)
 		l.post(func() {
+			l.comparing--
 			for i, r := range routes {
 				if err == nil && heads[i].found && heads[i].seq > r.last && l.current(r) && r.busy == nil {
 					l.catchUp(r)
@@ -112,16 +119,26 @@ func (l *lane) compareAgain(now time.Time) {
 	}
 }
 
-// checkSome compares the positions of the next channels of the round.
+// checkSome compares the positions of the next channels of the round, unless others are being compared. And it
+// looks whether something was dropped: the client says so once, until it has a message of that channel again.
 func (l *lane) checkSome() {
+	if l.comparing > 0 {
+		return
+	}
 	n := min(len(l.list)/int(roundTime/roundInterval)+1, checksMost/len(l.e.lanes))
 	by := make(map[*stream][]*route)
 	for range min(n, len(l.list)) {
 		if l.checked >= len(l.list) {
 			l.checked = 0
 		}
-		if r := l.list[l.checked]; r.st != nil && r.busy == nil {
+		r := l.list[l.checked]
+		if r.st != nil && r.busy == nil {
 			by[r.st] = append(by[r.st], r)
+		}
+		if r.sub != nil && !r.slow {
+			if n, _ := r.sub.Dropped(); n != r.dropped { // ignored: it has ended
+				l.noteSlow(r)
+			}
 		}
 		l.checked++
 	}
@@ -132,16 +149,22 @@ func (l *lane) checkSome() {
 
 // lookAt asks a stream how it is. If it is another one, its channels begin anew; if it has another leader,
 // some of what it has stored may not have been sent on.
-func (e *Engine) lookAt(st *stream) {
+func (e *Engine) lookAt(st *stream) { e.lookAbove(st, 0) }
+
+// lookAbove is lookAt for a stream that had a message of that sequence.
+func (e *Engine) lookAbove(st *stream, seq uint64) {
 	e.readers.do(func(ctx context.Context) {
 		before := st.epoch()
 		s, err := st.state(ctx)
 		if err != nil {
 			return
 		}
+		if s.epoch == before && s.last < seq {
+			e.wentBack(st, s.epoch, seq)
+		}
 		if leader := st.flow.leader.Swap(&s.leader); s.epoch != before || leader != nil && *leader != s.leader {
 			for _, l := range e.lanes {
-				l.post(func() { l.check(st, s.epoch, l.list) })
+				l.post(func() { l.check(st, s, l.list) })
 			}
 		}
 	})
@@ -152,8 +175,37 @@ func (e *Engine) repeated(r *route) {
 	e.counts.repeated.Add(1)
 	now := e.uptime()
 	if before := r.st.flow.looked.Load(); now-before >= 1000 && r.st.flow.looked.CompareAndSwap(before, now) {
-		e.lookAt(r.st)
+		e.lookAbove(r.st, r.last)
 	}
+}
+
+// wentBack is called if a stream that had a message of that sequence seems to have none. A server that has lost its
+// newest messages, because of a power failure or with a backup, gives their sequences again: what comes
+// under them would look repeated. A leader that was cut off only seems to have none. So a message is stored: if
+// it gets such a sequence, the stream begins a new epoch.
+func (e *Engine) wentBack(st *stream, epoch channel.Epoch, seq uint64) {
+	if e.single || st.flow.goingBack.Swap(true) {
+		return
+	}
+	e.store(&pending{st: st, own: probes, done: func(stored uint64, err error) {
+		if err != nil || stored > seq {
+			st.flow.goingBack.Store(false)
+			return
+		}
+		e.readers.do(func(ctx context.Context) {
+			defer st.flow.goingBack.Store(false)
+			e.log.Error("a stream has lost messages that it had stored: positions in its channels are invalid, and clients that have one will be notified", "stream", st.name, "last", stored-1, "had", seq)
+			if err := st.goBack(ctx, epoch); err != nil {
+				e.log.Error("the stream cannot be given a new epoch", "stream", st.name, "error", err)
+				return
+			}
+			if s, err := st.state(ctx); err == nil {
+				for _, l := range e.lanes {
+					l.post(func() { l.check(st, s, l.list) })
+				}
+			}
+		})
+	}})
 }
 
 // uptime is a clock that is never set, in ms.

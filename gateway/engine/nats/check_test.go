@@ -2,11 +2,15 @@ package nats
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"sluice/gateway/clienttest"
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/nats/natstest"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
 )
 
 // While nodes get another configuration one after the other, some store what others do not, or elsewhere.
@@ -44,6 +48,60 @@ func TestNodesOfDifferentConfigurations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server that was set back to what it had before gives sequences again. That is another epoch, and what is
+// published then is not taken for a repetition.
+func TestStreamThatGoesBack(t *testing.T) {
+	t.Parallel()
+	var dir string
+	srv := natstest.Start(t, natstest.Options{JetStream: true, Tune: func(o *natsserver.Options) { dir = o.StoreDir }})
+	c := startCluster(t, 2, srv.URL())
+	n := c.nodes[0]
+	r, far := watch(t, n, "x"), watch(t, c.nodes[1], "x")
+	defer r.leave()
+	defer far.leave()
+	s, backup := newSender(t, n), filepath.Join(t.TempDir(), "backup")
+	connected := func() {
+		clienttest.WaitFor(t, "the engine", func() bool {
+			for _, n := range c.nodes {
+				if s := n.Engine.(*Engine).Stats(); !s.Up() {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	s.publishes("x", "a")
+	srv.Stop()
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	srv.Restart()
+	connected()
+	before := s.publishes("x", "b", "c", "d", "e")
+	r.wants("before", "a", "b", "c", "d", "e")
+	far.wants("before", "a", "b", "c", "d", "e")
+	srv.Stop()
+	err := os.RemoveAll(dir)
+	if err == nil {
+		err = os.CopyFS(dir, os.DirFS(backup))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Restart()
+	connected()
+	s.publishes("x", "f")
+	for _, r := range []*watcher{r, far} {
+		r.has("f")
+		r.has("reset")
+	}
+	if after := s.publishes("x", "g"); after.Epoch == before.Epoch {
+		t.Errorf("%+v was published in the epoch of %+v", after, before)
+	}
+	r.has("g")
+	far.has("g")
 }
 
 // has waits until a line has come.

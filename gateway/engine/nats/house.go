@@ -15,6 +15,7 @@ type flow struct {
 	missing   atomic.Bool  // nobody takes what is sent to it
 	unchecked atomic.Bool  // positions could not be compared with it
 	looked    atomic.Int64 // when its epoch was looked at because of a message: Engine.uptime
+	goingBack atomic.Bool  // Engine.wentBack is under way
 	leader    atomic.Pointer[string]
 	logged    atomic.Int64 // when there was a line in the log: Engine.uptime
 }
@@ -138,7 +139,11 @@ func (e *Engine) lookAfterStreams(now time.Time) {
 			defer e.opening.Store(false)
 			ctx, cancel := context.WithTimeout(e.readers.ctx, openTime)
 			defer cancel()
-			if err := e.open(ctx); err != nil && !errors.Is(err, engine.ErrUnavailable) && ctx.Err() == nil {
+			switch err := e.open(ctx); {
+			case err == nil || errors.Is(err, engine.ErrUnavailable) || ctx.Err() != nil:
+			case e.opened.Load(): // servers that lack something come back, and channels without a history go on
+				e.link.report(err)
+			default:
 				e.fail(err)
 			}
 		})
@@ -165,14 +170,21 @@ func (e *Engine) probe(st *stream) {
 	if !e.connected.Load() || e.single && !e.embedded.room() {
 		return
 	}
-	l := e.lanes[0]
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.queue.push(&pending{st: st, own: probes, sent: time.Now(), done: func(_ uint64, err error) {
+	e.store(&pending{st: st, own: probes, done: func(_ uint64, err error) {
 		if err == nil {
 			e.back(st)
 		}
 	}})
+}
+
+// store has a message of the engine's own stored, also where there is no room for others.
+func (e *Engine) store(p *pending) {
+	l := e.lanes[0]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.sent = time.Now()
+	l.queue.push(p)
+	l.arm()
 	l.ready.Signal()
 }
 

@@ -69,6 +69,7 @@ type lane struct {
 	slow                       []*route          // of which messages were dropped
 	retry                      []*route          // whose reading has failed
 	joined                     []joined          // routes whose heads a replica has said
+	comparing                  int               // comparisons of positions that are not answered
 	held                       int               // bytes of messages that wait for readings
 	answeredNow, answeredBytes int               // publications that were answered, and still count
 	scratch                    channel.Scratch

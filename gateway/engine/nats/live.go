@@ -20,12 +20,16 @@ func (e *Engine) slow(sub *natsgo.Subscription) {
 		l := e.lane(name)
 		l.post(func() {
 			if r := l.routes[t]; r != nil && r.sub == sub && !r.slow {
-				r.slow = true
-				l.slow = append(l.slow, r)
-				l.arm()
+				l.noteSlow(r)
 			}
 		})
 	}
+}
+
+func (l *lane) noteSlow(r *route) {
+	r.slow = true
+	l.slow = append(l.slow, r)
+	l.arm()
 }
 
 // lookAtSlow notes what was dropped, until nothing is any more. What had come before goes first.
@@ -165,8 +169,8 @@ func (l *lane) takeCore(r *route, m *message) {
 	case !m.core: // of a node for which the channel has a history: it is counted nowhere
 	case known == nil:
 		missing = m.previous > 0 && int64(min(m.age, 1<<60))+chainSlack < l.e.uptime()-r.since
-		if len(r.publishers) == publishersMost {
-			r.publishers = append(r.publishers[:0], r.publishers[1:]...)
+		if len(r.publishers) == publishersMost { // what was before is not known of the first one any more
+			r.publishers, r.since = append(r.publishers[:0], r.publishers[1:]...), l.e.uptime()
 		}
 		r.publishers = append(r.publishers, publisher{m.node, m.counter})
 	case m.counter <= known.counter: // it comes twice, or late over a server that its publisher has left

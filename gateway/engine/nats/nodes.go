@@ -29,6 +29,9 @@ func laneOf(hash uint64, lanes int) int { return laneOfBucket(bucketOf(hash), la
 
 func laneOfBucket(bucket, lanes int) int { return bucket * lanes / buckets }
 
+// peersMost bounds the nodes that are known, also those that have ended: anything that may publish can seem to be one.
+const peersMost = 4096
+
 // ErrNameTaken is returned for the name of a node that is live.
 var ErrNameTaken = errors.New("another live node has this node's name")
 
@@ -187,6 +190,9 @@ func (n *nodes) grow(node uint64) *[buckets]run {
 	n.growing.Lock()
 	defer n.growing.Unlock()
 	all := maps.Clone(*n.runs.Load())
+	if len(all) >= peersMost { // what is forgotten counts as missed
+		clear(all)
+	}
 	if all[node] == nil {
 		all[node] = new([buckets]run)
 		n.runs.Store(&all)
@@ -389,7 +395,7 @@ func (n *nodes) heard(b *beat) {
 		p = nil
 	}
 	switch {
-	case p == nil && b.is(beatEnd):
+	case p == nil && (b.is(beatEnd) || len(n.peers) >= peersMost):
 		return
 	case p == nil:
 		p = newPeer(b, b.seq == 1 && !b.is(beatWelcome), n.starting)

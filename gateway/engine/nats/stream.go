@@ -23,7 +23,8 @@ import (
 // age, which is at least a day, so that the position of a quiet channel stays known.
 //
 // How long a stream lives is the epoch of its channels. In this process's own store the generation of the data
-// directory is added, which grows when acknowledged messages may be gone.
+// directory is added, which grows when acknowledged messages may be gone. To that of a stream on servers is
+// added how often nodes saw it go back: its description says so.
 //
 // Rejected: one stream per channel (each costs a Raft group and files), one for all namespaces (limits belong
 // to a stream), and nats.go's interface to streams (see api.go).
@@ -191,6 +192,21 @@ func (c *coalesced) run(ask func(context.Context) (state, error)) {
 	}
 }
 
+// goBack gives the stream another epoch than the one it has had, unless another node has done so.
+func (st *stream) goBack(ctx context.Context, epoch channel.Epoch) error {
+	in, err := st.link.info(ctx, st.name)
+	if err != nil || in.state(st.generation()).epoch != epoch {
+		return err
+	}
+	d, err := parseDescription(textIn(in.Config, "description"))
+	if err != nil {
+		return err
+	}
+	d.back++
+	in.Config["description"] = d.String()
+	return st.link.api(ctx, "STREAM.UPDATE."+st.name, in.Config, nil)
+}
+
 // info is a stream's configuration and state.
 type info struct {
 	Config  map[string]any `json:"config"`
@@ -215,8 +231,8 @@ func (l *link) info(ctx context.Context, name string) (*info, error) {
 }
 
 func (in *info) state(generation uint64) state {
-	epoch := uint64(in.Created.UnixNano()) + generation
 	d, _ := parseDescription(textIn(in.Config, "description")) // ignored: it was read when the stream was opened
+	epoch := uint64(in.Created.UnixNano()) + generation + d.back
 	return state{first: in.State.First, last: in.State.Last, epoch: channel.Epoch(max(epoch, 1)), leader: in.Cluster.Leader,
 		limit: int(numberIn(in.Config, "max_msgs_per_subject")), raised: d.raised}
 }
@@ -235,8 +251,8 @@ func numberIn(config map[string]any, key string) int64 {
 
 // description is what a stream's description says: that it is ours, in which format, and the last sequence
 // when its limit of messages per subject was raised last. Messages up to there may have been dropped by
-// the lower limit.
-type description struct{ raised uint64 }
+// the lower limit. And it says how often the stream went back (Engine.wentBack), if it did.
+type description struct{ raised, back uint64 }
 
 const (
 	storeFormat = 1
@@ -245,13 +261,17 @@ const (
 )
 
 func (d description) String() string {
-	return fmt.Sprintf("sluice: format=%d raised=%d", storeFormat, d.raised)
+	s := fmt.Sprintf("sluice: format=%d raised=%d", storeFormat, d.raised)
+	if d.back > 0 {
+		s += fmt.Sprintf(" back=%d", d.back)
+	}
+	return s
 }
 
 // parseDescription reads a description. Its error says what a user can do.
 func parseDescription(s string) (d description, err error) {
 	var format int
-	if n, _ := fmt.Sscanf(s, "sluice: format=%d raised=%d", &format, &d.raised); n != 2 && (n != 1 || format <= storeFormat) {
+	if n, _ := fmt.Sscanf(s, "sluice: format=%d raised=%d back=%d", &format, &d.raised, &d.back); n < 2 && (n != 1 || format <= storeFormat) {
 		return d, errForeign
 	}
 	if format > storeFormat {

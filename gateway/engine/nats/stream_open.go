@@ -261,7 +261,9 @@ func (o *opening) open(ctx context.Context, p *plan) error {
 	if err == nil && d.raised == raising {
 		// What the lower limit has dropped lies below what is stored now.
 		if in, err = o.info(ctx, p.name, true); err == nil {
-			in, err = o.update(ctx, p, in, description{raised: in.State.Last})
+			d, _ = parseDescription(textIn(in.Config, "description")) // ignored as before
+			d.raised = in.State.Last
+			in, err = o.update(ctx, p, in, d)
 		}
 	}
 	if err != nil {
