@@ -1,12 +1,14 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,11 +59,12 @@ type link struct {
 	unlogged int             // errors since then
 }
 
-// linkEvents are what happens to the main connection. They are called on nats.go's goroutine, one after
-// the other: they must only post.
+// linkEvents are what happens to the main connection, and the last two of them to any. They are called on nats.go's
+// goroutine, one after the other: they must only post.
 type linkEvents struct {
 	down, up func()                     // it broke; it is there again
 	slow     func(*natsgo.Subscription) // messages of a subscription were dropped
+	denied   func(what, subject string) // a server does not let the user do that
 	closed   func(error)                // it has ended for ever
 }
 
@@ -75,7 +78,7 @@ func dial(ctx context.Context, o Servers, in natsgo.InProcessConnProvider, maxMe
 		return nil, err
 	}
 	url := strings.Join(o.URLs, ",")
-	if l.reads, err = l.connect(ctx, url, options, "sluice reads", linkEvents{}); err == nil {
+	if l.reads, err = l.connect(ctx, url, options, "sluice reads", linkEvents{denied: ev.denied, closed: ev.closed}); err == nil {
 		l.main, err = l.connect(ctx, url, options, "sluice", ev)
 	}
 	if err == nil {
@@ -189,13 +192,16 @@ func (l *link) connect(ctx context.Context, url string, options []natsgo.Option,
 		natsgo.ClosedHandler(func(nc *natsgo.Conn) {
 			defer l.closed.Done()
 			if ev.closed != nil && !l.closing.Load() {
-				ev.closed(nc.LastError())
+				ev.closed(cmp.Or(nc.LastError(), natsgo.ErrConnectionClosed))
 			}
 		}),
 		natsgo.ErrorHandler(func(_ *natsgo.Conn, s *natsgo.Subscription, err error) {
 			if s != nil && ev.slow != nil && errors.Is(err, natsgo.ErrSlowConsumer) {
 				ev.slow(s)
 				return
+			}
+			if what := denied.FindStringSubmatch(err.Error()); what != nil && ev.denied != nil && errors.Is(err, natsgo.ErrPermissionViolation) {
+				ev.denied(what[1], what[2])
 			}
 			l.report(err)
 		}))
@@ -247,6 +253,9 @@ func (l *link) connect(ctx context.Context, url string, options []natsgo.Option,
 	r.nc.Close()
 	return nil, err
 }
+
+// denied matches what a server says that a user may not do, and of which subject.
+var denied = regexp.MustCompile(`for (Publish|Subscription) to "([^"]*)"`)
 
 // redacted returns servers' addresses without names and passwords in them.
 func redacted(urls string) string {

@@ -23,7 +23,9 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/channel"
 	"sluice/gateway/clienttest"
+	"sluice/gateway/engine"
 	"sluice/gateway/engine/nats/natstest"
 	"sluice/gateway/setting"
 
@@ -410,5 +412,48 @@ func TestNothingIsBufferedWhileTheConnectionIsDown(t *testing.T) {
 	clienttest.Receive(t, "that the connection is down", down)
 	if err := l.main.Publish("x", []byte("late")); err == nil {
 		t.Error("publishing does not fail")
+	}
+}
+
+// A gateway that may not do what it has to ends with an error that says so, in place of channels that are silent.
+func TestDeniedSubjects(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		deny *natsserver.Permissions
+		want string
+	}{
+		{&natsserver.Permissions{Subscribe: &natsserver.SubjectPermission{Deny: []string{"*.ch.>"}}}, "deny subscription to "},
+		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"*.ch.>"}}}, "deny publish to "},
+		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"*.beat"}}}, "deny publish to "},
+		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"$JS.API.STREAM.CREATE.>"}}}, "deny publish to "},
+	} {
+		t.Run(tt.want, func(t *testing.T) {
+			t.Parallel()
+			srv := natstest.Start(t, natstest.Options{JetStream: true, Tune: func(o *natsserver.Options) {
+				o.Users = []*natsserver.User{{Username: "u", Password: "p", Permissions: tt.deny}}
+			}})
+			n := newNode(t, func(c *Config) {
+				c.NodeID, c.Servers = 1, Servers{URLs: []string{strings.Replace(srv.URL(), "nats://", "nats://u:p@", 1)}}
+			})
+			e := n.Engine.(*Engine)
+			ask := channel.Ask{Kind: channel.AskNow}
+			p := channel.Publication{Payload: []byte("x"), At: time.Now().UnixMilli()}
+			var err error
+			clienttest.WaitFor(t, "the error", func() bool {
+				w := &watcher{t: t, n: n, prepared: make(chan error, 1)}
+				_, _ = n.Space.Prepare("none", &ask, w) // ignored, as the next one: it may not be ready yet
+				n.Space.Release("none", w)
+				_, _, _ = engine.Publish(e, n.Space, "none", nil, &p, new(channel.Scratch), newSender(t, n))
+				select {
+				case err = <-e.Failed():
+					return true
+				default:
+					return false
+				}
+			})
+			if !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "sluice.>") {
+				t.Errorf("got %q, want something with %q", err, tt.want)
+			}
+		})
 	}
 }

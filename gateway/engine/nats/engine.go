@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/local"
+	"sluice/gateway/setting"
 
 	natsgo "github.com/nats-io/nats.go"
 )
@@ -149,7 +152,7 @@ func (e *Engine) join() {
 
 // connect connects to the servers, or to the one in this process.
 func (e *Engine) connect(ctx context.Context, to Servers, in natsgo.InProcessConnProvider) (err error) {
-	events := linkEvents{down: e.down, up: e.up, slow: e.slow, closed: e.fail}
+	events := linkEvents{down: e.down, up: e.up, slow: e.slow, denied: e.denied, closed: e.fail}
 	if e.link, err = dial(ctx, to, in, e.cfg.MaxMessage, events, e.log); err != nil {
 		return err
 	}
@@ -175,6 +178,16 @@ func (e *Engine) fail(err error) {
 	select {
 	case e.failed <- err:
 	default: // one is enough
+	}
+}
+
+// denied ends the engine if it has no right that it cannot do without: what it publishes would be lost, or
+// channels would be silent. Without one to JetStream's API it goes on where it has begun to serve.
+func (e *Engine) denied(what, subject string) {
+	prefix := cmp.Or(e.cfg.Servers.Prefix, defaultPrefix)
+	if !strings.HasPrefix(subject, "$JS.") || !e.opened.Load() {
+		e.fail(setting.Error(fmt.Sprintf("the servers of {NATSURL} deny %s to %s: allow the user to publish and subscribe to %s.> and _INBOX.>, and to publish to $JS.API.>",
+			setting.Literal(strings.ToLower(what)), setting.Literal(subject), setting.Literal(prefix))))
 	}
 }
 
