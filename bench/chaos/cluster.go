@@ -218,6 +218,7 @@ func (c *Cluster) Judge(crew *Crew, lossy bool) {
 	}
 	l.Orders, l.Unseen = r.mergedOrders(fault)
 	l.Numbers, l.Written = r.allNumbers(), r.allWritten()
+	r.orders = l.Orders // for the ledger of a failure
 	received := uint64(0)
 	for channel, authors := range l.Written {
 		received += judgeNumbers(authors, l.Numbers[channel], fault)
