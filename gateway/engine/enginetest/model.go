@@ -176,17 +176,12 @@ func (m *model) pin(r *modelReader) {
 // comeBack has a reader come back, on any node, with the position that it has.
 func (m *model) comeBack(r *modelReader, n *Node) {
 	r.node, r.s = n, n.subscribe(m.t, r.name, channel.Ask{Kind: channel.AskSince, At: r.at})
-	switch {
-	case r.keep > 0 && r.next >= 0:
-		// Of a channel without publications a store may not know for how long it has had none.
-		if want := r.next < r.floor(); r.s.gap != want && !(r.s.gap && r.next == 0) {
-			m.fault("%s: came back with a gap: %t; it has %d, %d of %d are kept", r.name, r.s.gap, r.next, len(r.all)-r.floor(), len(r.all))
-		}
-		if r.s.gap {
-			r.next = r.floor()
-		}
-	case r.s.gap && r.keep > 0:
-		r.next = r.floor()
+	// Of a channel without publications a store may not know for how long it has had none.
+	if r.s.gap && r.keep > 0 && r.next > 0 && r.next >= r.floor() {
+		m.fault("%s: came back with a gap; it has %d, and %d of %d are kept", r.name, r.next, len(r.all)-r.floor(), len(r.all))
+	}
+	if r.s.gap && r.keep > 0 {
+		r.next, r.after = -1, -1 // where the history begins of which its node knows
 	}
 	r.at = r.s.from
 	if r.s.gap && r.keep == 0 {
