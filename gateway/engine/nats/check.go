@@ -26,11 +26,16 @@ func (e *Engine) checkPositions(string) {
 func (e *Engine) checkStream(st *stream) {
 	e.readers.do(func(ctx context.Context) {
 		st.flow.unchecked.Store(false)
+		connection := e.connection.Load()
 		s, err := st.state(ctx)
 		if err != nil {
+			if hasCode(err, codeNoStream) { // it has to be made anew
+				st.flow.missing.Store(true)
+			}
 			e.uncheck(st)
 			return
 		}
+		e.sure(st, connection)
 		for _, l := range e.lanes {
 			l.post(func() { l.check(st, s, l.list) })
 		}

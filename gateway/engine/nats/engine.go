@@ -273,6 +273,7 @@ func (e *Engine) down() {
 		return
 	}
 	e.connection.Add(1)
+	e.doubt()
 	e.look()
 	for _, l := range e.lanes {
 		l.post(l.down)

@@ -14,6 +14,7 @@ type flow struct {
 	away      atomic.Bool
 	missing   atomic.Bool  // nobody takes what is sent to it
 	unchecked atomic.Bool  // positions could not be compared with it
+	unsure    atomic.Bool  // the connection broke since its epoch was read: it may be another one by now
 	looked    atomic.Int64 // when its epoch was looked at because of a message: Engine.uptime
 	goingBack atomic.Bool  // Engine.wentBack is under way
 	leader    atomic.Pointer[string]
@@ -195,12 +196,17 @@ func (e *Engine) open(ctx context.Context) error {
 	if e.single {
 		c.generation = e.embedded.generation
 	}
+	connection := e.connection.Load()
 	all, err := openStreams(ctx, e.link, c)
 	if err != nil {
 		return err
 	}
 	again := e.opened.Load()
 	e.streams.Store(all)
+	if e.connection.Load() != connection {
+		e.doubt()
+		e.checkPositions(engine.GapReconnect)
+	}
 	e.opened.Store(true)
 	if again {
 		for _, l := range e.lanes {
@@ -208,6 +214,25 @@ func (e *Engine) open(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// doubt notes that streams may be other ones of the same names, until their epochs were read again:
+// servers that come back may have lost what they had, and another node may have made it anew.
+func (e *Engine) doubt() {
+	for _, st := range e.streamsNow() {
+		st.flow.unsure.Store(true)
+	}
+}
+
+// sure notes that a stream's epoch was read after a connection was made.
+func (e *Engine) sure(st *stream, connection uint64) {
+	if !st.flow.unsure.Swap(false) {
+		return
+	}
+	if e.connection.Load() != connection {
+		st.flow.unsure.Store(true)
+	}
+	e.changed()
 }
 
 // streamsNow returns all streams that are open.

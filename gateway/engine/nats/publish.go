@@ -103,7 +103,7 @@ func (e *Engine) Publish(name string, ch *channel.Channel, p *channel.Publicatio
 	var st *stream
 	if keeps && p.Kind == channel.KindMessage && !p.Passing {
 		st = e.stream(name)
-		if st == nil || st.flow.away.Load() || e.single && !e.embedded.room() {
+		if st == nil || st.flow.away.Load() || st.flow.unsure.Load() || e.single && !e.embedded.room() {
 			return channel.Receipt{}, engine.ErrAway
 		}
 	}

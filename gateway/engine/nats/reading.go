@@ -247,6 +247,10 @@ func (l *lane) merge(r *route, got *reading) {
 	newer := len(got.msgs) > 0 && got.msgs[len(got.msgs)-1].seq > r.last
 	switch {
 	case got.epoch != r.epoch:
+		if r.busy != nil { // what is held may be of the epoch before
+			l.letGo(r.busy)
+			r.busy.overflow = true
+		}
 		r.epoch, r.last, r.newest, r.prev = got.epoch, got.floor, floor, floor
 		if r.told {
 			l.p = channel.Publication{Kind: channel.KindReset, Epoch: r.epoch, Prev: floor}

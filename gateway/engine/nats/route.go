@@ -213,6 +213,9 @@ func (l *lane) arrive(r *route, a arrival) {
 		l.hold(r, a)
 	case r.st.epoch() != r.epoch: // it was made anew
 		l.catchUp(r)
+	case r.st.flow.unsure.Load():
+		l.catchUp(r)
+		l.hold(r, a)
 	case a.seq <= r.last:
 		l.e.repeated(r)
 	case a.last > r.last:

@@ -107,7 +107,7 @@ func (l *lane) sendBatch(batch []*pending) {
 	}
 	first, conns := l.window.add(batch, mk), l.connections()
 	for i, p := range batch {
-		if p.st != nil && p.st.flow.away.Load() && p.own != probes && l.window.take(first+uint64(i)) == p {
+		if p.st != nil && (p.st.flow.away.Load() || p.st.flow.unsure.Load()) && p.own != probes && l.window.take(first+uint64(i)) == p {
 			l.unsent(&mark{core: batch[i : i+1]}, engine.ErrAway)
 			continue
 		}

@@ -19,7 +19,7 @@ type outage struct {
 func (e *Engine) parts() []engine.Part {
 	store := e.opened.Load() && (!e.single || e.embedded.room())
 	for _, st := range e.streamsNow() {
-		store = store && !st.flow.away.Load()
+		store = store && !st.flow.away.Load() && !st.flow.unsure.Load()
 	}
 	return []engine.Part{{Name: "connection", Up: e.connected.Load()}, {Name: "store", Up: store}}
 }
