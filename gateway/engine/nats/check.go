@@ -48,7 +48,7 @@ func (l *lane) check(st *stream, s state, routes []*route) {
 	highest := uint64(0)
 	flush := func() {
 		if len(batch) > 0 {
-			l.compare(st, batch)
+			l.compare(st, batch, true)
 			batch = nil
 		}
 	}
@@ -70,16 +70,24 @@ func (l *lane) check(st *stream, s state, routes []*route) {
 	}
 }
 
-func (l *lane) compare(st *stream, routes []*route) {
+// compare compares the positions of routes with their stream. After an interruption a position may be in doubt: that of
+// a channel of which the stream has dropped everything, long before it is of age. Then nothing shows whether
+// something was lost in between, until the stream is read with its next message.
+func (l *lane) compare(st *stream, routes []*route, interrupted bool) {
 	all := names(routes)
 	l.comparing++
 	l.e.readers.do(func(ctx context.Context) {
 		heads, err := st.heads(ctx, all)
 		l.post(func() {
 			l.comparing--
+			young := l.e.now().Add(time.Hour - ageLeast).UnixMilli()
 			for i, r := range routes {
-				if err == nil && heads[i].found && heads[i].seq > r.last && l.current(r) && r.busy == nil {
+				switch {
+				case err != nil || !l.current(r) || r.busy != nil:
+				case heads[i].found && heads[i].seq > r.last:
 					l.catchUp(r)
+				case interrupted && !heads[i].found && r.published > young:
+					r.doubt = true
 				}
 			}
 			if err != nil {
@@ -111,7 +119,7 @@ func (l *lane) compareAgain(now time.Time) {
 	for ; n < len(l.joined) && now.Sub(l.joined[n].at) >= replicaWait; n++ {
 		if r := l.joined[n].r; l.current(r) && r.busy == nil {
 			if by[r.st] = append(by[r.st], r); len(by[r.st]) == headsMost {
-				l.compare(r.st, by[r.st])
+				l.compare(r.st, by[r.st], false)
 				delete(by, r.st)
 			}
 		}
@@ -120,7 +128,7 @@ func (l *lane) compareAgain(now time.Time) {
 		l.joined = append([]joined(nil), l.joined[n:]...)
 	}
 	for st, routes := range by {
-		l.compare(st, routes)
+		l.compare(st, routes, false)
 	}
 }
 
@@ -148,7 +156,7 @@ func (l *lane) checkSome() {
 		l.checked++
 	}
 	for st, routes := range by {
-		l.compare(st, routes)
+		l.compare(st, routes, false)
 	}
 }
 

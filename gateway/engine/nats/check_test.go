@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"sluice/gateway/clienttest"
 	"sluice/gateway/engine"
@@ -48,6 +49,61 @@ func TestNodesOfDifferentConfigurations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a stream has dropped before a node that had missed it could read it is a gap. What it has dropped because it
+// was old is not.
+func TestDroppedBeforeItWasRead(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	c := startCluster(t, 2, srv.URL())
+	near, far := c.nodes[0], c.nodes[1]
+	js, err := srv.Connect(t).JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		age  time.Duration
+		lose int
+		want []string
+	}{
+		{"x", 0, 1, []string{"a", "gap", "c"}},
+		{"y", 25 * time.Hour, 0, []string{"a", "b", "c"}},
+	} {
+		s, r := newSender(t, near), watch(t, far, tt.name)
+		defer r.leave()
+		s.age = tt.age
+		s.publishes(tt.name, "a")
+		r.wants(tt.name, "a")
+		resume := stopped(far)
+		c.drops[1].lose(tt.name, tt.lose)
+		s.publishes(tt.name, "b")
+		e := far.Engine.(*Engine)
+		if err := js.PurgeStream(e.stream(tt.name).name); err != nil {
+			t.Fatal(err)
+		}
+		resume()
+		compared(t, e, tt.name)
+		s.publishes(tt.name, "c")
+		r.wants(tt.name, tt.want...)
+	}
+}
+
+// compared has positions of a channel's stream compared, and waits until they are.
+func compared(t *testing.T, e *Engine, name string) {
+	t.Helper()
+	st, l := e.stream(name), e.lane(name)
+	s, err := st.state(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.post(func() { l.takeLive(); l.check(st, s, l.list) })
+	clienttest.WaitFor(t, "positions that are compared", func() bool {
+		left := make(chan int)
+		l.post(func() { left <- l.comparing })
+		return <-left == 0
+	})
 }
 
 // A server that was set back to what it had before gives sequences again. That is another epoch, and what is

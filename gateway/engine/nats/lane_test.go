@@ -108,6 +108,7 @@ type sender struct {
 	n        *enginetest.Node
 	released chan struct{}
 	answers  chan sent
+	age      time.Duration // of what it publishes
 }
 
 type sent struct {
@@ -124,7 +125,7 @@ func (s *sender) Published(r channel.Receipt, err error) { s.answers <- sent{r, 
 
 // sends hands over a message, whose answer comes later.
 func (s *sender) sends(name, payload string) error {
-	p := channel.Publication{Payload: []byte(payload), At: time.Now().UnixMilli()}
+	p := channel.Publication{Payload: []byte(payload), At: time.Now().Add(-s.age).UnixMilli()}
 	_, _, err := engine.Publish(s.n.Engine, s.n.Space, name, nil, &p, new(channel.Scratch), s)
 	return err
 }

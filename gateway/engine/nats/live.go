@@ -59,7 +59,7 @@ func (l *lane) lookAtSlow() {
 	clear(l.slow[len(still):])
 	l.slow = still
 	for st, routes := range by {
-		l.compare(st, routes)
+		l.compare(st, routes, true)
 	}
 }
 
@@ -116,7 +116,7 @@ func (l *lane) take(m *natsgo.Msg) {
 	}
 	if drop := l.e.cfg.test.drop; drop != nil && drop(r.name) {
 		if r.keeps {
-			l.compare(r.st, []*route{r}) // as when the client says that it has dropped something
+			l.compare(r.st, []*route{r}, true) // as when the client says that it has dropped something
 		}
 		return
 	}

@@ -159,10 +159,11 @@ func (l *lane) askHeads(st *stream, routes []*route) {
 
 // join has a route join its stream's order.
 func (l *lane) join(r *route, epoch channel.Epoch, h *head) {
-	r.epoch, r.last, r.newest, r.prev = epoch, h.seq, h.seq, 0
+	r.epoch, r.last, r.newest, r.prev, r.published, r.doubt = epoch, h.seq, h.seq, 0, 0, false
 	if h.found {
 		r.prev = h.seq
-		if m, err := parseMessage(h.msg); err == nil && m.tombstone {
+		m, err := parseMessage(h.msg)
+		if r.published = m.At; err == nil && m.tombstone {
 			r.newest, r.prev = m.removed, m.removed
 		}
 	}

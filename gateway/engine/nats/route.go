@@ -33,8 +33,11 @@ type route struct {
 
 	// The order. Of a stored history last is the sequence up to which all was handled; newest is how far
 	// clients are told that is, and prev the offset of the newest publication, 0 if there is none.
+	// published is the publication time of the newest one, and doubt says that something behind it may be lost (lane.compare).
 	epoch              channel.Epoch
 	last, newest, prev uint64
+	published          int64
+	doubt              bool
 
 	busy *busy // not nil while the position is not known, or the channel is read from the stream
 
@@ -218,7 +221,7 @@ func (l *lane) arrive(r *route, a arrival) {
 		l.hold(r, a)
 	case a.seq <= r.last:
 		l.e.repeated(r)
-	case a.last > r.last:
+	case a.last > r.last || a.last == 0 && r.doubt:
 		l.catchUp(r)
 		l.hold(r, a)
 	default:
@@ -265,7 +268,7 @@ func (l *lane) append(r *route, a *arrival) {
 		return
 	}
 	prev := r.prev
-	r.newest, r.prev = a.seq, a.seq
+	r.newest, r.prev, r.published, r.doubt = a.seq, a.seq, a.m.At, false
 	if r.told {
 		l.p = a.m.Publication
 		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, a.seq, prev
