@@ -80,6 +80,7 @@ func TestDroppedBeforeItWasRead(t *testing.T) {
 		c.drops[1].lose(tt.name, tt.lose)
 		s.publishes(tt.name, "b")
 		e := far.Engine.(*Engine)
+		s.publishes(neighbour(e, tt.name), "1")
 		if err := js.PurgeStream(e.stream(tt.name).name); err != nil {
 			t.Fatal(err)
 		}
@@ -87,6 +88,15 @@ func TestDroppedBeforeItWasRead(t *testing.T) {
 		compared(t, e, tt.name)
 		s.publishes(tt.name, "c")
 		r.wants(tt.name, tt.want...)
+	}
+}
+
+// neighbour returns another channel of a channel's stream.
+func neighbour(e *Engine, name string) string {
+	for i := 0; ; i++ {
+		if other := fmt.Sprint(name, i); e.stream(other) == e.stream(name) {
+			return other
+		}
 	}
 }
 
@@ -179,16 +189,10 @@ func TestRemovedBeforeItCame(t *testing.T) {
 	srv := natstest.Start(t, natstest.Options{JetStream: true})
 	c := startCluster(t, 2, srv.URL())
 	near, far := c.nodes[0], c.nodes[1]
-	// Another channel of its stream has something older, so that the stream's front says nothing.
-	e, other := far.Engine.(*Engine), ""
-	for i := 0; other == ""; i++ {
-		if name := fmt.Sprint("x", i); e.stream(name) == e.stream("x") {
-			other = name
-		}
-	}
+	other := neighbour(far.Engine.(*Engine), "x")
 	s, r := newSender(t, near), watch(t, far, "x")
 	defer r.leave()
-	s.publishes(other, "1")
+	s.publishes(other, "1") // so that the stream's front says nothing
 	s.publishes("x", "a")
 	r.wants("before", "a")
 	resume := stopped(far)
