@@ -320,6 +320,10 @@ func (s *Server) arrived() uint64 {
 	return n
 }
 
+// Waits returns what the server still waits for before it is ready, such as its NATS servers, or "".
+// While it waits, /readyz responds with 503.
+func (s *Server) Waits() string { return s.engine.Waits() }
+
 // Ready reports whether the server accepts connections: after Serve, and until Shutdown.
 func (s *Server) Ready() bool { return s.edge.Ready() }
 

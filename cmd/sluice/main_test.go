@@ -119,6 +119,14 @@ func startHere(t *testing.T, args ...string) *sluice {
 // startHereWith is startHere with an environment.
 func startHereWith(t *testing.T, env []string, args ...string) *sluice {
 	t.Helper()
+	s := launchHereWith(t, env, args...)
+	s.awaitReady()
+	return s
+}
+
+// launchHereWith is startHereWith for a gateway that need not become ready.
+func launchHereWith(t *testing.T, env []string, args ...string) *sluice {
+	t.Helper()
 	exited, code := make(chan struct{}), 0
 	s := &sluice{t: t, log: serveLog{new(child.Log)}, exited: exited, code: func() int { return code }}
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -131,7 +139,6 @@ func startHereWith(t *testing.T, env []string, args ...string) *sluice {
 		cancel(context.Canceled)
 		<-s.exited
 	})
-	s.awaitReady()
 	return s
 }
 

@@ -33,7 +33,7 @@ func runServe(ctx context.Context, cfg *Settings, opts *option.Options, env []st
 		return err
 	}
 	s := service{
-		log: logger, internal: gateway.Internal{APIKey: p.apiKey}, secure: p.Secure,
+		log: logger, opts: opts, internal: gateway.Internal{APIKey: p.apiKey}, secure: p.Secure,
 		hangup: make(chan os.Signal, 1), // several pending signals mean the same as one
 	}
 	// A terminal that hangs up must not end the gateway and its connections.
@@ -71,8 +71,7 @@ func runServe(ctx context.Context, cfg *Settings, opts *option.Options, env []st
 		logger.Warn("service manager notifications do not work as configured", "error", err)
 	}
 	defer s.supervisor.close()
-	s.announce(stderr, plain, cfg)
-	return s.run(ctx, cfg)
+	return s.run(ctx, cfg, func() { s.announce(stderr, plain, cfg) })
 }
 
 // publishURL returns the URL that the page at / shows for publishing: "" if the internal
@@ -91,6 +90,7 @@ func publishURL(internal net.Listener) string {
 // service is a running gateway with its listeners.
 type service struct {
 	log        *slog.Logger
+	opts       *option.Options
 	server     *gateway.Server
 	internal   gateway.Internal
 	secure     Secure
@@ -135,8 +135,12 @@ func (s *service) closeListeners() {
 	}
 }
 
-// run serves on every listener until ctx ends, then shuts down.
-func (s *service) run(ctx context.Context, cfg *Settings) error {
+// run serves on every listener until ctx ends, then shuts down. It calls announce when the server is ready.
+func (s *service) run(ctx context.Context, cfg *Settings, announce func()) error {
+	waits := s.server.Waits()
+	if waits == "" {
+		announce()
+	}
 	ended := make(chan error, len(s.publicListeners)+1) // room for all, so that no sender waits
 	var serving sync.WaitGroup
 	serve := func(f func() error) {
@@ -160,7 +164,17 @@ func (s *service) run(ctx context.Context, cfg *Settings) error {
 	feeding, starve := context.WithCancel(context.Background())
 	keeping.Go(func() { s.supervisor.feed(feeding, s.supervisor.turns(), s.server.Ticked) })
 	defer starve()
-	s.supervisor.tell("READY=1", "STATUS=serving clients")
+	if waits == "" {
+		s.supervisor.tell("READY=1", "STATUS=serving clients")
+	} else { // READY, because a service manager would end a gateway that waits for long
+		s.supervisor.tell("READY=1", "STATUS=not ready: "+waits)
+		keeping.Go(func() {
+			if s.await(fresh) {
+				announce()
+				s.supervisor.tell("STATUS=serving clients")
+			}
+		})
+	}
 
 	var failure error
 	select {
@@ -169,8 +183,9 @@ func (s *service) run(ctx context.Context, cfg *Settings) error {
 	case err := <-s.server.Failed():
 		// Nothing can be guaranteed to the clients of a failed loop, or without the engine: exit, and
 		// let a supervisor restart the gateway.
-		s.supervisor.tell("STATUS=" + err.Error())
-		within(time.Second, func() { s.log.Error("the gateway can no longer serve its clients, exiting", "error", err) })
+		text := setting.Names(s.opts.FlagOf).ErrorText(err)
+		s.supervisor.tell("STATUS=" + text)
+		within(time.Second, func() { s.log.Error("the gateway cannot serve its clients, exiting", "error", text) })
 		return failedExit(err)
 	case failure = <-ended:
 		s.log.Error("a listener has failed, stopping", "error", failure)
@@ -192,6 +207,32 @@ func (s *service) run(ctx context.Context, cfg *Settings) error {
 		return cli.ExitCode(cli.ExitFailed)
 	}
 	return nil
+}
+
+// How often await looks, and how long it waits before the log says so.
+const (
+	awaitEvery = 10 * time.Millisecond
+	awaitQuiet = time.Second
+)
+
+// await waits until the server is ready, and reports whether it is: ctx may end first.
+func (s *service) await(ctx context.Context) bool {
+	look := time.NewTicker(awaitEvery)
+	defer look.Stop()
+	quiet := time.NewTimer(awaitQuiet)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-quiet.C:
+			s.log.Warn("not ready", "because", s.server.Waits())
+		case <-look.C:
+			if s.server.Waits() == "" {
+				return true
+			}
+		}
+	}
 }
 
 // failedExit returns the exit code for an error from Server.Failed.

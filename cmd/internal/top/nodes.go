@@ -151,7 +151,7 @@ func (l *nodeList) lines() (lines []string) {
 	}
 	lines = append(lines, align(rows, map[int]bool{2: true, 3: true, 4: true, 5: true, 6: true})...)
 	if l.Result.Partial {
-		lines = append(lines, "", "There may be more nodes: this one does not hear all of them at the moment.")
+		lines = append(lines, "", "This node does not hear all others at the moment: their lines may be old, and nodes may be missing.")
 	}
 	return lines
 }

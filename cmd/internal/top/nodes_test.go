@@ -51,7 +51,7 @@ NODE     VERSION  CLIENTS  USERS  SUBSCRIPTIONS  CHANNELS  UPTIME  ENGINE  ID
 gw-1     1.2       12,000    300              4         5   1m30s  up      u1
 gw-2[2J  -              0      0              0         0       -  away    u2
 
-There may be more nodes: this one does not hear all of them at the moment.
+This node does not hear all others at the moment: their lines may be old, and nodes may be missing.
 `},
 		{strings.Replace(alone, `}]}`, `}],"engine":{"up":true,"parts":{"store":true}}}`, 1), `engine up  pending 0 (0B)  lag -  gaps 0
 

@@ -145,6 +145,9 @@ func (s *Store) urls() (all []string) {
 	return all
 }
 
+// dataMaxDefault is DataMax's default. It may be set where nothing is stored.
+const dataMaxDefault = 10 << 30
+
 // prefixMax bounds the prefix: it is a part of every subject.
 const prefixMax = 32
 
@@ -162,6 +165,9 @@ func Validate(s *Store, faults *setting.Faults) {
 	}
 	if s.HistorySync == SyncAlways && s.DataDir == "" {
 		faults.Add("HistorySync", s.HistorySync, "has no effect without {DataDir}", "remove it; NATS servers have a setting of their own for it (sync_interval)")
+	}
+	if s.DataMax != dataMaxDefault && s.DataMax != 0 && s.form() == Memory {
+		faults.Add("DataMax", setting.FormatSize(s.DataMax), "has no effect without {DataDir} or {NATSURL}", "add one of them, or remove this")
 	}
 	for i, text := range s.urls() {
 		if err := checkURL(text); err != nil {

@@ -37,6 +37,7 @@ const (
 	pingEvery       = time.Second
 	pingsOut        = 3
 	dialTimeout     = 2 * time.Second
+	waitingEvery    = time.Minute // between two lines of the log about servers that are not there at the start
 	// payloadOverhead is what a message has at most beside its payload: the format's own fields, a
 	// client's information and tags, and headers.
 	payloadOverhead = 16 << 10
@@ -161,17 +162,24 @@ func (l *link) connect(ctx context.Context, url string, options []natsgo.Option,
 	var initial atomic.Bool // no connection yet
 	initial.Store(true)
 	var last atomic.Pointer[error]
+	var waited time.Time // when the log said last that there is no connection; of ReconnectErrHandler
 	l.closed.Add(1)
 	options = append(options[:len(options):len(options)],
 		natsgo.Name(name),
 		natsgo.ConnectHandler(func(*natsgo.Conn) { initial.Store(false); close(connected) }),
 		natsgo.ReconnectErrHandler(func(_ *natsgo.Conn, err error) {
 			last.Store(&err)
-			if initial.Load() && isFinal(err) {
+			if !initial.Load() {
+				return
+			}
+			if isFinal(err) {
 				select {
 				case final <- err:
 				default:
 				}
+			} else if now := time.Now(); !errors.Is(err, natsgo.ErrNoServers) && now.Sub(waited) >= waitingEvery { // ErrNoServers is the first attempt's, and says nothing
+				l.log.Warn("waiting for NATS", "servers", redacted(url), "error", reason(err))
+				waited = now
 			}
 		}),
 		natsgo.DisconnectErrHandler(func(_ *natsgo.Conn, err error) {
@@ -231,19 +239,19 @@ func (l *link) connect(ctx context.Context, url string, options []natsgo.Option,
 		return nil, fmt.Errorf("connect to NATS: %w", context.Cause(ctx))
 	}
 	if r.err != nil {
-		return nil, setting.Error("connect to NATS ({NATSURL}): " + setting.Literal(reason(r.err)))
+		return nil, cannotConnect(r.err)
 	}
 	if r.nc.IsConnected() {
 		initial.Store(false)
 		return r.nc, nil
 	}
-	l.log.Warn("waiting for NATS", "servers", redacted(url))
 	var err error
 	select {
 	case <-connected:
+		l.log.Info("connected to NATS", "server", r.nc.ConnectedUrlRedacted())
 		return r.nc, nil
 	case err = <-final:
-		err = setting.Error("connect to NATS ({NATSURL}): " + setting.Literal(reason(err)))
+		err = cannotConnect(err)
 	case <-ctx.Done():
 		err = fmt.Errorf("connect to NATS: %w", context.Cause(ctx))
 		if last := last.Load(); last != nil {
@@ -269,6 +277,21 @@ func redacted(urls string) string {
 		}
 	}
 	return strings.Join(all, ",")
+}
+
+// cannotConnect returns the error for what trying again does not help, with what to look at.
+func cannotConnect(err error) error {
+	text := "connect to NATS ({NATSURL}): " + setting.Literal(reason(err))
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.Is(err, natsgo.ErrAuthorization):
+		text += "; check {NATSCreds} or {NATSNkey}, or the user in {NATSURL}"
+	case errors.Is(err, natsgo.ErrSecureConnWanted):
+		text += "; the server has no TLS: use nats:// in {NATSURL}, or configure TLS there"
+	case errors.As(err, &certificate):
+		text += "; check {NATSTLSCA}"
+	}
+	return setting.Error(text)
 }
 
 // isFinal reports whether trying again does not help, until somebody changes something.

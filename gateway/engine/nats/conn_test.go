@@ -200,10 +200,11 @@ func TestServersThatRefuse(t *testing.T) {
 		want string
 	}{
 		"the right nkey":     {Servers{URLs: at(withNkey, ""), Nkey: nkey}, ""},
-		"a wrong nkey":       {Servers{URLs: at(withNkey, ""), Nkey: wrong}, "connect to NATS ({NATSURL}): Authorization Violation"},
+		"a wrong nkey":       {Servers{URLs: at(withNkey, ""), Nkey: wrong}, "connect to NATS ({NATSURL}): Authorization Violation; check {NATSCreds} or {NATSNkey}, or the user in {NATSURL}"},
 		"no nkey":            {Servers{URLs: at(withNkey, "")}, "connect to NATS ({NATSURL}): "},
 		"the right password": {Servers{URLs: at(withUser, "me:secret@")}, ""},
-		"a wrong password":   {Servers{URLs: at(withUser, "me:wrong@")}, "connect to NATS ({NATSURL}): Authorization Violation"},
+		"a wrong password":   {Servers{URLs: at(withUser, "me:wrong@")}, "connect to NATS ({NATSURL}): Authorization Violation; check {NATSCreds} or {NATSNkey}, or the user in {NATSURL}"},
+		"no TLS":             {Servers{URLs: []string{strings.Replace(withUser.URL(), "nats://", "tls://", 1)}}, "connect to NATS ({NATSURL}): secure connection not available; the server has no TLS: use nats://"},
 		"one of two refuses": {Servers{URLs: append(at(withUser, "me:wrong@"), at(natstest.Start(t, natstest.Options{}), "")...)}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -339,6 +340,11 @@ func TestDialWaitsForServers(t *testing.T) {
 	s.Restart()
 	if err := clienttest.Receive(t, "the connection", dialed); err != nil {
 		t.Error(err)
+	}
+	for _, want := range []string{"connection refused", "connected to NATS"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, log.String())
+		}
 	}
 }
 

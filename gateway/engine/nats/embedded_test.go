@@ -128,7 +128,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	s := newDiskRig(t)
 	s.start()
 	_, err := startEmbedded(s.cfg)
-	if want := fmt.Sprintf("data directory %s: in use by process %d", s.dir, os.Getpid()); err == nil || err.Error() != want {
+	if want := fmt.Sprintf("data directory %s: in use by process %d; end it, or use another directory", s.dir, os.Getpid()); err == nil || err.Error() != want {
 		t.Errorf("error %q, want %q", err, want)
 	}
 	s.close()

@@ -134,7 +134,7 @@ func (e *Engine) join() {
 		var n *nodes
 		n, err = natsNodes(ctx, e.link.main, nodesConfig{
 			id: e.cfg.NodeID, name: e.cfg.Name, prefix: cmp.Or(e.cfg.Servers.Prefix, defaultPrefix), lanes: e, present: e.cfg.Present,
-			describe: e.cfg.Describe, logger: e.log, nameTaken: func() { e.fail(ErrNameTaken) },
+			describe: e.cfg.Describe, logger: e.log, nameTaken: func() { e.fail(nameTaken(e.cfg.Name)) },
 		})
 		e.nodes.Store(n)
 		if answer := e.answers.Load(); answer != nil {

@@ -14,6 +14,7 @@ import (
 
 	"sluice/gateway/engine"
 	"sluice/gateway/presence"
+	"sluice/gateway/setting"
 
 	natsgo "github.com/nats-io/nats.go"
 )
@@ -34,6 +35,11 @@ const peersMost = 4096
 
 // ErrNameTaken is returned for the name of a node that is live.
 var ErrNameTaken = errors.New("another live node has this node's name")
+
+// nameTaken returns ErrNameTaken as an operator reads it.
+func nameTaken(name string) error {
+	return fmt.Errorf("%w (%w)", setting.Error(fmt.Sprintf("another live gateway has the name %s: set {Name} to a name of its own", setting.Literal(strconv.Quote(name)))), ErrNameTaken)
+}
 
 // laneSet is the lanes, as nodes see them. Its methods may be called from any goroutine, and only post.
 type laneSet interface {
@@ -434,7 +440,7 @@ func (n *nodes) conflict(b *beat) (ignore bool) {
 		return true
 	case n.starting:
 		n.starting, n.ending = false, true
-		n.named <- fmt.Errorf("%w: %q", ErrNameTaken, n.cfg.name)
+		n.named <- nameTaken(n.cfg.name)
 	case !first && n.seq < nameDoubtful && n.cfg.nameTaken != nil && !n.ending:
 		n.ending = true
 		n.cfg.nameTaken()

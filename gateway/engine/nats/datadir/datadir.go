@@ -136,9 +136,9 @@ func (d *Dir) takeLock() (err error) {
 	switch err := poller.LockFile(d.lock); {
 	case errors.Is(err, poller.ErrLocked):
 		if pid := holder(d.lock); pid > 0 {
-			return fmt.Errorf("in use by process %d", pid)
+			return fmt.Errorf("in use by process %d; end it, or use another directory", pid)
 		}
-		return errors.New("in use by another process")
+		return errors.New("in use by another process; end it, or use another directory")
 	case err != nil:
 		return err
 	}

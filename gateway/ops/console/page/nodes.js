@@ -47,7 +47,7 @@ export class Nodes {
     const info = await api.method("info", {});
     const { nodes, engine } = info;
     write(this.count, nodes.length === 1 ? "only this one" : units.count(nodes.length));
-    write(this.said, info.partial ? "There may be more nodes: this one does not hear all of them at the moment." : "");
+    write(this.said, info.partial ? "This node does not hear all others at the moment: their lines may be old, and nodes may be missing." : "");
     fill(this.body, nodes, (n) => n.uid, (n) => el("tr", {},
       el("th", { scope: "row" }, el("span", { class: "name" }, n.name), el("span", { class: "under" })), el("td", {}, el("span", { class: "badge" })),
       el("td", { class: "n" }), el("td", { class: "n wide" }), el("td", { class: "n wide" }), el("td", { class: "n wide" }), el("td", { class: "n" })), (row, n) => {

@@ -55,7 +55,7 @@ const notices = [
   (s) => (s.files >= 0.85 * s.filesMost ? `${units.percent(s.files / s.filesMost)} of the file descriptors are in use.` : ""),
   (s) => (s.memoryLimit > 0 && s.memoryUsed >= 0.85 * s.memoryLimit ? `${units.percent(s.memoryUsed / s.memoryLimit)} of the memory limit is used; above 95 % new connections are refused.` : ""),
   (s) => (s.pushBacks > 0 ? `Publishers have to wait: ${units.rate(s.pushBacks)} publications per second are pushed back.` : ""),
-  (s) => (s.outage > 0 ? `The store, or the connection to other nodes, has been down for ${units.seconds(s.outage)}: publishing to some channels fails.` : ""),
+  (s) => (s.outage > 0 ? `The store, or the connection to other nodes, has been down for ${units.seconds(s.outage)}: publishing fails, at least to some channels.` : ""),
   (s) => (s.engineGaps > 0 ? "Publications may have been lost between nodes: subscribers are notified of gaps." : ""),
   (s) => (s.lag99 > 0.1 ? `Event loops are late: p99 ${units.seconds(s.lag99)}.` : ""),
   (s) => (s.panics > 0 ? "A connection's code has panicked; the stack is in the log." : ""),
