@@ -14,7 +14,7 @@ import (
 )
 
 // RunTests runs a package's tests and fails when a goroutine or a descriptor is left over.
-func RunTests(m *testing.M) (status int) {
+func RunTests(m *testing.M, leaks ...goleak.Option) (status int) {
 	flag.Parse()
 	if flag.Lookup("test.parallel").Value.String() == strconv.Itoa(defaultParallel()) {
 		// Parallel tests wait for time to pass and hardly compute.
@@ -27,7 +27,7 @@ func RunTests(m *testing.M) (status int) {
 	before := Descriptors()
 	status = m.Run()
 	if status == 0 {
-		if err := goleak.Find(); err != nil {
+		if err := goleak.Find(leaks...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			status = 1
 		}

@@ -10,7 +10,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, Leaks...) }
 
 // store stores a message in a stream with that many replicas, which it creates.
 func store(t *testing.T, nc *natsgo.Conn, replicas int) {
