@@ -165,6 +165,24 @@ func (o *opening) run(ctx context.Context) error {
 	}
 	// Those that shrink come first, then those that grow, then new ones.
 	slices.SortStableFunc(o.plans, func(a, b *plan) int { return cmp.Compare(a.place(), b.place()) })
+	if o.l.reads.ConnectedClusterName() != "" && slices.ContainsFunc(o.plans, func(p *plan) bool { return p.existing == nil }) {
+		c, err := o.claim(ctx)
+		if err != nil {
+			return err
+		}
+		defer c.end()
+		for _, p := range o.plans { // another node may have created it before this one has begun to claim
+			if p.existing != nil {
+				continue
+			}
+			switch _, err := o.info(ctx, p.name, false); {
+			case err == nil:
+				return again{errClaimed, claimTries}
+			case !hasCode(err, codeNoStream):
+				return o.fault(p, err)
+			}
+		}
+	}
 	for _, p := range o.plans {
 		if err := o.open(ctx, p); err != nil {
 			return o.fault(p, err)
