@@ -425,13 +425,14 @@ func TestNothingIsBufferedWhileTheConnectionIsDown(t *testing.T) {
 func TestDeniedSubjects(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		deny *natsserver.Permissions
-		want string
+		deny  *natsserver.Permissions
+		begun bool // it begins to serve
+		want  string
 	}{
-		{&natsserver.Permissions{Subscribe: &natsserver.SubjectPermission{Deny: []string{"*.ch.>"}}}, "deny subscription to "},
-		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"*.ch.>"}}}, "deny publish to "},
-		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"*.beat"}}}, "deny publish to "},
-		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"$JS.API.STREAM.CREATE.>"}}}, "deny publish to "},
+		{&natsserver.Permissions{Subscribe: &natsserver.SubjectPermission{Deny: []string{"*.ch.>"}}}, true, "deny subscription to "},
+		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"*.ch.>"}}}, true, "deny publish to "},
+		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"*.beat"}}}, false, "deny publish to "},
+		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"$JS.API.STREAM.CREATE.>"}}}, false, "deny publish to "},
 	} {
 		t.Run(tt.want, func(t *testing.T) {
 			t.Parallel()
@@ -441,6 +442,9 @@ func TestDeniedSubjects(t *testing.T) {
 			n := newNode(t, func(c *Config) {
 				c.NodeID, c.Servers = 1, Servers{URLs: []string{strings.Replace(srv.URL(), "nats://", "nats://u:p@", 1)}}
 			})
+			if tt.begun {
+				ready(t, n)
+			}
 			e := n.Engine.(*Engine)
 			ask := channel.Ask{Kind: channel.AskNow}
 			p := channel.Publication{Payload: []byte("x"), At: time.Now().UnixMilli()}
@@ -461,5 +465,39 @@ func TestDeniedSubjects(t *testing.T) {
 				t.Errorf("got %q, want something with %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// Where the server has no room for a channel's subscription, the channel fails, and is not silent.
+func TestFullOfSubscriptions(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true, Tune: func(o *natsserver.Options) { o.MaxSubs = 16 }})
+	n := startCluster(t, 1, srv.URL()).nodes[0]
+	refused := 0
+	for i := range 20 {
+		for _, name := range []string{fmt.Sprint("none", i), fmt.Sprint("x", i)} {
+			w := &watcher{t: t, n: n, prepared: make(chan error, 1), notified: make(chan struct{}, 1)}
+			ask := channel.Ask{Kind: channel.AskNow}
+			ready, err := n.Space.Prepare(name, &ask, w)
+			if err == nil && !ready {
+				err = clienttest.Receive(t, "the channel", w.prepared)
+			}
+			if err != nil {
+				if refused++; !errors.Is(err, engine.ErrUnavailable) {
+					t.Error(err)
+				}
+				continue
+			}
+			if err := n.Space.Join(name, lines{}, w, &w.Reader); err != nil {
+				t.Fatal(err)
+			}
+			n.Space.Release(name, w)
+			defer w.leave()
+			newSender(t, n).publishes(name, "a")
+			w.wants(name, "a")
+		}
+	}
+	if refused == 0 || refused == 40 {
+		t.Errorf("%d of 40 channels were refused", refused)
 	}
 }

@@ -136,6 +136,7 @@ func (l *lane) take(m *natsgo.Msg) {
 	case err != nil && !r.keeps:
 		l.lost(r, engine.GapVersion)
 	case err != nil || got.probe || got.tombstone:
+		r.heard = r.heard || got.probe
 	default:
 		if got.core {
 			l.e.nodes.Load().received(got.node, int(r.bucket), got.counter)

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -26,6 +27,8 @@ type route struct {
 	bucket      uint8
 	told        bool // ch knows its position
 	slow        bool // it is in the lane's slow
+	trying      bool // a message is sent to its subscription,
+	heard       bool // and has come
 	passed      bool // the server is one of a cluster
 	st          *stream
 	sub         *natsgo.Subscription // nil until the server has it, and on a single node
@@ -108,11 +111,38 @@ func (l *lane) subscribe(r *route) {
 		switch r.sub, r.passed = sub, pass; {
 		case err != nil || unmarked != nil || !l.current(r):
 			l.fail(r, engine.ErrUnavailable)
-		case pass:
-		case r.keeps:
-			l.asking = append(l.asking, r)
+		case errors.Is(l.e.link.main.LastError(), natsgo.ErrMaxSubscriptionsExceeded):
+			r.trying = true
+			l.later(func() { l.try(r) })
 		default:
-			l.e.nodes.Load().barrier(func() { l.post(func() { l.begin(r) }) })
+			l.subscribed(r)
+		}
+	})
+}
+
+// subscribed goes on with a route that has its subscription.
+func (l *lane) subscribed(r *route) {
+	switch {
+	case r.passed: // and its stream's leader is asked to pass, or has
+	case r.keeps:
+		l.asking = append(l.asking, r)
+	default:
+		l.e.nodes.Load().barrier(func() { l.post(func() { l.begin(r) }) })
+	}
+}
+
+// try sends a message to a route's subscription, where the server has refused one and does not say which. If it does
+// not come, it was this one. It runs on the sending goroutine.
+func (l *lane) try(r *route) {
+	err := l.e.link.main.Publish(l.e.live+r.token, appendMessage(nil, &message{probe: true}))
+	l.marked = append(l.marked, func(unmarked error) { // on the receiving goroutine
+		l.takeLive()
+		if r.trying = false; err != nil || unmarked != nil || !r.heard || !l.current(r) {
+			l.fail(r, engine.ErrUnavailable)
+			return
+		}
+		if l.subscribed(r); r.passed {
+			l.later(func() { l.passing[r.st] = append(l.passing[r.st], r) })
 		}
 	})
 }

@@ -75,7 +75,7 @@ func (l *lane) sendPasses() {
 func (l *lane) passed(routes []*route, err error) {
 	for _, r := range routes {
 		switch {
-		case !l.current(r):
+		case !l.current(r) || r.trying: // again, when it was tried
 		case err != nil:
 			l.fail(r, unavailable(err))
 		default:
