@@ -107,6 +107,9 @@ func TestEveryFaultOfAConfigSaysHowToMendIt(t *testing.T) {
 		{"rates", Config{MessageRate: 2_000_000, JoinRate: 2_000_000, AcceptRate: -1, ChannelRate: -1}, []string{
 			"MessageRate 2000000 is too large: use at most 1000000, or off",
 			"JoinRate 2000000 is too large: use at most 1000000, or off"}},
+		{"name", Config{Name: "a\nb{MaxMessage}"}, []string{`Name "a\nb{MaxMessage}" must be at most 255 bytes of printable text`}},
+		{"long name", Config{Name: strings.Repeat("x", 256)}, []string{
+			`Name "` + strings.Repeat("x", 255) + `" must be at most 255 bytes of printable text`}},
 		{"greeting", Config{Greeting: strings.Repeat("x", 70_000)}, []string{
 			"Greeting has 70000 bytes, more than MaxMessage 64KiB: use a shorter one"}},
 	} {

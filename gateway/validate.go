@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"sluice/gateway/centrifugo"
@@ -35,6 +36,9 @@ func (c Config) Validate() error {
 	return faults
 }
 
+// nameMax bounds a node's name: it is in every list of nodes, and is sent to the others. A host name fits.
+const nameMax = 255
+
 func (c *Config) validateClients(faults *Faults) {
 	var aliases []string
 	for _, p := range c.WSPaths {
@@ -61,6 +65,9 @@ func (c *Config) validateClients(faults *Faults) {
 	}
 	if !utf8.ValidString(c.Greeting) {
 		faults.Add("Greeting", "", "must be UTF-8, because it is sent as text", "")
+	}
+	if len(c.Name) > nameMax || strings.ContainsFunc(c.Name, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		faults.Add("Name", fmt.Sprintf("%.*q", nameMax, c.Name), fmt.Sprintf("must be at most %d bytes of printable text", nameMax), "")
 	}
 	if c.NoPage && c.WebRoot != "" {
 		faults.Add("WebRoot", c.WebRoot, "has no effect with {NoPage}", "use only one of them")
