@@ -54,6 +54,9 @@ func (r *Run) natsBinary() string {
 				all = append(all, found)
 			}
 		}
+		if r.newNATS && len(all) > 0 {
+			all = all[:1]
+		}
 		if len(all) == 0 {
 			noError(skipped{"nats-server is missing: install it, or name one in SLUICE_CHAOS_NATS"})
 		}

@@ -80,6 +80,7 @@ type Run struct {
 
 	authors  []*author // all of all crews
 	clusters []*Cluster
+	newNATS  bool // only the module's nats-server, where there is one
 
 	measuring sync.Mutex
 	// Guarded by measuring.
