@@ -325,13 +325,19 @@ func TestSlowLane(t *testing.T) {
 	near, far := c.nodes[0], c.nodes[1]
 	for _, name := range []string{"x", "none"} {
 		s, r := newSender(t, near), watch(t, far, name)
+		l := far.Engine.(*Engine).lane(name)
+		found := make(chan *natsgo.Subscription)
+		l.post(func() { found <- l.routes[name].sub })
+		sub := <-found
 		resume := stopped(far)
 		want := strings.Fields("0 1 2 3 4 5 6 7 8 9")
 		s.publishes(name, want...)
-		l := far.Engine.(*Engine).lane(name)
 		clienttest.WaitFor(t, "its messages", func() bool { return len(l.live) == 10 })
 		s.publishes(name, "10", "11", "12")
-		clienttest.WaitFor(t, "the client says that it has dropped some", func() bool {
+		clienttest.WaitFor(t, "the client has dropped the others, and says so", func() bool {
+			if dropped, err := sub.Dropped(); err != nil || dropped != 3 {
+				return false
+			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			return len(l.posted) > 0
