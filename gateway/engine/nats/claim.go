@@ -20,7 +20,7 @@ import (
 // create that hears no beats (at the start nobody has heard anything).
 
 const (
-	claimTime  = 500 * time.Millisecond // for which a node claims
+	claimTime  = time.Second // for which a node claims
 	claimEvery = 50 * time.Millisecond
 	claimTries = 60 // to find what another node creates
 )
@@ -40,8 +40,8 @@ type claim struct {
 	creating atomic.Bool
 }
 
-// claim returns a claim that holds until it ends, or errClaimed.
-func (o *opening) claim(ctx context.Context) (*claim, error) {
+// claim claims for a time, and returns a claim that holds until it ends, or errClaimed.
+func (o *opening) claim(ctx context.Context, most time.Duration) (*claim, error) {
 	c := &claim{nc: o.l.reads, subject: o.c.prefix + ".make", number: rand.Uint64() | 1}
 	var err error
 	if c.sub, err = c.nc.Subscribe(c.subject, c.heard); err != nil {
@@ -49,7 +49,7 @@ func (o *opening) claim(ctx context.Context) (*claim, error) {
 	}
 	tick := time.NewTicker(claimEvery)
 	defer tick.Stop()
-	for range claimTime / claimEvery {
+	for range most / claimEvery {
 		if err = c.say(c.number); err != nil {
 			break
 		}

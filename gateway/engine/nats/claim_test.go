@@ -6,7 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"sluice/gateway/clienttest"
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/nats/natstest"
 )
@@ -29,7 +31,7 @@ func TestOneNodeCreatesStreams(t *testing.T) {
 	var winner atomic.Pointer[claim]
 	for _, o := range openings[:3] {
 		claiming.Go(func() {
-			switch c, err := o.claim(t.Context()); {
+			switch c, err := o.claim(t.Context(), 3*time.Second); {
 			case err == nil:
 				if winner.Swap(c) != nil {
 					t.Error("two nodes create")
@@ -44,11 +46,11 @@ func TestOneNodeCreatesStreams(t *testing.T) {
 	if c == nil {
 		t.Fatal("no node creates")
 	}
-	if late, err := openings[3].claim(t.Context()); !errors.Is(err, errClaimed) {
+	if late, err := openings[3].claim(t.Context(), clienttest.Patience); !errors.Is(err, errClaimed) {
 		t.Errorf("one that comes later: %v, %v", late, err)
 	}
 	c.end()
-	last, err := openings[3].claim(t.Context())
+	last, err := openings[3].claim(t.Context(), claimTime)
 	if err != nil {
 		t.Fatalf("when nobody creates any more: %v", err)
 	}

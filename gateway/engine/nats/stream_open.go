@@ -166,7 +166,7 @@ func (o *opening) run(ctx context.Context) error {
 	// Those that shrink come first, then those that grow, then new ones.
 	slices.SortStableFunc(o.plans, func(a, b *plan) int { return cmp.Compare(a.place(), b.place()) })
 	if o.l.reads.ConnectedClusterName() != "" && slices.ContainsFunc(o.plans, func(p *plan) bool { return p.existing == nil }) {
-		c, err := o.claim(ctx)
+		c, err := o.claim(ctx, claimTime)
 		if err != nil {
 			return err
 		}
