@@ -43,6 +43,7 @@ func TestRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	clienttest.WaitFor(t, "it is noticed that there is room again", s.e.room)
+	clienttest.WaitFor(t, "that is logged", func() bool { return len(s.log.lines("there is room again")) > 0 })
 	for _, text := range []string{"low disk space", "there is room again"} {
 		if n := len(s.log.lines(text)); n != 1 {
 			t.Errorf("%d lines with %q, want 1: %q", n, text, s.log.lines(""))

@@ -21,6 +21,10 @@ type Cluster struct {
 	Servers []*Server
 }
 
+// routesOfPeer is how many connections a server has to each other one: a pool, and one for the system
+// account.
+const routesOfPeer = natsserver.DEFAULT_ROUTE_POOL_SIZE + 1
+
 // StartCluster starts n servers that are one cluster, and waits until they are: with JetStream, until
 // streams with replicas on all of them can be created.
 func StartCluster(t testing.TB, n int, o Options) *Cluster {
@@ -82,7 +86,7 @@ func (c *Cluster) Settle() {
 	c.t.Helper()
 	running := slices.DeleteFunc(slices.Clone(c.Servers), func(s *Server) bool { return !s.Running() })
 	clienttest.WaitFor(c.t, "the cluster's servers know each other", func() bool {
-		return !slices.ContainsFunc(running, func(s *Server) bool { return s.s.NumRoutes() == 0 && len(running) > 1 })
+		return !slices.ContainsFunc(running, func(s *Server) bool { return s.s.NumRoutes() < routesOfPeer*(len(running)-1) })
 	})
 	if !c.Servers[0].opts.JetStream {
 		return
