@@ -17,6 +17,7 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/clienttest"
 	"sluice/gateway/engine"
+	"sluice/gateway/engine/local"
 	"sluice/gateway/looptest"
 	"sluice/gateway/presence"
 )
@@ -173,7 +174,7 @@ func (s *faultRun) serve() {
 	clock := new(clienttest.Clock)
 	srv, err := newServer(Config{Loops: 2, SendBuffer: 16 << 10, MaxMessage: 8 << 10}, parts{clock.Now, time.Tick(time.Second),
 		func(space *channel.Space, present *presence.Table) engine.Engine {
-			return recorder{localEngine(space, present), s}
+			return recorder{local.Engine{Space: space, Present: present}, s}
 		}})
 	if err != nil {
 		t.Fatal(err)
