@@ -14,8 +14,8 @@ import (
 	"sluice/gateway/clienttest"
 )
 
-// TestPositionsOverARestart is about a gateway that stores, and what becomes of its clients' positions when
-// it is started again.
+// TestPositionsOverARestart starts a gateway that stores again, and compares what its clients recover when
+// they return.
 func TestPositionsOverARestart(t *testing.T) {
 	edit := func(path, pattern, with string) {
 		t.Helper()

@@ -96,7 +96,7 @@ func (n *island) run(words ...string) {
 	fmt.Fprintln(n.orders, strings.Join(words, " ")) // ignored: then it ends, which is noticed
 }
 
-// pull takes the far end of a cable down, so that nothing arrives there and nobody here is told.
+// pull takes the far end of a cable down, so that nothing arrives there and this end does not notice.
 func (c *cable) pull() { noError(command(c.island.inside("link set %s down", c.far))) }
 
 // plug ends what pull has begun.
@@ -106,7 +106,7 @@ func (c *cable) plug() { noError(command(c.island.inside("link set %s up", c.far
 const nobody = "02:00:00:00:00:01"
 
 // loseTo loses all that is sent to the island, until restore is called: it is sent to a hardware address
-// that the far end does not have, so neither end is told. loseFrom loses what is sent from there.
+// that the far end does not have, so neither end notices. loseFrom loses what is sent from there.
 func (c *cable) loseTo() {
 	noError(command(fmt.Sprintf("ip neigh replace %s lladdr %s dev %s nud permanent", c.there, nobody, c.near)))
 }

@@ -121,7 +121,7 @@ func (sh *shard) forget() {
 	}
 }
 
-// relieve gives back the memory of logs that are served, however lately they were
+// relieve gives back the memory of logs that are served, even if they were just
 // used, and presses the readers of the one that holds most for laggards: what the
 // subscribers of one channel keep is no reason to stop another. All publishers
 // that wait may try again.

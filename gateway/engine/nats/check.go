@@ -224,7 +224,7 @@ func (e *Engine) wentBack(st *stream, epoch channel.Epoch, seq uint64) {
 // uptime is a clock that is never set, in ms.
 func (e *Engine) uptime() int64 { return time.Since(e.begun).Milliseconds() }
 
-// reopened gives routes the streams that were opened again.
+// reopened sets the streams of routes to those that were opened again.
 func (l *lane) reopened() {
 	for _, r := range l.list {
 		if r.st == nil {

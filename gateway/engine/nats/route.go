@@ -68,14 +68,14 @@ type arrival struct {
 // publisher is what a route knows of a node that publishes to its channel.
 type publisher struct{ node, counter uint64 }
 
-// attach gives a channel its route.
+// attach connects a channel with its route.
 func (l *lane) attach(ch *channel.Channel) {
 	name := ch.Name()
 	t := token(name)
 	if r := l.routes[t]; r != nil {
 		r.ch, r.told = ch, false
 		switch {
-		case r.busy != nil: // it is told when that is over
+		case r.busy != nil: // Attached is called when that is over
 		case r.keeps:
 			l.tell(r)
 		default: // what was published before goes first
