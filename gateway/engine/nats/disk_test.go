@@ -194,11 +194,27 @@ func mount(t *testing.T, size int) (dir string) {
 		t.Skipf("cannot mount a tmpfs: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount: %v", err)
+		// A server that has shut down still closes files: its goroutines are not all waited for.
+		err := unix.Unmount(dir, 0)
+		for end := time.Now().Add(30 * time.Second); err == unix.EBUSY && time.Now().Before(end); err = unix.Unmount(dir, 0) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err != nil {
+			t.Errorf("unmount: %v; open: %v", err, opened(dir))
 		}
 	})
 	return dir
+}
+
+// opened returns the files below dir that the process has open.
+func opened(dir string) (paths []string) {
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range fds {
+		if path, err := os.Readlink(fd); err == nil && strings.HasPrefix(path, dir) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // fill writes a file into dir until so many bytes are left.
