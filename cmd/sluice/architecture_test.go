@@ -55,7 +55,7 @@ var arrows = []arrow{
 	{dir: "gateway/ops/console", may: "gateway/asset", why: "files, and sessions of browsers: it does not know what it guards"},
 	{dir: "gateway/raw", may: protocol + " gateway/sampling gateway/engine", why: "a protocol; sampling quotes names for the log; an engine that is away has a close code"},
 	{dir: "gateway/centrifugo", may: protocol + " gateway/engine", why: "a protocol; faults of publishing become its own error codes"},
-	{dir: "gateway/loop", may: "gateway/rate poller gateway/channel gateway/wire gateway/frame gateway/engine", why: "delivers, and knows no protocol, edge, ops or access"},
+	{dir: "gateway/loop", may: "gateway/rate gateway/saved poller gateway/channel gateway/wire gateway/frame gateway/engine", why: "delivers, and knows no protocol, edge, ops or access"},
 	{dir: "gateway/wire", may: "gateway/channel gateway/frame", why: "frames payloads, and knows no connection"},
 	{dir: "gateway/engine", may: "gateway/channel gateway/setting", why: "knows publications, subscribers and no connection; names of settings in its faults"},
 	{dir: "gateway/engine/local", may: "gateway/engine gateway/channel gateway/presence", why: "an engine: answers from this node's channels and tables"},
@@ -73,6 +73,7 @@ var arrows = []arrow{
 	{dir: "gateway/presence", may: "gateway/channel", why: "a table of ClientInfos"},
 	{dir: "gateway/api", may: "gateway/channel", why: "HTTP in front of the interface Node, which lists ClientInfos"},
 	{dir: "gateway/cgroup", why: "reads files: no goroutine"},
+	{dir: "gateway/saved", why: "bytes: pure"},
 	{dir: "gateway/rate", why: "arithmetic: pure"},
 	{dir: "gateway/setting", why: "tags and texts: pure"},
 	{dir: "gateway/sampling", why: "a slog.Handler"},
@@ -95,7 +96,7 @@ var arrows = []arrow{
 }
 
 // protocol is what every protocol may import. Messages are package frame's.
-const protocol = "gateway/loop gateway/wire gateway/frame gateway/channel gateway/route gateway/access/... gateway/access gateway/hook gateway/presence"
+const protocol = "gateway/loop gateway/saved gateway/wire gateway/frame gateway/channel gateway/route gateway/access/... gateway/access gateway/hook gateway/presence"
 
 // forTests are imported by tests only.
 const forTests = "cmd/internal/clitest gateway/clienttest gateway/looptest gateway/engine/enginetest gateway/engine/nats/natstest"

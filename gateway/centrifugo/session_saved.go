@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"sluice/gateway/loop"
+	"sluice/gateway/saved"
 
 	"github.com/centrifugal/protocol"
 )
@@ -34,7 +35,7 @@ func (p *Protocol) Save(dst []byte, conn *loop.Conn) []byte {
 	dst = loop.AppendIdentity(append(dst, savedVersion, head), &c.session.Identity)
 	dst = binary.AppendUvarint(dst, uint64(c.Loop().Now()-c.begun))
 	if d := c.disconnect; d != nil {
-		dst = loop.AppendBytes(binary.AppendUvarint(dst, uint64(d.Code)), d.Reason)
+		dst = saved.AppendBytes(binary.AppendUvarint(dst, uint64(d.Code)), d.Reason)
 	}
 	dst = binary.AppendUvarint(dst, uint64(c.Refs()))
 	for i := range c.Refs() {
@@ -47,15 +48,15 @@ func (p *Protocol) Save(dst []byte, conn *loop.Conn) []byte {
 			dst = append(dst, bits)
 			continue
 		}
-		dst = loop.AppendBytes(append(dst, bits|savedDetail), r.Channel())
-		dst = binary.AppendVarint(loop.AppendBytes(dst, d.info), d.expireAt)
+		dst = saved.AppendBytes(append(dst, bits|savedDetail), r.Channel())
+		dst = binary.AppendVarint(saved.AppendBytes(dst, d.info), d.expireAt)
 	}
 	return dst
 }
 
 // Load implements loop.Protocol.
 func (p *Protocol) Load(l *loop.Loop, b []byte) (loop.Saved, error) {
-	r := loop.ReadSaved(b, savedVersion)
+	r := saved.Read("a connection", b, savedVersion)
 	head := r.Byte()
 	if head >= savedDisconnect<<1 {
 		r.Fail()
@@ -63,7 +64,7 @@ func (p *Protocol) Load(l *loop.Loop, b []byte) (loop.Saved, error) {
 	v := p.variants[head&savedVariant]
 	ses := &session{format: v.Framing.(Format)}
 	ses.State = ses
-	r.Identity(&ses.Identity)
+	loop.ReadIdentity(r, &ses.Identity)
 	ses.begun = l.Now() - uint32(r.Uint())
 	if head&savedDisconnect != 0 {
 		ses.disconnect = &protocol.Disconnect{Code: uint32(r.Uint()), Reason: string(r.Bytes())}

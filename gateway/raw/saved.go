@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"sluice/gateway/loop"
+	"sluice/gateway/saved"
 )
 
 // savedVersion is that of what Save appends: a byte with the variant's index and the bits below,
@@ -35,7 +36,7 @@ func (p *Protocol) Save(dst []byte, c *loop.Conn) []byte {
 
 // Load implements loop.Protocol.
 func (p *Protocol) Load(_ *loop.Loop, b []byte) (s loop.Saved, err error) {
-	r := loop.ReadSaved(b, savedVersion)
+	r := saved.Read("a connection", b, savedVersion)
 	head, variants := r.Byte(), p.variants()
 	i := int(head & savedVariant)
 	if i >= len(variants) || head >= savedIdentity<<1 {
@@ -48,7 +49,7 @@ func (p *Protocol) Load(_ *loop.Loop, b []byte) (s loop.Saved, err error) {
 	}
 	if head&savedIdentity != 0 {
 		s.Identity = new(loop.Identity)
-		r.Identity(s.Identity)
+		loop.ReadIdentity(r, s.Identity)
 		s.Identified = true
 	}
 	return s, r.End()

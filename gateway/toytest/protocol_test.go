@@ -20,6 +20,7 @@ import (
 	"sluice/gateway/loop"
 	"sluice/gateway/presence"
 	"sluice/gateway/route"
+	"sluice/gateway/saved"
 	"sluice/gateway/wire"
 
 	"github.com/gobwas/ws"
@@ -355,23 +356,23 @@ func (p *toy) Save(dst []byte, conn *loop.Conn) []byte {
 	if c.Variant() == p.stream {
 		of = "stream"
 	}
-	dst = loop.AppendIdentity(loop.AppendBytes(append(dst, savedVersion), of), &c.client.Identity)
+	dst = loop.AppendIdentity(saved.AppendBytes(append(dst, savedVersion), of), &c.client.Identity)
 	if d := c.disconnect; d == nil {
 		dst = append(dst, 0)
 	} else {
-		dst = loop.AppendBytes(binary.AppendUvarint(append(dst, 1), uint64(d.Code)), d.Text)
+		dst = saved.AppendBytes(binary.AppendUvarint(append(dst, 1), uint64(d.Code)), d.Text)
 	}
 	return append(dst, byte(c.Refs()))
 }
 
 // Load implements loop.Protocol.
 func (p *toy) Load(_ *loop.Loop, b []byte) (loop.Saved, error) {
-	r, v := loop.ReadSaved(b, savedVersion), p.webSocket
+	r, v := saved.Read("a connection", b, savedVersion), p.webSocket
 	if string(r.Bytes()) == "stream" {
 		v = p.stream
 	}
 	who := newClient(v)
-	r.Identity(&who.Identity)
+	loop.ReadIdentity(r, &who.Identity)
 	if r.Byte() != 0 {
 		who.disconnect = &loop.DisconnectAction{Given: true, Code: uint32(r.Uint()), Text: string(r.Bytes())}
 	}
