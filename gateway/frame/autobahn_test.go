@@ -21,11 +21,11 @@ const (
 
 func stars(n int) string { return strings.Repeat("*", n) }
 
-func text(p string) got   { return got{ws.OpText, p} }
-func bin(p string) got    { return got{ws.OpBinary, p} }
-func ping(p string) got   { return got{ws.OpPing, p} }
-func pong(p string) got   { return got{ws.OpPong, p} }
-func closed(p string) got { return got{ws.OpClose, p} }
+func text(p string) got   { return got{Op: ws.OpText, Payload: p} }
+func bin(p string) got    { return got{Op: ws.OpBinary, Payload: p} }
+func ping(p string) got   { return got{Op: ws.OpPing, Payload: p} }
+func pong(p string) got   { return got{Op: ws.OpPong, Payload: p} }
+func closed(p string) got { return got{Op: ws.OpClose, Payload: p} }
 
 // code gives the payload of a Close.
 func code(c ws.StatusCode, reason string) string {

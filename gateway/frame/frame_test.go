@@ -19,8 +19,9 @@ type sent struct {
 
 // got is a message in a form that can be compared and outlives its buffers.
 type got struct {
-	Op      ws.OpCode
-	Payload string
+	Op         ws.OpCode
+	Payload    string
+	Compressed bool
 }
 
 var roomy = Limits{MessageBytesMax: 1 << 20, FragmentsMax: 64}
@@ -74,7 +75,7 @@ func parse(t testing.TB, chunks [][]byte, lim *Limits) ([]got, error) {
 			if n <= 0 || n > len(rest) {
 				t.Fatalf("%d of %d bytes taken", n, len(rest))
 			}
-			if held, most := s.Held(), max(lim.MessageBytesMax, 0); held > most {
+			if held, most := s.Held(), max(lim.bytesMax(lim.Deflate), 0); held > most {
 				t.Fatalf("the state holds %d bytes, the limit is %d", held, most)
 			}
 			if err != nil {
@@ -84,7 +85,7 @@ func parse(t testing.TB, chunks [][]byte, lim *Limits) ([]got, error) {
 				return msgs, err
 			}
 			if ok {
-				msgs = append(msgs, got{m.Op, string(m.Payload)})
+				msgs = append(msgs, got{m.Op, string(m.Payload), m.Compressed})
 			}
 			rest = rest[n:]
 		}

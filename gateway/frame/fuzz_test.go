@@ -22,20 +22,27 @@ var errReference = errors.New("the reference refuses this")
 func reference(b []byte, lim *Limits) (msgs []got, err error) {
 	var joined []byte
 	var joinedOp ws.OpCode
-	fragments := 0
+	fragments, squeezed := 0, false
 	for len(b) > 0 {
 		h, size, whole := referenceHeader(b)
 		check := func(h ws.Header, size int) fault {
 			state := ws.StateServerSide
+			bytesMax := int64(lim.MessageBytesMax)
 			if fragments > 0 {
 				state = state.Set(ws.StateFragmented)
+			} else if lim.Deflate && h.Rsv == ws.Rsv(true, false, false) && (h.OpCode == ws.OpText || h.OpCode == ws.OpBinary) {
+				h.Rsv = 0
+				bytesMax += bytesMax/1000 + 64
+			}
+			if fragments > 0 && squeezed {
+				bytesMax += bytesMax/1000 + 64
 			}
 			switch {
 			case ws.CheckHeader(h, state) != nil, h.Length < 0,
 				size == 8 && h.Length < 126, size == 14 && h.Length < 1<<16,
 				h.OpCode == ws.OpContinuation && fragments >= lim.FragmentsMax:
 				return malformed
-			case h.OpCode.IsData() && int64(len(joined))+h.Length > int64(lim.MessageBytesMax):
+			case h.OpCode.IsData() && int64(len(joined))+h.Length > bytesMax:
 				return tooBig
 			}
 			return none
@@ -67,19 +74,19 @@ func reference(b []byte, lim *Limits) (msgs []got, err error) {
 					return msgs, errReference
 				}
 			}
-			msgs = append(msgs, got{h.OpCode, string(payload)})
+			msgs = append(msgs, got{Op: h.OpCode, Payload: string(payload)})
 			continue
 		}
 		if fragments++; h.OpCode != ws.OpContinuation {
-			joinedOp = h.OpCode
+			joinedOp, squeezed = h.OpCode, h.Rsv != 0
 		}
 		joined = append(joined, payload...)
 		final := h.Fin && complete
-		if joinedOp == ws.OpText && (final && !utf8.Valid(joined) || !canBecomeUTF8(string(joined))) {
+		if joinedOp == ws.OpText && !squeezed && (final && !utf8.Valid(joined) || !canBecomeUTF8(string(joined))) {
 			return msgs, errReference
 		}
 		if final {
-			msgs = append(msgs, got{joinedOp, string(joined)})
+			msgs = append(msgs, got{joinedOp, string(joined), squeezed})
 			joined, fragments = nil, 0
 		}
 		if !complete {
@@ -167,7 +174,7 @@ func wantLikeReference(t *testing.T, b []byte, lim *Limits, seed uint64) {
 
 // randomStream makes frames that are mostly right, with every kind of fault now
 // and then.
-func randomStream(r *rand.Rand) []byte {
+func randomStream(r *rand.Rand, deflate bool) []byte {
 	var b []byte
 	inMessage := false
 	for range 1 + r.IntN(8) {
@@ -195,6 +202,9 @@ func randomStream(r *rand.Rand) []byte {
 			payload[r.IntN(len(payload))] ^= 1 << r.IntN(8)
 		}
 		if b0&controlBit == 0 {
+			if deflate && !inMessage && r.IntN(2) == 0 {
+				b0 |= compressed
+			}
 			inMessage = b0&fin == 0
 		}
 		start := len(b)
@@ -221,7 +231,8 @@ func TestRandomStreamsParseLikeTheReference(t *testing.T) {
 		if r.IntN(2) == 0 {
 			lim = roomy
 		}
-		b := randomStream(r)
+		lim.Deflate = r.IntN(2) == 0
+		b := randomStream(r, lim.Deflate)
 		if _, err := reference(b, &lim); err == nil {
 			good++
 		}
@@ -244,9 +255,9 @@ func addSeeds(f *testing.F, add func([]byte)) {
 }
 
 func FuzzParsesLikeTheReference(f *testing.F) {
-	addSeeds(f, func(b []byte) { f.Add(b, uint64(1), uint16(300), uint8(4)) })
-	f.Fuzz(func(t *testing.T, b []byte, seed uint64, bytesMax uint16, fragmentsMax uint8) {
-		lim := Limits{MessageBytesMax: max(int(bytesMax), 0), FragmentsMax: max(int(fragmentsMax), 0)}
+	addSeeds(f, func(b []byte) { f.Add(b, uint64(1), uint16(300), uint8(4), len(b)%2 == 0) })
+	f.Fuzz(func(t *testing.T, b []byte, seed uint64, bytesMax uint16, fragmentsMax uint8, deflate bool) {
+		lim := Limits{MessageBytesMax: max(int(bytesMax), 0), FragmentsMax: max(int(fragmentsMax), 0), Deflate: deflate}
 		wantLikeReference(t, b, &lim, seed)
 	})
 }
@@ -254,10 +265,10 @@ func FuzzParsesLikeTheReference(f *testing.F) {
 // Any bytes, any limits, one State used again and again as by a pool: no panic,
 // and nothing above the limits.
 func FuzzHoldsNoMoreThanItsLimits(f *testing.F) {
-	addSeeds(f, func(b []byte) { f.Add(b, uint64(1), int16(100), int8(2)) })
-	f.Fuzz(func(t *testing.T, b []byte, seed uint64, bytesMax int16, fragmentsMax int8) {
+	addSeeds(f, func(b []byte) { f.Add(b, uint64(1), int16(100), int8(2), len(b)%2 == 0) })
+	f.Fuzz(func(t *testing.T, b []byte, seed uint64, bytesMax int16, fragmentsMax int8, deflate bool) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		lim := Limits{MessageBytesMax: max(int(bytesMax), 0), FragmentsMax: max(int(fragmentsMax), 0)}
+		lim := Limits{MessageBytesMax: max(int(bytesMax), 0), FragmentsMax: max(int(fragmentsMax), 0), Deflate: deflate}
 		s := new(State)
 		for _, chunk := range cutRandomly(slices.Clone(b), r) {
 			for len(chunk) > 0 {
@@ -265,11 +276,11 @@ func FuzzHoldsNoMoreThanItsLimits(f *testing.F) {
 				if n <= 0 || n > len(chunk) {
 					t.Fatalf("%d of %d bytes taken", n, len(chunk))
 				}
-				if held, most := s.Held(), max(lim.MessageBytesMax, bufferBytesKept); held > most {
+				if held, most := s.Held(), max(lim.bytesMax(deflate), bufferBytesKept); held > most {
 					t.Fatalf("%d bytes held, at most %d allowed", held, most)
 				}
 				if ok && m.Op.IsControl() && len(m.Payload) > ws.MaxControlFramePayloadSize ||
-					ok && m.Op.IsData() && len(m.Payload) > lim.MessageBytesMax {
+					ok && m.Op.IsData() && len(m.Payload) > lim.bytesMax(m.Compressed) {
 					t.Fatalf("opcode %d with %d bytes", m.Op, len(m.Payload))
 				}
 				if err != nil || r.IntN(64) == 0 {

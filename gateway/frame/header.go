@@ -45,6 +45,7 @@ func (s *State) takeHeader(p []byte, lim *Limits) (n int, err error) {
 	switch s.header.OpCode {
 	case ws.OpText, ws.OpBinary:
 		s.op, s.fragments = s.header.OpCode, 1
+		s.compressed = known[0]&compressed != 0
 		s.buf = s.buf[:0]
 		s.text.Reset(inPlace{})
 	case ws.OpContinuation:
@@ -69,7 +70,7 @@ func headerSize(b1 byte) int {
 func (s *State) checkFirst(b0 byte, lim *Limits) error {
 	op := ws.OpCode(b0 & opCodeBits)
 	switch {
-	case b0&reservedBits != 0:
+	case b0&reservedBits != 0 && !mayCompress(b0, lim):
 		return ErrReservedBits
 	case op.IsReserved():
 		return ErrReservedOpCode
@@ -88,6 +89,13 @@ func (s *State) checkFirst(b0 byte, lim *Limits) error {
 		return ErrInsideMessage
 	}
 	return nil
+}
+
+// mayCompress reports whether the reserved bits of the first byte of a header say that a compressed message
+// begins, and the client may send one.
+func mayCompress(b0 byte, lim *Limits) bool {
+	op := ws.OpCode(b0 & opCodeBits)
+	return lim.Deflate && b0&reservedBits == compressed && (op == ws.OpText || op == ws.OpBinary)
 }
 
 // checkSecond checks the second byte of a header.
@@ -130,9 +138,9 @@ func (s *State) checkLength(b0, b1 byte, ext []byte, lim *Limits) (int, error) {
 	case b0&controlBit != 0:
 		return int(low), nil // checkSecond has bounded it
 	}
-	room := lim.MessageBytesMax
+	room := lim.bytesMax(b0&compressed != 0)
 	if s.op != ws.OpContinuation {
-		room -= len(s.buf)
+		room = lim.bytesMax(s.compressed) - len(s.buf)
 	}
 	if low > uint64(max(room, 0)) {
 		return 0, ErrTooBig

@@ -11,11 +11,24 @@ import (
 type Limits struct {
 	MessageBytesMax int // payload of a whole message, all fragments together; more is ErrTooBig
 	FragmentsMax    int // frames of one fragmented message, empty ones counted; more is ErrTooManyFragments
+	// Deflate: the client has negotiated permessage-deflate (RFC 7692), so that a message may be compressed.
+	Deflate bool
+}
+
+// bytesMax returns what a message's payload may have on the wire. What does not shrink takes a
+// few bytes more for each of its blocks once it is compressed.
+func (l *Limits) bytesMax(compressed bool) int {
+	if compressed {
+		return l.MessageBytesMax + l.MessageBytesMax/1000 + 64
+	}
+	return l.MessageBytesMax
 }
 
 // Message is one complete message or control frame.
 type Message struct {
 	Op ws.OpCode // OpText, OpBinary, OpClose, OpPing or OpPong
+	// Compressed: Payload is still compressed, so that neither its size nor, of a text, UTF-8 is checked.
+	Compressed bool
 
 	// Payload is unmasked and checked. It lies in the bytes that were read or in
 	// the State: it is valid until either is used again.
@@ -26,6 +39,7 @@ type Message struct {
 const (
 	fin          = 0x80 // of byte 0
 	reservedBits = 0x70
+	compressed   = 0x40 // RSV1, of a message's first frame (RFC 7692 section 6)
 	opCodeBits   = 0x0f
 	controlBit   = 0x08
 

@@ -27,10 +27,11 @@ type State struct {
 	control [ws.MaxControlFramePayloadSize]byte
 
 	// The message in progress.
-	op        ws.OpCode // OpText or OpBinary; OpContinuation when there is none
-	fragments int
-	buf       []byte // unmasked; of the last message when there is none
-	text      wsutil.UTF8Reader
+	op         ws.OpCode // OpText or OpBinary; OpContinuation when there is none
+	compressed bool
+	fragments  int
+	buf        []byte // unmasked; of the last message when there is none
+	text       wsutil.UTF8Reader
 }
 
 // Idle reports whether nothing is kept between two calls: the State may be given
@@ -107,14 +108,17 @@ func (s *State) takeData(b []byte, lim *Limits) (m Message, ok bool, err error) 
 	ws.Cipher(b, s.header.Mask, at)
 	last := s.header.Fin && !s.inPayload
 	if last && s.fragments == 1 && at == 0 {
-		m = Message{Op: s.op, Payload: b}
+		m = Message{Op: s.op, Compressed: s.compressed, Payload: b}
 		s.op = ws.OpContinuation
+		if s.compressed {
+			return m, true, nil
+		}
 		if err := check(m); err != nil {
 			return Message{}, false, err
 		}
 		return m, true, nil
 	}
-	if s.op == ws.OpText && !s.takeText(b, last) {
+	if s.op == ws.OpText && !s.compressed && !s.takeText(b, last) {
 		return Message{}, false, ErrText
 	}
 	s.grow(len(b), lim)
@@ -122,7 +126,7 @@ func (s *State) takeData(b []byte, lim *Limits) (m Message, ok bool, err error) 
 	if !last {
 		return Message{}, false, nil
 	}
-	m = Message{Op: s.op, Payload: s.buf[:len(s.buf):len(s.buf)]}
+	m = Message{Op: s.op, Compressed: s.compressed, Payload: s.buf[:len(s.buf):len(s.buf)]}
 	s.op = ws.OpContinuation
 	return m, true, nil
 }
@@ -144,7 +148,7 @@ func (s *State) grow(n int, lim *Limits) {
 	if need <= cap(s.buf) {
 		return
 	}
-	most := lim.MessageBytesMax
+	most := lim.bytesMax(s.compressed)
 	if s.header.Fin {
 		most = need + s.left
 	}
