@@ -57,6 +57,7 @@ var arrows = []arrow{
 	{dir: "gateway/centrifugo", may: protocol + " gateway/engine", why: "a protocol; faults of publishing become its own error codes"},
 	{dir: "gateway/loop", may: "gateway/rate gateway/saved poller gateway/channel gateway/wire gateway/frame gateway/engine", why: "delivers, and knows no protocol, edge, ops or access"},
 	{dir: "gateway/wire", may: "gateway/channel gateway/frame", why: "frames payloads, and knows no connection"},
+	{dir: "gateway/wire/deflate", may: "gateway/channel gateway/frame", why: "compresses what formats append, and inflates messages: no connection, no I/O"},
 	{dir: "gateway/engine", may: "gateway/channel gateway/setting", why: "knows publications, subscribers and no connection; names of settings in its faults"},
 	{dir: "gateway/engine/local", may: "gateway/engine gateway/channel gateway/presence", why: "an engine: answers from this node's channels and tables"},
 	{dir: "gateway/engine/backing", may: "gateway/engine gateway/engine/local gateway/engine/nats gateway/engine/nats/datadir gateway/channel gateway/presence gateway/setting", why: "settings become one of the engines, or what is found about them; with -tags nonats there is one"},
