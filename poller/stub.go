@@ -62,3 +62,10 @@ func FreeBytes(path string) (int64, error) { return 0, ErrUnsupported }
 func FileIdentity(f *os.File) (device, inode uint64, born int64, err error) {
 	return 0, 0, 0, ErrUnsupported
 }
+
+func MemoryFile(name string) (*os.File, error)                       { return nil, ErrUnsupported }
+func Seal(f *os.File) error                                          { return ErrUnsupported }
+func Sealed(f *os.File) error                                        { return ErrUnsupported }
+func MessagePair() (a, b *os.File, err error)                        { return nil, nil, ErrUnsupported }
+func SendMessage(fd int, p []byte, fds []int) (sent bool, err error) { return false, ErrUnsupported }
+func Truncated(flags int) bool                                       { return false }

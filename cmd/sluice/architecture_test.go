@@ -50,7 +50,7 @@ var arrows = []arrow{
 	{dir: "gateway/route", may: "gateway/loop", why: "what protocols register and edge looks up; a request becomes the loop's Hello"},
 	{dir: "gateway/control", may: "gateway/loop gateway/channel gateway/access gateway/api gateway/engine gateway/ops gateway/setting gateway/sampling",
 		why: "acts on all loops, as the API's node and as what ops asks; publishes through the engine's Publisher, and asks the engine"},
-	{dir: "gateway/handover", may: "gateway/loop gateway/edge gateway/channel gateway/presence", why: "takes listeners and connections", todo: true},
+	{dir: "gateway/handover", may: "gateway/saved poller syscall", why: "the protocol of two processes, and not what they hand over; the poller for sockets with descriptors and files in memory; syscall for rights"},
 	{dir: "gateway/ops", may: "gateway/cgroup gateway/ops/console", why: "serves what it is given: it is the last to be asked and knows no connection"},
 	{dir: "gateway/ops/console", may: "gateway/asset", why: "files, and sessions of browsers: it does not know what it guards"},
 	{dir: "gateway/raw", may: protocol + " gateway/sampling gateway/engine", why: "a protocol; sampling quotes names for the log; an engine that is away has a close code"},
