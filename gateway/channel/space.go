@@ -4,14 +4,16 @@ import (
 	"container/list"
 	"encoding/binary"
 	"errors"
-	"hash/maphash"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"sluice/gateway/rate"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // ErrTooManyChannels is returned for a subscription that would create a channel beyond the
@@ -28,8 +30,7 @@ type Space struct {
 	limit       int // of one log, bytes; a power of two
 	channelsMax int
 	budget      *Budget
-	seed        maphash.Seed
-	epochs      maphash.Seed
+	seed        uint64 // of hash; Restore sets it, too
 
 	history History // set by KeepHistory, before the space is used
 	// Publications and joins per second of one channel; set by LimitRate, likewise.
@@ -69,7 +70,7 @@ type shard struct {
 // NewSpace returns an empty space. A log holds up to logBytes, rounded up to a
 // power of two; all logs together draw on budget.
 func NewSpace(logBytes, channelsMax int, budget *Budget) *Space {
-	s := &Space{limit: grown(0, ringBytesMin, logBytes), channelsMax: channelsMax, budget: budget, seed: maphash.MakeSeed(), epochs: maphash.MakeSeed()}
+	s := &Space{limit: grown(0, ringBytesMin, logBytes), channelsMax: channelsMax, budget: budget, seed: rand.Uint64()}
 	s.history.Of = func(string) Keep { return Keep{} }
 	s.Classify(1, func(string) int { return 0 })
 	for i := range s.shards {
@@ -105,7 +106,16 @@ func (s *Space) Class(name string) int { return s.classOf(name) }
 func (s *Space) ChannelsOf(class int) int { return int(s.classes[class].Load()) }
 
 func (s *Space) shard(name string) *shard {
-	return &s.shards[maphash.String(s.seed, name)%spaceShards]
+	return &s.shards[s.hash(name)%spaceShards]
+}
+
+// hash decides a name's shard and, in it, the epochs of its channels. The process that takes this one's channels
+// over has the same.
+func (s *Space) hash(name string) uint64 {
+	var h xxhash.Digest
+	h.ResetWithSeed(s.seed)
+	h.WriteString(name) // never fails
+	return h.Sum64()
 }
 
 // Channels returns the number of channels that exist.
@@ -158,13 +168,10 @@ func (s *Space) Next(name string) Position {
 // same only where nothing was published between their beginnings: where a channel keeps
 // history, what is published creates it, and one that has ended with publications is counted.
 func (s *Space) epoch(sh *shard, name string) Epoch {
-	var h maphash.Hash
-	h.SetSeed(s.epochs)
-	h.WriteString(name) // never fails
-	var ended [8]byte
-	binary.LittleEndian.PutUint64(ended[:], sh.ended)
-	h.Write(ended[:])           // never fails
-	return Epoch(h.Sum64() | 1) // never epoch 0
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:], s.hash(name))
+	binary.LittleEndian.PutUint64(b[8:], sh.ended)
+	return Epoch(xxhash.Sum64(b[:]) | 1) // never epoch 0
 }
 
 // open finds or creates a channel, and gives it with its shard locked. A new one is

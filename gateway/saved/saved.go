@@ -90,8 +90,14 @@ func (r *Reader) Int() int64 {
 	return int64(n>>1) ^ -int64(n&1)
 }
 
+// View returns the next part where it lies.
+func (r *Reader) View() []byte { return r.Take(r.Uint()) }
+
 // Bytes returns a copy of the next part, nil for an empty one.
 func (r *Reader) Bytes() []byte { return append([]byte(nil), r.Take(r.Uint())...) }
+
+// More reports whether there is more of the value.
+func (r *Reader) More() bool { return r.err == nil && len(r.rest) > 0 }
 
 // End returns what is wrong with the value, nil if it was read to its end.
 func (r *Reader) End() error {
