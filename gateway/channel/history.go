@@ -242,15 +242,15 @@ type Recalled struct {
 	More bool
 }
 
-// Recall appends to dst the history since a position, in the format of the reader's log, and
-// stops once it has appended limit bytes or more. If there is no more, live is the cursor
+// Recall appends to dst the history since a position, in a format, and stops once it has appended
+// limit bytes or more. If there is no more, live is the cursor
 // in the log where live delivery continues: no publication lies between the two, and none is
 // in both. now, in the unit of Publication.At, decides what has expired.
-func (r *Reader) Recall(dst []byte, ask Ask, limit int, now int64, s *Scratch) (_ Recalled, live uint64) {
-	out, live := r.recall(dst, ask, limit, now, s)
+func (r *Reader) Recall(dst []byte, f Format, ask Ask, limit int, now int64, s *Scratch) (_ Recalled, live uint64) {
+	out, live := r.recall(dst, f, ask, limit, now, s)
 	if s.late { // a large one, which is not encoded under the lock
 		s.late = false
-		out.Frames = r.log.format.Append(out.Frames, &s.kept)
+		out.Frames = f.Append(out.Frames, &s.kept)
 	}
 	if s.kept = (Publication{}); cap(s.buf) > scratchKeep {
 		s.buf = nil
@@ -258,11 +258,11 @@ func (r *Reader) Recall(dst []byte, ask Ask, limit int, now int64, s *Scratch) (
 	return out, live
 }
 
-func (r *Reader) recall(dst []byte, ask Ask, limit int, now int64, s *Scratch) (Recalled, uint64) {
+func (r *Reader) recall(dst []byte, f Format, ask Ask, limit int, now int64, s *Scratch) (Recalled, uint64) {
 	c := r.log.channel
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.recallLocked(dst, ask, r.log.format, limit, now, s), r.log.head.Load()
+	return c.recallLocked(dst, ask, f, limit, now, s), r.log.head.Load()
 }
 
 // recallSmall is the size up to which what is recalled is encoded under the lock.

@@ -29,14 +29,14 @@ func TestRecoveryThatMeetsAPublicationBeginsBeforeIt(t *testing.T) {
 		}()
 		<-g.entered
 		head := m.Log().Head()
-		if r, live := m.Recall(nil, Ask{Kind: AskNow}, 1, 0, new(Scratch)); r.To.Offset != n || live != head {
+		if r, live := m.Recall(nil, m.log.format, Ask{Kind: AskNow}, 1, 0, new(Scratch)); r.To.Offset != n || live != head {
 			t.Fatalf("publication %d begins at %d: recovery ends with %d, and goes on from %d", n+1, head, r.To.Offset, live)
 		}
 		g.open <- struct{}{}
 		if err := <-published; err != nil {
 			t.Fatal(err)
 		}
-		if r, live := m.Recall(nil, Ask{Kind: AskNow}, 1, 0, new(Scratch)); r.To.Offset != n+1 || live != m.Log().Head() {
+		if r, live := m.Recall(nil, m.log.format, Ask{Kind: AskNow}, 1, 0, new(Scratch)); r.To.Offset != n+1 || live != m.Log().Head() {
 			t.Fatalf("behind publication %d recovery ends with %d, and goes on from %d of %d", n+1, r.To.Offset, live, m.Log().Head())
 		}
 		m.serve()
@@ -65,7 +65,7 @@ func TestRecoveryGoesOnWhereItEnds(t *testing.T) {
 			open = false
 		default:
 		}
-		if r, live := m.Recall(nil, Ask{Kind: AskNow}, 1, 0, &scratch); live != size*r.To.Offset {
+		if r, live := m.Recall(nil, m.log.format, Ask{Kind: AskNow}, 1, 0, &scratch); live != size*r.To.Offset {
 			t.Fatalf("recovery ends with %d, and goes on from %d, want %d", r.To.Offset, live, size*r.To.Offset)
 		}
 		m.serve()
@@ -94,11 +94,11 @@ func TestRecoveryBeginsWhereItIsDecidedTo(t *testing.T) {
 	})
 	var scratch Scratch
 	for range 200_000 {
-		if r, _ := m.Recall(nil, Ask{Kind: AskNow}, 1<<10, 0, &scratch); r.Gap || r.Count != 0 || r.From != r.To {
+		if r, _ := m.Recall(nil, m.log.format, Ask{Kind: AskNow}, 1<<10, 0, &scratch); r.Gap || r.Count != 0 || r.From != r.To {
 			t.Errorf("from now on: %+v, want nothing", r)
 			break
 		}
-		if r, _ := m.Recall(nil, Ask{Kind: AskNewest, N: 1}, 1<<10, 0, &scratch); r.Gap || r.Count != 1 || r.To.Offset != r.From.Offset+1 {
+		if r, _ := m.Recall(nil, m.log.format, Ask{Kind: AskNewest, N: 1}, 1<<10, 0, &scratch); r.Gap || r.Count != 1 || r.To.Offset != r.From.Offset+1 {
 			t.Errorf("from the newest on: %+v, want one", r)
 			break
 		}

@@ -251,7 +251,7 @@ func TestPublicationsKnowTheOneBefore(t *testing.T) {
 	if diff := cmp.Diff([]link{{1, 0}, {2, 1}, {0, 0}, {3, 2}, {0, 0}, {4, 3}}, live); diff != "" {
 		t.Errorf("live (-want +got):\n%s", diff)
 	}
-	if r, _ := m.Recall(nil, Ask{}, 0, 0, new(Scratch)); r.Taken != 5 || c.Taken() != 5 {
+	if r, _ := m.Recall(nil, m.log.format, Ask{}, 0, 0, new(Scratch)); r.Taken != 5 || c.Taken() != 5 {
 		t.Errorf("%d and %d messages are counted, want 5", r.Taken, c.Taken())
 	}
 	p, scratch := Publication{Payload: make([]byte, 100)}, new(Scratch)
@@ -310,7 +310,7 @@ func TestRecoveryMeetsTheLogWithoutAHole(t *testing.T) {
 	recoveries, recalled := 0, 0
 	for at := (Position{c.Epoch(), 0}); at.Offset < total; {
 		m := join(t, s, "x", padded(0))
-		r, live := m.Recall(nil, Ask{Kind: AskSince, At: at}, math.MaxInt, 0, new(Scratch))
+		r, live := m.Recall(nil, m.log.format, Ask{Kind: AskSince, At: at}, math.MaxInt, 0, new(Scratch))
 		next := r.From.Offset + 1
 		if !r.Gap && r.From != at {
 			t.Fatalf("asked for %v, it begins after %v", at, r.From)

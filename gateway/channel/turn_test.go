@@ -42,7 +42,7 @@ func TestNobodyWaitsForAnEncoding(t *testing.T) {
 	published := encoding(c, slow, 20, nil)
 	// All of these would hang.
 	s.Find("x")
-	second.Recall(nil, Ask{Kind: AskNow}, 1, 0, new(Scratch))
+	second.Recall(nil, second.log.format, Ask{Kind: AskNow}, 1, 0, new(Scratch))
 	c.Collect(Ask{Kind: AskNow}, Bounds{}, 0)
 	for range trimPart {
 		s.Trim(0)
@@ -359,7 +359,7 @@ func TestNobodyWaitsForALargeRecovery(t *testing.T) {
 	for i, n := range want {
 		got := make(chan piece)
 		go func() {
-			r, live := m.Recall(nil, Ask{Kind: AskSince, At: at}, 1<<20, 0, new(Scratch))
+			r, live := m.Recall(nil, m.log.format, Ask{Kind: AskSince, At: at}, 1<<20, 0, new(Scratch))
 			got <- piece{r, live}
 		}()
 		<-slow.entered

@@ -72,7 +72,7 @@ func (n *Node) try(t testing.TB, name string, ask channel.Ask) (*subscriber, err
 	if err != nil {
 		return nil, err
 	}
-	got, live := s.Recall(nil, ask, 1<<20, time.Now().UnixMilli(), new(channel.Scratch))
+	got, live := s.Recall(nil, form{}, ask, 1<<20, time.Now().UnixMilli(), new(channel.Scratch))
 	if got.More {
 		t.Fatalf("%s: its history is too large for the test", name)
 	}
