@@ -104,7 +104,7 @@ func serve(b []byte) (route.Request, *route.Reject) {
 	if reject != nil || !req.Upgrade {
 		return req, reject
 	}
-	if _, err := NewUpgrader(nil).Upgrade(head, io.Discard); err != nil && !errors.As(err, &reject) {
+	if _, err := NewUpgrader(nil, false).Upgrade(head, io.Discard); err != nil && !errors.As(err, &reject) {
 		panic(err) // writing to nowhere does not fail
 	}
 	return req, reject

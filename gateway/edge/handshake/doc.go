@@ -28,7 +28,7 @@
 //	b, n = b[handshake.EmptyLine(b):], n-handshake.EmptyLine(b)
 //	req, reject := handshake.Parse(b[:n])
 //	origins.Allow(req.Origin, req.HasOrigin, req.Host)
-//	protocol, err := upgrader.Upgrade(b[:n], w)
+//	agreed, err := upgrader.Upgrade(b[:n], w)
 //
 // A request that is not an upgrade goes to net/http after Parse, together with its bytes.
 //

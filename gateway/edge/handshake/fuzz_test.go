@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -29,7 +30,7 @@ func FuzzParse(f *testing.F) {
 	for _, s := range seeds(f) {
 		f.Add([]byte(s))
 	}
-	upgrader := NewUpgrader([]string{"chat", "mqtt"})
+	upgrader, deflating := NewUpgrader([]string{"chat", "mqtt"}, false), NewUpgrader([]string{"chat", "mqtt"}, true)
 	f.Fuzz(func(t *testing.T, head []byte) {
 		before := string(head)
 		req, reject := Parse(head)
@@ -51,7 +52,7 @@ func FuzzParse(f *testing.F) {
 		}
 
 		var w countingWriter
-		protocol, err := upgrader.Upgrade(head, &w)
+		agreed, err := upgrader.Upgrade(head, &w)
 		if err != nil {
 			t.Fatalf("%q: Parse accepts it, the upgrader says %v", head, err)
 		}
@@ -66,8 +67,20 @@ func FuzzParse(f *testing.F) {
 				break
 			}
 		}
-		if protocol != want || resp.Header.Get("Sec-WebSocket-Protocol") != want {
-			t.Fatalf("%q: chose %q of %q", head, protocol, req.Protocols)
+		if agreed != (Agreed{Protocol: want}) || resp.Header.Get("Sec-WebSocket-Protocol") != want {
+			t.Fatalf("%q: chose %q of %q", head, agreed.Protocol, req.Protocols)
+		}
+		w = countingWriter{}
+		agreed, err = deflating.Upgrade(head, &w)
+		if err != nil {
+			t.Fatalf("%q: Parse accepts it, the upgrader with an extension says %v", head, err)
+		}
+		resp = readAnswer(t, []byte(w.String()))
+		if resp.StatusCode != 101 || w.writes != 1 || agreed.Protocol != want || !slices.Contains([]string{
+			"", "permessage-deflate;server_no_context_takeover;client_no_context_takeover",
+			"permessage-deflate;server_no_context_takeover;client_no_context_takeover;server_max_window_bits=15",
+		}, resp.Header.Get("Sec-WebSocket-Extensions")) || agreed.Deflate != (resp.Header.Get("Sec-WebSocket-Extensions") != "") {
+			t.Fatalf("%q: answered %q, agreed to %+v", head, w.String(), agreed)
 		}
 	})
 }

@@ -14,40 +14,67 @@ import (
 type Upgrader struct {
 	// Set at construction.
 	protocols []string
+	deflate   bool
 	upgrader  ws.Upgrader
 }
 
-// NewUpgrader returns an Upgrader that supports these subprotocols, each a [Token].
-func NewUpgrader(subprotocols []string) *Upgrader {
-	u := &Upgrader{protocols: slices.Clone(subprotocols)}
+// NewUpgrader returns an Upgrader that supports these subprotocols, each a [Token], and permessage-deflate if
+// deflate is set.
+func NewUpgrader(subprotocols []string, deflate bool) *Upgrader {
+	u := &Upgrader{protocols: slices.Clone(subprotocols), deflate: deflate}
 	if len(u.protocols) > 0 {
 		u.upgrader.ProtocolCustom = u.choose
 	}
 	return u
 }
 
+// Agreed is what an upgrade's response says.
+type Agreed struct {
+	// Protocol is the chosen subprotocol: the first that the client offers and that is in the configured list,
+	// or "".
+	Protocol string
+	Deflate  bool // permessage-deflate, of which neither side keeps its context
+}
+
 // Upgrade runs ws.Upgrader over head, which Parse accepted, and writes its 101 to
-// w with one Write. It returns the chosen subprotocol: the first that the client
-// offers and that is in the configured list, or "". Extensions are declined.
+// w with one Write. Extensions other than permessage-deflate are declined, and so is what is malformed.
 //
 // An error that is a *route.Reject means that nothing was written, and is a fault of
 // this package. Any other error is that of w.
-func (u *Upgrader) Upgrade(head []byte, w io.Writer) (protocol string, err error) {
-	x := exchange{rest: head}
-	x.answer = x.space[:0]
-	hs, err := u.upgrader.Upgrade(&x)
+func (u *Upgrader) Upgrade(head []byte, w io.Writer) (Agreed, error) {
+	var x exchange
+	rest, deflate := head, u.deflate && !keepsContext(head)
+	hs, err := u.run(&x, rest, deflate)
+	if deflate && errors.Is(err, ws.ErrMalformedRequest) { // the list of extensions is
+		deflate = false
+		hs, err = u.run(&x, rest, deflate)
+	}
 	if errors.Is(err, ws.ErrHandshakeBadUpgrade) { // a list, of which it knows only the one element
-		x.rest, x.answer = webSocketAlone(head), x.space[:0]
-		hs, err = u.upgrader.Upgrade(&x)
+		rest = webSocketAlone(head)
+		hs, err = u.run(&x, rest, deflate)
+	}
+	if deflate && errors.Is(err, ws.ErrMalformedRequest) { // it has come to that only now
+		hs, err = u.run(&x, rest, false)
 	}
 	if err != nil {
 		// Its answer is dropped, because an error's text may quote the request.
-		return "", rejectUpgrader
+		return Agreed{}, rejectUpgrader
 	}
 	if _, err := w.Write(x.answer); err != nil {
-		return "", fmt.Errorf("write the upgrade's response: %w", err)
+		return Agreed{}, fmt.Errorf("write the upgrade's response: %w", err)
 	}
-	return hs.Protocol, nil
+	return Agreed{Protocol: hs.Protocol, Deflate: len(hs.Extensions) > 0}, nil
+}
+
+// run runs ws.Upgrader once. deflate: permessage-deflate may be negotiated.
+func (u *Upgrader) run(x *exchange, head []byte, deflate bool) (ws.Handshake, error) {
+	x.rest, x.answer = head, x.space[:0]
+	if !deflate {
+		return u.upgrader.Upgrade(x)
+	}
+	upgrader := u.upgrader
+	upgrader.Negotiate = new(negotiation).negotiate
+	return upgrader.Upgrade(x)
 }
 
 // webSocketAlone returns a copy of a head whose Upgrade field names nothing but websocket.

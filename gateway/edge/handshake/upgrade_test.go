@@ -61,9 +61,9 @@ func TestUpgradeAnswersWithTheKeysAccept(t *testing.T) {
 			}
 			b := []byte(head)
 			var w countingWriter
-			protocol, err := NewUpgrader(test.configured).Upgrade(b, &w)
-			if err != nil || protocol != test.protocol {
-				t.Errorf("got %q, %v; want %q", protocol, err, test.protocol)
+			agreed, err := NewUpgrader(test.configured, false).Upgrade(b, &w)
+			if err != nil || agreed != (Agreed{Protocol: test.protocol}) {
+				t.Errorf("got %+v, %v; want %q", agreed, err, test.protocol)
 			}
 			if got := w.String(); got != want || w.writes != 1 {
 				t.Errorf("got %d writes of %q; want %q", w.writes, got, want)
@@ -80,9 +80,9 @@ func TestUpgradeOfLargeHead(t *testing.T) {
 	protocol := strings.Repeat("p", 1000)
 	head = withFields(head, "Sec-WebSocket-Protocol: "+protocol+"\r\n")
 	var w countingWriter
-	got, err := NewUpgrader([]string{protocol}).Upgrade([]byte(head), &w)
-	if err != nil || got != protocol || w.writes != 1 || !strings.Contains(w.String(), protocol) {
-		t.Errorf("got %q, %v, %d writes of %q", got, err, w.writes, w.String())
+	got, err := NewUpgrader([]string{protocol}, false).Upgrade([]byte(head), &w)
+	if err != nil || got.Protocol != protocol || w.writes != 1 || !strings.Contains(w.String(), protocol) {
+		t.Errorf("got %q, %v, %d writes of %q", got.Protocol, err, w.writes, w.String())
 	}
 }
 
@@ -93,7 +93,7 @@ func TestUpgradeThatFailsWritesNothing(t *testing.T) {
 		swap(t, good, "Host", "H"), strings.TrimSuffix(good, "\r\n"),
 	} {
 		var w countingWriter
-		_, err := NewUpgrader(nil).Upgrade([]byte(head), &w)
+		_, err := NewUpgrader(nil, false).Upgrade([]byte(head), &w)
 		if reject, ok := errors.AsType[*route.Reject](err); !ok || reject.Status != 500 || w.writes != 0 {
 			t.Errorf("%q: got %v and %d writes", head, err, w.writes)
 		}
@@ -102,7 +102,7 @@ func TestUpgradeThatFailsWritesNothing(t *testing.T) {
 
 func TestUpgradeReportsWhatTheWriterSays(t *testing.T) {
 	broken := errors.New("broken")
-	_, err := NewUpgrader(nil).Upgrade([]byte(good), writerFunc(func([]byte) (int, error) { return 3, broken }))
+	_, err := NewUpgrader(nil, false).Upgrade([]byte(good), writerFunc(func([]byte) (int, error) { return 3, broken }))
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
@@ -128,7 +128,7 @@ func TestUpgraderAloneIsNotStrict(t *testing.T) {
 }
 
 func TestUpgradeAllocates(t *testing.T) {
-	u := NewUpgrader([]string{"chat"})
+	u := NewUpgrader([]string{"chat"}, false)
 	head := []byte(firefox)
 	discard := writerFunc(func(p []byte) (int, error) { return len(p), nil })
 	// ws.Upgrader's own: the nonce, the accept key and what it is hashed from, and the
@@ -139,7 +139,7 @@ func TestUpgradeAllocates(t *testing.T) {
 }
 
 func BenchmarkUpgrade(b *testing.B) {
-	u := NewUpgrader([]string{"chat"})
+	u := NewUpgrader([]string{"chat"}, false)
 	discard := writerFunc(func(p []byte) (int, error) { return len(p), nil })
 	for _, head := range []struct{ name, head string }{{"Chrome", chrome}, {"Firefox", firefox}} {
 		b.Run(head.name, func(b *testing.B) {
