@@ -16,6 +16,7 @@ import (
 	"sluice/gateway/rate"
 	"sluice/gateway/raw"
 	"sluice/gateway/setting"
+	"sluice/gateway/wire/deflate"
 	"sluice/poller"
 )
 
@@ -46,6 +47,17 @@ const (
 	DemoAuto Demo = iota
 	// DemoOff: it does not.
 	DemoOff
+)
+
+// Compression is whether clients that ask for it receive publications compressed.
+type Compression int
+
+const (
+	// CompressionOff: they do not.
+	CompressionOff Compression = iota
+	// CompressionShared: a publication is compressed once for all of them, as permessage-deflate without
+	// context takeover over WebSocket, and as gzip in an event stream. It costs no memory per connection.
+	CompressionShared
 )
 
 // SlowRule specifies what happens to slow subscribers of channels whose names match Pattern.
@@ -90,6 +102,11 @@ type Config struct {
 
 	// Raw is what clients of raw WebSocket and SSE may do.
 	Raw Raw `name:"raw" group:"Clients" words:"auto,publish,listen,off" default:"auto" help:"what raw WebSocket and SSE clients may do: publish, listen (subscribe only) or off. auto: publish if tokens or namespaces are configured, or if only this machine can connect and no proxy is configured; otherwise listen"`
+	// Compression is whether clients that ask for it receive publications compressed.
+	Compression Compression `name:"compression" group:"Clients" words:"off,shared" default:"off" help:"compression for clients that ask for it: shared compresses each publication once for all of them (permessage-deflate over WebSocket, gzip over SSE), without memory per connection; off never compresses"`
+	// CompressionMin is the size from which on a publication is compressed, in bytes, with what the client's
+	// format adds to it.
+	CompressionMin int `name:"compression-min" group:"Clients" unit:"bytes" default:"128" min:"1" max:"64MiB" help:"smallest publication that is compressed, including what the client's format adds; smaller ones would hardly shrink"`
 	// AllowedOrigins are the origins whose pages may connect, in addition to the
 	// gateway's own host: "https://app.example.com", "https://*.example.com", "null", or
 	// "*" for every page of every site.
@@ -292,6 +309,10 @@ func (c *Config) loops() loop.Config {
 		MessageRate: clientRateFor(c.MessageRate, automatic.MessageRate), ControlRate: clientRateFor(c.ControlRate, automatic.ControlRate),
 		Skips: loop.SlowRules(c.SlowPolicy).Skip, DrainDuration: c.DrainDuration, Logger: c.Logger,
 	}
+	if c.Compression == CompressionShared {
+		// A publisher compresses as long as it runs, so there is seldom use for more.
+		cfg.Compressors = deflate.New(c.CompressionMin, runtime.GOMAXPROCS(0)+1)
+	}
 	if hook := c.OnMessage; hook != nil {
 		cfg.OnMessage = func(channel string, payload []byte, binary bool, conn uint64) bool {
 			return hook(Message{Channel: channel, Payload: payload, Binary: binary, Conn: conn})
@@ -310,6 +331,7 @@ func (c *Config) edge() edge.Config {
 			// What was asked for holds for this machine's clients too.
 			LoopbackOpen: c.MaxPerAddress > 0, LoopbackRate: c.AddressRate > 0,
 		},
+		Compression:  c.Compression == CompressionShared,
 		CloseRefused: c.Refuse == RefuseClose, TrustedProxies: c.TrustedProxies, ProxyProtocol: c.ProxyProtocol,
 		Socket: poller.Options{SendBuffer: c.SendBuffer, NotsentLowat: c.NotsentLowat, UserTimeout: c.UserTimeout, NoDelay: true},
 		Logger: c.Logger,

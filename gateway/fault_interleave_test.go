@@ -31,6 +31,7 @@ var (
 //
 //	go test -race ./gateway -run Interleavings -fault.steps 100000
 func TestInterleavings(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	t.Parallel()
 	steps, seed := *interleaveSteps, *interleaveSeed
 	if steps == 0 {

@@ -194,6 +194,7 @@ func heap() int64 {
 }
 
 func TestHostileClientsHurtNobodyElse(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	clienttest.PlainOnly(t)
 	maxBuffered := clienttest.Scaled(16<<20, 4<<20)
 	// No handshake ends because of its time: who is kept out by one stays out.

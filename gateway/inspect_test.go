@@ -27,6 +27,7 @@ func (s *server) rows(query string) (rows []loop.Description) {
 }
 
 func TestInspectorShowsWhatAConnectionIs(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	clienttest.PlainOnly(t)
 	t.Parallel()
 	s := start(t, Config{Loops: 1, SendBuffer: 4 << 10, PingInterval: -1, WriteTimeout: -1, SlowPolicy: []SlowRule{{Pattern: "*", Skip: true}}})

@@ -63,6 +63,8 @@ func (s *Server) snapshot() *ops.Snapshot {
 		HeldLogs: s.budget.Used(), HeldHistory: s.historyBudget.Used(), HeldEncoding: s.space.Encoding(), Channels: s.space.Channels(),
 		Published: s.publisher.Accepted(), PushedBack: s.publisher.PushedBack.Load(), KernelMemory: -1,
 	}
+	squeezed := s.compressors.Stats()
+	out.CompressedFrom, out.CompressedTo, out.CompressorsBusy = squeezed.In, squeezed.Out, squeezed.Busy
 	if s.cfg.CertificateExpiry != nil {
 		out.CertificateExpiry = s.cfg.CertificateExpiry()
 	}

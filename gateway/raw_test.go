@@ -91,6 +91,7 @@ func TestNodesNeverShareIDs(t *testing.T) {
 }
 
 func TestEchoOffKeepsTheOrderWhileBlocked(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	t.Parallel()
 	s := start(t, Config{Loops: 1, SendBuffer: 4 << 10, ChannelBuffer: 1 << 20})
 	quiet := clienttest.ConnectWith(t, s, 4<<10)
@@ -182,6 +183,7 @@ func TestPathsLeadToChannels(t *testing.T) {
 }
 
 func TestCompressionIsDeclined(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	t.Parallel()
 	s := start(t, Config{})
 	c := clienttest.Connect(t, s)

@@ -154,6 +154,7 @@ func rfcCases() []rfcCase {
 var large = Config{MaxMessage: 8 << 20, MaxFragments: 1 << 20, ChannelBuffer: 32 << 20, MaxPending: 16 << 20}
 
 func TestRFC6455CaseByCase(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	t.Parallel()
 	s := start(t, large)
 	for i, c := range rfcCases() {

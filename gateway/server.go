@@ -31,6 +31,7 @@ import (
 	"sluice/gateway/sampling"
 	"sluice/gateway/setting"
 	page "sluice/gateway/web" // web is net/http's server here
+	"sluice/gateway/wire/deflate"
 	"sluice/poller"
 )
 
@@ -69,7 +70,8 @@ type Server struct {
 	present         *presence.Table
 	verifiers       *access.Verifiers
 	protocols       route.Registration
-	budget          *channel.Budget // of channels' logs
+	compressors     *deflate.Compressors // nil without compression
+	budget          *channel.Budget      // of channels' logs
 	historyBudget   *channel.Budget
 	warnings        Faults
 	names           setting.Names // what texts call fields of cfg
@@ -181,6 +183,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 	}
 	loops := cfg.loops()
 	loops.Engine, loops.Node, loops.Space, loops.Admission, loops.Failed, loops.Clock, loops.Seconds = s.engine.Engine, s.engine.ConnectionBits(), s.space, s.edge, s.fail, with.clock, with.seconds
+	s.compressors = loops.Compressors
 	loops.Variants, loops.Sharing = s.protocols.Variants, s.protocols.Sharing
 	if s.set, err = loop.New(loops); err != nil {
 		return nil, err

@@ -42,6 +42,9 @@ func startWith(t testing.TB, cfg Config, with parts) *server {
 	if cfg.Loops == 0 {
 		cfg.Loops = 2
 	}
+	if *clienttest.Deflated {
+		cfg.Compression, cfg.CompressionMin = CompressionShared, 1
+	}
 	clock := new(clienttest.Clock)
 	with.clock = clock.Now
 	srv, err := newServer(cfg, with)

@@ -55,7 +55,7 @@ var arrows = []arrow{
 	{dir: "gateway/ops/console", may: "gateway/asset", why: "files, and sessions of browsers: it does not know what it guards"},
 	{dir: "gateway/raw", may: protocol + " gateway/sampling gateway/engine", why: "a protocol; sampling quotes names for the log; an engine that is away has a close code"},
 	{dir: "gateway/centrifugo", may: protocol + " gateway/engine", why: "a protocol; faults of publishing become its own error codes"},
-	{dir: "gateway/loop", may: "gateway/rate gateway/saved poller gateway/channel gateway/wire gateway/frame gateway/engine", why: "delivers, and knows no protocol, edge, ops or access"},
+	{dir: "gateway/loop", may: "gateway/rate gateway/saved poller gateway/channel gateway/wire gateway/wire/deflate gateway/frame gateway/engine", why: "delivers, compressed for clients that have negotiated it, and knows no protocol, edge, ops or access"},
 	{dir: "gateway/wire", may: "gateway/channel gateway/frame", why: "frames payloads, and knows no connection"},
 	{dir: "gateway/wire/deflate", may: "gateway/channel gateway/frame", why: "compresses what formats append, and inflates messages: no connection, no I/O"},
 	{dir: "gateway/engine", may: "gateway/channel gateway/setting", why: "knows publications, subscribers and no connection; names of settings in its faults"},

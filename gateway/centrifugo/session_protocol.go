@@ -114,6 +114,12 @@ func (p *Protocol) Message(conn *loop.Conn, m frame.Message) loop.Wait {
 	return nil
 }
 
+// IgnoresPayload implements loop.Ignorer: a unidirectional client that is connected has nothing more to say.
+func (p *Protocol) IgnoresPayload(conn *loop.Conn) bool {
+	c := p.Client(conn)
+	return c.format.Uni && c.Identified()
+}
+
 // Due implements loop.Protocol.
 func (p *Protocol) Due(c *loop.Conn) { p.Client(c).expireSession() }
 

@@ -189,7 +189,7 @@ func (c clientConn) settleSubscription(name string, o *namespace.Options, w wish
 	l := c.Loop()
 	f := c.format
 	f.Joins = c.protocol.Policy.PushesJoinLeave(o, c.User, w.joins)
-	g, err := l.Group(name, f.Shared())
+	g, err := c.Group(name, f.Shared())
 	if err != nil {
 		return subscription{}, ErrorTooManyRequests // temporary: too many channels
 	}

@@ -30,6 +30,9 @@ type Client struct {
 	T    testing.TB
 	Conn Link
 	In   *bufio.Reader
+
+	deflates bool          // permessage-deflate was negotiated
+	gzipped  *bufio.Reader // what In decodes; nil for nothing
 }
 
 func NewClient(t testing.TB, conn Link) *Client {
@@ -102,8 +105,13 @@ func DialSmall(t testing.TB, s listening, target string) *Client {
 func UpgradeTo(target string, fields ...string) string {
 	head := "GET " + target + " HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+	offered := false
 	for _, f := range fields {
 		head += f + "\r\n"
+		offered = offered || strings.HasPrefix(f, "Sec-WebSocket-Extensions:")
+	}
+	if *Deflated && !offered {
+		head += Deflate + "\r\n"
 	}
 	return head + "\r\n"
 }
@@ -120,6 +128,7 @@ func (c *Client) WantUpgrade(why string) http.Header {
 	if got := header.Get("Sec-WebSocket-Accept"); got != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" {
 		c.T.Fatalf("%s: got accept key %q", why, got)
 	}
+	c.deflates = header.Get("Sec-WebSocket-Extensions") != ""
 	return header
 }
 
@@ -182,19 +191,32 @@ func (c *Client) Vanish() {
 	c.Conn.Close()      // ignored: likewise
 }
 
-// Next reads a frame.
+// Next reads a frame, and inflates a compressed one.
 func (c *Client) Next() (op ws.OpCode, payload string, err error) {
+	op, payload, compressed, err := c.NextFrame()
+	if compressed && err == nil {
+		payload, err = Inflated(payload)
+	}
+	return op, payload, err
+}
+
+// NextFrame reads a frame as it is, which may be compressed where that was negotiated.
+func (c *Client) NextFrame() (op ws.OpCode, payload string, compressed bool, err error) {
 	c.Patience()
 	h, err := ws.ReadHeader(c.In)
 	if err != nil {
-		return 0, "", err
+		return 0, "", false, err
+	}
+	compressed = c.deflates && h.Rsv1() && h.OpCode.IsData()
+	if compressed {
+		h.Rsv = 0
 	}
 	if !h.Fin || h.Rsv != 0 || h.Masked {
-		return 0, "", errors.New("not a whole and plain frame of a server")
+		return 0, "", false, errors.New("not a whole and plain frame of a server")
 	}
 	p := make([]byte, h.Length)
 	_, err = io.ReadFull(c.In, p)
-	return h.OpCode, string(p), err
+	return h.OpCode, string(p), compressed, err
 }
 
 // want reads a frame and compares it.
@@ -275,7 +297,11 @@ func (c *Client) WantIdle(s listening, why string) {
 	c.T.Helper()
 	s.Endpoint().Quiet()
 	c.Conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond)) // ignored: then the read fails otherwise
-	b, err := c.In.Peek(1)
+	in := c.In
+	if c.gzipped != nil && in.Buffered() == 0 { // the decoder does not go on after an error
+		in = c.gzipped
+	}
+	b, err := in.Peek(1)
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.T.Fatalf("%s: want nothing, got %q, %v", why, b, err)
 	}

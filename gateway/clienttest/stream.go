@@ -1,6 +1,7 @@
 package clienttest
 
 import (
+	"bufio"
 	"fmt"
 	"net/http"
 	"strings"
@@ -17,6 +18,9 @@ func Stream(t testing.TB, s listening, target string, fields ...string) *Client 
 
 func (c *Client) Stream(target string, fields ...string) {
 	c.T.Helper()
+	if *Deflated {
+		fields = append(fields, AcceptGzip)
+	}
 	c.Write("GET " + target + " HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n" + strings.Join(append(fields, ""), "\r\n") + "\r\n")
 	c.Patience()
 	resp, err := http.ReadResponse(c.In, nil)
@@ -24,12 +28,16 @@ func (c *Client) Stream(target string, fields ...string) {
 		c.T.Fatalf("stream %s: got %v, %v", target, resp, err)
 	}
 	for field, want := range map[string]string{"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no", "Cache-Control": "no-store"} {
-		if got := resp.Header.Get(field); got != want {
+		if got, _, _ := strings.Cut(resp.Header.Get(field), ", "); got != want {
 			c.T.Errorf("%s is %q, want %q", field, got, want)
 		}
 	}
 	if !resp.Close || resp.ContentLength != -1 {
 		c.T.Errorf("the answer is not one until the end of the connection: %+v", resp)
+	}
+	if resp.Header.Get("Content-Encoding") == "gzip" {
+		c.gzipped = c.In
+		c.In = bufio.NewReader(&gunzip{from: c.gzipped})
 	}
 }
 

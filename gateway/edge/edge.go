@@ -27,7 +27,9 @@ type Config struct {
 	Limits           admit.Limits
 	// CloseRefused: a client that is over a limit is accepted where its protocol can then send it the
 	// reason.
-	CloseRefused   bool
+	CloseRefused bool
+	// Compression: clients that ask for it are sent compressed publications.
+	Compression    bool
 	Origins        *handshake.Origins
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	ProxyProtocol  []netip.Prefix // the peers that begin with a PROXY header
@@ -81,7 +83,7 @@ func New(cfg Config) *Server {
 		listeners: make(map[*entrance]struct{}),
 	}
 	for _, r := range cfg.Routes {
-		s.routes = append(s.routes, edgeRoute{r, handshake.NewUpgrader(r.Subprotocols)})
+		s.routes = append(s.routes, edgeRoute{r, handshake.NewUpgrader(r.Subprotocols, cfg.Compression)})
 	}
 	return s
 }

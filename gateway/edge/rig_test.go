@@ -28,6 +28,7 @@ import (
 	"sluice/gateway/presence"
 	"sluice/gateway/raw"
 	"sluice/gateway/route"
+	"sluice/gateway/wire/deflate"
 	"sluice/poller"
 )
 
@@ -44,6 +45,7 @@ type settings struct {
 	TrustedProxies   []netip.Prefix
 	ProxyProtocol    []netip.Prefix
 	RemoteListenOnly bool
+	Compression      bool
 
 	WSPaths      []string
 	Subprotocols []string
@@ -135,6 +137,7 @@ func newRig(cfg settings) (*rig, error) {
 		MaxConnections: cmp.Or(cfg.MaxConnections, 10_000), MaxHandshakes: cmp.Or(cfg.MaxHandshakes, 128), HandshakeTimeout: handshakeTimeout,
 		Limits: cfg.Limits, CloseRefused: cfg.CloseRefused, Origins: origins, TrustedProxies: cfg.TrustedProxies, ProxyProtocol: cfg.ProxyProtocol,
 		Socket:           poller.Options{SendBuffer: 64 << 10, NotsentLowat: -1, UserTimeout: 20 * time.Second, NoDelay: true},
+		Compression:      cfg.Compression || *clienttest.Deflated,
 		RemoteListenOnly: cfg.RemoteListenOnly, Routes: protocols.Routes, MemoryFull: s.full.Load,
 		Page:   http.HandlerFunc(front),
 		Demo:   answers,
@@ -145,7 +148,8 @@ func newRig(cfg settings) (*rig, error) {
 		Loops: loops, PingInterval: cfg.PingInterval, PongTimeout: cmp.Or(cfg.PongTimeout, 10*time.Second),
 		WriteTimeout: cmp.Or(cfg.WriteTimeout, 10*time.Second), CloseTimeout: 5 * time.Second, MessageTimeout: 10 * time.Second, LoopTimeout: 30 * time.Second,
 		MaxMessage: maxMessage, MaxFragments: 64, MaxPending: maxPending, HeldMax: maxBuffered / 2 / loops, ChannelBuffer: channelBuffer,
-		Skips: func(string) bool { return false }, Failed: func(error) {}, Admission: s.edge, Engine: local.Engine{}, Space: s.space,
+		Compressors: deflate.New(1, 2),
+		Skips:       func(string) bool { return false }, Failed: func(error) {}, Admission: s.edge, Engine: local.Engine{}, Space: s.space,
 		Variants: protocols.Variants, Sharing: protocols.Sharing, Logger: log, Seconds: s.seconds.C, Clock: s.Clock.Now,
 	})
 	if err != nil {

@@ -80,7 +80,7 @@ func (s *Server) serveStream(st route.Stream) http.HandlerFunc {
 			reject = later.Authorize(r.Context(), h, nil)
 		}
 		if reject == nil {
-			reject = s.stream(w, conn)
+			reject = s.stream(w, r, conn)
 		}
 		if reject != nil {
 			s.refuseHTTP(w, conn, reject)
@@ -89,13 +89,18 @@ func (s *Server) serveStream(st route.Stream) http.HandlerFunc {
 }
 
 // stream takes the connection from net/http and sends it to a loop.
-func (s *Server) stream(w http.ResponseWriter, c *webConn) *route.Reject {
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, c *webConn) *route.Reject {
 	refused, reject := s.takePlace(c.refusal, c.client)
 	if reject != nil {
 		return reject
 	}
 	a := &c.arriving
-	a.Refused, a.Client, a.Told, a.From, a.Response = refused, c.client, c.told, c, streamHead(w.Header())
+	if s.cfg.Compression {
+		w.Header().Set("Vary", "Origin, Accept-Encoding")
+	}
+	a.Refused, a.Client, a.Told, a.From = refused, c.client, c.told, c
+	a.Compressed = s.cfg.Compression && acceptsGzip(r.Header.Values("Accept-Encoding"))
+	a.Response, a.Greeting = streamHead(w.Header(), a.Compressed), append(streamRetry(), a.Greeting...)
 	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
 		s.leavePlace(refused)
 		return rejectDescriptors // cannot be: it is a connection of ours, with HTTP/1
@@ -118,11 +123,32 @@ func (s *Server) stream(w http.ResponseWriter, c *webConn) *route.Reject {
 	return nil
 }
 
-// streamHead is the response's head, with the header fields that concern origins.
-func streamHead(header http.Header) []byte {
+// acceptsGzip reports whether a client names gzip among the encodings that it accepts (RFC 9110 section 12.5.3). Those who
+// accept anything are not meant: they include clients that do not decode.
+func acceptsGzip(fields []string) bool {
+	for _, field := range fields {
+		for element := range strings.SplitSeq(field, ",") {
+			coding, weight, _ := strings.Cut(element, ";")
+			if !strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+				continue
+			}
+			name, q, weighted := strings.Cut(strings.TrimSpace(weight), "=")
+			value, err := strconv.ParseFloat(strings.TrimSpace(q), 64)
+			return !weighted || strings.EqualFold(strings.TrimSpace(name), "q") && err == nil && value > 0
+		}
+	}
+	return false
+}
+
+// streamHead is the response's head, with the header fields that concern origins and compression.
+func streamHead(header http.Header, gzip bool) []byte {
+	cache := "no-store"
+	if gzip {
+		cache += ", no-transform" // a proxy that packs anew would hold events back
+	}
 	b := []byte("HTTP/1.1 200 OK\r\n" +
 		"Content-Type: text/event-stream; charset=utf-8\r\n" +
-		"Cache-Control: no-store\r\n" +
+		"Cache-Control: " + cache + "\r\n" +
 		"X-Content-Type-Options: nosniff\r\n" +
 		"X-Accel-Buffering: no\r\n" + // nginx: pass on what comes at once
 		"Connection: close\r\n")
@@ -131,9 +157,15 @@ func streamHead(header http.Header) []byte {
 			b = fmt.Appendf(b, "%s: %s\r\n", name, v)
 		}
 	}
-	b = append(b, "\r\nretry: "...)
-	b = strconv.AppendInt(b, streamRetryMin+rand.Int64N(streamRetryMax-streamRetryMin+1), 10)
-	return append(b, '\n')
+	if gzip {
+		b = append(b, "Content-Encoding: gzip\r\n"...)
+	}
+	return append(b, "\r\n"...)
+}
+
+// streamRetry is the first of a stream.
+func streamRetry() []byte {
+	return fmt.Appendf(nil, "retry: %d\n", streamRetryMin+rand.Int64N(streamRetryMax-streamRetryMin+1))
 }
 
 // refuseHTTP answers a request with a refusal, and counts it.

@@ -149,7 +149,7 @@ func TestEventStreamsOfOtherOrigins(t *testing.T) {
 		if exposed := got.Header.Get("Access-Control-Expose-Headers"); got.StatusCode >= 400 && c.allowed != "" && exposed != "Retry-After" {
 			t.Errorf("%s: exposes %q", c.name, exposed)
 		}
-		if c.status < 300 && got.Header.Get("Vary") != "Origin" {
+		if c.status < 300 && !strings.HasPrefix(got.Header.Get("Vary"), "Origin") {
 			t.Errorf("%s: caches are not told that it depends on the origin", c.name)
 		}
 		if c.status == 204 && !strings.Contains(got.Header.Get("Access-Control-Allow-Headers"), "Last-Event-ID") {
@@ -179,6 +179,7 @@ func TestEventStreamsCountAsConnections(t *testing.T) {
 // A stream that does not read is cut like any other, and can be told when it
 // comes back.
 func TestSlowEventStreamIsCut(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	t.Parallel()
 	s := start(t, settings{WriteTimeout: 2 * time.Second, Access: access.Config{History: 10}})
 	c := clienttest.ConnectWith(t, s, 4<<10)

@@ -273,14 +273,15 @@ func (g *greeting) admit(r *edgeRoute, head, n int) *route.Reject {
 	a.FD, a.Refused, a.Client, a.Told, a.From, a.Early = -1, refused, g.client, g.told, g, (*g.buf)[head:n]
 	g.arriving = a
 	loop.PlantGreeting("admit")
-	if _, err := r.upgrader.Upgrade((*g.buf)[:head], (*response)(a)); err != nil {
+	agreed, err := r.upgrader.Upgrade((*g.buf)[:head], (*response)(a))
+	if err != nil {
 		g.unplace()
 		if errors.As(err, &reject) {
 			return reject
 		}
 		return rejectDescriptors // cannot be: writing to memory does not fail
 	}
-	var err error
+	a.Compressed = agreed.Deflate
 	if a.FD, a.Secure, err = g.detach(); err != nil {
 		g.unplace()
 		return rejectDescriptors

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"sluice/gateway/wire"
+	"sluice/gateway/wire/deflate"
 	"sluice/poller"
 )
 
@@ -31,7 +32,10 @@ type Arrival struct {
 	Told     bool   // a proxy has passed on the client's address
 	Response []byte // the head of the response, not yet sent
 	Early    []byte // what came behind the request
-	From     Origin
+	// Compressed: the response says that permessage-deflate was negotiated or, of an event stream, that
+	// its content is encoded with gzip.
+	Compressed bool
+	From       Origin
 }
 
 // Origin is where an arrival comes from, and holds what it needs until it has arrived: the buffer
@@ -87,6 +91,9 @@ func (a *Arrival) watched(l *Loop) (c *Conn) {
 	if a.ListenOnly {
 		c.bits |= bitListen
 	}
+	if a.Compressed {
+		c.bits |= bitCompressed
+	}
 	if !c.framing().ReadsInput() {
 		c.bits |= bitPeerClosed // nobody answers the end of a stream
 	}
@@ -112,7 +119,11 @@ func (a *Arrival) begin(c *Conn) {
 			"kind", a.Variant.Name, "channel", name)
 	}
 	o := c.output()
-	o.buf = append(append(o.buf, a.Response...), a.Greeting...)
+	o.buf = append(o.buf, a.Response...)
+	if c.gzips() {
+		o.buf = append(o.buf, deflate.GzipHeader...)
+	}
+	o.buf = c.seal(append(o.buf, a.Greeting...), len(o.buf))
 	if interval := seconds(l.cfg.PingInterval); c.framing().Pings() != wire.PingSilent {
 		c.pinged -= rand.Uint32N(interval/2 + 1) // not all at once; it may wrap around, as what is compared with it
 	}

@@ -71,16 +71,18 @@ func (l *Loop) Census() Census {
 
 // Description is a connection as it is at one time.
 type Description struct {
-	ID       uint64   `json:"id,string"`
-	Address  string   `json:"address"` // of the client, as a proxy told it where one did
-	Protocol string   `json:"protocol"`
-	Format   string   `json:"format"`
-	User     string   `json:"user,omitempty"`   // as its token says
-	Client   string   `json:"client,omitempty"` // the ID by which the API's methods know it
-	TLS      bool     `json:"tls"`
-	Channels []string `json:"channels"`
-	State    string   `json:"state"`         // open, blocked or closing
-	Pending  int      `json:"pending_bytes"` // of its own: the rest of a frame, replies
+	ID       uint64 `json:"id,string"`
+	Address  string `json:"address"` // of the client, as a proxy told it where one did
+	Protocol string `json:"protocol"`
+	Format   string `json:"format"`
+	// Compression is what the client has negotiated: permessage-deflate or gzip, "" for nothing.
+	Compression string   `json:"compression,omitempty"`
+	User        string   `json:"user,omitempty"`   // as its token says
+	Client      string   `json:"client,omitempty"` // the ID by which the API's methods know it
+	TLS         bool     `json:"tls"`
+	Channels    []string `json:"channels"`
+	State       string   `json:"state"`         // open, blocked or closing
+	Pending     int      `json:"pending_bytes"` // of its own: the rest of a frame, replies
 	// Age is for how long bytes have waited without the socket taking one,
 	// milliseconds, from seconds.
 	Age int64 `json:"unsent_age_ms"`
@@ -122,6 +124,12 @@ func (c *Conn) describe() Description {
 		d.State = "closing"
 	case c.has(bitBlocked):
 		d.State = "blocked"
+	}
+	switch {
+	case c.gzips():
+		d.Compression = "gzip"
+	case c.has(bitCompressed):
+		d.Compression = "permessage-deflate"
 	}
 	c.protocol().Describe(c, &d)
 	return d

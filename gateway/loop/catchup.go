@@ -111,13 +111,13 @@ func (*catchUp) Prepared(error) {}
 func (c *Conn) catchUp() {
 	c.Plant("catchUp")
 	l, cu := c.loop, c.Out.catch
-	g, err := l.Group(cu.channel, cu.format)
+	g, err := c.Group(cu.channel, cu.format)
 	if err != nil {
 		c.endCatchUp()
 		c.Close(ReasonChannels)
 		return
 	}
-	r, live := g.Recall(l.recalled[:0], cu.ask, corkBytes, l.time.UnixMilli(), &l.encode)
+	r, live := g.Recall(l.recalled[:0], cu.format, cu.ask, corkBytes, l.time.UnixMilli(), &l.encode)
 	if cu.skipped != nil {
 		r.Gap = true
 		l.stats.Dropped[DroppedBySkip].Add(cu.missed(g.Log().Channel(), r.Taken))
@@ -156,13 +156,13 @@ func (c *Conn) sendPiece() {
 func (c *Conn) queueRecalled(r channel.Recalled) {
 	c.Plant("queueRecalled")
 	l, o, cu := c.loop, c.Out, c.Out.catch
-	kind, first := cu.ask.Kind, !cu.begun
+	kind, first, start := cu.ask.Kind, !cu.begun, len(o.buf)
 	cu.begun, cu.ask = true, channel.Ask{Kind: channel.AskSince, At: r.To}
 	if r.Gap || first {
 		known := !r.Gap && kind != channel.AskNow && (kind != channel.AskNewest || r.Count > 0)
 		o.buf = cu.format.AppendPosition(o.buf, &wire.Position{Channel: cu.channel, At: r.From, Gap: r.Gap, Known: known, Conn: c.id})
 	}
-	o.buf = append(o.buf, r.Frames...)
+	o.buf = c.seal(append(o.buf, r.Frames...), start)
 	l.stats.Recalled.Add(uint64(r.Count))
 	if l.recalled = r.Frames[:0]; cap(l.recalled) > 4*corkBytes {
 		l.recalled = nil // a large frame has made it grow

@@ -53,6 +53,8 @@ const (
 	bitLost
 	// bitPeerShut: it was reported that the peer has sent its FIN, while it was not read.
 	bitPeerShut
+	// bitCompressed: the client has negotiated compression.
+	bitCompressed
 )
 
 // Conn is the connection of one client. It belongs to its loop. Its state is in parts, which lie in

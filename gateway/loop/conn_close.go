@@ -106,7 +106,7 @@ func (c *Conn) queueClose() {
 		o.pong = o.pong[:0]
 		c.endCatchUp()
 		_, text := c.protocol().CloseText(c, c.reason)
-		o.buf = c.framing().AppendClose(o.buf, c.code, text)
+		o.buf = c.seal(c.framing().AppendClose(o.buf, c.code, text), len(o.buf))
 	}
 	c.Flush()
 }

@@ -164,7 +164,7 @@ func (c *Conn) eof() {
 // connection closes, or a message has to wait.
 func (c *Conn) feed(p []byte) {
 	c.Plant("feed")
-	l := c.loop
+	l, limits := c.loop, c.limits()
 	for len(p) > 0 && c.Phase == phaseOpen {
 		if c.Full() {
 			c.putOff(p)
@@ -177,14 +177,14 @@ func (c *Conn) feed(p []byte) {
 			err error
 		)
 		if c.In == nil || c.In.frame == nil {
-			m, n, ok, err = frame.Whole(p, &l.limits)
+			m, n, ok, err = frame.Whole(p, limits)
 		}
 		if !ok && err == nil {
 			state := c.frame()
 			if state.Idle() {
 				c.In.begun = l.now
 			}
-			m, n, ok, err = frame.Next(state, p, &l.limits)
+			m, n, ok, err = frame.Next(state, p, limits)
 		}
 		if err != nil {
 			c.Close(reasonFor(err))
@@ -224,6 +224,9 @@ func (c *Conn) handle(m frame.Message) (waits bool) {
 	case ws.OpClose:
 		c.peerClosed(m.Payload)
 	default:
+		if m.Compressed {
+			return c.handleCompressed(m)
+		}
 		return c.await(c.protocol().Message(c, m))
 	}
 	return false
@@ -264,9 +267,8 @@ func (c *Conn) feedClosing(p []byte) {
 	if c.Phase >= phaseDraining || !reasons[c.reason].waits || c.has(bitPeerClosed) {
 		return
 	}
-	l := c.loop
 	for len(p) > 0 {
-		m, n, ok, err := frame.Next(c.frame(), p, &l.limits)
+		m, n, ok, err := frame.Next(c.frame(), p, c.limits())
 		if err != nil {
 			c.bits |= bitPeerClosed // nothing sensible will come any more
 			break

@@ -81,7 +81,7 @@ func (c *Conn) Find(name string) *Ref {
 // flags. The subscriber may skip (Protocol.Lagging) if f has the method TellsGaps of Format and it
 // returns true.
 func (c *Conn) Join(name string, f channel.Format, flags uint8) error {
-	g, err := c.loop.Group(name, f)
+	g, err := c.Group(name, f)
 	if err == nil {
 		c.Enter(g, g.Log().Head(), flags)
 	}

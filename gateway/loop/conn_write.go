@@ -148,7 +148,7 @@ func (c *Conn) Queued(buf []byte, err error) {
 		c.Close(ReasonInternal)
 		return
 	}
-	c.Out.buf = buf
+	c.Out.buf = c.seal(buf, len(c.Out.buf))
 	c.bound()
 }
 

@@ -60,6 +60,7 @@ func openStream(c *clienttest.Client, channels []string) { c.Stream("/sse/" + ch
 // meanwhile, the client gets whole frames, each channel's in their order and without a
 // hole, and behind them how it ends.
 func TestCutFramesAreFinishedWhateverComesBetween(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	for _, speech := range speeches {
 		t.Run(speech.name, func(t *testing.T) {
 			s := serveLoops(t, loopsConfig{Loops: 1, SendBuffer: 4 << 10, MaxMessage: 128 << 10, ChannelBuffer: 8 << 20, MaxPending: 1 << 20, PingInterval: -1, WriteTimeout: -1}, speech.secure || *clienttest.OverTLS)

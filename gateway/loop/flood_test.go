@@ -58,6 +58,7 @@ func TestFloodCutsNobodyWhoReads(t *testing.T) {
 
 // Not parallel: see above.
 func TestFloodGoesOnWithoutWhoNeverReads(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	s := startLoops(t, loopsConfig{SendBuffer: 4 << 10, MaxMessage: 1000, ChannelBuffer: 64 << 10})
 	s.clock.Slow()
 	slow, reader := clienttest.DialSmall(t, s, "/ws/x?mode=subscribe"), clienttest.Dial(t, s, "/ws/x?mode=subscribe")

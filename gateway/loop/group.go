@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/gateway/channel"
+	"sluice/gateway/wire/deflate"
 	"sluice/poller"
 )
 
@@ -60,8 +61,8 @@ type Group struct {
 // Channel returns the name of the channel.
 func (g *Group) Channel() string { return g.key.channel }
 
-// Format returns the format of the group's log.
-func (g *Group) Format() channel.Format { return g.key.format }
+// Format returns the format of the group's log, without its compression.
+func (g *Group) Format() channel.Format { return deflate.Plain(g.key.format) }
 
 // Notify implements channel.Subscriber.
 func (g *Group) Notify() {
@@ -136,9 +137,13 @@ func (delayOver) Deliver(l *Loop) {
 	}
 }
 
-// Group returns the loop's group of a channel in a format. A new one must be entered,
-// or ended, before anything else happens.
-func (l *Loop) Group(name string, f channel.Format) (*Group, error) {
+// Group returns the loop's group of a channel in a format, or in its compressed form if the client
+// has negotiated that. A new one must be entered, or ended, before anything else happens.
+func (c *Conn) Group(name string, f channel.Format) (*Group, error) {
+	l := c.loop
+	if c.has(bitCompressed) {
+		f = l.cfg.Compressors.Format(f, c.gzips())
+	}
 	key := groupKey{name, f}
 	if g := l.groups[key]; g != nil {
 		return g, nil
@@ -148,7 +153,7 @@ func (l *Loop) Group(name string, f channel.Format) (*Group, error) {
 		return nil, err
 	}
 	g.key.channel = g.Log().Channel().Name() // name may be a copy of its own
-	g.skips = tellsGaps(f) && l.cfg.Skips(name)
+	g.skips = tellsGaps(g.Format()) && l.cfg.Skips(name)
 	l.groups[g.key] = g
 	return g, nil
 }

@@ -12,6 +12,7 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
 	"sluice/gateway/frame"
+	"sluice/gateway/wire/deflate"
 	"sluice/poller"
 )
 
@@ -45,17 +46,18 @@ type groupKey struct {
 // Loop is an event loop. Its methods are called on its goroutine, except where they say otherwise.
 type Loop struct {
 	// Set at construction.
-	set      *Set
-	index    int
-	cfg      *Config // the set's
-	log      *slog.Logger
-	debug    bool      // the log takes debug records
-	began    time.Time // of clock, see slow.go
-	engine   engine.Engine
-	space    *channel.Space
-	variants []*Variant // what connections speak
-	limits   frame.Limits
-	poller   *poller.Poller
+	set        *Set
+	index      int
+	cfg        *Config // the set's
+	log        *slog.Logger
+	debug      bool      // the log takes debug records
+	began      time.Time // of clock, see slow.go
+	engine     engine.Engine
+	space      *channel.Space
+	variants   []*Variant // what connections speak
+	limits     frame.Limits
+	compressed frame.Limits // of clients that have negotiated compression
+	poller     *poller.Poller
 
 	turnWrites int // the constant; tests that look into a paused sweep lower it
 
@@ -111,6 +113,7 @@ type Loop struct {
 	segments  []segment
 	encode    channel.Scratch
 	recalled  []byte              // a piece of a history, on its way to an outbox
+	inflater  deflate.Inflater    // of one message at a time
 	sending   channel.Publication // on its way to the engine; here, because there it would be allocated
 }
 
@@ -129,11 +132,14 @@ func newLoop(s *Set, index int) (*Loop, error) {
 // bareLoop returns a loop without a poller, which nothing runs, and without buffers.
 func bareLoop(s *Set, index int) *Loop {
 	now := s.cfg.Clock()
+	limits := frame.Limits{MessageBytesMax: s.cfg.MaxMessage, FragmentsMax: s.cfg.MaxFragments}
+	compressed := limits
+	compressed.Deflate = true
 	return &Loop{
 		set: s, index: index, cfg: &s.cfg, log: s.cfg.Logger,
 		debug:  s.cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
 		engine: s.cfg.Engine, space: s.cfg.Space, variants: s.cfg.Variants, turnWrites: turnWrites,
-		limits:   frame.Limits{MessageBytesMax: s.cfg.MaxMessage, FragmentsMax: s.cfg.MaxFragments},
+		limits: limits, compressed: compressed,
 		groups:   make(map[groupKey]*Group),
 		users:    make(map[string]*Conn),
 		began:    now,

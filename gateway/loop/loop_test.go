@@ -92,7 +92,12 @@ func loopDeliver(l *Loop) {
 }
 
 // loopGroup gives the loop's raw subscribers of a channel.
-func loopGroup(l *Loop, name string) *Group { return l.groups[groupKey{name, wire.Raw{}}] }
+func loopGroup(l *Loop, name string) *Group {
+	if *clienttest.Deflated {
+		return l.groups[groupKey{name, l.cfg.Compressors.Format(wire.Raw{}, false)}]
+	}
+	return l.groups[groupKey{name, wire.Raw{}}]
+}
 
 // loopDial makes a connection, and gives its record on the loop as well.
 func loopDial(t testing.TB, s *loops, target string, small bool) (cl *clienttest.Client, c *Conn) {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/local"
 	"sluice/gateway/rate"
+	"sluice/gateway/wire/deflate"
 	"sluice/poller"
 )
 
@@ -75,7 +77,8 @@ func (cfg *loopsConfig) set() Config {
 		MaxMessage: cfg.MaxMessage, MaxFragments: cfg.MaxFragments, MaxPending: cfg.MaxPending, ChannelBuffer: cfg.ChannelBuffer,
 		HeldMax:     max(cfg.MaxBuffered/2/cfg.Loops, cfg.MaxPending),
 		MessageRate: rateOf(cfg.MessageRate, 100), ControlRate: rateOf(cfg.ControlRate, 10),
-		Skips: func(string) bool { return cfg.Skips }, OnMessage: cfg.OnMessage,
+		Compressors: deflate.New(1, 2),
+		Skips:       func(string) bool { return cfg.Skips }, OnMessage: cfg.OnMessage,
 		Engine: cfg.Engine, Variants: plainVariants, Logger: cfg.Logger, Seconds: cfg.Seconds,
 	}
 }
@@ -222,7 +225,13 @@ func (s *loops) greet(tcp *net.TCPConn) {
 		return
 	}
 	s.admitted.Add(1)
-	s.set.Arrive(&Arrival{Hello: h, FD: fd, Secure: sec, Client: tcp.RemoteAddr().(*net.TCPAddr).AddrPort(), Response: []byte(head), Early: early, From: s})
+	compressed := r.Header.Get("Sec-WebSocket-Extensions") != "" || r.Header.Get("Accept-Encoding") != ""
+	if compressed && h.Variant == plainStream {
+		head = strings.Replace(head, "Connection: close", "Connection: close\r\nContent-Encoding: gzip", 1)
+	} else if compressed {
+		head = strings.TrimSuffix(head, "\r\n") + "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+	}
+	s.set.Arrive(&Arrival{Compressed: compressed, Hello: h, FD: fd, Secure: sec, Client: tcp.RemoteAddr().(*net.TCPAddr).AddrPort(), Response: []byte(head), Early: early, From: s})
 }
 
 // Leave and NotArrived implement Origin, Left and Blame Admission.

@@ -51,7 +51,7 @@ var (
 
 const (
 	plainHead = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-	sseHead   = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\nretry: 1000\n"
+	sseHead   = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\nConnection: close\r\n\r\n"
 )
 
 // plainHello reads a request.
@@ -67,7 +67,7 @@ func plainHello(r *http.Request) (h Hello, head string) {
 	case kind == "echo":
 		h.Variant = plainLoopback
 	case kind == "sse":
-		h.Variant, h.ListenOnly, head = plainStream, true, sseHead
+		h.Variant, h.ListenOnly, h.Greeting, head = plainStream, true, []byte("retry: 1000\n"), sseHead
 		start.format, start.ask = wire.Event{JSON: asJSON}, &channel.Ask{}
 	case asJSON:
 		start.format = wire.Record{}

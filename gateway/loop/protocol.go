@@ -55,6 +55,13 @@ type Protocol interface {
 	Load(l *Loop, b []byte) (Saved, error)
 }
 
+// Ignorer is a protocol that makes no use of what some of its clients send.
+type Ignorer interface {
+	// IgnoresPayload reports whether Message does the same whatever a message of the client holds, such as
+	// refuse it. A compressed one is then not inflated.
+	IgnoresPayload(c *Conn) bool
+}
+
 // Action is a request of the server's API to one connection. All connections that the request is
 // for share it.
 type Action interface{ isAction() }

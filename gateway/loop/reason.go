@@ -15,6 +15,8 @@ const (
 	reasonTLS
 	ReasonProtocol
 	ReasonText
+	ReasonDeflate
+	ReasonContext
 	ReasonTooBig
 	ReasonFragments
 	ReasonMessageTimeout
@@ -72,6 +74,8 @@ var reasons = [ReasonCount]reasonInfo{
 	reasonTLS:            {label: "tls_error", cut: true},
 	ReasonProtocol:       {label: "protocol_error", code: ws.StatusProtocolError, text: "protocol error"},
 	ReasonText:           {label: "bad_utf8", code: ws.StatusInvalidFramePayloadData, text: "text is not UTF-8"},
+	ReasonDeflate:        {label: "bad_deflate", code: ws.StatusInvalidFramePayloadData, text: "compressed message is corrupt"},
+	ReasonContext:        {label: "deflate_context", code: ws.StatusInvalidFramePayloadData, text: "compressed message refers to those before it", loud: true},
 	ReasonTooBig:         {label: "message_too_big", code: ws.StatusMessageTooBig, text: "message too big"},
 	ReasonFragments:      {label: "too_many_fragments", code: ws.StatusPolicyViolation, text: "too many fragments"},
 	ReasonMessageTimeout: {label: "message_timeout", code: ws.StatusPolicyViolation, text: "message not finished in time", loud: true},

@@ -12,6 +12,7 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
 	"sluice/gateway/rate"
+	"sluice/gateway/wire/deflate"
 )
 
 // Config is what event loops need to know. Every field is filled in, except where its comment
@@ -42,6 +43,8 @@ type Config struct {
 
 	// Skips reports whether slow subscribers of a channel skip to the newest publication.
 	Skips func(channel string) bool
+	// Compressors compress for the clients that have negotiated it (Arrival.Compressed); nil if none can.
+	Compressors *deflate.Compressors
 	// OnMessage is called with each message before it is published, and reports whether it may be;
 	// nil for none.
 	OnMessage func(channel string, payload []byte, binary bool, conn uint64) bool

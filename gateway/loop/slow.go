@@ -87,7 +87,7 @@ func (c *Conn) tooSlow(g *Group) {
 // goBack lets a subscriber catch up from the channel's history when its socket takes bytes again. One of
 // several channels, or of a protocol that catches up by itself, is lagging for its protocol.
 func (c *Conn) goBack(g *Group) {
-	f, ok := g.key.format.(Format)
+	f, ok := g.Format().(Format)
 	if !ok || c.Refs() != 1 {
 		c.protocol().Lagging(c, g)
 		return
@@ -116,7 +116,7 @@ func (c *Conn) leaveFor(cu *catchUp) {
 // again: with the newest publication, behind a record of what it missed. A connection with other
 // subscriptions is closed.
 func (c *Conn) SkipAhead(g *Group) {
-	f, ok := g.key.format.(Format)
+	f, ok := g.Format().(Format)
 	if !ok || c.Refs() != 1 {
 		c.Close(ReasonSlow)
 		return
@@ -126,7 +126,7 @@ func (c *Conn) SkipAhead(g *Group) {
 		c.kill(ReasonBudget)
 		return
 	}
-	r, live := g.Recall(nil, channel.Ask{Kind: channel.AskNow}, 0, l.time.UnixMilli(), &l.encode)
+	r, live := g.Recall(nil, f, channel.Ask{Kind: channel.AskNow}, 0, l.time.UnixMilli(), &l.encode)
 	l.stats.Skips.Add(1)
 	l.stats.Dropped[DroppedBySkip].Add(c.unsent(&c.sub, live)) // what comes later is not in r.Taken
 	c.leaveFor(&catchUp{channel: g.key.channel, format: f, skipped: g.Log().Channel(), taken: r.Taken})

@@ -38,6 +38,9 @@ type Snapshot struct {
 	Channels                      int
 	Published, PublishedByClients uint64
 	PushedBack, PushedBackClients uint64
+
+	CompressedFrom, CompressedTo uint64 // bytes
+	CompressorsBusy              uint64 // publications
 }
 
 // Loop is what they say of an event loop.

@@ -123,6 +123,11 @@ var delivery = in("Delivery",
 	perLoop("writes_total", "counter", "Write system calls on clients' sockets.", func(l *Loop) uint64 { return l.Writes }),
 	perLoop("received_bytes_total", "counter", "Bytes received from clients.", func(l *Loop) uint64 { return l.BytesIn }),
 	perLoop("sent_bytes_total", "counter", "Bytes written to clients' sockets.", func(l *Loop) uint64 { return l.BytesOut }),
+	row("compressed_bytes_total", "counter", "Bytes of publications that were compressed, before and after. Each counts once for each wire format in use, however many subscribers it has.", []string{"state"}, func(s *Snapshot, to sink) {
+		to.value(float64(s.CompressedFrom), "before")
+		to.value(float64(s.CompressedTo), "after")
+	}),
+	one("compressors_busy_total", "counter", "Publications that were sent uncompressed because all compressors were in use.", func(s *Snapshot) uint64 { return s.CompressorsBusy }),
 	perLoop("pings_total", "counter", "Pings sent to idle WebSocket clients, and comments sent on SSE streams.", func(l *Loop) uint64 { return l.Pings }),
 )
 

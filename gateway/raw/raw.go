@@ -196,6 +196,12 @@ func (p *Protocol) Message(c *loop.Conn, m frame.Message) loop.Wait {
 	return nil
 }
 
+// IgnoresPayload implements loop.Ignorer: whatever the client wants to publish is refused.
+func (*Protocol) IgnoresPayload(c *loop.Conn) bool { return c.ListenOnly() }
+
+// IgnoresPayload implements loop.Ignorer: all clients may send to themselves.
+func (echoProtocol) IgnoresPayload(*loop.Conn) bool { return false }
+
 // MayPublish implements loop.Publisher.
 func (*Protocol) MayPublish(*loop.Conn, string) error { return nil }
 

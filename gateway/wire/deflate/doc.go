@@ -20,7 +20,7 @@
 //
 // The response is one gzip member without an end: [GzipHeader], then deflate blocks. A publication's blocks
 // end with a sync marker, at a byte boundary, so that blocks made for everyone follow blocks made for one
-// connection. What is small, does not shrink or is the connection's own is stored ([Seal]): five bytes more,
+// connection. What is small, does not shrink or is the connection's own is stored ([Seal]): ten bytes more,
 // and no compressor. There is no trailer: a stream ends with its connection, and readers that verify a
 // checksum fail on a wrong one, but accept a missing one.
 //

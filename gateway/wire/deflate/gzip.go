@@ -13,16 +13,24 @@ const (
 	storedHead = 5
 )
 
-// sealedLen returns what n bytes take in stored blocks.
-func sealedLen(n int) int { return n + storedHead*((n+storedMax-1)/storedMax) }
+// emptyBlock is a stored block of nothing, as a compressor's Flush writes.
+const emptyBlock = "\x00" + syncMarker
 
-// Seal makes dst[start:] stored blocks, so that it can be a piece of a gzip member at a byte boundary.
+// sealedLen returns what n bytes take in stored blocks.
+func sealedLen(n int) int { return n + storedHead*((n+storedMax-1)/storedMax) + len(emptyBlock) }
+
+// Seal makes dst[start:], unless it is empty, stored blocks, so that it can be a piece of a gzip member at a byte
+// boundary. An empty block follows: readers such as Go's pass a stored block on only when they come to the next one.
 func Seal(dst []byte, start int) []byte {
 	n := len(dst) - start
+	if n == 0 {
+		return dst
+	}
 	blocks := (n + storedMax - 1) / storedMax
 	for range blocks {
 		dst = append(dst, make([]byte, storedHead)...) // on the stack
 	}
+	dst = append(dst, emptyBlock...)
 	for i := blocks - 1; i >= 0; i-- { // each moves up, behind its own header and those before
 		from := start + i*storedMax
 		text := dst[from:min(from+storedMax, start+n)]
