@@ -53,7 +53,7 @@ func Brief(p string) string {
 func Numbered(n, size int) (all []string) {
 	for i := range n {
 		var b bytes.Buffer
-		b.WriteString(strings.Repeat("0", max(size-8, 0)))
+		b.WriteString(filler("0", max(size-8, 0)))
 		for d := 10_000_000; d > 0; d /= 10 {
 			b.WriteByte('0' + byte(i/d%10))
 		}
@@ -63,4 +63,12 @@ func Numbered(n, size int) (all []string) {
 }
 
 // Stars returns a text of n bytes.
-func Stars(n int) string { return strings.Repeat("*", n) }
+func Stars(n int) string { return filler("*", n) }
+
+// filler returns n bytes: the same all over, or such as do not shrink where that matters.
+func filler(c string, n int) string {
+	if *Deflated {
+		return Noise(n)
+	}
+	return strings.Repeat(c, n)
+}

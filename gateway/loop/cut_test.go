@@ -60,7 +60,6 @@ func openStream(c *clienttest.Client, channels []string) { c.Stream("/sse/" + ch
 // meanwhile, the client gets whole frames, each channel's in their order and without a
 // hole, and behind them how it ends.
 func TestCutFramesAreFinishedWhateverComesBetween(t *testing.T) {
-	clienttest.UncompressedOnly(t)
 	for _, speech := range speeches {
 		t.Run(speech.name, func(t *testing.T) {
 			s := serveLoops(t, loopsConfig{Loops: 1, SendBuffer: 4 << 10, MaxMessage: 128 << 10, ChannelBuffer: 8 << 20, MaxPending: 1 << 20, PingInterval: -1, WriteTimeout: -1}, speech.secure || *clienttest.OverTLS)
@@ -122,7 +121,7 @@ func (m *cutModel) publish(name string) {
 	if m.rnd.IntN(3) == 0 {
 		n = m.rnd.IntN(100 << 10)
 	}
-	text := fmt.Sprint(name, len(m.published[name]), strings.Repeat("*", n))
+	text := fmt.Sprint(name, len(m.published[name]), clienttest.Noise(n))
 	m.published[name] = append(m.published[name], text)
 	m.s.publish(name, text)
 }

@@ -11,6 +11,7 @@ import (
 // One reader that takes half of what is published must not slow the others down for
 // good, though it never stands still for long, in whatever format.
 func TestReaderAtHalfSpeedIsCutWhenOthersKeepUp(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	for _, target := range []string{"/ws/x", "/sse/x?format=json"} {
 		t.Run(target, func(t *testing.T) { testReaderAtHalfSpeed(t, target) })
 	}

@@ -380,6 +380,7 @@ func testSlowSocket(t *testing.T, names []string) {
 // A log that a large frame went into alone gives its readers the time that its bytes
 // need; any other the usual one.
 func TestLargeFrameGivesItsReadersTime(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	t.Parallel()
 	for payload, want := range map[string]time.Duration{
 		strings.Repeat("x", 64<<10):    pressGrace,
@@ -388,7 +389,7 @@ func TestLargeFrameGivesItsReadersTime(t *testing.T) {
 		s := startLoops(t, loopsConfig{Loops: 1})
 		c := clienttest.Dial(t, s, "/ws/x?format=json")
 		s.do(func(l *Loop) {
-			g := l.groups[groupKey{"x", wire.Record{}}]
+			g := loopGroupIn(l, "x", wire.Record{})
 			g.low = g.Log().Head()
 			if _, err := g.Log().Channel().Publish(&channel.Publication{Payload: []byte(payload)}, new(channel.Scratch), nil); err != nil {
 				t.Error(err)

@@ -92,11 +92,15 @@ func loopDeliver(l *Loop) {
 }
 
 // loopGroup gives the loop's raw subscribers of a channel.
-func loopGroup(l *Loop, name string) *Group {
-	if *clienttest.Deflated {
-		return l.groups[groupKey{name, l.cfg.Compressors.Format(wire.Raw{}, false)}]
+func loopGroup(l *Loop, name string) *Group { return loopGroupIn(l, name, wire.Raw{}) }
+
+// loopGroupIn returns the group in a format, or in its compressed form.
+func loopGroupIn(l *Loop, name string, f channel.Format) *Group {
+	g := l.groups[groupKey{name, f}]
+	if g == nil && l.cfg.Compressors != nil {
+		g = l.groups[groupKey{name, l.cfg.Compressors.Format(f, false)}]
 	}
-	return l.groups[groupKey{name, wire.Raw{}}]
+	return g
 }
 
 // loopDial makes a connection, and gives its record on the loop as well.

@@ -58,6 +58,9 @@ type loopsConfig struct {
 	Seconds                                                              <-chan time.Time // the watchdog's, instead
 }
 
+// compressors are those of all tests: each takes a megabyte.
+var compressors = deflate.New(1, 16)
+
 // set fills in what was left zero, and returns the loops' configuration.
 func (cfg *loopsConfig) set() Config {
 	cfg.Loops, cfg.History = cmp.Or(cfg.Loops, 2), cmp.Or(cfg.History, 100)
@@ -77,7 +80,7 @@ func (cfg *loopsConfig) set() Config {
 		MaxMessage: cfg.MaxMessage, MaxFragments: cfg.MaxFragments, MaxPending: cfg.MaxPending, ChannelBuffer: cfg.ChannelBuffer,
 		HeldMax:     max(cfg.MaxBuffered/2/cfg.Loops, cfg.MaxPending),
 		MessageRate: rateOf(cfg.MessageRate, 100), ControlRate: rateOf(cfg.ControlRate, 10),
-		Compressors: deflate.New(1, 2),
+		Compressors: compressors,
 		Skips:       func(string) bool { return cfg.Skips }, OnMessage: cfg.OnMessage,
 		Engine: cfg.Engine, Variants: plainVariants, Logger: cfg.Logger, Seconds: cfg.Seconds,
 	}

@@ -26,22 +26,23 @@ import (
 // machinePeer is a client of a machine: what it has sent and the kernel has not delivered yet,
 // and what it was sent.
 type machinePeer struct {
-	m       *machine
-	sock    *socket
-	tls     *tls.Conn // nil for a plain one
-	kind    machineKind
-	channel string
-	request MachineRequest
-	hello   Hello
-	dirty   bool   // it sent what is no TLS: what it is sent from then on may be an alert
-	unsent  []byte // on its way to the socket
-	sealed  []byte // came from the socket, with TLS
-	buf     []byte // that is not looked at yet: a part of a frame
-	opened  bool   // the head of the response has come
-	ended   bool   // a Close frame has come
-	deaf    bool   // what comes is not understood any more
-	place   int    // in its channel, of the next publication; -1 for any
-	id      uint64
+	m        *machine
+	sock     *socket
+	tls      *tls.Conn // nil for a plain one
+	kind     machineKind
+	channel  string
+	request  MachineRequest
+	hello    Hello
+	dirty    bool   // it sent what is no TLS: what it is sent from then on may be an alert
+	unsent   []byte // on its way to the socket
+	sealed   []byte // came from the socket, with TLS
+	buf      []byte // that is not looked at yet: a part of a frame
+	opened   bool   // the head of the response has come
+	ended    bool   // a Close frame has come
+	deaf     bool   // what comes is not understood any more
+	deflated bool   // it has negotiated compression
+	place    int    // in its channel, of the next publication; -1 for any
+	id       uint64
 }
 
 // machineHead stands for the head of a response.
@@ -153,7 +154,8 @@ func (m *machine) arrive(i int, what, how byte) {
 	if !p.kind.speaks() && how&8 != 0 {
 		p.hello.Identity = &Identity{ID: NewClientID(), User: "u" + string('0'+how>>4&1), Info: []byte(`{}`)}
 	}
-	a := &Arrival{FD: s.fd, Hello: p.hello, Client: machineAddress, Response: []byte(machineHead), From: m}
+	p.deflated = what&0x40 != 0 && !p.kind.stream()
+	a := &Arrival{FD: s.fd, Hello: p.hello, Client: machineAddress, Response: []byte(machineHead), From: m, Compressed: p.deflated}
 	if how&0xc0 >= 0x80 {
 		p.tls, a.Secure = machineHandshake(m, p)
 	}
@@ -380,9 +382,12 @@ func (p *machinePeer) talk(what, how byte) {
 	p.command(cmd)
 }
 
+// machineBomb is a compressed message that has more than any limit.
+var machineBomb = clienttest.Part(0xc2, clienttest.Compressed(false, strings.Repeat("*", 64<<10))[0])
+
 // mutter puts something on its way that is no message.
 func (p *machinePeer) mutter(what, how byte) {
-	switch what % 14 {
+	switch what % 17 {
 	case 0, 1:
 		p.put([]byte(clienttest.Ping(machineFiller[:how&63])))
 	case 2:
@@ -410,6 +415,15 @@ func (p *machinePeer) mutter(what, how byte) {
 	case 12: // the connection ends, and the next record has begun already
 		p.put([]byte(clienttest.Closing(1000, "")))
 		p.unsent, p.dirty = append(p.unsent, 0x15), true
+	case 14: // a stored block, in two fragments
+		text := p.m.say(machineSizes[how&7])
+		n := len(text)
+		block := string([]byte{0, byte(n), byte(n >> 8), ^byte(n), ^byte(n >> 8)}) + text + "\x00"
+		p.put([]byte(clienttest.Part(0x41, block[:n/2]) + clienttest.Part(0x80, block[n/2:])))
+	case 15:
+		p.put([]byte(machineBomb))
+	case 16:
+		p.put([]byte(clienttest.Part(0xc1, string([]byte{how, how, 0xff}))))
 	case 13:
 		p.put([]byte("\x81\x01x"))
 		p.unsent, p.dirty = append(p.unsent, 0x17, 3, 3), true
@@ -506,6 +520,10 @@ func (p *machinePeer) frame() int {
 		p.m.fatalf("connection %d is sent %q: %v", p.id, p.buf, err)
 	}
 	head := len(p.buf) - r.Len()
+	compressed := p.deflated && h.Rsv1() && h.OpCode.IsData()
+	if compressed {
+		h.Rsv = 0
+	}
 	if !h.Fin || h.Masked || h.Rsv != 0 || h.OpCode.IsControl() && h.Length > 125 {
 		p.m.fatalf("connection %d is sent a frame with the header %+v", p.id, h)
 	}
@@ -518,6 +536,11 @@ func (p *machinePeer) frame() int {
 		p.ended = true
 	case ws.OpPing, ws.OpPong:
 	case ws.OpText, ws.OpBinary:
+		if compressed {
+			if payload, err = p.m.inflater.Inflate(payload, 1<<20); err != nil {
+				p.m.fatalf("connection %d is sent a compressed frame: %v", p.id, err)
+			}
+		}
 		p.message(payload)
 	default:
 		p.m.fatalf("connection %d is sent a frame with the header %+v", p.id, h)

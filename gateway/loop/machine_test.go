@@ -21,6 +21,7 @@ import (
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/local"
 	"sluice/gateway/presence"
+	"sluice/gateway/wire/deflate"
 	"sluice/poller"
 )
 
@@ -50,6 +51,7 @@ type machine struct {
 	admission machineAdmission
 	logs      *channel.Budget
 	histories *channel.Budget
+	inflater  deflate.Inflater // of the peers
 
 	script  []byte
 	steps   int

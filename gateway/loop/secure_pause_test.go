@@ -12,6 +12,7 @@ import (
 // Small records that came in one segment are in the process together. When the first
 // of them has to wait for room, the descriptor tells nothing of the others any more.
 func TestRecordsOfOneSegmentAreReadAfterAPause(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	s := startLoopsTLS(t, loopsConfig{MaxMessage: 1000, ChannelBuffer: 4 << 10, PingInterval: -1, WriteTimeout: -1})
 	nc, err := net.Dial("tcp", s.Endpoint().Addr)
 	if err != nil {

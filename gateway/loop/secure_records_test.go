@@ -89,6 +89,7 @@ func TestFloodOfKeyUpdatesEndsTheConnection(t *testing.T) {
 }
 
 func TestTLSReaderThatStallsIsCutByTheWriteTimeout(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	s := startLoopsTLS(t, loopsConfig{Loops: 1, SendBuffer: 4 << 10, PingInterval: -1})
 	slow := clienttest.DialSmall(t, s, "/ws/x")
 	n := uint64(0)
@@ -141,6 +142,7 @@ func TestTLSClientEndsItsSide(t *testing.T) {
 }
 
 func TestTLSMessagesLargerThanASocketGoBothWays(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	s := startLoopsTLS(t, loopsConfig{Loops: 1, MaxMessage: 1 << 20, ChannelBuffer: 32 << 20, MaxBuffered: 512 << 20, MaxPending: 4 << 20, SendBuffer: 16 << 10, PingInterval: -1, WriteTimeout: -1})
 	a, _ := clienttest.Tapped(t, s, "/ws/x")
 	b, _ := clienttest.Tapped(t, s, "/ws/x")

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"sluice/gateway/clienttest"
-	"sluice/gateway/wire"
 )
 
 // wantPrefix sees that what a slow client got before its Close is what was
@@ -218,7 +217,7 @@ func TestLastSubscriberMayBeCutAfterOthersLeftTheSweep(t *testing.T) {
 	clienttest.WaitFor(t, "the slow one to be blocked", func() bool { return s.blocked() == 1 })
 	full := make(chan error, 1)
 	s.do(func(l *Loop) {
-		g := l.groups[groupKey{"x", wire.Raw{}}]
+		g := loopGroup(l, "x")
 		g.begin()
 		g.next = len(g.subs)
 		g.low = g.subs[0].cursor
@@ -261,7 +260,7 @@ func TestSweepThatIsPausedGoesOnRightly(t *testing.T) {
 	for i, p := range texts {
 		s.publish("x", p)
 		s.do(func(l *Loop) { // between two turns of the sweep
-			g := l.groups[groupKey{"x", wire.Raw{}}]
+			g := loopGroup(l, "x")
 			for range 3 {
 				if i%2 == 0 { // the last, whom a filled hole would carry past the sweep
 					g.leaveOne(len(g.subs) - 1)

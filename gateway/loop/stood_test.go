@@ -252,6 +252,7 @@ func TestSocketThatTakesAPartDoesNotStandStill(t *testing.T) {
 // Over TLS the socket takes what was encrypted before: that is progress too, though
 // something always waits.
 func TestSteadyReaderOverTLSIsNotCut(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	const timeout = 30 // seconds
 	s := startLoopsTLS(t, loopsConfig{Loops: 1, SendBuffer: 4 << 10, ChannelBuffer: 2 << 20, PingInterval: -1, WriteTimeout: timeout * time.Second})
 	c := clienttest.DialSmall(t, s, "/ws/x")

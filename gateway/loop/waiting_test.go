@@ -258,6 +258,7 @@ func TestPublisherThatLosesPatienceLeavesItsPlace(t *testing.T) {
 
 // What could never go into the logs of all formats in use is refused at once.
 func TestMessageThatNeverFitsIsToldSo(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	t.Parallel()
 	s := startLoops(t, loopsConfig{Loops: 1, MaxMessage: 127 << 10, ChannelBuffer: 256 << 10, MaxBuffered: 2 << 20})
 	events := clienttest.Stream(t, s, "/sse/x")
