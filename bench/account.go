@@ -20,6 +20,7 @@ type account struct {
 	lost        int64
 	lostCut     int64
 	reads       int64
+	bytes       int64
 	cut         int64
 
 	latency    *hdr.Histogram // of all; with several nodes, also apart:
@@ -109,6 +110,7 @@ func (f *fleet) settle(a *account) {
 			}
 			a.subscribers += len(l.conns)
 			a.reads += l.reads
+			a.bytes += l.bytes
 			a.add(t.counts)
 			a.latency.Merge(t.latency) // ignored: all have the same bounds, nothing is dropped
 			if t.far != nil {
@@ -216,6 +218,7 @@ func (r *fanout) report(a *account) {
 		res.Set("deliveries_per_second", float64(a.delivered)/took.Seconds())
 		res.Set("catch_up", a.catchUp().Seconds())
 		res.Set("messages_per_read", float64(a.delivered)/float64(max(a.reads, 1)))
+		res.Set("bytes_per_delivery", float64(a.bytes)/float64(a.delivered))
 	}
 	r.SetUsage(a.used, a.elapsed, "server_cpu_per_delivery", a.delivered)
 	for _, l := range r.fleet.loops {

@@ -40,6 +40,7 @@ type conn struct {
 	stands     standing
 	event      event // of an event stream: what has come of an event ...
 	midLine    bool  // ... and that a long line's rest is passed over
+	inMember   bool  // ... and, in gzip, that the header has come
 	cut        bool  // the server ended it
 	entered    bool  // of a crowd: it has its subscriptions
 	refused    bool  // ... or we, because it did not become a subscriber
@@ -67,8 +68,11 @@ type receiver struct {
 
 	closes map[ws.StatusCode]int64 // Close frames by code; 1005: without
 
+	inflater inflater
+
 	// Set at construction.
 	protocol Protocol
+	compress bool    // compression was asked for
 	dialect  dialect // nil in other protocols than Centrifugo's
 	reply    func(c *conn, frame []byte) error
 }
@@ -98,7 +102,10 @@ func newReceiver(p Protocol, nodes int, reply func(*conn, []byte) error) receive
 // unfinished frame in c.partial: the caller puts it before the bytes of the
 // next read. p is the caller's again afterwards. An error ends the connection.
 func (r *receiver) feed(c *conn, p []byte, now int64) error {
-	if r.protocol == SSE {
+	switch {
+	case r.protocol == SSE && r.compress:
+		return r.feedPieces(c, p, now)
+	case r.protocol == SSE:
 		return r.feedEvents(c, p, now)
 	}
 	return r.feedFrames(c, p, now)
@@ -128,7 +135,7 @@ func (r *receiver) feedFrames(c *conn, p []byte, now int64) error {
 			if h.OpCode.IsControl() || have < envelopeMax {
 				break
 			}
-			if r.dialect != nil {
+			if r.dialect != nil || h.Rsv != 0 {
 				if h.Length > messageMost {
 					return fmt.Errorf("a message of %d bytes exceeds the tester's limit (%d): make clients miss fewer messages", h.Length, messageMost)
 				}
@@ -140,6 +147,14 @@ func (r *receiver) feedFrames(c *conn, p []byte, now int64) error {
 		}
 		payload := p[size : size+int(h.Length)]
 		p = p[size+int(h.Length):]
+		if h.Rsv != 0 {
+			if !h.Rsv1() || !h.Fin || c.fragmented || !h.OpCode.IsData() {
+				return fmt.Errorf("%w: a compressed message must be one frame, with RSV1", errProtocol)
+			}
+			if payload, err = r.inflater.message(payload); err != nil {
+				return err
+			}
+		}
 		switch {
 		case h.OpCode.IsControl():
 			if err := r.control(c, h.OpCode, payload); err != nil {
@@ -186,6 +201,9 @@ func (r *receiver) readHeader(c *conn, p []byte) (ws.Header, int, error) {
 		return h, 0, nil
 	}
 	state := ws.StateClientSide
+	if r.compress {
+		state = state.Set(ws.StateExtended)
+	}
 	if c.fragmented {
 		state = state.Set(ws.StateFragmented)
 	}

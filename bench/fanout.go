@@ -25,6 +25,8 @@ type FanoutOptions struct {
 	Size        int           // payload bytes; 64, at least SizeMin
 	Duration    time.Duration // that is measured; 20 s
 	Warmup      time.Duration // before that, not measured; 2 s, negative: none
+	Compression bool          // ask for compression, and check all that comes
+	Content     Content       // of payloads, behind their stamps; Dots
 	CatchUp     time.Duration // without any delivery, after which missing messages are lost; 2 s
 }
 
@@ -33,6 +35,7 @@ func (o *FanoutOptions) setDefaults() {
 	setDefault(&o.Publishers, 1)
 	setDefault(&o.Rate, 10)
 	setDefault(&o.Size, 64)
+	setDefault(&o.Content, Dots)
 	setDefault(&o.Duration, DefaultDuration)
 	setDefault(&o.Warmup, DefaultWarmup)
 	setDefault(&o.CatchUp, DefaultCatchUp)
@@ -59,6 +62,12 @@ func (o *FanoutOptions) check(f *Faults) {
 		f.Add("--url was given %d times: use it at most %d times, and not more often than there are --subscribers (%d)", nodes, nodesMost, o.Subscribers)
 	}
 	f.Between("--size", o.Size, o.Protocol.sizeMin(), sizeMax)
+	switch {
+	case !slices.Contains(Contents, o.Content):
+		f.Add("--content is %q: use dots, json or json-ids", string(o.Content))
+	case o.Content != Dots && o.Size < contentMin:
+		f.Add("--content %s needs a --size of at least %d", o.Content, contentMin)
+	}
 	if o.Channels > 1 {
 		o.checkChannels(f)
 	}
@@ -121,6 +130,9 @@ func Fanout(ctx context.Context, o FanoutOptions) (*Result, error) {
 		return nil, err
 	}
 	r := &fanout{FanoutOptions: o, Run: run, nodes: run.with(others), mark: newMark()}
+	for i := range r.nodes {
+		r.nodes[i].compress = o.Compression
+	}
 	defer r.disconnect()
 	defer withThreads(o.Loops + o.Publishers)()
 	if err := r.connect(ctx); err != nil {
@@ -213,7 +225,7 @@ func (r *fanout) phase(ctx context.Context, what string, rate float64, n int, bo
 	r.phases = r.phases%255 + 1
 	s := schedule{
 		phase: phase{mark: r.mark.inPhase(uint8(r.phases)), streams: r.Publishers, count: n},
-		clock: r.fleet.clock, rate: rate, size: r.Size, publishers: r.Publishers, object: r.target.audience != nil,
+		clock: r.fleet.clock, rate: rate, size: r.Size, publishers: r.Publishers, object: r.target.audience != nil, content: r.Content,
 	}
 	if r.Channels > 1 {
 		s.streams, s.apart = r.Channels, true

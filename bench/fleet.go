@@ -12,6 +12,7 @@ import (
 	"time"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/gobwas/httphead"
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 
@@ -37,7 +38,7 @@ func newFleet(t target, n int) (*fleet, error) { return newFleetOf([]target{t}, 
 func newFleetOf(nodes []target, n int) (*fleet, error) {
 	f := &fleet{target: nodes[0], nodes: nodes, clock: newClock()}
 	for range n {
-		l, err := newLoop(f.clock, f.target.protocol, len(nodes))
+		l, err := newLoop(f.clock, f.target, len(nodes))
 		if err != nil {
 			f.close()
 			return nil, err
@@ -281,10 +282,21 @@ const (
 	causeClose   cause = "close"
 )
 
+// offer asks for messages that are compressed by themselves, so that all connections get the same.
+var offer = func() (o httphead.Option) {
+	o.Name = []byte("permessage-deflate")
+	o.Parameters.Set([]byte("server_no_context_takeover"), nil)
+	o.Parameters.Set([]byte("client_no_context_takeover"), nil)
+	return o
+}()
+
 func (t target) upgrade(c net.Conn) (early []byte, err error) {
 	dialer := ws.Dialer{}
 	if t.audience != nil && t.audience.dialect.subprotocol() != "" {
 		dialer.Protocols = []string{t.audience.dialect.subprotocol()}
+	}
+	if t.compress {
+		dialer.Extensions = []httphead.Option{offer}
 	}
 	br, hs, err := dialer.Upgrade(c, t.url)
 	if t.once && errors.Is(err, ws.ErrHandshakeBadSecAccept) {
@@ -295,6 +307,9 @@ func (t target) upgrade(c net.Conn) (early []byte, err error) {
 	}
 	if len(dialer.Protocols) > 0 && hs.Protocol != dialer.Protocols[0] {
 		return nil, fmt.Errorf("upgrade %s: the server does not speak the subprotocol %s; check --path", t.url, dialer.Protocols[0])
+	}
+	if t.compress && len(hs.Extensions) == 0 {
+		return nil, fmt.Errorf("upgrade %s: the server did not agree to compress (permessage-deflate); turn it on there (sluice serve --compression shared)", t.url)
 	}
 	if br != nil {
 		early, err = takeBuffered(br)

@@ -25,6 +25,7 @@ type loop struct {
 	sealed  []byte // what one read brings before TLS has opened it; nil: no TLS so far
 	conns   []*conn
 	reads   int64    // reads that brought bytes
+	bytes   int64    // that they brought
 	journal *journal // of a crowd; nil in others
 	gone    int64    // of the phase's deliveries, those to connections that have ended since
 
@@ -42,8 +43,8 @@ type loop struct {
 const scratchSize = 64 << 10
 
 // partialMost bounds what is kept of a frame that is not whole.
-func partialMost(p Protocol) int {
-	if p.dialect() != nil {
+func partialMost(p Protocol, compress bool) int {
+	if p.dialect() != nil || compress {
 		return messageMost + ws.MaxHeaderSize
 	}
 	return envelopeMax + ws.MaxHeaderSize
@@ -55,9 +56,10 @@ type clock struct{ start time.Time }
 func newClock() clock      { return clock{time.Now()} }
 func (c clock) now() int64 { return int64(time.Since(c.start)) }
 
-func newLoop(c clock, p Protocol, nodes int) (*loop, error) {
-	l := &loop{clock: c, deaf: make(chan error, 1), scratch: make([]byte, partialMost(p)+scratchSize)}
-	l.receiver = newReceiver(p, nodes, (*conn).write)
+func newLoop(c clock, t target, nodes int) (*loop, error) {
+	l := &loop{clock: c, deaf: make(chan error, 1), scratch: make([]byte, partialMost(t.protocol, t.compress)+scratchSize)}
+	l.receiver = newReceiver(t.protocol, nodes, (*conn).write)
+	l.compress = t.compress
 	loop, err := poller.New(func() {}, l.drainInbox, func(err error) { l.deaf <- err })
 	if err != nil {
 		return nil, err
@@ -142,6 +144,7 @@ func (c *conn) Ready(poller.Events) {
 	n, err := poller.Read(c.fd, l.scratch[kept:kept+scratchSize])
 	if n > 0 {
 		l.reads++
+		l.bytes += int64(n)
 		err = l.feed(c, l.scratch[:kept+n], l.clock.now())
 		l.progress.Store(l.delivered - l.gone)
 	}
@@ -159,6 +162,7 @@ func (l *loop) readSealed(c *conn) {
 	}
 	w.come, w.ended = l.sealed[:n], err
 	l.reads++
+	l.bytes += int64(n)
 	l.open(c)
 }
 
@@ -225,7 +229,7 @@ func (l *loop) release(c *conn) {
 // or for as many as room says when more are to come.
 func (l *loop) begin(p phase, room int) {
 	l.tally = newTally(p, max(len(l.conns), room))
-	l.reads, l.gone = 0, 0
+	l.reads, l.bytes, l.gone = 0, 0, 0
 	l.progress.Store(0)
 }
 

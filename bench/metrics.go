@@ -62,6 +62,7 @@ var (
 		{"push_back_max", seconds, "longest wait for the server to accept a message"},
 		{"publish_retries", count, "publishes rejected and retried"},
 		{"messages_per_read", count, "messages per read()"},
+		{"bytes_per_delivery", bytesUnit, "bytes on the wire per delivery"},
 	}}
 )
 

@@ -103,6 +103,7 @@ type target struct {
 	hello    string
 	sources  int
 	timeout  time.Duration
+	compress bool // ask for compression
 	bare     bool // no upgrade: a plain TCP socket
 	once     bool // close after the upgrade
 

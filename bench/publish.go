@@ -49,7 +49,7 @@ type socketPublisher struct {
 }
 
 func newSocketPublisher(ctx context.Context, t target) (*socketPublisher, error) {
-	t.url, t.protocol, t.audience = t.publish, Raw, nil // what a client sends is the bare payload, whatever it gets
+	t.url, t.protocol, t.audience, t.compress = t.publish, Raw, nil, false // what a client sends is the bare payload, whatever it gets
 	c, early, err := t.open(ctx, 0)
 	if err != nil {
 		return nil, fmt.Errorf("publisher: %w", err)
@@ -193,6 +193,7 @@ type schedule struct {
 
 	publishers int  // who send in turn; streams is a multiple of it
 	object     bool // payloads are JSON objects
+	content    Content
 }
 
 // due returns the time of the i-th publication, from 0.
@@ -270,7 +271,7 @@ func (s schedule) publish(ctx context.Context, p publisher, publisher int) sendi
 	runtime.LockOSThread()
 	sys.Hurry()
 	out := sending{late: newLatency()}
-	payload, at := blank(s.size, s.object)
+	payloads, at := s.content.blanks(s.size, s.object, uint64(publisher))
 	bound := s.lateBound()
 	free := s.start // when the ideal generator is done with the send before
 	for i := publisher; i < s.count; i += s.publishers {
@@ -288,6 +289,7 @@ func (s schedule) publish(ctx context.Context, p publisher, publisher int) sendi
 				out.lateSends++
 			}
 		}
+		payload := payloads[int(out.published)%len(payloads)]
 		stamp{uint16(stream), uint32(seq), due}.put(payload[at:], s.mark)
 		retries, err := p.send(ctx, stream, payload)
 		out.retries += int64(retries)

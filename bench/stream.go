@@ -12,7 +12,11 @@ import (
 // request asks for an SSE stream and returns the bytes that came after the head of the
 // answer.
 func (t target) request(c net.Conn) (early []byte, err error) {
-	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", t.url.RequestURI(), t.url.Host); err != nil {
+	encoding := ""
+	if t.compress {
+		encoding = "Accept-Encoding: gzip\r\n"
+	}
+	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n%s\r\n", t.url.RequestURI(), t.url.Host, encoding); err != nil {
 		return nil, err
 	}
 	br := bufio.NewReader(c)
@@ -26,6 +30,8 @@ func (t target) request(c net.Conn) (early []byte, err error) {
 		return nil, fmt.Errorf("GET %s: the server responded with %s instead of 200%s; check --path", t.url, resp.Status, firstLine(resp.Body))
 	case !strings.HasPrefix(kind, "text/event-stream"):
 		return nil, fmt.Errorf("GET %s: the response is %q, not an SSE stream (text/event-stream); check --path", t.url, kind)
+	case t.compress && resp.Header.Get("Content-Encoding") != "gzip":
+		return nil, fmt.Errorf("GET %s: the server did not agree to compress (gzip); turn it on there (sluice serve --compression shared)", t.url)
 	case len(resp.TransferEncoding) > 0 || resp.ContentLength >= 0:
 		return nil, fmt.Errorf("GET %s: the SSE stream is chunked or has a Content-Length, which is not supported: only streams that end with their connection are", t.url)
 	}

@@ -22,6 +22,7 @@ type coderPeer struct {
 
 func dialCoder(ctx context.Context, url string, trust *tls.Config, hear func(heard)) (peer, error) {
 	c, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{
+		CompressionMode: websocket.CompressionNoContextTakeover, CompressionThreshold: 1,
 		HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: trust}},
 	})
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 type gorillaPeer struct{ c *websocket.Conn }
 
 func dialGorilla(ctx context.Context, url string, trust *tls.Config, hear func(heard)) (peer, error) {
-	d := websocket.Dialer{TLSClientConfig: trust, WriteBufferSize: partBytes}
+	d := websocket.Dialer{TLSClientConfig: trust, WriteBufferSize: partBytes, EnableCompression: true}
 	c, _, err := d.DialContext(ctx, url, nil)
 	if err != nil {
 		return nil, err

@@ -22,7 +22,8 @@ func dialGws(_ context.Context, url string, trust *tls.Config, hear func(heard))
 	if trust != nil {
 		trust = trust.Clone() // the library writes the server's name into it
 	}
-	c, _, err := gws.NewClient(&gwsEars{hear: hear}, &gws.ClientOption{Addr: url, TlsConfig: trust, HandshakeTimeout: patience})
+	c, _, err := gws.NewClient(&gwsEars{hear: hear}, &gws.ClientOption{Addr: url, TlsConfig: trust, HandshakeTimeout: patience,
+		PermessageDeflate: gws.PermessageDeflate{Enabled: true, Threshold: 1}})
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@
 // coder/websocket, lxzan/gws, our own one, npm ws and Chromium. ./run installs what it needs and
 // starts it; there are only tests in it.
 //
+// All of that is done without compression, and with it.
+//
 // Every client does the same cases (cases_test.go) on connections of its own. Beside them each
 // holds two connections to one channel, with and without format=json, into which all of them and
 // the internal listener publish at once; what arrives is kept in ledgers (ledger_test.go), which
@@ -14,6 +16,7 @@ package interop
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"os"
 	"slices"
@@ -24,11 +27,20 @@ import (
 	"sluice/bench/child"
 )
 
-func TestSixClientsSeeTheSame(t *testing.T) {
+func TestSixClientsSeeTheSame(t *testing.T) { sixClients(t, false) }
+
+// Five of the six negotiate compression, of every publication; ours has none.
+func TestSixClientsSeeTheSameCompressed(t *testing.T) { sixClients(t, true) }
+
+func sixClients(t *testing.T, compression bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cert := newCertificate(t)
-	g := startGateway(t, cert)
+	var flags []string
+	if compression {
+		flags = []string{"--compression", "shared", "--compression-min", "1"}
+	}
+	g := startGateway(t, cert, flags...)
 	clients := allClients(ctx, t, g, cert)
 	subs, err := subscribe(ctx, clients, g)
 	if err != nil {
@@ -37,6 +49,7 @@ func TestSixClientsSeeTheSame(t *testing.T) {
 	ends := ends{reasons: map[string]int{}}
 	eachClient(clients, func(c *client) { doCases(ctx, t, c, g, &ends) })
 	stayedOpen(t, subs, g)
+	wantCompressed(t, g, len(subs), compression)
 	exchange(ctx, t, subs, g)
 	ends.check(t, g, len(subs))
 	if err := g.Stop(); err != nil {
@@ -57,10 +70,10 @@ const maxMessage = 64 << 10
 // startGateway starts the binary SLUICE_BIN. The channel's buffer holds all that is published, so
 // that no client is too slow for it on a busy machine; pings come every second, so that each
 // client has to answer some.
-func startGateway(t *testing.T, cert *certificate) *gateway {
+func startGateway(t *testing.T, cert *certificate, flags ...string) *gateway {
 	t.Helper()
-	p, err := child.Serve(os.Getenv("SLUICE_BIN"), "--tls-listen", "127.0.0.1:0", "--tls-cert", cert.certFile, "--tls-key", cert.keyFile,
-		"--channel-buffer", "32MiB", "--ping-interval", "1s", "--pong-timeout", "3s")
+	p, err := child.Serve(os.Getenv("SLUICE_BIN"), append(flags, "--tls-listen", "127.0.0.1:0", "--tls-cert", cert.certFile, "--tls-key", cert.keyFile,
+		"--channel-buffer", "32MiB", "--ping-interval", "1s", "--pong-timeout", "3s")...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,6 +84,33 @@ func startGateway(t *testing.T, cert *certificate) *gateway {
 		}
 	})
 	return &gateway{p, cert}
+}
+
+// wantCompressed sees which of the open connections have negotiated compression: all but our own client's, or none.
+func wantCompressed(t *testing.T, g *gateway, open int, compression bool) {
+	t.Helper()
+	text, err := g.Get("/api/connections?limit=1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer struct {
+		Connections []struct{ Compression string }
+	}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
+		t.Fatal(err)
+	}
+	compressed, want := 0, 0
+	for _, c := range answer.Connections {
+		if c.Compression == "permessage-deflate" {
+			compressed++
+		}
+	}
+	if compression {
+		want = open / 6 * 5
+	}
+	if len(answer.Connections) != open || compressed != want {
+		t.Errorf("%d of %d connections have negotiated compression, want %d of %d", compressed, len(answer.Connections), want, open)
+	}
 }
 
 func (g *gateway) publish(channel string, m message) error {

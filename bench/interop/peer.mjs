@@ -20,7 +20,7 @@ function npmWS() {
   const payload = (order) => (order.base64 ? Buffer.from(order.base64, "base64") : Buffer.from(order.text ?? ""));
   const orders = {
     dial({ conn, url }) {
-      const ws = new WebSocket(url, { ca });
+      const ws = new WebSocket(url, { ca, perMessageDeflate: { threshold: 1 } });
       conns.set(conn, ws);
       let fault = "", opened = false;
       ws.on("open", () => { opened = true; tell({ conn, is: "open" }); });

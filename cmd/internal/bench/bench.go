@@ -53,6 +53,9 @@ func newFanoutCommand() *cobra.Command {
 	f.IntVar(&o.Burst, "burst", 0, "publish `N` messages as fast as possible, instead of at --rate")
 	f.BoolVar(&o.FindMax, "find-max", false, "search for the highest rate that the server can sustain for --duration: nothing lost, no connection closed, everything delivered within --catch-up after the last message was due")
 	f.Var(bench.SizeFlag(&o.Size, "64"), "size", "payload size in `BYTES`, at least 32")
+	f.BoolVar(&o.Compression, "compression", false, "ask for compression: permessage-deflate, or gzip with --protocol sse; the server must agree")
+	f.StringVar((*string)(&o.Content), "content", string(bench.Dots), "fill payloads with `KIND`: dots; json, as of many APIs; or json-ids, the same with random identifiers, which shrink less")
+	_ = cmd.RegisterFlagCompletionFunc("content", cobra.FixedCompletions([]string{"dots", "json", "json-ids"}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there, and new
 	f.DurationVar(&o.Duration, "duration", bench.DefaultDuration, "measure for this `TIME`")
 	f.DurationVar(&o.Warmup, "warmup", bench.DefaultWarmup, "publish for this `TIME` before measuring; 0 skips the warm-up")
 	f.DurationVar(&o.CatchUp, "catch-up", bench.DefaultCatchUp, "count missing messages as lost after this `TIME` without any delivery")
