@@ -65,7 +65,7 @@ var arrows = []arrow{
 	{dir: "gateway/engine/nats/datadir", may: "poller", why: "files of a data directory; locks and free space are system calls"},
 	{dir: "gateway/engine/nats/natstest", may: "gateway/clienttest syscall", why: "NATS servers for tests: only tests import it; syscall for the signals of a child"},
 	{dir: "gateway/channel", may: "gateway/rate gateway/saved", why: "pure: no I/O, no goroutine, no clock"},
-	{dir: "gateway/frame", why: "RFC 6455 over bytes: pure"},
+	{dir: "gateway/frame", may: "gateway/saved", why: "RFC 6455 over bytes: pure"},
 	{dir: "gateway/engine/enginetest", may: "gateway/engine gateway/channel gateway/presence gateway/clienttest", why: "what every engine has to keep, and one that answers late: only tests import it"},
 	{dir: "gateway/access", may: "gateway/access/...", why: "one policy over tokens and namespaces"},
 	{dir: "gateway/access/auth", why: "verifies tokens, and knows no channel"},
