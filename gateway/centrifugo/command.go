@@ -6,7 +6,10 @@ import (
 	"errors"
 	"unicode/utf8"
 
+	"sluice/gateway/frame"
+
 	"github.com/centrifugal/protocol"
+	"github.com/gobwas/ws"
 	"github.com/segmentio/encoding/json"
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -156,4 +159,25 @@ func IsPong(enc Encoding, data []byte) bool {
 	}
 	i = skipSpace(data, i+1)
 	return i < len(data) && data[i] == '}' && skipSpace(data, i+1) == len(data)
+}
+
+// op is the opcode of a client's messages.
+func (f Format) op() ws.OpCode {
+	if f.Encoding == Protobuf {
+		return ws.OpBinary
+	}
+	return ws.OpText
+}
+
+// message returns the message with which a client sends a command.
+func (f Format) message(cmd *protocol.Command) (m frame.Message, ok bool) {
+	var err error
+	if m.Op = f.op(); f.Encoding == Protobuf {
+		var body []byte
+		body, err = cmd.MarshalVT()
+		m.Payload = append(binary.AppendUvarint(nil, uint64(len(body))), body...)
+	} else {
+		m.Payload, err = protocol.NewJSONCommandEncoder().Encode(cmd)
+	}
+	return m, err == nil
 }

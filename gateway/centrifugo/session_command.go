@@ -30,7 +30,7 @@ func (c clientConn) commands(p []byte, w *waiting) loop.Wait {
 			break
 		}
 		p = p[n:]
-		if next := c.command(cmd); next != nil {
+		if next := c.does(c.command(cmd), cmd); next != nil {
 			return c.waits(next, p, w)
 		}
 	}
@@ -76,7 +76,7 @@ func (c clientConn) command(cmd *protocol.Command) loop.Wait {
 		c.Close(loop.ReasonBadCommand) // it is connected
 		return nil
 	case cmd.Subscribe != nil:
-		return c.subscribes(c.subscribe(r, cmd.Subscribe), r.Id, cmd.Subscribe.Channel)
+		return c.subscribe(r, cmd.Subscribe)
 	case cmd.Publish != nil:
 		return c.publishCommand(r, cmd.Publish)
 	case cmd.Refresh != nil:

@@ -73,6 +73,7 @@ var disconnects = [loop.ReasonCount]*protocol.Disconnect{
 	loop.ReasonPendingFull:    DisconnectSlow,
 	loop.ReasonBudget:         DisconnectSlow,
 	loop.ReasonShutdown:       DisconnectShutdown,
+	loop.ReasonMoved:          DisconnectShutdown,
 	loop.ReasonPanic:          DisconnectServerError,
 	loop.ReasonInternal:       DisconnectServerError,
 	loop.ReasonOperator:       DisconnectForceNoReconnect,

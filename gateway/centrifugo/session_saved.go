@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 
+	"sluice/gateway/channel"
 	"sluice/gateway/loop"
 	"sluice/gateway/saved"
 
@@ -37,22 +38,38 @@ func (p *Protocol) Save(dst []byte, conn *loop.Conn) []byte {
 	if d := c.disconnect; d != nil {
 		dst = saved.AppendBytes(binary.AppendUvarint(dst, uint64(d.Code)), d.Reason)
 	}
-	dst = binary.AppendUvarint(dst, uint64(c.Refs()))
+	catching, f := c.CatchesUp()
+	n := c.Refs()
+	if f != nil {
+		n++
+	}
+	dst = binary.AppendUvarint(dst, uint64(n))
 	for i := range c.Refs() {
-		r, bits := c.Ref(i), byte(0)
-		if r.Group().Format().(Format).Joins {
-			bits |= savedJoins
-		}
-		d := c.details[r.Channel()]
-		if d == nil {
-			dst = append(dst, bits)
-			continue
-		}
-		dst = saved.AppendBytes(append(dst, bits|savedDetail), r.Channel())
-		dst = binary.AppendVarint(saved.AppendBytes(dst, d.info), d.expireAt)
+		r := c.Ref(i)
+		dst = c.saveSubscription(dst, r.Channel(), r.Group().Format())
+	}
+	if f != nil {
+		dst = c.saveSubscription(dst, catching, f)
 	}
 	return dst
 }
+
+// saveSubscription appends what the protocol keeps of a subscription.
+func (c clientConn) saveSubscription(dst []byte, name string, f channel.Format) []byte {
+	bits := byte(0)
+	if f.(Format).Joins {
+		bits |= savedJoins
+	}
+	d := c.details[name]
+	if d == nil {
+		return append(dst, bits)
+	}
+	dst = saved.AppendBytes(append(dst, bits|savedDetail), name)
+	return binary.AppendVarint(saved.AppendBytes(dst, d.info), d.expireAt)
+}
+
+// Taken implements loop.Protocol: who is there is shown, and not announced.
+func (p *Protocol) Taken(conn *loop.Conn) { p.Client(conn).showPresence("") }
 
 // Load implements loop.Protocol.
 func (p *Protocol) Load(l *loop.Loop, b []byte) (loop.Saved, error) {

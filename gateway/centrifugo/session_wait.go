@@ -7,6 +7,7 @@ import (
 	"sluice/gateway/access/auth"
 	"sluice/gateway/access/namespace"
 	"sluice/gateway/engine"
+	"sluice/gateway/frame"
 	"sluice/gateway/loop"
 
 	"github.com/centrifugal/protocol"
@@ -65,6 +66,19 @@ func (w *waiting) Moot(c *loop.Conn) bool {
 	return true
 }
 
+// Again implements loop.Wait.
+func (w *waiting) Again(c *loop.Conn) (m frame.Message, ok bool) {
+	if w.Wait == nil {
+		m.Op = w.protocol.Client(c).format.op()
+	} else if m, ok = w.Wait.Again(c); !ok {
+		return m, false
+	} else if w.protocol.Client(c).format.Encoding == JSON {
+		m.Payload = append(m.Payload, '\n')
+	}
+	m.Payload = append(m.Payload, w.rest.Bytes()...)
+	return m, true
+}
+
 // Size implements loop.Wait.
 func (w *waiting) Size() int {
 	n := w.rest.Size()
@@ -74,39 +88,48 @@ func (w *waiting) Size() int {
 	return n
 }
 
-// subscribing is a subscribe command that waits. The server's API may end its subscription meanwhile.
-type subscribing struct {
+// doing is a command that waits, beside a publication, which knows by itself what it is. The server's API may end the
+// subscription of a subscribe command meanwhile.
+type doing struct {
 	loop.Wait // what it waits for
 	protocol  *Protocol
-	id        uint32
-	channel   string // "" once the API has ended it
+	cmd       *protocol.Command
+	ended     bool // by the API
 }
 
-// subscribes returns next, which a subscribe command waits for, as a Wait that the API can end; nil
-// for nothing.
-func (c clientConn) subscribes(next loop.Wait, id uint32, channel string) loop.Wait {
-	if next == nil {
-		return nil
+// does returns next, which a command waits for, as a Wait that knows the command; nil for nothing.
+func (c clientConn) does(next loop.Wait, cmd *protocol.Command) loop.Wait {
+	switch next.(type) {
+	case nil, *loop.Publishing:
+		return next
 	}
-	return &subscribing{Wait: next, protocol: c.protocol, id: id, channel: channel}
+	return &doing{Wait: next, protocol: c.protocol, cmd: cmd}
 }
 
 // Resume implements loop.Wait.
-func (w *subscribing) Resume(c *loop.Conn) loop.Wait { return w.then(c, loop.Wait.Resume) }
+func (w *doing) Resume(c *loop.Conn) loop.Wait { return w.then(c, loop.Wait.Resume) }
 
 // Late implements loop.Wait.
-func (w *subscribing) Late(c *loop.Conn) loop.Wait { return w.then(c, loop.Wait.Late) }
+func (w *doing) Late(c *loop.Conn) loop.Wait { return w.then(c, loop.Wait.Late) }
 
 // then goes on, unless the API has ended the subscription.
-func (w *subscribing) then(c *loop.Conn, do func(loop.Wait, *loop.Conn) loop.Wait) loop.Wait {
-	if w.channel == "" {
+func (w *doing) then(c *loop.Conn, do func(loop.Wait, *loop.Conn) loop.Wait) loop.Wait {
+	if w.ended {
 		w.Cancel()
-		return w.protocol.Client(c).fail(&protocol.Reply{Id: w.id}, ErrorPermissionDenied)
+		return w.protocol.Client(c).fail(&protocol.Reply{Id: w.cmd.Id}, ErrorPermissionDenied)
 	}
 	if w.Wait = do(w.Wait, c); w.Wait == nil {
 		return nil
 	}
 	return w
+}
+
+// Again implements loop.Wait.
+func (w *doing) Again(c *loop.Conn) (frame.Message, bool) {
+	if w.ended {
+		return frame.Message{}, false
+	}
+	return w.protocol.Client(c).format.message(w.cmd)
 }
 
 // endPending ends a subscription that has not begun, "" for all, as the server's API asks for.
@@ -115,8 +138,8 @@ func (c clientConn) endPending(channel string) {
 	if w, ok := next.(*waiting); ok {
 		next = w.Wait
 	}
-	if w, ok := next.(*subscribing); ok && (channel == "" || channel == w.channel) {
-		w.channel = ""
+	if w, ok := next.(*doing); ok && w.cmd.Subscribe != nil && (channel == "" || channel == w.cmd.Subscribe.Channel) {
+		w.ended = true
 	}
 	for name, d := range c.details {
 		if d.pending && (channel == "" || channel == name) {
@@ -181,6 +204,9 @@ func (*verdict) Moot(*loop.Conn) bool { return true }
 // Size implements loop.Wait.
 func (x *verdict) Size() int { return x.size }
 
+// Again implements loop.Wait: the command knows what it was for.
+func (*verdict) Again(*loop.Conn) (frame.Message, bool) { return frame.Message{}, false }
+
 // publication is the publish command with a reply's ID.
 type publication struct {
 	protocol *Protocol
@@ -202,6 +228,11 @@ func (p *publication) MayPublish(c *loop.Conn, channel string) error {
 
 // Published implements loop.Publisher.
 func (p *publication) Published(c *loop.Conn, err error) { p.protocol.Client(c).published(p.id, err) }
+
+// Again implements loop.Publisher.
+func (p *publication) Again(c *loop.Conn, channel string, payload []byte, _ bool) (frame.Message, bool) {
+	return p.protocol.Client(c).format.message(&protocol.Command{Id: p.id, Publish: &protocol.PublishRequest{Channel: channel, Data: payload}})
+}
 
 // publishErrors are the protocol's errors for publish faults.
 var publishErrors = [engine.FaultCount]*protocol.Error{

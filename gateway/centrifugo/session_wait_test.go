@@ -13,7 +13,7 @@ func TestSizeOfWhatWaits(t *testing.T) {
 	const loops = 64
 	for name, n := range map[string]uintptr{
 		"a verdict":      unsafe.Sizeof(waiting{}) + unsafe.Sizeof(verdict{}) + 64,
-		"a subscription": unsafe.Sizeof(waiting{}) + unsafe.Sizeof(subscribing{}) + unsafe.Sizeof(verdict{}) + 64,
+		"a subscription": unsafe.Sizeof(waiting{}) + unsafe.Sizeof(doing{}) + unsafe.Sizeof(verdict{}) + 64,
 		"a publication":  unsafe.Sizeof(waiting{}) + unsafe.Sizeof(loop.Publishing{}) + unsafe.Sizeof(publication{}),
 	} {
 		if t.Logf("%s: %d bytes", name, n+loops); n+loops > 512 {

@@ -166,6 +166,16 @@ func (s *Server) leavePlace(refused bool) {
 	s.connections.Add(-1)
 }
 
+// Taken implements admission.
+func (s *Server) Taken(client netip.AddrPort, refused bool) loop.Seat {
+	if refused {
+		s.refusing.Add(1)
+	} else {
+		s.connections.Add(1)
+	}
+	return loop.Seat(s.admission.Take(client.Addr()))
+}
+
 // Left implements admission.
 func (s *Server) Left(at loop.Seat, refused bool) {
 	s.admission.Leave(admit.Seat(at))

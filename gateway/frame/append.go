@@ -43,6 +43,14 @@ func Append(dst []byte, op ws.OpCode, payload []byte) []byte {
 	return append(AppendHeader(dst, op, len(payload)), payload...)
 }
 
+// AppendMasked appends to dst a client's frame, a whole message whose mask is zero.
+func AppendMasked(dst []byte, op ws.OpCode, payload []byte) []byte {
+	start := len(dst)
+	dst = append(AppendHeader(dst, op, len(payload)), 0, 0, 0, 0)
+	dst[start+1] |= masked
+	return append(dst, payload...)
+}
+
 // AppendClose appends to dst a Close frame. A code that only stands for
 // something and is never sent (0, 1005, 1006, 1015) gives one without a payload.
 // The reason is cut, between code points, to the 123 bytes that fit.

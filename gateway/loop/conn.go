@@ -55,6 +55,10 @@ const (
 	bitPeerShut
 	// bitCompressed: the client has negotiated compression.
 	bitCompressed
+	// bitPassed: its descriptor was passed to another process, see give.go.
+	bitPassed
+	// bitReturn: it was taken over from another process, and has to begin anew.
+	bitReturn
 )
 
 // Conn is the connection of one client. It belongs to its loop. Its state is in parts, which lie in

@@ -61,6 +61,7 @@ func (c *Conn) closeWith(why Reason, code ws.StatusCode) {
 	switch {
 	case c.Phase == phaseOpen:
 		c.Phase, c.reason, c.code = phaseClosing, why, code
+		c.retract()
 		if l.debug {
 			c.extra().client = c.From() // for the record at the end, when the socket does not know it any more
 		}
@@ -217,6 +218,7 @@ func (c *Conn) die() {
 	}
 	c.unpark()
 	c.Phase = phaseDead
+	c.retract()
 	l.leaveAll(c)
 	l.forget(c)
 	if s := c.secure(); s != nil {

@@ -6,6 +6,7 @@ import (
 
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
+	"sluice/gateway/frame"
 )
 
 // A client's publication that finds its channel full, or another publisher at work, waits,
@@ -54,6 +55,8 @@ type Publisher interface {
 	MayPublish(c *Conn, channel string) error
 	// Published is called when it was accepted or, with an error, refused.
 	Published(c *Conn, err error)
+	// Again returns the message that publishes it, see Wait.
+	Again(c *Conn, channel string, payload []byte, binary bool) (m frame.Message, ok bool)
 }
 
 // Released implements engine.Caller.
@@ -102,6 +105,14 @@ func (*Publishing) Moot(*Conn) bool { return false }
 
 // Size implements Wait.
 func (p *Publishing) Size() int { return cap(p.payload) + cap(p.extra) }
+
+// Again implements Wait. Its result is not known: else the loop would have gone on with it.
+func (p *Publishing) Again(c *Conn) (frame.Message, bool) {
+	if p.answered || p.err == engine.ErrPending {
+		return frame.Message{}, false
+	}
+	return p.to.Again(c, p.name, p.payload, p.binary)
+}
 
 // retrySome continues with some of the publications that were called or answered.
 func (l *Loop) retrySome() {

@@ -67,6 +67,15 @@ func (c *Conn) Format() channel.Format {
 	return nil
 }
 
+// CatchesUp returns the channel and the format of the subscription with which the connection catches up, and which is not one
+// of Ref; nil for none.
+func (c *Conn) CatchesUp() (name string, f channel.Format) {
+	if !c.catchingUp() {
+		return "", nil
+	}
+	return c.Out.catch.channel, c.Out.catch.format
+}
+
 // Find returns the connection's subscription to a channel, nil for none.
 func (c *Conn) Find(name string) *Ref {
 	for i := range c.Refs() {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"sluice/gateway/engine"
+	"sluice/gateway/frame"
 	"sluice/poller"
 )
 
@@ -24,6 +25,9 @@ type Wait interface {
 	Moot(c *Conn) bool
 	// Size returns how many bytes it holds, which are counted as the connection's.
 	Size() int
+	// Again returns a message with which the protocol of another process does what is still to be done, from the beginning;
+	// ok is false if there is none. The payload is valid until the Wait goes on.
+	Again(c *Conn) (m frame.Message, ok bool)
 }
 
 // waitSeconds is when a Wait is late, in loop time.

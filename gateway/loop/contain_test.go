@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"net/netip"
 	"os"
 	"slices"
 	"testing"
@@ -22,8 +23,9 @@ func TestFunctionsListedForPanicsExist(t *testing.T) {
 // tornAdmission panics when a place is given back.
 type tornAdmission struct{ left int }
 
-func (a *tornAdmission) Left(Seat, bool) { a.left++; panic("planted") }
-func (*tornAdmission) Blame(Seat)        {}
+func (a *tornAdmission) Left(Seat, bool)               { a.left++; panic("planted") }
+func (*tornAdmission) Blame(Seat)                      {}
+func (*tornAdmission) Taken(netip.AddrPort, bool) Seat { return 0 }
 
 // blaming is an Admission that notes whom it is asked to blame.
 type blaming struct {

@@ -1,9 +1,12 @@
 package loop
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
@@ -24,18 +27,54 @@ type encoders struct {
 	mu      sync.Mutex
 	queue   []*Publishing // guarded by mu
 	running int           // guarded by mu
+	paused  bool          // guarded by mu: nothing begins
 }
 
 // add lets p be encoded. It is called by loops, which end after their last connection.
 func (e *encoders) add(p *Publishing) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.running >= max(runtime.GOMAXPROCS(0)/2, 1) {
-		e.queue = append(e.queue, p)
+	e.queue = append(e.queue, p)
+	e.startLocked()
+}
+
+// startLocked starts an encoder, if there is work for one more.
+func (e *encoders) startLocked() {
+	if e.paused || len(e.queue) == 0 || e.running >= max(runtime.GOMAXPROCS(0)/2, 1) {
 		return
 	}
 	e.running++
+	p := e.nextLocked()
 	e.background.Go(func() { e.work(p) })
+}
+
+// pause keeps encoders from beginning with anything, or lets them.
+func (e *encoders) pause(paused bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.paused = paused; !paused && len(e.queue) > 0; {
+		before := e.running
+		if e.startLocked(); e.running == before {
+			break
+		}
+	}
+}
+
+// idle waits until no encoder is at work, while they are paused.
+func (e *encoders) idle(ctx context.Context) error {
+	for {
+		e.mu.Lock()
+		n := e.running
+		e.mu.Unlock()
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("loop: large publications are still being encoded: %w", context.Cause(ctx))
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 func (e *encoders) work(p *Publishing) {
@@ -47,14 +86,20 @@ func (e *encoders) work(p *Publishing) {
 func (e *encoders) next() *Publishing {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.queue) == 0 {
-		e.queue = nil
+	if e.paused || len(e.queue) == 0 {
 		e.running--
 		return nil
 	}
+	return e.nextLocked()
+}
+
+// nextLocked takes the first of the queue.
+func (e *encoders) nextLocked() *Publishing {
 	p := e.queue[0]
 	e.queue[0] = nil
-	e.queue = e.queue[1:]
+	if e.queue = e.queue[1:]; len(e.queue) == 0 {
+		e.queue = nil
+	}
 	return p
 }
 

@@ -98,6 +98,8 @@ type Loop struct {
 	worstAt   uint32   // loop time of that look
 	checked   int      // connections before it were looked at since the last tick
 	turning   bool     // turn runs: it sees to what is put into sweeps meanwhile
+	passing   *passing // connections are handed over, see give.go; nil if not
+	frozen    func()   // to be called at the end of the turn; nil for nothing
 	stopping  bool
 	toStop    int  // connections before it are not told yet that the server stops
 	done      bool // the server was told that nobody is left
@@ -198,6 +200,13 @@ func (l *Loop) turn() {
 		l.stopSome()
 	}
 	l.bury()
+	if l.passing != nil {
+		l.passSome()
+	}
+	if frozen := l.frozen; frozen != nil {
+		l.frozen = nil
+		frozen()
+	}
 	l.turning = false
 	if len(l.sweeps) > 0 {
 		l.poller.Wake()
@@ -302,6 +311,9 @@ func (l *Loop) remove(c *Conn) {
 	moved := l.conns[last]
 	l.conns[c.slot], l.due[c.slot] = moved, l.due[last]
 	moved.slot = c.slot
+	if l.passing != nil {
+		l.passing.moved(c.slot)
+	}
 	c.slot = -1
 	l.conns[last] = nil
 	l.conns, l.due = l.conns[:last], l.due[:last]

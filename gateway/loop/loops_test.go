@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -241,7 +242,11 @@ func (s *loops) greet(tcp *net.TCPConn) {
 func (s *loops) Leave()           {}
 func (s *loops) NotArrived(error) {}
 func (s *loops) Left(Seat, bool)  { s.admitted.Add(-1) }
-func (s *loops) Blame(Seat)       {}
+func (s *loops) Taken(netip.AddrPort, bool) Seat {
+	s.admitted.Add(1)
+	return 0
+}
+func (s *loops) Blame(Seat) {}
 
 func (s *loops) Endpoint() clienttest.Endpoint { return s.endpoint }
 

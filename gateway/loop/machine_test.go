@@ -123,6 +123,8 @@ func (s *machineAdmission) take(refused bool) Seat {
 }
 
 // Left implements Admission.
+func (*machineAdmission) Taken(netip.AddrPort, bool) Seat { return 0 }
+
 func (s *machineAdmission) Left(at Seat, refused bool) {
 	if was, ok := s.taken[at]; !ok || was != refused {
 		s.m.fatalf("seat %d is given back, refused: %v; it is taken: %v, refused: %v", at, refused, ok, was)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
 	"sluice/gateway/frame"
+	"sluice/gateway/saved"
 	"sluice/gateway/wire"
 
 	"github.com/gobwas/ws"
@@ -194,6 +196,47 @@ func (plain) Joined(*Conn, *Ref)                                    {}
 func (plain) Left(*Conn, *Ref)                                      {}
 func (plain) Act(*Conn, Action)                                     {}
 func (plain) Describe(*Conn, *Description)                          {}
-func (plain) Save(dst []byte, _ *Conn) []byte                       { return dst }
-func (plain) Load(*Loop, []byte) (Saved, error)                     { return Saved{}, nil }
+func (plain) Taken(*Conn)                                           {}
 func (plain) CloseText(_ *Conn, why Reason) (ws.StatusCode, string) { return why.CloseText() }
+
+// plainFormats are those of plain's subscriptions.
+var plainFormats = []channel.Format{wire.Raw{}, wire.Record{}, wire.Event{}, wire.Event{JSON: true}}
+
+// Save appends the variant's number, the identity, and the formats' numbers.
+func (plain) Save(dst []byte, c *Conn) []byte {
+	who := c.Identity()
+	if who == nil {
+		who = &Identity{}
+	}
+	dst = AppendIdentity(append(dst, 1, byte(slices.Index(plainVariants, c.Variant()))), who)
+	for i := range c.Refs() {
+		dst = append(dst, byte(slices.Index(plainFormats, c.Ref(i).Group().Format())))
+	}
+	if _, f := c.CatchesUp(); f != nil {
+		dst = append(dst, byte(slices.Index(plainFormats, f)))
+	}
+	return dst
+}
+
+func (plain) Load(_ *Loop, b []byte) (s Saved, err error) {
+	r := saved.Read("a connection", b, 1)
+	s.Variant = plainVariants[r.Byte()%byte(len(plainVariants))]
+	s.Identity = new(Identity)
+	if ReadIdentity(r, s.Identity); s.Identity.User == "" {
+		s.Identity = nil
+	} else {
+		s.Identified = true
+	}
+	for r.More() {
+		s.Formats = append(s.Formats, plainFormats[r.Byte()%byte(len(plainFormats))])
+	}
+	return s, r.End()
+}
+
+func (plain) Again(_ *Conn, _ string, payload []byte, binary bool) (frame.Message, bool) {
+	op := ws.OpText
+	if binary {
+		op = ws.OpBinary
+	}
+	return frame.Message{Op: op, Payload: payload}, true
+}

@@ -5,6 +5,7 @@ import (
 
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
+	"sluice/gateway/frame"
 )
 
 // A subscription to a remote channel waits until that is ready (channel.Space.Prepare), and holds
@@ -144,3 +145,6 @@ const wantedBytes = 128
 
 // Size implements Wait.
 func (p *preparation) Size() int { return wantedBytes * len(p.want) }
+
+// Again implements Wait: the protocol knows what it was for.
+func (*preparation) Again(*Conn) (frame.Message, bool) { return frame.Message{}, false }

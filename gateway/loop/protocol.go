@@ -50,6 +50,9 @@ type Protocol interface {
 	// Save appends a versioned value of what the protocol keeps of the connection, for Load in
 	// another process.
 	Save(dst []byte, c *Conn) []byte
+	// Taken is called in the other process, when the connection is as it was, before anything else happens to it: what the
+	// protocol keeps of it elsewhere is entered there. Nobody is told.
+	Taken(c *Conn)
 	// Load reads such a value for a connection that will be l's. It returns an error for an unknown
 	// version, and for a value that is not complete or has more.
 	Load(l *Loop, b []byte) (Saved, error)

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"sluice/gateway/engine"
+	"sluice/gateway/frame"
 )
 
 // Query has ask ask an engine for something, and continues with its answer: at once, if that comes
@@ -70,3 +71,6 @@ func (*query[T]) Moot(*Conn) bool { return true }
 
 // Size implements Wait.
 func (*query[T]) Size() int { return 0 }
+
+// Again implements Wait: the protocol knows what was asked for.
+func (*query[T]) Again(*Conn) (frame.Message, bool) { return frame.Message{}, false }

@@ -32,6 +32,7 @@ const (
 	ReasonChannels
 	ReasonUnavailable
 	ReasonShutdown
+	ReasonMoved
 	ReasonPanic
 	ReasonInternal
 	ReasonOperator
@@ -91,6 +92,7 @@ var reasons = [ReasonCount]reasonInfo{
 	ReasonChannels:       {label: "too_many_channels", code: statusTryAgainLater, text: "too many channels", waits: true, loud: true},
 	ReasonUnavailable:    {label: "unavailable", code: statusTryAgainLater, text: "unavailable: try again later", waits: true, loud: true},
 	ReasonShutdown:       {label: "shutdown", code: ws.StatusGoingAway, text: "server is shutting down", waits: true},
+	ReasonMoved:          {label: "moved", code: statusServiceRestart, text: "the server was upgraded: reconnect", waits: true},
 	ReasonPanic:          {label: "panic", code: ws.StatusInternalServerError, text: "internal error"},
 	ReasonInternal:       {label: "internal", code: ws.StatusInternalServerError, text: "internal error", cut: true},
 	ReasonOperator:       {label: "operator", code: ws.StatusPolicyViolation, text: "closed by an operator", cut: true, waits: true, loud: true},

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,6 +75,8 @@ type Admission interface {
 	// Left is called once for each connection that has ended. refused: it was accepted only to be
 	// refused with a reason.
 	Left(at Seat, refused bool)
+	// Taken takes a place, and a seat, for a connection that another process has handed over.
+	Taken(client netip.AddrPort, refused bool) Seat
 	// Blame is called after a panic that was the connection's.
 	Blame(at Seat)
 }

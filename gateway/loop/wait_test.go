@@ -57,6 +57,8 @@ func (h *held) Size() int { return h.bytes }
 
 func (h *held) Moot(*Conn) bool { return h.moot }
 
+func (h *held) Again(*Conn) (frame.Message, bool) { return frame.Message{}, false }
+
 // holding returns a Wait that is never late.
 func holding() *held {
 	h := new(held)

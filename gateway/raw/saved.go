@@ -3,8 +3,11 @@ package raw
 import (
 	"slices"
 
+	"sluice/gateway/frame"
 	"sluice/gateway/loop"
 	"sluice/gateway/saved"
+
+	"github.com/gobwas/ws"
 )
 
 // savedVersion is that of what Save appends: a byte with the variant's index and the bits below,
@@ -53,6 +56,17 @@ func (p *Protocol) Load(_ *loop.Loop, b []byte) (s loop.Saved, err error) {
 		s.Identified = true
 	}
 	return s, r.End()
+}
+
+// Taken implements loop.Protocol: nothing of a connection is anywhere else.
+func (*Protocol) Taken(*loop.Conn) {}
+
+// Again implements loop.Publisher.
+func (*Protocol) Again(_ *loop.Conn, _ string, payload []byte, binary bool) (frame.Message, bool) {
+	if binary {
+		return frame.Message{Op: ws.OpBinary, Payload: payload}, true
+	}
+	return frame.Message{Op: ws.OpText, Payload: payload}, true
 }
 
 // Describe implements loop.Protocol.

@@ -35,6 +35,9 @@ func Read(what string, b []byte, version byte) *Reader {
 	return r
 }
 
+// ReadPart reads a value that has no version of its own: it is a part of one that has.
+func ReadPart(what string, b []byte) *Reader { return &Reader{what: what, rest: b} }
+
 // Take returns the next n bytes, which are a part of the value; nil where there are fewer.
 func (r *Reader) Take(n uint64) []byte {
 	if r.err != nil || n > uint64(len(r.rest)) {
@@ -49,7 +52,7 @@ func (r *Reader) Take(n uint64) []byte {
 // Fail notes that the value is malformed.
 func (r *Reader) Fail() {
 	if r.err == nil {
-		r.err = fmt.Errorf("%s that was handed over, version %d, is truncated or malformed", r.what, r.version)
+		r.err = fmt.Errorf("%s that was handed over is truncated or malformed (version %d)", r.what, r.version)
 	}
 }
 

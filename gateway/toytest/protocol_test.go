@@ -191,10 +191,15 @@ func (c conn) join(name string, flags uint8) {
 // Joined implements loop.Protocol.
 func (p *toy) Joined(conn *loop.Conn, r *loop.Ref) {
 	c, name := p.of(conn), r.Channel()
-	if p.policy.Options(name).Presence {
-		p.present.Add(name, c.ID(), &channel.ClientInfo{User: c.User, Client: c.client.ID.String()})
-	}
+	c.enter(name)
 	c.tell("joined", name)
+}
+
+// enter shows the client among those of a channel.
+func (c conn) enter(name string) {
+	if c.p.policy.Options(name).Presence {
+		c.p.present.Add(name, c.ID(), &channel.ClientInfo{User: c.User, Client: c.client.ID.String()})
+	}
 }
 
 // leave ends a subscription, or all of them where name is "".
@@ -287,6 +292,11 @@ func (s saying) MayPublish(c *loop.Conn, name string) error {
 	return s.p.policy.May(namespace.Publish, name, namespace.Who{User: s.p.of(c).User, Subscribed: c.Find(name) != nil})
 }
 
+// Again implements loop.Publisher.
+func (s saying) Again(_ *loop.Conn, name string, payload []byte, _ bool) (frame.Message, bool) {
+	return frame.Message{Op: ws.OpText, Payload: fmt.Appendf(nil, "say %s %s %s", s.id, name, payload)}, true
+}
+
 // Published implements loop.Publisher.
 func (s saying) Published(c *loop.Conn, err error) {
 	switch err {
@@ -363,6 +373,14 @@ func (p *toy) Save(dst []byte, conn *loop.Conn) []byte {
 		dst = saved.AppendBytes(binary.AppendUvarint(append(dst, 1), uint64(d.Code)), d.Text)
 	}
 	return append(dst, byte(c.Refs()))
+}
+
+// Taken implements loop.Protocol.
+func (p *toy) Taken(conn *loop.Conn) {
+	c := p.of(conn)
+	for i := range c.Refs() {
+		c.enter(c.Ref(i).Channel())
+	}
 }
 
 // Load implements loop.Protocol.

@@ -177,24 +177,40 @@ func (t *Table) Enter(addr netip.Addr, now int64) (Seat, Verdict) {
 	if !t.totalMark.Take(t.total, t.clock) {
 		return 0, t.refuse(TotalRate, t.total, &t.totalRefusals)
 	}
-	if !counted {
-		return 0, Admitted
+	if counted {
+		if s = t.sit(k, s); s != 0 {
+			t.slab[s].mark.Take(lim.rate, t.clock)
+		}
 	}
+	return s, Admitted
+}
+
+// Take takes a seat for a connection that was admitted elsewhere, whatever the limits are.
+func (t *Table) Take(addr netip.Addr) Seat {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k, counted := KeyOf(addr)
+	if !counted {
+		return 0
+	}
+	return t.sit(k, t.seats[k])
+}
+
+// sit adds a connection to an address, whose entry is s, 0 for none. It returns 0 if there is no place for one.
+func (t *Table) sit(k Key, s Seat) Seat {
 	if s == 0 {
 		if s = t.add(k); s == 0 {
 			if t.tracks {
 				t.untracked++
 			}
-			return 0, Admitted
+			return 0
 		}
 	} else if t.slab[s].open == 0 {
 		t.unlink(s)
 	}
-	e := &t.slab[s]
-	e.mark.Take(lim.rate, t.clock)
-	e.open++
+	t.slab[s].open++
 	t.open++
-	return s, Admitted
+	return s
 }
 
 // Majority reports whether a seat's address has more than half of all connections that

@@ -1,0 +1,288 @@
+package loop
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/gateway/clienttest"
+
+	"github.com/gobwas/ws"
+	"golang.org/x/sys/unix"
+)
+
+// relay passes connections to the loops of another set, as a process does to another one.
+type relay struct {
+	t   *testing.T
+	mu  sync.Mutex
+	to  *Taking
+	r   *rand.Rand
+	all map[uint64]bool
+}
+
+// Pass implements Passer. Now and then there is no room.
+func (p *relay) Pass(ids []uint64, fds []int) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.r.IntN(3) == 0 {
+		return false, nil
+	}
+	var dups []int
+	for i, fd := range fds {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return false, err
+		}
+		if p.all[ids[i]] {
+			p.t.Errorf("connection %d is passed twice", ids[i])
+		}
+		p.all[ids[i]] = true
+		dups = append(dups, dup)
+	}
+	return true, p.to.Add(ids, dups)
+}
+
+// Gone implements Passer.
+func (p *relay) Gone(ids []uint64) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.r.IntN(3) == 0 {
+		return false, nil
+	}
+	for _, id := range ids {
+		if !p.all[id] {
+			p.t.Errorf("connection %d is taken back, and was not passed", id)
+		}
+		delete(p.all, id)
+	}
+	p.to.Gone(ids)
+	return true, nil
+}
+
+// handOver hands the connections of one set over to another. If it is not completed, the old ones go on.
+func handOver(t *testing.T, from, to *loops, seed uint64, complete bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
+	defer cancel()
+	out := &relay{t: t, to: to.set.Take(), r: rand.New(rand.NewPCG(seed, 9)), all: map[uint64]bool{}}
+	snapshot := from.space.Snapshot()
+	g, passed := from.set.Give(out)
+	for more := true; more; {
+		var piece []byte
+		if piece, more = snapshot.Copy(nil, 1000); more {
+			if err := to.space.Restore(piece); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	clienttest.Receive(t, "all to be passed", passed)
+	if err := g.Freeze(ctx); err != nil {
+		t.Fatal(err)
+	}
+	rest, records := snapshot.Rest(nil), g.Save(nil)
+	if !complete {
+		out.to.Abandon()
+		g.Thaw()
+		return
+	}
+	if err := to.space.Restore(rest); err != nil {
+		t.Fatal(err)
+	}
+	n, err := out.to.Load(records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d connections, %d bytes of records, %d bytes of channels", n, len(records), len(rest))
+	if n != len(out.all) {
+		t.Errorf("%d connections, want %d", n, len(out.all))
+	}
+	to.space.Restored()
+	out.to.Start()
+	g.Given(0)
+}
+
+// numbered reads the numbered messages of a client until it has the last one of each publisher. The numbers of each
+// begin with 0 and have no hole.
+type numbered struct {
+	cl      *clienttest.Client
+	kind    string // raw, json or sse
+	next    map[string]int
+	last    int
+	want    int // publishers
+	pause   time.Duration
+	own     string // publisher whose messages it is not sent
+	ended   int
+	reading atomic.Bool
+}
+
+func (n *numbered) take(text string) error {
+	who, number := "", 0
+	text, _, _ = strings.Cut(text, " ") // padding
+	if _, err := fmt.Sscanf(strings.ReplaceAll(text, "-", " "), "%s %d", &who, &number); err != nil {
+		return fmt.Errorf("%q: %w", text, err)
+	}
+	if number != n.next[who] {
+		return fmt.Errorf("%s: message %d, want %d", who, number, n.next[who])
+	}
+	if n.next[who]++; number == n.last {
+		n.ended++
+	}
+	return nil
+}
+
+func (n *numbered) read() error {
+	in := n.cl.In
+	if n.pause > 0 {
+		in = bufio.NewReaderSize(slowReader{in, n.pause}, 512)
+	}
+	for n.ended < n.want {
+		n.cl.Patience()
+		text := ""
+		if n.kind == "sse" {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				return err
+			}
+			var ok bool
+			if text, ok = strings.CutPrefix(strings.TrimSpace(line), "data: "); !ok || strings.Contains(text, `"gap"`) {
+				continue
+			}
+		} else {
+			h, err := ws.ReadHeader(in)
+			if err != nil {
+				return err
+			}
+			p := make([]byte, h.Length)
+			if _, err := io.ReadFull(in, p); err != nil {
+				return err
+			}
+			if h.OpCode != ws.OpText {
+				return fmt.Errorf("%v %q", h.OpCode, p)
+			}
+			text = string(p)
+		}
+		if n.kind == "json" {
+			var r struct{ Data string }
+			if err := json.Unmarshal([]byte(text), &r); err != nil {
+				return fmt.Errorf("%q: %w", text, err)
+			}
+			text = r.Data
+		}
+		if err := n.take(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type slowReader struct {
+	io.Reader
+	pause time.Duration
+}
+
+func (s slowReader) Read(p []byte) (int, error) {
+	time.Sleep(s.pause)
+	return s.Reader.Read(p[:min(len(p), 512)])
+}
+
+// TestHandOverUnderLoad hands connections over while clients publish and read at all speeds, in frames that are cut
+// anywhere in both directions: every reader has every message, once and in order.
+func TestHandOverUnderLoad(t *testing.T) {
+	if *clienttest.OverTLS {
+		t.Skip("connections with TLS cannot be handed over")
+	}
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			handOverUnderLoad(t, seed)
+		})
+	}
+}
+
+func handOverUnderLoad(t *testing.T, seed uint64) {
+	const channels, publishers, messages = 4, 2, 400 // publishers in each channel
+	cfg := loopsConfig{Loops: 2, SendBuffer: 4 << 10, ChannelBuffer: 1 << 20, WriteTimeout: -1, MessageRate: -1, ControlRate: -1, PingInterval: -1}
+	a := startLoops(t, cfg)
+	cfg.Loops = 3
+	failed, b := startLoops(t, cfg), startLoops(t, cfg)
+	r := rand.New(rand.NewPCG(seed, 3))
+	var running sync.WaitGroup
+	fail := func(who string, err error) {
+		if err != nil {
+			t.Errorf("%s: %v", who, err)
+		}
+	}
+	for c := range channels {
+		for i := range 12 {
+			kind := []string{"raw", "json", "sse", "raw"}[i%4]
+			target := map[string]string{"raw": "/ws/c%d", "json": "/ws/c%d?format=json", "sse": "/sse/c%d"}[kind]
+			target = fmt.Sprintf(target, c)
+			if kind == "sse" && i%8 == 2 {
+				target, kind = target+"?since=now", "sse"
+			}
+			n := &numbered{kind: kind, next: map[string]int{}, last: messages - 1, want: publishers}
+			switch {
+			case i%3 == 0:
+				n.cl, n.pause = clienttest.ConnectWith(t, a, 2048), 3*time.Millisecond
+			default:
+				n.cl = clienttest.Connect(t, a)
+			}
+			if kind == "sse" {
+				n.cl.Write("GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n")
+			} else {
+				n.cl.Upgrade(target)
+			}
+			running.Go(func() { fail(fmt.Sprintf("%s reader %d of channel %d", n.kind, i, c), n.read()) })
+		}
+	}
+	a.wantConnections(channels * 12)
+	var sent atomic.Int64
+	begin := make(chan struct{})
+	for c := range channels {
+		for i := range publishers {
+			cl := clienttest.Dial(t, a, fmt.Sprintf("/ws/c%d?echo=off", c))
+			pub := rand.New(rand.NewPCG(seed, uint64(100*c+i)))
+			n := &numbered{cl: cl, kind: "raw", next: map[string]int{}, last: messages - 1, want: publishers - 1}
+			running.Go(func() { fail(fmt.Sprintf("publisher %d of channel %d", i, c), n.read()) })
+			running.Go(func() {
+				<-begin
+				for k := range messages {
+					f := clienttest.Text(fmt.Sprintf("p%d.%d-%d %s", c, i, k, strings.Repeat("x", pub.IntN(900))))
+					cut := pub.IntN(len(f) + 1)
+					cl.Write(f[:cut])
+					if pub.IntN(4) == 0 {
+						time.Sleep(time.Duration(pub.IntN(2000)) * time.Microsecond)
+					}
+					cl.Write(f[cut:])
+					sent.Add(1)
+				}
+			})
+		}
+	}
+	close(begin)
+	reach := func(part int64) {
+		clienttest.WaitFor(t, "messages to be sent", func() bool { return sent.Load() >= channels*publishers*messages*part/4 })
+	}
+	reach(1)
+	handOver(t, a, failed, seed, false)
+	reach(2)
+	time.Sleep(time.Duration(r.IntN(5000)) * time.Microsecond)
+	handOver(t, a, b, seed, true)
+	running.Wait()
+	if n := a.connections(); n != 0 {
+		t.Errorf("the old loops have %d connections", n)
+	}
+	for _, name := range []string{"c0", "c1"} {
+		if got := b.space.Find(name).Newest().Offset; got != publishers*messages {
+			t.Errorf("%s is at %d, want %d", name, got, publishers*messages)
+		}
+	}
+}

@@ -1,0 +1,347 @@
+package loop
+
+import (
+	"errors"
+	"fmt"
+
+	"sluice/gateway/channel"
+	"sluice/gateway/saved"
+	"sluice/poller"
+)
+
+// Taking connections over from another process. Each loop blocks in a message from the beginning: its poller watches
+// the descriptors that come, but nothing is read or written before Start.
+
+// Taking is one takeover. Its methods are called by one goroutine.
+type Taking struct {
+	set   *Set
+	do    []chan func() // for each loop: what it does meanwhile; closed to go on
+	conns map[uint64]*Conn
+	moved int
+}
+
+// Take stops the loops, which have no connections, until Start.
+func (s *Set) Take() *Taking {
+	t := &Taking{set: s, conns: make(map[uint64]*Conn)}
+	for _, l := range s.loops {
+		do := make(chan func())
+		t.do = append(t.do, do)
+		l.Post(call(func(*Loop) {
+			for f := range do {
+				f()
+			}
+		}))
+	}
+	return t
+}
+
+// on has a loop do something, and waits for it.
+func (t *Taking) on(l *Loop, f func(*Loop) error) (err error) {
+	done := make(chan struct{})
+	t.do[l.index] <- func() {
+		defer close(done)
+		err = f(l)
+	}
+	<-done
+	return err
+}
+
+// loopOf returns the loop that has a connection.
+func (t *Taking) loopOf(id uint64) *Loop { return t.set.loops[id%uint64(len(t.set.loops))] }
+
+// Add takes the descriptors of connections.
+func (t *Taking) Add(ids []uint64, fds []int) error {
+	for _, l := range t.set.loops {
+		err := t.on(l, func(l *Loop) (err error) {
+			for i, id := range ids {
+				if t.loopOf(id) == l && err == nil {
+					err = t.add(l, id, fds[i])
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Taking) add(l *Loop, id uint64, fd int) error {
+	if t.conns[id] != nil {
+		return fmt.Errorf("loop: connection %d was handed over twice", id)
+	}
+	c := &Conn{loop: l, id: id, place: place{slot: -1}}
+	if err := l.poller.Add(&c.Desc, fd, poller.Readable, c); err != nil {
+		return fmt.Errorf("loop: watch connection %d: %w", id, err)
+	}
+	t.conns[id] = c
+	return nil
+}
+
+// Gone ends connections that were added.
+func (t *Taking) Gone(ids []uint64) {
+	for _, id := range ids {
+		c := t.conns[id]
+		if c == nil {
+			continue
+		}
+		delete(t.conns, id)
+		t.on(c.loop, func(l *Loop) error {
+			l.poller.Del(&c.Desc) // ignored: the descriptor is closed anyway
+			c.closeFD()
+			return nil
+		})
+	}
+}
+
+// Abandon ends everything that was added: the other process has died before it was frozen. The loops go on.
+func (t *Taking) Abandon() {
+	ids := make([]uint64, 0, len(t.conns))
+	for id := range t.conns {
+		ids = append(ids, id)
+	}
+	t.Gone(ids)
+	t.goOn()
+}
+
+func (t *Taking) goOn() {
+	for _, do := range t.do {
+		close(do)
+	}
+}
+
+// Load builds the connections from what Giving.Save has appended. The channels were restored before.
+func (t *Taking) Load(b []byte) (connections int, err error) {
+	r := saved.Read("the connections", b, recordVersion)
+	t.set.lastID.Store(r.Uint())
+	variants, err := t.variants(r)
+	if err != nil {
+		return 0, err
+	}
+	var logs []takenLog
+	for range r.Count() {
+		logs = append(logs, takenLog{channel: string(r.Bytes()), tail: r.View()})
+	}
+	for r.More() {
+		x, err := readRecord(r.View(), len(logs), len(variants))
+		if err != nil {
+			return 0, err
+		}
+		c := t.conns[x.id]
+		if c == nil {
+			return 0, fmt.Errorf("loop: connection %d has a record, and was not passed", x.id)
+		}
+		if c.slot >= 0 {
+			return 0, fmt.Errorf("loop: connection %d has two records", x.id)
+		}
+		if err := t.on(c.loop, func(l *Loop) error { return c.take(&x, variants[x.variant], logs) }); err != nil {
+			return 0, fmt.Errorf("connection %d: %w", x.id, err)
+		}
+		t.moved++
+	}
+	if err := r.End(); err != nil {
+		return 0, err
+	}
+	if t.moved != len(t.conns) {
+		return 0, fmt.Errorf("loop: %d connections were passed, and %d have records", len(t.conns), t.moved)
+	}
+	return t.moved, nil
+}
+
+// variants returns the variants that the other process's connections may have; nil for one that this one has not.
+func (t *Taking) variants(r *saved.Reader) (all []*Variant, err error) {
+	for range r.Count() {
+		name := string(r.Bytes())
+		var found *Variant
+		for _, v := range t.set.cfg.Variants {
+			if v.Name == name {
+				found = v
+			}
+		}
+		all = append(all, found)
+	}
+	return all, nil
+}
+
+// takenLog is a log of the other process.
+type takenLog struct {
+	channel string
+	tail    []byte
+	// Once a loop has joined it:
+	log  *channel.Log
+	base uint64
+}
+
+// Start lets the loops serve.
+func (t *Taking) Start() {
+	for _, c := range t.conns {
+		if c.has(bitBlocked) || c.In != nil || c.Out != nil || c.bits&(bitGone|bitMuted|bitReturn) != 0 {
+			c.loop.Post((*takenOver)(c))
+		}
+	}
+	t.goOn()
+}
+
+// takenOver is posted for a connection that has something to do at once.
+type takenOver Conn
+
+// Deliver implements Message.
+func (t *takenOver) Deliver(*Loop) {
+	c := (*Conn)(t)
+	if c.Phase != phaseOpen {
+		return
+	}
+	c.step(func(c *Conn) {
+		if c.has(bitReturn) {
+			c.bits &^= bitReturn
+			c.Close(ReasonMoved)
+		}
+		c.Settle()
+	})
+}
+
+// What is off here, and connections need.
+var (
+	errVariant     = errors.New("its protocol is not served")
+	errCompression = errors.New("it has negotiated compression, which is off")
+)
+
+// take makes the connection what it was in the other process.
+func (c *Conn) take(x *record, v *Variant, logs []takenLog) error {
+	l := c.loop
+	switch {
+	case v == nil:
+		return errVariant
+	case x.bits&bitCompressed != 0 && l.cfg.Compressors == nil:
+		return errCompression
+	}
+	kept, err := v.Protocol.Load(l, x.protocol)
+	switch {
+	case err != nil:
+		return err
+	case kept.Variant != v:
+		return fmt.Errorf("it is %s for the gateway, and %s for its protocol", v.Name, kept.Variant.Name)
+	case x.catch != nil && len(kept.Formats) != len(x.refs)+1, x.catch == nil && len(kept.Formats) < len(x.refs):
+		return fmt.Errorf("it has %d subscriptions, and formats for %d", len(x.refs), len(kept.Formats))
+	}
+	c.variant, c.bits = l.variantIndex(v), x.bits
+	c.heard, c.pinged, c.since = l.now-uint32(x.heard), l.now-uint32(x.pinged), l.now-uint32(x.since)
+	c.tookAt = l.clock()
+	if x.client.IsValid() {
+		c.extra().client = x.client
+	}
+	if kept.Identity != nil {
+		c.extra().identity = kept.Identity
+	}
+	c.seat = l.cfg.Admission.Taken(c.From(), c.has(bitRefused))
+	l.add(c)
+	if c.has(bitBlocked) {
+		l.stats.Blocked.Add(1)
+	}
+	if kept.Identified {
+		l.Identify(c, kept.Identity.User)
+	}
+	if err := c.takeBuffers(x); err != nil {
+		return err
+	}
+	for i := range x.refs {
+		if err := c.takeRef(&x.refs[i], kept.Formats[i], &logs[x.refs[i].log]); err != nil {
+			return err
+		}
+	}
+	if cu := x.catch; cu != nil {
+		f, ok := kept.Formats[len(x.refs)].(Format)
+		if !ok {
+			return errors.New("it catches up in a format without positions")
+		}
+		cu.format = f
+		c.beginCatchUp(cu)
+		c.catchLater()
+	}
+	if x.parts&partReturn != 0 {
+		c.bits |= bitReturn
+	}
+	l.WakeAt(c, l.now+1) // its protocol knows when it is due
+	c.protocol().Taken(c)
+	c.mark()
+	c.recount()
+	return nil
+}
+
+// takeBuffers takes what is unfinished in both directions.
+func (c *Conn) takeBuffers(x *record) error {
+	if x.parts&partFrame != 0 {
+		if !c.frame().Load(x.state, c.limits()) {
+			return errors.New("its incomplete message cannot be read, or is too large")
+		}
+		c.In.begun = c.loop.now - uint32(x.begun)
+	}
+	if len(x.kept) > 0 {
+		c.putOff(x.kept)
+	}
+	if len(x.own)+len(x.pong) > 0 {
+		o := c.output()
+		o.buf, o.pong = append(o.buf, x.own...), append(o.pong, x.pong...)
+	}
+	return nil
+}
+
+// takeRef subscribes the connection as it was.
+func (c *Conn) takeRef(x *savedRef, f channel.Format, log *takenLog) error {
+	l := c.loop
+	g, err := c.Group(log.channel, f)
+	if err != nil {
+		return fmt.Errorf("channel %q: %w", log.channel, err)
+	}
+	switch {
+	case log.log == nil:
+		log.log = g.Log()
+		if len(log.tail) > 0 {
+			if log.base, err = g.RestoreTail(log.tail); err != nil {
+				return err
+			}
+		}
+	case log.log != g.Log():
+		return fmt.Errorf("channel %q: its log has another format than before", log.channel)
+	case len(g.subs) == 0 && len(log.tail) > 0: // it is new
+		g.Rewind(log.base)
+	}
+	head := g.Log().Head()
+	cursor := x.cursor
+	if len(log.tail) == 0 {
+		cursor = head
+	}
+	if x.lost != channel.KindMessage {
+		cursor = lostCursor + uint64(x.lost)
+	} else if !g.holds(cursor, x.cut) {
+		return fmt.Errorf("channel %q: cursor %d, of which %d bytes were sent, is not in its log, which ends at %d", log.channel, cursor, x.cut, head)
+	}
+	if !l.enter(c, g, cursor, x.flags) {
+		return errors.New("it has ended")
+	}
+	c.Ref(c.Refs() - 1).cut = x.cut
+	if x.lost != channel.KindMessage && !c.has(bitLost) {
+		c.bits |= bitLost
+		l.lost.push(c)
+		l.paceLater()
+	}
+	if cursor != head {
+		g.again()
+	}
+	return nil
+}
+
+// holds reports whether a subscriber can be at a cursor, with so many bytes of the frame there sent.
+func (g *Group) holds(cursor uint64, cut uint32) bool {
+	v, ok := g.View(cursor)
+	head := g.Log().Head()
+	switch {
+	case !ok || cursor > head || v.Floor(0, cursor) != cursor:
+		return false
+	case cursor == head:
+		return cut == 0
+	}
+	end := v.Fit(cursor, head, 0)
+	return cut == 0 || uint64(cut) < end-cursor
+}
