@@ -158,6 +158,7 @@ func TestWhoComesAndGoesIsTold(t *testing.T) {
 
 // Joins and leaves that find their channel full wait, and none is lost.
 func TestJoinsWaitForRoom(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	t.Parallel()
 	s := start(t, Config{ChannelBuffer: 16 << 10, MaxMessage: 4 << 10, SendBuffer: 4 << 10, PingInterval: -1, Loops: 1, History: -1})
 	s.Clock.Slow() // a reads in the end

@@ -310,6 +310,7 @@ func oneMessage(c *clienttest.Client, at map[string]uint64, asked map[int]string
 // A full channel parks the command that publishes into it with everything behind, and
 // nothing is done twice or lost when there is room again.
 func TestFullChannelParksCommands(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	t.Parallel()
 	s := start(t, Config{ChannelBuffer: 16 << 10, MaxMessage: 4 << 10, SendBuffer: 4 << 10, PingInterval: -1, Loops: 1, History: -1})
 	s.Clock.Slow() // the reader reads in the end
@@ -340,6 +341,7 @@ func TestFullChannelParksCommands(t *testing.T) {
 // A client that is too slow for a channel with the policy skip is told that its state is
 // not sufficient any more, and learns by its next subscribe what it has missed.
 func TestSlowClientIsToldToSubscribeAgain(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	t.Parallel()
 	s := start(t, Config{ChannelBuffer: 16 << 10, MaxMessage: 4 << 10, SendBuffer: 4 << 10, PingInterval: -1, Loops: 1, History: 5, WriteTimeout: 30 * time.Second,
 		SlowPolicy: []SlowRule{{Pattern: "x", Skip: true}}})

@@ -99,6 +99,7 @@ func TestLargeCommandIsAnsweredInItsTurn(t *testing.T) {
 
 // The hook sees each message once, also where its channel has no room at first.
 func TestHookSeesAMessageThatWaitsOnce(t *testing.T) {
+	clienttest.UncompressedOnly(t)
 	t.Parallel()
 	var seen atomic.Int64
 	s := start(t, Config{ChannelBuffer: 16 << 10, MaxMessage: 4 << 10, SendBuffer: 4 << 10, PingInterval: -1, Loops: 1, History: -1,
