@@ -271,7 +271,7 @@ func (n *nodes) close() {
 // end answers whatever is not answered.
 func (n *nodes) end() {
 	n.ending = true
-	if !n.starting {
+	if n.seq > 0 { // others have heard of it
 		n.beat(beatFull|beatEnd, n.subject("beat"))
 	}
 	n.mu.Lock()
