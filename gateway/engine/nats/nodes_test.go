@@ -225,53 +225,6 @@ func TestOneOfTwoNodesOfANameGoesOn(t *testing.T) {
 	clienttest.WaitFor(t, "one node of the name", func() bool { return started-ended.Load() == 1 })
 }
 
-// said is a transport that notes the beats of a node.
-type said struct{ beats []*beat }
-
-func (s *said) publish(_ string, data []byte) error {
-	if data[1] == kindBeat {
-		b, err := parseBeat(data[2:])
-		if err != nil {
-			return err
-		}
-		s.beats = append(s.beats, b)
-	}
-	return nil
-}
-
-func (s *said) conns() uint64   { return 1 }
-func (s *said) payloadMax() int { return 1 << 20 }
-func (s *said) server() string  { return "a" }
-
-// A node that was refused its name may go on for a moment. A live node with that name must not take it for
-// one that has it.
-func TestRefusedNodeDoesNotSeemToHaveTheName(t *testing.T) {
-	t.Parallel()
-	cfg := nodeConfig(1)
-	cfg.name = "a"
-	var s said
-	n := newNodes(&s, cfg)
-	n.begin()
-	for range 2 {
-		n.heard(&beat{flags: beatFull, node: 2, begun: n.begun + 1, seq: 9, described: described{Name: "a"}})
-	}
-	if err := <-n.named; !errors.Is(err, ErrNameTaken) {
-		t.Errorf("the name: %v", err)
-	}
-	for range 2 * fullEvery {
-		n.tick()
-	}
-	n.end()
-	for _, b := range s.beats {
-		if !b.is(beatStarting) {
-			t.Errorf("beat %d of a node that has no name yet has the flags %b", b.seq, b.flags)
-		}
-	}
-	if last := s.beats[len(s.beats)-1]; !last.is(beatEnd) {
-		t.Error("others are not told that it ends")
-	}
-}
-
 func TestQuestions(t *testing.T) {
 	t.Parallel()
 	all := startNodes(t, natstest.Start(t, natstest.Options{Tune: func(o *natsserver.Options) { o.MaxPayload = 4 << 10 }}).URL(), 3)
