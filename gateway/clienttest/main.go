@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -27,16 +28,30 @@ func RunTests(m *testing.M, leaks ...goleak.Option) (status int) {
 	before := Descriptors()
 	status = m.Run()
 	if status == 0 {
-		if err := goleak.Find(leaks...); err != nil {
+		if err := NoLeaks(leaks...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			status = 1
 		}
-		for fd, what := range Opened(before, Descriptors()) {
+		left := Opened(before, Descriptors())
+		for end := time.Now().Add(Patience); len(left) > 0 && time.Now().Before(end); left = Opened(before, Descriptors()) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		for fd, what := range left {
 			fmt.Fprintf(os.Stderr, "descriptor %d (%s) is left over\n", fd, what)
 			status = 1
 		}
 	}
 	return status
+}
+
+// NoLeaks returns an error if goroutines are left over. It waits for those that are about to end, for
+// longer than goleak does.
+func NoLeaks(leaks ...goleak.Option) (err error) {
+	for end := time.Now().Add(Patience); ; {
+		if err = goleak.Find(leaks...); err == nil || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // defaultParallel is what the testing package takes where it is told nothing.

@@ -73,7 +73,7 @@ func TestDroppedBeforeItWasRead(t *testing.T) {
 	} {
 		s, r := newSender(t, near), watch(t, far, tt.name)
 		defer r.leave()
-		s.age = tt.age
+		s.at = time.Now().Add(-tt.age)
 		s.publishes(tt.name, "a")
 		r.wants(tt.name, "a")
 		resume := stopped(far)

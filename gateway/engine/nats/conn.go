@@ -49,6 +49,10 @@ type link struct {
 	main, reads *natsgo.Conn
 	maxMessage  int
 	log         *slog.Logger
+	test        struct { // what tests change
+		patience time.Duration          // in place of directTimeout
+		late     func(*natsgo.Msg) bool // which messages say that a direct get's time is over
+	}
 
 	closing atomic.Bool
 	closed  sync.WaitGroup // of the connections

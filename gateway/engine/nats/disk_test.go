@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sys/unix"
 
+	"sluice/gateway/clienttest"
 	"sluice/gateway/engine/nats/datadir"
 	"sluice/gateway/engine/nats/natstest"
 )
@@ -33,7 +34,7 @@ type diskRig struct {
 	js jetstream.JetStream
 }
 
-func newDiskRig(t testing.TB) *diskRig { return diskRigIn(t, filepath.Join(t.TempDir(), "data")) }
+func newDiskRig(t testing.TB) *diskRig { return diskRigIn(t, filepath.Join(natstest.Dir(t), "data")) }
 
 func diskRigIn(t testing.TB, dir string) *diskRig {
 	s := &diskRig{t: t, dir: dir}
@@ -194,27 +195,17 @@ func mount(t *testing.T, size int) (dir string) {
 		t.Skipf("cannot mount a tmpfs: %v", err)
 	}
 	t.Cleanup(func() {
-		// A server that has shut down still closes files: its goroutines are not all waited for.
-		err := unix.Unmount(dir, 0)
-		for end := time.Now().Add(30 * time.Second); err == unix.EBUSY && time.Now().Before(end); err = unix.Unmount(dir, 0) {
-			time.Sleep(10 * time.Millisecond)
-		}
+		natstest.Closed(t, dir)
+		var err error
+		clienttest.WaitFor(t, "the file system to be unmounted", func() bool {
+			err = unix.Unmount(dir, 0)
+			return err != unix.EBUSY
+		})
 		if err != nil {
-			t.Errorf("unmount: %v; open: %v", err, opened(dir))
+			t.Errorf("unmount: %v", err)
 		}
 	})
 	return dir
-}
-
-// opened returns the files below dir that the process has open.
-func opened(dir string) (paths []string) {
-	fds, _ := filepath.Glob("/proc/self/fd/*")
-	for _, fd := range fds {
-		if path, err := os.Readlink(fd); err == nil && strings.HasPrefix(path, dir) {
-			paths = append(paths, path)
-		}
-	}
-	return paths
 }
 
 // fill writes a file into dir until so many bytes are left.

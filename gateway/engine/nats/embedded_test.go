@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/gateway/clienttest"
 )
 
 // TestGeneration is about what happens to the directory between two starts, and whether positions
@@ -145,12 +147,7 @@ func TestAcknowledgementsAreMarked(t *testing.T) {
 	for _, seq := range []uint64{1, 2, 500, 2000, 1999} {
 		s.e.acknowledged("S", seq)
 		want["S"] = max(number(want["S"]), float64(seq))
-		var got map[string]any
-		for end := time.Now().Add(30 * time.Second); !maps.Equal(got, want); {
-			if time.Now().After(end) {
-				t.Fatalf("the mark has %v, want %v", got, want)
-			}
-			time.Sleep(time.Millisecond)
+		clienttest.WaitFor(t, fmt.Sprint("the mark to have ", want), func() bool {
 			content, err := os.ReadFile(s.dir + "/mark")
 			if err != nil {
 				t.Fatal(err)
@@ -159,8 +156,8 @@ func TestAcknowledgementsAreMarked(t *testing.T) {
 			if err := json.Unmarshal(content, &m); err != nil {
 				t.Fatal(err) // it is replaced as a whole
 			}
-			got = m.Acknowledged
-		}
+			return maps.Equal(m.Acknowledged, want)
+		})
 	}
 }
 

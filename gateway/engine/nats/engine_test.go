@@ -33,9 +33,10 @@ func namespace(name string) string {
 	return "kept"
 }
 
-// engineConfig is what an engine in a test has.
+// engineConfig is what an engine in a test has. It waits for acknowledgements as long as a busy machine takes.
 func engineConfig(n *enginetest.Node) Config {
 	return Config{
+		test:  tests{patience: clienttest.Patience},
 		Space: n.Space, Present: n.Present, Keep: enginetest.Keep, NamespaceOf: namespace,
 		Histories: []HistoryOf{
 			{Namespace: "kept", Size: enginetest.Keep("x").Count, TTL: time.Hour, Durable: true},
@@ -110,7 +111,7 @@ func attached(n *enginetest.Node) (names []string) {
 func TestSingleNode(t *testing.T) {
 	t.Parallel()
 	enginetest.Run(t, func(t *testing.T) *enginetest.Rig {
-		n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+		n := newNode(t, func(c *Config) { c.DataDir = natstest.Dir(t) })
 		ready(t, n)
 		return &enginetest.Rig{Nodes: []*enginetest.Node{n}, TimesOut: true, Attached: func() []string { return attached(n) }}
 	})
@@ -255,7 +256,7 @@ func TestThreeServers(t *testing.T) {
 	servers := natstest.StartCluster(t, 3, natstest.Options{JetStream: true})
 	i := 0
 	c := startClusterWith(t, 3, func(c *Config) { // one node at each
-		c.Servers.URLs = servers.URLs()[i : i+1]
+		c.Servers.URLs, c.test.patience = servers.URLs()[i:i+1], 0
 		i++
 	}, servers.URLs()...)
 	t.Run("order", func(t *testing.T) { enginetest.Order(t, c.rig()) })
@@ -305,7 +306,7 @@ func TestLostAnswers(t *testing.T) {
 	t.Run("of a single node", func(t *testing.T) {
 		t.Parallel()
 		n := newNode(t, func(c *Config) {
-			c.DataDir = t.TempDir()
+			c.DataDir = natstest.Dir(t)
 			lose(c)
 		})
 		ready(t, n)

@@ -19,7 +19,7 @@ func TestHeadsThatAreLate(t *testing.T) {
 		want    string // of channels a, b and c
 	}{
 		"the second server answers": {[]func(f *fake, q directGet, reply string){
-			func(*fake, directGet, string) {},
+			func(f *fake, q directGet, reply string) { f.late(reply) },
 			func(f *fake, q directGet, reply string) {
 				message(f, reply, "a", 3, 0, 1)
 				message(f, reply, "b", 5, 3, 0)
@@ -27,7 +27,7 @@ func TestHeadsThatAreLate(t *testing.T) {
 			},
 		}, "a 3 true, b 5 true, c 9 false"},
 		"and the first has begun": {[]func(f *fake, q directGet, reply string){
-			func(f *fake, q directGet, reply string) { message(f, reply, "a", 3, 0, 1) },
+			func(f *fake, q directGet, reply string) { message(f, reply, "a", 3, 0, 1); f.late(reply) },
 			func(f *fake, q directGet, reply string) {
 				if q.Seq != 4 {
 					f.t.Errorf("asked again from %d", q.Seq)
@@ -45,7 +45,7 @@ func TestHeadsThatAreLate(t *testing.T) {
 			func(f *fake, q directGet, reply string) { message(f, reply, "b", 5, 0, 0); end(f, reply, 5, 0, 9) },
 		}, "a 3 true, b 5 true, c 6 false"},
 		"the first server answers after all": {[]func(f *fake, q directGet, reply string){
-			func(f *fake, q directGet, reply string) { first = reply },
+			func(f *fake, q directGet, reply string) { first = reply; f.late(reply) },
 			func(f *fake, q directGet, reply string) {
 				message(f, first, "a", 3, 0, 1)
 				message(f, reply, "a", 3, 0, 1)
@@ -86,6 +86,7 @@ func TestHeadsThatAreLate(t *testing.T) {
 			switch first := late[q.LastBy] == ""; {
 			case q.LastBy == "in.b" && first: // lost
 				late[q.LastBy] = reply
+				f.late(reply)
 			case q.LastBy == "in.c":
 				f.status(reply, "404", "Message Not Found")
 			default:

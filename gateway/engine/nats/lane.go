@@ -60,6 +60,7 @@ type lane struct {
 	core     map[string]coreSent
 
 	// Owned by the receiving goroutine.
+	idleWait                   time.Duration
 	routes                     map[string]*route // by token
 	list                       []*route          // all of them
 	checked                    int               // where the round of checks is in list
@@ -84,7 +85,7 @@ type coreSent struct {
 
 func newLane(e *Engine) *lane {
 	l := &lane{
-		e: e, patience: cmp.Or(e.cfg.test.patience, patience), inbox: natsgo.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, cmp.Or(e.cfg.test.live, liveMost)),
+		e: e, patience: cmp.Or(e.cfg.test.patience, patience), idleWait: cmp.Or(e.cfg.test.idle, idleWait), inbox: natsgo.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, cmp.Or(e.cfg.test.live, liveMost)),
 		wake: make(chan struct{}, 1), timer: time.NewTimer(time.Hour),
 		routes: make(map[string]*route), asked: make(map[*stream]int), passing: make(map[*stream][]*route), core: make(map[string]coreSent),
 	}

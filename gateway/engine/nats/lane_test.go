@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"runtime"
+	"regexp"
+	"runtime/pprof"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -108,7 +110,7 @@ type sender struct {
 	n        *enginetest.Node
 	released chan struct{}
 	answers  chan sent
-	age      time.Duration // of what it publishes
+	at       time.Time // of what it publishes; zero for now
 }
 
 type sent struct {
@@ -125,7 +127,11 @@ func (s *sender) Published(r channel.Receipt, err error) { s.answers <- sent{r, 
 
 // sends hands over a message, whose answer comes later.
 func (s *sender) sends(name, payload string) error {
-	p := channel.Publication{Payload: []byte(payload), At: time.Now().Add(-s.age).UnixMilli()}
+	at := s.at
+	if at.IsZero() {
+		at = time.Now()
+	}
+	p := channel.Publication{Payload: []byte(payload), At: at.UnixMilli()}
 	_, _, err := engine.Publish(s.n.Engine, s.n.Space, name, nil, &p, new(channel.Scratch), s)
 	return err
 }
@@ -190,7 +196,7 @@ func (w *withheld) pass(e *Engine) {
 func startWithheld(t *testing.T, patience time.Duration) (*enginetest.Node, *withheld) {
 	w := new(withheld)
 	n := newNode(t, func(c *Config) {
-		c.DataDir, c.test.withhold, c.test.patience = t.TempDir(), w.withhold, patience
+		c.DataDir, c.test.withhold, c.test.patience = natstest.Dir(t), w.withhold, patience
 	})
 	ready(t, n)
 	return n, w
@@ -254,7 +260,7 @@ func TestStreamThatDoesNotAnswer(t *testing.T) {
 // A publisher that finds the queue full is called when there is room.
 func TestFullQueue(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+	n := newNode(t, func(c *Config) { c.DataDir = natstest.Dir(t) })
 	ready(t, n)
 	e := n.Engine.(*Engine)
 	for name, size := range map[string]int{"many": 10, "large": 8 << 10} {
@@ -291,14 +297,16 @@ func TestFullQueue(t *testing.T) {
 
 func TestRateOfAChannel(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, func(c *Config) { c.DataDir, c.ChannelRate = t.TempDir(), 5 })
+	n := newNode(t, func(c *Config) { c.DataDir, c.ChannelRate = natstest.Dir(t), 5 })
 	ready(t, n)
 	s := newSender(t, n)
+	s.at = time.Now() // no time passes
 	s.publishes("x", "1", "2", "3", "4", "5")
 	if err := s.sends("x", "6"); err != channel.ErrRate {
 		t.Errorf("the sixth one in a second: %v, want ErrRate", err)
 	}
 	s.publishes("y", "1")
+	s.at = time.Time{}
 	for err := error(channel.ErrRate); err != engine.ErrPending; {
 		clienttest.Receive(t, "a call", s.released)
 		if err = s.sends("x", "6"); err != engine.ErrPending && err != channel.ErrRate {
@@ -381,9 +389,10 @@ func TestMessageOfANewerVersion(t *testing.T) {
 func TestSubscriptions(t *testing.T) {
 	t.Parallel()
 	srv := natstest.Start(t, natstest.Options{JetStream: true})
-	n := startCluster(t, 1, srv.URL()).nodes[0]
+	pprof.SetGoroutineLabels(pprof.WithLabels(t.Context(), pprof.Labels("test", t.Name()))) // which goroutines inherit
+	n := startClusterWith(t, 1, func(c *Config) { c.test.idle = time.Hour }, srv.URL()).nodes[0]
 	e := n.Engine.(*Engine)
-	before, goroutines := e.link.main.NumSubscriptions(), runtime.NumGoroutine()
+	before, others := e.link.main.NumSubscriptions(), goroutines(t)
 	const count = 500
 	all := func() (rs []*watcher) {
 		for i := range count {
@@ -395,7 +404,7 @@ func TestSubscriptions(t *testing.T) {
 	if got := e.link.main.NumSubscriptions() - before; got != count {
 		t.Errorf("%d channels have %d subscriptions", count, got)
 	}
-	if got := runtime.NumGoroutine() - goroutines; got > count/10 { // other tests have some
+	if got := goroutines(t) - others; got > count/10 {
 		t.Errorf("%d channels have %d goroutines", count, got)
 	}
 	epoch := rs[0].Log().Channel().Epoch()
@@ -412,15 +421,35 @@ func TestSubscriptions(t *testing.T) {
 	for _, r := range rs {
 		r.leave()
 	}
+	for _, l := range e.lanes {
+		l.post(func() { l.idleWait = 0; l.arm() })
+	}
 	clienttest.WaitFor(t, "the end of the subscriptions", func() bool { return e.link.main.NumSubscriptions() == before })
 	if got := attached(n); len(got) > 0 {
 		t.Errorf("%v are attached", got)
 	}
 }
 
+// goroutines counts those that have the test's label.
+func goroutines(t *testing.T) (all int) {
+	t.Helper()
+	var text bytes.Buffer
+	if err := pprof.Lookup("goroutine").WriteTo(&text, 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^(\d+) @.*\n# labels: \{"test":"`+t.Name()+`"\}`).FindAllStringSubmatch(text.String(), -1) {
+		n, _ := strconv.Atoi(m[1]) // ignored: it consists of digits
+		all += n
+	}
+	if all == 0 {
+		t.Fatal("not even this goroutine has the label")
+	}
+	return all
+}
+
 // Handing over a publication allocates nothing.
 func TestPublishAllocatesNothing(t *testing.T) {
-	n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+	n := newNode(t, func(c *Config) { c.DataDir = natstest.Dir(t) })
 	ready(t, n)
 	e := n.Engine.(*Engine)
 	stop := make(chan struct{})

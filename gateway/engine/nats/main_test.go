@@ -1,11 +1,11 @@
 package nats
 
 import (
+	"os"
 	"testing"
 
+	"sluice/gateway/clienttest"
 	"sluice/gateway/engine/nats/natstest"
-
-	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, natstest.Leaks...) }
+func TestMain(m *testing.M) { os.Exit(clienttest.RunTests(m, natstest.Leaks...)) }

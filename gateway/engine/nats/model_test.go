@@ -14,7 +14,7 @@ import (
 
 // modelRigs returns what scripts run on: a node with a store of its own, and nodes with a server.
 func modelRigs(t testing.TB) map[string]*enginetest.Rig {
-	single := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+	single := newNode(t, func(c *Config) { c.DataDir = natstest.Dir(t) })
 	ready(t, single)
 	return map[string]*enginetest.Rig{
 		"one node":  {Nodes: []*enginetest.Node{single}, TimesOut: true, Fills: true},

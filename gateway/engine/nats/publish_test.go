@@ -94,7 +94,7 @@ func TestRefusedMessage(t *testing.T) {
 	t.Parallel()
 	var answer sync.Map
 	n := newNode(t, func(c *Config) {
-		c.DataDir, c.test.withhold = t.TempDir(), func(m *natsgo.Msg) bool {
+		c.DataDir, c.test.withhold = natstest.Dir(t), func(m *natsgo.Msg) bool {
 			if text, ok := answer.Load("next"); ok && len(m.Data) > 0 {
 				m.Data = []byte(text.(string))
 			}

@@ -201,8 +201,8 @@ func (l *lane) detach(ch *channel.Channel) {
 // leaveIdle ends the routes that nobody has read for a while.
 func (l *lane) leaveIdle(now time.Time) {
 	n := 0
-	for n < len(l.idle) && now.Sub(l.idle[n].left) >= idleWait {
-		if r := l.idle[n]; r.ch == nil && now.Sub(r.left) >= idleWait {
+	for n < len(l.idle) && now.Sub(l.idle[n].left) >= l.idleWait {
+		if r := l.idle[n]; r.ch == nil && now.Sub(r.left) >= l.idleWait {
 			l.remove(r)
 		}
 		n++

@@ -311,7 +311,7 @@ func TestWhatIsLostAtASeam(t *testing.T) {
 func TestLeaderMoves(t *testing.T) {
 	t.Parallel()
 	servers := natstest.StartCluster(t, 3, natstest.Options{JetStream: true})
-	c := startCluster(t, 2, servers.URLs()...)
+	c := startClusterWith(t, 2, func(c *Config) { c.test.patience = 0 }, servers.URLs()...) // what a leader takes with it is not acknowledged
 	nc := natstest.Connect(t, servers.URL())
 	rig := c.rig()
 	rig.During = func() {

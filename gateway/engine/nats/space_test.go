@@ -64,17 +64,15 @@ func failing(t *testing.T) (s *diskRig, filler string, last uint64) {
 	s.createLarge("S")
 	s.publish("S", 100)
 	filler, last = fill(t, s.dir+"/..", 64<<10), 100
-	for {
+	clienttest.WaitFor(t, "the error to be noticed", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		ack, err := s.js.Publish(ctx, "S.a", bytes.Repeat([]byte("y"), 4000))
-		cancel()
-		if err != nil {
-			break
+		defer cancel()
+		if ack, err := s.js.Publish(ctx, "S.a", bytes.Repeat([]byte("y"), 4000)); err == nil {
+			last = ack.Sequence
+			s.e.acknowledged("S", last)
 		}
-		last = ack.Sequence
-		s.e.acknowledged("S", last)
-	}
-	clienttest.WaitFor(t, "the error is noticed", func() bool { return len(s.log.lines("the store failed")) == 1 })
+		return len(s.log.lines("the store failed")) == 1
+	})
 	if s.e.room() {
 		t.Error("there is room although the store failed")
 	}

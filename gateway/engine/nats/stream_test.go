@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sluice/gateway/clienttest"
@@ -370,40 +372,36 @@ func TestStreamsOfNamespacesAreDifferent(t *testing.T) {
 // A question that waits shares the answer of one that begins later, never of one that began before.
 func TestQuestionsAreCoalesced(t *testing.T) {
 	t.Parallel()
-	var c coalesced
-	var mu sync.Mutex
-	asked := uint64(0) // guarded by mu
-	ask := make(chan struct{})
-	get := func() uint64 {
-		s, err := c.get(testContext(t), func(context.Context) (state, error) {
-			mu.Lock()
-			asked++
-			n := asked
-			mu.Unlock()
-			<-ask
-			return state{last: n}, nil
-		})
-		if err != nil {
-			t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		var c coalesced
+		var asked atomic.Uint64
+		ask := make(chan struct{})
+		get := func() uint64 {
+			s, err := c.get(t.Context(), func(context.Context) (state, error) {
+				n := asked.Add(1)
+				<-ask
+				return state{last: n}, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			return s.last
 		}
-		return s.last
-	}
-	first, answers := make(chan uint64, 1), make(chan uint64, 10)
-	go func() { first <- get() }()
-	clienttest.WaitFor(t, "the first question", func() bool { mu.Lock(); defer mu.Unlock(); return asked == 1 })
-	var waiting sync.WaitGroup
-	for range 10 {
-		waiting.Go(func() { answers <- get() })
-	}
-	time.Sleep(time.Millisecond) // helps them to wait; what is checked below holds anyway
-	close(ask)
-	waiting.Wait()
-	if n := <-first; n != 1 {
-		t.Errorf("the first question has answer %d", n)
-	}
-	for range 10 {
-		if n := <-answers; n < 2 {
-			t.Error("a question has the answer of one that began before it")
+		first, answers := make(chan uint64, 1), make(chan uint64, 10)
+		go func() { first <- get() }()
+		synctest.Wait() // until it is asked
+		for range 10 {
+			go func() { answers <- get() }()
 		}
-	}
+		synctest.Wait() // until they wait
+		close(ask)
+		if n := <-first; n != 1 {
+			t.Errorf("the first question has answer %d", n)
+		}
+		for range 10 {
+			if n := <-answers; n != 2 {
+				t.Errorf("a question that began while the first one was asked has answer %d", n)
+			}
+		}
+	})
 }

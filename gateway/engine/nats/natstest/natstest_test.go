@@ -1,16 +1,16 @@
 package natstest
 
 import (
+	"os"
 	"testing"
 	"time"
 
 	"sluice/gateway/clienttest"
 
 	natsgo "github.com/nats-io/nats.go"
-	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, Leaks...) }
+func TestMain(m *testing.M) { os.Exit(clienttest.RunTests(m, Leaks...)) }
 
 // store stores a message in a stream with that many replicas, which it creates.
 func store(t *testing.T, nc *natsgo.Conn, replicas int) {

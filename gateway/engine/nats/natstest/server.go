@@ -50,7 +50,7 @@ func newServer(t testing.TB, o Options, host string) *Server {
 		Host:       host, Port: freePort(t, host), NoLog: true, NoSigs: true, MaxControlLine: 4096,
 	}
 	if o.JetStream {
-		opts.JetStream, opts.StoreDir = true, t.TempDir()
+		opts.JetStream, opts.StoreDir = true, Dir(t)
 		opts.JetStreamMaxStore, opts.JetStreamMaxMemory = 10<<30, 1<<20
 	}
 	if o.Tune != nil {
