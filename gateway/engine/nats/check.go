@@ -161,14 +161,18 @@ func (l *lane) checkSome() {
 }
 
 // lookAt asks a stream how it is. If it is another one, its channels begin anew; if it has another leader,
-// some of what it has stored may not have been sent on.
-func (e *Engine) lookAt(st *stream) { e.lookAbove(st, 0) }
+// some of what it has stored may not have been sent on. If nobody knows, or it may not
+// be able to store anything, doubtful is called.
+func (e *Engine) lookAt(st *stream, doubtful func()) { e.lookAbove(st, 0, doubtful) }
 
 // lookAbove is lookAt for a stream that had a message of that sequence.
-func (e *Engine) lookAbove(st *stream, seq uint64) {
+func (e *Engine) lookAbove(st *stream, seq uint64, doubtful func()) {
 	e.readers.do(func(ctx context.Context) {
 		before := st.epoch()
 		s, err := st.state(ctx)
+		if err != nil || s.doubtful {
+			doubtful()
+		}
 		if err != nil {
 			return
 		}
@@ -188,7 +192,7 @@ func (e *Engine) repeated(r *route) {
 	e.counts.repeated.Add(1)
 	now := e.uptime()
 	if before := r.st.flow.looked.Load(); now-before >= 1000 && r.st.flow.looked.CompareAndSwap(before, now) {
-		e.lookAbove(r.st, r.last)
+		e.lookAbove(r.st, r.last, func() {})
 	}
 }
 

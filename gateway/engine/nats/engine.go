@@ -57,8 +57,9 @@ type Engine struct {
 	outage  outage
 
 	wake chan struct{} // of the housekeeper
-	// Owned by the housekeeper: when it did what it does.
-	tried, looked, round time.Time
+	// Owned by the housekeeper: when it did what it does, and the number of looks at streams.
+	tried, round time.Time
+	looked       int
 }
 
 // New returns an engine. That of a single node has opened its store, within ctx. That of a cluster connects

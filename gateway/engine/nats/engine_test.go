@@ -212,7 +212,7 @@ func (c *cluster) reset(names ...string) {
 		for _, name := range names {
 			e := n.Engine.(*Engine)
 			st := e.stream(name)
-			e.lookAt(st)
+			e.lookAt(st, func() {})
 			clienttest.WaitFor(c.t, "another epoch", func() bool { return st.epoch() != epochs[st] })
 		}
 	}

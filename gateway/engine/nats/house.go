@@ -75,7 +75,7 @@ func (e *Engine) back(st *stream) {
 }
 
 const (
-	lookInterval  = 10 * time.Second // between looks at the streams of a cluster
+	lookInterval  = 10 * time.Second // between looks at a stream of a cluster
 	roundInterval = time.Second      // between parts of the round of position checks
 	openInterval  = time.Second      // between tries to open the streams,
 	openTime      = 30 * time.Second // of which each may take so long
@@ -152,17 +152,27 @@ func (e *Engine) lookAfterStreams(now time.Time) {
 	if !e.opened.Load() {
 		return
 	}
-	if now.Sub(e.looked) >= lookInterval {
-		e.looked = now
-		for _, st := range e.streamsNow() {
-			e.lookAt(st)
-		}
-	}
 	if now.Sub(e.round) >= roundInterval {
 		e.round = now
+		e.lookAtSome()
 		for _, l := range e.lanes {
 			l.post(l.checkSome)
 		}
+	}
+}
+
+// lookAtSome looks at the next streams. Where nothing is published, that is how it is noticed that there is no store
+// any more although there is a connection, such as without a majority of the servers.
+func (e *Engine) lookAtSome() {
+	all := e.streamsNow()
+	for range (len(all)*int(roundInterval) + int(lookInterval) - 1) / int(lookInterval) {
+		st := all[e.looked%len(all)]
+		e.looked++
+		e.lookAt(st, func() {
+			if !st.flow.away.Load() {
+				e.probe(st) // only a publication that has no answer shows that it is away
+			}
+		})
 	}
 }
 
@@ -202,6 +212,7 @@ func (e *Engine) open(ctx context.Context) error {
 		return err
 	}
 	again := e.opened.Load()
+	all.inherit(e.streamsNow())
 	e.streams.Store(all)
 	if e.connection.Load() != connection {
 		e.doubt()
@@ -214,6 +225,18 @@ func (e *Engine) open(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// inherit has streams that were away before they were opened again be so still: servers also answer for those that
+// cannot store anything.
+func (s *streams) inherit(before []*stream) {
+	for _, old := range before {
+		for _, st := range s.all {
+			if st.name == old.name && old.flow.away.Load() {
+				st.flow.away.Store(true)
+			}
+		}
+	}
 }
 
 // doubt notes that streams may be other ones of the same names, until their epochs were read again:

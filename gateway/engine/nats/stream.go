@@ -124,6 +124,7 @@ type state struct {
 	first, last uint64 // sequences of the oldest and of the newest message; first is 0 if there never was one
 	epoch       channel.Epoch
 	leader      string // server; "" where servers are no cluster
+	doubtful    bool   // it has no leader, or one without a majority of replicas: what is sent to it may have no answer
 	limit       int    // messages of a subject
 	raised      uint64 // the last sequence when limit was raised last
 }
@@ -218,8 +219,26 @@ type info struct {
 		Last     uint64 `json:"last_seq"`
 	} `json:"state"`
 	Cluster struct {
-		Leader string `json:"leader"`
+		Leader   string `json:"leader"`
+		Replicas []struct {
+			Active time.Duration `json:"active"` // since the leader heard it
+		} `json:"replicas"` // beside the leader
 	} `json:"cluster"`
+}
+
+// silentAfter is after what time a replica that its leader has not heard counts as gone. Replicas are heard every second.
+const silentAfter = 3 * time.Second
+
+// doubtful reports whether a stream may not be able to store anything. Servers answer for one that has
+// no leader any more, and a leader may not have noticed yet that it is alone.
+func (in *info) doubtful() bool {
+	replicas, silent := in.Cluster.Replicas, 0
+	for _, r := range replicas {
+		if r.Active > silentAfter {
+			silent++
+		}
+	}
+	return len(replicas) > 0 && in.Cluster.Leader == "" || 2*silent > len(replicas)
 }
 
 func (l *link) info(ctx context.Context, name string) (*info, error) {
@@ -233,7 +252,7 @@ func (l *link) info(ctx context.Context, name string) (*info, error) {
 func (in *info) state(generation uint64) state {
 	d, _ := parseDescription(textIn(in.Config, "description")) // ignored: it was read when the stream was opened
 	epoch := uint64(in.Created.UnixNano()) + generation + d.back
-	return state{first: in.State.First, last: in.State.Last, epoch: channel.Epoch(max(epoch, 1)), leader: in.Cluster.Leader,
+	return state{first: in.State.First, last: in.State.Last, epoch: channel.Epoch(max(epoch, 1)), leader: in.Cluster.Leader, doubtful: in.doubtful(),
 		limit: int(numberIn(in.Config, "max_msgs_per_subject")), raised: d.raised}
 }
 
