@@ -155,12 +155,17 @@ func (l *lane) runPosted() {
 // acknowledgements handles an answer, and others that are there.
 func (l *lane) acknowledgements(m *natsgo.Msg) {
 	l.acknowledge(m)
-	for range min(len(l.answers), batchMost) {
+	l.takeAnswers(batchMost)
+	l.ask()
+}
+
+// takeAnswers handles answers that have come.
+func (l *lane) takeAnswers(most int) {
+	for range min(len(l.answers), most) {
 		l.acknowledge(<-l.answers)
 	}
 	l.answered(l.answeredNow, l.answeredBytes)
 	l.answeredNow, l.answeredBytes = 0, 0
-	l.ask()
 }
 
 // acknowledge handles an answer, and counts the publications it was for.
@@ -263,8 +268,9 @@ func (l *lane) answered(n, bytes int) {
 	}
 }
 
-// tick looks at what is due.
+// tick looks at what is due. What this goroutine is late for has come in time.
 func (l *lane) tick(now time.Time) {
+	l.takeAnswers(answersMost)
 	stuck, marks := l.window.expired(now.Add(-l.patience))
 	l.expire(stuck, marks, true)
 	l.leaveIdle(now)
@@ -274,7 +280,7 @@ func (l *lane) tick(now time.Time) {
 	l.mu.Lock()
 	stale := l.queue.stale(now.Add(-l.patience))
 	waiting := l.rates.released(l.queue.released(nil), l.e.now().UnixMilli())
-	more := l.queue.len() > 0 || l.outstanding > 0 || len(l.idle) > 0 || len(l.slow) > 0 || len(l.retry) > 0 || len(l.joined) > 0
+	more := l.queue.len() > 0 || l.outstanding > 0 || len(l.idle) > 0 || len(l.slow) > 0 || len(l.retry) > 0 || len(l.joined) > 0 || len(l.queue.waiting) > 0
 	l.mu.Unlock()
 	for _, p := range stale { // they have not been sent
 		p.answer(channel.Receipt{}, engine.ErrAway)
@@ -307,6 +313,7 @@ func (l *lane) expire(stuck []*pending, marks []*mark, away bool) {
 
 // down is called when the connection broke: nothing that was sent before is answered any more.
 func (l *lane) down() {
+	l.takeAnswers(answersMost)
 	stuck, marks := l.window.before(l.e.connection.Load())
 	l.expire(stuck, marks, false)
 	l.arm()

@@ -257,6 +257,35 @@ func TestStreamThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// An answer that has come is not missing, although its lane had no time to look at it before.
+func TestLaneWithoutTime(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+	ready(t, n)
+	e, s := n.Engine.(*Engine), newSender(t, n)
+	l := e.lane("x")
+	for what, do := range map[string]func(){
+		"the time is over":     func() { l.tick(time.Now().Add(time.Hour)) },
+		"the connection broke": func() { e.connection.Add(1); l.down() },
+	} {
+		sent, done := make(chan struct{}), make(chan struct{})
+		l.post(func() {
+			defer close(done)
+			<-sent
+			clienttest.WaitFor(t, "the answer", func() bool { return len(l.answers) == 1 })
+			do()
+		})
+		if err := s.sends("x", "a"); err != engine.ErrPending {
+			t.Fatal(err)
+		}
+		close(sent)
+		<-done
+		if a := clienttest.Receive(t, "what its publisher learns", s.answers); a.err != nil {
+			t.Errorf("%s: %v, want none", what, a.err)
+		}
+	}
+}
+
 // A publisher that finds the queue full is called when there is room.
 func TestFullQueue(t *testing.T) {
 	t.Parallel()
