@@ -72,8 +72,10 @@ type embedded struct {
 	asleep     atomic.Bool // the keeper waits for the first acknowledgement
 	failed     atomic.Bool // the server has reported an error: look at its health
 
-	mu     sync.Mutex
-	server *server.Server // nil while none runs; guarded by mu
+	mu sync.Mutex
+	// Guarded by mu.
+	server *server.Server // nil while none runs
+	open   bool           // the generation that belongs to what it has is known
 }
 
 // endMark is the highest acknowledged sequence of a stream.
@@ -189,13 +191,19 @@ func (e *embedded) settled(ends map[string]datadir.End, reasons []string) {
 		m.acknowledged.Store(end.Last)
 		m.noted.Store(end.Last)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.open = true
 }
 
 // InProcessConn returns a connection to the server that runs at present, so that a client
-// connects again to one that was restarted.
+// connects again to one that was restarted. Before it is known what that has lost, there is none: the client
+// would take its streams for what they were.
 func (e *embedded) InProcessConn() (net.Conn, error) {
-	srv := e.running()
-	if srv == nil {
+	e.mu.Lock()
+	srv, open := e.server, e.open
+	e.mu.Unlock()
+	if srv == nil || !open {
 		return nil, errors.New("the embedded server is not running")
 	}
 	return srv.InProcessConn()
@@ -285,7 +293,7 @@ func (e *embedded) close(ctx context.Context) error {
 func (e *embedded) shutdown() {
 	e.mu.Lock()
 	srv := e.server
-	e.server = nil
+	e.server, e.open = nil, false
 	e.mu.Unlock()
 	if srv != nil {
 		srv.Shutdown()

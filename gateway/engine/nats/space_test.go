@@ -130,6 +130,40 @@ func TestLossAtARestart(t *testing.T) {
 	}
 }
 
+// Nobody is connected to a server that was restarted before it is known what it has lost.
+func TestRestartIsSettledBeforeClients(t *testing.T) {
+	n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+	ready(t, n)
+	e := n.Engine.(*Engine).embedded
+	newSender(t, n).publishes("x", "a")
+	old, before := e.running(), e.generation()
+	e.markOf("gone").acknowledged.Store(1)
+	stop, early := make(chan struct{}), make(chan bool)
+	go func() {
+		found := false
+		for {
+			select {
+			case <-stop:
+				early <- found
+				return
+			default:
+			}
+			restarted := e.running() != old
+			if c, err := e.InProcessConn(); err == nil {
+				found = found || restarted && e.generation() == before
+				c.Close() // ignored: it is not used
+			}
+		}
+	}()
+	old.Shutdown()
+	e.serverFailed()
+	clienttest.WaitFor(t, "the generation", func() bool { return e.generation() != before })
+	close(stop)
+	if <-early {
+		t.Error("a client was connected before")
+	}
+}
+
 // TestEngineOverAFullDisk publishes until the server meets a full disk, and goes on when there is room: what was
 // acknowledged is in the history, in its order.
 func TestEngineOverAFullDisk(t *testing.T) {
