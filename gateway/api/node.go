@@ -269,7 +269,7 @@ type InfoResult struct {
 // EngineInfo is how this node's engine is doing. Counters begin with the process.
 type EngineInfo struct {
 	Up           bool              `json:"up"`
-	Parts        map[string]bool   `json:"parts"`         // up: connection, store
+	Parts        map[string]bool   `json:"parts"`         // up: connection, store, subscriptions
 	Away         float64           `json:"away"`          // seconds since all parts were up
 	AwayTotal    float64           `json:"away_total"`    // sum of those times
 	Pending      int               `json:"pending"`       // publications that are not answered

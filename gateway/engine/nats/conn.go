@@ -69,6 +69,7 @@ type link struct {
 type linkEvents struct {
 	down, up func()                     // it broke; it is there again
 	slow     func(*natsgo.Subscription) // messages of a subscription were dropped
+	full     func()                     // a server has refused a subscription: there are too many
 	denied   func(what, subject string) // a server does not let the user do that
 	closed   func(error)                // it has ended for ever
 }
@@ -211,6 +212,9 @@ func (l *link) connect(ctx context.Context, url string, options []natsgo.Option,
 			if s != nil && ev.slow != nil && errors.Is(err, natsgo.ErrSlowConsumer) {
 				ev.slow(s)
 				return
+			}
+			if errors.Is(err, natsgo.ErrMaxSubscriptionsExceeded) && ev.full != nil {
+				ev.full()
 			}
 			if what := denied.FindStringSubmatch(err.Error()); what != nil && ev.denied != nil && errors.Is(err, natsgo.ErrPermissionViolation) {
 				ev.denied(what[1], what[2])

@@ -425,14 +425,13 @@ func TestNothingIsBufferedWhileTheConnectionIsDown(t *testing.T) {
 func TestDeniedSubjects(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		deny  *natsserver.Permissions
-		begun bool // it begins to serve
-		want  string
+		deny *natsserver.Permissions
+		want string
 	}{
-		{&natsserver.Permissions{Subscribe: &natsserver.SubjectPermission{Deny: []string{"*.ch.>"}}}, true, "deny subscription to "},
-		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"*.ch.>"}}}, true, "deny publish to "},
-		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"*.beat"}}}, false, "deny publish to "},
-		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"$JS.API.STREAM.CREATE.>"}}}, false, "deny publish to "},
+		{&natsserver.Permissions{Subscribe: &natsserver.SubjectPermission{Deny: []string{"*.ch.>"}}}, "deny subscription to "},
+		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"*.ch.>"}}}, "deny publish to "},
+		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"*.beat"}}}, "deny publish to "},
+		{&natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"$JS.API.STREAM.CREATE.>"}}}, "deny publish to "},
 	} {
 		t.Run(tt.want, func(t *testing.T) {
 			t.Parallel()
@@ -442,25 +441,7 @@ func TestDeniedSubjects(t *testing.T) {
 			n := newNode(t, func(c *Config) {
 				c.NodeID, c.Servers = 1, Servers{URLs: []string{strings.Replace(srv.URL(), "nats://", "nats://u:p@", 1)}}
 			})
-			if tt.begun {
-				ready(t, n)
-			}
-			e := n.Engine.(*Engine)
-			ask := channel.Ask{Kind: channel.AskNow}
-			p := channel.Publication{Payload: []byte("x"), At: time.Now().UnixMilli()}
-			var err error
-			clienttest.WaitFor(t, "the error", func() bool {
-				w := &watcher{t: t, n: n, prepared: make(chan error, 1)}
-				_, _ = n.Space.Prepare("none", &ask, w) // ignored, as the next one: it may not be ready yet
-				n.Space.Release("none", w)
-				_, _, _ = engine.Publish(e, n.Space, "none", nil, &p, new(channel.Scratch), newSender(t, n))
-				select {
-				case err = <-e.Failed():
-					return true
-				default:
-					return false
-				}
-			})
+			err := clienttest.Receive(t, "the error", n.Engine.(*Engine).Failed())
 			if !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "sluice.>") {
 				t.Errorf("got %q, want something with %q", err, tt.want)
 			}

@@ -50,6 +50,8 @@ type Engine struct {
 	connection atomic.Uint64 // how often the connection broke
 	closed     atomic.Bool
 	counts     counts
+	refusals   atomic.Int64  // channels whose subscription is refused
+	verified   atomic.Uint64 // the connection whose subscriptions were verified: its number and 1
 
 	opening atomic.Bool
 
@@ -132,6 +134,9 @@ func (e *Engine) join() {
 	}()
 	err := e.connect(ctx, e.cfg.Servers, nil)
 	if err == nil {
+		err = e.mayServe()
+	}
+	if err == nil {
 		var n *nodes
 		n, err = natsNodes(ctx, e.link.main, nodesConfig{
 			id: e.cfg.NodeID, name: e.cfg.Name, prefix: cmp.Or(e.cfg.Servers.Prefix, defaultPrefix), lanes: e, present: e.cfg.Present,
@@ -151,9 +156,19 @@ func (e *Engine) join() {
 	e.wakeHousekeeper()
 }
 
+// mayServe uses the subject of no channel: if the user may not publish and subscribe to channels, denied is called now.
+func (e *Engine) mayServe() error {
+	sub, err := e.link.main.SubscribeSync(e.live + probeToken)
+	if err == nil {
+		_ = e.link.main.Publish(sub.Subject, nil) // ignored: the connection broke; it will show with a channel
+		err = sub.Unsubscribe()
+	}
+	return err
+}
+
 // connect connects to the servers, or to the one in this process.
 func (e *Engine) connect(ctx context.Context, to Servers, in natsgo.InProcessConnProvider) (err error) {
-	events := linkEvents{down: e.down, up: e.up, slow: e.slow, denied: e.denied, closed: e.fail}
+	events := linkEvents{down: e.down, up: e.up, slow: e.slow, full: e.full, denied: e.denied, closed: e.fail}
 	if e.link, err = dial(ctx, to, in, e.cfg.MaxMessage, events, e.log); err != nil {
 		return err
 	}
@@ -183,8 +198,12 @@ func (e *Engine) fail(err error) {
 }
 
 // denied ends the engine if it has no right that it cannot do without: what it publishes would be lost, or
-// channels would be silent. Without one to JetStream's API it goes on where it has begun to serve.
+// channels would be silent. It goes on without a channel's subscription and, where it has begun to serve, without
+// JetStream's API.
 func (e *Engine) denied(what, subject string) {
+	if e.deniedLive(what, subject) {
+		return
+	}
 	prefix := cmp.Or(e.cfg.Servers.Prefix, defaultPrefix)
 	if !strings.HasPrefix(subject, "$JS.") || !e.opened.Load() {
 		e.fail(setting.Error(fmt.Sprintf("the servers of {NATSURL} deny %s to %s: allow the user to publish and subscribe to %s.> and _INBOX.>, and to publish to $JS.API.>",

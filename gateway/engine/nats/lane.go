@@ -69,6 +69,8 @@ type lane struct {
 	idle                       []*route          // that nobody reads, in the order they were left
 	slow                       []*route          // of which messages were dropped
 	retry                      []*route          // whose reading has failed
+	refused                    []*route          // whose subscription the server refuses, or that have ended,
+	refusedNext                time.Time         // and when they are subscribed again
 	joined                     []joined          // routes whose heads a replica has said
 	comparing                  int               // comparisons of positions that are not answered
 	held                       int               // bytes of messages that wait for readings
@@ -276,11 +278,12 @@ func (l *lane) tick(now time.Time) {
 	l.leaveIdle(now)
 	l.lookAtSlow()
 	l.readAgain()
+	l.subscribeAgain(now)
 	l.compareAgain(now)
 	l.mu.Lock()
 	stale := l.queue.stale(now.Add(-l.patience))
 	waiting := l.rates.released(l.queue.released(nil), l.e.now().UnixMilli())
-	more := l.queue.len() > 0 || l.outstanding > 0 || len(l.idle) > 0 || len(l.slow) > 0 || len(l.retry) > 0 || len(l.joined) > 0 || len(l.queue.waiting) > 0
+	more := l.queue.len() > 0 || l.outstanding > 0 || len(l.idle) > 0 || len(l.slow) > 0 || len(l.retry) > 0 || len(l.refused) > 0 || len(l.joined) > 0 || len(l.queue.waiting) > 0
 	l.mu.Unlock()
 	for _, p := range stale { // they have not been sent
 		p.answer(channel.Receipt{}, engine.ErrAway)

@@ -30,6 +30,7 @@ type route struct {
 	trying      bool // a message is sent to its subscription,
 	heard       bool // and has come
 	passed      bool // the server is one of a cluster
+	refused     bool // the server refuses its subscription: it is in the lane's refused
 	st          *stream
 	sub         *natsgo.Subscription // nil until the server has it, and on a single node
 	at          int                  // in the lane's list
@@ -75,6 +76,8 @@ func (l *lane) attach(ch *channel.Channel) {
 	if r := l.routes[t]; r != nil {
 		r.ch, r.told = ch, false
 		switch {
+		case r.refused:
+			l.fail(r, engine.ErrUnavailable)
 		case r.busy != nil: // Attached is called when that is over
 		case r.keeps:
 			l.tell(r)
@@ -111,13 +114,18 @@ func (l *lane) subscribe(r *route) {
 		switch r.sub, r.passed = sub, pass; {
 		case err != nil || unmarked != nil || !l.current(r):
 			l.fail(r, engine.ErrUnavailable)
-		case errors.Is(l.e.link.main.LastError(), natsgo.ErrMaxSubscriptionsExceeded):
+		case isRefusal(l.e.link.main.LastError()):
 			r.trying = true
 			l.later(func() { l.try(r) })
 		default:
 			l.subscribed(r)
 		}
 	})
+}
+
+// isRefusal reports whether an error of the connection is about a subscription, perhaps.
+func isRefusal(err error) bool {
+	return errors.Is(err, natsgo.ErrMaxSubscriptionsExceeded) || errors.Is(err, natsgo.ErrPermissionViolation)
 }
 
 // subscribed goes on with a route that has its subscription.
@@ -134,7 +142,7 @@ func (l *lane) subscribed(r *route) {
 // try sends a message to a route's subscription, where the server has refused one and does not say which. If it does
 // not come, it was this one. It runs on the sending goroutine.
 func (l *lane) try(r *route) {
-	err := l.e.link.main.Publish(l.e.live+r.token, appendMessage(nil, &message{probe: true}))
+	err := l.tryOnce(r)
 	l.marked = append(l.marked, func(unmarked error) { // on the receiving goroutine
 		l.takeLive()
 		if r.trying = false; err != nil || unmarked != nil || !r.heard || !l.current(r) {
@@ -226,16 +234,14 @@ func (l *lane) remove(r *route) bool {
 		if r.busy != nil {
 			l.letGo(r.busy)
 		}
+		l.accepted(r)
 		delete(l.routes, r.token)
 		last := l.list[len(l.list)-1]
 		l.list[r.at], last.at = last, r.at
 		l.list[len(l.list)-1] = nil
 		l.list = l.list[:len(l.list)-1]
 	}
-	if sub := r.sub; sub != nil {
-		r.sub = nil
-		l.later(func() { _ = sub.Unsubscribe() }) // ignored: the connection has been closed
-	}
+	l.unsubscribe(r)
 	return had
 }
 

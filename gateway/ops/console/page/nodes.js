@@ -13,6 +13,7 @@ const causes = {
   gone: "another node ended, and this one had not heard it",
   slow: "this node did not take its messages in time",
   version: "a message of a newer version",
+  refused: "the servers refused the channel's subscription",
   trimmed: "the store does not have the publications any more",
 };
 
