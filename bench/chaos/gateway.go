@@ -2,12 +2,7 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 
 	"sluice/bench/child"
 	"sluice/bench/sys"
@@ -25,18 +20,11 @@ func (r *Run) Start(flags ...string) (*Gateway, error) { return r.StartBy(nil, f
 
 // StartBy is Start through a command that runs the command after its arguments.
 func (r *Run) StartBy(by []string, flags ...string) (*Gateway, error) {
-	words := slices.Concat(by, []string{r.Bin}, child.Arguments(flags...))
-	p, err := child.Start(exec.Command(words[0], words[1:]...))
-	if err == nil {
-		err = p.Ready()
-	}
+	g, err := r.Gateway(by, flags...)
 	if err != nil {
-		return nil, fmt.Errorf("%w (is --bin right?)", err)
+		return nil, err
 	}
-	g := &Gateway{p, r, fmt.Sprintf("gateway-%d", len(r.gateways))}
-	r.gateways = append(r.gateways, g)
-	r.Say("%s has pid %d, flags %q", g.name, g.PID(), flags)
-	return g, nil
+	return &Gateway{g.Process, r, g.Name}, nil
 }
 
 // Counters returns the gateway's counters and gauges, without the prefix sluice_: for each name
@@ -72,22 +60,4 @@ func (g *Gateway) memory(line string) float64 {
 		noError(fmt.Errorf("the gateway has exited: %w", err))
 	}
 	return float64(n)
-}
-
-// dump leaves the gateway's goroutines and metrics beside its log.
-func (g *Gateway) dump() {
-	g.Signal(syscall.SIGCONT) // ignored: it is not stopped, or has ended
-	for name, path := range map[string]string{"goroutines.txt": "/debug/pprof/goroutine?debug=2", "metrics.txt": "/metrics"} {
-		body, err := g.Get(path)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(g.run.Dir, g.name+"-"+name), body, 0o644)
-		}
-		if err != nil && !g.HasEnded() {
-			g.run.Say("%s: no %s: %v", g.name, name, err)
-		}
-	}
-	if g.HasEnded() {
-		state, _ := g.Wait()
-		g.run.Say("%s has ended: %v", g.name, state)
-	}
 }
