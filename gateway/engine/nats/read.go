@@ -74,7 +74,7 @@ const (
 
 func (st *stream) readOnce(ctx context.Context, subject string, from, above uint64) (r reading, _ outcome, err error) {
 	before := st.epoch()
-	want := uint64(0)
+	var want stored
 	if !st.single {
 		if want, err = st.leaderHead(ctx, subject); err != nil {
 			return r, 0, err
@@ -84,7 +84,7 @@ func (st *stream) readOnce(ctx context.Context, subject string, from, above uint
 	if err = st.readFrom(ctx, subject, from, &p); err != nil {
 		return r, 0, err
 	}
-	if want > above && p.last() < want {
+	if want.seq > above && p.last() < want.seq {
 		return r, readAgain, nil // by a replica that is behind
 	}
 	s, err := st.state(ctx)
@@ -98,10 +98,10 @@ func (st *stream) readOnce(ctx context.Context, subject string, from, above uint
 	if r.head == 0 {
 		// Nothing was there. Where the channel is then depends on what the stream has, if there still is
 		// nothing of it after that.
-		if want, err = st.leaderHead(ctx, subject); err != nil || want > above {
+		if want, err = st.leaderHead(ctx, subject); err != nil || want.seq > above {
 			return r, readAgain, err
 		}
-		r.head, r.none = want, want == 0
+		r.head, r.none = want.seq, want.seq == 0
 		if r.none {
 			r.head = s.last
 		}
@@ -196,18 +196,19 @@ func (st *stream) readFrom(ctx context.Context, subject string, from uint64, p *
 	}
 }
 
-// leaderHead asks the stream's leader for the sequence of the newest message; 0 if there is none.
-func (st *stream) leaderHead(ctx context.Context, subject string) (uint64, error) {
+// leaderHead asks the stream's leader for the newest message; its sequence is 0 if there is none.
+func (st *stream) leaderHead(ctx context.Context, subject string) (stored, error) {
 	var answer struct {
 		Message struct {
-			Seq uint64 `json:"seq"`
+			Seq  uint64 `json:"seq"`
+			Data []byte `json:"data"`
 		} `json:"message"`
 	}
 	err := st.link.api(ctx, "STREAM.MSG.GET."+st.name, map[string]string{"last_by_subj": subject}, &answer)
 	if hasCode(err, codeNoMessage) {
-		return 0, nil
+		return stored{}, nil
 	}
-	return answer.Message.Seq, err
+	return stored{answer.Message.Seq, answer.Message.Data}, err
 }
 
 // purge removes the messages of a channel below a sequence.
