@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -146,13 +147,22 @@ func address() string {
 	return net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(256)), byte(1+rand.IntN(254))).String()
 }
 
-// freePort returns a port that is free on a host.
+// given has the addresses that freePort has returned. The kernel returns a port again as long as nobody
+// listens there, and the servers of a cluster begin to listen when all of them have their ports.
+var given sync.Map
+
+// freePort returns a port that is free on a host, and that no other server has.
 func freePort(t testing.TB, host string) int {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := l.Addr().(*net.TCPAddr)
+		l.Close() // ignored: it was open
+		if _, known := given.LoadOrStore(at.String(), true); !known {
+			return at.Port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
