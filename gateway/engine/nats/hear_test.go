@@ -20,7 +20,7 @@ type hearing struct {
 
 	said   []*beat // to all
 	told   []*beat // to another node
-	asked  []byte  // what was asked for last
+	asked  []byte  // what node 2 was asked for last
 	number uint64  // of that question
 	broken uint64  // how often its connection was lost
 }
@@ -47,6 +47,9 @@ func (h *hearing) publish(subject string, data []byte) error {
 			h.told = append(h.told, b)
 		}
 	case kindQuestion:
+		if subject != h.n.subjectOf(2) {
+			return nil // it asks itself, too, in any order
+		}
 		h.asked, h.number = data[2:], binary.LittleEndian.Uint64(data[2:])
 		r := reader{rest: data[2+9:]}
 		h.number = r.uvarint()
