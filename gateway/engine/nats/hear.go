@@ -32,7 +32,7 @@ func (n *nodes) heard(b *beat) {
 	case b.begun < p.begun || !p.take(b, n.starting):
 		return
 	}
-	p.heard = n.echoes
+	p.heard, p.last = n.echoes, n.cfg.now()
 	if b.node == n.cfg.id {
 		n.echoed()
 	}

@@ -80,7 +80,7 @@ func (h *hearing) echo(times int) {
 
 // hears has the node hear node 2, whose counter in bucket 9 is this.
 func (h *hearing) hears(seq uint64, flags byte, counter uint64) *beat {
-	b := &beat{flags: flags, node: 2, begun: 5, seq: seq, conns: 1, described: described{Name: "b", Server: "server"}}
+	b := &beat{flags: flags, node: 2, begun: 5, seq: seq, conns: 1, described: described{Name: "b", Server: "server", Info: engine.NodeInfo{ID: "b"}}}
 	b.counters[9] = counter
 	h.n.heard(b)
 	return b
@@ -300,5 +300,27 @@ func TestRefusedNodeDoesNotSeemToHaveTheName(t *testing.T) {
 	}
 	if last := h.said[len(h.said)-1]; !last.is(beatEnd) {
 		t.Error("others are not told that it ends")
+	}
+}
+
+// While a node has no connection, nobody is gone. That it does not hear the others is said of them.
+func TestSilentNodesAreNotSaidToBeUp(t *testing.T) {
+	h, now := newHearing(t), time.Now()
+	h.n.cfg.now = func() time.Time { return now }
+	h.live()
+	h.hears(1, beatFull, 0)
+	h.hears(2, 0, 0)
+	for _, test := range []struct{ passed, want time.Duration }{{silentFor - 1, 0}, {silentFor, silentFor}, {time.Hour, time.Hour}} {
+		now = now.Add(test.passed)
+		got := h.n.list()
+		if len(got.List) != 1 || got.List[0].Silent != test.want {
+			t.Errorf("not heard for %v: %+v", test.passed, got.List)
+		}
+		now = now.Add(-test.passed)
+	}
+	now = now.Add(time.Hour)
+	h.hears(3, 0, 0)
+	if got := h.n.list(); got.List[0].Silent != 0 {
+		t.Errorf("it is heard again: %+v", got.List)
 	}
 }

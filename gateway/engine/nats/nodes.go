@@ -84,6 +84,7 @@ type nodesConfig struct {
 	nameTaken func() // called if another node turns out to have the name, which began before this one
 	hello     time.Duration
 	after     func(time.Duration, func()) // nil for timers
+	now       func() time.Time            // nil for the clock
 }
 
 // nodes hears the other nodes, and is heard by them. Its goroutine does all of its work; lanes call
@@ -164,6 +165,9 @@ func newNodes(t transport, cfg nodesConfig) *nodes {
 		named: make(chan error, 1), peers: make(map[uint64]*peer), starting: true}
 	if n.cfg.after == nil {
 		n.cfg.after = func(d time.Duration, f func()) { time.AfterFunc(d, func() { n.post(f) }) }
+	}
+	if n.cfg.now == nil {
+		n.cfg.now = time.Now
 	}
 	n.runs.Store(&map[uint64]*[buckets]run{})
 	n.live.Store(1)
@@ -393,20 +397,26 @@ func (n *nodes) info(done func(engine.Nodes, error)) {
 		done(engine.Nodes{}, nil)
 		return
 	}
-	if !n.post(func() {
-		out := engine.Nodes{Partial: n.transport.server() == ""}
-		for id, p := range n.peers {
-			if id == n.cfg.id || !p.live {
-				continue
-			}
-			if p.Info.ID == "" { // no full beat has come yet
-				out.Partial = true
-				continue
-			}
-			out.List = append(out.List, p.Info)
-		}
-		done(out, nil)
-	}) {
+	if !n.post(func() { done(n.list(), nil) }) {
 		done(engine.Nodes{Partial: true}, nil)
 	}
+}
+
+func (n *nodes) list() engine.Nodes {
+	out := engine.Nodes{Partial: n.transport.server() == ""}
+	for id, p := range n.peers {
+		if id == n.cfg.id || !p.live {
+			continue
+		}
+		if p.Info.ID == "" { // no full beat has come yet
+			out.Partial = true
+			continue
+		}
+		info := p.Info
+		if silent := n.cfg.now().Sub(p.last); silent >= silentFor {
+			info.Silent = silent
+		}
+		out.List = append(out.List, info)
+	}
+	return out
 }
