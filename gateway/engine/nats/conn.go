@@ -37,6 +37,8 @@ const (
 	pingEvery       = time.Second
 	pingsOut        = 3
 	dialTimeout     = 2 * time.Second
+	reportAgain     = time.Minute // between two lines about the same error,
+	errorsMost      = 64          // of which so many are known
 	waitingEvery    = time.Minute // between two lines of the log about servers that are not there at the start
 	// payloadOverhead is what a message has at most beside its payload: the format's own fields, a
 	// client's information and tags, and headers.
@@ -59,9 +61,10 @@ type link struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	advised  map[string]bool // versions about which there was a line in the log
-	reported time.Time       // when an error of a connection was logged last
-	unlogged int             // errors since then
+	advised  map[string]bool      // versions about which there was a line in the log
+	reported time.Time            // when an error of a connection was logged last,
+	errors   map[string]time.Time // and when each
+	unlogged int                  // errors since then
 }
 
 // linkEvents are what happens to the main connection, and the last two of them to any. They are called on nats.go's
@@ -78,7 +81,7 @@ type linkEvents struct {
 // server that cannot be reached is tried again until ctx ends; what trying again does not help is an
 // error at once.
 func dial(ctx context.Context, o Servers, in natsgo.InProcessConnProvider, maxMessage int, ev linkEvents, log *slog.Logger) (*link, error) {
-	l := &link{maxMessage: maxMessage, log: log, advised: make(map[string]bool)}
+	l := &link{maxMessage: maxMessage, log: log, advised: make(map[string]bool), errors: make(map[string]time.Time)}
 	options, err := serverOptions(o, in)
 	if err != nil {
 		return nil, err
@@ -175,6 +178,7 @@ func (l *link) connect(ctx context.Context, url string, options []natsgo.Option,
 		natsgo.ReconnectErrHandler(func(_ *natsgo.Conn, err error) {
 			last.Store(&err)
 			if !initial.Load() {
+				l.report(err)
 				return
 			}
 			if isFinal(err) {
@@ -335,16 +339,25 @@ func (l *link) check(nc *natsgo.Conn) error {
 	return nil
 }
 
-// report logs an error of a connection: one in a second, because there may be one for each channel.
+// report logs an error of a connection: one in a second, because there may be one for each channel, and the same one in
+// reportAgain, because it is tried again for ever.
 func (l *link) report(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := time.Now(); now.Sub(l.reported) < time.Second {
+	text, now := reason(err), time.Now()
+	if now.Sub(l.reported) < time.Second || now.Sub(l.errors[text]) < reportAgain {
 		l.unlogged++
-	} else {
-		l.log.Warn("error of the connection to NATS", "error", reason(err), "more", l.unlogged)
-		l.reported, l.unlogged = now, 0
+		return
 	}
+	if len(l.errors) == errorsMost {
+		clear(l.errors)
+	}
+	message := "error of the connection to NATS"
+	if isFinal(err) {
+		message = "NATS refuses the connection, which is tried again: renew the credentials or certificates"
+	}
+	l.log.Warn(message, "error", text, "more", l.unlogged)
+	l.reported, l.errors[text], l.unlogged = now, now, 0
 }
 
 // batches reports whether the server answers a direct get with several messages.

@@ -29,7 +29,6 @@ import (
 	"sluice/gateway/engine/nats/natstest"
 	"sluice/gateway/setting"
 
-	"github.com/nats-io/jwt/v2"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -218,47 +217,6 @@ func TestServersThatRefuse(t *testing.T) {
 				t.Errorf("a password is shown: %s", text)
 			}
 		})
-	}
-}
-
-func TestCredentials(t *testing.T) {
-	t.Parallel()
-	must := func(what string, err error) {
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-	}
-	operator, err := nkeys.CreateOperator()
-	must("operator", err)
-	account, err := nkeys.CreateAccount()
-	must("account", err)
-	user, err := nkeys.CreateUser()
-	must("user", err)
-	publicOf := func(k nkeys.KeyPair) string { s, _ := k.PublicKey(); return s } // ignored: it was just made
-	claims := jwt.NewOperatorClaims(publicOf(operator))
-	signed, err := claims.Encode(operator)
-	must("sign", err)
-	claims, err = jwt.DecodeOperatorClaims(signed)
-	must("operator's claims", err)
-	accountJWT, err := jwt.NewAccountClaims(publicOf(account)).Encode(operator)
-	must("account's claims", err)
-	userJWT, err := jwt.NewUserClaims(publicOf(user)).Encode(account)
-	must("user's claims", err)
-	resolver := &natsserver.MemAccResolver{}
-	must("store", resolver.Store(publicOf(account), accountJWT))
-	s := natstest.Start(t, natstest.Options{Tune: func(o *natsserver.Options) {
-		o.TrustedOperators, o.AccountResolver = []*jwt.OperatorClaims{claims}, resolver
-	}})
-	seed, _ := user.Seed() // ignored: as above
-	creds, err := jwt.FormatUserConfig(userJWT, seed)
-	must("format", err)
-	path := filepath.Join(t.TempDir(), "creds")
-	must("write", os.WriteFile(path, creds, 0o600))
-	if l, err := dialTest(t, Servers{URLs: []string{s.URL()}, Creds: path}, 0, testLog); err != "" || l.main.Flush() != nil {
-		t.Errorf("got %q", err)
-	}
-	if _, err := dialTest(t, Servers{URLs: []string{s.URL()}}, 0, testLog); err == "" {
-		t.Error("a server that wants credentials takes a client without")
 	}
 }
 
