@@ -40,8 +40,8 @@ const (
 	// goneAfter is for how many beats a node is not heard before it is gone. They are counted
 	// by the node's own beats that come back to it: while it stands still or is cut off, nobody is gone.
 	goneAfter = 12
-	// silentFor is for how long a node is not heard before that is said of it. While this node has no connection, that
-	// goes on.
+	// silentFor is for how long a node is not heard before that is said of it. Without a connection of this node's it
+	// is said at once, for as long as there is none.
 	silentFor = goneAfter * pulse / 2
 	// forgottenAfter is after how many beats a node that is gone is forgotten.
 	forgottenAfter = 1200

@@ -23,6 +23,7 @@ type hearing struct {
 	asked  []byte  // what node 2 was asked for last
 	number uint64  // of that question
 	broken uint64  // how often its connection was lost
+	cut    bool    // it has none
 }
 
 func newHearing(t *testing.T) *hearing {
@@ -59,7 +60,12 @@ func (h *hearing) publish(subject string, data []byte) error {
 
 func (h *hearing) conns() uint64   { return h.broken + 1 }
 func (h *hearing) payloadMax() int { return 1 << 20 }
-func (h *hearing) server() string  { return "server" }
+func (h *hearing) server() string {
+	if h.cut {
+		return ""
+	}
+	return "server"
+}
 
 // live has the node start: it hears itself, and nobody objects to its name.
 func (h *hearing) live() *hearing {
@@ -318,6 +324,11 @@ func TestSilentNodesAreNotSaidToBeUp(t *testing.T) {
 		}
 		now = now.Add(-test.passed)
 	}
+	h.cut = true
+	if got := h.n.list(); got.List[0].Silent != time.Second {
+		t.Errorf("without a connection: %+v", got.List)
+	}
+	h.cut = false
 	now = now.Add(time.Hour)
 	h.hears(3, 0, 0)
 	if got := h.n.list(); got.List[0].Silent != 0 {

@@ -403,7 +403,8 @@ func (n *nodes) info(done func(engine.Nodes, error)) {
 }
 
 func (n *nodes) list() engine.Nodes {
-	out := engine.Nodes{Partial: n.transport.server() == ""}
+	cut := n.transport.server() == ""
+	out := engine.Nodes{Partial: cut}
 	for id, p := range n.peers {
 		if id == n.cfg.id || !p.live {
 			continue
@@ -413,8 +414,8 @@ func (n *nodes) list() engine.Nodes {
 			continue
 		}
 		info := p.Info
-		if silent := n.cfg.now().Sub(p.last); silent >= silentFor {
-			info.Silent = silent
+		if silent := n.cfg.now().Sub(p.last); silent >= silentFor || cut {
+			info.Silent = max(silent, time.Second)
 		}
 		out.List = append(out.List, info)
 	}
