@@ -50,6 +50,7 @@ type Engine struct {
 	connection atomic.Uint64 // how often the connection broke
 	closed     atomic.Bool
 	counts     counts
+	unread     atomic.Int64  // when there was a line about a message that cannot be read: uptime
 	refusals   atomic.Int64  // channels whose subscription is refused
 	verified   atomic.Uint64 // the connection whose subscriptions were verified: its number and 1
 

@@ -23,10 +23,17 @@ type flow struct {
 
 const logInterval = 10 * time.Second
 
-// mayLog reports whether it is time for another line about a stream.
-func (e *Engine) mayLog(st *stream) bool {
-	now, before := e.uptime(), st.flow.logged.Load()
-	return (before == 0 || now-before >= logInterval.Milliseconds()) && st.flow.logged.CompareAndSwap(before, max(now, 1))
+// mayLog reports whether it is time for another line in the log, and notes it; at is when there was one.
+func (e *Engine) mayLog(at *atomic.Int64) bool {
+	now, before := e.uptime(), at.Load()
+	return (before == 0 || now-before >= logInterval.Milliseconds()) && at.CompareAndSwap(before, max(now, 1))
+}
+
+// unreadable logs that a message cannot be read, once in a while: anything may publish to NATS.
+func (e *Engine) unreadable(r *route, err error) {
+	if e.mayLog(&e.unread) {
+		e.log.Warn("a message cannot be read: subscribers of its channel get a gap", "channel", r.name, "error", reason(err))
+	}
 }
 
 // counts are what the engine counts.
@@ -48,7 +55,7 @@ const probeInterval = 250 * time.Millisecond
 // away notes that a stream does not answer.
 func (e *Engine) away(st *stream) {
 	if !st.flow.away.Swap(true) {
-		if e.mayLog(st) {
+		if e.mayLog(&st.flow.logged) {
 			e.log.Warn("a stream does not answer: publications with history fail until it does", "stream", st.name)
 		}
 		e.changed()
@@ -58,7 +65,7 @@ func (e *Engine) away(st *stream) {
 
 // refused notes that a stream has refused a message for a reason that is not the message's.
 func (e *Engine) refused(st *stream, a *acknowledgement) {
-	if !st.flow.away.Load() && e.mayLog(st) {
+	if !st.flow.away.Load() && e.mayLog(&st.flow.logged) {
 		e.log.Warn("a stream refuses publications", "stream", st.name, "code", a.code, "error", a.text)
 	}
 	e.away(st)

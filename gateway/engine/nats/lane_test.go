@@ -389,28 +389,40 @@ func TestSlowLane(t *testing.T) {
 	}
 }
 
-// Nobody here can read what a newer version has written: that is a gap.
-func TestMessageOfANewerVersion(t *testing.T) {
+// What cannot be read is a gap: a message of a newer version, and text that would have clients close their connections.
+func TestMessagesThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	srv := natstest.Start(t, natstest.Options{JetStream: true})
-	c := startCluster(t, 1, srv.URL())
-	n := c.nodes[0]
+	var log output
+	n := startClusterWith(t, 1, func(c *Config) { c.Logger = log.logger() }, srv.URL()).nodes[0]
 	e := n.Engine.(*Engine)
-	newer := append([]byte{messageVersion + 1, 0}, "whatever"...)
+	bad := [][]byte{
+		append([]byte{messageVersion + 1, 0}, "whatever"...),
+		appendMessage(nil, &message{Publication: channel.Publication{Payload: []byte("\xff")}}),
+	}
 	for name, subject := range map[string]string{"x": e.stream("x").subject("x"), "none": e.live + "none"} {
 		s, r := newSender(t, n), watch(t, n, name)
 		s.publishes(name, "a")
-		r.wants(name, "a")
-		if err := e.link.main.Publish(subject, newer); err != nil {
-			t.Fatal(err)
+		for _, m := range bad {
+			if err := e.link.main.Publish(subject, m); err != nil {
+				t.Fatal(err)
+			}
 		}
-		r.wants(name, "a", "gap")
+		r.wants(name, "a", "gap", "gap")
 		s.publishes(name, "b")
-		r.wants(name, "a", "gap", "b")
+		r.wants(name, "a", "gap", "gap", "b")
 		r.leave()
 	}
-	if s := e.Stats(); s.Gaps[engine.GapVersion] != 2 {
-		t.Errorf("gaps are %v, want 2 because of the version", s.Gaps)
+	if s := e.Stats(); s.Gaps[engine.GapVersion] != 4 {
+		t.Errorf("gaps are %v, want 4 of what cannot be read", s.Gaps)
+	}
+	if n := strings.Count(log.String(), "cannot be read"); n < 1 || n > 3 { // one in a while
+		t.Errorf("%d lines in the log", n)
+	}
+	q := engine.HistoryQuery{Channel: "x", Most: channel.Bounds{Count: -1}, Now: time.Now().UnixMilli()}
+	got, err := engine.Wait(t.Context(), func(done func(channel.Collected, error)) { e.History(q, done) })
+	if err != nil || len(got.Publications) != 1 || string(got.Publications[0].Payload) != "b" {
+		t.Errorf("the history is %+v, %v", got, err)
 	}
 }
 

@@ -133,9 +133,12 @@ func (l *lane) take(m *natsgo.Msg) {
 		}
 	case seq > 0 && r.keeps:
 		l.arrive(r, arrival{seq: seq, last: headerNumber(m, "Nats-Last-Sequence"), m: got, err: err})
-	case err != nil && !r.keeps:
-		l.lost(r, engine.GapVersion)
-	case err != nil || got.probe || got.tombstone:
+	case err != nil:
+		l.e.unreadable(r, err)
+		if !r.keeps {
+			l.lost(r, engine.GapVersion)
+		}
+	case got.probe || got.tombstone:
 		r.heard = r.heard || got.probe
 	default:
 		if got.core {

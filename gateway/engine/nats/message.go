@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"unicode/utf8"
 
 	"sluice/gateway/channel"
 )
@@ -24,7 +25,8 @@ import (
 //	extra      uvarint, its length, and that many bytes
 //	payload    the rest; of a tombstone, a uvarint: the offset of the newest publication that it removes
 //
-// A message of another version, or with a flag that this one does not have, cannot be read.
+// A message of another version, or with a flag that this one does not have, cannot be read. Nor can one that is text
+// and no UTF-8: anything may publish to NATS, and a client closes the connection over which it gets such text.
 
 // messageVersion is the version of the format.
 const messageVersion = 1
@@ -45,6 +47,7 @@ const messageOverhead = 2 + 8 + 6*binary.MaxVarintLen64
 var (
 	errMessageVersion = errors.New("nats: a message of an unknown version")
 	errMessage        = errors.New("nats: malformed message")
+	errText           = errors.New("nats: a message whose text is not UTF-8")
 )
 
 type message struct {
@@ -126,10 +129,31 @@ func parseMessage(b []byte) (m message, err error) {
 	} else {
 		m.Payload = r.rest
 	}
-	if r.bad {
+	switch {
+	case r.bad:
 		return message{}, errMessage
+	case !isText(&m.Publication):
+		return message{}, errText
 	}
 	return m, nil
+}
+
+// isText reports whether what formats take for UTF-8 is that.
+func isText(p *channel.Publication) bool {
+	if !p.Binary && !utf8.Valid(p.Payload) {
+		return false
+	}
+	if len(p.Extra) == 0 {
+		return true
+	}
+	e := channel.ParseExtra(p.Extra)
+	ok := utf8.Valid(e.Who.User) && utf8.Valid(e.Who.Client)
+	for ok && len(e.Tags) > 0 {
+		var key, value []byte
+		key, value, e.Tags = e.Tags.Next()
+		ok = utf8.Valid(key) && utf8.Valid(value)
+	}
+	return ok
 }
 
 // reader reads numbers.

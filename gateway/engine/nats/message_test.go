@@ -1,6 +1,8 @@
 package nats
 
 import (
+	"bytes"
+	"fmt"
 	"math"
 	"testing"
 
@@ -59,6 +61,51 @@ func TestMessagesOfOtherVersions(t *testing.T) {
 		if change(); parse(b) != errMessageVersion {
 			t.Errorf("%s: %v", name, parse(b))
 		}
+	}
+}
+
+// Formats take text for UTF-8.
+func TestTextThatIsNone(t *testing.T) {
+	bad := "\xffx"
+	who := func(who channel.ClientInfo) []byte {
+		b := channel.AppendWho(nil, &who)
+		for i := range b {
+			if b[i] == '?' {
+				b[i] = 0xff
+			}
+		}
+		return b
+	}
+	tags := channel.AppendTags(nil, map[string]string{"a": "?"})
+	tags[len(tags)-1] = 0xff
+	for name, p := range map[string]channel.Publication{
+		"payload": {Payload: []byte(bad)}, "of a join": {Kind: channel.KindJoin, Payload: []byte(bad)}, "user": {Extra: who(channel.ClientInfo{User: "?"})},
+		"client": {Extra: who(channel.ClientInfo{Client: "?"})}, "tag": {Extra: tags},
+	} {
+		if err := parse(appendMessage(nil, &message{Publication: p})); err != errText {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, p := range map[string]channel.Publication{
+		"binary": {Binary: true, Payload: []byte(bad)}, "text": {Payload: []byte("\u00e9")}, "information": {Extra: who(channel.ClientInfo{ConnInfo: []byte("?")})},
+	} {
+		if err := parse(appendMessage(nil, &message{Publication: p})); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func BenchmarkParseMessage(b *testing.B) {
+	for _, size := range []int{200, 1 << 10} {
+		m := appendMessage(nil, &message{Publication: channel.Publication{Payload: bytes.Repeat([]byte("x"), size), At: 1_700_000_000_000}})
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				if _, err := parseMessage(m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

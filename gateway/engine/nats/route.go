@@ -288,6 +288,7 @@ func (l *lane) append(r *route, a *arrival) {
 	r.last = a.seq
 	switch {
 	case a.err != nil:
+		l.e.unreadable(r, a.err)
 		l.gap(r, a.seq, engine.GapVersion)
 		r.prev = a.seq
 		return
