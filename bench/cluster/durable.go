@@ -84,7 +84,7 @@ func (r *Run) crowdCounts(rep bench.CrowdReport) {
 // durableRate measures, in turn in each round, gateways with both ways to sync, one without a data
 // directory, and the bare publishers.
 func durableRate(r *Run) {
-	warmup, duration := Param(r, "warmup", 200*time.Millisecond, 2*time.Second), Param(r, "duration", 500*time.Millisecond, 8*time.Second)
+	warmup, duration := Param(r, "warmup", 200*time.Millisecond, 2*time.Second), Param(r, "duration", 500*time.Millisecond, 6*time.Second)
 	channels := Param(r, "publishers", 20, 200)
 	bare := bareOptions{Size: size, Outstanding: channels, Channels: channels, Warmup: warmup, For: duration}
 	rates, cpu := map[string][]float64{}, map[string][]float64{}
@@ -153,10 +153,8 @@ func (r *Run) durablePublishers(channels int, warmup, duration time.Duration, na
 	return s
 }
 
-// liveTries bounds how often a load is repeated for which the tester itself was late.
-const liveTries = 3
-
-// live measures the latency of live publications on some gateways that share their channels.
+// live measures the latency of live publications on some gateways that share their channels. A load for
+// which the tester itself was late is repeated, as often in a figure as it has rounds.
 func (r *Run) live(rate float64, duration time.Duration, gateways ...*child.Process) *bench.Result {
 	o := bench.FanoutOptions{
 		Options:     bench.Options{URL: gateways[0].URL("ws", ""), Protocol: bench.JSON},
@@ -165,12 +163,10 @@ func (r *Run) live(rate float64, duration time.Duration, gateways ...*child.Proc
 	for _, g := range gateways[1:] {
 		o.Nodes = append(o.Nodes, g.URL("ws", ""))
 	}
-	var res *bench.Result
-	for range liveTries {
-		if res = must(bench.Fanout(r.Context, o)); res.Verdict != bench.VerdictInvalid || r.Short {
-			break
-		}
+	res := must(bench.Fanout(r.Context, o))
+	for ; res.Verdict == bench.VerdictInvalid && !r.Short && r.repeated < r.Rounds; r.repeated++ {
 		r.Say("again, because the tester was late: %v", res.Reasons)
+		res = must(bench.Fanout(r.Context, o))
 	}
 	m := res.Metrics
 	for _, name := range []string{"lost", "repeated", "reordered", "holes", "repeats", "cut", "gaps", "disagreements"} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,7 +15,7 @@ import (
 
 // Options are the settings of figures.
 type Options struct {
-	Rounds  int    // the figure's own number, with Short 1, when 0
+	Rounds  int    // 0: the figure's own number, with Short 1
 	Profile string // directory for profiles; none when empty
 }
 
@@ -22,6 +23,7 @@ type Options struct {
 type Run struct {
 	*trial.Run
 	Options
+	repeated  int // loads, because the tester was late
 	profiling sync.WaitGroup
 }
 
@@ -30,10 +32,9 @@ func (f Figure) trial(o *Options) trial.Trial {
 	return trial.Trial{Name: f.Name, What: f.What, Run: func(t *trial.Run) error {
 		r := &Run{Run: t, Options: *o}
 		t.AtEnd(r.profiling.Wait)
-		if rounds := Param(r, "rounds", 1, f.Rounds); r.Rounds == 0 {
-			r.Rounds = rounds
+		if f.Rounds > 0 {
+			r.Rounds = Param(r, "rounds", cmp.Or(r.Rounds, 1), cmp.Or(r.Rounds, f.Rounds))
 		}
-		t.Result.Parameters["rounds"] = fmt.Sprint(r.Rounds)
 		f.Run(r)
 		return nil
 	}}
