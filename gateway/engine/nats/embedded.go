@@ -35,7 +35,7 @@ const (
 	restartLeast  = time.Second            // between a restart that did not help and the next,
 	restartMost   = time.Minute            // doubling up to this
 	noteInterval  = 100 * time.Millisecond // how far the mark may be behind what was acknowledged,
-	noteMost      = 1000                   // or by how many publications of a stream
+	noteMost      = 10_000                 // or by how many publications of a stream
 	noteLeast     = noteInterval / 10      // but not more often
 	syncInterval  = time.Second            // of fsync, unless it is always: not measurable at 1,000 publications/s
 	memoryStreams = 1 << 20                // there are none; but 0 would be three quarters of the machine
