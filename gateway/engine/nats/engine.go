@@ -56,6 +56,7 @@ type Engine struct {
 
 	opening atomic.Bool
 
+	sending sync.Mutex // of a single node: held by the lane that sends a batch
 	looking sync.Mutex // connected changes
 	outage  outage
 

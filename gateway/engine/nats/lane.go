@@ -75,6 +75,7 @@ type lane struct {
 	comparing                  int               // comparisons of positions that are not answered
 	held                       int               // bytes of messages that wait for readings
 	answeredNow, answeredBytes int               // publications that were answered, and still count
+	said                       answered
 	scratch                    channel.Scratch
 	p                          channel.Publication
 }
@@ -184,19 +185,27 @@ func (l *lane) acknowledge(m *natsgo.Msg) {
 		l.end(mk, nil)
 		return
 	}
-	p, older := l.window.acknowledged(token)
-	for _, name := range older {
+	a, ok := parseAcknowledgement(m.Data)
+	w := &l.said
+	l.window.acknowledged(token, &a, w)
+	for _, name := range w.older {
 		l.suspect(name)
 	}
+	for i, p := range w.stored {
+		l.count(p)
+		l.stored(p, &acknowledgement{seq: a.seq - uint64(len(w.stored)-i)})
+		p.recycle()
+	}
+	clear(w.stored)
+	l.expire(w.unsure, nil, false)
+	clear(w.unsure)
+	p := w.p
 	if p == nil {
 		return
 	}
-	if !p.timedOut {
-		l.answeredNow, l.answeredBytes = l.answeredNow+1, l.answeredBytes+p.size()
-	}
-	a, ok := parseAcknowledgement(m.Data)
+	l.count(p)
 	switch {
-	case !ok: // nobody takes it
+	case !ok || a.code == 0 && !a.of(p.st): // nobody takes it, or another stream does
 		p.st.flow.missing.Store(true)
 		l.e.away(p.st)
 		p.answer(channel.Receipt{}, engine.ErrAway)
@@ -211,6 +220,13 @@ func (l *lane) acknowledge(m *natsgo.Msg) {
 		l.stored(p, &a)
 	}
 	p.recycle()
+}
+
+// count counts a publication that is answered.
+func (l *lane) count(p *pending) {
+	if !p.timedOut {
+		l.answeredNow, l.answeredBytes = l.answeredNow+1, l.answeredBytes+p.size()
+	}
 }
 
 // stored handles a publication that the stream has. Those of a single node are appended now.
@@ -265,7 +281,7 @@ func (l *lane) answered(n, bytes int) {
 	defer l.mu.Unlock()
 	l.outstanding -= n
 	l.bytes -= bytes
-	if l.queue.len() > 0 {
+	if l.queue.len() > 0 && !l.gathersLocked() {
 		l.ready.Signal()
 	}
 }

@@ -182,50 +182,56 @@ func (r *reader) varint() int64 {
 
 // acknowledgement is a stream's answer to a message.
 type acknowledgement struct {
+	stream    []byte // name; lies in the answer
 	seq       uint64
 	duplicate bool // it was stored before, as that one
 	code      int  // of the error; 0 if it was stored
 	text      string
 }
 
+// of reports whether it is a stream's.
+func (a *acknowledgement) of(st *stream) bool { return string(a.stream) == st.name }
+
 // parseAcknowledgement reads a stream's answer, quickly where it is the usual one.
 func parseAcknowledgement(b []byte) (a acknowledgement, ok bool) {
-	if a.seq = quickSequence(b); a.seq > 0 {
+	if a.stream, a.seq = quickSequence(b); a.seq > 0 {
 		return a, true
 	}
 	return slowAcknowledgement(b)
 }
 
-// quickSequence returns the sequence of an answer that has nothing else but the stream's name, and a
-// domain; 0 for others.
-func quickSequence(b []byte) (seq uint64) {
+// quickSequence returns the stream's name and the sequence of an answer that has nothing else; 0 for others.
+func quickSequence(b []byte) (stream []byte, seq uint64) {
 	const begin, middle = `{"stream":"`, `","seq":`
 	if len(b) < len(begin) || string(b[:len(begin)]) != begin {
-		return 0
+		return nil, 0
 	}
 	b = b[len(begin):]
-	for len(b) > 0 && b[0] != '"' && b[0] != '\\' {
-		b = b[1:]
+	n := 0
+	for n < len(b) && b[n] != '"' && b[n] != '\\' {
+		n++
 	}
+	stream, b = b[:n], b[n:]
 	if len(b) < len(middle) || string(b[:len(middle)]) != middle {
-		return 0
+		return nil, 0
 	}
 	b = b[len(middle):]
 	for len(b) > 0 && '0' <= b[0] && b[0] <= '9' {
 		if seq > math.MaxUint64/10-1 {
-			return 0
+			return nil, 0
 		}
 		seq, b = seq*10+uint64(b[0]-'0'), b[1:]
 	}
 	if len(b) != 1 || b[0] != '}' {
-		return 0
+		return nil, 0
 	}
-	return seq
+	return stream, seq
 }
 
 // slowAcknowledgement reads any answer of a stream.
 func slowAcknowledgement(b []byte) (a acknowledgement, ok bool) {
 	var all struct {
+		Stream    string `json:"stream"`
 		Seq       uint64 `json:"seq"`
 		Duplicate bool   `json:"duplicate"`
 		Error     *struct {
@@ -237,7 +243,7 @@ func slowAcknowledgement(b []byte) (a acknowledgement, ok bool) {
 	if json.Unmarshal(b, &all) != nil {
 		return acknowledgement{}, false
 	}
-	a = acknowledgement{seq: all.Seq, duplicate: all.Duplicate}
+	a = acknowledgement{stream: []byte(all.Stream), seq: all.Seq, duplicate: all.Duplicate}
 	if all.Error != nil {
 		if a.code = all.Error.Err; a.code == 0 {
 			a.code = max(all.Error.Code, 1)
