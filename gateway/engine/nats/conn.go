@@ -293,17 +293,22 @@ func redacted(urls string) string {
 
 // cannotConnect returns the error for what trying again does not help, with what to look at.
 func cannotConnect(err error) error {
-	text := "connect to NATS ({NATSURL}): " + setting.Literal(reason(err))
+	return setting.Error("connect to NATS ({NATSURL}): " + explained(err))
+}
+
+// explained returns the text of an error of connecting, with what to look at: with fields in braces.
+func explained(err error) string {
+	text := setting.Literal(reason(err))
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.Is(err, natsgo.ErrAuthorization):
-		text += "; check {NATSCreds} or {NATSNkey}, or the user in {NATSURL}"
+		text += "; check {NATSCreds} or {NATSNkey}, or the user in {NATSURL}, and that the servers know that user"
 	case errors.Is(err, natsgo.ErrSecureConnWanted):
 		text += "; the server has no TLS: use nats:// in {NATSURL}, or configure TLS there"
 	case errors.As(err, &certificate):
 		text += "; check {NATSTLSCA}"
 	}
-	return setting.Error(text)
+	return text
 }
 
 // isFinal reports whether trying again does not help, until somebody changes something.

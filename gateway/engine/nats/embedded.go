@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"math"
@@ -143,7 +142,7 @@ func (e *embedded) start() (map[string]datadir.End, error) {
 	opts := e.opts // a server changes its own
 	srv, err := server.NewServer(&opts)
 	if err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", e.dir.Path(), err)
+		return nil, &datadir.Fault{Dir: e.dir.Path(), Err: err}
 	}
 	log := &serverLog{to: e.cfg.log, failed: e.serverFailed}
 	log.quiet.Store(true)
@@ -158,7 +157,7 @@ func (e *embedded) start() (map[string]datadir.End, error) {
 	if err != nil {
 		srv.Shutdown()
 		srv.WaitForShutdown()
-		return nil, fmt.Errorf("data directory %s: %w", e.dir.Path(), err)
+		return nil, &datadir.Fault{Dir: e.dir.Path(), Err: err}
 	}
 	log.quiet.Store(false)
 	e.mu.Lock()
@@ -285,7 +284,7 @@ func (e *embedded) close(ctx context.Context) error {
 	case err := <-ended:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("data directory %s: %w", e.dir.Path(), ctx.Err())
+		return &datadir.Fault{Dir: e.dir.Path(), Err: ctx.Err()}
 	}
 }
 
