@@ -15,6 +15,7 @@ import (
 // TestGeneration is about what happens to the directory between two starts, and whether positions
 // from before are good after it.
 func TestGeneration(t *testing.T) {
+	t.Parallel()
 	dead := func(m map[string]any) { m["clean"], m["boot"] = false, "another" }
 	for _, test := range []struct {
 		name    string
@@ -127,6 +128,7 @@ func TestGeneration(t *testing.T) {
 // TestSecondProcessIsRefused starts a second server in the directory, which is one of another open
 // file: for flock that is another process.
 func TestSecondProcessIsRefused(t *testing.T) {
+	t.Parallel()
 	s := newDiskRig(t)
 	s.start()
 	_, err := startEmbedded(s.cfg)
@@ -140,6 +142,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 // TestAcknowledgementsAreMarked waits for the mark to follow, at once after many and soon after
 // one.
 func TestAcknowledgementsAreMarked(t *testing.T) {
+	t.Parallel()
 	s := newDiskRig(t)
 	s.cfg.look = time.Hour // or else the keeper comes by
 	s.start()
@@ -177,6 +180,7 @@ func number(v any) float64 { f, _ := v.(float64); return f }
 // TestStreamThatNobodyCreatesAgain leaves a stream's files without a description, which is no reason to restart the
 // server, or to doubt the directory again.
 func TestStreamThatNobodyCreatesAgain(t *testing.T) {
+	t.Parallel()
 	s := newDiskRig(t)
 	s.start()
 	s.create("S")

@@ -7,6 +7,7 @@ import (
 
 // Heads that do not come in time are asked for again, and what is not known to be so is not said.
 func TestHeadsThatAreLate(t *testing.T) {
+	t.Parallel()
 	message := func(f *fake, reply, name string, seq, last, pending int) {
 		f.send(reply, "m", "Nats-Subject", "in."+name, "Nats-Sequence", fmt.Sprint(seq), "Nats-Last-Sequence", fmt.Sprint(last), "Nats-Num-Pending", fmt.Sprint(pending))
 	}

@@ -3,8 +3,6 @@ package nats
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -120,10 +118,7 @@ func (p *publisherOf) publish(t *testing.T, node *enginetest.Node, names []strin
 // are.
 func TestOddNames(t *testing.T) {
 	t.Parallel()
-	n := clienttest.Scaled(20_000, 5_000)
-	if text := os.Getenv("SLUICE_TEST_NAMES"); text != "" { // .ci/run has 100,000
-		n, _ = strconv.Atoi(text) // ignored: then there are none
-	}
+	n := many(t, "SLUICE_TEST_NAMES", clienttest.Scaled(10_000, 5_000)) // .ci/run has 100,000
 	s := natstest.Start(t, natstest.Options{JetStream: true})
 	c := startCluster(t, 2, s.URL())
 	space := channel.NewSpace(64<<10, n, channel.NewBudget(1<<40)) // with room for all

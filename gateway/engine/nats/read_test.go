@@ -173,6 +173,7 @@ func (f *fake) status(reply, status, text string, header ...string) {
 const head9 = "9 last=7 pending=0"
 
 func TestAnswersThatAreNotComplete(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		direct  [][]string
 		heads   []uint64
@@ -362,6 +363,7 @@ func TestAStreamThatIsGone(t *testing.T) {
 
 // Names of every kind are stored and read, as they are and in one piece.
 func TestOddNamesAreStoredAndRead(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(t *testing.T) string{
 		"in process": func(t *testing.T) string { return natstest.Start(t, natstest.Options{JetStream: true}).URL() },
 		"Debian's":   func(t *testing.T) string { return natstest.StartChild(t).URL() },
@@ -424,6 +426,7 @@ func TestOddNamesAreStoredAndRead(t *testing.T) {
 
 // Heads come in pieces: by number, and by bytes. Those without a message are bounded, where that is known.
 func TestHeadsOfManyChannels(t *testing.T) {
+	t.Parallel()
 	for name, start := range map[string]func(t *testing.T) string{
 		"in process": func(t *testing.T) string { return natstest.Start(t, natstest.Options{JetStream: true}).URL() },
 		"cluster":    func(t *testing.T) string { return natstest.StartCluster(t, 3, natstest.Options{JetStream: true}).URL() },

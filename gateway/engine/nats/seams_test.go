@@ -315,7 +315,7 @@ func TestLeaderMoves(t *testing.T) {
 	nc := natstest.Connect(t, servers.URL())
 	rig := c.rig()
 	rig.During = func() {
-		for range 3 {
+		for range clienttest.Scaled(2, 1) {
 			for _, name := range []string{"a", "b"} {
 				e := c.nodes[0].Engine.(*Engine)
 				stream := e.stream(name).name

@@ -19,6 +19,7 @@ import (
 
 // TestRoom fills the file system up and empties it again.
 func TestRoom(t *testing.T) {
+	t.Parallel()
 	s := diskRigIn(t, mount(t, 80<<20)+"/data")
 	var looks atomic.Int64
 	s.cfg.free = func(path string) (int64, error) {
@@ -81,6 +82,7 @@ func failing(t *testing.T) (s *diskRig, filler string, last uint64) {
 
 // TestWriteError lets the server meet a full disk, after which it stores nothing until it is restarted.
 func TestWriteError(t *testing.T) {
+	t.Parallel()
 	s, filler, last := failing(t)
 	before := s.e.running()
 	if err := os.Remove(filler); err != nil {
@@ -116,6 +118,7 @@ func TestWriteError(t *testing.T) {
 // TestLossAtARestart loses acknowledged messages while the server is restarted: positions become invalid at
 // once.
 func TestLossAtARestart(t *testing.T) {
+	t.Parallel()
 	s, filler, last := failing(t)
 	cut(t, s.blocks("S")[0], 40_000)
 	if err := os.Remove(filler); err != nil {
@@ -167,6 +170,7 @@ func TestRestartIsSettledBeforeClients(t *testing.T) {
 // TestEngineOverAFullDisk publishes until the server meets a full disk, and goes on when there is room: what was
 // acknowledged is in the history, in its order.
 func TestEngineOverAFullDisk(t *testing.T) {
+	t.Parallel()
 	dir := mount(t, 4<<20)
 	var noticed atomic.Bool
 	n := newNode(t, func(c *Config) {
