@@ -206,7 +206,7 @@ func TestConnectionsLeaveNothingBehind(t *testing.T) {
 	for fd, what := range clienttest.Opened(before, clienttest.Descriptors()) {
 		t.Errorf("descriptor %d (%s) is left over", fd, what)
 	}
-	if err := goleak.Find(leaks); err != nil {
+	if err := clienttest.NoLeaks(leaks); err != nil {
 		t.Error(err)
 	}
 	if n := s.space.Channels(); n != 1 {
