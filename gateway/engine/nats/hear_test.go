@@ -252,11 +252,14 @@ func TestWhatANodeConcludesFromBeats(t *testing.T) {
 			}
 		},
 		"too many": func(h *hearing) {
-			for i := range uint64(2 * peersMost) {
-				h.n.heard(&beat{node: 100 + i, begun: 1, seq: 1})
-				h.n.received(100+i, 1, 1)
+			runs := make(map[uint64]*[buckets]run)
+			for i := range uint64(peersMost) {
+				h.n.peers[100+i], runs[100+i] = new(peer), new([buckets]run)
 			}
-			if len(h.n.peers) > peersMost || len(*h.n.runs.Load()) > peersMost {
+			h.n.runs.Store(&runs)
+			h.n.heard(&beat{node: 3, begun: 1, seq: 1})
+			h.n.received(3, 1, 1)
+			if h.n.peers[3] != nil || len(*h.n.runs.Load()) > peersMost {
 				h.t.Errorf("%d nodes are known, and the messages of %d", len(h.n.peers), len(*h.n.runs.Load()))
 			}
 		},
