@@ -134,7 +134,7 @@ var slowClients = in("Slow clients",
 )
 
 var recovery = in("Recovery",
-	perLoop("recoveries_total", "counter", "Subscriptions that asked for earlier publications (since, history, Last-Event-ID), or were behind the log of a channel with an engine elsewhere, and caught up with live delivery.", func(l *Loop) uint64 { return l.Recoveries }),
+	perLoop("recoveries_total", "counter", "Subscriptions that asked for earlier publications (since, history, Last-Event-ID), or were behind the log of a channel with an engine elsewhere, and caught up with live delivery without a gap. Each counts either here or as a gap.", func(l *Loop) uint64 { return l.Recoveries }),
 	perLoop("recovered_publications_total", "counter", "Publications sent to subscribers from the history.", func(l *Loop) uint64 { return l.Recalled }),
 	perLoop("recovery_gaps_total", "counter", "Subscribers notified of a gap: not everything since their position was still in the history.", func(l *Loop) uint64 { return l.Gaps }),
 )
