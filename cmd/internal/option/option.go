@@ -219,6 +219,9 @@ func describe(opt *Option, word string, src Source) string {
 	case FromFile:
 		return fmt.Sprintf("%s: %s = %s", src.Place, opt.Name, word)
 	}
+	if word == "" {
+		word = "''" // as a shell has it
+	}
 	return fmt.Sprintf("--%s %s", opt.Name, word)
 }
 
