@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -209,10 +210,12 @@ func (e *Engine) wentBack(st *stream, epoch channel.Epoch, seq uint64) {
 			st.flow.goingBack.Store(false)
 			return
 		}
-		e.readers.do(func(ctx context.Context) {
+		e.running.Go(func() {
+			ctx, cancel := context.WithTimeout(e.readers.ctx, openTime)
+			defer cancel()
 			defer st.flow.goingBack.Store(false)
 			e.log.Error("a stream has lost messages that it had stored: positions in its channels are invalid, and clients that have one will be notified", "stream", st.name, "last", stored-1, "had", seq)
-			if err := st.goBack(ctx, epoch); err != nil {
+			if err := st.goBack(ctx, cmp.Or(e.cfg.Servers.Prefix, defaultPrefix), epoch); err != nil {
 				e.log.Error("the stream cannot be given a new epoch", "stream", st.name, "error", err)
 				return
 			}

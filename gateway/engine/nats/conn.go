@@ -50,6 +50,7 @@ type link struct {
 	// Set at construction.
 	main, reads *natsgo.Conn
 	maxMessage  int
+	claims      time.Duration // claimTime
 	log         *slog.Logger
 	test        struct { // what tests change
 		patience time.Duration          // in place of directTimeout
@@ -81,7 +82,7 @@ type linkEvents struct {
 // server that cannot be reached is tried again until ctx ends; what trying again does not help is an
 // error at once.
 func dial(ctx context.Context, o Servers, in natsgo.InProcessConnProvider, maxMessage int, ev linkEvents, log *slog.Logger) (*link, error) {
-	l := &link{maxMessage: maxMessage, log: log, advised: make(map[string]bool), errors: make(map[string]time.Time)}
+	l := &link{maxMessage: maxMessage, claims: claimTime, log: log, advised: make(map[string]bool), errors: make(map[string]time.Time)}
 	options, err := serverOptions(o, in)
 	if err != nil {
 		return nil, err

@@ -54,6 +54,7 @@ func testConfig(hs []HistoryOf) streamsConfig {
 func testStore(t *testing.T, c streamsConfig, urls ...string) *rig {
 	t.Helper()
 	l := testLink(t, urls...)
+	l.claims = 50 * time.Millisecond // nobody else does
 	s, err := openStreams(testContext(t), l, c)
 	if err != nil {
 		t.Fatal(err)

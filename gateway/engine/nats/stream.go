@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -194,7 +195,17 @@ func (c *coalesced) run(ask func(context.Context) (state, error)) {
 }
 
 // goBack gives the stream another epoch than the one it has had, unless another node has done so.
-func (st *stream) goBack(ctx context.Context, epoch channel.Epoch) error {
+func (st *stream) goBack(ctx context.Context, prefix string, epoch channel.Epoch) error {
+	c, err := st.link.claim(ctx, prefix)
+	for errors.Is(err, errClaimed) {
+		if err = pause(ctx, openAgain); err == nil {
+			c, err = st.link.claim(ctx, prefix)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer c.end()
 	in, err := st.link.info(ctx, st.name)
 	if err != nil || in.state(st.generation()).epoch != epoch {
 		return err

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -16,8 +17,9 @@ import (
 )
 
 // Streams are created where they are missing, and brought to their limits where they are there, which keeps
-// what they have and so their epochs. Nodes do this at the same time, and come to the same result if they
-// have the same settings.
+// what they have and so their epochs. An update replaces the whole configuration, and the server compares it with
+// nothing: one that was made from an old reading would undo another node's. So a node that has to change something
+// claims that (claim.go), and reads before it changes. If nodes have different settings, those of the last one hold.
 //
 // A stream reserves its bytes at the server. When there is one more namespace with a history, each
 // stream's share is smaller: those that shrink come first, and then those that are new.
@@ -125,6 +127,32 @@ type opening struct {
 }
 
 func (o *opening) run(ctx context.Context) error {
+	if err := o.look(ctx); err != nil {
+		return err
+	}
+	one := o.l.reads.ConnectedClusterName() == "" // a server that is alone makes a stream once, whoever asks
+	if !o.c.embedded && slices.ContainsFunc(o.plans, func(p *plan) bool { return p.existing == nil && !one || p.existing != nil && p.changes() }) {
+		c, err := o.l.claim(ctx, o.c.prefix)
+		if err != nil {
+			return err
+		}
+		defer c.end()
+		if err := o.look(ctx); err != nil { // another node may have changed it before this one began to claim
+			return err
+		}
+	}
+	// Those that shrink come first, then those that grow, then new ones.
+	slices.SortStableFunc(o.plans, func(a, b *plan) int { return cmp.Compare(a.place(), b.place()) })
+	for _, p := range o.plans {
+		if err := o.open(ctx, p); err != nil {
+			return o.fault(p, err)
+		}
+	}
+	return nil
+}
+
+// look looks at what is there, and finds out how large streams may be.
+func (o *opening) look(ctx context.Context) error {
 	for _, p := range o.plans {
 		in, err := o.info(ctx, p.name, false)
 		switch {
@@ -162,31 +190,6 @@ func (o *opening) run(ctx context.Context) error {
 	}
 	for _, p := range o.plans {
 		p.maxBytes = share
-	}
-	// Those that shrink come first, then those that grow, then new ones.
-	slices.SortStableFunc(o.plans, func(a, b *plan) int { return cmp.Compare(a.place(), b.place()) })
-	if o.l.reads.ConnectedClusterName() != "" && slices.ContainsFunc(o.plans, func(p *plan) bool { return p.existing == nil }) {
-		c, err := o.claim(ctx, claimTime)
-		if err != nil {
-			return err
-		}
-		defer c.end()
-		for _, p := range o.plans { // another node may have created it before this one has begun to claim
-			if p.existing != nil {
-				continue
-			}
-			switch _, err := o.info(ctx, p.name, false); {
-			case err == nil:
-				return again{errClaimed, claimTries}
-			case !hasCode(err, codeNoStream):
-				return o.fault(p, err)
-			}
-		}
-	}
-	for _, p := range o.plans {
-		if err := o.open(ctx, p); err != nil {
-			return o.fault(p, err)
-		}
 	}
 	return nil
 }
@@ -248,6 +251,23 @@ func (p *plan) config(d description) map[string]any {
 	return same
 }
 
+// changes reports whether an existing stream is not as it should be.
+func (p *plan) changes() bool {
+	return p.described().raised == raising || len(p.differs(p.existing, p.described())) > 0
+}
+
+// described returns the description of an existing stream.
+func (p *plan) described() description {
+	d, _ := parseDescription(textIn(p.existing.Config, "description")) // ignored: mine has read it
+	return d
+}
+
+// raises reports whether an existing stream's limit will be raised.
+func (p *plan) raises() bool {
+	limit := numberIn(p.existing.Config, "max_msgs_per_subject")
+	return limit > 0 && int64(p.limit) > limit
+}
+
 // open creates a stream, or changes what is not as it should be.
 func (o *opening) open(ctx context.Context, p *plan) error {
 	if p.existing == nil {
@@ -269,17 +289,17 @@ func (o *opening) open(ctx context.Context, p *plan) error {
 		p.current.Store(uint64(in.state(p.generation()).epoch))
 		return nil
 	}
-	d, _ := parseDescription(textIn(p.existing.Config, "description")) // ignored: mine has read it
-	limit := numberIn(p.existing.Config, "max_msgs_per_subject")
-	raise := limit > 0 && int64(p.limit) > limit
-	if raise {
+	d := p.described()
+	if p.raises() {
 		d.raised = raising
+	}
+	if was := numberIn(p.existing.Config, "max_msgs_per_subject"); was != int64(p.limit) && strings.HasSuffix(p.id, "_0") {
+		o.c.log.Info("the size of a stored history changes: all gateways should have the same", "stream", p.name, "from", was-1, "to", p.limit-1)
 	}
 	in, err := o.update(ctx, p, p.existing, d)
 	if err == nil && d.raised == raising {
 		// What the lower limit has dropped lies below what is stored now.
 		if in, err = o.info(ctx, p.name, true); err == nil {
-			d, _ = parseDescription(textIn(in.Config, "description")) // ignored as before
 			d.raised = in.State.Last
 			in, err = o.update(ctx, p, in, d)
 		}
@@ -310,18 +330,25 @@ func (o *opening) info(ctx context.Context, name string, made bool) (*info, erro
 	}
 }
 
+// differs returns what of a stream's configuration is not as it should be.
+func (p *plan) differs(in *info, d description) map[string]any {
+	c := p.config(d)
+	for key, value := range c {
+		if reflect.DeepEqual(in.Config[key], value) || in.Config[key] == nil && (value == false || value == json.Number("0")) {
+			delete(c, key)
+		}
+	}
+	return c
+}
+
 // update brings a stream to its configuration, and leaves what is not ours of that. It asks nothing if
 // nothing changes.
 func (o *opening) update(ctx context.Context, p *plan, in *info, d description) (*info, error) {
-	changed := false
-	for key, value := range p.config(d) {
-		if !reflect.DeepEqual(in.Config[key], value) && !(in.Config[key] == nil && (value == false || value == json.Number("0"))) {
-			in.Config[key], changed = value, true
-		}
-	}
-	if !changed {
+	changes := p.differs(in, d)
+	if len(changes) == 0 {
 		return in, nil
 	}
+	maps.Copy(in.Config, changes)
 	updated := new(info)
 	if err := o.l.api(ctx, "STREAM.UPDATE."+p.name, in.Config, updated); err != nil {
 		return nil, err
