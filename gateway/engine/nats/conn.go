@@ -339,7 +339,7 @@ func (l *link) check(nc *natsgo.Conn) error {
 	advised := l.advised[text]
 	l.advised[text] = true
 	l.mu.Unlock()
-	if line := advice(v); ok && line != "" && !advised {
+	if line := advice(v, nc.ConnectedClusterName() != ""); ok && line != "" && !advised {
 		l.log.Warn(line)
 	}
 	return nil

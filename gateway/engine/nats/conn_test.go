@@ -108,6 +108,9 @@ func TestServersThatDoNotDo(t *testing.T) {
 		"far too old":            {info: `"version":"1.4.1",` + most, err: "nats-server 1.4.1 at {NATSURL} is too old"},
 		"fixed in its line":      {info: `"version":"2.12.12",` + most},
 		"not fixed in its line":  {info: `"version":"2.12.11",` + most, warning: "GHSA-q59r-vq66-pxc2): upgrade it to 2.12.12 or 2.14.3 or later"},
+		"2.9 in a cluster":       {info: `"version":"2.9.25","cluster":"c",` + most, warning: "nats-server 2.9.25 can lose acknowledged publications in a cluster when a server stands still for seconds, and has published vulnerabilities ("},
+		"2.9 alone":              {info: `"version":"2.9.25",` + most, warning: "nats-server 2.9.25 has published vulnerabilities ("},
+		"2.10 in a cluster":      {info: `"version":"2.10.0","cluster":"c",` + most, warning: "nats-server 2.10.0 has published vulnerabilities ("},
 		"a line without a fix":   {info: `"version":"2.13.0",` + most, warning: "upgrade it to 2.14.3 or later"},
 		"a preview":              {info: `"version":"2.16.0-RC.1",` + most},
 		"no version":             {info: `"version":"mine",` + most},
@@ -136,7 +139,7 @@ func TestTheInstalledServerIsOldEnoughForAWarning(t *testing.T) {
 	if err != "" {
 		t.Fatal(err)
 	}
-	if v, ok := parseVersion(l.main.ConnectedServerVersion()); !ok || (advice(v) != "") != strings.Contains(log.String(), advice(v)+`"`) {
+	if v, ok := parseVersion(l.main.ConnectedServerVersion()); !ok || (advice(v, false) != "") != strings.Contains(log.String(), advice(v, false)+`"`) {
 		t.Errorf("version %v, log %s", v, log.String())
 	}
 }

@@ -89,7 +89,7 @@ func inspectServer(ctx context.Context, url string, o Servers, maxMessage int) S
 	r.Name, r.Version, r.Cluster = nc.ConnectedServerName(), nc.ConnectedServerVersion(), nc.ConnectedClusterName()
 	r.MaxPayload, r.NeedPayload = nc.MaxPayload(), int64(maxMessage+payloadOverhead)
 	if v, ok := parseVersion(r.Version); ok {
-		r.Advice = advice(v)
+		r.Advice = advice(v, r.Cluster != "")
 		if v.less(versionLeast) {
 			r.TooOld = versionLeast.String()
 		}
