@@ -170,19 +170,6 @@ func TestStreamThatGoesBack(t *testing.T) {
 	far.has("g")
 }
 
-// has waits until a line has come.
-func (w *watcher) has(line string) {
-	w.t.Helper()
-	clienttest.WaitFor(w.t, line, func() bool {
-		for _, got := range w.lines() {
-			if got == line {
-				return true
-			}
-		}
-		return false
-	})
-}
-
 // What did not come before it was removed is a gap.
 func TestRemovedBeforeItCame(t *testing.T) {
 	t.Parallel()

@@ -83,7 +83,7 @@ func TestCredentialsThatExpire(t *testing.T) {
 	t.Parallel()
 	s, i := startIssuer(t)
 	i.issue(3 * time.Second)
-	var log output
+	var log logLines
 	n := startClusterWith(t, 1, func(c *Config) {
 		c.Histories, c.Logger, c.Servers.Creds = nil, log.logger(), i.path
 	}, s.URL()).nodes[0]

@@ -5,11 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -38,7 +35,7 @@ func newDiskRig(t testing.TB) *diskRig { return diskRigIn(t, filepath.Join(natst
 
 func diskRigIn(t testing.TB, dir string) *diskRig {
 	s := &diskRig{t: t, dir: dir}
-	s.cfg = embeddedConfig{dir: s.dir, dataMax: 1 << 30, maxMessage: 64 << 10, log: slog.New(slog.NewTextHandler(&s.log, nil))}
+	s.cfg = embeddedConfig{dir: s.dir, dataMax: 1 << 30, maxMessage: 64 << 10, log: s.log.logger()}
 	t.Cleanup(func() {
 		if s.e != nil {
 			s.close()
@@ -225,38 +222,4 @@ func fill(t *testing.T, dir string, left int64) (path string) {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// logLines is what was logged.
-type logLines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-// Write drops what nats-server says of a machine that is slow.
-func (l *logLines) Write(p []byte) (int, error) {
-	if text := string(p); strings.Contains(text, "took too long") || strings.Contains(text, "processing time") {
-		return len(p), nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logLines) reset() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text.Reset()
-}
-
-// lines returns the lines that contain a word.
-func (l *logLines) lines(word string) (found []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
-		if strings.Contains(line, word) {
-			found = append(found, line)
-		}
-	}
-	return found
 }

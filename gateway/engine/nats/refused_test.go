@@ -30,7 +30,7 @@ func TestSubscriptionsRefusedOnReconnect(t *testing.T) {
 	t.Parallel()
 	var o *natsserver.Options
 	srv := natstest.Start(t, natstest.Options{JetStream: true, Tune: func(opts *natsserver.Options) { o = opts }})
-	var log output
+	var log logLines
 	n := startClusterWith(t, 1, func(c *Config) {
 		c.test.again, c.test.patience, c.Logger = 50*time.Millisecond, 2*time.Second, log.logger() // the lanes' own subscriptions may be refused, too
 	}, srv.URL()).nodes[0]
