@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -301,5 +302,68 @@ func TestReadingWhileOthersPublish(t *testing.T) {
 			}
 			publishing.Wait()
 		})
+	}
+}
+
+// A reading that takes longer than a worker has for a job goes on where it was.
+func TestLongReadings(t *testing.T) {
+	t.Parallel()
+	const size = 20 * batchMessages
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	n := startClusterWith(t, 1, func(c *Config) {
+		c.Histories = []HistoryOf{{Namespace: "kept", Size: size, TTL: time.Hour, Durable: true}}
+	}, srv.URL()).nodes[0]
+	e, s := n.Engine.(*Engine), newSender(t, n)
+	for range size {
+		clienttest.WaitFor(t, "room in the queue", func() bool { return errors.Is(s.sends("x", "a"), engine.ErrPending) })
+	}
+	for range size {
+		if a := clienttest.Receive(t, "the answer", s.answers); a.err != nil {
+			t.Fatal(a.err)
+		}
+	}
+	st := e.stream("x")
+	asked := make(chan uint64, size)
+	nc := srv.Connect(t)
+	_, err := nc.Subscribe("$JS.API.DIRECT.GET."+st.name, func(m *natsgo.Msg) {
+		var q directGet
+		if err := json.Unmarshal(m.Data, &q); err != nil {
+			t.Error(err)
+		}
+		asked <- q.Seq
+	})
+	if err == nil {
+		err = nc.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	read := make(chan int, 1)
+	go e.readOn(ctx, st.attempt("x", 0), func(got reading, err error) {
+		if err != nil {
+			t.Error(err)
+		}
+		read <- len(got.msgs)
+	})
+	last, begun := uint64(0), 0
+	for got := -1; got < 0; {
+		select {
+		case got = <-read:
+			if got != size {
+				t.Errorf("%d messages, want %d", got, size)
+			}
+		case seq := <-asked:
+			if seq == 1 {
+				begun++
+			}
+			if last = max(last, seq); last > batchMessages {
+				cancel() // the worker's time is over
+			}
+		}
+	}
+	if begun > 1 {
+		t.Errorf("it was begun %d times", begun)
 	}
 }

@@ -205,10 +205,25 @@ func (l *lane) suspect(name string) {
 	}
 }
 
+// read has a worker read from a stream, and calls done there with what it has read.
+func (e *Engine) read(a *attempt, done func(reading, error)) {
+	e.readers.do(func(ctx context.Context) { e.readOn(ctx, a, done) })
+}
+
+// readOn goes on with a reading. If it takes longer than a worker has for a job, it goes on later, when others had their
+// turn.
+func (e *Engine) readOn(ctx context.Context, a *attempt, done func(reading, error)) {
+	batches := a.batches
+	got, err := a.read(ctx)
+	if err != nil && a.batches > batches && ctx.Err() != nil {
+		e.read(a, done)
+		return
+	}
+	done(got, err)
+}
+
 func (l *lane) read(r *route) {
-	st, name, above := r.st, r.name, r.last
-	l.e.readers.do(func(ctx context.Context) {
-		got, err := st.read(ctx, name, above)
+	l.e.read(r.st.attempt(r.name, r.last), func(got reading, err error) {
 		l.post(func() {
 			switch {
 			case !l.current(r):
@@ -302,9 +317,8 @@ func (l *lane) fill(ch *channel.Channel) {
 		r.busy.fill = true
 		return
 	}
-	st, name := r.st, r.name
-	l.e.readers.do(func(ctx context.Context) {
-		got, err := st.read(ctx, name, 0)
+	name := r.name
+	l.e.read(r.st.attempt(name, 0), func(got reading, err error) {
 		l.post(func() {
 			switch {
 			case r.ch != ch || !l.current(r):

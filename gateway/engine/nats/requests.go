@@ -107,11 +107,12 @@ func (e *Engine) Answer(f func(request []byte, reply func([]byte))) {
 
 // history answers a query from a stream.
 func (e *Engine) history(ctx context.Context, st *stream, q engine.HistoryQuery, done func(channel.Collected, error)) {
-	got, err := st.read(ctx, q.Channel, 0)
-	if err != nil {
-		done(channel.Collected{}, unavailable(err))
-		return
-	}
-	k := got.kept(q.Channel, e.cfg.Keep(q.Channel).TTL, q.Now)
-	done(k.collect(q))
+	e.readOn(ctx, st.attempt(q.Channel, 0), func(got reading, err error) {
+		if err != nil {
+			done(channel.Collected{}, unavailable(err))
+			return
+		}
+		k := got.kept(q.Channel, e.cfg.Keep(q.Channel).TTL, q.Now)
+		done(k.collect(q))
+	})
 }
