@@ -25,7 +25,7 @@ import (
 //
 // How long a stream lives is the epoch of its channels. In this process's own store the generation of the data
 // directory is added, which grows when acknowledged messages may be gone. To that of a stream on servers is
-// added how often nodes saw it go back: its description says so.
+// added how often nodes saw it go back: its description says so. And a start that does not use a stream counts as well.
 //
 // Rejected: one stream per channel (each costs a Raft group and files), one for all namespaces (limits belong
 // to a stream), and nats.go's interface to streams (see api.go).
@@ -281,7 +281,7 @@ func numberIn(config map[string]any, key string) int64 {
 
 // description is what a stream's description says: that it is ours, in which format, and the last sequence
 // when its limit of messages per subject was raised last. Messages up to there may have been dropped by
-// the lower limit. And it says how often the stream went back (Engine.wentBack), if it did.
+// the lower limit. And it says how often the stream went back (Engine.wentBack) or was not used, if it did or was.
 type description struct{ raised, back uint64 }
 
 const (

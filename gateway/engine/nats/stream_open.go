@@ -85,9 +85,12 @@ func openStreams(ctx context.Context, l *link, c streamsConfig) (*streams, error
 		}
 	}
 	if plans == nil {
+		s = nil
+	}
+	if s == nil && !c.embedded {
 		return nil, nil
 	}
-	if c.maxMessage > storeMessageMost {
+	if s != nil && c.maxMessage > storeMessageMost {
 		return nil, setting.Error(fmt.Sprintf("{MaxMessage} %s is too large for a history that is stored: at most %s", setting.FormatSize(c.maxMessage), setting.FormatSize(storeMessageMost)))
 	}
 	o := opening{l: l, c: c, plans: plans}
@@ -171,9 +174,9 @@ func (o *opening) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	streams := len(o.plans) + len(unused)
+	streams := max(len(o.plans)+len(unused), 1)
 	share := o.c.dataMax / int64(streams)
-	if least := sharesLeast * int64(o.c.maxMessage+payloadOverhead); share < least {
+	if least := sharesLeast * int64(o.c.maxMessage+payloadOverhead); share < least && len(o.plans) > 0 {
 		return setting.Error(fmt.Sprintf("{DataMax} %s is too small for %d streams and {MaxMessage} %s: at least %s", setting.FormatSize(int(o.c.dataMax)),
 			streams, setting.FormatSize(o.c.maxMessage), setting.FormatSize(int(least)*streams)))
 	}
@@ -181,11 +184,13 @@ func (o *opening) look(ctx context.Context) error {
 		share -= share % roundBytes
 	}
 	for _, in := range unused {
-		if numberIn(in.Config, "max_bytes") > share {
-			in.Config["max_bytes"] = share
-			if err := o.l.api(ctx, "STREAM.UPDATE."+textIn(in.Config, "name"), in.Config, nil); err != nil {
-				return err
-			}
+		if d, err := parseDescription(textIn(in.Config, "description")); err == nil {
+			d.back++ // what is published meanwhile is not in it
+			in.Config["description"] = d.String()
+		}
+		in.Config["max_bytes"] = min(numberIn(in.Config, "max_bytes"), share)
+		if err := o.l.api(ctx, "STREAM.UPDATE."+textIn(in.Config, "name"), in.Config, nil); err != nil {
+			return err
 		}
 	}
 	for _, p := range o.plans {
@@ -357,7 +362,7 @@ func (o *opening) update(ctx context.Context, p *plan, in *info, d description) 
 }
 
 // unused returns the streams of this process's own store whose namespaces are not durable any more. They
-// empty with age, and those that are empty it removes.
+// empty with age, and those that are empty it removes. If they are used again, their epoch is another one.
 func (o *opening) unused(ctx context.Context) (left []*info, err error) {
 	if !o.c.embedded {
 		return nil, nil // other nodes may have other settings
