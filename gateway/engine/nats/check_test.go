@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/channel"
 	"sluice/gateway/clienttest"
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/nats/natstest"
@@ -194,4 +195,35 @@ func TestRemovedBeforeItCame(t *testing.T) {
 	r.wants("after", "a", "gap")
 	s.publishes("x", "c")
 	r.wants("what follows", "a", "gap", "c")
+}
+
+// A channel that had no publication yet misses nothing when its first one is read from the stream, although the stream
+// has dropped what was there when the channel began.
+func TestFirstPublicationThatIsRead(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	n := startCluster(t, 1, srv.URL()).nodes[0]
+	e, s := n.Engine.(*Engine), newSender(t, n)
+	s.publishes(neighbour(e, "x"), "1", "2")
+	r := watch(t, n, "x")
+	defer r.leave()
+	s.publishes(neighbour(e, "x"), "3")
+	js, err := srv.Connect(t).JetStream()
+	if err == nil {
+		err = js.PurgeStream(e.stream("x").name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	resume := stopped(n)
+	if _, err := js.Publish(e.stream("x").subject("x"), appendMessage(nil, &message{Publication: channel.Publication{Payload: []byte("a"), At: time.Now().UnixMilli()}})); err != nil {
+		t.Fatal(err)
+	}
+	l := e.lane("x")
+	clienttest.WaitFor(t, "the message", func() bool { return len(l.live) > 0 })
+	l.post(func() { l.catchUp(l.routes["x"]) }) // as when its head is seen before it
+	resume()
+	r.wants("the first one", "a")
+	s.publishes("x", "b")
+	r.wants("the next one", "a", "b")
 }

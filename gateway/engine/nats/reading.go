@@ -232,6 +232,7 @@ func (l *lane) read(r *route) {
 				l.arm()
 			default:
 				l.e.counts.caughtUp.Add(1)
+				l.takeLive() // it is held
 				l.merge(r, &got)
 				if r.ch != nil && !r.told {
 					l.tell(r)
@@ -272,7 +273,7 @@ func (l *lane) merge(r *route, got *reading) {
 			l.p = channel.Publication{Kind: channel.KindReset, Epoch: r.epoch, Prev: floor}
 			r.ch.Append(&l.p, &l.scratch)
 		}
-	case newer && got.floor > r.last:
+	case newer && got.floor > r.last && !r.begins(got):
 		r.last, r.prev = got.floor, max(r.prev, floor)
 		l.gap(r, floor, engine.GapTrimmed)
 	}
@@ -283,6 +284,12 @@ func (l *lane) merge(r *route, got *reading) {
 			l.append(r, &a)
 		}
 	}
+}
+
+// begins reports whether a reading begins with the first publication that the channel ever had: it came meanwhile, and
+// there was none before it when it was stored. Then nothing is missing, wherever the front of the stream is by now.
+func (r *route) begins(got *reading) bool {
+	return r.prev == 0 && !r.doubt && r.busy != nil && len(r.busy.held) > 0 && r.busy.held[0].last == 0 && r.busy.held[0].seq == got.msgs[0].seq
 }
 
 // offset returns the offset that clients have for the sequence of the floor: a message that stands for a
