@@ -3,13 +3,12 @@ package main
 import (
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"sluice/bench/hostile"
 	"sluice/bench/trial/trialtest"
+	"sluice/poller/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // The short form of every row, with fewer seconds and clients than the long one but
 // the same judge. The long forms are `go run ./bench/chaos --row all`.

@@ -4,9 +4,8 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"sluice/bench/trial/trialtest"
+	"sluice/poller/leaktest"
 )
 
 // The figures start this program as bare publishers; in a test, that is the test's binary.
@@ -15,7 +14,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // Under the race detector are the figures in which the most happens at once.

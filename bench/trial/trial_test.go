@@ -7,11 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"sluice/poller/leaktest"
+
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // do runs a trial that starts nothing.
 func do(t *testing.T, o Options, run func(*Run) error) *Result {

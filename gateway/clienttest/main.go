@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/poller/leaktest"
+
 	"go.uber.org/goleak"
 )
 
@@ -28,7 +30,7 @@ func RunTests(m *testing.M, leaks ...goleak.Option) (status int) {
 	before := Descriptors()
 	status = m.Run()
 	if status == 0 {
-		if err := NoLeaks(leaks...); err != nil {
+		if err := leaktest.Goroutines(leaks...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			status = 1
 		}
@@ -42,16 +44,6 @@ func RunTests(m *testing.M, leaks ...goleak.Option) (status int) {
 		}
 	}
 	return status
-}
-
-// NoLeaks returns an error if goroutines are left over. It waits for those that are about to end, for
-// longer than goleak does.
-func NoLeaks(leaks ...goleak.Option) (err error) {
-	for end := time.Now().Add(Patience); ; {
-		if err = goleak.Find(leaks...); err == nil || time.Now().After(end) {
-			return err
-		}
-	}
 }
 
 // defaultParallel is what the testing package takes where it is told nothing.
