@@ -99,7 +99,7 @@ func (c *Cluster) startGateways(n, history int, flags func(i int) []string) {
 
 // KillGateway kills a gateway and returns when it has ended.
 func (c *Cluster) KillGateway(i int) {
-	c.run.Say("kill -9 of %s", c.Gateways[i].name)
+	c.run.Say("kill -9 of %s", c.Gateways[i].Name)
 	c.Gateways[i].Kill()
 }
 

@@ -4,16 +4,12 @@ import (
 	"fmt"
 	"strings"
 
-	"sluice/bench/child"
 	"sluice/bench/sys"
+	"sluice/bench/trial"
 )
 
 // Gateway is a gateway that a row has started, as a process of its own.
-type Gateway struct {
-	*child.Process
-	run  *Run
-	name string
-}
+type Gateway struct{ *trial.Gateway }
 
 // Start starts a gateway with additional flags, on free loopback ports where they name none.
 func (r *Run) Start(flags ...string) (*Gateway, error) { return r.StartBy(nil, flags...) }
@@ -21,10 +17,7 @@ func (r *Run) Start(flags ...string) (*Gateway, error) { return r.StartBy(nil, f
 // StartBy is Start through a command that runs the command after its arguments.
 func (r *Run) StartBy(by []string, flags ...string) (*Gateway, error) {
 	g, err := r.Gateway(by, flags...)
-	if err != nil {
-		return nil, err
-	}
-	return &Gateway{g.Process, r, g.Name}, nil
+	return &Gateway{g}, err
 }
 
 // Counters returns the gateway's counters and gauges, without the prefix sluice_: for each name

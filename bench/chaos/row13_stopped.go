@@ -35,7 +35,7 @@ func stoppedSeveral(r *Run) {
 		for _, stop := range stops {
 			noError(r.Pause(between))
 			i := r.random.IntN(gateways)
-			noError(r.freezeProcess(p.Gateways[i].name, p.Gateways[i].Process, stop))
+			noError(r.freezeProcess(p.Gateways[i].Name, p.Gateways[i].Process, stop))
 			p.AwaitCurrent(p.clients)
 			noError(r.Pause(between))
 			i = r.random.IntN(servers)

@@ -156,12 +156,10 @@ func (r *Run) durablePublishers(channels int, warmup, duration time.Duration, na
 // live measures the latency of live publications on some gateways that share their channels. A load for
 // which the tester itself was late is repeated, as often in a figure as it has rounds.
 func (r *Run) live(rate float64, duration time.Duration, gateways ...*child.Process) *bench.Result {
+	at := urls(gateways)
 	o := bench.FanoutOptions{
-		Options:     bench.Options{URL: gateways[0].URL("ws", ""), Protocol: bench.JSON},
+		Options: bench.Options{URL: at[0], Protocol: bench.JSON}, Nodes: at[1:],
 		Subscribers: 9, Publishers: 3, Rate: rate, Size: size, Duration: duration, Warmup: min(duration/4, 2*time.Second),
-	}
-	for _, g := range gateways[1:] {
-		o.Nodes = append(o.Nodes, g.URL("ws", ""))
 	}
 	res := must(bench.Fanout(r.Context, o))
 	for ; res.Verdict == bench.VerdictInvalid && !r.Short && r.repeated < r.Rounds; r.repeated++ {

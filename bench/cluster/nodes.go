@@ -55,12 +55,10 @@ func highestRate(r *Run) {
 	gateways, _ := r.nodes(3, 1, "--history", "off")
 	var held []float64
 	for i := range r.Rounds {
+		at := urls(gateways)
 		o := bench.FanoutOptions{
-			Options:     bench.Options{URL: gateways[0].URL("ws", ""), Protocol: bench.Raw},
+			Options: bench.Options{URL: at[0], Protocol: bench.Raw}, Nodes: at[1:],
 			Subscribers: 30, Publishers: 6, Rate: first, FindMax: !r.Short, Size: 1024, Duration: duration,
-		}
-		for _, g := range gateways[1:] {
-			o.Nodes = append(o.Nodes, g.URL("ws", ""))
 		}
 		res := must(bench.Fanout(r.Context, o))
 		rate := res.Metrics["rate_held"]

@@ -68,12 +68,18 @@ func sharing(servers []*child.NATS, flags ...string) []string {
 	return append([]string{"--nats-url", child.URLs(servers), "--data-max", "2GiB"}, flags...)
 }
 
+// urls returns where clients connect to gateways.
+func urls(gateways []*child.Process) (all []string) {
+	for _, g := range gateways {
+		all = append(all, g.URL("ws", ""))
+	}
+	return all
+}
+
 // Crowd connects a crowd to gateways. It is closed by the caller.
 func (r *Run) Crowd(o bench.CrowdOptions, gateways ...*child.Process) *bench.Crowd {
-	o.URL = gateways[0].URL("ws", "")
-	for _, g := range gateways[1:] {
-		o.Nodes = append(o.Nodes, g.URL("ws", ""))
-	}
+	all := urls(gateways)
+	o.URL, o.Nodes = all[0], all[1:]
 	begin := time.Now()
 	c := must(bench.Gather(r.Context, o))
 	r.Say("%d clients have connected in %.1f s", o.Clients+o.Publishers, time.Since(begin).Seconds())

@@ -151,9 +151,10 @@ func writeSummary(w io.Writer, all []*Result) error {
 	line := func(cells ...string) { fmt.Fprintf(t, "| %s\t|\n", strings.Join(cells, "\t| ")) }
 	line("", "figure", "must", "measured", "verdict")
 	line("---", "---", "---", "---", "---")
-	took := 0.0
+	took, verdicts := 0.0, map[Verdict]int{}
 	for _, r := range all {
 		took += r.Elapsed
+		verdicts[r.Verdict]++
 		name := r.title
 		if r.Error != "" || len(r.Checks) > 0 {
 			line(name, "checks", "all", r.seen(), string(r.Verdict))
@@ -164,14 +165,14 @@ func writeSummary(w io.Writer, all []*Result) error {
 			name = ""
 		}
 	}
-	fmt.Fprintf(t, "\n%d of %d passed in %.0f s\n", passed(all), len(all), took)
+	fmt.Fprintf(t, "\n%d passed, %d failed, %d skipped in %.0f s\n", verdicts[Pass], verdicts[Fail], verdicts[Skip], took)
 	return t.Flush()
 }
 
 // seen sums up the checks.
 func (r *Result) seen() string {
 	if r.Error != "" {
-		return strings.ReplaceAll(r.Error, "\n", " ")
+		return fmt.Sprintf("%.200s", strings.ReplaceAll(r.Error, "\n", " ")) // it can have a log
 	}
 	failed := r.failedChecks()
 	s := fmt.Sprintf("%d of %d", len(r.Checks)-len(failed), len(r.Checks))
@@ -179,13 +180,4 @@ func (r *Result) seen() string {
 		s += ", not " + strings.Join(failed, ", ")
 	}
 	return s
-}
-
-func passed(all []*Result) (n int) {
-	for _, r := range all {
-		if r.Verdict == Pass {
-			n++
-		}
-	}
-	return n
 }

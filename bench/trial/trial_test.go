@@ -85,6 +85,7 @@ func TestSeveralResultsAreOneTable(t *testing.T) {
 		do(t, Options{}, func(r *Run) error { r.Figure("rate", "/s", AtLeast(5000), 4000); return nil }),
 		do(t, Options{}, func(r *Run) error { r.Check("C1", true, ""); r.Check("C2", false, ""); return nil }),
 		do(t, Options{}, func(*Run) error { return errors.New("no gateway") }),
+		do(t, Options{}, func(*Run) error { return Skipped("none") }),
 	}
 	for _, r := range all {
 		r.Elapsed = 1
@@ -101,8 +102,9 @@ func TestSeveralResultsAreOneTable(t *testing.T) {
 | row 1, a test | rate   | at least 5000 | 4000 /s        | FAIL    |
 | row 1, a test | checks | all           | 1 of 2, not C2 | FAIL    |
 | row 1, a test | checks | all           | no gateway     | FAIL    |
+| row 1, a test | checks | all           | skipped: none  | SKIP    |
 
-1 of 4 passed in 4 s
+1 passed, 3 failed, 1 skipped in 5 s
 `
 	if diff := cmp.Diff(strings.TrimPrefix(want, "\n"), out.String()); diff != "" {
 		t.Error(diff)
