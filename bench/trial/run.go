@@ -61,11 +61,8 @@ func (p Program) Do(ctx context.Context, t Trial, o Options) (*Result, error) {
 	r := &Run{Options: o, Context: ctx, Result: p.newResult(t, o), Began: time.Now()}
 	r.Say("%s: files in %s", r.Result.title, o.Dir)
 	err = r.run(t)
-	if err == nil {
-		err = ctx.Err()
-	}
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = errors.Join(cause, err)
 	}
 	r.Result.settle(err)
 	r.end()

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/poller/leaktest"
 
@@ -51,6 +52,17 @@ func TestVerdictOfATrial(t *testing.T) {
 		if r.Verdict != tc.want {
 			t.Errorf("%s: got %s (%s), want %s", tc.name, r.Verdict, r.Error, tc.want)
 		}
+	}
+}
+
+func TestATrialEndsAtItsDeadline(t *testing.T) {
+	r := do(t, Options{Deadline: time.Millisecond}, func(r *Run) error {
+		r.Check("it", true, "")
+		r.Until("never", time.Minute, func() bool { return false })
+		return nil
+	})
+	if r.Verdict != Fail || !strings.Contains(r.Error, "longer than 1ms") || !strings.Contains(r.Error, "never") {
+		t.Errorf("got %s, %q", r.Verdict, r.Error)
 	}
 }
 
