@@ -53,7 +53,7 @@ func (s *diskRig) start() {
 		s.t.Fatal(err)
 	}
 	s.e = e
-	if s.nc, err = natsgo.Connect("", natsgo.InProcessServer(e), natsgo.MaxReconnects(-1), natsgo.ReconnectWait(10*time.Millisecond)); err != nil {
+	if s.nc, err = natsgo.Connect("", natsgo.InProcessServer(e), natsgo.Timeout(clienttest.Patience), natsgo.MaxReconnects(-1), natsgo.ReconnectWait(10*time.Millisecond)); err != nil {
 		s.t.Fatal(err)
 	}
 	if s.js, err = jetstream.New(s.nc); err != nil {

@@ -3,6 +3,7 @@ package nats
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -150,6 +151,38 @@ func TestLaneWithoutTime(t *testing.T) {
 		if a := clienttest.Receive(t, "what its publisher learns", s.answers); a.err != nil {
 			t.Errorf("%s: %v, want none", what, a.err)
 		}
+	}
+}
+
+// What comes while a channel is read from its stream is held, and read where that is too much.
+func TestMoreThanARouteHolds(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+	ready(t, n)
+	e, s, r := n.Engine.(*Engine), newSender(t, n), watch(t, n, "x")
+	defer r.leave()
+	for _, messages := range []int{heldMost, 2 * heldMost} {
+		l, held := e.lane("x"), make(chan busy)
+		l.post(func() { l.routes["x"].busy = new(busy) }) // it was read before they come
+		for i := range messages {
+			if err := s.sends("x", fmt.Sprint(i)); err != engine.ErrPending {
+				t.Fatal(err)
+			}
+		}
+		for range messages {
+			if a := clienttest.Receive(t, "an answer", s.answers); a.err != nil {
+				t.Fatal(a.err)
+			}
+		}
+		l.post(func() {
+			held <- *l.routes["x"].busy
+			l.goOn(l.routes["x"])
+		})
+		if b := <-held; b.overflow != (messages > heldMost) || len(b.held) > heldMost {
+			t.Errorf("%d of %d messages are held", len(b.held), messages)
+		}
+		last := fmt.Sprint(messages - 1)
+		clienttest.WaitFor(t, "the last message", func() bool { got := r.lines(); return len(got) > 0 && got[len(got)-1] == last })
 	}
 }
 

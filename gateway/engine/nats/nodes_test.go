@@ -94,7 +94,7 @@ func (testLanes) checkPositions(string)              {}
 
 func connect(t *testing.T, url string) *natsgo.Conn {
 	t.Helper()
-	nc, err := natsgo.Connect(url, natsgo.ReconnectBufSize(-1), natsgo.MaxReconnects(-1), natsgo.ReconnectWait(10*time.Millisecond))
+	nc, err := natsgo.Connect(url, natsgo.Timeout(clienttest.Patience), natsgo.ReconnectBufSize(-1), natsgo.MaxReconnects(-1), natsgo.ReconnectWait(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
