@@ -321,3 +321,38 @@ func TestLostAnswers(t *testing.T) {
 		enginetest.Order(t, startClusterWith(t, 2, lose, s.URL()).rig())
 	})
 }
+
+// Nodes with another prefix share nothing, not even a name.
+func TestPrefixes(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	var all []*cluster
+	for range 2 {
+		all = append(all, startClusterWith(t, 1, func(c *Config) { c.Name = "one" }, srv.URL()))
+	}
+	for _, name := range []string{"x", "none"} {
+		var readers []*watcher
+		for _, c := range all {
+			readers = append(readers, watch(t, c.nodes[0], name))
+			defer readers[len(readers)-1].leave()
+		}
+		for i, c := range all {
+			newSender(t, c.nodes[0]).publishes(name, fmt.Sprint(name, i))
+		}
+		for i, r := range readers {
+			r.wants("its own only", fmt.Sprint(name, i))
+		}
+	}
+	for i, c := range all {
+		e := c.nodes[0].Engine
+		nodes, err := engine.Wait(t.Context(), e.Info)
+		if err != nil || len(nodes.List) > 0 || e.(*Engine).Stats().Nodes != 1 {
+			t.Errorf("nodes: %+v, %v", nodes, err)
+		}
+		q := engine.HistoryQuery{Channel: "x", Most: channel.Bounds{Count: -1}, Now: time.Now().UnixMilli()}
+		got, err := engine.Wait(t.Context(), func(done func(channel.Collected, error)) { e.History(q, done) })
+		if err != nil || len(got.Publications) != 1 || string(got.Publications[0].Payload) != fmt.Sprint("x", i) {
+			t.Errorf("history: %+v, %v", got, err)
+		}
+	}
+}

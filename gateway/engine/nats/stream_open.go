@@ -97,6 +97,7 @@ func openStreams(ctx context.Context, l *link, c streamsConfig) (*streams, error
 	for try := 1; ; try++ {
 		err := o.run(ctx)
 		if err == nil {
+			o.advise()
 			return s, nil
 		}
 		var a again
@@ -199,6 +200,15 @@ func (o *opening) look(ctx context.Context) error {
 	return nil
 }
 
+// advise has a line in the log if streams have fewer copies than new ones would have.
+func (o *opening) advise() {
+	if few := slices.IndexFunc(o.plans, func(p *plan) bool { return p.existing != nil && numberIn(p.existing.Config, "num_replicas") < 3 }); few >= 0 &&
+		o.c.replicas == 0 && o.l.reads.ConnectedClusterName() != "" {
+		o.c.log.Warn("streams have fewer copies than the cluster can keep: they do not survive the loss of a server until --nats-replicas is 3",
+			"stream", o.plans[few].name, "copies", numberIn(o.plans[few].existing.Config, "num_replicas"))
+	}
+}
+
 // place is where a plan comes: 0 for streams that shrink, 1 for those that grow, 2 for new ones.
 func (p *plan) place() int {
 	switch {
@@ -298,8 +308,8 @@ func (o *opening) open(ctx context.Context, p *plan) error {
 	if p.raises() {
 		d.raised = raising
 	}
-	if was := numberIn(p.existing.Config, "max_msgs_per_subject"); was != int64(p.limit) && strings.HasSuffix(p.id, "_0") {
-		o.c.log.Info("the size of a stored history changes: all gateways should have the same", "stream", p.name, "from", was-1, "to", p.limit-1)
+	if changes := p.differs(p.existing, p.described()); len(changes) > 0 && strings.HasSuffix(p.id, "_0") { // its other shards change as well
+		o.c.log.Info("the configuration of streams changes: all gateways should have the same settings", "stream", p.name, "changes", p.said(changes))
 	}
 	in, err := o.update(ctx, p, p.existing, d)
 	if err == nil && d.raised == raising {
@@ -344,6 +354,15 @@ func (p *plan) differs(in *info, d description) map[string]any {
 		}
 	}
 	return c
+}
+
+// said returns what changes in a stream's configuration, in words.
+func (p *plan) said(changes map[string]any) string {
+	var all []string
+	for _, key := range slices.Sorted(maps.Keys(changes)) {
+		all = append(all, fmt.Sprintf("%s from %v to %v", key, p.existing.Config[key], changes[key]))
+	}
+	return strings.Join(all, ", ")
 }
 
 // update brings a stream to its configuration, and leaves what is not ours of that. It asks nothing if

@@ -309,6 +309,8 @@ func TestReplicas(t *testing.T) {
 	t.Parallel()
 	cluster := natstest.StartCluster(t, 3, natstest.Options{JetStream: true})
 	c := testConfig(histories(3, ""))
+	var log logLines
+	c.log = log.logger()
 	var got []int64
 	var r *rig
 	for _, replicas := range []int{1, 0, 3, 0} {
@@ -326,6 +328,11 @@ func TestReplicas(t *testing.T) {
 	}
 	if diff := cmp.Diff([]int64{1, 1, 3, 3}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, want := range []string{"streams have fewer copies than the cluster can keep", "num_replicas from 1 to 3"} {
+		if n := strings.Count(log.String(), want); n != 1 {
+			t.Errorf("%d lines with %q:\n%s", n, want, log.String())
+		}
 	}
 	for _, st := range r.all { // a server that is stopped while it copies a stream leaves goroutines behind
 		cluster.Leader(st.name)
