@@ -25,6 +25,8 @@ const patience = 30 * time.Second
 // Options are what servers are started with.
 type Options struct {
 	JetStream bool
+	// Cuttable: the servers of a cluster are connected in a way that Cluster.Cut can cut.
+	Cuttable bool
 	// Tune changes the server's own options before it starts; nil for nothing.
 	Tune func(*natsserver.Options)
 }
@@ -49,6 +51,7 @@ func newServer(t testing.TB, o Options, host string) *Server {
 	opts := &natsserver.Options{
 		ServerName: "natstest-" + strconv.FormatUint(rand.Uint64(), 36),
 		Host:       host, Port: freePort(t, host), NoLog: true, NoSigs: true, MaxControlLine: 4096,
+		LameDuckDuration: time.Second, LameDuckGracePeriod: 100 * time.Millisecond,
 	}
 	if o.JetStream {
 		opts.JetStream, opts.StoreDir = true, Dir(t)
@@ -94,6 +97,14 @@ func (s *Server) Stop() {
 		s.s.WaitForShutdown()
 		s.s = nil
 	}
+}
+
+// Leave has the server leave in good order, in lame duck mode, and waits until it has ended: it hands over
+// what it leads, and has its clients connect to other servers one by one.
+func (s *Server) Leave() {
+	s.s.LameDuckShutdown()
+	s.s.WaitForShutdown()
+	s.s = nil
 }
 
 // Running reports whether the server is not stopped.
