@@ -11,6 +11,7 @@ import (
 	"sluice/gateway/clienttest"
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/enginetest"
+	"sluice/gateway/engine/nats/natstest"
 
 	natsgo "github.com/nats-io/nats.go"
 )
@@ -50,7 +51,7 @@ func TestBurst(t *testing.T) {
 	var answers atomic.Int64
 	withhold := make(chan int64, 1) // the number of an answer that does not come
 	n := newNode(t, func(c *Config) {
-		c.DataDir, c.test.patience = t.TempDir(), time.Hour
+		c.DataDir, c.test.patience = natstest.Dir(t), time.Hour
 		c.test.withhold = func(m *natsgo.Msg) bool {
 			if len(m.Data) == 0 {
 				return false

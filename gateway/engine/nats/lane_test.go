@@ -128,7 +128,7 @@ func TestStreamThatDoesNotAnswer(t *testing.T) {
 // An answer that has come is not missing, although its lane had no time to look at it before.
 func TestLaneWithoutTime(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+	n := newNode(t, func(c *Config) { c.DataDir = natstest.Dir(t) })
 	ready(t, n)
 	e, s := n.Engine.(*Engine), newSender(t, n)
 	l := e.lane("x")
@@ -136,13 +136,15 @@ func TestLaneWithoutTime(t *testing.T) {
 		"the time is over":     func() { l.tick(time.Now().Add(time.Hour)) },
 		"the connection broke": func() { e.connection.Add(1); l.down() },
 	} {
-		sent, done := make(chan struct{}), make(chan struct{})
+		begun, sent, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		l.post(func() {
 			defer close(done)
+			close(begun)
 			<-sent
 			clienttest.WaitFor(t, "the answer", func() bool { return len(l.answers) == 1 })
 			do()
 		})
+		<-begun // else the answer may be taken before
 		if err := s.sends("x", "a"); err != engine.ErrPending {
 			t.Fatal(err)
 		}
@@ -157,7 +159,7 @@ func TestLaneWithoutTime(t *testing.T) {
 // What comes while a channel is read from its stream is held, and read where that is too much.
 func TestMoreThanARouteHolds(t *testing.T) {
 	t.Parallel()
-	n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+	n := newNode(t, func(c *Config) { c.DataDir = natstest.Dir(t) })
 	ready(t, n)
 	e, s, r := n.Engine.(*Engine), newSender(t, n), watch(t, n, "x")
 	defer r.leave()
@@ -247,9 +249,15 @@ func TestRateOfAChannel(t *testing.T) {
 // stopped keeps a node's lanes from receiving, until resume is called.
 func stopped(n *enginetest.Node) (resume func()) {
 	stop := make(chan struct{})
+	var standing sync.WaitGroup
 	for _, l := range n.Engine.(*Engine).lanes {
-		l.post(func() { <-stop })
+		standing.Add(1)
+		l.post(func() {
+			standing.Done()
+			<-stop
+		})
 	}
+	standing.Wait()
 	return func() { close(stop) }
 }
 

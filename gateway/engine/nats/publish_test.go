@@ -128,7 +128,7 @@ func TestAnswerOfAnotherStream(t *testing.T) {
 	t.Parallel()
 	var other atomic.Bool
 	n := newNode(t, func(c *Config) {
-		c.DataDir, c.test.withhold = t.TempDir(), func(m *natsgo.Msg) bool {
+		c.DataDir, c.test.withhold = natstest.Dir(t), func(m *natsgo.Msg) bool {
 			if len(m.Data) > 0 && other.Swap(false) {
 				m.Data = []byte(`{"stream":"OTHER","seq":17}`)
 			}

@@ -15,6 +15,7 @@ import (
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/enginetest"
 	"sluice/gateway/engine/nats/datadir"
+	"sluice/gateway/engine/nats/natstest"
 )
 
 // TestRoom fills the file system up and empties it again.
@@ -135,7 +136,7 @@ func TestLossAtARestart(t *testing.T) {
 
 // Nobody is connected to a server that was restarted before it is known what it has lost.
 func TestRestartIsSettledBeforeClients(t *testing.T) {
-	n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+	n := newNode(t, func(c *Config) { c.DataDir = natstest.Dir(t) })
 	ready(t, n)
 	e := n.Engine.(*Engine).embedded
 	newSender(t, n).publishes("x", "a")
