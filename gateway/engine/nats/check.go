@@ -17,7 +17,7 @@ const (
 )
 
 // checkPositions compares the positions of all channels with stored histories with their streams.
-func (e *Engine) checkPositions(string) {
+func (e *Engine) checkPositions() {
 	for _, st := range e.streamsNow() {
 		e.checkStream(st)
 	}

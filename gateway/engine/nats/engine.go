@@ -52,6 +52,8 @@ type Engine struct {
 	counts     counts
 	unread     atomic.Int64  // when there was a line about a message that cannot be read: uptime
 	refusals   atomic.Int64  // channels whose subscription is refused
+	verifying  atomic.Int64  // lanes that verify their subscriptions, and
+	shed       atomic.Bool   // whether some were refused
 	verified   atomic.Uint64 // the connection whose subscriptions were verified: its number and 1
 
 	opening atomic.Bool
@@ -312,7 +314,7 @@ func (e *Engine) up() {
 		l.post(l.up)
 	}
 	e.nodes.Load().up()
-	e.checkPositions(engine.GapReconnect)
+	e.checkPositions()
 	e.wakeHousekeeper()
 }
 

@@ -184,9 +184,7 @@ func (n *nodes) settle(p *peer, now *counters) {
 	cause, from, to := p.doubt, p.before, *now
 	p.doubt = ""
 	p.now(now)
-	if n.check == "" {
-		n.check = cause
-	}
+	n.check = true
 	if to == from {
 		return
 	}

@@ -223,7 +223,7 @@ func (e *Engine) open(ctx context.Context) error {
 	e.streams.Store(all)
 	if e.connection.Load() != connection {
 		e.doubt()
-		e.checkPositions(engine.GapReconnect)
+		e.checkPositions()
 	}
 	e.opened.Store(true)
 	if again {

@@ -48,7 +48,7 @@ type laneSet interface {
 	// interrupted appends a gap to the channels without history in these buckets.
 	interrupted(affected *[buckets]bool, cause string)
 	// checkPositions compares channels with history with the store.
-	checkPositions(cause string)
+	checkPositions()
 }
 
 // transport is the connection to the servers.
@@ -124,7 +124,7 @@ type nodes struct {
 	seq      uint64 // of the newest beat
 	conns    uint64 // connections when that was looked at last
 	echoes   uint64 // own beats that came back
-	check    string // cause of a check of positions that is due; "" for none
+	check    bool   // a check of positions is due
 	asks     asks
 }
 
@@ -334,9 +334,9 @@ func (n *nodes) tick() {
 	for _, p := range n.peers {
 		n.resolve(p)
 	}
-	if n.check != "" {
-		n.cfg.lanes.checkPositions(n.check)
-		n.check = ""
+	if n.check {
+		n.cfg.lanes.checkPositions()
+		n.check = false
 	}
 }
 

@@ -90,7 +90,7 @@ type testLanes struct{}
 
 func (testLanes) behind(f func(lane, lanes int))     { f(0, 1) }
 func (testLanes) interrupted(*[buckets]bool, string) {}
-func (testLanes) checkPositions(string)              {}
+func (testLanes) checkPositions()                    {}
 
 func connect(t *testing.T, url string) *natsgo.Conn {
 	t.Helper()

@@ -42,12 +42,7 @@ type reading struct {
 	none  bool // there is no message
 }
 
-// read returns what the stream keeps of a channel above a sequence, complete up to what its leader has now.
-func (st *stream) read(ctx context.Context, name string, above uint64) (reading, error) {
-	return st.attempt(name, above).read(ctx)
-}
-
-// attempt is a reading that is under way. If read returns an error, it can be called again, and goes on.
+// attempt is a reading of a channel above a sequence.
 type attempt struct {
 	st      *stream
 	subject string
@@ -67,6 +62,8 @@ func (st *stream) attempt(name string, above uint64) *attempt {
 	return &attempt{st: st, subject: st.subject(name), above: above, from: max(above, 1)} // that one, too: if it is still there, nothing is missing since then
 }
 
+// read returns what the stream keeps of the channel, complete up to what its leader has now. After an error it can be
+// called again, and goes on.
 func (a *attempt) read(ctx context.Context) (reading, error) {
 	for {
 		r, outcome, err := a.once(ctx)

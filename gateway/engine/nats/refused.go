@@ -15,7 +15,8 @@ import (
 // change at any time, and limits with the next connection: then channels that have subscribers hear nothing.
 // They get a gap, and are subscribed again and again; those with a stored history are read from their streams
 // meanwhile. A server names the subject for which there is no permission. Of too many subscriptions it names none:
-// then a message is sent to each, and those that do not get theirs were refused.
+// then a message is sent to each, and those that do not get theirs were refused. The node's own subscriptions can be
+// among them, so it connects anew, with those of channels that fit.
 
 const (
 	refusedAgain = 5 * time.Second // between attempts to subscribe again,
@@ -27,6 +28,8 @@ const (
 // made; where the connection is new as well, it can be any.
 func (e *Engine) full() {
 	if c := e.connection.Load() + 1; e.verified.Swap(c) != c {
+		e.verifying.Store(int64(len(e.lanes)))
+		e.shed.Store(false)
 		for _, l := range e.lanes {
 			l.post(func() { l.takeLive(); l.verify(slices.Clone(l.list)) })
 		}
@@ -43,6 +46,9 @@ func (l *lane) verify(routes []*route) {
 		}
 	}
 	if len(some) == 0 {
+		if l.e.verifying.Add(-1) == 0 && l.e.shed.Load() {
+			l.reconnect()
+		}
 		return
 	}
 	connection := l.e.connection.Load()
@@ -55,18 +61,24 @@ func (l *lane) verify(routes []*route) {
 			same := l.e.connection.Load() == connection
 			for _, r := range some {
 				if r.trying = false; same && !r.heard {
+					l.e.shed.Store(true)
 					l.refuse(r)
 				}
 			}
 			switch {
 			case !same: // the next connection's refusals are its own
-			case unmarked != nil: // the lane's own subscription was refused: there is more room now
-				_ = l.e.link.main.ForceReconnect() // ignored: the connection has been closed
+			case unmarked != nil: // the lane's own subscription was refused
+				l.reconnect()
 			default:
 				l.verify(routes)
 			}
 		})
 	})
+}
+
+// reconnect makes another connection, with the subscriptions that there are now.
+func (l *lane) reconnect() {
+	l.later(func() { _ = l.e.link.main.ForceReconnect() }) // ignored: the connection has been closed
 }
 
 // tryOnce sends a message to a route's subscription. It runs on the sending goroutine.

@@ -142,7 +142,7 @@ func (s *simNode) interrupted(affected *[buckets]bool, cause string) {
 	}
 }
 
-func (s *simNode) checkPositions(string) {}
+func (s *simNode) checkPositions() {}
 
 func (w *simWorld) after(d time.Duration, do func()) {
 	w.events = append(w.events, simEvent{w.now + d, do})

@@ -85,6 +85,11 @@ func (r reading) texts() string {
 	return fmt.Sprint(all)
 }
 
+// read reads what the stream keeps of a channel above a sequence.
+func (st *stream) read(ctx context.Context, name string, above uint64) (reading, error) {
+	return st.attempt(name, above).read(ctx)
+}
+
 func (r *rig) read(name string, above uint64) reading {
 	r.t.Helper()
 	got, err := r.of(name).read(testContext(r.t), name, above)
