@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -90,6 +91,43 @@ func TestDroppedBeforeItWasRead(t *testing.T) {
 		s.publishes(tt.name, "c")
 		r.wants(tt.name, tt.want...)
 	}
+}
+
+// What comes from a stream that may be another one since the connection broke is not appended to what came before.
+func TestStreamThatMayBeAnotherOne(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	c := startCluster(t, 1, srv.URL())
+	e, s, r := c.nodes[0].Engine.(*Engine), newSender(t, c.nodes[0]), watch(t, c.nodes[0], "x")
+	defer r.leave()
+	s.publishes("x", "a")
+	r.wants("before", "a")
+	st := e.stream("x")
+	resume := sync.OnceFunc(stopped(c.nodes[0])) // what it learns of the new stream comes behind the message
+	defer resume()
+	st.flow.unsure.Store(true)
+	js, err := srv.Connect(t).JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := js.StreamInfo(st.name)
+	if err == nil {
+		err = js.DeleteStream(st.name)
+	}
+	if err == nil {
+		_, err = js.AddStream(&made.Config)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{neighbour(e, "x"), "x"} {
+		b := appendMessage(nil, &message{Publication: channel.Publication{Payload: []byte("b"), At: time.Now().UnixMilli()}})
+		if _, err := js.Publish(st.subject(name), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resume()
+	r.wants("what comes from another stream", "a", "reset", "b")
 }
 
 // neighbour returns another channel of a channel's stream.
