@@ -2,6 +2,7 @@ package nats
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ func TestClockThatJumps(t *testing.T) {
 	want := []string{"0"}
 	for i, jump := range []time.Duration{48 * time.Hour, 0, -48 * time.Hour, 0} {
 		ahead[0].Store(int64(jump))
-		for j, s := range senders {
+		for j, s := range slices.Backward(senders) { // so that what is older by the wrong clock comes first
 			s.at = time.Now().Add(time.Duration(ahead[j].Load()))
 			payload := fmt.Sprint(i+1, "-", j)
 			s.publishes("x", payload)

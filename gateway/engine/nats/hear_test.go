@@ -18,22 +18,41 @@ type hearing struct {
 	gaps   chan gapOf
 	timers []func()
 
-	said   []*beat // to all
-	told   []*beat // to another node
-	asked  []byte  // what node 2 was asked for last
-	number uint64  // of that question
-	broken uint64  // how often its connection was lost
-	cut    bool    // it has none
+	said   []*beat  // to all
+	told   []*beat  // to another node
+	asked  []byte   // what node 2 was asked for last
+	number uint64   // of that question
+	checks []string // causes for which positions were compared
+	broken uint64   // how often its connection was lost
+	cut    bool     // it has none
 }
 
 func newHearing(t *testing.T) *hearing {
 	h := &hearing{t: t, gaps: make(chan gapOf, 100)}
 	cfg := nodeConfig(1)
-	cfg.name, cfg.lanes = "a", gapLanes{gaps: h.gaps}
+	cfg.name, cfg.lanes = "a", hearingLanes{gapLanes{gaps: h.gaps}, h}
 	cfg.after = func(_ time.Duration, f func()) { h.timers = append(h.timers, f) }
 	h.n = newNodes(h, cfg)
 	h.n.begin()
 	return h
+}
+
+type hearingLanes struct {
+	gapLanes
+	h *hearing
+}
+
+func (l hearingLanes) checkPositions(cause string) { l.h.checks = append(l.h.checks, cause) }
+
+// wantCheck has the node beat, and checks that positions are compared then, once.
+func (h *hearing) wantCheck(cause string) {
+	h.t.Helper()
+	h.n.tick()
+	h.n.tick()
+	if diff := cmp.Diff([]string{cause}, h.checks); diff != "" {
+		h.t.Errorf("positions that are compared (-want +got):\n%s", diff)
+	}
+	h.checks = nil
 }
 
 func (h *hearing) publish(subject string, data []byte) error {
@@ -150,6 +169,7 @@ func TestWhatANodeConcludesFromBeats(t *testing.T) {
 			h.hears(5, 0, 0)
 			h.answers(1)
 			h.want("a message that did not come", engine.GapSilent)
+			h.wantCheck(engine.GapSilent)
 			h.hears(6, 0, 0)
 			h.hears(7, 0, 0)
 			h.hears(9, 0, 0)
@@ -224,6 +244,7 @@ func TestWhatANodeConcludesFromBeats(t *testing.T) {
 			h.hears(5, 0, 0)
 			h.echo(goneAfter + 1)
 			h.want("it can answer nothing any more", engine.GapGone)
+			h.wantCheck(engine.GapGone)
 		},
 		"another process has its number": func(h *hearing) {
 			h.n.received(2, 9, 7)
