@@ -17,10 +17,12 @@ import (
 )
 
 const (
-	outstandingMost = 4096  // publications of a lane that are sent and not answered
-	batchMost       = 256   // that are sent at once
-	answersMost     = 16384 // room for what a lane's inbox gets: more than can be outstanding
-	liveMost        = 16384 // room for live messages
+	outstandingMost = 4096    // publications of a lane that are sent and not answered
+	batchMost       = 256     // that are sent at once
+	answersMost     = 16384   // room for what a lane's inbox gets: more than can be outstanding
+	liveMost        = 16384   // room for live messages,
+	liveLeast       = 256     // which is less where they may be large:
+	liveBytesMost   = 1 << 30 // so many bytes, as the client bounds their number only
 	tickInterval    = 100 * time.Millisecond
 )
 
@@ -88,7 +90,7 @@ type coreSent struct {
 
 func newLane(e *Engine) *lane {
 	l := &lane{
-		e: e, patience: cmp.Or(e.cfg.test.patience, patience), idleWait: cmp.Or(e.cfg.test.idle, idleWait), inbox: natsgo.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, cmp.Or(e.cfg.test.live, liveMost)),
+		e: e, patience: cmp.Or(e.cfg.test.patience, patience), idleWait: cmp.Or(e.cfg.test.idle, idleWait), inbox: natsgo.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, cmp.Or(e.cfg.test.live, liveRoom(e.cfg.MaxMessage))),
 		wake: make(chan struct{}, 1), timer: time.NewTimer(time.Hour),
 		routes: make(map[string]*route), asked: make(map[*stream]int), passing: make(map[*stream][]*route), core: make(map[string]coreSent),
 	}
@@ -96,6 +98,11 @@ func newLane(e *Engine) *lane {
 	l.rates = rates{limit: rate.PerSecondInMillis(e.cfg.ChannelRate, e.cfg.ChannelRate), meters: make(map[string]*rate.Meter)}
 	l.window = window{messages: make(map[uint64]*pending), marks: make(map[uint64]*mark), order: make(map[*stream]*pending)}
 	return l
+}
+
+// liveRoom returns for how many live messages there is room. What comes when it is full is dropped, and is a gap.
+func liveRoom(maxMessage int) int {
+	return min(max(liveBytesMost/max(maxMessage, 1), liveLeast), liveMost)
 }
 
 // post has the receiving goroutine do something. It may be called from any goroutine.

@@ -356,3 +356,13 @@ func TestPublishAllocatesNothing(t *testing.T) {
 		t.Errorf("a publication allocates %v times", allocs)
 	}
 }
+
+// Live messages that wait are bounded by their bytes.
+func TestRoomForLiveMessages(t *testing.T) {
+	t.Parallel()
+	for maxMessage, want := range map[int]int{0: liveMost, 125: liveMost, 64 << 10: liveMost, 1 << 20: 1024, 64 << 20: liveLeast} {
+		if got := liveRoom(maxMessage); got != want {
+			t.Errorf("%d bytes: room for %d, want %d", maxMessage, got, want)
+		}
+	}
+}

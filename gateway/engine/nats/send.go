@@ -143,8 +143,10 @@ func (l *lane) sendBatch(batch []*pending) {
 	l.arm()
 }
 
-// burstBytesMost is how large a message in a burst is at most: none of them is refused for its size.
-const burstBytesMost = 32 << 10
+const (
+	burstMost      = 64       // messages: the second one's receipt comes with the last one's, on a slow disk too
+	burstBytesMost = 32 << 10 // of a message in a burst: none of them is refused for its size
+)
 
 // setBursts finds the bursts in a batch: messages that one stream gets one directly after another, and all of which
 // it stores, unless it stores none any more. An answer for each would cost more than anything else about them. Only
@@ -152,7 +154,7 @@ const burstBytesMost = 32 << 10
 func setBursts(batch []*pending, first uint64) {
 	for begin := 0; begin < len(batch); {
 		end := begin
-		for end < len(batch) && batch[end].plain() && batch[end].st == batch[begin].st {
+		for end < min(len(batch), begin+burstMost) && batch[end].plain() && batch[end].st == batch[begin].st {
 			end++
 		}
 		if end-begin > 2 {
