@@ -126,6 +126,7 @@ func (n *nodes) miss(p *peer) {
 		}
 		p.missed, p.doubt = false, ""
 		if lost {
+			n.check = true
 			n.cfg.lanes.interrupted(&everyBucket, engine.GapGone)
 		}
 	})
