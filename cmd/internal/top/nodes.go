@@ -163,7 +163,10 @@ func (l *nodeList) lines() (lines []string) {
 func (e *engineState) line() string {
 	state := "engine up"
 	if !e.Up {
-		state = "engine away for " + aboutDuration(time.Duration(e.Away*float64(time.Second)))
+		state = "engine away"
+		if away := time.Duration(e.Away * float64(time.Second)); away > 0 { // it has just gone
+			state += " for " + aboutDuration(away)
+		}
 		for _, part := range slices.Sorted(maps.Keys(e.Parts)) {
 			if !e.Parts[part] {
 				state += ", " + cli.Cell(part) + " down"
