@@ -190,12 +190,6 @@ func (l *lane) takeCore(r *route, m *message) {
 	if missing {
 		l.lost(r, engine.GapChain)
 	}
-	prev := r.newest
 	r.newest++
-	if r.told {
-		l.p = m.Publication
-		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, r.newest, prev
-		r.ch.Append(&l.p, &l.scratch)
-		l.p = channel.Publication{}
-	}
+	l.give(r, &m.Publication, r.newest, r.newest-1)
 }

@@ -269,10 +269,7 @@ func (l *lane) merge(r *route, got *reading) {
 			r.busy.overflow = true
 		}
 		r.epoch, r.last, r.newest, r.prev = got.epoch, got.floor, floor, floor
-		if r.told {
-			l.p = channel.Publication{Kind: channel.KindReset, Epoch: r.epoch, Prev: floor}
-			r.ch.Append(&l.p, &l.scratch)
-		}
+		l.give(r, &channel.Publication{Kind: channel.KindReset}, 0, floor)
 	case newer && got.floor > r.last && !r.begins(got):
 		r.last, r.prev = got.floor, max(r.prev, floor)
 		l.gap(r, floor, engine.GapTrimmed)

@@ -306,9 +306,14 @@ func (l *lane) append(r *route, a *arrival) {
 	}
 	prev := r.prev
 	r.newest, r.prev, r.published, r.doubt = a.seq, a.seq, a.m.At, false
+	l.give(r, &a.m.Publication, a.seq, prev)
+}
+
+// give appends to a route's channel, if that has joined the route's order.
+func (l *lane) give(r *route, p *channel.Publication, offset, prev uint64) {
 	if r.told {
-		l.p = a.m.Publication
-		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, a.seq, prev
+		l.p = *p
+		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, offset, prev
 		r.ch.Append(&l.p, &l.scratch)
 		l.p = channel.Publication{}
 	}
@@ -318,18 +323,8 @@ func (l *lane) append(r *route, a *arrival) {
 func (l *lane) gap(r *route, upTo uint64, cause string) {
 	r.newest = max(r.newest, upTo)
 	l.e.counts.gap(cause)
-	if r.told {
-		l.p = channel.Publication{Kind: channel.KindGap, Epoch: r.epoch, Prev: r.newest}
-		r.ch.Append(&l.p, &l.scratch)
-	}
+	l.give(r, &channel.Publication{Kind: channel.KindGap}, 0, r.newest)
 }
 
 // appendPassing appends what has no place in the order of its channel.
-func (l *lane) appendPassing(r *route, p *channel.Publication) {
-	if r.told {
-		l.p = *p
-		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, 0, 0
-		r.ch.Append(&l.p, &l.scratch)
-		l.p = channel.Publication{}
-	}
-}
+func (l *lane) appendPassing(r *route, p *channel.Publication) { l.give(r, p, 0, 0) }
