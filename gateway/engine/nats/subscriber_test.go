@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,12 +144,10 @@ func (s *sender) publishes(name string, payloads ...string) (last sent) {
 // has waits until a line has come.
 func (w *watcher) has(line string) {
 	w.t.Helper()
-	clienttest.WaitFor(w.t, line, func() bool {
-		for _, got := range w.lines() {
-			if got == line {
-				return true
-			}
+	defer func() {
+		if w.t.Failed() {
+			w.t.Logf("it has %q", w.lines())
 		}
-		return false
-	})
+	}()
+	clienttest.WaitFor(w.t, line, func() bool { return slices.Contains(w.lines(), line) })
 }
