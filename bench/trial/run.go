@@ -194,7 +194,10 @@ func (r *Run) Await(within time.Duration, condition func() bool) bool {
 func (r *Run) Until(what string, within time.Duration, condition func() bool) time.Duration {
 	begun := time.Now()
 	if !r.Await(within, condition) {
-		NoError(errors.Join(context.Cause(r.Context), fmt.Errorf("not within %v: %s", within, what)))
+		if cause := context.Cause(r.Context); cause != nil {
+			NoError(fmt.Errorf("%w, before this: %s", cause, what))
+		}
+		NoError(fmt.Errorf("not within %v: %s", within, what))
 	}
 	return time.Since(begun)
 }
