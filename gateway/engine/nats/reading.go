@@ -169,7 +169,7 @@ func (l *lane) join(r *route, epoch channel.Epoch, h *head) {
 	}
 	l.tell(r)
 	if r.passed {
-		l.joined = append(l.joined, joined{r, time.Now()})
+		l.joined = append(l.joined, joined{r: r, at: time.Now()})
 		l.arm()
 	}
 	l.goOn(r)
