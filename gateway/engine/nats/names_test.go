@@ -176,7 +176,7 @@ func TestOddNames(t *testing.T) {
 		if !ok {
 			t.Fatalf("%q: what it has not read is gone", r.name)
 		}
-		if a, b := v.Bytes(0, head); strings.ReplaceAll(string(a)+string(b), r.name, "") != "" {
+		if a, b := v.Bytes(0, head); strings.Trim(strings.ReplaceAll(string(a)+string(b), r.name, ""), "\x00") != "" { // a gap, on a machine that is very slow, is a byte
 			t.Errorf("%q has got %q", r.name, string(a)+string(b))
 		}
 		r.Served(r.Log().Head())
