@@ -6,7 +6,7 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"sluice/poller/leaktest"
 )
 
 // TestMain is the other process of TestFloor when it is started as such;
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	before := descriptors()
 	code := m.Run()
 	if code == 0 {
-		if err := goleak.Find(); err != nil {
+		if err := leaktest.Goroutines(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}

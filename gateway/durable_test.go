@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"sluice/gateway/clienttest"
+	"sluice/gateway/engine/nats/natstest"
 )
 
 // TestPositionsOverARestart starts a gateway that stores again, and compares what its clients recover when
@@ -60,7 +61,7 @@ func TestPositionsOverARestart(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			cfg := Config{Store: Store{DataDir: filepath.Join(t.TempDir(), "data")}}
+			cfg := Config{Store: Store{DataDir: filepath.Join(natstest.Dir(t), "data")}}
 			s := start(t, cfg)
 			var epoch string
 			for i := range 20 {

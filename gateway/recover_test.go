@@ -151,6 +151,9 @@ func TestGapIsToldAndWhatIsKeptFollows(t *testing.T) {
 	if got := s.Sum(func(st *loop.Stats) uint64 { return st.Gaps.Load() }); got != 5 {
 		t.Errorf("%d gaps are counted, want 5", got)
 	}
+	if got := s.Sum(func(st *loop.Stats) uint64 { return st.Recoveries.Load() }); got != 1 {
+		t.Errorf("%d recoveries are counted, want the one without a gap", got)
+	}
 	fresh := clienttest.Dial(t, s, "/ws/new?format=json&since="+epoch+":2")
 	fresh.WantPosition("a channel that nobody had", true, 0)
 }

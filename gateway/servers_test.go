@@ -140,7 +140,7 @@ func readAhead(c *clienttest.Client) (text string, err error) {
 // A directory has one gateway, and a gateway that ends leaves it. Nothing is published afterwards.
 func TestDataDirectoryHasOneGateway(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := natstest.Dir(t)
 	s := start(t, Config{Store: Store{DataDir: dir}})
 	if _, err := New(Config{Store: Store{DataDir: dir}}); err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), dir) {
 		t.Errorf("a second one in its directory: %v", err)
@@ -169,7 +169,7 @@ func TestDataDirectoryHasOneGateway(t *testing.T) {
 // and what is published then does not look as if it had.
 func TestPositionInAnEmptyChannel(t *testing.T) {
 	t.Parallel()
-	s := start(t, Config{Store: Store{DataDir: t.TempDir()}})
+	s := start(t, Config{Store: Store{DataDir: natstest.Dir(t)}})
 	s.publish("other", "1")
 	c := clienttest.Dial(t, s, "/ws/x?format=json&since=now")
 	at := c.Record("where it begins")

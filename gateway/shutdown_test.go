@@ -12,6 +12,7 @@ import (
 	"sluice/gateway/clienttest"
 	"sluice/gateway/loop"
 	"sluice/gateway/looptest"
+	"sluice/poller/leaktest"
 
 	"go.uber.org/goleak"
 )
@@ -206,7 +207,7 @@ func TestConnectionsLeaveNothingBehind(t *testing.T) {
 	for fd, what := range clienttest.Opened(before, clienttest.Descriptors()) {
 		t.Errorf("descriptor %d (%s) is left over", fd, what)
 	}
-	if err := goleak.Find(leaks); err != nil {
+	if err := leaktest.Goroutines(leaks); err != nil {
 		t.Error(err)
 	}
 	if n := s.space.Channels(); n != 1 {

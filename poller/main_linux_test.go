@@ -11,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"sluice/poller/leaktest"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 	before := descriptors()
 	status := m.Run()
 	if status == 0 {
-		if err := goleak.Find(); err != nil {
+		if err := leaktest.Goroutines(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			status = 1
 		}

@@ -3,13 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
 )
@@ -94,11 +89,17 @@ const authorWithin = 10 * time.Second
 func (a *author) publish(ctx context.Context) error {
 	a.mu.Lock()
 	n := len(a.hashes)
-	payload := a.payload(n)
+	mark := ""
+	if a.finishing {
+		mark = lastMark
+	}
+	payload := a.run.payload(a.name, int64(n)+1, mark, a.size)
 	a.hashes, a.acked = append(a.hashes, hashOf([]byte(payload))), append(a.acked, false)
 	a.mu.Unlock()
 	begin := time.Now()
-	got, err := a.post(ctx, payload)
+	ctx, cancel := context.WithTimeout(ctx, authorWithin)
+	defer cancel()
+	got, err := a.gateway.publish(ctx, a.channel, payload)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil {
@@ -118,40 +119,7 @@ func (a *author) publish(ctx context.Context) error {
 }
 
 // lastMark is behind the number in the last publication of an author.
-const lastMark = '!'
-
-// payload begins with the time, the author and the number, so that no two are alike.
-func (a *author) payload(n int) string {
-	head := fmt.Sprintf("%016x.%s.%d.", int64(time.Since(a.run.began)), a.name, n+1)
-	if a.finishing {
-		head += string(lastMark)
-	}
-	from := n * 7919 % (len(a.run.filler) / 2)
-	return head + a.run.filler[from:from+max(a.size-len(head), 0)]
-}
-
-func (a *author) post(ctx context.Context, payload string) (got receipt, err error) {
-	ctx, cancel := context.WithTimeout(ctx, authorWithin)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+a.gateway.Internal+"/publish/"+url.PathEscape(a.channel), strings.NewReader(payload))
-	if err != nil {
-		return got, err
-	}
-	req.Header.Set("Content-Type", "text/plain; charset=utf-8")
-	resp, err := a.gateway.HTTP.Do(req)
-	if err != nil {
-		return got, err
-	}
-	defer resp.Body.Close() // ignored: only an unread rest could fail
-	body, err := io.ReadAll(resp.Body)
-	switch {
-	case err != nil:
-		return got, err
-	case resp.StatusCode != http.StatusOK:
-		return got, fmt.Errorf("%s: %.200s", resp.Status, body)
-	}
-	return got, json.Unmarshal(body, &got)
-}
+const lastMark = "!"
 
 // finishAuthors bounds the wait for the last receipt of each author.
 const finishAuthors = time.Minute
@@ -214,5 +182,5 @@ func authorOf(payload []byte) (name []byte, number uint64, last, ok bool) {
 		}
 		number = 10*number + uint64(d-'0')
 	}
-	return name, number, len(rest) > 0 && rest[0] == lastMark, a && b && c && len(digits) > 0 && len(digits) < 19
+	return name, number, bytes.HasPrefix(rest, []byte(lastMark)), a && b && c && len(digits) > 0 && len(digits) < 19
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sluice/bench/child"
+	"sluice/bench/trial"
 )
 
 // Cluster is gateways that share their channels over NATS servers, or one gateway on its own.
@@ -43,27 +44,17 @@ const clusterNamespaces = `{"without_namespace": {"history_size": %d, "history_t
 
 const everybodyMay = `"allow_subscribe_for_client": true, "allow_subscribe_for_anonymous": true, "allow_publish_for_client": true, "allow_publish_for_anonymous": true`
 
-// natsBinary returns the nats-server to use: SLUICE_CHAOS_NATS, or one of those that there are, the
-// module's beside the gateway's binary and Debian's, which is the oldest that is supported.
+// natsBinary returns the nats-server to use: the one that --nats-bin or SLUICE_CHAOS_NATS names, or one of
+// those that there are, the module's and Debian's, which is the oldest that is supported.
 func (r *Run) natsBinary() string {
-	path := os.Getenv("SLUICE_CHAOS_NATS")
-	if path == "" {
-		var all []string
-		for _, name := range []string{filepath.Join(filepath.Dir(r.Bin), natsServer), natsServer} {
-			if found, err := exec.LookPath(name); err == nil {
-				all = append(all, found)
-			}
-		}
-		if r.newNATS && len(all) > 0 {
-			all = all[:1]
-		}
-		if len(all) == 0 {
-			noError(skipped{"nats-server is missing: install it, or name one in SLUICE_CHAOS_NATS"})
-		}
-		path = all[r.random.IntN(len(all))]
+	if path := cmp.Or(r.NATSBin, os.Getenv("SLUICE_CHAOS_NATS")); path != "" {
+		return path
 	}
-	r.result.Parameters["nats_server"] = path
-	return path
+	all := []string{r.NATSBinary()}
+	if found, err := exec.LookPath("nats-server"); err == nil && !r.newNATS {
+		all = append(all, found)
+	}
+	return all[r.random.IntN(len(all))]
 }
 
 // StartCluster starts NATS servers and gateways that use them, with additional flags. Without servers it
@@ -82,9 +73,8 @@ func (r *Run) startServers(o child.NATSOptions) *Cluster {
 	c := &Cluster{run: r}
 	r.clusters = append(r.clusters, c)
 	if o.Servers > 0 {
-		o.Binary, o.Dir = r.natsBinary(), filepath.Join(r.Dir, fmt.Sprint("cluster-", len(r.clusters)))
-		c.Servers = must(child.StartNATS(o))
-		r.Say("%d nats-servers: %s", o.Servers, child.URLs(c.Servers))
+		o.Binary = r.natsBinary()
+		c.Servers = r.NATS(o)
 	}
 	return c
 }
@@ -102,26 +92,14 @@ func (c *Cluster) startGateways(n, history int, flags func(i int) []string) {
 		c.flags = append(c.flags, append(words, "--listen", g.Public, "--internal-listen", g.Internal))
 	}
 	for _, g := range c.Gateways {
-		r.awaitReady(g)
+		r.AwaitReady(g.Process)
 	}
 	c.started = slices.Clone(c.Gateways)
 }
 
-// awaitReady waits until a gateway says that it is ready: its engine is there.
-func (r *Run) awaitReady(g *Gateway) {
-	var err error
-	r.Await(currentWithin, func() bool {
-		_, err = g.Get("/readyz")
-		return err == nil || g.HasEnded()
-	})
-	if err != nil {
-		noError(fmt.Errorf("%s is not ready: %w", g.name, err))
-	}
-}
-
 // KillGateway kills a gateway and returns when it has ended.
 func (c *Cluster) KillGateway(i int) {
-	c.run.Say("kill -9 of %s", c.Gateways[i].name)
+	c.run.Say("kill -9 of %s", c.Gateways[i].Name)
 	c.Gateways[i].Kill()
 }
 
@@ -155,13 +133,8 @@ func (c *Cluster) end() {
 	for _, g := range c.Gateways {
 		g.Kill()
 	}
-	for i, s := range c.Servers {
-		s.Signal(syscall.SIGCONT) // ignored: it is not stopped, or has ended
+	for _, s := range c.Servers {
 		s.Kill()
-		if err := os.WriteFile(s.Dir+".log", []byte(s.Log.String()), 0o644); err != nil {
-			c.run.Say("no log of nats-server %d: %v", i, err)
-		}
-		os.RemoveAll(s.Dir) // ignored: what it has stored
 	}
 }
 
@@ -231,7 +204,7 @@ func (c *Cluster) Judge(crew *Crew, lossy bool) {
 			continue // no gateway had a part in all, and nobody is spared
 		}
 		if n := counts[check.Name]; n > 0 {
-			check.Verdict = Fail
+			check.Verdict = trial.Fail
 			check.Detail += fmt.Sprintf("; %d more times, for example %q", n, examples[check.Name])
 		}
 		r.note(check)
@@ -338,12 +311,4 @@ func (r *Run) resumptions() (recovered, gaps int) {
 		}
 	}
 	return recovered, gaps
-}
-
-// natsServer is the name of the program.
-const natsServer = "nats-server"
-
-// buildAll builds what rows start: the gateway, and beside it a nats-server.
-func buildAll(ctx context.Context, gateway string, flags ...string) error {
-	return errors.Join(child.Build(ctx, gateway, flags...), child.BuildNATS(ctx, filepath.Join(filepath.Dir(gateway), natsServer)))
 }

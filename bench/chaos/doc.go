@@ -66,12 +66,13 @@
 //
 // # A new row
 //
-// A row is one file with a function of a [*Run], and a line of the table in run.go.
+// A row is one file with a function of a [*Run], and a line of the table in run.go. What rows share with
+// other programs is package trial's: the command line, Run.Check, Run.Await, the report.
 // The function starts gateways (Run.Start), clients (Run.Join) and publishers
-// (Run.Publish), and ends with Run.Settle and Run.Judge. It reports other conditions with
-// Run.Check, and returns skipped if the machine lacks a requirement. must and noError end it at a
-// step that fails, on the row's own goroutine. Run.judgesSpeed reports whether times and memory are
-// judged.
+// (Run.Publish), and ends with Run.Settle and Run.Judge. Of several gateways it populates a [Cluster]
+// (Run.StartCluster, Cluster.populate), injects its fault, and waits after each until all are current
+// (Cluster.AwaitCurrent); populated.finish judges. It returns [trial.Skipped] if the machine lacks a
+// requirement. Run.judgesSpeed reports whether times and memory are judged.
 //
 // # Reading order
 //

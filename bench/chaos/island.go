@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"sluice/bench/child"
+	"sluice/bench/trial"
 )
 
 // island is a network of its own with one process in it, which ends with that process, and cables (veth
@@ -32,11 +33,11 @@ var islands int
 // newIsland makes a network with cables to it. Its process is a shell that waits for a command to become.
 func (r *Run) newIsland(cables int) *island {
 	if os.Geteuid() != 0 {
-		noError(skipped{"creating a network needs root: run it as root"})
+		noError(trial.Skipped("creating a network needs root: run it as root"))
 	}
 	for _, tool := range []string{"ip", "nsenter"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			noError(skipped{tool + " is missing: install iproute2 and util-linux"})
+			noError(trial.Skipped(tool + " is missing: install iproute2 and util-linux"))
 		}
 	}
 	n := new(island)
@@ -46,7 +47,7 @@ func (r *Run) newIsland(cables int) *island {
 	n.orders = must(cmd.StdinPipe())
 	var err error
 	if n.Process, err = child.Start(cmd); err != nil {
-		noError(skipped{fmt.Sprintf("cannot create a network: %v; run it as root, with CAP_SYS_ADMIN", err)})
+		noError(trial.Skipped(fmt.Sprintf("cannot create a network: %v; run it as root, with CAP_SYS_ADMIN", err)))
 	}
 	lines := []string{n.inside("link set lo up")}
 	for i := range cables {
@@ -65,7 +66,7 @@ func (r *Run) newIsland(cables int) *island {
 	for _, line := range lines {
 		if err := command(line); err != nil {
 			n.end()
-			noError(skipped{fmt.Sprintf("cannot connect to the other network: %v", err)})
+			noError(trial.Skipped(fmt.Sprintf("cannot connect to the other network: %v", err)))
 		}
 	}
 	return n

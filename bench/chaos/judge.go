@@ -1,22 +1,10 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
 
-// Verdict is the outcome of a check, and of a row.
-type Verdict string
-
-const (
-	Pass Verdict = "PASS"
-	Fail Verdict = "FAIL"
-	Skip Verdict = "SKIP" // of a row that cannot run on this machine
+	"sluice/bench/trial"
 )
-
-// Check is one thing that was checked.
-type Check struct {
-	Name    string  `json:"name"`
-	Verdict Verdict `json:"verdict"`
-	Detail  string  `json:"detail"`
-}
 
 // Names of the counters that Judge needs: sums over labels, and one of a label.
 const (
@@ -43,7 +31,7 @@ type judge struct {
 
 // Judge checks C1 to C6 (see the package comment), and "whole": that no client that must
 // receive everything has lost anything.
-func Judge(l *Ledger) []Check {
+func Judge(l *Ledger) []trial.Check {
 	j := &judge{ledger: l, faults: map[string][]string{}, counts: map[string]int{}}
 	whole := 0
 	for i := range l.Clients {
@@ -55,7 +43,7 @@ func Judge(l *Ledger) []Check {
 		}
 	}
 	seen := fmt.Sprintf("%d clients, %d publications received", len(l.Clients), j.received)
-	checks := []Check{
+	checks := []trial.Check{
 		j.check("C1", seen), j.check("C2", seen), j.check("C3", seen), j.check("C4", seen), j.check("C5", seen),
 		j.check("whole", fmt.Sprintf("%d clients have everything", whole)),
 	}
@@ -69,11 +57,11 @@ func (j *judge) fault(check string, a *Account, format string, args ...any) {
 	}
 }
 
-func (j *judge) check(name, seen string) Check {
+func (j *judge) check(name, seen string) trial.Check {
 	if n := j.counts[name]; n > 0 {
-		return Check{name, Fail, fmt.Sprintf("%d times, for example %q", n, j.faults[name])}
+		return trial.Check{Name: name, Verdict: trial.Fail, Detail: fmt.Sprintf("%d times, for example %q", n, j.faults[name])}
 	}
-	return Check{name, Pass, seen}
+	return trial.Check{Name: name, Verdict: trial.Pass, Detail: seen}
 }
 
 // walk is where a client is in its account.
@@ -233,7 +221,7 @@ func tailOf(events []Event) (kinds []string) {
 }
 
 // counters decides C6: see the package's comment.
-func (j *judge) counters() []Check {
+func (j *judge) counters() []trial.Check {
 	var published, due uint64
 	for _, o := range j.ledger.Orders {
 		published += uint64(len(o.Hashes))
@@ -243,7 +231,7 @@ func (j *judge) counters() []Check {
 	recovered, _ := j.ledger.counter(counterRecovered)
 	dropped, _ := j.ledger.counter(counterDropped)
 	skipped, _ := j.ledger.counter(counterSkipped)
-	return []Check{
+	return []trial.Check{
 		j.equal("C6 published", published, counterValue(j.ledger, counterPublished), 0, "receipts", "counted as published", counterPublished),
 		j.atMost("C6 received", j.received, delivered+recovered, counterDelivered, counterRecovered),
 		j.dropped(due, delivered, recovered, dropped),
@@ -253,7 +241,7 @@ func (j *judge) counters() []Check {
 
 // dropped compares what was due with what became of it: from the ledgers, where they
 // know it all; else from the receipts.
-func (j *judge) dropped(subscribers, delivered, recovered, dropped uint64) Check {
+func (j *judge) dropped(subscribers, delivered, recovered, dropped uint64) trial.Check {
 	became := fmt.Sprintf("delivered and dropped (%d)", dropped)
 	if !j.partly {
 		return j.equal("C6 dropped", j.due, delivered+recovered+dropped, 0, "due to the clients", became, counterDelivered, counterDropped)
@@ -267,39 +255,39 @@ func counterValue(l *Ledger, name string) uint64 {
 }
 
 // missing returns the check of counters that the gateway does not have.
-func (j *judge) missing(name string, needs []string) (Check, bool) {
+func (j *judge) missing(name string, needs []string) (trial.Check, bool) {
 	for _, c := range needs {
 		if _, ok := j.ledger.counter(c); !ok {
-			return Check{name, Fail, "the gateway has no sluice_" + c}, true
+			return trial.Check{Name: name, Verdict: trial.Fail, Detail: "the gateway has no sluice_" + c}, true
 		}
 	}
-	return Check{}, false
+	return trial.Check{}, false
 }
 
-func (j *judge) equal(name string, want, got, tolerance uint64, wantIs, gotIs string, needs ...string) Check {
+func (j *judge) equal(name string, want, got, tolerance uint64, wantIs, gotIs string, needs ...string) trial.Check {
 	if c, missing := j.missing(name, needs); missing {
 		return c
 	}
-	c := Check{name, Pass, fmt.Sprintf("%d %s = %d %s", want, wantIs, got, gotIs)}
+	c := trial.Check{Name: name, Verdict: trial.Pass, Detail: fmt.Sprintf("%d %s = %d %s", want, wantIs, got, gotIs)}
 	if tolerance > 0 {
 		c.Detail += fmt.Sprintf(", off by %d; up to %d is allowed for connections that began, ended or were skipped while publishing", int64(got-want), tolerance)
 	}
 	if max(want, got)-min(want, got) > tolerance {
-		c.Verdict = Fail
+		c.Verdict = trial.Fail
 	}
 	return c
 }
 
-func (j *judge) atMost(name string, received, sent uint64, needs ...string) Check {
+func (j *judge) atMost(name string, received, sent uint64, needs ...string) trial.Check {
 	if c, missing := j.missing(name, needs); missing {
 		return c
 	}
-	c := Check{name, Pass, fmt.Sprintf("%d received = %d delivered and recovered", received, sent)}
+	c := trial.Check{Name: name, Verdict: trial.Pass, Detail: fmt.Sprintf("%d received = %d delivered and recovered", received, sent)}
 	if j.broken > 0 {
 		c.Detail = fmt.Sprintf("%d received, %d delivered and recovered: the other %d were in kernel buffers of %d connections that were cut off, which can have held %d", received, sent, int64(sent-received), j.broken, j.unread)
 	}
 	if received > sent || sent-received > j.unread {
-		c.Verdict = Fail
+		c.Verdict = trial.Fail
 	}
 	return c
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluice/bench/trial"
 )
 
 // nth is the offset of a forged publication.
@@ -94,7 +96,7 @@ func TestJudgeRefusesForgedLedgers(t *testing.T) {
 		tc.forge(l)
 		var got []string
 		for _, c := range Judge(l) {
-			if c.Verdict != Pass {
+			if c.Verdict != trial.Pass {
 				got = append(got, c.Name)
 			}
 		}
@@ -107,14 +109,14 @@ func TestJudgeRefusesForgedLedgers(t *testing.T) {
 func TestWhatIsDueIsExactWhereNobodyWasCut(t *testing.T) {
 	for _, tc := range []struct {
 		dropped float64
-		want    Verdict
-	}{{3, Pass}, {2, Fail}, {4, Fail}} {
+		want    trial.Verdict
+	}{{3, trial.Pass}, {2, trial.Fail}, {4, trial.Fail}} {
 		l := forged()
 		l.Clients = l.Clients[:3]
 		l.Orders[0].Subscribers = 0 // not looked at
 		l.Counters[counterDelivered], l.Counters[counterDropped] = 27, tc.dropped
 		for _, c := range Judge(l) {
-			if c.Name == "C6 dropped" && c.Verdict != tc.want || c.Name != "C6 dropped" && c.Verdict != Pass {
+			if c.Name == "C6 dropped" && c.Verdict != tc.want || c.Name != "C6 dropped" && c.Verdict != trial.Pass {
 				t.Errorf("%v dropped: got %+v, want %s", tc.dropped, c, tc.want)
 			}
 		}
@@ -124,13 +126,13 @@ func TestWhatIsDueIsExactWhereNobodyWasCut(t *testing.T) {
 func TestCountersThatAreNotThereFail(t *testing.T) {
 	l := forged()
 	delete(l.Counters, counterDropped)
-	got := map[string]Verdict{}
+	got := map[string]trial.Verdict{}
 	for _, c := range Judge(l) {
-		if c.Verdict != Pass {
+		if c.Verdict != trial.Pass {
 			got[c.Name] = c.Verdict
 		}
 	}
-	if diff := cmp.Diff(map[string]Verdict{"C6 dropped": Fail, "C6 skipped": Fail}, got); diff != "" {
+	if diff := cmp.Diff(map[string]trial.Verdict{"C6 dropped": trial.Fail, "C6 skipped": trial.Fail}, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -38,7 +38,7 @@ func (c *Cluster) populate(o crowdOptions) *populated {
 		for j, g := range c.started {
 			k := i*len(c.started) + j
 			n := o.clients*(k+1)/places - o.clients*k/places
-			some := must(r.Join(g, n, ClientOptions{Name: name + "@" + g.name, Channel: name, ComeBack: true, Nodes: c.started, Many: true, Numbered: i >= o.channels}))
+			some := must(r.Join(g, n, ClientOptions{Name: name + "@" + g.Name, Channel: name, ComeBack: true, Nodes: c.started, Many: true, Numbered: i >= o.channels}))
 			p.clients = append(p.clients, some...)
 		}
 	}

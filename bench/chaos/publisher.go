@@ -22,7 +22,6 @@ import (
 type Publisher struct {
 	run     *Run
 	gateway *Gateway
-	url     string
 	channel string
 	size    int
 	rate    float64
@@ -48,7 +47,7 @@ const inFlight = 8
 
 // publisher returns one that has not begun.
 func (r *Run) publisher(g *Gateway, channel string, size int) *Publisher {
-	return &Publisher{run: r, gateway: g, channel: channel, size: size, url: "http://" + g.Internal + "/publish/" + url.PathEscape(channel), entries: map[string][]entry{}}
+	return &Publisher{run: r, gateway: g, channel: channel, size: size, entries: map[string][]entry{}}
 }
 
 // Publish begins to publish so many messages a second of so many bytes, until
@@ -133,10 +132,11 @@ func (r *Run) StopPublishing(publishers ...*Publisher) (held float64, err error)
 // begun it is carried out, because its fate must be known.
 func (p *Publisher) publish(ctx context.Context, n int64) error {
 	for {
-		payload := p.payload(n)
+		payload := p.run.payload(p.channel, n, "", p.size)
 		begin := time.Now()
-		receipt, pushedBack, err := p.post(payload)
-		if err != nil {
+		receipt, err := p.gateway.publish(context.WithoutCancel(ctx), p.channel, payload)
+		pushedBack := errors.Is(err, errPushedBack)
+		if err != nil && !pushedBack {
 			return err
 		}
 		p.mu.Lock()
@@ -153,11 +153,12 @@ func (p *Publisher) publish(ctx context.Context, n int64) error {
 	}
 }
 
-// payload begins with the time and the number, so that no two are alike.
-func (p *Publisher) payload(n int64) string {
-	head := fmt.Sprintf("%016x.%s.%d.", int64(time.Since(p.run.began)), p.channel, n)
-	from := int(n*7919) % (len(p.run.filler) / 2)
-	return head + p.run.filler[from:from+max(p.size-len(head), 0)]
+// payload returns a message of so many bytes that begins with the time, a name and a number, so that no two
+// are alike, and a mark.
+func (r *Run) payload(name string, n int64, mark string, size int) string {
+	head := fmt.Sprintf("%016x.%s.%d.%s", int64(time.Since(r.began)), name, n, mark)
+	from := int(n*7919) % (len(r.filler) / 2)
+	return head + r.filler[from:from+max(size-len(head), 0)]
 }
 
 // receipt is the answer to a POST.
@@ -167,22 +168,31 @@ type receipt struct {
 	Subscribers uint64 `json:"subscribers"`
 }
 
-func (p *Publisher) post(payload string) (r receipt, pushedBack bool, err error) {
-	resp, err := p.gateway.HTTP.Post(p.url, "text/plain; charset=utf-8", strings.NewReader(payload))
+// errPushedBack is the error of a message that was not published because the gateway is busy.
+var errPushedBack = errors.New("the gateway pushed back")
+
+// publish publishes a message into a channel, once.
+func (g *Gateway) publish(ctx context.Context, channel, payload string) (r receipt, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+g.Internal+"/publish/"+url.PathEscape(channel), strings.NewReader(payload))
 	if err != nil {
-		return r, false, fmt.Errorf("it is unknown whether the message was published: %w", err)
+		return r, err
 	}
-	defer resp.Body.Close() // ignored: only an unread rest could fail
-	body, err := io.ReadAll(resp.Body)
+	req.Header.Set("Content-Type", "text/plain; charset=utf-8")
+	resp, err := g.HTTP.Do(req)
+	var body []byte
+	if err == nil {
+		body, err = io.ReadAll(resp.Body)
+		resp.Body.Close() // ignored: only an unread rest could fail
+	}
 	switch {
 	case err != nil:
-		return r, false, fmt.Errorf("it is unknown whether the message was published: %w", err)
+		return r, fmt.Errorf("it is unknown whether the message was published: %w", err)
 	case resp.StatusCode == http.StatusServiceUnavailable, resp.StatusCode == http.StatusTooManyRequests:
-		return r, true, nil
+		return r, errPushedBack
 	case resp.StatusCode != http.StatusOK:
-		return r, false, fmt.Errorf("%s: %.200s", resp.Status, body)
+		return r, fmt.Errorf("%s: %.200s", resp.Status, body)
 	}
-	return r, false, json.Unmarshal(body, &r)
+	return r, json.Unmarshal(body, &r)
 }
 
 // orders puts the receipts in order, an epoch at a time. It is an error if there are several, of

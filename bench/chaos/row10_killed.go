@@ -14,7 +14,7 @@ func killedNode(r *Run) error {
 	between := Param(r, "between", 200*time.Millisecond, 10*time.Second)
 	away := Param(r, "away", 300*time.Millisecond, 5*time.Second)
 	back := Param(r, "back_within", 30*time.Second, 10*time.Second)
-	kill := func(p *populated) {
+	kill := func(p *populated, back time.Duration) {
 		for range kills {
 			noError(r.Pause(between))
 			i := r.random.IntN(len(p.Gateways))
@@ -28,8 +28,8 @@ func killedNode(r *Run) error {
 		p.end()
 	}
 	r.Phase("one with --data-dir")
-	kill(r.StartCluster(1, 0, 5000, "--data-dir", filepath.Join(r.Dir, "data")).populate(o))
+	kill(r.StartCluster(1, 0, 5000, "--data-dir", filepath.Join(r.Dir, "data")).populate(o), away+back) // clients cannot come back before it has started
 	r.Phase("one of several")
-	kill(r.StartCluster(gateways, servers, 5000).populate(o))
+	kill(r.StartCluster(gateways, servers, 5000).populate(o), back)
 	return nil
 }

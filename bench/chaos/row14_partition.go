@@ -37,7 +37,7 @@ func partition(r *Run) error {
 		} {
 			noError(r.Pause(between))
 			i := r.random.IntN(gateways)
-			r.Say("%s is cut off %s for %v", p.Gateways[i].name, cut.what, cuts)
+			r.Say("%s is cut off %s for %v", p.Gateways[i].Name, cut.what, cuts)
 			cut.cut(island.cables[i])
 			err := r.Pause(cuts)
 			cut.mend(island.cables[i])

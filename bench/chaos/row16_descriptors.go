@@ -14,6 +14,7 @@ import (
 	"github.com/gobwas/ws"
 
 	"sluice/bench/sys"
+	"sluice/bench/trial"
 )
 
 const (
@@ -36,7 +37,7 @@ func noDescriptors(r *Run) error {
 	spare := Param(r, "descriptors_left_in_every_other_round", 100, 100)
 	prlimit, err := exec.LookPath("prlimit")
 	if err != nil {
-		return skipped{"prlimit, which changes the gateway's limit while it runs, is missing: install util-linux"}
+		return trial.Skipped("prlimit, which changes the gateway's limit while it runs, is missing: install util-linux")
 	}
 	g := must(r.StartBy([]string{"sh", "-c", `ulimit -n "$0" && exec "$@"`, fmt.Sprint(descriptors)},
 		"--max-handshakes", "16", "--max-per-address", "off", "--address-rate", "off"))

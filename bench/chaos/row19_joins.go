@@ -21,7 +21,7 @@ func joinRace(r *Run) error {
 	r.Phase("NATS")
 	c := r.startServers(child.NATSOptions{Servers: 1})
 	g := must(r.Start(append(flags, "--nats-url", child.URLs(c.Servers))...))
-	r.awaitReady(g)
+	r.AwaitReady(g.Process)
 	r.joins(g, joins, rate)
 	return nil
 }

@@ -2,18 +2,16 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
+	"encoding/json"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	hdr "github.com/HdrHistogram/hdrhistogram-go"
+
+	"sluice/bench/trial"
 )
 
 // Row is one fault program.
@@ -48,30 +46,24 @@ var rows = []Row{
 	{27, "large messages", "many readers receive large messages, and for a moment none of them reads; no client is disconnected, and buffers stay within --max-buffered", largeMessages, false},
 }
 
-// Options are the settings of a run.
+// Options are the settings of rows.
 type Options struct {
-	Short    bool              // seconds and hundreds of clients instead of minutes and thousands
-	Seed     uint64            // of the random choices; a random one when 0
-	Bin      string            // the gateway's binary
-	Dir      string            // for logs and ledgers; a temporary one when empty, which is kept only after a failure
-	Policy   string            // the gateway's --slow-policy in rows with slow clients: close (also "") or skip
-	Set      map[string]string // parameters of rows that differ
-	Deadline time.Duration     // for one row; 40 minutes, with Short 90 s
-	Progress io.Writer         // gets a line for each step; none when nil
+	Seed   uint64 // of the random choices; a random one when 0
+	Policy string // the gateway's --slow-policy in rows with slow clients: close (also "") or skip
 
 	slow bool // the gateway is slow by design, as one with -race
 }
 
 // Run is one row under way.
 type Run struct {
+	*trial.Run
 	Options
 	ctx    context.Context
-	result *Result
+	result *trial.Result
 	random *rand.Rand // of the caller's goroutine only
 	began  time.Time  // what stamps count from
 	filler string     // printable, of random text, for payloads
 
-	gateways []*Gateway
 	clients  []*Client
 	orders   []*Order
 	counters map[string]float64 // of the gateway that was judged
@@ -89,165 +81,51 @@ type Run struct {
 	returns   *hdr.Histogram      // milliseconds in which clients came back
 }
 
-// Do runs one row. The error says that the row could not be started; a gateway that
-// misbehaves is a result with the verdict FAIL.
-func Do(ctx context.Context, row Row, o Options) (*Result, error) {
+// trial returns the row as a trial with these options, when it is run.
+func (row Row) trial(o *Options) trial.Trial {
+	return trial.Trial{Number: row.Number, Name: row.Name, What: row.What, Run: func(t *trial.Run) error {
+		return row.Run(newRun(t, row, *o))
+	}}
+}
+
+func newRun(t *trial.Run, row Row, o Options) *Run {
 	if o.Seed == 0 {
 		o.Seed = rand.Uint64() >> 1
 	}
-	if o.Deadline == 0 {
-		o.Deadline = 40 * time.Minute
-		if o.Short {
-			o.Deadline = 90 * time.Second
-		}
-	}
-	kept := o.Dir != ""
-	if err := o.place(row); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, o.Deadline, fmt.Errorf("the row took longer than %v", o.Deadline))
-	defer cancel()
-	r := &Run{Options: o, ctx: ctx, result: newResult(row, o), random: rand.New(rand.NewPCG(o.Seed, uint64(row.Number))), began: time.Now(),
+	t.Result.Seed = o.Seed
+	r := &Run{Run: t, Options: o, ctx: t.Context, result: t.Result, random: rand.New(rand.NewPCG(o.Seed, uint64(row.Number))), began: t.Began,
 		witnesses: map[string]*witness{}, returns: newReturns()}
 	r.filler = randomText(r.random, 4<<20)
-	r.Say("row %d, %s: seed %d, files in %s", row.Number, row.Name, o.Seed, o.Dir)
-	err := r.run(row)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause
-	}
-	r.result.settle(err)
-	if r.result.Verdict == Fail {
-		r.leave()
-		kept = true
-	}
-	r.end()
-	if !kept {
-		r.result.Dir = ""
-		os.RemoveAll(o.Dir) // ignored: a temporary directory
-	}
-	return r.result, nil
-}
-
-// stop is what must and noError panic with, on the row's own goroutine.
-type stop struct{ error }
-
-// must returns v, and ends the row if there is an error.
-func must[T any](v T, err error) T {
-	noError(err)
-	return v
-}
-
-// noError ends the row if there is an error.
-func noError(err error) {
-	if err != nil {
-		panic(stop{err})
-	}
-}
-
-// run runs the row and returns the error that has ended it.
-func (r *Run) run(row Row) (err error) {
-	defer func() {
-		switch p := recover().(type) {
-		case nil:
-		case stop:
-			err = p.error
-		default:
-			panic(p)
+	r.Say("seed %d", o.Seed)
+	t.AtEnd(func() {
+		l := r.ledger() // no goroutine is left
+		if r.result.Verdict == trial.Fail {
+			r.WriteFile("ledger.json", must(json.Marshal(l))) // of plain values: it cannot fail
 		}
-	}()
-	return row.Run(r)
+	})
+	return r
 }
 
-// place settles the directory.
-func (o *Options) place(row Row) (err error) {
-	if o.Dir == "" {
-		o.Dir, err = os.MkdirTemp("", fmt.Sprintf("sluice-chaos-%d-", row.Number))
-	} else {
-		o.Dir = filepath.Join(o.Dir, fmt.Sprintf("row-%d", row.Number))
-		err = os.MkdirAll(o.Dir, 0o755)
-	}
-	if err != nil {
-		return fmt.Errorf("create the directory for logs and ledgers: %w; specify --dir", err)
-	}
-	return nil
-}
+// must and noError are those of package trial, and so is Param.
+func must[T any](v T, err error) T { return trial.Must(v, err) }
+func noError(err error)            { trial.NoError(err) }
 
-// Say writes a line of progress.
-func (r *Run) Say(format string, args ...any) {
-	if r.Progress != nil {
-		fmt.Fprintf(r.Progress, "%7.1fs  %s\n", time.Since(r.began).Seconds(), fmt.Sprintf(format, args...))
-	}
-}
-
-// Param notes a parameter and returns it back: the first in the short form, else the
-// second, unless the options set another one.
-func Param[T any](r *Run, name string, short, long T) T {
-	v := long
-	if r.Short {
-		v = short
-	}
-	if text, ok := r.Set[name]; ok {
-		noError(setParam(&v, name, text))
-	}
-	r.result.Parameters[name] = fmt.Sprint(v)
-	return v
-}
-
-// setParam reads a number or a time.
-func setParam(v any, name, text string) (err error) {
-	if d, ok := v.(*time.Duration); ok {
-		*d, err = time.ParseDuration(text)
-	} else {
-		_, err = fmt.Sscan(text, v)
-	}
-	if err != nil {
-		return fmt.Errorf("--set %s=%s: %w", name, text, err)
-	}
-	return nil
-}
+// Param notes a parameter and returns it.
+func Param[T any](r *Run, name string, short, long T) T { return trial.Param(r.Run, name, short, long) }
 
 // judgesSpeed reports whether times and memory are judged: not in the short form, which
 // runs beside other tests.
 func (r *Run) judgesSpeed() bool { return !r.Short }
 
-// Count notes a figure.
-func (r *Run) Count(name string, v float64) { r.result.Counts[name] = v }
-
-// Check notes whether something holds, with what was seen.
+// Check notes whether something holds in the phase, with what was seen.
 func (r *Run) Check(name string, holds bool, format string, args ...any) {
-	c := Check{name, Pass, fmt.Sprintf(format, args...)}
-	if !holds {
-		c.Verdict = Fail
-	}
-	r.note(c)
+	r.Run.Check(r.phase+name, holds, format, args...)
 }
 
-func (r *Run) note(c Check) {
+// note notes a check of the phase.
+func (r *Run) note(c trial.Check) {
 	c.Name = r.phase + c.Name
-	r.result.Checks = append(r.result.Checks, c)
-	r.Say("%s %s: %s", c.Verdict, c.Name, c.Detail)
-}
-
-// Await waits until a condition holds: false when it did not in that time. It is
-// looked at every 20 ms, because what is waited for is in another process.
-func (r *Run) Await(within time.Duration, condition func() bool) bool {
-	end := time.Now().Add(within)
-	for !condition() {
-		if time.Now().After(end) || r.Pause(20*time.Millisecond) != nil {
-			return false
-		}
-	}
-	return true
-}
-
-// Pause is time that belongs to the row: a load that lasts, a fault that lasts.
-func (r *Run) Pause(d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-r.ctx.Done():
-		return context.Cause(r.ctx)
-	}
+	r.Note(c)
 }
 
 // Settle waits until every client that is connected has the last publication, at
@@ -270,13 +148,13 @@ const letGoWithin = 10 * time.Second
 // Judge ends the clients and has the ledgers judged against the gateway's
 // counters, which are read when it has let go of all of them.
 func (r *Run) Judge(g *Gateway) error {
-	return r.judge(g, func(Check) bool { return true })
+	return r.judge(g, func(trial.Check) bool { return true })
 }
 
 // JudgeClients is Judge without the counters, for clients of which others than this
 // gateway had a part.
 func (r *Run) JudgeClients(g *Gateway) error {
-	return r.judge(g, func(c Check) bool { return !strings.HasPrefix(c.Name, "C6") })
+	return r.judge(g, func(c trial.Check) bool { return !strings.HasPrefix(c.Name, "C6") })
 }
 
 // Phase begins a part of a row, whose checks bear its name: of what was judged nothing
@@ -286,7 +164,7 @@ func (r *Run) Phase(name string) {
 	r.authors, r.witnesses, r.returns = nil, map[string]*witness{}, newReturns()
 }
 
-func (r *Run) judge(g *Gateway, matters func(Check) bool) error {
+func (r *Run) judge(g *Gateway, matters func(trial.Check) bool) error {
 	l := r.ledger()
 	var err error
 	left := !r.Await(letGoWithin, func() bool {
@@ -337,31 +215,6 @@ func (r *Run) tell(l *Ledger) {
 	for name, v := range map[string]int{"clients": len(l.Clients), "published": published, "received": received,
 		"closed_1013": told, "cut_off": broken, "resumed": resumed, "gap_records": gaps} {
 		r.Count(name, float64(v))
-	}
-}
-
-// leave writes down what helps to understand a failure, while the gateways live.
-func (r *Run) leave() {
-	for _, g := range r.gateways {
-		g.dump()
-	}
-	if err := errors.Join(writeJSON(filepath.Join(r.Dir, "ledger.json"), r.ledger()), writeJSON(filepath.Join(r.Dir, "result.json"), r.result)); err != nil {
-		r.Say("the files about the failure are incomplete: %v", err)
-	}
-	r.Say("kept in %s: logs, ledger, and the gateways' goroutines", r.Dir)
-}
-
-// end leaves no process and no goroutine.
-func (r *Run) end() {
-	r.ledger()
-	for _, c := range r.clusters {
-		c.end()
-	}
-	for _, g := range r.gateways {
-		g.Kill()
-		if err := os.WriteFile(filepath.Join(r.Dir, g.name+".log"), []byte(g.Log.String()), 0o644); err != nil {
-			r.Say("no log of %s: %v", g.name, err)
-		}
 	}
 }
 

@@ -38,13 +38,17 @@ var ErrStuck = fmt.Errorf("it did not end within %v of SIGTERM", endWithin)
 // Build builds the command sluice of the module around the working directory, with flags of go
 // build. As in the image, it is built without cgo, except for -race.
 func Build(ctx context.Context, binary string, flags ...string) error {
-	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-o", binary}, flags, []string{"sluice/cmd/sluice"})...)
+	return build(ctx, binary, "sluice/cmd/sluice", flags...)
+}
+
+func build(ctx context.Context, binary, program string, flags ...string) error {
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-o", binary}, flags, []string{program})...)
 	cmd.Env = os.Environ()
 	if !slices.Contains(flags, "-race") {
 		cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the gateway: %w\n%s", err, out)
+		return fmt.Errorf("build %s: %w\n%s", program, err, out)
 	}
 	return nil
 }

@@ -11,11 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"sluice/poller/leaktest"
+
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // shell starts a shell script in place of a gateway.
 func shell(t *testing.T, script string) *Process {

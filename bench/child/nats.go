@@ -39,12 +39,7 @@ type NATSOptions struct {
 
 // BuildNATS builds the nats-server of the version that the module around the working directory uses.
 func BuildNATS(ctx context.Context, binary string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", binary, "github.com/nats-io/nats-server/v2")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build nats-server: %w\n%s", err, out)
-	}
-	return nil
+	return build(ctx, binary, "github.com/nats-io/nats-server/v2")
 }
 
 // natsTries is how often ports are drawn that others may take at the same moment.

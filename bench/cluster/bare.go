@@ -41,7 +41,7 @@ type speed struct {
 // Bare runs a bare JetStream publisher in a process of its own.
 func (r *Run) Bare(o bareOptions) (s speed) {
 	words := must(json.Marshal(o))
-	cmd := exec.CommandContext(r.ctx, must(os.Executable()), "bare-publisher", string(words))
+	cmd := exec.CommandContext(r.Context, must(os.Executable()), "bare-publisher", string(words))
 	cmd.Stderr = os.Stderr
 	out := must(cmd.Output())
 	noError(json.Unmarshal(out, &s))

@@ -2,35 +2,13 @@ package main
 
 import (
 	"encoding/json"
-	"flag"
-	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/spf13/cobra"
 
 	"sluice/bench/child"
 )
-
-// NATS starts so many servers, of one cluster if there are several, with JetStream.
-func (r *Run) NATS(n int) []*child.NATS {
-	o := child.NATSOptions{Binary: r.NATSBin, Dir: r.subdir("nats"), Servers: n}
-	if o.Binary == "" { // this program, with the command that newServerCommand returns
-		o.Binary = filepath.Join(o.Dir, "nats-server")
-		script := fmt.Sprintf("#!/bin/sh\nexec '%s' nats-server \"$@\"\n", must(os.Executable()))
-		noError(os.WriteFile(o.Binary, []byte(script), 0o700))
-	}
-	servers := must(child.StartNATS(o))
-	r.servers = append(r.servers, servers...)
-	for _, s := range servers {
-		r.Say("NATS server %s has pid %d", s.URL, s.PID())
-	}
-	return servers
-}
 
 // subscriptions returns the number of subscriptions of all of a server's clients, 0 if it is not up.
 func subscriptions(s *child.NATS) int {
@@ -91,31 +69,4 @@ func (c *readers) take() (most, all, heads int) {
 	clear(c.bySubj)
 	c.heads = 0
 	return most, all, heads
-}
-
-// newServerCommand returns the command of the servers' processes: nats-server with its own flags.
-func newServerCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "nats-server", Hidden: true, DisableFlagParsing: true,
-		RunE: func(_ *cobra.Command, args []string) error { return serveNATS(args) },
-	}
-}
-
-// serveNATS is nats-server's main.
-func serveNATS(args []string) error {
-	nothing := func() {}
-	o, err := server.ConfigureOptions(flag.NewFlagSet("nats-server", flag.ContinueOnError), args, nothing, nothing, nothing)
-	if err != nil {
-		return fmt.Errorf("nats-server: %w", err)
-	}
-	s, err := server.NewServer(o)
-	if err != nil {
-		return fmt.Errorf("nats-server: %w", err)
-	}
-	s.ConfigureLogger()
-	if err := server.Run(s); err != nil {
-		return fmt.Errorf("nats-server: %w", err)
-	}
-	s.WaitForShutdown()
-	return nil
 }

@@ -11,11 +11,12 @@ import (
 
 	"sluice/bench"
 	"sluice/bench/child"
+	"sluice/bench/trial"
 )
 
 // nodes starts gateways around NATS servers.
 func (r *Run) nodes(n, servers int, flags ...string) ([]*child.Process, []*child.NATS) {
-	nats := r.NATS(servers)
+	nats := r.NATS(child.NATSOptions{Servers: servers})
 	var all []*child.Process
 	for range n {
 		all = append(all, r.Gateway(sharing(nats, flags...)...))
@@ -54,24 +55,22 @@ func highestRate(r *Run) {
 	gateways, _ := r.nodes(3, 1, "--history", "off")
 	var held []float64
 	for i := range r.Rounds {
+		at := urls(gateways)
 		o := bench.FanoutOptions{
-			Options:     bench.Options{URL: gateways[0].URL("ws", ""), Protocol: bench.Raw},
+			Options: bench.Options{URL: at[0], Protocol: bench.Raw}, Nodes: at[1:],
 			Subscribers: 30, Publishers: 6, Rate: first, FindMax: !r.Short, Size: 1024, Duration: duration,
 		}
-		for _, g := range gateways[1:] {
-			o.Nodes = append(o.Nodes, g.URL("ws", ""))
-		}
-		res := must(bench.Fanout(r.ctx, o))
+		res := must(bench.Fanout(r.Context, o))
 		rate := res.Metrics["rate_held"]
 		if r.Short {
 			rate = res.Metrics["published"] / duration.Seconds()
-			r.Figure("lost, repeated or reordered", "", atMost(0).always(), res.Metrics["lost"]+res.Metrics["repeated"]+res.Metrics["reordered"])
+			r.Figure("lost, repeated or reordered", "", trial.AtMost(0).Always(), res.Metrics["lost"]+res.Metrics["repeated"]+res.Metrics["reordered"])
 		}
 		held = append(held, rate)
 		r.Say("round %d: %.0f/s, p50 %.2f ms, p99 %.2f ms", i+1, rate, 1e3*res.Metrics["p50"], 1e3*res.Metrics["p99"])
 		r.profileAt(gateways, o, rate, fmt.Sprint("round", i))
 	}
-	r.Figure("publications of 1 KB without history, 30 subscribers", "/s", atLeast(5000), held...)
+	r.Figure("publications of 1 KB without history, 30 subscribers", "/s", trial.AtLeast(5000), held...)
 }
 
 // profileAt repeats a load at a rate while profiles are written, if they are wanted.
@@ -81,10 +80,10 @@ func (r *Run) profileAt(gateways []*child.Process, o bench.FanoutOptions, rate f
 	}
 	o.FindMax, o.Rate = false, rate
 	r.profile(gateways[0], name, o.Duration)
-	if _, err := bench.Fanout(r.ctx, o); err != nil {
+	if _, err := bench.Fanout(r.Context, o); err != nil {
 		r.Say("under the profile: %v", err)
 	}
-	r.working.Wait()
+	r.profiling.Wait()
 }
 
 // heapAlloc is a line of a heap profile in text.
@@ -119,7 +118,7 @@ func (r *Run) manyChannels(g *child.Process, channels int) *bench.Crowd {
 func channelMemory(r *Run) {
 	channels := Param(r, "channels", 2000, 100_000)
 	room := []string{"--max-channels", fmt.Sprint(2 * channels)}
-	nats := r.NATS(1)
+	nats := r.NATS(child.NATSOptions{Servers: 1})
 	per := func(name string, flags ...string) float64 {
 		g := r.Gateway(append(room, flags...)...)
 		defer g.Kill()
@@ -137,23 +136,23 @@ func channelMemory(r *Run) {
 		local = append(local, l)
 		shared = append(shared, per("shared", sharing(nats, "--history", "off")...)-l)
 		kept = append(kept, per("shared with history", sharing(nats)...)-lh)
-		durable = append(durable, per("durable", storing(r.subdir("data"))...)-lh)
+		durable = append(durable, per("durable", r.storing()...)-lh)
 	}
-	r.Figure("heap per channel with interest, local engine", "B", reported, local...)
-	r.Figure("... beyond that, nodes, without history", "B", atMost(1024), shared...)
-	r.Figure("... beyond that, nodes, with history", "B", atMost(1024), kept...)
-	r.Figure("... beyond that, a data directory", "B", reported, durable...)
+	r.Figure("heap per channel with interest, local engine", "B", trial.Reported, local...)
+	r.Figure("... beyond that, nodes, without history", "B", trial.AtMost(1024), shared...)
+	r.Figure("... beyond that, nodes, with history", "B", trial.AtMost(1024), kept...)
+	r.Figure("... beyond that, a data directory", "B", trial.Reported, durable...)
 }
 
 // resubscribe kills the NATS server of a gateway with many channels.
 func resubscribe(r *Run) {
 	channels := Param(r, "channels", 2000, 200_000)
-	nats := r.NATS(1)
+	nats := r.NATS(child.NATSOptions{Servers: 1})
 	g := r.Gateway(sharing(nats, "--history", "off", "--max-channels", fmt.Sprint(2*channels))...)
 	c := r.manyChannels(g, channels)
 	defer c.Close() // ignored: the figures have been taken
 	s := nats[0]
-	r.Await("all channels are subscribed", time.Minute, func() bool { return subscriptions(s) >= channels })
+	r.Until("all channels are subscribed", time.Minute, func() bool { return subscriptions(s) >= channels })
 	var fromReady, fromKill []float64
 	for i := range r.Rounds {
 		r.sample(g, c, channels)
@@ -161,16 +160,16 @@ func resubscribe(r *Run) {
 		s.Kill()
 		r.Pause(500 * time.Millisecond) // a restart takes its time
 		noError(s.Again())
-		r.Await("the server is healthy again", time.Minute, s.Healthy)
+		r.Until("the server is healthy again", time.Minute, s.Healthy)
 		ready := time.Now()
 		r.profile(g, fmt.Sprint("round", i), 3*time.Second)
-		r.Await("all channels are subscribed again", time.Minute, func() bool { return subscriptions(s) >= channels })
+		r.Until("all channels are subscribed again", time.Minute, func() bool { return subscriptions(s) >= channels })
 		fromReady, fromKill = append(fromReady, time.Since(ready).Seconds()), append(fromKill, time.Since(killed).Seconds())
 		r.Say("round %d: %.2f s after the server is ready, %.2f s after the kill", i+1, fromReady[i], fromKill[i])
 	}
 	r.sample(g, c, channels)
-	r.Figure(fmt.Sprintf("%d channels subscribed again, from the server's being ready", channels), "s", atMost(3), fromReady...)
-	r.Figure("... from the kill", "s", reported, fromKill...)
+	r.Figure(fmt.Sprintf("%d channels subscribed again, from the server's being ready", channels), "s", trial.AtMost(3), fromReady...)
+	r.Figure("... from the kill", "s", trial.Reported, fromKill...)
 	rep := c.Report()
 	r.Count("connected", float64(rep.Connected))
 }
@@ -180,12 +179,12 @@ func (r *Run) sample(g *child.Process, c *bench.Crowd, channels int) {
 	before := must(g.Metrics()).Sum("sluice_deliveries_total", "", "")
 	const samples = 50
 	for i := range samples {
-		r.Await("a publication is accepted", 30*time.Second, func() bool {
+		r.Until("a publication is accepted", 30*time.Second, func() bool {
 			_, err := g.Post(fmt.Sprintf("/publish/c%d", i*(channels/samples)), "text/plain", `{"sample":1}`)
 			return err == nil
 		})
 	}
-	r.Await("subscribers have what was published", 30*time.Second, func() bool {
+	r.Until("subscribers have what was published", 30*time.Second, func() bool {
 		return must(g.Metrics()).Sum("sluice_deliveries_total", "", "") >= before+samples
 	})
 }
@@ -205,16 +204,16 @@ func resume(r *Run) {
 			Clients: clients, Publishers: channels, OnFirst: true, Size: size,
 		}, gateways...)
 		last := len(gateways) - 1
-		c.PublishEach(r.ctx, 1) // everybody stands somewhere
-		c.Await(r.ctx, time.Minute)
+		c.PublishEach(r.Context, 1) // everybody stands somewhere
+		c.Await(r.Context, time.Minute)
 		c.Depart()
 		r.Pause(Param(r, "away", 100*time.Millisecond, 3*time.Second))
-		c.PublishEach(r.ctx, missed)
+		c.PublishEach(r.Context, missed)
 		readers.take()
 		r.profile(gateways[last], fmt.Sprint("round", i), 3*time.Second)
-		d, err := c.Return(r.ctx, last, 512)
+		d, err := c.Return(r.Context, last, 512)
 		noError(err)
-		if !c.Await(r.ctx, time.Minute) {
+		if !c.Await(r.Context, time.Minute) {
 			r.Say("not everybody is current")
 		}
 		took = append(took, d.Seconds())
@@ -228,10 +227,10 @@ func resume(r *Run) {
 		recovered = append(recovered, share(rep))
 		noError(c.Close())
 	}
-	r.Figure(fmt.Sprintf("%d clients resume %d publications each on another node", clients, missed), "s", atMost(5), took...)
-	r.Figure("reads of a stream for one channel, at most", "", atMost(1).always(), slices.Max(reads))
-	r.Figure("publications missing, repeated or not recovered", "", atMost(0).always(), missing)
-	r.Figure("share of recovered: true, in the worst round", "%", atLeast(99.9).always(), slices.Min(recovered))
+	r.Figure(fmt.Sprintf("%d clients resume %d publications each on another node", clients, missed), "s", trial.AtMost(5), took...)
+	r.Figure("reads of a stream for one channel, at most", "", trial.AtMost(1).Always(), slices.Max(reads))
+	r.Figure("publications missing, repeated or not recovered", "", trial.AtMost(0).Always(), missing)
+	r.Figure("share of recovered: true, in the worst round", "%", trial.AtLeast(99.9).Always(), slices.Min(recovered))
 }
 
 // gatewayKill kills one of three gateways after the other.
@@ -250,20 +249,20 @@ func gatewayKill(r *Run) {
 		k := i % len(gateways)
 		c.ResetTimes()
 		gateways[k].Kill()
-		r.Await("all clients are back", time.Minute, func() bool { return c.Connected() == clients+channels })
+		r.Until("all clients are back", time.Minute, func() bool { return c.Connected() == clients+channels })
 		back := c.Report().Back
 		p99, worst = append(p99, back.P99.Seconds()), append(worst, back.Max.Seconds())
 		r.Say("round %d: %d clients back, p50 %v, p99 %v, last %v", i+1, back.Count, back.P50, back.P99, back.Max)
 		gateways[k] = r.Gateway(sharing(nats, "--listen", gateways[k].Public)...)
 	}
-	c.Pause(r.ctx)
-	if !c.Await(r.ctx, time.Minute) {
+	c.Pause(r.Context)
+	if !c.Await(r.Context, time.Minute) {
 		r.Say("not everybody is current")
 	}
 	rep := c.Report()
 	r.crowdCounts(rep)
-	r.Figure("a killed gateway's clients are back on the others, p99", "s", atMost(10), p99...)
-	r.Figure("... the last one", "s", reported, worst...)
-	r.Figure("acknowledged publications missing", "", atMost(0).always(), float64(rep.Missing+rep.Lost))
-	r.Figure("share of recovered: true", "%", atLeast(99.9).always(), share(rep))
+	r.Figure("a killed gateway's clients are back on the others, p99", "s", trial.AtMost(10), p99...)
+	r.Figure("... the last one", "s", trial.Reported, worst...)
+	r.Figure("acknowledged publications missing", "", trial.AtMost(0).Always(), float64(rep.Missing+rep.Lost))
+	r.Figure("share of recovered: true", "%", trial.AtLeast(99.9).Always(), share(rep))
 }

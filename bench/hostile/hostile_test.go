@@ -15,12 +15,12 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
-	"go.uber.org/goleak"
 
 	"sluice/bench"
+	"sluice/poller/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // weakServer answers every connection with serve.
 func weakServer(t *testing.T, serve func(net.Conn)) string {

@@ -19,10 +19,11 @@ import (
 	"testing"
 	"time"
 
+	"sluice/poller/leaktest"
+
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 )
 
 const patience = 30 * time.Second
@@ -31,7 +32,7 @@ const patience = 30 * time.Second
 var quick = pace{stay: patience, backOff: usual.backOff / 10, lines: usual.lines / 10, ledger: usual.ledger / 10,
 	settle: usual.settle / 10, overdue: patience, grace: usual.grace / 10, patience: patience}
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // gateway speaks as much of the raw protocol as visitors need, and can be made to break its
 // promises: to leave a record out, or to send it twice.

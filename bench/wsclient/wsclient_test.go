@@ -10,15 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"sluice/poller/leaktest"
+
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 )
 
 const patience = time.Minute
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // serve upgrades one connection, and what talk does is the server.
 func serve(t *testing.T, talk func(conn net.Conn)) (url string) {

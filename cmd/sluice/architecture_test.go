@@ -80,15 +80,18 @@ var arrows = []arrow{
 	{dir: "gateway/sampling", why: "a slog.Handler"},
 	{dir: "gateway/asset", why: "files of the binary, for the two pages"},
 	{dir: "gateway/web", may: "gateway/asset", why: "files"},
-	{dir: "gateway/clienttest", may: "gateway/channel gateway/wire gateway/access/auth golang.org/x/sys/unix syscall", why: "clients, tokens and readers of logs for tests: they know no server; system calls for socket options"},
+	{dir: "gateway/clienttest", may: "poller/leaktest gateway/channel gateway/wire gateway/access/auth golang.org/x/sys/unix syscall", why: "clients, tokens and readers of logs for tests: they know no server; system calls for socket options"},
 	{dir: "gateway/looptest", may: "gateway/loop gateway/clienttest", why: "what tests do on loops"},
 
 	{dir: "poller", may: "golang.org/x/sys/unix unsafe syscall github.com/mailru/easygo/netpoll", why: "the gateway's system calls are made here alone"},
+	{dir: "poller/leaktest", why: "goroutines that tests leave over: only tests import it"},
 	{dir: "bench", may: "bench/child bench/clienttls bench/sys poller", why: "over sockets, never the gateway; metrics and certificates are read as by everybody"},
 	{dir: "bench/sys", may: "golang.org/x/sys/unix", why: "the tester's system calls that the gateway does not make"},
 	{dir: "bench/hostile", may: "bench", why: "attacks over the tester's connections; not part of sluice's binary"},
-	{dir: "bench/chaos", may: "bench bench/hostile bench/sys bench/child bench/record bench/wsclient syscall", why: "a program; syscall for signals, limits and resources of its children"},
-	{dir: "bench/cluster", may: "bench bench/child bench/sys syscall", why: "a program; syscall for signals"},
+	{dir: "bench/chaos", may: "bench bench/trial bench/hostile bench/sys bench/child bench/record bench/wsclient syscall", why: "a program; syscall for signals, limits and resources of its children"},
+	{dir: "bench/cluster", may: "bench bench/trial bench/child bench/sys", why: "a program"},
+	{dir: "bench/trial", may: "bench bench/child syscall", why: "the frame of both programs: starts gateways and knows no client; syscall for signals"},
+	{dir: "bench/trial/trialtest", may: "bench/trial", why: "the tests that each program of trials has: only tests import it"},
 	{dir: "bench/child", may: "syscall", why: "starts gateways as processes and imports nothing of them; syscall for SIGTERM"},
 	{dir: "bench/clienttls", why: "files, a tls.Config and texts: it makes no connection"},
 	{dir: "bench/record", why: "JSON records: pure"},
@@ -100,7 +103,7 @@ var arrows = []arrow{
 const protocol = "gateway/loop gateway/saved gateway/wire gateway/frame gateway/channel gateway/route gateway/access/... gateway/access gateway/hook gateway/presence"
 
 // forTests are imported by tests only.
-const forTests = "cmd/internal/clitest gateway/clienttest gateway/looptest gateway/engine/enginetest gateway/engine/nats/natstest"
+const forTests = "poller/leaktest bench/trial/trialtest cmd/internal/clitest gateway/clienttest gateway/looptest gateway/engine/enginetest gateway/engine/nats/natstest"
 
 // nevers are what packages must not know, not even through others.
 var nevers = []struct{ packages, know string }{

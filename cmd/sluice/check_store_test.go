@@ -23,7 +23,7 @@ func TestCheckLooksAtTheDataDirectory(t *testing.T) {
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	wantFinding(t, runCheck(t, 1, nil, append(args, dir)...), "fault --data-dir: data directory "+dir+": not a directory")
+	wantFinding(t, runCheck(t, 1, nil, append(args, dir)...), "fault --data-dir "+dir+": not a directory")
 }
 
 func TestCheckLooksAtTheServers(t *testing.T) {
@@ -31,6 +31,11 @@ func TestCheckLooksAtTheServers(t *testing.T) {
 	found := runCheck(t, 0, nil, append(freePorts, "--nats-url", s.URL()+",nats://127.0.0.1:1")...)
 	wantFinding(t, found, "ok --nats-url "+s.URL()+": JetStream is on, and each history is stored once")
 	wantFinding(t, found, "warning --nats-url nats://127.0.0.1:1: connect: connection refused; the gateway uses the others")
+	closed := natstest.Start(t, natstest.Options{JetStream: true, Tune: func(o *server.Options) { o.Username, o.Password = "gateway", "secret" }})
+	wantFinding(t, runCheck(t, 1, nil, append(freePorts, "--nats-url", closed.URL())...),
+		"fault --nats-url "+closed.URL()+": Authorization Violation; check --nats-creds or --nats-nkey, or the user in --nats-url, and that the servers know that user")
+	wantFinding(t, runCheck(t, 1, nil, append(freePorts, "--nats-url", s.URL(), "--nats-creds", "nowhere")...),
+		"fault --nats-url "+s.URL()+": --nats-creds nowhere: no such file or directory")
 	small := natstest.Start(t, natstest.Options{JetStream: true, Tune: func(o *server.Options) { o.MaxPayload = 32 << 10 }})
 	found = runCheck(t, 1, nil, append(freePorts, "--nats-url", small.URL())...)
 	if all := strings.Join(found, "\n"); !strings.Contains(all, "fault --nats-url "+small.URL()+": --max-message does not fit max_payload 32 KiB") {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"net"
@@ -50,6 +51,25 @@ func TestCheckOfWhatWorksHasNoFault(t *testing.T) {
 		if strings.HasPrefix(line, "fault") || strings.Contains(line, "sesame") {
 			t.Error(line)
 		}
+	}
+}
+
+// --json has the same findings.
+func TestCheckInJSON(t *testing.T) {
+	args := append(freePorts, "--web-root", t.TempDir()+"/<none>")
+	code, stdout, stderr := runOnce(nil, append([]string{"check", "--json", "--max-buffered", "16MiB"}, args...)...)
+	var got struct {
+		Findings []struct{ Verdict, Text string }
+	}
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != int(cli.ExitFailed) || stderr != "" {
+		t.Fatalf("exit code %d, %v, stderr %q:\n%s", code, err, stderr, stdout)
+	}
+	var lines []string
+	for _, f := range got.Findings {
+		lines = append(lines, squeeze(f.Verdict+" "+f.Text))
+	}
+	if diff := cmp.Diff(runCheck(t, 1, nil, args...), lines); diff != "" || strings.Contains(stdout, "\\u003c") {
+		t.Errorf("%s\n%s", diff, stdout)
 	}
 }
 

@@ -13,24 +13,22 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"sluice/bench/child"
 	"sluice/cmd/internal/cli"
 	"sluice/cmd/internal/clitest"
+	"sluice/poller/leaktest"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if binaryDir != "" {
-			os.RemoveAll(binaryDir)
-		}
-		if left := openSockets(); code == 0 && len(left) > 0 {
-			fmt.Fprintln(os.Stderr, "sockets are left open:", left)
-			code = 1
-		}
-		os.Exit(code)
-	}))
+	code := leaktest.Run(m)
+	if binaryDir != "" {
+		os.RemoveAll(binaryDir)
+	}
+	if left := openSockets(); code == 0 && len(left) > 0 {
+		fmt.Fprintln(os.Stderr, "sockets are left open:", left)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // openSockets lists this process's sockets, where the system can tell.

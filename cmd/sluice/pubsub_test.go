@@ -88,7 +88,7 @@ func TestNothingIsLostWhenConnectionsAreCut(t *testing.T) {
 	sub.Stdout.Wait(t, fmt.Sprintf("line %d\n", n))
 	sub.Stop(errors.New("terminated"))
 	sub.WantExit(0, "reconnected")
-	pub.WantExit(0, "reconnected", "that were not confirmed: some may have arrived twice")
+	pub.WantExit(0, "reconnected", "resent what was not confirmed, ", "some may have arrived twice")
 
 	highest, lines := 0, 0
 	for line := range strings.Lines(afterJoining(sub)) {

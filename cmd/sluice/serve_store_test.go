@@ -5,7 +5,9 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -64,5 +66,21 @@ func TestServeNamesTheSettingsThatServersRefuse(t *testing.T) {
 				t.Errorf("it ended with %v", err)
 			}
 		})
+	}
+}
+
+// Faults of the data directory are faults of the setting that names it.
+func TestServeNamesTheSettingOfItsDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "mark"), []byte(`{"version":2}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := child.Listeners(nil)
+	want := "sluice: --data-dir " + dir + ": written by a newer version of sluice"
+	if code, _, stderr := runOnce(nil, append([]string{"serve"}, append(args, "--data-dir", dir)...)...); code != int(cli.ExitFailed) || !strings.HasPrefix(stderr, want) {
+		t.Errorf("exit code %d, %q, want it to begin with %q", code, stderr, want)
 	}
 }

@@ -15,12 +15,12 @@ import (
 	"time"
 
 	"sluice/gateway/channel"
+	"sluice/poller/leaktest"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // fake is the other side of the door. It records what it is asked for, as JSON of the request.
 type fake struct {

@@ -269,7 +269,7 @@ type InfoResult struct {
 // EngineInfo is how this node's engine is doing. Counters begin with the process.
 type EngineInfo struct {
 	Up           bool              `json:"up"`
-	Parts        map[string]bool   `json:"parts"`         // up: connection, store
+	Parts        map[string]bool   `json:"parts"`         // up: connection, store, subscriptions
 	Away         float64           `json:"away"`          // seconds since all parts were up
 	AwayTotal    float64           `json:"away_total"`    // sum of those times
 	Pending      int               `json:"pending"`       // publications that are not answered
@@ -291,9 +291,10 @@ type NodeInfo struct {
 	NumClients  int      `json:"num_clients"`
 	NumUsers    int      `json:"num_users"`
 	NumSubs     int      `json:"num_subs"`
-	NumChannels int      `json:"num_channels"`   // with subscribers
-	Uptime      int      `json:"uptime"`         // seconds
-	Away        bool     `json:"away,omitempty"` // its engine is, at least in part
+	NumChannels int      `json:"num_channels"`     // with subscribers
+	Uptime      int      `json:"uptime"`           // seconds
+	Away        bool     `json:"away,omitempty"`   // its engine is, at least in part
+	Silent      int      `json:"silent,omitempty"` // seconds for which it has not been heard: it may have ended
 	Process     *Process `json:"process,omitempty"`
 }
 

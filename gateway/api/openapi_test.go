@@ -393,7 +393,7 @@ func answering() *fake {
 	return &fake{
 		clients: map[string]channel.ClientInfo{"b0c1": who},
 		history: HistoryResult{[]Publication{{Offset: 1, Data: json.RawMessage(`{}`), Info: &who, Tags: map[string]string{"k": "v"}}, {Offset: 2, B64Data: []byte("x")}}, "xyz", 2},
-		info:    InfoResult{Nodes: []NodeInfo{{Process: &Process{1.5, 1}, Away: true}}, Partial: true, Engine: &EngineInfo{Parts: map[string]bool{"store": true}, Gaps: map[string]uint64{"slow": 1}}},
+		info:    InfoResult{Nodes: []NodeInfo{{Process: &Process{1.5, 1}, Away: true, Silent: 3}}, Partial: true, Engine: &EngineInfo{Parts: map[string]bool{"store": true}, Gaps: map[string]uint64{"slow": 1}}},
 		partial: true,
 	}
 }

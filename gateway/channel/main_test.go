@@ -6,13 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"sluice/poller/leaktest"
 )
 
 // patience bounds every wait for something that must happen.
 const patience = time.Minute
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // nameIn returns the name of a channel in a shard of a space, so that what Trim does comes in the same order in
 // every process: which shard a name is in is random.

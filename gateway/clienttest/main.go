@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
+
+	"sluice/poller/leaktest"
 
 	"go.uber.org/goleak"
 )
@@ -27,11 +30,15 @@ func RunTests(m *testing.M, leaks ...goleak.Option) (status int) {
 	before := Descriptors()
 	status = m.Run()
 	if status == 0 {
-		if err := goleak.Find(leaks...); err != nil {
+		if err := leaktest.Goroutines(leaks...); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			status = 1
 		}
-		for fd, what := range Opened(before, Descriptors()) {
+		left := Opened(before, Descriptors())
+		for end := time.Now().Add(Patience); len(left) > 0 && time.Now().Before(end); left = Opened(before, Descriptors()) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		for fd, what := range left {
 			fmt.Fprintf(os.Stderr, "descriptor %d (%s) is left over\n", fd, what)
 			status = 1
 		}

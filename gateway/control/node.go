@@ -381,7 +381,7 @@ func (n *Node) Info(ctx context.Context) (api.InfoResult, error) {
 	for _, o := range others.List {
 		nodes = append(nodes, api.NodeInfo{
 			UID: o.ID, Name: o.Name, Version: o.Version, NumClients: o.Clients, NumUsers: o.Users, NumSubs: o.Subscriptions,
-			NumChannels: o.Channels, Uptime: int(o.Uptime / time.Second), Away: o.Away,
+			NumChannels: o.Channels, Uptime: int(o.Uptime / time.Second), Away: o.Away, Silent: int(o.Silent / time.Second),
 		})
 	}
 	if err != nil && !errors.Is(err, engine.ErrUnavailable) {

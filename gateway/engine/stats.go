@@ -30,7 +30,7 @@ type Stats struct {
 
 // Part is a part of an engine.
 type Part struct {
-	Name string // "connection", "store"
+	Name string // "connection", "store", "subscriptions"
 	Up   bool
 }
 
@@ -53,8 +53,9 @@ const (
 	GapGone      = "gone"      // another node ended while this one did not hear it
 	GapSlow      = "slow"      // this node did not take its messages in time
 	GapVersion   = "version"   // a message of a newer version
+	GapRefused   = "refused"   // the servers refused the channel's subscription
 	GapTrimmed   = "trimmed"   // the store does not keep them any more
 )
 
 // GapCauses are all causes of gaps.
-var GapCauses = []string{GapChain, GapReconnect, GapPublisher, GapSilent, GapGone, GapSlow, GapVersion, GapTrimmed}
+var GapCauses = []string{GapChain, GapReconnect, GapPublisher, GapSilent, GapGone, GapSlow, GapVersion, GapRefused, GapTrimmed}

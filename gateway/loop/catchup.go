@@ -41,6 +41,7 @@ type catchUp struct {
 	blind   bool        // it may not see what it missed: it is notified of a gap
 	flags   uint8       // of the subscription
 	begun   bool        // the first piece was queued
+	gapped  bool        // it was notified of a gap, which was counted
 	queued  bool        // in loop.catching
 
 	overtaken bool             // it was live before: what it is not sent any more is dropped
@@ -123,7 +124,11 @@ func (c *Conn) catchUp() {
 		l.stats.Dropped[DroppedBySkip].Add(cu.missed(g.Log().Channel(), r.Taken))
 	}
 	if r.Gap = r.Gap || cu.blind; r.Gap && cu.skipped == nil {
-		if l.stats.Gaps.Add(1); !cu.format.TellsGaps() {
+		if !cu.gapped {
+			cu.gapped = true
+			l.stats.Gaps.Add(1)
+		}
+		if !cu.format.TellsGaps() {
 			c.giveUp(ReasonSlow)
 			l.EndIfEmpty(g)
 			c.endCatchUp()
@@ -139,7 +144,7 @@ func (c *Conn) catchUp() {
 	l.enter(c, g, live, cu.flags)
 	c.queueRecalled(r)
 	c.endCatchUp()
-	if cu.skipped == nil {
+	if cu.skipped == nil && !cu.gapped {
 		l.stats.Recoveries.Add(1)
 	}
 	c.protocol().Joined(c, c.Ref(c.Refs()-1))

@@ -172,22 +172,44 @@ func (c *Conn) adjust() {
 		return
 	}
 	var want poller.Events
-	if c.reads() {
-		want |= poller.Readable
-	} else if c.Parked() && !c.has(bitPeerShut) {
-		want |= poller.PeerShut
+	switch {
+	case c.reads():
+		want = poller.Readable
+	case c.Parked() && c.Interest()&poller.Readable != 0:
+		// Most clients send nothing while they wait for an answer, and two system calls are saved. If one does,
+		// ignore is called.
+		want = poller.Readable
+	case c.Parked() && !c.has(bitPeerShut):
+		want = poller.PeerShut
 	}
 	if c.has(bitBlocked) {
 		want |= poller.Writable
 	}
-	if want != c.Interest() && c.Active() {
-		if err := c.loop.poller.Mod(&c.Desc, want); err != nil {
-			c.loop.log.Error("connection closed: cannot watch its file descriptor", c.LogAttr(), "error", err)
-			c.kill(ReasonInternal)
-			return
-		}
+	if c.watch(want) {
+		c.recount()
 	}
-	c.recount()
+}
+
+// ignore has the poller report no more that bytes have come, until the connection is read again.
+func (c *Conn) ignore() {
+	want := c.Interest() &^ poller.Readable
+	if c.Parked() && !c.has(bitPeerShut) {
+		want |= poller.PeerShut
+	}
+	c.watch(want)
+}
+
+// watch changes what the poller reports. It reports false if that failed, which ends the connection.
+func (c *Conn) watch(want poller.Events) bool {
+	if want == c.Interest() || !c.Active() {
+		return true
+	}
+	if err := c.loop.poller.Mod(&c.Desc, want); err != nil {
+		c.loop.log.Error("connection closed: cannot watch its file descriptor", c.LogAttr(), "error", err)
+		c.kill(ReasonInternal)
+		return false
+	}
+	return true
 }
 
 // goOnMost bounds how often a connection goes on with what was put off before others

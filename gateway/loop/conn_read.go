@@ -97,6 +97,7 @@ func (c *Conn) received(p []byte) {
 // endUnread deals with a peer that sends nothing more, or is gone, while its bytes are not read.
 func (c *Conn) endUnread(ev poller.Events) {
 	if ev&(poller.Hangup|poller.PeerShut) == 0 {
+		c.ignore()
 		return
 	}
 	c.bits |= bitPeerShut

@@ -472,10 +472,11 @@ func (m *machine) check() {
 			refused++
 		}
 		var want poller.Events
-		if c.reads() {
-			want |= poller.Readable
-		} else if c.Parked() && !c.has(bitPeerShut) {
-			want |= poller.PeerShut
+		switch {
+		case c.reads(), c.Parked() && c.Interest()&poller.Readable != 0: // nothing has come since it waits
+			want = poller.Readable
+		case c.Parked() && !c.has(bitPeerShut):
+			want = poller.PeerShut
 		}
 		if c.has(bitBlocked) {
 			want |= poller.Writable

@@ -282,8 +282,11 @@ func TestClientThatIsGoneDoesNotWait(t *testing.T) {
 			c, peer := patientConn(t, p)
 			c.loop.scratch = make([]byte, scratchBytes)
 			c.feed(append(texts("a"), test.behind...))
-			if c.Settle(); c.Interest() != poller.PeerShut {
+			if c.Settle(); c.Interest() != poller.Readable {
 				t.Errorf("%s: it waits for %v", test.name, c.Interest())
+			}
+			if c.Ready(poller.Readable); c.Interest() != poller.PeerShut {
+				t.Errorf("%s: when something has come, it waits for %v", test.name, c.Interest())
 			}
 			if err := c.loop.poller.Del(&c.Desc); err != nil { // the test reports events, not the poller
 				t.Error(err)

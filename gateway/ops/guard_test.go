@@ -169,3 +169,25 @@ func TestWhoHasNoKeyHasToReadTheAnswerSoon(t *testing.T) {
 		}
 	}
 }
+
+// Keys in a header are guessed as those of the form are. Neither keeps the other out.
+func TestGuessesInAHeaderAreBounded(t *testing.T) {
+	g := guard("sesame", "gw.internal:9000", false)
+	for i := range 10 {
+		if resp := g.ask("GET", "/metrics", "", "X-API-Key", fmt.Sprint(i)); resp.StatusCode != 401 {
+			t.Fatalf("guess %d: %d", i, resp.StatusCode)
+		}
+	}
+	for _, field := range [][]string{{"X-API-Key", "sesame"}, {"Authorization", "Bearer sesame"}, {"X-API-Key", "x"}} { // else an eleventh guess would be one
+		if resp := g.ask("GET", "/metrics", "", field...); resp.StatusCode != 429 || resp.Header.Get("Retry-After") != "60" {
+			t.Errorf("%s after ten guesses: %d, Retry-After %q", field, resp.StatusCode, resp.Header.Get("Retry-After"))
+		}
+	}
+	if resp := g.ask("GET", "/healthz", "", "X-API-Key", "x"); resp.StatusCode != 200 {
+		t.Errorf("health: %d", resp.StatusCode)
+	}
+	cookie := g.login(t, "sesame")
+	if resp := g.ask("GET", "/metrics", "", cookie...); resp.StatusCode != 200 {
+		t.Errorf("a session: %d", resp.StatusCode)
+	}
+}

@@ -152,12 +152,20 @@ func (l *Listener) guard(next http.Handler, page *console.Console) http.Handler 
 			return
 		}
 		key, given := keyOf(r)
+		right, retry := false, 0
+		if given && l.APIKey != "" && !health {
+			right, retry = page.Right(r, key)
+		}
 		switch {
 		case health:
 		case l.APIKey == "" && console.ByBrowser(r) && !console.Own(r):
 			writeError(w, http.StatusForbidden, "forbidden", l.Foreign)
 			return
-		case l.APIKey == "" || given && page.Right(key):
+		case l.APIKey == "" || right:
+		case retry > 0:
+			h.Set("Retry-After", strconv.Itoa(retry))
+			writeError(w, http.StatusTooManyRequests, "rate", console.TooManyGuesses)
+			return
 		case given || !page.LoggedIn(r):
 			h.Set("WWW-Authenticate", "Bearer")
 			writeError(w, http.StatusUnauthorized, "unauthorized", "the API key is missing or wrong; send it as X-API-Key: KEY or Authorization: Bearer KEY")

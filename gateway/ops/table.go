@@ -139,7 +139,7 @@ var slowClients = in("Slow clients",
 )
 
 var recovery = in("Recovery",
-	perLoop("recoveries_total", "counter", "Subscriptions that asked for earlier publications (since, history, Last-Event-ID), or were behind the log of a channel with an engine elsewhere, and caught up with live delivery.", func(l *Loop) uint64 { return l.Recoveries }),
+	perLoop("recoveries_total", "counter", "Subscriptions that asked for earlier publications (since, history, Last-Event-ID), or were behind the log of a channel with an engine elsewhere, and caught up with live delivery without a gap. Each counts either here or as a gap.", func(l *Loop) uint64 { return l.Recoveries }),
 	perLoop("recovered_publications_total", "counter", "Publications sent to subscribers from the history.", func(l *Loop) uint64 { return l.Recalled }),
 	perLoop("recovery_gaps_total", "counter", "Subscribers notified of a gap: not everything since their position was still in the history.", func(l *Loop) uint64 { return l.Gaps }),
 )
@@ -162,7 +162,7 @@ var connections = in("Connections and closes",
 )
 
 var store = in("Store and nodes",
-	row("engine_up", "gauge", "1 if a part of the engine is up, otherwise 0: connection is the one to the NATS servers, store the one for histories. This and the following metrics exist only with a data directory or NATS servers.", []string{"part"}, func(s *Snapshot, to sink) {
+	row("engine_up", "gauge", "1 if a part of the engine is up, otherwise 0: connection is the one to the NATS servers, store the one for histories, subscriptions whether the servers accept those of all channels. This and the following metrics exist only with a data directory or NATS servers.", []string{"part"}, func(s *Snapshot, to sink) {
 		if s.Engine == nil {
 			return
 		}
@@ -183,7 +183,7 @@ var store = in("Store and nodes",
 	ofEngine("engine_stored_publications_total", "counter", "Publications stored in a history.", func(e *Engine) uint64 { return e.Stored }),
 	ofEngine("engine_caught_up_channels_total", "counter", "Number of times a channel was completed from the store after something had been missed.", func(e *Engine) uint64 { return e.CaughtUp }),
 	ofEngine("engine_resubscribed_channels_total", "counter", "Subscriptions to channels that were renewed with the connection.", func(e *Engine) uint64 { return e.Resubscribed }),
-	row("engine_gaps_total", "counter", "Channels whose subscribers were notified of a gap because publications may be lost, by cause: chain, a message does not follow the one before it; reconnect, this node's connection broke; publisher, another node's connection broke; silent, another node was not heard for some time; gone, another node ended unheard; slow, this node did not take its messages in time; version, a message of a newer version; trimmed, the store does not have them any more.", []string{"cause"}, func(s *Snapshot, to sink) {
+	row("engine_gaps_total", "counter", "Channels whose subscribers were notified of a gap because publications may be lost, by cause: chain, a message does not follow the one before it; reconnect, this node's connection broke; publisher, another node's connection broke; silent, another node was not heard for some time; gone, another node ended unheard; slow, this node did not take its messages in time; version, a message of a newer version; refused, the servers refused the subscription; trimmed, the store does not have them any more.", []string{"cause"}, func(s *Snapshot, to sink) {
 		if s.Engine == nil {
 			return
 		}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -55,9 +56,27 @@ func NoArguments(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if !cmd.HasSubCommands() {
+		if slices.Contains([]string{"on", "off", "true", "false"}, args[0]) {
+			word := map[string]string{"true": "on", "false": "off"}[args[0]]
+			return Usagef("unexpected argument %q: the value of a switch follows an equals sign, as in %s=%s; see '%s --help'", args[0], switchOf(cmd), cmp.Or(word, args[0]), cmd.CommandPath())
+		}
 		return Usagef("unexpected argument %q: %s accepts only flags; see '%s --help'", args[0], cmd.Name(), cmd.CommandPath())
 	}
 	return UnknownCommand(cmd, args[0], "")
+}
+
+// switchOf returns the switch that was set on the command line, or a word for one if several were.
+func switchOf(cmd *cobra.Command) string {
+	var all []string
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.NoOptDefVal != "" {
+			all = append(all, "--"+f.Name)
+		}
+	})
+	if len(all) != 1 {
+		return "--FLAG"
+	}
+	return all[0]
 }
 
 // UnknownCommand returns the error for a name that is not a subcommand of cmd. before

@@ -337,7 +337,7 @@ func (p *publisher) resend(l *wsclient.Conn) error {
 		return nil
 	}
 	p.repeated = p.confirmed + uint64(len(p.window))
-	p.note("resent %s that were not confirmed: some may have arrived twice", plural(p.windowLines, "line"))
+	p.note("resent what was not confirmed, %s: some may have arrived twice", plural(p.windowLines, "line"))
 	return l.Write(func() error {
 		for _, b := range p.window {
 			if err := p.put(l, b); err != nil {

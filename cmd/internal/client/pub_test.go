@@ -113,7 +113,7 @@ func TestPubSendsAgainWhatIsNotConfirmed(t *testing.T) {
 	pub := clitest.Start(t, commands(), stdin, "pub", "news", "--url", g.url)
 	io.WriteString(lines, "confirmed\n")
 	pub.WantExit(0, "connection lost: dropped without a Close frame; reconnecting for 30s", "reconnected",
-		"resent 2 lines that were not confirmed: some may have arrived twice")
+		"resent what was not confirmed, 2 lines: some may have arrived twice")
 }
 
 // A gateway that confirms nothing stops the input at the window's end.
@@ -299,6 +299,16 @@ func TestPubGivesUp(t *testing.T) {
 	})
 	pub := clitest.Start(t, commands(), strings.NewReader("a\n"), "pub", "news", "--url", g.url, "--retry", "0")
 	pub.WantExit(1, "lost: dropped without a Close frame", "line 1 is not confirmed")
+}
+
+// A gateway whose store is away accepts connections, and closes them because of what is published.
+func TestPubGivesUpWhereEveryConnectionIsClosed(t *testing.T) {
+	g := newFakeGateway(t, func(c *fakeConn) {
+		c.next()
+		c.close(ws.StatusCode(1013), "unavailable: try again later")
+	})
+	pub := clitest.Start(t, commands(), strings.NewReader("a\n"), "pub", "news", "--url", g.url, "--retry", "300ms")
+	pub.WantExit(1, "gave up after 300ms (--retry): closed with 1013 (unavailable: try again later)", "line 1 is not confirmed")
 }
 
 // A gateway that confirms nothing and sends nothing else is gone.

@@ -25,6 +25,9 @@ import (
 const (
 	backoffMin = 100 * time.Millisecond
 	backoffMax = 5 * time.Second
+	// steadyAfter is after what time a link without progress has worked. A gateway whose store is away keeps a message for 5 s
+	// before it closes.
+	steadyAfter = 3 * backoffMax
 )
 
 // pingInterval is how often a connection is pinged, and silenceMax the silence after which the
@@ -96,12 +99,14 @@ func (s *session) again(ctx context.Context, l *wsclient.Conn, why error, query 
 		return nil, fmt.Errorf("connection to %s lost: %w", s.target.name(), why)
 	}
 	now := time.Now()
-	if now.Sub(l.Opened) >= backoffMax {
+	if now.Sub(l.Opened) >= steadyAfter {
 		s.progress()
 	}
 	if s.lost.IsZero() {
 		s.lost = now
 		s.note("connection lost: %v; reconnecting%s", why, s.boundWords())
+	} else if s.spent() {
+		return nil, fmt.Errorf("gave up after %v (--retry): %w", s.retry.String(), why)
 	}
 	for {
 		if err := s.pause(ctx); err != nil {
@@ -115,10 +120,15 @@ func (s *session) again(ctx context.Context, l *wsclient.Conn, why error, query 
 		if ctx.Err() != nil || !isTemporary(err) {
 			return nil, err
 		}
-		if s.retry != retryForever && time.Since(s.lost) >= time.Duration(s.retry) {
+		if s.spent() {
 			return nil, fmt.Errorf("gave up after %v (--retry): %w", s.retry.String(), err)
 		}
 	}
+}
+
+// spent reports whether there was no progress for as long as it is tried.
+func (s *session) spent() bool {
+	return s.retry != retryForever && time.Since(s.lost) >= time.Duration(s.retry)
 }
 
 func (s *session) boundWords() string {

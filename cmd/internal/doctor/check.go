@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -21,6 +22,7 @@ import (
 // NewCheck returns `sluice check`, which reports everything that would keep
 // `serve` from starting, and the limits of the machine that it would hit later.
 func NewCheck(cfg *serve.Settings, opts *option.Options, env []string) *cobra.Command {
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check settings, the store, limits of this machine, and ports",
@@ -35,7 +37,11 @@ ports are in use, which is reported as a fault.
 		Args: cli.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			findings := check(cfg, opts, env, os.DirFS("/"))
-			if err := findings.print(cmd.OutOrStdout()); err != nil {
+			printed := findings.print
+			if asJSON {
+				printed = findings.printJSON
+			}
+			if err := printed(cmd.OutOrStdout()); err != nil {
 				return err
 			}
 			if findings.count(isFault) > 0 {
@@ -44,8 +50,9 @@ ports are in use, which is reported as a fault.
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON: the findings, each with its verdict and text")
 	opts.Register(cmd)
-	cli.SetHelp(cmd, opts.Groups()...)
+	cli.SetHelp(cmd, append([]cli.Group{cli.Flags("Output", "json")}, opts.Groups()...)...)
 	return cmd
 }
 
@@ -106,6 +113,23 @@ func (f findings) print(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// printJSON prints the findings for a program.
+func (f findings) printJSON(w io.Writer) error {
+	type one struct {
+		Verdict string `json:"verdict"`
+		Text    string `json:"text"`
+	}
+	out := struct {
+		Findings []one `json:"findings"`
+	}{[]one{}}
+	for _, found := range f {
+		out.Findings = append(out.Findings, one{found.verdict.String(), found.text})
+	}
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false) // texts are read by people, too
+	return e.Encode(out)
 }
 
 // check checks everything. files is the root of the file system, for the kernel's

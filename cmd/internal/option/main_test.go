@@ -3,7 +3,7 @@ package option
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"sluice/poller/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }

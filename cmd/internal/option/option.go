@@ -219,6 +219,9 @@ func describe(opt *Option, word string, src Source) string {
 	case FromFile:
 		return fmt.Sprintf("%s: %s = %s", src.Place, opt.Name, word)
 	}
+	if word == "" {
+		word = "''" // as a shell has it
+	}
 	return fmt.Sprintf("--%s %s", opt.Name, word)
 }
 
@@ -318,13 +321,16 @@ func (o *Options) FlagOf(field string) string {
 }
 
 // FaultsOf returns the faults of settings as errors about options. Any other error becomes
-// one about no option.
+// one about no option, in which settings have the names of their flags.
 func (o *Options) FaultsOf(err error) (told []cli.OptionFault) {
 	var faults setting.Faults
 	switch {
 	case err == nil:
 		return nil
-	case !errors.As(err, &faults):
+	case errors.As(err, &faults):
+	case errors.As(err, new(setting.Error)):
+		return []cli.OptionFault{{Err: errors.New(setting.Names(o.FlagOf).ErrorText(err))}}
+	default:
 		return []cli.OptionFault{{Err: err}}
 	}
 	for _, f := range faults {

@@ -89,6 +89,7 @@ type nodeRow struct {
 	Channels      int    `json:"num_channels"`
 	Uptime        int64  `json:"uptime"`
 	Away          bool   `json:"away"`
+	Silent        int64  `json:"silent"`
 }
 
 // engineState is how the gateway's engine is doing.
@@ -139,6 +140,8 @@ func (l *nodeList) lines() (lines []string) {
 	for _, n := range l.Result.Nodes {
 		state := "up"
 		switch {
+		case n.Silent > 0:
+			state = "unknown, heard " + aboutDuration(time.Duration(n.Silent)*time.Second) + " ago"
 		case n.Away:
 			state = "away"
 		case e == nil:
@@ -151,7 +154,7 @@ func (l *nodeList) lines() (lines []string) {
 	}
 	lines = append(lines, align(rows, map[int]bool{2: true, 3: true, 4: true, 5: true, 6: true})...)
 	if l.Result.Partial {
-		lines = append(lines, "", "This node does not hear all others at the moment: their lines may be old, and nodes may be missing.")
+		lines = append(lines, "", "This node does not hear all others at the moment: nodes may be missing. Of those that are unknown, the last figures are shown.")
 	}
 	return lines
 }
@@ -160,7 +163,10 @@ func (l *nodeList) lines() (lines []string) {
 func (e *engineState) line() string {
 	state := "engine up"
 	if !e.Up {
-		state = "engine away for " + aboutDuration(time.Duration(e.Away*float64(time.Second)))
+		state = "engine away"
+		if away := time.Duration(e.Away * float64(time.Second)); away > 0 { // it has just gone
+			state += " for " + aboutDuration(away)
+		}
 		for _, part := range slices.Sorted(maps.Keys(e.Parts)) {
 			if !e.Parts[part] {
 				state += ", " + cli.Cell(part) + " down"

@@ -140,13 +140,8 @@ func (t *top) watch(ctx context.Context, s *screen, first view) error {
 	defer looking.Wait()
 	defer cancel()
 	looks := make(chan looked, 1)
-	busy, stale := false, false
+	var p pace
 	look := func() {
-		if busy {
-			stale = true // the sort may have changed
-			return
-		}
-		busy = true
 		once, limit := *t, t.fitting(s.size())
 		looking.Go(func() {
 			v, err := once.look(ctx, limit)
@@ -165,7 +160,9 @@ func (t *top) watch(ctx context.Context, s *screen, first view) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			look()
+			if p.begin(false) {
+				look()
+			}
 		case key, ok := <-keys:
 			switch {
 			case !ok:
@@ -173,22 +170,42 @@ func (t *top) watch(ctx context.Context, s *screen, first view) error {
 			case key == 'q' || key == 'Q' || key == '\x03' || key == '\x04': // Ctrl-C and Ctrl-D send no signal here
 				return nil
 			case t.sortBy(key):
-				look()
+				if p.begin(true) {
+					look()
+				}
 			}
 		case l := <-looks:
-			busy = false
 			if trouble = l.err; trouble == nil {
 				if l.at.Sub(now.at) >= t.interval/2 { // a rate over a shorter time is unsteady
 					earlier = now
 				}
 				now = l.view
 			}
-			if stale {
-				stale = false
+			if p.end() {
 				look()
 			}
 		}
 	}
+}
+
+// pace says when to look: one look at a time. A tick during another one is left out, so that a gateway that answers
+// slowly is not asked without a pause. A key is not: what it changed has to be seen.
+type pace struct{ busy, again bool }
+
+// begin reports whether a look is to begin now.
+func (p *pace) begin(key bool) bool {
+	if p.busy {
+		p.again = p.again || key
+		return false
+	}
+	p.busy = true
+	return true
+}
+
+// end ends a look, and reports whether the next one is to begin at once.
+func (p *pace) end() bool {
+	p.busy, p.again = p.again, false
+	return p.busy
 }
 
 // sortBy changes the sort if the key stands for one, and reports whether it does.

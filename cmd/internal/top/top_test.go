@@ -297,3 +297,25 @@ func TestTopWithoutATerminalHasNoScreen(t *testing.T) {
 		t.Error("a screen on " + os.DevNull)
 	}
 }
+
+func TestATickDuringALookIsLeftOut(t *testing.T) {
+	var p pace
+	if !p.begin(false) || p.begin(false) {
+		t.Error("not one look at a time")
+	}
+	if p.end() {
+		t.Error("after a tick during a look, the next one begins at once")
+	}
+	if !p.begin(true) || p.begin(true) || p.begin(false) {
+		t.Error("not one look at a time, with keys")
+	}
+	if !p.end() {
+		t.Error("what a key changed is not looked at")
+	}
+	if p.begin(false) {
+		t.Error("the second look of a key is no look")
+	}
+	if p.end() || !p.begin(false) {
+		t.Error("the looks do not end")
+	}
+}

@@ -14,13 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"sluice/poller/leaktest"
 )
 
 // patience bounds every wait for something that must happen.
 const patience = time.Minute
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // noon is the time of tests that do not wait.
 var noon = time.Unix(1_800_000_000, 0)

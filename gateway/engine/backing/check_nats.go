@@ -4,6 +4,7 @@ package backing
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,7 +35,11 @@ func (s *Store) checkDirectory(f *findings, r datadir.Report) {
 	dir := "{DataDir} " + setting.Literal(s.DataDir)
 	switch {
 	case r.Err != nil:
-		f.add(Broken, "{DataDir}: %s", setting.Literal(r.Err.Error()))
+		err := r.Err
+		if fault := (*datadir.Fault)(nil); errors.As(err, &fault) {
+			err = fault.Err // dir names the directory
+		}
+		f.add(Broken, "%s: %s", dir, setting.Literal(err.Error()))
 		return
 	case r.Holder > 0:
 		f.add(Broken, "%s: in use by process %d", dir, r.Holder)
@@ -100,7 +105,11 @@ func (s *Store) checkServers(f *findings, reports []nats.ServerReport, stored bo
 			if reachable > 0 {
 				v, more = Doubtful, "; the gateway uses the others"
 			}
-			f.add(v, "%s: %s%s", where, setting.Names(nil).ErrorText(r.Err), more)
+			text := setting.Literal(r.Err.Error())
+			if named := setting.Error(""); errors.As(r.Err, &named) {
+				text = string(named)
+			}
+			f.add(v, "%s: %s%s", where, text, more)
 			continue
 		}
 		f.add(Fine, "%s: nats-server %s, %s", where, r.Version, setting.Literal(r.Name))

@@ -35,8 +35,10 @@ func TestCheckDirectory(t *testing.T) {
 			"fine: {DataDir} /d: writable; node node-1, 5120 MiB of histories",
 			"fine: {DataDir} /d: 20 GiB are free, enough for {DataMax} 10GiB",
 			"fine: {DataDir} /d: a write takes 1.2ms with fsync (at most 9ms)"}},
-		{"unusable", func(_ *Store, r *datadir.Report) { *r = datadir.Report{Err: errors.New("not a directory")} },
-			[]string{"broken: {DataDir}: not a directory"}},
+		{"unusable", func(_ *Store, r *datadir.Report) {
+			*r = datadir.Report{Err: &datadir.Fault{Dir: "/d", Err: errors.New("not a directory")}}
+		},
+			[]string{"broken: {DataDir} /d: not a directory"}},
 		{"new", func(_ *Store, r *datadir.Report) { r.New, r.Used = true, 0 }, []string{"fine: {DataDir} /d: will be created"}},
 		{"in use", func(_ *Store, r *datadir.Report) { r.Holder = 77 }, []string{"broken: {DataDir} /d: in use by process 77"}},
 		{"readable", func(_ *Store, r *datadir.Report) { r.Warning = "mode 0755 lets others read" }, []string{"doubtful: {DataDir} /d: mode 0755 lets others read"}},

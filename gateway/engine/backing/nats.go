@@ -4,9 +4,12 @@ package backing
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"sluice/gateway/engine/nats"
+	"sluice/gateway/engine/nats/datadir"
+	"sluice/gateway/setting"
 )
 
 const built = true // with NATS
@@ -28,6 +31,9 @@ func (s *Store) openNATS(ctx context.Context, g *Gateway) (Engine, error) {
 		}
 	}
 	e, err := nats.New(ctx, cfg)
+	if f := (*datadir.Fault)(nil); errors.As(err, &f) {
+		err = setting.Faults{{Field: "DataDir", Value: f.Dir, Why: ": " + setting.Literal(f.Err.Error())}}
+	}
 	if err != nil {
 		return Engine{}, err
 	}

@@ -148,8 +148,11 @@ func (s *Store) urls() (all []string) {
 // dataMaxDefault is DataMax's default. It may be set where nothing is stored.
 const dataMaxDefault = 10 << 30
 
-// prefixMax bounds the prefix: it is a part of every subject.
-const prefixMax = 32
+// prefixMax bounds the prefix: it is a part of every subject. The default may be set where there are no servers.
+const (
+	prefixMax     = 32
+	prefixDefault = "sluice"
+)
 
 // Validate adds to faults what is wrong with the settings together.
 func Validate(s *Store, faults *setting.Faults) {
@@ -193,6 +196,9 @@ func (s *Store) validateAccess(faults *setting.Faults) {
 			faults.Add(x.field, x.value, "has no effect without {NATSURL}", "add that, or remove this")
 		}
 	}
+	if s.NATSPrefix != prefixDefault && s.NATSPrefix != "" && len(s.NATSURL) == 0 {
+		faults.Add("NATSPrefix", s.NATSPrefix, "has no effect without {NATSURL}", "add that, or remove this")
+	}
 	if s.NATSReplicas != 0 && len(s.NATSURL) == 0 {
 		faults.Add("NATSReplicas", s.NATSReplicas, "has no effect without {NATSURL}", "add that, or remove this")
 	}
@@ -207,7 +213,6 @@ func (s *Store) validateAccess(faults *setting.Faults) {
 	}
 }
 
-// checkURL returns what is wrong with a server's URL. An error continues it.
 // withoutAccess returns a URL, even a malformed one, without its password or token.
 func withoutAccess(text string) string {
 	scheme, rest, ok := strings.Cut(text, "://")
@@ -228,6 +233,7 @@ func withoutAccess(text string) string {
 	return scheme + rest
 }
 
+// checkURL returns what is wrong with a server's URL. An error continues it.
 func checkURL(text string) error {
 	u, err := url.Parse(text)
 	if err != nil {

@@ -31,6 +31,8 @@ func TestSettingsThatDoNotFitAreFaults(t *testing.T) {
 			"HistorySync always has no effect without DataDir: remove it; NATS servers have a setting of their own for it (sync_interval)"},
 		{"no servers", Store{NATSCreds: "c", NATSReplicas: 1}, "NATSCreds c has no effect without NATSURL: add that, or remove this\n" +
 			"NATSReplicas 1 has no effect without NATSURL: add that, or remove this"},
+		{"no servers, a prefix", Store{DataDir: "/d", NATSPrefix: "chat"}, "NATSPrefix chat has no effect without NATSURL: add that, or remove this"},
+		{"no servers, the default prefix", Store{NATSPrefix: "sluice"}, ""},
 		{"nothing to bound", Store{DataMax: 1 << 30}, "DataMax 1GiB has no effect without DataDir or NATSURL: add one of them, or remove this"},
 		{"two credentials", Store{NATSURL: servers, NATSCreds: "c", NATSNkey: "n"}, "NATSNkey n cannot be combined with NATSCreds, which has a seed of its own: use only one of them"},
 		{"half a certificate", Store{NATSURL: servers, NATSTLSCert: "c"}, "NATSTLSCert c needs its key: add NATSTLSKey"},

@@ -43,7 +43,6 @@ const (
 	codeNoStorage       = 10047
 	codeNoPeers         = 10005
 	codeInsufficient    = 10023
-	codeNameInUse       = 10058
 	codeNoStream        = 10059
 	codeSubjectsOverlap = 10065
 	codeNotEnabled      = 10076

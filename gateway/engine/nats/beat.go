@@ -40,6 +40,9 @@ const (
 	// goneAfter is for how many beats a node is not heard before it is gone. They are counted
 	// by the node's own beats that come back to it: while it stands still or is cut off, nobody is gone.
 	goneAfter = 12
+	// silentFor is for how long a node is not heard before that is said of it. Without a connection of this node's it
+	// is said at once, for as long as there is none.
+	silentFor = goneAfter * pulse / 2
 	// forgottenAfter is after how many beats a node that is gone is forgotten.
 	forgottenAfter = 1200
 )
@@ -157,13 +160,14 @@ func (r *run) lost(from, to uint64) bool {
 
 // peer is a node as another one, or it itself, hears it.
 type peer struct {
-	beat            // the newest one; its counters and description are of the newest full one
-	live   bool     // it is heard, and has not ended
-	missed bool     // it is not, and whether something was missed is not clear
-	heard  uint64   // own beats that had come back by the newest beat
-	known  bool     // counters have come
-	at     uint64   // the beat that counters came with or after
-	before counters // older ones: what came before them has all arrived, or is in a gap
+	beat             // the newest one; its counters and description are of the newest full one
+	live   bool      // it is heard, and has not ended
+	missed bool      // it is not, and whether something was missed is not clear
+	heard  uint64    // own beats that had come back by the newest beat
+	last   time.Time // when the newest beat came
+	known  bool      // counters have come
+	at     uint64    // the beat that counters came with or after
+	before counters  // older ones: what came before them has all arrived, or is in a gap
 
 	doubt  string // cause; "" for none
 	doubts int    // how often there was a cause

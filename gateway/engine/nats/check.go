@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -16,7 +17,7 @@ const (
 )
 
 // checkPositions compares the positions of all channels with stored histories with their streams.
-func (e *Engine) checkPositions(string) {
+func (e *Engine) checkPositions() {
 	for _, st := range e.streamsNow() {
 		e.checkStream(st)
 	}
@@ -48,7 +49,7 @@ func (l *lane) check(st *stream, s state, routes []*route) {
 	highest := uint64(0)
 	flush := func() {
 		if len(batch) > 0 {
-			l.compare(st, batch, true)
+			l.compareUpTo(st, batch, true, s.last, staleTries)
 			batch = nil
 		}
 	}
@@ -74,6 +75,12 @@ func (l *lane) check(st *stream, s state, routes []*route) {
 // a channel of which the stream has dropped everything, long before it is of age. Then nothing shows whether
 // something was lost in between, until the stream is read with its next message.
 func (l *lane) compare(st *stream, routes []*route, interrupted bool) {
+	l.compareUpTo(st, routes, interrupted, 0, 0)
+}
+
+// compareUpTo is compare with what a stream has up to a sequence, which its leader has named. A replica may answer that
+// is behind, such as that of a server which was cut off until now. Then routes are compared again, so often.
+func (l *lane) compareUpTo(st *stream, routes []*route, interrupted bool, upTo uint64, tries int) {
 	all := names(routes)
 	l.comparing++
 	l.e.readers.do(func(ctx context.Context) {
@@ -86,15 +93,36 @@ func (l *lane) compare(st *stream, routes []*route, interrupted bool) {
 				case err != nil || !l.current(r) || r.busy != nil:
 				case heads[i].found && heads[i].seq > r.last:
 					l.catchUp(r)
-				case interrupted && !heads[i].found && r.published > young:
-					r.doubt = true
+				default:
+					if interrupted && !heads[i].found && r.published > young {
+						r.doubt = true
+					}
+					if heads[i].upTo < upTo && tries > 1 {
+						l.joined = append(l.joined, joined{r: r, at: time.Now(), upTo: upTo, tries: heads[i].again(tries)})
+					}
 				}
 			}
 			if err != nil {
 				l.e.uncheck(st)
 			}
+			if len(l.joined) > 0 {
+				l.arm()
+			}
 		})
 	})
+}
+
+const (
+	staleTries = 60 // how often routes are compared with a replica that is behind
+	blindTries = 5  // and with one that does not say whether it is: servers before 2.11
+)
+
+// again returns how often a route is compared again, of so many times.
+func (h *head) again(tries int) int {
+	if h.upTo == 0 {
+		tries = min(tries, blindTries)
+	}
+	return tries - 1
 }
 
 // uncheck notes that positions could not be compared with a stream.
@@ -103,32 +131,47 @@ func (e *Engine) uncheck(st *stream) {
 	e.wakeHousekeeper()
 }
 
-// joined is a route that has joined its stream's order at a time. A replica may have said where that is, which
-// was behind: then something may have come in between. A second later it has that.
+// joined is a route that has joined its stream's order, or was compared with it, at a time. A replica may have said
+// where that is, which was behind: then something may have come in between. A second later it has that, or the route
+// is compared once more.
 type joined struct {
-	r  *route
-	at time.Time
+	r     *route
+	at    time.Time
+	upTo  uint64
+	tries int
 }
 
 const replicaWait = time.Second
 
-// compareAgain compares the positions of routes that have joined a while ago.
+// compareAgain compares the positions of routes that have joined, or were compared, a while ago.
 func (l *lane) compareAgain(now time.Time) {
+	type again struct {
+		routes []*route
+		joined // the most of all
+	}
 	n := 0
-	by := make(map[*stream][]*route)
+	by := make(map[*stream]*again)
 	for ; n < len(l.joined) && now.Sub(l.joined[n].at) >= replicaWait; n++ {
-		if r := l.joined[n].r; l.current(r) && r.busy == nil {
-			if by[r.st] = append(by[r.st], r); len(by[r.st]) == headsMost {
-				l.compare(r.st, by[r.st], false)
-				delete(by, r.st)
-			}
+		j := l.joined[n]
+		if !l.current(j.r) || j.r.busy != nil {
+			continue
+		}
+		a := by[j.r.st]
+		if a == nil {
+			a = new(again)
+			by[j.r.st] = a
+		}
+		a.routes, a.upTo, a.tries = append(a.routes, j.r), max(a.upTo, j.upTo), max(a.tries, j.tries)
+		if len(a.routes) == headsMost {
+			l.compareUpTo(j.r.st, a.routes, false, a.upTo, a.tries)
+			delete(by, j.r.st)
 		}
 	}
 	if n > 0 {
 		l.joined = append([]joined(nil), l.joined[n:]...)
 	}
-	for st, routes := range by {
-		l.compare(st, routes, false)
+	for st, a := range by {
+		l.compareUpTo(st, a.routes, false, a.upTo, a.tries)
 	}
 }
 
@@ -161,14 +204,18 @@ func (l *lane) checkSome() {
 }
 
 // lookAt asks a stream how it is. If it is another one, its channels begin anew; if it has another leader,
-// some of what it has stored may not have been sent on.
-func (e *Engine) lookAt(st *stream) { e.lookAbove(st, 0) }
+// some of what it has stored may not have been sent on. If nobody knows, or it may not
+// be able to store anything, doubtful is called.
+func (e *Engine) lookAt(st *stream, doubtful func()) { e.lookAbove(st, 0, doubtful) }
 
 // lookAbove is lookAt for a stream that had a message of that sequence.
-func (e *Engine) lookAbove(st *stream, seq uint64) {
+func (e *Engine) lookAbove(st *stream, seq uint64, doubtful func()) {
 	e.readers.do(func(ctx context.Context) {
 		before := st.epoch()
 		s, err := st.state(ctx)
+		if err != nil || s.doubtful {
+			doubtful()
+		}
 		if err != nil {
 			return
 		}
@@ -188,7 +235,7 @@ func (e *Engine) repeated(r *route) {
 	e.counts.repeated.Add(1)
 	now := e.uptime()
 	if before := r.st.flow.looked.Load(); now-before >= 1000 && r.st.flow.looked.CompareAndSwap(before, now) {
-		e.lookAbove(r.st, r.last)
+		e.lookAbove(r.st, r.last, func() {})
 	}
 }
 
@@ -205,10 +252,12 @@ func (e *Engine) wentBack(st *stream, epoch channel.Epoch, seq uint64) {
 			st.flow.goingBack.Store(false)
 			return
 		}
-		e.readers.do(func(ctx context.Context) {
+		e.running.Go(func() {
+			ctx, cancel := context.WithTimeout(e.readers.ctx, openTime)
+			defer cancel()
 			defer st.flow.goingBack.Store(false)
 			e.log.Error("a stream has lost messages that it had stored: positions in its channels are invalid, and clients that have one will be notified", "stream", st.name, "last", stored-1, "had", seq)
-			if err := st.goBack(ctx, epoch); err != nil {
+			if err := st.goBack(ctx, cmp.Or(e.cfg.Servers.Prefix, defaultPrefix), epoch); err != nil {
 				e.log.Error("the stream cannot be given a new epoch", "stream", st.name, "error", err)
 				return
 			}

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
+	"sluice/gateway/channel"
 	"sluice/gateway/clienttest"
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/nats/natstest"
@@ -73,7 +75,7 @@ func TestDroppedBeforeItWasRead(t *testing.T) {
 	} {
 		s, r := newSender(t, near), watch(t, far, tt.name)
 		defer r.leave()
-		s.age = tt.age
+		s.at = time.Now().Add(-tt.age)
 		s.publishes(tt.name, "a")
 		r.wants(tt.name, "a")
 		resume := stopped(far)
@@ -89,6 +91,43 @@ func TestDroppedBeforeItWasRead(t *testing.T) {
 		s.publishes(tt.name, "c")
 		r.wants(tt.name, tt.want...)
 	}
+}
+
+// What comes from a stream that may be another one since the connection broke is not appended to what came before.
+func TestStreamThatMayBeAnotherOne(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	c := startCluster(t, 1, srv.URL())
+	e, s, r := c.nodes[0].Engine.(*Engine), newSender(t, c.nodes[0]), watch(t, c.nodes[0], "x")
+	defer r.leave()
+	s.publishes("x", "a")
+	r.wants("before", "a")
+	st := e.stream("x")
+	resume := sync.OnceFunc(stopped(c.nodes[0])) // what it learns of the new stream comes behind the message
+	defer resume()
+	st.flow.unsure.Store(true)
+	js, err := srv.Connect(t).JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := js.StreamInfo(st.name)
+	if err == nil {
+		err = js.DeleteStream(st.name)
+	}
+	if err == nil {
+		_, err = js.AddStream(&made.Config)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{neighbour(e, "x"), "x"} {
+		b := appendMessage(nil, &message{Publication: channel.Publication{Payload: []byte("b"), At: time.Now().UnixMilli()}})
+		if _, err := js.Publish(st.subject(name), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resume()
+	r.wants("what comes from another stream", "a", "reset", "b")
 }
 
 // neighbour returns another channel of a channel's stream.
@@ -122,65 +161,69 @@ func TestStreamThatGoesBack(t *testing.T) {
 	t.Parallel()
 	var dir string
 	srv := natstest.Start(t, natstest.Options{JetStream: true, Tune: func(o *natsserver.Options) { dir = o.StoreDir }})
-	c := startCluster(t, 2, srv.URL())
+	var log logLines
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	c := startClusterWith(t, 2, func(c *Config) { c.Logger = log.logger().With("node", c.NodeID) }, srv.URL())
 	n := c.nodes[0]
 	r, far := watch(t, n, "x"), watch(t, c.nodes[1], "x")
 	defer r.leave()
 	defer far.leave()
 	s, backup := newSender(t, n), filepath.Join(t.TempDir(), "backup")
-	connected := func() {
-		clienttest.WaitFor(t, "the engine", func() bool {
-			for _, n := range c.nodes {
-				if s := n.Engine.(*Engine).Stats(); !s.Up() {
-					return false
-				}
-			}
-			return true
-		})
+	restart := func(change func() error) {
+		t.Helper()
+		var before []uint64
+		for _, n := range c.nodes {
+			before = append(before, n.Engine.(*Engine).connection.Load())
+		}
+		srv.Stop()
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		srv.Restart()
+		for i, n := range c.nodes {
+			e := n.Engine.(*Engine)
+			clienttest.WaitFor(t, "another connection", func() bool { s := e.Stats(); return e.connection.Load() > before[i] && s.Up() })
+		}
 	}
 	s.publishes("x", "a")
-	srv.Stop()
-	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	srv.Restart()
-	connected()
+	restart(func() error { return os.CopyFS(backup, os.DirFS(dir)) })
 	before := s.publishes("x", "b", "c", "d", "e")
 	r.wants("before", "a", "b", "c", "d", "e")
 	far.wants("before", "a", "b", "c", "d", "e")
-	srv.Stop()
-	err := os.RemoveAll(dir)
-	if err == nil {
-		err = os.CopyFS(dir, os.DirFS(backup))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Restart()
-	connected()
+	restart(func() error {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		return os.CopyFS(dir, os.DirFS(backup))
+	})
 	s.publishes("x", "f")
 	for _, r := range []*watcher{r, far} {
-		r.has("f")
-		r.has("reset")
+		r.has("reset") // with "f" before or behind it, or with "f" among what it says may be missed
 	}
 	if after := s.publishes("x", "g"); after.Epoch == before.Epoch {
 		t.Errorf("%+v was published in the epoch of %+v", after, before)
 	}
 	r.has("g")
 	far.has("g")
-}
-
-// has waits until a line has come.
-func (w *watcher) has(line string) {
-	w.t.Helper()
-	clienttest.WaitFor(w.t, line, func() bool {
-		for _, got := range w.lines() {
-			if got == line {
-				return true
-			}
-		}
-		return false
+	var kept channel.Collected
+	clienttest.WaitFor(t, "the history", func() (ok bool) {
+		var err error
+		kept, err = engine.Wait(t.Context(), func(done func(channel.Collected, error)) {
+			n.Engine.History(engine.HistoryQuery{Channel: "x", Most: channel.Bounds{Count: -1}, Now: time.Now().UnixMilli()}, done)
+		})
+		return err == nil
 	})
+	got := ""
+	for _, p := range kept.Publications {
+		got += string(p.Payload)
+	}
+	if got != "afg" {
+		t.Errorf("the history is %q, want afg", got)
+	}
 }
 
 // What did not come before it was removed is a gap.
@@ -207,4 +250,35 @@ func TestRemovedBeforeItCame(t *testing.T) {
 	r.wants("after", "a", "gap")
 	s.publishes("x", "c")
 	r.wants("what follows", "a", "gap", "c")
+}
+
+// A channel that had no publication yet misses nothing when its first one is read from the stream, although the stream
+// has dropped what was there when the channel began.
+func TestFirstPublicationThatIsRead(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	n := startCluster(t, 1, srv.URL()).nodes[0]
+	e, s := n.Engine.(*Engine), newSender(t, n)
+	s.publishes(neighbour(e, "x"), "1", "2")
+	r := watch(t, n, "x")
+	defer r.leave()
+	s.publishes(neighbour(e, "x"), "3")
+	js, err := srv.Connect(t).JetStream()
+	if err == nil {
+		err = js.PurgeStream(e.stream("x").name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	resume := stopped(n)
+	if _, err := js.Publish(e.stream("x").subject("x"), appendMessage(nil, &message{Publication: channel.Publication{Payload: []byte("a"), At: time.Now().UnixMilli()}})); err != nil {
+		t.Fatal(err)
+	}
+	l := e.lane("x")
+	clienttest.WaitFor(t, "the message", func() bool { return len(l.live) > 0 })
+	l.post(func() { l.catchUp(l.routes["x"]) }) // as when its head is seen before it
+	resume()
+	r.wants("the first one", "a")
+	s.publishes("x", "b")
+	r.wants("the next one", "a", "b")
 }

@@ -60,7 +60,9 @@ type tests struct {
 	drop     func(name string) bool           // which live messages do not come
 	withhold func(answer *natsgo.Msg) bool    // and which answers
 	live     int                              // room for live messages, in place of liveMost
-	patience time.Duration                    // in place of patience
+	patience time.Duration                    // in place of patience,
+	idle     time.Duration                    // of idleWait,
+	again    time.Duration                    // and of refusedAgain
 	unmarked func()                           // called when a batch was sent, and before its mark is
 	free     func(path string) (int64, error) // the free space of a file system; nil: as it is
 }

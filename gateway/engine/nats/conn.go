@@ -37,6 +37,8 @@ const (
 	pingEvery       = time.Second
 	pingsOut        = 3
 	dialTimeout     = 2 * time.Second
+	reportAgain     = time.Minute // between two lines about the same error,
+	errorsMost      = 64          // of which so many are known
 	waitingEvery    = time.Minute // between two lines of the log about servers that are not there at the start
 	// payloadOverhead is what a message has at most beside its payload: the format's own fields, a
 	// client's information and tags, and headers.
@@ -48,16 +50,22 @@ type link struct {
 	// Set at construction.
 	main, reads *natsgo.Conn
 	maxMessage  int
+	claims      time.Duration // claimTime
 	log         *slog.Logger
+	test        struct { // what tests change
+		patience time.Duration          // in place of directTimeout
+		late     func(*natsgo.Msg) bool // which messages say that a direct get's time is over
+	}
 
 	closing atomic.Bool
 	closed  sync.WaitGroup // of the connections
 
 	mu sync.Mutex
 	// Guarded by mu.
-	advised  map[string]bool // versions about which there was a line in the log
-	reported time.Time       // when an error of a connection was logged last
-	unlogged int             // errors since then
+	advised  map[string]bool      // versions about which there was a line in the log
+	reported time.Time            // when an error of a connection was logged last,
+	errors   map[string]time.Time // and when each
+	unlogged int                  // errors since then
 }
 
 // linkEvents are what happens to the main connection, and the last two of them to any. They are called on nats.go's
@@ -65,6 +73,7 @@ type link struct {
 type linkEvents struct {
 	down, up func()                     // it broke; it is there again
 	slow     func(*natsgo.Subscription) // messages of a subscription were dropped
+	full     func()                     // a server has refused a subscription: there are too many
 	denied   func(what, subject string) // a server does not let the user do that
 	closed   func(error)                // it has ended for ever
 }
@@ -73,7 +82,7 @@ type linkEvents struct {
 // server that cannot be reached is tried again until ctx ends; what trying again does not help is an
 // error at once.
 func dial(ctx context.Context, o Servers, in natsgo.InProcessConnProvider, maxMessage int, ev linkEvents, log *slog.Logger) (*link, error) {
-	l := &link{maxMessage: maxMessage, log: log, advised: make(map[string]bool)}
+	l := &link{maxMessage: maxMessage, claims: claimTime, log: log, advised: make(map[string]bool), errors: make(map[string]time.Time)}
 	options, err := serverOptions(o, in)
 	if err != nil {
 		return nil, err
@@ -170,6 +179,7 @@ func (l *link) connect(ctx context.Context, url string, options []natsgo.Option,
 		natsgo.ReconnectErrHandler(func(_ *natsgo.Conn, err error) {
 			last.Store(&err)
 			if !initial.Load() {
+				l.report(err)
 				return
 			}
 			if isFinal(err) {
@@ -207,6 +217,9 @@ func (l *link) connect(ctx context.Context, url string, options []natsgo.Option,
 			if s != nil && ev.slow != nil && errors.Is(err, natsgo.ErrSlowConsumer) {
 				ev.slow(s)
 				return
+			}
+			if errors.Is(err, natsgo.ErrMaxSubscriptionsExceeded) && ev.full != nil {
+				ev.full()
 			}
 			if what := denied.FindStringSubmatch(err.Error()); what != nil && ev.denied != nil && errors.Is(err, natsgo.ErrPermissionViolation) {
 				ev.denied(what[1], what[2])
@@ -281,17 +294,22 @@ func redacted(urls string) string {
 
 // cannotConnect returns the error for what trying again does not help, with what to look at.
 func cannotConnect(err error) error {
-	text := "connect to NATS ({NATSURL}): " + setting.Literal(reason(err))
+	return setting.Error("connect to NATS ({NATSURL}): " + explained(err))
+}
+
+// explained returns the text of an error of connecting, with what to look at: with fields in braces.
+func explained(err error) string {
+	text := setting.Literal(reason(err))
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.Is(err, natsgo.ErrAuthorization):
-		text += "; check {NATSCreds} or {NATSNkey}, or the user in {NATSURL}"
+		text += "; check {NATSCreds} or {NATSNkey}, or the user in {NATSURL}, and that the servers know that user"
 	case errors.Is(err, natsgo.ErrSecureConnWanted):
 		text += "; the server has no TLS: use nats:// in {NATSURL}, or configure TLS there"
 	case errors.As(err, &certificate):
 		text += "; check {NATSTLSCA}"
 	}
-	return setting.Error(text)
+	return text
 }
 
 // isFinal reports whether trying again does not help, until somebody changes something.
@@ -321,22 +339,31 @@ func (l *link) check(nc *natsgo.Conn) error {
 	advised := l.advised[text]
 	l.advised[text] = true
 	l.mu.Unlock()
-	if line := advice(v); ok && line != "" && !advised {
+	if line := advice(v, nc.ConnectedClusterName() != ""); ok && line != "" && !advised {
 		l.log.Warn(line)
 	}
 	return nil
 }
 
-// report logs an error of a connection: one in a second, because there may be one for each channel.
+// report logs an error of a connection: one in a second, because there may be one for each channel, and the same one in
+// reportAgain, because it is tried again for ever.
 func (l *link) report(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := time.Now(); now.Sub(l.reported) < time.Second {
+	text, now := reason(err), time.Now()
+	if now.Sub(l.reported) < time.Second || now.Sub(l.errors[text]) < reportAgain {
 		l.unlogged++
-	} else {
-		l.log.Warn("error of the connection to NATS", "error", reason(err), "more", l.unlogged)
-		l.reported, l.unlogged = now, 0
+		return
 	}
+	if len(l.errors) == errorsMost {
+		clear(l.errors)
+	}
+	message := "error of the connection to NATS"
+	if isFinal(err) {
+		message = "NATS refuses the connection, which is tried again: renew the credentials or certificates"
+	}
+	l.log.Warn(message, "error", text, "more", l.unlogged)
+	l.reported, l.errors[text], l.unlogged = now, now, 0
 }
 
 // batches reports whether the server answers a direct get with several messages.

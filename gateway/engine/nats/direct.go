@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,11 +50,12 @@ type inbox struct {
 	nc      *natsgo.Conn
 	subject string // the question's tag follows
 	sub     *natsgo.Subscription
+	link    *link
 	round   int // the last tag
 }
 
 func (l *link) inbox() (*inbox, error) {
-	in := &inbox{nc: l.reads, subject: l.reads.NewInbox() + "."}
+	in := &inbox{nc: l.reads, subject: l.reads.NewInbox() + ".", link: l}
 	sub, err := l.reads.SubscribeSync(in.subject + "*")
 	if err == nil {
 		err = sub.SetPendingLimits(-1, -1) // what is asked for at once is bounded
@@ -154,7 +156,7 @@ func (a *answer) fault() error {
 
 // next returns the next answer. No answer in time is an error: what came before may not be all.
 func (in *inbox) next(ctx context.Context) (answer, error) {
-	soon, cancel := context.WithTimeout(ctx, directTimeout)
+	soon, cancel := context.WithTimeout(ctx, cmp.Or(in.link.test.patience, directTimeout))
 	defer cancel()
 	m, err := in.sub.NextMsgWithContext(soon)
 	if err != nil {
@@ -165,6 +167,9 @@ func (in *inbox) next(ctx context.Context) (answer, error) {
 			return answer{status: statusAway}, nil
 		}
 		return answer{}, away(err)
+	}
+	if f := in.link.test.late; f != nil && f(m) {
+		return answer{}, errLate
 	}
 	a := answer{data: m.Data, subject: m.Header.Get("Nats-Subject")}
 	if a.tag, err = strconv.Atoi(m.Subject[len(in.subject):]); err != nil {

@@ -5,11 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sys/unix"
 
+	"sluice/gateway/clienttest"
 	"sluice/gateway/engine/nats/datadir"
 	"sluice/gateway/engine/nats/natstest"
 )
@@ -33,11 +31,11 @@ type diskRig struct {
 	js jetstream.JetStream
 }
 
-func newDiskRig(t testing.TB) *diskRig { return diskRigIn(t, filepath.Join(t.TempDir(), "data")) }
+func newDiskRig(t testing.TB) *diskRig { return diskRigIn(t, filepath.Join(natstest.Dir(t), "data")) }
 
 func diskRigIn(t testing.TB, dir string) *diskRig {
 	s := &diskRig{t: t, dir: dir}
-	s.cfg = embeddedConfig{dir: s.dir, dataMax: 1 << 30, maxMessage: 64 << 10, log: slog.New(slog.NewTextHandler(&s.log, nil))}
+	s.cfg = embeddedConfig{dir: s.dir, dataMax: 1 << 30, maxMessage: 64 << 10, log: s.log.logger()}
 	t.Cleanup(func() {
 		if s.e != nil {
 			s.close()
@@ -55,7 +53,7 @@ func (s *diskRig) start() {
 		s.t.Fatal(err)
 	}
 	s.e = e
-	if s.nc, err = natsgo.Connect("", natsgo.InProcessServer(e), natsgo.MaxReconnects(-1), natsgo.ReconnectWait(10*time.Millisecond)); err != nil {
+	if s.nc, err = natsgo.Connect("", natsgo.InProcessServer(e), natsgo.Timeout(clienttest.Patience), natsgo.MaxReconnects(-1), natsgo.ReconnectWait(10*time.Millisecond)); err != nil {
 		s.t.Fatal(err)
 	}
 	if s.js, err = jetstream.New(s.nc); err != nil {
@@ -194,27 +192,17 @@ func mount(t *testing.T, size int) (dir string) {
 		t.Skipf("cannot mount a tmpfs: %v", err)
 	}
 	t.Cleanup(func() {
-		// A server that has shut down still closes files: its goroutines are not all waited for.
-		err := unix.Unmount(dir, 0)
-		for end := time.Now().Add(30 * time.Second); err == unix.EBUSY && time.Now().Before(end); err = unix.Unmount(dir, 0) {
-			time.Sleep(10 * time.Millisecond)
-		}
+		natstest.Closed(t, dir)
+		var err error
+		clienttest.WaitFor(t, "the file system to be unmounted", func() bool {
+			err = unix.Unmount(dir, 0)
+			return err != unix.EBUSY
+		})
 		if err != nil {
-			t.Errorf("unmount: %v; open: %v", err, opened(dir))
+			t.Errorf("unmount: %v", err)
 		}
 	})
 	return dir
-}
-
-// opened returns the files below dir that the process has open.
-func opened(dir string) (paths []string) {
-	fds, _ := filepath.Glob("/proc/self/fd/*")
-	for _, fd := range fds {
-		if path, err := os.Readlink(fd); err == nil && strings.HasPrefix(path, dir) {
-			paths = append(paths, path)
-		}
-	}
-	return paths
 }
 
 // fill writes a file into dir until so many bytes are left.
@@ -234,34 +222,4 @@ func fill(t *testing.T, dir string, left int64) (path string) {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// logLines is what was logged.
-type logLines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logLines) reset() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text.Reset()
-}
-
-// lines returns the lines that contain a word.
-func (l *logLines) lines(word string) (found []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
-		if strings.Contains(line, word) {
-			found = append(found, line)
-		}
-	}
-	return found
 }

@@ -38,5 +38,7 @@
 // their publisher, and that of its message before. What is missing is a gap, and so is what may be missing
 // after an interruption (beat.go).
 //
+// Subscriptions that the servers refuse are tried again (refused.go). One node changes streams at a time (claim.go).
+//
 // The package does not know connections, loops or wire formats.
 package nats

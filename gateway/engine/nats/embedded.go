@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"math"
@@ -35,7 +34,7 @@ const (
 	restartLeast  = time.Second            // between a restart that did not help and the next,
 	restartMost   = time.Minute            // doubling up to this
 	noteInterval  = 100 * time.Millisecond // how far the mark may be behind what was acknowledged,
-	noteMost      = 1000                   // or by how many publications of a stream
+	noteMost      = 10_000                 // or by how many publications of a stream
 	noteLeast     = noteInterval / 10      // but not more often
 	syncInterval  = time.Second            // of fsync, unless it is always: not measurable at 1,000 publications/s
 	memoryStreams = 1 << 20                // there are none; but 0 would be three quarters of the machine
@@ -72,8 +71,10 @@ type embedded struct {
 	asleep     atomic.Bool // the keeper waits for the first acknowledgement
 	failed     atomic.Bool // the server has reported an error: look at its health
 
-	mu     sync.Mutex
-	server *server.Server // nil while none runs; guarded by mu
+	mu sync.Mutex
+	// Guarded by mu.
+	server *server.Server // nil while none runs
+	open   bool           // the generation that belongs to what it has is known
 }
 
 // endMark is the highest acknowledged sequence of a stream.
@@ -141,7 +142,7 @@ func (e *embedded) start() (map[string]datadir.End, error) {
 	opts := e.opts // a server changes its own
 	srv, err := server.NewServer(&opts)
 	if err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", e.dir.Path(), err)
+		return nil, &datadir.Fault{Dir: e.dir.Path(), Err: err}
 	}
 	log := &serverLog{to: e.cfg.log, failed: e.serverFailed}
 	log.quiet.Store(true)
@@ -156,7 +157,7 @@ func (e *embedded) start() (map[string]datadir.End, error) {
 	if err != nil {
 		srv.Shutdown()
 		srv.WaitForShutdown()
-		return nil, fmt.Errorf("data directory %s: %w", e.dir.Path(), err)
+		return nil, &datadir.Fault{Dir: e.dir.Path(), Err: err}
 	}
 	log.quiet.Store(false)
 	e.mu.Lock()
@@ -189,13 +190,19 @@ func (e *embedded) settled(ends map[string]datadir.End, reasons []string) {
 		m.acknowledged.Store(end.Last)
 		m.noted.Store(end.Last)
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.open = true
 }
 
 // InProcessConn returns a connection to the server that runs at present, so that a client
-// connects again to one that was restarted.
+// connects again to one that was restarted. Before it is known what that has lost, there is none: the client
+// would take its streams for what they were.
 func (e *embedded) InProcessConn() (net.Conn, error) {
-	srv := e.running()
-	if srv == nil {
+	e.mu.Lock()
+	srv, open := e.server, e.open
+	e.mu.Unlock()
+	if srv == nil || !open {
 		return nil, errors.New("the embedded server is not running")
 	}
 	return srv.InProcessConn()
@@ -277,7 +284,7 @@ func (e *embedded) close(ctx context.Context) error {
 	case err := <-ended:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("data directory %s: %w", e.dir.Path(), ctx.Err())
+		return &datadir.Fault{Dir: e.dir.Path(), Err: ctx.Err()}
 	}
 }
 
@@ -285,7 +292,7 @@ func (e *embedded) close(ctx context.Context) error {
 func (e *embedded) shutdown() {
 	e.mu.Lock()
 	srv := e.server
-	e.server = nil
+	e.server, e.open = nil, false
 	e.mu.Unlock()
 	if srv != nil {
 		srv.Shutdown()

@@ -8,11 +8,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/gateway/clienttest"
 )
 
 // TestGeneration is about what happens to the directory between two starts, and whether positions
 // from before are good after it.
 func TestGeneration(t *testing.T) {
+	t.Parallel()
 	dead := func(m map[string]any) { m["clean"], m["boot"] = false, "another" }
 	for _, test := range []struct {
 		name    string
@@ -125,6 +128,7 @@ func TestGeneration(t *testing.T) {
 // TestSecondProcessIsRefused starts a second server in the directory, which is one of another open
 // file: for flock that is another process.
 func TestSecondProcessIsRefused(t *testing.T) {
+	t.Parallel()
 	s := newDiskRig(t)
 	s.start()
 	_, err := startEmbedded(s.cfg)
@@ -138,6 +142,7 @@ func TestSecondProcessIsRefused(t *testing.T) {
 // TestAcknowledgementsAreMarked waits for the mark to follow, at once after many and soon after
 // one.
 func TestAcknowledgementsAreMarked(t *testing.T) {
+	t.Parallel()
 	s := newDiskRig(t)
 	s.cfg.look = time.Hour // or else the keeper comes by
 	s.start()
@@ -145,12 +150,7 @@ func TestAcknowledgementsAreMarked(t *testing.T) {
 	for _, seq := range []uint64{1, 2, 500, 2000, 1999} {
 		s.e.acknowledged("S", seq)
 		want["S"] = max(number(want["S"]), float64(seq))
-		var got map[string]any
-		for end := time.Now().Add(30 * time.Second); !maps.Equal(got, want); {
-			if time.Now().After(end) {
-				t.Fatalf("the mark has %v, want %v", got, want)
-			}
-			time.Sleep(time.Millisecond)
+		clienttest.WaitFor(t, fmt.Sprint("the mark to have ", want), func() bool {
 			content, err := os.ReadFile(s.dir + "/mark")
 			if err != nil {
 				t.Fatal(err)
@@ -159,8 +159,8 @@ func TestAcknowledgementsAreMarked(t *testing.T) {
 			if err := json.Unmarshal(content, &m); err != nil {
 				t.Fatal(err) // it is replaced as a whole
 			}
-			got = m.Acknowledged
-		}
+			return maps.Equal(m.Acknowledged, want)
+		})
 	}
 }
 
@@ -180,6 +180,7 @@ func number(v any) float64 { f, _ := v.(float64); return f }
 // TestStreamThatNobodyCreatesAgain leaves a stream's files without a description, which is no reason to restart the
 // server, or to doubt the directory again.
 func TestStreamThatNobodyCreatesAgain(t *testing.T) {
+	t.Parallel()
 	s := newDiskRig(t)
 	s.start()
 	s.create("S")

@@ -50,15 +50,22 @@ type Engine struct {
 	connection atomic.Uint64 // how often the connection broke
 	closed     atomic.Bool
 	counts     counts
+	unread     atomic.Int64  // when there was a line about a message that cannot be read: uptime
+	refusals   atomic.Int64  // channels whose subscription is refused
+	verifying  atomic.Int64  // lanes that verify their subscriptions, and
+	shed       atomic.Bool   // whether some were refused
+	verified   atomic.Uint64 // the connection whose subscriptions were verified: its number and 1
 
 	opening atomic.Bool
 
+	sending sync.Mutex // of a single node: held by the lane that sends a batch
 	looking sync.Mutex // connected changes
 	outage  outage
 
 	wake chan struct{} // of the housekeeper
-	// Owned by the housekeeper: when it did what it does.
-	tried, looked, round time.Time
+	// Owned by the housekeeper: when it did what it does, and the number of looks at streams.
+	tried, round time.Time
+	looked       int
 }
 
 // New returns an engine. That of a single node has opened its store, within ctx. That of a cluster connects
@@ -131,6 +138,9 @@ func (e *Engine) join() {
 	}()
 	err := e.connect(ctx, e.cfg.Servers, nil)
 	if err == nil {
+		err = e.mayServe()
+	}
+	if err == nil {
 		var n *nodes
 		n, err = natsNodes(ctx, e.link.main, nodesConfig{
 			id: e.cfg.NodeID, name: e.cfg.Name, prefix: cmp.Or(e.cfg.Servers.Prefix, defaultPrefix), lanes: e, present: e.cfg.Present,
@@ -150,9 +160,19 @@ func (e *Engine) join() {
 	e.wakeHousekeeper()
 }
 
+// mayServe uses the subject of no channel: if the user may not publish and subscribe to channels, denied is called now.
+func (e *Engine) mayServe() error {
+	sub, err := e.link.main.SubscribeSync(e.live + probeToken)
+	if err == nil {
+		_ = e.link.main.Publish(sub.Subject, nil) // ignored: the connection broke; it will show with a channel
+		err = sub.Unsubscribe()
+	}
+	return err
+}
+
 // connect connects to the servers, or to the one in this process.
 func (e *Engine) connect(ctx context.Context, to Servers, in natsgo.InProcessConnProvider) (err error) {
-	events := linkEvents{down: e.down, up: e.up, slow: e.slow, denied: e.denied, closed: e.fail}
+	events := linkEvents{down: e.down, up: e.up, slow: e.slow, full: e.full, denied: e.denied, closed: e.fail}
 	if e.link, err = dial(ctx, to, in, e.cfg.MaxMessage, events, e.log); err != nil {
 		return err
 	}
@@ -182,8 +202,12 @@ func (e *Engine) fail(err error) {
 }
 
 // denied ends the engine if it has no right that it cannot do without: what it publishes would be lost, or
-// channels would be silent. Without one to JetStream's API it goes on where it has begun to serve.
+// channels would be silent. It goes on without a channel's subscription and, where it has begun to serve, without
+// JetStream's API.
 func (e *Engine) denied(what, subject string) {
+	if e.deniedLive(what, subject) {
+		return
+	}
 	prefix := cmp.Or(e.cfg.Servers.Prefix, defaultPrefix)
 	if !strings.HasPrefix(subject, "$JS.") || !e.opened.Load() {
 		e.fail(setting.Error(fmt.Sprintf("the servers of {NATSURL} deny %s to %s: allow the user to publish and subscribe to %s.> and _INBOX.>, and to publish to $JS.API.>",
@@ -290,7 +314,7 @@ func (e *Engine) up() {
 		l.post(l.up)
 	}
 	e.nodes.Load().up()
-	e.checkPositions(engine.GapReconnect)
+	e.checkPositions()
 	e.wakeHousekeeper()
 }
 

@@ -79,7 +79,7 @@ func BenchmarkPublish(b *testing.B) {
 		running.Wait()
 	})
 	b.Run("single", func(b *testing.B) {
-		n := newNode(b, func(c *Config) { c.DataDir, c.DataMax = b.TempDir(), 9<<30 })
+		n := newNode(b, func(c *Config) { c.DataDir, c.DataMax = natstest.Dir(b), 9<<30 })
 		ready(b, n)
 		b.ResetTimer()
 		publishFrom(b, n, publishers, size, "x")

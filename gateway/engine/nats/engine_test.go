@@ -33,9 +33,10 @@ func namespace(name string) string {
 	return "kept"
 }
 
-// engineConfig is what an engine in a test has.
+// engineConfig is what an engine in a test has. It waits for acknowledgements as long as a busy machine takes.
 func engineConfig(n *enginetest.Node) Config {
 	return Config{
+		test:  tests{patience: clienttest.Patience},
 		Space: n.Space, Present: n.Present, Keep: enginetest.Keep, NamespaceOf: namespace,
 		Histories: []HistoryOf{
 			{Namespace: "kept", Size: enginetest.Keep("x").Count, TTL: time.Hour, Durable: true},
@@ -110,7 +111,7 @@ func attached(n *enginetest.Node) (names []string) {
 func TestSingleNode(t *testing.T) {
 	t.Parallel()
 	enginetest.Run(t, func(t *testing.T) *enginetest.Rig {
-		n := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+		n := newNode(t, func(c *Config) { c.DataDir = natstest.Dir(t) })
 		ready(t, n)
 		return &enginetest.Rig{Nodes: []*enginetest.Node{n}, TimesOut: true, Attached: func() []string { return attached(n) }}
 	})
@@ -211,7 +212,7 @@ func (c *cluster) reset(names ...string) {
 		for _, name := range names {
 			e := n.Engine.(*Engine)
 			st := e.stream(name)
-			e.lookAt(st)
+			e.lookAt(st, func() {})
 			clienttest.WaitFor(c.t, "another epoch", func() bool { return st.epoch() != epochs[st] })
 		}
 	}
@@ -255,7 +256,7 @@ func TestThreeServers(t *testing.T) {
 	servers := natstest.StartCluster(t, 3, natstest.Options{JetStream: true})
 	i := 0
 	c := startClusterWith(t, 3, func(c *Config) { // one node at each
-		c.Servers.URLs = servers.URLs()[i : i+1]
+		c.Servers.URLs, c.test.patience = servers.URLs()[i:i+1], 0
 		i++
 	}, servers.URLs()...)
 	t.Run("order", func(t *testing.T) { enginetest.Order(t, c.rig()) })
@@ -305,7 +306,7 @@ func TestLostAnswers(t *testing.T) {
 	t.Run("of a single node", func(t *testing.T) {
 		t.Parallel()
 		n := newNode(t, func(c *Config) {
-			c.DataDir = t.TempDir()
+			c.DataDir = natstest.Dir(t)
 			lose(c)
 		})
 		ready(t, n)
@@ -319,4 +320,39 @@ func TestLostAnswers(t *testing.T) {
 		s := natstest.Start(t, natstest.Options{JetStream: true})
 		enginetest.Order(t, startClusterWith(t, 2, lose, s.URL()).rig())
 	})
+}
+
+// Nodes with another prefix share nothing, not even a name.
+func TestPrefixes(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Start(t, natstest.Options{JetStream: true})
+	var all []*cluster
+	for range 2 {
+		all = append(all, startClusterWith(t, 1, func(c *Config) { c.Name = "one" }, srv.URL()))
+	}
+	for _, name := range []string{"x", "none"} {
+		var readers []*watcher
+		for _, c := range all {
+			readers = append(readers, watch(t, c.nodes[0], name))
+			defer readers[len(readers)-1].leave()
+		}
+		for i, c := range all {
+			newSender(t, c.nodes[0]).publishes(name, fmt.Sprint(name, i))
+		}
+		for i, r := range readers {
+			r.wants("its own only", fmt.Sprint(name, i))
+		}
+	}
+	for i, c := range all {
+		e := c.nodes[0].Engine
+		nodes, err := engine.Wait(t.Context(), e.Info)
+		if err != nil || len(nodes.List) > 0 || e.(*Engine).Stats().Nodes != 1 {
+			t.Errorf("nodes: %+v, %v", nodes, err)
+		}
+		q := engine.HistoryQuery{Channel: "x", Most: channel.Bounds{Count: -1}, Now: time.Now().UnixMilli()}
+		got, err := engine.Wait(t.Context(), func(done func(channel.Collected, error)) { e.History(q, done) })
+		if err != nil || len(got.Publications) != 1 || string(got.Publications[0].Payload) != fmt.Sprint("x", i) {
+			t.Errorf("history: %+v, %v", got, err)
+		}
+	}
 }

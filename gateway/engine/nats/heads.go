@@ -20,6 +20,8 @@ type head struct {
 	seq   uint64
 	msg   []byte
 	found bool
+	// upTo is the newest sequence that the replica had which has answered; 0 if it does not say.
+	upTo uint64
 }
 
 // heads returns the newest messages of channels, in the order of their names. Any replica answers, which may
@@ -77,7 +79,7 @@ func (st *stream) headsOfBatch(ctx context.Context, in *inbox, names []string, h
 	for late, more := 0, true; more; {
 		e, err := in.batch(ctx, st.name, ask, func(a *answer) {
 			if i, ok := index[a.subject]; ok {
-				heads[i] = head{a.seq, a.data, true}
+				heads[i] = head{seq: a.seq, msg: a.data, found: true}
 			}
 		})
 		switch {
@@ -94,7 +96,7 @@ func (st *stream) headsOfBatch(ctx context.Context, in *inbox, names []string, h
 		ask.Seq = max(ask.Seq, e.last+1) // the answer is in the order of sequences
 	}
 	for i := range heads {
-		if !heads[i].found {
+		if heads[i].upTo = least; !heads[i].found {
 			heads[i].seq = max(sure, least)
 		}
 	}
@@ -131,7 +133,7 @@ func (st *stream) headsOneByOne(ctx context.Context, in *inbox, names []string, 
 		}
 		switch a.status {
 		case 0:
-			heads[i] = head{a.seq, a.data, true}
+			heads[i] = head{seq: a.seq, msg: a.data, found: true}
 		case statusNone:
 			heads[i] = head{seq: sure}
 		default:

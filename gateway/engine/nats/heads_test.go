@@ -2,11 +2,17 @@ package nats
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"strings"
 	"testing"
+
+	"sluice/gateway/clienttest"
+	"sluice/gateway/engine/nats/natstest"
 )
 
 // Heads that do not come in time are asked for again, and what is not known to be so is not said.
 func TestHeadsThatAreLate(t *testing.T) {
+	t.Parallel()
 	message := func(f *fake, reply, name string, seq, last, pending int) {
 		f.send(reply, "m", "Nats-Subject", "in."+name, "Nats-Sequence", fmt.Sprint(seq), "Nats-Last-Sequence", fmt.Sprint(last), "Nats-Num-Pending", fmt.Sprint(pending))
 	}
@@ -19,7 +25,7 @@ func TestHeadsThatAreLate(t *testing.T) {
 		want    string // of channels a, b and c
 	}{
 		"the second server answers": {[]func(f *fake, q directGet, reply string){
-			func(*fake, directGet, string) {},
+			func(f *fake, q directGet, reply string) { f.late(reply) },
 			func(f *fake, q directGet, reply string) {
 				message(f, reply, "a", 3, 0, 1)
 				message(f, reply, "b", 5, 3, 0)
@@ -27,7 +33,7 @@ func TestHeadsThatAreLate(t *testing.T) {
 			},
 		}, "a 3 true, b 5 true, c 9 false"},
 		"and the first has begun": {[]func(f *fake, q directGet, reply string){
-			func(f *fake, q directGet, reply string) { message(f, reply, "a", 3, 0, 1) },
+			func(f *fake, q directGet, reply string) { message(f, reply, "a", 3, 0, 1); f.late(reply) },
 			func(f *fake, q directGet, reply string) {
 				if q.Seq != 4 {
 					f.t.Errorf("asked again from %d", q.Seq)
@@ -45,7 +51,7 @@ func TestHeadsThatAreLate(t *testing.T) {
 			func(f *fake, q directGet, reply string) { message(f, reply, "b", 5, 0, 0); end(f, reply, 5, 0, 9) },
 		}, "a 3 true, b 5 true, c 6 false"},
 		"the first server answers after all": {[]func(f *fake, q directGet, reply string){
-			func(f *fake, q directGet, reply string) { first = reply },
+			func(f *fake, q directGet, reply string) { first = reply; f.late(reply) },
 			func(f *fake, q directGet, reply string) {
 				message(f, first, "a", 3, 0, 1)
 				message(f, reply, "a", 3, 0, 1)
@@ -86,6 +92,7 @@ func TestHeadsThatAreLate(t *testing.T) {
 			switch first := late[q.LastBy] == ""; {
 			case q.LastBy == "in.b" && first: // lost
 				late[q.LastBy] = reply
+				f.late(reply)
 			case q.LastBy == "in.c":
 				f.status(reply, "404", "Message Not Found")
 			default:
@@ -109,4 +116,85 @@ func headsText(heads []head) (s string) {
 		s += fmt.Sprintf("%c %d %v", 'a'+i, h.seq, h.found)
 	}
 	return s
+}
+
+// Heads come in pieces: by number, and by bytes. Those without a message are bounded, where that is known.
+func TestHeadsOfManyChannels(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(t *testing.T) string{
+		"in process": func(t *testing.T) string { return natstest.Start(t, natstest.Options{JetStream: true}).URL() },
+		"cluster":    func(t *testing.T) string { return natstest.StartCluster(t, 3, natstest.Options{JetStream: true}).URL() },
+		"Debian's":   func(t *testing.T) string { return natstest.StartChild(t).URL() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := testConfig(histories(3, ""))
+			c.embedded = name == "in process"
+			r := testStore(t, c, start(t))
+			st := r.all[0]
+			var names []string
+			for i := 0; len(names) < 3000; i++ {
+				if name := fmt.Sprint("channel-", i); r.of(name) == st {
+					names = append(names, name)
+				}
+			}
+			large := strings.Repeat("x", 20_000)
+			want := make(map[string]uint64)
+			for i := 0; i < len(names); i += 17 {
+				r.store(names[i], "old")
+				want[names[i]] = r.store(names[i], large)
+			}
+			s, err := st.state(testContext(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name == "cluster" {
+				clienttest.WaitFor(t, "all replicas have all", func() bool {
+					heads, err := st.heads(testContext(t), names)
+					return err == nil && headsAre(heads, names, want, s.last) == ""
+				})
+			}
+			rand.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+			heads, err := st.heads(testContext(t), names)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fault := headsAre(heads, names, want, s.last); fault != "" {
+				t.Error(fault)
+			}
+			for i := range heads {
+				if sure := heads[i].seq > 0; !heads[i].found && sure != (name != "Debian's") {
+					t.Fatalf("%s has nothing up to %d", names[i], heads[i].seq)
+				}
+			}
+		})
+	}
+}
+
+func headsAre(heads []head, names []string, want map[string]uint64, last uint64) string {
+	for i, h := range heads {
+		seq, stored := want[names[i]]
+		if h.found != stored || stored && (h.seq != seq || len(h.msg) != 20_000) || !stored && h.seq > last {
+			return fmt.Sprintf("%s: sequence %d, found %v, want %d, %v", names[i], h.seq, h.found, seq, stored)
+		}
+	}
+	return ""
+}
+
+// A server that knows no batches says so, where a newer one was expected.
+func TestAnOldServerAnswersNoBatches(t *testing.T) {
+	t.Parallel()
+	r := testStore(t, testConfig(histories(3, "")), natstest.StartChild(t).URL())
+	r.store("a", "0")
+	in, err := r.inbox()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.end()
+	if r.batches() {
+		t.Skip("the nats-server that is installed knows batches")
+	}
+	if err := r.of("a").headsOfBatch(testContext(t), in, []string{"a"}, make([]head, 1), 0); err != errNoBatches {
+		t.Errorf("got %v", err)
+	}
 }

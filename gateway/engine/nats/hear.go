@@ -32,7 +32,7 @@ func (n *nodes) heard(b *beat) {
 	case b.begun < p.begun || !p.take(b, n.starting):
 		return
 	}
-	p.heard = n.echoes
+	p.heard, p.last = n.echoes, n.cfg.now()
 	if b.node == n.cfg.id {
 		n.echoed()
 	}
@@ -60,9 +60,11 @@ func (n *nodes) conflict(b *beat) (ignore bool) {
 			n.beat(beatFull|beatWelcome, n.subjectOf(b.node)) // from which it learns that the name is taken
 		}
 		return true
-	case n.starting:
-		n.starting, n.ending = false, true
-		n.named <- nameTaken(n.cfg.name)
+	case n.starting: // which it says until it ends: with another beat it would seem to have the name
+		if !n.ending {
+			n.ending = true
+			n.named <- nameTaken(n.cfg.name)
+		}
 	case !first && n.seq < nameDoubtful && n.cfg.nameTaken != nil && !n.ending:
 		n.ending = true
 		n.cfg.nameTaken()
@@ -79,7 +81,7 @@ const nameDoubtful = 20
 func (n *nodes) echoed() {
 	if n.echoes++; n.echoes == 1 {
 		n.cfg.after(n.cfg.hello, func() { // others have heard of it, and had time to object
-			if n.starting {
+			if n.starting && !n.ending {
 				n.starting = false
 				n.named <- nil
 			}
@@ -124,6 +126,7 @@ func (n *nodes) miss(p *peer) {
 		}
 		p.missed, p.doubt = false, ""
 		if lost {
+			n.check = true
 			n.cfg.lanes.interrupted(&everyBucket, engine.GapGone)
 		}
 	})
@@ -182,9 +185,7 @@ func (n *nodes) settle(p *peer, now *counters) {
 	cause, from, to := p.doubt, p.before, *now
 	p.doubt = ""
 	p.now(now)
-	if n.check == "" {
-		n.check = cause
-	}
+	n.check = true
 	if to == from {
 		return
 	}

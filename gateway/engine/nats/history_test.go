@@ -118,6 +118,7 @@ func (m *historyModel) compare() {
 }
 
 func TestHistoriesAreThoseOfTheLocalEngine(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(40) {
 		m := newHistoryModel(t, seed)
 		for range 60 {

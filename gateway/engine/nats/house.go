@@ -23,10 +23,17 @@ type flow struct {
 
 const logInterval = 10 * time.Second
 
-// mayLog reports whether it is time for another line about a stream.
-func (e *Engine) mayLog(st *stream) bool {
-	now, before := e.uptime(), st.flow.logged.Load()
-	return (before == 0 || now-before >= logInterval.Milliseconds()) && st.flow.logged.CompareAndSwap(before, max(now, 1))
+// mayLog reports whether it is time for another line in the log, and notes it; at is when there was one.
+func (e *Engine) mayLog(at *atomic.Int64) bool {
+	now, before := e.uptime(), at.Load()
+	return (before == 0 || now-before >= logInterval.Milliseconds()) && at.CompareAndSwap(before, max(now, 1))
+}
+
+// unreadable logs that a message cannot be read, once in a while: anything may publish to NATS.
+func (e *Engine) unreadable(r *route, err error) {
+	if e.mayLog(&e.unread) {
+		e.log.Warn("a message cannot be read: subscribers of its channel get a gap", "channel", r.name, "error", reason(err))
+	}
 }
 
 // counts are what the engine counts.
@@ -48,7 +55,7 @@ const probeInterval = 250 * time.Millisecond
 // away notes that a stream does not answer.
 func (e *Engine) away(st *stream) {
 	if !st.flow.away.Swap(true) {
-		if e.mayLog(st) {
+		if e.mayLog(&st.flow.logged) {
 			e.log.Warn("a stream does not answer: publications with history fail until it does", "stream", st.name)
 		}
 		e.changed()
@@ -58,7 +65,7 @@ func (e *Engine) away(st *stream) {
 
 // refused notes that a stream has refused a message for a reason that is not the message's.
 func (e *Engine) refused(st *stream, a *acknowledgement) {
-	if !st.flow.away.Load() && e.mayLog(st) {
+	if !st.flow.away.Load() && e.mayLog(&st.flow.logged) {
 		e.log.Warn("a stream refuses publications", "stream", st.name, "code", a.code, "error", a.text)
 	}
 	e.away(st)
@@ -75,7 +82,7 @@ func (e *Engine) back(st *stream) {
 }
 
 const (
-	lookInterval  = 10 * time.Second // between looks at the streams of a cluster
+	lookInterval  = 10 * time.Second // between looks at a stream of a cluster
 	roundInterval = time.Second      // between parts of the round of position checks
 	openInterval  = time.Second      // between tries to open the streams,
 	openTime      = 30 * time.Second // of which each may take so long
@@ -152,17 +159,27 @@ func (e *Engine) lookAfterStreams(now time.Time) {
 	if !e.opened.Load() {
 		return
 	}
-	if now.Sub(e.looked) >= lookInterval {
-		e.looked = now
-		for _, st := range e.streamsNow() {
-			e.lookAt(st)
-		}
-	}
 	if now.Sub(e.round) >= roundInterval {
 		e.round = now
+		e.lookAtSome()
 		for _, l := range e.lanes {
 			l.post(l.checkSome)
 		}
+	}
+}
+
+// lookAtSome looks at the next streams. Where nothing is published, that is how it is noticed that there is no store
+// any more although there is a connection, such as without a majority of the servers.
+func (e *Engine) lookAtSome() {
+	all := e.streamsNow()
+	for range (len(all)*int(roundInterval) + int(lookInterval) - 1) / int(lookInterval) {
+		st := all[e.looked%len(all)]
+		e.looked++
+		e.lookAt(st, func() {
+			if !st.flow.away.Load() {
+				e.probe(st) // only a publication that has no answer shows that it is away
+			}
+		})
 	}
 }
 
@@ -202,10 +219,11 @@ func (e *Engine) open(ctx context.Context) error {
 		return err
 	}
 	again := e.opened.Load()
+	all.inherit(e.streamsNow())
 	e.streams.Store(all)
 	if e.connection.Load() != connection {
 		e.doubt()
-		e.checkPositions(engine.GapReconnect)
+		e.checkPositions()
 	}
 	e.opened.Store(true)
 	if again {
@@ -214,6 +232,18 @@ func (e *Engine) open(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// inherit has streams that were away before they were opened again be so still: servers also answer for those that
+// cannot store anything.
+func (s *streams) inherit(before []*stream) {
+	for _, old := range before {
+		for _, st := range s.all {
+			if st.name == old.name && old.flow.away.Load() {
+				st.flow.away.Store(true)
+			}
+		}
+	}
 }
 
 // doubt notes that streams may be other ones of the same names, until their epochs were read again:

@@ -7,13 +7,15 @@ import (
 	"net"
 	"time"
 
+	"sluice/gateway/setting"
+
 	natsgo "github.com/nats-io/nats.go"
 )
 
 // ServerReport is what an operator wants to know of one NATS server before gateways use it.
 type ServerReport struct {
 	URL string // without a password
-	Err error  // it cannot be used at all; the rest is empty
+	Err error  // it cannot be used at all, perhaps a setting.Error; the rest is empty
 
 	Name, Version string
 	Advice        string // what is known against the version, "" for nothing
@@ -77,7 +79,7 @@ func inspectServer(ctx context.Context, url string, o Servers, maxMessage int) S
 				err = op.Err // the address is known
 			}
 		}
-		r.Err = errors.New(reason(err))
+		r.Err = setting.Error(explained(err))
 		return r
 	}
 	defer func() {
@@ -87,7 +89,7 @@ func inspectServer(ctx context.Context, url string, o Servers, maxMessage int) S
 	r.Name, r.Version, r.Cluster = nc.ConnectedServerName(), nc.ConnectedServerVersion(), nc.ConnectedClusterName()
 	r.MaxPayload, r.NeedPayload = nc.MaxPayload(), int64(maxMessage+payloadOverhead)
 	if v, ok := parseVersion(r.Version); ok {
-		r.Advice = advice(v)
+		r.Advice = advice(v, r.Cluster != "")
 		if v.less(versionLeast) {
 			r.TooOld = versionLeast.String()
 		}

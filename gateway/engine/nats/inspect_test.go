@@ -8,6 +8,7 @@ import (
 )
 
 func TestInspectServers(t *testing.T) {
+	t.Parallel()
 	on := natstest.Start(t, natstest.Options{JetStream: true})
 	off := natstest.Start(t, natstest.Options{})
 	gone := "nats://user:secret@127.0.0.1:1"
@@ -36,6 +37,7 @@ func TestInspectServers(t *testing.T) {
 }
 
 func TestInspectOldServer(t *testing.T) {
+	t.Parallel()
 	s := natstest.StartChild(t)
 	r := InspectServers(t.Context(), Servers{URLs: []string{s.URL()}}, 64<<10)[0]
 	t.Logf("%+v", r)

@@ -23,6 +23,7 @@ func TestKilled(t *testing.T) {
 		publishUntilKilled(t, dir)
 		return
 	}
+	t.Parallel()
 	s := newDiskRig(t)
 	acknowledged := map[uint64]string{} // by sequence
 	for round := range 10 {

@@ -17,10 +17,12 @@ import (
 )
 
 const (
-	outstandingMost = 4096  // publications of a lane that are sent and not answered
-	batchMost       = 256   // that are sent at once
-	answersMost     = 16384 // room for what a lane's inbox gets: more than can be outstanding
-	liveMost        = 16384 // room for live messages
+	outstandingMost = 4096    // publications of a lane that are sent and not answered
+	batchMost       = 256     // that are sent at once
+	answersMost     = 16384   // room for what a lane's inbox gets: more than can be outstanding
+	liveMost        = 16384   // room for live messages,
+	liveLeast       = 256     // which is less where they may be large:
+	liveBytesMost   = 1 << 30 // so many bytes, as the client bounds their number only
 	tickInterval    = 100 * time.Millisecond
 )
 
@@ -60,6 +62,7 @@ type lane struct {
 	core     map[string]coreSent
 
 	// Owned by the receiving goroutine.
+	idleWait                   time.Duration
 	routes                     map[string]*route // by token
 	list                       []*route          // all of them
 	checked                    int               // where the round of checks is in list
@@ -68,10 +71,13 @@ type lane struct {
 	idle                       []*route          // that nobody reads, in the order they were left
 	slow                       []*route          // of which messages were dropped
 	retry                      []*route          // whose reading has failed
+	refused                    []*route          // whose subscription the server refuses, or that have ended,
+	refusedNext                time.Time         // and when they are subscribed again
 	joined                     []joined          // routes whose heads a replica has said
 	comparing                  int               // comparisons of positions that are not answered
 	held                       int               // bytes of messages that wait for readings
 	answeredNow, answeredBytes int               // publications that were answered, and still count
+	said                       answered
 	scratch                    channel.Scratch
 	p                          channel.Publication
 }
@@ -84,7 +90,7 @@ type coreSent struct {
 
 func newLane(e *Engine) *lane {
 	l := &lane{
-		e: e, patience: cmp.Or(e.cfg.test.patience, patience), inbox: natsgo.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, cmp.Or(e.cfg.test.live, liveMost)),
+		e: e, patience: cmp.Or(e.cfg.test.patience, patience), idleWait: cmp.Or(e.cfg.test.idle, idleWait), inbox: natsgo.NewInbox() + ".", answers: make(chan *natsgo.Msg, answersMost), live: make(chan *natsgo.Msg, cmp.Or(e.cfg.test.live, liveRoom(e.cfg.MaxMessage))),
 		wake: make(chan struct{}, 1), timer: time.NewTimer(time.Hour),
 		routes: make(map[string]*route), asked: make(map[*stream]int), passing: make(map[*stream][]*route), core: make(map[string]coreSent),
 	}
@@ -92,6 +98,11 @@ func newLane(e *Engine) *lane {
 	l.rates = rates{limit: rate.PerSecondInMillis(e.cfg.ChannelRate, e.cfg.ChannelRate), meters: make(map[string]*rate.Meter)}
 	l.window = window{messages: make(map[uint64]*pending), marks: make(map[uint64]*mark), order: make(map[*stream]*pending)}
 	return l
+}
+
+// liveRoom returns for how many live messages there is room. What comes when it is full is dropped, and is a gap.
+func liveRoom(maxMessage int) int {
+	return min(max(liveBytesMost/max(maxMessage, 1), liveLeast), liveMost)
 }
 
 // post has the receiving goroutine do something. It may be called from any goroutine.
@@ -154,12 +165,17 @@ func (l *lane) runPosted() {
 // acknowledgements handles an answer, and others that are there.
 func (l *lane) acknowledgements(m *natsgo.Msg) {
 	l.acknowledge(m)
-	for range min(len(l.answers), batchMost) {
+	l.takeAnswers(batchMost)
+	l.ask()
+}
+
+// takeAnswers handles answers that have come.
+func (l *lane) takeAnswers(most int) {
+	for range min(len(l.answers), most) {
 		l.acknowledge(<-l.answers)
 	}
 	l.answered(l.answeredNow, l.answeredBytes)
 	l.answeredNow, l.answeredBytes = 0, 0
-	l.ask()
 }
 
 // acknowledge handles an answer, and counts the publications it was for.
@@ -176,19 +192,27 @@ func (l *lane) acknowledge(m *natsgo.Msg) {
 		l.end(mk, nil)
 		return
 	}
-	p, older := l.window.acknowledged(token)
-	for _, name := range older {
+	a, ok := parseAcknowledgement(m.Data)
+	w := &l.said
+	l.window.acknowledged(token, &a, w)
+	for _, name := range w.older {
 		l.suspect(name)
 	}
+	for i, p := range w.stored {
+		l.count(p)
+		l.stored(p, &acknowledgement{seq: a.seq - uint64(len(w.stored)-i)})
+		p.recycle()
+	}
+	clear(w.stored)
+	l.expire(w.unsure, nil, false)
+	clear(w.unsure)
+	p := w.p
 	if p == nil {
 		return
 	}
-	if !p.timedOut {
-		l.answeredNow, l.answeredBytes = l.answeredNow+1, l.answeredBytes+p.size()
-	}
-	a, ok := parseAcknowledgement(m.Data)
+	l.count(p)
 	switch {
-	case !ok: // nobody takes it
+	case !ok || a.code == 0 && !a.of(p.st): // nobody takes it, or another stream does
 		p.st.flow.missing.Store(true)
 		l.e.away(p.st)
 		p.answer(channel.Receipt{}, engine.ErrAway)
@@ -203,6 +227,13 @@ func (l *lane) acknowledge(m *natsgo.Msg) {
 		l.stored(p, &a)
 	}
 	p.recycle()
+}
+
+// count counts a publication that is answered.
+func (l *lane) count(p *pending) {
+	if !p.timedOut {
+		l.answeredNow, l.answeredBytes = l.answeredNow+1, l.answeredBytes+p.size()
+	}
 }
 
 // stored handles a publication that the stream has. Those of a single node are appended now.
@@ -257,23 +288,25 @@ func (l *lane) answered(n, bytes int) {
 	defer l.mu.Unlock()
 	l.outstanding -= n
 	l.bytes -= bytes
-	if l.queue.len() > 0 {
+	if l.queue.len() > 0 && !l.gathersLocked() {
 		l.ready.Signal()
 	}
 }
 
-// tick looks at what is due.
+// tick looks at what is due. What this goroutine is late for has come in time.
 func (l *lane) tick(now time.Time) {
+	l.takeAnswers(answersMost)
 	stuck, marks := l.window.expired(now.Add(-l.patience))
 	l.expire(stuck, marks, true)
 	l.leaveIdle(now)
 	l.lookAtSlow()
 	l.readAgain()
+	l.subscribeAgain(now)
 	l.compareAgain(now)
 	l.mu.Lock()
 	stale := l.queue.stale(now.Add(-l.patience))
 	waiting := l.rates.released(l.queue.released(nil), l.e.now().UnixMilli())
-	more := l.queue.len() > 0 || l.outstanding > 0 || len(l.idle) > 0 || len(l.slow) > 0 || len(l.retry) > 0 || len(l.joined) > 0
+	more := l.queue.len() > 0 || l.outstanding > 0 || len(l.idle) > 0 || len(l.slow) > 0 || len(l.retry) > 0 || len(l.refused) > 0 || len(l.joined) > 0 || len(l.queue.waiting) > 0
 	l.mu.Unlock()
 	for _, p := range stale { // they have not been sent
 		p.answer(channel.Receipt{}, engine.ErrAway)
@@ -306,6 +339,7 @@ func (l *lane) expire(stuck []*pending, marks []*mark, away bool) {
 
 // down is called when the connection broke: nothing that was sent before is answered any more.
 func (l *lane) down() {
+	l.takeAnswers(answersMost)
 	stuck, marks := l.window.before(l.e.connection.Load())
 	l.expire(stuck, marks, false)
 	l.arm()

@@ -133,9 +133,12 @@ func (l *lane) take(m *natsgo.Msg) {
 		}
 	case seq > 0 && r.keeps:
 		l.arrive(r, arrival{seq: seq, last: headerNumber(m, "Nats-Last-Sequence"), m: got, err: err})
-	case err != nil && !r.keeps:
-		l.lost(r, engine.GapVersion)
-	case err != nil || got.probe || got.tombstone:
+	case err != nil:
+		l.e.unreadable(r, err)
+		if !r.keeps {
+			l.lost(r, engine.GapVersion)
+		}
+	case got.probe || got.tombstone:
 		r.heard = r.heard || got.probe
 	default:
 		if got.core {
@@ -187,12 +190,6 @@ func (l *lane) takeCore(r *route, m *message) {
 	if missing {
 		l.lost(r, engine.GapChain)
 	}
-	prev := r.newest
 	r.newest++
-	if r.told {
-		l.p = m.Publication
-		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, r.newest, prev
-		r.ch.Append(&l.p, &l.scratch)
-		l.p = channel.Publication{}
-	}
+	l.give(r, &m.Publication, r.newest, r.newest-1)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"unicode/utf8"
 
 	"sluice/gateway/channel"
 )
@@ -24,7 +25,8 @@ import (
 //	extra      uvarint, its length, and that many bytes
 //	payload    the rest; of a tombstone, a uvarint: the offset of the newest publication that it removes
 //
-// A message of another version, or with a flag that this one does not have, cannot be read.
+// A message of another version, or with a flag that this one does not have, cannot be read. Nor can one that is text
+// and no UTF-8: anything may publish to NATS, and a client closes the connection over which it gets such text.
 
 // messageVersion is the version of the format.
 const messageVersion = 1
@@ -45,6 +47,7 @@ const messageOverhead = 2 + 8 + 6*binary.MaxVarintLen64
 var (
 	errMessageVersion = errors.New("nats: a message of an unknown version")
 	errMessage        = errors.New("nats: malformed message")
+	errText           = errors.New("nats: a message whose text is not UTF-8")
 )
 
 type message struct {
@@ -126,10 +129,31 @@ func parseMessage(b []byte) (m message, err error) {
 	} else {
 		m.Payload = r.rest
 	}
-	if r.bad {
+	switch {
+	case r.bad:
 		return message{}, errMessage
+	case !isText(&m.Publication):
+		return message{}, errText
 	}
 	return m, nil
+}
+
+// isText reports whether what formats take for UTF-8 is that.
+func isText(p *channel.Publication) bool {
+	if !p.Binary && !utf8.Valid(p.Payload) {
+		return false
+	}
+	if len(p.Extra) == 0 {
+		return true
+	}
+	e := channel.ParseExtra(p.Extra)
+	ok := utf8.Valid(e.Who.User) && utf8.Valid(e.Who.Client)
+	for ok && len(e.Tags) > 0 {
+		var key, value []byte
+		key, value, e.Tags = e.Tags.Next()
+		ok = utf8.Valid(key) && utf8.Valid(value)
+	}
+	return ok
 }
 
 // reader reads numbers.
@@ -158,50 +182,56 @@ func (r *reader) varint() int64 {
 
 // acknowledgement is a stream's answer to a message.
 type acknowledgement struct {
+	stream    []byte // name; lies in the answer
 	seq       uint64
 	duplicate bool // it was stored before, as that one
 	code      int  // of the error; 0 if it was stored
 	text      string
 }
 
+// of reports whether it is a stream's.
+func (a *acknowledgement) of(st *stream) bool { return string(a.stream) == st.name }
+
 // parseAcknowledgement reads a stream's answer, quickly where it is the usual one.
 func parseAcknowledgement(b []byte) (a acknowledgement, ok bool) {
-	if a.seq = quickSequence(b); a.seq > 0 {
+	if a.stream, a.seq = quickSequence(b); a.seq > 0 {
 		return a, true
 	}
 	return slowAcknowledgement(b)
 }
 
-// quickSequence returns the sequence of an answer that has nothing else but the stream's name, and a
-// domain; 0 for others.
-func quickSequence(b []byte) (seq uint64) {
+// quickSequence returns the stream's name and the sequence of an answer that has nothing else; 0 for others.
+func quickSequence(b []byte) (stream []byte, seq uint64) {
 	const begin, middle = `{"stream":"`, `","seq":`
 	if len(b) < len(begin) || string(b[:len(begin)]) != begin {
-		return 0
+		return nil, 0
 	}
 	b = b[len(begin):]
-	for len(b) > 0 && b[0] != '"' && b[0] != '\\' {
-		b = b[1:]
+	n := 0
+	for n < len(b) && b[n] != '"' && b[n] != '\\' {
+		n++
 	}
+	stream, b = b[:n], b[n:]
 	if len(b) < len(middle) || string(b[:len(middle)]) != middle {
-		return 0
+		return nil, 0
 	}
 	b = b[len(middle):]
 	for len(b) > 0 && '0' <= b[0] && b[0] <= '9' {
 		if seq > math.MaxUint64/10-1 {
-			return 0
+			return nil, 0
 		}
 		seq, b = seq*10+uint64(b[0]-'0'), b[1:]
 	}
 	if len(b) != 1 || b[0] != '}' {
-		return 0
+		return nil, 0
 	}
-	return seq
+	return stream, seq
 }
 
 // slowAcknowledgement reads any answer of a stream.
 func slowAcknowledgement(b []byte) (a acknowledgement, ok bool) {
 	var all struct {
+		Stream    string `json:"stream"`
 		Seq       uint64 `json:"seq"`
 		Duplicate bool   `json:"duplicate"`
 		Error     *struct {
@@ -213,7 +243,7 @@ func slowAcknowledgement(b []byte) (a acknowledgement, ok bool) {
 	if json.Unmarshal(b, &all) != nil {
 		return acknowledgement{}, false
 	}
-	a = acknowledgement{seq: all.Seq, duplicate: all.Duplicate}
+	a = acknowledgement{stream: []byte(all.Stream), seq: all.Seq, duplicate: all.Duplicate}
 	if all.Error != nil {
 		if a.code = all.Error.Err; a.code == 0 {
 			a.code = max(all.Error.Code, 1)

@@ -1,12 +1,15 @@
 package nats
 
 import (
+	"bytes"
+	"fmt"
 	"math"
 	"testing"
 
 	"sluice/gateway/channel"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 var messages = map[string]message{
@@ -62,6 +65,51 @@ func TestMessagesOfOtherVersions(t *testing.T) {
 	}
 }
 
+// Formats take text for UTF-8.
+func TestTextThatIsNone(t *testing.T) {
+	bad := "\xffx"
+	who := func(who channel.ClientInfo) []byte {
+		b := channel.AppendWho(nil, &who)
+		for i := range b {
+			if b[i] == '?' {
+				b[i] = 0xff
+			}
+		}
+		return b
+	}
+	tags := channel.AppendTags(nil, map[string]string{"a": "?"})
+	tags[len(tags)-1] = 0xff
+	for name, p := range map[string]channel.Publication{
+		"payload": {Payload: []byte(bad)}, "of a join": {Kind: channel.KindJoin, Payload: []byte(bad)}, "user": {Extra: who(channel.ClientInfo{User: "?"})},
+		"client": {Extra: who(channel.ClientInfo{Client: "?"})}, "tag": {Extra: tags},
+	} {
+		if err := parse(appendMessage(nil, &message{Publication: p})); err != errText {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, p := range map[string]channel.Publication{
+		"binary": {Binary: true, Payload: []byte(bad)}, "text": {Payload: []byte("\u00e9")}, "information": {Extra: who(channel.ClientInfo{ConnInfo: []byte("?")})},
+	} {
+		if err := parse(appendMessage(nil, &message{Publication: p})); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func BenchmarkParseMessage(b *testing.B) {
+	for _, size := range []int{200, 1 << 10} {
+		m := appendMessage(nil, &message{Publication: channel.Publication{Payload: bytes.Repeat([]byte("x"), size), At: 1_700_000_000_000}})
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				if _, err := parseMessage(m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func parse(b []byte) error {
 	_, err := parseMessage(b)
 	return err
@@ -85,17 +133,17 @@ func FuzzParseMessage(f *testing.F) {
 
 func TestAcknowledgements(t *testing.T) {
 	for text, want := range map[string]acknowledgement{
-		`{"stream":"SLUICE_a_0","seq":17}`:                                   {seq: 17},
-		`{"stream":"SLUICE_a_0", "seq":17}`:                                  {seq: 17},
-		`{"stream":"S","domain":"d","seq":17}`:                               {seq: 17},
-		`{"stream":"S","seq":17,"duplicate":true}`:                           {seq: 17, duplicate: true},
-		`{"stream":"S","seq":18446744073709551615}`:                          {seq: math.MaxUint64},
-		`{"error":{"code":503,"description":"no"},"stream":"S","seq":0}`:     {code: 503, text: "no"},
+		`{"stream":"SLUICE_a_0","seq":17}`:                                   {stream: []byte("SLUICE_a_0"), seq: 17},
+		`{"stream":"SLUICE_a_0", "seq":17}`:                                  {stream: []byte("SLUICE_a_0"), seq: 17},
+		`{"stream":"S","domain":"d","seq":17}`:                               {stream: []byte("S"), seq: 17},
+		`{"stream":"S","seq":17,"duplicate":true}`:                           {stream: []byte("S"), seq: 17, duplicate: true},
+		`{"stream":"S","seq":18446744073709551615}`:                          {stream: []byte("S"), seq: math.MaxUint64},
+		`{"error":{"code":503,"description":"no"},"stream":"S","seq":0}`:     {stream: []byte("S"), code: 503, text: "no"},
 		`{"error":{"code":400,"err_code":10071,"description":"wrong"}}`:      {code: 10071, text: "wrong"},
-		`{"error":{"code":0},"stream":"S","seq":0}`:                          {code: 1},
-		`{"type":"x","error":{"code":400,"err_code":10054},"stream":"S"}   `: {code: 10054},
+		`{"error":{"code":0},"stream":"S","seq":0}`:                          {stream: []byte("S"), code: 1},
+		`{"type":"x","error":{"code":400,"err_code":10054},"stream":"S"}   `: {stream: []byte("S"), code: 10054},
 	} {
-		if got, ok := parseAcknowledgement([]byte(text)); !ok || got != want {
+		if got, ok := parseAcknowledgement([]byte(text)); !ok || cmp.Diff(got, want, cmp.AllowUnexported(got), cmpopts.EquateEmpty()) != "" {
 			t.Errorf("%s: got %+v, %v; want %+v", text, got, ok, want)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"os"
+	"strconv"
 	"sync/atomic"
 	"testing"
 
@@ -14,7 +16,7 @@ import (
 
 // modelRigs returns what scripts run on: a node with a store of its own, and nodes with a server.
 func modelRigs(t testing.TB) map[string]*enginetest.Rig {
-	single := newNode(t, func(c *Config) { c.DataDir = t.TempDir() })
+	single := newNode(t, func(c *Config) { c.DataDir = natstest.Dir(t) })
 	ready(t, single)
 	return map[string]*enginetest.Rig{
 		"one node":  {Nodes: []*enginetest.Node{single}, TimesOut: true, Fills: true},
@@ -26,13 +28,26 @@ func modelRigs(t testing.TB) map[string]*enginetest.Rig {
 // has.
 func TestModel(t *testing.T) {
 	t.Parallel()
+	scripts := many(t, "SLUICE_TEST_SCRIPTS", clienttest.Scaled(60, 15))
 	for name, rig := range modelRigs(t) {
-		for seed := range uint64(clienttest.Scaled(150, 15)) {
+		for seed := range uint64(scripts) {
 			t.Run(fmt.Sprint(name, ", seed ", seed), func(t *testing.T) {
 				enginetest.Model(t, rig, fmt.Sprint("-", seed), enginetest.RandomScript(seed, 40))
 			})
 		}
 	}
+}
+
+// many returns the size of a test: that of an environment variable, if it is set.
+func many(t testing.TB, variable string, n int) int {
+	t.Helper()
+	if text := os.Getenv(variable); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("%s: %v", variable, err)
+		}
+	}
+	return n
 }
 
 // FuzzModel runs any scripts.

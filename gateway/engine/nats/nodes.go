@@ -48,7 +48,7 @@ type laneSet interface {
 	// interrupted appends a gap to the channels without history in these buckets.
 	interrupted(affected *[buckets]bool, cause string)
 	// checkPositions compares channels with history with the store.
-	checkPositions(cause string)
+	checkPositions()
 }
 
 // transport is the connection to the servers.
@@ -84,6 +84,7 @@ type nodesConfig struct {
 	nameTaken func() // called if another node turns out to have the name, which began before this one
 	hello     time.Duration
 	after     func(time.Duration, func()) // nil for timers
+	now       func() time.Time            // nil for the clock
 }
 
 // nodes hears the other nodes, and is heard by them. Its goroutine does all of its work; lanes call
@@ -123,7 +124,7 @@ type nodes struct {
 	seq      uint64 // of the newest beat
 	conns    uint64 // connections when that was looked at last
 	echoes   uint64 // own beats that came back
-	check    string // cause of a check of positions that is due; "" for none
+	check    bool   // a check of positions is due
 	asks     asks
 }
 
@@ -164,6 +165,9 @@ func newNodes(t transport, cfg nodesConfig) *nodes {
 		named: make(chan error, 1), peers: make(map[uint64]*peer), starting: true}
 	if n.cfg.after == nil {
 		n.cfg.after = func(d time.Duration, f func()) { time.AfterFunc(d, func() { n.post(f) }) }
+	}
+	if n.cfg.now == nil {
+		n.cfg.now = time.Now
 	}
 	n.runs.Store(&map[uint64]*[buckets]run{})
 	n.live.Store(1)
@@ -271,7 +275,7 @@ func (n *nodes) close() {
 // end answers whatever is not answered.
 func (n *nodes) end() {
 	n.ending = true
-	if !n.starting {
+	if n.seq > 0 { // others have heard of it
 		n.beat(beatFull|beatEnd, n.subject("beat"))
 	}
 	n.mu.Lock()
@@ -330,9 +334,9 @@ func (n *nodes) tick() {
 	for _, p := range n.peers {
 		n.resolve(p)
 	}
-	if n.check != "" {
-		n.cfg.lanes.checkPositions(n.check)
-		n.check = ""
+	if n.check {
+		n.cfg.lanes.checkPositions()
+		n.check = false
 	}
 }
 
@@ -393,20 +397,27 @@ func (n *nodes) info(done func(engine.Nodes, error)) {
 		done(engine.Nodes{}, nil)
 		return
 	}
-	if !n.post(func() {
-		out := engine.Nodes{Partial: n.transport.server() == ""}
-		for id, p := range n.peers {
-			if id == n.cfg.id || !p.live {
-				continue
-			}
-			if p.Info.ID == "" { // no full beat has come yet
-				out.Partial = true
-				continue
-			}
-			out.List = append(out.List, p.Info)
-		}
-		done(out, nil)
-	}) {
+	if !n.post(func() { done(n.list(), nil) }) {
 		done(engine.Nodes{Partial: true}, nil)
 	}
+}
+
+func (n *nodes) list() engine.Nodes {
+	cut := n.transport.server() == ""
+	out := engine.Nodes{Partial: cut}
+	for id, p := range n.peers {
+		if id == n.cfg.id || !p.live {
+			continue
+		}
+		if p.Info.ID == "" { // no full beat has come yet
+			out.Partial = true
+			continue
+		}
+		info := p.Info
+		if silent := n.cfg.now().Sub(p.last); silent >= silentFor || cut {
+			info.Silent = max(silent, time.Second)
+		}
+		out.List = append(out.List, info)
+	}
+	return out
 }

@@ -19,6 +19,7 @@ import (
 	"sluice/gateway/presence"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	natsgo "github.com/nats-io/nats.go"
 )
@@ -89,11 +90,11 @@ type testLanes struct{}
 
 func (testLanes) behind(f func(lane, lanes int))     { f(0, 1) }
 func (testLanes) interrupted(*[buckets]bool, string) {}
-func (testLanes) checkPositions(string)              {}
+func (testLanes) checkPositions()                    {}
 
 func connect(t *testing.T, url string) *natsgo.Conn {
 	t.Helper()
-	nc, err := natsgo.Connect(url, natsgo.ReconnectBufSize(-1), natsgo.MaxReconnects(-1), natsgo.ReconnectWait(10*time.Millisecond))
+	nc, err := natsgo.Connect(url, natsgo.Timeout(clienttest.Patience), natsgo.ReconnectBufSize(-1), natsgo.MaxReconnects(-1), natsgo.ReconnectWait(10*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +146,7 @@ func TestNodesKnowEachOther(t *testing.T) {
 				want = append(want, engine.NodeInfo{ID: id, Name: "node-" + id, Version: "v", Clients: j})
 			}
 		}
-		if diff := cmp.Diff(want, got.List); diff != "" || got.Partial {
+		if diff := cmp.Diff(want, got.List, cmpopts.IgnoreFields(engine.NodeInfo{}, "Silent")); diff != "" || got.Partial {
 			t.Errorf("node %d: partial %v (-want +got):\n%s", i, got.Partial, diff)
 		}
 	}
@@ -241,9 +242,17 @@ func TestQuestions(t *testing.T) {
 		slices.Sort(answers)
 		return answers, missing
 	}
+	unanswered := 0
 	want := func(why string, request string, answers []string, missing int) {
 		t.Helper()
-		if got, m := ask(request); !slices.Equal(got, answers) || m != missing {
+		var got []string
+		var m int
+		clienttest.WaitFor(t, why, func() bool { // a busy machine is late
+			got, m = ask(request)
+			unanswered += m
+			return m <= missing
+		})
+		if !slices.Equal(got, answers) || m != missing {
 			t.Errorf("%s: got %d answers and %d missing, want %d and %d", why, len(got), m, len(answers), missing)
 		}
 	}
@@ -258,8 +267,8 @@ func TestQuestions(t *testing.T) {
 	want("a large answer", "x", []string{large, "2x"}, 0)
 	all[1].setAnswer(func([]byte, func([]byte)) {})
 	want("one does not answer", "x", []string{"2x"}, 1)
-	if n := all[0].unanswered.Load(); n != 3 {
-		t.Errorf("%d questions were not answered, want 3", n)
+	if n := all[0].unanswered.Load(); n != uint64(unanswered) {
+		t.Errorf("%d questions were not answered, want %d", n, unanswered)
 	}
 	all[0].close()
 	want("the node has ended", "x", nil, 2)
@@ -276,12 +285,16 @@ func TestPresenceOfAllNodes(t *testing.T) {
 			want = append(want, who)
 		}
 	}
-	ask := func(name string, most int) engine.Presence {
-		got := make(chan engine.Presence, 1)
-		all[0].presence(name, most, func(p engine.Presence, _ error) { got <- p })
-		return clienttest.Receive(t, "the presence", got)
+	ask := func(name string, most int) (p engine.Presence) {
+		clienttest.WaitFor(t, "a presence of all nodes", func() bool { // a busy machine is late
+			got := make(chan engine.Presence, 1)
+			all[0].presence(name, most, func(p engine.Presence, _ error) { got <- p })
+			p = clienttest.Receive(t, "the presence", got)
+			return !p.Partial
+		})
+		return p
 	}
-	if got := ask("x", 0); got.Clients != 5 || got.Users != 3 || got.Partial {
+	if got := ask("x", 0); got.Clients != 5 || got.Users != 3 {
 		t.Errorf("counted %+v", got)
 	}
 	got := ask("x", 5)
@@ -291,7 +304,7 @@ func TestPresenceOfAllNodes(t *testing.T) {
 			who.ChanInfo = nil
 		}
 	}
-	if diff := cmp.Diff(want, got.List); diff != "" {
+	if diff := cmp.Diff(want, got.List, cmpopts.IgnoreFields(engine.NodeInfo{}, "Silent")); diff != "" {
 		t.Errorf("listed (-want +got):\n%s", diff)
 	}
 	for most, name := range map[int]string{4: "more on both", 2: "more on one"} {
@@ -331,15 +344,16 @@ func TestBarrierOverOtherServers(t *testing.T) {
 		}
 	}
 	done := make(chan struct{}, 2)
-	for range 2 { // the second waits for the next one
-		all[0].barrier(func() { done <- struct{}{} })
-	}
-	for range 2 {
-		clienttest.Receive(t, "the barrier", done)
-	}
-	if all[0].unanswered.Load() > 0 {
-		t.Skip("the other node did not answer in time")
-	}
+	clienttest.WaitFor(t, "a barrier that the other node answers in time", func() bool {
+		begun := time.Now()
+		for range 2 { // the second waits for the next one
+			all[0].barrier(func() { done <- struct{}{} })
+		}
+		for range 2 {
+			clienttest.Receive(t, "the barrier", done)
+		}
+		return time.Since(begun) < engine.AskPatience
+	})
 	for i := range channels {
 		if err := conns[1].Publish(fmt.Sprint("x.", i), nil); err != nil {
 			t.Fatal(err)

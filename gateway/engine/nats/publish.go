@@ -29,6 +29,7 @@ type pending struct {
 	p       channel.Publication
 	data    []byte // payload and extra
 	ordered bool   // a core message that has a place in its channel's order
+	inBurst bool   // it is neither the first nor the last of a burst, and asks for no answer
 
 	// Of a message of the engine's own: what is called with its sequence.
 	own      own
@@ -41,6 +42,7 @@ type pending struct {
 	sent       time.Time // or, while it is in the queue, since when
 	within     uint64    // Engine.connection
 	prev, next *pending  // of the same stream, in the order they were sent
+	burst      *burst    // of which it is the first or the last
 	late       bool      // it is in no such list any more,
 	gone       bool      // and was answered by the stream
 	timedOut   bool      // its publisher was answered
@@ -195,7 +197,7 @@ func (l *lane) enqueue(p *pending) error {
 	p.sent = time.Now()
 	l.queue.push(p)
 	l.arm()
-	if l.queue.len() == 1 {
+	if n := l.queue.len(); n == 1 || l.e.single && (n == l.outstanding || n == batchMost) {
 		l.ready.Signal()
 	}
 	return nil

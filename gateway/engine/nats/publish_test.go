@@ -3,6 +3,7 @@ package nats
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,7 +95,7 @@ func TestRefusedMessage(t *testing.T) {
 	t.Parallel()
 	var answer sync.Map
 	n := newNode(t, func(c *Config) {
-		c.DataDir, c.test.withhold = t.TempDir(), func(m *natsgo.Msg) bool {
+		c.DataDir, c.test.withhold = natstest.Dir(t), func(m *natsgo.Msg) bool {
 			if text, ok := answer.Load("next"); ok && len(m.Data) > 0 {
 				m.Data = []byte(text.(string))
 			}
@@ -122,6 +123,31 @@ func TestRefusedMessage(t *testing.T) {
 	s.publishes("x", "b")
 }
 
+// What another stream says that it has stored is not in the channel's history.
+func TestAnswerOfAnotherStream(t *testing.T) {
+	t.Parallel()
+	var other atomic.Bool
+	n := newNode(t, func(c *Config) {
+		c.DataDir, c.test.withhold = natstest.Dir(t), func(m *natsgo.Msg) bool {
+			if len(m.Data) > 0 && other.Swap(false) {
+				m.Data = []byte(`{"stream":"OTHER","seq":17}`)
+			}
+			return false
+		}
+	})
+	ready(t, n)
+	s := newSender(t, n)
+	other.Store(true)
+	if err := s.sends("x", "a"); err != engine.ErrPending {
+		t.Fatal(err)
+	}
+	if got := clienttest.Receive(t, "the answer", s.answers); got.err != engine.ErrAway {
+		t.Errorf("the answer is %+v, want ErrAway", got)
+	}
+	clienttest.WaitFor(t, "the stream is there again", func() bool { s := n.Engine.(*Engine).Stats(); return s.Up() })
+	s.publishes("x", "b")
+}
+
 // Publications that are sent and not answered are bounded by their bytes, too.
 func TestUnansweredBytes(t *testing.T) {
 	t.Parallel()
@@ -140,7 +166,7 @@ func TestUnansweredBytes(t *testing.T) {
 			l := n.Engine.(*Engine).lane("x")
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			return l.queue.len() == 0 || l.fullLocked()
+			return l.queue.len() == 0 || l.fullLocked() || l.gathersLocked()
 		})
 	}
 	if err != channel.ErrFull {

@@ -42,23 +42,44 @@ type reading struct {
 	none  bool // there is no message
 }
 
-// read returns what the stream keeps of a channel above a sequence, complete up to what its leader has now.
-func (st *stream) read(ctx context.Context, name string, above uint64) (reading, error) {
-	subject := st.subject(name)
-	from := max(above, 1) // that one, too: if it is still there, nothing is missing since then
-	for try := 1; ; try++ {
-		r, outcome, err := st.readOnce(ctx, subject, from, above)
-		switch {
-		case err != nil || outcome == readAll:
+// attempt is a reading of a channel above a sequence.
+type attempt struct {
+	st      *stream
+	subject string
+	above   uint64
+	from    uint64 // where the piece begins
+	tries   int
+	batches int // that had messages
+
+	// While a piece is being read.
+	at     uint64        // where it goes on; 0 before it begins
+	before channel.Epoch // the stream's when it began
+	want   uint64        // the leader's head then
+	piece  piece
+}
+
+func (st *stream) attempt(name string, above uint64) *attempt {
+	return &attempt{st: st, subject: st.subject(name), above: above, from: max(above, 1)} // that one, too: if it is still there, nothing is missing since then
+}
+
+// read returns what the stream keeps of the channel, complete up to what its leader has now. After an error it can be
+// called again, and goes on.
+func (a *attempt) read(ctx context.Context) (reading, error) {
+	for {
+		r, outcome, err := a.once(ctx)
+		if err != nil || outcome == readAll {
 			return r, err
-		case outcome == readMore:
-			from = 1
-		case try == shortTries:
+		}
+		a.at = 0
+		if outcome == readMore {
+			a.from = 1
+			continue
+		}
+		if a.tries++; a.tries == shortTries {
 			return reading{}, errShort
-		default:
-			if err := pause(ctx, shortAgain); err != nil {
-				return reading{}, err
-			}
+		}
+		if err := pause(ctx, shortAgain); err != nil {
+			return reading{}, err
 		}
 	}
 }
@@ -72,36 +93,41 @@ const (
 	readMore          // what is below has to be known, to say what is missing
 )
 
-func (st *stream) readOnce(ctx context.Context, subject string, from, above uint64) (r reading, _ outcome, err error) {
-	before := st.epoch()
-	want := uint64(0)
-	if !st.single {
-		if want, err = st.leaderHead(ctx, subject); err != nil {
-			return r, 0, err
+// once reads a piece, or the rest of one, and decides what it is.
+func (a *attempt) once(ctx context.Context) (r reading, _ outcome, err error) {
+	st, p, above := a.st, &a.piece, a.above
+	if a.at == 0 {
+		before := st.epoch()
+		var want stored
+		if !st.single {
+			if want, err = st.leaderHead(ctx, a.subject); err != nil {
+				return r, 0, err
+			}
 		}
+		a.at, a.before, a.want, a.piece = a.from, before, want.seq, piece{most: st.readBytes}
 	}
-	p := piece{most: st.readBytes}
-	if err = st.readFrom(ctx, subject, from, &p); err != nil {
+	if err = a.readOn(ctx); err != nil {
 		return r, 0, err
 	}
-	if want > above && p.last() < want {
+	if a.want > above && p.last() < a.want {
 		return r, readAgain, nil // by a replica that is behind
 	}
 	s, err := st.state(ctx)
 	if err != nil {
 		return r, 0, err
 	}
-	if s.epoch != before {
+	if s.epoch != a.before {
 		return r, readAgain, nil
 	}
 	r.epoch, r.head = s.epoch, p.last()
 	if r.head == 0 {
 		// Nothing was there. Where the channel is then depends on what the stream has, if there still is
 		// nothing of it after that.
-		if want, err = st.leaderHead(ctx, subject); err != nil || want > above {
+		want, err := st.leaderHead(ctx, a.subject)
+		if err != nil || want.seq > above {
 			return r, readAgain, err
 		}
-		r.head, r.none = want, want == 0
+		r.head, r.none = want.seq, want.seq == 0
 		if r.none {
 			r.head = s.last
 		}
@@ -111,7 +137,7 @@ func (st *stream) readOnce(ctx context.Context, subject string, from, above uint
 		r.floor, r.under, r.msgs = above, p.msgs[0], p.msgs[1:]
 		return r, readAll, nil
 	}
-	if from > 1 && len(p.msgs) > 0 && p.msgs[0].seq <= s.raised && p.cut == 0 {
+	if a.from > 1 && len(p.msgs) > 0 && p.msgs[0].seq <= s.raised && p.cut == 0 {
 		return r, readMore, nil
 	}
 	r.floor, r.under, r.msgs = keptOf(p.msgs, p.cut, s)
@@ -174,17 +200,20 @@ func (p *piece) last() uint64 {
 	return p.msgs[len(p.msgs)-1].seq
 }
 
-// readFrom adds the messages of a subject from a sequence on.
-func (st *stream) readFrom(ctx context.Context, subject string, from uint64, p *piece) error {
-	in, err := st.link.inbox()
+// readOn adds messages to the piece, up to its end.
+func (a *attempt) readOn(ctx context.Context) error {
+	in, err := a.st.link.inbox()
 	if err != nil {
 		return err
 	}
 	defer in.end()
 	for late := 0; ; {
-		e, err := in.batch(ctx, st.name, directGet{Seq: from, NextBy: subject, Batch: batchMessages, MaxBytes: batchBytes},
-			func(a *answer) { p.add(stored{a.seq, a.data}) })
-		from = max(from, e.last+1)
+		e, err := in.batch(ctx, a.st.name, directGet{Seq: a.at, NextBy: a.subject, Batch: batchMessages, MaxBytes: batchBytes},
+			func(m *answer) { a.piece.add(stored{m.seq, m.data}) })
+		if e.last >= a.at {
+			a.at = e.last + 1
+			a.batches++
+		}
 		switch {
 		case errors.Is(err, errLate) && late < lateTries: // by another replica, perhaps
 			late++
@@ -196,18 +225,19 @@ func (st *stream) readFrom(ctx context.Context, subject string, from uint64, p *
 	}
 }
 
-// leaderHead asks the stream's leader for the sequence of the newest message; 0 if there is none.
-func (st *stream) leaderHead(ctx context.Context, subject string) (uint64, error) {
+// leaderHead asks the stream's leader for the newest message; its sequence is 0 if there is none.
+func (st *stream) leaderHead(ctx context.Context, subject string) (stored, error) {
 	var answer struct {
 		Message struct {
-			Seq uint64 `json:"seq"`
+			Seq  uint64 `json:"seq"`
+			Data []byte `json:"data"`
 		} `json:"message"`
 	}
 	err := st.link.api(ctx, "STREAM.MSG.GET."+st.name, map[string]string{"last_by_subj": subject}, &answer)
 	if hasCode(err, codeNoMessage) {
-		return 0, nil
+		return stored{}, nil
 	}
-	return answer.Message.Seq, err
+	return stored{answer.Message.Seq, answer.Message.Data}, err
 }
 
 // purge removes the messages of a channel below a sequence.

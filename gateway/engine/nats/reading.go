@@ -169,7 +169,7 @@ func (l *lane) join(r *route, epoch channel.Epoch, h *head) {
 	}
 	l.tell(r)
 	if r.passed {
-		l.joined = append(l.joined, joined{r, time.Now()})
+		l.joined = append(l.joined, joined{r: r, at: time.Now()})
 		l.arm()
 	}
 	l.goOn(r)
@@ -205,10 +205,25 @@ func (l *lane) suspect(name string) {
 	}
 }
 
+// read has a worker read from a stream, and calls done there with what it has read.
+func (e *Engine) read(a *attempt, done func(reading, error)) {
+	e.readers.do(func(ctx context.Context) { e.readOn(ctx, a, done) })
+}
+
+// readOn goes on with a reading. If it takes longer than a worker has for a job, it goes on later, when others had their
+// turn.
+func (e *Engine) readOn(ctx context.Context, a *attempt, done func(reading, error)) {
+	batches := a.batches
+	got, err := a.read(ctx)
+	if err != nil && a.batches > batches && ctx.Err() != nil {
+		e.read(a, done)
+		return
+	}
+	done(got, err)
+}
+
 func (l *lane) read(r *route) {
-	st, name, above := r.st, r.name, r.last
-	l.e.readers.do(func(ctx context.Context) {
-		got, err := st.read(ctx, name, above)
+	l.e.read(r.st.attempt(r.name, r.last), func(got reading, err error) {
 		l.post(func() {
 			switch {
 			case !l.current(r):
@@ -217,6 +232,7 @@ func (l *lane) read(r *route) {
 				l.arm()
 			default:
 				l.e.counts.caughtUp.Add(1)
+				l.takeLive() // it is held
 				l.merge(r, &got)
 				if r.ch != nil && !r.told {
 					l.tell(r)
@@ -253,11 +269,8 @@ func (l *lane) merge(r *route, got *reading) {
 			r.busy.overflow = true
 		}
 		r.epoch, r.last, r.newest, r.prev = got.epoch, got.floor, floor, floor
-		if r.told {
-			l.p = channel.Publication{Kind: channel.KindReset, Epoch: r.epoch, Prev: floor}
-			r.ch.Append(&l.p, &l.scratch)
-		}
-	case newer && got.floor > r.last:
+		l.give(r, &channel.Publication{Kind: channel.KindReset}, 0, floor)
+	case newer && got.floor > r.last && !r.begins(got):
 		r.last, r.prev = got.floor, max(r.prev, floor)
 		l.gap(r, floor, engine.GapTrimmed)
 	}
@@ -268,6 +281,12 @@ func (l *lane) merge(r *route, got *reading) {
 			l.append(r, &a)
 		}
 	}
+}
+
+// begins reports whether a reading begins with the first publication that the channel ever had: it came meanwhile, and
+// there was none before it when it was stored. Then nothing is missing, wherever the front of the stream is by now.
+func (r *route) begins(got *reading) bool {
+	return r.prev == 0 && !r.doubt && r.busy != nil && len(r.busy.held) > 0 && r.busy.held[0].last == 0 && r.busy.held[0].seq == got.msgs[0].seq
 }
 
 // offset returns the offset that clients have for the sequence of the floor: a message that stands for a
@@ -302,9 +321,8 @@ func (l *lane) fill(ch *channel.Channel) {
 		r.busy.fill = true
 		return
 	}
-	st, name := r.st, r.name
-	l.e.readers.do(func(ctx context.Context) {
-		got, err := st.read(ctx, name, 0)
+	name := r.name
+	l.e.read(r.st.attempt(name, 0), func(got reading, err error) {
 		l.post(func() {
 			switch {
 			case r.ch != ch || !l.current(r):

@@ -25,17 +25,17 @@ const removeTries = 10
 
 // remove stores a message that stands for the history, and purges what is before it.
 func (e *Engine) remove(ctx context.Context, st *stream, name string, done func(error), tries int) {
-	heads, err := st.heads(ctx, []string{name})
+	newest, err := st.leaderHead(ctx, st.subject(name)) // another replica may have none of it yet
 	if err != nil {
 		done(unavailable(err))
 		return
 	}
-	if !heads[0].found {
+	if newest.seq == 0 {
 		e.local.Remove(name, done)
 		return
 	}
-	p := &pending{st: st, name: name, own: removes, removed: heads[0].seq, expected: heads[0].seq}
-	if m, err := parseMessage(heads[0].msg); err == nil && m.tombstone {
+	p := &pending{st: st, name: name, own: removes, removed: newest.seq, expected: newest.seq}
+	if m, err := parseMessage(newest.data); err == nil && m.tombstone {
 		p.removed = m.removed
 	}
 	p.p.At = e.now().UnixMilli()
@@ -107,11 +107,12 @@ func (e *Engine) Answer(f func(request []byte, reply func([]byte))) {
 
 // history answers a query from a stream.
 func (e *Engine) history(ctx context.Context, st *stream, q engine.HistoryQuery, done func(channel.Collected, error)) {
-	got, err := st.read(ctx, q.Channel, 0)
-	if err != nil {
-		done(channel.Collected{}, unavailable(err))
-		return
-	}
-	k := got.kept(q.Channel, e.cfg.Keep(q.Channel).TTL, q.Now)
-	done(k.collect(q))
+	e.readOn(ctx, st.attempt(q.Channel, 0), func(got reading, err error) {
+		if err != nil {
+			done(channel.Collected{}, unavailable(err))
+			return
+		}
+		k := got.kept(q.Channel, e.cfg.Keep(q.Channel).TTL, q.Now)
+		done(k.collect(q))
+	})
 }

@@ -30,6 +30,7 @@ type route struct {
 	trying      bool // a message is sent to its subscription,
 	heard       bool // and has come
 	passed      bool // the server is one of a cluster
+	refused     bool // the server refuses its subscription: it is in the lane's refused
 	st          *stream
 	sub         *natsgo.Subscription // nil until the server has it, and on a single node
 	at          int                  // in the lane's list
@@ -75,6 +76,8 @@ func (l *lane) attach(ch *channel.Channel) {
 	if r := l.routes[t]; r != nil {
 		r.ch, r.told = ch, false
 		switch {
+		case r.refused:
+			l.fail(r, engine.ErrUnavailable)
 		case r.busy != nil: // Attached is called when that is over
 		case r.keeps:
 			l.tell(r)
@@ -111,13 +114,18 @@ func (l *lane) subscribe(r *route) {
 		switch r.sub, r.passed = sub, pass; {
 		case err != nil || unmarked != nil || !l.current(r):
 			l.fail(r, engine.ErrUnavailable)
-		case errors.Is(l.e.link.main.LastError(), natsgo.ErrMaxSubscriptionsExceeded):
+		case isRefusal(l.e.link.main.LastError()):
 			r.trying = true
 			l.later(func() { l.try(r) })
 		default:
 			l.subscribed(r)
 		}
 	})
+}
+
+// isRefusal reports whether an error of the connection is about a subscription, perhaps.
+func isRefusal(err error) bool {
+	return errors.Is(err, natsgo.ErrMaxSubscriptionsExceeded) || errors.Is(err, natsgo.ErrPermissionViolation)
 }
 
 // subscribed goes on with a route that has its subscription.
@@ -134,7 +142,7 @@ func (l *lane) subscribed(r *route) {
 // try sends a message to a route's subscription, where the server has refused one and does not say which. If it does
 // not come, it was this one. It runs on the sending goroutine.
 func (l *lane) try(r *route) {
-	err := l.e.link.main.Publish(l.e.live+r.token, appendMessage(nil, &message{probe: true}))
+	err := l.tryOnce(r)
 	l.marked = append(l.marked, func(unmarked error) { // on the receiving goroutine
 		l.takeLive()
 		if r.trying = false; err != nil || unmarked != nil || !r.heard || !l.current(r) {
@@ -201,8 +209,8 @@ func (l *lane) detach(ch *channel.Channel) {
 // leaveIdle ends the routes that nobody has read for a while.
 func (l *lane) leaveIdle(now time.Time) {
 	n := 0
-	for n < len(l.idle) && now.Sub(l.idle[n].left) >= idleWait {
-		if r := l.idle[n]; r.ch == nil && now.Sub(r.left) >= idleWait {
+	for n < len(l.idle) && now.Sub(l.idle[n].left) >= l.idleWait {
+		if r := l.idle[n]; r.ch == nil && now.Sub(r.left) >= l.idleWait {
 			l.remove(r)
 		}
 		n++
@@ -226,16 +234,14 @@ func (l *lane) remove(r *route) bool {
 		if r.busy != nil {
 			l.letGo(r.busy)
 		}
+		l.accepted(r)
 		delete(l.routes, r.token)
 		last := l.list[len(l.list)-1]
 		l.list[r.at], last.at = last, r.at
 		l.list[len(l.list)-1] = nil
 		l.list = l.list[:len(l.list)-1]
 	}
-	if sub := r.sub; sub != nil {
-		r.sub = nil
-		l.later(func() { _ = sub.Unsubscribe() }) // ignored: the connection has been closed
-	}
+	l.unsubscribe(r)
 	return had
 }
 
@@ -282,6 +288,7 @@ func (l *lane) append(r *route, a *arrival) {
 	r.last = a.seq
 	switch {
 	case a.err != nil:
+		l.e.unreadable(r, a.err)
 		l.gap(r, a.seq, engine.GapVersion)
 		r.prev = a.seq
 		return
@@ -299,9 +306,14 @@ func (l *lane) append(r *route, a *arrival) {
 	}
 	prev := r.prev
 	r.newest, r.prev, r.published, r.doubt = a.seq, a.seq, a.m.At, false
+	l.give(r, &a.m.Publication, a.seq, prev)
+}
+
+// give appends to a route's channel, if that has joined the route's order.
+func (l *lane) give(r *route, p *channel.Publication, offset, prev uint64) {
 	if r.told {
-		l.p = a.m.Publication
-		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, a.seq, prev
+		l.p = *p
+		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, offset, prev
 		r.ch.Append(&l.p, &l.scratch)
 		l.p = channel.Publication{}
 	}
@@ -311,18 +323,8 @@ func (l *lane) append(r *route, a *arrival) {
 func (l *lane) gap(r *route, upTo uint64, cause string) {
 	r.newest = max(r.newest, upTo)
 	l.e.counts.gap(cause)
-	if r.told {
-		l.p = channel.Publication{Kind: channel.KindGap, Epoch: r.epoch, Prev: r.newest}
-		r.ch.Append(&l.p, &l.scratch)
-	}
+	l.give(r, &channel.Publication{Kind: channel.KindGap}, 0, r.newest)
 }
 
 // appendPassing appends what has no place in the order of its channel.
-func (l *lane) appendPassing(r *route, p *channel.Publication) {
-	if r.told {
-		l.p = *p
-		l.p.Epoch, l.p.Offset, l.p.Prev = r.epoch, 0, 0
-		r.ch.Append(&l.p, &l.scratch)
-		l.p = channel.Publication{}
-	}
-}
+func (l *lane) appendPassing(r *route, p *channel.Publication) { l.give(r, p, 0, 0) }

@@ -311,11 +311,11 @@ func TestWhatIsLostAtASeam(t *testing.T) {
 func TestLeaderMoves(t *testing.T) {
 	t.Parallel()
 	servers := natstest.StartCluster(t, 3, natstest.Options{JetStream: true})
-	c := startCluster(t, 2, servers.URLs()...)
+	c := startClusterWith(t, 2, func(c *Config) { c.test.patience = 0 }, servers.URLs()...) // what a leader takes with it is not acknowledged
 	nc := natstest.Connect(t, servers.URL())
 	rig := c.rig()
 	rig.During = func() {
-		for range 3 {
+		for range clienttest.Scaled(2, 1) {
 			for _, name := range []string{"a", "b"} {
 				e := c.nodes[0].Engine.(*Engine)
 				stream := e.stream(name).name

@@ -17,7 +17,7 @@ import (
 func (l *lane) send() {
 	for {
 		l.mu.Lock()
-		for !l.closed && len(l.todo) == 0 && (l.queue.len() == 0 || l.fullLocked()) {
+		for !l.closed && len(l.todo) == 0 && (l.queue.len() == 0 || l.fullLocked() || l.gathersLocked()) {
 			l.ready.Wait()
 		}
 		if l.closed {
@@ -51,6 +51,12 @@ func (l *lane) send() {
 // fullLocked reports whether as much is on its way as may be.
 func (l *lane) fullLocked() bool {
 	return l.outstanding >= outstandingMost || l.bytes >= queueBytesMost
+}
+
+// gathersLocked reports whether what waits is not sent yet, so that it becomes a longer burst: less than what is on its
+// way. The server in this process answers at once.
+func (l *lane) gathersLocked() bool {
+	return l.e.single && l.queue.len() < min(l.outstanding, batchMost)
 }
 
 // sendPasses adds to the batch what goes to the leaders of streams behind subscriptions. When it is answered, they know
@@ -105,7 +111,13 @@ func (l *lane) sendBatch(batch []*pending) {
 		l.unsent(mk, engine.ErrAway)
 		return
 	}
+	if l.e.single {
+		l.e.sending.Lock() // nothing comes between the messages of a burst
+	}
 	first, conns := l.window.add(batch, mk), l.connections()
+	if l.e.single {
+		setBursts(batch, first)
+	}
 	for i, p := range batch {
 		if p.st != nil && (p.st.flow.away.Load() || p.st.flow.unsure.Load()) && p.own != probes && l.window.take(first+uint64(i)) == p {
 			l.unsent(&mark{core: batch[i : i+1]}, engine.ErrAway)
@@ -119,6 +131,9 @@ func (l *lane) sendBatch(batch []*pending) {
 			l.unsent(&mark{core: batch[i : i+1]}, sendError(err))
 		}
 	}
+	if l.e.single {
+		l.e.sending.Unlock()
+	}
 	if f := l.e.cfg.test.unmarked; f != nil {
 		f()
 	}
@@ -126,6 +141,36 @@ func (l *lane) sendBatch(batch []*pending) {
 		l.sendMark(mk, conns)
 	}
 	l.arm()
+}
+
+const (
+	burstMost      = 64       // messages: the second one's receipt comes with the last one's, on a slow disk too
+	burstBytesMost = 32 << 10 // of a message in a burst: none of them is refused for its size
+)
+
+// setBursts finds the bursts in a batch: messages that one stream gets one directly after another, and all of which
+// it stores, unless it stores none any more. An answer for each would cost more than anything else about them. Only
+// the server in this process has no other publishers.
+func setBursts(batch []*pending, first uint64) {
+	for begin := 0; begin < len(batch); {
+		end := begin
+		for end < min(len(batch), begin+burstMost) && batch[end].plain() && batch[end].st == batch[begin].st {
+			end++
+		}
+		if end-begin > 2 {
+			r := &burst{first: first + uint64(begin)}
+			batch[begin].burst, batch[end-1].burst = r, r
+			for _, p := range batch[begin+1 : end-1] {
+				p.inBurst = true
+			}
+		}
+		begin = max(end, begin+1)
+	}
+}
+
+// plain reports whether a message can be in a burst.
+func (p *pending) plain() bool {
+	return p.st != nil && p.own == publishes && p.p.ID == "" && p.size() <= burstBytesMost
 }
 
 // connections returns how many connections there were.
@@ -199,7 +244,11 @@ func (l *lane) publish(p *pending, token uint64, now time.Time) error {
 		return l.publishCore(p, &m, now)
 	}
 	l.buffer = appendMessage(l.buffer[:0], &m)
-	subject, reply := p.subject(), l.inbox+strconv.FormatUint(token, 10)
+	subject := p.subject()
+	if p.inBurst {
+		return l.e.link.main.Publish(subject, l.buffer)
+	}
+	reply := l.inbox + strconv.FormatUint(token, 10)
 	if p.p.ID == "" && (p.own == publishes || p.own == probes) {
 		return l.e.link.main.PublishRequest(subject, reply, l.buffer)
 	}

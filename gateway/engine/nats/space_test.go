@@ -15,10 +15,12 @@ import (
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/enginetest"
 	"sluice/gateway/engine/nats/datadir"
+	"sluice/gateway/engine/nats/natstest"
 )
 
 // TestRoom fills the file system up and empties it again.
 func TestRoom(t *testing.T) {
+	t.Parallel()
 	s := diskRigIn(t, mount(t, 80<<20)+"/data")
 	var looks atomic.Int64
 	s.cfg.free = func(path string) (int64, error) {
@@ -64,17 +66,15 @@ func failing(t *testing.T) (s *diskRig, filler string, last uint64) {
 	s.createLarge("S")
 	s.publish("S", 100)
 	filler, last = fill(t, s.dir+"/..", 64<<10), 100
-	for {
+	clienttest.WaitFor(t, "the error to be noticed", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		ack, err := s.js.Publish(ctx, "S.a", bytes.Repeat([]byte("y"), 4000))
-		cancel()
-		if err != nil {
-			break
+		defer cancel()
+		if ack, err := s.js.Publish(ctx, "S.a", bytes.Repeat([]byte("y"), 4000)); err == nil {
+			last = ack.Sequence
+			s.e.acknowledged("S", last)
 		}
-		last = ack.Sequence
-		s.e.acknowledged("S", last)
-	}
-	clienttest.WaitFor(t, "the error is noticed", func() bool { return len(s.log.lines("the store failed")) == 1 })
+		return len(s.log.lines("the store failed")) == 1
+	})
 	if s.e.room() {
 		t.Error("there is room although the store failed")
 	}
@@ -83,6 +83,7 @@ func failing(t *testing.T) (s *diskRig, filler string, last uint64) {
 
 // TestWriteError lets the server meet a full disk, after which it stores nothing until it is restarted.
 func TestWriteError(t *testing.T) {
+	t.Parallel()
 	s, filler, last := failing(t)
 	before := s.e.running()
 	if err := os.Remove(filler); err != nil {
@@ -118,6 +119,7 @@ func TestWriteError(t *testing.T) {
 // TestLossAtARestart loses acknowledged messages while the server is restarted: positions become invalid at
 // once.
 func TestLossAtARestart(t *testing.T) {
+	t.Parallel()
 	s, filler, last := failing(t)
 	cut(t, s.blocks("S")[0], 40_000)
 	if err := os.Remove(filler); err != nil {
@@ -132,9 +134,44 @@ func TestLossAtARestart(t *testing.T) {
 	}
 }
 
+// Nobody is connected to a server that was restarted before it is known what it has lost.
+func TestRestartIsSettledBeforeClients(t *testing.T) {
+	n := newNode(t, func(c *Config) { c.DataDir = natstest.Dir(t) })
+	ready(t, n)
+	e := n.Engine.(*Engine).embedded
+	newSender(t, n).publishes("x", "a")
+	old, before := e.running(), e.generation()
+	e.markOf("gone").acknowledged.Store(1)
+	stop, early := make(chan struct{}), make(chan bool)
+	go func() {
+		found := false
+		for {
+			select {
+			case <-stop:
+				early <- found
+				return
+			default:
+			}
+			restarted := e.running() != old
+			if c, err := e.InProcessConn(); err == nil {
+				found = found || restarted && e.generation() == before
+				c.Close() // ignored: it is not used
+			}
+		}
+	}()
+	old.Shutdown()
+	e.serverFailed()
+	clienttest.WaitFor(t, "the generation", func() bool { return e.generation() != before })
+	close(stop)
+	if <-early {
+		t.Error("a client was connected before")
+	}
+}
+
 // TestEngineOverAFullDisk publishes until the server meets a full disk, and goes on when there is room: what was
 // acknowledged is in the history, in its order.
 func TestEngineOverAFullDisk(t *testing.T) {
+	t.Parallel()
 	dir := mount(t, 4<<20)
 	var noticed atomic.Bool
 	n := newNode(t, func(c *Config) {

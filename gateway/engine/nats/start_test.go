@@ -114,6 +114,7 @@ func TestCannotStart(t *testing.T) {
 
 // TestAccessOfOthersIsAWarning is about directories that others have access to, as volumes of containers are.
 func TestAccessOfOthersIsAWarning(t *testing.T) {
+	t.Parallel()
 	s := newDiskRig(t)
 	for _, test := range []struct {
 		mode os.FileMode
@@ -134,6 +135,7 @@ func TestAccessOfOthersIsAWarning(t *testing.T) {
 // TestLessRoomThanReserved starts with a smaller bound than the one with which streams were created, which
 // must not keep them from being made smaller.
 func TestLessRoomThanReserved(t *testing.T) {
+	t.Parallel()
 	s := newDiskRig(t)
 	s.start()
 	s.createLarge("S")

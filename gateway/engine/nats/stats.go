@@ -21,7 +21,11 @@ func (e *Engine) parts() []engine.Part {
 	for _, st := range e.streamsNow() {
 		store = store && !st.flow.away.Load() && !st.flow.unsure.Load()
 	}
-	return []engine.Part{{Name: "connection", Up: e.connected.Load()}, {Name: "store", Up: store}}
+	parts := []engine.Part{{Name: "connection", Up: e.connected.Load()}, {Name: "store", Up: store}}
+	if !e.single {
+		parts = append(parts, engine.Part{Name: "subscriptions", Up: e.refusals.Load() == 0})
+	}
+	return parts
 }
 
 // changed is called when a part may have changed. It returns for how long some part has been down, and the sum of

@@ -54,6 +54,7 @@ func testConfig(hs []HistoryOf) streamsConfig {
 func testStore(t *testing.T, c streamsConfig, urls ...string) *rig {
 	t.Helper()
 	l := testLink(t, urls...)
+	l.claims = 50 * time.Millisecond // nobody else does
 	s, err := openStreams(testContext(t), l, c)
 	if err != nil {
 		t.Fatal(err)
@@ -82,6 +83,11 @@ func (r reading) texts() string {
 		all = append(all, fmt.Sprintf("%d:%s", m.seq, m.data))
 	}
 	return fmt.Sprint(all)
+}
+
+// read reads what the stream keeps of a channel above a sequence.
+func (st *stream) read(ctx context.Context, name string, above uint64) (reading, error) {
+	return st.attempt(name, above).read(ctx)
 }
 
 func (r *rig) read(name string, above uint64) reading {

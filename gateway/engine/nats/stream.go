@@ -3,6 +3,7 @@ package nats
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -24,7 +25,7 @@ import (
 //
 // How long a stream lives is the epoch of its channels. In this process's own store the generation of the data
 // directory is added, which grows when acknowledged messages may be gone. To that of a stream on servers is
-// added how often nodes saw it go back: its description says so.
+// added how often nodes saw it go back: its description says so. And a start that does not use a stream counts as well.
 //
 // Rejected: one stream per channel (each costs a Raft group and files), one for all namespaces (limits belong
 // to a stream), and nats.go's interface to streams (see api.go).
@@ -124,6 +125,7 @@ type state struct {
 	first, last uint64 // sequences of the oldest and of the newest message; first is 0 if there never was one
 	epoch       channel.Epoch
 	leader      string // server; "" where servers are no cluster
+	doubtful    bool   // it has no leader, or one without a majority of replicas: what is sent to it may have no answer
 	limit       int    // messages of a subject
 	raised      uint64 // the last sequence when limit was raised last
 }
@@ -193,7 +195,17 @@ func (c *coalesced) run(ask func(context.Context) (state, error)) {
 }
 
 // goBack gives the stream another epoch than the one it has had, unless another node has done so.
-func (st *stream) goBack(ctx context.Context, epoch channel.Epoch) error {
+func (st *stream) goBack(ctx context.Context, prefix string, epoch channel.Epoch) error {
+	c, err := st.link.claim(ctx, prefix)
+	for errors.Is(err, errClaimed) {
+		if err = pause(ctx, openAgain); err == nil {
+			c, err = st.link.claim(ctx, prefix)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer c.end()
 	in, err := st.link.info(ctx, st.name)
 	if err != nil || in.state(st.generation()).epoch != epoch {
 		return err
@@ -218,8 +230,26 @@ type info struct {
 		Last     uint64 `json:"last_seq"`
 	} `json:"state"`
 	Cluster struct {
-		Leader string `json:"leader"`
+		Leader   string `json:"leader"`
+		Replicas []struct {
+			Active time.Duration `json:"active"` // since the leader heard it
+		} `json:"replicas"` // beside the leader
 	} `json:"cluster"`
+}
+
+// silentAfter is after what time a replica that its leader has not heard counts as gone. Replicas are heard every second.
+const silentAfter = 3 * time.Second
+
+// doubtful reports whether a stream may not be able to store anything. Servers answer for one that has
+// no leader any more, and a leader may not have noticed yet that it is alone.
+func (in *info) doubtful() bool {
+	replicas, silent := in.Cluster.Replicas, 0
+	for _, r := range replicas {
+		if r.Active > silentAfter {
+			silent++
+		}
+	}
+	return len(replicas) > 0 && in.Cluster.Leader == "" || 2*silent > len(replicas)
 }
 
 func (l *link) info(ctx context.Context, name string) (*info, error) {
@@ -233,7 +263,7 @@ func (l *link) info(ctx context.Context, name string) (*info, error) {
 func (in *info) state(generation uint64) state {
 	d, _ := parseDescription(textIn(in.Config, "description")) // ignored: it was read when the stream was opened
 	epoch := uint64(in.Created.UnixNano()) + generation + d.back
-	return state{first: in.State.First, last: in.State.Last, epoch: channel.Epoch(max(epoch, 1)), leader: in.Cluster.Leader,
+	return state{first: in.State.First, last: in.State.Last, epoch: channel.Epoch(max(epoch, 1)), leader: in.Cluster.Leader, doubtful: in.doubtful(),
 		limit: int(numberIn(in.Config, "max_msgs_per_subject")), raised: d.raised}
 }
 
@@ -251,7 +281,7 @@ func numberIn(config map[string]any, key string) int64 {
 
 // description is what a stream's description says: that it is ours, in which format, and the last sequence
 // when its limit of messages per subject was raised last. Messages up to there may have been dropped by
-// the lower limit. And it says how often the stream went back (Engine.wentBack), if it did.
+// the lower limit. And it says how often the stream went back (Engine.wentBack) or was not used, if it did or was.
 type description struct{ raised, back uint64 }
 
 const (

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -16,8 +17,9 @@ import (
 )
 
 // Streams are created where they are missing, and brought to their limits where they are there, which keeps
-// what they have and so their epochs. Nodes do this at the same time, and come to the same result if they
-// have the same settings.
+// what they have and so their epochs. An update replaces the whole configuration, and the server compares it with
+// nothing: one that was made from an old reading would undo another node's. So a node that has to change something
+// claims that (claim.go), and reads before it changes. If nodes have different settings, those of the last one hold.
 //
 // A stream reserves its bytes at the server. When there is one more namespace with a history, each
 // stream's share is smaller: those that shrink come first, and then those that are new.
@@ -83,15 +85,19 @@ func openStreams(ctx context.Context, l *link, c streamsConfig) (*streams, error
 		}
 	}
 	if plans == nil {
+		s = nil
+	}
+	if s == nil && !c.embedded {
 		return nil, nil
 	}
-	if c.maxMessage > storeMessageMost {
+	if s != nil && c.maxMessage > storeMessageMost {
 		return nil, setting.Error(fmt.Sprintf("{MaxMessage} %s is too large for a history that is stored: at most %s", setting.FormatSize(c.maxMessage), setting.FormatSize(storeMessageMost)))
 	}
 	o := opening{l: l, c: c, plans: plans}
 	for try := 1; ; try++ {
 		err := o.run(ctx)
 		if err == nil {
+			o.advise()
 			return s, nil
 		}
 		var a again
@@ -125,6 +131,32 @@ type opening struct {
 }
 
 func (o *opening) run(ctx context.Context) error {
+	if err := o.look(ctx); err != nil {
+		return err
+	}
+	one := o.l.reads.ConnectedClusterName() == "" // a server that is alone makes a stream once, whoever asks
+	if !o.c.embedded && slices.ContainsFunc(o.plans, func(p *plan) bool { return p.existing == nil && !one || p.existing != nil && p.changes() }) {
+		c, err := o.l.claim(ctx, o.c.prefix)
+		if err != nil {
+			return err
+		}
+		defer c.end()
+		if err := o.look(ctx); err != nil { // another node may have changed it before this one began to claim
+			return err
+		}
+	}
+	// Those that shrink come first, then those that grow, then new ones.
+	slices.SortStableFunc(o.plans, func(a, b *plan) int { return cmp.Compare(a.place(), b.place()) })
+	for _, p := range o.plans {
+		if err := o.open(ctx, p); err != nil {
+			return o.fault(p, err)
+		}
+	}
+	return nil
+}
+
+// look looks at what is there, and finds out how large streams may be.
+func (o *opening) look(ctx context.Context) error {
 	for _, p := range o.plans {
 		in, err := o.info(ctx, p.name, false)
 		switch {
@@ -143,9 +175,9 @@ func (o *opening) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	streams := len(o.plans) + len(unused)
+	streams := max(len(o.plans)+len(unused), 1)
 	share := o.c.dataMax / int64(streams)
-	if least := sharesLeast * int64(o.c.maxMessage+payloadOverhead); share < least {
+	if least := sharesLeast * int64(o.c.maxMessage+payloadOverhead); share < least && len(o.plans) > 0 {
 		return setting.Error(fmt.Sprintf("{DataMax} %s is too small for %d streams and {MaxMessage} %s: at least %s", setting.FormatSize(int(o.c.dataMax)),
 			streams, setting.FormatSize(o.c.maxMessage), setting.FormatSize(int(least)*streams)))
 	}
@@ -153,42 +185,28 @@ func (o *opening) run(ctx context.Context) error {
 		share -= share % roundBytes
 	}
 	for _, in := range unused {
-		if numberIn(in.Config, "max_bytes") > share {
-			in.Config["max_bytes"] = share
-			if err := o.l.api(ctx, "STREAM.UPDATE."+textIn(in.Config, "name"), in.Config, nil); err != nil {
-				return err
-			}
+		if d, err := parseDescription(textIn(in.Config, "description")); err == nil {
+			d.back++ // what is published meanwhile is not in it
+			in.Config["description"] = d.String()
+		}
+		in.Config["max_bytes"] = min(numberIn(in.Config, "max_bytes"), share)
+		if err := o.l.api(ctx, "STREAM.UPDATE."+textIn(in.Config, "name"), in.Config, nil); err != nil {
+			return err
 		}
 	}
 	for _, p := range o.plans {
 		p.maxBytes = share
 	}
-	// Those that shrink come first, then those that grow, then new ones.
-	slices.SortStableFunc(o.plans, func(a, b *plan) int { return cmp.Compare(a.place(), b.place()) })
-	if o.l.reads.ConnectedClusterName() != "" && slices.ContainsFunc(o.plans, func(p *plan) bool { return p.existing == nil }) {
-		c, err := o.claim(ctx, claimTime)
-		if err != nil {
-			return err
-		}
-		defer c.end()
-		for _, p := range o.plans { // another node may have created it before this one has begun to claim
-			if p.existing != nil {
-				continue
-			}
-			switch _, err := o.info(ctx, p.name, false); {
-			case err == nil:
-				return again{errClaimed, claimTries}
-			case !hasCode(err, codeNoStream):
-				return o.fault(p, err)
-			}
-		}
-	}
-	for _, p := range o.plans {
-		if err := o.open(ctx, p); err != nil {
-			return o.fault(p, err)
-		}
-	}
 	return nil
+}
+
+// advise has a line in the log if streams have fewer copies than new ones would have.
+func (o *opening) advise() {
+	if few := slices.IndexFunc(o.plans, func(p *plan) bool { return p.existing != nil && numberIn(p.existing.Config, "num_replicas") < 3 }); few >= 0 &&
+		o.c.replicas == 0 && o.l.reads.ConnectedClusterName() != "" {
+		o.c.log.Warn("streams have fewer copies than the cluster can keep: they do not survive the loss of a server until --nats-replicas is 3",
+			"stream", o.plans[few].name, "copies", numberIn(o.plans[few].existing.Config, "num_replicas"))
+	}
 }
 
 // place is where a plan comes: 0 for streams that shrink, 1 for those that grow, 2 for new ones.
@@ -248,6 +266,23 @@ func (p *plan) config(d description) map[string]any {
 	return same
 }
 
+// changes reports whether an existing stream is not as it should be.
+func (p *plan) changes() bool {
+	return p.described().raised == raising || len(p.differs(p.existing, p.described())) > 0
+}
+
+// described returns the description of an existing stream.
+func (p *plan) described() description {
+	d, _ := parseDescription(textIn(p.existing.Config, "description")) // ignored: mine has read it
+	return d
+}
+
+// raises reports whether an existing stream's limit will be raised.
+func (p *plan) raises() bool {
+	limit := numberIn(p.existing.Config, "max_msgs_per_subject")
+	return limit > 0 && int64(p.limit) > limit
+}
+
 // open creates a stream, or changes what is not as it should be.
 func (o *opening) open(ctx context.Context, p *plan) error {
 	if p.existing == nil {
@@ -269,17 +304,17 @@ func (o *opening) open(ctx context.Context, p *plan) error {
 		p.current.Store(uint64(in.state(p.generation()).epoch))
 		return nil
 	}
-	d, _ := parseDescription(textIn(p.existing.Config, "description")) // ignored: mine has read it
-	limit := numberIn(p.existing.Config, "max_msgs_per_subject")
-	raise := limit > 0 && int64(p.limit) > limit
-	if raise {
+	d := p.described()
+	if p.raises() {
 		d.raised = raising
+	}
+	if changes := p.differs(p.existing, p.described()); len(changes) > 0 && strings.HasSuffix(p.id, "_0") { // its other shards change as well
+		o.c.log.Info("the configuration of streams changes: all gateways should have the same settings", "stream", p.name, "changes", p.said(changes))
 	}
 	in, err := o.update(ctx, p, p.existing, d)
 	if err == nil && d.raised == raising {
 		// What the lower limit has dropped lies below what is stored now.
 		if in, err = o.info(ctx, p.name, true); err == nil {
-			d, _ = parseDescription(textIn(in.Config, "description")) // ignored as before
 			d.raised = in.State.Last
 			in, err = o.update(ctx, p, in, d)
 		}
@@ -310,18 +345,34 @@ func (o *opening) info(ctx context.Context, name string, made bool) (*info, erro
 	}
 }
 
+// differs returns what of a stream's configuration is not as it should be.
+func (p *plan) differs(in *info, d description) map[string]any {
+	c := p.config(d)
+	for key, value := range c {
+		if reflect.DeepEqual(in.Config[key], value) || in.Config[key] == nil && (value == false || value == json.Number("0")) {
+			delete(c, key)
+		}
+	}
+	return c
+}
+
+// said returns what changes in a stream's configuration, in words.
+func (p *plan) said(changes map[string]any) string {
+	var all []string
+	for _, key := range slices.Sorted(maps.Keys(changes)) {
+		all = append(all, fmt.Sprintf("%s from %v to %v", key, p.existing.Config[key], changes[key]))
+	}
+	return strings.Join(all, ", ")
+}
+
 // update brings a stream to its configuration, and leaves what is not ours of that. It asks nothing if
 // nothing changes.
 func (o *opening) update(ctx context.Context, p *plan, in *info, d description) (*info, error) {
-	changed := false
-	for key, value := range p.config(d) {
-		if !reflect.DeepEqual(in.Config[key], value) && !(in.Config[key] == nil && (value == false || value == json.Number("0"))) {
-			in.Config[key], changed = value, true
-		}
-	}
-	if !changed {
+	changes := p.differs(in, d)
+	if len(changes) == 0 {
 		return in, nil
 	}
+	maps.Copy(in.Config, changes)
 	updated := new(info)
 	if err := o.l.api(ctx, "STREAM.UPDATE."+p.name, in.Config, updated); err != nil {
 		return nil, err
@@ -330,7 +381,7 @@ func (o *opening) update(ctx context.Context, p *plan, in *info, d description) 
 }
 
 // unused returns the streams of this process's own store whose namespaces are not durable any more. They
-// empty with age, and those that are empty it removes.
+// empty with age, and those that are empty it removes. If they are used again, their epoch is another one.
 func (o *opening) unused(ctx context.Context) (left []*info, err error) {
 	if !o.c.embedded {
 		return nil, nil // other nodes may have other settings

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sluice/gateway/clienttest"
@@ -142,7 +144,8 @@ func TestStreamsShareTheRoom(t *testing.T) {
 	c.namespaceOf = func(channel string) string { name, _, _ := strings.Cut(channel, ":"); return name }
 	r := testStore(t, c, s.URL())
 	r.store("aa:x", "kept")
-	for _, names := range [][]string{{"cc", "aa", "bb"}, {"cc", "dd"}, {"aa"}, {"cc"}, {"aa", "bb", "cc", "dd", "ee", "ff"}} {
+	epoch, unused := r.of("aa:x").epoch(), false
+	for _, names := range [][]string{{"cc", "aa", "bb"}, {"cc", "dd"}, {"aa"}, {}, {"aa", "cc"}, {"cc"}, {"aa", "bb", "cc", "dd", "ee", "ff"}} {
 		c.histories = histories(3, names...)
 		r.reopen(c)
 		all, err := r.names(testContext(t), "sluice.in.>")
@@ -153,6 +156,14 @@ func TestStreamsShareTheRoom(t *testing.T) {
 		if !slices.Contains(names, "aa") {
 			want++ // it has a message, and stays
 		}
+		st := r.of("aa:x")
+		if st == nil {
+			unused = true
+		} else if (st.epoch() == epoch) == unused {
+			t.Errorf("%v: the epoch is %d, after %d", names, st.epoch(), epoch) // what was published meanwhile is not in it
+		} else {
+			epoch, unused = st.epoch(), false
+		}
 		reserved := int64(0)
 		for _, name := range all {
 			in, err := r.info(testContext(t), name)
@@ -161,7 +172,7 @@ func TestStreamsShareTheRoom(t *testing.T) {
 			}
 			reserved += numberIn(in.Config, "max_bytes")
 		}
-		if len(all) != want || reserved > 1<<30 || reserved < 1<<30*9/10 {
+		if len(all) != want || reserved > 1<<30 || reserved < 1<<30*9/10 && len(names) > 0 {
 			t.Errorf("%v: streams %v reserve %d", names, all, reserved)
 		}
 	}
@@ -298,6 +309,8 @@ func TestReplicas(t *testing.T) {
 	t.Parallel()
 	cluster := natstest.StartCluster(t, 3, natstest.Options{JetStream: true})
 	c := testConfig(histories(3, ""))
+	var log logLines
+	c.log = log.logger()
 	var got []int64
 	var r *rig
 	for _, replicas := range []int{1, 0, 3, 0} {
@@ -315,6 +328,11 @@ func TestReplicas(t *testing.T) {
 	}
 	if diff := cmp.Diff([]int64{1, 1, 3, 3}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, want := range []string{"streams have fewer copies than the cluster can keep", "num_replicas from 1 to 3"} {
+		if n := strings.Count(log.String(), want); n != 1 {
+			t.Errorf("%d lines with %q:\n%s", n, want, log.String())
+		}
 	}
 	for _, st := range r.all { // a server that is stopped while it copies a stream leaves goroutines behind
 		cluster.Leader(st.name)
@@ -370,40 +388,36 @@ func TestStreamsOfNamespacesAreDifferent(t *testing.T) {
 // A question that waits shares the answer of one that begins later, never of one that began before.
 func TestQuestionsAreCoalesced(t *testing.T) {
 	t.Parallel()
-	var c coalesced
-	var mu sync.Mutex
-	asked := uint64(0) // guarded by mu
-	ask := make(chan struct{})
-	get := func() uint64 {
-		s, err := c.get(testContext(t), func(context.Context) (state, error) {
-			mu.Lock()
-			asked++
-			n := asked
-			mu.Unlock()
-			<-ask
-			return state{last: n}, nil
-		})
-		if err != nil {
-			t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		var c coalesced
+		var asked atomic.Uint64
+		ask := make(chan struct{})
+		get := func() uint64 {
+			s, err := c.get(t.Context(), func(context.Context) (state, error) {
+				n := asked.Add(1)
+				<-ask
+				return state{last: n}, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			return s.last
 		}
-		return s.last
-	}
-	first, answers := make(chan uint64, 1), make(chan uint64, 10)
-	go func() { first <- get() }()
-	clienttest.WaitFor(t, "the first question", func() bool { mu.Lock(); defer mu.Unlock(); return asked == 1 })
-	var waiting sync.WaitGroup
-	for range 10 {
-		waiting.Go(func() { answers <- get() })
-	}
-	time.Sleep(time.Millisecond) // helps them to wait; what is checked below holds anyway
-	close(ask)
-	waiting.Wait()
-	if n := <-first; n != 1 {
-		t.Errorf("the first question has answer %d", n)
-	}
-	for range 10 {
-		if n := <-answers; n < 2 {
-			t.Error("a question has the answer of one that began before it")
+		first, answers := make(chan uint64, 1), make(chan uint64, 10)
+		go func() { first <- get() }()
+		synctest.Wait() // until it is asked
+		for range 10 {
+			go func() { answers <- get() }()
 		}
-	}
+		synctest.Wait() // until they wait
+		close(ask)
+		if n := <-first; n != 1 {
+			t.Errorf("the first question has answer %d", n)
+		}
+		for range 10 {
+			if n := <-answers; n != 2 {
+				t.Errorf("a question that began while the first one was asked has answer %d", n)
+			}
+		}
+	})
 }

@@ -14,6 +14,9 @@ const lateMost = time.Minute
 // comes while older messages of the same stream have none, theirs are lost, or the messages are: they are
 // late from then on, and their channels have to be read from the stream. Late ones are kept for a while,
 // as is what has timed out: it may have been stored, too.
+//
+// Of a burst only the first and the last message ask for an answer (send.go). When both are stored, and their
+// sequences are as far apart as the burst is long, all between them are stored too, in that order.
 type window struct {
 	mu sync.Mutex
 	// Guarded by mu.
@@ -128,20 +131,70 @@ func (w *window) takeMark(token uint64) *mark {
 	return mk
 }
 
-// acknowledged takes the message that was answered, and returns the channels of older ones of its stream
-// that were not.
-func (w *window) acknowledged(token uint64) (p *pending, older []string) {
+// burst is messages of a stream that were sent one directly after another.
+type burst struct {
+	first uint64 // token of its first message
+	seq   uint64 // and its sequence; 0 if it is not known to be stored
+}
+
+// answered is what an answer says.
+type answered struct {
+	p      *pending   // the message that was answered; nil if it is not known
+	stored []*pending // those of its burst that have the sequences before it
+	unsure []*pending // those of its burst that will have no answer
+	older  []string   // channels of older messages of the stream that have none
+}
+
+// acknowledged takes the message that was answered, and those of which that says something.
+func (w *window) acknowledged(token uint64, ack *acknowledgement, a *answered) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if p = w.messages[token]; p == nil {
-		return nil, nil
+	p, seq := w.messages[token], ack.seq
+	*a = answered{p: p, stored: a.stored[:0], unsure: a.unsure[:0], older: a.older[:0]}
+	if p == nil {
+		return
+	}
+	if ack.code != 0 || !ack.of(p.st) {
+		seq = 0
+	}
+	switch {
+	case p.burst == nil:
+	case p.burst.first == token:
+		p.burst.seq = seq
+	default:
+		w.endBurst(p.burst, token, seq, a)
 	}
 	for !p.late && w.order[p.st] != p {
 		before := w.order[p.st]
-		older = append(older, before.name)
+		a.older = append(a.older, before.name)
 		w.postpone(before)
 	}
-	return w.takeLocked(token), older
+	w.takeLocked(token)
+}
+
+// endBurst takes the messages of a burst whose last message was answered.
+func (w *window) endBurst(r *burst, last, seq uint64, a *answered) {
+	for token := r.first + 1; token < last; token++ {
+		if p := w.messages[token]; p != nil {
+			a.stored = append(a.stored, p)
+		}
+	}
+	if r.seq > 0 && seq == r.seq+uint64(len(a.stored))+1 {
+		for _, p := range a.stored {
+			w.takeLocked(p.token)
+		}
+		return
+	}
+	for _, p := range a.stored {
+		if !p.late {
+			w.postpone(p)
+		}
+		if !p.timedOut {
+			p.timedOut = true
+			a.unsure = append(a.unsure, p)
+		}
+	}
+	a.stored = a.stored[:0]
 }
 
 // expired returns what was sent before a time and is not answered. Messages stay, as late ones.

@@ -2,7 +2,6 @@ package console
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"log/slog"
 	"math"
@@ -19,24 +18,36 @@ import (
 
 // Console serves the page, and knows the sessions of browsers that have logged in.
 type Console struct {
-	files   map[string]asset.File
-	keyed   bool // there is a key to log in with
-	guesses guesses
-	logger  *slog.Logger
-	now     func() time.Time // tests have their own
+	files  map[string]asset.File
+	keyed  bool    // there is a key to log in with
+	logins guesses // keys of the page's form
+	keys   guesses // those that programs send, with a count of their own: neither keeps the other out
+	logger *slog.Logger
+	now    func() time.Time // tests have their own
 
 	sessions sessions
 }
 
 // New returns a Console. With the key "" nobody can log in, or has to.
 func New(key string, logger *slog.Logger) *Console {
-	return &Console{files: loadFiles(key != ""), keyed: key != "", guesses: guesses{key: sha256.Sum256([]byte(key))}, logger: logger, now: time.Now}
+	hash := sha256.Sum256([]byte(key))
+	return &Console{files: loadFiles(key != ""), keyed: key != "", logins: guesses{key: hash}, keys: guesses{key: hash}, logger: logger, now: time.Now}
 }
 
-// Right reports whether a program's key is the right one.
-func (c *Console) Right(key string) bool {
-	got := sha256.Sum256([]byte(key))
-	return subtle.ConstantTimeCompare(got[:], c.guesses.key[:]) == 1
+// TooManyGuesses is what a request is answered whose address has sent too many wrong keys.
+const TooManyGuesses = "too many wrong API keys from this address: wait a minute"
+
+// Right reports whether a program's key is the right one. If too many were wrong, that is not said, and retry is
+// after how many seconds it is.
+func (c *Console) Right(r *http.Request, key string) (right bool, retry int) {
+	v, wait := c.keys.compare(key, addressOf(r), c.now())
+	return v == keyRight, int(math.Ceil(wait.Seconds()))
+}
+
+// addressOf returns where a request comes from. A Unix socket has no address.
+func addressOf(r *http.Request) netip.Addr {
+	at, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return at.Addr()
 }
 
 // Serve answers what needs neither key nor session: the page's files, and logging in and out. It
@@ -95,11 +106,10 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, http.StatusBadRequest, `send the API key as JSON, {"key":"..."}, or as the field key of a form`)
 		return
 	}
-	at, _ := netip.ParseAddrPort(r.RemoteAddr) // a Unix socket has none
-	switch verdict, wait := c.guesses.compare(key, at.Addr(), c.now()); verdict {
+	switch verdict, wait := c.logins.compare(key, addressOf(r), c.now()); verdict {
 	case keyUnread:
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-		refuse(w, r, http.StatusTooManyRequests, "too many wrong API keys from this address: wait a minute")
+		refuse(w, r, http.StatusTooManyRequests, TooManyGuesses)
 		return
 	case keyWrong:
 		c.logger.Warn("login refused: wrong API key", "remote", r.RemoteAddr)

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -238,7 +240,12 @@ func TestALoginIsNotWaitedForForever(t *testing.T) {
 
 func TestGuessesAreBounded(t *testing.T) {
 	s := serve(t, "k")
+	n := 0
 	guess := func(key, from string) int {
+		if key == "wrong" { // the same again is no guess
+			n++
+			key += strconv.Itoa(n)
+		}
 		return s.ask("POST", "/login", fmt.Sprintf(`{"key":%q}`, key), "from", from).StatusCode
 	}
 	for i := range guessesMost {
@@ -247,7 +254,7 @@ func TestGuessesAreBounded(t *testing.T) {
 			t.Fatalf("guess %d: %d", i, got)
 		}
 	}
-	for _, key := range []string{"wrong", "k"} { // else an eleventh guess would be one
+	for _, key := range []string{"wrong0", "k"} { // else an eleventh guess would be one
 		resp := s.ask("POST", "/login", fmt.Sprintf(`{"key":%q}`, key), "from", "192.0.2.1:2000")
 		if resp.StatusCode != 429 || resp.Header.Get("Retry-After") != "51" {
 			t.Errorf("%s: %d, Retry-After %q", key, resp.StatusCode, resp.Header.Get("Retry-After"))
@@ -277,14 +284,29 @@ func TestGuessesAreBounded(t *testing.T) {
 	}
 }
 
+// A program with an old key asks again and again, and does not know better.
+func TestTheSameWrongKeyIsOneGuess(t *testing.T) {
+	g := guesses{key: sha256.Sum256([]byte("k"))}
+	now, from := time.Unix(1e9, 0), netip.MustParseAddr("192.0.2.1")
+	for range 3 * guessesMost {
+		now = now.Add(time.Second)
+		if v, _ := g.compare("old", from, now); v != keyWrong {
+			t.Fatalf("the old key: %d", v)
+		}
+	}
+	if v, _ := g.compare("k", from, now); v != keyRight {
+		t.Errorf("the right one: %d", v)
+	}
+}
+
 // Whoever asks a hundred times at once has ten guesses, too.
 func TestGuessesAtOnceAreBounded(t *testing.T) {
 	g := guesses{}
 	var wrong atomic.Int64
 	var all sync.WaitGroup
-	for range 100 {
+	for i := range 100 {
 		all.Go(func() {
-			if v, _ := g.compare("no", netip.MustParseAddr("192.0.2.1"), time.Unix(1e9, 0)); v == keyWrong {
+			if v, _ := g.compare(fmt.Sprint(i), netip.MustParseAddr("192.0.2.1"), time.Unix(1e9, 0)); v == keyWrong {
 				wrong.Add(1)
 			}
 		})
@@ -303,7 +325,7 @@ func TestTheTableOfGuessersIsBounded(t *testing.T) {
 		g.compare("no", addr(i), now)
 	}
 	for i := range guessesMost { // from an address each: they count as one
-		if v, _ := g.compare("no", addr(guessersMost+i), now); v != keyWrong {
+		if v, _ := g.compare(fmt.Sprint(i), addr(guessersMost+i), now); v != keyWrong {
 			t.Fatalf("guess %d: %d", i, v)
 		}
 	}

@@ -3,8 +3,10 @@ package console
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/binary"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,24 +26,41 @@ const (
 )
 
 // guesses compares keys, and counts the wrong ones by address. An IPv6 address counts with all of
-// its /64. When the table is full, the addresses that are not in it count as one.
+// its /64. When the table is full, the addresses that are not in it count as one. The same wrong key again is
+// no guess: a program that has an old key does not keep others at its address from being served.
 type guesses struct {
-	key [sha256.Size]byte // set at construction: the hash of the right one
+	key    [sha256.Size]byte // set at construction: the hash of the right one
+	newest atomic.Int64      // when a wrong key came last, in ns since 1970; 0 for never
 
 	mu sync.Mutex
-	// Guarded by mu. A comparison is made under it too, so that nobody guesses twice at once.
+	// Guarded by mu. What a comparison says is decided under it too, so that nobody guesses twice at once.
 	wrong map[netip.Prefix]*tries
 }
 
-// tries are the times of the last wrong keys, of which the one at next is the oldest.
+// tries are the last wrong keys, of which the one at next is the oldest.
 type tries struct {
 	at   [guessesMost]time.Time
+	hash [guessesMost]uint64
 	next int
+}
+
+// has reports whether a wrong key is one of them.
+func (t *tries) has(hash uint64) bool {
+	for i, h := range t.hash {
+		if h == hash && !t.at[i].IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 // compare compares a key. For keyUnread, wait is how long it takes until another is compared.
 func (g *guesses) compare(key string, addr netip.Addr, now time.Time) (v verdict, wait time.Duration) {
 	got := sha256.Sum256([]byte(key))
+	right := subtle.ConstantTimeCompare(got[:], g.key[:]) == 1
+	if right && now.UnixNano()-g.newest.Load() >= int64(guessesTime) { // requests of programs share no lock, while nobody guesses
+		return keyRight, 0
+	}
 	from := g.place(addr)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -58,9 +77,10 @@ func (g *guesses) compare(key string, addr netip.Addr, now time.Time) (v verdict
 			return keyUnread, wait
 		}
 	}
-	if subtle.ConstantTimeCompare(got[:], g.key[:]) == 1 {
+	if right {
 		return keyRight, 0
 	}
+	g.newest.Store(now.UnixNano())
 	if t == nil {
 		if g.wrong == nil {
 			g.wrong = make(map[netip.Prefix]*tries)
@@ -68,7 +88,11 @@ func (g *guesses) compare(key string, addr netip.Addr, now time.Time) (v verdict
 		t = new(tries)
 		g.wrong[from] = t
 	}
-	t.at[t.next] = now
+	hash := binary.LittleEndian.Uint64(got[:])
+	if t.has(hash) {
+		return keyWrong, 0
+	}
+	t.at[t.next], t.hash[t.next] = now, hash
 	t.next = (t.next + 1) % guessesMost
 	return keyWrong, 0
 }

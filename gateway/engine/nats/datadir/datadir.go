@@ -46,8 +46,8 @@ type Dir struct {
 	warnings []string
 }
 
-// Open creates the directory if need be, with mode 0700, and takes its lock. Its errors are one
-// line each that names the directory.
+// Open creates the directory if need be, with mode 0700, and takes its lock. Its errors are
+// Faults.
 //
 // What lies there is as private as the messages in it. As sshd does with the directories of its
 // keys, Open refuses one that everybody may write. Less than that is a warning, unlike sshd's: a
@@ -63,8 +63,17 @@ func Open(path string) (*Dir, error) {
 	return d, nil
 }
 
-// fault returns an error that names the directory, in one line, and of it the file, but not the
-// operation, which says nothing to a user.
+// Fault is an error of a directory, in one line that names it.
+type Fault struct {
+	Dir string
+	Err error // begins with the file of the directory, if it is about one
+}
+
+// Error implements error.
+func (f *Fault) Error() string { return fmt.Sprintf("data directory %s: %v", f.Dir, f.Err) }
+func (f *Fault) Unwrap() error { return f.Err }
+
+// fault returns a Fault, which does not have the operation: that says nothing to a user.
 func (d *Dir) fault(err error) error {
 	path := ""
 	if p := (*fs.PathError)(nil); errors.As(err, &p) {
@@ -77,7 +86,7 @@ func (d *Dir) fault(err error) error {
 	} else {
 		path = ""
 	}
-	return fmt.Errorf("data directory %s: %s%w", d.path, path, err)
+	return &Fault{d.path, fmt.Errorf("%s%w", path, err)}
 }
 
 func (d *Dir) open() error {

@@ -19,6 +19,7 @@ import (
 type Cluster struct {
 	t       testing.TB
 	Servers []*Server
+	ways    map[[2]int]*way // between servers, if they can be cut: from one to another one
 }
 
 // routesOfPeer is how many connections a server has to each other one: a pool, and one for the system
@@ -38,8 +39,12 @@ func StartCluster(t testing.TB, n int, o Options) *Cluster {
 		routes = append(routes, &url.URL{Scheme: "nats", Host: net.JoinHostPort(host, strconv.Itoa(s.opts.Cluster.Port))})
 		c.Servers = append(c.Servers, s)
 	}
-	for _, s := range c.Servers {
+	for i, s := range c.Servers {
 		s.opts.Routes = routes
+		if o.Cuttable {
+			s.opts.Routes = c.lay(i, routes)
+			s.opts.Cluster.Advertise = net.JoinHostPort(host, "1") // others do not find another way
+		}
 		s.begin()
 	}
 	for _, s := range c.Servers {
@@ -48,6 +53,34 @@ func StartCluster(t testing.TB, n int, o Options) *Cluster {
 	c.Settle()
 	t.Cleanup(c.quiet)
 	return c
+}
+
+// lay lays ways from a server to others, and returns their beginnings.
+func (c *Cluster) lay(i int, to []*url.URL) (from []*url.URL) {
+	if c.ways == nil {
+		c.ways = make(map[[2]int]*way)
+	}
+	for j, u := range to {
+		if j == i {
+			continue
+		}
+		w := newWay(c.t, u.Host)
+		c.ways[[2]int{i, j}] = w
+		from = append(from, &url.URL{Scheme: u.Scheme, Host: w.listen.Addr().String()})
+	}
+	return from
+}
+
+// Cut cuts a server off from the others. Its clients stay connected to it. Mend ends that.
+func (c *Cluster) Cut(i int)  { c.setWays(i, true) }
+func (c *Cluster) Mend(i int) { c.setWays(i, false) }
+
+func (c *Cluster) setWays(i int, cut bool) {
+	for ends, w := range c.ways {
+		if ends[0] == i || ends[1] == i {
+			w.set(cut)
+		}
+	}
 }
 
 // quiet waits until no server makes or copies a stream: one that is shut down meanwhile leaves goroutines
@@ -117,6 +150,18 @@ func (c *Cluster) URLs() (all []string) {
 		all = append(all, s.URL())
 	}
 	return all
+}
+
+// Named returns the server of a name.
+func (c *Cluster) Named(name string) *Server {
+	c.t.Helper()
+	for _, s := range c.Servers {
+		if s.opts.ServerName == name {
+			return s
+		}
+	}
+	c.t.Fatalf("no server has the name %q", name)
+	return nil
 }
 
 // Leader returns the server that leads a stream of the global account, once there is one.

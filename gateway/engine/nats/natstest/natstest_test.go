@@ -1,16 +1,17 @@
 package natstest
 
 import (
+	"errors"
+	"os"
 	"testing"
 	"time"
 
 	"sluice/gateway/clienttest"
 
 	natsgo "github.com/nats-io/nats.go"
-	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, Leaks...) }
+func TestMain(m *testing.M) { os.Exit(clienttest.RunTests(m, Leaks...)) }
 
 // store stores a message in a stream with that many replicas, which it creates.
 func store(t *testing.T, nc *natsgo.Conn, replicas int) {
@@ -80,5 +81,46 @@ func TestChildSurvivesSIGKILLAndSIGSTOP(t *testing.T) {
 	c.Restart()
 	if got := kept(t, nc); got != "kept" {
 		t.Errorf("got %q after SIGKILL", got)
+	}
+}
+
+// received reports whether a message from one connection comes to another one.
+func received(t *testing.T, from, to *natsgo.Conn) bool {
+	t.Helper()
+	sub, err := to.SubscribeSync("x")
+	if err == nil {
+		err = to.Flush()
+	}
+	if err == nil {
+		err = errors.Join(from.Publish("x", nil), from.Flush())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Unsubscribe() // error ignored: it is connected
+	_, err = sub.NextMsg(20 * time.Millisecond)
+	return err == nil
+}
+
+func TestServerIsCutOff(t *testing.T) {
+	t.Parallel()
+	c := StartCluster(t, 3, Options{Cuttable: true})
+	var conns []*natsgo.Conn
+	for _, s := range c.Servers {
+		conns = append(conns, s.Connect(t))
+	}
+	for i := range conns {
+		c.Cut(i)
+		for j := range conns {
+			if j != i {
+				clienttest.WaitFor(t, "nothing to pass", func() bool { return !received(t, conns[i], conns[j]) && !received(t, conns[j], conns[i]) })
+			}
+		}
+		clienttest.WaitFor(t, "something to pass between the others", func() bool { return received(t, conns[(i+1)%3], conns[(i+2)%3]) })
+		c.Mend(i)
+		c.Settle()
+		for j := range conns {
+			clienttest.WaitFor(t, "all to pass again", func() bool { return received(t, conns[i], conns[j]) })
+		}
 	}
 }

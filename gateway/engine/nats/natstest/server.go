@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,8 @@ const patience = 30 * time.Second
 // Options are what servers are started with.
 type Options struct {
 	JetStream bool
+	// Cuttable: the servers of a cluster are connected in a way that Cluster.Cut can cut.
+	Cuttable bool
 	// Tune changes the server's own options before it starts; nil for nothing.
 	Tune func(*natsserver.Options)
 }
@@ -48,9 +51,10 @@ func newServer(t testing.TB, o Options, host string) *Server {
 	opts := &natsserver.Options{
 		ServerName: "natstest-" + strconv.FormatUint(rand.Uint64(), 36),
 		Host:       host, Port: freePort(t, host), NoLog: true, NoSigs: true, MaxControlLine: 4096,
+		LameDuckDuration: time.Second, LameDuckGracePeriod: 100 * time.Millisecond,
 	}
 	if o.JetStream {
-		opts.JetStream, opts.StoreDir = true, t.TempDir()
+		opts.JetStream, opts.StoreDir = true, Dir(t)
 		opts.JetStreamMaxStore, opts.JetStreamMaxMemory = 10<<30, 1<<20
 	}
 	if o.Tune != nil {
@@ -93,6 +97,14 @@ func (s *Server) Stop() {
 		s.s.WaitForShutdown()
 		s.s = nil
 	}
+}
+
+// Leave has the server leave in good order, in lame duck mode, and waits until it has ended: it hands over
+// what it leads, and has its clients connect to other servers one by one.
+func (s *Server) Leave() {
+	s.s.LameDuckShutdown()
+	s.s.WaitForShutdown()
+	s.s = nil
 }
 
 // Running reports whether the server is not stopped.
@@ -146,13 +158,22 @@ func address() string {
 	return net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(256)), byte(1+rand.IntN(254))).String()
 }
 
-// freePort returns a port that is free on a host.
+// given has the addresses that freePort has returned. The kernel returns a port again as long as nobody
+// listens there, and the servers of a cluster begin to listen when all of them have their ports.
+var given sync.Map
+
+// freePort returns a port that is free on a host, and that no other server has.
 func freePort(t testing.TB, host string) int {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := l.Addr().(*net.TCPAddr)
+		l.Close() // ignored: it was open
+		if _, known := given.LoadOrStore(at.String(), true); !known {
+			return at.Port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

@@ -13,6 +13,7 @@ const causes = {
   gone: "another node ended, and this one had not heard it",
   slow: "this node did not take its messages in time",
   version: "a message of a newer version",
+  refused: "the servers refused the channel's subscription",
   trimmed: "the store does not have the publications any more",
 };
 
@@ -47,13 +48,13 @@ export class Nodes {
     const info = await api.method("info", {});
     const { nodes, engine } = info;
     write(this.count, nodes.length === 1 ? "only this one" : units.count(nodes.length));
-    write(this.said, info.partial ? "This node does not hear all others at the moment: their lines may be old, and nodes may be missing." : "");
+    write(this.said, info.partial ? "This node does not hear all others at the moment: nodes may be missing. Of those that are unknown, the last figures are shown." : "");
     fill(this.body, nodes, (n) => n.uid, (n) => el("tr", {},
       el("th", { scope: "row" }, el("span", { class: "name" }, n.name), el("span", { class: "under" })), el("td", {}, el("span", { class: "badge" })),
       el("td", { class: "n" }), el("td", { class: "n wide" }), el("td", { class: "n wide" }), el("td", { class: "n wide" }), el("td", { class: "n" })), (row, n) => {
       const [name, state, clients, users, subscriptions, channels, up] = row.children;
-      write(name.lastChild, [n.version, n === nodes[0] && nodes.length > 1 ? "this node" : "", n.uid.slice(0, 8)].filter(Boolean).join(" · "));
-      badge(state.firstChild, n.away ? "away" : engine ? "up" : "memory");
+      write(name.lastChild, [n.version, n === nodes[0] && nodes.length > 1 ? "this node" : "", n.silent ? `heard ${units.age(n.silent)} ago` : "", n.uid.slice(0, 8)].filter(Boolean).join(" · "));
+      badge(state.firstChild, n.silent ? "unknown" : n.away ? "away" : engine ? "up" : "memory");
       write(clients, units.count(n.num_clients));
       write(users, units.count(n.num_users));
       write(subscriptions, units.count(n.num_subs));

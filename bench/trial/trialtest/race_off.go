@@ -1,0 +1,6 @@
+//go:build !race
+
+package trialtest
+
+// Race reports whether this test runs with the race detector.
+const Race = false
