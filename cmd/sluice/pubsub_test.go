@@ -102,7 +102,7 @@ func TestNothingIsLostWhenConnectionsAreCut(t *testing.T) {
 		highest, lines = max(highest, i), lines+1
 	}
 	resent := 0
-	for _, text := range strings.Split(pub.Stderr.String(), "resent ")[1:] {
+	for _, text := range strings.Split(pub.Stderr.String(), "resent what was not confirmed, ")[1:] {
 		count, err := strconv.Atoi(strings.ReplaceAll(strings.Fields(text)[0], ",", ""))
 		if err != nil {
 			t.Fatal(err)

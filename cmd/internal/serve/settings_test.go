@@ -170,7 +170,7 @@ func TestEveryFaultOfTheLayersIsOneLine(t *testing.T) {
 		{"below zero where zero is a value", []string{"--batch-window=-1s"}, nil, "", []string{
 			`--batch-window -1s: must not be negative`}},
 		{"empty in a list", []string{"--listen", ":1,,:2"}, nil, "", []string{
-			`--listen : the value is empty; specify a value or omit the option`}},
+			`--listen '': the value is empty; specify a value or omit the option`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -204,7 +204,7 @@ func (o *opening) look(ctx context.Context) error {
 func (o *opening) advise() {
 	if few := slices.IndexFunc(o.plans, func(p *plan) bool { return p.existing != nil && numberIn(p.existing.Config, "num_replicas") < 3 }); few >= 0 &&
 		o.c.replicas == 0 && o.l.reads.ConnectedClusterName() != "" {
-		o.c.log.Warn("streams have fewer copies than the cluster can keep: they do not survive the loss of a server until --nats-replicas is 3",
+		o.c.log.Warn("streams have fewer copies than the cluster can keep: they do not survive the loss of a server until the number of NATS replicas is set to 3",
 			"stream", o.plans[few].name, "copies", numberIn(o.plans[few].existing.Config, "num_replicas"))
 	}
 }
