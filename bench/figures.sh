@@ -23,7 +23,7 @@ ulimit -n "$(ulimit -Hn)"
 
 rounds=${ROUNDS:-5}
 maxrounds=${MAXROUNDS:-3}
-scenarios=${SCENARIOS:-idle10k idle19k idle_sse sparse burst max dense ten ten_one hundred hundred_one thousand thousand_one storm stream recover churn tls_idle tls_sparse tls_storm
+scenarios=${SCENARIOS:-idle10k idle19k idle_sse sparse burst max dense ten ten_one hundred hundred_one thousand thousand_one storm stream compressed recover churn tls_idle tls_sparse tls_storm
 	client_idle client_sparse client_dense client_connect client_recover client_joins client_channels client_many}
 out=${OUT:-bench-results/figures.txt}
 port=${PORT:-18000} # the one after it for the internal listener, the next for TLS
@@ -103,6 +103,19 @@ stream() {
 		loaded "stream_$protocol" server_cpu_per_delivery,p99,lost -- fanout --protocol "$protocol" --path /ws/stream --subscribers 10000 --rate 4 --duration 10s
 	done
 	note stream_sse by_raw "$(beside stream_raw stream_sse server_cpu_per_delivery '$2 / $1')"
+}
+# compressed measures compression beside none, in one gateway, with 1 KB of JSON.
+compressed_flags=(--compression shared)
+compressed() {
+	local kind figure
+	for kind in raw_json raw_json-ids sse_json sse_json-ids; do
+		set -- fanout --protocol "${kind%%_*}" --path /ws/compressed --subscribers 10000 --rate 4 --duration 10s --size 1024 --content "${kind#*_}"
+		loaded "plain_$kind" server_cpu_per_delivery,bytes_per_delivery,p99,lost -- "$@"
+		loaded "compressed_$kind" server_cpu_per_delivery,bytes_per_delivery,p99,lost -- "$@" --compression
+		for figure in server_cpu_per_delivery bytes_per_delivery; do
+			note "compressed_$kind" "${figure}_by_plain" "$(beside "plain_$kind" "compressed_$kind" "$figure" '$2 / $1')"
+		done
+	done
 }
 # beside NAME OTHER FIGURE EXPRESSION computes with $1 and $2, the last values of FIGURE in
 # NAME and OTHER.

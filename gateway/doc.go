@@ -51,7 +51,7 @@
 //	loop        event loops, connections, delivery, closing, deadlines, slow clients
 //	raw         protocol: raw WebSocket, JSON records, SSE, echo
 //	centrifugo  protocol: Centrifugo's
-//	wire        framings and encodings; frame has RFC 6455
+//	wire        framings and encodings, and their compressed forms (deflate); frame has RFC 6455
 //	channel     publications, logs, history: no I/O, no goroutine, no clock
 //	engine      gives publications their order
 //	access      permissions: tokens (auth) and namespaces

@@ -17,18 +17,19 @@ type connectionList struct {
 
 // connectionRow is one connection. Its text comes from outside.
 type connectionRow struct {
-	ID        string   `json:"id"`
-	Address   string   `json:"address"`
-	Protocol  string   `json:"protocol"`
-	Format    string   `json:"format"`
-	TLS       bool     `json:"tls"`
-	Channels  []string `json:"channels"`
-	State     string   `json:"state"`
-	Pending   int      `json:"pending_bytes"`
-	UnsentAge int64    `json:"unsent_age_ms"`
-	Lag       int      `json:"lag"`
-	RTT       int64    `json:"rtt_us"`
-	Loop      int      `json:"loop"`
+	ID          string   `json:"id"`
+	Address     string   `json:"address"`
+	Protocol    string   `json:"protocol"`
+	Format      string   `json:"format"`
+	Compression string   `json:"compression"`
+	TLS         bool     `json:"tls"`
+	Channels    []string `json:"channels"`
+	State       string   `json:"state"`
+	Pending     int      `json:"pending_bytes"`
+	UnsentAge   int64    `json:"unsent_age_ms"`
+	Lag         int      `json:"lag"`
+	RTT         int64    `json:"rtt_us"`
+	Loop        int      `json:"loop"`
 }
 
 func (c *connectionList) read(body []byte) error {

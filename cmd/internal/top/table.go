@@ -67,6 +67,9 @@ func (v view) table(mark bool) []string {
 		if c.Format != "" && c.Format != "raw" {
 			kind += "/" + c.Format
 		}
+		if c.Compression != "" {
+			kind += "/" + strings.TrimPrefix(c.Compression, "permessage-") // deflate, or gzip
+		}
 		if c.TLS {
 			kind += "/tls"
 		}

@@ -33,9 +33,9 @@ type fakeInspector struct {
 }
 
 const fakeConnections = `{"total":10000,"sort":"pending","connections":[
- {"id":"17","address":"192.0.2.1:1234","protocol":"websocket","format":"json","tls":true,"channels":["prices","\u001b[2J\u202eevil\u0000` + "\xff" + `` +
+ {"id":"17","address":"192.0.2.1:1234","protocol":"websocket","format":"json","compression":"permessage-deflate","tls":true,"channels":["prices","\u001b[2J\u202eevil\u0000` + "\xff" + `` +
 	`AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"],"state":"blocked","pending_bytes":3355443,"unsent_age_ms":1234,"lag":12,"rtt_us":120,"loop":0},
- {"id":"9","address":"[2001:db8::1]:443","protocol":"event_stream","format":"raw","tls":false,"channels":[],"state":"open","pending_bytes":0,"unsent_age_ms":0,"lag":0,"rtt_us":2500,"loop":1}]}`
+ {"id":"9","address":"[2001:db8::1]:443","protocol":"event_stream","format":"raw","compression":"gzip","tls":false,"channels":[],"state":"open","pending_bytes":0,"unsent_age_ms":0,"lag":0,"rtt_us":2500,"loop":1}]}`
 
 func newFakeInspector(t *testing.T) *fakeInspector {
 	f := &fakeInspector{asked: make(chan string, 100)}
@@ -99,9 +99,9 @@ func TestTopPrintsOneTableWhereNoTerminalIs(t *testing.T) {
 	const want = `connections 10,000  blocked 12  buffered 3.2MiB  dropped 7  loop lag 1.2ms
 since start: received 1,000  published 1,500  delivered 1,500,000  sent 10MiB
 
-ID  PENDING   AGE  LAG    RTT  STATE    ADDRESS            CHANNELS                                  KIND                LOOP
-17   3.2MiB  1.2s   12  120us  blocked  192.0.2.1:1234     prices,[2Jevil` + "\ufffd" + `AAAAAAAAAAAAAAAAAAAAAA...  websocket/json/tls  0
- 9       0B     -    0  2.5ms  open     [2001:db8::1]:443  -                                         event_stream        1
+ID  PENDING   AGE  LAG    RTT  STATE    ADDRESS            CHANNELS                                  KIND                        LOOP
+17   3.2MiB  1.2s   12  120us  blocked  192.0.2.1:1234     prices,[2Jevil` + "\ufffd" + `AAAAAAAAAAAAAAAAAAAAAA...  websocket/json/deflate/tls  0
+ 9       0B     -    0  2.5ms  open     [2001:db8::1]:443  -                                         event_stream/gzip           1
 and 9,998 more
 `
 	if diff := cmp.Diff(want, stdout); diff != "" || code != 0 || stderr != "" {

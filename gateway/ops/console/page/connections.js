@@ -29,7 +29,7 @@ export class ConnectionTable {
 
   row(c) {
     return el("tr", {},
-      el("th", { scope: "row" }, el("span", { class: "name" }, c.address), el("span", { class: "under" }, [c.user, `${c.protocol} ${c.format}`, c.tls ? "TLS" : ""].filter(Boolean).join(" · "))),
+      el("th", { scope: "row" }, el("span", { class: "name" }, c.address), el("span", { class: "under" }, [c.user, `${c.protocol} ${c.format}`, c.compression, c.tls ? "TLS" : ""].filter(Boolean).join(" · "))),
       el("td", { class: "wide" }), el("td", {}, el("span", { class: "badge" })), el("td", { class: "n wide" }), el("td", { class: "n wide" }), el("td", { class: "n wide" }), el("td", { class: "n wide" }),
       el("td", {}, el("button", { class: "small", onclick: () => this.close(c), "aria-label": `Close the connection of ${c.address}` }, "Close")));
   }
