@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/gateway/access/auth"
 	"sluice/gateway/clienttest"
@@ -266,6 +267,26 @@ func TestStreamsAreEncodedForThoseWhoAskForIt(t *testing.T) {
 			t.Errorf("%q: %v", accept, resp)
 		}
 	}
+}
+
+// A stream's last event is a piece of its gzip member, too.
+func TestCompressedStreamsEndWithTheReason(t *testing.T) {
+	t.Parallel()
+	s := start(t, compressing(Config{PingInterval: time.Second}))
+	stream := clienttest.Stream(t, s, "/sse/x", clienttest.AcceptGzip)
+	stream.WantBegin("it begins", 0)
+	s.Pass(1)
+	stream.WantEvent("it is kept alive", ":\n")
+	s.publish("x", "last")
+	if got := stream.Event(); !strings.HasSuffix(got, "data: last\n") {
+		t.Errorf("got %q", got)
+	}
+	s.Each(func(c *loop.Conn) {
+		c.Close(loop.ReasonDisconnected)
+		c.Settle()
+	})
+	stream.WantEvent("it ends", "event: close\ndata: {\"code\":1008,\"reason\":\"closed by the server's API\"}\n")
+	stream.WantEOF("nothing is behind it")
 }
 
 func TestInspectorShowsWhatIsCompressed(t *testing.T) {
