@@ -46,7 +46,7 @@ func TestFailIf(t *testing.T) {
 func TestFailIfRefusesWhatItDoesNotKnow(t *testing.T) {
 	for text, why := range map[string]string{
 		"lost":               "not a comparison",
-		"loss>0":             "the metrics are catch_up, channels, cut, deliver",
+		"loss>0":             "the metrics are bytes_per_delivery, catch_up, channels, cut, deliver",
 		"lost=0":             "unknown operator",
 		"lost>many":          "not a number",
 		"lost>5%":            "not a number",

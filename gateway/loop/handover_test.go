@@ -167,7 +167,11 @@ func (n *numbered) read() error {
 			if h.OpCode != ws.OpText {
 				return fmt.Errorf("%v %q", h.OpCode, p)
 			}
-			text = string(p)
+			if text = string(p); h.Rsv1() { // with -deflate
+				if text, err = clienttest.Inflated(text); err != nil {
+					return err
+				}
+			}
 		}
 		if n.kind == "json" {
 			var r struct{ Data string }
@@ -236,7 +240,7 @@ func handOverUnderLoad(t *testing.T, seed uint64) {
 				n.cl = clienttest.Connect(t, a)
 			}
 			if kind == "sse" {
-				n.cl.Write("GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n")
+				n.cl.Stream(target)
 			} else {
 				n.cl.Upgrade(target)
 			}
@@ -255,7 +259,7 @@ func handOverUnderLoad(t *testing.T, seed uint64) {
 			running.Go(func() {
 				<-begin
 				for k := range messages {
-					f := clienttest.Text(fmt.Sprintf("p%d.%d-%d %s", c, i, k, strings.Repeat("x", pub.IntN(900))))
+					f := clienttest.Text(fmt.Sprintf("p%d.%d-%d %s", c, i, k, clienttest.Noise(pub.IntN(900))))
 					cut := pub.IntN(len(f) + 1)
 					cl.Write(f[:cut])
 					if pub.IntN(4) == 0 {
