@@ -276,8 +276,23 @@ func handOverUnderLoad(t *testing.T, seed uint64) {
 		clienttest.WaitFor(t, "messages to be sent", func() bool { return sent.Load() >= channels*publishers*messages*part/4 })
 	}
 	reach(1)
+	var coming sync.WaitGroup
+	stop := make(chan struct{})
+	coming.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				cl := clienttest.Dial(t, a, "/ws/c0")
+				cl.Vanish()
+			}
+		}
+	})
 	handOver(t, a, failed, seed, false)
 	reach(2)
+	close(stop)
+	coming.Wait()
 	time.Sleep(time.Duration(r.IntN(5000)) * time.Microsecond)
 	handOver(t, a, b, seed, true)
 	running.Wait()
@@ -287,6 +302,59 @@ func handOverUnderLoad(t *testing.T, seed uint64) {
 	for _, name := range []string{"c0", "c1"} {
 		if got := b.space.Find(name).Newest().Offset; got != publishers*messages {
 			t.Errorf("%s is at %d, want %d", name, got, publishers*messages)
+		}
+	}
+}
+
+// A publication that waits is done by the new loops, and then what its client has sent behind it.
+func TestHandOverOfOneThatWaits(t *testing.T) {
+	if *clienttest.OverTLS {
+		t.Skip("connections with TLS cannot be handed over")
+	}
+	cfg := loopsConfig{PingInterval: -1, ChannelBuffer: 64 << 10}
+	a, b := startLoops(t, cfg), startLoops(t, cfg)
+	full := clienttest.HoldFull(t, a.space, "x", 16<<10)
+	reader := clienttest.Dial(t, a, "/ws/x")
+	publisher := clienttest.Dial(t, a, "/ws/x?echo=off")
+	publisher.Send(clienttest.Text("one"+clienttest.Stars(16<<10)), clienttest.Text("two"), clienttest.Text("three"))
+	clienttest.WaitFor(t, "the publication to wait", func() bool { return a.publishersWaiting("x") == 1 })
+	handOver(t, a, b, 1, true)
+	a.space.Leave(&full.Reader)
+	for _, want := range []string{"one" + clienttest.Stars(16<<10), "two", "three"} {
+		reader.WantText("the publications in their order", want)
+	}
+}
+
+// Readers that are far behind hold the log in the new process, on whichever loop they are.
+func TestHandOverOfLaggards(t *testing.T) {
+	if *clienttest.OverTLS {
+		t.Skip("connections with TLS cannot be handed over")
+	}
+	cfg := loopsConfig{PingInterval: -1, ChannelBuffer: 64 << 10, SendBuffer: 4 << 10, Loops: 3}
+	a, b := startLoops(t, cfg), startLoops(t, cfg)
+	var readers []*clienttest.Client
+	for range 6 {
+		readers = append(readers, clienttest.DialSmall(t, a, "/ws/x"))
+	}
+	n := 0
+	publish := func(s *loops, most int) {
+		for range most {
+			if _, err := s.tryPublish(10*time.Millisecond, "x", fmt.Sprintf("%d %s", n, strings.Repeat("x", 500))); err != nil {
+				return
+			}
+			n++
+		}
+	}
+	publish(a, 90)
+	clienttest.WaitFor(t, "all to be blocked", func() bool { return a.blocked() == 6 })
+	handOver(t, a, b, 1, true)
+	publish(b, 400)
+	for i, cl := range readers {
+		for k := range n {
+			_, text, err := cl.Next()
+			if number, _, _ := strings.Cut(text, " "); err != nil || number != fmt.Sprint(k) {
+				t.Fatalf("reader %d: message %q (%v), want %d of %d", i, number, err, k, n)
+			}
 		}
 	}
 }
