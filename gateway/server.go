@@ -338,7 +338,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if !s.edge.Close() {
 		return ErrServerClosed
 	}
-	ended, err := s.set.Stop(ctx)
+	ended, err := s.set.Stop(ctx, s.cfg.DrainDuration)
 	if !ended {
 		return err
 	}

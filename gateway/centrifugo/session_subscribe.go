@@ -309,18 +309,19 @@ func (c clientConn) showPresence(name string) {
 	}
 }
 
-// Left implements loop.Protocol: who was there is not there any more.
+// Left implements loop.Protocol: who was there is not there any more. The leave of a client that comes back elsewhere
+// is not announced: it would be gone for a moment.
 func (p *Protocol) Left(conn *loop.Conn, r *loop.Ref) {
 	flags := *r.Flags()
 	if flags&(refPresent|refAnnounced) == 0 {
 		return
 	}
-	c, l, name := p.Client(conn), conn.Loop(), r.Channel()
+	c, name := p.Client(conn), r.Channel()
 	if flags&refPresent != 0 {
 		p.Presence.Remove(name, c.ID())
 	}
-	if flags&refAnnounced != 0 && !l.Stopping() { // at the end everybody leaves, and nobody needs to be told
-		c.announcer().announce(l, channel.KindLeave, r.Group().Log().Channel(), c.who(name))
+	if flags&refAnnounced != 0 && !conn.ComesBack() {
+		c.announcer().announce(conn.Loop(), channel.KindLeave, r.Group().Log().Channel(), c.who(name))
 	}
 	*r.Flags() &^= refPresent | refAnnounced
 }

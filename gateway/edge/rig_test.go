@@ -231,7 +231,7 @@ func (s *rig) Endpoint() clienttest.Endpoint {
 func (s *rig) stop(ctx context.Context) error {
 	s.edge.Close()
 	s.seconds.Reset(time.Second) // connections that do not end in order end by their deadlines
-	ended, err := s.set.Stop(ctx)
+	ended, err := s.set.Stop(ctx, 0)
 	if ended {
 		s.edge.Wait()
 		s.verifying.Wait()

@@ -53,7 +53,7 @@ type Origin interface {
 // in reaches it.
 func (a *Arrival) Deliver(l *Loop) {
 	defer a.From.Leave()
-	if l.stopping {
+	if l.drain != nil {
 		a.refuse(l.set, ErrStopping)
 		return
 	}

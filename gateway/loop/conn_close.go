@@ -61,6 +61,7 @@ func (c *Conn) closeWith(why Reason, code ws.StatusCode) {
 	switch {
 	case c.Phase == phaseOpen:
 		c.Phase, c.reason, c.code = phaseClosing, why, code
+		l.stats.Closing.Add(1)
 		c.retract()
 		if l.debug {
 			c.extra().client = c.From() // for the record at the end, when the socket does not know it any more
@@ -217,6 +218,9 @@ func (c *Conn) die() {
 		return
 	}
 	c.unpark()
+	if c.Phase != phaseOpen {
+		l.stats.Closing.Add(-1)
+	}
 	c.Phase = phaseDead
 	c.retract()
 	l.leaveAll(c)

@@ -279,7 +279,8 @@ func (g *Giving) release(last func(*Loop)) {
 
 // Given lets the loops go on without the connections that were handed over: these are forgotten, and their descriptors
 // closed, which the other process has, too. All others are told to come back (ReasonMoved), spread over at most
-// that time. Nothing is read from them any more, and nothing is published.
+// that time (Set.Drain says how far that has come). Nothing is read from them any more, and nothing is published. Stop
+// then waits for them.
 func (g *Giving) Given(over time.Duration) {
 	g.release(func(l *Loop) {
 		l.engine = handedOver{l.engine}
@@ -290,7 +291,7 @@ func (g *Giving) Given(over time.Duration) {
 			}
 		}
 		l.bury()
-		l.retire(over)
+		l.beginDrain(ReasonMoved, over)
 	})
 }
 
@@ -321,16 +322,6 @@ func (c *Conn) letGo() {
 	l.cfg.Admission.Left(c.seat, c.has(bitRefused))
 	c.seat = 0
 	l.dead = append(l.dead, c)
-}
-
-// retire closes the connections that are left.
-func (l *Loop) retire(over time.Duration) {
-	for i := len(l.conns) - 1; i >= 0; i-- {
-		l.conns[i].step(func(c *Conn) {
-			c.Close(ReasonMoved)
-			c.Settle()
-		})
-	}
 }
 
 // handedOver is the engine of a loop that has handed its connections over: another process has it now.

@@ -230,7 +230,7 @@ func (l *Loop) checkGroups(refs int) error {
 			return fmt.Errorf("connection %d waits for its turn, and is not listed", c.id)
 		}
 	}
-	if len(lost) > 0 && !l.pacing {
+	if len(lost) > 0 && !l.lostTurn.set {
 		return fmt.Errorf("%d connections wait for their turn, and nothing looks at them", len(lost))
 	}
 	return nil

@@ -87,8 +87,7 @@ type Loop struct {
 	fenced    []*Conn          // that have reached a fence, see lost.go
 	lost      connQueue        // that wait for their turn to be notified
 	pacer     pacer            // of those turns
-	pacing    bool             // paceTimer runs
-	paceTimer *time.Timer
+	lostTurn  alarm            // for the next of them
 	timer     *time.Timer
 	timerAt   time.Time
 	dead      []*Conn // descriptors to close at the end of the turn
@@ -100,12 +99,11 @@ type Loop struct {
 	turning   bool     // turn runs: it sees to what is put into sweeps meanwhile
 	passing   *passing // connections are handed over, see give.go; nil if not
 	frozen    func()   // to be called at the end of the turn; nil for nothing
-	stopping  bool
-	toStop    int  // connections before it are not told yet that the server stops
-	done      bool // the server was told that nobody is left
-	asked     bool // a ping was out to the connection whose bytes are parsed
-	inHook    bool // the hook runs: a panic is not the client's doing
-	panicking int  // panics that are being dealt with: that of a step, and those of what ends its connection
+	drain     *drain   // all connections are being closed; nil if not
+	done      bool     // the server was told that nobody is left
+	asked     bool     // a ping was out to the connection whose bytes are parsed
+	inHook    bool     // the hook runs: a panic is not the client's doing
+	panicking int      // panics that are being dealt with: that of a step, and those of what ends its connection
 	outboxes  []*outbox
 	inputs    []*input
 	frames    []*frame.State
@@ -149,7 +147,7 @@ func bareLoop(s *Set, index int) *Loop {
 		lastTick: now,
 		heldMax:  s.cfg.HeldMax,
 		encode:   channel.Scratch{Limit: encodeMax},
-		pacer:    pacer{over: s.cfg.DrainDuration},
+		pacer:    pacer{over: s.cfg.DrainDuration, burst: paceLeast},
 		stats:    Stats{ByClass: newClassStats(s.cfg.Space.Classes())},
 	}
 }
@@ -167,8 +165,8 @@ func (l *Loop) Now() uint32 { return l.now }
 // Index returns the loop's number among the server's, from 0.
 func (l *Loop) Index() int { return l.index }
 
-// Stopping reports whether the server stops: all connections are being closed.
-func (l *Loop) Stopping() bool { return l.stopping }
+// Draining reports whether all connections are being closed.
+func (l *Loop) Draining() bool { return l.drain != nil }
 
 // Stats returns the loop's statistics.
 func (l *Loop) Stats() *Stats { return &l.stats }
@@ -196,8 +194,8 @@ func (l *Loop) turn() {
 	l.catchUpSome()
 	l.sweep()
 	l.lostSome()
-	if l.stopping {
-		l.stopSome()
+	if l.drain != nil {
+		l.drainSome()
 	}
 	l.bury()
 	if l.passing != nil {
@@ -247,7 +245,7 @@ func (l *Loop) bury() {
 		l.dead[i] = nil
 	}
 	l.dead = l.dead[:0]
-	if l.stopping && len(l.conns) == 0 && !l.done {
+	if l.drain != nil && len(l.conns) == 0 && !l.done {
 		l.done = true
 		l.set.Running.Done()
 	}
@@ -394,46 +392,6 @@ func (c *Conn) shed() {
 	c.Close(ReasonBudget) // lets its input go
 	if c.adjust(); c.Out != nil && c.Out.size() > outboxKeep {
 		c.kill(ReasonBudget) // its output stands in the way of a Close frame
-	}
-}
-
-// stop is posted at shutdown: every client is closed with the reason, after what was
-// published before.
-type stop struct{}
-
-// Deliver begins to close the loop's connections.
-func (stop) Deliver(l *Loop) {
-	l.stopping = true
-	l.toStop = len(l.conns)
-}
-
-// stopSome closes some more. It goes down from the end: a connection that leaves has its
-// place taken by the last one, which was closed already.
-func (l *Loop) stopSome() {
-	for n := 0; n < l.turnWrites && l.toStop > 0; n++ {
-		if l.toStop = min(l.toStop, len(l.conns)) - 1; l.toStop < 0 {
-			break
-		}
-		c := l.conns[l.toStop]
-		c.step((*Conn).stop)
-	}
-	if l.toStop > 0 {
-		l.poller.Wake()
-	}
-}
-
-func (c *Conn) stop() {
-	c.Close(ReasonShutdown)
-	c.Settle()
-}
-
-// abort is posted when the time for shutting down is over.
-type abort struct{}
-
-// Deliver ends the loop's connections at once.
-func (abort) Deliver(l *Loop) {
-	for len(l.conns) > 0 {
-		l.conns[len(l.conns)-1].step(func(c *Conn) { c.kill(ReasonShutdown) })
 	}
 }
 

@@ -50,7 +50,8 @@ type loopsConfig struct {
 	PingInterval, PongTimeout                                            time.Duration
 	WriteTimeout, CloseTimeout, MessageTimeout, LoopTimeout, BatchWindow time.Duration
 	DrainDuration                                                        time.Duration
-	Skips                                                                bool // slow subscribers skip to the newest publication
+	StopOver                                                             time.Duration // the loops stop at a pace, while no time passes
+	Skips                                                                bool          // slow subscribers skip to the newest publication
 	OnMessage                                                            func(channel string, payload []byte, binary bool, conn uint64) bool
 	Engine                                                               engine.Engine
 	Remote                                                               channel.Attacher // makes the space remote
@@ -176,11 +177,13 @@ func serveLoops(t testing.TB, cfg loopsConfig, secured bool) *loops {
 		}
 	})
 	s.stop = func(ctx context.Context) (bool, error) {
-		s.clock.Start()
+		if cfg.StopOver == 0 {
+			s.clock.Start()
+		}
 		seconds.Reset(time.Second) // connections that do not end in order end by their deadlines
 		l.Close()                  // ignored: nobody connects any more
 		defer serving.Wait()
-		return s.set.Stop(ctx)
+		return s.set.Stop(ctx, cfg.StopOver)
 	}
 	t.Cleanup(s.shutdown)
 	return s

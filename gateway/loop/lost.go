@@ -2,7 +2,6 @@ package loop
 
 import (
 	"math"
-	"time"
 
 	"sluice/gateway/channel"
 )
@@ -123,22 +122,15 @@ func (c *Conn) waitAtFences() {
 
 // paceLater has the loop look at who has a turn.
 func (l *Loop) paceLater() {
-	wait := l.pacer.wait(len(l.conns))
-	switch {
-	case l.paceTimer == nil:
-		l.paceTimer = time.AfterFunc(wait, func() { l.Post(paceOver{}) })
-	case !l.pacing:
-		l.paceTimer.Reset(wait)
-	}
-	l.pacing = true
+	l.lostTurn.in(l, l.pacer.wait(len(l.conns)), lostTurn{})
 }
 
-// paceOver is posted by the loop's timer.
-type paceOver struct{}
+// lostTurn is posted when there may be a turn.
+type lostTurn struct{}
 
 // Deliver notifies the clients that have a turn.
-func (paceOver) Deliver(l *Loop) {
-	l.pacing = false
+func (lostTurn) Deliver(l *Loop) {
+	l.lostTurn.set = false
 	for n := 0; l.lost.len() > 0 && n < l.turnWrites; {
 		c := l.lost.first()
 		if !c.waitsForTurn() {

@@ -135,7 +135,7 @@ func (p *machinePeer) plainHello(how byte) Hello {
 // arrive brings a new client, if the place is free.
 func (m *machine) arrive(i int, what, how byte) {
 	old := m.peers[i]
-	if old != nil && !old.sock.closed || m.l.stopping {
+	if old != nil && !old.sock.closed || m.l.drain != nil {
 		return
 	}
 	if old != nil {

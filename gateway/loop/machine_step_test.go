@@ -81,7 +81,7 @@ func (m *machine) step(op, arg byte) {
 	case op < 63:
 		m.ask(arg, m.next())
 	case arg > 250:
-		m.l.Post(stop{})
+		m.l.Post(stop{over: time.Duration(arg&1) * time.Second})
 	case arg&4 != 0:
 		m.later = 1 + int(arg>>5)
 	default:

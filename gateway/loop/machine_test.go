@@ -452,8 +452,11 @@ func (m *machine) check() {
 	if l.timer != nil {
 		l.timer.Stop() // pass is its time
 	}
-	if l.paceTimer != nil {
-		l.paceTimer.Stop() // likewise
+	if l.lostTurn.timer != nil {
+		l.lostTurn.timer.Stop() // likewise
+	}
+	if l.drain != nil && l.drain.turn.timer != nil {
+		l.drain.turn.timer.Stop() // likewise
 	}
 	if l.awayTimer != nil {
 		l.awayTimer.Stop()
@@ -515,8 +518,11 @@ func (m *machine) pass(d time.Duration) {
 	if m.l.readClock(); len(m.l.delayed) > 0 {
 		m.l.Post(delayOver{})
 	}
-	if m.l.pacing {
-		m.l.Post(paceOver{})
+	if m.l.lostTurn.set {
+		m.l.Post(lostTurn{})
+	}
+	if m.l.drain != nil && m.l.drain.turn.set {
+		m.l.Post(drainTurn{})
 	}
 	if len(m.l.away) > 0 {
 		m.l.Post(awayOver{})
@@ -547,7 +553,7 @@ func (m *machine) rest() {
 			busy = true
 			m.l.turn()
 		}
-		if len(m.l.delayed) > 0 || m.l.pacing || len(m.l.away) > 0 {
+		if len(m.l.delayed) > 0 || m.l.lostTurn.set || m.l.drain != nil && m.l.drain.turn.set || len(m.l.away) > 0 {
 			busy = true
 			m.pass(50 * time.Millisecond)
 		}
@@ -582,7 +588,7 @@ func (m *machine) end() {
 		m.turn()
 		m.check()
 	}
-	l.stopping = true // joins and leaves are not announced any more
+	l.Post(stop{}) // leaves are not announced any more
 	l.Post(abort{})
 	for range 3 {
 		m.turn()

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -22,7 +23,7 @@ func TestPacerSpreadsTurns(t *testing.T) {
 		{90_000, 30 * time.Second, 3000, 31 * time.Second},
 		{90_000, time.Second, 90_000, 1100 * time.Millisecond},
 	} {
-		p, now := pacer{over: tt.over}, time.Unix(1000, 0)
+		p, now := pacer{over: tt.over, burst: paceLeast}, time.Unix(1000, 0)
 		begin, waiting := now, tt.clients
 		var turns []time.Time
 		for waiting > 0 {
@@ -54,8 +55,8 @@ func TestPacerSpreadsTurns(t *testing.T) {
 // Turns that nobody has taken are not saved for later.
 func TestPacerSavesFewTurns(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct{ clients, want int }{{1000, paceLeast}, {300_000, 500}} {
-		p, now := pacer{over: 30 * time.Second}, time.Unix(1000, 0)
+	for _, tt := range []struct{ clients, want int }{{1000, paceLeast}, {300_000, 2000}} {
+		p, now := pacer{over: 30 * time.Second, burst: paceLeast}, time.Unix(1000, 0)
 		p.take(now, tt.clients)
 		now = now.Add(time.Hour)
 		got := 0
@@ -64,6 +65,29 @@ func TestPacerSavesFewTurns(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("%d clients, after an hour: %d turns at once, want %d", tt.clients, got, tt.want)
+		}
+	}
+}
+
+// Without a burst, the turns are even from the first to the last.
+func TestPacerIsEven(t *testing.T) {
+	t.Parallel()
+	for _, late := range []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond} { // the looks at it
+		const clients, over = 10_000, 30 * time.Second
+		p, begin := pacer{over: over}, time.Unix(1000, 0)
+		p.begin(begin, clients)
+		var bySecond [32]int
+		now := begin
+		for left := clients; left > 0; now = now.Add(p.wait(clients) + late) {
+			for ; left > 0 && p.take(now, clients); left-- {
+				bySecond[now.Sub(begin)/time.Second]++
+			}
+		}
+		if took := now.Sub(begin); took < over-time.Second || took > over+time.Second {
+			t.Errorf("looks %v late: it took %v, want %v", late, took, over)
+		}
+		if most := slices.Max(bySecond[:]); most > clients/30*12/10 {
+			t.Errorf("looks %v late: %d turns in one second, want about %d: %v", late, most, clients/30, bySecond)
 		}
 	}
 }

@@ -60,6 +60,8 @@ type reasonInfo struct {
 	// waits: after our Close frame the client's own is waited for. Not where it
 	// has come, or nothing sensible is to be expected.
 	waits bool
+	// back: the client is told to come back, as all clients are.
+	back bool
 	// loud: an operator wants to know without having asked, because the gateway has cut
 	// off a client that wanted to stay.
 	loud bool
@@ -91,8 +93,8 @@ var reasons = [ReasonCount]reasonInfo{
 	ReasonBudget:         {label: "budget", code: statusTryAgainLater, text: "out of buffer memory", cut: true, loud: true},
 	ReasonChannels:       {label: "too_many_channels", code: statusTryAgainLater, text: "too many channels", waits: true, loud: true},
 	ReasonUnavailable:    {label: "unavailable", code: statusTryAgainLater, text: "unavailable: try again later", waits: true, loud: true},
-	ReasonShutdown:       {label: "shutdown", code: ws.StatusGoingAway, text: "server is shutting down", waits: true},
-	ReasonMoved:          {label: "moved", code: statusServiceRestart, text: "the server was upgraded: reconnect", waits: true},
+	ReasonShutdown:       {label: "shutdown", code: ws.StatusGoingAway, text: "server is shutting down", waits: true, back: true},
+	ReasonMoved:          {label: "moved", code: statusServiceRestart, text: "the server was upgraded: reconnect", waits: true, back: true},
 	ReasonPanic:          {label: "panic", code: ws.StatusInternalServerError, text: "internal error"},
 	ReasonInternal:       {label: "internal", code: ws.StatusInternalServerError, text: "internal error", cut: true},
 	ReasonOperator:       {label: "operator", code: ws.StatusPolicyViolation, text: "closed by an operator", cut: true, waits: true, loud: true},

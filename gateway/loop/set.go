@@ -29,7 +29,7 @@ type Config struct {
 	CloseTimeout time.Duration
 	// MessageTimeout bounds the time for one message, and for one TLS record.
 	MessageTimeout time.Duration
-	// DrainDuration is how long it takes to close all connections of a loop that have to be, at a pace. 0: no pace.
+	// DrainDuration is how long it takes to notify all connections of a loop that have lost something, at a pace. 0: no pace.
 	DrainDuration time.Duration
 	// LoopTimeout is how long a loop may be stuck before Failed is called. Negative: for ever.
 	LoopTimeout time.Duration
@@ -86,7 +86,6 @@ type Set struct {
 	// Set at construction.
 	cfg     Config
 	loops   []*Loop
-	ending  chan struct{} // closed when stop begins
 	stopped chan struct{} // closed when the loops have ended
 
 	watchdog *watchdog
@@ -121,7 +120,7 @@ func bareSet(cfg Config) *Set {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	s := &Set{cfg: cfg, ending: make(chan struct{}), stopped: make(chan struct{})}
+	s := &Set{cfg: cfg, stopped: make(chan struct{})}
 	s.encoders.background = &s.background
 	for s.cfg.Node == 0 {
 		var b [4]byte
@@ -160,9 +159,12 @@ func (s *Set) Arrive(a *Arrival) {
 }
 
 // Shrink lets memory go that only a storm of connections needed.
-func (s *Set) Shrink() {
+func (s *Set) Shrink() { s.post(shrink{}) }
+
+// post posts a message without state to all loops.
+func (s *Set) post(m Message) {
 	for _, l := range s.loops {
-		l.Post(shrink{})
+		l.Post(m)
 	}
 }
 
@@ -170,28 +172,35 @@ func (s *Set) Shrink() {
 const abortTimeout = 2 * time.Second
 
 // Stop sends each client what was published before, closes its connection with the reason, and
-// waits until all have ended; then it stops the loops. If ctx ends first, it cuts off the
+// waits until all have ended; then it stops the loops. It spreads the closes over a time, 0 for all at once, and
+// closes what is left shortly before ctx ends. If ctx ends first, it cuts off the
 // remaining connections and returns ctx's error. It reports whether the loops have ended: one that
 // is stuck, in a hook or in the kernel, cannot be stopped, and the process should end.
-func (s *Set) Stop(ctx context.Context) (ended bool, err error) {
-	close(s.ending)
-	for _, l := range s.loops {
-		l.Post(stop{})
+func (s *Set) Stop(ctx context.Context, over time.Duration) (ended bool, err error) {
+	var late <-chan time.Time
+	if end, ok := ctx.Deadline(); ok {
+		left := time.Until(end)
+		left -= min(left/5, hurryMost)
+		over, late = min(over, left), time.After(left)
 	}
+	s.post(stop{over})
 	gone := make(chan struct{})
 	go func() {
 		s.Running.Wait()
 		close(gone)
 	}()
-	select {
-	case <-gone:
-		s.end()
-		return true, nil
-	case <-ctx.Done():
+	for waiting := true; waiting; {
+		select {
+		case <-gone:
+			s.end()
+			return true, nil
+		case <-late:
+			s.post(hurry{})
+		case <-ctx.Done():
+			waiting = false
+		}
 	}
-	for _, l := range s.loops {
-		l.Post(abort{})
-	}
+	s.post(abort{})
 	select {
 	case <-gone:
 		s.end()

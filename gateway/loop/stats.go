@@ -15,6 +15,8 @@ type Stats struct {
 	Blocked     atomic.Int64
 	Held        atomic.Int64 // bytes
 	Users       atomic.Int64
+	Closing     atomic.Int64 // of Connections, those that are being closed
+	Draining    atomic.Int64 // Connections when the loop began to close all; 0 before
 
 	BytesIn, BytesOut     atomic.Uint64
 	Messages              atomic.Uint64
