@@ -78,7 +78,7 @@ func TestMistakesAreAnswered(t *testing.T) {
 		{"secret", "--token-hmac-secret-file short", "", 2, "--token-hmac-secret-file short", "must be at least 32", "Generate one with 'sluice token secret'"},
 		{"insecure within reach", "--insecure --listen :8100", "", 2, "--listen :8100", "other machines can reach", "listen on 127.0.0.1"},
 		{"internal listener within reach", "--internal-listen :9100", "", 2, "--internal-listen :9100", "other machines can reach it", "--api-key-file"},
-		{"name of a figure", "bench fanout --fail-if foo>1", "", 2, `--fail-if "foo>1"`, "no metric", "the metrics are catch_up"},
+		{"name of a figure", "bench fanout --fail-if foo>1", "", 2, `--fail-if "foo>1"`, "no metric", "the metrics are bytes_per_delivery"},
 		{"token", "token verify --token-hmac-secret-file secret " + wrongToken, "", 1, "invalid token", `claim "sub"`, "must be a string or an integer"},
 		{"sub at the internal listener", "sub news --url " + g.internal, "", 1, "404", "internal listener", "public one, by default on port 8000"},
 		{"pub at the internal listener", "pub news hello --url " + g.internal, "", 1, "404", "internal listener", "public one, by default on port 8000"},
