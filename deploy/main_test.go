@@ -179,7 +179,7 @@ func environment(more ...string) []string { return append(child.Environ(), more.
 // serve starts a gateway on free loopback ports. It does not take long to stop.
 func serve(t *testing.T, args ...string) *child.Process {
 	t.Helper()
-	return ready(t, run(t, exec.Command(sluice(t), child.Arguments(append([]string{"--shutdown-timeout", "5s", "--close-timeout", "1s"}, args...)...)...)))
+	return ready(t, run(t, exec.Command(sluice(t), child.Arguments(append([]string{"--shutdown-timeout", "5s", "--drain-duration", "off", "--close-timeout", "1s"}, args...)...)...)))
 }
 
 // ready waits until a gateway says where it listens.

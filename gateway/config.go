@@ -230,9 +230,12 @@ type Config struct {
 	// CloseTimeout is how long the gateway tries to send a closing connection its last
 	// bytes and waits for its Close frame.
 	CloseTimeout time.Duration `name:"close-timeout" group:"Timeouts" default:"5s" min:"1s" help:"time limit for the closing handshake, including the last bytes to the client"`
+	// DrainDelay is how long a server that shuts down still accepts connections, while it is not ready
+	// any more: the time that a load balancer needs to notice.
+	DrainDelay time.Duration `name:"drain-delay" group:"Timeouts" default:"0s" help:"how long the gateway still accepts clients after SIGINT or SIGTERM, while /readyz responds with 503: the time that load balancers need to notice"`
 	// DrainDuration is how long it takes to close all connections that have to reconnect, at a pace,
 	// so that they do not come back all at once. A few are closed without a pace.
-	DrainDuration time.Duration `name:"drain-duration" group:"Timeouts" default:"30s" min:"1s" help:"time over which clients that must reconnect are told to, so that they do not all come back at once: after lost messages, all clients within this time, and a hundred per second and event loop at least"`
+	DrainDuration time.Duration `name:"drain-duration" group:"Timeouts" default:"10s" min:"1s" off:"all at once" help:"time over which clients that must reconnect are told to, so that they do not all come back at once, or off: all clients when the gateway stops, and those that have lost messages. It takes less time for few clients, because at least a hundred are told per second and event loop"`
 	// LoopTimeout is how long an event loop may be stuck before [Server.Failed] delivers
 	// ErrLoopStuck, in whole seconds.
 	LoopTimeout time.Duration `name:"loop-timeout" group:"Timeouts" default:"30s" min:"11s, or off" small:"is too short: the process must run long enough to log a stuck loop's stack, which happens after 10 s" off:"never" help:"how long an event loop may be stuck before the process exits with status 70: 11s or more, or off. /readyz responds with 503 after 2s, /healthz after 10s"`

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -86,6 +87,7 @@ type Server struct {
 	failed          chan error // has room for one: the first failure is the one to report
 
 	complete   atomic.Bool    // New has set all fields
+	draining   atomic.Bool    // Shutdown was called
 	background sync.WaitGroup // ops.KeepHouse, verifiers, and what watches the engine
 }
 
@@ -193,7 +195,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 	s.node = s.newNode()
 	s.engine.Answer(s.node.Answer)
 	s.complete.Store(true)
-	s.inside = &control.Inside{Node: s.node, Ready: s.Ready, Waits: s.engine.Waits, Names: s.names, Logger: s.cfg.Logger}
+	s.inside = &control.Inside{Node: s.node, Ready: s.edge.Ready, Draining: s.Draining, Waits: s.engine.Waits, Names: s.names, Logger: s.cfg.Logger}
 	s.fixed.Look(0) // before the housekeeping, which goes on with it
 	s.background.Go(func() { ops.KeepHouse(s.set.Stopped(), s.trim, s.arrived, s.set.Shrink) })
 	s.background.Go(func() { s.engine.Watch(s.set.Stopped(), s.fail) })
@@ -328,24 +330,46 @@ func (s *Server) arrived() uint64 {
 func (s *Server) Waits() string { return s.engine.Waits() }
 
 // Ready reports whether the server accepts connections: after Serve, and until Shutdown.
-func (s *Server) Ready() bool { return s.edge.Ready() }
+func (s *Server) Ready() bool { return !s.draining.Load() && s.edge.Ready() }
 
-// Shutdown stops accepting connections, sends each client what was published before, closes
-// its connection with code 1001, and waits for it to disconnect. Then it stops the event
-// loops, and the engine. If ctx ends first, it cuts off the remaining connections and returns ctx's error. A second call returns
-// ErrServerClosed at once.
+// Draining reports whether Shutdown was called.
+func (s *Server) Draining() bool { return s.draining.Load() }
+
+// Drain is how far Shutdown has come with closing connections.
+type Drain = loop.Drain
+
+// Drain returns how far Shutdown has come.
+func (s *Server) Drain() Drain { return s.set.Drain() }
+
+// Shutdown goes on accepting connections for Config.DrainDelay, in which the server is not ready any
+// more. Then it stops accepting them, sends each client what was published before, closes
+// its connection with code 1001, and waits for it to disconnect. The closes are in random order, and spread over
+// Config.DrainDuration, or a little less than the time until ctx's deadline. Then it stops the event
+// loops, and the engine. If ctx ends first, it cuts off the remaining connections and returns ctx's error, which wraps
+// ErrLoopStuck if not even that was possible. A second call returns ErrServerClosed at once.
 func (s *Server) Shutdown(ctx context.Context) error {
-	if !s.edge.Close() {
+	if !s.draining.CompareAndSwap(false, true) {
 		return ErrServerClosed
 	}
+	if s.cfg.DrainDelay > 0 {
+		t := time.NewTimer(s.cfg.DrainDelay)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+	}
+	s.edge.Close()
 	ended, err := s.set.Stop(ctx, s.cfg.DrainDuration)
 	if !ended {
-		return err
+		return fmt.Errorf("%w: %w", ErrLoopStuck, err)
 	}
 	s.edge.Wait()
 	s.background.Wait()
 	if failed := s.engine.Close(ctx); err == nil {
 		err = failed
+	} else if failed != nil {
+		err = errors.Join(err, failed)
 	}
 	s.memory.Close()
 	s.sampled.Close() // ignored: as the log is, when it cannot be written

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"sluice/gateway/looptest"
 	"sluice/poller/leaktest"
 
+	"github.com/gobwas/ws"
 	"go.uber.org/goleak"
 )
 
@@ -107,6 +110,97 @@ func TestShutdownIsForcedWhenTimeIsUp(t *testing.T) {
 	}
 	if _, err := blocked.Conn.Write([]byte(clienttest.Text("anybody?"))); err == nil {
 		blocked.Texts() // reads up to the reset
+	}
+}
+
+// A load balancer needs time to notice that the server is not ready: until then, clients are accepted.
+func TestShutdownAcceptsUntilItsDelayIsOver(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{DrainDelay: time.Hour})
+	internal := s.internal("").URL
+	before := clienttest.Dial(t, s, "/ws/x")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- s.shutdown(ctx) }()
+	clienttest.WaitFor(t, "the shutdown to begin", s.Draining)
+	if status, _, text := askHTTP(t, "GET", internal+"/readyz", nil); status != http.StatusServiceUnavailable || strings.TrimSpace(text) != "not ready: draining" {
+		t.Errorf("/readyz: %d %q", status, text)
+	}
+	if status, _, _ := askHTTP(t, "GET", internal+"/healthz", nil); status != http.StatusOK {
+		t.Errorf("/healthz: %d", status)
+	}
+	if s.Ready() {
+		t.Error("it says that it is ready")
+	}
+	during := clienttest.Dial(t, s, "/ws/x")
+	s.publish("x", "during")
+	for _, c := range []*clienttest.Client{before, during} {
+		c.WantText("it is served", "during")
+	}
+	if d := s.Drain(); d != (Drain{Open: 2}) {
+		t.Errorf("before it closes connections: %+v", d)
+	}
+	cancel() // there is no more time
+	if err := clienttest.Receive(t, "Shutdown to return", ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown: %v, want the context's error", err)
+	}
+}
+
+// Clients that were told to come back do not leave, and others do.
+func TestClientsThatComeBackDoNotLeave(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Loops: 1})
+	const members = 8
+	var all []*clienttest.Client
+	for range members {
+		c := member(t, s, "")
+		c.Joins("x", `"join_leave":true`)
+		all = append(all, c)
+	}
+	for i, c := range all { // each sees those that come after it, and itself
+		for range members - i {
+			c.WantTold("a join", `{"push":{"channel":"x","join":{"info":{"user":"","client":"ID"}}}}`)
+		}
+	}
+	s.Clock.Stop()
+	done := make(chan error, 1)
+	go s.once.Do(func() { // in place of shutdown
+		ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
+		defer cancel()
+		done <- s.Shutdown(ctx)
+	})
+	clienttest.WaitFor(t, "some to be told", func() bool { return s.Drain().Total > 0 && s.Drain().Open < members })
+	s.publish("x", "marker")
+	var open []*clienttest.Client
+	for _, c := range all {
+		switch op, text, err := c.Next(); {
+		case err != nil:
+			t.Fatal(err)
+		case op == ws.OpClose:
+			c.IsClose("it comes back", op, text, 3001)
+			c.EndClose("it comes back")
+		case strings.Contains(text, "marker"):
+			open = append(open, c)
+		default:
+			t.Errorf("got %s", text)
+		}
+	}
+	if len(open) < 2 || len(open) == members {
+		t.Fatalf("%d of %d are open", len(open), members)
+	}
+	clienttest.WaitFor(t, "the others to be gone", func() bool { return s.Drain().Closing == 0 })
+	open[0].Does(`{"id":3,"unsubscribe":{"channel":"x"}}`)
+	for _, c := range open[1:] {
+		c.WantTold("the leave of one that leaves", `{"push":{"channel":"x","leave":{"info":{"user":"","client":"ID"}}}}`)
+	}
+	open[0].WantTold("it leaves", `{"id":3,"unsubscribe":{}}`)
+	s.Clock.Start()
+	for _, c := range open {
+		c.WantClose("it is told to come back", 3001)
+	}
+	if err := clienttest.Receive(t, "Shutdown to return", done); err != nil {
+		t.Errorf("Shutdown: %v", err)
 	}
 }
 

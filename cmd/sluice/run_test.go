@@ -83,6 +83,10 @@ func TestWrongCallsAreToldInOneLineEach(t *testing.T) {
 			`--internal-listen 127.0.0.1:9000 is also a --listen address: use another port, or off`}},
 		{"internal listener within reach", nil, "--internal-listen :0", []string{
 			`--internal-listen :0 needs --api-key-file, because other machines can reach it and it allows publishing and profiling; add a key file, or listen on 127.0.0.1`}},
+		{"drain-duration", nil, "--shutdown-timeout 5s", []string{
+			`--drain-duration 10s is longer than --shutdown-timeout 5s: clients would be cut off; raise --shutdown-timeout, or lower --drain-duration`}},
+		{"drain-delay", nil, "--drain-delay 21s", []string{
+			`--drain-delay 21s and --drain-duration 10s are longer than --shutdown-timeout 30s: clients would be cut off; raise --shutdown-timeout, or lower one of them`}},
 		{"no way in", nil, "--listen off", []string{`--listen off leaves no listener for clients: add --tls-listen, or use an address`}},
 		{"off and an address", nil, "--listen off,:8000", []string{`--listen off,:8000: off cannot be combined with an address; remove one of them`}},
 		{"one address plain and with TLS", nil, "--listen :8000 --tls-listen :8000 --tls-self-signed", []string{

@@ -15,11 +15,12 @@ import (
 
 // Inside is the gateway as its internal listener knows it: an ops.Gateway.
 type Inside struct {
-	Node   *Node
-	Ready  func() bool   // connections are accepted
-	Waits  func() string // what the start still waits for; "" for nothing
-	Names  setting.Names
-	Logger *slog.Logger
+	Node     *Node
+	Ready    func() bool   // connections are accepted
+	Draining func() bool   // the server shuts down
+	Waits    func() string // what the start still waits for; "" for nothing
+	Names    setting.Names
+	Logger   *slog.Logger
 }
 
 // UnknownChannel implements ops.Gateway.
@@ -112,7 +113,7 @@ func (n *Inside) Health() (status int, text string) {
 
 // Readiness implements ops.Gateway.
 func (n *Inside) Readiness() (status int, text string) {
-	return ops.Readiness(n.Ready(), n.Waits(), n.Node.Set.Stalled() >= loop.UnreadyAfter)
+	return ops.Readiness(n.Draining(), n.Ready(), n.Waits(), n.Node.Set.Stalled() >= loop.UnreadyAfter)
 }
 
 // SnapshotLoops adds what the metrics say of the loops.

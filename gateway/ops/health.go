@@ -11,12 +11,14 @@ func Health(stuck bool) (status int, text string) {
 	return http.StatusOK, "ok"
 }
 
-// Readiness returns the answer of /readyz. serving: connections are accepted; waits: what the start
-// still waits for, "" for nothing; stalled: an event loop does not respond.
-func Readiness(serving bool, waits string, stalled bool) (status int, text string) {
+// Readiness returns the answer of /readyz. draining: the gateway shuts down; serving: connections are accepted; waits: what
+// the start still waits for, "" for nothing; stalled: an event loop does not respond.
+func Readiness(draining, serving bool, waits string, stalled bool) (status int, text string) {
 	switch {
+	case draining:
+		return http.StatusServiceUnavailable, "not ready: draining"
 	case !serving:
-		return http.StatusServiceUnavailable, "not ready: starting or shutting down"
+		return http.StatusServiceUnavailable, "not ready: starting"
 	case waits != "":
 		return http.StatusServiceUnavailable, "not ready: " + waits
 	case stalled:

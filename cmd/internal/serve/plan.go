@@ -41,7 +41,20 @@ func (s *Settings) Plan(opts *option.Options) (Plan, error) {
 	if internal != nil && internal.Address != "" && !internal.local && s.APIKeyFile == "" {
 		faults = append(faults, cli.OptionUsage(internal.Flag, " %s needs --api-key-file, because other machines can reach it and it allows publishing and profiling; add a key file, or listen on 127.0.0.1", internal.Text))
 	}
+	faults = append(faults, s.checkDrain())
 	return Plan{public, internal, key, secure, allowed}, joinFaults(opts, faults)
+}
+
+// checkDrain checks that all clients can be told to come back before they would be cut off.
+func (s *Settings) checkDrain() error {
+	delay, over := s.Gateway.DrainDelay, max(s.Gateway.DrainDuration, 0)
+	if delay+over <= s.ShutdownTimeout {
+		return nil
+	}
+	if delay == 0 {
+		return cli.OptionUsage("drain-duration", " %v is longer than --shutdown-timeout %v: clients would be cut off; raise --shutdown-timeout, or lower --drain-duration", over, s.ShutdownTimeout)
+	}
+	return cli.OptionUsage("drain-delay", " %v and --drain-duration %v are longer than --shutdown-timeout %v: clients would be cut off; raise --shutdown-timeout, or lower one of them", delay, over, s.ShutdownTimeout)
 }
 
 // endpoints parses the addresses; internal is nil when it is off.

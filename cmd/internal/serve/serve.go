@@ -179,7 +179,7 @@ func (s *service) run(ctx context.Context, cfg *Settings, announce func()) error
 	var failure error
 	select {
 	case <-ctx.Done():
-		s.log.Info("stopping", "reason", context.Cause(ctx).Error(), "timeout", cfg.ShutdownTimeout.String())
+		s.log.Info("stopping", "reason", context.Cause(ctx).Error(), "delay", cfg.Gateway.DrainDelay.String(), "over", s.opts.ByName["drain-duration"].Text, "timeout", cfg.ShutdownTimeout.String())
 	case err := <-s.server.Failed():
 		// Nothing can be guaranteed to the clients of a failed loop, or without the engine: exit, and
 		// let a supervisor restart the gateway.
@@ -192,11 +192,8 @@ func (s *service) run(ctx context.Context, cfg *Settings, announce func()) error
 	}
 
 	s.supervisor.tell("STOPPING=1", "STATUS=closing connections")
-	until, cancel := context.WithTimeout(context.Background(), cfg.ShutdownTimeout)
-	defer cancel()
-	if err := s.server.Shutdown(until); err != nil {
-		s.log.Error("forced stop: connections were still open", "error", err, "hint", "raise --shutdown-timeout")
-		return cli.ExitCode(cli.ExitFailed)
+	if err := s.stop(cfg.ShutdownTimeout); err != nil {
+		return err
 	}
 	serving.Wait()
 	rest()

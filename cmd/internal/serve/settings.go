@@ -28,7 +28,7 @@ type Settings struct {
 	Issuer          string   `name:"token-issuer" group:"Channels and permissions" meta:"TEXT" help:"issuer (iss) that tokens must have"`
 	Insecure        bool     `name:"insecure" group:"Channels and permissions" default:"off" help:"allow every client to do everything, and do not verify tokens; for trials on loopback only"`
 
-	ShutdownTimeout time.Duration `name:"shutdown-timeout" group:"Timeouts" default:"30s" help:"time limit for closing all connections after SIGINT or SIGTERM"`
+	ShutdownTimeout time.Duration `name:"shutdown-timeout" group:"Timeouts" default:"30s" help:"time limit for stopping after SIGINT or SIGTERM: {DrainDelay}, {DrainDuration}, and the closing handshakes. Connections that are left are cut off"`
 
 	LogLevel  string `name:"log-level" group:"Logging" words:"debug,info,warn,error" default:"info" help:"lowest level to log: debug, info, warn or error"`
 	LogFormat string `name:"log-format" group:"Logging" words:"auto,text,json" default:"auto" help:"format of the log: text, json or auto (text on a terminal, JSON otherwise)"`
