@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"sluice/gateway/channel"
+	"sluice/gateway/gate"
 )
 
 // Publisher publishes for goroutines, which can wait: for all publishers but clients on a loop.
@@ -17,6 +18,9 @@ type Publisher struct {
 	Engine     Engine
 	Space      *channel.Space
 	MessageMax int // bytes
+
+	// Gate is held while nothing may be published. Once it is shut, publications fail with ErrAway.
+	Gate gate.Gate
 
 	// Atomic.
 	Published  []atomic.Uint64 // publications that were accepted, by the class of their channel
@@ -104,7 +108,17 @@ func (p *Publisher) Publish(ctx context.Context, wait time.Duration, name string
 func (p *Publisher) publish(ctx context.Context, wait time.Duration, name string, pub *channel.Publication, c *caller) (channel.Receipt, error) {
 	for {
 		pub.At = time.Now().UnixMilli()
+		if !p.Gate.Enter(ctx.Done()) {
+			if ctx.Err() != nil && !p.Gate.IsShut() {
+				return channel.Receipt{}, PushedBack
+			}
+			return channel.Receipt{}, ErrAway
+		}
 		ch, receipt, err := Publish(p.Engine, p.Space, name, nil, pub, &c.scratch, c)
+		if err == nil || err == ErrPending {
+			gate.Done(ctx)
+		}
+		p.Gate.Leave()
 		switch {
 		case err == ErrPending:
 			return await(ctx, c.answers)
