@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -118,6 +119,13 @@ func peerOf(sa *unix.RawSockaddrAny) netip.AddrPort {
 	}
 	return netip.AddrPort{}
 }
+
+// Pause ends a running Accept, and makes later ones fail at once with os.ErrDeadlineExceeded, until Resume.
+// Connections wait in the kernel's queue meanwhile.
+func (a *Acceptor) Pause() error { return a.file.SetReadDeadline(time.Unix(1, 0)) }
+
+// Resume ends a pause.
+func (a *Acceptor) Resume() error { return a.file.SetReadDeadline(time.Time{}) }
 
 // Close ends a running Accept. It does not close the listener.
 func (a *Acceptor) Close() error {

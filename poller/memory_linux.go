@@ -3,6 +3,7 @@ package poller
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,6 +69,15 @@ func SendMessage(fd int, p []byte, fds []int) (sent bool, err error) {
 			return false, os.NewSyscallError("sendmsg", err)
 		}
 	}
+}
+
+// Monotonic returns the time of CLOCK_MONOTONIC (clock_gettime(2)), for programs that compare it.
+func Monotonic() time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil { // cannot be: every kernel has it
+		return 0
+	}
+	return time.Duration(ts.Nano())
 }
 
 // Truncated reports whether recvmsg(2) has lost a part of a message or some of its descriptors.

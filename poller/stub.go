@@ -35,6 +35,8 @@ func NewAcceptor(l syscall.Conn) (*Acceptor, error)      { return nil, ErrUnsupp
 func (a *Acceptor) Accept() (int, netip.AddrPort, error) { return -1, netip.AddrPort{}, ErrUnsupported }
 func (a *Acceptor) Ready() (int, netip.AddrPort, bool)   { return -1, netip.AddrPort{}, false }
 func (a *Acceptor) Close() error                         { return ErrUnsupported }
+func (a *Acceptor) Pause() error                         { return ErrUnsupported }
+func (a *Acceptor) Resume() error                        { return ErrUnsupported }
 func NetConn(fd int) (net.Conn, error)                   { return nil, ErrUnsupported }
 func TuneFD(fd int, o Options) error                     { return ErrUnsupported }
 
@@ -69,3 +71,4 @@ func Sealed(f *os.File) error                                        { return Er
 func MessagePair() (a, b *os.File, err error)                        { return nil, nil, ErrUnsupported }
 func SendMessage(fd int, p []byte, fds []int) (sent bool, err error) { return false, ErrUnsupported }
 func Truncated(flags int) bool                                       { return false }
+func Monotonic() time.Duration                                       { return 0 }
