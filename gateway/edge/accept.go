@@ -28,27 +28,33 @@ func (s *Server) Serve(l net.Listener, secured *tls.Config) error {
 	if others && s.cfg.Insecure != nil {
 		return s.cfg.Insecure
 	}
-	if !s.track(in) {
-		return ErrClosed
-	}
-	defer s.untrack(in)
 	_, tcp := l.(*net.TCPListener)
-	door := &door{server: s, tls: secured, listenOnly: s.cfg.ListenOnly || others && s.cfg.RemoteListenOnly, loopback: tcp && !others}
+	door := &door{server: s, address: l.Addr().Network() + ":" + l.Addr().String(), tls: secured, listenOnly: s.cfg.ListenOnly || others && s.cfg.RemoteListenOnly, loopback: tcp && !others}
 	if sc, ok := l.(syscall.Conn); ok {
 		door.inherits = poller.Tune(sc, s.cfg.Socket) == nil && tcp // else each connection is tuned: a listener for Multipath TCP has not all options
 		door.defers = poller.SetDeferAccept(sc) == nil
 	}
+	in.door = door
+	if !s.track(in) {
+		return ErrClosed
+	}
+	defer s.untrack(in)
 	spare := openSpare()
 	defer func() { spare.Close() }() // ignored: the file is /dev/null
 	turned := 0
 	for {
 		g, err := in.accept()
+		if err != nil && !s.passage.Wait(s.ending) {
+			<-s.ending // others would take the end of Serve for a failure
+			return ErrClosed
+		}
 		switch {
 		case err == nil:
 			g.door = door
 			s.receive(g)
 		case closedByUs(err):
 			return ErrClosed
+		case errors.Is(err, os.ErrDeadlineExceeded): // it was paused
 		case poller.IsDescriptorLimit(err):
 			// The descriptor that was kept takes the client in, so that it is
 			// answered instead of waiting in the kernel's queue.
@@ -73,6 +79,7 @@ func (s *Server) Serve(l net.Listener, secured *tls.Config) error {
 type entrance struct {
 	net.Listener
 	bare *poller.Acceptor // nil where it is another's
+	door *door            // set before it is tracked
 }
 
 func enter(l net.Listener) *entrance {

@@ -68,6 +68,12 @@ var errDropped = errors.New("gateway: dropped")
 func (s *Server) receive(g *greeting) {
 	now := time.Now()
 	switch addr := g.client.Addr(); {
+	case g.introduced && g.told:
+		if !g.enterAddress(now) {
+			g.abandon()
+			return
+		}
+	case g.introduced: // a proxy's own request
 	case s.proxies.Has(addr):
 		g.proxied = byHeader
 	case s.trusted.Has(addr):

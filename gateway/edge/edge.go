@@ -65,6 +65,8 @@ type Server struct {
 	ending    chan struct{} // closed by Close
 	stats     stats
 
+	passage passage // to the loops
+
 	refusing    atomic.Int64 // connections that are accepted only to be refused with a reason
 	connections atomic.Int64 // WebSocket connections, those on their way to a loop included
 
@@ -95,7 +97,7 @@ func (s *Server) Start(loops *loop.Set) { s.loops, s.web = loops, newWeb(s) }
 func (s *Server) Ready() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.closing && len(s.listeners) > 0
+	return !s.closing && !s.passage.IsShut() && len(s.listeners) > 0
 }
 
 // Close stops accepting, and closes the handshakes that wait for their clients. It reports whether

@@ -57,6 +57,7 @@ func (g *greeting) readProxyHeader(n int) (int, error) {
 			continue
 		}
 		n = copy(*g.buf, (*g.buf)[used:n])
+		g.introduced = true
 		if !src.IsValid() {
 			return n, nil // the proxy's own request, such as a check of its health
 		}
@@ -147,7 +148,7 @@ func (g *greeting) readTurn(c net.Conn, p []byte) (int, error) {
 	}
 	n, err := c.Read(p)
 	if !g.hurry() {
-		return 0, errEvicted
+		return n, errEvicted
 	}
 	return n, err
 }

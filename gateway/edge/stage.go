@@ -48,6 +48,7 @@ type stage struct {
 	waiting   *list.List            // guarded by mu: *greeting, the longest wait first
 	addresses map[admit.Key]*holder // guarded by mu: of those who have a place and are known
 	closed    bool                  // guarded by mu
+	moved     bool                  // guarded by mu: handshakes go on in another process
 }
 
 func newStage(places int) *stage {
@@ -64,12 +65,15 @@ type greeting struct {
 	client  netip.AddrPort // the client's address: the peer's, or what a proxy passed on; zero for a Unix socket
 	proxied proxied        // how a proxy names its client
 	told    bool           // a proxy has passed on the client's address
-	seat    admit.Seat     // among the client's connections, until it is given on
-	entered time.Time      // when its place was taken
-	refusal *route.Reject  // it is over a limit, and shall be told so; nil when it is not
-	until   time.Time      // for the whole handshake; zero until somebody waits
-	buf     *[]byte        // the head and what came behind it; goes back when the place is left
-	arrival loop.Arrival   // what becomes of it
+	// introduced: the header of the PROXY protocol was read.
+	introduced bool
+	sent       []byte        // what another process has read of it
+	seat       admit.Seat    // among the client's connections, until it is given on
+	entered    time.Time     // when its place was taken
+	refusal    *route.Reject // it is over a limit, and shall be told so; nil when it is not
+	until      time.Time     // for the whole handshake; zero until somebody waits
+	buf        *[]byte       // the head and what came behind it; goes back when the place is left
+	arrival    loop.Arrival  // what becomes of it
 
 	// What it holds beside its place and its seat, for the case of a panic.
 	calculates bool          // the right to calculate
@@ -96,7 +100,7 @@ type greeting struct {
 func (st *stage) enter(g *greeting, now time.Time) bool {
 	var victim *greeting
 	st.mu.Lock()
-	for st.taken >= st.places && !st.closed {
+	for st.taken >= st.places && !st.closed && !st.moved {
 		var spared time.Duration
 		if victim, spared = st.victimLocked(g, now); victim != nil {
 			break
@@ -138,8 +142,15 @@ func (st *stage) wakeAll() {
 
 // evictLocked frees g's place at once; its goroutine ends by itself.
 func (st *stage) evictLocked(g *greeting) {
+	st.interruptLocked(g)
+	g.evicted = true
+	st.freeLocked(g)
+}
+
+// interruptLocked ends g's wait.
+func (st *stage) interruptLocked(g *greeting) {
 	st.waiting.Remove(g.place)
-	g.place, g.evicted = nil, true
+	g.place = nil
 	switch {
 	case g.queued:
 		close(g.turn)
@@ -148,7 +159,6 @@ func (st *stage) evictLocked(g *greeting) {
 	default:
 		g.conn.SetReadDeadline(time.Unix(1, 0)) // ignored: then it was closed already
 	}
-	st.freeLocked(g)
 }
 
 // freeLocked takes g's place off the counts.
@@ -209,7 +219,7 @@ func (g *greeting) waitUntil(evict func()) bool {
 	st := g.door.server.stage
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.closed || g.evicted {
+	if st.closed || st.moved || g.evicted {
 		return false
 	}
 	g.evict = evict
@@ -228,7 +238,7 @@ func (g *greeting) hurry() bool {
 		g.place = nil
 	}
 	g.evict = nil
-	return !g.evicted
+	return !g.evicted && !st.moved
 }
 
 // Leave gives the place back. Later calls do nothing.

@@ -90,6 +90,11 @@ func (s *Server) serveStream(st route.Stream) http.HandlerFunc {
 
 // stream takes the connection from net/http and sends it to a loop.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, c *webConn) *route.Reject {
+	if !s.passage.Enter(s.ending) {
+		c.move(w)
+		return nil
+	}
+	defer s.passage.Leave()
 	refused, reject := s.takePlace(c.refusal, c.client)
 	if reject != nil {
 		return reject

@@ -24,6 +24,7 @@ const pathHealth = "/healthz"
 // door is one listener's way in.
 type door struct {
 	server     *Server
+	address    string      // the listener's
 	tls        *tls.Config // nil for a plain one
 	listenOnly bool        // clients may not publish
 	loopback   bool        // its address is one, and no proxies are configured
@@ -53,7 +54,11 @@ func (g *greeting) start() {
 	defer g.contain()
 	g.door.server.stats.accepted.Add(1)
 	g.buf = headPool.Get().(*[]byte)
-	n, err := g.readReady(*g.buf)
+	had := copy(*g.buf, g.sent)
+	n, err := g.readReady((*g.buf)[had:])
+	if n += had; had > 0 && errors.Is(err, io.EOF) {
+		err = nil // it is seen again, after what was sent
+	}
 	if err != nil {
 		g.fail(err, n)
 		return
@@ -173,6 +178,9 @@ func (g *greeting) fail(err error, n int) {
 		return
 	case poller.IsDescriptorLimit(err):
 		s.refused(rejectDescriptors.Reason, g.client)
+	case errors.Is(err, errEvicted) && g.moves():
+		g.move(n)
+		return
 	case errors.Is(err, errEvicted), errors.Is(err, errDropped): // counted where it was decided
 	case errors.Is(err, errProxyHeader):
 		s.stats.outcome(outcomeProxy)
@@ -265,6 +273,11 @@ func (g *greeting) upgrade(req *route.Request, head, n int) *route.Reject {
 // admit makes a connection of an upgrade that is right.
 func (g *greeting) admit(r *edgeRoute, head, n int) *route.Reject {
 	s := g.door.server
+	if !s.passage.Enter(s.ending) {
+		g.move(n)
+		return nil
+	}
+	defer s.passage.Leave()
 	refused, reject := s.takePlace(g.refusal, g.client)
 	if reject != nil {
 		return reject

@@ -145,8 +145,9 @@ func (w *web) hand(g *greeting, x *webPlace, n int) {
 	if g.until.IsZero() {
 		g.until = time.Now().Add(g.door.deadline(n))
 	}
-	c := &webConn{Conn: g.conn, web: w, place: x, inherits: g.door.inherits, here: g.door.loopback && g.client.Addr().IsLoopback(), early: append([]byte(nil), (*g.buf)[:n]...),
-		until: g.until, client: g.client, told: g.told, seat: g.seat, refusal: g.refusal}
+	c := &webConn{Conn: g.conn, web: w, door: g.door, place: x, inherits: g.door.inherits, here: g.door.loopback && g.client.Addr().IsLoopback(), early: append([]byte(nil), (*g.buf)[:n]...),
+		until: g.until, introduced: g.introduced, client: g.client, told: g.told, seat: g.seat, refusal: g.refusal}
+	c.sent = c.early
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
 	loop.PlantGreeting("hand")
 	g.seat, g.requesting = 0, nil
@@ -190,19 +191,22 @@ func (l *webListener) Addr() net.Addr { return &net.TCPAddr{} }
 type webConn struct {
 	net.Conn
 	web      *web
+	door     *door
 	place    *webPlace
 	early    []byte
+	sent     []byte // all that was read, as far as it fits into a head's buffer
 	arriving loop.Arrival
 	until    time.Time // the end of the handshake: all of a request has to be there by then
 	once     sync.Once
 
-	inherits bool // it has the listener's options
-	here     bool // it is from this machine, and the listener is for nobody else
-	lasts    bool // its answer goes on for minutes: it has no place, and no deadline
-	client   netip.AddrPort
-	told     bool // a proxy has passed on the client's address
-	refusal  *route.Reject
-	seat     admit.Seat // 0 once it is given on
+	inherits   bool // it has the listener's options
+	here       bool // it is from this machine, and the listener is for nobody else
+	lasts      bool // its answer goes on for minutes: it has no place, and no deadline
+	client     netip.AddrPort
+	told       bool // a proxy has passed on the client's address
+	introduced bool // see greeting
+	refusal    *route.Reject
+	seat       admit.Seat // 0 once it is given on
 }
 
 // webConnKey finds a request's webConn in its context.
@@ -214,7 +218,11 @@ func (c *webConn) Read(p []byte) (int, error) {
 		c.early = c.early[n:]
 		return n, nil
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if len(c.sent) <= headBytes {
+		c.sent = append(c.sent, p[:n]...)
+	}
+	return n, err
 }
 
 // SetReadDeadline never goes beyond the end of the handshake, unless the answer lasts.
