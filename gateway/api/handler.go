@@ -76,8 +76,11 @@ const requestMost = 30 * time.Second
 // errOver is the error of what has not begun in time.
 var errOver = ErrInternal.With("the request took too long, and this part of it was not done").Later(time.Second)
 
-// over reports whether a request has taken its time.
-func over(ctx context.Context) bool { return ctx.Err() == context.DeadlineExceeded }
+// over reports whether a request has taken its time, or the gateway was handed over to another process meanwhile: not
+// whether its caller is gone.
+func over(ctx context.Context) bool {
+	return ctx.Err() != nil && context.Cause(ctx) != context.Canceled
+}
 
 // ServeHTTP answers POST /api/{method}, POST /api and GET /api/openapi.json.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -63,16 +63,23 @@ type Listener struct {
 	Metrics    prometheus.Collector
 	API        http.Handler    // for /api and below
 	Stopped    <-chan struct{} // health and metrics are there until then
+	Relay      *Relay          // nil for one of its own
+	// Upgrade hands the gateway over to a new process, and returns a report, to be written as JSON; nil if that is not
+	// possible. Abort ends it, and reports whether there was one.
+	Upgrade func(context.Context) (report any, err error)
+	Abort   func() bool
 }
 
 // Serve serves on until the gateway has stopped, closes it, and returns net/http's error.
 func (l *Listener) Serve(on net.Listener) error {
+	handler := l.Handler()
 	srv := &http.Server{
-		Handler:           l.Handler(),
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(l.Logger.Handler(), slog.LevelDebug),
+		ConnState:         l.Relay.connState,
 	}
 	done := make(chan struct{})
 	defer close(done)
@@ -92,6 +99,9 @@ func (l *Listener) Serve(on net.Listener) error {
 
 // Handler returns the handler of all paths.
 func (l *Listener) Handler() http.Handler {
+	if l.Relay == nil {
+		l.Relay = NewRelay()
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(l.Metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
@@ -101,6 +111,8 @@ func (l *Listener) Handler() http.Handler {
 	mux.HandleFunc("POST /api/connections/{id}/close", l.handleClose)
 	mux.Handle("/api", l.API)
 	mux.Handle("/api/", l.API)
+	mux.HandleFunc("POST "+upgradePath, l.handleUpgrade)
+	mux.HandleFunc("DELETE "+upgradePath, l.handleAbort)
 	answer := func(of func() (int, string)) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			status, text := of()
@@ -113,7 +125,7 @@ func (l *Listener) Handler() http.Handler {
 	mux.HandleFunc("/api/connections", useOnly(http.MethodGet, "list connections"))
 	mux.HandleFunc("/api/connections/{id}/close", useOnly(http.MethodPost, "close a connection"))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		message := "not found. Endpoints: POST /publish/{channel}, POST /api/{method}, GET /api/openapi.json, GET /api/connections, POST /api/connections/{id}/close, GET /metrics, GET /healthz, GET /readyz, GET /debug/pprof/"
+		message := "not found. Endpoints: POST /publish/{channel}, POST /api/{method}, GET /api/openapi.json, GET /api/connections, POST /api/connections/{id}/close, POST /api/upgrade, DELETE /api/upgrade, GET /metrics, GET /healthz, GET /readyz, GET /debug/pprof/"
 		if strings.HasPrefix(r.URL.Path, "/publish/") {
 			message = "not found. Use POST /publish/{channel}, and write a slash in the channel name as %2F"
 		}
@@ -124,7 +136,7 @@ func (l *Listener) Handler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return l.guard(mux, console.New(l.APIKey, l.Logger))
+	return l.Relay.Around(l.guard(mux, console.New(l.APIKey, l.Logger)))
 }
 
 // outsiderTime is how long an answer to somebody without the key may take to be read: anybody who
@@ -275,6 +287,30 @@ func (l *Listener) handleClose(w http.ResponseWriter, r *http.Request) {
 			Closed bool   `json:"closed"`
 		}{text, true})
 	}
+}
+
+// handleUpgrade serves POST /api/upgrade. A caller that goes away does not end the upgrade.
+func (l *Listener) handleUpgrade(w http.ResponseWriter, r *http.Request) {
+	if l.Upgrade == nil {
+		writeError(w, http.StatusNotImplemented, "no_upgrade", "this program cannot hand the gateway over to another process")
+		return
+	}
+	report, err := l.Upgrade(context.WithoutCancel(r.Context()))
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	w.Header().Set("Connection", "close") // this process ends
+	writeJSON(w, http.StatusOK, report)
+}
+
+// handleAbort serves DELETE /api/upgrade.
+func (l *Listener) handleAbort(w http.ResponseWriter, _ *http.Request) {
+	if !l.Abort() {
+		writeError(w, http.StatusConflict, "no_upgrade", "no upgrade is under way")
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // useOnly returns the handler of a path for all methods but one.
