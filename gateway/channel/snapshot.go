@@ -3,6 +3,7 @@ package channel
 import (
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 
 	"sluice/gateway/saved"
 )
@@ -239,6 +240,23 @@ func (s *Space) restore(r *saved.Reader, more bool) error {
 		c.idle = sh.empty.PushBack(c)
 	}
 	return nil
+}
+
+// Discard forgets what was restored: another process has died before it was complete. Channels begin with orders that
+// nobody knows.
+func (s *Space) Discard() {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for _, c := range sh.byName {
+			c.mu.Lock()
+			s.end(sh, c)
+			c.mu.Unlock()
+		}
+		sh.ended = 0
+		sh.mu.Unlock()
+	}
+	s.seed = rand.Uint64()
 }
 
 // restored holds a remote channel until its subscribers are there.

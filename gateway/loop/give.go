@@ -165,6 +165,7 @@ func (p *passing) moved(slot int32) { p.next = min(p.next, int(slot)) }
 // Freeze stops the loops: each passes what is left, finishes what was posted and published before, and blocks. If it
 // fails, call Thaw.
 func (g *Giving) Freeze(ctx context.Context) error {
+	g.set.held.Store(true)
 	g.set.encoders.pause(true)
 	if err := g.park(ctx); err != nil {
 		return err
@@ -267,6 +268,7 @@ func (g *Giving) Thaw() {
 // soon.
 func (g *Giving) release(last func(*Loop)) {
 	g.last = last
+	g.set.held.Store(false)
 	for i, l := range g.set.loops {
 		close(g.next[i])
 		l.Post(call(func(l *Loop) {

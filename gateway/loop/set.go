@@ -93,6 +93,7 @@ type Set struct {
 
 	lastID   atomic.Uint64 // of a connection
 	nextLoop atomic.Uint64
+	held     atomic.Bool // the loops are frozen, or wait for what they take over
 
 	Running    sync.WaitGroup // loops that still have connections, once stop has begun
 	background sync.WaitGroup // the watchdog and encoders
@@ -136,6 +137,9 @@ func (s *Set) Loops() []*Loop { return s.loops }
 
 // Stopped returns a channel that is closed when the loops have ended.
 func (s *Set) Stopped() <-chan struct{} { return s.stopped }
+
+// Held reports whether the loops are frozen, or wait for what they take over from another process: for a second or so.
+func (s *Set) Held() bool { return s.held.Load() }
 
 // Stalled returns for how many seconds the loop that is stuck longest has not ticked.
 func (s *Set) Stalled() int64 { return s.watchdog.stalled.Load() }

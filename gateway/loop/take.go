@@ -22,6 +22,7 @@ type Taking struct {
 
 // Take stops the loops, which have no connections, until Start.
 func (s *Set) Take() *Taking {
+	s.held.Store(true)
 	t := &Taking{set: s, conns: make(map[uint64]*Conn)}
 	for _, l := range s.loops {
 		do := make(chan func())
@@ -106,6 +107,7 @@ func (t *Taking) Abandon() {
 }
 
 func (t *Taking) goOn() {
+	t.set.held.Store(false)
 	for _, do := range t.do {
 		close(do)
 	}
@@ -220,11 +222,12 @@ func (c *Conn) take(x *record, v *Variant, logs []takenLog) error {
 	switch {
 	case err != nil:
 		return err
-	case kept.Variant != v:
+	case kept.Variant.Name != v.Name:
 		return fmt.Errorf("it is %s for the gateway, and %s for its protocol", v.Name, kept.Variant.Name)
 	case x.catch != nil && len(kept.Formats) != len(x.refs)+1, x.catch == nil && len(kept.Formats) < len(x.refs):
 		return fmt.Errorf("it has %d subscriptions, and formats for %d", len(x.refs), len(kept.Formats))
 	}
+	v = kept.Variant // several can have one name, in different framings
 	c.variant, c.bits = l.variantIndex(v), x.bits
 	c.heard, c.pinged, c.since = l.now-uint32(x.heard), l.now-uint32(x.pinged), l.now-uint32(x.since)
 	c.tookAt = l.clock()

@@ -64,6 +64,11 @@ func (w *watchdog) run() {
 
 // look is one second: it sees which loops have taken the last tick, and posts the next.
 func (w *watchdog) look(now time.Time) {
+	if w.set.held.Load() { // they are not stuck
+		clear(w.loops)
+		w.ticked.Add(1)
+		return
+	}
 	worst := 0
 	for i, l := range w.set.loops {
 		seen := &w.loops[i]
