@@ -143,6 +143,8 @@ func rights(oob []byte) (fds []int, err error) {
 func (c *conn) expect(k kind, until time.Time) (received, error) {
 	m, err := c.receive(until)
 	switch {
+	case errors.Is(err, io.EOF):
+		return m, endedError{k}
 	case err != nil:
 		return m, fmt.Errorf("%w while waiting for %v", err, k)
 	case m.kind == k:
@@ -160,3 +162,12 @@ func (c *conn) expect(k kind, until time.Time) (received, error) {
 type RefusedError struct{ Why string }
 
 func (e *RefusedError) Error() string { return "the new process refuses: " + e.Why }
+
+// endedError: the other process has ended before a message of a kind.
+type endedError struct{ before kind }
+
+func (e endedError) Error() string {
+	return fmt.Sprintf("the other process has ended (before %q); its log says why", e.before)
+}
+
+func (endedError) Unwrap() error { return io.EOF }

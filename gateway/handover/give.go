@@ -76,7 +76,7 @@ var DefaultPatience = Patience{
 const pieceBytes = 16 << 20
 
 // EnvFD is the variable that tells the new process the descriptor of its end.
-const EnvFD = "SLUICE_HANDOVER_FD"
+const EnvFD = "_SLUICE_HANDOVER_FD"
 
 // Report says what was handed over.
 type Report struct {

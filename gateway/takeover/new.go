@@ -1,0 +1,115 @@
+package takeover
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"sluice/gateway/handover"
+	"sluice/gateway/loop"
+)
+
+// New is the process that takes a server over. It implements handover.New.
+type New struct {
+	// Build returns the parts of the server that takes over. addresses are those of the listeners
+	// that will come, by name. Its error is why this process cannot take over.
+	Build func(addresses map[string]string) (*Parts, error)
+	// Serve is called when this process serves, with the listeners. taken is false if the other process has died
+	// before it had handed anything over.
+	Serve func(listeners map[string]net.Listener, connections int, taken bool)
+	// Freed is called when the other process has nothing any more.
+	Freed func()
+
+	parts       *Parts
+	taking      *loop.Taking
+	listeners   map[string]net.Listener
+	connections int
+}
+
+// Agree implements handover.New.
+func (n *New) Agree(w handover.Welcome) error {
+	var needs needs
+	if err := json.Unmarshal(w.Needs, &needs); err != nil {
+		return fmt.Errorf("what the other process says of itself cannot be read: %w", err)
+	}
+	p, err := n.Build(needs.Listeners)
+	if err != nil {
+		return err
+	}
+	if err := p.accepts(&needs); err != nil {
+		return err
+	}
+	n.parts, n.taking, n.listeners = p, p.Set.Take(), make(map[string]net.Listener)
+	return nil
+}
+
+// Listener implements handover.New.
+func (n *New) Listener(name string, f *os.File) error {
+	l, err := net.FileListener(f)
+	f.Close() // ignored: the listener has a duplicate
+	if err != nil {
+		return fmt.Errorf("the listener %s: %w", name, err)
+	}
+	n.listeners[name] = l
+	return nil
+}
+
+// Add implements handover.New.
+func (n *New) Add(ids []uint64, fds []int) error { return n.taking.Add(ids, fds) }
+
+// Gone implements handover.New.
+func (n *New) Gone(ids []uint64) { n.taking.Gone(ids) }
+
+// Restore implements handover.New.
+func (n *New) Restore(piece []byte) error { return n.parts.Space.Restore(piece) }
+
+// Prepared implements handover.New.
+func (n *New) Prepared() error { return nil }
+
+// Load implements handover.New.
+func (n *New) Load(b []byte) (connections int, err error) {
+	if len(b) < 9 || b[0] != savedVersion || uint64(len(b)-9) < binary.BigEndian.Uint64(b[1:]) {
+		return 0, errors.New("what the other process has saved cannot be read")
+	}
+	rest, records := b[9:9+binary.BigEndian.Uint64(b[1:])], b[9+binary.BigEndian.Uint64(b[1:]):]
+	if err := n.parts.Space.Restore(rest); err != nil {
+		return 0, err
+	}
+	n.connections, err = n.taking.Load(records)
+	return n.connections, err
+}
+
+// Start implements handover.New.
+func (n *New) Start() {
+	n.parts.Space.Restored()
+	n.taking.Start()
+	n.serve(true)
+}
+
+// Fresh implements handover.New.
+func (n *New) Fresh() {
+	if n.taking == nil { // there is nothing to serve with
+		return
+	}
+	n.taking.Abandon()
+	n.parts.Space.Discard()
+	n.serve(false)
+}
+
+func (n *New) serve(taken bool) {
+	for _, l := range n.listeners {
+		if u, ok := l.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(true) // the other process has left the file to this one
+		}
+	}
+	n.Serve(n.listeners, n.connections, taken)
+}
+
+// Straggler implements handover.New.
+func (n *New) Straggler(sent []byte, fd int) { n.parts.Edge.Straggler(sent, fd) }
+
+// Released implements handover.New.
+func (n *New) Released() { n.Freed() }
