@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -18,11 +19,21 @@ type Internal struct {
 	// operator's page. Without it, requests of other web pages, or with a Host other than this
 	// machine, are refused, because a web page can send requests to a loopback port.
 	APIKey string
+	// Upgrade, if set, upgrades the server when a request asks for it: it calls [Server.Upgrade].
+	Upgrade func(context.Context) (UpgradeReport, error)
 }
 
 // ServeInternal serves the operator's page, the HTTP API, metrics, health checks and profiling on l until
 // Shutdown, closes l, and returns [ErrServerClosed]. Clients must not be able to reach l.
 func (s *Server) ServeInternal(l net.Listener, opt Internal) error {
+	s.internalMu.Lock()
+	s.internal = append(s.internal, l)
+	s.internalMu.Unlock()
+	defer func() {
+		if s.relay.Moved() {
+			<-s.set.Stopped() // others would take the end of Serve for a failure
+		}
+	}()
 	if err := s.internalListener(opt, l.Addr().Network() == "unix").Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
@@ -36,11 +47,38 @@ func (s *Server) InternalHandler(opt Internal) http.Handler {
 }
 
 func (s *Server) internalListener(opt Internal, unixSocket bool) *ops.Listener {
-	return &ops.Listener{
+	out := &ops.Listener{
+		Relay: s.relay, Abort: s.AbortUpgrade,
 		Gateway: s.inside, APIKey: opt.APIKey, UnixSocket: unixSocket, MessageMax: s.cfg.MaxMessage, Logger: s.cfg.Logger, Metrics: ops.Collector(s.snapshot),
 		Foreign: s.names.Text("without {APIKey}, only programs on this machine and the gateway's own page are served: requests of other web pages, or with a Host other than this machine, are refused"),
 		API:     api.New(s.node, api.Options{MaxBody: apiBodyMax(s.cfg.MaxMessage), OnError: s.apiFailed}), Stopped: s.set.Stopped(),
 	}
+	if opt.Upgrade != nil {
+		out.Upgrade = func(ctx context.Context) (any, error) {
+			report, err := opt.Upgrade(ctx)
+			return report, upgradeRefusal(err)
+		}
+	}
+	return out
+}
+
+// upgradeRefusal returns an error of an upgrade as the answer to who has asked for it.
+func upgradeRefusal(err error) error {
+	r := &ops.Refusal{Status: http.StatusBadGateway, Code: "upgrade_failed"}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrUpgradeRunning):
+		r.Status, r.Code = http.StatusConflict, "upgrade_running"
+	case errors.Is(err, ErrUpgradeStopping):
+		r.Status, r.Code = http.StatusConflict, "shutting_down"
+	case errors.Is(err, ErrUpgradeInit):
+		r.Status, r.Code = http.StatusConflict, "process_1"
+	case errors.Is(err, ErrUpgradeAborted):
+		r.Status, r.Code = http.StatusConflict, "aborted"
+	}
+	r.Text = err.Error()
+	return r
 }
 
 // apiBodyMax bounds a request of the API: a message in base64, as JSON, with room for

@@ -70,7 +70,8 @@ type Server struct {
 	policy          *access.Policy
 	present         *presence.Table
 	verifiers       *access.Verifiers
-	protocols       route.Registration
+	clients, raw    route.Registration   // Centrifugo's protocol, and those of raw clients
+	protocols       route.Registration   // all
 	compressors     *deflate.Compressors // nil without compression
 	budget          *channel.Budget      // of channels' logs
 	historyBudget   *channel.Budget
@@ -84,7 +85,13 @@ type Server struct {
 	sampled         *sampling.Handler // under cfg.Logger
 	node            *control.Node
 	inside          *control.Inside
-	failed          chan error // has room for one: the first failure is the one to report
+	relay           *ops.Relay
+	upgrades        upgrading
+
+	internalMu sync.Mutex
+	internal   []net.Listener // guarded by internalMu: of ServeInternal
+
+	failed chan error // has room for one: the first failure is the one to report
 
 	complete   atomic.Bool    // New has set all fields
 	draining   atomic.Bool    // Shutdown was called
@@ -162,6 +169,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 		names:         cfg.FieldName,
 		sampled:       sampled,
 		failed:        make(chan error, 1),
+		relay:         ops.NewRelay(),
 	}
 	s.policy = access.New(access.Config{Insecure: cfg.Insecure, Tokens: cfg.Tokens, Namespaces: cfg.Namespaces, History: cfg.History, HistoryTTL: cfg.HistoryTTL})
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
@@ -225,7 +233,8 @@ func (s *Server) newProtocols() route.Registration {
 	if s.cfg.Raw == RawOff {
 		of.Off = raw.RejectRawOff.Named(s.names.Text)
 	}
-	return route.Join(centrifugo.New(clients), raw.New(of))
+	s.clients, s.raw = centrifugo.New(clients), raw.New(of)
+	return route.Join(s.clients, s.raw)
 }
 
 // newEdge returns the server's edge.
@@ -310,7 +319,9 @@ func (s *Server) Ticked() uint64 { return s.set.Ticked() }
 
 // trim gives memory back and writes what the log has put off.
 func (s *Server) trim(now time.Time) {
-	s.space.Trim(now.UnixMilli())
+	if !s.set.Held() {
+		s.space.Trim(now.UnixMilli())
+	}
 	s.memory.Look()
 	s.fixed.Look(s.edge.Counts().Connections)
 	s.sampled.Flush(now) // ignored: as the log is, when it cannot be written
@@ -351,7 +362,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if !s.draining.CompareAndSwap(false, true) {
 		return ErrServerClosed
 	}
-	if s.cfg.DrainDelay > 0 {
+	s.upgrades.stop()
+	if s.cfg.DrainDelay > 0 && !s.relay.Moved() {
 		t := time.NewTimer(s.cfg.DrainDelay)
 		defer t.Stop()
 		select {
