@@ -15,7 +15,7 @@ import (
 
 // firstFlags are the flags to know first.
 var firstFlags = cli.Flags("Flags to know first", "listen", "internal-listen", "raw", "allowed-origins",
-	"token-hmac-secret-file", "namespaces", "config")
+	"token-hmac-secret-file", "config")
 
 // newRootCommand returns `sluice`, which serves when no subcommand is named.
 func newRootCommand(env []string) *cobra.Command {
@@ -41,7 +41,7 @@ func newRootCommand(env []string) *cobra.Command {
 		}
 	}
 	addTo(gatewayGroup, serve.NewCommand(cfg, opts, env), doctor.NewCheck(cfg, opts, env),
-		doctor.NewConfig(opts, env), doctor.NewHealth(cfg, opts, env), top.NewCommand(cfg, opts, env), top.NewNodesCommand(cfg, opts, env))
+		doctor.NewConfig(opts, env), doctor.NewHealth(cfg, opts, env), top.NewCommand(cfg, opts, env), top.NewNodesCommand(cfg, opts, env), top.NewUpgradeCommand(cfg, opts, env))
 	addTo(clientGroup, client.NewPub(env), client.NewSub(env), token.NewCommand(), bench.NewCommand(env))
 	root.AddCommand(cli.NewCompletion(), cli.NewVersion())
 	root.SetHelpCommand(cli.NewHelp())

@@ -7,9 +7,11 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"sluice/cmd/internal/cli"
+	"sluice/poller"
 )
 
 // notifier reports the state of the process to the service manager: sd_notify(3), datagrams
@@ -24,12 +26,16 @@ type notifier struct {
 // notifyPatience is how long to wait for a service manager that does not read.
 const notifyPatience = time.Second
 
+// barrierPatience is how long to wait until a service manager has read what it was sent.
+const barrierPatience = 5 * time.Second
+
 // watchdogLeast is the shortest watchdog that can be fed from ticks, of which there is one
 // per second.
 const watchdogLeast = 3 * time.Second
 
-// newNotifier reads the variables of a service manager from the environment.
-func newNotifier(env []string) (notifier, error) {
+// newNotifier reads the variables of a service manager from the environment. inherited: that is another
+// process's, from which this one takes over.
+func newNotifier(env []string, inherited bool) (notifier, error) {
 	var n notifier
 	path := cli.LookUpEnv(env, "NOTIFY_SOCKET")
 	if path == "" {
@@ -40,7 +46,7 @@ func newNotifier(env []string) (notifier, error) {
 	if n.conn, err = net.DialUnix("unixgram", nil, &net.UnixAddr{Net: "unixgram", Name: path}); err != nil {
 		return n, fmt.Errorf("NOTIFY_SOCKET: %w", err)
 	}
-	if pid := cli.LookUpEnv(env, "WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {
+	if pid := cli.LookUpEnv(env, "WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) && !inherited {
 		return n, nil // for another process
 	}
 	if word := cli.LookUpEnv(env, "WATCHDOG_USEC"); word != "" {
@@ -62,6 +68,38 @@ func (n *notifier) tell(states ...string) {
 	}
 	n.conn.SetWriteDeadline(time.Now().Add(notifyPatience)) // error ignored: the write fails too
 	n.conn.Write([]byte(strings.Join(states, "\n")))        // error ignored: see notifier
+}
+
+// reloading reports that the process is being replaced, or reloads.
+func (n *notifier) reloading() {
+	n.tell("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", poller.Monotonic().Microseconds()), "STATUS=upgrading")
+}
+
+// replace reports that another process is the service's from now on, and waits until the service manager has seen
+// that: it would take the end of this one for the end of the service (sd_notify_barrier(3)).
+func (n *notifier) replace(ctx context.Context, pid int) {
+	if n.conn == nil {
+		return
+	}
+	n.tell(fmt.Sprintf("MAINPID=%d", pid))
+	ours, theirs, err := os.Pipe()
+	if err != nil {
+		return
+	}
+	defer ours.Close()                                                                              // ignored: nothing is read
+	defer theirs.Close()                                                                            // ignored: likewise
+	n.conn.SetWriteDeadline(time.Now().Add(notifyPatience))                                         // ignored: the write fails too
+	_, _, err = n.conn.WriteMsgUnix([]byte("BARRIER=1"), syscall.UnixRights(int(theirs.Fd())), nil) // by Fd, which makes it block: nobody writes
+	if err != nil {
+		return
+	}
+	theirs.Close() // ignored: the other end shows who has it
+	until := time.Now().Add(barrierPatience)
+	if at, ok := ctx.Deadline(); ok && at.Before(until) {
+		until = at
+	}
+	ours.SetReadDeadline(until) // ignored: then the service manager closes it
+	ours.Read(make([]byte, 1))  // ignored: its end is the answer
 }
 
 // feed sends WATCHDOG=1 at each turn at which ticked has grown, until ctx ends.

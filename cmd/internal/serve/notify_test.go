@@ -69,7 +69,7 @@ func TestServiceManagerIsToldOfReadinessStoppingAndTicks(t *testing.T) {
 func TestWatchdogIsFedFromTicks(t *testing.T) {
 	address := filepath.Join(t.TempDir(), "notify")
 	conn := manager(t, address)
-	n, err := newNotifier([]string{"NOTIFY_SOCKET=" + address, "WATCHDOG_USEC=45000000"})
+	n, err := newNotifier([]string{"NOTIFY_SOCKET=" + address, "WATCHDOG_USEC=45000000"}, false)
 	if err != nil || n.watchdog != 45*time.Second {
 		t.Fatalf("watchdog of %v, %v", n.watchdog, err)
 	}
@@ -118,7 +118,7 @@ func TestServiceManagersEnvironment(t *testing.T) {
 		{"no socket", []string{socket + "-elsewhere"}, false, 0, "NOTIFY_SOCKET"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			n, err := newNotifier(tt.env)
+			n, err := newNotifier(tt.env, false)
 			defer n.close()
 			if (err != nil) != (tt.err != "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("got %v, want an error of %q", err, tt.err)

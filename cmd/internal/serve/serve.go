@@ -7,8 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,50 +30,74 @@ import (
 func runServe(ctx context.Context, cfg *Settings, opts *option.Options, env []string, stderr io.Writer) error {
 	logger, plain := newLogger(stderr, cfg.LogLevel, cfg.LogFormat)
 	cfg.Gateway.Logger = logger
-	p, err := cfg.Plan(opts)
+	inherited, err := gateway.Inherited()
 	if err != nil {
 		return err
 	}
 	s := service{
-		log: logger, opts: opts, internal: gateway.Internal{APIKey: p.apiKey}, secure: p.Secure,
-		hangup: make(chan os.Signal, 1), // several pending signals mean the same as one
+		log: logger, opts: opts, stderr: stderr, plain: plain,
+		hangup:  make(chan os.Signal, 1), // several pending signals mean the same as one
+		upgrade: make(chan os.Signal, 1), moved: make(chan struct{}), lost: make(chan error, 1),
 	}
+	s.self, s.selfErr = executable()
 	// A terminal that hangs up must not end the gateway and its connections.
 	signal.Notify(s.hangup, syscall.SIGHUP)
 	defer signal.Stop(s.hangup)
+	signal.Notify(s.upgrade, syscall.SIGUSR2)
+	defer signal.Stop(s.upgrade)
+	p, planned := cfg.Plan(opts)
+	if planned != nil && inherited == nil {
+		return planned
+	}
+	s.internal, s.secure, s.internalName = gateway.Internal{APIKey: p.apiKey}, p.Secure, p.internalName()
+	s.internal.Upgrade = func(ctx context.Context) (gateway.UpgradeReport, error) { return s.handOver(ctx, cfg) }
 	defer s.closeListeners()
-	if err := s.open(p, cfg.Gateway.SendBuffer); err != nil {
+	if s.supervisor, err = newNotifier(env, inherited != nil); err != nil {
+		logger.Warn("service manager notifications do not work as configured", "error", err)
+	}
+	defer s.supervisor.close()
+	if inherited != nil {
+		return s.takeOver(ctx, cfg, p, planned, inherited)
+	}
+	if err := s.open(p, cfg.Gateway.SendBuffer, nil); err != nil {
 		return opts.Explain(err)
 	}
-	cfg.Gateway.PublishURL = publishURL(s.internalListener)
+	end, err := s.build(ctx, cfg, p, publishURL(s.internalListener))
+	defer end()
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, cfg, nil)
+}
+
+// build makes the gateway. end is to be called when it is not used any more.
+func (s *service) build(ctx context.Context, cfg *Settings, p Plan, publishAt string) (end func(), err error) {
+	end = func() {}
+	cfg.Gateway.PublishURL = publishAt
 	if p.Secure.Store != nil {
 		cfg.Gateway.CertificateExpiry = p.Secure.Store.Expiry
 	}
 	build := cli.ReadBuild()
 	cfg.Gateway.Version, cfg.Gateway.Commit = build.Version, build.Commit
 	cfg.Gateway.Visitors = newCrowd
-	verifier, err := p.Access.verifier(ctx, logger)
+	verifier, err := p.Access.verifier(ctx, s.log)
 	if err != nil {
-		return opts.Explain(err)
+		return end, s.opts.Explain(err)
 	}
 	if verifier != nil {
-		defer verifier.Close()
+		end = verifier.Close
 	}
 	cfg.Gateway.Tokens = verifier
 	if s.server, err = gateway.New(cfg.Gateway); err != nil {
-		return opts.ExplainAll(err)
+		return end, s.opts.ExplainAll(err)
 	}
 	for _, w := range p.Access.Warnings {
-		logger.Warn(w)
+		s.log.Warn(w)
 	}
 	if cfg.Gateway.Insecure {
-		logger.Warn(InsecureText)
+		s.log.Warn(InsecureText)
 	}
-	if s.supervisor, err = newNotifier(env); err != nil {
-		logger.Warn("service manager notifications do not work as configured", "error", err)
-	}
-	defer s.supervisor.close()
-	return s.run(ctx, cfg, func() { s.announce(stderr, plain, cfg) })
+	return end, nil
 }
 
 // publishURL returns the URL that the page at / shows for publishing: "" if the internal
@@ -80,41 +106,61 @@ func publishURL(internal net.Listener) string {
 	if internal == nil {
 		return ""
 	}
-	addr, ok := internal.Addr().(*net.TCPAddr)
-	if !ok || !addr.IP.IsLoopback() {
+	return publishURLAt(internal.Addr().String())
+}
+
+// publishURLAt is publishURL for an address.
+func publishURLAt(address string) string {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil || !at.Addr().IsLoopback() {
 		return ""
 	}
-	return "http://" + addr.String()
+	return "http://" + at.String()
 }
 
 // service is a running gateway with its listeners.
 type service struct {
 	log        *slog.Logger
+	stderr     io.Writer
+	plain      bool // the log is for a person
 	opts       *option.Options
 	server     *gateway.Server
 	internal   gateway.Internal
 	secure     Secure
 	hangup     chan os.Signal // SIGHUP
+	upgrade    chan os.Signal // SIGUSR2
 	supervisor notifier
+
+	self    string // the program, as it was called
+	selfErr error
+	moved   chan struct{} // closed when another process has everything
+	lost    chan error    // an upgrade after which this process must end
 
 	publicListeners  []publicListener
 	internalListener net.Listener // nil when off
+	internalName     string       // for the process that takes over
 }
 
 type publicListener struct {
-	net.Listener
-	tls bool
+	net.Listener // nil for one that another process passes on
+	tls          bool
+	name         string // for the process that takes over
 }
 
-func (s *service) open(p Plan, sendBuffer int) (err error) {
-	for _, e := range p.Public {
-		l, err := e.Listen(sendBuffer)
+// open opens the listeners, except those that another process passes on.
+func (s *service) open(p Plan, sendBuffer int, passed map[string]string) (err error) {
+	for i, name := range p.names() {
+		if _, ok := passed[name]; ok {
+			s.publicListeners = append(s.publicListeners, publicListener{nil, p.Public[i].tls, name})
+			continue
+		}
+		l, err := p.Public[i].Listen(sendBuffer)
 		if err != nil {
 			return err
 		}
-		s.publicListeners = append(s.publicListeners, publicListener{l, e.tls})
+		s.publicListeners = append(s.publicListeners, publicListener{l, p.Public[i].tls, name})
 	}
-	if p.Internal == nil {
+	if _, ok := passed[p.internalName()]; ok || p.Internal == nil {
 		return nil
 	}
 	l, err := p.Internal.Listen(sendBuffer)
@@ -124,19 +170,44 @@ func (s *service) open(p Plan, sendBuffer int) (err error) {
 	return err
 }
 
+// internalName returns the internal listener's name for the process that takes over.
+func (p *Plan) internalName() string {
+	if p.Internal == nil {
+		return ""
+	}
+	return p.Internal.Flag + " " + p.Internal.Text
+}
+
+// names returns the names of the public listeners, for the process that takes over: which it opens, and which it
+// has, is decided by what was configured.
+func (p *Plan) names() (names []string) {
+	for _, e := range p.Public {
+		name := e.Flag + " " + e.Text
+		for n := 2; slices.Contains(names, name); n++ { // port 0 is another one each time
+			name = fmt.Sprintf("%s %s %d", e.Flag, e.Text, n)
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
 // closeListeners closes listeners that may still be open, which removes the files of Unix
 // sockets. After a shutdown, the server has closed them already.
 func (s *service) closeListeners() {
 	for _, l := range s.publicListeners {
-		l.Close()
+		if l.Listener != nil {
+			l.Close()
+		}
 	}
 	if s.internalListener != nil {
 		s.internalListener.Close()
 	}
 }
 
-// run serves on every listener until ctx ends, then shuts down. It calls announce when the server is ready.
-func (s *service) run(ctx context.Context, cfg *Settings, announce func()) error {
+// run serves on every listener until ctx ends or another process takes over, then shuts down. taken is closed when the
+// process from which this one has taken over has ended its part; nil for none.
+func (s *service) run(ctx context.Context, cfg *Settings, taken <-chan struct{}) error {
+	announce := func() { s.announce(s.stderr, s.plain, cfg) }
 	waits := s.server.Waits()
 	if waits == "" {
 		announce()
@@ -164,7 +235,13 @@ func (s *service) run(ctx context.Context, cfg *Settings, announce func()) error
 	feeding, starve := context.WithCancel(context.Background())
 	keeping.Go(func() { s.supervisor.feed(feeding, s.supervisor.turns(), s.server.Ticked) })
 	defer starve()
-	if waits == "" {
+	keeping.Go(func() { s.upgradeOnSignal(fresh, cfg) })
+	if taken != nil { // until then, a service manager does not know this process
+		keeping.Go(func() {
+			<-taken
+			s.supervisor.tell("READY=1", "STATUS=serving clients")
+		})
+	} else if waits == "" {
 		s.supervisor.tell("READY=1", "STATUS=serving clients")
 	} else { // READY, because a service manager would end a gateway that waits for long
 		s.supervisor.tell("READY=1", "STATUS=not ready: "+waits)
@@ -178,6 +255,13 @@ func (s *service) run(ctx context.Context, cfg *Settings, announce func()) error
 
 	var failure error
 	select {
+	case err := <-s.lost:
+		s.log.Error("the new process has ended, or is stuck, after it was given the connections: exiting", "error", err)
+		return cli.ExitCode(cli.ExitFailed)
+	case <-s.moved:
+		until, cancel := context.WithTimeout(context.Background(), retireTime+cfg.Gateway.CloseTimeout+time.Second)
+		s.server.Retire(until)
+		cancel()
 	case <-ctx.Done():
 		s.log.Info("stopping", "reason", context.Cause(ctx).Error(), "delay", cfg.Gateway.DrainDelay.String(), "over", s.opts.ByName["drain-duration"].Text, "timeout", cfg.ShutdownTimeout.String())
 	case err := <-s.server.Failed():
@@ -191,7 +275,9 @@ func (s *service) run(ctx context.Context, cfg *Settings, announce func()) error
 		s.log.Error("a listener has failed, stopping", "error", failure)
 	}
 
-	s.supervisor.tell("STOPPING=1", "STATUS=closing connections")
+	if !s.hasMoved() {
+		s.supervisor.tell("STOPPING=1", "STATUS=closing connections")
+	}
 	if err := s.stop(cfg.ShutdownTimeout); err != nil {
 		return err
 	}
