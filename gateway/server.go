@@ -262,7 +262,7 @@ func (s *Server) newNode() *control.Node {
 	return &control.Node{
 		Set: s.set, Space: s.space, Policy: s.policy, Engine: s.engine.Engine, Publisher: s.publisher,
 		Connections: func() int64 { return s.edge.Counts().Connections }, AppendJSON: centrifugo.AppendData, Text: s.names.Text,
-		ID: loop.NewClientID().String(), Name: s.engine.Name, Version: s.cfg.Version, Started: time.Now(),
+		Draining: s.Draining, ID: loop.NewClientID().String(), Name: s.engine.Name, Version: s.cfg.Version, Started: time.Now(),
 	}
 }
 

@@ -138,6 +138,12 @@ func TestShutdownAcceptsUntilItsDelayIsOver(t *testing.T) {
 	for _, c := range []*clienttest.Client{before, during} {
 		c.WantText("it is served", "during")
 	}
+	if _, _, text := askHTTP(t, "GET", internal+"/metrics", nil); !strings.Contains(text, "\nsluice_draining 1\n") || !strings.Contains(text, "\nsluice_drain_connections 0\n") {
+		t.Error("the metrics do not say that it drains")
+	}
+	if _, _, text := askHTTP(t, "POST", internal+"/api/info", strings.NewReader("{}")); !strings.Contains(text, `"draining":true`) {
+		t.Errorf("info: %s", text)
+	}
 	if d := s.Drain(); d != (Drain{Open: 2}) {
 		t.Errorf("before it closes connections: %+v", d)
 	}
@@ -171,6 +177,9 @@ func TestClientsThatComeBackDoNotLeave(t *testing.T) {
 		done <- s.Shutdown(ctx)
 	})
 	clienttest.WaitFor(t, "some to be told", func() bool { return s.Drain().Total > 0 && s.Drain().Open < members })
+	if got := s.snapshot(); got.DrainTotal != members || got.Loops[0].Closing == 0 {
+		t.Errorf("the metrics say that %d of %d connections are closing", got.Loops[0].Closing, got.DrainTotal)
+	}
 	s.publish("x", "marker")
 	var open []*clienttest.Client
 	for _, c := range all {

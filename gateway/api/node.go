@@ -291,10 +291,11 @@ type NodeInfo struct {
 	NumClients  int      `json:"num_clients"`
 	NumUsers    int      `json:"num_users"`
 	NumSubs     int      `json:"num_subs"`
-	NumChannels int      `json:"num_channels"`     // with subscribers
-	Uptime      int      `json:"uptime"`           // seconds
-	Away        bool     `json:"away,omitempty"`   // its engine is, at least in part
-	Silent      int      `json:"silent,omitempty"` // seconds for which it has not been heard: it may have ended
+	NumChannels int      `json:"num_channels"`       // with subscribers
+	Uptime      int      `json:"uptime"`             // seconds
+	Away        bool     `json:"away,omitempty"`     // its engine is, at least in part
+	Draining    bool     `json:"draining,omitempty"` // it shuts down
+	Silent      int      `json:"silent,omitempty"`   // seconds for which it has not been heard: it may have ended
 	Process     *Process `json:"process,omitempty"`
 }
 

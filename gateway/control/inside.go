@@ -121,13 +121,14 @@ func SnapshotLoops(s *loop.Set, out *ops.Snapshot) {
 	for _, l := range s.Loops() {
 		st := l.Stats()
 		out.Loops = append(out.Loops, ops.Loop{
-			Connections: st.Connections.Load(), Blocked: st.Blocked.Load(), Users: st.Users.Load(), Subscriptions: st.Subscriptions(),
+			Connections: st.Connections.Load(), Closing: st.Closing.Load(), Blocked: st.Blocked.Load(), Users: st.Users.Load(), Subscriptions: st.Subscriptions(),
 			Messages: st.Messages.Load(), Deliveries: st.Deliveries.Load(), BytesIn: st.BytesIn.Load(), BytesOut: st.BytesOut.Load(),
 			Writes: st.Writes.Load(), Sweeps: st.Sweeps.Load(), Blockings: st.Blockings.Load(), Pings: st.Pings.Load(), Panics: st.Panics.Load(),
 			Recoveries: st.Recoveries.Load(), Gaps: st.Gaps.Load(), Recalled: st.Recalled.Load(), Skips: st.Skips.Load(), Subscribed: st.Subscribed.Load(),
 			Lag: histogram(&st.Lag), Delivery: histogram(&st.Delivery),
 		})
 		out.HeldConnections += st.Held.Load()
+		out.DrainTotal += st.Draining.Load()
 		out.PublishedByClients += st.Publications()
 		out.PushedBackClients += st.PushBacks.Load()
 		for i := range out.Namespaces {

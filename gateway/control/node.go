@@ -38,6 +38,8 @@ type Node struct {
 	Publisher *engine.Publisher
 	// Connections returns how many clients are connected.
 	Connections func() int64
+	// Draining reports whether the server shuts down.
+	Draining func() bool
 	// AppendJSON appends a payload, text or binary, as clients with JSON see it.
 	AppendJSON func(dst, payload []byte, binary bool) []byte
 	// Text names the settings in a text as the operator knows them.
@@ -342,7 +344,7 @@ func (n *Node) channels(_ context.Context, r *api.ChannelsRequest) (map[string]i
 // Describe returns what other nodes show of this one, at once: a user who has connections of several
 // loops counts more than once.
 func (n *Node) Describe() engine.NodeInfo {
-	out := engine.NodeInfo{ID: n.ID, Name: n.Name, Version: n.Version, Clients: int(n.Connections()), Channels: n.Space.Channels(), Away: n.away(), Uptime: time.Since(n.Started)}
+	out := engine.NodeInfo{ID: n.ID, Name: n.Name, Version: n.Version, Clients: int(n.Connections()), Channels: n.Space.Channels(), Away: n.away(), Draining: n.Draining(), Uptime: time.Since(n.Started)}
 	for _, l := range n.Set.Loops() {
 		out.Users += int(l.Stats().Users.Load())
 		out.Subscriptions += int(l.Stats().Subscriptions())
@@ -370,7 +372,7 @@ func (n *Node) Info(ctx context.Context) (api.InfoResult, error) {
 	})
 	nodes := []api.NodeInfo{{
 		UID: n.ID, Name: n.Name, Version: n.Version, NumClients: int(n.Connections()), NumUsers: len(different), NumSubs: subscriptions,
-		NumChannels: channels, Uptime: int(time.Since(n.Started) / time.Second),
+		NumChannels: channels, Uptime: int(time.Since(n.Started) / time.Second), Draining: n.Draining(),
 	}}
 	about := engineInfo(n.Engine)
 	if about != nil {
@@ -381,7 +383,7 @@ func (n *Node) Info(ctx context.Context) (api.InfoResult, error) {
 	for _, o := range others.List {
 		nodes = append(nodes, api.NodeInfo{
 			UID: o.ID, Name: o.Name, Version: o.Version, NumClients: o.Clients, NumUsers: o.Users, NumSubs: o.Subscriptions,
-			NumChannels: o.Channels, Uptime: int(o.Uptime / time.Second), Away: o.Away, Silent: int(o.Silent / time.Second),
+			NumChannels: o.Channels, Uptime: int(o.Uptime / time.Second), Away: o.Away, Draining: o.Draining, Silent: int(o.Silent / time.Second),
 		})
 	}
 	if err != nil && !errors.Is(err, engine.ErrUnavailable) {

@@ -128,6 +128,7 @@ type NodeInfo struct {
 	Clients, Users, Subscriptions, Channels int
 	Uptime                                  time.Duration
 	Away                                    bool // its engine is, at least in part
+	Draining                                bool `json:",omitempty"` // it shuts down
 
 	// Silent is for how long it has not been heard, 0 while it is: whether it is up is not known, and the
 	// rest is old.

@@ -25,6 +25,8 @@ type Snapshot struct {
 	Untracked               uint64
 	Descriptors             uint64
 	MaxConnections          int
+	Draining                bool
+	DrainTotal              int64 // connections when closing all began; 0 before
 	MemoryLimit, MemoryUsed int64
 	KernelMemory            int64 // for all TCP sockets of the machine; negative if not known
 	Suppressed              uint64
@@ -45,7 +47,8 @@ type Snapshot struct {
 
 // Loop is what they say of an event loop.
 type Loop struct {
-	Connections, Blocked, Users, Subscriptions    int64
+	Connections, Closing, Blocked                 int64
+	Users, Subscriptions                          int64
 	Messages, Deliveries, BytesIn, BytesOut       uint64
 	Writes, Sweeps, Blockings, Pings, Panics      uint64
 	Recoveries, Gaps, Recalled, Skips, Subscribed uint64

@@ -147,6 +147,14 @@ var recovery = in("Recovery",
 var connections = in("Connections and closes",
 	counts("handshakes_total", "Connections accepted, by the outcome of their first request; an SSE stream is first counted as http.", "outcome", func(s *Snapshot) map[string]uint64 { return s.Handshakes }),
 	counts("connections_closed_total", "Connections closed, by reason.", "reason", func(s *Snapshot) map[string]uint64 { return s.Closed }),
+	perLoop("closing_connections", "gauge", "Of the open connections, those that are in their closing handshake.", func(l *Loop) int64 { return l.Closing }),
+	one("draining", "gauge", "1 while the gateway shuts down, from the signal on, otherwise 0.", func(s *Snapshot) int {
+		if s.Draining {
+			return 1
+		}
+		return 0
+	}),
+	one("drain_connections", "gauge", "Connections that were open when the gateway began to close all of them; 0 before.", func(s *Snapshot) int64 { return s.DrainTotal }),
 	row("tls_handshakes_total", "counter", "TLS handshakes completed, by whether the session was resumed.", []string{"resumed"}, func(s *Snapshot, to sink) {
 		to.value(float64(s.Secured), "false")
 		to.value(float64(s.Resumed), "true")

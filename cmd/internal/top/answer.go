@@ -45,7 +45,8 @@ func (c *connectionList) read(body []byte) error {
 
 // figures are the metrics in the head of the table.
 type figures struct {
-	connections, blocked, held, dropped  float64
+	connections, closing, blocked, held  float64
+	draining, total, dropped             float64 // total: connections when the shutdown began to close them
 	received, published, delivered, sent float64
 	ticks                                map[string]ticks // of each loop
 }
@@ -69,7 +70,8 @@ func readFigures(text []byte) (figures, error) {
 		}
 	}
 	return figures{
-		connections: sum("connections"), blocked: sum("blocked_connections"), held: sum("held_bytes"),
+		connections: sum("connections"), closing: sum("closing_connections"), draining: sum("draining"), total: sum("drain_connections"),
+		blocked: sum("blocked_connections"), held: sum("held_bytes"),
 		dropped: sum("dropped_publications_total"), received: sum("messages_received_total"),
 		published: sum("publications_total"), delivered: sum("deliveries_total"), sent: sum("sent_bytes_total"),
 		ticks: loops,

@@ -31,3 +31,23 @@ func TestLagIsThatOfTheLoopThatWasLatest(t *testing.T) {
 		}
 	}
 }
+
+func TestConnectionsOfAGatewayThatDrains(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		f    figures
+		want string
+	}{
+		{figures{connections: 1234}, "1,234"},
+		{figures{connections: 1234, draining: 1}, "1,234 (draining)"},
+		{figures{connections: 1234, draining: 1, total: 10_000, closing: 56}, "1,234 of 10,000 (draining, 56 closing)"},
+	} {
+		if got := tt.f.open(); got != tt.want {
+			t.Errorf("%+v: %q, want %q", tt.f, got, tt.want)
+		}
+	}
+	f, err := readFigures([]byte("# TYPE sluice_draining gauge\nsluice_draining 1\n# TYPE sluice_drain_connections gauge\nsluice_drain_connections 7\n# TYPE sluice_closing_connections gauge\nsluice_closing_connections{loop=\"0\"} 2\nsluice_closing_connections{loop=\"1\"} 3\n"))
+	if err != nil || f.draining != 1 || f.total != 7 || f.closing != 5 {
+		t.Errorf("read %+v, %v", f, err)
+	}
+}

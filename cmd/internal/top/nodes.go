@@ -89,6 +89,7 @@ type nodeRow struct {
 	Channels      int    `json:"num_channels"`
 	Uptime        int64  `json:"uptime"`
 	Away          bool   `json:"away"`
+	Draining      bool   `json:"draining"`
 	Silent        int64  `json:"silent"`
 }
 
@@ -146,6 +147,9 @@ func (l *nodeList) lines() (lines []string) {
 			state = "away"
 		case e == nil:
 			state = "memory"
+		}
+		if n.Draining {
+			state += ", draining"
 		}
 		rows = append(rows, []string{
 			n.Name, n.Version, cli.FormatCount(n.Clients), cli.FormatCount(n.Users), cli.FormatCount(n.Subscriptions), cli.FormatCount(n.Channels),

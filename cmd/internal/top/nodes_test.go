@@ -38,7 +38,7 @@ func answering(t *testing.T, status int, body string) string {
 func TestNodes(t *testing.T) {
 	const alone = `{"result":{"nodes":[{"uid":"u1","name":"gw-1","version":"1.2","num_clients":1200,"num_users":3,"num_subs":4,"num_channels":5,"uptime":90}]}}`
 	const three = `{"result":{"nodes":[
-		{"uid":"u1","name":"gw-1","version":"1.2","num_clients":12000,"num_users":300,"num_subs":4,"num_channels":5,"uptime":90},
+		{"uid":"u1","name":"gw-1","version":"1.2","num_clients":12000,"num_users":300,"num_subs":4,"num_channels":5,"uptime":90,"draining":true},
 		{"uid":"u2","name":"gw-2` + "\\u001b[2J" + `","version":"","num_clients":0,"num_users":0,"num_subs":0,"num_channels":0,"uptime":0,"away":true},
 		{"uid":"u3","name":"gw-3","version":"1.2","num_clients":1,"num_users":1,"num_subs":1,"num_channels":1,"uptime":90,"away":true,"silent":75}],
 		"partial":true,"engine":{"up":false,"parts":{"store":false,"connection":true},"away":2.5,"pending":17,"pending_bytes":3400,"lag":1.25,"gaps":{"slow":2000,"chain":1,"gone":0}}}}`
@@ -49,7 +49,7 @@ gw-1  1.2        1,200      3              4         5   1m30s  memory  u1
 		{three, `engine away for 2.5s, store down  pending 17 (3.3KiB)  lag 1.2s  gaps 2,001 (chain 1, slow 2,000)
 
 NODE     VERSION  CLIENTS  USERS  SUBSCRIPTIONS  CHANNELS  UPTIME  ENGINE                    ID
-gw-1     1.2       12,000    300              4         5   1m30s  up                        u1
+gw-1     1.2       12,000    300              4         5   1m30s  up, draining              u1
 gw-2[2J  -              0      0              0         0       -  away                      u2
 gw-3     1.2            1      1              1         1   1m30s  unknown, heard 1m15s ago  u3
 

@@ -14,8 +14,19 @@ import (
 func (v view) state(earlier view) string {
 	f := v.figures
 	return fmt.Sprintf("connections %s  blocked %s  buffered %s  dropped %s  loop lag %s",
-		count(f.connections), count(f.blocked), cli.AboutSize(int(f.held)), count(f.dropped),
+		f.open(), count(f.blocked), cli.AboutSize(int(f.held)), count(f.dropped),
 		aboutDuration(v.lag(earlier)))
+}
+
+// open returns how many connections there are and, while the gateway shuts down, how far that has come.
+func (f figures) open() string {
+	switch {
+	case f.draining == 0:
+		return count(f.connections)
+	case f.total == 0:
+		return count(f.connections) + " (draining)"
+	}
+	return fmt.Sprintf("%s of %s (draining, %s closing)", count(f.connections), count(f.total), count(f.closing))
 }
 
 // flow returns the line about traffic in a period.

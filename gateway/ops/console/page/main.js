@@ -66,6 +66,18 @@ function tell({ ready, text }, now) {
   const up = now - (history.last.started ?? now);
   write(byId("about"), [location.host, version === "(devel)" ? commit.replace("unknown", "").slice(0, 7) : version, `up ${units.age(up)}`].filter(Boolean).join(" · "));
   byId("banner").hidden = true;
+  drain();
+}
+
+// drain shows how far a shutdown has come. It is no live region: the state is one, and says the same once.
+function drain() {
+  const total = metrics.sum("sluice_drain_connections"), open = metrics.sum("sluice_connections"), bar = byId("drain-bar");
+  byId("drain").hidden = !metrics.sum("sluice_draining");
+  bar.hidden = !total;
+  if (total) [bar.max, bar.value] = [total, Math.max(total - open, 0)];
+  write(byId("drain-words"), total
+    ? `Shutting down: ${units.count(open)} of ${units.count(total)} connections are left, ${units.count(metrics.sum("sluice_closing_connections"))} are closing.`
+    : "Shutting down: clients are still accepted, until load balancers have noticed.");
 }
 
 function state(name, words) {

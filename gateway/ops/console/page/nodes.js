@@ -54,7 +54,7 @@ export class Nodes {
       el("td", { class: "n" }), el("td", { class: "n wide" }), el("td", { class: "n wide" }), el("td", { class: "n wide" }), el("td", { class: "n" })), (row, n) => {
       const [name, state, clients, users, subscriptions, channels, up] = row.children;
       write(name.lastChild, [n.version, n === nodes[0] && nodes.length > 1 ? "this node" : "", n.silent ? `heard ${units.age(n.silent)} ago` : "", n.uid.slice(0, 8)].filter(Boolean).join(" · "));
-      badge(state.firstChild, n.silent ? "unknown" : n.away ? "away" : engine ? "up" : "memory");
+      badge(state.firstChild, n.silent ? "unknown" : n.draining ? "draining" : n.away ? "away" : engine ? "up" : "memory");
       write(clients, units.count(n.num_clients));
       write(users, units.count(n.num_users));
       write(subscriptions, units.count(n.num_subs));
