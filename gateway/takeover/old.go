@@ -137,7 +137,6 @@ func (o *Old) Thaw() {
 // Given implements handover.Old.
 func (o *Old) Given() {
 	o.giving.Given(o.Retire)
-	o.Publisher.Gate.Shut()
 	network, address := "", ""
 	if len(o.Internal) > 0 {
 		at := o.Internal[0].Addr()
@@ -148,6 +147,7 @@ func (o *Old) Given() {
 			edge.LetGo(l)
 		}
 	})
+	o.Publisher.Gate.Shut() // after requests are known to be done elsewhere
 }
 
 // Stragglers implements handover.Old.
