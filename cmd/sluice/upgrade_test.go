@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -73,6 +74,7 @@ func startLineage(t *testing.T, args ...string) *lineage {
 func (l *lineage) upgrade() (report struct {
 	PID    int
 	Moved  int
+	Secure int
 	Frozen time.Duration `json:"frozen_ns"`
 	Took   time.Duration `json:"took_ns"`
 }) {
@@ -267,17 +269,39 @@ func TestUpgradeUnderLoadLosesNothing(t *testing.T) {
 	publishing.Wait()
 	close(stopped)
 	// One more of each, so that nobody waits who has had the last one before.
-	for i, name := range []string{"ws", "http"} {
-		n := last[i].Add(1)
-		if status, answer := post(t, l.sluice, "/publish/news", "", fmt.Sprintf("%s %d", name, n)); status != http.StatusOK {
-			t.Errorf("publish: %d %v", status, answer)
-		}
+	if err := publisher.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, "ws %d", last[0].Add(1))); err != nil {
+		t.Errorf("publish: %v", err)
+	}
+	if status, answer := post(t, l.sluice, "/publish/news", "", fmt.Sprintf("http %d", last[1].Add(1))); status != http.StatusOK {
+		t.Errorf("publish: %d %v", status, answer)
 	}
 	reading.Wait()
 }
 
+func TestUpgradeTellsClientsWithTLSToComeBack(t *testing.T) {
+	l := startLineage(t, "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0", "--tls-self-signed", "--upgrade-tls", "1s")
+	trusting := &websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	at := "wss" + strings.TrimPrefix(l.secureURL(), "https") + "/ws/news"
+	var all []peer
+	for range 5 {
+		all = append(all, dialWith(t, trusting, at))
+	}
+	if r := l.upgrade(); r.Secure != len(all) || r.Moved != 0 {
+		t.Errorf("%d connections were moved, and %d are told to come back; want 0 and %d", r.Moved, r.Secure, len(all))
+	}
+	for _, c := range all {
+		c.wantClose(websocket.CloseServiceRestart)
+	}
+	l.wantExit(0)
+	again := dialWith(t, trusting, at)
+	again.send(websocket.TextMessage, "back")
+	again.want(websocket.TextMessage, "back")
+}
+
+// A configuration that would not accept what is live, or none at all, leaves everything as it is.
 func TestUpgradeIsRefusedByName(t *testing.T) {
-	l := startLineage(t, "--insecure")
+	config := clitest.WriteFile(t, "conf", "raw = publish\n")
+	l := startLineage(t, "--config", config)
 	conn, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(l.url, "http")+"/ws/news", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -285,6 +309,18 @@ func TestUpgradeIsRefusedByName(t *testing.T) {
 	defer conn.Close()
 	if code, _, stderr := runOnce(nil, "upgrade", "--abort", "--url", l.internal); code != 1 || !strings.Contains(stderr, "no upgrade is under way") {
 		t.Errorf("abort: exit code %d, %s", code, stderr)
+	}
+	for _, test := range []struct{ config, why string }{
+		{"raw = off\n", "its configuration would not accept what is live: --raw off, and 1 of its clients are connected"},
+		{"raw = publish\nmax-connections = 0x\n", "max-connections"},
+		{"raw = publish\ndata-dir = " + t.TempDir() + "\n", "channels are backed by data directory, and not by memory"},
+	} {
+		if err := os.WriteFile(config, []byte(test.config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, _, stderr := runOnce(nil, "upgrade", "--url", l.internal); code != 1 || !strings.Contains(stderr, test.why) {
+			t.Errorf("with %q: exit code %d, %s", test.config, code, stderr)
+		}
 	}
 	if err := conn.WriteMessage(websocket.TextMessage, []byte("still here")); err != nil {
 		t.Error(err)

@@ -259,7 +259,7 @@ func (s *service) run(ctx context.Context, cfg *Settings, taken <-chan struct{})
 		s.log.Error("the new process has ended, or is stuck, after it was given the connections: exiting", "error", err)
 		return cli.ExitCode(cli.ExitFailed)
 	case <-s.moved:
-		until, cancel := context.WithTimeout(context.Background(), retireTime+cfg.Gateway.CloseTimeout+time.Second)
+		until, cancel := context.WithTimeout(context.Background(), cfg.UpgradeTLS+cfg.Gateway.CloseTimeout+time.Second)
 		s.server.Retire(until)
 		cancel()
 	case <-ctx.Done():
@@ -408,6 +408,7 @@ func NewCommand(cfg *Settings, opts *option.Options, env []string) *cobra.Comman
 		Args: cli.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := opts.Resolve(env); err != nil {
+				refuse(err)
 				return cli.Usagef("%w", err)
 			}
 			return runServe(cmd.Context(), cfg, opts, env, cmd.ErrOrStderr())

@@ -29,6 +29,7 @@ type Settings struct {
 	Insecure        bool     `name:"insecure" group:"Channels and permissions" default:"off" help:"allow every client to do everything, and do not verify tokens; for trials on loopback only"`
 
 	ShutdownTimeout time.Duration `name:"shutdown-timeout" group:"Timeouts" default:"30s" help:"time limit for stopping after SIGINT or SIGTERM: {DrainDelay}, {DrainDuration}, and the closing handshakes. Connections that are left are cut off"`
+	UpgradeTLS      time.Duration `name:"upgrade-tls" group:"Timeouts" default:"10s" help:"after an upgrade ('sluice upgrade', SIGUSR2), time over which clients with TLS are told to reconnect to the new process; all other clients stay connected"`
 
 	LogLevel  string `name:"log-level" group:"Logging" words:"debug,info,warn,error" default:"info" help:"lowest level to log: debug, info, warn or error"`
 	LogFormat string `name:"log-format" group:"Logging" words:"auto,text,json" default:"auto" help:"format of the log: text, json or auto (text on a terminal, JSON otherwise)"`

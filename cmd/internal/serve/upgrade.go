@@ -17,9 +17,6 @@ import (
 // A new version of the program takes over without a client noticing: this process executes it, and hands
 // everything over (gateway.Server.Upgrade).
 
-// retireTime is how long it may take to tell clients that cannot travel to come back.
-const retireTime = 10 * time.Second
-
 // executable returns the path of this program as it was called, not that of the file that runs: an upgrade executes
 // what has that name then.
 func executable() (string, error) {
@@ -43,11 +40,11 @@ func (s *service) upgradeOnSignal(ctx context.Context, cfg *Settings) {
 }
 
 // handOver hands the gateway over to a new process.
-func (s *service) handOver(ctx context.Context, _ *Settings) (report gateway.UpgradeReport, err error) {
+func (s *service) handOver(ctx context.Context, cfg *Settings) (report gateway.UpgradeReport, err error) {
 	if err = s.selfErr; err == nil {
 		s.log.Info("upgrading", "program", s.self)
 		s.supervisor.reloading()
-		report, err = s.server.Upgrade(ctx, s.newProcess())
+		report, err = s.server.Upgrade(ctx, s.newProcess(cfg.UpgradeTLS))
 	}
 	switch {
 	case errors.Is(err, gateway.ErrUpgradeLost):
@@ -64,11 +61,11 @@ func (s *service) handOver(ctx context.Context, _ *Settings) (report gateway.Upg
 }
 
 // newProcess returns how the new process is started, and what it takes.
-func (s *service) newProcess() gateway.Upgrade {
+func (s *service) newProcess(retire time.Duration) gateway.Upgrade {
 	cmd := exec.Command(s.self, os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	u := gateway.Upgrade{Command: cmd, Listeners: make(map[string]net.Listener), Retire: retireTime, Started: s.supervisor.replace}
+	u := gateway.Upgrade{Command: cmd, Listeners: make(map[string]net.Listener), Retire: retire, Started: s.supervisor.replace}
 	for _, l := range s.publicListeners {
 		u.Listeners[l.name] = l.Listener
 	}
@@ -86,6 +83,15 @@ func (s *service) hasMoved() bool {
 	default:
 		return false
 	}
+}
+
+// refuse tells the process that has started this one, if it is to be taken over, why that fails.
+func refuse(why error) {
+	inherited, err := gateway.Inherited()
+	if inherited == nil || err != nil {
+		return
+	}
+	gateway.TakeOver(inherited, gateway.Takeover{Build: func(map[string]string) (*gateway.Server, error) { return nil, why }}) // ignored: it is why
 }
 
 // takeOver takes the gateway over from the process that has started this one, and runs it. planned is what is wrong with
