@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import net from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -180,6 +181,28 @@ test("an operator closes a connection, and is asked before", async (t) => {
   await c.page.click("#confirm-yes");
   assert.equal((await closed)[0], 1008);
   await c.says(".table .empty", /^Nobody is connected\.$/);
+  assert.deepEqual(c.faults, []);
+});
+
+test("it shows how far a shutdown has come", async (t) => {
+  const g = await keyed(t, "--drain-delay", "5s", "--close-timeout", "20s", "--shutdown-timeout", "40s");
+  const silent = net.connect(g.port, "127.0.0.1"); // it does not answer a Close frame
+  t.after(() => silent.destroy());
+  silent.write("GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+  await once(silent, "data");
+  const c = await Console.open(t, browser, g);
+  await c.login();
+  await c.ready();
+  assert.equal(await c.page.isVisible("#drain"), false);
+  g.process.kill("SIGTERM");
+  await c.says("#drain-words", /^Shutting down: clients are still accepted, until load balancers have noticed\.$/);
+  assert.equal(await c.page.isVisible("#drain-bar"), false);
+  await c.says("#state-words", /^Not ready: draining$/);
+  await c.says("#drain-words", /^Shutting down: 1 of 1 connections left, 1 closing\.$/);
+  assert.deepEqual(await c.page.$eval("#drain-bar", ({ max, value }) => ({ max, value })), { max: 1, value: 0 });
+  if (process.env.SHOTS) await c.page.screenshot({ path: `${process.env.SHOTS}/console-drain.png` });
+  await c.view("#/nodes");
+  await c.says(".badge", /^draining$/);
   assert.deepEqual(c.faults, []);
 });
 

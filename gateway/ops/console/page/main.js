@@ -76,7 +76,7 @@ function drain() {
   bar.hidden = !total;
   if (total) [bar.max, bar.value] = [total, Math.max(total - open, 0)];
   write(byId("drain-words"), total
-    ? `Shutting down: ${units.count(open)} of ${units.count(total)} connections are left, ${units.count(metrics.sum("sluice_closing_connections"))} are closing.`
+    ? `Shutting down: ${units.count(open)} of ${units.count(total)} connections left, ${units.count(metrics.sum("sluice_closing_connections"))} closing.`
     : "Shutting down: clients are still accepted, until load balancers have noticed.");
 }
 
