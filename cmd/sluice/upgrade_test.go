@@ -36,6 +36,14 @@ func startLineage(t *testing.T, args ...string) *lineage {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd := exec.Command(path, child.Listeners(args)...)
+	cmd.Env = child.Environ()
+	return startLineageOf(t, cmd)
+}
+
+// startLineageOf is startLineage for a command of its own.
+func startLineageOf(t *testing.T, cmd *exec.Cmd) *lineage {
+	t.Helper()
 	out, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -43,8 +51,6 @@ func startLineage(t *testing.T, args ...string) *lineage {
 	log := new(child.Log)
 	var writing sync.WaitGroup
 	writing.Go(func() { io.Copy(log, out) }) // ignored: it ends with the last process
-	cmd := exec.Command(path, child.Listeners(args)...)
-	cmd.Env = child.Environ()
 	cmd.Stdout, cmd.Stderr = in, in
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

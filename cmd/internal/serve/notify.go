@@ -2,12 +2,12 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"sluice/cmd/internal/cli"
@@ -86,11 +86,20 @@ func (n *notifier) replace(ctx context.Context, pid int) {
 	if err != nil {
 		return
 	}
-	defer ours.Close()                                                                              // ignored: nothing is read
-	defer theirs.Close()                                                                            // ignored: likewise
-	n.conn.SetWriteDeadline(time.Now().Add(notifyPatience))                                         // ignored: the write fails too
-	_, _, err = n.conn.WriteMsgUnix([]byte("BARRIER=1"), syscall.UnixRights(int(theirs.Fd())), nil) // by Fd, which makes it block: nobody writes
+	defer ours.Close()   // ignored: nothing is read
+	defer theirs.Close() // ignored: likewise
+	raw, err := n.conn.SyscallConn()
 	if err != nil {
+		return
+	}
+	sent := false
+	for end := time.Now().Add(notifyPatience); !sent && err == nil && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		e := raw.Control(func(fd uintptr) {
+			sent, err = poller.SendMessage(int(fd), []byte("BARRIER=1"), []int{int(theirs.Fd())})
+		})
+		err = errors.Join(err, e)
+	}
+	if !sent {
 		return
 	}
 	theirs.Close() // ignored: the other end shows who has it

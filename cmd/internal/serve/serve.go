@@ -49,7 +49,7 @@ func runServe(ctx context.Context, cfg *Settings, opts *option.Options, env []st
 	if planned != nil && inherited == nil {
 		return planned
 	}
-	s.internal, s.secure, s.internalName = gateway.Internal{APIKey: p.apiKey}, p.Secure, p.internalName()
+	s.internal, s.secure = gateway.Internal{APIKey: p.apiKey}, p.Secure
 	s.internal.Upgrade = func(ctx context.Context) (gateway.UpgradeReport, error) { return s.handOver(ctx, cfg) }
 	defer s.closeListeners()
 	if s.supervisor, err = newNotifier(env, inherited != nil); err != nil {
@@ -58,6 +58,9 @@ func runServe(ctx context.Context, cfg *Settings, opts *option.Options, env []st
 	defer s.supervisor.close()
 	if inherited != nil {
 		return s.takeOver(ctx, cfg, p, planned, inherited)
+	}
+	if s.activated, err = activatedSockets(env); err != nil {
+		return err
 	}
 	if err := s.open(p, cfg.Gateway.SendBuffer, nil); err != nil {
 		return opts.Explain(err)
@@ -136,6 +139,7 @@ type service struct {
 	moved   chan struct{} // closed when another process has everything
 	lost    chan error    // an upgrade after which this process must end
 
+	activated        []activated
 	publicListeners  []publicListener
 	internalListener net.Listener // nil when off
 	internalName     string       // for the process that takes over
@@ -150,24 +154,35 @@ type publicListener struct {
 // open opens the listeners, except those that another process passes on.
 func (s *service) open(p Plan, sendBuffer int, passed map[string]string) (err error) {
 	for i, name := range p.names() {
-		if _, ok := passed[name]; ok {
-			s.publicListeners = append(s.publicListeners, publicListener{nil, p.Public[i].tls, name})
-			continue
-		}
-		l, err := p.Public[i].Listen(sendBuffer)
+		l, name, err := s.openOne(&p.Public[i], name, sendBuffer, passed)
 		if err != nil {
 			return err
 		}
 		s.publicListeners = append(s.publicListeners, publicListener{l, p.Public[i].tls, name})
 	}
-	if _, ok := passed[p.internalName()]; ok || p.Internal == nil {
-		return nil
+	if p.Internal != nil {
+		if s.internalListener, s.internalName, err = s.openOne(p.Internal, p.internalName(), sendBuffer, passed); err != nil {
+			return err
+		}
 	}
-	l, err := p.Internal.Listen(sendBuffer)
-	if err == nil { // an interface that holds no listener would not be nil
-		s.internalListener = l
+	return s.unused()
+}
+
+// openOne opens a listener. It returns nil for one that another process passes on, and the name that it has there.
+func (s *service) openOne(e *Endpoint, name string, sendBuffer int, passed map[string]string) (net.Listener, string, error) {
+	for _, name := range []string{name, name + activatedMark} {
+		if _, ok := passed[name]; ok {
+			return nil, name, nil
+		}
 	}
-	return err
+	if l := s.take(e); l != nil {
+		return l, name + activatedMark, nil
+	}
+	l, err := e.Listen(sendBuffer)
+	if err != nil { // an interface that holds no listener would not be nil
+		return nil, name, err
+	}
+	return l, name, nil
 }
 
 // internalName returns the internal listener's name for the process that takes over.
@@ -201,6 +216,9 @@ func (s *service) closeListeners() {
 	}
 	if s.internalListener != nil {
 		s.internalListener.Close()
+	}
+	for i := range s.activated {
+		s.activated[i].Close()
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"sluice/cmd/internal/cli"
@@ -118,6 +119,11 @@ func (s *service) takeOver(ctx context.Context, cfg *Settings, p Plan, planned e
 		return s.server, err
 	}
 	t.Serve = func(listeners map[string]net.Listener, connections int, took bool) {
+		for name, l := range listeners {
+			if u, ok := l.(*net.UnixListener); ok && strings.HasSuffix(name, activatedMark) {
+				u.SetUnlinkOnClose(false)
+			}
+		}
 		for i := range s.publicListeners {
 			if l := &s.publicListeners[i]; l.Listener == nil {
 				l.Listener = listeners[l.name]

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"sluice/bench/child"
+	"sluice/cmd/internal/clitest"
+)
+
+// activated returns the command with sockets that a service manager has opened.
+func activated(t *testing.T, names string, sockets []net.Listener, args ...string) *exec.Cmd {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The process's ID is that of the shell, which becomes the gateway.
+	cmd := exec.Command("sh", append([]string{"-c", `export LISTEN_PID=$$; exec "$0" "$@"`, path}, args...)...)
+	cmd.Env = append(child.Environ(), fmt.Sprint("LISTEN_FDS=", len(sockets)), "LISTEN_FDNAMES="+names)
+	for _, l := range sockets {
+		f, err := l.(interface{ File() (*os.File, error) }).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
+	}
+	return cmd
+}
+
+func TestSocketsOfTheServiceManagerAreServed(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "internal")
+	var sockets []net.Listener
+	for _, at := range [][2]string{{"tcp", "127.0.0.1:0"}, {"tcp", "127.0.0.1:0"}, {"unix", socket}} {
+		l, err := net.Listen(at[0], at[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		sockets = append(sockets, l)
+	}
+	byAddress := sockets[1].Addr().String()
+	l := startLineageOf(t, activated(t, "listen:gateway.socket:internal-listen", sockets,
+		"--listen", "127.0.0.1:0", "--listen", byAddress, "--internal-listen", "unix:/no/such/socket", "--raw", "publish"))
+	if want := "http://" + sockets[0].Addr().String(); l.url != want {
+		t.Errorf("the first address is %s, want %s", l.url, want)
+	}
+	for range 2 { // before and after an upgrade
+		for _, l := range sockets[:2] {
+			conn, _, err := websocket.DefaultDialer.Dial("ws://"+l.Addr().String()+"/echo", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+		}
+		l.internal = "unix:" + socket
+		l.upgrade()
+	}
+	if _, err := os.Stat(socket); err != nil {
+		t.Errorf("the service manager's socket: %v", err)
+	}
+}
+
+func TestSocketThatServesNothingIsRefused(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	out, err := activated(t, "other", []net.Listener{l}, child.Listeners(nil)...).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "the socket "+l.Addr().String()+" (other) is no address of --listen") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// manager is a service manager: it reads what a service notifies it of.
+type manager struct {
+	t    *testing.T
+	conn *net.UnixConn
+	oob  []byte
+}
+
+// want reads notifications up to one that begins with the line, and returns it.
+func (m *manager) want(line string) string {
+	m.t.Helper()
+	m.conn.SetReadDeadline(time.Now().Add(clitest.Patience)) // ignored: then it waits for the test's end
+	b, oob := make([]byte, 4096), make([]byte, 128)
+	for {
+		n, oobn, _, _, err := m.conn.ReadMsgUnix(b, oob)
+		if err != nil {
+			m.t.Fatalf("waiting for %s: %v", line, err)
+		}
+		if text := string(b[:n]); strings.HasPrefix(text, line) {
+			m.oob = oob[:oobn]
+			return text
+		}
+	}
+}
+
+func TestServiceManagerIsToldOfAnUpgrade(t *testing.T) {
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	m := manager{t: t, conn: conn}
+	cmd := exec.Command("sh", append([]string{"-c", `export WATCHDOG_PID=$$; exec "$0" "$@"`, path}, child.Listeners(nil)...)...)
+	cmd.Env = append(child.Environ(), "NOTIFY_SOCKET="+socket, "WATCHDOG_USEC=4000000")
+	l := startLineageOf(t, cmd)
+	m.want("READY=1")
+	old := l.pid
+	if err := syscall.Kill(old, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	if text := m.want("RELOADING=1"); !strings.Contains(text, "\nMONOTONIC_USEC=") {
+		t.Errorf("%q says no time", text)
+	}
+	if _, err := fmt.Sscanf(m.want("MAINPID="), "MAINPID=%d", &l.pid); err != nil || l.pid == old {
+		t.Errorf("process %d, %v", l.pid, err)
+	}
+	m.want("BARRIER=1")
+	all, err := syscall.ParseSocketControlMessage(m.oob)
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d control messages, %v", len(all), err)
+	}
+	fds, err := syscall.ParseUnixRights(&all[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Get(l.url + "/healthz") // the new process serves
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	select {
+	case <-l.exited:
+		t.Error("the old process has ended before the service manager knew the new one")
+	default:
+	}
+	for _, fd := range fds {
+		syscall.Close(fd) // ignored: it is the answer
+	}
+	m.want("READY=1")
+	m.want("WATCHDOG=1")
+	l.wantExit(0)
+}
