@@ -25,11 +25,18 @@ type CrowdOptions struct {
 	OnFirst    bool          // subscribers connect to URL at first, and publishers to the other nodes; otherwise all are spread
 	Window     time.Duration // for which the channels' history lasts: who comes back later may find it gone; 0: forever
 	Leave      bool          // clients that lose their connection stay away until Return
+	NoteCuts   bool          // note when each subscriber loses its connection
+
+	scenario string        // whose figures are reported; reconnect
+	more     func(*Faults) // what else is checked; nil: nothing
 }
 
 func (o *CrowdOptions) check(f *Faults) {
 	if o.Protocol.dialect() == nil {
 		f.Add("--protocol is %s: use centrifugo or centrifugo-protobuf", o.Protocol)
+	}
+	if o.more != nil {
+		o.more(f)
 	}
 	f.AtLeast("--clients", o.Clients, 1)
 	f.Between("--size", o.Size, objectMin, sizeMax)
@@ -105,6 +112,7 @@ type journal struct {
 	unfounded                      int64 // of the recovered: in another epoch, or short
 	refused, unknown               int64 // publications without a receipt: with an error, and with neither
 	seen                           []bitset
+	cuts                           []int64        // on the clock: when subscribers lost their connections, if that is noted
 	latency, back, receipt         *hdr.Histogram // microseconds
 	lastErr                        error
 }
@@ -128,7 +136,8 @@ func Gather(ctx context.Context, o CrowdOptions) (*Crowd, error) {
 	setDefault(&o.Size, 64)
 	o.unstamped = o.Publishers == 0
 	var others []target
-	run, err := o.Begin("reconnect", o.Clients+o.Publishers, func(f *Faults) {
+	setDefault(&o.scenario, "reconnect")
+	run, err := o.Begin(o.scenario, o.Clients+o.Publishers, func(f *Faults) {
 		o.check(f)
 		others = (&FanoutOptions{Options: o.Options, Nodes: o.Nodes}).others(f)
 	})
@@ -305,6 +314,9 @@ func (m *member) left(k *conn) {
 	}
 	m.crowd.connected.Add(-1)
 	m.downAt = l.clock.now()
+	if m.author == nil && m.crowd.options.NoteCuts {
+		l.journal.cuts = append(l.journal.cuts, m.downAt)
+	}
 	if !m.crowd.leaving.Load() && !m.crowd.options.Leave {
 		m.crowd.away <- m
 	}

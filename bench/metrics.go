@@ -184,6 +184,35 @@ var scenarios = map[string][]group{
 		withMetric(serverGroup, metric{"server_cpu_per_return", seconds, "CPU per reconnect"}),
 		cpuGroup,
 	},
+	"drain": {
+		{"closes", []metric{
+			{"connections", count, "clients"},
+			{"closed", count, "closed by the server"},
+			{"first_close", seconds, "first close after the signal"},
+			{"last_close", seconds, "last close after the signal"},
+			{"closes_most", count, "most closes in one second"},
+			{"closes_mean", perSecond, "closes on average"},
+			{"closes_ratio", count, "most in one second, compared with the average"},
+		}},
+		{"from the close until a client is back, with its subscription", []metric{
+			{"returned", count, "came back"},
+			{"back_p50", seconds, "p50"}, {"back_p99", seconds, "p99"}, {"back_max", seconds, "max"},
+		}},
+		{"messages", []metric{
+			{"published", count, "published"},
+			{"delivered", count, "delivered"},
+			{"lost", count, "lost"},
+			{"repeated", count, "repeated"},
+			{"reordered", count, "reordered"},
+			{"told", count, "missed, and the client was told so"},
+			{"recovered", count, "subscriptions recovered"},
+			{"unrecovered", count, "subscriptions not recovered"},
+		}},
+		{"latency before", []metric{{"baseline_p50", seconds, "p50"}, {"baseline_p99", seconds, "p99"}, {"baseline_max", seconds, "max"}}},
+		{"latency from the signal on, reconnects included", []metric{{"p50", seconds, "p50"}, {"p99", seconds, "p99"}, {"max", seconds, "max"}}},
+		tlsGroup,
+		cpuGroup,
+	},
 	"churn": {
 		{"cycles: connect, send, receive back, close", []metric{
 			{"cycles", count, "completed"},

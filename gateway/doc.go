@@ -151,6 +151,7 @@
 //	sweep         one pass over a group that sends each subscriber the bytes it lacks
 //	blocked       state of a connection whose socket refused bytes
 //	sealed        state of bytes that are encrypted and not yet accepted by the socket
+//	drain         the closing of all connections, at a pace
 //	seat          a connection's entry in the count for its client's address
 //	parked        state of a connection with a message that waits: for room in a channel's
 //	              log, the publisher's turn, an engine's answer or a token's verdict

@@ -198,6 +198,9 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	silentClient(t, s)
 	s.signal(syscall.SIGINT)
 	s.log.wait(t, "stopping")
+	if r := s.log.wait(t, "draining"); r["open"] != 0.0 || r["closing"] != 1.0 || r["of"] != 1.0 {
+		t.Errorf("the progress of the shutdown: %v", r)
+	}
 	s.signal(syscall.SIGTERM)
 	s.wantExit(cli.ExitFailed)
 	if text := s.log.String(); !strings.HasSuffix(text, "sluice: second signal (terminated): exiting immediately\n") {

@@ -31,7 +31,8 @@
 //  4. Each connection has one deadline, in whole seconds: the earliest of its timeouts and its next
 //     ping (conn_time.go).
 //  5. A connection is closed for a [Reason]: it is sent what was published before, then a Close
-//     frame, then a FIN (conn_close.go). Its descriptor is closed at the end of the turn.
+//     frame, then a FIN (conn_close.go). Its descriptor is closed at the end of the turn. When the
+//     loops stop, all are closed at a pace (drain.go).
 //
 // # Time
 //

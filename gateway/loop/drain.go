@@ -47,7 +47,11 @@ func (s stop) Deliver(l *Loop) {
 type hurry struct{}
 
 // Deliver closes the connections that are left at once.
-func (hurry) Deliver(l *Loop) { l.drain.pacer.over = 0 }
+func (hurry) Deliver(l *Loop) {
+	if l.drain != nil {
+		l.drain.pacer.over = 0
+	}
+}
 
 // abort is posted when the time for shutting down is over.
 type abort struct{}

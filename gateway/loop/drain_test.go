@@ -221,10 +221,8 @@ func (n nowhere) Pass(ids []uint64, _ []int) (bool, error) {
 }
 func (nowhere) Gone([]uint64) (bool, error) { return true, nil }
 
-// Clients that another process cannot take over are told to come back at a pace.
-func TestConnectionsThatCannotBeHandedOverCloseAtAPace(t *testing.T) {
-	t.Parallel()
-	const clients = 30
+// given connects TLS clients, and hands over the loop that they are on, which cannot travel.
+func given(t *testing.T, clients int, over time.Duration) *drainRig {
 	r := dialDrainRig(t, startLoopsTLS(t, loopsConfig{Loops: 1}), clients)
 	ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
 	defer cancel()
@@ -233,7 +231,15 @@ func TestConnectionsThatCannotBeHandedOverCloseAtAPace(t *testing.T) {
 	if err := g.Freeze(ctx); err != nil {
 		t.Fatal(err)
 	}
-	g.Given(time.Hour)
+	g.Given(over)
+	return r
+}
+
+// Clients that another process cannot take over are told to come back at a pace.
+func TestConnectionsThatCannotBeHandedOverCloseAtAPace(t *testing.T) {
+	t.Parallel()
+	const clients = 30
+	r := given(t, clients, time.Hour)
 	if open := len(r.look(0)); open < clients-5 || open == clients {
 		t.Errorf("at once, %d of %d are open", open, clients)
 	}
@@ -249,4 +255,13 @@ func TestConnectionsThatCannotBeHandedOverCloseAtAPace(t *testing.T) {
 		c.WantClose("it is told to come back", statusServiceRestart)
 	}
 	r.wantClosed(ReasonMoved, clients)
+}
+
+// They are told within the time, also where the pace would take longer.
+func TestConnectionsThatCannotBeHandedOverCloseInTime(t *testing.T) {
+	t.Parallel()
+	r := given(t, 30, 200*time.Millisecond) // of which none passes on the clock of the pace
+	for _, c := range r.clients {
+		c.WantClose("it is told to come back", statusServiceRestart)
+	}
 }

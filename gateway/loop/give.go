@@ -295,6 +295,7 @@ func (g *Giving) Given(over time.Duration) {
 		l.bury()
 		l.beginDrain(ReasonMoved, over)
 	})
+	time.AfterFunc(over, func() { g.set.post(hurry{}) }) // also where closes back up
 }
 
 // letGo forgets a connection that another process has. Nothing is said of it, to its protocol or to its client.

@@ -121,7 +121,7 @@ func (c *Conn) dueBy() uint32 {
 
 // check returns what is wrong with the loop as a whole.
 func (l *Loop) check() error {
-	held, blocked, connected, refs := 0, 0, 0, 0
+	held, blocked, closing, connected, refs := 0, 0, 0, 0, 0
 	for _, c := range l.conns {
 		if err := c.check(); err != nil {
 			return err
@@ -134,6 +134,9 @@ func (l *Loop) check() error {
 		if c.has(bitBlocked) {
 			blocked++
 		}
+		if c.Phase != phaseOpen {
+			closing++
+		}
 		if c.has(bitIdentified) {
 			connected++
 		}
@@ -144,6 +147,9 @@ func (l *Loop) check() error {
 		return fmt.Errorf("connections hold %d bytes, counted are %d and %d", held, l.held, st.Held.Load())
 	case int64(blocked) != st.Blocked.Load() || int64(len(l.conns)) != st.Connections.Load():
 		return fmt.Errorf("%d of %d connections are blocked, counted are %d of %d", blocked, len(l.conns), st.Blocked.Load(), st.Connections.Load())
+	}
+	if int64(closing) != st.Closing.Load() {
+		return fmt.Errorf("%d connections are closing, counted are %d", closing, st.Closing.Load())
 	}
 	for user, c := range l.users {
 		for prev := (*Conn)(nil); c != nil; c = c.Identity().next {

@@ -19,14 +19,14 @@ func NewCommand(env []string) *cobra.Command {
 		Short: "Load-test a WebSocket broadcast server, sluice or another",
 		Args:  cli.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cli.Usagef("missing command: use fanout, idle, storm, recover, reconnect, churn or floor; see '%s --help'", cmd.CommandPath())
+			return cli.Usagef("missing command: use fanout, idle, storm, recover, reconnect, drain, churn or floor; see '%s --help'", cmd.CommandPath())
 		},
 		Example: `  sluice bench fanout --subscribers 10000 --rate 100 --duration 60s --pid PID
   sluice bench storm --url ws://10.0.0.7:8000 --fail-if 'failed>0,p99>1s'`,
 	}
 	cli.SetHelp(cmd)
 	for _, scenario := range []*cobra.Command{
-		newFanoutCommand(), newIdleCommand(), newStormCommand(), newRecoverCommand(), newReconnectCommand(), newChurnCommand(), newFloorCommand(),
+		newFanoutCommand(), newIdleCommand(), newStormCommand(), newRecoverCommand(), newReconnectCommand(), newDrainCommand(), newChurnCommand(), newFloorCommand(),
 	} {
 		if scenario.Flags().Lookup("url") != nil {
 			cli.BindEnv(scenario, env, "url", "cacert", "insecure-skip-verify")
@@ -125,6 +125,32 @@ func newReconnectCommand() *cobra.Command {
 	f.StringVar(&o.PublishURL, "publish-url", "", "publish by POST to this `URL` instead of over WebSocket")
 	f.Var(bench.SizeFlag(&o.Size, "64"), "size", "payload size in `BYTES`, at least 40")
 	f.DurationVar(&o.Settle, "settle", bench.DefaultAway, "wait for this `TIME` after disconnecting and again after publishing; 0 for none")
+	return cmd
+}
+
+func newDrainCommand() *cobra.Command {
+	var o bench.DrainOptions
+	cmd := scenario("drain", "A node stops: pace of its closes, and clients on other nodes",
+		`  sluice bench drain --pid PID --node ws://127.0.0.1:8001
+  sluice bench drain --pid PID --node URL --fail-if 'closes_ratio>1.5,lost>0'`,
+		&o.Options, measured(bench.Drain, &o, &o.Baseline))
+	cmd.Long = `Connects clients of the Centrifugo protocol to the node at --url, stops that
+node with SIGINT (--pid), and waits until all clients are back on the nodes that
+--node names. These must share the channels of the first one, and keep a
+history: start all of them with --nats-url. Publishers are on the other nodes,
+one for each channel, and go on meanwhile. Latency is measured before, too.
+
+` + benchUnits
+	o.Protocol = bench.Centrifugo // its clients reconnect with a position
+	f := cmd.Flags()
+	f.Lookup("protocol").DefValue = string(bench.Centrifugo)
+	f.Lookup("pid").Usage = "stop the server process `PID`, which is the one at --url"
+	f.StringSliceVar(&o.Nodes, "node", nil, "`URL` of another node, ws:// or wss:// (repeatable)")
+	f.IntVar(&o.Connections, "connections", 10_000, "connect `N` clients")
+	f.Float64Var(&o.Rate, "rate", 10, "publish `N` messages per second in total")
+	f.Var(bench.SizeFlag(&o.Size, "64"), "size", "payload size in `BYTES`, at least 40")
+	f.DurationVar(&o.Baseline, "baseline", bench.DefaultBaseline, "measure latency for this `TIME` before; 0 for not at all")
+	f.DurationVar(&o.Within, "within", bench.DefaultWithin, "time limit until all clients are back, in `TIME`")
 	return cmd
 }
 

@@ -30,7 +30,7 @@ func benchRun(t *testing.T, args ...string) (string, error) {
 }
 
 func TestBenchHelpBeginsWithExamplesWithin80Columns(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"recover", "--help"}, {"reconnect", "--help"}, {"churn", "--help"}, {"floor", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"recover", "--help"}, {"reconnect", "--help"}, {"drain", "--help"}, {"churn", "--help"}, {"floor", "--help"}} {
 		out, err := benchRun(t, args...)
 		if err != nil {
 			t.Fatal(err)
@@ -66,6 +66,9 @@ func TestBenchUsageErrorsAreToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"recover", "--publish-url", "lobby"}, `--publish-url is "lobby": use an http or https URL`},
 		{[]string{"reconnect", "--publish-url", "ws://127.0.0.1:9000"}, `--publish-url is "ws://127.0.0.1:9000": use an http or https URL`},
 		{[]string{"idle"}, "--pid is missing"},
+		{[]string{"drain"}, "--pid is missing: it is the process that is stopped"},
+		{[]string{"drain", "--pid", "1"}, "--node is missing"},
+		{[]string{"drain", "--pid", "1", "--node", "http://127.0.0.1:1"}, "is not a WebSocket URL"},
 		{[]string{"storm", "--url", "tcp://127.0.0.1:1"}, "is not a WebSocket URL"},
 		{[]string{"storm", "--url", "wss://127.0.0.1:1", "--cacert", "/nonexistent.pem"}, "no such file"},
 		{[]string{"storm", "--url", "wss://127.0.0.1:1", "--cert", "/nonexistent.pem"}, "needs --key"},

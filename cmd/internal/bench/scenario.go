@@ -41,6 +41,7 @@ var unused = map[string][]string{
 	"storm":     {"dialing"}, // --outstanding takes its place
 	"recover":   {"dialing", "loops", "hello", "channels"},
 	"reconnect": {"hello", "channels"},
+	"drain":     {"hello"},
 	"churn":     {"dialing", "loops", "hello", "channel", "channels", "token", "token-hmac-secret-file"},
 }
 
