@@ -29,8 +29,9 @@ func (c clientConn) commands(p []byte, w *waiting) loop.Wait {
 			c.Close(loop.ReasonBadCommand)
 			break
 		}
+		piece := p[:n]
 		p = p[n:]
-		if next := c.does(c.command(cmd), cmd); next != nil {
+		if next := c.does(c.command(cmd), piece); next != nil {
 			return c.waits(next, p, w)
 		}
 	}

@@ -2,6 +2,7 @@ package centrifugo
 
 import (
 	"errors"
+	"slices"
 
 	"sluice/gateway/access"
 	"sluice/gateway/access/auth"
@@ -72,7 +73,7 @@ func (w *waiting) Again(c *loop.Conn) (m frame.Message, ok bool) {
 		m.Op = w.protocol.Client(c).format.op()
 	} else if m, ok = w.Wait.Again(c); !ok {
 		return m, false
-	} else if w.protocol.Client(c).format.Encoding == JSON {
+	} else if n := len(m.Payload); w.protocol.Client(c).format.Encoding == JSON && n > 0 && m.Payload[n-1] != '\n' {
 		m.Payload = append(m.Payload, '\n')
 	}
 	m.Payload = append(m.Payload, w.rest.Bytes()...)
@@ -88,22 +89,32 @@ func (w *waiting) Size() int {
 	return n
 }
 
-// doing is a command that waits, beside a publication, which knows by itself what it is. The server's API may end the
-// subscription of a subscribe command meanwhile.
+// doing is a command that waits, beside a publication, which knows by itself what it is. It is kept as the client has sent
+// it: decoded, it may be much larger. The server's API may end the subscription of a subscribe command meanwhile.
 type doing struct {
 	loop.Wait // what it waits for
 	protocol  *Protocol
-	cmd       *protocol.Command
-	ended     bool // by the API
+	piece     []byte // the command
+	ended     bool   // by the API
 }
 
-// does returns next, which a command waits for, as a Wait that knows the command; nil for nothing.
-func (c clientConn) does(next loop.Wait, cmd *protocol.Command) loop.Wait {
+// does returns next, which a command waits for, as a Wait that knows the command; nil for nothing. piece is the command as
+// the client has sent it, and is copied.
+func (c clientConn) does(next loop.Wait, piece []byte) loop.Wait {
 	switch next.(type) {
 	case nil, *loop.Publishing:
 		return next
 	}
-	return &doing{Wait: next, protocol: c.protocol, cmd: cmd}
+	return &doing{Wait: next, protocol: c.protocol, piece: slices.Clone(piece)}
+}
+
+// command returns the command.
+func (w *doing) command(c *loop.Conn) *protocol.Command {
+	cmd, _, err := Next(w.protocol.Client(c).format.Encoding, w.piece)
+	if err != nil {
+		panic(err) // it was decoded before
+	}
+	return cmd
 }
 
 // Resume implements loop.Wait.
@@ -116,7 +127,7 @@ func (w *doing) Late(c *loop.Conn) loop.Wait { return w.then(c, loop.Wait.Late) 
 func (w *doing) then(c *loop.Conn, do func(loop.Wait, *loop.Conn) loop.Wait) loop.Wait {
 	if w.ended {
 		w.Cancel()
-		return w.protocol.Client(c).fail(&protocol.Reply{Id: w.cmd.Id}, ErrorPermissionDenied)
+		return w.protocol.Client(c).fail(&protocol.Reply{Id: w.command(c).Id}, ErrorPermissionDenied)
 	}
 	if w.Wait = do(w.Wait, c); w.Wait == nil {
 		return nil
@@ -124,12 +135,12 @@ func (w *doing) then(c *loop.Conn, do func(loop.Wait, *loop.Conn) loop.Wait) loo
 	return w
 }
 
+// Size implements loop.Wait.
+func (w *doing) Size() int { return w.Wait.Size() + cap(w.piece) }
+
 // Again implements loop.Wait.
 func (w *doing) Again(c *loop.Conn) (frame.Message, bool) {
-	if w.ended {
-		return frame.Message{}, false
-	}
-	return w.protocol.Client(c).format.message(w.cmd)
+	return frame.Message{Op: w.protocol.Client(c).format.op(), Payload: slices.Clone(w.piece)}, !w.ended
 }
 
 // endPending ends a subscription that has not begun, "" for all, as the server's API asks for.
@@ -138,8 +149,10 @@ func (c clientConn) endPending(channel string) {
 	if w, ok := next.(*waiting); ok {
 		next = w.Wait
 	}
-	if w, ok := next.(*doing); ok && w.cmd.Subscribe != nil && (channel == "" || channel == w.cmd.Subscribe.Channel) {
-		w.ended = true
+	if w, ok := next.(*doing); ok {
+		if s := w.command(c.Conn).Subscribe; s != nil && (channel == "" || channel == s.Channel) {
+			w.ended = true
+		}
 	}
 	for name, d := range c.details {
 		if d.pending && (channel == "" || channel == name) {

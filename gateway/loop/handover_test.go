@@ -88,6 +88,17 @@ func handOver(t *testing.T, from, to *loops, seed uint64, complete bool) {
 		t.Fatal(err)
 	}
 	rest, records := snapshot.Rest(nil), g.Save(nil)
+	travel := 0
+	for _, l := range from.set.loops { // they stand still
+		for _, c := range l.conns {
+			if c.travels() {
+				travel++
+			}
+		}
+	}
+	if travel != len(out.all) {
+		t.Errorf("%d connections were passed, want %d", len(out.all), travel)
+	}
 	if !complete {
 		out.to.Abandon()
 		g.Thaw()
@@ -348,8 +359,8 @@ func TestHandOverOfLaggards(t *testing.T) {
 	publish(a, 90)
 	clienttest.WaitFor(t, "all to be blocked", func() bool { return a.blocked() == 6 })
 	handOver(t, a, b, 1, true)
-	publish(b, 400)
-	for i, cl := range readers {
+	for i, cl := range readers { // what one has read, the others still need
+		publish(b, 400)
 		for k := range n {
 			_, text, err := cl.Next()
 			if number, _, _ := strings.Cut(text, " "); err != nil || number != fmt.Sprint(k) {
