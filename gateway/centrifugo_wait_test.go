@@ -191,7 +191,7 @@ func TestConnectThatWaitsTooLong(t *testing.T) {
 	s := start(t, keys.config(t))
 	token := clienttest.SignedBy(t, keys.key, auth.Claims{User: "42"})
 	c, gone := clienttest.Dial(t, s, pathClient), clienttest.Dial(t, s, pathClient)
-	only := clienttest.Dial(t, s, pathUniClient+"?cf_connect="+url.QueryEscape(`{"token":"`+token+`"}`))
+	only := clienttest.Ask(t, s, pathUniClient+"?cf_connect="+url.QueryEscape(`{"token":"`+token+`"}`))
 	for _, c := range []*clienttest.Client{c, gone} {
 		c.Does(`{"id":1,"connect":{"token":"`+token+`"}}`, `{"id":2,"ping":{}}`)
 	}
@@ -209,6 +209,7 @@ func TestConnectThatWaitsTooLong(t *testing.T) {
 	}
 	gone.Vanish()
 	s.Pass(5)
+	only.WantUpgrade("it learns the reason")
 	only.WantClose("nobody else could tell it", 3004)
 	c.WantTold("temporary", `{"id":1,"error":{"code":100,"message":"internal server error","temporary":true}}`)
 	c.WantClose("a ping from a client that is not connected", 3501)

@@ -36,9 +36,10 @@ func TestSubscribersWaitForTheEngine(t *testing.T) {
 	session := member(t, s, "")
 	s.Pass(0) // time stands, however long this takes
 	resume := store.Stall()
-	raw, record, stream := clienttest.Dial(t, s, "/ws/x"), clienttest.Dial(t, s, "/ws/x?format=json&since=now"), clienttest.Stream(t, s, "/sse/x")
+	raw, record, stream := clienttest.Ask(t, s, "/ws/x"), clienttest.Ask(t, s, "/ws/x?format=json&since=now"), clienttest.Connect(t, s)
+	stream.AskForStream("/sse/x")
 	session.Does(`{"id":2,"subscribe":{"channel":"x"}}`, `{"id":3,"history":{"channel":"x","limit":1}}`)
-	gone := clienttest.Dial(t, s, "/ws/y")
+	gone := clienttest.Ask(t, s, "/ws/y")
 	clienttest.WaitFor(t, "all to wait", func() bool { return s.parked() == 5 })
 	gone.Vanish()
 	s.Quiet()
@@ -47,8 +48,11 @@ func TestSubscribersWaitForTheEngine(t *testing.T) {
 		c.WantIdle(s, "the engine may still answer")
 	}
 	s.Pass(2)
-	raw.WantClose("its channel is not there", 1013)
-	record.WantClose("its channel is not there", 1013)
+	for _, c := range []*clienttest.Client{raw, record} {
+		c.WantUpgrade("it learns the reason")
+		c.WantClose("its channel is not there", 1013)
+	}
+	stream.WantStream("it learns the reason")
 	if got := stream.Event(); !strings.HasSuffix(got, "\nevent: close\ndata: {\"code\":1013,\"reason\":\"unavailable: try again later\"}\n") {
 		t.Errorf("the stream got %q", got)
 	}
@@ -77,12 +81,13 @@ func TestSubscribersThatAreGoneDoNotWait(t *testing.T) {
 	s := servers[0]
 	open := []*clienttest.Client{member(t, s, ""), member(t, s, ""), member(t, s, "")}
 	resume := store.Stall()
-	open = append(open, clienttest.Dial(t, s, "/ws/a"), clienttest.Dial(t, s, "/ws/a?format=json&since=now"), clienttest.Dial(t, s, "/ws/b"))
+	open = append(open, clienttest.Ask(t, s, "/ws/a"), clienttest.Ask(t, s, "/ws/a?format=json&since=now"), clienttest.Ask(t, s, "/ws/b"))
 	open[0].Does(`{"id":2,"subscribe":{"channel":"a"}}`)
 	open[1].Send(clienttest.Text(`{"id":2,"subscribe":{"channel":"a"}}` + "\n" + `{"id":3,"subscribe":{"channel":"c"}}`))
 	open[2].Send(clienttest.Text(`{"id":2,"subscribe":{"channel":"a"}}` + "\n" + `{"id":3,"publish":{"channel":"d","data":"centrifugo"}}`))
 	open[5].Send(clienttest.Text("raw"))
-	stream := clienttest.Stream(t, s, "/sse/a")
+	stream := clienttest.Connect(t, s)
+	stream.AskForStream("/sse/a")
 	clienttest.WaitFor(t, "all to wait", func() bool { return s.parked() == 7 })
 	stream.Conn.Close() // ignored, as below: then it is not gone
 	for i, c := range open {
@@ -235,7 +240,7 @@ func TestNoEchoOnThreeNodes(t *testing.T) {
 	}
 }
 
-// A subscription that waits for its channel takes little beside its connection. Not parallel: it measures the
+// A subscription that waits for its channel takes little beside its connection: a raw one has its response, too. Not parallel: it measures the
 // process's memory.
 func TestMemoryOfWaitingSubscriptions(t *testing.T) {
 	const clients = 400
@@ -245,7 +250,7 @@ func TestMemoryOfWaitingSubscriptions(t *testing.T) {
 		sends      int // messages before it is at rest, and as many until it waits
 		rest, wait func(s *server) *clienttest.Client
 	}{
-		{"raw", 256, 0, func(s *server) *clienttest.Client { return clienttest.Dial(t, s, "/echo") }, func(s *server) *clienttest.Client { return clienttest.Dial(t, s, "/ws/x") }},
+		{"raw", 512, 0, func(s *server) *clienttest.Client { return clienttest.Dial(t, s, "/echo") }, func(s *server) *clienttest.Client { return clienttest.Ask(t, s, "/ws/x") }},
 		{"centrifugo", 512, 1, func(s *server) *clienttest.Client { return member(t, s, "") }, func(s *server) *clienttest.Client {
 			c := member(t, s, "")
 			c.Does(`{"id":2,"subscribe":{"channel":"x"}}`)
@@ -264,7 +269,7 @@ func TestMemoryOfWaitingSubscriptions(t *testing.T) {
 				for range clients {
 					all = append(all, open(s))
 				}
-				clienttest.WaitFor(t, "what they have sent to be read", func() bool { return s.Received() >= want })
+				clienttest.WaitFor(t, "what they have sent to be read", func() bool { return s.Received() >= want && s.connections() == clients })
 				s.Quiet()
 				after := heap()
 				for _, c := range all {

@@ -93,6 +93,14 @@ func Dial(t testing.TB, s listening, target string, fields ...string) *Client {
 	return c
 }
 
+// Ask asks for a WebSocket connection, which it may have to wait for.
+func Ask(t testing.TB, s listening, target string) *Client {
+	t.Helper()
+	c := Connect(t, s)
+	c.Write(UpgradeTo(target))
+	return c
+}
+
 // DialSmall is dial with the smallest receive buffer.
 func DialSmall(t testing.TB, s listening, target string) *Client {
 	t.Helper()

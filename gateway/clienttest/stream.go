@@ -18,14 +18,26 @@ func Stream(t testing.TB, s listening, target string, fields ...string) *Client 
 
 func (c *Client) Stream(target string, fields ...string) {
 	c.T.Helper()
+	c.AskForStream(target, fields...)
+	c.WantStream("stream " + target)
+}
+
+// AskForStream sends the request for an event stream.
+func (c *Client) AskForStream(target string, fields ...string) {
+	c.T.Helper()
 	if *Deflated {
 		fields = append(fields, AcceptGzip)
 	}
 	c.Write("GET " + target + " HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n" + strings.Join(append(fields, ""), "\r\n") + "\r\n")
+}
+
+// WantStream reads the head of its response.
+func (c *Client) WantStream(why string) {
+	c.T.Helper()
 	c.Patience()
 	resp, err := http.ReadResponse(c.In, nil)
 	if err != nil || resp.StatusCode != http.StatusOK {
-		c.T.Fatalf("stream %s: got %v, %v", target, resp, err)
+		c.T.Fatalf("%s: got %v, %v", why, resp, err)
 	}
 	for field, want := range map[string]string{"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no", "Cache-Control": "no-store"} {
 		if got, _, _ := strings.Cut(resp.Header.Get(field), ", "); got != want {

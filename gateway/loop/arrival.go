@@ -129,13 +129,16 @@ func (a *Arrival) begin(c *Conn) {
 	}
 	c.WakeToPing()
 	early := a.Early
-	if a.Refused {
+	switch {
+	case a.Refused:
 		c.Close(ReasonRefused)
-	} else if c.await(c.protocol().Open(c, a)) {
+		c.Flush()
+	case c.await(c.protocol().Open(c, a)):
 		c.putOff(early)
-		early = nil
+		early = nil // the response goes out when the wait is over
+	default:
+		c.Flush()
 	}
-	c.Flush()
 	if len(early) > 0 && c.Phase < phaseDraining {
 		c.feed(early)
 	}

@@ -370,7 +370,8 @@ func late(c *Conn) {
 	c.loop.checkDue()
 }
 
-// What came behind the request of a client waits with its connection.
+// What came behind the request of a client waits with its connection. It gets no response before it is in its channels:
+// what is published once it has one reaches it.
 func TestEarlyBytesWaitForOpen(t *testing.T) {
 	h := holding()
 	p := &patient{opens: h}
@@ -380,14 +381,21 @@ func TestEarlyBytesWaitForOpen(t *testing.T) {
 	fds := loopSockets(t, 0)
 	l.cfg.Admission.(*loops).admitted.Add(1)
 	early := texts("a", "b")
-	(&Arrival{Hello: Hello{Variant: v}, FD: fds[0], Early: early, From: l.cfg.Admission.(*loops)}).Deliver(l)
+	(&Arrival{Hello: Hello{Variant: v}, FD: fds[0], Early: early, Response: []byte("welcome"), From: l.cfg.Admission.(*loops)}).Deliver(l)
 	clear(early)
 	c := l.conns[0]
 	if !c.Parked() || len(p.done) > 0 {
 		t.Errorf("%q were taken", p.done)
 	}
+	var b [100]byte
+	if n, err := poller.Read(fds[1], b[:]); n > 0 || err != nil {
+		t.Errorf("it was sent %q (%v) before it is in", b[:n], err)
+	}
 	c.Resume()
 	wantDone(t, p, "a", "b")
+	if n, err := poller.Read(fds[1], b[:]); string(b[:n]) != "welcome" {
+		t.Errorf("it was sent %q (%v)", b[:n], err)
+	}
 	c.kill(ReasonReset)
 	l.bury()
 }
