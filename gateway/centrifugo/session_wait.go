@@ -92,8 +92,7 @@ func (w *waiting) Size() int {
 // doing is a command that waits, beside a publication, which knows by itself what it is. It is kept as the client has sent
 // it: decoded, it may be much larger. The server's API may end the subscription of a subscribe command meanwhile.
 type doing struct {
-	loop.Wait // what it waits for
-	protocol  *Protocol
+	loop.Wait        // what it waits for
 	piece     []byte // the command
 	ended     bool   // by the API
 }
@@ -105,12 +104,12 @@ func (c clientConn) does(next loop.Wait, piece []byte) loop.Wait {
 	case nil, *loop.Publishing:
 		return next
 	}
-	return &doing{Wait: next, protocol: c.protocol, piece: slices.Clone(piece)}
+	return &doing{Wait: next, piece: slices.Clone(piece)}
 }
 
 // command returns the command.
 func (w *doing) command(c *loop.Conn) *protocol.Command {
-	cmd, _, err := Next(w.protocol.Client(c).format.Encoding, w.piece)
+	cmd, _, err := Next(clientOf(c).format.Encoding, w.piece)
 	if err != nil {
 		panic(err) // it was decoded before
 	}
@@ -127,7 +126,7 @@ func (w *doing) Late(c *loop.Conn) loop.Wait { return w.then(c, loop.Wait.Late) 
 func (w *doing) then(c *loop.Conn, do func(loop.Wait, *loop.Conn) loop.Wait) loop.Wait {
 	if w.ended {
 		w.Cancel()
-		return w.protocol.Client(c).fail(&protocol.Reply{Id: w.command(c).Id}, ErrorPermissionDenied)
+		return clientOf(c).fail(&protocol.Reply{Id: w.command(c).Id}, ErrorPermissionDenied)
 	}
 	if w.Wait = do(w.Wait, c); w.Wait == nil {
 		return nil
@@ -140,8 +139,11 @@ func (w *doing) Size() int { return w.Wait.Size() + cap(w.piece) }
 
 // Again implements loop.Wait.
 func (w *doing) Again(c *loop.Conn) (frame.Message, bool) {
-	return frame.Message{Op: w.protocol.Client(c).format.op(), Payload: slices.Clone(w.piece)}, !w.ended
+	return frame.Message{Op: clientOf(c).format.op(), Payload: slices.Clone(w.piece)}, !w.ended
 }
+
+// clientOf returns a connection that speaks the protocol.
+func clientOf(c *loop.Conn) clientConn { return c.Variant().Protocol.(*Protocol).Client(c) }
 
 // endPending ends a subscription that has not begun, "" for all, as the server's API asks for.
 func (c clientConn) endPending(channel string) {

@@ -97,7 +97,7 @@ func serve(t testing.TB, change func(*edge.Config, *loop.Config)) *server {
 		ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
 		defer cancel()
 		s.Clock.Start()
-		if _, err := s.set.Stop(ctx); err != nil {
+		if _, err := s.set.Stop(ctx, 0); err != nil {
 			t.Errorf("the loops do not stop: %v", err)
 		}
 		s.edge.Wait()
