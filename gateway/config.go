@@ -240,6 +240,9 @@ type Config struct {
 	// ErrLoopStuck, in whole seconds.
 	LoopTimeout time.Duration `name:"loop-timeout" group:"Timeouts" default:"30s" min:"11s, or off" small:"is too short: the process must run long enough to log a stuck loop's stack, which happens after 10 s" off:"never" help:"how long an event loop may be stuck before the process exits with status 70: 11s or more, or off. /readyz responds with 503 after 2s, /healthz after 10s"`
 
+	// Inherited is what [TakeOver] passes to Takeover.Build, for a server that takes over from another process; nil for
+	// any other.
+	Inherited *Inheritance
 	// PublishURL is the URL of the internal listener, without a path, that the page
 	// shows in its example of publishing.
 	PublishURL string

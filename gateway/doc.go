@@ -57,6 +57,8 @@
 //	access      permissions: tokens (auth) and namespaces
 //	presence    who is subscribed
 //	control     what acts on all loops: the server API (api), the list of connections
+//	takeover    hands all of it over to another process (handover), and takes it (saved: its form)
+//	gate        stops what goes on, for that time
 //	ops         the internal listener, metrics, the operator's page (console), the memory limit
 //	web         the page at /, and what it asks (asset holds the files of both pages)
 //

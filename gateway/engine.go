@@ -18,6 +18,12 @@ func (s *Server) openEngine(with parts) (err error) {
 		Space: s.space, Present: s.present, Keep: s.keep, NamespaceOf: s.policy.NamespaceOf, Name: s.cfg.Name,
 		MessageMax: s.cfg.MaxMessage, Rate: max(s.cfg.ChannelRate, 0), Describe: s.describe, Logger: s.cfg.Logger,
 	}
+	if in := s.cfg.Inherited; in != nil {
+		g.After = in.released
+		if form, _ := backing.FormOf(&s.cfg.Store); form == backing.Disk && g.Name == "" {
+			g.Name = in.Node // which the directory has, and is not open yet
+		}
+	}
 	for o := range s.policy.Namespaces() {
 		g.Namespaces = append(g.Namespaces, backing.Namespace{Name: o.Name, Size: min(o.HistorySize, math.MaxInt32), TTL: o.HistoryTTL, Durable: o.Stored()})
 	}

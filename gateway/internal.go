@@ -74,6 +74,8 @@ func upgradeRefusal(err error) error {
 		r.Status, r.Code = http.StatusConflict, "shutting_down"
 	case errors.Is(err, ErrUpgradeInit):
 		r.Status, r.Code = http.StatusConflict, "process_1"
+	case errors.Is(err, ErrUpgradeStore):
+		r.Status, r.Code = http.StatusConflict, "store"
 	case errors.Is(err, ErrUpgradeAborted):
 		r.Status, r.Code = http.StatusConflict, "aborted"
 	}
@@ -101,6 +103,7 @@ func (s *Server) snapshot() *ops.Snapshot {
 		HeldLogs: s.budget.Used(), HeldHistory: s.historyBudget.Used(), HeldEncoding: s.space.Encoding(), Channels: s.space.Channels(),
 		Published: s.publisher.Accepted(), PushedBack: s.publisher.PushedBack.Load(), KernelMemory: -1,
 	}
+	out.UpgradesFailed, out.TakenOver = s.upgrades.failed.Load(), s.upgrades.taken.Load()
 	squeezed := s.compressors.Stats()
 	out.CompressedFrom, out.CompressedTo, out.CompressorsBusy = squeezed.In, squeezed.Out, squeezed.Busy
 	if s.cfg.CertificateExpiry != nil {

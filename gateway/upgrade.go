@@ -3,12 +3,15 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"sluice/gateway/engine"
 	"sluice/gateway/engine/backing"
 	"sluice/gateway/handover"
 	"sluice/gateway/route"
@@ -42,6 +45,8 @@ var (
 	ErrUpgradeStopping = errors.New("the gateway is shutting down, or was handed over to another process")
 	// ErrUpgradeInit: the process is the first one of a container or a machine, which ends with it.
 	ErrUpgradeInit = errors.New("the gateway is process 1, whose end is that of its container: start another container instead")
+	// ErrUpgradeStore: channels are shared with other nodes.
+	ErrUpgradeStore = errors.New("a gateway with NATS servers cannot be upgraded while it runs: restart it")
 	// ErrUpgradeAborted is the error of an upgrade that AbortUpgrade has ended.
 	ErrUpgradeAborted = errors.New("the upgrade was aborted")
 	// ErrUpgradeLost: this process serves no more, and whether the new one does is not certain. It has to end.
@@ -54,6 +59,9 @@ type upgrading struct {
 	cancel context.CancelCauseFunc // guarded by mu: of the one that runs; nil for none
 	ended  chan struct{}           // guarded by mu: closed when it does not run any more
 	over   bool                    // guarded by mu: no other may begin
+
+	failed atomic.Uint64
+	taken  atomic.Int64 // connections that this process has taken over
 }
 
 // begin begins one.
@@ -110,8 +118,12 @@ func (u *upgrading) stop() {
 // happened. When Upgrade has returned without an error, call [Server.Retire] and end the process. After an error the server
 // goes on, except with [ErrUpgradeLost]. Before the server stops serving, the end of ctx ends the attempt.
 func (s *Server) Upgrade(ctx context.Context, u Upgrade) (UpgradeReport, error) {
-	if os.Getpid() == 1 {
+	form, _ := backing.FormOf(&s.cfg.Store)
+	switch {
+	case os.Getpid() == 1:
 		return UpgradeReport{}, ErrUpgradeInit
+	case form == backing.Servers:
+		return UpgradeReport{}, ErrUpgradeStore
 	}
 	ctx, err := s.upgrades.begin(ctx)
 	if err != nil {
@@ -121,13 +133,22 @@ func (s *Server) Upgrade(ctx context.Context, u Upgrade) (UpgradeReport, error) 
 	defer old.Close()
 	pid := func() int { return u.Command.Process.Pid }
 	old.Free = func(ctx context.Context) error {
+		if err := s.engine.Close(ctx); err != nil { // the new process tries to open it until this one has ended
+			s.cfg.Logger.Error("the store was not closed in order", "error", err)
+		}
 		if u.Started != nil {
 			u.Started(ctx, pid())
 		}
 		return nil
 	}
 	report, err := handover.Give(ctx, u.Command, old, handover.DefaultPatience)
+	if err != nil && old.HasGiven() { // it has ended since
+		err = fmt.Errorf("%w: %w", ErrUpgradeLost, err)
+	}
 	s.upgrades.end(err == nil)
+	if err != nil {
+		s.upgrades.failed.Add(1)
+	}
 	return UpgradeReport{report, old.Secure()}, err
 }
 
@@ -172,10 +193,40 @@ func (s *Server) parts() takeover.Parts {
 			}
 		}
 	}
+	var settle func(context.Context) error
+	var up func(<-chan struct{})
+	if form != backing.Memory {
+		settle, up = s.settle, s.awaitEngine
+	}
 	return takeover.Parts{
+		Node: s.engine.Name, Settle: settle, Up: up,
 		Set: s.set, Space: s.space, Edge: s.edge, Publisher: s.publisher, Relay: s.relay, Logger: s.cfg.Logger, Names: s.names,
 		Version: s.cfg.Version, Backing: form.String(), Off: off, MaxConnections: s.cfg.MaxConnections, MaxChannels: s.cfg.MaxChannels,
 		Compression: s.cfg.Compression == CompressionShared,
+	}
+}
+
+// settle waits until the engine has answered everything that was published.
+func (s *Server) settle(ctx context.Context) error {
+	r, ok := s.engine.Engine.(engine.Reporter)
+	for ok && r.Stats().Pending > 0 {
+		select {
+		case <-ctx.Done():
+			return errors.New("the store has not acknowledged all publications in time")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// awaitEngine waits until the engine is there, or stop is closed.
+func (s *Server) awaitEngine(stop <-chan struct{}) {
+	for s.engine.Waits() != "" {
+		select {
+		case <-stop:
+			return
+		case <-time.After(retireLook):
+		}
 	}
 }
 
@@ -190,13 +241,21 @@ func (s *Server) internalListeners() []net.Listener {
 // process is not to take over from another.
 func Inherited() (*os.File, error) { return handover.Inherited() }
 
+// Inheritance is what a server takes over.
+type Inheritance struct {
+	// Addresses are those of the listeners that it will be passed, by the names of [Upgrade].
+	Addresses map[string]string
+	Node      string // the node's name
+
+	released chan struct{} // closed when the other process has nothing any more that only one can have
+}
+
 // Takeover is how a process takes a server over.
 type Takeover struct {
 	Version string // of the program
-	// Build returns the server that takes over, which was made by New and serves nobody. addresses are
-	// those of the listeners that it will be passed, by the names of [Upgrade]. Its error is why this process
-	// cannot take over, for the operator.
-	Build func(addresses map[string]string) (*Server, error)
+	// Build returns the server that takes over, which was made by New, with Config.Inherited, and serves nobody. Its
+	// error is why this process cannot take over, for the operator.
+	Build func(*Inheritance) (*Server, error)
 	// Serve is called when the connections are this server's: it calls Serve and the like for the listeners, soon,
 	// and does not wait. taken is false if the other process has died before it had handed
 	// anything over: then there are only listeners.
@@ -210,18 +269,21 @@ func TakeOver(inherited *os.File, t Takeover) error {
 	if err != nil {
 		return err
 	}
-	served := false
-	n := &takeover.New{Freed: func() {}}
-	n.Build = func(addresses map[string]string) (*takeover.Parts, error) {
-		s, err := t.Build(addresses)
+	served, server := false, (*Server)(nil)
+	released := make(chan struct{})
+	n := &takeover.New{Freed: func() { close(released) }}
+	n.Build = func(addresses map[string]string, node string) (*takeover.Parts, error) {
+		s, err := t.Build(&Inheritance{Addresses: addresses, Node: node, released: released})
 		if err != nil {
 			return nil, err
 		}
+		server = s
 		p := s.parts()
 		return &p, nil
 	}
 	n.Serve = func(listeners map[string]net.Listener, connections int, taken bool) {
 		served = true
+		server.upgrades.taken.Store(int64(connections))
 		t.Serve(listeners, connections, taken)
 	}
 	hello := handover.Hello{Version: t.Version, Least: takeover.OldestTaken, Most: takeover.Format, Descriptors: limit}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -282,6 +283,63 @@ func TestUpgradeUnderLoadLosesNothing(t *testing.T) {
 		t.Errorf("publish: %d %v", status, answer)
 	}
 	reading.Wait()
+}
+
+// With a data directory, the store moves when the new process serves: until then, publishers try again.
+func TestUpgradeMovesTheDataDirectory(t *testing.T) {
+	l := startLineage(t, "--data-dir", filepath.Join(t.TempDir(), "data"), "--raw", "publish")
+	at := "ws" + strings.TrimPrefix(l.url, "http") + "/ws/news?format=json"
+	reader := dialWith(t, websocket.DefaultDialer, at)
+	var epoch string
+	var away time.Duration // the longest time without a publication
+	next, since := 0, time.Now()
+	publish := func() {
+		t.Helper()
+		if next == 0 { // what a client sends comes back when it has joined
+			reader.send(websocket.TextMessage, "x 0")
+		}
+		for end := time.Now().Add(clitest.Patience); next > 0; time.Sleep(time.Millisecond) {
+			status, answer := post(t, l.sluice, "/publish/news", "", fmt.Sprintf("x %d", next))
+			if status == http.StatusOK {
+				break
+			}
+			if status != http.StatusServiceUnavailable || time.Now().After(end) {
+				t.Fatalf("publish: %d %v", status, answer)
+			}
+		}
+		away, since = max(away, time.Since(since)), time.Now()
+		var r struct {
+			Data, Epoch string
+			Offset      int
+			Gap         bool
+		}
+		_, p, err := reader.conn.ReadMessage()
+		if err == nil {
+			err = json.Unmarshal(p, &r)
+		}
+		next++
+		if err != nil || r.Data != fmt.Sprintf("x %d", next-1) || r.Offset != next || r.Gap || epoch != "" && r.Epoch != epoch {
+			t.Fatalf("publication %d is %s, %v; the epoch was %s", next, p, err, epoch)
+		}
+		epoch = r.Epoch
+	}
+	for range 2 {
+		for range 20 {
+			publish()
+		}
+		l.upgrade()
+	}
+	for range 20 {
+		publish()
+	}
+	t.Logf("at most %v between two publications", away)
+	again := dialWith(t, websocket.DefaultDialer, at+"&since="+epoch+":0")
+	for i := range next {
+		var r struct{ Data string }
+		if _, p, err := again.conn.ReadMessage(); err != nil || json.Unmarshal(p, &r) != nil || r.Data != fmt.Sprintf("x %d", i) {
+			t.Fatalf("publication %d is read from the store as %s, %v", i, p, err)
+		}
+	}
 }
 
 func TestUpgradeTellsClientsWithTLSToComeBack(t *testing.T) {

@@ -195,6 +195,13 @@ func (c *Channel) Attached(at Position) {
 	}
 }
 
+// Order returns where the channel is in the engine's order, if it is attached: another process may have attached it.
+func (c *Channel) Order() (at Position, attached bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Position{c.epoch, c.offset}, c.remote.attached
+}
+
 // attach reports whether Fill is to be called.
 func (c *Channel) attach(at Position) (fill bool) {
 	c.mu.Lock()

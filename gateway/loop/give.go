@@ -45,6 +45,9 @@ type Giving struct {
 	passed chan struct{} // closed when all loops have passed what they had
 	left   atomic.Int64  // loops that have not
 
+	// Settle, if set before Freeze, waits until an engine has answered everything: when the loops have stopped.
+	Settle func(context.Context) error
+
 	err atomic.Pointer[error]
 
 	parked sync.WaitGroup // loops that have not reached the next step of freezing
@@ -172,6 +175,11 @@ func (g *Giving) Freeze(ctx context.Context) error {
 	}
 	if err := g.set.encoders.idle(ctx); err != nil {
 		return err
+	}
+	if g.Settle != nil {
+		if err := g.Settle(ctx); err != nil {
+			return err
+		}
 	}
 	// No loop runs, and no encoder: what they have posted is all that is left.
 	return g.each(ctx, func(l *Loop) { l.finish(ctx) })

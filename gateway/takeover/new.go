@@ -15,8 +15,8 @@ import (
 // New is the process that takes a server over. It implements handover.New.
 type New struct {
 	// Build returns the parts of the server that takes over. addresses are those of the listeners
-	// that will come, by name. Its error is why this process cannot take over.
-	Build func(addresses map[string]string) (*Parts, error)
+	// that will come, by name; node is the node's name. Its error is why this process cannot take over.
+	Build func(addresses map[string]string, node string) (*Parts, error)
 	// Serve is called when this process serves, with the listeners. taken is false if the other process has died
 	// before it had handed anything over.
 	Serve func(listeners map[string]net.Listener, connections int, taken bool)
@@ -35,7 +35,7 @@ func (n *New) Agree(w handover.Welcome) error {
 	if err := json.Unmarshal(w.Needs, &needs); err != nil {
 		return fmt.Errorf("what the other process says of itself cannot be read: %w", err)
 	}
-	p, err := n.Build(needs.Listeners)
+	p, err := n.Build(needs.Listeners, needs.Node)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,9 @@ func (n *New) Load(b []byte) (connections int, err error) {
 
 // Start implements handover.New.
 func (n *New) Start() {
-	n.parts.Space.Restored()
+	if n.parts.Up == nil {
+		n.parts.Space.Restored()
+	}
 	n.taking.Start()
 	n.serve(true)
 }
@@ -112,4 +114,12 @@ func (n *New) serve(taken bool) {
 func (n *New) Straggler(sent []byte, fd int) { n.parts.Edge.Straggler(sent, fd) }
 
 // Released implements handover.New.
-func (n *New) Released() { n.Freed() }
+func (n *New) Released() {
+	n.Freed()
+	if p := n.parts; p != nil && p.Up != nil {
+		go func() {
+			p.Up(p.Set.Stopped())
+			p.Space.Restored() // and so its channels are compared with what the engine has
+		}()
+	}
+}

@@ -33,11 +33,12 @@ type Old struct {
 	snapshot *channel.Snapshot
 	files    []*os.File
 	frozen   bool
+	given    bool
 }
 
 // Welcome implements handover.Old.
 func (o *Old) Welcome(h handover.Hello) (handover.Welcome, error) {
-	n := needs{Listeners: make(map[string]string), Plain: make(map[string]int), Channels: o.Space.Channels(), Backing: o.Backing}
+	n := needs{Listeners: make(map[string]string), Plain: make(map[string]int), Channels: o.Space.Channels(), Backing: o.Backing, Node: o.Node}
 	for name, l := range o.Passed {
 		n.Listeners[name] = l.Addr().String()
 	}
@@ -77,6 +78,9 @@ func (o *Old) Listeners() (names []string, files []*os.File, err error) {
 	return names, files, nil
 }
 
+// HasGiven reports whether the new process has served: this one has nothing any more.
+func (o *Old) HasGiven() bool { return o.given }
+
 // Close frees what the attempt has needed.
 func (o *Old) Close() {
 	for _, f := range o.files {
@@ -88,6 +92,7 @@ func (o *Old) Close() {
 func (o *Old) Pass(out *handover.Out) <-chan struct{} {
 	var passed <-chan struct{}
 	o.giving, passed = o.Set.Give(out)
+	o.giving.Settle = o.Settle
 	o.snapshot = o.Space.Snapshot()
 	return passed
 }
@@ -136,6 +141,7 @@ func (o *Old) Thaw() {
 
 // Given implements handover.Old.
 func (o *Old) Given() {
+	o.given = true
 	o.giving.Given(o.Retire)
 	network, address := "", ""
 	if len(o.Internal) > 0 {

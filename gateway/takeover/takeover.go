@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -34,7 +35,12 @@ type Parts struct {
 	Names     setting.Names // what texts call settings
 
 	Version string // of the program
+	Node    string // the node's name
 	Backing string // what backs channels: only a process with the same can take over
+	// Settle waits until the engine has answered everything that was published; nil where it answers at once.
+	Settle func(context.Context) error
+	// Up returns when the engine is there, or stop is closed; nil where it is there at once.
+	Up func(stop <-chan struct{})
 	// Off are the variants of connections that are not served, each with the reason.
 	Off            map[string]string
 	MaxConnections int
@@ -50,6 +56,7 @@ type needs struct {
 	Compressed int
 	Channels   int
 	Backing    string
+	Node       string
 }
 
 func (n *needs) connections() (sum int) {

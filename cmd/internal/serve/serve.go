@@ -258,6 +258,9 @@ func (s *service) run(ctx context.Context, cfg *Settings, taken <-chan struct{})
 		keeping.Go(func() {
 			<-taken
 			s.supervisor.tell("READY=1", "STATUS=serving clients")
+			if waits != "" && s.await(fresh) {
+				announce()
+			}
 		})
 	} else if waits == "" {
 		s.supervisor.tell("READY=1", "STATUS=serving clients")

@@ -92,7 +92,7 @@ func refuse(why error) {
 	if inherited == nil || err != nil {
 		return
 	}
-	gateway.TakeOver(inherited, gateway.Takeover{Build: func(map[string]string) (*gateway.Server, error) { return nil, why }}) // ignored: it is why
+	gateway.TakeOver(inherited, gateway.Takeover{Build: func(*gateway.Inheritance) (*gateway.Server, error) { return nil, why }}) // ignored: it is why
 }
 
 // takeOver takes the gateway over from the process that has started this one, and runs it. planned is what is wrong with
@@ -103,7 +103,9 @@ func (s *service) takeOver(ctx context.Context, cfg *Settings, p Plan, planned e
 	taken, failed := make(chan struct{}), make(chan error, 1)
 	begun := make(chan struct{})
 	t := gateway.Takeover{Version: cli.ReadBuild().Version}
-	t.Build = func(addresses map[string]string) (*gateway.Server, error) {
+	t.Build = func(in *gateway.Inheritance) (*gateway.Server, error) {
+		addresses := in.Addresses
+		cfg.Gateway.Inherited = in
 		if planned != nil {
 			return nil, planned
 		}

@@ -19,7 +19,7 @@ func (s *Store) openNATS(ctx context.Context, g *Gateway) (Engine, error) {
 	cfg := nats.Config{
 		Space: g.Space, Present: g.Present, Keep: g.Keep, NamespaceOf: g.NamespaceOf,
 		DataDir: s.DataDir, DataMax: int64(s.DataMax), Sync: s.HistorySync.String(),
-		Name: g.Name, NodeID: g.id, MaxMessage: g.MessageMax, ChannelRate: g.Rate, Describe: g.Describe, Logger: g.Logger, Clock: time.Now,
+		Name: g.Name, NodeID: g.id, MaxMessage: g.MessageMax, ChannelRate: g.Rate, Describe: g.Describe, After: g.After, Logger: g.Logger, Clock: time.Now,
 	}
 	for _, n := range g.Namespaces {
 		cfg.Histories = append(cfg.Histories, nats.HistoryOf{Namespace: n.Name, Size: n.Size, TTL: n.TTL, Durable: n.Durable})

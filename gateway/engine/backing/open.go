@@ -26,6 +26,9 @@ type Gateway struct {
 	Rate        int    // publications per second of one channel; 0 for no bound
 	Describe    func() engine.NodeInfo
 	Logger      *slog.Logger
+	// After, if set, is closed when what only one process can have is free: it belongs to the process from which
+	// this one takes over.
+	After <-chan struct{}
 
 	id uint64 // the node's: not 0, and no other live node's
 }

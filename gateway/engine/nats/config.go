@@ -33,8 +33,11 @@ type Config struct {
 	MaxMessage  int    // bytes of a payload
 	ChannelRate int    // publications per second of one channel on this node; 0 for no bound
 	Describe    func() engine.NodeInfo
-	Logger      *slog.Logger
-	Clock       func() time.Time // nil for time.Now
+	// After, if set, is closed when a single node may open its directory, which another process has until then. The
+	// engine is away before.
+	After  <-chan struct{}
+	Logger *slog.Logger
+	Clock  func() time.Time // nil for time.Now
 
 	test tests
 }

@@ -92,6 +92,8 @@ func New(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	e.readers = startWorkers(&e.running)
 	if !e.single {
 		go e.join()
+	} else if cfg.After != nil {
+		go e.startLater()
 	} else if err := e.start(ctx); err != nil {
 		close(e.joined)
 		_ = e.end(ctx) // ignored: the error that matters is the other one
@@ -107,6 +109,44 @@ func New(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	return e, nil
 }
 
+// startAgain is how long a node waits that cannot open its directory, until it tries again.
+const startAgain = time.Second
+
+// startLater starts a single node's own server when the process that has the directory has let go of it. If that fails, the
+// engine stays away: connections are served, and a start that fails would end them.
+func (e *Engine) startLater() {
+	defer close(e.joined)
+	select {
+	case <-e.cfg.After:
+	case <-e.stop:
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-e.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for {
+		err := e.start(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		e.log.Error("the data directory cannot be opened: publications with history fail until it can", "error", err)
+		if e.embedded != nil { // it was opened, and something else is wrong
+			return
+		}
+		select {
+		case <-e.stop:
+			return
+		case <-time.After(startAgain):
+		}
+	}
+}
+
 // start starts a single node's own server.
 func (e *Engine) start(ctx context.Context) (err error) {
 	e.embedded, err = startEmbedded(embeddedConfig{
@@ -120,7 +160,9 @@ func (e *Engine) start(ctx context.Context) (err error) {
 		err = e.open(ctx)
 	}
 	e.usable.Store(err == nil)
-	e.look()
+	if err == nil {
+		e.look()
+	}
 	return err
 }
 

@@ -159,6 +159,14 @@ func (l *lane) askHeads(st *stream, routes []*route) {
 
 // join has a route join its stream's order.
 func (l *lane) join(r *route, epoch channel.Epoch, h *head) {
+	if r.ch != nil {
+		if at, attached := r.ch.Order(); attached && at.Epoch == epoch && at.Offset < h.seq { // it was another process's
+			r.epoch, r.last, r.newest, r.prev, r.published, r.doubt = epoch, at.Offset, at.Offset, at.Offset, 0, false
+			r.told, r.busy.overflow = true, true // what has come since is read
+			l.goOn(r)
+			return
+		}
+	}
 	r.epoch, r.last, r.newest, r.prev, r.published, r.doubt = epoch, h.seq, h.seq, 0, 0, false
 	if h.found {
 		r.prev = h.seq
