@@ -208,7 +208,7 @@ func (c *cluster) startServers(t *testing.T, p project, program natsProgram) {
 func (c *cluster) gateway(t *testing.T, p project, name, listen, seed, key string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(sluice(t), args...)
-	cmd.Env = environment("SLUICE_LISTEN="+listen, "SLUICE_SHUTDOWN_TIMEOUT=5s", "SLUICE_CLOSE_TIMEOUT=1s")
+	cmd.Env = environment("SLUICE_LISTEN="+listen, "SLUICE_SHUTDOWN_TIMEOUT=5s", "SLUICE_DRAIN_DURATION=off", "SLUICE_CLOSE_TIMEOUT=1s")
 	for variable, value := range p.Services[name].Environment {
 		switch variable {
 		case "SLUICE_NATS_URL":
