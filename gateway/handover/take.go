@@ -73,7 +73,6 @@ type taking struct {
 	conn   *conn
 	parent int
 	at     func(point string) // for tests
-	served bool               // Start or Fresh was called
 }
 
 // Take takes over from the process at the other end of f, which it closes. It returns when the old process has

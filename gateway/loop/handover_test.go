@@ -123,15 +123,13 @@ func handOver(t *testing.T, from, to *loops, seed uint64, complete bool) {
 // numbered reads the numbered messages of a client until it has the last one of each publisher. The numbers of each
 // begin with 0 and have no hole.
 type numbered struct {
-	cl      *clienttest.Client
-	kind    string // raw, json or sse
-	next    map[string]int
-	last    int
-	want    int // publishers
-	pause   time.Duration
-	own     string // publisher whose messages it is not sent
-	ended   int
-	reading atomic.Bool
+	cl    *clienttest.Client
+	kind  string // raw, json or sse
+	next  map[string]int
+	last  int
+	want  int // publishers
+	pause time.Duration
+	ended int
 }
 
 func (n *numbered) take(text string) error {
