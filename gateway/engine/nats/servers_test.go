@@ -52,10 +52,10 @@ func TestServerThatIsCutOff(t *testing.T) {
 	servers.Cut(0)
 	s.publishesSoon("x", "meanwhile")
 	s.publishes("none", "meanwhile")
-	mended := time.Now()
-	servers.Mend(0)
+	since := time.Now()
+	servers.Rejoin(0)
 	r.has("meanwhile")
-	if took := time.Since(mended); took > 30*time.Second {
+	if took := time.Since(since); took > 50*time.Second { // a few seconds, on any machine; the round takes a minute
 		t.Errorf("it took %v: a comparison with a replica that was behind must not be the last before the round", took)
 	}
 	live.has("gap")

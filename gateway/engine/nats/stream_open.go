@@ -134,7 +134,7 @@ func (o *opening) run(ctx context.Context) error {
 	if err := o.look(ctx); err != nil {
 		return err
 	}
-	one := o.l.reads.ConnectedClusterName() == "" // a server that is alone makes a stream once, whoever asks
+	one := o.l.reads.ConnectedClusterName() == "" // a server that is alone makes a stream once, however many nodes ask
 	if !o.c.embedded && slices.ContainsFunc(o.plans, func(p *plan) bool { return p.existing == nil && !one || p.existing != nil && p.changes() }) {
 		c, err := o.l.claim(ctx, o.c.prefix)
 		if err != nil {

@@ -71,9 +71,9 @@ func (c *Cluster) lay(i int, to []*url.URL) (from []*url.URL) {
 	return from
 }
 
-// Cut cuts a server off from the others. Its clients stay connected to it. Mend ends that.
-func (c *Cluster) Cut(i int)  { c.setWays(i, true) }
-func (c *Cluster) Mend(i int) { c.setWays(i, false) }
+// Cut cuts a server off from the others. Its clients stay connected to it. Rejoin ends that.
+func (c *Cluster) Cut(i int)    { c.setWays(i, true) }
+func (c *Cluster) Rejoin(i int) { c.setWays(i, false) }
 
 func (c *Cluster) setWays(i int, cut bool) {
 	for ends, w := range c.ways {

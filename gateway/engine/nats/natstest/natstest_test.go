@@ -117,7 +117,7 @@ func TestServerIsCutOff(t *testing.T) {
 			}
 		}
 		clienttest.WaitFor(t, "something to pass between the others", func() bool { return received(t, conns[(i+1)%3], conns[(i+2)%3]) })
-		c.Mend(i)
+		c.Rejoin(i)
 		c.Settle()
 		for j := range conns {
 			clienttest.WaitFor(t, "all to pass again", func() bool { return received(t, conns[i], conns[j]) })
