@@ -348,7 +348,7 @@ func TestHandOverOfLaggards(t *testing.T) {
 	n := 0
 	publish := func(s *loops, most int) {
 		for range most {
-			if _, err := s.tryPublish(10*time.Millisecond, "x", fmt.Sprintf("%d %s", n, strings.Repeat("x", 500))); err != nil {
+			if _, err := s.tryPublish(10*time.Millisecond, "x", fmt.Sprintf("%d %s", n, clienttest.Noise(500))); err != nil {
 				return
 			}
 			n++
