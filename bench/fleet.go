@@ -35,8 +35,11 @@ var goodbye = maskedFrame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosur
 func newFleet(t target, n int) (*fleet, error) { return newFleetOf([]target{t}, n) }
 
 // newFleetOf starts n loops for connections to several nodes.
-func newFleetOf(nodes []target, n int) (*fleet, error) {
-	f := &fleet{target: nodes[0], nodes: nodes, clock: newClock()}
+func newFleetOf(nodes []target, n int) (*fleet, error) { return newFleetAt(newClock(), nodes, n) }
+
+// newFleetAt is newFleetOf for a fleet that shares its clock with others.
+func newFleetAt(c clock, nodes []target, n int) (*fleet, error) {
+	f := &fleet{target: nodes[0], nodes: nodes, clock: c}
 	for range n {
 		l, err := newLoop(f.clock, f.target, len(nodes))
 		if err != nil {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,14 +20,14 @@ func NewCommand(env []string) *cobra.Command {
 		Short: "Load-test a WebSocket broadcast server, sluice or another",
 		Args:  cli.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cli.Usagef("missing command: use fanout, idle, storm, recover, reconnect, drain, churn or floor; see '%s --help'", cmd.CommandPath())
+			return cli.Usagef("missing command: use fanout, idle, storm, recover, reconnect, drain, upgrade, churn or floor; see '%s --help'", cmd.CommandPath())
 		},
 		Example: `  sluice bench fanout --subscribers 10000 --rate 100 --duration 60s --pid PID
   sluice bench storm --url ws://10.0.0.7:8000 --fail-if 'failed>0,p99>1s'`,
 	}
 	cli.SetHelp(cmd)
 	for _, scenario := range []*cobra.Command{
-		newFanoutCommand(), newIdleCommand(), newStormCommand(), newRecoverCommand(), newReconnectCommand(), newDrainCommand(), newChurnCommand(), newFloorCommand(),
+		newFanoutCommand(), newIdleCommand(), newStormCommand(), newRecoverCommand(), newReconnectCommand(), newDrainCommand(), newUpgradeCommand(), newChurnCommand(), newFloorCommand(),
 	} {
 		if scenario.Flags().Lookup("url") != nil {
 			cli.BindEnv(scenario, env, "url", "cacert", "insecure-skip-verify")
@@ -151,6 +152,54 @@ one for each channel, and go on meanwhile. Latency is measured before, too.
 	f.Var(bench.SizeFlag(&o.Size, "64"), "size", "payload size in `BYTES`, at least 40")
 	f.DurationVar(&o.Baseline, "baseline", bench.DefaultBaseline, "measure latency for this `TIME` before; 0 for not at all")
 	f.DurationVar(&o.Within, "within", bench.DefaultWithin, "time limit until all clients are back, in `TIME`")
+	return cmd
+}
+
+func newUpgradeCommand() *cobra.Command {
+	var o bench.UpgradeOptions
+	measure := func(ctx context.Context) (*bench.Result, error) { return bench.Upgrade(ctx, o) }
+	cmd := scenario("upgrade", "Replace a gateway under load: freeze, loss, longest pause",
+		`  sluice bench upgrade --rate 100 --fail-if 'disconnected>0,lost>0,repeated>0'
+  sluice bench upgrade --protocols raw,sse,centrifugo -- --data-dir DIR`,
+		nil, measure)
+	cmd.Use = "upgrade [flags] [-- SERVE-FLAGS]"
+	cmd.Long = `Starts a gateway of this program, with the flags of 'sluice serve' behind --,
+connects clients, and measures their latency. Then it replaces the gateway by
+new processes ('sluice upgrade'), one after the other, over an equally long
+time. Two publishers, one over WebSocket and one over HTTP, go on meanwhile,
+and some clients send messages to themselves a thousand times a second.
+
+` + benchUnits
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if at := cmd.ArgsLenAtDash(); at != 0 && len(args) > 0 {
+			return cli.NoArguments(cmd, args)
+		}
+		o.Serve = args
+		return nil
+	}
+	if cli.IsTerminal(os.Stderr) {
+		o.Progress = os.Stderr
+	}
+	f := cmd.Flags()
+	f.IntVar(&o.Connections, "connections", 10_000, "connect `N` clients")
+	var protocols []string
+	f.StringSliceVar(&protocols, "protocols", []string{string(bench.Raw)}, "spread the clients over the protocols in this `LIST`: raw, json, sse, centrifugo, centrifugo-protobuf")
+	f.Float64Var(&o.Rate, "rate", 0, "publish `N` messages per second in total to all clients; none by default")
+	f.Var(bench.SizeFlag(&o.Size, "64"), "size", "payload size in `BYTES`, at least 40")
+	f.IntVar(&o.Upgrades, "upgrades", 20, "make `N` upgrades in a row")
+	f.DurationVar(&o.Every, "every", bench.DefaultEvery, "begin an upgrade each `TIME`")
+	f.DurationVar(&o.CatchUp, "catch-up", bench.DefaultUpgradeCatchUp, "count missing messages as lost after this `TIME` without any delivery")
+	f.StringVar(&o.Program, "program", "", "run this `PROGRAM` as the gateway instead of this one")
+	f.IntVar(&o.Loops, "loops", 0, "receive in `N` loops; 0: one per core")
+	f.IntVar(&o.Dialing, "dialing", 64, "keep `N` connection attempts in progress at a time")
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		for _, p := range protocols {
+			o.Protocols = append(o.Protocols, bench.Protocol(p))
+		}
+		return run(cmd, args)
+	}
 	return cmd
 }
 

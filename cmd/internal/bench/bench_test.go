@@ -30,7 +30,7 @@ func benchRun(t *testing.T, args ...string) (string, error) {
 }
 
 func TestBenchHelpBeginsWithExamplesWithin80Columns(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"recover", "--help"}, {"reconnect", "--help"}, {"drain", "--help"}, {"churn", "--help"}, {"floor", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"recover", "--help"}, {"reconnect", "--help"}, {"drain", "--help"}, {"upgrade", "--help"}, {"churn", "--help"}, {"floor", "--help"}} {
 		out, err := benchRun(t, args...)
 		if err != nil {
 			t.Fatal(err)
@@ -69,6 +69,11 @@ func TestBenchUsageErrorsAreToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"drain"}, "--pid is missing: it is the process that is stopped"},
 		{[]string{"drain", "--pid", "1"}, "--node is missing"},
 		{[]string{"drain", "--pid", "1", "--node", "http://127.0.0.1:1"}, "is not a WebSocket URL"},
+		{[]string{"upgrade", "--protocols", "raw,xml"}, `--protocol is "xml"`},
+		{[]string{"upgrade", "--upgrades", "2000"}, "--upgrades is 2000: use 1 to 1000"},
+		{[]string{"upgrade", "--size", "32"}, "--size is 32: use 40"},
+		{[]string{"upgrade", "--protocols", "raw,sse", "--connections", "1"}, "--connections is 1: use at least 2"},
+		{[]string{"upgrade", "extra"}, "extra"},
 		{[]string{"storm", "--url", "tcp://127.0.0.1:1"}, "is not a WebSocket URL"},
 		{[]string{"storm", "--url", "wss://127.0.0.1:1", "--cacert", "/nonexistent.pem"}, "no such file"},
 		{[]string{"storm", "--url", "wss://127.0.0.1:1", "--cert", "/nonexistent.pem"}, "needs --key"},
