@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/channel"
 	"sluice/gateway/clienttest"
 
 	"github.com/gobwas/ws"
@@ -21,18 +22,20 @@ import (
 
 // relay passes connections to the loops of another set, as a process does to another one.
 type relay struct {
-	t   *testing.T
+	t   testing.TB
 	mu  sync.Mutex
 	to  *Taking
-	r   *rand.Rand
+	r   *rand.Rand // when there is no room; nil for never
 	all map[uint64]bool
 }
+
+func (p *relay) full() bool { return p.r != nil && p.r.IntN(3) == 0 }
 
 // Pass implements Passer. Now and then there is no room.
 func (p *relay) Pass(ids []uint64, fds []int) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.r.IntN(3) == 0 {
+	if p.full() {
 		return false, nil
 	}
 	var dups []int
@@ -54,7 +57,7 @@ func (p *relay) Pass(ids []uint64, fds []int) (bool, error) {
 func (p *relay) Gone(ids []uint64) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.r.IntN(3) == 0 {
+	if p.full() {
 		return false, nil
 	}
 	for _, id := range ids {
@@ -67,27 +70,36 @@ func (p *relay) Gone(ids []uint64) (bool, error) {
 	return true, nil
 }
 
-// handOver hands the connections of one set over to another. If it is not completed, the old ones go on.
-func handOver(t *testing.T, from, to *loops, seed uint64, complete bool) {
+// freezing is a handover whose old loops are frozen.
+type freezing struct {
+	t        testing.TB
+	from, to *loops
+	out      *relay
+	giving   *Giving
+	snapshot *channel.Snapshot
+}
+
+// freeze passes the connections of one set to another, and freezes it. r is when there is no room now and then; nil for
+// never.
+func freeze(t testing.TB, from, to *loops, r *rand.Rand) *freezing {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
 	defer cancel()
-	out := &relay{t: t, to: to.set.Take(), r: rand.New(rand.NewPCG(seed, 9)), all: map[uint64]bool{}}
-	snapshot := from.space.Snapshot()
-	g, passed := from.set.Give(out)
+	f := &freezing{t: t, from: from, to: to, out: &relay{t: t, to: to.set.Take(), r: r, all: map[uint64]bool{}}, snapshot: from.space.Snapshot()}
+	var passed <-chan struct{}
+	f.giving, passed = from.set.Give(f.out)
 	for more := true; more; {
 		var piece []byte
-		if piece, more = snapshot.Copy(nil, 1000); more {
+		if piece, more = f.snapshot.Copy(nil, 1000); more {
 			if err := to.space.Restore(piece); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	clienttest.Receive(t, "all to be passed", passed)
-	if err := g.Freeze(ctx); err != nil {
+	if err := f.giving.Freeze(ctx); err != nil {
 		t.Fatal(err)
 	}
-	rest, records := snapshot.Rest(nil), g.Save(nil)
 	travel := 0
 	for _, l := range from.set.loops { // they stand still
 		for _, c := range l.conns {
@@ -96,28 +108,51 @@ func handOver(t *testing.T, from, to *loops, seed uint64, complete bool) {
 			}
 		}
 	}
-	if travel != len(out.all) {
-		t.Errorf("%d connections were passed, want %d", len(out.all), travel)
+	if travel != len(f.out.all) {
+		t.Errorf("%d connections were passed, want %d", len(f.out.all), travel)
 	}
+	return f
+}
+
+// giveUp has the old loops go on.
+func (f *freezing) giveUp() {
+	f.out.to.Abandon()
+	f.giving.Thaw()
+}
+
+// take builds the connections in the new loops.
+func (f *freezing) take(rest, records []byte) {
+	f.t.Helper()
+	if err := f.to.space.Restore(rest); err != nil {
+		f.t.Fatal(err)
+	}
+	n, err := f.out.to.Load(records)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if n != len(f.out.all) {
+		f.t.Errorf("%d connections, want %d", n, len(f.out.all))
+	}
+}
+
+// complete has the new loops go on.
+func (f *freezing) complete() {
+	f.to.space.Restored()
+	f.out.to.Start()
+	f.giving.Given(0)
+}
+
+// handOver hands the connections of one set over to another. If it is not completed, the old ones go on.
+func handOver(t *testing.T, from, to *loops, seed uint64, complete bool) {
+	t.Helper()
+	f := freeze(t, from, to, rand.New(rand.NewPCG(seed, 9)))
+	rest, records := f.snapshot.Rest(nil), f.giving.Save(nil)
 	if !complete {
-		out.to.Abandon()
-		g.Thaw()
+		f.giveUp()
 		return
 	}
-	if err := to.space.Restore(rest); err != nil {
-		t.Fatal(err)
-	}
-	n, err := out.to.Load(records)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%d connections, %d bytes of records, %d bytes of channels", n, len(records), len(rest))
-	if n != len(out.all) {
-		t.Errorf("%d connections, want %d", n, len(out.all))
-	}
-	to.space.Restored()
-	out.to.Start()
-	g.Given(0)
+	f.take(rest, records)
+	f.complete()
 }
 
 // numbered reads the numbered messages of a client until it has the last one of each publisher. The numbers of each

@@ -2,8 +2,8 @@ package loop
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
+	"slices"
 
 	"sluice/gateway/channel"
 	"sluice/gateway/frame"
@@ -41,25 +41,34 @@ type savedLog struct {
 	channel string
 	low     uint64  // the lowest cursor that travels
 	reader  *Reader // that holds it; nil where nobody is behind
-	tail    []byte
 }
 
 // Reader is channel.Reader, for short.
 type Reader = channel.Reader
 
+// recordEstimate is what Save makes room for with each connection.
+const recordEstimate = 128
+
 // Save appends the records of all connections that were passed. The loops are frozen.
 func (g *Giving) Save(dst []byte) []byte {
 	s := g.set
 	logs, order := s.savedLogs()
-	dst = append(dst, recordVersion)
+	room := 0
+	for log, x := range logs {
+		room += int(log.Head()-x.low)*5/4 + recordEstimate
+	}
+	for _, l := range s.loops {
+		room += recordEstimate * len(l.conns)
+	}
+	dst = append(slices.Grow(dst, room), recordVersion)
 	dst = binary.AppendUvarint(dst, s.lastID.Load())
 	dst = binary.AppendUvarint(dst, uint64(len(s.cfg.Variants)))
 	for _, v := range s.cfg.Variants {
 		dst = saved.AppendBytes(dst, v.Name)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(order)))
-	for _, l := range order {
-		dst = saved.AppendBytes(saved.AppendBytes(dst, l.channel), l.tail)
+	for _, log := range order {
+		dst = s.saveLog(dst, log, logs[log])
 	}
 	var one []byte
 	for _, l := range s.loops {
@@ -74,7 +83,7 @@ func (g *Giving) Save(dst []byte) []byte {
 }
 
 // savedLogs returns the logs of all loops' groups.
-func (s *Set) savedLogs() (logs map[*channel.Log]*savedLog, order []*savedLog) {
+func (s *Set) savedLogs() (logs map[*channel.Log]*savedLog, order []*channel.Log) {
 	logs = make(map[*channel.Log]*savedLog)
 	for _, l := range s.loops {
 		for _, g := range l.groups {
@@ -82,7 +91,7 @@ func (s *Set) savedLogs() (logs map[*channel.Log]*savedLog, order []*savedLog) {
 			x := logs[log]
 			if x == nil {
 				x = &savedLog{index: len(order), channel: g.key.channel, low: log.Head()}
-				logs[log], order = x, append(order, x)
+				logs[log], order = x, append(order, log)
 			}
 			for i := range g.subs {
 				if sub := &g.subs[i]; sub.c != nil && sub.c.has(bitPassed) && sub.cursor < x.low {
@@ -91,16 +100,24 @@ func (s *Set) savedLogs() (logs map[*channel.Log]*savedLog, order []*savedLog) {
 			}
 		}
 	}
-	for log, x := range logs {
-		if x.reader == nil {
-			continue
-		}
-		var ok bool
-		if x.tail, ok = x.reader.AppendTail(nil, x.low); !ok {
-			s.raise(log, x)
-		}
-	}
 	return logs, order
+}
+
+// saveLog appends a log: what somebody is behind by.
+func (s *Set) saveLog(dst []byte, log *channel.Log, x *savedLog) []byte {
+	dst = saved.AppendBytes(dst, x.channel)
+	if x.reader == nil {
+		return append(dst, 0)
+	}
+	return saved.AppendPart(dst, func(dst []byte) []byte {
+		tail, ok := x.reader.AppendTail(dst, x.low)
+		if !ok {
+			if s.raise(log, x); x.reader != nil {
+				tail, _ = x.reader.AppendTail(dst, x.low) // raise has tried it
+			}
+		}
+		return tail
+	})
 }
 
 // raise finds the lowest cursor from which a log has everything: what lies below is gone for those who are behind.
@@ -114,8 +131,8 @@ func (s *Set) raise(log *channel.Log, x *savedLog) {
 				if g.Log() != log || sub.c == nil || sub.cursor <= gone || sub.cursor >= x.low {
 					continue
 				}
-				if tail, ok := g.Reader.AppendTail(nil, sub.cursor); ok {
-					x.low, x.reader, x.tail = sub.cursor, &g.Reader, tail
+				if _, ok := g.Reader.AppendTail(nil, sub.cursor); ok {
+					x.low, x.reader = sub.cursor, &g.Reader
 				}
 			}
 		}
@@ -256,6 +273,9 @@ type savedRef struct {
 	lost   channel.Kind
 }
 
+// recordID returns the ID of a record's connection.
+func recordID(b []byte) uint64 { return saved.ReadPart("a connection", b).Uint() }
+
 // readRecord reads a record. Its parts lie in b.
 func readRecord(b []byte, logs, variants int) (x record, err error) {
 	r := saved.ReadPart("a connection", b)
@@ -294,10 +314,7 @@ func readRecord(b []byte, logs, variants int) (x record, err error) {
 	if int(x.variant) >= variants {
 		r.Fail()
 	}
-	if err := r.End(); err != nil {
-		return x, fmt.Errorf("connection %d: %w", x.id, err)
-	}
-	return x, nil
+	return x, r.End()
 }
 
 func readCatchUp(r *saved.Reader) *catchUp {

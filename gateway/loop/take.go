@@ -3,6 +3,7 @@ package loop
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"sluice/gateway/channel"
 	"sluice/gateway/saved"
@@ -17,7 +18,6 @@ type Taking struct {
 	set   *Set
 	do    []chan func() // for each loop: what it does meanwhile; closed to go on
 	conns map[uint64]*Conn
-	moved int
 }
 
 // Take stops the loops, which have no connections, until Start.
@@ -45,6 +45,21 @@ func (t *Taking) on(l *Loop, f func(*Loop) error) (err error) {
 	}
 	<-done
 	return err
+}
+
+// onAll has all loops do something at the same time, and waits for them.
+func (t *Taking) onAll(f func(*Loop) error) error {
+	errs := make([]error, len(t.set.loops))
+	var running sync.WaitGroup
+	running.Add(len(errs))
+	for i, l := range t.set.loops {
+		t.do[i] <- func() {
+			defer running.Done()
+			errs[i] = f(l)
+		}
+	}
+	running.Wait()
+	return errors.Join(errs...)
 }
 
 // loopOf returns the loop that has a connection.
@@ -113,46 +128,54 @@ func (t *Taking) goOn() {
 	}
 }
 
-// Load builds the connections from what Giving.Save has appended. The channels were restored before.
+// Load builds the connections from what Giving.Save has appended: each loop its own, at the same time. The channels
+// were restored before.
 func (t *Taking) Load(b []byte) (connections int, err error) {
 	r := saved.Read("the connections", b, recordVersion)
 	t.set.lastID.Store(r.Uint())
-	variants, err := t.variants(r)
-	if err != nil {
-		return 0, err
+	variants := t.variants(r)
+	logs := make([]takenLog, r.Count())
+	for i := range logs {
+		logs[i].channel, logs[i].tail = string(r.Bytes()), r.View()
 	}
-	var logs []takenLog
-	for range r.Count() {
-		logs = append(logs, takenLog{channel: string(r.Bytes()), tail: r.View()})
-	}
+	records := make([][]takenRecord, len(t.set.loops))
 	for r.More() {
-		x, err := readRecord(r.View(), len(logs), len(variants))
-		if err != nil {
-			return 0, err
-		}
-		c := t.conns[x.id]
+		one := r.View()
+		c := t.conns[recordID(one)]
 		if c == nil {
-			return 0, fmt.Errorf("loop: connection %d has a record, and was not passed", x.id)
+			return 0, fmt.Errorf("loop: connection %d has a record, and was not passed", recordID(one))
 		}
-		if c.slot >= 0 {
-			return 0, fmt.Errorf("loop: connection %d has two records", x.id)
-		}
-		if err := t.on(c.loop, func(l *Loop) error { return c.take(&x, variants[x.variant], logs) }); err != nil {
-			return 0, fmt.Errorf("connection %d: %w", x.id, err)
-		}
-		t.moved++
+		records[c.loop.index] = append(records[c.loop.index], takenRecord{c, one})
+		connections++
 	}
 	if err := r.End(); err != nil {
 		return 0, err
 	}
-	if t.moved != len(t.conns) {
-		return 0, fmt.Errorf("loop: %d connections were passed, and %d have records", len(t.conns), t.moved)
+	if connections != len(t.conns) {
+		return 0, fmt.Errorf("loop: %d connections were passed, and %d have records", len(t.conns), connections)
 	}
-	return t.moved, nil
+	return connections, t.onAll(func(l *Loop) error {
+		for _, one := range records[l.index] {
+			x, err := readRecord(one.record, len(logs), len(variants))
+			if err == nil {
+				err = one.c.take(&x, variants[x.variant], logs)
+			}
+			if err != nil {
+				return fmt.Errorf("connection %d: %w", one.c.id, err)
+			}
+		}
+		return nil
+	})
+}
+
+// takenRecord is a connection and its record.
+type takenRecord struct {
+	c      *Conn
+	record []byte
 }
 
 // variants returns the variants that the other process's connections may have; nil for one that this one has not.
-func (t *Taking) variants(r *saved.Reader) (all []*Variant, err error) {
+func (t *Taking) variants(r *saved.Reader) (all []*Variant) {
 	for range r.Count() {
 		name := string(r.Bytes())
 		var found *Variant
@@ -163,16 +186,39 @@ func (t *Taking) variants(r *saved.Reader) (all []*Variant, err error) {
 		}
 		all = append(all, found)
 	}
-	return all, nil
+	return all
 }
 
 // takenLog is a log of the other process.
 type takenLog struct {
 	channel string
 	tail    []byte
-	// Once a loop has joined it:
+
+	mu sync.Mutex
+	// Guarded by mu, set once a loop has joined it:
 	log  *channel.Log
 	base uint64
+}
+
+// join subscribes a loop to the log, for a connection.
+func (log *takenLog) join(c *Conn, f channel.Format) (g *Group, err error) {
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if g, err = c.Group(log.channel, f); err != nil {
+		return nil, fmt.Errorf("channel %q: %w", log.channel, err)
+	}
+	switch {
+	case log.log == nil:
+		log.log = g.Log()
+		if len(log.tail) > 0 {
+			log.base, err = g.RestoreTail(log.tail)
+		}
+	case log.log != g.Log():
+		err = fmt.Errorf("channel %q: its log has another format than before", log.channel)
+	case len(g.subs) == 0 && len(log.tail) > 0: // the loop is new to it
+		g.Rewind(log.base)
+	}
+	return g, err
 }
 
 // Start lets the loops serve.
@@ -213,6 +259,8 @@ var (
 func (c *Conn) take(x *record, v *Variant, logs []takenLog) error {
 	l := c.loop
 	switch {
+	case c.slot >= 0:
+		return errors.New("it has two records")
 	case v == nil:
 		return errVariant
 	case x.bits&bitCompressed != 0 && l.cfg.Compressors == nil:
@@ -293,22 +341,9 @@ func (c *Conn) takeBuffers(x *record) error {
 // takeRef subscribes the connection as it was.
 func (c *Conn) takeRef(x *savedRef, f channel.Format, log *takenLog) error {
 	l := c.loop
-	g, err := c.Group(log.channel, f)
+	g, err := log.join(c, f)
 	if err != nil {
-		return fmt.Errorf("channel %q: %w", log.channel, err)
-	}
-	switch {
-	case log.log == nil:
-		log.log = g.Log()
-		if len(log.tail) > 0 {
-			if log.base, err = g.RestoreTail(log.tail); err != nil {
-				return err
-			}
-		}
-	case log.log != g.Log():
-		return fmt.Errorf("channel %q: its log has another format than before", log.channel)
-	case len(g.subs) == 0 && len(log.tail) > 0: // it is new
-		g.Rewind(log.base)
+		return err
 	}
 	head := g.Log().Head()
 	cursor := x.cursor

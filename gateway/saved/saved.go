@@ -17,6 +17,22 @@ func AppendBytes[T ~string | ~[]byte](dst []byte, part T) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(part))), part...)
 }
 
+// partLength is how long the length of a part is that AppendPart appends: enough for 32 GiB.
+const partLength = 5
+
+// AppendPart appends a part that fill appends: a large one is not copied.
+func AppendPart(dst []byte, fill func(dst []byte) []byte) []byte {
+	var length [partLength]byte
+	at := len(dst)
+	dst = fill(append(dst, length[:]...))
+	n := len(dst) - at - partLength
+	for i := range partLength - 1 { // a varint may have more bytes than it needs
+		dst[at+i] = byte(n>>(7*i)) | 0x80
+	}
+	dst[at+partLength-1] = byte(n >> (7 * (partLength - 1)))
+	return dst
+}
+
 // Reader reads the parts of a value. After an error they are all zero, and End returns the error.
 type Reader struct {
 	what    string // set at construction, as version
