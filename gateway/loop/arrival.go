@@ -125,7 +125,7 @@ func (a *Arrival) begin(c *Conn) {
 	}
 	o.buf = c.seal(append(o.buf, a.Greeting...), len(o.buf))
 	if interval := seconds(l.cfg.PingInterval); c.framing().Pings() != wire.PingSilent {
-		c.pinged -= rand.Uint32N(interval/2 + 1) // not all at once; it may wrap around, as what is compared with it
+		c.pinged -= rand.Uint32N(interval/2 + 1) // not all at once
 	}
 	c.WakeToPing()
 	early := a.Early

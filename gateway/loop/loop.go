@@ -35,6 +35,9 @@ const (
 	turnDue = 128
 	// noDue stands in loop.due for a connection without a deadline.
 	noDue = math.MaxUint32
+	// timeBegun is the loop time at which a loop begins. What connections have behind them that another process
+	// has handed over lies before it.
+	timeBegun = 1 << 31
 )
 
 // groupKey finds a group in its loop.
@@ -143,6 +146,7 @@ func bareLoop(s *Set, index int) *Loop {
 		groups:   make(map[groupKey]*Group),
 		users:    make(map[string]*Conn),
 		began:    now,
+		now:      timeBegun,
 		time:     now,
 		lastTick: now,
 		heldMax:  s.cfg.HeldMax,
@@ -159,7 +163,7 @@ func (l *Loop) Time() time.Time { return l.time }
 // readClock is called by the poller before each batch of events.
 func (l *Loop) readClock() { l.time = l.cfg.Clock() }
 
-// Now returns the loop's time: seconds that it has lived through.
+// Now returns the loop's time: timeBegun, and the seconds that it has lived through.
 func (l *Loop) Now() uint32 { return l.now }
 
 // Index returns the loop's number among the server's, from 0.

@@ -191,22 +191,22 @@ func TestWaitsAreLate(t *testing.T) {
 		l := c.loop
 		c.feed(texts("a", "b"))
 		c.Settle()
-		for l.now = 0; l.now < waitSeconds; l.now++ {
+		for l.now = timeBegun; l.now < timeBegun+waitSeconds; l.now++ {
 			if l.checked = 0; l.due[c.slot] <= l.now {
-				t.Errorf("it is due after %d s", l.now)
+				t.Errorf("it is due after %d s", l.now-timeBegun)
 			}
-			if l.now == 2 {
+			if l.now == timeBegun+2 {
 				l.due[c.slot] = l.now // something else is due
 			}
 			l.checkDue()
 		}
 		if h.late != 0 {
-			t.Errorf("it is late after %d s", l.now-1)
+			t.Errorf("it is late after %d s", l.now-timeBegun-1)
 		}
 		l.checked = 0
 		l.checkDue()
 		if h.late != 1 || h.resumed+h.cancelled != 0 {
-			t.Errorf("after %d s: %+v", l.now, h)
+			t.Errorf("after %d s: %+v", l.now-timeBegun, h)
 		}
 		if again {
 			wantDone(t, p, "a")
