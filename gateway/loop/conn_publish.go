@@ -195,7 +195,7 @@ func (p *Publishing) Then(to Publisher) Wait {
 
 // waits reports whether the publication has to wait.
 func (p *Publishing) waits(err error) bool {
-	return errors.Is(err, channel.ErrFull) || err == channel.ErrLarge || err == engine.ErrPending || p.waitsForEngine(err)
+	return errors.Is(err, channel.ErrFull) || err == channel.ErrLarge || err == engine.ErrPending || err == errSilent || p.waitsForEngine(err)
 }
 
 // waitsForEngine reports whether the publication is tried again because the engine is away.
@@ -209,9 +209,15 @@ func (p *Publishing) waitsForEngine(err error) bool {
 	return p.loop.now < p.until
 }
 
+// errSilent: the loop is frozen, and publishes nothing.
+var errSilent = errors.New("loop: frozen")
+
 // try hands the publication to the engine.
 func (p *Publishing) try(payload, extra []byte) (err error) {
 	l := p.loop
+	if l.silent {
+		return errSilent
+	}
 	l.sending = channel.Publication{Payload: payload, Binary: p.binary, From: p.c.id, Extra: extra, At: l.time.UnixMilli()}
 	p.ch, _, err = engine.Publish(l.engine, l.space, p.name, p.ch, &l.sending, &l.encode, p)
 	l.sending = channel.Publication{} // it lies in a buffer that is let go
@@ -233,6 +239,8 @@ func (p *Publishing) accepted() {
 func (p *Publishing) wait() {
 	switch {
 	case p.err == engine.ErrPending:
+	case p.err == errSilent:
+		p.loop.silenced = append(p.loop.silenced, p)
 	case p.err == channel.ErrLarge:
 		p.work = &encoding{from: p.c.id}
 		p.work.start(p)

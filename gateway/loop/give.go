@@ -233,14 +233,14 @@ func (g *Giving) wait(ctx context.Context) error {
 }
 
 // finish does what a frozen loop still has to do: what was posted before, publications whose results are known,
-// and what was not passed yet.
+// and what was not passed yet. It publishes nothing: an engine's answer would come too late. What clients want to publish
+// travels as messages that are not done.
 func (l *Loop) finish(ctx context.Context) {
+	l.silent = true
 	for {
 		for _, m := range l.inbox.take() {
 			m.Deliver(l)
 		}
-		l.retries = append(l.retries, l.away...) // they travel as messages that are not done
-		l.away = nil
 		if l.retrySome(); len(l.retries) == 0 && l.inbox.empty() {
 			break
 		}
@@ -265,7 +265,8 @@ func (l *Loop) finish(ctx context.Context) {
 func (g *Giving) Thaw() {
 	g.set.encoders.pause(false)
 	g.release(func(l *Loop) {
-		l.passing = nil
+		l.passing, l.silent = nil, false
+		l.retries, l.silenced = append(l.retries, l.silenced...), nil
 		for _, c := range l.conns {
 			c.bits &^= bitPassed
 		}

@@ -85,6 +85,8 @@ type Loop struct {
 	retries   []*Publishing    // that were called or answered
 	away      []*Publishing    // that wait because the engine is away
 	awayTimer *time.Timer      // until they are tried again
+	silent    bool             // nothing is published: the loop is frozen
+	silenced  []*Publishing    // that wait for the end of that
 	spare     *Publishing      // for the next one
 	catching  []*Conn          // whose next piece of what they missed is due
 	fenced    []*Conn          // that have reached a fence, see lost.go

@@ -1,0 +1,85 @@
+package loop
+
+import (
+	"context"
+	"math/rand/v2"
+	"testing"
+
+	"sluice/gateway/clienttest"
+)
+
+// Once an engine has answered everything, nothing more is published in the old process: its answer would come too late.
+func TestHandOverPublishesNothingBehindTheLastAnswer(t *testing.T) {
+	if *clienttest.OverTLS {
+		t.Skip("connections with TLS cannot be handed over")
+	}
+	t.Parallel()
+	for _, complete := range []bool{true, false} {
+		store := newStore()
+		a, b := startLoops(t, loopsConfig{Engine: store, PingInterval: -1}), startLoops(t, loopsConfig{PingInterval: -1})
+		reader := clienttest.Dial(t, a, "/ws/x")
+		c := clienttest.Dial(t, a, "/ws/x?echo=off")
+		c.Send(clienttest.Text("one") + clienttest.Text("two") + clienttest.Text("three"))
+		first := store.next(t)
+		out := &relay{t: t, to: b.set.Take(), r: rand.New(rand.NewPCG(1, 9)), all: map[uint64]bool{}}
+		g, passed := a.set.Give(out)
+		clienttest.Receive(t, "all to be passed", passed)
+		g.Settle = func(context.Context) error {
+			first.answer(a.space, nil)
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
+		defer cancel()
+		if err := g.Freeze(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(store.got); n != 0 {
+			t.Errorf("%d messages were published that nobody awaits", n)
+		}
+		if !complete {
+			out.to.Abandon()
+			g.Thaw()
+			for _, text := range []string{"one", "two", "three"} {
+				if text != "one" {
+					store.next(t).answer(a.space, nil)
+				}
+				reader.WantText("all are published, once and in order", text)
+			}
+			continue
+		}
+		if err := b.space.Restore(a.space.Snapshot().Rest(nil)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.to.Load(g.Save(nil)); err != nil {
+			t.Fatal(err)
+		}
+		b.space.Restored()
+		out.to.Start()
+		g.Given(0)
+		reader.WantEach("all are published, once and in order", []string{"one", "two", "three"})
+		c.Settle(b)
+	}
+}
+
+// What waits for an engine that is away goes on waiting if nothing is handed over in the end.
+func TestHandOverThatFailsWhileTheEngineIsAway(t *testing.T) {
+	if *clienttest.OverTLS {
+		t.Skip("connections with TLS cannot be handed over")
+	}
+	t.Parallel()
+	for _, complete := range []bool{true, false} {
+		e := new(awayEngine)
+		e.away.Store(true)
+		cfg := loopsConfig{Loops: 1, Engine: e, PingInterval: -1}
+		a, b := startLoops(t, cfg), startLoops(t, cfg)
+		a.pass(0)
+		b.pass(0)
+		reader := clienttest.Dial(t, a, "/ws/x")
+		c := clienttest.Dial(t, a, "/ws/x?echo=off")
+		c.Send(clienttest.Text("one") + clienttest.Text("two"))
+		clienttest.WaitFor(t, "it to be tried again", func() bool { return e.refused.Load() >= 2 })
+		handOver(t, a, b, 1, complete)
+		e.away.Store(false)
+		reader.WantEach("they are published, once and in order", []string{"one", "two"})
+	}
+}
