@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -32,8 +33,8 @@ type New interface {
 	Load(records []byte) (connections int, err error)
 	// Start serves: the connections are this process's.
 	Start()
-	// Fresh is called instead if the old process has died before it has frozen: what was added is closed, and
-	// the listeners are served.
+	// Fresh is called instead if the old process has died before it has frozen, and after it has passed its listeners: what
+	// was added is closed, and the listeners are served.
 	Fresh()
 	// Straggler takes a connection whose handshake was under way, with what it has sent.
 	Straggler(sent []byte, fd int)
@@ -69,10 +70,11 @@ func Inherited() (*os.File, error) {
 
 // taking is the new process's part.
 type taking struct {
-	n      New
-	conn   *conn
-	parent int
-	at     func(point string) // for tests
+	n         New
+	conn      *conn
+	parent    int
+	listeners bool               // they have come: it can serve without what else comes
+	at        func(point string) // for tests
 }
 
 // Take takes over from the process at the other end of f, which it closes. It returns when the old process has
@@ -80,8 +82,10 @@ type taking struct {
 func Take(f *os.File, h Hello, n New) error { return take(f, h, n, func(string) {}) }
 
 func take(f *os.File, h Hello, n New, at func(string)) error {
-	t := &taking{n: n, parent: os.Getppid(), at: at}
-	var err error
+	return (&taking{n: n, parent: os.Getppid(), at: at}).take(f, h)
+}
+
+func (t *taking) take(f *os.File, h Hello) (err error) {
 	if t.conn, err = newConn(f); err != nil {
 		return err
 	}
@@ -94,9 +98,9 @@ func take(f *os.File, h Hello, n New, at func(string)) error {
 		return nil
 	}
 	var refused *RefusedError
-	if errors.Is(err, io.EOF) && !errors.As(err, &refused) && t.orphaned() {
-		n.Fresh()
-		n.Released()
+	if errors.Is(err, io.EOF) && !errors.As(err, &refused) && t.listeners && t.orphaned() {
+		t.n.Fresh()
+		t.n.Released()
 		return nil
 	}
 	return err
@@ -110,10 +114,15 @@ func (t *taking) refuse(why error) error {
 
 func appendText(s string) []byte { return append(binary.AppendUvarint(nil, uint64(len(s))), s...) }
 
+// send sends a message. Its error is io.EOF, wrapped, if the other process has ended.
 func (t *taking) send(b []byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), preparePatience)
 	defer cancel()
-	return t.conn.send(ctx, b)
+	err := t.conn.send(ctx, b)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return endedError{kind(b[0])}
+	}
+	return err
 }
 
 // prepare does what is done while the old process serves.
@@ -138,6 +147,9 @@ func (t *taking) prepare(h Hello) error {
 	}
 	for {
 		m, err := t.conn.receive(time.Now().Add(preparePatience))
+		if errors.Is(err, io.EOF) {
+			return endedError{kindFinal}
+		}
 		if err != nil {
 			return err
 		}
@@ -174,6 +186,7 @@ func (t *taking) message(m *received) (final bool, err error) {
 			}
 		}
 		m.fds = nil
+		t.listeners = true
 		t.at("listeners")
 	case kindPassed:
 		ids := readIDs(m.body)
