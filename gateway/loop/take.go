@@ -3,6 +3,7 @@ package loop
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 
 	"sluice/gateway/channel"
@@ -17,13 +18,19 @@ import (
 type Taking struct {
 	set   *Set
 	do    []chan func() // for each loop: what it does meanwhile; closed to go on
-	conns map[uint64]*Conn
+	conns map[uint64]added
+}
+
+// added is a connection of which only the descriptor is there.
+type added struct {
+	c    *Conn
+	from netip.AddrPort // the other side: asking for it takes longer than all the rest of building the connection
 }
 
 // Take stops the loops, which have no connections, until Start.
 func (s *Set) Take() *Taking {
 	s.held.Store(true)
-	t := &Taking{set: s, conns: make(map[uint64]*Conn)}
+	t := &Taking{set: s, conns: make(map[uint64]added)}
 	for _, l := range s.loops {
 		do := make(chan func())
 		t.do = append(t.do, do)
@@ -84,21 +91,21 @@ func (t *Taking) Add(ids []uint64, fds []int) error {
 }
 
 func (t *Taking) add(l *Loop, id uint64, fd int) error {
-	if t.conns[id] != nil {
+	if t.conns[id].c != nil {
 		return fmt.Errorf("loop: connection %d was handed over twice", id)
 	}
 	c := &Conn{loop: l, id: id, place: place{slot: -1}}
 	if err := l.poller.Add(&c.Desc, fd, poller.Readable, c); err != nil {
 		return fmt.Errorf("loop: watch connection %d: %w", id, err)
 	}
-	t.conns[id] = c
+	t.conns[id] = added{c, poller.PeerAddr(fd)}
 	return nil
 }
 
 // Gone ends connections that were added.
 func (t *Taking) Gone(ids []uint64) {
 	for _, id := range ids {
-		c := t.conns[id]
+		c := t.conns[id].c
 		if c == nil {
 			continue
 		}
@@ -141,11 +148,11 @@ func (t *Taking) Load(b []byte) (connections int, err error) {
 	records := make([][]takenRecord, len(t.set.loops))
 	for r.More() {
 		one := r.View()
-		c := t.conns[recordID(one)]
-		if c == nil {
+		k := t.conns[recordID(one)]
+		if k.c == nil {
 			return 0, fmt.Errorf("loop: connection %d has a record, and was not passed", recordID(one))
 		}
-		records[c.loop.index] = append(records[c.loop.index], takenRecord{c, one})
+		records[k.c.loop.index] = append(records[k.c.loop.index], takenRecord{k, one})
 		connections++
 	}
 	if err := r.End(); err != nil {
@@ -158,7 +165,7 @@ func (t *Taking) Load(b []byte) (connections int, err error) {
 		for _, one := range records[l.index] {
 			x, err := readRecord(one.record, len(logs), len(variants))
 			if err == nil {
-				err = one.c.take(&x, variants[x.variant], logs)
+				err = one.c.take(&x, one.from, variants[x.variant], logs)
 			}
 			if err != nil {
 				return fmt.Errorf("connection %d: %w", one.c.id, err)
@@ -170,7 +177,7 @@ func (t *Taking) Load(b []byte) (connections int, err error) {
 
 // takenRecord is a connection and its record.
 type takenRecord struct {
-	c      *Conn
+	added
 	record []byte
 }
 
@@ -223,7 +230,8 @@ func (log *takenLog) join(c *Conn, f channel.Format) (g *Group, err error) {
 
 // Start lets the loops serve.
 func (t *Taking) Start() {
-	for _, c := range t.conns {
+	for _, k := range t.conns {
+		c := k.c
 		if c.has(bitBlocked) || c.In != nil || c.Out != nil || c.bits&(bitGone|bitMuted|bitReturn) != 0 {
 			c.loop.Post((*takenOver)(c))
 		}
@@ -255,8 +263,8 @@ var (
 	errCompression = errors.New("it has negotiated compression, which is off")
 )
 
-// take makes the connection what it was in the other process.
-func (c *Conn) take(x *record, v *Variant, logs []takenLog) error {
+// take makes the connection, whose other side is from, what it was in the other process.
+func (c *Conn) take(x *record, from netip.AddrPort, v *Variant, logs []takenLog) error {
 	l := c.loop
 	switch {
 	case c.slot >= 0:
@@ -280,12 +288,12 @@ func (c *Conn) take(x *record, v *Variant, logs []takenLog) error {
 	c.heard, c.pinged, c.since = l.now-uint32(x.heard), l.now-uint32(x.pinged), l.now-uint32(x.since)
 	c.tookAt = l.clock()
 	if x.client.IsValid() {
-		c.extra().client = x.client
+		from, c.extra().client = x.client, x.client
 	}
 	if kept.Identity != nil {
 		c.extra().identity = kept.Identity
 	}
-	c.seat = l.cfg.Admission.Taken(c.From(), c.has(bitRefused))
+	c.seat = l.cfg.Admission.Taken(from, c.has(bitRefused))
 	l.add(c)
 	if c.has(bitBlocked) {
 		l.stats.Blocked.Add(1)
