@@ -19,7 +19,7 @@ const snapshotVersion = 1
 // What a snapshot consists of.
 const (
 	snapSeed    = byte(iota) // the space's seed, first
-	snapShards               // each shard's number of ended channels
+	snapShards               // each shard's number of ended channels, last
 	snapChannel              // a channel, with all of its history
 	snapMore                 // a channel that was copied before: what is new
 	snapEnded                // the name of one that was copied before, and has ended
@@ -40,6 +40,7 @@ type copied struct {
 	taken         uint64
 	floor         uint64
 	given, filled bool
+	read          bool
 }
 
 // Snapshot begins to hand the space over.
@@ -93,7 +94,7 @@ func (n *Snapshot) add(dst []byte, shard int, c *Channel, s *Scratch) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before, known := n.copied[shard][c.name]
-	now := copied{channel: c, at: Position{c.epoch, c.offset}, taken: c.taken, floor: c.history.floor, given: c.given}
+	now := copied{channel: c, at: Position{c.epoch, c.offset}, taken: c.taken, floor: c.history.floor, given: c.given, read: c.idle == nil}
 	if a := c.remote; a != nil {
 		now.filled = a.filled
 		if !a.attached {
@@ -118,7 +119,11 @@ func (n *Snapshot) add(dst []byte, shard int, c *Channel, s *Scratch) []byte {
 		flags |= 2
 	}
 	dst = append(binary.AppendUvarint(dst, c.taken), flags)
-	dst = binary.AppendVarint(dst, c.idleSince)
+	idleSince := c.idleSince
+	if now.read {
+		idleSince = n.space.now.Load()
+	}
+	dst = binary.AppendVarint(dst, idleSince)
 	h, from := &c.history, c.history.floor
 	dst = binary.AppendUvarint(dst, h.floor)
 	if kind == snapMore {
@@ -141,15 +146,11 @@ func (n *Snapshot) add(dst []byte, shard int, c *Channel, s *Scratch) []byte {
 	return dst
 }
 
-// Rest appends what has changed since Copy. Nothing is published any more, and no channel begins or ends.
+// Rest appends what has changed since Copy. Nothing is published any more, and no channel begins. One that is not read may
+// end: the number of its shard is that of the moment at which its channels were looked at.
 func (n *Snapshot) Rest(dst []byte) []byte {
-	dst = append(dst, snapshotVersion, snapShards)
-	for i := range n.space.shards {
-		sh := &n.space.shards[i]
-		sh.mu.Lock()
-		dst = binary.AppendUvarint(dst, sh.ended)
-		sh.mu.Unlock()
-	}
+	dst = append(dst, snapshotVersion)
+	var ended [spaceShards]uint64
 	var s Scratch
 	for i := range n.space.shards {
 		sh := &n.space.shards[i]
@@ -157,6 +158,7 @@ func (n *Snapshot) Rest(dst []byte) []byte {
 			n.copied[i] = make(map[string]copied)
 		}
 		sh.mu.Lock()
+		ended[i] = sh.ended
 		for name := range n.copied[i] {
 			if sh.byName[name] == nil {
 				dst = saved.AppendBytes(append(dst, snapEnded), name)
@@ -166,6 +168,10 @@ func (n *Snapshot) Rest(dst []byte) []byte {
 			dst = n.add(dst, i, c, &s)
 		}
 		sh.mu.Unlock()
+	}
+	dst = append(dst, snapShards)
+	for _, number := range ended {
+		dst = binary.AppendUvarint(dst, number)
 	}
 	return dst
 }
