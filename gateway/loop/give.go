@@ -32,6 +32,8 @@ const (
 	PassMost = 253
 	// passTurn is how often a turn passes some: about 0.2 ms.
 	passTurn = 4
+	// passWrites is turnWrites while connections are handed over: the freeze waits for the turns of all loops.
+	passWrites = 64
 	// passPause is how long a loop waits for room.
 	passPause = time.Millisecond
 	// goneMost is how many connections are taken back at once.

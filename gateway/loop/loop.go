@@ -198,7 +198,9 @@ func (l *Loop) turn() {
 	l.retrySome()
 	l.checkDue()
 	l.catchUpSome()
-	l.sweep()
+	if l.frozen == nil { // else others wait for this loop
+		l.sweep()
+	}
 	l.lostSome()
 	if l.drain != nil {
 		l.drainSome()
@@ -225,10 +227,14 @@ func (l *Loop) Idle() bool {
 // sweep spends the turn's writes on the groups that wait for them, in order.
 func (l *Loop) sweep() {
 	i := 0
-	for writes := 0; i < len(l.sweeps) && writes < l.turnWrites; i++ {
+	most := l.turnWrites
+	if l.passing != nil {
+		most = min(most, passWrites)
+	}
+	for writes := 0; i < len(l.sweeps) && writes < most; i++ {
 		g := l.sweeps[i]
 		l.sweeps[i] = nil
-		writes += g.sweep(l.turnWrites - writes)
+		writes += g.sweep(most - writes)
 		if g.sweeping {
 			l.sweeps = append(l.sweeps, g) // the rest, behind the others
 			continue
