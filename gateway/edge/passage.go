@@ -58,7 +58,7 @@ func (s *Server) Move(pass func(sent []byte, fd int) error) {
 	s.eachListener((*entrance).letGo)
 	s.passage.Shut()
 	s.stage.move()
-	for end := time.Now().Add(moveTime); time.Now().Before(end) && s.stage.count()+s.passage.Waiting() > 0; {
+	for end := time.Now().Add(moveTime); time.Now().Before(end) && s.stage.count()+s.passage.Waiting()+int(s.web.coming.Load()) > 0; {
 		time.Sleep(time.Millisecond)
 	}
 	mu.Lock()
@@ -193,7 +193,7 @@ func (d *door) appendStraggler(dst []byte, introduced, told bool, client netip.A
 const stragglerPatience = 5 * time.Second
 
 // Straggler goes on with a handshake of another process's, of which that has sent the bytes, at the same listener. It
-// owns the descriptor.
+// owns the descriptor, and does not wait.
 func (s *Server) Straggler(b []byte, fd int) {
 	r := saved.Read("a handshake", b, stragglerVersion)
 	address, flags, text, sent := string(r.Bytes()), r.Byte(), r.View(), r.Bytes()
@@ -203,11 +203,19 @@ func (s *Server) Straggler(b []byte, fd int) {
 			r.Fail()
 		}
 	}
-	if g.door = s.door(address); g.door == nil || r.End() != nil || len(sent) > headBytes {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.End() != nil || len(sent) > headBytes || s.closing {
 		g.abandon()
 		return
 	}
-	s.receive(g)
+	s.acceptors.Go(func() {
+		if g.door = s.door(address); g.door == nil {
+			g.abandon()
+			return
+		}
+		s.receive(g)
+	})
 }
 
 // door returns the door of the listener at an address, for which it waits; nil if there is none.

@@ -263,7 +263,7 @@ func (s *rig) wantNothingLeft() {
 	taken, waiting := s.edge.web.places.count()
 	for what, n := range map[string]int{
 		"connections": int(s.edge.Counts().Connections), "refused connections": int(s.edge.refusing.Load()), "handshakes": s.handshakes(),
-		"requests": taken + waiting, "rights to calculate": len(s.edge.crypto),
+		"requests": taken + waiting, "requests on their way": int(s.edge.web.coming.Load()), "rights to calculate": len(s.edge.crypto),
 		"channels": s.space.Channels(), "bytes of logs": s.logs.Used(), "bytes of histories": s.histories.Used(), "subscribers in the presence table": s.present.Len(),
 	} {
 		if n != 0 {

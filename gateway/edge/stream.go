@@ -69,6 +69,7 @@ func (s *Server) admitStream(w http.ResponseWriter, r *http.Request, st *route.S
 func (s *Server) serveStream(st route.Stream) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		conn, ok := s.admitStream(w, r, &st)
+		defer conn.arrived()
 		if !ok {
 			return
 		}

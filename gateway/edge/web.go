@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/gateway/edge/admit"
@@ -24,6 +25,7 @@ type web struct {
 	http   *http.Server
 	places *places
 	queue  chan net.Conn
+	coming atomic.Int64 // requests that may be for an event stream, and are not at the passage
 	ended  chan struct{}
 	once   sync.Once
 	served sync.WaitGroup
@@ -151,6 +153,7 @@ func (w *web) hand(g *greeting, x *webPlace, n int) {
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
 	loop.PlantGreeting("hand")
 	g.seat, g.requesting = 0, nil
+	w.coming.Add(1)
 	w.queue <- c // has room for as many as there are places
 	g.Leave()
 }
@@ -199,9 +202,10 @@ type webConn struct {
 	until    time.Time // the end of the handshake: all of a request has to be there by then
 	once     sync.Once
 
-	inherits   bool // it has the listener's options
-	here       bool // it is from this machine, and the listener is for nobody else
-	lasts      bool // its answer goes on for minutes: it has no place, and no deadline
+	inherits   bool        // it has the listener's options
+	here       bool        // it is from this machine, and the listener is for nobody else
+	came       atomic.Bool // it does not count among web.coming any more
+	lasts      bool        // its answer goes on for minutes: it has no place, and no deadline
 	client     netip.AddrPort
 	told       bool // a proxy has passed on the client's address
 	introduced bool // see greeting
@@ -253,9 +257,17 @@ func (c *webConn) Close() error {
 // Leave gives the place back. Later calls do nothing.
 func (c *webConn) Leave() {
 	c.once.Do(func() {
+		c.arrived()
 		c.web.server.admission.Leave(c.seat)
 		c.web.places.leave(c.place)
 	})
+}
+
+// arrived notes that the request is no event stream that is on its way to the passage.
+func (c *webConn) arrived() {
+	if !c.came.Swap(true) {
+		c.web.coming.Add(-1)
+	}
 }
 
 // publicHandler serves what is no upgrade on the public listeners.
@@ -268,6 +280,7 @@ func (s *Server) publicHandler() http.Handler {
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		conn := r.Context().Value(webConnKey{}).(*webConn)
+		conn.arrived()
 		if conn.refusal != nil { // not a stream after all
 			s.refuseHTTP(w, conn, conn.refusal)
 			return
