@@ -299,9 +299,14 @@ func readRecord(b []byte, logs, variants int) (x record, err error) {
 	if x.parts&partClient != 0 && x.client.UnmarshalBinary(r.View()) != nil {
 		r.Fail()
 	}
+	cuts := 0
 	for range r.Count() {
 		ref := savedRef{int(r.Uint()), r.Uint(), uint32(r.Uint()), r.Byte(), channel.Kind(r.Byte())}
-		if ref.log < 0 || ref.log >= logs || ref.lost > channel.KindReset {
+		if ref.cut > 0 {
+			cuts++
+		}
+		if ref.log < 0 || ref.log >= logs || ref.lost > channel.KindReset ||
+			ref.cut > 0 && (cuts > 1 || x.bits&bitBlocked == 0 || ref.lost != channel.KindMessage) { // the invariant of Ref.cut
 			r.Fail()
 			break
 		}
@@ -324,7 +329,7 @@ func readCatchUp(r *saved.Reader) *catchUp {
 	cu.ask.Kind = channel.AskKind(r.Byte())
 	cu.ask.At = channel.Position{Epoch: channel.Epoch(r.Uint()), Offset: r.Uint()}
 	cu.ask.N = int(r.Uint())
-	if cu.ask.Kind > channel.AskNewest || !channel.ValidName(cu.channel) {
+	if cu.ask.Kind > channel.AskNewest || cu.ask.N < 0 || !channel.ValidName(cu.channel) {
 		r.Fail()
 	}
 	cu.blind, cu.begun = bits&(catchBlind|catchMissed) != 0, bits&catchBegun != 0
