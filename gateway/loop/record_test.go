@@ -133,7 +133,7 @@ func describedLoop(l *Loop) string {
 func takingLoop(t testing.TB, connections int) (*Taking, *Loop) {
 	l := loopBare(t, loopsConfig{PingInterval: -1, WriteTimeout: -1})
 	l.set.loops = []*Loop{l}
-	k := &Taking{set: l.set, do: []chan func(){make(chan func())}, conns: make(map[uint64]*Conn)}
+	k := &Taking{set: l.set, do: []chan func(){make(chan func())}, conns: make(map[uint64]added)}
 	go func() {
 		for do := range k.do[0] {
 			do()
@@ -142,7 +142,7 @@ func takingLoop(t testing.TB, connections int) (*Taking, *Loop) {
 	t.Cleanup(func() { close(k.do[0]) })
 	for i := range uint64(connections) {
 		id := 7<<idBits + 1 + i
-		k.conns[id] = &Conn{loop: l, id: id, place: place{slot: -1}}
+		k.conns[id] = added{c: &Conn{loop: l, id: id, place: place{slot: -1}}}
 	}
 	return k, l
 }
