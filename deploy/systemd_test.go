@@ -21,6 +21,7 @@ import (
 const (
 	unitFile   = "systemd/sluice.service"
 	directFile = "systemd/direct.conf"
+	reloadFile = "systemd/reload.conf"
 )
 
 // composeFiles are the projects for Docker.
@@ -64,6 +65,22 @@ func TestUnitIsUnderstood(t *testing.T) {
 		if out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(out) > 0 {
 			t.Errorf("%s: systemd-analyze verify: %v\n%s", name, err, out)
 		}
+	}
+}
+
+// The drop-in makes a reload one that systemd waits for. Older versions do not know the type, and have to say no more than that.
+func TestReloadDropInIsUnderstood(t *testing.T) {
+	t.Parallel()
+	analyze := tool(t, "systemd-analyze", "systemd")
+	drop := substitute(t, shipped(t, reloadFile), "\n[Service]\n", "\n")
+	unit := write(t, "sluice.service", substitute(t, shipped(t, unitFile), "/usr/local/bin/sluice", sluice(t), "[Install]\n", drop+"\n[Install]\n"))
+	out, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput()
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if unknown := strings.Contains(lines[0], "Failed to parse service type, ignoring: notify-reload"); err != nil || len(lines) > 1 || len(out) > 0 && !unknown {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+	if got := values(drop, "ExecReload"); len(got) != 1 || got[0] != "" {
+		t.Errorf("ExecReload is %q: SIGHUP would be sent twice", got)
 	}
 }
 

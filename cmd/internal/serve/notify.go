@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"sluice/cmd/internal/cli"
@@ -19,8 +20,12 @@ import (
 // is dropped, because the process is useful without its supervisor. go-systemd's package
 // daemon is shorter, but waits without a bound for a service manager that does not read.
 type notifier struct {
+	// Set at construction.
 	conn     *net.UnixConn // nil without a service manager
 	watchdog time.Duration // the longest time between two WATCHDOG=1; 0 without a watchdog
+
+	mu   sync.Mutex
+	busy int // guarded by mu: what is under way that began with RELOADING=1
 }
 
 // notifyPatience is how long to wait for a service manager that does not read.
@@ -35,8 +40,8 @@ const watchdogLeast = 3 * time.Second
 
 // newNotifier reads the variables of a service manager from the environment. inherited: that is another
 // process's, from which this one takes over.
-func newNotifier(env []string, inherited bool) (notifier, error) {
-	var n notifier
+func newNotifier(env []string, inherited bool) (*notifier, error) {
+	n := new(notifier)
 	path := cli.LookUpEnv(env, "NOTIFY_SOCKET")
 	if path == "" {
 		return n, nil
@@ -70,9 +75,25 @@ func (n *notifier) tell(states ...string) {
 	n.conn.Write([]byte(strings.Join(states, "\n")))        // error ignored: see notifier
 }
 
-// reloading reports that the process is being replaced, or reloads.
-func (n *notifier) reloading() {
-	n.tell("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", poller.Monotonic().Microseconds()), "STATUS=upgrading")
+// statusServing is the state of a gateway with which nothing is wrong.
+const statusServing = "STATUS=serving clients"
+
+// reloading reports that the process reloads, or is being replaced, with a status. As a service manager has it, the time
+// is from the clock that it uses itself, so that it can tell a reload that it has asked for from one before.
+func (n *notifier) reloading(status string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.busy++
+	n.tell("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", poller.Monotonic().Microseconds()), "STATUS="+status)
+}
+
+// reloaded reports that what began with reloading is over, unless something else is still under way.
+func (n *notifier) reloaded() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.busy--; n.busy == 0 {
+		n.tell("READY=1", statusServing)
+	}
 }
 
 // replace reports that another process is the service's from now on, and waits until the service manager has seen

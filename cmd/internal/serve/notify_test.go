@@ -8,11 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"sluice/cmd/internal/clitest"
 	"sluice/cmd/internal/option"
+	"sluice/poller"
 )
 
 // manager listens as a service manager does.
@@ -128,5 +130,52 @@ func TestServiceManagersEnvironment(t *testing.T) {
 			}
 			n.tell("STATUS=nothing is wrong") // where nobody listens it does nothing
 		})
+	}
+}
+
+// `systemctl reload` of a unit with Type=notify-reload sends SIGHUP, and waits for RELOADING=1 with a time after that, and then for
+// READY=1, also where there is nothing to reload.
+func TestServiceManagerIsToldOfAReload(t *testing.T) {
+	address := filepath.Join(t.TempDir(), "notify")
+	conn := manager(t, address)
+	cfg := new(Settings)
+	s := clitest.Start(t, NewCommand(cfg, option.New(cfg), []string{"NOTIFY_SOCKET=" + address}), nil, "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0")
+	if got := hear(t, conn); got[0] != "READY=1" {
+		t.Fatalf("first told: %q, want READY=1", got)
+	}
+	before := poller.Monotonic().Microseconds()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	var at int64
+	got := hear(t, conn)
+	if _, err := fmt.Sscanf(strings.Join(got, " "), "RELOADING=1 MONOTONIC_USEC=%d STATUS=reloading", &at); err != nil || at < before {
+		t.Errorf("told: %q (%v), want RELOADING=1 with a time from %d on", got, err, before)
+	}
+	if got := hear(t, conn); got[0] != "READY=1" || got[1] != statusServing {
+		t.Errorf("then told: %q, want READY=1", got)
+	}
+	s.Stop(errors.New("interrupt"))
+	s.WantExit(0)
+}
+
+// READY=1 would end an upgrade for the service manager, so a reload in the middle of one sends none.
+func TestReadinessIsReportedWhenEverythingIsOver(t *testing.T) {
+	address := filepath.Join(t.TempDir(), "notify")
+	conn := manager(t, address)
+	n, err := newNotifier([]string{"NOTIFY_SOCKET=" + address}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.close()
+	n.reloading("upgrading")
+	n.reloading("reloading")
+	n.reloaded()
+	n.tell("STATUS=between")
+	n.reloaded()
+	for _, want := range []string{"RELOADING=1", "RELOADING=1", "STATUS=between", "READY=1"} {
+		if got := hear(t, conn); got[0] != want {
+			t.Errorf("told: %q, want %s", got, want)
+		}
 	}
 }

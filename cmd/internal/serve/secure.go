@@ -129,8 +129,9 @@ func pairFault(files certificate.Files) error {
 const watchInterval = 10 * time.Second
 
 // keepFresh reloads certificates when their files change and on each SIGHUP, until ctx
-// ends. Without certificate files it only logs that SIGHUP does nothing.
-func (s Secure) keepFresh(ctx context.Context, hangup <-chan os.Signal, log *slog.Logger) {
+// ends. Without certificate files it only logs that SIGHUP does nothing. A service manager that has sent
+// it waits for both notifications, whatever comes of it.
+func (s Secure) keepFresh(ctx context.Context, hangup <-chan os.Signal, supervisor *notifier, log *slog.Logger) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	if s.Store != nil {
@@ -142,15 +143,22 @@ func (s Secure) keepFresh(ctx context.Context, hangup <-chan os.Signal, log *slo
 			return
 		case <-hangup:
 		}
-		if s.Store == nil {
-			log.Info("SIGHUP: ignored, because there are no certificate files to reload")
-			continue
-		}
-		if changed, err := s.Store.Reload(); err != nil {
-			log.Error("SIGHUP: cannot reload the certificates, keeping the current ones", "error", err, "certificate", s.Store)
-		} else {
-			log.Info("SIGHUP: certificates reloaded", "changed", changed, "certificate", s.Store)
-		}
+		supervisor.reloading("reloading certificates")
+		s.reload(log)
+		supervisor.reloaded()
+	}
+}
+
+// reload reloads certificates, and logs what comes of it.
+func (s Secure) reload(log *slog.Logger) {
+	if s.Store == nil {
+		log.Info("SIGHUP: ignored, because there are no certificate files to reload")
+		return
+	}
+	if changed, err := s.Store.Reload(); err != nil {
+		log.Error("SIGHUP: cannot reload the certificates, keeping the current ones", "error", err, "certificate", s.Store)
+	} else {
+		log.Info("SIGHUP: certificates reloaded", "changed", changed, "certificate", s.Store)
 	}
 }
 

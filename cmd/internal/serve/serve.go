@@ -132,7 +132,7 @@ type service struct {
 	secure     Secure
 	hangup     chan os.Signal // SIGHUP
 	upgrade    chan os.Signal // SIGUSR2
-	supervisor notifier
+	supervisor *notifier
 
 	self    string // the program, as it was called
 	selfErr error
@@ -248,7 +248,7 @@ func (s *service) run(ctx context.Context, cfg *Settings, taken <-chan struct{})
 
 	fresh, rest := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
-	keeping.Go(func() { s.secure.keepFresh(fresh, s.hangup, s.log) })
+	keeping.Go(func() { s.secure.keepFresh(fresh, s.hangup, s.supervisor, s.log) })
 	defer rest()
 	feeding, starve := context.WithCancel(context.Background())
 	keeping.Go(func() { s.supervisor.feed(feeding, s.supervisor.turns(), s.server.Ticked) })
@@ -257,19 +257,19 @@ func (s *service) run(ctx context.Context, cfg *Settings, taken <-chan struct{})
 	if taken != nil { // until then, a service manager does not know this process
 		keeping.Go(func() {
 			<-taken
-			s.supervisor.tell("READY=1", "STATUS=serving clients")
+			s.supervisor.tell("READY=1", statusServing)
 			if waits != "" && s.await(fresh) {
 				announce()
 			}
 		})
 	} else if waits == "" {
-		s.supervisor.tell("READY=1", "STATUS=serving clients")
+		s.supervisor.tell("READY=1", statusServing)
 	} else { // READY, because a service manager would end a gateway that waits for long
 		s.supervisor.tell("READY=1", "STATUS=not ready: "+waits)
 		keeping.Go(func() {
 			if s.await(fresh) {
 				announce()
-				s.supervisor.tell("STATUS=serving clients")
+				s.supervisor.tell(statusServing)
 			}
 		})
 	}

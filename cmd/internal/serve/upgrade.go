@@ -44,14 +44,16 @@ func (s *service) upgradeOnSignal(ctx context.Context, cfg *Settings) {
 func (s *service) handOver(ctx context.Context, cfg *Settings) (report gateway.UpgradeReport, err error) {
 	if err = s.selfErr; err == nil {
 		s.log.Info("upgrading", "program", s.self)
-		s.supervisor.reloading()
+		s.supervisor.reloading("upgrading")
 		report, err = s.server.Upgrade(ctx, s.newProcess(cfg.UpgradeTLS))
+		if err != nil && !errors.Is(err, gateway.ErrUpgradeLost) { // else READY=1 is the new process's
+			s.supervisor.reloaded()
+		}
 	}
 	switch {
 	case errors.Is(err, gateway.ErrUpgradeLost):
 		s.lost <- err
 	case err != nil:
-		s.supervisor.tell("READY=1", "STATUS=serving clients")
 		s.log.Error("the upgrade has failed, and this process goes on", "error", err.Error())
 	default:
 		s.log.Info("handed over to a new process", "pid", report.PID, "from", report.From, "to", report.To, "connections", report.Moved, "secure", report.Secure,
