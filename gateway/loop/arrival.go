@@ -124,6 +124,7 @@ func (a *Arrival) begin(c *Conn) {
 		o.buf = append(o.buf, deflate.GzipHeader...)
 	}
 	o.buf = c.seal(append(o.buf, a.Greeting...), len(o.buf))
+	o.response = true
 	if interval := seconds(l.cfg.PingInterval); c.framing().Pings() != wire.PingSilent {
 		c.pinged -= rand.Uint32N(interval/2 + 1) // not all at once
 	}
@@ -132,12 +133,11 @@ func (a *Arrival) begin(c *Conn) {
 	switch {
 	case a.Refused:
 		c.Close(ReasonRefused)
-		c.Flush()
 	case c.await(c.protocol().Open(c, a)):
 		c.putOff(early)
 		early = nil // the response goes out when the wait is over
 	default:
-		c.Flush()
+		c.respond()
 	}
 	if len(early) > 0 && c.Phase < phaseDraining {
 		c.feed(early)
@@ -146,6 +146,28 @@ func (a *Arrival) begin(c *Conn) {
 		c.readSecure(a.Secure, false) // what came behind the request may be decrypted already
 	}
 	c.Settle()
+}
+
+// unanswered reports whether the response to the client's request may still be another one.
+func (c *Conn) unanswered() bool { return c.Out != nil && c.Out.response }
+
+// respond sends the response as it is, if it was not sent yet, and what is behind it.
+func (c *Conn) respond() {
+	if c.Out != nil {
+		c.Out.response = false
+	}
+	c.Flush()
+}
+
+// Answer sends another response to the client's request instead, whole, and ends the connection. It is for a protocol's
+// Open, and for what that waits for; there must be no subscription yet.
+func (c *Conn) Answer(response []byte) {
+	if c.Phase != phaseOpen || !c.unanswered() {
+		return // the client is gone, or is being sent why it has to go
+	}
+	o := c.output()
+	o.buf = append(o.buf[:0], response...)
+	c.Close(ReasonAnswered)
 }
 
 func (a *Arrival) refuse(s *Set, err error) {

@@ -63,6 +63,9 @@ func (c *Conn) closeWith(why Reason, code ws.StatusCode) {
 		c.Phase, c.reason, c.code = phaseClosing, why, code
 		l.stats.Closing.Add(1)
 		c.retract()
+		if c.Out != nil {
+			c.Out.response = false // it goes out before the reason
+		}
 		if l.debug {
 			c.extra().client = c.From() // for the record at the end, when the socket does not know it any more
 		}

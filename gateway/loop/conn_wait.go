@@ -103,6 +103,9 @@ func (c *Conn) resume(do func(Wait, *Conn) Wait) {
 	if !waits {
 		rest := c.In.kept.Bytes()
 		c.In.kept.n = 0
+		if c.unanswered() {
+			c.respond()
+		}
 		c.feed(rest)
 	}
 	if !c.has(bitBlocked) && c.Out != nil {

@@ -36,6 +36,9 @@ type outbox struct {
 	pong []byte
 	// catch is what the connection still has to be sent before live delivery.
 	catch *catchUp
+	// response: buf begins with the response to the client's request, which may still be another one (Answer). Nothing is
+	// sent before that is decided.
+	response bool
 }
 
 // outboxKeep is the largest buffer that is kept for the next connection.
@@ -111,7 +114,7 @@ func (c *Conn) dropOutput() {
 	o, l := c.Out, c.loop
 	c.Out = nil
 	if cap(o.buf) <= outboxKeep && len(l.outboxes) < 64 {
-		o.buf, o.pong, o.sent = o.buf[:0], o.pong[:0], 0
+		o.buf, o.pong, o.sent, o.response = o.buf[:0], o.pong[:0], 0, false
 		l.outboxes = append(l.outboxes, o)
 	}
 	c.mark()
@@ -213,6 +216,9 @@ func (c *Conn) write() (writes int) {
 	}
 	if c.has(bitMuted) {
 		c.skip()
+		return 0
+	}
+	if c.unanswered() {
 		return 0
 	}
 	if s := c.secure(); s != nil && s.wire.rest != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"sluice/gateway/channel"
@@ -28,6 +29,7 @@ import (
 //	?format=json          records with offsets
 //	?since=now, ?since=EPOCH:OFFSET, ?history=N
 //	?user=NAME&expires=SECONDS
+//	?ask=KEY              whether it may is asked of the test, see questions
 type plain struct{}
 
 // plainEcho sends a client's messages back to it.
@@ -42,6 +44,16 @@ type plainStart struct {
 	format  Format
 	ask     *channel.Ask // nil for none
 	flags   uint8
+	asks    string // the key of the question whether it may; "" for none
+}
+
+// questions are those that clients with ?ask=KEY wait for.
+var questions sync.Map // string: chan question
+
+// question is whether a client may join.
+type question struct {
+	answer   func(response string, err error) // "" if it may
+	canceled chan struct{}                    // closed when the answer is not needed any more
 }
 
 var (
@@ -88,6 +100,7 @@ func plainHello(r *http.Request) (h Hello, head string) {
 	if n, err := strconv.Atoi(query.Get("history")); err == nil {
 		start.ask = &channel.Ask{Kind: channel.AskNewest, N: n}
 	}
+	start.asks = query.Get("ask")
 	if user := query.Get("user"); user != "" {
 		h.Identity = &Identity{ID: NewClientID(), User: user}
 		if seconds, err := strconv.Atoi(query.Get("expires")); err == nil {
@@ -101,6 +114,25 @@ func (plainEcho) Open(*Conn, *Arrival) Wait { return nil }
 
 func (plain) Open(c *Conn, a *Arrival) Wait {
 	s := a.Start.(*plainStart)
+	if s.asks != "" {
+		to, _ := questions.Load(s.asks)
+		s.asks = ""
+		return Ask(c, 100, func(answer func(string, error)) (cancel func()) {
+			q := question{answer, make(chan struct{})}
+			to.(chan question) <- q
+			return func() { close(q.canceled) }
+		}, func(response string, err error) Wait {
+			switch {
+			case err != nil:
+				c.Close(ReasonUnavailable)
+			case response != "":
+				c.Answer([]byte(response))
+			default:
+				return plain{}.Open(c, &Arrival{Hello: Hello{Start: s}})
+			}
+			return nil
+		})
+	}
 	if s.ask != nil {
 		c.JoinFrom(s.channel, s.format, *s.ask, false, s.flags)
 	} else {

@@ -37,6 +37,7 @@ const (
 	ReasonInternal
 	ReasonOperator
 	ReasonRefused
+	ReasonAnswered
 	ReasonExpired
 	ReasonInvalidToken
 	ReasonBadCommand
@@ -99,6 +100,7 @@ var reasons = [ReasonCount]reasonInfo{
 	ReasonInternal:       {label: "internal", code: ws.StatusInternalServerError, text: "internal error", cut: true},
 	ReasonOperator:       {label: "operator", code: ws.StatusPolicyViolation, text: "closed by an operator", cut: true, waits: true, loud: true},
 	ReasonRefused:        {label: "refused", code: statusTryAgainLater, text: "over a limit: try again later", cut: true, waits: true},
+	ReasonAnswered:       {label: "answered"}, // with a response of HTTP, in place of the one that opens it
 	ReasonExpired:        {label: "expired", code: statusExpired, text: "connection expired", waits: true},
 	ReasonInvalidToken:   {label: "invalid_token", waits: true, loud: true},
 	ReasonBadCommand:     {label: "bad_command", waits: true},
