@@ -1,0 +1,29 @@
+package hook
+
+// Hooks are an application's hooks. One that is nil is not there.
+type Hooks struct {
+	Connect    Hook[*ConnectRequest, ConnectResult]
+	Refresh    Hook[*RefreshRequest, RefreshResult]
+	Subscribe  Hook[*SubscribeRequest, SubscribeResult]
+	SubRefresh Hook[*SubRefreshRequest, SubRefreshResult]
+	Publish    Hook[*PublishRequest, PublishResult]
+	RPC        Hook[*RPCRequest, RPCResult]
+	// Disconnect is only notified: what it answers has no effect. A process that ends notifies
+	// of nothing.
+	Disconnect Hook[*DisconnectRequest, DisconnectResult]
+}
+
+// Request is one of the requests of this package.
+type Request interface {
+	// From returns who the client is.
+	From() *Identity
+}
+
+// Hook decides about an event. It is safe for concurrent use.
+type Hook[Q Request, A any] interface {
+	// Ask asks for a decision. It does not block. answer is called exactly once, on any
+	// goroutine, possibly before Ask returns; it must not block. Once cancel has returned, answer
+	// will not be called, though a call of it may have begun before. cancel may be called at any
+	// time and more than once.
+	Ask(q Q, answer func(*A, error)) (cancel func())
+}

@@ -1,0 +1,68 @@
+package hook
+
+// Times are in Unix seconds, 0 for never. Info, Data and Meta are nil for none.
+
+// ConnectResult accepts a client.
+type ConnectResult struct {
+	User     string // "" for an anonymous client
+	ExpireAt int64
+	Info     []byte   // JSON, which others see in presence and publications
+	Data     []byte   // for the client
+	Meta     []byte   // JSON, which is sent with later requests if they include it
+	Channels []string // to which the client is subscribed, with the options of their namespaces
+	Subs     map[string]SubscribeOptions
+}
+
+// SubscribeOptions are those of a subscription that a connect hook makes.
+type SubscribeOptions struct {
+	ExpireAt     int64
+	Info         []byte // JSON
+	Data         []byte // for the client
+	Override     Override
+	CacheRecover bool // send the newest publication, if the channel's recovery mode is "cache"
+}
+
+// Override replaces options of a channel's namespace. nil leaves one as it is.
+type Override struct {
+	Presence, JoinLeave, ForceRecovery, ForcePositioning, ForcePushJoinLeave *bool
+}
+
+// RefreshResult says how long a connection may go on.
+type RefreshResult struct {
+	Expired  bool
+	ExpireAt int64  // 0: the old time stays
+	Info     []byte // JSON, replaces the connection's; nil: it stays
+	Meta     []byte // JSON, replaces the connection's; nil: it stays
+}
+
+// SubscribeResult allows a subscription.
+type SubscribeResult struct {
+	ExpireAt int64
+	Info     []byte // JSON
+	Data     []byte // for the client
+	Override Override
+}
+
+// SubRefreshResult says how long a subscription may go on.
+type SubRefreshResult struct {
+	Expired  bool
+	ExpireAt int64  // 0: never again
+	Info     []byte // JSON, replaces the subscription's; nil: it stays
+}
+
+// PublishResult allows a publication.
+type PublishResult struct {
+	Data           []byte // to publish instead; nil: what the client has sent
+	SkipHistory    bool
+	Tags           map[string]string
+	IdempotencyKey string
+	Delta          bool
+	Version        uint64
+	VersionEpoch   string
+}
+
+// RPCResult is the reply to a request of a client.
+type RPCResult struct{ Data []byte }
+
+// DisconnectResult is nothing.
+type DisconnectResult struct{}
