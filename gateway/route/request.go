@@ -1,5 +1,10 @@
 package route
 
+import (
+	"iter"
+	"strings"
+)
+
 // A Request is the head of a connection's first request, as package handshake has parsed it.
 //
 // Its strings share one copy of the head, so they outlive the buffer that was parsed. Clone
@@ -17,6 +22,20 @@ type Request struct {
 	// proxies.
 	ForwardedFor []string
 
+	Fields string // the lines of the header, each ended by CRLF; see Header
+
 	HasOrigin bool // the field is there, though it may be empty
 	Upgrade   bool // asks for a WebSocket: an Upgrade field names it
+}
+
+// Header iterates over the names and values of the header's fields, as they were sent and in their order, without the white
+// space around values. Names are compared without case.
+func (r *Request) Header() iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for line := range strings.Lines(r.Fields) {
+			if name, value, ok := strings.Cut(line, ":"); ok && !yield(name, strings.Trim(value, " \t\r\n")) {
+				return
+			}
+		}
+	}
 }

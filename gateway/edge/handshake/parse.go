@@ -31,6 +31,7 @@ func Parse(head []byte) (route.Request, *route.Reject) {
 		return req, reject
 	}
 	var f fields
+	header := rest
 	for lines := 1; ; lines++ {
 		if line, rest, reject = cutLine(rest); reject != nil {
 			return req, reject
@@ -48,6 +49,7 @@ func Parse(head []byte) (route.Request, *route.Reject) {
 	if rest != "" {
 		return req, rejectIncomplete
 	}
+	req.Fields = header[:len(header)-len("\r\n")]
 	req.Upgrade, req.ForwardedFor = f.webSocket, f.forwarded
 	req.Origin, req.HasOrigin = f.value[fieldOrigin], f.count[fieldOrigin] > 0
 	if req.Host == "" {

@@ -1,6 +1,8 @@
 package handshake
 
 import (
+	"bufio"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -134,10 +136,34 @@ func TestParseReadsWhatClientsSend(t *testing.T) {
 			if reject != nil {
 				t.Fatalf("refused: %v", reject)
 			}
+			_, lines, _ := strings.Cut(test.head, "\r\n")
+			test.want.Fields = strings.TrimSuffix(lines, "\r\n")
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// The fields of a header are those that net/http finds.
+func TestHeader(t *testing.T) {
+	for _, head := range []string{good, chrome, firefox, plain, withFields(good, "X-A:1\r\nx-a: \t2 \r\nX-Empty:\r\nCookie: a=b; c=d:e\r\n")} {
+		got, reject := verdict(head)
+		if reject != nil {
+			t.Fatal(reject)
+		}
+		want, err := http.ReadRequest(bufio.NewReader(strings.NewReader(head)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		header := make(http.Header)
+		for name, value := range got.Header() {
+			header.Add(name, value)
+		}
+		header.Del("Host") // net/http has it elsewhere
+		if diff := cmp.Diff(want.Header, header); diff != "" {
+			t.Error(diff)
+		}
 	}
 }
 
