@@ -19,6 +19,7 @@ func written(t *testing.T, s *Set) []byte {
 				x[k.name] = *k.flag(o)
 			}
 		}
+		x["subscribe_proxy_name"], x["publish_proxy_name"], x["sub_refresh_proxy_name"] = o.SubscribeProxyName, o.PublishProxyName, o.SubRefreshProxyName
 		if o.Durable != nil {
 			x["durable"] = *o.Durable
 		}

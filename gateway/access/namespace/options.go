@@ -64,6 +64,15 @@ type Options struct {
 	AllowHistoryForSubscriber  bool
 	AllowHistoryForAnonymous   bool
 
+	// Which hooks are asked, in place of the permissions above. A name is "" for the hook called
+	// "default"; it is set only beside Enabled.
+	SubscribeProxyEnabled  bool
+	SubscribeProxyName     string
+	PublishProxyEnabled    bool
+	PublishProxyName       string
+	SubRefreshProxyEnabled bool
+	SubRefreshProxyName    string
+
 	AllowUserLimitedChannels bool // '#' in a name lists users; see MaySubscribe
 	AllowRawPublish          bool // clients of raw WebSocket may publish too, if Allows reports so
 }
@@ -102,12 +111,19 @@ var known = []option{
 	{name: "allow_history_for_client", flag: func(o *Options) *bool { return &o.AllowHistoryForClient }},
 	{name: "allow_history_for_subscriber", flag: func(o *Options) *bool { return &o.AllowHistoryForSubscriber }},
 	{name: "allow_history_for_anonymous", flag: func(o *Options) *bool { return &o.AllowHistoryForAnonymous }},
+	{name: "subscribe_proxy_enabled", flag: func(o *Options) *bool { return &o.SubscribeProxyEnabled }},
+	{name: "subscribe_proxy_name", read: readName(func(o *Options) *string { return &o.SubscribeProxyName })},
+	{name: "publish_proxy_enabled", flag: func(o *Options) *bool { return &o.PublishProxyEnabled }},
+	{name: "publish_proxy_name", read: readName(func(o *Options) *string { return &o.PublishProxyName })},
+	{name: "sub_refresh_proxy_enabled", flag: func(o *Options) *bool { return &o.SubRefreshProxyEnabled }},
+	{name: "sub_refresh_proxy_name", read: readName(func(o *Options) *string { return &o.SubRefreshProxyName })},
 	{name: "allow_user_limited_channels", flag: func(o *Options) *bool { return &o.AllowUserLimitedChannels }},
 	{name: "allow_raw_publish", flag: func(o *Options) *bool { return &o.AllowRawPublish }},
 }
 
 const (
-	noProxy  = "does not ask a backend for permission (use allow_... options or subscription tokens)"
+	noStream = "asks no backend for streams (use a subscribe hook, and publish by the server API)"
+	noProxy  = "reads its hooks from a file of their own"
 	noDelta  = "sends whole publications, never deltas"
 	noMap    = "supports only channels with a history of publications"
 	noFilter = "does not inspect publications"
@@ -126,16 +142,10 @@ var foreign = map[string]string{
 	"allow_tags_filter":                    noFilter,
 	"publication_data_format":              noFilter,
 	"channel_regex":                        "has one rule for all channel names",
-	"subscribe_proxy_enabled":              noProxy,
-	"subscribe_proxy_name":                 noProxy,
-	"publish_proxy_enabled":                noProxy,
-	"publish_proxy_name":                   noProxy,
-	"sub_refresh_proxy_enabled":            noProxy,
-	"sub_refresh_proxy_name":               noProxy,
-	"subscribe_stream_proxy_enabled":       noProxy,
-	"subscribe_stream_proxy_name":          noProxy,
-	"subscribe_stream_proxy_bidirectional": noProxy,
-	"subscribe_stream_bidirectional":       noProxy,
+	"subscribe_stream_proxy_enabled":       noStream,
+	"subscribe_stream_proxy_name":          noStream,
+	"subscribe_stream_proxy_bidirectional": noStream,
+	"subscribe_stream_bidirectional":       noStream,
 	"state_proxy_enabled":                  "does not notify a backend of the channels in use",
 	"subscription_type":                    noMap,
 	"map":                                  noMap,

@@ -174,6 +174,18 @@ func readDurable(o *Options, raw string) error {
 	return err
 }
 
+// readName returns the reader of a hook's name.
+func readName(at func(*Options) *string) func(o *Options, raw string) error {
+	return func(o *Options, raw string) error {
+		s, ok := text(raw)
+		if !ok {
+			return fmt.Errorf(`%s is not a name; write that of a hook, for example "default"`, shown(raw))
+		}
+		*at(o) = s
+		return nil
+	}
+}
+
 func readRecoveryMode(o *Options, raw string) error {
 	s, ok := text(raw)
 	switch {

@@ -22,13 +22,15 @@ const everything = `{
     "allow_publish_for_client": true, "allow_publish_for_subscriber": true, "allow_publish_for_anonymous": true,
     "allow_presence_for_client": true, "allow_presence_for_subscriber": true, "allow_presence_for_anonymous": true,
     "allow_history_for_client": true, "allow_history_for_subscriber": true, "allow_history_for_anonymous": true,
-    "allow_user_limited_channels": true
+    "subscribe_proxy_enabled": true, "subscribe_proxy_name": "rooms", "publish_proxy_enabled": true, "publish_proxy_name": "default",
+    "sub_refresh_proxy_enabled": true, "sub_refresh_proxy_name": "", "allow_user_limited_channels": true
   }, {"name": "off", "history_size": 0, "history_ttl": "0s", "force_recovery_mode": "", "presence": false}]
 }`
 
 func TestAFileIsReadWholly(t *testing.T) {
 	chat := allOn()
 	chat.Name, chat.HistorySize, chat.HistoryTTL, chat.ForceRecoveryMode, chat.Durable = "chat", 1<<20, 24*time.Hour, Cache, new(false)
+	chat.SubscribeProxyName, chat.PublishProxyName = "rooms", "default"
 	want := []*Options{
 		{HistorySize: 10, HistoryTTL: 90 * time.Second, AllowRecovery: true},
 		chat,
@@ -68,7 +70,8 @@ func TestFilesThatSayLittleAreAccepted(t *testing.T) {
 
 // Each option sets the field that is named like it, and no other.
 func TestOptionsSetTheFieldsThatAreNamedLikeThem(t *testing.T) {
-	values := map[string]string{"history_size": "7", "history_ttl": `"7s"`, "force_recovery_mode": `"cache"`}
+	values := map[string]string{"history_size": "7", "history_ttl": `"7s"`, "force_recovery_mode": `"cache"`,
+		"subscribe_proxy_name": `"a"`, "publish_proxy_name": `"a"`, "sub_refresh_proxy_name": `"a"`}
 	fields := map[string]bool{"Name": true}
 	for _, x := range known {
 		value, other := values[x.name]
@@ -144,7 +147,9 @@ var faultCases = []struct{ name, file, want string }{
 	{"no option", chatWith(`"colour":"red"`), `namespace "chat": "colour" is not a known option; remove it`},
 	{"long key", chatWith(`"` + strings.Repeat("x", 99) + `":1`), `namespace "chat": "` + strings.Repeat("x", 64) + `..." is not a known option; remove it`},
 	{"option twice", chatWith(`"presence":true,"presence":false`), `namespaces[0]: "presence" appears more than once; remove all but one`},
-	{"proxy", chatWith(`"subscribe_proxy_enabled":true`), `namespace "chat": subscribe_proxy_enabled: this Centrifugo option is not supported: sluice does not ask a backend for permission (use allow_... options or subscription tokens); remove it`},
+	{"proxy of streams", chatWith(`"subscribe_stream_proxy_enabled":true`), `namespace "chat": subscribe_stream_proxy_enabled: this Centrifugo option is not supported: sluice asks no backend for streams (use a subscribe hook, and publish by the server API); remove it`},
+	{"proxy's name alone", chatWith(`"publish_proxy_name":"a"`), `namespace "chat": publish_proxy_name: has no effect without publish_proxy_enabled; add "publish_proxy_enabled": true, or remove publish_proxy_name`},
+	{"proxy's name", chatWith(`"publish_proxy_name":7,"publish_proxy_enabled":true`), `namespace "chat": publish_proxy_name: 7 is not a name; write that of a hook, for example "default"`},
 	{"delta", chatWith(`"allowed_delta_types":["fossil"]`), `namespace "chat": allowed_delta_types: this Centrifugo option is not supported: sluice sends whole publications, never deltas; remove it`},
 	{"regex, off", `{"without_namespace":{"channel_regex":""}}`, `without_namespace: channel_regex: this Centrifugo option is not supported: sluice has one rule for all channel names; remove it`},
 
@@ -188,7 +193,7 @@ var faultCases = []struct{ name, file, want string }{
 	// Many at once, and nothing that only follows from another fault.
 	{"all at once", `{"proxy":{},"without_namespace":{"presence":0,"allow_presence_for_client":true},
 		"namespaces":[{"name":"chat","history_size":"5","history_ttl":"1m","force_recovery":true,"join_leav":true},{"name":"?","presence":1}]}`,
-		`proxy: this Centrifugo option is not supported: sluice does not ask a backend for permission (use allow_... options or subscription tokens); remove it
+		`proxy: this Centrifugo option is not supported: sluice reads its hooks from a file of their own; remove it
 without_namespace: presence: 0 is a number; write true or false without quotes
 namespace "chat": history_size: "5" is a string; write the number of publications to keep, without quotes, for example 100
 namespace "chat": "join_leav" is unknown: did you mean "join_leave"?

@@ -57,6 +57,17 @@ func (o *Options) faults(unread map[string]bool) []error {
 		v.need(x.on, x.name, o.Presence, []string{"presence"},
 			`has no effect without presence; add "presence": true, or remove `+x.name)
 	}
+	for _, x := range []struct {
+		event, name string
+		on          bool
+	}{
+		{"subscribe", o.SubscribeProxyName, o.SubscribeProxyEnabled},
+		{"publish", o.PublishProxyName, o.PublishProxyEnabled},
+		{"sub_refresh", o.SubRefreshProxyName, o.SubRefreshProxyEnabled},
+	} {
+		name, enabled := x.event+"_proxy_name", x.event+"_proxy_enabled"
+		v.need(x.name != "", name, x.on, []string{enabled}, fmt.Sprintf(`has no effect without %s; add %q: true, or remove %s`, enabled, enabled, name))
+	}
 	v.needRights(o)
 	return v.faults
 }
