@@ -51,14 +51,13 @@ func (f *Failure) Is(target error) bool {
 	return false
 }
 
+// For errors.Is: the errors of a Caller name the hook.
 var (
 	// ErrTimeout is the error of a call that was not answered in time.
 	ErrTimeout error = &Failure{Outcome: queue.Timeout, Away: true, Err: errors.New("the hook did not answer in time")}
-	// ErrOverload is the error of a call that was not made, because too many others are waiting.
+	// ErrOverload is the error of a call that was not made, because too many others are waiting or
+	// because the circuit breaker is open.
 	ErrOverload error = &Failure{Outcome: queue.Overload, Err: errors.New("too many calls of the hook are waiting")}
-
-	errBreaker error = &Failure{Outcome: queue.Breaker, Err: errors.New("the hook has failed too often and is not called for now")}
-	errClosed  error = &Failure{Outcome: queue.Canceled, Err: errors.New("the gateway is shutting down")}
 )
 
 // outcomeOf returns what an answer comes to.

@@ -13,6 +13,7 @@ import (
 
 // Options bound the calls of a hook. Zero means the default.
 type Options struct {
+	Name    string        // in errors; "hook"
 	Timeout time.Duration // from the start of a call; 1 s
 	Queue   queue.Config
 }
@@ -24,6 +25,8 @@ type Caller[Q Request, A any] struct {
 	queue   *queue.Queue
 	ctx     context.Context // of all calls
 	close   context.CancelFunc
+
+	errTimeout, errOverload, errBreaker, errClosed error
 }
 
 // Func returns a Hook that calls a function, on goroutines of its own. The function's context
@@ -35,8 +38,18 @@ func Func[Q Request, A any](f func(ctx context.Context, q Q) (*A, error), o Opti
 	if o.Timeout == 0 {
 		o.Timeout = time.Second
 	}
+	if o.Name == "" {
+		o.Name = "hook"
+	}
 	c := &Caller[Q, A]{f: f, timeout: o.Timeout, queue: queue.New(o.Queue)}
 	c.ctx, c.close = context.WithCancel(context.Background())
+	failure := func(o queue.Outcome, away bool, format string, args ...any) error {
+		return &Failure{Outcome: o, Away: away, Err: fmt.Errorf(format, args...)}
+	}
+	c.errTimeout = failure(queue.Timeout, true, "%s: no answer within %v", o.Name, o.Timeout)
+	c.errOverload = failure(queue.Overload, false, "%s: too many calls are waiting", o.Name)
+	c.errBreaker = failure(queue.Breaker, false, "%s: it has failed too often and is not called for now", o.Name)
+	c.errClosed = failure(queue.Canceled, false, "%s: the gateway is shutting down", o.Name)
 	return c
 }
 
@@ -95,10 +108,10 @@ func (c *call[Q, A]) cancel() {
 // Refuse implements queue.Task.
 func (c *call[Q, A]) Refuse(why queue.Outcome) {
 	if why == queue.Breaker {
-		c.end(nil, errBreaker)
+		c.end(nil, c.hook.errBreaker)
 		return
 	}
-	c.end(nil, ErrOverload)
+	c.end(nil, c.hook.errOverload)
 }
 
 // Run implements queue.Task.
@@ -109,7 +122,7 @@ func (c *call[Q, A]) Run() (queue.Outcome, bool) {
 	if c.over.Load() {
 		return queue.Canceled, false
 	}
-	defer context.AfterFunc(ctx, func() { c.end(nil, ended(ctx)) })()
+	defer context.AfterFunc(ctx, func() { c.end(nil, c.hook.ended(ctx)) })()
 	returned := false
 	defer func() { // not reached by a return: the function has ended the goroutine
 		if !returned {
@@ -120,7 +133,7 @@ func (c *call[Q, A]) Run() (queue.Outcome, bool) {
 	returned = true
 	if err != nil && ctx.Err() != nil {
 		if o, _ := outcomeOf(err); o != queue.ErrorReply && o != queue.Disconnect {
-			a, err = nil, ended(ctx)
+			a, err = nil, c.hook.ended(ctx)
 		}
 	}
 	if !c.end(a, err) {
@@ -133,11 +146,11 @@ func (c *call[Q, A]) Run() (queue.Outcome, bool) {
 }
 
 // ended returns the error of a call whose context has ended.
-func ended(ctx context.Context) error {
+func (h *Caller[Q, A]) ended(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return ErrTimeout
+		return h.errTimeout
 	}
-	return errClosed
+	return h.errClosed
 }
 
 // do calls the function.

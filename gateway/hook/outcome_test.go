@@ -7,6 +7,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"sluice/gateway/hook/queue"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -35,9 +37,8 @@ func TestRefusals(t *testing.T) {
 			sse: Refusal{Disconnect: &Disconnect{70001, "a\xff"}, Status: 200, CloseCode: 1008, CloseText: "a\uFFFD"}},
 		"failure":  {err: errors.New("x"), ws: internal, sse: internal},
 		"timeout":  {err: ErrTimeout, ws: internal, sse: internal},
-		"closed":   {err: errClosed, ws: internal, sse: internal},
 		"overload": {err: ErrOverload, ws: overload, sse: overload},
-		"breaker":  {err: errBreaker, ws: overload, sse: overload},
+		"breaker":  {err: &Failure{Outcome: queue.Breaker}, ws: overload, sse: overload},
 	} {
 		if diff := cmp.Diff(c.ws, Refuse(c.err, true)); diff != "" {
 			t.Errorf("%s, WebSocket: %s", name, diff)
@@ -88,7 +89,7 @@ func TestExpiryAfterARefresh(t *testing.T) {
 		"an error":                    {err: &Error{Code: 500}, old: 5000, want: ends{0, true}, wantSub: ends{0, true}},
 		"a disconnect":                {err: &Disconnect{Code: 4500}, old: 5000, want: ends{0, true}, wantSub: ends{0, true}},
 		"a timeout":                   {err: ErrTimeout, old: 990, want: ends{1060, false}, wantSub: ends{1060, false}},
-		"an overload":                 {err: errBreaker, old: 990, want: ends{1060, false}, wantSub: ends{1060, false}},
+		"an overload":                 {err: &Failure{Outcome: queue.Breaker}, old: 990, want: ends{1060, false}, wantSub: ends{1060, false}},
 		"a failure":                   {err: errors.New("x"), old: 990, want: ends{1060, false}, wantSub: ends{1060, false}},
 	} {
 		var r *RefreshResult

@@ -29,8 +29,7 @@ type shared[Q Request, A any] struct {
 type flight[A any] struct {
 	// Guarded by the shared hook's mu.
 	first, last *passenger[A]
-	cancel      func() // nil before Ask has returned
-	canceled    bool
+	cancel      func() // set before the first passenger can leave
 }
 
 type passenger[A any] struct {
@@ -69,11 +68,7 @@ func (s *shared[Q, A]) Ask(q Q, answer func(*A, error)) (cancel func()) {
 	stop := s.hook.Ask(q, func(a *A, err error) { s.land(key, f, a, err) })
 	s.mu.Lock()
 	f.cancel = stop
-	canceled := f.canceled
 	s.mu.Unlock()
-	if canceled {
-		stop()
-	}
 	return func() { s.leave(key, f, p) }
 }
 
@@ -106,12 +101,8 @@ func (s *shared[Q, A]) leave(key string, f *flight[A], p *passenger[A]) {
 		return
 	}
 	s.forget(key, f)
-	f.canceled = true
-	stop := f.cancel
 	s.mu.Unlock()
-	if stop != nil {
-		stop()
-	}
+	f.cancel()
 }
 
 // left notes that p does not wait any more.
