@@ -12,6 +12,7 @@ import (
 	"sluice/gateway/edge"
 	"sluice/gateway/edge/admit"
 	"sluice/gateway/engine/backing"
+	"sluice/gateway/hook"
 	"sluice/gateway/loop"
 	"sluice/gateway/rate"
 	"sluice/gateway/raw"
@@ -261,6 +262,10 @@ type Config struct {
 	// loop and must not block: every connection of that loop waits for it. The payload is
 	// valid, and must not be changed, until it returns.
 	OnMessage func(m Message) (publish bool)
+
+	// Hooks, if set, decide who may connect, subscribe and publish. Package hook makes them of functions, and of
+	// HTTP endpoints.
+	Hooks *hook.Set
 
 	// Visitors, if set, starts the visitors that a user can bring on the demo page: a process
 	// of the program's own. It is written lines of JSON with commands, and lines that the page shows are

@@ -171,7 +171,8 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 		failed:        make(chan error, 1),
 		relay:         ops.NewRelay(),
 	}
-	s.policy = access.New(access.Config{Insecure: cfg.Insecure, Tokens: cfg.Tokens, Namespaces: cfg.Namespaces, History: cfg.History, HistoryTTL: cfg.HistoryTTL})
+	s.policy = access.New(access.Config{Insecure: cfg.Insecure, Tokens: cfg.Tokens, Namespaces: cfg.Namespaces, History: cfg.History, HistoryTTL: cfg.HistoryTTL,
+		Hooks: access.HooksOf(cfg.Hooks)})
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
 	s.space.KeepHistory(channel.History{Of: s.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
 	s.space.Classify(s.classify())
@@ -229,7 +230,8 @@ func (s *Server) newProtocols() route.Registration {
 		clients.Off = centrifugo.RejectClientOff.Named(s.names.Text)
 	}
 	of := raw.Config{Paths: s.cfg.WSPaths, Subprotocols: s.cfg.Subprotocols, Greeting: s.cfg.Greeting,
-		HandshakeTimeout: s.cfg.HandshakeTimeout, Policy: s.policy, Verifiers: s.verifiers, Logger: s.cfg.Logger}
+		HandshakeTimeout: s.cfg.HandshakeTimeout, Policy: s.policy, Verifiers: s.verifiers, Logger: s.cfg.Logger,
+		Hooks: s.cfg.Hooks, CloseRefused: s.cfg.Refuse == RefuseClose}
 	if s.cfg.Raw == RawOff {
 		of.Off = raw.RejectRawOff.Named(s.names.Text)
 	}

@@ -2,7 +2,7 @@
 // channel's options come from its namespace (package namespace), and who a client is from its
 // token (package auth).
 //
-// A node for which neither keys nor namespaces are configured is open: any client may subscribe to
+// A node for which neither keys nor namespaces are configured, nor hooks that decide who may connect or subscribe, is open: any client may subscribe to
 // every channel. So is one that is insecure, whatever else it has; a channel of a namespace that
 // is not configured is unknown all the same.
 //
@@ -18,6 +18,7 @@ import (
 
 	"sluice/gateway/access/auth"
 	"sluice/gateway/access/namespace"
+	"sluice/gateway/hook"
 )
 
 // Config is what is configured of rights.
@@ -27,6 +28,20 @@ type Config struct {
 	Namespaces *namespace.Set // nil without namespaces: then all channels have this history
 	History    int
 	HistoryTTL time.Duration
+	Hooks      Hooks
+}
+
+// Hooks are the events about which hooks are asked.
+type Hooks struct{ Connect, Subscribe, Publish, SubRefresh bool }
+
+// HooksOf returns the events about which the hooks of a set are asked; there may be no set. Without namespaces, those
+// called hook.Default decide about every channel.
+func HooksOf(s *hook.Set) Hooks {
+	if s == nil {
+		return Hooks{}
+	}
+	return Hooks{Connect: s.Connect != nil, Subscribe: s.Subscribe[hook.Default] != nil,
+		Publish: s.Publish[hook.Default] != nil, SubRefresh: s.SubRefresh[hook.Default] != nil}
 }
 
 // Policy decides by a Config. It does not change, and is safe for concurrent use.
@@ -50,10 +65,13 @@ var (
 // New returns the policy of a Config.
 func New(cfg Config) *Policy {
 	p := &Policy{insecure: cfg.Insecure, namespaces: cfg.Namespaces, tokens: cfg.Tokens}
-	p.open = p.insecure || p.namespaces == nil && p.tokens == nil
+	p.open = p.insecure || p.namespaces == nil && p.tokens == nil && !cfg.Hooks.Connect && !cfg.Hooks.Subscribe
 	if p.namespaces == nil {
 		// Without namespaces clients of a node that is not open have no rights beyond their tokens.
-		all := namespace.Options{Presence: p.open, JoinLeave: p.open}
+		// and what hooks decide.
+		all := namespace.Options{Presence: p.open, JoinLeave: p.open,
+			SubscribeProxyEnabled: cfg.Hooks.Subscribe, SubRefreshProxyEnabled: cfg.Hooks.SubRefresh,
+			PublishProxyEnabled: cfg.Hooks.Publish, AllowRawPublish: cfg.Hooks.Publish}
 		if cfg.History > 0 {
 			all.HistorySize, all.HistoryTTL = cfg.History, cfg.HistoryTTL
 			all.ForceRecovery, all.AllowRecovery = true, true
@@ -124,6 +142,17 @@ func (p *Policy) MaySubscribe(o *namespace.Options, channel, user string) bool {
 	return p.open || o.MaySubscribe(channel, user)
 }
 
+// AsksToSubscribe returns the name of the hook that decides whether a client without a token for the channel may subscribe
+// to it; asks is false if none does.
+func (p *Policy) AsksToSubscribe(o *namespace.Options, channel string) (name string, asks bool) {
+	return o.SubscribeProxyName, !p.insecure && o.AsksToSubscribe(channel)
+}
+
+// AsksToPublish returns the name of the hook that decides about what clients publish to channels with these options.
+func (p *Policy) AsksToPublish(o *namespace.Options) (name string, asks bool) {
+	return o.PublishProxyName, !p.insecure && o.PublishProxyEnabled
+}
+
 // PushesJoinLeave reports whether a subscriber is notified of joins and leaves.
 func (p *Policy) PushesJoinLeave(o *namespace.Options, user string, asks bool) bool {
 	if p.open {
@@ -151,7 +180,7 @@ func (p *Policy) Rights(channel, user string, granted bool) (Rights, error) {
 		return Rights{}, ErrDenied
 	}
 	return Rights{
-		Publish: o.AllowRawPublish && o.Allows(namespace.Publish, namespace.Who{User: user, Subscribed: true}),
+		Publish: o.AllowRawPublish && (o.PublishProxyEnabled || o.Allows(namespace.Publish, namespace.Who{User: user, Subscribed: true})),
 		Recover: o.HistorySize == 0 || o.Recovers(user, true),
 	}, nil
 }

@@ -106,6 +106,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, c *webConn) *rou
 	}
 	a.Refused, a.Client, a.Told, a.From = refused, c.client, c.told, c
 	a.Compressed = s.cfg.Compression && acceptsGzip(r.Header.Values("Accept-Encoding"))
+	a.RefusalHeader = originFields(w.Header())
 	a.Response, a.Greeting = streamHead(w.Header(), a.Compressed), append(streamRetry(), a.Greeting...)
 	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
 		s.leavePlace(refused)
@@ -158,15 +159,21 @@ func streamHead(header http.Header, gzip bool) []byte {
 		"X-Content-Type-Options: nosniff\r\n" +
 		"X-Accel-Buffering: no\r\n" + // nginx: pass on what comes at once
 		"Connection: close\r\n")
-	for _, name := range []string{"Access-Control-Allow-Origin", "Vary"} {
-		if v := header.Get(name); v != "" {
-			b = fmt.Appendf(b, "%s: %s\r\n", name, v)
-		}
-	}
+	b = append(b, originFields(header)...)
 	if gzip {
 		b = append(b, "Content-Encoding: gzip\r\n"...)
 	}
 	return append(b, "\r\n"...)
+}
+
+// originFields returns the fields of a response that concern origins and what it varies with.
+func originFields(header http.Header) (fields string) {
+	for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Vary"} {
+		if v := header.Get(name); v != "" {
+			fields += name + ": " + v + "\r\n"
+		}
+	}
+	return fields
 }
 
 // streamRetry is the first of a stream.

@@ -16,6 +16,8 @@ type Hello struct {
 	Identity   *Identity // who the client is, if that is known or will be; nil if not
 	ListenOnly bool      // it may not publish; the protocol sees to that
 	Greeting   []byte    // what it is sent first, framed
+	// RefusalHeader are fields of the header of a response that refuses it (Conn.Answer), each ended by CRLF.
+	RefusalHeader string
 	// Start is what only the protocol's Open knows; nil for nothing. If it has a String, the log
 	// shows that as the connection's channel.
 	Start any

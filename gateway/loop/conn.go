@@ -139,6 +139,9 @@ func (c *Conn) Identified() bool { return c.has(bitIdentified) }
 // ListenOnly reports whether the client may not publish.
 func (c *Conn) ListenOnly() bool { return c.has(bitListen) }
 
+// ListenFromNow has the client not publish any more.
+func (c *Conn) ListenFromNow() { c.bits |= bitListen }
+
 // Ready implements poller.Handler.
 func (c *Conn) Ready(ev poller.Events) {
 	if c.Phase == phaseDead {

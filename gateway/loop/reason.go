@@ -38,6 +38,8 @@ const (
 	ReasonOperator
 	ReasonRefused
 	ReasonAnswered
+	ReasonHook
+	ReasonDenied
 	ReasonExpired
 	ReasonInvalidToken
 	ReasonBadCommand
@@ -100,7 +102,9 @@ var reasons = [ReasonCount]reasonInfo{
 	ReasonInternal:       {label: "internal", code: ws.StatusInternalServerError, text: "internal error", cut: true},
 	ReasonOperator:       {label: "operator", code: ws.StatusPolicyViolation, text: "closed by an operator", cut: true, waits: true, loud: true},
 	ReasonRefused:        {label: "refused", code: statusTryAgainLater, text: "over a limit: try again later", cut: true, waits: true},
-	ReasonAnswered:       {label: "answered"}, // with a response of HTTP, in place of the one that opens it
+	ReasonAnswered:       {label: "answered"},          // with a response of HTTP, in place of the one that opens it
+	ReasonHook:           {label: "hook", waits: true}, // with the code and the text of the application
+	ReasonDenied:         {label: "denied", code: ws.StatusPolicyViolation, text: "not allowed", waits: true},
 	ReasonExpired:        {label: "expired", code: statusExpired, text: "connection expired", waits: true},
 	ReasonInvalidToken:   {label: "invalid_token", waits: true, loud: true},
 	ReasonBadCommand:     {label: "bad_command", waits: true},

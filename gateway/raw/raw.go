@@ -10,12 +10,14 @@ package raw
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"sluice/gateway/access"
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
 	"sluice/gateway/frame"
+	"sluice/gateway/hook"
 	"sluice/gateway/loop"
 	"sluice/gateway/route"
 	"sluice/gateway/sampling"
@@ -36,6 +38,8 @@ type Config struct {
 	HandshakeTimeout time.Duration // bounds the verification of a token
 	Policy           *access.Policy
 	Verifiers        *access.Verifiers
+	Hooks            *hook.Set // nil for none
+	CloseRefused     bool      // clients that hooks refuse are accepted and closed with the reason
 	Logger           *slog.Logger
 }
 
@@ -88,8 +92,12 @@ func (*Protocol) Act(c *loop.Conn, a loop.Action) {
 	}
 }
 
-// CloseText implements loop.Protocol: with the codes of the table.
-func (*Protocol) CloseText(_ *loop.Conn, why loop.Reason) (ws.StatusCode, string) {
+// CloseText implements loop.Protocol: with the codes of the table, but for a hook's disconnect.
+func (*Protocol) CloseText(c *loop.Conn, why loop.Reason) (ws.StatusCode, string) {
+	if why == loop.ReasonHook {
+		s := stateOf(c)
+		return s.code, s.text
+	}
 	return why.CloseText()
 }
 
@@ -109,6 +117,9 @@ type rawStart struct {
 	ask     channel.Ask
 	NoEcho  bool
 	blind   bool // it asked for what it may not see: it begins now, and is notified of a gap
+
+	deciding *deciding // what hooks have to decide first; nil for nothing
+	cors     string    // fields of the header that a refusal has for a page
 }
 
 // String returns the channel as the log shows it.
@@ -121,17 +132,31 @@ func (echoProtocol) Open(c *loop.Conn, _ *loop.Arrival) loop.Wait {
 }
 
 // Open implements loop.Protocol: it subscribes the client to its channel, at once or after what
-// it missed.
+// it missed, when hooks have decided that it may.
 func (p *Protocol) Open(c *loop.Conn, a *loop.Arrival) loop.Wait {
 	s := a.Start.(*rawStart)
+	if p.Hooks != nil && a.Identity != nil {
+		var headers hook.Header
+		if s.deciding != nil {
+			headers = s.deciding.headers
+		}
+		p.know(c, a, headers)
+	}
+	if s.deciding != nil {
+		s.cors = a.RefusalHeader
+		return p.decide(c, *s) // a copy: s is a part of the request
+	}
 	identifyRaw(c)
+	return p.begin(c, *s)
+}
+
+// begin subscribes the client.
+func (p *Protocol) begin(c *loop.Conn, s rawStart) loop.Wait {
 	if c.Loop().Space().Local(s.channel) {
 		s.join(c)
 		return nil
 	}
 	want := []loop.Wanted{{Channel: s.channel, Ask: s.ask}}
-	w, stream, asks, noEcho, blind := &want[0], c.Variant() == p.stream, s.asks, s.NoEcho, s.blind // not s, which is a part of the request
-	json := s.format == formatOf(stream, true)
 	return c.Prepare(func(err error) loop.Wait {
 		switch {
 		case errors.Is(err, channel.ErrTooManyChannels):
@@ -139,7 +164,7 @@ func (p *Protocol) Open(c *loop.Conn, a *loop.Arrival) loop.Wait {
 		case err != nil:
 			c.Close(loop.ReasonUnavailable)
 		default:
-			s := rawStart{channel: w.Channel, format: formatOf(stream, json), asks: asks, ask: w.Ask, NoEcho: noEcho, blind: blind}
+			s.channel, s.ask = want[0].Channel, want[0].Ask
 			s.join(c)
 		}
 		return nil
@@ -188,7 +213,20 @@ func (p *Protocol) Message(c *loop.Conn, m frame.Message) loop.Wait {
 	if !c.Hook(ch.Name(), m.Payload, binary) {
 		return nil
 	}
-	waits, err := c.PublishPatiently(ch.Name(), ch, m.Payload, binary, nil)
+	if p.Hooks != nil && len(p.Hooks.Publish) > 0 {
+		if o := p.Policy.Options(ch.Name()); o != nil {
+			if name, asks := p.Policy.AsksToPublish(o); asks {
+				return p.publish(c, hook.Pick(p.Hooks.Publish, name), ch.Name(), slices.Clone(m.Payload), binary)
+			}
+		}
+	}
+	return p.publishNow(c, m.Payload, binary)
+}
+
+// publishNow publishes in the client's channel.
+func (p *Protocol) publishNow(c *loop.Conn, payload []byte, binary bool) loop.Wait {
+	ch := c.Ref(0).Group().Log().Channel()
+	waits, err := c.PublishPatiently(ch.Name(), ch, payload, binary, nil)
 	if waits != nil {
 		return waits.Then(p)
 	}

@@ -3,6 +3,7 @@ package raw
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"sluice/gateway/access"
 	"sluice/gateway/access/auth"
 	"sluice/gateway/channel"
+	"sluice/gateway/hook"
 	"sluice/gateway/loop"
 	"sluice/gateway/route"
 	"sluice/gateway/sampling"
@@ -23,8 +25,9 @@ import (
 type rawClient struct {
 	rawStart
 	protocol *Protocol
-	token    string // as the client gave it, "" for none
-	resumes  bool   // ask is a browser's own, which does not come again after a refusal
+	token    string      // as the client gave it, "" for none
+	resumes  bool        // ask is a browser's own, which does not come again after a refusal
+	headers  hook.Header // that hooks want
 }
 
 // routes returns where clients are served.
@@ -38,7 +41,7 @@ func (p *Protocol) routes() []*route.Route {
 		Subprotocols: p.Subprotocols,
 		Parse: func(h *loop.Hello, req *route.Request, _ string) (route.Later, *route.Reject) {
 			h.Variant = p.echo
-			_, reject := p.parse(h, "", req.RawQuery)
+			_, reject := p.parse(h, "", req.RawQuery, req.Header())
 			return nil, reject
 		},
 	}, {
@@ -50,7 +53,7 @@ func (p *Protocol) routes() []*route.Route {
 			if err != nil {
 				return nil, rejectChannel
 			}
-			return p.parse(h, name, req.RawQuery)
+			return later(p.parse(h, name, req.RawQuery, req.Header()))
 		},
 		Streams: []route.Stream{
 			{Path: "/sse", Methods: "GET, OPTIONS", Off: p.Off, CloseRefused: true, Parse: p.parseStream},
@@ -62,7 +65,7 @@ func (p *Protocol) routes() []*route.Route {
 // parseStream reads the request for an event stream.
 func (p *Protocol) parseStream(h *loop.Hello, req *http.Request) (route.Later, *route.Reject) {
 	h.Variant = p.stream
-	r, reject := p.parse(h, req.PathValue("channel"), req.URL.RawQuery)
+	r, reject := p.parse(h, req.PathValue("channel"), req.URL.RawQuery, fieldsOf(req.Header))
 	if reject != nil {
 		return nil, reject
 	}
@@ -76,9 +79,30 @@ func (p *Protocol) parseStream(h *loop.Hello, req *http.Request) (route.Later, *
 	return r, nil
 }
 
+// later returns what is left to do about a request that is not refused.
+func later(r *rawClient, reject *route.Reject) (route.Later, *route.Reject) {
+	if reject != nil {
+		return nil, reject
+	}
+	return r, nil
+}
+
+// fieldsOf iterates over the fields of a header.
+func fieldsOf(header http.Header) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for name, values := range header {
+			for _, value := range values {
+				if !yield(name, value) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // parse reads a query into h, whose variant is known. name is the channel in the path, ""
 // for none.
-func (p *Protocol) parse(h *loop.Hello, name, query string) (*rawClient, *route.Reject) {
+func (p *Protocol) parse(h *loop.Hello, name, query string, header iter.Seq2[string, string]) (*rawClient, *route.Reject) {
 	if p.Off != nil {
 		return nil, p.Off
 	}
@@ -86,7 +110,7 @@ func (p *Protocol) parse(h *loop.Hello, name, query string) (*rawClient, *route.
 	if reject := r.readQuery(h, query); reject != nil {
 		return nil, reject
 	}
-	h.Start = &r.rawStart
+	h.Start, r.headers = &r.rawStart, p.Hooks.Collect(header)
 	if p.Greeting != "" {
 		h.Greeting = r.format.AppendGreeting(nil, p.Greeting)
 	}
@@ -223,21 +247,12 @@ func (r *rawClient) Authorize(ctx context.Context, h *loop.Hello, wait func() bo
 		}
 		user = h.Identity.User
 	}
-	rights, err := policy.Rights(r.channel, user, granted)
-	switch err {
-	case access.ErrUnknownChannel:
-		return rejectUnknownChannel
-	case access.ErrDenied:
-		return rejectDenied
+	if r.decides(h, user, granted) {
+		return nil
 	}
-	if r.ask.Kind != channel.AskNow && !rights.Recover {
-		if !r.resumes {
-			return rejectLookBack
-		}
-		r.ask, r.blind = channel.Ask{Kind: channel.AskNow}, true
-	}
-	h.ListenOnly = h.ListenOnly || !rights.Publish
-	return nil
+	listens, reject := r.settle(policy, user, granted, r.resumes)
+	h.ListenOnly = h.ListenOnly || listens
+	return reject
 }
 
 // identify verifies the client's token: one for a connection, or one for its channel, which then

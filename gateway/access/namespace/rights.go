@@ -57,6 +57,12 @@ func (o *Options) MaySubscribe(channel, user string) bool {
 	return o.Allows(Subscribe, Who{User: user})
 }
 
+// AsksToSubscribe reports whether a hook decides who may subscribe to channel without a token. It is asked
+// neither about private channels nor about user-limited ones, whose names decide.
+func (o *Options) AsksToSubscribe(channel string) bool {
+	return o.SubscribeProxyEnabled && !Private(channel) && !(o.AllowUserLimitedChannels && UserLimited(channel))
+}
+
 // Recovers reports whether a subscriber is sent what it missed: always with
 // ForceRecovery; if it asks, with AllowRecovery or if it may read the history. A
 // subscriber that recovers is also sent its position.

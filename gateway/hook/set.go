@@ -1,0 +1,64 @@
+package hook
+
+import (
+	"iter"
+	"slices"
+	"strings"
+)
+
+// Set is all hooks that a gateway asks. Those of channels have names, by which namespaces choose
+// them; most often there is only the one called Default. The zero Set has none, and so has nil.
+type Set struct {
+	Connect    Hook[*ConnectRequest, ConnectResult]
+	Refresh    Hook[*RefreshRequest, RefreshResult]
+	RPC        Hook[*RPCRequest, RPCResult]
+	Disconnect Hook[*DisconnectRequest, DisconnectResult]
+
+	Subscribe  map[string]Hook[*SubscribeRequest, SubscribeResult]
+	Publish    map[string]Hook[*PublishRequest, PublishResult]
+	SubRefresh map[string]Hook[*SubRefreshRequest, SubRefreshResult]
+
+	// HeaderNames are the fields that the hooks want of the request that opens a connection.
+	HeaderNames []string
+}
+
+// NewSet returns the set of an application's hooks, which want all of the header.
+func NewSet(h Hooks) *Set {
+	s := &Set{Connect: h.Connect, Refresh: h.Refresh, RPC: h.RPC, Disconnect: h.Disconnect, HeaderNames: []string{"*"}}
+	if h.Subscribe != nil {
+		s.Subscribe = map[string]Hook[*SubscribeRequest, SubscribeResult]{Default: h.Subscribe}
+	}
+	if h.Publish != nil {
+		s.Publish = map[string]Hook[*PublishRequest, PublishResult]{Default: h.Publish}
+	}
+	if h.SubRefresh != nil {
+		s.SubRefresh = map[string]Hook[*SubRefreshRequest, SubRefreshResult]{Default: h.SubRefresh}
+	}
+	return s
+}
+
+// Wants reports whether the hooks want a header field.
+func (s *Set) Wants(name string) bool {
+	return s != nil && slices.ContainsFunc(s.HeaderNames, func(n string) bool { return n == "*" || strings.EqualFold(n, name) })
+}
+
+// Pick returns the hook with a name, "" for the default one; nil if there is none.
+func Pick[Q Request, A any](hooks map[string]Hook[Q, A], name string) Hook[Q, A] {
+	if name == "" {
+		name = Default
+	}
+	return hooks[name]
+}
+
+// Collect returns the fields of a header that the hooks want.
+func (s *Set) Collect(header iter.Seq2[string, string]) (h Header) {
+	if s == nil || len(s.HeaderNames) == 0 {
+		return nil
+	}
+	for name, value := range header {
+		if s.Wants(name) {
+			h = append(h, Field{strings.Clone(name), strings.Clone(value)}) // not all of the request
+		}
+	}
+	return h
+}

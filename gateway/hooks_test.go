@@ -1,0 +1,159 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"sluice/gateway/clienttest"
+	"sluice/gateway/hook"
+
+	"github.com/gobwas/ws"
+)
+
+// application decides as an application would. It notes what it was asked.
+type application struct {
+	mu    sync.Mutex
+	asked []string // guarded by mu
+}
+
+func (a *application) note(s ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked = append(a.asked, strings.Join(s, " "))
+}
+
+func (a *application) want(t *testing.T, want ...string) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !slices.Equal(a.asked, want) {
+		t.Errorf("asked %q, want %q", a.asked, want)
+	}
+	a.asked = nil
+}
+
+var errBackend = errors.New("the backend is on fire")
+
+// verdict is what the application says to a name.
+func verdict(name string) error {
+	switch _, what, _ := strings.Cut(name, "-"); what {
+	case "error":
+		return &hook.Error{Code: 403, Message: "not you"}
+	case "unauthorized":
+		return &hook.Error{Code: 401, Message: "who are you?"}
+	case "disconnect":
+		return &hook.Disconnect{Code: 4501, Reason: "banned"}
+	case "failure":
+		return errBackend
+	}
+	return nil
+}
+
+// hooks returns hooks of which connect is decided by the cookie, subscribe by the channel's name, and publish by the payload.
+func (a *application) hooks() *hook.Set {
+	return hook.NewSet(hook.Hooks{
+		Connect: hook.Func(func(_ context.Context, q *hook.ConnectRequest) (*hook.ConnectResult, error) {
+			cookie := q.Client.Headers.Get("Cookie")
+			a.note("connect", q.Client.Transport, cookie)
+			if cookie == "" {
+				return nil, nil
+			}
+			return &hook.ConnectResult{User: cookie}, verdict(cookie)
+		}, hook.Options{}),
+		Subscribe: hook.Func(func(_ context.Context, q *hook.SubscribeRequest) (*hook.SubscribeResult, error) {
+			a.note("subscribe", q.Client.User, q.Channel)
+			return &hook.SubscribeResult{}, verdict(q.Channel)
+		}, hook.Options{}),
+		Publish: hook.Func(func(_ context.Context, q *hook.PublishRequest) (*hook.PublishResult, error) {
+			a.note("publish", q.Client.User, q.Channel, string(q.Data))
+			if string(q.Data) == "change" {
+				return &hook.PublishResult{Data: []byte("changed")}, nil
+			}
+			return nil, verdict(string(q.Data))
+		}, hook.Options{}),
+	})
+}
+
+// The outcomes of hooks for clients of raw WebSocket and SSE.
+func TestHooksDecideAboutRawClients(t *testing.T) {
+	t.Parallel()
+	for _, refuse := range []Refuse{RefuseHTTP, RefuseClose} {
+		var a application
+		s := start(t, Config{Hooks: a.hooks(), Raw: RawPublish, Refuse: refuse})
+		for _, test := range []struct {
+			cookie, channel string
+			status          int
+			code            ws.StatusCode // with which it is closed at once, or with Refuse "close"
+			asked           []string
+		}{
+			{"ann", "x", 101, 0, []string{"connect websocket ann", "subscribe ann x"}},
+			{"", "x", 101, 0, []string{"connect websocket ", "subscribe  x"}},
+			{"ann-error", "x", 403, 1008, []string{"connect websocket ann-error"}},
+			{"ann-unauthorized", "x", 401, 1008, []string{"connect websocket ann-unauthorized"}},
+			{"ann-disconnect", "x", 101, 4501, []string{"connect websocket ann-disconnect"}},
+			{"ann-failure", "x", 503, 1013, []string{"connect websocket ann-failure"}},
+			{"ann", "x-error", 403, 1008, []string{"connect websocket ann", "subscribe ann x-error"}},
+			{"ann", "x-disconnect", 101, 4501, []string{"connect websocket ann", "subscribe ann x-disconnect"}},
+			{"ann", "x-failure", 503, 1013, []string{"connect websocket ann", "subscribe ann x-failure"}},
+		} {
+			var fields []string
+			if test.cookie != "" {
+				fields = append(fields, "Cookie: "+test.cookie)
+			}
+			c := clienttest.Connect(t, s)
+			c.Write(clienttest.UpgradeTo("/ws/"+test.channel, fields...))
+			status := test.status
+			if refuse == RefuseClose {
+				status = 101
+			}
+			r := c.WantStatus(test.cookie+" "+test.channel, status)
+			if status == http.StatusServiceUnavailable && r.Header.Get("Retry-After") == "" {
+				t.Errorf("%s %s: no Retry-After", test.cookie, test.channel)
+			}
+			switch {
+			case status != 101:
+				c.WantEOF("a refused one")
+			case test.code != 0:
+				c.WantClose(test.cookie+" "+test.channel, test.code)
+			default:
+				c.Send(clienttest.Text("hello"))
+				c.WantText("it is in", "hello")
+				test.asked = append(test.asked, "publish "+test.cookie+" x hello")
+			}
+			a.want(t, test.asked...)
+		}
+	}
+}
+
+// What a client publishes can be changed or rejected, in its order.
+func TestHookDecidesAboutPublications(t *testing.T) {
+	t.Parallel()
+	var a application
+	s := start(t, Config{Hooks: a.hooks(), Raw: RawPublish})
+	json := clienttest.Dial(t, s, "/ws/x?format=json", "Cookie: ann")
+	bare := clienttest.Dial(t, s, "/ws/x?echo=off", "Cookie: bob")
+	json.Send(clienttest.Text("one"), clienttest.Text("change"), clienttest.Text("x-error"), clienttest.Text("x-failure"), clienttest.Text("two"))
+	for _, want := range []string{"one", "changed", "two"} {
+		bare.WantText("what is allowed", want)
+	}
+	errors := 0
+	for errors < 2 {
+		_, p, err := json.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case p == `{"error":{"code":403,"message":"not you"}}`, p == `{"error":{"code":100,"message":"internal server error","temporary":true}}`:
+			errors++
+		case strings.HasPrefix(p, `{"error"`):
+			t.Errorf("got %s", p)
+		}
+	}
+	bare.Send(clienttest.Text("x-error"))
+	bare.WantClose("a bare client", 1008)
+}
