@@ -110,6 +110,30 @@ func TestAFunctionThatIgnoresItsDeadlineKeepsItsPlace(t *testing.T) {
 	})
 }
 
+func TestTheTimeOfACallBeginsWhenItDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := Func(func(ctx context.Context, q *PublishRequest) (*PublishResult, error) {
+			if until, ok := ctx.Deadline(); !ok || time.Until(until) != time.Second {
+				t.Errorf("the deadline is in %v", time.Until(until))
+			}
+			time.Sleep(700 * time.Millisecond)
+			return nil, ctx.Err()
+		}, Options{Queue: queue.Config{InFlight: 1}})
+		var got [3]answers[PublishResult]
+		for i := range got {
+			h.Ask(publish("192.0.2.1", "x"), got[i].take)
+		}
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		for i := range got {
+			if got[i].n.Load() != 1 || got[i].err != nil {
+				t.Errorf("call %d: %d answers, %v", i, got[i].n.Load(), got[i].err)
+			}
+		}
+		h.Close()
+	})
+}
+
 func TestCancelEndsACall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var called atomic.Int32

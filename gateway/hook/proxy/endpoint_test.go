@@ -1,0 +1,440 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/gateway/hook"
+	"sluice/gateway/hook/queue"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What a call comes to, by what the backend does.
+func TestOutcomesOfCalls(t *testing.T) {
+	limit := func(o *Config) { o.Timeout = 50 * time.Millisecond }
+	transforms := func(o *Config) {
+		o.Transforms = []Transform{
+			{Status: 429, Error: &hook.Error{Code: 429, Message: "slow down", Temporary: true}},
+			{Status: 403, Disconnect: &hook.Disconnect{Code: 4503, Reason: "no"}},
+			{Status: 429, Error: &hook.Error{Code: 1}},
+		}
+	}
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	status := func(code int, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(code)
+			io.WriteString(w, body)
+		}
+	}
+	for name, c := range map[string]struct {
+		serve   http.HandlerFunc
+		set     func(*Config)
+		outcome queue.Outcome
+		away    bool
+		text    string // of the error
+	}{
+		"allowed":              {serve: says(`{"result":{}}`), outcome: queue.OK},
+		"no result":            {serve: says(`{}`), outcome: queue.OK},
+		"error":                {serve: says(`{"error":{"code":400,"message":"full"}}`), outcome: queue.ErrorReply, text: "full (400)"},
+		"disconnect":           {serve: says(`{"disconnect":{"code":4500,"reason":"go"}}`), outcome: queue.Disconnect, text: "go (4500)"},
+		"hangs":                {serve: hang, set: limit, outcome: queue.Timeout, away: true, text: "subscribe hook: http://ADDRESS/hook: no answer within 50ms"},
+		"a slow head":          {serve: drip("HTTP/1.1 200 OK\r\nX-A: b"), set: limit, outcome: queue.Timeout, away: true, text: "no answer within 50ms"},
+		"a slow body":          {serve: drip("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{"), set: limit, outcome: queue.Timeout, away: true, text: "no answer within 50ms"},
+		"201":                  {serve: status(201, `{"result":{}}`), outcome: queue.Status, text: "http://ADDRESS/hook: the status is 201 and not 200"},
+		"204":                  {serve: status(204, ``), outcome: queue.Status, text: "204"},
+		"404":                  {serve: status(404, `{"result":{}}`), outcome: queue.Status, text: "404"},
+		"500":                  {serve: status(500, `oops`), outcome: queue.Status, text: "500"},
+		"502":                  {serve: status(502, ``), outcome: queue.Status, away: true, text: "502"},
+		"503":                  {serve: status(503, strings.Repeat("x", 1<<20)), outcome: queue.Status, away: true, text: "503"},
+		"429, transformed":     {serve: status(429, ``), set: transforms, outcome: queue.ErrorReply, text: "slow down (429)"},
+		"403, transformed":     {serve: status(403, ``), set: transforms, outcome: queue.Disconnect, text: "no (4503)"},
+		"500, not transformed": {serve: status(500, ``), set: transforms, outcome: queue.Status, text: "500"},
+		"a redirect": {serve: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) },
+			outcome: queue.Status, text: "307: redirects are not followed"},
+		"no JSON":           {serve: says(`<html>`), outcome: queue.Decode, text: "subscribe hook: http://ADDRESS/hook: the answer cannot be used: invalid character"},
+		"an empty body":     {serve: says(``), outcome: queue.Decode, text: "the body is empty"},
+		"64 KiB":            {serve: says(`{"result":{}}` + strings.Repeat(" ", answerMax-13)), outcome: queue.OK},
+		"64 KiB and a byte": {serve: says(`{"result":{}}` + strings.Repeat(" ", answerMax-12)), outcome: queue.Decode, text: "larger than 64 KiB"},
+		"1 GiB":             {serve: endless, outcome: queue.Decode, text: "larger than 64 KiB"},
+		"a large head": {serve: func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-A", strings.Repeat("x", 1<<20)) },
+			outcome: queue.Refused, away: true, text: "subscribe hook: http://ADDRESS/hook: "},
+		"it breaks off": {serve: cut("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), outcome: queue.Refused, away: true, text: "EOF"},
+		"no HTTP":       {serve: cut("SSH-2.0-OpenSSH\r\n\r\n"), outcome: queue.Refused, away: true, text: "malformed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBackend(t, c.serve)
+			cfg := Config{Endpoint: b.URL + "/hook"}
+			if c.set != nil {
+				c.set(&cfg)
+			}
+			h := endpoint(t, cfg).Subscribe()
+			defer h.Close()
+			_, err := call(t, h, subscribing("news"))
+			if err == nil != (c.text == "") {
+				t.Fatalf("%v, want %q", err, c.text)
+			}
+			if want := strings.ReplaceAll(c.text, "ADDRESS", b.Listener.Addr().String()); err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %q", err, want)
+			}
+			if f, ok := errors.AsType[*hook.Failure](err); ok != (c.outcome != queue.OK && c.outcome != queue.ErrorReply && c.outcome != queue.Disconnect) || ok && f.Away != c.away {
+				t.Errorf("%#v is a failure: %t, want away: %t", err, ok, c.away)
+			}
+			if errors.Is(err, hook.ErrTimeout) != (c.outcome == queue.Timeout) {
+				t.Errorf("%v is a timeout: %t", err, errors.Is(err, hook.ErrTimeout))
+			}
+			outcome(t, h, c.outcome)
+		})
+	}
+}
+
+// outcome waits until a call is counted.
+func outcome[Q hook.Request, A any](t *testing.T, h *Hook[Q, A], want queue.Outcome) {
+	t.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		s, _ := h.Stats()
+		if s.Outcomes[want] == 1 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("want one %s: %v", want, s.Outcomes)
+		}
+	}
+}
+
+// drip writes the beginning of a response, and then a byte from time to time.
+func drip(start string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		conn, rw, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		defer conn.Close()
+		rw.WriteString(start)
+		for rw.Flush() == nil {
+			rw.WriteString("x")
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// cut writes something and hangs up.
+func cut(s string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		io.WriteString(conn, s)
+		conn.Close()
+	}
+}
+
+// endless writes a gibibyte, as long as somebody reads it.
+func endless(w http.ResponseWriter, _ *http.Request) {
+	block := []byte(strings.Repeat(" ", 1<<20))
+	for range 1024 {
+		if _, err := w.Write(block); err != nil {
+			return
+		}
+	}
+}
+
+func TestARedirectIsNotFollowed(t *testing.T) {
+	elsewhere := newBackend(t, says(`{"result":{}}`))
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		b := newBackend(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, code) })
+		h := endpoint(t, Config{Endpoint: b.URL}).Subscribe()
+		if _, err := call(t, h, subscribing("news")); err == nil {
+			t.Errorf("%d is followed", code)
+		}
+		h.Close()
+	}
+	if n := elsewhere.calls.Load(); n != 0 {
+		t.Errorf("%d calls elsewhere", n)
+	}
+}
+
+func TestTheProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
+	b := newBackend(t, says(`{"result":{}}`))
+	wrong := newBackend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) })
+	t.Setenv("HTTP_PROXY", wrong.URL)
+	t.Setenv("http_proxy", wrong.URL)
+	t.Setenv("REQUEST_METHOD", "")
+	_, port, _ := net.SplitHostPort(b.Listener.Addr().String())
+	// A name, because no proxy is used for a loopback address.
+	h := endpoint(t, Config{Endpoint: "http://backend.test:" + port, resolver: names(t, "127.0.0.1")}).Subscribe()
+	defer h.Close()
+	if _, err := call(t, h, subscribing("news")); err != nil || wrong.calls.Load() != 0 {
+		t.Errorf("%v, %d calls of the proxy", err, wrong.calls.Load())
+	}
+}
+
+func TestConnectionsAreUsedAgain(t *testing.T) {
+	answers := []string{`{"result":{}}`, `{"error":{"code":400}}`, `{}`}
+	n := 0
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if n++; n%4 == 3 {
+			w.WriteHeader(500)
+		}
+		io.WriteString(w, answers[n%3])
+	})
+	h := endpoint(t, Config{Endpoint: b.URL}).Subscribe()
+	defer h.Close()
+	for range 50 {
+		call(t, h, subscribing("news"))
+	}
+	if n := b.conns.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// The backend ends an idle connection at the moment when the next call is sent: a call is a POST,
+// which is sent again only if nothing of it can have arrived.
+func TestABackendThatDiesAndReturns(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	h := endpoint(t, Config{Endpoint: "http://" + address}).Subscribe()
+	defer h.Close()
+	serve := func(l net.Listener) *http.Server {
+		s := &http.Server{Handler: says(`{"result":{}}`)}
+		go s.Serve(l)
+		return s
+	}
+	s := serve(listener)
+	if _, err := call(t, h, subscribing("news")); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if _, err := call(t, h, subscribing("news")); err == nil {
+		t.Fatal("answered by nobody")
+	} else if f, ok := errors.AsType[*hook.Failure](err); !ok || f.Outcome != queue.Refused || !f.Away {
+		t.Errorf("%#v", err)
+	}
+	if listener, err = net.Listen("tcp", address); err != nil {
+		t.Skip("the port was taken meanwhile:", err)
+	}
+	s = serve(listener)
+	defer s.Close()
+	if _, err := call(t, h, subscribing("news")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestABackendThatAnswersOutOfOrder(t *testing.T) {
+	const n = 20
+	hold := make([]chan struct{}, n)
+	for i := range hold {
+		hold[i] = make(chan struct{})
+	}
+	var arrived sync.WaitGroup
+	arrived.Add(n)
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		var i int
+		fmt.Sscanf(r.Header.Get("X-I"), "%d", &i)
+		arrived.Done()
+		<-hold[i]
+		fmt.Fprintf(w, `{"result":{"data":%d}}`, i)
+	})
+	h := endpoint(t, Config{Endpoint: b.URL, Headers: []string{"x-i"}}).RPC()
+	defer h.Close()
+	got := make([]chan answer[hook.RPCResult], n)
+	for i := range n {
+		got[i] = make(chan answer[hook.RPCResult], 2)
+		q := &hook.RPCRequest{Client: someone()}
+		q.Client.Headers = hook.Header{{Name: "X-I", Value: fmt.Sprint(i)}}
+		h.Ask(q, func(a *hook.RPCResult, err error) { got[i] <- answer[hook.RPCResult]{a, err} })
+	}
+	arrived.Wait()
+	for i := n - 1; i >= 0; i-- {
+		close(hold[i])
+		if a, err := wait(t, got[i]); err != nil || string(a.Data) != fmt.Sprint(i) {
+			t.Errorf("call %d: %v, %v", i, a, err)
+		}
+	}
+}
+
+// A client that has gone ends its call, and the backend notices.
+func TestACanceledCallEndsItsRequest(t *testing.T) {
+	began, noticed := make(chan struct{}), make(chan struct{})
+	b := newBackend(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(began)
+		<-r.Context().Done()
+		close(noticed)
+	})
+	h := endpoint(t, Config{Endpoint: b.URL}).Subscribe()
+	defer h.Close()
+	cancel := h.Ask(subscribing("news"), func(*hook.SubscribeResult, error) { t.Error("answered after it was canceled") })
+	<-began
+	cancel()
+	<-noticed
+	outcome(t, h, queue.Canceled)
+}
+
+func TestABackendIsNeverAskedMoreThanItsPlacesAllow(t *testing.T) {
+	var mu sync.Mutex
+	now, most := 0, 0
+	b := newBackend(t, func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		now++
+		most = max(most, now)
+		mu.Unlock()
+		time.Sleep(time.Millisecond)
+		mu.Lock()
+		now--
+		mu.Unlock()
+		io.WriteString(w, `{"result":{}}`)
+	})
+	h := endpoint(t, Config{Endpoint: b.URL, InFlight: 5, Wait: patience}).Connect()
+	defer h.Close()
+	c := make(chan answer[hook.ConnectResult], 500)
+	for range 500 {
+		h.Ask(&hook.ConnectRequest{Client: someone()}, func(a *hook.ConnectResult, err error) { c <- answer[hook.ConnectResult]{a, err} })
+	}
+	for range 500 {
+		if _, err := wait(t, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if most > 5 || b.conns.Load() > 5 {
+		t.Errorf("%d calls at a time, %d connections", most, b.conns.Load())
+	}
+}
+
+func TestMutualTLS(t *testing.T) {
+	server := newTLSBackend(t)
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	certificate := server.TLS.Certificates[0]
+	for name, c := range map[string]struct {
+		tls  *tls.Config
+		want bool
+	}{
+		"with a certificate":    {&tls.Config{RootCAs: roots, Certificates: []tls.Certificate{certificate}}, true},
+		"without a certificate": {&tls.Config{RootCAs: roots}, false},
+		"another authority":     {&tls.Config{RootCAs: x509.NewCertPool(), Certificates: []tls.Certificate{certificate}}, false},
+		"no configuration":      {nil, false},
+	} {
+		h := endpoint(t, Config{Endpoint: server.URL, TLS: c.tls}).Subscribe()
+		_, err := call(t, h, subscribing("news"))
+		if (err == nil) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+		if f, ok := errors.AsType[*hook.Failure](err); err != nil && (!ok || f.Outcome != queue.Refused) {
+			t.Errorf("%s: %#v", name, err)
+		}
+		h.Close()
+	}
+}
+
+func TestEndpointsThatCannotBeCalled(t *testing.T) {
+	for endpoint, want := range map[string]string{
+		"":                                      "there is no endpoint",
+		"grpc://backend:10000":                  "gRPC endpoint is not supported",
+		"backend:10000":                         "takes an endpoint for gRPC",
+		"127.0.0.1:3000/hook":                   "takes an endpoint for gRPC",
+		"ftp://u:secret@backend":                "not an http:// or https:// URL",
+		"http://":                               "no host",
+		"http:///hook":                          "no host",
+		"http://backend/#x":                     "fragment",
+		"http://u:secret\x00@backend":           "not an http:// or https:// URL",
+		"http://169.254.169.254/latest":         "169.254.169.254 is an address at which clouds serve credentials",
+		"https://[fd00:ec2::254]:80/":           "fd00:ec2::254 is an address",
+		"http://[::ffff:169.254.169.254]":       "is an address",
+		"http://[::ffff:a9fe:a9fe%25eth0]/":     "is an address",
+		"http://[64:ff9b::169.254.169.254]:80/": "is an address",
+	} {
+		err := CheckEndpoint(endpoint)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", endpoint, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: a password in %v", endpoint, err)
+		}
+		if _, err := New(Config{Endpoint: endpoint}); err == nil {
+			t.Errorf("%q: New accepts it", endpoint)
+		}
+	}
+	for _, endpoint := range []string{"http://backend:3000/hook?a=b", "https://u:p@backend", "HTTP://10.0.0.1", "http://[::1]:1/", "http://169.254.1.1"} {
+		if err := CheckEndpoint(endpoint); err != nil {
+			t.Errorf("%q: %v", endpoint, err)
+		}
+	}
+}
+
+func TestCredentialsOfAURL(t *testing.T) {
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) })
+	h := endpoint(t, Config{Endpoint: strings.Replace(b.URL, "http://", "http://me:secret@", 1) + "/hook?key=hidden"}).Subscribe()
+	defer h.Close()
+	_, err := call(t, h, subscribing("news"))
+	if err == nil || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "hidden") || strings.Contains(err.Error(), "me:") {
+		t.Errorf("the error is %v", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if diff := cmp.Diff([]string{"Basic bWU6c2VjcmV0"}, b.header["Authorization"]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A body's buffer is used again only when nothing reads it any more.
+func TestABodyThatIsStillRead(t *testing.T) {
+	b := newBody()
+	b.bytes = append(b.bytes, "hello"...)
+	first, second := b.open(), b.open()
+	b.release()
+	first.Close()
+	first.Close()
+	if b.refs.Load() != 1 {
+		t.Fatalf("%d references", b.refs.Load())
+	}
+	got, err := io.ReadAll(second)
+	if err != nil || string(got) != "hello" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := first.Read(make([]byte, 1)); err != http.ErrBodyReadAfterClose {
+		t.Errorf("after Close: %v", err)
+	}
+	second.Close()
+	if b.refs.Load() != 0 {
+		t.Errorf("%d references", b.refs.Load())
+	}
+}
+
+// Under the race detector: calls that are canceled at any moment leave no body in use.
+func TestCallsThatAreCanceledAtAnyMoment(t *testing.T) {
+	b := newBackend(t, says(`{"result":{}}`))
+	h := endpoint(t, Config{Endpoint: b.URL, InFlight: 8, Binary: true}).Publish()
+	data := []byte(strings.Repeat("x", 20_000))
+	var all sync.WaitGroup
+	for g := range 8 {
+		all.Go(func() {
+			for i := range 40 {
+				done := make(chan struct{})
+				cancel := h.Ask(&hook.PublishRequest{Client: someone(), Data: data}, func(*hook.PublishResult, error) { close(done) })
+				ctx, stop := context.WithTimeout(context.Background(), time.Duration(g*i)*time.Microsecond)
+				select {
+				case <-done:
+				case <-ctx.Done():
+				}
+				stop()
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	h.Close()
+}
