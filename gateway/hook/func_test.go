@@ -60,10 +60,6 @@ func TestAnswersOfFunctions(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}, nil, ErrTimeout, queue.Timeout},
-		"a decision at the deadline": {func(ctx context.Context, _ *PublishRequest) (*PublishResult, error) {
-			<-ctx.Done()
-			return nil, reply
-		}, nil, ErrTimeout, queue.Timeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -1,25 +1,60 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"sluice/gateway/hook"
 )
 
-// replies is a backend that costs as little as possible: it answers whatever comes at once, so
-// that what is measured is the client.
-func replies(b *testing.B) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// repliesVariable makes a process of this test a backend.
+const repliesVariable = "SLUICE_TEST_REPLIES"
+
+// replies starts a backend that answers whatever comes at once, in a process of its own, so that
+// the CPU time of this process is that of the client.
+func replies(b *testing.B) (url string) {
+	backend := exec.Command(os.Args[0])
+	backend.Env = append(os.Environ(), repliesVariable+"=1")
+	in, err := backend.StdinPipe()
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { l.Close() })
+	out, err := backend.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := backend.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		in.Close()
+		backend.Wait() // ignored: it has nothing to say
+	})
+	address, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	return "http://" + strings.TrimSpace(address) + "/hook"
+}
+
+// serveReplies is the backend. It ends with its standard input.
+func serveReplies() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(l.Addr())
 	const body = `{"result":{"user":"u7","expire_at":1900000000}}`
 	response := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 47\r\n\r\n" + body)
 	go func() {
@@ -45,7 +80,16 @@ func replies(b *testing.B) string {
 			}()
 		}
 	}()
-	return "http://" + l.Addr().String() + "/hook"
+	io.Copy(io.Discard, os.Stdin) // ignored: it has ended
+}
+
+// cpu returns the CPU time of this process.
+func cpu() time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		panic(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 var benchRequest = &hook.ConnectRequest{
@@ -67,6 +111,7 @@ func BenchmarkHook(b *testing.B) {
 			answer := func(_ *hook.ConnectResult, err error) { done <- err }
 			b.ReportAllocs()
 			b.ResetTimer()
+			before := cpu()
 			for i := range b.N {
 				if i >= n {
 					if err := <-done; err != nil {
@@ -78,6 +123,7 @@ func BenchmarkHook(b *testing.B) {
 			for range min(n, b.N) {
 				<-done
 			}
+			b.ReportMetric(float64(cpu()-before)/1e3/float64(b.N), "cpu-us/op")
 			b.StopTimer()
 			h.Close()
 			e.Close()
@@ -94,6 +140,7 @@ func BenchmarkNetHTTP(b *testing.B) {
 			places := make(chan struct{}, n)
 			b.ReportAllocs()
 			b.ResetTimer()
+			before := cpu()
 			for range b.N {
 				places <- struct{}{}
 				go func() {
@@ -123,6 +170,7 @@ func BenchmarkNetHTTP(b *testing.B) {
 			for range n {
 				places <- struct{}{}
 			}
+			b.ReportMetric(float64(cpu()-before)/1e3/float64(b.N), "cpu-us/op")
 			b.StopTimer()
 			client.CloseIdleConnections()
 		})

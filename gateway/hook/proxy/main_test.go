@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,7 +16,13 @@ import (
 	"sluice/poller/leaktest"
 )
 
-func TestMain(m *testing.M) { leaktest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(repliesVariable) != "" {
+		serveReplies()
+		return
+	}
+	leaktest.Main(m)
+}
 
 // patience bounds every wait for something that must happen.
 const patience = 30 * time.Second

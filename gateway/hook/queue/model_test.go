@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,13 +28,18 @@ type task struct {
 	rig  *rig
 	ends chan ending
 
-	runs, refusals int
-	why            Outcome
-	canceled       bool
+	canceled bool
+
+	mu sync.Mutex // for the race detector: a timer's goroutine has no order with the test's
+	// Guarded by mu.
+	nRuns, nRefusals int
+	reason           Outcome
 }
 
 func (x *task) Run() (Outcome, bool) {
-	x.runs++
+	x.mu.Lock()
+	x.nRuns++
+	x.mu.Unlock()
 	r := x.rig
 	r.begun <- x
 	e := <-x.ends
@@ -45,8 +51,28 @@ func (x *task) Run() (Outcome, bool) {
 }
 
 func (x *task) Refuse(why Outcome) {
-	x.refusals++
-	x.why = why
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.nRefusals++
+	x.reason = why
+}
+
+func (x *task) runs() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.nRuns
+}
+
+func (x *task) refusals() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.nRefusals
+}
+
+func (x *task) why() Outcome {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.reason
 }
 
 // rig is a queue in a test, with the tasks that were submitted to it.
@@ -106,12 +132,12 @@ func (r *rig) rest() {
 func (r *rig) exactlyOnce() {
 	r.Helper()
 	for _, x := range r.all {
-		n := x.runs + x.refusals
+		n := x.runs() + x.refusals()
 		if x.canceled {
 			n++
 		}
 		if n != 1 {
-			r.Errorf("task %d ran %d times, was refused %d times, canceled: %t", x.id, x.runs, x.refusals, x.canceled)
+			r.Errorf("task %d ran %d times, was refused %d times, canceled: %t", x.id, x.runs(), x.refusals(), x.canceled)
 		}
 	}
 }
@@ -251,7 +277,7 @@ func (r *rig) compare(m *model) {
 		running = append(running, x.id)
 	}
 	for _, x := range r.all {
-		if x.refusals > 0 {
+		if x.refusals() > 0 {
 			refused = append(refused, x.id)
 		}
 	}
@@ -309,7 +335,7 @@ func FuzzQueueWithBreaker(f *testing.F) {
 				r.endAll()
 			}
 			x := r.submit(1)
-			if x.runs != 1 || r.Stats().Open {
+			if x.runs() != 1 || r.Stats().Open {
 				t.Errorf("the breaker did not close: %+v", r.Stats())
 			}
 			r.endAll()

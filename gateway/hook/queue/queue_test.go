@@ -40,22 +40,22 @@ func TestOneAddressHasItsShareAndAllHaveTheRest(t *testing.T) {
 		for range 3 {
 			r.submit(1)
 		}
-		if x := r.all[3]; x.refusals != 1 || x.why != Overload {
-			t.Errorf("beyond its share: %d refusals, %v", x.refusals, x.why)
+		if x := r.all[3]; x.refusals() != 1 || x.why() != Overload {
+			t.Errorf("beyond its share: %d refusals, %v", x.refusals(), x.why())
 		}
-		if x := other.submit(1); x.refusals != 1 {
+		if x := other.submit(1); x.refusals() != 1 {
 			t.Error("the share is not that of all queues together")
 		}
 		other.submit(2)
 		other.submit(3)
-		if x := r.submit(4); x.refusals != 1 || shared.Used() != 4 {
-			t.Errorf("beyond the bound: %d refusals, %d places taken", x.refusals, shared.Used())
+		if x := r.submit(4); x.refusals() != 1 || shared.Used() != 4 {
+			t.Errorf("beyond the bound: %d refusals, %d places taken", x.refusals(), shared.Used())
 		}
 		if !r.Cancel(&r.all[1].Entry) || r.Cancel(&r.all[1].Entry) {
 			t.Error("a task is canceled twice")
 		}
 		r.all[1].canceled = true
-		if x := other.submit(4); x.refusals != 0 {
+		if x := other.submit(4); x.refusals() != 0 {
 			t.Error("a canceled task keeps its place")
 		}
 		r.endAll()
@@ -74,17 +74,17 @@ func TestWhatWaitsTooLongIsRefused(t *testing.T) {
 		second := r.submit(1)
 		time.Sleep(400*time.Millisecond - 1)
 		r.rest()
-		if first.refusals != 0 {
+		if first.refusals() != 0 {
 			t.Error("refused too early")
 		}
 		time.Sleep(1)
 		r.rest()
-		if first.refusals != 1 || first.why != Overload || second.refusals != 0 {
-			t.Errorf("after its time: %d refusals, %v; of the next: %d", first.refusals, first.why, second.refusals)
+		if first.refusals() != 1 || first.why() != Overload || second.refusals() != 0 {
+			t.Errorf("after its time: %d refusals, %v; of the next: %d", first.refusals(), first.why(), second.refusals())
 		}
 		time.Sleep(600 * time.Millisecond)
 		r.rest()
-		if second.refusals != 1 {
+		if second.refusals() != 1 {
 			t.Error("the second is not refused")
 		}
 		if s := r.Stats(); s.Queued != 0 || s.Outcomes[Overload] != 2 {
@@ -99,7 +99,7 @@ func TestTheBreakerOpensProbesAndCloses(t *testing.T) {
 		r := newRig(t, Config{InFlight: 4, Breaker: BreakerConfig{Calls: 10, Probes: 2}})
 		do := func(e ending) *task {
 			x := r.submit(1)
-			if x.runs > 0 {
+			if x.runs() > 0 {
 				r.end(x, e)
 			}
 			return x
@@ -125,34 +125,34 @@ func TestTheBreakerOpensProbesAndCloses(t *testing.T) {
 		if s := r.Stats(); !s.Open || s.Opened != 1 || s.Queued != 0 {
 			t.Errorf("with half of ten failed: %+v", s)
 		}
-		if queued.why != Breaker || queued.refusals != 1 {
-			t.Errorf("what waits is not refused: %v", queued.why)
+		if queued.why() != Breaker || queued.refusals() != 1 {
+			t.Errorf("what waits is not refused: %v", queued.why())
 		}
-		if x := do(away); x.why != Breaker {
+		if x := do(away); x.why() != Breaker {
 			t.Error("what comes is not refused")
 		}
 		time.Sleep(1500 * time.Millisecond)
 		probe := r.submit(1)
-		if probe.runs != 1 {
+		if probe.runs() != 1 {
 			t.Fatal("no probe after one and a half times the delay")
 		}
-		if x := r.submit(1); x.why != Breaker {
-			t.Errorf("all places are taken, and it is not refused: %v", x.why)
+		if x := r.submit(1); x.why() != Breaker {
+			t.Errorf("all places are taken, and it is not refused: %v", x.why())
 		}
 		r.end(running[1], away) // from before: counts for nothing
 		second := r.submit(1)
-		if x := r.submit(1); second.runs != 1 || x.why != Breaker {
-			t.Errorf("a second probe, and a third one: %d, %v", second.runs, x.why)
+		if x := r.submit(1); second.runs() != 1 || x.why() != Breaker {
+			t.Errorf("a second probe, and a third one: %d, %v", second.runs(), x.why())
 		}
 		r.end(second, ending{o: Canceled})
 		second = r.submit(1)
 		r.end(probe, ending{})
-		if x := r.submit(1); x.why != Breaker || !r.Stats().Open {
+		if x := r.submit(1); x.why() != Breaker || !r.Stats().Open {
 			t.Error("closed although only one of two probes has succeeded")
 		}
 		r.end(second, away)
 		time.Sleep(1000 * time.Millisecond) // less than half of twice the delay
-		if x := do(away); x.why != Breaker {
+		if x := do(away); x.why() != Breaker {
 			t.Error("it did not open for longer")
 		}
 		time.Sleep(2 * time.Second)
@@ -228,10 +228,10 @@ func TestAClosedQueueRefuses(t *testing.T) {
 		waits := r.submit(1)
 		r.Close()
 		r.rest()
-		if waits.why != Overload || waits.refusals != 1 || r.budget.Used() != 0 {
+		if waits.why() != Overload || waits.refusals() != 1 || r.budget.Used() != 0 {
 			t.Error("what waits is not refused")
 		}
-		if x := r.submit(1); x.refusals != 1 {
+		if x := r.submit(1); x.refusals() != 1 {
 			t.Error("what comes is not refused")
 		}
 		r.endAll()
