@@ -309,6 +309,9 @@ func (g *Giving) Given(over time.Duration) {
 	time.AfterFunc(over, func() { g.set.post(hurry{}) }) // also where closes back up
 }
 
+// hasMoved reports whether another process has the loop's connections.
+func (l *Loop) hasMoved() bool { return l.drain != nil && l.drain.why == ReasonMoved }
+
 // letGo forgets a connection that another process has. Nothing is said of it, to its protocol or to its client.
 func (c *Conn) letGo() {
 	l := c.loop

@@ -83,3 +83,62 @@ func TestHandOverThatFailsWhileTheEngineIsAway(t *testing.T) {
 		reader.WantEach("they are published, once and in order", []string{"one", "two"})
 	}
 }
+
+// A question that loops are asked while they are frozen is not answered by loops that have nothing any more.
+func TestHandOverOfAQuestion(t *testing.T) {
+	if *clienttest.OverTLS {
+		t.Skip("connections with TLS cannot be handed over")
+	}
+	t.Parallel()
+	for _, complete := range []bool{true, false} {
+		a, b := startLoops(t, loopsConfig{Loops: 3}), startLoops(t, loopsConfig{})
+		clienttest.Dial(t, a, "/ws/x")
+		out := &relay{t: t, to: b.set.Take(), r: rand.New(rand.NewPCG(1, 9)), all: map[uint64]bool{}}
+		g, passed := a.set.Give(out)
+		clienttest.Receive(t, "all to be passed", passed)
+		ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
+		defer cancel()
+		if err := g.Freeze(ctx); err != nil {
+			t.Fatal(err)
+		}
+		type answer struct {
+			connections int
+			err         error
+		}
+		answered := make(chan answer)
+		go func() {
+			var all answer
+			for n, err := range EachLoop(ctx, a.set, func(l *Loop) int { return len(l.conns) }) {
+				all.connections, all.err = all.connections+n, err
+			}
+			answered <- all
+		}()
+		clienttest.WaitFor(t, "the loops to be asked", func() bool {
+			asked := true
+			for _, l := range a.all {
+				asked = asked && !l.inbox.empty()
+			}
+			return asked
+		})
+		if complete {
+			records := g.Save(nil)
+			if err := b.space.Restore(a.space.Snapshot().Rest(nil)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := out.to.Load(records); err != nil {
+				t.Fatal(err)
+			}
+			out.to.Start()
+			g.Given(0)
+		} else {
+			out.to.Abandon()
+			g.Thaw()
+		}
+		switch got := clienttest.Receive(t, "an answer", answered); {
+		case complete && got.err != ErrStopping:
+			t.Errorf("handed over: %+v, want %v", got, ErrStopping)
+		case !complete && got != answer{connections: 1}:
+			t.Errorf("not handed over: %+v, want 1 connection", got)
+		}
+	}
+}

@@ -142,7 +142,6 @@ func (o *Old) Thaw() {
 // Given implements handover.Old.
 func (o *Old) Given() {
 	o.given = true
-	o.giving.Given(o.Retire)
 	network, address := "", ""
 	if len(o.Internal) > 0 {
 		at := o.Internal[0].Addr()
@@ -153,7 +152,9 @@ func (o *Old) Given() {
 			edge.LetGo(l)
 		}
 	})
-	o.Publisher.Gate.Shut() // after requests are known to be done elsewhere
+	// After requests are known to be done elsewhere: those that have asked the loops, too.
+	o.giving.Given(o.Retire)
+	o.Publisher.Gate.Shut()
 }
 
 // Stragglers implements handover.Old.
