@@ -254,7 +254,7 @@ func TestLoopTimeDoesNotDrift(t *testing.T) {
 			Tick{}.Deliver(l)
 		}
 		want := 100 * every / time.Second
-		if got := time.Duration(l.now-timeBegun); (got - want).Abs() > 1 {
+		if got := time.Duration(l.now - timeBegun); (got - want).Abs() > 1 {
 			t.Errorf("a tick every %v: %d seconds are counted after %d", every, got, want)
 		}
 	}
