@@ -95,7 +95,7 @@ func (d *drain) run(ctx context.Context) error {
 	before := d.Usage()
 	began := time.Now()
 	wait(ctx, d.Baseline)
-	d.setTimes("baseline_", c.Report().Latency)
+	d.Result.setTimes("baseline_", c.Report().Latency)
 	if early := d.cuts(); len(early) > 0 {
 		return fmt.Errorf("%d connections were closed before the server was stopped", len(early))
 	}
@@ -171,21 +171,12 @@ func (d *drain) report() {
 		res.Set("closes_mean", mean)
 		res.Set("closes_ratio", float64(most)/mean)
 	}
-	d.setTimes("back_", rep.Back)
-	d.setTimes("", rep.Latency)
+	res.setTimes("back_", rep.Back)
+	res.setTimes("", rep.Latency)
 	for _, l := range d.crowd.fleet.loops {
 		l.do(func() { res.addCloses(l.closes) })
 	}
 	if rep.Told+rep.Unrecovered > 0 {
 		res.Notes = append(res.Notes, "clients were told that they may have missed messages: do the nodes share their channels, and do the channels keep a history?")
 	}
-}
-
-func (d *drain) setTimes(prefix string, t Times) {
-	if t.Count == 0 {
-		return
-	}
-	d.Result.Set(prefix+"p50", t.P50.Seconds())
-	d.Result.Set(prefix+"p99", t.P99.Seconds())
-	d.Result.Set(prefix+"max", t.Max.Seconds())
 }

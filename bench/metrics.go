@@ -218,7 +218,7 @@ var scenarios = map[string][]group{
 			{"connections", count, "clients"},
 			{"upgrades", count, "upgrades"},
 			{"moved", count, "connections moved, in each of them"},
-			{"secure", count, "connections with TLS, told to reconnect"},
+			{"secure", count, "connections with TLS, which do not move"},
 			{"freeze_p50", seconds, "freeze, p50"},
 			{"freeze_max", seconds, "freeze, max"},
 			{"took_p50", seconds, "until the new process serves, p50"},
@@ -235,6 +235,19 @@ var scenarios = map[string][]group{
 			{"foreign", count, "messages from other publishers"},
 			{"presence_missing", count, "sessions missing in the presence of their channel"},
 			{"pause_beyond", seconds, "longest wait of a client, beyond the one before"},
+		}},
+		{"clients with TLS", []metric{
+			{"closed", count, "connections closed"},
+			{"asked", count, "with a close code that asks to reconnect"},
+			{"returned", count, "came back"},
+			{"back_p50", seconds, "from the close until back, p50"},
+			{"back_p99", seconds, "from the close until back, p99"},
+			{"back_max", seconds, "from the close until back, max"},
+			{"recovered", count, "subscriptions recovered"},
+			{"unrecovered", count, "subscriptions not recovered, as the client was told"},
+			{"told", count, "messages missed, as the client was told"},
+			{"refused", count, "publications refused"},
+			{"unknown", count, "publications without a receipt"},
 		}},
 		{"from sending a message until it is back, of some clients, before", latencyMetrics("baseline_probe_")},
 		{"the same during upgrades", latencyMetrics("probe_")},
@@ -383,6 +396,16 @@ func (r *Result) setLatency(prefix string, h *hdr.Histogram) {
 		r.Set(prefix+p.name, float64(h.ValueAtPercentile(p.at))/1e6)
 	}
 	r.Set(prefix+"max", float64(h.Max())/1e6)
+}
+
+// setTimes reports the percentiles of durations.
+func (r *Result) setTimes(prefix string, t Times) {
+	if t.Count == 0 {
+		return
+	}
+	r.Set(prefix+"p50", t.P50.Seconds())
+	r.Set(prefix+"p99", t.P99.Seconds())
+	r.Set(prefix+"max", t.Max.Seconds())
 }
 
 // format prints a value for people.

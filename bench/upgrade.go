@@ -21,6 +21,8 @@ type UpgradeOptions struct {
 	Serve       []string      // more flags of the gateway
 	Connections int           // 10,000
 	Protocols   []Protocol    // which connections are spread over; Raw
+	Secure      bool          // clients have TLS, speak the Centrifugo protocol, and come back after each upgrade
+	History     int           // publications that channels keep; none
 	Rate        float64       // messages per second; none
 	Size        int           // payload bytes; 64
 	Upgrades    int           // in a row; 20
@@ -63,6 +65,9 @@ func Upgrade(ctx context.Context, o UpgradeOptions) (*Result, error) {
 		o.Protocols = []Protocol{Raw}
 	}
 	o.Channel, o.Channels = upgradeChannel, 1
+	if o.Secure {
+		return upgradeSecure(ctx, o)
+	}
 	run, err := o.Begin("upgrade", o.Connections+probeConnections+2, o.check)
 	if err != nil {
 		return nil, err
@@ -75,6 +80,12 @@ func Upgrade(ctx context.Context, o UpgradeOptions) (*Result, error) {
 func (o *UpgradeOptions) check(f *Faults) {
 	f.AtLeast("--connections", o.Connections, len(o.Protocols))
 	f.Between("--upgrades", o.Upgrades, 1, 1000)
+	if o.History < 0 {
+		f.Add("--history is %d: use a number above zero", o.History)
+	}
+	if o.Secure && !(o.Rate > 0) {
+		f.Add("--tls needs a --rate: without messages, nothing can be lost or recovered")
+	}
 	f.Between("--size", o.Size, objectMin, sizeMax)
 	for _, p := range o.Protocols {
 		p.check(f)
@@ -96,7 +107,8 @@ func (u *upgradeRun) run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir) // ignored: it is a temporary directory
-	if err := u.start(ctx, dir); err != nil {
+	u.Show(func() string { return "starting the gateway" })
+	if u.gateway, err = u.start(ctx, dir); err != nil {
 		return err
 	}
 	defer u.gateway.stop()
@@ -123,21 +135,27 @@ func (u *upgradeRun) run(ctx context.Context) error {
 }
 
 // start starts the gateway.
-func (u *upgradeRun) start(ctx context.Context, dir string) (err error) {
-	u.Show(func() string { return "starting the gateway" })
-	if u.Program == "" {
-		if u.Program, err = os.Executable(); err != nil {
-			return err
+func (o *UpgradeOptions) start(ctx context.Context, dir string) (*lineage, error) {
+	program := o.Program
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			return nil, err
 		}
 	}
 	namespaces := filepath.Join(dir, "namespaces")
-	const text = `{"without_namespace":{"allow_subscribe_for_client":true,"allow_subscribe_for_anonymous":true,"presence":true,"history_size":0}}`
-	if err := os.WriteFile(namespaces, []byte(text), 0o600); err != nil {
-		return err
+	text := `{"without_namespace":{"allow_subscribe_for_client":true,"allow_subscribe_for_anonymous":true,"presence":true`
+	if o.History > 0 {
+		text += fmt.Sprintf(`,"history_size":%d,"history_ttl":"300s","force_recovery":true`, o.History)
+	}
+	if err := os.WriteFile(namespaces, []byte(text+"}}"), 0o600); err != nil {
+		return nil, err
 	}
 	flags := []string{"--insecure", "--raw", "publish", "--namespaces", namespaces, "--drain-duration", "off", "--log-format", "json"}
-	u.gateway, err = startLineage(ctx, u.Program, append(flags, u.Serve...))
-	return err
+	if o.Secure {
+		flags = append(flags, "--tls-listen", "127.0.0.1:0", "--tls-self-signed")
+	}
+	return startLineage(ctx, program, append(flags, o.Serve...))
 }
 
 // connect connects all clients.
