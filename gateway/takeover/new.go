@@ -1,9 +1,7 @@
 package takeover
 
 import (
-	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -65,7 +63,7 @@ func (n *New) Add(ids []uint64, fds []int) error { return n.taking.Add(ids, fds)
 func (n *New) Gone(ids []uint64) { n.taking.Gone(ids) }
 
 // Restore implements handover.New.
-func (n *New) Restore(piece []byte) error { return n.parts.Space.Restore(piece) }
+func (n *New) Restore(piece []byte) error { return n.restore(piece) }
 
 // Prepared implements handover.New.
 func (n *New) Prepared() error { return nil }
@@ -73,14 +71,7 @@ func (n *New) Prepared() error { return nil }
 // Load implements handover.New.
 func (n *New) Load(b []byte) (connections int, err error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // everybody waits: what is built stays, so that there is nothing to collect
-	if len(b) < 9 || b[0] != savedVersion || uint64(len(b)-9) < binary.BigEndian.Uint64(b[1:]) {
-		return 0, errors.New("what the other process has saved cannot be read")
-	}
-	rest, records := b[9:9+binary.BigEndian.Uint64(b[1:])], b[9+binary.BigEndian.Uint64(b[1:]):]
-	if err := n.parts.Space.Restore(rest); err != nil {
-		return 0, err
-	}
-	n.connections, err = n.taking.Load(records)
+	n.connections, err = n.load(b)
 	return n.connections, err
 }
 

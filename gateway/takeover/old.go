@@ -2,7 +2,6 @@ package takeover
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -31,6 +30,8 @@ type Old struct {
 	live     loop.Live
 	giving   *loop.Giving
 	snapshot *channel.Snapshot
+	copied   bool     // the parts are
+	pieces   [][]byte // of them, that are not yet handed over
 	files    []*os.File
 	frozen   bool
 	given    bool
@@ -102,10 +103,17 @@ func (o *Old) Copy(limit int) ([]byte, error) {
 	if err := o.giving.Err(); err != nil {
 		return nil, err
 	}
-	piece, more := o.snapshot.Copy(nil, limit)
-	if !more {
+	piece, more := o.snapshot.Copy([]byte{pieceChannels}, limit)
+	if more {
+		return piece, nil
+	}
+	if !o.copied {
+		o.copied, o.pieces = true, copyParts(o.Others)
+	}
+	if len(o.pieces) == 0 {
 		return nil, nil
 	}
+	piece, o.pieces = o.pieces[0], o.pieces[1:]
 	return piece, nil
 }
 
@@ -118,16 +126,8 @@ func (o *Old) Freeze(ctx context.Context) error {
 	return o.giving.Freeze(ctx)
 }
 
-// savedVersion is that of Save.
-const savedVersion = 1
-
 // Save implements handover.Old.
-func (o *Old) Save() ([]byte, error) {
-	b := append([]byte{savedVersion}, 0, 0, 0, 0, 0, 0, 0, 0) // the size of the next part
-	b = o.snapshot.Rest(b)
-	binary.BigEndian.PutUint64(b[1:], uint64(len(b)-9))
-	return o.giving.Save(b), nil
-}
+func (o *Old) Save() ([]byte, error) { return o.save(nil), nil }
 
 // Thaw implements handover.Old.
 func (o *Old) Thaw() {

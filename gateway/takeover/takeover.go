@@ -34,6 +34,8 @@ type Parts struct {
 	Logger    *slog.Logger
 	Names     setting.Names // what texts call settings
 
+	Others []Part
+
 	Version string // of the program
 	Node    string // the node's name
 	Backing string // what backs channels: only a process with the same can take over
