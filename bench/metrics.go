@@ -236,6 +236,13 @@ var scenarios = map[string][]group{
 			{"presence_missing", count, "sessions missing in the presence of their channel"},
 			{"pause_beyond", seconds, "longest wait of a client, beyond the one before"},
 		}},
+		{"clients whose publications wait", []metric{
+			{"parked", count, "publishers"},
+			{"parked_published", count, "published"},
+			{"parked_lost", count, "lost"},
+			{"parked_repeated", count, "repeated"},
+			{"parked_reordered", count, "reordered"},
+		}},
 		{"clients with TLS", []metric{
 			{"closed", count, "connections closed"},
 			{"asked", count, "with a close code that asks to reconnect"},

@@ -21,6 +21,7 @@ type UpgradeOptions struct {
 	Serve       []string      // more flags of the gateway
 	Connections int           // 10,000
 	Protocols   []Protocol    // which connections are spread over; Raw
+	Parked      int           // more clients, which publish faster than their channel accepts; none
 	Secure      bool          // clients have TLS, speak the Centrifugo protocol, and come back after each upgrade
 	History     int           // publications that channels keep; none
 	Rate        float64       // messages per second; none
@@ -45,6 +46,7 @@ type upgradeRun struct {
 	clock      clock
 	fleets     []*fleet
 	prober     *prober
+	parked     *parked // nil: none
 	publishers []publisher
 	mark       mark
 
@@ -68,7 +70,7 @@ func Upgrade(ctx context.Context, o UpgradeOptions) (*Result, error) {
 	if o.Secure {
 		return upgradeSecure(ctx, o)
 	}
-	run, err := o.Begin("upgrade", o.Connections+probeConnections+2, o.check)
+	run, err := o.Begin("upgrade", o.Connections+o.Parked+probeConnections+3, o.check)
 	if err != nil {
 		return nil, err
 	}
@@ -82,6 +84,10 @@ func (o *UpgradeOptions) check(f *Faults) {
 	f.Between("--upgrades", o.Upgrades, 1, 1000)
 	if o.History < 0 {
 		f.Add("--history is %d: use a number above zero", o.History)
+	}
+	f.Between("--parked", o.Parked, 0, streamsMost)
+	if o.Secure && o.Parked > 0 {
+		f.Add("--parked and --tls cannot be combined")
 	}
 	if o.Secure && !(o.Rate > 0) {
 		f.Add("--tls needs a --rate: without messages, nothing can be lost or recovered")
@@ -152,6 +158,9 @@ func (o *UpgradeOptions) start(ctx context.Context, dir string) (*lineage, error
 		return nil, err
 	}
 	flags := []string{"--insecure", "--raw", "publish", "--namespaces", namespaces, "--drain-duration", "off", "--log-format", "json"}
+	if o.Parked > 0 {
+		flags = append(flags, "--channel-rate", fmt.Sprintf("%d/s", o.parkedRate()))
+	}
 	if o.Secure {
 		flags = append(flags, "--tls-listen", "127.0.0.1:0", "--tls-self-signed")
 	}
@@ -188,8 +197,16 @@ func (u *upgradeRun) connect(ctx context.Context) error {
 	}
 	t := at(JSON) // whose publishers do not get what is published
 	var err error
-	if u.prober, err = newProber(ctx, u.Run, t, u.clock); err != nil || u.Rate == 0 {
+	if u.prober, err = newProber(ctx, u.Run, t, u.clock); err != nil {
 		return err
+	}
+	if u.Parked > 0 {
+		if u.parked, err = u.newParked(ctx, t, u.Parked); err != nil {
+			return err
+		}
+	}
+	if u.Rate == 0 {
+		return nil
 	}
 	for _, post := range []string{"", "http://" + u.gateway.internal + "/publish/" + upgradeChannel} {
 		p, err := newPublisher(ctx, t, post)
@@ -208,6 +225,9 @@ func (u *upgradeRun) disconnect() {
 	if u.prober != nil {
 		u.prober.close()
 	}
+	if u.parked != nil {
+		u.parked.close()
+	}
 	for _, f := range u.fleets {
 		f.close() // ignored: the figures have been taken
 	}
@@ -220,6 +240,8 @@ const phaseSpare = 4
 type upgradePhase struct {
 	all    *account // of the fleets together
 	probes *account
+	parked *account // nil: none
+	cut    int64    // parked publishers
 }
 
 // phase publishes and probes for the length of a phase, and for as long as meanwhile takes, which may be nil.
@@ -258,7 +280,11 @@ func (u *upgradeRun) phase(ctx context.Context, number uint8, what string, meanw
 	}
 	running.Go(func() { probes.sendings[0] = probing.publish(publishing, whole{u.prober}, 0) })
 	var err error
-	if meanwhile != nil {
+	var parked *account
+	if u.parked != nil {
+		parked, err = u.parked.begin(u.clock, s.mark)
+	}
+	if meanwhile != nil && err == nil {
 		err = meanwhile(ctx)
 	}
 	if err == nil {
@@ -266,7 +292,11 @@ func (u *upgradeRun) phase(ctx context.Context, number uint8, what string, meanw
 	}
 	stop()
 	running.Wait()
-	return u.settle(ctx, all, probes, before, err)
+	outcome, err := u.settle(ctx, all, probes, before, err)
+	if outcome.parked = parked; parked != nil {
+		outcome.cut = u.parked.end(ctx, parked, u.CatchUp)
+	}
+	return outcome, err
 }
 
 // settle waits for what was published, and adds up.
@@ -295,7 +325,7 @@ func (u *upgradeRun) settle(ctx context.Context, all, probes *account, before Us
 	u.prober.fleet.settle(probes)
 	all.used = u.Since(before)
 	all.elapsed = time.Duration(u.clock.now() - all.start)
-	return &upgradePhase{all, probes}, err
+	return &upgradePhase{all: all, probes: probes}, err
 }
 
 // whole is a publisher whose messages are sent whole when the phase ends.
@@ -371,6 +401,10 @@ func (u *upgradeRun) report(base, then *upgradePhase) {
 	res.setLatency("probe_", then.probes.latency)
 	beyond := func(base, then *hdr.Histogram) float64 { return max(0, float64(then.Max()-base.Max())/1e6) }
 	res.Set("pause_beyond", max(beyond(base.probes.latency, then.probes.latency), beyond(base.all.latency, a.latency)))
+	if p := then.parked; p != nil {
+		res.SetCounts(map[string]int64{"parked": int64(p.streams), "parked_published": int64(p.published), "parked_lost": p.lost, "parked_repeated": p.repeated, "parked_reordered": p.reordered})
+		res.Set("disconnected", res.Metrics["disconnected"]+float64(then.cut))
+	}
 	u.reportHandovers()
 	res.Set("generator_cpu_percent", 100*a.used.own.Seconds()/a.elapsed.Seconds())
 	for _, f := range u.fleets {
