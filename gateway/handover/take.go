@@ -215,6 +215,9 @@ func (t *taking) message(m *received) (final bool, err error) {
 		}
 		return false, t.send(begin(kindTaken))
 	case kindComplete:
+		if err := m.end(0); err != nil {
+			return false, err
+		}
 		if err := t.n.Prepared(); err != nil {
 			return false, err
 		}
