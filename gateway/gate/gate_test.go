@@ -44,7 +44,7 @@ func waits(t *testing.T, g *Gate, n int) {
 
 func TestHeldGateKeepsEverybodyOut(t *testing.T) {
 	g := new(Gate)
-	if !g.Enter(nil) || !g.Enter(nil) || !g.Wait(nil) {
+	if first, second := g.Enter(nil), g.Enter(nil); !first || !second || !g.Wait(nil) {
 		t.Fatal("the gate is not open")
 	}
 	held := make(chan struct{})
