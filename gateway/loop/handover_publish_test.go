@@ -8,6 +8,35 @@ import (
 	"sluice/gateway/clienttest"
 )
 
+// frozen hands the connections of one set over to another as far as that the old loops are frozen.
+func frozen(t *testing.T, from, to *loops, settle func(context.Context) error) (*Giving, *Taking) {
+	t.Helper()
+	out := &relay{t: t, to: to.set.Take(), r: rand.New(rand.NewPCG(1, 9)), all: map[uint64]bool{}}
+	g, passed := from.set.Give(out)
+	g.Settle = settle
+	clienttest.Receive(t, "all to be passed", passed)
+	ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
+	defer cancel()
+	if err := g.Freeze(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return g, out.to
+}
+
+// completed completes what frozen has begun.
+func completed(t *testing.T, from, to *loops, g *Giving, taking *Taking) {
+	t.Helper()
+	if err := to.space.Restore(from.space.Snapshot().Rest(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := taking.Load(g.Save(nil)); err != nil {
+		t.Fatal(err)
+	}
+	to.space.Restored()
+	taking.Start()
+	g.Given(0)
+}
+
 // Once an engine has answered everything, nothing more is published in the old process: its answer would come too late.
 func TestHandOverPublishesNothingBehindTheLastAnswer(t *testing.T) {
 	if *clienttest.OverTLS {
@@ -21,23 +50,15 @@ func TestHandOverPublishesNothingBehindTheLastAnswer(t *testing.T) {
 		c := clienttest.Dial(t, a, "/ws/x?echo=off")
 		c.Send(clienttest.Text("one") + clienttest.Text("two") + clienttest.Text("three"))
 		first := store.next(t)
-		out := &relay{t: t, to: b.set.Take(), r: rand.New(rand.NewPCG(1, 9)), all: map[uint64]bool{}}
-		g, passed := a.set.Give(out)
-		clienttest.Receive(t, "all to be passed", passed)
-		g.Settle = func(context.Context) error {
+		g, taking := frozen(t, a, b, func(context.Context) error {
 			first.answer(a.space, nil)
 			return nil
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
-		defer cancel()
-		if err := g.Freeze(ctx); err != nil {
-			t.Fatal(err)
-		}
+		})
 		if n := len(store.got); n != 0 {
 			t.Errorf("%d messages were published that nobody awaits", n)
 		}
 		if !complete {
-			out.to.Abandon()
+			taking.Abandon()
 			g.Thaw()
 			for _, text := range []string{"one", "two", "three"} {
 				if text != "one" {
@@ -47,15 +68,7 @@ func TestHandOverPublishesNothingBehindTheLastAnswer(t *testing.T) {
 			}
 			continue
 		}
-		if err := b.space.Restore(a.space.Snapshot().Rest(nil)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := out.to.Load(g.Save(nil)); err != nil {
-			t.Fatal(err)
-		}
-		b.space.Restored()
-		out.to.Start()
-		g.Given(0)
+		completed(t, a, b, g, taking)
 		reader.WantEach("all are published, once and in order", []string{"one", "two", "three"})
 		c.Settle(b)
 	}
@@ -93,14 +106,7 @@ func TestHandOverOfAQuestion(t *testing.T) {
 	for _, complete := range []bool{true, false} {
 		a, b := startLoops(t, loopsConfig{Loops: 3}), startLoops(t, loopsConfig{})
 		clienttest.Dial(t, a, "/ws/x")
-		out := &relay{t: t, to: b.set.Take(), r: rand.New(rand.NewPCG(1, 9)), all: map[uint64]bool{}}
-		g, passed := a.set.Give(out)
-		clienttest.Receive(t, "all to be passed", passed)
-		ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
-		defer cancel()
-		if err := g.Freeze(ctx); err != nil {
-			t.Fatal(err)
-		}
+		g, taking := frozen(t, a, b, nil)
 		type answer struct {
 			connections int
 			err         error
@@ -108,7 +114,7 @@ func TestHandOverOfAQuestion(t *testing.T) {
 		answered := make(chan answer)
 		go func() {
 			var all answer
-			for n, err := range EachLoop(ctx, a.set, func(l *Loop) int { return len(l.conns) }) {
+			for n, err := range EachLoop(t.Context(), a.set, func(l *Loop) int { return len(l.conns) }) {
 				all.connections, all.err = all.connections+n, err
 			}
 			answered <- all
@@ -121,17 +127,9 @@ func TestHandOverOfAQuestion(t *testing.T) {
 			return asked
 		})
 		if complete {
-			records := g.Save(nil)
-			if err := b.space.Restore(a.space.Snapshot().Rest(nil)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := out.to.Load(records); err != nil {
-				t.Fatal(err)
-			}
-			out.to.Start()
-			g.Given(0)
+			completed(t, a, b, g, taking)
 		} else {
-			out.to.Abandon()
+			taking.Abandon()
 			g.Thaw()
 		}
 		switch got := clienttest.Receive(t, "an answer", answered); {

@@ -162,6 +162,7 @@ func (t *Taking) Load(b []byte) (connections int, err error) {
 		return 0, fmt.Errorf("loop: %d connections were passed, and %d have records", len(t.conns), connections)
 	}
 	return connections, t.onAll(func(l *Loop) error {
+		l.readClock() // it has waited since Take
 		for _, one := range records[l.index] {
 			x, err := readRecord(one.record, len(logs), len(variants))
 			if err == nil {
