@@ -194,16 +194,23 @@ func TestEveryPoint(t *testing.T) {
 	}
 }
 
-// TestRefused has the new process refuse: the old one names the reason, and serves.
+// TestRefused has a new process that cannot take over: the old one names the reason, and serves.
 func TestRefused(t *testing.T) {
-	r := newRig(t, "", envNeeds+"=a protocol that is off")
-	c := dial(t, r.address)
-	r.give()
-	if l, want := r.line("gave"), "the new process refuses: a protocol that is off is not supported"; !strings.HasSuffix(l, want) {
-		t.Errorf("%q, want %q", l, want)
-	}
-	if pid := c.ask(); pid != r.pid {
-		t.Errorf("process %d answers, want %d", pid, r.pid)
+	for _, test := range []struct{ name, env, want string }{
+		{"configuration", envNeeds + "=a protocol that is off", "the new process refuses: a protocol that is off is not supported"},
+		{"format", envLeast + "=2", "handover: the new process (new) takes formats 2 to 3, and not 1, which this one (old) has"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t, "", test.env)
+			c := dial(t, r.address)
+			r.give()
+			if l := r.line("gave"); !strings.HasSuffix(l, test.want) {
+				t.Errorf("%q, want %q", l, test.want)
+			}
+			if pid := c.ask(); pid != r.pid {
+				t.Errorf("process %d answers, want %d", pid, r.pid)
+			}
+		})
 	}
 }
 

@@ -123,11 +123,14 @@ func (f *freezing) giveUp() {
 // take builds the connections in the new loops.
 func (f *freezing) take(rest, records []byte) {
 	f.t.Helper()
-	if err := f.to.space.Restore(rest); err != nil {
-		f.t.Fatal(err)
+	err := f.to.space.Restore(rest)
+	n := 0
+	if err == nil {
+		n, err = f.out.to.Load(records)
 	}
-	n, err := f.out.to.Load(records)
 	if err != nil {
+		f.out.to.goOn() // so that the loops can be stopped
+		f.giving.Thaw()
 		f.t.Fatal(err)
 	}
 	if n != len(f.out.all) {
