@@ -14,6 +14,7 @@ import (
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/backing"
 	"sluice/gateway/handover"
+	"sluice/gateway/ops"
 	"sluice/gateway/route"
 	"sluice/gateway/takeover"
 	"sluice/poller"
@@ -198,8 +199,14 @@ func (s *Server) parts() takeover.Parts {
 	if form != backing.Memory {
 		settle, up = s.settle, s.awaitEngine
 	}
+	others := []takeover.Part{
+		{Name: "counters", Save: func(dst []byte) []byte { return ops.AppendTotals(dst, s.snapshot()) }, Load: s.before.Load},
+		{Name: "sessions", Save: s.sessions.Save, Load: s.sessions.Load},
+		{Name: "idempotency", Copy: s.api.Copy, Save: s.api.Save, Load: s.api.Load},
+	}
 	return takeover.Parts{
-		Node: s.engine.Name, Settle: settle, Up: up,
+		Others: others,
+		Node:   s.engine.Name, Settle: settle, Up: up,
 		Set: s.set, Space: s.space, Edge: s.edge, Publisher: s.publisher, Relay: s.relay, Logger: s.cfg.Logger, Names: s.names,
 		Version: s.cfg.Version, Backing: form.String(), Off: off, MaxConnections: s.cfg.MaxConnections, MaxChannels: s.cfg.MaxChannels,
 		Compression: s.cfg.Compression == CompressionShared,

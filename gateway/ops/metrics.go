@@ -10,6 +10,8 @@ import (
 // happen, each loop its own, and are put together only when somebody asks: no label is looked up
 // and no counter is shared on the way of a message.
 type Snapshot struct {
+	Before *Totals // of the processes from which this one has taken over; nil for none
+
 	Version, Commit string // of the program; empty if not known
 
 	Loops      []Loop
@@ -119,22 +121,21 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	s := c()
 	for i := range Metrics {
 		m := &Metrics[i]
-		m.collect(s, sink{m, ch})
+		m.each(s, func(t total) {
+			if t.histogram != nil {
+				ch <- t.histogram.metric(m.desc, t.labels...)
+			} else {
+				ch <- prometheus.MustNewConstMetric(m.desc, valueTypes[m.Type], t.value, t.labels...)
+			}
+		})
 	}
-}
-
-// sink takes the values of one metric.
-type sink struct {
-	metric *Metric
-	ch     chan<- prometheus.Metric
 }
 
 var valueTypes = map[string]prometheus.ValueType{"gauge": prometheus.GaugeValue, "counter": prometheus.CounterValue}
 
-func (to sink) value(v float64, labels ...string) {
-	to.ch <- prometheus.MustNewConstMetric(to.metric.desc, valueTypes[to.metric.Type], v, labels...)
-}
+// sink takes the values of one metric.
+type sink func(total)
 
-func (to sink) histogram(h *Histogram, labels ...string) {
-	to.ch <- h.metric(to.metric.desc, labels...)
-}
+func (to sink) value(v float64, labels ...string) { to(total{labels: labels, value: v}) }
+
+func (to sink) histogram(h *Histogram, labels ...string) { to(total{labels: labels, histogram: h}) }
