@@ -262,6 +262,7 @@ var scenarios = map[string][]group{
 		{"the same during upgrades", latencyMetrics("")},
 		{"server", []metric{
 			{"cpu_per_moved", seconds, "CPU per connection moved, of both processes"},
+			{"copied", bytesUnit, "histories, copied before the freeze"},
 			{"records", bytesUnit, "records of all connections"},
 			{"records_per_connection", bytesUnit, "the same per connection"},
 			{"rss_before", bytesUnit, "memory of the last old process (VmRSS)"},

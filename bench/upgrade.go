@@ -2,8 +2,10 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,7 +25,8 @@ type UpgradeOptions struct {
 	Protocols   []Protocol    // which connections are spread over; Raw
 	Parked      int           // more clients, which publish faster than their channel accepts; none
 	Secure      bool          // clients have TLS, speak the Centrifugo protocol, and come back after each upgrade
-	History     int           // publications that channels keep; none
+	History     int           // publications that the channel keeps; none
+	Fill        int64         // bytes that other channels keep; none
 	Rate        float64       // messages per second; none
 	Size        int           // payload bytes; 64
 	Upgrades    int           // in a row; 20
@@ -82,12 +85,12 @@ func Upgrade(ctx context.Context, o UpgradeOptions) (*Result, error) {
 func (o *UpgradeOptions) check(f *Faults) {
 	f.AtLeast("--connections", o.Connections, len(o.Protocols))
 	f.Between("--upgrades", o.Upgrades, 1, 1000)
-	if o.History < 0 {
-		f.Add("--history is %d: use a number above zero", o.History)
+	if o.History < 0 || o.Fill < 0 {
+		f.Add("--history and --fill must be above zero")
 	}
 	f.Between("--parked", o.Parked, 0, streamsMost)
-	if o.Secure && o.Parked > 0 {
-		f.Add("--parked and --tls cannot be combined")
+	if o.Secure && (o.Parked > 0 || o.Fill > 0) {
+		f.Add("--tls cannot be combined with --parked and --fill")
 	}
 	if o.Secure && !(o.Rate > 0) {
 		f.Add("--tls needs a --rate: without messages, nothing can be lost or recovered")
@@ -119,7 +122,7 @@ func (u *upgradeRun) run(ctx context.Context) error {
 	}
 	defer u.gateway.stop()
 	defer u.disconnect()
-	if err := u.connect(ctx); err != nil {
+	if err := errors.Join(u.fill(ctx), u.connect(ctx)); err != nil {
 		return err
 	}
 	base, err := u.phase(ctx, 1, "baseline", nil)
@@ -154,7 +157,8 @@ func (o *UpgradeOptions) start(ctx context.Context, dir string) (*lineage, error
 	if o.History > 0 {
 		text += fmt.Sprintf(`,"history_size":%d,"history_ttl":"300s","force_recovery":true`, o.History)
 	}
-	if err := os.WriteFile(namespaces, []byte(text+"}}"), 0o600); err != nil {
+	text += fmt.Sprintf(`},"namespaces":[{"name":"%s","history_size":%d,"history_ttl":"1h"}]}`, fillNamespace, fillEach)
+	if err := os.WriteFile(namespaces, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 	flags := []string{"--insecure", "--raw", "publish", "--namespaces", namespaces, "--drain-duration", "off", "--log-format", "json"}
@@ -165,6 +169,28 @@ func (o *UpgradeOptions) start(ctx context.Context, dir string) (*lineage, error
 		flags = append(flags, "--tls-listen", "127.0.0.1:0", "--tls-self-signed")
 	}
 	return startLineage(ctx, program, append(flags, o.Serve...))
+}
+
+// What other channels keep.
+const (
+	fillNamespace = "fill"
+	fillEach      = 32 // publications in each
+	fillSize      = 16 << 10
+)
+
+// fill publishes into channels of which nobody is a subscriber, and which keep it.
+func (u *upgradeRun) fill(ctx context.Context) error {
+	payload := make([]byte, fillSize)
+	for i := range payload {
+		payload[i] = 'a' + byte(rand.IntN(26))
+	}
+	n := int(u.Fill / fillSize)
+	u.Show(func() string { return "filling channels" })
+	p := newHTTPPublisher("", target{timeout: u.Timeout, tls: new(tls.Config)})
+	defer p.close()
+	return parallel(ctx, 2, n, func(ctx context.Context, i int) error {
+		return p.post(ctx, fmt.Sprintf("http://%s/publish/%s:%d", u.gateway.internal, fillNamespace, i/fillEach), payload)
+	})
 }
 
 // connect connects all clients.
@@ -425,11 +451,12 @@ func (u *upgradeRun) reportHandovers() {
 	moved, secure := u.upgrades[0].Moved, 0
 	var frozen, took []time.Duration
 	var cpu time.Duration
-	var records, above int64
+	var records, copied, above int64
 	sum := 0
 	for i, r := range u.upgrades {
 		moved, secure, sum = min(moved, r.Moved), max(secure, r.Secure), sum+r.Moved
 		frozen, took, cpu, records = append(frozen, r.Frozen), append(took, r.Took), cpu+r.cpu, max(records, r.Records)
+		copied = max(copied, r.Copied)
 		if i < len(u.after) {
 			above = max(above, r.peak-r.before-u.after[i])
 		}
@@ -442,6 +469,7 @@ func (u *upgradeRun) reportHandovers() {
 	res.Set("freeze_max", frozen[len(frozen)-1].Seconds())
 	res.Set("took_p50", took[(len(took)-1)/2].Seconds())
 	res.Set("took_max", took[len(took)-1].Seconds())
+	res.Set("copied", float64(copied))
 	res.Set("records", float64(records))
 	if sum > 0 {
 		res.Set("records_per_connection", float64(records)/float64(max(moved, 1)))
