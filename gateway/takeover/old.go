@@ -30,6 +30,7 @@ type Old struct {
 	live     loop.Live
 	giving   *loop.Giving
 	snapshot *channel.Snapshot
+	room     []byte   // for the next piece of what channels keep
 	copied   bool     // the parts are
 	pieces   [][]byte // of them, that are not yet handed over
 	files    []*os.File
@@ -103,10 +104,14 @@ func (o *Old) Copy(limit int) ([]byte, error) {
 	if err := o.giving.Err(); err != nil {
 		return nil, err
 	}
-	piece, more := o.snapshot.Copy([]byte{pieceChannels}, limit)
-	if more {
+	if o.room == nil {
+		o.room = make([]byte, 0, limit+limit/4)
+	}
+	piece, more := o.snapshot.Copy(append(o.room[:0], pieceChannels), limit)
+	if o.room = piece; more {
 		return piece, nil
 	}
+	o.room = nil
 	if !o.copied {
 		o.copied, o.pieces = true, copyParts(o.Others)
 	}
