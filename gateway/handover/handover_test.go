@@ -64,7 +64,7 @@ func newRig(t *testing.T, plan string, env ...string) *rig {
 // line waits for a line that begins so.
 func (r *rig) line(begin string) string {
 	r.t.Helper()
-	late := time.After(60 * time.Second)
+	late := time.After(30 * time.Second)
 	for {
 		select {
 		case l, ok := <-r.lines:
