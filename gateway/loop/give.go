@@ -268,7 +268,10 @@ func (g *Giving) Thaw() {
 	g.set.encoders.pause(false)
 	g.release(func(l *Loop) {
 		l.passing, l.silent = nil, false
-		l.retries, l.silenced = append(l.retries, l.silenced...), nil
+		for _, m := range l.silenced {
+			l.Post(m)
+		}
+		l.silenced = nil
 		for _, c := range l.conns {
 			c.bits &^= bitPassed
 		}

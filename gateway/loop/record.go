@@ -71,6 +71,15 @@ func (g *Giving) Save(dst []byte) []byte {
 		dst = s.saveLog(dst, log, logs[log])
 	}
 	var one []byte
+	for _, k := range s.keepers() {
+		for _, l := range s.loops {
+			if one = k.SaveLoop(one[:0], l); len(one) > 0 {
+				dst = binary.AppendUvarint(append(dst, 1), uint64(l.index))
+				dst = saved.AppendBytes(saved.AppendBytes(dst, k.name), one)
+			}
+		}
+	}
+	dst = append(dst, 0)
 	for _, l := range s.loops {
 		for _, c := range l.conns {
 			if c.has(bitPassed) {
@@ -80,6 +89,22 @@ func (g *Giving) Save(dst []byte) []byte {
 		}
 	}
 	return dst
+}
+
+// keeper is a protocol that keeps something for its loops, under the name of one of its variants.
+type keeper struct {
+	Keeper
+	name string
+}
+
+func (s *Set) keepers() (all []keeper) {
+	for _, v := range s.cfg.Variants {
+		k, ok := v.Protocol.(Keeper)
+		if ok && !slices.ContainsFunc(all, func(x keeper) bool { return x.name == v.Name }) {
+			all = append(all, keeper{k, v.Name})
+		}
+	}
+	return all
 }
 
 // savedLogs returns the logs of all loops' groups.

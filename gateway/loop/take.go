@@ -145,6 +145,15 @@ func (t *Taking) Load(b []byte) (connections int, err error) {
 	for i := range logs {
 		logs[i].channel, logs[i].tail = string(r.Bytes()), r.View()
 	}
+	kept := make([][]func(*Loop) error, len(t.set.loops))
+	for r.Byte() != 0 {
+		i, name, b := r.Uint()%uint64(len(kept)), string(r.Bytes()), r.View()
+		for _, k := range t.set.keepers() {
+			if k.name == name {
+				kept[i] = append(kept[i], func(l *Loop) error { return k.LoadLoop(l, b) })
+			}
+		}
+	}
 	records := make([][]takenRecord, len(t.set.loops))
 	for r.More() {
 		one := r.View()
@@ -170,6 +179,11 @@ func (t *Taking) Load(b []byte) (connections int, err error) {
 			}
 			if err != nil {
 				return fmt.Errorf("connection %d: %w", one.c.id, err)
+			}
+		}
+		for _, load := range kept[l.index] {
+			if err := load(l); err != nil {
+				return err
 			}
 		}
 		return nil
