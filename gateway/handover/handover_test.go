@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ type rig struct {
 func newRig(t *testing.T, plan string, env ...string) *rig {
 	t.Helper()
 	r := &rig{t: t, cmd: exec.Command(os.Args[0], "-test.run=^$"), lines: make(chan string, 1000)}
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with all new processes
 	r.cmd.Env = append(append(os.Environ(), envToy+"=127.0.0.1:0", envPlan+"="+plan), env...)
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -48,12 +50,8 @@ func newRig(t *testing.T, plan string, env ...string) *rig {
 		}
 	}()
 	t.Cleanup(func() {
-		r.cmd.Process.Kill()
+		unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL) // ignored: all have ended
 		r.cmd.Wait()
-		for r.pid > 0 && r.pid != r.cmd.Process.Pid { // the new one is an orphan now
-			unix.Kill(r.pid, unix.SIGKILL)
-			r.pid = 0
-		}
 		for range r.lines {
 		}
 	})
