@@ -28,6 +28,9 @@ const (
 	DefaultWithin   = 2 * time.Minute
 )
 
+// leastSpread is the least time over which connections are closed for that to be called even or not.
+const leastSpread = 3 * time.Second
+
 // drain is a run under way.
 type drain struct {
 	DrainOptions
@@ -164,12 +167,17 @@ func (d *drain) report() {
 	})
 	if n := len(d.closes); n > 0 {
 		first, last := d.closes[0], d.closes[n-1]
-		most, mean := mostWithin(d.closes, time.Second), float64(n)/max(last-first, time.Second).Seconds()
+		took := last - first
+		most, mean := mostWithin(d.closes, time.Second), float64(n)/max(took, time.Second).Seconds()
 		res.Set("first_close", first.Seconds())
 		res.Set("last_close", last.Seconds())
 		res.Set("closes_most", float64(most))
 		res.Set("closes_mean", mean)
-		res.Set("closes_ratio", float64(most)/mean)
+		if took >= leastSpread {
+			res.Set("closes_ratio", float64(most)/mean)
+		} else { // one second is the average, or nearly so, however uneven it is
+			res.Notes = append(res.Notes, fmt.Sprintf("all connections were closed within %v, so that closes_ratio was not measured: is the server's drain off, or too short?", took.Round(time.Millisecond)))
+		}
 	}
 	res.setTimes("back_", rep.Back)
 	res.setTimes("", rep.Latency)
