@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"sluice/gateway/control"
 	"sluice/gateway/ops"
@@ -102,7 +103,8 @@ func (s *Server) snapshot() *ops.Snapshot {
 		HeldLogs: s.budget.Used(), HeldHistory: s.historyBudget.Used(), HeldEncoding: s.space.Encoding(), Channels: s.space.Channels(),
 		Published: s.publisher.Accepted(), PushedBack: s.publisher.PushedBack.Load(), KernelMemory: -1,
 	}
-	out.UpgradesFailed, out.TakenOver = s.upgrades.failed.Load(), s.upgrades.taken.Load()
+	out.Upgrades, out.Upgrading, out.UpgradesFailed = s.upgrades.done.Load(), s.upgrades.running(), s.upgrades.failed.Load()
+	out.TakenOver, out.TakenOverFreeze = s.upgrades.taken.Load(), time.Duration(s.upgrades.frozen.Load())
 	squeezed := s.compressors.Stats()
 	out.CompressedFrom, out.CompressedTo, out.CompressorsBusy = squeezed.In, squeezed.Out, squeezed.Busy
 	if s.cfg.CertificateExpiry != nil {

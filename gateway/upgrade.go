@@ -61,8 +61,10 @@ type upgrading struct {
 	ended  chan struct{}           // guarded by mu: closed when it does not run any more
 	over   bool                    // guarded by mu: no other may begin
 
+	done   atomic.Uint64 // by which this process has taken over: 1 or 0
 	failed atomic.Uint64
 	taken  atomic.Int64 // connections that this process has taken over
+	frozen atomic.Int64 // nanoseconds in which nobody was served then
 }
 
 // begin begins one.
@@ -96,6 +98,13 @@ func (u *upgrading) abort(why error) bool {
 	if u.cancel != nil {
 		u.cancel(why)
 	}
+	return u.cancel != nil
+}
+
+// running reports whether one is under way.
+func (u *upgrading) running() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	return u.cancel != nil
 }
 
@@ -290,7 +299,11 @@ func TakeOver(inherited *os.File, t Takeover) error {
 	}
 	n.Serve = func(listeners map[string]net.Listener, connections int, taken bool) {
 		served = true
+		if taken {
+			server.upgrades.done.Store(1)
+		}
 		server.upgrades.taken.Store(int64(connections))
+		server.upgrades.frozen.Store(int64(n.Frozen))
 		t.Serve(listeners, connections, taken)
 	}
 	hello := handover.Hello{Version: t.Version, Least: takeover.OldestTaken, Most: takeover.Format, Descriptors: limit}

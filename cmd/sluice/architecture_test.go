@@ -51,7 +51,7 @@ var arrows = []arrow{
 	{dir: "gateway/control", may: "gateway/loop gateway/channel gateway/access gateway/api gateway/engine gateway/ops gateway/setting gateway/sampling",
 		why: "acts on all loops, as the API's node and as what ops asks; publishes through the engine's Publisher, and asks the engine"},
 	{dir: "gateway/handover", may: "gateway/saved poller syscall", why: "the protocol of two processes, and not what they hand over; the poller for sockets with descriptors and files in memory; syscall for rights"},
-	{dir: "gateway/takeover", may: "gateway/handover gateway/edge gateway/loop gateway/channel gateway/engine gateway/ops gateway/saved gateway/setting", why: "a server's parts as package handover passes them: it knows all of them, and none of them knows it"},
+	{dir: "gateway/takeover", may: "gateway/handover gateway/edge gateway/loop gateway/channel gateway/engine gateway/ops gateway/saved gateway/setting poller", why: "a server's parts as package handover passes them: it knows all of them, and none of them knows it; the poller for the clock that both processes share"},
 	{dir: "gateway/gate", why: "stops what others enter: a lock and a channel"},
 	{dir: "gateway/ops", may: "gateway/cgroup gateway/gate gateway/saved gateway/ops/console", why: "serves what it is given: it is the last to be asked and knows no connection"},
 	{dir: "gateway/ops/console", may: "gateway/asset gateway/saved", why: "files, and sessions of browsers: it does not know what it guards"},

@@ -42,17 +42,20 @@ func TestUpgradeKeepsCountersSessionsAndKeys(t *testing.T) {
 		}
 		return string(answer)
 	}
-	published := regexp.MustCompile(`(?m)^sluice_publications_total\{source="api"\} (\d+)$`)
-	serving := regexp.MustCompile(`process (\d+) serves`)
-	count := func() int {
+	metric := func(name string) float64 {
 		t.Helper()
-		m := published.FindStringSubmatch(ask("GET", "/metrics", ""))
+		m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindStringSubmatch(ask("GET", "/metrics", ""))
 		if m == nil {
-			t.Fatal("no publications in the metrics")
+			t.Fatalf("no %s in the metrics", name)
 		}
-		n, _ := strconv.Atoi(m[1]) // digits
-		return n
+		v, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
 	}
+	serving := regexp.MustCompile(`process (\d+) serves`)
+	count := func() int { return int(metric(`sluice_publications_total{source="api"}`)) }
 	ask("POST", "/login", `{"key":"sesame"}`)
 	const publication = `{"channel":"news","data":1,"idempotency_key":"once"}`
 	first := ask("POST", "/api/publish", publication)
@@ -76,6 +79,9 @@ func TestUpgradeKeepsCountersSessionsAndKeys(t *testing.T) {
 		}
 		if got := count(); got != want {
 			t.Errorf("%d publications after upgrade %d, want %d", got, n, want)
+		}
+		if upgrades, froze := metric("sluice_upgrades_total"), metric("sluice_taken_over_freeze_seconds"); int(upgrades) != n+1 || froze <= 0 || froze > clitest.Patience.Seconds() {
+			t.Errorf("%v upgrades after upgrade %d, in which nobody was served for %v s", upgrades, n, froze)
 		}
 	}
 }

@@ -20,8 +20,11 @@ type Snapshot struct {
 	Closed, Dropped map[string]uint64 // connections, and publications not sent, by reason
 	Handshakes      map[string]uint64 // by outcome
 	Panics          uint64            // in handshakes
-	UpgradesFailed  uint64            // of this process to a new one
-	TakenOver       int64             // connections, from another process
+	Upgrading       bool              // to a new process
+	Upgrades        uint64            // by which this process has taken over: 1 or 0
+	UpgradesFailed  uint64
+	TakenOver       int64 // connections, from another process
+	TakenOverFreeze time.Duration
 
 	Secured, Resumed        uint64    // TLS handshakes, full and resumed
 	CertificateExpiry       time.Time // zero for no certificate

@@ -37,8 +37,9 @@ func (m *Metric) each(s *Snapshot, put func(t total)) {
 		seen[text] = true
 		put(now.plus(before[text]))
 	})
-	for text, t := range before { // such as those of a loop that there is no more
-		if !seen[text] {
+	for text, t := range before {
+		// A loop that there is no more would be one that is stuck.
+		if !seen[text] && !slices.Contains(m.Labels, "loop") {
 			put(t)
 		}
 	}

@@ -6,9 +6,11 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"sluice/gateway/handover"
 	"sluice/gateway/loop"
+	"sluice/poller"
 )
 
 // New is the process that takes a server over. It implements handover.New.
@@ -21,7 +23,10 @@ type New struct {
 	Serve func(listeners map[string]net.Listener, connections int, taken bool)
 	// Freed is called when the other process has nothing any more.
 	Freed func()
+	// Frozen is for how long nobody was served, when Serve is called.
+	Frozen time.Duration
 
+	froze       time.Duration // when that began: poller.Monotonic
 	parts       *Parts
 	taking      *loop.Taking
 	listeners   map[string]net.Listener
@@ -81,6 +86,7 @@ func (n *New) Start() {
 		n.parts.Space.Restored()
 	}
 	n.taking.Start()
+	n.Frozen = poller.Monotonic() - n.froze
 	n.serve(true)
 }
 

@@ -12,6 +12,7 @@ import (
 	"sluice/gateway/edge"
 	"sluice/gateway/handover"
 	"sluice/gateway/loop"
+	"sluice/poller"
 )
 
 // descriptorSpare is how many descriptors the new process must have room for beside connections.
@@ -35,6 +36,7 @@ type Old struct {
 	pieces   [][]byte // of them, that are not yet handed over
 	files    []*os.File
 	frozen   bool
+	froze    time.Duration // when the freeze began: poller.Monotonic
 	given    bool
 }
 
@@ -124,7 +126,7 @@ func (o *Old) Copy(limit int) ([]byte, error) {
 
 // Freeze implements handover.Old.
 func (o *Old) Freeze(ctx context.Context) error {
-	o.frozen = true
+	o.frozen, o.froze = true, poller.Monotonic()
 	o.Relay.Hold()
 	o.Publisher.Gate.Hold()
 	o.Edge.Hold()

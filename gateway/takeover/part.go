@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"sluice/gateway/saved"
 )
@@ -58,7 +59,7 @@ func (n *New) restore(piece []byte) error {
 }
 
 func (n *New) loadPart(name string, b []byte) error {
-	for _, p := range n.parts.Others {
+	for _, p := range append(n.parts.Others[:len(n.parts.Others):len(n.parts.Others)], Part{Name: freezePart, Load: n.loadFreeze}) {
 		if p.Name == name {
 			if err := p.Load(b); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -68,6 +69,22 @@ func (n *New) loadPart(name string, b []byte) error {
 	return nil
 }
 
+// freezePart is a part of this package's own: when the freeze began, on the clock that both processes share.
+const (
+	freezePart    = "freeze"
+	freezeVersion = 1
+)
+
+func (o *Old) saveFreeze(dst []byte) []byte {
+	return binary.AppendUvarint(append(dst, freezeVersion), uint64(o.froze))
+}
+
+func (n *New) loadFreeze(b []byte) error {
+	r := saved.Read("the time of the freeze", b, freezeVersion)
+	n.froze = time.Duration(r.Uint())
+	return r.End()
+}
+
 // savedVersion is that of what is handed over in the freeze.
 const savedVersion = 1
 
@@ -75,8 +92,9 @@ const savedVersion = 1
 // connections.
 func (o *Old) save(dst []byte) []byte {
 	dst = saved.AppendPart(append(dst, savedVersion), o.snapshot.Rest)
-	dst = binary.AppendUvarint(dst, uint64(len(o.Others)))
-	for _, p := range o.Others {
+	parts := append(o.Others[:len(o.Others):len(o.Others)], Part{Name: freezePart, Save: o.saveFreeze})
+	dst = binary.AppendUvarint(dst, uint64(len(parts)))
+	for _, p := range parts {
 		dst = saved.AppendPart(saved.AppendBytes(dst, p.Name), p.Save)
 	}
 	return saved.AppendPart(dst, o.giving.Save)
