@@ -28,9 +28,10 @@ const (
 // Snapshot hands a space over. Its methods are called by one goroutine.
 type Snapshot struct {
 	space  *Space
-	shard  int        // the one that is being copied
-	due    []*Channel // of it
-	copied [spaceShards]map[string]copied
+	number uint32
+	shard  int                   // the one that is being copied
+	due    []*Channel            // of it
+	copied [spaceShards][]copied // lists, and no maps, as each channel is looked at while everybody waits
 }
 
 // copied is what the other process knows of a channel.
@@ -41,10 +42,13 @@ type copied struct {
 	floor         uint64
 	given, filled bool
 	read          bool
+	whole         bool // it was copied
 }
 
 // Snapshot begins to hand the space over.
-func (s *Space) Snapshot() *Snapshot { return &Snapshot{space: s, shard: -1} }
+func (s *Space) Snapshot() *Snapshot {
+	return &Snapshot{space: s, number: s.snapshots.Add(1), shard: -1}
+}
 
 // Copy appends some of the space's channels: about limit bytes, or more where one channel has more. It returns false
 // when all were appended before, and appends nothing.
@@ -83,30 +87,42 @@ func (n *Snapshot) next() {
 	sh := &n.space.shards[n.shard]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	n.copied[n.shard] = make(map[string]copied, len(sh.byName))
+	n.copied[n.shard] = make([]copied, 0, len(sh.byName))
 	for _, c := range sh.byName {
 		n.due = append(n.due, c)
 	}
 }
 
-// add appends a channel, or what is new of it. The shard's lock is held.
+// add appends a channel that was not copied before. The shard's lock is held.
 func (n *Snapshot) add(dst []byte, shard int, c *Channel, s *Scratch) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before, known := n.copied[shard][c.name]
-	now := copied{channel: c, at: Position{c.epoch, c.offset}, taken: c.taken, floor: c.history.floor, given: c.given, read: c.idle == nil}
+	now := copied{channel: c}
+	if dst, ok := n.append(dst, &now, s); ok {
+		n.copied[shard] = append(n.copied[shard], now)
+		c.snapshot = n.number
+		return dst
+	}
+	return dst
+}
+
+// append appends what is new of a channel that is not dead, and notes it. Its lock is held, and its shard's. It returns
+// false if there is nothing.
+func (n *Snapshot) append(dst []byte, known *copied, s *Scratch) (_ []byte, ok bool) {
+	c, before := known.channel, *known
+	now := copied{channel: c, at: Position{c.epoch, c.offset}, taken: c.taken, floor: c.history.floor, given: c.given, read: c.idle == nil, whole: true}
 	if a := c.remote; a != nil {
 		now.filled = a.filled
 		if !a.attached {
-			return dst // it holds nothing that its engine does not have
+			return dst, false // it holds nothing that its engine does not have
 		}
 	}
-	if c.dead || known && before == now {
-		return dst
+	if c.dead || before == now {
+		return dst, false
 	}
-	n.copied[shard][c.name] = now
+	*known = now
 	kind := snapChannel
-	if known && before.channel == c && before.at.Epoch == c.epoch {
+	if before.whole && before.at.Epoch == c.epoch {
 		kind = snapMore
 	}
 	dst = saved.AppendBytes(append(dst, kind), c.name)
@@ -143,7 +159,7 @@ func (n *Snapshot) add(dst []byte, shard int, c *Channel, s *Scratch) []byte {
 		}
 		dst = saved.AppendBytes(saved.AppendBytes(dst, p.Payload), p.Extra)
 	}
-	return dst
+	return dst, true
 }
 
 // Rest appends what has changed since Copy. Nothing is published any more, and no channel begins. One that is not read may
@@ -154,18 +170,28 @@ func (n *Snapshot) Rest(dst []byte) []byte {
 	var s Scratch
 	for i := range n.space.shards {
 		sh := &n.space.shards[i]
-		if n.copied[i] == nil {
-			n.copied[i] = make(map[string]copied)
-		}
 		sh.mu.Lock()
 		ended[i] = sh.ended
-		for name := range n.copied[i] {
-			if sh.byName[name] == nil {
-				dst = saved.AppendBytes(append(dst, snapEnded), name)
+		live := 0
+		for k := range n.copied[i] {
+			known := &n.copied[i][k]
+			c := known.channel
+			c.mu.Lock()
+			switch {
+			case !c.dead:
+				dst, _ = n.append(dst, known, &s)
+				live++
+			case sh.byName[c.name] == nil:
+				dst = saved.AppendBytes(append(dst, snapEnded), c.name)
 			}
+			c.mu.Unlock()
 		}
-		for _, c := range sh.byName {
-			dst = n.add(dst, i, c, &s)
+		if live < len(sh.byName) {
+			for _, c := range sh.byName {
+				if c.snapshot != n.number {
+					dst = n.add(dst, i, c, &s)
+				}
+			}
 		}
 		sh.mu.Unlock()
 	}

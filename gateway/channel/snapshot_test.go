@@ -293,3 +293,37 @@ func FuzzRestore(f *testing.F) {
 		m.Log().Channel().Publish(&Publication{Payload: []byte("after")}, new(Scratch), nil)
 	})
 }
+
+// BenchmarkRest completes a snapshot of 100,000 channels, of which few have changed: everybody waits for it.
+func BenchmarkRest(b *testing.B) {
+	const channels, changed = 100_000, 100
+	s := NewSpace(4<<10, channels, NewBudget(1<<30))
+	s.KeepHistory(History{Of: func(string) Keep { return Keep{Count: 5, TTL: 1000} }, Bytes: 2 << 10, Budget: NewBudget(1 << 30)}, 0)
+	scratch := new(Scratch)
+	publish := func(i int) {
+		c, err := s.Open(fmt.Sprintf("kept/%d", i))
+		if err == nil {
+			_, err = c.Publish(&Publication{Payload: []byte("x"), At: 1000}, scratch, nil)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	for i := range channels {
+		publish(i)
+	}
+	var piece, rest []byte
+	for b.Loop() {
+		b.StopTimer()
+		n := s.Snapshot()
+		for more := true; more; {
+			piece, more = n.Copy(piece[:0], 1<<20)
+		}
+		for i := range changed {
+			publish(i)
+		}
+		b.StartTimer()
+		rest = n.Rest(rest[:0])
+	}
+	b.ReportMetric(float64(len(rest)), "B")
+}
