@@ -146,7 +146,7 @@ func (r *upgradeReport) text() string {
 	if r.Secure > 0 {
 		s += fmt.Sprintf("  drained  %s connections with TLS, which cannot move: each is told to reconnect\n", cli.FormatCount(r.Secure))
 	}
-	return s + fmt.Sprintf("  copied   %s of channels and %s of connections\n", cli.AboutSize(r.Copied), cli.AboutSize(r.Records))
+	return s + fmt.Sprintf("  copied   %s before that, and %s in it\n", cli.AboutSize(r.Copied), cli.AboutSize(r.Records))
 }
 
 // runAbort ends an upgrade that is under way.

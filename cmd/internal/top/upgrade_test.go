@@ -54,10 +54,10 @@ func TestUpgradeReportIsForPeople(t *testing.T) {
 		"upgraded from v1 to v2: process 7 serves\n" +
 			"  moved    12,345 connections; nobody was served for 4.57ms of the 123ms that it took\n" +
 			"  drained  21 connections with TLS, which cannot move: each is told to reconnect\n" +
-			"  copied   2MiB of channels and 64KiB of connections\n": {From: "v1", To: "v2", PID: 7, Moved: 12345, Secure: 21, Copied: 2 << 20, Records: 64 << 10, Frozen: 4567890, Took: 123456789},
+			"  copied   2MiB before that, and 64KiB in it\n": {From: "v1", To: "v2", PID: 7, Moved: 12345, Secure: 21, Copied: 2 << 20, Records: 64 << 10, Frozen: 4567890, Took: 123456789},
 		"upgraded from v1 to v2[2J: process 7 serves\n" +
 			"  moved    0 connections; nobody was served for 1ms of the 1ms that it took\n" +
-			"  copied   0B of channels and 0B of connections\n": {From: "v1", To: "v2\x1b[2J", PID: 7, Frozen: time.Millisecond, Took: time.Millisecond},
+			"  copied   0B before that, and 0B in it\n": {From: "v1", To: "v2\x1b[2J", PID: 7, Frozen: time.Millisecond, Took: time.Millisecond},
 	} {
 		if got := r.text(); got != want {
 			t.Errorf("the report is\n%s\nwant\n%s", got, want)
