@@ -111,7 +111,7 @@ type giving struct {
 // have ExtraFiles. Until the freeze, ctx ends the attempt. If it fails, the new process is dead and old goes on;
 // except with ErrLost.
 func Give(ctx context.Context, cmd *exec.Cmd, old Old, p Patience) (Report, error) {
-	return give(ctx, cmd, old, p, func(string) {})
+	return give(ctx, cmd, old, p, points("old"))
 }
 
 func give(ctx context.Context, cmd *exec.Cmd, old Old, p Patience, at func(string)) (Report, error) {

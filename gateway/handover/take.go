@@ -80,7 +80,7 @@ type taking struct {
 
 // Take takes over from the process at the other end of f, which it closes. It returns when the old process has
 // nothing more to say: with an error if this process does not serve and has to end.
-func Take(f *os.File, h Hello, n New) error { return take(f, h, n, func(string) {}) }
+func Take(f *os.File, h Hello, n New) error { return take(f, h, n, points("new")) }
 
 func take(f *os.File, h Hello, n New, at func(string)) error {
 	return (&taking{n: n, parent: os.Getppid(), at: at}).take(f, h)
