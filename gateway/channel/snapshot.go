@@ -338,19 +338,41 @@ func (s *Space) Restored() {
 }
 
 // AppendTail appends what the log has for a subscriber at a cursor that the reader holds, up to the log's head: in the
-// other process it is at cursor 0. ok is false if some of it is gone from the log.
-func (r *Reader) AppendTail(dst []byte, cursor uint64) (_ []byte, ok bool) {
+// other process it is at cursor 0. What lies below from, which is the cursor or what AppendFrames has returned, is left
+// out. ok is false if some of it is gone from the log.
+func (r *Reader) AppendTail(dst []byte, cursor, from uint64) (_ []byte, ok bool) {
 	l := r.log
 	l.channel.mu.Lock()
 	defer l.channel.mu.Unlock()
-	start, begin, head := dst, cursor, l.head.Load()
-	first, _ := r.look(cursor)
+	first, there := r.look(cursor)
+	if !there && cursor < l.head.Load() {
+		return dst, false
+	}
 	base, based := r.offset(&first, cursor)
 	if !based {
 		base = 0
 	}
+	start := dst
 	dst = binary.AppendUvarint(append(dst, snapshotVersion), base)
-	dst = binary.AppendUvarint(dst, max(l.reset, begin)-begin)
+	dst = binary.AppendUvarint(dst, max(l.reset, cursor)-cursor)
+	if dst, ok = r.appendFramesLocked(dst, from); !ok {
+		return start, false
+	}
+	return dst, true
+}
+
+// AppendFrames appends what the log has from a cursor on, which the reader holds, up to its head at end: for AppendTail, which
+// then leaves it out.
+func (r *Reader) AppendFrames(dst []byte, cursor uint64) (_ []byte, end uint64, ok bool) {
+	l := r.log
+	l.channel.mu.Lock()
+	defer l.channel.mu.Unlock()
+	dst, ok = r.appendFramesLocked(dst, cursor)
+	return dst, l.head.Load(), ok
+}
+
+func (r *Reader) appendFramesLocked(dst []byte, cursor uint64) (_ []byte, ok bool) {
+	start, head := dst, r.log.head.Load()
 	for cursor < head {
 		v, ok := r.look(cursor)
 		if !ok || v.head <= cursor || v.w == nil {
@@ -368,32 +390,51 @@ func (r *Reader) AppendTail(dst []byte, cursor uint64) (_ []byte, ok bool) {
 	return dst, true
 }
 
-// RestoreTail takes what AppendTail has appended in another process, into a log to which nothing was appended. r begins
-// below it, at cursor 0. Readers that join later do with Rewind, before anything is read.
-func (r *Reader) RestoreTail(b []byte) (base uint64, err error) {
-	s := saved.Read("a log", b, snapshotVersion)
+// RestoreTail takes what AppendTail has appended in another process, into a log to which nothing was appended; before is
+// what AppendFrames has, of which the first bytes of frames are skipped. r begins below it, at cursor 0. Readers that join
+// later do with Rewind, before anything is read.
+func (r *Reader) RestoreTail(tail, before []byte, skip uint64) (base uint64, err error) {
+	s := saved.Read("a log", tail, snapshotVersion)
 	l := r.log
 	l.channel.mu.Lock()
 	defer l.channel.mu.Unlock()
 	base = s.Uint()
 	reset := s.Uint()
+	first := saved.ReadPart("a copied log", before)
+	l.restoreLocked(first, skip)
+	l.restoreLocked(s, 0)
+	l.reset = reset
+	r.Rewind(base)
+	if err := first.End(); err != nil {
+		return base, err
+	}
+	return base, s.End()
+}
+
+// restoreLocked appends frames, but for those that make up the first bytes.
+func (l *Log) restoreLocked(s *saved.Reader, skip uint64) {
 	for s.More() {
 		offset, from, frame := s.Uint(), s.Uint(), s.View()
-		if len(frame) == 0 {
+		n := uint64(len(frame))
+		if n == 0 || skip > 0 && n > skip {
 			s.Fail()
-			break
+			return
+		}
+		if skip > 0 {
+			skip -= n
+			continue
 		}
 		if !l.holdsLocked(len(frame)) {
 			l.growLocked(len(frame), true)
 		}
 		if from >= fromFence {
-			l.fenced.Store(l.head.Load() + uint64(len(frame)))
+			l.fenced.Store(l.head.Load() + n)
 		}
 		l.appendLocked(frame, offset, from)
 	}
-	l.reset = reset
-	r.Rewind(base)
-	return base, s.End()
+	if skip > 0 {
+		s.Fail()
+	}
 }
 
 // Rewind takes a reader to the beginning of a log that RestoreTail, which returned base, has filled.

@@ -46,7 +46,7 @@ func savedSpace(t *testing.T) (s *Space, names []string, parts [3][]byte) {
 	publish(other, 1, true)
 	s.Leave(&ended.Reader)
 	parts[1] = n.Rest(nil)
-	parts[2], _ = passing.AppendTail(nil, 0)
+	parts[2], _ = passing.AppendTail(nil, 0, 0)
 	return s, []string{"kept/text", "kept/binary", "passing/text", "passing/ended"}, parts
 }
 
@@ -95,7 +95,7 @@ func TestSnapshotFile(t *testing.T) {
 		}
 	}
 	m := join(t, to, "passing/text", padded(1))
-	if _, err := m.RestoreTail(want[2]); err != nil {
+	if _, err := m.RestoreTail(want[2], nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	if got := m.Between(0, m.Log().Head(), 0); got != 3 {
@@ -124,7 +124,7 @@ func TestOtherSnapshots(t *testing.T) {
 				if i < 2 {
 					return s.Restore(b)
 				}
-				_, err := join(t, s, "passing/text", padded(1)).RestoreTail(b)
+				_, err := join(t, s, "passing/text", padded(1)).RestoreTail(b, nil, 0)
 				return err
 			}
 			if file == snapshotFile {

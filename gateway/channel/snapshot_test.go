@@ -182,7 +182,14 @@ func TestTail(t *testing.T) {
 		m, other := join(t, s, "kept/x", f), join(t, s, "kept/x", f)
 		c, scratch := m.Log().Channel(), new(Scratch)
 		cursor, at := uint64(0), int64(0)
+		var before []byte // what was copied in the midst
+		var copiedFrom, copiedTo uint64
 		for range 5 + r.IntN(60) {
+			if r.IntN(20) == 0 {
+				if b, to, ok := m.AppendFrames(nil, cursor); ok {
+					before, copiedFrom, copiedTo = b, cursor, to
+				}
+			}
 			p := Publication{Payload: bytes.Repeat([]byte("x"), r.IntN(200)), From: r.Uint64N(5)}
 			if at++; r.IntN(20) == 0 {
 				at += 3 // some are missing
@@ -200,7 +207,13 @@ func TestTail(t *testing.T) {
 				m.Served(cursor)
 			}
 		}
-		tail, ok := m.AppendTail(nil, cursor)
+		from, skip := cursor, uint64(0)
+		if copiedFrom <= cursor && cursor < copiedTo {
+			from, skip = copiedTo, cursor-copiedFrom
+		} else {
+			before = nil
+		}
+		tail, ok := m.AppendTail(nil, cursor, from)
 		if _, there := m.look(cursor); ok != there {
 			t.Fatalf("seed %d: the tail is there: %v, want %v", seed, ok, there)
 		}
@@ -213,7 +226,7 @@ func TestTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		first := join(t, to, "kept/x", f)
-		base, err := first.RestoreTail(tail)
+		base, err := first.RestoreTail(tail, before, skip)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -280,16 +293,18 @@ func FuzzRestore(f *testing.F) {
 	n := s.Snapshot()
 	piece, _ := n.Copy(nil, 1<<20)
 	m.Log().Channel().Publish(&Publication{Payload: []byte("more")}, new(Scratch), nil)
-	tail, _ := m.AppendTail(nil, 0)
-	f.Add(piece, n.Rest(nil), tail)
-	f.Fuzz(func(t *testing.T, piece, rest, tail []byte) {
+	tail, _ := m.AppendTail(nil, 0, 0)
+	before, end, _ := m.AppendFrames(nil, 0)
+	f.Add(piece, n.Rest(nil), tail, []byte(nil), uint64(0))
+	f.Add(piece, n.Rest(nil), tail[:4], before, end/2)
+	f.Fuzz(func(t *testing.T, piece, rest, tail, before []byte, skip uint64) {
 		s := snapSpaceOf(1 << 10)
 		if s.Restore(piece) == nil {
 			s.Restore(rest)
 		}
 		s.Restored()
 		m := join(t, s, "kept/a", padded(1))
-		m.RestoreTail(tail)
+		m.RestoreTail(tail, before, skip)
 		m.Log().Channel().Publish(&Publication{Payload: []byte("after")}, new(Scratch), nil)
 	})
 }

@@ -52,6 +52,10 @@ type Giving struct {
 
 	err atomic.Pointer[error]
 
+	// See give_logs.go. One loop at a time changes them, and nobody in the freeze.
+	copying []copying
+	copied  map[*channel.Log]copiedLog
+
 	parked sync.WaitGroup // loops that have not reached the next step of freezing
 	next   []chan func()  // for each loop: what a frozen one does; closed to go on
 	last   func(*Loop)    // what it does before it goes on; set before next is closed

@@ -19,6 +19,8 @@ type Taking struct {
 	set   *Set
 	do    []chan func() // for each loop: what it does meanwhile; closed to go on
 	conns map[uint64]added
+	// copied is what was copied of logs before the freeze, by the copies' numbers.
+	copied map[uint64][]byte
 }
 
 // added is a connection of which only the descriptor is there.
@@ -30,7 +32,7 @@ type added struct {
 // Take stops the loops, which have no connections, until Start.
 func (s *Set) Take() *Taking {
 	s.held.Store(true)
-	t := &Taking{set: s, conns: make(map[uint64]added)}
+	t := &Taking{set: s, conns: make(map[uint64]added), copied: make(map[uint64][]byte)}
 	for _, l := range s.loops {
 		do := make(chan func())
 		t.do = append(t.do, do)
@@ -143,7 +145,7 @@ func (t *Taking) Load(b []byte) (connections int, err error) {
 	variants := t.variants(r)
 	logs := make([]takenLog, r.Count())
 	for i := range logs {
-		logs[i].channel, logs[i].tail = string(r.Bytes()), r.View()
+		logs[i].read(r, t.copied)
 	}
 	kept := make([][]func(*Loop) error, len(t.set.loops))
 	for r.Byte() != 0 {
@@ -164,6 +166,7 @@ func (t *Taking) Load(b []byte) (connections int, err error) {
 		records[k.c.loop.index] = append(records[k.c.loop.index], takenRecord{k, one})
 		connections++
 	}
+	t.copied = nil
 	if err := r.End(); err != nil {
 		return 0, err
 	}
@@ -214,12 +217,25 @@ func (t *Taking) variants(r *saved.Reader) (all []*Variant) {
 // takenLog is a log of the other process.
 type takenLog struct {
 	channel string
+	before  []byte // what was copied before the freeze, but for the first bytes of frames
+	skip    uint64
 	tail    []byte
 
 	mu sync.Mutex
 	// Guarded by mu, set once a loop has joined it:
 	log  *channel.Log
 	base uint64
+}
+
+// read reads a log, of which a part may have been copied before.
+func (log *takenLog) read(r *saved.Reader, copied map[uint64][]byte) {
+	log.channel = string(r.Bytes())
+	if number := r.Uint(); number > 0 {
+		if log.before, log.skip = copied[number], r.Uint(); log.before == nil {
+			r.Fail()
+		}
+	}
+	log.tail = r.View()
 }
 
 // join subscribes a loop to the log, for a connection.
@@ -233,7 +249,7 @@ func (log *takenLog) join(c *Conn, f channel.Format) (g *Group, err error) {
 	case log.log == nil:
 		log.log = g.Log()
 		if len(log.tail) > 0 {
-			log.base, err = g.RestoreTail(log.tail)
+			log.base, err = g.RestoreTail(log.tail, log.before, log.skip)
 		}
 	case log.log != g.Log():
 		err = fmt.Errorf("channel %q: its log has another format than before", log.channel)

@@ -113,6 +113,10 @@ func (o *Old) Copy(limit int) ([]byte, error) {
 	if o.room = piece; more {
 		return piece, nil
 	}
+	piece, more, err := o.giving.CopyLogs(append(o.room[:0], pieceLogs), limit)
+	if o.room = piece; more || err != nil {
+		return piece, err
+	}
 	o.room = nil
 	if !o.copied {
 		o.copied, o.pieces = true, copyParts(o.Others)

@@ -26,6 +26,7 @@ type Part struct {
 const (
 	pieceChannels = iota
 	piecePart
+	pieceLogs
 )
 
 // copyParts appends pieces of the parts that are copied before the freeze.
@@ -46,6 +47,8 @@ func (n *New) restore(piece []byte) error {
 	switch kind, b := piece[0], piece[1:]; kind {
 	case pieceChannels:
 		return n.parts.Space.Restore(b)
+	case pieceLogs:
+		return n.taking.Restore(b)
 	case piecePart:
 		r := saved.ReadPart("a part of the gateway", b)
 		name, b := string(r.Bytes()), r.View()
