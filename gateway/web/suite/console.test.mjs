@@ -219,7 +219,7 @@ test("it shows an upgrade, and its operator stays logged in", async (t) => {
   assert.equal(await c.page.isVisible("#drain"), false);
   await writeFile(file, "");
   const upgraded = fetch(`http://${g.internal}/api/upgrade`, { method: "POST", headers: { "X-API-Key": key } });
-  await c.says("#drain-words", /^Upgrading: a new process is about to take over\. Clients are served as before\.$/);
+  await c.says("#drain:not([hidden]) #drain-words", /^Upgrading: a new process is about to take over\. Clients are served as before\.$/);
   assert.equal(await c.page.isVisible("#drain-bar"), false);
   await c.says("#state-words", /^Ready$/);
   if (process.env.SHOTS) await c.page.screenshot({ path: `${process.env.SHOTS}/console-upgrade.png` });

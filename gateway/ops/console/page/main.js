@@ -74,7 +74,7 @@ function tell({ ready, text }, now) {
 function drain() {
   const total = metrics.sum("sluice_drain_connections"), open = metrics.sum("sluice_connections"), bar = byId("drain-bar");
   const draining = metrics.sum("sluice_draining") > 0;
-  byId("drain").hidden = !draining && !metrics.sum("sluice_upgrading");
+  if ((byId("drain").hidden = !draining && !metrics.sum("sluice_upgrading"))) return;
   bar.hidden = !draining || !total;
   if (total) [bar.max, bar.value] = [total, Math.max(total - open, 0)];
   write(byId("drain-words"), !draining ? "Upgrading: a new process is about to take over. Clients are served as before."
