@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"sluice/gateway/clienttest"
 )
@@ -138,5 +139,47 @@ func TestHandOverOfAQuestion(t *testing.T) {
 		case !complete && got != answer{connections: 1}:
 			t.Errorf("not handed over: %+v, want 1 connection", got)
 		}
+	}
+}
+
+// A client that cannot be handed over is not heard any more: what it asks for is another process's to answer.
+func TestHandOverLeavesTLSUnread(t *testing.T) {
+	t.Parallel()
+	a, b := startLoopsTLS(t, loopsConfig{Loops: 1, PingInterval: -1}), startLoops(t, loopsConfig{PingInterval: -1})
+	a.pass(0)
+	var clients []*clienttest.Client
+	for range 40 {
+		clients = append(clients, clienttest.Dial(t, a, "/echo"))
+	}
+	g, taking := frozen(t, a, b, nil)
+	if _, err := taking.Load(g.Save(nil)); err != nil {
+		t.Fatal(err)
+	}
+	taking.Start()
+	g.Given(time.Hour)
+	a.quiet()
+	heard := a.received()
+	for _, cl := range clients {
+		cl.Send(clienttest.Text("hello"))
+	}
+	clienttest.WaitFor(t, "the loop to look at what they have sent", func() (looked bool) {
+		a.do(func(l *Loop) {
+			looked = true
+			for _, c := range l.conns {
+				looked = looked && (c.Phase != phaseOpen || c.Interest() == 0 || a.received() > heard)
+			}
+		})
+		return looked
+	})
+	if n := a.received() - heard; n != 0 {
+		t.Errorf("%d messages were heard", n)
+	}
+	for _, cl := range clients[:5] { // whose bytes are not read
+		cl.Vanish()
+	}
+	a.wantConnections(35)
+	a.set.post(hurry{})
+	for _, cl := range clients[5:] {
+		cl.WantClose("it has to come back", 1012)
 	}
 }
