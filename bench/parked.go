@@ -14,7 +14,7 @@ import (
 // and in its publisher's order.
 type parked struct {
 	publishers, reader *fleet
-	each               int // publications of each
+	options            *UpgradeOptions
 }
 
 // parkedChannel is theirs alone.
@@ -25,7 +25,7 @@ func (o *UpgradeOptions) parkedRate() int { return max(200, int(2*o.Rate)) }
 
 // newParked connects n publishers. t is a target whose publishers get nothing.
 func (u *upgradeRun) newParked(ctx context.Context, t target, n int) (*parked, error) {
-	p := &parked{each: 1 + int(float64(u.parkedRate())*u.length().Seconds())/n}
+	p := &parked{options: &u.UpgradeOptions}
 	at := func(query string) target {
 		to := t
 		to.url = &url.URL{Scheme: t.url.Scheme, Host: t.url.Host, Path: "/ws/" + parkedChannel, RawQuery: query}
@@ -57,18 +57,20 @@ func (p *parked) close() {
 	}
 }
 
-// begin has all publishers send everything, which the server accepts by and by.
-func (p *parked) begin(c clock, m mark) (*account, error) {
+// begin has all publishers send everything, which the server accepts by and by, with so many upgrades: each process
+// begins with a burst of a second's publications.
+func (p *parked) begin(c clock, m mark, upgrades int) (*account, error) {
 	l := p.publishers.loops[0]
 	n := len(l.conns)
-	s := schedule{phase: phase{mark: m, streams: n, count: n * p.each}, clock: c, publishers: n, start: c.now()}
+	each := 1 + int(float64(p.options.parkedRate())*(p.options.length().Seconds()+float64(1+upgrades)))/n
+	s := schedule{phase: phase{mark: m, streams: n, count: n * each}, clock: c, publishers: n, start: c.now()}
 	a := &account{schedule: s, sendings: make([]sending, n), published: s.count}
 	p.reader.begin(s.phase, 0)
 	p.publishers.begin(phase{mark: m, streams: 1}, 0)
 	var err error
 	l.do(func() {
 		payload, at := blank(SizeMin, false)
-		for seq := range p.each {
+		for seq := range each {
 			for i, k := range l.conns {
 				stamp{uint16(i), uint32(seq), s.start}.put(payload[at:], m)
 				if e := k.write(maskedFrame(ws.OpText, append([]byte(nil), payload...))); e != nil && err == nil {
@@ -78,7 +80,7 @@ func (p *parked) begin(c clock, m mark) (*account, error) {
 		}
 	})
 	for i := range a.sendings {
-		a.sendings[i].published = uint32(p.each)
+		a.sendings[i].published = uint32(each)
 	}
 	return a, err
 }

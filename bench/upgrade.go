@@ -308,7 +308,11 @@ func (u *upgradeRun) phase(ctx context.Context, number uint8, what string, meanw
 	var err error
 	var parked *account
 	if u.parked != nil {
-		parked, err = u.parked.begin(u.clock, s.mark)
+		upgrades := 0
+		if meanwhile != nil {
+			upgrades = u.Upgrades
+		}
+		parked, err = u.parked.begin(u.clock, s.mark, upgrades)
 	}
 	if meanwhile != nil && err == nil {
 		err = meanwhile(ctx)

@@ -41,7 +41,7 @@ func TestBenchUpgradeLosesNothing(t *testing.T) {
 		"--connections", "20", "--protocols", "raw,json,sse,centrifugo,centrifugo-protobuf", "--rate", "100", "--parked", "50", "--upgrades", "2", "--every", "300ms")
 	// 10 probes, a publisher, 50 parked ones and their reader move, too.
 	want := map[string]float64{"connections": 20, "upgrades": 2, "moved": 82, "disconnected": 0, "lost": 0, "repeated": 0, "holes": 0, "presence_missing": 0,
-		"parked_published": 150, "parked_lost": 0, "parked_repeated": 0}
+		"parked_published": 750, "parked_lost": 0, "parked_repeated": 0}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
 	}
