@@ -74,8 +74,6 @@ func upgradeRefusal(err error) error {
 		r.Status, r.Code = http.StatusConflict, "shutting_down"
 	case errors.Is(err, ErrUpgradeInit):
 		r.Status, r.Code = http.StatusConflict, "process_1"
-	case errors.Is(err, ErrUpgradeStore):
-		r.Status, r.Code = http.StatusConflict, "store"
 	case errors.Is(err, ErrUpgradeAborted):
 		r.Status, r.Code = http.StatusConflict, "aborted"
 	}

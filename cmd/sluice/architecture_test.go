@@ -63,7 +63,7 @@ var arrows = []arrow{
 	{dir: "gateway/engine", may: "gateway/channel gateway/gate gateway/setting", why: "knows publications, subscribers and no connection; names of settings in its faults"},
 	{dir: "gateway/engine/local", may: "gateway/engine gateway/channel gateway/presence", why: "an engine: answers from this node's channels and tables"},
 	{dir: "gateway/engine/backing", may: "gateway/engine gateway/engine/local gateway/engine/nats gateway/engine/nats/datadir gateway/channel gateway/presence gateway/setting", why: "settings become one of the engines, or what is found about them; with -tags nonats there is one"},
-	{dir: "gateway/engine/nats", may: "gateway/engine gateway/engine/local gateway/engine/nats/datadir gateway/channel gateway/presence gateway/rate gateway/setting", why: "an engine: stores in JetStream and shares over NATS; channels without a durable history are the local engine's"},
+	{dir: "gateway/engine/nats", may: "gateway/saved gateway/engine gateway/engine/local gateway/engine/nats/datadir gateway/channel gateway/presence gateway/rate gateway/setting", why: "an engine: stores in JetStream and shares over NATS; channels without a durable history are the local engine's"},
 	{dir: "gateway/engine/nats/datadir", may: "poller", why: "files of a data directory; locks and free space are system calls"},
 	{dir: "gateway/engine/nats/natstest", may: "gateway/clienttest syscall", why: "NATS servers for tests: only tests import it; syscall for the signals of a child"},
 	{dir: "gateway/channel", may: "gateway/rate gateway/saved", why: "pure: no I/O, no goroutine, no clock"},

@@ -311,6 +311,24 @@ func (s *Space) restoreEnded(name string) {
 	}
 }
 
+// AttachRestored has the engine attach the remote channels that were restored.
+func (s *Space) AttachRestored() {
+	var attach []*Channel
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for _, c := range sh.byName {
+			if c.remote != nil {
+				attach = append(attach, c)
+			}
+		}
+		sh.mu.Unlock()
+	}
+	for _, c := range attach {
+		s.attacher.Attach(c)
+	}
+}
+
 // Restored is called when all subscribers have joined that have come along: channels that they would have kept, and have not, end, and
 // the engine is asked to attach the remote ones.
 func (s *Space) Restored() {

@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -16,8 +17,8 @@ import (
 // New is the process that takes a server over. It implements handover.New.
 type New struct {
 	// Build returns the parts of the server that takes over. addresses are those of the listeners
-	// that will come, by name; node is the node's name. Its error is why this process cannot take over.
-	Build func(addresses map[string]string, node string) (*Parts, error)
+	// that will come, by name; node is the node's name, and id its number. Its error is why this process cannot take over.
+	Build func(addresses map[string]string, node string, id uint64) (*Parts, error)
 	// Serve is called when this process serves, with the listeners. taken is false if the other process has died
 	// before it had handed anything over.
 	Serve func(listeners map[string]net.Listener, connections int, taken bool)
@@ -39,7 +40,7 @@ func (n *New) Agree(w handover.Welcome) error {
 	if err := json.Unmarshal(w.Needs, &needs); err != nil {
 		return fmt.Errorf("what the other process says of itself cannot be read: %w", err)
 	}
-	p, err := n.Build(needs.Listeners, needs.Node)
+	p, err := n.Build(needs.Listeners, needs.Node, needs.NodeID)
 	if err != nil {
 		return err
 	}
@@ -71,7 +72,17 @@ func (n *New) Gone(ids []uint64) { n.taking.Gone(ids) }
 func (n *New) Restore(piece []byte) error { return n.restore(piece) }
 
 // Prepared implements handover.New.
-func (n *New) Prepared() error { return nil }
+func (n *New) Prepared() error {
+	if n.parts.Mover == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), preparePatience)
+	defer cancel()
+	return n.parts.Mover.Prepare(ctx)
+}
+
+// preparePatience is for the engine to have what the other process has. That waits a little longer.
+const preparePatience = 8 * time.Second
 
 // Load implements handover.New.
 func (n *New) Load(b []byte) (connections int, err error) {
@@ -85,6 +96,9 @@ func (n *New) Start() {
 	if n.parts.Up == nil {
 		n.parts.Space.Restored()
 	}
+	if n.parts.Mover != nil {
+		n.parts.Mover.GoOn()
+	}
 	n.taking.Start()
 	n.Frozen = poller.Monotonic() - n.froze
 	n.serve(true)
@@ -97,6 +111,9 @@ func (n *New) Fresh() {
 	}
 	n.taking.Abandon()
 	n.parts.Space.Discard()
+	if n.parts.Mover != nil {
+		n.parts.Mover.GoOn()
+	}
 	n.serve(false)
 }
 

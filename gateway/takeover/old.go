@@ -42,7 +42,7 @@ type Old struct {
 
 // Welcome implements handover.Old.
 func (o *Old) Welcome(h handover.Hello) (handover.Welcome, error) {
-	n := needs{Listeners: make(map[string]string), Plain: make(map[string]int), Channels: o.Space.Channels(), Backing: o.Backing, Node: o.Node}
+	n := needs{Listeners: make(map[string]string), Plain: make(map[string]int), Channels: o.Space.Channels(), Backing: o.Backing, Node: o.Node, NodeID: o.NodeID}
 	for name, l := range o.Passed {
 		n.Listeners[name] = l.Addr().String()
 	}
@@ -134,7 +134,10 @@ func (o *Old) Freeze(ctx context.Context) error {
 	o.Relay.Hold()
 	o.Publisher.Gate.Hold()
 	o.Edge.Hold()
-	return o.giving.Freeze(ctx)
+	if err := o.giving.Freeze(ctx); err != nil || o.Mover == nil {
+		return err
+	}
+	return o.Mover.Hold(ctx)
 }
 
 // Save implements handover.Old.
@@ -142,6 +145,9 @@ func (o *Old) Save() ([]byte, error) { return o.save(nil), nil }
 
 // Thaw implements handover.Old.
 func (o *Old) Thaw() {
+	if o.frozen && o.Mover != nil {
+		o.Mover.Release()
+	}
 	o.giving.Thaw()
 	if o.frozen {
 		o.Edge.Release()
@@ -153,6 +159,9 @@ func (o *Old) Thaw() {
 // Given implements handover.Old.
 func (o *Old) Given() {
 	o.given = true
+	if o.Mover != nil {
+		o.Mover.Moved()
+	}
 	network, address := "", ""
 	if len(o.Internal) > 0 {
 		at := o.Internal[0].Addr()

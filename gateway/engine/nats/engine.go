@@ -62,6 +62,12 @@ type Engine struct {
 	looking sync.Mutex // connected changes
 	outage  outage
 
+	// Of a node that moves (move.go). held is of the old process; the others are of the new one, and set before GoOn.
+	held         *holding
+	ahead, taken *takenState
+	before       heardBefore
+	connection0  uint64 // Engine.connection when it subscribed
+
 	wake chan struct{} // of the housekeeper
 	// Owned by the housekeeper: when it did what it does, and the number of looks at streams.
 	tried, round time.Time
@@ -186,7 +192,7 @@ func (e *Engine) join() {
 		var n *nodes
 		n, err = natsNodes(ctx, e.link.main, nodesConfig{
 			id: e.cfg.NodeID, name: e.cfg.Name, prefix: cmp.Or(e.cfg.Servers.Prefix, defaultPrefix), lanes: e, present: e.cfg.Present,
-			describe: e.cfg.Describe, logger: e.log, nameTaken: func() { e.fail(nameTaken(e.cfg.Name)) },
+			quiet: e.cfg.Takes, describe: e.cfg.Describe, logger: e.log, nameTaken: func() { e.fail(nameTaken(e.cfg.Name)) },
 		})
 		e.nodes.Store(n)
 		if answer := e.answers.Load(); answer != nil {
