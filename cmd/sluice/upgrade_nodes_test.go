@@ -58,7 +58,7 @@ func testUpgradeOfANode(t *testing.T, nodes []*lineage, upgrades int) {
 	for i, node := range nodes {
 		for _, name := range channels {
 			at := "ws" + strings.TrimPrefix(node.url, "http") + "/ws/" + name + "?format=json"
-			r := &taken{what: fmt.Sprintf("%s on node %d", name, i), peer: dialWith(t, websocket.DefaultDialer, at)}
+			r := &taken{what: fmt.Sprintf("%s on node %d", name, i), series: series{next: make(map[string]int)}, peer: dialWith(t, websocket.DefaultDialer, at)}
 			r.send(websocket.TextMessage, "begin 0")
 			for { // everybody else's may come before
 				_, p, err := r.conn.ReadMessage()
