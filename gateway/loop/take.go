@@ -127,6 +127,7 @@ func (t *Taking) Abandon() {
 		ids = append(ids, id)
 	}
 	t.Gone(ids)
+	t.copied = nil
 	t.goOn()
 }
 
