@@ -45,6 +45,7 @@ type Engine struct {
 	opened     atomic.Bool
 	nodes      atomic.Pointer[nodes] // nil until they are known, and of a single node
 	answers    atomic.Pointer[func(request []byte, reply func([]byte))]
+	moving     atomic.Bool // a single node's store is another process's yet: publications wait (move_store.go)
 	usable     atomic.Bool // link can be used
 	connected  atomic.Bool
 	connection atomic.Uint64 // how often the connection broke
@@ -92,6 +93,7 @@ func New(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	for _, h := range cfg.Histories {
 		e.durable[h.Namespace] = h.Durable && h.Size > 0
 	}
+	e.moving.Store(e.single && cfg.After != nil)
 	for range runtime.GOMAXPROCS(0) {
 		e.lanes = append(e.lanes, newLane(e))
 	}
@@ -122,6 +124,7 @@ const startAgain = time.Second
 // engine stays away: connections are served, and a start that fails would end them.
 func (e *Engine) startLater() {
 	defer close(e.joined)
+	defer e.arrived()
 	select {
 	case <-e.cfg.After:
 	case <-e.stop:
@@ -141,6 +144,7 @@ func (e *Engine) startLater() {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
+		e.arrived()
 		e.log.Error("the data directory cannot be opened: publications with history fail until it can", "error", err)
 		if e.embedded != nil { // it was opened, and something else is wrong
 			return

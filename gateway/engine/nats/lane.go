@@ -312,7 +312,11 @@ func (l *lane) tick(now time.Time) {
 	l.subscribeAgain(now)
 	l.compareAgain(now)
 	l.mu.Lock()
-	stale := l.queue.stale(now.Add(-l.patience))
+	patience := l.patience
+	if l.e.moving.Load() {
+		patience = movingPatience
+	}
+	stale := l.queue.stale(now.Add(-patience))
 	waiting := l.rates.released(l.queue.released(nil), l.e.now().UnixMilli())
 	more := l.queue.len() > 0 || l.outstanding > 0 || len(l.idle) > 0 || len(l.slow) > 0 || len(l.retry) > 0 || len(l.refused) > 0 || len(l.joined) > 0 || len(l.queue.waiting) > 0
 	l.mu.Unlock()
