@@ -61,7 +61,7 @@ func newNew(t *testing.T, others ...Part) *New {
 	o := newOld(t, l)
 	o.giving.Thaw()
 	o.MaxConnections, o.MaxChannels, o.Others = 10, 100, others
-	n := &New{Build: func(map[string]string, string) (*Parts, error) { return &o.Parts, nil }, Serve: func(map[string]net.Listener, int, bool) {}, Freed: func() {}}
+	n := &New{Build: func(map[string]string, string, uint64) (*Parts, error) { return &o.Parts, nil }, Serve: func(map[string]net.Listener, int, bool) {}, Freed: func() {}}
 	if err := n.Agree(handover.Welcome{Needs: []byte(`{"Backing":"","ofALaterVersion":1}`)}); err != nil {
 		t.Fatal(err)
 	}
