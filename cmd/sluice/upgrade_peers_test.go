@@ -17,8 +17,105 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"sluice/bench/child"
 	"sluice/cmd/internal/clitest"
 )
+
+// awaitMetric waits until a metric is at least so much.
+func (l *lineage) awaitMetric(least float64, name, label, value string) {
+	l.t.Helper()
+	var got float64
+	for end := time.Now().Add(clitest.Patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		resp, err := http.Get(l.internal + "/metrics")
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		m, err := child.ReadMetrics(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if got = m.Sum(name, label, value); got >= least {
+			return
+		}
+	}
+	l.t.Fatalf("%s is %v, want %v or more", name, got, least)
+}
+
+// A client that has read a part of a frame, and publishers that wait because of it, move as they are.
+func TestUpgradeInTheMiddleOfFrames(t *testing.T) {
+	t.Parallel()
+	const publishers, each = 20, 5
+	l := startLineage(t, "--raw", "publish", "--channel-buffer", "2M", "--address-rate", "off")
+	var readers []peer
+	for range 5 {
+		c := dial(t, l.sluice, "/ws/big")
+		c.send(websocket.TextMessage, "join")
+		for joined := false; !joined; { // what others send there comes, too
+			_, p, err := c.conn.ReadMessage()
+			if err != nil {
+				t.Fatal(err)
+			}
+			joined = string(p) == "join"
+		}
+		readers = append(readers, c)
+	}
+	var sending sync.WaitGroup
+	for i := range publishers {
+		conn := dial(t, l.sluice, "/ws/big?echo=off").conn
+		go func() { // what others send: it reads fast
+			for {
+				if _, _, err := conn.NextReader(); err != nil {
+					return
+				}
+			}
+		}()
+		sending.Go(func() {
+			for n := range each {
+				text := fmt.Sprintf("p%d %d %s", i, n, strings.Repeat(fmt.Sprintf("%03d%02d", i, n), 8000))
+				if err := conn.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
+					t.Errorf("publisher %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	l.awaitMetric(publishers/2, "sluice_push_backs_total", "", "")
+	l.awaitMetric(float64(len(readers)), "sluice_blocked_connections", "", "")
+	if r := l.upgrade(); r.Moved != publishers+len(readers) {
+		t.Errorf("%d connections were moved, want %d", r.Moved, publishers+len(readers))
+	}
+	l.awaitMetric(float64(len(readers)), "sluice_blocked_connections", "", "")
+	l.upgrade()
+	var reading sync.WaitGroup
+	for _, c := range readers {
+		reading.Go(func() {
+			c.conn.SetReadDeadline(time.Now().Add(clitest.Patience)) // ignored: then it waits for the test's end
+			s := series{next: make(map[string]int)}
+			for got := 0; got < publishers*each; {
+				_, p, err := c.conn.ReadMessage()
+				if err != nil {
+					t.Errorf("after %d messages: %v", got, err)
+					return
+				}
+				if string(p) == "join" {
+					continue
+				}
+				name, rest, _ := strings.Cut(string(p), " ")
+				number, body, _ := strings.Cut(rest, " ")
+				var i, n int
+				fmt.Sscanf(name+" "+number, "p%d %d", &i, &n) // ignored: the body is another one then
+				if err := s.take(name + " " + number); err != nil || body != strings.Repeat(fmt.Sprintf("%03d%02d", i, n), 8000) {
+					t.Errorf("message %s of %s: %v, %d bytes", number, name, err, len(body))
+					return
+				}
+				got++
+			}
+		})
+	}
+	sending.Wait()
+	reading.Wait()
+}
 
 // Clients that come and go during upgrades are all served, and each join and leave is seen once. Those that move have none.
 func TestUpgradeDuringJoinsAndLeaves(t *testing.T) {
