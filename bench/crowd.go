@@ -112,6 +112,7 @@ type journal struct {
 	unfounded                      int64 // of the recovered: in another epoch, or short
 	refused, unknown               int64 // publications without a receipt: with an error, and with neither
 	seen                           []bitset
+	ended                          int64          // connections of members that had entered
 	cuts                           []int64        // on the clock: when subscribers lost their connections, if that is noted
 	latency, back, receipt         *hdr.Histogram // microseconds
 	lastErr                        error
@@ -313,6 +314,7 @@ func (m *member) left(k *conn) {
 		return // who dials it sees that
 	}
 	m.crowd.connected.Add(-1)
+	l.journal.ended++
 	m.downAt = l.clock.now()
 	if m.author == nil && m.crowd.options.NoteCuts {
 		l.journal.cuts = append(l.journal.cuts, m.downAt)

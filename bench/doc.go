@@ -15,6 +15,8 @@
 //   - [Reconnect]: all clients of the Centrifugo protocol reconnect at once and recover.
 //   - [Drain]: a node stops; how evenly it closes its connections, and whether all clients come back elsewhere with
 //     everything.
+//   - [Upgrade]: a gateway that is replaced by new processes under load; how long nobody is served, and whether clients lose
+//     anything.
 //   - [Churn]: connections that open and close, and leaks in the server: file descriptors,
 //     goroutines, epoll entries, memory.
 //   - [Floor]: the cost of the same system calls without a server, to express figures as
@@ -129,6 +131,6 @@
 // events.go (the same with offsets), session.go, dialect.go and audience.go (Centrifugo's
 // protocol), tally.go (messages to figures), loop.go and fleet.go (the connections),
 // secure.go (the same over TLS), publish.go (the schedule), run.go (what all scenarios do), and
-// then the scenarios: fanout.go, findmax.go, idle.go, storm.go, recover.go with joiner.go, reconnect.go, drain.go, churn.go
-// with census.go, floor.go. crowd.go, with crowd_ledger.go and crowd_author.go, is no scenario but clients for others. flags.go has the flags that front-ends share.
+// then the scenarios: fanout.go, findmax.go, idle.go, storm.go, recover.go with joiner.go, reconnect.go, drain.go, upgrade.go
+// with lineage.go, prober.go, parked.go and upgrade_secure.go, churn.go with census.go, floor.go. crowd.go, with crowd_ledger.go and crowd_author.go, is no scenario but clients for others. flags.go has the flags that front-ends share.
 package bench

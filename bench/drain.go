@@ -28,6 +28,9 @@ const (
 	DefaultWithin   = 2 * time.Minute
 )
 
+// leastSpread is the least time over which connections are closed for that to be called even or not.
+const leastSpread = 3 * time.Second
+
 // drain is a run under way.
 type drain struct {
 	DrainOptions
@@ -95,7 +98,7 @@ func (d *drain) run(ctx context.Context) error {
 	before := d.Usage()
 	began := time.Now()
 	wait(ctx, d.Baseline)
-	d.setTimes("baseline_", c.Report().Latency)
+	d.Result.setTimes("baseline_", c.Report().Latency)
 	if early := d.cuts(); len(early) > 0 {
 		return fmt.Errorf("%d connections were closed before the server was stopped", len(early))
 	}
@@ -164,28 +167,24 @@ func (d *drain) report() {
 	})
 	if n := len(d.closes); n > 0 {
 		first, last := d.closes[0], d.closes[n-1]
-		most, mean := mostWithin(d.closes, time.Second), float64(n)/max(last-first, time.Second).Seconds()
+		took := last - first
+		most, mean := mostWithin(d.closes, time.Second), float64(n)/max(took, time.Second).Seconds()
 		res.Set("first_close", first.Seconds())
 		res.Set("last_close", last.Seconds())
 		res.Set("closes_most", float64(most))
 		res.Set("closes_mean", mean)
-		res.Set("closes_ratio", float64(most)/mean)
+		if took >= leastSpread {
+			res.Set("closes_ratio", float64(most)/mean)
+		} else { // one second is the average, or nearly so, however uneven it is
+			res.Notes = append(res.Notes, fmt.Sprintf("all connections were closed within %v, so that closes_ratio was not measured: is the server's drain off, or too short?", took.Round(time.Millisecond)))
+		}
 	}
-	d.setTimes("back_", rep.Back)
-	d.setTimes("", rep.Latency)
+	res.setTimes("back_", rep.Back)
+	res.setTimes("", rep.Latency)
 	for _, l := range d.crowd.fleet.loops {
 		l.do(func() { res.addCloses(l.closes) })
 	}
 	if rep.Told+rep.Unrecovered > 0 {
 		res.Notes = append(res.Notes, "clients were told that they may have missed messages: do the nodes share their channels, and do the channels keep a history?")
 	}
-}
-
-func (d *drain) setTimes(prefix string, t Times) {
-	if t.Count == 0 {
-		return
-	}
-	d.Result.Set(prefix+"p50", t.P50.Seconds())
-	d.Result.Set(prefix+"p99", t.P99.Seconds())
-	d.Result.Set(prefix+"max", t.Max.Seconds())
 }

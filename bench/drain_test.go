@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -45,9 +46,12 @@ func TestDrainCountsClosesAndReturns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]float64{"connections": 20, "closed": 20, "returned": 20, "closes_most": 20, "closes_mean": 20, "closes_ratio": 1, "lost": 0, "told": 0, "recovered": 20, "unrecovered": 0}
+	want := map[string]float64{"connections": 20, "closed": 20, "returned": 20, "closes_most": 20, "closes_mean": 20, "lost": 0, "told": 0, "recovered": 20, "unrecovered": 0}
 	if diff := cmp.Diff(want, figures(r, "connections", "closed", "returned", "closes_most", "closes_mean", "closes_ratio", "lost", "told", "recovered", "unrecovered")); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
+	}
+	if _, measured := r.Metrics["closes_ratio"]; measured || len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "closed within") {
+		t.Errorf("it does not say that the closes were not spread: %q", r.Notes)
 	}
 	for _, name := range []string{"first_close", "last_close", "back_p99", "baseline_p99", "p99", "published"} {
 		if r.Metrics[name] <= 0 {

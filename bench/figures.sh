@@ -2,7 +2,7 @@
 # Measures the figures of bench/README.md on this machine: ROUNDS (5) rounds of all
 # scenarios in turn, so that a machine whose speed drifts does so for all of them, and
 # prints the median of each figure. Each scenario starts a fresh gateway. Everything runs
-# over loopback. A round takes about eight minutes; the first MAXROUNDS (3) also search for
+# over loopback. A round takes about thirteen minutes; the first MAXROUNDS (3) also search for
 # the highest rate, which takes three more. OUT (bench-results/figures.txt) gets one line
 # for each figure of each round.
 #
@@ -24,7 +24,8 @@ ulimit -n "$(ulimit -Hn)"
 rounds=${ROUNDS:-5}
 maxrounds=${MAXROUNDS:-3}
 scenarios=${SCENARIOS:-idle10k idle19k idle_sse sparse burst max dense ten ten_one hundred hundred_one thousand thousand_one storm stream compressed recover churn tls_idle tls_sparse tls_storm
-	client_idle client_sparse client_dense client_connect client_recover client_joins client_channels client_many}
+	client_idle client_sparse client_dense client_connect client_recover client_joins client_channels client_many
+	upgrade upgrade_dense upgrade_19k upgrade_mixed upgrade_filled upgrade_tls}
 out=${OUT:-bench-results/figures.txt}
 port=${PORT:-18000} # the one after it for the internal listener, the next for TLS
 mkdir -p "$(dirname "$out")"
@@ -211,6 +212,29 @@ client_many() {
 	loaded client_many published,p50,p99,lost,repeated,holes,late -- \
 		fanout --protocol centrifugo "${tokens[@]}" --channel news --channels 1000 --subscribers 10000 \
 		--publishers 4 --publish-url "$posted/{channel}" --rate 1000 --duration 20s
+}
+
+# Upgrades, twenty in a row. The tester starts the gateway itself.
+upgraded() {
+	local name=$1
+	shift
+	stop
+	run "$name" freeze_p50,freeze_max,pause_beyond,probe_max,baseline_probe_max,max,baseline_max,disconnected,lost,repeated,holes,parked_lost,parked_repeated,presence_missing,cpu_per_moved,records_per_connection,rss_above -- \
+		upgrade --program "$binary" "$@"
+}
+upgrade() { upgraded upgrade; }
+upgrade_dense() { upgraded upgrade_dense --rate 100; }
+upgrade_19k() { upgraded upgrade_19k --connections 19000 --rate 20; }
+upgrade_mixed() { upgraded upgrade_mixed --connections 9000 --parked 1000 --rate 20 --protocols raw,json,sse,centrifugo,centrifugo-protobuf; }
+upgrade_filled() { upgraded upgrade_filled --connections 1000 --fill 64MiB --upgrades 10; }
+# upgrade_tls: clients with TLS come back, without a history and with one.
+upgrade_tls() {
+	local history
+	stop
+	for history in 0 1000; do
+		run "upgrade_tls_$history" closed,asked,returned,recovered,unrecovered,lost,told,repeated,back_p50,back_p99,back_max -- \
+			upgrade --program "$binary" --tls --connections 5000 --rate 10 --history "$history" --upgrades 3 --every 3s
+	done
 }
 
 # values WHICH NAME FIGURE [tail] prints what was recorded: all in ascending order, or the

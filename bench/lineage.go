@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"sluice/bench/child"
@@ -159,6 +160,7 @@ type watching struct {
 	cpu         time.Duration // it has used since
 	before      int64         // memory
 	peak        int64
+	both        atomic.Int64 // looks at both processes
 	stopped     chan struct{}
 	gone, ended chan struct{}
 }
@@ -192,6 +194,7 @@ func (l *lineage) watch(old int) *watching {
 			if next > 0 {
 				more, _ := processes{next}.rss() // ignored: it has failed
 				w.peak = max(w.peak, rss+more)
+				w.both.Add(1)
 			}
 			select {
 			case <-w.stopped:

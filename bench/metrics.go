@@ -218,7 +218,7 @@ var scenarios = map[string][]group{
 			{"connections", count, "clients"},
 			{"upgrades", count, "upgrades"},
 			{"moved", count, "connections moved, in each of them"},
-			{"secure", count, "connections with TLS, told to reconnect"},
+			{"secure", count, "connections with TLS, which do not move"},
 			{"freeze_p50", seconds, "freeze, p50"},
 			{"freeze_max", seconds, "freeze, max"},
 			{"took_p50", seconds, "until the new process serves, p50"},
@@ -236,12 +236,33 @@ var scenarios = map[string][]group{
 			{"presence_missing", count, "sessions missing in the presence of their channel"},
 			{"pause_beyond", seconds, "longest wait of a client, beyond the one before"},
 		}},
+		{"clients whose publications wait", []metric{
+			{"parked", count, "publishers"},
+			{"parked_published", count, "published"},
+			{"parked_lost", count, "lost"},
+			{"parked_repeated", count, "repeated"},
+			{"parked_reordered", count, "reordered"},
+		}},
+		{"clients with TLS", []metric{
+			{"closed", count, "connections closed"},
+			{"asked", count, "with a close code that asks to reconnect"},
+			{"returned", count, "came back"},
+			{"back_p50", seconds, "from the close until back, p50"},
+			{"back_p99", seconds, "from the close until back, p99"},
+			{"back_max", seconds, "from the close until back, max"},
+			{"recovered", count, "subscriptions recovered"},
+			{"unrecovered", count, "subscriptions not recovered, as the client was told"},
+			{"told", count, "messages missed, as the client was told"},
+			{"refused", count, "publications refused"},
+			{"unknown", count, "publications without a receipt"},
+		}},
 		{"from sending a message until it is back, of some clients, before", latencyMetrics("baseline_probe_")},
 		{"the same during upgrades", latencyMetrics("probe_")},
 		{"latency of messages to all, before", latencyMetrics("baseline_")},
 		{"the same during upgrades", latencyMetrics("")},
 		{"server", []metric{
 			{"cpu_per_moved", seconds, "CPU per connection moved, of both processes"},
+			{"copied", bytesUnit, "histories, copied before the freeze"},
 			{"records", bytesUnit, "records of all connections"},
 			{"records_per_connection", bytesUnit, "the same per connection"},
 			{"rss_before", bytesUnit, "memory of the last old process (VmRSS)"},
@@ -383,6 +404,16 @@ func (r *Result) setLatency(prefix string, h *hdr.Histogram) {
 		r.Set(prefix+p.name, float64(h.ValueAtPercentile(p.at))/1e6)
 	}
 	r.Set(prefix+"max", float64(h.Max())/1e6)
+}
+
+// setTimes reports the percentiles of durations.
+func (r *Result) setTimes(prefix string, t Times) {
+	if t.Count == 0 {
+		return
+	}
+	r.Set(prefix+"p50", t.P50.Seconds())
+	r.Set(prefix+"p99", t.P99.Seconds())
+	r.Set(prefix+"max", t.Max.Seconds())
 }
 
 // format prints a value for people.

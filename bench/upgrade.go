@@ -2,8 +2,10 @@ package bench
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +23,10 @@ type UpgradeOptions struct {
 	Serve       []string      // more flags of the gateway
 	Connections int           // 10,000
 	Protocols   []Protocol    // which connections are spread over; Raw
+	Parked      int           // more clients, which publish faster than their channel accepts; none
+	Secure      bool          // clients have TLS, speak the Centrifugo protocol, and come back after each upgrade
+	History     int           // publications that the channel keeps; none
+	Fill        int64         // bytes that other channels keep; none
 	Rate        float64       // messages per second; none
 	Size        int           // payload bytes; 64
 	Upgrades    int           // in a row; 20
@@ -43,6 +49,7 @@ type upgradeRun struct {
 	clock      clock
 	fleets     []*fleet
 	prober     *prober
+	parked     *parked // nil: none
 	publishers []publisher
 	mark       mark
 
@@ -63,7 +70,10 @@ func Upgrade(ctx context.Context, o UpgradeOptions) (*Result, error) {
 		o.Protocols = []Protocol{Raw}
 	}
 	o.Channel, o.Channels = upgradeChannel, 1
-	run, err := o.Begin("upgrade", o.Connections+probeConnections+2, o.check)
+	if o.Secure {
+		return upgradeSecure(ctx, o)
+	}
+	run, err := o.Begin("upgrade", o.Connections+o.Parked+probeConnections+3, o.check)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +85,16 @@ func Upgrade(ctx context.Context, o UpgradeOptions) (*Result, error) {
 func (o *UpgradeOptions) check(f *Faults) {
 	f.AtLeast("--connections", o.Connections, len(o.Protocols))
 	f.Between("--upgrades", o.Upgrades, 1, 1000)
+	if o.History < 0 || o.Fill < 0 {
+		f.Add("--history and --fill must be above zero")
+	}
+	f.Between("--parked", o.Parked, 0, streamsMost)
+	if o.Secure && (o.Parked > 0 || o.Fill > 0) {
+		f.Add("--tls cannot be combined with --parked and --fill")
+	}
+	if o.Secure && !(o.Rate > 0) {
+		f.Add("--tls needs a --rate: without messages, nothing can be lost or recovered")
+	}
 	f.Between("--size", o.Size, objectMin, sizeMax)
 	for _, p := range o.Protocols {
 		p.check(f)
@@ -96,12 +116,13 @@ func (u *upgradeRun) run(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(dir) // ignored: it is a temporary directory
-	if err := u.start(ctx, dir); err != nil {
+	u.Show(func() string { return "starting the gateway" })
+	if u.gateway, err = u.start(ctx, dir); err != nil {
 		return err
 	}
 	defer u.gateway.stop()
 	defer u.disconnect()
-	if err := u.connect(ctx); err != nil {
+	if err := errors.Join(u.fill(ctx), u.connect(ctx)); err != nil {
 		return err
 	}
 	base, err := u.phase(ctx, 1, "baseline", nil)
@@ -123,21 +144,53 @@ func (u *upgradeRun) run(ctx context.Context) error {
 }
 
 // start starts the gateway.
-func (u *upgradeRun) start(ctx context.Context, dir string) (err error) {
-	u.Show(func() string { return "starting the gateway" })
-	if u.Program == "" {
-		if u.Program, err = os.Executable(); err != nil {
-			return err
+func (o *UpgradeOptions) start(ctx context.Context, dir string) (*lineage, error) {
+	program := o.Program
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			return nil, err
 		}
 	}
 	namespaces := filepath.Join(dir, "namespaces")
-	const text = `{"without_namespace":{"allow_subscribe_for_client":true,"allow_subscribe_for_anonymous":true,"presence":true,"history_size":0}}`
+	text := `{"without_namespace":{"allow_subscribe_for_client":true,"allow_subscribe_for_anonymous":true,"presence":true`
+	if o.History > 0 {
+		text += fmt.Sprintf(`,"history_size":%d,"history_ttl":"300s","force_recovery":true`, o.History)
+	}
+	text += fmt.Sprintf(`},"namespaces":[{"name":"%s","history_size":%d,"history_ttl":"1h"}]}`, fillNamespace, fillEach)
 	if err := os.WriteFile(namespaces, []byte(text), 0o600); err != nil {
-		return err
+		return nil, err
 	}
 	flags := []string{"--insecure", "--raw", "publish", "--namespaces", namespaces, "--drain-duration", "off", "--log-format", "json"}
-	u.gateway, err = startLineage(ctx, u.Program, append(flags, u.Serve...))
-	return err
+	if o.Parked > 0 {
+		flags = append(flags, "--channel-rate", fmt.Sprintf("%d/s", o.parkedRate()))
+	}
+	if o.Secure {
+		flags = append(flags, "--tls-listen", "127.0.0.1:0", "--tls-self-signed")
+	}
+	return startLineage(ctx, program, append(flags, o.Serve...))
+}
+
+// What other channels keep.
+const (
+	fillNamespace = "fill"
+	fillEach      = 32 // publications in each
+	fillSize      = 16 << 10
+)
+
+// fill publishes into channels of which nobody is a subscriber, and which keep it.
+func (u *upgradeRun) fill(ctx context.Context) error {
+	payload := make([]byte, fillSize)
+	for i := range payload {
+		payload[i] = 'a' + byte(rand.IntN(26))
+	}
+	n := int(u.Fill / fillSize)
+	u.Show(func() string { return "filling channels" })
+	p := newHTTPPublisher("", target{timeout: u.Timeout, tls: new(tls.Config)})
+	defer p.close()
+	return parallel(ctx, 2, n, func(ctx context.Context, i int) error {
+		return p.post(ctx, fmt.Sprintf("http://%s/publish/%s:%d", u.gateway.internal, fillNamespace, i/fillEach), payload)
+	})
 }
 
 // connect connects all clients.
@@ -170,8 +223,16 @@ func (u *upgradeRun) connect(ctx context.Context) error {
 	}
 	t := at(JSON) // whose publishers do not get what is published
 	var err error
-	if u.prober, err = newProber(ctx, u.Run, t, u.clock); err != nil || u.Rate == 0 {
+	if u.prober, err = newProber(ctx, u.Run, t, u.clock); err != nil {
 		return err
+	}
+	if u.Parked > 0 {
+		if u.parked, err = u.newParked(ctx, t, u.Parked); err != nil {
+			return err
+		}
+	}
+	if u.Rate == 0 {
+		return nil
 	}
 	for _, post := range []string{"", "http://" + u.gateway.internal + "/publish/" + upgradeChannel} {
 		p, err := newPublisher(ctx, t, post)
@@ -190,6 +251,9 @@ func (u *upgradeRun) disconnect() {
 	if u.prober != nil {
 		u.prober.close()
 	}
+	if u.parked != nil {
+		u.parked.close()
+	}
 	for _, f := range u.fleets {
 		f.close() // ignored: the figures have been taken
 	}
@@ -202,6 +266,8 @@ const phaseSpare = 4
 type upgradePhase struct {
 	all    *account // of the fleets together
 	probes *account
+	parked *account // nil: none
+	cut    int64    // parked publishers
 }
 
 // phase publishes and probes for the length of a phase, and for as long as meanwhile takes, which may be nil.
@@ -240,7 +306,15 @@ func (u *upgradeRun) phase(ctx context.Context, number uint8, what string, meanw
 	}
 	running.Go(func() { probes.sendings[0] = probing.publish(publishing, whole{u.prober}, 0) })
 	var err error
-	if meanwhile != nil {
+	var parked *account
+	if u.parked != nil {
+		upgrades := 0
+		if meanwhile != nil {
+			upgrades = u.Upgrades
+		}
+		parked, err = u.parked.begin(u.clock, s.mark, upgrades)
+	}
+	if meanwhile != nil && err == nil {
 		err = meanwhile(ctx)
 	}
 	if err == nil {
@@ -248,7 +322,11 @@ func (u *upgradeRun) phase(ctx context.Context, number uint8, what string, meanw
 	}
 	stop()
 	running.Wait()
-	return u.settle(ctx, all, probes, before, err)
+	outcome, err := u.settle(ctx, all, probes, before, err)
+	if outcome.parked = parked; parked != nil {
+		outcome.cut = u.parked.end(ctx, parked, u.CatchUp)
+	}
+	return outcome, err
 }
 
 // settle waits for what was published, and adds up.
@@ -277,7 +355,7 @@ func (u *upgradeRun) settle(ctx context.Context, all, probes *account, before Us
 	u.prober.fleet.settle(probes)
 	all.used = u.Since(before)
 	all.elapsed = time.Duration(u.clock.now() - all.start)
-	return &upgradePhase{all, probes}, err
+	return &upgradePhase{all: all, probes: probes}, err
 }
 
 // whole is a publisher whose messages are sent whole when the phase ends.
@@ -353,6 +431,10 @@ func (u *upgradeRun) report(base, then *upgradePhase) {
 	res.setLatency("probe_", then.probes.latency)
 	beyond := func(base, then *hdr.Histogram) float64 { return max(0, float64(then.Max()-base.Max())/1e6) }
 	res.Set("pause_beyond", max(beyond(base.probes.latency, then.probes.latency), beyond(base.all.latency, a.latency)))
+	if p := then.parked; p != nil {
+		res.SetCounts(map[string]int64{"parked": int64(p.streams), "parked_published": int64(p.published), "parked_lost": p.lost, "parked_repeated": p.repeated, "parked_reordered": p.reordered})
+		res.Set("disconnected", res.Metrics["disconnected"]+float64(then.cut))
+	}
 	u.reportHandovers()
 	res.Set("generator_cpu_percent", 100*a.used.own.Seconds()/a.elapsed.Seconds())
 	for _, f := range u.fleets {
@@ -373,11 +455,12 @@ func (u *upgradeRun) reportHandovers() {
 	moved, secure := u.upgrades[0].Moved, 0
 	var frozen, took []time.Duration
 	var cpu time.Duration
-	var records, above int64
+	var records, copied, above int64
 	sum := 0
 	for i, r := range u.upgrades {
 		moved, secure, sum = min(moved, r.Moved), max(secure, r.Secure), sum+r.Moved
 		frozen, took, cpu, records = append(frozen, r.Frozen), append(took, r.Took), cpu+r.cpu, max(records, r.Records)
+		copied = max(copied, r.Copied)
 		if i < len(u.after) {
 			above = max(above, r.peak-r.before-u.after[i])
 		}
@@ -390,6 +473,7 @@ func (u *upgradeRun) reportHandovers() {
 	res.Set("freeze_max", frozen[len(frozen)-1].Seconds())
 	res.Set("took_p50", took[(len(took)-1)/2].Seconds())
 	res.Set("took_max", took[len(took)-1].Seconds())
+	res.Set("copied", float64(copied))
 	res.Set("records", float64(records))
 	if sum > 0 {
 		res.Set("records_per_connection", float64(records)/float64(max(moved, 1)))

@@ -74,6 +74,8 @@ var mayBeZero = map[string]string{
 	"SluicePanic":                "nothing panics",
 	"SluiceOutOfFileDescriptors": "there are enough file descriptors",
 	"SluiceRestarts":             "the gateway does not restart",
+	"Upgrades":                   "it is not upgraded",
+	"SluiceUpgradeFailed":        "likewise",
 	"SluiceRefusesClients":       "there is room for everybody",
 
 	"Share of time away":                      "the store is there",
@@ -89,6 +91,12 @@ var mayBeZero = map[string]string{
 
 var mayBeEmpty = map[string]string{
 	"SluiceNotScraped": "the target is there",
+
+	"Connections left while draining":               "the gateway does not stop",
+	"Freeze of the last upgrade":                    "it is not upgraded",
+	"Compressed size":                               "no client asks for compression",
+	"Bytes compressed":                              "likewise",
+	"Not compressed, because compressors were busy": "likewise",
 }
 
 // A query is one that somebody else's program sends to Prometheus.

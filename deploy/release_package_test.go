@@ -29,7 +29,7 @@ func tryPackage(t *testing.T, r release, arch string) {
 	}
 	for path, shippedAs := range map[string]string{
 		"/etc/sluice/sluice.conf": "systemd/sluice.conf", "/usr/share/doc/sluice/examples/60-sluice.conf": "sysctl/60-sluice.conf",
-		"/usr/share/doc/sluice/examples/direct.conf": "systemd/direct.conf",
+		"/usr/share/doc/sluice/examples/direct.conf": "systemd/direct.conf", "/usr/share/doc/sluice/examples/reload.conf": "systemd/reload.conf",
 	} {
 		if string(r.read(t, dir+path)) != shipped(t, shippedAs) {
 			t.Errorf("%s is not %s", path, shippedAs)

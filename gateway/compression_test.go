@@ -173,6 +173,7 @@ func TestCompressedMessagesThatAreRefused(t *testing.T) {
 	kept := clienttest.Compressed(true, text, text)
 	huge := clienttest.Compressed(false, strings.Repeat("*", 64<<10+1))[0]
 	at := clienttest.Compressed(false, strings.Repeat("*", 64<<10))[0]
+	nothing := strings.Repeat("\x00\x00\x00\xff\xff", 64<<10/5) + "\x00"
 	for _, c := range []struct {
 		what   string
 		frames []string
@@ -190,6 +191,8 @@ func TestCompressedMessagesThatAreRefused(t *testing.T) {
 		{"a continuation that says it is", []string{clienttest.Part(0x41, kept[0]), clienttest.Part(0xc0, "")}, 0, 1002, loop.ReasonProtocol},
 		// 40 at once: 5 for each of 64 KiB, and the ninth would be one too many.
 		{"more bytes than the rate allows", []string{strings.Repeat(clienttest.Part(0xc1, at), 20)}, 8, 1008, loop.ReasonMessageRate},
+		// 17 for each of 64 KiB that is sent, whatever comes out.
+		{"more blocks of nothing than the rate allows", []string{strings.Repeat(clienttest.Part(0xc1, nothing), 20)}, 2, 1008, loop.ReasonMessageRate},
 	} {
 		client, before := clienttest.Dial(t, s, "/echo", clienttest.Deflate), s.ClosedFor(c.reason)
 		client.Send(c.frames...)
@@ -200,6 +203,19 @@ func TestCompressedMessagesThatAreRefused(t *testing.T) {
 		}
 		client.WantClose(c.what, c.code)
 		s.WantClosed(c.reason, before+1)
+	}
+}
+
+// However large a message may be, and however small the rate, one message is not too many.
+func TestLargeCompressedMessageIsWithinTheRate(t *testing.T) {
+	t.Parallel()
+	s := start(t, compressing(Config{MaxMessage: 1 << 20, ChannelBuffer: 4 << 20, MaxPending: 2 << 20, MessageRate: 1}))
+	for _, text := range []string{strings.Repeat("*", 1<<20), clienttest.Noise(1 << 20)} {
+		c := clienttest.Dial(t, s, "/echo", clienttest.Deflate)
+		c.Send(clienttest.Part(0xc1, clienttest.Compressed(false, text)[0]))
+		if op, got, err := c.Next(); op != ws.OpText || got != text {
+			t.Errorf("opcode %d, %d bytes, %v", op, len(got), err)
+		}
 	}
 }
 

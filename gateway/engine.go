@@ -20,8 +20,12 @@ func (s *Server) openEngine(with parts) (err error) {
 	}
 	if in := s.cfg.Inherited; in != nil {
 		g.After = in.released
-		if form, _ := backing.FormOf(&s.cfg.Store); form == backing.Disk && g.Name == "" {
-			g.Name = in.Node // which the directory has, and is not open yet
+		form, _ := backing.FormOf(&s.cfg.Store)
+		if form != backing.Memory && g.Name == "" {
+			g.Name = in.Node // which the directory has, and is not open yet, or which other nodes know
+		}
+		if form == backing.Servers {
+			g.ID = in.id
 		}
 	}
 	for o := range s.policy.Namespaces() {

@@ -289,3 +289,25 @@ func TestMemoryOfWaitingSubscriptions(t *testing.T) {
 		})
 	}
 }
+
+// A client that waits for its channel before it is answered is not pinged: it would take that for its answer.
+func TestClientsAreNotPingedBeforeTheirResponse(t *testing.T) {
+	t.Parallel()
+	store, servers := startLate(t, 1, Config{PingInterval: time.Second, PongTimeout: 10 * time.Second}, 1, enginetest.Trouble{Delay: time.Millisecond}, false)
+	s := servers[0]
+	s.Pass(0) // time stands, however long this takes
+	resume := store.Stall()
+	raw, stream := clienttest.Ask(t, s, "/ws/x"), clienttest.Connect(t, s)
+	stream.AskForStream("/sse/x")
+	clienttest.WaitFor(t, "both to wait", func() bool { return s.parked() == 2 })
+	for range 3 {
+		s.Pass(1)
+	}
+	raw.WantIdle(s, "its channel is not there")
+	stream.WantIdle(s, "its channel is not there")
+	resume()
+	raw.WantUpgrade("its channel is there")
+	stream.WantStream("its channel is there")
+	s.Pass(2)
+	raw.WantPing("2 s of silence")
+}

@@ -6,8 +6,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
-	"sluice/gateway/api"
 	"sluice/gateway/control"
 	"sluice/gateway/ops"
 )
@@ -48,10 +48,10 @@ func (s *Server) InternalHandler(opt Internal) http.Handler {
 
 func (s *Server) internalListener(opt Internal, unixSocket bool) *ops.Listener {
 	out := &ops.Listener{
-		Relay: s.relay, Abort: s.AbortUpgrade,
+		Relay: s.relay, Sessions: &s.sessions, Abort: s.AbortUpgrade,
 		Gateway: s.inside, APIKey: opt.APIKey, UnixSocket: unixSocket, MessageMax: s.cfg.MaxMessage, Logger: s.cfg.Logger, Metrics: ops.Collector(s.snapshot),
 		Foreign: s.names.Text("without {APIKey}, only programs on this machine and the gateway's own page are served: requests of other web pages, or with a Host other than this machine, are refused"),
-		API:     api.New(s.node, api.Options{MaxBody: apiBodyMax(s.cfg.MaxMessage), OnError: s.apiFailed}), Stopped: s.set.Stopped(),
+		API:     s.api, Stopped: s.set.Stopped(),
 	}
 	if opt.Upgrade != nil {
 		out.Upgrade = func(ctx context.Context) (any, error) {
@@ -74,8 +74,6 @@ func upgradeRefusal(err error) error {
 		r.Status, r.Code = http.StatusConflict, "shutting_down"
 	case errors.Is(err, ErrUpgradeInit):
 		r.Status, r.Code = http.StatusConflict, "process_1"
-	case errors.Is(err, ErrUpgradeStore):
-		r.Status, r.Code = http.StatusConflict, "store"
 	case errors.Is(err, ErrUpgradeAborted):
 		r.Status, r.Code = http.StatusConflict, "aborted"
 	}
@@ -96,14 +94,15 @@ func (s *Server) apiFailed(method string, err error) {
 func (s *Server) snapshot() *ops.Snapshot {
 	edge := s.edge.Counts()
 	out := &ops.Snapshot{
-		Version: s.cfg.Version, Commit: s.cfg.Commit,
+		Before: &s.before, Version: s.cfg.Version, Commit: s.cfg.Commit,
 		Closed: make(map[string]uint64), Dropped: make(map[string]uint64), Handshakes: edge.Outcomes, Panics: edge.Panics,
 		Secured: edge.Secured, Resumed: edge.Resumed, Addresses: edge.Addresses, Untracked: edge.Untracked, Descriptors: edge.Descriptors,
 		MaxConnections: s.cfg.MaxConnections, Draining: s.Draining(), MemoryLimit: s.memory.Limit, MemoryUsed: s.memory.Used.Load(), Suppressed: s.sampled.Suppressed(),
 		HeldLogs: s.budget.Used(), HeldHistory: s.historyBudget.Used(), HeldEncoding: s.space.Encoding(), Channels: s.space.Channels(),
 		Published: s.publisher.Accepted(), PushedBack: s.publisher.PushedBack.Load(), KernelMemory: -1,
 	}
-	out.UpgradesFailed, out.TakenOver = s.upgrades.failed.Load(), s.upgrades.taken.Load()
+	out.Upgrades, out.Upgrading, out.UpgradesFailed = s.upgrades.done.Load(), s.upgrades.running(), s.upgrades.failed.Load()
+	out.TakenOver, out.TakenOverFreeze = s.upgrades.taken.Load(), time.Duration(s.upgrades.frozen.Load())
 	squeezed := s.compressors.Stats()
 	out.CompressedFrom, out.CompressedTo, out.CompressorsBusy = squeezed.In, squeezed.Out, squeezed.Busy
 	if s.cfg.CertificateExpiry != nil {

@@ -17,6 +17,7 @@ import (
 
 	"sluice/gateway/access"
 	"sluice/gateway/access/namespace"
+	"sluice/gateway/api"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
 	"sluice/gateway/control"
@@ -26,6 +27,7 @@ import (
 	"sluice/gateway/engine/backing"
 	"sluice/gateway/loop"
 	"sluice/gateway/ops"
+	"sluice/gateway/ops/console"
 	"sluice/gateway/presence"
 	"sluice/gateway/raw"
 	"sluice/gateway/route"
@@ -86,6 +88,9 @@ type Server struct {
 	node            *control.Node
 	inside          *control.Inside
 	relay           *ops.Relay
+	api             *api.Handler // of all internal listeners, as sessions
+	sessions        console.Sessions
+	before          ops.Totals // owned by TakeOver until the server serves
 	upgrades        upgrading
 
 	internalMu sync.Mutex
@@ -202,6 +207,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 	s.edge.Start(s.set)
 	s.memory = ops.NewMemory(group, memory)
 	s.node = s.newNode()
+	s.api = api.New(s.node, api.Options{MaxBody: apiBodyMax(cfg.MaxMessage), OnError: s.apiFailed})
 	s.engine.Answer(s.node.Answer)
 	s.complete.Store(true)
 	s.inside = &control.Inside{Node: s.node, Ready: s.edge.Ready, Draining: s.Draining, Waits: s.engine.Waits, Names: s.names, Logger: s.cfg.Logger}

@@ -14,6 +14,7 @@ import (
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/backing"
 	"sluice/gateway/handover"
+	"sluice/gateway/ops"
 	"sluice/gateway/route"
 	"sluice/gateway/takeover"
 	"sluice/poller"
@@ -45,8 +46,6 @@ var (
 	ErrUpgradeStopping = errors.New("the gateway is shutting down, or was handed over to another process")
 	// ErrUpgradeInit: the process is the first one of a container or a machine, which ends with it.
 	ErrUpgradeInit = errors.New("the gateway is process 1, whose end is that of its container: start another container instead")
-	// ErrUpgradeStore: channels are shared with other nodes.
-	ErrUpgradeStore = errors.New("a gateway with NATS servers cannot be upgraded while it runs: restart it")
 	// ErrUpgradeAborted is the error of an upgrade that AbortUpgrade has ended.
 	ErrUpgradeAborted = errors.New("the upgrade was aborted")
 	// ErrUpgradeLost: this process serves no more, and whether the new one does is not certain. It has to end.
@@ -60,8 +59,10 @@ type upgrading struct {
 	ended  chan struct{}           // guarded by mu: closed when it does not run any more
 	over   bool                    // guarded by mu: no other may begin
 
+	done   atomic.Uint64 // by which this process has taken over: 1 or 0
 	failed atomic.Uint64
 	taken  atomic.Int64 // connections that this process has taken over
+	frozen atomic.Int64 // nanoseconds in which nobody was served then
 }
 
 // begin begins one.
@@ -98,6 +99,13 @@ func (u *upgrading) abort(why error) bool {
 	return u.cancel != nil
 }
 
+// running reports whether one is under way.
+func (u *upgrading) running() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.cancel != nil
+}
+
 // stop lets no other begin, and ends the one that runs or waits for it.
 func (u *upgrading) stop() {
 	u.mu.Lock()
@@ -118,12 +126,8 @@ func (u *upgrading) stop() {
 // happened. When Upgrade has returned without an error, call [Server.Retire] and end the process. After an error the server
 // goes on, except with [ErrUpgradeLost]. Before the server stops serving, the end of ctx ends the attempt.
 func (s *Server) Upgrade(ctx context.Context, u Upgrade) (UpgradeReport, error) {
-	form, _ := backing.FormOf(&s.cfg.Store)
-	switch {
-	case os.Getpid() == 1:
+	if os.Getpid() == 1 {
 		return UpgradeReport{}, ErrUpgradeInit
-	case form == backing.Servers:
-		return UpgradeReport{}, ErrUpgradeStore
 	}
 	ctx, err := s.upgrades.begin(ctx)
 	if err != nil {
@@ -195,11 +199,25 @@ func (s *Server) parts() takeover.Parts {
 	}
 	var settle func(context.Context) error
 	var up func(<-chan struct{})
-	if form != backing.Memory {
+	var mover engine.Mover
+	switch form {
+	case backing.Disk:
 		settle, up = s.settle, s.awaitEngine
+	case backing.Servers:
+		settle = s.settle
+		mover, _ = s.engine.Engine.(engine.Mover)
+	}
+	others := []takeover.Part{
+		{Name: "counters", Save: func(dst []byte) []byte { return ops.AppendTotals(dst, s.snapshot()) }, Load: s.before.Load},
+		{Name: "sessions", Save: s.sessions.Save, Load: s.sessions.Load},
+		{Name: "idempotency", Copy: s.api.Copy, Save: s.api.Save, Load: s.api.Load},
+	}
+	if mover != nil {
+		others = append(others, takeover.Part{Name: "engine", Copy: mover.Ahead, Save: mover.Heard, Load: mover.Load})
 	}
 	return takeover.Parts{
-		Node: s.engine.Name, Settle: settle, Up: up,
+		Others: others,
+		Node:   s.engine.Name, NodeID: s.engine.ID, Mover: mover, Settle: settle, Up: up,
 		Set: s.set, Space: s.space, Edge: s.edge, Publisher: s.publisher, Relay: s.relay, Logger: s.cfg.Logger, Names: s.names,
 		Version: s.cfg.Version, Backing: form.String(), Off: off, MaxConnections: s.cfg.MaxConnections, MaxChannels: s.cfg.MaxChannels,
 		Compression: s.cfg.Compression == CompressionShared,
@@ -245,7 +263,8 @@ func Inherited() (*os.File, error) { return handover.Inherited() }
 type Inheritance struct {
 	// Addresses are those of the listeners that it will be passed, by the names of [Upgrade].
 	Addresses map[string]string
-	Node      string // the node's name
+	Node      string // the node's name,
+	id        uint64 // and its number
 
 	released chan struct{} // closed when the other process has nothing any more that only one can have
 }
@@ -272,8 +291,8 @@ func TakeOver(inherited *os.File, t Takeover) error {
 	served, server := false, (*Server)(nil)
 	released := make(chan struct{})
 	n := &takeover.New{Freed: func() { close(released) }}
-	n.Build = func(addresses map[string]string, node string) (*takeover.Parts, error) {
-		s, err := t.Build(&Inheritance{Addresses: addresses, Node: node, released: released})
+	n.Build = func(addresses map[string]string, node string, id uint64) (*takeover.Parts, error) {
+		s, err := t.Build(&Inheritance{Addresses: addresses, Node: node, id: id, released: released})
 		if err != nil {
 			return nil, err
 		}
@@ -283,7 +302,11 @@ func TakeOver(inherited *os.File, t Takeover) error {
 	}
 	n.Serve = func(listeners map[string]net.Listener, connections int, taken bool) {
 		served = true
+		if taken {
+			server.upgrades.done.Store(1)
+		}
 		server.upgrades.taken.Store(int64(connections))
+		server.upgrades.frozen.Store(int64(n.Frozen))
 		t.Serve(listeners, connections, taken)
 	}
 	hello := handover.Hello{Version: t.Version, Least: takeover.OldestTaken, Most: takeover.Format, Descriptors: limit}

@@ -34,12 +34,30 @@ for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
   for (const line of lines) if (line.startsWith("data: ")) console.log(JSON.stringify(line.slice(6)));
 }`
 
+// nodeEventSource reads an event stream as browsers do, by the package eventsource or by what Node.js has itself.
+const nodeEventSource = `
+import { createRequire } from "node:module";
+const require = createRequire(process.cwd() + "/../../gateway/web/suite/package.json");
+const [kind, url] = process.argv.slice(1);
+let options = {};
+if (kind === "npm") {
+  globalThis.EventSource = require("eventsource").EventSource;
+  options.fetch = async (url, init) => {
+    const response = await fetch(url, init);
+    if (response.headers.get("content-encoding") !== "gzip") throw new Error("no encoding was negotiated");
+    return response;
+  };
+}
+new EventSource(url, options).onmessage = (event) => console.log(JSON.stringify(event.data));`
+
 var followerKinds = []followerKind{
 	{name: "Python websockets", path: "/ws/follow", scheme: "ws", command: []string{debianPython, "peer.py", "websockets"}, needs: []string{debianPython, "-c", "import websockets"}, sends: 2},
 	{name: "Python zlib", path: "/ws/follow", scheme: "ws", command: []string{debianPython, "peer.py", "zlib"}, needs: []string{debianPython, "-c", ""}, sends: 2},
 	{name: "Python zlib, SSE", path: "/sse/follow", scheme: "http", command: []string{debianPython, "peer.py", "gzip"}, needs: []string{debianPython, "-c", ""}},
 	{name: "curl, SSE", path: "/sse/follow", scheme: "http", command: []string{"curl", "-sN", "--compressed"}, needs: []string{"curl", "--version"}},
 	{name: "fetch of Node.js, SSE", path: "/sse/follow", scheme: "http", command: []string{"node", "--input-type=module", "-e", nodeStream}, needs: []string{"node", "--version"}},
+	{name: "EventSource of Node.js", path: "/sse/follow", scheme: "http", command: []string{"node", "--no-warnings", "--experimental-eventsource", "--input-type=module", "-e", nodeEventSource, "node"}, needs: []string{"node", "--experimental-eventsource", "--version"}},
+	{name: "npm eventsource", path: "/sse/follow", scheme: "http", command: []string{"node", "--input-type=module", "-e", nodeEventSource, "npm"}, needs: []string{"node", "--version"}},
 }
 
 var saysHello = strings.Repeat("hello ", 50)

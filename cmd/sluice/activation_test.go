@@ -87,25 +87,75 @@ func TestSocketThatServesNothingIsRefused(t *testing.T) {
 // manager is a service manager: it reads what a service notifies it of.
 type manager struct {
 	t    *testing.T
+	path string
 	conn *net.UnixConn
-	oob  []byte
+	fds  []int // that came last
+}
+
+func newManager(t *testing.T) *manager {
+	t.Helper()
+	m := &manager{t: t, path: filepath.Join(t.TempDir(), "notify")}
+	var err error
+	if m.conn, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: m.path}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.conn.Close()
+		m.letGo()
+	})
+	return m
+}
+
+// next reads a notification.
+func (m *manager) next() string {
+	m.t.Helper()
+	m.letGo()
+	m.conn.SetReadDeadline(time.Now().Add(clitest.Patience)) // ignored: then it waits for the test's end
+	b, oob := make([]byte, 4096), make([]byte, 128)
+	n, oobn, _, _, err := m.conn.ReadMsgUnix(b, oob)
+	if err != nil {
+		m.t.Fatalf("no notification: %v", err)
+	}
+	all, err := syscall.ParseSocketControlMessage(oob[:oobn])
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for i := range all {
+		fds, err := syscall.ParseUnixRights(&all[i])
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		m.fds = append(m.fds, fds...)
+	}
+	return string(b[:n])
+}
+
+// letGo closes the descriptors that came last, which is how a barrier is answered.
+func (m *manager) letGo() {
+	for _, fd := range m.fds {
+		syscall.Close(fd) // ignored: it was ours
+	}
+	m.fds = nil
 }
 
 // want reads notifications up to one that begins with the line, and returns it.
 func (m *manager) want(line string) string {
 	m.t.Helper()
-	m.conn.SetReadDeadline(time.Now().Add(clitest.Patience)) // ignored: then it waits for the test's end
-	b, oob := make([]byte, 4096), make([]byte, 128)
 	for {
-		n, oobn, _, _, err := m.conn.ReadMsgUnix(b, oob)
-		if err != nil {
-			m.t.Fatalf("waiting for %s: %v", line, err)
-		}
-		if text := string(b[:n]); strings.HasPrefix(text, line) {
-			m.oob = oob[:oobn]
+		if text := m.next(); strings.HasPrefix(text, line) {
 			return text
 		}
 	}
+}
+
+// wantNext reads a notification, which must begin with the line.
+func (m *manager) wantNext(line string) string {
+	m.t.Helper()
+	text := m.next()
+	if !strings.HasPrefix(text, line) {
+		m.t.Errorf("the service manager hears %q, want %s", text, line)
+	}
+	return text
 }
 
 func TestServiceManagerIsToldOfAnUpgrade(t *testing.T) {
@@ -113,15 +163,9 @@ func TestServiceManagerIsToldOfAnUpgrade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket := filepath.Join(t.TempDir(), "notify")
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: socket})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	m := manager{t: t, conn: conn}
+	m := newManager(t)
 	cmd := exec.Command("sh", append([]string{"-c", `export WATCHDOG_PID=$$; exec "$0" "$@"`, path}, child.Listeners(nil)...)...)
-	cmd.Env = append(child.Environ(), "NOTIFY_SOCKET="+socket, "WATCHDOG_USEC=4000000")
+	cmd.Env = append(child.Environ(), "NOTIFY_SOCKET="+m.path, "WATCHDOG_USEC=4000000")
 	l := startLineageOf(t, cmd)
 	m.want("READY=1")
 	old := l.pid
@@ -135,13 +179,8 @@ func TestServiceManagerIsToldOfAnUpgrade(t *testing.T) {
 		t.Errorf("process %d, %v", l.pid, err)
 	}
 	m.want("BARRIER=1")
-	all, err := syscall.ParseSocketControlMessage(m.oob)
-	if err != nil || len(all) != 1 {
-		t.Fatalf("%d control messages, %v", len(all), err)
-	}
-	fds, err := syscall.ParseUnixRights(&all[0])
-	if err != nil {
-		t.Fatal(err)
+	if len(m.fds) != 1 {
+		t.Errorf("the barrier came with %d descriptors, want 1", len(m.fds))
 	}
 	resp, err := http.Get(l.url + "/healthz") // the new process serves
 	if err != nil {
@@ -153,9 +192,7 @@ func TestServiceManagerIsToldOfAnUpgrade(t *testing.T) {
 		t.Error("the old process has ended before the service manager knew the new one")
 	default:
 	}
-	for _, fd := range fds {
-		syscall.Close(fd) // ignored: it is the answer
-	}
+	m.letGo()
 	m.want("READY=1")
 	m.want("WATCHDOG=1")
 	l.wantExit(0)

@@ -9,283 +9,71 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
 
-	"sluice/bench/child"
 	"sluice/cmd/internal/clitest"
 )
 
-// lineage is a gateway that is replaced by new processes. They all write to one pipe.
-type lineage struct {
-	*sluice
-	pid int // of the process that serves
+// upgradesInARow is how many upgrades some tests have one after the other: SLUICE_TEST_UPGRADES, or a few.
+func upgradesInARow() int {
+	if n, err := strconv.Atoi(os.Getenv("SLUICE_TEST_UPGRADES")); err == nil {
+		return n
+	}
+	return 3
 }
 
-// startLineage runs the real binary, whose new processes end with the test.
-func startLineage(t *testing.T, args ...string) *lineage {
+// startHead sends the first half of a request for a WebSocket connection or an event stream, and returns what sends the rest and reads the answer.
+func startHead(l *lineage, path string) (finish func()) {
+	t := l.t
 	t.Helper()
-	path, err := binary()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(l.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, child.Listeners(args)...)
-	cmd.Env = child.Environ()
-	return startLineageOf(t, cmd)
-}
-
-// startLineageOf is startLineage for a command of its own.
-func startLineageOf(t *testing.T, cmd *exec.Cmd) *lineage {
-	t.Helper()
-	out, in, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { conn.Close() })
+	first, rest, want := "GET "+path+" HTTP/1.1\r\nHost: x\r\nUpgr", "ade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", "HTTP/1.1 101 "
+	if strings.HasPrefix(path, "/sse/") {
+		first, rest, want = "GET "+path+" HTTP/1.1\r\nHost: x\r\nAcc", "ept: text/event-stream\r\n\r\n", "HTTP/1.1 200 "
 	}
-	log := new(child.Log)
-	var writing sync.WaitGroup
-	writing.Go(func() { io.Copy(log, out) }) // ignored: it ends with the last process
-	cmd.Stdout, cmd.Stderr = in, in
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	in.Close() // ignored: the process has its own
-	exited := make(chan struct{})
-	go func() {
-		cmd.Wait() // ignored: the code says it all
-		close(exited)
-	}()
-	l := &lineage{pid: cmd.Process.Pid, sluice: &sluice{t: t, log: serveLog{log}, exited: exited, code: func() int { return cmd.ProcessState.ExitCode() }}}
-	t.Cleanup(func() {
-		syscall.Kill(l.pid, syscall.SIGKILL) // ignored: it has ended
-		cmd.Process.Kill()                   // ignored: likewise
-		writing.Wait()
-		out.Close()
-		<-exited
-		if t.Failed() {
-			t.Logf("the processes wrote:\n%s", log)
+	io.WriteString(conn, first) // ignored: the answer is missing then
+	return func() {
+		t.Helper()
+		io.WriteString(conn, rest)                             // ignored: likewise
+		conn.SetReadDeadline(time.Now().Add(clitest.Patience)) // ignored: likewise
+		if answer, err := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(answer, want) {
+			t.Errorf("the request for %s, which moved, was answered %q, %v", path, answer, err)
 		}
-	})
-	l.awaitReady()
-	return l
-}
-
-// upgrade replaces the process that serves.
-func (l *lineage) upgrade() (report struct {
-	PID    int
-	Moved  int
-	Secure int
-	Frozen time.Duration `json:"frozen_ns"`
-	Took   time.Duration `json:"took_ns"`
-}) {
-	l.t.Helper()
-	code, stdout, stderr := runOnce(nil, "upgrade", "--json", "--url", l.internal)
-	if code != 0 {
-		l.t.Fatalf("upgrade: exit code %d: %s", code, stderr)
 	}
-	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
-		l.t.Fatalf("%q: %v", stdout, err)
-	}
-	l.pid = report.PID
-	return report
-}
-
-// series checks that numbered messages "NAME NUMBER" of each publisher come without a hole.
-type series struct {
-	next map[string]int
-}
-
-func (s *series) take(text string) error {
-	var name string
-	var number int
-	if _, err := fmt.Sscanf(text, "%s %d", &name, &number); err != nil {
-		return fmt.Errorf("%q: %w", text, err)
-	}
-	if s.next == nil {
-		s.next = make(map[string]int)
-	}
-	if want := s.next[name]; number != want {
-		return fmt.Errorf("%s: message %d, want %d", name, number, want)
-	}
-	s.next[name]++
-	return nil
 }
 
 func TestUpgradeUnderLoadLosesNothing(t *testing.T) {
-	const upgrades = 3
 	l := startLineage(t, "--insecure", "--address-rate", "off")
-	ws := "ws" + strings.TrimPrefix(l.url, "http")
-	open := func(path string, first ...string) *websocket.Conn {
-		conn, _, err := websocket.DefaultDialer.Dial(ws+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		conn.SetReadDeadline(time.Now().Add(clitest.Patience)) // ignored: then it waits for the test's end
-		for _, text := range first {
-			if err := conn.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
-				t.Fatal(err)
-			}
-			if _, _, err := conn.ReadMessage(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return conn
-	}
-	var stop atomic.Bool
-	var last [2]atomic.Int64 // of each publisher, once it has stopped
-	var publishing, reading sync.WaitGroup
-	stopped := make(chan struct{})
-	read := func(what string, next func() (texts []string, err error)) {
-		reading.Go(func() {
-			var s series
-			for {
-				texts, err := next()
-				if err != nil {
-					t.Errorf("%s: %v, after %v", what, err, s.next)
-					return
-				}
-				for _, text := range texts {
-					if err := s.take(text); err != nil {
-						t.Errorf("%s: %v", what, err)
-						return
-					}
-				}
-				select {
-				case <-stopped:
-					if s.next["ws"] == int(last[0].Load())+1 && s.next["http"] == int(last[1].Load())+1 {
-						return
-					}
-				default:
-				}
-			}
-		})
-	}
-	raw := open("/ws/news")
-	read("raw", func() ([]string, error) {
-		_, p, err := raw.ReadMessage()
-		return []string{string(p)}, err
-	})
-	record := open("/ws/news?format=json")
-	read("json", func() ([]string, error) {
-		var r struct{ Data string }
-		_, p, err := record.ReadMessage()
-		if err == nil {
-			err = json.Unmarshal(p, &r)
-		}
-		return []string{r.Data}, err
-	})
-	session := open("/connection/websocket", `{"id":1,"connect":{}}`, `{"id":2,"subscribe":{"channel":"news"}}`)
-	read("centrifugo", func() (texts []string, err error) {
-		_, p, err := session.ReadMessage()
-		for line := range strings.Lines(string(p)) {
-			var push struct {
-				Push struct{ Pub struct{ Data string } }
-			}
-			if err := json.Unmarshal([]byte(line), &push); err != nil {
-				return nil, err
-			}
-			if text := push.Push.Pub.Data; text != "" {
-				texts = append(texts, text)
-			}
-		}
-		return texts, err
-	})
-	stream, err := http.Get(l.url + "/sse/news")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Body.Close()
-	lines := bufio.NewReader(stream.Body)
-	read("sse", func() ([]string, error) {
-		for {
-			line, err := lines.ReadString('\n')
-			if text, ok := strings.CutPrefix(line, "data: "); ok || err != nil {
-				return []string{strings.TrimSpace(text)}, err
-			}
-		}
-	})
-
-	// One publisher over WebSocket, which moves itself, and one over HTTP with a connection that it keeps.
-	publisher := open("/ws/news?echo=off")
-	publishing.Go(func() {
-		for n := 0; ; n++ {
-			if err := publisher.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, "ws %d", n)); err != nil {
-				t.Errorf("publish: %v", err)
-			}
-			if last[0].Store(int64(n)); stop.Load() || t.Failed() {
-				return
-			}
-			time.Sleep(200 * time.Microsecond)
-		}
-	})
-	publishing.Go(func() {
-		client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}, Timeout: clitest.Patience}
-		defer client.CloseIdleConnections()
-		for n := 0; ; n++ {
-			resp, err := client.Post(l.internal+"/publish/news", "text/plain", strings.NewReader(fmt.Sprintf("http %d", n)))
-			if err != nil {
-				t.Errorf("POST: %v", err)
-				return
-			}
-			body, _ := io.ReadAll(resp.Body) // ignored: the status says it
-			resp.Body.Close()
-			if resp.StatusCode != http.StatusOK {
-				t.Errorf("POST: %s %s", resp.Status, body)
-			}
-			if last[1].Store(int64(n)); stop.Load() || t.Failed() {
-				return
-			}
-		}
-	})
-
-	for i := range upgrades {
-		// A client in the middle of its request, which it ends in the next process.
-		late, err := net.Dial("tcp", strings.TrimPrefix(l.url, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer late.Close()
-		io.WriteString(late, "GET /ws/other HTTP/1.1\r\nHost: x\r\nUpgr") // ignored: the answer is missing then
-		at := last[0].Load()
+	g := startLedger(l, "ws", "http")
+	for i := range upgradesInARow() {
+		// Clients in the middle of their requests, which they end in the next process.
+		websocket, stream := startHead(l, "/ws/other"), startHead(l, "/sse/other")
 		r := l.upgrade()
 		t.Logf("upgrade %d: %d connections, frozen for %v of %v", i, r.Moved, r.Frozen, r.Took)
-		if r.Moved < 5 {
-			t.Errorf("%d connections were moved, want 5", r.Moved)
+		if r.Moved < ledgerReaders+1 {
+			t.Errorf("%d connections were moved, want %d", r.Moved, ledgerReaders+1)
 		}
-		io.WriteString(late, "ade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n") // ignored: likewise
-		late.SetReadDeadline(time.Now().Add(clitest.Patience))                                                                                            // ignored: likewise
-		if answer, err := bufio.NewReader(late).ReadString('\n'); !strings.HasPrefix(answer, "HTTP/1.1 101 ") {
-			t.Errorf("the handshake that moved was answered %q, %v", answer, err)
-		}
-		for end := time.Now().Add(clitest.Patience); last[0].Load() < at+100 && !t.Failed() && time.Now().Before(end); {
-			time.Sleep(time.Millisecond)
-		}
+		websocket()
+		stream()
+		g.more(100)
 		if i == 0 {
 			l.wantExit(0)
 		}
 	}
-	stop.Store(true)
-	publishing.Wait()
-	close(stopped)
-	// One more of each, so that nobody waits who has had the last one before.
-	if err := publisher.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, "ws %d", last[0].Add(1))); err != nil {
-		t.Errorf("publish: %v", err)
-	}
-	if status, answer := post(t, l.sluice, "/publish/news", "", fmt.Sprintf("http %d", last[1].Add(1))); status != http.StatusOK {
-		t.Errorf("publish: %d %v", status, answer)
-	}
-	reading.Wait()
+	g.balance()
 }
 
-// With a data directory, the store moves when the new process serves: until then, publishers try again.
+// With a data directory, the store moves when the new process serves: until then, publishers wait.
 func TestUpgradeMovesTheDataDirectory(t *testing.T) {
 	l := startLineage(t, "--data-dir", filepath.Join(t.TempDir(), "data"), "--raw", "publish")
 	at := "ws" + strings.TrimPrefix(l.url, "http") + "/ws/news?format=json"
@@ -298,12 +86,8 @@ func TestUpgradeMovesTheDataDirectory(t *testing.T) {
 		if next == 0 { // what a client sends comes back when it has joined
 			reader.send(websocket.TextMessage, "x 0")
 		}
-		for end := time.Now().Add(clitest.Patience); next > 0; time.Sleep(time.Millisecond) {
-			status, answer := post(t, l.sluice, "/publish/news", "", fmt.Sprintf("x %d", next))
-			if status == http.StatusOK {
-				break
-			}
-			if status != http.StatusServiceUnavailable || time.Now().After(end) {
+		if next > 0 { // it waits while the store moves
+			if status, answer := post(t, l.sluice, "/publish/news", "", fmt.Sprintf("x %d", next)); status != http.StatusOK {
 				t.Fatalf("publish: %d %v", status, answer)
 			}
 		}

@@ -206,6 +206,28 @@ var rows = []row{
 			{`min by (instance) (sluice_certificate_expiry_timestamp_seconds{HERE}) - time()`, "{{instance}}"},
 		}},
 	}},
+	{title: "Stops, upgrades and compression", collapsed: true, panels: []panel{
+		{third, "Connections left while draining", "A gateway that stops closes its connections over --drain-duration. Those that are closing wait for their client.", units.Short, []query{
+			{`sum by (instance) (sluice_connections{HERE}) and on (instance) (max by (instance) (sluice_draining{HERE}) == 1)`, "{{instance}}"},
+			{`sum by (instance) (sluice_closing_connections{HERE}) and on (instance) (max by (instance) (sluice_draining{HERE}) == 1)`, "{{instance}} closing"},
+		}},
+		{third, "Upgrades", "A new process has taken over, or an upgrade has failed and the process has gone on.", units.Short, []query{
+			{`sum by (instance) (increase(sluice_upgrades_total{HERE}[RATE]))`, "{{instance}}"},
+			{`sum by (instance) (increase(sluice_upgrades_failed_total{HERE}[RATE]))`, "{{instance}} failed"},
+		}},
+		{third, "Freeze of the last upgrade", "For how long nobody was served when the process took over. Empty after a restart.", units.Seconds, []query{
+			{`max by (instance) (sluice_taken_over_freeze_seconds{HERE}) > 0`, "{{instance}}"},
+		}},
+		{third, "Compressed size", "Bytes of publications after compression, divided by those before. Empty without compression.", units.PercentUnit, []query{
+			{`sum by (instance) (rate(sluice_compressed_bytes_total{HERE, state="after"}[RATE])) / sum by (instance) (rate(sluice_compressed_bytes_total{HERE, state="before"}[RATE]))`, "{{instance}}"},
+		}},
+		{third, "Bytes compressed", "Each publication counts once for each wire format in use, however many subscribers it has.", units.BytesPerSecondSI, []query{
+			{`sum by (state) (rate(sluice_compressed_bytes_total{HERE}[RATE]))`, "{{state}}"},
+		}},
+		{third, "Not compressed, because compressors were busy", "Publications that were sent as they are.", units.CountsPerSecond, []query{
+			{`sum by (instance) (rate(sluice_compressors_busy_total{HERE}[RATE]))`, "{{instance}}"},
+		}},
+	}},
 	{title: "HTTP API", collapsed: true, panels: []panel{
 		{third, "Publications through the API", "Accepted from backends: /publish and /api.", units.CountsPerSecond, []query{
 			{`sum by (instance) (rate(sluice_publications_total{HERE, source="api"}[RATE]))`, "{{instance}}"},

@@ -30,6 +30,8 @@ type window struct {
 	order   []digest
 	head    int
 	flights map[digest]*flight
+	added   uint64 // results there have been
+	copied  uint64 // of those, by copy
 }
 
 // digest names a channel and a key.
@@ -118,11 +120,17 @@ func (w *window) finish(d digest, now time.Time, result PublishResult, ok bool) 
 	if !ok {
 		return
 	}
+	w.addLocked(d, remembered{result, now.Add(w.keep)})
+}
+
+// addLocked adds the newest result.
+func (w *window) addLocked(d digest, r remembered) {
 	if len(w.results) == w.max {
 		w.pop()
 	}
-	w.results[d] = remembered{result, now.Add(w.keep)}
+	w.results[d] = r
 	w.order = append(w.order, d)
+	w.added++
 }
 
 // expire drops the results that have expired.

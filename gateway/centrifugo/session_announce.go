@@ -1,6 +1,7 @@
 package centrifugo
 
 import (
+	"encoding/binary"
 	"errors"
 	"reflect"
 
@@ -8,6 +9,7 @@ import (
 	"sluice/gateway/engine"
 	"sluice/gateway/loop"
 	"sluice/gateway/presence"
+	"sluice/gateway/saved"
 )
 
 // announcer has the joins and leaves of one loop that found their channel without room.
@@ -24,6 +26,7 @@ type announcements struct {
 	from    announcer
 	ch      *channel.Channel
 	waiting []channel.Publication
+	held    bool // resumed comes
 }
 
 // announcingMax bounds the joins that wait in one channel, for each loop: nobody subscribes
@@ -54,6 +57,9 @@ func (from announcer) announce(l *loop.Loop, kind channel.Kind, ch *channel.Chan
 func (a *announcements) publish() bool {
 	l := a.loop
 	for len(a.waiting) > 0 {
+		if a.held = a.held || l.Silent((*resumed)(a)); a.held {
+			return false
+		}
 		p := &a.waiting[0]
 		p.At = l.Time().UnixMilli()
 		// Where the channel has ended nobody is there to be told.
@@ -92,4 +98,57 @@ func (m *announced) Deliver(l *loop.Loop) {
 	a := (*announcements)(m)
 	a.next()
 	a.Deliver(l)
+}
+
+// resumed is delivered when the loop goes on after a freeze, in this process or, with what has travelled, in another one.
+type resumed announcements
+
+// Deliver implements loop.Message.
+func (r *resumed) Deliver(l *loop.Loop) {
+	a := (*announcements)(r)
+	a.held = false
+	a.Deliver(l)
+}
+
+// announcedVersion is that of SaveLoop.
+const announcedVersion = 1
+
+// SaveLoop implements loop.Keeper: the joins and leaves that wait.
+func (p *Protocol) SaveLoop(dst []byte, l *loop.Loop) []byte {
+	from := p.announcers[l.Index()]
+	if len(from) == 0 {
+		return dst
+	}
+	dst = append(dst, announcedVersion)
+	for ch, a := range from {
+		dst = binary.AppendUvarint(saved.AppendBytes(dst, ch.Name()), uint64(len(a.waiting)))
+		for i := range a.waiting {
+			dst = saved.AppendBytes(append(dst, byte(a.waiting[i].Kind)), a.waiting[i].Extra)
+		}
+	}
+	return dst
+}
+
+// LoadLoop implements loop.Keeper.
+func (p *Protocol) LoadLoop(l *loop.Loop, b []byte) error {
+	r, from := saved.Read("who comes and goes", b, announcedVersion), p.announcers[l.Index()]
+	for r.More() {
+		ch := l.Space().Find(string(r.Bytes()))
+		a := from[ch]
+		if a == nil {
+			a = &announcements{loop: l, from: from, ch: ch, held: true}
+		}
+		for range r.Count() {
+			kind := channel.Kind(r.Byte())
+			if kind != channel.KindJoin && kind != channel.KindLeave {
+				r.Fail()
+			}
+			a.waiting = append(a.waiting, channel.Publication{Kind: kind, Extra: r.Bytes()})
+		}
+		if ch != nil && from[ch] == nil { // else nobody is there to be told
+			from[ch] = a
+			l.Post((*resumed)(a))
+		}
+	}
+	return r.End()
 }

@@ -174,7 +174,9 @@ type Channel struct {
 	limited bool // publishers wait because of the rate
 	held    bool // in space.held
 	broke   bool // the first that is not called waits because the budget lets no ring grow
-	stall   stall
+	// Guarded by the shard: the number of the last Snapshot that has copied it. It lies here because it takes no room.
+	snapshot uint32
+	stall    stall
 
 	// Guarded by the space's shard: since when nobody reads the channel, and its
 	// place among those; nil while somebody does.

@@ -28,9 +28,10 @@ const (
 // Snapshot hands a space over. Its methods are called by one goroutine.
 type Snapshot struct {
 	space  *Space
-	shard  int        // the one that is being copied
-	due    []*Channel // of it
-	copied [spaceShards]map[string]copied
+	number uint32
+	shard  int                   // the one that is being copied
+	due    []*Channel            // of it
+	copied [spaceShards][]copied // lists, and no maps, as each channel is looked at while everybody waits
 }
 
 // copied is what the other process knows of a channel.
@@ -41,10 +42,13 @@ type copied struct {
 	floor         uint64
 	given, filled bool
 	read          bool
+	whole         bool // it was copied
 }
 
 // Snapshot begins to hand the space over.
-func (s *Space) Snapshot() *Snapshot { return &Snapshot{space: s, shard: -1} }
+func (s *Space) Snapshot() *Snapshot {
+	return &Snapshot{space: s, number: s.snapshots.Add(1), shard: -1}
+}
 
 // Copy appends some of the space's channels: about limit bytes, or more where one channel has more. It returns false
 // when all were appended before, and appends nothing.
@@ -83,30 +87,42 @@ func (n *Snapshot) next() {
 	sh := &n.space.shards[n.shard]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	n.copied[n.shard] = make(map[string]copied, len(sh.byName))
+	n.copied[n.shard] = make([]copied, 0, len(sh.byName))
 	for _, c := range sh.byName {
 		n.due = append(n.due, c)
 	}
 }
 
-// add appends a channel, or what is new of it. The shard's lock is held.
+// add appends a channel that was not copied before. The shard's lock is held.
 func (n *Snapshot) add(dst []byte, shard int, c *Channel, s *Scratch) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before, known := n.copied[shard][c.name]
-	now := copied{channel: c, at: Position{c.epoch, c.offset}, taken: c.taken, floor: c.history.floor, given: c.given, read: c.idle == nil}
+	now := copied{channel: c}
+	if dst, ok := n.append(dst, &now, s); ok {
+		n.copied[shard] = append(n.copied[shard], now)
+		c.snapshot = n.number
+		return dst
+	}
+	return dst
+}
+
+// append appends what is new of a channel that is not dead, and notes it. Its lock is held, and its shard's. It returns
+// false if there is nothing.
+func (n *Snapshot) append(dst []byte, known *copied, s *Scratch) (_ []byte, ok bool) {
+	c, before := known.channel, *known
+	now := copied{channel: c, at: Position{c.epoch, c.offset}, taken: c.taken, floor: c.history.floor, given: c.given, read: c.idle == nil, whole: true}
 	if a := c.remote; a != nil {
 		now.filled = a.filled
 		if !a.attached {
-			return dst // it holds nothing that its engine does not have
+			return dst, false // it holds nothing that its engine does not have
 		}
 	}
-	if c.dead || known && before == now {
-		return dst
+	if c.dead || before == now {
+		return dst, false
 	}
-	n.copied[shard][c.name] = now
+	*known = now
 	kind := snapChannel
-	if known && before.channel == c && before.at.Epoch == c.epoch {
+	if before.whole && before.at.Epoch == c.epoch {
 		kind = snapMore
 	}
 	dst = saved.AppendBytes(append(dst, kind), c.name)
@@ -143,7 +159,7 @@ func (n *Snapshot) add(dst []byte, shard int, c *Channel, s *Scratch) []byte {
 		}
 		dst = saved.AppendBytes(saved.AppendBytes(dst, p.Payload), p.Extra)
 	}
-	return dst
+	return dst, true
 }
 
 // Rest appends what has changed since Copy. Nothing is published any more, and no channel begins. One that is not read may
@@ -154,18 +170,28 @@ func (n *Snapshot) Rest(dst []byte) []byte {
 	var s Scratch
 	for i := range n.space.shards {
 		sh := &n.space.shards[i]
-		if n.copied[i] == nil {
-			n.copied[i] = make(map[string]copied)
-		}
 		sh.mu.Lock()
 		ended[i] = sh.ended
-		for name := range n.copied[i] {
-			if sh.byName[name] == nil {
-				dst = saved.AppendBytes(append(dst, snapEnded), name)
+		live := 0
+		for k := range n.copied[i] {
+			known := &n.copied[i][k]
+			c := known.channel
+			c.mu.Lock()
+			switch {
+			case !c.dead:
+				dst, _ = n.append(dst, known, &s)
+				live++
+			case sh.byName[c.name] == nil:
+				dst = saved.AppendBytes(append(dst, snapEnded), c.name)
 			}
+			c.mu.Unlock()
 		}
-		for _, c := range sh.byName {
-			dst = n.add(dst, i, c, &s)
+		if live < len(sh.byName) {
+			for _, c := range sh.byName {
+				if c.snapshot != n.number {
+					dst = n.add(dst, i, c, &s)
+				}
+			}
 		}
 		sh.mu.Unlock()
 	}
@@ -285,6 +311,24 @@ func (s *Space) restoreEnded(name string) {
 	}
 }
 
+// AttachRestored has the engine attach the remote channels that were restored.
+func (s *Space) AttachRestored() {
+	var attach []*Channel
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		for _, c := range sh.byName {
+			if c.remote != nil {
+				attach = append(attach, c)
+			}
+		}
+		sh.mu.Unlock()
+	}
+	for _, c := range attach {
+		s.attacher.Attach(c)
+	}
+}
+
 // Restored is called when all subscribers have joined that have come along: channels that they would have kept, and have not, end, and
 // the engine is asked to attach the remote ones.
 func (s *Space) Restored() {
@@ -312,19 +356,41 @@ func (s *Space) Restored() {
 }
 
 // AppendTail appends what the log has for a subscriber at a cursor that the reader holds, up to the log's head: in the
-// other process it is at cursor 0. ok is false if some of it is gone from the log.
-func (r *Reader) AppendTail(dst []byte, cursor uint64) (_ []byte, ok bool) {
+// other process it is at cursor 0. What lies below from, which is the cursor or what AppendFrames has returned, is left
+// out. ok is false if some of it is gone from the log.
+func (r *Reader) AppendTail(dst []byte, cursor, from uint64) (_ []byte, ok bool) {
 	l := r.log
 	l.channel.mu.Lock()
 	defer l.channel.mu.Unlock()
-	start, begin, head := dst, cursor, l.head.Load()
-	first, _ := r.look(cursor)
+	first, there := r.look(cursor)
+	if !there && cursor < l.head.Load() {
+		return dst, false
+	}
 	base, based := r.offset(&first, cursor)
 	if !based {
 		base = 0
 	}
+	start := dst
 	dst = binary.AppendUvarint(append(dst, snapshotVersion), base)
-	dst = binary.AppendUvarint(dst, max(l.reset, begin)-begin)
+	dst = binary.AppendUvarint(dst, max(l.reset, cursor)-cursor)
+	if dst, ok = r.appendFramesLocked(dst, from); !ok {
+		return start, false
+	}
+	return dst, true
+}
+
+// AppendFrames appends what the log has from a cursor on, which the reader holds, up to its head at end: for AppendTail, which
+// then leaves it out.
+func (r *Reader) AppendFrames(dst []byte, cursor uint64) (_ []byte, end uint64, ok bool) {
+	l := r.log
+	l.channel.mu.Lock()
+	defer l.channel.mu.Unlock()
+	dst, ok = r.appendFramesLocked(dst, cursor)
+	return dst, l.head.Load(), ok
+}
+
+func (r *Reader) appendFramesLocked(dst []byte, cursor uint64) (_ []byte, ok bool) {
+	start, head := dst, r.log.head.Load()
 	for cursor < head {
 		v, ok := r.look(cursor)
 		if !ok || v.head <= cursor || v.w == nil {
@@ -342,32 +408,51 @@ func (r *Reader) AppendTail(dst []byte, cursor uint64) (_ []byte, ok bool) {
 	return dst, true
 }
 
-// RestoreTail takes what AppendTail has appended in another process, into a log to which nothing was appended. r begins
-// below it, at cursor 0. Readers that join later do with Rewind, before anything is read.
-func (r *Reader) RestoreTail(b []byte) (base uint64, err error) {
-	s := saved.Read("a log", b, snapshotVersion)
+// RestoreTail takes what AppendTail has appended in another process, into a log to which nothing was appended; before is
+// what AppendFrames has, of which the first bytes of frames are skipped. r begins below it, at cursor 0. Readers that join
+// later do with Rewind, before anything is read.
+func (r *Reader) RestoreTail(tail, before []byte, skip uint64) (base uint64, err error) {
+	s := saved.Read("a log", tail, snapshotVersion)
 	l := r.log
 	l.channel.mu.Lock()
 	defer l.channel.mu.Unlock()
 	base = s.Uint()
 	reset := s.Uint()
+	first := saved.ReadPart("a copied log", before)
+	l.restoreLocked(first, skip)
+	l.restoreLocked(s, 0)
+	l.reset = reset
+	r.Rewind(base)
+	if err := first.End(); err != nil {
+		return base, err
+	}
+	return base, s.End()
+}
+
+// restoreLocked appends frames, but for those that make up the first bytes.
+func (l *Log) restoreLocked(s *saved.Reader, skip uint64) {
 	for s.More() {
 		offset, from, frame := s.Uint(), s.Uint(), s.View()
-		if len(frame) == 0 {
+		n := uint64(len(frame))
+		if n == 0 || skip > 0 && n > skip {
 			s.Fail()
-			break
+			return
+		}
+		if skip > 0 {
+			skip -= n
+			continue
 		}
 		if !l.holdsLocked(len(frame)) {
 			l.growLocked(len(frame), true)
 		}
 		if from >= fromFence {
-			l.fenced.Store(l.head.Load() + uint64(len(frame)))
+			l.fenced.Store(l.head.Load() + n)
 		}
 		l.appendLocked(frame, offset, from)
 	}
-	l.reset = reset
-	r.Rewind(base)
-	return base, s.End()
+	if skip > 0 {
+		s.Fail()
+	}
 }
 
 // Rewind takes a reader to the beginning of a log that RestoreTail, which returned base, has filled.

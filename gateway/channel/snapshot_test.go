@@ -182,7 +182,14 @@ func TestTail(t *testing.T) {
 		m, other := join(t, s, "kept/x", f), join(t, s, "kept/x", f)
 		c, scratch := m.Log().Channel(), new(Scratch)
 		cursor, at := uint64(0), int64(0)
+		var before []byte // what was copied in the midst
+		var copiedFrom, copiedTo uint64
 		for range 5 + r.IntN(60) {
+			if r.IntN(20) == 0 {
+				if b, to, ok := m.AppendFrames(nil, cursor); ok {
+					before, copiedFrom, copiedTo = b, cursor, to
+				}
+			}
 			p := Publication{Payload: bytes.Repeat([]byte("x"), r.IntN(200)), From: r.Uint64N(5)}
 			if at++; r.IntN(20) == 0 {
 				at += 3 // some are missing
@@ -200,7 +207,13 @@ func TestTail(t *testing.T) {
 				m.Served(cursor)
 			}
 		}
-		tail, ok := m.AppendTail(nil, cursor)
+		from, skip := cursor, uint64(0)
+		if copiedFrom <= cursor && cursor < copiedTo {
+			from, skip = copiedTo, cursor-copiedFrom
+		} else {
+			before = nil
+		}
+		tail, ok := m.AppendTail(nil, cursor, from)
 		if _, there := m.look(cursor); ok != there {
 			t.Fatalf("seed %d: the tail is there: %v, want %v", seed, ok, there)
 		}
@@ -213,7 +226,7 @@ func TestTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		first := join(t, to, "kept/x", f)
-		base, err := first.RestoreTail(tail)
+		base, err := first.RestoreTail(tail, before, skip)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -280,16 +293,52 @@ func FuzzRestore(f *testing.F) {
 	n := s.Snapshot()
 	piece, _ := n.Copy(nil, 1<<20)
 	m.Log().Channel().Publish(&Publication{Payload: []byte("more")}, new(Scratch), nil)
-	tail, _ := m.AppendTail(nil, 0)
-	f.Add(piece, n.Rest(nil), tail)
-	f.Fuzz(func(t *testing.T, piece, rest, tail []byte) {
+	tail, _ := m.AppendTail(nil, 0, 0)
+	before, end, _ := m.AppendFrames(nil, 0)
+	f.Add(piece, n.Rest(nil), tail, []byte(nil), uint64(0))
+	f.Add(piece, n.Rest(nil), tail[:4], before, end/2)
+	f.Fuzz(func(t *testing.T, piece, rest, tail, before []byte, skip uint64) {
 		s := snapSpaceOf(1 << 10)
 		if s.Restore(piece) == nil {
 			s.Restore(rest)
 		}
 		s.Restored()
 		m := join(t, s, "kept/a", padded(1))
-		m.RestoreTail(tail)
+		m.RestoreTail(tail, before, skip)
 		m.Log().Channel().Publish(&Publication{Payload: []byte("after")}, new(Scratch), nil)
 	})
+}
+
+// BenchmarkRest completes a snapshot of 100,000 channels, of which few have changed: everybody waits for it.
+func BenchmarkRest(b *testing.B) {
+	const channels, changed = 100_000, 100
+	s := NewSpace(4<<10, channels, NewBudget(1<<30))
+	s.KeepHistory(History{Of: func(string) Keep { return Keep{Count: 5, TTL: 1000} }, Bytes: 2 << 10, Budget: NewBudget(1 << 30)}, 0)
+	scratch := new(Scratch)
+	publish := func(i int) {
+		c, err := s.Open(fmt.Sprintf("kept/%d", i))
+		if err == nil {
+			_, err = c.Publish(&Publication{Payload: []byte("x"), At: 1000}, scratch, nil)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	for i := range channels {
+		publish(i)
+	}
+	var piece, rest []byte
+	for b.Loop() {
+		b.StopTimer()
+		n := s.Snapshot()
+		for more := true; more; {
+			piece, more = n.Copy(piece[:0], 1<<20)
+		}
+		for i := range changed {
+			publish(i)
+		}
+		b.StartTimer()
+		rest = n.Rest(rest[:0])
+	}
+	b.ReportMetric(float64(len(rest)), "B")
 }

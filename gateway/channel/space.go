@@ -51,6 +51,7 @@ type Space struct {
 	shards         [spaceShards]shard
 	trimmed        atomic.Uint64 // calls of Trim
 	evicting       atomic.Uint64 // shards that evict has looked at
+	snapshots      atomic.Uint32
 
 	heldMu sync.Mutex
 	held   []*Channel // guarded by heldMu: whose publishers wait because of the rate

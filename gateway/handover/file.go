@@ -27,8 +27,8 @@ func write(name string, b []byte) (*os.File, file, error) {
 	return f, file{uint64(len(b)), crc32.Checksum(b, castagnoli)}, nil
 }
 
-// read returns what is in a memory file, whose descriptor it closes.
-func read(fd int, want file, most uint64) ([]byte, error) {
+// read returns what is in a memory file, whose descriptor it closes. It lies in b if that is large enough.
+func read(fd int, want file, most uint64, b []byte) ([]byte, error) {
 	f := os.NewFile(uintptr(fd), "handover")
 	defer f.Close() // ignored: it was read
 	if err := poller.Sealed(f); err != nil {
@@ -41,7 +41,10 @@ func read(fd int, want file, most uint64) ([]byte, error) {
 	case uint64(info.Size()) != want.size || want.size > most:
 		return nil, fmt.Errorf("handover: a file of %d bytes, want %d and at most %d", info.Size(), want.size, most)
 	}
-	b := make([]byte, want.size)
+	if b = b[:0]; uint64(cap(b)) < want.size {
+		b = make([]byte, want.size)
+	}
+	b = b[:want.size]
 	if _, err := io.ReadFull(io.NewSectionReader(f, 0, info.Size()), b); err != nil {
 		return nil, err
 	}

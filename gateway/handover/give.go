@@ -23,7 +23,7 @@ type Old interface {
 	// passed is closed when all that were there are passed.
 	Pass(out *Out) (passed <-chan struct{})
 	// Copy returns the next piece of what channels keep, of at most about limit bytes; nil when it is complete.
-	// It serves meanwhile.
+	// The piece is valid until the next call. It serves meanwhile.
 	Copy(limit int) (piece []byte, err error)
 	// Freeze stops serving, and passes the connections that are not passed yet.
 	Freeze(ctx context.Context) error
@@ -72,8 +72,8 @@ var DefaultPatience = Patience{
 	Started: 300 * time.Millisecond, Dead: 10 * time.Second, Release: 10 * time.Second,
 }
 
-// pieceBytes is the size of a piece of what channels keep.
-const pieceBytes = 16 << 20
+// pieceBytes is the size of a piece of what channels keep. It exists three times: in both processes, and in the file.
+const pieceBytes = 4 << 20
 
 // EnvFD is the variable that tells the new process the descriptor of its end.
 const EnvFD = "_SLUICE_HANDOVER_FD"
@@ -111,7 +111,7 @@ type giving struct {
 // have ExtraFiles. Until the freeze, ctx ends the attempt. If it fails, the new process is dead and old goes on;
 // except with ErrLost.
 func Give(ctx context.Context, cmd *exec.Cmd, old Old, p Patience) (Report, error) {
-	return give(ctx, cmd, old, p, func(string) {})
+	return give(ctx, cmd, old, p, points("old"))
 }
 
 func give(ctx context.Context, cmd *exec.Cmd, old Old, p Patience, at func(string)) (Report, error) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ type rig struct {
 func newRig(t *testing.T, plan string, env ...string) *rig {
 	t.Helper()
 	r := &rig{t: t, cmd: exec.Command(os.Args[0], "-test.run=^$"), lines: make(chan string, 1000)}
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // with all new processes
 	r.cmd.Env = append(append(os.Environ(), envToy+"=127.0.0.1:0", envPlan+"="+plan), env...)
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -48,12 +50,8 @@ func newRig(t *testing.T, plan string, env ...string) *rig {
 		}
 	}()
 	t.Cleanup(func() {
-		r.cmd.Process.Kill()
+		unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL) // ignored: all have ended
 		r.cmd.Wait()
-		for r.pid > 0 && r.pid != r.cmd.Process.Pid { // the new one is an orphan now
-			unix.Kill(r.pid, unix.SIGKILL)
-			r.pid = 0
-		}
 		for range r.lines {
 		}
 	})
@@ -64,7 +62,7 @@ func newRig(t *testing.T, plan string, env ...string) *rig {
 // line waits for a line that begins so.
 func (r *rig) line(begin string) string {
 	r.t.Helper()
-	late := time.After(60 * time.Second)
+	late := time.After(30 * time.Second)
 	for {
 		select {
 		case l, ok := <-r.lines:
@@ -194,16 +192,23 @@ func TestEveryPoint(t *testing.T) {
 	}
 }
 
-// TestRefused has the new process refuse: the old one names the reason, and serves.
+// TestRefused has a new process that cannot take over: the old one names the reason, and serves.
 func TestRefused(t *testing.T) {
-	r := newRig(t, "", envNeeds+"=a protocol that is off")
-	c := dial(t, r.address)
-	r.give()
-	if l, want := r.line("gave"), "the new process refuses: a protocol that is off is not supported"; !strings.HasSuffix(l, want) {
-		t.Errorf("%q, want %q", l, want)
-	}
-	if pid := c.ask(); pid != r.pid {
-		t.Errorf("process %d answers, want %d", pid, r.pid)
+	for _, test := range []struct{ name, env, want string }{
+		{"configuration", envNeeds + "=a protocol that is off", "the new process refuses: a protocol that is off is not supported"},
+		{"format", envLeast + "=2", "handover: the new process (new) takes formats 2 to 3, and not 1, which this one (old) has"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t, "", test.env)
+			c := dial(t, r.address)
+			r.give()
+			if l := r.line("gave"); !strings.HasSuffix(l, test.want) {
+				t.Errorf("%q, want %q", l, test.want)
+			}
+			if pid := c.ask(); pid != r.pid {
+				t.Errorf("process %d answers, want %d", pid, r.pid)
+			}
+		})
 	}
 }
 

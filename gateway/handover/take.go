@@ -75,11 +75,12 @@ type taking struct {
 	parent    int
 	listeners bool               // they have come: it can serve without what else comes
 	at        func(point string) // for tests
+	piece     []byte             // the last piece of what channels keep: the next one takes its place
 }
 
 // Take takes over from the process at the other end of f, which it closes. It returns when the old process has
 // nothing more to say: with an error if this process does not serve and has to end.
-func Take(f *os.File, h Hello, n New) error { return take(f, h, n, func(string) {}) }
+func Take(f *os.File, h Hello, n New) error { return take(f, h, n, points("new")) }
 
 func take(f *os.File, h Hello, n New, at func(string)) error {
 	return (&taking{n: n, parent: os.Getppid(), at: at}).take(f, h)
@@ -206,22 +207,27 @@ func (t *taking) message(m *received) (final bool, err error) {
 		}
 		t.n.Gone(ids)
 	case kindPiece:
-		b, err := t.file(m)
+		b, err := t.file(m, t.piece)
 		if err != nil {
 			return false, err
 		}
+		t.piece = b
 		if err := t.n.Restore(b); err != nil {
 			return false, err
 		}
 		return false, t.send(begin(kindTaken))
 	case kindComplete:
+		if err := m.end(0); err != nil {
+			return false, err
+		}
 		if err := t.n.Prepared(); err != nil {
 			return false, err
 		}
 		t.at("prepared")
 		return false, t.send(begin(kindPrepared))
 	case kindFinal:
-		b, err := t.file(m)
+		t.piece = nil
+		b, err := t.file(m, nil)
 		if err != nil {
 			return false, err
 		}
@@ -242,15 +248,15 @@ func (t *taking) message(m *received) (final bool, err error) {
 	return false, nil
 }
 
-// file returns what is in the memory file of a message.
-func (t *taking) file(m *received) ([]byte, error) {
+// file returns what is in the memory file of a message, in room if that is large enough.
+func (t *taking) file(m *received, room []byte) ([]byte, error) {
 	meta := readFile(m.body)
 	if err := m.end(1); err != nil {
 		return nil, err
 	}
 	fd := m.fds[0]
 	m.fds = nil
-	return read(fd, meta, pieceMost)
+	return read(fd, meta, pieceMost, room)
 }
 
 // takeOver waits for the commit, and serves. An old process that has ended is exact: it was frozen.

@@ -47,6 +47,7 @@ const (
 	envToy   = "TOY_ADDRESS" // where to listen; set makes the test binary a toy
 	envPlan  = "TOY_PLAN"    // old|new:point:signal
 	envNeeds = "TOY_NEEDS"   // what the old one says that the new one needs
+	envLeast = "TOY_LEAST"   // the oldest format that the new one takes, if not 1
 )
 
 func TestMain(m *testing.M) {
@@ -99,7 +100,9 @@ func runToy() int {
 		close(t.started)
 	} else {
 		go func() {
-			if err := take(f, Hello{Version: "new", Least: 1, Most: 2}, t, at("new")); err != nil {
+			least := uint64(1)
+			fmt.Sscan(os.Getenv(envLeast), &least)
+			if err := take(f, Hello{Version: "new", Least: least, Most: 3}, t, at("new")); err != nil {
 				fmt.Println("error", err)
 				os.Exit(1)
 			}
@@ -294,6 +297,12 @@ func (t *toy) Listener(name string, f *os.File) error {
 
 func (t *toy) Add(ids []uint64, fds []int) error {
 	for i, id := range ids {
+		if t.conns[id] != nil {
+			for _, fd := range fds[i:] {
+				unix.Close(fd)
+			}
+			return fmt.Errorf("connection %d was passed twice", id)
+		}
 		t.conns[id] = &toyConn{fd: fds[i]}
 	}
 	return nil
@@ -301,8 +310,10 @@ func (t *toy) Add(ids []uint64, fds []int) error {
 
 func (t *toy) Gone(ids []uint64) {
 	for _, id := range ids {
-		unix.Close(t.conns[id].fd)
-		delete(t.conns, id)
+		if c := t.conns[id]; c != nil {
+			unix.Close(c.fd)
+			delete(t.conns, id)
+		}
 	}
 }
 

@@ -209,6 +209,15 @@ func (p *Publishing) waitsForEngine(err error) bool {
 	return p.loop.now < p.until
 }
 
+// Silent reports whether nothing may be published, because the loop is frozen. Then m is delivered when it goes on, unless
+// another process has its connections.
+func (l *Loop) Silent(m Message) bool {
+	if l.silent {
+		l.silenced = append(l.silenced, m)
+	}
+	return l.silent
+}
+
 // errSilent: the loop is frozen, and publishes nothing.
 var errSilent = errors.New("loop: frozen")
 
@@ -240,7 +249,7 @@ func (p *Publishing) wait() {
 	switch {
 	case p.err == engine.ErrPending:
 	case p.err == errSilent:
-		p.loop.silenced = append(p.loop.silenced, p)
+		p.loop.Silent(p)
 	case p.err == channel.ErrLarge:
 		p.work = &encoding{from: p.c.id}
 		p.work.start(p)

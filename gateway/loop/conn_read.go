@@ -139,7 +139,7 @@ func (c *Conn) readBehind(hangup bool) {
 // hangUp deals with a peer that is gone in both directions while its bytes are
 // not read. What it sent before is processed when its turn comes.
 func (c *Conn) hangUp() {
-	if c.Phase != phaseOpen || c.has(bitGone) {
+	if c.Phase != phaseOpen || c.has(bitGone) || c.loop.hasMoved() {
 		c.kill(ReasonReset)
 		return
 	}

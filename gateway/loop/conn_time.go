@@ -138,6 +138,10 @@ func (c *Conn) KeepAlive() {
 	if l.cfg.PingInterval <= 0 {
 		return
 	}
+	if c.unanswered() {
+		l.WakeAt(c, l.now+1)
+		return
+	}
 	if !c.reads() {
 		c.excuse()
 	}

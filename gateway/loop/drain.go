@@ -123,12 +123,13 @@ type drainTurn struct{}
 func (drainTurn) Deliver(l *Loop) { l.drain.turn.set = false }
 
 // ComesBack reports whether the client of a connection that ends is expected elsewhere: it was told to come back, or the
-// connection broke while all are being closed.
+// connection broke, or was too slow to be told, while all are being closed.
 func (c *Conn) ComesBack() bool {
-	switch {
-	case c.Phase == phaseOpen:
+	if c.Phase == phaseOpen {
 		return false
-	case c.reason == ReasonClientGone || c.reason == ReasonReset:
+	}
+	switch c.reason {
+	case ReasonClientGone, ReasonReset, ReasonWriteTimeout, ReasonSlow, ReasonPendingFull, ReasonBudget:
 		return c.loop.drain != nil
 	}
 	return reasons[c.reason].back

@@ -158,6 +158,30 @@ func TestDrainGoesOnWithWhoIsLeft(t *testing.T) {
 	}
 }
 
+// A client that was told to come back still does when it reads too slowly to learn it.
+func TestClientsThatReadSlowlyComeBackAsWell(t *testing.T) {
+	t.Parallel()
+	s := startLoops(t, loopsConfig{Loops: 1, SendBuffer: 4 << 10, PingInterval: -1})
+	_, c := loopDial(t, s, "/ws/x?mode=subscribe", true)
+	for _, p := range clienttest.Numbered(200, 1000) {
+		s.publish("x", p)
+	}
+	clienttest.WaitFor(t, "it to be blocked", func() bool { return s.blocked() == 1 })
+	s.set.post(stop{})
+	s.quiet()
+	reason := ReasonShutdown
+	for ; reason == ReasonShutdown; s.pass(1) {
+		s.do(func(*Loop) {
+			if reason = c.reason; !c.ComesBack() {
+				t.Errorf("closed for %q, it is taken for one that leaves", reason)
+			}
+		})
+	}
+	if reason != ReasonWriteTimeout {
+		t.Errorf("it was closed for %q", reason)
+	}
+}
+
 // While clients do not answer, no more are closed than could come back in two seconds.
 func TestDrainPausesWhileClosesBackUp(t *testing.T) {
 	t.Parallel()

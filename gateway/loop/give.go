@@ -52,6 +52,10 @@ type Giving struct {
 
 	err atomic.Pointer[error]
 
+	// See give_logs.go. One loop at a time changes them, and nobody in the freeze.
+	copying []copying
+	copied  map[*channel.Log]copiedLog
+
 	parked sync.WaitGroup // loops that have not reached the next step of freezing
 	next   []chan func()  // for each loop: what a frozen one does; closed to go on
 	last   func(*Loop)    // what it does before it goes on; set before next is closed
@@ -268,7 +272,10 @@ func (g *Giving) Thaw() {
 	g.set.encoders.pause(false)
 	g.release(func(l *Loop) {
 		l.passing, l.silent = nil, false
-		l.retries, l.silenced = append(l.retries, l.silenced...), nil
+		for _, m := range l.silenced {
+			l.Post(m)
+		}
+		l.silenced = nil
 		for _, c := range l.conns {
 			c.bits &^= bitPassed
 		}
@@ -308,6 +315,9 @@ func (g *Giving) Given(over time.Duration) {
 	})
 	time.AfterFunc(over, func() { g.set.post(hurry{}) }) // also where closes back up
 }
+
+// hasMoved reports whether another process has the loop's connections.
+func (l *Loop) hasMoved() bool { return l.drain != nil && l.drain.why == ReasonMoved }
 
 // letGo forgets a connection that another process has. Nothing is said of it, to its protocol or to its client.
 func (c *Conn) letGo() {

@@ -76,7 +76,7 @@ func cpuTime(b *testing.B) time.Duration {
 var benchTails = []struct {
 	name        string
 	bytes, size int
-}{{"quiet", 0, 1}, {"tails=4MiB", 40 << 10, 200}, {"tails=64MiB", 640 << 10, 1 << 10}}
+}{{"quiet", 0, 1}, {"tails=4MiB", 40 << 10, 200}, {"tails=64MiB", 640 << 10, 1 << 10}, {"tails=190MiB", 1900 << 10, 4 << 10}}
 
 // BenchmarkSave writes frozen connections down.
 func BenchmarkSave(b *testing.B) {
@@ -97,23 +97,30 @@ func BenchmarkSave(b *testing.B) {
 	}
 }
 
-// BenchmarkLoad hands connections over: load-ns is for building them, cpu-ns all that both sides have used.
+// BenchmarkLoad hands connections over: load-ns is for building them, cpu-ns all that both sides have used, and frozen-ms the
+// time from the freeze on in which nobody serves, but for the transport.
 func BenchmarkLoad(b *testing.B) {
 	for _, of := range benchTails {
 		b.Run(of.name, func(b *testing.B) {
 			m := newBenchMove(b)
-			var load, cpu time.Duration
+			var load, cpu, frozen time.Duration
+			travels := 0
 			for i := 0; b.Loop(); i++ {
 				to := m.loops()
 				before := cpuTime(b)
 				f := freeze(b, m.from, to, nil)
 				if i == 0 {
-					m.fill(of.bytes, of.size)
+					m.fill(of.bytes, of.size) // this time it travels in the freeze
 				}
+				freezing := time.Now()
 				rest, records := f.snapshot.Rest(nil), f.giving.Save(nil)
 				begin := time.Now()
 				f.take(rest, records)
 				load += time.Since(begin)
+				if i > 0 {
+					frozen += time.Since(freezing)
+					travels = len(records)
+				}
 				f.complete()
 				cpu += cpuTime(b) - before
 				m.from.shutdown()
@@ -122,6 +129,8 @@ func BenchmarkLoad(b *testing.B) {
 			n := float64(b.N) * benchConnections
 			b.ReportMetric(float64(load.Nanoseconds())/n, "load-ns/connection")
 			b.ReportMetric(float64(cpu.Nanoseconds())/n, "cpu-ns/connection")
+			b.ReportMetric(frozen.Seconds()*1000/float64(max(b.N-1, 1)), "frozen-ms")
+			b.ReportMetric(float64(travels)/benchConnections, "B/connection")
 			m.end()
 		})
 	}

@@ -96,6 +96,16 @@ func freeze(t testing.TB, from, to *loops, r *rand.Rand) *freezing {
 			}
 		}
 	}
+	for more := true; more; {
+		var piece []byte
+		var err error
+		if piece, more, err = f.giving.CopyLogs(nil, 100<<10); err == nil {
+			err = f.out.to.Restore(piece)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	clienttest.Receive(t, "all to be passed", passed)
 	if err := f.giving.Freeze(ctx); err != nil {
 		t.Fatal(err)
@@ -123,11 +133,14 @@ func (f *freezing) giveUp() {
 // take builds the connections in the new loops.
 func (f *freezing) take(rest, records []byte) {
 	f.t.Helper()
-	if err := f.to.space.Restore(rest); err != nil {
-		f.t.Fatal(err)
+	err := f.to.space.Restore(rest)
+	n := 0
+	if err == nil {
+		n, err = f.out.to.Load(records)
 	}
-	n, err := f.out.to.Load(records)
 	if err != nil {
+		f.out.to.goOn() // so that the loops can be stopped
+		f.giving.Thaw()
 		f.t.Fatal(err)
 	}
 	if n != len(f.out.all) {
@@ -394,6 +407,40 @@ func TestHandOverOfLaggards(t *testing.T) {
 	handOver(t, a, b, 1, true)
 	for i, cl := range readers { // what one has read, the others still need
 		publish(b, 400)
+		for k := range n {
+			_, text, err := cl.Next()
+			if number, _, _ := strings.Cut(text, " "); err != nil || number != fmt.Sprint(k) {
+				t.Fatalf("reader %d: message %q (%v), want %d of %d", i, number, err, k, n)
+			}
+		}
+	}
+}
+
+// What slow clients have not been sent is copied before the freeze, whichever loop they are on, and not in it.
+func TestLogsAreCopiedBeforeTheFreeze(t *testing.T) {
+	if *clienttest.OverTLS {
+		t.Skip("connections with TLS cannot be handed over")
+	}
+	cfg := loopsConfig{PingInterval: -1, ChannelBuffer: 64 << 10, SendBuffer: 4 << 10, Loops: 3}
+	a, b := startLoops(t, cfg), startLoops(t, cfg)
+	var readers []*clienttest.Client
+	for range 6 {
+		readers = append(readers, clienttest.DialSmall(t, a, "/ws/x"))
+	}
+	const n = 90
+	for i := range n {
+		a.publish("x", fmt.Sprintf("%d %s", i, clienttest.Noise(500)))
+	}
+	clienttest.WaitFor(t, "all to be blocked", func() bool { return a.blocked() == 6 })
+	a.quiet()
+	f := freeze(t, a, b, nil)
+	rest, records := f.snapshot.Rest(nil), f.giving.Save(nil)
+	if most := 2 << 10; len(records) > most {
+		t.Errorf("%d bytes are saved in the freeze, want at most %d", len(records), most)
+	}
+	f.take(rest, records)
+	f.complete()
+	for i, cl := range readers {
 		for k := range n {
 			_, text, err := cl.Next()
 			if number, _, _ := strings.Cut(text, " "); err != nil || number != fmt.Sprint(k) {

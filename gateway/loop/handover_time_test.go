@@ -81,3 +81,29 @@ func TestHandOverOfWhatIsDue(t *testing.T) {
 		b.wantClosed(ReasonWriteTimeout, 1)
 	})
 }
+
+// A client whose socket refuses bytes has its grace in the other process, however long that has waited for it.
+func TestHandOverGivesAGrace(t *testing.T) {
+	if *clienttest.OverTLS {
+		t.Skip("connections with TLS cannot be handed over")
+	}
+	t.Parallel()
+	cfg := loopsConfig{PingInterval: -1, WriteTimeout: -1}
+	a, b := startLoops(t, cfg), startLoops(t, cfg)
+	b.pass(0)
+	clienttest.DialSmall(t, a, "/ws/x")
+	for a.blocked() == 0 {
+		a.publish("x", clienttest.Stars(1000))
+		a.quiet()
+	}
+	g, taking := frozen(t, a, b, nil)
+	b.clock.Advance(10 * time.Second)
+	completed(t, a, b, g, taking)
+	b.do(func(l *Loop) {
+		for _, c := range l.conns {
+			if !c.has(bitBlocked) || c.stoodStill(2*time.Second) {
+				t.Errorf("blocked: %v, stands still for 2 s: %v", c.has(bitBlocked), c.stoodStill(2*time.Second))
+			}
+		}
+	})
+}

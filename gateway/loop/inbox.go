@@ -91,12 +91,19 @@ func (f call) Deliver(l *Loop) { f(l) }
 
 // EachLoop runs f on every loop, on all at once, and yields what it returns there in the order
 // in which the loops answer. After an error nothing is yielded: ctx's, ErrLoopBusy after
-// loopWait, or ErrStopping when a loop has stopped. f may run after that, and after the
+// loopWait, or ErrStopping when a loop has stopped or has handed its connections over. f may run after that, and after the
 // caller has stopped listening, so that it shares with its caller only what does not change.
 func EachLoop[T any](ctx context.Context, s *Set, f func(*Loop) T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		answers := make(chan T, len(s.loops)) // has room for all: no loop waits for the caller
-		answer := call(func(l *Loop) { answers <- f(l) })
+		moved := make(chan struct{}, len(s.loops))
+		answer := call(func(l *Loop) {
+			if l.hasMoved() {
+				moved <- struct{}{}
+				return
+			}
+			answers <- f(l)
+		})
 		asked := 0
 		for _, l := range s.loops {
 			if l.Post(answer) {
@@ -117,6 +124,9 @@ func EachLoop[T any](ctx context.Context, s *Set, f func(*Loop) T) iter.Seq2[T, 
 					return
 				}
 			case <-s.stopped:
+				yield(none, ErrStopping)
+				return
+			case <-moved:
 				yield(none, ErrStopping)
 				return
 			case <-ctx.Done():

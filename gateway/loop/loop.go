@@ -86,7 +86,7 @@ type Loop struct {
 	away      []*Publishing    // that wait because the engine is away
 	awayTimer *time.Timer      // until they are tried again
 	silent    bool             // nothing is published: the loop is frozen
-	silenced  []*Publishing    // that wait for the end of that
+	silenced  []Message        // to be delivered at the end of that
 	spare     *Publishing      // for the next one
 	catching  []*Conn          // whose next piece of what they missed is due
 	fenced    []*Conn          // that have reached a fence, see lost.go

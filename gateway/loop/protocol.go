@@ -58,6 +58,14 @@ type Protocol interface {
 	Load(l *Loop, b []byte) (Saved, error)
 }
 
+// Keeper is a protocol that keeps something for its loops that is no connection's.
+type Keeper interface {
+	// SaveLoop appends a versioned value of what it keeps for a loop, nothing for nothing, for LoadLoop in another process:
+	// of the loop that may have the same connections.
+	SaveLoop(dst []byte, l *Loop) []byte
+	LoadLoop(l *Loop, b []byte) error
+}
+
 // Ignorer is a protocol that makes no use of what some of its clients send.
 type Ignorer interface {
 	// IgnoresPayload reports whether Message does the same whatever a message of the client holds, such as

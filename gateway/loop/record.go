@@ -55,7 +55,11 @@ func (g *Giving) Save(dst []byte) []byte {
 	logs, order := s.savedLogs()
 	room := 0
 	for log, x := range logs {
-		room += int(log.Head()-x.low)*5/4 + recordEstimate
+		from := x.low
+		if c, ok := g.since(log, from); ok {
+			from = c.to
+		}
+		room += int(log.Head()-from)*5/4 + recordEstimate
 	}
 	for _, l := range s.loops {
 		room += recordEstimate * len(l.conns)
@@ -68,9 +72,18 @@ func (g *Giving) Save(dst []byte) []byte {
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(order)))
 	for _, log := range order {
-		dst = s.saveLog(dst, log, logs[log])
+		dst = g.saveLog(dst, log, logs[log])
 	}
 	var one []byte
+	for _, k := range s.keepers() {
+		for _, l := range s.loops {
+			if one = k.SaveLoop(one[:0], l); len(one) > 0 {
+				dst = binary.AppendUvarint(append(dst, 1), uint64(l.index))
+				dst = saved.AppendBytes(saved.AppendBytes(dst, k.name), one)
+			}
+		}
+	}
+	dst = append(dst, 0)
 	for _, l := range s.loops {
 		for _, c := range l.conns {
 			if c.has(bitPassed) {
@@ -80,6 +93,22 @@ func (g *Giving) Save(dst []byte) []byte {
 		}
 	}
 	return dst
+}
+
+// keeper is a protocol that keeps something for its loops, under the name of one of its variants.
+type keeper struct {
+	Keeper
+	name string
+}
+
+func (s *Set) keepers() (all []keeper) {
+	for _, v := range s.cfg.Variants {
+		k, ok := v.Protocol.(Keeper)
+		if ok && !slices.ContainsFunc(all, func(x keeper) bool { return x.name == v.Name }) {
+			all = append(all, keeper{k, v.Name})
+		}
+	}
+	return all
 }
 
 // savedLogs returns the logs of all loops' groups.
@@ -103,21 +132,29 @@ func (s *Set) savedLogs() (logs map[*channel.Log]*savedLog, order []*channel.Log
 	return logs, order
 }
 
-// saveLog appends a log: what somebody is behind by.
-func (s *Set) saveLog(dst []byte, log *channel.Log, x *savedLog) []byte {
+// saveLog appends a log: what somebody is behind by, and was not copied before.
+func (g *Giving) saveLog(dst []byte, log *channel.Log, x *savedLog) []byte {
 	dst = saved.AppendBytes(dst, x.channel)
-	if x.reader == nil {
-		return append(dst, 0)
-	}
-	return saved.AppendPart(dst, func(dst []byte) []byte {
-		tail, ok := x.reader.AppendTail(dst, x.low)
-		if !ok {
-			if s.raise(log, x); x.reader != nil {
-				tail, _ = x.reader.AppendTail(dst, x.low) // raise has tried it
-			}
+	for x.reader != nil {
+		begin, from := len(dst), x.low
+		if c, ok := g.since(log, x.low); ok {
+			dst = binary.AppendUvarint(binary.AppendUvarint(dst, c.number), x.low-c.from)
+			from = c.to
+		} else {
+			dst = append(dst, 0)
 		}
-		return tail
-	})
+		there := false
+		dst = saved.AppendPart(dst, func(dst []byte) []byte {
+			dst, there = x.reader.AppendTail(dst, x.low, from)
+			return dst
+		})
+		if there {
+			return dst
+		}
+		dst = dst[:begin]
+		g.set.raise(log, x)
+	}
+	return append(dst, 0, 0)
 }
 
 // raise finds the lowest cursor from which a log has everything: what lies below is gone for those who are behind.
@@ -131,7 +168,7 @@ func (s *Set) raise(log *channel.Log, x *savedLog) {
 				if g.Log() != log || sub.c == nil || sub.cursor <= gone || sub.cursor >= x.low {
 					continue
 				}
-				if _, ok := g.Reader.AppendTail(nil, sub.cursor); ok {
+				if _, ok := g.Reader.AppendTail(nil, sub.cursor, sub.cursor); ok {
 					x.low, x.reader = sub.cursor, &g.Reader
 				}
 			}

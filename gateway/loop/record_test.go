@@ -133,7 +133,7 @@ func describedLoop(l *Loop) string {
 func takingLoop(t testing.TB, connections int) (*Taking, *Loop) {
 	l := loopBare(t, loopsConfig{PingInterval: -1, WriteTimeout: -1})
 	l.set.loops = []*Loop{l}
-	k := &Taking{set: l.set, do: []chan func(){make(chan func())}, conns: make(map[uint64]added)}
+	k := &Taking{set: l.set, do: []chan func(){make(chan func())}, conns: make(map[uint64]added), copied: make(map[uint64][]byte)}
 	go func() {
 		for do := range k.do[0] {
 			do()

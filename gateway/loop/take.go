@@ -19,6 +19,8 @@ type Taking struct {
 	set   *Set
 	do    []chan func() // for each loop: what it does meanwhile; closed to go on
 	conns map[uint64]added
+	// copied is what was copied of logs before the freeze, by the copies' numbers.
+	copied map[uint64][]byte
 }
 
 // added is a connection of which only the descriptor is there.
@@ -30,7 +32,7 @@ type added struct {
 // Take stops the loops, which have no connections, until Start.
 func (s *Set) Take() *Taking {
 	s.held.Store(true)
-	t := &Taking{set: s, conns: make(map[uint64]added)}
+	t := &Taking{set: s, conns: make(map[uint64]added), copied: make(map[uint64][]byte)}
 	for _, l := range s.loops {
 		do := make(chan func())
 		t.do = append(t.do, do)
@@ -125,6 +127,7 @@ func (t *Taking) Abandon() {
 		ids = append(ids, id)
 	}
 	t.Gone(ids)
+	t.copied = nil
 	t.goOn()
 }
 
@@ -143,7 +146,16 @@ func (t *Taking) Load(b []byte) (connections int, err error) {
 	variants := t.variants(r)
 	logs := make([]takenLog, r.Count())
 	for i := range logs {
-		logs[i].channel, logs[i].tail = string(r.Bytes()), r.View()
+		logs[i].read(r, t.copied)
+	}
+	kept := make([][]func(*Loop) error, len(t.set.loops))
+	for r.Byte() != 0 {
+		i, name, b := r.Uint()%uint64(len(kept)), string(r.Bytes()), r.View()
+		for _, k := range t.set.keepers() {
+			if k.name == name {
+				kept[i] = append(kept[i], func(l *Loop) error { return k.LoadLoop(l, b) })
+			}
+		}
 	}
 	records := make([][]takenRecord, len(t.set.loops))
 	for r.More() {
@@ -155,6 +167,7 @@ func (t *Taking) Load(b []byte) (connections int, err error) {
 		records[k.c.loop.index] = append(records[k.c.loop.index], takenRecord{k, one})
 		connections++
 	}
+	t.copied = nil
 	if err := r.End(); err != nil {
 		return 0, err
 	}
@@ -162,6 +175,7 @@ func (t *Taking) Load(b []byte) (connections int, err error) {
 		return 0, fmt.Errorf("loop: %d connections were passed, and %d have records", len(t.conns), connections)
 	}
 	return connections, t.onAll(func(l *Loop) error {
+		l.readClock() // it has waited since Take
 		for _, one := range records[l.index] {
 			x, err := readRecord(one.record, len(logs), len(variants))
 			if err == nil {
@@ -169,6 +183,11 @@ func (t *Taking) Load(b []byte) (connections int, err error) {
 			}
 			if err != nil {
 				return fmt.Errorf("connection %d: %w", one.c.id, err)
+			}
+		}
+		for _, load := range kept[l.index] {
+			if err := load(l); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -199,12 +218,25 @@ func (t *Taking) variants(r *saved.Reader) (all []*Variant) {
 // takenLog is a log of the other process.
 type takenLog struct {
 	channel string
+	before  []byte // what was copied before the freeze, but for the first bytes of frames
+	skip    uint64
 	tail    []byte
 
 	mu sync.Mutex
 	// Guarded by mu, set once a loop has joined it:
 	log  *channel.Log
 	base uint64
+}
+
+// read reads a log, of which a part may have been copied before.
+func (log *takenLog) read(r *saved.Reader, copied map[uint64][]byte) {
+	log.channel = string(r.Bytes())
+	if number := r.Uint(); number > 0 {
+		if log.before, log.skip = copied[number], r.Uint(); log.before == nil {
+			r.Fail()
+		}
+	}
+	log.tail = r.View()
 }
 
 // join subscribes a loop to the log, for a connection.
@@ -218,7 +250,7 @@ func (log *takenLog) join(c *Conn, f channel.Format) (g *Group, err error) {
 	case log.log == nil:
 		log.log = g.Log()
 		if len(log.tail) > 0 {
-			log.base, err = g.RestoreTail(log.tail)
+			log.base, err = g.RestoreTail(log.tail, log.before, log.skip)
 		}
 	case log.log != g.Log():
 		err = fmt.Errorf("channel %q: its log has another format than before", log.channel)

@@ -61,9 +61,10 @@ type Listener struct {
 	MessageMax int
 	Logger     *slog.Logger
 	Metrics    prometheus.Collector
-	API        http.Handler    // for /api and below
-	Stopped    <-chan struct{} // health and metrics are there until then
-	Relay      *Relay          // nil for one of its own
+	API        http.Handler      // for /api and below
+	Stopped    <-chan struct{}   // health and metrics are there until then
+	Relay      *Relay            // nil for one of its own
+	Sessions   *console.Sessions // likewise
 	// Upgrade hands the gateway over to a new process, and returns a report, to be written as JSON; nil if that is not
 	// possible. Abort ends it, and reports whether there was one.
 	Upgrade func(context.Context) (report any, err error)
@@ -102,6 +103,9 @@ func (l *Listener) Handler() http.Handler {
 	if l.Relay == nil {
 		l.Relay = NewRelay()
 	}
+	if l.Sessions == nil {
+		l.Sessions = new(console.Sessions)
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(l.Metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
@@ -136,7 +140,7 @@ func (l *Listener) Handler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return l.Relay.Around(l.guard(mux, console.New(l.APIKey, l.Logger)))
+	return l.Relay.Around(l.guard(mux, console.New(l.APIKey, l.Sessions, l.Logger)))
 }
 
 // outsiderTime is how long an answer to somebody without the key may take to be read: anybody who

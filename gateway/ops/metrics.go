@@ -10,6 +10,8 @@ import (
 // happen, each loop its own, and are put together only when somebody asks: no label is looked up
 // and no counter is shared on the way of a message.
 type Snapshot struct {
+	Before *Totals // of the processes from which this one has taken over; nil for none
+
 	Version, Commit string // of the program; empty if not known
 
 	Loops      []Loop
@@ -18,8 +20,11 @@ type Snapshot struct {
 	Closed, Dropped map[string]uint64 // connections, and publications not sent, by reason
 	Handshakes      map[string]uint64 // by outcome
 	Panics          uint64            // in handshakes
-	UpgradesFailed  uint64            // of this process to a new one
-	TakenOver       int64             // connections, from another process
+	Upgrading       bool              // to a new process
+	Upgrades        uint64            // by which this process has taken over: 1 or 0
+	UpgradesFailed  uint64
+	TakenOver       int64 // connections, from another process
+	TakenOverFreeze time.Duration
 
 	Secured, Resumed        uint64    // TLS handshakes, full and resumed
 	CertificateExpiry       time.Time // zero for no certificate
@@ -119,22 +124,21 @@ func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	s := c()
 	for i := range Metrics {
 		m := &Metrics[i]
-		m.collect(s, sink{m, ch})
+		m.each(s, func(t total) {
+			if t.histogram != nil {
+				ch <- t.histogram.metric(m.desc, t.labels...)
+			} else {
+				ch <- prometheus.MustNewConstMetric(m.desc, valueTypes[m.Type], t.value, t.labels...)
+			}
+		})
 	}
-}
-
-// sink takes the values of one metric.
-type sink struct {
-	metric *Metric
-	ch     chan<- prometheus.Metric
 }
 
 var valueTypes = map[string]prometheus.ValueType{"gauge": prometheus.GaugeValue, "counter": prometheus.CounterValue}
 
-func (to sink) value(v float64, labels ...string) {
-	to.ch <- prometheus.MustNewConstMetric(to.metric.desc, valueTypes[to.metric.Type], v, labels...)
-}
+// sink takes the values of one metric.
+type sink func(total)
 
-func (to sink) histogram(h *Histogram, labels ...string) {
-	to.ch <- h.metric(to.metric.desc, labels...)
-}
+func (to sink) value(v float64, labels ...string) { to(total{labels: labels, value: v}) }
+
+func (to sink) histogram(h *Histogram, labels ...string) { to(total{labels: labels, histogram: h}) }

@@ -257,6 +257,14 @@ func (a *attempt) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// FlushError is what http.ResponseController calls to flush: it begins the answer.
+func (a *attempt) FlushError() error {
+	if !a.begins() {
+		return nil
+	}
+	return http.NewResponseController(a.ResponseWriter).Flush()
+}
+
 // Unwrap lets http.ResponseController find the real writer.
 func (a *attempt) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 

@@ -95,6 +95,14 @@ func counts(name, help, label string, values func(s *Snapshot) map[string]uint64
 	})
 }
 
+// zeroOne is a condition as a number.
+func zeroOne(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
 var overview = in("Overview",
 	row("build_info", "gauge", "Always 1; the labels say what the program was built from.", []string{"version", "commit", "goversion"}, func(s *Snapshot, to sink) {
 		to.value(1, cmp.Or(s.Version, "unknown"), cmp.Or(s.Commit, "unknown"), runtime.Version())
@@ -102,7 +110,12 @@ var overview = in("Overview",
 	perLoop("connections", "gauge", "Open WebSocket and SSE connections.", func(l *Loop) int64 { return l.Connections }),
 	one("max_connections", "gauge", "Maximum number of WebSocket and SSE connections.", func(s *Snapshot) int { return s.MaxConnections }),
 	one("taken_over_connections", "gauge", "Connections that this process has taken over from the one before it, in an upgrade; 0 if it was started otherwise.", func(s *Snapshot) int64 { return s.TakenOver }),
-	one("upgrades_failed_total", "counter", "Upgrades to a new process that have failed, were refused or aborted, after which this process has gone on.", func(s *Snapshot) uint64 { return s.UpgradesFailed }),
+	row("taken_over_freeze_seconds", "gauge", "For how long nobody was served in the upgrade by which this process has taken over; 0 if it was started otherwise.", nil, func(s *Snapshot, to sink) {
+		to.value(s.TakenOverFreeze.Seconds())
+	}),
+	one("upgrading", "gauge", "1 while an upgrade to a new process is under way, otherwise 0.", func(s *Snapshot) int { return zeroOne(s.Upgrading) }),
+	one("upgrades_total", "counter", "Upgrades to a new process, which goes on with this number as with all counters.", func(s *Snapshot) uint64 { return s.Upgrades }),
+	one("upgrades_failed_total", "counter", "Upgrades that have failed, were refused by the new process or aborted, after which the old process has gone on.", func(s *Snapshot) uint64 { return s.UpgradesFailed }),
 	perLoop("users", "gauge", "Distinct connected users, counted per loop; all anonymous clients count as one user.", func(l *Loop) int64 { return l.Users }),
 	perLoop("subscriptions", "gauge", "Subscriptions that receive live publications. A client that is still catching up has none.", func(l *Loop) int64 { return l.Subscriptions }),
 	perLoop("subscriptions_started_total", "counter", "Subscriptions started by clients of the Centrifugo protocol.", func(l *Loop) uint64 { return l.Subscribed }),
@@ -150,12 +163,7 @@ var connections = in("Connections and closes",
 	counts("handshakes_total", "Connections accepted, by the outcome of their first request; an SSE stream is first counted as http.", "outcome", func(s *Snapshot) map[string]uint64 { return s.Handshakes }),
 	counts("connections_closed_total", "Connections closed, by reason.", "reason", func(s *Snapshot) map[string]uint64 { return s.Closed }),
 	perLoop("closing_connections", "gauge", "Of the open connections, those that are in their closing handshake.", func(l *Loop) int64 { return l.Closing }),
-	one("draining", "gauge", "1 while the gateway shuts down, from the signal on, otherwise 0.", func(s *Snapshot) int {
-		if s.Draining {
-			return 1
-		}
-		return 0
-	}),
+	one("draining", "gauge", "1 while the gateway shuts down, from the signal on, otherwise 0.", func(s *Snapshot) int { return zeroOne(s.Draining) }),
 	one("drain_connections", "gauge", "Connections that were open when the gateway began to close all of them; 0 before.", func(s *Snapshot) int64 { return s.DrainTotal }),
 	row("tls_handshakes_total", "counter", "TLS handshakes completed, by whether the session was resumed.", []string{"resumed"}, func(s *Snapshot, to sink) {
 		to.value(float64(s.Secured), "false")
@@ -177,11 +185,7 @@ var store = in("Store and nodes",
 			return
 		}
 		for part, up := range s.Engine.Parts {
-			value := 0.0
-			if up {
-				value = 1
-			}
-			to.value(value, part)
+			to.value(float64(zeroOne(up)), part)
 		}
 	}),
 	ofEngine("engine_outage_seconds", "gauge", "For how long some part of the engine has been down; 0 while all are up.", func(e *Engine) float64 { return e.Away }),

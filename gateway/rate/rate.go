@@ -54,6 +54,9 @@ func limit(rate, burst int, token int64) Limit {
 // None reports whether there is no limit.
 func (l Limit) None() bool { return l.refill == 0 }
 
+// PerTick returns how many tokens come in with each tick of a clock in seconds.
+func (l Limit) PerTick() int { return int(l.refill) }
+
 // after returns what a level is some ticks later. One below zero stays what it is.
 func (l Limit) after(level, ticks int64) int64 {
 	return min(level, max(level-l.refill*ticks, 0))

@@ -1,29 +1,33 @@
 package takeover
 
 import (
-	"encoding/binary"
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"runtime/debug"
+	"time"
 
 	"sluice/gateway/handover"
 	"sluice/gateway/loop"
+	"sluice/poller"
 )
 
 // New is the process that takes a server over. It implements handover.New.
 type New struct {
 	// Build returns the parts of the server that takes over. addresses are those of the listeners
-	// that will come, by name; node is the node's name. Its error is why this process cannot take over.
-	Build func(addresses map[string]string, node string) (*Parts, error)
+	// that will come, by name; node is the node's name, and id its number. Its error is why this process cannot take over.
+	Build func(addresses map[string]string, node string, id uint64) (*Parts, error)
 	// Serve is called when this process serves, with the listeners. taken is false if the other process has died
 	// before it had handed anything over.
 	Serve func(listeners map[string]net.Listener, connections int, taken bool)
 	// Freed is called when the other process has nothing any more.
 	Freed func()
+	// Frozen is for how long nobody was served, when Serve is called.
+	Frozen time.Duration
 
+	froze       time.Duration // when that began: poller.Monotonic
 	parts       *Parts
 	taking      *loop.Taking
 	listeners   map[string]net.Listener
@@ -36,7 +40,7 @@ func (n *New) Agree(w handover.Welcome) error {
 	if err := json.Unmarshal(w.Needs, &needs); err != nil {
 		return fmt.Errorf("what the other process says of itself cannot be read: %w", err)
 	}
-	p, err := n.Build(needs.Listeners, needs.Node)
+	p, err := n.Build(needs.Listeners, needs.Node, needs.NodeID)
 	if err != nil {
 		return err
 	}
@@ -65,22 +69,25 @@ func (n *New) Add(ids []uint64, fds []int) error { return n.taking.Add(ids, fds)
 func (n *New) Gone(ids []uint64) { n.taking.Gone(ids) }
 
 // Restore implements handover.New.
-func (n *New) Restore(piece []byte) error { return n.parts.Space.Restore(piece) }
+func (n *New) Restore(piece []byte) error { return n.restore(piece) }
 
 // Prepared implements handover.New.
-func (n *New) Prepared() error { return nil }
+func (n *New) Prepared() error {
+	if n.parts.Mover == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), preparePatience)
+	defer cancel()
+	return n.parts.Mover.Prepare(ctx)
+}
+
+// preparePatience is for the engine to have what the other process has. That waits a little longer.
+const preparePatience = 8 * time.Second
 
 // Load implements handover.New.
 func (n *New) Load(b []byte) (connections int, err error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // everybody waits: what is built stays, so that there is nothing to collect
-	if len(b) < 9 || b[0] != savedVersion || uint64(len(b)-9) < binary.BigEndian.Uint64(b[1:]) {
-		return 0, errors.New("what the other process has saved cannot be read")
-	}
-	rest, records := b[9:9+binary.BigEndian.Uint64(b[1:])], b[9+binary.BigEndian.Uint64(b[1:]):]
-	if err := n.parts.Space.Restore(rest); err != nil {
-		return 0, err
-	}
-	n.connections, err = n.taking.Load(records)
+	n.connections, err = n.load(b)
 	return n.connections, err
 }
 
@@ -89,7 +96,11 @@ func (n *New) Start() {
 	if n.parts.Up == nil {
 		n.parts.Space.Restored()
 	}
+	if n.parts.Mover != nil {
+		n.parts.Mover.GoOn()
+	}
 	n.taking.Start()
+	n.Frozen = poller.Monotonic() - n.froze
 	n.serve(true)
 }
 
@@ -100,6 +111,9 @@ func (n *New) Fresh() {
 	}
 	n.taking.Abandon()
 	n.parts.Space.Discard()
+	if n.parts.Mover != nil {
+		n.parts.Mover.GoOn()
+	}
 	n.serve(false)
 }
 

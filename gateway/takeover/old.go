@@ -2,7 +2,6 @@ package takeover
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"sluice/gateway/edge"
 	"sluice/gateway/handover"
 	"sluice/gateway/loop"
+	"sluice/poller"
 )
 
 // descriptorSpare is how many descriptors the new process must have room for beside connections.
@@ -31,14 +31,18 @@ type Old struct {
 	live     loop.Live
 	giving   *loop.Giving
 	snapshot *channel.Snapshot
+	room     []byte   // for the next piece of what channels keep
+	copied   bool     // the parts are
+	pieces   [][]byte // of them, that are not yet handed over
 	files    []*os.File
 	frozen   bool
+	froze    time.Duration // when the freeze began: poller.Monotonic
 	given    bool
 }
 
 // Welcome implements handover.Old.
 func (o *Old) Welcome(h handover.Hello) (handover.Welcome, error) {
-	n := needs{Listeners: make(map[string]string), Plain: make(map[string]int), Channels: o.Space.Channels(), Backing: o.Backing, Node: o.Node}
+	n := needs{Listeners: make(map[string]string), Plain: make(map[string]int), Channels: o.Space.Channels(), Backing: o.Backing, Node: o.Node, NodeID: o.NodeID}
 	for name, l := range o.Passed {
 		n.Listeners[name] = l.Addr().String()
 	}
@@ -102,35 +106,48 @@ func (o *Old) Copy(limit int) ([]byte, error) {
 	if err := o.giving.Err(); err != nil {
 		return nil, err
 	}
-	piece, more := o.snapshot.Copy(nil, limit)
-	if !more {
+	if o.room == nil {
+		o.room = make([]byte, 0, limit+limit/4)
+	}
+	piece, more := o.snapshot.Copy(append(o.room[:0], pieceChannels), limit)
+	if o.room = piece; more {
+		return piece, nil
+	}
+	piece, more, err := o.giving.CopyLogs(append(o.room[:0], pieceLogs), limit)
+	if o.room = piece; more || err != nil {
+		return piece, err
+	}
+	o.room = nil
+	if !o.copied {
+		o.copied, o.pieces = true, copyParts(o.Others)
+	}
+	if len(o.pieces) == 0 {
 		return nil, nil
 	}
+	piece, o.pieces = o.pieces[0], o.pieces[1:]
 	return piece, nil
 }
 
 // Freeze implements handover.Old.
 func (o *Old) Freeze(ctx context.Context) error {
-	o.frozen = true
+	o.frozen, o.froze = true, poller.Monotonic()
 	o.Relay.Hold()
 	o.Publisher.Gate.Hold()
 	o.Edge.Hold()
-	return o.giving.Freeze(ctx)
+	if err := o.giving.Freeze(ctx); err != nil || o.Mover == nil {
+		return err
+	}
+	return o.Mover.Hold(ctx)
 }
-
-// savedVersion is that of Save.
-const savedVersion = 1
 
 // Save implements handover.Old.
-func (o *Old) Save() ([]byte, error) {
-	b := append([]byte{savedVersion}, 0, 0, 0, 0, 0, 0, 0, 0) // the size of the next part
-	b = o.snapshot.Rest(b)
-	binary.BigEndian.PutUint64(b[1:], uint64(len(b)-9))
-	return o.giving.Save(b), nil
-}
+func (o *Old) Save() ([]byte, error) { return o.save(nil), nil }
 
 // Thaw implements handover.Old.
 func (o *Old) Thaw() {
+	if o.frozen && o.Mover != nil {
+		o.Mover.Release()
+	}
 	o.giving.Thaw()
 	if o.frozen {
 		o.Edge.Release()
@@ -142,7 +159,9 @@ func (o *Old) Thaw() {
 // Given implements handover.Old.
 func (o *Old) Given() {
 	o.given = true
-	o.giving.Given(o.Retire)
+	if o.Mover != nil {
+		o.Mover.Moved()
+	}
 	network, address := "", ""
 	if len(o.Internal) > 0 {
 		at := o.Internal[0].Addr()
@@ -153,7 +172,9 @@ func (o *Old) Given() {
 			edge.LetGo(l)
 		}
 	})
-	o.Publisher.Gate.Shut() // after requests are known to be done elsewhere
+	// After requests are known to be done elsewhere: those that have asked the loops, too.
+	o.giving.Given(o.Retire)
+	o.Publisher.Gate.Shut()
 }
 
 // Stragglers implements handover.Old.

@@ -34,9 +34,14 @@ type Parts struct {
 	Logger    *slog.Logger
 	Names     setting.Names // what texts call settings
 
+	Others []Part
+
 	Version string // of the program
-	Node    string // the node's name
+	Node    string // the node's name,
+	NodeID  uint64 // and its number; 0 for none
 	Backing string // what backs channels: only a process with the same can take over
+	// Mover is the engine if channels are shared with other nodes; else nil.
+	Mover engine.Mover
 	// Settle waits until the engine has answered everything that was published; nil where it answers at once.
 	Settle func(context.Context) error
 	// Up returns when the engine is there, or stop is closed; nil where it is there at once.
@@ -57,6 +62,7 @@ type needs struct {
 	Channels   int
 	Backing    string
 	Node       string
+	NodeID     uint64
 }
 
 func (n *needs) connections() (sum int) {

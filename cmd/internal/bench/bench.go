@@ -185,6 +185,10 @@ and some clients send messages to themselves a thousand times a second.
 	f.IntVar(&o.Connections, "connections", 10_000, "connect `N` clients")
 	var protocols []string
 	f.StringSliceVar(&protocols, "protocols", []string{string(bench.Raw)}, "spread the clients over the protocols in this `LIST`: raw, json, sse, centrifugo, centrifugo-protobuf")
+	f.IntVar(&o.Parked, "parked", 0, "connect `N` more clients that publish faster than their channel accepts, so that their publications wait")
+	f.BoolVar(&o.Secure, "tls", false, "connect all clients over TLS: they speak the Centrifugo protocol, and come back after each upgrade")
+	f.IntVar(&o.History, "history", 0, "keep `N` publications in the channel; none by default")
+	f.Var(bench.SizeFlag(&o.Fill, ""), "fill", "before, publish so many `BYTES` into other channels, which keep them as their history")
 	f.Float64Var(&o.Rate, "rate", 0, "publish `N` messages per second in total to all clients; none by default")
 	f.Var(bench.SizeFlag(&o.Size, "64"), "size", "payload size in `BYTES`, at least 40")
 	f.IntVar(&o.Upgrades, "upgrades", 20, "make `N` upgrades in a row")

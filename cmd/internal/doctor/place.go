@@ -161,10 +161,11 @@ func (p Place) explain(err error, timeout time.Duration) error {
 // Refused returns the error for an answer that is not 200.
 func (p Place) Refused(a Answer) error {
 	why, _, _ := strings.Cut(string(bytes.TrimSpace(a.Body)), "\n")
-	if json.Valid(a.Body) {
-		why = client.InternalError(a.Body)
+	most := 200
+	if json.Valid(a.Body) { // a gateway's, perhaps with all that is wrong with a configuration
+		why, most = client.InternalError(a.Body), 2000
 	}
-	if why == "" || len(why) > 200 || strings.HasPrefix(why, "<") { // a page of some other server
+	if why == "" || len(why) > most || strings.HasPrefix(why, "<") { // a page of some other server
 		why = "this may not be a gateway"
 	}
 	return fmt.Errorf("%s: the server responded with %s: %s", p, cli.Cell(a.text), cli.Cell(why))

@@ -53,6 +53,8 @@ func (s *service) handOver(ctx context.Context, cfg *Settings) (report gateway.U
 	switch {
 	case errors.Is(err, gateway.ErrUpgradeLost):
 		s.lost <- err
+	case errors.Is(err, gateway.ErrUpgradeRunning):
+		s.log.Warn("upgrade refused", "error", err.Error())
 	case err != nil:
 		s.log.Error("the upgrade has failed, and this process goes on", "error", err.Error())
 	default:

@@ -44,7 +44,8 @@ notice nothing, except that those with TLS are told to reconnect. If it fails,
 the gateway goes on as it was. The new process reads its configuration anew.
 
 SIGUSR2 does the same. The gateway refuses as process 1 of a container, and if
-the new configuration would not accept what is live.`,
+the new configuration would not accept what is live. To end an upgrade that is
+under way, use --abort: interrupting this command does not.`,
 		Args: cli.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if u.timeout <= 0 {
@@ -61,7 +62,7 @@ the new configuration would not accept what is live.`,
 			if u.abort {
 				return u.runAbort(cmd.Context())
 			}
-			return u.run(cmd.Context(), cmd.OutOrStdout())
+			return u.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
@@ -92,9 +93,31 @@ type upgradeReport struct {
 	Took    time.Duration `json:"took_ns"`
 }
 
+// progressEvery is how often somebody who waits is told so.
+const progressEvery = 2 * time.Second
+
+// ask asks for the upgrade, and waits for its end.
+func (u *upgrade) ask(ctx context.Context, stderr io.Writer, every time.Duration) (a doctor.Answer, err error) {
+	began, done := time.Now(), make(chan struct{})
+	go func() {
+		defer close(done)
+		a, err = u.place.Ask(ctx, u.timeout, http.MethodPost)
+	}()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return a, err
+		case <-tick.C:
+			fmt.Fprintf(stderr, "after %v, the new process has not taken over yet; 'sluice upgrade --abort' ends the attempt\n", time.Since(began).Round(time.Second)) // ignored: nobody looks
+		}
+	}
+}
+
 // run upgrades the gateway, and prints the report.
-func (u *upgrade) run(ctx context.Context, stdout io.Writer) error {
-	a, err := u.place.Ask(ctx, u.timeout, http.MethodPost)
+func (u *upgrade) run(ctx context.Context, stdout, stderr io.Writer) error {
+	a, err := u.ask(ctx, stderr, progressEvery)
 	if err == nil && a.Status != http.StatusOK {
 		err = refused(u.place, a)
 	}
@@ -123,7 +146,7 @@ func (r *upgradeReport) text() string {
 	if r.Secure > 0 {
 		s += fmt.Sprintf("  drained  %s connections with TLS, which cannot move: each is told to reconnect\n", cli.FormatCount(r.Secure))
 	}
-	return s + fmt.Sprintf("  copied   %s of channels and %s of connections\n", cli.AboutSize(r.Copied), cli.AboutSize(r.Records))
+	return s + fmt.Sprintf("  copied   %s before that, and %s in it\n", cli.AboutSize(r.Copied), cli.AboutSize(r.Records))
 }
 
 // runAbort ends an upgrade that is under way.

@@ -15,17 +15,17 @@ import (
 const built = true // with NATS
 
 // openNATS starts the engine that stores in a data directory, or that shares channels over servers.
-func (s *Store) openNATS(ctx context.Context, g *Gateway) (Engine, error) {
+func (s *Store) openNATS(ctx context.Context, g *Gateway, takes bool) (Engine, error) {
 	cfg := nats.Config{
 		Space: g.Space, Present: g.Present, Keep: g.Keep, NamespaceOf: g.NamespaceOf,
 		DataDir: s.DataDir, DataMax: int64(s.DataMax), Sync: s.HistorySync.String(),
-		Name: g.Name, NodeID: g.id, MaxMessage: g.MessageMax, ChannelRate: g.Rate, Describe: g.Describe, After: g.After, Logger: g.Logger, Clock: time.Now,
+		Name: g.Name, NodeID: g.ID, MaxMessage: g.MessageMax, ChannelRate: g.Rate, Describe: g.Describe, After: g.After, Logger: g.Logger, Clock: time.Now,
 	}
 	for _, n := range g.Namespaces {
 		cfg.Histories = append(cfg.Histories, nats.HistoryOf{Namespace: n.Name, Size: n.Size, TTL: n.TTL, Durable: n.Durable})
 	}
 	if s.form() == Servers {
-		cfg.Servers = s.servers()
+		cfg.Servers, cfg.Takes = s.servers(), takes
 		if cfg.Name == "" {
 			cfg.Name = drawName()
 		}

@@ -9,7 +9,7 @@ import (
 
 const built = false // with NATS
 
-func (*Store) openNATS(context.Context, *Gateway) (Engine, error) {
+func (*Store) openNATS(context.Context, *Gateway, bool) (Engine, error) {
 	return Engine{}, errors.New("this program was built without NATS (-tags nonats)") // Validate has refused it
 }
 

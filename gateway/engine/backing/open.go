@@ -30,7 +30,9 @@ type Gateway struct {
 	// this one takes over.
 	After <-chan struct{}
 
-	id uint64 // the node's: not 0, and no other live node's
+	// ID is the node's: not 0, and no other live node's. 0 for one that is drawn. With one, another process
+	// is the node until this one takes over.
+	ID uint64
 }
 
 // Namespace is the history of a namespace's channels.
@@ -66,9 +68,12 @@ func Open(ctx context.Context, s *Store, g Gateway) (Engine, error) {
 	if s.form() == Memory {
 		return Plain(local.Engine{Space: g.Space, Present: g.Present}, g.Name), nil
 	}
-	g.id = drawID()
-	e, err := s.openNATS(ctx, &g)
-	e.ID = g.id
+	takes := g.ID != 0
+	if !takes {
+		g.ID = drawID()
+	}
+	e, err := s.openNATS(ctx, &g, takes)
+	e.ID = g.ID
 	if e.waits = "the data directory is not open yet"; s.form() == Servers {
 		e.waits = "the NATS servers have not answered yet"
 	}

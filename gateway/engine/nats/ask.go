@@ -183,6 +183,7 @@ func (n *nodes) question(b []byte) {
 	if r.bad {
 		return
 	}
+	n.questions[asker] = number
 	answer := func(data []byte) { n.send(asker, number, data) }
 	switch what {
 	case askPing:

@@ -35,7 +35,9 @@ type Config struct {
 	Describe    func() engine.NodeInfo
 	// After, if set, is closed when a single node may open its directory, which another process has until then. The
 	// engine is away before.
-	After  <-chan struct{}
+	After <-chan struct{}
+	// Takes says that another process is this node of a cluster, until GoOn.
+	Takes  bool
 	Logger *slog.Logger
 	Clock  func() time.Time // nil for time.Now
 

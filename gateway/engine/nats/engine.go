@@ -45,6 +45,7 @@ type Engine struct {
 	opened     atomic.Bool
 	nodes      atomic.Pointer[nodes] // nil until they are known, and of a single node
 	answers    atomic.Pointer[func(request []byte, reply func([]byte))]
+	moving     atomic.Bool // a single node's store is another process's yet: publications wait (move_store.go)
 	usable     atomic.Bool // link can be used
 	connected  atomic.Bool
 	connection atomic.Uint64 // how often the connection broke
@@ -61,6 +62,12 @@ type Engine struct {
 	sending sync.Mutex // of a single node: held by the lane that sends a batch
 	looking sync.Mutex // connected changes
 	outage  outage
+
+	// Of a node that moves (move.go). held is of the old process; the others are of the new one, and set before GoOn.
+	held         *holding
+	ahead, taken *takenState
+	before       heardBefore
+	connection0  uint64 // Engine.connection when it subscribed
 
 	wake chan struct{} // of the housekeeper
 	// Owned by the housekeeper: when it did what it does, and the number of looks at streams.
@@ -86,6 +93,7 @@ func New(ctx context.Context, cfg Config) (_ *Engine, err error) {
 	for _, h := range cfg.Histories {
 		e.durable[h.Namespace] = h.Durable && h.Size > 0
 	}
+	e.moving.Store(e.single && cfg.After != nil)
 	for range runtime.GOMAXPROCS(0) {
 		e.lanes = append(e.lanes, newLane(e))
 	}
@@ -116,6 +124,7 @@ const startAgain = time.Second
 // engine stays away: connections are served, and a start that fails would end them.
 func (e *Engine) startLater() {
 	defer close(e.joined)
+	defer e.arrived()
 	select {
 	case <-e.cfg.After:
 	case <-e.stop:
@@ -135,6 +144,7 @@ func (e *Engine) startLater() {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
+		e.arrived()
 		e.log.Error("the data directory cannot be opened: publications with history fail until it can", "error", err)
 		if e.embedded != nil { // it was opened, and something else is wrong
 			return
@@ -186,7 +196,7 @@ func (e *Engine) join() {
 		var n *nodes
 		n, err = natsNodes(ctx, e.link.main, nodesConfig{
 			id: e.cfg.NodeID, name: e.cfg.Name, prefix: cmp.Or(e.cfg.Servers.Prefix, defaultPrefix), lanes: e, present: e.cfg.Present,
-			describe: e.cfg.Describe, logger: e.log, nameTaken: func() { e.fail(nameTaken(e.cfg.Name)) },
+			quiet: e.cfg.Takes, describe: e.cfg.Describe, logger: e.log, nameTaken: func() { e.fail(nameTaken(e.cfg.Name)) },
 		})
 		e.nodes.Store(n)
 		if answer := e.answers.Load(); answer != nil {

@@ -96,6 +96,7 @@ func (n *nodes) echoed() {
 			n.miss(p)
 		case silent > forgottenAfter:
 			delete(n.peers, id)
+			delete(n.questions, id)
 			n.forget(id)
 		}
 	}

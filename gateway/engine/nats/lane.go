@@ -78,6 +78,9 @@ type lane struct {
 	held                       int               // bytes of messages that wait for readings
 	answeredNow, answeredBytes int               // publications that were answered, and still count
 	said                       answered
+	taking                     bool     // another process has the channels (move.go),
+	begun                      []*route // those without a stored history that are subscribed meanwhile,
+	unprepared                 bool     // and whether one was refused
 	scratch                    channel.Scratch
 	p                          channel.Publication
 }
@@ -95,6 +98,7 @@ func newLane(e *Engine) *lane {
 		routes: make(map[string]*route), asked: make(map[*stream]int), passing: make(map[*stream][]*route), core: make(map[string]coreSent),
 	}
 	l.ready = sync.NewCond(&l.mu)
+	l.taking = e.cfg.Takes
 	l.rates = rates{limit: rate.PerSecondInMillis(e.cfg.ChannelRate, e.cfg.ChannelRate), meters: make(map[string]*rate.Meter)}
 	l.window = window{messages: make(map[uint64]*pending), marks: make(map[uint64]*mark), order: make(map[*stream]*pending)}
 	return l
@@ -134,10 +138,14 @@ func (l *lane) arm() {
 // receive is the receiving goroutine.
 func (l *lane) receive() {
 	for {
+		live := l.live
+		if l.taking {
+			live = nil
+		}
 		select {
 		case m := <-l.answers:
 			l.acknowledgements(m)
-		case m := <-l.live:
+		case m := <-live:
 			l.deliver(m)
 		case <-l.wake:
 			l.runPosted()
@@ -304,7 +312,11 @@ func (l *lane) tick(now time.Time) {
 	l.subscribeAgain(now)
 	l.compareAgain(now)
 	l.mu.Lock()
-	stale := l.queue.stale(now.Add(-l.patience))
+	patience := l.patience
+	if l.e.moving.Load() {
+		patience = movingPatience
+	}
+	stale := l.queue.stale(now.Add(-patience))
 	waiting := l.rates.released(l.queue.released(nil), l.e.now().UnixMilli())
 	more := l.queue.len() > 0 || l.outstanding > 0 || len(l.idle) > 0 || len(l.slow) > 0 || len(l.retry) > 0 || len(l.refused) > 0 || len(l.joined) > 0 || len(l.queue.waiting) > 0
 	l.mu.Unlock()

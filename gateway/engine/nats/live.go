@@ -34,7 +34,7 @@ func (l *lane) noteSlow(r *route) {
 
 // lookAtSlow notes what was dropped, until nothing is any more. What had come before goes first.
 func (l *lane) lookAtSlow() {
-	if len(l.slow) == 0 {
+	if len(l.slow) == 0 || l.taking {
 		return
 	}
 	l.takeLive()
@@ -65,6 +65,9 @@ func (l *lane) lookAtSlow() {
 
 // takeLive handles the messages that have come.
 func (l *lane) takeLive() {
+	if l.taking {
+		return
+	}
 	for range len(l.live) {
 		l.take(<-l.live)
 	}
@@ -141,6 +144,12 @@ func (l *lane) take(m *natsgo.Msg) {
 	case got.probe || got.tombstone:
 		r.heard = r.heard || got.probe
 	default:
+		if got.core && l.e.before.has(&got, r.bucket) {
+			if got.Kind == channel.KindMessage && !got.Passing && !r.keeps {
+				r.publishedBefore(got.node, got.counter)
+			}
+			return
+		}
 		if got.core {
 			l.e.nodes.Load().received(got.node, int(r.bucket), got.counter)
 		}
@@ -149,6 +158,19 @@ func (l *lane) take(m *natsgo.Msg) {
 		} else {
 			l.takeCore(r, &got)
 		}
+	}
+}
+
+// publishedBefore notes a message that the process before this one has heard.
+func (r *route) publishedBefore(node, counter uint64) {
+	for i := range r.publishers {
+		if p := &r.publishers[i]; p.node == node {
+			p.counter = max(p.counter, counter)
+			return
+		}
+	}
+	if len(r.publishers) < publishersMost {
+		r.publishers = append(r.publishers, publisher{node, counter})
 	}
 }
 

@@ -81,6 +81,7 @@ type nodesConfig struct {
 	present   *presence.Table
 	describe  func() engine.NodeInfo
 	logger    *slog.Logger
+	quiet     bool   // another process is this node, until goOn
 	nameTaken func() // called if another node turns out to have the name, which began before this one
 	hello     time.Duration
 	after     func(time.Duration, func()) // nil for timers
@@ -93,7 +94,6 @@ type nodes struct {
 	// Set at construction.
 	cfg       nodesConfig
 	transport transport
-	begun     uint64
 	messages  chan *natsgo.Msg
 	wake      chan struct{}
 	stop      chan struct{}
@@ -126,6 +126,15 @@ type nodes struct {
 	echoes   uint64 // own beats that came back
 	check    bool   // a check of positions is due
 	asks     asks
+	begun    uint64
+	base     uint64 // connections of the process before this one
+	// The newest question of each node: when the node moves, two processes get them.
+	questions map[uint64]uint64
+	// While another process is this node: what was sent to it, unless it is too much.
+	quiet, unsure bool
+	early         [][]byte
+
+	moved atomic.Bool // another process is this node
 }
 
 // natsNodes subscribes on a connection, and makes the node known. It waits until it is sure of the node's
@@ -138,6 +147,9 @@ func natsNodes(ctx context.Context, c *natsgo.Conn, cfg nodesConfig) (*nodes, er
 		}
 	}
 	go n.run(time.NewTicker(pulse))
+	if cfg.quiet {
+		return n, nil
+	}
 	n.post(n.begin)
 	var err error
 	select {
@@ -162,7 +174,7 @@ func newNodes(t transport, cfg nodesConfig) *nodes {
 	}
 	n := &nodes{cfg: cfg, transport: t, begun: uint64(time.Now().UnixNano()),
 		messages: make(chan *natsgo.Msg, 8<<10), wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{}),
-		named: make(chan error, 1), peers: make(map[uint64]*peer), starting: true}
+		named: make(chan error, 1), peers: make(map[uint64]*peer), questions: make(map[uint64]uint64), starting: !cfg.quiet, quiet: cfg.quiet}
 	if n.cfg.after == nil {
 		n.cfg.after = func(d time.Duration, f func()) { time.AfterFunc(d, func() { n.post(f) }) }
 	}
@@ -275,7 +287,7 @@ func (n *nodes) close() {
 // end answers whatever is not answered.
 func (n *nodes) end() {
 	n.ending = true
-	if n.seq > 0 { // others have heard of it
+	if n.seq > 0 && !n.moved.Load() && !n.quiet { // others have heard of it
 		n.beat(beatFull|beatEnd, n.subject("beat"))
 	}
 	n.mu.Lock()
@@ -291,7 +303,7 @@ func (n *nodes) end() {
 
 // begin makes the node known.
 func (n *nodes) begin() {
-	n.conns = n.transport.conns()
+	n.conns = n.connections()
 	n.tick()
 }
 
@@ -323,8 +335,14 @@ func (n *nodes) describe() (info engine.NodeInfo) {
 	return info
 }
 
+// connections returns how many connections the node has had.
+func (n *nodes) connections() uint64 { return n.base + n.transport.conns() }
+
 // tick sends a beat, and looks at what is due.
 func (n *nodes) tick() {
+	if n.quiet {
+		return
+	}
 	n.reconnected()
 	var flags byte
 	if n.seq%fullEvery == 0 || n.starting {
@@ -343,7 +361,7 @@ func (n *nodes) tick() {
 // reconnected doubts everything if the connection is another one than before. It is called before
 // whatever depends on that, because nats.go calls back some time later.
 func (n *nodes) reconnected() {
-	now := n.transport.conns()
+	now := n.connections()
 	if now == n.conns {
 		return
 	}
@@ -361,6 +379,9 @@ func (n *nodes) up() {
 		return
 	}
 	n.post(func() {
+		if n.quiet {
+			return
+		}
 		n.reconnected()
 		n.beat(beatFull, n.subject("beat"))
 	})
@@ -377,6 +398,10 @@ const (
 func (n *nodes) handle(data []byte) {
 	if len(data) < 2 || data[0] != beatVersion {
 		return // of a newer version, which is heard by nodes of its own
+	}
+	if n.quiet {
+		n.quietly(data)
+		return
 	}
 	n.reconnected()
 	switch data[1] {

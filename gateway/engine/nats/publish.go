@@ -28,6 +28,7 @@ type pending struct {
 	st      *stream // nil for a core message
 	p       channel.Publication
 	data    []byte // payload and extra
+	waits   bool   // it waits for the store to be there, and has no stream yet
 	ordered bool   // a core message that has a place in its channel's order
 	inBurst bool   // it is neither the first nor the last of a burst, and asks for no answer
 
@@ -102,18 +103,20 @@ func (e *Engine) Publish(name string, ch *channel.Channel, p *channel.Publicatio
 	if e.single && !keeps {
 		return e.local.Publish(name, ch, p, s, c)
 	}
+	moving := e.moving.Load()
 	var st *stream
 	if keeps && p.Kind == channel.KindMessage && !p.Passing {
 		st = e.stream(name)
-		if st == nil || st.flow.away.Load() || st.flow.unsure.Load() || e.single && !e.embedded.room() {
+		if !moving && (st == nil || st.flow.away.Load() || st.flow.unsure.Load() || e.single && !e.embedded.room()) {
 			return channel.Receipt{}, engine.ErrAway
 		}
 	}
-	if !e.connected.Load() || e.closed.Load() {
+	if !moving && !e.connected.Load() || e.closed.Load() {
 		return channel.Receipt{}, engine.ErrAway
 	}
 	q := pendings.Get().(*pending)
 	q.caller, q.name, q.st, q.p = c, name, st, *p
+	q.waits = moving && keeps && p.Kind == channel.KindMessage && !p.Passing
 	q.ordered = !keeps && p.Kind == channel.KindMessage && !p.Passing
 	q.data = append(append(q.data[:0], p.Payload...), p.Extra...)
 	q.p.Payload, q.p.Extra = q.data[:len(p.Payload)], q.data[len(p.Payload):]

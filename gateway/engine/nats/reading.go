@@ -102,7 +102,7 @@ const asksMost = 2
 
 // ask asks the streams for the heads of routes that begin.
 func (l *lane) ask() {
-	if len(l.asking) == 0 {
+	if len(l.asking) == 0 || l.taking {
 		return
 	}
 	by := make(map[*stream][]*route)

@@ -90,12 +90,18 @@ func (l *lane) attach(ch *channel.Channel) {
 	if r.keeps {
 		r.st = l.e.stream(name)
 	}
-	if !l.e.connected.Load() || l.e.closed.Load() || r.keeps && (r.st == nil || r.st.flow.away.Load()) {
+	away := !l.e.connected.Load() || l.e.closed.Load() || r.keeps && (r.st == nil || r.st.flow.away.Load())
+	if _, attached := ch.Order(); away && (l.e.single || !attached || r.keeps && r.st == nil) {
+		l.unprepared = l.unprepared || l.taking
 		ch.Failed(engine.ErrAway)
 		return
 	}
 	l.routes[t] = r
 	l.list = append(l.list, r)
+	if away {
+		l.fail(r, engine.ErrAway)
+		return
+	}
 	if l.e.single {
 		l.asking = append(l.asking, r)
 		return
@@ -157,7 +163,13 @@ func (l *lane) try(r *route) {
 
 // begin begins the order of a channel without a stored history, which is this node's own.
 func (l *lane) begin(r *route) {
-	if l.current(r) {
+	switch {
+	case !l.current(r):
+	case l.taking:
+		l.begun = append(l.begun, r)
+	case l.adopted(r): // it was not subscribed to in time
+		l.lost(r, engine.GapReconnect)
+	default:
 		r.epoch, r.busy, r.since = channel.Epoch(rand.Uint64()|1), nil, l.e.uptime()
 		l.tell(r)
 	}
@@ -222,6 +234,12 @@ func (l *lane) leaveIdle(now time.Time) {
 
 // fail ends a route whose position could not be found out.
 func (l *lane) fail(r *route, err error) {
+	if l.taking {
+		l.unprepared = true
+	} else if l.current(r) && l.adopted(r) {
+		l.refuse(r)
+		return
+	}
 	if l.remove(r) && r.ch != nil {
 		r.ch.Failed(err)
 	}

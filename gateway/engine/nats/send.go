@@ -17,7 +17,7 @@ import (
 func (l *lane) send() {
 	for {
 		l.mu.Lock()
-		for !l.closed && len(l.todo) == 0 && (l.queue.len() == 0 || l.fullLocked() || l.gathersLocked()) {
+		for !l.closed && len(l.todo) == 0 && (l.queue.len() == 0 || l.e.moving.Load() || l.fullLocked() || l.gathersLocked()) {
 			l.ready.Wait()
 		}
 		if l.closed {
@@ -27,7 +27,7 @@ func (l *lane) send() {
 		todo := l.todo
 		l.todo = nil
 		l.batch = l.batch[:0]
-		for l.queue.len() > 0 && !l.fullLocked() && len(l.batch) < batchMost {
+		for l.queue.len() > 0 && !l.e.moving.Load() && !l.fullLocked() && len(l.batch) < batchMost {
 			p := l.queue.pop()
 			l.batch = append(l.batch, p)
 			l.outstanding++
@@ -42,6 +42,7 @@ func (l *lane) send() {
 		for _, do := range todo {
 			do()
 		}
+		l.resolve()
 		l.sendPasses()
 		l.sendBatch(l.batch)
 		clear(l.batch)

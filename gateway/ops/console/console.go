@@ -25,13 +25,14 @@ type Console struct {
 	logger *slog.Logger
 	now    func() time.Time // tests have their own
 
-	sessions sessions
+	key      sessionHash // of the key
+	sessions *Sessions
 }
 
 // New returns a Console. With the key "" nobody can log in, or has to.
-func New(key string, logger *slog.Logger) *Console {
+func New(key string, sessions *Sessions, logger *slog.Logger) *Console {
 	hash := sha256.Sum256([]byte(key))
-	return &Console{files: loadFiles(key != ""), keyed: key != "", logins: guesses{key: hash}, keys: guesses{key: hash}, logger: logger, now: time.Now}
+	return &Console{key: hash, sessions: sessions, files: loadFiles(key != ""), keyed: key != "", logins: guesses{key: hash}, keys: guesses{key: hash}, logger: logger, now: time.Now}
 }
 
 // TooManyGuesses is what a request is answered whose address has sent too many wrong keys.
@@ -74,7 +75,7 @@ func (c *Console) Serve(w http.ResponseWriter, r *http.Request) bool {
 // that it is the page's own, too.
 func (c *Console) LoggedIn(r *http.Request) bool {
 	for _, cookie := range r.CookiesNamed(cookieName(r)) {
-		if c.keyed && c.sessions.open(cookie.Value, c.now()) {
+		if c.keyed && c.sessions.open(cookie.Value, c.key, c.now()) {
 			return true
 		}
 	}
@@ -117,7 +118,7 @@ func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.endSessions(r)
-	c.setCookie(w, r, c.sessions.begin(c.now()), int(sessionTime.Seconds()))
+	c.setCookie(w, r, c.sessions.begin(c.key, c.now()), int(sessionTime.Seconds()))
 	c.logger.Info("operator logged in", "remote", r.RemoteAddr)
 	c.done(w, r)
 }
@@ -152,7 +153,7 @@ func isForm(r *http.Request) bool {
 // endSessions ends those whose cookies the request has.
 func (c *Console) endSessions(r *http.Request) {
 	for _, cookie := range r.CookiesNamed(cookieName(r)) {
-		c.sessions.end(cookie.Value)
+		c.sessions.end(cookie.Value, c.key)
 	}
 }
 

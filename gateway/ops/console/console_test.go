@@ -27,7 +27,7 @@ type served struct {
 }
 
 func serve(t *testing.T, key string) *served {
-	s := &served{T: t, Console: New(key, slog.New(slog.NewTextHandler(io.Discard, nil))), at: time.Unix(1e9, 0)}
+	s := &served{T: t, Console: New(key, new(Sessions), slog.New(slog.NewTextHandler(io.Discard, nil))), at: time.Unix(1e9, 0)}
 	s.now = func() time.Time { return s.at }
 	return s
 }
@@ -379,6 +379,34 @@ func TestOnlyThePageItselfIsItsOwn(t *testing.T) {
 		}
 		if got := ByBrowser(r); got != (len(test.fields) > 0) {
 			t.Errorf("%s %q: by a browser: %t", test.method, test.fields, got)
+		}
+	}
+}
+
+// An operator who watches an upgrade on the page stays logged in.
+func TestSessionsGoOnInTheProcessThatTakesOver(t *testing.T) {
+	old := serve(t, "sesame")
+	cookie := old.login("sesame")
+	b := old.sessions.Save(nil)
+	for _, tt := range []struct {
+		why, key string
+		after    time.Duration
+		want     int
+	}{
+		{"the same key", "sesame", 0, http.StatusOK},
+		{"another key", "other", 0, http.StatusUnauthorized},
+		{"after its time", "sesame", sessionTime, http.StatusUnauthorized},
+	} {
+		s := serve(t, tt.key)
+		if err := s.sessions.Load(b); err != nil {
+			t.Fatal(err)
+		}
+		s.at = s.at.Add(tt.after)
+		s.wantStatus(tt.why, s.ask("GET", "/metrics", "", "Cookie", cookie.Name+"="+cookie.Value), tt.want)
+	}
+	for n := range b {
+		if err := new(Sessions).Load(b[:n]); err == nil {
+			t.Errorf("%d of %d bytes were taken", n, len(b))
 		}
 	}
 }

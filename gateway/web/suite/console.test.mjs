@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import net from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { launch, Tab } from "./browser.mjs";
 import { Console, files, key, keyed, member, raw } from "./console.mjs";
@@ -203,6 +203,34 @@ test("it shows how far a shutdown has come", async (t) => {
   if (process.env.SHOTS) await c.page.screenshot({ path: `${process.env.SHOTS}/console-drain.png` });
   await c.view("#/nodes");
   await c.says(".badge", /^draining$/);
+  assert.deepEqual(c.faults, []);
+});
+
+test("it shows an upgrade, and its operator stays logged in", async (t) => {
+  const paths = await files(t, { key });
+  const { program, file } = await Gateway.held(dirname(paths.key));
+  const g = new Gateway();
+  Object.assign(g, { program, host: "127.0.0.1:0", internal: "127.0.0.1:0", flags: ["--api-key-file", paths.key] });
+  await g.run();
+  t.after(() => g.stop());
+  const c = await Console.open(t, browser, g);
+  await c.login();
+  await c.ready();
+  assert.equal(await c.page.isVisible("#drain"), false);
+  await writeFile(file, "");
+  const upgraded = fetch(`http://${g.internal}/api/upgrade`, { method: "POST", headers: { "X-API-Key": key } });
+  await c.says("#drain:not([hidden]) #drain-words", /^Upgrading: a new process is about to take over\. Clients are served as before\.$/);
+  assert.equal(await c.page.isVisible("#drain-bar"), false);
+  await c.says("#state-words", /^Ready$/);
+  if (process.env.SHOTS) await c.page.screenshot({ path: `${process.env.SHOTS}/console-upgrade.png` });
+  await rm(file);
+  const report = await (await upgraded).json();
+  t.after(() => process.kill(report.pid));
+  await c.page.waitForSelector("#drain", { state: "hidden" });
+  const metrics = await c.page.evaluate(async () => (await fetch("/metrics")).text());
+  assert.match(metrics, /^sluice_upgrades_total 1$/m);
+  await c.ready();
+  assert.equal(await c.page.isVisible("#login"), false);
   assert.deepEqual(c.faults, []);
 });
 

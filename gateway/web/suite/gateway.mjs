@@ -2,10 +2,10 @@
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import http from "node:http";
 import net from "node:net";
-import { extname } from "node:path";
+import { extname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 
@@ -34,7 +34,7 @@ export class Gateway {
 
   // run starts the process and waits until it says where it listens.
   async run() {
-    this.process = spawn(binary, [
+    this.process = spawn(this.program ?? binary, [
       "--listen", this.host, "--internal-listen", this.internal, "--log-format", "json", ...this.flags,
     ], { stdio: ["ignore", "ignore", "pipe"] });
     const late = setTimeout(() => this.process.kill("SIGKILL"), 10_000);
@@ -51,6 +51,13 @@ export class Gateway {
     }
     clearTimeout(late);
     throw new Error(`sluice did not start:\n${said.join("\n")}`);
+  }
+
+  // held returns a program that is the gateway's, and waits at its start as long as a file exists.
+  static async held(dir) {
+    const [program, file] = [join(dir, "sluice"), join(dir, "hold")];
+    await writeFile(program, `#!/bin/bash\nwhile [[ -e ${file} ]]; do sleep 0.05; done\nexec -a "$0" ${resolve(binary)} "$@"\n`, { mode: 0o700 });
+    return { program, file };
   }
 
   get port() { return new URL(this.url).port; }

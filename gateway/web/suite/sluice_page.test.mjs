@@ -48,10 +48,15 @@ async function foreign(t) {
   return { origin, open };
 }
 
-for (const [name, url] of [["WebSocket", (host) => `ws://${host}/ws/news`], ["SSE", (host) => `http://${host}/sse/news`]]) {
+const urls = { WebSocket: (host) => `ws://${host}/ws/news`, SSE: (host) => `http://${host}/sse/news` };
+const compressed = ["--compression", "shared", "--compression-min", "1"];
+for (const [name, url, encoding, ...flags] of [
+  ["WebSocket", urls.WebSocket], ["SSE", urls.SSE],
+  ["WebSocket, compressed", urls.WebSocket, "permessage-deflate", ...compressed], ["SSE, compressed", urls.SSE, "gzip", ...compressed],
+]) {
   test(`${name}: a page of an allowed origin imports it, and resumes`, async (t) => {
     const { origin, open } = await foreign(t);
-    const gateway = await Gateway.start("--allowed-origins", origin);
+    const gateway = await Gateway.start("--allowed-origins", origin, ...flags);
     t.after(() => gateway.stop());
     const wire = await Wire.to(gateway.port);
     t.after(() => wire.close());
@@ -72,7 +77,9 @@ for (const [name, url] of [["WebSocket", (host) => `ws://${host}/ws/news`], ["SS
     await gateway.publish("news", new Uint8Array([0, 255]), { "Content-Type": "application/octet-stream" });
     await page.prints("api Uint8Array 0,255");
     await page.prints("uncaught: of the page");
-    if (name === "WebSocket") {
+    const { connections } = await (await fetch(`http://${gateway.internal}/api/connections`)).json();
+    assert.deepEqual(connections.map((c) => c.compression), [encoding]);
+    if (url === urls.WebSocket) {
       await page.evaluate("news.publish(new Blob([new Uint8Array([7])]))");
       await page.prints("own Uint8Array 7");
     }

@@ -9,8 +9,8 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// level is the compressors': for 1 KB of JSON it takes 2 µs more than level 1, and leaves 8 % fewer bytes;
-// level 1 stores what has less than about 230 bytes.
+// level is the compressors': for 1 KB of JSON it takes 1 µs more than level 1, or 16 µs where others have used the
+// caches, and leaves 6 % fewer bytes; 14 % fewer for 8 KB.
 const level = 6
 
 // syncMarker ends what a Flush has written.

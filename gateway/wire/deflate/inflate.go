@@ -41,8 +41,8 @@ type Inflater struct {
 }
 
 // Inflate returns what a message was before it was compressed, up to limit bytes. It is valid until the next
-// call, or Release. What it reads of the message is bounded by what it returns, so a small message that would
-// inflate to very much costs no more than limit bytes.
+// call, or Release. A small message that would inflate to very much costs no more than limit bytes. One of many
+// blocks with nothing in them costs more than its bytes are worth, and is not found here.
 func (i *Inflater) Inflate(message []byte, limit int) ([]byte, error) {
 	i.out = i.out[:0]
 	if len(message) == 0 { // no deflate stream is, but what it means is clear

@@ -215,3 +215,44 @@ func BenchmarkBomb(b *testing.B) {
 		})
 	}
 }
+
+// bits is a deflate stream that is written bit by bit.
+type bits struct {
+	bytes []byte
+	next  uint64
+	n     int
+}
+
+// put appends the n low bits of v.
+func (b *bits) put(v uint64, n int) {
+	for b.next, b.n = b.next|v<<b.n, b.n+n; b.n >= 8; b.next, b.n = b.next>>8, b.n-8 {
+		b.bytes = append(b.bytes, byte(b.next))
+	}
+}
+
+// emptyBlock appends a block with a code of its own, of which nothing is used.
+func (b *bits) emptyBlock() {
+	b.put(0b100, 3)               // not the last; dynamic
+	b.put(14<<10, 14)             // 257 literals, 1 distance, 18 lengths of codes for lengths
+	b.put(1<<(3*2)|1<<(3*17), 54) // 1 for the lengths 18 (zeros) and 1
+	b.put(1|(138-11)<<1, 8)       // 138 zeros
+	b.put(1|(118-11)<<1, 8)       // and 118
+	b.put(0b000, 3)               // 1 for the end and for a distance; the end
+}
+
+// A message of blocks with nothing in them takes longer than any other of its size.
+func BenchmarkEmptyBlocks(b *testing.B) {
+	var m bits
+	for len(m.bytes) < 64<<10-16 {
+		m.emptyBlock()
+	}
+	m.put(0, 3) // the last block is stored, as all are
+	m.put(0, (8-m.n)%8)
+	b.SetBytes(int64(len(m.bytes)))
+	var i Inflater
+	for b.Loop() {
+		if p, err := i.Inflate(m.bytes, 64<<10); err != nil || len(p) > 0 {
+			b.Fatalf("%d bytes, %v", len(p), err)
+		}
+	}
+}

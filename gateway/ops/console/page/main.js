@@ -69,14 +69,16 @@ function tell({ ready, text }, now) {
   drain();
 }
 
-// drain shows how far a shutdown has come. It is no live region: the state is one, and says the same once.
+// drain shows how far a shutdown has come, or that an upgrade is under way. It is no live region: the state is one, and
+// says the same once.
 function drain() {
   const total = metrics.sum("sluice_drain_connections"), open = metrics.sum("sluice_connections"), bar = byId("drain-bar");
-  byId("drain").hidden = !metrics.sum("sluice_draining");
-  bar.hidden = !total;
+  const draining = metrics.sum("sluice_draining") > 0;
+  if ((byId("drain").hidden = !draining && !metrics.sum("sluice_upgrading"))) return;
+  bar.hidden = !draining || !total;
   if (total) [bar.max, bar.value] = [total, Math.max(total - open, 0)];
-  write(byId("drain-words"), total
-    ? `Shutting down: ${units.count(open)} of ${units.count(total)} connections left, ${units.count(metrics.sum("sluice_closing_connections"))} closing.`
+  write(byId("drain-words"), !draining ? "Upgrading: a new process is about to take over. Clients are served as before."
+    : total ? `Shutting down: ${units.count(open)} of ${units.count(total)} connections left, ${units.count(metrics.sum("sluice_closing_connections"))} closing.`
     : "Shutting down: clients are still accepted, until load balancers have noticed.");
 }
 

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"sluice/cmd/internal/clitest"
+)
+
+// As long as the new process has not started, whatever happens to it leaves the old one serving.
+func TestNewProcessThatFailsCostsNothing(t *testing.T) {
+	for name, test := range map[string]struct {
+		action string
+		points []string
+		long   bool // it waits for seconds
+	}{
+		"killed":        {"kill", []string{"hello", "listeners", "passed", "prepared", "final", "built", "ready", "commit"}, false},
+		"stopped":       {"stop", []string{"final", "built", "ready", "commit"}, false},
+		"stopped early": {"stop", []string{"hello", "listeners", "passed", "prepared"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if test.long && os.Getenv("SLUICE_TEST_UPGRADES") == "" {
+				t.Skip("SLUICE_TEST_UPGRADES is not set: this takes 40 s")
+			}
+			l := startPoints(t, "--insecure", "--address-rate", "off")
+			g := startLedger(l, "ws", "http")
+			for _, point := range test.points {
+				l.at("new."+point, test.action)
+				if r, err := l.tryUpgrade(); err == nil {
+					t.Fatalf("%s at %s: process %d has taken over", test.action, point, r.PID)
+				}
+				pid := l.reached("new."+point, test.action)
+				if err := syscall.Kill(pid, 0); err == nil {
+					t.Errorf("%s at %s: process %d still exists", test.action, point, pid)
+				}
+				g.more(10)
+				g.wantService()
+			}
+			// What was tried in vain has left nothing behind.
+			if r := l.upgrade(); r.Moved < ledgerReaders+1 {
+				t.Errorf("%d connections were moved, want %d", r.Moved, ledgerReaders+1)
+			}
+			l.wantExit(0)
+			g.more(10)
+			g.balance()
+		})
+	}
+}
+
+// Once the old process is frozen, its death is the new one's start.
+func TestOldProcessThatDiesFrozenCostsNothing(t *testing.T) {
+	for _, point := range []string{"final", "ready", "committed", "started"} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			l := startPoints(t, "--insecure", "--address-rate", "off")
+			g := startLedger(l, "ws") // the other one's connection would be closed
+			l.at("old."+point, "kill")
+			if r, err := l.tryUpgrade(); err == nil {
+				t.Fatalf("it has answered %+v", r)
+			}
+			l.reached("old."+point, "kill")
+			l.wantExit(-1)
+			l.log.wait(t, "took over from another process")
+			g.more(10)
+			g.wantService()
+			l.upgrade() // and that works once more
+			g.more(10)
+			g.balance()
+		})
+	}
+}
+
+// An old process that dies before it is frozen takes its connections with it, and leaves its listeners to the new one.
+func TestOldProcessThatDiesServingLeavesItsListeners(t *testing.T) {
+	for _, point := range []string{"passing", "copied", "freezing", "frozen"} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			l := startPoints(t, "--insecure", "--address-rate", "off")
+			g := startLedger(l, "ws")
+			g.mayEnd()
+			l.at("old."+point, "kill")
+			if r, err := l.tryUpgrade(); err == nil {
+				t.Fatalf("it has answered %+v", r)
+			}
+			l.reached("old."+point, "kill")
+			l.wantExit(-1)
+			g.wantAllClosed()
+			l.log.wait(t, "the previous process has died during the upgrade: its connections are lost")
+			g.wantService()
+			if r := l.upgrade(); r.Moved > 1 { // that of wantService, perhaps
+				t.Errorf("%d connections were moved", r.Moved)
+			}
+		})
+	}
+}
+
+// A new process that dies after it has started is the crash of a server.
+func TestNewProcessThatDiesServing(t *testing.T) {
+	t.Parallel()
+	l := startPoints(t, "--insecure", "--address-rate", "off")
+	g := startLedger(l, "ws")
+	g.mayEnd()
+	l.at("new.started", "kill")
+	l.tryUpgrade() // ignored: it may have been answered before
+	l.reached("new.started", "kill")
+	g.wantAllClosed()
+	select {
+	case <-l.exited:
+	case <-time.After(clitest.Patience):
+		t.Error("the old process has not ended")
+	}
+}
+
+// An old process that is stopped, and goes on when the new one has given up, serves.
+func TestOldProcessThatWasStoppedGoesOn(t *testing.T) {
+	t.Parallel()
+	l := startPoints(t, "--insecure", "--address-rate", "off")
+	g := startLedger(l, "ws", "http")
+	l.at("old.ready", "stop")
+	l.at("new.ready", "note")
+	answered := make(chan error, 1)
+	go func() {
+		_, err := l.tryUpgrade()
+		answered <- err
+	}()
+	old := l.reached("old.ready", "stop")
+	l.reached("new.ready", "note")
+	l.log.wait(t, "this process does not take over, exiting")
+	if err := syscall.Kill(old, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err == nil {
+		t.Error("the upgrade was answered without an error")
+	}
+	g.more(10)
+	l.upgrade()
+	g.more(10)
+	g.balance()
+}
