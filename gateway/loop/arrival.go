@@ -130,7 +130,6 @@ func (a *Arrival) begin(c *Conn) {
 	if interval := seconds(l.cfg.PingInterval); c.framing().Pings() != wire.PingSilent {
 		c.pinged -= rand.Uint32N(interval/2 + 1) // not all at once
 	}
-	c.WakeToPing()
 	early := a.Early
 	switch {
 	case a.Refused:
@@ -158,6 +157,7 @@ func (c *Conn) respond() {
 	if c.Out != nil {
 		c.Out.response = false
 	}
+	c.WakeToPing()
 	c.Flush()
 }
 

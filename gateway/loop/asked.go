@@ -30,10 +30,8 @@ func (l *Loop) Act(user, client string, spared []string, a Action) {
 // not a function of the loop's, because a panic in it ends this connection alone.
 func (c *Conn) stepAct(a Action) {
 	defer c.contain()
-	held := c.unanswered()
-	if c.protocol().Act(c, a); !held {
-		c.Flush()
-	}
+	c.protocol().Act(c, a)
+	c.Flush()
 	c.Settle()
 }
 

@@ -139,8 +139,7 @@ func (c *Conn) KeepAlive() {
 		return
 	}
 	if c.unanswered() {
-		l.WakeAt(c, l.now+1)
-		return
+		return // respond sets when it is called next
 	}
 	if !c.reads() {
 		c.excuse()

@@ -80,10 +80,6 @@ func (c *Conn) Resume() bool {
 	return true
 }
 
-// unanswered reports whether the connection waits with its first message, and is sent nothing before: its client would take
-// that for the answer to its request. Others have been sent what came before the message that waits.
-func (c *Conn) unanswered() bool { return c.Parked() && c.Pending() > 0 && !c.has(bitBlocked) }
-
 // resumable reports whether what was put off behind replies can go on.
 func (c *Conn) resumable() bool {
 	if c.Phase != phaseOpen || !c.hasPutOff() || c.Full() {
