@@ -69,10 +69,11 @@ var arrows = []arrow{
 	{dir: "gateway/channel", may: "gateway/rate gateway/saved", why: "pure: no I/O, no goroutine, no clock"},
 	{dir: "gateway/frame", may: "gateway/saved", why: "RFC 6455 over bytes: pure"},
 	{dir: "gateway/engine/enginetest", may: "gateway/engine gateway/channel gateway/presence gateway/clienttest", why: "what every engine has to keep, and one that answers late: only tests import it"},
-	{dir: "gateway/access", may: "gateway/access/...", why: "one policy over tokens and namespaces"},
+	{dir: "gateway/access", may: "gateway/access/... gateway/hook", why: "one policy over tokens, namespaces and which events hooks decide"},
 	{dir: "gateway/access/auth", why: "verifies tokens, and knows no channel"},
 	{dir: "gateway/access/namespace", may: "gateway/setting", why: "options by name: pure; suggests the nearest name as settings do"},
 	{dir: "gateway/hook/queue", why: "bounds calls: it knows no request, and no HTTP"},
+	{dir: "gateway/hook/client", may: "gateway/hook gateway/loop gateway/saved", why: "what protocols do alike about a connection's hooks"},
 	{dir: "gateway/hook/proxy", may: "gateway/hook gateway/hook/queue syscall", why: "hooks over HTTP; syscall for the signature of a dialer's Control"},
 	{dir: "gateway/hook", may: "gateway/hook/queue", why: "requests, results and Go functions; it knows no HTTP, connection or protocol"},
 	{dir: "gateway/presence", may: "gateway/channel", why: "a table of ClientInfos"},
@@ -104,7 +105,7 @@ var arrows = []arrow{
 }
 
 // protocol is what every protocol may import. Messages are package frame's.
-const protocol = "gateway/loop gateway/saved gateway/wire gateway/frame gateway/channel gateway/route gateway/access/... gateway/access gateway/hook gateway/presence"
+const protocol = "gateway/loop gateway/saved gateway/wire gateway/frame gateway/channel gateway/route gateway/access/... gateway/access gateway/hook gateway/hook/client gateway/presence"
 
 // forTests are imported by tests only.
 const forTests = "poller/leaktest bench/trial/trialtest cmd/internal/clitest gateway/clienttest gateway/looptest gateway/engine/enginetest gateway/engine/nats/natstest"

@@ -2,8 +2,8 @@
 // channel's options come from its namespace (package namespace), and who a client is from its
 // token (package auth).
 //
-// A node for which neither keys nor namespaces are configured, nor hooks that decide who may connect or subscribe, is open: any client may subscribe to
-// every channel. So is one that is insecure, whatever else it has; a channel of a namespace that
+// A node for which neither keys nor namespaces are configured, nor hooks that decide who may connect
+// or subscribe, is open: any client may subscribe to every channel. So is one that is insecure, whatever else it has; a channel of a namespace that
 // is not configured is unknown all the same.
 //
 // It is a package of its own because protocols share it and must not import each other. It does
@@ -67,8 +67,7 @@ func New(cfg Config) *Policy {
 	p := &Policy{insecure: cfg.Insecure, namespaces: cfg.Namespaces, tokens: cfg.Tokens}
 	p.open = p.insecure || p.namespaces == nil && p.tokens == nil && !cfg.Hooks.Connect && !cfg.Hooks.Subscribe
 	if p.namespaces == nil {
-		// Without namespaces clients of a node that is not open have no rights beyond their tokens.
-		// and what hooks decide.
+		// Without namespaces clients of a node that is not open have no rights beyond their tokens and what hooks decide.
 		all := namespace.Options{Presence: p.open, JoinLeave: p.open,
 			SubscribeProxyEnabled: cfg.Hooks.Subscribe, SubRefreshProxyEnabled: cfg.Hooks.SubRefresh,
 			PublishProxyEnabled: cfg.Hooks.Publish, AllowRawPublish: cfg.Hooks.Publish}
@@ -151,6 +150,12 @@ func (p *Policy) AsksToSubscribe(o *namespace.Options, channel string) (name str
 // AsksToPublish returns the name of the hook that decides about what clients publish to channels with these options.
 func (p *Policy) AsksToPublish(o *namespace.Options) (name string, asks bool) {
 	return o.PublishProxyName, !p.insecure && o.PublishProxyEnabled
+}
+
+// AsksToSubRefresh returns the name of the hook that is asked whether subscriptions that expire may go on, of channels with
+// these options.
+func (p *Policy) AsksToSubRefresh(o *namespace.Options) (name string, asks bool) {
+	return o.SubRefreshProxyName, !p.insecure && o.SubRefreshProxyEnabled
 }
 
 // PushesJoinLeave reports whether a subscriber is notified of joins and leaves.

@@ -101,7 +101,7 @@ const graceSeconds = 60
 // is when the result has no new time and the old one is over.
 func Refresh(r *RefreshResult, err error, expireAt, now int64) (at int64, expired bool) {
 	switch {
-	case err != nil && !decided(err):
+	case err != nil && !Decided(err):
 		return now + graceSeconds, false
 	case err != nil || r == nil || r.Expired:
 		return 0, true
@@ -114,7 +114,7 @@ func Refresh(r *RefreshResult, err error, expireAt, now int64) (at int64, expire
 // SubRefresh is Refresh for a subscription. Without a new time it never expires again.
 func SubRefresh(r *SubRefreshResult, err error, now int64) (at int64, expired bool) {
 	switch {
-	case err != nil && !decided(err):
+	case err != nil && !Decided(err):
 		return now + graceSeconds, false
 	case err != nil || r == nil || r.Expired:
 		return 0, true
@@ -122,8 +122,8 @@ func SubRefresh(r *SubRefreshResult, err error, now int64) (at int64, expired bo
 	return r.ExpireAt, r.ExpireAt != 0 && r.ExpireAt <= now
 }
 
-// decided reports whether an error is the application's decision.
-func decided(err error) bool {
+// Decided reports whether an error is the application's decision, and not a failure.
+func Decided(err error) bool {
 	_, isError := errors.AsType[*Error](err)
 	_, isDisconnect := errors.AsType[*Disconnect](err)
 	return isError || isDisconnect

@@ -2,6 +2,7 @@ package hook
 
 import (
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -18,13 +19,14 @@ type Set struct {
 	Publish    map[string]Hook[*PublishRequest, PublishResult]
 	SubRefresh map[string]Hook[*SubRefreshRequest, SubRefreshResult]
 
-	// HeaderNames are the fields that the hooks want of the request that opens a connection.
-	HeaderNames []string
+	// HeaderNames are the fields that the hooks want of the request that opens a connection, "*" for all. EmulatedNames are
+	// those that they want of what the client has sent in its place, which can be anything: the two are never mixed.
+	HeaderNames, EmulatedNames []string
 }
 
 // NewSet returns the set of an application's hooks, which want all of the header.
 func NewSet(h Hooks) *Set {
-	s := &Set{Connect: h.Connect, Refresh: h.Refresh, RPC: h.RPC, Disconnect: h.Disconnect, HeaderNames: []string{"*"}}
+	s := &Set{Connect: h.Connect, Refresh: h.Refresh, RPC: h.RPC, Disconnect: h.Disconnect, HeaderNames: []string{"*"}, EmulatedNames: []string{"*"}}
 	if h.Subscribe != nil {
 		s.Subscribe = map[string]Hook[*SubscribeRequest, SubscribeResult]{Default: h.Subscribe}
 	}
@@ -37,11 +39,6 @@ func NewSet(h Hooks) *Set {
 	return s
 }
 
-// Wants reports whether the hooks want a header field.
-func (s *Set) Wants(name string) bool {
-	return s != nil && slices.ContainsFunc(s.HeaderNames, func(n string) bool { return n == "*" || strings.EqualFold(n, name) })
-}
-
 // Pick returns the hook with a name, "" for the default one; nil if there is none.
 func Pick[Q Request, A any](hooks map[string]Hook[Q, A], name string) Hook[Q, A] {
 	if name == "" {
@@ -50,15 +47,32 @@ func Pick[Q Request, A any](hooks map[string]Hook[Q, A], name string) Hook[Q, A]
 	return hooks[name]
 }
 
-// Collect returns the fields of a header that the hooks want.
-func (s *Set) Collect(header iter.Seq2[string, string]) (h Header) {
-	if s == nil || len(s.HeaderNames) == 0 {
+// Collect returns the fields that the hooks want of the header of a request.
+func (s *Set) Collect(header iter.Seq2[string, string]) Header {
+	if s == nil {
+		return nil
+	}
+	return collect(header, s.HeaderNames)
+}
+
+// CollectEmulated returns the fields that the hooks want of what a client has sent in place of a header.
+func (s *Set) CollectEmulated(said map[string]string) Header {
+	if s == nil {
+		return nil
+	}
+	return collect(maps.All(said), s.EmulatedNames)
+}
+
+// collect returns the fields that are among names. Host is none of them: it says where the client wanted to go.
+func collect(header iter.Seq2[string, string], names []string) (h Header) {
+	if len(names) == 0 {
 		return nil
 	}
 	for name, value := range header {
-		if s.Wants(name) {
-			h = append(h, Field{strings.Clone(name), strings.Clone(value)}) // not all of the request
+		if strings.EqualFold(name, "Host") || !slices.ContainsFunc(names, func(n string) bool { return n == "*" || strings.EqualFold(n, name) }) {
+			continue
 		}
+		h = append(h, Field{strings.Clone(name), strings.Clone(value)}) // not all of the request
 	}
 	return h
 }

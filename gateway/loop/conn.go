@@ -253,7 +253,7 @@ func (c *Conn) reads() bool {
 	if c.Phase != phaseOpen {
 		return true // for the client's Close frame or its FIN
 	}
-	return !c.hasPutOff() && !c.Full() && !c.loop.hasMoved() // what was put off comes first
+	return !c.hasPutOff() && !c.Full() && !c.loop.hasMoved() && !c.unanswered() // what was put off comes first
 }
 
 // Full reports whether so much is due to the connection that nothing more is taken

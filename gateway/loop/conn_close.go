@@ -227,6 +227,9 @@ func (c *Conn) die() {
 	c.Phase = phaseDead
 	c.retract()
 	l.leaveAll(c)
+	if e, ok := c.protocol().(Ender); ok && c.has(bitIdentified) {
+		e.Ended(c)
+	}
 	l.forget(c)
 	if s := c.secure(); s != nil {
 		s.wire.giveBack()

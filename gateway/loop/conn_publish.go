@@ -42,6 +42,7 @@ type Publishing struct {
 	work           *encoding        // it is too large for the loop
 	err            error            // why it waits; if answered the result
 	binary         bool
+	passing        bool
 	answered       bool
 
 	patient bool   // it waits while the engine is away
@@ -153,16 +154,27 @@ func (c *Conn) Hook(name string, payload []byte, binary bool) bool {
 // Publish publishes for the client; ch is nil if only the name is known. It returns the result
 // or, if the publication has to wait, a copy of it, with which the caller calls Then.
 func (c *Conn) Publish(name string, ch *channel.Channel, payload []byte, binary bool, extra []byte) (*Publishing, error) {
-	return c.publish(name, ch, payload, binary, extra, false)
+	return c.PublishAs(Decided{Name: name, Channel: ch, Payload: payload, Binary: binary, Extra: extra})
 }
 
 // PublishPatiently is Publish for a client that gets no answer, and cannot try again itself: the
 // publication waits also while the engine is away, as long as other messages wait for an engine.
 func (c *Conn) PublishPatiently(name string, ch *channel.Channel, payload []byte, binary bool, extra []byte) (*Publishing, error) {
-	return c.publish(name, ch, payload, binary, extra, true)
+	return c.PublishAs(Decided{Name: name, Channel: ch, Payload: payload, Binary: binary, Extra: extra, Patient: true})
 }
 
-func (c *Conn) publish(name string, ch *channel.Channel, payload []byte, binary bool, extra []byte, patient bool) (*Publishing, error) {
+// Decided is a publication as somebody has decided that it is to be.
+type Decided struct {
+	Name           string
+	Channel        *channel.Channel // nil if only the name is known
+	Payload, Extra []byte
+	Binary         bool
+	Passing        bool // as in channel.Publication
+	Patient        bool // as PublishPatiently
+}
+
+// PublishAs is Publish with all that can be said of a publication.
+func (c *Conn) PublishAs(d Decided) (*Publishing, error) {
 	c.Plant("publish")
 	l := c.loop
 	p := l.spare
@@ -170,8 +182,8 @@ func (c *Conn) publish(name string, ch *channel.Channel, payload []byte, binary 
 		p = &Publishing{loop: l}
 	}
 	l.spare = nil
-	p.c, p.name, p.ch, p.binary, p.patient, p.until = c, name, ch, binary, patient, 0
-	err := p.try(payload, extra)
+	p.c, p.name, p.ch, p.binary, p.passing, p.patient, p.until = c, d.Name, d.Channel, d.Binary, d.Passing, d.Patient, 0
+	err := p.try(d.Payload, d.Extra)
 	if !p.waits(err) {
 		if err == nil {
 			p.accepted()
@@ -180,8 +192,8 @@ func (c *Conn) publish(name string, ch *channel.Channel, payload []byte, binary 
 		l.spare = p
 		return nil, err
 	}
-	n := len(payload)
-	both := append(append(make([]byte, 0, n+len(extra)), payload...), extra...)
+	n := len(d.Payload)
+	both := append(append(make([]byte, 0, n+len(d.Extra)), d.Payload...), d.Extra...)
 	p.payload, p.extra, p.err = both[:n:n], both[n:], err
 	return p, nil
 }
@@ -227,7 +239,7 @@ func (p *Publishing) try(payload, extra []byte) (err error) {
 	if l.silent {
 		return errSilent
 	}
-	l.sending = channel.Publication{Payload: payload, Binary: p.binary, From: p.c.id, Extra: extra, At: l.time.UnixMilli()}
+	l.sending = channel.Publication{Payload: payload, Binary: p.binary, Passing: p.passing, From: p.c.id, Extra: extra, At: l.time.UnixMilli()}
 	p.ch, _, err = engine.Publish(l.engine, l.space, p.name, p.ch, &l.sending, &l.encode, p)
 	l.sending = channel.Publication{} // it lies in a buffer that is let go
 	return err

@@ -86,7 +86,7 @@ func (c *Conn) resumable() bool {
 		return false
 	}
 	_, replies := c.In.wait.(afterReplies)
-	return replies || c.In.wait == nil
+	return replies || c.In.wait == nil && !c.unanswered()
 }
 
 // resume goes on with the message that waits, if any, and with the bytes behind it.

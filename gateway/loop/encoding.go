@@ -130,7 +130,7 @@ func (w *encoding) called(p *Publishing) {
 // publish runs on an encoder.
 func (w *encoding) publish(p *Publishing) {
 	var scratch channel.Scratch
-	pub := channel.Publication{Payload: p.payload, Binary: p.binary, From: w.from, Extra: p.extra, At: p.loop.cfg.Clock().UnixMilli()}
+	pub := channel.Publication{Payload: p.payload, Binary: p.binary, Passing: p.passing, From: w.from, Extra: p.extra, At: p.loop.cfg.Clock().UnixMilli()}
 	_, w.err = p.loop.engine.Publish(p.name, p.ch, &pub, &scratch, p)
 	if !p.loop.Post((*encoded)(p)) && p.ch != nil { // the loop has ended
 		p.ch.Forget(p)

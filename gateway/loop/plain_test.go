@@ -117,7 +117,7 @@ func (plain) Open(c *Conn, a *Arrival) Wait {
 	if s.asks != "" {
 		to, _ := questions.Load(s.asks)
 		s.asks = ""
-		return Ask(c, 100, func(answer func(string, error)) (cancel func()) {
+		return Ask(c, Question{Size: 100}, func(answer func(string, error)) (cancel func()) {
 			q := question{answer, make(chan struct{})}
 			to.(chan question) <- q
 			return func() { close(q.canceled) }

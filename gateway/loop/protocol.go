@@ -66,6 +66,21 @@ type Keeper interface {
 	LoadLoop(l *Loop, b []byte) error
 }
 
+// Ender is a protocol that has something to do when connections end.
+type Ender interface {
+	// Ended is called when a connection has ended that was identified, unless another process has it. Nothing can be
+	// sent any more.
+	Ended(c *Conn)
+}
+
+// Opener is a protocol whose Open may wait in a way that can begin anew.
+type Opener interface {
+	// Opening reports whether OpenAgain can do what Open has not done yet, with what Save appends.
+	Opening(c *Conn) bool
+	// OpenAgain is Open in another process.
+	OpenAgain(c *Conn) Wait
+}
+
 // Ignorer is a protocol that makes no use of what some of its clients send.
 type Ignorer interface {
 	// IgnoresPayload reports whether Message does the same whatever a message of the client holds, such as

@@ -33,6 +33,8 @@ const (
 	// partReturn: the connection has to begin anew, because what it waits with cannot be done again, or what it has been
 	// sent a part of is gone.
 	partReturn
+	// partOpen: the response was not sent yet, and Open begins anew (Opener).
+	partOpen
 )
 
 // savedLog is a log that travels.
@@ -192,9 +194,12 @@ func (c *Conn) save(dst []byte, logs map[*channel.Log]*savedLog) []byte {
 	if c.hasPutOff() {
 		parts |= partKept
 		if w := c.In.wait; w != nil {
-			if m, ok := w.Again(c); ok {
+			switch m, ok := w.Again(c); {
+			case ok:
 				kept = frame.AppendMasked(kept, m.Op, m.Payload)
-			} else {
+			case c.opening():
+				parts |= partOpen
+			default:
 				parts |= partReturn
 			}
 		}
@@ -246,6 +251,12 @@ func (c *Conn) save(dst []byte, logs map[*channel.Log]*savedLog) []byte {
 		dst = c.Out.catch.save(dst)
 	}
 	return saved.AppendBytes(dst, c.protocol().Save(nil, c))
+}
+
+// opening reports whether the connection waits with its response, in a way that can begin anew.
+func (c *Conn) opening() bool {
+	o, ok := c.protocol().(Opener)
+	return ok && c.unanswered() && o.Opening(c)
 }
 
 // save appends a subscription: its log, its cursor there, its flags, and what it waits to be notified of.

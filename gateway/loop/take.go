@@ -285,8 +285,18 @@ func (t *takenOver) Deliver(*Loop) {
 			c.bits &^= bitReturn
 			c.Close(ReasonMoved)
 		}
+		if c.unanswered() {
+			c.openAgain()
+		}
 		c.Settle()
 	})
+}
+
+// openAgain goes on with the answer to a request, as begin does. What the client has sent behind it is put off already.
+func (c *Conn) openAgain() {
+	if !c.await(c.protocol().(Opener).OpenAgain(c)) {
+		c.respond()
+	}
 }
 
 // What is off here, and connections need.
@@ -307,11 +317,14 @@ func (c *Conn) take(x *record, from netip.AddrPort, v *Variant, logs []takenLog)
 		return errCompression
 	}
 	kept, err := v.Protocol.Load(l, x.protocol)
+	_, opens := v.Protocol.(Opener)
 	switch {
 	case err != nil:
 		return err
 	case kept.Variant.Name != v.Name:
 		return fmt.Errorf("it is %s for the gateway, and %s for its protocol", v.Name, kept.Variant.Name)
+	case x.parts&partOpen != 0 && (!opens || len(x.own) == 0):
+		return errors.New("its request cannot be answered anew")
 	case x.catch != nil && len(kept.Formats) != len(x.refs)+1, x.catch == nil && len(kept.Formats) < len(x.refs):
 		return fmt.Errorf("it has %d subscriptions, and formats for %d", len(x.refs), len(kept.Formats))
 	}
@@ -374,6 +387,7 @@ func (c *Conn) takeBuffers(x *record) error {
 	if len(x.own)+len(x.pong) > 0 {
 		o := c.output()
 		o.buf, o.pong = append(o.buf, x.own...), append(o.pong, x.pong...)
+		o.response = x.parts&partOpen != 0
 	}
 	return nil
 }

@@ -2,14 +2,14 @@ package raw
 
 import (
 	"net/http"
-	"strconv"
+	"slices"
 
 	"sluice/gateway/access"
 	"sluice/gateway/channel"
 	"sluice/gateway/hook"
+	"sluice/gateway/hook/client"
 	"sluice/gateway/loop"
 	"sluice/gateway/route"
-	"sluice/gateway/wire"
 
 	"github.com/gobwas/ws"
 )
@@ -18,18 +18,25 @@ import (
 // answer is a connection that is not read, and nothing else. The order is that of Centrifugo: a client without a token is
 // the connect hook's, and one whose token is not for the channel the subscribe hook's, where the channel's namespace has one.
 
-// deciding is what hooks have to decide about a client before it is in its channel.
-type deciding struct {
+// opening is how a client begins about which hooks are asked, then or later. It is kept until the client is in its channel.
+type opening struct {
+	rawStart
 	connect bool // the connect hook is asked first
-	granted bool // a token is for the channel
+	settled bool // its rights are known: nothing is asked now
+	granted bool // a token or the connect hook is for the channel
 	resumes bool // as in rawClient
 	headers hook.Header
+	cors    string // fields of the header that a refusal has for a page
 }
 
-// state is what the protocol keeps of a connection for which hooks are asked: its Identity.State.
+// state is what the protocol keeps of a client about which hooks are asked: its Identity.State.
 type state struct {
-	hook.Identity
-	// code and text are of a disconnect by a hook.
+	*client.Client
+	opening *opening // nil once the client is in its channel
+	until   int64    // when a hook is asked whether it may stay in its channel, Unix seconds, 0 for never
+	cancel  func()   // takes that back; nil for nothing
+
+	// Of a disconnect by a hook.
 	code ws.StatusCode
 	text string
 }
@@ -43,143 +50,131 @@ func stateOf(c *loop.Conn) *state {
 	return nil
 }
 
-// decides reports whether hooks decide about the client, whose user is known unless the connect hook is asked for it.
-func (r *rawClient) decides(h *loop.Hello, user string, granted bool) bool {
+// prepare prepares the client for hooks, if any is to be asked about it, and reports whether one decides who it is or whether it
+// may have its channel.
+func (r *rawClient) prepare(h *loop.Hello, granted bool) (decides bool) {
 	p := r.protocol
-	if p.Hooks == nil {
+	if p.Hooks == nil || p.Policy.Insecure() {
 		return false
 	}
-	connect := p.Hooks.Connect != nil && h.Identity == nil && !p.Policy.Insecure()
-	subscribe := false
-	if o := p.Policy.Options(r.channel); o != nil {
-		_, subscribe = p.Policy.AsksToSubscribe(o, r.channel)
-		_, publish := p.Policy.AsksToPublish(o)
-		subscribe = subscribe && !granted
-		if publish && h.Identity == nil {
-			h.Identity = &loop.Identity{ID: loop.NewClientID()} // for what it publishes
+	o := &opening{rawStart: r.rawStart, connect: p.Hooks.Connect != nil && h.Identity == nil, granted: granted, resumes: r.resumes, headers: r.headers}
+	subscribes, publishes := false, false
+	if options := p.Policy.Options(r.channel); options != nil {
+		_, subscribes = p.Policy.AsksToSubscribe(options, r.channel)
+		_, publishes = p.Policy.AsksToPublish(options)
+	}
+	decides = o.connect || subscribes && !granted
+	if o.settled = !decides; decides || publishes || p.Hooks.Refresh != nil && h.Identity != nil {
+		if h.Start = o; h.Identity == nil {
+			h.Identity = &loop.Identity{ID: loop.NewClientID()}
 		}
 	}
-	if !connect && !subscribe {
-		return false
-	}
-	if h.Identity == nil {
-		h.Identity = &loop.Identity{ID: loop.NewClientID()}
-	}
-	r.deciding = &deciding{connect: connect, granted: granted, resumes: r.resumes, headers: r.headers}
-	return true
+	return decides
 }
 
-// know makes what hooks are sent of a client.
-func (p *Protocol) know(c *loop.Conn, a *loop.Arrival, headers hook.Header) *state {
-	who := c.Identity()
-	s := &state{Identity: hook.Identity{ID: who.ID.String(), Transport: "websocket", Protocol: "json", Encoding: "binary",
-		User: who.User, Info: who.Info, Headers: headers, Peer: a.Client}}
+// kindOf returns how a client is connected, for hooks.
+func (p *Protocol) kindOf(c *loop.Conn) client.Kind {
 	if c.Variant() == p.stream {
-		s.Transport = "sse"
+		return client.Kind{Transport: "sse", Protocol: "json", Encoding: "binary"}
 	}
-	if a.Secure != nil {
-		t := a.Secure.ConnectionState()
-		s.TLS = &hook.TLS{Version: t.Version, CipherSuite: t.CipherSuite, ServerName: t.ServerName, Certificates: t.PeerCertificates}
-	}
-	who.State = s
-	return s
+	return client.Kind{Transport: "websocket", Protocol: "json", Encoding: "binary"}
 }
 
-// decisionBytes is about what a client takes that waits for a decision, beside the headers.
-const decisionBytes = 512
+// know begins to keep a client for hooks, and what they decide about it.
+func (p *Protocol) know(c *loop.Conn, a *loop.Arrival, o *opening) loop.Wait {
+	s := &state{Client: client.New(c, a, p.kindOf(c), o.headers), opening: o}
+	c.Identity().State = s
+	o.headers, o.cors = nil, a.RefusalHeader
+	return p.open(c, s)
+}
 
-// decide asks the hooks about a client, and goes on with start when they allow it.
-func (p *Protocol) decide(c *loop.Conn, start rawStart) loop.Wait {
-	d, s := start.deciding, stateOf(c)
-	if !d.connect {
-		return p.askToSubscribe(c, s, start)
+// Opening implements loop.Opener.
+func (*Protocol) Opening(c *loop.Conn) bool {
+	s := stateOf(c)
+	return s != nil && s.opening != nil
+}
+
+// OpenAgain implements loop.Opener: hooks are asked again.
+func (p *Protocol) OpenAgain(c *loop.Conn) loop.Wait { return p.open(c, stateOf(c)) }
+
+// open asks the hooks about a client, and lets it begin when they allow it.
+func (p *Protocol) open(c *loop.Conn, s *state) loop.Wait {
+	o := s.opening
+	switch {
+	case o.settled:
+		identifyRaw(c)
+		return p.begin(c, o.rawStart)
+	case !o.connect:
+		return p.askToSubscribe(c, s, o.granted)
 	}
-	q := &hook.ConnectRequest{Client: &s.Identity, Channels: []string{start.channel}}
-	return ask(c, p.Hooks.Connect, q, func(r *hook.ConnectResult, err error) loop.Wait {
+	q := &hook.ConnectRequest{Client: s.Who(), Channels: []string{o.channel}}
+	return client.Ask(c, p.Logger, s.Client, p.Hooks.Connect, q, loop.Question{}, func(r *hook.ConnectResult, err error) loop.Wait {
 		if err != nil {
-			return p.refuse(c, &start, err)
+			return p.refuse(c, s, err)
 		}
-		if r != nil {
+		granted := o.granted
+		if s.Accepted(); r != nil {
 			who := c.Identity()
-			s.User, s.Info, s.Meta = r.User, r.Info, r.Meta
 			who.User, who.Info, who.ExpireAt = r.User, r.Info, r.ExpireAt
-			d.granted = grants(r, start.channel, who)
+			sub, named := r.Subs[o.channel]
+			if granted = named || slices.Contains(r.Channels, o.channel); named {
+				p.subscribed(c, s, sub.ExpireAt, sub.Info)
+			}
+			s.Is(r.User, who.Info, r.Meta)
 		}
-		return p.askToSubscribe(c, s, start)
+		return p.askToSubscribe(c, s, granted)
 	})
-}
-
-// grants reports whether a connect hook has subscribed the client to the channel, perhaps with an expiry.
-func grants(r *hook.ConnectResult, channel string, who *loop.Identity) bool {
-	for _, name := range r.Channels {
-		if name == channel {
-			return true
-		}
-	}
-	o, ok := r.Subs[channel]
-	who.ExpireAt = earlier(who.ExpireAt, o.ExpireAt)
-	if o.Info != nil {
-		who.Info = o.Info
-	}
-	return ok
-}
-
-// earlier returns the earlier one of two times, of which 0 is never.
-func earlier(a, b int64) int64 {
-	if a == 0 || b != 0 && b < a {
-		return b
-	}
-	return a
-}
-
-// ask asks a hook about a client.
-func ask[Q hook.Request, A any](c *loop.Conn, h hook.Hook[Q, A], q Q, then func(*A, error) loop.Wait) loop.Wait {
-	size := decisionBytes
-	for _, f := range q.From().Headers {
-		size += len(f.Name) + len(f.Value)
-	}
-	return loop.Ask(c, size, func(answer func(*A, error)) (cancel func()) { return h.Ask(q, answer) }, then)
 }
 
 // askToSubscribe asks the subscribe hook, where the channel has one.
-func (p *Protocol) askToSubscribe(c *loop.Conn, s *state, start rawStart) loop.Wait {
-	o := p.Policy.Options(start.channel)
-	if o == nil || start.deciding.granted {
-		return p.decided(c, &start)
+func (p *Protocol) askToSubscribe(c *loop.Conn, s *state, granted bool) loop.Wait {
+	name, asks := "", false
+	if options := p.Policy.Options(s.opening.channel); options != nil && !granted {
+		name, asks = p.Policy.AsksToSubscribe(options, s.opening.channel)
 	}
-	name, asks := p.Policy.AsksToSubscribe(o, start.channel)
 	if !asks {
-		return p.decided(c, &start)
+		return p.decided(c, s, granted)
 	}
-	q := &hook.SubscribeRequest{Client: &s.Identity, Channel: start.channel}
-	return ask(c, hook.Pick(p.Hooks.Subscribe, name), q, func(r *hook.SubscribeResult, err error) loop.Wait {
+	q := &hook.SubscribeRequest{Client: s.Who(), Channel: s.opening.channel}
+	return client.Ask(c, p.Logger, s.Client, hook.Pick(p.Hooks.Subscribe, name), q, loop.Question{}, func(r *hook.SubscribeResult, err error) loop.Wait {
 		if err != nil {
-			return p.refuse(c, &start, err)
+			return p.refuse(c, s, err)
 		}
-		if who := c.Identity(); r != nil {
-			who.ExpireAt = earlier(who.ExpireAt, r.ExpireAt)
-			if r.Info != nil {
-				who.Info = r.Info
-			}
+		if r != nil {
+			p.subscribed(c, s, r.ExpireAt, r.Info)
 		}
-		start.deciding.granted = true
-		return p.decided(c, &start)
+		return p.decided(c, s, true)
 	})
 }
 
+// subscribed notes what a hook says of the client's subscription: until when it lasts, and an info, nil for none. Where no
+// hook is asked for more time the client's own time ends with it.
+func (p *Protocol) subscribed(c *loop.Conn, s *state, expireAt int64, info []byte) {
+	who := c.Identity()
+	if info != nil {
+		who.Info = info
+	}
+	switch {
+	case expireAt == 0:
+	case p.subRefresh(s.opening.channel) != nil:
+		s.until = expireAt
+	case who.ExpireAt == 0 || expireAt < who.ExpireAt:
+		who.ExpireAt = expireAt
+	}
+}
+
 // decided begins the client, if its rights allow that now.
-func (p *Protocol) decided(c *loop.Conn, start *rawStart) loop.Wait {
-	d := start.deciding
-	start.deciding = nil
-	listens, reject := start.settle(p.Policy, c.Identity().User, d.granted, d.resumes)
+func (p *Protocol) decided(c *loop.Conn, s *state, granted bool) loop.Wait {
+	start := s.opening.rawStart
+	listens, reject := start.settle(p.Policy, c.Identity().User, granted, s.opening.resumes)
 	if reject != nil {
-		return p.reject(c, start, reject, loop.ReasonDenied)
+		return p.reject(c, s, reject, loop.ReasonDenied)
 	}
 	if listens {
 		c.ListenFromNow()
 	}
 	identifyRaw(c)
-	return p.begin(c, *start)
+	return p.begin(c, start)
 }
 
 // settle applies a client's rights in its channel. It reports whether the client may only listen.
@@ -208,10 +203,10 @@ var (
 )
 
 // refuse ends a client that a hook does not allow.
-func (p *Protocol) refuse(c *loop.Conn, start *rawStart, err error) loop.Wait {
+func (p *Protocol) refuse(c *loop.Conn, s *state, err error) loop.Wait {
 	r := hook.Refuse(err, c.Variant() != p.stream)
 	if r.Disconnect != nil {
-		p.disconnect(c, ws.StatusCode(r.CloseCode), r.CloseText)
+		s.disconnect(c, ws.StatusCode(r.CloseCode), r.CloseText)
 		return nil
 	}
 	reject, why := *rejectHook, loop.ReasonDenied
@@ -224,67 +219,24 @@ func (p *Protocol) refuse(c *loop.Conn, start *rawStart, err error) loop.Wait {
 	if !r.Retry && r.Text != "" {
 		reject.Text = r.Text
 	}
-	return p.reject(c, start, &reject, why)
+	return p.reject(c, s, &reject, why)
 }
 
 // reject refuses a client by a response or, where that is configured, by a Close frame.
-func (p *Protocol) reject(c *loop.Conn, start *rawStart, r *route.Reject, why loop.Reason) loop.Wait {
-	if p.CloseRefused {
+func (p *Protocol) reject(c *loop.Conn, s *state, r *route.Reject, why loop.Reason) loop.Wait {
+	if p.CloseRefused && c.Variant() != p.stream {
 		code, _ := why.CloseText()
-		p.disconnect(c, code, r.Text)
+		s.disconnect(c, code, r.Text)
 		return nil
 	}
 	refusal := *r
-	refusal.Header += start.cors
+	refusal.Header += s.opening.cors
 	c.Answer(refusal.Append(nil))
 	return nil
 }
 
 // disconnect closes a connection with a code and a text of its own.
-func (p *Protocol) disconnect(c *loop.Conn, code ws.StatusCode, text string) {
-	s := stateOf(c)
+func (s *state) disconnect(c *loop.Conn, code ws.StatusCode, text string) {
 	s.code, s.text = code, text
 	c.Close(loop.ReasonHook)
-}
-
-// publish asks the publish hook of a channel about a message, and publishes what that allows.
-func (p *Protocol) publish(c *loop.Conn, h hook.Hook[*hook.PublishRequest, hook.PublishResult], name string, payload []byte, binary bool) loop.Wait {
-	q := &hook.PublishRequest{Client: &stateOf(c).Identity, Channel: name, Data: payload}
-	size := len(payload)
-	return loop.Ask(c, size, func(answer func(*hook.PublishResult, error)) (cancel func()) { return h.Ask(q, answer) },
-		func(r *hook.PublishResult, err error) loop.Wait {
-			if err != nil {
-				p.rejectPublication(c, err)
-				return nil
-			}
-			if r != nil && r.Data != nil {
-				payload, binary = r.Data, false
-			}
-			return p.publishNow(c, payload, binary)
-		})
-}
-
-// rejectPublication notifies a client of a publication that a hook does not allow: with an error, if its format can say so.
-func (p *Protocol) rejectPublication(c *loop.Conn, err error) {
-	r := hook.Refuse(err, true)
-	switch {
-	case r.Disconnect != nil:
-		p.disconnect(c, ws.StatusCode(r.CloseCode), r.CloseText)
-	case c.Format() == channel.Format(wire.Record{}):
-		c.Reply(ws.OpText, appendError(nil, r.Error))
-	default:
-		p.disconnect(c, ws.StatusPolicyViolation, r.Error.Message)
-	}
-}
-
-// appendError appends the record of a publication that a hook does not allow.
-func appendError(dst []byte, e *hook.Error) []byte {
-	dst = append(dst, `{"error":{"code":`...)
-	dst = strconv.AppendUint(dst, uint64(e.Code), 10)
-	dst = append(dst, `,"message":`...)
-	dst = wire.AppendString(dst, e.Message)
-	if e.Temporary {
-		dst = append(dst, `,"temporary":true`...)
-	}
-	return append(dst, "}}"...)
 }

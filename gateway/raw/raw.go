@@ -117,9 +117,6 @@ type rawStart struct {
 	ask     channel.Ask
 	NoEcho  bool
 	blind   bool // it asked for what it may not see: it begins now, and is notified of a gap
-
-	deciding *deciding // what hooks have to decide first; nil for nothing
-	cors     string    // fields of the header that a refusal has for a page
 }
 
 // String returns the channel as the log shows it.
@@ -134,26 +131,18 @@ func (echoProtocol) Open(c *loop.Conn, _ *loop.Arrival) loop.Wait {
 // Open implements loop.Protocol: it subscribes the client to its channel, at once or after what
 // it missed, when hooks have decided that it may.
 func (p *Protocol) Open(c *loop.Conn, a *loop.Arrival) loop.Wait {
-	s := a.Start.(*rawStart)
-	if p.Hooks != nil && a.Identity != nil {
-		var headers hook.Header
-		if s.deciding != nil {
-			headers = s.deciding.headers
-		}
-		p.know(c, a, headers)
-	}
-	if s.deciding != nil {
-		s.cors = a.RefusalHeader
-		return p.decide(c, *s) // a copy: s is a part of the request
+	if o, ok := a.Start.(*opening); ok {
+		return p.know(c, a, o)
 	}
 	identifyRaw(c)
-	return p.begin(c, *s)
+	return p.begin(c, *a.Start.(*rawStart)) // a copy: it is a part of the request
 }
 
 // begin subscribes the client.
 func (p *Protocol) begin(c *loop.Conn, s rawStart) loop.Wait {
 	if c.Loop().Space().Local(s.channel) {
 		s.join(c)
+		isIn(c)
 		return nil
 	}
 	want := []loop.Wanted{{Channel: s.channel, Ask: s.ask}}
@@ -166,9 +155,17 @@ func (p *Protocol) begin(c *loop.Conn, s rawStart) loop.Wait {
 		default:
 			s.channel, s.ask = want[0].Channel, want[0].Ask
 			s.join(c)
+			isIn(c)
 		}
 		return nil
 	}, want...)
+}
+
+// isIn notes that a client is in its channel.
+func isIn(c *loop.Conn) {
+	if s := stateOf(c); s != nil {
+		s.opening = nil
+	}
 }
 
 // join subscribes the client.
@@ -213,20 +210,16 @@ func (p *Protocol) Message(c *loop.Conn, m frame.Message) loop.Wait {
 	if !c.Hook(ch.Name(), m.Payload, binary) {
 		return nil
 	}
-	if p.Hooks != nil && len(p.Hooks.Publish) > 0 {
-		if o := p.Policy.Options(ch.Name()); o != nil {
-			if name, asks := p.Policy.AsksToPublish(o); asks {
-				return p.publish(c, hook.Pick(p.Hooks.Publish, name), ch.Name(), slices.Clone(m.Payload), binary)
-			}
-		}
+	if h := p.publishHook(ch.Name()); h != nil {
+		m.Payload = slices.Clone(m.Payload)
+		return p.askToPublish(c, h, ch, m)
 	}
-	return p.publishNow(c, m.Payload, binary)
+	return p.publish(c, loop.Decided{Name: ch.Name(), Channel: ch, Payload: m.Payload, Binary: binary, Patient: true})
 }
 
-// publishNow publishes in the client's channel.
-func (p *Protocol) publishNow(c *loop.Conn, payload []byte, binary bool) loop.Wait {
-	ch := c.Ref(0).Group().Log().Channel()
-	waits, err := c.PublishPatiently(ch.Name(), ch, payload, binary, nil)
+// publish publishes in the client's channel.
+func (p *Protocol) publish(c *loop.Conn, d loop.Decided) loop.Wait {
+	waits, err := c.PublishAs(d)
 	if waits != nil {
 		return waits.Then(p)
 	}
@@ -255,12 +248,17 @@ func (*Protocol) Published(c *loop.Conn, err error) {
 }
 
 // Due implements loop.Protocol.
-func (*Protocol) Due(c *loop.Conn) {
-	if who := c.Identity(); who != nil {
-		if c.Expired(who.ExpireAt) {
+func (p *Protocol) Due(c *loop.Conn) {
+	if who := c.Identity(); who != nil && c.Identified() {
+		if s := stateOf(c); s != nil {
+			if p.expire(c, s) {
+				return
+			}
+		} else if c.Expired(who.ExpireAt) {
 			return
+		} else {
+			c.WakeAtTime(who.ExpireAt)
 		}
-		c.WakeAtTime(who.ExpireAt)
 	}
 	c.KeepAlive()
 }

@@ -65,7 +65,7 @@ func (p *Protocol) routes() []*route.Route {
 // parseStream reads the request for an event stream.
 func (p *Protocol) parseStream(h *loop.Hello, req *http.Request) (route.Later, *route.Reject) {
 	h.Variant = p.stream
-	r, reject := p.parse(h, req.PathValue("channel"), req.URL.RawQuery, fieldsOf(req.Header))
+	r, reject := p.parse(h, req.PathValue("channel"), req.URL.RawQuery, route.Fields(req.Header))
 	if reject != nil {
 		return nil, reject
 	}
@@ -85,19 +85,6 @@ func later(r *rawClient, reject *route.Reject) (route.Later, *route.Reject) {
 		return nil, reject
 	}
 	return r, nil
-}
-
-// fieldsOf iterates over the fields of a header.
-func fieldsOf(header http.Header) iter.Seq2[string, string] {
-	return func(yield func(name, value string) bool) {
-		for name, values := range header {
-			for _, value := range values {
-				if !yield(name, value) {
-					return
-				}
-			}
-		}
-	}
 }
 
 // parse reads a query into h, whose variant is known. name is the channel in the path, ""
@@ -247,11 +234,14 @@ func (r *rawClient) Authorize(ctx context.Context, h *loop.Hello, wait func() bo
 		}
 		user = h.Identity.User
 	}
-	if r.decides(h, user, granted) {
+	if r.prepare(h, granted) {
 		return nil
 	}
 	listens, reject := r.settle(policy, user, granted, r.resumes)
 	h.ListenOnly = h.ListenOnly || listens
+	if o, ok := h.Start.(*opening); ok {
+		o.rawStart = r.rawStart
+	}
 	return reject
 }
 

@@ -1,9 +1,12 @@
 package raw
 
 import (
+	"encoding/binary"
 	"slices"
 
+	"sluice/gateway/channel"
 	"sluice/gateway/frame"
+	"sluice/gateway/hook/client"
 	"sluice/gateway/loop"
 	"sluice/gateway/saved"
 
@@ -11,8 +14,12 @@ import (
 )
 
 // savedVersion is that of what Save appends: a byte with the variant's index and the bits below,
-// and the identity.
-const savedVersion = 1
+// and the identity. savedHooked is that of a client about which hooks are asked: what they are sent of it follows, until when
+// it may stay in its channel and, after a byte with the bits of opening, what it asks for if it is not there yet.
+const (
+	savedVersion = 1
+	savedHooked  = 2
+)
 
 const (
 	savedVariant byte = 1<<2 - 1
@@ -20,6 +27,10 @@ const (
 	savedFormat, savedJSON byte = 1 << 2, 1 << 3
 	// savedIdentity: its identity follows.
 	savedIdentity byte = 1 << 4
+
+	// Of an opening. savedOpens is set if there is one.
+	savedOpens, savedConnect, savedSettled, savedGranted byte = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+	savedResumes, savedAsks, savedNoEcho, savedBlind     byte = 1 << 4, 1 << 5, 1 << 6, 1 << 7
 )
 
 // Save implements loop.Protocol.
@@ -34,32 +45,107 @@ func (p *Protocol) Save(dst []byte, c *loop.Conn) []byte {
 	if who == nil {
 		return append(dst, savedVersion, head)
 	}
-	return loop.AppendIdentity(append(dst, savedVersion, head|savedIdentity), who)
+	s := stateOf(c)
+	if s == nil {
+		return loop.AppendIdentity(append(dst, savedVersion, head|savedIdentity), who)
+	}
+	if s.opening != nil && s.opening.format == formatOf(c.Variant() == p.stream, true) {
+		head |= savedJSON
+	}
+	dst = loop.AppendIdentity(append(dst, savedHooked, head|savedIdentity), who)
+	return s.opening.append(binary.AppendVarint(s.Client.Append(dst), s.until))
+}
+
+// append appends what a client asks for that is not in its channel yet.
+func (o *opening) append(dst []byte) []byte {
+	if o == nil {
+		return append(dst, 0)
+	}
+	bits := savedOpens
+	for _, b := range o.bits() {
+		if *b.is {
+			bits |= b.bit
+		}
+	}
+	dst = append(saved.AppendBytes(append(dst, bits), o.channel), byte(o.ask.Kind))
+	dst = binary.AppendUvarint(binary.AppendUvarint(dst, uint64(o.ask.At.Epoch)), o.ask.At.Offset)
+	return saved.AppendBytes(binary.AppendUvarint(dst, uint64(o.ask.N)), o.cors)
+}
+
+// bits are what is saved of an opening as bits.
+func (o *opening) bits() []savedBit {
+	return []savedBit{{savedConnect, &o.connect}, {savedSettled, &o.settled}, {savedGranted, &o.granted}, {savedResumes, &o.resumes},
+		{savedAsks, &o.asks}, {savedNoEcho, &o.NoEcho}, {savedBlind, &o.blind}}
+}
+
+type savedBit struct {
+	bit byte
+	is  *bool
+}
+
+// readOpening reads what append has appended, nil for nothing.
+func readOpening(r *saved.Reader, f rawFormat) *opening {
+	bits := r.Byte()
+	if bits&savedOpens == 0 {
+		if bits != 0 {
+			r.Fail()
+		}
+		return nil
+	}
+	o := &opening{rawStart: rawStart{format: f}}
+	for _, b := range o.bits() {
+		*b.is = bits&b.bit != 0
+	}
+	o.channel, o.ask.Kind = string(r.Bytes()), channel.AskKind(r.Byte())
+	o.ask.At = channel.Position{Epoch: channel.Epoch(r.Uint()), Offset: r.Uint()}
+	o.ask.N, o.cors = int(r.Uint()), string(r.Bytes())
+	if o.ask.Kind > channel.AskNewest || o.ask.N < 0 || !channel.ValidName(o.channel) {
+		r.Fail()
+	}
+	return o
 }
 
 // Load implements loop.Protocol.
 func (p *Protocol) Load(_ *loop.Loop, b []byte) (s loop.Saved, err error) {
-	r := saved.Read("a connection", b, savedVersion)
+	version := byte(savedVersion)
+	if len(b) > 0 && b[0] == savedHooked {
+		version = savedHooked
+	}
+	r := saved.Read("a connection", b, version)
 	head, variants := r.Byte(), p.variants()
 	i := int(head & savedVariant)
-	if i >= len(variants) || head >= savedIdentity<<1 {
+	if i >= len(variants) || head >= savedIdentity<<1 || version == savedHooked && head&savedIdentity == 0 {
 		r.Fail()
 		i = 0
 	}
 	s.Variant = variants[i]
+	f := formatOf(s.Variant == p.stream, head&savedJSON != 0)
 	if head&savedFormat != 0 {
-		s.Formats = append(s.Formats, formatOf(s.Variant == p.stream, head&savedJSON != 0))
+		s.Formats = append(s.Formats, f)
 	}
 	if head&savedIdentity != 0 {
-		s.Identity = new(loop.Identity)
+		s.Identity, s.Identified = new(loop.Identity), true
 		loop.ReadIdentity(r, s.Identity)
-		s.Identified = true
+	}
+	if version == savedHooked {
+		st := &state{Client: client.Read(r), until: r.Int(), opening: readOpening(r, f)}
+		s.Identity.State, s.Identified = st, st.opening == nil
+	}
+	if p.Hooks != nil && version == savedVersion { // the other process had none
+		if s.Identity == nil {
+			s.Identity = &loop.Identity{ID: loop.NewClientID()}
+		}
+		s.Identity.State = &state{Client: client.Unknown()}
 	}
 	return s, r.End()
 }
 
 // Taken implements loop.Protocol: nothing of a connection is anywhere else.
-func (*Protocol) Taken(*loop.Conn) {}
+func (p *Protocol) Taken(c *loop.Conn) {
+	if s := stateOf(c); s != nil {
+		s.Client.Taken(c, p.kindOf(c))
+	}
+}
 
 // Again implements loop.Publisher.
 func (*Protocol) Again(_ *loop.Conn, _ string, payload []byte, binary bool) (frame.Message, bool) {

@@ -2,6 +2,7 @@ package route
 
 import (
 	"iter"
+	"net/http"
 	"strings"
 )
 
@@ -35,6 +36,19 @@ func (r *Request) Header() iter.Seq2[string, string] {
 		for line := range strings.Lines(r.Fields) {
 			if name, value, ok := strings.Cut(line, ":"); ok && !yield(name, strings.Trim(value, " \t\r\n")) {
 				return
+			}
+		}
+	}
+}
+
+// Fields iterates over the names and values of a header's fields.
+func Fields(header http.Header) iter.Seq2[string, string] {
+	return func(yield func(name, value string) bool) {
+		for name, values := range header {
+			for _, value := range values {
+				if !yield(name, value) {
+					return
+				}
 			}
 		}
 	}

@@ -1,0 +1,211 @@
+// Package client is what protocols do alike about the hooks of a connection: it keeps who the client is in the eyes of the
+// application, asks, takes back what nobody waits for any more, and notifies of the end.
+//
+// It is a package of its own because protocols must not import each other, and package hook knows no connection. It does not
+// know what the answers mean to a client.
+package client
+
+import (
+	"encoding/binary"
+	"log/slog"
+
+	"sluice/gateway/hook"
+	"sluice/gateway/loop"
+	"sluice/gateway/saved"
+
+	"github.com/gobwas/ws"
+)
+
+// Client is a client about which hooks are asked. It belongs to its connection's loop.
+type Client struct {
+	who      *hook.Identity // never changes, because requests refer to it: there is another one instead
+	accepted bool           // the connect hook was asked, and the client is in: the end is notified
+	cancel   func()         // takes back a question whether it may stay; nil for none
+}
+
+// Kind is how a client is connected, in Centrifugo's words. See hook.Identity.
+type Kind struct{ Transport, Protocol, Encoding string }
+
+// New returns the client of a connection that has arrived with an Identity, of which the hooks want these fields of the header.
+func New(c *loop.Conn, a *loop.Arrival, kind Kind, headers hook.Header) *Client {
+	x := &Client{who: &hook.Identity{Headers: headers, Peer: a.Client}}
+	if a.Secure != nil {
+		t := a.Secure.ConnectionState()
+		x.who.TLS = &hook.TLS{Version: t.Version, CipherSuite: t.CipherSuite, ServerName: t.ServerName, Certificates: t.PeerCertificates}
+	}
+	x.complete(c.Identity(), kind)
+	return x
+}
+
+// complete fills in what is not saved. The client must not be known to a hook yet.
+func (x *Client) complete(who *loop.Identity, kind Kind) {
+	x.who.ID, x.who.User, x.who.Info = who.ID.String(), who.User, who.Info
+	x.who.Transport, x.who.Protocol, x.who.Encoding = kind.Transport, kind.Protocol, kind.Encoding
+}
+
+// Who returns the client for a request.
+func (x *Client) Who() *hook.Identity { return x.who }
+
+// Is notes who the client is, and what is attached to it.
+func (x *Client) Is(user string, info, meta []byte) {
+	who := *x.who
+	who.User, who.Info, who.Meta = user, info, meta
+	x.who = &who
+}
+
+// Said notes the header fields that the client has sent as a part of its first command, as far as they are wanted.
+func (x *Client) Said(h hook.Header) {
+	if len(h) > 0 {
+		who := *x.who
+		who.Emulated = h
+		x.who = &who
+	}
+}
+
+// Accepted notes that the client is in and that the connect hook was asked about it.
+func (x *Client) Accepted() { x.accepted = true }
+
+// size is about how many bytes a question takes that waits, beside what is the request's own.
+func (x *Client) size() int {
+	n := questionBytes
+	for _, f := range x.who.Headers {
+		n += len(f.Name) + len(f.Value)
+	}
+	for _, f := range x.who.Emulated {
+		n += len(f.Name) + len(f.Value)
+	}
+	return n
+}
+
+// questionBytes are those of a request, of a place in the hook's line, and of what continues with the answer.
+const questionBytes = 512
+
+// Ask asks a hook about what a client wants, which waits for that.
+func Ask[Q hook.Request, A any](c *loop.Conn, log *slog.Logger, x *Client, h hook.Hook[Q, A], q Q, question loop.Question, then func(*A, error) loop.Wait) loop.Wait {
+	question.Size += x.size()
+	return loop.Ask(c, question, func(answer func(*A, error)) (cancel func()) { return h.Ask(q, answer) }, func(a *A, err error) loop.Wait {
+		logFailure(c, log, err)
+		return then(a, err)
+	})
+}
+
+// AskApart asks a hook about a client that goes on meanwhile.
+func AskApart[Q hook.Request, A any](c *loop.Conn, log *slog.Logger, h hook.Hook[Q, A], q Q, then func(*A, error)) (cancel func()) {
+	return loop.AskApart(c, func(answer func(*A, error)) (cancel func()) { return h.Ask(q, answer) }, func(a *A, err error) {
+		logFailure(c, log, err)
+		then(a, err)
+	})
+}
+
+// logFailure logs why there is no decision.
+func logFailure(c *loop.Conn, log *slog.Logger, err error) {
+	if err != nil && !hook.Decided(err) {
+		log.Warn("hook failed", c.LogAttr(), "error", err)
+	}
+}
+
+// Refresh asks whether a client may stay whose time is over, unless it is being asked. then is called with the time until
+// when it may, 0 for ever; with its new info, nil for the old one; or with expired.
+func (x *Client) Refresh(c *loop.Conn, log *slog.Logger, h hook.Hook[*hook.RefreshRequest, hook.RefreshResult], then func(at int64, info []byte, expired bool)) {
+	if x.cancel != nil {
+		return
+	}
+	x.cancel = AskApart(c, log, h, &hook.RefreshRequest{Client: x.who}, func(r *hook.RefreshResult, err error) {
+		x.cancel = nil
+		who := c.Identity()
+		at, expired := hook.Refresh(r, err, who.ExpireAt, c.Loop().Time().Unix())
+		var info []byte
+		if r != nil && err == nil {
+			if info = r.Info; r.Meta != nil {
+				x.Is(x.who.User, x.who.Info, r.Meta)
+			}
+		}
+		then(at, info, expired)
+	})
+}
+
+// Refreshing reports whether it is being asked whether the client may stay.
+func (x *Client) Refreshing() bool { return x.cancel != nil }
+
+// SubRefresh asks whether a client may stay in a channel, and calls then as Refresh does.
+func (x *Client) SubRefresh(c *loop.Conn, log *slog.Logger, h hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult], channel string, then func(at int64, info []byte, expired bool)) (cancel func()) {
+	return AskApart(c, log, h, &hook.SubRefreshRequest{Client: x.who, Channel: channel}, func(r *hook.SubRefreshResult, err error) {
+		at, expired := hook.SubRefresh(r, err, c.Loop().Time().Unix())
+		var info []byte
+		if r != nil && err == nil {
+			info = r.Info
+		}
+		then(at, info, expired)
+	})
+}
+
+// Ended takes back what is asked, and notifies a hook of the end of the connection; h is nil for none. A process that ends
+// notifies of nothing: its clients are told to come back.
+func (x *Client) Ended(c *loop.Conn, h hook.Hook[*hook.DisconnectRequest, hook.DisconnectResult], code ws.StatusCode, text string) {
+	if x.cancel != nil {
+		x.cancel()
+	}
+	if h != nil && x.accepted && !c.Loop().Draining() {
+		h.Ask(&hook.DisconnectRequest{Client: x.who, Code: uint32(code), Reason: text}, func(*hook.DisconnectResult, error) {})
+	}
+}
+
+// bits of a saved Client.
+const (
+	savedAccepted byte = 1 << iota
+	savedMeta
+)
+
+// Append appends a client to what a protocol saves of a connection, beside its Identity.
+func (x *Client) Append(dst []byte) []byte {
+	bits := byte(0)
+	if x.accepted {
+		bits |= savedAccepted
+	}
+	if x.who.Meta != nil {
+		bits |= savedMeta
+	}
+	if dst = append(dst, bits); bits&savedMeta != 0 {
+		dst = saved.AppendBytes(dst, x.who.Meta)
+	}
+	return appendHeader(appendHeader(dst, x.who.Headers), x.who.Emulated)
+}
+
+// Read reads what Append has written. Taken completes it.
+func Read(r *saved.Reader) *Client {
+	x := &Client{who: new(hook.Identity)}
+	bits := r.Byte()
+	if bits >= savedMeta<<1 {
+		r.Fail()
+	}
+	if x.accepted = bits&savedAccepted != 0; bits&savedMeta != 0 {
+		x.who.Meta = r.Bytes()
+	}
+	x.who.Headers, x.who.Emulated = readHeader(r), readHeader(r)
+	return x
+}
+
+// Unknown returns a client whose request is not known: that came to a process without hooks. Taken completes it.
+func Unknown() *Client { return &Client{who: new(hook.Identity)} }
+
+// Taken completes a client that another process has saved, before hooks are asked about it.
+func (x *Client) Taken(c *loop.Conn, kind Kind) {
+	x.complete(c.Identity(), kind)
+	x.who.Peer = c.From()
+}
+
+// appendHeader appends header fields.
+func appendHeader(dst []byte, h hook.Header) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(h)))
+	for _, f := range h {
+		dst = saved.AppendBytes(saved.AppendBytes(dst, f.Name), f.Value)
+	}
+	return dst
+}
+
+func readHeader(r *saved.Reader) (h hook.Header) {
+	for range r.Count() {
+		h = append(h, hook.Field{Name: string(r.Bytes()), Value: string(r.Bytes())})
+	}
+	return h
+}
