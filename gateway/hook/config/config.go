@@ -42,13 +42,6 @@ type Choice struct {
 	Name    string // "" for hook.Default
 }
 
-func (c Choice) name() string {
-	if c.Name == "" {
-		return hook.Default
-	}
-	return c.Name
-}
-
 // Empty reports whether there is no hook.
 func (c *Config) Empty() bool { return c == nil || len(c.all()) == 0 }
 

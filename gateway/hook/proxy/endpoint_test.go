@@ -60,7 +60,9 @@ func TestOutcomesOfCalls(t *testing.T) {
 		"429, transformed":     {serve: status(429, ``), set: transforms, outcome: queue.ErrorReply, text: "slow down (429)"},
 		"403, transformed":     {serve: status(403, ``), set: transforms, outcome: queue.Disconnect, text: "no (4503)"},
 		"500, not transformed": {serve: status(500, ``), set: transforms, outcome: queue.Status, text: "500"},
-		"a redirect": {serve: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) },
+		"a redirect": {serve: func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		},
 			outcome: queue.Status, text: "307: redirects are not followed"},
 		"no JSON":           {serve: says(`<html>`), outcome: queue.Decode, text: "subscribe hook: http://ADDRESS/hook: the answer cannot be used: invalid character"},
 		"an empty body":     {serve: says(``), outcome: queue.Decode, text: "the body is empty"},
