@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// Default is the name of the hook that is used where none is named.
+const Default = "default"
+
 // Set is all hooks that a gateway asks. Those of channels have names, by which namespaces choose
 // them; most often there is only the one called Default. The zero Set has none, and so has nil.
 type Set struct {
@@ -20,11 +23,14 @@ type Set struct {
 
 	// HeaderNames are the fields that the hooks want of the request that opens a connection.
 	HeaderNames []string
+	// EmulatedNames are the ones that they want of what a client has written into its connect
+	// command (Identity.Emulated). Nothing else of that needs to be kept.
+	EmulatedNames []string
 }
 
 // NewSet returns the set of an application's hooks, which want all of the header.
 func NewSet(h Hooks) *Set {
-	s := &Set{Connect: h.Connect, Refresh: h.Refresh, RPC: h.RPC, Disconnect: h.Disconnect, HeaderNames: []string{"*"}}
+	s := &Set{Connect: h.Connect, Refresh: h.Refresh, RPC: h.RPC, Disconnect: h.Disconnect, HeaderNames: []string{"*"}, EmulatedNames: []string{"*"}}
 	if h.Subscribe != nil {
 		s.Subscribe = map[string]Hook[*SubscribeRequest, SubscribeResult]{Default: h.Subscribe}
 	}
@@ -38,8 +44,14 @@ func NewSet(h Hooks) *Set {
 }
 
 // Wants reports whether the hooks want a header field.
-func (s *Set) Wants(name string) bool {
-	return s != nil && slices.ContainsFunc(s.HeaderNames, func(n string) bool { return n == "*" || strings.EqualFold(n, name) })
+func (s *Set) Wants(name string) bool { return s != nil && wants(s.HeaderNames, name) }
+
+// WantsEmulated reports whether the hooks want a field of what a client has written into its
+// connect command.
+func (s *Set) WantsEmulated(name string) bool { return s != nil && wants(s.EmulatedNames, name) }
+
+func wants(names []string, name string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return n == "*" || strings.EqualFold(n, name) })
 }
 
 // Pick returns the hook with a name, "" for the default one; nil if there is none.

@@ -12,7 +12,17 @@ import (
 // Namespace is what the namespaces file says of hooks.
 type Namespace struct {
 	Name string // "" for channels without a namespace
-	hook.Selection
+	Selection
+}
+
+// Selection is which hooks channels have. Its fields are those of namespace.Options.
+type Selection struct {
+	SubscribeProxyEnabled  bool
+	SubscribeProxyName     string // "" for hook.Default, as all names
+	PublishProxyEnabled    bool
+	PublishProxyName       string
+	SubRefreshProxyEnabled bool
+	SubRefreshProxyName    string
 }
 
 // Surroundings are the other settings that hooks have to fit.
@@ -23,7 +33,7 @@ type Surroundings struct {
 }
 
 // selections are the parts of a Selection, each with what it can select.
-func (c *Config) selections(s *hook.Selection) []selection {
+func (c *Config) selections(s *Selection) []selection {
 	return []selection{
 		{"subscribe_proxy", &s.SubscribeProxyEnabled, &s.SubscribeProxyName, c.Subscribe, "channel.proxy.subscribe or --subscribe-hook"},
 		{"publish_proxy", &s.PublishProxyEnabled, &s.PublishProxyName, c.Publish, "channel.proxy.publish or --publish-hook"},
@@ -41,7 +51,7 @@ type selection struct {
 
 // Everywhere returns the selection of all channels where there is no namespaces file: each
 // default hook that there is.
-func (c *Config) Everywhere() (s hook.Selection) {
+func (c *Config) Everywhere() (s Selection) {
 	for _, x := range c.selections(&s) {
 		*x.enabled = x.of != nil
 	}

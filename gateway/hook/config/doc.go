@@ -17,7 +17,7 @@
 //	}
 //
 // The hooks in "channel" and "rpc" have the name "default". A namespace selects a hook by its name
-// (hook.Selection), and without a namespaces file the default ones are for every channel. sluice
+// (Selection), and without a namespaces file the default ones are for every channel. sluice
 // adds to each hook:
 //
 //   - "max_in_flight": how many calls of each event run at a time.

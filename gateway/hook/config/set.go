@@ -19,28 +19,21 @@ type Bounds struct {
 	Budget   *queue.Budget // of all calls that wait
 }
 
-// Set is the hooks that a gateway has. It is safe for concurrent use. Close ends all calls.
+// Set is hooks with what is behind them. Close ends all calls.
 type Set struct {
-	connect    table[*hook.ConnectRequest, hook.ConnectResult]
-	refresh    table[*hook.RefreshRequest, hook.RefreshResult]
-	subscribe  table[*hook.SubscribeRequest, hook.SubscribeResult]
-	subRefresh table[*hook.SubRefreshRequest, hook.SubRefreshResult]
-	publish    table[*hook.PublishRequest, hook.PublishResult]
-	rpc        table[*hook.RPCRequest, hook.RPCResult]
-	methods    Methods
-
+	// Set at construction.
+	Hooks     *hook.Set
+	made      []made
 	endpoints map[*Hook]*proxy.Endpoint
 }
 
-// table holds the hooks of an event by name.
-type table[Q hook.Request, A any] map[string]*proxy.Hook[Q, A]
-
-// get returns a hook, nil for none.
-func (t table[Q, A]) get(enabled bool, name string) hook.Hook[Q, A] {
-	if h := t[cmp.Or(name, hook.Default)]; enabled && h != nil {
-		return h
+// made is a hook of an event.
+type made struct {
+	event, name string
+	hook        interface {
+		Stats() (calls queue.Stats, hits uint64)
+		Close()
 	}
-	return nil // not a nil pointer in the interface
 }
 
 // Build makes the hooks that Check has accepted, with the same namespaces. Each event of a hook
@@ -49,40 +42,49 @@ func (c *Config) Build(namespaces []Namespace, b Bounds) (*Set, error) {
 	if b.Budget == nil {
 		b.Budget = queue.NewBudget(0, 0)
 	}
-	s := &Set{
-		connect: table[*hook.ConnectRequest, hook.ConnectResult]{}, refresh: table[*hook.RefreshRequest, hook.RefreshResult]{},
-		subscribe: table[*hook.SubscribeRequest, hook.SubscribeResult]{}, subRefresh: table[*hook.SubRefreshRequest, hook.SubRefreshResult]{},
-		publish: table[*hook.PublishRequest, hook.PublishResult]{}, rpc: table[*hook.RPCRequest, hook.RPCResult]{},
-		methods: c.Methods, endpoints: make(map[*Hook]*proxy.Endpoint),
-	}
 	if namespaces == nil {
 		namespaces = []Namespace{{Selection: c.Everywhere()}}
 	}
-	m := maker{set: s, bounds: b}
-	add(&m, s.connect, c.Connect != nil, "", c.Connect, (*proxy.Endpoint).Connect)
-	add(&m, s.refresh, c.Refresh != nil, "", c.Refresh, (*proxy.Endpoint).Refresh)
-	for _, n := range namespaces {
-		add(&m, s.subscribe, n.SubscribeProxyEnabled, n.SubscribeProxyName, c.named(n.SubscribeProxyName, c.Subscribe), (*proxy.Endpoint).Subscribe)
-		add(&m, s.publish, n.PublishProxyEnabled, n.PublishProxyName, c.named(n.PublishProxyName, c.Publish), (*proxy.Endpoint).Publish)
-		add(&m, s.subRefresh, n.SubRefreshProxyEnabled, n.SubRefreshProxyName, c.named(n.SubRefreshProxyName, c.SubRefresh), (*proxy.Endpoint).SubRefresh)
+	h := &hook.Set{
+		Subscribe:  make(map[string]hook.Hook[*hook.SubscribeRequest, hook.SubscribeResult]),
+		Publish:    make(map[string]hook.Hook[*hook.PublishRequest, hook.PublishResult]),
+		SubRefresh: make(map[string]hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult]),
 	}
+	h.HeaderNames, h.EmulatedNames = c.Headers()
+	m := maker{set: &Set{Hooks: h, endpoints: make(map[*Hook]*proxy.Endpoint)}, bounds: b}
+	if c.Connect != nil {
+		h.Connect = one(&m, c.Connect, (*proxy.Endpoint).Connect)
+	}
+	if c.Refresh != nil {
+		h.Refresh = one(&m, c.Refresh, (*proxy.Endpoint).Refresh)
+	}
+	for _, n := range namespaces {
+		add(&m, h.Subscribe, n.SubscribeProxyEnabled, n.SubscribeProxyName, c.named(n.SubscribeProxyName, c.Subscribe), (*proxy.Endpoint).Subscribe)
+		add(&m, h.Publish, n.PublishProxyEnabled, n.PublishProxyName, c.named(n.PublishProxyName, c.Publish), (*proxy.Endpoint).Publish)
+		add(&m, h.SubRefresh, n.SubRefreshProxyEnabled, n.SubRefreshProxyName, c.named(n.SubRefreshProxyName, c.SubRefresh), (*proxy.Endpoint).SubRefresh)
+	}
+	rpc := &methods{Methods: c.Methods, hooks: make(map[string]hook.Hook[*hook.RPCRequest, hook.RPCResult])}
 	for _, n := range append([]MethodNamespace{{Choice: c.Methods.Without}}, c.Methods.Namespaces...) {
-		add(&m, s.rpc, n.Enabled, n.Choice.Name, c.named(n.Choice.Name, c.RPC), (*proxy.Endpoint).RPC)
+		add(&m, rpc.hooks, n.Enabled, n.Choice.Name, c.named(n.Choice.Name, c.RPC), (*proxy.Endpoint).RPC)
+	}
+	if len(rpc.hooks) > 0 {
+		h.RPC = rpc
 	}
 	if m.faults != nil {
-		s.Close()
+		m.set.Close()
 		return nil, errors.Join(m.faults...)
 	}
-	return s, nil
+	return m.set, nil
 }
 
-// maker makes the endpoints of a Set.
+// maker makes a Set.
 type maker struct {
 	set    *Set
 	bounds Bounds
 	faults []error
 }
 
+// endpoint returns the endpoint of a hook, nil if there is something wrong with it.
 func (m *maker) endpoint(h *Hook) *proxy.Endpoint {
 	if e := m.set.endpoints[h]; e != nil {
 		return e
@@ -98,44 +100,35 @@ func (m *maker) endpoint(h *Hook) *proxy.Endpoint {
 	return e
 }
 
-// add adds a hook to a table, unless it is there.
-func add[Q hook.Request, A any](m *maker, t table[Q, A], enabled bool, name string, h *Hook, of func(*proxy.Endpoint) *proxy.Hook[Q, A]) {
+// one makes a hook of an event, nil if there is something wrong with it.
+func one[Q hook.Request, A any](m *maker, h *Hook, of func(*proxy.Endpoint) *proxy.Hook[Q, A]) hook.Hook[Q, A] {
+	e := m.endpoint(h)
+	if e == nil {
+		return nil
+	}
+	x := of(e)
+	m.set.made = append(m.set.made, made{x.Event, x.Name, x})
+	return x
+}
+
+// add makes a hook of an event and gives it its name, unless there is one with that name.
+func add[Q hook.Request, A any](m *maker, to map[string]hook.Hook[Q, A], enabled bool, name string, h *Hook, of func(*proxy.Endpoint) *proxy.Hook[Q, A]) {
 	name = cmp.Or(name, hook.Default)
-	if !enabled || t[name] != nil {
-		return
-	}
-	if h == nil {
+	switch {
+	case !enabled || to[name] != nil:
+	case h == nil:
 		m.faults = append(m.faults, fmt.Errorf("there is no hook with the name %s", quoted(name)))
-		return
+	default:
+		if x := one(m, h, of); x != nil {
+			to[name] = x
+		}
 	}
-	if e := m.endpoint(h); e != nil {
-		t[name] = of(e)
-	}
 }
 
-// Connect returns the hook for connections, nil for none.
-func (s *Set) Connect() hook.Hook[*hook.ConnectRequest, hook.ConnectResult] {
-	return s.connect.get(true, "")
-}
-
-// Refresh returns the hook for connections that expire, nil for none.
-func (s *Set) Refresh() hook.Hook[*hook.RefreshRequest, hook.RefreshResult] {
-	return s.refresh.get(true, "")
-}
-
-// Subscribe returns the hook for subscriptions to channels with a selection, nil for none.
-func (s *Set) Subscribe(of hook.Selection) hook.Hook[*hook.SubscribeRequest, hook.SubscribeResult] {
-	return s.subscribe.get(of.SubscribeProxyEnabled, of.SubscribeProxyName)
-}
-
-// SubRefresh returns the hook for subscriptions that expire, nil for none.
-func (s *Set) SubRefresh(of hook.Selection) hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult] {
-	return s.subRefresh.get(of.SubRefreshProxyEnabled, of.SubRefreshProxyName)
-}
-
-// Publish returns the hook for publications, nil for none.
-func (s *Set) Publish(of hook.Selection) hook.Hook[*hook.PublishRequest, hook.PublishResult] {
-	return s.publish.get(of.PublishProxyEnabled, of.PublishProxyName)
+// methods is the hook for RPC: it asks that of a method's namespace.
+type methods struct {
+	Methods
+	hooks map[string]hook.Hook[*hook.RPCRequest, hook.RPCResult] // by name
 }
 
 // Errors of Centrifugo's protocol.
@@ -144,13 +137,22 @@ var (
 	errNotAvailable   = &hook.Error{Code: 108, Message: "not available"}
 )
 
-// RPC returns the hook for a method, or the error that its caller is sent.
-func (s *Set) RPC(method string) (hook.Hook[*hook.RPCRequest, hook.RPCResult], error) {
-	choice := s.methods.Without
-	if name, _, ok := strings.Cut(method, s.methods.Boundary); ok && s.methods.Boundary != "" && len(s.rpc) > 0 {
-		choice = Choice{}
+// Ask implements hook.Hook.
+func (m *methods) Ask(q *hook.RPCRequest, answer func(*hook.RPCResult, error)) (cancel func()) {
+	h, err := m.of(q.Method)
+	if err != nil {
+		answer(nil, err)
+		return func() {}
+	}
+	return h.Ask(q, answer)
+}
+
+// of returns the hook of a method.
+func (m *methods) of(method string) (hook.Hook[*hook.RPCRequest, hook.RPCResult], error) {
+	choice := m.Without
+	if name, _, ok := strings.Cut(method, m.Boundary); ok && m.Boundary != "" {
 		found := false
-		for _, n := range s.methods.Namespaces {
+		for _, n := range m.Namespaces {
 			if n.Name == name {
 				choice, found = n.Choice, true
 			}
@@ -159,52 +161,34 @@ func (s *Set) RPC(method string) (hook.Hook[*hook.RPCRequest, hook.RPCResult], e
 			return nil, errMethodNotFound
 		}
 	}
-	if h := s.rpc.get(choice.Enabled, choice.Name); h != nil {
-		return h, nil
+	if !choice.Enabled {
+		return nil, errNotAvailable
 	}
-	return nil, errNotAvailable
+	return hook.Pick(m.hooks, choice.Name), nil
 }
 
-// Stat is the figures of a hook.
+// Stat is the figures of a hook of an event.
 type Stat struct {
 	Event, Name string
 	Calls       queue.Stats
 	Hits        uint64 // answers from the cache
 }
 
-// Stats returns the figures of all hooks, in no order.
+// Stats returns the figures of all hooks.
 func (s *Set) Stats() (list []Stat) {
-	list = s.connect.stats(list)
-	list = s.refresh.stats(list)
-	list = s.subscribe.stats(list)
-	list = s.subRefresh.stats(list)
-	list = s.publish.stats(list)
-	return s.rpc.stats(list)
-}
-
-func (t table[Q, A]) stats(list []Stat) []Stat {
-	for name, h := range t {
-		calls, hits := h.Stats()
-		list = append(list, Stat{h.Event, name, calls, hits})
+	for _, x := range s.made {
+		calls, hits := x.hook.Stats()
+		list = append(list, Stat{x.event, x.name, calls, hits})
 	}
 	return list
 }
 
 // Close ends all calls, and closes all connections.
 func (s *Set) Close() {
-	s.connect.close()
-	s.refresh.close()
-	s.subscribe.close()
-	s.subRefresh.close()
-	s.publish.close()
-	s.rpc.close()
+	for _, x := range s.made {
+		x.hook.Close()
+	}
 	for _, e := range s.endpoints {
 		e.Close()
-	}
-}
-
-func (t table[Q, A]) close() {
-	for _, h := range t {
-		h.Close()
 	}
 }

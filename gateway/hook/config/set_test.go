@@ -100,9 +100,9 @@ func TestHooksThatDoNotFit(t *testing.T) {
 		"proxies": [{"name": "chat", "endpoint": "http://h"}, {"name": "unused", "endpoint": "http://h"}]}`)
 	lines(t, c.Check(Surroundings{}), "rpc.proxy: no namespace uses this hook", "proxies[0]: no namespace", "proxies[1]: no namespace")
 	lines(t, c.Check(Surroundings{Namespaces: []Namespace{
-		{"", hook.Selection{SubscribeProxyName: "chat"}},
-		{"chat", hook.Selection{SubscribeProxyEnabled: true, PublishProxyEnabled: true, PublishProxyName: "chat", SubRefreshProxyEnabled: true}},
-		{"news", hook.Selection{SubscribeProxyEnabled: true, SubscribeProxyName: "chta", PublishProxyEnabled: true, PublishProxyName: "something-else"}},
+		{"", Selection{SubscribeProxyName: "chat"}},
+		{"chat", Selection{SubscribeProxyEnabled: true, PublishProxyEnabled: true, PublishProxyName: "chat", SubRefreshProxyEnabled: true}},
+		{"news", Selection{SubscribeProxyEnabled: true, SubscribeProxyName: "chta", PublishProxyEnabled: true, PublishProxyName: "something-else"}},
 	}}),
 		`without_namespace: subscribe_proxy_name: it has no effect without subscribe_proxy_enabled`,
 		`namespace "chat": sub_refresh_proxy_enabled: there is no default hook for it; add channel.proxy.sub_refresh or --sub-refresh-hook`,
@@ -118,7 +118,7 @@ func TestHooksThatDoNotFit(t *testing.T) {
 	lines(t, one.Check(Surroundings{Namespaces: []Namespace{{}}}))
 	var none *Config
 	lines(t, none.Check(Surroundings{Insecure: true, AnyOrigin: true}))
-	lines(t, none.Check(Surroundings{Namespaces: []Namespace{{"chat", hook.Selection{SubscribeProxyEnabled: true}}}}),
+	lines(t, none.Check(Surroundings{Namespaces: []Namespace{{"chat", Selection{SubscribeProxyEnabled: true}}}}),
 		`namespace "chat": subscribe_proxy_enabled: there is no default hook`)
 	if !none.Empty() {
 		t.Error("no hooks are some")
@@ -175,31 +175,25 @@ const two = `{
 // Which hook is for which channel and method.
 func TestHooksAreSelected(t *testing.T) {
 	who := &hook.Identity{ID: "1"}
-	named := hook.Selection{SubscribeProxyEnabled: true, SubscribeProxyName: "chat", PublishProxyEnabled: true, PublishProxyName: "chat", SubRefreshProxyEnabled: true, SubRefreshProxyName: "chat"}
-	plain := hook.Selection{SubscribeProxyEnabled: true}
+	named := Selection{SubscribeProxyEnabled: true, SubscribeProxyName: "chat", PublishProxyEnabled: true, PublishProxyName: "chat", SubRefreshProxyEnabled: true, SubRefreshProxyName: "chat"}
+	plain := Selection{SubscribeProxyEnabled: true}
 	s := built(t, two, []Namespace{{"", plain}, {"chat", named}})
 	subscribe, publish := &hook.SubscribeRequest{Client: who}, &hook.PublishRequest{Client: who}
-	rpc := func(method string) string {
-		h, err := s.RPC(method)
-		if err != nil {
-			return err.Error()
-		}
-		return path(t, h, &hook.RPCRequest{Client: who, Method: method})
-	}
+	rpc := func(method string) string { return path(t, s.Hooks.RPC, &hook.RPCRequest{Client: who, Method: method}) }
 	for _, c := range []struct{ what, got, want string }{
-		{"connect", path(t, s.Connect(), &hook.ConnectRequest{Client: who}), "/connect"},
-		{"refresh", path(t, s.Refresh(), &hook.RefreshRequest{Client: who}), ""},
-		{"subscribe", path(t, s.Subscribe(plain), subscribe), "/subscribe"},
-		{"subscribe, named", path(t, s.Subscribe(named), subscribe), "/chat"},
-		{"subscribe, not selected", path(t, s.Subscribe(hook.Selection{}), subscribe), ""},
-		{"publish, not selected", path(t, s.Publish(plain), publish), ""},
-		{"publish, named", path(t, s.Publish(named), publish), "/chat"},
-		{"sub-refresh, named", path(t, s.SubRefresh(named), &hook.SubRefreshRequest{Client: who}), "/chat"},
+		{"connect", path(t, s.Hooks.Connect, &hook.ConnectRequest{Client: who}), "/connect"},
+		{"refresh", path(t, s.Hooks.Refresh, &hook.RefreshRequest{Client: who}), ""},
+		{"subscribe", path(t, hook.Pick(s.Hooks.Subscribe, ""), subscribe), "/subscribe"},
+		{"subscribe, named", path(t, hook.Pick(s.Hooks.Subscribe, "chat"), subscribe), "/chat"},
+		{"subscribe, not selected", path(t, hook.Pick(s.Hooks.Subscribe, "none"), subscribe), ""},
+		{"publish, not selected", path(t, hook.Pick(s.Hooks.Publish, ""), publish), ""},
+		{"publish, named", path(t, hook.Pick(s.Hooks.Publish, "chat"), publish), "/chat"},
+		{"sub-refresh, named", path(t, hook.Pick(s.Hooks.SubRefresh, "chat"), &hook.SubRefreshRequest{Client: who}), "/chat"},
 		{"rpc", rpc("quote:get"), "/rpc"},
 		{"rpc, named", rpc("chat:a:b"), "/chat"},
-		{"rpc, off", rpc("off:x"), "not available (108)"},
-		{"rpc, no such namespace", rpc("none:x"), "method not found (104)"},
-		{"rpc, without a namespace", rpc("x"), "not available (108)"},
+		{"rpc, off", rpc("off:x"), "not available"},
+		{"rpc, no such namespace", rpc("none:x"), "method not found"},
+		{"rpc, without a namespace", rpc("x"), "not available"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %q, want %q", c.what, c.got, c.want)
@@ -227,7 +221,7 @@ func TestWithoutNamespacesDefaultHooksAreForEveryChannel(t *testing.T) {
 		t.Error(err)
 	}
 	all := flags.Everywhere()
-	if diff := cmp.Diff(hook.Selection{SubscribeProxyEnabled: true}, all); diff != "" {
+	if diff := cmp.Diff(Selection{SubscribeProxyEnabled: true}, all); diff != "" {
 		t.Error(diff)
 	}
 	s, err := flags.Build(nil, Bounds{})
@@ -235,11 +229,11 @@ func TestWithoutNamespacesDefaultHooksAreForEveryChannel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if s.Subscribe(all) == nil || s.Publish(all) != nil || s.Connect() != nil {
-		t.Error("not the hooks that were named")
+	if h := s.Hooks; len(h.Subscribe) != 1 || h.Subscribe[hook.Default] == nil || len(h.Publish) != 0 || h.Connect != nil || h.Refresh != nil {
+		t.Errorf("not the hooks that were named: %+v", h)
 	}
 	for _, method := range []string{"", "a", "a:b"} {
-		if h, err := s.RPC(method); h == nil || err != nil {
+		if h, err := s.Hooks.RPC.(*methods).of(method); h == nil || err != nil {
 			t.Errorf("%q: %v", method, err)
 		}
 	}
@@ -248,8 +242,8 @@ func TestWithoutNamespacesDefaultHooksAreForEveryChannel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer none.Close()
-	if _, err := none.RPC("a:b"); err == nil || err.Error() != "not available (108)" {
-		t.Error(err)
+	if none.Hooks.RPC != nil || none.Hooks.Connect != nil {
+		t.Error("no hooks are some")
 	}
 }
 
@@ -271,13 +265,12 @@ func TestBoundsOfHooks(t *testing.T) {
 	}
 	defer s.Close()
 	who := &hook.Identity{ID: "1"}
-	all := c.Everywhere()
 	refused := 0
 	for range 3 {
-		s.Subscribe(all).Ask(&hook.SubscribeRequest{Client: who}, func(*hook.SubscribeResult, error) {})
+		s.Hooks.Subscribe[hook.Default].Ask(&hook.SubscribeRequest{Client: who}, func(*hook.SubscribeResult, error) {})
 	}
 	for range 3 {
-		s.Publish(all).Ask(&hook.PublishRequest{Client: who}, func(_ *hook.PublishResult, err error) {
+		s.Hooks.Publish[hook.Default].Ask(&hook.PublishRequest{Client: who}, func(_ *hook.PublishResult, err error) {
 			if errors.Is(err, hook.ErrOverload) {
 				refused++
 			}
