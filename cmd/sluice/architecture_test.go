@@ -75,6 +75,7 @@ var arrows = []arrow{
 	{dir: "gateway/hook/queue", why: "bounds calls: it knows no request, and no HTTP"},
 	{dir: "gateway/hook/client", may: "gateway/hook gateway/loop gateway/saved", why: "what protocols do alike about a connection's hooks"},
 	{dir: "gateway/hook/proxy", may: "gateway/hook gateway/hook/queue syscall", why: "hooks over HTTP; syscall for the signature of a dialer's Control"},
+	{dir: "gateway/hook/config", may: "gateway/hook gateway/hook/proxy gateway/hook/queue gateway/setting", why: "which HTTP hooks there are; suggests the nearest name as settings do"},
 	{dir: "gateway/hook", may: "gateway/hook/queue", why: "requests, results and Go functions; it knows no HTTP, connection or protocol"},
 	{dir: "gateway/presence", may: "gateway/channel", why: "a table of ClientInfos"},
 	{dir: "gateway/api", may: "gateway/channel gateway/saved", why: "HTTP in front of the interface Node, which lists ClientInfos"},

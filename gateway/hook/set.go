@@ -7,6 +7,9 @@ import (
 	"strings"
 )
 
+// Default is the name of the hook that is used where none is named.
+const Default = "default"
+
 // Set is all hooks that a gateway asks. Those of channels have names, by which namespaces choose
 // them; most often there is only the one called Default. The zero Set has none, and so has nil.
 type Set struct {
@@ -19,9 +22,11 @@ type Set struct {
 	Publish    map[string]Hook[*PublishRequest, PublishResult]
 	SubRefresh map[string]Hook[*SubRefreshRequest, SubRefreshResult]
 
-	// HeaderNames are the fields that the hooks want of the request that opens a connection, "*" for all. EmulatedNames are
-	// those that they want of what the client has sent in its place, which can be anything: the two are never mixed.
-	HeaderNames, EmulatedNames []string
+	// HeaderNames are the fields that the hooks want of the request that opens a connection.
+	HeaderNames []string
+	// EmulatedNames are the ones that they want of what a client has written into its connect
+	// command (Identity.Emulated). Nothing else of that needs to be kept.
+	EmulatedNames []string
 }
 
 // NewSet returns the set of an application's hooks, which want all of the header.
@@ -37,6 +42,17 @@ func NewSet(h Hooks) *Set {
 		s.SubRefresh = map[string]Hook[*SubRefreshRequest, SubRefreshResult]{Default: h.SubRefresh}
 	}
 	return s
+}
+
+// Wants reports whether the hooks want a header field.
+func (s *Set) Wants(name string) bool { return s != nil && wants(s.HeaderNames, name) }
+
+// WantsEmulated reports whether the hooks want a field of what a client has written into its
+// connect command.
+func (s *Set) WantsEmulated(name string) bool { return s != nil && wants(s.EmulatedNames, name) }
+
+func wants(names []string, name string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return n == "*" || strings.EqualFold(n, name) })
 }
 
 // Pick returns the hook with a name, "" for the default one; nil if there is none.
@@ -69,7 +85,7 @@ func collect(header iter.Seq2[string, string], names []string) (h Header) {
 		return nil
 	}
 	for name, value := range header {
-		if strings.EqualFold(name, "Host") || !slices.ContainsFunc(names, func(n string) bool { return n == "*" || strings.EqualFold(n, name) }) {
+		if strings.EqualFold(name, "Host") || !wants(names, name) {
 			continue
 		}
 		h = append(h, Field{strings.Clone(name), strings.Clone(value)}) // not all of the request

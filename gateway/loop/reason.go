@@ -39,7 +39,6 @@ const (
 	ReasonRefused
 	ReasonAnswered
 	ReasonHook
-	ReasonDenied
 	ReasonExpired
 	ReasonInvalidToken
 	ReasonBadCommand
@@ -104,7 +103,6 @@ var reasons = [ReasonCount]reasonInfo{
 	ReasonRefused:        {label: "refused", code: statusTryAgainLater, text: "over a limit: try again later", cut: true, waits: true},
 	ReasonAnswered:       {label: "answered"},          // with a response of HTTP, in place of the one that opens it
 	ReasonHook:           {label: "hook", waits: true}, // with the code and the text of the application
-	ReasonDenied:         {label: "denied", code: ws.StatusPolicyViolation, text: "not allowed", waits: true},
 	ReasonExpired:        {label: "expired", code: statusExpired, text: "connection expired", waits: true},
 	ReasonInvalidToken:   {label: "invalid_token", waits: true, loud: true},
 	ReasonBadCommand:     {label: "bad_command", waits: true},

@@ -168,7 +168,7 @@ func (p *Protocol) decided(c *loop.Conn, s *state, granted bool) loop.Wait {
 	start := s.opening.rawStart
 	listens, reject := start.settle(p.Policy, c.Identity().User, granted, s.opening.resumes)
 	if reject != nil {
-		return p.reject(c, s, reject, loop.ReasonDenied)
+		return p.reject(c, s, reject, ws.StatusPolicyViolation)
 	}
 	if listens {
 		c.ListenFromNow()
@@ -209,23 +209,22 @@ func (p *Protocol) refuse(c *loop.Conn, s *state, err error) loop.Wait {
 		s.disconnect(c, ws.StatusCode(r.CloseCode), r.CloseText)
 		return nil
 	}
-	reject, why := *rejectHook, loop.ReasonDenied
+	reject := *rejectHook
 	switch {
 	case r.Retry:
-		reject, why = *rejectNoHook, loop.ReasonUnavailable
+		reject = *rejectNoHook
 	case r.Status == http.StatusUnauthorized:
 		reject = *rejectHook401
 	}
 	if !r.Retry && r.Text != "" {
 		reject.Text = r.Text
 	}
-	return p.reject(c, s, &reject, why)
+	return p.reject(c, s, &reject, ws.StatusCode(r.CloseCode))
 }
 
 // reject refuses a client by a response or, where that is configured, by a Close frame.
-func (p *Protocol) reject(c *loop.Conn, s *state, r *route.Reject, why loop.Reason) loop.Wait {
+func (p *Protocol) reject(c *loop.Conn, s *state, r *route.Reject, code ws.StatusCode) loop.Wait {
 	if p.CloseRefused && c.Variant() != p.stream {
-		code, _ := why.CloseText()
 		s.disconnect(c, code, r.Text)
 		return nil
 	}

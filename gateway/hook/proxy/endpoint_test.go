@@ -60,7 +60,9 @@ func TestOutcomesOfCalls(t *testing.T) {
 		"429, transformed":     {serve: status(429, ``), set: transforms, outcome: queue.ErrorReply, text: "slow down (429)"},
 		"403, transformed":     {serve: status(403, ``), set: transforms, outcome: queue.Disconnect, text: "no (4503)"},
 		"500, not transformed": {serve: status(500, ``), set: transforms, outcome: queue.Status, text: "500"},
-		"a redirect": {serve: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", 307) },
+		"a redirect": {serve: func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+		},
 			outcome: queue.Status, text: "307: redirects are not followed"},
 		"no JSON":           {serve: says(`<html>`), outcome: queue.Decode, text: "subscribe hook: http://ADDRESS/hook: the answer cannot be used: invalid character"},
 		"an empty body":     {serve: says(``), outcome: queue.Decode, text: "the body is empty"},
@@ -167,16 +169,12 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 
 func TestTheProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
 	b := newBackend(t, says(`{"result":{}}`))
-	wrong := newBackend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) })
-	t.Setenv("HTTP_PROXY", wrong.URL)
-	t.Setenv("http_proxy", wrong.URL)
-	t.Setenv("REQUEST_METHOD", "")
 	_, port, _ := net.SplitHostPort(b.Listener.Addr().String())
-	// A name, because no proxy is used for a loopback address.
+	// TestMain names a proxy. It would not be used for a loopback address, so this is a name.
 	h := endpoint(t, Config{Endpoint: "http://backend.test:" + port, resolver: names(t, "127.0.0.1")}).Subscribe()
 	defer h.Close()
-	if _, err := call(t, h, subscribing("news")); err != nil || wrong.calls.Load() != 0 {
-		t.Errorf("%v, %d calls of the proxy", err, wrong.calls.Load())
+	if _, err := call(t, h, subscribing("news")); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -199,8 +197,33 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	}
 }
 
-// The backend ends an idle connection at the moment when the next call is sent: a call is a POST,
-// which is sent again only if nothing of it can have arrived.
+func TestManyConnectionsAreUsedAgain(t *testing.T) {
+	const n = 10
+	var round sync.WaitGroup
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		round.Done()
+		round.Wait() // all calls of a round at a time
+		io.WriteString(w, `{}`)
+	})
+	h := endpoint(t, Config{Endpoint: b.URL}).Subscribe()
+	defer h.Close()
+	for range 3 {
+		round.Add(n)
+		c := make(chan answer[hook.SubscribeResult], n)
+		for range n {
+			h.Ask(subscribing("news"), func(a *hook.SubscribeResult, err error) { c <- answer[hook.SubscribeResult]{a, err} })
+		}
+		for range n {
+			if _, err := wait(t, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := b.conns.Load(); got != n {
+		t.Errorf("%d connections", got)
+	}
+}
+
 func TestABackendThatDiesAndReturns(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -21,6 +21,8 @@ func TestMain(m *testing.M) {
 		serveReplies()
 		return
 	}
+	// A proxy of the environment, which is read once in a process and must not be used.
+	os.Setenv("HTTP_PROXY", "http://127.0.0.1:1")
 	leaktest.Main(m)
 }
 

@@ -77,7 +77,7 @@ func TestWhatWaitsTooLongIsRefused(t *testing.T) {
 		if first.refusals() != 0 {
 			t.Error("refused too early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		r.rest()
 		if first.refusals() != 1 || first.why() != Overload || second.refusals() != 0 {
 			t.Errorf("after its time: %d refusals, %v; of the next: %d", first.refusals(), first.why(), second.refusals())

@@ -1,0 +1,9 @@
+package config
+
+import (
+	"testing"
+
+	"sluice/poller/leaktest"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }
