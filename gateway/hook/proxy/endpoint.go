@@ -45,7 +45,19 @@ type Config struct {
 	// disconnect, temporary errors, and failures.
 	Cache time.Duration
 
+	// Trace is called after each call to which there was a response, for tools; nil for nothing.
+	Trace func(Exchange)
+
 	resolver *net.Resolver // of tests
+}
+
+// Exchange is a call as it was sent and answered. What it refers to is valid until Trace returns.
+type Exchange struct {
+	Event  string
+	Header http.Header // beside what package net/http adds
+	Body   []byte
+	Status int
+	Answer []byte // at most 64 KiB of it
 }
 
 // Transform is what a status other than 200 means. Exactly one of Error and Disconnect is set.
@@ -56,9 +68,11 @@ type Transform struct {
 }
 
 const (
-	answerMax       = 64 << 10
-	drainMax        = 4 << 10 // of an answer that is not read, so that its connection can be used again
-	idleTimeout     = 90 * time.Second
+	answerMax = 64 << 10
+	drainMax  = 4 << 10 // of an answer that is not read, so that its connection can be used again
+	// idleTimeout is less than after what common backends close an idle connection (5 s is
+	// frequent), because a call that is sent at that moment fails.
+	idleTimeout     = 4 * time.Second
 	headerBytesMax  = 64 << 10
 	timeoutDefault  = time.Second
 	inFlightDefault = 64
@@ -73,6 +87,7 @@ type Endpoint struct {
 	emulated  []string    // canonical
 	sharedBy  []string    // canonical
 	static    http.Header // with the Content-Type
+	repeated  http.Header // the same for calls that http.Transport may repeat
 	transport *http.Transport
 }
 
@@ -101,6 +116,10 @@ func New(cfg Config) (*Endpoint, error) {
 		e.static.Set(name, value)
 	}
 	e.static["Content-Type"] = contentType // last: nothing can replace it
+	e.repeated = e.static.Clone()
+	if _, ok := e.repeated[idempotency]; !ok {
+		e.repeated[idempotency] = nil
+	}
 	e.template = http.Request{
 		Method: http.MethodPost, URL: u, Host: u.Host, Header: e.static,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -117,6 +136,11 @@ func New(cfg Config) (*Endpoint, error) {
 }
 
 var contentType = []string{"application/json"}
+
+// idempotency is the header that makes http.Transport repeat a request whose connection, used
+// before, was closed before an answer came: the backend had closed it as idle. Without a value it
+// is not sent.
+const idempotency = "Idempotency-Key"
 
 // Close closes the idle connections. Those of calls are closed when these end.
 func (e *Endpoint) Close() { e.transport.CloseIdleConnections() }
@@ -166,14 +190,18 @@ func canonical(names []string) []string {
 	return list
 }
 
-// header returns the headers of a call. It is shared by all calls if nothing of the client is
-// passed on.
-func (e *Endpoint) header(who *hook.Identity) (http.Header, error) {
-	if len(e.headers) == 0 && len(e.emulated) == 0 {
-		return e.static, nil
+// header returns the headers of a call, which http.Transport may repeat or not. They are shared
+// by all calls if nothing of the client is passed on.
+func (e *Endpoint) header(who *hook.Identity, repeats bool) (http.Header, error) {
+	static := e.static
+	if repeats {
+		static = e.repeated
 	}
-	h := make(http.Header, len(e.static)+len(e.headers)+len(e.emulated))
-	maps.Copy(h, e.static)
+	if len(e.headers) == 0 && len(e.emulated) == 0 {
+		return static, nil
+	}
+	h := make(http.Header, len(static)+len(e.headers)+len(e.emulated))
+	maps.Copy(h, static)
 	for _, name := range e.emulated {
 		for v := range who.Emulated.Values(name) {
 			h[name] = []string{v} // the last one counts: a client's names are a map
@@ -211,7 +239,7 @@ func validValue(v string) bool {
 
 // post sends a body, and returns the answer in a buffer that release must be called with. fresh
 // is for how long the answer may be used again.
-func (e *Endpoint) post(ctx context.Context, header http.Header, b *body) (answer *[]byte, fresh time.Duration, err error) {
+func (e *Endpoint) post(ctx context.Context, event string, header http.Header, b *body) (answer *[]byte, fresh time.Duration, err error) {
 	r := e.template.WithContext(ctx)
 	r.Header, r.ContentLength = header, int64(len(b.bytes))
 	r.Body, r.GetBody = b.open(), func() (io.ReadCloser, error) { return b.open(), nil }
@@ -220,7 +248,7 @@ func (e *Endpoint) post(ctx context.Context, header http.Header, b *body) (answe
 		return nil, 0, e.broken(err)
 	}
 	defer resp.Body.Close() // ignored: everything that counts was read
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != http.StatusOK && e.cfg.Trace == nil {
 		if resp.ContentLength >= 0 && resp.ContentLength <= drainMax {
 			_, _ = io.Copy(io.Discard, resp.Body) // ignored: it is only so that the connection can be used again
 		}
@@ -228,7 +256,13 @@ func (e *Endpoint) post(ctx context.Context, header http.Header, b *body) (answe
 	}
 	answer = answers.Get().(*[]byte)
 	n, err := readAll(answer, resp.Body)
+	if e.cfg.Trace != nil {
+		e.cfg.Trace(Exchange{event, header, b.bytes, resp.StatusCode, (*answer)[:min(n, answerMax)]})
+	}
 	switch {
+	case resp.StatusCode != http.StatusOK:
+		release(answer)
+		return nil, 0, e.status(resp.StatusCode)
 	case err != nil:
 		release(answer)
 		return nil, 0, e.broken(err)

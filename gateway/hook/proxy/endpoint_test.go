@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -287,6 +289,60 @@ func TestABackendThatAnswersOutOfOrder(t *testing.T) {
 		if a, err := wait(t, got[i]); err != nil || string(a.Data) != fmt.Sprint(i) {
 			t.Errorf("call %d: %v, %v", i, a, err)
 		}
+	}
+}
+
+// A backend that closes an idle connection at the moment when the next call is sent is asked
+// again, if a call has no effect of its own.
+func TestAConnectionThatIsClosedAsIdle(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	var requests, conns atomic.Int32
+	serving.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Add(1)
+			serving.Go(func() {
+				defer conn.Close()
+				in := bufio.NewReader(conn)
+				for i := range 2 {
+					r, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					io.Copy(io.Discard, r.Body)
+					requests.Add(1)
+					if i == 0 { // the second one gets no answer
+						io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+					}
+				}
+			})
+		}
+	})
+	defer serving.Wait()
+	defer l.Close()
+	e := endpoint(t, Config{Endpoint: "http://" + l.Addr().String()})
+	defer e.Close()
+	subscribe, rpc := e.Subscribe(), e.RPC()
+	defer subscribe.Close()
+	defer rpc.Close()
+	for range 2 {
+		if _, err := call(t, subscribe, subscribing("news")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if requests.Load() != 3 || conns.Load() != 2 {
+		t.Errorf("%d requests over %d connections", requests.Load(), conns.Load())
+	}
+	// The next one gets no answer. It is an RPC, and may have had its effect.
+	if _, err := call(t, rpc, &hook.RPCRequest{Client: someone()}); err == nil || requests.Load() != 4 {
+		t.Errorf("an RPC is repeated: %v, %d requests", err, requests.Load())
 	}
 }
 

@@ -9,13 +9,14 @@ import (
 
 // event is how the requests of an event are written, and its answers read.
 type event[Q hook.Request, A any] struct {
-	name   string // as in metrics
-	write  func(w *writer, e *Endpoint, q Q)
-	decode func(b []byte) (*A, error)
+	name    string // as in metrics
+	repeats bool   // a call may be repeated if its connection was closed, because it has no effect of its own
+	write   func(w *writer, e *Endpoint, q Q)
+	decode  func(b []byte) (*A, error)
 }
 
 var connectEvent = event[*hook.ConnectRequest, hook.ConnectResult]{
-	name: "connect",
+	name: "connect", repeats: true,
 	write: func(w *writer, e *Endpoint, q *hook.ConnectRequest) {
 		w.payload(q.Data, e.cfg.Binary)
 		w.string("name", q.Name)
@@ -80,7 +81,7 @@ func (w *wireSub) options() (o hook.SubscribeOptions, err error) {
 }
 
 var refreshEvent = event[*hook.RefreshRequest, hook.RefreshResult]{
-	name: "refresh",
+	name: "refresh", repeats: true,
 	write: func(w *writer, e *Endpoint, q *hook.RefreshRequest) {
 		w.always("user", q.Client.User)
 		w.meta(e, q.Client)
@@ -105,7 +106,7 @@ func (w *wireRefresh) result() (*hook.RefreshResult, error) {
 }
 
 var subscribeEvent = event[*hook.SubscribeRequest, hook.SubscribeResult]{
-	name: "subscribe",
+	name: "subscribe", repeats: true,
 	write: func(w *writer, e *Endpoint, q *hook.SubscribeRequest) {
 		w.always("user", q.Client.User)
 		w.string("channel", q.Channel)
@@ -133,7 +134,7 @@ func (w *wireSubscribe) result() (*hook.SubscribeResult, error) {
 }
 
 var subRefreshEvent = event[*hook.SubRefreshRequest, hook.SubRefreshResult]{
-	name: "sub_refresh",
+	name: "sub_refresh", repeats: true,
 	write: func(w *writer, e *Endpoint, q *hook.SubRefreshRequest) {
 		w.always("user", q.Client.User)
 		w.string("channel", q.Channel)

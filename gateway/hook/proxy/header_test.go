@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"testing"
@@ -118,5 +119,34 @@ func TestAPayloadThatIsNotJSON(t *testing.T) {
 	}
 	if _, err := call(t, binary, q); err != nil {
 		t.Errorf("with binary_encoding: %v", err)
+	}
+}
+
+// Tools see what is sent and answered, also where it is a failure.
+func TestCallsAreTraced(t *testing.T) {
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Cookie") == "bad" {
+			w.WriteHeader(500)
+		}
+		w.Write([]byte(`{"x":1}`))
+	})
+	var got []Exchange
+	h := endpoint(t, Config{Endpoint: b.URL, Headers: []string{"Cookie"}, Trace: func(x Exchange) {
+		x.Header, x.Body, x.Answer = x.Header.Clone(), bytes.Clone(x.Body), bytes.Clone(x.Answer)
+		delete(x.Header, idempotency)
+		got = append(got, x)
+	}}).SubRefresh()
+	defer h.Close()
+	for _, cookie := range []string{"good", "bad"} {
+		q := &hook.SubRefreshRequest{Client: &hook.Identity{User: "u", Headers: hook.Header{{Name: "Cookie", Value: cookie}}}, Channel: "c"}
+		if _, err := call(t, h, q); (err != nil) != (cookie == "bad") {
+			t.Errorf("%s: %v", cookie, err)
+		}
+	}
+	exchange := func(cookie string, status int) Exchange {
+		return Exchange{"sub_refresh", http.Header{"Content-Type": {"application/json"}, "Cookie": {cookie}}, []byte(`{"encoding":"json","user":"u","channel":"c"}`), status, []byte(`{"x":1}`)}
+	}
+	if diff := cmp.Diff([]Exchange{exchange("good", 200), exchange("bad", 500)}, got); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -107,7 +107,7 @@ func newHook[Q hook.Request, A any](e *Endpoint, ev event[Q, A], c *cache[Q, A])
 
 // ask makes a call. fresh is for how long its answer may be used again.
 func ask[Q hook.Request, A any](ctx context.Context, e *Endpoint, ev *event[Q, A], q Q) (a *A, fresh time.Duration, err error) {
-	header, err := e.header(q.From())
+	header, err := e.header(q.From(), ev.repeats)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -116,7 +116,7 @@ func ask[Q hook.Request, A any](ctx context.Context, e *Endpoint, ev *event[Q, A
 	if b.bytes, err = appendRequest(b.bytes, e, ev, q, q.From().ID); err != nil {
 		return nil, 0, err
 	}
-	answer, fresh, err := e.post(ctx, header, b)
+	answer, fresh, err := e.post(ctx, ev.name, header, b)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -149,7 +149,7 @@ func appendRequest[Q hook.Request, A any](dst []byte, e *Endpoint, ev *event[Q, 
 // shareKey returns the key of requests that are the same for the backend, except for the
 // client's ID; false if no header says whose they are.
 func shareKey[Q hook.Request, A any](e *Endpoint, ev *event[Q, A], q Q) (string, bool) {
-	header, err := e.header(q.From())
+	header, err := e.header(q.From(), ev.repeats)
 	if err != nil || !slices.ContainsFunc(e.sharedBy, func(name string) bool {
 		return slices.ContainsFunc(header[name], func(v string) bool { return v != "" })
 	}) {
