@@ -71,10 +71,13 @@ func (a *application) hooks() *hook.Set {
 		}, hook.Options{}),
 		Publish: hook.Func(func(_ context.Context, q *hook.PublishRequest) (*hook.PublishResult, error) {
 			a.note("publish", q.Client.User, q.Channel, string(q.Data))
-			if string(q.Data) == "change" {
+			switch data := string(q.Data); data {
+			case "change":
 				return &hook.PublishResult{Data: []byte("changed")}, nil
+			case `"change"`:
+				return &hook.PublishResult{Data: []byte(`"changed"`), Tags: map[string]string{"by": "hook"}}, nil
 			}
-			return nil, verdict(string(q.Data))
+			return nil, verdict(strings.Trim(string(q.Data), `"`))
 		}, hook.Options{}),
 	})
 }

@@ -230,14 +230,18 @@ func (s *Server) classify() (n int, of func(name string) int) {
 
 // newProtocols returns the protocols.
 func (s *Server) newProtocols() route.Registration {
-	clients := centrifugo.Config{Policy: s.policy, Presence: s.present, Verifiers: s.verifiers, Version: strings.TrimSpace("sluice " + s.cfg.Version), Loops: s.cfg.Loops,
+	hooks := s.cfg.Hooks
+	if s.policy.Insecure() {
+		hooks = nil // every client may do everything
+	}
+	clients := centrifugo.Config{Policy: s.policy, Hooks: hooks, Presence: s.present, Verifiers: s.verifiers, Version: strings.TrimSpace("sluice " + s.cfg.Version), Loops: s.cfg.Loops,
 		MaxMessage: s.cfg.MaxMessage, MaxPending: s.cfg.MaxPending, PingInterval: max(s.cfg.PingInterval, 0), Logger: s.cfg.Logger}
 	if s.cfg.NoClients {
 		clients.Off = centrifugo.RejectClientOff.Named(s.names.Text)
 	}
 	of := raw.Config{Paths: s.cfg.WSPaths, Subprotocols: s.cfg.Subprotocols, Greeting: s.cfg.Greeting,
 		HandshakeTimeout: s.cfg.HandshakeTimeout, Policy: s.policy, Verifiers: s.verifiers, Logger: s.cfg.Logger,
-		Hooks: s.cfg.Hooks, CloseRefused: s.cfg.Refuse == RefuseClose}
+		Hooks: hooks, CloseRefused: s.cfg.Refuse == RefuseClose}
 	if s.cfg.Raw == RawOff {
 		of.Off = raw.RejectRawOff.Named(s.names.Text)
 	}

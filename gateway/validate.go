@@ -29,6 +29,7 @@ func (c Config) Validate() error {
 	faults := setting.Bounds(&c)
 	c.validateClients(&faults)
 	c.validateSizes(&faults)
+	c.validateHooks(&faults)
 	backing.Validate(&c.Store, &faults)
 	if len(faults) == 0 {
 		return nil

@@ -20,7 +20,8 @@ type session struct {
 
 	details map[string]*detail // of subscriptions, by channel: those that have any
 
-	disconnect *protocol.Disconnect // what the server's API gave as the reason of its end
+	disconnect *protocol.Disconnect // what the server's API or a hook gave as the reason of its end
+	hooked     *hooked              // what hooks are sent of it; nil without hooks
 }
 
 // detail is what only some subscriptions have.
@@ -28,6 +29,7 @@ type detail struct {
 	info     []byte // JSON, what the token says of the subscription
 	expireAt int64  // Unix seconds, 0 for never
 	pending  bool   // the subscription waits for its channel, as the API asked for
+	cancel   func() // takes back the question to a hook whether it may go on; nil for none
 }
 
 // clientConn is a connection in the eyes of the protocol. It is made for each call, and passed by

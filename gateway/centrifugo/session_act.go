@@ -34,7 +34,7 @@ func (p *Protocol) Act(conn *loop.Conn, a loop.Action) {
 			return
 		}
 		if a.Info != nil {
-			c.showPresence("")
+			c.setInfo(a.Info)
 		}
 		p := &protocol.Refresh{}
 		p.Expires, p.Ttl = c.lifetime(a.ExpireAt)

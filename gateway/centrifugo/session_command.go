@@ -11,6 +11,7 @@ import (
 	"sluice/gateway/access/auth"
 	"sluice/gateway/access/namespace"
 	"sluice/gateway/channel"
+	"sluice/gateway/hook"
 	"sluice/gateway/loop"
 
 	"github.com/centrifugal/protocol"
@@ -69,7 +70,7 @@ func (c clientConn) command(cmd *protocol.Command) loop.Wait {
 			c.Close(loop.ReasonBadCommand) // a connection begins with connect
 			return nil
 		}
-		return c.connect(cmd.Id, cmd.Connect)
+		return c.connect(cmd.Id, cmd.Connect, nil)
 	}
 	r := &protocol.Reply{Id: cmd.Id}
 	switch {
@@ -97,8 +98,8 @@ func (c clientConn) command(cmd *protocol.Command) loop.Wait {
 		return nil
 	case cmd.Ping != nil:
 		r.Ping = &protocol.PingResult{}
-	case cmd.Rpc != nil: // no handler takes it
-		r.Error = ErrorNotAvailable
+	case cmd.Rpc != nil:
+		return c.rpc(r, cmd.Rpc)
 	default: // what later versions of the protocol may have
 		r.Error = ErrorMethodNotFound
 	}
@@ -160,8 +161,11 @@ func (c clientConn) may(op namespace.Op, name string) *protocol.Error {
 // publishCommand publishes for a client.
 func (c clientConn) publishCommand(r *protocol.Reply, req *protocol.PublishRequest) loop.Wait {
 	c.Plant("publishCommand")
-	if err := c.may(namespace.Publish, req.Channel); err != nil {
-		return c.fail(r, err)
+	h := c.publishHook(req.Channel)
+	if h == nil {
+		if err := c.may(namespace.Publish, req.Channel); err != nil {
+			return c.fail(r, err)
+		}
 	}
 	if c.ListenOnly() {
 		return c.fail(r, ErrorPermissionDenied)
@@ -173,12 +177,20 @@ func (c clientConn) publishCommand(r *protocol.Reply, req *protocol.PublishReque
 	if !c.Hook(req.Channel, req.Data, binary) {
 		return c.fail(r, ErrorPermissionDenied)
 	}
-	extra := channel.AppendWho(nil, c.who(req.Channel))
-	waits, err := c.Publish(req.Channel, nil, req.Data, binary, extra)
-	if waits != nil {
-		return waits.Then(&publication{c.protocol, r.Id})
+	if h != nil {
+		return c.askToPublish(h, r.Id, req)
 	}
-	c.published(r.Id, err)
+	return c.publish(r.Id, loop.Decided{Name: req.Channel, Payload: req.Data, Binary: binary}, nil)
+}
+
+// publish publishes for a client, whose command has this ID.
+func (c clientConn) publish(id uint32, d loop.Decided, tags map[string]string) loop.Wait {
+	d.Extra = channel.AppendTags(channel.AppendWho(nil, c.who(d.Name)), tags)
+	waits, err := c.PublishAs(d)
+	if waits != nil {
+		return waits.Then(&publication{c.protocol, id})
+	}
+	c.published(id, err)
 	return nil
 }
 
@@ -213,17 +225,22 @@ func (c clientConn) rejected(why string) {
 	access.LogRejected(c.protocol.Logger, why, c.LogAttr(), slog.String("client", loop.AddressText(c.From())))
 }
 
-// connect is the first command of a connection.
-func (c clientConn) connect(id uint32, req *protocol.ConnectRequest) loop.Wait {
+// connect is the first command of a connection. message is what a unidirectional client has sent, which waits for itself.
+func (c clientConn) connect(id uint32, req *protocol.ConnectRequest, message []byte) loop.Wait {
 	c.Plant("connect")
 	r := &protocol.Reply{Id: id}
+	if c.hooked != nil {
+		c.hooked.Said(c.protocol.Hooks.CollectEmulated(req.Headers))
+	}
 	switch reads, err := c.protocol.Policy.Reads(req.Token); {
 	case err != nil:
 		c.rejected(err.Error())
 		c.Close(loop.ReasonInvalidToken)
 		return nil
+	case !reads && c.hooked != nil && c.protocol.Hooks.Connect != nil:
+		return c.askToConnect(id, req, message)
 	case !reads:
-		return c.connected(r, &auth.Connection{}, wishesOf(req))
+		return c.connected(r, &hook.ConnectResult{}, wishesOf(req), false)
 	}
 	// Not req: its filters and headers would take many times what the client has sent.
 	wishes, size := wishesOf(req), len(req.Token)
@@ -234,7 +251,15 @@ func (c clientConn) connect(id uint32, req *protocol.ConnectRequest) loop.Wait {
 		if x.Err != nil {
 			return c.tokenError(r, x.Err)
 		}
-		return c.connected(r, &x.Connection, wishes)
+		t := &x.Connection
+		granted := &hook.ConnectResult{User: t.User, ExpireAt: t.ExpireAt, Info: t.Info, Meta: t.Meta, Channels: t.Channels}
+		if len(t.Subs) > 0 {
+			granted.Subs = make(map[string]hook.SubscribeOptions, len(t.Subs))
+			for name, o := range t.Subs {
+				granted.Subs[name] = hook.SubscribeOptions{Info: o.Info}
+			}
+		}
+		return c.connected(r, granted, wishes, false)
 	})
 }
 
@@ -242,11 +267,20 @@ func (c clientConn) connect(id uint32, req *protocol.ConnectRequest) loop.Wait {
 const wishBytes = 320
 
 // connected makes the connection that of a user, with the subscriptions that its token
-// names, and notifies it. None of the features that a connect command can ask for is there, and
+// or a hook names, and notifies it. None of the features that a connect command can ask for is there, and
 // none is answered.
-func (c clientConn) connected(r *protocol.Reply, granted *auth.Connection, asked map[string]wish) loop.Wait {
-	wishes, ok := c.serverWishes(granted, asked)
-	if !ok {
+func (c clientConn) connected(r *protocol.Reply, granted *hook.ConnectResult, asked map[string]wish, byHook bool) loop.Wait {
+	wishes, fault := c.serverWishes(granted, asked)
+	switch {
+	case fault == ErrorLimitExceeded:
+		c.Close(loop.ReasonChannelLimit)
+		return nil
+	case fault != nil && byHook:
+		c.protocol.Logger.Warn("hook failed", c.LogAttr(), "error", "the connect hook names a channel that is malformed or in an unknown namespace")
+		return c.refused(r, &hook.Error{Code: fault.Code, Message: fault.Message})
+	case fault != nil: // nobody could be told
+		c.rejected("it names a channel that is malformed or in an unknown namespace")
+		c.Close(loop.ReasonInvalidToken)
 		return nil
 	}
 	var want []loop.Wanted
@@ -260,9 +294,12 @@ func (c clientConn) connected(r *protocol.Reply, granted *auth.Connection, asked
 		}
 		c.Info = granted.Info
 		c.setExpiry(granted.ExpireAt)
+		if c.hooked != nil {
+			c.hooked.in(granted, byHook)
+		}
 		c.Loop().Identify(c.Conn, granted.User)
 		if subs, ok := c.serverSubscriptions(wishes); ok {
-			c.welcome(r, subs)
+			c.welcome(r, granted.Data, subs)
 		}
 		return nil
 	}, want...)
@@ -282,17 +319,20 @@ func (c clientConn) unready(r *protocol.Reply, err error) loop.Wait {
 }
 
 // welcome answers the first command of a connection, and begins its subscriptions.
-func (c clientConn) welcome(r *protocol.Reply, subs []subscription) {
+func (c clientConn) welcome(r *protocol.Reply, data []byte, subs []subscription) {
 	result := &protocol.ConnectResult{
 		Client: c.session.ID.String(), Version: c.protocol.Version, Ping: uint32(c.protocol.PingInterval / time.Second),
 		Pong: c.protocol.PingInterval > 0 && !c.format.Uni, Subs: make(map[string]*protocol.SubscribeResult, len(subs)),
 	}
-	result.Expires, result.Ttl = c.lifetime(c.ExpireAt)
+	result.Data = Raw(c.format.Encoding, data)
+	if !c.serverRefreshes() {
+		result.Expires, result.Ttl = c.lifetime(c.ExpireAt)
+	}
 	for i := range subs {
 		result.Subs[subs[i].name] = subs[i].result
 	}
 	if c.format.Uni {
-		c.tell(&protocol.Push{Connect: &protocol.Connect{Client: result.Client, Version: result.Version, Subs: result.Subs,
+		c.tell(&protocol.Push{Connect: &protocol.Connect{Client: result.Client, Version: result.Version, Data: result.Data, Subs: result.Subs,
 			Expires: result.Expires, Ttl: result.Ttl, Ping: result.Ping}})
 	} else {
 		r.Connect = result
@@ -315,7 +355,11 @@ func (c clientConn) lifetime(expireAt int64) (expires bool, ttl uint32) {
 
 // refresh takes a fresh token for the connection.
 func (c clientConn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) loop.Wait {
-	if c.protocol.Policy.Tokens() == nil || req.Token == "" {
+	switch {
+	case c.serverRefreshes():
+		c.Close(loop.ReasonBadCommand) // it was not told to
+		return nil
+	case c.protocol.Policy.Tokens() == nil || req.Token == "":
 		return c.fail(r, ErrorBadRequest)
 	}
 	return c.verify(req.Token, access.ConnectionToken, req.SizeVT(), func(x *access.Verification) loop.Wait {
@@ -329,8 +373,7 @@ func (c clientConn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) loo
 		}
 		c.setExpiry(x.Connection.ExpireAt)
 		if !bytes.Equal(c.Info, x.Connection.Info) {
-			c.Info = x.Connection.Info
-			c.showPresence("")
+			c.setInfo(x.Connection.Info)
 		}
 		r.Refresh = &protocol.RefreshResult{Client: c.session.ID.String(), Version: c.protocol.Version}
 		r.Refresh.Expires, r.Refresh.Ttl = c.lifetime(c.ExpireAt)
@@ -342,23 +385,42 @@ func (c clientConn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) loo
 
 // subRefresh takes a fresh token for a subscription.
 func (c clientConn) subRefresh(r *protocol.Reply, req *protocol.SubRefreshRequest) loop.Wait {
-	if c.protocol.Policy.Tokens() == nil || req.Token == "" || req.Type != 0 || c.Find(req.Channel) == nil {
+	if req.Type != 0 || c.Find(req.Channel) == nil {
+		return c.fail(r, ErrorBadRequest)
+	}
+	if h := c.subRefreshHook(req.Channel); h != nil && req.Token == "" {
+		return c.askToSubRefresh(h, r.Id, req.Channel)
+	}
+	if c.protocol.Policy.Tokens() == nil || req.Token == "" {
 		return c.fail(r, ErrorBadRequest)
 	}
 	return c.verifySubscription(r, req.Token, req.Channel, req.SizeVT(), func(t *auth.Subscription) loop.Wait {
 		if c.Find(req.Channel) == nil { // it ended meanwhile
 			return c.fail(r, ErrorBadRequest)
 		}
-		known := c.detail(req.Channel).info
-		if c.setDetail(req.Channel, detail{info: t.Info, expireAt: t.ExpireAt}); !bytes.Equal(known, t.Info) {
-			c.showPresence(req.Channel)
-		}
-		r.SubRefresh = &protocol.SubRefreshResult{}
-		r.SubRefresh.Expires, r.SubRefresh.Ttl = c.lifetime(t.ExpireAt)
-		c.answer(r)
-		c.wakeSession()
+		c.subRefreshed(r, req.Channel, t.Info, t.ExpireAt)
 		return nil
 	})
+}
+
+// subRefreshed notes how long a subscription lasts, and with which info, and answers the command.
+func (c clientConn) subRefreshed(r *protocol.Reply, name string, info []byte, expireAt int64) {
+	c.prolong(name, info, expireAt)
+	r.SubRefresh = &protocol.SubRefreshResult{}
+	r.SubRefresh.Expires, r.SubRefresh.Ttl = c.lifetime(expireAt)
+	c.answer(r)
+}
+
+// prolong notes how long a subscription lasts, and with which info.
+func (c clientConn) prolong(name string, info []byte, expireAt int64) {
+	known := c.detail(name)
+	if known.cancel != nil {
+		known.cancel()
+	}
+	if c.setDetail(name, detail{info: info, expireAt: expireAt}); !bytes.Equal(known.info, info) {
+		c.showPresence(name)
+	}
+	c.wakeSession()
 }
 
 // verifySubscription verifies a token for a channel, and continues with then if it is valid. An
@@ -395,6 +457,15 @@ func (ses *session) setDetail(channel string, d detail) {
 	ses.details[channel] = &d
 }
 
+// setInfo notes what others see of the client.
+func (c clientConn) setInfo(info []byte) {
+	c.Info = info
+	if c.hooked != nil {
+		c.hooked.Is(c.User, info, c.hooked.Who().Meta)
+	}
+	c.showPresence("")
+}
+
 // setExpiry notes until when the connection may stay.
 func (ses *session) setExpiry(at int64) { ses.ExpireAt = at }
 
@@ -413,5 +484,5 @@ func (c clientConn) onlyConnects(p []byte) loop.Wait {
 		c.Close(loop.ReasonBadCommand)
 		return nil
 	}
-	return c.connect(0, req)
+	return c.connect(0, req, p)
 }

@@ -1,6 +1,7 @@
 package centrifugo
 
 import (
+	"iter"
 	"log/slog"
 	"slices"
 	"time"
@@ -8,6 +9,8 @@ import (
 	"sluice/gateway/access"
 	"sluice/gateway/channel"
 	"sluice/gateway/frame"
+	"sluice/gateway/hook"
+	"sluice/gateway/hook/client"
 	"sluice/gateway/loop"
 	"sluice/gateway/presence"
 	"sluice/gateway/route"
@@ -23,7 +26,8 @@ type Config struct {
 	Policy       *access.Policy
 	Presence     *presence.Table
 	Verifiers    *access.Verifiers
-	Version      string // the program's name and version
+	Hooks        *hook.Set // nil for none
+	Version      string    // the program's name and version
 	Loops        int
 	MaxMessage   int           // bytes
 	MaxPending   int           // bytes that may wait for one connection
@@ -53,9 +57,12 @@ func New(cfg Config) route.Registration {
 // pushFormat is what is sent in event streams of the protocol.
 var pushFormat = Format{Uni: true, Framing: wire.SSE}
 
-// newClient returns what a new client speaks, and its identity with its session.
-func (p *Protocol) newClient(f Format) (*loop.Variant, *loop.Identity) {
+// newClient returns what a new client speaks, and its identity with its session. header is that of its request.
+func (p *Protocol) newClient(f Format, header iter.Seq2[string, string]) (*loop.Variant, *loop.Identity) {
 	ses := &session{format: f}
+	if p.Hooks != nil {
+		ses.hooked = &hooked{Client: client.New(p.Hooks.Collect(header))}
+	}
 	ses.ID, ses.State = loop.NewClientID(), ses
 	i := slices.IndexFunc(p.variants, func(v *loop.Variant) bool { return v.Framing == loop.Framing(f) })
 	return p.variants[i], &ses.Identity
@@ -84,6 +91,7 @@ var disconnects = [loop.ReasonCount]*protocol.Disconnect{
 	loop.ReasonChannelLimit:   DisconnectChannelLimit,
 	loop.ReasonInsufficient:   DisconnectInsufficientState,
 	loop.ReasonDisconnected:   DisconnectForceNoReconnect,
+	loop.ReasonHook:           DisconnectServerError, // where the hook does not say another one
 }
 
 // Open implements loop.Protocol. A unidirectional client may have connected with its request.
@@ -91,7 +99,13 @@ func (p *Protocol) Open(conn *loop.Conn, a *loop.Arrival) loop.Wait {
 	c := p.Client(conn)
 	c.begun = c.Loop().Now()
 	c.wakeSession()
+	if c.hooked != nil {
+		c.hooked.Arrived(conn, a, c.format.kind())
+	}
 	if connect, ok := a.Start.([]byte); ok {
+		if c.hooked != nil {
+			c.hooked.request = connect
+		}
 		return c.onlyConnects(connect)
 	}
 	return nil

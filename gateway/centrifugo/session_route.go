@@ -52,7 +52,7 @@ func (p *Protocol) parse(h *loop.Hello, req *route.Request, _ string) (route.Lat
 	if f.Uni && f.Encoding != JSON {
 		return nil, rejectUniFormat
 	}
-	h.Variant, h.Identity = p.newClient(f)
+	h.Variant, h.Identity = p.newClient(f, req.Header())
 	if f.Uni && values.Has(connectParameter) {
 		h.Start = []byte(values.Get(connectParameter))
 	}
@@ -88,7 +88,7 @@ func (p *Protocol) parseStream(h *loop.Hello, r *http.Request) (route.Later, *ro
 	if _, err := DecodeConnect(connect); err != nil {
 		return nil, rejectConnect
 	}
-	h.Variant, h.Identity = p.newClient(pushFormat)
+	h.Variant, h.Identity = p.newClient(pushFormat, route.Fields(r.Header))
 	h.Start = connect
 	return nil, nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"sluice/gateway/channel"
+	"sluice/gateway/hook/client"
 	"sluice/gateway/loop"
 	"sluice/gateway/saved"
 
@@ -13,8 +14,12 @@ import (
 
 // savedVersion is that of what Save appends: a byte with the variant's index and the bits below, the
 // identity, the session's age, the disconnect, and for each subscription a byte with its bits and
-// its detail.
-const savedVersion = 1
+// its detail. With savedHooked there follow what hooks are sent of the client, and what it has connected with if it is not
+// connected yet.
+const (
+	savedVersion = 1
+	savedHooked  = 2
+)
 
 const (
 	savedVariant                     byte = 1<<2 - 1
@@ -33,7 +38,11 @@ func (p *Protocol) Save(dst []byte, conn *loop.Conn) []byte {
 	if c.disconnect != nil {
 		head |= savedDisconnect
 	}
-	dst = loop.AppendIdentity(append(dst, savedVersion, head), &c.session.Identity)
+	version := byte(savedVersion)
+	if c.hooked != nil {
+		version = savedHooked
+	}
+	dst = loop.AppendIdentity(append(dst, version, head), &c.session.Identity)
 	dst = binary.AppendUvarint(dst, uint64(c.Loop().Now()-c.begun))
 	if d := c.disconnect; d != nil {
 		dst = saved.AppendBytes(binary.AppendUvarint(dst, uint64(d.Code)), d.Reason)
@@ -50,6 +59,9 @@ func (p *Protocol) Save(dst []byte, conn *loop.Conn) []byte {
 	}
 	if f != nil {
 		dst = c.saveSubscription(dst, catching, f)
+	}
+	if c.hooked != nil {
+		dst = saved.AppendBytes(c.hooked.Append(dst), c.hooked.request)
 	}
 	return dst
 }
@@ -69,11 +81,21 @@ func (c clientConn) saveSubscription(dst []byte, name string, f channel.Format) 
 }
 
 // Taken implements loop.Protocol: who is there is shown, and not announced.
-func (p *Protocol) Taken(conn *loop.Conn) { p.Client(conn).showPresence("") }
+func (p *Protocol) Taken(conn *loop.Conn) {
+	c := p.Client(conn)
+	if c.hooked != nil {
+		c.hooked.Taken(conn, c.format.kind())
+	}
+	c.showPresence("")
+}
 
 // Load implements loop.Protocol.
 func (p *Protocol) Load(l *loop.Loop, b []byte) (loop.Saved, error) {
-	r := saved.Read("a connection", b, savedVersion)
+	version := byte(savedVersion)
+	if len(b) > 0 && b[0] == savedHooked {
+		version = savedHooked
+	}
+	r := saved.Read("a connection", b, version)
 	head := r.Byte()
 	if head >= savedDisconnect<<1 {
 		r.Fail()
@@ -98,6 +120,14 @@ func (p *Protocol) Load(l *loop.Loop, b []byte) (loop.Saved, error) {
 			name := string(r.Bytes())
 			ses.setDetail(name, detail{info: r.Bytes(), expireAt: r.Int()})
 		}
+	}
+	switch {
+	case version == savedHooked:
+		if h := (&hooked{client.Read(r), r.Bytes()}); p.Hooks != nil { // else this process has none
+			ses.hooked = h
+		}
+	case p.Hooks != nil: // the other process had none
+		ses.hooked = &hooked{Client: client.New(nil)}
 	}
 	return s, r.End()
 }

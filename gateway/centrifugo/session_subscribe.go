@@ -7,6 +7,7 @@ import (
 	"sluice/gateway/access/auth"
 	"sluice/gateway/access/namespace"
 	"sluice/gateway/channel"
+	"sluice/gateway/hook"
 	"sluice/gateway/loop"
 
 	"github.com/centrifugal/protocol"
@@ -28,6 +29,11 @@ const (
 	refPresent
 	// refAnnounced: the channel was told of the join.
 	refAnnounced
+	// refOverridden: a hook has overridden options of the namespace. Then refShows and refAnnounces say whether the client is
+	// to be in the presence table, and whether its join and leave are announced.
+	refOverridden
+	refShows
+	refAnnounces
 )
 
 // subscription is one that is settled and has not begun: nothing may happen to its
@@ -49,6 +55,7 @@ type wish struct {
 	since                               channel.Ask
 	detail                              detail
 	server                              bool
+	by                                  *hook.SubscribeOptions // what a hook says of it; nil for nothing
 }
 
 func wishOf(req *protocol.SubscribeRequest) wish {
@@ -105,6 +112,11 @@ func (c clientConn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest)
 	w.whole = req.Flag&FlagRejectUnrecovered != 0
 	policy := c.protocol.Policy
 	reads, noKey := policy.Reads(req.Token)
+	if noKey == nil && !reads {
+		if h := c.subscribeHook(o, req.Channel); h != nil {
+			return c.askToSubscribe(h, r.Id, req, o, w)
+		}
+	}
 	switch {
 	case noKey != nil, !reads && !policy.MaySubscribe(o, req.Channel, c.User):
 		return c.fail(r, ErrorPermissionDenied)
@@ -208,7 +220,13 @@ func (c clientConn) settleSubscription(name string, o *namespace.Options, w wish
 	recovers := o.HistorySize > 0 && o.Recovers(c.User, w.recovers)
 	s.result.Recoverable = recovers
 	s.result.Positioned = recovers || o.HistorySize > 0 && o.Positions(c.User, w.positions)
-	s.result.Expires, s.result.Ttl = c.lifetime(w.detail.expireAt)
+	if c.subRefreshHook(name) == nil {
+		s.result.Expires, s.result.Ttl = c.lifetime(w.detail.expireAt)
+	}
+	if w.by != nil {
+		s.result.Data = Raw(f.Encoding, w.by.Data)
+		s.flags |= overridden(o)
+	}
 	cache := recovers && o.ForceRecoveryMode == namespace.Cache
 	most := channel.Bounds{Count: recoverMax, Bytes: max(min(c.protocol.MaxPending/2, room), 1)}
 	kept, live := g.Collect(w.ask(o, c.User), most, l.Time().UnixMilli())
@@ -278,16 +296,23 @@ func (c clientConn) begin(s *subscription) {
 func (p *Protocol) Joined(conn *loop.Conn, r *loop.Ref) {
 	name := r.Channel()
 	o := p.Policy.Options(name)
-	if o == nil || !o.Presence && !o.JoinLeave {
+	if o == nil {
 		return
 	}
-	c, flags := p.Client(conn), r.Flags()
+	flags, present, announced := r.Flags(), o.Presence, o.JoinLeave
+	if *flags&refOverridden != 0 {
+		present, announced = *flags&refShows != 0, *flags&refAnnounces != 0
+	}
+	if !present && !announced {
+		return
+	}
+	c := p.Client(conn)
 	info := c.who(name)
-	if o.Presence {
+	if present {
 		*flags |= refPresent
 		p.Presence.Add(name, c.ID(), info)
 	}
-	if o.JoinLeave {
+	if announced {
 		*flags |= refAnnounced
 		c.announcer().announce(c.Loop(), channel.KindJoin, r.Group().Log().Channel(), info)
 	}
@@ -338,6 +363,9 @@ func (c clientConn) drop(name string, why loop.Reason, push *protocol.Unsubscrib
 	for i := range c.Refs() {
 		if r := c.Ref(i); r.Channel() == name {
 			c.Drop(i, why)
+			if d := c.details[name]; d != nil && d.cancel != nil {
+				d.cancel()
+			}
 			delete(c.details, name)
 			if push != nil {
 				c.tell(&protocol.Push{Channel: name, Unsubscribe: push})
@@ -354,9 +382,8 @@ type serverWish struct {
 	o    *namespace.Options
 }
 
-// serverWishes returns the subscriptions that a connection's token names. Where one of them is at
-// fault the connection ends, because nobody could be told: false.
-func (c clientConn) serverWishes(granted *auth.Connection, asked map[string]wish) (all []serverWish, ok bool) {
+// serverWishes returns the subscriptions that a connection's token or a hook names, or what is wrong with them.
+func (c clientConn) serverWishes(granted *hook.ConnectResult, asked map[string]wish) (all []serverWish, _ *protocol.Error) {
 	names := slices.Clone(granted.Channels)
 	for name := range granted.Subs {
 		if !slices.Contains(names, name) {
@@ -364,24 +391,24 @@ func (c clientConn) serverWishes(granted *auth.Connection, asked map[string]wish
 		}
 	}
 	if len(names) > sessionChannelsMax {
-		c.Close(loop.ReasonChannelLimit)
-		return nil, false
+		return nil, ErrorLimitExceeded
 	}
 	for _, name := range names {
 		o, err := c.optionsOf(name)
 		if err != nil {
-			c.rejected("it names a channel that is malformed or in an unknown namespace")
-			c.Close(loop.ReasonInvalidToken)
-			return nil, false
+			return nil, err
 		}
 		w, ok := asked[name]
 		if !ok {
 			w = wish{recovers: true, positions: true}
 		}
-		w.server, w.detail.info = true, granted.Subs[name].Info
+		w.server = true
+		if by, ok := granted.Subs[name]; ok {
+			o = w.decided(o, &by)
+		}
 		all = append(all, serverWish{w, name, o})
 	}
-	return all, true
+	return all, nil
 }
 
 // serverSubscriptions settles the subscriptions that a connection's token names. Where one

@@ -22,9 +22,20 @@ func (c clientConn) wakeSession() {
 	} else {
 		c.Loop().WakeAt(c.Conn, c.begun+staleSeconds)
 	}
-	c.WakeAtTime(c.endsAt(c.ExpireAt))
-	for _, d := range c.details {
-		c.WakeAtTime(c.endsAt(d.expireAt))
+	switch {
+	case !c.serverRefreshes():
+		c.WakeAtTime(c.endsAt(c.ExpireAt))
+	case !c.hooked.Refreshing():
+		c.WakeAtTime(c.ExpireAt)
+	}
+	for name, d := range c.details {
+		switch {
+		case d.expireAt == 0 || d.cancel != nil:
+		case c.subRefreshHook(name) != nil:
+			c.WakeAtTime(d.expireAt)
+		default:
+			c.WakeAtTime(c.endsAt(d.expireAt))
+		}
 	}
 }
 
@@ -40,11 +51,22 @@ func (ses *session) endsAt(expireAt int64) int64 {
 // expireSession does what a client's times ask for.
 func (c clientConn) expireSession() {
 	l := c.Loop()
-	if c.Expired(c.endsAt(c.ExpireAt)) {
-		return
-	}
 	now := l.Time().Unix()
+	switch {
+	case !c.serverRefreshes():
+		if c.Expired(c.endsAt(c.ExpireAt)) {
+			return
+		}
+	case c.Identified() && c.ExpireAt > 0 && now >= c.ExpireAt:
+		c.askToRefresh()
+	}
 	for name, d := range c.details {
+		if h := c.subRefreshHook(name); h != nil {
+			if d.cancel == nil && d.expireAt > 0 && now >= d.expireAt {
+				c.goesOn(h, name, d)
+			}
+			continue
+		}
 		if at := c.endsAt(d.expireAt); at > 0 && now >= at {
 			c.unsubscribe(name, UnsubscribeExpired)
 		}

@@ -139,6 +139,11 @@ func (w *doing) Size() int { return w.Wait.Size() + cap(w.piece) }
 
 // Again implements loop.Wait.
 func (w *doing) Again(c *loop.Conn) (frame.Message, bool) {
+	if p, ok := w.Wait.(*loop.Publishing); ok {
+		if _, ok = p.Again(c); !ok { // it may have been published
+			return frame.Message{}, false
+		}
+	}
 	return frame.Message{Op: clientOf(c).format.op(), Payload: slices.Clone(w.piece)}, !w.ended
 }
 
@@ -235,6 +240,9 @@ func (r refusal) Error() string { return r.fault.Message }
 
 // MayPublish implements loop.Publisher: the permission may have gone meanwhile.
 func (p *publication) MayPublish(c *loop.Conn, channel string) error {
+	if p.protocol.Client(c).publishHook(channel) != nil {
+		return nil // it has allowed it
+	}
 	if err := p.protocol.Client(c).may(namespace.Publish, channel); err != nil {
 		return refusal{err}
 	}

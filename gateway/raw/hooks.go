@@ -54,7 +54,7 @@ func stateOf(c *loop.Conn) *state {
 // may have its channel.
 func (r *rawClient) prepare(h *loop.Hello, granted bool) (decides bool) {
 	p := r.protocol
-	if p.Hooks == nil || p.Policy.Insecure() {
+	if !p.hooked {
 		return false
 	}
 	o := &opening{rawStart: r.rawStart, connect: p.Hooks.Connect != nil && h.Identity == nil, granted: granted, resumes: r.resumes, headers: r.headers}
@@ -82,7 +82,8 @@ func (p *Protocol) kindOf(c *loop.Conn) client.Kind {
 
 // know begins to keep a client for hooks, and what they decide about it.
 func (p *Protocol) know(c *loop.Conn, a *loop.Arrival, o *opening) loop.Wait {
-	s := &state{Client: client.New(c, a, p.kindOf(c), o.headers), opening: o}
+	s := &state{Client: client.New(o.headers), opening: o}
+	s.Arrived(c, a, p.kindOf(c))
 	c.Identity().State = s
 	o.headers, o.cors = nil, a.RefusalHeader
 	return p.open(c, s)
@@ -104,7 +105,7 @@ func (p *Protocol) open(c *loop.Conn, s *state) loop.Wait {
 	case o.settled:
 		identifyRaw(c)
 		return p.begin(c, o.rawStart)
-	case !o.connect:
+	case !o.connect || p.Hooks.Connect == nil: // it may have been there in another process
 		return p.askToSubscribe(c, s, o.granted)
 	}
 	q := &hook.ConnectRequest{Client: s.Who(), Channels: []string{o.channel}}
@@ -136,7 +137,7 @@ func (p *Protocol) askToSubscribe(c *loop.Conn, s *state, granted bool) loop.Wai
 		return p.decided(c, s, granted)
 	}
 	q := &hook.SubscribeRequest{Client: s.Who(), Channel: s.opening.channel}
-	return client.Ask(c, p.Logger, s.Client, hook.Pick(p.Hooks.Subscribe, name), q, loop.Question{}, func(r *hook.SubscribeResult, err error) loop.Wait {
+	return client.Ask(c, p.Logger, s.Client, client.Pick(p.Hooks.Subscribe, name), q, loop.Question{}, func(r *hook.SubscribeResult, err error) loop.Wait {
 		if err != nil {
 			return p.refuse(c, s, err)
 		}
@@ -174,6 +175,7 @@ func (p *Protocol) decided(c *loop.Conn, s *state, granted bool) loop.Wait {
 		c.ListenFromNow()
 	}
 	identifyRaw(c)
+	c.WakeAtTime(s.until)
 	return p.begin(c, start)
 }
 

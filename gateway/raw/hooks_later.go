@@ -18,12 +18,12 @@ import (
 
 // publishHook returns the hook that decides about what clients publish in a channel, nil for none.
 func (p *Protocol) publishHook(name string) hook.Hook[*hook.PublishRequest, hook.PublishResult] {
-	if p.Hooks == nil || len(p.Hooks.Publish) == 0 {
+	if !p.hooked {
 		return nil
 	}
 	if o := p.Policy.Options(name); o != nil {
 		if which, asks := p.Policy.AsksToPublish(o); asks {
-			return hook.Pick(p.Hooks.Publish, which)
+			return client.Pick(p.Hooks.Publish, which)
 		}
 	}
 	return nil
@@ -75,7 +75,7 @@ func appendError(dst []byte, e *hook.Error) []byte {
 func (p *Protocol) subRefresh(name string) hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult] {
 	if o := p.Policy.Options(name); o != nil {
 		if which, asks := p.Policy.AsksToSubRefresh(o); asks {
-			return hook.Pick(p.Hooks.SubRefresh, which)
+			return client.Pick(p.Hooks.SubRefresh, which)
 		}
 	}
 	return nil

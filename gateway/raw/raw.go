@@ -45,7 +45,8 @@ type Config struct {
 
 // Protocol is raw WebSocket and SSE.
 type Protocol struct {
-	Config
+	Config                       // its Hooks are not nil
+	hooked                  bool // there are any
 	webSocket, stream, echo *loop.Variant
 }
 
@@ -54,7 +55,10 @@ type echoProtocol struct{ *Protocol }
 
 // New returns the protocol, with echo.
 func New(cfg Config) route.Registration {
-	p := &Protocol{Config: cfg}
+	p := &Protocol{Config: cfg, hooked: cfg.Hooks != nil}
+	if !p.hooked {
+		p.Hooks = new(hook.Set)
+	}
 	p.webSocket = &loop.Variant{Name: "websocket", Protocol: p, Framing: wire.WebSocket}
 	p.stream = &loop.Variant{Name: "event_stream", Protocol: p, Framing: wire.SSE}
 	p.echo = &loop.Variant{Name: "echo", Protocol: echoProtocol{p}, Framing: wire.WebSocket}

@@ -131,11 +131,11 @@ func (p *Protocol) Load(_ *loop.Loop, b []byte) (s loop.Saved, err error) {
 		st := &state{Client: client.Read(r), until: r.Int(), opening: readOpening(r, f)}
 		s.Identity.State, s.Identified = st, st.opening == nil
 	}
-	if p.Hooks != nil && version == savedVersion { // the other process had none
+	if p.hooked && version == savedVersion { // the other process had none
 		if s.Identity == nil {
 			s.Identity = &loop.Identity{ID: loop.NewClientID()}
 		}
-		s.Identity.State = &state{Client: client.Unknown()}
+		s.Identity.State = &state{Client: client.New(nil)}
 	}
 	return s, r.End()
 }

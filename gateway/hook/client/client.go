@@ -7,6 +7,7 @@ package client
 
 import (
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 
 	"sluice/gateway/hook"
@@ -26,15 +27,16 @@ type Client struct {
 // Kind is how a client is connected, in Centrifugo's words. See hook.Identity.
 type Kind struct{ Transport, Protocol, Encoding string }
 
-// New returns the client of a connection that has arrived with an Identity, of which the hooks want these fields of the header.
-func New(c *loop.Conn, a *loop.Arrival, kind Kind, headers hook.Header) *Client {
-	x := &Client{who: &hook.Identity{Headers: headers, Peer: a.Client}}
-	if a.Secure != nil {
+// New returns a client of whose request the hooks want these fields of the header. Arrived or Taken completes it.
+func New(headers hook.Header) *Client { return &Client{who: &hook.Identity{Headers: headers}} }
+
+// Arrived completes a client whose connection has arrived, with an Identity.
+func (x *Client) Arrived(c *loop.Conn, a *loop.Arrival, kind Kind) {
+	if x.who.Peer = a.Client; a.Secure != nil {
 		t := a.Secure.ConnectionState()
 		x.who.TLS = &hook.TLS{Version: t.Version, CipherSuite: t.CipherSuite, ServerName: t.ServerName, Certificates: t.PeerCertificates}
 	}
 	x.complete(c.Identity(), kind)
-	return x
 }
 
 // complete fills in what is not saved. The client must not be known to a hook yet.
@@ -79,6 +81,23 @@ func (x *Client) size() int {
 
 // questionBytes are those of a request, of a place in the hook's line, and of what continues with the answer.
 const questionBytes = 512
+
+// Pick returns the hook with a name, one that fails if there is none.
+func Pick[Q hook.Request, A any](hooks map[string]hook.Hook[Q, A], name string) hook.Hook[Q, A] {
+	if h := hook.Pick(hooks, name); h != nil {
+		return h
+	}
+	return missing[Q, A](name)
+}
+
+// missing is a hook that a namespace selects and that does not exist.
+type missing[Q hook.Request, A any] string
+
+// Ask implements hook.Hook.
+func (m missing[Q, A]) Ask(_ Q, answer func(*A, error)) (cancel func()) {
+	answer(nil, fmt.Errorf("a namespace selects the hook %q, which does not exist", string(m)))
+	return func() {}
+}
 
 // Ask asks a hook about what a client wants, which waits for that.
 func Ask[Q hook.Request, A any](c *loop.Conn, log *slog.Logger, x *Client, h hook.Hook[Q, A], q Q, question loop.Question, then func(*A, error) loop.Wait) loop.Wait {
@@ -173,7 +192,7 @@ func (x *Client) Append(dst []byte) []byte {
 
 // Read reads what Append has written. Taken completes it.
 func Read(r *saved.Reader) *Client {
-	x := &Client{who: new(hook.Identity)}
+	x := New(nil)
 	bits := r.Byte()
 	if bits >= savedMeta<<1 {
 		r.Fail()
@@ -185,10 +204,7 @@ func Read(r *saved.Reader) *Client {
 	return x
 }
 
-// Unknown returns a client whose request is not known: that came to a process without hooks. Taken completes it.
-func Unknown() *Client { return &Client{who: new(hook.Identity)} }
-
-// Taken completes a client that another process has saved, before hooks are asked about it.
+// Taken completes a client that another process has saved, or had no hooks for, before hooks are asked about it.
 func (x *Client) Taken(c *loop.Conn, kind Kind) {
 	x.complete(c.Identity(), kind)
 	x.who.Peer = c.From()

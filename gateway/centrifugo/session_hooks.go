@@ -1,0 +1,326 @@
+package centrifugo
+
+import (
+	"maps"
+	"slices"
+	"unicode/utf8"
+
+	"sluice/gateway/access/namespace"
+	"sluice/gateway/hook"
+	"sluice/gateway/hook/client"
+	"sluice/gateway/loop"
+
+	"github.com/centrifugal/protocol"
+	"github.com/gobwas/ws"
+)
+
+// What hooks decide about clients of the protocol: in the order of Centrifugo, and with its outcomes. A command that asks
+// one waits, with the commands behind it, so a client's publications keep their order.
+
+// hooked is what hooks are sent of a client.
+type hooked struct {
+	*client.Client
+	request []byte // what a unidirectional client has connected with, until it is connected; nil for one that sends that
+}
+
+// kind returns how a client is connected, for hooks.
+func (f Format) kind() client.Kind {
+	k := client.Kind{Transport: "websocket", Protocol: f.String(), Encoding: "json"}
+	switch {
+	case f == pushFormat:
+		k.Transport = "uni_sse"
+	case f.Uni:
+		k.Transport = "uni_websocket"
+	}
+	if f.Encoding == Protobuf {
+		k.Encoding = "binary"
+	}
+	return k
+}
+
+// in notes who the client is now that it is connected.
+func (h *hooked) in(granted *hook.ConnectResult, byHook bool) {
+	h.request = nil
+	if h.Is(granted.User, granted.Info, granted.Meta); byHook {
+		h.Accepted()
+	}
+}
+
+// Opening implements loop.Opener.
+func (p *Protocol) Opening(conn *loop.Conn) bool {
+	c := p.Client(conn)
+	return c.hooked != nil && c.hooked.request != nil && !c.Identified()
+}
+
+// OpenAgain implements loop.Opener.
+func (p *Protocol) OpenAgain(conn *loop.Conn) loop.Wait {
+	c := p.Client(conn)
+	return c.onlyConnects(c.hooked.request)
+}
+
+// askToConnect asks a hook whether a client without a token may connect, and as whom.
+func (c clientConn) askToConnect(id uint32, req *protocol.ConnectRequest, message []byte) loop.Wait {
+	wishes := wishesOf(req)
+	q := &hook.ConnectRequest{Client: c.hooked.Who(), Data: req.Data, Name: req.Name, Version: req.Version, Channels: slices.Sorted(maps.Keys(req.Subs))}
+	question := loop.Question{Size: len(q.Data) + len(q.Name) + len(q.Version)}
+	for _, name := range q.Channels {
+		question.Size += 2*len(name) + wishBytes
+	}
+	if c.format.Uni && c.hooked.request == nil {
+		question.Again.Op, question.Again.Payload = c.format.op(), slices.Clone(message)
+		question.Size += len(message)
+	}
+	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Hooks.Connect, q, question, func(granted *hook.ConnectResult, err error) loop.Wait {
+		r := &protocol.Reply{Id: id}
+		if err != nil {
+			return c.refused(r, err)
+		}
+		if granted == nil { // it does not decide
+			granted = &hook.ConnectResult{}
+		}
+		return c.connected(r, granted, wishes, true)
+	})
+}
+
+// refused answers a client whose command a hook does not allow, or cannot decide about. A unidirectional client has no
+// command to answer.
+func (c clientConn) refused(r *protocol.Reply, err error) loop.Wait {
+	refusal := hook.Refuse(err, true)
+	switch e := refusal.Error; {
+	case refusal.Disconnect != nil:
+		c.disconnectFor(&protocol.Disconnect{Code: uint32(refusal.CloseCode), Reason: refusal.CloseText})
+	case c.format.Uni:
+		c.disconnectFor(disconnectOf(e.Code))
+	default:
+		return c.fail(r, &protocol.Error{Code: e.Code, Message: e.Message, Temporary: e.Temporary})
+	}
+	return nil
+}
+
+// disconnectOf returns with what a unidirectional client is closed for an error, as Centrifugo does.
+func disconnectOf(code uint32) *protocol.Disconnect {
+	switch code {
+	case ErrorTokenExpired.Code, ErrorExpired.Code:
+		return DisconnectExpired
+	case ErrorTooManyRequests.Code:
+		return DisconnectTooManyRequests
+	case ErrorPermissionDenied.Code:
+		return DisconnectPermissionDenied
+	}
+	return DisconnectServerError
+}
+
+// disconnectFor closes the connection as a hook says.
+func (c clientConn) disconnectFor(d *protocol.Disconnect) {
+	c.disconnect = d
+	c.Close(loop.ReasonHook)
+}
+
+// subscribeHook returns the hook that decides who may subscribe to a channel without a token, nil for none.
+func (c clientConn) subscribeHook(o *namespace.Options, name string) hook.Hook[*hook.SubscribeRequest, hook.SubscribeResult] {
+	if c.hooked == nil {
+		return nil
+	}
+	if which, asks := c.protocol.Policy.AsksToSubscribe(o, name); asks {
+		return client.Pick(c.protocol.Hooks.Subscribe, which)
+	}
+	return nil
+}
+
+// askToSubscribe asks a hook whether a client may subscribe. What the client itself asks for does not add to the options then.
+func (c clientConn) askToSubscribe(h hook.Hook[*hook.SubscribeRequest, hook.SubscribeResult], id uint32, req *protocol.SubscribeRequest, o *namespace.Options, w wish) loop.Wait {
+	name := req.Channel
+	w.recovers, w.positions, w.joins = false, false, false
+	q := &hook.SubscribeRequest{Client: c.hooked.Who(), Channel: name, Data: req.Data}
+	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, h, q, loop.Question{Size: len(name) + len(q.Data)}, func(granted *hook.SubscribeResult, err error) loop.Wait {
+		r := &protocol.Reply{Id: id}
+		if err != nil {
+			return c.refused(r, err)
+		}
+		if err := c.mayJoin(name); err != nil { // the API may have subscribed it meanwhile
+			return c.fail(r, err)
+		}
+		if granted != nil {
+			o = w.decided(o, &hook.SubscribeOptions{ExpireAt: granted.ExpireAt, Info: granted.Info, Data: granted.Data, Override: granted.Override})
+		}
+		return c.join(r, name, o, w)
+	})
+}
+
+// decided takes what a hook says of a subscription, and returns the channel's options for it.
+func (w *wish) decided(o *namespace.Options, by *hook.SubscribeOptions) *namespace.Options {
+	w.detail.info, w.detail.expireAt = by.Info, by.ExpireAt
+	if w.recover = w.recover || by.CacheRecover && o.ForceRecoveryMode == namespace.Cache; by.Data == nil && by.Override == (hook.Override{}) {
+		return o
+	}
+	w.by = by
+	own := *o
+	for _, x := range []struct {
+		by *bool
+		to *bool
+	}{
+		{by.Override.Presence, &own.Presence}, {by.Override.JoinLeave, &own.JoinLeave}, {by.Override.ForceRecovery, &own.ForceRecovery},
+		{by.Override.ForcePositioning, &own.ForcePositioning}, {by.Override.ForcePushJoinLeave, &own.ForcePushJoinLeave},
+	} {
+		if x.by != nil {
+			*x.to = *x.by
+		}
+	}
+	return &own
+}
+
+// overridden returns the bits of a subscription whose options may not be those of its namespace.
+func overridden(o *namespace.Options) uint8 {
+	bits := refOverridden
+	if o.Presence {
+		bits |= refShows
+	}
+	if o.JoinLeave {
+		bits |= refAnnounces
+	}
+	return bits
+}
+
+// publishHook returns the hook that decides about what clients publish in a channel, nil for none.
+func (c clientConn) publishHook(name string) hook.Hook[*hook.PublishRequest, hook.PublishResult] {
+	if c.hooked == nil || len(c.protocol.Hooks.Publish) == 0 {
+		return nil
+	}
+	if o, err := c.optionsOf(name); err == nil {
+		if which, asks := c.protocol.Policy.AsksToPublish(o); asks {
+			return client.Pick(c.protocol.Hooks.Publish, which)
+		}
+	}
+	return nil
+}
+
+// askToPublish asks a hook about a publication, in place of the permissions.
+func (c clientConn) askToPublish(h hook.Hook[*hook.PublishRequest, hook.PublishResult], id uint32, req *protocol.PublishRequest) loop.Wait {
+	d := loop.Decided{Name: req.Channel, Payload: req.Data, Binary: !utf8.Valid(req.Data)}
+	q := &hook.PublishRequest{Client: c.hooked.Who(), Channel: d.Name, Data: d.Payload}
+	question := loop.Question{Size: len(d.Name) + len(d.Payload), Others: true}
+	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, h, q, question, func(r *hook.PublishResult, err error) loop.Wait {
+		if err != nil {
+			return c.refused(&protocol.Reply{Id: id}, err)
+		}
+		var tags map[string]string
+		if r != nil {
+			if d.Passing, tags = r.SkipHistory, r.Tags; r.Data != nil {
+				d.Payload, d.Binary = r.Data, !utf8.Valid(r.Data)
+			}
+		}
+		return c.publish(id, d, tags)
+	})
+}
+
+// rpc has a hook answer a request.
+func (c clientConn) rpc(r *protocol.Reply, req *protocol.RPCRequest) loop.Wait {
+	if c.hooked == nil || c.protocol.Hooks.RPC == nil {
+		return c.fail(r, ErrorNotAvailable)
+	}
+	q := &hook.RPCRequest{Client: c.hooked.Who(), Method: req.Method, Data: req.Data}
+	id := r.Id
+	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Hooks.RPC, q, loop.Question{Size: len(q.Method) + len(q.Data)}, func(a *hook.RPCResult, err error) loop.Wait {
+		r := &protocol.Reply{Id: id}
+		if err != nil {
+			return c.refused(r, err)
+		}
+		if r.Rpc = new(protocol.RPCResult); a != nil {
+			r.Rpc.Data = Raw(c.format.Encoding, a.Data)
+		}
+		c.answer(r)
+		return nil
+	})
+}
+
+// serverRefreshes reports whether a hook is asked whether connections that expire may stay, and not their clients for a token.
+func (c clientConn) serverRefreshes() bool { return c.hooked != nil && c.protocol.Hooks.Refresh != nil }
+
+// askToRefresh asks whether a connection may stay whose time is over.
+func (c clientConn) askToRefresh() {
+	c.hooked.Refresh(c.Conn, c.protocol.Logger, c.protocol.Hooks.Refresh, func(at int64, info []byte, expired bool) {
+		if expired {
+			c.Close(loop.ReasonExpired)
+			return
+		}
+		if c.setExpiry(at); info != nil {
+			c.setInfo(info)
+		}
+		c.wakeSession()
+	})
+}
+
+// subRefreshHook returns the hook that is asked whether subscriptions to a channel may go on, nil for none.
+func (c clientConn) subRefreshHook(name string) hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult] {
+	if c.hooked == nil || len(c.protocol.Hooks.SubRefresh) == 0 {
+		return nil
+	}
+	if o := c.protocol.Policy.Options(name); o != nil {
+		if which, asks := c.protocol.Policy.AsksToSubRefresh(o); asks {
+			return client.Pick(c.protocol.Hooks.SubRefresh, which)
+		}
+	}
+	return nil
+}
+
+// goesOn asks whether a subscription may go on whose time is over.
+func (c clientConn) goesOn(h hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult], name string, d *detail) {
+	d.cancel = c.hooked.SubRefresh(c.Conn, c.protocol.Logger, h, name, func(at int64, info []byte, expired bool) {
+		d.cancel = nil
+		r := c.Find(name)
+		switch {
+		case r == nil:
+		case !expired:
+			if info == nil {
+				info = d.info
+			}
+			c.prolong(name, info, at)
+		case *r.Flags()&refServer != 0:
+			c.disconnect = DisconnectSubExpired
+			c.Close(loop.ReasonExpired)
+		default:
+			c.unsubscribe(name, UnsubscribeExpired)
+		}
+	})
+}
+
+// askToSubRefresh answers a client that asks, without a token, for its subscription to go on.
+func (c clientConn) askToSubRefresh(h hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult], id uint32, name string) loop.Wait {
+	q := &hook.SubRefreshRequest{Client: c.hooked.Who(), Channel: name}
+	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, h, q, loop.Question{Size: len(name)}, func(a *hook.SubRefreshResult, err error) loop.Wait {
+		r := &protocol.Reply{Id: id}
+		at, expired := hook.SubRefresh(a, err, c.Loop().Time().Unix())
+		switch {
+		case err != nil:
+			return c.refused(r, err)
+		case c.Find(name) == nil: // it ended meanwhile
+			return c.fail(r, ErrorBadRequest)
+		case expired:
+			return c.fail(r, ErrorExpired)
+		}
+		info := a.Info
+		if info == nil {
+			info = c.detail(name).info
+		}
+		c.subRefreshed(r, name, info, at)
+		return nil
+	})
+}
+
+// Ended implements loop.Ender.
+func (p *Protocol) Ended(conn *loop.Conn) {
+	c := p.Client(conn)
+	if c.hooked == nil {
+		return
+	}
+	for _, d := range c.details {
+		if d.cancel != nil {
+			d.cancel()
+		}
+	}
+	code, text := p.CloseText(conn, conn.Reason())
+	if code == 0 {
+		code, text = ws.StatusCode(DisconnectConnectionClosed.Code), DisconnectConnectionClosed.Reason
+	}
+	c.hooked.Ended(conn, p.Hooks.Disconnect, code, text)
+}
