@@ -4,13 +4,18 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -174,5 +179,83 @@ func BenchmarkNetHTTP(b *testing.B) {
 			b.StopTimer()
 			client.CloseIdleConnections()
 		})
+	}
+}
+
+// BenchmarkStorm is 5,000 clients that connect at once, from 5 addresses, to a backend that takes
+// 20 ms and allows 100 calls at a time.
+func BenchmarkStorm(b *testing.B) {
+	var now, most atomic.Int32
+	backend := newBackend(b, func(w http.ResponseWriter, _ *http.Request) {
+		n := now.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		time.Sleep(20 * time.Millisecond)
+		now.Add(-1)
+		io.WriteString(w, `{"result":{"user":"u7"}}`)
+	})
+	e, err := New(Config{Endpoint: backend.URL, InFlight: 100})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer e.Close()
+	h := e.Connect()
+	defer h.Close()
+	const n = 5000
+	for range b.N {
+		done := make(chan error, n)
+		for i := range n {
+			who := *someone()
+			who.Peer = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i % 5)}), 1)
+			h.Ask(&hook.ConnectRequest{Client: &who}, func(_ *hook.ConnectResult, err error) { done <- err })
+		}
+		for range n {
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/storm")
+	b.ReportMetric(float64(most.Load()), "in-flight-max")
+}
+
+// BenchmarkHangingBackend is a backend that hangs for 2 s under 1,000 connects per second: how
+// long a client waits for being refused once the circuit breaker is open, and how many calls
+// wait and run at most.
+func BenchmarkHangingBackend(b *testing.B) {
+	backend := newBackend(b, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	for range b.N {
+		e, err := New(Config{Endpoint: backend.URL})
+		if err != nil {
+			b.Fatal(err)
+		}
+		h := e.Connect()
+		var mu sync.Mutex
+		var waits []time.Duration
+		var all sync.WaitGroup
+		queued := 0
+		tick := time.NewTicker(time.Millisecond)
+		for range 2000 {
+			<-tick.C
+			s, _ := h.Stats()
+			queued = max(queued, s.Queued)
+			start, open := time.Now(), s.Open
+			all.Add(1)
+			h.Ask(&hook.ConnectRequest{Client: someone()}, func(_ *hook.ConnectResult, err error) {
+				defer all.Done()
+				if errors.Is(err, hook.ErrOverload) && open {
+					mu.Lock()
+					defer mu.Unlock()
+					waits = append(waits, time.Since(start))
+				}
+			})
+		}
+		tick.Stop()
+		all.Wait()
+		slices.Sort(waits)
+		b.ReportMetric(float64(waits[len(waits)*99/100].Microseconds()), "us-p99-refused")
+		b.ReportMetric(float64(queued), "waiting-max")
+		h.Close()
+		e.Close()
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -48,7 +49,9 @@ type Config struct {
 	// Trace is called after each call to which there was a response, for tools; nil for nothing.
 	Trace func(Exchange)
 
-	resolver *net.Resolver // of tests
+	// Of tests.
+	resolver *net.Resolver
+	idle     time.Duration // 0: idleTimeout
 }
 
 // Exchange is a call as it was sent and answered. What it refers to is valid until Trace returns.
@@ -97,12 +100,7 @@ func New(cfg Config) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = timeoutDefault
-	}
-	if cfg.InFlight == 0 {
-		cfg.InFlight = inFlightDefault
-	}
+	cfg.Timeout, cfg.InFlight = cmp.Or(cfg.Timeout, timeoutDefault), cmp.Or(cfg.InFlight, inFlightDefault)
 	e := &Endpoint{
 		cfg: cfg, name: Redacted(u),
 		headers: canonical(cfg.Headers), emulated: canonical(cfg.EmulatedHeaders), sharedBy: canonical(cfg.SharedBy),
@@ -129,7 +127,7 @@ func New(cfg Config) (*Endpoint, error) {
 	e.transport = &http.Transport{
 		Proxy:       nil, // not that of the environment
 		DialContext: dialer.DialContext, TLSHandshakeTimeout: cfg.Timeout, TLSClientConfig: cfg.TLS,
-		MaxIdleConnsPerHost: cfg.InFlight, IdleConnTimeout: idleTimeout,
+		MaxIdleConnsPerHost: cfg.InFlight, IdleConnTimeout: cmp.Or(cfg.idle, idleTimeout),
 		MaxResponseHeaderBytes: headerBytesMax, DisableCompression: true,
 	}
 	return e, nil

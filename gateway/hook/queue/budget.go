@@ -6,8 +6,10 @@ import (
 	"sync"
 )
 
-// Key stands for a client address. The zero Key is that of calls without one.
-type Key uint64
+// Key stands for a client address. The zero Key is that of calls without one. It has 32 bits,
+// because there are two maps of them: that two addresses which wait at the same time have one is
+// rare, and then they share a line.
+type Key uint32
 
 var keySeed = maphash.MakeSeed()
 

@@ -228,7 +228,7 @@ func (m *model) expire() {
 // A queue does what a slow one does: who runs, who waits, who is refused, whose turn it is.
 func FuzzQueueAgainstModel(f *testing.F) {
 	for seed := range uint64(20) {
-		f.Add(seed, uint16(400))
+		f.Add(seed, uint16(200))
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, steps uint16) {
 		synctest.Test(t, func(t *testing.T) {
@@ -236,7 +236,7 @@ func FuzzQueueAgainstModel(f *testing.F) {
 			m := &model{inFlight: 1 + rng.IntN(5), most: 1 + rng.IntN(30), wait: time.Duration(1+rng.IntN(3000)) * time.Millisecond}
 			m.share = 1 + rng.IntN(m.most)
 			r := newRig(t, Config{InFlight: m.inFlight, Wait: m.wait, Budget: NewBudget(m.most, m.share), Breaker: BreakerConfig{Calls: -1}})
-			for range min(int(steps), 1000) {
+			for range min(int(steps), 200) {
 				switch n := rng.IntN(100); {
 				case n < 45:
 					k := Key(rng.IntN(4))
@@ -298,7 +298,7 @@ func (r *rig) compare(m *model) {
 // many others, and in the end everything runs again.
 func FuzzQueueWithBreaker(f *testing.F) {
 	for seed := range uint64(20) {
-		f.Add(seed, uint16(400))
+		f.Add(seed, uint16(200))
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, steps uint16) {
 		synctest.Test(t, func(t *testing.T) {
@@ -306,7 +306,7 @@ func FuzzQueueWithBreaker(f *testing.F) {
 			inFlight := 1 + rng.IntN(5)
 			r := newRig(t, Config{InFlight: inFlight, Budget: NewBudget(20, 10),
 				Breaker: BreakerConfig{Calls: 1 + rng.IntN(8), Probes: 1 + rng.IntN(7)}})
-			for range min(int(steps), 1000) {
+			for range min(int(steps), 200) {
 				switch n := rng.IntN(100); {
 				case n < 50:
 					r.submit(Key(rng.IntN(4)))

@@ -30,17 +30,17 @@ type Entry struct {
 	// Guarded by the queue's mu.
 	task         Task
 	flow         *flow  // not nil: it waits
-	next, prev   *Entry // of its flow
+	next, prev   *Entry // of its flow, in a ring
 	newer, older *Entry // of everything that waits
 	since        time.Duration
 	generation   uint32
 }
 
-// flow is the line of an address.
+// flow is the line of an address. It has at least one entry.
 type flow struct {
-	key         Key
-	first, last *Entry
-	next, prev  *flow // of the ring of lines
+	key        Key
+	last       *Entry // behind which the first one comes: they are a ring
+	next, prev *flow  // of the ring of lines
 }
 
 // Queue runs tasks, and lets tasks wait. It is safe for concurrent use.
@@ -56,8 +56,8 @@ type Queue struct {
 	stopped        bool
 	running        int
 	queued         int
-	flows          map[Key]*flow // Invariant: none is empty
-	turn           *flow         // of the ring: whose turn it is; nil if nothing waits
+	flows          map[Key]*flow
+	turn           *flow // of the ring: whose turn it is; nil if nothing waits
 	oldest, newest *Entry
 	timer          *time.Timer // nil until something has waited
 	armed          bool        // the timer will fire
@@ -167,7 +167,7 @@ func (q *Queue) done(e *Entry, began time.Duration, o Outcome, away bool) (next 
 		all = q.removeAll(Breaker)
 	}
 	if f := q.turn; f != nil {
-		next = f.first
+		next = f.last.next
 		q.turn = f.next // the next address, unless this was the only one
 		q.remove(next)
 		next.generation = q.breaker.begin()
@@ -193,10 +193,11 @@ func (q *Queue) enqueue(e *Entry, k Key) {
 		}
 	}
 	e.flow = f
-	if e.prev = f.last; e.prev != nil {
-		e.prev.next = e
+	if last := f.last; last != nil {
+		e.prev, e.next = last, last.next
+		e.prev.next, e.next.prev = e, e
 	} else {
-		f.first = e
+		e.prev, e.next = e, e
 	}
 	f.last = e
 	if e.older = q.newest; e.older != nil {
@@ -213,15 +214,9 @@ func (q *Queue) enqueue(e *Entry, k Key) {
 
 // remove takes a task that waits out of the queue.
 func (q *Queue) remove(e *Entry) {
-	f := e.flow
-	if e.prev != nil {
-		e.prev.next = e.next
-	} else {
-		f.first = e.next
-	}
-	if e.next != nil {
-		e.next.prev = e.prev
-	} else {
+	f, alone := e.flow, e.next == e
+	e.prev.next, e.next.prev = e.next, e.prev
+	if f.last == e {
 		f.last = e.prev
 	}
 	if e.older != nil {
@@ -237,7 +232,7 @@ func (q *Queue) remove(e *Entry) {
 	e.flow, e.next, e.prev, e.newer, e.older = nil, nil, nil, nil, nil
 	q.queued--
 	q.budget.Release(f.key)
-	if f.first != nil {
+	if !alone {
 		return
 	}
 	delete(q.flows, f.key)
