@@ -304,3 +304,33 @@ func TestCommandsThatWaitForHooksAreHandedOver(t *testing.T) {
 	c.WantTold("in order", `{"id":3,"publish":{}}`)
 	c.WantTold("in order", `{"push":{"channel":"y","pub":{"data":1,"info":{"user":"bob","client":"ID"},"offset":1}}}`)
 }
+
+// Clients of a process without hooks go on in one that has some, and the other way round.
+func TestHooksThatOneProcessHasNot(t *testing.T) {
+	clienttest.PlainOnly(t)
+	t.Parallel()
+	for _, with := range []bool{true, false} {
+		hooks := newStalled()
+		cfg := Config{PingInterval: -1, History: -1, Raw: RawPublish}
+		one := start(t, cfg)
+		cfg.Hooks = hooks.hooks()
+		cfg.Hooks.Connect, cfg.Hooks.Subscribe = nil, nil // so that the other process lets them in, too
+		other := start(t, cfg)
+		a, b := one, other
+		if !with {
+			a, b = other, one
+		}
+		raw, c := clienttest.Dial(t, a, "/ws/x"), member(t, a, "")
+		move(t, a, b)
+		raw.Send(clienttest.Text("1"))
+		if with {
+			hooks.says(t, "publish   1", nil)
+		}
+		raw.WantText("raw", "1")
+		c.Does(`{"id":3,"publish":{"channel":"y","data":2}}`)
+		if with {
+			hooks.says(t, "publish   2", nil)
+		}
+		c.WantTold("Centrifugo", `{"id":3,"publish":{}}`)
+	}
+}

@@ -61,10 +61,13 @@ func (p *Protocol) Save(dst []byte, conn *loop.Conn) []byte {
 		dst = c.saveSubscription(dst, catching, f)
 	}
 	if c.hooked != nil {
-		dst = saved.AppendBytes(c.hooked.Append(dst), c.hooked.request)
+		dst = c.hooked.append(dst)
 	}
 	return dst
 }
+
+// append appends what hooks are sent of a client.
+func (h *hooked) append(dst []byte) []byte { return saved.AppendBytes(h.Append(dst), h.request) }
 
 // saveSubscription appends what the protocol keeps of a subscription.
 func (c clientConn) saveSubscription(dst []byte, name string, f channel.Format) []byte {

@@ -52,7 +52,11 @@ func (p *Protocol) Save(dst []byte, c *loop.Conn) []byte {
 	if s.opening != nil && s.opening.format == formatOf(c.Variant() == p.stream, true) {
 		head |= savedJSON
 	}
-	dst = loop.AppendIdentity(append(dst, savedHooked, head|savedIdentity), who)
+	return s.append(loop.AppendIdentity(append(dst, savedHooked, head|savedIdentity), who))
+}
+
+// append appends what hooks are sent of a client, and what else Save appends about it.
+func (s *state) append(dst []byte) []byte {
 	return s.opening.append(binary.AppendVarint(s.Client.Append(dst), s.until))
 }
 
@@ -127,7 +131,7 @@ func (p *Protocol) Load(_ *loop.Loop, b []byte) (s loop.Saved, err error) {
 		s.Identity, s.Identified = new(loop.Identity), true
 		loop.ReadIdentity(r, s.Identity)
 	}
-	if version == savedHooked {
+	if version == savedHooked && s.Identity != nil {
 		st := &state{Client: client.Read(r), until: r.Int(), opening: readOpening(r, f)}
 		s.Identity.State, s.Identified = st, st.opening == nil
 	}
