@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/channel"
 	"sluice/gateway/clienttest"
 	"sluice/gateway/hook"
@@ -150,6 +151,41 @@ func TestHooksDecideAboutCommands(t *testing.T) {
 		`publish ann x "change"`, `publish ann x "x-failure"`, `publish ann x "two"`)
 	c.Does(`{"id":12,"subscribe":{"channel":"y-disconnect"}}`)
 	c.WantClose("a disconnect", 4501)
+}
+
+// Where a hook decides, only the namespace and the hook add to a subscription, not what the client asks for. Of a client about
+// which no connect hook was asked no end is notified.
+func TestSubscribeHookDecidesAboutOptions(t *testing.T) {
+	t.Parallel()
+	yes := true
+	namespaces, err := namespace.Parse([]byte(`{"without_namespace":{"history_size":10,"history_ttl":"1m","allow_recovery":true,"allow_positioning":true,"subscribe_proxy_enabled":true}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{}, 1)
+	s := start(t, Config{Namespaces: namespaces, Hooks: hook.NewSet(hook.Hooks{
+		Subscribe: hook.Func(func(_ context.Context, q *hook.SubscribeRequest) (*hook.SubscribeResult, error) {
+			r := &hook.SubscribeResult{Data: q.Data}
+			if q.Channel == "raised" {
+				r.Override.ForcePositioning = &yes
+			}
+			return r, nil
+		}, hook.Options{}),
+		Disconnect: hook.Func(func(context.Context, *hook.DisconnectRequest) (*hook.DisconnectResult, error) {
+			ended <- struct{}{}
+			return nil, nil
+		}, hook.Options{}),
+	})})
+	c := member(t, s, "")
+	c.Does(`{"id":2,"subscribe":{"channel":"x","recoverable":true,"positioned":true,"data":{"a":1}}}`, `{"id":3,"subscribe":{"channel":"raised"}}`)
+	c.WantTold("it asks for nothing", `{"id":2,"subscribe":{"data":{"a":1}}}`)
+	c.WantTold("the hook does", `{"id":3,"subscribe":{"epoch":"E","positioned":true}}`)
+	c.Vanish()
+	s.wantConnections(0)
+	s.Quiet()
+	if len(ended) > 0 {
+		t.Error("the end of a client is notified that no hook has accepted")
+	}
 }
 
 // question is what a hook was asked. The test answers with the seconds until when a client may stay, 0 if it may not, and

@@ -169,6 +169,13 @@ func payload(data json.RawMessage, b64 string, version uint64) (p []byte, binary
 	return data, false, nil
 }
 
+// Request is the request of a method.
+type Request interface{ check() error }
+
+// Check returns what is wrong with a request, as the Handler would answer it, nil for nothing: it is for callers of a Node
+// within the program.
+func Check(r Request) error { return r.check() }
+
 func (r *PublishRequest) check() (err error) {
 	if err := required("channel", r.Channel); err != nil {
 		return err

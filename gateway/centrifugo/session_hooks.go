@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"sluice/gateway/access/namespace"
+	"sluice/gateway/frame"
 	"sluice/gateway/hook"
 	"sluice/gateway/hook/client"
 	"sluice/gateway/loop"
@@ -67,7 +68,7 @@ func (c clientConn) askToConnect(id uint32, req *protocol.ConnectRequest, messag
 		question.Size += 2*len(name) + wishBytes
 	}
 	if c.format.Uni && c.hooked.request == nil {
-		question.Again.Op, question.Again.Payload = c.format.op(), slices.Clone(message)
+		question.Again = &frame.Message{Op: c.format.op(), Payload: slices.Clone(message)}
 		question.Size += len(message)
 	}
 	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Hooks.Connect, q, question, func(granted *hook.ConnectResult, err error) loop.Wait {

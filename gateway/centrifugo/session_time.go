@@ -22,11 +22,10 @@ func (c clientConn) wakeSession() {
 	} else {
 		c.Loop().WakeAt(c.Conn, c.begun+staleSeconds)
 	}
-	switch {
-	case !c.serverRefreshes():
-		c.WakeAtTime(c.endsAt(c.ExpireAt))
-	case !c.hooked.Refreshing():
+	if c.serverRefreshes() {
 		c.WakeAtTime(c.ExpireAt)
+	} else {
+		c.WakeAtTime(c.endsAt(c.ExpireAt))
 	}
 	for name, d := range c.details {
 		switch {

@@ -84,11 +84,16 @@ func collect(header iter.Seq2[string, string], names []string) (h Header) {
 	if len(names) == 0 {
 		return nil
 	}
-	for name, value := range header {
-		if strings.EqualFold(name, "Host") || !wants(names, name) {
+	for field, value := range header {
+		i := slices.IndexFunc(names, func(n string) bool { return n == "*" || strings.EqualFold(n, field) })
+		if i < 0 || strings.EqualFold(field, "Host") {
 			continue
 		}
-		h = append(h, Field{strings.Clone(name), strings.Clone(value)}) // not all of the request
+		var name string
+		if name = names[i]; name == "*" {
+			name = strings.Clone(field)
+		}
+		h = append(h, Field{name, strings.Clone(value)}) // not all of the request
 	}
 	return h
 }

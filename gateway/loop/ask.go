@@ -4,9 +4,9 @@ import "sluice/gateway/frame"
 
 // Question is what a message asks of somebody else, such as a backend.
 type Question struct {
-	Size   int           // about how many bytes it takes until it is answered
-	Others bool          // others than the client need the answer: it is not taken back when the client is gone
-	Again  frame.Message // with which another process asks again; none if its Op is 0
+	Size   int            // about how many bytes it takes until it is answered
+	Others bool           // others than the client need the answer: it is not taken back when the client is gone
+	Again  *frame.Message // with which another process asks again; nil for none
 }
 
 // asking is a message that waits for an answer. It implements Wait and Message.
@@ -62,7 +62,10 @@ func (w *asking[A]) Size() int { return w.Question.Size }
 
 // Again implements Wait.
 func (w *asking[A]) Again(*Conn) (frame.Message, bool) {
-	return w.Question.Again, w.Question.Again.Op != 0
+	if w.Question.Again == nil {
+		return frame.Message{}, false
+	}
+	return *w.Question.Again, true
 }
 
 // AskApart is Ask beside what the client itself has asked for: its messages are processed meanwhile. then is not called

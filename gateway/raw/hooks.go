@@ -21,11 +21,10 @@ import (
 // opening is how a client begins about which hooks are asked, then or later. It is kept until the client is in its channel.
 type opening struct {
 	rawStart
-	connect bool // the connect hook is asked first
-	settled bool // its rights are known: nothing is asked now
-	granted bool // a token or the connect hook is for the channel
-	resumes bool // as in rawClient
-	headers hook.Header
+	connect bool   // the connect hook is asked first
+	settled bool   // its rights are known: nothing is asked now
+	granted bool   // a token or the connect hook is for the channel
+	resumes bool   // as in rawClient
 	cors    string // fields of the header that a refusal has for a page
 }
 
@@ -57,7 +56,7 @@ func (r *rawClient) prepare(h *loop.Hello, granted bool) (decides bool) {
 	if !p.hooked {
 		return false
 	}
-	o := &opening{rawStart: r.rawStart, connect: p.Hooks.Connect != nil && h.Identity == nil, granted: granted, resumes: r.resumes, headers: r.headers}
+	o := &opening{rawStart: r.rawStart, connect: p.Hooks.Connect != nil && h.Identity == nil, granted: granted, resumes: r.resumes}
 	subscribes, publishes := false, false
 	if options := p.Policy.Options(r.channel); options != nil {
 		_, subscribes = p.Policy.AsksToSubscribe(options, r.channel)
@@ -68,6 +67,7 @@ func (r *rawClient) prepare(h *loop.Hello, granted bool) (decides bool) {
 		if h.Start = o; h.Identity == nil {
 			h.Identity = &loop.Identity{ID: loop.NewClientID()}
 		}
+		h.Identity.State = &state{Client: client.New(r.headers), opening: o}
 	}
 	return decides
 }
@@ -80,12 +80,11 @@ func (p *Protocol) kindOf(c *loop.Conn) client.Kind {
 	return client.Kind{Transport: "websocket", Protocol: "json", Encoding: "binary"}
 }
 
-// know begins to keep a client for hooks, and what they decide about it.
+// know completes what is kept of a client for hooks, and has them decide about it.
 func (p *Protocol) know(c *loop.Conn, a *loop.Arrival, o *opening) loop.Wait {
-	s := &state{Client: client.New(o.headers), opening: o}
+	s := stateOf(c)
 	s.Arrived(c, a, p.kindOf(c))
-	c.Identity().State = s
-	o.headers, o.cors = nil, a.RefusalHeader
+	o.cors = a.RefusalHeader
 	return p.open(c, s)
 }
 

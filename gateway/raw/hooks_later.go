@@ -33,7 +33,7 @@ func (p *Protocol) publishHook(name string) hook.Hook[*hook.PublishRequest, hook
 func (p *Protocol) askToPublish(c *loop.Conn, h hook.Hook[*hook.PublishRequest, hook.PublishResult], ch *channel.Channel, m frame.Message) loop.Wait {
 	s, d := stateOf(c), loop.Decided{Name: ch.Name(), Channel: ch, Payload: m.Payload, Binary: m.Op == ws.OpBinary, Patient: true}
 	q := &hook.PublishRequest{Client: s.Who(), Channel: d.Name, Data: d.Payload}
-	question := loop.Question{Size: len(m.Payload), Others: true, Again: frame.Message{Op: m.Op, Payload: m.Payload}}
+	question := loop.Question{Size: len(m.Payload), Others: true, Again: &frame.Message{Op: m.Op, Payload: m.Payload}}
 	return client.Ask(c, p.Logger, s.Client, h, q, question, func(r *hook.PublishResult, err error) loop.Wait {
 		if err != nil {
 			s.rejectPublication(c, err)

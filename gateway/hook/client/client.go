@@ -143,9 +143,6 @@ func (x *Client) Refresh(c *loop.Conn, log *slog.Logger, h hook.Hook[*hook.Refre
 	})
 }
 
-// Refreshing reports whether it is being asked whether the client may stay.
-func (x *Client) Refreshing() bool { return x.cancel != nil }
-
 // SubRefresh asks whether a client may stay in a channel, and calls then as Refresh does.
 func (x *Client) SubRefresh(c *loop.Conn, log *slog.Logger, h hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult], channel string, then func(at int64, info []byte, expired bool)) (cancel func()) {
 	return AskApart(c, log, h, &hook.SubRefreshRequest{Client: x.who, Channel: channel}, func(r *hook.SubRefreshResult, err error) {
