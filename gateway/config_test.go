@@ -143,6 +143,9 @@ func TestValidateReturnsTypedFaults(t *testing.T) {
 func TestTextsNameNoFlags(t *testing.T) {
 	flag := regexp.MustCompile(`(^|[^-])--[a-z]`)
 	err := filepath.WalkDir(".", func(name string, _ fs.DirEntry, err error) error {
+		if name == filepath.Join("hook", "config") {
+			return fs.SkipDir // it makes hooks of flags, which programs need not
+		}
 		if err != nil || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
 			return err
 		}

@@ -74,6 +74,8 @@ func (a *application) hooks() *hook.Set {
 			switch data := string(q.Data); data {
 			case "change":
 				return &hook.PublishResult{Data: []byte("changed")}, nil
+			case "version":
+				return &hook.PublishResult{Version: 1}, nil
 			case `"change"`:
 				return &hook.PublishResult{Data: []byte(`"changed"`), Tags: map[string]string{"by": "hook"}}, nil
 			}
@@ -140,12 +142,12 @@ func TestHookDecidesAboutPublications(t *testing.T) {
 	s := start(t, Config{Hooks: a.hooks(), Raw: RawPublish})
 	json := clienttest.Dial(t, s, "/ws/x?format=json", "Cookie: ann")
 	bare := clienttest.Dial(t, s, "/ws/x?echo=off", "Cookie: bob")
-	json.Send(clienttest.Text("one"), clienttest.Text("change"), clienttest.Text("x-error"), clienttest.Text("x-failure"), clienttest.Text("two"))
+	json.Send(clienttest.Text("one"), clienttest.Text("change"), clienttest.Text("x-error"), clienttest.Text("x-failure"), clienttest.Text("version"), clienttest.Text("two"))
 	for _, want := range []string{"one", "changed", "two"} {
 		bare.WantText("what is allowed", want)
 	}
 	errors := 0
-	for errors < 2 {
+	for errors < 3 {
 		_, p, err := json.Next()
 		if err != nil {
 			t.Fatal(err)

@@ -173,6 +173,19 @@ func TestPublicationOutlivesItsClient(t *testing.T) {
 	}
 }
 
+// What a hook has allowed is published also if it has to wait for room: the client has no other permission.
+func TestHookAllowsAPublicationThatWaits(t *testing.T) {
+	t.Parallel()
+	var a application
+	s := start(t, Config{Hooks: a.hooks(), ChannelBuffer: 16 << 10, MaxMessage: 4 << 10, PingInterval: -1, Loops: 1, History: -1})
+	h := clienttest.HoldFull(t, s.space, "x", 4000)
+	c := member(t, s, "")
+	c.Does(`{"id":2,"publish":{"channel":"x","data":"` + clienttest.Stars(4000) + `"}}`)
+	clienttest.WaitFor(t, "it to wait for room", func() bool { return s.space.Find("x").Waiting() == 1 })
+	s.space.Leave(&h.Reader)
+	c.WantTold("its reply", `{"id":2,"publish":{}}`)
+}
+
 // move hands the connections of a server over to another one.
 func move(t *testing.T, a, b *server) {
 	t.Helper()

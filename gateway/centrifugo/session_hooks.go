@@ -201,6 +201,9 @@ func (c clientConn) askToPublish(h hook.Hook[*hook.PublishRequest, hook.PublishR
 	q := &hook.PublishRequest{Client: c.hooked.Who(), Channel: d.Name, Data: d.Payload}
 	question := loop.Question{Size: len(d.Name) + len(d.Payload), Others: true}
 	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, h, q, question, func(r *hook.PublishResult, err error) loop.Wait {
+		if err == nil {
+			err = client.Unsupported(c.Conn, c.protocol.Logger, r)
+		}
 		if err != nil {
 			return c.refused(&protocol.Reply{Id: id}, err)
 		}

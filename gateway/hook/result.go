@@ -1,5 +1,11 @@
 package hook
 
+import (
+	"errors"
+
+	"sluice/gateway/hook/queue"
+)
+
 // Times are in Unix seconds, 0 for never. Info, Data and Meta are nil for none.
 
 // ConnectResult accepts a client.
@@ -55,11 +61,21 @@ type PublishResult struct {
 	Data           []byte // to publish instead; nil: what the client has sent
 	SkipHistory    bool
 	Tags           map[string]string
-	IdempotencyKey string
-	Delta          bool
-	Version        uint64
+	IdempotencyKey string // has no effect yet
+	Delta          bool   // has no effect: publications are sent whole
+	Version        uint64 // not supported: see Check
 	VersionEpoch   string
 }
+
+// Check returns what the gateway cannot do of what a result asks for, as an error that is a failure; nil for nothing.
+func (r *PublishResult) Check() error {
+	if r != nil && r.Version != 0 {
+		return errVersion
+	}
+	return nil
+}
+
+var errVersion error = &Failure{Outcome: queue.Failed, Err: errors.New("the publish hook sets a version, and versions of publications are not supported")}
 
 // RPCResult is the reply to a request of a client.
 type RPCResult struct{ Data []byte }

@@ -89,8 +89,8 @@ func collect(header iter.Seq2[string, string], names []string) (h Header) {
 		if i < 0 || strings.EqualFold(field, "Host") {
 			continue
 		}
-		var name string
-		if name = names[i]; name == "*" {
+		name := names[i]
+		if name != field {
 			name = strings.Clone(field)
 		}
 		h = append(h, Field{name, strings.Clone(value)}) // not all of the request

@@ -35,6 +35,9 @@ func (p *Protocol) askToPublish(c *loop.Conn, h hook.Hook[*hook.PublishRequest, 
 	q := &hook.PublishRequest{Client: s.Who(), Channel: d.Name, Data: d.Payload}
 	question := loop.Question{Size: len(m.Payload), Others: true, Again: &frame.Message{Op: m.Op, Payload: m.Payload}}
 	return client.Ask(c, p.Logger, s.Client, h, q, question, func(r *hook.PublishResult, err error) loop.Wait {
+		if err == nil {
+			err = client.Unsupported(c, p.Logger, r)
+		}
 		if err != nil {
 			s.rejectPublication(c, err)
 			return nil

@@ -116,6 +116,13 @@ func AskApart[Q hook.Request, A any](c *loop.Conn, log *slog.Logger, h hook.Hook
 	})
 }
 
+// Unsupported returns, and logs, what the gateway cannot do of what a publish hook asks for, nil for nothing.
+func Unsupported(c *loop.Conn, log *slog.Logger, r *hook.PublishResult) error {
+	err := r.Check()
+	logFailure(c, log, err)
+	return err
+}
+
 // logFailure logs why there is no decision.
 func logFailure(c *loop.Conn, log *slog.Logger, err error) {
 	if err != nil && !hook.Decided(err) {
