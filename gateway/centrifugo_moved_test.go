@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 
 	"sluice/gateway/clienttest"
@@ -13,12 +14,16 @@ import (
 
 // duplicates passes connections to the loops of another server.
 type duplicates struct {
-	to  *loop.Taking
-	ids []uint64
+	to *loop.Taking // as if one goroutine called it
+
+	mu  sync.Mutex
+	ids []uint64 // guarded by mu
 }
 
 // Pass implements loop.Passer.
 func (d *duplicates) Pass(ids []uint64, fds []int) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.ids = append(d.ids, ids...)
 	var dups []int
 	for _, fd := range fds {
@@ -33,6 +38,8 @@ func (d *duplicates) Pass(ids []uint64, fds []int) (bool, error) {
 
 // Gone implements loop.Passer.
 func (d *duplicates) Gone(ids []uint64) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.to.Gone(ids)
 	return true, nil
 }

@@ -3,14 +3,17 @@ package gateway
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sluice/gateway/clienttest"
 	"sluice/gateway/hook"
+	"sluice/gateway/hook/queue"
 
 	"github.com/gobwas/ws"
 )
@@ -133,6 +136,89 @@ func TestHooksDecideAboutRawClients(t *testing.T) {
 			a.want(t, test.asked...)
 		}
 	}
+}
+
+// The outcomes of hooks for clients of SSE, and for pages of another origin.
+func TestHooksDecideAboutStreams(t *testing.T) {
+	t.Parallel()
+	var a application
+	for _, refuse := range []Refuse{RefuseHTTP, RefuseClose} { // a stream is refused by its status in any case
+		s := start(t, Config{Hooks: a.hooks(), Refuse: refuse, AllowedOrigins: []string{"https://app.example.com"}})
+		for _, test := range []struct {
+			cookie, channel string
+			status          int
+			body            string // its beginning, or what comes behind the stream's first line
+		}{
+			{"ann", "x", 200, "id: "},
+			{"ann-error", "x", 403, "not you\n"},
+			{"ann-unauthorized", "x", 401, "who are you?\n"},
+			{"ann-disconnect", "x", 200, `event: close` + "\n" + `data: {"code":4501,"reason":"banned"}`},
+			{"ann-failure", "x", 503, "The application cannot be asked"},
+			{"ann", "x-error", 403, "not you\n"},
+			{"ann", "x-disconnect", 200, `event: close`},
+			{"ann", "x-failure", 503, "The application cannot be asked"},
+		} {
+			c := clienttest.Connect(t, s)
+			c.AskForStream("/sse/"+test.channel, "Cookie: "+test.cookie, "Origin: https://app.example.com")
+			c.Patience()
+			r, err := http.ReadResponse(c.In, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first := make([]byte, 2048)
+			n, _ := io.ReadAtLeast(r.Body, first, len(test.body)+len("retry: 1000\n")) // what is read says it
+			body := string(first[:n])
+			if r.StatusCode == 200 {
+				_, body, _ = strings.Cut(body, "\n")
+			}
+			if r.StatusCode != test.status || !strings.HasPrefix(body, test.body) {
+				t.Errorf("%s %s: status %d, %q", test.cookie, test.channel, r.StatusCode, body)
+			}
+			if (r.Header.Get("Retry-After") != "") != (test.status == 503) || r.Header.Get("Access-Control-Allow-Origin") != "https://app.example.com" ||
+				r.Header.Get("Access-Control-Allow-Credentials") != "true" || !strings.HasPrefix(r.Header.Get("Vary"), "Origin") {
+				t.Errorf("%s %s: %v", test.cookie, test.channel, r.Header)
+			}
+			c.Vanish()
+		}
+	}
+}
+
+// Hooks that panic, hang or have too many clients waiting cost nobody but the clients that wait for them.
+func TestHooksThatMisbehave(t *testing.T) {
+	t.Parallel()
+	hangs := make(chan struct{})
+	t.Cleanup(func() { close(hangs) })
+	h := hook.Func(func(ctx context.Context, q *hook.ConnectRequest) (*hook.ConnectResult, error) {
+		switch q.Client.Headers.Get("Cookie") {
+		case "panic":
+			panic("planted")
+		case "hang":
+			<-hangs // whatever its context says
+		case "wait":
+			<-ctx.Done()
+		}
+		return nil, nil
+	}, hook.Options{Timeout: 50 * time.Millisecond, Queue: queue.Config{InFlight: 2, Budget: queue.NewBudget(1, 1), Breaker: queue.BreakerConfig{Calls: -1}}})
+	s := start(t, Config{Hooks: hook.NewSet(hook.Hooks{Connect: h})})
+	other := clienttest.Dial(t, s, "/echo")
+	ask := func(cookie string) *clienttest.Client {
+		c := clienttest.Connect(t, s)
+		c.Write(clienttest.UpgradeTo("/ws/x", "Cookie: "+cookie))
+		return c
+	}
+	for _, cookie := range []string{"panic", "wait", "hang", "hang"} { // the last two keep both places
+		ask(cookie).WantStatus(cookie, 503)
+		other.Send(clienttest.Text(cookie))
+		other.WantText("others go on", cookie)
+	}
+	waits := ask("waits in the queue")
+	clienttest.WaitFor(t, "it to wait", func() bool { return h.Stats().Queued == 1 })
+	ask("too many").WantStatus("too many", 503)
+	c := clienttest.Dial(t, s, pathClient)
+	c.Does(`{"id":1,"connect":{}}`)
+	c.WantTold("too many", `{"id":1,"error":{"code":111,"message":"too many requests","temporary":true}}`)
+	waits.Vanish()
+	clienttest.WaitFor(t, "its place to be free", func() bool { return h.Stats().Queued == 0 })
 }
 
 // What a client publishes can be changed or rejected, in its order.

@@ -42,6 +42,9 @@ func (s *Server) admitStream(w http.ResponseWriter, r *http.Request, st *route.S
 	}
 	if foreign {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
+		if s.cfg.Origins.Credentials(origin) {
+			w.Header().Set("Access-Control-Allow-Credentials", "true")
+		}
 		w.Header().Set("Access-Control-Expose-Headers", "Retry-After") // of a refusal, which sluice.js reads
 	}
 	allowed := strings.Split(st.Methods, ", ")
@@ -168,7 +171,7 @@ func streamHead(header http.Header, gzip bool) []byte {
 
 // originFields returns the fields of a response that concern origins and what it varies with.
 func originFields(header http.Header) (fields string) {
-	for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Vary"} {
+	for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers", "Vary"} {
 		if v := header.Get(name); v != "" {
 			fields += name + ": " + v + "\r\n"
 		}

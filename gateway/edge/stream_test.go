@@ -146,6 +146,9 @@ func TestEventStreamsOfOtherOrigins(t *testing.T) {
 		if got.StatusCode != c.status || got.Header.Get("Access-Control-Allow-Origin") != c.allowed {
 			t.Errorf("%s: got status %d, allowed %q, want %d, %q", c.name, got.StatusCode, got.Header.Get("Access-Control-Allow-Origin"), c.status, c.allowed)
 		}
+		if credentials := got.Header.Get("Access-Control-Allow-Credentials"); (credentials == "true") != (c.allowed != "") {
+			t.Errorf("%s: credentials %q", c.name, credentials)
+		}
 		if exposed := got.Header.Get("Access-Control-Expose-Headers"); got.StatusCode >= 400 && c.allowed != "" && exposed != "Retry-After" {
 			t.Errorf("%s: exposes %q", c.name, exposed)
 		}

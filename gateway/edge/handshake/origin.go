@@ -68,6 +68,10 @@ func (o *Origins) Allow(origin string, hasOrigin bool, host string) bool {
 	return page.authority == here
 }
 
+// Credentials reports whether pages of an origin that is allowed may have the client's cookies sent along, and read the
+// response: only where the origins that are allowed are known.
+func (o *Origins) Credentials(origin string) bool { return !o.any && origin != "null" }
+
 func (o *Origins) lists(page site) bool {
 	if _, ok := o.exact[page]; ok {
 		return true
