@@ -19,9 +19,11 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/access/namespace"
 	"sluice/gateway/clienttest"
 	"sluice/gateway/edge"
 	"sluice/gateway/edge/admit"
+	"sluice/gateway/hook"
 	"sluice/gateway/loop"
 	"sluice/gateway/rate"
 	"sluice/gateway/setting"
@@ -67,6 +69,15 @@ func TestTagsOfAConfigFitTheFields(t *testing.T) {
 	setting.Bounds(&huge) // panics if a bound does not parse
 }
 
+// selecting returns namespaces that select hooks.
+func selecting(t *testing.T) *namespace.Set {
+	set, err := namespace.Parse([]byte(`{"without_namespace":{"subscribe_proxy_enabled":true},"namespaces":[{"name":"chat","publish_proxy_enabled":true,"publish_proxy_name":"moderation"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
 func TestEveryFaultOfAConfigSaysHowToMendIt(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -110,6 +121,10 @@ func TestEveryFaultOfAConfigSaysHowToMendIt(t *testing.T) {
 		{"name", Config{Name: "a\nb{MaxMessage}"}, []string{`Name "a\nb{MaxMessage}" must be at most 255 bytes of printable text`}},
 		{"long name", Config{Name: strings.Repeat("x", 256)}, []string{
 			`Name "` + strings.Repeat("x", 255) + `" must be at most 255 bytes of printable text`}},
+		{"hooks", Config{Insecure: true, Hooks: new(hook.Set), Namespaces: selecting(t)}, []string{
+			"Insecure true has no effect on hooks: every client may do everything; use hooks, or Insecure",
+			`Namespaces "" selects the subscribe hook "default", which does not exist: configure that hook, or remove subscribe_proxy_enabled`,
+			`Namespaces "chat" selects the publish hook "moderation", which does not exist: configure that hook, or remove publish_proxy_enabled`}},
 		{"greeting", Config{Greeting: strings.Repeat("x", 70_000)}, []string{
 			"Greeting has 70000 bytes, more than MaxMessage 64KiB: use a shorter one"}},
 	} {

@@ -329,6 +329,24 @@ func TestSubRefreshHookEndsASubscription(t *testing.T) {
 	}
 }
 
+// A client whose subscription the server began has to connect again when that is over.
+func TestSubRefreshHookEndsAConnection(t *testing.T) {
+	t.Parallel()
+	var s *server
+	s = start(t, Config{Hooks: hook.NewSet(hook.Hooks{
+		Connect: hook.Func(func(context.Context, *hook.ConnectRequest) (*hook.ConnectResult, error) {
+			return &hook.ConnectResult{Subs: map[string]hook.SubscribeOptions{"x": {ExpireAt: s.Clock.Now().Unix() + 4}}}, nil
+		}, hook.Options{}),
+		SubRefresh: hook.Func(func(context.Context, *hook.SubRefreshRequest) (*hook.SubRefreshResult, error) {
+			return nil, nil
+		}, hook.Options{}),
+	}), PingInterval: -1})
+	s.Pass(0)
+	c := member(t, s, "")
+	s.Pass(4)
+	c.WantClose("it is over", 3006)
+}
+
 // present returns who is subscribed to a channel.
 func present(s *server, name string) []*channel.ClientInfo {
 	all, _ := s.present.List(name, 100)

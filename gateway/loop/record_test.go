@@ -233,6 +233,11 @@ func TestDamagedRecords(t *testing.T) {
 			if err := l.check(); err != nil {
 				t.Errorf("byte %d is %#x, and was %#x: %v", i, to, b[i], err)
 			}
+			for _, c := range l.conns {
+				if c.unanswered() { // the protocol cannot open it again
+					t.Errorf("byte %d is %#x, and was %#x: a response is held back for ever", i, to, b[i])
+				}
+			}
 		}
 	}
 	if taken == 0 {
