@@ -263,8 +263,9 @@ type Config struct {
 	// valid, and must not be changed, until it returns.
 	OnMessage func(m Message) (publish bool)
 
-	// Hooks, if set, decide who may connect, subscribe and publish. Package hook makes them of functions, and of
-	// HTTP endpoints.
+	// Hooks, if set, decide who may connect, subscribe, publish and stay (package hook; hook.NewSet makes a set of
+	// functions). A connect or subscribe hook counts like Tokens: the node is not open any more. Without
+	// Namespaces, the hooks called hook.Default decide about every channel.
 	Hooks *hook.Set
 
 	// Visitors, if set, starts the visitors that a user can bring on the demo page: a process

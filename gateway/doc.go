@@ -29,8 +29,10 @@
 //   - Config.OnMessage is called with every message from a client before it is published,
 //     and can refuse it.
 //   - Config.Tokens (package auth) and Config.Namespaces (package namespace) decide who may do
-//     what in which channel. There is no hook that is called when a client connects,
-//     subscribes or leaves.
+//     what in which channel.
+//   - Config.Hooks (package hook) decides while clients wait: who may connect, subscribe, publish
+//     and stay. It answers RPC, and is notified when clients disconnect. [Server.Subscribe] and its
+//     neighbours act on clients at any other time.
 //   - [Server.ServeInternal] or [Server.InternalHandler] serve the HTTP API, metrics for
 //     Prometheus, health checks and profiling.
 //   - [Server.Failed], [Server.Ready] and [Server.Ticked] report the server's health to a
@@ -55,6 +57,8 @@
 //	channel     publications, logs, history: no I/O, no goroutine, no clock
 //	engine      gives publications their order
 //	access      permissions: tokens (auth) and namespaces
+//	hook        asks the application for decisions (queue bounds the calls, proxy is HTTP, client is
+//	            what protocols have in common)
 //	presence    who is subscribed
 //	control     what acts on all loops: the server API (api), the list of connections
 //	takeover    hands all of it over to another process (handover), and takes it (saved: its form)
@@ -76,6 +80,7 @@
 //	encoders    a few, while there is work: encode very large publications (loop)
 //	verifiers   a few: verify tokens that are too expensive for a loop; some of them wait
 //	            for a key set to be fetched (access)
+//	hooks       one for each call of a hook that runs (hook/queue)
 //	house       one: checks memory use once a second, and returns memory to the system (ops)
 //
 // They communicate only by messages through a loop's inbox, and by the bytes of a channel's log
