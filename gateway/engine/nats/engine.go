@@ -68,6 +68,7 @@ type Engine struct {
 	ahead, taken *takenState
 	before       heardBefore
 	connection0  uint64 // Engine.connection when it subscribed
+	goesOn       atomic.Bool
 
 	wake chan struct{} // of the housekeeper
 	// Owned by the housekeeper: when it did what it does, and the number of looks at streams.
@@ -198,7 +199,9 @@ func (e *Engine) join() {
 			id: e.cfg.NodeID, name: e.cfg.Name, prefix: cmp.Or(e.cfg.Servers.Prefix, defaultPrefix), lanes: e, present: e.cfg.Present,
 			quiet: e.cfg.Takes, describe: e.cfg.Describe, logger: e.log, nameTaken: func() { e.fail(nameTaken(e.cfg.Name)) },
 		})
-		e.nodes.Store(n)
+		if e.nodes.Store(n); err == nil && e.goesOn.Load() {
+			e.nodesGoOn(n)
+		}
 		if answer := e.answers.Load(); answer != nil {
 			n.setAnswer(*answer)
 		}
