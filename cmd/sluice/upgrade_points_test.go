@@ -1,7 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -139,4 +143,59 @@ func TestOldProcessThatWasStoppedGoesOn(t *testing.T) {
 	l.upgrade()
 	g.more(10)
 	g.balance()
+}
+
+// With a data directory, a process that is killed leaves it whole: every acknowledged publication is there afterwards, once.
+func TestNewProcessThatDiesLeavesTheDataDirectory(t *testing.T) {
+	t.Parallel()
+	for _, point := range []string{"new.commit", "new.started", "old.started"} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			args := []string{"--data-dir", filepath.Join(t.TempDir(), "data"), "--insecure"}
+			l := startPoints(t, args...)
+			published := 0
+			publish := func(s *sluice) {
+				t.Helper()
+				for range 20 {
+					if status, answer := post(t, s, "/publish/news", "", fmt.Sprintf("%q", fmt.Sprint("x ", published))); status != http.StatusOK {
+						t.Fatalf("publish: %d %v", status, answer)
+					}
+					published++
+				}
+			}
+			publish(l.sluice)
+			role, _, _ := strings.Cut(point, ".")
+			l.at(point, "kill")
+			l.tryUpgrade() // ignored: it may have been answered before
+			l.reached(point, "kill")
+			serves := l.sluice
+			switch point {
+			case "new.started": // nobody serves: the next process is one that a service manager starts
+				select {
+				case <-l.exited:
+				case <-time.After(clitest.Patience):
+					t.Fatalf("the old process still runs, when the %s one was killed", role)
+				}
+				serves = start(t, args...)
+			case "old.started":
+				l.wantExit(-1)
+				l.log.wait(t, "took over from another process")
+			}
+			publish(serves)
+			if point == "new.commit" { // and the next one takes it over
+				l.upgrade()
+				publish(serves)
+			}
+			status, answer := post(t, serves, "/api/history", "", `{"channel":"news","limit":-1}`)
+			text := fmt.Sprint(answer)
+			if n := strings.Count(text, "x "); status != http.StatusOK || n != published {
+				t.Errorf("the history has %d publications, want %d: %d %s", n, published, status, text)
+			}
+			for i := range published {
+				if n := strings.Count(text, fmt.Sprintf("data:x %d ", i)) + strings.Count(text, fmt.Sprintf("data:x %d]", i)); n != 1 {
+					t.Errorf("publication %d is there %d times: %s", i, n, text)
+				}
+			}
+		})
+	}
 }
