@@ -96,28 +96,59 @@ func TestUpgradeWithAFullChannel(t *testing.T) {
 	if os.Getenv("SLUICE_TEST_UPGRADES") != "" {
 		publishers, size = 1000, 8000
 	}
-	rights := clitest.WriteFile(t, "namespaces", `{"without_namespace":{"allow_publish_for_client":true,"allow_publish_for_anonymous":true}}`)
+	rights := clitest.WriteFile(t, "namespaces", `{"without_namespace":{"allow_publish_for_client":true,"allow_publish_for_anonymous":true,
+		"allow_subscribe_for_client":true,"allow_subscribe_for_anonymous":true,"presence":true,"join_leave":true,"force_push_join_leave":true}}`)
 	l := startLineage(t, "--insecure", "--namespaces", rights, "--raw", "publish", "--send-buffer", "4K", "--channel-buffer", "4M",
 		"--write-timeout", "off", "--address-rate", "off")
 	reader := dialSmall(l, "/ws/big", 16<<10)
 	reader.send(websocket.TextMessage, "join")
 	reader.want(websocket.TextMessage, "join")
-	var all []*websocket.Conn
-	for i := range publishers {
+	const enter = `{"id":1,"connect":{}}` + "\n" + `{"id":2,"subscribe":{"channel":"big","join_leave":true}}` + "\n" + `{"id":3,"ping":{}}`
+	session := func(text string) *websocket.Conn {
 		conn := dial(t, l.sluice, "/connection/websocket").conn
-		message := fmt.Sprintf(`{"id":1,"connect":{}}`+"\n"+`{"id":2,"publish":{"channel":"big","data":"%d %s"}}`+"\n"+`{"id":3,"ping":{}}`, i, strings.Repeat("x", size))
-		if err := conn.WriteMessage(websocket.TextMessage, []byte(message)); err != nil {
+		if err := conn.WriteMessage(websocket.TextMessage, []byte(text)); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, conn)
+		return conn
 	}
-	for n := range 2 {
-		l.awaitMetric(1, "sluice_blocked_connections", "", "")
-		if n == 0 { // about a quarter of the messages finds no room
-			l.awaitMetric(float64(publishers)/10, "sluice_push_backs_total", "", "")
+	watcher := session(enter)
+	readUntil(t, watcher, `"id":3`)
+	seen := make(chan string, 1) // of a client that comes and goes
+	go func() {
+		var joinsAndLeaves strings.Builder
+		for !strings.Contains(joinsAndLeaves.String(), `"leave"`) {
+			_, p, err := watcher.ReadMessage()
+			if err != nil {
+				fmt.Fprint(&joinsAndLeaves, err)
+				break
+			}
+			for line := range strings.Lines(string(p)) {
+				if strings.Contains(line, `"join"`) || strings.Contains(line, `"leave"`) {
+					joinsAndLeaves.WriteString(line)
+				}
+			}
 		}
-		if r := l.upgrade(); r.Moved != publishers+1 {
-			t.Errorf("%d connections were moved, want %d", r.Moved, publishers+1)
+		seen <- joinsAndLeaves.String()
+	}()
+	var all []*websocket.Conn
+	for i := range publishers {
+		message := fmt.Sprintf(`{"id":1,"connect":{}}`+"\n"+`{"id":2,"publish":{"channel":"big","data":"%d %s"}}`+"\n"+`{"id":3,"ping":{}}`, i, strings.Repeat("x", size))
+		all = append(all, session(message))
+	}
+	l.awaitMetric(float64(publishers)/10, "sluice_push_backs_total", "", "") // about a quarter of the messages finds no room
+	comes := session(enter)                                                  // and what others are told of it does not either
+	readUntil(t, comes, `"id":3`)
+	go func() { // what is published: it reads fast
+		for {
+			if _, _, err := comes.NextReader(); err != nil {
+				return
+			}
+		}
+	}()
+	for range 2 {
+		l.awaitMetric(1, "sluice_blocked_connections", "", "")
+		if r := l.upgrade(); r.Moved != publishers+3 {
+			t.Errorf("%d connections were moved, want %d", r.Moved, publishers+3)
 		}
 	}
 	reader.conn.SetReadDeadline(time.Now().Add(4 * clitest.Patience)) // ignored: then it waits for the test's end
@@ -136,6 +167,13 @@ func TestUpgradeWithAFullChannel(t *testing.T) {
 			t.Fatalf("got %.20q of %d bytes: %v", p, len(p), err)
 		}
 		got[i]++
+	}
+	if err := comes.WriteMessage(websocket.TextMessage, []byte(`{"id":4,"unsubscribe":{"channel":"big"}}`)); err != nil {
+		t.Error(err)
+	}
+	// The watcher's own join comes first.
+	if got := <-seen; strings.Count(got, `"join"`) != 2 || strings.Count(got, `"leave"`) != 1 {
+		t.Errorf("joins and leaves: %s, want each once", got)
 	}
 	for i, conn := range all {
 		if got[i] != 1 {
