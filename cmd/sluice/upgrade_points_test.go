@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"sluice/cmd/internal/clitest"
 )
 
@@ -29,8 +31,10 @@ func TestNewProcessThatFailsCostsNothing(t *testing.T) {
 			if test.long && os.Getenv("SLUICE_TEST_UPGRADES") == "" {
 				t.Skip("SLUICE_TEST_UPGRADES is not set: this takes 40 s")
 			}
-			l := startPoints(t, "--insecure", "--address-rate", "off")
+			l := startPoints(t, "--insecure", "--address-rate", "off", "--max-message", "2M", "--channel-buffer", "8M", "--max-pending", "8M")
 			g := startLedger(l, "ws", "http")
+			large := strings.Repeat("large", 300_000) // it is not encoded by a loop
+			whole := &websocket.Dialer{WriteBufferSize: 2 << 20}
 			for _, point := range test.points {
 				l.at("new."+point, test.action)
 				if r, err := l.tryUpgrade(); err == nil {
@@ -42,6 +46,10 @@ func TestNewProcessThatFailsCostsNothing(t *testing.T) {
 				}
 				g.more(10)
 				g.wantService()
+				c := dialWith(t, whole, "ws"+strings.TrimPrefix(l.url, "http")+"/ws/large")
+				c.send(websocket.TextMessage, large)
+				c.want(websocket.TextMessage, large)
+				c.conn.Close() // ignored: it has got what it wanted
 			}
 			// What was tried in vain has left nothing behind.
 			if r := l.upgrade(); r.Moved < ledgerReaders+1 {
