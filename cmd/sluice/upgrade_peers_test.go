@@ -319,7 +319,7 @@ func TestManyUpgradesInARow(t *testing.T) {
 	}
 	names := []string{"disconnected", "lost", "repeated", "holes", "presence_missing", "parked_lost", "parked_repeated"}
 	for name, n := range benchUpgrade(t, names, "--connections", "1000", "--protocols", "raw,json,sse,centrifugo,centrifugo-protobuf", "--rate", "100", "--parked", "1000",
-		"--upgrades", fmt.Sprint(upgradesInARow())) {
+		"--upgrades", fmt.Sprint(upgradesInARow()), "--every", "500ms") {
 		if n != 0 {
 			t.Errorf("%s: %v", name, n)
 		}

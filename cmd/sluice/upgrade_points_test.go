@@ -196,7 +196,7 @@ func TestNewProcessThatDiesLeavesTheDataDirectory(t *testing.T) {
 			}
 			status, answer := post(t, serves, "/api/history", "", `{"channel":"news","limit":-1}`)
 			text := fmt.Sprint(answer)
-			if n := strings.Count(text, "x "); status != http.StatusOK || n != published {
+			if n := strings.Count(text, "data:x "); status != http.StatusOK || n != published {
 				t.Errorf("the history has %d publications, want %d: %d %s", n, published, status, text)
 			}
 			for i := range published {
