@@ -155,12 +155,20 @@ func (u *upgrade) failed(a doctor.Answer) error {
 func (r *upgradeReport) text() string {
 	frozen := r.Frozen.Round(10 * time.Microsecond)
 	s := fmt.Sprintf("upgraded from %s to %s: process %d serves\n", cli.Cell(r.From), cli.Cell(r.To), r.PID)
-	s += fmt.Sprintf("  moved    %s connections in %s; nobody was served for %s of that\n",
-		cli.FormatCount(r.Moved), r.Took.Round(time.Millisecond), frozen)
+	s += fmt.Sprintf("  moved    %s in %s; nobody was served for %s of that\n",
+		connections(r.Moved), r.Took.Round(time.Millisecond), frozen)
 	if r.Secure > 0 {
-		s += fmt.Sprintf("  drained  %s connections with TLS, which cannot move: each is told to reconnect\n", cli.FormatCount(r.Secure))
+		s += fmt.Sprintf("  drained  %s with TLS, which cannot move: each client is told to reconnect\n", connections(r.Secure))
 	}
 	return s + fmt.Sprintf("  copied   %s before these %s, and %s in them\n", cli.AboutSize(r.Copied), frozen, cli.AboutSize(r.Records))
+}
+
+// connections returns a number of connections in words.
+func connections(n int) string {
+	if n == 1 {
+		return "1 connection"
+	}
+	return cli.FormatCount(n) + " connections"
 }
 
 // runAbort ends an upgrade that is under way.
