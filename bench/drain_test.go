@@ -64,7 +64,7 @@ func TestDrainFailsWhereTheNodeDoesNotStop(t *testing.T) {
 	t.Parallel()
 	s := newClientServer(t)
 	o := DrainOptions{Options: s.options(Centrifugo), Connections: 2, Rate: 100, Baseline: time.Millisecond, Within: 50 * time.Millisecond}
-	o.Nodes, o.PID, o.Timeout = []string{o.URL}, 1, 50*time.Millisecond
+	o.Nodes, o.PID, o.Timeout = []string{o.URL}, 1, 3*time.Second
 	o.stop = func() error { return nil } // it does not stop
 	if r, err := Drain(t.Context(), o); err == nil || r.Verdict != VerdictFailed {
 		t.Errorf("got %v, want that the connections are still open", err)

@@ -234,7 +234,7 @@ var scenarios = map[string][]group{
 			{"holes", count, "gaps in offsets"},
 			{"foreign", count, "messages from other publishers"},
 			{"presence_missing", count, "sessions missing in the presence of their channel"},
-			{"pause_beyond", seconds, "longest wait of a client, beyond the one before"},
+			{"pause_beyond", seconds, "longest wait of a client, above the longest one before"},
 		}},
 		{"clients whose publications wait", []metric{
 			{"parked", count, "publishers"},

@@ -76,6 +76,8 @@ func upgradeRefusal(err error) error {
 		r.Status, r.Code = http.StatusConflict, "process_1"
 	case errors.Is(err, ErrUpgradeAborted):
 		r.Status, r.Code = http.StatusConflict, "aborted"
+	case errors.Is(err, ErrUpgradeLost):
+		r.Code = "upgrade_lost"
 	}
 	r.Text = err.Error()
 	return r

@@ -17,7 +17,7 @@ const metricsHead = `# Metrics
 Every metric of ` + "`/metrics`" + ` on the internal listener. [OPERATIONS.md](OPERATIONS.md#metrics) says how to scrape them, and has a dashboard
 and alerts. Names, types, labels and the values of labels are [stable](STABILITY.md).
 
-- Counters start at zero with the process.
+- Counters start at zero with the process, and go on after an [upgrade](OPERATIONS.md#upgrading-without-closing-connections).
 - ` + "`loop`" + ` is the number of an event loop, from 0. Sum over it, except for metrics about the loops themselves.
 - ` + "`namespace`" + ` is the name of a namespace in the ` + "`--namespaces`" + ` file. For channels without a namespace, it is empty, which Prometheus
   treats as a missing label. There are no labels for channels, clients or addresses, so the number of series is bounded.

@@ -248,6 +248,11 @@ func startLedger(l *lineage, publishers ...string) *ledger {
 			if err := json.Unmarshal([]byte(line), &push); err != nil {
 				return nil, err
 			}
+			if line = strings.TrimSpace(line); line == "{}" { // a ping
+				if err := session.WriteMessage(websocket.TextMessage, []byte(line)); err != nil {
+					return nil, err
+				}
+			}
 			if text := push.Push.Pub.Data; text != "" {
 				texts = append(texts, text)
 			}

@@ -22,7 +22,7 @@ import (
 // upgradesEnv is how often a long run upgrades a node; see gateway/README.md.
 const upgradesEnv = "SLUICE_TEST_UPGRADES"
 
-// A node that shares its channels is upgraded under load: no message is lost or repeated on any node, whether it is stored or not, and
+// A node that shares its channels is upgraded under load, also after attempts that failed: no message is lost or repeated on any node, stored or not, and
 // nobody leaves a channel or comes.
 func TestUpgradeOfANodeLosesNothing(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -38,7 +38,7 @@ func TestUpgradeOfANodeLosesNothing(t *testing.T) {
 				fmt.Sscan(text, &upgrades) // ignored: then there are two
 			}
 			args := append([]string{"--insecure", "--address-rate", "off", "--nats-url", natstest.Start(t, test.servers).URL()}, test.args...)
-			nodes := []*lineage{startLineage(t, append(args, "--node-name", "first")...), startLineage(t, append(args, "--node-name", "second")...)}
+			nodes := []*lineage{startPoints(t, append(args, "--node-name", "first")...), startLineage(t, append(args, "--node-name", "second")...)}
 			testUpgradeOfANode(t, nodes, upgrades)
 		})
 	}
@@ -140,6 +140,12 @@ func testUpgradeOfANode(t *testing.T, nodes []*lineage, upgrades int) {
 	}
 	for i := range upgrades {
 		at := last["p0a"].Load()
+		for _, point := range []string{"prepared", "final", "commit"} { // what was tried in vain has left nothing behind
+			nodes[0].at("new."+point, "kill")
+			if r, err := nodes[0].tryUpgrade(); err == nil {
+				t.Fatalf("killed at %s: process %d has taken over", point, r.PID)
+			}
+		}
 		r := nodes[0].upgrade()
 		t.Logf("upgrade %d: %d connections, frozen for %v of %v", i, r.Moved, r.Frozen, r.Took)
 		if want := 2 * len(channels); r.Moved != want {

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"fmt"
+	"net/http"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/gorilla/websocket"
 
 	"sluice/cmd/internal/clitest"
 )
@@ -25,8 +31,10 @@ func TestNewProcessThatFailsCostsNothing(t *testing.T) {
 			if test.long && os.Getenv("SLUICE_TEST_UPGRADES") == "" {
 				t.Skip("SLUICE_TEST_UPGRADES is not set: this takes 40 s")
 			}
-			l := startPoints(t, "--insecure", "--address-rate", "off")
+			l := startPoints(t, "--insecure", "--address-rate", "off", "--max-message", "2M", "--channel-buffer", "8M", "--max-pending", "8M")
 			g := startLedger(l, "ws", "http")
+			large := strings.Repeat("large", 300_000) // it is not encoded by a loop
+			whole := &websocket.Dialer{WriteBufferSize: 2 << 20}
 			for _, point := range test.points {
 				l.at("new."+point, test.action)
 				if r, err := l.tryUpgrade(); err == nil {
@@ -38,6 +46,10 @@ func TestNewProcessThatFailsCostsNothing(t *testing.T) {
 				}
 				g.more(10)
 				g.wantService()
+				c := dialWith(t, whole, "ws"+strings.TrimPrefix(l.url, "http")+"/ws/large")
+				c.send(websocket.TextMessage, large)
+				c.want(websocket.TextMessage, large)
+				c.conn.Close() // ignored: it has got what it wanted
 			}
 			// What was tried in vain has left nothing behind.
 			if r := l.upgrade(); r.Moved < ledgerReaders+1 {
@@ -139,4 +151,59 @@ func TestOldProcessThatWasStoppedGoesOn(t *testing.T) {
 	l.upgrade()
 	g.more(10)
 	g.balance()
+}
+
+// With a data directory, a process that is killed leaves it whole: every acknowledged publication is there afterwards, once.
+func TestNewProcessThatDiesLeavesTheDataDirectory(t *testing.T) {
+	t.Parallel()
+	for _, point := range []string{"new.commit", "new.started", "old.started"} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			args := []string{"--data-dir", filepath.Join(t.TempDir(), "data"), "--insecure"}
+			l := startPoints(t, args...)
+			published := 0
+			publish := func(s *sluice) {
+				t.Helper()
+				for range 20 {
+					if status, answer := post(t, s, "/publish/news", "", fmt.Sprintf("%q", fmt.Sprint("x ", published))); status != http.StatusOK {
+						t.Fatalf("publish: %d %v", status, answer)
+					}
+					published++
+				}
+			}
+			publish(l.sluice)
+			role, _, _ := strings.Cut(point, ".")
+			l.at(point, "kill")
+			l.tryUpgrade() // ignored: it may have been answered before
+			l.reached(point, "kill")
+			serves := l.sluice
+			switch point {
+			case "new.started": // nobody serves: the next process is one that a service manager starts
+				select {
+				case <-l.exited:
+				case <-time.After(clitest.Patience):
+					t.Fatalf("the old process still runs, when the %s one was killed", role)
+				}
+				serves = start(t, args...)
+			case "old.started":
+				l.wantExit(-1)
+				l.log.wait(t, "took over from another process")
+			}
+			publish(serves)
+			if point == "new.commit" { // and the next one takes it over
+				l.upgrade()
+				publish(serves)
+			}
+			status, answer := post(t, serves, "/api/history", "", `{"channel":"news","limit":-1}`)
+			text := fmt.Sprint(answer)
+			if n := strings.Count(text, "data:x "); status != http.StatusOK || n != published {
+				t.Errorf("the history has %d publications, want %d: %d %s", n, published, status, text)
+			}
+			for i := range published {
+				if n := strings.Count(text, fmt.Sprintf("data:x %d ", i)) + strings.Count(text, fmt.Sprintf("data:x %d]", i)); n != 1 {
+					t.Errorf("publication %d is there %d times: %s", i, n, text)
+				}
+			}
+		})
+	}
 }

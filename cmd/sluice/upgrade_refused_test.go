@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"golang.org/x/sys/unix"
 
 	"sluice/bench/child"
@@ -74,6 +76,30 @@ func TestUpgradeAndShutdown(t *testing.T) {
 		l.log.wait(t, "stopping")
 		l.wantRefused("the gateway is shutting down")
 	})
+	t.Run("while clients are closed", func(t *testing.T) {
+		t.Parallel()
+		// As long as they do not read, their closes are not complete.
+		l := startLineage(t, "--drain-duration", "1m", "--shutdown-timeout", "2m", "--close-timeout", "1m", "--address-rate", "off")
+		var all []peer
+		for range 200 {
+			all = append(all, dial(t, l.sluice, "/ws/news"))
+		}
+		if err := syscall.Kill(l.pid, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		l.awaitMetric(float64(len(all)), "sluice_drain_connections", "", "")
+		l.wantRefused("the gateway is shutting down")
+		var reading sync.WaitGroup
+		for i, c := range all {
+			reading.Go(func() {
+				if _, p, err := c.conn.ReadMessage(); !websocket.IsCloseError(err, websocket.CloseGoingAway) {
+					t.Errorf("client %d: %s, %v; want that the gateway goes away", i, p, err)
+				}
+			})
+		}
+		reading.Wait()
+		l.wantExit(0)
+	})
 	t.Run("upgrade first", func(t *testing.T) {
 		t.Parallel()
 		l := startPoints(t, "--drain-duration", "off")
@@ -84,8 +110,8 @@ func TestUpgradeAndShutdown(t *testing.T) {
 		if err := syscall.Kill(l.pid, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-first; err == nil {
-			t.Error("the upgrade was answered without an error")
+		if err := <-first; err == nil || !strings.Contains(err.Error(), "the gateway is shutting down") {
+			t.Errorf("the upgrade was answered %v, want that the gateway shuts down", err)
 		}
 		l.wantExit(0)
 	})

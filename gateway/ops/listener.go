@@ -82,9 +82,9 @@ func (l *Listener) Serve(on net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(l.Logger.Handler(), slog.LevelDebug),
 		ConnState:         l.Relay.connState,
 	}
-	done := make(chan struct{})
-	defer close(done)
+	done, down := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(down)
 		select {
 		case <-done:
 		case <-l.Stopped:
@@ -95,7 +95,10 @@ func (l *Listener) Serve(on net.Listener) error {
 			}
 		}
 	}()
-	return srv.Serve(on)
+	err := srv.Serve(on)
+	close(done)
+	<-down // Serve does not wait for requests under way, and the process may end when this returns
+	return err
 }
 
 // Handler returns the handler of all paths.

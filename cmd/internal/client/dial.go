@@ -327,13 +327,24 @@ type temporary struct{ error }
 
 func (t temporary) Unwrap() error { return t.error }
 
+// internalError is an error of the internal listener.
+type internalError struct {
+	Error struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
 // InternalError returns the message in an error of the internal listener, or "".
 func InternalError(body []byte) string {
-	var answer struct {
-		Error struct {
-			Message string `json:"message"`
-		} `json:"error"`
-	}
+	var answer internalError
 	_ = json.Unmarshal(body, &answer) // then there is no message
 	return answer.Error.Message
+}
+
+// InternalErrorCode returns the code in an error of the internal listener, or "".
+func InternalErrorCode(body []byte) string {
+	var answer internalError
+	_ = json.Unmarshal(body, &answer) // then there is no code
+	return answer.Error.Code
 }

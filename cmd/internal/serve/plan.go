@@ -54,6 +54,9 @@ func (s *Settings) checkDrain() error {
 	if delay == 0 {
 		return cli.OptionUsage("drain-duration", " %v is longer than --shutdown-timeout %v: clients would be cut off; raise --shutdown-timeout, or lower --drain-duration", over, s.ShutdownTimeout)
 	}
+	if over == 0 {
+		return cli.OptionUsage("drain-delay", " %v is longer than --shutdown-timeout %v: clients would be cut off; raise --shutdown-timeout, or lower --drain-delay", delay, s.ShutdownTimeout)
+	}
 	return cli.OptionUsage("drain-delay", " %v and --drain-duration %v are longer than --shutdown-timeout %v: clients would be cut off; raise --shutdown-timeout, or lower one of them", delay, over, s.ShutdownTimeout)
 }
 

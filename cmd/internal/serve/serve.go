@@ -306,7 +306,11 @@ func (s *service) run(ctx context.Context, cfg *Settings, taken <-chan struct{})
 	rest()
 	starve()
 	keeping.Wait()
-	s.log.Info("stopped")
+	if s.hasMoved() {
+		s.log.Info("stopped: the new process goes on")
+	} else {
+		s.log.Info("stopped")
+	}
 	if failure != nil {
 		return cli.ExitCode(cli.ExitFailed)
 	}

@@ -25,7 +25,7 @@ func TestListenerThatEndsStopsTheProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	s := service{log: slog.New(slog.DiscardHandler), server: server, publicListeners: []publicListener{{Listener: l}}}
+	s := service{log: slog.New(slog.DiscardHandler), server: server, supervisor: new(notifier), publicListeners: []publicListener{{Listener: l}}}
 	if err := s.run(t.Context(), &Settings{ShutdownTimeout: clitest.Patience}, nil); err != cli.ExitCode(cli.ExitFailed) {
 		t.Errorf("it ends with %v, want exit code %d", err, cli.ExitFailed)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"sluice/bench/clienttls"
 	"sluice/cmd/internal/cli"
+	"sluice/cmd/internal/client"
 	"sluice/cmd/internal/doctor"
 	"sluice/cmd/internal/option"
 	"sluice/cmd/internal/serve"
@@ -119,7 +120,7 @@ func (u *upgrade) ask(ctx context.Context, stderr io.Writer, every time.Duration
 func (u *upgrade) run(ctx context.Context, stdout, stderr io.Writer) error {
 	a, err := u.ask(ctx, stderr, progressEvery)
 	if err == nil && a.Status != http.StatusOK {
-		err = refused(u.place, a)
+		err = u.failed(a)
 	}
 	if err != nil {
 		return err
@@ -138,15 +139,36 @@ func (u *upgrade) run(ctx context.Context, stdout, stderr io.Writer) error {
 	return nil
 }
 
+// failed returns the error for an upgrade that the gateway has refused, or that has failed.
+func (u *upgrade) failed(a doctor.Answer) error {
+	why := cli.Cell(client.InternalError(a.Body))
+	switch client.InternalErrorCode(a.Body) {
+	case "upgrade_failed", "aborted", "process_1":
+		return fmt.Errorf("not upgraded, the gateway goes on as it was: %s", why)
+	case "upgrade_running", "shutting_down", "upgrade_lost", "no_upgrade":
+		return fmt.Errorf("not upgraded: %s", why)
+	}
+	return refused(u.place, a)
+}
+
 // text is the report for people.
 func (r *upgradeReport) text() string {
+	frozen := r.Frozen.Round(10 * time.Microsecond)
 	s := fmt.Sprintf("upgraded from %s to %s: process %d serves\n", cli.Cell(r.From), cli.Cell(r.To), r.PID)
-	s += fmt.Sprintf("  moved    %s connections; nobody was served for %s of the %s that it took\n",
-		cli.FormatCount(r.Moved), r.Frozen.Round(10*time.Microsecond), r.Took.Round(time.Millisecond))
+	s += fmt.Sprintf("  moved    %s in %s; nobody was served for %s of that\n",
+		connections(r.Moved), r.Took.Round(time.Millisecond), frozen)
 	if r.Secure > 0 {
-		s += fmt.Sprintf("  drained  %s connections with TLS, which cannot move: each is told to reconnect\n", cli.FormatCount(r.Secure))
+		s += fmt.Sprintf("  drained  %s with TLS, which cannot move: each client is told to reconnect\n", connections(r.Secure))
 	}
-	return s + fmt.Sprintf("  copied   %s before that, and %s in it\n", cli.AboutSize(r.Copied), cli.AboutSize(r.Records))
+	return s + fmt.Sprintf("  copied   %s before these %s, and %s in them\n", cli.AboutSize(r.Copied), frozen, cli.AboutSize(r.Records))
+}
+
+// connections returns a number of connections in words.
+func connections(n int) string {
+	if n == 1 {
+		return "1 connection"
+	}
+	return cli.FormatCount(n) + " connections"
 }
 
 // runAbort ends an upgrade that is under way.

@@ -183,7 +183,9 @@ func (n *nodes) question(b []byte) {
 	if r.bad {
 		return
 	}
-	n.questions[asker] = number
+	if _, known := n.questions[asker]; known || len(n.questions) < peersMost {
+		n.questions[asker] = number
+	}
 	answer := func(data []byte) { n.send(asker, number, data) }
 	switch what {
 	case askPing:

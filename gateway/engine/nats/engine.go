@@ -68,6 +68,7 @@ type Engine struct {
 	ahead, taken *takenState
 	before       heardBefore
 	connection0  uint64 // Engine.connection when it subscribed
+	goesOn       atomic.Bool
 
 	wake chan struct{} // of the housekeeper
 	// Owned by the housekeeper: when it did what it does, and the number of looks at streams.
@@ -120,6 +121,13 @@ func New(ctx context.Context, cfg Config) (_ *Engine, err error) {
 // startAgain is how long a node waits that cannot open its directory, until it tries again.
 const startAgain = time.Second
 
+// A process that dies ends its part of a takeover before its lock of the directory is free, by the time that the kernel needs
+// to close its files: so long the directory is tried again and again, and publications wait.
+const (
+	dyingPatience = time.Second
+	dyingAgain    = 10 * time.Millisecond
+)
+
 // startLater starts a single node's own server when the process that has the directory has let go of it. If that fails, the
 // engine stays away: connections are served, and a start that fails would end them.
 func (e *Engine) startLater() {
@@ -139,20 +147,25 @@ func (e *Engine) startLater() {
 		case <-ctx.Done():
 		}
 	}()
-	for {
+	for freed := time.Now(); ; {
 		err := e.start(ctx)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		e.arrived()
-		e.log.Error("the data directory cannot be opened: publications with history fail until it can", "error", err)
+		again := startAgain
+		if e.embedded == nil && time.Since(freed) < dyingPatience {
+			again = dyingAgain
+		} else {
+			e.arrived()
+			e.log.Error("the data directory cannot be opened: publications with history fail until it can", "error", err)
+		}
 		if e.embedded != nil { // it was opened, and something else is wrong
 			return
 		}
 		select {
 		case <-e.stop:
 			return
-		case <-time.After(startAgain):
+		case <-time.After(again):
 		}
 	}
 }
@@ -198,7 +211,9 @@ func (e *Engine) join() {
 			id: e.cfg.NodeID, name: e.cfg.Name, prefix: cmp.Or(e.cfg.Servers.Prefix, defaultPrefix), lanes: e, present: e.cfg.Present,
 			quiet: e.cfg.Takes, describe: e.cfg.Describe, logger: e.log, nameTaken: func() { e.fail(nameTaken(e.cfg.Name)) },
 		})
-		e.nodes.Store(n)
+		if e.nodes.Store(n); err == nil && e.goesOn.Load() {
+			e.nodesGoOn(n)
+		}
 		if answer := e.answers.Load(); answer != nil {
 			n.setAnswer(*answer)
 		}

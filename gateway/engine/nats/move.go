@@ -93,30 +93,44 @@ func (e *Engine) Hold(ctx context.Context) error {
 		}
 	}
 	e.held = h
-	held := make(chan struct{}, len(e.lanes)+1)
-	for _, l := range e.lanes {
-		l.post(func() {
-			l.takeLive()
-			held <- struct{}{}
-			e.await(h)
-		})
+	timer := time.NewTimer(holdMost)
+	defer timer.Stop()
+	done := make(chan struct{}, len(e.lanes)+1)
+	wait := func(times int) error {
+		for range times {
+			select {
+			case <-done:
+			case <-timer.C:
+				return errors.New("the engine has not stopped in time")
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		return nil
 	}
 	if !n.post(func() {
-		held <- struct{}{}
+		done <- struct{}{}
 		e.await(h)
 	}) {
 		return errors.New("the engine has ended")
 	}
-	timer := time.NewTimer(holdMost)
-	defer timer.Stop()
-	for range cap(held) {
-		select {
-		case <-held:
-		case <-timer.C:
-			return errors.New("the lanes of the engine have not stopped in time")
-		}
+	if err := wait(1); err != nil {
+		return err
 	}
-	return nil
+	// What nodes have had lanes look at, such as what is lost: that may have lanes do something in turn.
+	e.behind(func(int, int) { done <- struct{}{} })
+	if err := wait(len(e.lanes)); err != nil {
+		return err
+	}
+	for _, l := range e.lanes {
+		l.post(func() {
+			l.takeLive()
+			l.lookAtSlow() // what was dropped is a gap here: the new process leaves out what this one has heard later
+			done <- struct{}{}
+			e.await(h)
+		})
+	}
+	return wait(len(e.lanes))
 }
 
 // await waits until the engine goes on, or ends.
@@ -337,9 +351,26 @@ func (e *Engine) GoOn() {
 	for _, l := range e.lanes {
 		l.post(l.takeOver)
 	}
+	e.goesOn.Store(true)
+	if n := e.nodes.Load(); n != nil { // else join calls it
+		e.nodesGoOn(n)
+	}
+}
+
+// nodesGoOn has the node begin, or go on. It may be called twice.
+func (e *Engine) nodesGoOn(n *nodes) {
 	unsure := e.taken != nil && e.taken.unsure || e.connection.Load() != e.connection0
-	if n := e.nodes.Load(); n != nil {
-		n.post(func() { n.goOn(e.taken, unsure) })
+	if e.taken == nil {
+		n.countAnew()
+	}
+	n.post(func() { n.goOn(e.taken, unsure) })
+}
+
+// countAnew has the node count its messages from where no process with its number can have come: others leave
+// out what was counted before.
+func (n *nodes) countAnew() {
+	for i := range n.sent {
+		n.sent[i].CompareAndSwap(0, n.begun)
 	}
 }
 

@@ -340,7 +340,7 @@ func (n *nodes) connections() uint64 { return n.base + n.transport.conns() }
 
 // tick sends a beat, and looks at what is due.
 func (n *nodes) tick() {
-	if n.quiet {
+	if n.quiet || n.moved.Load() {
 		return
 	}
 	n.reconnected()
@@ -379,7 +379,7 @@ func (n *nodes) up() {
 		return
 	}
 	n.post(func() {
-		if n.quiet {
+		if n.quiet || n.moved.Load() {
 			return
 		}
 		n.reconnected()
@@ -399,7 +399,10 @@ func (n *nodes) handle(data []byte) {
 	if len(data) < 2 || data[0] != beatVersion {
 		return // of a newer version, which is heard by nodes of its own
 	}
-	if n.quiet {
+	switch {
+	case n.moved.Load():
+		return
+	case n.quiet:
 		n.quietly(data)
 		return
 	}
