@@ -269,6 +269,27 @@ func TestHooksAreAskedAgainByAnotherProcess(t *testing.T) {
 	}
 }
 
+// What a client has sent together with its request is done after the answer, in the other process as well.
+func TestWhatComesBehindARequestIsHandedOver(t *testing.T) {
+	clienttest.PlainOnly(t)
+	t.Parallel()
+	before, after := newStalled(), newStalled()
+	cfg := Config{PingInterval: -1, History: -1}
+	cfg.Hooks = before.hooks()
+	a := start(t, cfg)
+	cfg.Hooks = after.hooks()
+	b := start(t, cfg)
+	c := clienttest.Connect(t, a)
+	c.Write(clienttest.UpgradeTo("/ws/x", "Cookie: ann") + clienttest.Text("early"))
+	before.next(t, "connect ann")
+	move(t, a, b)
+	after.says(t, "connect ann", nil)
+	after.says(t, "subscribe ann x", nil)
+	c.WantUpgrade("it may")
+	after.says(t, `publish ann ann{"m":1} early`, nil)
+	c.WantText("it is published", "early")
+}
+
 // Commands that wait for a hook are done in the other process, once, and in their order; what hooks are sent of a client
 // goes on.
 func TestCommandsThatWaitForHooksAreHandedOver(t *testing.T) {

@@ -331,3 +331,28 @@ func BenchmarkAllow(b *testing.B) {
 		}
 	}
 }
+
+// Cookies are for pages of origins that were named: with any origin, every page could read what the user may.
+func TestCredentialsOnlyForKnownOrigins(t *testing.T) {
+	for _, test := range []struct {
+		allowed []string
+		origin  string
+		want    bool
+	}{
+		{[]string{"https://app.example.com"}, "https://app.example.com", true},
+		{[]string{"*"}, "https://app.example.com", false},
+		{[]string{"*", "https://app.example.com"}, "https://app.example.com", false},
+		{[]string{"null"}, "null", false},
+	} {
+		o, _, err := CompileOrigins(test.allowed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := o.Allow(test.origin, true, "gateway.example"); !got {
+			t.Errorf("%q: %s is not allowed", test.allowed, test.origin)
+		}
+		if got := o.Credentials(test.origin); got != test.want {
+			t.Errorf("%q: credentials for %s: %v", test.allowed, test.origin, got)
+		}
+	}
+}
