@@ -29,7 +29,7 @@ type Upgrade struct {
 	Listeners map[string]net.Listener
 	// Retire is how long it may take to tell clients that cannot travel, such as those with TLS, to come back.
 	Retire time.Duration
-	// Started, if set, is called when the new process serves, and before it is told that this one ends.
+	// Started, if set, is called when the new process serves, and before this one says goodbye to it.
 	Started func(ctx context.Context, pid int)
 }
 

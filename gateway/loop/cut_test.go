@@ -315,7 +315,7 @@ func TestThoseWhoLeaveWithinAFrameAreResetWithoutRoom(t *testing.T) {
 			if c.cut() == nil {
 				continue
 			}
-			if c.Close(ReasonSlow); l.held > l.heldMax/2 {
+			if c.Close(ReasonSlow); l.held > l.heldMax/2+2+125 { // a Close frame has room beside that
 				t.Errorf("%d bytes are held, more than half of %d", l.held, l.heldMax)
 			}
 			c.Settle()

@@ -121,7 +121,7 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// A new process with too few descriptors is told how many it needs.
+// A new process with too few descriptors learns how many it needs.
 func TestWelcome(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -94,7 +94,7 @@ type upgradeReport struct {
 	Took    time.Duration `json:"took_ns"`
 }
 
-// progressEvery is how often somebody who waits is told so.
+// progressEvery is how often a line says that the upgrade is still awaited.
 const progressEvery = 2 * time.Second
 
 // ask asks for the upgrade, and waits for its end.
@@ -158,7 +158,7 @@ func (r *upgradeReport) text() string {
 	s += fmt.Sprintf("  moved    %s in %s; nobody was served for %s of that\n",
 		connections(r.Moved), r.Took.Round(time.Millisecond), frozen)
 	if r.Secure > 0 {
-		s += fmt.Sprintf("  drained  %s with TLS, which cannot move: each client is told to reconnect\n", connections(r.Secure))
+		s += fmt.Sprintf("  drained  %s with TLS, which cannot move: each client is asked to reconnect\n", connections(r.Secure))
 	}
 	return s + fmt.Sprintf("  copied   %s before these %s, and %s in them\n", cli.AboutSize(r.Copied), frozen, cli.AboutSize(r.Records))
 }

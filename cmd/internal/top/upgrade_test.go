@@ -53,7 +53,7 @@ func TestUpgradeReportIsForPeople(t *testing.T) {
 	for want, r := range map[string]upgradeReport{
 		"upgraded from v1 to v2: process 7 serves\n" +
 			"  moved    12,345 connections in 123ms; nobody was served for 4.57ms of that\n" +
-			"  drained  1 connection with TLS, which cannot move: each client is told to reconnect\n" +
+			"  drained  1 connection with TLS, which cannot move: each client is asked to reconnect\n" +
 			"  copied   2MiB before these 4.57ms, and 64KiB in them\n": {From: "v1", To: "v2", PID: 7, Moved: 12345, Secure: 1, Copied: 2 << 20, Records: 64 << 10, Frozen: 4567890, Took: 123456789},
 		"upgraded from v1 to v2[2J: process 7 serves\n" +
 			"  moved    0 connections in 1ms; nobody was served for 1ms of that\n" +
