@@ -27,6 +27,7 @@ func TestHooksDecideAboutCentrifugoClients(t *testing.T) {
 	}{
 		{"ann", "connect %s ann", `{"id":1,"connect":{"client":"ID","version":"sluice","ping":25,"pong":true}}`, 0, 0},
 		{"", "connect %s ", `{"id":1,"connect":{"client":"ID","version":"sluice","ping":25,"pong":true}}`, 0, 0},
+		{"nobody", "connect %s nobody", "", 3501, 3501},
 		{"ann-error", "connect %s ann-error", `{"id":1,"error":{"code":403,"message":"not you"}}`, 0, 3004},
 		{"ann-failure", "connect %s ann-failure", `{"id":1,"error":{"code":100,"message":"internal server error","temporary":true}}`, 0, 3004},
 		{"ann-disconnect", "connect %s ann-disconnect", "", 4501, 4501},
@@ -120,6 +121,47 @@ func TestConnectHookSaysWhoAClientIs(t *testing.T) {
 	c = clienttest.Dial(t, s, pathClient)
 	c.Does(`{"id":1,"connect":{"data":"many"}}`)
 	c.WantTold("a channel that is none", `{"id":1,"error":{"code":107,"message":"bad request"}}`)
+}
+
+// What clients send to the application has no reply: what cannot be passed on ends the connection.
+func TestMessagesToTheApplication(t *testing.T) {
+	t.Parallel()
+	var a application
+	set := a.hooks()
+	s := start(t, Config{Hooks: set})
+	c := clienttest.Dial(t, s, pathClient, "Cookie: ann")
+	c.Does(`{"id":1,"connect":{}}`, `{"send":{"data":{}}}`, `{"id":2,"ping":{}}`)
+	c.Told("connected")
+	c.WantClose("nobody is there to take it", 3508)
+
+	a.want(t, "connect websocket ann")
+	message := hook.Func(func(_ context.Context, q *hook.MessageRequest) (*hook.MessageResult, error) {
+		a.note("message", q.Client.User, string(q.Data))
+		return nil, verdict(strings.Trim(string(q.Data), `"`))
+	}, hook.Options{})
+	set = a.hooks()
+	set.Message = message
+	s = start(t, Config{Hooks: set})
+	for data, code := range map[string]ws.StatusCode{`"x"`: 0, `"x-error"`: 3004, `"x-disconnect"`: 4501, `"x-failure"`: 3004, ``: 0} {
+		c := clienttest.Dial(t, s, pathClient, "Cookie: ann")
+		send := `{"send":{"data":` + data + `}}`
+		if data == "" {
+			send = `{"send":{}}`
+		}
+		c.Does(`{"id":1,"connect":{}}`, `{"send":{"data":1}}`+"\n"+send+"\n"+`{"id":2,"ping":{}}`)
+		c.Told("connected")
+		if code == 0 {
+			c.WantTold("there is no reply, and the next one goes on", `{"id":2,"ping":{}}`)
+		} else {
+			c.WantClose(data, code)
+		}
+		a.want(t, "connect websocket ann", "message ann 1", "message ann "+data)
+	}
+	message.Close()
+	c = clienttest.Dial(t, s, pathClient, "Cookie: ann")
+	c.Does(`{"id":1,"connect":{}}`, `{"send":{"data":1}}`)
+	c.Told("connected")
+	c.WantClose("it is not lost in silence", 3013)
 }
 
 // A subscribe hook decides where no token does, and a publish hook in place of permissions.

@@ -64,7 +64,10 @@ func (a *application) hooks() *hook.Set {
 		Connect: hook.Func(func(_ context.Context, q *hook.ConnectRequest) (*hook.ConnectResult, error) {
 			cookie := q.Client.Headers.Get("Cookie")
 			a.note("connect", q.Client.Transport, cookie)
-			if cookie == "" {
+			switch cookie {
+			case "":
+				return &hook.ConnectResult{}, nil
+			case "nobody":
 				return nil, nil
 			}
 			return &hook.ConnectResult{User: cookie}, verdict(cookie)
@@ -102,6 +105,7 @@ func TestHooksDecideAboutRawClients(t *testing.T) {
 		}{
 			{"ann", "x", 101, 0, []string{"connect websocket ann", "subscribe ann x"}},
 			{"", "x", 101, 0, []string{"connect websocket ", "subscribe  x"}},
+			{"nobody", "x", 101, 3501, []string{"connect websocket nobody"}},
 			{"ann-error", "x", 403, 1008, []string{"connect websocket ann-error"}},
 			{"ann-unauthorized", "x", 401, 1008, []string{"connect websocket ann-unauthorized"}},
 			{"ann-disconnect", "x", 101, 4501, []string{"connect websocket ann-disconnect"}},
@@ -154,6 +158,7 @@ func TestHooksDecideAboutStreams(t *testing.T) {
 			{"ann-error", "x", 403, "not you\n"},
 			{"ann-unauthorized", "x", 401, "who are you?\n"},
 			{"ann-disconnect", "x", 200, `event: close` + "\n" + `data: {"code":4501,"reason":"banned"}`},
+			{"nobody", "x", 200, `event: close` + "\n" + `data: {"code":3501,"reason":"bad request"}`},
 			{"ann-failure", "x", 503, "The application cannot be asked"},
 			{"ann", "x-error", 403, "not you\n"},
 			{"ann", "x-disconnect", 200, `event: close`},

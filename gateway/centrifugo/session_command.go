@@ -94,8 +94,8 @@ func (c clientConn) command(cmd *protocol.Command) loop.Wait {
 		return c.presenceStats(r, cmd.PresenceStats.Channel)
 	case cmd.History != nil:
 		return c.history(r, cmd.History)
-	case cmd.Send != nil: // nobody is there to take it, and none is promised
-		return nil
+	case cmd.Send != nil:
+		return c.send(cmd.Send)
 	case cmd.Ping != nil:
 		r.Ping = &protocol.PingResult{}
 	case cmd.Rpc != nil:

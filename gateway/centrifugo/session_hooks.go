@@ -73,11 +73,8 @@ func (c clientConn) askToConnect(id uint32, req *protocol.ConnectRequest, messag
 	}
 	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Hooks.Connect, q, question, func(granted *hook.ConnectResult, err error) loop.Wait {
 		r := &protocol.Reply{Id: id}
-		if err != nil {
+		if granted, err = c.protocol.Hooks.Connected(granted, err); err != nil {
 			return c.refused(r, err)
-		}
-		if granted == nil { // it does not decide
-			granted = &hook.ConnectResult{}
 		}
 		return c.connected(r, granted, wishes, true)
 	})
@@ -86,19 +83,26 @@ func (c clientConn) askToConnect(id uint32, req *protocol.ConnectRequest, messag
 // refused answers a client whose command a hook does not allow, or cannot decide about. A unidirectional client has no
 // command to answer.
 func (c clientConn) refused(r *protocol.Reply, err error) loop.Wait {
-	refusal := hook.Refuse(err, true)
-	switch e := refusal.Error; {
-	case refusal.Disconnect != nil:
-		c.disconnectFor(&protocol.Disconnect{Code: uint32(refusal.CloseCode), Reason: refusal.CloseText})
-	case c.format.Uni:
-		c.disconnectFor(disconnectOf(e.Code))
-	default:
-		return c.fail(r, &protocol.Error{Code: e.Code, Message: e.Message, Temporary: e.Temporary})
+	e := hook.Refuse(err, true).Error
+	if e == nil || c.format.Uni {
+		c.closeFor(err)
+		return nil
 	}
-	return nil
+	return c.fail(r, &protocol.Error{Code: e.Code, Message: e.Message, Temporary: e.Temporary})
 }
 
-// disconnectOf returns with what a unidirectional client is closed for an error, as Centrifugo does.
+// closeFor closes the connection of a client that a hook does not allow something, and that gets no reply.
+func (c clientConn) closeFor(err error) {
+	refusal := hook.Refuse(err, true)
+	d := &protocol.Disconnect{Code: uint32(refusal.CloseCode), Reason: refusal.CloseText}
+	if refusal.Disconnect == nil {
+		d = disconnectOf(refusal.Error.Code)
+	}
+	c.disconnect = d
+	c.Close(loop.ReasonHook)
+}
+
+// disconnectOf returns with what a client without a reply is closed for an error, as Centrifugo closes unidirectional ones.
 func disconnectOf(code uint32) *protocol.Disconnect {
 	switch code {
 	case ErrorTokenExpired.Code, ErrorExpired.Code:
@@ -109,12 +113,6 @@ func disconnectOf(code uint32) *protocol.Disconnect {
 		return DisconnectPermissionDenied
 	}
 	return DisconnectServerError
-}
-
-// disconnectFor closes the connection as a hook says.
-func (c clientConn) disconnectFor(d *protocol.Disconnect) {
-	c.disconnect = d
-	c.Close(loop.ReasonHook)
 }
 
 // subscribeHook returns the hook that decides who may subscribe to a channel without a token, nil for none.
@@ -233,6 +231,23 @@ func (c clientConn) rpc(r *protocol.Reply, req *protocol.RPCRequest) loop.Wait {
 			r.Rpc.Data = Raw(c.format.Encoding, a.Data)
 		}
 		c.answer(r)
+		return nil
+	})
+}
+
+// send passes a message on to a hook. It has no reply: where the message is lost, the client learns of it by a disconnect.
+func (c clientConn) send(req *protocol.SendRequest) loop.Wait {
+	if c.hooked == nil || c.protocol.Hooks.Message == nil {
+		c.disconnect = DisconnectNotAvailable
+		c.Close(loop.ReasonBadCommand)
+		return nil
+	}
+	q := &hook.MessageRequest{Client: c.hooked.Who(), Data: req.Data}
+	question := loop.Question{Size: len(q.Data), Others: true}
+	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Hooks.Message, q, question, func(_ *hook.MessageResult, err error) loop.Wait {
+		if err != nil {
+			c.closeFor(err)
+		}
 		return nil
 	})
 }

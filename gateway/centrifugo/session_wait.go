@@ -49,7 +49,7 @@ func (w *waiting) Cancel() {
 	}
 }
 
-// Moot implements loop.Wait: unless one of the commands behind it publishes.
+// Moot implements loop.Wait: unless one of the commands behind it publishes, or sends the application something.
 func (w *waiting) Moot(c *loop.Conn) bool {
 	if w.Wait != nil && !w.Wait.Moot(c) {
 		return false
@@ -59,7 +59,7 @@ func (w *waiting) Moot(c *loop.Conn) bool {
 		if err != nil {
 			break // the connection ends there
 		}
-		if cmd.Publish != nil {
+		if cmd.Publish != nil || cmd.Send != nil {
 			return false
 		}
 		p = p[n:]

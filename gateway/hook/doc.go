@@ -17,14 +17,14 @@
 // What they mean is the same for a Go function as for a backend of Centrifugo's proxies:
 //
 //	event        empty result                  nil                        failure, overload
-//	connect      accepted, without a user      the hook does not decide   temporary error
+//	connect      accepted, without a user      disconnected (3501)        temporary error
 //	refresh      valid for as long as before   expired                    60 seconds more
 //	subscribe    allowed                       allowed                    temporary error
 //	sub-refresh  never expires again           expired                    60 seconds more
 //	publish      published as it is            published as it is         temporary error
 //	RPC          an empty reply                an empty reply             temporary error
 //
-// An error or a disconnect of a refresh or a sub-refresh means expired. [Refuse], [Refresh] and
+// With [Set].AllowAnonymous a client about which the connect hook has no result is accepted, without a user. An error or a disconnect of a refresh or a sub-refresh means expired. [Refuse], [Refresh] and
 // [SubRefresh] compute what this comes to.
 //
 // # Ownership

@@ -8,6 +8,9 @@ type Hooks struct {
 	SubRefresh Hook[*SubRefreshRequest, SubRefreshResult]
 	Publish    Hook[*PublishRequest, PublishResult]
 	RPC        Hook[*RPCRequest, RPCResult]
+	// Message gets what clients send to the application. There is no reply: an error or a failure closes the connection, as
+	// a disconnect does. Without this hook, a client that sends something is disconnected. There is none over HTTP.
+	Message Hook[*MessageRequest, MessageResult]
 	// Disconnect is only notified: what it answers has no effect. A process that ends notifies
 	// of nothing.
 	Disconnect Hook[*DisconnectRequest, DisconnectResult]

@@ -10,7 +10,7 @@ import (
 // Identity is who a client is. The requests of one connection share it.
 type Identity struct {
 	ID        string // a UUID
-	Transport string // as Centrifugo names it, such as "websocket" or "sse"
+	Transport string // as Centrifugo names it, such as "websocket" or "uni_sse"; raw clients have these too
 	Protocol  string // "json" or "protobuf"
 	// Encoding is what the client's payloads are: "json", or "binary" for any bytes. Over HTTP
 	// a backend is sent that of the endpoint's configuration instead.

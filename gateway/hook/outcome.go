@@ -66,6 +66,23 @@ func Refuse(err error, ws bool) Refusal {
 	return r
 }
 
+// errNoCredentials ends a client about which the connect hook has no result, as Centrifugo ends it.
+var errNoCredentials error = &Disconnect{Code: 3501, Reason: "bad request"}
+
+// Connected returns what a connect hook's answer comes to that may be nil: a client is not accepted by silence, unless
+// AllowAnonymous is set.
+func (s *Set) Connected(r *ConnectResult, err error) (*ConnectResult, error) {
+	switch {
+	case err != nil:
+		return nil, err
+	case r != nil:
+		return r, nil
+	case s.AllowAnonymous:
+		return new(ConnectResult), nil
+	}
+	return nil, errNoCredentials
+}
+
 // ClosesWith reports whether a code may be in a Close frame (RFC 6455 section 7.4, and the codes that IANA has registered since).
 func ClosesWith(code uint32) bool {
 	return code >= 1000 && code <= 1014 && code != 1004 && code != 1005 && code != 1006 || code >= 3000 && code <= 4999

@@ -52,6 +52,28 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// Silence about a client that connects is no acceptance.
+func TestNoResultOfAConnectHook(t *testing.T) {
+	result, failed := &ConnectResult{User: "u"}, errors.New("x")
+	for _, c := range []struct {
+		allow bool
+		r     *ConnectResult
+		err   error
+		want  *ConnectResult
+		wants error
+	}{
+		{false, result, nil, result, nil},
+		{false, nil, nil, nil, errNoCredentials},
+		{true, nil, nil, &ConnectResult{}, nil},
+		{true, nil, failed, nil, failed},
+	} {
+		got, err := (&Set{AllowAnonymous: c.allow}).Connected(c.r, c.err)
+		if diff := cmp.Diff(c.want, got); diff != "" || err != c.wants {
+			t.Errorf("%+v: %v, %s", c, err, diff)
+		}
+	}
+}
+
 func TestCodesOfCloseFrames(t *testing.T) {
 	for code, want := range map[uint32]bool{0: false, 999: false, 1000: true, 1004: false, 1005: false, 1006: false, 1008: true, 1014: true,
 		1015: false, 2999: false, 3000: true, 4999: true, 5000: false, 66536: false} {

@@ -39,6 +39,12 @@ type RPCRequest struct {
 	Data   []byte
 }
 
+// MessageRequest passes on what a client has sent to the application itself, and not to a channel: a "send" command.
+type MessageRequest struct {
+	Client *Identity
+	Data   []byte
+}
+
 // DisconnectRequest notifies of the end of a connection for which a connect hook was asked.
 type DisconnectRequest struct {
 	Client *Identity
@@ -63,6 +69,9 @@ func (q *PublishRequest) From() *Identity { return q.Client }
 
 // From implements Request.
 func (q *RPCRequest) From() *Identity { return q.Client }
+
+// From implements Request.
+func (q *MessageRequest) From() *Identity { return q.Client }
 
 // From implements Request.
 func (q *DisconnectRequest) From() *Identity { return q.Client }

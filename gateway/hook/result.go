@@ -80,5 +80,8 @@ var errVersion error = &Failure{Outcome: queue.Failed, Err: errors.New("the publ
 // RPCResult is the reply to a request of a client.
 type RPCResult struct{ Data []byte }
 
+// MessageResult is nothing: the client gets no reply.
+type MessageResult struct{}
+
 // DisconnectResult is nothing.
 type DisconnectResult struct{}

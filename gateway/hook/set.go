@@ -16,7 +16,11 @@ type Set struct {
 	Connect    Hook[*ConnectRequest, ConnectResult]
 	Refresh    Hook[*RefreshRequest, RefreshResult]
 	RPC        Hook[*RPCRequest, RPCResult]
+	Message    Hook[*MessageRequest, MessageResult]
 	Disconnect Hook[*DisconnectRequest, DisconnectResult]
+	// AllowAnonymous accepts clients about which the connect hook has no result, as anonymous ones. Without it they are
+	// disconnected.
+	AllowAnonymous bool
 
 	Subscribe  map[string]Hook[*SubscribeRequest, SubscribeResult]
 	Publish    map[string]Hook[*PublishRequest, PublishResult]
@@ -31,7 +35,7 @@ type Set struct {
 
 // NewSet returns the set of an application's hooks, which want all of the header.
 func NewSet(h Hooks) *Set {
-	s := &Set{Connect: h.Connect, Refresh: h.Refresh, RPC: h.RPC, Disconnect: h.Disconnect, HeaderNames: []string{"*"}, EmulatedNames: []string{"*"}}
+	s := &Set{Connect: h.Connect, Refresh: h.Refresh, RPC: h.RPC, Message: h.Message, Disconnect: h.Disconnect, HeaderNames: []string{"*"}, EmulatedNames: []string{"*"}}
 	if h.Subscribe != nil {
 		s.Subscribe = map[string]Hook[*SubscribeRequest, SubscribeResult]{Default: h.Subscribe}
 	}

@@ -75,7 +75,7 @@ func (r *rawClient) prepare(h *loop.Hello, granted bool) (decides bool) {
 // kindOf returns how a client is connected, for hooks.
 func (p *Protocol) kindOf(c *loop.Conn) client.Kind {
 	if c.Variant() == p.stream {
-		return client.Kind{Transport: "sse", Protocol: "json", Encoding: "binary"}
+		return client.Kind{Transport: "uni_sse", Protocol: "json", Encoding: "binary"}
 	}
 	return client.Kind{Transport: "websocket", Protocol: "json", Encoding: "binary"}
 }
@@ -109,20 +109,18 @@ func (p *Protocol) open(c *loop.Conn, s *state) loop.Wait {
 	}
 	q := &hook.ConnectRequest{Client: s.Who(), Channels: []string{o.channel}}
 	return client.Ask(c, p.Logger, s.Client, p.Hooks.Connect, q, loop.Question{}, func(r *hook.ConnectResult, err error) loop.Wait {
-		if err != nil {
+		if r, err = p.Hooks.Connected(r, err); err != nil {
 			return p.refuse(c, s, err)
 		}
-		granted := o.granted
-		if s.Accepted(); r != nil {
-			who := c.Identity()
-			who.User, who.Info, who.ExpireAt = r.User, r.Info, r.ExpireAt
-			sub, named := r.Subs[o.channel]
-			if granted = named || slices.Contains(r.Channels, o.channel); named {
-				p.subscribed(c, s, sub.ExpireAt, sub.Info)
-			}
-			s.Is(r.User, who.Info, r.Meta)
+		s.Accepted()
+		who := c.Identity()
+		who.User, who.Info, who.ExpireAt = r.User, r.Info, r.ExpireAt
+		sub, named := r.Subs[o.channel]
+		if named {
+			p.subscribed(c, s, sub.ExpireAt, sub.Info)
 		}
-		return p.askToSubscribe(c, s, granted)
+		s.Is(r.User, who.Info, r.Meta)
+		return p.askToSubscribe(c, s, named || slices.Contains(r.Channels, o.channel))
 	})
 }
 

@@ -95,6 +95,9 @@ func (c *Config) Check(s Surroundings) error {
 		}
 		used[c.selected(&r, where, m.Choice.Name, c.RPC, "rpc.proxy or --rpc-hook")] = true
 	}
+	if c.AllowAnonymous && c.Connect == nil {
+		r.fault("client.allow_anonymous_connect_without_token", "it has no effect without a connect hook: a client without a token is anonymous then; remove it")
+	}
 	for _, h := range c.all() {
 		if !used[h] {
 			r.fault(h.Where, "no namespace uses this hook; select it in one, or remove it")

@@ -15,6 +15,8 @@ type Config struct {
 	Subscribe, Publish, SubRefresh, RPC *Hook
 	Named                               []*Hook // of any event
 	Methods                             Methods
+	// AllowAnonymous accepts clients about which the connect hook has no result; see hook.Set.
+	AllowAnonymous bool
 }
 
 // Hook is a hook as it is configured.

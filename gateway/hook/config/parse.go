@@ -35,7 +35,7 @@ func Parse(data []byte, readFile func(name string) ([]byte, error)) (*Config, er
 		field{"client", func(where string, raw json.RawMessage) {
 			r.object(where, raw, field{"proxy", func(where string, raw json.RawMessage) {
 				r.object(where, raw, r.client("connect", &c.Connect), r.client("refresh", &c.Refresh))
-			}})
+			}}, r.flag("allow_anonymous_connect_without_token", &c.AllowAnonymous), r.elsewhere("subscribe_to_user_personal_channel"))
 		}},
 		field{"channel", func(where string, raw json.RawMessage) { r.channel(where, raw, c) }},
 		field{"rpc", func(where string, raw json.RawMessage) { r.rpc(where, raw, c) }},
@@ -62,11 +62,14 @@ func (r *reader) client(name string, to **Hook) field {
 	}}
 }
 
+// elsewhere returns a field that another file has.
+func (r *reader) elsewhere(name string) field {
+	return field{name, func(where string, _ json.RawMessage) {
+		r.fault(where, "belongs in the file of --namespaces; move it there")
+	}}
+}
+
 func (r *reader) channel(where string, raw json.RawMessage, c *Config) {
-	const elsewhere = "belongs in the file of --namespaces; move it there"
-	other := func(name string) field {
-		return field{name, func(where string, _ json.RawMessage) { r.fault(where, elsewhere) }}
-	}
 	const streams = "sluice asks a backend for decisions, and delivers only what was published"
 	r.object(where, raw, field{"proxy", func(where string, raw json.RawMessage) {
 		r.object(where, raw,
@@ -74,7 +77,7 @@ func (r *reader) channel(where string, raw json.RawMessage, c *Config) {
 			r.refused("subscribe_stream", streams), r.refused("map_publish", streams), r.refused("map_remove", streams),
 			r.refused("shared_poll_refresh", streams), r.refused("state", streams), r.refused("cache_empty", streams),
 		)
-	}}, other("namespaces"), other("without_namespace"))
+	}}, r.elsewhere("namespaces"), r.elsewhere("without_namespace"))
 }
 
 // named reads the hook of an event with the name hook.Default.

@@ -97,6 +97,8 @@ func TestFaultsOfFiles(t *testing.T) {
 		{`{"client": {"proxy": {"connect": {}}}}`, []string{`client.proxy.connect.endpoint: there is no endpoint`}},
 		{`{"client": {"proxy": {"connect": {"endpoint": "http://h"}}}}`, []string{`client.proxy.connect: it has no effect without enabled`}},
 		{`{"client": {"proxy": {"refresh": {"enabled": "true", "endpoint": "http://h"}}}}`, []string{`client.proxy.refresh.enabled: it is a string; write true or false, without quotes`}},
+		{`{"client": {"allow_anonymous_connect_without_token": 1, "subscribe_to_user_personal_channel": {}}}`, []string{
+			`client.allow_anonymous_connect_without_token: it is a number`, `client.subscribe_to_user_personal_channel: belongs in the file of --namespaces`}},
 		{`{"channel": {"namespaces": [], "without_namespace": {}, "proxy": {"subscribe_stream": {}, "subcribe": {}}}}`, []string{
 			`channel.namespaces: belongs in the file of --namespaces`, `channel.without_namespace: belongs`,
 			`channel.proxy.subscribe_stream: not supported: `, `channel.proxy.subcribe: the key is unknown: did you mean "subscribe"?`}},

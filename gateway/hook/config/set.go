@@ -51,6 +51,7 @@ func (c *Config) Build(namespaces []Namespace, b Bounds) (*Set, error) {
 		SubRefresh: make(map[string]hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult]),
 	}
 	h.HeaderNames, h.EmulatedNames = c.Headers()
+	h.AllowAnonymous = c.AllowAnonymous
 	m := maker{set: &Set{Hooks: h, endpoints: make(map[*Hook]*proxy.Endpoint)}, bounds: b}
 	if c.Connect != nil {
 		h.Connect = one(&m, c.Connect, (*proxy.Endpoint).Connect)

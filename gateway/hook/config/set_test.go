@@ -116,6 +116,8 @@ func TestHooksThatDoNotFit(t *testing.T) {
 	lines(t, one.Check(Surroundings{AnyOrigin: true}), `client.proxy.connect: Cookie is passed on, and an origin pattern is "*"`)
 	lines(t, one.Check(Surroundings{Insecure: true}), "client.proxy.connect: it has no effect with --insecure")
 	lines(t, one.Check(Surroundings{Namespaces: []Namespace{{}}}))
+	lines(t, parsed(t, `{"client": {"allow_anonymous_connect_without_token": true}}`).Check(Surroundings{}),
+		"client.allow_anonymous_connect_without_token: it has no effect without a connect hook")
 	var none *Config
 	lines(t, none.Check(Surroundings{Insecure: true, AnyOrigin: true}))
 	lines(t, none.Check(Surroundings{Namespaces: []Namespace{{"chat", Selection{SubscribeProxyEnabled: true}}}}),
@@ -167,7 +169,7 @@ func path[Q hook.Request, A any](t *testing.T, h hook.Hook[Q, A], q Q) string {
 }
 
 const two = `{
-	"client": {"proxy": {"connect": {"enabled": true, "endpoint": "BACKEND/connect"}}},
+	"client": {"proxy": {"connect": {"enabled": true, "endpoint": "BACKEND/connect"}}, "allow_anonymous_connect_without_token": true},
 	"channel": {"proxy": {"subscribe": {"endpoint": "BACKEND/subscribe"}}},
 	"rpc": {"proxy": {"endpoint": "BACKEND/rpc"}, "namespaces": [{"name": "quote", "proxy_enabled": true}, {"name": "chat", "proxy_enabled": true, "proxy_name": "chat"}, {"name": "off"}]},
 	"proxies": [{"name": "chat", "endpoint": "BACKEND/chat"}]}`
@@ -198,6 +200,9 @@ func TestHooksAreSelected(t *testing.T) {
 		if c.got != c.want {
 			t.Errorf("%s: %q, want %q", c.what, c.got, c.want)
 		}
+	}
+	if !s.Hooks.AllowAnonymous {
+		t.Error("clients may not be anonymous")
 	}
 	if len(s.endpoints) != 4 {
 		t.Errorf("%d endpoints", len(s.endpoints))
