@@ -102,7 +102,7 @@ type Config struct {
 	Refuse Refuse `name:"refuse" group:"Admission" words:"http,close" default:"http" help:"how new connections over a limit are refused: http responds with 429 or 503; close accepts the WebSocket and closes it with code 1013, which a web page can see"`
 
 	// Raw is what clients of raw WebSocket and SSE may do.
-	Raw Raw `name:"raw" group:"Clients" words:"auto,publish,listen,off" default:"auto" help:"what raw WebSocket and SSE clients may do: publish, listen (subscribe only) or off. auto: publish if tokens or namespaces are configured, or if only this machine can connect and no proxy is configured; otherwise listen"`
+	Raw Raw `name:"raw" group:"Clients" words:"auto,publish,listen,off" default:"auto" help:"what raw WebSocket and SSE clients may do: publish, listen (subscribe only) or off. auto: publish if tokens, namespaces, or hooks that decide who may connect or subscribe are configured, which then decide about publishing, too; also if only this machine can connect and no proxy is configured; otherwise listen"`
 	// Compression is whether clients that ask for it receive publications compressed.
 	Compression Compression `name:"compression" group:"Clients" words:"off,shared" default:"off" help:"compression for clients that ask for it: shared compresses each publication once for all of them (permessage-deflate over WebSocket, gzip over SSE), without memory per connection; off never compresses"`
 	// CompressionMin is the size from which on a publication is compressed, in bytes, with what the client's

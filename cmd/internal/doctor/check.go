@@ -144,13 +144,13 @@ func check(s *serve.Settings, opts *option.Options, env []string, files fs.FS) (
 	f.faults(err)
 	if err == nil {
 		f.settingsFound(opts)
-		f.permissions(p.Access, s)
+		f.permissions(p, s)
 		f.certificates(p, time.Now())
 		f.exemptions(opts)
 		f.proxies(s.Gateway)
 		f.slowRules(s.Gateway.SlowPolicy)
 		f.store(s.Gateway, opts)
-		f.limits(s, opts, files)
+		f.limits(p, s, opts, files)
 	} else {
 		f.add(isUnknown, "limits: not checked, because the settings are invalid")
 	}
@@ -174,12 +174,18 @@ func (f *findings) settingsFound(opts *option.Options) {
 }
 
 // limits starts a gateway without listeners, which knows best what it needs.
-func (f *findings) limits(s *serve.Settings, opts *option.Options, files fs.FS) {
+func (f *findings) limits(p serve.Plan, s *serve.Settings, opts *option.Options, files fs.FS) {
 	cfg := s.Gateway
 	cfg.Logger = nil            // its warnings are findings
 	cfg.Store = gateway.Store{} // store looks at it
 	need := demand{
 		connections: cfg.MaxConnections, asked: cfg.MaxConnections > 0, buffered: cfg.MaxBuffered, pageBytes: os.Getpagesize(),
+	}
+	hooks, err := p.Hooks.Build()
+	f.faults(err)
+	if hooks != nil {
+		defer hooks.Close()
+		cfg.Hooks = hooks.Hooks
 	}
 	server, err := gateway.New(cfg)
 	if err != nil {

@@ -111,13 +111,23 @@ func (f *findings) memoryUnder(files fs.FS, d demand, limit, wanted int) {
 }
 
 // permissions reports where permissions come from, and what serve would warn about.
-func (f *findings) permissions(a serve.Access, s *serve.Settings) {
+func (f *findings) permissions(p serve.Plan, s *serve.Settings) {
+	a := p.Access
 	for _, w := range a.Warnings {
 		f.add(isWarning, "%s", w)
 	}
 	switch {
 	case s.Gateway.Insecure:
 		f.add(isWarning, "%s", serve.InsecureText)
+	case p.Hooks.Keyed():
+		from := []string{"hooks"}
+		if a.Keyed {
+			from = append(from, "tokens")
+		}
+		if s.Gateway.Namespaces != nil {
+			from = append(from, "--namespaces")
+		}
+		f.add(isOK, "permissions: from %s", strings.Join(from, " and "))
 	case a.Keyed && s.Gateway.Namespaces == nil:
 		f.add(isOK, "permissions: from tokens only, without --namespaces; clients can subscribe to the channels that their tokens name")
 	case !a.Keyed && s.Gateway.Namespaces != nil:

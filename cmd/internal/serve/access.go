@@ -150,13 +150,18 @@ func (s *Settings) rawFor(public []Endpoint, keyed bool) gateway.Raw {
 
 // rawText returns what raw clients may do, or what decides about it.
 func rawText(g gateway.Config) string {
-	switch keys, namespaces := g.Tokens != nil, g.Namespaces != nil; {
-	case g.Raw != gateway.RawPublish || g.Insecure || !keys && !namespaces:
-		return g.Raw.String()
-	case keys && namespaces:
-		return "by keys and namespaces"
-	case keys:
-		return "by keys"
+	var by []string
+	if g.Tokens != nil {
+		by = append(by, "keys")
 	}
-	return "by namespaces"
+	if g.Hooks != nil && (g.Hooks.Connect != nil || len(g.Hooks.Subscribe) > 0) {
+		by = append(by, "hooks")
+	}
+	if g.Namespaces != nil {
+		by = append(by, "namespaces")
+	}
+	if g.Raw != gateway.RawPublish || g.Insecure || by == nil {
+		return g.Raw.String()
+	}
+	return "by " + strings.Join(by, " and ")
 }

@@ -20,6 +20,7 @@ type Plan struct {
 	apiKey   string     // empty without --api-key-file
 	Secure   Secure
 	Access   Access
+	Hooks    Hooks
 }
 
 // Plan checks the settings together and derives what depends on several of them. It
@@ -29,9 +30,11 @@ func (s *Settings) Plan(opts *option.Options) (Plan, error) {
 	allowed, more := s.checkAccess(public)
 	faults = append(faults, more...)
 	faults = append(faults, s.uselessHistory(opts))
-	s.Gateway.Raw = s.rawFor(public, allowed.Keyed)
+	hooks, more := s.checkHooks(opts)
+	faults = append(faults, more...)
+	s.Gateway.Raw = s.rawFor(public, allowed.Keyed || hooks.Keyed())
 	s.Gateway.FieldName, s.Certificate.FieldName = opts.FlagOf, opts.FlagOf
-	for _, f := range opts.FaultsOf(s.Gateway.Validate()) {
+	for _, f := range opts.FaultsOf(s.unhooked().Validate()) {
 		faults = append(faults, cli.Usagef("%w", f))
 	}
 	key, err := s.APIKey()
@@ -42,7 +45,7 @@ func (s *Settings) Plan(opts *option.Options) (Plan, error) {
 		faults = append(faults, cli.OptionUsage(internal.Flag, " %s needs --api-key-file, because other machines can reach it and it allows publishing and profiling; add a key file, or listen on 127.0.0.1", internal.Text))
 	}
 	faults = append(faults, s.checkDrain())
-	return Plan{public, internal, key, secure, allowed}, joinFaults(opts, faults)
+	return Plan{public, internal, key, secure, allowed, hooks}, joinFaults(opts, faults)
 }
 
 // checkDrain checks that all clients can be told to come back before they would be cut off.

@@ -91,6 +91,15 @@ func (s *service) build(ctx context.Context, cfg *Settings, p Plan, publishAt st
 		end = verifier.Close
 	}
 	cfg.Gateway.Tokens = verifier
+	hooks, err := p.Hooks.Build()
+	if err != nil {
+		return end, err
+	}
+	if hooks != nil {
+		closeVerifier := end
+		end = func() { hooks.Close(); closeVerifier() }
+		cfg.Gateway.Hooks = hooks.Hooks
+	}
 	if s.server, err = gateway.New(cfg.Gateway); err != nil {
 		return end, s.opts.ExplainAll(err)
 	}

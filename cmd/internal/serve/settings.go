@@ -28,6 +28,8 @@ type Settings struct {
 	Issuer          string   `name:"token-issuer" group:"Channels and permissions" meta:"TEXT" help:"issuer (iss) that tokens must have"`
 	Insecure        bool     `name:"insecure" group:"Channels and permissions" default:"off" help:"allow every client to do everything, and do not verify tokens; for trials on loopback only"`
 
+	Hooks HookSettings
+
 	ShutdownTimeout time.Duration `name:"shutdown-timeout" group:"Timeouts" default:"30s" help:"time limit for stopping after SIGINT or SIGTERM: {DrainDelay}, {DrainDuration}, and the closing handshakes. Connections that are left are cut off"`
 	UpgradeTLS      time.Duration `name:"upgrade-tls" group:"Timeouts" default:"10s" help:"after an upgrade ('sluice upgrade', SIGUSR2), time over which clients with TLS are told to reconnect to the new process; all other clients stay connected"`
 

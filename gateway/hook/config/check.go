@@ -70,6 +70,7 @@ func (c *Config) Check(s Surroundings) error {
 	if s.Namespaces == nil {
 		used[c.Subscribe], used[c.Publish], used[c.SubRefresh] = true, true, true
 	}
+	r.in = InNamespaces
 	for _, n := range s.Namespaces {
 		where := "without_namespace"
 		if n.Name != "" {
@@ -85,6 +86,7 @@ func (c *Config) Check(s Surroundings) error {
 			used[c.selected(&r, where+": "+x.option, *x.name, x.of, x.places)] = true
 		}
 	}
+	r.in = InFile
 	for _, m := range append([]MethodNamespace{{Choice: c.Methods.Without}}, c.Methods.Namespaces...) {
 		if !m.Enabled {
 			continue

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 
 	"sluice/gateway/hook"
 	"sluice/gateway/hook/proxy"
@@ -80,7 +79,7 @@ func Merge(file, flags *Config) (*Config, error) {
 		return file, nil
 	}
 	merged := *file
-	var faults []error
+	var r reader
 	for _, x := range []struct {
 		of   **Hook
 		flag *Hook
@@ -91,16 +90,16 @@ func Merge(file, flags *Config) (*Config, error) {
 		switch {
 		case x.flag == nil:
 		case *x.of != nil:
-			faults = append(faults, fmt.Errorf("%s: the hooks file has %s too; remove one of them", x.flag.Where, (*x.of).Where))
+			r.fault(x.flag.Where, "the hooks file has %s too; remove one of them", (*x.of).Where)
 		default:
 			*x.of = x.flag
 		}
 	}
 	if flags.RPC != nil {
 		if m := file.Methods; m.Without != (Choice{}) || len(m.Namespaces) > 0 {
-			faults = append(faults, fmt.Errorf("%s: the hooks file says which methods have which hook; add the hook there, as rpc.proxy", flags.RPC.Where))
+			r.fault(flags.RPC.Where, "the hooks file says which methods have which hook; add the hook there, as rpc.proxy")
 		}
 		merged.Methods = flags.Methods
 	}
-	return &merged, errors.Join(faults...)
+	return &merged, errors.Join(r.faults...)
 }

@@ -15,15 +15,17 @@ import (
 // reader reads JSON that is valid, and continues after each fault.
 type reader struct {
 	faults   []error
+	in       Place // what it reads
 	readFile func(name string) ([]byte, error)
 }
 
 // fault reports what is wrong with the value at a path; "" is the file as a whole.
 func (r *reader) fault(where, format string, args ...any) {
-	if where != "" {
-		format, args = "%s: "+format, append([]any{where}, args...)
+	in := r.in
+	if strings.HasPrefix(where, "--") {
+		in = InFlag
 	}
-	r.faults = append(r.faults, fmt.Errorf(format, args...))
+	r.faults = append(r.faults, Fault{in, where, fmt.Errorf(format, args...)})
 }
 
 // field is a key that an object may have.

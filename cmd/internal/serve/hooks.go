@@ -1,0 +1,141 @@
+package serve
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/cmd/internal/cli"
+	"sluice/cmd/internal/option"
+	"sluice/gateway"
+	"sluice/gateway/hook/config"
+	"sluice/gateway/hook/queue"
+	"sluice/gateway/setting"
+)
+
+// HookSettings are the settings of hooks.
+type HookSettings struct {
+	File            string        `field:"Hooks" name:"hooks" group:"Hooks" meta:"FILE" help:"JSON file with hooks: HTTP endpoints of the application that decide who may connect, subscribe and publish, in the format of the proxies in Centrifugo's configuration"`
+	Connect         string        `name:"connect-hook" group:"Hooks" meta:"URL" help:"endpoint that decides who may connect, for clients without a token"`
+	Refresh         string        `name:"refresh-hook" group:"Hooks" meta:"URL" help:"endpoint that decides whether a connection that expires may stay"`
+	Subscribe       string        `name:"subscribe-hook" group:"Hooks" meta:"URL" help:"endpoint that decides who may subscribe to a channel"`
+	SubRefresh      string        `name:"sub-refresh-hook" group:"Hooks" meta:"URL" help:"endpoint that decides whether a subscription that expires may stay"`
+	Publish         string        `name:"publish-hook" group:"Hooks" meta:"URL" help:"endpoint that decides about what clients publish, and may change it"`
+	RPC             string        `name:"rpc-hook" group:"Hooks" meta:"URL" help:"endpoint that answers the RPC requests of clients"`
+	Headers         []string      `name:"hook-headers" group:"Hooks" help:"headers of the client's opening request that are sent to the hooks given by flags, such as Cookie"`
+	EmulatedHeaders []string      `name:"hook-emulated-headers" group:"Hooks" help:"headers that a client writes into its connect command, and that are sent to the hooks given by flags. A client can write anything there"`
+	Timeout         time.Duration `name:"hook-timeout" group:"Hooks" default:"1s" help:"time limit for an answer of a hook given by a flag, from when the request is sent; at most 1m"`
+	MaxInFlight     int           `name:"hook-max-in-flight" group:"Hooks" default:"64" min:"1" max:"10000" help:"maximum requests of one hook that wait for the backend at the same time; further ones wait in a queue that is fair by client address"`
+	Queue           int           `name:"hook-queue" group:"Hooks" default:"10000" min:"1" max:"1000000" help:"maximum requests of all hooks that wait in their queues, of which one address can have half; clients beyond that are asked to retry later"`
+}
+
+// Hooks are what the options for hooks amount to.
+type Hooks struct {
+	config     *config.Config // nil for none
+	namespaces []config.Namespace
+	bounds     config.Bounds
+}
+
+// checkHooks reads the options for hooks, and checks them with those for permissions, which must be read.
+func (s *Settings) checkHooks(opts *option.Options) (h Hooks, faults []error) {
+	set := &s.Hooks
+	given := func(flag string) bool { return opts.ByName[flag].Source.Kind != option.FromDefault }
+	flags := config.Flags{
+		Connect: set.Connect, Refresh: set.Refresh, Subscribe: set.Subscribe, SubRefresh: set.SubRefresh, Publish: set.Publish, RPC: set.RPC,
+		Headers: set.Headers, EmulatedHeaders: set.EmulatedHeaders, Timeout: set.Timeout,
+	}
+	ofFlags, err := flags.Config()
+	faults = append(faults, s.hookFaults(err)...)
+	for _, f := range opts.FaultsOf(setting.Bounds(set)) {
+		faults = append(faults, cli.Usagef("%w", f))
+	}
+	if given("hook-timeout") && ofFlags == nil && err == nil {
+		faults = append(faults, cli.OptionUsage("hook-timeout", ": there is no hook that it is for; add a hook, such as --connect-hook, or set timeout in the file of --hooks"))
+	}
+	ofFile, more := s.readHooks()
+	if faults = append(faults, more...); len(faults) > 0 {
+		return Hooks{}, faults
+	}
+	all, err := config.Merge(ofFile, ofFlags)
+	if err != nil {
+		return Hooks{}, s.hookFaults(err)
+	}
+	if s.Gateway.Namespaces != nil {
+		for o := range s.Gateway.Namespaces.All() {
+			h.namespaces = append(h.namespaces, config.Namespace{Name: o.Name, Selection: config.Selection{
+				SubscribeProxyEnabled: o.SubscribeProxyEnabled, SubscribeProxyName: o.SubscribeProxyName,
+				PublishProxyEnabled: o.PublishProxyEnabled, PublishProxyName: o.PublishProxyName,
+				SubRefreshProxyEnabled: o.SubRefreshProxyEnabled, SubRefreshProxyName: o.SubRefreshProxyName,
+			}})
+		}
+	}
+	if s.Namespaces == "" || s.Gateway.Namespaces != nil { // else there is another fault
+		faults = s.hookFaults(all.Check(config.Surroundings{
+			Insecure: s.Insecure, AnyOrigin: slices.Contains(s.Gateway.AllowedOrigins, "*"), Namespaces: h.namespaces,
+		}))
+	}
+	if all.Empty() {
+		for _, flag := range []string{"hook-max-in-flight", "hook-queue"} {
+			if given(flag) {
+				faults = append(faults, cli.OptionUsage(flag, " %s: there is no hook that it is for; add a hook, such as --connect-hook, or remove it", opts.ByName[flag].Text))
+			}
+		}
+		return h, faults
+	}
+	h.config, h.bounds = all, config.Bounds{InFlight: set.MaxInFlight, Budget: queue.NewBudget(set.Queue, 0)}
+	return h, faults
+}
+
+// readHooks reads the file of --hooks, and returns all of its faults.
+func (s *Settings) readHooks() (*config.Config, []error) {
+	if s.Hooks.File == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(s.Hooks.File)
+	if err != nil {
+		return nil, []error{cli.OptionUsage("hooks", " %s: %w; use a JSON file", s.Hooks.File, cli.BareError(err))}
+	}
+	c, err := config.Parse(data, os.ReadFile)
+	return c, s.hookFaults(err)
+}
+
+// hookFaults returns the faults that an error of package config lists, as errors about options.
+func (s *Settings) hookFaults(err error) (faults []error) {
+	for _, f := range config.Faults(err) {
+		switch f.In {
+		case config.InFlag:
+			faults = append(faults, cli.OptionUsage(strings.TrimPrefix(f.Where, "--"), ": %w", f.Err))
+		case config.InNamespaces:
+			faults = append(faults, cli.OptionUsage("namespaces", " %s: %w", s.Namespaces, f))
+		default:
+			faults = append(faults, cli.OptionUsage("hooks", " %s: %w", s.Hooks.File, f))
+		}
+	}
+	return faults
+}
+
+// Build makes the hooks, nil for none. The caller closes them.
+func (h *Hooks) Build() (*config.Set, error) {
+	if h.config == nil {
+		return nil, nil
+	}
+	set, err := h.config.Build(h.namespaces, h.bounds)
+	if err != nil {
+		return nil, fmt.Errorf("hooks: %w", err)
+	}
+	return set, nil
+}
+
+// Keyed reports whether hooks decide who may connect or subscribe, as keys do.
+func (h *Hooks) Keyed() bool {
+	return h.config != nil && (h.config.Connect != nil || h.config.Subscribe != nil)
+}
+
+// unhooked returns the gateway's configuration without what refers to hooks, which checkHooks has checked.
+func (s *Settings) unhooked() gateway.Config {
+	g := s.Gateway
+	g.Namespaces = nil
+	return g
+}
