@@ -134,8 +134,16 @@ func TestSessionsThatBreakTheProtocol(t *testing.T) {
 
 func TestSessionHasBoundedChannels(t *testing.T) {
 	t.Parallel()
-	const most = 128
-	s := start(t, Config{})
+	for _, most := range []int{128, 1024} {
+		t.Run(fmt.Sprint(most), func(t *testing.T) {
+			t.Parallel()
+			testBoundedChannels(t, Config{ChannelLimit: most, MessageRate: -1}, most)
+		})
+	}
+}
+
+func testBoundedChannels(t *testing.T, cfg Config, most int) {
+	s := start(t, cfg)
 	c := member(t, s, "")
 	for i := range most {
 		c.Joins(fmt.Sprint(i))

@@ -167,6 +167,9 @@ type Config struct {
 	MaxFragments int `name:"max-fragments" group:"Limits" default:"64" min:"1" help:"maximum frames in a message from a client; exceeding this closes the connection with code 1008"`
 	// MaxChannels bounds the channels that exist at the same time.
 	MaxChannels int `name:"max-channels" group:"Limits" default:"100000" min:"1" help:"maximum channels that exist at the same time"`
+	// ChannelLimit bounds the subscriptions of one connection. A client that subscribes to another channel gets an error,
+	// and one whose token or connect hook names more is disconnected.
+	ChannelLimit int `name:"channel-limit" group:"Limits" default:"128" min:"1" max:"1024" help:"maximum subscriptions of one connection (Centrifugo protocol)"`
 	// MaxPending bounds the bytes that wait to be sent on one connection outside of
 	// channel logs: replies, and the rest of a partly written frame. A connection with
 	// more is closed with code 1013. At least MaxMessage plus 32 KiB.

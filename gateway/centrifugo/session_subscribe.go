@@ -2,6 +2,7 @@ package centrifugo
 
 import (
 	"errors"
+	"maps"
 	"slices"
 
 	"sluice/gateway/access/auth"
@@ -13,13 +14,9 @@ import (
 	"github.com/centrifugal/protocol"
 )
 
-const (
-	// sessionChannelsMax bounds the subscriptions of one connection.
-	sessionChannelsMax = 128
-	// recoverMax bounds the missed publications in a reply. A client that has missed more
-	// gets recovered: false.
-	recoverMax = 300
-)
+// recoverMax bounds the missed publications in a reply. A client that has missed more
+// gets recovered: false.
+const recoverMax = 300
 
 // bits of a subscription.
 const (
@@ -137,7 +134,7 @@ func (c clientConn) mayJoin(name string) *protocol.Error {
 	switch {
 	case c.Find(name) != nil:
 		return ErrorAlreadySubscribed
-	case c.Refs() >= sessionChannelsMax:
+	case c.Refs() >= c.protocol.ChannelLimit:
 		return ErrorLimitExceeded
 	}
 	return nil
@@ -375,6 +372,16 @@ func (c clientConn) drop(name string, why loop.Reason, push *protocol.Unsubscrib
 	}
 }
 
+// distinct returns the names without those that are there before, in their order. There may be thousands.
+func distinct(names []string) []string {
+	seen := make(map[string]bool, len(names))
+	return slices.DeleteFunc(names, func(name string) bool {
+		again := seen[name]
+		seen[name] = true
+		return again
+	})
+}
+
 // serverWish is a subscription that a connection's token names.
 type serverWish struct {
 	wish
@@ -384,13 +391,8 @@ type serverWish struct {
 
 // serverWishes returns the subscriptions that a connection's token or a hook names, or what is wrong with them.
 func (c clientConn) serverWishes(granted *hook.ConnectResult, asked map[string]wish) (all []serverWish, _ *protocol.Error) {
-	names := slices.Clone(granted.Channels)
-	for name := range granted.Subs {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	if len(names) > sessionChannelsMax {
+	names := distinct(slices.AppendSeq(slices.Clone(granted.Channels), maps.Keys(granted.Subs)))
+	if len(names) > c.protocol.ChannelLimit {
 		return nil, ErrorLimitExceeded
 	}
 	for _, name := range names {

@@ -21,8 +21,8 @@ type Settings struct {
 	Gateway gateway.Config // Plan settles Raw
 
 	Namespaces      string   `name:"namespaces" group:"Channels and permissions" meta:"FILE" help:"JSON file with options by channel: history, presence and permissions, in the format of \"channel\" in Centrifugo's configuration. It replaces {History} and {HistoryTTL}"`
-	HMACSecretFiles []string `name:"token-hmac-secret-file" group:"Channels and permissions" meta:"FILE" help:"file with the secret that signs tokens (HS256); 'sluice token secret' generates one. Repeatable: accept the old and the new secret during a rotation"`
-	PublicKeyFiles  []string `name:"token-public-key-file" group:"Channels and permissions" meta:"FILE" help:"PEM file with public keys that verify tokens: RS256, ES256 or EdDSA (repeatable)"`
+	HMACSecretFiles []string `name:"token-hmac-secret-file" group:"Channels and permissions" meta:"FILE" help:"file with the secret that signs tokens (HS256, HS384, HS512); 'sluice token secret' generates one. Repeatable: accept the old and the new secret during a rotation"`
+	PublicKeyFiles  []string `name:"token-public-key-file" group:"Channels and permissions" meta:"FILE" help:"PEM file with public keys that verify tokens: RS256, RS384, RS512, ES256, ES384, ES512 or EdDSA (repeatable)"`
 	JWKSURL         string   `name:"jwks-url" group:"Channels and permissions" meta:"URL" help:"URL of a key set (JWKS) with public keys that verify tokens"`
 	Audience        string   `name:"token-audience" group:"Channels and permissions" meta:"TEXT" help:"audience (aud) that tokens must have"`
 	Issuer          string   `name:"token-issuer" group:"Channels and permissions" meta:"TEXT" help:"issuer (iss) that tokens must have"`

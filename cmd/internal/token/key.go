@@ -10,7 +10,7 @@ import (
 // Keys for tokens come from files: a flag's value is visible in the process list and in
 // the shell's history.
 
-// ReadSecret reads a secret for HS256: the bytes of the file without the newline at
+// ReadSecret reads a secret for HMAC signatures: the bytes of the file without the newline at
 // its end.
 func ReadSecret(flag, path string) (secret []byte, warning string, err error) {
 	secret, warning, err = cli.ReadKeyFile(flag, path, true, "use a file with the secret, such as the output of 'sluice token secret'")

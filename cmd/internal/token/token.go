@@ -42,7 +42,7 @@ func NewCommand() *cobra.Command {
 func newTokenSecretCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "secret",
-		Short: "Print a new secret for HS256 tokens",
+		Short: "Print a new secret for tokens (HS256, HS384, HS512)",
 		Example: `  (umask 077; sluice token secret > secret.txt)
   sluice token secret | docker secret create sluice-token-secret -`,
 		Long: `Prints 32 random bytes as 64 hexadecimal digits. The digits themselves are the
@@ -61,10 +61,10 @@ secret. A backend must not decode them, and must strip the newline after them.`,
 
 // tokenMake are the flags of `sluice token make`.
 type tokenMake struct {
-	secretFile, keyFile, keyID string
-	expires                    time.Duration
-	info, meta                 string
-	claims                     auth.Claims
+	secretFile, keyFile, keyID, alg string
+	expires                         time.Duration
+	info, meta                      string
+	claims                          auth.Claims
 }
 
 func newTokenMakeCommand() *cobra.Command {
@@ -76,7 +76,8 @@ func newTokenMakeCommand() *cobra.Command {
   sluice token make --private-key key.pem --user 42 --channel chat:1`,
 		Long: `With --channel, the token is a subscription token for that one channel. Without
 it, it is a connection token. The key determines the algorithm: HS256 for a
-secret, RS256 for RSA, ES256 for P-256, EdDSA for Ed25519.`,
+secret, RS256 for RSA, ES256 for P-256, ES384 for P-384, ES512 for P-521, EdDSA
+for Ed25519. --alg chooses a longer hash for a secret or an RSA key.`,
 		Args: cli.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("user") {
@@ -85,6 +86,11 @@ secret, RS256 for RSA, ES256 for P-256, EdDSA for Ed25519.`,
 			signer, warning, err := m.signer()
 			if err != nil {
 				return err
+			}
+			if m.alg != "" {
+				if signer, err = signer.Using(m.alg); err != nil {
+					return cli.Usagef("--alg %s: %w", m.alg, err)
+				}
 			}
 			if err := m.settle(time.Now()); err != nil {
 				return err
@@ -104,6 +110,7 @@ secret, RS256 for RSA, ES256 for P-256, EdDSA for Ed25519.`,
 	f.StringVar(&m.secretFile, "token-hmac-secret-file", "", "sign with the secret in `FILE`, the same secret as the gateway's, at least 32 bytes")
 	f.StringVar(&m.keyFile, "private-key", "", "sign with the private key in this PEM `FILE` instead; the gateway must be configured with its public key")
 	f.StringVar(&m.keyID, "key-id", "", "key `ID` (kid) of --private-key in the gateway's key set (JWKS)")
+	f.StringVar(&m.alg, "alg", "", "`ALGORITHM` of the signature, such as HS512 for a secret or RS384 for an RSA key; without it, the key's first")
 	f.StringVar(&m.claims.User, "user", "", "user `ID` (sub); '' for an anonymous user")
 	f.DurationVar(&m.expires, "expires", time.Hour, "make a token that is valid for `TIME`; 0: forever, for tests only")
 	f.StringVar(&m.claims.Channel, "channel", "", "make a subscription token for this `CHANNEL`")
@@ -113,7 +120,7 @@ secret, RS256 for RSA, ES256 for P-256, EdDSA for Ed25519.`,
 	f.StringVar(&m.meta, "meta", "", "`JSON` about the user that no client sees")
 	f.StringVar(&m.claims.Audience, "aud", "", "`AUDIENCE` (aud), if the gateway requires one")
 	f.StringVar(&m.claims.Issuer, "iss", "", "`ISSUER` (iss), if the gateway requires one")
-	cli.SetHelp(cmd, cli.Flags("Key", "token-hmac-secret-file", "private-key", "key-id"),
+	cli.SetHelp(cmd, cli.Flags("Key", "token-hmac-secret-file", "private-key", "key-id", "alg"),
 		cli.Flags("Claims", "user", "expires", "channel", "client", "channels", "info", "meta", "aud", "iss"))
 	return cmd
 }
@@ -221,8 +228,8 @@ of the process list.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&v.secretFiles, "token-hmac-secret-file", nil, "`FILE` with the secret, for HS256 (repeatable)")
-	f.StringSliceVar(&v.publicFiles, "token-public-key-file", nil, "PEM `FILE` with public keys, for RS256, ES256 or EdDSA (repeatable)")
+	f.StringSliceVar(&v.secretFiles, "token-hmac-secret-file", nil, "`FILE` with the secret, for HS256, HS384 and HS512 (repeatable)")
+	f.StringSliceVar(&v.publicFiles, "token-public-key-file", nil, "PEM `FILE` with public keys, for RS, ES or EdDSA signatures (repeatable)")
 	f.StringVar(&v.options.JWKSURL, "jwks-url", "", "`URL` of a key set (JWKS): https, or http on this machine")
 	f.StringVar(&v.options.Audience, "aud", "", "`AUDIENCE` (aud) that the token must have")
 	f.StringVar(&v.options.Issuer, "iss", "", "`ISSUER` (iss) that the token must have")

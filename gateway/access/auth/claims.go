@@ -14,7 +14,7 @@ import (
 // Bounds of what a token may name, as in the Centrifugo protocol.
 const (
 	nameBytesMax = 255
-	channelsMax  = 128
+	channelsMax  = 1024 // as many as one connection can have
 )
 
 // Connection is what a connection token grants. It shares no memory with the token.

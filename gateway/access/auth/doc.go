@@ -14,9 +14,9 @@
 //
 // # Keys
 //
-// A key has exactly one algorithm, which follows from the key: HS256 for a secret,
-// RS256 for RSA, ES256 for P-256, EdDSA for Ed25519 (RFC 8725, section 3.1). Only keys of
-// the algorithm in the header's alg are tried. There may be up to eight secrets and eight
+// The algorithms of a key follow from the key (RFC 8725, section 3.1): HS256, HS384 and HS512 for a
+// secret, RS256, RS384 and RS512 for RSA, ES256, ES384 and ES512 for P-256, P-384 and P-521, EdDSA
+// for Ed25519. A key set can limit an RSA key to one of them. Only keys of the algorithm in the header's alg are tried. There may be up to eight secrets and eight
 // public keys, and each is tried. That is how to replace a key without refusing valid
 // tokens: add the new key, sign with it, and remove the old key once its last token has
 // expired. kid selects a key only within a fetched key set. The rest of the header is

@@ -54,7 +54,7 @@ var (
 	errCritical  = invalid("the header requires an unsupported extension (crit, b64)")
 	errHeadType  = invalid("alg or kid in the header has the wrong type")
 	errNone      = invalid("not signed (alg is none)")
-	errAlgorithm = invalid("alg is not HS256, RS256, ES256 or EdDSA")
+	errAlgorithm = invalid("alg is none of HS256, HS384, HS512, RS256, RS384, RS512, ES256, ES384, ES512 and EdDSA")
 	errNoKey     = invalid("no key is configured for its algorithm (alg)")
 	errUnknown   = invalid("its key ID (kid) is not in the key set")
 	errNoKeyID   = invalid("no key ID (kid), and the key set has several keys")
@@ -67,7 +67,7 @@ var (
 	errEarly        = invalid("not valid yet (nbf)")
 	errAudience     = invalid("wrong audience (aud)")
 	errIssuer       = invalid("wrong issuer (iss)")
-	errManyChannels = invalid("names more than 128 channels")
+	errManyChannels = invalid("names more than 1024 channels")
 
 	// About one claim, whose name precedes the text.
 	errTwice        = invalid("is repeated")

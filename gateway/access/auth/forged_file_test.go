@@ -24,7 +24,7 @@ const forgedBytesMax = 1500
 
 func madeForgedFile(t testing.TB) (f forgedFile) {
 	k := keys()
-	f = forgedFile{string(secret), []string{string(k.rsa.public), string(k.ec.public), string(k.ed.public)}, map[string]string{}}
+	f = forgedFile{string(secret), []string{string(k.rsa.public), string(k.ec.public), string(k.ec384.public), string(k.ec521.public), string(k.ed.public)}, map[string]string{}}
 	for _, x := range forgeries(t, "http://127.0.0.1:1") {
 		if x.token != "" && len(x.token) <= forgedBytesMax && x.want != ErrExpired && x.want != errEarly {
 			f.Tokens[strings.ToValidUTF8(x.name, "?")] = x.token

@@ -18,7 +18,7 @@ func FuzzToken(f *testing.F) {
 	}
 	k := keys()
 	// The tokens above are signed with the same secrets, but for this audience none is meant.
-	v := verifier(f, Options{HMACSecrets: [][]byte{secret}, PublicKeys: [][]byte{k.rsa.public, k.ec.public, k.ed.public}, Audience: "nobody"})
+	v := verifier(f, Options{HMACSecrets: [][]byte{secret}, PublicKeys: [][]byte{k.rsa.public, k.ec.public, k.ec384.public, k.ec521.public, k.ed.public}, Audience: "nobody"})
 	f.Fuzz(func(t *testing.T, token string) {
 		v.Cheap(token)
 		_, err := v.Connection(t.Context(), token, noon)

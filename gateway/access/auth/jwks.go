@@ -325,52 +325,58 @@ func parseKeySet(body []byte) (*keySet, error) {
 	var stores [algorithms]*jwkset.MemoryJWKSet
 	count := 0
 	for _, raw := range doc.Keys {
-		alg, key := parseKey(raw)
-		if alg == 0 {
-			continue
+		algs, key := parseKey(raw)
+		if len(algs) > 0 {
+			count++
 		}
-		count++
-		if stores[alg] == nil {
-			stores[alg] = jwkset.NewMemoryStorage()
-			f, err := keyfunc.New(keyfunc.Options{Storage: stores[alg]})
-			if err != nil {
+		for _, alg := range algs {
+			if stores[alg] == nil {
+				stores[alg] = jwkset.NewMemoryStorage()
+				f, err := keyfunc.New(keyfunc.Options{Storage: stores[alg]})
+				if err != nil {
+					return nil, err
+				}
+				set[alg].byID = f
+			}
+			if err := stores[alg].KeyWrite(context.Background(), key); err != nil {
 				return nil, err
 			}
-			set[alg].byID = f
+			set[alg].keys = append(set[alg].keys, key.Key())
 		}
-		if err := stores[alg].KeyWrite(context.Background(), key); err != nil {
-			return nil, err
-		}
-		set[alg].keys = append(set[alg].keys, key.Key())
 	}
 	if count == 0 {
 		// Probably a mistake at the provider: the last good set stays.
-		return nil, fmt.Errorf("none of the %d keys in the set is for RS256, ES256 or EdDSA", len(doc.Keys))
+		return nil, fmt.Errorf("none of the %d keys in the set is a public key for RS, ES or EdDSA signatures", len(doc.Keys))
 	}
 	return set, nil
 }
 
-// parseKey parses one key. Its algorithm is 0 if the key cannot be used.
-func parseKey(raw []byte) (algorithm, jwkset.JWK) {
+// parseKey parses one key, and returns the algorithms that it is for: none if it cannot be used.
+func parseKey(raw []byte) (algs []algorithm, _ jwkset.JWK) {
 	var none jwkset.JWK
 	var m jwkset.JWKMarshal
 	if json.Unmarshal(raw, &m) != nil || m.KTY == jwkset.KtyOct {
-		return 0, none
+		return nil, none
 	}
 	if m.USE != "" && m.USE != jwkset.UseSig || len(m.KEYOPS) > 0 && !slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify) {
-		return 0, none
+		return nil, none
 	}
 	// Only the public part, without certificates: neither they nor their addresses are used.
 	public := jwkset.JWKMarshal{KTY: m.KTY, KID: m.KID, ALG: m.ALG, CRV: m.CRV, X: m.X, Y: m.Y, N: m.N, E: m.E}
 	key, err := jwkset.NewJWKFromMarshal(public, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 	if err != nil {
-		return 0, none
+		return nil, none
 	}
-	alg, err := algorithmOf(key.Key())
-	if err != nil || m.ALG != "" && m.ALG.String() != alg.String() {
-		return 0, none // an RSA key for PS256, say
+	of, err := algorithmOf(key.Key())
+	if err != nil {
+		return nil, none
 	}
-	return alg, key
+	for a := of; a < algorithms && a.family() == of; a++ {
+		if m.ALG == "" || m.ALG.String() == a.String() { // not an RSA key for PS256, say
+			algs = append(algs, a)
+		}
+	}
+	return algs, key
 }
 
 // find returns the key that a header names, or errUnknown. A header without a kid means the

@@ -2,9 +2,6 @@ package auth
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -170,7 +167,6 @@ func until(t *testing.T, why string, met func() bool) {
 
 func TestKeySetsVerifyByTheirOwnAlgorithms(t *testing.T) {
 	k := keys()
-	p384 := must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
 	s := newJWKSServer(t, serve(
 		map[string]any{"kty": "RSA", "kid": "broken", "n": "!", "e": "AQAB"},
 		map[string]any{"kty": 7},
@@ -178,13 +174,17 @@ func TestKeySetsVerifyByTheirOwnAlgorithms(t *testing.T) {
 		jwk(secret, "oct"),
 		jwk(k.otherRSA.key, "pss", "alg", "PS256"),
 		jwk(k.otherRSA.key, "enc", "use", "enc"),
-		jwk(p384.Public(), "p384"),
+		jwk(k.ec384.key, "p384"), jwk(k.ec521.key, "p521", "alg", "ES512"), jwk(k.ec384.key, "wrong", "alg", "ES256"), jwk(k.otherRSA.key, "any"),
 		jwk(k.rsa.key, "rsa", "alg", "RS256", "use", "sig", "x5u", "http://127.0.0.1:1/", "unknown", "x"),
 		jwk(k.ec.key, "ec"),
 		jwk(k.ed.key, "ed", "alg", "EdDSA"),
 		jwk(k.ec.key, "same"), jwk(k.ed.key, "same"),
 	))
 	v := s.verifier(t, never)
+	of := func(p pair, alg string) pair {
+		p.signer = using(t, p.signer, alg)
+		return p
+	}
 	for _, tt := range []struct {
 		why  string
 		p    pair
@@ -192,7 +192,14 @@ func TestKeySetsVerifyByTheirOwnAlgorithms(t *testing.T) {
 		want error
 	}{
 		{"RS256", k.rsa, "rsa", nil},
+		{"RS512, of a key for RS256", of(k.rsa, "RS512"), "rsa", ErrUnavailable},
+		{"RS256, of a key without alg", k.otherRSA, "any", nil},
+		{"RS512, of a key without alg", of(k.otherRSA, "RS512"), "any", nil},
 		{"ES256", k.ec, "ec", nil},
+		{"ES384", k.ec384, "p384", nil},
+		{"ES384, of another key", k.otherEC384, "p384", errSignature},
+		{"ES512", k.ec521, "p521", nil},
+		{"a curve that is not for the key's alg", k.ec384, "wrong", ErrUnavailable},
 		{"EdDSA", k.ed, "ed", nil},
 		{"the kid of two, ES256", k.ec, "same", nil},
 		{"the kid of two, EdDSA", k.ed, "same", nil},
@@ -200,7 +207,7 @@ func TestKeySetsVerifyByTheirOwnAlgorithms(t *testing.T) {
 		{"a key for PS256", k.otherRSA, "pss", ErrUnavailable},
 		{"a key for encryption", k.otherRSA, "enc", ErrUnavailable},
 		{"a kid of another algorithm", k.rsa, "ec", ErrUnavailable},
-		{"no kid, and one key", k.rsa, "", nil},
+		{"no kid, and one key", k.ec384, "", nil},
 		{"no kid, and two keys", k.ec, "", errNoKeyID},
 	} {
 		wantAnswer(t, tt.why, v, kidToken(t, tt.p, tt.kid), tt.want)

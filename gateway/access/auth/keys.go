@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// secretBytesMin is the minimum for HS256 (RFC 7518, section 3.2).
+	// secretBytesMin is the minimum for HS256 (RFC 7518, section 3.2). For HS384 and HS512 the RFC asks for as many bytes as
+	// the hash has, which would make a guess no less likely: 32 random bytes cannot be guessed.
 	secretBytesMin = 32
 	// RFC 7518, section 3.3 requires 2048 bits. Keys beyond the maximum only cost time,
 	// which grows with the square of their length.
@@ -28,10 +29,12 @@ const (
 
 // methods make and check the signatures of the algorithms.
 var methods = [algorithms]jwt.SigningMethod{
-	hs256: jwt.SigningMethodHS256, rs256: jwt.SigningMethodRS256, es256: jwt.SigningMethodES256, edDSA: jwt.SigningMethodEdDSA,
+	hs256: jwt.SigningMethodHS256, hs384: jwt.SigningMethodHS384, hs512: jwt.SigningMethodHS512,
+	rs256: jwt.SigningMethodRS256, rs384: jwt.SigningMethodRS384, rs512: jwt.SigningMethodRS512,
+	es256: jwt.SigningMethodES256, es384: jwt.SigningMethodES384, es512: jwt.SigningMethodES512, edDSA: jwt.SigningMethodEdDSA,
 }
 
-// CheckSecret reports whether a secret is fit for HS256. Its error says why not, and how to make one.
+// CheckSecret reports whether a secret is fit for HS256, HS384 and HS512. Its error says why not, and how to make one.
 func CheckSecret(secret []byte) error {
 	switch {
 	case len(secret) < secretBytesMin:
@@ -63,7 +66,7 @@ func CheckPublicKey(texts ...[]byte) error {
 	return nil
 }
 
-// algorithmOf returns the one algorithm of a public key.
+// algorithmOf returns the algorithm of a public key: that of its family.
 func algorithmOf(key any) (algorithm, error) {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
@@ -72,17 +75,22 @@ func algorithmOf(key any) (algorithm, error) {
 		}
 		return rs256, nil
 	case *ecdsa.PublicKey:
-		if key.Curve != elliptic.P256() {
-			return 0, fmt.Errorf("EC key is on the curve %s, must be on P-256", key.Curve.Params().Name)
+		switch key.Curve {
+		case elliptic.P256():
+			return es256, nil
+		case elliptic.P384():
+			return es384, nil
+		case elliptic.P521():
+			return es512, nil
 		}
-		return es256, nil
+		return 0, fmt.Errorf("EC key is on the curve %s, must be on P-256, P-384 or P-521", key.Curve.Params().Name)
 	case ed25519.PublicKey:
 		return edDSA, nil
 	}
-	return 0, fmt.Errorf("unsupported key type %T: use an RSA, P-256 or Ed25519 key", key)
+	return 0, fmt.Errorf("unsupported key type %T: use an RSA, EC or Ed25519 key", key)
 }
 
-// keyring holds the configured public keys, by algorithm.
+// keyring holds the configured public keys, by the family of their algorithm.
 type keyring [algorithms][]any
 
 func (k *keyring) count() (n int) {

@@ -62,7 +62,7 @@ func must[T any](value T, err error) T {
 }
 
 // theKeys are made once: RSA takes its time.
-type theKeys struct{ rsa, ec, ed, otherRSA, otherEC, otherEd pair }
+type theKeys struct{ rsa, ec, ec384, ec521, ed, otherRSA, otherEC, otherEC384, otherEd pair }
 
 var keys = sync.OnceValue(func() (k theKeys) {
 	for _, p := range []*pair{&k.rsa, &k.otherRSA} {
@@ -71,6 +71,10 @@ var keys = sync.OnceValue(func() (k theKeys) {
 	for _, p := range []*pair{&k.ec, &k.otherEC} {
 		*p = newPair(must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)))
 	}
+	for _, p := range []*pair{&k.ec384, &k.otherEC384} {
+		*p = newPair(must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)))
+	}
+	k.ec521 = newPair(must(ecdsa.GenerateKey(elliptic.P521(), rand.Reader)))
 	for _, p := range []*pair{&k.ed, &k.otherEd} {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		*p = newPair(must(key, err))
@@ -111,7 +115,17 @@ func verifier(t testing.TB, o Options) *Verifier {
 // full has a key of every algorithm.
 func full(t testing.TB) *Verifier {
 	k := keys()
-	return verifier(t, Options{HMACSecrets: [][]byte{secret}, PublicKeys: [][]byte{k.rsa.public, k.ec.public, k.ed.public}})
+	return verifier(t, Options{HMACSecrets: [][]byte{secret}, PublicKeys: [][]byte{k.rsa.public, k.ec.public, k.ec384.public, k.ec521.public, k.ed.public}})
 }
 
 func quote(s string) string { return string(must(json.Marshal(s))) }
+
+// using returns a signer with the same key for another algorithm.
+func using(t testing.TB, s *Signer, alg string) *Signer {
+	t.Helper()
+	other, err := s.Using(alg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return other
+}

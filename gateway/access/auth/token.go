@@ -54,14 +54,32 @@ type algorithm uint8
 
 const (
 	hs256 algorithm = iota + 1
+	hs384
+	hs512
 	rs256
+	rs384
+	rs512
 	es256
+	es384
+	es512
 	edDSA
 	algorithms // how many, and one
 )
 
 func (a algorithm) String() string {
-	return [algorithms]string{"", "HS256", "RS256", "ES256", "EdDSA"}[a]
+	return [algorithms]string{"", "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"}[a]
+}
+
+// family returns the first of the algorithms that have the same keys. A secret and an RSA key are for any of three hashes;
+// of the others, each has a key of its own.
+func (a algorithm) family() algorithm {
+	switch {
+	case a <= hs512:
+		return hs256
+	case a <= rs512:
+		return rs256
+	}
+	return a
 }
 
 // header holds the fields of a token's header that are used.

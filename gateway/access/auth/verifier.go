@@ -11,13 +11,13 @@ import (
 // Options are the settings of a [Verifier]. At least one of HMACSecrets, PublicKeys and
 // JWKSURL must be set; a token's alg decides which of them it is checked with.
 type Options struct {
-	// HMACSecrets are the secrets for HS256, at most eight, each of at least 32 bytes. A token
+	// HMACSecrets are the secrets for HS256, HS384 and HS512, at most eight, each of at least 32 bytes. A token
 	// is checked with one after the other, whatever its kid: to replace a secret, list the
 	// new one beside the old one for a while. They are copied.
 	HMACSecrets [][]byte
 	// PublicKeys are PEM texts, each with one or more public keys or certificates, of which
-	// only the key is used: RSA of 2048 to 8192 bits for RS256, P-256 for ES256, Ed25519 for
-	// EdDSA. At most eight keys in all.
+	// only the key is used: RSA of 2048 to 8192 bits for RS256, RS384 and RS512, P-256, P-384 and P-521 for
+	// ES256, ES384 and ES512, Ed25519 for EdDSA. At most eight keys in all.
 	PublicKeys [][]byte
 	// JWKSURL is the address of a key set with keys as above: https, or http if the host is
 	// this machine.
@@ -108,7 +108,7 @@ func (v *Verifier) Close() {
 }
 
 // Cheap reports whether Connection and Subscription take only microseconds for this token,
-// so that an event loop may call them: the token is signed with HS256, or refused at once.
+// so that an event loop may call them: the token is signed with a secret, or refused at once.
 // Others take up to a millisecond of arithmetic, or wait for a key set.
 func (v *Verifier) Cheap(token string) bool {
 	p, bad := split(token)
@@ -116,7 +116,7 @@ func (v *Verifier) Cheap(token string) bool {
 		return true
 	}
 	h, bad := parseHeader(p.header)
-	return bad != nil || h.alg == hs256 || len(v.keys[h.alg]) == 0 && v.remote == nil
+	return bad != nil || h.alg.family() == hs256 || len(v.keys[h.alg.family()]) == 0 && v.remote == nil
 }
 
 // Connection verifies a connection token. It returns [ErrExpired], [ErrUnavailable], an
@@ -215,7 +215,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (c claims, raw []by
 // checkSignature tries the keys of the header's algorithm, and no others.
 func (v *Verifier) checkSignature(ctx context.Context, h header, signed string, signature []byte) error {
 	method := methods[h.alg]
-	if h.alg == hs256 {
+	if h.alg.family() == hs256 {
 		for _, secret := range v.secrets {
 			if method.Verify(signed, signature, secret) == nil {
 				return nil
@@ -226,7 +226,7 @@ func (v *Verifier) checkSignature(ctx context.Context, h header, signed string, 
 		}
 		return errSignature
 	}
-	for _, key := range v.keys[h.alg] {
+	for _, key := range v.keys[h.alg.family()] {
 		if method.Verify(signed, signature, key) == nil {
 			return nil
 		}
@@ -240,7 +240,7 @@ func (v *Verifier) checkSignature(ctx context.Context, h header, signed string, 
 		if method.Verify(signed, signature, key) == nil {
 			return nil
 		}
-	case len(v.keys[h.alg]) == 0:
+	case len(v.keys[h.alg.family()]) == 0:
 		return errNoKey
 	}
 	return errSignature

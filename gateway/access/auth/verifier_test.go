@@ -32,8 +32,14 @@ func TestTokensOfEveryAlgorithmPass(t *testing.T) {
 		cheap  bool
 	}{
 		{jwt.SigningMethodHS256, secret, true},
+		{jwt.SigningMethodHS384, secret, true},
+		{jwt.SigningMethodHS512, secret, true},
 		{jwt.SigningMethodRS256, private(k.rsa), false},
+		{jwt.SigningMethodRS384, private(k.rsa), false},
+		{jwt.SigningMethodRS512, private(k.rsa), false},
 		{jwt.SigningMethodES256, private(k.ec), false},
+		{jwt.SigningMethodES384, private(k.ec384), false},
+		{jwt.SigningMethodES512, private(k.ec521), false},
 		{jwt.SigningMethodEdDSA, private(k.ed), false},
 	} {
 		made, err := jwt.NewWithClaims(tt.method, jwt.MapClaims{"sub": "42", "exp": noon.Unix() + 1}).SignedString(tt.key)
@@ -60,7 +66,11 @@ func TestSignersMakeWhatTheLibraryTakes(t *testing.T) {
 	for _, tt := range []struct {
 		signer *Signer
 		key    any
-	}{{must(NewHMACSigner(secret)), secret}, {k.rsa.signer, k.rsa.key}, {k.ec.signer, k.ec.key}, {k.ed.signer, k.ed.key}} {
+	}{
+		{must(NewHMACSigner(secret)), secret}, {using(t, hmacSigner(secret), "HS384"), secret}, {using(t, hmacSigner(secret), "HS512"), secret},
+		{k.rsa.signer, k.rsa.key}, {using(t, k.rsa.signer, "RS384"), k.rsa.key}, {using(t, k.rsa.signer, "RS512"), k.rsa.key},
+		{k.ec.signer, k.ec.key}, {k.ec384.signer, k.ec384.key}, {k.ec521.signer, k.ec521.key}, {k.ed.signer, k.ed.key},
+	} {
 		made, err := withKey(tt.signer, "k1").Sign(Claims{
 			User: "42", Channel: "news", Audience: "a", Issuer: "i", ID: "j", Client: "c",
 			ExpiresAt: 4_000_000_000, NotBefore: 1, IssuedAt: 2, Info: json.RawMessage(`{"n":1}`), Channels: []string{"x"},
@@ -193,7 +203,7 @@ func TestSeveralKeysOfAnAlgorithmMayBeConfigured(t *testing.T) {
 func TestOptionsThatCannotBeRight(t *testing.T) {
 	k := keys()
 	small := newRSA(t, 1024)
-	p384 := newPairPEM(t, must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)).Public())
+	p224 := newPairPEM(t, must(ecdsa.GenerateKey(elliptic.P224(), rand.Reader)).Public())
 	var nine [][]byte
 	for range 9 {
 		nine = append(nine, k.ed.public)
@@ -210,7 +220,7 @@ func TestOptionsThatCannotBeRight(t *testing.T) {
 		{Options{PublicKeys: [][]byte{{}}}, "no PEM public key"},
 		{Options{PublicKeys: [][]byte{k.rsa.private}}, "it contains a private key"},
 		{Options{PublicKeys: [][]byte{small}}, "RSA key has 1024 bits"},
-		{Options{PublicKeys: [][]byte{p384}}, "EC key is on the curve P-384"},
+		{Options{PublicKeys: [][]byte{p224}}, "EC key is on the curve P-224"},
 		{Options{PublicKeys: [][]byte{[]byte("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")}}, "public key: "},
 		{Options{PublicKeys: nine}, "too many public keys (9)"},
 		{Options{HMACSecrets: [][]byte{secret}, Leeway: time.Hour}, "leeway 1h0m0s"},
@@ -245,6 +255,11 @@ func TestSignersRefuseBadKeys(t *testing.T) {
 	}
 	if _, err := NewHMACSigner(secret[:31]); err == nil {
 		t.Error("a short secret signs")
+	}
+	for alg, s := range map[string]*Signer{"RS256": hmacSigner(secret), "HS256": keys().rsa.signer, "ES384": keys().ec.signer, "ES256": keys().ec384.signer, "none": hmacSigner(secret), "": keys().ed.signer} {
+		if _, err := s.Using(alg); err == nil || !strings.Contains(err.Error(), s.alg.String()) {
+			t.Errorf("%v as %q: %v", s.alg, alg, err)
+		}
 	}
 }
 
