@@ -32,7 +32,7 @@ type opening struct {
 type state struct {
 	*client.Client
 	opening *opening // nil once the client is in its channel
-	until   int64    // when a hook is asked whether it may stay in its channel, Unix seconds, 0 for never
+	until   int64    // when its right to its channel ends, unless a hook says that it may stay; Unix seconds, 0 for never
 	cancel  func()   // takes that back; nil for nothing
 
 	// Of a disconnect by a hook.
@@ -63,11 +63,16 @@ func (r *rawClient) prepare(h *loop.Hello, granted bool) (decides bool) {
 		_, publishes = p.Policy.AsksToPublish(options)
 	}
 	decides = o.connect || subscribes && !granted
-	if o.settled = !decides; decides || publishes || p.Hooks.Refresh != nil && h.Identity != nil {
+	o.settled = !decides
+	refreshes := p.Hooks.Refresh != nil && h.Identity != nil || r.until > 0 && p.subRefresh(r.channel) != nil
+	if decides || publishes || refreshes {
 		if h.Start = o; h.Identity == nil {
 			h.Identity = &loop.Identity{ID: loop.NewClientID()}
 		}
-		h.Identity.State = &state{Client: client.New(r.headers), opening: o}
+		s := &state{Client: client.New(r.headers), opening: o, until: r.until}
+		if h.Identity.State = s; s.until > 0 {
+			h.Identity.ExpireAt = 0 // the token is about the subscription, and not about the connection
+		}
 	}
 	return decides
 }
@@ -103,6 +108,7 @@ func (p *Protocol) open(c *loop.Conn, s *state) loop.Wait {
 	switch {
 	case o.settled:
 		identifyRaw(c)
+		c.WakeAtTime(s.until)
 		return p.begin(c, o.rawStart)
 	case !o.connect || p.Hooks.Connect == nil: // it may have been there in another process
 		return p.askToSubscribe(c, s, o.granted)
@@ -117,7 +123,7 @@ func (p *Protocol) open(c *loop.Conn, s *state) loop.Wait {
 		who.User, who.Info, who.ExpireAt = r.User, r.Info, r.ExpireAt
 		sub, named := r.Subs[o.channel]
 		if named {
-			p.subscribed(c, s, sub.ExpireAt, sub.Info)
+			s.subscribed(c, sub.ExpireAt, sub.Info)
 		}
 		s.Is(r.User, who.Info, r.Meta)
 		return p.askToSubscribe(c, s, named || slices.Contains(r.Channels, o.channel))
@@ -139,25 +145,16 @@ func (p *Protocol) askToSubscribe(c *loop.Conn, s *state, granted bool) loop.Wai
 			return p.refuse(c, s, err)
 		}
 		if r != nil {
-			p.subscribed(c, s, r.ExpireAt, r.Info)
+			s.subscribed(c, r.ExpireAt, r.Info)
 		}
 		return p.decided(c, s, true)
 	})
 }
 
-// subscribed notes what a hook says of the client's subscription: until when it lasts, and an info, nil for none. Where no
-// hook is asked for more time the client's own time ends with it.
-func (p *Protocol) subscribed(c *loop.Conn, s *state, expireAt int64, info []byte) {
-	who := c.Identity()
-	if info != nil {
-		who.Info = info
-	}
-	switch {
-	case expireAt == 0:
-	case p.subRefresh(s.opening.channel) != nil:
-		s.until = expireAt
-	case who.ExpireAt == 0 || expireAt < who.ExpireAt:
-		who.ExpireAt = expireAt
+// subscribed notes what a hook says of the client's subscription: until when it lasts, and an info, nil for none.
+func (s *state) subscribed(c *loop.Conn, expireAt int64, info []byte) {
+	if s.until = expireAt; info != nil {
+		c.Identity().Info = info
 	}
 }
 

@@ -98,12 +98,19 @@ func (p *Protocol) expire(c *loop.Conn, s *state) (closed bool) {
 	default:
 		c.WakeAtTime(who.ExpireAt)
 	}
-	switch name := s.channel(c); {
-	case s.until == 0 || s.cancel != nil || name == "":
+	if s.until == 0 || s.cancel != nil {
+		return false
+	}
+	name := s.channel(c)
+	switch h := p.subRefresh(name); {
 	case now < s.until:
 		c.WakeAtTime(s.until)
+	case name == "": // it is on its way in
+		c.WakeAtTime(now + 1)
+	case h == nil:
+		return c.Expired(s.until)
 	default:
-		s.cancel = s.SubRefresh(c, p.Logger, p.subRefresh(name), name, func(at int64, info []byte, expired bool) {
+		s.cancel = s.SubRefresh(c, p.Logger, h, name, func(at int64, info []byte, expired bool) {
 			s.cancel = nil
 			stays(c, &s.until, at, info, expired)
 		})

@@ -27,6 +27,7 @@ type rawClient struct {
 	protocol *Protocol
 	token    string      // as the client gave it, "" for none
 	resumes  bool        // ask is a browser's own, which does not come again after a refusal
+	until    int64       // when its subscription's token expires, Unix seconds, 0 for never
 	headers  hook.Header // that hooks want
 }
 
@@ -266,7 +267,8 @@ func (r *rawClient) identify(ctx context.Context, h *loop.Hello, wait func() boo
 	case x.Subscription.Channel != r.channel || x.Subscription.Client != "":
 		return false, rejectDenied // it is another channel's, or for one connection that this is not
 	}
-	h.Identity = &loop.Identity{ID: loop.NewClientID(), User: x.Subscription.User, Info: x.Subscription.Info, ExpireAt: x.Subscription.ExpireAt}
+	r.until = x.Subscription.ExpireAt
+	h.Identity = &loop.Identity{ID: loop.NewClientID(), User: x.Subscription.User, Info: x.Subscription.Info, ExpireAt: r.until}
 	return true, nil
 }
 
