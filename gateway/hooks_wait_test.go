@@ -368,3 +368,32 @@ func TestHooksThatOneProcessHasNot(t *testing.T) {
 		c.WantTold("Centrifugo", `{"id":3,"publish":{}}`)
 	}
 }
+
+// A publication that a hook has changed, and that waits for room when another process takes over, is asked about there as its
+// client has sent it.
+func TestPublicationIsAskedAboutAgainAsItWasSent(t *testing.T) {
+	clienttest.PlainOnly(t)
+	t.Parallel()
+	for _, kind := range []string{"raw", "Centrifugo"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			wrap := hook.NewSet(hook.Hooks{Publish: hook.Func(func(_ context.Context, q *hook.PublishRequest) (*hook.PublishResult, error) {
+				return &hook.PublishResult{Data: fmt.Appendf(nil, "[%s]", q.Data)}, nil
+			}, hook.Options{})})
+			cfg := Config{Hooks: wrap, ChannelBuffer: 16 << 10, MaxMessage: 6 << 10, PingInterval: -1, Loops: 1, History: -1, Raw: RawPublish}
+			a, b := start(t, cfg), start(t, cfg)
+			h := clienttest.HoldFull(t, a.space, "x", 4000)
+			defer a.space.Leave(&h.Reader)
+			reader := clienttest.Dial(t, b, "/ws/x?mode=subscribe")
+			data := `"` + clienttest.Stars(4000) + `"`
+			if kind == "raw" {
+				clienttest.Dial(t, a, "/ws/x?echo=off").Send(clienttest.Text(data))
+			} else {
+				member(t, a, "").Does(`{"id":2,"publish":{"channel":"x","data":` + data + `}}`)
+			}
+			clienttest.WaitFor(t, "it to wait for room", func() bool { return a.space.Find("x").Waiting() == 1 })
+			move(t, a, b)
+			reader.WantText("it is changed once", "["+data+"]")
+		})
+	}
+}

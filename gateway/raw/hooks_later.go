@@ -48,8 +48,38 @@ func (p *Protocol) askToPublish(c *loop.Conn, h hook.Hook[*hook.PublishRequest, 
 			}
 			d.Extra, d.Passing = channel.AppendTags(nil, r.Tags), r.SkipHistory
 		}
-		return p.publish(c, d)
+		return asSent(p.publish(c, d), m)
 	})
+}
+
+// sent is a publication that waits, and that a hook may have changed. It implements loop.Wait: another process asks the hook
+// about the message again, as the client has sent it.
+type sent struct {
+	loop.Wait
+	m frame.Message
+}
+
+// asSent returns what a message's publication waits for, nil for nothing.
+func asSent(w loop.Wait, m frame.Message) loop.Wait {
+	if w == nil {
+		return nil
+	}
+	return &sent{w, m}
+}
+
+// Resume implements loop.Wait.
+func (s *sent) Resume(c *loop.Conn) loop.Wait { return asSent(s.Wait.Resume(c), s.m) }
+
+// Late implements loop.Wait.
+func (s *sent) Late(c *loop.Conn) loop.Wait { return asSent(s.Wait.Late(c), s.m) }
+
+// Size implements loop.Wait.
+func (s *sent) Size() int { return s.Wait.Size() + len(s.m.Payload) }
+
+// Again implements loop.Wait.
+func (s *sent) Again(c *loop.Conn) (frame.Message, bool) {
+	_, ok := s.Wait.Again(c) // else it may have been published
+	return s.m, ok
 }
 
 // rejectPublication notifies a client of a publication that a hook does not allow: with an error, if its format can say so.
