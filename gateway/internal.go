@@ -119,6 +119,7 @@ func (s *Server) snapshot() *ops.Snapshot {
 			Name: o.Name, Channels: int64(s.space.ChannelsOf(class)), Publications: s.publisher.Published[class].Load(),
 		})
 	}
+	out.Hooks = snapshotHooks(s.cfg.Hooks)
 	control.SnapshotLoops(s.set, out)
 	control.SnapshotEngine(s.engine.Engine, out)
 	return out

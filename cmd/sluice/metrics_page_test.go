@@ -21,7 +21,7 @@ and alerts. Names, types, labels and the values of labels are [stable](STABILITY
 - ` + "`loop`" + ` is the number of an event loop, from 0. Sum over it, except for metrics about the loops themselves.
 - ` + "`namespace`" + ` is the name of a namespace in the ` + "`--namespaces`" + ` file. For channels without a namespace, it is empty, which Prometheus
   treats as a missing label. There are no labels for channels, clients or addresses, so the number of series is bounded.
-- All histograms have the same buckets, from 50 µs to 10 s.
+- All histograms have the same buckets, from 50 µs to 10 s, except those of hooks: from 1 ms to 10 s.
 - There are also ` + "`go_...` and `process_...`" + `, which come from Prometheus's library for Go and can change with it.
 
 ## Delivery latency

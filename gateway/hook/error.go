@@ -60,7 +60,13 @@ var (
 	ErrOverload error = &Failure{Outcome: queue.Overload, Err: errors.New("too many calls of the hook are waiting")}
 )
 
-// outcomeOf returns what an answer comes to.
+// OutcomeOf returns what an answer comes to, as metrics have it.
+func OutcomeOf(err error) queue.Outcome {
+	o, _ := outcomeOf(err)
+	return o
+}
+
+// outcomeOf is OutcomeOf, and reports whether the backend as a whole seems to be away.
 func outcomeOf(err error) (o queue.Outcome, away bool) {
 	if err == nil {
 		return queue.OK, false

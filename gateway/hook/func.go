@@ -56,6 +56,9 @@ func Func[Q Request, A any](f func(ctx context.Context, q Q) (*A, error), o Opti
 // Stats returns the hook's figures.
 func (h *Caller[Q, A]) Stats() queue.Stats { return h.queue.Stats() }
 
+// Timeout returns how long a call takes at most.
+func (h *Caller[Q, A]) Timeout() time.Duration { return h.timeout }
+
 // Close ends all calls, and refuses others from then on. It does not wait for functions that
 // ignore their context.
 func (h *Caller[Q, A]) Close() {

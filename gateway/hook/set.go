@@ -31,11 +31,14 @@ type Set struct {
 	// EmulatedNames are the ones that they want of what a client has written into its connect
 	// command (Identity.Emulated). Nothing else of that needs to be kept.
 	EmulatedNames []string
+
+	// Stats returns the figures of the hooks, for the metrics; nil for none.
+	Stats func() []Stat
 }
 
 // NewSet returns the set of an application's hooks, which want all of the header.
 func NewSet(h Hooks) *Set {
-	s := &Set{Connect: h.Connect, Refresh: h.Refresh, RPC: h.RPC, Message: h.Message, Disconnect: h.Disconnect, HeaderNames: []string{"*"}, EmulatedNames: []string{"*"}}
+	s := &Set{Connect: h.Connect, Refresh: h.Refresh, RPC: h.RPC, Message: h.Message, Disconnect: h.Disconnect, HeaderNames: []string{"*"}, EmulatedNames: []string{"*"}, Stats: h.stats()}
 	if h.Subscribe != nil {
 		s.Subscribe = map[string]Hook[*SubscribeRequest, SubscribeResult]{Default: h.Subscribe}
 	}

@@ -44,6 +44,8 @@ type Snapshot struct {
 
 	Engine *Engine // nil for one that has no store and no other nodes
 
+	Hooks []Hook // those with figures
+
 	Channels                      int
 	Published, PublishedByClients uint64
 	PushedBack, PushedBackClients uint64
@@ -71,6 +73,17 @@ type Engine struct {
 	Gaps                           map[string]uint64 // by cause
 	Nodes                          int
 	Unanswered                     uint64
+}
+
+// Hook is what they say of a hook.
+type Hook struct {
+	Event, Name      string
+	Timeout          float64 // seconds
+	InFlight, Queued int
+	Open             bool // its circuit breaker
+	Opened, Hits     uint64
+	Outcomes         map[string]uint64
+	Calls, Waits     Histogram
 }
 
 // Namespace is what they say of the channels of a namespace.

@@ -24,7 +24,7 @@ type Metric struct {
 // new metric is a new row. deploy/METRICS.md is written from it.
 var Metrics = func() []Metric {
 	var all []Metric
-	for _, group := range [][]Metric{overview, delivery, slowClients, recovery, connections, store, resources, loops, namespaces} {
+	for _, group := range [][]Metric{overview, delivery, slowClients, recovery, connections, hooks, store, resources, loops, namespaces} {
 		all = append(all, group...)
 	}
 	return all
@@ -73,6 +73,26 @@ func perNamespace[N number](name, kind, help string, value func(n *Namespace) N)
 	return row(name, kind, help, []string{"namespace"}, func(s *Snapshot, to sink) {
 		for i := range s.Namespaces {
 			to.value(float64(value(&s.Namespaces[i])), s.Namespaces[i].Name)
+		}
+	})
+}
+
+// perHook is a metric with a value for each hook.
+func perHook[N number | float64](name, kind, help string, value func(h *Hook) N) Metric {
+	return row(name, kind, help, []string{"type", "name"}, func(s *Snapshot, to sink) {
+		for i := range s.Hooks {
+			h := &s.Hooks[i]
+			to.value(float64(value(h)), h.Event, h.Name)
+		}
+	})
+}
+
+// timesPerHook is a histogram for each hook.
+func timesPerHook(name, help string, times func(h *Hook) *Histogram) Metric {
+	return row(name, "histogram", help, []string{"type", "name"}, func(s *Snapshot, to sink) {
+		for i := range s.Hooks {
+			h := &s.Hooks[i]
+			to.histogram(times(h), h.Event, h.Name)
 		}
 	})
 }
@@ -177,6 +197,25 @@ var connections = in("Connections and closes",
 	one("addresses", "gauge", "Client addresses tracked for per-address limits.", func(s *Snapshot) int { return s.Addresses }),
 	one("untracked_addresses_total", "counter", "Connections whose address was not tracked because the table was full.", func(s *Snapshot) uint64 { return s.Untracked }),
 	one("descriptors_exhausted_total", "counter", "Number of times accept failed because the process was out of file descriptors.", func(s *Snapshot) uint64 { return s.Descriptors }),
+)
+
+var hooks = in("Hooks",
+	row("hook_calls_total", "counter", "Calls of a hook, by outcome: ok, a result, or none; error and disconnect, the backend decided so; timeout; refused, no connection, or one that broke; status, an HTTP status other than 200; decode, an answer that cannot be read; request, what the client has sent cannot be passed on; failed, any other failure; canceled, the client was gone first; overload, the queue was full, or the call has waited too long; breaker, the circuit breaker is open. This and the following metrics exist only with hooks. The type is the event, such as connect, and the name default, or that in the file of hooks.", []string{"type", "name", "outcome"}, func(s *Snapshot, to sink) {
+		for i := range s.Hooks {
+			h := &s.Hooks[i]
+			for outcome, n := range h.Outcomes {
+				to.value(float64(n), h.Event, h.Name, outcome)
+			}
+		}
+	}),
+	timesPerHook("hook_duration_seconds", "Time from when a call was sent to the backend until it has ended.", func(h *Hook) *Histogram { return &h.Calls }),
+	timesPerHook("hook_wait_seconds", "Time that a call has waited in its queue before it was sent.", func(h *Hook) *Histogram { return &h.Waits }),
+	perHook("hook_timeout_seconds", "gauge", "Time limit of a call.", func(h *Hook) float64 { return h.Timeout }),
+	perHook("hook_inflight", "gauge", "Calls that the backend has not answered.", func(h *Hook) int { return h.InFlight }),
+	perHook("hook_queued", "gauge", "Calls that wait in the queue.", func(h *Hook) int { return h.Queued }),
+	perHook("hook_breaker_open", "gauge", "1 while the circuit breaker is open, or half open, otherwise 0.", func(h *Hook) int { return zeroOne(h.Open) }),
+	perHook("hook_breaker_openings_total", "counter", "Number of times the circuit breaker has opened.", func(h *Hook) uint64 { return h.Opened }),
+	perHook("hook_cache_hits_total", "counter", "Decisions about subscriptions that were taken from the cache, without a call.", func(h *Hook) uint64 { return h.Hits }),
 )
 
 var store = in("Store and nodes",

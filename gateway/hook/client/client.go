@@ -126,7 +126,7 @@ func Unsupported(c *loop.Conn, log *slog.Logger, r *hook.PublishResult) error {
 // logFailure logs why there is no decision.
 func logFailure(c *loop.Conn, log *slog.Logger, err error) {
 	if err != nil && !hook.Decided(err) {
-		log.Warn("hook failed", c.LogAttr(), "error", err)
+		log.Warn("hook failed", c.LogAttr(), "outcome", hook.OutcomeOf(err).String(), "error", err.Error())
 	}
 }
 

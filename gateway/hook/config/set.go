@@ -32,6 +32,7 @@ type made struct {
 	event, name string
 	hook        interface {
 		Stats() (calls queue.Stats, hits uint64)
+		Timeout() time.Duration
 		Close()
 	}
 }
@@ -75,6 +76,7 @@ func (c *Config) Build(namespaces []Namespace, b Bounds) (*Set, error) {
 		m.set.Close()
 		return nil, errors.Join(m.faults...)
 	}
+	h.Stats = m.set.Stats
 	return m.set, nil
 }
 
@@ -168,18 +170,11 @@ func (m *methods) of(method string) (hook.Hook[*hook.RPCRequest, hook.RPCResult]
 	return hook.Pick(m.hooks, choice.Name), nil
 }
 
-// Stat is the figures of a hook of an event.
-type Stat struct {
-	Event, Name string
-	Calls       queue.Stats
-	Hits        uint64 // answers from the cache
-}
-
 // Stats returns the figures of all hooks.
-func (s *Set) Stats() (list []Stat) {
+func (s *Set) Stats() (list []hook.Stat) {
 	for _, x := range s.made {
 		calls, hits := x.hook.Stats()
-		list = append(list, Stat{x.event, x.name, calls, hits})
+		list = append(list, hook.Stat{Event: x.event, Name: x.name, Timeout: x.hook.Timeout(), Calls: calls, Hits: hits})
 	}
 	return list
 }

@@ -39,6 +39,9 @@ func (h *Hook[Q, A]) Ask(q Q, answer func(*A, error)) (cancel func()) {
 // Stats returns the figures of the calls, and how many answers came from the cache.
 func (h *Hook[Q, A]) Stats() (calls queue.Stats, hits uint64) { return h.caller.Stats(), h.hits.Load() }
 
+// Timeout returns how long a call takes at most.
+func (h *Hook[Q, A]) Timeout() time.Duration { return h.caller.Timeout() }
+
 // Close ends all calls. The endpoint is not closed.
 func (h *Hook[Q, A]) Close() { h.caller.Close() }
 
