@@ -156,9 +156,11 @@ func TestRealBinaryCarriesAChat(t *testing.T) {
 func TestReadyNamesWhatDecidesAboutRawClients(t *testing.T) {
 	key := "--token-hmac-secret-file=" + clitest.WriteFile(t, "secret", strings.Repeat("s", 40))
 	namespaces := "--namespaces=" + clitest.WriteFile(t, "channels.json", "{}")
+	const hook = "--connect-hook=http://127.0.0.1:1"
 	for args, want := range map[string]string{
 		"": "publish", "--raw=off": "off", key: "by keys", namespaces: "by namespaces", key + " " + namespaces: "by keys and namespaces",
 		namespaces + " --raw=publish": "by namespaces", namespaces + " --raw=listen": "listen", key + " --insecure": "publish",
+		hook: "by hooks", hook + " " + key + " --raw=auto": "by keys and hooks", hook + " --raw=listen": "listen", "--publish-hook=http://127.0.0.1:1": "publish",
 	} {
 		s := startHere(t, strings.Fields(args)...)
 		if raw := s.log.wait(t, "ready")["raw"]; raw != want {
