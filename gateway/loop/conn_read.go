@@ -110,7 +110,7 @@ func (c *Conn) endUnread(ev poller.Events) {
 }
 
 // readBehind looks for what a peer that is gone has sent behind a message that is moot now. Without
-// anything the connection ends; else that is kept.
+// anything, or with a Close frame alone, the connection ends; else that is kept.
 func (c *Conn) readBehind(hangup bool) {
 	c.Plant("readBehind")
 	l, s := c.loop, c.secure()
@@ -128,7 +128,14 @@ func (c *Conn) readBehind(hangup bool) {
 	switch {
 	case n > 0:
 		l.stats.BytesIn.Add(uint64(n))
-		c.putOff(l.scratch[:n])
+		if p := l.scratch[:n]; ws.OpCode(p[0]&0x0f) == ws.OpClose {
+			c.unpark()
+			if c.feed(p); c.Phase == phaseOpen { // it is incomplete
+				c.eof()
+			}
+		} else {
+			c.putOff(p)
+		}
 	case s != nil && err != nil && c.framing().ReadsInput():
 		c.secureFailed(s, err, hangup)
 	default:
