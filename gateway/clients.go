@@ -2,8 +2,11 @@ package gateway
 
 import (
 	"context"
+	"time"
 
 	"sluice/gateway/api"
+	"sluice/gateway/centrifugo"
+	"sluice/gateway/channel"
 )
 
 // Requests and results of what a program can do about clients and channels: those of the server's API
@@ -60,4 +63,22 @@ func checked[A any](r api.Request, do func() (A, error)) (a A, err error) {
 		return a, err
 	}
 	return do()
+}
+
+// closeOthersTimeout bounds how long closing a user's other connections takes.
+const closeOthersTimeout = 10 * time.Second
+
+// closeOthers closes connections of a user who may have only one, in the background.
+func (s *Server) closeOthers(user string, others []*channel.ClientInfo) {
+	s.background.Go(func() { // from a loop, and Shutdown waits for the loops first
+		ctx, cancel := context.WithTimeout(context.Background(), closeOthersTimeout)
+		defer cancel()
+		d := centrifugo.DisconnectConnectionLimit
+		for _, other := range others {
+			r := &DisconnectRequest{User: user, Client: other.Client, Disconnect: &APIDisconnect{Code: d.Code, Reason: d.Reason}}
+			if _, err := s.node.Disconnect(ctx, r); err != nil && !s.Draining() {
+				s.cfg.Logger.Warn("another connection of a user could not be closed (single_connection)", "client", other.Client, "error", err)
+			}
+		}
+	})
 }

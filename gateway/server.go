@@ -235,7 +235,7 @@ func (s *Server) newProtocols() route.Registration {
 		hooks = nil // every client may do everything
 	}
 	clients := centrifugo.Config{Policy: s.policy, Hooks: hooks, Presence: s.present, Verifiers: s.verifiers, Version: strings.TrimSpace("sluice " + s.cfg.Version), Loops: s.cfg.Loops,
-		MaxMessage: s.cfg.MaxMessage, MaxPending: s.cfg.MaxPending, ChannelLimit: s.cfg.ChannelLimit, PingInterval: max(s.cfg.PingInterval, 0), Logger: s.cfg.Logger}
+		MaxMessage: s.cfg.MaxMessage, MaxPending: s.cfg.MaxPending, ChannelLimit: s.cfg.ChannelLimit, PingInterval: max(s.cfg.PingInterval, 0), Logger: s.cfg.Logger, CloseOthers: s.closeOthers}
 	if s.cfg.NoClients {
 		clients.Off = centrifugo.RejectClientOff.Named(s.names.Text)
 	}

@@ -54,6 +54,8 @@ type Policy struct {
 var (
 	// ErrUnknownChannel is returned for a channel whose namespace is not configured.
 	ErrUnknownChannel = errors.New("unknown channel")
+	// ErrName is returned for a name that clients may not use in its namespace.
+	ErrName = errors.New("the channel's name does not match the channel_regex of its namespace")
 	// ErrUnavailable is returned for what a channel does not have, whatever the client's rights.
 	ErrUnavailable = errors.New("the channel has none")
 	// ErrDenied is returned for what the client has no right to.
@@ -108,6 +110,12 @@ func (p *Policy) NamespaceOf(channel string) string {
 // Namespaces returns the options of channels without a namespace, then those of each namespace.
 func (p *Policy) Namespaces() iter.Seq[*namespace.Options] { return p.namespaces.All() }
 
+// Personal returns the channel to which each connection of a user is subscribed, and whether that is the user's only
+// connection; "" for none.
+func (p *Policy) Personal(user string) (channel string, single bool) {
+	return p.namespaces.Personal(user)
+}
+
 // Reads reports whether a client's token ("" for none) has to be verified, or ErrNoKey if it
 // should be and cannot.
 func (p *Policy) Reads(token string) (bool, error) {
@@ -121,12 +129,14 @@ func (p *Policy) Reads(token string) (bool, error) {
 }
 
 // May returns nil if a client may do op, other than subscribe, with a channel, else
-// ErrUnknownChannel, ErrUnavailable or ErrDenied.
+// ErrUnknownChannel, ErrName, ErrUnavailable or ErrDenied.
 func (p *Policy) May(op namespace.Op, channel string, who namespace.Who) error {
 	o := p.Options(channel)
 	switch {
 	case o == nil:
 		return ErrUnknownChannel
+	case !o.Fits(channel):
+		return ErrName
 	case op == namespace.Presence && !o.Presence, op == namespace.History && o.HistorySize == 0:
 		return ErrUnavailable
 	case !p.open && !o.Allows(op, who):
@@ -173,12 +183,14 @@ type Rights struct {
 	Recover bool // see what was published before, if the channel keeps that
 }
 
-// Rights returns what such a client may do, or ErrUnknownChannel or ErrDenied. granted reports whether its token is for the channel.
+// Rights returns what such a client may do, or ErrUnknownChannel, ErrName or ErrDenied. granted reports whether its token is for the channel.
 func (p *Policy) Rights(channel, user string, granted bool) (Rights, error) {
 	o := p.Options(channel)
 	switch {
 	case o == nil:
 		return Rights{}, ErrUnknownChannel
+	case !granted && !o.Fits(channel):
+		return Rights{}, ErrName
 	case p.open:
 		return Rights{Publish: true, Recover: true}, nil
 	case !granted && !o.MaySubscribe(channel, user):

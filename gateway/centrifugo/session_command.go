@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"math"
 	"time"
 	"unicode/utf8"
 
@@ -11,6 +12,7 @@ import (
 	"sluice/gateway/access/auth"
 	"sluice/gateway/access/namespace"
 	"sluice/gateway/channel"
+	"sluice/gateway/engine"
 	"sluice/gateway/hook"
 	"sluice/gateway/loop"
 
@@ -152,6 +154,8 @@ func (c clientConn) may(op namespace.Op, name string) *protocol.Error {
 		return nil
 	case access.ErrUnknownChannel:
 		return ErrorUnknownChannel
+	case access.ErrName:
+		return ErrorBadRequest
 	case access.ErrUnavailable:
 		return ErrorNotAvailable
 	}
@@ -276,13 +280,29 @@ func (c clientConn) connected(r *protocol.Reply, granted *hook.ConnectResult, as
 		c.Close(loop.ReasonChannelLimit)
 		return nil
 	case fault != nil && byHook:
-		c.protocol.Logger.Warn("hook failed", c.LogAttr(), "error", "the connect hook names a channel that is malformed or in an unknown namespace")
+		c.protocol.Logger.Warn("hook failed", c.LogAttr(), "error", "the connect hook names a channel that is malformed or in an unknown namespace, or a user whose personal channel would be")
 		return c.refused(r, &hook.Error{Code: fault.Code, Message: fault.Message})
 	case fault != nil: // nobody could be told
-		c.rejected("it names a channel that is malformed or in an unknown namespace")
+		c.rejected("it names a channel that is malformed or in an unknown namespace, or a user whose personal channel would be")
 		c.Close(loop.ReasonInvalidToken)
 		return nil
 	}
+	personal, single := c.protocol.Policy.Personal(granted.User)
+	if !single {
+		return c.prepared(r, granted, wishes, byHook, nil)
+	}
+	// Who is there before this client is: two that come at the same time do not close each other.
+	return loop.Query(c.Conn, func(done func(engine.Presence, error)) { c.Loop().Engine().Presence(personal, math.MaxInt32, done) },
+		func(others engine.Presence, err error) loop.Wait {
+			if err != nil {
+				return c.unready(r, err)
+			}
+			return c.prepared(r, granted, wishes, byHook, others.List)
+		})
+}
+
+// prepared completes a connection, and closes others of its user.
+func (c clientConn) prepared(r *protocol.Reply, granted *hook.ConnectResult, wishes []serverWish, byHook bool, others []*channel.ClientInfo) loop.Wait {
 	var want []loop.Wanted
 	for i := range wishes {
 		w := &wishes[i]
@@ -300,6 +320,9 @@ func (c clientConn) connected(r *protocol.Reply, granted *hook.ConnectResult, as
 		c.Loop().Identify(c.Conn, granted.User)
 		if subs, ok := c.serverSubscriptions(wishes); ok {
 			c.welcome(r, granted.Data, subs)
+			if len(others) > 0 {
+				c.protocol.CloseOthers(granted.User, others)
+			}
 		}
 		return nil
 	}, want...)

@@ -185,7 +185,7 @@ func (c clientConn) publishHook(name string) hook.Hook[*hook.PublishRequest, hoo
 	if c.hooked == nil || len(c.protocol.Hooks.Publish) == 0 {
 		return nil
 	}
-	if o, err := c.optionsOf(name); err == nil {
+	if o, err := c.optionsOf(name); err == nil && o.Fits(name) {
 		if which, asks := c.protocol.Policy.AsksToPublish(o); asks {
 			return client.Pick(c.protocol.Hooks.Publish, which)
 		}

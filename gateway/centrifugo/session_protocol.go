@@ -34,6 +34,8 @@ type Config struct {
 	ChannelLimit int           // subscriptions of one connection
 	PingInterval time.Duration // 0 for never
 	Logger       *slog.Logger
+	// CloseOthers closes these connections of a user with DisconnectConnectionLimit, on any node. It does not block.
+	CloseOthers func(user string, others []*channel.ClientInfo)
 }
 
 // Protocol is the Centrifugo protocol, bidirectional and unidirectional.

@@ -99,6 +99,8 @@ func (c clientConn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest)
 	switch {
 	case err != nil:
 		return c.fail(r, err)
+	case !o.Fits(req.Channel):
+		return c.fail(r, ErrorBadRequest)
 	case req.Tf != nil || req.Type != 0 || req.Phase != 0: // it would be told more than it asks for
 		return c.fail(r, ErrorNotAvailable)
 	}
@@ -389,9 +391,15 @@ type serverWish struct {
 	o    *namespace.Options
 }
 
-// serverWishes returns the subscriptions that a connection's token or a hook names, or what is wrong with them.
+// serverWishes returns the subscriptions that a connection's token or a hook names, and that to the user's personal channel,
+// or what is wrong with them.
 func (c clientConn) serverWishes(granted *hook.ConnectResult, asked map[string]wish) (all []serverWish, _ *protocol.Error) {
-	names := distinct(slices.AppendSeq(slices.Clone(granted.Channels), maps.Keys(granted.Subs)))
+	names := slices.AppendSeq(slices.Clone(granted.Channels), maps.Keys(granted.Subs))
+	personal, _ := c.protocol.Policy.Personal(granted.User)
+	if personal != "" {
+		names = append(names, personal)
+	}
+	names = distinct(names)
 	if len(names) > c.protocol.ChannelLimit {
 		return nil, ErrorLimitExceeded
 	}
@@ -405,7 +413,7 @@ func (c clientConn) serverWishes(granted *hook.ConnectResult, asked map[string]w
 			w = wish{recovers: true, positions: true}
 		}
 		w.server = true
-		if by, ok := granted.Subs[name]; ok {
+		if by, ok := granted.Subs[name]; ok && name != personal {
 			o = w.decided(o, &by)
 		}
 		all = append(all, serverWish{w, name, o})

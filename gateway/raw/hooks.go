@@ -179,6 +179,8 @@ func (s *rawStart) settle(policy *access.Policy, user string, granted, resumes b
 	switch err {
 	case access.ErrUnknownChannel:
 		return false, rejectUnknownChannel
+	case access.ErrName:
+		return false, rejectName
 	case access.ErrDenied:
 		return false, rejectDenied
 	}

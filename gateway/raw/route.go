@@ -235,6 +235,9 @@ func (r *rawClient) Authorize(ctx context.Context, h *loop.Hello, wait func() bo
 		}
 		user = h.Identity.User
 	}
+	if o := policy.Options(r.channel); o != nil && !granted && !o.Fits(r.channel) {
+		return rejectName // before a hook is asked
+	}
 	if r.prepare(h, granted) {
 		return nil
 	}
@@ -285,6 +288,8 @@ var (
 		"Raw WebSocket and SSE are turned off ({Raw} off).")
 	rejectChannel = route.NewReject(http.StatusBadRequest, "bad_channel",
 		"Invalid channel name: use 1 to 255 bytes of UTF-8 without control characters or white space.")
+	rejectName = route.NewReject(http.StatusBadRequest, "bad_channel",
+		"Invalid channel name: it does not match the channel_regex of its namespace.")
 	rejectChannelTwice = route.NewReject(http.StatusBadRequest, "duplicate_channel",
 		"The channel is in both the path and the query: specify it only once.")
 	rejectEchoChannel = route.NewReject(http.StatusBadRequest, "echo_channel",

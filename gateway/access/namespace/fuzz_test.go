@@ -2,6 +2,7 @@ package namespace
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -20,6 +21,9 @@ func written(t *testing.T, s *Set) []byte {
 			}
 		}
 		x["subscribe_proxy_name"], x["publish_proxy_name"], x["sub_refresh_proxy_name"] = o.SubscribeProxyName, o.PublishProxyName, o.SubRefreshProxyName
+		if o.ChannelRegex != nil {
+			x["channel_regex"] = o.ChannelRegex.String()
+		}
 		if o.Durable != nil {
 			x["durable"] = *o.Durable
 		}
@@ -31,6 +35,9 @@ func written(t *testing.T, s *Set) []byte {
 		list = append(list, x)
 	}
 	file["namespaces"] = list
+	if p := s.personal; p != nil {
+		file["client"] = object{"subscribe_to_user_personal_channel": object{"enabled": true, "personal_channel_namespace": p.Namespace, "single_connection": p.SingleConnection}}
+	}
 	data, err := json.Marshal(file)
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +86,11 @@ func FuzzParse(f *testing.F) {
 		for o := range again.All() {
 			second = append(second, o)
 		}
-		if diff := cmp.Diff(all, second); diff != "" {
+		text := cmp.Transformer("text", func(r regexp.Regexp) string { return r.String() })
+		if diff := cmp.Diff(all, second, text); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff(s.personal, again.personal); diff != "" {
 			t.Error(diff)
 		}
 	})

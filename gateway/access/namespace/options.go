@@ -1,6 +1,9 @@
 package namespace
 
-import "time"
+import (
+	"regexp"
+	"time"
+)
 
 // Bounds of options.
 const (
@@ -73,6 +76,9 @@ type Options struct {
 	SubRefreshProxyEnabled bool
 	SubRefreshProxyName    string
 
+	// ChannelRegex, if set, has to match the names that clients use, behind the namespace and its ':'; see Fits.
+	ChannelRegex *regexp.Regexp
+
 	AllowUserLimitedChannels bool // '#' in a name lists users; see MaySubscribe
 	AllowRawPublish          bool // clients of raw WebSocket may publish too, if Allows reports so
 }
@@ -117,6 +123,7 @@ var known = []option{
 	{name: "publish_proxy_name", read: readName(func(o *Options) *string { return &o.PublishProxyName })},
 	{name: "sub_refresh_proxy_enabled", flag: func(o *Options) *bool { return &o.SubRefreshProxyEnabled }},
 	{name: "sub_refresh_proxy_name", read: readName(func(o *Options) *string { return &o.SubRefreshProxyName })},
+	{name: "channel_regex", read: readRegex},
 	{name: "allow_user_limited_channels", flag: func(o *Options) *bool { return &o.AllowUserLimitedChannels }},
 	{name: "allow_raw_publish", flag: func(o *Options) *bool { return &o.AllowRawPublish }},
 }
@@ -141,7 +148,6 @@ var foreign = map[string]string{
 	"keep_latest_publication":              noDelta,
 	"allow_tags_filter":                    noFilter,
 	"publication_data_format":              noFilter,
-	"channel_regex":                        "has one rule for all channel names",
 	"subscribe_stream_proxy_enabled":       noStream,
 	"subscribe_stream_proxy_name":          noStream,
 	"subscribe_stream_proxy_bidirectional": noStream,

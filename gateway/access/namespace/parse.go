@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -184,6 +185,21 @@ func readName(at func(*Options) *string) func(o *Options, raw string) error {
 		*at(o) = s
 		return nil
 	}
+}
+
+func readRegex(o *Options, raw string) error {
+	s, ok := text(raw)
+	if !ok {
+		return fmt.Errorf(`%s is %s; write a regular expression in quotes, for example "^[a-z0-9]+$"`, shown(raw), kind(raw))
+	}
+	if s == "" {
+		return nil
+	}
+	var err error
+	if o.ChannelRegex, err = regexp.Compile(s); err != nil {
+		return fmt.Errorf("%s is not a regular expression of Go (RE2): %w", quoted(s), err)
+	}
+	return nil
 }
 
 func readRecoveryMode(o *Options, raw string) error {

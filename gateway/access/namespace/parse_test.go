@@ -71,7 +71,7 @@ func TestFilesThatSayLittleAreAccepted(t *testing.T) {
 // Each option sets the field that is named like it, and no other.
 func TestOptionsSetTheFieldsThatAreNamedLikeThem(t *testing.T) {
 	values := map[string]string{"history_size": "7", "history_ttl": `"7s"`, "force_recovery_mode": `"cache"`,
-		"subscribe_proxy_name": `"a"`, "publish_proxy_name": `"a"`, "sub_refresh_proxy_name": `"a"`}
+		"subscribe_proxy_name": `"a"`, "publish_proxy_name": `"a"`, "sub_refresh_proxy_name": `"a"`, "channel_regex": `"a"`}
 	fields := map[string]bool{"Name": true}
 	for _, x := range known {
 		value, other := values[x.name]
@@ -125,8 +125,8 @@ var faultCases = []struct{ name, file, want string }{
 	{"foreign above", `{"max_length":255}`, `max_length: this Centrifugo option is not supported: sluice has one limit for all channel names; remove it`},
 	{"boundary", `{"channel":{"namespace_boundary":"/"}}`, `channel: namespace_boundary: this Centrifugo option is not supported: sluice always uses ':', '#', ',' and '$' here; remove it`},
 	{"channel is no object", `{"channel":[]}`, `channel: [] is an array; write an object, {...}`},
-	{"beside channel", `{"channel":{},"client":{}}`, `"client" is next to "channel", but if a file has "channel", sluice reads only that; move it into "channel" if it belongs there, or remove it`},
-	{"namespaces beside channel", `{"namespaces":[],"channel":{}}`, `"namespaces" is next to "channel", but if a file has "channel", sluice reads only that; move it into "channel" if it belongs there, or remove it`},
+	{"beside channel", `{"channel":{},"engine":{}}`, `"engine" is next to "channel", but if a file has "channel", sluice reads only that and "client"; move it into "channel" if it belongs there, or remove it`},
+	{"namespaces beside channel", `{"namespaces":[],"channel":{}}`, `"namespaces" is next to "channel", but if a file has "channel", sluice reads only that and "client"; move it into "channel" if it belongs there, or remove it`},
 	{"without is no object", `{"without_namespace":true}`, `without_namespace: true is a boolean; write an object, {...}`},
 	{"namespaces is no array", `{"namespaces":{"chat":{}}}`, `namespaces: {"chat":{}} is an object; write an array of objects, [{"name": "chat", ...}]`},
 	{"namespace is no object", `{"namespaces":["chat"]}`, `namespaces[0]: "chat" is a string; write an object, {...}`},
@@ -151,7 +151,20 @@ var faultCases = []struct{ name, file, want string }{
 	{"proxy's name alone", chatWith(`"publish_proxy_name":"a"`), `namespace "chat": publish_proxy_name: has no effect without publish_proxy_enabled; add "publish_proxy_enabled": true, or remove publish_proxy_name`},
 	{"proxy's name", chatWith(`"publish_proxy_name":7,"publish_proxy_enabled":true`), `namespace "chat": publish_proxy_name: 7 is not a name; write that of a hook, for example "default"`},
 	{"delta", chatWith(`"allowed_delta_types":["fossil"]`), `namespace "chat": allowed_delta_types: this Centrifugo option is not supported: sluice sends whole publications, never deltas; remove it`},
-	{"regex, off", `{"without_namespace":{"channel_regex":""}}`, `without_namespace: channel_regex: this Centrifugo option is not supported: sluice has one rule for all channel names; remove it`},
+	{"regex", `{"without_namespace":{"channel_regex":"["},"namespaces":[{"name":"aa","channel_regex":1}]}`, "without_namespace: channel_regex: \"[\" is not a regular expression of Go (RE2): error parsing regexp: missing closing ]: `[`\n" +
+		`namespace "aa": channel_regex: 1 is a number; write a regular expression in quotes, for example "^[a-z0-9]+$"`},
+	{"client", `{"client":{"subscribe_to_user_personal_channel":{"enabled":1,"single":true,"personal_channel_namespace":2},"proxy":{},"token":1},"channel":{}}`,
+		`client.subscribe_to_user_personal_channel: enabled: 1 is a number; write true or false without quotes` + "\n" +
+			`client.subscribe_to_user_personal_channel: "single" is not a known option; remove it` + "\n" +
+			`client.subscribe_to_user_personal_channel: personal_channel_namespace: 2 is a number; write the name of a namespace` + "\n" +
+			`client: "proxy" belongs in the file of hooks; move it there` + "\n" +
+			`client: "token" is not a known option; remove it`},
+	{"personal, off", `{"client":{"subscribe_to_user_personal_channel":{"enabled":false,"single_connection":true}}}`,
+		`client.subscribe_to_user_personal_channel: it has no effect without enabled; add "enabled": true, or remove it`},
+	{"personal, without its namespace", `{"client":{"subscribe_to_user_personal_channel":{"enabled":true,"personal_channel_namespace":"me"}}}`,
+		`client.subscribe_to_user_personal_channel: personal_channel_namespace: there is no namespace "me"; add it, or remove this`},
+	{"personal, without presence", `{"client":{"subscribe_to_user_personal_channel":{"enabled":true,"single_connection":true}},"without_namespace":{}}`,
+		`client.subscribe_to_user_personal_channel: single_connection: needs presence, to find a user's other connections; add "presence": true to the namespace of the personal channels, or remove single_connection`},
 
 	// Values.
 	{"flag as string", chatWith(`"presence":"true"`), `namespace "chat": presence: "true" is a string; write true or false without quotes`},

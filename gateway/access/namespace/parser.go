@@ -63,6 +63,11 @@ func (p *parser) file(raw string) {
 	if !ok {
 		return
 	}
+	defer p.checkPersonal()
+	if i := slices.IndexFunc(list, func(m member) bool { return m.key == keyClient }); i >= 0 {
+		p.client(list[i].raw)
+		list = slices.Delete(list, i, i+1)
+	}
 	i := slices.IndexFunc(list, func(m member) bool { return m.key == keyChannel })
 	if i < 0 {
 		p.channel("", list)
@@ -70,7 +75,7 @@ func (p *parser) file(raw string) {
 	}
 	for j, m := range list {
 		if j != i {
-			p.fault("", `%s is next to "channel", but if a file has "channel", sluice reads only that; `+
+			p.fault("", `%s is next to "channel", but if a file has "channel", sluice reads only that and "client"; `+
 				"move it into \"channel\" if it belongs there, or remove it", quoted(m.key))
 		}
 	}
@@ -107,7 +112,7 @@ func (p *parser) unknownAbove(where, key string) {
 			`move it into "without_namespace" or into a namespace`, quoted(key))
 		return
 	}
-	p.fault(where, "%s", unknown(key, []string{keyWithout, keyNamespaces, keyChannel}))
+	p.fault(where, "%s", unknown(key, []string{keyWithout, keyNamespaces, keyChannel, keyClient}))
 }
 
 func (p *parser) without(list []member) {

@@ -63,6 +63,19 @@ func (o *Options) AsksToSubscribe(channel string) bool {
 	return o.SubscribeProxyEnabled && !Private(channel) && !(o.AllowUserLimitedChannels && UserLimited(channel))
 }
 
+// Fits reports whether clients may use the name of channel, which belongs to the namespace: whether ChannelRegex matches
+// what follows the namespace and its ':', or the whole name of a channel without a namespace. Like Centrifugo's it is not
+// anchored, and not for the channels that the server chooses.
+func (o *Options) Fits(channel string) bool {
+	if o.ChannelRegex == nil {
+		return true
+	}
+	if o.Name != "" {
+		channel = strings.TrimPrefix(channel, privatePrefix)[len(o.Name)+1:]
+	}
+	return o.ChannelRegex.MatchString(channel)
+}
+
 // Recovers reports whether a subscriber is sent what it missed: always with
 // ForceRecovery; if it asks, with AllowRecovery or if it may read the history. A
 // subscriber that recovers is also sent its position.

@@ -10,9 +10,10 @@ import (
 // A Set holds the options of every channel. Create it with Parse, Default or Everywhere. It
 // does not change and is safe for concurrent use.
 type Set struct {
-	without *Options
-	named   []*Options          // in the file's order
-	byName  map[string]*Options // nil where every channel has the options of without
+	without  *Options
+	named    []*Options          // in the file's order
+	byName   map[string]*Options // nil where every channel has the options of without
+	personal *Personal           // nil for none
 }
 
 // Default returns a Set without namespaces: channels whose name has no namespace have the
