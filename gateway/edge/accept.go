@@ -145,9 +145,9 @@ func (s *Server) turnAway(in *entrance, secured bool) bool {
 	}
 	s.refused(rejectDescriptors.Reason, g.client)
 	if !secured {
-		buf := headPool.Get().(*[]byte)
-		g.readReady(*buf) // ignored: closing with unread bytes would reset the answer away
-		headPool.Put(buf)
+		room := rooms.Get().(*room)
+		g.readReady(room.buf) // ignored: closing with unread bytes would reset the answer away
+		room.free()
 		g.writeReady(rejectDescriptors.Append(nil)) // ignored: the client may be gone
 	}
 	g.close()

@@ -34,7 +34,7 @@ func (g *greeting) prepare(n int) (int, error) {
 	if !secured {
 		return n, nil
 	}
-	s.Prepend((*g.buf)[:n])
+	s.Prepend(g.buf[:n])
 	return 0, g.handshake(s)
 }
 
@@ -45,18 +45,18 @@ var errProxyHeader = errors.New("no PROXY header")
 func (g *greeting) readProxyHeader(n int) (int, error) {
 	c := loop.Bare(g.conn)
 	for {
-		src, used, done, err := peer.ReadProxyHeader((*g.buf)[:n])
+		src, used, done, err := peer.ReadProxyHeader(g.buf[:n])
 		switch {
 		case err != nil:
 			return n, fmt.Errorf("%w: %w", errProxyHeader, err)
 		case !done:
-			m, err := g.readTurn(c, (*g.buf)[n:])
+			m, err := g.readTurn(c, g.buf[n:])
 			if n += m; err != nil {
 				return n, err
 			}
 			continue
 		}
-		n = copy(*g.buf, (*g.buf)[used:n])
+		n = copy(g.buf, g.buf[used:n])
 		g.introduced = true
 		if !src.IsValid() {
 			return n, nil // the proxy's own request, such as a check of its health

@@ -132,7 +132,7 @@ func (g *greeting) moves() bool {
 // move hands the handshake over, of which n bytes are there.
 func (g *greeting) move(n int) {
 	s := g.door.server
-	b := g.door.appendStraggler(nil, g.introduced, g.told, g.client, (*g.buf)[:n])
+	b := g.door.appendStraggler(nil, g.introduced, g.told, g.client, g.buf[:n])
 	fd, secure, err := g.detach()
 	if err != nil {
 		g.end()

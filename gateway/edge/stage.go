@@ -32,11 +32,23 @@ import (
 // that came behind it.
 const headBytes = handshake.HeadBytesMax + 1024
 
-// headPool keeps heads' buffers: at most about as many as the stage has places.
-var headPool = sync.Pool{New: func() any {
-	b := make([]byte, headBytes)
-	return &b
-}}
+// room is what a handshake needs as long as it has its place, and nothing keeps for longer: the request's strings lie elsewhere,
+// and a loop copies what it needs of an arrival. A storm of handshakes would leave most of its garbage here.
+type room struct {
+	buf      []byte        // the head and what came behind it
+	request  route.Request // what the head says
+	arrival  loop.Arrival  // what becomes of it
+	response [256]byte     // of an ordinary upgrade
+}
+
+// rooms are those that are free, at most about as many as the stage has places.
+var rooms = sync.Pool{New: func() any { return &room{buf: make([]byte, headBytes)} }}
+
+// free gives the room back.
+func (r *room) free() {
+	r.request, r.arrival = route.Request{}, loop.Arrival{}
+	rooms.Put(r)
+}
 
 type stage struct {
 	places  int
@@ -72,8 +84,7 @@ type greeting struct {
 	entered    time.Time     // when its place was taken
 	refusal    *route.Reject // it is over a limit, and shall be told so; nil when it is not
 	until      time.Time     // for the whole handshake; zero until somebody waits
-	buf        *[]byte       // the head and what came behind it; goes back when the place is left
-	arrival    loop.Arrival  // what becomes of it
+	*room                    // goes back when the place is left
 
 	// What it holds beside its place and its seat, for the case of a panic.
 	calculates bool          // the right to calculate
@@ -255,7 +266,7 @@ func (g *greeting) Leave() {
 	}
 	st.mu.Unlock()
 	g.door.server.admission.Leave(g.seat)
-	headPool.Put(g.buf)
+	g.free()
 	st.running.Done()
 }
 
@@ -282,7 +293,7 @@ var errEvicted = errors.New("gateway: handshake evicted")
 // readHead waits until the buffer, of which n bytes are filled, holds a whole
 // head: its length, and the number of bytes read, which may be more.
 func (g *greeting) readHead(n int) (head, read int, err error) {
-	head, reject := handshake.End((*g.buf)[:n], 0)
+	head, reject := handshake.End(g.buf[:n], 0)
 	switch {
 	case reject != nil:
 		return 0, n, reject
@@ -299,9 +310,9 @@ func (g *greeting) readHead(n int) (head, read int, err error) {
 	for err == nil && head == 0 {
 		var m int
 		var reject *route.Reject
-		m, err = g.conn.Read((*g.buf)[n:])
+		m, err = g.conn.Read(g.buf[n:])
 		if m > 0 {
-			if head, reject = handshake.End((*g.buf)[:n+m], n); reject != nil {
+			if head, reject = handshake.End(g.buf[:n+m], n); reject != nil {
 				err = reject
 			}
 			n += m

@@ -46,8 +46,7 @@ func TestPlainRequestBehindAClientHelloIsARefusedHandshake(t *testing.T) {
 // minimalGreeting is a handshake at one end of a pipe, without a listener.
 func minimalGreeting(s *Server, defers bool) (g *greeting, client net.Conn) {
 	here, there := net.Pipe()
-	g = &greeting{door: &door{server: s, tls: loop.Hardened(clienttest.TestTLS()), defers: defers}, buf: new([]byte)}
-	*g.buf = make([]byte, headBytes)
+	g = &greeting{door: &door{server: s, tls: loop.Hardened(clienttest.TestTLS()), defers: defers}, room: &room{buf: make([]byte, headBytes)}}
 	g.conn = loop.NewSecure(g, here, g.door.tls)
 	return g, there
 }
@@ -93,7 +92,7 @@ func TestHandshakeTimeoutIsWholeOverTLS(t *testing.T) {
 		go io.Copy(io.Discard, peer) // ends with the pipe
 		sent <- err
 	}()
-	n, err := loop.Bare(g.conn).Read(*g.buf)
+	n, err := loop.Bare(g.conn).Read(g.buf)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,9 +53,9 @@ const answerTimeout = 500 * time.Millisecond
 func (g *greeting) start() {
 	defer g.contain()
 	g.door.server.stats.accepted.Add(1)
-	g.buf = headPool.Get().(*[]byte)
-	had := copy(*g.buf, g.sent)
-	n, err := g.readReady((*g.buf)[had:])
+	g.room = rooms.Get().(*room)
+	had := copy(g.buf, g.sent)
+	n, err := g.readReady(g.buf[had:])
 	if n += had; had > 0 && errors.Is(err, io.EOF) {
 		err = nil // it is seen again, after what was sent
 	}
@@ -67,7 +67,7 @@ func (g *greeting) start() {
 		go g.run(n)
 		return
 	}
-	head, reject := handshake.End((*g.buf)[:n], 0)
+	head, reject := handshake.End(g.buf[:n], 0)
 	switch {
 	case reject != nil:
 		g.refuse(reject)
@@ -105,11 +105,13 @@ func (g *greeting) proceed(head, n int) {
 	if g.holder != nil {
 		g.holder.whole.Store(g.entered.UnixNano())
 	}
-	if line := handshake.EmptyLine(*g.buf); line > 0 {
-		n = copy(*g.buf, (*g.buf)[line:n])
+	if line := handshake.EmptyLine(g.buf); line > 0 {
+		n = copy(g.buf, g.buf[line:n])
 		head -= line
 	}
-	req, reject := handshake.Parse((*g.buf)[:head])
+	req := &g.request
+	var reject *route.Reject
+	*req, reject = handshake.Parse(g.buf[:head])
 	if reject == nil && g.proxied == byForwarded && !g.forwarded(req.ForwardedFor) {
 		g.abandon()
 		g.Leave()
@@ -126,10 +128,10 @@ func (g *greeting) proceed(head, n int) {
 		}
 		g.reply(answer, n > head)
 		return
-	case g.refusal != nil && !g.toldInside(&req):
+	case g.refusal != nil && !g.toldInside(req):
 		reject = g.refusal
 	case req.Upgrade:
-		reject = g.upgrade(&req, head, n)
+		reject = g.upgrade(req, head, n)
 	default:
 		reject = s.web.take(g, n)
 	}
@@ -141,7 +143,7 @@ func (g *greeting) proceed(head, n int) {
 // refuse answers with a refusal.
 func (g *greeting) refuse(r *route.Reject) {
 	s := g.door.server
-	if g.proxied != byHeader && r.Status == http.StatusBadRequest && beginsWithProxyHeader(*g.buf) {
+	if g.proxied != byHeader && r.Status == http.StatusBadRequest && beginsWithProxyHeader(g.buf) {
 		s.logProxied(g.client)
 		r = rejectProxied
 	}
@@ -283,10 +285,11 @@ func (g *greeting) admit(r *edgeRoute, head, n int) *route.Reject {
 		return reject
 	}
 	a := &g.arrival
-	a.FD, a.Refused, a.Client, a.Told, a.From, a.Early = -1, refused, g.client, g.told, g, (*g.buf)[head:n]
+	a.FD, a.Refused, a.Client, a.Told, a.From, a.Early = -1, refused, g.client, g.told, g, g.buf[head:n]
 	g.arriving = a
 	loop.PlantGreeting("admit")
-	agreed, err := r.upgrader.Upgrade((*g.buf)[:head], (*response)(a))
+	a.Response = g.response[:0]
+	agreed, err := r.upgrader.Upgrade(g.buf[:head], (*response)(a))
 	if err != nil {
 		g.unplace()
 		if errors.As(err, &reject) {

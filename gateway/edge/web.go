@@ -147,7 +147,7 @@ func (w *web) hand(g *greeting, x *webPlace, n int) {
 	if g.until.IsZero() {
 		g.until = time.Now().Add(g.door.deadline(n))
 	}
-	c := &webConn{Conn: g.conn, web: w, door: g.door, place: x, inherits: g.door.inherits, here: g.door.loopback && g.client.Addr().IsLoopback(), early: append([]byte(nil), (*g.buf)[:n]...),
+	c := &webConn{Conn: g.conn, web: w, door: g.door, place: x, inherits: g.door.inherits, here: g.door.loopback && g.client.Addr().IsLoopback(), early: append([]byte(nil), g.buf[:n]...),
 		until: g.until, introduced: g.introduced, client: g.client, told: g.told, seat: g.seat, refusal: g.refusal}
 	c.sent = c.early
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails

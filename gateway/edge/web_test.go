@@ -25,7 +25,7 @@ func TestHTTPConnectionsThatNobodyAcceptedAreClosed(t *testing.T) {
 	for range n {
 		conn, peer := net.Pipe()
 		peers = append(peers, peer)
-		g := &greeting{door: &door{server: s.edge}, conn: conn, buf: headPool.Get().(*[]byte)}
+		g := &greeting{door: &door{server: s.edge}, conn: conn, room: rooms.Get().(*room)}
 		s.edge.stage.mu.Lock()
 		s.edge.stage.taken++
 		s.edge.stage.running.Add(1)

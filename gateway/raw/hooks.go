@@ -109,7 +109,7 @@ func (p *Protocol) open(c *loop.Conn, s *state) loop.Wait {
 	case o.settled:
 		identifyRaw(c)
 		c.WakeAtTime(s.until)
-		return p.begin(c, o.rawStart)
+		return p.begin(c, &o.rawStart)
 	case !o.connect || p.Hooks.Connect == nil: // it may have been there in another process
 		return p.askToSubscribe(c, s, o.granted)
 	}
@@ -170,7 +170,7 @@ func (p *Protocol) decided(c *loop.Conn, s *state, granted bool) loop.Wait {
 	}
 	identifyRaw(c)
 	c.WakeAtTime(s.until)
-	return p.begin(c, start)
+	return p.begin(c, &start)
 }
 
 // settle applies a client's rights in its channel. It reports whether the client may only listen.

@@ -139,16 +139,21 @@ func (p *Protocol) Open(c *loop.Conn, a *loop.Arrival) loop.Wait {
 		return p.know(c, a, o)
 	}
 	identifyRaw(c)
-	return p.begin(c, *a.Start.(*rawStart)) // a copy: it is a part of the request
+	return p.begin(c, a.Start.(*rawStart))
 }
 
 // begin subscribes the client.
-func (p *Protocol) begin(c *loop.Conn, s rawStart) loop.Wait {
+func (p *Protocol) begin(c *loop.Conn, s *rawStart) loop.Wait {
 	if c.Loop().Space().Local(s.channel) {
 		s.join(c)
 		isIn(c)
 		return nil
 	}
+	return p.prepare(c, *s) // a copy: it is a part of the request
+}
+
+// prepare subscribes the client once the channel is there.
+func (p *Protocol) prepare(c *loop.Conn, s rawStart) loop.Wait {
 	want := []loop.Wanted{{Channel: s.channel, Ask: s.ask}}
 	return c.Prepare(func(err error) loop.Wait {
 		switch {

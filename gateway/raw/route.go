@@ -3,7 +3,6 @@ package raw
 import (
 	"context"
 	"errors"
-	"iter"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -42,7 +41,7 @@ func (p *Protocol) routes() []*route.Route {
 		Subprotocols: p.Subprotocols,
 		Parse: func(h *loop.Hello, req *route.Request, _ string) (route.Later, *route.Reject) {
 			h.Variant = p.echo
-			_, reject := p.parse(h, "", req.RawQuery, req.Header())
+			_, reject := p.parse(h, "", req.RawQuery)
 			return nil, reject
 		},
 	}, {
@@ -54,7 +53,14 @@ func (p *Protocol) routes() []*route.Route {
 			if err != nil {
 				return nil, rejectChannel
 			}
-			return later(p.parse(h, name, req.RawQuery, req.Header()))
+			r, reject := p.parse(h, name, req.RawQuery)
+			if reject != nil {
+				return nil, reject
+			}
+			if p.hooked {
+				r.headers = p.Hooks.Collect(req.Header())
+			}
+			return r, nil
 		},
 		Streams: []route.Stream{
 			{Path: "/sse", Methods: "GET, OPTIONS", Off: p.Off, CloseRefused: true, Parse: p.parseStream},
@@ -66,9 +72,12 @@ func (p *Protocol) routes() []*route.Route {
 // parseStream reads the request for an event stream.
 func (p *Protocol) parseStream(h *loop.Hello, req *http.Request) (route.Later, *route.Reject) {
 	h.Variant = p.stream
-	r, reject := p.parse(h, req.PathValue("channel"), req.URL.RawQuery, route.Fields(req.Header))
+	r, reject := p.parse(h, req.PathValue("channel"), req.URL.RawQuery)
 	if reject != nil {
 		return nil, reject
+	}
+	if p.hooked {
+		r.headers = p.Hooks.Collect(route.Fields(req.Header))
 	}
 	r.asks = true // if for nothing else, for its position: the zero Ask is for now
 	if last := req.Header.Get("Last-Event-ID"); last != "" {
@@ -80,17 +89,9 @@ func (p *Protocol) parseStream(h *loop.Hello, req *http.Request) (route.Later, *
 	return r, nil
 }
 
-// later returns what is left to do about a request that is not refused.
-func later(r *rawClient, reject *route.Reject) (route.Later, *route.Reject) {
-	if reject != nil {
-		return nil, reject
-	}
-	return r, nil
-}
-
 // parse reads a query into h, whose variant is known. name is the channel in the path, ""
 // for none.
-func (p *Protocol) parse(h *loop.Hello, name, query string, header iter.Seq2[string, string]) (*rawClient, *route.Reject) {
+func (p *Protocol) parse(h *loop.Hello, name, query string) (*rawClient, *route.Reject) {
 	if p.Off != nil {
 		return nil, p.Off
 	}
@@ -98,7 +99,7 @@ func (p *Protocol) parse(h *loop.Hello, name, query string, header iter.Seq2[str
 	if reject := r.readQuery(h, query); reject != nil {
 		return nil, reject
 	}
-	h.Start, r.headers = &r.rawStart, p.Hooks.Collect(header)
+	h.Start = &r.rawStart
 	if p.Greeting != "" {
 		h.Greeting = r.format.AppendGreeting(nil, p.Greeting)
 	}

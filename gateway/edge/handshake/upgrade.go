@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 
 	"github.com/gobwas/ws"
 )
@@ -42,19 +43,20 @@ type Agreed struct {
 // An error that is a *route.Reject means that nothing was written, and is a fault of
 // this package. Any other error is that of w.
 func (u *Upgrader) Upgrade(head []byte, w io.Writer) (Agreed, error) {
-	var x exchange
+	x := exchanges.Get().(*exchange)
+	defer x.free()
 	rest, deflate := head, u.deflate && !keepsContext(head)
-	hs, err := u.run(&x, rest, deflate)
+	hs, err := u.run(x, rest, deflate)
 	if deflate && errors.Is(err, ws.ErrMalformedRequest) { // the list of extensions is
 		deflate = false
-		hs, err = u.run(&x, rest, deflate)
+		hs, err = u.run(x, rest, deflate)
 	}
 	if errors.Is(err, ws.ErrHandshakeBadUpgrade) { // a list, of which it knows only the one element
 		rest = webSocketAlone(head)
-		hs, err = u.run(&x, rest, deflate)
+		hs, err = u.run(x, rest, deflate)
 	}
 	if deflate && errors.Is(err, ws.ErrMalformedRequest) { // it has come to that only now
-		hs, err = u.run(&x, rest, false)
+		hs, err = u.run(x, rest, false)
 	}
 	if err != nil {
 		// Its answer is dropped, because an error's text may quote the request.
@@ -116,6 +118,14 @@ type exchange struct {
 	rest   []byte // of the head
 	answer []byte
 	space  [256]byte // room for an ordinary answer
+}
+
+// exchanges are those that are not in use: ws.Upgrader would have each on the heap.
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
+func (x *exchange) free() {
+	x.rest, x.answer = nil, nil
+	exchanges.Put(x)
 }
 
 func (x *exchange) Read(p []byte) (int, error) {
