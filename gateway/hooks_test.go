@@ -83,6 +83,10 @@ func (a *application) hooks() *hook.Set {
 				return &hook.PublishResult{Data: []byte("changed")}, nil
 			case "version":
 				return &hook.PublishResult{Version: 1}, nil
+			case "key":
+				return &hook.PublishResult{IdempotencyKey: "k"}, nil
+			case "delta":
+				return &hook.PublishResult{Delta: true}, nil
 			case `"change"`:
 				return &hook.PublishResult{Data: []byte(`"changed"`), Tags: map[string]string{"by": "hook"}}, nil
 			}
@@ -241,12 +245,12 @@ func TestHookDecidesAboutPublications(t *testing.T) {
 	s := start(t, Config{Hooks: a.hooks(), Raw: RawPublish})
 	json := clienttest.Dial(t, s, "/ws/x?format=json", "Cookie: ann")
 	bare := clienttest.Dial(t, s, "/ws/x?echo=off", "Cookie: bob")
-	json.Send(clienttest.Text("one"), clienttest.Text("change"), clienttest.Text("x-error"), clienttest.Text("x-failure"), clienttest.Text("version"), clienttest.Text("two"))
-	for _, want := range []string{"one", "changed", "two"} {
+	json.Send(clienttest.Text("one"), clienttest.Text("change"), clienttest.Text("x-error"), clienttest.Text("x-failure"), clienttest.Text("version"), clienttest.Text("key"), clienttest.Text("delta"), clienttest.Text("two"))
+	for _, want := range []string{"one", "changed", "delta", "two"} {
 		bare.WantText("what is allowed", want)
 	}
 	errors := 0
-	for errors < 3 {
+	for errors < 4 {
 		_, p, err := json.Next()
 		if err != nil {
 			t.Fatal(err)

@@ -61,21 +61,29 @@ type PublishResult struct {
 	Data           []byte // to publish instead; nil: what the client has sent
 	SkipHistory    bool
 	Tags           map[string]string
-	IdempotencyKey string // has no effect yet
-	Delta          bool   // has no effect: publications are sent whole
+	IdempotencyKey string // not supported: see Check
+	Delta          bool   // allows deltas, which no client receives: publications are sent whole
 	Version        uint64 // not supported: see Check
-	VersionEpoch   string
+	VersionEpoch   string // of Version
 }
 
 // Check returns what the gateway cannot do of what a result asks for, as an error that is a failure; nil for nothing.
 func (r *PublishResult) Check() error {
-	if r != nil && r.Version != 0 {
+	switch {
+	case r == nil:
+	case r.Version != 0:
 		return errVersion
+	case r.IdempotencyKey != "":
+		return errIdempotency
 	}
 	return nil
 }
 
-var errVersion error = &Failure{Outcome: queue.Failed, Err: errors.New("the publish hook sets a version, and versions of publications are not supported")}
+// Publishing regardless would be worse than a failure: an old version over a new one, and repetitions.
+var (
+	errVersion     error = &Failure{Outcome: queue.Failed, Err: errors.New("the publish hook sets a version, and versions of publications are not supported")}
+	errIdempotency error = &Failure{Outcome: queue.Failed, Err: errors.New("the publish hook sets idempotency_key, which only publications by the server API can have")}
+)
 
 // RPCResult is the reply to a request of a client.
 type RPCResult struct{ Data []byte }
