@@ -394,3 +394,26 @@ func present(s *server, name string) []*channel.ClientInfo {
 	all, _ := s.present.List(name, 100)
 	return all
 }
+
+// A connect hook that names a channel twice subscribes the client once.
+func TestConnectHookNamesAChannelTwice(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Hooks: hook.NewSet(hook.Hooks{
+		Connect: hook.Func(func(context.Context, *hook.ConnectRequest) (*hook.ConnectResult, error) {
+			return &hook.ConnectResult{User: "42", Channels: []string{"news", "news"}, Subs: map[string]hook.SubscribeOptions{"news": {}}}, nil
+		}, hook.Options{}),
+	}), History: -1})
+	c := clienttest.Dial(t, s, pathClient)
+	c.Does(`{"id":1,"connect":{}}`)
+	c.WantTold("it is in", `{"id":1,"connect":{"client":"ID","version":"sluice","subs":{"news":{}},"ping":25,"pong":true}}`)
+	s.publish("news", `"one"`)
+	s.publish("news", `"two"`)
+	for i, want := range []string{"one", "two"} {
+		c.WantTold("each comes once", fmt.Sprintf(`{"push":{"channel":"news","pub":{"data":%q,"offset":%d}}}`, want, i+1))
+	}
+	c.Does(`{"id":2,"unsubscribe":{"channel":"news"}}`)
+	c.WantTold("it is out", `{"id":2,"unsubscribe":{}}`)
+	s.publish("news", `"three"`)
+	c.Does(`{"id":3,"ping":{}}`)
+	c.WantTold("it gets nothing more", `{"id":3,"ping":{}}`)
+}
