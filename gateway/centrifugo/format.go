@@ -25,28 +25,28 @@ type Format struct {
 	Encoding Encoding
 	Uni      bool         // pushes stand alone, with no Reply around them
 	Joins    bool         // the subscriber is notified of joins and leaves
-	Framing  wire.Framing // in an event stream, Encoding must be JSON
+	Framing  wire.Framing // in an event stream, and where Uni, Encoding must be JSON
 }
 
 var _ channel.Format = Format{}
 
 // shared are all formats as what a log has. A value of an interface would be allocated
 // anew for each subscription.
-var shared = func() (all [1 << 4]channel.Format) {
+var shared = func() (all [1 << 5]channel.Format) {
 	for i := range all {
-		all[i] = Format{Encoding: Encoding(i & 1), Uni: i&2 != 0, Framing: wire.Framing(i >> 2 & 1), Joins: i&8 != 0}
+		all[i] = Format{Encoding: Encoding(i & 1), Uni: i&2 != 0, Framing: wire.Framing(i >> 2 & 3), Joins: i&16 != 0}
 	}
 	return all
 }()
 
 // Shared returns the format as a log has it, without an allocation.
 func (f Format) Shared() channel.Format {
-	i := int(f.Encoding&1) | int(f.Framing&1)<<2
+	i := int(f.Encoding&1) | int(f.Framing&3)<<2
 	if f.Uni {
 		i |= 2
 	}
 	if f.Joins {
-		i |= 8
+		i |= 16
 	}
 	return shared[i]
 }
@@ -63,8 +63,8 @@ func (f Format) String() string {
 // again then, which unidirectional clients cannot do.
 func (f Format) TellsGaps() bool { return !f.Uni }
 
-// Append implements channel.Format: it adds one whole frame, not masked, or one
-// event. It adds nothing for a join or a leave where they are not wanted, nor for a gap.
+// Append implements channel.Format: it adds one whole frame, not masked, one
+// event, or one line. It adds nothing for a join or a leave where they are not wanted, nor for a gap.
 func (f Format) Append(dst []byte, p *channel.Publication) []byte {
 	if p.Kind != channel.KindMessage && (!f.Joins || p.Kind > channel.KindLeave) {
 		return dst
@@ -81,7 +81,7 @@ func (f Format) Append(dst []byte, p *channel.Publication) []byte {
 	return f.Framing.End(append(appendPushJSON(dst, p), '}'), start)
 }
 
-// appendProtobuf adds a publication as a frame of Protobuf. All lengths are summed
+// appendProtobuf adds a publication as Protobuf, behind its length, in its framing. All lengths are summed
 // up first, so that every byte is written once, where it stays.
 func (f Format) appendProtobuf(dst []byte, p *channel.Publication) []byte {
 	e := channel.ParseExtra(p.Extra)
@@ -110,7 +110,9 @@ func (f Format) appendProtobuf(dst []byte, p *channel.Publication) []byte {
 		message = bytesFieldLen(push)
 	}
 
-	dst = frame.AppendHeader(dst, ws.OpBinary, protowire.SizeBytes(message))
+	if f.Framing == wire.WebSocket {
+		dst = frame.AppendHeader(dst, ws.OpBinary, protowire.SizeBytes(message))
+	}
 	dst = protowire.AppendVarint(dst, uint64(message))
 	if !f.Uni {
 		dst = appendHead(dst, replyPush, push)

@@ -18,7 +18,7 @@ import (
 // JSON: the error says that they are not, and then dst comes back as it was.
 func AppendReply(dst []byte, f Format, r *protocol.Reply) ([]byte, error) {
 	if f.Encoding == Protobuf {
-		return appendMessage(dst, r)
+		return f.appendMessage(dst, r)
 	}
 	text, err := protocol.DefaultJsonReplyEncoder.Encode(r)
 	if err != nil {
@@ -34,7 +34,7 @@ func AppendPush(dst []byte, f Format, p *protocol.Push) ([]byte, error) {
 		return AppendReply(dst, f, &protocol.Reply{Push: p})
 	}
 	if f.Encoding == Protobuf {
-		return appendMessage(dst, p)
+		return f.appendMessage(dst, p)
 	}
 	text, err := protocol.DefaultJsonPushEncoder.Encode(p)
 	if err != nil {
@@ -56,10 +56,12 @@ type message interface {
 	MarshalToSizedBufferVT([]byte) (int, error)
 }
 
-// appendMessage adds a binary frame with one message behind its length.
-func appendMessage(dst []byte, m message) ([]byte, error) {
-	size := m.SizeVT()
-	out := frame.AppendHeader(dst, ws.OpBinary, protowire.SizeBytes(size))
+// appendMessage adds one message behind its length, in its framing.
+func (f Format) appendMessage(dst []byte, m message) ([]byte, error) {
+	size, out := m.SizeVT(), dst
+	if f.Framing == wire.WebSocket {
+		out = frame.AppendHeader(out, ws.OpBinary, protowire.SizeBytes(size))
+	}
 	out = protowire.AppendVarint(out, uint64(size))
 	start := len(out)
 	out = slices.Grow(out, size)[:start+size]
@@ -80,8 +82,8 @@ func (f Format) Pings() wire.Pings {
 	return wire.PingAnswered
 }
 
-// AppendPing adds a ping: an empty reply, or an empty push, as a whole frame or an
-// event.
+// AppendPing adds a ping: an empty reply, or an empty push, as a whole frame, an
+// event or a line.
 func (f Format) AppendPing(dst []byte) []byte {
 	if f.Encoding == Protobuf {
 		return f.Framing.Append(dst, []byte{0}, true)
@@ -89,9 +91,9 @@ func (f Format) AppendPing(dst []byte) []byte {
 	return f.Framing.Append(dst, []byte("{}"), false)
 }
 
-// AppendClose adds the end of a connection: a Close frame, or in an event stream a push.
+// AppendClose adds the end of a connection: a Close frame, or in a stream a push.
 func (f Format) AppendClose(dst []byte, code ws.StatusCode, text string) []byte {
-	if f.Framing != wire.SSE {
+	if f.Framing == wire.WebSocket {
 		return f.Framing.AppendClose(dst, code, text)
 	}
 	d := &protocol.Disconnect{Code: uint32(code), Reason: text, Reconnect: Reconnects(uint32(code))}

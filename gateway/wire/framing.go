@@ -30,6 +30,8 @@ const (
 	WebSocket Framing = iota
 	// SSE: each payload is an event (HTML standard, section 9.2).
 	SSE
+	// Lines: each payload is a line of text. A binary one begins with its length, which is its encoding's.
+	Lines
 )
 
 // ReadsInput reports whether clients can send anything.
@@ -49,10 +51,10 @@ const (
 
 // Pings returns when clients are pinged.
 func (f Framing) Pings() Pings {
-	if f == SSE {
-		return PingUnanswered
+	if f == WebSocket {
+		return PingSilent
 	}
-	return PingSilent
+	return PingUnanswered
 }
 
 // headerSpace is room for the longest header of a frame that is not masked.
@@ -61,17 +63,23 @@ var headerSpace = make([]byte, 10)
 // Begin appends what comes before a text whose length is not known yet. The caller appends
 // the text, and then calls End.
 func (f Framing) Begin(dst []byte) []byte {
-	if f == SSE {
+	switch f {
+	case SSE:
 		return append(dst, "data: "...)
+	case Lines:
+		return dst
 	}
 	return append(dst, headerSpace...)
 }
 
 // End completes the frame that Begin began, where start was the length of dst. The text must
-// be UTF-8, and in an event stream without CR and LF, as JSON can be.
+// be UTF-8, and in a stream without CR and LF, as JSON can be.
 func (f Framing) End(dst []byte, start int) []byte {
-	if f == SSE {
+	switch f {
+	case SSE:
 		return append(dst, "\n\n"...)
+	case Lines:
+		return append(dst, '\n')
 	}
 	// The length is known only now; the text moves down to its header.
 	text := dst[start+len(headerSpace):]
@@ -80,7 +88,7 @@ func (f Framing) End(dst []byte, start int) []byte {
 }
 
 // Append appends a payload of any bytes, or of any UTF-8 text if it is not binary. In an event
-// stream, what is binary is an event with the name binary, in base64.
+// stream, what is binary is an event with the name binary, in base64. A text that is a line has no line breaks.
 func (f Framing) Append(dst, payload []byte, binary bool) []byte {
 	switch {
 	case f == SSE && binary:
@@ -89,22 +97,30 @@ func (f Framing) Append(dst, payload []byte, binary bool) []byte {
 		return append(dst, "\n\n"...)
 	case f == SSE:
 		return append(appendLines(dst, payload), '\n')
+	case f == Lines && binary:
+		return append(dst, payload...)
+	case f == Lines:
+		return append(append(dst, payload...), '\n')
 	case binary:
 		return frame.Append(dst, ws.OpBinary, payload)
 	}
 	return frame.Append(dst, ws.OpText, payload)
 }
 
-// AppendPing appends a keep-alive. An event stream's is a comment, which readers ignore.
+// AppendPing appends a keep-alive. An event stream's is a comment, and one among lines is an empty line, which readers
+// ignore.
 func (f Framing) AppendPing(dst []byte) []byte {
-	if f == SSE {
+	switch f {
+	case SSE:
 		return append(dst, ":\n\n"...)
+	case Lines:
+		return append(dst, '\n')
 	}
 	return frame.AppendHeader(dst, ws.OpPing, 0)
 }
 
-// AppendClose appends the last that a client is sent: a Close frame, or an event with the
-// name close.
+// AppendClose appends the last that a client is sent: a Close frame, an event with the
+// name close, or a line.
 func (f Framing) AppendClose(dst []byte, code ws.StatusCode, reason string) []byte {
 	if f == WebSocket {
 		return frame.AppendClose(dst, code, reason)
@@ -113,6 +129,9 @@ func (f Framing) AppendClose(dst []byte, code ws.StatusCode, reason string) []by
 		Code   ws.StatusCode `json:"code"`
 		Reason string        `json:"reason"`
 	}{code, reason})
+	if f == Lines {
+		return append(append(dst, data...), '\n')
+	}
 	return append(append(append(dst, "event: close\ndata: "...), data...), "\n\n"...)
 }
 
