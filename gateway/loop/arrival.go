@@ -16,6 +16,10 @@ type Hello struct {
 	Identity   *Identity // who the client is, if that is known or will be; nil if not
 	ListenOnly bool      // it may not publish; the protocol sees to that
 	Greeting   []byte    // what it is sent first, framed
+	// Sent is what it has sent with its request: whole frames of a client, as those behind the request.
+	Sent []byte
+	// ContentType is that of the response's body, where the response is a stream; "" for events.
+	ContentType string
 	// RefusalHeader are fields of the header of a response that refuses it (Conn.Answer), each ended by CRLF.
 	RefusalHeader string
 	// Start is what only the protocol's Open knows; nil for nothing. If it has a String, the log
@@ -131,6 +135,9 @@ func (a *Arrival) begin(c *Conn) {
 		c.pinged -= rand.Uint32N(interval/2 + 1) // not all at once
 	}
 	early := a.Early
+	if len(a.Sent) > 0 {
+		early = a.Sent
+	}
 	switch {
 	case a.Refused:
 		c.Close(ReasonRefused)

@@ -80,18 +80,25 @@ func (c *Conn) readFailed(err error, hangup bool) {
 // received processes bytes of the client.
 func (c *Conn) received(p []byte) {
 	c.Plant("received")
+	if !c.framing().ReadsInput() { // whatever it is, nobody asked for it
+		c.loop.stats.BytesIn.Add(uint64(len(p)))
+		return
+	}
+	c.alive(len(p))
+	if c.Phase == phaseOpen {
+		c.feed(p)
+	} else {
+		c.feedClosing(p)
+	}
+}
+
+// alive notes that the client has sent bytes.
+func (c *Conn) alive(n int) {
 	l := c.loop
 	c.hear()
 	l.asked = c.has(bitPinged)
 	c.bits &^= bitPinged
-	l.stats.BytesIn.Add(uint64(len(p)))
-	switch {
-	case !c.framing().ReadsInput(): // whatever it is, nobody asked for it
-	case c.Phase == phaseOpen:
-		c.feed(p)
-	default:
-		c.feedClosing(p)
-	}
+	l.stats.BytesIn.Add(uint64(n))
 }
 
 // endUnread deals with a peer that sends nothing more, or is gone, while its bytes are not read.
