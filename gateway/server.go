@@ -71,6 +71,7 @@ type Server struct {
 	publisher       *engine.Publisher
 	policy          *access.Policy
 	present         *presence.Table
+	emulation       *centrifugo.Emulation
 	verifiers       *access.Verifiers
 	clients, raw    route.Registration   // Centrifugo's protocol, and those of raw clients
 	protocols       route.Registration   // all
@@ -208,7 +209,11 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 	s.memory = ops.NewMemory(group, memory)
 	s.node = s.newNode()
 	s.api = api.New(s.node, api.Options{MaxBody: apiBodyMax(cfg.MaxMessage), OnError: s.apiFailed})
-	s.engine.Answer(s.node.Answer)
+	s.engine.Answer(func(request []byte, reply func([]byte)) {
+		if !s.emulation.Answer(request, reply) {
+			s.node.Answer(request, reply)
+		}
+	})
 	s.complete.Store(true)
 	s.inside = &control.Inside{Node: s.node, Ready: s.edge.Ready, Draining: s.Draining, Waits: s.engine.Waits, Names: s.names, Logger: s.cfg.Logger}
 	s.fixed.Look(0) // before the housekeeping, which goes on with it
@@ -234,7 +239,12 @@ func (s *Server) newProtocols() route.Registration {
 	if s.policy.Insecure() {
 		hooks = nil // every client may do everything
 	}
-	clients := centrifugo.Config{Policy: s.policy, Hooks: hooks, Presence: s.present, Verifiers: s.verifiers, Version: strings.TrimSpace("sluice " + s.cfg.Version), Loops: s.cfg.Loops,
+	var ask func(node uint64, request []byte, done func([]byte, error))
+	if r, ok := s.engine.Engine.(engine.Router); ok {
+		ask = r.AskNode
+	}
+	s.emulation = centrifugo.NewEmulation(s.engine.ID, ask)
+	clients := centrifugo.Config{Policy: s.policy, Hooks: hooks, Emulation: s.emulation, Presence: s.present, Verifiers: s.verifiers, Version: strings.TrimSpace("sluice " + s.cfg.Version), Loops: s.cfg.Loops,
 		MaxMessage: s.cfg.MaxMessage, MaxPending: s.cfg.MaxPending, ChannelLimit: s.cfg.ChannelLimit, PingInterval: max(s.cfg.PingInterval, 0), Logger: s.cfg.Logger, CloseOthers: s.closeOthers}
 	if s.cfg.NoClients {
 		clients.Off = centrifugo.RejectClientOff.Named(s.names.Text)

@@ -24,6 +24,20 @@ type session struct {
 	hooked     *hooked              // what hooks are sent of it; nil without hooks
 }
 
+// newSession returns the session of a client of a format.
+func newSession(f Format) *session {
+	ses := new(session)
+	if f.emulates() {
+		e := newEmulated()
+		ses = &e.session
+		ses.State = e
+	} else {
+		ses.State = ses
+	}
+	ses.format = f
+	return ses
+}
+
 // detail is what only some subscriptions have.
 type detail struct {
 	info     []byte // JSON, what the token says of the subscription
@@ -42,7 +56,12 @@ type clientConn struct {
 
 // Client returns a connection that speaks the protocol.
 func (p *Protocol) Client(c *loop.Conn) clientConn {
-	return clientConn{c, c.Identity().State.(*session), p}
+	switch ses := c.Identity().State.(type) {
+	case *emulated:
+		return clientConn{c, &ses.session, p}
+	default:
+		return clientConn{c, ses.(*session), p}
+	}
 }
 
 // announcer returns that of the connection's loop.

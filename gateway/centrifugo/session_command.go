@@ -347,6 +347,10 @@ func (c clientConn) welcome(r *protocol.Reply, data []byte, subs []subscription)
 		Client: c.session.ID.String(), Version: c.protocol.Version, Ping: uint32(c.protocol.PingInterval / time.Second),
 		Pong: c.protocol.PingInterval > 0 && !c.format.Uni, Subs: make(map[string]*protocol.SubscribeResult, len(subs)),
 	}
+	if e := c.emulated(); e != nil {
+		result.Session, result.Node = e.secret.String(), c.protocol.Emulation.nodeText()
+		c.known(e)
+	}
 	result.Data = Raw(c.format.Encoding, data)
 	if !c.serverRefreshes() {
 		result.Expires, result.Ttl = c.lifetime(c.ExpireAt)

@@ -10,6 +10,7 @@ import (
 	"sluice/gateway/hook"
 	"sluice/gateway/hook/client"
 	"sluice/gateway/loop"
+	"sluice/gateway/wire"
 
 	"github.com/centrifugal/protocol"
 	"github.com/gobwas/ws"
@@ -24,14 +25,14 @@ type hooked struct {
 	request []byte // what a unidirectional client has connected with, until it is connected; nil for one that sends that
 }
 
+// transports are the names of transports for hooks.
+var transports = [...]string{wire.WebSocket: "websocket", wire.SSE: "sse", wire.Lines: "http_stream"}
+
 // kind returns how a client is connected, for hooks.
 func (f Format) kind() client.Kind {
-	k := client.Kind{Transport: "websocket", Protocol: f.String(), Encoding: "json"}
-	switch {
-	case f == pushFormat:
-		k.Transport = "uni_sse"
-	case f.Uni:
-		k.Transport = "uni_websocket"
+	k := client.Kind{Transport: transports[f.Framing], Protocol: f.String(), Encoding: "json"}
+	if f.Uni {
+		k.Transport = "uni_" + k.Transport
 	}
 	if f.Encoding == Protobuf {
 		k.Encoding = "binary"
@@ -329,6 +330,9 @@ func (c clientConn) askToSubRefresh(h hook.Hook[*hook.SubRefreshRequest, hook.Su
 // Ended implements loop.Ender.
 func (p *Protocol) Ended(conn *loop.Conn) {
 	c := p.Client(conn)
+	if e := c.emulated(); e != nil {
+		p.Emulation.remove(e.secret)
+	}
 	if c.hooked == nil {
 		return
 	}

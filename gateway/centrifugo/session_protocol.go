@@ -27,7 +27,8 @@ type Config struct {
 	Presence     *presence.Table
 	Verifiers    *access.Verifiers
 	Hooks        *hook.Set // nil for none
-	Version      string    // the program's name and version
+	Emulation    *Emulation
+	Version      string // the program's name and version
 	Loops        int
 	MaxMessage   int           // bytes
 	MaxPending   int           // bytes that may wait for one connection
@@ -51,22 +52,34 @@ func New(cfg Config) route.Registration {
 	for range cfg.Loops {
 		p.announcers = append(p.announcers, announcer{})
 	}
-	for _, f := range []Format{{}, {Encoding: Protobuf}, {Uni: true}, pushFormat} {
+	for _, f := range spoken {
 		p.variants = append(p.variants, &loop.Variant{Name: "client", Protocol: p, Framing: f})
 	}
 	return route.Registration{Variants: p.variants, Routes: p.routes(), Sharing: sharing[:]}
 }
 
-// pushFormat is what is sent in event streams of the protocol.
-var pushFormat = Format{Uni: true, Framing: wire.SSE}
+// What is sent in streams of unidirectional clients.
+var (
+	eventFormat = Format{Uni: true, Framing: wire.SSE}
+	lineFormat  = Format{Uni: true, Framing: wire.Lines}
+)
+
+// spoken are the formats of the variants, in the order of their numbers in what Save appends.
+var spoken = []Format{
+	{}, {Encoding: Protobuf}, {Uni: true}, eventFormat,
+	lineFormat, {Framing: wire.Lines}, {Encoding: Protobuf, Framing: wire.Lines}, {Framing: wire.SSE},
+}
+
+// emulates reports whether clients are emulated: they are sent a stream, and send commands beside it.
+func (f Format) emulates() bool { return !f.Uni && f.Framing != wire.WebSocket }
 
 // newClient returns what a new client speaks, and its identity with its session. header is that of its request.
 func (p *Protocol) newClient(f Format, header iter.Seq2[string, string]) (*loop.Variant, *loop.Identity) {
-	ses := &session{format: f}
+	ses := newSession(f)
 	if p.Hooks != nil {
 		ses.hooked = &hooked{Client: client.New(p.Hooks.Collect(header))}
 	}
-	ses.ID, ses.State = loop.NewClientID(), ses
+	ses.ID = loop.NewClientID()
 	i := slices.IndexFunc(p.variants, func(v *loop.Variant) bool { return v.Framing == loop.Framing(f) })
 	return p.variants[i], &ses.Identity
 }

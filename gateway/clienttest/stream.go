@@ -47,6 +47,11 @@ func (c *Client) WantStream(why string) {
 	if !resp.Close || resp.ContentLength != -1 {
 		c.T.Errorf("the answer is not one until the end of the connection: %+v", resp)
 	}
+	c.Decodes(resp)
+}
+
+// Decodes has the client decode the rest of a response.
+func (c *Client) Decodes(resp *http.Response) {
 	if resp.Header.Get("Content-Encoding") == "gzip" {
 		c.gzipped = c.In
 		c.In = bufio.NewReader(&gunzip{from: c.gzipped})

@@ -126,6 +126,14 @@ func (g *greeting) forwarded(values []string) bool {
 	return g.enterAddress(time.Now())
 }
 
+// sends reports whether a request sends something for a stream: it is answered even over a limit of connections, as it is not
+// to become one.
+func (g *greeting) sends(req *route.Request) bool {
+	return !req.Upgrade && slices.ContainsFunc(g.door.server.cfg.Routes, func(r *route.Route) bool {
+		return slices.ContainsFunc(r.Posts, func(p route.Post) bool { return p.Path == req.RawPath })
+	})
+}
+
 // toldInside reports whether a refused client is accepted to be notified: in a Close frame, or
 // in the last event of an SSE stream.
 func (g *greeting) toldInside(req *route.Request) bool {
@@ -150,6 +158,9 @@ func (s *Server) takePlace(refusal *route.Reject, client netip.AddrPort) (refuse
 		s.connections.Add(-1)
 		refusal = rejectLimit
 	default:
+		if s.connections.Load()+int64(s.web.kept.count.Load()) > int64(s.cfg.MaxConnections) {
+			s.web.kept.drop()
+		}
 		return false, nil
 	}
 	if !s.cfg.CloseRefused {

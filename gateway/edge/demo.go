@@ -33,7 +33,7 @@ func (s *Server) demo(w http.ResponseWriter, r *http.Request, c *webConn) bool {
 // last makes room for others while an answer goes on for minutes.
 func (c *webConn) last(request context.Context) context.Context {
 	s := c.web.server
-	c.web.places.leave(c.place)
+	c.web.places.leave(c.web.kept.place(c))
 	c.lasts = true
 	c.SetReadDeadline(time.Time{})  // ignored: then reading fails, which ends the request
 	c.SetWriteDeadline(time.Time{}) // ignored: likewise

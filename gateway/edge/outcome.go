@@ -55,7 +55,8 @@ type stats struct {
 	panics       atomic.Uint64
 	handshakes   [2]atomic.Uint64 // with TLS, the resumed ones second
 	accepted     atomic.Uint64
-	originLogged atomic.Int64 // Unix second of the last record
+	posts        atomic.Uint64 // requests for streams that were served
+	originLogged atomic.Int64  // Unix second of the last record
 }
 
 // outcome counts what a handshake came to.
@@ -81,6 +82,8 @@ type Counts struct {
 	Secured, Resumed uint64            // TLS handshakes, full and resumed
 	Descriptors      uint64            // times that there was none for a connection
 	Panics           uint64
+	Posts            uint64 // requests of clients of streams that were served
+	Kept             int    // connections of theirs that are kept
 }
 
 // Counts returns the counters and gauges.
@@ -89,6 +92,10 @@ func (s *Server) Counts() Counts {
 		Connections: s.connections.Load(), Addresses: s.admission.Len(), Untracked: s.admission.Untracked(), Accepted: s.stats.accepted.Load(),
 		Outcomes: make(map[string]uint64), Secured: s.stats.handshakes[0].Load(), Resumed: s.stats.handshakes[1].Load(),
 		Descriptors: s.stats.descriptors.Load(), Panics: s.stats.panics.Load(),
+	}
+	c.Posts = s.stats.posts.Load()
+	if s.web != nil {
+		c.Kept = int(s.web.kept.count.Load())
 	}
 	s.stage.mu.Lock()
 	c.Handshakes = s.stage.taken

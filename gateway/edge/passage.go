@@ -58,7 +58,8 @@ func (s *Server) Move(pass func(sent []byte, fd int) error) {
 	s.eachListener((*entrance).letGo)
 	s.passage.Shut()
 	s.stage.move()
-	for end := time.Now().Add(moveTime); time.Now().Before(end) && s.stage.count()+s.passage.Waiting()+int(s.web.coming.Load()) > 0; {
+	s.web.kept.move()
+	for end := time.Now().Add(moveTime); time.Now().Before(end) && s.stage.count()+s.passage.Waiting()+int(s.web.coming.Load())+s.web.kept.idle() > 0; {
 		time.Sleep(time.Millisecond)
 	}
 	mu.Lock()
@@ -142,16 +143,22 @@ func (g *greeting) move(n int) {
 	g.Leave()
 }
 
-// move hands the request of an event stream over.
+// move hands a request over that is for a loop.
 func (c *webConn) move(w http.ResponseWriter) {
-	s := c.web.server
 	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
 		return // cannot be: it is a connection of ours, with HTTP/1
 	}
+	c.pass()
+}
+
+// pass hands over what the client has sent of a request, with its connection.
+func (c *webConn) pass() {
+	s := c.web.server
 	b := c.door.appendStraggler(nil, c.introduced, c.told, c.client, c.sent)
 	fd, secure, err := loop.Detach(c.Conn)
 	if err != nil {
-		c.Close() // ignored: there is nobody to tell
+		c.Conn.Close() // ignored: there is nobody to tell
+		c.Leave()
 		return
 	}
 	s.moveFD(b, fd, secure != nil || len(c.sent) > headBytes)

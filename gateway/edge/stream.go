@@ -29,9 +29,10 @@ const (
 var rejectStreamMethod = route.NewReject(http.StatusMethodNotAllowed, "stream_method",
 	"Use GET to open an SSE stream.").WithHeader("Allow: GET, OPTIONS\r\n")
 
-// admitStream looks at what is the same for all event streams: whether the page may ask,
-// and with which of the methods. Where it answered the request itself, ok is false.
-func (s *Server) admitStream(w http.ResponseWriter, r *http.Request, st *route.Stream) (conn *webConn, ok bool) {
+// admitPage looks at what is the same for all requests of clients: whether the page may ask,
+// and with which of the methods. off, unless it is nil, is the answer to all of them. Where it answered the request itself,
+// ok is false.
+func (s *Server) admitPage(w http.ResponseWriter, r *http.Request, methods string, off *route.Reject, to string) (conn *webConn, ok bool) {
 	conn = r.Context().Value(webConnKey{}).(*webConn) // web gives net/http no other
 	origin, foreign := r.Header.Get("Origin"), len(r.Header.Values("Origin")) > 0
 	w.Header().Set("Vary", "Origin")
@@ -47,20 +48,24 @@ func (s *Server) admitStream(w http.ResponseWriter, r *http.Request, st *route.S
 		}
 		w.Header().Set("Access-Control-Expose-Headers", "Retry-After") // of a refusal, which sluice.js reads
 	}
-	allowed := strings.Split(st.Methods, ", ")
+	allowed := strings.Split(methods, ", ")
 	words := allowed[:len(allowed)-1] // without OPTIONS
 	switch {
-	case st.Off != nil:
-		s.refuseHTTP(w, conn, st.Off)
+	case off != nil:
+		s.refuseHTTP(w, conn, off)
 	case r.Method == http.MethodOptions:
-		w.Header().Set("Allow", st.Methods)
+		w.Header().Set("Allow", methods)
 		w.Header().Set("Access-Control-Allow-Methods", strings.Join(words, ", "))
-		w.Header().Set("Access-Control-Allow-Headers", "Cache-Control, Content-Type, Last-Event-ID")
+		fields := "Cache-Control, Content-Type, Last-Event-ID"
+		if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" && tokens(asked) {
+			fields += ", " + asked
+		}
+		w.Header().Set("Access-Control-Allow-Headers", fields)
 		w.Header().Set("Access-Control-Max-Age", "600")
 		w.WriteHeader(http.StatusNoContent)
 	case !slices.Contains(words, r.Method):
 		reject := *rejectStreamMethod
-		reject.Text, reject.Header = "Use "+strings.Join(words, " or ")+" to open an SSE stream.", "Allow: "+st.Methods+"\r\n"
+		reject.Text, reject.Header = "Use "+strings.Join(words, " or ")+" to "+to+".", "Allow: "+methods+"\r\n"
 		s.refuseHTTP(w, conn, &reject)
 	default:
 		return conn, true
@@ -71,14 +76,14 @@ func (s *Server) admitStream(w http.ResponseWriter, r *http.Request, st *route.S
 // serveStream returns the handler of a protocol's event streams.
 func (s *Server) serveStream(st route.Stream) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		conn, ok := s.admitStream(w, r, &st)
+		conn, ok := s.admitPage(w, r, st.Methods, st.Off, "open a stream")
 		defer conn.arrived()
 		if !ok {
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, int64(st.BodyMax))
 		h := &conn.arriving.Hello
-		h.ListenOnly = true
+		h.ListenOnly = !st.Sends || conn.door.listenOnly
 		later, reject := st.Parse(h, r)
 		if reject == nil && later != nil {
 			reject = later.Authorize(r.Context(), h, nil)
@@ -110,7 +115,9 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, c *webConn) *rou
 	a.Refused, a.Client, a.Told, a.From = refused, c.client, c.told, c
 	a.Compressed = s.cfg.Compression && acceptsGzip(r.Header.Values("Accept-Encoding"))
 	a.RefusalHeader = originFields(w.Header())
-	a.Response, a.Greeting = streamHead(w.Header(), a.Compressed), append(streamRetry(), a.Greeting...)
+	if a.Response = streamHead(w.Header(), a.ContentType, a.Compressed); a.ContentType == "" {
+		a.Greeting = append(streamRetry(), a.Greeting...)
+	}
 	if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
 		s.leavePlace(refused)
 		return rejectDescriptors // cannot be: it is a connection of ours, with HTTP/1
@@ -150,14 +157,17 @@ func acceptsGzip(fields []string) bool {
 	return false
 }
 
-// streamHead is the response's head, with the header fields that concern origins and compression.
-func streamHead(header http.Header, gzip bool) []byte {
+// streamHead is the response's head, with the header fields that concern origins and compression. "" is the type of events.
+func streamHead(header http.Header, contentType string, gzip bool) []byte {
+	if contentType == "" {
+		contentType = "text/event-stream; charset=utf-8"
+	}
 	cache := "no-store"
 	if gzip {
 		cache += ", no-transform" // a proxy that packs anew would hold events back
 	}
 	b := []byte("HTTP/1.1 200 OK\r\n" +
-		"Content-Type: text/event-stream; charset=utf-8\r\n" +
+		"Content-Type: " + contentType + "\r\n" +
 		"Cache-Control: " + cache + "\r\n" +
 		"X-Content-Type-Options: nosniff\r\n" +
 		"X-Accel-Buffering: no\r\n" + // nginx: pass on what comes at once

@@ -128,7 +128,7 @@ func (g *greeting) proceed(head, n int) {
 		}
 		g.reply(answer, n > head)
 		return
-	case g.refusal != nil && !g.toldInside(req):
+	case g.refusal != nil && !g.toldInside(req) && !g.sends(req):
 		reject = g.refusal
 	case req.Upgrade:
 		reject = g.upgrade(req, head, n)

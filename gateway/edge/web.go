@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,10 +26,11 @@ type web struct {
 	http   *http.Server
 	places *places
 	queue  chan net.Conn
-	coming atomic.Int64 // requests that may be for an event stream, and are not at the passage
+	coming atomic.Int64 // requests that may be for a loop, and are not at the passage
 	ended  chan struct{}
 	once   sync.Once
 	served sync.WaitGroup
+	kept   kept
 }
 
 // webTimeout bounds the reading of a request and the writing of its answer.
@@ -40,19 +42,21 @@ func newWeb(s *Server) *web {
 		places: newPlaces(s, s.cfg.MaxHandshakes),
 		queue:  make(chan net.Conn, s.cfg.MaxHandshakes),
 		ended:  make(chan struct{}),
+		kept:   kept{server: s, conns: make(map[*webConn]struct{}), addresses: make(map[admit.Key]int)},
 	}
 	evened := evenly(s.publicHandler())
 	w.http = &http.Server{
 		Handler:        http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.contained(evened, rw, r) }),
 		ReadTimeout:    webTimeout,
 		WriteTimeout:   webTimeout,
+		IdleTimeout:    keptIdle,
+		ConnState:      w.state,
 		MaxHeaderBytes: headBytes,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, webConnKey{}, c)
 		},
 		ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}
-	w.http.SetKeepAlivesEnabled(false)
 	w.served.Add(1)
 	go func() {
 		defer w.served.Done()
@@ -93,6 +97,10 @@ func (w *web) contained(next http.Handler, rw http.ResponseWriter, r *http.Reque
 		}
 		panic(http.ErrAbortHandler)
 	}()
+	rw.Header().Set("Connection", "close") // unless the connection is kept
+	if c := r.Context().Value(webConnKey{}).(*webConn); !w.kept.again(c, rw) {
+		return
+	}
 	next.ServeHTTP(rw, r)
 }
 
@@ -147,13 +155,13 @@ func (w *web) hand(g *greeting, x *webPlace, n int) {
 	if g.until.IsZero() {
 		g.until = time.Now().Add(g.door.deadline(n))
 	}
-	c := &webConn{Conn: g.conn, web: w, door: g.door, place: x, inherits: g.door.inherits, here: g.door.loopback && g.client.Addr().IsLoopback(), early: append([]byte(nil), g.buf[:n]...),
+	c := &webConn{Conn: g.conn, web: w, door: g.door, keeping: keeping{place: x}, shared: g.proxied == byForwarded, inherits: g.door.inherits, here: g.door.loopback && g.client.Addr().IsLoopback(), early: append([]byte(nil), g.buf[:n]...),
 		until: g.until, introduced: g.introduced, client: g.client, told: g.told, seat: g.seat, refusal: g.refusal}
 	c.sent = c.early
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
 	loop.PlantGreeting("hand")
 	g.seat, g.requesting = 0, nil
-	w.coming.Add(1)
+	c.coming()
 	w.queue <- c // has room for as many as there are places
 	g.Leave()
 }
@@ -195,16 +203,17 @@ type webConn struct {
 	net.Conn
 	web      *web
 	door     *door
-	place    *webPlace
+	keeping  keeping
 	early    []byte
-	sent     []byte // all that was read, as far as it fits into a head's buffer
+	sent     []byte // all that was read of a request, as far as it fits into a head's buffer
 	arriving loop.Arrival
-	until    time.Time // the end of the handshake: all of a request has to be there by then
+	until    time.Time // all of a request has to be there by then; zero while none is expected
 	once     sync.Once
 
+	shared     bool        // a proxy sends the requests of several clients
 	inherits   bool        // it has the listener's options
 	here       bool        // it is from this machine, and the listener is for nobody else
-	came       atomic.Bool // it does not count among web.coming any more
+	counts     atomic.Bool // it is among web.coming
 	lasts      bool        // its answer goes on for minutes: it has no place, and no deadline
 	client     netip.AddrPort
 	told       bool // a proxy has passed on the client's address
@@ -229,15 +238,27 @@ func (c *webConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// forget forgets a request that was answered.
+func (c *webConn) forget() {
+	c.until = time.Time{}
+	if c.early == nil {
+		c.sent = c.sent[:0]
+		return
+	}
+	if c.sent = slices.Clone(c.early); len(c.early) == 0 { // sent lay in the same bytes
+		c.early = nil
+	}
+}
+
 // SetReadDeadline never goes beyond the end of the handshake, unless the answer lasts.
 func (c *webConn) SetReadDeadline(t time.Time) error {
 	if c.lasts {
 		return c.Conn.SetReadDeadline(t)
 	}
-	if t.IsZero() || t.After(c.until) {
+	if !c.until.IsZero() && (t.IsZero() || t.After(c.until)) {
 		t = c.until
 	}
-	return c.Conn.SetReadDeadline(t)
+	return c.web.kept.setReadDeadline(c, t)
 }
 
 // CloseWrite lets net/http end an answer without a reset.
@@ -249,6 +270,10 @@ func (c *webConn) CloseWrite() error {
 }
 
 func (c *webConn) Close() error {
+	if c.web.kept.closes(c) {
+		c.pass()
+		return nil
+	}
 	err := c.Conn.Close()
 	c.Leave()
 	return err
@@ -259,13 +284,20 @@ func (c *webConn) Leave() {
 	c.once.Do(func() {
 		c.arrived()
 		c.web.server.admission.Leave(c.seat)
-		c.web.places.leave(c.place)
+		c.web.places.leave(c.web.kept.end(c))
 	})
 }
 
-// arrived notes that the request is no event stream that is on its way to the passage.
+// coming notes that a request is there, which may be for a loop.
+func (c *webConn) coming() {
+	if !c.counts.Swap(true) {
+		c.web.coming.Add(1)
+	}
+}
+
+// arrived notes that the request is not on its way to the passage any more.
 func (c *webConn) arrived() {
-	if !c.came.Swap(true) {
+	if c.counts.Swap(false) {
 		c.web.coming.Add(-1)
 	}
 }
@@ -278,6 +310,16 @@ func (s *Server) publicHandler() http.Handler {
 			mux.HandleFunc(st.Path, s.serveStream(st))
 		}
 	}
+	for _, r := range s.cfg.Routes {
+		for _, p := range r.Posts {
+			mux.HandleFunc(p.Path, s.servePost(p))
+		}
+	}
+	mux.HandleFunc(pathHealth, func(w http.ResponseWriter, r *http.Request) { // of a connection that was kept: the stage answers others
+		r.Context().Value(webConnKey{}).(*webConn).arrived()
+		status, text := s.cfg.Health()
+		http.Error(w, text, status)
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		conn := r.Context().Value(webConnKey{}).(*webConn)
 		conn.arrived()
@@ -292,7 +334,7 @@ func (s *Server) publicHandler() http.Handler {
 			s.cfg.Page.ServeHTTP(w, r)
 		case upgrades != nil:
 			w.Header().Set("Upgrade", "websocket")
-			w.Header().Set("Connection", "Upgrade")
+			w.Header()["Connection"] = []string{"close", "Upgrade"}
 			http.Error(w, "This is a WebSocket endpoint: connect to it with a WebSocket client.", http.StatusUpgradeRequired)
 		case strings.HasPrefix(r.URL.Path, "/publish/"):
 			http.Error(w, s.cfg.Names.Text("Not found: POST /publish is on the internal listener ({ServeInternal})."), http.StatusNotFound)

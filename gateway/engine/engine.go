@@ -158,3 +158,13 @@ func Publish(e Engine, space *channel.Space, name string, ch *channel.Channel, p
 		ch = nil
 	}
 }
+
+// Router is an engine that reaches other nodes one by one.
+type Router interface {
+	// AskNode is Ask for one node, by the number that it has among all nodes. Questions to a node reach it in the order of the
+	// calls. The error is ErrUnknownNode if no live node has the number, and ErrUnavailable if there is no answer.
+	AskNode(node uint64, request []byte, done func(answer []byte, err error))
+}
+
+// ErrUnknownNode is returned for a node that does not exist, or is gone.
+var ErrUnknownNode = errors.New("engine: no such node")

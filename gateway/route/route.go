@@ -39,9 +39,20 @@ type Route struct {
 	// Later is nil if nothing is left to do: not a nil pointer in the interface.
 	Parse   func(h *loop.Hello, req *Request, name string) (Later, *Reject)
 	Streams []Stream
+	Posts   []Post
 }
 
-// Stream is a path of SSE clients.
+// Post is a path at which clients of streams send messages, each in a request whose answer has no content. Clients may keep
+// their connections to it.
+type Post struct {
+	Path    string  // without a segment that is named
+	BodyMax int     // bytes of a request's body
+	Off     *Reject // the answer to every request; nil to serve them
+	// Serve takes a request. Requests are served in the order in which they are complete. It may block, though not for long.
+	Serve func(ctx context.Context, contentType string, body []byte) *Reject
+}
+
+// Stream is a path of clients that are sent a stream: events or, where Hello.ContentType says so, something else.
 type Stream struct {
 	Path    string  // as in Route.Paths; Parse finds the segment by req.PathValue(name)
 	Methods string  // separated by ", ", OPTIONS at the end
@@ -49,7 +60,9 @@ type Stream struct {
 	Off     *Reject // the answer to every request; nil to serve them
 	// CloseRefused: a client that is over a limit can be sent the reason in its stream.
 	CloseRefused bool
-	Parse        func(h *loop.Hello, req *http.Request) (Later, *Reject)
+	// Sends: its clients may send messages, at one of the route's Posts.
+	Sends bool
+	Parse func(h *loop.Hello, req *http.Request) (Later, *Reject)
 }
 
 // Later is the part of reading a request that may have to wait.
@@ -92,6 +105,9 @@ func (p Registration) Claims() (paths []string) {
 		claim(r.Paths)
 		for _, st := range r.Streams {
 			claim([]string{st.Path})
+		}
+		for _, p := range r.Posts {
+			claim([]string{p.Path})
 		}
 	}
 	return paths
