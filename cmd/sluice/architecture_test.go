@@ -34,6 +34,7 @@ var arrows = []arrow{
 	{dir: "cmd/internal/client", may: "cmd/internal/cli gateway/setting bench/clienttls bench/record bench/wsclient syscall", why: "a client of any gateway; syscall for errors of connections"},
 	{dir: "cmd/internal/doctor", may: "cmd/internal/cli cmd/internal/option cmd/internal/serve cmd/internal/client bench/clienttls gateway gateway/setting gateway/cgroup gateway/engine/backing",
 		why: "looks at settings as serve does, and asks a gateway as a client with TLS"},
+	{dir: "cmd/internal/backend", may: "cmd/internal/cli bench/clienttls gateway/hook gateway/hook/config gateway/hook/proxy gateway/hook/queue", why: "asks a backend as the gateway does, with the flags for TLS that all clients have; hook/config for which headers may be passed on"},
 	{dir: "cmd/internal/top", may: "cmd/internal/cli cmd/internal/client cmd/internal/option cmd/internal/serve cmd/internal/doctor bench/child bench/clienttls", why: "reads metrics as everybody does, and asks the gateway that doctor finds; client for the errors that it answers with"},
 	{dir: "cmd/internal/bench", may: "cmd/internal/cli bench bench/visitors", why: "flags of the tester, and the process of the demo page's visitors"},
 	{dir: "cmd/internal/token", may: "cmd/internal/cli gateway/access/auth", why: "makes and verifies tokens as the gateway does"},

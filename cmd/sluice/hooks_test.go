@@ -18,8 +18,8 @@ import (
 	"sluice/cmd/internal/clitest"
 )
 
-// backend is an application's backend, which notes what it is asked.
-type backend struct {
+// askedBackend is an application's backend, which notes what it is asked.
+type askedBackend struct {
 	*httptest.Server
 	answer func(path, body string) string
 
@@ -27,8 +27,8 @@ type backend struct {
 	asked []string
 }
 
-func newBackend(t *testing.T, answer func(path, body string) string) *backend {
-	b := &backend{answer: answer}
+func newBackend(t *testing.T, answer func(path, body string) string) *askedBackend {
+	b := &askedBackend{answer: answer}
 	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body) // ignored: what is missing is seen
 		b.mu.Lock()
@@ -40,7 +40,7 @@ func newBackend(t *testing.T, answer func(path, body string) string) *backend {
 	return b
 }
 
-func (b *backend) want(t *testing.T, asked ...string) {
+func (b *askedBackend) want(t *testing.T, asked ...string) {
 	t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()

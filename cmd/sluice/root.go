@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"sluice/cmd/internal/backend"
 	"sluice/cmd/internal/bench"
 	"sluice/cmd/internal/cli"
 	"sluice/cmd/internal/client"
@@ -14,7 +15,7 @@ import (
 )
 
 // firstFlags are the flags to know first.
-var firstFlags = cli.Flags("Flags to know first", "listen", "internal-listen", "raw", "allowed-origins",
+var firstFlags = cli.Flags("Flags to know first", "listen", "allowed-origins",
 	"token-hmac-secret-file", "config")
 
 // newRootCommand returns `sluice`, which serves when no subcommand is named.
@@ -42,7 +43,7 @@ func newRootCommand(env []string) *cobra.Command {
 	}
 	addTo(gatewayGroup, serve.NewCommand(cfg, opts, env), doctor.NewCheck(cfg, opts, env),
 		doctor.NewConfig(opts, env), doctor.NewHealth(cfg, opts, env), top.NewCommand(cfg, opts, env), top.NewNodesCommand(cfg, opts, env), top.NewUpgradeCommand(cfg, opts, env))
-	addTo(clientGroup, client.NewPub(env), client.NewSub(env), token.NewCommand(), bench.NewCommand(env))
+	addTo(clientGroup, client.NewPub(env), client.NewSub(env), token.NewCommand(), backend.NewCommand(), bench.NewCommand(env))
 	root.AddCommand(cli.NewCompletion(), cli.NewVersion())
 	root.SetHelpCommand(cli.NewHelp())
 	root.InitDefaultHelpCmd()

@@ -46,7 +46,7 @@ type Config struct {
 	// disconnect, temporary errors, and failures.
 	Cache time.Duration
 
-	// Trace is called after each call to which there was a response, for tools; nil for nothing.
+	// Trace is called after each call, for tools; nil for nothing.
 	Trace func(Exchange)
 
 	// Of tests.
@@ -59,7 +59,7 @@ type Exchange struct {
 	Event  string
 	Header http.Header // beside what package net/http adds
 	Body   []byte
-	Status int
+	Status int    // 0 without an answer
 	Answer []byte // at most 64 KiB of it
 }
 
@@ -243,6 +243,9 @@ func (e *Endpoint) post(ctx context.Context, event string, header http.Header, b
 	r.Body, r.GetBody = b.open(), func() (io.ReadCloser, error) { return b.open(), nil }
 	resp, err := e.transport.RoundTrip(r)
 	if err != nil {
+		if e.cfg.Trace != nil {
+			e.cfg.Trace(Exchange{Event: event, Header: header, Body: b.bytes})
+		}
 		return nil, 0, e.broken(err)
 	}
 	defer resp.Body.Close() // ignored: everything that counts was read
