@@ -10,8 +10,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -43,7 +45,8 @@ func startLoad(t *testing.T) *load {
 	dir, pool := certificateFiles(t)
 	l := &load{t: t, pool: pool, failed: map[string]error{}, keyFile: write(t, "key", loadKey)}
 	l.g = serve(t, "--api-key-file", l.keyFile, "--tls-listen", "127.0.0.1:0", "--tls-cert", dir+"/cert", "--tls-key", dir+"/key",
-		"--namespaces", write(t, "channels.json", `{"without_namespace": {"durable": false, `+options+`}, "namespaces": [{"name": "chat", `+options+`}]}`),
+		"--namespaces", write(t, "channels.json", `{"without_namespace": {"durable": false, `+options+`}, "namespaces": [{"name": "chat", `+options+`}, {"name": "asked", "subscribe_proxy_enabled": true}]}`),
+		"--subscribe-hook", application(t),
 		"--token-hmac-secret-file", write(t, "secret", strings.Repeat("secret", 10)),
 		"--slow-policy", "skip*=skip", "--channel-buffer", "128KiB", "--max-message", "32KiB", "--send-buffer", "8KiB", "--ping-interval", "1s", "--memory-limit", "1GiB", "--data-dir", t.TempDir())
 	ctx, cancel := context.WithCancel(context.Background())
@@ -57,6 +60,7 @@ func startLoad(t *testing.T) *load {
 		"slow client, skips": func(ctx context.Context) error { return l.slow(ctx, "skip") },
 		"TLS client":         l.secure,
 		"refused client":     l.refused,
+		"client of a hook":   l.asked,
 	} {
 		parts.Go(func() {
 			for ctx.Err() == nil {
@@ -281,4 +285,31 @@ func (l *load) refused(ctx context.Context) error {
 	}
 	_, _, err = get("http://" + l.g.Public + "/")
 	return err
+}
+
+// application returns the URL of a backend that decides twice, and then fails once.
+func application(t *testing.T) string {
+	var calls atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1)%3 == 0 {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		io.WriteString(w, "{}") // ignored: the gateway sees it
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// asked subscribes to a channel about which a hook decides.
+func (l *load) asked(ctx context.Context) error {
+	for range 3 {
+		_, _, end, err := l.dial(ctx, "ws://"+l.g.Public+"/ws/asked:1", ws.Dialer{Timeout: patience})
+		if err == nil {
+			end()
+		} else if status := ws.StatusError(0); !errors.As(err, &status) || status != http.StatusServiceUnavailable {
+			return err
+		}
+	}
+	return nil
 }

@@ -78,6 +78,10 @@ var mayBeZero = map[string]string{
 	"SluiceUpgradeFailed":        "likewise",
 	"SluiceRefusesClients":       "there is room for everybody",
 
+	"Calls under way":       "the backend answers at once",
+	"Circuit breakers open": "the backend is there",
+	"SluiceHookShed":        "a few calls do not fill the queue",
+
 	"Share of time away":                      "the store is there",
 	"Publications without an acknowledgement": "the store answers at once",
 	"Age of the oldest of them":               "likewise",

@@ -49,11 +49,11 @@ func exposed(metrics, series string) bool {
 	return false
 }
 
-// metrics returns the metrics of a fresh gateway that has a certificate and a data directory.
+// metrics returns the metrics of a fresh gateway that has a certificate, a data directory and a hook.
 func metrics(t *testing.T) string {
 	t.Helper()
 	dir, _ := certificateFiles(t)
-	g := serve(t, "--tls-listen", "127.0.0.1:0", "--tls-cert", dir+"/cert", "--tls-key", dir+"/key", "--data-dir", filepath.Join(t.TempDir(), "data"))
+	g := serve(t, "--tls-listen", "127.0.0.1:0", "--tls-cert", dir+"/cert", "--tls-key", dir+"/key", "--data-dir", filepath.Join(t.TempDir(), "data"), "--subscribe-hook", "http://127.0.0.1:1/")
 	status, text, err := get("http://" + g.Internal + "/metrics")
 	if err != nil || status != 200 {
 		t.Fatalf("/metrics: %d, %v", status, err)

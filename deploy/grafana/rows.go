@@ -50,6 +50,7 @@ var (
 const (
 	slowReasons = `reason=~"slow|write_timeout|pending_full|budget"`
 	admitted    = `outcome=~"upgraded|event_stream"`
+	undecided   = `outcome=~"timeout|refused|status|decode|failed|overload|breaker"`
 	refused     = `outcome!~"upgraded|http|event_stream|no_request"`
 )
 
@@ -171,6 +172,27 @@ var rows = []row{
 			{`sum(rate(sluice_engine_caught_up_channels_total{HERE}[RATE]))`, "completed from the store"},
 			{`sum(rate(sluice_engine_resubscribed_channels_total{HERE}[RATE]))`, "resubscribed"},
 			{`sum(rate(sluice_nodes_unanswered_total{HERE}[RATE]))`, "questions without an answer"},
+		}},
+	}},
+	{title: "Hooks", collapsed: true, panels: []panel{
+		{third, "Calls by outcome", "ok, error and disconnect are decisions of the backend. METRICS.md explains the others. Empty for gateways without hooks, as the whole row.", units.CountsPerSecond, []query{
+			{`sum by (type, outcome) (rate(sluice_hook_calls_total{HERE}[RATE]))`, "{{type}} {{outcome}}"},
+		}},
+		{third, "Calls without a decision", "Share of calls after which a client was asked to try again.", units.PercentUnit, []query{
+			{`sum by (type, name) (rate(sluice_hook_calls_total{HERE, ` + undecided + `}[RATE])) / sum by (type, name) (rate(sluice_hook_calls_total{HERE, outcome!="canceled"}[RATE]))`, "{{type}} {{name}}"},
+		}},
+		{third, "Time of a call, p99", "From when it was sent until it has ended. The time limit of a hook is its timeout.", units.Seconds, []query{
+			{`histogram_quantile(0.99, sum by (type, name, le) (rate(sluice_hook_duration_seconds_bucket{HERE}[RATE])))`, "{{type}} {{name}}"},
+		}},
+		{third, "Wait in the queue, p99", "Before a call was sent, because the backend had as many as it may have at a time.", units.Seconds, []query{
+			{`histogram_quantile(0.99, sum by (type, name, le) (rate(sluice_hook_wait_seconds_bucket{HERE}[RATE])))`, "{{type}} {{name}}"},
+		}},
+		{third, "Calls under way", "Those that the backend has, and those that wait in the queue.", units.Short, []query{
+			{`sum by (type, name) (sluice_hook_inflight{HERE})`, "{{type}} {{name}} at the backend"},
+			{`sum by (type, name) (sluice_hook_queued{HERE})`, "{{type}} {{name}} queued"},
+		}},
+		{third, "Circuit breakers open", "While one is open, its hook's calls fail at once, but for a few that try whether the backend is back.", units.Short, []query{
+			{`sum by (type, name) (sluice_hook_breaker_open{HERE})`, "{{type}} {{name}}"},
 		}},
 	}},
 	{title: "Connections and closes", collapsed: true, panels: []panel{
