@@ -38,7 +38,8 @@ type Config struct {
 	Budget   *queue.Budget // of all calls that wait; nil for one of its own
 
 	// SharedBy are headers that identify a user. Requests that have one of them, and of which the
-	// backend would see the same except for the client's ID, share a call while it is in flight.
+	// backend would see the same except for the client's ID, share a call while it is in flight. Publications and
+	// RPC never do: two of them are two, however alike they are.
 	SharedBy []string
 	// Cache is for how long a decision about a subscription is used again: for the same user,
 	// channel, data of the client, meta if it is sent, and headers that are passed on. The answer's

@@ -10,7 +10,7 @@ import (
 // event is how the requests of an event are written, and its answers read.
 type event[Q hook.Request, A any] struct {
 	name    string // as in metrics
-	repeats bool   // a call may be repeated if its connection was closed, because it has no effect of its own
+	repeats bool   // a call has no effect of its own: it may be repeated if its connection was closed, and shared
 	write   func(w *writer, e *Endpoint, q Q)
 	decode  func(b []byte) (*A, error)
 }

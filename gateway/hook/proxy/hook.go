@@ -102,7 +102,7 @@ func newHook[Q hook.Request, A any](e *Endpoint, ev event[Q, A], c *cache[Q, A])
 		Queue: queue.Config{InFlight: e.cfg.InFlight, Wait: e.cfg.Wait, Budget: budget},
 	})
 	h.asked = h.caller
-	if len(e.sharedBy) > 0 {
+	if len(e.sharedBy) > 0 && ev.repeats {
 		h.asked = hook.Share(h.asked, budget, func(q Q) (string, bool) { return shareKey(e, &ev, q) })
 	}
 	return h

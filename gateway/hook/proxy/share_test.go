@@ -245,3 +245,28 @@ func TestMaxAgeOnlyShortens(t *testing.T) {
 		}
 	}
 }
+
+// Two calls that may have an effect are two, however alike they are.
+func TestCallsWithAnEffectAreNotShared(t *testing.T) {
+	b := newBackend(t, says(`{}`))
+	e := endpoint(t, Config{Endpoint: b.URL, Headers: []string{"Cookie"}, SharedBy: []string{"Cookie"}})
+	who := identified("1", "Cookie", "a=1")
+	rpc, publish := &hook.RPCRequest{Client: who, Method: "vote"}, &hook.PublishRequest{Client: who, Channel: "x", Data: []byte(`1`)}
+	r, p := e.RPC(), e.Publish()
+	defer r.Close()
+	defer p.Close()
+	c := make(chan error, 10)
+	const each = 3
+	for range each {
+		r.Ask(rpc, func(_ *hook.RPCResult, err error) { c <- err })
+		p.Ask(publish, func(_ *hook.PublishResult, err error) { c <- err })
+	}
+	for range 2 * each {
+		if err := <-c; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := b.calls.Load(); n != 2*each {
+		t.Errorf("%d calls, want %d", n, 2*each)
+	}
+}
