@@ -128,9 +128,9 @@ func (w *wireExpiry) expireAt() (int64, error) {
 }
 
 // decode decodes an answer. Its error is a hook.Error or a hook.Disconnect, or says what is wrong
-// with the answer. A disconnect goes before an error, and that before a result, unless
-// resultFirst.
-func decode[R, A any](b []byte, resultFirst bool, result func(*R) (*A, error)) (*A, error) {
+// with the answer. A disconnect goes before an error, and that before a result, unless resultAlone:
+// then only a result counts, and what is wrong with the others is not a failure.
+func decode[R, A any](b []byte, resultAlone bool, result func(*R) (*A, error)) (*A, error) {
 	var e envelope[R]
 	if err := json.Unmarshal(b, &e); err != nil {
 		if len(b) == 0 {
@@ -139,14 +139,14 @@ func decode[R, A any](b []byte, resultFirst bool, result func(*R) (*A, error)) (
 		return nil, err
 	}
 	switch {
-	case e.Result != nil && resultFirst:
+	case e.Result != nil && resultAlone:
 	case e.Disconnect != nil:
-		if !hook.ClosesWith(e.Disconnect.Code) {
+		if !resultAlone && !hook.ClosesWith(e.Disconnect.Code) {
 			return nil, fmt.Errorf("disconnect.code: %d is not a code of a Close frame; use one from 4000 to 4999", e.Disconnect.Code)
 		}
 		return nil, &hook.Disconnect{Code: e.Disconnect.Code, Reason: e.Disconnect.Reason}
 	case e.Error != nil:
-		if e.Error.Code == 0 {
+		if !resultAlone && e.Error.Code == 0 {
 			return nil, errors.New("error.code: it is missing or 0; use one from 400 to 1999")
 		}
 		return nil, &hook.Error{Code: e.Error.Code, Message: e.Error.Message, Temporary: e.Error.Temporary}
