@@ -88,6 +88,7 @@ var arrows = []arrow{
 	{dir: "gateway/asset", why: "files of the binary, for the two pages"},
 	{dir: "gateway/web", may: "gateway/asset", why: "files"},
 	{dir: "gateway/clienttest", may: "poller/leaktest gateway/channel gateway/wire gateway/access/auth golang.org/x/sys/unix syscall", why: "clients, tokens and readers of logs for tests: they know no server; system calls for socket options"},
+	{dir: "gateway/hooktest", why: "backends of hooks for tests: they know nothing of the gateway"},
 	{dir: "gateway/looptest", may: "gateway/loop gateway/clienttest", why: "what tests do on loops"},
 
 	{dir: "poller", may: "golang.org/x/sys/unix unsafe syscall github.com/mailru/easygo/netpoll", why: "the gateway's system calls are made here alone"},
@@ -110,7 +111,7 @@ var arrows = []arrow{
 const protocol = "gateway/loop gateway/saved gateway/wire gateway/frame gateway/channel gateway/route gateway/access/... gateway/access gateway/hook gateway/hook/client gateway/presence"
 
 // forTests are imported by tests only.
-const forTests = "poller/leaktest bench/trial/trialtest cmd/internal/clitest gateway/clienttest gateway/looptest gateway/engine/enginetest gateway/engine/nats/natstest"
+const forTests = "poller/leaktest bench/trial/trialtest cmd/internal/clitest gateway/clienttest gateway/hooktest gateway/looptest gateway/engine/enginetest gateway/engine/nats/natstest"
 
 // nevers are what packages must not know, not even through others.
 var nevers = []struct{ packages, know string }{
