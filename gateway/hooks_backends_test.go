@@ -82,7 +82,7 @@ func wantAsked(t *testing.T, why, url string, want ...string) {
 
 // transports is how backends see clients.
 var transports = map[string]string{
-	"raw": "websocket/json/json", "raw JSON": "websocket/json/json", "SSE": "sse/json/json",
+	"raw": "websocket/json/json", "raw JSON": "websocket/json/json", "SSE": "uni_sse/json/json",
 	"Centrifugo JSON": "websocket/json/json", "Centrifugo Protobuf": "websocket/protobuf/json",
 	"unidirectional WebSocket": "uni_websocket/json/json", "unidirectional SSE": "uni_sse/json/json",
 }
