@@ -36,6 +36,8 @@ var arrows = []arrow{
 		why: "looks at settings as serve does, and asks a gateway as a client with TLS"},
 	{dir: "cmd/internal/backend", may: "cmd/internal/cli bench/clienttls gateway/hook gateway/hook/config gateway/hook/proxy gateway/hook/queue", why: "asks a backend as the gateway does, with the flags for TLS that all clients have; hook/config for which headers may be passed on"},
 	{dir: "cmd/internal/top", may: "cmd/internal/cli cmd/internal/client cmd/internal/option cmd/internal/serve cmd/internal/doctor bench/child bench/clienttls", why: "reads metrics as everybody does, and asks the gateway that doctor finds; client for the errors that it answers with"},
+	{dir: "cmd/internal/migration", may: "cmd/internal/cli cmd/internal/option cmd/internal/serve gateway gateway/access/auth gateway/access/namespace gateway/hook gateway/hook/config",
+		why: "makes settings and files of another server's configuration, and asks the packages that read them what they accept"},
 	{dir: "cmd/internal/bench", may: "cmd/internal/cli bench bench/visitors", why: "flags of the tester, and the process of the demo page's visitors"},
 	{dir: "cmd/internal/token", may: "cmd/internal/cli gateway/access/auth", why: "makes and verifies tokens as the gateway does"},
 	{dir: "cmd/internal/clitest", may: "cmd/internal/cli bench/child", why: "runs command lines in tests: only tests import it"},

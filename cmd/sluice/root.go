@@ -8,6 +8,7 @@ import (
 	"sluice/cmd/internal/cli"
 	"sluice/cmd/internal/client"
 	"sluice/cmd/internal/doctor"
+	"sluice/cmd/internal/migration"
 	"sluice/cmd/internal/option"
 	"sluice/cmd/internal/serve"
 	"sluice/cmd/internal/token"
@@ -42,7 +43,8 @@ func newRootCommand(env []string) *cobra.Command {
 		}
 	}
 	addTo(gatewayGroup, serve.NewCommand(cfg, opts, env), doctor.NewCheck(cfg, opts, env),
-		doctor.NewConfig(opts, env), doctor.NewHealth(cfg, opts, env), top.NewCommand(cfg, opts, env), top.NewNodesCommand(cfg, opts, env), top.NewUpgradeCommand(cfg, opts, env))
+		doctor.NewConfig(opts, env), doctor.NewHealth(cfg, opts, env), top.NewCommand(cfg, opts, env), top.NewNodesCommand(cfg, opts, env), top.NewUpgradeCommand(cfg, opts, env),
+		migration.NewCommand(env))
 	addTo(clientGroup, client.NewPub(env), client.NewSub(env), token.NewCommand(), backend.NewCommand(), bench.NewCommand(env))
 	root.AddCommand(cli.NewCompletion(), cli.NewVersion())
 	root.SetHelpCommand(cli.NewHelp())

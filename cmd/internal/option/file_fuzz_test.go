@@ -62,7 +62,7 @@ func FuzzConfigFile(f *testing.F) {
 			if !utf8.ValidString(opt.Text) || strings.ContainsAny(opt.Text, "\r\n") {
 				continue // such a value cannot be written in one line
 			}
-			second, faults := again.parseFile("AGAIN", name+" = "+fileValue(opt.Text)+"\n")
+			second, faults := again.parseFile("AGAIN", name+" = "+FileValue(opt.Text)+"\n")
 			if len(faults) > 0 {
 				t.Fatalf("%s = %q does not come back: %v", name, opt.Text, faults)
 			}

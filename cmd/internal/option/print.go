@@ -47,7 +47,7 @@ func (o *Options) Print(w io.Writer) error {
 			n += len("# ") // it becomes a comment
 		}
 		keys = max(keys, n)
-		if n = len(fileValue(opt.Text)); n <= 24 { // one long value should not push all comments to the right
+		if n = len(FileValue(opt.Text)); n <= 24 { // one long value should not push all comments to the right
 			values = max(values, n)
 		}
 	}
@@ -67,7 +67,7 @@ func (o *Options) Print(w io.Writer) error {
 		case FromEnv, FromFlag:
 			origin += " " + opt.Source.Place
 		}
-		line := fmt.Sprintf("%-*s = %-*s", keys, opt.Name, values, fileValue(opt.Text))
+		line := fmt.Sprintf("%-*s = %-*s", keys, opt.Name, values, FileValue(opt.Text))
 		switch {
 		case opt.Text == "":
 			line = fmt.Sprintf("# %-*s = %-*s", keys-2, opt.Name, values, "")
@@ -84,8 +84,8 @@ func (o *Options) Print(w io.Writer) error {
 // plainValue matches values that need no quotes in a file.
 var plainValue = regexp.MustCompile(`^[^"\s#[:cntrl:]]([^[:cntrl:]]*[^\s[:cntrl:]])?$`)
 
-// fileValue formats a value for a configuration file.
-func fileValue(text string) string {
+// FileValue formats a value for a configuration file.
+func FileValue(text string) string {
 	if text == "" || plainValue.MatchString(text) && !comment.MatchString(text) {
 		return text
 	}

@@ -142,7 +142,7 @@ const (
 // with what sluice does instead.
 var foreign = map[string]string{
 	"history_meta_ttl":                     noMeta,
-	"auto_cache_recovery":                  "recovers only when the client asks for it",
+	"auto_cache_recover":                   "recovers only when the client asks for it",
 	"allowed_delta_types":                  noDelta,
 	"delta_publish":                        noDelta,
 	"keep_latest_publication":              noDelta,
