@@ -417,3 +417,19 @@ func TestConnectHookNamesAChannelTwice(t *testing.T) {
 	c.Does(`{"id":3,"ping":{}}`)
 	c.WantTold("it gets nothing more", `{"id":3,"ping":{}}`)
 }
+
+// An error or a disconnect of a sub-refresh hook means the same as no result: the subscription does not go on.
+func TestSubRefreshHookSaysNo(t *testing.T) {
+	t.Parallel()
+	for _, says := range []error{&hook.Error{Code: 403, Message: "not you"}, &hook.Disconnect{Code: 4500, Reason: "no"}, nil} {
+		s := start(t, Config{Hooks: hook.NewSet(hook.Hooks{
+			Connect: hook.Func(func(context.Context, *hook.ConnectRequest) (*hook.ConnectResult, error) {
+				return &hook.ConnectResult{Channels: []string{"x"}}, nil
+			}, hook.Options{}),
+			SubRefresh: hook.Func(func(context.Context, *hook.SubRefreshRequest) (*hook.SubRefreshResult, error) { return nil, says }, hook.Options{}),
+		})})
+		c := member(t, s, "")
+		c.Does(`{"id":3,"sub_refresh":{"channel":"x"}}`)
+		c.WantTold(fmt.Sprint(says), `{"id":3,"error":{"code":110,"message":"expired"}}`)
+	}
+}

@@ -311,7 +311,7 @@ func (c clientConn) askToSubRefresh(h hook.Hook[*hook.SubRefreshRequest, hook.Su
 		r := &protocol.Reply{Id: id}
 		at, expired := hook.SubRefresh(a, err, c.Loop().Time().Unix())
 		switch {
-		case err != nil:
+		case err != nil && !hook.Decided(err):
 			return c.refused(r, err)
 		case c.Find(name) == nil: // it ended meanwhile
 			return c.fail(r, ErrorBadRequest)
