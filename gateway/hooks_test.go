@@ -265,3 +265,21 @@ func TestHookDecidesAboutPublications(t *testing.T) {
 	bare.Send(clienttest.Text("x-error"))
 	bare.WantClose("a bare client", 1008)
 }
+
+// What a publish hook answers with has the limit of clients' messages: beyond it the hook has failed, and not its client.
+func TestPublishHookAnswersWithTooMuch(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Hooks: hook.NewSet(hook.Hooks{Publish: hook.Func(func(_ context.Context, q *hook.PublishRequest) (*hook.PublishResult, error) {
+		return &hook.PublishResult{Data: []byte(strings.Repeat(string(q.Data), 100))}, nil
+	}, hook.Options{})}), MaxMessage: 1000, ChannelBuffer: 4 << 10, Raw: RawPublish, History: -1})
+	json := clienttest.Dial(t, s, "/ws/x?format=json&echo=off")
+	bare, other := clienttest.Dial(t, s, "/ws/y"), clienttest.Dial(t, s, "/ws/x")
+	for range 2 {
+		json.Send(clienttest.Text(clienttest.Stars(50)))
+		json.WantText("it is not published", `{"error":{"code":100,"message":"internal server error","temporary":true}}`)
+	}
+	json.Send(clienttest.Text("0123456789"))
+	other.WantText("1,000 bytes are not too many", strings.Repeat("0123456789", 100))
+	bare.Send(clienttest.Text(clienttest.Stars(50)))
+	bare.WantClose("it cannot be notified otherwise", 1013)
+}

@@ -171,6 +171,9 @@ func (l *Loop) Now() uint32 { return l.now }
 // Index returns the loop's number among the server's, from 0.
 func (l *Loop) Index() int { return l.index }
 
+// MaxMessage returns how many bytes a client's message may have.
+func (l *Loop) MaxMessage() int { return l.cfg.MaxMessage }
+
 // Draining reports whether all connections are being closed.
 func (l *Loop) Draining() bool { return l.drain != nil }
 

@@ -119,6 +119,9 @@ func AskApart[Q hook.Request, A any](c *loop.Conn, log *slog.Logger, h hook.Hook
 // Unsupported returns, and logs, what the gateway cannot do of what a publish hook asks for, nil for nothing.
 func Unsupported(c *loop.Conn, log *slog.Logger, r *hook.PublishResult) error {
 	err := r.Check()
+	if r != nil && len(r.Data) > c.Loop().MaxMessage() {
+		err = fmt.Errorf("the publish hook answers with %d bytes to publish, and a message may have %d at most", len(r.Data), c.Loop().MaxMessage())
+	}
 	logFailure(c, log, err)
 	return err
 }
