@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"sluice/gateway/engine"
@@ -60,6 +61,7 @@ type Emulation struct {
 
 	mu       sync.RWMutex
 	sessions map[sessionID]receiver // guarded by mu: those that clients know
+	held     bool                   // guarded by mu: another process may take the sessions over
 }
 
 // receiver is a connection that messages are sent to.
@@ -175,28 +177,53 @@ const (
 	forwarded     byte = 'e'
 	forwardTaken  byte = 1
 	forwardNobody byte = 2
+	forwardHeld   byte = 3 // nothing was done: ask again
+)
+
+// forwardPause is for how long a node is not asked again that is being handed over to another process, and forwardPatience
+// how long it is asked.
+const (
+	forwardPause    = 20 * time.Millisecond
+	forwardPatience = 5 * time.Second
 )
 
 // forward hands commands to another node. The session's order is kept: an engine asks a node in the order of its calls.
 func (m *Emulation) forward(ctx context.Context, node uint64, id sessionID, data []byte) *route.Reject {
+	ctx, cancel := context.WithTimeout(ctx, forwardPatience)
+	defer cancel()
 	request := make([]byte, 0, 1+len(id)+len(data))
 	request = append(append(append(request, forwarded), id[:]...), data...)
-	answers := make(chan *route.Reject, 1)
-	m.ask(node, request, func(answer []byte, err error) {
-		switch {
-		case errors.Is(err, engine.ErrUnknownNode), err == nil && len(answer) == 1 && answer[0] == forwardNobody:
-			answers <- rejectSession
-		case err == nil && len(answer) == 1 && answer[0] == forwardTaken:
-			answers <- nil
-		default:
-			answers <- rejectNode
+	for {
+		answers := make(chan byte, 1)
+		m.ask(node, request, func(answer []byte, err error) {
+			switch {
+			case errors.Is(err, engine.ErrUnknownNode):
+				answers <- forwardNobody
+			case err == nil && len(answer) == 1:
+				answers <- answer[0]
+			default:
+				answers <- 0
+			}
+		})
+		var answer byte
+		select {
+		case answer = <-answers:
+		case <-ctx.Done(): // the client is gone
 		}
-	})
-	select {
-	case r := <-answers:
-		return r
-	case <-ctx.Done(): // the client is gone
-		return rejectNode
+		switch answer {
+		case forwardTaken:
+			return nil
+		case forwardNobody:
+			return rejectSession
+		case forwardHeld:
+		default:
+			return rejectNode
+		}
+		select {
+		case <-time.After(forwardPause):
+		case <-ctx.Done():
+			return rejectNode
+		}
 	}
 }
 
@@ -205,15 +232,41 @@ func (m *Emulation) Answer(request []byte, reply func([]byte)) bool {
 	if len(request) == 0 || request[0] != forwarded {
 		return false
 	}
-	answer := forwardNobody
-	var id sessionID
-	if request = request[1:]; len(request) >= len(id) {
-		if to, known := m.find(sessionID(request[:len(id)])); known && m.deliver(to, request[len(id):]) == nil {
-			answer = forwardTaken
-		}
-	}
-	reply([]byte{answer})
+	reply([]byte{m.take(request[1:])})
 	return true
+}
+
+// take hands commands to a session of this node, and returns the answer.
+func (m *Emulation) take(request []byte) byte {
+	var id sessionID
+	if copy(id[:], request) < len(id) {
+		return 0 // another version's
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	to, known := m.sessions[id]
+	switch {
+	case m.held:
+		return forwardHeld
+	case !known:
+		return forwardNobody
+	case m.deliver(to, request[len(id):]) != nil:
+		return 0
+	}
+	return forwardTaken
+}
+
+// Hold has sessions take nothing from other nodes, until Release: the loops are handed over to another process. When it
+// returns, what was taken is the loops'. The edge keeps away what clients themselves send.
+func (m *Emulation) Hold() { m.hold(true) }
+
+// Release ends Hold.
+func (m *Emulation) Release() { m.hold(false) }
+
+func (m *Emulation) hold(held bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held = held
 }
 
 // newEmulated returns an emulated client's session.

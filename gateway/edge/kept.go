@@ -90,7 +90,7 @@ func (k *kept) state(c *webConn, st http.ConnState) {
 	case st == http.StateIdle:
 		k.server.web.places.leave(x.place)
 		x.place, x.idle, x.moves = nil, true, k.over
-		c.forget()
+		c.until = time.Time{}
 	case st == http.StateActive:
 		x.idle, c.until = false, time.Now().Add(webTimeout)
 		c.coming()

@@ -154,6 +154,8 @@ func (c *webConn) move(w http.ResponseWriter) {
 // pass hands over what the client has sent of a request, with its connection.
 func (c *webConn) pass() {
 	s := c.web.server
+	c.sentMu.Lock()
+	defer c.sentMu.Unlock()
 	b := c.door.appendStraggler(nil, c.introduced, c.told, c.client, c.sent)
 	fd, secure, err := loop.Detach(c.Conn)
 	if err != nil {

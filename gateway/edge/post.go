@@ -64,7 +64,7 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, c *webConn, p *rou
 		return reject
 	}
 	s.stats.posts.Add(1)
-	if s.web.kept.keep(c) {
+	if c.forget(); s.web.kept.keep(c) {
 		w.Header().Del("Connection")
 	}
 	w.WriteHeader(http.StatusNoContent)

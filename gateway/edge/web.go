@@ -205,7 +205,6 @@ type webConn struct {
 	door     *door
 	keeping  keeping
 	early    []byte
-	sent     []byte // all that was read of a request, as far as it fits into a head's buffer
 	arriving loop.Arrival
 	until    time.Time // all of a request has to be there by then; zero while none is expected
 	once     sync.Once
@@ -220,6 +219,9 @@ type webConn struct {
 	introduced bool // see greeting
 	refusal    *route.Reject
 	seat       admit.Seat // 0 once it is given on
+
+	sentMu sync.Mutex // net/http reads ahead while a request is answered
+	sent   []byte     // guarded by sentMu: all that was read of a request, as far as it fits into a head's buffer
 }
 
 // webConnKey finds a request's webConn in its context.
@@ -232,15 +234,18 @@ func (c *webConn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := c.Conn.Read(p)
+	c.sentMu.Lock()
+	defer c.sentMu.Unlock()
 	if len(c.sent) <= headBytes {
 		c.sent = append(c.sent, p[:n]...)
 	}
 	return n, err
 }
 
-// forget forgets a request that was answered.
+// forget forgets a request that was served, before its answer: what comes after that is another one's.
 func (c *webConn) forget() {
-	c.until = time.Time{}
+	c.sentMu.Lock()
+	defer c.sentMu.Unlock()
 	if c.early == nil {
 		c.sent = c.sent[:0]
 		return

@@ -134,6 +134,7 @@ func (o *Old) Freeze(ctx context.Context) error {
 	o.Relay.Hold()
 	o.Publisher.Gate.Hold()
 	o.Edge.Hold()
+	o.Sessions.Hold()
 	if err := o.giving.Freeze(ctx); err != nil || o.Mover == nil {
 		return err
 	}
@@ -150,6 +151,7 @@ func (o *Old) Thaw() {
 	}
 	o.giving.Thaw()
 	if o.frozen {
+		o.Sessions.Release()
 		o.Edge.Release()
 		o.Publisher.Gate.Release()
 		o.Relay.Release()

@@ -14,6 +14,7 @@ import (
 	"sluice/gateway/edge"
 	"sluice/gateway/engine"
 	"sluice/gateway/engine/local"
+	"sluice/gateway/gate"
 	"sluice/gateway/loop"
 	"sluice/gateway/ops"
 )
@@ -45,7 +46,7 @@ func newOld(t *testing.T, l net.Listener) *Old {
 		}
 		e.Wait()
 	})
-	o := &Old{Parts: Parts{Set: set, Space: space, Edge: e, Publisher: engine.NewPublisher(local.Engine{}, space, 1<<10), Relay: ops.NewRelay(), Logger: log}, Internal: []net.Listener{l}}
+	o := &Old{Parts: Parts{Set: set, Space: space, Edge: e, Publisher: engine.NewPublisher(local.Engine{}, space, 1<<10), Relay: ops.NewRelay(), Sessions: new(gate.Gate), Logger: log}, Internal: []net.Listener{l}}
 	o.giving, _ = set.Give(nowhere{})
 	o.snapshot = space.Snapshot()
 	return o

@@ -31,8 +31,13 @@ type Parts struct {
 	Edge      *edge.Server
 	Publisher *engine.Publisher
 	Relay     *ops.Relay
-	Logger    *slog.Logger
-	Names     setting.Names // what texts call settings
+	// Sessions take what other nodes send for this one's connections; not while they are held.
+	Sessions interface {
+		Hold()
+		Release()
+	}
+	Logger *slog.Logger
+	Names  setting.Names // what texts call settings
 
 	Others []Part
 

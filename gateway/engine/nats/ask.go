@@ -291,6 +291,29 @@ func (n *nodes) askNodes(request []byte, done func(answers [][]byte, missing int
 	})
 }
 
+// askOne does what engine.Router's AskNode does.
+func (n *nodes) askOne(node uint64, request []byte, done func(answer []byte, err error)) {
+	request = slices.Clone(request)
+	switch {
+	case n == nil:
+		done(nil, engine.ErrUnknownNode)
+	case !n.post(func() {
+		if p := n.peers[node]; p == nil || !p.live || node == n.cfg.id {
+			done(nil, engine.ErrUnknownNode)
+			return
+		}
+		n.ask(askNode, request, []uint64{node}, func(answers []reply, missing int) {
+			if n.unanswered.Add(uint64(missing)); len(answers) == 0 {
+				done(nil, engine.ErrUnavailable)
+				return
+			}
+			done(answers[0].data, nil)
+		})
+	}):
+		done(nil, engine.ErrAway)
+	}
+}
+
 // setAnswer does what engine.Answer does.
 func (n *nodes) setAnswer(f func(request []byte, reply func([]byte))) {
 	if n != nil {

@@ -99,6 +99,11 @@ func (e *Engine) Ask(request []byte, done func(answers [][]byte, missing int)) {
 	e.nodes.Load().askNodes(request, done)
 }
 
+// AskNode implements engine.Router.
+func (e *Engine) AskNode(node uint64, request []byte, done func(answer []byte, err error)) {
+	e.nodes.Load().askOne(node, request, done)
+}
+
 // Answer implements engine.Engine.
 func (e *Engine) Answer(f func(request []byte, reply func([]byte))) {
 	e.answers.Store(&f)
