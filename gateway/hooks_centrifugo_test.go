@@ -77,6 +77,32 @@ func TestHooksDecideAboutCentrifugoClients(t *testing.T) {
 				t.Errorf("SSE: %s", got)
 			}
 			a.want(t, fmt.Sprintf(test.asked, "uni_sse"))
+
+			lines := &clienttest.Emulated{Client: clienttest.Lines(t, s, pathUniHTTP, "{}", fields...)}
+			if test.uni == 0 {
+				lines.WantTold("lines", `{"connect":{"client":"ID","version":"sluice","ping":25}}`)
+			} else if got := lines.Told("lines"); !strings.HasPrefix(got, fmt.Sprintf(`{"disconnect":{"code":%d,`, test.uni)) {
+				t.Errorf("lines: %s", got)
+			}
+			a.want(t, fmt.Sprintf(test.asked, "uni_http_stream"))
+
+			const connect = `{"id":1,"connect":{}}`
+			for transport, told := range map[string]func() string{
+				"http_stream": func() string {
+					return (&clienttest.Emulated{Client: clienttest.Lines(t, s, pathHTTP, connect, fields...)}).Told("emulated")
+				},
+				"sse": func() string {
+					return clienttest.Stream(t, s, pathSSE+"?cf_connect="+url.QueryEscape(connect), fields...).Pushed(t)
+				},
+			} {
+				switch got := clienttest.Constant(told()); {
+				case test.told == "" && !strings.HasPrefix(got, fmt.Sprintf(`{"push":{"disconnect":{"code":%d,`, test.code)),
+					strings.Contains(test.told, "error") && got != test.told,
+					strings.Contains(test.told, "connect") && !(strings.HasPrefix(got, test.told[:len(test.told)-2]) && strings.Contains(got, `"session":"`)):
+					t.Errorf("%s: %s", transport, got)
+				}
+				a.want(t, fmt.Sprintf(test.asked, transport))
+			}
 		})
 	}
 }

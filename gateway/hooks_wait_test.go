@@ -87,6 +87,20 @@ var opens = []struct {
 	}, func(t *testing.T, c *clienttest.Client) {
 		c.WantTold("it may", `{"id":1,"connect":{"client":"ID","version":"sluice"}}`)
 	}},
+	{"HTTP stream", func(t *testing.T, s *server) *clienttest.Client {
+		return clienttest.Lines(t, s, pathHTTP, `{"id":1,"connect":{}}`, "Cookie: ann")
+	}, func(t *testing.T, c *clienttest.Client) {
+		e := &clienttest.Emulated{Client: c}
+		e.Knows(e.Told("it may"))
+	}},
+	{"unidirectional HTTP stream", func(t *testing.T, s *server) *clienttest.Client {
+		c := clienttest.Connect(t, s)
+		c.Write(clienttest.Posting(pathUniHTTP, "{}", "Cookie: ann"))
+		return c
+	}, func(t *testing.T, c *clienttest.Client) {
+		c.WantLines("it may")
+		(&clienttest.Emulated{Client: c}).WantTold("it may", `{"connect":{"client":"ID","version":"sluice"}}`)
+	}},
 	{"unidirectional", func(t *testing.T, s *server) *clienttest.Client {
 		c := clienttest.Dial(t, s, "/connection/uni_websocket", "Cookie: ann")
 		c.Does(`{}`)
@@ -251,6 +265,13 @@ func TestHooksAreAskedAgainByAnotherProcess(t *testing.T) {
 						c.WantUpgrade("it is refused")
 					case "SSE", "unidirectional SSE":
 						c.WantStream("it is refused")
+						return
+					case "unidirectional HTTP stream":
+						c.WantLines("it is refused")
+						(&clienttest.Emulated{Client: c}).WantTold("it is refused", `{"disconnect":{"code":4500,"reason":"no"}}`)
+						return
+					case "HTTP stream":
+						(&clienttest.Emulated{Client: c}).WantTold("it is refused", `{"push":{"disconnect":{"code":4500,"reason":"no"}}}`)
 						return
 					}
 					c.WantClose("it is refused", 4500)

@@ -27,6 +27,10 @@ func TestSavedConnections(t *testing.T) {
 	for _, target := range []string{"/ws/nn:x", "/ws/nn:x?format=json&since=now", "/ws/nn:x?token=" + known, "/echo"} {
 		clienttest.Dial(t, s, target)
 	}
+	clienttest.Lines(t, s, pathUniHTTP, "{}")
+	e := clienttest.Emulate(t, s, known)
+	e.Does(`{"id":2,"subscribe":{"channel":"nn:x"}}`)
+	e.Told("subscribe")
 	for _, target := range []string{"/sse/nn:x", "/sse/nn:x?format=json&token=" + known, "/connection/uni_sse"} {
 		clienttest.Stream(t, s, target)
 	}
@@ -38,7 +42,7 @@ func TestSavedConnections(t *testing.T) {
 	c.Joins("nn:z", `"token":"`+tokens(t, auth.Claims{User: "42", Channel: "nn:z", Info: info, ExpiresAt: soon})+`"`)
 	c.Joins("nn:x", `"join_leave":true`) // it is notified of joins from here on
 	s.Quiet()
-	if n, formats := s.WantSaved(); n != 12 || formats != 9 {
-		t.Errorf("there are %d connections with %d formats, want 12 with 9", n, formats)
+	if n, formats := s.WantSaved(); n != 14 || formats != 10 {
+		t.Errorf("there are %d connections with %d formats, want 14 with 10", n, formats)
 	}
 }

@@ -26,9 +26,9 @@ type Config struct {
 	Policy       *access.Policy
 	Presence     *presence.Table
 	Verifiers    *access.Verifiers
-	Hooks        *hook.Set // nil for none
-	Emulation    *Emulation
-	Version      string // the program's name and version
+	Hooks        *hook.Set  // nil for none
+	Emulation    *Emulation // nil for one of this node alone
+	Version      string     // the program's name and version
 	Loops        int
 	MaxMessage   int           // bytes
 	MaxPending   int           // bytes that may wait for one connection
@@ -49,6 +49,9 @@ type Protocol struct {
 // New returns the protocol.
 func New(cfg Config) route.Registration {
 	p := &Protocol{Config: cfg}
+	if p.Emulation == nil {
+		p.Emulation = NewEmulation(0, nil)
+	}
 	for range cfg.Loops {
 		p.announcers = append(p.announcers, announcer{})
 	}

@@ -27,13 +27,24 @@ func Lines(t testing.TB, s listening, target, body string, fields ...string) *Cl
 	t.Helper()
 	c := Connect(t, s)
 	c.Write(Posting(target, body, fields...))
+	c.WantLines(target)
+	return c
+}
+
+// WantLines reads the head of the answer to a request for a stream of lines.
+func (c *Client) WantLines(why string) {
+	c.T.Helper()
 	c.Patience()
 	resp, err := http.ReadResponse(c.In, nil)
 	if err != nil || resp.StatusCode != http.StatusOK || !resp.Close || resp.ContentLength != -1 {
-		t.Fatalf("%s: got %+v, %v", target, resp, err)
+		c.T.Fatalf("%s: got %+v, %v", why, resp, err)
+	}
+	for field, want := range map[string]string{"Content-Type": "application/x-ndjson", "X-Accel-Buffering": "no"} {
+		if got := resp.Header.Get(field); got != want {
+			c.T.Errorf("%s: %s is %q, want %q", why, field, got, want)
+		}
 	}
 	c.Decodes(resp)
-	return c
 }
 
 // Emulate connects an emulated client with a stream of lines.
