@@ -156,6 +156,13 @@ func (k *kept) place(c *webConn) *webPlace {
 	return c.keeping.place
 }
 
+// leaves reports whether a connection is about to move to another process.
+func (k *kept) leaves(c *webConn) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return c.keeping.moves
+}
+
 // closes reports whether a connection that is closed moves to another process instead.
 func (k *kept) closes(c *webConn) (moves bool) {
 	k.mu.Lock()

@@ -266,6 +266,14 @@ func (c *webConn) SetReadDeadline(t time.Time) error {
 	return c.web.kept.setReadDeadline(c, t)
 }
 
+// Write passes over what net/http says to half a request that moves.
+func (c *webConn) Write(p []byte) (int, error) {
+	if c.web.kept.leaves(c) {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
+}
+
 // CloseWrite lets net/http end an answer without a reset.
 func (c *webConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {

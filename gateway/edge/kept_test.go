@@ -1,0 +1,174 @@
+package edge
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"sluice/gateway/clienttest"
+	"sluice/gateway/edge/admit"
+)
+
+// sends sends a command on a connection, and returns whether that is kept.
+func sends(e *clienttest.Emulated, c *clienttest.Client, fields ...string) (kept bool) {
+	e.T.Helper()
+	c.Write(clienttest.Posting("/emulation", e.Emulation("{}"), fields...))
+	return !c.WantStatus("a command", http.StatusNoContent).Close
+}
+
+func TestConnectionsForCommandsAreKept(t *testing.T) {
+	t.Parallel()
+	s := start(t, settings{})
+	e := clienttest.Emulate(t, s, "")
+	var all []*clienttest.Client
+	for i := range keptAddress + 2 {
+		c := clienttest.Connect(t, s)
+		if kept := sends(e, c); kept != (i < keptAddress) {
+			t.Errorf("connection %d is kept: %v", i, kept)
+		}
+		all = append(all, c)
+	}
+	for i, c := range all[:keptAddress] {
+		if !sends(e, c) {
+			t.Errorf("connection %d is not kept for another command", i)
+		}
+	}
+	if n := s.edge.Counts(); n.Kept != keptAddress || n.Posts != 2*keptAddress+2 {
+		t.Errorf("%d connections are kept, and %d requests were served", n.Kept, n.Posts)
+	}
+	if other := clienttest.ConnectFrom(t, s, clienttest.NumberedAddress(1, 0)); !sends(e, other) {
+		t.Error("another address cannot keep any")
+	}
+	all[0].Fin()
+	all[0].WantEOF("it goes")
+	clienttest.WaitFor(t, "its place to be free", func() bool { return s.edge.Counts().Kept == keptAddress })
+	if c := clienttest.Connect(t, s); !sends(e, c) {
+		t.Error("what has gone still counts")
+	}
+	if c := clienttest.Connect(t, s); sends(e, c, "Connection: close") {
+		t.Error("a connection is kept that its client ends")
+	} else {
+		c.WantEOF("the client wants it to end")
+	}
+}
+
+// A kept connection takes any request but an upgrade, once.
+func TestKeptConnectionsTakeOtherRequests(t *testing.T) {
+	t.Parallel()
+	s := start(t, settings{})
+	e := clienttest.Emulate(t, s, "")
+	kept := func() *clienttest.Client {
+		c := clienttest.Connect(t, s)
+		if !sends(e, c) {
+			t.Fatal("it is not kept")
+		}
+		return c
+	}
+	for _, test := range []struct {
+		why, request string
+		status       int
+		body         string
+	}{
+		{"the page", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, ""},
+		{"health", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, "ok\n"},
+		{"an upgrade", clienttest.UpgradeTo("/ws/x"), http.StatusUpgradeRequired, ""},
+		{"an unknown session", clienttest.Posting("/emulation", `{"session":"x","data":"{}"}`), http.StatusNotFound, ""},
+		{"nonsense", "\r\n\r\nnonsense\r\n\r\n", http.StatusBadRequest, ""},
+	} {
+		c := kept()
+		c.Write(test.request)
+		if a := c.WantStatus(test.why, test.status); !a.Close || test.body != "" && a.Body != test.body {
+			t.Errorf("%s: %v, %q", test.why, a.Header, a.Body)
+		}
+		c.WantEOF(test.why)
+	}
+	for _, target := range []string{"/sse/x", "/connection/uni_sse"} {
+		c := kept()
+		c.Stream(target)
+		c.Event()
+	}
+	s.wantConnections(3)
+	clienttest.WaitFor(t, "them to be kept no more", func() bool { return s.edge.Counts().Kept == 0 })
+}
+
+// Between two requests a kept connection takes no place from others, and it makes room for clients.
+func TestKeptConnectionsMakeRoom(t *testing.T) {
+	t.Parallel()
+	s := start(t, settings{MaxHandshakes: 2, MaxConnections: 5})
+	e := clienttest.Emulate(t, s, "")
+	all := []*clienttest.Client{clienttest.Connect(t, s), clienttest.Connect(t, s), clienttest.Connect(t, s), clienttest.Connect(t, s)}
+	for _, c := range all {
+		if !sends(e, c) {
+			t.Fatal("it is not kept")
+		}
+	}
+	clienttest.WaitFor(t, "them to wait without places", func() bool {
+		taken, _ := s.edge.web.places.count()
+		return taken == 0 && s.edge.web.kept.idle() == len(all)
+	})
+	if c := clienttest.Connect(t, s); sends(e, c) {
+		t.Error("more connections are kept than there may be clients")
+	}
+	clienttest.Dial(t, s, "/ws/x")
+	for _, c := range all {
+		c.WantEOF("it makes room")
+	}
+	s.full.Store(true)
+	if c := clienttest.Connect(t, s); sends(e, c) {
+		t.Error("a connection is kept without memory for it")
+	}
+}
+
+// A limit of connections is none of requests for a stream; a proxy's connections are not kept, as its next request is another
+// client's.
+func TestCommandsOfClientsAtTheirLimits(t *testing.T) {
+	t.Parallel()
+	s := start(t, settings{Limits: perAddress(1)})
+	e := clienttest.Emulate(t, s, "")
+	sends(e, clienttest.Connect(t, s))
+	c := clienttest.Connect(t, s)
+	c.AskForStream("/sse/x")
+	c.WantStatus("another stream", http.StatusTooManyRequests)
+
+	s = start(t, settings{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Limits: admit.Limits{}})
+	e = clienttest.Emulate(t, s, "")
+	for _, fields := range [][]string{nil, {"X-Forwarded-For: 192.0.2.1"}} {
+		c := clienttest.Connect(t, s)
+		if sends(e, c, fields...) {
+			t.Errorf("a proxy's connection is kept: %v", fields)
+		}
+		c.WantEOF("a proxy's connection")
+	}
+}
+
+// What comes of a request on a kept connection moves to another process, and so does a connection of which nothing has come.
+func TestKeptConnectionsMove(t *testing.T) {
+	clienttest.PlainOnly(t)
+	t.Parallel()
+	s := start(t, settings{})
+	e := clienttest.Emulate(t, s, "")
+	idle, half := clienttest.Connect(t, s), clienttest.Connect(t, s)
+	for _, c := range []*clienttest.Client{idle, half} {
+		if !sends(e, c) || !sends(e, c) {
+			t.Fatal("it is not kept")
+		}
+	}
+	request := clienttest.Posting("/emulation", e.Emulation("{}"))
+	half.Write(request[:30])
+	half.Arrived()
+	clienttest.WaitFor(t, "both to wait", func() bool { return s.edge.web.kept.idle() == 2 })
+	s.edge.Hold()
+	passed := make(chan string, 10)
+	s.edge.Move(func(sent []byte, _ int) error {
+		passed <- string(sent)
+		return nil
+	})
+	all := []string{clienttest.Receive(t, "one", passed), clienttest.Receive(t, "the other", passed)}
+	if slices.Sort(all); strings.Contains(all[0], "POST") == strings.Contains(all[1], "POST") || !strings.HasSuffix(all[0]+all[1], request[:30]) && !strings.HasSuffix(all[1]+all[0], request[:30]) {
+		t.Errorf("passed: %q", all)
+	}
+	half.WantGone("it is another process's")
+	idle.WantGone("likewise")
+}
