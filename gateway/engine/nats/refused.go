@@ -31,17 +31,21 @@ func (e *Engine) full() {
 		e.verifying.Store(int64(len(e.lanes)))
 		e.shed.Store(false)
 		for _, l := range e.lanes {
-			l.post(func() { l.takeLive(); l.verify(slices.Clone(l.list)) })
+			l.post(func() { l.takeLive(); l.verify(slices.Clone(l.list), c) })
 		}
 	}
 }
 
-// verify tries the subscriptions of routes.
-func (l *lane) verify(routes []*route) {
+// verify tries the subscriptions of routes on one connection. Where that is replaced meanwhile, it ends: all are tried
+// anew, if the next one's server refuses any.
+func (l *lane) verify(routes []*route, connection uint64) {
+	if l.e.connection.Load()+1 != connection {
+		return
+	}
 	var some []*route
 	for ; len(routes) > 0 && len(some) < triedMost; routes = routes[1:] {
 		if r := routes[0]; l.current(r) && r.sub != nil && !r.trying {
-			r.trying, r.heard = true, false
+			r.heard = false
 			some = append(some, r)
 		}
 	}
@@ -51,27 +55,26 @@ func (l *lane) verify(routes []*route) {
 		}
 		return
 	}
-	connection := l.e.connection.Load()
 	l.later(func() {
 		for _, r := range some {
 			_ = l.tryOnce(r) // ignored: the connection broke, which is noticed below
 		}
 		l.marked = append(l.marked, func(unmarked error) { // on the receiving goroutine
 			l.takeLive()
-			same := l.e.connection.Load() == connection
+			if l.e.connection.Load()+1 != connection { // the next connection's refusals are its own
+				return
+			}
 			for _, r := range some {
-				if r.trying = false; same && !r.heard {
+				if !r.heard {
 					l.e.shed.Store(true)
 					l.refuse(r)
 				}
 			}
-			switch {
-			case !same: // the next connection's refusals are its own
-			case unmarked != nil: // the lane's own subscription was refused
+			if unmarked != nil { // the lane's own subscription was refused
 				l.reconnect()
-			default:
-				l.verify(routes)
+				return
 			}
+			l.verify(routes, connection)
 		})
 	})
 }
@@ -154,6 +157,7 @@ func (l *lane) subscribeAgain(now time.Time) {
 	for st, routes := range by {
 		l.compare(st, routes, true)
 	}
+	connection := l.e.connection.Load()
 	l.later(func() {
 		subs := make([]*natsgo.Subscription, len(some))
 		for i, r := range some {
@@ -164,12 +168,13 @@ func (l *lane) subscribeAgain(now time.Time) {
 		}
 		l.marked = append(l.marked, func(error) { // on the receiving goroutine
 			l.takeLive()
+			same := l.e.connection.Load() == connection // otherwise the next one can have refused what this one accepted
 			all := true
 			for i, r := range some {
 				switch r.sub, r.dropped = subs[i], 0; {
 				case !l.current(r):
 					l.unsubscribe(r)
-				case r.heard && r.sub != nil:
+				case same && r.heard && r.sub != nil:
 					l.regain(r)
 				default:
 					l.unsubscribe(r)

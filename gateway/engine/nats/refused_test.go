@@ -32,7 +32,7 @@ func TestSubscriptionsRefusedOnReconnect(t *testing.T) {
 	srv := natstest.Start(t, natstest.Options{JetStream: true, Tune: func(opts *natsserver.Options) { o = opts }})
 	var log logLines
 	n := startClusterWith(t, 1, func(c *Config) {
-		c.test.again, c.test.patience, c.Logger = 50*time.Millisecond, 2*time.Second, log.logger() // the lanes' own subscriptions may be refused, too
+		c.test.again, c.test.patience, c.Logger = 50*time.Millisecond, 5*time.Second, log.logger() // the lanes' own subscriptions may be refused, too
 	}, srv.URL()).nodes[0]
 	e := n.Engine.(*Engine)
 	restart := func(most int) {

@@ -146,7 +146,7 @@ func (w *watcher) has(line string) {
 	w.t.Helper()
 	defer func() {
 		if w.t.Failed() {
-			w.t.Logf("it has %q", w.lines())
+			w.t.Logf("%s has %q", w.Log().Channel().Name(), w.lines())
 		}
 	}()
 	clienttest.WaitFor(w.t, line, func() bool { return slices.Contains(w.lines(), line) })
