@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,9 +59,8 @@ func convert(data []byte, dir string, env []string, now time.Time) (*conversion,
 	if err := older(root); err != nil {
 		return nil, err
 	}
-	c := &conversion{root: root, dir: dir, env: make(map[string]string), now: now, trial: new(serve.Settings)}
-	c.options = option.New(c.trial)
-	c.trial.Gateway.FieldName = c.options.FlagOf
+	c := &conversion{root: root, dir: dir, env: make(map[string]string), now: now}
+	c.retry()
 	for _, pair := range env {
 		name, value, _ := strings.Cut(pair, "=")
 		c.env[name] = value
@@ -91,6 +91,18 @@ func convert(data []byte, dir string, env []string, now time.Time) (*conversion,
 
 // set adds a setting, and returns an error if it cannot have the value.
 func (c *conversion) set(name string, values ...string) error {
+	if err := c.try(name, values...); err != nil {
+		c.retry()
+		return err
+	}
+	for _, v := range values {
+		c.settings = append(c.settings, setting{name: name, value: v})
+	}
+	return nil
+}
+
+// try sets values on trial.
+func (c *conversion) try(name string, values ...string) error {
 	opt := c.options.ByName[name]
 	for _, v := range values {
 		if v == "" {
@@ -103,17 +115,38 @@ func (c *conversion) set(name string, values ...string) error {
 			return err
 		}
 	}
-	if !opt.List {
-		for _, f := range c.options.FaultsOf(c.trial.Gateway.Validate()) {
-			if f.Option == name {
-				return f.Err
-			}
+	switch opt.Meta {
+	case "N", "SIZE", "RATE", "TIME":
+	default:
+		return nil // a text, or one of several words
+	}
+	for _, f := range c.options.FaultsOf(c.trial.Gateway.Validate()) {
+		if f.Option == name {
+			return f.Err
 		}
 	}
-	for _, v := range values {
-		c.settings = append(c.settings, setting{name: name, value: v})
-	}
 	return nil
+}
+
+// retry begins the trial again, with the settings that there are.
+func (c *conversion) retry() {
+	c.trial = new(serve.Settings)
+	c.options = option.New(c.trial)
+	c.trial.Gateway.FieldName = c.options.FlagOf
+	for _, s := range c.settings {
+		if s.comment {
+			continue
+		}
+		if err := c.options.ByName[s.name].Set(s.value); err != nil {
+			panic(err) // it was set before
+		}
+	}
+}
+
+// unset removes a setting.
+func (c *conversion) unset(name string) {
+	c.settings = slices.DeleteFunc(c.settings, func(s setting) bool { return s.name == name })
+	c.retry()
 }
 
 // must is set for values that are known to be possible.

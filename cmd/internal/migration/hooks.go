@@ -128,17 +128,20 @@ func (c *conversion) repair(p *proxy) {
 		if len(faults) == 0 {
 			p.broken = err.Error()
 		}
-		for _, f := range faults {
+		// Dropping one changes the places of others, so all are found first.
+		found := make([]*node, len(faults))
+		for i, f := range faults {
 			path := strings.TrimPrefix(strings.TrimPrefix(f.Where, "proxies[0]"), ".")
 			if whole := transform.FindString(path); whole != "" {
 				path = whole
 			}
-			n := p.at.at(path)
-			if n == nil || n == p.at || path == "endpoint" {
+			if found[i] = p.at.at(path); found[i] == nil || found[i] == p.at || path == "endpoint" {
 				p.broken = f.Err.Error()
-				break
+				return
 			}
-			n.drop(lost, "%s", advised(f.Err))
+		}
+		for i, f := range faults {
+			found[i].drop(lost, "%s", advised(f.Err))
 		}
 	}
 }

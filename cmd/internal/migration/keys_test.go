@@ -24,7 +24,7 @@ var keysText string
 type known struct{ path, kind string }
 
 // knownKeys returns all keys of Centrifugo.
-func knownKeys(t *testing.T) (keys []known) {
+func knownKeys(t testing.TB) (keys []known) {
 	t.Helper()
 	groups := make(map[string][]known)
 	group := ""
@@ -123,7 +123,7 @@ func (k known) value(on bool) any {
 	return map[string]any{"flag": true, "number": 7, "text": "text", "duration": "7s", "list": []any{"one"}, "map": map[string]any{"X-Key": "value"}}[k.kind]
 }
 
-// put sets a key in a configuration. Lists have one element.
+// put sets a key in a configuration. Lists have one element. Where a key above has a value of another type, it stays.
 func put(config map[string]any, path string, value any) {
 	names := strings.Split(path, ".")
 	for i, name := range names {
@@ -135,12 +135,22 @@ func put(config map[string]any, path string, value any) {
 			if config[name] == nil {
 				config[name] = []any{map[string]any{}}
 			}
-			config = config[name].([]any)[0].(map[string]any)
+			below, ok := config[name].([]any)
+			if !ok || len(below) == 0 {
+				return
+			}
+			if config, ok = below[0].(map[string]any); !ok {
+				return
+			}
 		default:
 			if config[name] == nil {
 				config[name] = map[string]any{}
 			}
-			config = config[name].(map[string]any)
+			below, ok := config[name].(map[string]any)
+			if !ok {
+				return
+			}
+			config = below
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"sluice/cmd/internal/serve"
 	"sluice/gateway"
 )
 
@@ -18,9 +17,9 @@ func (c *conversion) listeners() {
 	port, ok := c.port(h.get("port"), "8000")
 	host, _ := h.get("address").text()
 	public := net.JoinHostPort(host, port)
-	if _, err := serve.ParseEndpoint("listen", public); err != nil {
-		h.get("address").mark(lost, "%s is no address that this machine knows; sluice listens on loopback until listen is set", quoted(public))
-		public, ok = net.JoinHostPort("127.0.0.1", port), false
+	if !isHost(host) {
+		h.get("address").mark(lost, "%s is no address; sluice listens on loopback until listen is set", quoted(host))
+		host, public = "127.0.0.1", net.JoinHostPort("127.0.0.1", port)
 	}
 	plain := c.secure(h, public, port)
 	if h.get("port") == nil && h.get("address") == nil && plain {
@@ -34,6 +33,19 @@ func (c *conversion) listeners() {
 	h.get("tls_autocert").lose("sluice does not fetch certificates; let a tool such as certbot or a proxy do it, and set tls-cert and tls-key")
 	h.get("http3").lose("sluice does not speak HTTP/3")
 	h.get("h2c_external").lose("sluice does not speak HTTP/2 without TLS; WebSocket and SSE use HTTP/1.1")
+}
+
+// isHost reports whether a text can be an address, or a name that has one.
+func isHost(s string) bool {
+	return net.ParseIP(s) != nil || !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '.' && r != '_'
+	})
+}
+
+// isLocal reports whether only this machine can reach an address. It asks no name server.
+func isLocal(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // port returns a port as text.
@@ -131,12 +143,11 @@ func (c *conversion) internal(h *node, host, port string) {
 		address = host
 	}
 	text := net.JoinHostPort(address, own)
-	e, err := serve.ParseEndpoint("internal-listen", text)
 	switch {
-	case err != nil:
+	case !isHost(address):
 		c.must("internal-listen", loopback)
-		n.mark(lost, "%s is no address that this machine knows; internal-listen = %s", quoted(text), loopback)
-	case secured && !e.Local():
+		n.mark(lost, "%s is no address; internal-listen = %s", quoted(address), loopback)
+	case secured && !isLocal(address):
 		text = net.JoinHostPort("127.0.0.1", own)
 		c.must("internal-listen", text)
 		n.mark(changed, "internal-listen = %s, on loopback, because sluice's has no TLS", text)
@@ -218,8 +229,7 @@ func (c *conversion) loopback() {
 		if s.name != "internal-listen" {
 			continue
 		}
-		if e, err := serve.ParseEndpoint(s.name, s.value); err == nil && !e.Local() {
-			_, port, _ := net.SplitHostPort(s.value)
+		if host, port, err := net.SplitHostPort(s.value); err == nil && !isLocal(host) {
 			c.settings[i].value = net.JoinHostPort("127.0.0.1", port)
 			c.advise("internal-listen = %s: other machines cannot reach the API, because it has no key", c.settings[i].value)
 		}

@@ -1,6 +1,7 @@
 package migration
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ func (c *conversion) rest() {
 			n.mark(kept, "%s", x.option)
 		}
 	}
+	c.room()
 	if d := c.trial.ShutdownTimeout; d >= time.Second && d < drainDefault {
 		c.must("drain-duration", cli.FormatDuration(d))
 	}
@@ -113,6 +115,37 @@ func time1(n *node) (string, error) {
 		return "", err
 	}
 	return cli.FormatDuration(d), nil
+}
+
+// room raises the buffers that max-message needs.
+func (c *conversion) room() {
+	n := c.root.get("websocket.message_size_limit")
+	message := c.trial.Gateway.MaxMessage
+	if message == 0 {
+		return
+	}
+	for _, x := range []struct {
+		name        string
+		now, needed int
+	}{
+		{"channel-buffer", cmp.Or(c.trial.Gateway.ChannelBuffer, 256<<10), 2*message + 4<<10},
+		{"max-pending", cmp.Or(c.trial.Gateway.MaxPending, 256<<10), message + 64<<10},
+	} {
+		if x.now < x.needed {
+			c.unset(x.name)
+			c.settings = append(c.settings, setting{name: x.name, value: strconv.Itoa(x.needed)})
+			n.fate = &fate{changed, n, "max-message; channel-buffer and max-pending have room for such messages"}
+		}
+	}
+	c.retry()
+	faults := c.options.FaultsOf(c.trial.Gateway.Validate())
+	if len(faults) == 0 {
+		return
+	}
+	n.fate = &fate{lost, n, "max-message: " + faults[0].Err.Error()}
+	for _, name := range []string{"max-message", "channel-buffer", "max-pending"} {
+		c.unset(name)
+	}
 }
 
 func (c *conversion) logs() {

@@ -129,10 +129,8 @@ func (c *conversion) restrictions(t *node) (path string) {
 
 // settable returns an error if a setting cannot have a value.
 func (c *conversion) settable(name, value string) error {
-	before := len(c.settings)
-	err := c.set(name, value)
-	c.settings = c.settings[:before]
-	return err
+	defer c.retry()
+	return c.try(name, value)
 }
 
 // closeKeys makes comments of all keys.

@@ -51,9 +51,6 @@ func ParseEndpoint(flag, text string) (Endpoint, error) {
 	return e, nil
 }
 
-// Local reports whether only this machine can connect.
-func (e Endpoint) Local() bool { return e.local }
-
 // same reports whether two endpoints cannot be open at the same time. Port 0 is a
 // different port each time.
 func (e Endpoint) same(other Endpoint) bool {

@@ -1,0 +1,79 @@
+package migration
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"sluice/gateway/access/namespace"
+	"sluice/gateway/hook/config"
+)
+
+// FuzzConvert: whatever a configuration is, each key has a fate, and the packages that read the result accept it.
+func FuzzConvert(f *testing.F) {
+	for _, x := range cases {
+		f.Add([]byte(x.config))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) { sound(t, data) })
+}
+
+// odd are values of all types, some of which each key accepts.
+var odd = []any{
+	true, false, 0, 1, 200, 70000, -1, 1.5, "", "text", "true", "300s", "1ns", "8000", "::1", "name", "chat", "default", "http://127.0.0.1:1/hook", "grpc://h", "*", "\x00", "a,b", "${CENTRIFUGO_VAR_X}",
+	[]any{}, []any{"Cookie"}, []any{"Host", "X", "x"}, []any{1, nil}, map[string]any{}, map[string]any{"a": "b"}, []any{map[string]any{"key": "a", "value": "b"}}, nil,
+	"-----BEGIN PUBLIC KEY-----", "https://id.example.com/keys", "0123456789abcdef0123456789abcdef", "redis", "nats", "^a$", "(", "cache",
+}
+
+// FuzzKeys is FuzzConvert for configurations that have known keys, with values of any type. Two
+// bytes of the input choose a key, and the next one its value.
+func FuzzKeys(f *testing.F) {
+	keys := knownKeys(f)
+	random := rand.New(rand.NewPCG(1, 17))
+	for range 20 {
+		seed := make([]byte, 90)
+		for i := range seed {
+			seed[i] = byte(random.UintN(256))
+		}
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		all := map[string]any{}
+		for ; len(data) >= 3; data = data[3:] {
+			put(all, keys[(int(data[0])<<8+int(data[1]))%len(keys)].path, odd[int(data[2])%len(odd)])
+		}
+		text, err := json.Marshal(all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sound(t, text)
+	})
+}
+
+// sound converts a configuration and checks the result.
+func sound(t *testing.T, data []byte) {
+	c, err := convert(data, "/result", nil, time.Unix(1_800_000_000, 0))
+	if err != nil {
+		return
+	}
+	c.root.leaves(func(leaf *node) {
+		if leaf != c.root && leaf.fate == nil {
+			t.Errorf("%s\n%s has no fate", data, leaf.path)
+		}
+	})
+	if err := c.trial.Gateway.Validate(); err != nil {
+		t.Errorf("%s\n%v", data, err)
+	}
+	for _, file := range c.files {
+		switch file.name {
+		case namespacesFile:
+			_, err = namespace.Parse(file.data)
+		case hooksFile:
+			_, err = config.Parse(file.data, os.ReadFile)
+		}
+		if err != nil {
+			t.Errorf("%s\n%s: %v\n%s", data, file.name, err, file.data)
+		}
+	}
+}
