@@ -82,7 +82,8 @@ const (
 	inFlightDefault = 64
 )
 
-// Endpoint makes calls. It is safe for concurrent use. Close releases its connections.
+// Endpoint makes calls. Its hooks are made before the first call; then it is safe for concurrent use. Close releases its
+// connections.
 type Endpoint struct {
 	cfg       Config
 	name      string // in errors: no credentials, no query
@@ -128,7 +129,7 @@ func New(cfg Config) (*Endpoint, error) {
 	e.transport = &http.Transport{
 		Proxy:       nil, // not that of the environment
 		DialContext: dialer.DialContext, TLSHandshakeTimeout: cfg.Timeout, TLSClientConfig: cfg.TLS,
-		MaxIdleConnsPerHost: cfg.InFlight, IdleConnTimeout: cmp.Or(cfg.idle, idleTimeout),
+		IdleConnTimeout: cmp.Or(cfg.idle, idleTimeout),
 		MaxResponseHeaderBytes: headerBytesMax, DisableCompression: true,
 	}
 	return e, nil

@@ -78,6 +78,9 @@ func (e *Endpoint) Publish() *Hook[*hook.PublishRequest, hook.PublishResult] {
 func (e *Endpoint) RPC() *Hook[*hook.RPCRequest, hook.RPCResult] { return newHook(e, rpcEvent, nil) }
 
 func newHook[Q hook.Request, A any](e *Endpoint, ev event[Q, A], c *cache[Q, A]) *Hook[Q, A] {
+	// As many connections as calls: that of a call which is taken back while it connects goes on without it.
+	e.transport.MaxConnsPerHost += e.cfg.InFlight
+	e.transport.MaxIdleConnsPerHost = e.transport.MaxConnsPerHost
 	h := &Hook[Q, A]{Event: ev.name, Name: e.cfg.Name, cache: c}
 	name := ev.name + " hook"
 	if e.cfg.Name != "" && e.cfg.Name != hook.Default {
