@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -217,5 +219,41 @@ func TestCheckTellsMistakesAboutHooks(t *testing.T) {
 		if !slices.EqualFunc(got, test.want, strings.HasPrefix) {
 			t.Errorf("check %v %v: got %q, want %q", test.env, test.args, got, test.want)
 		}
+	}
+}
+
+// check connects to backends as the gateway does: one that is away, or whose certificate is not trusted, is a warning.
+func TestCheckConnectsToBackends(t *testing.T) {
+	there := newBackend(t, func(string, string) string { return "{}" })
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // it would log that the handshake fails
+	secure.StartTLS()
+	defer secure.Close()
+	hooks := clitest.WriteFile(t, "hooks.json", fmt.Sprintf(`{"channel": {"proxy": {
+		"subscribe": {"endpoint": "https://u:secret@%s/s?key=secret", "http_headers": ["X-User", "X-Key"], "emulated_headers": ["x-user"], "http": {"static_headers": {"x-key": "secret"}}},
+		"publish": {"endpoint": "http://127.0.0.1:1/p"}}}}`, secure.Listener.Addr()))
+	if err := os.Chmod(hooks, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, line := range runCheck(t, 0, nil, append(slices.Clone(freePorts), "--connect-hook", there.URL+"/connect", "--hooks", hooks)...) {
+		if strings.Contains(line, "hook") {
+			got = append(got, line)
+		}
+		if strings.Contains(line, "secret") && !strings.Contains(line, "read the secrets") {
+			t.Errorf("a secret is in %q", line)
+		}
+	}
+	want := []string{
+		"warning --hooks " + hooks + ": channel.proxy.subscribe: x-key is a static header and is also passed on: a client can replace it; remove it from one of them",
+		"warning --hooks " + hooks + ": channel.proxy.subscribe: x-user is among the headers of the request and among those that a client can write itself: ",
+		"warning --hooks " + hooks + ": every user of this machine can read the secrets in it; ",
+		"ok permissions: from hooks",
+		"ok --connect-hook " + there.URL + "/connect: can be reached",
+		"warning hooks: channel.proxy.publish: http://127.0.0.1:1/p: cannot be reached: connection refused; while it is away, clients are asked to try again",
+		"warning hooks: channel.proxy.subscribe: https://" + secure.Listener.Addr().String() + "/s: cannot be reached: tls: failed to verify certificate: x509: ",
+	}
+	if !slices.EqualFunc(got, want, strings.HasPrefix) {
+		t.Errorf("%s", cmp.Diff(want, got))
 	}
 }

@@ -20,8 +20,8 @@ import (
 // NewCommand returns `sluice hook`.
 func NewCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "hook COMMAND",
-		Short:   "Try an application's backend for hooks",
+		Use:   "hook COMMAND",
+		Short: "Try an application's backend for hooks",
 		Example: `  sluice hook test http://127.0.0.1:3000/connect --event connect
   sluice hook test https://app.example.com/hook --user 42`,
 		Args: func(cmd *cobra.Command, args []string) error {

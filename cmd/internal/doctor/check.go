@@ -150,6 +150,7 @@ func check(s *serve.Settings, opts *option.Options, env []string, files fs.FS) (
 		f.proxies(s.Gateway)
 		f.slowRules(s.Gateway.SlowPolicy)
 		f.store(s.Gateway, opts)
+		f.hooks(p)
 		f.limits(p, s, opts, files)
 	} else {
 		f.add(isUnknown, "limits: not checked, because the settings are invalid")

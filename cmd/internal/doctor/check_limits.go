@@ -113,7 +113,7 @@ func (f *findings) memoryUnder(files fs.FS, d demand, limit, wanted int) {
 // permissions reports where permissions come from, and what serve would warn about.
 func (f *findings) permissions(p serve.Plan, s *serve.Settings) {
 	a := p.Access
-	for _, w := range a.Warnings {
+	for _, w := range append(a.Warnings, p.Hooks.Warnings...) {
 		f.add(isWarning, "%s", w)
 	}
 	switch {

@@ -36,6 +36,8 @@ type Hooks struct {
 	config     *config.Config // nil for none
 	namespaces []config.Namespace
 	bounds     config.Bounds
+
+	Warnings []string
 }
 
 // checkHooks reads the options for hooks, and checks them with those for permissions, which must be read.
@@ -83,6 +85,12 @@ func (s *Settings) checkHooks(opts *option.Options) (h Hooks, faults []error) {
 			}
 		}
 		return h, faults
+	}
+	for _, w := range s.hookFaults(all.Warnings()) {
+		h.Warnings = append(h.Warnings, w.Error())
+	}
+	if info, err := os.Stat(s.Hooks.File); ofFile.Secret() && err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
+		h.Warnings = append(h.Warnings, fmt.Sprintf("--hooks %s: every user of this machine can read the secrets in it; run 'chmod o= %[1]s'", s.Hooks.File))
 	}
 	h.config, h.bounds = all, config.Bounds{InFlight: set.MaxInFlight, Budget: queue.NewBudget(set.Queue, 0)}
 	return h, faults

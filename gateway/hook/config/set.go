@@ -2,9 +2,12 @@ package config
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"sluice/gateway/hook"
@@ -176,6 +179,28 @@ func (s *Set) Stats() (list []hook.Stat) {
 		calls, hits := x.hook.Stats()
 		list = append(list, hook.Stat{Event: x.event, Name: x.name, Timeout: x.hook.Timeout(), Calls: calls, Hits: hits})
 	}
+	return list
+}
+
+// Reached is whether calls of a hook can be sent.
+type Reached struct {
+	Where, Endpoint string // as in the file, without what is secret
+	Err             error  // nil if they can
+}
+
+// Reach connects to all endpoints, side by side.
+func (s *Set) Reach(ctx context.Context) []Reached {
+	var list []Reached
+	for h, e := range s.endpoints {
+		list = append(list, Reached{Where: h.Where, Endpoint: e.String()})
+	}
+	slices.SortFunc(list, func(a, b Reached) int { return strings.Compare(a.Where, b.Where) })
+	var all sync.WaitGroup
+	for h, e := range s.endpoints {
+		i := slices.IndexFunc(list, func(r Reached) bool { return r.Where == h.Where })
+		all.Go(func() { list[i].Err = e.Reach(ctx) })
+	}
+	all.Wait()
 	return list
 }
 

@@ -177,6 +177,12 @@ func parseEndpoint(endpoint string) (*url.URL, error) {
 	return u, nil
 }
 
+// HasPassword reports whether an endpoint, which CheckEndpoint has accepted, holds a password.
+func HasPassword(endpoint string) bool {
+	u, err := parseEndpoint(endpoint)
+	return err == nil && u.User != nil
+}
+
 // Redacted returns a URL without what is secret in it.
 func Redacted(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
