@@ -82,7 +82,8 @@ func (a *Arrival) watched(l *Loop) (c *Conn) {
 		c.bits |= bitLocal
 	}
 	if a.Told {
-		c.extra().client = a.Client
+		client := a.Client // the arrival is not kept
+		c.extra().client = &client
 	}
 	if a.Secure != nil {
 		a.Secure.wire.owner, a.Secure.wire.begun = c, l.now
@@ -143,7 +144,8 @@ func (a *Arrival) begin(c *Conn) {
 		c.Close(ReasonRefused)
 	case c.await(c.protocol().Open(c, a)):
 		c.putOff(early)
-		early = nil // the response goes out when the wait is over
+		c.hold() // the response goes out when the wait is over
+		early = nil
 	default:
 		c.respond()
 	}
@@ -156,13 +158,10 @@ func (a *Arrival) begin(c *Conn) {
 	c.Settle()
 }
 
-// unanswered reports whether the response to the client's request may still be another one.
-func (c *Conn) unanswered() bool { return c.Out != nil && c.Out.response }
-
 // respond sends the response as it is, if it was not sent yet, and what is behind it.
 func (c *Conn) respond() {
-	if c.Out != nil {
-		c.Out.response = false
+	if c.unanswered() {
+		c.output().response = false
 	}
 	c.WakeToPing()
 	c.Flush()

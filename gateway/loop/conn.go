@@ -96,11 +96,12 @@ func newConn(l *Loop, variant uint8) *Conn {
 
 // extra is what only some connections have.
 type extra struct {
-	more     []Ref          // further subscriptions
-	secure   *Secure        // nil for plain ones
-	client   netip.AddrPort // the client's address, if a proxy has passed it on
-	levels   buckets        // of what it has sent, see rate.go
-	identity *Identity      // who it is; nil for most
+	more     []Ref           // further subscriptions
+	secure   *Secure         // nil for plain ones
+	client   *netip.AddrPort // the client's address, if a proxy has passed it on; valid, nil for none
+	levels   buckets         // of what it has sent, see rate.go
+	identity *Identity       // who it is; nil for most
+	response *response       // that is held; nil for most
 }
 
 // direct reports whether a sweep may write straight to the socket.
@@ -332,8 +333,8 @@ func (c *Conn) mark() {
 
 // From returns the client's address.
 func (c *Conn) From() netip.AddrPort {
-	if c.ext != nil && c.ext.client.IsValid() {
-		return c.ext.client
+	if c.ext != nil && c.ext.client != nil {
+		return *c.ext.client
 	}
 	return poller.PeerAddr(c.FD())
 }

@@ -63,11 +63,12 @@ func (c *Conn) closeWith(why Reason, code ws.StatusCode) {
 		c.Phase, c.reason, c.code = phaseClosing, why, code
 		l.stats.Closing.Add(1)
 		c.retract()
-		if c.Out != nil {
-			c.Out.response = false // it goes out before the reason
+		if c.unanswered() {
+			c.output().response = false // it goes out before the reason
 		}
 		if l.debug {
-			c.extra().client = c.From() // for the record at the end, when the socket does not know it any more
+			client := c.From()
+			c.extra().client = &client // for the record at the end, when the socket does not know it any more
 		}
 		c.since = l.now + max(seconds(l.cfg.CloseTimeout), 1)
 		l.WakeAt(c, c.since)

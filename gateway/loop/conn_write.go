@@ -93,6 +93,7 @@ func (c *Conn) Pending() int {
 // output returns the connection's outbox, making one where there is none.
 func (c *Conn) output() *outbox {
 	c.Plant("output")
+	c.release()
 	if c.Out == nil {
 		l := c.loop
 		if n := len(l.outboxes); n > 0 {
@@ -107,6 +108,9 @@ func (c *Conn) output() *outbox {
 
 // dropOutput gives the outbox back.
 func (c *Conn) dropOutput() {
+	if c.ext != nil {
+		c.ext.response = nil
+	}
 	if c.Out == nil {
 		return
 	}

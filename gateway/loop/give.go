@@ -335,9 +335,7 @@ func (c *Conn) letGo() {
 	l.forget(c)
 	c.unblock()
 	c.dropInput()
-	if c.Out != nil {
-		c.dropOutput()
-	}
+	c.dropOutput()
 	l.held -= int(c.Counted)
 	c.Counted = 0
 	l.stats.Held.Store(int64(l.held))

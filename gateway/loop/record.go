@@ -205,6 +205,7 @@ func (c *Conn) save(dst []byte, logs map[*channel.Log]*savedLog) []byte {
 		}
 		kept = append(kept, c.In.kept.Bytes()...)
 	}
+	c.release()
 	if o := c.Out; o != nil {
 		if own = o.buf[o.sent:]; len(own) > 0 {
 			parts |= partOut
@@ -216,7 +217,7 @@ func (c *Conn) save(dst []byte, logs map[*channel.Log]*savedLog) []byte {
 			parts |= partCatch
 		}
 	}
-	if c.ext != nil && c.ext.client.IsValid() {
+	if c.ext != nil && c.ext.client != nil {
 		parts |= partClient
 		client, _ = c.ext.client.MarshalBinary() // never fails
 	}

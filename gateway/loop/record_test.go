@@ -65,7 +65,8 @@ func recordedLoop(t testing.TB) *Loop {
 	out.output().buf = append(out.Out.buf, "sent, not sent"...)
 	out.Out.sent, out.Out.pong = len("sent, "), append(out.Out.pong, "pong"...)
 	out.mark()
-	known.extra().client = netip.MustParseAddrPort("[2001:db8::1]:4711")
+	client := netip.MustParseAddrPort("[2001:db8::1]:4711")
+	known.extra().client = &client
 	known.extra().identity = &Identity{ID: ClientID{1, 2, 3}, User: "42", Info: []byte(`{"a":1}`), ExpireAt: math.MaxInt32}
 	l.Identify(known, "42")
 	stream := loopConn(l)
@@ -95,8 +96,8 @@ func describedLoop(l *Loop) string {
 		if c.bits&(bitBlocked|bitMuted) != 0 {
 			fmt.Fprintf(&b, " since %d", l.now-c.since)
 		}
-		if c.ext != nil {
-			fmt.Fprintf(&b, " client %v", c.ext.client)
+		if c.ext != nil && c.ext.client != nil {
+			fmt.Fprintf(&b, " client %v", *c.ext.client)
 		}
 		if who := c.Identity(); who != nil {
 			fmt.Fprintf(&b, " %v %s %s %d %v", who.ID, who.User, who.Info, who.ExpireAt, c.Identified())

@@ -294,7 +294,9 @@ func (t *takenOver) Deliver(*Loop) {
 
 // openAgain goes on with the answer to a request, as begin does. What the client has sent behind it is put off already.
 func (c *Conn) openAgain() {
-	if !c.await(c.protocol().(Opener).OpenAgain(c)) {
+	if c.await(c.protocol().(Opener).OpenAgain(c)) {
+		c.hold()
+	} else {
 		c.respond()
 	}
 }
@@ -333,7 +335,8 @@ func (c *Conn) take(x *record, from netip.AddrPort, v *Variant, logs []takenLog)
 	c.heard, c.pinged, c.since = l.now-uint32(x.heard), l.now-uint32(x.pinged), l.now-uint32(x.since)
 	c.tookAt = l.clock()
 	if x.client.IsValid() {
-		from, c.extra().client = x.client, x.client
+		client := x.client // the record is not kept
+		from, c.extra().client = client, &client
 	}
 	if kept.Identity != nil {
 		c.extra().identity = kept.Identity
