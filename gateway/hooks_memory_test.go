@@ -21,12 +21,12 @@ func TestMemoryOfClientsThatWaitForHooks(t *testing.T) {
 		most       int // without the connection itself
 		rest, wait func(s *server) *clienttest.Client
 	}{
-		{"raw", 1500, func(s *server) *clienttest.Client { return clienttest.Dial(t, s, "/echo", cookie) }, func(s *server) *clienttest.Client {
+		{"raw", 1024, func(s *server) *clienttest.Client { return clienttest.Dial(t, s, "/echo", cookie) }, func(s *server) *clienttest.Client {
 			c := clienttest.Connect(t, s)
 			c.Write(clienttest.UpgradeTo("/ws/x", cookie))
 			return c
 		}},
-		{"SSE", 1850, func(s *server) *clienttest.Client { return clienttest.Dial(t, s, "/echo", cookie) }, func(s *server) *clienttest.Client {
+		{"SSE", 1024, func(s *server) *clienttest.Client { return clienttest.Dial(t, s, "/echo", cookie) }, func(s *server) *clienttest.Client {
 			c := clienttest.Connect(t, s)
 			c.AskForStream("/sse/x", cookie)
 			return c

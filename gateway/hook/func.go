@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -68,18 +69,23 @@ func (h *Caller[Q, A]) Close() {
 
 // Ask implements Hook.
 func (h *Caller[Q, A]) Ask(q Q, answer func(*A, error)) (cancel func()) {
-	c := &call[Q, A]{hook: h, q: q, answer: answer}
-	h.queue.Submit(&c.entry, queue.KeyOf(q.From().Peer.Addr()), c)
+	return h.AskLater(q.From().Peer.Addr(), func() Q { return q }, answer)
+}
+
+// AskLater implements Later.
+func (h *Caller[Q, A]) AskLater(peer netip.Addr, request func() Q, answer func(*A, error)) (cancel func()) {
+	c := &call[Q, A]{hook: h, request: request, answer: answer}
+	h.queue.Submit(&c.entry, queue.KeyOf(peer), c)
 	return c.cancel
 }
 
 // call is a call of a function: what waits, and the task that runs.
 type call[Q Request, A any] struct {
 	// Set at construction.
-	entry  queue.Entry
-	hook   *Caller[Q, A]
-	q      Q
-	answer func(*A, error)
+	entry   queue.Entry
+	hook    *Caller[Q, A]
+	request func() Q
+	answer  func(*A, error)
 
 	// Atomic: cancel and the answer come from different goroutines.
 	stop atomic.Pointer[context.CancelFunc] // nil before it runs
@@ -163,7 +169,7 @@ func (c *call[Q, A]) do(ctx context.Context) (a *A, err error) {
 			a, err = nil, &Failure{Outcome: queue.Failed, Err: fmt.Errorf("the hook has panicked: %v\n%s", r, debug.Stack())}
 		}
 	}()
-	a, err = c.hook.f(ctx, c.q)
+	a, err = c.hook.f(ctx, c.request())
 	if err != nil {
 		a = nil
 	}

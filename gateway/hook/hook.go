@@ -1,5 +1,7 @@
 package hook
 
+import "net/netip"
+
 // Hooks are an application's hooks. One that is nil is not there.
 type Hooks struct {
 	Connect    Hook[*ConnectRequest, ConnectResult]
@@ -29,4 +31,21 @@ type Hook[Q Request, A any] interface {
 	// will not be called, though a call of it may have begun before. cancel may be called at any
 	// time and more than once.
 	Ask(q Q, answer func(*A, error)) (cancel func())
+}
+
+// Later is a Hook whose calls can wait without their requests, which are larger than what they are made of. Those of this package
+// are.
+type Later[Q Request, A any] interface {
+	Hook[Q, A]
+	// AskLater is Ask with a request that is made when the call begins, on any goroutine; never if it does not come to that.
+	// peer is the client's address.
+	AskLater(peer netip.Addr, request func() Q, answer func(*A, error)) (cancel func())
+}
+
+// AskLater asks h, with a request that is made when it is needed.
+func AskLater[Q Request, A any](h Hook[Q, A], peer netip.Addr, request func() Q, answer func(*A, error)) (cancel func()) {
+	if l, ok := h.(Later[Q, A]); ok {
+		return l.AskLater(peer, request, answer)
+	}
+	return h.Ask(request(), answer)
 }

@@ -4,9 +4,10 @@ import "sluice/gateway/frame"
 
 // Question is what a message asks of somebody else, such as a backend.
 type Question struct {
-	Size   int            // about how many bytes it takes until it is answered
-	Others bool           // others than the client need the answer: it is not taken back when the client is gone
-	Again  *frame.Message // with which another process asks again; nil for none
+	Size   int                      // about how many bytes it takes until it is answered
+	Others bool                     // others than the client need the answer: it is not taken back when the client is gone
+	Failed func(c *Conn, err error) // is called with the error, if there is one, before it goes on; nil for nothing
+	Again  *frame.Message           // with which another process asks again; nil for none
 }
 
 // asking is a message that waits for an answer. It implements Wait and Message.
@@ -41,6 +42,9 @@ func (w *asking[A]) Deliver(*Loop) {
 
 // Resume implements Wait.
 func (w *asking[A]) Resume(*Conn) Wait {
+	if w.err != nil && w.Failed != nil {
+		w.Failed(w.c, w.err)
+	}
 	w.c = nil
 	return w.then(w.answer, w.err)
 }

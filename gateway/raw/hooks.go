@@ -3,6 +3,7 @@ package raw
 import (
 	"net/http"
 	"slices"
+	"unique"
 
 	"sluice/gateway/access"
 	"sluice/gateway/channel"
@@ -25,7 +26,25 @@ type opening struct {
 	settled bool   // its rights are known: nothing is asked now
 	granted bool   // a token or the connect hook is for the channel
 	resumes bool   // as in rawClient
-	cors    string // fields of the header that a refusal has for a page
+	cors    fields // of the header that a refusal has for a page
+}
+
+// fields are header fields, which many connections have in common.
+type fields struct{ text unique.Handle[string] }
+
+func fieldsOf(text string) (f fields) {
+	if text != "" {
+		f.text = unique.Make(text)
+	}
+	return f
+}
+
+// String returns the text.
+func (f fields) String() string {
+	if f == (fields{}) {
+		return ""
+	}
+	return f.text.Value()
 }
 
 // state is what the protocol keeps of a client about which hooks are asked: its Identity.State.
@@ -89,7 +108,7 @@ func (p *Protocol) kindOf(c *loop.Conn) client.Kind {
 func (p *Protocol) know(c *loop.Conn, a *loop.Arrival, o *opening) loop.Wait {
 	s := stateOf(c)
 	s.Arrived(c, a, p.kindOf(c))
-	o.cors = a.RefusalHeader
+	o.cors = fieldsOf(a.RefusalHeader)
 	return p.open(c, s)
 }
 
@@ -113,20 +132,23 @@ func (p *Protocol) open(c *loop.Conn, s *state) loop.Wait {
 	case !o.connect || p.Hooks.Connect == nil: // it may have been there in another process
 		return p.askToSubscribe(c, s, o.granted)
 	}
-	q := &hook.ConnectRequest{Client: s.Who(), Channels: []string{o.channel}}
-	return client.Ask(c, p.Logger, s.Client, p.Hooks.Connect, q, loop.Question{}, func(r *hook.ConnectResult, err error) loop.Wait {
+	who, channel := s.Known(), o.channel
+	q := func() *hook.ConnectRequest {
+		return &hook.ConnectRequest{Client: who.Identity(), Channels: []string{channel}}
+	}
+	return client.AskLater(c, p.Logger, s.Client, p.Hooks.Connect, q, loop.Question{}, func(r *hook.ConnectResult, err error) loop.Wait {
 		if r, err = p.Hooks.Connected(r, err); err != nil {
 			return p.refuse(c, s, err)
 		}
 		s.Accepted()
 		who := c.Identity()
 		who.User, who.Info, who.ExpireAt = r.User, r.Info, r.ExpireAt
-		sub, named := r.Subs[o.channel]
+		sub, named := r.Subs[s.opening.channel]
 		if named {
 			s.subscribed(c, sub.ExpireAt, sub.Info)
 		}
 		s.Is(r.User, who.Info, r.Meta)
-		return p.askToSubscribe(c, s, named || slices.Contains(r.Channels, o.channel))
+		return p.askToSubscribe(c, s, named || slices.Contains(r.Channels, s.opening.channel))
 	})
 }
 
@@ -139,8 +161,11 @@ func (p *Protocol) askToSubscribe(c *loop.Conn, s *state, granted bool) loop.Wai
 	if !asks {
 		return p.decided(c, s, granted)
 	}
-	q := &hook.SubscribeRequest{Client: s.Who(), Channel: s.opening.channel}
-	return client.Ask(c, p.Logger, s.Client, client.Pick(p.Hooks.Subscribe, name), q, loop.Question{}, func(r *hook.SubscribeResult, err error) loop.Wait {
+	who, channel := s.Known(), s.opening.channel
+	q := func() *hook.SubscribeRequest {
+		return &hook.SubscribeRequest{Client: who.Identity(), Channel: channel}
+	}
+	return client.AskLater(c, p.Logger, s.Client, client.Pick(p.Hooks.Subscribe, name), q, loop.Question{}, func(r *hook.SubscribeResult, err error) loop.Wait {
 		if err != nil {
 			return p.refuse(c, s, err)
 		}
@@ -227,7 +252,7 @@ func (p *Protocol) reject(c *loop.Conn, s *state, r *route.Reject, code ws.Statu
 		return nil
 	}
 	refusal := *r
-	refusal.Header += s.opening.cors
+	refusal.Header += s.opening.cors.String()
 	c.Answer(refusal.Append(nil))
 	return nil
 }

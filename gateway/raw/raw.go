@@ -117,8 +117,8 @@ type rawFormat interface {
 type rawStart struct {
 	channel string
 	format  rawFormat
-	asks    bool // for what came before it, or where it begins
 	ask     channel.Ask
+	asks    bool // for what came before it, or where it begins
 	NoEcho  bool
 	blind   bool // it asked for what it may not see: it begins now, and is notified of a gap
 }

@@ -73,7 +73,7 @@ func (o *opening) append(dst []byte) []byte {
 	}
 	dst = append(saved.AppendBytes(append(dst, bits), o.channel), byte(o.ask.Kind))
 	dst = binary.AppendUvarint(binary.AppendUvarint(dst, uint64(o.ask.At.Epoch)), o.ask.At.Offset)
-	return saved.AppendBytes(binary.AppendUvarint(dst, uint64(o.ask.N)), o.cors)
+	return saved.AppendBytes(binary.AppendUvarint(dst, uint64(o.ask.N)), o.cors.String())
 }
 
 // bits are what is saved of an opening as bits.
@@ -102,7 +102,7 @@ func readOpening(r *saved.Reader, f rawFormat) *opening {
 	}
 	o.channel, o.ask.Kind = string(r.Bytes()), channel.AskKind(r.Byte())
 	o.ask.At = channel.Position{Epoch: channel.Epoch(r.Uint()), Offset: r.Uint()}
-	o.ask.N, o.cors = int(r.Uint()), string(r.Bytes())
+	o.ask.N, o.cors = int(r.Uint()), fieldsOf(string(r.Bytes()))
 	if o.ask.Kind > channel.AskNewest || o.ask.N < 0 || !channel.ValidName(o.channel) {
 		r.Fail()
 	}

@@ -24,7 +24,7 @@ func TestSavedForm(t *testing.T) {
 	x.Said(hook.Header{{Name: "X-Token", Value: "t"}})
 	x.Accepted()
 	who := &loop.Identity{ID: loop.ClientID{1, 2, 3}, User: "42", Info: []byte(`{"n":1}`), ExpireAt: 1 << 31}
-	o := &opening{connect: true, granted: true, resumes: true, cors: "Vary: Origin\r\n", rawStart: rawStart{channel: "news", format: wire.Event{JSON: true}, asks: true,
+	o := &opening{connect: true, granted: true, resumes: true, cors: fieldsOf("Vary: Origin\r\n"), rawStart: rawStart{channel: "news", format: wire.Event{JSON: true}, asks: true,
 		NoEcho: true, ask: channel.Ask{Kind: channel.AskSince, At: channel.Position{Epoch: 7, Offset: 8}, N: 9}}}
 	in, waits := &state{Client: x, until: 1<<31 + 1}, &state{Client: x, opening: o}
 	head := byte(2) | savedIdentity

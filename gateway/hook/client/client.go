@@ -9,6 +9,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"unique"
 
 	"sluice/gateway/hook"
 	"sluice/gateway/loop"
@@ -19,38 +21,97 @@ import (
 
 // Client is a client about which hooks are asked. It belongs to its connection's loop.
 type Client struct {
-	who      *hook.Identity // never changes, because requests refer to it: there is another one instead
+	known    *known         // nil once there is a who
+	who      *hook.Identity // never changes, because requests refer to it: there is another one instead; nil until it is needed
 	accepted bool           // the connect hook was asked, and the client is in: the end is notified
 	cancel   func()         // takes back a question whether it may stay; nil for none
+}
+
+// known is what is known of a client from the beginning. It never changes once a hook is asked.
+type known struct {
+	id      loop.ClientID
+	headers hook.Header
+	peer    netip.AddrPort
+	tls     *hook.TLS // nil without TLS
+	kind    unique.Handle[Kind]
+}
+
+// Known is who a client is, for a request that is made later, on any goroutine: it takes less memory than an Identity.
+type Known struct {
+	known *known
+	who   *hook.Identity // nil: it is made from known
+}
+
+// Peer returns the client's address.
+func (k Known) Peer() netip.Addr {
+	if k.who != nil {
+		return k.who.Peer.Addr()
+	}
+	return k.known.peer.Addr()
+}
+
+// Identity returns the client for a request.
+func (k Known) Identity() *hook.Identity {
+	if k.who != nil {
+		return k.who
+	}
+	x, kind := k.known, Kind{}
+	if x.kind != (unique.Handle[Kind]{}) {
+		kind = x.kind.Value()
+	}
+	return &hook.Identity{ID: x.id.String(), Headers: x.headers, Peer: x.peer, TLS: x.tls, Transport: kind.Transport, Protocol: kind.Protocol, Encoding: kind.Encoding}
 }
 
 // Kind is how a client is connected, in Centrifugo's words. See hook.Identity.
 type Kind struct{ Transport, Protocol, Encoding string }
 
 // New returns a client of whose request the hooks want these fields of the header. Arrived or Taken completes it.
-func New(headers hook.Header) *Client { return &Client{who: &hook.Identity{Headers: headers}} }
+func New(headers hook.Header) *Client { return &Client{known: &known{headers: headers}} }
 
 // Arrived completes a client whose connection has arrived, with an Identity.
 func (x *Client) Arrived(c *loop.Conn, a *loop.Arrival, kind Kind) {
-	if x.who.Peer = a.Client; a.Secure != nil {
+	if x.known.peer = a.Client; a.Secure != nil {
 		t := a.Secure.ConnectionState()
-		x.who.TLS = &hook.TLS{Version: t.Version, CipherSuite: t.CipherSuite, ServerName: t.ServerName, Certificates: t.PeerCertificates}
+		x.known.tls = &hook.TLS{Version: t.Version, CipherSuite: t.CipherSuite, ServerName: t.ServerName, Certificates: t.PeerCertificates}
 	}
 	x.complete(c.Identity(), kind)
 }
 
 // complete fills in what is not saved. The client must not be known to a hook yet.
 func (x *Client) complete(who *loop.Identity, kind Kind) {
+	if x.known != nil {
+		x.known.id, x.known.kind = who.ID, unique.Make(kind)
+		if who.User == "" && who.Info == nil {
+			return
+		}
+		x.Who()
+	}
 	x.who.ID, x.who.User, x.who.Info = who.ID.String(), who.User, who.Info
 	x.who.Transport, x.who.Protocol, x.who.Encoding = kind.Transport, kind.Protocol, kind.Encoding
 }
 
+// Known returns what is known of the client.
+func (x *Client) Known() Known { return Known{x.known, x.who} }
+
 // Who returns the client for a request.
-func (x *Client) Who() *hook.Identity { return x.who }
+func (x *Client) Who() *hook.Identity {
+	if x.who == nil {
+		x.who, x.known = x.Known().Identity(), nil
+	}
+	return x.who
+}
+
+// headers returns the header fields that hooks want.
+func (x *Client) headers() hook.Header {
+	if x.who == nil {
+		return x.known.headers
+	}
+	return x.who.Headers
+}
 
 // Is notes who the client is, and what is attached to it.
 func (x *Client) Is(user string, info, meta []byte) {
-	who := *x.who
+	who := *x.Who()
 	who.User, who.Info, who.Meta = user, info, meta
 	x.who = &who
 }
@@ -58,7 +119,7 @@ func (x *Client) Is(user string, info, meta []byte) {
 // Said notes the header fields that the client has sent as a part of its first command, as far as they are wanted.
 func (x *Client) Said(h hook.Header) {
 	if len(h) > 0 {
-		who := *x.who
+		who := *x.Who()
 		who.Emulated = h
 		x.who = &who
 	}
@@ -70,11 +131,13 @@ func (x *Client) Accepted() { x.accepted = true }
 // size is about how many bytes a question takes that waits, beside what is the request's own.
 func (x *Client) size() int {
 	n := questionBytes
-	for _, f := range x.who.Headers {
+	for _, f := range x.headers() {
 		n += len(f.Name) + len(f.Value)
 	}
-	for _, f := range x.who.Emulated {
-		n += len(f.Name) + len(f.Value)
+	if x.who != nil {
+		for _, f := range x.who.Emulated {
+			n += len(f.Name) + len(f.Value)
+		}
 	}
 	return n
 }
@@ -102,10 +165,16 @@ func (m missing[Q, A]) Ask(_ Q, answer func(*A, error)) (cancel func()) {
 // Ask asks a hook about what a client wants, which waits for that.
 func Ask[Q hook.Request, A any](c *loop.Conn, log *slog.Logger, x *Client, h hook.Hook[Q, A], q Q, question loop.Question, then func(*A, error) loop.Wait) loop.Wait {
 	question.Size += x.size()
-	return loop.Ask(c, question, func(answer func(*A, error)) (cancel func()) { return h.Ask(q, answer) }, func(a *A, err error) loop.Wait {
-		logFailure(c, log, err)
-		return then(a, err)
-	})
+	question.Failed = func(c *loop.Conn, err error) { logFailure(c, log, err) }
+	return loop.Ask(c, question, func(answer func(*A, error)) (cancel func()) { return h.Ask(q, answer) }, then)
+}
+
+// AskLater is Ask with a request that is made when the call begins, on any goroutine.
+func AskLater[Q hook.Request, A any](c *loop.Conn, log *slog.Logger, x *Client, h hook.Hook[Q, A], request func() Q, question loop.Question, then func(*A, error) loop.Wait) loop.Wait {
+	question.Size += x.size()
+	question.Failed = func(c *loop.Conn, err error) { logFailure(c, log, err) }
+	peer := x.Known().Peer()
+	return loop.Ask(c, question, func(answer func(*A, error)) (cancel func()) { return hook.AskLater(h, peer, request, answer) }, then)
 }
 
 // AskApart asks a hook about a client that goes on meanwhile.
@@ -139,14 +208,14 @@ func (x *Client) Refresh(c *loop.Conn, log *slog.Logger, h hook.Hook[*hook.Refre
 	if x.cancel != nil {
 		return
 	}
-	x.cancel = AskApart(c, log, h, &hook.RefreshRequest{Client: x.who}, func(r *hook.RefreshResult, err error) {
+	x.cancel = AskApart(c, log, h, &hook.RefreshRequest{Client: x.Who()}, func(r *hook.RefreshResult, err error) {
 		x.cancel = nil
 		who := c.Identity()
 		at, expired := hook.Refresh(r, err, who.ExpireAt, c.Loop().Time().Unix())
 		var info []byte
 		if r != nil && err == nil {
 			if info = r.Info; r.Meta != nil {
-				x.Is(x.who.User, x.who.Info, r.Meta)
+				x.Is(x.Who().User, x.who.Info, r.Meta)
 			}
 		}
 		then(at, info, expired)
@@ -155,7 +224,7 @@ func (x *Client) Refresh(c *loop.Conn, log *slog.Logger, h hook.Hook[*hook.Refre
 
 // SubRefresh asks whether a client may stay in a channel, and calls then as Refresh does.
 func (x *Client) SubRefresh(c *loop.Conn, log *slog.Logger, h hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult], channel string, then func(at int64, info []byte, expired bool)) (cancel func()) {
-	return AskApart(c, log, h, &hook.SubRefreshRequest{Client: x.who, Channel: channel}, func(r *hook.SubRefreshResult, err error) {
+	return AskApart(c, log, h, &hook.SubRefreshRequest{Client: x.Who(), Channel: channel}, func(r *hook.SubRefreshResult, err error) {
 		at, expired := hook.SubRefresh(r, err, c.Loop().Time().Unix())
 		var info []byte
 		if r != nil && err == nil {
@@ -172,7 +241,7 @@ func (x *Client) Ended(c *loop.Conn, h hook.Hook[*hook.DisconnectRequest, hook.D
 		x.cancel()
 	}
 	if h != nil && x.accepted && !c.Loop().Draining() {
-		h.Ask(&hook.DisconnectRequest{Client: x.who, Code: uint32(code), Reason: text}, func(*hook.DisconnectResult, error) {})
+		h.Ask(&hook.DisconnectRequest{Client: x.Who(), Code: uint32(code), Reason: text}, func(*hook.DisconnectResult, error) {})
 	}
 }
 
@@ -188,18 +257,23 @@ func (x *Client) Append(dst []byte) []byte {
 	if x.accepted {
 		bits |= savedAccepted
 	}
-	if x.who.Meta != nil {
+	var meta []byte
+	var emulated hook.Header
+	if x.who != nil {
+		meta, emulated = x.who.Meta, x.who.Emulated
+	}
+	if meta != nil {
 		bits |= savedMeta
 	}
 	if dst = append(dst, bits); bits&savedMeta != 0 {
-		dst = saved.AppendBytes(dst, x.who.Meta)
+		dst = saved.AppendBytes(dst, meta)
 	}
-	return appendHeader(appendHeader(dst, x.who.Headers), x.who.Emulated)
+	return appendHeader(appendHeader(dst, x.headers()), emulated)
 }
 
 // Read reads what Append has written. Taken completes it.
 func Read(r *saved.Reader) *Client {
-	x := New(nil)
+	x := &Client{who: new(hook.Identity)}
 	bits := r.Byte()
 	if bits >= savedMeta<<1 {
 		r.Fail()
@@ -214,7 +288,7 @@ func Read(r *saved.Reader) *Client {
 // Taken completes a client that another process has saved, or had no hooks for, before hooks are asked about it.
 func (x *Client) Taken(c *loop.Conn, kind Kind) {
 	x.complete(c.Identity(), kind)
-	x.who.Peer = c.From()
+	x.Who().Peer = c.From()
 }
 
 // appendHeader appends header fields.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,14 @@ func (h *Hook[Q, A]) Ask(q Q, answer func(*A, error)) (cancel func()) {
 		}
 	}
 	return h.asked.Ask(q, answer)
+}
+
+// AskLater implements hook.Later.
+func (h *Hook[Q, A]) AskLater(peer netip.Addr, request func() Q, answer func(*A, error)) (cancel func()) {
+	if h.cache != nil {
+		return h.Ask(request(), answer)
+	}
+	return hook.AskLater(h.asked, peer, request, answer)
 }
 
 // Stats returns the figures of the calls, and how many answers came from the cache.
