@@ -48,7 +48,8 @@ func Func[Q Request, A any](f func(ctx context.Context, q Q) (*A, error), o Opti
 		return &Failure{Outcome: o, Away: away, Err: fmt.Errorf(format, args...)}
 	}
 	c.errTimeout = failure(queue.Timeout, true, "%s: no answer within %v", o.Name, o.Timeout)
-	c.errOverload = failure(queue.Overload, false, "%s: too many calls are waiting", o.Name)
+	inFlight, wait := c.queue.Limits()
+	c.errOverload = failure(queue.Overload, false, "%s: too many calls are waiting: %d run at a time, and others wait for %v at most", o.Name, inFlight, wait)
 	c.errBreaker = failure(queue.Breaker, false, "%s: it has failed too often and is not called for now", o.Name)
 	c.errClosed = failure(queue.Canceled, false, "%s: the gateway is shutting down", o.Name)
 	return c

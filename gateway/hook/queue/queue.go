@@ -79,6 +79,9 @@ func New(c Config) *Queue {
 	}
 }
 
+// Limits returns how many tasks run at a time, and how long a task waits at most.
+func (q *Queue) Limits() (inFlight int, wait time.Duration) { return q.inFlight, q.wait }
+
 // now returns the queue's time. It never goes back.
 func (q *Queue) now() time.Duration { return time.Since(q.began) }
 
