@@ -70,3 +70,53 @@ func TestHookProlongsASubscriptionOfAToken(t *testing.T) {
 	q.reply <- 0
 	c.WantClose("it may not stay", 3005)
 }
+
+// What tokens and hooks attach to a client is sent with what is asked about it later.
+func TestHooksKnowWhatIsAttachedToAClient(t *testing.T) {
+	t.Parallel()
+	var s *server
+	var says func(*hook.PublishRequest)
+	cfg := guarded(t, `{"without_namespace":{"allow_raw_publish":true,"publish_proxy_enabled":true}}`)
+	cfg.PingInterval, cfg.Raw = -1, RawPublish
+	cfg.Hooks = hook.NewSet(hook.Hooks{
+		Refresh: hook.Func(func(context.Context, *hook.RefreshRequest) (*hook.RefreshResult, error) {
+			return &hook.RefreshResult{ExpireAt: s.Clock.Now().Unix() + 1000, Info: []byte(`"new"`), Meta: []byte(`{"m":2}`)}, nil
+		}, hook.Options{}),
+		Publish: hook.Func(func(_ context.Context, q *hook.PublishRequest) (*hook.PublishResult, error) {
+			says(q)
+			return nil, nil
+		}, hook.Options{}),
+	})
+	s = start(t, cfg)
+	s.Pass(0)
+	claims := auth.Claims{User: "42", Info: []byte(`"old"`), Meta: []byte(`{"m":1}`), ExpiresAt: s.Clock.Now().Unix() + 60}
+	c := clienttest.Dial(t, s, pathClient)
+	c.Connects(tokens(t, claims))
+	claims.Channels = []string{"x"}
+	raw := clienttest.Dial(t, s, "/ws/x?token="+tokens(t, claims))
+	asked := make(chan string, 2)
+	says = func(q *hook.PublishRequest) {
+		asked <- q.Client.User + " " + string(q.Client.Info) + " " + string(q.Client.Meta)
+	}
+	publishes := map[string]func() string{
+		"raw": func() string {
+			raw.Send(clienttest.Text("hello"))
+			raw.WantText("it is published", "hello")
+			return <-asked
+		},
+		"Centrifugo": func() string {
+			c.Does(`{"id":2,"publish":{"channel":"y","data":1}}`)
+			c.WantTold("it is published", `{"id":2,"publish":{}}`)
+			return <-asked
+		},
+	}
+	for name, publish := range publishes {
+		if got, want := publish(), `42 "old" {"m":1}`; got != want {
+			t.Errorf("%s: asked about %s, want %s", name, got, want)
+		}
+	}
+	s.Pass(61)
+	for name, publish := range publishes {
+		clienttest.WaitFor(t, name+" to be refreshed", func() bool { return publish() == `42 "new" {"m":2}` })
+	}
+}

@@ -64,7 +64,7 @@ func (p *Protocol) OpenAgain(conn *loop.Conn) loop.Wait {
 func (c clientConn) askToConnect(id uint32, req *protocol.ConnectRequest, message []byte) loop.Wait {
 	wishes := wishesOf(req)
 	q := &hook.ConnectRequest{Client: c.hooked.Who(), Data: req.Data, Name: req.Name, Version: req.Version, Channels: slices.Sorted(maps.Keys(req.Subs))}
-	question := loop.Question{Size: len(q.Data) + len(q.Name) + len(q.Version)}
+	question := loop.Question{Size: len(q.Data) + len(q.Name) + len(q.Version) + len(c.hooked.request)}
 	for _, name := range q.Channels {
 		question.Size += 2*len(name) + wishBytes
 	}
@@ -345,5 +345,5 @@ func (p *Protocol) Ended(conn *loop.Conn) {
 	if code == 0 {
 		code, text = ws.StatusCode(DisconnectConnectionClosed.Code), DisconnectConnectionClosed.Reason
 	}
-	c.hooked.Ended(conn, p.Hooks.Disconnect, code, text)
+	c.hooked.Ended(conn, p.Logger, p.Hooks.Disconnect, code, text)
 }

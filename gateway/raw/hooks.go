@@ -89,6 +89,9 @@ func (r *rawClient) prepare(h *loop.Hello, granted bool) (decides bool) {
 			h.Identity = &loop.Identity{ID: loop.NewClientID()}
 		}
 		s := &state{Client: client.New(r.headers), opening: o, until: r.until}
+		if r.meta != nil {
+			s.Is(h.Identity.User, h.Identity.Info, r.meta)
+		}
 		if h.Identity.State = s; s.until > 0 {
 			h.Identity.ExpireAt = 0 // the token is about the subscription, and not about the connection
 		}

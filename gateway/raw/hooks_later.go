@@ -165,6 +165,8 @@ func stays(c *loop.Conn, until *int64, at int64, info []byte, expired bool) {
 	}
 	if *until = at; info != nil {
 		c.Identity().Info = info
+		s := stateOf(c)
+		s.Is(s.Who().User, info, s.Who().Meta)
 	}
 	c.WakeAtTime(at)
 }
@@ -191,5 +193,5 @@ func (p *Protocol) Ended(c *loop.Conn) {
 	case code == 0:
 		code, text = closeAbnormal, c.Reason().String()
 	}
-	s.Client.Ended(c, p.Hooks.Disconnect, code, text)
+	s.Client.Ended(c, p.Logger, p.Hooks.Disconnect, code, text)
 }

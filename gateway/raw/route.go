@@ -26,6 +26,7 @@ type rawClient struct {
 	protocol *Protocol
 	token    string      // as the client gave it, "" for none
 	resumes  bool        // ask is a browser's own, which does not come again after a refusal
+	meta     []byte      // that its token has attached; nil for none
 	until    int64       // when its subscription's token expires, Unix seconds, 0 for never
 	headers  hook.Header // that hooks want
 }
@@ -266,6 +267,7 @@ func (r *rawClient) identify(ctx context.Context, h *loop.Hello, wait func() boo
 		return false, rejectKeys
 	case !x.IsSubscription:
 		c := &x.Connection
+		r.meta = c.Meta
 		h.Identity = &loop.Identity{ID: loop.NewClientID(), User: c.User, Info: c.Info, ExpireAt: c.ExpireAt}
 		return access.Grants(c, r.channel), nil
 	case x.Subscription.Channel != r.channel || x.Subscription.Client != "":

@@ -70,9 +70,15 @@ func New(headers hook.Header) *Client { return &Client{known: &known{headers: he
 
 // Arrived completes a client whose connection has arrived, with an Identity.
 func (x *Client) Arrived(c *loop.Conn, a *loop.Arrival, kind Kind) {
-	if x.known.peer = a.Client; a.Secure != nil {
+	var settled *hook.TLS
+	if a.Secure != nil {
 		t := a.Secure.ConnectionState()
-		x.known.tls = &hook.TLS{Version: t.Version, CipherSuite: t.CipherSuite, ServerName: t.ServerName, Certificates: t.PeerCertificates}
+		settled = &hook.TLS{Version: t.Version, CipherSuite: t.CipherSuite, ServerName: t.ServerName, Certificates: t.PeerCertificates}
+	}
+	if x.known != nil {
+		x.known.peer, x.known.tls = a.Client, settled
+	} else {
+		x.who.Peer, x.who.TLS = a.Client, settled
 	}
 	x.complete(c.Identity(), kind)
 }
@@ -197,8 +203,15 @@ func Unsupported(c *loop.Conn, log *slog.Logger, r *hook.PublishResult) error {
 
 // logFailure logs why there is no decision.
 func logFailure(c *loop.Conn, log *slog.Logger, err error) {
+	if err != nil {
+		logFailureOf(c.LogAttr(), log, err)
+	}
+}
+
+// logFailureOf is logFailure where there is no connection any more.
+func logFailureOf(who slog.Attr, log *slog.Logger, err error) {
 	if err != nil && !hook.Decided(err) {
-		log.Warn("hook failed", c.LogAttr(), "outcome", hook.OutcomeOf(err).String(), "error", err.Error())
+		log.Warn("hook failed", who, "outcome", hook.OutcomeOf(err).String(), "error", err.Error())
 	}
 }
 
@@ -236,12 +249,15 @@ func (x *Client) SubRefresh(c *loop.Conn, log *slog.Logger, h hook.Hook[*hook.Su
 
 // Ended takes back what is asked, and notifies a hook of the end of the connection; h is nil for none. A process that ends
 // notifies of nothing: its clients are told to come back.
-func (x *Client) Ended(c *loop.Conn, h hook.Hook[*hook.DisconnectRequest, hook.DisconnectResult], code ws.StatusCode, text string) {
+func (x *Client) Ended(c *loop.Conn, log *slog.Logger, h hook.Hook[*hook.DisconnectRequest, hook.DisconnectResult], code ws.StatusCode, text string) {
 	if x.cancel != nil {
 		x.cancel()
 	}
 	if h != nil && x.accepted && !c.Loop().Draining() {
-		h.Ask(&hook.DisconnectRequest{Client: x.Who(), Code: uint32(code), Reason: text}, func(*hook.DisconnectResult, error) {})
+		who := c.LogAttr()
+		h.Ask(&hook.DisconnectRequest{Client: x.Who(), Code: uint32(code), Reason: text}, func(_ *hook.DisconnectResult, err error) {
+			logFailureOf(who, log, err) // on any goroutine
+		})
 	}
 }
 

@@ -129,7 +129,7 @@ func New(cfg Config) (*Endpoint, error) {
 	e.transport = &http.Transport{
 		Proxy:       nil, // not that of the environment
 		DialContext: dialer.DialContext, TLSHandshakeTimeout: cfg.Timeout, TLSClientConfig: cfg.TLS,
-		IdleConnTimeout: cmp.Or(cfg.idle, idleTimeout),
+		IdleConnTimeout:        cmp.Or(cfg.idle, idleTimeout),
 		MaxResponseHeaderBytes: headerBytesMax, DisableCompression: true,
 	}
 	return e, nil
