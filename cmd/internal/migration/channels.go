@@ -3,6 +3,7 @@ package migration
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,21 +18,29 @@ func (c *conversion) channels() {
 	var file objectOf
 	without := ch.get("without_namespace")
 	if without != nil {
-		c.selects(without)
+		hooks := c.selects(without)
 		if raw, ok := repairNamespace(without, "without_namespace", func(raw json.RawMessage) string {
 			return fmt.Sprintf(`{"without_namespace":%s}`, raw)
 		}); ok {
+			use(hooks)
 			file.add("without_namespace", raw)
 		}
 	}
 	var list []json.RawMessage
+	var names []string
 	for _, at := range ch.get("namespaces").each() {
-		c.selects(at)
 		name, _ := at.get("name").text()
+		if slices.Contains(names, name) {
+			at.mark(lost, "another namespace is called %s", quoted(name))
+			continue
+		}
+		names = append(names, name)
+		hooks := c.selects(at)
 		raw, ok := repairNamespace(at, "namespace "+quoted(name), func(raw json.RawMessage) string {
 			return fmt.Sprintf(`{"namespaces":[%s]}`, raw)
 		})
 		if ok {
+			use(hooks)
 			list = append(list, raw)
 		}
 	}
@@ -77,8 +86,15 @@ func (c *conversion) closeAnonymous(ch *node) {
 	}
 }
 
-// selects decides which hooks a namespace has. One that cannot be a hook closes what it decided.
-func (c *conversion) selects(at *node) {
+// use marks hooks as used.
+func use(hooks []*proxy) {
+	for _, p := range hooks {
+		p.used = true
+	}
+}
+
+// selects returns which hooks a namespace has. One that cannot be a hook closes what it decided.
+func (c *conversion) selects(at *node) (hooks []*proxy) {
 	for _, x := range []struct {
 		event  string
 		rights []string
@@ -95,7 +111,7 @@ func (c *conversion) selects(at *node) {
 		name, _ := named.text()
 		p := c.hook(x.event, name)
 		if p != nil && p.broken == "" {
-			p.used = true
+			hooks = append(hooks, p)
 			continue
 		}
 		why := "there is no such proxy"
@@ -112,6 +128,7 @@ func (c *conversion) selects(at *node) {
 		stream.drop(lost, why)
 		c.shut(at, stream, why, []string{"allow_subscribe_for_client", "allow_subscribe_for_anonymous"})
 	}
+	return hooks
 }
 
 // shut takes out permissions that a hook decided about.

@@ -81,6 +81,7 @@ func convert(data []byte, dir string, env []string, now time.Time) (*conversion,
 	c.writeHooks()
 	c.origins()
 	c.rest()
+	c.elsewhere()
 	root.leaves(func(leaf *node) {
 		if leaf.fate == nil {
 			leaf.mark(lost, "it is no key of Centrifugo 6 (without PRO) that sluice knows")
@@ -165,6 +166,24 @@ func (c *conversion) suggest(name, value string) {
 func (c *conversion) file(name string, data []byte) string {
 	c.files = append(c.files, file{name, data})
 	return filepath.Join(c.dir, name)
+}
+
+// elsewhere says what may be configured by variables in the environment.
+func (c *conversion) elsewhere() {
+	var names []string
+	for name := range c.env {
+		if strings.HasPrefix(name, "CENTRIFUGO_") && !strings.HasPrefix(name, "CENTRIFUGO_VAR_") {
+			names = append(names, name)
+		}
+	}
+	if slices.Sort(names); names != nil {
+		c.advise("variables of the environment are not read: put the values of %s into the configuration first", strings.Join(names, ", "))
+	}
+	connect := c.hook("connect", "")
+	keyed := slices.ContainsFunc(c.settings, func(s setting) bool { return slices.Contains(keySettings, s.name) })
+	if !keyed && (connect == nil || !connect.used) {
+		c.advise("there is no key that verifies tokens, so all clients are anonymous; if Centrifugo has it from a variable, set token-hmac-secret-file, token-public-key-file or jwks-url")
+	}
 }
 
 func (c *conversion) advise(format string, args ...any) {

@@ -95,6 +95,12 @@ var cases = []struct {
 			"channel.namespaces[0].subscribe_proxy_enabled: channel.proxy.subscribe: it is not", "channel.namespaces[0].allow_subscribe_for_client: ",
 			"channel.namespaces[1].allow_subscribe_for_anonymous: ", "channel.namespaces[2].subscribe_stream_proxy_enabled: ", "channel.namespaces[3].publish_proxy_name: there is no such proxy"},
 		advice: []string{"client.proxy.connect: a gRPC endpoint", `channel.namespaces[0].subscribe_proxy_enabled ("chat")`}},
+	{name: "names that others have and typing errors", config: `{"channel": {"namespaces": [{"name": "chat", "presence": true}, {"name": "chat"}]}, "proxies": [{"name": "aa", "endpoint": "http://h/1"}, {"name": "aa", "endpoint": "http://h/2"}, {"name": "?", "endpoint": "http://h/3"}],
+		"rpc": {"namespaces": [{"name": "x", "proxy_enabled": true}, {"name": "get", "proxy_enabled": true, "proxy_name": "aa", "typo": 1}, {"name": "get"}, {"name": "put", "proxy_enabled": true, "proxy_name": "?"}]}}`,
+		has:  []string{`namespaces.json: {"namespaces": [{"name": "chat", "presence": true}]}`, `hooks.json: {"rpc": {"namespaces": [{"name": "get", "proxy_enabled": true, "proxy_name": "aa"}, {"name": "put"}]}, "proxies": [{"name": "aa", "endpoint": "http://h/1"}]}`},
+		lost: []string{`channel.namespaces[1].name: another namespace is called "chat"`, "rpc.namespaces[0].name: its name is", "rpc.namespaces[1].typo: it is no key", "rpc.namespaces[2].name: its name is", "rpc.namespaces[3].proxy_enabled: its proxy cannot", "proxies[1].name: another proxy", "proxies[2].name: a name must"}},
+	{name: "CA of clients that cannot be read", config: `{"http_server": {"tls": {"enabled": true, "cert_pem": "/c", "key_pem": "/k", "client_ca_pem": ["x"]}}}`,
+		has: []string{"listen = 127.0.0.1:8000"}, hasNot: []string{"tls-"}, lost: []string{"http_server.tls.client_ca_pem: "}},
 	{name: "headers of both kinds", config: `{"client": {"proxy": {"connect": {"enabled": true, "endpoint": "http://h", "http_headers": ["X-User"], "emulated_headers": ["x-user"], "http": {"static_headers": {"X-USER": "a"}}}}}}`,
 		advice: []string{"X-USER is a static header", "x-user is in http_headers and in emulated_headers"}},
 	{name: "status transforms", config: `{"client": {"proxy": {"connect": {"enabled": true, "endpoint": "http://h", "http": {"status_to_code_transforms": [

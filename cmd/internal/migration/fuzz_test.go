@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -26,6 +27,13 @@ var odd = []any{
 	"-----BEGIN PUBLIC KEY-----", "https://id.example.com/keys", "0123456789abcdef0123456789abcdef", "redis", "nats", "^a$", "(", "cache",
 }
 
+// hooked is a configuration with hooks of all kinds.
+const hooked = `{"client": {"proxy": {"connect": {"enabled": true, "endpoint": "http://h/c"}, "refresh": {"enabled": true, "endpoint": "http://h/c"}}},
+	"channel": {"proxy": {"subscribe": {"endpoint": "http://h/s"}, "publish": {"endpoint": "http://h/p"}, "sub_refresh": {"endpoint": "http://h/p"}},
+		"without_namespace": {"subscribe_proxy_enabled": true}, "namespaces": [{"name": "chat", "subscribe_proxy_enabled": true, "subscribe_proxy_name": "named", "publish_proxy_enabled": true, "sub_refresh_proxy_enabled": true}]},
+	"rpc": {"proxy": {"endpoint": "http://h/r"}, "without_namespace": {"proxy_enabled": true}, "namespaces": [{"name": "name", "proxy_enabled": true, "proxy_name": "named"}]},
+	"proxies": [{"name": "named", "endpoint": "http://h/o", "http_headers": ["X"], "http": {"static_headers": {"A": "b"}, "status_to_code_transforms": [{"status_code": 429, "to_error": {"code": 429}}]}}]}`
+
 // FuzzKeys is FuzzConvert for configurations that have known keys, with values of any type. Two
 // bytes of the input choose a key, and the next one its value.
 func FuzzKeys(f *testing.F) {
@@ -40,6 +48,11 @@ func FuzzKeys(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		all := map[string]any{}
+		if len(data) > 0 && data[0]&1 == 1 {
+			if err := json.Unmarshal([]byte(hooked), &all); err != nil {
+				t.Fatal(err)
+			}
+		}
 		for ; len(data) >= 3; data = data[3:] {
 			put(all, keys[(int(data[0])<<8+int(data[1]))%len(keys)].path, odd[int(data[2])%len(odd)])
 		}
@@ -65,15 +78,29 @@ func sound(t *testing.T, data []byte) {
 	if err := c.trial.Gateway.Validate(); err != nil {
 		t.Errorf("%s\n%v", data, err)
 	}
+	var hooks *config.Config
+	around := config.Surroundings{AnyOrigin: slices.Contains(c.trial.Gateway.AllowedOrigins, "*")}
 	for _, file := range c.files {
 		switch file.name {
 		case namespacesFile:
-			_, err = namespace.Parse(file.data)
+			var set *namespace.Set
+			if set, err = namespace.Parse(file.data); err == nil {
+				for o := range set.All() {
+					around.Namespaces = append(around.Namespaces, config.Namespace{Name: o.Name, Selection: config.Selection{
+						SubscribeProxyEnabled: o.SubscribeProxyEnabled, SubscribeProxyName: o.SubscribeProxyName,
+						PublishProxyEnabled: o.PublishProxyEnabled, PublishProxyName: o.PublishProxyName,
+						SubRefreshProxyEnabled: o.SubRefreshProxyEnabled, SubRefreshProxyName: o.SubRefreshProxyName,
+					}})
+				}
+			}
 		case hooksFile:
-			_, err = config.Parse(file.data, os.ReadFile)
+			hooks, err = config.Parse(file.data, os.ReadFile)
 		}
 		if err != nil {
-			t.Errorf("%s\n%s: %v\n%s", data, file.name, err, file.data)
+			t.Fatalf("%s\n%s: %v\n%s", data, file.name, err, file.data)
 		}
+	}
+	if err := hooks.Check(around); err != nil {
+		t.Errorf("%s\n%v\n%s", data, err, show(c))
 	}
 }

@@ -45,9 +45,17 @@ func (c *conversion) findHooks() {
 	add(c.root.get("rpc.proxy"), "rpc")
 	for _, at := range c.root.get("proxies").each() {
 		name, _ := at.get("name").text()
-		add(at, "proxy "+name)
+		p := add(at, "proxy "+name)
+		if c.hook("", name) != p {
+			p.broken = "another proxy has this name"
+		} else if fault := fault(`{"proxies":[{"name":%s,"endpoint":"http://127.0.0.1"}]}`, encoded(name)); fault != nil {
+			p.broken = fault.Error()
+		}
 	}
 	for _, p := range c.hooks.list {
+		if p.broken != "" {
+			continue
+		}
 		if p.at.get("endpoint").off() && p.use != "connect" && p.use != "refresh" {
 			p.broken = "it has no endpoint"
 			continue
@@ -106,8 +114,8 @@ func (c *conversion) repair(p *proxy) {
 		good := []any{}
 		var bad []string
 		for _, name := range list {
-			if fault := headerFault(name); fault != nil {
-				bad = append(bad, advised(fault))
+			if err := headerFault(name); err != nil {
+				bad = append(bad, advised(err))
 			} else if !contains(texts(good), name) {
 				good = append(good, name)
 			}
@@ -173,13 +181,18 @@ func texts(list []any) (s []string) {
 	return s
 }
 
-// headerFault returns an error if a header is never passed on.
-func headerFault(name string) error {
-	_, err := config.Parse(fmt.Appendf(nil, `{"proxies":[{"name":"any","endpoint":"http://127.0.0.1","http_headers":[%s]}]}`, encoded(name)), os.ReadFile)
+// fault returns the first thing that is wrong in a hooks file.
+func fault(format string, args ...any) error {
+	_, err := config.Parse(fmt.Appendf(nil, format, args...), os.ReadFile)
 	if faults := config.Faults(err); len(faults) > 0 {
 		return faults[0].Err
 	}
-	return nil
+	return err
+}
+
+// headerFault returns an error if a header is never passed on.
+func headerFault(name string) error {
+	return fault(`{"proxies":[{"name":"any","endpoint":"http://127.0.0.1","http_headers":[%s]}]}`, encoded(name))
 }
 
 // advised returns the text of a fault without the advice to do what was done.
@@ -334,54 +347,73 @@ func array(list []json.RawMessage) json.RawMessage {
 // methods converts rpc: which methods have which hook.
 func (c *conversion) methods(o *objectOf) {
 	r := c.root.get("rpc")
-	// of returns which hook methods have, "" for none.
-	of := func(at *node) (name string, ok bool) {
-		if !at.get("proxy_enabled").on() {
-			at.get("proxy_enabled").mark(idle, "off")
-			at.get("proxy_name").drop(idle, "proxy_enabled is off")
-			return "", false
-		}
-		name, _ = at.get("proxy_name").text()
-		p := c.hook("rpc", name)
-		if p == nil || p.broken != "" {
-			at.drop(lost, "its proxy cannot be a hook, so clients get error 108 for its methods")
-			return "", false
-		}
-		p.used = true
-		at.mark(kept, "%s", hooksFile)
-		return name, true
-	}
-	some := false
-	if without := r.get("without_namespace"); without != nil {
-		if _, ok := of(without); ok {
-			some = true
-			o.add("without_namespace", without.encode())
-		}
-	}
 	var list []json.RawMessage
-	for _, at := range r.get("namespaces").each() {
-		_, ok := of(at)
-		some = some || ok
-		at.get("name").mark(kept, "%s", hooksFile)
-		if name, _ := at.get("name").text(); !at.dropped && name != "" {
-			list = append(list, at.encode())
+	var names []string
+	some := false
+	for _, at := range append([]*node{r.get("without_namespace")}, r.get("namespaces").each()...) {
+		var choice objectOf
+		if at == nil {
+			continue
+		}
+		if n := at.get("name"); at.key == "" {
+			name, _ := n.text()
+			if err := fault(`{"rpc":{"namespaces":[{"name":%s}]}}`, encoded(name)); err != nil || contains(names, name) {
+				at.lose("its name is missing, not valid, or that of another one, so clients get error 104 for its methods")
+				continue
+			}
+			n.mark(kept, "%s", hooksFile)
+			names = append(names, name)
+			choice.add("name", encoded(name))
+		}
+		some = c.method(at, &choice) || some
+		if at.key == "" {
+			list = append(list, choice.json())
+		} else if !choice.empty() {
+			o.add(at.key, choice.json())
 		}
 	}
+	boundary := r.get("namespace_boundary")
 	if !some {
-		r.get("namespaces").mark(idle, "no method has a hook")
-		r.get("namespace_boundary").mark(idle, "no method has a hook")
+		o.b.Reset()
+		boundary.mark(idle, "no method has a hook")
 		r.get("ping").lose("clients ping by the protocol")
 		return
 	}
 	if list != nil {
 		o.add("namespaces", array(list))
 	}
-	if b := r.get("namespace_boundary"); !b.off() {
-		o.add("namespace_boundary", b.encode())
-		b.mark(kept, "%s", hooksFile)
+	if text, err := boundary.text(); err == nil && text != "" {
+		o.add(boundary.key, encoded(text))
+		boundary.mark(kept, "%s", hooksFile)
 	}
-	r.get("namespace_boundary").mark(idle, "the default")
+	boundary.mark(idle, "the default")
 	r.get("ping").lose("clients ping by the protocol; the hook is asked for this method too")
+}
+
+// method converts which hook a namespace of methods has, and reports whether it has one.
+func (c *conversion) method(at *node, choice *objectOf) bool {
+	enabled, named := at.get("proxy_enabled"), at.get("proxy_name")
+	if !enabled.on() {
+		enabled.mark(idle, "off")
+		named.mark(idle, "proxy_enabled is off")
+		return false
+	}
+	name, _ := named.text()
+	p := c.hook("rpc", name)
+	if p == nil || p.broken != "" {
+		enabled.mark(lost, "its proxy cannot be a hook, so clients get error 108 for its methods")
+		named.mark(lost, "its proxy cannot be a hook")
+		c.advise("%s: its proxy cannot be a hook, so clients get error 108 for its methods", at.path)
+		return false
+	}
+	p.used = true
+	choice.add(enabled.key, encoded(true))
+	if name != "" {
+		choice.add(named.key, encoded(name))
+	}
+	enabled.mark(kept, "%s", hooksFile)
+	named.mark(kept, "%s", hooksFile)
+	return true
 }
 
 // headerAdvice warns about headers that a client can forge.

@@ -78,8 +78,9 @@ func (c *conversion) secure(h *node, public, port string) (plain bool) {
 	}
 	cert, withCert := c.pem(t.get("cert_pem"), "tls-cert.pem")
 	key, withKey := c.pem(t.get("key_pem"), "tls-key.pem")
-	if !withCert || !withKey {
-		t.mark(lost, "it has no certificate with a key")
+	ca, withCA := c.pem(t.get("client_ca_pem"), "tls-client-ca.pem")
+	if !withCert || !withKey || !withCA && !t.get("client_ca_pem").off() {
+		t.mark(lost, "a certificate, its key or the CA of clients cannot be read")
 		c.must("listen", net.JoinHostPort("127.0.0.1", port))
 		c.advise("http_server.tls: the listener is on loopback, without TLS, until you set tls-listen, tls-cert and tls-key")
 		return false
@@ -91,7 +92,7 @@ func (c *conversion) secure(h *node, public, port string) (plain bool) {
 	t.get("enabled").mark(kept, "tls-listen")
 	t.get("cert_pem").mark(kept, "tls-cert")
 	t.get("key_pem").mark(kept, "tls-key")
-	if ca, ok := c.pem(t.get("client_ca_pem"), "tls-client-ca.pem"); ok {
+	if withCA {
 		c.must("tls-client-ca", ca)
 		t.get("client_ca_pem").mark(kept, "tls-client-ca")
 	}

@@ -295,7 +295,7 @@ var always = []struct{ key, text string }{
 	{"websocket.decompressed_message_size_limit", "max-message bounds messages before and after decompression"},
 	{"uni_websocket.decompressed_message_size_limit", "max-message bounds messages before and after decompression"},
 	{"uni_websocket.message_size_limit", "max-message bounds messages of all clients"},
-	{"prometheus", "/metrics is on the internal listener; its figures are named sluice_..."},
+	{"prometheus", "/metrics is on the internal listener, and needs the API key; its figures are named sluice_..."},
 	{"health", "/healthz is on both listeners, and /readyz on the internal one"},
 	{"debug", "/debug/pprof is on the internal listener"},
 	{"usage_stats", "sluice sends none"},

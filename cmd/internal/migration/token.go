@@ -8,6 +8,9 @@ import (
 	"sluice/gateway/access/auth"
 )
 
+// keySettings are the settings for keys that verify tokens.
+var keySettings = []string{"token-hmac-secret-file", "token-public-key-file", "jwks-url"}
+
 // tokens converts client.token. Where sluice cannot check what Centrifugo checks, the keys are
 // comments, so that no token is accepted that was not before.
 func (c *conversion) tokens() {
@@ -82,9 +85,7 @@ func (c *conversion) tokens() {
 			add(n, "jwks-url", url)
 		}
 	}
-	keyed := slices.ContainsFunc(c.settings, func(s setting) bool {
-		return !s.comment && (s.name == "token-hmac-secret-file" || s.name == "token-public-key-file" || s.name == "jwks-url")
-	})
+	keyed := slices.ContainsFunc(c.settings, func(s setting) bool { return !s.comment && slices.Contains(keySettings, s.name) })
 	for _, x := range []struct{ key, option string }{{"audience", "token-audience"}, {"issuer", "token-issuer"}} {
 		n := t.get(x.key)
 		text, err := n.text()
@@ -136,7 +137,7 @@ func (c *conversion) settable(name, value string) error {
 // closeKeys makes comments of all keys.
 func (c *conversion) closeKeys(why string) {
 	for i, s := range c.settings {
-		if s.name == "token-hmac-secret-file" || s.name == "token-public-key-file" || s.name == "jwks-url" || s.name == "token-audience" || s.name == "token-issuer" {
+		if slices.Contains(keySettings, s.name) || s.name == "token-audience" || s.name == "token-issuer" {
 			c.settings[i].comment = true
 		}
 	}
