@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gorilla/websocket"
@@ -256,4 +259,96 @@ func TestCheckConnectsToBackends(t *testing.T) {
 	if !slices.EqualFunc(got, want, strings.HasPrefix) {
 		t.Errorf("%s", cmp.Diff(want, got))
 	}
+}
+
+// waitMetric waits until the metrics have a line.
+func waitMetric(t *testing.T, s *sluice, line string) {
+	t.Helper()
+	for end := time.Now().Add(clitest.Patience); ; time.Sleep(10 * time.Millisecond) {
+		if slices.Contains(strings.Split(get(t, s.internal+"/metrics"), "\n"), line) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the metrics never have %s", line)
+		}
+	}
+}
+
+// One request is at the backend, one waits, and the third client is asked to try again.
+func TestBoundsOfHooks(t *testing.T) {
+	asked, free := make(chan struct{}, 3), make(chan struct{})
+	b := newBackend(t, func(string, string) string {
+		asked <- struct{}{}
+		<-free
+		return `{"result": {}}`
+	})
+	freeAll := sync.OnceFunc(func() { close(free) })
+	defer freeAll() // before the backend waits for its requests
+	hooks := clitest.WriteFile(t, "hooks.json", fmt.Sprintf(`{"channel": {"proxy": {"subscribe": {"endpoint": "%s", "timeout": "1m", "queue_timeout": "1m"}}}}`, b.URL))
+	s := startHere(t, "--hooks", hooks, "--hook-max-in-flight", "1", "--hook-queue", "1")
+	url := "ws" + strings.TrimPrefix(s.url, "http") + "/ws/news"
+	joined := make(chan error, 2)
+	join := func() {
+		conn, _, err := websocket.DefaultDialer.Dial(url, nil)
+		if err == nil {
+			conn.Close() // ignored: else stopping waits for it
+		}
+		joined <- err
+	}
+	go join()
+	<-asked
+	go join()
+	waitMetric(t, s, `sluice_hook_queued{name="default",type="subscribe"} 1`)
+	_, resp, err := websocket.DefaultDialer.Dial(url, nil)
+	if err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("the third client: %v, %+v", err, resp)
+	}
+	if r := s.log.wait(t, "hook failed"); r["outcome"] != "overload" || !strings.Contains(fmt.Sprint(r["error"]), "1 run at a time, and others wait for 1m0s at most") {
+		t.Errorf("the log has %v", r)
+	}
+	freeAll()
+	for range 2 {
+		if err := <-joined; err != nil {
+			t.Error(err)
+		}
+	}
+	s.stop()
+}
+
+// Connections to backends end with the gateway, and warnings are in its log.
+func TestHooksEndWithTheGateway(t *testing.T) {
+	b := newBackend(t, func(string, string) string { return "{}" })
+	_, port, err := net.SplitHostPort(b.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	hooks := clitest.WriteFile(t, "hooks.json", fmt.Sprintf(`{"channel": {"proxy": {"subscribe": {"endpoint": "%s", "http_headers": ["X-User"], "emulated_headers": ["X-User"]}}}}`, b.URL))
+	s := startHere(t, "--hooks", hooks)
+	s.log.wait(t, "--hooks "+hooks+": channel.proxy.subscribe: X-User is among the headers of the request and among those that a client can write itself: a client that does not send the first can forge it; remove it from one of them")
+	dial(t, s, "/ws/news").conn.Close() // ignored: else stopping waits for it
+	s.stop()
+	if n := connectionsTo(t, port); n > 0 {
+		t.Errorf("%d connections to the backend are left", n)
+	}
+}
+
+// connectionsTo returns how many connections to a local port this side has not closed.
+func connectionsTo(t *testing.T, port string) (n int) {
+	t.Helper()
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const established, closeWait = "01", "08"
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line) // number, local address, remote address, state
+		if len(f) > 3 && strings.HasSuffix(f[2], fmt.Sprintf(":%04X", number)) && (f[3] == established || f[3] == closeWait) {
+			n++
+		}
+	}
+	return n
 }
