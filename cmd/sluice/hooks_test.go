@@ -193,6 +193,7 @@ func TestCheckTellsMistakesAboutHooks(t *testing.T) {
 		{nil, []string{"--hook-headers", "Cookie"}, []string{"--hook-headers: there is no hook to send headers to; "}},
 		{nil, []string{"--connect-hook", url, "--hook-headers", "Host,Coo kie"}, []string{`--hook-headers: "Host" is a header of the call itself`, `--hook-headers: "Coo kie" is not a name of a header`}},
 		{nil, []string{"--connect-hook", url, "--hook-headers", "cookie", "--allowed-origins", "*"}, []string{"--connect-hook: Cookie is passed on, and an origin pattern is \"*\": "}},
+		{nil, []string{"--connect-hook", url, "--hook-headers", "cookie", "--allowed-origins", "https://app.example.com,null"}, []string{"--connect-hook: Cookie is passed on, and an origin pattern is \"null\": "}},
 		{nil, []string{"--connect-hook", url, "--insecure"}, []string{"--connect-hook: it has no effect with --insecure"}},
 		{nil, []string{"--hooks", "/no/such/file"}, []string{"--hooks /no/such/file: no such file or directory; use a JSON file"}},
 		{nil, []string{"--hooks", typo}, []string{

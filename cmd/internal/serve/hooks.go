@@ -3,7 +3,6 @@ package serve
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -75,7 +74,7 @@ func (s *Settings) checkHooks(opts *option.Options) (h Hooks, faults []error) {
 	}
 	if s.Namespaces == "" || s.Gateway.Namespaces != nil { // else there is another fault
 		faults = s.hookFaults(all.Check(config.Surroundings{
-			Insecure: s.Insecure, AnyOrigin: slices.Contains(s.Gateway.AllowedOrigins, "*"), Namespaces: h.namespaces,
+			Insecure: s.Insecure, AnyOrigin: anyOrigin(s.Gateway.AllowedOrigins), Namespaces: h.namespaces,
 		}))
 	}
 	if all.Empty() {
@@ -94,6 +93,17 @@ func (s *Settings) checkHooks(opts *option.Options) (h Hooks, faults []error) {
 	}
 	h.config, h.bounds = all, config.Bounds{InFlight: set.MaxInFlight, Budget: queue.NewBudget(set.Queue, 0)}
 	return h, faults
+}
+
+// anyOrigin returns a pattern for origins with which any web page can connect, "" for none. A page of any site can open a frame
+// whose origin is "null", and the browser sends its visitor's cookies from there.
+func anyOrigin(patterns []string) string {
+	for _, p := range patterns {
+		if p == "*" || p == "null" {
+			return p
+		}
+	}
+	return ""
 }
 
 // readHooks reads the file of --hooks, and returns all of its faults.

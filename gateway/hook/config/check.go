@@ -28,7 +28,7 @@ type Selection struct {
 // Surroundings are the other settings that hooks have to fit.
 type Surroundings struct {
 	Insecure   bool
-	AnyOrigin  bool        // an origin pattern is "*"
+	AnyOrigin  string      // an origin pattern with which any web page can connect, "*" or "null"; "" for none
 	Namespaces []Namespace // nil: there is no namespaces file
 }
 
@@ -104,8 +104,8 @@ func (c *Config) Check(s Surroundings) error {
 		if !used[h] {
 			r.fault(h.Where, "no namespace uses this hook; select it in one, or remove it")
 		}
-		if s.AnyOrigin && contains(h.Headers, "Cookie") {
-			r.fault(h.Where, "Cookie is passed on, and an origin pattern is \"*\": any web page could act as its visitors; name the origins, or remove Cookie")
+		if s.AnyOrigin != "" && contains(h.Headers, "Cookie") {
+			r.fault(h.Where, "Cookie is passed on, and an origin pattern is %q: any web page could act as its visitors; name the origins, or remove Cookie", s.AnyOrigin)
 		}
 		if s.Insecure {
 			r.fault(h.Where, "it has no effect with --insecure, with which clients may do everything; remove one of them")

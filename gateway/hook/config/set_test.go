@@ -113,13 +113,13 @@ func TestHooksThatDoNotFit(t *testing.T) {
 		"rpc.without_namespace: proxy_enabled: there is no default hook for it; add rpc.proxy or --rpc-hook", `rpc namespace "ab": proxy_name: there is no hook with the name "xx"`)
 
 	one := parsed(t, `{"client": {"proxy": {"connect": {"enabled": true, "endpoint": "http://h", "http_headers": ["X", "cookie"]}}}}`)
-	lines(t, one.Check(Surroundings{AnyOrigin: true}), `client.proxy.connect: Cookie is passed on, and an origin pattern is "*"`)
+	lines(t, one.Check(Surroundings{AnyOrigin: "*"}), `client.proxy.connect: Cookie is passed on, and an origin pattern is "*"`)
 	lines(t, one.Check(Surroundings{Insecure: true}), "client.proxy.connect: it has no effect with --insecure")
 	lines(t, one.Check(Surroundings{Namespaces: []Namespace{{}}}))
 	lines(t, parsed(t, `{"client": {"allow_anonymous_connect_without_token": true}}`).Check(Surroundings{}),
 		"client.allow_anonymous_connect_without_token: it has no effect without a connect hook")
 	var none *Config
-	lines(t, none.Check(Surroundings{Insecure: true, AnyOrigin: true}))
+	lines(t, none.Check(Surroundings{Insecure: true, AnyOrigin: "*"}))
 	lines(t, none.Check(Surroundings{Namespaces: []Namespace{{"chat", Selection{SubscribeProxyEnabled: true}}}}),
 		`namespace "chat": subscribe_proxy_enabled: there is no default hook`)
 	if !none.Empty() {
