@@ -47,7 +47,7 @@ func (c *conversion) channels() {
 	file.add("namespaces", array(list))
 	c.personal(&file)
 	c.must("namespaces", c.file(namespacesFile, indented(file.json())))
-	ch.get("namespaces").mark(kept, "%s", namespacesFile)
+	ch.get("namespaces").mark(idle, "there are none")
 
 	if n := ch.get("max_length"); n != nil {
 		if i, err := n.number(); err == nil && (i == 255 || i == 0) {
@@ -59,7 +59,11 @@ func (c *conversion) channels() {
 	ch.get("publication_data_format").lose("sluice does not inspect publications; a publish hook can")
 	const streams = "sluice asks a backend for decisions, and delivers only what was published"
 	for _, name := range []string{"subscribe_stream", "map_publish", "map_remove", "shared_poll_refresh", "state", "cache_empty"} {
-		ch.get("proxy." + name).lose(streams)
+		n := ch.get("proxy." + name)
+		if n.get("endpoint").off() {
+			n.mark(idle, "it has no endpoint")
+		}
+		n.mark(lost, streams)
 	}
 }
 
@@ -123,6 +127,15 @@ func (c *conversion) selects(at *node) (hooks []*proxy) {
 		c.shut(at, enabled, why, x.rights)
 	}
 	stream := at.get("subscribe_stream_proxy_enabled")
+	if !stream.on() {
+		for _, key := range []string{"subscribe_stream_proxy_name", "subscribe_stream_proxy_bidirectional"} {
+			at.get(key).drop(idle, "subscribe_stream_proxy_enabled is off")
+		}
+	}
+	if at.get("subscription_type").off() {
+		at.get("map").drop(idle, "subscription_type is not map")
+		at.get("shared_poll").drop(idle, "subscription_type is not shared_poll")
+	}
 	if stream.on() {
 		const why = "sluice asks no backend for streams; use a subscribe hook, and publish by the server API"
 		stream.drop(lost, why)

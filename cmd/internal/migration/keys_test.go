@@ -20,8 +20,8 @@ import (
 //go:embed testdata/keys.txt
 var keysText string
 
-// known is a key of Centrifugo, with its type.
-type known struct{ path, kind string }
+// known is a key of Centrifugo, with its type and its default.
+type known struct{ path, kind, otherwise string }
 
 // knownKeys returns all keys of Centrifugo.
 func knownKeys(t testing.TB) (keys []known) {
@@ -39,7 +39,8 @@ func knownKeys(t testing.TB) (keys []known) {
 			if !ok {
 				t.Fatalf("keys.txt: %q", line)
 			}
-			groups[group] = append(groups[group], known{path, kind})
+			kind, otherwise, _ := strings.Cut(kind, " ")
+			groups[group] = append(groups[group], known{path, kind, otherwise})
 		}
 	}
 	var expand func(prefix, group string)
@@ -51,7 +52,7 @@ func knownKeys(t testing.TB) (keys []known) {
 			if k.kind[0] == '@' {
 				expand(prefix+k.path+".", k.kind)
 			} else {
-				keys = append(keys, known{prefix + k.path, k.kind})
+				keys = append(keys, known{prefix + k.path, k.kind, k.otherwise})
 			}
 		}
 	}
@@ -241,6 +242,31 @@ func TestAKeyThatIsOffIsNothingLost(t *testing.T) {
 		if !slices.ContainsFunc([]string{"client.stale_close_delay", "client.expired_close_delay", "client.expired_sub_close_delay", "publication_limit", "max_length"}, func(s string) bool { return strings.Contains(path, s) }) {
 			t.Errorf("%s is lost", path)
 		}
+	}
+}
+
+// Centrifugo can print a configuration that has all defaults.
+func TestDefaultsAreNothingLost(t *testing.T) {
+	all := map[string]any{"proxies": []any{}, "consumers": []any{}, "channel": map[string]any{"namespaces": []any{}}, "rpc": map[string]any{"namespaces": []any{}}}
+	for _, k := range knownKeys(t) {
+		if strings.Contains(k.path, "[]") {
+			continue
+		}
+		v := k.value(false)
+		if k.otherwise != "" && k.kind != "map" {
+			v = k.otherwise
+			if k.kind == "number" {
+				v = json.Number(k.otherwise)
+			}
+		}
+		put(all, k.path, v)
+	}
+	c := converted(t, all)
+	if got := c.with(lost); got != nil {
+		t.Errorf("lost: %s", strings.Join(got, " "))
+	}
+	if got, want := strings.Join(c.with(changed), " "), "client.expired_close_delay client.expired_sub_close_delay client.queue_max_size"; got != want {
+		t.Errorf("changed: %s, want %s", got, want)
 	}
 }
 

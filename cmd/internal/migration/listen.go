@@ -30,7 +30,10 @@ func (c *conversion) listeners() {
 	}
 	h.get("address").mark(kept, "the host of listen, or of tls-listen")
 	c.internal(h, host, port)
-	h.get("tls_autocert").lose("sluice does not fetch certificates; let a tool such as certbot or a proxy do it, and set tls-cert and tls-key")
+	if !h.get("tls_autocert.enabled").on() {
+		h.get("tls_autocert").mark(idle, "http_server.tls_autocert is off")
+	}
+	h.get("tls_autocert").mark(lost, "sluice does not fetch certificates; let a tool such as certbot or a proxy do it, and set tls-cert and tls-key")
 	h.get("http3").lose("sluice does not speak HTTP/3")
 	h.get("h2c_external").lose("sluice does not speak HTTP/2 without TLS; WebSocket and SSE use HTTP/1.1")
 }
@@ -131,10 +134,12 @@ func (c *conversion) internal(h *node, host, port string) {
 	h.get("tls_external").mark(idle, "sluice's internal listener never has TLS")
 	own, ok := c.port(n, "")
 	if own == "" || own == port {
-		if ok && n != nil {
+		if n.off() {
+			n.mark(idle, "off")
+		} else if ok {
 			n.mark(changed, "the API, metrics and health are never on the clients' port: internal-listen = %s", loopback)
 		}
-		at.mark(lost, "sluice's internal listener is on loopback: internal-listen = %s", loopback)
+		at.lose("sluice's internal listener is on loopback: internal-listen = %s", loopback)
 		c.must("internal-listen", loopback)
 		c.advise("the API is at http://%s/api, no longer on the clients' port; for backends on other machines, set internal-listen", loopback)
 		return
@@ -184,6 +189,8 @@ func (c *conversion) origins() {
 		}
 	}
 	switch {
+	case len(list) == 0:
+		n.mark(idle, "there are none: pages of the gateway's own host may connect")
 	case len(bad) > 0:
 		n.mark(lost, "not: %s; the others are in allowed-origins", strings.Join(bad, " "))
 	case strings.Contains(strings.Join(good, " "), "://*"):

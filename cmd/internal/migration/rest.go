@@ -41,9 +41,26 @@ func (c *conversion) rest() {
 	c.compression()
 	c.engines()
 	for path, fixed := range paths {
-		if n := c.root.get(path); n != nil {
-			c.fixed(n, fixed)
+		n := c.root.get(path)
+		if n == nil {
+			continue
 		}
+		group, _, _ := strings.Cut(path, ".")
+		if enabled := c.root.get(group + ".enabled"); enabled != nil && !enabled.on() {
+			n.mark(idle, "%s is off", group)
+		}
+		c.fixed(n, fixed)
+	}
+	for _, group := range []string{"sse", "http_stream", "uni_sse", "uni_http_stream", "emulation"} {
+		if n := c.root.get(group + ".max_request_body_size"); n != nil {
+			if i, err := n.number(); err == nil && (i == 0 || i == 65536) {
+				n.mark(idle, "max-message bounds requests; its default is 64KiB")
+			}
+			n.mark(lost, "max-message bounds requests of all clients")
+		}
+	}
+	if n := c.root.get("proxies"); n.off() {
+		n.mark(idle, "there are none")
 	}
 	for _, x := range switched {
 		n := c.root.get(x.group)
@@ -67,7 +84,7 @@ func (c *conversion) rest() {
 		if s, err := n.text(); err == nil && s == x.value {
 			n.mark(idle, "%s is what sluice has too", x.value)
 		}
-		n.mark(lost, "it is always %s", x.value)
+		n.mark(changed, "it is always %s", x.value)
 	}
 	for _, x := range always {
 		c.root.get(x.key).mark(idle, "%s", x.text)
@@ -319,11 +336,6 @@ var missing = []struct{ key, text string }{
 	{"uni_websocket.disable_closing_handshake", "connections always end with a closing handshake"},
 	{"uni_websocket.disable_disconnect_push", "a disconnect is always announced"},
 	{"uni_websocket.join_push_messages", "messages have a frame each"},
-	{"sse.max_request_body_size", "max-message bounds requests of all clients"},
-	{"http_stream.max_request_body_size", "max-message bounds requests of all clients"},
-	{"uni_sse.max_request_body_size", "max-message bounds requests of all clients"},
-	{"uni_http_stream.max_request_body_size", "max-message bounds requests of all clients"},
-	{"emulation.max_request_body_size", "max-message bounds requests of all clients"},
 	{"shared_poll", "sluice has no shared polling"},
 	{"pid_file", "a service manager knows the process"},
 }
