@@ -70,7 +70,7 @@ var cases = []struct {
 	{name: "the same keys of subscriptions", config: `{"client": {"token": {"hmac_secret_key": "` + secret + `"}, "subscription_token": {"enabled": true, "hmac_secret_key": "` + secret + `"}}}`},
 
 	{name: "hooks", config: `{"client": {"proxy": {"connect": {"enabled": true, "endpoint": "http://h/c", "timeout": 2000000000, "http_headers": ["Cookie", "Host", "cookie"]}}, "allow_anonymous_connect_without_token": true,
-			"allowed_origins": ["*", "https://a.example.com"]},
+			"allowed_origins": ["*", "https://a.example.com", "null"]},
 		"channel": {"proxy": {"subscribe": {"endpoint": "http://h/s", "grpc_metadata": ["x"]}, "publish": {"endpoint": "http://h/unused"}}, "without_namespace": {"subscribe_proxy_enabled": true},
 			"namespaces": [{"name": "chat", "subscribe_proxy_enabled": "true", "subscribe_proxy_name": "other", "publish_proxy_name": "default"}]},
 		"rpc": {"proxy": {"endpoint": "https://h/r"}, "without_namespace": {"proxy_enabled": true}, "namespaces": [{"name": "none"}]},
@@ -82,7 +82,7 @@ var cases = []struct {
 				`"rpc": {"without_namespace": {"proxy_enabled": true}, "namespaces": [{"name": "none"}], "proxy": {"endpoint": "https://h/r"}}, ` +
 				`"proxies": [{"name": "other", "endpoint": "http://h/o", "http": {"static_headers": {"X-Key": "variable!"}}}]}`},
 		lost: []string{`client.proxy.connect.http_headers: not all of it: "Host" is a header of the call itself`, "proxies[0].http.static_headers[1]: the variable CENTRIFUGO_VAR_NONE is not",
-			"client.allowed_origins: not: *"},
+			"client.allowed_origins: not: * null"},
 		advice: []string{"CVE-2026-71485", `"*" is left out`}},
 	{name: "gRPC", config: `{"client": {"proxy": {"connect": {"enabled": true, "endpoint": "grpc://h:1"}}, "allow_anonymous_connect_without_token": true},
 		"channel": {"proxy": {"subscribe": {"endpoint": "h:1"}}, "namespaces": [

@@ -22,7 +22,7 @@ func FuzzConvert(f *testing.F) {
 
 // odd are values of all types, some of which each key accepts.
 var odd = []any{
-	true, false, 0, 1, 200, 70000, -1, 1.5, "", "text", "true", "300s", "1ns", "8000", "::1", "name", "chat", "default", "http://127.0.0.1:1/hook", "grpc://h", "*", "\x00", "a,b", "${CENTRIFUGO_VAR_X}",
+	true, false, 0, 1, 200, 70000, -1, 1.5, "", "text", "true", "300s", "1ns", "8000", "::1", "name", "chat", "null", "default", "http://127.0.0.1:1/hook", "grpc://h", "*", "\x00", "a,b", "${CENTRIFUGO_VAR_X}",
 	[]any{}, []any{"Cookie"}, []any{"Host", "X", "x"}, []any{1, nil}, map[string]any{}, map[string]any{"a": "b"}, []any{map[string]any{"key": "a", "value": "b"}}, nil,
 	"-----BEGIN PUBLIC KEY-----", "https://id.example.com/keys", "0123456789abcdef0123456789abcdef", "redis", "nats", "^a$", "(", "cache",
 }
@@ -79,7 +79,12 @@ func sound(t *testing.T, data []byte) {
 		t.Errorf("%s\n%v", data, err)
 	}
 	var hooks *config.Config
-	around := config.Surroundings{AnyOrigin: slices.Contains(c.trial.Gateway.AllowedOrigins, "*")}
+	var around config.Surroundings
+	for _, origin := range []string{"*", "null"} {
+		if slices.Contains(c.trial.Gateway.AllowedOrigins, origin) {
+			around.AnyOrigin = origin
+		}
+	}
 	for _, file := range c.files {
 		switch file.name {
 		case namespacesFile:

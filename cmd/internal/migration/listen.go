@@ -179,9 +179,9 @@ func (c *conversion) origins() {
 	for _, origin := range list {
 		fault := gateway.Config{AllowedOrigins: []string{origin}}.Validate()
 		switch {
-		case origin == "*" && cookies:
+		case (origin == "*" || origin == "null") && cookies:
 			bad = append(bad, origin)
-			c.advise("client.allowed_origins: \"*\" is left out, because a hook gets cookies, and any web page could act as its visitors; set allowed-origins to your pages' origins")
+			c.advise("client.allowed_origins: %q is left out, because a hook gets cookies, and any web page could act as its visitors; set allowed-origins to your pages' origins", origin)
 		case fault != nil || c.set("allowed-origins", origin) != nil:
 			bad = append(bad, origin)
 		default:
