@@ -204,7 +204,6 @@ type webConn struct {
 	web      *web
 	door     *door
 	keeping  keeping
-	early    []byte
 	arriving loop.Arrival
 	until    time.Time // all of a request has to be there by then; zero while none is expected
 	once     sync.Once
@@ -221,6 +220,7 @@ type webConn struct {
 	seat       admit.Seat // 0 once it is given on
 
 	sentMu sync.Mutex // net/http reads ahead while a request is answered
+	early  []byte     // guarded by sentMu: what is to be read first
 	sent   []byte     // guarded by sentMu: all that was read of a request, as far as it fits into a head's buffer
 }
 
@@ -228,9 +228,7 @@ type webConn struct {
 type webConnKey struct{}
 
 func (c *webConn) Read(p []byte) (int, error) {
-	if len(c.early) > 0 {
-		n := copy(p, c.early)
-		c.early = c.early[n:]
+	if n := c.readEarly(p); n > 0 {
 		return n, nil
 	}
 	n, err := c.Conn.Read(p)
@@ -240,6 +238,16 @@ func (c *webConn) Read(p []byte) (int, error) {
 		c.sent = append(c.sent, p[:n]...)
 	}
 	return n, err
+}
+
+// readEarly reads what was there before net/http was.
+func (c *webConn) readEarly(p []byte) (n int) {
+	c.sentMu.Lock()
+	defer c.sentMu.Unlock()
+	if n = copy(p, c.early); n > 0 {
+		c.early = c.early[n:]
+	}
+	return n
 }
 
 // forget forgets a request that was served, before its answer: what comes after that is another one's.
