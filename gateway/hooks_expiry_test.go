@@ -75,7 +75,7 @@ func TestHookProlongsASubscriptionOfAToken(t *testing.T) {
 func TestHooksKnowWhatIsAttachedToAClient(t *testing.T) {
 	t.Parallel()
 	var s *server
-	var says func(*hook.PublishRequest)
+	asked := make(chan string, 2)
 	cfg := guarded(t, `{"without_namespace":{"allow_raw_publish":true,"publish_proxy_enabled":true}}`)
 	cfg.PingInterval, cfg.Raw = -1, RawPublish
 	cfg.Hooks = hook.NewSet(hook.Hooks{
@@ -83,7 +83,7 @@ func TestHooksKnowWhatIsAttachedToAClient(t *testing.T) {
 			return &hook.RefreshResult{ExpireAt: s.Clock.Now().Unix() + 1000, Info: []byte(`"new"`), Meta: []byte(`{"m":2}`)}, nil
 		}, hook.Options{}),
 		Publish: hook.Func(func(_ context.Context, q *hook.PublishRequest) (*hook.PublishResult, error) {
-			says(q)
+			asked <- q.Client.User + " " + string(q.Client.Info) + " " + string(q.Client.Meta)
 			return nil, nil
 		}, hook.Options{}),
 	})
@@ -94,10 +94,6 @@ func TestHooksKnowWhatIsAttachedToAClient(t *testing.T) {
 	c.Connects(tokens(t, claims))
 	claims.Channels = []string{"x"}
 	raw := clienttest.Dial(t, s, "/ws/x?token="+tokens(t, claims))
-	asked := make(chan string, 2)
-	says = func(q *hook.PublishRequest) {
-		asked <- q.Client.User + " " + string(q.Client.Info) + " " + string(q.Client.Meta)
-	}
 	publishes := map[string]func() string{
 		"raw": func() string {
 			raw.Send(clienttest.Text("hello"))
