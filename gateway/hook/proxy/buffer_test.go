@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"context"
-	"io"
-	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -11,30 +9,6 @@ import (
 
 	"sluice/gateway/hook"
 )
-
-// A body's buffer is used again only when nothing reads it any more.
-func TestABodyThatIsStillRead(t *testing.T) {
-	b := newBody()
-	b.bytes = append(b.bytes, "hello"...)
-	first, second := b.open(), b.open()
-	b.release()
-	first.Close()
-	first.Close()
-	if b.refs.Load() != 1 {
-		t.Fatalf("%d references", b.refs.Load())
-	}
-	got, err := io.ReadAll(second)
-	if err != nil || string(got) != "hello" {
-		t.Errorf("%q, %v", got, err)
-	}
-	if _, err := first.Read(make([]byte, 1)); err != http.ErrBodyReadAfterClose {
-		t.Errorf("after Close: %v", err)
-	}
-	second.Close()
-	if b.refs.Load() != 0 {
-		t.Errorf("%d references", b.refs.Load())
-	}
-}
 
 // Under the race detector: calls that are canceled at any moment leave no body in use.
 func TestCallsThatAreCanceledAtAnyMoment(t *testing.T) {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -245,14 +246,16 @@ func validValue(v string) bool {
 
 // post sends a body, and returns the answer in a buffer that release must be called with. fresh
 // is for how long the answer may be used again.
-func (e *Endpoint) post(ctx context.Context, event string, header http.Header, b *body) (answer *[]byte, fresh time.Duration, err error) {
+func (e *Endpoint) post(ctx context.Context, event string, header http.Header, body []byte) (answer *[]byte, fresh time.Duration, err error) {
 	r := e.template.WithContext(ctx)
-	r.Header, r.ContentLength = header, int64(len(b.bytes))
-	r.Body, r.GetBody = b.open(), func() (io.ReadCloser, error) { return b.open(), nil }
+	r.Header, r.ContentLength = header, int64(len(body))
+	// A type that net/http knows: it then sends the header and the body in one segment.
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	r.Body, _ = r.GetBody() // never fails
 	resp, err := e.transport.RoundTrip(r)
 	if err != nil {
 		if e.cfg.Trace != nil {
-			e.cfg.Trace(Exchange{Event: event, Header: header, Body: b.bytes})
+			e.cfg.Trace(Exchange{Event: event, Header: header, Body: body})
 		}
 		return nil, 0, e.broken(err)
 	}
@@ -266,7 +269,7 @@ func (e *Endpoint) post(ctx context.Context, event string, header http.Header, b
 	answer = answers.Get().(*[]byte)
 	n, err := readAll(answer, resp.Body)
 	if e.cfg.Trace != nil {
-		e.cfg.Trace(Exchange{event, header, b.bytes, resp.StatusCode, (*answer)[:min(n, answerMax)]})
+		e.cfg.Trace(Exchange{event, header, body, resp.StatusCode, (*answer)[:min(n, answerMax)]})
 	}
 	switch {
 	case resp.StatusCode != http.StatusOK:

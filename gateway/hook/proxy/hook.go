@@ -120,18 +120,21 @@ func newHook[Q hook.Request, A any](e *Endpoint, ev event[Q, A], c *cache[Q, A])
 	return h
 }
 
+// bodyBytes are enough for most requests.
+const bodyBytes = 384
+
 // ask makes a call. fresh is for how long its answer may be used again.
 func ask[Q hook.Request, A any](ctx context.Context, e *Endpoint, ev *event[Q, A], q Q) (a *A, fresh time.Duration, err error) {
 	header, err := e.header(q.From(), ev.repeats)
 	if err != nil {
 		return nil, 0, err
 	}
-	b := newBody()
-	defer b.release()
-	if b.bytes, err = appendRequest(b.bytes, e, ev, q, q.From().ID); err != nil {
+	// The body's buffer is never used again: http.Transport may read it after its call is over.
+	body, err := appendRequest(make([]byte, 0, bodyBytes), e, ev, q, q.From().ID)
+	if err != nil {
 		return nil, 0, err
 	}
-	answer, fresh, err := e.post(ctx, ev.name, header, b)
+	answer, fresh, err := e.post(ctx, ev.name, header, body)
 	if err != nil {
 		return nil, 0, err
 	}
