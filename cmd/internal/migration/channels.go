@@ -148,7 +148,7 @@ func (c *conversion) selects(at *node) (hooks []*proxy) {
 func (c *conversion) shut(at, decider *node, why string, rights []string) {
 	for _, name := range rights {
 		if n := at.get(name); n.on() {
-			n.drop(lost, "%s decided in its place, and would no longer; add it again if all clients may", decider.path)
+			n.drop(lost, "%s decided instead, and is not carried over; add it again if all clients may do this", decider.path)
 		}
 	}
 	if rights != nil {

@@ -84,7 +84,7 @@ func convert(data []byte, dir string, env []string, now time.Time) (*conversion,
 	c.elsewhere()
 	root.leaves(func(leaf *node) {
 		if leaf.fate == nil {
-			leaf.mark(lost, "it is no key of Centrifugo 6 (without PRO) that sluice knows")
+			leaf.mark(lost, "not a key of Centrifugo 6 (open source)")
 		}
 	})
 	return c, nil

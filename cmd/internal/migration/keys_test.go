@@ -201,7 +201,7 @@ func (c *conversion) with(v verdict) (paths []string) {
 	return paths
 }
 
-const unknownText = "it is no key of Centrifugo 6"
+const unknownText = "not a key of Centrifugo 6"
 
 func TestEveryKeyOfCentrifugoIsAccountedFor(t *testing.T) {
 	all := map[string]any{}
