@@ -161,6 +161,8 @@ func TestEmulationRefuses(t *testing.T) {
 		{"a preflight", "OPTIONS /emulation HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example.com\r\nAccess-Control-Request-Headers: x-a,content-type\r\n\r\n", 204, "https://app.example.com"},
 		{"a stream for another origin", clienttest.Posting(pathHTTP, `{"id":1,"connect":{}}`, "Origin: https://evil.example"), 403, ""},
 		{"a stream without a command", clienttest.Posting(pathHTTP, ""), 400, ""},
+		{"a publication in a URL, which a link to it can have", "GET " + pathSSE + "?cf_connect=" + url.QueryEscape(`{"id":1,"connect":{}}`+"\n"+`{"id":2,"publish":{"channel":"x","data":1}}`) + " HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, ""},
+		{"no connect in a URL", "GET " + pathSSE + "?cf_connect=" + url.QueryEscape(`{"id":2,"ping":{}}`) + " HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, ""},
 		{"events without a command", "GET " + pathSSE + " HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, ""},
 	} {
 		r := clienttest.Connect(t, s)

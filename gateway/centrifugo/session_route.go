@@ -150,11 +150,20 @@ func (p *Protocol) parseEmulated(h *loop.Hello, r *http.Request, f Format) *rout
 		return rejectNoCommand
 	case f.Encoding == JSON && !utf8.Valid(commands):
 		return rejectConnect
+	case r.Method == http.MethodGet && !onlyConnect(commands):
+		return rejectNoCommand
 	}
 	h.ListenOnly = h.ListenOnly && p.Policy.Open() // else tokens and namespaces say what clients may
 	h.Variant, h.Identity = p.newClient(f, route.Fields(r.Header))
 	h.Sent = frame.AppendMasked(nil, f.op(), commands)
 	return nil
+}
+
+// onlyConnect reports whether commands are a connect command and nothing else. Nothing else may be in a URL: any page can have a
+// browser open one, with the client's cookies and without an Origin.
+func onlyConnect(commands []byte) bool {
+	cmd, n, err := Next(JSON, commands)
+	return err == nil && n == len(commands) && cmd.Connect != nil
 }
 
 // said returns what the request for a stream says: in its body or, without one, in a parameter.
@@ -190,7 +199,7 @@ var (
 	rejectConnect = route.NewReject(http.StatusBadRequest, "bad_connect",
 		"Invalid connect request: use a JSON object in "+connectParameter+" or as the body, such as {\"token\":\"...\"}.")
 	rejectNoCommand = route.NewReject(http.StatusBadRequest, "bad_connect",
-		"Begin with a connect command, such as {\"id\":1,\"connect\":{\"token\":\"...\"}}, in "+connectParameter+" or as the body.")
+		"Begin with a connect command, such as {\"id\":1,\"connect\":{\"token\":\"...\"}}, in "+connectParameter+", which may have no other command, or as the body.")
 	rejectTooLarge = route.NewReject(http.StatusRequestEntityTooLarge, "body_too_large",
 		"The request is larger than a message may be.")
 	rejectLate = route.NewReject(http.StatusRequestTimeout, "timeout",
