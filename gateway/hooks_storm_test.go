@@ -47,7 +47,9 @@ func TestNothingIsLeftOfClientsThatWaitForHooks(t *testing.T) {
 		Subscribe: hook.Func(func(ctx context.Context, _ *hook.SubscribeRequest) (*hook.SubscribeResult, error) {
 			return &hook.SubscribeResult{}, answer(ctx)
 		}, options),
-		Publish: hook.Func(func(ctx context.Context, _ *hook.PublishRequest) (*hook.PublishResult, error) { return nil, answer(ctx) }, options),
+		Publish: hook.Func(func(ctx context.Context, _ *hook.PublishRequest) (*hook.PublishResult, error) {
+			return nil, answer(ctx)
+		}, options),
 		Disconnect: hook.Func(func(ctx context.Context, _ *hook.DisconnectRequest) (*hook.DisconnectResult, error) {
 			return nil, answer(ctx)
 		}, options),
