@@ -15,6 +15,9 @@ func (c *Config) Warnings() error {
 	}
 	var r reader
 	for _, h := range c.all() {
+		if h.TLS != nil && h.TLS.InsecureSkipVerify {
+			r.fault(h.Where, "insecure_skip_verify: any machine between the gateway and the backend can answer in the backend's place; remove it, and name the backend's CA in server_ca_pem")
+		}
 		for _, name := range h.EmulatedHeaders {
 			if contains(h.Headers, name) {
 				r.fault(h.Where, "%s is among the headers of the request and among those that a client can write itself: a client that does not send the first can forge it; remove it from one of them", name)
