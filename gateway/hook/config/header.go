@@ -18,6 +18,8 @@ func (r *reader) headerNames(where string, names []string) {
 	for i, name := range names {
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
+		case name == "*":
+			r.fault(where, "\"*\" does not stand for all headers; name those that the backend needs")
 		case !validHeaderName(name):
 			r.fault(where, "%s is not a name of a header", quoted(name))
 		case slices.Contains(own, canonical):

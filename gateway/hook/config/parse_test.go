@@ -113,6 +113,7 @@ func TestFaultsOfFiles(t *testing.T) {
 		{in(`"max_in_flight": 1.5`), []string{at + `max_in_flight: write an integer`}},
 		{in(`"http_headers": "Cookie", "emulated_headers": [1, "a b", "X", "x"]`), []string{at + `http_headers: it is a string; write an array`,
 			at + `emulated_headers[0]: it is a number`, at + `emulated_headers: "" is not a name`, at + `emulated_headers: "a b" is not a name of a header`, at + `emulated_headers: "x" is there twice`}},
+		{in(`"http_headers": ["*"]`), []string{at + `http_headers: "*" does not stand for all headers`}},
 		{in(`"http_headers": ["content-type", "Host"], "emulated_headers": ["CONNECTION"]`), []string{at + `http_headers: "content-type" is a header of the call itself`,
 			at + `http_headers: "Host" is`, at + `emulated_headers: "CONNECTION" is`}},
 		{in(`"http_headers": ["Cookie"], "singleflight_headers": ["cookie", "X-User"]`), []string{at + `singleflight_headers[1]: "X-User" is in neither http_headers nor emulated_headers`}},
