@@ -459,3 +459,21 @@ func TestSubRefreshHookSaysNo(t *testing.T) {
 		c.WantTold(fmt.Sprint(says), `{"id":3,"error":{"code":110,"message":"expired"}}`)
 	}
 }
+
+// What a client has sent in place of a header belongs to the connect command that had it, and not to the next one.
+func TestHeadersOfAConnectCommandAreItsOwn(t *testing.T) {
+	t.Parallel()
+	var a application
+	s := start(t, Config{Hooks: hook.NewSet(hook.Hooks{
+		Connect: hook.Func(func(_ context.Context, q *hook.ConnectRequest) (*hook.ConnectResult, error) {
+			a.note("connect", q.Client.Emulated.Get("X-Token"), q.Client.Emulated.Get("X-Other"))
+			return nil, &hook.Error{Code: 403, Message: "not you"}
+		}, hook.Options{}),
+	})})
+	c := clienttest.Dial(t, s, pathClient)
+	c.Does(`{"id":1,"connect":{"headers":{"X-Token":"t"}}}`, `{"id":2,"connect":{"headers":{"x-other":"o"}}}`, `{"id":3,"connect":{}}`)
+	for _, id := range []string{"1", "2", "3"} {
+		c.WantTold("it may not", `{"id":`+id+`,"error":{"code":403,"message":"not you"}}`)
+	}
+	a.want(t, "connect t ", "connect  o", "connect  ")
+}

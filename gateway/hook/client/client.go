@@ -122,9 +122,10 @@ func (x *Client) Is(user string, info, meta []byte) {
 	x.who = &who
 }
 
-// Said notes the header fields that the client has sent as a part of its first command, as far as they are wanted.
+// Said notes the header fields that the client has sent as a part of its first command, as far as they are wanted. Those of a
+// command before, which was refused, are not its any more.
 func (x *Client) Said(h hook.Header) {
-	if len(h) > 0 {
+	if len(h) > 0 || x.who != nil && x.who.Emulated != nil {
 		who := *x.Who()
 		who.Emulated = h
 		x.who = &who
