@@ -11,6 +11,7 @@
 //     exactly, on each connection.
 //   - [Idle]: memory and CPU of idle connections.
 //   - [Storm]: many clients that connect at once.
+//   - [Hooks]: an application that decides about clients, hangs or is away.
 //   - [Recover]: clients that rejoin and recover missed messages, checked offset by offset.
 //   - [Reconnect]: all clients of the Centrifugo protocol reconnect at once and recover.
 //   - [Drain]: a node stops; how evenly it closes its connections, and whether all clients come back elsewhere with
@@ -131,6 +132,6 @@
 // events.go (the same with offsets), session.go, dialect.go and audience.go (Centrifugo's
 // protocol), tally.go (messages to figures), loop.go and fleet.go (the connections),
 // secure.go (the same over TLS), publish.go (the schedule), run.go (what all scenarios do), and
-// then the scenarios: fanout.go, findmax.go, idle.go, storm.go, recover.go with joiner.go, reconnect.go, drain.go, upgrade.go
+// then the scenarios: fanout.go, findmax.go, idle.go, storm.go, hooks.go with hooks_backend.go, recover.go with joiner.go, reconnect.go, drain.go, upgrade.go
 // with lineage.go, prober.go, parked.go and upgrade_secure.go, churn.go with census.go, floor.go. crowd.go, with crowd_ledger.go and crowd_author.go, is no scenario but clients for others. flags.go has the flags that front-ends share.
 package bench

@@ -24,7 +24,7 @@ ulimit -n "$(ulimit -Hn)"
 rounds=${ROUNDS:-5}
 maxrounds=${MAXROUNDS:-3}
 scenarios=${SCENARIOS:-idle10k idle19k idle_sse sparse burst max dense ten ten_one hundred hundred_one thousand thousand_one storm stream compressed recover churn tls_idle tls_sparse tls_storm
-	client_idle client_sparse client_dense client_connect client_recover client_joins client_channels client_many
+	hooks hooks_hang hooks_cost client_idle client_sparse client_dense client_connect client_recover client_joins client_channels client_many
 	upgrade upgrade_dense upgrade_19k upgrade_mixed upgrade_filled upgrade_tls}
 out=${OUT:-bench-results/figures.txt}
 port=${PORT:-18000} # the one after it for the internal listener, the next for TLS
@@ -140,6 +140,19 @@ churn() {
 	loaded churn cycles,failed,cycles_per_second,server_cpu_per_cycle,descriptors_left,goroutines_left,epoll_left,rss_growth -- \
 		churn --cycles "${CYCLES:-200000}" --metrics "http://127.0.0.1:$((port + 1))/metrics"
 }
+# The tester is the backend, on the next port but one.
+backend=127.0.0.1:$((port + 3))
+hooks_flags=(--connect-hook "http://$backend/connect" --publish-hook "http://$backend/publish" --hook-max-in-flight 100)
+hooks() {
+	loaded hooks elapsed,failed,calls_in_flight,p99,publish_p50,publish_beyond,breaker_p99,recovered_after -- \
+		hooks --backend "$backend" --measure connect,publish,breaker
+}
+# hooks_hang lets clients wait for as long as the queue does: with the default timeout the breaker opens before.
+hooks_hang_flags=(--connect-hook "http://$backend/connect" --hook-timeout 60s)
+hooks_hang() {
+	loaded hooks_hang hung_by_quiet,quiet_p99,hung_p99,pending,rss_per_pending,refused,lost,cut -- \
+		hooks --backend "$backend" --measure hang --hang "${HANG:-30s}" --publish-url "http://127.0.0.1:$((port + 1))/publish/lobby"
+}
 # A gateway with a short history would have gaps here.
 recover_flags=(--history 10000 --history-bytes 16MiB)
 recover() { loaded recover joins,joins_per_second,lost,holes,repeats,wrong,gaps,failed,p50,p99,server_cpu_per_join -- recover --joins "${JOINS:-100000}"; }
@@ -195,6 +208,15 @@ client_connect() {
 	loaded client_connect server_cpu_per_upgrade,upgrades_per_second,p99,failed -- \
 		storm --protocol centrifugo "${tokens[@]}" --channel news --connections 10000
 	note client_connect above_raw "$(beside client_connect_raw client_connect server_cpu_per_upgrade '$2 - $1')"
+}
+# hooks_cost measures what a hook costs beyond a token. A first storm, which is not measured, comes before both.
+hooks_cost_flags=("${keyed_flags[@]}" --connect-hook "http://$backend/connect")
+hooks_cost() {
+	loaded hooks_cost_first failed -- storm --protocol centrifugo "${tokens[@]}" --channel news --connections 10000
+	loaded hooks_cost_token server_cpu_per_upgrade,failed -- storm --protocol centrifugo "${tokens[@]}" --channel news --connections 5000
+	loaded hooks_cost server_cpu_per_connect,failed,elapsed -- \
+		hooks --backend "$backend" --takes 1ms --protocol centrifugo --channel news --connections 5000
+	note hooks_cost above_token "$(values "$which" hooks_cost_token server_cpu_per_upgrade tail | paste -d' ' - <(values "$which" hooks_cost server_cpu_per_connect tail) | awk 'NF == 2 { print $2 - $1 }')"
 }
 client_recover() {
 	loaded client_recover returned,elapsed,p99,lost,repeated,holes,repeats,gaps,failed,server_cpu_per_return -- \

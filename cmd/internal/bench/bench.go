@@ -20,14 +20,14 @@ func NewCommand(env []string) *cobra.Command {
 		Short: "Load-test a WebSocket broadcast server, sluice or another",
 		Args:  cli.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cli.Usagef("missing command: use fanout, idle, storm, recover, reconnect, drain, upgrade, churn or floor; see '%s --help'", cmd.CommandPath())
+			return cli.Usagef("missing command: use fanout, idle, storm, hooks, recover, reconnect, drain, upgrade, churn or floor; see '%s --help'", cmd.CommandPath())
 		},
 		Example: `  sluice bench fanout --subscribers 10000 --rate 100 --duration 60s --pid PID
   sluice bench storm --url ws://10.0.0.7:8000 --fail-if 'failed>0,p99>1s'`,
 	}
 	cli.SetHelp(cmd)
 	for _, scenario := range []*cobra.Command{
-		newFanoutCommand(), newIdleCommand(), newStormCommand(), newRecoverCommand(), newReconnectCommand(), newDrainCommand(), newUpgradeCommand(), newChurnCommand(), newFloorCommand(),
+		newFanoutCommand(), newIdleCommand(), newStormCommand(), newHooksCommand(), newRecoverCommand(), newReconnectCommand(), newDrainCommand(), newUpgradeCommand(), newChurnCommand(), newFloorCommand(),
 	} {
 		if scenario.Flags().Lookup("url") != nil {
 			cli.BindEnv(scenario, env, "url", "cacert", "insecure-skip-verify")
@@ -89,6 +89,28 @@ func newStormCommand() *cobra.Command {
 	f.IntVar(&o.Connections, "connections", 10_000, "open `N` connections in total")
 	f.IntVar(&o.Outstanding, "outstanding", 512, "keep `N` upgrades in progress at a time")
 	f.DurationVar(&o.Hold, "hold", 0, "keep the connections open for this `TIME` afterwards")
+	return cmd
+}
+
+func newHooksCommand() *cobra.Command {
+	var o bench.HooksOptions
+	cmd := scenario("hooks", "A backend decides about clients: connects, hangs, failures",
+		`  sluice bench hooks --measure connect,breaker --pid PID
+  sluice bench hooks --backend 127.0.0.1:4000 --fail-if 'failed>0,elapsed>3s'`,
+		&o.Options, measured(bench.Hooks, &o))
+	f := cmd.Flags()
+	f.StringSliceVar(&o.Measures, "measure", bench.HookMeasures[:1], "measure `WHAT`, in this order: connect (all clients at once), publish (through a publish hook), hang (other clients while the backend hangs), breaker (refusals while it is away)")
+	_ = cmd.RegisterFlagCompletionFunc("measure", cobra.FixedCompletions(bench.HookMeasures, cobra.ShellCompDirectiveNoFileComp)) // the flag is there, and new
+	f.StringVar(&o.Backend, "backend", "127.0.0.1:3000", "be the backend at this `ADDRESS`, which the hooks of the server name")
+	f.DurationVar(&o.Takes, "takes", 20*time.Millisecond, "let the backend take this `TIME` for a call, of connect and publish")
+	f.IntVar(&o.Connections, "connections", 5000, "connect: let `N` clients connect at once")
+	f.IntVar(&o.Publishes, "publishes", 500, "publish: publish `N` messages, one after the other")
+	f.IntVar(&o.Refusals, "refusals", 2000, "breaker: measure `N` refusals, after a quarter as many that are not")
+	f.Float64Var(&o.Rate, "rate", 1000, "hang: let `N` clients per second connect")
+	f.DurationVar(&o.Hang, "hang", 30*time.Second, "hang: let the backend hang for this `TIME`, after as much time without")
+	f.IntVar(&o.Subscribers, "subscribers", 1000, "hang: send messages to `N` other clients, which connect before")
+	f.Float64Var(&o.MessageRate, "message-rate", 20, "hang: publish `N` messages per second to them")
+	f.StringVar(&o.PublishURL, "publish-url", "", "hang: publish them by POST to this `URL` instead of over WebSocket")
 	return cmd
 }
 

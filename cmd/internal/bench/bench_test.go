@@ -30,7 +30,7 @@ func benchRun(t *testing.T, args ...string) (string, error) {
 }
 
 func TestBenchHelpBeginsWithExamplesWithin80Columns(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"recover", "--help"}, {"reconnect", "--help"}, {"drain", "--help"}, {"upgrade", "--help"}, {"churn", "--help"}, {"floor", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"hooks", "--help"}, {"recover", "--help"}, {"reconnect", "--help"}, {"drain", "--help"}, {"upgrade", "--help"}, {"churn", "--help"}, {"floor", "--help"}} {
 		out, err := benchRun(t, args...)
 		if err != nil {
 			t.Fatal(err)
