@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"sluice/gateway/access/namespace"
 	"sluice/gateway/clienttest"
 	"sluice/gateway/engine"
+	"sluice/gateway/hook"
 	"sluice/gateway/ops"
 
 	"github.com/google/go-cmp/cmp"
@@ -33,6 +35,8 @@ func busyServer(t *testing.T) *server {
 	}
 	s := start(t, Config{Namespaces: set, Insecure: true, Version: "v1.2.3", Commit: "c0ffee", SendBuffer: 4 << 10,
 		CertificateExpiry: func() time.Time { return time.Now().Add(time.Hour) }})
+	// Hooks have no effect with Insecure, but figures.
+	s.cfg.Hooks = hook.NewSet(hook.Hooks{Disconnect: hook.Func(func(context.Context, *hook.DisconnectRequest) (*hook.DisconnectResult, error) { return nil, nil }, hook.Options{})})
 	s.engine.Engine = reporting{s.engine.Engine, engine.Stats{Parts: []engine.Part{{Name: "store", Up: true}}, Gaps: map[string]uint64{engine.GapSlow: 1}, Nodes: 1}}
 	raw, sub := clienttest.Dial(t, s, "/ws/chat:a"), member(t, s, "")
 	sub.Joins("chat:a")

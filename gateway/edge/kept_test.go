@@ -151,8 +151,10 @@ func TestKeptConnectionsMove(t *testing.T) {
 	e := clienttest.Emulate(t, s, "")
 	idle, half := clienttest.Connect(t, s), clienttest.Connect(t, s)
 	for _, c := range []*clienttest.Client{idle, half} {
-		if !sends(e, c) || !sends(e, c) {
-			t.Fatal("it is not kept")
+		for range 2 {
+			if !sends(e, c) {
+				t.Fatal("it is not kept")
+			}
 		}
 	}
 	request := clienttest.Posting("/emulation", e.Emulation("{}"))
