@@ -126,6 +126,16 @@ var opens = []struct {
 			t.Errorf("got %s", got)
 		}
 	}},
+	{"emulated", func(t *testing.T, s *server) *clienttest.Client {
+		c := clienttest.Connect(t, s)
+		c.Write(clienttest.Posting(pathHTTP, `{"id":1,"connect":{}}`, "Cookie: ann"))
+		return c
+	}, func(t *testing.T, c *clienttest.Client) {
+		c.WantLines("it may")
+		if got := clienttest.Constant((&clienttest.Emulated{Client: c}).Told("it may")); !strings.Contains(got, `{"id":1,"connect":{"client":"ID"`) {
+			t.Errorf("got %s", got)
+		}
+	}},
 }
 
 // closes ends a connection as a browser does whose page goes: it does not wait for an answer.
@@ -265,6 +275,9 @@ func TestHooksAreAskedAgainByAnotherProcess(t *testing.T) {
 						c.WantUpgrade("it is refused")
 					case "SSE", "unidirectional SSE":
 						c.WantStream("it is refused")
+						return
+					case "emulated":
+						c.WantLines("it is refused")
 						return
 					case "unidirectional HTTP stream":
 						c.WantLines("it is refused")
