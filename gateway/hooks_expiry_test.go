@@ -115,4 +115,13 @@ func TestHooksKnowWhatIsAttachedToAClient(t *testing.T) {
 	for name, publish := range publishes {
 		clienttest.WaitFor(t, name+" to be refreshed", func() bool { return publish() == `42 "new" {"m":2}` })
 	}
+	if _, err := s.Refresh(t.Context(), RefreshRequest{User: "42", Info: []byte(`"api"`)}); err != nil {
+		t.Fatal(err)
+	}
+	c.WantTold("the API's word", `{"push":{"refresh":{}}}`)
+	for name, publish := range publishes {
+		if got, want := publish(), `42 "api" {"m":2}`; got != want {
+			t.Errorf("%s: asked about %s, want %s", name, got, want)
+		}
+	}
 }

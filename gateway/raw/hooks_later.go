@@ -165,10 +165,16 @@ func stays(c *loop.Conn, until *int64, at int64, info []byte, expired bool) {
 	}
 	if *until = at; info != nil {
 		c.Identity().Info = info
-		s := stateOf(c)
-		s.Is(s.Who().User, info, s.Who().Meta)
+		stateOf(c).shows(info)
 	}
 	c.WakeAtTime(at)
+}
+
+// shows notes for hooks what others see of a client, nil if that stays.
+func (s *state) shows(info []byte) {
+	if info != nil {
+		s.Is(s.Who().User, info, s.Who().Meta)
+	}
 }
 
 // closeCodes are the codes of the reasons for which nothing is sent to a client, as RFC 6455 section 7.4.1 has them.

@@ -91,6 +91,9 @@ func (*Protocol) Act(c *loop.Conn, a loop.Action) {
 		c.Close(loop.ReasonDisconnected)
 	case *loop.RefreshAction:
 		if c.Refreshed(a) {
+			if s := stateOf(c); s != nil {
+				s.shows(a.Info)
+			}
 			c.WakeAtTime(a.ExpireAt)
 		}
 	}
