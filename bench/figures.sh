@@ -24,7 +24,7 @@ ulimit -n "$(ulimit -Hn)"
 rounds=${ROUNDS:-5}
 maxrounds=${MAXROUNDS:-3}
 scenarios=${SCENARIOS:-idle10k idle19k idle_sse sparse burst max dense ten ten_one hundred hundred_one thousand thousand_one storm stream compressed recover churn tls_idle tls_sparse tls_storm
-	hooks hooks_hang hooks_cost client_idle client_sparse client_dense client_connect client_recover client_joins client_channels client_many
+	hooks hooks_hang hooks_hang_client hooks_cost client_idle client_sparse client_dense client_connect client_recover client_joins client_channels client_many
 	upgrade upgrade_dense upgrade_19k upgrade_mixed upgrade_filled upgrade_tls}
 out=${OUT:-bench-results/figures.txt}
 port=${PORT:-18000} # the one after it for the internal listener, the next for TLS
@@ -140,12 +140,13 @@ churn() {
 	loaded churn cycles,failed,cycles_per_second,server_cpu_per_cycle,descriptors_left,goroutines_left,epoll_left,rss_growth -- \
 		churn --cycles "${CYCLES:-200000}" --metrics "http://127.0.0.1:$((port + 1))/metrics"
 }
-# The tester is the backend, on the next port but one.
+# The tester is the backend, on one more port. With a backend that takes 20 ms, all processes sleep in between, and wake up more slowly.
 backend=127.0.0.1:$((port + 3))
 hooks_flags=(--connect-hook "http://$backend/connect" --publish-hook "http://$backend/publish" --hook-max-in-flight 100)
 hooks() {
-	loaded hooks elapsed,failed,calls_in_flight,p99,publish_p50,publish_beyond,breaker_p99,recovered_after -- \
+	loaded hooks elapsed,failed,calls_in_flight,p99,publish_beyond,breaker_p99,recovered_after -- \
 		hooks --backend "$backend" --measure connect,publish,breaker
+	loaded hooks_publish publish_p50,publish_beyond -- hooks --backend "$backend" --measure publish --takes 1ms
 }
 # hooks_hang lets clients wait for as long as the queue does: with the default timeout the breaker opens before.
 hooks_hang_flags=(--connect-hook "http://$backend/connect" --hook-timeout 60s)
@@ -217,6 +218,12 @@ hooks_cost() {
 	loaded hooks_cost server_cpu_per_connect,failed,elapsed -- \
 		hooks --backend "$backend" --takes 1ms --protocol centrifugo --channel news --connections 5000
 	note hooks_cost above_token "$(values "$which" hooks_cost_token server_cpu_per_upgrade tail | paste -d' ' - <(values "$which" hooks_cost server_cpu_per_connect tail) | awk 'NF == 2 { print $2 - $1 }')"
+}
+# hooks_hang_client lets clients of the Centrifugo protocol wait: each has a session.
+hooks_hang_client_flags=("${hooks_cost_flags[@]}" --hook-timeout 60s)
+hooks_hang_client() {
+	loaded hooks_hang_client hung_by_quiet,pending,rss_per_pending,lost,cut -- \
+		hooks --backend "$backend" --measure hang --hang "${HANG:-30s}" --protocol centrifugo --channel news --publish-url "$posted/news"
 }
 client_recover() {
 	loaded client_recover returned,elapsed,p99,lost,repeated,holes,repeats,gaps,failed,server_cpu_per_return -- \
