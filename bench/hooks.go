@@ -139,7 +139,7 @@ func (h *hooks) publish(ctx context.Context) error {
 	}
 	defer c.Close()                                                // ignored: the figures have been taken
 	defer context.AfterFunc(ctx, func() { c.SetDeadline(past) })() // ignored: then it takes longer
-	calls, latency := h.backend.calls.Load(), newLatency()
+	calls, latency, payload := h.backend.calls.Load(), newLatency(), make([]byte, 4096)
 	h.backend.account()
 	h.Show(func() string { return fmt.Sprintf("published %d of %d", latency.TotalCount(), h.Publishes) })
 	for i := range h.Publishes {
@@ -150,15 +150,21 @@ func (h *hooks) publish(ctx context.Context) error {
 			return fmt.Errorf("publish: %w", err)
 		}
 		for {
-			f, err := ws.ReadFrame(c)
+			f, err := ws.ReadHeader(c)
+			if err == nil && f.Length > int64(len(payload)) {
+				err = fmt.Errorf("a frame of %d bytes", f.Length)
+			}
+			if err == nil {
+				_, err = io.ReadFull(c, payload[:f.Length])
+			}
 			if err != nil {
 				return fmt.Errorf("a publication did not come back: %w", err)
 			}
-			if f.Header.OpCode == ws.OpClose {
-				code, reason := ws.ParseCloseFrameData(f.Payload)
+			if f.OpCode == ws.OpClose {
+				code, reason := ws.ParseCloseFrameData(payload[:f.Length])
 				return fmt.Errorf("a publication was answered with a Close frame: %d %s", code, reason)
 			}
-			if string(f.Payload) == want {
+			if string(payload[:f.Length]) == want {
 				break
 			}
 		}
@@ -327,8 +333,8 @@ func (p *pending) begin(rate float64) {
 			case <-tick.C:
 			}
 			for due := int(time.Since(began).Seconds() * rate); n < due; n++ {
-				if p.now.Load() < pendingMost {
-					p.all.Go(func() { p.connect(n) })
+				if i := n; p.now.Load() < pendingMost {
+					p.all.Go(func() { p.connect(i) })
 				}
 			}
 			if ticks++; ticks%10 == 0 {
