@@ -84,7 +84,8 @@ func wantAsked(t *testing.T, why, url string, want ...string) {
 var transports = map[string]string{
 	"raw": "websocket/json/json", "raw JSON": "websocket/json/json", "SSE": "uni_sse/json/json",
 	"Centrifugo JSON": "websocket/json/json", "Centrifugo Protobuf": "websocket/protobuf/json",
-	"unidirectional WebSocket": "uni_websocket/json/json", "unidirectional SSE": "uni_sse/json/json",
+	"unidirectional WebSocket": "uni_websocket/json/json", "unidirectional SSE": "uni_sse/json/json", "unidirectional HTTP": "uni_http_stream/json/json",
+	"emulated HTTP": "http_stream/json/json", "emulated SSE": "sse/json/json", "emulated HTTP Protobuf": "http_stream/protobuf/json",
 }
 
 // What each answer about a connection comes to, for clients of each protocol.
@@ -92,7 +93,10 @@ func TestBackendsDecideAboutConnections(t *testing.T) {
 	eachBackend(t, func(t *testing.T, url string) {
 		for _, refuse := range []Refuse{RefuseHTTP, RefuseClose} {
 			s := start(t, Config{Hooks: hooksOf(t, fmt.Sprintf(hooksFile, url)), Refuse: refuse})
-			for _, o := range outcomes("in") {
+			const noCredentials = "close 3501 bad request"
+			for _, o := range append(outcomes("in"),
+				outcome{"empty", noCredentials, noCredentials, noCredentials, noCredentials, noCredentials},
+				outcome{"null", noCredentials, noCredentials, noCredentials, noCredentials, noCredentials}) {
 				for _, way := range ways {
 					if refuse == RefuseClose && way.column != "raw" {
 						continue

@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -70,7 +72,7 @@ var ways = []struct {
 			c.WantUpgrade("it may")
 			c.Write(clienttest.Ping("in?"))
 			return frameOf(c)
-		})
+		}, frameOf)
 	}},
 	{"raw JSON", "raw", func(t *testing.T, s *server, session, channel string) *speaks {
 		c := clienttest.Connect(t, s)
@@ -79,26 +81,15 @@ var ways = []struct {
 			c.WantUpgrade("it may")
 			c.Write(clienttest.Ping("in?"))
 			return frameOf(c)
-		})
+		}, frameOf)
 	}},
 	{"SSE", "SSE", func(t *testing.T, s *server, session, channel string) *speaks {
 		c := clienttest.Connect(t, s)
 		c.AskForStream("/sse/"+channel, "Cookie: session="+session)
 		return asked(c, func() string {
 			c.WantStream("it may")
-			event := c.Event()
-			if strings.Contains(event, "\nid: ") {
-				return "in"
-			}
-			var end struct {
-				Code   int
-				Reason string
-			}
-			if _, data, ok := strings.Cut(event, "event: close\ndata: "); !ok || json.Unmarshal([]byte(data), &end) != nil {
-				return event
-			}
-			return fmt.Sprintf("close %d %s", end.Code, end.Reason)
-		})
+			return eventOf(c)
+		}, eventOf)
 	}},
 	{"Centrifugo JSON", "Centrifugo", func(t *testing.T, s *server, session, _ string) *speaks {
 		c := clienttest.Dial(t, s, pathClient, "Cookie: session="+session)
@@ -108,13 +99,7 @@ var ways = []struct {
 	}},
 	{"Centrifugo Protobuf", "Centrifugo", func(t *testing.T, s *server, session, _ string) *speaks {
 		c := clienttest.Dial(t, s, pathClient+"?format=protobuf", "Cookie: session="+session)
-		p := &speaks{c, func(command string) {
-			cmd, err := protocol.NewJSONCommandDecoder([]byte(command)).Decode()
-			if err != nil && err != io.EOF {
-				t.Fatal(err)
-			}
-			c.SendsProtobuf(cmd)
-		}, func() string { return frameOf(c) }}
+		p := &speaks{c, func(command string) { c.Send(clienttest.Bin(inProtobuf(t, command))) }, func() string { return frameOf(c) }}
 		p.send(`{"id":1,"connect":{}}`)
 		return p
 	}},
@@ -127,14 +112,109 @@ var ways = []struct {
 		c := clienttest.Stream(t, s, "/connection/uni_sse", "Cookie: session="+session)
 		return &speaks{Client: c, next: func() string { return pushed(t, c.Pushed(t)) }}
 	}},
+	{"unidirectional HTTP", "unidirectional", func(t *testing.T, s *server, session, _ string) *speaks {
+		c := &clienttest.Emulated{Client: clienttest.Lines(t, s, pathUniHTTP, "{}", "Cookie: session="+session)}
+		return &speaks{Client: c.Client, next: func() string { return pushed(t, c.Told("a push")) }}
+	}},
+	{"emulated HTTP", "Centrifugo", func(t *testing.T, s *server, session, _ string) *speaks {
+		c := clienttest.Lines(t, s, pathHTTP, `{"id":1,"connect":{}}`, "Cookie: session="+session)
+		e := &clienttest.Emulated{Client: c}
+		return emulated(t, s, e, func() string { return e.Told("a reply") })
+	}},
+	{"emulated SSE", "Centrifugo", func(t *testing.T, s *server, session, _ string) *speaks {
+		c := clienttest.Stream(t, s, pathSSE+"?cf_connect="+url.QueryEscape(`{"id":1,"connect":{}}`), "Cookie: session="+session)
+		return emulated(t, s, &clienttest.Emulated{Client: c}, func() string { return c.Pushed(t) })
+	}},
+	{"emulated HTTP Protobuf", "Centrifugo", func(t *testing.T, s *server, session, _ string) *speaks {
+		c := clienttest.Connect(t, s)
+		posting := func(target, body, field string) string {
+			return "POST " + target + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n" + field + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(body)) + body
+		}
+		c.Write(posting(pathHTTP, inProtobuf(t, `{"id":1,"connect":{}}`), "Cookie: session="+session+"\r\n"))
+		c.Patience()
+		r, err := http.ReadResponse(c.In, nil)
+		if err != nil || r.StatusCode != http.StatusOK {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		c.Decodes(r)
+		var in protocol.EmulationRequest
+		p := &speaks{Client: c}
+		p.next = func() string {
+			c.Patience()
+			n, err := binary.ReadUvarint(c.In)
+			if err != nil {
+				return err.Error()
+			}
+			p := make([]byte, n)
+			r := new(protocol.Reply)
+			if _, err := io.ReadFull(c.In, p); err != nil {
+				return err.Error()
+			}
+			if err := r.UnmarshalVT(p); err != nil {
+				return err.Error()
+			}
+			if r.Connect != nil {
+				in.Session, in.Node = r.Connect.Session, r.Connect.Node
+			}
+			return meaning(r)
+		}
+		p.send = func(command string) {
+			in.Data = []byte(inProtobuf(t, command))
+			body, err := in.MarshalVT()
+			if err != nil {
+				t.Fatal(err)
+			}
+			posts := clienttest.Connect(t, s)
+			posts.Write(posting("/emulation", string(body), ""))
+			posts.WantStatus("a command", http.StatusNoContent)
+			posts.Vanish()
+		}
+		return p
+	}},
 }
 
-// asked returns a client whose request waits for an answer. accepted says what comes behind a good one.
-func asked(c *clienttest.Client, accepted func() string) *speaks {
+// emulated returns a client whose commands come in requests. read reads a message of its stream.
+func emulated(t *testing.T, s *server, e *clienttest.Emulated, read func() string) *speaks {
+	send := func(command string) {
+		posts := clienttest.Connect(t, s) // another one each time: only some of an address are kept
+		posts.Write(clienttest.Posting("/emulation", e.Emulation(command)))
+		posts.WantStatus("a command", http.StatusNoContent)
+		posts.Vanish()
+	}
+	return &speaks{e.Client, send, func() string {
+		p := read()
+		if strings.Contains(p, `"session":`) {
+			e.Knows(p)
+		}
+		r, err := protocol.NewJSONReplyDecoder([]byte(p)).Decode()
+		if err != nil && err != io.EOF {
+			return err.Error()
+		}
+		return meaning(r)
+	}}
+}
+
+// inProtobuf returns a command with its length.
+func inProtobuf(t *testing.T, command string) string {
+	t.Helper()
+	cmd, err := protocol.NewJSONCommandDecoder([]byte(command)).Decode()
+	if err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	p, err := cmd.MarshalVT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(append(binary.AppendUvarint(nil, uint64(len(p))), p...))
+}
+
+// asked returns a client whose request waits for an answer. accepted reads what comes first behind a good one, and
+// then what comes later.
+func asked(c *clienttest.Client, accepted func() string, then func(*clienttest.Client) string) *speaks {
 	is := false
 	return &speaks{Client: c, next: func() string {
 		if is {
-			return frameOf(c)
+			return then(c)
 		}
 		c.Patience()
 		head, err := c.In.Peek(len("HTTP/1.1 101"))
@@ -181,6 +261,23 @@ func frameOf(c *clienttest.Client) string {
 	return p
 }
 
+// eventOf reads an event of raw SSE and says what it means.
+func eventOf(c *clienttest.Client) string {
+	event := c.Event()
+	var end struct {
+		Code   int
+		Reason string
+	}
+	switch _, data, ok := strings.Cut(event, "event: close\ndata: "); {
+	case ok && json.Unmarshal([]byte(data), &end) == nil:
+		return fmt.Sprintf("close %d %s", end.Code, end.Reason)
+	case strings.HasPrefix(event, "retry: ") && strings.Contains(event, "\nid: "):
+		return "in"
+	}
+	_, data, _ := strings.Cut(event, "data: ")
+	return strings.TrimSpace(data)
+}
+
 // pushed says what a bare push means.
 func pushed(t *testing.T, p string) string {
 	push := new(protocol.Push)
@@ -207,6 +304,8 @@ func meaning(r *protocol.Reply) string {
 		return "published"
 	case r.Rpc != nil:
 		return strings.TrimSpace("result " + string(r.Rpc.Data))
+	case r.Ping != nil:
+		return "pong"
 	case r.Push == nil:
 		return fmt.Sprintf("%+v", r)
 	case r.Push.Connect != nil:

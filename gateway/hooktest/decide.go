@@ -9,7 +9,7 @@ import (
 
 // answer is the JSON of all answers.
 type answer struct {
-	Result     result      `json:"result,omitempty"`
+	Result     any         `json:"result,omitempty"` // a result, perhaps without a field
 	Error      *failed     `json:"error,omitempty"`
 	Disconnect *disconnect `json:"disconnect,omitempty"`
 }
@@ -35,13 +35,13 @@ func connect(q *request) (result, string) {
 	return result{"user": user, "info": map[string]string{"name": user}, "meta": map[string]int{"tenant": 4}}, behind(user, "-")
 }
 
-func refresh(q *request) (result, string) { return result{}, behind(*q.User, "@") }
+func refresh(q *request) (result, string) { return result{}, later(*q.User) }
 
 func subscribe(q *request) (result, string) {
 	return result{"info": map[string]string{"at": *q.Channel}, "data": map[string]string{"topic": *q.Channel}}, behind(*q.Channel, "-")
 }
 
-func subRefresh(q *request) (result, string) { return result{}, behind(*q.Channel, "@") }
+func subRefresh(q *request) (result, string) { return result{}, later(*q.Channel) }
 
 func publish(q *request) (result, string) {
 	var text string
@@ -72,6 +72,12 @@ func behind(s, separator string) string {
 		return s[i+len(separator):]
 	}
 	return ""
+}
+
+// later returns the word for when the time is over.
+func later(s string) string {
+	word, _, _ := strings.Cut(behind(s, "@"), "-")
+	return word
 }
 
 // String returns the line of /asked.

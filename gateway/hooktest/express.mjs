@@ -46,6 +46,8 @@ function line(event, req) {
 
 const behind = (text, separator) => (text.includes(separator) ? text.slice(text.lastIndexOf(separator) + 1) : "");
 
+const later = (text) => behind(text, "@").split("-")[0];
+
 function answer(res, event, result, word) {
   switch (word) {
     case "error": return res.json({ error: { code: 403, message: "not you" } });
@@ -94,9 +96,9 @@ hook("connect", (q, req) => {
   const user = sessionOf(req);
   return [{ user, info: { name: user }, meta: { tenant: 4 } }, behind(user, "-")];
 });
-hook("refresh", (q) => [{}, behind(q.user, "@")]);
+hook("refresh", (q) => [{}, later(q.user)]);
 hook("subscribe", (q) => [{ info: { at: q.channel }, data: { topic: q.channel } }, behind(q.channel, "-")]);
-hook("sub_refresh", (q) => [{}, behind(q.channel, "@")]);
+hook("sub_refresh", (q) => [{}, later(q.channel)]);
 hook("publish", (q) => {
   const word = typeof q.data === "string" ? behind(q.data, "-") : "";
   return [word === "change" ? { data: "changed", tags: { by: "hook" } } : {}, word];

@@ -74,6 +74,10 @@ def behind(text, separator):
     return text.rpartition(separator)[2] if separator in text else ""
 
 
+def later(text):
+    return behind(text, "@").partition("-")[0]
+
+
 def answered(event, result, word):
     match word:
         case "error":
@@ -146,7 +150,7 @@ def connect(q):
 
 @hook("refresh")
 def refresh(q):
-    return {}, behind(q["user"], "@")
+    return {}, later(q["user"])
 
 
 @hook("subscribe")
@@ -156,7 +160,7 @@ def subscribe(q):
 
 @hook("sub_refresh")
 def sub_refresh(q):
-    return {}, behind(q["channel"], "@")
+    return {}, later(q["channel"])
 
 
 @hook("publish")
