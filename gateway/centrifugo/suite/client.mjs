@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { Centrifuge as JSONClient } from "centrifuge";
 import { Centrifuge as ProtobufClient } from "centrifuge/build/protobuf";
+import { EventSource } from "eventsource";
 import { WebSocket } from "ws";
 import { token } from "./node.mjs";
 
@@ -19,9 +20,28 @@ export const encodings = {
   },
 };
 
-// both runs a test with each build of the library.
+// transport is what clients are connected by: websocket, http_stream or sse. TRANSPORT names another than the first.
+export const transport = process.env.TRANSPORT || "websocket";
+
+// ordered: commands that do not wait for each other's replies arrive in their order. Each has a request of its own else, and
+// requests overtake each other on their way.
+export const ordered = transport === "websocket";
+
+// both runs a test with each build of the library. Events are JSON.
 export function both(test, name, body) {
-  for (const encoding of Object.values(encodings)) test(`${encoding.name}: ${name}`, (t) => body(t, encoding));
+  for (const encoding of Object.values(encodings)) {
+    if (transport !== "sse" || encoding === encodings.json) test(`${encoding.name}: ${name}`, (t) => body(t, encoding));
+  }
+}
+
+// emulated gives an address of the protocol, that of WebSocket clients, and the library's options for another transport.
+export function emulated(transport, url) {
+  if (transport === "websocket" || typeof url !== "string") return [url, {}];
+  const at = (path) => new URL(path, url.replace("ws", "http")).href;
+  return [
+    [{ transport, endpoint: at(`/connection/${transport}`) }],
+    { emulationEndpoint: at("/emulation"), eventsource: EventSource, fetch, readableStream: ReadableStream },
+  ];
 }
 
 // Heard notes the events of an emitter.
@@ -72,7 +92,9 @@ export class Heard {
 export class Client {
   constructor(t, encoding, url, options = {}) {
     this.encoding = encoding;
-    this.sdk = new encoding.Library(url, { websocket: WebSocket, minReconnectDelay: 10, maxReconnectDelay: 100, ...options });
+    const by = transport === "sse" && encoding !== encodings.json ? "websocket" : transport; // the library has no other events
+    const [endpoint, emulation] = emulated(by, url);
+    this.sdk = new encoding.Library(endpoint, { websocket: WebSocket, minReconnectDelay: 10, maxReconnectDelay: 100, ...emulation, ...options });
     this.heard = new Heard(this.sdk, [
       "state", "connecting", "connected", "disconnected", "error", "message",
       "subscribing", "subscribed", "unsubscribed", "publication", "join", "leave",

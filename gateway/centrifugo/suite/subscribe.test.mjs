@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Client, both, pick, quiet } from "./client.mjs";
+import { Client, both, ordered, pick, quiet } from "./client.mjs";
 import { Node, token } from "./node.mjs";
 
 let node;
@@ -133,6 +133,7 @@ both(test, "who has unsubscribed hears nothing until it subscribes again", async
 });
 
 both(test, "a connection has 128 subscriptions and is told 106 for one more", async (t, encoding) => {
+  if (!ordered) return t.skip("which one is too many depends on the order in which requests arrive");
   const c = await ann(t, encoding);
   c.sdk.startBatching();
   const subs = Array.from({ length: 129 }, (_, i) => c.channel(`open:${encoding.name}-${i}`));
