@@ -98,7 +98,7 @@ func (s *Server) snapshot() *ops.Snapshot {
 	out := &ops.Snapshot{
 		Before: &s.before, Version: s.cfg.Version, Commit: s.cfg.Commit,
 		Closed: make(map[string]uint64), Dropped: make(map[string]uint64), Handshakes: edge.Outcomes, Panics: edge.Panics,
-		Secured: edge.Secured, Resumed: edge.Resumed, Addresses: edge.Addresses, Untracked: edge.Untracked, Descriptors: edge.Descriptors,
+		Emulation: edge.Posts, EmulationKept: edge.Kept, Secured: edge.Secured, Resumed: edge.Resumed, Addresses: edge.Addresses, Untracked: edge.Untracked, Descriptors: edge.Descriptors,
 		MaxConnections: s.cfg.MaxConnections, Draining: s.Draining(), MemoryLimit: s.memory.Limit, MemoryUsed: s.memory.Used.Load(), Suppressed: s.sampled.Suppressed(),
 		HeldLogs: s.budget.Used(), HeldHistory: s.historyBudget.Used(), HeldEncoding: s.space.Encoding(), Channels: s.space.Channels(),
 		Published: s.publisher.Accepted(), PushedBack: s.publisher.PushedBack.Load(), KernelMemory: -1,

@@ -64,7 +64,8 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, c *webConn, p *rou
 		return reject
 	}
 	s.stats.posts.Add(1)
-	if c.forget(); s.web.kept.keep(c) {
+	c.forget()
+	if len(r.TransferEncoding) == 0 && s.web.kept.keep(c) { // where nobody can disagree about its length
 		w.Header().Del("Connection")
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -19,6 +19,8 @@ type Snapshot struct {
 
 	Closed, Dropped map[string]uint64 // connections, and publications not sent, by reason
 	Handshakes      map[string]uint64 // by outcome
+	Emulation       uint64            // requests with commands for emulated sessions
+	EmulationKept   int               // connections that are kept for such requests
 	Panics          uint64            // in handshakes
 	Upgrading       bool              // to a new process
 	Upgrades        uint64            // by which this process has taken over: 1 or 0

@@ -181,6 +181,8 @@ var recovery = in("Recovery",
 
 var connections = in("Connections and closes",
 	counts("handshakes_total", "Connections accepted, by the outcome of their first request; an SSE stream is first counted as http.", "outcome", func(s *Snapshot) map[string]uint64 { return s.Handshakes }),
+	one("emulation_requests_total", "counter", "Requests to /emulation whose commands a session has received. Refused ones are counted in sluice_handshakes_total, by outcome.", func(s *Snapshot) uint64 { return s.Emulation }),
+	one("emulation_kept_connections", "gauge", "Connections that are kept open for further requests to /emulation. They are not among sluice_connections.", func(s *Snapshot) int { return s.EmulationKept }),
 	counts("connections_closed_total", "Connections closed, by reason.", "reason", func(s *Snapshot) map[string]uint64 { return s.Closed }),
 	perLoop("closing_connections", "gauge", "Of the open connections, those that are in their closing handshake.", func(l *Loop) int64 { return l.Closing }),
 	one("draining", "gauge", "1 while the gateway shuts down, from the signal on, otherwise 0.", func(s *Snapshot) int { return zeroOne(s.Draining) }),
