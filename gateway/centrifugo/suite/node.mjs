@@ -32,9 +32,14 @@ export class Node extends Gateway {
     return n;
   }
 
-  static async begin(...flags) {
+  static begin(...flags) {
+    return Node.with("--token-hmac-secret-file", secretFile, "--namespaces", fileURLToPath(new URL("namespaces.json", import.meta.url)), ...flags);
+  }
+
+  // with gives one with these settings alone.
+  static async with(...flags) {
     const n = new Node();
-    n.flags = ["--token-hmac-secret-file", secretFile, "--namespaces", fileURLToPath(new URL("namespaces.json", import.meta.url)), ...flags];
+    n.flags = flags;
     n.host = n.internal = "127.0.0.1:0";
     n.logs = "";
     all.push(n);

@@ -56,12 +56,18 @@ func run(m *testing.M) (code int) {
 type node struct {
 	*child.Process // nil before it has started
 	flags          []string
+	alone          bool // with these flags alone
 }
 
 // newNode starts one that ends with the test.
 func newNode(t *testing.T, flags ...string) *node {
 	t.Helper()
-	n := &node{flags: flags}
+	return begin(t, &node{flags: flags})
+}
+
+// begin starts one that ends with the test.
+func begin(t *testing.T, n *node) *node {
+	t.Helper()
 	if err := n.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +84,9 @@ func newNode(t *testing.T, flags ...string) *node {
 
 func (n *node) start() (err error) {
 	flags := []string{"--token-hmac-secret-file", secretFile, "--namespaces", "../namespaces.json"}
+	if n.alone {
+		flags = nil
+	}
 	if n.Process != nil {
 		flags = append(flags, "--listen", n.Public, "--internal-listen", n.Internal)
 	}
