@@ -3,7 +3,7 @@
 
 import { EventSource } from "eventsource";
 import { WebSocket } from "ws";
-import { encodings } from "./client.mjs";
+import { encodings, transport } from "./client.mjs";
 
 // transports give what the library is made with for a node. cookie is a function.
 const transports = {
@@ -25,7 +25,7 @@ const transports = {
 
 const fetching = (cookie) => (url, init = {}) => fetch(url, { ...init, headers: { ...init.headers, Cookie: cookie() } });
 
-// combinations are the transports with the encodings that they have.
-export const combinations = Object.entries(transports).flatMap(([name, of]) => Object.values(encodings)
+// combinations are the transports with the encodings that they have; only one of them if TRANSPORT names it.
+export const combinations = Object.entries(transports).filter(([name]) => transport === "websocket" || name === transport).flatMap(([name, of]) => Object.values(encodings)
   .filter((encoding) => name !== "sse" || encoding.name === "JSON")
   .map((encoding) => ({ name: `${name}, ${encoding.name}`, transport: name, encoding, of })));

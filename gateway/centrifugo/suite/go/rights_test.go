@@ -208,8 +208,8 @@ func TestCommandsAreForWhomTheNamespaceAllowsThem(t *testing.T) {
 		if err := c.Send(short(t), []byte("{}")); err != nil {
 			t.Error(err)
 		}
-		if _, err := c.Publish(short(t), "open:a", []byte("1")); err != nil {
-			t.Errorf("after a message that nobody takes: %v", err)
+		if got := next(t, c.disconnected, "a message that no hook takes"); got.Code != 3508 {
+			t.Errorf("a message that no hook takes ends with %d %s", got.Code, got.Reason)
 		}
 	})
 }
