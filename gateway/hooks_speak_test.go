@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"sluice/gateway/clienttest"
@@ -109,21 +110,26 @@ var ways = []struct {
 		return &speaks{Client: c, next: func() string { return frameOf(c) }}
 	}},
 	{"unidirectional SSE", "unidirectional", func(t *testing.T, s *server, session, _ string) *speaks {
-		c := clienttest.Stream(t, s, "/connection/uni_sse", "Cookie: session="+session)
-		return &speaks{Client: c, next: func() string { return pushed(t, c.Pushed(t)) }}
+		c := clienttest.Connect(t, s)
+		c.AskForStream("/connection/uni_sse", "Cookie: session="+session)
+		return &speaks{Client: c, next: behind(func() { c.WantStream("it is answered") }, func() string { return pushed(t, c.Pushed(t)) })}
 	}},
 	{"unidirectional HTTP", "unidirectional", func(t *testing.T, s *server, session, _ string) *speaks {
-		c := &clienttest.Emulated{Client: clienttest.Lines(t, s, pathUniHTTP, "{}", "Cookie: session="+session)}
-		return &speaks{Client: c.Client, next: func() string { return pushed(t, c.Told("a push")) }}
+		c := clienttest.Connect(t, s)
+		c.Write(clienttest.Posting(pathUniHTTP, "{}", "Cookie: session="+session))
+		e := &clienttest.Emulated{Client: c}
+		return &speaks{Client: c, next: behind(func() { wantLines(c) }, func() string { return pushed(t, e.Told("a push")) })}
 	}},
 	{"emulated HTTP", "Centrifugo", func(t *testing.T, s *server, session, _ string) *speaks {
-		c := clienttest.Lines(t, s, pathHTTP, `{"id":1,"connect":{}}`, "Cookie: session="+session)
+		c := clienttest.Connect(t, s)
+		c.Write(clienttest.Posting(pathHTTP, `{"id":1,"connect":{}}`, "Cookie: session="+session))
 		e := &clienttest.Emulated{Client: c}
-		return emulated(t, s, e, func() string { return e.Told("a reply") })
+		return emulated(t, s, e, behind(func() { wantLines(c) }, func() string { return e.Told("a reply") }))
 	}},
 	{"emulated SSE", "Centrifugo", func(t *testing.T, s *server, session, _ string) *speaks {
-		c := clienttest.Stream(t, s, pathSSE+"?cf_connect="+url.QueryEscape(`{"id":1,"connect":{}}`), "Cookie: session="+session)
-		return emulated(t, s, &clienttest.Emulated{Client: c}, func() string { return c.Pushed(t) })
+		c := clienttest.Connect(t, s)
+		c.AskForStream(pathSSE+"?cf_connect="+url.QueryEscape(`{"id":1,"connect":{}}`), "Cookie: session="+session)
+		return emulated(t, s, &clienttest.Emulated{Client: c}, behind(func() { c.WantStream("it is answered") }, func() string { return c.Pushed(t) }))
 	}},
 	{"emulated HTTP Protobuf", "Centrifugo", func(t *testing.T, s *server, session, _ string) *speaks {
 		c := clienttest.Connect(t, s)
@@ -131,15 +137,9 @@ var ways = []struct {
 			return "POST " + target + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n" + field + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(body)) + body
 		}
 		c.Write(posting(pathHTTP, inProtobuf(t, `{"id":1,"connect":{}}`), "Cookie: session="+session+"\r\n"))
-		c.Patience()
-		r, err := http.ReadResponse(c.In, nil)
-		if err != nil || r.StatusCode != http.StatusOK {
-			t.Fatalf("%+v, %v", r, err)
-		}
-		c.Decodes(r)
 		var in protocol.EmulationRequest
 		p := &speaks{Client: c}
-		p.next = func() string {
+		p.next = behind(func() { wantLines(c) }, func() string {
 			c.Patience()
 			n, err := binary.ReadUvarint(c.In)
 			if err != nil {
@@ -157,7 +157,7 @@ var ways = []struct {
 				in.Session, in.Node = r.Connect.Session, r.Connect.Node
 			}
 			return meaning(r)
-		}
+		})
 		p.send = func(command string) {
 			in.Data = []byte(inProtobuf(t, command))
 			body, err := in.MarshalVT()
@@ -171,6 +171,26 @@ var ways = []struct {
 		}
 		return p
 	}},
+}
+
+// behind reads the head of a response before what is first read of its body: it comes when the client may connect.
+func behind(head func(), read func() string) func() string {
+	head = sync.OnceFunc(head)
+	return func() string {
+		head()
+		return read()
+	}
+}
+
+// wantLines reads the head of a response with a stream of lines.
+func wantLines(c *clienttest.Client) {
+	c.T.Helper()
+	c.Patience()
+	r, err := http.ReadResponse(c.In, nil)
+	if err != nil || r.StatusCode != http.StatusOK {
+		c.T.Fatalf("got %+v, %v", r, err)
+	}
+	c.Decodes(r)
 }
 
 // emulated returns a client whose commands come in requests. read reads a message of its stream.

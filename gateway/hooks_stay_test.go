@@ -123,7 +123,9 @@ func TestBackendsDecideWhoMayStay(t *testing.T) {
 	eachBackend(t, func(t *testing.T, url string) {
 		expires(t, url, "refresh", []string{"+1000"}, []string{"nothing", "empty", "null", "nulls", "expired", "error", "disconnect", "all"}, undecided,
 			func(string) bool { return true },
-			func(word string, i int) (session, channel string) { return fmt.Sprintf("ann%d@%s-+5", i, word), fmt.Sprint("x", i) },
+			func(word string, i int) (session, channel string) {
+				return fmt.Sprintf("ann%d@%s-+5", i, word), fmt.Sprint("x", i)
+			},
 			func(string, string) string { return "close 3005 connection expired" })
 	})
 }
