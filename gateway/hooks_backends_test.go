@@ -40,6 +40,9 @@ const notAsked = "The application cannot be asked at the moment."
 // failed are the answers that decide nothing.
 var failed = []string{"fails", "created", "none", "redirect", "busy", "broken", "text", "number"}
 
+// past is the outcome of an answer that accepts until a time that is over.
+var past = outcome{"past", "403 expired", "close 1008 expired", "403 expired", "error 110 expired", "close 3005 connection expired"}
+
 // outcomes returns the outcomes of all words. in is what a client of the Centrifugo protocol sees that may.
 func outcomes(in string) (all []outcome) {
 	all = []outcome{
@@ -94,7 +97,7 @@ func TestBackendsDecideAboutConnections(t *testing.T) {
 		for _, refuse := range []Refuse{RefuseHTTP, RefuseClose} {
 			s := start(t, Config{Hooks: hooksOf(t, fmt.Sprintf(hooksFile, url)), Refuse: refuse})
 			const noCredentials = "close 3501 bad request"
-			for _, o := range append(outcomes("in"),
+			for _, o := range append(outcomes("in"), past,
 				outcome{"empty", noCredentials, noCredentials, noCredentials, noCredentials, noCredentials},
 				outcome{"null", noCredentials, noCredentials, noCredentials, noCredentials, noCredentials}) {
 				for _, way := range ways {
@@ -130,7 +133,7 @@ func TestBackendsDecideAboutSubscriptions(t *testing.T) {
 	eachBackend(t, func(t *testing.T, url string) {
 		for _, refuse := range []Refuse{RefuseHTTP, RefuseClose} {
 			s := start(t, Config{Hooks: hooksOf(t, fmt.Sprintf(hooksFile, url)), Refuse: refuse})
-			all := append(outcomes("subscribed"), outcome{"empty", "in", "in", "in", "subscribed", ""}, outcome{"null", "in", "in", "in", "subscribed", ""})
+			all := append(outcomes("subscribed"), past, outcome{"empty", "in", "in", "in", "subscribed", ""}, outcome{"null", "in", "in", "in", "subscribed", ""})
 			for _, o := range all {
 				name := strings.TrimSuffix("x-"+o.word, "-")
 				if o.word == "" || o.word == "+100" {

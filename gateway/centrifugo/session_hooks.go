@@ -74,7 +74,7 @@ func (c clientConn) askToConnect(id uint32, req *protocol.ConnectRequest, messag
 	}
 	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Hooks.Connect, q, question, func(granted *hook.ConnectResult, err error) loop.Wait {
 		r := &protocol.Reply{Id: id}
-		if granted, err = c.protocol.Hooks.Connected(granted, err); err != nil {
+		if granted, err = c.protocol.Hooks.Connected(granted, err, c.Loop().Time().Unix()); err != nil {
 			return c.refused(r, err)
 		}
 		return c.connected(r, granted, wishes, true)
@@ -134,7 +134,7 @@ func (c clientConn) askToSubscribe(h hook.Hook[*hook.SubscribeRequest, hook.Subs
 	q := &hook.SubscribeRequest{Client: c.hooked.Who(), Channel: name, Data: req.Data}
 	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, h, q, loop.Question{Size: len(name) + len(q.Data)}, func(granted *hook.SubscribeResult, err error) loop.Wait {
 		r := &protocol.Reply{Id: id}
-		if err != nil {
+		if err = hook.Subscribed(granted, err, c.Loop().Time().Unix()); err != nil {
 			return c.refused(r, err)
 		}
 		if err := c.mayJoin(name); err != nil { // the API may have subscribed it meanwhile

@@ -69,18 +69,31 @@ func Refuse(err error, ws bool) Refusal {
 // errNoCredentials ends a client about which the connect hook has no result, as Centrifugo ends it.
 var errNoCredentials error = &Disconnect{Code: 3501, Reason: "bad request"}
 
+// errExpired is for a client or a subscription that is accepted until a time that is over: it is not, as in Centrifugo.
+var errExpired error = &Error{Code: 110, Message: "expired"}
+
 // Connected returns what a connect hook's answer comes to that may be nil: a client is not accepted by silence, unless
-// AllowAnonymous is set.
-func (s *Set) Connected(r *ConnectResult, err error) (*ConnectResult, error) {
+// AllowAnonymous is set. now is in Unix seconds.
+func (s *Set) Connected(r *ConnectResult, err error, now int64) (*ConnectResult, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case r != nil && r.ExpireAt != 0 && r.ExpireAt < now:
+		return nil, errExpired
 	case r != nil:
 		return r, nil
 	case s.AllowAnonymous:
 		return new(ConnectResult), nil
 	}
 	return nil, errNoCredentials
+}
+
+// Subscribed returns the error that a subscribe hook's answer comes to. now is in Unix seconds.
+func Subscribed(r *SubscribeResult, err error, now int64) error {
+	if err == nil && r != nil && r.ExpireAt != 0 && r.ExpireAt < now {
+		return errExpired
+	}
+	return err
 }
 
 // ClosesWith reports whether a code may be in a Close frame (RFC 6455 section 7.4, and the codes that IANA has registered since).

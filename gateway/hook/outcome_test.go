@@ -66,8 +66,10 @@ func TestNoResultOfAConnectHook(t *testing.T) {
 		{false, nil, nil, nil, errNoCredentials},
 		{true, nil, nil, &ConnectResult{}, nil},
 		{true, nil, failed, nil, failed},
+		{false, &ConnectResult{ExpireAt: 1000}, nil, &ConnectResult{ExpireAt: 1000}, nil},
+		{true, &ConnectResult{ExpireAt: 999}, nil, nil, errExpired},
 	} {
-		got, err := (&Set{AllowAnonymous: c.allow}).Connected(c.r, c.err)
+		got, err := (&Set{AllowAnonymous: c.allow}).Connected(c.r, c.err, 1000)
 		if diff := cmp.Diff(c.want, got); diff != "" || err != c.wants {
 			t.Errorf("%+v: %v, %s", c, err, diff)
 		}

@@ -195,6 +195,9 @@ func (b *Backend) serve(w http.ResponseWriter, r *http.Request, event string, de
 		case <-r.Context().Done():
 		case <-b.ended:
 		}
+	case "past":
+		result["expire_at"] = time.Now().Unix() - 60
+		reply(w, answer{Result: result})
 	default:
 		if seconds, ok := strings.CutPrefix(word, "+"); ok {
 			n, _ := strconv.Atoi(seconds) // ignored: a test's mistake, which it sees

@@ -30,6 +30,7 @@
 //	text          "OK", which is not JSON
 //	number        a result with a number for a string, or a float for an integer
 //	hangs         no answer
+//	past          a result with an expire_at that is over
 //	+N            a result with expire_at N seconds from now
 //	expired       a result with expired
 //

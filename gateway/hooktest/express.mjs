@@ -75,6 +75,7 @@ function answer(res, event, result, word) {
     case "expired": return res.json({ result: { expired: true } });
     case "hangs": return undefined;
   }
+  if (word === "past") result.expire_at = Math.floor(Date.now() / 1000) - 60;
   if (word.startsWith("+")) result.expire_at = Math.floor(Date.now() / 1000) + Number(word.slice(1));
   return res.json({ result });
 }

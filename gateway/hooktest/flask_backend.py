@@ -123,6 +123,8 @@ def answered(event, result, word):
             return jsonify(result={"expired": True})
         case "hangs":
             time.sleep(600)
+    if word == "past":
+        result["expire_at"] = int(time.time()) - 60
     if word.startswith("+"):
         result["expire_at"] = int(time.time()) + int(word[1:])
     return jsonify(result=result)

@@ -140,7 +140,7 @@ func (p *Protocol) open(c *loop.Conn, s *state) loop.Wait {
 		return &hook.ConnectRequest{Client: who.Identity(), Channels: []string{channel}}
 	}
 	return client.AskLater(c, p.Logger, s.Client, p.Hooks.Connect, q, loop.Question{}, func(r *hook.ConnectResult, err error) loop.Wait {
-		if r, err = p.Hooks.Connected(r, err); err != nil {
+		if r, err = p.Hooks.Connected(r, err, c.Loop().Time().Unix()); err != nil {
 			return p.refuse(c, s, err)
 		}
 		s.Accepted()
@@ -169,7 +169,7 @@ func (p *Protocol) askToSubscribe(c *loop.Conn, s *state, granted bool) loop.Wai
 		return &hook.SubscribeRequest{Client: who.Identity(), Channel: channel}
 	}
 	return client.AskLater(c, p.Logger, s.Client, client.Pick(p.Hooks.Subscribe, name), q, loop.Question{}, func(r *hook.SubscribeResult, err error) loop.Wait {
-		if err != nil {
+		if err = hook.Subscribed(r, err, c.Loop().Time().Unix()); err != nil {
 			return p.refuse(c, s, err)
 		}
 		if r != nil {
