@@ -92,7 +92,8 @@ func TestSaysWhatAnswersMean(t *testing.T) {
 		event, answer, outcome, meaning string // that begins so
 		failed                          bool
 	}{
-		{"connect", `{"result": {"user": "42", "expire_at": 1000000000, "channels": ["a"], "subs": {"b": {}}}}`, "ok", `the client is connected as the user "42" until 2001-09-09T01:46:40Z, and subscribed to 2 channels`, false},
+		{"connect", `{"result": {"user": "42", "expire_at": 4000000000, "channels": ["a"], "subs": {"b": {}}}}`, "ok", `the client is connected as the user "42" until 2096-10-02T07:06:40Z, and subscribed to 2 channels`, false},
+		{"connect", `{"result": {"user": "42", "expire_at": 1000000000}}`, "ok", `error 110 "expired": a client of the Centrifugo protocol gets that reply`, false},
 		{"connect", `{"result": {}}`, "ok", "the client is connected as an anonymous one", false},
 		{"connect", `{}`, "ok", "no result: the client is disconnected with 3501", false},
 		{"connect", `{"result": {"user": 42}}`, "decode", "no decision: connect hook: http://", true},

@@ -70,6 +70,9 @@ func until(unix int64) string {
 }
 
 func connectMeans(a *hook.ConnectResult, err error) string {
+	if a != nil {
+		a, err = new(hook.Set).Connected(a, err, time.Now().Unix())
+	}
 	switch {
 	case err != nil:
 		return refused(err, true)
@@ -88,7 +91,7 @@ func connectMeans(a *hook.ConnectResult, err error) string {
 }
 
 func subscribeMeans(a *hook.SubscribeResult, err error) string {
-	switch {
+	switch err = hook.Subscribed(a, err, time.Now().Unix()); {
 	case err != nil:
 		return refused(err, true)
 	case a == nil:
