@@ -80,6 +80,8 @@ var arrows = []arrow{
 	{dir: "gateway/hook/proxy", may: "gateway/hook gateway/hook/queue syscall", why: "hooks over HTTP; syscall for the signature of a dialer's Control"},
 	{dir: "gateway/hook/config", may: "gateway/hook gateway/hook/proxy gateway/hook/queue gateway/setting", why: "which HTTP hooks there are; suggests the nearest name as settings do"},
 	{dir: "gateway/hook", may: "gateway/hook/queue", why: "requests, results and Go functions; it knows no HTTP, connection or protocol"},
+	{dir: "gateway/event", may: "gateway/channel gateway/setting", why: "notifies of what it is told: patterns of channels, and the nearest name; no HTTP, connection or protocol"},
+	{dir: "gateway/event/webhook", may: "gateway/event gateway/hook/proxy", why: "events over HTTP, with the connections that hooks use"},
 	{dir: "gateway/presence", may: "gateway/channel", why: "a table of ClientInfos"},
 	{dir: "gateway/api", may: "gateway/channel gateway/saved", why: "HTTP in front of the interface Node, which lists ClientInfos"},
 	{dir: "gateway/cgroup", why: "reads files: no goroutine"},

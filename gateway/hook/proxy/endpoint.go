@@ -125,14 +125,7 @@ func New(cfg Config) (*Endpoint, error) {
 		Method: http.MethodPost, URL: u, Host: u.Host, Header: e.static,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
-	// An idle dial or handshake goes on without the call that wanted it, so it has a bound too.
-	dialer := &net.Dialer{Timeout: cfg.Timeout, Control: refuseMetadata, Resolver: cfg.resolver}
-	e.transport = &http.Transport{
-		Proxy:       nil, // not that of the environment
-		DialContext: dialer.DialContext, TLSHandshakeTimeout: cfg.Timeout, TLSClientConfig: cfg.TLS,
-		IdleConnTimeout:        cmp.Or(cfg.idle, idleTimeout),
-		MaxResponseHeaderBytes: headerBytesMax, DisableCompression: true,
-	}
+	e.transport = Transport{cfg.Timeout, cfg.TLS, 0, cfg.resolver, cfg.idle}.New() // hooks share it: they raise the number of its connections
 	return e, nil
 }
 
