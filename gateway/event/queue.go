@@ -229,6 +229,19 @@ func (q *Queue) reset(p int, epoch string, at int64, names []string) {
 	q.signal()
 }
 
+// resync is reset for a partition of which another node sends the levels.
+func (q *Queue) resync(p int, at int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := &q.lines[p]
+	if q.gone || !l.lost {
+		return
+	}
+	q.held += l.append(appendRecord(nil, &Event{Type: Resync, Time: at, Dropped: l.dropped}), Resync, q.now())
+	l.lost, l.dropped = false, 0
+	q.signal()
+}
+
 // disown drops what waits of a partition's levels.
 func (q *Queue) disown(p int) {
 	q.mu.Lock()
@@ -237,7 +250,9 @@ func (q *Queue) disown(p int) {
 	held := l.held()
 	l.dropLevels()
 	q.held += l.held() - held
-	l.lost = false
+	if l.lost && l.batch == nil {
+		q.resetLater(p)
+	}
 }
 
 // digest appends a digest, unless that is of no use: one waits already, or a reset comes, or the

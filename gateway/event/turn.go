@@ -57,7 +57,11 @@ func (n *Notifier) turn(now time.Duration) (wait time.Duration) {
 	}
 	for _, q := range n.queues {
 		for some := q.resets.Swap(0); some != 0; some &= some - 1 {
-			n.reset(q.Queue, bits.TrailingZeros64(some), "")
+			if p := bits.TrailingZeros64(some); n.levels.parts[p].owned {
+				n.reset(q.Queue, p, "")
+			} else {
+				q.resync(p, n.clock())
+			}
 		}
 		if q.o.Digest > 0 {
 			wait = min(wait, n.digest(q))
