@@ -8,6 +8,7 @@ import (
 // line is what waits for a receiver in a partition, in order. The queue's lock guards it.
 type line struct {
 	segments []segment
+	held     int // the memory of their records
 	events   int // in records that wait, without those of snapshots
 	levels   int // of which are Occupied or Vacated
 	since    time.Duration
@@ -46,11 +47,11 @@ type snapshot struct {
 
 const (
 	segmentFirst = 256
-	segmentMax   = 16 << 10
+	segmentMost  = 16 << 10
 )
 
-// append appends a record, and returns by how much the line's memory has grown.
-func (l *line) append(record []byte, t Type, now time.Duration) (grown int) {
+// append appends a record. most is how large a segment may be.
+func (l *line) append(record []byte, t Type, now time.Duration, most int) {
 	if l.empty() {
 		l.since = now
 	}
@@ -64,20 +65,19 @@ func (l *line) append(record []byte, t Type, now time.Duration) (grown int) {
 	} else {
 		size := segmentFirst
 		if n > 0 && l.segments[n-1].snap == nil {
-			size = min(2*l.segments[n-1].held, segmentMax)
+			size = min(2*l.segments[n-1].held, most)
 		}
 		l.segments = append(l.segments, segment{records: make([]byte, 0, max(size, len(record)))})
 		s = &l.segments[n]
 		s.held = cap(s.records)
-		grown = s.held
+		l.held += s.held
 	}
 	s.records = append(s.records, record...)
-	return grown
 }
 
 func (l *line) empty() bool { return len(l.segments) == 0 }
 
-// snapshots reports whether the line has a digest that is not sent to its end.
+// digests reports whether the line has a digest that is not sent to its end.
 func (l *line) digests() bool {
 	for _, s := range l.segments {
 		if s.snap != nil && s.snap.kind == Digest {
@@ -101,10 +101,9 @@ const (
 	batchBytes  = 256 << 10
 )
 
-// compose makes a batch of the first events that wait, and returns by how much the line's memory
-// has shrunk. occupied tells what the state of a channel is, for Resync.
-func (l *line) compose(q *Queue, p int) (b *Batch, shrunk int) {
-	b = &Batch{Partition: p}
+// compose makes a batch of the first events that wait.
+func (l *line) compose(q *Queue, p int) *Batch {
+	b := &Batch{Partition: p}
 	for size := 0; !l.empty() && len(b.Events) < batchEvents && size < batchBytes; {
 		s := &l.segments[0]
 		if s.snap != nil {
@@ -124,13 +123,12 @@ func (l *line) compose(q *Queue, p int) (b *Batch, shrunk int) {
 		}
 		size += l.add(b, q, &e)
 		if len(s.records) == 0 {
-			shrunk += s.held
+			l.held -= s.held
 			l.take()
 		}
 	}
-	first := &b.Events[0]
-	b.ID = first.ID
-	return b, shrunk
+	b.ID = b.Events[0].ID
+	return b
 }
 
 // add adds an event to a batch, and returns about how large it is.

@@ -162,6 +162,7 @@ func (n *Notifier) newQueue(o Options, to Receiver) *Queue {
 		o: o.orDefault(), to: to, node: n.cfg.Node, nodeScope: n.cfg.NodeScope, now: n.now, kick: n.signal, log: n.cfg.Log,
 		wake: make(chan struct{}, 1), over: make(chan struct{}),
 	}
+	q.segment = min(max(q.o.Bytes/Partitions/8, segmentFirst), segmentMost)
 	epoch := newEpoch(time.UnixMilli(n.clock()))
 	for p := range q.lines {
 		q.lines[p].epoch = epoch

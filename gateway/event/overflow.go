@@ -25,7 +25,7 @@ type trace struct {
 // shorten makes a line's records take at most half of their memory. It returns how many events
 // have collapsed, and how many were dropped. state returns the state of a channel.
 func (l *line) shorten(state func(channel string) *bool) (collapsed, dropped int) {
-	limit := l.held() / 2
+	limit := l.held / 2
 	var front []segment // of which nothing is changed
 	var records [][]byte
 	for i, s := range l.segments {
@@ -86,9 +86,7 @@ func (l *line) shorten(state func(channel string) *bool) (collapsed, dropped int
 		first = appendRecord(first, &e)
 	}
 	l.segments = front
-	if kept = append(first, kept...); len(kept) > 0 {
-		l.segments = append(l.segments, segment{records: kept, held: cap(kept)})
-	}
+	l.replace(append(first, kept...))
 	l.events, l.levels = events+len(marks), levels
 	return collapsed, dropped
 }
@@ -126,6 +124,7 @@ const markBytes = 16
 
 // forget drops everything that waits, and returns how many events. A batch that is being sent stays.
 func (l *line) forget() (dropped int) {
+	l.keepDropped()
 	for _, s := range l.segments {
 		each([][]byte{s.records}, func(r *record) {
 			if r.kind == Resync {
@@ -136,18 +135,25 @@ func (l *line) forget() (dropped int) {
 		})
 	}
 	l.dropped += uint64(dropped)
-	l.segments, l.events, l.levels = nil, 0, 0
+	l.segments, l.held, l.events, l.levels = nil, 0, 0, 0
 	l.lost = true
 	return dropped
 }
 
-// dropLevels drops the events that a Reset makes superfluous.
+// keepDropped keeps what a Reset would say that will not be sent.
+func (l *line) keepDropped() {
+	for _, s := range l.segments {
+		if s.snap != nil && !s.snap.begun {
+			l.dropped += s.snap.dropped
+		}
+	}
+}
+
+// dropLevels drops the events that a Reset makes superfluous, and snapshots.
 func (l *line) dropLevels() {
+	l.keepDropped()
 	var rest []byte
 	for _, s := range l.segments {
-		if s.snap != nil {
-			continue
-		}
 		each([][]byte{s.records}, func(r *record) {
 			if !r.kind.level() {
 				rest = append(rest, r.all...)
@@ -155,18 +161,18 @@ func (l *line) dropLevels() {
 		})
 	}
 	l.segments = nil
-	if len(rest) > 0 {
-		l.segments = []segment{{records: rest, held: cap(rest)}}
-	}
+	l.replace(rest)
 	l.events, l.levels = l.events-l.levels, 0
 }
 
-// held returns the memory of a line's records.
-func (l *line) held() (n int) {
-	for _, s := range l.segments {
-		n += s.held
+// replace appends records, which are all that the line has from then on beside snapshots.
+func (l *line) replace(records []byte) {
+	l.held = cap(records)
+	if len(records) > 0 {
+		l.segments = append(l.segments, segment{records: records, held: cap(records)})
+	} else {
+		l.held = 0
 	}
-	return n
 }
 
 // each calls f for all records of some lists.

@@ -91,6 +91,7 @@ type Queue struct {
 	now       func() time.Duration
 	kick      func() // wakes the notifier, for resets
 	log       *slog.Logger
+	segment   int           // how large a segment of a line may be: a small queue has small ones
 	wake      chan struct{} // of capacity 1: there may be something to send
 	cancel    context.CancelFunc
 	over      chan struct{} // closed when run has returned
@@ -169,7 +170,7 @@ func (q *Queue) push(p int, kind Type, name string, record []byte, state func(p 
 		return
 	}
 	began := l.empty()
-	q.held += l.append(record, kind, q.now())
+	q.change(l, func() { l.append(record, kind, q.now(), q.segment) })
 	for q.held > q.o.Bytes && q.shorten(state) {
 	}
 	if began || l.events == batchEvents {
@@ -177,11 +178,18 @@ func (q *Queue) push(p int, kind Type, name string, record []byte, state func(p 
 	}
 }
 
+// change does something to a line that changes its memory.
+func (q *Queue) change(l *line, f func()) {
+	before := l.held
+	f()
+	q.held += l.held - before
+}
+
 // shorten shortens the longest line, and reports whether there was one.
 func (q *Queue) shorten(state func(p int, name string) *bool) bool {
 	longest, most := 0, 0
 	for p := range q.lines {
-		if held := q.lines[p].held(); held > most {
+		if held := q.lines[p].held; held > most {
 			longest, most = p, held
 		}
 	}
@@ -190,7 +198,7 @@ func (q *Queue) shorten(state func(p int, name string) *bool) bool {
 	}
 	l := &q.lines[longest]
 	collapsed, dropped := l.shorten(func(name string) *bool { return state(longest, name) })
-	q.held += l.held() - most
+	q.held += l.held - most
 	q.stats.Collapsed += uint64(collapsed)
 	q.stats.Dropped += uint64(dropped)
 	if l.lost && l.batch == nil {
@@ -219,9 +227,7 @@ func (q *Queue) reset(p int, epoch string, at int64, names []string) {
 	if !q.o.Types.Has(Occupied) {
 		names = nil
 	}
-	held := l.held()
-	l.dropLevels()
-	q.held += l.held() - held
+	q.change(l, l.dropLevels)
 	l.segments = append([]segment{{snap: &snapshot{kind: Reset, time: at, names: names, dropped: l.dropped}}}, l.segments...)
 	l.lost, l.dropped = false, 0
 	l.since = q.now()
@@ -237,7 +243,8 @@ func (q *Queue) resync(p int, at int64) {
 	if q.gone || !l.lost {
 		return
 	}
-	q.held += l.append(appendRecord(nil, &Event{Type: Resync, Time: at, Dropped: l.dropped}), Resync, q.now())
+	record := appendRecord(nil, &Event{Type: Resync, Time: at, Dropped: l.dropped})
+	q.change(l, func() { l.append(record, Resync, q.now(), q.segment) })
 	l.lost, l.dropped = false, 0
 	q.signal()
 }
@@ -247,9 +254,7 @@ func (q *Queue) disown(p int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := &q.lines[p]
-	held := l.held()
-	l.dropLevels()
-	q.held += l.held() - held
+	q.change(l, l.dropLevels)
 	if l.lost && l.batch == nil {
 		q.resetLater(p)
 	}

@@ -57,12 +57,11 @@ func (q *Queue) next(now time.Duration) (b *Batch, wait time.Duration) {
 		}
 		if l.batch == nil {
 			since := l.since
-			var shrunk int
-			l.batch, shrunk = l.compose(q, p)
+			q.change(l, func() { l.batch = l.compose(q, p) })
 			l.batch.since = since
 			l.since = now // of the rest: it is not known better, and late by one batch
 			l.batch.held = l.batch.size()
-			q.held += l.batch.held - shrunk
+			q.held += l.batch.held
 		}
 		l.busy = true
 		q.flying++
