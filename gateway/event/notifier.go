@@ -55,7 +55,8 @@ type Notifier struct {
 	levels  *levels
 	queues  []*queue
 	feed    *Feed
-	at      time.Duration // of the turn
+	loaded  map[string][]byte // what another process had in its queues, by name, until they are added
+	at      time.Duration     // of the turn
 	buffer  []byte
 	record  []byte
 	changes []Change // of the partition whose records are read
@@ -146,7 +147,8 @@ func (n *Notifier) do(f func()) {
 	n.signal()
 }
 
-// Add adds a receiver. It gets a Reset of each partition first, with the channels that are occupied.
+// Add adds a receiver. It gets a Reset of each partition first, with the channels that are occupied,
+// unless it goes on as the one with its name that was loaded. Names are different.
 func (n *Notifier) Add(o Options, to Receiver) *Queue {
 	q := n.newQueue(o, to)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -162,6 +164,8 @@ func (n *Notifier) newQueue(o Options, to Receiver) *Queue {
 		o: o.orDefault(), to: to, node: n.cfg.Node, nodeScope: n.cfg.NodeScope, now: n.now, kick: n.signal, log: n.cfg.Log,
 		wake: make(chan struct{}, 1), over: make(chan struct{}),
 	}
+	q.attempts, q.stop = context.WithCancel(context.Background())
+	q.landed.L = &q.mu
 	q.segment = min(max(q.o.Bytes/Partitions/8, segmentFirst), segmentMost)
 	epoch := newEpoch(time.UnixMilli(n.clock()))
 	for p := range q.lines {
@@ -174,6 +178,12 @@ func (n *Notifier) newQueue(o Options, to Receiver) *Queue {
 func (n *Notifier) add(q *Queue) {
 	n.queues = append(n.queues, &queue{Queue: q, next: n.at + q.o.Digest/Partitions})
 	n.want()
+	if b, ok := n.loaded[q.o.Name]; ok {
+		delete(n.loaded, q.o.Name)
+		if q.read(b) {
+			return
+		}
+	}
 	for p := range Partitions {
 		if n.levels.parts[p].owned {
 			n.reset(q, p, "")

@@ -91,23 +91,28 @@ type Queue struct {
 	now       func() time.Duration
 	kick      func() // wakes the notifier, for resets
 	log       *slog.Logger
-	segment   int           // how large a segment of a line may be: a small queue has small ones
-	wake      chan struct{} // of capacity 1: there may be something to send
-	cancel    context.CancelFunc
-	over      chan struct{} // closed when run has returned
+	segment   int                // how large a segment of a line may be: a small queue has small ones
+	wake      chan struct{}      // of capacity 1: there may be something to send
+	cancel    context.CancelFunc // ends run
+	over      chan struct{}      // closed when run has returned
 
 	resets atomic.Uint64 // the partitions that are to be reset, a bit for each
 
 	mu sync.Mutex
 	// Guarded by mu.
-	lines   [Partitions]line
-	held    int // of all lines, and the batches
-	flying  int // attempts
-	paused  time.Duration
-	turn    int // the line that is looked at first
-	gone    bool
-	failing bool // the last attempt that has ended has failed
-	stats   Stats
+	lines  [Partitions]line
+	held   int // of all lines, and the batches
+	flying int // attempts
+	paused time.Duration
+	turn   int // the line that is looked at first
+	gone   bool
+	// Of Pause: attempts is the context of attempts, which stop ends; landed is for when flying changes.
+	stopped  bool
+	attempts context.Context
+	stop     context.CancelFunc
+	landed   sync.Cond
+	failing  bool // the last attempt that has ended has failed
+	stats    Stats
 }
 
 // Stats describe a queue for operators.

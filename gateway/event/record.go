@@ -179,3 +179,20 @@ func (c *cursor) text() []byte {
 	*c = (*c)[n:]
 	return text
 }
+
+// valid reports whether bytes from elsewhere are a list of records.
+func valid(list []byte) (ok bool) {
+	defer func() { // cut panics where something is missing
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	for len(list) > 0 {
+		var r record
+		r, list = cut(list)
+		if r.kind == 0 || r.kind >= typeEnd {
+			return false
+		}
+	}
+	return true
+}

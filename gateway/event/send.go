@@ -27,7 +27,7 @@ func (b *Batch) Body() []byte {
 // next returns a batch that is to be sent now, or for how long there is none; negative for until
 // something comes.
 func (q *Queue) next(now time.Duration) (b *Batch, wait time.Duration) {
-	if q.gone || q.flying >= q.o.InFlight {
+	if q.gone || q.stopped || q.flying >= q.o.InFlight {
 		return nil, -1
 	}
 	if now < q.paused {
@@ -85,6 +85,7 @@ func (q *Queue) done(b *Batch, err error, now time.Duration) {
 	l := &q.lines[b.Partition]
 	l.busy = false
 	q.flying--
+	q.landed.Broadcast()
 	q.stats.Attempts++
 	if q.gone {
 		return
@@ -104,6 +105,9 @@ func (q *Queue) done(b *Batch, err error, now time.Duration) {
 			}
 			q.log.Info("events are accepted again", "receiver", q.o.Name)
 		}
+		return
+	}
+	if q.stopped { // it was canceled
 		return
 	}
 	q.stats.Failures++
@@ -154,7 +158,7 @@ func (q *Queue) run(ctx context.Context) {
 		if b != nil {
 			attempts <- struct{}{}
 			go func() {
-				q.attempt(ctx, b)
+				q.attempt(b)
 				<-attempts
 			}()
 			continue
@@ -169,13 +173,17 @@ func (q *Queue) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+	q.mu.Lock()
+	q.stopped = true
+	q.stop()
+	q.mu.Unlock()
 	for range q.o.InFlight {
 		attempts <- struct{}{}
 	}
 }
 
 // attempt sends a batch once.
-func (q *Queue) attempt(ctx context.Context, b *Batch) {
+func (q *Queue) attempt(b *Batch) {
 	err := errors.New("the receiver has ended its goroutine")
 	defer func() {
 		if r := recover(); r != nil {
@@ -186,7 +194,10 @@ func (q *Queue) attempt(ctx context.Context, b *Batch) {
 		q.mu.Unlock()
 		q.signal()
 	}()
-	ctx, cancel := context.WithTimeout(ctx, q.o.Timeout)
+	q.mu.Lock()
+	all := q.attempts
+	q.mu.Unlock()
+	ctx, cancel := context.WithTimeout(all, q.o.Timeout)
 	defer cancel()
 	err = q.to.Deliver(ctx, b)
 }
