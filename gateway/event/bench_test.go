@@ -141,6 +141,21 @@ func TestDroppedEventsAreCounted(t *testing.T) {
 	}
 }
 
+// What a Reset would have counted that is not sent, the next one counts.
+func TestResetsThatAreNotSentAreCounted(t *testing.T) {
+	n, q := bare(Options{})
+	q.drainAll()
+	l := &q.lines[3]
+	l.lost, l.dropped = true, 5
+	n.reset(q, 3, "")
+	l.forget()
+	n.reset(q, 3, "")
+	n.reset(q, 3, "")
+	if s := l.segments[0].snap; s.dropped != 5 || len(l.segments) != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestWhatLoopsCallAllocatesNothing(t *testing.T) {
 	n, _ := bare(Options{Filter: Filter{Types: All}})
 	n.Join("news")

@@ -214,6 +214,21 @@ func TestReceiversThatAskForTime(t *testing.T) {
 	})
 }
 
+// When a receiver accepts something again, it gets everything else at once.
+func TestReceiversThatAreBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, r := begin(t, Config{}, Options{Backoff: 24 * time.Hour, BackoffMax: 24 * time.Hour})
+		r.answer(errors.New("down"))
+		for _, channel := range []string{"a", "b", "c", "d", "e", "f"} {
+			n.Join(channel)
+		}
+		r.want(t, time.Minute)
+		r.answer(nil)
+		n.Join("g")
+		r.want(t, time.Minute, "occupied a", "occupied b", "occupied c", "occupied d", "occupied e", "occupied f", "occupied g")
+	})
+}
+
 // A receiver that panics, or ends its goroutine, has failed.
 func TestReceiversThatBreak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
