@@ -80,7 +80,7 @@ var arrows = []arrow{
 	{dir: "gateway/hook/proxy", may: "gateway/hook gateway/hook/queue syscall", why: "hooks over HTTP; syscall for the signature of a dialer's Control"},
 	{dir: "gateway/hook/config", may: "gateway/hook gateway/hook/proxy gateway/hook/queue gateway/setting", why: "which HTTP hooks there are; suggests the nearest name as settings do"},
 	{dir: "gateway/hook", may: "gateway/hook/queue", why: "requests, results and Go functions; it knows no HTTP, connection or protocol"},
-	{dir: "gateway/event", may: "gateway/channel gateway/setting", why: "notifies of what it is told: patterns of channels, and the nearest name; no HTTP, connection or protocol"},
+	{dir: "gateway/event", may: "gateway/channel gateway/saved gateway/setting", why: "notifies of what happens: patterns of channels, what waits as it moves to another process, and the nearest name; no HTTP, connection or protocol"},
 	{dir: "gateway/event/webhook", may: "gateway/event gateway/hook/proxy", why: "events over HTTP, with the connections that hooks use"},
 	{dir: "gateway/event/stream", may: "gateway/event", why: "events as SSE for the internal listener: it does not know who may read"},
 	{dir: "gateway/presence", may: "gateway/channel", why: "a table of ClientInfos"},
