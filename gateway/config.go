@@ -271,6 +271,15 @@ type Config struct {
 	// Namespaces, the hooks called hook.Default decide about every channel.
 	Hooks *hook.Set
 
+	// Webhooks are HTTP endpoints that are notified of events: that a channel has its first subscriber or has none any more,
+	// that clients come and go, and what is published. Events are receivers in this process. Without any of them clients cost nothing
+	// more.
+	Webhooks []Webhook
+	Events   []EventReceiver
+	// VacatedDelay is for how long a channel has no subscribers before they are notified of that, because a page that is loaded anew
+	// leaves its channels for a moment; one that has subscribers again in that time was never vacated. 0: 5 s. Negative: not at all.
+	VacatedDelay time.Duration
+
 	// Visitors, if set, starts the visitors that a user can bring on the demo page: a process
 	// of the program's own. It is written lines of JSON with commands, and lines that the page shows are
 	// read from it. Close asks it to end; it has ended when Read returns io.EOF, which

@@ -51,7 +51,7 @@ func (s *Server) internalListener(opt Internal, unixSocket bool) *ops.Listener {
 		Relay: s.relay, Sessions: &s.sessions, Abort: s.AbortUpgrade,
 		Gateway: s.inside, APIKey: opt.APIKey, UnixSocket: unixSocket, MessageMax: s.cfg.MaxMessage, Logger: s.cfg.Logger, Metrics: ops.Collector(s.snapshot),
 		Foreign: s.names.Text("without {APIKey}, only programs on this machine and the gateway's own page are served: requests of other web pages, or with a Host other than this machine, are refused"),
-		API:     s.api, Stopped: s.set.Stopped(),
+		API:     s.api, Events: &s.events, Stopped: s.set.Stopped(),
 	}
 	if opt.Upgrade != nil {
 		out.Upgrade = func(ctx context.Context) (any, error) {
@@ -120,6 +120,7 @@ func (s *Server) snapshot() *ops.Snapshot {
 		})
 	}
 	out.Hooks = snapshotHooks(s.cfg.Hooks)
+	out.Webhooks = s.events.snapshot()
 	control.SnapshotLoops(s.set, out)
 	control.SnapshotEngine(s.engine.Engine, out)
 	return out

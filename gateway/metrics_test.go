@@ -17,6 +17,7 @@ import (
 	"sluice/gateway/access/namespace"
 	"sluice/gateway/clienttest"
 	"sluice/gateway/engine"
+	"sluice/gateway/event"
 	"sluice/gateway/hook"
 	"sluice/gateway/ops"
 
@@ -34,6 +35,7 @@ func busyServer(t *testing.T) *server {
 		t.Fatal(err)
 	}
 	s := start(t, Config{Namespaces: set, Insecure: true, Version: "v1.2.3", Commit: "c0ffee", SendBuffer: 4 << 10,
+		Events:            []EventReceiver{{Name: "here", To: event.Func(func(context.Context, []event.Event) error { return nil })}},
 		CertificateExpiry: func() time.Time { return time.Now().Add(time.Hour) }})
 	// Hooks have no effect with Insecure, but figures.
 	s.cfg.Hooks = hook.NewSet(hook.Hooks{Disconnect: hook.Func(func(context.Context, *hook.DisconnectRequest) (*hook.DisconnectResult, error) { return nil, nil }, hook.Options{})})

@@ -93,6 +93,7 @@ type Server struct {
 	sessions        console.Sessions
 	before          ops.Totals // owned by TakeOver until the server serves
 	upgrades        upgrading
+	events          events
 
 	internalMu sync.Mutex
 	internal   []net.Listener // guarded by internalMu: of ServeInternal
@@ -193,6 +194,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 		}
 	}()
 	s.publisher = engine.NewPublisher(s.engine.Engine, s.space, cfg.MaxMessage)
+	s.events.server = s
 	s.verifiers = access.NewVerifiers(s.policy.Tokens(), verifyingMax, func() { loop.PlantGreeting("verify") })
 	s.protocols = s.newProtocols()
 	if s.edge, err = s.newEdge(origins); err != nil {
@@ -201,7 +203,13 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 	loops := cfg.loops()
 	loops.Engine, loops.Node, loops.Space, loops.Admission, loops.Failed, loops.Clock, loops.Seconds = s.engine.Engine, s.engine.ConnectionBits(), s.space, s.edge, s.fail, with.clock, with.seconds
 	s.compressors = loops.Compressors
-	loops.Variants, loops.Sharing = s.protocols.Variants, s.protocols.Sharing
+	loops.Variants, loops.Sharing = s.protocols.Variants, append(s.protocols.Sharing, eventSharing)
+	loops.Observer = s.events.begin()
+	defer func() {
+		if err != nil {
+			s.events.close(canceled) // ignored: nothing has happened yet
+		}
+	}()
 	if s.set, err = loop.New(loops); err != nil {
 		return nil, err
 	}
@@ -393,6 +401,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	s.events.hold()
 	s.edge.Close()
 	ended, err := s.set.Stop(ctx, s.cfg.DrainDuration)
 	if !ended {
@@ -400,6 +409,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.edge.Wait()
 	s.background.Wait()
+	s.events.close(ctx)
 	if failed := s.engine.Close(ctx); err == nil {
 		err = failed
 	} else if failed != nil {

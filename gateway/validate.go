@@ -30,6 +30,7 @@ func (c Config) Validate() error {
 	c.validateClients(&faults)
 	c.validateSizes(&faults)
 	c.validateHooks(&faults)
+	c.validateEvents(&faults)
 	backing.Validate(&c.Store, &faults)
 	if len(faults) == 0 {
 		return nil

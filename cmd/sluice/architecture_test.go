@@ -29,7 +29,7 @@ var arrows = []arrow{
 	{dir: "cmd/sluice", may: "cmd/internal/... syscall", why: "the root command and main; syscall for signals"},
 	{dir: "cmd/internal/cli", may: "gateway/setting", why: "what commands share, and no command; sizes, and the nearest name"},
 	{dir: "cmd/internal/option", may: "cmd/internal/cli gateway/setting", why: "flags, environment, file and defaults of the rows of a struct"},
-	{dir: "cmd/internal/serve", may: "cmd/internal/cli cmd/internal/option cmd/internal/token gateway gateway/setting gateway/access/auth gateway/access/namespace gateway/hook/config gateway/hook/queue gateway/edge/certificate gateway/engine/backing poller syscall",
+	{dir: "cmd/internal/serve", may: "cmd/internal/cli cmd/internal/option cmd/internal/token gateway gateway/setting gateway/access/auth gateway/access/namespace gateway/hook/config gateway/hook/queue gateway/edge/certificate gateway/event gateway/event/webhook gateway/hook/proxy gateway/engine/backing poller syscall",
 		why: "settings become a gateway with listeners; hook/queue for the bound that all hooks share; token for its key files; the poller for the clock that service managers compare; syscall for signals, the rights of a barrier, and errors of listening"},
 	{dir: "cmd/internal/client", may: "cmd/internal/cli gateway/setting bench/clienttls bench/record bench/wsclient syscall", why: "a client of any gateway; syscall for errors of connections"},
 	{dir: "cmd/internal/doctor", may: "cmd/internal/cli cmd/internal/option cmd/internal/serve cmd/internal/client bench/clienttls gateway gateway/setting gateway/cgroup gateway/engine/backing",
@@ -93,6 +93,7 @@ var arrows = []arrow{
 	{dir: "gateway/asset", why: "files of the binary, for the two pages"},
 	{dir: "gateway/web", may: "gateway/asset", why: "files"},
 	{dir: "gateway/clienttest", may: "poller/leaktest gateway/channel gateway/wire gateway/access/auth golang.org/x/sys/unix syscall", why: "clients, tokens and readers of logs for tests: they know no server; system calls for socket options"},
+	{dir: "gateway/event/eventtest", why: "a receiver of events for tests: it knows nothing of the gateway"},
 	{dir: "gateway/hooktest", why: "backends of hooks for tests: they know nothing of the gateway"},
 	{dir: "gateway/looptest", may: "gateway/loop gateway/clienttest", why: "what tests do on loops"},
 
@@ -116,7 +117,7 @@ var arrows = []arrow{
 const protocol = "gateway/loop gateway/saved gateway/wire gateway/frame gateway/channel gateway/route gateway/access/... gateway/access gateway/hook gateway/hook/client gateway/presence"
 
 // forTests are imported by tests only.
-const forTests = "poller/leaktest bench/trial/trialtest cmd/internal/clitest gateway/clienttest gateway/hooktest gateway/looptest gateway/engine/enginetest gateway/engine/nats/natstest"
+const forTests = "poller/leaktest bench/trial/trialtest cmd/internal/clitest gateway/clienttest gateway/hooktest gateway/event/eventtest gateway/looptest gateway/engine/enginetest gateway/engine/nats/natstest"
 
 // nevers are what packages must not know, not even through others.
 var nevers = []struct{ packages, know string }{

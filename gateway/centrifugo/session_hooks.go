@@ -25,15 +25,23 @@ type hooked struct {
 	request []byte // what a unidirectional client has connected with, until it is connected; nil for one that sends that
 }
 
-// transports are the names of transports for hooks.
-var transports = [...]string{wire.WebSocket: "websocket", wire.SSE: "sse", wire.Lines: "http_stream"}
+// transports are the names of transports for hooks and events: of bidirectional clients, and of unidirectional ones.
+var transports = [2][3]string{
+	{wire.WebSocket: "websocket", wire.SSE: "sse", wire.Lines: "http_stream"},
+	{wire.WebSocket: "uni_websocket", wire.SSE: "uni_sse", wire.Lines: "uni_http_stream"},
+}
+
+// transport returns the name of a client's transport.
+func (f Format) transport() string {
+	if f.Uni {
+		return transports[1][f.Framing]
+	}
+	return transports[0][f.Framing]
+}
 
 // kind returns how a client is connected, for hooks.
 func (f Format) kind() client.Kind {
-	k := client.Kind{Transport: transports[f.Framing], Protocol: f.String(), Encoding: "json"}
-	if f.Uni {
-		k.Transport = "uni_" + k.Transport
-	}
+	k := client.Kind{Transport: f.transport(), Protocol: f.String(), Encoding: "json"}
 	if f.Encoding == Protobuf {
 		k.Encoding = "binary"
 	}
@@ -341,9 +349,17 @@ func (p *Protocol) Ended(conn *loop.Conn) {
 			d.cancel()
 		}
 	}
-	code, text := p.CloseText(conn, conn.Reason())
-	if code == 0 {
+	code, text := p.EndText(conn)
+	c.hooked.Ended(conn, p.Logger, p.Hooks.Disconnect, code, text)
+}
+
+// Transport implements loop.Teller.
+func (p *Protocol) Transport(conn *loop.Conn) string { return p.Client(conn).format.transport() }
+
+// EndText implements loop.Teller: a client that is sent no code has closed its connection, or has lost it.
+func (p *Protocol) EndText(conn *loop.Conn) (code ws.StatusCode, text string) {
+	if code, text = p.CloseText(conn, conn.Reason()); code == 0 {
 		code, text = ws.StatusCode(DisconnectConnectionClosed.Code), DisconnectConnectionClosed.Reason
 	}
-	c.hooked.Ended(conn, p.Logger, p.Hooks.Disconnect, code, text)
+	return code, text
 }

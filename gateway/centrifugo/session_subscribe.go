@@ -246,6 +246,9 @@ func (c clientConn) settleSubscription(name string, o *namespace.Options, w wish
 		s.listed += n
 		s.result.Publications = append(s.result.Publications, p)
 	}
+	if cache && len(kept.Publications) == 0 {
+		c.CacheEmpty(s.name)
+	}
 	if recovers && w.recover {
 		s.result.WasRecovering = true
 		has := w.since.At == kept.Newest
@@ -361,7 +364,11 @@ func (c clientConn) drop(name string, why loop.Reason, push *protocol.Unsubscrib
 	c.Plant("unsubscribe")
 	for i := range c.Refs() {
 		if r := c.Ref(i); r.Channel() == name {
-			c.Drop(i, why)
+			if push != nil {
+				c.DropAs(i, why, push.Code, push.Reason)
+			} else {
+				c.Drop(i, why)
+			}
 			if d := c.details[name]; d != nil && d.cancel != nil {
 				d.cancel()
 			}

@@ -22,6 +22,9 @@ type Publisher struct {
 	// Gate is held while nothing may be published. Once it is shut, publications fail with ErrAway.
 	Gate gate.Gate
 
+	// Observe, if set, is called with each publication that was accepted, of which it keeps nothing.
+	Observe atomic.Pointer[func(channel string, payload []byte, r channel.Receipt)]
+
 	// Atomic.
 	Published  []atomic.Uint64 // publications that were accepted, by the class of their channel
 	PushedBack atomic.Uint64   // publications that found the channel without room
@@ -101,6 +104,9 @@ func (p *Publisher) Publish(ctx context.Context, wait time.Duration, name string
 	if err == nil {
 		callers.Put(c) // else it may still be called for this publication
 		p.Published[p.Space.Class(name)].Add(1)
+		if observe := p.Observe.Load(); observe != nil {
+			(*observe)(name, pub.Payload, receipt)
+		}
 	}
 	return receipt, err
 }

@@ -3,6 +3,8 @@ package event
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // intake is where loops leave what has happened, for the notifier's goroutine. Each partition has a
@@ -62,9 +64,12 @@ func (in *intake) leave(channel string, at int64) (first bool) {
 	return in.append(p, &Event{Type: Vacated, Channel: channel, Time: at})
 }
 
-// emit leaves an event.
-func (in *intake) emit(e *Event) (first bool) {
+// emit leaves an event. client is Event.Client in bytes, nil if it is there.
+func (in *intake) emit(e *Event, client []byte) (first bool) {
 	p := partitionOf(e.Channel, e.Client)
+	if client != nil && e.Channel == "" {
+		p = int(xxhash.Sum64(client) % Partitions)
+	}
 	s := &in.shards[p]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,7 +80,8 @@ func (in *intake) emit(e *Event) (first bool) {
 		s.dropped[e.Channel]++
 		return in.mark(p)
 	}
-	return in.append(p, e)
+	s.records = appendRecordOf(s.records, client, e)
+	return in.mark(p)
 }
 
 // append appends a record to those of a partition, whose lock is held.

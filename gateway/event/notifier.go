@@ -114,12 +114,15 @@ func (n *Notifier) Leave(channel string) { n.kick(n.in.leave(channel, n.clock())
 
 // Emit notifies of an event other than Occupied and Vacated. The fields that say what it is about
 // are set; the data of a publication is in Bytes. What it refers to is copied. It does not wait.
-func (n *Notifier) Emit(e Event) {
+func (n *Notifier) Emit(e Event) { n.EmitOf(nil, e) }
+
+// EmitOf is Emit for an event of a client whose ID is in bytes, and is copied.
+func (n *Notifier) EmitOf(client []byte, e Event) {
 	if !n.Wants(e.Type) || e.Type.level() || !All.Has(e.Type) {
 		return
 	}
 	e.Time = n.clock()
-	n.kick(n.in.emit(&e))
+	n.kick(n.in.emit(&e, client))
 }
 
 // kick wakes the goroutine if there is something new.

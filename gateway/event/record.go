@@ -34,9 +34,12 @@ func partitionOf(channel, client string) int {
 }
 
 // appendRecord appends the record of an event. It does not keep what the event refers to.
-func appendRecord(dst []byte, e *Event) []byte {
+func appendRecord(dst []byte, e *Event) []byte { return appendRecordOf(dst, nil, e) }
+
+// appendRecordOf is appendRecord with the client's ID in bytes, nil if it is in the event.
+func appendRecordOf(dst, client []byte, e *Event) []byte {
 	has := byte(0)
-	if e.Client != "" || e.User != "" || e.Transport != "" {
+	if client != nil || e.Client != "" || e.User != "" || e.Transport != "" {
 		has |= hasWho
 	}
 	if e.Code != 0 || e.Reason != "" {
@@ -55,7 +58,12 @@ func appendRecord(dst []byte, e *Event) []byte {
 	dst = binary.AppendUvarint(dst, uint64(e.Time))
 	dst = appendText(dst, e.Channel)
 	if has&hasWho != 0 {
-		dst = appendText(appendText(appendText(dst, e.Client), e.User), e.Transport)
+		if client != nil {
+			dst = append(binary.AppendUvarint(dst, uint64(len(client))), client...)
+		} else {
+			dst = appendText(dst, e.Client)
+		}
+		dst = appendText(appendText(dst, e.User), e.Transport)
 	}
 	if has&hasWhy != 0 {
 		dst = appendText(binary.AppendUvarint(dst, uint64(e.Code)), e.Reason)

@@ -44,6 +44,8 @@ type catchUp struct {
 	gapped  bool        // it was notified of a gap, which was counted
 	queued  bool        // in loop.catching
 
+	observed bool // an observer was notified that the channel has a subscriber
+
 	overtaken bool             // it was live before: what it is not sent any more is dropped
 	skipped   *channel.Channel // in which it was too slow, and goes on with the newest; nil for others
 	taken     uint64           // ... its messages until then
@@ -84,6 +86,7 @@ func (c *Conn) catchingUp() bool { return c.Out != nil && c.Out.catch != nil }
 // blind: it may not see what it missed, and is notified of a gap instead. flags are the subscription's.
 func (c *Conn) JoinFrom(name string, f Format, ask channel.Ask, blind bool, flags uint8) {
 	c.beginCatchUp(&catchUp{channel: name, format: f, ask: ask, blind: blind, flags: flags})
+	c.subscribed(name)
 	c.catchUp()
 }
 
@@ -94,12 +97,14 @@ var askNow = channel.Ask{Kind: channel.AskNow}
 func (c *Conn) beginCatchUp(cu *catchUp) {
 	c.loop.space.Prepare(cu.channel, &askNow, cu) // ready; an error counts when it joins
 	c.output().catch = cu
+	cu.joins(c.loop)
 }
 
 // endCatchUp makes the connection catch up no more: it has joined, or it ends.
 func (c *Conn) endCatchUp() {
 	if cu := c.Out.catch; cu != nil {
 		c.Out.catch = nil
+		cu.leaves(c.loop)
 		c.loop.space.Release(cu.channel, cu)
 	}
 }

@@ -228,8 +228,11 @@ func (c *Conn) die() {
 	c.Phase = phaseDead
 	c.retract()
 	l.leaveAll(c)
-	if e, ok := c.protocol().(Ender); ok && c.has(bitIdentified) {
-		e.Ended(c)
+	if c.has(bitIdentified) {
+		c.disconnected()
+		if e, ok := c.protocol().(Ender); ok {
+			e.Ended(c)
+		}
 	}
 	l.forget(c)
 	if s := c.secure(); s != nil {

@@ -41,6 +41,7 @@ type Publishing struct {
 	ch             *channel.Channel // where it waits
 	work           *encoding        // it is too large for the loop
 	err            error            // why it waits; if answered the result
+	receipt        channel.Receipt  // of the result
 	binary         bool
 	passing        bool
 	answered       bool
@@ -64,20 +65,26 @@ type Publisher interface {
 func (p *Publishing) Released() { p.loop.Post(p) }
 
 // Published implements engine.Caller.
-func (p *Publishing) Published(_ channel.Receipt, err error) { p.loop.Post(&published{p, err}) }
+func (p *Publishing) Published(r channel.Receipt, err error) { p.loop.Post(&published{p, r, err}) }
 
 // published is posted when an engine answers.
 type published struct {
-	p   *Publishing
-	err error
+	p       *Publishing
+	receipt channel.Receipt
+	err     error
 }
 
 // Deliver implements Message: the publication has its result.
-func (m *published) Deliver(l *Loop) { m.p.answer(m.err) }
+func (m *published) Deliver(l *Loop) {
+	if p := m.p; p.c == nil && m.err == nil {
+		l.publishedBy(nil, p.name, p.payload, m.receipt) // its client has not waited for it
+	}
+	m.p.answer(m.receipt, m.err)
+}
 
 // answer notes the result of a publication, with which its connection goes on in its turn.
-func (p *Publishing) answer(err error) {
-	p.answered, p.err = true, err
+func (p *Publishing) answer(r channel.Receipt, err error) {
+	p.answered, p.receipt, p.err = true, r, err
 	p.loop.retries = append(p.loop.retries, p)
 }
 
@@ -186,7 +193,7 @@ func (c *Conn) PublishAs(d Decided) (*Publishing, error) {
 	err := p.try(d.Payload, d.Extra)
 	if !p.waits(err) {
 		if err == nil {
-			p.accepted()
+			p.accepted(d.Payload)
 		}
 		p.c, p.ch = nil, nil
 		l.spare = p
@@ -240,13 +247,14 @@ func (p *Publishing) try(payload, extra []byte) (err error) {
 		return errSilent
 	}
 	l.sending = channel.Publication{Payload: payload, Binary: p.binary, Passing: p.passing, From: p.c.id, Extra: extra, At: l.time.UnixMilli()}
-	p.ch, _, err = engine.Publish(l.engine, l.space, p.name, p.ch, &l.sending, &l.encode, p)
+	p.ch, p.receipt, err = engine.Publish(l.engine, l.space, p.name, p.ch, &l.sending, &l.encode, p)
 	l.sending = channel.Publication{} // it lies in a buffer that is let go
 	return err
 }
 
-// accepted counts the publication.
-func (p *Publishing) accepted() {
+// accepted counts the publication, and notifies of it.
+func (p *Publishing) accepted(payload []byte) {
+	p.loop.publishedBy(p.c, p.name, payload, p.receipt)
 	class := 0
 	if p.ch != nil {
 		class = p.ch.Class()
@@ -332,9 +340,10 @@ func (p *Publishing) Late(c *Conn) Wait {
 
 // over ends the publication with its result.
 func (p *Publishing) over(c *Conn) Wait {
-	if p.c = nil; p.err == nil {
-		p.accepted()
-	} else {
+	if p.err == nil {
+		p.accepted(p.payload)
+	}
+	if p.c = nil; p.err != nil {
 		p.Cancel() // it may have been refused before its channel saw it
 	}
 	p.to.Published(c, p.err)

@@ -101,6 +101,9 @@ func (c *Conn) Join(name string, f channel.Format, flags uint8) error {
 // the head while the group was there to hold it. The subscription is the last of Ref.
 func (c *Conn) Enter(g *Group, cursor uint64, flags uint8) {
 	if c.loop.enter(c, g, cursor, flags) {
+		if !c.catchingUp() { // else it has begun before
+			c.subscribed(g.Channel())
+		}
 		c.protocol().Joined(c, c.Ref(c.Refs()-1))
 	}
 }
@@ -108,13 +111,18 @@ func (c *Conn) Enter(g *Group, cursor uint64, flags uint8) {
 // Drop takes one subscription from the connection; what its log still has for it is
 // counted as dropped for that reason. The last subscription takes its index. Where the rest of a
 // cut frame cannot be kept, the connection ends, and all of its subscriptions with it.
-func (c *Conn) Drop(i int, why Reason) {
+func (c *Conn) Drop(i int, why Reason) { c.DropAs(i, why, 0, "") }
+
+// DropAs is Drop with the code and the text for which the subscription ends, for the application; 0 if the client has asked for
+// that.
+func (c *Conn) DropAs(i int, why Reason, code uint32, text string) {
 	if !c.keepRest(c.Ref(i)) {
 		c.kill(ReasonBudget)
 		return
 	}
 	l, r := c.loop, *c.Ref(i)
 	l.stats.Dropped[why].Add(c.unsent(&r, r.group.Log().Head()))
+	c.unsubscribed(r.Channel(), code, text)
 	c.protocol().Left(c, c.Ref(i))
 	l.leave(r)
 	last := c.Refs() - 1

@@ -110,7 +110,9 @@ type encoding struct {
 	again  bool // the channel has called meanwhile
 
 	from uint64 // set at construction: the connection
-	err  error  // of the last attempt: written by the encoder, then read by the loop
+	// Of the last attempt: written by the encoder, then read by the loop.
+	receipt channel.Receipt
+	err     error
 }
 
 func (w *encoding) start(p *Publishing) {
@@ -131,7 +133,7 @@ func (w *encoding) called(p *Publishing) {
 func (w *encoding) publish(p *Publishing) {
 	var scratch channel.Scratch
 	pub := channel.Publication{Payload: p.payload, Binary: p.binary, Passing: p.passing, From: w.from, Extra: p.extra, At: p.loop.cfg.Clock().UnixMilli()}
-	_, w.err = p.loop.engine.Publish(p.name, p.ch, &pub, &scratch, p)
+	w.receipt, w.err = p.loop.engine.Publish(p.name, p.ch, &pub, &scratch, p)
 	if !p.loop.Post((*encoded)(p)) && p.ch != nil { // the loop has ended
 		p.ch.Forget(p)
 	}
@@ -162,6 +164,6 @@ func (e *encoded) Deliver(l *Loop) {
 		p.ch, p.work = l.space.Find(p.name), nil // there is another now, or none
 		l.retries = append(l.retries, p)
 	default:
-		p.answer(w.err)
+		p.answer(w.receipt, w.err)
 	}
 }

@@ -304,6 +304,7 @@ func (g *Giving) release(last func(*Loop)) {
 func (g *Giving) Given(over time.Duration) {
 	g.release(func(l *Loop) {
 		l.engine = handedOver{l.engine}
+		l.observed.to = nil // the other process goes on with that
 		l.passing = nil
 		for i := len(l.conns) - 1; i >= 0; i-- {
 			if c := l.conns[i]; c.has(bitPassed) {

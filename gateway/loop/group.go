@@ -56,6 +56,8 @@ type Group struct {
 	notBefore time.Time // when the next sweep may begin: a batch window, a grace
 
 	skips bool // slow subscribers skip to the newest publication instead of being closed
+
+	observed bool // an observer was notified that it has subscribers
 }
 
 // Channel returns the name of the channel.
@@ -173,6 +175,7 @@ func (l *Loop) enter(c *Conn, g *Group, cursor uint64, flags uint8) bool {
 		e := c.extra()
 		e.more = append(e.more, r)
 	}
+	g.joins()
 	ch := g.Log().Channel()
 	ch.Joined()
 	l.stats.ByClass[ch.Class()].Subscriptions.Add(1)
@@ -183,6 +186,10 @@ func (l *Loop) enter(c *Conn, g *Group, cursor uint64, flags uint8) bool {
 // leaveAll drops all subscriptions of c.
 func (l *Loop) leaveAll(c *Conn) {
 	c.giveUp(c.reason)
+	c.unsubscribedAll()
+	if c.Out != nil {
+		c.endCatchUp()
+	}
 	for i := range c.Refs() {
 		r := c.Ref(i)
 		l.stats.Dropped[c.reason].Add(c.unsent(r, r.group.Log().Head()))
@@ -215,6 +222,7 @@ func (l *Loop) EndIfEmpty(g *Group) {
 	if len(g.subs) == g.holes {
 		g.subs, g.holes, g.sweeping, g.dirty = nil, 0, false, false
 		g.letGo()
+		g.leaves()
 		delete(l.groups, g.key)
 		l.space.Leave(&g.Reader)
 	}

@@ -53,6 +53,12 @@ func (c *Conn) Identity() *Identity {
 
 // Identify makes a connection, whose Hello had an Identity, one of a user: the API finds it by that.
 func (l *Loop) Identify(c *Conn, user string) {
+	if l.identify(c, user); c.has(bitIdentified) {
+		c.connected()
+	}
+}
+
+func (l *Loop) identify(c *Conn, user string) {
 	c.Plant("identify")
 	if c.Phase == phaseDead {
 		return

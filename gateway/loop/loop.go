@@ -61,6 +61,7 @@ type Loop struct {
 	limits     frame.Limits
 	compressed frame.Limits // of clients that have negotiated compression
 	poller     *poller.Poller
+	observed   observation
 
 	turnWrites int // the constant; tests that look into a paused sweep lower it
 
@@ -155,6 +156,7 @@ func bareLoop(s *Set, index int) *Loop {
 		encode:   channel.Scratch{Limit: encodeMax},
 		pacer:    pacer{over: s.cfg.DrainDuration, burst: paceLeast},
 		stats:    Stats{ByClass: newClassStats(s.cfg.Space.Classes())},
+		observed: observation{to: s.cfg.Observer},
 	}
 }
 

@@ -55,6 +55,7 @@ type Config struct {
 
 	Engine   engine.Engine
 	Space    *channel.Space
+	Observer Observer   // nil for none; see Observe
 	Variants []*Variant // what connections speak: all of every protocol
 	// Sharing are the beginnings of names of functions of protocols in which a panic ends the
 	// process, because it leaves half changed what connections share.

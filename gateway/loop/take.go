@@ -347,7 +347,7 @@ func (c *Conn) take(x *record, from netip.AddrPort, v *Variant, logs []takenLog)
 		l.stats.Blocked.Add(1)
 	}
 	if kept.Identified {
-		l.Identify(c, kept.Identity.User)
+		l.identify(c, kept.Identity.User)
 	}
 	if err := c.takeBuffers(x); err != nil {
 		return err

@@ -62,6 +62,7 @@ type Listener struct {
 	Logger     *slog.Logger
 	Metrics    prometheus.Collector
 	API        http.Handler      // for /api and below
+	Events     http.Handler      // for GET /api/events
 	Stopped    <-chan struct{}   // health and metrics are there until then
 	Relay      *Relay            // nil for one of its own
 	Sessions   *console.Sessions // likewise
@@ -115,6 +116,10 @@ func (l *Listener) Handler() http.Handler {
 	mux.HandleFunc("POST /publish/{channel}", l.handlePublish)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /api/connections", l.handleConnections)
+	if l.Events != nil {
+		mux.Handle("GET /api/events", l.Events)
+		mux.HandleFunc("/api/events", useOnly(http.MethodGet, "read events"))
+	}
 	mux.HandleFunc("POST /api/connections/{id}/close", l.handleClose)
 	mux.Handle("/api", l.API)
 	mux.Handle("/api/", l.API)
@@ -132,7 +137,7 @@ func (l *Listener) Handler() http.Handler {
 	mux.HandleFunc("/api/connections", useOnly(http.MethodGet, "list connections"))
 	mux.HandleFunc("/api/connections/{id}/close", useOnly(http.MethodPost, "close a connection"))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		message := "not found. Endpoints: POST /publish/{channel}, POST /api/{method}, GET /api/openapi.json, GET /api/connections, POST /api/connections/{id}/close, POST /api/upgrade, DELETE /api/upgrade, GET /metrics, GET /healthz, GET /readyz, GET /debug/pprof/"
+		message := "not found. Endpoints: POST /publish/{channel}, POST /api/{method}, GET /api/openapi.json, GET /api/connections, GET /api/events, POST /api/connections/{id}/close, POST /api/upgrade, DELETE /api/upgrade, GET /metrics, GET /healthz, GET /readyz, GET /debug/pprof/"
 		if strings.HasPrefix(r.URL.Path, "/publish/") {
 			message = "not found. Use POST /publish/{channel}, and write a slash in the channel name as %2F"
 		}

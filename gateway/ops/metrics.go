@@ -48,6 +48,8 @@ type Snapshot struct {
 
 	Hooks []Hook // those with figures
 
+	Webhooks []Webhook // receivers of events
+
 	Channels                      int
 	Published, PublishedByClients uint64
 	PushedBack, PushedBackClients uint64
@@ -75,6 +77,17 @@ type Engine struct {
 	Gaps                           map[string]uint64 // by cause
 	Nodes                          int
 	Unanswered                     uint64
+}
+
+// Webhook is what they say of a receiver of events.
+type Webhook struct {
+	Name                          string
+	Events, Bytes                 int     // that wait or are being sent
+	Oldest                        float64 // seconds for which the oldest event waits
+	Delivered, Attempts, Failures uint64
+	Collapsed, Dropped            uint64
+	Resets, Digests               uint64
+	Gone                          bool
 }
 
 // Hook is what they say of a hook.

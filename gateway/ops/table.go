@@ -24,7 +24,7 @@ type Metric struct {
 // new metric is a new row. deploy/METRICS.md is written from it.
 var Metrics = func() []Metric {
 	var all []Metric
-	for _, group := range [][]Metric{overview, delivery, slowClients, recovery, connections, hooks, store, resources, loops, namespaces} {
+	for _, group := range [][]Metric{overview, delivery, slowClients, recovery, connections, hooks, webhooks, store, resources, loops, namespaces} {
 		all = append(all, group...)
 	}
 	return all
@@ -73,6 +73,15 @@ func perNamespace[N number](name, kind, help string, value func(n *Namespace) N)
 	return row(name, kind, help, []string{"namespace"}, func(s *Snapshot, to sink) {
 		for i := range s.Namespaces {
 			to.value(float64(value(&s.Namespaces[i])), s.Namespaces[i].Name)
+		}
+	})
+}
+
+// perWebhook is a metric with a value for each receiver of events.
+func perWebhook[N number | float64](name, kind, help string, value func(w *Webhook) N) Metric {
+	return row(name, kind, help, []string{"receiver"}, func(s *Snapshot, to sink) {
+		for i := range s.Webhooks {
+			to.value(float64(value(&s.Webhooks[i])), s.Webhooks[i].Name)
 		}
 	})
 }
@@ -199,6 +208,20 @@ var connections = in("Connections and closes",
 	one("addresses", "gauge", "Client addresses tracked for per-address limits.", func(s *Snapshot) int { return s.Addresses }),
 	one("untracked_addresses_total", "counter", "Connections whose address was not tracked because the table was full.", func(s *Snapshot) uint64 { return s.Untracked }),
 	one("descriptors_exhausted_total", "counter", "Number of times accept failed because the process was out of file descriptors.", func(s *Snapshot) uint64 { return s.Descriptors }),
+)
+
+var webhooks = in("Webhooks",
+	perWebhook("webhook_queued_events", "gauge", "Events that wait for the receiver or are being sent.", func(w *Webhook) int { return w.Events }),
+	perWebhook("webhook_queue_bytes", "gauge", "Memory of what waits for the receiver; see --webhook-queue.", func(w *Webhook) int { return w.Bytes }),
+	perWebhook("webhook_oldest_seconds", "gauge", "Age of the oldest event that waits for the receiver, 0 without one.", func(w *Webhook) float64 { return w.Oldest }),
+	perWebhook("webhook_delivered_events_total", "counter", "Events that the receiver has accepted.", func(w *Webhook) uint64 { return w.Delivered }),
+	perWebhook("webhook_attempts_total", "counter", "Attempts to send a batch of events that have ended.", func(w *Webhook) uint64 { return w.Attempts }),
+	perWebhook("webhook_failures_total", "counter", "Attempts that have failed; the batch is sent again.", func(w *Webhook) uint64 { return w.Failures }),
+	perWebhook("webhook_collapsed_events_total", "counter", "Events that a full queue has left out because a later one made them superfluous.", func(w *Webhook) uint64 { return w.Collapsed }),
+	perWebhook("webhook_dropped_events_total", "counter", "Events that a full queue has dropped. The receiver is notified by resync and reset events.", func(w *Webhook) uint64 { return w.Dropped }),
+	perWebhook("webhook_resets_total", "counter", "Resets of a partition that the receiver was sent or will be.", func(w *Webhook) uint64 { return w.Resets }),
+	perWebhook("webhook_digests_total", "counter", "Digests of a partition that the receiver was sent or will be.", func(w *Webhook) uint64 { return w.Digests }),
+	perWebhook("webhook_gone", "gauge", "1 if the receiver has answered with 410 (Gone) and is sent nothing any more, otherwise 0.", func(w *Webhook) int { return zeroOne(w.Gone) }),
 )
 
 var hooks = in("Hooks",

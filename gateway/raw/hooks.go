@@ -107,6 +107,12 @@ func (p *Protocol) kindOf(c *loop.Conn) client.Kind {
 	return client.Kind{Transport: "websocket", Protocol: "json", Encoding: "binary"}
 }
 
+// Transport implements loop.Teller.
+func (p *Protocol) Transport(c *loop.Conn) string { return p.kindOf(c).Transport }
+
+// EndText implements loop.Teller.
+func (*Protocol) EndText(c *loop.Conn) (ws.StatusCode, string) { return c.EndText() }
+
 // know completes what is kept of a client for hooks, and has them decide about it.
 func (p *Protocol) know(c *loop.Conn, a *loop.Arrival, o *opening) loop.Wait {
 	s := stateOf(c)

@@ -177,12 +177,6 @@ func (s *state) shows(info []byte) {
 	}
 }
 
-// closeCodes are the codes of the reasons for which nothing is sent to a client, as RFC 6455 section 7.4.1 has them.
-const (
-	closeNormal   ws.StatusCode = 1000
-	closeAbnormal ws.StatusCode = 1006
-)
-
 // Ended implements loop.Ender.
 func (p *Protocol) Ended(c *loop.Conn) {
 	s := stateOf(c)
@@ -192,12 +186,6 @@ func (p *Protocol) Ended(c *loop.Conn) {
 	if s.cancel != nil {
 		s.cancel()
 	}
-	code, text := p.CloseText(c, c.Reason())
-	switch {
-	case c.Reason() == loop.ReasonClientClose:
-		code, text = closeNormal, "closed by the client"
-	case code == 0:
-		code, text = closeAbnormal, c.Reason().String()
-	}
+	code, text := c.EndText()
 	s.Client.Ended(c, p.Logger, p.Hooks.Disconnect, code, text)
 }

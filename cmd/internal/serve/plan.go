@@ -21,6 +21,7 @@ type Plan struct {
 	Secure   Secure
 	Access   Access
 	Hooks    Hooks
+	Warnings []string // about webhooks
 }
 
 // Plan checks the settings together and derives what depends on several of them. It
@@ -31,6 +32,8 @@ func (s *Settings) Plan(opts *option.Options) (Plan, error) {
 	faults = append(faults, more...)
 	faults = append(faults, s.uselessHistory(opts))
 	hooks, more := s.checkHooks(opts)
+	faults = append(faults, more...)
+	warnings, more := s.checkWebhooks(opts)
 	faults = append(faults, more...)
 	s.Gateway.Raw = s.rawFor(public, allowed.Keyed || hooks.Keyed())
 	s.Gateway.FieldName, s.Certificate.FieldName = opts.FlagOf, opts.FlagOf
@@ -45,7 +48,7 @@ func (s *Settings) Plan(opts *option.Options) (Plan, error) {
 		faults = append(faults, cli.OptionUsage(internal.Flag, " %s needs --api-key-file, because other machines can reach it and it allows publishing and profiling; add a key file, or listen on 127.0.0.1", internal.Text))
 	}
 	faults = append(faults, s.checkDrain())
-	return Plan{public, internal, key, secure, allowed, hooks}, joinFaults(opts, faults)
+	return Plan{public, internal, key, secure, allowed, hooks, warnings}, joinFaults(opts, faults)
 }
 
 // checkDrain checks that all clients can be told to come back before they would be cut off.

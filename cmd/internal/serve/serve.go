@@ -103,7 +103,7 @@ func (s *service) build(ctx context.Context, cfg *Settings, p Plan, publishAt st
 	if s.server, err = gateway.New(cfg.Gateway); err != nil {
 		return end, s.opts.ExplainAll(err)
 	}
-	for _, w := range append(p.Access.Warnings, p.Hooks.Warnings...) {
+	for _, w := range slices.Concat(p.Access.Warnings, p.Hooks.Warnings, p.Warnings) {
 		s.log.Warn(w)
 	}
 	if cfg.Gateway.Insecure {

@@ -30,6 +30,8 @@ type Settings struct {
 
 	Hooks HookSettings
 
+	Webhooks WebhookSettings
+
 	ShutdownTimeout time.Duration `name:"shutdown-timeout" group:"Timeouts" default:"30s" help:"time limit for stopping after SIGINT or SIGTERM: {DrainDelay}, {DrainDuration}, and the closing handshakes. Connections that are left are cut off"`
 	UpgradeTLS      time.Duration `name:"upgrade-tls" group:"Timeouts" default:"10s" help:"after an upgrade ('sluice upgrade', SIGUSR2), time over which clients with TLS are told to reconnect to the new process; all other clients stay connected"`
 
