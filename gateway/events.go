@@ -139,8 +139,10 @@ type events struct {
 	// Guarded by mu.
 	notifier  *event.Notifier // nil until somebody wants events
 	receivers []*receiver
-	added     bool // the receivers of the Config were added
-	over      bool // no events are sent any more
+	added     bool   // the receivers of the Config were added
+	over      bool   // no events are sent any more
+	paused    bool   // save was called, and nothing is sent
+	settle    func() // to be called when the server serves, which has taken over; nil for nothing
 }
 
 // receiver is one that was added.
@@ -216,6 +218,9 @@ func (e *events) add() {
 		r := &cfg.Events[i]
 		e.receivers = append(e.receivers, &receiver{name: r.Name, queue: e.notifier.Add(r.options(r.Name), r.To), close: func() {}})
 	}
+	there := make(chan struct{})
+	e.notifier.Here(0, func([]string) { close(there) })
+	<-there // what happens from now on they are notified of
 }
 
 // addWebhook adds one, which was validated. The caller holds mu.
@@ -291,10 +296,10 @@ func (e *events) hold() {
 // close sends what waits, until ctx ends.
 func (e *events) close(ctx context.Context) {
 	e.mu.Lock()
+	over, notifier, receivers := e.over, e.notifier, e.receivers
 	e.over = true
-	notifier, receivers := e.notifier, e.receivers
 	e.mu.Unlock()
-	if notifier == nil {
+	if over || notifier == nil {
 		return
 	}
 	if err := notifier.Close(ctx); err != nil {

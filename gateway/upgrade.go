@@ -133,7 +133,7 @@ func (s *Server) Upgrade(ctx context.Context, u Upgrade) (UpgradeReport, error) 
 	if err != nil {
 		return UpgradeReport{}, err
 	}
-	old := &takeover.Old{Parts: s.parts(), Passed: u.Listeners, Internal: s.internalListeners(), Retire: u.Retire}
+	old := &takeover.Old{Parts: s.parts(u.Retire), Passed: u.Listeners, Internal: s.internalListeners(), Retire: u.Retire}
 	defer old.Close()
 	pid := func() int { return u.Command.Process.Pid }
 	old.Free = func(ctx context.Context) error {
@@ -182,8 +182,8 @@ func (s *Server) Retire(ctx context.Context) {
 	}
 }
 
-// parts returns what is handed over, and how.
-func (s *Server) parts() takeover.Parts {
+// parts returns what is handed over, and how. retire is how long it takes to tell clients that cannot travel to come back.
+func (s *Server) parts(retire time.Duration) takeover.Parts {
 	form, _ := backing.FormOf(&s.cfg.Store)
 	off := make(map[string]string)
 	for _, p := range []struct {
@@ -211,6 +211,7 @@ func (s *Server) parts() takeover.Parts {
 		{Name: "counters", Save: func(dst []byte) []byte { return ops.AppendTotals(dst, s.snapshot()) }, Load: s.before.Load},
 		{Name: "sessions", Save: s.sessions.Save, Load: s.sessions.Load},
 		{Name: "idempotency", Copy: s.api.Copy, Save: s.api.Save, Load: s.api.Load},
+		s.events.part(retire),
 	}
 	if mover != nil {
 		others = append(others, takeover.Part{Name: "engine", Copy: mover.Ahead, Save: mover.Heard, Load: mover.Load})
@@ -297,7 +298,7 @@ func TakeOver(inherited *os.File, t Takeover) error {
 			return nil, err
 		}
 		server = s
-		p := s.parts()
+		p := s.parts(0)
 		return &p, nil
 	}
 	n.Serve = func(listeners map[string]net.Listener, connections int, taken bool) {
@@ -307,6 +308,7 @@ func TakeOver(inherited *os.File, t Takeover) error {
 		}
 		server.upgrades.taken.Store(int64(connections))
 		server.upgrades.frozen.Store(int64(n.Frozen))
+		server.events.serve()
 		t.Serve(listeners, connections, taken)
 	}
 	hello := handover.Hello{Version: t.Version, Least: takeover.OldestTaken, Most: takeover.Format, Descriptors: limit}

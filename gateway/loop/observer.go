@@ -290,3 +290,40 @@ func appendClientID(dst []byte, id ClientID) []byte {
 	}
 	return dst
 }
+
+// Staying calls f, in the freeze, with the edges of the clients that are not handed over, as far as they are wanted: for an observer of the
+// other process, because this one is not notified of their ends. It reports whether there are any.
+func (s *Set) Staying(wants func(EdgeKind) bool, f func(*Edge)) (some bool) {
+	for _, l := range s.loops {
+		for _, c := range l.conns {
+			if c.has(bitPassed) {
+				continue
+			}
+			some = true
+			if l.observed.to == nil || !c.Identified() && c.Refs() == 0 && !c.catchingUp() {
+				continue
+			}
+			code, text := c.protocol().CloseText(c, ReasonMoved)
+			if c.Phase != phaseOpen {
+				n, t := c.endText()
+				code, text = ws.StatusCode(n), t
+			}
+			edge := func(kind EdgeKind, channel string) {
+				if wants(kind) {
+					e := c.edge(kind)
+					e.Channel, e.Code, e.Text = channel, uint32(code), text
+					f(e)
+					l.observed.edge = Edge{}
+				}
+			}
+			for i := range c.Refs() {
+				edge(EdgeUnsubscribed, c.Ref(i).Channel())
+			}
+			if c.catchingUp() {
+				edge(EdgeUnsubscribed, c.Out.catch.channel)
+			}
+			edge(EdgeDisconnected, "")
+		}
+	}
+	return some
+}

@@ -151,6 +151,11 @@ func (o *Old) Thaw() {
 	}
 	o.giving.Thaw()
 	if o.frozen {
+		for _, p := range o.Others {
+			if p.Thawed != nil {
+				p.Thawed()
+			}
+		}
 		o.Sessions.Release()
 		o.Edge.Release()
 		o.Publisher.Gate.Release()
@@ -177,6 +182,11 @@ func (o *Old) Given() {
 	// After requests are known to be done elsewhere: those that have asked the loops, too.
 	o.giving.Given(o.Retire)
 	o.Publisher.Gate.Shut()
+	for _, p := range o.Others {
+		if p.Given != nil {
+			p.Given()
+		}
+	}
 }
 
 // Stragglers implements handover.Old.

@@ -20,6 +20,8 @@ type Part struct {
 	// Load takes what Copy or Save has appended in the other process, and has a version of its own. Its error is why this
 	// process cannot take over.
 	Load func(b []byte) error
+	// Thawed, if set, is called after Save if this process goes on, and Given if it has nothing any more.
+	Thawed, Given func()
 }
 
 // What a piece of Old.Copy is.
