@@ -9,11 +9,12 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/gateway/channel"
-	"sluice/gateway/engine/backing"
 	"sluice/gateway/event"
+	"sluice/gateway/event/cluster"
 	"sluice/gateway/event/stream"
 	"sluice/gateway/event/webhook"
 	"sluice/gateway/hook/proxy"
@@ -133,16 +134,20 @@ var canceled = func() context.Context {
 
 // events is what the server notifies an application of. Its methods are safe for concurrent use.
 type events struct {
-	server *Server // set at construction
+	server  *Server        // set at construction
+	sends   atomic.Bool    // there are receivers
+	ticking sync.WaitGroup // see tick
 
 	mu sync.Mutex
 	// Guarded by mu.
 	notifier  *event.Notifier // nil until somebody wants events
 	receivers []*receiver
-	added     bool   // the receivers of the Config were added
-	over      bool   // no events are sent any more
-	paused    bool   // save was called, and nothing is sent
-	settle    func() // to be called when the server serves, which has taken over; nil for nothing
+	cluster   *cluster.Cluster // nil for a node that counts alone
+	stop      func()           // ends ticking; nil before it has begun
+	added     bool             // the receivers of the Config were added
+	over      bool             // no events are sent any more
+	paused    bool             // save was called, and nothing is sent
+	settle    func()           // to be called when the server serves, which has taken over; nil for nothing
 }
 
 // receiver is one that was added.
@@ -167,6 +172,7 @@ func (e *events) begin() loop.Observer {
 	e.make()
 	if e.server.cfg.Inherited == nil {
 		e.add()
+		e.tick()
 	}
 	return observer{e.notifier}
 }
@@ -174,18 +180,21 @@ func (e *events) begin() loop.Observer {
 // make makes the notifier. The caller holds mu.
 func (e *events) make() {
 	s := e.server
-	e.notifier = event.New(event.Config{
-		Node: s.engine.Name, NodeScope: e.nodeScope(), VacatedDelay: s.cfg.VacatedDelay, Log: s.cfg.Logger,
-	})
+	cfg := event.Config{Node: s.engine.Name, VacatedDelay: s.cfg.VacatedDelay, Log: s.cfg.Logger}
+	e.sends.Store(e.configured())
+	if n := e.neighbors(); n != nil {
+		e.cluster = cluster.New(cluster.Config{Self: s.engine.ID, Sends: e.configured(), Bus: bus{n}, Log: s.cfg.Logger})
+		cfg.Shared, cfg.Changes = true, e.cluster.Changes
+	} else {
+		cfg.NodeScope = e.shared()
+	}
+	e.notifier = event.New(cfg)
+	if e.cluster != nil {
+		e.cluster.Attach(e.notifier)
+	}
 	o := observer{e.notifier}
 	publish := o.published
 	s.publisher.Observe.Store(&publish)
-}
-
-// nodeScope reports whether subscribers on other nodes are not counted.
-func (e *events) nodeScope() bool {
-	form, _ := backing.FormOf(&e.server.cfg.Store)
-	return form == backing.Servers
 }
 
 // wanted returns the notifier, which counts subscribers from now on if nobody wanted that before. It is nil once the server
@@ -199,6 +208,7 @@ func (e *events) wanted() *event.Notifier {
 	if e.notifier == nil {
 		e.make()
 		e.server.set.Observe(observer{e.notifier})
+		e.tick()
 	}
 	return e.notifier
 }
@@ -270,6 +280,10 @@ func (e *events) setWebhooks(list []Webhook) {
 	}
 	e.receivers, e.added = stay, true
 	notifier := e.notifier
+	e.sends.Store(len(list)+len(e.server.cfg.Events) > 0)
+	if e.cluster != nil {
+		e.cluster.Sends(e.sends.Load())
+	}
 	e.mu.Unlock()
 	for _, r := range gone { // it waits for attempts to end
 		notifier.Remove(r.queue)
@@ -291,17 +305,24 @@ func (e *events) hold() {
 	if e.notifier != nil {
 		e.notifier.Hold()
 	}
+	if e.cluster != nil && !e.over {
+		e.cluster.Drain()
+	}
 }
 
 // close sends what waits, until ctx ends.
 func (e *events) close(ctx context.Context) {
 	e.mu.Lock()
-	over, notifier, receivers := e.over, e.notifier, e.receivers
-	e.over = true
+	over, notifier, receivers, c := e.over, e.notifier, e.receivers, e.cluster
 	e.mu.Unlock()
 	if over || notifier == nil {
+		e.end()
 		return
 	}
+	if c != nil {
+		handOver(ctx, c)
+	}
+	e.end()
 	if err := notifier.Close(ctx); err != nil {
 		for _, err := range err.(interface{ Unwrap() []error }).Unwrap() { // one for each receiver
 			if left, ok := errors.AsType[*event.Unsent](err); ok {
@@ -312,6 +333,17 @@ func (e *events) close(ctx context.Context) {
 	for _, r := range receivers {
 		r.close()
 	}
+}
+
+// end notes that no events are sent any more.
+func (e *events) end() {
+	e.mu.Lock()
+	e.over = true
+	if e.stop != nil {
+		e.stop()
+	}
+	e.mu.Unlock()
+	e.ticking.Wait()
 }
 
 // ServeHTTP serves events as SSE.

@@ -48,6 +48,10 @@ func (e *events) save(dst []byte, retire time.Duration) []byte {
 	if len(e.receivers) == 0 {
 		return dst // nobody misses anything
 	}
+	var together []byte
+	if e.cluster != nil {
+		together = e.cluster.Save()
+	}
 	e.notifier.Pause()
 	e.paused = true
 	var leavers []leaver
@@ -63,7 +67,7 @@ func (e *events) save(dst []byte, retire time.Duration) []byte {
 		panic(err) // texts and numbers
 	}
 	dst = binary.AppendUvarint(append(dst, eventsVersion), uint64(wait))
-	return saved.AppendPart(saved.AppendBytes(dst, text), e.notifier.Save)
+	return saved.AppendPart(saved.AppendBytes(saved.AppendBytes(dst, text), together), e.notifier.Save)
 }
 
 // resume goes on after save: there is no upgrade.
@@ -73,13 +77,16 @@ func (e *events) resume() {
 	if e.paused {
 		e.paused = false
 		e.notifier.Resume()
+		if e.cluster != nil {
+			e.cluster.Resume()
+		}
 	}
 }
 
 // moved ends everything: another process has it.
 func (e *events) moved() {
+	e.end()
 	e.mu.Lock()
-	e.over = true
 	n, receivers := e.notifier, e.receivers
 	e.mu.Unlock()
 	if n == nil {
@@ -98,7 +105,7 @@ func (e *events) load(b []byte) error {
 	}
 	r := saved.Read("events", b, eventsVersion)
 	wait := time.Duration(min(r.Uint(), uint64(time.Hour)))
-	text, rest := r.View(), r.View()
+	text, together, rest := r.View(), r.View(), r.View()
 	if err := r.End(); err != nil {
 		return err
 	}
@@ -115,12 +122,24 @@ func (e *events) load(b []byte) error {
 	if err := e.notifier.Load(rest); err != nil {
 		return err
 	}
+	if e.cluster != nil && len(together) > 0 {
+		if err := e.cluster.Load(together); err != nil {
+			return err
+		}
+	}
 	e.notifier.Hold()
 	e.add()
 	for _, x := range leavers {
 		e.notifier.Emit(event.Event{Type: x.Type, Client: x.Client, User: x.User, Transport: x.Transport, Channel: x.Channel, Code: x.Code, Reason: x.Reason})
 	}
-	e.settle = func() { time.AfterFunc(wait, e.notifier.Settle) }
+	e.settle = func() {
+		time.AfterFunc(wait, func() {
+			e.notifier.Settle()
+			if e.cluster != nil { // channels whose clients have not come
+				e.cluster.Again()
+			}
+		})
+	}
 	return nil
 }
 
@@ -132,6 +151,7 @@ func (e *events) serve() {
 		return
 	}
 	e.add()
+	e.tick()
 	if e.settle != nil {
 		e.settle()
 	}

@@ -1,12 +1,18 @@
 package gateway
 
 import (
+	"context"
+	"fmt"
+	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"sluice/gateway/access/auth"
 	"sluice/gateway/clienttest"
+	"sluice/gateway/engine/nats/natstest"
 	"sluice/gateway/event"
 	"sluice/gateway/event/eventtest"
 )
@@ -127,4 +133,48 @@ func TestVacatedIsDelayed(t *testing.T) {
 	})
 	clienttest.Dial(t, s, "/ws/x")
 	r.WantOf("one that is back", "x", "occupied", "subscribed", "subscribed", "unsubscribed", "unsubscribed", "subscribed")
+}
+
+// Nodes that share channels count together: one of them sends the events of a channel, also for one that has no webhooks.
+func TestEventsOfSeveralNodes(t *testing.T) {
+	t.Parallel()
+	at := natstest.Start(t, natstest.Options{JetStream: true}).URL()
+	r := eventtest.New(t)
+	with := startServers(t, 2, notified(r, Config{Raw: RawPublish}), at)
+	without := start(t, Config{Raw: RawPublish, Name: "without", Store: Store{NATSURL: []string{at}}})
+	all := append(with, without)
+	for _, s := range all {
+		clienttest.WaitFor(t, "the gateway to be ready", func() bool { return s.asked("GET", "/readyz", "").Code == http.StatusOK })
+	}
+	// x is on all nodes, and each other channel on one.
+	var clients []*clienttest.Client
+	want := []string{"x"}
+	for i, s := range all {
+		clients = append(clients, clienttest.Dial(t, s, "/ws/x"))
+		for j := range 20 {
+			name := fmt.Sprint("c", i, "-", j)
+			clienttest.Dial(t, s, "/ws/"+name)
+			want = append(want, name)
+		}
+	}
+	r.WantOccupied("all are occupied", slices.Clone(want)...)
+	clients[2].Vanish()
+	clients[0].Vanish()
+	clienttest.WaitFor(t, "one to be left", func() bool { return all[0].space.Find("x") == nil && all[2].space.Find("x") == nil })
+	gone := clienttest.Dial(t, without, "/ws/other")
+	r.WantOccupied("one more", append([]string{"other"}, want...)...)
+	gone.Vanish()
+	r.WantOccupied("x still is", slices.Clone(want)...)
+	clients[1].Vanish()
+	r.WantOccupied("x is not", want[1:]...)
+	r.Wait("its end", func(e *eventtest.Event) bool { return e.Channel == "x" && e.Type == "vacated" && e.Scope == "" })
+
+	// One that shuts down hands its partitions over. Its clients have not come back, and so their channels are vacated.
+	ctx, cancel := context.WithTimeout(t.Context(), clienttest.Patience)
+	defer cancel()
+	if err := with[0].shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	rest := slices.DeleteFunc(slices.Clone(want[1:]), func(name string) bool { return strings.HasPrefix(name, "c0-") })
+	r.WantOccupied("those of the nodes that are left", rest...)
 }

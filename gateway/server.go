@@ -218,7 +218,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 	s.node = s.newNode()
 	s.api = api.New(s.node, api.Options{MaxBody: apiBodyMax(cfg.MaxMessage), OnError: s.apiFailed})
 	s.engine.Answer(func(request []byte, reply func([]byte)) {
-		if !s.emulation.Answer(request, reply) {
+		if !s.emulation.Answer(request, reply) && !s.events.answer(request, reply) {
 			s.node.Answer(request, reply)
 		}
 	})
@@ -292,7 +292,7 @@ func (s *Server) newNode() *control.Node {
 	return &control.Node{
 		Set: s.set, Space: s.space, Policy: s.policy, Engine: s.engine.Engine, Publisher: s.publisher,
 		Connections: func() int64 { return s.edge.Counts().Connections }, AppendJSON: centrifugo.AppendData, Text: s.names.Text,
-		Draining: s.Draining, ID: loop.NewClientID().String(), Name: s.engine.Name, Version: s.cfg.Version, Started: time.Now(),
+		Draining: s.Draining, Events: s.events.sends.Load, ID: loop.NewClientID().String(), Name: s.engine.Name, Version: s.cfg.Version, Started: time.Now(),
 	}
 }
 

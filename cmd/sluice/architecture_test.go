@@ -82,6 +82,7 @@ var arrows = []arrow{
 	{dir: "gateway/hook", may: "gateway/hook/queue", why: "requests, results and Go functions; it knows no HTTP, connection or protocol"},
 	{dir: "gateway/event", may: "gateway/channel gateway/saved gateway/setting", why: "notifies of what happens: patterns of channels, what waits as it moves to another process, and the nearest name; no HTTP, connection or protocol"},
 	{dir: "gateway/event/webhook", may: "gateway/event gateway/hook/proxy", why: "events over HTTP, with the connections that hooks use"},
+	{dir: "gateway/event/cluster", may: "gateway/event", why: "nodes count subscribers together: it does not know how messages travel"},
 	{dir: "gateway/event/stream", may: "gateway/event", why: "events as SSE for the internal listener: it does not know who may read"},
 	{dir: "gateway/presence", may: "gateway/channel", why: "a table of ClientInfos"},
 	{dir: "gateway/api", may: "gateway/channel gateway/saved", why: "HTTP in front of the interface Node, which lists ClientInfos"},

@@ -40,6 +40,8 @@ type Node struct {
 	Connections func() int64
 	// Draining reports whether the server shuts down.
 	Draining func() bool
+	// Events reports whether the server has receivers of events; nil for one that has not.
+	Events func() bool
 	// AppendJSON appends a payload, text or binary, as clients with JSON see it.
 	AppendJSON func(dst, payload []byte, binary bool) []byte
 	// Text names the settings in a text as the operator knows them.
@@ -344,7 +346,7 @@ func (n *Node) channels(_ context.Context, r *api.ChannelsRequest) (map[string]i
 // Describe returns what other nodes show of this one, at once: a user who has connections of several
 // loops counts more than once.
 func (n *Node) Describe() engine.NodeInfo {
-	out := engine.NodeInfo{ID: n.ID, Name: n.Name, Version: n.Version, Clients: int(n.Connections()), Channels: n.Space.Channels(), Away: n.away(), Draining: n.Draining(), Uptime: time.Since(n.Started)}
+	out := engine.NodeInfo{ID: n.ID, Name: n.Name, Version: n.Version, Clients: int(n.Connections()), Channels: n.Space.Channels(), Away: n.away(), Draining: n.Draining(), Events: n.Events != nil && n.Events(), Uptime: time.Since(n.Started)}
 	for _, l := range n.Set.Loops() {
 		out.Users += int(l.Stats().Users.Load())
 		out.Subscriptions += int(l.Stats().Subscriptions())

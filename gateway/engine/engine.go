@@ -129,6 +129,7 @@ type NodeInfo struct {
 	Uptime                                  time.Duration
 	Away                                    bool // its engine is, at least in part
 	Draining                                bool `json:",omitempty"` // it shuts down
+	Events                                  bool `json:",omitempty"` // it has receivers of events
 
 	// Silent is for how long it has not been heard, 0 while it is: whether it is up is not known, and the
 	// rest is old.
@@ -164,6 +165,19 @@ type Router interface {
 	// AskNode is Ask for one node, by the number that it has among all nodes. Questions to a node reach it in the order of the
 	// calls. The error is ErrUnknownNode if no live node has the number, and ErrUnavailable if there is no answer.
 	AskNode(node uint64, request []byte, done func(answer []byte, err error))
+}
+
+// Neighbors is a Router that says which other nodes there are.
+type Neighbors interface {
+	Router
+	// Neighbors calls done with the other live nodes. ok is false as long as they are not known.
+	Neighbors(done func(list []Neighbor, ok bool))
+}
+
+// Neighbor is another live node. Its Info is empty until it has described itself.
+type Neighbor struct {
+	Node uint64 // its number
+	Info NodeInfo
 }
 
 // ErrUnknownNode is returned for a node that does not exist, or is gone.

@@ -37,13 +37,17 @@ func (n *Notifier) Gone(node string, lapsed bool) {
 
 // Own begins to send the events of a partition, after Sync was called for all other nodes: each
 // receiver gets a Reset of it, with a new epoch, which is greater than after.
-func (n *Notifier) Own(p int, after string) {
+func (n *Notifier) Own(p int, after string) { n.OwnAs(p, after, func(string) {}) }
+
+// OwnAs is Own, and calls f with the epoch.
+func (n *Notifier) OwnAs(p int, after string, f func(epoch string)) {
 	n.do(func() {
 		if n.levels.parts[p].owned {
 			return
 		}
 		n.levels.own(p)
 		epoch := nextEpoch(n.clock(), after)
+		f(epoch)
 		for _, q := range n.queues {
 			n.reset(q.Queue, p, epoch)
 		}

@@ -449,3 +449,13 @@ func (n *nodes) list() engine.Nodes {
 	}
 	return out
 }
+
+// neighbors returns the other live nodes by their numbers; false while this node is not one of them.
+func (n *nodes) neighbors() (list []engine.Neighbor, ok bool) {
+	for id, p := range n.peers {
+		if id != n.cfg.id && p.live {
+			list = append(list, engine.Neighbor{Node: id, Info: p.Info})
+		}
+	}
+	return list, !n.starting && !n.quiet && !n.moved.Load()
+}

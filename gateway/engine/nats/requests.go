@@ -104,6 +104,13 @@ func (e *Engine) AskNode(node uint64, request []byte, done func(answer []byte, e
 	e.nodes.Load().askOne(node, request, done)
 }
 
+// Neighbors implements engine.Neighbors.
+func (e *Engine) Neighbors(done func(list []engine.Neighbor, ok bool)) {
+	if n := e.nodes.Load(); n == nil || !n.post(func() { done(n.neighbors()) }) {
+		done(nil, false)
+	}
+}
+
 // Answer implements engine.Engine.
 func (e *Engine) Answer(f func(request []byte, reply func([]byte))) {
 	e.answers.Store(&f)
