@@ -96,6 +96,9 @@ func (r *Row) kind(meta, unit string) {
 	}
 }
 
+// Value returns the field's value.
+func (r *Row) Value() any { return r.value.Interface() }
+
 // Set stores a value as a user writes it, or adds it to a list. An error continues the value.
 func (r *Row) Set(text string) error {
 	if r.List {

@@ -50,6 +50,7 @@ type Option struct {
 	// Set by Resolve.
 	Text   string // the effective value, as a user would write it, but without a URL's password
 	Source Source
+	value  any // what was stored
 }
 
 // Env returns the option's environment variable.
@@ -151,6 +152,7 @@ func (o *Options) Resolve(environ []string) error {
 	}
 	for _, opt := range o.List {
 		faults = append(faults, o.settle(opt, o.flags, env, file))
+		opt.value = opt.Value()
 	}
 	return errors.Join(faults...)
 }
@@ -178,7 +180,7 @@ func (o *Options) settle(opt *Option, layers ...layer) error {
 		}
 		g.words = []string{opt.Default}
 	}
-	words := g.words
+	words := slices.Clone(g.words) // a layer can be resolved again
 	if opt.List {
 		words = strings.Split(strings.Join(words, ","), ",")
 	} else {
