@@ -274,7 +274,7 @@ type Config struct {
 	// Webhooks are HTTP endpoints that are notified of events: that a channel has its first subscriber or has none any more,
 	// that clients come and go, and what is published. Events are receivers in this process. Without any of them clients cost nothing
 	// more.
-	Webhooks []Webhook
+	Webhooks []Webhook `reload:"on SIGHUP"`
 	Events   []EventReceiver
 	// VacatedDelay is for how long a channel has no subscribers before they are notified of that, because a page that is loaded anew
 	// leaves its channels for a moment; one that has subscribers again in that time was never vacated. 0: 5 s. Negative: not at all.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"sluice/gateway/control"
@@ -21,6 +22,9 @@ type Internal struct {
 	APIKey string
 	// Upgrade, if set, upgrades the server when a request asks for it: it calls [Server.Upgrade].
 	Upgrade func(context.Context) (UpgradeReport, error)
+	// Reload, if set, replaces the configuration when a request asks for it: it calls [Server.Reload]. The report is
+	// written as JSON. Each line of an error's text is one fault.
+	Reload func(context.Context, ReloadOptions) (report any, err error)
 }
 
 // ServeInternal serves the operator's page, the HTTP API, metrics, health checks and profiling on l until
@@ -46,6 +50,16 @@ func (s *Server) InternalHandler(opt Internal) http.Handler {
 	return s.internalListener(opt, false).Handler()
 }
 
+// SetAPIKey replaces the API key of all internal listeners, "" for none. Operators who are logged in to the page have
+// to log in again.
+func (s *Server) SetAPIKey(key string) {
+	s.internalMu.Lock()
+	defer s.internalMu.Unlock()
+	for _, l := range s.listeners {
+		l.SetAPIKey(key)
+	}
+}
+
 func (s *Server) internalListener(opt Internal, unixSocket bool) *ops.Listener {
 	out := &ops.Listener{
 		Relay: s.relay, Sessions: &s.sessions, Abort: s.AbortUpgrade,
@@ -59,7 +73,37 @@ func (s *Server) internalListener(opt Internal, unixSocket bool) *ops.Listener {
 			return report, upgradeRefusal(err)
 		}
 	}
+	if opt.Reload != nil {
+		out.Reload = func(ctx context.Context, revoke bool) (any, error) {
+			report, err := opt.Reload(ctx, ReloadOptions{Revoke: revoke})
+			return report, reloadRefusal(err)
+		}
+	}
+	s.internalMu.Lock()
+	defer s.internalMu.Unlock()
+	s.listeners = append(s.listeners, out)
 	return out
+}
+
+// reloadRefusal returns an error of a reload as the answer to the caller that has asked for it.
+func reloadRefusal(err error) error {
+	r := &ops.Refusal{Status: http.StatusConflict}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrUpgradeRunning):
+		r.Code = "upgrade_running"
+	case errors.Is(err, ErrUpgradeStopping):
+		r.Code = "shutting_down"
+	default:
+		r.Status, r.Code = http.StatusUnprocessableEntity, "invalid"
+		if onlyNeedsRestart(err) {
+			r.Status, r.Code = http.StatusConflict, "needs_restart"
+		}
+		r.Faults = strings.Split(err.Error(), "\n")
+	}
+	r.Text = err.Error()
+	return r
 }
 
 // upgradeRefusal returns an error of an upgrade as the answer to who has asked for it.
@@ -105,6 +149,7 @@ func (s *Server) snapshot() *ops.Snapshot {
 	}
 	out.Upgrades, out.Upgrading, out.UpgradesFailed = s.upgrades.done.Load(), s.upgrades.running(), s.upgrades.failed.Load()
 	out.TakenOver, out.TakenOverFreeze = s.upgrades.taken.Load(), time.Duration(s.upgrades.frozen.Load())
+	out.Reloads = s.reloads.snapshot()
 	squeezed := s.compressors.Stats()
 	out.CompressedFrom, out.CompressedTo, out.CompressorsBusy = squeezed.In, squeezed.Out, squeezed.Busy
 	if s.cfg.CertificateExpiry != nil {

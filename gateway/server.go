@@ -65,6 +65,7 @@ const verifyingMax = 4096
 type Server struct {
 	// Set at construction.
 	cfg             Config
+	given           Config // guarded by reloads.mu: as it was given last, with defaults
 	descriptorLimit int
 	space           *channel.Space
 	engine          backing.Engine
@@ -94,9 +95,11 @@ type Server struct {
 	before          ops.Totals // owned by TakeOver until the server serves
 	upgrades        upgrading
 	events          events
+	reloads         reloads
 
 	internalMu sync.Mutex
-	internal   []net.Listener // guarded by internalMu: of ServeInternal
+	internal   []net.Listener  // guarded by internalMu: of ServeInternal
+	listeners  []*ops.Listener // guarded by internalMu
 
 	failed chan error // has room for one: the first failure is the one to report
 
@@ -126,6 +129,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	given := cfg
 	limit, err := poller.DescriptorLimit()
 	if err != nil {
 		return nil, err
@@ -169,7 +173,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 		warnings = append(warnings, w)
 	}
 	s := &Server{
-		cfg: cfg, descriptorLimit: limit,
+		cfg: cfg, given: given, descriptorLimit: limit,
 		budget:        channel.NewBudget(cfg.MaxBuffered / 8 * 3),
 		historyBudget: channel.NewBudget(cfg.MaxBuffered / 8),
 		warnings:      warnings,
@@ -223,6 +227,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 		}
 	})
 	s.complete.Store(true)
+	s.reloads.start()
 	s.inside = &control.Inside{Node: s.node, Ready: s.edge.Ready, Draining: s.Draining, Waits: s.engine.Waits, Names: s.names, Logger: s.cfg.Logger}
 	s.fixed.Look(0) // before the housekeeping, which goes on with it
 	s.background.Go(func() { ops.KeepHouse(s.set.Stopped(), s.trim, s.arrived, s.set.Shrink) })

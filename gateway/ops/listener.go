@@ -14,6 +14,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/gateway/ops/console"
@@ -46,7 +48,8 @@ type Refusal struct {
 	Status int // of HTTP
 	Code   string
 	Text   string
-	Retry  bool // the same request may succeed in a second
+	Faults []string // all that is wrong, if that is a list
+	Retry  bool     // the same request may succeed in a second
 }
 
 // Error implements error.
@@ -70,6 +73,12 @@ type Listener struct {
 	// possible. Abort ends it, and reports whether there was one.
 	Upgrade func(context.Context) (report any, err error)
 	Abort   func() bool
+	// Reload replaces the configuration, and returns a report, to be written as JSON; nil if that is not possible.
+	Reload func(ctx context.Context, revoke bool) (report any, err error)
+
+	keyMu   sync.Mutex                   // guards APIKey and mux
+	mux     http.Handler                 // of all paths; nil before Handler
+	guarded atomic.Pointer[http.Handler] // mux behind the key
 }
 
 // Serve serves on until the gateway has stopped, closes it, and returns net/http's error.
@@ -125,6 +134,8 @@ func (l *Listener) Handler() http.Handler {
 	mux.Handle("/api/", l.API)
 	mux.HandleFunc("POST "+upgradePath, l.handleUpgrade)
 	mux.HandleFunc("DELETE "+upgradePath, l.handleAbort)
+	mux.HandleFunc("POST /api/reload", l.handleReload)
+	mux.HandleFunc("/api/reload", useOnly(http.MethodPost, "reload the configuration"))
 	answer := func(of func() (int, string)) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			status, text := of()
@@ -137,7 +148,7 @@ func (l *Listener) Handler() http.Handler {
 	mux.HandleFunc("/api/connections", useOnly(http.MethodGet, "list connections"))
 	mux.HandleFunc("/api/connections/{id}/close", useOnly(http.MethodPost, "close a connection"))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		message := "not found. Endpoints: POST /publish/{channel}, POST /api/{method}, GET /api/openapi.json, GET /api/connections, GET /api/events, POST /api/connections/{id}/close, POST /api/upgrade, DELETE /api/upgrade, GET /metrics, GET /healthz, GET /readyz, GET /debug/pprof/"
+		message := "not found. Endpoints: POST /publish/{channel}, POST /api/{method}, GET /api/openapi.json, GET /api/connections, GET /api/events, POST /api/connections/{id}/close, POST /api/reload, POST /api/upgrade, DELETE /api/upgrade, GET /metrics, GET /healthz, GET /readyz, GET /debug/pprof/"
 		if strings.HasPrefix(r.URL.Path, "/publish/") {
 			message = "not found. Use POST /publish/{channel}, and write a slash in the channel name as %2F"
 		}
@@ -148,7 +159,26 @@ func (l *Listener) Handler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return l.Relay.Around(l.guard(mux, console.New(l.APIKey, l.Sessions, l.Logger)))
+	l.keyMu.Lock()
+	defer l.keyMu.Unlock()
+	l.mux = mux
+	l.guardLocked()
+	return l.Relay.Around(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*l.guarded.Load()).ServeHTTP(w, r) }))
+}
+
+// SetAPIKey replaces the API key. Sessions that were begun with the one before it end.
+func (l *Listener) SetAPIKey(key string) {
+	l.keyMu.Lock()
+	defer l.keyMu.Unlock()
+	if l.APIKey = key; l.mux != nil { // else Handler does the rest
+		l.guardLocked()
+	}
+}
+
+// guardLocked puts the API key before all paths.
+func (l *Listener) guardLocked() {
+	h := l.guard(l.mux, l.APIKey, console.New(l.APIKey, l.Sessions, l.Logger))
+	l.guarded.Store(&h)
 }
 
 // outsiderTime is how long an answer to somebody without the key may take to be read: anybody who
@@ -158,7 +188,7 @@ const outsiderTime = 10 * time.Second
 // guard allows requests with the key, and those of the operator's page when somebody has logged in
 // with it; without a key, requests from programs on this machine and from the operator's page, but
 // not from other web pages.
-func (l *Listener) guard(next http.Handler, page *console.Console) http.Handler {
+func (l *Listener) guard(next http.Handler, apiKey string, page *console.Console) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("X-Content-Type-Options", "nosniff")
@@ -168,7 +198,7 @@ func (l *Listener) guard(next http.Handler, page *console.Console) http.Handler 
 		health := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
 		out := http.NewResponseController(w)
 		out.SetWriteDeadline(time.Now().Add(outsiderTime)) // ignored: only a test's writer has none
-		if l.APIKey == "" && !health && !l.fromHere(r) {
+		if apiKey == "" && !health && !l.fromHere(r) {
 			writeError(w, http.StatusForbidden, "forbidden", l.Foreign)
 			return
 		}
@@ -177,15 +207,15 @@ func (l *Listener) guard(next http.Handler, page *console.Console) http.Handler 
 		}
 		key, given := keyOf(r)
 		right, retry := false, 0
-		if given && l.APIKey != "" && !health {
+		if given && apiKey != "" && !health {
 			right, retry = page.Right(r, key)
 		}
 		switch {
 		case health:
-		case l.APIKey == "" && console.ByBrowser(r) && !console.Own(r):
+		case apiKey == "" && console.ByBrowser(r) && !console.Own(r):
 			writeError(w, http.StatusForbidden, "forbidden", l.Foreign)
 			return
-		case l.APIKey == "" || right:
+		case apiKey == "" || right:
 		case retry > 0:
 			h.Set("Retry-After", strconv.Itoa(retry))
 			writeError(w, http.StatusTooManyRequests, "rate", console.TooManyGuesses)
@@ -325,6 +355,26 @@ func (l *Listener) handleAbort(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// handleReload serves POST /api/reload. A caller that goes away does not end the reload.
+func (l *Listener) handleReload(w http.ResponseWriter, r *http.Request) {
+	if l.Reload == nil {
+		writeError(w, http.StatusNotImplemented, "no_reload", "this program cannot reload its configuration")
+		return
+	}
+	word := cmp.Or(r.URL.Query().Get("revoke"), "false")
+	revoke, err := strconv.ParseBool(word)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, "bad_request", "revoke must be true or false")
+		return
+	}
+	report, err := l.Reload(context.WithoutCancel(r.Context()), revoke)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, report)
+}
+
 // useOnly returns the handler of a path for all methods but one.
 func useOnly(method, purpose string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -336,8 +386,9 @@ func useOnly(method, purpose string) http.HandlerFunc {
 // errorBody is the JSON of every error of the internal listener.
 type errorBody struct {
 	Error struct {
-		Code    string `json:"code"`
-		Message string `json:"message"`
+		Code    string   `json:"code"`
+		Message string   `json:"message"`
+		Faults  []string `json:"faults,omitempty"`
 	} `json:"error"`
 }
 
@@ -350,12 +401,16 @@ func refuse(w http.ResponseWriter, err error) {
 	if r.Retry {
 		w.Header().Set("Retry-After", "1")
 	}
-	writeError(w, r.Status, r.Code, r.Text)
+	writeFaults(w, r.Status, r.Code, r.Text, r.Faults)
 }
 
 func writeError(w http.ResponseWriter, status int, code, message string) {
+	writeFaults(w, status, code, message, nil)
+}
+
+func writeFaults(w http.ResponseWriter, status int, code, message string, faults []string) {
 	var body errorBody
-	body.Error.Code, body.Error.Message = code, message
+	body.Error.Code, body.Error.Message, body.Error.Faults = code, message, faults
 	writeJSON(w, status, body)
 }
 

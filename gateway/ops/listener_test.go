@@ -44,7 +44,7 @@ func TestErrorsOfTheGatewayAreAnsweredAsItSays(t *testing.T) {
 		{nil, "POST", "/api/connections", "", 405, "", `{"error":{"code":"method_not_allowed","message":"use GET to list connections"}}`},
 		{nil, "GET", "/readyz", "", 503, "", "not ready"},
 		{nil, "GET", "/", "", 404, "", `{"error":{"code":"not_found","message":"not found. Endpoints: POST /publish/{channel}, POST /api/{method}, GET /api/openapi.json, GET /api/connections, GET /api/events, ` +
-			`POST /api/connections/{id}/close, POST /api/upgrade, DELETE /api/upgrade, GET /metrics, GET /healthz, GET /readyz, GET /debug/pprof/"}}`},
+			`POST /api/connections/{id}/close, POST /api/reload, POST /api/upgrade, DELETE /api/upgrade, GET /metrics, GET /healthz, GET /readyz, GET /debug/pprof/"}}`},
 	} {
 		l := &Listener{Gateway: refusing{test.err}, MessageMax: 3, Metrics: prometheus.NewCounter(prometheus.CounterOpts{Name: "x"}), API: http.NotFoundHandler()}
 		r, w := httptest.NewRequest(test.method, test.path, strings.NewReader(test.body)), httptest.NewRecorder()

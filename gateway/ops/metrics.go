@@ -28,6 +28,8 @@ type Snapshot struct {
 	TakenOver       int64 // connections, from another process
 	TakenOverFreeze time.Duration
 
+	Reloads Reloads
+
 	Secured, Resumed        uint64    // TLS handshakes, full and resumed
 	CertificateExpiry       time.Time // zero for no certificate
 	Addresses               int
@@ -56,6 +58,13 @@ type Snapshot struct {
 
 	CompressedFrom, CompressedTo uint64 // bytes
 	CompressorsBusy              uint64 // publications
+}
+
+// Reloads is what they say of the configuration.
+type Reloads struct {
+	Successful bool      // the last one, or there was none
+	At         time.Time // when the configuration in use was loaded
+	Outcomes   map[string]uint64
 }
 
 // Loop is what they say of an event loop.

@@ -145,6 +145,11 @@ var overview = in("Overview",
 	one("upgrading", "gauge", "1 while an upgrade to a new process is under way, otherwise 0.", func(s *Snapshot) int { return zeroOne(s.Upgrading) }),
 	one("upgrades_total", "counter", "Upgrades to a new process, which goes on with this number as with all counters.", func(s *Snapshot) uint64 { return s.Upgrades }),
 	one("upgrades_failed_total", "counter", "Upgrades that have failed, were refused by the new process or aborted, after which the old process has gone on.", func(s *Snapshot) uint64 { return s.UpgradesFailed }),
+	one("config_last_reload_successful", "gauge", "1 if the last reload of the configuration succeeded, or there was none; 0 if it failed and the configuration before it is still in use.", func(s *Snapshot) int { return zeroOne(s.Reloads.Successful) }),
+	row("config_last_reload_success_timestamp_seconds", "gauge", "When the configuration was last loaded: by a reload that succeeded, or at the start. Unix time.", nil, func(s *Snapshot, to sink) {
+		to.value(float64(s.Reloads.At.UnixMilli()) / 1000)
+	}),
+	counts("config_reloads_total", "Reloads of the configuration, by outcome: reloaded, also if nothing has changed; invalid for faults in the new configuration; needs_restart for changes that only a restart or an upgrade applies.", "outcome", func(s *Snapshot) map[string]uint64 { return s.Reloads.Outcomes }),
 	perLoop("users", "gauge", "Distinct connected users, counted per loop; all anonymous clients count as one user.", func(l *Loop) int64 { return l.Users }),
 	perLoop("subscriptions", "gauge", "Subscriptions that receive live publications. A client that is still catching up has none.", func(l *Loop) int64 { return l.Subscriptions }),
 	perLoop("subscriptions_started_total", "counter", "Subscriptions started by clients of the Centrifugo protocol.", func(l *Loop) uint64 { return l.Subscribed }),
