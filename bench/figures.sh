@@ -25,7 +25,8 @@ rounds=${ROUNDS:-5}
 maxrounds=${MAXROUNDS:-3}
 scenarios=${SCENARIOS:-idle10k idle19k idle_sse sparse burst max dense ten ten_one hundred hundred_one thousand thousand_one storm stream compressed recover churn tls_idle tls_sparse tls_storm
 	hooks hooks_hang hooks_hang_client hooks_cost client_idle client_sparse client_dense client_connect client_recover client_joins client_channels client_many
-	upgrade upgrade_dense upgrade_19k upgrade_mixed upgrade_filled upgrade_tls}
+	upgrade upgrade_dense upgrade_19k upgrade_mixed upgrade_filled upgrade_tls
+	reload_19k reload_load}
 out=${OUT:-bench-results/figures.txt}
 port=${PORT:-18000} # the one after it for the internal listener, the next for TLS
 mkdir -p "$(dirname "$out")"
@@ -265,6 +266,17 @@ upgrade_tls() {
 			upgrade --program "$binary" --tls --connections 5000 --rate 10 --history "$history" --upgrades 3 --every 3s
 	done
 }
+
+# Reloads. The tester starts the gateway itself.
+reloads() {
+	local name=$1
+	shift
+	stop
+	run "$name" took_p50,took_max,answered_max,pause_beyond,probe_max,baseline_probe_max,max,baseline_max,disconnected,ended,lost,repeated,holes,server_cpu_percent,baseline_cpu_percent -- \
+		reload --program "$binary" "$@"
+}
+reload_19k() { reloads reload_19k --connections 19000 --subscriptions 10 --reloads 10 --every 3s; }
+reload_load() { reloads reload_load --connections 5000 --subscriptions 10 --reloads 100 --every 300ms --rate 20; }
 
 # values WHICH NAME FIGURE [tail] prints what was recorded: all in ascending order, or the
 # last.

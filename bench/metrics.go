@@ -303,6 +303,37 @@ var scenarios = map[string][]group{
 		tlsGroup,
 		generatorGroup,
 	},
+	"reload": {
+		{"reloads", []metric{
+			{"connections", count, "clients"},
+			{"subscriptions", count, "subscriptions of all clients"},
+			{"reloads", count, "reloads"},
+			{"took_p50", seconds, "time of a reload, p50"},
+			{"took_max", seconds, "time of a reload, max"},
+			{"answered_max", seconds, "until a request for it is answered, max"},
+			{"ended", count, "subscriptions and connections that a reload ended"},
+		}},
+		{"clients", []metric{
+			{"disconnected", count, "connections closed by the server"},
+			{"published", count, "published"},
+			{"delivered", count, "delivered"},
+			{"lost", count, "lost"},
+			{"repeated", count, "repeated"},
+			{"reordered", count, "reordered"},
+			{"holes", count, "gaps in offsets"},
+			{"foreign", count, "messages from other publishers"},
+			{"pause_beyond", seconds, "longest wait of a client, above the longest one before"},
+		}},
+		{"from sending a message until it is back, of some clients, before", latencyMetrics("baseline_probe_")},
+		{"the same during reloads", latencyMetrics("probe_")},
+		{"latency of messages to all, before", latencyMetrics("baseline_")},
+		{"the same during reloads", latencyMetrics("")},
+		{"server", []metric{
+			{"baseline_cpu_percent", percent, "CPU before, of one core"},
+			{"server_cpu_percent", percent, "CPU during reloads, of one core"},
+		}},
+		generatorGroup,
+	},
 	"churn": {
 		{"cycles: connect, send, receive back, close", []metric{
 			{"cycles", count, "completed"},

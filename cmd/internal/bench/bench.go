@@ -20,14 +20,14 @@ func NewCommand(env []string) *cobra.Command {
 		Short: "Load-test a WebSocket broadcast server, sluice or another",
 		Args:  cli.NoArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cli.Usagef("missing command: use fanout, idle, storm, hooks, recover, reconnect, drain, upgrade, churn or floor; see '%s --help'", cmd.CommandPath())
+			return cli.Usagef("missing command: use fanout, idle, storm, hooks, recover, reconnect, drain, upgrade, reload, churn or floor; see '%s --help'", cmd.CommandPath())
 		},
 		Example: `  sluice bench fanout --subscribers 10000 --rate 100 --duration 60s --pid PID
   sluice bench storm --url ws://10.0.0.7:8000 --fail-if 'failed>0,p99>1s'`,
 	}
 	cli.SetHelp(cmd)
 	for _, scenario := range []*cobra.Command{
-		newFanoutCommand(), newIdleCommand(), newStormCommand(), newHooksCommand(), newRecoverCommand(), newReconnectCommand(), newDrainCommand(), newUpgradeCommand(), newChurnCommand(), newFloorCommand(),
+		newFanoutCommand(), newIdleCommand(), newStormCommand(), newHooksCommand(), newRecoverCommand(), newReconnectCommand(), newDrainCommand(), newUpgradeCommand(), newReloadCommand(), newChurnCommand(), newFloorCommand(),
 	} {
 		if scenario.Flags().Lookup("url") != nil {
 			cli.BindEnv(scenario, env, "url", "cacert", "insecure-skip-verify")
@@ -226,6 +226,47 @@ and some clients send messages to themselves a thousand times a second.
 		}
 		return run(cmd, args)
 	}
+	return cmd
+}
+
+func newReloadCommand() *cobra.Command {
+	var o bench.ReloadOptions
+	measure := func(ctx context.Context) (*bench.Result, error) { return bench.Reload(ctx, o) }
+	cmd := scenario("reload", "Reload a gateway's configuration under load: time, loss, pause",
+		`  sluice bench reload --rate 20 --fail-if 'disconnected>0,lost>0,took_max>2s'
+  sluice bench reload --connections 19000 --subscriptions 10 --reloads 100`,
+		nil, measure)
+	cmd.Use = "reload [flags] [-- SERVE-FLAGS]"
+	cmd.Long = `Starts a gateway of this program, with the flags of 'sluice serve' behind --,
+connects clients of the Centrifugo protocol, and measures their latency. Then
+the gateway reloads its configuration ('sluice reload') again and again, over an
+equally long time. The options of all namespaces and a limit change each time.
+Two publishers, one over WebSocket and one over HTTP, go on meanwhile, and some
+clients send messages to themselves a thousand times a second.
+
+` + benchUnits
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if at := cmd.ArgsLenAtDash(); at != 0 && len(args) > 0 {
+			return cli.NoArguments(cmd, args)
+		}
+		o.Serve = args
+		return nil
+	}
+	if cli.IsTerminal(os.Stderr) {
+		o.Progress = os.Stderr
+	}
+	f := cmd.Flags()
+	f.IntVar(&o.Connections, "connections", 10_000, "connect `N` clients")
+	f.IntVar(&o.Each, "subscriptions", 10, "subscribe each client to `N` channels")
+	f.Float64Var(&o.Rate, "rate", 0, "publish `N` messages per second in total to all clients; none by default")
+	f.Var(bench.SizeFlag(&o.Size, "64"), "size", "payload size in `BYTES`, at least 40")
+	f.IntVar(&o.Reloads, "reloads", 20, "make `N` reloads in a row")
+	f.DurationVar(&o.Every, "every", bench.DefaultEvery, "begin a reload each `TIME`")
+	f.DurationVar(&o.CatchUp, "catch-up", bench.DefaultUpgradeCatchUp, "count missing messages as lost after this `TIME` without any delivery")
+	f.StringVar(&o.Program, "program", "", "run this `PROGRAM` as the gateway instead of this one")
+	f.IntVar(&o.Loops, "loops", 0, "receive in `N` loops; 0: one per core")
+	f.IntVar(&o.Dialing, "dialing", 64, "keep `N` connection attempts in progress at a time")
 	return cmd
 }
 

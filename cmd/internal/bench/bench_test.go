@@ -30,7 +30,7 @@ func benchRun(t *testing.T, args ...string) (string, error) {
 }
 
 func TestBenchHelpBeginsWithExamplesWithin80Columns(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"hooks", "--help"}, {"recover", "--help"}, {"reconnect", "--help"}, {"drain", "--help"}, {"upgrade", "--help"}, {"churn", "--help"}, {"floor", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"fanout", "--help"}, {"idle", "--help"}, {"storm", "--help"}, {"hooks", "--help"}, {"recover", "--help"}, {"reconnect", "--help"}, {"drain", "--help"}, {"upgrade", "--help"}, {"reload", "--help"}, {"churn", "--help"}, {"floor", "--help"}} {
 		out, err := benchRun(t, args...)
 		if err != nil {
 			t.Fatal(err)
@@ -74,6 +74,8 @@ func TestBenchUsageErrorsAreToldBeforeAnythingRuns(t *testing.T) {
 		{[]string{"upgrade", "--size", "32"}, "--size is 32: use 40"},
 		{[]string{"upgrade", "--protocols", "raw,sse", "--connections", "1"}, "--connections is 1: use at least 2"},
 		{[]string{"upgrade", "extra"}, "extra"},
+		{[]string{"reload", "--reloads", "2000"}, "--reloads is 2000: use 1 to 1000"},
+		{[]string{"reload", "--subscriptions", "200"}, "--subscriptions is 200: use 1 to 100"},
 		{[]string{"storm", "--url", "tcp://127.0.0.1:1"}, "is not a WebSocket URL"},
 		{[]string{"storm", "--url", "wss://127.0.0.1:1", "--cacert", "/nonexistent.pem"}, "no such file"},
 		{[]string{"storm", "--url", "wss://127.0.0.1:1", "--cert", "/nonexistent.pem"}, "needs --key"},
