@@ -16,8 +16,7 @@ import (
 )
 
 // firstFlags are the flags to know first.
-var firstFlags = cli.Flags("Flags to know first", "listen", "allowed-origins",
-	"token-hmac-secret-file", "config")
+var firstFlags = cli.Flags("Flags to know first", "listen", "allowed-origins", "config")
 
 // newRootCommand returns `sluice`, which serves when no subcommand is named.
 func newRootCommand(env []string) *cobra.Command {
@@ -43,7 +42,7 @@ func newRootCommand(env []string) *cobra.Command {
 		}
 	}
 	addTo(gatewayGroup, serve.NewCommand(cfg, opts, env), doctor.NewCheck(cfg, opts, env),
-		doctor.NewConfig(opts, env), doctor.NewHealth(cfg, opts, env), top.NewCommand(cfg, opts, env), top.NewNodesCommand(cfg, opts, env), top.NewUpgradeCommand(cfg, opts, env),
+		doctor.NewConfig(opts, env), doctor.NewHealth(cfg, opts, env), top.NewCommand(cfg, opts, env), top.NewNodesCommand(cfg, opts, env), top.NewReloadCommand(cfg, opts, env), top.NewUpgradeCommand(cfg, opts, env),
 		migration.NewCommand(env))
 	addTo(clientGroup, client.NewPub(env), client.NewSub(env), token.NewCommand(), backend.NewCommand(), bench.NewCommand(env))
 	root.AddCommand(cli.NewCompletion(), cli.NewVersion())

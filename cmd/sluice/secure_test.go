@@ -73,8 +73,8 @@ func TestSelfSignedCertificateIsEnoughForATrial(t *testing.T) {
 	c.send(websocket.TextMessage, "hello")
 	c.want(websocket.TextMessage, "hello")
 
-	s.signal(syscall.SIGHUP) // nothing to reload: ignored, and the process goes on
-	s.log.wait(t, "SIGHUP: ignored, because there are no certificate files to reload")
+	s.signal(syscall.SIGHUP) // there are no certificate files, and the process goes on
+	s.log.wait(t, "configuration reloaded")
 	c.send(websocket.TextMessage, "still here")
 	c.want(websocket.TextMessage, "still here")
 	c.conn.Close() // ignored: one that is open and not read holds up the end
@@ -91,13 +91,13 @@ func TestHangupChangesTheCertificateUnderOpenConnections(t *testing.T) {
 
 	second := writePair(t, cert, key, time.Now())
 	s.signal(syscall.SIGHUP)
-	s.log.wait(t, "SIGHUP: certificates reloaded")
+	s.log.wait(t, "certificates reloaded")
 	fresh := dialTLS(t, s, "/echo", trusting(second)) // accepts no other certificate
 	if err := os.WriteFile(key, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.signal(syscall.SIGHUP)
-	r := s.log.wait(t, "SIGHUP: cannot reload the certificates, keeping the current ones")
+	r := s.log.wait(t, "cannot reload the certificates, keeping the current ones")
 	if why, _ := r["error"].(string); !strings.HasPrefix(why, "--tls-key "+key+": it contains no private key; ") {
 		t.Errorf("error %q", why)
 	}

@@ -33,7 +33,9 @@ values in effect and their sources, and ` + "`sluice check`" + ` says what is wr
 - Sizes are numbers of bytes, or have a unit: ` + "`64KiB`, `64K` (the same), `1MiB`, `2G`" + `. Times have one: ` + "`500ms`, `10s`, `2m`" + `. Rates are
   numbers per second, such as ` + "`50`" + ` or ` + "`50/s`" + `.
 - Lists are separated by commas, or their option is repeated.
-- Where reload says *restart*, a change takes effect when the gateway is restarted.
+- Where reload says *live*, a [reload](OPERATIONS.md#reloading) applies a change, of the value or of the file that it names. *restart*: a change takes effect when the gateway is
+  restarted, or [upgraded](OPERATIONS.md#upgrading-without-closing-connections) to the same version, and a reload with such a change is refused. The files of certificates reload by themselves; other files of
+  certificates need a restart.
 `
 
 // settingsPage returns the reference of all settings.
@@ -56,9 +58,17 @@ func settingsPage() string {
 		if opt.Default != "" {
 			initial = "`" + opt.Default + "`"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", name, initial, rangeOf(opt), unitOf(opt), cmp.Or(opt.Reload, "restart"), inMarkdown(opt.Help))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", name, initial, rangeOf(opt), unitOf(opt), reloadOf(opt), inMarkdown(opt.Help))
 	}
 	return b.String()
+}
+
+// reloadOf returns when a change takes effect.
+func reloadOf(opt *option.Option) string {
+	if opt.Reload == "on SIGHUP" {
+		return "live"
+	}
+	return cmp.Or(opt.Reload, "restart")
 }
 
 // rangeOf returns the values that an option accepts.

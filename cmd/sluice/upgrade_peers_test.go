@@ -26,20 +26,26 @@ func (l *lineage) awaitMetric(least float64, name, label, value string) {
 	l.t.Helper()
 	var got float64
 	for end := time.Now().Add(clitest.Patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		resp, err := http.Get(l.internal + "/metrics")
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		m, err := child.ReadMetrics(resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		if got = m.Sum(name, label, value); got >= least {
+		if got = l.metric(name, label, value); got >= least {
 			return
 		}
 	}
 	l.t.Fatalf("%s is %v, want %v or more", name, got, least)
+}
+
+// metric returns a metric's value now.
+func (l *lineage) metric(name, label, value string) float64 {
+	l.t.Helper()
+	resp, err := http.Get(l.internal + "/metrics")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	m, err := child.ReadMetrics(resp.Body)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return m.Sum(name, label, value)
 }
 
 // A client that has read a part of a frame, and publishers that wait because of it, move as they are.

@@ -15,9 +15,10 @@ import (
 
 // Exit codes.
 const (
-	ExitFailed = 1
-	ExitUsage  = 2
-	ExitStuck  = 70 // EX_SOFTWARE of sysexits(3): a loop is stuck
+	ExitFailed  = 1
+	ExitUsage   = 2
+	ExitRestart = 3  // a reload would change what only a restart can change
+	ExitStuck   = 70 // EX_SOFTWARE of sysexits(3): a loop is stuck
 )
 
 // ExitCode is an error that has been reported already: it only sets the exit code.

@@ -20,7 +20,8 @@ import (
 // Access is what the options for tokens and permissions amount to.
 type Access struct {
 	tokens   auth.Options
-	Keyed    bool // there are keys that verify tokens
+	rules    []byte // what the file of --namespaces contains
+	Keyed    bool   // there are keys that verify tokens
 	Warnings []string
 }
 
@@ -67,7 +68,8 @@ func (s *Settings) checkAccess(public []Endpoint) (a Access, faults []error) {
 	if !a.Keyed && (s.Audience != "" || s.Issuer != "") {
 		add(cli.OptionUsage("token-audience", " and --token-issuer need a key that verifies tokens: use --token-hmac-secret-file, --token-public-key-file or --jwks-url"))
 	}
-	faults = append(faults, s.checkNamespaces()...)
+	rules, more := s.checkNamespaces()
+	a.rules, faults = rules, append(faults, more...)
 	if !g.Insecure {
 		return a, faults
 	}
@@ -82,23 +84,23 @@ func (s *Settings) checkAccess(public []Endpoint) (a Access, faults []error) {
 	return a, faults
 }
 
-// checkNamespaces reads the file of --namespaces and returns all of its faults.
-func (s *Settings) checkNamespaces() (faults []error) {
+// checkNamespaces reads the file of --namespaces, and returns what it contains and all of its faults.
+func (s *Settings) checkNamespaces() (data []byte, faults []error) {
 	path := s.Namespaces
 	if path == "" {
-		return nil
+		return nil, nil
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return []error{cli.OptionUsage("namespaces", " %s: %w; use a JSON file", path, cli.BareError(err))}
+		return nil, []error{cli.OptionUsage("namespaces", " %s: %w; use a JSON file", path, cli.BareError(err))}
 	}
 	if s.Gateway.Namespaces, err = namespace.Parse(data); err == nil {
-		return nil
+		return data, nil
 	}
 	for _, line := range cli.Lines(err) {
 		faults = append(faults, cli.OptionUsage("namespaces", " %s: %s", path, line))
 	}
-	return faults
+	return nil, faults
 }
 
 // uselessHistory reports flags for history that --namespaces overrides.

@@ -3,6 +3,7 @@ package serve
 import (
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"time"
 
@@ -16,18 +17,18 @@ import (
 
 // HookSettings are the settings of hooks.
 type HookSettings struct {
-	File            string        `field:"Hooks" name:"hooks" group:"Hooks" meta:"FILE" help:"JSON file with hooks: HTTP endpoints of the application that decide who may connect, subscribe and publish, in the format of the proxies in Centrifugo's configuration"`
-	Connect         string        `name:"connect-hook" group:"Hooks" meta:"URL" help:"endpoint that decides who may connect, for clients without a token"`
-	Refresh         string        `name:"refresh-hook" group:"Hooks" meta:"URL" help:"endpoint that decides whether a connection that expires may stay"`
-	Subscribe       string        `name:"subscribe-hook" group:"Hooks" meta:"URL" help:"endpoint that decides who may subscribe to a channel"`
-	SubRefresh      string        `name:"sub-refresh-hook" group:"Hooks" meta:"URL" help:"endpoint that decides whether a subscription that expires may stay"`
-	Publish         string        `name:"publish-hook" group:"Hooks" meta:"URL" help:"endpoint that decides about what clients publish, and may change it"`
-	RPC             string        `name:"rpc-hook" group:"Hooks" meta:"URL" help:"endpoint that answers the RPC requests of clients"`
-	Headers         []string      `name:"hook-headers" group:"Hooks" help:"headers of the client's opening request that are sent to the hooks given by flags, such as Cookie"`
-	EmulatedHeaders []string      `name:"hook-emulated-headers" group:"Hooks" help:"headers that a client writes into its connect command, and that are sent to the hooks given by flags. A client can write anything there"`
-	Timeout         time.Duration `name:"hook-timeout" group:"Hooks" default:"1s" help:"time limit for an answer of a hook given by a flag, from when the request is sent; at most 1m"`
-	MaxInFlight     int           `name:"hook-max-in-flight" group:"Hooks" default:"64" min:"1" max:"10000" help:"maximum requests of one hook that wait for the backend at the same time; further ones wait in a queue that is fair by client address"`
-	Queue           int           `name:"hook-queue" group:"Hooks" default:"10000" min:"1" max:"1000000" help:"maximum requests of all hooks that wait in their queues, of which one address can have half; clients beyond that are asked to retry later"`
+	File            string        `field:"Hooks" name:"hooks" group:"Hooks" meta:"FILE" reload:"on SIGHUP" help:"JSON file with hooks: HTTP endpoints of the application that decide who may connect, subscribe and publish, in the format of the proxies in Centrifugo's configuration"`
+	Connect         string        `name:"connect-hook" group:"Hooks" meta:"URL" reload:"on SIGHUP" help:"endpoint that decides who may connect, for clients without a token"`
+	Refresh         string        `name:"refresh-hook" group:"Hooks" meta:"URL" reload:"on SIGHUP" help:"endpoint that decides whether a connection that expires may stay"`
+	Subscribe       string        `name:"subscribe-hook" group:"Hooks" meta:"URL" reload:"on SIGHUP" help:"endpoint that decides who may subscribe to a channel"`
+	SubRefresh      string        `name:"sub-refresh-hook" group:"Hooks" meta:"URL" reload:"on SIGHUP" help:"endpoint that decides whether a subscription that expires may stay"`
+	Publish         string        `name:"publish-hook" group:"Hooks" meta:"URL" reload:"on SIGHUP" help:"endpoint that decides about what clients publish, and may change it"`
+	RPC             string        `name:"rpc-hook" group:"Hooks" meta:"URL" reload:"on SIGHUP" help:"endpoint that answers the RPC requests of clients"`
+	Headers         []string      `name:"hook-headers" group:"Hooks" reload:"on SIGHUP" help:"headers of the client's opening request that are sent to the hooks given by flags, such as Cookie"`
+	EmulatedHeaders []string      `name:"hook-emulated-headers" group:"Hooks" reload:"on SIGHUP" help:"headers that a client writes into its connect command, and that are sent to the hooks given by flags. A client can write anything there"`
+	Timeout         time.Duration `name:"hook-timeout" group:"Hooks" default:"1s" reload:"on SIGHUP" help:"time limit for an answer of a hook given by a flag, from when the request is sent; at most 1m"`
+	MaxInFlight     int           `name:"hook-max-in-flight" group:"Hooks" default:"64" min:"1" max:"10000" reload:"on SIGHUP" help:"maximum requests of one hook that wait for the backend at the same time; further ones wait in a queue that is fair by client address"`
+	Queue           int           `name:"hook-queue" group:"Hooks" default:"10000" min:"1" max:"1000000" reload:"on SIGHUP" help:"maximum requests of all hooks that wait in their queues, of which one address can have half; clients beyond that are asked to retry later"`
 }
 
 // Hooks are what the options for hooks amount to.
@@ -35,9 +36,23 @@ type Hooks struct {
 	config     *config.Config // nil for none
 	namespaces []config.Namespace
 	bounds     config.Bounds
+	sources    hookSources
 
 	Warnings []string
 }
+
+// hookSources is all that hooks follow from.
+type hookSources struct {
+	flags      config.Flags
+	given      bool              // there is a file
+	files      map[string][]byte // that file, and those that it names
+	namespaces []config.Namespace
+	inFlight   int
+	queue      int
+}
+
+// same reports whether two sets of hooks are the same.
+func (h *Hooks) same(other *Hooks) bool { return reflect.DeepEqual(h.sources, other.sources) }
 
 // checkHooks reads the options for hooks, and checks them with those for permissions, which must be read.
 func (s *Settings) checkHooks(opts *option.Options) (h Hooks, faults []error) {
@@ -55,13 +70,14 @@ func (s *Settings) checkHooks(opts *option.Options) (h Hooks, faults []error) {
 	if given("hook-timeout") && ofFlags == nil && err == nil {
 		faults = append(faults, cli.OptionUsage("hook-timeout", ": there is no hook that it is for; add a hook, such as --connect-hook, or set timeout in the file of --hooks"))
 	}
-	ofFile, more := s.readHooks()
+	ofFile, files, more := s.readHooks()
+	h.sources.files = files // to look at again when they change
 	if faults = append(faults, more...); len(faults) > 0 {
-		return Hooks{}, faults
+		return h, faults
 	}
 	all, err := config.Merge(ofFile, ofFlags)
 	if err != nil {
-		return Hooks{}, s.hookFaults(err)
+		return h, s.hookFaults(err)
 	}
 	if s.Gateway.Namespaces != nil {
 		for o := range s.Gateway.Namespaces.All() {
@@ -77,6 +93,7 @@ func (s *Settings) checkHooks(opts *option.Options) (h Hooks, faults []error) {
 			Insecure: s.Insecure, AnyOrigin: anyOrigin(s.Gateway.AllowedOrigins), Namespaces: h.namespaces,
 		}))
 	}
+	h.sources = hookSources{flags: flags, given: ofFile != nil, files: files, namespaces: h.namespaces, inFlight: set.MaxInFlight, queue: set.Queue}
 	if all.Empty() {
 		for _, flag := range []string{"hook-max-in-flight", "hook-queue"} {
 			if given(flag) {
@@ -106,17 +123,23 @@ func anyOrigin(patterns []string) string {
 	return ""
 }
 
-// readHooks reads the file of --hooks, and returns all of its faults.
-func (s *Settings) readHooks() (*config.Config, []error) {
+// readHooks reads the file of --hooks and those that it names, and returns all of their faults.
+func (s *Settings) readHooks() (c *config.Config, files map[string][]byte, faults []error) {
+	files = make(map[string][]byte)
 	if s.Hooks.File == "" {
-		return nil, nil
+		return nil, files, nil
 	}
-	data, err := os.ReadFile(s.Hooks.File)
+	read := func(name string) (data []byte, err error) {
+		data, err = os.ReadFile(name)
+		files[name] = data
+		return data, err
+	}
+	data, err := read(s.Hooks.File)
 	if err != nil {
-		return nil, []error{cli.OptionUsage("hooks", " %s: %w; use a JSON file", s.Hooks.File, cli.BareError(err))}
+		return nil, files, []error{cli.OptionUsage("hooks", " %s: %w; use a JSON file", s.Hooks.File, cli.BareError(err))}
 	}
-	c, err := config.Parse(data, os.ReadFile)
-	return c, s.hookFaults(err)
+	c, err = config.Parse(data, read)
+	return c, files, s.hookFaults(err)
 }
 
 // hookFaults returns the faults that an error of package config lists, as errors about options.

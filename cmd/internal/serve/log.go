@@ -7,14 +7,16 @@ import (
 	"sluice/cmd/internal/cli"
 )
 
+// levels are the words of --log-level.
+var levels = map[string]slog.Level{
+	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+}
+
 // newLogger returns a logger in one of the formats auto, text and json. plain reports
 // whether a person is reading: text on a terminal.
-func newLogger(w io.Writer, level, format string) (logger *slog.Logger, plain bool) {
+func newLogger(w io.Writer, level slog.Leveler, format string) (logger *slog.Logger, plain bool) {
 	terminal := cli.IsTerminal(w)
-	levels := map[string]slog.Level{
-		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
-	}
-	options := &slog.HandlerOptions{Level: levels[level]}
+	options := &slog.HandlerOptions{Level: level}
 	if format == "json" || format == "auto" && !terminal {
 		return slog.New(slog.NewJSONHandler(w, options)), false
 	}

@@ -26,8 +26,20 @@ type Plan struct {
 
 // Plan checks the settings together and derives what depends on several of them. It
 // reports every fault at once, each with the source of its value.
-func (s *Settings) Plan(opts *option.Options) (Plan, error) {
-	public, internal, faults := s.endpoints()
+func (s *Settings) Plan(opts *option.Options) (Plan, error) { return s.plan(opts, nil) }
+
+// plan is Plan for a gateway that runs already, nil for none. What cannot have changed since then is not looked at
+// again: a certificate that is being renewed, or a name that cannot be resolved now, is no fault of the new settings.
+func (s *Settings) plan(opts *option.Options, running *configured) (Plan, error) {
+	listening, secured := running.same(opts, "listen", "tls-listen", "internal-listen"), running.same(opts, "tls-listen", "tls-cert", "tls-key", "tls-client-ca", "tls-self-signed")
+	var public []Endpoint
+	var internal *Endpoint
+	var faults []error
+	if listening {
+		public, internal, s.TLSListen = running.plan.Public, running.plan.Internal, running.cfg.TLSListen
+	} else {
+		public, internal, faults = s.endpoints()
+	}
 	allowed, more := s.checkAccess(public)
 	faults = append(faults, more...)
 	faults = append(faults, s.uselessHistory(opts))
@@ -42,8 +54,13 @@ func (s *Settings) Plan(opts *option.Options) (Plan, error) {
 	}
 	key, err := s.APIKey()
 	faults = append(faults, err, s.checkWebRoot())
-	secure, more := s.checkTLS(opts, public)
-	faults = append(faults, more...)
+	var secure Secure
+	if secured {
+		secure = running.plan.Secure
+	} else {
+		secure, more = s.checkTLS(opts, public)
+		faults = append(faults, more...)
+	}
 	if internal != nil && internal.Address != "" && !internal.local && s.APIKeyFile == "" {
 		faults = append(faults, cli.OptionUsage(internal.Flag, " %s needs --api-key-file, because other machines can reach it and it allows publishing and profiling; add a key file, or listen on 127.0.0.1", internal.Text))
 	}

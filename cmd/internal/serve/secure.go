@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"sluice/cmd/internal/cli"
@@ -128,37 +127,22 @@ func pairFault(files certificate.Files) error {
 // watchInterval is how often the certificate files are checked for changes.
 const watchInterval = 10 * time.Second
 
-// keepFresh reloads certificates when their files change and on each SIGHUP, until ctx
-// ends. Without certificate files it only logs that SIGHUP does nothing. A service manager that has sent
-// it waits for both notifications, whatever comes of it.
-func (s Secure) keepFresh(ctx context.Context, hangup <-chan os.Signal, supervisor *notifier, log *slog.Logger) {
-	var watching sync.WaitGroup
-	defer watching.Wait()
+// keepFresh reloads certificates when their files change, until ctx ends.
+func (s Secure) keepFresh(ctx context.Context, log *slog.Logger) {
 	if s.Store != nil {
-		watching.Go(func() { s.Store.Watch(ctx, watchInterval, log) })
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-hangup:
-		}
-		supervisor.reloading("reloading certificates")
-		s.reload(log)
-		supervisor.reloaded()
+		s.Store.Watch(ctx, watchInterval, log)
 	}
 }
 
-// reload reloads certificates, and logs what comes of it.
+// reload reloads certificates, and logs the result. A failure concerns nothing else: the last good ones stay in use.
 func (s Secure) reload(log *slog.Logger) {
 	if s.Store == nil {
-		log.Info("SIGHUP: ignored, because there are no certificate files to reload")
 		return
 	}
 	if changed, err := s.Store.Reload(); err != nil {
-		log.Error("SIGHUP: cannot reload the certificates, keeping the current ones", "error", err, "certificate", s.Store)
+		log.Error("cannot reload the certificates, keeping the current ones", "error", err, "certificate", s.Store)
 	} else {
-		log.Info("SIGHUP: certificates reloaded", "changed", changed, "certificate", s.Store)
+		log.Info("certificates reloaded", "changed", changed, "certificate", s.Store)
 	}
 }
 

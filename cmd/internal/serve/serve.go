@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,14 +29,18 @@ import (
 // runServe serves until ctx ends or something fails. A failure before the listeners are
 // open is returned; later ones are logged.
 func runServe(ctx context.Context, cfg *Settings, opts *option.Options, env []string, stderr io.Writer) error {
-	logger, plain := newLogger(stderr, cfg.LogLevel, cfg.LogFormat)
+	level := new(slog.LevelVar)
+	level.Set(levels[cfg.LogLevel])
+	logger, plain := newLogger(stderr, level, cfg.LogFormat)
 	cfg.Gateway.Logger = logger
 	inherited, err := gateway.Inherited()
 	if err != nil {
 		return err
 	}
+	retire, retireNow := context.WithCancel(context.Background())
+	defer retireNow()
 	s := service{
-		log: logger, opts: opts, stderr: stderr, plain: plain,
+		log: logger, level: level, stderr: stderr, plain: plain, env: env, retire: retire,
 		hangup:  make(chan os.Signal, 1), // several pending signals mean the same as one
 		upgrade: make(chan os.Signal, 1), moved: make(chan struct{}), lost: make(chan error, 1),
 	}
@@ -49,15 +54,27 @@ func runServe(ctx context.Context, cfg *Settings, opts *option.Options, env []st
 	if planned != nil && inherited == nil {
 		return planned
 	}
+	first := &configured{opts: opts, cfg: cfg, plan: p}
+	s.current.Store(first)
+	s.attempt.Store(first)
+	s.loaded = s.look()
+	defer func() {
+		retireNow()
+		if s.changing.TryLock() { // else a reload is stuck, as a loop may be
+			s.retiring.Wait()
+			s.current.Load().close(nil)
+		}
+	}()
 	s.internal, s.secure = gateway.Internal{APIKey: p.apiKey}, p.Secure
-	s.internal.Upgrade = func(ctx context.Context) (gateway.UpgradeReport, error) { return s.handOver(ctx, cfg) }
+	s.internal.Upgrade = s.handOver
+	s.internal.Reload = func(ctx context.Context, how gateway.ReloadOptions) (any, error) { return s.reload(ctx, how) }
 	defer s.closeListeners()
 	if s.supervisor, err = newNotifier(env, inherited != nil); err != nil {
 		logger.Warn("service manager notifications do not work as configured", "error", err)
 	}
 	defer s.supervisor.close()
 	if inherited != nil {
-		return s.takeOver(ctx, cfg, p, planned, inherited)
+		return s.takeOver(ctx, planned, inherited)
 	}
 	if s.activated, err = activatedSockets(env); err != nil {
 		return err
@@ -65,51 +82,36 @@ func runServe(ctx context.Context, cfg *Settings, opts *option.Options, env []st
 	if err := s.open(p, cfg.Gateway.SendBuffer, nil); err != nil {
 		return opts.Explain(err)
 	}
-	end, err := s.build(ctx, cfg, p, publishURL(s.internalListener))
-	defer end()
-	if err != nil {
+	if err := s.build(ctx, publishURL(s.internalListener)); err != nil {
 		return err
 	}
-	return s.run(ctx, cfg, nil)
+	return s.run(ctx, nil)
 }
 
-// build makes the gateway. end is to be called when it is not used any more.
-func (s *service) build(ctx context.Context, cfg *Settings, p Plan, publishAt string) (end func(), err error) {
-	end = func() {}
-	cfg.Gateway.PublishURL = publishAt
-	if p.Secure.Store != nil {
-		cfg.Gateway.CertificateExpiry = p.Secure.Store.Expiry
+// build makes the gateway.
+func (s *service) build(ctx context.Context, publishAt string) (err error) {
+	c := s.current.Load()
+	g := &c.cfg.Gateway
+	g.PublishURL = publishAt
+	if store := c.plan.Secure.Store; store != nil {
+		g.CertificateExpiry = store.Expiry
 	}
 	build := cli.ReadBuild()
-	cfg.Gateway.Version, cfg.Gateway.Commit = build.Version, build.Commit
-	cfg.Gateway.Visitors = newCrowd
-	verifier, err := p.Access.verifier(ctx, s.log)
-	if err != nil {
-		return end, s.opts.Explain(err)
+	g.Version, g.Commit = build.Version, build.Commit
+	g.Visitors = newCrowd
+	if err := c.build(ctx, nil, s.log); err != nil {
+		return err
 	}
-	if verifier != nil {
-		end = verifier.Close
+	if s.server, err = gateway.New(*g); err != nil {
+		return c.opts.ExplainAll(err)
 	}
-	cfg.Gateway.Tokens = verifier
-	hooks, err := p.Hooks.Build()
-	if err != nil {
-		return end, err
-	}
-	if hooks != nil {
-		closeVerifier := end
-		end = func() { hooks.Close(); closeVerifier() }
-		cfg.Gateway.Hooks = hooks.Hooks
-	}
-	if s.server, err = gateway.New(cfg.Gateway); err != nil {
-		return end, s.opts.ExplainAll(err)
-	}
-	for _, w := range slices.Concat(p.Access.Warnings, p.Hooks.Warnings, p.Warnings) {
+	for _, w := range c.warnings() {
 		s.log.Warn(w)
 	}
-	if cfg.Gateway.Insecure {
+	if g.Insecure {
 		s.log.Warn(InsecureText)
 	}
-	return end, nil
+	return nil
 }
 
 // publishURL returns the URL that the page at / shows for publishing: "" if the internal
@@ -133,9 +135,10 @@ func publishURLAt(address string) string {
 // service is a running gateway with its listeners.
 type service struct {
 	log        *slog.Logger
+	level      *slog.LevelVar // of the log
 	stderr     io.Writer
 	plain      bool // the log is for a person
-	opts       *option.Options
+	env        []string
 	server     *gateway.Server
 	internal   gateway.Internal
 	secure     Secure
@@ -147,6 +150,14 @@ type service struct {
 	selfErr error
 	moved   chan struct{} // closed when another process has everything
 	lost    chan error    // an upgrade after which this process must end
+
+	current  atomic.Pointer[configured]
+	attempt  atomic.Pointer[configured] // the last one, which may have failed
+	changing sync.Mutex                 // held by a reload
+	upgrades int                        // guarded by changing: under way
+	loaded   files                      // guarded by changing: as they were when they were loaded
+	retire   context.Context            // ends with the gateway
+	retiring sync.WaitGroup             // configurations that are not in use any more
 
 	activated        []activated
 	publicListeners  []publicListener
@@ -233,8 +244,8 @@ func (s *service) closeListeners() {
 
 // run serves on every listener until ctx ends or another process takes over, then shuts down. taken is closed when the
 // process from which this one has taken over has ended its part; nil for none.
-func (s *service) run(ctx context.Context, cfg *Settings, taken <-chan struct{}) error {
-	announce := func() { s.announce(s.stderr, s.plain, cfg) }
+func (s *service) run(ctx context.Context, taken <-chan struct{}) error {
+	announce := func() { s.announce(s.stderr, s.plain, s.current.Load().cfg) }
 	waits := s.server.Waits()
 	if waits == "" {
 		announce()
@@ -257,12 +268,14 @@ func (s *service) run(ctx context.Context, cfg *Settings, taken <-chan struct{})
 
 	fresh, rest := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
-	keeping.Go(func() { s.secure.keepFresh(fresh, s.hangup, s.supervisor, s.log) })
+	keeping.Go(func() { s.secure.keepFresh(fresh, s.log) })
+	keeping.Go(func() { s.reloadOnSignal(fresh) })
+	keeping.Go(func() { s.reloadOnChange(fresh) })
 	defer rest()
 	feeding, starve := context.WithCancel(context.Background())
 	keeping.Go(func() { s.supervisor.feed(feeding, s.supervisor.turns(), s.server.Ticked) })
 	defer starve()
-	keeping.Go(func() { s.upgradeOnSignal(fresh, cfg) })
+	keeping.Go(func() { s.upgradeOnSignal(fresh) })
 	if taken != nil { // until then, a service manager does not know this process
 		keeping.Go(func() {
 			<-taken
@@ -289,15 +302,17 @@ func (s *service) run(ctx context.Context, cfg *Settings, taken <-chan struct{})
 		s.log.Error("the new process has ended, or is stuck, after it was given the connections: exiting", "error", err)
 		return cli.ExitCode(cli.ExitFailed)
 	case <-s.moved:
+		cfg := s.current.Load().cfg
 		until, cancel := context.WithTimeout(context.Background(), cfg.UpgradeTLS+cfg.Gateway.CloseTimeout+time.Second)
 		s.server.Retire(until)
 		cancel()
 	case <-ctx.Done():
-		s.log.Info("stopping", "reason", context.Cause(ctx).Error(), "delay", cfg.Gateway.DrainDelay.String(), "over", s.opts.ByName["drain-duration"].Text, "timeout", cfg.ShutdownTimeout.String())
+		c := s.current.Load()
+		s.log.Info("stopping", "reason", context.Cause(ctx).Error(), "delay", c.cfg.Gateway.DrainDelay.String(), "over", c.opts.ByName["drain-duration"].Text, "timeout", c.cfg.ShutdownTimeout.String())
 	case err := <-s.server.Failed():
 		// Nothing can be guaranteed to the clients of a failed loop, or without the engine: exit, and
 		// let a supervisor restart the gateway.
-		text := setting.Names(s.opts.FlagOf).ErrorText(err)
+		text := setting.Names(s.current.Load().opts.FlagOf).ErrorText(err)
 		s.supervisor.tell("STATUS=" + text)
 		within(time.Second, func() { s.log.Error("the gateway cannot serve its clients, exiting", "error", text) })
 		return failedExit(err)
@@ -308,7 +323,7 @@ func (s *service) run(ctx context.Context, cfg *Settings, taken <-chan struct{})
 	if !s.hasMoved() {
 		s.supervisor.tell("STOPPING=1", "STATUS=closing connections")
 	}
-	if err := s.stop(cfg.ShutdownTimeout); err != nil {
+	if err := s.stop(s.current.Load().cfg.ShutdownTimeout); err != nil {
 		return err
 	}
 	serving.Wait()

@@ -12,6 +12,7 @@ import (
 
 	"sluice/cmd/internal/cli"
 	"sluice/cmd/internal/clitest"
+	"sluice/cmd/internal/option"
 	"sluice/gateway"
 )
 
@@ -26,7 +27,9 @@ func TestListenerThatEndsStopsTheProcess(t *testing.T) {
 	}
 	l.Close()
 	s := service{log: slog.New(slog.DiscardHandler), server: server, supervisor: new(notifier), publicListeners: []publicListener{{Listener: l}}}
-	if err := s.run(t.Context(), &Settings{ShutdownTimeout: clitest.Patience}, nil); err != cli.ExitCode(cli.ExitFailed) {
+	cfg := &Settings{ShutdownTimeout: clitest.Patience}
+	s.current.Store(&configured{cfg: cfg, opts: option.New(cfg)})
+	if err := s.run(t.Context(), nil); err != cli.ExitCode(cli.ExitFailed) {
 		t.Errorf("it ends with %v, want exit code %d", err, cli.ExitFailed)
 	}
 }
@@ -103,15 +106,15 @@ func TestLogFormat(t *testing.T) {
 	}
 	defer null.Close() // a character device, as a terminal is
 	var pipe strings.Builder
-	if _, plain := newLogger(null, "info", "auto"); !plain {
+	if _, plain := newLogger(null, slog.LevelInfo, "auto"); !plain {
 		t.Error("a terminal gets no plain text")
 	}
-	if _, plain := newLogger(null, "info", "json"); plain {
+	if _, plain := newLogger(null, slog.LevelInfo, "json"); plain {
 		t.Error("json on a terminal is plain text")
 	}
 	for format, want := range map[string]string{"auto": `"msg":"hello"`, "json": `"msg":"hello"`, "text": "msg=hello"} {
 		pipe.Reset()
-		logger, plain := newLogger(&pipe, "warn", format)
+		logger, plain := newLogger(&pipe, slog.LevelWarn, format)
 		logger.Info("silent")
 		logger.Warn("hello")
 		if plain || !strings.Contains(pipe.String(), want) || strings.Contains(pipe.String(), "silent") {

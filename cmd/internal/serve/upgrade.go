@@ -29,23 +29,25 @@ func executable() (string, error) {
 }
 
 // upgradeOnSignal hands the gateway over on SIGUSR2, until ctx ends.
-func (s *service) upgradeOnSignal(ctx context.Context, cfg *Settings) {
+func (s *service) upgradeOnSignal(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.upgrade:
-			s.handOver(context.WithoutCancel(ctx), cfg) // ignored: it is logged
+			s.handOver(context.WithoutCancel(ctx)) // ignored: it is logged
 		}
 	}
 }
 
 // handOver hands the gateway over to a new process.
-func (s *service) handOver(ctx context.Context, cfg *Settings) (report gateway.UpgradeReport, err error) {
+func (s *service) handOver(ctx context.Context) (report gateway.UpgradeReport, err error) {
+	s.upgrading(1) // after a reload that is under way
+	defer s.upgrading(-1)
 	if err = s.selfErr; err == nil {
 		s.log.Info("upgrading", "program", s.self)
 		s.supervisor.reloading("upgrading")
-		report, err = s.server.Upgrade(ctx, s.newProcess(cfg.UpgradeTLS))
+		report, err = s.server.Upgrade(ctx, s.newProcess(s.current.Load().cfg.UpgradeTLS))
 		if err != nil && !errors.Is(err, gateway.ErrUpgradeLost) { // else READY=1 is the new process's
 			s.supervisor.reloaded()
 		}
@@ -80,6 +82,13 @@ func (s *service) newProcess(retire time.Duration) gateway.Upgrade {
 	return u
 }
 
+// upgrading counts upgrades that are under way: meanwhile, nothing is reloaded.
+func (s *service) upgrading(n int) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	s.upgrades += n
+}
+
 // hasMoved reports whether another process has everything.
 func (s *service) hasMoved() bool {
 	select {
@@ -101,27 +110,26 @@ func refuse(why error) {
 
 // takeOver takes the gateway over from the process that has started this one, and runs it. planned is what is wrong with
 // the settings.
-func (s *service) takeOver(ctx context.Context, cfg *Settings, p Plan, planned error, inherited *os.File) error {
-	end := func() {}
-	defer func() { end() }()
+func (s *service) takeOver(ctx context.Context, planned error, inherited *os.File) error {
+	c := s.current.Load()
+	p := c.plan
 	taken, failed := make(chan struct{}), make(chan error, 1)
 	begun := make(chan struct{})
 	t := gateway.Takeover{Version: cli.ReadBuild().Version}
 	t.Build = func(in *gateway.Inheritance) (*gateway.Server, error) {
 		addresses := in.Addresses
-		cfg.Gateway.Inherited = in
+		c.cfg.Gateway.Inherited = in
 		if planned != nil {
 			return nil, planned
 		}
-		if err := s.open(p, cfg.Gateway.SendBuffer, addresses); err != nil {
-			return nil, s.opts.Explain(err)
+		if err := s.open(p, c.cfg.Gateway.SendBuffer, addresses); err != nil {
+			return nil, c.opts.Explain(err)
 		}
 		publishAt := publishURL(s.internalListener)
 		if at, ok := addresses[s.internalName]; ok {
 			publishAt = publishURLAt(at)
 		}
-		var err error
-		end, err = s.build(ctx, cfg, p, publishAt)
+		err := s.build(ctx, publishAt)
 		return s.server, err
 	}
 	t.Serve = func(listeners map[string]net.Listener, connections int, took bool) {
@@ -162,6 +170,6 @@ func (s *service) takeOver(ctx context.Context, cfg *Settings, p Plan, planned e
 		s.log.Error("this process does not take over, exiting", "error", err.Error())
 		return cli.ExitCode(cli.ExitFailed)
 	case <-begun:
-		return s.run(ctx, cfg, taken)
+		return s.run(ctx, taken)
 	}
 }

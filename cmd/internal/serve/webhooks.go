@@ -17,13 +17,13 @@ import (
 
 // WebhookSettings are the settings of webhooks. All but the URLs hold for each of them.
 type WebhookSettings struct {
-	URLs     []string      `field:"Webhooks" name:"webhook" group:"Webhooks" meta:"URL" help:"endpoint of the application that is notified of events (repeatable): by default, that a channel has its first subscriber (occupied) or has none any more (vacated)"`
-	Events   []string      `field:"WebhookEvents" name:"webhook-events" group:"Webhooks" words:"occupied,vacated,connected,disconnected,subscribed,unsubscribed,publication,cache_empty" default:"occupied,vacated" help:"events that are sent: occupied, vacated, connected, disconnected, subscribed, unsubscribed, publication or cache_empty"`
-	Channels []string      `field:"WebhookChannels" name:"webhook-channels" group:"Webhooks" meta:"PATTERN" help:"channels whose events are sent, such as room:* (repeatable); * stands for any text. Without it, those of all channels are. Events without a channel are always sent"`
-	Secrets  []string      `field:"WebhookSecrets" name:"webhook-secret-file" group:"Webhooks" meta:"FILE" help:"file with the secret that signs what is sent, as Standard Webhooks has it: whsec_ and 24 to 64 random bytes in base64. Repeatable: sign with the old and the new secret during a rotation. Without it, nothing is signed"`
+	URLs     []string      `field:"Webhooks" name:"webhook" group:"Webhooks" meta:"URL" reload:"on SIGHUP" help:"endpoint of the application that is notified of events (repeatable): by default, that a channel has its first subscriber (occupied) or has none any more (vacated)"`
+	Events   []string      `field:"WebhookEvents" name:"webhook-events" group:"Webhooks" words:"occupied,vacated,connected,disconnected,subscribed,unsubscribed,publication,cache_empty" default:"occupied,vacated" reload:"on SIGHUP" help:"events that are sent: occupied, vacated, connected, disconnected, subscribed, unsubscribed, publication or cache_empty"`
+	Channels []string      `field:"WebhookChannels" name:"webhook-channels" group:"Webhooks" meta:"PATTERN" reload:"on SIGHUP" help:"channels whose events are sent, such as room:* (repeatable); * stands for any text. Without it, those of all channels are. Events without a channel are always sent"`
+	Secrets  []string      `field:"WebhookSecrets" name:"webhook-secret-file" group:"Webhooks" meta:"FILE" reload:"on SIGHUP" help:"file with the secret that signs what is sent, as Standard Webhooks has it: whsec_ and 24 to 64 random bytes in base64. Repeatable: sign with the old and the new secret during a rotation. Without it, nothing is signed"`
 	Delay    time.Duration `field:"VacatedDelay" name:"webhook-vacated-delay" group:"Webhooks" default:"5s" off:"at once" help:"how long a channel must have no subscribers before it counts as vacated, because a page that is loaded anew leaves its channels for a moment; or off: at once"`
-	Queue    int           `field:"WebhookQueue" name:"webhook-queue" group:"Webhooks" default:"64MiB" unit:"bytes" min:"64KiB" help:"memory for the events that wait for one endpoint; if it is used up, they are reduced to the present state of channels"`
-	Digest   time.Duration `field:"WebhookDigest" name:"webhook-digest" group:"Webhooks" default:"off" min:"1s" small:"is too short: it would be sent all the time" off:"never" help:"how often each endpoint is sent a list of all channels that have subscribers, so that it can correct what it has missed, such as 5m; or off"`
+	Queue    int           `field:"WebhookQueue" name:"webhook-queue" group:"Webhooks" default:"64MiB" unit:"bytes" min:"64KiB" reload:"on SIGHUP" help:"memory for the events that wait for one endpoint; if it is used up, they are reduced to the present state of channels"`
+	Digest   time.Duration `field:"WebhookDigest" name:"webhook-digest" group:"Webhooks" default:"off" min:"1s" small:"is too short: it would be sent all the time" off:"never" reload:"on SIGHUP" help:"how often each endpoint is sent a list of all channels that have subscribers, so that it can correct what it has missed, such as 5m; or off"`
 }
 
 // checkWebhooks reads the options for webhooks into the gateway's configuration.
@@ -56,6 +56,14 @@ func (s *Settings) checkWebhooks(opts *option.Options) (warnings []string, fault
 		}
 	}
 	return warnings, faults
+}
+
+// webhookSecrets returns the secrets that sign what is sent, which are the same for all endpoints.
+func (s *Settings) webhookSecrets() string {
+	if len(s.Gateway.Webhooks) == 0 {
+		return ""
+	}
+	return s.Gateway.Webhooks[0].Secrets
 }
 
 // asError returns faults as an error, nil for none.
