@@ -233,9 +233,10 @@ var rows = []row{
 			{`sum by (instance) (sluice_connections{HERE}) and on (instance) (max by (instance) (sluice_draining{HERE}) == 1)`, "{{instance}}"},
 			{`sum by (instance) (sluice_closing_connections{HERE}) and on (instance) (max by (instance) (sluice_draining{HERE}) == 1)`, "{{instance}} closing"},
 		}},
-		{third, "Upgrades", "A new process has taken over, or an upgrade has failed and the process has gone on.", units.Short, []query{
-			{`sum by (instance) (increase(sluice_upgrades_total{HERE}[RATE]))`, "{{instance}}"},
-			{`sum by (instance) (increase(sluice_upgrades_failed_total{HERE}[RATE]))`, "{{instance}} failed"},
+		{third, "Upgrades and reloads", "A new process has taken over, or an upgrade has failed and the process has gone on; and reloads of the configuration, by outcome.", units.Short, []query{
+			{`sum by (instance) (increase(sluice_upgrades_total{HERE}[RATE]))`, "{{instance}} upgraded"},
+			{`sum by (instance) (increase(sluice_upgrades_failed_total{HERE}[RATE]))`, "{{instance}} upgrade failed"},
+			{`sum by (instance, outcome) (increase(sluice_config_reloads_total{HERE}[RATE]))`, "{{instance}} reload: {{outcome}}"},
 		}},
 		{third, "Freeze of the last upgrade", "For how long nobody was served when the process took over. Empty after a restart.", units.Seconds, []query{
 			{`max by (instance) (sluice_taken_over_freeze_seconds{HERE}) > 0`, "{{instance}}"},

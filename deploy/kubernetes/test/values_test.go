@@ -148,7 +148,7 @@ func has(values map[string]any, path []string) bool {
 	return ok
 }
 
-// Settings are read at startup, so a changed setting has to lead to a new pod.
+// A changed setting leads to a new pod, unless the pod is to reload it.
 func TestChangedSettingsReplaceThePod(t *testing.T) {
 	checksum := func(set ...string) string {
 		of := release{name: "sluice", set: set}.objects(t)
@@ -156,6 +156,14 @@ func TestChangedSettingsReplaceThePod(t *testing.T) {
 	}
 	if before := checksum(); before == checksum("settings.history=200") || before == checksum("namespaces.without_namespace.presence=true") {
 		t.Error("the pod's checksum stays the same")
+	}
+	for _, on := range []string{"true", "on"} { // a bare on is a bool in a values file
+		if sum := checksum("settings.reload-on-change=" + on); sum != "" {
+			t.Errorf("with reload-on-change = %s, there is a new pod nonetheless", on)
+		}
+	}
+	if checksum("settings.reload-on-change=off") == "" {
+		t.Error("with reload-on-change = off, a changed setting has no effect")
 	}
 }
 
