@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"sluice/gateway/access"
 	"sluice/gateway/access/auth"
 	"sluice/gateway/access/namespace"
 	"sluice/gateway/edge"
@@ -321,6 +322,11 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return c
+}
+
+// access returns the configuration of rights.
+func (c *Config) access() access.Config {
+	return access.Config{Insecure: c.Insecure, Tokens: c.Tokens, Namespaces: c.Namespaces, History: c.History, HistoryTTL: c.HistoryTTL, Hooks: c.Hooks}
 }
 
 // loops returns the configuration of the event loops, but for what only the server has.

@@ -182,8 +182,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 		failed:        make(chan error, 1),
 		relay:         ops.NewRelay(),
 	}
-	s.policy = access.New(access.Config{Insecure: cfg.Insecure, Tokens: cfg.Tokens, Namespaces: cfg.Namespaces, History: cfg.History, HistoryTTL: cfg.HistoryTTL,
-		Hooks: access.HooksOf(cfg.Hooks)})
+	s.policy = access.New(cfg.access())
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
 	s.space.KeepHistory(channel.History{Of: s.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
 	s.space.Classify(s.classify())
@@ -248,23 +247,19 @@ func (s *Server) classify() (n int, of func(name string) int) {
 
 // newProtocols returns the protocols.
 func (s *Server) newProtocols() route.Registration {
-	hooks := s.cfg.Hooks
-	if s.policy.Insecure() {
-		hooks = nil // every client may do everything
-	}
 	var ask func(node uint64, request []byte, done func([]byte, error))
 	if r, ok := s.engine.Engine.(engine.Router); ok {
 		ask = r.AskNode
 	}
 	s.emulation = centrifugo.NewEmulation(s.engine.ID, ask)
-	clients := centrifugo.Config{Policy: s.policy, Hooks: hooks, Emulation: s.emulation, Presence: s.present, Verifiers: s.verifiers, Version: strings.TrimSpace("sluice " + s.cfg.Version), Loops: s.cfg.Loops,
+	clients := centrifugo.Config{Policy: s.policy, Emulation: s.emulation, Presence: s.present, Verifiers: s.verifiers, Version: strings.TrimSpace("sluice " + s.cfg.Version), Loops: s.cfg.Loops,
 		MaxMessage: s.cfg.MaxMessage, MaxPending: s.cfg.MaxPending, ChannelLimit: s.cfg.ChannelLimit, PingInterval: max(s.cfg.PingInterval, 0), Logger: s.cfg.Logger, CloseOthers: s.closeOthers}
 	if s.cfg.NoClients {
 		clients.Off = centrifugo.RejectClientOff.Named(s.names.Text)
 	}
 	of := raw.Config{Paths: s.cfg.WSPaths, Subprotocols: s.cfg.Subprotocols, Greeting: s.cfg.Greeting,
 		HandshakeTimeout: s.cfg.HandshakeTimeout, Policy: s.policy, Verifiers: s.verifiers, Logger: s.cfg.Logger,
-		Hooks: hooks, CloseRefused: s.cfg.Refuse == RefuseClose}
+		CloseRefused: s.cfg.Refuse == RefuseClose}
 	if s.cfg.Raw == RawOff {
 		of.Off = raw.RejectRawOff.Named(s.names.Text)
 	}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"sluice/gateway/access/auth"
@@ -28,27 +29,22 @@ type Config struct {
 	Namespaces *namespace.Set // nil without namespaces: then all channels have this history
 	History    int
 	HistoryTTL time.Duration
-	Hooks      Hooks
+	Hooks      *hook.Set // nil for none
 }
 
-// Hooks are the events about which hooks are asked.
-type Hooks struct{ Connect, Subscribe, Publish, SubRefresh bool }
-
-// HooksOf returns the events about which the hooks of a set are asked; there may be no set. Without namespaces, those
-// called hook.Default decide about every channel.
-func HooksOf(s *hook.Set) Hooks {
-	if s == nil {
-		return Hooks{}
-	}
-	return Hooks{Connect: s.Connect != nil, Subscribe: s.Subscribe[hook.Default] != nil,
-		Publish: s.Publish[hook.Default] != nil, SubRefresh: s.SubRefresh[hook.Default] != nil}
-}
-
-// Policy decides by a Config. It does not change, and is safe for concurrent use.
+// Policy decides by a Config, which can be replaced. It is safe for concurrent use. What is decided in several calls may be
+// decided by two configurations: a channel's options are asked for once, and then passed on.
 type Policy struct {
+	rules atomic.Pointer[rules]
+}
+
+// rules are what a Config amounts to. They do not change.
+type rules struct {
 	open, insecure bool
 	namespaces     *namespace.Set
 	tokens         *auth.Verifier
+	hooks          *hook.Set // never nil
+	hooked         bool
 }
 
 var (
@@ -66,34 +62,51 @@ var (
 
 // New returns the policy of a Config.
 func New(cfg Config) *Policy {
-	p := &Policy{insecure: cfg.Insecure, namespaces: cfg.Namespaces, tokens: cfg.Tokens}
-	p.open = p.insecure || p.namespaces == nil && p.tokens == nil && !cfg.Hooks.Connect && !cfg.Hooks.Subscribe
-	if p.namespaces == nil {
+	p := new(Policy)
+	p.Replace(cfg)
+	return p
+}
+
+// Replace replaces the Config.
+func (p *Policy) Replace(cfg Config) {
+	r := &rules{insecure: cfg.Insecure, namespaces: cfg.Namespaces, tokens: cfg.Tokens, hooks: cfg.Hooks, hooked: cfg.Hooks != nil && !cfg.Insecure}
+	if !r.hooked {
+		r.hooks = new(hook.Set) // if it is insecure, every client may do everything
+	}
+	// Without namespaces, the hooks called hook.Default decide about every channel.
+	subscribes, publishes, refreshes := r.hooks.Subscribe[hook.Default] != nil, r.hooks.Publish[hook.Default] != nil, r.hooks.SubRefresh[hook.Default] != nil
+	r.open = r.insecure || r.namespaces == nil && r.tokens == nil && r.hooks.Connect == nil && !subscribes
+	if r.namespaces == nil {
 		// Without namespaces clients of a node that is not open have no rights beyond their tokens and what hooks decide.
-		all := namespace.Options{Presence: p.open, JoinLeave: p.open,
-			SubscribeProxyEnabled: cfg.Hooks.Subscribe, SubRefreshProxyEnabled: cfg.Hooks.SubRefresh,
-			PublishProxyEnabled: cfg.Hooks.Publish, AllowRawPublish: cfg.Hooks.Publish}
+		all := namespace.Options{Presence: r.open, JoinLeave: r.open,
+			SubscribeProxyEnabled: subscribes, SubRefreshProxyEnabled: refreshes, PublishProxyEnabled: publishes, AllowRawPublish: publishes}
 		if cfg.History > 0 {
 			all.HistorySize, all.HistoryTTL = cfg.History, cfg.HistoryTTL
 			all.ForceRecovery, all.AllowRecovery = true, true
 		}
-		p.namespaces = namespace.Everywhere(all)
+		r.namespaces = namespace.Everywhere(all)
 	}
-	return p
+	p.rules.Store(r)
 }
 
 // Open reports whether clients need no rights.
-func (p *Policy) Open() bool { return p.open }
+func (p *Policy) Open() bool { return p.rules.Load().open }
 
 // Insecure reports whether tokens are ignored too.
-func (p *Policy) Insecure() bool { return p.insecure }
+func (p *Policy) Insecure() bool { return p.rules.Load().insecure }
 
 // Tokens returns what verifies tokens, nil without keys.
-func (p *Policy) Tokens() *auth.Verifier { return p.tokens }
+func (p *Policy) Tokens() *auth.Verifier { return p.rules.Load().tokens }
+
+// Hooks returns the hooks, which are none if there are none.
+func (p *Policy) Hooks() *hook.Set { return p.rules.Load().hooks }
+
+// Hooked reports whether there are hooks.
+func (p *Policy) Hooked() bool { return p.rules.Load().hooked }
 
 // Options returns a channel's options, nil if its namespace is not configured.
 func (p *Policy) Options(channel string) *namespace.Options {
-	if o, ok := p.namespaces.Lookup(channel); ok {
+	if o, ok := p.rules.Load().namespaces.Lookup(channel); ok {
 		return o
 	}
 	return nil
@@ -108,21 +121,21 @@ func (p *Policy) NamespaceOf(channel string) string {
 }
 
 // Namespaces returns the options of channels without a namespace, then those of each namespace.
-func (p *Policy) Namespaces() iter.Seq[*namespace.Options] { return p.namespaces.All() }
+func (p *Policy) Namespaces() iter.Seq[*namespace.Options] { return p.rules.Load().namespaces.All() }
 
 // Personal returns the channel to which each connection of a user is subscribed, and whether that is the user's only
 // connection; "" for none.
 func (p *Policy) Personal(user string) (channel string, single bool) {
-	return p.namespaces.Personal(user)
+	return p.rules.Load().namespaces.Personal(user)
 }
 
 // Reads reports whether a client's token ("" for none) has to be verified, or ErrNoKey if it
 // should be and cannot.
 func (p *Policy) Reads(token string) (bool, error) {
-	switch {
-	case p.insecure || token == "":
+	switch r := p.rules.Load(); {
+	case r.insecure || token == "":
 		return false, nil
-	case p.tokens == nil:
+	case r.tokens == nil:
 		return false, ErrNoKey
 	}
 	return true, nil
@@ -139,7 +152,7 @@ func (p *Policy) May(op namespace.Op, channel string, who namespace.Who) error {
 		return ErrName
 	case op == namespace.Presence && !o.Presence, op == namespace.History && o.HistorySize == 0:
 		return ErrUnavailable
-	case !p.open && !o.Allows(op, who):
+	case !p.Open() && !o.Allows(op, who):
 		return ErrDenied
 	}
 	return nil
@@ -148,29 +161,29 @@ func (p *Policy) May(op namespace.Op, channel string, who namespace.Who) error {
 // MaySubscribe reports whether user may subscribe to a channel, which has these options,
 // without a token for it.
 func (p *Policy) MaySubscribe(o *namespace.Options, channel, user string) bool {
-	return p.open || o.MaySubscribe(channel, user)
+	return p.Open() || o.MaySubscribe(channel, user)
 }
 
 // AsksToSubscribe returns the name of the hook that decides whether a client without a token for the channel may subscribe
 // to it; asks is false if none does.
 func (p *Policy) AsksToSubscribe(o *namespace.Options, channel string) (name string, asks bool) {
-	return o.SubscribeProxyName, !p.insecure && o.AsksToSubscribe(channel)
+	return o.SubscribeProxyName, !p.Insecure() && o.AsksToSubscribe(channel)
 }
 
 // AsksToPublish returns the name of the hook that decides about what clients publish to channels with these options.
 func (p *Policy) AsksToPublish(o *namespace.Options) (name string, asks bool) {
-	return o.PublishProxyName, !p.insecure && o.PublishProxyEnabled
+	return o.PublishProxyName, !p.Insecure() && o.PublishProxyEnabled
 }
 
 // AsksToSubRefresh returns the name of the hook that is asked whether subscriptions that expire may go on, of channels with
 // these options.
 func (p *Policy) AsksToSubRefresh(o *namespace.Options) (name string, asks bool) {
-	return o.SubRefreshProxyName, !p.insecure && o.SubRefreshProxyEnabled
+	return o.SubRefreshProxyName, !p.Insecure() && o.SubRefreshProxyEnabled
 }
 
 // PushesJoinLeave reports whether a subscriber is notified of joins and leaves.
 func (p *Policy) PushesJoinLeave(o *namespace.Options, user string, asks bool) bool {
-	if p.open {
+	if p.Open() {
 		return o.JoinLeave && asks
 	}
 	return o.PushesJoinLeave(user, asks)
@@ -191,7 +204,7 @@ func (p *Policy) Rights(channel, user string, granted bool) (Rights, error) {
 		return Rights{}, ErrUnknownChannel
 	case !granted && !o.Fits(channel):
 		return Rights{}, ErrName
-	case p.open:
+	case p.Open():
 		return Rights{Publish: true, Recover: true}, nil
 	case !granted && !o.MaySubscribe(channel, user):
 		return Rights{}, ErrDenied

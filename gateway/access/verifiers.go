@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +58,10 @@ func (p *verifierPanic) Error() string { return fmt.Sprintf("verifier: %v\n%s", 
 
 // verify sets the verdict as of now. ctx ends the wait for a key set.
 func (x *Verification) verify(ctx context.Context, v *auth.Verifier, now time.Time) {
+	if v == nil { // the keys were removed after the token came
+		x.Err = auth.ErrUnavailable
+		return
+	}
 	switch x.Kind {
 	case AnyToken:
 		x.Connection, x.Subscription, x.IsSubscription, x.Err = v.Either(ctx, x.Token, now)
@@ -82,43 +87,69 @@ const waitersMax = 16
 // be waited for go on to others, because anyone can name keys that do not exist, and must not
 // keep other clients waiting.
 type Verifiers struct {
-	tokens         *auth.Verifier
-	before         func() // nil for nothing
+	tokens         atomic.Pointer[auth.Verifier] // nil without keys
+	before         func()                        // nil for nothing
 	queue, waiting chan *Verification
 	ended          <-chan struct{} // set by Start; nil before
+
+	starting sync.Mutex
+	start    func() // guarded by starting: of the goroutines; nil before Start, and once they run
 }
 
 // NewVerifiers returns verifiers that have not started, for which at most tokensMax tokens wait.
 // They call before, if it is not nil, before each verification, which panics if it does.
 func NewVerifiers(tokens *auth.Verifier, tokensMax int, before func()) *Verifiers {
-	return &Verifiers{tokens: tokens, before: before, queue: make(chan *Verification, tokensMax), waiting: make(chan *Verification, tokensMax)}
+	v := &Verifiers{before: before, queue: make(chan *Verification, tokensMax), waiting: make(chan *Verification, tokensMax)}
+	v.tokens.Store(tokens)
+	return v
 }
 
-// Start starts n verifiers that never wait, and those that do. spawn starts a goroutine; it ends
+// Replace replaces the keys. Tokens that are being verified may still be verified by those before.
+func (v *Verifiers) Replace(tokens *auth.Verifier) {
+	v.tokens.Store(tokens)
+	v.run()
+}
+
+// run starts the goroutines, if they are wanted, and may run.
+func (v *Verifiers) run() {
+	v.starting.Lock()
+	defer v.starting.Unlock()
+	if v.start != nil && v.tokens.Load() != nil {
+		v.start()
+		v.start = nil
+	}
+}
+
+// Start starts n verifiers that never wait, and those that do, as soon as there are keys. spawn starts a goroutine; it ends
 // when stopped is closed.
 func (v *Verifiers) Start(stopped <-chan struct{}, n int, spawn func(func())) {
-	if v.tokens == nil {
-		return
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	spawn(func() {
-		<-stopped
-		cancel()
-	})
 	v.ended = stopped
-	for range n {
-		spawn(func() { v.work(ctx) })
+	v.starting.Lock()
+	v.start = func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		spawn(func() {
+			<-stopped
+			cancel()
+		})
+		for range n {
+			spawn(func() { v.work(ctx) })
+		}
+		for range waitersMax {
+			spawn(func() { v.wait(ctx) })
+		}
 	}
-	for range waitersMax {
-		spawn(func() { v.wait(ctx) })
-	}
+	v.starting.Unlock()
+	v.run()
 }
 
 // Cheap reports whether a token may be verified at once, with Verify.
-func (v *Verifiers) Cheap(token string) bool { return v.tokens.Cheap(token) }
+func (v *Verifiers) Cheap(token string) bool {
+	tokens := v.tokens.Load()
+	return tokens == nil || tokens.Cheap(token)
+}
 
 // Verify verifies x as of now on the caller's goroutine, without waiting for a key set.
-func (v *Verifiers) Verify(x *Verification, now time.Time) { x.verify(ended, v.tokens, now) }
+func (v *Verifiers) Verify(x *Verification, now time.Time) { x.verify(ended, v.tokens.Load(), now) }
 
 // Submit hands x over, or sets its Err to auth.ErrUnavailable and returns false where too many wait.
 func (v *Verifiers) Submit(x *Verification) bool {
@@ -238,5 +269,5 @@ func (v *Verifiers) try(ctx context.Context, x *Verification) {
 	if v.before != nil {
 		v.before()
 	}
-	x.verify(ctx, v.tokens, time.Now())
+	x.verify(ctx, v.tokens.Load(), time.Now())
 }

@@ -234,14 +234,14 @@ func (c clientConn) connect(id uint32, req *protocol.ConnectRequest, message []b
 	c.Plant("connect")
 	r := &protocol.Reply{Id: id}
 	if c.hooked != nil {
-		c.hooked.Said(c.protocol.Hooks.CollectEmulated(req.Headers))
+		c.hooked.Said(c.protocol.Policy.Hooks().CollectEmulated(req.Headers))
 	}
 	switch reads, err := c.protocol.Policy.Reads(req.Token); {
 	case err != nil:
 		c.rejected(err.Error())
 		c.Close(loop.ReasonInvalidToken)
 		return nil
-	case !reads && c.hooked != nil && c.protocol.Hooks.Connect != nil:
+	case !reads && c.hooked != nil && c.protocol.Policy.Hooks().Connect != nil:
 		return c.askToConnect(id, req, message)
 	case !reads:
 		return c.connected(r, &hook.ConnectResult{}, wishesOf(req), false)

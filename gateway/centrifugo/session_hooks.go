@@ -80,9 +80,9 @@ func (c clientConn) askToConnect(id uint32, req *protocol.ConnectRequest, messag
 		question.Again = &frame.Message{Op: c.format.op(), Payload: slices.Clone(message)}
 		question.Size += len(message)
 	}
-	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Hooks.Connect, q, question, func(granted *hook.ConnectResult, err error) loop.Wait {
+	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Policy.Hooks().Connect, q, question, func(granted *hook.ConnectResult, err error) loop.Wait {
 		r := &protocol.Reply{Id: id}
-		if granted, err = c.protocol.Hooks.Connected(granted, err, c.Loop().Time().Unix()); err != nil {
+		if granted, err = c.protocol.Policy.Hooks().Connected(granted, err, c.Loop().Time().Unix()); err != nil {
 			return c.refused(r, err)
 		}
 		return c.connected(r, granted, wishes, true)
@@ -130,7 +130,7 @@ func (c clientConn) subscribeHook(o *namespace.Options, name string) hook.Hook[*
 		return nil
 	}
 	if which, asks := c.protocol.Policy.AsksToSubscribe(o, name); asks {
-		return client.Pick(c.protocol.Hooks.Subscribe, which)
+		return client.Pick(c.protocol.Policy.Hooks().Subscribe, which)
 	}
 	return nil
 }
@@ -191,12 +191,12 @@ func overridden(o *namespace.Options) uint8 {
 
 // publishHook returns the hook that decides about what clients publish in a channel, nil for none.
 func (c clientConn) publishHook(name string) hook.Hook[*hook.PublishRequest, hook.PublishResult] {
-	if c.hooked == nil || len(c.protocol.Hooks.Publish) == 0 {
+	if c.hooked == nil || len(c.protocol.Policy.Hooks().Publish) == 0 {
 		return nil
 	}
 	if o, err := c.optionsOf(name); err == nil && o.Fits(name) {
 		if which, asks := c.protocol.Policy.AsksToPublish(o); asks {
-			return client.Pick(c.protocol.Hooks.Publish, which)
+			return client.Pick(c.protocol.Policy.Hooks().Publish, which)
 		}
 	}
 	return nil
@@ -226,12 +226,12 @@ func (c clientConn) askToPublish(h hook.Hook[*hook.PublishRequest, hook.PublishR
 
 // rpc has a hook answer a request.
 func (c clientConn) rpc(r *protocol.Reply, req *protocol.RPCRequest) loop.Wait {
-	if c.hooked == nil || c.protocol.Hooks.RPC == nil {
+	if c.hooked == nil || c.protocol.Policy.Hooks().RPC == nil {
 		return c.fail(r, ErrorNotAvailable)
 	}
 	q := &hook.RPCRequest{Client: c.hooked.Who(), Method: req.Method, Data: req.Data}
 	id := r.Id
-	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Hooks.RPC, q, loop.Question{Size: len(q.Method) + len(q.Data)}, func(a *hook.RPCResult, err error) loop.Wait {
+	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Policy.Hooks().RPC, q, loop.Question{Size: len(q.Method) + len(q.Data)}, func(a *hook.RPCResult, err error) loop.Wait {
 		r := &protocol.Reply{Id: id}
 		if err != nil {
 			return c.refused(r, err)
@@ -246,14 +246,14 @@ func (c clientConn) rpc(r *protocol.Reply, req *protocol.RPCRequest) loop.Wait {
 
 // send passes a message on to a hook. It has no reply: where the message is lost, the client learns of it by a disconnect.
 func (c clientConn) send(req *protocol.SendRequest) loop.Wait {
-	if c.hooked == nil || c.protocol.Hooks.Message == nil {
+	if c.hooked == nil || c.protocol.Policy.Hooks().Message == nil {
 		c.disconnect = DisconnectNotAvailable
 		c.Close(loop.ReasonBadCommand)
 		return nil
 	}
 	q := &hook.MessageRequest{Client: c.hooked.Who(), Data: req.Data}
 	question := loop.Question{Size: len(q.Data), Others: true}
-	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Hooks.Message, q, question, func(_ *hook.MessageResult, err error) loop.Wait {
+	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Policy.Hooks().Message, q, question, func(_ *hook.MessageResult, err error) loop.Wait {
 		if err != nil {
 			c.closeFor(err)
 		}
@@ -262,11 +262,13 @@ func (c clientConn) send(req *protocol.SendRequest) loop.Wait {
 }
 
 // serverRefreshes reports whether a hook is asked whether connections that expire may stay, and not their clients for a token.
-func (c clientConn) serverRefreshes() bool { return c.hooked != nil && c.protocol.Hooks.Refresh != nil }
+func (c clientConn) serverRefreshes() bool {
+	return c.hooked != nil && c.protocol.Policy.Hooks().Refresh != nil
+}
 
 // askToRefresh asks whether a connection may stay whose time is over.
 func (c clientConn) askToRefresh() {
-	c.hooked.Refresh(c.Conn, c.protocol.Logger, c.protocol.Hooks.Refresh, func(at int64, info []byte, expired bool) {
+	c.hooked.Refresh(c.Conn, c.protocol.Logger, c.protocol.Policy.Hooks().Refresh, func(at int64, info []byte, expired bool) {
 		if expired {
 			c.Close(loop.ReasonExpired)
 			return
@@ -280,12 +282,12 @@ func (c clientConn) askToRefresh() {
 
 // subRefreshHook returns the hook that is asked whether subscriptions to a channel may go on, nil for none.
 func (c clientConn) subRefreshHook(name string) hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult] {
-	if c.hooked == nil || len(c.protocol.Hooks.SubRefresh) == 0 {
+	if c.hooked == nil || len(c.protocol.Policy.Hooks().SubRefresh) == 0 {
 		return nil
 	}
 	if o := c.protocol.Policy.Options(name); o != nil {
 		if which, asks := c.protocol.Policy.AsksToSubRefresh(o); asks {
-			return client.Pick(c.protocol.Hooks.SubRefresh, which)
+			return client.Pick(c.protocol.Policy.Hooks().SubRefresh, which)
 		}
 	}
 	return nil
@@ -350,7 +352,7 @@ func (p *Protocol) Ended(conn *loop.Conn) {
 		}
 	}
 	code, text := p.EndText(conn)
-	c.hooked.Ended(conn, p.Logger, p.Hooks.Disconnect, code, text)
+	c.hooked.Ended(conn, p.Logger, p.Policy.Hooks().Disconnect, code, text)
 }
 
 // Transport implements loop.Teller.

@@ -9,7 +9,6 @@ import (
 	"sluice/gateway/access"
 	"sluice/gateway/channel"
 	"sluice/gateway/frame"
-	"sluice/gateway/hook"
 	"sluice/gateway/hook/client"
 	"sluice/gateway/loop"
 	"sluice/gateway/presence"
@@ -26,7 +25,6 @@ type Config struct {
 	Policy       *access.Policy
 	Presence     *presence.Table
 	Verifiers    *access.Verifiers
-	Hooks        *hook.Set  // nil for none
 	Emulation    *Emulation // nil for one of this node alone
 	Version      string     // the program's name and version
 	Loops        int
@@ -79,8 +77,8 @@ func (f Format) emulates() bool { return !f.Uni && f.Framing != wire.WebSocket }
 // newClient returns what a new client speaks, and its identity with its session. header is that of its request.
 func (p *Protocol) newClient(f Format, header iter.Seq2[string, string]) (*loop.Variant, *loop.Identity) {
 	ses := newSession(f)
-	if p.Hooks != nil {
-		ses.hooked = &hooked{Client: client.New(p.Hooks.Collect(header))}
+	if p.Policy.Hooked() {
+		ses.hooked = &hooked{Client: client.New(p.Policy.Hooks().Collect(header))}
 	}
 	ses.ID = loop.NewClientID()
 	i := slices.IndexFunc(p.variants, func(v *loop.Variant) bool { return v.Framing == loop.Framing(f) })

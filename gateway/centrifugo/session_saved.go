@@ -155,10 +155,10 @@ func (p *Protocol) Load(l *loop.Loop, b []byte) (loop.Saved, error) {
 	}
 	switch {
 	case hooks:
-		if h := (&hooked{client.Read(r), r.Bytes()}); p.Hooks != nil { // else this process has none
+		if h := (&hooked{client.Read(r), r.Bytes()}); p.Policy.Hooked() { // else this process has none
 			ses.hooked = h
 		}
-	case p.Hooks != nil: // the other process had none
+	case p.Policy.Hooked(): // the other process had none
 		ses.hooked = &hooked{Client: client.New(nil)}
 	}
 	if version == savedStream {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"sluice/gateway/access"
 	"sluice/gateway/hook"
 	"sluice/gateway/hook/client"
 	"sluice/gateway/loop"
@@ -16,7 +17,7 @@ var update = flag.Bool("update", false, "write the file of testdata anew")
 
 // The form of what travels of a client about which hooks are asked is that of the file, and is read as what it was.
 func TestSavedForm(t *testing.T) {
-	p := New(Config{Hooks: new(hook.Set)}).Variants[0].Protocol.(*Protocol)
+	p := New(Config{Policy: access.New(access.Config{Hooks: new(hook.Set)})}).Variants[0].Protocol.(*Protocol)
 	x := client.New(hook.Header{{Name: "Cookie", Value: "a=1"}})
 	x.Is("42", []byte(`{"n":1}`), []byte(`{"m":1}`))
 	x.Said(hook.Header{{Name: "X-Token", Value: "t"}})
@@ -51,7 +52,7 @@ func TestSavedForm(t *testing.T) {
 }
 
 func FuzzLoad(f *testing.F) {
-	p := New(Config{}).Variants[0].Protocol
+	p := New(Config{Policy: access.New(access.Config{})}).Variants[0].Protocol
 	who := loop.AppendIdentity([]byte{savedVersion, 1 | savedIdentified | savedDisconnect}, &loop.Identity{User: "42", Info: []byte("{}"), ExpireAt: 1})
 	f.Add(append(who, 1, 3, 1, 'x', 2, savedJoins, savedDetail, 1, 'y', 0, 2))
 	known := loop.AppendIdentity([]byte{savedHooked, 1}, &loop.Identity{User: "42"})

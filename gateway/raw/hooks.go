@@ -72,10 +72,10 @@ func stateOf(c *loop.Conn) *state {
 // may have its channel.
 func (r *rawClient) prepare(h *loop.Hello, granted bool) (decides bool) {
 	p := r.protocol
-	if !p.hooked {
+	if !p.Policy.Hooked() {
 		return false
 	}
-	o := &opening{rawStart: r.rawStart, connect: p.Hooks.Connect != nil && h.Identity == nil, granted: granted, resumes: r.resumes}
+	o := &opening{rawStart: r.rawStart, connect: p.Policy.Hooks().Connect != nil && h.Identity == nil, granted: granted, resumes: r.resumes}
 	subscribes, publishes := false, false
 	if options := p.Policy.Options(r.channel); options != nil {
 		_, subscribes = p.Policy.AsksToSubscribe(options, r.channel)
@@ -83,7 +83,7 @@ func (r *rawClient) prepare(h *loop.Hello, granted bool) (decides bool) {
 	}
 	decides = o.connect || subscribes && !granted
 	o.settled = !decides
-	refreshes := p.Hooks.Refresh != nil && h.Identity != nil || r.until > 0 && p.subRefresh(r.channel) != nil
+	refreshes := p.Policy.Hooks().Refresh != nil && h.Identity != nil || r.until > 0 && p.subRefresh(r.channel) != nil
 	if decides || publishes || refreshes {
 		if h.Start = o; h.Identity == nil {
 			h.Identity = &loop.Identity{ID: loop.NewClientID()}
@@ -138,15 +138,15 @@ func (p *Protocol) open(c *loop.Conn, s *state) loop.Wait {
 		identifyRaw(c)
 		c.WakeAtTime(s.until)
 		return p.begin(c, &o.rawStart)
-	case !o.connect || p.Hooks.Connect == nil: // it may have been there in another process
+	case !o.connect || p.Policy.Hooks().Connect == nil: // it may have been there in another process
 		return p.askToSubscribe(c, s, o.granted)
 	}
 	who, channel := s.Known(), o.channel
 	q := func() *hook.ConnectRequest {
 		return &hook.ConnectRequest{Client: who.Identity(), Channels: []string{channel}}
 	}
-	return client.AskLater(c, p.Logger, s.Client, p.Hooks.Connect, q, loop.Question{}, func(r *hook.ConnectResult, err error) loop.Wait {
-		if r, err = p.Hooks.Connected(r, err, c.Loop().Time().Unix()); err != nil {
+	return client.AskLater(c, p.Logger, s.Client, p.Policy.Hooks().Connect, q, loop.Question{}, func(r *hook.ConnectResult, err error) loop.Wait {
+		if r, err = p.Policy.Hooks().Connected(r, err, c.Loop().Time().Unix()); err != nil {
 			return p.refuse(c, s, err)
 		}
 		s.Accepted()
@@ -174,7 +174,7 @@ func (p *Protocol) askToSubscribe(c *loop.Conn, s *state, granted bool) loop.Wai
 	q := func() *hook.SubscribeRequest {
 		return &hook.SubscribeRequest{Client: who.Identity(), Channel: channel}
 	}
-	return client.AskLater(c, p.Logger, s.Client, client.Pick(p.Hooks.Subscribe, name), q, loop.Question{}, func(r *hook.SubscribeResult, err error) loop.Wait {
+	return client.AskLater(c, p.Logger, s.Client, client.Pick(p.Policy.Hooks().Subscribe, name), q, loop.Question{}, func(r *hook.SubscribeResult, err error) loop.Wait {
 		if err = hook.Subscribed(r, err, c.Loop().Time().Unix()); err != nil {
 			return p.refuse(c, s, err)
 		}

@@ -18,12 +18,12 @@ import (
 
 // publishHook returns the hook that decides about what clients publish in a channel, nil for none.
 func (p *Protocol) publishHook(name string) hook.Hook[*hook.PublishRequest, hook.PublishResult] {
-	if !p.hooked {
+	if !p.Policy.Hooked() {
 		return nil
 	}
 	if o := p.Policy.Options(name); o != nil {
 		if which, asks := p.Policy.AsksToPublish(o); asks {
-			return client.Pick(p.Hooks.Publish, which)
+			return client.Pick(p.Policy.Hooks().Publish, which)
 		}
 	}
 	return nil
@@ -108,7 +108,7 @@ func appendError(dst []byte, e *hook.Error) []byte {
 func (p *Protocol) subRefresh(name string) hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult] {
 	if o := p.Policy.Options(name); o != nil {
 		if which, asks := p.Policy.AsksToSubRefresh(o); asks {
-			return client.Pick(p.Hooks.SubRefresh, which)
+			return client.Pick(p.Policy.Hooks().SubRefresh, which)
 		}
 	}
 	return nil
@@ -118,13 +118,13 @@ func (p *Protocol) subRefresh(name string) hook.Hook[*hook.SubRefreshRequest, ho
 func (p *Protocol) expire(c *loop.Conn, s *state) (closed bool) {
 	who, now := c.Identity(), c.Loop().Time().Unix()
 	switch {
-	case p.Hooks.Refresh == nil:
+	case p.Policy.Hooks().Refresh == nil:
 		if c.Expired(who.ExpireAt) {
 			return true
 		}
 		c.WakeAtTime(who.ExpireAt)
 	case who.ExpireAt > 0 && now >= who.ExpireAt:
-		s.Refresh(c, p.Logger, p.Hooks.Refresh, func(at int64, info []byte, expired bool) { stays(c, &who.ExpireAt, at, info, expired) })
+		s.Refresh(c, p.Logger, p.Policy.Hooks().Refresh, func(at int64, info []byte, expired bool) { stays(c, &who.ExpireAt, at, info, expired) })
 	default:
 		c.WakeAtTime(who.ExpireAt)
 	}
@@ -187,5 +187,5 @@ func (p *Protocol) Ended(c *loop.Conn) {
 		s.cancel()
 	}
 	code, text := c.EndText()
-	s.Client.Ended(c, p.Logger, p.Hooks.Disconnect, code, text)
+	s.Client.Ended(c, p.Logger, p.Policy.Hooks().Disconnect, code, text)
 }

@@ -17,7 +17,6 @@ import (
 	"sluice/gateway/channel"
 	"sluice/gateway/engine"
 	"sluice/gateway/frame"
-	"sluice/gateway/hook"
 	"sluice/gateway/loop"
 	"sluice/gateway/route"
 	"sluice/gateway/sampling"
@@ -38,15 +37,13 @@ type Config struct {
 	HandshakeTimeout time.Duration // bounds the verification of a token
 	Policy           *access.Policy
 	Verifiers        *access.Verifiers
-	Hooks            *hook.Set // nil for none
-	CloseRefused     bool      // clients that hooks refuse are accepted and closed with the reason
+	CloseRefused     bool // clients that hooks refuse are accepted and closed with the reason
 	Logger           *slog.Logger
 }
 
 // Protocol is raw WebSocket and SSE.
 type Protocol struct {
-	Config                       // its Hooks are not nil
-	hooked                  bool // there are any
+	Config
 	webSocket, stream, echo *loop.Variant
 }
 
@@ -55,10 +52,7 @@ type echoProtocol struct{ *Protocol }
 
 // New returns the protocol, with echo.
 func New(cfg Config) route.Registration {
-	p := &Protocol{Config: cfg, hooked: cfg.Hooks != nil}
-	if !p.hooked {
-		p.Hooks = new(hook.Set)
-	}
+	p := &Protocol{Config: cfg}
 	p.webSocket = &loop.Variant{Name: "websocket", Protocol: p, Framing: wire.WebSocket}
 	p.stream = &loop.Variant{Name: "event_stream", Protocol: p, Framing: wire.SSE}
 	p.echo = &loop.Variant{Name: "echo", Protocol: echoProtocol{p}, Framing: wire.WebSocket}

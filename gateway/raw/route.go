@@ -58,8 +58,8 @@ func (p *Protocol) routes() []*route.Route {
 			if reject != nil {
 				return nil, reject
 			}
-			if p.hooked {
-				r.headers = p.Hooks.Collect(req.Header())
+			if p.Policy.Hooked() {
+				r.headers = p.Policy.Hooks().Collect(req.Header())
 			}
 			return r, nil
 		},
@@ -77,8 +77,8 @@ func (p *Protocol) parseStream(h *loop.Hello, req *http.Request) (route.Later, *
 	if reject != nil {
 		return nil, reject
 	}
-	if p.hooked {
-		r.headers = p.Hooks.Collect(route.Fields(req.Header))
+	if p.Policy.Hooked() {
+		r.headers = p.Policy.Hooks().Collect(route.Fields(req.Header))
 	}
 	r.asks = true // if for nothing else, for its position: the zero Ask is for now
 	if last := req.Header.Get("Last-Event-ID"); last != "" {

@@ -135,7 +135,7 @@ func (p *Protocol) Load(_ *loop.Loop, b []byte) (s loop.Saved, err error) {
 		st := &state{Client: client.Read(r), until: r.Int(), opening: readOpening(r, f)}
 		s.Identity.State, s.Identified = st, st.opening == nil
 	}
-	if p.hooked && version == savedVersion { // the other process had none
+	if p.Policy.Hooked() && version == savedVersion { // the other process had none
 		if s.Identity == nil {
 			s.Identity = &loop.Identity{ID: loop.NewClientID()}
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"sluice/gateway/access"
 	"sluice/gateway/channel"
 	"sluice/gateway/hook"
 	"sluice/gateway/hook/client"
@@ -18,7 +19,7 @@ var update = flag.Bool("update", false, "write the file of testdata anew")
 
 // The form of what travels of a client about which hooks are asked is that of the file, and is read as what it was.
 func TestSavedForm(t *testing.T) {
-	p := New(Config{Hooks: new(hook.Set)}).Variants[0].Protocol.(*Protocol)
+	p := New(Config{Policy: access.New(access.Config{Hooks: new(hook.Set)})}).Variants[0].Protocol.(*Protocol)
 	x := client.New(hook.Header{{Name: "Cookie", Value: "a=1"}, {Name: "Accept-Language", Value: "de"}})
 	x.Is("42", []byte(`{"n":1}`), []byte(`{"m":1}`))
 	x.Said(hook.Header{{Name: "X-Token", Value: "t"}})
@@ -65,7 +66,7 @@ func TestSavedForm(t *testing.T) {
 }
 
 func FuzzLoad(f *testing.F) {
-	p := New(Config{}).Variants[0].Protocol
+	p := New(Config{Policy: access.New(access.Config{})}).Variants[0].Protocol
 	f.Add([]byte{savedVersion, savedFormat | savedJSON})
 	f.Add(loop.AppendIdentity([]byte{savedVersion, 1 | savedIdentity}, &loop.Identity{User: "42", Info: []byte("{}"), ExpireAt: 1}))
 	f.Add((&state{Client: client.New(hook.Header{{Name: "a", Value: "b"}}), opening: &opening{rawStart: rawStart{channel: "x"}}}).append(
