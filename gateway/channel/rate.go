@@ -11,21 +11,20 @@ import (
 var ErrRate = fmt.Errorf("%w: too many publications per second", ErrFull)
 
 // LimitRate bounds the publications per second of each channel, and its announced
-// subscriptions per second; as many may come at once. 0 means no bound. Call it before
-// anything else.
+// subscriptions per second; as many may come at once. 0 means no bound. It can be called at
+// any time.
 func (s *Space) LimitRate(publications, joins int) {
-	s.rate = rate.PerSecondInMillis(publications, publications)
-	s.joinRate = rate.PerSecondInMillis(joins, joins)
+	s.rates.Store(&rates{rate.PerSecondInMillis(publications, publications), rate.PerSecondInMillis(joins, joins)})
 }
 
 // MayJoin counts an announced subscription, or returns false if there were too many.
 func (c *Channel) MayJoin(now int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.joins.Left(c.space.joinRate, now) <= 0 {
+	if c.joins.Left(c.space.rates.Load().joins, now) <= 0 {
 		return false
 	}
-	c.joins.Take(c.space.joinRate)
+	c.joins.Take(c.space.rates.Load().joins)
 	return true
 }
 
@@ -50,8 +49,11 @@ func (s *Space) letGo(now int64) {
 	for _, c := range held {
 		c.mu.Lock()
 		c.held = false
-		c.rate.Left(s.rate, now) // notes the time
+		c.rate.Left(s.rates.Load().publications, now) // notes the time
 		c.callAgainLocked()
 		c.mu.Unlock()
 	}
 }
+
+// rates are the publications and announced joins per second of each channel.
+type rates struct{ publications, joins rate.Limit }

@@ -239,7 +239,7 @@ func (s *Space) restore(r *saved.Reader, more bool) error {
 	}
 	sh, c, err := s.open(name)
 	if err != nil {
-		return fmt.Errorf("%w: the other process has more than %d", err, s.channelsMax)
+		return fmt.Errorf("%w: the other process has more than %d", err, s.channelsMax.Load())
 	}
 	defer sh.mu.Unlock()
 	c.mu.Lock()

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"sluice/gateway/rate"
-
 	"github.com/cespare/xxhash/v2"
 )
 
@@ -28,14 +26,13 @@ const spaceShards = 64
 type Space struct {
 	// Set at construction.
 	limit       int // of one log, bytes; a power of two
-	channelsMax int
+	channelsMax atomic.Int64
 	budget      *Budget
 	seed        uint64 // of hash; Restore sets it, too
 
 	history History // set by KeepHistory, before the space is used
-	// Publications and joins per second of one channel; set by LimitRate, likewise.
-	rate, joinRate rate.Limit
-	// Set by Remote, likewise: nil in a local space; and which channels are remote, nil for all.
+	rates   atomic.Pointer[rates]
+	// Set by Remote, before the space is used: nil in a local space; and which channels are remote, nil for all.
 	attacher Attacher
 	remote   func(name string) bool
 	// Set by Classify, likewise: the class of a channel's name, and how many channels each class has.
@@ -71,7 +68,9 @@ type shard struct {
 // NewSpace returns an empty space. A log holds up to logBytes, rounded up to a
 // power of two; all logs together draw on budget.
 func NewSpace(logBytes, channelsMax int, budget *Budget) *Space {
-	s := &Space{limit: grown(0, ringBytesMin, logBytes), channelsMax: channelsMax, budget: budget, seed: rand.Uint64()}
+	s := &Space{limit: grown(0, ringBytesMin, logBytes), budget: budget, seed: rand.Uint64()}
+	s.channelsMax.Store(int64(channelsMax))
+	s.rates.Store(new(rates))
 	s.history.Of = func(string) Keep { return Keep{} }
 	s.Classify(1, func(string) int { return 0 })
 	for i := range s.shards {
@@ -95,6 +94,35 @@ func (s *Space) KeepHistory(h History, now int64) {
 // up to n. It comes before anything else.
 func (s *Space) Classify(n int, of func(name string) int) {
 	s.classOf, s.classes = of, make([]atomic.Int64, n)
+}
+
+// LimitChannels bounds the channels that exist. Those that exist stay.
+func (s *Space) LimitChannels(most int) { s.channelsMax.Store(int64(most)) }
+
+// KeepAnew asks for the size of each channel's history again, after what KeepHistory was given says something else. What is
+// too much then goes. It is safe for concurrent use, and locks a few channels at a time.
+func (s *Space) KeepAnew() {
+	for i := range s.shards {
+		s.keepAnew(&s.shards[i])
+	}
+}
+
+func (s *Space) keepAnew(sh *shard) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for _, c := range sh.byName {
+		if keep := s.history.Of(c.name); keep != c.keep {
+			c.mu.Lock()
+			c.keep = keep
+			for h := &c.history; h.len() > max(keep.Count, 0); {
+				h.drop()
+			}
+			if keep.Count <= 0 {
+				c.history.release(c.offset, s.history.Budget)
+			}
+			c.mu.Unlock()
+		}
+	}
 }
 
 // Classes returns the number of classes.
@@ -185,7 +213,7 @@ func (s *Space) open(name string) (*shard, *Channel, error) {
 		if c := sh.byName[name]; c != nil {
 			return sh, c, nil
 		}
-		if s.channels.Add(1) <= int64(s.channelsMax) {
+		if s.channels.Add(1) <= s.channelsMax.Load() {
 			break
 		}
 		s.channels.Add(-1)

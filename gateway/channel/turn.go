@@ -180,7 +180,7 @@ func (c *Channel) append(p *Publication, s *Scratch, w Waiter) (r Receipt, err e
 		return Receipt{}, err, true
 	}
 	if p.Kind == KindMessage {
-		c.rate.Take(c.space.rate)
+		c.rate.Take(c.space.rates.Load().publications)
 		c.taken++
 	}
 	if p.ordered() {

@@ -50,7 +50,7 @@ func (c *Channel) refusalLocked(n int, rated bool, at int64, called bool) error 
 			switch {
 			case !rated && x.rated && !x.called && c.limited:
 				continue // what does not count against the rate passes those that wait for it
-			case !x.called, x.strict, rated && !c.space.rate.None(): // a rate is shared in turn
+			case !x.called, x.strict, rated && !c.space.rates.Load().publications.None(): // a rate is shared in turn
 				return c.reasonLocked()
 			}
 			bytes += x.bytes + entryBytes
@@ -64,7 +64,7 @@ func (c *Channel) refusalLocked(n int, rated bool, at int64, called bool) error 
 	switch {
 	case c.turn.Load():
 		return ErrTurn
-	case rated && c.rate.Left(c.space.rate, at) <= 0:
+	case rated && c.rate.Left(c.space.rates.Load().publications, at) <= 0:
 		return ErrRate
 	}
 	return nil
@@ -175,7 +175,7 @@ func (c *Channel) callLocked() {
 	}
 	c.limited = false
 	c.broke = c.broke && len(c.waiters) > 0
-	left := c.rate.Left(c.space.rate, c.rate.At())
+	left := c.rate.Left(c.space.rates.Load().publications, c.rate.At())
 	bytes := 0 // due to those that are called
 	for i := range c.waiters {
 		x := &c.waiters[i]

@@ -29,7 +29,7 @@ func (s *Server) Serve(l net.Listener, secured *tls.Config) error {
 		return s.cfg.Insecure
 	}
 	_, tcp := l.(*net.TCPListener)
-	door := &door{server: s, address: l.Addr().Network() + ":" + l.Addr().String(), tls: secured, listenOnly: s.cfg.ListenOnly || others && s.cfg.RemoteListenOnly, loopback: tcp && !others}
+	door := &door{server: s, address: l.Addr().Network() + ":" + l.Addr().String(), tls: secured, others: others, loopback: tcp && !others}
 	if sc, ok := l.(syscall.Conn); ok {
 		door.inherits = poller.Tune(sc, s.cfg.Socket) == nil && tcp // else each connection is tuned: a listener for Multipath TCP has not all options
 		door.defers = poller.SetDeferAccept(sc) == nil

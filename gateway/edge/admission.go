@@ -154,11 +154,11 @@ func (s *Server) takePlace(refusal *route.Reject, client netip.AddrPort) (refuse
 	case refusal != nil:
 	case s.cfg.MemoryFull():
 		refusal = rejectMemory
-	case s.connections.Add(1) > int64(s.cfg.MaxConnections):
+	case s.connections.Add(1) > int64(s.live.Load().MaxConnections):
 		s.connections.Add(-1)
 		refusal = rejectLimit
 	default:
-		if s.connections.Load()+int64(s.web.kept.count.Load()) > int64(s.cfg.MaxConnections) {
+		if s.connections.Load()+int64(s.web.kept.count.Load()) > int64(s.live.Load().MaxConnections) {
 			s.web.kept.drop()
 		}
 		return false, nil

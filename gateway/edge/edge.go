@@ -21,26 +21,20 @@ import (
 // Config is what the edge needs to know. Every field is filled in, except where its comment
 // says what zero means.
 type Config struct {
-	MaxConnections   int
+	Live
 	MaxHandshakes    int
 	HandshakeTimeout time.Duration
-	Limits           admit.Limits
 	// CloseRefused: a client that is over a limit is accepted where its protocol can then send it the
 	// reason.
 	CloseRefused bool
 	// Compression: clients that ask for it are sent compressed publications.
 	Compression    bool
-	Origins        *handshake.Origins
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	ProxyProtocol  []netip.Prefix // the peers that begin with a PROXY header
 	Socket         poller.Options // of clients' sockets
 
 	// Insecure is what Serve returns for a listener that other machines can reach; nil to serve it.
-	Insecure error
-	// ListenOnly and, on listeners that other machines can reach, RemoteListenOnly are passed on to
-	// the routes: clients may not publish.
-	ListenOnly, RemoteListenOnly bool
-
+	Insecure   error
 	Routes     []*route.Route
 	Page       http.Handler // what "/" shows in a browser; nil for nothing
 	Demo       Demo         // what answers the page's own requests; nil for nothing
@@ -50,10 +44,20 @@ type Config struct {
 	Logger     *slog.Logger
 }
 
+// Live is what [Server.Change] replaces. It holds for new connections.
+type Live struct {
+	MaxConnections int
+	Limits         admit.Limits
+	Origins        *handshake.Origins
+	// ListenOnly and, on listeners that other machines can reach, RemoteListenOnly are passed on to
+	// the routes: clients may not publish.
+	ListenOnly, RemoteListenOnly bool
+}
+
 // Server takes connections from their listeners to their loops.
 type Server struct {
 	// Set at construction.
-	cfg       Config
+	cfg       Config // of which what is in live is not read
 	routes    []edgeRoute
 	loops     *loop.Set // set by Start
 	stage     *stage
@@ -64,6 +68,7 @@ type Server struct {
 	crypto    chan struct{} // the right to calculate for a TLS handshake
 	ending    chan struct{} // closed by Close
 	stats     stats
+	live      atomic.Pointer[Live]
 
 	passage passage // to the loops
 
@@ -84,10 +89,17 @@ func New(cfg Config) *Server {
 		crypto: make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)), ending: make(chan struct{}),
 		listeners: make(map[*entrance]struct{}),
 	}
+	s.live.Store(&cfg.Live)
 	for _, r := range cfg.Routes {
 		s.routes = append(s.routes, edgeRoute{r, handshake.NewUpgrader(r.Subprotocols, cfg.Compression)})
 	}
 	return s
+}
+
+// Change replaces what holds for new connections. Those that are open stay.
+func (s *Server) Change(to Live) {
+	s.live.Store(&to)
+	s.admission.Limit(to.Limits)
 }
 
 // Start starts what answers HTTP requests. Connections go to loops, whose Admission the edge is.

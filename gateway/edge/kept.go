@@ -54,7 +54,7 @@ func (k *kept) keep(c *webConn) bool {
 	s := k.server
 	key, _ := admit.KeyOf(c.client.Addr()) // that of no address for a Unix socket
 	if c.shared || len(k.conns) >= keptMost || k.addresses[key] >= keptAddress || s.cfg.MemoryFull() ||
-		s.connections.Load()+int64(len(k.conns)) >= int64(s.cfg.MaxConnections) {
+		s.connections.Load()+int64(len(k.conns)) >= int64(s.live.Load().MaxConnections) {
 		return false
 	}
 	c.keeping.kept, c.keeping.key = true, key

@@ -134,11 +134,12 @@ func newRig(cfg settings) (*rig, error) {
 		answers = demo
 	}
 	s.edge = New(Config{
-		MaxConnections: cmp.Or(cfg.MaxConnections, 10_000), MaxHandshakes: cmp.Or(cfg.MaxHandshakes, 128), HandshakeTimeout: handshakeTimeout,
-		Limits: cfg.Limits, CloseRefused: cfg.CloseRefused, Origins: origins, TrustedProxies: cfg.TrustedProxies, ProxyProtocol: cfg.ProxyProtocol,
-		Socket:           poller.Options{SendBuffer: 64 << 10, NotsentLowat: -1, UserTimeout: 20 * time.Second, NoDelay: true},
-		Compression:      cfg.Compression || *clienttest.Deflated,
-		RemoteListenOnly: cfg.RemoteListenOnly, Routes: protocols.Routes, MemoryFull: s.full.Load,
+		Live:          Live{MaxConnections: cmp.Or(cfg.MaxConnections, 10_000), Limits: cfg.Limits, Origins: origins, RemoteListenOnly: cfg.RemoteListenOnly},
+		MaxHandshakes: cmp.Or(cfg.MaxHandshakes, 128), HandshakeTimeout: handshakeTimeout,
+		CloseRefused: cfg.CloseRefused, TrustedProxies: cfg.TrustedProxies, ProxyProtocol: cfg.ProxyProtocol,
+		Socket:      poller.Options{SendBuffer: 64 << 10, NotsentLowat: -1, UserTimeout: 20 * time.Second, NoDelay: true},
+		Compression: cfg.Compression || *clienttest.Deflated,
+		Routes:      protocols.Routes, MemoryFull: s.full.Load,
 		Page:   http.HandlerFunc(front),
 		Demo:   answers,
 		Health: func() (int, string) { return http.StatusOK, "ok" },

@@ -36,14 +36,14 @@ func (s *Server) admitPage(w http.ResponseWriter, r *http.Request, methods strin
 	conn = r.Context().Value(webConnKey{}).(*webConn) // web gives net/http no other
 	origin, foreign := r.Header.Get("Origin"), len(r.Header.Values("Origin")) > 0
 	w.Header().Set("Vary", "Origin")
-	if len(r.Header.Values("Origin")) > 1 || !s.cfg.Origins.Allow(origin, foreign, r.Host) {
+	if len(r.Header.Values("Origin")) > 1 || !s.live.Load().Origins.Allow(origin, foreign, r.Host) {
 		s.logRefusedOrigin(origin, r.Host)
 		s.refuseHTTP(w, conn, rejectOrigin)
 		return conn, false
 	}
 	if foreign {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
-		if s.cfg.Origins.Credentials(origin) {
+		if s.live.Load().Origins.Credentials(origin) {
 			w.Header().Set("Access-Control-Allow-Credentials", "true")
 		}
 		w.Header().Set("Access-Control-Expose-Headers", "Retry-After") // of a refusal, which sluice.js reads
@@ -83,7 +83,7 @@ func (s *Server) serveStream(st route.Stream) http.HandlerFunc {
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, int64(st.BodyMax))
 		h := &conn.arriving.Hello
-		h.ListenOnly = !st.Sends || conn.door.listenOnly
+		h.ListenOnly = !st.Sends || conn.door.listenOnly()
 		later, reject := st.Parse(h, r)
 		if reject == nil && later != nil {
 			reject = later.Authorize(r.Context(), h, nil)

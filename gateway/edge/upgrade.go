@@ -23,15 +23,21 @@ const pathHealth = "/healthz"
 
 // door is one listener's way in.
 type door struct {
-	server     *Server
-	address    string      // the listener's
-	tls        *tls.Config // nil for a plain one
-	listenOnly bool        // clients may not publish
-	loopback   bool        // its address is one, and no proxies are configured
+	server   *Server
+	address  string      // the listener's
+	tls      *tls.Config // nil for a plain one
+	others   bool        // other machines can reach it
+	loopback bool        // its address is one, and no proxies are configured
 	// defers: a connection that is accepted without having sent anything has waited for
 	// a second.
 	defers   bool
 	inherits bool // connections have the listener's options
+}
+
+// listenOnly reports whether its clients may not publish.
+func (d *door) listenOnly() bool {
+	now := d.server.live.Load()
+	return now.ListenOnly || d.others && now.RemoteListenOnly
 }
 
 // deadline returns the time that is left for a head of which n bytes have come.
@@ -236,12 +242,12 @@ func (g *greeting) upgrade(req *route.Request, head, n int) *route.Reject {
 	if r == nil {
 		return rejectNotFound
 	}
-	g.arrival.ListenOnly = g.door.listenOnly
+	g.arrival.ListenOnly = g.door.listenOnly()
 	later, reject := r.Parse(&g.arrival.Hello, req, name)
 	if reject != nil {
 		return reject
 	}
-	if !s.cfg.Origins.Allow(req.Origin, req.HasOrigin, req.Host) {
+	if !s.live.Load().Origins.Allow(req.Origin, req.HasOrigin, req.Host) {
 		s.logRefusedOrigin(req.Origin, req.Host)
 		return rejectOrigin
 	}

@@ -55,8 +55,6 @@ type Group struct {
 
 	notBefore time.Time // when the next sweep may begin: a batch window, a grace
 
-	skips bool // slow subscribers skip to the newest publication instead of being closed
-
 	observed bool // an observer was notified that it has subscribers
 }
 
@@ -155,7 +153,6 @@ func (c *Conn) Group(name string, f channel.Format) (*Group, error) {
 		return nil, err
 	}
 	g.key.channel = g.Log().Channel().Name() // name may be a copy of its own
-	g.skips = tellsGaps(g.Format()) && l.cfg.Skips(name)
 	l.groups[g.key] = g
 	return g, nil
 }

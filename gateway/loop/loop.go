@@ -53,7 +53,8 @@ type Loop struct {
 	index      int
 	cfg        *Config // the set's
 	log        *slog.Logger
-	debug      bool      // the log takes debug records
+	debug      bool // the log takes debug records
+	rates      ClientRates
 	began      time.Time // of clock, see slow.go
 	engine     engine.Engine
 	space      *channel.Space
@@ -142,7 +143,8 @@ func bareLoop(s *Set, index int) *Loop {
 	compressed := limits
 	compressed.Deflate = true
 	return &Loop{
-		set: s, index: index, cfg: &s.cfg, log: s.cfg.Logger,
+		rates: s.cfg.Rates,
+		set:   s, index: index, cfg: &s.cfg, log: s.cfg.Logger,
 		debug:  s.cfg.Logger.Enabled(context.Background(), slog.LevelDebug),
 		engine: s.cfg.Engine, space: s.cfg.Space, variants: s.cfg.Variants, turnWrites: turnWrites,
 		limits: limits, compressed: compressed,

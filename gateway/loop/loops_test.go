@@ -81,7 +81,7 @@ func (cfg *loopsConfig) set() Config {
 		MessageTimeout: cmp.Or(cfg.MessageTimeout, 10*time.Second), LoopTimeout: cmp.Or(cfg.LoopTimeout, 30*time.Second),
 		MaxMessage: cfg.MaxMessage, MaxFragments: cfg.MaxFragments, MaxPending: cfg.MaxPending, ChannelBuffer: cfg.ChannelBuffer,
 		HeldMax:     max(cfg.MaxBuffered/2/cfg.Loops, cfg.MaxPending),
-		MessageRate: rateOf(cfg.MessageRate, 100), ControlRate: rateOf(cfg.ControlRate, 10),
+		Rates:       ClientRates{Message: rateOf(cfg.MessageRate, 100), Control: rateOf(cfg.ControlRate, 10)},
 		Compressors: compressors,
 		Skips:       func(string) bool { return cfg.Skips }, OnMessage: cfg.OnMessage,
 		Engine: cfg.Engine, Variants: plainVariants, Logger: cfg.Logger, Seconds: cfg.Seconds,

@@ -27,8 +27,8 @@ func (c *Conn) pass(of func(v *rate.Level, l rate.Limit, seconds uint32)) {
 	c.heard = c.loop.now
 }
 
-func (c *Conn) controlRate() rate.Limit { return c.rate(&c.loop.cfg.ControlRate) }
-func (c *Conn) messageRate() rate.Limit { return c.rate(&c.loop.cfg.MessageRate) }
+func (c *Conn) controlRate() rate.Limit { return c.rate(&c.loop.rates.Control) }
+func (c *Conn) messageRate() rate.Limit { return c.rate(&c.loop.rates.Message) }
 
 // rate returns the limit that applies to the connection.
 func (c *Conn) rate(of *ClientRate) rate.Limit {

@@ -51,7 +51,7 @@ func TestBurstIsTwiceTheRate(t *testing.T) {
 	t.Parallel()
 	for _, rate := range []int{1, 10, 127, 128, 1000, 100_000} {
 		var c Conn
-		c.loop = &Loop{cfg: &Config{MessageRate: rateOf(rate, 0)}}
+		c.loop = &Loop{rates: ClientRates{Message: rateOf(rate, 0)}}
 		n := 0
 		for ; n < 3*rate && c.MayMessage(); n++ {
 		}

@@ -36,11 +36,10 @@ type Config struct {
 
 	MaxMessage    int // bytes
 	MaxFragments  int
-	MaxPending    int // bytes that wait for one connection
-	HeldMax       int // bytes of one loop's connections
-	ChannelBuffer int // bytes of one channel's log
-	MessageRate   ClientRate
-	ControlRate   ClientRate
+	MaxPending    int         // bytes that wait for one connection
+	HeldMax       int         // bytes of one loop's connections
+	ChannelBuffer int         // bytes of one channel's log
+	Rates         ClientRates // until Change
 
 	// Skips reports whether slow subscribers of a channel skip to the newest publication.
 	Skips func(channel string) bool
@@ -64,6 +63,9 @@ type Config struct {
 	Seconds <-chan time.Time // a tick for each second
 	Clock   func() time.Time // returns the time, which does not go back; nil for time.Now
 }
+
+// ClientRates are the limits for each connection: of messages, and of control frames.
+type ClientRates struct{ Message, Control ClientRate }
 
 // ClientRate is a limit for each connection: to a client of another machine, and to one of this.
 type ClientRate struct{ Remote, Local rate.Limit }
@@ -161,6 +163,13 @@ func (s *Set) Arrive(a *Arrival) {
 		a.refuse(s, ErrStopping)
 		a.From.Leave()
 	}
+}
+
+// Change replaces the rates of connections, those that are open included, and looks again at which level the log is.
+func (s *Set) Change(rates ClientRates) { s.post(call(func(l *Loop) { l.change(rates) })) }
+
+func (l *Loop) change(rates ClientRates) {
+	l.rates, l.debug = rates, l.log.Enabled(context.Background(), slog.LevelDebug)
 }
 
 // Shrink lets memory go that only a storm of connections needed.

@@ -77,7 +77,7 @@ func (c *Conn) tooSlow(g *Group) {
 		}
 		break
 	}
-	if g.skips {
+	if tellsGaps(g.Format()) && c.loop.cfg.Skips(g.key.channel) {
 		c.protocol().Lagging(c, g)
 		return
 	}

@@ -30,7 +30,7 @@ func newOld(t *testing.T, l net.Listener) *Old {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	space := channel.NewSpace(64<<10, 100, channel.NewBudget(1<<20))
-	e := edge.New(edge.Config{MaxConnections: 10, MaxHandshakes: 10, Logger: log})
+	e := edge.New(edge.Config{Live: edge.Live{MaxConnections: 10}, MaxHandshakes: 10, Logger: log})
 	set, err := loop.New(loop.Config{Loops: 2, LoopTimeout: -1, HeldMax: 1 << 20, ChannelBuffer: 64 << 10, Failed: func(error) {}, Admission: e,
 		Engine: local.Engine{}, Space: space, Logger: log, Seconds: make(chan time.Time)})
 	if err != nil {

@@ -45,7 +45,7 @@ func serve(t testing.TB, change func(*edge.Config, *loop.Config)) *server {
 	silent := slog.New(slog.DiscardHandler)
 	seconds := time.NewTicker(time.Hour) // none passes before the end of the test
 	door := edge.Config{
-		MaxConnections: 100, MaxHandshakes: 100, HandshakeTimeout: clienttest.Patience,
+		Live: edge.Live{MaxConnections: 100}, MaxHandshakes: 100, HandshakeTimeout: clienttest.Patience,
 		Socket:     poller.Options{SendBuffer: 4 << 10, NotsentLowat: -1, UserTimeout: -1, NoDelay: true},
 		MemoryFull: func() bool { return false }, Logger: silent,
 	}

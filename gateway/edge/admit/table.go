@@ -88,17 +88,16 @@ type limits struct {
 
 // A Table holds addresses to Limits. All methods are safe for concurrent use.
 type Table struct {
-	// Set at construction.
+	entries int // set at construction
+
+	mu sync.Mutex
+	// Guarded by mu.
 	far     limits     // of the others
 	refusal rate.Limit // of each address
 	total   rate.Limit // of all, and of refusals because of it
 	tracks  bool       // whether addresses have limits
 	here    limits     // of loopback addresses
-	entries int
-
-	mu sync.Mutex
-	// Guarded by mu.
-	seats map[Key]Seat
+	seats   map[Key]Seat
 	// Invariant: every entry from slab[1] on is in the free list (through next),
 	// or in seats; then it is in the ring exactly if nothing of it is open.
 	// slab[0] is where the ring begins and ends: next is the one that is idle for longest.
@@ -115,22 +114,26 @@ type Table struct {
 
 // New returns an empty table.
 func New(l Limits) *Table {
+	if l.Entries <= 0 {
+		l.Entries = entriesDefault
+	}
+	t := &Table{entries: l.Entries, seats: make(map[Key]Seat), slab: make([]entry, 1)}
+	t.Limit(l)
+	return t
+}
+
+// Limit replaces the limits, but for Entries. Connections that are open stay, and count.
+func (t *Table) Limit(l Limits) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if l.Burst <= 0 {
 		l.Burst = burstSeconds * min(l.Rate, rate.Max)
 	}
 	l.Burst = min(l.Burst, rate.Max)
-	if l.Entries <= 0 {
-		l.Entries = entriesDefault
-	}
-	t := &Table{
-		far:     limits{l.Open, rate.PerSecondInMillis(l.Rate, l.Burst)},
-		refusal: rate.PerSecondInMillis(l.Rate, l.Burst),
-		total:   rate.PerSecondInMillis(l.TotalRate, l.TotalRate),
-		tracks:  l.Open > 0 || l.Rate > 0,
-		entries: l.Entries,
-		seats:   make(map[Key]Seat),
-		slab:    make([]entry, 1),
-	}
+	t.far, t.here = limits{l.Open, rate.PerSecondInMillis(l.Rate, l.Burst)}, limits{}
+	t.refusal = rate.PerSecondInMillis(l.Rate, l.Burst)
+	t.total = rate.PerSecondInMillis(l.TotalRate, l.TotalRate)
+	t.tracks = l.Open > 0 || l.Rate > 0
 	if l.LoopbackOpen {
 		t.here.open = l.Open
 	}
@@ -140,7 +143,6 @@ func New(l Limits) *Table {
 	if l.Rate <= 0 {
 		t.refusal = rate.PerSecondInMillis(refusalRate, refusalBurst)
 	}
-	return t
 }
 
 // Enter asks to admit a connection from addr at now, in milliseconds. If it is Admitted with
