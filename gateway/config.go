@@ -1,10 +1,12 @@
 package gateway
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
 	"runtime"
+	"strconv"
 	"time"
 
 	"sluice/gateway/access"
@@ -89,13 +91,13 @@ type Config struct {
 	ProxyProtocol []netip.Prefix `name:"proxy-protocol" group:"Admission" help:"proxies that send a PROXY protocol header (version 1 or 2): addresses or networks. The header is required from these proxies and rejected from all others"`
 	// MaxPerAddress bounds the open connections of one IPv4 address or one IPv6 /64. The
 	// default does not apply to clients on this machine; an explicit value does.
-	MaxPerAddress int `name:"max-per-address" group:"Admission" default:"auto" auto:"200, unlimited for loopback" off:"no limit" help:"maximum open connections from one IPv4 address or one IPv6 /64"`
+	MaxPerAddress int `name:"max-per-address" group:"Admission" default:"auto" auto:"200, unlimited for loopback" off:"no limit" reload:"on SIGHUP" help:"maximum open connections from one IPv4 address or one IPv6 /64"`
 	// AddressRate bounds the new connections per second of one IPv4 address or one IPv6
 	// /64, with bursts of five times as many. The default does not apply to clients on
 	// this machine; an explicit value does.
-	AddressRate int `name:"address-rate" group:"Admission" unit:"/s" default:"auto" auto:"20/s, unlimited for loopback" max:"1000000, or off" off:"no limit" help:"new connections per second from one address (burst 5x)"`
+	AddressRate int `name:"address-rate" group:"Admission" unit:"/s" default:"auto" auto:"20/s, unlimited for loopback" max:"1000000, or off" off:"no limit" reload:"on SIGHUP" help:"new connections per second from one address (burst 5x)"`
 	// AcceptRate bounds the new connections per second of all clients.
-	AcceptRate int `name:"accept-rate" group:"Admission" unit:"/s" default:"off" max:"1000000, or off" off:"no limit" help:"new connections per second from all clients together, or off"`
+	AcceptRate int `name:"accept-rate" group:"Admission" unit:"/s" default:"off" max:"1000000, or off" off:"no limit" reload:"on SIGHUP" help:"new connections per second from all clients together, or off"`
 	// MemoryLimit is the memory limit of the process in bytes. The Go garbage collector
 	// targets 90 % of it, and new connections are refused above 95 %. Default: the cgroup's.
 	MemoryLimit int64 `name:"memory-limit" group:"Admission" unit:"bytes" default:"auto" min:"32MiB" small:"is too small for the process itself" off:"no limit" help:"memory limit of the process; new connections are refused above 95%. auto: the cgroup's limit, if there is one"`
@@ -112,7 +114,7 @@ type Config struct {
 	// AllowedOrigins are the origins whose pages may connect, in addition to the
 	// gateway's own host: "https://app.example.com", "https://*.example.com", "null", or
 	// "*" for every page of every site.
-	AllowedOrigins []string `name:"allowed-origins" group:"Clients" help:"origins of other sites whose pages may connect, such as https://app.example.com or https://*.example.com; * allows every site"`
+	AllowedOrigins []string `name:"allowed-origins" group:"Clients" reload:"on SIGHUP" help:"origins of other sites whose pages may connect, such as https://app.example.com or https://*.example.com; * allows every site"`
 	// Subprotocols are the supported WebSocket subprotocols. The first one that a client
 	// offers and that is in this list is chosen.
 	Subprotocols []string `name:"subprotocols" group:"Clients" help:"WebSocket subprotocols to accept; the first of the client's offers that is in this list is chosen"`
@@ -134,9 +136,9 @@ type Config struct {
 	// With Tokens or Namespaces set, a client may do what its token and its channel's
 	// namespace allow. With neither, every client may subscribe to any channel, and
 	// publish as Raw says.
-	Tokens *auth.Verifier
+	Tokens *auth.Verifier `reload:"on SIGHUP"`
 	// Namespaces holds the options of channels by the part of their name before ':'.
-	Namespaces *namespace.Set
+	Namespaces *namespace.Set `reload:"on SIGHUP"`
 	// Insecure allows every client to do everything and ignores tokens. It is
 	// for trials: Serve returns ErrInsecure for a listener that other machines can reach.
 	Insecure bool
@@ -145,9 +147,9 @@ type Config struct {
 	// Histories count against MaxBuffered. A channel without subscribers that has a history
 	// counts against MaxChannels, but gives way to a new channel. If Namespaces is set, it
 	// decides instead.
-	History int `name:"history" group:"History" default:"100" max:"1048576" off:"no history" help:"publications kept per channel for clients that reconnect, or off"`
+	History int `name:"history" group:"History" default:"100" max:"1048576" off:"no history" reload:"on SIGHUP" help:"publications kept per channel for clients that reconnect, or off"`
 	// HistoryTTL is how long a publication is kept. If Namespaces is set, it decides instead.
-	HistoryTTL time.Duration `name:"history-ttl" group:"History" default:"5m" min:"1s" help:"how long a publication is kept in history"`
+	HistoryTTL time.Duration `name:"history-ttl" group:"History" default:"5m" min:"1s" reload:"on SIGHUP" help:"how long a publication is kept in history"`
 	// HistoryBytes bounds the history of one channel in bytes: payloads plus 40 bytes for
 	// each. A larger message is not kept.
 	HistoryBytes int `name:"history-bytes" group:"History" unit:"bytes" default:"1MiB" min:"1KiB, or {History} off" help:"bytes of history kept per channel; a message larger than this is not kept"`
@@ -156,7 +158,7 @@ type Config struct {
 
 	// MaxConnections bounds the WebSocket and SSE connections. Default: the process's
 	// limit on file descriptors, less a reserve for handshakes, loops and files.
-	MaxConnections int `name:"max-connections" group:"Limits" default:"auto" help:"maximum open connections, WebSocket and SSE together; auto: as many as the file descriptor limit allows"`
+	MaxConnections int `name:"max-connections" group:"Limits" default:"auto" reload:"on SIGHUP" help:"maximum open connections, WebSocket and SSE together; auto: as many as the file descriptor limit allows"`
 	// MaxHandshakes bounds the connections whose request is not complete. Beyond that,
 	// the one that has waited longest for its client's bytes is closed.
 	MaxHandshakes int `name:"max-handshakes" group:"Limits" default:"128" min:"1" max:"100000" help:"maximum connections that have not finished their HTTP request; beyond that, the one that has kept the gateway waiting longest is closed"`
@@ -167,10 +169,10 @@ type Config struct {
 	// disconnected with code 1008.
 	MaxFragments int `name:"max-fragments" group:"Limits" default:"64" min:"1" help:"maximum frames in a message from a client; exceeding this closes the connection with code 1008"`
 	// MaxChannels bounds the channels that exist at the same time.
-	MaxChannels int `name:"max-channels" group:"Limits" default:"100000" min:"1" help:"maximum channels that exist at the same time"`
+	MaxChannels int `name:"max-channels" group:"Limits" default:"100000" min:"1" reload:"on SIGHUP" help:"maximum channels that exist at the same time"`
 	// ChannelLimit bounds the subscriptions of one connection. A client that subscribes to another channel gets an error,
 	// and one whose token or connect hook names more is disconnected.
-	ChannelLimit int `name:"channel-limit" group:"Limits" default:"128" min:"1" max:"1024" help:"maximum subscriptions of one connection (Centrifugo protocol)"`
+	ChannelLimit int `name:"channel-limit" group:"Limits" default:"128" min:"1" max:"1024" reload:"on SIGHUP" help:"maximum subscriptions of one connection (Centrifugo protocol)"`
 	// MaxPending bounds the bytes that wait to be sent on one connection outside of
 	// channel logs: replies, and the rest of a partly written frame. A connection with
 	// more is closed with code 1013. At least MaxMessage plus 32 KiB.
@@ -183,20 +185,20 @@ type Config struct {
 
 	// SlowPolicy is what happens to slow subscribers, by channel. The first rule whose
 	// pattern matches applies. Default: they are disconnected.
-	SlowPolicy []SlowRule `name:"slow-policy" group:"Slow and hostile clients" words:"*=skip" help:"action for slow subscribers, by channel: PATTERN=close or PATTERN=skip, such as prices.*=skip; the first match applies, otherwise close. skip continues with the newest publication and reports the gap if the client's format can express it"`
+	SlowPolicy []SlowRule `name:"slow-policy" group:"Slow and hostile clients" words:"*=skip" reload:"on SIGHUP" help:"action for slow subscribers, by channel: PATTERN=close or PATTERN=skip, such as prices.*=skip; the first match applies, otherwise close. skip continues with the newest publication and reports the gap if the client's format can express it"`
 	// MessageRate bounds the messages per second of one connection, with bursts of twice
 	// as many. A client that sends more is disconnected with code 1008. The default does
 	// not apply to clients on this machine; an explicit value does.
-	MessageRate int `name:"message-rate" group:"Slow and hostile clients" unit:"/s" default:"auto" auto:"100/s, unlimited for loopback" max:"1000000, or off" off:"no limit" help:"messages per second from one connection (burst 2x); beyond that, the connection is closed with code 1008"`
+	MessageRate int `name:"message-rate" group:"Slow and hostile clients" unit:"/s" default:"auto" auto:"100/s, unlimited for loopback" max:"1000000, or off" off:"no limit" reload:"on SIGHUP" help:"messages per second from one connection (burst 2x); beyond that, the connection is closed with code 1008"`
 	// ControlRate is the same limit for control frames (pings and pongs).
-	ControlRate int `name:"control-rate" group:"Slow and hostile clients" unit:"/s" default:"auto" auto:"10/s, unlimited for loopback" max:"1000000, or off" off:"no limit" help:"control frames per second from one connection (burst 2x); beyond that, the connection is closed with code 1008"`
+	ControlRate int `name:"control-rate" group:"Slow and hostile clients" unit:"/s" default:"auto" auto:"10/s, unlimited for loopback" max:"1000000, or off" off:"no limit" reload:"on SIGHUP" help:"control frames per second from one connection (burst 2x); beyond that, the connection is closed with code 1008"`
 	// ChannelRate bounds the publications per second to one channel. Beyond that,
 	// clients wait, Publish returns ErrRate if its context ends, and HTTP publishers get 429.
-	ChannelRate int `name:"channel-rate" group:"Slow and hostile clients" unit:"/s" default:"off" max:"1000000, or off" off:"no limit" help:"publications per second in one channel, or off; above that, clients wait and HTTP publishers get 429"`
+	ChannelRate int `name:"channel-rate" group:"Slow and hostile clients" unit:"/s" default:"off" max:"1000000, or off" off:"no limit" reload:"on SIGHUP" help:"publications per second in one channel, or off; above that, clients wait and HTTP publishers get 429"`
 	// JoinRate bounds the subscriptions per second to one channel that notifies its
 	// subscribers of joins and leaves. Further ones are refused with error 111, except
 	// subscriptions made by a token or through the API.
-	JoinRate int `name:"join-rate" group:"Slow and hostile clients" unit:"/s" default:"auto" auto:"1000/s" max:"1000000, or off" off:"no limit" help:"subscriptions per second to one channel that sends join and leave messages; above that, clients get error 111 and retry"`
+	JoinRate int `name:"join-rate" group:"Slow and hostile clients" unit:"/s" default:"auto" auto:"1000/s" max:"1000000, or off" off:"no limit" reload:"on SIGHUP" help:"subscriptions per second to one channel that sends join and leave messages; above that, clients get error 111 and retry"`
 	// MessageTimeout is how long a client may take to send a message it has begun. After
 	// that it is disconnected with code 1008.
 	MessageTimeout time.Duration `name:"message-timeout" group:"Slow and hostile clients" default:"10s" min:"1s" help:"time limit for a client to finish a message that it has begun"`
@@ -237,7 +239,7 @@ type Config struct {
 	CloseTimeout time.Duration `name:"close-timeout" group:"Timeouts" default:"5s" min:"1s" help:"time limit for the closing handshake, including the last bytes to the client"`
 	// DrainDelay is how long a server that shuts down still accepts connections, while it is not ready
 	// any more: the time that a load balancer needs to notice.
-	DrainDelay time.Duration `name:"drain-delay" group:"Timeouts" default:"0s" help:"how long the gateway still accepts clients after SIGINT or SIGTERM, while /readyz responds with 503: the time that load balancers need to notice"`
+	DrainDelay time.Duration `name:"drain-delay" group:"Timeouts" default:"0s" reload:"on SIGHUP" help:"how long the gateway still accepts clients after SIGINT or SIGTERM, while /readyz responds with 503: the time that load balancers need to notice"`
 	// DrainDuration is how long it takes to close all connections that have to reconnect, at a pace,
 	// so that they do not come back all at once. A few are closed without a pace.
 	DrainDuration time.Duration `name:"drain-duration" group:"Timeouts" default:"10s" min:"1s" off:"all at once" help:"time over which clients that must reconnect are told to, so that they do not all come back at once, or off: all clients when the gateway stops, and those that have lost messages. It takes less time for few clients, because at least a hundred are told per second and event loop"`
@@ -270,7 +272,7 @@ type Config struct {
 	// Hooks, if set, decide who may connect, subscribe, publish and stay (package hook; hook.NewSet makes a set of
 	// functions). A connect or subscribe hook counts like Tokens: the node is not open any more. Without
 	// Namespaces, the hooks called hook.Default decide about every channel.
-	Hooks *hook.Set
+	Hooks *hook.Set `reload:"on SIGHUP"`
 
 	// Webhooks are HTTP endpoints that are notified of events: that a channel has its first subscriber or has none any more,
 	// that clients come and go, and what is published. Events are receivers in this process. Without any of them clients cost nothing
@@ -324,9 +326,24 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// fitDescriptors settles MaxConnections by the limit on file descriptors, of which some are kept for everything else.
+func (c *Config) fitDescriptors(limit, kept int) error {
+	if c.MaxConnections == 0 {
+		c.MaxConnections = limit - kept
+	}
+	if c.MaxConnections <= limit-kept {
+		return nil
+	}
+	return Faults{{
+		Field: "MaxConnections", Value: strconv.Itoa(c.MaxConnections),
+		Why: fmt.Sprintf("needs more file descriptors than the limit of %d allows (%d are reserved for files, loops and handshakes)", limit, kept),
+		Fix: fmt.Sprintf("raise the limit (ulimit -n, LimitNOFILE=), or use at most %d", limit-kept),
+	}}
+}
+
 // access returns the configuration of rights.
 func (c *Config) access() access.Config {
-	return access.Config{Insecure: c.Insecure, Tokens: c.Tokens, Namespaces: c.Namespaces, History: c.History, HistoryTTL: c.HistoryTTL, Hooks: c.Hooks}
+	return access.Config{Insecure: c.Insecure, Tokens: c.Tokens, Namespaces: c.Namespaces, History: c.History, HistoryTTL: c.HistoryTTL, Hooks: c.Hooks, ChannelLimit: c.ChannelLimit}
 }
 
 // loops returns the configuration of the event loops, but for what only the server has.
@@ -335,9 +352,9 @@ func (c *Config) loops() loop.Config {
 		Loops: c.Loops, BatchWindow: c.BatchWindow, PingInterval: c.PingInterval, PongTimeout: c.PongTimeout, WriteTimeout: c.WriteTimeout,
 		CloseTimeout: c.CloseTimeout, MessageTimeout: c.MessageTimeout, LoopTimeout: c.LoopTimeout,
 		MaxMessage: c.MaxMessage, MaxFragments: c.MaxFragments, MaxPending: c.MaxPending, ChannelBuffer: c.ChannelBuffer,
-		HeldMax:     max(c.MaxBuffered/2/c.Loops, c.MaxPending),
-		MessageRate: clientRateFor(c.MessageRate, automatic.MessageRate), ControlRate: clientRateFor(c.ControlRate, automatic.ControlRate),
-		Skips: loop.SlowRules(c.SlowPolicy).Skip, DrainDuration: c.DrainDuration, Logger: c.Logger,
+		HeldMax:       max(c.MaxBuffered/2/c.Loops, c.MaxPending),
+		Rates:         c.rates(),
+		DrainDuration: c.DrainDuration, Logger: c.Logger,
 	}
 	if c.Compression == CompressionShared {
 		// A publisher compresses as long as it runs, so there is seldom use for more.
@@ -355,17 +372,22 @@ func (c *Config) loops() loop.Config {
 func (c *Config) edge() edge.Config {
 	rate := rateFor(c.AddressRate, automatic.AddressRate, false)
 	return edge.Config{
-		MaxConnections: c.MaxConnections, MaxHandshakes: c.MaxHandshakes, HandshakeTimeout: c.HandshakeTimeout,
-		Limits: admit.Limits{
+		Live: edge.Live{MaxConnections: c.MaxConnections, Limits: admit.Limits{
 			Open: rateFor(c.MaxPerAddress, automatic.MaxPerAddress, false), Rate: rate, Burst: 5 * rate, TotalRate: c.AcceptRate,
 			// What was asked for holds for this machine's clients too.
 			LoopbackOpen: c.MaxPerAddress > 0, LoopbackRate: c.AddressRate > 0,
-		},
+		}},
+		MaxHandshakes: c.MaxHandshakes, HandshakeTimeout: c.HandshakeTimeout,
 		Compression:  c.Compression == CompressionShared,
 		CloseRefused: c.Refuse == RefuseClose, TrustedProxies: c.TrustedProxies, ProxyProtocol: c.ProxyProtocol,
 		Socket: poller.Options{SendBuffer: c.SendBuffer, NotsentLowat: c.NotsentLowat, UserTimeout: c.UserTimeout, NoDelay: true},
 		Logger: c.Logger,
 	}
+}
+
+// rates returns the limits of each connection.
+func (c *Config) rates() loop.ClientRates {
+	return loop.ClientRates{Message: clientRateFor(c.MessageRate, automatic.MessageRate), Control: clientRateFor(c.ControlRate, automatic.ControlRate)}
 }
 
 // clientRateFor returns the limits of a rate for each connection, with bursts of twice as many.

@@ -216,8 +216,8 @@ func TestEdgeIsConfiguredByTheServersSettings(t *testing.T) {
 	log, proxies := slog.New(slog.DiscardHandler), []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 	cfg := Config{MaxConnections: 7, MaxHandshakes: 8, HandshakeTimeout: time.Minute, MaxPerAddress: 3, AddressRate: 4, AcceptRate: 5, Refuse: RefuseClose,
 		TrustedProxies: proxies, ProxyProtocol: proxies[:0:0], SendBuffer: 9, NotsentLowat: 10, UserTimeout: time.Hour, Logger: log}
-	want := edge.Config{MaxConnections: 7, MaxHandshakes: 8, HandshakeTimeout: time.Minute,
-		Limits:       admit.Limits{Open: 3, Rate: 4, Burst: 20, TotalRate: 5, LoopbackOpen: true, LoopbackRate: true},
+	want := edge.Config{MaxHandshakes: 8, HandshakeTimeout: time.Minute,
+		Live:         edge.Live{MaxConnections: 7, Limits: admit.Limits{Open: 3, Rate: 4, Burst: 20, TotalRate: 5, LoopbackOpen: true, LoopbackRate: true}},
 		CloseRefused: true, TrustedProxies: proxies, ProxyProtocol: proxies[:0:0],
 		Socket: poller.Options{SendBuffer: 9, NotsentLowat: 10, UserTimeout: time.Hour, NoDelay: true}, Logger: log}
 	if got := cfg.edge(); !reflect.DeepEqual(got, want) {

@@ -30,7 +30,7 @@ func (s *Server) startVisitors() (io.ReadWriteCloser, error) {
 
 // visitors reports whether the page can bring visitors.
 func (s *Server) visitors() page.Available {
-	most := min(visitorsMost, s.cfg.MaxConnections)
+	most := min(visitorsMost, s.live.Load().MaxConnections)
 	if limit := s.cfg.MaxPerAddress; limit > 0 {
 		most = min(most, limit)
 	}

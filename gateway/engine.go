@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 
+	"sluice/gateway/access"
 	"sluice/gateway/channel"
 	"sluice/gateway/engine/backing"
 )
@@ -28,12 +29,21 @@ func (s *Server) openEngine(with parts) (err error) {
 			g.ID = in.id
 		}
 	}
-	for o := range s.policy.Namespaces() {
-		g.Namespaces = append(g.Namespaces, backing.Namespace{Name: o.Name, Size: min(o.HistorySize, math.MaxInt32), TTL: o.HistoryTTL, Durable: o.Stored()})
-	}
+	g.Namespaces = streamsOf(s.policy)
 	s.engine, err = backing.Open(context.Background(), &s.cfg.Store, g)
 	return err
 }
+
+// streamsOf returns what a store keeps of each namespace.
+func streamsOf(p *access.Policy) (list []backing.Namespace) {
+	for o := range p.Namespaces() {
+		list = append(list, backing.Namespace{Name: o.Name, Size: min(o.HistorySize, math.MaxInt32), TTL: o.HistoryTTL, Durable: o.Stored()})
+	}
+	return list
+}
+
+// streams returns what a store keeps with this configuration.
+func (c *Config) streams() []backing.Namespace { return streamsOf(access.New(c.access())) }
 
 // keep returns how much the channels' space keeps of one.
 func (s *Server) keep(name string) channel.Keep {

@@ -143,7 +143,7 @@ func (s *Server) snapshot() *ops.Snapshot {
 		Before: &s.before, Version: s.cfg.Version, Commit: s.cfg.Commit,
 		Closed: make(map[string]uint64), Dropped: make(map[string]uint64), Handshakes: edge.Outcomes, Panics: edge.Panics,
 		Emulation: edge.Posts, EmulationKept: edge.Kept, Secured: edge.Secured, Resumed: edge.Resumed, Addresses: edge.Addresses, Untracked: edge.Untracked, Descriptors: edge.Descriptors,
-		MaxConnections: s.cfg.MaxConnections, Draining: s.Draining(), MemoryLimit: s.memory.Limit, MemoryUsed: s.memory.Used.Load(), Suppressed: s.sampled.Suppressed(),
+		MaxConnections: s.live.Load().MaxConnections, Draining: s.Draining(), MemoryLimit: s.memory.Limit, MemoryUsed: s.memory.Used.Load(), Suppressed: s.sampled.Suppressed(),
 		HeldLogs: s.budget.Used(), HeldHistory: s.historyBudget.Used(), HeldEncoding: s.space.Encoding(), Channels: s.space.Channels(),
 		Published: s.publisher.Accepted(), PushedBack: s.publisher.PushedBack.Load(), KernelMemory: -1,
 	}
@@ -159,12 +159,12 @@ func (s *Server) snapshot() *ops.Snapshot {
 		out.KernelMemory = bytes
 	}
 	for o := range s.policy.Namespaces() {
-		class := len(out.Namespaces)
+		class := s.classes.of(o.Name)
 		out.Namespaces = append(out.Namespaces, ops.Namespace{
 			Name: o.Name, Channels: int64(s.space.ChannelsOf(class)), Publications: s.publisher.Published[class].Load(),
 		})
 	}
-	out.Hooks = snapshotHooks(s.cfg.Hooks)
+	out.Hooks = snapshotHooks(s.live.Load().Hooks)
 	out.Webhooks = s.events.snapshot()
 	control.SnapshotLoops(s.set, out)
 	control.SnapshotEngine(s.engine.Engine, out)

@@ -4,6 +4,11 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+
+	"sluice/gateway/edge"
+	"sluice/gateway/edge/handshake"
+	"sluice/gateway/engine/backing"
+	"sluice/gateway/setting"
 )
 
 // ReloadOptions say how a configuration is replaced.
@@ -31,8 +36,9 @@ func (e *NeedsRestart) Error() string {
 }
 
 // Reload replaces the server's configuration by next, completely or not at all. Fields whose tag reload is empty cannot
-// change: the error is a [*NeedsRestart] then. Functions, and what describes the program, stay as they are. Faults are those
-// of [Config.Validate].
+// change: the error is a [*NeedsRestart] then. Functions, and what describes the program, stay as they are. Tokens, Hooks and
+// Namespaces are the same if the pointers are; those that are replaced may be used for some time yet. Faults are those of
+// [Config.Validate].
 func (s *Server) Reload(next Config, how ReloadOptions) (_ Reloaded, err error) {
 	defer func() { s.reloads.note(err) }()
 	s.reloads.mu.Lock()
@@ -41,10 +47,25 @@ func (s *Server) Reload(next Config, how ReloadOptions) (_ Reloaded, err error) 
 		return Reloaded{}, err
 	}
 	next = next.withDefaults()
+	given := next
+	if err := next.fitDescriptors(s.descriptorLimit, s.descriptorsKept); err != nil {
+		return Reloaded{}, err
+	}
+	origins, broad, err := handshake.CompileOrigins(next.AllowedOrigins)
+	if err != nil {
+		return Reloaded{}, err
+	}
 	var r Reloaded
 	var restart []string
-	for _, f := range changedFields(s.given, next) {
-		if f.Tag.Get("reload") == "" {
+	for _, f := range changedFields(s.given, given) {
+		live := f.Tag.Get("reload") != ""
+		switch f.Name {
+		case "Raw": // with auto, which follows keys, namespaces and hooks; clients that may not publish stay so
+			live = s.given.Raw == RawListen && next.Raw == RawPublish
+		case "Namespaces", "History", "HistoryTTL":
+			live = s.storesAlike(&next)
+		}
+		if !live {
 			restart = append(restart, f.Name)
 		}
 		r.Changed = append(r.Changed, f.Name)
@@ -52,9 +73,44 @@ func (s *Server) Reload(next Config, how ReloadOptions) (_ Reloaded, err error) 
 	if restart != nil {
 		return Reloaded{}, &NeedsRestart{restart}
 	}
-	s.given = next
-	s.events.setWebhooks(next.Webhooks)
+	for _, text := range broad {
+		s.cfg.Logger.Warn(Fault{Field: "AllowedOrigins", Why: ": " + setting.Literal(text)}.Text(s.names))
+	}
+	s.given = given
+	s.apply(&next, origins)
 	return r, nil
+}
+
+// apply replaces what can be replaced, rights first: what a new connection or subscription may do is decided by them from
+// now on.
+func (s *Server) apply(next *Config, origins *handshake.Origins) {
+	s.policy.Replace(next.access())
+	s.verifiers.Replace(next.Tokens)
+	s.live.Store(next)
+	s.classes.follow(s.policy)
+	s.space.LimitChannels(next.MaxChannels)
+	s.space.LimitRate(next.ChannelRate, rateFor(next.JoinRate, automatic.JoinRate, false))
+	s.space.KeepAnew()
+	s.edge.Change(s.edgeLive(next, origins))
+	s.set.Change(next.rates())
+	s.events.setWebhooks(next.Webhooks)
+}
+
+// edgeLive returns what holds for new connections.
+func (s *Server) edgeLive(c *Config, origins *handshake.Origins) edge.Live {
+	live := c.edge().Live
+	live.Origins = origins
+	live.ListenOnly, live.RemoteListenOnly = c.Raw == RawListen, c.Raw == RawDefault && s.policy.Open()
+	return live
+}
+
+// storesAlike reports whether a configuration stores histories as the server does: streams of a store are made when it
+// starts.
+func (s *Server) storesAlike(next *Config) bool {
+	if form, _ := backing.FormOf(&s.cfg.Store); form == backing.Memory {
+		return true
+	}
+	return reflect.DeepEqual(s.given.streams(), next.streams())
 }
 
 // ofProgram are the fields that say what program this is, and do not change.

@@ -9,14 +9,12 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"sluice/gateway/access"
-	"sluice/gateway/access/namespace"
 	"sluice/gateway/api"
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
@@ -64,9 +62,10 @@ const verifyingMax = 4096
 // use.
 type Server struct {
 	// Set at construction.
-	cfg             Config
+	cfg             Config // of which what can be reloaded is in live
 	given           Config // guarded by reloads.mu: as it was given last, with defaults
 	descriptorLimit int
+	descriptorsKept int // for everything that is no client
 	space           *channel.Space
 	engine          backing.Engine
 	publisher       *engine.Publisher
@@ -96,6 +95,8 @@ type Server struct {
 	upgrades        upgrading
 	events          events
 	reloads         reloads
+	live            atomic.Pointer[Config] // as cfg, but as it is now
+	classes         classes
 
 	internalMu sync.Mutex
 	internal   []net.Listener  // guarded by internalMu: of ServeInternal
@@ -143,15 +144,8 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 			Fix: fmt.Sprintf("raise the limit (ulimit -n, LimitNOFILE=) above that, or lower {MaxHandshakes} %d", cfg.MaxHandshakes),
 		}}
 	}
-	if cfg.MaxConnections == 0 {
-		cfg.MaxConnections = limit - kept
-	}
-	if cfg.MaxConnections > limit-kept {
-		return nil, Faults{{
-			Field: "MaxConnections", Value: strconv.Itoa(cfg.MaxConnections),
-			Why: fmt.Sprintf("needs more file descriptors than the limit of %d allows (%d are reserved for files, loops and handshakes)", limit, kept),
-			Fix: fmt.Sprintf("raise the limit (ulimit -n, LimitNOFILE=), or use at most %d", limit-kept),
-		}}
+	if err := cfg.fitDescriptors(limit, kept); err != nil {
+		return nil, err
 	}
 	var warnings Faults
 	group, memory := ops.MemoryLimit(os.DirFS("/"), cfg.MemoryLimit)
@@ -182,10 +176,12 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 		failed:        make(chan error, 1),
 		relay:         ops.NewRelay(),
 	}
+	s.live.Store(&cfg)
+	s.descriptorsKept = kept
 	s.policy = access.New(cfg.access())
 	s.space = channel.NewSpace(cfg.ChannelBuffer, cfg.MaxChannels, s.budget)
 	s.space.KeepHistory(channel.History{Of: s.keep, Bytes: cfg.HistoryBytes, Budget: s.historyBudget}, time.Now().UnixMilli())
-	s.space.Classify(s.classify())
+	s.space.Classify(s.classes.begin(s.policy))
 	s.space.LimitRate(cfg.ChannelRate, rateFor(cfg.JoinRate, automatic.JoinRate, false))
 	s.present = presence.New()
 	if err = s.openEngine(with); err != nil {
@@ -204,6 +200,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 		return nil, err
 	}
 	loops := cfg.loops()
+	loops.Skips = func(channel string) bool { return loop.SlowRules(s.live.Load().SlowPolicy).Skip(channel) }
 	loops.Engine, loops.Node, loops.Space, loops.Admission, loops.Failed, loops.Clock, loops.Seconds = s.engine.Engine, s.engine.ConnectionBits(), s.space, s.edge, s.fail, with.clock, with.seconds
 	s.compressors = loops.Compressors
 	loops.Variants, loops.Sharing = s.protocols.Variants, append(s.protocols.Sharing, eventSharing)
@@ -235,16 +232,6 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 	return s, nil
 }
 
-// classify makes each namespace a class of the channels' space. The first is that of channels
-// without one.
-func (s *Server) classify() (n int, of func(name string) int) {
-	classes := make(map[*namespace.Options]int)
-	for o := range s.policy.Namespaces() {
-		classes[o] = len(classes)
-	}
-	return len(classes), func(name string) int { return classes[s.policy.Options(name)] } // an unknown one has no channels
-}
-
 // newProtocols returns the protocols.
 func (s *Server) newProtocols() route.Registration {
 	var ask func(node uint64, request []byte, done func([]byte, error))
@@ -253,7 +240,7 @@ func (s *Server) newProtocols() route.Registration {
 	}
 	s.emulation = centrifugo.NewEmulation(s.engine.ID, ask)
 	clients := centrifugo.Config{Policy: s.policy, Emulation: s.emulation, Presence: s.present, Verifiers: s.verifiers, Version: strings.TrimSpace("sluice " + s.cfg.Version), Loops: s.cfg.Loops,
-		MaxMessage: s.cfg.MaxMessage, MaxPending: s.cfg.MaxPending, ChannelLimit: s.cfg.ChannelLimit, PingInterval: max(s.cfg.PingInterval, 0), Logger: s.cfg.Logger, CloseOthers: s.closeOthers}
+		MaxMessage: s.cfg.MaxMessage, MaxPending: s.cfg.MaxPending, PingInterval: max(s.cfg.PingInterval, 0), Logger: s.cfg.Logger, CloseOthers: s.closeOthers}
 	if s.cfg.NoClients {
 		clients.Off = centrifugo.RejectClientOff.Named(s.names.Text)
 	}
@@ -270,10 +257,10 @@ func (s *Server) newProtocols() route.Registration {
 // newEdge returns the server's edge.
 func (s *Server) newEdge(origins *handshake.Origins) (*edge.Server, error) {
 	cfg := s.cfg.edge()
-	cfg.Origins, cfg.Health, cfg.Names = origins, func() (int, string) { return s.inside.Health() }, s.names
+	cfg.Health, cfg.Names = func() (int, string) { return s.inside.Health() }, s.names
 	cfg.MemoryFull = func() bool { return s.memory.Full.Load() }
 	cfg.Routes = s.protocols.Routes
-	cfg.ListenOnly, cfg.RemoteListenOnly = s.cfg.Raw == RawListen, s.cfg.Raw == RawDefault && s.policy.Open()
+	cfg.Live = s.edgeLive(&s.cfg, origins)
 	if s.policy.Insecure() {
 		cfg.Insecure = ErrInsecure
 	}
@@ -321,7 +308,7 @@ type Limits struct {
 // limits.
 func (s *Server) Limits() Limits {
 	return Limits{
-		Loops: s.cfg.Loops, MaxConnections: s.cfg.MaxConnections, DescriptorLimit: s.descriptorLimit,
+		Loops: s.cfg.Loops, MaxConnections: s.live.Load().MaxConnections, DescriptorLimit: s.descriptorLimit,
 		MaxMessage: s.cfg.MaxMessage, ChannelBuffer: s.cfg.ChannelBuffer, MaxBuffered: s.cfg.MaxBuffered,
 	}
 }
@@ -393,8 +380,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return ErrServerClosed
 	}
 	s.upgrades.stop()
-	if s.cfg.DrainDelay > 0 && !s.relay.Moved() {
-		t := time.NewTimer(s.cfg.DrainDelay)
+	if delay := s.live.Load().DrainDelay; delay > 0 && !s.relay.Moved() {
+		t := time.NewTimer(delay)
 		defer t.Stop()
 		select {
 		case <-t.C:

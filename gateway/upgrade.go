@@ -220,7 +220,7 @@ func (s *Server) parts(retire time.Duration) takeover.Parts {
 		Others: others,
 		Node:   s.engine.Name, NodeID: s.engine.ID, Mover: mover, Settle: settle, Up: up,
 		Set: s.set, Space: s.space, Edge: s.edge, Sessions: s.emulation, Publisher: s.publisher, Relay: s.relay, Logger: s.cfg.Logger, Names: s.names,
-		Version: s.cfg.Version, Backing: form.String(), Off: off, MaxConnections: s.cfg.MaxConnections, MaxChannels: s.cfg.MaxChannels,
+		Version: s.cfg.Version, Backing: form.String(), Off: off, MaxConnections: s.live.Load().MaxConnections, MaxChannels: s.live.Load().MaxChannels,
 		Compression: s.cfg.Compression == CompressionShared,
 	}
 }

@@ -30,6 +30,8 @@ type Config struct {
 	History    int
 	HistoryTTL time.Duration
 	Hooks      *hook.Set // nil for none
+
+	ChannelLimit int // subscriptions of one connection
 }
 
 // Policy decides by a Config, which can be replaced. It is safe for concurrent use. What is decided in several calls may be
@@ -45,6 +47,7 @@ type rules struct {
 	tokens         *auth.Verifier
 	hooks          *hook.Set // never nil
 	hooked         bool
+	channelLimit   int
 }
 
 var (
@@ -69,7 +72,7 @@ func New(cfg Config) *Policy {
 
 // Replace replaces the Config.
 func (p *Policy) Replace(cfg Config) {
-	r := &rules{insecure: cfg.Insecure, namespaces: cfg.Namespaces, tokens: cfg.Tokens, hooks: cfg.Hooks, hooked: cfg.Hooks != nil && !cfg.Insecure}
+	r := &rules{insecure: cfg.Insecure, namespaces: cfg.Namespaces, tokens: cfg.Tokens, hooks: cfg.Hooks, hooked: cfg.Hooks != nil && !cfg.Insecure, channelLimit: cfg.ChannelLimit}
 	if !r.hooked {
 		r.hooks = new(hook.Set) // if it is insecure, every client may do everything
 	}
@@ -97,6 +100,9 @@ func (p *Policy) Insecure() bool { return p.rules.Load().insecure }
 
 // Tokens returns what verifies tokens, nil without keys.
 func (p *Policy) Tokens() *auth.Verifier { return p.rules.Load().tokens }
+
+// ChannelLimit returns how many subscriptions a connection may have.
+func (p *Policy) ChannelLimit() int { return p.rules.Load().channelLimit }
 
 // Hooks returns the hooks, which are none if there are none.
 func (p *Policy) Hooks() *hook.Set { return p.rules.Load().hooks }

@@ -30,7 +30,6 @@ type Config struct {
 	Loops        int
 	MaxMessage   int           // bytes
 	MaxPending   int           // bytes that may wait for one connection
-	ChannelLimit int           // subscriptions of one connection
 	PingInterval time.Duration // 0 for never
 	Logger       *slog.Logger
 	// CloseOthers closes these connections of a user with DisconnectConnectionLimit, on any node. It does not block.

@@ -136,7 +136,7 @@ func (c clientConn) mayJoin(name string) *protocol.Error {
 	switch {
 	case c.Find(name) != nil:
 		return ErrorAlreadySubscribed
-	case c.Refs() >= c.protocol.ChannelLimit:
+	case c.Refs() >= c.protocol.Policy.ChannelLimit():
 		return ErrorLimitExceeded
 	}
 	return nil
@@ -407,7 +407,7 @@ func (c clientConn) serverWishes(granted *hook.ConnectResult, asked map[string]w
 		names = append(names, personal)
 	}
 	names = distinct(names)
-	if len(names) > c.protocol.ChannelLimit {
+	if len(names) > c.protocol.Policy.ChannelLimit() {
 		return nil, ErrorLimitExceeded
 	}
 	for _, name := range names {

@@ -64,10 +64,13 @@ func Printable(r rune) rune {
 	return -1
 }
 
+// Line makes one line of text from outside, without characters that could confuse a terminal.
+func Line(s string) string { return strings.Map(Printable, strings.ToValidUTF8(s, "")) }
+
 // Cell makes one short line of text from outside, without characters that could confuse a
 // terminal.
 func Cell(s string) string {
-	s = strings.Map(Printable, strings.ToValidUTF8(s, ""))
+	s = Line(s)
 	if runes := []rune(s); len(runes) > cellMax {
 		s = string(runes[:cellMax-3]) + "..."
 	}

@@ -122,7 +122,7 @@ func (r *reload) refused(a doctor.Answer, stderr io.Writer) error {
 		return refused(r.place, a)
 	}
 	for line := range strings.Lines(client.InternalError(a.Body)) {
-		fmt.Fprintf(stderr, "sluice: not reloaded: %s\n", cli.Cell(strings.TrimSuffix(line, "\n"))) // ignored: the exit code says it, too
+		fmt.Fprintf(stderr, "sluice: not reloaded: %s\n", cli.Line(line)) // ignored: the exit code says it, too
 	}
 	return code
 }
@@ -136,7 +136,7 @@ func reloadText(r *serve.ReloadReport) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "reloaded in %s\n", took)
 	for _, x := range r.Changed {
-		fmt.Fprintf(&b, "  %s\n", cli.Cell(x.String()))
+		fmt.Fprintf(&b, "  %s\n", cli.Line(x.String()))
 	}
 	if r.Unsubscribed+r.Disconnected > 0 {
 		fmt.Fprintf(&b, "  ended: %s subscriptions, %s\n", cli.FormatCount(r.Unsubscribed), connections(r.Disconnected))
