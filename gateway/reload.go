@@ -1,9 +1,12 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
+	"time"
 
 	"sluice/gateway/edge"
 	"sluice/gateway/edge/handshake"
@@ -78,7 +81,48 @@ func (s *Server) Reload(next Config, how ReloadOptions) (_ Reloaded, err error) 
 	}
 	s.given = given
 	s.apply(&next, origins)
+	if judgesAnew(r.Changed) || how.Revoke {
+		r.Unsubscribed, r.Disconnected = s.review(how.Revoke)
+		s.reviewLater(how.Revoke)
+	}
 	return r, nil
+}
+
+// reviewMost is how long Reload waits for the review of all connections.
+const reviewMost = 30 * time.Second
+
+// judgesAnew reports whether clients may not be allowed any more what they were.
+func judgesAnew(changed []string) bool {
+	return slices.ContainsFunc(changed, func(f string) bool { return f == "Tokens" || f == "Namespaces" || f == "Hooks" || f == "Raw" })
+}
+
+// review ends what clients may not do any more.
+func (s *Server) review(revoke bool) (unsubscribed, disconnected int) {
+	var revoked func(uint32) bool
+	if revoke {
+		tokens := s.policy.Tokens()
+		revoked = func(key uint32) bool { return !tokens.Has(key) }
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), reviewMost)
+	defer cancel()
+	// An error is the end of loops, or of the patience: the loops go on.
+	unsubscribed, disconnected, _ = s.set.Review(ctx, revoked)
+	return unsubscribed, disconnected
+}
+
+// reviewLater reviews all connections again when those have arrived that were on their way, and were judged before the
+// rights changed. The caller holds reloads.mu.
+func (s *Server) reviewLater(revoke bool) {
+	r := &s.reloads
+	if r.revokes = r.revokes || revoke; r.later != nil {
+		r.later.Stop() // ignored: one review more does no harm
+	}
+	r.later = time.AfterFunc(s.cfg.HandshakeTimeout+time.Second, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		s.review(r.revokes) // ignored: what it ends is logged where it ends
+		r.revokes = false
+	})
 }
 
 // apply replaces what can be replaced, rights first: what a new connection or subscription may do is decided by them from

@@ -11,7 +11,9 @@ import (
 
 // reloads is what the metrics say of reloads. Its zero value is that of a gateway that was not started yet.
 type reloads struct {
-	mu sync.Mutex // held by a reload
+	mu      sync.Mutex  // held by a reload
+	later   *time.Timer // guarded by mu: until the next review; nil before the first one
+	revokes bool        // guarded by mu: what that has to do, too
 
 	// Atomic.
 	failed   atomic.Bool // the last one

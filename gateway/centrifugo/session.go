@@ -42,6 +42,7 @@ func newSession(f Format) *session {
 type detail struct {
 	info     []byte // JSON, what the token says of the subscription
 	expireAt int64  // Unix seconds, 0 for never
+	key      uint32 // which has verified its token, 0 without
 	pending  bool   // the subscription waits for its channel, as the API asked for
 	cancel   func() // takes back the question to a hook whether it may go on; nil for none
 }

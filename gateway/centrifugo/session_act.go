@@ -29,6 +29,8 @@ func (p *Protocol) Act(conn *loop.Conn, a loop.Action) {
 			c.disconnect = &protocol.Disconnect{Code: a.Code, Reason: a.Text}
 		}
 		c.Close(loop.ReasonDisconnected)
+	case *loop.ReviewAction:
+		c.review(a)
 	case *loop.RefreshAction:
 		if !c.Refreshed(a) {
 			return

@@ -256,6 +256,7 @@ func (c clientConn) connect(id uint32, req *protocol.ConnectRequest, message []b
 			return c.tokenError(r, x.Err)
 		}
 		t := &x.Connection
+		c.Key = t.Key
 		granted := &hook.ConnectResult{User: t.User, ExpireAt: t.ExpireAt, Info: t.Info, Meta: t.Meta, Channels: t.Channels}
 		if len(t.Subs) > 0 {
 			granted.Subs = make(map[string]hook.SubscribeOptions, len(t.Subs))
@@ -398,6 +399,7 @@ func (c clientConn) refresh(r *protocol.Reply, req *protocol.RefreshRequest) loo
 			c.Close(loop.ReasonInvalidToken)
 			return nil
 		}
+		c.Key = x.Connection.Key
 		c.setExpiry(x.Connection.ExpireAt)
 		if !bytes.Equal(c.Info, x.Connection.Info) {
 			c.setInfo(x.Connection.Info)
@@ -426,6 +428,9 @@ func (c clientConn) subRefresh(r *protocol.Reply, req *protocol.SubRefreshReques
 			return c.fail(r, ErrorBadRequest)
 		}
 		c.subRefreshed(r, req.Channel, t.Info, t.ExpireAt)
+		if d := c.details[req.Channel]; d != nil {
+			d.key = t.Key
+		}
 		return nil
 	})
 }
@@ -475,7 +480,7 @@ func (c clientConn) verifySubscription(r *protocol.Reply, token, channel string,
 // setDetail notes what a subscription has beside its position.
 func (ses *session) setDetail(channel string, d detail) {
 	switch {
-	case d.info == nil && d.expireAt == 0 && !d.pending:
+	case d.info == nil && d.expireAt == 0 && d.key == 0 && !d.pending:
 		delete(ses.details, channel)
 		return
 	case ses.details == nil:

@@ -31,6 +31,8 @@ const (
 	refOverridden
 	refShows
 	refAnnounces
+	// refByRules: nothing but the namespace's options allows it, so that it ends when they do not any more.
+	refByRules
 )
 
 // subscription is one that is settled and has not begun: nothing may happen to its
@@ -52,6 +54,7 @@ type wish struct {
 	since                               channel.Ask
 	detail                              detail
 	server                              bool
+	byRules                             bool                   // nothing but the namespace allows it
 	by                                  *hook.SubscribeOptions // what a hook says of it; nil for nothing
 }
 
@@ -120,13 +123,14 @@ func (c clientConn) subscribe(r *protocol.Reply, req *protocol.SubscribeRequest)
 	case noKey != nil, !reads && !policy.MaySubscribe(o, req.Channel, c.User):
 		return c.fail(r, ErrorPermissionDenied)
 	case !reads:
+		w.byRules = true
 		return c.join(r, req.Channel, o, w)
 	}
 	return c.verifySubscription(r, req.Token, req.Channel, req.SizeVT(), func(t *auth.Subscription) loop.Wait {
 		if err := c.mayJoin(req.Channel); err != nil { // the API may have subscribed it meanwhile
 			return c.fail(r, err)
 		}
-		w.detail = detail{info: t.Info, expireAt: t.ExpireAt}
+		w.detail = detail{info: t.Info, expireAt: t.ExpireAt, key: t.Key}
 		return c.join(r, req.Channel, o, w)
 	})
 }
@@ -215,6 +219,9 @@ func (c clientConn) settleSubscription(name string, o *namespace.Options, w wish
 	s := subscription{name: g.Channel(), group: g, detail: w.detail, result: &protocol.SubscribeResult{}}
 	if w.server {
 		s.flags |= refServer
+	}
+	if w.byRules {
+		s.flags |= refByRules
 	}
 	recovers := o.HistorySize > 0 && o.Recovers(c.User, w.recovers)
 	s.result.Recoverable = recovers

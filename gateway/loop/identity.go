@@ -16,9 +16,13 @@ type Identity struct {
 	User     string // "" for an anonymous one
 	Info     []byte // JSON, what the token says of it
 	ExpireAt int64  // Unix seconds, 0 for never
+	Key      uint32 // which has verified its token; 0 for no token, KeyUnknown for one that is not known any more
 
 	prev, next *Conn // of the same user, in no order
 }
+
+// KeyUnknown is the key of connections that another process has handed over.
+const KeyUnknown uint32 = 1
 
 // ClientID names a connection to clients. It is random, because a backend that knows one can
 // ask the server's API to close the connection.

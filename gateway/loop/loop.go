@@ -79,7 +79,8 @@ type Loop struct {
 	now       uint32    // seconds that the loop has lived through: see Tick
 	lastTick  time.Time
 	conns     []*Conn
-	due       []uint32 // due[i] is when conns[i] has to be looked at, in loop time
+	reviews   []*review // under way, the first one first
+	due       []uint32  // due[i] is when conns[i] has to be looked at, in loop time
 	groups    map[groupKey]*Group
 	users     map[string]*Conn // the first connection of each user, by identity.next the others
 	sweeps    []*Group         // with a sweep to begin or to continue, first come first
@@ -205,6 +206,9 @@ func (l *Loop) turn() {
 	l.retrySome()
 	l.checkDue()
 	l.catchUpSome()
+	if len(l.reviews) > 0 {
+		l.reviewSome()
+	}
 	if l.frozen == nil { // else others wait for this loop
 		l.sweep()
 	}
@@ -228,7 +232,7 @@ func (l *Loop) turn() {
 
 // Idle reports whether the loop has done everything that it knows of, and waits for events.
 func (l *Loop) Idle() bool {
-	return l.inbox.empty() && len(l.retries)+len(l.sweeps)+len(l.delayed)+len(l.catching)+len(l.fenced)+len(l.dead) == 0 && l.checked >= len(l.due)
+	return l.inbox.empty() && len(l.retries)+len(l.sweeps)+len(l.delayed)+len(l.catching)+len(l.fenced)+len(l.dead)+len(l.reviews) == 0 && l.checked >= len(l.due)
 }
 
 // sweep spends the turn's writes on the groups that wait for them, in order.

@@ -46,6 +46,7 @@ const (
 	ReasonChannelLimit
 	ReasonInsufficient
 	ReasonDisconnected
+	ReasonForbidden
 	ReasonUnsubscribed
 	ReasonCount
 )
@@ -110,6 +111,7 @@ var reasons = [ReasonCount]reasonInfo{
 	ReasonChannelLimit:   {label: "channel_limit", waits: true},
 	ReasonInsufficient:   {label: "insufficient_state", cut: true, waits: true},
 	ReasonDisconnected:   {label: "disconnected", code: ws.StatusPolicyViolation, text: "closed by the server's API", waits: true},
+	ReasonForbidden:      {label: "forbidden", code: ws.StatusPolicyViolation, text: "this channel is not allowed any more", waits: true},
 	ReasonUnsubscribed:   {label: "unsubscribed"}, // of publications that a subscription did not get any more: no connection ends so
 }
 

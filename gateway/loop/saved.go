@@ -31,4 +31,7 @@ func AppendIdentity(dst []byte, who *Identity) []byte {
 func ReadIdentity(r *saved.Reader, who *Identity) {
 	copy(who.ID[:], r.Take(uint64(len(who.ID))))
 	who.User, who.Info, who.ExpireAt = string(r.Bytes()), r.Bytes(), r.Int()
+	if who.User != "" || who.ExpireAt > 0 { // it may have had a token, and by which key is not saved
+		who.Key = KeyUnknown
+	}
 }

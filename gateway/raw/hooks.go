@@ -210,6 +210,7 @@ func (p *Protocol) decided(c *loop.Conn, s *state, granted bool) loop.Wait {
 // settle applies a client's rights in its channel. It reports whether the client may only listen.
 func (s *rawStart) settle(policy *access.Policy, user string, granted, resumes bool) (listens bool, _ *route.Reject) {
 	rights, err := policy.Rights(s.channel, user, granted)
+	s.byRules = !granted
 	switch err {
 	case access.ErrUnknownChannel:
 		return false, rejectUnknownChannel

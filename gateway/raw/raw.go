@@ -75,7 +75,7 @@ func (*Protocol) Left(*loop.Conn, *loop.Ref) {}
 
 // Act implements loop.Protocol. A connection has one subscription: it is closed when that ends,
 // and gets no other.
-func (*Protocol) Act(c *loop.Conn, a loop.Action) {
+func (p *Protocol) Act(c *loop.Conn, a loop.Action) {
 	switch a := a.(type) {
 	case *loop.UnsubscribeAction:
 		if a.Channel == "" || c.Find(a.Channel) != nil {
@@ -83,6 +83,8 @@ func (*Protocol) Act(c *loop.Conn, a loop.Action) {
 		}
 	case *loop.DisconnectAction:
 		c.Close(loop.ReasonDisconnected)
+	case *loop.ReviewAction:
+		p.review(c, a)
 	case *loop.RefreshAction:
 		if c.Refreshed(a) {
 			if s := stateOf(c); s != nil {
@@ -118,6 +120,7 @@ type rawStart struct {
 	asks    bool // for what came before it, or where it begins
 	NoEcho  bool
 	blind   bool // it asked for what it may not see: it begins now, and is notified of a gap
+	byRules bool // nothing but the namespace's options allows it
 }
 
 // String returns the channel as the log shows it.
@@ -179,6 +182,9 @@ func (s *rawStart) join(c *loop.Conn) {
 	flags := uint8(0)
 	if s.NoEcho {
 		flags = loop.FlagNoEcho
+	}
+	if s.byRules {
+		flags |= flagByRules
 	}
 	if s.asks {
 		c.JoinFrom(s.channel, s.format, s.ask, s.blind, flags)

@@ -268,13 +268,13 @@ func (r *rawClient) identify(ctx context.Context, h *loop.Hello, wait func() boo
 	case !x.IsSubscription:
 		c := &x.Connection
 		r.meta = c.Meta
-		h.Identity = &loop.Identity{ID: loop.NewClientID(), User: c.User, Info: c.Info, ExpireAt: c.ExpireAt}
+		h.Identity = &loop.Identity{ID: loop.NewClientID(), User: c.User, Info: c.Info, ExpireAt: c.ExpireAt, Key: c.Key}
 		return access.Grants(c, r.channel), nil
 	case x.Subscription.Channel != r.channel || x.Subscription.Client != "":
 		return false, rejectDenied // it is another channel's, or for one connection that this is not
 	}
 	r.until = x.Subscription.ExpireAt
-	h.Identity = &loop.Identity{ID: loop.NewClientID(), User: x.Subscription.User, Info: x.Subscription.Info, ExpireAt: r.until}
+	h.Identity = &loop.Identity{ID: loop.NewClientID(), User: x.Subscription.User, Info: x.Subscription.Info, ExpireAt: r.until, Key: x.Subscription.Key}
 	return true, nil
 }
 

@@ -25,6 +25,7 @@ type Connection struct {
 	Meta     []byte                // JSON in one line, not for clients; nil for none
 	Channels []string              // distinct, each of 1 to 255 bytes
 	Subs     map[string]SubOptions // by channel, of 1 to 255 bytes; may repeat some of Channels
+	Key      uint32                // which has verified it, see Verifier.Has
 }
 
 // SubOptions are the options of a channel in a connection token.
@@ -40,6 +41,7 @@ type Subscription struct {
 	Client   string // the only connection that may use it; "" for any
 	ExpireAt int64  // Unix seconds; 0 for never
 	Info     []byte // JSON in one line; nil for none
+	Key      uint32 // which has verified it, see Verifier.Has
 }
 
 // claims are the claims of a token of either kind.
@@ -54,6 +56,7 @@ type claims struct {
 	channel, client       string
 	isSub, hasServerSubs  bool
 	rightAud, rightIssuer bool
+	key                   uint32 // which has verified the token
 }
 
 // parseClaims reads the claims and checks their types.

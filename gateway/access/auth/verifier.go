@@ -52,6 +52,9 @@ type Verifier struct {
 	audience, issuer string
 	leeway           time.Duration
 	remote           *remote // nil without a key set
+	secretIDs        []uint32
+	remoteID         uint32
+	ids              map[uint32]bool // of all keys
 }
 
 // New returns a Verifier, or all errors in the options at once. With a JWKSURL it waits up
@@ -93,11 +96,30 @@ func newVerifier(ctx context.Context, o Options, t timing) (*Verifier, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
+	v.identify(o.JWKSURL)
 	if o.JWKSURL != "" {
 		v.remote = newRemote(o.JWKSURL, o.OnError, t)
 		v.remote.start(ctx)
 	}
 	return v, nil
+}
+
+// identify names the keys.
+func (v *Verifier) identify(url string) {
+	v.ids = make(map[uint32]bool)
+	for _, secret := range v.secrets {
+		v.secretIDs = append(v.secretIDs, idOf("secret", secret.([]byte)))
+		v.ids[v.secretIDs[len(v.secretIDs)-1]] = true
+	}
+	for _, keys := range v.keys {
+		for _, key := range keys {
+			v.ids[idOfKey(key)] = true
+		}
+	}
+	if url != "" {
+		v.remoteID = idOf("set", []byte(url))
+		v.ids[v.remoteID] = true
+	}
 }
 
 // Close stops fetching and waits for that. It may be called more than once.
@@ -169,11 +191,11 @@ func (v *Verifier) Either(ctx context.Context, token string, now time.Time) (con
 }
 
 func (c *claims) connection() Connection {
-	return Connection{User: c.user, ExpireAt: c.end(), Info: c.info, Meta: c.meta, Channels: c.channels, Subs: c.subs}
+	return Connection{User: c.user, ExpireAt: c.end(), Info: c.info, Meta: c.meta, Channels: c.channels, Subs: c.subs, Key: c.key}
 }
 
 func (c *claims) subscription() Subscription {
-	return Subscription{User: c.user, Channel: c.channel, Client: c.client, ExpireAt: c.end(), Info: c.info}
+	return Subscription{User: c.user, Channel: c.channel, Client: c.client, ExpireAt: c.end(), Info: c.info, Key: c.key}
 }
 
 // Claims verifies a token of either kind and returns its claims as they are, in JSON. Its
@@ -200,7 +222,8 @@ func (v *Verifier) verify(ctx context.Context, token string) (c claims, raw []by
 	if err != nil {
 		return c, nil, errBase64
 	}
-	if err := v.checkSignature(ctx, h, p.signed, signature); err != nil {
+	key, err := v.checkSignature(ctx, h, p.signed, signature)
+	if err != nil {
 		return c, nil, err
 	}
 	if raw, err = base64url.DecodeString(p.claims); err != nil {
@@ -209,39 +232,40 @@ func (v *Verifier) verify(ctx context.Context, token string) (c claims, raw []by
 	if c, bad = v.parseClaims(raw); bad != nil {
 		return c, nil, bad
 	}
+	c.key = key
 	return c, raw, nil
 }
 
-// checkSignature tries the keys of the header's algorithm, and no others.
-func (v *Verifier) checkSignature(ctx context.Context, h header, signed string, signature []byte) error {
+// checkSignature tries the keys of the header's algorithm, and no others. It returns which one fits.
+func (v *Verifier) checkSignature(ctx context.Context, h header, signed string, signature []byte) (id uint32, err error) {
 	method := methods[h.alg]
 	if h.alg.family() == hs256 {
-		for _, secret := range v.secrets {
+		for i, secret := range v.secrets {
 			if method.Verify(signed, signature, secret) == nil {
-				return nil
+				return v.secretIDs[i], nil
 			}
 		}
 		if len(v.secrets) == 0 {
-			return errNoKey
+			return 0, errNoKey
 		}
-		return errSignature
+		return 0, errSignature
 	}
 	for _, key := range v.keys[h.alg.family()] {
 		if method.Verify(signed, signature, key) == nil {
-			return nil
+			return idOfKey(key), nil
 		}
 	}
 	switch {
 	case v.remote != nil:
 		key, err := v.remote.key(ctx, h)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if method.Verify(signed, signature, key) == nil {
-			return nil
+			return v.remoteID, nil
 		}
 	case len(v.keys[h.alg.family()]) == 0:
-		return errNoKey
+		return 0, errNoKey
 	}
-	return errSignature
+	return 0, errSignature
 }
