@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -10,6 +12,7 @@ import (
 	"sluice/gateway/access/auth"
 	"sluice/gateway/access/namespace"
 	"sluice/gateway/clienttest"
+	"sluice/gateway/hook"
 )
 
 const (
@@ -137,4 +140,34 @@ func TestReloadRevokesTokensOfRemovedKeys(t *testing.T) {
 	s.publish("kept:1", "7")
 	freshRaw.WantText("its key is there", "7")
 	anonymous.WantText("it has no token", "7")
+}
+
+// Clients that were there before there were hooks are asked about, too, and those of hooks that are gone are not.
+func TestReloadBringsAndRemovesHooks(t *testing.T) {
+	t.Parallel()
+	cfg := Config{Raw: RawPublish, Namespaces: namespaces(t, strings.ReplaceAll(openFile, `"name": "kept",`, `"name": "kept", "publish_proxy_enabled": true,`))}
+	without := Config{Raw: RawPublish, Namespaces: namespaces(t, openFile)}
+	s := start(t, without)
+	plain := clienttest.Dial(t, s, "/ws/kept:1")
+	client := clienttest.Dial(t, s, pathClient)
+	client.Connects("")
+	for round := range 3 {
+		cfg.Hooks = hook.NewSet(hook.Hooks{Publish: hook.Func(func(_ context.Context, q *hook.PublishRequest) (*hook.PublishResult, error) {
+			return &hook.PublishResult{Data: fmt.Appendf(nil, `"%d %s"`, round, q.Channel)}, nil
+		}, hook.Options{})})
+		if _, err := s.Reload(cfg, ReloadOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		plain.Send(clienttest.Text(`"mine"`))
+		plain.WantText("a hook has decided", fmt.Sprintf(`"%d kept:1"`, round))
+		client.Does(`{"id":3,"publish":{"channel":"kept:1","data":"mine"}}`)
+		client.WantTold("the hook has allowed it", `{"id":3,"publish":{}}`)
+		plain.WantText("a hook has decided", fmt.Sprintf(`"%d kept:1"`, round))
+		without.Hooks = nil
+		if _, err := s.Reload(without, ReloadOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		plain.Send(clienttest.Text("alone"))
+		plain.WantText("no hook is there", "alone")
+	}
 }

@@ -71,6 +71,10 @@ func (p *Protocol) OpenAgain(conn *loop.Conn) loop.Wait {
 // askToConnect asks a hook whether a client without a token may connect, and as whom.
 func (c clientConn) askToConnect(id uint32, req *protocol.ConnectRequest, message []byte) loop.Wait {
 	wishes := wishesOf(req)
+	h := c.protocol.Policy.Hooks().Connect
+	if h == nil { // a reload has removed it
+		return c.connected(&protocol.Reply{Id: id}, &hook.ConnectResult{}, wishesOf(req), false)
+	}
 	q := &hook.ConnectRequest{Client: c.hooked.Who(), Data: req.Data, Name: req.Name, Version: req.Version, Channels: slices.Sorted(maps.Keys(req.Subs))}
 	question := loop.Question{Size: len(q.Data) + len(q.Name) + len(q.Version) + len(c.hooked.request)}
 	for _, name := range q.Channels {
@@ -80,7 +84,7 @@ func (c clientConn) askToConnect(id uint32, req *protocol.ConnectRequest, messag
 		question.Again = &frame.Message{Op: c.format.op(), Payload: slices.Clone(message)}
 		question.Size += len(message)
 	}
-	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Policy.Hooks().Connect, q, question, func(granted *hook.ConnectResult, err error) loop.Wait {
+	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, h, q, question, func(granted *hook.ConnectResult, err error) loop.Wait {
 		r := &protocol.Reply{Id: id}
 		if granted, err = c.protocol.Policy.Hooks().Connected(granted, err, c.Loop().Time().Unix()); err != nil {
 			return c.refused(r, err)
@@ -226,12 +230,13 @@ func (c clientConn) askToPublish(h hook.Hook[*hook.PublishRequest, hook.PublishR
 
 // rpc has a hook answer a request.
 func (c clientConn) rpc(r *protocol.Reply, req *protocol.RPCRequest) loop.Wait {
-	if c.hooked == nil || c.protocol.Policy.Hooks().RPC == nil {
+	h := c.protocol.Policy.Hooks().RPC
+	if c.hooked == nil || h == nil {
 		return c.fail(r, ErrorNotAvailable)
 	}
 	q := &hook.RPCRequest{Client: c.hooked.Who(), Method: req.Method, Data: req.Data}
 	id := r.Id
-	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Policy.Hooks().RPC, q, loop.Question{Size: len(q.Method) + len(q.Data)}, func(a *hook.RPCResult, err error) loop.Wait {
+	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, h, q, loop.Question{Size: len(q.Method) + len(q.Data)}, func(a *hook.RPCResult, err error) loop.Wait {
 		r := &protocol.Reply{Id: id}
 		if err != nil {
 			return c.refused(r, err)
@@ -246,14 +251,15 @@ func (c clientConn) rpc(r *protocol.Reply, req *protocol.RPCRequest) loop.Wait {
 
 // send passes a message on to a hook. It has no reply: where the message is lost, the client learns of it by a disconnect.
 func (c clientConn) send(req *protocol.SendRequest) loop.Wait {
-	if c.hooked == nil || c.protocol.Policy.Hooks().Message == nil {
+	h := c.protocol.Policy.Hooks().Message
+	if c.hooked == nil || h == nil {
 		c.disconnect = DisconnectNotAvailable
 		c.Close(loop.ReasonBadCommand)
 		return nil
 	}
 	q := &hook.MessageRequest{Client: c.hooked.Who(), Data: req.Data}
 	question := loop.Question{Size: len(q.Data), Others: true}
-	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, c.protocol.Policy.Hooks().Message, q, question, func(_ *hook.MessageResult, err error) loop.Wait {
+	return client.Ask(c.Conn, c.protocol.Logger, c.hooked.Client, h, q, question, func(_ *hook.MessageResult, err error) loop.Wait {
 		if err != nil {
 			c.closeFor(err)
 		}
@@ -268,7 +274,12 @@ func (c clientConn) serverRefreshes() bool {
 
 // askToRefresh asks whether a connection may stay whose time is over.
 func (c clientConn) askToRefresh() {
-	c.hooked.Refresh(c.Conn, c.protocol.Logger, c.protocol.Policy.Hooks().Refresh, func(at int64, info []byte, expired bool) {
+	h := c.protocol.Policy.Hooks().Refresh
+	if h == nil { // a reload has removed it
+		c.Close(loop.ReasonExpired)
+		return
+	}
+	c.hooked.Refresh(c.Conn, c.protocol.Logger, h, func(at int64, info []byte, expired bool) {
 		if expired {
 			c.Close(loop.ReasonExpired)
 			return

@@ -11,6 +11,7 @@ func (c clientConn) review(a *loop.ReviewAction) {
 	policy := c.protocol.Policy
 	if policy.Hooked() && c.hooked == nil { // there were none when it connected
 		c.hooked = &hooked{Client: client.New(nil)}
+		c.hooked.Taken(c.Conn, c.format.kind())
 	}
 	if a.Revoked != nil && a.Revoked(c.Key) {
 		a.Disconnected++

@@ -47,6 +47,14 @@ func (id ClientID) String() string {
 	return string(b[:])
 }
 
+// Know returns the connection's identity, which is a new one for a client of which nothing is known.
+func (c *Conn) Know() *Identity {
+	if c.Identity() == nil {
+		c.extra().identity = &Identity{ID: NewClientID()}
+	}
+	return c.Identity()
+}
+
 // Identity returns who the connection is, nil where nobody knows.
 func (c *Conn) Identity() *Identity {
 	if c.ext == nil {

@@ -132,20 +132,20 @@ func (p *Protocol) OpenAgain(c *loop.Conn) loop.Wait { return p.open(c, stateOf(
 
 // open asks the hooks about a client, and lets it begin when they allow it.
 func (p *Protocol) open(c *loop.Conn, s *state) loop.Wait {
-	o := s.opening
+	o, h := s.opening, p.Policy.Hooks().Connect
 	switch {
 	case o.settled:
 		identifyRaw(c)
 		c.WakeAtTime(s.until)
 		return p.begin(c, &o.rawStart)
-	case !o.connect || p.Policy.Hooks().Connect == nil: // it may have been there in another process
+	case !o.connect || h == nil: // it may have been there in another process, or before a reload
 		return p.askToSubscribe(c, s, o.granted)
 	}
 	who, channel := s.Known(), o.channel
 	q := func() *hook.ConnectRequest {
 		return &hook.ConnectRequest{Client: who.Identity(), Channels: []string{channel}}
 	}
-	return client.AskLater(c, p.Logger, s.Client, p.Policy.Hooks().Connect, q, loop.Question{}, func(r *hook.ConnectResult, err error) loop.Wait {
+	return client.AskLater(c, p.Logger, s.Client, h, q, loop.Question{}, func(r *hook.ConnectResult, err error) loop.Wait {
 		if r, err = p.Policy.Hooks().Connected(r, err, c.Loop().Time().Unix()); err != nil {
 			return p.refuse(c, s, err)
 		}

@@ -29,9 +29,20 @@ func (p *Protocol) publishHook(name string) hook.Hook[*hook.PublishRequest, hook
 	return nil
 }
 
+// known returns what is kept of a client for hooks, also if there were none when it came.
+func (p *Protocol) known(c *loop.Conn) *state {
+	if s := stateOf(c); s != nil {
+		return s
+	}
+	s := &state{Client: client.New(nil)}
+	c.Know().State = s
+	s.Taken(c, p.kindOf(c))
+	return s
+}
+
 // askToPublish asks a hook about a message, which is its own, and publishes what the hook allows.
 func (p *Protocol) askToPublish(c *loop.Conn, h hook.Hook[*hook.PublishRequest, hook.PublishResult], ch *channel.Channel, m frame.Message) loop.Wait {
-	s, d := stateOf(c), loop.Decided{Name: ch.Name(), Channel: ch, Payload: m.Payload, Binary: m.Op == ws.OpBinary, Patient: true}
+	s, d := p.known(c), loop.Decided{Name: ch.Name(), Channel: ch, Payload: m.Payload, Binary: m.Op == ws.OpBinary, Patient: true}
 	q := &hook.PublishRequest{Client: s.Who(), Channel: d.Name, Data: d.Payload}
 	question := loop.Question{Size: len(m.Payload), Others: true, Again: &frame.Message{Op: m.Op, Payload: m.Payload}}
 	return client.Ask(c, p.Logger, s.Client, h, q, question, func(r *hook.PublishResult, err error) loop.Wait {
@@ -117,14 +128,14 @@ func (p *Protocol) subRefresh(name string) hook.Hook[*hook.SubRefreshRequest, ho
 // expire does what the times of a client ask for that is in its channel. It reports whether the client is closed.
 func (p *Protocol) expire(c *loop.Conn, s *state) (closed bool) {
 	who, now := c.Identity(), c.Loop().Time().Unix()
-	switch {
-	case p.Policy.Hooks().Refresh == nil:
+	switch h := p.Policy.Hooks().Refresh; {
+	case h == nil:
 		if c.Expired(who.ExpireAt) {
 			return true
 		}
 		c.WakeAtTime(who.ExpireAt)
 	case who.ExpireAt > 0 && now >= who.ExpireAt:
-		s.Refresh(c, p.Logger, p.Policy.Hooks().Refresh, func(at int64, info []byte, expired bool) { stays(c, &who.ExpireAt, at, info, expired) })
+		s.Refresh(c, p.Logger, h, func(at int64, info []byte, expired bool) { stays(c, &who.ExpireAt, at, info, expired) })
 	default:
 		c.WakeAtTime(who.ExpireAt)
 	}
