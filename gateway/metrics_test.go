@@ -38,7 +38,9 @@ func busyServer(t *testing.T) *server {
 		Events:            []EventReceiver{{Name: "here", To: event.Func(func(context.Context, []event.Event) error { return nil })}},
 		CertificateExpiry: func() time.Time { return time.Now().Add(time.Hour) }})
 	// Hooks have no effect with Insecure, but figures.
-	s.cfg.Hooks = hook.NewSet(hook.Hooks{Disconnect: hook.Func(func(context.Context, *hook.DisconnectRequest) (*hook.DisconnectResult, error) { return nil, nil }, hook.Options{})})
+	live := *s.live.Load()
+	live.Hooks = hook.NewSet(hook.Hooks{Disconnect: hook.Func(func(context.Context, *hook.DisconnectRequest) (*hook.DisconnectResult, error) { return nil, nil }, hook.Options{})})
+	s.live.Store(&live)
 	s.engine.Engine = reporting{s.engine.Engine, engine.Stats{Parts: []engine.Part{{Name: "store", Up: true}}, Gaps: map[string]uint64{engine.GapSlow: 1}, Nodes: 1}}
 	raw, sub := clienttest.Dial(t, s, "/ws/chat:a"), member(t, s, "")
 	sub.Joins("chat:a")

@@ -217,7 +217,7 @@ var connections = in("Connections and closes",
 
 var webhooks = in("Webhooks",
 	perWebhook("webhook_queued_events", "gauge", "Events that wait for the receiver or are being sent.", func(w *Webhook) int { return w.Events }),
-	perWebhook("webhook_queue_bytes", "gauge", "Memory of what waits for the receiver; see --webhook-queue.", func(w *Webhook) int { return w.Bytes }),
+	perWebhook("webhook_queue_bytes", "gauge", "Memory of what waits for the receiver, in bytes.", func(w *Webhook) int { return w.Bytes }),
 	perWebhook("webhook_oldest_seconds", "gauge", "Age of the oldest event that waits for the receiver, 0 without one.", func(w *Webhook) float64 { return w.Oldest }),
 	perWebhook("webhook_delivered_events_total", "counter", "Events that the receiver has accepted.", func(w *Webhook) uint64 { return w.Delivered }),
 	perWebhook("webhook_attempts_total", "counter", "Attempts to send a batch of events that have ended.", func(w *Webhook) uint64 { return w.Attempts }),
