@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -220,8 +221,13 @@ func TestNothingIsReloadedDuringAnUpgrade(t *testing.T) {
 	}
 }
 
-// reloadsInARow is how many reloads a test has.
-const reloadsInARow = 100
+// reloadsInARow is how many reloads a test has: SLUICE_TEST_RELOADS, or a few.
+func reloadsInARow() int {
+	if n, err := strconv.Atoi(os.Getenv("SLUICE_TEST_RELOADS")); err == nil {
+		return n
+	}
+	return 40
+}
 
 // Whatever is in the files, and however often they are loaded: clients that are connected stay, and get everything.
 func TestReloadUnderLoadLosesNothing(t *testing.T) {
@@ -232,7 +238,7 @@ func TestReloadUnderLoadLosesNothing(t *testing.T) {
 	c := startConfigured(t, map[string]string{"sluice.conf": conf, "ns.json": text(10)}, "--address-rate", "off", "--raw", "publish", "--log-level", "debug")
 	g := startLedger(c.lineage, "ws", "http")
 	outcomes := map[string]int{}
-	for i := range reloadsInARow {
+	for i := range reloadsInARow() {
 		g.more(rand.Int64N(20))
 		outcome, key := "reloaded", ""
 		switch i % 4 {
@@ -304,4 +310,29 @@ func TestReloadOnChangeFollowsSwappedLinks(t *testing.T) {
 		t.Errorf("the broken file was loaded %v times, want once", n)
 	}
 	join(t, c.sluice, "/ws/again:1", "again").conn.Close() // ignored: as above
+}
+
+func TestReloadRevokesTokensOfARemovedSecret(t *testing.T) {
+	t.Parallel()
+	old, fresh := strings.Repeat("o", 40), strings.Repeat("f", 40)
+	const file = `{"namespaces": [{"name": "news", "allow_subscribe_for_client": true, "allow_publish_for_client": true, "allow_raw_publish": true}]}`
+	const both, one = "namespaces = DIR/ns.json\ntoken-hmac-secret-file = DIR/fresh,DIR/old\n", "namespaces = DIR/ns.json\ntoken-hmac-secret-file = DIR/fresh\n"
+	c := startConfigured(t, map[string]string{"sluice.conf": both, "ns.json": file, "old": old, "fresh": fresh})
+	connect := func(secret string) peer {
+		t.Helper()
+		code, token, stderr := runOnce(nil, "token", "make", "--user=42", "--token-hmac-secret-file", filepath.Join(c.dir, secret))
+		if code != 0 {
+			t.Fatal(stderr)
+		}
+		return join(t, c.sluice, "/ws/news:"+secret+"?token="+strings.TrimSpace(token), secret)
+	}
+	removed, kept := connect("old"), connect("fresh")
+	c.write(t, "sluice.conf", one)
+	c.reload(0, nil, "token-hmac-secret-file: DIR/fresh,DIR/old -> DIR/fresh")
+	removed.send(1, "until it expires")
+	removed.want(1, "until it expires")
+	c.reload(0, []string{"--revoke"}, "ended: 0 subscriptions, 1 connection")
+	removed.wantClose(1008)
+	kept.send(1, "still here")
+	kept.want(1, "still here")
 }
