@@ -99,32 +99,6 @@ func (s *Space) Classify(n int, of func(name string) int) {
 // LimitChannels bounds the channels that exist. Those that exist stay.
 func (s *Space) LimitChannels(most int) { s.channelsMax.Store(int64(most)) }
 
-// KeepAnew asks for the size of each channel's history again, after what KeepHistory was given says something else. What is
-// too much then goes. It is safe for concurrent use, and locks a few channels at a time.
-func (s *Space) KeepAnew() {
-	for i := range s.shards {
-		s.keepAnew(&s.shards[i])
-	}
-}
-
-func (s *Space) keepAnew(sh *shard) {
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	for _, c := range sh.byName {
-		if keep := s.history.Of(c.name); keep != c.keep {
-			c.mu.Lock()
-			c.keep = keep
-			for h := &c.history; h.len() > max(keep.Count, 0); {
-				h.drop()
-			}
-			if keep.Count <= 0 {
-				c.history.release(c.offset, s.history.Budget)
-			}
-			c.mu.Unlock()
-		}
-	}
-}
-
 // Classes returns the number of classes.
 func (s *Space) Classes() int { return len(s.classes) }
 
