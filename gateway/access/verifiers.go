@@ -26,17 +26,19 @@ const (
 type Verification struct {
 	// Set by the caller. The functions are called on a verifier's goroutine and must not block.
 	Token string
-	Kind  Kind
 	Done  func() // the verdict is there
 	Waits func() // it has to wait for a key set; nil for nothing
+	Kind  Kind
 
 	// The verdict, which belongs to the verifiers until they call Done.
-	Connection     auth.Connection
-	Subscription   auth.Subscription // if IsSubscription or Kind says so
 	IsSubscription bool
-	Err            error // as package auth returns it
 
-	abandoned atomic.Bool // no one waits for the verdict any more
+	abandoned atomic.Bool // no one waits for the verdict any more; here for the size of what waits
+
+	// The verdict, too.
+	Connection   auth.Connection
+	Subscription auth.Subscription // if IsSubscription or Kind says so
+	Err          error             // as package auth returns it
 }
 
 // Verdict panics where the verification did, so that it costs only what waits for it.
