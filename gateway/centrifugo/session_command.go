@@ -233,7 +233,7 @@ func (c clientConn) rejected(why string) {
 func (c clientConn) connect(id uint32, req *protocol.ConnectRequest, message []byte) loop.Wait {
 	c.Plant("connect")
 	r := &protocol.Reply{Id: id}
-	if c.hooked != nil {
+	if c.knows() {
 		c.hooked.Said(c.protocol.Policy.Hooks().CollectEmulated(req.Headers))
 	}
 	switch reads, err := c.protocol.Policy.Reads(req.Token); {

@@ -56,6 +56,16 @@ func (h *hooked) in(granted *hook.ConnectResult, byHook bool) {
 	}
 }
 
+// knows reports whether hooks may be asked about the client. What they are sent of one that has come when there were no hooks is
+// what another process would know of it.
+func (c clientConn) knows() bool {
+	if c.hooked == nil && c.protocol.Policy.Hooked() {
+		c.hooked = &hooked{Client: client.New(nil)}
+		c.hooked.Taken(c.Conn, c.format.kind())
+	}
+	return c.hooked != nil
+}
+
 // Opening implements loop.Opener.
 func (p *Protocol) Opening(conn *loop.Conn) bool {
 	c := p.Client(conn)
@@ -130,7 +140,7 @@ func disconnectOf(code uint32) *protocol.Disconnect {
 
 // subscribeHook returns the hook that decides who may subscribe to a channel without a token, nil for none.
 func (c clientConn) subscribeHook(o *namespace.Options, name string) hook.Hook[*hook.SubscribeRequest, hook.SubscribeResult] {
-	if c.hooked == nil {
+	if !c.knows() {
 		return nil
 	}
 	if which, asks := c.protocol.Policy.AsksToSubscribe(o, name); asks {
@@ -195,7 +205,7 @@ func overridden(o *namespace.Options) uint8 {
 
 // publishHook returns the hook that decides about what clients publish in a channel, nil for none.
 func (c clientConn) publishHook(name string) hook.Hook[*hook.PublishRequest, hook.PublishResult] {
-	if c.hooked == nil || len(c.protocol.Policy.Hooks().Publish) == 0 {
+	if !c.knows() || len(c.protocol.Policy.Hooks().Publish) == 0 {
 		return nil
 	}
 	if o, err := c.optionsOf(name); err == nil && o.Fits(name) {
@@ -231,7 +241,7 @@ func (c clientConn) askToPublish(h hook.Hook[*hook.PublishRequest, hook.PublishR
 // rpc has a hook answer a request.
 func (c clientConn) rpc(r *protocol.Reply, req *protocol.RPCRequest) loop.Wait {
 	h := c.protocol.Policy.Hooks().RPC
-	if c.hooked == nil || h == nil {
+	if !c.knows() || h == nil {
 		return c.fail(r, ErrorNotAvailable)
 	}
 	q := &hook.RPCRequest{Client: c.hooked.Who(), Method: req.Method, Data: req.Data}
@@ -252,7 +262,7 @@ func (c clientConn) rpc(r *protocol.Reply, req *protocol.RPCRequest) loop.Wait {
 // send passes a message on to a hook. It has no reply: where the message is lost, the client learns of it by a disconnect.
 func (c clientConn) send(req *protocol.SendRequest) loop.Wait {
 	h := c.protocol.Policy.Hooks().Message
-	if c.hooked == nil || h == nil {
+	if !c.knows() || h == nil {
 		c.disconnect = DisconnectNotAvailable
 		c.Close(loop.ReasonBadCommand)
 		return nil
@@ -269,7 +279,7 @@ func (c clientConn) send(req *protocol.SendRequest) loop.Wait {
 
 // serverRefreshes reports whether a hook is asked whether connections that expire may stay, and not their clients for a token.
 func (c clientConn) serverRefreshes() bool {
-	return c.hooked != nil && c.protocol.Policy.Hooks().Refresh != nil
+	return c.protocol.Policy.Hooks().Refresh != nil && c.knows()
 }
 
 // askToRefresh asks whether a connection may stay whose time is over.
@@ -293,7 +303,7 @@ func (c clientConn) askToRefresh() {
 
 // subRefreshHook returns the hook that is asked whether subscriptions to a channel may go on, nil for none.
 func (c clientConn) subRefreshHook(name string) hook.Hook[*hook.SubRefreshRequest, hook.SubRefreshResult] {
-	if c.hooked == nil || len(c.protocol.Policy.Hooks().SubRefresh) == 0 {
+	if !c.knows() || len(c.protocol.Policy.Hooks().SubRefresh) == 0 {
 		return nil
 	}
 	if o := c.protocol.Policy.Options(name); o != nil {

@@ -1,7 +1,6 @@
 package centrifugo
 
 import (
-	"sluice/gateway/hook/client"
 	"sluice/gateway/loop"
 )
 
@@ -9,10 +8,6 @@ import (
 // have granted stays, as long as the channel's namespace is there.
 func (c clientConn) review(a *loop.ReviewAction) {
 	policy := c.protocol.Policy
-	if policy.Hooked() && c.hooked == nil { // there were none when it connected
-		c.hooked = &hooked{Client: client.New(nil)}
-		c.hooked.Taken(c.Conn, c.format.kind())
-	}
 	if a.Revoked != nil && a.Revoked(c.Key) {
 		a.Disconnected++
 		c.Close(loop.RevokedReason(c.Key, loop.ReasonInvalidToken))
