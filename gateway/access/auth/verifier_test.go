@@ -47,6 +47,7 @@ func TestTokensOfEveryAlgorithmPass(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := v.Connection(t.Context(), made, noon)
+		wantKey(t, v, &got.Key)
 		if diff := cmp.Diff(Connection{User: "42", ExpireAt: noon.Unix() + 1}, got); err != nil || diff != "" {
 			t.Errorf("%s: %v\n%s", tt.method.Alg(), err, diff)
 		}
@@ -132,8 +133,50 @@ func TestWhatConnectionTokensSay(t *testing.T) {
 			}
 			continue
 		}
+		wantKey(t, v, &got.Key)
 		if diff := cmp.Diff(tt.want, got); err != nil || diff != "" {
 			t.Errorf("%s: %v\n%s", tt.claims, err, diff)
+		}
+	}
+}
+
+// wantKey checks that a key has verified a token, and takes it out of what the token says.
+func wantKey(t *testing.T, v *Verifier, key *uint32) {
+	t.Helper()
+	if *key <= KeyUnknown || !v.Has(*key) {
+		t.Errorf("verified by key %d, which the verifier has: %t", *key, v.Has(*key))
+	}
+	*key = 0
+}
+
+// A key is the same in every Verifier that has it, and each has a number of its own.
+func TestKeysAreKnownByOtherVerifiers(t *testing.T) {
+	t.Parallel()
+	verifier := func(o Options) *Verifier {
+		v, err := New(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(v.Close)
+		return v
+	}
+	other := []byte(strings.Repeat("another secret ", 4))
+	both, first, second := verifier(Options{HMACSecrets: [][]byte{secret, other}}), verifier(Options{HMACSecrets: [][]byte{secret}}), verifier(Options{HMACSecrets: [][]byte{other}})
+	for _, test := range []struct {
+		key      []byte
+		has, not *Verifier
+	}{{secret, first, second}, {other, second, first}} {
+		c, err := both.Connection(t.Context(), token(t, hmacSigner(test.key), `{"sub":"42"}`), noon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !both.Has(c.Key) || !test.has.Has(c.Key) || test.not.Has(c.Key) || (*Verifier)(nil).Has(c.Key) {
+			t.Errorf("key %d: both %t, its own %t, the other one %t, none %t", c.Key, both.Has(c.Key), test.has.Has(c.Key), test.not.Has(c.Key), (*Verifier)(nil).Has(c.Key))
+		}
+	}
+	for _, v := range []*Verifier{nil, both} {
+		if !v.Has(0) || v.Has(KeyUnknown) {
+			t.Errorf("no token needs a key: %t, or a key that is not known is there: %t", !v.Has(0), v.Has(KeyUnknown))
 		}
 	}
 }
@@ -143,6 +186,7 @@ func TestWhatSubscriptionTokensSay(t *testing.T) {
 	claims := `{"sub":"42","channel":"chat:1","client":"c-1","exp":1800000060,"info":{"n":1}}`
 	made := token(t, hmacSigner(secret), claims)
 	got, err := v.Subscription(t.Context(), made, noon)
+	wantKey(t, v, &got.Key)
 	want := Subscription{User: "42", Channel: "chat:1", Client: "c-1", ExpireAt: 1_800_000_060, Info: []byte(`{"n":1}`)}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
