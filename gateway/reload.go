@@ -11,6 +11,7 @@ import (
 	"sluice/gateway/edge"
 	"sluice/gateway/edge/handshake"
 	"sluice/gateway/engine/backing"
+	"sluice/gateway/loop"
 	"sluice/gateway/setting"
 )
 
@@ -138,6 +139,11 @@ func (s *Server) apply(next *Config, origins *handshake.Origins) {
 	s.edge.Change(s.edgeLive(next, origins))
 	s.set.Change(next.rates())
 	s.events.setWebhooks(next.Webhooks)
+}
+
+// skips reports whether slow subscribers of a channel skip to its newest publication.
+func (s *Server) skips(channel string) bool {
+	return loop.SlowRules(s.live.Load().SlowPolicy).Skip(channel)
 }
 
 // edgeLive returns what holds for new connections.

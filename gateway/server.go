@@ -200,7 +200,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 		return nil, err
 	}
 	loops := cfg.loops()
-	loops.Skips = func(channel string) bool { return loop.SlowRules(s.live.Load().SlowPolicy).Skip(channel) }
+	loops.Skips = s.skips
 	loops.Engine, loops.Node, loops.Space, loops.Admission, loops.Failed, loops.Clock, loops.Seconds = s.engine.Engine, s.engine.ConnectionBits(), s.space, s.edge, s.fail, with.clock, with.seconds
 	s.compressors = loops.Compressors
 	loops.Variants, loops.Sharing = s.protocols.Variants, append(s.protocols.Sharing, eventSharing)
