@@ -16,6 +16,8 @@ type ReviewAction struct {
 
 func (*ReviewAction) isAction() {}
 
+func (a *ReviewAction) ended() int { return a.Unsubscribed + a.Disconnected }
+
 // RevokedReason returns why a connection ends whose token's key is not valid any more. Where that is not known, the client
 // comes back with its token.
 func RevokedReason(key uint32, why Reason) Reason {
@@ -25,8 +27,12 @@ func RevokedReason(key uint32, why Reason) Reason {
 	return why
 }
 
-// reviewMost is how many connections and subscriptions a turn reviews at most.
-const reviewMost = 256
+// reviewMost is how many connections and subscriptions a turn reviews at most, where none ends. One that ends counts as
+// reviewEnd: its client is sent that, and others that it has left.
+const (
+	reviewMost = 256
+	reviewEnd  = 8
+)
 
 // review is a review that goes over a loop's connections, from the last to the first: one that ends is replaced by the
 // last, which was reviewed. Those that arrive meanwhile are judged by the new rights already.
@@ -72,7 +78,9 @@ func (l *Loop) reviewSome() {
 		c := l.conns[r.next]
 		n += 1 + c.Refs()
 		if c.Phase == phaseOpen {
+			before := r.action.ended()
 			c.stepAct(&r.action)
+			n += reviewEnd * (r.action.ended() - before)
 		}
 	}
 	if r.next < 0 {
