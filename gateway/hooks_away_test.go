@@ -21,8 +21,8 @@ func connectHook(endpoint string, timeout time.Duration) string {
 	return fmt.Sprintf(`{"client": {"proxy": {"connect": {"enabled": true, "endpoint": "%s", "timeout": "%v", "http_headers": ["Cookie"]}}}}`, endpoint, timeout)
 }
 
-// failing are what the clients of each column see of a connect hook that cannot be asked.
-var failing = (&outcome{"", "503 " + notAsked, "", "503 " + notAsked, "error 100 internal server error, temporary", "close 3004 internal server error"})
+// notAnswered are what the clients of each column see of a connect hook that cannot be asked.
+var notAnswered = &outcome{"", "503 " + notAsked, "", "503 " + notAsked, "error 100 internal server error, temporary", "close 3004 internal server error"}
 
 // endless is an answer without an end. It notes how much of it was taken.
 type endless struct {
@@ -88,7 +88,7 @@ func TestHookAnswersWithoutEnd(t *testing.T) {
 			s := start(t, Config{Hooks: hooksOf(t, connectHook(b.URL, timeout))})
 			for _, way := range ways {
 				c := way.open(t, s, "ann", "x")
-				if got, want := c.next(), failing.of(way.column, RefuseHTTP); got != want {
+				if got, want := c.next(), notAnswered.of(way.column, RefuseHTTP); got != want {
 					t.Errorf("%s: %q, want %q", way.name, got, want)
 				}
 				c.Vanish()
@@ -124,7 +124,7 @@ func TestHookHangs(t *testing.T) {
 	in.Send(clienttest.Text(`"hello"`))
 	in.WantText("others go on, and their hooks", `"hello"`)
 	for i, c := range waiting {
-		if got, want := c.next(), failing.of(ways[i].column, RefuseHTTP); got != want {
+		if got, want := c.next(), notAnswered.of(ways[i].column, RefuseHTTP); got != want {
 			t.Errorf("%s: %q, want %q", ways[i].name, got, want)
 		}
 	}
@@ -189,7 +189,7 @@ func TestHookRedirects(t *testing.T) {
 			}))
 			s := start(t, Config{Hooks: hooksOf(t, connectHook(b.URL, clienttest.Patience))})
 			c := ways[0].open(t, s, "ann", "x")
-			if got := c.next(); got != failing.raw {
+			if got := c.next(); got != notAnswered.raw {
 				t.Errorf("%d to %s: %q", status, to, got)
 			}
 			b.Close()
@@ -234,16 +234,16 @@ func TestHookDiesAndReturns(t *testing.T) {
 		}
 		b.CloseClientConnections()
 		b.Close()
-		overloaded := *failing // the breaker is open
+		overloaded := *notAnswered // the breaker is open
 		overloaded.reply, overloaded.unidirectional = "error 111 too many requests, temporary", "close 3013 too many requests"
 		sees := 0
 		clienttest.WaitFor(t, "the breaker to open", func() bool {
 			for _, way := range ways {
 				c := way.open(t, s, "ann", "x")
 				got := c.next()
-				if got == overloaded.of(way.column, RefuseHTTP) && got != failing.of(way.column, RefuseHTTP) {
+				if got == overloaded.of(way.column, RefuseHTTP) && got != notAnswered.of(way.column, RefuseHTTP) {
 					sees++
-				} else if want := failing.of(way.column, RefuseHTTP); got != want {
+				} else if want := notAnswered.of(way.column, RefuseHTTP); got != want {
 					t.Errorf("%s: %q, want %q", way.name, got, want)
 				}
 				c.Vanish()
