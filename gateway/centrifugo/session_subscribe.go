@@ -359,18 +359,17 @@ func (c clientConn) unsubscribe(name string, push *protocol.Unsubscribe) {
 // drop is unsubscribe for a reason of which what the log still has is counted as dropped.
 func (c clientConn) drop(name string, why loop.Reason, push *protocol.Unsubscribe) {
 	c.Plant("unsubscribe")
-	for i := range c.Refs() {
-		if r := c.Ref(i); r.Channel() == name {
-			c.Drop(i, why)
-			if d := c.details[name]; d != nil && d.cancel != nil {
-				d.cancel()
-			}
-			delete(c.details, name)
-			if push != nil {
-				c.tell(&protocol.Push{Channel: name, Unsubscribe: push})
-			}
-			return
-		}
+	i := c.Place(name)
+	if i < 0 {
+		return
+	}
+	c.Drop(i, why)
+	if d := c.details[name]; d != nil && d.cancel != nil {
+		d.cancel()
+	}
+	delete(c.details, name)
+	if push != nil {
+		c.tell(&protocol.Push{Channel: name, Unsubscribe: push})
 	}
 }
 
