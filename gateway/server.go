@@ -236,8 +236,8 @@ func (s *Server) classify() (n int, of func(name string) int) {
 // newProtocols returns the protocols.
 func (s *Server) newProtocols() route.Registration {
 	hooks := s.cfg.Hooks
-	if s.policy.Insecure() {
-		hooks = nil // every client may do everything
+	if s.policy.Insecure() || !hooks.Asks() {
+		hooks = nil // every client may do everything, or none of them is asked
 	}
 	var ask func(node uint64, request []byte, done func([]byte, error))
 	if r, ok := s.engine.Engine.(engine.Router); ok {

@@ -109,7 +109,7 @@ type Loop struct {
 	drain     *drain   // all connections are being closed; nil if not
 	done      bool     // the server was told that nobody is left
 	asked     bool     // a ping was out to the connection whose bytes are parsed
-	inHook    bool     // the hook runs: a panic is not the client's doing
+	inFilter  bool     // the hook runs: a panic is not the client's doing
 	panicking int      // panics that are being dealt with: that of a step, and those of what ends its connection
 	outboxes  []*outbox
 	inputs    []*input
