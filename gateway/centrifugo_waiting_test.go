@@ -9,6 +9,7 @@ import (
 
 	"sluice/gateway/access/auth"
 	"sluice/gateway/clienttest"
+	"sluice/gateway/hook"
 )
 
 // Joins that find somebody else publishing come when that is over, in their order.
@@ -103,7 +104,7 @@ func TestHookSeesAMessageThatWaitsOnce(t *testing.T) {
 	t.Parallel()
 	var seen atomic.Int64
 	s := start(t, Config{ChannelBuffer: 16 << 10, MaxMessage: 4 << 10, SendBuffer: 4 << 10, PingInterval: -1, Loops: 1, History: -1,
-		OnMessage: func(Message) bool { seen.Add(1); return true }})
+		Hooks: filter(func(hook.FilterRequest) bool { seen.Add(1); return true })})
 	s.Clock.Slow() // the reader reads in the end
 	reader := clienttest.ConnectWith(t, s, 4<<10)
 	reader.Upgrade("/ws/x")
@@ -130,7 +131,7 @@ func TestHookSeesWhatComesAfterARefusedCommand(t *testing.T) {
 	t.Parallel()
 	cfg := guarded(t, `{"without_namespace":{"allow_subscribe_for_client":true,"allow_publish_for_subscriber":true}}`)
 	cfg.ChannelBuffer, cfg.MaxMessage = 16<<10, 4<<10
-	cfg.OnMessage = func(m Message) bool { return !strings.Contains(string(m.Payload), "spam") }
+	cfg.Hooks = filter(func(m hook.FilterRequest) bool { return !strings.Contains(string(m.Payload), "spam") })
 	s := start(t, cfg)
 	h := clienttest.HoldFull(t, s.space, "x", 1000)
 	c := member(t, s, tokens(t, auth.Claims{User: "42"}))

@@ -27,7 +27,7 @@ type (
 )
 
 // Subscribe subscribes the connections of a user, or one of them, to a channel. Like all of these methods it waits for the
-// event loops: Config.OnMessage must not call it, functions of package hook may.
+// event loops: the filter of Config.Hooks must not call it, other hooks may.
 func (s *Server) Subscribe(ctx context.Context, r SubscribeRequest) (ActionResult, error) {
 	return checked(&r, func() (ActionResult, error) { return s.node.Subscribe(ctx, &r) })
 }

@@ -263,12 +263,6 @@ type Config struct {
 	// sluice_build_info.
 	Commit string
 
-	// OnMessage, if set, is called with every message from a client before it is published.
-	// The message is published only if it returns true. It runs on the client's event
-	// loop and must not block: every connection of that loop waits for it. The payload is
-	// valid, and must not be changed, until it returns.
-	OnMessage func(m Message) (publish bool)
-
 	// Hooks, if set, decide who may connect, subscribe, publish and stay (package hook; hook.NewSet makes a set of
 	// functions). A connect or subscribe hook counts like Tokens: the node is not open any more. Without
 	// Namespaces, the hooks called hook.Default decide about every channel.
@@ -359,11 +353,6 @@ func (c *Config) loops() loop.Config {
 	if c.Compression == CompressionShared {
 		// A publisher compresses as long as it runs, so there is seldom use for more.
 		cfg.Compressors = deflate.New(c.CompressionMin, runtime.GOMAXPROCS(0)+1)
-	}
-	if hook := c.OnMessage; hook != nil {
-		cfg.OnMessage = func(channel string, payload []byte, binary bool, conn uint64) bool {
-			return hook(Message{Channel: channel, Payload: payload, Binary: binary, Conn: conn})
-		}
 	}
 	return cfg
 }

@@ -121,7 +121,7 @@ func TestEveryFaultOfAConfigSaysHowToMendIt(t *testing.T) {
 		{"name", Config{Name: "a\nb{MaxMessage}"}, []string{`Name "a\nb{MaxMessage}" must be at most 255 bytes of printable text`}},
 		{"long name", Config{Name: strings.Repeat("x", 256)}, []string{
 			`Name "` + strings.Repeat("x", 255) + `" must be at most 255 bytes of printable text`}},
-		{"hooks", Config{Insecure: true, Hooks: new(hook.Set), Namespaces: selecting(t)}, []string{
+		{"hooks", Config{Insecure: true, Hooks: &hook.Set{RPC: hook.Func[*hook.RPCRequest, hook.RPCResult](nil, hook.Options{})}, Namespaces: selecting(t)}, []string{
 			"Insecure true has no effect on hooks: every client may do everything; use hooks, or Insecure",
 			`Namespaces "" selects the subscribe hook "default", which does not exist: configure that hook, or remove subscribe_proxy_enabled`,
 			`Namespaces "chat" selects the publish hook "moderation", which does not exist: configure that hook, or remove publish_proxy_enabled`}},

@@ -26,13 +26,11 @@
 //
 // Extension points:
 //
-//   - Config.OnMessage is called with every message from a client before it is published,
-//     and can refuse it.
 //   - Config.Tokens (package auth) and Config.Namespaces (package namespace) decide who may do
 //     what in which channel.
 //   - Config.Hooks (package hook) decides while clients wait: who may connect, subscribe, publish
-//     and stay. It answers RPC, and is notified when clients disconnect. [Server.Subscribe] and its
-//     neighbours act on clients at any other time.
+//     and stay. It answers RPC, filters messages before they are published, and is notified when clients
+//     disconnect. [Server.Subscribe] and its neighbours act on clients at any other time.
 //   - [Server.ServeInternal] or [Server.InternalHandler] serve the HTTP API, metrics for
 //     Prometheus, health checks and profiling.
 //   - [Server.Failed], [Server.Ready] and [Server.Ticked] report the server's health to a

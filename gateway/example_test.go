@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/gateway"
+	"sluice/gateway/hook"
 
 	"github.com/gorilla/websocket"
 )
@@ -14,7 +15,7 @@ import (
 // publishes by itself.
 func Example() {
 	server, err := gateway.New(gateway.Config{
-		OnMessage: func(m gateway.Message) bool { return string(m.Payload) != "spam" },
+		Hooks: hook.NewSet(hook.Hooks{Filter: func(m hook.FilterRequest) bool { return string(m.Payload) != "spam" }}),
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"sluice/gateway/clienttest"
+	"sluice/gateway/hook"
 	"sluice/gateway/loop"
 
 	"github.com/gobwas/ws"
@@ -21,13 +22,13 @@ func TestPanicsCostTheirConnectionsAlone(t *testing.T) {
 	const every = 100 // a connection in so many sends the message, its fifth
 	panicking := clients / every
 	var seen atomic.Int64
-	s := start(t, Config{PingInterval: -1, OnMessage: func(m Message) bool {
+	s := start(t, Config{PingInterval: -1, Hooks: filter(func(m hook.FilterRequest) bool {
 		if string(m.Payload) == "panic" {
 			panic("by order of the test")
 		}
 		seen.Add(1)
 		return true
-	}})
+	})})
 	ready, done := make(chan struct{}), make(chan error, clients)
 	var joined sync.WaitGroup
 	for i := range clients {

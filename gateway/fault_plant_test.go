@@ -21,6 +21,7 @@ import (
 	"sluice/gateway/centrifugo"
 	"sluice/gateway/channel"
 	"sluice/gateway/clienttest"
+	"sluice/gateway/hook"
 	"sluice/gateway/loop"
 	"sluice/gateway/wire"
 
@@ -156,12 +157,12 @@ func TestFaultPanicWhileClosing(t *testing.T) {
 // panics are not the client's doing.
 func TestFaultAddressOfPanicsIsRefused(t *testing.T) {
 	t.Cleanup(func() { loop.Planted.Store(nil) })
-	s := start(t, Config{Loops: 1, Raw: RawPublish, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, OnMessage: func(m Message) bool {
+	s := start(t, Config{Loops: 1, Raw: RawPublish, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Hooks: filter(func(m hook.FilterRequest) bool {
 		if string(m.Payload) == "hook" {
 			panic("by order of the test")
 		}
 		return true
-	}})
+	})})
 	from := func(address string) *clienttest.Client {
 		return clienttest.Dial(t, s, "/ws/x", "X-Forwarded-For: "+address)
 	}

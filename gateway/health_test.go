@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sluice/gateway/clienttest"
+	"sluice/gateway/hook"
 	"sluice/gateway/loop"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestStuckLoopShowsInHealth(t *testing.T) {
 	t.Parallel()
 	stuck, free, seconds := make(chan struct{}), make(chan struct{}), make(chan time.Time)
-	s := startWith(t, Config{Loops: 1, OnMessage: func(Message) bool { close(stuck); <-free; return false }}, parts{seconds: seconds})
+	s := startWith(t, Config{Loops: 1, Hooks: filter(func(hook.FilterRequest) bool { close(stuck); <-free; return false })}, parts{seconds: seconds})
 	at, now := s.internal("").URL, time.Now()
 	want := func(why string, health, ready int) {
 		t.Helper()

@@ -11,7 +11,7 @@ import (
 
 // validateHooks checks that the hooks that namespaces select are there, and that hooks have an effect.
 func (c *Config) validateHooks(faults *Faults) {
-	if c.Hooks != nil && c.Insecure {
+	if c.Hooks.Asks() && c.Insecure {
 		faults.Add("Insecure", true, "has no effect on hooks: every client may do everything", "use hooks, or {Insecure}")
 	}
 	if c.Namespaces == nil {

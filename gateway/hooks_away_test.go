@@ -21,18 +21,19 @@ func connectHook(endpoint string, timeout time.Duration) string {
 	return fmt.Sprintf(`{"client": {"proxy": {"connect": {"enabled": true, "endpoint": "%s", "timeout": "%v", "http_headers": ["Cookie"]}}}}`, endpoint, timeout)
 }
 
-// failing are what the clients of each column see of a connect hook that cannot be asked.
-var failing = (&outcome{"", "503 " + notAsked, "", "503 " + notAsked, "error 100 internal server error, temporary", "close 3004 internal server error"})
+// notAnswered are what the clients of each column see of a connect hook that cannot be asked.
+var notAnswered = &outcome{"", "503 " + notAsked, "", "503 " + notAsked, "error 100 internal server error, temporary", "close 3004 internal server error"}
 
 // endless is an answer without an end. It notes how much of it was taken.
 type endless struct {
 	kind string
 	sent atomic.Int64
-	over chan struct{} // the answer was not taken any more
+	asked, over atomic.Int64 // requests, and those whose answer is not taken any more
 }
 
 func (e *endless) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer func() { e.over <- struct{}{} }()
+	e.asked.Add(1)
+	defer e.over.Add(1)
 	io.Copy(io.Discard, r.Body) // ignored: it is short
 	piece := []byte(strings.Repeat(" ", 64<<10))
 	pause := time.Duration(0)
@@ -78,7 +79,7 @@ func TestHookAnswersWithoutEnd(t *testing.T) {
 	for _, kind := range []string{"1 GiB", "1 GiB in a string", "header", "drop by drop"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			e := &endless{kind: kind, over: make(chan struct{}, 100)}
+			e := &endless{kind: kind}
 			b := httptest.NewServer(e)
 			defer b.Close()
 			timeout := time.Duration(clienttest.Patience)
@@ -88,11 +89,12 @@ func TestHookAnswersWithoutEnd(t *testing.T) {
 			s := start(t, Config{Hooks: hooksOf(t, connectHook(b.URL, timeout))})
 			for _, way := range ways {
 				c := way.open(t, s, "ann", "x")
-				if got, want := c.next(), failing.of(way.column, RefuseHTTP); got != want {
+				if got, want := c.next(), notAnswered.of(way.column, RefuseHTTP); got != want {
 					t.Errorf("%s: %q, want %q", way.name, got, want)
 				}
 				c.Vanish()
-				clienttest.Receive(t, "the answer not to be taken any more", e.over)
+				// A call whose time was over before it came to the backend is none.
+				clienttest.WaitFor(t, "the answer not to be taken any more", func() bool { return e.over.Load() == e.asked.Load() })
 			}
 			if n := e.sent.Load() / int64(len(ways)); n > 64<<20 {
 				t.Errorf("%d bytes of an answer were taken", n)
@@ -124,7 +126,7 @@ func TestHookHangs(t *testing.T) {
 	in.Send(clienttest.Text(`"hello"`))
 	in.WantText("others go on, and their hooks", `"hello"`)
 	for i, c := range waiting {
-		if got, want := c.next(), failing.of(ways[i].column, RefuseHTTP); got != want {
+		if got, want := c.next(), notAnswered.of(ways[i].column, RefuseHTTP); got != want {
 			t.Errorf("%s: %q, want %q", ways[i].name, got, want)
 		}
 	}
@@ -189,7 +191,7 @@ func TestHookRedirects(t *testing.T) {
 			}))
 			s := start(t, Config{Hooks: hooksOf(t, connectHook(b.URL, clienttest.Patience))})
 			c := ways[0].open(t, s, "ann", "x")
-			if got := c.next(); got != failing.raw {
+			if got := c.next(); got != notAnswered.raw {
 				t.Errorf("%d to %s: %q", status, to, got)
 			}
 			b.Close()
@@ -234,16 +236,16 @@ func TestHookDiesAndReturns(t *testing.T) {
 		}
 		b.CloseClientConnections()
 		b.Close()
-		overloaded := *failing // the breaker is open
+		overloaded := *notAnswered // the breaker is open
 		overloaded.reply, overloaded.unidirectional = "error 111 too many requests, temporary", "close 3013 too many requests"
 		sees := 0
 		clienttest.WaitFor(t, "the breaker to open", func() bool {
 			for _, way := range ways {
 				c := way.open(t, s, "ann", "x")
 				got := c.next()
-				if got == overloaded.of(way.column, RefuseHTTP) && got != failing.of(way.column, RefuseHTTP) {
+				if got == overloaded.of(way.column, RefuseHTTP) && got != notAnswered.of(way.column, RefuseHTTP) {
 					sees++
-				} else if want := failing.of(way.column, RefuseHTTP); got != want {
+				} else if want := notAnswered.of(way.column, RefuseHTTP); got != want {
 					t.Errorf("%s: %q, want %q", way.name, got, want)
 				}
 				c.Vanish()

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -282,4 +283,39 @@ func TestPublishHookAnswersWithTooMuch(t *testing.T) {
 	other.WantText("1,000 bytes are not too many", strings.Repeat("0123456789", 100))
 	bare.Send(clienttest.Text(clienttest.Stars(50)))
 	bare.WantClose("it cannot be notified otherwise", 1013)
+}
+
+// filter returns hooks of which there is only a filter.
+func filter(f func(m hook.FilterRequest) (publish bool)) *hook.Set {
+	return hook.NewSet(hook.Hooks{Filter: f})
+}
+
+// A filter is not asked who may do what: a node that has only that is open, and it sees what a publish hook would be asked.
+func TestFilterIsAHookThatOpensNothing(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	set := hook.NewSet(hook.Hooks{
+		Filter: func(m hook.FilterRequest) bool { return string(m.Payload) != "spam" && m.Channel == "x" },
+		Publish: hook.Func(func(context.Context, *hook.PublishRequest) (*hook.PublishResult, error) {
+			asked.Add(1)
+			return nil, nil
+		}, hook.Options{}),
+	})
+	s := start(t, Config{Hooks: set, Raw: RawPublish})
+	c := clienttest.Dial(t, s, "/ws/x")
+	c.Send(clienttest.Text("spam"), clienttest.Text("one"))
+	c.WantText("what passes", "one")
+	if n := asked.Load(); n != 1 {
+		t.Errorf("the publish hook was asked %d times, want 1", n)
+	}
+	only := filter(set.Filter)
+	for _, cfg := range []Config{{Hooks: only, Insecure: true}, {Hooks: only}} {
+		s := start(t, cfg)
+		if !s.policy.Open() || only.Asks() || !set.Asks() {
+			t.Error("a filter counts as a hook that is asked")
+		}
+		c := clienttest.Dial(t, s, "/ws/x")
+		c.Send(clienttest.Text("spam"), clienttest.Text("two"))
+		c.WantText("what passes", "two")
+	}
 }

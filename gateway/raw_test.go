@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"sluice/gateway/clienttest"
+	"sluice/gateway/hook"
 	"sluice/gateway/loop"
 )
 
@@ -197,13 +198,13 @@ func TestCompressionIsDeclined(t *testing.T) {
 func TestHookDecidesWhatIsPublished(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
-	s := start(t, Config{OnMessage: func(m Message) bool {
+	s := start(t, Config{Hooks: filter(func(m hook.FilterRequest) bool {
 		asked.Add(1)
 		if string(m.Payload) == "panic" {
 			panic("by order of the test")
 		}
 		return m.Channel == "open" && m.Conn != 0 && !m.Binary
-	}})
+	})})
 	a, b, shut := clienttest.Dial(t, s, "/ws/open"), clienttest.Dial(t, s, "/ws/open"), clienttest.Dial(t, s, "/ws/shut")
 	a.Send(clienttest.Text("yes"), clienttest.Bin("no"), clienttest.Text("yes again"))
 	for _, c := range []*clienttest.Client{a, b} {
@@ -233,10 +234,10 @@ func TestHookDecidesWhatIsPublished(t *testing.T) {
 func TestHookSeesAMessageThatWaitedOnce(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
-	s := start(t, Config{MaxMessage: 1000, ChannelBuffer: 4 << 10, OnMessage: func(Message) bool {
+	s := start(t, Config{MaxMessage: 1000, ChannelBuffer: 4 << 10, Hooks: filter(func(hook.FilterRequest) bool {
 		asked.Add(1)
 		return true
-	}})
+	})})
 	a, b := clienttest.Dial(t, s, "/ws/x"), clienttest.Dial(t, s, "/ws/x")
 	release := s.Hold(s.LoopOf(b))
 	texts := clienttest.Numbered(20, 500)

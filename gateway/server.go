@@ -200,6 +200,7 @@ func newServer(cfg Config, with parts) (_ *Server, err error) {
 		return nil, err
 	}
 	loops := cfg.loops()
+	loops.Filter = s.policy.Filter
 	loops.Skips = s.skips
 	loops.Engine, loops.Node, loops.Space, loops.Admission, loops.Failed, loops.Clock, loops.Seconds = s.engine.Engine, s.engine.ConnectionBits(), s.space, s.edge, s.fail, with.clock, with.seconds
 	s.compressors = loops.Compressors

@@ -56,7 +56,8 @@
 //
 // # Files
 //
-// [LockFile], [FreeBytes] and [FileIdentity] are the system calls that a data directory needs.
+// [LockFile], [UnlockFile], [FreeBytes] and [FileIdentity] are the system calls that a data
+// directory needs.
 //
 // # Other systems
 //

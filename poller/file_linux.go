@@ -24,6 +24,13 @@ func LockFile(f *os.File) error {
 	}
 }
 
+// UnlockFile releases the lock of an open file. Closing the file does so only when no other process
+// has it open: a process that is being started has all files of its parent until it executes its
+// program.
+func UnlockFile(f *os.File) error {
+	return os.NewSyscallError("flock", unix.Flock(int(f.Fd()), unix.LOCK_UN)) // it does not wait: no EINTR
+}
+
 // FreeBytes returns how much room the file system of path has for this process (statfs(2)):
 // without what is reserved for root.
 func FreeBytes(path string) (int64, error) {

@@ -60,6 +60,7 @@ func IsDescriptorLimit(err error) bool                { return false }
 func IsSocketError(err error) bool                    { return false }
 
 func LockFile(f *os.File) error            { return ErrUnsupported }
+func UnlockFile(f *os.File) error          { return ErrUnsupported }
 func FreeBytes(path string) (int64, error) { return 0, ErrUnsupported }
 func FileIdentity(f *os.File) (device, inode uint64, born int64, err error) {
 	return 0, 0, 0, ErrUnsupported

@@ -76,7 +76,7 @@ var arrows = []arrow{
 	{dir: "gateway/access/auth", why: "verifies tokens, and knows no channel"},
 	{dir: "gateway/access/namespace", may: "gateway/setting", why: "options by name: pure; suggests the nearest name as settings do"},
 	{dir: "gateway/hook/queue", why: "bounds calls: it knows no request, and no HTTP"},
-	{dir: "gateway/hook/client", may: "gateway/hook gateway/loop gateway/saved", why: "what protocols do alike about a connection's hooks"},
+	{dir: "gateway/hook/client", may: "gateway/hook gateway/loop gateway/saved gateway/sampling", why: "what protocols do alike about a connection's hooks; sampling tells failures of different hooks apart in the log"},
 	{dir: "gateway/hook/proxy", may: "gateway/hook gateway/hook/queue syscall", why: "hooks over HTTP; syscall for the signature of a dialer's Control"},
 	{dir: "gateway/hook/config", may: "gateway/hook gateway/hook/proxy gateway/hook/queue gateway/setting", why: "which HTTP hooks there are; suggests the nearest name as settings do"},
 	{dir: "gateway/hook", may: "gateway/hook/queue", why: "requests, results and Go functions; it knows no HTTP, connection or protocol"},

@@ -92,7 +92,7 @@ func TestHooksDecide(t *testing.T) {
 		t.Errorf("without a backend: %v, %+v", err, resp)
 	}
 	r := s.log.wait(t, "hook failed")
-	if text := fmt.Sprint(r["error"]); r["outcome"] != "refused" || !strings.HasPrefix(text, "connect hook: "+b.URL+"/connect: ") {
+	if text := fmt.Sprint(r["error"]); r["outcome"] != "refused" || r["hook"] != "connect hook: "+b.URL+"/connect" || !strings.HasPrefix(text, "connect hook: "+b.URL+"/connect: ") {
 		t.Errorf("the log has %v", r)
 	}
 	metrics := get(t, s.internal+"/metrics")

@@ -45,8 +45,9 @@ type rules struct {
 	open, insecure bool
 	namespaces     *namespace.Set
 	tokens         *auth.Verifier
-	hooks          *hook.Set // never nil
-	hooked         bool
+	hooks          *hook.Set                     // never nil
+	hooked         bool                          // and some are asked
+	filter         func(hook.FilterRequest) bool // nil for none
 	channelLimit   int
 }
 
@@ -72,9 +73,12 @@ func New(cfg Config) *Policy {
 
 // Replace replaces the Config.
 func (p *Policy) Replace(cfg Config) {
-	r := &rules{insecure: cfg.Insecure, namespaces: cfg.Namespaces, tokens: cfg.Tokens, hooks: cfg.Hooks, hooked: cfg.Hooks != nil && !cfg.Insecure, channelLimit: cfg.ChannelLimit}
+	r := &rules{insecure: cfg.Insecure, namespaces: cfg.Namespaces, tokens: cfg.Tokens, hooks: cfg.Hooks, hooked: cfg.Hooks.Asks() && !cfg.Insecure, channelLimit: cfg.ChannelLimit}
 	if !r.hooked {
 		r.hooks = new(hook.Set) // if it is insecure, every client may do everything
+	}
+	if cfg.Hooks != nil {
+		r.filter = cfg.Hooks.Filter
 	}
 	// Without namespaces, the hooks called hook.Default decide about every channel.
 	subscribes, publishes, refreshes := r.hooks.Subscribe[hook.Default] != nil, r.hooks.Publish[hook.Default] != nil, r.hooks.SubRefresh[hook.Default] != nil
@@ -107,7 +111,13 @@ func (p *Policy) ChannelLimit() int { return p.rules.Load().channelLimit }
 // Hooks returns the hooks, which are none if there are none.
 func (p *Policy) Hooks() *hook.Set { return p.rules.Load().hooks }
 
-// Hooked reports whether there are hooks.
+// Filter reports whether the program that embeds the gateway lets a message pass which a client wants to publish.
+func (p *Policy) Filter(channel string, payload []byte, binary bool, conn uint64) bool {
+	f := p.rules.Load().filter
+	return f == nil || f(hook.FilterRequest{Channel: channel, Payload: payload, Binary: binary, Conn: conn})
+}
+
+// Hooked reports whether there are hooks that are asked.
 func (p *Policy) Hooked() bool { return p.rules.Load().hooked }
 
 // Options returns a channel's options, nil if its namespace is not configured.

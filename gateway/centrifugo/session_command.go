@@ -178,7 +178,7 @@ func (c clientConn) publishCommand(r *protocol.Reply, req *protocol.PublishReque
 		return c.fail(r, ErrorBadRequest)
 	}
 	binary := !utf8.Valid(req.Data)
-	if !c.Hook(req.Channel, req.Data, binary) {
+	if !c.Filter(req.Channel, req.Data, binary) {
 		return c.fail(r, ErrorPermissionDenied)
 	}
 	if h != nil {

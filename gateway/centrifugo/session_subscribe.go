@@ -369,22 +369,21 @@ func (c clientConn) unsubscribe(name string, push *protocol.Unsubscribe) {
 // drop is unsubscribe for a reason of which what the log still has is counted as dropped.
 func (c clientConn) drop(name string, why loop.Reason, push *protocol.Unsubscribe) {
 	c.Plant("unsubscribe")
-	for i := range c.Refs() {
-		if r := c.Ref(i); r.Channel() == name {
-			if push != nil {
-				c.DropAs(i, why, push.Code, push.Reason)
-			} else {
-				c.Drop(i, why)
-			}
-			if d := c.details[name]; d != nil && d.cancel != nil {
-				d.cancel()
-			}
-			delete(c.details, name)
-			if push != nil {
-				c.tell(&protocol.Push{Channel: name, Unsubscribe: push})
-			}
-			return
-		}
+	i := c.Place(name)
+	if i < 0 {
+		return
+	}
+	if push != nil {
+		c.DropAs(i, why, push.Code, push.Reason)
+	} else {
+		c.Drop(i, why)
+	}
+	if d := c.details[name]; d != nil && d.cancel != nil {
+		d.cancel()
+	}
+	delete(c.details, name)
+	if push != nil {
+		c.tell(&protocol.Push{Channel: name, Unsubscribe: push})
 	}
 }
 

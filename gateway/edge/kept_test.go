@@ -143,6 +143,52 @@ func TestCommandsOfClientsAtTheirLimits(t *testing.T) {
 	}
 }
 
+// A client that does not wait for answers may have sent a part of its next request before the answer to the one before: net/http
+// has read it then.
+func TestKeptConnectionsMoveWithWhatCameEarly(t *testing.T) {
+	clienttest.PlainOnly(t)
+	t.Parallel()
+	s := start(t, settings{})
+	e := clienttest.Emulate(t, s, "")
+	request := clienttest.Posting("/emulation", e.Emulation("{}"))
+	first, later := clienttest.Connect(t, s), clienttest.Connect(t, s)
+	first.Write(request + request[:30])
+	if first.WantStatus("its first request", http.StatusNoContent).Close || !sends(e, later) {
+		t.Fatal("it is not kept")
+	}
+	later.Write(request + request[:40])
+	if later.WantStatus("a later one", http.StatusNoContent).Close {
+		t.Fatal("it is kept no more")
+	}
+	clienttest.WaitFor(t, "both to wait", func() bool { return s.edge.web.kept.idle() == 2 })
+	s.edge.Hold()
+	passed := make(chan string, 10)
+	s.edge.Move(func(sent []byte, _ int) error {
+		passed <- string(sent)
+		return nil
+	})
+	for range 2 {
+		if got := clienttest.Receive(t, "a connection", passed); !strings.HasSuffix(got, request[:30]) && !strings.HasSuffix(got, request[:40]) {
+			t.Errorf("passed: %q", got)
+		}
+	}
+}
+
+// A request that is larger than what is remembered of it does not end a connection.
+func TestConnectionsOfLargeCommandsAreKept(t *testing.T) {
+	t.Parallel()
+	s := start(t, settings{})
+	e := clienttest.Emulate(t, s, "")
+	c := clienttest.Connect(t, s)
+	large := clienttest.Posting("/emulation", e.Emulation(strings.Repeat(" ", 3*headBytes)+"{}"))
+	for range 3 {
+		c.Write(large)
+		if c.WantStatus("a large one", http.StatusNoContent).Close || !sends(e, c) {
+			t.Fatal("it is not kept")
+		}
+	}
+}
+
 // What comes of a request on a kept connection moves to another process, and so does a connection of which nothing has come.
 func TestKeptConnectionsMove(t *testing.T) {
 	clienttest.PlainOnly(t)

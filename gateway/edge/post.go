@@ -64,8 +64,8 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, c *webConn, p *rou
 		return reject
 	}
 	s.stats.posts.Add(1)
-	c.forget()
-	if len(r.TransferEncoding) == 0 && s.web.kept.keep(c) { // where nobody can disagree about its length
+	// Where nobody can disagree about its length, and all that came after it is known.
+	if len(r.TransferEncoding) == 0 && c.forget(len(body)) && s.web.kept.keep(c) {
 		w.Header().Del("Connection")
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -162,21 +162,19 @@ func streamHead(header http.Header, contentType string, gzip bool) []byte {
 	if contentType == "" {
 		contentType = "text/event-stream; charset=utf-8"
 	}
-	cache := "no-store"
+	cache, encoding := "no-store", ""
 	if gzip {
 		cache += ", no-transform" // a proxy that packs anew would hold events back
+		encoding = "Content-Encoding: gzip\r\n"
 	}
-	b := []byte("HTTP/1.1 200 OK\r\n" +
+	// All at once, so that it has no room to spare: a client that waits for its channel or a hook keeps it.
+	return []byte("HTTP/1.1 200 OK\r\n" +
 		"Content-Type: " + contentType + "\r\n" +
 		"Cache-Control: " + cache + "\r\n" +
 		"X-Content-Type-Options: nosniff\r\n" +
 		"X-Accel-Buffering: no\r\n" + // nginx: pass on what comes at once
-		"Connection: close\r\n")
-	b = append(b, originFields(header)...)
-	if gzip {
-		b = append(b, "Content-Encoding: gzip\r\n"...)
-	}
-	return append(b, "\r\n"...)
+		"Connection: close\r\n" +
+		originFields(header) + encoding + "\r\n")
 }
 
 // originFields returns the fields of a response that concern origins and what it varies with.

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -157,7 +158,7 @@ func (w *web) hand(g *greeting, x *webPlace, n int) {
 	}
 	c := &webConn{Conn: g.conn, web: w, door: g.door, keeping: keeping{place: x}, shared: g.proxied == byForwarded, inherits: g.door.inherits, here: g.door.loopback && g.client.Addr().IsLoopback(), early: append([]byte(nil), g.buf[:n]...),
 		until: g.until, introduced: g.introduced, client: g.client, told: g.told, seat: g.seat, refusal: g.refusal}
-	c.sent = c.early
+	c.sent, c.read = c.early, len(c.early)
 	g.conn.SetDeadline(time.Time{}) // ignored: then reading fails
 	loop.PlantGreeting("hand")
 	g.seat, g.requesting = 0, nil
@@ -221,8 +222,12 @@ type webConn struct {
 
 	sentMu sync.Mutex // net/http reads ahead while a request is answered
 	early  []byte     // guarded by sentMu: what is to be read first
-	sent   []byte     // guarded by sentMu: all that was read of a request, as far as it fits into a head's buffer
+	sent   []byte     // guarded by sentMu: what was read of a request, and after it, as far as it fits into a head's buffer
+	read   int        // guarded by sentMu: how many bytes that was
 }
+
+// headEnd ends the head of a request (RFC 9112 section 2.1). One with bare line feeds has none: its connection is not kept.
+var headEnd = []byte("\r\n\r\n")
 
 // webConnKey finds a request's webConn in its context.
 type webConnKey struct{}
@@ -237,6 +242,7 @@ func (c *webConn) Read(p []byte) (int, error) {
 	if len(c.sent) <= headBytes {
 		c.sent = append(c.sent, p[:n]...)
 	}
+	c.read += n
 	return n, err
 }
 
@@ -250,17 +256,26 @@ func (c *webConn) readEarly(p []byte) (n int) {
 	return n
 }
 
-// forget forgets a request that was served, before its answer: what comes after that is another one's.
-func (c *webConn) forget() {
+// forget forgets a request that was served, before its answer, except what has come after it: that is the next one's. It
+// returns false if it does not know where that begins.
+func (c *webConn) forget(body int) bool {
 	c.sentMu.Lock()
 	defer c.sentMu.Unlock()
-	if c.early == nil {
-		c.sent = c.sent[:0]
-		return
+	head := bytes.Index(c.sent, headEnd)
+	n := head + len(headEnd) + body
+	if head < 0 || c.read != max(n, len(c.sent)) {
+		return false
 	}
-	if c.sent = slices.Clone(c.early); len(c.early) == 0 { // sent lay in the same bytes
+	n = min(n, len(c.sent))
+	c.read = len(c.sent) - n
+	if c.early == nil {
+		c.sent = append(c.sent[:0], c.sent[n:]...)
+		return true
+	}
+	if c.sent = slices.Clone(c.sent[n:]); len(c.early) == 0 { // it lay in the same bytes
 		c.early = nil
 	}
+	return true
 }
 
 // SetReadDeadline never goes beyond the end of the handshake, unless the answer lasts.

@@ -32,6 +32,7 @@ type Failure struct {
 	Outcome queue.Outcome
 	Away    bool // the backend as a whole seems to be away: it counts for the circuit breaker
 	Err     error
+	Hook    string // Options.Name, as Func fills in; "" if unknown
 }
 
 func (f *Failure) Error() string { return f.Err.Error() }

@@ -22,6 +22,7 @@ type Options struct {
 // Caller is a Hook that calls a function.
 type Caller[Q Request, A any] struct {
 	f       func(ctx context.Context, q Q) (*A, error)
+	name    string
 	timeout time.Duration
 	queue   *queue.Queue
 	ctx     context.Context // of all calls
@@ -42,10 +43,10 @@ func Func[Q Request, A any](f func(ctx context.Context, q Q) (*A, error), o Opti
 	if o.Name == "" {
 		o.Name = "hook"
 	}
-	c := &Caller[Q, A]{f: f, timeout: o.Timeout, queue: queue.New(o.Queue)}
+	c := &Caller[Q, A]{f: f, name: o.Name, timeout: o.Timeout, queue: queue.New(o.Queue)}
 	c.ctx, c.close = context.WithCancel(context.Background())
 	failure := func(o queue.Outcome, away bool, format string, args ...any) error {
-		return &Failure{Outcome: o, Away: away, Err: fmt.Errorf(format, args...)}
+		return &Failure{Outcome: o, Away: away, Err: fmt.Errorf(format, args...), Hook: c.name}
 	}
 	c.errTimeout = failure(queue.Timeout, true, "%s: no answer within %v", o.Name, o.Timeout)
 	inFlight, wait := c.queue.Limits()
@@ -136,7 +137,7 @@ func (c *call[Q, A]) Run() (queue.Outcome, bool) {
 	returned := false
 	defer func() { // not reached by a return: the function has ended the goroutine
 		if !returned {
-			c.end(nil, errors.New("the function has ended its goroutine"))
+			c.end(nil, c.hook.failed(errors.New("the function has ended its goroutine")))
 		}
 	}()
 	a, err := c.do(ctx)
@@ -146,13 +147,22 @@ func (c *call[Q, A]) Run() (queue.Outcome, bool) {
 			a, err = nil, c.hook.ended(ctx)
 		}
 	}
-	if !c.end(a, err) {
+	if !c.end(a, c.hook.failed(err)) {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return queue.Timeout, true
 		}
 		return queue.Canceled, false
 	}
 	return outcomeOf(err)
+}
+
+// failed returns an error of the function, with the name of the hook if it is a failure.
+func (h *Caller[Q, A]) failed(err error) error {
+	if err == nil || Decided(err) {
+		return err
+	}
+	o, away := outcomeOf(err)
+	return &Failure{Outcome: o, Away: away, Err: err, Hook: h.name}
 }
 
 // ended returns the error of a call whose context has ended.

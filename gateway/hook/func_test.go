@@ -63,13 +63,16 @@ func TestAnswersOfFunctions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := Func(c.f, Options{})
+				h := Func(c.f, Options{Name: "publish hook of the app"})
 				var got answers[PublishResult]
 				h.Ask(publish("192.0.2.1", "x"), got.take)
 				time.Sleep(2 * time.Second)
 				synctest.Wait()
 				if got.n.Load() != 1 || got.a != c.a || !errors.Is(got.err, c.err) {
 					t.Errorf("%d answers: %v, %v", got.n.Load(), got.a, got.err)
+				}
+				if f, ok := errors.AsType[*Failure](got.err); ok && f.Hook != "publish hook of the app" {
+					t.Errorf("the failure is of %q", f.Hook)
 				}
 				if s := h.Stats(); s.Outcomes[c.outcome] != 1 || s.Durations.Count() != 1 {
 					t.Errorf("counted as %v", s.Outcomes)

@@ -16,6 +16,10 @@ type Hooks struct {
 	// Disconnect is only notified: what it answers has no effect. A process that ends notifies
 	// of nothing.
 	Disconnect Hook[*DisconnectRequest, DisconnectResult]
+	// Filter is called with each message of a client before it is published and before Publish is asked, and reports
+	// whether it may be. It is for what is decided at once: it runs on the client's event loop and must not
+	// block, because every connection of that loop waits for it. Who the client is, only Publish learns.
+	Filter func(m FilterRequest) (publish bool)
 }
 
 // Request is one of the requests of this package.

@@ -32,6 +32,14 @@ type PublishRequest struct {
 	Data    []byte
 }
 
+// FilterRequest is a message that a client wants to publish.
+type FilterRequest struct {
+	Channel string
+	Payload []byte // valid, and not to be changed, until Filter returns
+	Binary  bool
+	Conn    uint64 // the number of the connection, as in the server API
+}
+
 // RPCRequest is a request that the application answers.
 type RPCRequest struct {
 	Client *Identity

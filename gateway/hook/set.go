@@ -18,6 +18,8 @@ type Set struct {
 	RPC        Hook[*RPCRequest, RPCResult]
 	Message    Hook[*MessageRequest, MessageResult]
 	Disconnect Hook[*DisconnectRequest, DisconnectResult]
+	// Filter is that of Hooks; nil for none.
+	Filter func(m FilterRequest) (publish bool)
 	// AllowAnonymous accepts clients about which the connect hook has no result, as anonymous ones. Without it they are
 	// disconnected.
 	AllowAnonymous bool
@@ -38,7 +40,7 @@ type Set struct {
 
 // NewSet returns the set of an application's hooks, which want all of the header.
 func NewSet(h Hooks) *Set {
-	s := &Set{Connect: h.Connect, Refresh: h.Refresh, RPC: h.RPC, Message: h.Message, Disconnect: h.Disconnect, HeaderNames: []string{"*"}, EmulatedNames: []string{"*"}, Stats: h.stats()}
+	s := &Set{Connect: h.Connect, Refresh: h.Refresh, RPC: h.RPC, Message: h.Message, Disconnect: h.Disconnect, Filter: h.Filter, HeaderNames: []string{"*"}, EmulatedNames: []string{"*"}, Stats: h.stats()}
 	if h.Subscribe != nil {
 		s.Subscribe = map[string]Hook[*SubscribeRequest, SubscribeResult]{Default: h.Subscribe}
 	}
@@ -49,6 +51,12 @@ func NewSet(h Hooks) *Set {
 		s.SubRefresh = map[string]Hook[*SubRefreshRequest, SubRefreshResult]{Default: h.SubRefresh}
 	}
 	return s
+}
+
+// Asks reports whether there is a hook that is asked, which a Filter is not.
+func (s *Set) Asks() bool {
+	return s != nil && (s.Connect != nil || s.Refresh != nil || s.RPC != nil || s.Message != nil || s.Disconnect != nil ||
+		len(s.Subscribe)+len(s.Publish)+len(s.SubRefresh) > 0)
 }
 
 // Wants reports whether the hooks want a header field.

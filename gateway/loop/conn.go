@@ -323,12 +323,17 @@ func (c *Conn) block() {
 func (c *Conn) mark() {
 	direct := c.bits&(bitBlocked|bitMuted) == 0 && c.Out == nil && c.ext.direct() && c.Phase == phaseOpen
 	for i := range c.Refs() {
-		r := c.Ref(i)
-		s := r.sub()
-		lost := s.lost() != channel.KindMessage
-		s.direct = direct && s.flags&FlagNoEcho == 0 && !lost
-		s.blocked = c.has(bitBlocked) || lost
+		c.markSub(c.Ref(i).sub(), direct)
 	}
+}
+
+// markRef is mark for one of several subscriptions.
+func (c *Conn) markRef(r *Ref) { c.markSub(r.sub(), false) }
+
+func (c *Conn) markSub(s *sub, direct bool) {
+	lost := s.lost() != channel.KindMessage
+	s.direct = direct && s.flags&FlagNoEcho == 0 && !lost
+	s.blocked = c.has(bitBlocked) || lost
 }
 
 // From returns the client's address.

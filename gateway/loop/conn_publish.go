@@ -145,16 +145,16 @@ func (l *Loop) retrySome() {
 	}
 }
 
-// Hook runs the hook of the server's program, if there is one, for a message that a client
+// Filter runs the filter of the server's program, if there is one, for a message that a client
 // wants to publish. It reports whether the message may be published.
-func (c *Conn) Hook(name string, payload []byte, binary bool) bool {
+func (c *Conn) Filter(name string, payload []byte, binary bool) bool {
 	l := c.loop
-	if l.cfg.OnMessage == nil {
+	if l.cfg.Filter == nil {
 		return true
 	}
-	l.inHook = true
-	may := l.cfg.OnMessage(name, payload, binary, c.id)
-	l.inHook = false
+	l.inFilter = true
+	may := l.cfg.Filter(name, payload, binary, c.id)
+	l.inFilter = false
 	return may
 }
 

@@ -76,16 +76,6 @@ func (c *Conn) CatchesUp() (name string, f channel.Format) {
 	return c.Out.catch.channel, c.Out.catch.format
 }
 
-// Find returns the connection's subscription to a channel, nil for none.
-func (c *Conn) Find(name string) *Ref {
-	for i := range c.Refs() {
-		if r := c.Ref(i); r.group.key.channel == name {
-			return r
-		}
-	}
-	return nil
-}
-
 // Join makes the connection a subscriber of a channel in a format, from its head on, with these
 // flags. The subscriber may skip (Protocol.Lagging) if f has the method TellsGaps of Format and it
 // returns true.
@@ -125,6 +115,7 @@ func (c *Conn) DropAs(i int, why Reason, code uint32, text string) {
 	c.unsubscribed(r.Channel(), code, text)
 	c.protocol().Left(c, c.Ref(i))
 	l.leave(r)
+	c.unindex(i)
 	last := c.Refs() - 1
 	*c.Ref(i) = *c.Ref(last)
 	if last == 0 {
@@ -135,5 +126,7 @@ func (c *Conn) DropAs(i int, why Reason, code uint32, text string) {
 			c.ext.more = nil
 		}
 	}
-	c.mark()
+	if last <= 1 { // else nothing changes for the others
+		c.mark()
+	}
 }

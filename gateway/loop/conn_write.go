@@ -101,7 +101,9 @@ func (c *Conn) output() *outbox {
 		} else {
 			c.Out = new(outbox)
 		}
-		c.mark()
+		if c.ext.direct() {
+			c.mark()
+		}
 	}
 	return c.Out
 }
@@ -121,7 +123,9 @@ func (c *Conn) dropOutput() {
 		o.buf, o.pong, o.sent, o.response = o.buf[:0], o.pong[:0], 0, false
 		l.outboxes = append(l.outboxes, o)
 	}
-	c.mark()
+	if c.ext.direct() {
+		c.mark()
+	}
 }
 
 // Reply queues a WebSocket message of the connection's own. The caller flushes when the
@@ -244,13 +248,16 @@ func (c *Conn) write() (writes int) {
 			return 1
 		}
 	}
-	if r := c.cut(); r != nil {
-		writes = 1
-		if !c.writeRest(r) {
-			return writes
+	blocked := c.has(bitBlocked)
+	if blocked { // else nothing is cut
+		if r := c.cut(); r != nil {
+			writes = 1
+			if !c.writeRest(r) {
+				return writes
+			}
 		}
 	}
-	return writes + c.writeCork()
+	return writes + c.writeCork(blocked || c.Phase != phaseOpen)
 }
 
 // writeLog writes what one log has, straight from its bytes; false when they wrap

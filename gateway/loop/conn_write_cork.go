@@ -2,8 +2,8 @@ package loop
 
 import "sluice/gateway/channel"
 
-// writeCork gathers the outbox and all logs in one write.
-func (c *Conn) writeCork() int {
+// writeCork gathers the outbox and the logs in one write: all that are behind, or those that are in sweeps.
+func (c *Conn) writeCork(all bool) int {
 	c.Plant("writeCork")
 	l := c.loop
 	l.cork, l.segments = l.cork[:0], l.segments[:0]
@@ -18,9 +18,7 @@ func (c *Conn) writeCork() int {
 	if own < corkBytes { // else it fills a write by itself, and goes out from where it lies
 		l.cork = append(l.cork, p...)
 		if c.Phase < phaseClosed {
-			for i := range c.Refs() {
-				c.gather(c.Ref(i))
-			}
+			c.gatherDue(all)
 		}
 		p = l.cork
 	}

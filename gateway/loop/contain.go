@@ -45,8 +45,8 @@ func (c *Conn) step(do func(*Conn)) {
 
 // panicked deals with a panic of a step.
 func (c *Conn) panicked(r any) {
-	l, hooked := c.loop, c.loop.inHook
-	l.inHook = false
+	l, hooked := c.loop, c.loop.inFilter
+	l.inFilter = false
 	record := func(what string, why error) {
 		attrs := []slog.Attr{c.LogAttr(), slog.String("client", AddressText(c.From())), slog.Any("panic", r), slog.String("stack", string(debug.Stack()))}
 		if why != nil {

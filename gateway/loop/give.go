@@ -324,6 +324,7 @@ func (l *Loop) hasMoved() bool { return l.drain != nil && l.drain.why == ReasonM
 func (c *Conn) letGo() {
 	l := c.loop
 	c.unpark()
+	c.dropIndex()
 	for i := c.Refs() - 1; i >= 0; i-- {
 		l.leave(*c.Ref(i))
 		if i == 0 {

@@ -176,7 +176,15 @@ func (l *Loop) enter(c *Conn, g *Group, cursor uint64, flags uint8) bool {
 	ch := g.Log().Channel()
 	ch.Joined()
 	l.stats.ByClass[ch.Class()].Subscriptions.Add(1)
-	c.mark()
+	if n := c.Refs(); n <= 2 { // the first is not alone any more
+		c.mark()
+	} else {
+		c.markRef(c.Ref(n - 1))
+	}
+	c.indexLast()
+	if cursor < g.Log().Head() {
+		g.again()
+	}
 	return true
 }
 
@@ -193,6 +201,7 @@ func (l *Loop) leaveAll(c *Conn) {
 		c.protocol().Left(c, r)
 		l.leave(*r)
 	}
+	c.dropIndex()
 	c.sub = Ref{}
 	if c.ext != nil {
 		c.ext.more = nil
@@ -255,6 +264,10 @@ func (g *Group) fillAt(i int) {
 // moved corrects the connection's side of a subscription whose sub has moved.
 func (c *Conn) moved(g *Group, from, to int32) {
 	c.Plant("moved")
+	if i, ok := c.index()[g.key.channel]; ok {
+		c.Ref(int(i)).index = to
+		return
+	}
 	for i := range c.Refs() {
 		if r := c.Ref(i); r.group == g && r.index == from {
 			r.index = to
@@ -297,6 +310,7 @@ func (g *Group) sweep(writesMax int) (writes int) {
 	}
 	st := &g.loop.stats
 	before := st.Deliveries.Load()
+	g.loop.swept = g
 	if pressed := max(g.pressed, g.Pressed()); pressed > 0 {
 		writes = g.dismiss(pressed, writesMax)
 	}
@@ -346,6 +360,7 @@ func (g *Group) sweep(writesMax int) (writes int) {
 	if g.sweeping && g.next >= len(g.subs) {
 		g.end()
 	}
+	g.loop.swept = nil
 	return max(writes, 1)
 }
 

@@ -56,6 +56,8 @@ func (c *Conn) checkPlaces() error {
 	l, who := c.loop, c.Identity()
 	switch {
 	case c.Phase != phaseDead:
+	case l.indexes[c] != nil:
+		return c.wrong("dead, and still in the index")
 	case c.slot >= 0 || c.Active():
 		return c.wrong("dead, and still in slot %d or watched", c.slot)
 	case c.Refs() > 0 || c.has(bitBlocked) || c.Counted != 0 || c.In != nil || c.Out != nil:
@@ -73,10 +75,16 @@ func (c *Conn) checkPlaces() error {
 	case c.ext != nil && len(c.ext.more) > 0 && c.sub.group == nil:
 		return c.wrong("its first subscription is missing")
 	}
+	idx := l.indexes[c]
+	if n := c.Refs(); (idx != nil) != (n > manyRefs) || idx != nil && len(idx) != n {
+		return c.wrong("%d subscriptions, and %d in its index", n, len(idx))
+	}
 	for i := range c.Refs() {
 		r := c.Ref(i)
 		g := r.group
 		switch {
+		case idx != nil && c.Place(g.key.channel) != i:
+			return c.wrong("subscription %d is at %d in its index", i, c.Place(g.key.channel))
 		case g == nil || l.groups[g.key] != g:
 			return c.wrong("subscription %d is to a group that has ended", i)
 		case r.index < 0 || int(r.index) >= len(g.subs) || g.subs[r.index].c != c || g.subs[r.index].fd != int32(c.FD()):

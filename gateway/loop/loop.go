@@ -82,20 +82,22 @@ type Loop struct {
 	reviews   []*review // under way, the first one first
 	due       []uint32  // due[i] is when conns[i] has to be looked at, in loop time
 	groups    map[groupKey]*Group
-	users     map[string]*Conn // the first connection of each user, by identity.next the others
-	sweeps    []*Group         // with a sweep to begin or to continue, first come first
-	delayed   []*Group         // with a sweep to begin that is put off
-	retries   []*Publishing    // that were called or answered
-	away      []*Publishing    // that wait because the engine is away
-	awayTimer *time.Timer      // until they are tried again
-	silent    bool             // nothing is published: the loop is frozen
-	silenced  []Message        // to be delivered at the end of that
-	spare     *Publishing      // for the next one
-	catching  []*Conn          // whose next piece of what they missed is due
-	fenced    []*Conn          // that have reached a fence, see lost.go
-	lost      connQueue        // that wait for their turn to be notified
-	pacer     pacer            // of those turns
-	lostTurn  alarm            // for the next of them
+	users     map[string]*Conn   // the first connection of each user, by identity.next the others
+	indexes   map[*Conn]refIndex // of connections with more than manyRefs subscriptions
+	swept     *Group             // whose sweep runs; nil for none
+	sweeps    []*Group           // with a sweep to begin or to continue, first come first
+	delayed   []*Group           // with a sweep to begin that is put off
+	retries   []*Publishing      // that were called or answered
+	away      []*Publishing      // that wait because the engine is away
+	awayTimer *time.Timer        // until they are tried again
+	silent    bool               // nothing is published: the loop is frozen
+	silenced  []Message          // to be delivered at the end of that
+	spare     *Publishing        // for the next one
+	catching  []*Conn            // whose next piece of what they missed is due
+	fenced    []*Conn            // that have reached a fence, see lost.go
+	lost      connQueue          // that wait for their turn to be notified
+	pacer     pacer              // of those turns
+	lostTurn  alarm              // for the next of them
 	timer     *time.Timer
 	timerAt   time.Time
 	dead      []*Conn // descriptors to close at the end of the turn
@@ -110,7 +112,7 @@ type Loop struct {
 	drain     *drain   // all connections are being closed; nil if not
 	done      bool     // the server was told that nobody is left
 	asked     bool     // a ping was out to the connection whose bytes are parsed
-	inHook    bool     // the hook runs: a panic is not the client's doing
+	inFilter  bool     // the hook runs: a panic is not the client's doing
 	panicking int      // panics that are being dealt with: that of a step, and those of what ends its connection
 	outboxes  []*outbox
 	inputs    []*input

@@ -52,7 +52,7 @@ type loopsConfig struct {
 	DrainDuration                                                        time.Duration
 	StopOver                                                             time.Duration // the loops stop at a pace, while no time passes
 	Skips                                                                bool          // slow subscribers skip to the newest publication
-	OnMessage                                                            func(channel string, payload []byte, binary bool, conn uint64) bool
+	Filter                                                               func(channel string, payload []byte, binary bool, conn uint64) bool
 	Engine                                                               engine.Engine
 	Remote                                                               channel.Attacher // makes the space remote
 	Logger                                                               *slog.Logger
@@ -83,7 +83,7 @@ func (cfg *loopsConfig) set() Config {
 		HeldMax:     max(cfg.MaxBuffered/2/cfg.Loops, cfg.MaxPending),
 		Rates:       ClientRates{Message: rateOf(cfg.MessageRate, 100), Control: rateOf(cfg.ControlRate, 10)},
 		Compressors: compressors,
-		Skips:       func(string) bool { return cfg.Skips }, OnMessage: cfg.OnMessage,
+		Skips:       func(string) bool { return cfg.Skips }, Filter: cfg.Filter,
 		Engine: cfg.Engine, Variants: plainVariants, Logger: cfg.Logger, Seconds: cfg.Seconds,
 	}
 }

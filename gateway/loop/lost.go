@@ -97,7 +97,12 @@ func (c *Conn) notifyLost(r *Ref, kind channel.Kind, next uint64) {
 	c.protocol().Lost(c, r, kind)
 	if r := c.Find(g.Channel()); r != nil && r.group == g && r.sub().cursor == cursor {
 		r.sub().cursor = next
-		c.mark()
+		if c.index() == nil {
+			c.mark()
+			return
+		}
+		c.markRef(r)
+		r.group.again() // it may have more
 	}
 }
 

@@ -368,7 +368,7 @@ func newMachine(t testing.TB, script []byte) *machine {
 		cfg.BatchWindow = time.Millisecond
 	}
 	if how&64 != 0 {
-		cfg.OnMessage = func(_ string, payload []byte, _ bool, _ uint64) bool { return len(payload)%7 != 0 }
+		cfg.Filter = func(_ string, payload []byte, _ bool, _ uint64) bool { return len(payload)%7 != 0 }
 	}
 	if how&128 != 0 {
 		cfg.DrainDuration = 30 * time.Second

@@ -170,7 +170,7 @@ func (p plain) Message(c *Conn, m frame.Message) Wait {
 		return nil
 	}
 	ch, binary := c.Ref(0).Group().Log().Channel(), m.Op == ws.OpBinary
-	if !c.Hook(ch.Name(), m.Payload, binary) {
+	if !c.Filter(ch.Name(), m.Payload, binary) {
 		return nil
 	}
 	waits, err := c.PublishPatiently(ch.Name(), ch, m.Payload, binary, nil)

@@ -45,9 +45,9 @@ type Config struct {
 	Skips func(channel string) bool
 	// Compressors compress for the clients that have negotiated it (Arrival.Compressed); nil if none can.
 	Compressors *deflate.Compressors
-	// OnMessage is called with each message before it is published, and reports whether it may be;
+	// Filter is called with each message before it is published, and reports whether it may be;
 	// nil for none.
-	OnMessage func(channel string, payload []byte, binary bool, conn uint64) bool
+	Filter func(channel string, payload []byte, binary bool, conn uint64) bool
 	// Failed is called when a loop can serve its connections no longer.
 	Failed    func(error)
 	Admission Admission

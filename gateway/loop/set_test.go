@@ -12,7 +12,7 @@ import (
 func TestStoppingReturnsAlthoughALoopIsStuck(t *testing.T) {
 	t.Parallel()
 	stuck, free := make(chan struct{}), make(chan struct{})
-	s := startLoops(t, loopsConfig{Loops: 1, OnMessage: func(string, []byte, bool, uint64) bool { close(stuck); <-free; return false }})
+	s := startLoops(t, loopsConfig{Loops: 1, Filter: func(string, []byte, bool, uint64) bool { close(stuck); <-free; return false }})
 	clienttest.Dial(t, s, "/ws/x").Send(clienttest.Text("x"))
 	clienttest.Receive(t, "the hook to be called", stuck)
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)

@@ -66,16 +66,11 @@ func (c *Conn) tooSlow(g *Group) {
 		c.Close(ReasonSlow)
 		return
 	}
-	for i := range c.Refs() {
-		r := c.Ref(i)
-		if r.group != g {
-			continue
-		}
+	if r := c.Find(g.key.channel); r != nil && r.group == g {
 		if _, kept := g.Kept(r.sub().cursor); kept {
 			c.goBack(g)
 			return
 		}
-		break
 	}
 	if tellsGaps(g.Format()) && c.loop.cfg.Skips(g.key.channel) {
 		c.protocol().Lagging(c, g)

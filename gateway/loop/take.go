@@ -402,6 +402,10 @@ func (c *Conn) takeRef(x *savedRef, f channel.Format, log *takenLog) error {
 	if err != nil {
 		return err
 	}
+	if c.Find(log.channel) != nil {
+		l.EndIfEmpty(g)
+		return fmt.Errorf("it is subscribed to channel %q twice", log.channel)
+	}
 	head := g.Log().Head()
 	cursor := x.cursor
 	if len(log.tail) == 0 {

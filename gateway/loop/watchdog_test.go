@@ -14,7 +14,7 @@ func TestStuckLoopIsNoticed(t *testing.T) {
 	t.Parallel()
 	stuck, free := make(chan struct{}), make(chan struct{})
 	seconds, log := make(chan time.Time), &clienttest.Records{}
-	s := startLoops(t, loopsConfig{Loops: 1, Seconds: seconds, Logger: slog.New(slog.NewTextHandler(log, nil)), OnMessage: func(string, []byte, bool, uint64) bool {
+	s := startLoops(t, loopsConfig{Loops: 1, Seconds: seconds, Logger: slog.New(slog.NewTextHandler(log, nil)), Filter: func(string, []byte, bool, uint64) bool {
 		close(stuck)
 		<-free
 		return false

@@ -219,7 +219,7 @@ func (p *Protocol) Message(c *loop.Conn, m frame.Message) loop.Wait {
 		return nil
 	}
 	ch, binary := c.Ref(0).Group().Log().Channel(), m.Op == ws.OpBinary
-	if !c.Hook(ch.Name(), m.Payload, binary) {
+	if !c.Filter(ch.Name(), m.Payload, binary) {
 		return nil
 	}
 	if h := p.publishHook(ch.Name()); h != nil {

@@ -2,9 +2,10 @@
 // second, and a count of the rest. [Quote] turns what a client sent into one short line of
 // plain text.
 //
-// A kind is a level with a message. Its second begins with the first record after the last
+// A kind is a level with a message, and with the value of an attribute that was made by [Apart], so
+// that one thing that fails all the time does not hide that another fails. Its second begins with the first record after the last
 // second. The count of suppressed records is logged as one record of the same level and
-// message, with "suppressed" as its only attribute: before the kind's next record, or by
+// message, with "suppressed" and what Apart made as its only attributes: before the kind's next record, or by
 // Flush, whichever comes first. Handlers made with WithAttrs and WithGroup
 // share the kinds of their parent, so that a new connection does not begin anew.
 //
@@ -27,8 +28,8 @@ const (
 	passMax = 10
 	window  = time.Second
 
-	// kindsMax bounds the table. Messages are constants of the program, as a rule;
-	// those of package net/http hold addresses.
+	// kindsMax bounds the table. Messages are constants of the program, as a rule, and what is
+	// apart is from its configuration; messages of package net/http hold addresses.
 	kindsMax = 256
 )
 
@@ -59,7 +60,18 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	if now.IsZero() {
 		now = time.Now()
 	}
-	passes, owed := h.kinds.take(kind{r.Level, r.Message}, now)
+	what := kind{level: r.Level, message: r.Message}
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Value.Kind() != slog.KindLogValuer {
+			return true
+		}
+		of, ok := a.Value.LogValuer().(apart)
+		if ok {
+			what.key, what.of = a.Key, of
+		}
+		return !ok
+	})
+	passes, owed := h.kinds.take(what, now)
 	if !passes {
 		return nil
 	}
@@ -90,10 +102,22 @@ func (h *Handler) Close() error { return h.kinds.flush(time.Now(), true) }
 // Suppressed returns how many records have been suppressed so far.
 func (h *Handler) Suppressed() uint64 { return h.kinds.total.Load() }
 
+// apart is the value of an attribute that tells kinds apart.
+type apart string
+
+// LogValue implements slog.LogValuer.
+func (a apart) LogValue() slog.Value { return slog.StringValue(string(a)) }
+
+// Apart returns an attribute of a record. Records with different values are of different kinds, of
+// which there must be few: clients must not control the value.
+func Apart(key, value string) slog.Attr { return slog.Any(key, apart(value)) }
+
 // kind is what counts as the same record.
 type kind struct {
 	level   slog.Level
 	message string
+	key     string // of what Apart has made, "" for nothing
+	of      apart
 }
 
 // kinds is what a handler and its children share.
@@ -167,7 +191,7 @@ func (k *kinds) find(what kind) (c *count, rest bool) {
 // settle takes what c owes.
 func (k *kinds) settle(what kind, c *count, rest bool) debt {
 	if rest {
-		what = kind{k.worst, restMessage}
+		what = kind{level: k.worst, message: restMessage}
 	}
 	owed := debt{what, c.suppressed}
 	c.suppressed = 0
@@ -202,6 +226,9 @@ func (k *kinds) flush(now time.Time, all bool) error {
 // tell writes one record about a debt. One that cannot be written is owed again.
 func (k *kinds) tell(ctx context.Context, o debt, now time.Time) error {
 	r := slog.NewRecord(now, o.level, o.message, 0)
+	if o.key != "" {
+		r.AddAttrs(slog.String(o.key, string(o.of)))
+	}
 	r.AddAttrs(slog.Uint64("suppressed", o.suppressed))
 	err := k.next.Handle(ctx, r)
 	if err != nil {

@@ -157,6 +157,24 @@ func TestSuppressedRecordsAreCheap(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { _ = b.h.Handle(context.Background(), r) }); n != 0 {
 		t.Errorf("%v allocations for a suppressed record", n)
 	}
+	b.log(b.h, passMax, slog.LevelInfo, "again", Apart("of", "one"))
+	r.AddAttrs(slog.Int("n", 1), Apart("of", "one"))
+	if n := testing.AllocsPerRun(100, func() { _ = b.h.Handle(context.Background(), r) }); n != 0 {
+		t.Errorf("%v allocations for a suppressed record of one of several kinds", n)
+	}
+}
+
+func TestWhatIsApartIsNotSuppressedByOthers(t *testing.T) {
+	b := newJournal(t)
+	b.log(b.h, passMax+5, slog.LevelWarn, "failed", slog.Int("n", 1), Apart("of", "one"))
+	b.log(b.h, 1, slog.LevelWarn, "failed", Apart("of", "other"), slog.Int("n", 2))
+	b.log(b.h, passMax+1, slog.LevelWarn, "failed")
+	b.want("each of its own kind", `10 x level=WARN msg=failed n=1 of=one`, `level=WARN msg=failed of=other n=2`, `10 x level=WARN msg=failed`)
+	b.now = b.now.Add(time.Second)
+	b.log(b.h, 1, slog.LevelWarn, "failed", Apart("of", "one"))
+	b.want("the count says whose it is", `level=WARN msg=failed of=one suppressed=5`, `level=WARN msg=failed of=one`)
+	b.flush()
+	b.want("and that of the others", `level=WARN msg=failed suppressed=1`)
 }
 
 // broken is a handler whose destination fails for a while.

@@ -265,7 +265,7 @@ func (c conn) say(id, name, text string) loop.Wait {
 	}
 	s := saying{c.p, id}
 	err := s.MayPublish(c.Conn, name)
-	if err == nil && !c.Hook(name, []byte(text), false) {
+	if err == nil && !c.Filter(name, []byte(text), false) {
 		err = access.ErrDenied
 	}
 	if err == nil {

@@ -191,7 +191,7 @@ func TestRefusedWithAReason(t *testing.T) {
 func TestPanicCostsOneConnection(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(_ *edge.Config, cfg *loop.Config) {
-		cfg.OnMessage = func(string, []byte, bool, uint64) bool { panic("planted") }
+		cfg.Filter = func(string, []byte, bool, uint64) bool { panic("planted") }
 	})
 	a, b := dial(t, s, "ann"), dial(t, s, "bob")
 	asks(a, "join talk", "joined talk")

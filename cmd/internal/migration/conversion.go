@@ -116,11 +116,6 @@ func (c *conversion) try(name string, values ...string) error {
 			return err
 		}
 	}
-	switch opt.Meta {
-	case "N", "SIZE", "RATE", "TIME":
-	default:
-		return nil // a text, or one of several words
-	}
 	for _, f := range c.options.FaultsOf(c.trial.Gateway.Validate()) {
 		if f.Option == name {
 			return f.Err

@@ -128,6 +128,7 @@ var cases = []struct {
 		has: []string{"max-message = 2000000", "channel-buffer = 4004096", "max-pending = 2065536"}},
 	{name: "messages that are too large", config: `{"websocket": {"message_size_limit": 60000000}}`, hasNot: []string{"max-", "channel-buffer"}, lost: []string{"websocket.message_size_limit: max-message: "}},
 	{name: "a small queue", config: `{"client": {"queue_max_size": 1000}}`, hasNot: []string{"max-"}, lost: []string{"client.queue_max_size: max-pending: "}},
+	{name: "name that is not printable", config: "{\"node\": {\"name\": \"\xff\"}}", hasNot: []string{"node-name"}, lost: []string{"node.name: node-name: --node-name \"\ufffd\" must be at most 255 bytes of printable text"}},
 	{name: "nodes", config: `{"broker": {"enabled": true, "type": "nats", "nats": {"url": "nats://u:p@n:4222"}}, "engine": {"type": "memory", "redis": {"address": "x"}}, "map_broker": {"type": "postgres"}}`,
 		has: []string{"# nats-url = nats://u:p@n:4222"}, lost: []string{"broker.type: sluice needs NATS servers with JetStream", "map_broker.type: "}, advice: []string{"one node"}},
 	{name: "consumers", config: `{"consumers": [{"name": "a", "type": "kafka", "enabled": true}, {"name": "b", "type": "postgresql"}]}`,

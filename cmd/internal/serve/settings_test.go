@@ -223,7 +223,7 @@ func TestDefaultsAreThoseOfTheGateway(t *testing.T) {
 // The gateway's faults name fields: each that an operator can set has its flag.
 func TestEveryFieldOfTheGatewayHasItsFlag(t *testing.T) {
 	opts := option.New(new(Settings))
-	byProgram := []string{"Tokens", "PublishURL", "Version", "Commit", "OnMessage", "Visitors", "CertificateExpiry", "FieldName", "Logger", "Inherited", "Events"}
+	byProgram := []string{"Tokens", "PublishURL", "Version", "Commit", "Visitors", "CertificateExpiry", "FieldName", "Logger", "Inherited", "Events"}
 	byProgram = append(byProgram, "Store") // whose fields have them
 	for _, f := range append(reflect.VisibleFields(reflect.TypeFor[gateway.Config]()), reflect.VisibleFields(reflect.TypeFor[gateway.Store]())...) {
 		flag := opts.FlagOf(f.Name)

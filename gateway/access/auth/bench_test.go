@@ -2,6 +2,7 @@ package auth
 
 import (
 	"testing"
+	"time"
 )
 
 const benchClaims = `{"sub":"user-4242","exp":1800003600,"iat":1799999999,"info":{"name":"Ada","avatar":"https://example.com/a.png"},"channels":["news","user-4242"]}`
@@ -39,5 +40,31 @@ func BenchmarkCheap(b *testing.B) {
 		if !v.Cheap(made) {
 			b.Fatal("dear")
 		}
+	}
+}
+
+// BenchmarkCheapForgeries verifies the forged token that takes an event loop longest.
+func BenchmarkCheapForgeries(b *testing.B) {
+	v := full(b)
+	var worst forged
+	longest := time.Duration(0)
+	for _, f := range forgeries(b, "http://127.0.0.1:1") {
+		if !v.Cheap(f.token) {
+			continue
+		}
+		best := time.Hour // of several: others run on this machine
+		for range 5 {
+			start := time.Now()
+			v.Connection(b.Context(), f.token, noon)
+			best = min(best, time.Since(start))
+		}
+		if best > longest {
+			longest, worst = best, f
+		}
+	}
+	b.Log(worst.name)
+	b.ReportAllocs()
+	for b.Loop() {
+		v.Connection(b.Context(), worst.token, noon)
 	}
 }

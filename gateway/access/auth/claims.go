@@ -15,6 +15,7 @@ import (
 const (
 	nameBytesMax = 255
 	channelsMax  = 1024 // as many as one connection can have
+	fewChannels  = 16
 )
 
 // Connection is what a connection token grants. It shares no memory with the token.
@@ -222,6 +223,7 @@ func (c *claims) parseChannels(value []byte) *InvalidError {
 	if value[0] != '[' {
 		return errChannels
 	}
+	var more map[string]bool // beyond a few, in which a search is faster
 	for one := range elements(value) {
 		name, ok := text(one)
 		switch {
@@ -229,10 +231,16 @@ func (c *claims) parseChannels(value []byte) *InvalidError {
 			return errChannels
 		case !named255(name):
 			return errName
-		case slices.Contains(c.channels, name):
+		case more[name] || slices.Contains(c.channels[:min(len(c.channels), fewChannels)], name):
 			continue // it is subscribed once
 		case len(c.channels)+len(c.subs) == channelsMax:
 			return errManyChannels
+		}
+		if len(c.channels) >= fewChannels {
+			if more == nil {
+				more = make(map[string]bool)
+			}
+			more[name] = true
 		}
 		c.channels = append(c.channels, name)
 	}

@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,10 @@ func TestWhatConnectionTokensSay(t *testing.T) {
 	v := verifier(t, Options{HMACSecrets: [][]byte{secret}, Audience: "push", Issuer: "shop"})
 	base := `"aud":"push","iss":"shop"`
 	long := strings.Repeat("c", 255)
+	var hundreds []string
+	for i := range 400 {
+		hundreds = append(hundreds, strconv.FormatInt(int64(i), 36))
+	}
 	for _, tt := range []struct {
 		claims string
 		want   Connection
@@ -121,6 +126,7 @@ func TestWhatConnectionTokensSay(t *testing.T) {
 		{`{"info":1,"b64info":"eyJhIjoxfQ==",` + base + `}`, Connection{Info: []byte(`{"a":1}`)}},
 		{`{"info":1,"b64info":"",` + base + `}`, Connection{Info: []byte("1")}},
 		{`{"channels":["a","b","a","` + long + `"],` + base + `}`, Connection{Channels: []string{"a", "b", long}}},
+		{`{"channels":` + strings.TrimSuffix(channelList(400), "]") + "," + strings.TrimPrefix(channelList(400), "[") + `,` + base + `}`, Connection{Channels: hundreds}},
 		{`{"channels":[],"subs":{"a":{},"b":{"info":{"x":1},"data":1,"override":{"presence":{"value":false}}},"c":{"b64info":"MQ=="}},` + base + `}`,
 			Connection{Subs: map[string]SubOptions{"a": {}, "b": {Info: []byte(`{"x":1}`)}, "c": {Info: []byte("1")}}}},
 		{`{"nbf":1800000030,"x":[[{"a":"}"}],"]"],"sub":"u","SUB":1,"Exp":"never",` + base + `}`, Connection{User: "u"}},

@@ -149,8 +149,9 @@ func (l *lane) subscribeAgain(now time.Time) {
 	l.refused = append([]*route(nil), l.refused[n:]...)
 	some = slices.DeleteFunc(some, func(r *route) bool { return !l.current(r) })
 	by := make(map[*stream][]*route)
+	behind := l.comparing > 0 // workers have not done what they were asked before: more would only wait in front of others
 	for _, r := range some {
-		if r.heard = false; r.st != nil && r.busy == nil {
+		if r.heard = false; r.st != nil && r.busy == nil && !behind {
 			by[r.st] = append(by[r.st], r)
 		}
 	}

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -90,6 +91,52 @@ func TestSubscriptionsRefusedOnReconnect(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "NATS refuses subscriptions"); n == 0 || n > 2 {
 		t.Errorf("%d lines in the log:\n%s", n, log.String())
+	}
+}
+
+// While workers cannot keep up, what is refused does not add to what they have to do: readings would come later and later.
+func TestRefusedChannelsWaitForWorkers(t *testing.T) {
+	t.Parallel()
+	var o *natsserver.Options
+	srv := natstest.Start(t, natstest.Options{JetStream: true, Tune: func(opts *natsserver.Options) { o = opts }})
+	n := startClusterWith(t, 1, func(c *Config) {
+		c.test.again, c.test.patience, c.Logger = time.Hour, 2*time.Second, slog.New(slog.DiscardHandler) // the lanes' own subscriptions may be refused, too
+	}, srv.URL()).nodes[0]
+	e := n.Engine.(*Engine)
+	for i := range 40 {
+		defer watch(t, n, fmt.Sprint("x", i)).leave()
+	}
+	before := e.connection.Load()
+	srv.Stop()
+	o.MaxSubs = 30
+	srv.Restart()
+	clienttest.WaitFor(t, "what is refused is noticed", func() bool { return e.connection.Load() > before && !subscribed(n) })
+	end := make(chan struct{})
+	for range workerCount {
+		e.readers.do(func(context.Context) { <-end })
+	}
+	jobsAfter := func(attempts int) int {
+		for attempts > 0 {
+			for _, l := range e.lanes {
+				tried := make(chan bool, 1)
+				l.post(func() {
+					tried <- len(l.refused) > 0
+					l.refusedNext = time.Time{}
+					l.subscribeAgain(time.Now())
+				})
+				if clienttest.Receive(t, "an attempt", tried) {
+					attempts--
+				}
+			}
+		}
+		e.readers.mu.Lock()
+		defer e.readers.mu.Unlock()
+		return len(e.readers.jobs)
+	}
+	few, many := jobsAfter(50), jobsAfter(100)
+	close(end)
+	if many > few+50 {
+		t.Errorf("%d jobs wait, and %d after more attempts", few, many)
 	}
 }
 

@@ -7,6 +7,7 @@ package client
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 
 	"sluice/gateway/hook"
 	"sluice/gateway/loop"
+	"sluice/gateway/sampling"
 	"sluice/gateway/saved"
 
 	"github.com/gobwas/ws"
@@ -212,7 +214,11 @@ func logFailure(c *loop.Conn, log *slog.Logger, err error) {
 // logFailureOf is logFailure where there is no connection any more.
 func logFailureOf(who slog.Attr, log *slog.Logger, err error) {
 	if err != nil && !hook.Decided(err) {
-		log.Warn("hook failed", who, "outcome", hook.OutcomeOf(err).String(), "error", err.Error())
+		name := "hook"
+		if f, ok := errors.AsType[*hook.Failure](err); ok && f.Hook != "" {
+			name = f.Hook
+		}
+		log.Warn("hook failed", who, sampling.Apart("hook", name), "outcome", hook.OutcomeOf(err).String(), "error", err.Error())
 	}
 }
 

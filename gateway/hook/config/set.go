@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -190,14 +191,12 @@ type Reached struct {
 
 // Reach connects to all endpoints, side by side.
 func (s *Set) Reach(ctx context.Context) []Reached {
-	var list []Reached
-	for h, e := range s.endpoints {
-		list = append(list, Reached{Where: h.Where, Endpoint: e.String()})
-	}
-	slices.SortFunc(list, func(a, b Reached) int { return strings.Compare(a.Where, b.Where) })
+	hooks := slices.SortedFunc(maps.Keys(s.endpoints), func(a, b *Hook) int { return strings.Compare(a.Where, b.Where) })
+	list := make([]Reached, len(hooks))
 	var all sync.WaitGroup
-	for h, e := range s.endpoints {
-		i := slices.IndexFunc(list, func(r Reached) bool { return r.Where == h.Where })
+	for i, h := range hooks {
+		e := s.endpoints[h]
+		list[i] = Reached{Where: h.Where, Endpoint: e.String()}
 		all.Go(func() { list[i].Err = e.Reach(ctx) })
 	}
 	all.Wait()

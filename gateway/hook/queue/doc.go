@@ -17,8 +17,8 @@
 //
 // # The circuit breaker
 //
-// A task reports whether the backend was away. When that is true of too many tasks of the last
-// seconds, the breaker opens: everything that waits is refused, and so is what comes. After a
+// A task reports whether the backend was away; one that was canceled says nothing, or clients that
+// hang up could open the breaker. When it is true of too many tasks of the last seconds, the breaker opens: everything that waits is refused, and so is what comes. After a
 // random delay a few tasks may run as probes, and the rest is still refused at once. If they
 // succeed the breaker closes, and if one fails it opens for longer.
 //

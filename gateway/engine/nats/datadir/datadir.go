@@ -253,7 +253,7 @@ func (d *Dir) Close(clean bool, acknowledged map[string]uint64) error {
 	if clean {
 		err = d.markClean(acknowledged)
 	}
-	err = errors.Join(err, d.lock.Close())
+	err = errors.Join(err, poller.UnlockFile(d.lock), d.lock.Close())
 	if err != nil {
 		return d.fault(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -77,4 +78,27 @@ func names(t *testing.T, path string) string {
 		all = append(all, e.Name())
 	}
 	return strings.Join(all, " ")
+}
+
+// A process that is being started has all files of its parent for a moment, the lock among them.
+func TestClosingReleasesALockThatAChildHas(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data")
+	d, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := syscall.Dup(int(d.lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd) // ignored: it was not used
+	if err := d.Close(false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = Open(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(false, nil); err != nil {
+		t.Error(err)
+	}
 }

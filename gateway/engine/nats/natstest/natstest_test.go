@@ -2,7 +2,9 @@ package natstest
 
 import (
 	"errors"
+	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +54,17 @@ func TestServerKeepsItsDataAndAddress(t *testing.T) {
 	if got := kept(t, nc); got != "kept" {
 		t.Errorf("got %q after a restart", got)
 	}
+}
+
+func TestServerWaitsForItsPort(t *testing.T) {
+	s := Start(t, Options{JetStream: true})
+	s.Stop()
+	l, err := net.Listen("tcp", strings.TrimPrefix(s.URL(), "nats://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(20*time.Millisecond, func() { l.Close() }) // error ignored: it was open
+	s.Restart()
 }
 
 func TestClusterSurvivesOneOfThree(t *testing.T) {

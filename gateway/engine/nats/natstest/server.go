@@ -72,15 +72,23 @@ func (s *Server) Restart() {
 	s.ready()
 }
 
-// begin starts the server and does not wait for it.
+// begin starts the server and does not wait for it. A process that is being started has the files of its parent for a
+// moment, and may so have the port; the server itself does not report that it cannot listen.
 func (s *Server) begin() {
 	s.t.Helper()
-	server, err := natsserver.NewServer(s.opts.Clone()) // Clone: options must not be used twice
-	if err != nil {
-		s.t.Fatalf("nats-server: %v", err)
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		server, err := natsserver.NewServer(s.opts.Clone()) // Clone: options must not be used twice
+		if err != nil {
+			s.t.Fatalf("nats-server: %v", err)
+		}
+		server.Start()
+		if server.Addr() != nil || time.Now().After(end) {
+			s.s = server
+			return
+		}
+		server.Shutdown()
+		server.WaitForShutdown()
 	}
-	s.s = server
-	server.Start()
 }
 
 func (s *Server) ready() {
