@@ -42,11 +42,15 @@ func (e *NeedsRestart) Error() string {
 // Reload replaces the server's configuration by next, completely or not at all. Fields whose tag reload is empty cannot
 // change: the error is a [*NeedsRestart] then. Functions, and what describes the program, stay as they are. Tokens, Hooks and
 // Namespaces are the same if the pointers are; those that are replaced may be used for some time yet. Faults are those of
-// [Config.Validate].
+// [Config.Validate]. While the server is upgraded the error is [ErrUpgradeRunning], and after Shutdown [ErrUpgradeStopping]; an
+// upgrade waits for a reload that runs.
 func (s *Server) Reload(next Config, how ReloadOptions) (_ Reloaded, err error) {
 	defer func() { s.reloads.note(err) }()
 	s.reloads.mu.Lock()
 	defer s.reloads.mu.Unlock()
+	if err := s.upgrades.free(); err != nil {
+		return Reloaded{}, err
+	}
 	if err := next.Validate(); err != nil {
 		return Reloaded{}, err
 	}

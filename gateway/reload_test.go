@@ -45,3 +45,26 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 		t.Errorf("%d webhooks, want 1", len(s.events.receivers))
 	}
 }
+
+// Reloads and upgrades exclude each other: what travels has one configuration.
+func TestReloadsWaitForNoUpgrade(t *testing.T) {
+	t.Parallel()
+	s, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.upgrades.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Reload(Config{MaxChannels: 7}, ReloadOptions{}); !errors.Is(err, ErrUpgradeRunning) {
+		t.Errorf("while an upgrade runs: %v", err)
+	}
+	s.upgrades.end(false)
+	if _, err := s.Reload(Config{MaxChannels: 7}, ReloadOptions{}); err != nil {
+		t.Errorf("after an upgrade that has failed: %v", err)
+	}
+	s.Shutdown(t.Context()) // ignored: it has no connections
+	if _, err := s.Reload(Config{MaxChannels: 8}, ReloadOptions{}); !errors.Is(err, ErrUpgradeStopping) {
+		t.Errorf("after Shutdown: %v", err)
+	}
+}

@@ -69,11 +69,8 @@ type upgrading struct {
 func (u *upgrading) begin(ctx context.Context) (context.Context, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	switch {
-	case u.over:
-		return nil, ErrUpgradeStopping
-	case u.cancel != nil:
-		return nil, ErrUpgradeRunning
+	if err := u.freeLocked(); err != nil {
+		return nil, err
 	}
 	ctx, u.cancel = context.WithCancelCause(ctx)
 	u.ended = make(chan struct{})
@@ -87,6 +84,23 @@ func (u *upgrading) end(moved bool) {
 	u.cancel(nil)
 	u.cancel, u.over = nil, u.over || moved
 	close(u.ended)
+}
+
+// free returns an error while one runs, or when the server has ended.
+func (u *upgrading) free() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.freeLocked()
+}
+
+func (u *upgrading) freeLocked() error {
+	switch {
+	case u.over:
+		return ErrUpgradeStopping
+	case u.cancel != nil:
+		return ErrUpgradeRunning
+	}
+	return nil
 }
 
 // abort ends the one that runs, if it has not stopped serving yet. It reports whether there is one.
@@ -129,7 +143,9 @@ func (s *Server) Upgrade(ctx context.Context, u Upgrade) (UpgradeReport, error) 
 	if os.Getpid() == 1 {
 		return UpgradeReport{}, ErrUpgradeInit
 	}
+	s.reloads.mu.Lock() // a reload that runs ends first
 	ctx, err := s.upgrades.begin(ctx)
+	s.reloads.mu.Unlock()
 	if err != nil {
 		return UpgradeReport{}, err
 	}

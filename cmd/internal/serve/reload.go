@@ -14,7 +14,6 @@ import (
 	"sluice/cmd/internal/option"
 	"sluice/gateway"
 	"sluice/gateway/access/auth"
-	"sluice/gateway/hook"
 	"sluice/gateway/hook/config"
 )
 
@@ -281,7 +280,12 @@ func (c *configured) busy() bool {
 	if c.hooks == nil {
 		return false
 	}
-	return slices.ContainsFunc(c.hooks.Stats(), func(x hook.Stat) bool { return x.Calls.InFlight+x.Calls.Queued > 0 })
+	for _, x := range c.hooks.Stats() {
+		if x.Calls.InFlight+x.Calls.Queued > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // reload reloads certificates and replaces the configuration, completely or not at all, and logs the result.

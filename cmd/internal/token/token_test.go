@@ -111,11 +111,11 @@ func TestMadeTokensAreOfTheirKind(t *testing.T) {
 	}
 	defer v.Close()
 	c, err := v.Connection(t.Context(), makeToken(t, file, "--user", "", "--expires", "0", "--meta", "[1, 2]"), time.Now())
-	if diff := cmp.Diff(auth.Connection{Meta: []byte("[1,2]")}, c); err != nil || diff != "" {
+	if diff := cmp.Diff(auth.Connection{Meta: []byte("[1,2]"), Key: c.Key}, c); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
 	s, err := v.Subscription(t.Context(), makeToken(t, file, "--user=42", "--channel=news", "--client=c1", "--expires=0"), time.Now())
-	if diff := cmp.Diff(auth.Subscription{User: "42", Channel: "news", Client: "c1"}, s); err != nil || diff != "" {
+	if diff := cmp.Diff(auth.Subscription{User: "42", Channel: "news", Client: "c1", Key: s.Key}, s); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
 }

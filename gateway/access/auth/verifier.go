@@ -53,6 +53,7 @@ type Verifier struct {
 	leeway           time.Duration
 	remote           *remote // nil without a key set
 	secretIDs        []uint32
+	keyIDs           [algorithms][]uint32 // of keys
 	remoteID         uint32
 	ids              map[uint32]bool // of all keys
 }
@@ -111,9 +112,10 @@ func (v *Verifier) identify(url string) {
 		v.secretIDs = append(v.secretIDs, idOf("secret", secret.([]byte)))
 		v.ids[v.secretIDs[len(v.secretIDs)-1]] = true
 	}
-	for _, keys := range v.keys {
+	for f, keys := range v.keys {
 		for _, key := range keys {
-			v.ids[idOfKey(key)] = true
+			id := idOfKey(key)
+			v.keyIDs[f], v.ids[id] = append(v.keyIDs[f], id), true
 		}
 	}
 	if url != "" {
@@ -250,9 +252,9 @@ func (v *Verifier) checkSignature(ctx context.Context, h header, signed string, 
 		}
 		return 0, errSignature
 	}
-	for _, key := range v.keys[h.alg.family()] {
+	for i, key := range v.keys[h.alg.family()] {
 		if method.Verify(signed, signature, key) == nil {
-			return idOfKey(key), nil
+			return v.keyIDs[h.alg.family()][i], nil
 		}
 	}
 	switch {
