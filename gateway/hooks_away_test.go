@@ -26,8 +26,8 @@ var notAnswered = &outcome{"", "503 " + notAsked, "", "503 " + notAsked, "error 
 
 // endless is an answer without an end. It notes how much of it was taken.
 type endless struct {
-	kind string
-	sent atomic.Int64
+	kind        string
+	sent        atomic.Int64
 	asked, over atomic.Int64 // requests, and those whose answer is not taken any more
 }
 

@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the file of testdata anew")
 
 // The form of what travels of a client about which hooks are asked is that of the file, and is read as what it was.
 func TestSavedForm(t *testing.T) {
-	p := New(Config{Policy: access.New(access.Config{Hooks: new(hook.Set)})}).Variants[0].Protocol.(*Protocol)
+	p := New(Config{Policy: access.New(access.Config{Hooks: &hook.Set{RPC: (*hook.Caller[*hook.RPCRequest, hook.RPCResult])(nil)}})}).Variants[0].Protocol.(*Protocol)
 	x := client.New(hook.Header{{Name: "Cookie", Value: "a=1"}})
 	x.Is("42", []byte(`{"n":1}`), []byte(`{"m":1}`))
 	x.Said(hook.Header{{Name: "X-Token", Value: "t"}})
