@@ -195,6 +195,30 @@ var rows = []row{
 			{`sum by (type, name) (sluice_hook_breaker_open{HERE})`, "{{type}} {{name}}"},
 		}},
 	}},
+	{title: "Webhooks", collapsed: true, panels: []panel{
+		{third, "Events", "Delivered: accepted by the receiver. Dropped: the queue was full, and the receiver is notified. Empty for gateways without webhooks, as the whole row.", units.CountsPerSecond, []query{
+			{`sum by (receiver) (rate(sluice_webhook_delivered_events_total{HERE}[RATE]))`, "delivered to {{receiver}}"},
+			{`sum by (receiver) (rate(sluice_webhook_dropped_events_total{HERE}[RATE]))`, "dropped for {{receiver}}"},
+			{`sum by (receiver) (rate(sluice_webhook_collapsed_events_total{HERE}[RATE]))`, "collapsed for {{receiver}}"},
+		}},
+		{third, "Attempts that have failed", "Share of requests to the receiver. What they hold is sent again.", units.PercentUnit, []query{
+			{`sum by (receiver) (rate(sluice_webhook_failures_total{HERE}[RATE])) / sum by (receiver) (rate(sluice_webhook_attempts_total{HERE}[RATE]))`, "{{receiver}}"},
+		}},
+		{third, "Age of the oldest event", "That waits or is being sent.", units.Seconds, []query{
+			{`max by (receiver) (sluice_webhook_oldest_seconds{HERE})`, "{{receiver}}"},
+		}},
+		{third, "Events that wait", "Or are being sent.", units.Short, []query{
+			{`sum by (receiver) (sluice_webhook_queued_events{HERE})`, "{{receiver}}"},
+		}},
+		{third, "Memory of the queues", "Bounded by --webhook-queue for each gateway and receiver.", units.BytesIEC, []query{
+			{`sum by (receiver) (sluice_webhook_queue_bytes{HERE})`, "{{receiver}}"},
+		}},
+		{third, "Resets and digests", "Of partitions: each start sends 64 resets. Gone: the receiver has answered with 410.", units.CountsPerSecond, []query{
+			{`sum by (receiver) (rate(sluice_webhook_resets_total{HERE}[RATE]))`, "resets for {{receiver}}"},
+			{`sum by (receiver) (rate(sluice_webhook_digests_total{HERE}[RATE]))`, "digests for {{receiver}}"},
+			{`max by (receiver) (sluice_webhook_gone{HERE})`, "{{receiver}} is gone"},
+		}},
+	}},
 	{title: "Connections and closes", collapsed: true, panels: []panel{
 		{third, "Connections opened and closed", "WebSocket and SSE connections.", units.CountsPerSecond, []query{
 			{`sum(rate(sluice_handshakes_total{HERE, ` + admitted + `}[RATE]))`, "opened"},
