@@ -46,7 +46,7 @@ func startLoad(t *testing.T) *load {
 	l := &load{t: t, pool: pool, failed: map[string]error{}, keyFile: write(t, "key", loadKey)}
 	l.g = serve(t, "--api-key-file", l.keyFile, "--tls-listen", "127.0.0.1:0", "--tls-cert", dir+"/cert", "--tls-key", dir+"/key",
 		"--namespaces", write(t, "channels.json", `{"without_namespace": {"durable": false, `+options+`}, "namespaces": [{"name": "chat", `+options+`}, {"name": "asked", "subscribe_proxy_enabled": true}]}`),
-		"--subscribe-hook", application(t),
+		"--subscribe-hook", application(t), "--webhook", application(t), "--webhook-events", "occupied,vacated,connected", "--webhook-digest", "1s",
 		"--token-hmac-secret-file", write(t, "secret", strings.Repeat("secret", 10)),
 		"--slow-policy", "skip*=skip", "--channel-buffer", "128KiB", "--max-message", "32KiB", "--send-buffer", "8KiB", "--ping-interval", "1s", "--memory-limit", "1GiB", "--data-dir", t.TempDir())
 	ctx, cancel := context.WithCancel(context.Background())

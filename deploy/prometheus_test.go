@@ -74,13 +74,22 @@ var mayBeZero = map[string]string{
 	"SluicePanic":                "nothing panics",
 	"SluiceOutOfFileDescriptors": "there are enough file descriptors",
 	"SluiceRestarts":             "the gateway does not restart",
-	"Upgrades":                   "it is not upgraded",
+	"Upgrades and reloads":       "it is neither upgraded nor reloaded",
 	"SluiceUpgradeFailed":        "likewise",
 	"SluiceRefusesClients":       "there is room for everybody",
 
 	"Calls under way":       "the backend answers at once",
 	"Circuit breakers open": "the backend is there",
 	"SluiceHookShed":        "a few calls do not fill the queue",
+
+	"Events":                  "nothing is dropped",
+	"Age of the oldest event": "the receiver answers at once",
+	"Events that wait":        "likewise",
+	"Memory of the queues":    "likewise",
+	"Resets and digests":      "the gateway does not restart",
+	"SluiceWebhookBehind":     "the receiver is there",
+	"SluiceWebhookDropped":    "likewise",
+	"SluiceWebhookGone":       "likewise",
 
 	"Share of time away":                      "the store is there",
 	"Publications without an acknowledgement": "the store answers at once",

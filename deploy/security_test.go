@@ -53,7 +53,7 @@ func exposed(metrics, series string) bool {
 func metrics(t *testing.T) string {
 	t.Helper()
 	dir, _ := certificateFiles(t)
-	g := serve(t, "--tls-listen", "127.0.0.1:0", "--tls-cert", dir+"/cert", "--tls-key", dir+"/key", "--data-dir", filepath.Join(t.TempDir(), "data"), "--subscribe-hook", "http://127.0.0.1:1/")
+	g := serve(t, "--tls-listen", "127.0.0.1:0", "--tls-cert", dir+"/cert", "--tls-key", dir+"/key", "--data-dir", filepath.Join(t.TempDir(), "data"), "--subscribe-hook", "http://127.0.0.1:1/", "--webhook", "http://127.0.0.1:1/")
 	status, text, err := get("http://" + g.Internal + "/metrics")
 	if err != nil || status != 200 {
 		t.Fatalf("/metrics: %d, %v", status, err)

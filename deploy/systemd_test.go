@@ -250,7 +250,7 @@ func TestGatewayWorksWithWhatUnitAllows(t *testing.T) {
 	} else if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the reload", func() bool { return strings.Contains(g.Log.String(), "SIGHUP: ") })
+	waitFor(t, "the reload", func() bool { return strings.Contains(g.Log.String(), "configuration reloaded") })
 	trial := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for url, asker := range map[string]*http.Client{"http://" + g.Public: client, "https://" + g.Secure: trial} {
 		resp, err := asker.Get(url + "/healthz")
