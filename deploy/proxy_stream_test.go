@@ -2,8 +2,11 @@ package deploy_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -28,19 +31,26 @@ func events(t *testing.T, address, path string) <-chan string {
 // has a ResponseHeaderTimeout, because a proxy may hold back the head as well.
 func eventsOver(t *testing.T, transport *http.Transport, url string) (stream <-chan string, protocol string) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return linesOf(t, transport, req)
+}
+
+// linesOf does the same with any request.
+func linesOf(t *testing.T, transport *http.Transport, req *http.Request) (stream <-chan string, protocol string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	req = req.WithContext(ctx)
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		resp.Body.Close()
-		t.Fatalf("%s: %s", url, resp.Status)
+		t.Fatalf("%s: %s", req.URL, resp.Status)
 	}
 	lines := make(chan string, 100)
 	go func() {
@@ -84,6 +94,52 @@ func TestProxyHandsEventsOnAtOnce(t *testing.T) {
 		for _, message := range []string{"one", "two", "three"} {
 			publish(t, g, "news", message)
 			wantLine(t, lines, "data: "+message) // none fills a buffer
+		}
+	})
+}
+
+// An SDK without WebSocket is sent lines, and sends its commands in requests.
+func TestProxyPassesEmulatedClientsOn(t *testing.T) {
+	each(t, func(t *testing.T, p proxy) {
+		g := serve(t)
+		base := "http://" + p.start(t, g, "")
+		transport := &http.Transport{ResponseHeaderTimeout: patience}
+		t.Cleanup(transport.CloseIdleConnections)
+		req, err := http.NewRequest(http.MethodPost, base+"/connection/http_stream", strings.NewReader(`{"id":1,"connect":{}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, _ := linesOf(t, transport, req)
+		var r struct {
+			Connect struct{ Session, Node string } `json:"connect"`
+		}
+		select {
+		case line := <-lines:
+			if err := json.Unmarshal([]byte(line), &r); err != nil || r.Connect.Session == "" {
+				t.Fatalf("connect: %s, %v", line, err)
+			}
+		case <-time.After(patience):
+			t.Fatal("no reply to connect")
+		}
+		sends := func(command string) {
+			t.Helper()
+			body, _ := json.Marshal(map[string]string{"session": r.Connect.Session, "node": r.Connect.Node, "data": command}) // cannot fail
+			resp, err := (&http.Client{Transport: transport, Timeout: patience}).Post(base+"/emulation", "application/json", bytes.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusNoContent {
+				t.Fatalf("%s: %s", command, resp.Status)
+			}
+		}
+		sends(`{"id":2,"subscribe":{"channel":"news"}}`)
+		wantLine(t, lines, `{"id":2,"subscribe":`)
+		for i, message := range []string{"one", "two", "three"} {
+			publish(t, g, "news", message)
+			wantLine(t, lines, `{"push":{"channel":"news","pub":{"data":"`+message+`"`) // none fills a buffer
+			sends(fmt.Sprintf(`{"id":%d,"ping":{}}`, i+3))
+			wantLine(t, lines, fmt.Sprintf(`{"id":%d,"ping":{}}`, i+3))
 		}
 	})
 }

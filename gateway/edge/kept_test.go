@@ -1,11 +1,13 @@
 package edge
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/gateway/clienttest"
 	"sluice/gateway/edge/admit"
@@ -52,6 +54,44 @@ func TestConnectionsForCommandsAreKept(t *testing.T) {
 	} else {
 		c.WantEOF("the client wants it to end")
 	}
+}
+
+// deadline is a connection of which only the read deadline matters.
+type deadline struct {
+	net.Conn
+	read time.Time
+}
+
+func (d *deadline) SetReadDeadline(t time.Time) error {
+	d.read = t
+	return nil
+}
+
+// A connection waits for its next request for 30 s, which its own deadline of a request does not shorten, and then has time
+// for that one.
+func TestKeptConnectionsEnd(t *testing.T) {
+	t.Parallel()
+	s := start(t, settings{})
+	w := s.edge.web
+	if got := w.http.IdleTimeout; got != 30*time.Second {
+		t.Errorf("net/http waits for %v", got)
+	}
+	d := new(deadline)
+	soon := time.Now().Add(time.Second)
+	c := &webConn{Conn: d, web: w, until: soon, keeping: keeping{kept: true}}
+	next := time.Now().Add(time.Hour)
+	if c.SetReadDeadline(next); !d.read.Equal(soon) {
+		t.Errorf("a request ends at %v, want %v", d.read, soon)
+	}
+	w.state(c, http.StateIdle)
+	if c.SetReadDeadline(next); !d.read.Equal(next) {
+		t.Errorf("it waits until %v, want %v", d.read, next)
+	}
+	w.state(c, http.StateActive)
+	if c.SetReadDeadline(next); d.read.Equal(next) || d.read.Before(soon) {
+		t.Errorf("the next request ends at %v", d.read)
+	}
+	c.arrived()
 }
 
 // A kept connection takes any request but an upgrade, once.

@@ -51,4 +51,29 @@ for (const { name, transport, encoding, of } of combinations) {
     await node.api("disconnect", { user: `carl ${name}`, disconnect: { code: 4503, reason: "enough" } });
     assert.deepEqual(pick(await c.heard.next("disconnected"), "code", "reason"), { code: 4503, reason: "enough" });
   });
+
+  if (transport === "websocket" || encoding.name !== "JSON") continue;
+  test(`${name}: a session that the gateway does not know is connected anew`, async (t) => {
+    const [endpoint, options] = of(node, () => "");
+    let wrong = 0; // how many requests name another session
+    const statuses = [];
+    const c = await new Client(t, encoding, endpoint, {
+      token: token("dora"), ...options,
+      fetch: async (url, init) => {
+        const emulated = String(url).endsWith("/emulation");
+        if (emulated && wrong-- > 0) init = { ...init, body: JSON.stringify({ ...JSON.parse(init.body), session: "A".repeat(22) }) };
+        const response = await options.fetch(url, init);
+        if (emulated) statuses.push(response.status);
+        return response;
+      },
+    }).connect();
+    await c.publish("open:anew", 1);
+    wrong = 1;
+    assert.equal(await codeOf(c.publish("open:anew", 2)), 11); // connection closed
+    await c.heard.next("connecting");
+    await c.heard.next("connecting");
+    await c.heard.next("connected");
+    await c.publish("open:anew", 3);
+    assert.deepEqual(statuses.filter((status) => status !== 204), [404]);
+  });
 }

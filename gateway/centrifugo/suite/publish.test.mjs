@@ -132,7 +132,8 @@ both(test, "many publications of one client arrive once and in order", async (t,
   const [c, d] = [await Client.of(t, encoding, node.client, "ann"), await Client.of(t, encoding, node.client, "ben")];
   const sub = await d.subscribed(name);
   const want = Array.from({ length: 1000 }, (_, i) => i);
-  await Promise.all(want.map((i) => c.publish(name, i)));
+  const many = ordered ? want.length : 50; // requests at a time: the gateway serves --max-handshakes of them
+  for (let i = 0; i < want.length; i += many) await Promise.all(want.slice(i, i + many).map((n) => c.publish(name, n)));
   const got = await sub.heard.data(1000);
   assert.deepEqual(ordered ? got : got.sort((a, b) => a - b), want);
 });
