@@ -24,6 +24,22 @@ type server struct {
 	once    sync.Once
 }
 
+// ofTests returns cfg with what servers of tests have.
+func ofTests(cfg Config) Config {
+	if cfg.Loops == 0 {
+		cfg.Loops = 2
+	}
+	if *clienttest.Deflated {
+		cfg.Compression, cfg.CompressionMin = CompressionShared, 1
+	}
+	return cfg
+}
+
+// Reload replaces the configuration of a server that start has started.
+func (s *server) Reload(next Config, how ReloadOptions) (Reloaded, error) {
+	return s.Server.Reload(ofTests(next), how)
+}
+
 // start serves cfg until the test ends, and then sees that nothing is left of
 // its clients. No second passes for the loops before that, unless the test says so.
 func start(t testing.TB, cfg Config) *server {
@@ -39,12 +55,7 @@ func startWith(t testing.TB, cfg Config, with parts) *server {
 		seconds = time.NewTicker(time.Hour)
 		with.seconds = seconds.C
 	}
-	if cfg.Loops == 0 {
-		cfg.Loops = 2
-	}
-	if *clienttest.Deflated {
-		cfg.Compression, cfg.CompressionMin = CompressionShared, 1
-	}
+	cfg = ofTests(cfg)
 	clock := new(clienttest.Clock)
 	with.clock = clock.Now
 	srv, err := newServer(cfg, with)
