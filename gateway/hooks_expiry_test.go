@@ -125,3 +125,25 @@ func TestHooksKnowWhatIsAttachedToAClient(t *testing.T) {
 		}
 	}
 }
+
+// A client of a process without hooks has one time, and that may be its channel's: that the connection may stay does not
+// prolong it in a process with hooks.
+func TestClientOfAProcessWithoutHooksMayStayAsLongAsItsTokenSays(t *testing.T) {
+	clienttest.PlainOnly(t)
+	t.Parallel()
+	cfg := guarded(t, "")
+	cfg.PingInterval, cfg.History = -1, -1
+	a := start(t, cfg)
+	var b *server
+	cfg.Hooks = hook.NewSet(hook.Hooks{Refresh: hook.Func(func(context.Context, *hook.RefreshRequest) (*hook.RefreshResult, error) {
+		return &hook.RefreshResult{ExpireAt: b.Clock.Now().Unix() + 1000}, nil
+	}, hook.Options{})})
+	b = start(t, cfg)
+	a.Pass(0) // the clocks stand
+	b.Pass(0)
+	c := clienttest.Dial(t, a, "/ws/x?token="+tokens(t, auth.Claims{User: "42", Channel: "x", ExpiresAt: b.Clock.Now().Unix() + 60}))
+	move(t, a, b)
+	c.WantIdle(b, "its time is not over")
+	b.Pass(61)
+	c.WantClose("its time in the channel is over", 3005)
+}

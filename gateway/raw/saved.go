@@ -139,7 +139,8 @@ func (p *Protocol) Load(_ *loop.Loop, b []byte) (s loop.Saved, err error) {
 		if s.Identity == nil {
 			s.Identity = &loop.Identity{ID: loop.NewClientID()}
 		}
-		s.Identity.State = &state{Client: client.New(nil)}
+		// Its time is that of its connection or of its channel: a hook that prolongs one must not prolong the other.
+		s.Identity.State = &state{Client: client.New(nil), until: s.Identity.ExpireAt}
 	}
 	return s, r.End()
 }
