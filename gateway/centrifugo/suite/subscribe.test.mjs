@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Client, both, ordered, pick, quiet } from "./client.mjs";
+import { Client, Heard, both, ordered, pick, quiet } from "./client.mjs";
 import { Node, token } from "./node.mjs";
 
 let node;
@@ -33,6 +33,21 @@ both(test, "a name that is none is answered with 107", async (t, encoding) => {
   const c = await ann(t, encoding);
   for (const name of ["open:with space", "open:" + "x".repeat(256)]) assert.equal((await c.refused(name)).code, 107);
 });
+
+// Types 1 to 4 of a subscribe command. The library would take the reply of a stream for one of theirs.
+for (const kind of ["newMapSubscription", "newMapClientsSubscription", "newMapUsersSubscription", "newSharedPollSubscription"]) {
+  both(test, `${kind} is answered with 108, for good, and the connection goes on`, async (t, encoding) => {
+    const c = await ann(t, encoding);
+    const sub = c.sdk[kind]("open:typed", { getSignature: async () => "" });
+    const heard = new Heard(sub, ["subscribed", "unsubscribed", "error"]);
+    sub.subscribe();
+    assert.deepEqual(why(await heard.next("unsubscribed")), { code: 108, reason: "not available" });
+    assert.deepEqual(heard.all("subscribed"), []);
+    c.sdk.removeSubscription(sub);
+    await c.subscribed("open:typed");
+    assert.deepEqual(c.heard.all("disconnected"), []);
+  });
+}
 
 both(test, "a private channel wants a token, and the token opens it", async (t, encoding) => {
   const c = await ann(t, encoding);
